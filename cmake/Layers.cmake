@@ -1,0 +1,21 @@
+# One static library per layer; a layer links only the layers below it, so that an upward call fails at link time too.
+add_library(mlxr_flags INTERFACE)
+target_include_directories(mlxr_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/core)
+target_compile_options(mlxr_flags INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow
+                       -Wstrict-prototypes -Wmissing-prototypes -fno-math-errno -ffp-contract=off)
+target_compile_definitions(mlxr_flags INTERFACE _GNU_SOURCE)
+if(MLXR_WERROR)
+  target_compile_options(mlxr_flags INTERFACE -Werror)
+endif()
+if(MLXR_SANITIZE)
+  target_compile_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE})
+endif()
+
+# mlxr_layer(NAME DEPENDS … LIBS …): the *.c of core/NAME (and its folders) as mlxr_NAME.
+function(mlxr_layer name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LIBS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/${name}/*.c)
+  add_library(mlxr_${name} STATIC ${sources})
+  target_link_libraries(mlxr_${name} PUBLIC mlxr_flags ${ARG_DEPENDS} ${ARG_LIBS})
+endfunction()

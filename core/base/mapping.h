@@ -1,0 +1,22 @@
+/*
+ * Read-only file mappings. The platform's file calls live here and nowhere else in core.
+ * Owner: whoever opened it. Lifetime: until mapping_close; pointers into it die then.
+ */
+#ifndef MLXR_BASE_MAPPING_H
+#define MLXR_BASE_MAPPING_H
+
+#include "mlxr.h"
+
+typedef struct mapping {
+    const uint8_t *data; /* NULL for an empty file */
+    size_t n_bytes;
+} mapping;
+
+/* Maps a regular file; directories, pipes and unreadable paths give MLXR_IO with the path and the reason. */
+mlxr_status mapping_open(mapping *out, const char *path, mlxr_error *error);
+void mapping_close(mapping *m);
+
+/* Reads a whole small file into malloc'd memory (NUL added past n_bytes), refusing more than `limit` bytes. */
+mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * The contract between the engine and a device: load a plan once, run steps of it.
+ * Owner: the engine. Lifetime: open to close. One thread at a time (the engine's).
+ */
+#ifndef MLXR_KERNELS_BACKEND_H
+#define MLXR_KERNELS_BACKEND_H
+
+#include "base/cpu.h"
+#include "kernels/kv_layout.h"
+#include "kernels/plan.h"
+
+typedef struct backend backend;   /* one open device; each backend defines its own struct */
+typedef struct program program;   /* a plan made ready for a device: fused, kernels chosen, weights in place */
+
+typedef struct backend_options {
+    uint32_t n_threads;           /* ≥ 1 */
+    cpu_features features;        /* what the CPU backend may use */
+    bool scalar;                  /* the oracle: scalar kernels, double accumulators, no fusion */
+} backend_options;
+
+/* The rows of one sequence in a step: consecutive positions start … start + n_rows − 1. */
+typedef struct step_slice {
+    uint32_t first_row, n_rows;
+    uint32_t start;
+    const uint32_t *pages[KV_GROUPS_MAX]; /* page id of positions [i × page_tokens, …); KV_PAGE_NONE where a window has
+                                             passed. Covers start + n_rows positions. */
+} step_slice;
+
+/* Memory of the KV arena as a backend addresses it: page p of group g begins at base[g] + p × layout[g].page_bytes. */
+typedef struct kv_memory {
+    void *base[KV_GROUPS_MAX];
+    kv_layout layout[KV_GROUPS_MAX];
+} kv_memory;
+
+/* One batch laid out for a backend. */
+typedef struct step {
+    uint32_t n_rows;
+    const int32_t *tokens;      /* [n_rows], each < n_vocab */
+    const int32_t *positions;   /* [n_rows] */
+    const step_slice *slices;   /* [n_slices], covering the rows in order */
+    uint32_t n_slices;
+    const uint32_t *wanted;     /* [n_wanted] ascending row numbers whose logits are wanted */
+    uint32_t n_wanted;
+    kv_memory kv;
+    float *logits;              /* [n_wanted][n_vocab], written by run */
+} step;
+
+typedef struct backend_ops {
+    const char *name;
+    mlxr_status (*open)(backend **out, const backend_options *options, mlxr_error *error);
+    void (*close)(backend **b);
+    /* Makes a plan ready. What the device cannot run is MLXR_UNSUPPORTED, said in words at load time. The plan and its
+     * tensors must outlive the program. */
+    mlxr_status (*prepare)(backend *b, const plan *p, program **out, mlxr_error *error);
+    void (*release)(backend *b, program **prog);
+    /* KV memory: page-aligned, zeroed lazily; the host may read and write it between steps. */
+    mlxr_status (*kv_alloc)(backend *b, size_t n_bytes, void **out, mlxr_error *error);
+    void (*kv_free)(backend *b, void **memory, size_t n_bytes);
+    /* Computes one step. All or nothing as far as the caller can see: KV rows beyond what succeeded are garbage. */
+    mlxr_status (*run)(backend *b, program *prog, const step *s, mlxr_error *error);
+    /* Runs fn on the backend's thread team, for work around a step (sampling); NULL where there is none. */
+    void (*parallel)(backend *b, void (*fn)(void *context, uint32_t index, uint32_t n), void *context);
+} backend_ops;
+
+/* NULL-terminated list of the backends in this build, best first. */
+const backend_ops *const *backend_list(void);
+const backend_ops *backend_find(const char *name);
+
+extern const backend_ops backend_cpu;
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * Plan: what a model computes for a step, as a flat list of mid-level operations over named scratch slots. Built once
+ * per model by core/graph, run by every backend.
+ * Owner: the model. Lifetime: the model's. Immutable after building; any thread.
+ *
+ * A slot is a matrix of f32 with one row per token of the step (slot X, N, …) or, after OP_TAKE_ROWS, one row per
+ * wanted row. The scalar CPU backend defines what each operation means.
+ */
+#ifndef MLXR_KERNELS_PLAN_H
+#define MLXR_KERNELS_PLAN_H
+
+#include "quant/tensor.h"
+
+typedef enum slot {
+    SLOT_NONE,
+    SLOT_X,      /* residual stream        [n_embd] */
+    SLOT_N,      /* normalised input       [n_embd] */
+    SLOT_Q,      /* queries                [n_head × head_dim] */
+    SLOT_K,      /* keys                   [n_head_kv × head_dim] */
+    SLOT_V,      /* values                 [n_head_kv × head_dim] */
+    SLOT_A,      /* attention's output     [n_head × head_dim] */
+    SLOT_O,      /* a block's output, before it joins X [n_embd] */
+    SLOT_G,      /* gate, then activation  [n_ff] */
+    SLOT_U,      /* up                     [n_ff] */
+    SLOT_LOGITS, /* [n_vocab] */
+    SLOT_COUNT,
+} slot;
+
+typedef enum op_kind {
+    OP_EMBED,     /* dst = rows of `weight` [width, n_vocab] named by the step's tokens, × scale */
+    OP_NORM,      /* dst = norm(src) over groups of norm.width; × weight [norm.width] (+ bias) */
+    OP_LINEAR,    /* dst = src · weightᵀ (+ bias); weight [n_in, n_out] */
+    OP_ROPE,      /* dst rotated in place by the step's positions */
+    OP_KV_WRITE,  /* SLOT_K, SLOT_V → the sequence's pages */
+    OP_ATTEND,    /* SLOT_A = attention of SLOT_Q over the pages */
+    OP_GATED,     /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U */
+    OP_ADD,       /* dst += src × scale */
+    OP_SOFTCAP,   /* dst = cap · tanh(dst / cap) */
+    OP_TAKE_ROWS, /* keeps only the wanted rows of dst; all later operations run on those */
+    OP_KIND_COUNT,
+} op_kind;
+
+typedef enum norm_kind { NORM_RMS, NORM_LAYER } norm_kind;
+typedef enum rope_kind { ROPE_HALVES /* (i, i + n/2), NEOX */, ROPE_PAIRS /* (2i, 2i + 1) */ } rope_kind;
+typedef enum activation { ACT_SILU, ACT_GELU_TANH, ACT_GELU_ERF, ACT_RELU } activation;
+
+typedef struct op_norm {
+    norm_kind kind;
+    uint32_t width; /* elements a group: n_embd, or head_dim for per-head norms */
+    float eps;
+} op_norm;
+
+/* Every RoPE scaling known (linear, NTK, YaRN, LongRoPE, Llama 3) comes down to these frequencies and a magnitude. */
+typedef struct op_rope {
+    rope_kind kind;
+    uint32_t head_dim, n_rot;  /* the first n_rot elements of each head turn; n_rot even, ≤ head_dim */
+    const float *inv_freq;     /* [n_rot / 2]: angle of pair i at position p is p × inv_freq[i] */
+    float magnitude;           /* factor on cos and sin; 1 usually */
+} op_rope;
+
+typedef struct op_attend {
+    uint32_t n_head, n_head_kv, head_dim;
+    float scale;       /* on q·k */
+    float softcap;     /* 0: none */
+    uint32_t window;   /* 0: all earlier tokens; else the last `window`, the query's own position included */
+    uint16_t kv_group; /* which layer group's pages */
+    uint16_t kv_layer; /* index within the group */
+    const float *sinks; /* [n_head] logits that join the softmax without a value, or NULL */
+} op_attend;
+
+typedef struct op {
+    op_kind kind;
+    uint16_t layer;  /* of the model, for profiling and messages */
+    slot dst, src;
+    uint32_t width;  /* elements a row of dst */
+    const tensor *weight, *bias; /* or NULL; bias is F32 */
+    float scale;     /* EMBED, ADD: 1 usually; SOFTCAP: the cap */
+    union {
+        op_norm norm;
+        op_rope rope;
+        op_attend attend; /* KV_WRITE and ATTEND */
+        activation act;   /* GATED */
+    };
+} op;
+
+#define KV_GROUPS_MAX 4
+
+/* Layers that share one page table: all see the same span of tokens. */
+typedef struct kv_group {
+    uint32_t n_layers, n_head_kv, head_dim;
+    uint32_t window; /* 0: full attention */
+} kv_group;
+
+typedef struct plan {
+    const op *ops; /* [n_ops] */
+    uint32_t n_ops;
+    uint32_t slot_width[SLOT_COUNT]; /* elements a row; 0: unused */
+    kv_group kv_groups[KV_GROUPS_MAX];
+    uint32_t n_kv_groups;
+    uint32_t n_vocab, n_embd, n_layers;
+} plan;
+
+#endif

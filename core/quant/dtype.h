@@ -1,0 +1,48 @@
+/*
+ * Element types of tensors: numbering and block geometry as in GGUF (ggml's type ids).
+ * Owner: none; const tables. Lifetime: static.
+ */
+#ifndef MLXR_QUANT_DTYPE_H
+#define MLXR_QUANT_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* enum name, printed name, GGUF id, weights a block, bytes a block */
+#define DTYPE_LIST(X)                                                                                                  \
+    X(F32, "F32", 0, 1, 4)                                                                                             \
+    X(F16, "F16", 1, 1, 2)                                                                                             \
+    X(Q4_0, "Q4_0", 2, 32, 18)                                                                                         \
+    X(Q4_1, "Q4_1", 3, 32, 20)                                                                                         \
+    X(Q5_0, "Q5_0", 6, 32, 22)                                                                                         \
+    X(Q5_1, "Q5_1", 7, 32, 24)                                                                                         \
+    X(Q8_0, "Q8_0", 8, 32, 34)                                                                                         \
+    X(Q2_K, "Q2_K", 10, 256, 84)                                                                                       \
+    X(Q3_K, "Q3_K", 11, 256, 110)                                                                                      \
+    X(Q4_K, "Q4_K", 12, 256, 144)                                                                                      \
+    X(Q5_K, "Q5_K", 13, 256, 176)                                                                                      \
+    X(Q6_K, "Q6_K", 14, 256, 210)                                                                                      \
+    X(Q8_K, "Q8_K", 15, 256, 292)                                                                                      \
+    X(BF16, "BF16", 30, 1, 2)
+
+typedef enum dtype {
+#define DTYPE_ENUM(name, text, id, n, bytes) DTYPE_##name = id,
+    DTYPE_LIST(DTYPE_ENUM)
+#undef DTYPE_ENUM
+} dtype;
+
+typedef struct dtype_info {
+    const char *name;
+    uint32_t block_size;  /* weights a block */
+    uint32_t block_bytes;
+} dtype_info;
+
+/* NULL for an id this build does not know. */
+const dtype_info *dtype_find(uint32_t gguf_id);
+/* Of a known type. */
+const char *dtype_name(dtype type);
+/* Bytes of n elements; n must be a multiple of the block size. */
+size_t dtype_row_bytes(dtype type, size_t n);
+
+#endif

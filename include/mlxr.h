@@ -1,0 +1,260 @@
+/*
+ * mlxr.h: the public C interface of the MLXR inference engine.
+ *
+ * Objects.   mlxr_engine    one device: backend, thread team, KV arena
+ *            mlxr_model     a loaded model; immutable, reference-counted
+ *            mlxr_sequence  one timeline of tokens with its KV pages and sampler
+ *            mlxr_stream    turns sampled tokens into text, watching for stop strings
+ *
+ * Errors.    Every fallible call returns mlxr_status and fills a caller-owned mlxr_error (which may be NULL) with
+ *            what failed, where and how much. A failed call changes nothing the caller can see.
+ * Threads.   There are no globals. An engine, its models' load/unref and its sequences belong to one thread at a
+ *            time. Functions that take `const mlxr_model *` may be called from any thread at any time.
+ * Ownership. Out-pointers are owned by the caller and ended with the matching close/unref, which also nulls them.
+ *            `const T *` results are borrowed and live as long as the object they came from.
+ */
+#ifndef MLXR_H
+#define MLXR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define MLXR_API __attribute__((visibility("default")))
+#else
+#define MLXR_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MLXR_VERSION "0.1.0"
+
+/* ---- status and errors ------------------------------------------------------------------------------------- */
+
+#define MLXR_STATUS_LIST(X)                                                                                            \
+    X(OK, "ok")                                                                                                        \
+    X(NOMEM, "out of memory")                                                                                          \
+    X(IO, "input/output failed")                                                                                       \
+    X(FORMAT, "malformed data")                                                                                        \
+    X(ARG, "bad argument")                                                                                             \
+    X(UNSUPPORTED, "not supported")                                                                                    \
+    X(KV_FULL, "no free KV page")                                                                                      \
+    X(LIMIT, "limit exceeded")                                                                                         \
+    X(DEVICE, "device failed")
+
+typedef enum mlxr_status {
+#define MLXR_STATUS_ENUM(name, text) MLXR_##name,
+    MLXR_STATUS_LIST(MLXR_STATUS_ENUM)
+#undef MLXR_STATUS_ENUM
+} mlxr_status;
+
+typedef struct mlxr_error {
+    mlxr_status status;
+    char text[504]; /* one line, no trailing newline */
+} mlxr_error;
+
+/* The status as words, never NULL. */
+MLXR_API const char *mlxr_status_text(mlxr_status status);
+MLXR_API const char *mlxr_version(void);
+
+/* Frees memory that a call below says the caller frees with mlxr_free. */
+MLXR_API void mlxr_free(void *memory);
+
+/* ---- engine -------------------------------------------------------------------------------------------------- */
+
+typedef struct mlxr_engine mlxr_engine;
+typedef struct mlxr_model mlxr_model;
+typedef struct mlxr_sequence mlxr_sequence;
+typedef struct mlxr_stream mlxr_stream;
+
+typedef enum { MLXR_LOG_ERROR, MLXR_LOG_WARN, MLXR_LOG_INFO, MLXR_LOG_DEBUG } mlxr_log_level;
+
+typedef struct mlxr_engine_options { /* {0} is a valid default */
+    const char *backend;             /* NULL: the best present; "cpu", "cpu-scalar" */
+    uint32_t n_threads;              /* 0: one per core this process may run on */
+    size_t kv_bytes;                 /* 0: sized from free memory; the byte budget of the KV arena */
+    const char *kv_type;             /* NULL: "f16"; also "f32", "bf16" */
+    const char *cpu_features;        /* NULL: all granted; "-avx512,-amx" masks levels */
+    void (*log)(void *user, mlxr_log_level level, const char *line);
+    void *log_user;
+} mlxr_engine_options;
+
+MLXR_API mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *options, mlxr_error *error);
+MLXR_API void mlxr_engine_close(mlxr_engine **engine);
+
+/* A JSON object that tells what this machine offers: CPU features as the OS grants them, memory, threads, backends
+ * and why a backend is absent. The caller frees *json with mlxr_free. */
+MLXR_API mlxr_status mlxr_system_describe(char **json, mlxr_error *error);
+
+/* ---- models -------------------------------------------------------------------------------------------------- */
+
+typedef struct mlxr_model_options { /* {0} is a valid default */
+    uint32_t n_ctx_max;             /* 0: the model's own context length */
+} mlxr_model_options;
+
+typedef struct mlxr_model_info {
+    const char *path;
+    const char *family;       /* "llama", "qwen2", … */
+    const char *name;         /* general.name, or "" */
+    const char *weight_types; /* most bytes first: "Q4_1, Q6_K, F32" */
+    uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
+    uint64_t n_params;
+    uint64_t file_bytes;       /* all parts of the model on disk */
+    uint64_t weight_bytes;     /* tensor data */
+    uint64_t bytes_per_token;  /* weights read to decode one token at batch 1 */
+    uint64_t kv_bytes_per_token; /* with the engine's KV type, full-attention and window layers alike */
+    bool has_chat_template;
+    bool adds_bos;
+} mlxr_model_info;
+
+/* Loads a GGUF file (or the first file of a split one), or a directory or index with safetensors and config.json.
+ * The file stays mapped; weights are not copied. */
+MLXR_API mlxr_status mlxr_model_load(mlxr_model **out, mlxr_engine *engine, const char *path,
+                                     const mlxr_model_options *options, mlxr_error *error);
+MLXR_API mlxr_model *mlxr_model_ref(mlxr_model *model);
+MLXR_API void mlxr_model_unref(mlxr_model **model);
+MLXR_API const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model);
+
+/* Describes a model file as JSON (metadata, tensors, memory need) without loading it into an engine; works for
+ * families MLXR cannot run. The caller frees *json with mlxr_free. */
+MLXR_API mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error);
+
+/* ---- text ---------------------------------------------------------------------------------------------------- */
+
+enum {
+    MLXR_TOKENIZE_ADD_SPECIAL = 1u << 0,   /* add BOS/EOS where the model's tokenizer does */
+    MLXR_TOKENIZE_PARSE_SPECIAL = 1u << 1, /* text such as "<|im_end|>" becomes the control token */
+};
+
+/* Writes up to `cap` ids to `ids` and the full count to *n_ids, which may exceed cap: call again with more room.
+ * Invalid UTF-8 is tokenised byte by byte where the vocabulary has bytes, else as U+FFFD. */
+MLXR_API mlxr_status mlxr_tokenize(const mlxr_model *model, const char *text, size_t n_bytes, unsigned flags,
+                                   int32_t *ids, size_t cap, size_t *n_ids, mlxr_error *error);
+/* The bytes of a whole token list; special tokens appear only with `with_special`. *text is NUL-terminated and freed
+ * with mlxr_free; it may hold NUL bytes, *n_bytes is its length. */
+MLXR_API mlxr_status mlxr_detokenize(const mlxr_model *model, const int32_t *ids, size_t n_ids, bool with_special,
+                                     char **text, size_t *n_bytes, mlxr_error *error);
+/* The bytes one token stands for; not NUL-terminated, may be half a character. NULL for an id out of range. */
+MLXR_API const char *mlxr_token_text(const mlxr_model *model, int32_t id, size_t *n_bytes);
+MLXR_API bool mlxr_token_is_end(const mlxr_model *model, int32_t id); /* ends a generation: EOS, EOT, … */
+MLXR_API bool mlxr_token_is_special(const mlxr_model *model, int32_t id);
+
+/* Renders the model's chat template. `messages_json`: an array of {"role","content",…}; `tools_json`: an array or
+ * NULL; `extra_json`: an object of further template variables, or NULL. *text is freed with mlxr_free. Tokenise it
+ * with PARSE_SPECIAL and without ADD_SPECIAL. A model without a template gives MLXR_UNSUPPORTED. */
+MLXR_API mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json, const char *tools_json,
+                                      const char *extra_json, bool add_generation_prompt, char **text,
+                                      mlxr_error *error);
+
+/* ---- sampling ------------------------------------------------------------------------------------------------ */
+
+typedef struct mlxr_logit_bias {
+    int32_t id;
+    float bias; /* added to the logit; -INFINITY forbids the token */
+} mlxr_logit_bias;
+
+/* Field names and meanings are the field's usual ones. mlxr_sampling_default() gives the defaults named here. */
+typedef struct mlxr_sampling {
+    uint64_t seed;            /* same seed, same tokens, whatever the thread count; default 0 = from the OS */
+    float temperature;        /* 0: greedy; default 0.8 */
+    int32_t top_k;            /* 0: off; default 40 */
+    float top_p;              /* 1: off; default 0.95 */
+    float min_p;              /* 0: off; default 0.05 */
+    float typical_p;          /* 1: off; default 1 */
+    float xtc_probability;    /* 0: off */
+    float xtc_threshold;      /* default 0.1 */
+    float dry_multiplier;     /* 0: off */
+    float dry_base;           /* default 1.75 */
+    int32_t dry_allowed_length; /* default 2 */
+    int32_t dry_penalty_last_n; /* -1: whole context (default) */
+    const char *const *dry_breakers; /* strings that end a repetition; NULL: "\n", ":", "\"", "*" */
+    size_t n_dry_breakers;
+    int32_t mirostat;         /* 0 off, 1, 2 */
+    float mirostat_tau;       /* default 5 */
+    float mirostat_eta;       /* default 0.1 */
+    float repeat_penalty;     /* 1: off (default) */
+    float presence_penalty;   /* 0: off */
+    float frequency_penalty;  /* 0: off */
+    int32_t penalty_last_n;   /* window of the three penalties; default 64; -1: whole context */
+    const mlxr_logit_bias *logit_bias;
+    size_t n_logit_bias;
+    uint32_t n_logprobs;      /* how many alternatives to report per sampled token, with their log-probabilities */
+    bool logprobs;            /* report the sampled token's log-probability */
+} mlxr_sampling;
+
+MLXR_API mlxr_sampling mlxr_sampling_default(void);
+
+/* ---- sequences and steps --------------------------------------------------------------------------------------
+ * A sequence has tokens appended and tokens computed. mlxr_step computes some pending tokens of some sequences in
+ * one pass over the weights: prompt chunks and single decoded tokens are the same thing. */
+
+/* `sampling` NULL: defaults. The arrays it points to are copied. */
+MLXR_API mlxr_status mlxr_sequence_open(mlxr_sequence **out, mlxr_model *model, const mlxr_sampling *sampling,
+                                        mlxr_error *error);
+MLXR_API void mlxr_sequence_close(mlxr_sequence **sequence);
+/* Fails with MLXR_LIMIT and the numbers when the context length would be exceeded. */
+MLXR_API mlxr_status mlxr_sequence_append(mlxr_sequence *sequence, const int32_t *ids, size_t n_ids,
+                                          mlxr_error *error);
+MLXR_API size_t mlxr_sequence_pending(const mlxr_sequence *sequence);  /* appended, not computed */
+MLXR_API size_t mlxr_sequence_length(const mlxr_sequence *sequence);   /* appended */
+MLXR_API size_t mlxr_sequence_computed(const mlxr_sequence *sequence);
+MLXR_API const int32_t *mlxr_sequence_tokens(const mlxr_sequence *sequence);
+/* Forgets tokens from position `length` on; their KV is dropped. */
+MLXR_API mlxr_status mlxr_sequence_truncate(mlxr_sequence *sequence, size_t length, mlxr_error *error);
+
+typedef struct mlxr_token_logprob {
+    int32_t id;
+    float logprob; /* natural log; of the distribution before temperature and filters */
+} mlxr_token_logprob;
+
+enum {
+    MLXR_SLICE_NO_SAMPLE = 1u << 0,  /* compute only */
+    MLXR_SLICE_LOGITS_ALL = 1u << 1, /* logits of every computed token, not only of the last */
+};
+
+typedef struct mlxr_slice {
+    mlxr_sequence *sequence;
+    uint32_t n_compute; /* in: how many pending tokens; 0 < n ≤ pending */
+    unsigned flags;     /* in: MLXR_SLICE_… */
+    /* out, valid until the next step of this engine */
+    const float *logits; /* [n_logits][n_vocab]: all computed tokens, or the last if it was the last pending one */
+    uint32_t n_logits;
+    int32_t token;       /* sampled and appended to the sequence; -1: none (still pending, or NO_SAMPLE) */
+    float logprob;       /* of `token`, if asked for */
+    const mlxr_token_logprob *top; /* [n_top], most likely first, if asked for */
+    uint32_t n_top;
+} mlxr_slice;
+
+/* Computes n slices of sequences that share this engine (and, for now, one model). All or nothing: on failure
+ * (MLXR_KV_FULL among them) no sequence has changed. */
+MLXR_API mlxr_status mlxr_step(mlxr_engine *engine, mlxr_slice *slices, size_t n_slices, mlxr_error *error);
+/* The most pending tokens one step takes over all slices. */
+MLXR_API uint32_t mlxr_step_tokens_max(const mlxr_engine *engine);
+
+typedef struct mlxr_kv_stats {
+    uint32_t page_tokens;
+    uint64_t n_pages, n_pages_free;
+    uint64_t bytes_budget, bytes_used;
+} mlxr_kv_stats;
+MLXR_API mlxr_kv_stats mlxr_kv_stats_get(const mlxr_engine *engine);
+
+/* ---- streams -------------------------------------------------------------------------------------------------- */
+
+/* Text of sampled tokens: whole UTF-8 characters only, text that may begin a stop string is held back. */
+MLXR_API mlxr_status mlxr_stream_open(mlxr_stream **out, const mlxr_model *model, const char *const *stops,
+                                      size_t n_stops, mlxr_error *error);
+MLXR_API void mlxr_stream_close(mlxr_stream **stream);
+/* Feeds one token. *text (borrowed until the next call) is what can be shown now; may be empty. *stopped: a stop
+ * string was met; text before it has been given, and nothing more will come. */
+MLXR_API mlxr_status mlxr_stream_push(mlxr_stream *stream, int32_t id, const char **text, size_t *n_bytes,
+                                      bool *stopped, mlxr_error *error);
+/* What was held back; an unfinished character becomes U+FFFD. */
+MLXR_API mlxr_status mlxr_stream_finish(mlxr_stream *stream, const char **text, size_t *n_bytes, mlxr_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
