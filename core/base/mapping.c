@@ -1,0 +1,118 @@
+/*
+ * Read-only file mappings and reading of small files.
+ * Owner: whoever opened it. Lifetime: until mapping_close.
+ */
+#include "base/mapping.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+/* Opens a regular file for reading and tells its size; −1 with the error filled. O_NONBLOCK: opening a FIFO must fail
+ * in fstat's check below, not hang. */
+static int open_regular(const char *path, uint64_t *n_bytes, mlxr_error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        error_set(error, MLXR_IO, "%s: cannot open: %s", path, strerror(errno));
+        return -1;
+    }
+    struct stat info;
+    if (fstat(fd, &info) != 0) {
+        error_set(error, MLXR_IO, "%s: cannot stat: %s", path, strerror(errno));
+    } else if (!S_ISREG(info.st_mode)) {
+        error_set(error, MLXR_IO, "%s: not a regular file%s", path, S_ISDIR(info.st_mode) ? " but a directory" : "");
+    } else {
+        *n_bytes = (uint64_t)info.st_size;
+        return fd;
+    }
+    close(fd);
+    return -1;
+}
+
+mlxr_status mapping_open(mapping *out, const char *path, mlxr_error *error)
+{
+    uint64_t n_bytes = 0;
+    int fd = open_regular(path, &n_bytes, error);
+    if (fd < 0) {
+        return MLXR_IO;
+    }
+    mapping m = {0};
+    mlxr_status status = MLXR_OK;
+    if (n_bytes > SIZE_MAX) {
+        status = error_set(error, MLXR_LIMIT, "%s: %llu bytes do not fit the address space", path,
+                           (unsigned long long)n_bytes);
+    } else if (n_bytes > 0) {
+        void *data = mmap(NULL, (size_t)n_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) {
+            status = error_set(error, MLXR_IO, "%s: cannot map %llu bytes: %s", path, (unsigned long long)n_bytes,
+                               strerror(errno));
+        } else {
+            m.data = data;
+            m.n_bytes = (size_t)n_bytes;
+        }
+    }
+    close(fd); /* the mapping keeps the file */
+    if (status == MLXR_OK) {
+        *out = m;
+    }
+    return status;
+}
+
+void mapping_close(mapping *m)
+{
+    if (m->data) {
+        munmap((void *)(uintptr_t)m->data, m->n_bytes);
+    }
+    *m = (mapping){0};
+}
+
+mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error)
+{
+    uint64_t size = 0;
+    int fd = open_regular(path, &size, error);
+    if (fd < 0) {
+        return MLXR_IO;
+    }
+    mlxr_status status = MLXR_OK;
+    char *bytes = NULL;
+    size_t n = 0;
+    if (size > limit) {
+        status = error_set(error, MLXR_LIMIT, "%s: %llu bytes; at most %zu are read", path, (unsigned long long)size,
+                           limit);
+        goto done;
+    }
+    bytes = malloc((size_t)size + 1);
+    if (!bytes) {
+        status = error_nomem(error, path, (size_t)size + 1);
+        goto done;
+    }
+    while (n < (size_t)size) {
+        ssize_t got = read(fd, bytes + n, (size_t)size - n);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            status = error_set(error, MLXR_IO, "%s: read failed at byte %zu: %s", path, n, strerror(errno));
+            goto done;
+        }
+        if (got == 0) { /* the file shrank after fstat */
+            break;
+        }
+        n += (size_t)got;
+    }
+    bytes[n] = 0;
+    *data = bytes;
+    *n_bytes = n;
+    bytes = NULL;
+done:
+    free(bytes);
+    close(fd);
+    return status;
+}
