@@ -1,0 +1,33 @@
+/*
+ * Binding: which tensor of the file is which weight of which layer. Each tensor is listed once here; a missing, extra
+ * or wrongly shaped one names itself.
+ * Owner: the model's graph (memory from its region). Lifetime: the model's. Tensors point into the model file.
+ */
+#ifndef MLXR_GRAPH_BIND_H
+#define MLXR_GRAPH_BIND_H
+
+#include "graph/hparams.h"
+
+typedef struct layer_weights { /* NULL: the model has none; shapes innermost first */
+    const tensor *attn_norm;                  /* [n_embd] */
+    const tensor *q, *k, *v, *attn_out;       /* [n_embd, n_head·head_dim] … [n_head·head_dim, n_embd] */
+    const tensor *q_bias, *k_bias, *v_bias, *attn_out_bias;
+    const tensor *q_norm, *k_norm;            /* [head_dim] */
+    const tensor *post_attn_norm, *post_ffn_norm; /* [n_embd] */
+    const tensor *ffn_norm;                   /* [n_embd] */
+    const tensor *gate, *up, *down;           /* [n_embd, n_ff], [n_ff, n_embd] */
+    const tensor *gate_bias, *up_bias, *down_bias;
+} layer_weights;
+
+typedef struct model_weights {
+    const tensor *embedding;   /* [n_embd, n_vocab] */
+    const tensor *output_norm; /* [n_embd] */
+    const tensor *output;      /* [n_embd, n_vocab]; the embedding where the model ties them */
+    const tensor *rope_freqs;  /* [n_rot/2] or NULL */
+    layer_weights *layers;     /* [n_layers] */
+} model_weights;
+
+/* Also sets h->n_vocab from the embedding. */
+mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file, region *memory, mlxr_error *error);
+
+#endif

@@ -1,0 +1,252 @@
+/*
+ * Hyper-parameters of one model.
+ * Owner: the model's graph. Lifetime: the model's.
+ */
+#include "graph/hparams.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+
+/* Reads keys under "<architecture>."; the first failure sticks, so that a row of reads needs one check at its end. */
+typedef struct reader {
+    const model_file *file;
+    char arch[64];
+    mlxr_status status;
+    mlxr_error *error;
+} reader;
+
+static const char *key_of(const reader *r, const char *suffix, char *buffer, size_t cap)
+{
+    snprintf(buffer, cap, "%s.%s", r->arch, suffix);
+    return buffer;
+}
+
+static void read_u32(reader *r, const char *suffix, uint32_t *out)
+{
+    char key[160];
+    if (r->status == MLXR_OK) {
+        r->status = model_file_u32(r->file, key_of(r, suffix, key, sizeof key), out, r->error);
+    }
+}
+
+static void read_f32(reader *r, const char *suffix, float *out)
+{
+    char key[160];
+    if (r->status == MLXR_OK) {
+        r->status = model_file_f32(r->file, key_of(r, suffix, key, sizeof key), out, r->error);
+    }
+    if (r->status == MLXR_OK && !isfinite(*out)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s' is not a finite number", key);
+    }
+}
+
+/* A count that must be present and lie in [1, max]. */
+static void need_u32(reader *r, const char *suffix, uint32_t max, uint32_t *out)
+{
+    char key[160];
+    key_of(r, suffix, key, sizeof key);
+    *out = 0;
+    read_u32(r, suffix, out);
+    if (r->status == MLXR_OK && !model_file_meta(r->file, key)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s' is missing", key);
+    } else if (r->status == MLXR_OK && (*out == 0 || *out > max)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s' is %u; it must be 1 to %u", key, *out, max);
+    }
+}
+
+/* head_count_kv may be one number, or an array with one number a layer; layers that differ are not supported yet. */
+static void read_head_count_kv(reader *r, hparams *h)
+{
+    char key[160];
+    key_of(r, "attention.head_count_kv", key, sizeof key);
+    const meta_value *value = model_file_meta(r->file, key);
+    if (r->status != MLXR_OK || !value || value->type != META_ARRAY) {
+        read_u32(r, "attention.head_count_kv", &h->n_head_kv);
+        return;
+    }
+    const meta_array *a = &value->array;
+    if (a->type == META_STRING || a->n < h->n_layers) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': an array of %llu; expected a number for each of %u layers",
+                              key, (unsigned long long)a->n, h->n_layers);
+        return;
+    }
+    double first = meta_array_number(a, 0);
+    for (uint32_t i = 1; i < h->n_layers; i++) {
+        if (meta_array_number(a, i) != first) {
+            r->status = error_set(r->error, MLXR_UNSUPPORTED, "metadata '%s': layers with different numbers of KV heads", key);
+            return;
+        }
+    }
+    h->n_head_kv = first >= 1 && first <= 65536 ? (uint32_t)first : 0;
+}
+
+static void read_shape(reader *r, hparams *h)
+{
+    need_u32(r, "block_count", HPARAMS_LAYERS_MAX, &h->n_layers);
+    need_u32(r, "embedding_length", 1u << 20, &h->n_embd);
+    need_u32(r, "feed_forward_length", 1u << 22, &h->n_ff);
+    need_u32(r, "attention.head_count", 1u << 16, &h->n_head);
+    need_u32(r, "context_length", 1u << 30, &h->n_ctx_train);
+    if (r->status != MLXR_OK) {
+        return;
+    }
+    h->n_head_kv = h->n_head;
+    read_head_count_kv(r, h);
+    h->head_dim = h->n_embd / h->n_head;
+    read_u32(r, "attention.key_length", &h->head_dim);
+    uint32_t value_length = h->head_dim;
+    read_u32(r, "attention.value_length", &value_length);
+    h->n_rot = h->head_dim;
+    read_u32(r, "rope.dimension_count", &h->n_rot);
+    if (r->status != MLXR_OK) {
+        return;
+    }
+    if (h->n_head_kv == 0 || h->n_head % h->n_head_kv != 0) {
+        r->status = error_set(r->error, MLXR_FORMAT, "%u query heads do not divide among %u KV heads", h->n_head, h->n_head_kv);
+    } else if (h->head_dim == 0 || h->head_dim > 4096) {
+        r->status = error_set(r->error, MLXR_FORMAT, "head size %u is outside 1…4096", h->head_dim);
+    } else if (value_length != h->head_dim) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "keys of %u and values of %u elements a head", h->head_dim, value_length);
+    } else if (h->n_rot > h->head_dim || h->n_rot % 2 != 0) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.rope.dimension_count' is %u; it must be even and at most the head size %u",
+                              r->arch, h->n_rot, h->head_dim);
+    }
+}
+
+static void read_scaling(reader *r, hparams *h)
+{
+    char key[160];
+    rope_scaling *s = &h->scaling;
+    text_view type = {"none", 4};
+    *s = (rope_scaling){.factor = 1, .beta_fast = 32, .beta_slow = 1, .low_freq_factor = 1, .high_freq_factor = 4, .n_ctx_orig = h->n_ctx_train};
+    if (r->status == MLXR_OK) {
+        r->status = model_file_text(r->file, key_of(r, "rope.scaling.type", key, sizeof key), &type, r->error);
+    }
+    read_f32(r, "rope.scale_linear", &s->factor); /* the key of old files */
+    if (r->status == MLXR_OK && model_file_meta(r->file, key_of(r, "rope.scale_linear", key, sizeof key))) {
+        s->kind = ROPE_SCALING_LINEAR;
+    }
+    read_f32(r, "rope.scaling.factor", &s->factor);
+    read_f32(r, "rope.scaling.attn_factor", &s->attn_factor);
+    read_f32(r, "rope.scaling.yarn_beta_fast", &s->beta_fast);
+    read_f32(r, "rope.scaling.yarn_beta_slow", &s->beta_slow);
+    read_f32(r, "rope.scaling.low_freq_factor", &s->low_freq_factor);
+    read_f32(r, "rope.scaling.high_freq_factor", &s->high_freq_factor);
+    read_u32(r, "rope.scaling.original_context_length", &s->n_ctx_orig);
+    if (r->status != MLXR_OK) {
+        return;
+    }
+    static const struct {
+        const char *name;
+        rope_scaling_kind kind;
+    } kinds[] = {{"linear", ROPE_SCALING_LINEAR}, {"yarn", ROPE_SCALING_YARN}, {"llama3", ROPE_SCALING_LLAMA3}};
+    bool known = type.n == 4 && memcmp(type.data, "none", 4) == 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strlen(kinds[i].name) == type.n && memcmp(kinds[i].name, type.data, type.n) == 0) {
+            s->kind = kinds[i].kind;
+            known = true;
+        }
+    }
+    if (!known) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "RoPE scaling '%.*s' (known: none, linear, yarn, llama3)", (int)type.n, type.data);
+    } else if (!(s->factor > 0) || s->n_ctx_orig == 0) {
+        r->status = error_set(r->error, MLXR_FORMAT, "RoPE scaling: factor %g and original context %u must be above 0",
+                              (double)s->factor, s->n_ctx_orig);
+    }
+}
+
+static void read_windows(reader *r, hparams *h)
+{
+    char key[160];
+    uint32_t every = h->fam->full_every;
+    read_u32(r, "attention.sliding_window", &h->window);
+    key_of(r, "attention.sliding_window_pattern", key, sizeof key);
+    const meta_value *pattern = model_file_meta(r->file, key);
+    if (r->status != MLXR_OK || h->window == 0) {
+        return;
+    }
+    if (pattern && pattern->type != META_ARRAY) {
+        read_u32(r, "attention.sliding_window_pattern", &every);
+        pattern = NULL;
+    }
+    if (r->status == MLXR_OK && pattern && (pattern->array.type == META_STRING || pattern->array.n < h->n_layers)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers", key, h->n_layers);
+        return;
+    }
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        h->layer_has_window[i] = pattern ? meta_array_number(&pattern->array, i) != 0 : every == 0 || (i + 1) % every != 0;
+    }
+}
+
+static void read_rope_and_scales(reader *r, hparams *h)
+{
+    h->rope_theta = 10000.0f;
+    read_f32(r, "rope.freq_base", &h->rope_theta);
+    h->rope_theta_local = h->fam->local_rope_theta;
+    read_f32(r, "rope.freq_base_swa", &h->rope_theta_local);
+    read_f32(r, "attention.logit_softcapping", &h->attn_softcap);
+    read_f32(r, "attn_logit_softcapping", &h->attn_softcap);
+    read_f32(r, "final_logit_softcapping", &h->final_softcap);
+    bool wide = h->fam->wide_head_scale_layers && h->fam->wide_head_scale_layers == h->n_layers;
+    h->attn_scale = 1.0f / sqrtf((float)(wide ? h->n_embd / h->n_head : h->head_dim));
+    read_f32(r, "attention.scale", &h->attn_scale);
+    h->embedding_scale = h->fam->scale_embedding ? sqrtf((float)h->n_embd) : 1.0f;
+    h->norm_eps = 0;
+    read_f32(r, "attention.layer_norm_rms_epsilon", &h->norm_eps);
+    if (r->status == MLXR_OK && !(h->norm_eps > 0 && h->norm_eps < 1)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.attention.layer_norm_rms_epsilon' is missing or not between 0 and 1", r->arch);
+    }
+    if (r->status == MLXR_OK && !(h->rope_theta > 0 && h->rope_theta_local >= 0)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.rope.freq_base' must be above 0", r->arch);
+    }
+}
+
+static mlxr_status find_family(reader *r, hparams *h)
+{
+    text_view arch = {0};
+    mlxr_status status = model_file_text(r->file, "general.architecture", &arch, r->error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (!arch.data) {
+        return error_set(r->error, MLXR_FORMAT, "metadata 'general.architecture' is missing");
+    }
+    h->fam = arch.n < sizeof r->arch ? family_find(arch.data, arch.n) : NULL;
+    if (!h->fam) {
+        char known[256] = "";
+        for (size_t i = 0, n = 0; family_at(i) && n < sizeof known; i++) {
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", family_at(i)->name);
+        }
+        return error_set(r->error, MLXR_UNSUPPORTED, "model family '%.*s' is not supported; supported: %s",
+                         (int)(arch.n < 64 ? arch.n : 64), arch.data, known);
+    }
+    memcpy(r->arch, arch.data, arch.n);
+    r->arch[arch.n] = 0;
+    return MLXR_OK;
+}
+
+mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error)
+{
+    hparams h = {0};
+    reader r = {.file = file, .error = error};
+    r.status = find_family(&r, &h);
+    if (r.status == MLXR_OK) {
+        read_shape(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        read_rope_and_scales(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        read_scaling(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        read_windows(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        *out = h;
+    }
+    return r.status;
+}

@@ -1,0 +1,42 @@
+/*
+ * Hyper-parameters of one model: the numbers its file gives, checked and completed by its family's rules.
+ * Owner: the model's graph. Lifetime: the model's. Immutable after reading.
+ */
+#ifndef MLXR_GRAPH_HPARAMS_H
+#define MLXR_GRAPH_HPARAMS_H
+
+#include "graph/family.h"
+#include "loaders/model_file.h"
+
+#define HPARAMS_LAYERS_MAX 1024u
+
+typedef enum rope_scaling_kind { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_SCALING_LLAMA3 } rope_scaling_kind;
+
+/* See graph/rope.h for what the fields do. 0 in attn_factor: the kind's own default. */
+typedef struct rope_scaling {
+    rope_scaling_kind kind;
+    float factor;
+    float attn_factor;
+    float beta_fast, beta_slow;                   /* YaRN */
+    float low_freq_factor, high_freq_factor;      /* Llama 3 */
+    uint32_t n_ctx_orig;
+} rope_scaling;
+
+typedef struct hparams {
+    const family *fam;
+    uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
+    uint32_t n_rot;
+    float norm_eps;
+    float attn_scale;
+    float attn_softcap, final_softcap; /* 0: none */
+    float embedding_scale;
+    uint32_t window;                   /* of window layers; 0: there are none */
+    bool layer_has_window[HPARAMS_LAYERS_MAX];
+    float rope_theta, rope_theta_local;
+    rope_scaling scaling;              /* of full-attention layers (of all where there is no local theta) */
+} hparams;
+
+/* Reads and checks everything; errors name the key, the value and what would be right. */
+mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error);
+
+#endif
