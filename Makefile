@@ -1,0 +1,124 @@
+# Every command a developer needs; `make help` lists them. CMake and CMakePresets.json do the building, the scripts in
+# tools/ the rest, so that nothing here holds logic worth testing.
+#
+# Variables: PROMPT (make run), FUZZ_SECONDS (make fuzz, for each target), JOBS, CC, CLANG, PREFIX and DESTDIR (make install).
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-print-directory
+
+FUZZ_SECONDS ?= 60
+PREFIX ?= /usr/local
+MODEL := SmolLM2-135M-Instruct.Q4_1
+# As typed, whatever it holds: `value` keeps make from expanding it, the environment keeps the shell from it.
+DEFAULT_PROMPT := Hello! Who are you, and what can you help me with?
+export MLXR_PROMPT := $(if $(filter undefined,$(origin PROMPT)),$(DEFAULT_PROMPT),$(value PROMPT))
+ifdef JOBS
+export JOBS
+endif
+ifdef CC
+ifneq ($(origin CC),default)
+export CC
+endif
+endif
+
+# Evaluated when used: tools/setup may just have installed it.
+PYTHON = $(shell test -x /usr/bin/python3 && echo /usr/bin/python3 || command -v python3)
+N_JOBS = $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
+CTEST = ctest --output-on-failure --no-tests=error -j $(N_JOBS)
+# Warnings are errors in check and in CI, so that a newer compiler does not break anybody's build.
+TEST_PRESET := $(if $(CI),check,dev)
+
+.PHONY: help build run model models setup setup-tests test test-cpp test-cpp-verbose check static-checks oracle soak \
+        bench fuzz asan ubsan tsan coverage fmt install clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+
+# ---- using it -----------------------------------------------------------------------------------------------------
+
+run: build model ## build, fetch the default model, answer PROMPT (and chat on, on a terminal)
+	@build/bin/mlxr run $(MODEL) --chat -- "$$MLXR_PROMPT"
+
+build: setup ## install what is missing and build build/bin/mlxr
+	@tools/build release
+
+model: setup
+	@$(PYTHON) tools/fetch-model
+
+install: build ## install the program, the library and its headers under PREFIX
+	@cmake --install build --prefix "$(PREFIX)"
+
+clean: ## remove everything built (not the models)
+	rm -rf build
+
+# ---- testing it ---------------------------------------------------------------------------------------------------
+
+test: setup-tests build models static-checks ## install what the tests need and run all of them
+	@tools/venv tests tests/requirements.txt
+	@tools/build $(TEST_PRESET)
+	@tools/build asan fuzz_replays
+	@cd build/asan && $(CTEST) -L '^fuzz$$'
+	@cd build/$(TEST_PRESET) && $(CTEST)
+
+test-cpp: ## the native tests only
+	@tools/build $(TEST_PRESET)
+	@cd build/$(TEST_PRESET) && $(CTEST) -LE '^python$$'
+
+test-cpp-verbose: ## the same, with everything they print
+	@tools/build $(TEST_PRESET)
+	@cd build/$(TEST_PRESET) && $(CTEST) -V -LE '^python$$'
+
+check: ## the fast loop: no downloads, warnings are errors, static checks, unit tests
+	@tools/build check
+	@$(MAKE) static-checks
+	@cd build/check && $(CTEST) -L '^(unit|fuzz)$$'
+
+static-checks:
+	@$(PYTHON) tools/check-layers
+	@$(PYTHON) tools/check-size
+	@$(PYTHON) tools/check-text
+	@tools/check-format
+
+oracle: setup-tests models ## regenerate the reference data with transformers (installs torch) and compare
+	@tools/venv oracle tools/oracle/requirements.txt
+	@tools/build $(TEST_PRESET)
+	@for script in tools/oracle/check_*.py; do echo "== $$script"; build/venv-oracle/bin/python $$script || exit 1; done
+
+soak: ## the long forms of the tests that have one
+	@tools/build $(TEST_PRESET)
+	@cd build/$(TEST_PRESET) && MLXR_SOAK=1 $(CTEST) -j 1 --timeout 7200 -L '^soak$$'
+
+bench: build models ## measure prefill and decode of both test models
+	@for model in $(MODEL) gemma-3-270m-Q4_K_M; do build/bin/mlxr bench $$model || exit 1; done
+
+fuzz: setup-tests ## run every fuzz target for FUZZ_SECONDS
+	@tools/build fuzz fuzzers
+	@tools/run-fuzzers build/fuzz $(FUZZ_SECONDS)
+
+asan ubsan: setup-tests ## the native tests under this sanitizer
+	@tools/build $@
+	@cd build/$@ && $(CTEST) -LE '^python$$'
+
+tsan: setup-tests ## the tests with threads under ThreadSanitizer
+	@tools/build tsan
+	@cd build/tsan && $(CTEST) -LE '^python$$'
+
+coverage: setup-tests ## branch coverage of the parsers, with its floor
+	@tools/venv coverage tools/coverage-requirements.txt
+	@tools/build coverage
+	@find build/coverage -name '*.gcda' -delete
+	@cd build/coverage && $(CTEST) -LE '^python$$'
+	@build/venv-coverage/bin/python tools/check-coverage build/coverage
+
+fmt: ## format the sources with clang-format-19
+	@tools/check-format --fix
+
+# ---- what the others need -----------------------------------------------------------------------------------------
+
+setup:
+	@tools/setup build
+
+setup-tests:
+	@tools/setup test
+
+models: setup-tests
+	@$(PYTHON) tools/fetch-model smollm2 gemma3
