@@ -1,0 +1,13 @@
+/*
+ * How much memory this process may still use, and how much it uses.
+ * Owner: none. Lifetime: the call.
+ */
+#ifndef MLXR_BASE_MEMORY_SIZE_H
+#define MLXR_BASE_MEMORY_SIZE_H
+
+#include <stdint.h>
+
+uint64_t memory_total(void);     /* bytes of RAM, or of the cgroup's limit where that is lower */
+uint64_t memory_available(void); /* bytes that can be used without swapping; at least 256 MiB is claimed */
+
+#endif

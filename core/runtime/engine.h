@@ -1,0 +1,73 @@
+/*
+ * Inside of the runtime's opaque objects: engine, model, sequence.
+ * Owner: the caller of mlxr.h. Lifetime and threads: as mlxr.h states.
+ */
+#ifndef MLXR_RUNTIME_ENGINE_H
+#define MLXR_RUNTIME_ENGINE_H
+
+#include "base/region.h"
+#include "graph/graph.h"
+#include "runtime/kv/pager.h"
+#include "runtime/sampler.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+/* Tokens a KV page holds: small enough that a sequence wastes little, large enough for the attention kernels' tiles. */
+#define ENGINE_PAGE_TOKENS 32u
+/* The most tokens of one step: beyond this, weights are amortised and only scratch memory would grow. */
+#define ENGINE_STEP_TOKENS_MAX 512u
+
+/* Arrays of the step under way; they grow and are kept. */
+typedef struct step_scratch {
+    int32_t *tokens, *positions; /* [cap_rows] */
+    uint32_t *wanted;            /* [cap_rows] */
+    uint32_t cap_rows;
+    step_slice *slices;          /* [cap_slices] */
+    sampler_result *samples;     /* [cap_slices] */
+    mlxr_error *errors;          /* [cap_slices], of samplers that ran in parallel */
+    uint32_t cap_slices;
+    float *logits;               /* [cap_logits] */
+    size_t cap_logits;
+} step_scratch;
+
+struct mlxr_engine {
+    const backend_ops *ops;
+    backend *device;
+    backend_options options;
+    dtype kv_type;
+    kv_arena arena;
+    step_scratch scratch;
+    uint32_t n_models, n_sequences; /* alive: an engine is closed after them */
+    void (*log)(void *user, mlxr_log_level level, const char *line);
+    void *log_user;
+};
+
+struct mlxr_model {
+    mlxr_engine *engine;
+    uint32_t refs;
+    model_file *file;
+    graph *graph;
+    tokenizer *tokenizer;
+    chat_template *chat;      /* NULL: none, or chat_error says why it cannot be used */
+    mlxr_error chat_error;
+    program *program;
+    kv_pool *pools[KV_GROUPS_MAX];
+    uint32_t n_ctx;           /* of its sequences */
+    mlxr_model_info info;
+    region memory;            /* of the texts in info */
+};
+
+struct mlxr_sequence {
+    mlxr_model *model;
+    int32_t *tokens; /* [n_tokens] */
+    size_t n_tokens, cap_tokens;
+    size_t n_computed;
+    pager pages;
+    sampler *sampler;
+};
+
+/* One formatted line to the engine's log, if it has one. */
+void engine_log(const mlxr_engine *engine, mlxr_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * KV arena: one byte budget for all KV pages of an engine, handed out page by page.
+ * Owner: the engine. Lifetime: the engine's. One thread at a time.
+ *
+ * A pool holds the pages of one layer group of one model: all of one size, numbered from 0. Pools reserve address
+ * space for the whole budget and commit memory page by page, so that one budget serves page sizes of any mix.
+ *
+ * Invariants
+ *   1. A page is free (refs = 0, on its pool's free list or never touched) or in use (refs ≥ 1).
+ *   2. bytes_used = Σ over pools of pages in use × page_bytes ≤ budget.
+ *   3. Pages are taken from the free list first, so that memory touched grows only with the most pages in use at once.
+ */
+#ifndef MLXR_RUNTIME_KV_ARENA_H
+#define MLXR_RUNTIME_KV_ARENA_H
+
+#include "kernels/backend.h"
+
+typedef struct kv_pool kv_pool;
+
+typedef struct kv_arena {
+    const backend_ops *ops;
+    backend *device;
+    uint64_t bytes_budget, bytes_used, bytes_touched;
+    kv_pool *pools; /* list */
+} kv_arena;
+
+struct kv_pool {
+    kv_arena *arena;
+    kv_pool *next;
+    kv_layout layout;
+    void *memory;
+    size_t n_bytes;      /* address space reserved: capacity × page_bytes */
+    uint32_t capacity;   /* pages the budget could hold */
+    uint32_t n_touched;  /* pages 0 … n_touched − 1 have been used at least once */
+    uint32_t n_used;
+    uint32_t n_free;
+    uint32_t *free_list; /* [n_free] of [capacity]; the last one is taken first */
+    uint32_t *refs;      /* [capacity] */
+};
+
+void kv_arena_init(kv_arena *arena, const backend_ops *ops, backend *device, uint64_t bytes_budget);
+
+mlxr_status kv_pool_open(kv_pool **out, kv_arena *arena, const kv_layout *layout, mlxr_error *error);
+/* All pages must be free. */
+void kv_pool_close(kv_pool **pool);
+
+/* A page with one reference; its content is undefined. KV_PAGE_NONE when the budget is used up. */
+uint32_t kv_pool_take(kv_pool *pool);
+void kv_pool_ref(kv_pool *pool, uint32_t page);
+/* Drops one reference; the last one frees the page. */
+void kv_pool_unref(kv_pool *pool, uint32_t page);
+
+#endif

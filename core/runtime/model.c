@@ -1,0 +1,202 @@
+/*
+ * Model: mapped file, graph, tokenizer, chat template and the program a backend made of its plan.
+ * Owner: whoever holds a reference. Lifetime: mlxr_model_load to the last mlxr_model_unref; immutable in between.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "graph/vocabulary.h"
+#include "runtime/engine.h"
+
+static mlxr_status open_pools(mlxr_model *m, mlxr_error *error)
+{
+    const plan *p = &m->graph->plan;
+    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
+        kv_layout layout = kv_layout_make(&p->kv_groups[g], m->engine->kv_type, ENGINE_PAGE_TOKENS);
+        mlxr_status status = kv_pool_open(&m->pools[g], &m->engine->arena, &layout, error);
+        if (status != MLXR_OK) {
+            return status;
+        }
+    }
+    return MLXR_OK;
+}
+
+/* A template that does not compile spoils only chats: the reason is kept for mlxr_chat_render. */
+static void open_chat_template(mlxr_model *m)
+{
+    text_view source = {0};
+    m->chat_error.status = MLXR_UNSUPPORTED;
+    error_set(&m->chat_error, MLXR_UNSUPPORTED, "%s has no chat template", m->info.path);
+    if (model_file_text(m->file, "tokenizer.chat_template", &source, &m->chat_error) != MLXR_OK || !source.data) {
+        return;
+    }
+    if (chat_template_open(&m->chat, source.data, source.n, &m->chat_error) != MLXR_OK) {
+        error_prefix(&m->chat_error, MLXR_UNSUPPORTED, "chat template of %s", m->info.path);
+        engine_log(m->engine, MLXR_LOG_WARN, "%s", m->chat_error.text);
+    }
+}
+
+/* "Q4_1, Q8_0, F32": the types of the weights, most bytes first. */
+static const char *weight_types(mlxr_model *m)
+{
+    uint64_t bytes[64] = {0};
+    char text[256] = "";
+    size_t n = 0;
+    for (uint64_t i = 0; i < m->file->n_tensors; i++) {
+        bytes[m->file->tensors[i].type % 64] += m->file->tensors[i].n_bytes;
+    }
+    for (;;) {
+        uint32_t best = 0;
+        for (uint32_t i = 1; i < 64; i++) {
+            best = bytes[i] > bytes[best] ? i : best;
+        }
+        if (bytes[best] == 0 || n >= sizeof text) {
+            break;
+        }
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? ", " : "", dtype_name((dtype)best));
+        bytes[best] = 0;
+    }
+    return region_strndup(&m->memory, text, strlen(text));
+}
+
+static mlxr_status fill_info(mlxr_model *m, const char *path, mlxr_error *error)
+{
+    const hparams *h = &m->graph->h;
+    text_view name = {"", 0};
+    mlxr_status status = model_file_text(m->file, "general.name", &name, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    m->info = (mlxr_model_info){
+        .path = region_strndup(&m->memory, path, strlen(path)),
+        .family = h->fam->name,
+        .name = region_strndup(&m->memory, name.data, name.n),
+        .weight_types = weight_types(m),
+        .n_layers = h->n_layers,
+        .n_embd = h->n_embd,
+        .n_head = h->n_head,
+        .n_head_kv = h->n_head_kv,
+        .head_dim = h->head_dim,
+        .n_ff = h->n_ff,
+        .n_vocab = h->n_vocab,
+        .n_ctx_train = h->n_ctx_train,
+        .n_params = m->graph->n_params,
+        .file_bytes = m->file->file_bytes,
+        .weight_bytes = m->graph->weight_bytes,
+        .bytes_per_token = m->graph->bytes_per_token,
+        .adds_bos = tokenizer_adds_bos(m->tokenizer),
+    };
+    for (uint32_t g = 0; g < m->graph->plan.n_kv_groups; g++) {
+        m->info.kv_bytes_per_token += m->pools[g]->layout.page_bytes / ENGINE_PAGE_TOKENS;
+    }
+    if (!m->info.path || !m->info.name || !m->info.weight_types) {
+        return error_nomem(error, "model information", strlen(path) + name.n);
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status check_vocabulary(const mlxr_model *m, mlxr_error *error)
+{
+    if (tokenizer_size(m->tokenizer) > m->graph->h.n_vocab) {
+        return error_set(error, MLXR_FORMAT, "the tokenizer has %u tokens, the embedding only %u rows",
+                         tokenizer_size(m->tokenizer), m->graph->h.n_vocab);
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_options *options, mlxr_error *error)
+{
+    mlxr_engine *e = m->engine;
+    mlxr_status status = model_file_open(&m->file, path, error);
+    if (status != MLXR_OK) {
+        return status; /* names the file itself */
+    }
+    status = graph_build(&m->graph, m->file, error);
+    if (status == MLXR_OK) {
+        status = vocabulary_open(&m->tokenizer, m->file, error);
+    }
+    if (status == MLXR_OK) {
+        status = check_vocabulary(m, error);
+    }
+    if (status == MLXR_OK) {
+        status = e->ops->prepare(e->device, &m->graph->plan, &m->program, error);
+    }
+    if (status == MLXR_OK) {
+        status = open_pools(m, error);
+    }
+    if (status == MLXR_OK) {
+        status = fill_info(m, path, error);
+    }
+    if (status != MLXR_OK) {
+        return error_prefix(error, status, "%s", path);
+    }
+    uint32_t n_ctx = options ? options->n_ctx_max : 0;
+    m->n_ctx = n_ctx && n_ctx < m->graph->h.n_ctx_train ? n_ctx : m->graph->h.n_ctx_train;
+    if (n_ctx > m->graph->h.n_ctx_train) {
+        engine_log(e, MLXR_LOG_WARN, "%s: context of %u tokens was asked for; the model was trained for %u and gets that",
+                   path, n_ctx, m->n_ctx);
+    }
+    open_chat_template(m);
+    m->info.has_chat_template = m->chat != NULL;
+    return MLXR_OK;
+}
+
+static void model_close(mlxr_model *m)
+{
+    for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+        kv_pool_close(&m->pools[g]);
+    }
+    if (m->program) {
+        m->engine->ops->release(m->engine->device, &m->program);
+    }
+    chat_template_close(&m->chat);
+    tokenizer_close(&m->tokenizer);
+    graph_close(&m->graph);
+    model_file_close(&m->file);
+    region_close(&m->memory);
+    m->engine->n_models--;
+    free(m);
+}
+
+mlxr_status mlxr_model_load(mlxr_model **out, mlxr_engine *engine, const char *path, const mlxr_model_options *options,
+                            mlxr_error *error)
+{
+    mlxr_model *m = calloc(1, sizeof *m);
+    if (!m) {
+        return error_nomem(error, "model", sizeof *m);
+    }
+    m->engine = engine;
+    m->refs = 1;
+    engine->n_models++;
+    mlxr_status status = open_parts(m, path, options, error);
+    if (status != MLXR_OK) {
+        model_close(m);
+        return status;
+    }
+    engine_log(engine, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u", path, m->info.family,
+               (unsigned long long)(m->info.n_params / 1000000), m->info.weight_types, m->n_ctx);
+    *out = m;
+    return MLXR_OK;
+}
+
+mlxr_model *mlxr_model_ref(mlxr_model *model)
+{
+    model->refs++;
+    return model;
+}
+
+void mlxr_model_unref(mlxr_model **pointer)
+{
+    mlxr_model *m = *pointer;
+    *pointer = NULL;
+    if (m && --m->refs == 0) {
+        model_close(m);
+    }
+}
+
+const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model)
+{
+    return &model->info;
+}
