@@ -67,5 +67,6 @@ const backend_ops *const *backend_list(void);
 const backend_ops *backend_find(const char *name);
 
 extern const backend_ops backend_cpu;
+extern const backend_ops backend_cpu_scalar; /* the same with options.scalar forced: "cpu-scalar", the oracle */
 
 #endif

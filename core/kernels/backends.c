@@ -1,0 +1,24 @@
+/*
+ * The backends in this build.
+ * Owner: none; const tables. Lifetime: static.
+ */
+#include <string.h>
+
+#include "kernels/backend.h"
+
+static const backend_ops *const backends[] = {&backend_cpu, &backend_cpu_scalar, NULL};
+
+const backend_ops *const *backend_list(void)
+{
+    return backends;
+}
+
+const backend_ops *backend_find(const char *name)
+{
+    for (const backend_ops *const *b = backends; *b; b++) {
+        if (strcmp((*b)->name, name) == 0) {
+            return *b;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,42 @@
+/*
+ * The definition of attention: scores of all visible keys, softmax, weighted sum of values, in double.
+ * Owner: none. Lifetime: the call.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/ops.h"
+#include "quant/codec.h"
+
+void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t head, uint32_t position, const float *q,
+                   float *out, double *scratch)
+{
+    uint32_t n = attend->head_dim, kv_head = head / (attend->n_head / attend->n_head_kv);
+    uint32_t first = attend_first(attend->window, position);
+    double *sum = scratch, *scores = scratch + 2 * (size_t)n;
+    float *row = (float *)(scratch + n);
+    double max = attend->sinks ? (double)attend->sinks[head] : -INFINITY;
+    for (uint32_t p = first; p <= position; p++) {
+        codec_decode(view->layout->type, attend_key(view, kv_head, p), row, n);
+        double s = ops_dot_double(q, row, n) * attend->scale;
+        if (attend->softcap > 0) {
+            s = attend->softcap * tanh(s / attend->softcap);
+        }
+        scores[p - first] = s;
+        max = s > max ? s : max;
+    }
+    double total = attend->sinks ? exp(attend->sinks[head] - max) : 0;
+    memset(sum, 0, n * sizeof *sum);
+    for (uint32_t p = first; p <= position; p++) {
+        double weight = exp(scores[p - first] - max);
+        total += weight;
+        codec_decode(view->layout->type, attend_value(view, kv_head, p), row, n);
+        for (uint32_t i = 0; i < n; i++) {
+            sum[i] += weight * row[i];
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = (float)(sum[i] / total);
+    }
+}

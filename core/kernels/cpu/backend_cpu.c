@@ -1,0 +1,137 @@
+/*
+ * The CPU as a backend: a thread team, KV memory from the heap, programs walked by the team.
+ * Owner: the engine. Lifetime: open to close. One thread at a time, the one that opened it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/team.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/program.h"
+
+#define PAGE_BYTES 4096u
+
+struct backend {
+    backend_options options;
+    team *threads;
+};
+
+static mlxr_status cpu_open(backend **out, const backend_options *options, mlxr_error *error)
+{
+    backend *b = calloc(1, sizeof *b);
+    if (!b) {
+        return error_nomem(error, "backend", sizeof *b);
+    }
+    b->options = *options;
+    mlxr_status status = team_open(&b->threads, options->n_threads, error);
+    if (status != MLXR_OK) {
+        free(b);
+        return status;
+    }
+    *out = b;
+    return MLXR_OK;
+}
+
+static mlxr_status cpu_open_scalar(backend **out, const backend_options *options, mlxr_error *error)
+{
+    backend_options scalar = *options;
+    scalar.scalar = true;
+    return cpu_open(out, &scalar, error);
+}
+
+static void cpu_close(backend **pointer)
+{
+    if (*pointer) {
+        team_close(&(*pointer)->threads);
+        free(*pointer);
+        *pointer = NULL;
+    }
+}
+
+static mlxr_status cpu_prepare(backend *b, const plan *p, program **out, mlxr_error *error)
+{
+    return program_open(out, p, &b->options, error);
+}
+
+static void cpu_release(backend *b, program **prog)
+{
+    (void)b;
+    program_close(prog);
+}
+
+static mlxr_status cpu_kv_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)
+{
+    (void)b;
+    if (n_bytes == 0 || n_bytes > SIZE_MAX / 2) {
+        return error_set(error, MLXR_ARG, "KV memory of %zu bytes cannot be allocated", n_bytes);
+    }
+    /* calloc maps fresh zero pages for a block of this size without touching them; the slack pays for the alignment
+     * and holds the pointer to free. */
+    uint8_t *block = calloc(1, n_bytes + 2 * PAGE_BYTES);
+    if (!block) {
+        return error_nomem(error, "KV memory", n_bytes);
+    }
+    uint8_t *aligned = block + PAGE_BYTES - (uintptr_t)block % PAGE_BYTES; /* 16 bytes on at least: room for block */
+    memcpy(aligned - sizeof block, &block, sizeof block);
+    *out = aligned;
+    return MLXR_OK;
+}
+
+static void cpu_kv_free(backend *b, void **memory, size_t n_bytes)
+{
+    (void)b;
+    (void)n_bytes;
+    if (*memory) {
+        void *block;
+        memcpy(&block, (uint8_t *)*memory - sizeof block, sizeof block);
+        free(block);
+        *memory = NULL;
+    }
+}
+
+static mlxr_status cpu_run(backend *b, program *prog, const step *s, mlxr_error *error)
+{
+    return program_run(prog, b->threads, s, error);
+}
+
+typedef struct parallel_call {
+    void (*fn)(void *context, uint32_t index, uint32_t n);
+    void *context;
+} parallel_call;
+
+static void parallel_member(void *context, const team_member *member)
+{
+    const parallel_call *call = context;
+    call->fn(call->context, member->index, member->n_threads);
+}
+
+static void cpu_parallel(backend *b, void (*fn)(void *context, uint32_t index, uint32_t n), void *context)
+{
+    parallel_call call = {fn, context};
+    team_run(b->threads, parallel_member, &call);
+}
+
+const backend_ops backend_cpu = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .prepare = cpu_prepare,
+    .release = cpu_release,
+    .kv_alloc = cpu_kv_alloc,
+    .kv_free = cpu_kv_free,
+    .run = cpu_run,
+    .parallel = cpu_parallel,
+};
+
+const backend_ops backend_cpu_scalar = {
+    .name = "cpu-scalar",
+    .open = cpu_open_scalar,
+    .close = cpu_close,
+    .prepare = cpu_prepare,
+    .release = cpu_release,
+    .kv_alloc = cpu_kv_alloc,
+    .kv_free = cpu_kv_free,
+    .run = cpu_run,
+    .parallel = cpu_parallel,
+};

@@ -1,0 +1,43 @@
+/*
+ * Row kernels of the CPU backend (all but the matrix products): one table of functions, filled scalar-first and
+ * overwritten per instruction set.
+ * Owner: the backend holds its table by value. Lifetime: the backend's. Functions are pure; any thread.
+ *
+ * Rows are f32. `dst` may equal `src` where both exist. No function needs aligned pointers, reads or writes beyond n.
+ */
+#ifndef MLXR_KERNELS_CPU_OPS_H
+#define MLXR_KERNELS_CPU_OPS_H
+
+#include "base/cpu.h"
+#include "kernels/plan.h"
+
+typedef struct ops_table {
+    /* dst[n] = norm(src[n]) × weight[n] + bias[n]; weight and bias may be NULL (1 and 0). */
+    void (*norm)(norm_kind kind, const float *src, float *dst, const float *weight, const float *bias, uint32_t n,
+                 float eps);
+    /* Turns the first n_rot elements of each of n_heads heads; cosines and sines [n_rot / 2]. */
+    void (*rope)(rope_kind kind, float *heads, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot,
+                 const float *cosines, const float *sines);
+    /* gate[n] = activation(gate[n]) × up[n] */
+    void (*gated)(activation act, float *gate, const float *up, uint32_t n);
+    /* dst[n] += src[n] × scale */
+    void (*add)(float *dst, const float *src, float scale, uint32_t n);
+    /* x[n] *= scale */
+    void (*scale)(float *x, float scale, uint32_t n);
+    /* x[n] = cap × tanh(x[n] / cap) */
+    void (*softcap)(float *x, float cap, uint32_t n);
+    /* src[n] → n elements of a KV type (F32, F16, BF16), round to nearest even */
+    void (*to_kv)(dtype type, const float *src, void *dst, uint32_t n);
+} ops_table;
+
+/* Double accumulators and libm: the oracle. */
+ops_table ops_table_scalar(void);
+
+/* cos and sin of position × inv_freq[i], × magnitude, for i in [begin, end) of n_rot / 2 pairs. Computed in double:
+ * at position 100,000 a float angle is already off by 0.004. */
+void ops_rope_table(const op_rope *rope, int32_t position, uint32_t begin, uint32_t end, float *cosines, float *sines);
+
+/* Σ a[i] × b[i] in double, eight running sums. */
+double ops_dot_double(const float *a, const float *b, uint32_t n);
+
+#endif

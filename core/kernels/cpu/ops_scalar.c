@@ -1,0 +1,138 @@
+/*
+ * Scalar row kernels with double accumulators: the definition of each operation, and the oracle of the fast ones.
+ * Owner: none. Lifetime: the call.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/ops.h"
+#include "quant/half.h"
+
+static void norm(norm_kind kind, const float *src, float *dst, const float *weight, const float *bias, uint32_t n,
+                 float eps)
+{
+    double mean = 0, sum = 0;
+    if (kind == NORM_LAYER) {
+        for (uint32_t i = 0; i < n; i++) {
+            mean += src[i];
+        }
+        mean /= n;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        double d = src[i] - mean;
+        sum += d * d;
+    }
+    double factor = 1.0 / sqrt(sum / n + (double)eps);
+    for (uint32_t i = 0; i < n; i++) {
+        double y = (src[i] - mean) * factor * (weight ? (double)weight[i] : 1.0) + (bias ? (double)bias[i] : 0.0);
+        dst[i] = (float)y;
+    }
+}
+
+static void rope(rope_kind kind, float *heads, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot,
+                 const float *cosines, const float *sines)
+{
+    uint32_t half = n_rot / 2;
+    uint32_t step = kind == ROPE_PAIRS ? 2 : 1, other = kind == ROPE_PAIRS ? 1 : half;
+    for (uint32_t h = 0; h < n_heads; h++) {
+        float *x = heads + (size_t)h * head_dim;
+        for (uint32_t i = 0; i < half; i++) {
+            double a = x[step * i], b = x[step * i + other];
+            x[step * i] = (float)(a * cosines[i] - b * sines[i]);
+            x[step * i + other] = (float)(a * sines[i] + b * cosines[i]);
+        }
+    }
+}
+
+static double activate(activation act, double x)
+{
+    switch (act) {
+    case ACT_SILU:
+        return x / (1.0 + exp(-x));
+    case ACT_GELU_TANH: /* √(2/π), Hendrycks & Gimpel 2016 */
+        return 0.5 * x * (1.0 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+    case ACT_GELU_ERF:
+        return 0.5 * x * (1.0 + erf(x * 0.70710678118654752440));
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    }
+    return x;
+}
+
+static void gated(activation act, float *gate, const float *up, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        gate[i] = (float)(activate(act, gate[i]) * up[i]);
+    }
+}
+
+static void add(float *dst, const float *src, float scale, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        dst[i] = (float)(dst[i] + (double)src[i] * scale);
+    }
+}
+
+static void scale_row(float *x, float scale, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] *= scale;
+    }
+}
+
+static void softcap(float *x, float cap, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] = (float)(cap * tanh((double)x[i] / cap));
+    }
+}
+
+static void to_kv(dtype type, const float *src, void *dst, uint32_t n)
+{
+    uint16_t *words = dst; /* pages and rows of 16-bit types are 2-byte aligned */
+    switch (type) {
+    case DTYPE_F16:
+        for (uint32_t i = 0; i < n; i++) {
+            words[i] = half_from_float(src[i]);
+        }
+        break;
+    case DTYPE_BF16:
+        for (uint32_t i = 0; i < n; i++) {
+            words[i] = bf16_from_float(src[i]);
+        }
+        break;
+    default:
+        memcpy(dst, src, n * sizeof *src);
+        break;
+    }
+}
+
+ops_table ops_table_scalar(void)
+{
+    return (ops_table){
+        .norm = norm, .rope = rope, .gated = gated, .add = add, .scale = scale_row, .softcap = softcap, .to_kv = to_kv};
+}
+
+void ops_rope_table(const op_rope *r, int32_t position, uint32_t begin, uint32_t end, float *cosines, float *sines)
+{
+    for (uint32_t i = begin; i < end; i++) {
+        double angle = (double)position * (double)r->inv_freq[i];
+        cosines[i] = (float)(cos(angle) * r->magnitude);
+        sines[i] = (float)(sin(angle) * r->magnitude);
+    }
+}
+
+double ops_dot_double(const float *a, const float *b, uint32_t n)
+{
+    double sums[8] = {0};
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (uint32_t j = 0; j < 8; j++) {
+            sums[j] += (double)a[i + j] * b[i + j];
+        }
+    }
+    for (; i < n; i++) {
+        sums[0] += (double)a[i] * b[i];
+    }
+    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}

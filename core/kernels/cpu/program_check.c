@@ -1,0 +1,254 @@
+/*
+ * Is a plan well-formed? Shapes, slots and data flow are checked once, at load, so that running needs no checks.
+ * Owner: none. Lifetime: the call.
+ */
+#include "base/checked.h"
+#include "base/error.h"
+#include "kernels/cpu/program.h"
+
+#define SLOT_WIDTH_MAX (1u << 22) /* times PROGRAM_ROWS_MAX fits 32 bits */
+
+typedef struct check {
+    const plan *p;
+    const op *o;
+    uint32_t index;
+    bool taken;             /* an OP_TAKE_ROWS went before */
+    uint32_t valid;         /* bit per slot that holds something */
+    uint32_t valid_taken;   /* … and whose rows are the wanted ones */
+    mlxr_error *error;
+} check;
+
+static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q", "K", "V", "A", "O", "G", "U", "logits"};
+static const char *const kind_names[OP_KIND_COUNT] = {"embed",  "norm",  "linear", "rope",    "kv_write",
+                                                      "attend", "gated", "add",    "softcap", "take_rows"};
+
+static mlxr_status bad(const check *c, const char *what)
+{
+    const char *kind = (unsigned)c->o->kind < OP_KIND_COUNT ? kind_names[c->o->kind] : "unknown";
+    return error_set(c->error, MLXR_ARG, "plan operation %u (%s, layer %u): %s", c->index, kind, c->o->layer, what);
+}
+
+static mlxr_status read_slot(const check *c, slot s, uint32_t width)
+{
+    if (s <= SLOT_NONE || s >= SLOT_COUNT || c->p->slot_width[s] == 0) {
+        return bad(c, "reads a slot that the plan does not have");
+    }
+    if (c->p->slot_width[s] != width) {
+        return error_set(c->error, MLXR_ARG, "plan operation %u (%s, layer %u): slot %s is %u wide, not %u", c->index,
+                         kind_names[c->o->kind], c->o->layer, slot_names[s], c->p->slot_width[s], width);
+    }
+    if (!((c->taken ? c->valid_taken : c->valid) >> s & 1)) {
+        return bad(c, c->taken ? "reads a slot that was not among the rows taken" : "reads a slot never written");
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status write_slot(check *c, slot s, uint32_t width)
+{
+    if (s <= SLOT_NONE || s >= SLOT_COUNT || c->p->slot_width[s] != width || width == 0) {
+        return bad(c, "writes a slot that the plan does not have or has with another width");
+    }
+    if (s == SLOT_LOGITS && !c->taken) {
+        return bad(c, "logits are written before the wanted rows are taken");
+    }
+    c->valid |= 1u << s;
+    if (c->taken) {
+        c->valid_taken |= 1u << s;
+    }
+    return MLXR_OK;
+}
+
+/* A tensor of exactly n_in × n_out elements whose data is all there. */
+static mlxr_status shaped(const check *c, const tensor *t, uint64_t n_in, uint64_t n_out)
+{
+    if (!t || !t->data) {
+        return bad(c, "has no weight");
+    }
+    const char *name = t->name ? t->name : "?";
+    const dtype_info *info = dtype_find((uint32_t)t->type);
+    if (!info) {
+        return error_set(c->error, MLXR_UNSUPPORTED, "tensor %s has element type %d, which this build does not know",
+                         name, (int)t->type);
+    }
+    uint64_t n = 1, n_bytes;
+    for (uint32_t i = 1; i < t->n_dims && i < TENSOR_DIMS_MAX; i++) {
+        if (!checked_mul(n, t->shape[i], &n)) {
+            return bad(c, "has a weight of absurd shape");
+        }
+    }
+    if (t->n_dims < 1 || t->n_dims > TENSOR_DIMS_MAX || t->shape[0] != n_in || n != n_out) {
+        return error_set(c->error, MLXR_ARG, "plan operation %u (%s, layer %u): tensor %s is %llu × %llu, not %llu × %llu",
+                         c->index, kind_names[c->o->kind], c->o->layer, name, (unsigned long long)t->shape[0],
+                         (unsigned long long)n, (unsigned long long)n_in, (unsigned long long)n_out);
+    }
+    if (n_in % info->block_size || t->row_bytes != dtype_row_bytes(t->type, n_in) ||
+        !checked_mul(t->row_bytes, n_out, &n_bytes) || t->n_bytes < n_bytes) {
+        return error_set(c->error, MLXR_ARG, "tensor %s (%s, %llu × %llu) has rows of %zu bytes and %zu bytes in all",
+                         name, info->name, (unsigned long long)n_in, (unsigned long long)n_out, t->row_bytes,
+                         t->n_bytes);
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status check_bias(const check *c, uint32_t n)
+{
+    if (!c->o->bias) {
+        return MLXR_OK;
+    }
+    return c->o->bias->type == DTYPE_F32 ? shaped(c, c->o->bias, n, 1) : bad(c, "has a bias that is not F32");
+}
+
+static mlxr_status check_attend(check *c)
+{
+    const op_attend *a = &c->o->attend;
+    if (a->n_head == 0 || a->n_head_kv == 0 || a->head_dim == 0 || a->n_head % a->n_head_kv) {
+        return bad(c, "heads are none, or not a multiple of the KV heads");
+    }
+    if (a->kv_group >= c->p->n_kv_groups || a->kv_layer >= c->p->kv_groups[a->kv_group].n_layers) {
+        return bad(c, "names a KV layer that the plan does not have");
+    }
+    const kv_group *g = &c->p->kv_groups[a->kv_group];
+    if (g->n_head_kv != a->n_head_kv || g->head_dim != a->head_dim) {
+        return bad(c, "and its KV group disagree on the heads");
+    }
+    if (g->window && (a->window == 0 || a->window > g->window)) {
+        return bad(c, "looks further back than its KV group keeps");
+    }
+    if (c->taken) {
+        return bad(c, "comes after the wanted rows were taken");
+    }
+    uint64_t q_width = (uint64_t)a->n_head * a->head_dim, kv_width = (uint64_t)a->n_head_kv * a->head_dim;
+    if (q_width > UINT32_MAX / 2) {
+        return bad(c, "is absurdly wide");
+    }
+    mlxr_status status;
+    if (c->o->kind == OP_ATTEND) {
+        status = read_slot(c, SLOT_Q, (uint32_t)q_width);
+        return status != MLXR_OK ? status : write_slot(c, SLOT_A, (uint32_t)q_width);
+    }
+    status = read_slot(c, SLOT_K, (uint32_t)kv_width);
+    return status != MLXR_OK ? status : read_slot(c, SLOT_V, (uint32_t)kv_width);
+}
+
+static mlxr_status check_rope(check *c)
+{
+    const op_rope *r = &c->o->rope;
+    if (r->head_dim == 0 || c->o->width % r->head_dim || r->n_rot % 2 || r->n_rot > r->head_dim ||
+        (r->n_rot && !r->inv_freq)) {
+        return bad(c, "has head sizes or rotated elements that do not fit");
+    }
+    return c->taken ? bad(c, "comes after the wanted rows were taken") : read_slot(c, c->o->dst, c->o->width);
+}
+
+static mlxr_status check_norm(check *c)
+{
+    const op *o = c->o;
+    if (o->norm.width == 0 || o->width % o->norm.width) {
+        return bad(c, "has a width that is not a multiple of its groups'");
+    }
+    mlxr_status status = read_slot(c, o->src, o->width);
+    if (status == MLXR_OK && o->weight) {
+        status = shaped(c, o->weight, o->norm.width, 1);
+    }
+    if (status == MLXR_OK) {
+        status = check_bias(c, o->norm.width);
+    }
+    return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
+}
+
+static mlxr_status check_linear(check *c)
+{
+    const op *o = c->o;
+    if (o->src == o->dst || o->src <= SLOT_NONE || o->src >= SLOT_COUNT) {
+        return bad(c, "reads and writes the same slot, or none");
+    }
+    uint32_t n_in = c->p->slot_width[o->src];
+    mlxr_status status = read_slot(c, o->src, n_in);
+    if (status == MLXR_OK) {
+        status = shaped(c, o->weight, n_in, o->width);
+    }
+    if (status == MLXR_OK) {
+        status = check_bias(c, o->width);
+    }
+    return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
+}
+
+static mlxr_status check_take(check *c)
+{
+    slot s = c->o->dst;
+    bool was_taken = c->taken;
+    c->taken = false; /* the rows taken are those of the whole step */
+    mlxr_status status = read_slot(c, s, c->o->width);
+    if (status == MLXR_OK && was_taken && c->valid_taken >> s & 1) {
+        status = bad(c, "takes rows of a slot twice");
+    }
+    c->taken = true;
+    if (status == MLXR_OK) {
+        c->valid_taken |= 1u << s;
+    }
+    return status;
+}
+
+static mlxr_status check_op(check *c)
+{
+    const op *o = c->o;
+    mlxr_status status;
+    switch (o->kind) {
+    case OP_EMBED:
+        status = c->taken ? bad(c, "comes after the wanted rows were taken") : shaped(c, o->weight, o->width, c->p->n_vocab);
+        return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
+    case OP_NORM:
+        return check_norm(c);
+    case OP_LINEAR:
+        return check_linear(c);
+    case OP_ROPE:
+        return check_rope(c);
+    case OP_KV_WRITE:
+    case OP_ATTEND:
+        return check_attend(c);
+    case OP_GATED:
+        if ((unsigned)o->act > ACT_RELU) {
+            return bad(c, "names an unknown activation");
+        }
+        /* fall through - reads the same slots as an addition */
+    case OP_ADD:
+        status = read_slot(c, o->src, o->width);
+        return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
+    case OP_SOFTCAP:
+        return o->scale > 0 ? read_slot(c, o->dst, o->width) : bad(c, "has a cap that is not positive");
+    case OP_TAKE_ROWS:
+        return check_take(c);
+    case OP_KIND_COUNT:
+        break;
+    }
+    return error_set(c->error, MLXR_UNSUPPORTED, "the CPU backend has no operation number %d (plan operation %u)",
+                     (int)o->kind, c->index);
+}
+
+mlxr_status program_check(const plan *p, mlxr_error *error)
+{
+    if (p->n_kv_groups > KV_GROUPS_MAX || p->n_vocab == 0) {
+        return error_set(error, MLXR_ARG, "plan has %u KV groups (at most %d) and %u tokens", p->n_kv_groups,
+                         KV_GROUPS_MAX, p->n_vocab);
+    }
+    for (uint32_t i = 0; i < SLOT_COUNT; i++) {
+        if (p->slot_width[i] > SLOT_WIDTH_MAX) {
+            return error_set(error, MLXR_ARG, "slot %s is %u wide; at most %u", slot_names[i], p->slot_width[i],
+                             SLOT_WIDTH_MAX);
+        }
+    }
+    check c = {.p = p, .error = error};
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        c.o = &p->ops[i];
+        c.index = i;
+        mlxr_status status = check_op(&c);
+        if (status != MLXR_OK) {
+            return status;
+        }
+    }
+    if (!(c.valid >> SLOT_LOGITS & 1) || p->slot_width[SLOT_LOGITS] != p->n_vocab) {
+        return error_set(error, MLXR_ARG, "plan of %u operations ends without logits of %u tokens", p->n_ops,
+                         p->n_vocab);
+    }
+    return MLXR_OK;
+}
