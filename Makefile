@@ -10,7 +10,7 @@ PREFIX ?= /usr/local
 MODEL := SmolLM2-135M-Instruct.Q4_1
 # As typed, whatever it holds: `value` keeps make from expanding it, the environment keeps the shell from it.
 DEFAULT_PROMPT := Hello! Who are you, and what can you help me with?
-export MLXR_PROMPT := $(if $(filter undefined,$(origin PROMPT)),$(DEFAULT_PROMPT),$(value PROMPT))
+export MLXR_PROMPT := $(or $(value PROMPT),$(DEFAULT_PROMPT))
 ifdef JOBS
 export JOBS
 endif

@@ -8,7 +8,8 @@ if(MLXR_WERROR)
   target_compile_options(mlxr_flags INTERFACE -Werror)
 endif()
 if(MLXR_SANITIZE)
-  target_compile_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_compile_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE} -fno-omit-frame-pointer
+                         -fno-sanitize-recover=all)
   target_link_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE})
 endif()
 
