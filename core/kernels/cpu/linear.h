@@ -1,0 +1,105 @@
+/*
+ * Linear layers on the CPU: dst[token][row] = Σ_k input[token][k] · weight[row][k], weights in the file's layout.
+ * Owner: the backend owns the kernel table, the inputs' memory and one scratch a thread; nothing here allocates.
+ * Lifetime: the table is a plain value, immutable after linear_init; every function may run on any thread.
+ *
+ * A product of one input with several matrices (q, k, v; gate, up) by a team:
+ *
+ *     for each token of this member's share (in multiples of LINEAR_TILE):
+ *         linear_pack(kernels, &input, token, row_of_f32);      (right after its norm, while the row is in L1)
+ *     barrier
+ *     for each matrix: linear_rows(kernels, &weight, &input, &output, begin, end, scratch);   (a share of its rows)
+ *     barrier, unless what follows reads only what this member wrote
+ *
+ * For one token it is often cheaper that every member packs into memory of its own: no barrier before the product.
+ *
+ * The result for a token and row is bitwise the same whatever the number of tokens, the row range and the number of
+ * threads: each is one chain of float operations in the order of k.
+ */
+#ifndef MLXR_KERNELS_CPU_LINEAR_H
+#define MLXR_KERNELS_CPU_LINEAR_H
+
+#include "base/cpu.h"
+#include "quant/tensor.h"
+
+#define LINEAR_TILE 8       /* tokens that lie interleaved in a packed input: give members multiples of it to pack */
+#define LINEAR_ROW_GRAIN 16 /* weight rows computed together: row ranges in multiples of it are fastest */
+#define LINEAR_ALIGN 64     /* bytes: of packed inputs and scratch */
+#define LINEAR_TYPES 32     /* > the largest dtype */
+
+/* What an input is packed to before it meets weights of some type. */
+typedef enum linear_format {
+    LINEAR_F32,  /* plain rows of f32: packing may be skipped, see linear_input_wrap */
+    LINEAR_BF16, /* rows of bfloat16 */
+    LINEAR_Q8,   /* int8 with one f32 scale for 32 elements */
+    LINEAR_FORMAT_COUNT,
+} linear_format;
+
+/* The input of one or more products: [n_tokens][n_in] in a packed format. */
+typedef struct linear_input {
+    linear_format format;
+    uint32_t n_tokens;
+    uint32_t n_in;
+    size_t stride; /* elements from token to token; LINEAR_F32 and LINEAR_BF16 only */
+    void *data;    /* linear_input_bytes(), LINEAR_ALIGN-aligned unless wrapped */
+} linear_input;
+
+typedef struct linear_weight {
+    const void *data; /* [n_out] rows of n_in elements, at any address */
+    size_t row_bytes;
+    dtype type;
+    uint32_t n_in, n_out;
+} linear_weight;
+
+typedef struct linear_output {
+    float *dst;        /* [n_tokens][stride], of which columns [begin, end) are written; any alignment */
+    size_t stride;     /* elements from token to token */
+    const float *bias; /* [n_out] or NULL */
+    bool add;          /* dst += the product (+ bias): the residual stream */
+} linear_output;
+
+typedef void linear_pack_fn(const linear_input *input, uint32_t token, const float *src);
+typedef void linear_rows_fn(const linear_weight *weight, const linear_input *input, const linear_output *output,
+                            uint32_t begin, uint32_t end, void *scratch);
+
+typedef struct linear_kernels {
+    linear_format format[LINEAR_TYPES]; /* by dtype: the packed input its kernel reads */
+    linear_rows_fn *rows[LINEAR_TYPES]; /* NULL where there is no such dtype */
+    const char *isa[LINEAR_TYPES];      /* "scalar", "avx2", …: for `doctor` and the tests */
+    linear_pack_fn *pack[LINEAR_FORMAT_COUNT];
+} linear_kernels;
+
+/* Fills the table for these features (0: scalar, which reads f32 inputs and accumulates in double: the definition of the
+ * operation). */
+void linear_init(linear_kernels *kernels, cpu_features features);
+
+/* Bytes of a packed input; 0 if that does not fit in size_t. */
+size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in);
+/* An input to be packed into `data` (linear_input_bytes, LINEAR_ALIGN-aligned). */
+linear_input linear_input_make(linear_format format, uint32_t n_tokens, uint32_t n_in, void *data);
+/* Rows of f32 used where they lie, without packing: format LINEAR_F32. `stride` in elements. */
+linear_input linear_input_wrap(const float *rows, size_t stride, uint32_t n_tokens, uint32_t n_in);
+/* src[n_in] → token `token` of the input. src is read once, from front to back, and may have any alignment. Tokens may
+ * be packed in any order by any threads. NaN and infinity make all results of that token non-finite. */
+static inline void linear_pack(const linear_kernels *kernels, const linear_input *input, uint32_t token,
+                               const float *src)
+{
+    kernels->pack[input->format](input, token, src);
+}
+
+/* A view of a two-dimensional tensor [n_in, n_out] whose type has a kernel. */
+linear_weight linear_weight_of(const tensor *t);
+
+/* Bytes of scratch a thread needs for matrices up to n_in elements a row; never more than a few hundred KB for usual
+ * sizes, so that it stays in L2. */
+size_t linear_scratch_bytes(uint32_t n_in);
+
+/* Output rows [begin, end) for all tokens of the input. The input's format must be kernels->format[weight->type] and
+ * its n_in the weight's. Several members may compute disjoint row ranges of one output at once. */
+static inline void linear_rows(const linear_kernels *kernels, const linear_weight *weight, const linear_input *input,
+                               const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
+{
+    kernels->rows[weight->type](weight, input, output, begin, end, scratch);
+}
+
+#endif
