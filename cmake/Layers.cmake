@@ -13,6 +13,11 @@ if(MLXR_SANITIZE)
   target_link_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE})
 endif()
 
+if(MLXR_FUZZ) # coverage for the fuzzer in every layer; its main comes with each target
+  target_compile_options(mlxr_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(mlxr_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 # mlxr_layer(NAME DEPENDS … LIBS …): the *.c of core/NAME (and its folders) as mlxr_NAME.
 function(mlxr_layer name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;LIBS" ${ARGN})
