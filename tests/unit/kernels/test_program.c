@@ -1,0 +1,447 @@
+/*
+ * Programs of the CPU backend on tiny random models: right against plain mathematics, and the same however a step is
+ * cut, batched, threaded or paged.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include "tiny_plan.h"
+#include "tiny_reference.h"
+
+#define N_TOKENS 150u
+
+static const tiny_options plain = {
+    .n_layers = 3, .n_embd = 64, .n_head = 4, .n_head_kv = 2, .head_dim = 16, .n_ff = 96, .n_vocab = 67};
+
+static tiny_options with_everything(void)
+{
+    tiny_options o = plain;
+    o.window = 21;
+    o.n_rot = 12;
+    o.rope = ROPE_PAIRS;
+    o.norm = NORM_LAYER;
+    o.act = ACT_GELU_ERF;
+    o.qk_norm = o.post_norm = o.biases = o.sinks = true;
+    o.softcap = 5.0f;
+    return o;
+}
+
+static float *logits_alloc(uint32_t n)
+{
+    float *l = calloc(n, sizeof *l);
+    assert_non_null(l);
+    return l;
+}
+
+static void check_against_reference(const tiny_options *o, bool scalar, dtype kv_type, uint32_t page_tokens,
+                                    double bound)
+{
+    tiny t;
+    rig r;
+    tiny_open(&t, o);
+    int32_t *tokens = tiny_tokens(&t, N_TOKENS);
+    float *expected = logits_alloc(N_TOKENS * o->n_vocab), *got = logits_alloc(N_TOKENS * o->n_vocab);
+    tiny_reference(&t, tokens, N_TOKENS, expected);
+    rig_open(&r, &t, scalar, 2, cpu_detect(), kv_type, page_tokens, 64);
+    timeline line = timeline_make(&r, tokens, 3, 5);
+    rig_compute(&r, &line, N_TOKENS, N_TOKENS, got);
+    double nmse = tiny_nmse(got, expected, (size_t)N_TOKENS * o->n_vocab);
+    if (!(nmse <= bound)) {
+        fail_msg("NMSE %g above %g", nmse, bound);
+    }
+    rig_close(&r);
+    tiny_close(&t);
+    free(expected);
+    free(got);
+}
+
+static void scalar_logits_equal_plain_mathematics(void **state)
+{
+    (void)state;
+    tiny_options all = with_everything();
+    check_against_reference(&plain, true, DTYPE_F32, 16, 1e-11);
+    check_against_reference(&all, true, DTYPE_F32, 16, 1e-11);
+    all.act = ACT_RELU;
+    all.n_head_kv = 1;
+    check_against_reference(&all, true, DTYPE_F32, 4, 1e-11);
+    all.act = ACT_GELU_TANH;
+    all.n_head_kv = 4;
+    check_against_reference(&all, true, DTYPE_F32, 256, 1e-11);
+}
+
+static void scalar_logits_survive_half_precision_keys(void **state)
+{
+    (void)state;
+    tiny_options all = with_everything();
+    check_against_reference(&all, true, DTYPE_F16, 16, 1e-6);
+    check_against_reference(&all, true, DTYPE_BF16, 16, 1e-4);
+}
+
+static void quantised_weights_and_embeddings_are_decoded(void **state)
+{
+    (void)state;
+    tiny_options o = plain;
+    o.weights = DTYPE_Q8_0;
+    check_against_reference(&o, true, DTYPE_F32, 16, 1e-11);
+    o.weights = DTYPE_BF16;
+    check_against_reference(&o, true, DTYPE_F32, 16, 1e-11);
+}
+
+/* Computes the same tokens in two ways and wants equal bits. */
+typedef struct manner {
+    uint32_t n_threads, chunk, page_tokens, first_page, page_stride;
+} manner;
+
+static float *compute_in_manner(const tiny *t, const int32_t *tokens, bool scalar, dtype kv_type, manner m)
+{
+    rig r;
+    rig_open(&r, t, scalar, m.n_threads, cpu_detect(), kv_type, m.page_tokens, 97);
+    float *logits = logits_alloc(N_TOKENS * t->o.n_vocab);
+    timeline line = timeline_make(&r, tokens, m.first_page, m.page_stride);
+    rig_compute(&r, &line, N_TOKENS, m.chunk, logits);
+    rig_close(&r);
+    return logits;
+}
+
+static void check_manners(bool scalar, dtype kv_type)
+{
+    static const manner manners[] = {{1, N_TOKENS, 16, 0, 1}, {2, N_TOKENS, 16, 0, 1}, {3, 37, 16, 0, 1},
+                                     {2, 1, 16, 0, 1},        {2, N_TOKENS, 16, 5, 31}, {1, 64, 2, 7, 13},
+                                     {2, 50, 128, 7, 13},     {1, 3, 256, 90, 1}};
+    tiny_options o = with_everything();
+    tiny t;
+    tiny_open(&t, &o);
+    int32_t *tokens = tiny_tokens(&t, N_TOKENS);
+    float *first = compute_in_manner(&t, tokens, scalar, kv_type, manners[0]);
+    for (size_t i = 1; i < sizeof manners / sizeof *manners; i++) {
+        float *other = compute_in_manner(&t, tokens, scalar, kv_type, manners[i]);
+        double nmse = tiny_nmse(other, first, (size_t)N_TOKENS * o.n_vocab);
+        if (memcmp(first, other, (size_t)N_TOKENS * o.n_vocab * sizeof *first) != 0) {
+            fail_msg("manner %zu differs: NMSE %g", i, nmse);
+        }
+        free(other);
+    }
+    free(first);
+    tiny_close(&t);
+}
+
+static void scalar_results_do_not_depend_on_chunks_threads_or_pages(void **state)
+{
+    (void)state;
+    check_manners(true, DTYPE_F32);
+    check_manners(true, DTYPE_F16);
+}
+
+/* Three sequences of unequal length in mixed steps, against each alone. */
+static void check_batch(bool scalar)
+{
+    enum { LINES = 3 };
+    static const uint32_t lengths[LINES] = {90, 33, 60};
+    tiny_options o = with_everything();
+    tiny t;
+    tiny_open(&t, &o);
+    rig r;
+    rig_open(&r, &t, scalar, 2, cpu_detect(), DTYPE_F16, 16, 60);
+    timeline lines[LINES];
+    float *alone[LINES], *together[LINES];
+    float *step_logits = logits_alloc(200 * o.n_vocab);
+    for (uint32_t i = 0; i < LINES; i++) {
+        lines[i] = timeline_make(&r, tiny_tokens(&t, lengths[i]), i * 20, 1);
+        alone[i] = logits_alloc(lengths[i] * o.n_vocab);
+        together[i] = logits_alloc(lengths[i] * o.n_vocab);
+        rig_compute(&r, &lines[i], lengths[i], 50, alone[i]);
+        lines[i].n_computed = 0;
+    }
+    for (uint32_t round = 0; round < 200; round++) {
+        timeline *active[LINES];
+        uint32_t n[LINES], index[LINES], n_active = 0, row = 0;
+        for (uint32_t i = 0; i < LINES; i++) {
+            uint32_t left = lengths[i] - lines[i].n_computed, want = (round + i) % 4 == 0 ? 17 : 1;
+            if (left) {
+                index[n_active] = i;
+                n[n_active] = left < want ? left : want;
+                active[n_active++] = &lines[i];
+            }
+        }
+        rig_step(&r, active, n, n_active, step_logits);
+        for (uint32_t i = 0; i < n_active; i++) {
+            memcpy(together[index[i]] + (size_t)(active[i]->n_computed - n[i]) * o.n_vocab,
+                   step_logits + (size_t)row * o.n_vocab, (size_t)n[i] * o.n_vocab * sizeof(float));
+            row += n[i];
+        }
+    }
+    for (uint32_t i = 0; i < LINES; i++) {
+        assert_memory_equal(alone[i], together[i], lengths[i] * o.n_vocab * sizeof(float));
+        free(alone[i]);
+        free(together[i]);
+    }
+    free(step_logits);
+    rig_close(&r);
+    tiny_close(&t);
+}
+
+static void scalar_batches_equal_each_sequence_alone(void **state)
+{
+    (void)state;
+    check_batch(true);
+}
+
+/* The logits of some rows of a step long enough to be run as several passes. */
+static void check_wanted(bool scalar)
+{
+    enum { N = 1100, N_WANTED = 5 };
+    static const uint32_t wanted[N_WANTED] = {0, 511, 512, 700, 1099};
+    tiny_options o = plain;
+    o.n_layers = 1;
+    tiny t;
+    tiny_open(&t, &o);
+    rig r;
+    rig_open(&r, &t, scalar, 2, cpu_detect(), DTYPE_F32, 64, 20);
+    int32_t *tokens = tiny_tokens(&t, N), positions[N];
+    float *all = logits_alloc(N * o.n_vocab), *some = logits_alloc((N_WANTED + 1) * o.n_vocab);
+    timeline line = timeline_make(&r, tokens, 0, 1);
+    rig_compute(&r, &line, N, 100, all);
+    for (int32_t i = 0; i < N; i++) {
+        positions[i] = i;
+    }
+    step_slice slice = {.n_rows = N, .pages = {line.pages[0]}};
+    step s = {.n_rows = N, .tokens = tokens, .positions = positions, .slices = &slice, .n_slices = 1,
+              .wanted = wanted, .n_wanted = N_WANTED, .kv = r.kv, .logits = some};
+    memset(r.kv.base[0], 0xff, r.kv_bytes[0]);
+    some[N_WANTED * o.n_vocab] = 1234.5f;
+    assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
+    for (uint32_t i = 0; i < N_WANTED; i++) {
+        assert_memory_equal(some + i * o.n_vocab, all + (size_t)wanted[i] * o.n_vocab, o.n_vocab * sizeof(float));
+    }
+    assert_true(some[N_WANTED * o.n_vocab] == 1234.5f);
+    s.n_wanted = 0;
+    s.logits = NULL;
+    assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
+    free(all);
+    free(some);
+    rig_close(&r);
+    tiny_close(&t);
+}
+
+static void only_wanted_rows_of_a_long_step_give_logits(void **state)
+{
+    (void)state;
+    check_wanted(true);
+}
+
+typedef struct mutation {
+    const char *name;
+    void (*apply)(tiny *t);
+} mutation;
+
+static op *find_op(tiny *t, op_kind kind)
+{
+    for (uint32_t i = 0; i < t->p.n_ops; i++) {
+        if (t->ops[i].kind == kind) {
+            return &t->ops[i];
+        }
+    }
+    fail();
+    return NULL;
+}
+
+static tensor *own_weight(tiny *t, op_kind kind)
+{
+    op *o = find_op(t, kind);
+    tensor *copy = region_alloc(&t->memory, sizeof *copy);
+    *copy = *o->weight;
+    o->weight = copy;
+    return copy;
+}
+
+#define MUTATION(label, change)                                                                                        \
+    static void mutate_##label(tiny *t)                                                                                \
+    {                                                                                                                  \
+        change;                                                                                                        \
+    }
+MUTATION(no_weight, find_op(t, OP_LINEAR)->weight = NULL)
+MUTATION(no_table, find_op(t, OP_EMBED)->weight = NULL)
+MUTATION(weight_too_narrow, own_weight(t, OP_LINEAR)->shape[0]--)
+MUTATION(weight_too_short, own_weight(t, OP_LINEAR)->shape[1]--)
+MUTATION(weight_overflows, *own_weight(t, OP_LINEAR) = (tensor){.data = t, .n_dims = 4, .shape = {64, 64, 1ull << 60, 1}})
+MUTATION(weight_data_missing, own_weight(t, OP_LINEAR)->n_bytes--)
+MUTATION(weight_rows_wrong, own_weight(t, OP_LINEAR)->row_bytes--)
+MUTATION(weight_type_unknown, own_weight(t, OP_LINEAR)->type = (dtype)999)
+MUTATION(dims_zero, own_weight(t, OP_LINEAR)->n_dims = 0)
+MUTATION(kind_unknown, t->ops[3].kind = (op_kind)77)
+MUTATION(slot_unknown, find_op(t, OP_LINEAR)->dst = (slot)55)
+MUTATION(source_unknown, find_op(t, OP_LINEAR)->src = SLOT_NONE)
+MUTATION(source_is_target, find_op(t, OP_LINEAR)->dst = SLOT_N)
+MUTATION(width_wrong, find_op(t, OP_ADD)->width++)
+MUTATION(slot_huge, t->p.slot_width[SLOT_U] = UINT32_MAX)
+MUTATION(group_zero, find_op(t, OP_NORM)->norm.width = 0)
+MUTATION(group_not_dividing, find_op(t, OP_NORM)->norm.width = 63)
+MUTATION(heads_not_dividing, find_op(t, OP_ATTEND)->attend.n_head = 3)
+MUTATION(heads_none, find_op(t, OP_KV_WRITE)->attend.n_head_kv = 0)
+MUTATION(kv_layer_missing, find_op(t, OP_ATTEND)->attend.kv_layer = 9)
+MUTATION(kv_group_missing, find_op(t, OP_ATTEND)->attend.kv_group = 3)
+MUTATION(kv_heads_disagree, t->p.kv_groups[0].head_dim = 8)
+MUTATION(window_longer_than_kept, t->p.kv_groups[0].window = 5)
+MUTATION(groups_too_many, t->p.n_kv_groups = 5)
+MUTATION(rot_odd, find_op(t, OP_ROPE)->rope.n_rot = 3)
+MUTATION(rot_wider_than_head, find_op(t, OP_ROPE)->rope.n_rot = 18)
+MUTATION(rot_without_frequencies, find_op(t, OP_ROPE)->rope.inv_freq = NULL)
+MUTATION(activation_unknown, find_op(t, OP_GATED)->act = (activation)9)
+MUTATION(read_before_write, t->ops[0] = t->ops[1])
+MUTATION(logits_of_all_rows, find_op(t, OP_TAKE_ROWS)->kind = OP_SOFTCAP)
+MUTATION(no_logits, t->p.n_ops--)
+MUTATION(vocabulary_wrong, t->p.n_vocab--)
+MUTATION(bias_not_f32, find_op(t, OP_LINEAR)->bias = tiny_tensor(t, DTYPE_F16, 64, 1, 0, 1))
+MUTATION(rows_taken_too_early, t->ops[1] = *find_op(t, OP_TAKE_ROWS))
+#define ROW(label) {#label, mutate_##label}
+
+static void malformed_plans_are_refused_in_words(void **state)
+{
+    (void)state;
+    static const mutation mutations[] = {
+        ROW(no_weight), ROW(no_table), ROW(weight_too_narrow), ROW(weight_too_short), ROW(weight_overflows),
+        ROW(weight_data_missing), ROW(weight_rows_wrong), ROW(weight_type_unknown), ROW(dims_zero), ROW(kind_unknown),
+        ROW(slot_unknown), ROW(source_unknown), ROW(source_is_target), ROW(width_wrong), ROW(slot_huge),
+        ROW(group_zero), ROW(group_not_dividing), ROW(heads_not_dividing), ROW(heads_none), ROW(kv_layer_missing),
+        ROW(kv_group_missing), ROW(kv_heads_disagree), ROW(window_longer_than_kept), ROW(groups_too_many),
+        ROW(rot_odd), ROW(rot_wider_than_head), ROW(rot_without_frequencies), ROW(activation_unknown),
+        ROW(read_before_write), ROW(logits_of_all_rows), ROW(no_logits), ROW(vocabulary_wrong), ROW(bias_not_f32),
+        ROW(rows_taken_too_early)};
+    for (size_t i = 0; i < sizeof mutations / sizeof *mutations; i++) {
+        tiny t;
+        tiny_open(&t, &plain);
+        mutations[i].apply(&t);
+        mlxr_error error = {0};
+        backend *b = NULL;
+        program *prog = NULL;
+        backend_options options = {.n_threads = 1, .scalar = true};
+        assert_ok(backend_cpu.open(&b, &options, &error), &error);
+        mlxr_status status = backend_cpu.prepare(b, &t.p, &prog, &error);
+        if (status == MLXR_OK || error.text[0] == 0 || prog) {
+            fail_msg("%s was accepted", mutations[i].name);
+        }
+        backend_cpu.close(&b);
+        tiny_close(&t);
+    }
+}
+
+static void refused(rig *r, const step *s)
+{
+    r->error.text[0] = 0;
+    assert_int_not_equal(r->ops->run(r->b, r->prog, s, &r->error), MLXR_OK);
+    assert_true(r->error.text[0] != 0);
+}
+
+static void malformed_steps_are_refused(void **state)
+{
+    (void)state;
+    tiny t;
+    rig r;
+    tiny_open(&t, &plain);
+    rig_open(&r, &t, true, 1, 0, DTYPE_F32, 16, 4);
+    int32_t tokens[2] = {0, 1}, positions[2] = {0, 1};
+    uint32_t wanted[2] = {0, 1}, pages[1] = {0};
+    float logits[2 * 67];
+    step_slice slice = {.n_rows = 2, .pages = {pages}};
+    const step good = {.n_rows = 2, .tokens = tokens, .positions = positions, .slices = &slice, .n_slices = 1,
+                       .wanted = wanted, .n_wanted = 2, .kv = r.kv, .logits = logits};
+    assert_ok(r.ops->run(r.b, r.prog, &good, &r.error), &r.error);
+    step s = good;
+    tokens[1] = 67;
+    refused(&r, &s);
+    tokens[1] = -1;
+    refused(&r, &s);
+    tokens[1] = 1;
+    positions[0] = -1;
+    refused(&r, &s);
+    positions[0] = 0;
+    slice.n_rows = 1;
+    refused(&r, &s);
+    slice.n_rows = 3;
+    refused(&r, &s);
+    slice.n_rows = 2;
+    slice.start = UINT32_MAX - 1;
+    refused(&r, &s);
+    slice.start = 0;
+    wanted[1] = 0;
+    refused(&r, &s);
+    wanted[1] = 2;
+    refused(&r, &s);
+    wanted[1] = 1;
+    s.logits = NULL;
+    refused(&r, &s);
+    s = good;
+    s.kv.layout[0].head_dim = 8;
+    refused(&r, &s);
+    s = good;
+    s.kv.layout[0].page_tokens = 3;
+    refused(&r, &s);
+    s = good;
+    s.kv.layout[0].type = DTYPE_Q4_0;
+    refused(&r, &s);
+    s = good;
+    s.n_rows = s.n_slices = s.n_wanted = 0;
+    assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
+    rig_close(&r);
+    tiny_close(&t);
+}
+
+static void count_members(void *context, uint32_t index, uint32_t n)
+{
+    ((uint32_t *)context)[index] += n;
+}
+
+static void parallel_runs_once_on_every_thread(void **state)
+{
+    (void)state;
+    backend *b = NULL;
+    mlxr_error error;
+    backend_options options = {.n_threads = 3};
+    assert_ok(backend_cpu.open(&b, &options, &error), &error);
+    uint32_t counts[4] = {0};
+    backend_cpu.parallel(b, count_members, counts);
+    assert_true(counts[0] == 3 && counts[1] == 3 && counts[2] == 3 && counts[3] == 0);
+    backend_cpu.close(&b);
+    assert_null(b);
+}
+
+static void backends_are_found_by_name(void **state)
+{
+    (void)state;
+    assert_ptr_equal(backend_find("cpu"), &backend_cpu);
+    assert_ptr_equal(backend_find("cpu-scalar"), &backend_cpu_scalar);
+    assert_null(backend_find("abacus"));
+    assert_ptr_equal(backend_list()[0], &backend_cpu);
+}
+
+static void kv_memory_is_aligned_and_zero(void **state)
+{
+    (void)state;
+    mlxr_error error;
+    void *memory = NULL;
+    assert_ok(backend_cpu.kv_alloc(NULL, 1 << 20, &memory, &error), &error);
+    assert_int_equal((uintptr_t)memory % 4096, 0);
+    for (size_t i = 0; i < 1 << 20; i++) {
+        assert_int_equal(((uint8_t *)memory)[i], 0);
+    }
+    backend_cpu.kv_free(NULL, &memory, 1 << 20);
+    assert_null(memory);
+    assert_int_not_equal(backend_cpu.kv_alloc(NULL, 0, &memory, &error), MLXR_OK);
+    assert_int_not_equal(backend_cpu.kv_alloc(NULL, SIZE_MAX, &memory, &error), MLXR_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scalar_logits_equal_plain_mathematics),
+        cmocka_unit_test(scalar_logits_survive_half_precision_keys),
+        cmocka_unit_test(quantised_weights_and_embeddings_are_decoded),
+        cmocka_unit_test(scalar_results_do_not_depend_on_chunks_threads_or_pages),
+        cmocka_unit_test(scalar_batches_equal_each_sequence_alone),
+        cmocka_unit_test(only_wanted_rows_of_a_long_step_give_logits),
+        cmocka_unit_test(malformed_plans_are_refused_in_words),
+        cmocka_unit_test(malformed_steps_are_refused),
+        cmocka_unit_test(parallel_runs_once_on_every_thread),
+        cmocka_unit_test(backends_are_found_by_name),
+        cmocka_unit_test(kv_memory_is_aligned_and_zero),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
