@@ -64,10 +64,11 @@ mlxr_status error_prefix(mlxr_error *error, mlxr_status status, const char *form
         va_end(args);
         size_t used = n < 0 ? 0 : (size_t)n;
         if (used + 2 < sizeof error->text) { /* a text too long loses its end */
-            size_t n = strlen(inner), room = sizeof error->text - used - 3;
+            size_t n_inner = strlen(inner), room = sizeof error->text - used - 3;
             memcpy(error->text + used, ": ", 2);
-            memcpy(error->text + used + 2, inner, n < room ? n : room);
-            error->text[used + 2 + (n < room ? n : room)] = 0;
+            n_inner = n_inner < room ? n_inner : room;
+            memcpy(error->text + used + 2, inner, n_inner);
+            error->text[used + 2 + n_inner] = 0;
         }
         error->status = status;
         sanitise(error->text);
