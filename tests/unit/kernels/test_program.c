@@ -252,10 +252,10 @@ static tensor *own_weight(tiny *t, op_kind kind)
     return copy;
 }
 
-#define MUTATION(label, change)                                                                                        \
+#define MUTATION(label, ...)                                                                                           \
     static void mutate_##label(tiny *t)                                                                                \
     {                                                                                                                  \
-        change;                                                                                                        \
+        __VA_ARGS__;                                                                                                   \
     }
 MUTATION(no_weight, find_op(t, OP_LINEAR)->weight = NULL)
 MUTATION(no_table, find_op(t, OP_EMBED)->weight = NULL)
