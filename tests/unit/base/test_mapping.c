@@ -1,0 +1,155 @@
+/*
+ * Tests of core/base/mapping.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include "base/mapping.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "support/test.h"
+
+static void a_file_is_seen_byte_for_byte(void **state)
+{
+    (void)state;
+    char bytes[10000];
+    uint64_t seed = 6;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (char)test_random(&seed);
+    }
+    static const size_t sizes[] = {1, 2, 4095, 4096, 4097, 10000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const char *path = test_write_file("file", bytes, sizes[i]);
+        mlxr_error error;
+        mapping m = {0};
+        assert_ok(mapping_open(&m, path, &error), &error);
+        assert_int_equal(m.n_bytes, sizes[i]);
+        assert_memory_equal(m.data, bytes, sizes[i]);
+        mapping_close(&m);
+        assert_null(m.data);
+        assert_int_equal(m.n_bytes, 0);
+        mapping_close(&m);
+
+        char *data = NULL;
+        size_t n = 0;
+        assert_ok(file_read(path, sizes[i], &data, &n, &error), &error);
+        assert_int_equal(n, sizes[i]);
+        assert_memory_equal(data, bytes, n);
+        assert_int_equal(data[n], 0);
+        free(data);
+    }
+}
+
+static void an_empty_file_is_no_error(void **state)
+{
+    (void)state;
+    const char *path = test_write_file("empty", "", 0);
+    mlxr_error error;
+    mapping m = {(const uint8_t *)"x", 7};
+    assert_ok(mapping_open(&m, path, &error), &error);
+    assert_null(m.data);
+    assert_int_equal(m.n_bytes, 0);
+    mapping_close(&m);
+    char *data = NULL;
+    size_t n = 7;
+    assert_ok(file_read(path, 0, &data, &n, &error), &error);
+    assert_int_equal(n, 0);
+    assert_string_equal(data, "");
+    free(data);
+}
+
+static void a_mapping_outlives_the_file_name(void **state)
+{
+    (void)state;
+    const char *path = test_write_file("gone", "content", 7);
+    mlxr_error error;
+    mapping m = {0};
+    assert_ok(mapping_open(&m, path, &error), &error);
+    assert_int_equal(unlink(path), 0);
+    assert_memory_equal(m.data, "content", 7);
+    mapping_close(&m);
+}
+
+/* Both functions refuse `path` with MLXR_IO, naming it, and change nothing. */
+static void refused(const char *path)
+{
+    mlxr_error error = {0};
+    mapping m = {(const uint8_t *)"x", 7};
+    assert_int_equal(mapping_open(&m, path, &error), MLXR_IO);
+    assert_int_equal(error.status, MLXR_IO);
+    assert_non_null(strstr(error.text, path));
+    assert_string_equal((const char *)m.data, "x");
+    assert_int_equal(m.n_bytes, 7);
+    char *data = (char *)&m;
+    size_t n = 7;
+    memset(&error, 0, sizeof error);
+    assert_int_equal(file_read(path, 100, &data, &n, &error), MLXR_IO);
+    assert_non_null(strstr(error.text, path));
+    assert_ptr_equal(data, &m);
+    assert_int_equal(n, 7);
+}
+
+static void what_is_not_a_readable_file_is_refused_by_name(void **state)
+{
+    (void)state;
+    char path[512];
+    snprintf(path, sizeof path, "%s/absent", test_temp_dir());
+    refused(path);
+    refused(test_temp_dir());
+    refused("/dev/null");
+    snprintf(path, sizeof path, "%s/fifo", test_temp_dir());
+    assert_int_equal(mkfifo(path, 0600), 0);
+    refused(path); /* and does not hang */
+    unlink(path);
+    refused("");
+    if (geteuid() != 0) {
+        const char *locked = test_write_file("locked", "x", 1);
+        chmod(locked, 0);
+        refused(locked);
+    }
+}
+
+static void a_file_above_the_limit_is_refused_with_both_sizes(void **state)
+{
+    (void)state;
+    const char *path = test_write_file("large", "0123456789", 10);
+    char *data = NULL;
+    size_t n = 7;
+    mlxr_error error = {0};
+    assert_int_equal(file_read(path, 9, &data, &n, &error), MLXR_LIMIT);
+    assert_null(data);
+    assert_int_equal(n, 7);
+    assert_non_null(strstr(error.text, "10"));
+    assert_non_null(strstr(error.text, "9"));
+}
+
+static void handles_are_not_leaked(void **state)
+{
+    (void)state;
+    const char *path = test_write_file("many", "0123456789", 10);
+    for (int i = 0; i < 5000; i++) { /* far above the usual limit of open files */
+        mapping m = {0};
+        char *data = NULL;
+        size_t n;
+        mlxr_error error;
+        assert_ok(mapping_open(&m, path, &error), &error);
+        mapping_close(&m);
+        assert_ok(file_read(path, 10, &data, &n, &error), &error);
+        free(data);
+        assert_int_equal(file_read(path, 1, &data, &n, &error), MLXR_LIMIT);
+        assert_int_equal(mapping_open(&m, test_temp_dir(), &error), MLXR_IO);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_file_is_seen_byte_for_byte),
+        cmocka_unit_test(an_empty_file_is_no_error),
+        cmocka_unit_test(a_mapping_outlives_the_file_name),
+        cmocka_unit_test(what_is_not_a_readable_file_is_refused_by_name),
+        cmocka_unit_test(a_file_above_the_limit_is_refused_with_both_sizes),
+        cmocka_unit_test(handles_are_not_leaked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
