@@ -1,0 +1,198 @@
+/*
+ * Logits of the tiny models against the reference (tests/oracle/logits, made by tools/oracle/check_logits.py): every
+ * family, both file formats, both CPU backends, the prompt at once, token by token and in chunks.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include <math.h>
+#include <sys/stat.h>
+
+#include "base/mapping.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
+
+/* NMSE: Σ(found − expected)² ÷ Σ expected², over every position and the fifth of the vocabulary the file keeps. */
+#define NMSE_F32 1e-6
+/* What an F16 cache may cost: its rounding is 2⁻¹¹ of each key and value; the largest seen is 1e-7. */
+#define NMSE_F16_CACHE 1e-5
+/* BF16 keeps 8 bits: 64 times the F16 error, squared 4096 times. */
+#define NMSE_BF16_CACHE 1e-3
+
+typedef struct reference {
+    uint32_t n_tokens, n_vocab, stride;
+    const int32_t *ids;   /* [n_tokens] */
+    const float *logits;  /* position p: ids v with v % stride == p % stride */
+    mapping file;
+} reference;
+
+static void reference_open(reference *r, const char *name)
+{
+    mlxr_error error;
+    char path[256];
+    snprintf(path, sizeof path, "tests/oracle/logits/%s.bin", name);
+    assert_ok(mapping_open(&r->file, path, &error), &error);
+    const char *data = r->file.data;
+    assert_true(r->file.n_bytes > 24);
+    assert_memory_equal(data, "MLXRLOG1", 8);
+    memcpy(&r->n_tokens, data + 8, 4);
+    memcpy(&r->n_vocab, data + 12, 4);
+    memcpy(&r->stride, data + 16, 4);
+    r->ids = (const int32_t *)(const void *)(data + 24);
+    r->logits = (const float *)(const void *)(data + 24 + 4 * (size_t)r->n_tokens);
+    assert_int_equal(r->file.n_bytes, 24 + 4 * (size_t)r->n_tokens * (1 + r->n_vocab / r->stride));
+}
+
+typedef struct error_sum {
+    double wrong, all;
+} error_sum;
+
+/* Adds the squared errors of one position's logits [n_vocab]. */
+static void add_position(error_sum *sum, const reference *r, uint32_t position, const float *logits)
+{
+    uint32_t n_kept = r->n_vocab / r->stride;
+    for (uint32_t i = 0; i < n_kept; i++) {
+        double expected = (double)r->logits[(size_t)position * n_kept + i];
+        double found = (double)logits[position % r->stride + i * r->stride];
+        sum->wrong += (found - expected) * (found - expected);
+        sum->all += expected * expected;
+    }
+}
+
+/* Computes the prompt in the chunks given (the last one repeats) and returns the NMSE. */
+static double run_chunks(mlxr_engine *engine, mlxr_model *model, const reference *r, const uint32_t *chunks, size_t n_chunks)
+{
+    mlxr_error error;
+    mlxr_sequence *sequence = NULL;
+    assert_ok(mlxr_sequence_open(&sequence, model, NULL, &error), &error);
+    assert_ok(mlxr_sequence_append(sequence, r->ids, r->n_tokens, &error), &error);
+    error_sum sum = {0};
+    for (uint32_t done = 0, chunk = 0; done < r->n_tokens; chunk++) {
+        uint32_t n = chunks[chunk < n_chunks ? chunk : n_chunks - 1];
+        n = n < r->n_tokens - done ? n : r->n_tokens - done;
+        mlxr_slice slice = {.sequence = sequence, .n_compute = n, .flags = MLXR_SLICE_LOGITS_ALL | MLXR_SLICE_NO_SAMPLE};
+        assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
+        assert_int_equal(slice.n_logits, n);
+        for (uint32_t i = 0; i < n; i++) {
+            add_position(&sum, r, done + i, slice.logits + (size_t)i * r->n_vocab);
+        }
+        done += n;
+    }
+    mlxr_sequence_close(&sequence);
+    return sum.wrong / sum.all;
+}
+
+static const struct {
+    const char *name;
+    uint32_t chunks[8];
+    size_t n;
+} ways[] = {
+    {"at once", {1 << 16}, 1},
+    {"token by token", {1}, 1},
+    {"in chunks", {1, 17, 32, 3, 64, 7}, 6},
+};
+
+static const char *const backends[] = {"cpu-scalar", "cpu"};
+
+/* All ways on one backend; prints the errors and returns the largest. */
+static double worst_of_ways(const char *backend, const char *kv_type, const char *path, const char *what, const reference *r)
+{
+    mlxr_error error;
+    mlxr_engine *engine = NULL;
+    mlxr_model *model = NULL;
+    mlxr_engine_options options = {.backend = backend, .kv_type = kv_type, .n_threads = 2, .kv_bytes = 32u << 20};
+    assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
+    assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
+    assert_int_equal(mlxr_model_info_get(model)->n_vocab, r->n_vocab);
+    double worst = 0;
+    printf("%-30s %-10s %-4s", what, backend, kv_type);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        double nmse = run_chunks(engine, model, r, ways[i].chunks, ways[i].n);
+        printf("  %s %.1e", ways[i].name, nmse);
+        worst = nmse > worst || isnan(nmse) ? nmse : worst;
+    }
+    printf("\n");
+    mlxr_model_unref(&model);
+    mlxr_engine_close(&engine);
+    return worst;
+}
+
+/* One model in one format; `limit` is the largest NMSE allowed. */
+static void check_model(const tiny_model *m, bool safetensors, const char *kv_type, double limit)
+{
+    reference r;
+    char path[512], what[64];
+    reference_open(&r, m->name);
+    snprintf(path, sizeof path, "%s/%s%s", test_temp_dir(), m->name, safetensors ? "" : ".gguf");
+    snprintf(what, sizeof what, "%s%s", m->name, safetensors ? " safetensors" : " gguf");
+    if (safetensors) {
+        tiny_model_write_safetensors(m, &(tiny_options){.shards = 2}, path);
+    } else {
+        tiny_model_write_gguf(m, NULL, path);
+    }
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+        double worst = worst_of_ways(backends[i], kv_type, path, what, &r);
+        if (!(worst < limit)) {
+            fail_msg("%s on %s with a %s cache: NMSE %.2e, limit %.0e", what, backends[i], kv_type, worst, limit);
+        }
+    }
+    mapping_close(&r.file);
+}
+
+static void gguf_logits_equal_the_reference(void **state)
+{
+    check_model(*state, false, "f32", NMSE_F32);
+}
+
+static void safetensors_logits_equal_the_reference(void **state)
+{
+    check_model(*state, true, "f32", NMSE_F32);
+}
+
+static void f16_cache_logits_are_close_to_the_reference(void **state)
+{
+    check_model(*state, false, "f16", NMSE_F16_CACHE);
+}
+
+static void bf16_cache_logits_are_near_the_reference(void **state)
+{
+    check_model(*state, false, "bf16", NMSE_BF16_CACHE);
+}
+
+static void the_reference_prompt_is_the_generators(void **state)
+{
+    reference r;
+    const tiny_model *m = *state;
+    reference_open(&r, m->name);
+    int32_t *ids = malloc(r.n_tokens * sizeof *ids);
+    assert_non_null(ids);
+    tiny_model_tokens(m, ids, r.n_tokens);
+    assert_memory_equal(ids, r.ids, r.n_tokens * sizeof *ids);
+    assert_true(r.n_tokens > m->window && r.n_tokens > 2 * m->n_ctx_orig);
+    free(ids);
+    mapping_close(&r.file);
+}
+
+int main(void)
+{
+    static const struct {
+        const char *name;
+        CMUnitTestFunction function;
+    } kinds[] = {
+        {"the_reference_prompt_is_the_generators", the_reference_prompt_is_the_generators},
+        {"gguf_logits_equal_the_reference", gguf_logits_equal_the_reference},
+        {"safetensors_logits_equal_the_reference", safetensors_logits_equal_the_reference},
+        {"f16_cache_logits_are_close_to_the_reference", f16_cache_logits_are_close_to_the_reference},
+        {"bf16_cache_logits_are_near_the_reference", bf16_cache_logits_are_near_the_reference},
+    };
+    enum { N_KINDS = sizeof kinds / sizeof *kinds, TESTS_MAX = 128 };
+    static char names[TESTS_MAX][96];
+    static struct CMUnitTest tests[TESTS_MAX];
+    size_t n = 0;
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        for (size_t i = 0; tiny_model_at(i) && n < TESTS_MAX; i++, n++) {
+            snprintf(names[n], sizeof names[n], "%s: %s", tiny_model_at(i)->name, kinds[kind].name);
+            tests[n] = (struct CMUnitTest){.name = names[n], .test_func = kinds[kind].function,
+                                           .initial_state = (void *)(uintptr_t)tiny_model_at(i)};
+        }
+    }
+    return _cmocka_run_group_tests("logits", tests, n, NULL, NULL);
+}
