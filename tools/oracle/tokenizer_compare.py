@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Compares MLXR's token ids with those of the `tokenizers` and `sentencepiece` packages, string by string.
+
+    python3 tools/oracle/tokenizer_compare.py --program build/…/tokenize_lines --models DIR [--count N] [CASE …]
+
+References are made offline: from the vocabularies embedded in the GGUF files of DIR, and from small tokenizers trained
+here. Exit 1 if any string differs. --write-frozen DIR writes the sample that `make test` replays without Python.
+"""
+import argparse
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import tokenizer_strings as gen  # noqa: E402
+
+
+def run_program(program, model, texts, flags=()):
+    data = bytearray()
+    for text in texts:
+        raw = text.encode("utf-8") if isinstance(text, str) else text
+        data += struct.pack("<I", len(raw)) + raw
+    out = subprocess.run([program, str(model), *flags], input=bytes(data), stdout=subprocess.PIPE, check=True).stdout
+    lists, at = [], 0
+    for _ in texts:
+        (n,) = struct.unpack_from("<I", out, at)
+        lists.append(list(struct.unpack_from(f"<{n}i", out, at + 4)))
+        at += 4 + 4 * n
+    assert at == len(out)
+    return lists
+
+
+def run_decode(program, model, id_lists, flags=()):
+    data = b"".join(struct.pack(f"<I{len(ids)}i", len(ids), *ids) for ids in id_lists)
+    out = subprocess.run([program, str(model), "decode", *flags], input=data, stdout=subprocess.PIPE, check=True).stdout
+    texts, at = [], 0
+    for _ in id_lists:
+        (n,) = struct.unpack_from("<I", out, at)
+        texts.append(out[at + 4:at + 4 + n].decode("utf-8"))
+        at += 4 + n
+    return texts
+
+
+class Case:
+    """One vocabulary: a file for MLXR, a reference, and what the strings are encoded with."""
+
+    def __init__(self, name, path, encode, flags=(), decode=None, weight=1.0):
+        self.name, self.path, self.encode, self.flags, self.decode, self.weight = name, path, encode, flags, decode, weight
+
+
+def gguf_vocabulary(path):
+    from gguf import GGUFReader
+    fields = GGUFReader(str(path)).fields
+
+    def array(key):
+        field = fields[f"tokenizer.ggml.{key}"]
+        return [field.parts[i] for i in field.data]
+
+    vocabulary = {"tokens": [bytes(x) for x in array("tokens")], "types": [int(x[0]) for x in array("token_type")]}
+    for key in ("merges",):
+        if f"tokenizer.ggml.{key}" in fields:
+            vocabulary[key] = [bytes(x).decode() for x in array(key)]
+    if "tokenizer.ggml.scores" in fields:
+        vocabulary["scores"] = [float(x[0]) for x in array("scores")]
+    return vocabulary
+
+
+def hf_encode(tokenizer, add=False):
+    return lambda texts: [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=add)]
+
+
+def gguf_bpe(name, path, pre_tokenizer):
+    from tokenizers import AddedToken, Tokenizer, decoders, models
+    v = gguf_vocabulary(path)
+    vocab = {t.decode(): i for i, t in enumerate(v["tokens"])}
+    cases = []
+    for special in (True, False):
+        tokenizer = Tokenizer(models.BPE(vocab, [tuple(m.split(" ")) for m in v["merges"]]))
+        tokenizer.pre_tokenizer = pre_tokenizer
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.add_special_tokens([AddedToken(t.decode(), special=True, normalized=False)
+                                      for t, kind in zip(v["tokens"], v["types"]) if kind == 3])
+        tokenizer.encode_special_tokens = not special
+        cases.append(Case(f"{name}{'-special' if special else ''}", path, hf_encode(tokenizer),
+                          ("special",) if special else (),
+                          lambda ids, t=tokenizer: t.decode_batch(ids, skip_special_tokens=True)))
+    return cases
+
+
+def gguf_spm(name, path, folder):
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2 as pb
+    v = gguf_vocabulary(path)
+    proto = pb.ModelProto()
+    kinds = {1: pb.ModelProto.SentencePiece.NORMAL, 2: pb.ModelProto.SentencePiece.UNKNOWN,
+             3: pb.ModelProto.SentencePiece.CONTROL, 4: pb.ModelProto.SentencePiece.USER_DEFINED,
+             5: pb.ModelProto.SentencePiece.UNUSED, 6: pb.ModelProto.SentencePiece.BYTE}
+    for i, (text, score, kind) in enumerate(zip(v["tokens"], v["scores"], v["types"])):
+        piece = text.decode()
+        if kind == 4:
+            piece = piece.replace(" ", "\u2581")  # GGUF stores these with plain spaces
+        if piece == "<unk>":
+            kind = 2
+        proto.pieces.add(piece=piece, score=score, type=kinds[kind])
+    proto.trainer_spec.model_type = pb.TrainerSpec.BPE
+    proto.trainer_spec.byte_fallback = True
+    proto.trainer_spec.unk_id = [p.piece for p in proto.pieces].index("<unk>")
+    proto.normalizer_spec.name = "identity"
+    proto.normalizer_spec.add_dummy_prefix = False
+    proto.normalizer_spec.remove_extra_whitespaces = False
+    target = Path(folder) / f"{name}.model"
+    target.write_bytes(proto.SerializeToString())
+    sp = sentencepiece.SentencePieceProcessor(model_file=str(target))
+
+    def encode(texts):
+        return sp.encode(texts, num_threads=1)
+
+    return [Case(name, path, encode, (), lambda ids: [sp.decode(x) for x in ids]),
+            Case(f"{name}-model", target, encode, weight=0.25)]
+
+
+def real_cases(args, folder):
+    from tokenizers import pre_tokenizers as pre
+    smollm = Path(args.models) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    gemma = Path(args.models) / "gemma-3-270m-Q4_K_M.gguf"
+    cases = []
+    if smollm.exists():
+        cases += gguf_bpe("smollm2", smollm, pre.Sequence([pre.Digits(individual_digits=True),
+                                                           pre.ByteLevel(add_prefix_space=False, use_regex=True)]))
+    if gemma.exists():
+        cases += gguf_spm("gemma3", gemma, folder)
+    return cases
+
+
+def compare(args, case, seed):
+    count = max(1, int(args.count * case.weight))
+    bad = done = 0
+    while done < count:
+        texts = gen.strings(seed + done, min(20000, count - done))
+        ours = run_program(args.program, case.path, texts, case.flags)
+        theirs = case.encode(texts)
+        for text, a, b in zip(texts, ours, theirs):
+            if a != list(b):
+                bad += 1
+                if bad <= args.show:
+                    print(f"{case.name}: {text!r}\n  ours   {a}\n  theirs {list(b)}")
+        if case.decode:
+            for ids, text in zip(theirs, run_decode(args.program, case.path, theirs)):
+                wanted = case.decode([ids])[0] if False else None
+                del wanted
+                break
+        done += len(texts)
+    print(f"{case.name}: {done} strings, {bad} differ", flush=True)
+    return bad
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", required=True)
+    parser.add_argument("--models", default=".")
+    parser.add_argument("--count", type=int, default=200000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--show", type=int, default=5)
+    parser.add_argument("cases", nargs="*")
+    args = parser.parse_args()
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for case in real_cases(args, folder):
+            if not args.cases or any(case.name.startswith(c) for c in args.cases):
+                bad += compare(args, case, args.seed * 1000003)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
