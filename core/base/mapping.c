@@ -73,6 +73,15 @@ void mapping_close(mapping *m)
     *m = (mapping){0};
 }
 
+path_kind path_find(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0) {
+        return PATH_NONE;
+    }
+    return S_ISREG(info.st_mode) ? PATH_FILE : S_ISDIR(info.st_mode) ? PATH_FOLDER : PATH_OTHER;
+}
+
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error)
 {
     uint64_t size = 0;

@@ -16,6 +16,11 @@ typedef struct mapping {
 mlxr_status mapping_open(mapping *out, const char *path, mlxr_error *error);
 void mapping_close(mapping *m);
 
+typedef enum path_kind { PATH_NONE, PATH_FILE, PATH_FOLDER, PATH_OTHER } path_kind;
+
+/* What a path names now; PATH_NONE also where it cannot be looked at. Symbolic links are followed. */
+path_kind path_find(const char *path);
+
 /* Reads a whole small file into malloc'd memory (NUL added past n_bytes), refusing more than `limit` bytes. */
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error);
 
