@@ -81,7 +81,7 @@ static-checks:
 oracle: setup-tests models ## regenerate the reference data with transformers (installs torch) and compare
 	@tools/venv oracle tools/oracle/requirements.txt
 	@tools/build $(TEST_PRESET)
-	@for script in tools/oracle/check_*.py; do echo "== $$script"; build/venv-oracle/bin/python $$script || exit 1; done
+	@tools/oracle/run build/venv-oracle/bin/python
 
 soak: ## the long forms of the tests that have one
 	@tools/build $(TEST_PRESET)

@@ -14,6 +14,17 @@ if(TARGET mlxr)
   install(TARGETS mlxr RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
+# The libraries that Dependencies.cmake found for the core: pkg-config must name them to users of libmlxr.a.
+set(MLXR_PC_REQUIRES)
+set(MLXR_CONFIG_CHECKS)
+foreach(library JANSSON UTF8PROC PCRE2 XXHASH)
+  if(${library}_FOUND)
+    string(APPEND MLXR_PC_REQUIRES " ${${library}_MODULE_NAME}")
+    string(APPEND MLXR_CONFIG_CHECKS "  pkg_check_modules(${library} QUIET IMPORTED_TARGET ${${library}_MODULE_NAME})\n")
+  endif()
+endforeach()
+string(STRIP "${MLXR_PC_REQUIRES}" MLXR_PC_REQUIRES)
+
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/MLXR)
 install(EXPORT MLXRTargets NAMESPACE MLXR:: DESTINATION ${package_dir})
 configure_package_config_file(${CMAKE_SOURCE_DIR}/cmake/MLXRConfig.cmake.in
