@@ -78,6 +78,13 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
     size_t kv_bytes;                 /* 0: sized from free memory; the byte budget of the KV arena */
     const char *kv_type;             /* NULL: "f16"; also "f32", "bf16" */
     const char *cpu_features;        /* NULL: all granted; "-avx512,-amx" masks levels */
+    bool no_prefix_cache;            /* sequences share nothing and nothing is kept */
+    const char *kv_dir;              /* NULL: none; a directory of this user that keeps evicted KV pages */
+    uint64_t kv_disk_bytes;          /* its byte budget; 0: 8 GiB */
+    double kv_high, kv_low;          /* above `high` of the KV budget, evict cached pages down to `low`; 0: 0.95, 0.85 */
+    uint64_t kv_working_set_ms;      /* prefixes used within this time are evicted last; 0: 60,000 */
+    uint64_t (*now_ms)(void *user);  /* NULL: a monotonic clock; only eviction looks at it */
+    void *now_user;
     void (*log)(void *user, mlxr_log_level level, const char *line);
     void *log_user;
 } mlxr_engine_options;
@@ -202,6 +209,18 @@ MLXR_API size_t mlxr_sequence_pending(const mlxr_sequence *sequence);  /* append
 MLXR_API size_t mlxr_sequence_length(const mlxr_sequence *sequence);   /* appended */
 MLXR_API size_t mlxr_sequence_computed(const mlxr_sequence *sequence);
 MLXR_API const int32_t *mlxr_sequence_tokens(const mlxr_sequence *sequence);
+/* How many of the computed tokens were found in the KV cache instead of being computed. */
+MLXR_API size_t mlxr_sequence_cached(const mlxr_sequence *sequence);
+/* Why the cache had no more for the newest prompt, in a word: "none", "new", "evicted", "rejected", "no-room", "off". */
+MLXR_API const char *mlxr_sequence_miss(const mlxr_sequence *sequence);
+/* A copy that shares all KV pages; whoever writes into a shared page first gets a copy of it. `sampling` NULL: goes on
+ * with a copy of the original's sampler; else a new one, fed the same history. */
+MLXR_API mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *sequence,
+                                        const mlxr_sampling *sampling, mlxr_error *error);
+/* Gives the KV pages back: all tokens are pending afterwards. */
+MLXR_API void mlxr_sequence_release(mlxr_sequence *sequence);
+/* Takes what the KV cache still has of the pending tokens; append does the same by itself. */
+MLXR_API void mlxr_sequence_resume(mlxr_sequence *sequence);
 /* Forgets tokens from position `length` on; their KV is dropped. */
 MLXR_API mlxr_status mlxr_sequence_truncate(mlxr_sequence *sequence, size_t length, mlxr_error *error);
 
@@ -236,10 +255,17 @@ MLXR_API uint32_t mlxr_step_tokens_max(const mlxr_engine *engine);
 
 typedef struct mlxr_kv_stats {
     uint32_t page_tokens;
-    uint64_t n_pages, n_pages_free;
-    uint64_t bytes_budget, bytes_used;
+    uint64_t n_pages, n_pages_free;     /* free: without evicting anything */
+    uint64_t bytes_budget, bytes_used;  /* used: by sequences and by the prefix cache */
+    uint64_t bytes_cached;              /* of bytes_used: held by the prefix cache alone, can be evicted */
+    uint64_t n_blocks_cached;           /* named blocks in memory */
+    uint64_t tokens_hit, tokens_missed; /* of prompts: found in the cache, computed */
+    uint64_t n_evicted_bytes;
+    uint64_t disk_files, disk_bytes, disk_hits, disk_rejected, disk_write_errors, disk_dropped;
 } mlxr_kv_stats;
 MLXR_API mlxr_kv_stats mlxr_kv_stats_get(const mlxr_engine *engine);
+/* Writes every cached block to kv_dir and waits until all is on disk; closing an engine's models does the same. */
+MLXR_API void mlxr_kv_flush(mlxr_engine *engine);
 
 /* ---- streams -------------------------------------------------------------------------------------------------- */
 

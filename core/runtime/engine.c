@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "base/memory_size.h"
@@ -65,6 +65,72 @@ static mlxr_status choose_kv_type(mlxr_engine *e, const char *name, mlxr_error *
     return error_set(error, MLXR_ARG, "KV type '%s' is unknown; use f32, f16 or bf16", name);
 }
 
+static uint64_t monotonic_ms(void *user)
+{
+    (void)user;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* A block on its way out of memory goes to disk. */
+static void save_block(void *context, prefix_index *index, const kv_node *node)
+{
+    mlxr_engine *e = context;
+    for (const mlxr_model *m = e->models; m; m = m->next) {
+        if (&m->cache.index == index && m->cache.store) {
+            kv_store_put(m->cache.store, m->cache.fingerprint, index, node);
+        }
+    }
+}
+
+static void evict_to(mlxr_engine *e, uint64_t target_bytes)
+{
+    prefix_index *indexes[64];
+    size_t n = 0;
+    for (mlxr_model *m = e->models; m && n < sizeof indexes / sizeof *indexes; m = m->next) {
+        indexes[n++] = &m->cache.index;
+    }
+    e->n_evicted_bytes += eviction_run(&e->arena, indexes, n, target_bytes, &e->eviction, e->now_ms(e->now_user),
+                                       e->store ? save_block : NULL, e);
+}
+
+void engine_trim(mlxr_engine *e)
+{
+    uint64_t target = eviction_target(&e->arena, &e->eviction);
+    if (target != UINT64_MAX) {
+        evict_to(e, target);
+    }
+}
+
+/* The arena's cry for room in the middle of a step. */
+static void reclaim(void *context, uint64_t n_bytes)
+{
+    mlxr_engine *e = context;
+    uint64_t room = n_bytes < e->arena.bytes_budget ? e->arena.bytes_budget - n_bytes : 0;
+    uint64_t low = (uint64_t)(e->eviction.low * (double)e->arena.bytes_budget);
+    evict_to(e, low < room ? low : room);
+}
+
+static mlxr_status open_cache(mlxr_engine *e, const mlxr_engine_options *o, mlxr_error *error)
+{
+    e->no_prefix_cache = o->no_prefix_cache;
+    e->now_ms = o->now_ms ? o->now_ms : monotonic_ms;
+    e->now_user = o->now_user;
+    e->eviction = (eviction_policy){.high = o->kv_high > 0 ? o->kv_high : 0.95,
+                                    .low = o->kv_low > 0 ? o->kv_low : 0.85,
+                                    .working_set_ms = o->kv_working_set_ms ? o->kv_working_set_ms : 60000};
+    if (!(e->eviction.low <= e->eviction.high && e->eviction.high <= 1)) {
+        return error_set(error, MLXR_ARG, "KV eviction thresholds: low %g and high %g must satisfy 0 < low <= high <= 1",
+                         e->eviction.low, e->eviction.high);
+    }
+    if (!o->kv_dir) {
+        return MLXR_OK;
+    }
+    kv_store_options options = {.dir = o->kv_dir, .bytes_budget = o->kv_disk_bytes ? o->kv_disk_bytes : (uint64_t)8 << 30};
+    return kv_store_open(&e->store, &options, error);
+}
+
 mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *options, mlxr_error *error)
 {
     static const mlxr_engine_options defaults = {0};
@@ -85,15 +151,21 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
         status = choose_kv_type(e, o->kv_type, error);
     }
     if (status == MLXR_OK) {
+        status = open_cache(e, o, error);
+    }
+    if (status == MLXR_OK) {
         status = e->ops->open(&e->device, &e->options, error);
     }
     if (status != MLXR_OK) {
+        kv_store_close(&e->store);
         free(e);
         return status;
     }
     /* Half of what is free: the other half is for the page cache that holds the weights, and for other programs. */
     uint64_t budget = o->kv_bytes ? o->kv_bytes : memory_available() / 2;
     kv_arena_init(&e->arena, e->ops, e->device, budget);
+    e->arena.reclaim = reclaim;
+    e->arena.reclaim_context = e;
     engine_log(e, MLXR_LOG_INFO, "engine: backend %s, %u threads, KV budget %llu MiB", e->ops->name,
                e->options.n_threads, (unsigned long long)(budget >> 20));
     *out = e;
@@ -107,6 +179,7 @@ void mlxr_engine_close(mlxr_engine **pointer)
         return;
     }
     assert(e->n_models == 0 && e->n_sequences == 0);
+    kv_store_close(&e->store);
     e->ops->close(&e->device);
     free(e->scratch.tokens);
     free(e->scratch.positions);
@@ -135,5 +208,37 @@ mlxr_kv_stats mlxr_kv_stats_get(const mlxr_engine *engine)
         stats.n_pages += p->n_used + room;
         stats.n_pages_free += room;
     }
+    for (const mlxr_model *m = engine->models; m; m = m->next) {
+        const prefix_index *x = &m->cache.index;
+        stats.n_blocks_cached += x->n_nodes;
+        for (const kv_node *node = x->oldest; node; node = node->newer) {
+            for (uint32_t g = 0; g < x->n_groups; g++) {
+                bool alone = node->pages[g] != KV_PAGE_NONE && x->pools[g]->refs[node->pages[g]] == 1;
+                stats.bytes_cached += alone ? x->pools[g]->layout.page_bytes : 0;
+            }
+        }
+    }
+    stats.tokens_hit = engine->tokens_hit;
+    stats.tokens_missed = engine->tokens_missed;
+    stats.n_evicted_bytes = engine->n_evicted_bytes;
+    if (engine->store) {
+        kv_store_stats disk = kv_store_stats_get(engine->store);
+        stats.disk_files = disk.n_files;
+        stats.disk_bytes = disk.bytes;
+        stats.disk_hits = disk.n_hits;
+        stats.disk_rejected = disk.n_rejected;
+        stats.disk_write_errors = disk.n_write_errors;
+        stats.disk_dropped = disk.n_dropped;
+    }
     return stats;
+}
+
+void mlxr_kv_flush(mlxr_engine *engine)
+{
+    for (mlxr_model *m = engine->models; m; m = m->next) {
+        kv_cache_save_all(&m->cache);
+    }
+    if (engine->store) {
+        kv_store_flush(engine->store);
+    }
 }

@@ -7,7 +7,8 @@
 
 #include "base/region.h"
 #include "graph/graph.h"
-#include "runtime/kv/pager.h"
+#include "runtime/kv/cache.h"
+#include "runtime/kv/eviction.h"
 #include "runtime/sampler.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -36,6 +37,13 @@ struct mlxr_engine {
     backend_options options;
     dtype kv_type;
     kv_arena arena;
+    kv_store *store;          /* NULL: no disk tier */
+    eviction_policy eviction;
+    bool no_prefix_cache;
+    uint64_t n_evicted_bytes, tokens_hit, tokens_missed;
+    uint64_t (*now_ms)(void *user);
+    void *now_user;
+    mlxr_model *models;       /* list of those loaded */
     step_scratch scratch;
     uint32_t n_models, n_sequences; /* alive: an engine is closed after them */
     void (*log)(void *user, mlxr_log_level level, const char *line);
@@ -52,6 +60,9 @@ struct mlxr_model {
     mlxr_error chat_error;
     program *program;
     kv_pool *pools[KV_GROUPS_MAX];
+    kv_cache cache;
+    bool cache_open;
+    mlxr_model *next;         /* in the engine's list */
     uint32_t n_ctx;           /* of its sequences */
     mlxr_model_info info;
     region memory;            /* of the texts in info */
@@ -62,12 +73,18 @@ struct mlxr_sequence {
     int32_t *tokens; /* [n_tokens] */
     size_t n_tokens, cap_tokens;
     size_t n_computed;
+    size_t n_cached;   /* of them, found in the cache */
     pager pages;
+    kv_node *node;     /* the deepest cached block it builds on; pinned */
+    kv_miss miss;
     sampler *sampler;
 };
 
 /* One formatted line to the engine's log, if it has one. */
 void engine_log(const mlxr_engine *engine, mlxr_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Makes room in the KV arena by evicting cached pages, where usage is above the high threshold. */
+void engine_trim(mlxr_engine *engine);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/error.h"
 #include "graph/vocabulary.h"
@@ -21,6 +22,40 @@ static mlxr_status open_pools(mlxr_model *m, mlxr_error *error)
         }
     }
     return MLXR_OK;
+}
+
+/* Names what computes the pages: every byte of the model's files, the KV type and the way of computing. */
+static kv_hash fingerprint_of(const mlxr_model *m)
+{
+    kv_hash result = {0};
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) {
+        return result;
+    }
+    uint64_t options[] = {1 /* version of this scheme */, m->engine->kv_type, m->engine->options.scalar,
+                          m->engine->options.features, ENGINE_PAGE_TOKENS};
+    XXH3_128bits_reset(state);
+    XXH3_128bits_update(state, options, sizeof options);
+    for (uint32_t i = 0; i < m->file->n_parts; i++) {
+        XXH3_128bits_update(state, m->file->parts[i].data, m->file->parts[i].n_bytes);
+    }
+    XXH128_hash_t h = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    return (kv_hash){h.low64, h.high64};
+}
+
+/* The fingerprint is needed only where blocks outlive the process: reading every byte of a model costs time. */
+static mlxr_status open_cache(mlxr_model *m, mlxr_error *error)
+{
+    m->cache.off = m->engine->no_prefix_cache;
+    if (m->engine->store) {
+        m->cache.fingerprint = fingerprint_of(m);
+        bool named = m->cache.fingerprint.low || m->cache.fingerprint.high;
+        m->cache.store = named ? m->engine->store : NULL;
+    }
+    mlxr_status status = prefix_index_open(&m->cache.index, &m->graph->plan, m->pools, m->cache.fingerprint, error);
+    m->cache_open = status == MLXR_OK;
+    return status;
 }
 
 /* A template that does not compile spoils only chats: the reason is kept for mlxr_chat_render. */
@@ -127,6 +162,9 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
         status = open_pools(m, error);
     }
     if (status == MLXR_OK) {
+        status = open_cache(m, error);
+    }
+    if (status == MLXR_OK) {
         status = fill_info(m, path, error);
     }
     if (status != MLXR_OK) {
@@ -145,6 +183,16 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
 
 static void model_close(mlxr_model *m)
 {
+    for (mlxr_model **link = &m->engine->models; *link; link = &(*link)->next) {
+        if (*link == m) {
+            *link = m->next;
+            break;
+        }
+    }
+    if (m->cache_open) {
+        kv_cache_save_all(&m->cache);
+        prefix_index_close(&m->cache.index);
+    }
     for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
         kv_pool_close(&m->pools[g]);
     }
@@ -177,6 +225,8 @@ mlxr_status mlxr_model_load(mlxr_model **out, mlxr_engine *engine, const char *p
     }
     engine_log(engine, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u", path, m->info.family,
                (unsigned long long)(m->info.n_params / 1000000), m->info.weight_types, m->n_ctx);
+    m->next = engine->models;
+    engine->models = m;
     *out = m;
     return MLXR_OK;
 }

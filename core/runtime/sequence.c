@@ -42,6 +42,7 @@ void mlxr_sequence_close(mlxr_sequence **pointer)
         return;
     }
     s->model->engine->n_sequences--;
+    kv_cache_release(&s->model->cache, &s->node, 0);
     pager_close(&s->pages);
     sampler_close(&s->sampler);
     mlxr_model_unref(&s->model);
@@ -66,6 +67,17 @@ static mlxr_status reserve_tokens(mlxr_sequence *s, size_t n, mlxr_error *error)
     s->tokens = tokens;
     s->cap_tokens = cap;
     return MLXR_OK;
+}
+
+/* Continues from what the KV cache knows of the tokens that are not computed yet. */
+static void attach_prefix(mlxr_sequence *s)
+{
+    mlxr_engine *e = s->model->engine;
+    size_t reached = kv_cache_attach(&s->model->cache, &s->pages, s->tokens, s->n_tokens, s->n_computed, &s->node,
+                                     e->now_ms(e->now_user), &s->miss);
+    s->n_cached += reached - s->n_computed;
+    e->tokens_hit += reached - s->n_computed;
+    s->n_computed = reached;
 }
 
 mlxr_status mlxr_sequence_append(mlxr_sequence *s, const int32_t *ids, size_t n_ids, mlxr_error *error)
@@ -95,7 +107,72 @@ mlxr_status mlxr_sequence_append(mlxr_sequence *s, const int32_t *ids, size_t n_
         memcpy(s->tokens + s->n_tokens, ids, n_ids * sizeof *ids);
     }
     s->n_tokens += n_ids;
+    if (n_ids > 1) { /* a single sampled token completes no block that is not registered anyway */
+        attach_prefix(s);
+        s->model->engine->tokens_missed += s->n_tokens - s->n_computed;
+    }
     return MLXR_OK;
+}
+
+size_t mlxr_sequence_cached(const mlxr_sequence *s)
+{
+    return s->n_cached;
+}
+
+const char *mlxr_sequence_miss(const mlxr_sequence *s)
+{
+    static const char *const names[] = {[KV_MISS_NONE] = "none",         [KV_MISS_NEW] = "new",
+                                        [KV_MISS_EVICTED] = "evicted",   [KV_MISS_REJECTED] = "rejected",
+                                        [KV_MISS_NO_ROOM] = "no-room",   [KV_MISS_OFF] = "off"};
+    return names[s->miss];
+}
+
+mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, const mlxr_sampling *sampling, mlxr_error *error)
+{
+    mlxr_sequence *copy = NULL;
+    mlxr_status status = mlxr_sequence_open(&copy, s->model, sampling, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    status = reserve_tokens(copy, s->n_tokens ? s->n_tokens : 1, error);
+    for (size_t i = 0; i < s->n_tokens && status == MLXR_OK; i++) {
+        copy->tokens[i] = s->tokens[i];
+        status = sampling ? sampler_accept(copy->sampler, s->tokens[i], error) : MLXR_OK;
+    }
+    if (status == MLXR_OK && !sampling) {
+        sampler_close(&copy->sampler);
+        status = sampler_clone(&copy->sampler, s->sampler, error);
+    }
+    if (status == MLXR_OK) {
+        status = pager_fork(&copy->pages, &s->pages, error);
+    }
+    if (status != MLXR_OK) {
+        mlxr_sequence_close(&copy);
+        return status;
+    }
+    copy->n_tokens = s->n_tokens;
+    copy->n_computed = s->n_computed;
+    copy->n_cached = s->n_cached;
+    copy->miss = s->miss;
+    copy->node = s->node;
+    if (copy->node) {
+        prefix_index_pin(copy->node);
+    }
+    *out = copy;
+    return MLXR_OK;
+}
+
+void mlxr_sequence_release(mlxr_sequence *s)
+{
+    kv_cache_release(&s->model->cache, &s->node, 0);
+    pager_truncate(&s->pages, 0);
+    s->n_computed = 0;
+    s->n_cached = 0;
+}
+
+void mlxr_sequence_resume(mlxr_sequence *s)
+{
+    attach_prefix(s);
 }
 
 size_t mlxr_sequence_pending(const mlxr_sequence *s)
@@ -126,6 +203,8 @@ mlxr_status mlxr_sequence_truncate(mlxr_sequence *s, size_t length, mlxr_error *
     s->n_tokens = length;
     if (length < s->n_computed) {
         s->n_computed = pager_truncate(&s->pages, (uint32_t)length) ? length : 0;
+        kv_cache_release(&s->model->cache, &s->node, s->n_computed);
+        s->n_cached = s->n_cached < s->n_computed ? s->n_cached : s->n_computed;
     }
     sampler_truncate(s->sampler, length);
     return MLXR_OK;

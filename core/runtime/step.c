@@ -91,7 +91,8 @@ static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr
 {
     for (size_t i = 0; i < n_slices; i++) {
         mlxr_sequence *s = slices[i].sequence;
-        mlxr_status status = pager_reserve(&s->pages, (uint32_t)s->n_computed + slices[i].n_compute, error);
+        mlxr_status status = pager_reserve(&s->pages, (uint32_t)s->n_computed,
+                                            (uint32_t)s->n_computed + slices[i].n_compute, error);
         if (status != MLXR_OK) {
             while (i-- > 0) { /* pages taken for a step that will not happen would starve others */
                 mlxr_sequence *earlier = slices[i].sequence;
@@ -201,6 +202,7 @@ static mlxr_status commit(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, m
         mlxr_sequence *s = slice->sequence;
         bool sampled = wants_sample(slice);
         s->n_computed += slice->n_compute;
+        kv_cache_register(&s->model->cache, &s->pages, s->tokens, s->n_computed, &s->node, e->now_ms(e->now_user));
         pager_commit(&s->pages, (uint32_t)s->n_computed);
         slice->token = -1;
         slice->top = NULL;
@@ -265,5 +267,9 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
         logits += (size_t)slices[i].n_logits * n_vocab;
     }
     status = sample(e, slices, n_slices, n_vocab, error);
-    return status == MLXR_OK ? commit(e, slices, n_slices, error) : status;
+    if (status == MLXR_OK) {
+        status = commit(e, slices, n_slices, error);
+        engine_trim(e);
+    }
+    return status;
 }

@@ -80,6 +80,9 @@ uint32_t kv_pool_take(kv_pool *pool)
 {
     kv_arena *arena = pool->arena;
     size_t page_bytes = pool->layout.page_bytes;
+    if (arena->bytes_budget - arena->bytes_used < page_bytes && arena->reclaim) {
+        arena->reclaim(arena->reclaim_context, page_bytes);
+    }
     if (arena->bytes_budget - arena->bytes_used < page_bytes) {
         return KV_PAGE_NONE;
     }

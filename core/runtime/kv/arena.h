@@ -22,6 +22,9 @@ typedef struct kv_arena {
     backend *device;
     uint64_t bytes_budget, bytes_used, bytes_touched;
     kv_pool *pools; /* list */
+    /* Asked to free at least n_bytes of cached pages when the budget is used up; NULL: nothing is cached. */
+    void (*reclaim)(void *context, uint64_t n_bytes);
+    void *reclaim_context;
 } kv_arena;
 
 struct kv_pool {

@@ -110,9 +110,9 @@ static void reserve_is_all_or_nothing_over_groups(void **state)
     pager p;
     fixture_open(&f, 3 * (128 + 64) * 8, 8); /* three pages of each group */
     pager_init(&p, &two_groups, f.pools);
-    assert_ok(pager_reserve(&p, 17, &error), &error);
+    assert_ok(pager_reserve(&p, 0, 17, &error), &error);
     assert_int_equal(f.arena.bytes_used, 3 * (128 + 64) * 8);
-    assert_int_equal(pager_reserve(&p, 25, &error), MLXR_KV_FULL);
+    assert_int_equal(pager_reserve(&p, 0, 25, &error), MLXR_KV_FULL);
     assert_non_null(strstr(error.text, "in use"));
     assert_int_equal(p.tables[0].n_pages, 3);
     assert_int_equal(p.tables[1].n_pages, 3);
@@ -129,7 +129,7 @@ static void window_pages_nobody_can_see_are_dropped(void **state)
     pager p;
     fixture_open(&f, 1 << 20, 4);
     pager_init(&p, &two_groups, f.pools);
-    assert_ok(pager_reserve(&p, 24, &error), &error);
+    assert_ok(pager_reserve(&p, 0, 24, &error), &error);
     pager_commit(&p, 12); /* the next query, at 12, sees 3 … 12 */
     assert_int_equal(p.tables[1].n_dropped, 0);
     pager_commit(&p, 13); /* sees 4 … 13: the page of 0 … 3 is out of sight */
@@ -151,7 +151,7 @@ static void truncation_behind_a_window_starts_over(void **state)
     pager p;
     fixture_open(&f, 1 << 20, 4);
     pager_init(&p, &two_groups, f.pools);
-    assert_ok(pager_reserve(&p, 24, &error), &error);
+    assert_ok(pager_reserve(&p, 0, 24, &error), &error);
     pager_commit(&p, 24);
     assert_true(pager_truncate(&p, 21)); /* a query at 21 sees 12 … 21: pages 3 … 5 are there */
     assert_int_equal(p.tables[0].n_pages, 6);
@@ -182,7 +182,7 @@ static void random_operations_keep_counts_exact(void **state)
         switch (test_random(&seed) % 4) {
         case 0:
         case 1:
-            if (pager_reserve(&pagers[i], computed[i] + amount, &error) == MLXR_OK) {
+            if (pager_reserve(&pagers[i], computed[i], computed[i] + amount, &error) == MLXR_OK) {
                 computed[i] += amount;
                 pager_commit(&pagers[i], computed[i]);
             }

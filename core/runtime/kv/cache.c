@@ -1,0 +1,229 @@
+/*
+ * KV cache of one model.
+ * Owner: a model. Lifetime: the model's.
+ */
+#include "runtime/kv/cache.h"
+
+#include <string.h>
+
+static size_t covered(const kv_cache *c, const kv_node *node)
+{
+    return node ? ((size_t)node->depth + 1) * c->index.page_tokens : 0;
+}
+
+static void move_to(kv_node **node, kv_node *target)
+{
+    if (target) {
+        prefix_index_pin(target);
+    }
+    if (*node) {
+        prefix_index_unpin(*node);
+    }
+    *node = target;
+}
+
+void kv_cache_release(kv_cache *c, kv_node **node, size_t n_tokens)
+{
+    kv_node *target = *node;
+    while (target && covered(c, target) > n_tokens) {
+        target = target->parent;
+    }
+    if (target != *node) {
+        move_to(node, target);
+    }
+}
+
+/* Which groups' pages of block `block` a query at `next` needs. */
+static uint32_t groups_needed(const prefix_index *index, size_t block, size_t next)
+{
+    uint32_t groups = 0;
+    for (uint32_t g = 0; g < index->n_groups; g++) {
+        size_t window = index->windows[g];
+        size_t first_seen = window && next + 1 > window ? next + 1 - window : 0;
+        if ((block + 1) * index->page_tokens > first_seen) {
+            groups |= 1u << g;
+        }
+    }
+    return groups;
+}
+
+static uint32_t groups_present(const prefix_index *index, const kv_node *node)
+{
+    uint32_t groups = 0;
+    for (uint32_t g = 0; node && g < index->n_groups; g++) {
+        groups |= (uint32_t)(node->pages[g] != KV_PAGE_NONE) << g;
+    }
+    return groups;
+}
+
+/* How many blocks from `first` on could be had by their names, from memory or disk. */
+static size_t blocks_known(kv_cache *c, kv_node *node, const int32_t *tokens, size_t first, size_t n_blocks)
+{
+    const prefix_index *x = &c->index;
+    kv_hash name = node ? node->hash : x->salt;
+    size_t block = first;
+    for (; block < n_blocks; block++) {
+        const int32_t *own = tokens + block * x->page_tokens;
+        bool at_root = block == 0;
+        name = prefix_index_hash(x, at_root ? NULL : &name, own);
+        if (node || at_root) {
+            node = prefix_index_find(x, node, own);
+        }
+        if (!node && !(c->store && kv_store_has(c->store, c->fingerprint, name))) {
+            break;
+        }
+    }
+    return block;
+}
+
+/* Makes sure that the block behind `parent` is in memory with at least `groups`; NULL and the reason where not. */
+static kv_node *block_load(kv_cache *c, kv_node *parent, const int32_t *tokens, size_t block, uint32_t groups,
+                           uint64_t now_ms, kv_miss *miss)
+{
+    prefix_index *x = &c->index;
+    const int32_t *own = tokens + block * x->page_tokens;
+    kv_node *node = prefix_index_find(x, parent, own);
+    uint32_t lacking = groups & ~groups_present(x, node);
+    if (node && !lacking) {
+        return node;
+    }
+    kv_hash name = prefix_index_hash(x, parent ? &parent->hash : NULL, own);
+    uint32_t pages[KV_GROUPS_MAX];
+    if (!c->store || !kv_store_has(c->store, c->fingerprint, name)) {
+        *miss = node ? KV_MISS_EVICTED : KV_MISS_NEW;
+        return NULL;
+    }
+    uint64_t rejected = kv_store_stats_get(c->store).n_rejected;
+    if (!kv_store_get(c->store, c->fingerprint, name, x, tokens, (uint32_t)((block + 1) * x->page_tokens), lacking, pages)) {
+        *miss = kv_store_stats_get(c->store).n_rejected > rejected ? KV_MISS_REJECTED : KV_MISS_NO_ROOM;
+        return NULL;
+    }
+    mlxr_status status = prefix_index_insert(x, parent, own, pages, now_ms, &node, NULL);
+    for (uint32_t g = 0; g < x->n_groups; g++) { /* the index holds its own reference now */
+        if (pages[g] != KV_PAGE_NONE) {
+            kv_pool_unref(x->pools[g], pages[g]);
+        }
+    }
+    if (status != MLXR_OK || (groups & ~groups_present(x, node))) {
+        *miss = status != MLXR_OK ? KV_MISS_NO_ROOM : KV_MISS_EVICTED;
+        return NULL;
+    }
+    return node;
+}
+
+/* Attaches blocks [first, n_blocks) if each can be had; otherwise says at which one it failed. */
+static size_t load_blocks(kv_cache *c, kv_node **node, const int32_t *tokens, size_t first, size_t n_blocks,
+                          uint64_t now_ms, kv_miss *miss)
+{
+    size_t next = n_blocks * c->index.page_tokens;
+    for (size_t block = first; block < n_blocks; block++) {
+        kv_node *found = block_load(c, *node, tokens, block, groups_needed(&c->index, block, next), now_ms, miss);
+        if (!found) {
+            return block;
+        }
+        move_to(node, found); /* pinned: the next load may evict, but not this */
+    }
+    return n_blocks;
+}
+
+static bool map_blocks(kv_cache *c, pager *pages, kv_node *node, size_t first, size_t n_blocks)
+{
+    prefix_index *x = &c->index;
+    size_t next = n_blocks * x->page_tokens;
+    for (size_t block = first; block < n_blocks; block++) {
+        const kv_node *at = node;
+        while (at->depth > block) {
+            at = at->parent;
+        }
+        uint32_t groups = groups_needed(x, block, next), own[KV_GROUPS_MAX];
+        if (groups & ~groups_present(x, at)) { /* loading the last blocks evicted a window page of the first */
+            return false;
+        }
+        for (uint32_t g = 0; g < x->n_groups; g++) {
+            own[g] = groups >> g & 1 ? at->pages[g] : KV_PAGE_NONE;
+        }
+        if (pager_attach(pages, (uint32_t)block, own, NULL) != MLXR_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+size_t kv_cache_attach(kv_cache *c, pager *pages, const int32_t *tokens, size_t n_tokens, size_t n_computed,
+                       kv_node **node, uint64_t now_ms, kv_miss *miss)
+{
+    const uint32_t page_tokens = c->index.page_tokens;
+    *miss = c->off ? KV_MISS_OFF : KV_MISS_NONE;
+    if (c->off || n_tokens == 0 || n_computed % page_tokens != 0 || covered(c, *node) != n_computed) {
+        return n_computed;
+    }
+    size_t first = n_computed / page_tokens;
+    size_t n_blocks = blocks_known(c, *node, tokens, first, (n_tokens - 1) / page_tokens);
+    if (n_blocks < (n_tokens - 1) / page_tokens) {
+        *miss = KV_MISS_NEW;
+    }
+    kv_node *base = *node, *reached = NULL;
+    while (n_blocks > first) { /* a block that cannot be had shortens the prefix, and with it what windows need */
+        reached = base;
+        if (reached) {
+            prefix_index_pin(reached);
+        }
+        size_t n_loaded = load_blocks(c, &reached, tokens, first, n_blocks, now_ms, miss);
+        if (n_loaded == n_blocks) {
+            break;
+        }
+        if (reached) {
+            prefix_index_unpin(reached);
+        }
+        n_blocks = n_loaded > first ? n_loaded : first;
+    }
+    if (n_blocks <= first) {
+        return n_computed;
+    }
+    if (!map_blocks(c, pages, reached, first, n_blocks)) {
+        prefix_index_unpin(reached);
+        pager_truncate(pages, (uint32_t)n_computed);
+        return n_computed;
+    }
+    pager_commit(pages, (uint32_t)(n_blocks * page_tokens));
+    prefix_index_touch(&c->index, reached, now_ms);
+    for (kv_node *n = reached; n && n->depth >= first; n = n->parent) {
+        n->n_hits++;
+    }
+    if (*node) {
+        prefix_index_unpin(*node);
+    }
+    *node = reached;
+    return n_blocks * page_tokens;
+}
+
+void kv_cache_register(kv_cache *c, pager *pages, const int32_t *tokens, size_t n_computed, kv_node **node, uint64_t now_ms)
+{
+    prefix_index *x = &c->index;
+    while (!c->off && covered(c, *node) + x->page_tokens <= n_computed) {
+        size_t block = covered(c, *node) / x->page_tokens;
+        uint32_t own[KV_GROUPS_MAX];
+        kv_node *found = NULL;
+        for (uint32_t g = 0; g < x->n_groups; g++) {
+            own[g] = pager_page(pages, g, (uint32_t)block);
+        }
+        if (prefix_index_insert(x, *node, tokens + block * x->page_tokens, own, now_ms, &found, NULL) != MLXR_OK) {
+            return;
+        }
+        for (uint32_t g = 0; g < x->n_groups; g++) { /* computed twice at the same time: keep one copy */
+            if (own[g] != KV_PAGE_NONE && found->pages[g] != KV_PAGE_NONE) {
+                pager_share(pages, g, (uint32_t)block, found->pages[g]);
+            }
+        }
+        move_to(node, found);
+    }
+}
+
+void kv_cache_save_all(kv_cache *c)
+{
+    if (c->store) {
+        for (kv_node *node = c->index.newest; node; node = node->older) { /* what was used last matters most */
+            kv_store_put(c->store, c->fingerprint, &c->index, node);
+        }
+    }
+}

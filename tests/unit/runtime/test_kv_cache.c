@@ -1,0 +1,620 @@
+/*
+ * Prefix cache: equal prefixes are found and shared, pages carry what was computed, eviction respects use, the disk
+ * tier brings blocks back and treats every damaged file as a miss.
+ * Owner: the test program. Lifetime: the process.
+ *
+ * A "computed" page is stamped with the hash of its prefix, so that a wrong page is always seen.
+ */
+#include "runtime/kv/cache.h"
+
+#include <dirent.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "runtime/kv/eviction.h"
+#include "runtime/kv/store_file.h"
+#include "support/test.h"
+
+enum { PAGE = 4, VOCAB = 3 };
+
+static mlxr_status fake_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)
+{
+    (void)b, (void)error;
+    *out = calloc(1, n_bytes);
+    return MLXR_OK;
+}
+
+static void fake_free(backend *b, void **memory, size_t n_bytes)
+{
+    (void)b, (void)n_bytes;
+    free(*memory);
+    *memory = NULL;
+}
+
+static const backend_ops fake = {.name = "fake", .kv_alloc = fake_alloc, .kv_free = fake_free};
+
+static const plan two_groups = {.n_kv_groups = 2,
+                                .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 8},
+                                              {.n_layers = 1, .n_head_kv = 1, .head_dim = 8, .window = 6}}};
+
+typedef struct world {
+    kv_arena arena;
+    kv_pool *pools[KV_GROUPS_MAX];
+    kv_cache cache;
+    uint64_t now_ms;
+    eviction_policy policy;
+} world;
+
+static void save(void *context, prefix_index *index, const kv_node *node)
+{
+    world *w = context;
+    if (w->cache.store) {
+        kv_store_put(w->cache.store, w->cache.fingerprint, index, node);
+    }
+}
+
+static void reclaim(void *context, uint64_t n_bytes)
+{
+    world *w = context;
+    prefix_index *index = &w->cache.index;
+    eviction_run(&w->arena, &index, 1, w->arena.bytes_budget - n_bytes, &w->policy, w->now_ms, save, w);
+}
+
+static void world_open(world *w, uint64_t budget, kv_store *store, uint64_t model)
+{
+    mlxr_error error;
+    memset(w, 0, sizeof *w);
+    w->policy = (eviction_policy){.high = 1, .low = 1, .working_set_ms = 1000};
+    kv_arena_init(&w->arena, &fake, NULL, budget);
+    w->arena.reclaim = reclaim;
+    w->arena.reclaim_context = w;
+    for (uint32_t g = 0; g < two_groups.n_kv_groups; g++) {
+        kv_layout layout = kv_layout_make(&two_groups.kv_groups[g], DTYPE_F32, PAGE);
+        assert_ok(kv_pool_open(&w->pools[g], &w->arena, &layout, &error), &error);
+    }
+    w->cache.fingerprint = (kv_hash){model, model};
+    w->cache.store = store;
+    assert_ok(prefix_index_open(&w->cache.index, &two_groups, w->pools, w->cache.fingerprint, &error), &error);
+}
+
+static void world_close(world *w)
+{
+    prefix_index_close(&w->cache.index);
+    assert_int_equal(w->arena.bytes_used, 0);
+    for (uint32_t g = 0; g < two_groups.n_kv_groups; g++) {
+        kv_pool_close(&w->pools[g]);
+    }
+}
+
+typedef struct seq {
+    int32_t tokens[512];
+    size_t n_tokens, n_computed;
+    pager pages;
+    kv_node *node;
+} seq;
+
+static void seq_open(world *w, seq *s)
+{
+    memset(s, 0, sizeof *s);
+    pager_init(&s->pages, &two_groups, w->pools);
+}
+
+static void seq_close(world *w, seq *s)
+{
+    kv_cache_release(&w->cache, &s->node, 0);
+    pager_close(&s->pages);
+}
+
+/* What position i of a sequence must hold: depends on all tokens up to it. */
+static uint64_t stamp_at(const seq *s, size_t i)
+{
+    return XXH3_64bits(s->tokens, (i + 1) * sizeof *s->tokens);
+}
+
+static uint64_t *row_at(world *w, const seq *s, uint32_t g, size_t i)
+{
+    uint32_t page = pager_page(&s->pages, g, (uint32_t)(i / PAGE));
+    assert_int_not_equal(page, KV_PAGE_NONE);
+    char *base = (char *)w->pools[g]->memory + page * w->pools[g]->layout.page_bytes;
+    return (uint64_t *)(void *)(base + i % PAGE * w->pools[g]->layout.row_bytes);
+}
+
+static kv_miss seq_append(world *w, seq *s, const int32_t *tokens, size_t n)
+{
+    kv_miss miss;
+    memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
+    s->n_tokens += n;
+    s->n_computed = kv_cache_attach(&w->cache, &s->pages, s->tokens, s->n_tokens, s->n_computed, &s->node, w->now_ms, &miss);
+    return miss;
+}
+
+/* Computes up to n pending tokens; checks on the way that everything a query sees is what it must be. */
+static bool seq_compute(world *w, seq *s, size_t n)
+{
+    size_t end = s->n_computed + n < s->n_tokens ? s->n_computed + n : s->n_tokens;
+    if (pager_reserve(&s->pages, (uint32_t)s->n_computed, (uint32_t)end, NULL) != MLXR_OK) {
+        return false;
+    }
+    for (size_t i = s->n_computed; i < end; i++) {
+        for (uint32_t g = 0; g < 2; g++) {
+            *row_at(w, s, g, i) = stamp_at(s, i);
+            size_t window = two_groups.kv_groups[g].window;
+            for (size_t seen = window && i + 1 > window ? i + 1 - window : 0; seen <= i; seen++) {
+                if (*row_at(w, s, g, seen) != stamp_at(s, seen)) {
+                    fail_msg("group %u: a query at %zu sees a wrong row at %zu", g, i, seen);
+                }
+            }
+        }
+    }
+    s->n_computed = end;
+    kv_cache_register(&w->cache, &s->pages, s->tokens, s->n_computed, &s->node, w->now_ms);
+    pager_commit(&s->pages, (uint32_t)s->n_computed);
+    return true;
+}
+
+static void count_up(int32_t *tokens, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        tokens[i] = (int32_t)i;
+    }
+}
+
+static void an_equal_prefix_is_shared_and_the_rest_is_not(void **state)
+{
+    (void)state;
+    world w;
+    seq a, b;
+    int32_t tokens[40];
+    world_open(&w, 1 << 20, NULL, 1);
+    count_up(tokens, 40);
+    seq_open(&w, &a);
+    assert_int_equal(seq_append(&w, &a, tokens, 40), KV_MISS_NEW);
+    assert_true(seq_compute(&w, &a, 40));
+    uint64_t used = w.arena.bytes_used;
+    tokens[21] = 99; /* in block 5 */
+    seq_open(&w, &b);
+    assert_int_equal(seq_append(&w, &b, tokens, 40), KV_MISS_NEW);
+    assert_int_equal(b.n_computed, 20);
+    assert_true(seq_compute(&w, &b, 40));
+    for (uint32_t block = 0; block < 5; block++) {
+        assert_int_equal(pager_page(&a.pages, 0, block), pager_page(&b.pages, 0, block));
+    }
+    assert_int_not_equal(pager_page(&a.pages, 0, 5), pager_page(&b.pages, 0, 5));
+    assert_true(w.arena.bytes_used > used);
+    seq_close(&w, &a);
+    seq_close(&w, &b);
+    world_close(&w);
+}
+
+static void a_prefix_computed_twice_at_once_is_kept_once(void **state)
+{
+    (void)state;
+    world w;
+    seq a, b;
+    int32_t tokens[24];
+    world_open(&w, 1 << 20, NULL, 1);
+    count_up(tokens, 24);
+    seq_open(&w, &a);
+    seq_open(&w, &b);
+    seq_append(&w, &a, tokens, 24);
+    seq_append(&w, &b, tokens, 24); /* nothing to find yet */
+    assert_true(seq_compute(&w, &a, 22));
+    assert_true(seq_compute(&w, &b, 22));
+    for (uint32_t block = 0; block < 5; block++) {
+        assert_int_equal(pager_page(&a.pages, 0, block), pager_page(&b.pages, 0, block));
+    }
+    assert_true(seq_compute(&w, &b, 2));
+    seq_close(&w, &a);
+    seq_close(&w, &b);
+    world_close(&w);
+}
+
+static void a_finished_prompt_is_found_again_at_its_end(void **state)
+{
+    (void)state;
+    world w;
+    seq a, b;
+    int32_t tokens[41];
+    world_open(&w, 1 << 20, NULL, 1);
+    count_up(tokens, 41);
+    seq_open(&w, &a);
+    seq_append(&w, &a, tokens, 40);
+    assert_true(seq_compute(&w, &a, 40));
+    seq_close(&w, &a);
+    seq_open(&w, &b);
+    assert_int_equal(seq_append(&w, &b, tokens, 41), KV_MISS_NONE);
+    assert_int_equal(b.n_computed, 40);
+    assert_true(seq_compute(&w, &b, 1));
+    seq_close(&w, &b);
+    seq_open(&w, &b); /* one token must be left to compute, so the last block does not count */
+    seq_append(&w, &b, tokens, 40);
+    assert_true(b.n_computed < 40);
+    assert_true(seq_compute(&w, &b, 40));
+    seq_close(&w, &b);
+    world_close(&w);
+}
+
+static void writing_into_a_shared_page_copies_it_first(void **state)
+{
+    (void)state;
+    world w;
+    seq a, b;
+    int32_t tokens[40];
+    world_open(&w, 1 << 20, NULL, 1);
+    count_up(tokens, 40);
+    seq_open(&w, &a);
+    seq_append(&w, &a, tokens, 18); /* 4 blocks and 2 tokens */
+    assert_true(seq_compute(&w, &a, 18));
+    b = a;
+    assert_int_equal(pager_fork(&b.pages, &a.pages, NULL), MLXR_OK);
+    prefix_index_pin(b.node);
+    assert_int_equal(pager_page(&a.pages, 0, 4), pager_page(&b.pages, 0, 4));
+    a.tokens[18] = 7;
+    b.tokens[18] = 8;
+    a.n_tokens = b.n_tokens = 19;
+    assert_true(seq_compute(&w, &a, 1));
+    assert_true(seq_compute(&w, &b, 1));
+    assert_int_not_equal(pager_page(&a.pages, 0, 4), pager_page(&b.pages, 0, 4));
+    assert_int_equal(pager_page(&a.pages, 0, 3), pager_page(&b.pages, 0, 3));
+    seq_close(&w, &a);
+    seq_close(&w, &b);
+    world_close(&w);
+}
+
+static void the_least_useful_prefix_goes_first(void **state)
+{
+    (void)state;
+    world w;
+    seq s;
+    int32_t tokens[17];
+    world_open(&w, 1 << 20, NULL, 1);
+    for (int prompt = 0; prompt < 3; prompt++) { /* three prompts of four blocks */
+        count_up(tokens, 17);
+        tokens[0] = 100 + prompt;
+        w.now_ms = 10 * (uint64_t)prompt;
+        seq_open(&w, &s);
+        seq_append(&w, &s, tokens, 17);
+        assert_true(seq_compute(&w, &s, 17));
+        seq_close(&w, &s);
+    }
+    tokens[0] = 100; /* the oldest is found again: it now counts as part of the working set */
+    w.now_ms = 100;
+    seq_open(&w, &s);
+    seq_append(&w, &s, tokens, 17);
+    assert_int_equal(s.n_computed, 16);
+    seq_close(&w, &s);
+    prefix_index *index = &w.cache.index;
+    size_t n_before = index->n_nodes;
+    uint64_t target = w.arena.bytes_used - 2 * w.pools[0]->layout.page_bytes;
+    assert_true(eviction_run(&w.arena, &index, 1, target, &w.policy, w.now_ms, NULL, NULL) > 0);
+    assert_true(index->n_nodes < n_before);
+    seq_open(&w, &s);
+    seq_append(&w, &s, tokens, 17);
+    assert_int_equal(s.n_computed, 16); /* untouched */
+    seq_close(&w, &s);
+    tokens[0] = 101; /* the one used longest ago lost its end */
+    seq_open(&w, &s);
+    seq_append(&w, &s, tokens, 17);
+    assert_true(s.n_computed < 16);
+    seq_close(&w, &s);
+    world_close(&w);
+}
+
+static void pages_in_use_are_never_evicted(void **state)
+{
+    (void)state;
+    world w;
+    seq s;
+    int32_t tokens[32];
+    world_open(&w, 1 << 20, NULL, 1);
+    count_up(tokens, 32);
+    seq_open(&w, &s);
+    seq_append(&w, &s, tokens, 32);
+    assert_true(seq_compute(&w, &s, 32));
+    prefix_index *index = &w.cache.index;
+    w.now_ms = 1000000;
+    eviction_run(&w.arena, &index, 1, 0, &w.policy, w.now_ms, NULL, NULL);
+    s.tokens[32] = 1;
+    s.n_tokens = 33;
+    assert_true(seq_compute(&w, &s, 1)); /* sees all rows */
+    seq_close(&w, &s);
+    world_close(&w);
+}
+
+/* Removes every file of a store's directory. */
+static void clean_dir(const char *dir)
+{
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        char path[1024];
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        unlink(path);
+    }
+    if (d) {
+        closedir(d);
+    }
+}
+
+static kv_store *store_open(const char *name, uint64_t budget)
+{
+    static char dir[512];
+    mlxr_error error;
+    kv_store *store = NULL;
+    snprintf(dir, sizeof dir, "%s/%s", test_temp_dir(), name);
+    kv_store_options options = {.dir = dir, .bytes_budget = budget};
+    assert_ok(kv_store_open(&store, &options, &error), &error);
+    return store;
+}
+
+static void blocks_survive_a_restart_and_match_only_their_model(void **state)
+{
+    (void)state;
+    world w;
+    seq s;
+    int32_t tokens[41];
+    count_up(tokens, 41);
+    kv_store *store = store_open("restart", 1 << 20);
+    world_open(&w, 1 << 20, store, 1);
+    seq_open(&w, &s);
+    seq_append(&w, &s, tokens, 40);
+    assert_true(seq_compute(&w, &s, 40));
+    seq_close(&w, &s);
+    kv_cache_save_all(&w.cache);
+    kv_store_close(&store);
+    w.cache.store = NULL;
+    world_close(&w);
+
+    store = store_open("restart", 1 << 20);
+    assert_true(kv_store_stats_get(store).n_files >= 10);
+    world_open(&w, 1 << 20, store, 2); /* another model */
+    seq_open(&w, &s);
+    assert_int_equal(seq_append(&w, &s, tokens, 41), KV_MISS_NEW);
+    assert_int_equal(s.n_computed, 0);
+    seq_close(&w, &s);
+    world_close(&w);
+
+    world_open(&w, 1 << 20, store, 1);
+    seq_open(&w, &s);
+    assert_int_equal(seq_append(&w, &s, tokens, 41), KV_MISS_NONE);
+    assert_int_equal(s.n_computed, 40);
+    assert_true(seq_compute(&w, &s, 1)); /* checks every row it sees */
+    seq_close(&w, &s);
+    w.cache.store = NULL;
+    world_close(&w);
+    kv_store_close(&store);
+}
+
+static void the_disk_budget_holds_and_the_oldest_files_go(void **state)
+{
+    (void)state;
+    world w;
+    seq s;
+    int32_t tokens[33];
+    kv_store *store = store_open("budget", 20000);
+    world_open(&w, 1 << 20, store, 1);
+    for (int prompt = 0; prompt < 20; prompt++) {
+        count_up(tokens, 33);
+        tokens[0] = 1000 + prompt;
+        seq_open(&w, &s);
+        seq_append(&w, &s, tokens, 33);
+        assert_true(seq_compute(&w, &s, 33));
+        seq_close(&w, &s);
+        kv_cache_save_all(&w.cache);
+        kv_store_flush(store);
+        assert_true(kv_store_stats_get(store).bytes <= 20000);
+    }
+    assert_true(kv_store_stats_get(store).n_files > 0);
+    w.cache.store = NULL;
+    world_close(&w);
+    kv_store_close(&store);
+}
+
+/* 10,000 random bit flips and truncations of real files: each must be a miss, none an error or a wrong page. */
+static void every_damaged_file_is_a_miss(void **state)
+{
+    (void)state;
+    world w;
+    seq s;
+    int32_t tokens[9];
+    char dir[512], path[1024] = "";
+    count_up(tokens, 9);
+    kv_store *store = store_open("damage", 1 << 20);
+    snprintf(dir, sizeof dir, "%s/damage", test_temp_dir());
+    world_open(&w, 1 << 20, store, 1);
+    seq_open(&w, &s);
+    seq_append(&w, &s, tokens, 4);
+    assert_true(seq_compute(&w, &s, 4));
+    seq_close(&w, &s);
+    kv_cache_save_all(&w.cache);
+    kv_store_close(&store);
+    w.cache.store = NULL;
+    prefix_index_close(&w.cache.index);
+    DIR *d = opendir(dir);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (strstr(e->d_name, ".kv")) {
+            snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        }
+    }
+    closedir(d);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    static uint8_t good[65536], bad[65536];
+    size_t n = fread(good, 1, sizeof good, file);
+    fclose(file);
+    assert_true(n > 100 && n < sizeof good);
+    uint64_t seed = 7;
+    for (int round = 0; round < 10000; round++) {
+        size_t n_bad = n;
+        memcpy(bad, good, n);
+        if (round % 4 == 0) {
+            n_bad = test_random(&seed) % n;
+        } else if (round % 4 == 1) {
+            n_bad = n + 1 + test_random(&seed) % 100;
+        } else {
+            size_t at = test_random(&seed) % n;
+            bad[at] ^= (uint8_t)(1u << test_random(&seed) % 8);
+        }
+        store_block expected = {.fingerprint = {1, 1},
+                                .n_groups = 2,
+                                .page_tokens = PAGE,
+                                .tokens = tokens,
+                                .n_tokens = 4,
+                                .hash = prefix_index_hash(&(prefix_index){.page_tokens = PAGE, .salt = {1, 1}}, NULL, tokens),
+                                .layouts = {w.pools[0]->layout, w.pools[1]->layout}};
+        uint8_t *exact = malloc(n_bad ? n_bad : 1); /* so that a read past the end is seen */
+        memcpy(exact, bad, n_bad < sizeof bad ? n_bad : sizeof bad);
+        bool accepted = store_file_check(exact, n_bad, &expected);
+        free(exact);
+        if (accepted) {
+            fail_msg("round %d: a damaged file was accepted", round);
+        }
+        if (round % 500 == 0) { /* the same through the store: a miss, the file removed, the directory usable */
+            file = fopen(path, "wb");
+            fwrite(bad, 1, n_bad < sizeof bad ? n_bad : sizeof bad, file);
+            fclose(file);
+            mlxr_error error;
+            store = store_open("damage", 1 << 20);
+            assert_ok(prefix_index_open(&w.cache.index, &two_groups, w.pools, w.cache.fingerprint, &error), &error);
+            w.cache.store = store;
+            seq_open(&w, &s);
+            assert_int_equal(seq_append(&w, &s, tokens, 9), KV_MISS_REJECTED);
+            assert_int_equal(s.n_computed, 0);
+            assert_int_not_equal(access(path, F_OK), 0);
+            seq_close(&w, &s);
+            kv_store_close(&store);
+            w.cache.store = NULL;
+            prefix_index_close(&w.cache.index);
+        }
+    }
+    mlxr_error error;
+    assert_ok(prefix_index_open(&w.cache.index, &two_groups, w.pools, w.cache.fingerprint, &error), &error);
+    world_close(&w);
+    clean_dir(dir);
+}
+
+/* Random appends, computes, forks, truncations, closes, evictions and disk round trips; every row a query sees is
+ * checked against the tokens before it (in seq_compute), counts against the tables. */
+static void random_operations_never_show_a_wrong_row(void **state)
+{
+    (void)state;
+    enum { SEQUENCES = 6, ROUNDS = 100000 };
+    world w;
+    seq all[SEQUENCES];
+    uint64_t seed = 11, n_computed = 0;
+    kv_store *store = store_open("random", 200000);
+    world_open(&w, 60 * 256 * 2, store, 1);
+    for (int i = 0; i < SEQUENCES; i++) {
+        seq_open(&w, &all[i]);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        seq *s = &all[test_random(&seed) % SEQUENCES];
+        w.now_ms += test_random(&seed) % 50;
+        switch (test_random(&seed) % 16) {
+        case 0: case 1: case 2: case 3: {
+            int32_t tokens[24];
+            size_t n = 1 + test_random(&seed) % 24;
+            for (size_t i = 0; i < n; i++) {
+                tokens[i] = (int32_t)(test_random(&seed) % 8 == 0 ? test_random(&seed) % VOCAB : 0);
+            }
+            if (s->n_tokens + n <= 100) {
+                seq_append(&w, s, tokens, n);
+            }
+            break;
+        }
+        case 4: case 5: case 6: case 7: case 8: case 9: case 10: {
+            size_t before = s->n_computed;
+            seq_compute(&w, s, 1 + test_random(&seed) % 12);
+            n_computed += s->n_computed - before;
+            break;
+        }
+        case 11: { /* fork into another place */
+            seq *to = &all[test_random(&seed) % SEQUENCES];
+            if (to != s) {
+                seq_close(&w, to);
+                *to = *s;
+                assert_int_equal(pager_fork(&to->pages, &s->pages, NULL), MLXR_OK);
+                if (to->node) {
+                    prefix_index_pin(to->node);
+                }
+            }
+            break;
+        }
+        case 12: {
+            size_t length = s->n_tokens ? test_random(&seed) % s->n_tokens : 0;
+            s->n_tokens = length;
+            if (length < s->n_computed) {
+                s->n_computed = pager_truncate(&s->pages, (uint32_t)length) ? length : 0;
+                kv_cache_release(&w.cache, &s->node, s->n_computed);
+            }
+            break;
+        }
+        case 13:
+            seq_close(&w, s);
+            seq_open(&w, s);
+            break;
+        case 14: {
+            prefix_index *index = &w.cache.index;
+            eviction_run(&w.arena, &index, 1, w.arena.bytes_used / 2, &w.policy, w.now_ms, save, &w);
+            break;
+        }
+        default:
+            if (test_random(&seed) % 64 == 0) { /* a restart */
+                for (int i = 0; i < SEQUENCES; i++) {
+                    seq_close(&w, &all[i]);
+                }
+                kv_cache_save_all(&w.cache);
+                world_close(&w);
+                kv_store_close(&store);
+                store = store_open("random", 200000);
+                world_open(&w, 60 * 256 * 2, store, 1);
+                for (int i = 0; i < SEQUENCES; i++) {
+                    seq_open(&w, &all[i]);
+                }
+            }
+        }
+        if (round % 256 == 0) {
+            for (uint32_t g = 0; g < 2; g++) {
+                uint32_t refs = 0, expected = 0;
+                for (uint32_t page = 0; page < w.pools[g]->n_touched; page++) {
+                    refs += w.pools[g]->refs[page];
+                }
+                for (int i = 0; i < SEQUENCES; i++) {
+                    for (uint32_t block = 0; block < all[i].pages.tables[g].n_pages; block++) {
+                        expected += pager_page(&all[i].pages, g, block) != KV_PAGE_NONE;
+                    }
+                }
+                for (const kv_node *node = w.cache.index.oldest; node; node = node->newer) {
+                    expected += node->pages[g] != KV_PAGE_NONE;
+                }
+                assert_int_equal(refs, expected);
+            }
+        }
+    }
+    kv_store_stats stats = kv_store_stats_get(store);
+    print_message("computed %llu rows; this process's last store: %llu hits, %llu written, %llu rejected\n",
+                  (unsigned long long)n_computed, (unsigned long long)stats.n_hits,
+                  (unsigned long long)stats.n_written, (unsigned long long)stats.n_rejected);
+    assert_int_equal(stats.n_rejected, 0);
+    for (int i = 0; i < SEQUENCES; i++) {
+        seq_close(&w, &all[i]);
+    }
+    world_close(&w);
+    kv_store_close(&store);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_equal_prefix_is_shared_and_the_rest_is_not),
+        cmocka_unit_test(a_prefix_computed_twice_at_once_is_kept_once),
+        cmocka_unit_test(a_finished_prompt_is_found_again_at_its_end),
+        cmocka_unit_test(writing_into_a_shared_page_copies_it_first),
+        cmocka_unit_test(the_least_useful_prefix_goes_first),
+        cmocka_unit_test(pages_in_use_are_never_evicted),
+        cmocka_unit_test(blocks_survive_a_restart_and_match_only_their_model),
+        cmocka_unit_test(the_disk_budget_holds_and_the_oldest_files_go),
+        cmocka_unit_test(every_damaged_file_is_a_miss),
+        cmocka_unit_test(random_operations_never_show_a_wrong_row),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
