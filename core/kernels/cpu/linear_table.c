@@ -18,10 +18,17 @@ size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in
 {
     uint64_t bytes, per_token = 0;
     switch (format) {
-    case LINEAR_F32: per_token = (uint64_t)n_in * sizeof(float); break;
-    case LINEAR_BF16: per_token = (uint64_t)n_in * sizeof(uint16_t); break;
-    case LINEAR_Q8: per_token = ((uint64_t)n_in + Q8_BLOCK - 1) / Q8_BLOCK * Q8_RECORD_BYTES; break;
-    case LINEAR_FORMAT_COUNT: break;
+    case LINEAR_F32:
+        per_token = (uint64_t)n_in * sizeof(float);
+        break;
+    case LINEAR_BF16:
+        per_token = (uint64_t)n_in * sizeof(uint16_t);
+        break;
+    case LINEAR_Q8:
+        per_token = ((uint64_t)n_in + Q8_BLOCK - 1) / Q8_BLOCK * Q8_RECORD_BYTES;
+        break;
+    case LINEAR_FORMAT_COUNT:
+        break;
     }
     if (!checked_mul(per_token, n_tokens, &bytes) || !checked_align(bytes, LINEAR_ALIGN, &bytes) || bytes > SIZE_MAX) {
         return 0;

@@ -6,6 +6,7 @@
 
 void linear_table_arch(linear_kernels *kernels, cpu_features features)
 {
-    (void)kernels;
-    (void)features;
+    if (features & CPU_AVX512_VNNI) {
+        linear_table_avx512vnni(kernels);
+    }
 }

@@ -1,0 +1,72 @@
+/*
+ * The walk over panels and tiles of an integer linear layer; the arithmetic is in the instruction sets' files.
+ * Owner: none; scratch is the calling thread's. Lifetime: the call.
+ */
+#include "kernels/cpu/linear_panels.h"
+
+#include <string.h>
+
+#define PANELS_BYTES ((size_t)256 * 1024) /* unpacked weights that share L2 with the input; see linear_scratch_bytes */
+
+static panel_output output_at(const linear_output *output, uint32_t token, uint32_t row, uint32_t n_rows)
+{
+    return (panel_output){.dst = output->dst + token * output->stride + row,
+                          .stride = output->stride,
+                          .bias = output->bias ? output->bias + row : NULL,
+                          .n_rows = n_rows,
+                          .add = output->add};
+}
+
+/* The panel's rows where they lie or, for the last rows of a matrix, in a copy with zero rows (all formats decode zero
+ * bytes to zero) after them: nothing is read beyond `end`. */
+static const uint8_t *panel_rows(const panel_kernel *k, const linear_weight *weight, uint32_t row, uint32_t end,
+                                 uint8_t *copy)
+{
+    const uint8_t *rows = (const uint8_t *)weight->data + row * weight->row_bytes;
+    if (end - row >= k->rows) {
+        return rows;
+    }
+    size_t n_bytes = (end - row) * weight->row_bytes;
+    memcpy(copy, rows, n_bytes);
+    memset(copy + n_bytes, 0, k->rows * weight->row_bytes - n_bytes);
+    return copy;
+}
+
+static void run_direct(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
+                       const linear_output *output, uint32_t begin, uint32_t end, uint8_t *copy)
+{
+    panel_direct_fn *direct = k->direct[input->n_tokens];
+    for (uint32_t row = begin; row < end; row += k->rows) {
+        uint32_t n_rows = end - row < k->rows ? end - row : k->rows;
+        panel_output out = output_at(output, 0, row, n_rows);
+        direct(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in, input->data, &out);
+    }
+}
+
+void linear_panels_run(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
+                       const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
+{
+    size_t panel_bytes = weight->n_in / Q8_BLOCK * k->block_bytes;
+    uint8_t *panels = scratch, *copy = panels + (panel_bytes > PANELS_BYTES ? panel_bytes : PANELS_BYTES);
+    if (input->n_tokens <= LINEAR_DIRECT) {
+        run_direct(k, weight, input, output, begin, end, copy);
+        return;
+    }
+    uint32_t n_panels = panel_bytes > PANELS_BYTES ? 1 : (uint32_t)(PANELS_BYTES / (panel_bytes ? panel_bytes : 1));
+    for (uint32_t first = begin; first < end;) {
+        uint32_t last = end - first < n_panels * k->rows ? end : first + n_panels * k->rows;
+        for (uint32_t row = first; row < last; row += k->rows) {
+            k->unpack(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in,
+                      panels + (row - first) / k->rows * panel_bytes);
+        }
+        for (uint32_t token = 0; token < input->n_tokens; token += LINEAR_TILE) {
+            const uint8_t *tile = q8_tile(input, token);
+            panel_tile_fn *run = k->tile[q8_tile_tokens(input->n_tokens, token)];
+            for (uint32_t row = first; row < last; row += k->rows) {
+                panel_output out = output_at(output, token, row, last - row < k->rows ? last - row : k->rows);
+                run(panels + (row - first) / k->rows * panel_bytes, weight->n_in, k->shift, tile, &out);
+            }
+        }
+        first = last;
+    }
+}

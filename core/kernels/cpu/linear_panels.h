@@ -1,0 +1,63 @@
+/*
+ * Integer linear layers by panels: the part that does not depend on the instruction set, and what each set provides.
+ * Owner: const tables of function pointers. Lifetime: static.
+ *
+ * A panel is a few consecutive weight rows (16 for AVX-512, 8 for AVX2), interleaved so that four consecutive k of all
+ * its rows fill one vector: a vector of weights times four broadcast activations is one instruction, without shuffles
+ * or horizontal sums, and leaves one sum a row in each lane. A panel is a list of blocks of 32 k:
+ *
+ *     u8 or s8 w[8][rows][4] | f32 vectors [rows]: scale, then the minimum (PANEL_MIN) and second halves (PANEL_HALVES)
+ *
+ * Up to LINEAR_DIRECT tokens, blocks are unpacked in registers and used at once. More tokens share panels unpacked into
+ * the scratch. Every path computes, for a row and a token, block after block,
+ *
+ *     acc = fma(scale × activation_scale, Σ w q, acc);  acc = fma(minimum, activation_scaled_sum, acc)
+ *
+ * and so all of them give the same bits.
+ */
+#ifndef MLXR_KERNELS_CPU_LINEAR_PANELS_H
+#define MLXR_KERNELS_CPU_LINEAR_PANELS_H
+
+#include "kernels/cpu/quantize_act.h"
+
+#define LINEAR_DIRECT 4
+
+enum {
+    PANEL_MIN = 1,    /* values are scale × w + minimum */
+    PANEL_HALVES = 2, /* scales (and minima) belong to 16 k, not 32 */
+};
+
+/* Where the results of one panel and one tile go. */
+typedef struct panel_output {
+    float *dst; /* first token, first row of the panel */
+    size_t stride;
+    const float *bias; /* first row of the panel, or NULL */
+    uint32_t n_rows;   /* of the panel that exist */
+    bool add;
+} panel_output;
+
+typedef struct panel_kernel panel_kernel;
+
+/* rows: whole rows of the panel, `row_bytes` apart → n_in / 32 panel blocks. */
+typedef void panel_unpack_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint8_t *panel);
+/* Rows straight from the file × one tile of as many tokens as the function is for. */
+typedef void panel_direct_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *tile,
+                             const panel_output *out);
+/* An unpacked panel × one tile. `shift` is the kernel's. */
+typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, int shift, const uint8_t *tile,
+                           const panel_output *out);
+
+struct panel_kernel {
+    uint32_t rows;      /* a panel */
+    size_t block_bytes; /* of a panel's block of 32 k */
+    int shift;          /* unsigned weights carry an offset of 1 << shift; 0: none */
+    panel_unpack_fn *unpack;
+    panel_direct_fn *direct[LINEAR_DIRECT + 1]; /* by number of tokens */
+    panel_tile_fn *const *tile;                 /* [LINEAR_TILE + 1], by number of tokens */
+};
+
+/* Rows [begin, end): the whole linear_rows of an integer format. */
+void linear_panels_run(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
+                       const linear_output *output, uint32_t begin, uint32_t end, void *scratch);
+
+#endif

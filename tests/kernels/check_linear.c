@@ -1,0 +1,267 @@
+/*
+ * Linear layers: every type × instruction set against plain loops in double on the same packed input; bitwise
+ * independence of batch and row range; nothing written or read outside; NaN kept.
+ * Owner: none. Lifetime: the program.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkkernels.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/quantize_act.h"
+#include "quant/codec.h"
+#include "quant/half.h"
+#include "weights.h"
+
+void check_linear_bench(check *c);
+
+/* |error| ≤ (bound_fixed + bound_steps × float operations in the chain) × eps × Σ |terms|: rounding of the scales'
+ * product and of each addition, as a worst case; half an eps each. */
+static const double bound_fixed = 4.0, bound_steps = 0.5;
+
+typedef struct problem {
+    dtype type;
+    uint32_t n_in, n_out, n_tokens;
+    size_t row_bytes;
+    check_memory weights, input, output, scratch;
+    float *x;      /* [n_tokens][n_in] */
+    float *bias;   /* [n_out] or NULL */
+    float *before; /* the output's memory before */
+    size_t stride;
+    linear_weight weight;
+    linear_input packed;
+} problem;
+
+static void *get(size_t n_bytes)
+{
+    void *p = malloc(n_bytes ? n_bytes : 1);
+    if (!p) {
+        fprintf(stderr, "checkkernels: out of memory\n");
+        exit(1);
+    }
+    return p;
+}
+
+static void pack_all(problem *p, const linear_kernels *kernels)
+{
+    for (uint32_t t = 0; t < p->n_tokens; t++) {
+        linear_pack(kernels, &p->packed, t, p->x + (size_t)t * p->n_in);
+    }
+}
+
+static problem problem_make(check *c, const linear_kernels *kernels, dtype type, uint32_t n_in, uint32_t n_out,
+                            uint32_t n_tokens, weights_kind kind)
+{
+    problem p = {.type = type, .n_in = n_in, .n_out = n_out, .n_tokens = n_tokens};
+    p.row_bytes = dtype_row_bytes(type, n_in);
+    p.weights = check_alloc(p.row_bytes * n_out, check_below(c, 2));
+    weights_fill(c, type, kind, p.weights.bytes, (size_t)n_in * n_out);
+    p.weight = (linear_weight){p.weights.bytes, p.row_bytes, type, n_in, n_out};
+    p.x = get((size_t)n_tokens * n_in * sizeof(float));
+    bool spiky = check_below(c, 4) == 0, holes = check_below(c, 4) == 0;
+    for (size_t i = 0; i < (size_t)n_tokens * n_in; i++) {
+        p.x[i] = check_normal(c) * (spiky && check_below(c, 50) == 0 ? 300.0f : 1.0f);
+        p.x[i] = holes && (i / 32 % 3) ? 0.0f : p.x[i];
+    }
+    linear_format format = kernels->format[type];
+    p.input = check_alloc(linear_input_bytes(format, n_tokens, n_in), false);
+    p.packed = linear_input_make(format, n_tokens, n_in, p.input.bytes);
+    p.stride = n_out + check_below(c, 3);
+    p.output = check_alloc(((size_t)(n_tokens - 1) * p.stride + n_out) * sizeof(float), true);
+    p.before = get(p.output.n_bytes);
+    p.scratch = check_alloc(linear_scratch_bytes(n_in), false);
+    memset(p.scratch.bytes, 0xff, p.scratch.n_bytes); /* floats from here would be NaN */
+    if (check_below(c, 2)) {
+        p.bias = get(n_out * sizeof(float));
+        for (uint32_t i = 0; i < n_out; i++) {
+            p.bias[i] = check_normal(c);
+        }
+    }
+    pack_all(&p, kernels);
+    return p;
+}
+
+static void problem_close(problem *p)
+{
+    check_free(&p->weights);
+    check_free(&p->input);
+    check_free(&p->output);
+    check_free(&p->scratch);
+    free(p->x);
+    free(p->bias);
+    free(p->before);
+}
+
+/* What the packed input stands for. */
+static void unpack_token(const linear_input *in, uint32_t token, double *x)
+{
+    for (uint32_t k = 0; k < in->n_in; k++) {
+        if (in->format == LINEAR_F32) {
+            x[k] = (double)((const float *)in->data)[token * in->stride + k];
+        } else if (in->format == LINEAR_BF16) {
+            x[k] = (double)bf16_to_float(((const uint16_t *)in->data)[token * in->stride + k]);
+        } else {
+            q8_place at = q8_find(in, token);
+            float scale;
+            memcpy(&scale, at.words + k / Q8_BLOCK * at.record + Q8_SCALE * at.word, sizeof scale);
+            x[k] = (double)scale * (double)(int8_t)at.q[k / Q8_BLOCK * at.record + k % Q8_BLOCK];
+        }
+    }
+}
+
+static void fill_output(check *c, problem *p, bool add, uint32_t begin, uint32_t end)
+{
+    float *dst = (float *)(void *)p->output.bytes;
+    for (size_t i = 0; i < p->output.n_bytes / sizeof(float); i++) {
+        uint32_t column = (uint32_t)(i % p->stride);
+        dst[i] = add && column >= begin && column < end ? check_normal(c) : check_canary();
+    }
+    memcpy(p->before, dst, p->output.n_bytes);
+}
+
+static void compare(check *c, const problem *p, bool add, uint32_t begin, uint32_t end)
+{
+    const float *dst = (const float *)(const void *)p->output.bytes;
+    double *x = get((size_t)p->n_tokens * p->n_in * sizeof(double));
+    float *w = get(p->n_in * sizeof(float)), *magnitude = get(p->n_in * sizeof(float));
+    double worst = 0.0;
+    bool inside = true;
+    for (uint32_t t = 0; t < p->n_tokens; t++) {
+        unpack_token(&p->packed, t, x + (size_t)t * p->n_in);
+    }
+    for (uint32_t row = 0; row < p->n_out; row++) {
+        codec_decode(p->type, p->weights.bytes + row * p->row_bytes, w, p->n_in);
+        weights_magnitude(p->type, p->weights.bytes + row * p->row_bytes, magnitude, p->n_in);
+        for (uint32_t t = 0; t < p->n_tokens; t++) {
+            float value = dst[t * p->stride + row], old = p->before[t * p->stride + row];
+            if (row < begin || row >= end) {
+                inside = inside && check_is_canary(value);
+                continue;
+            }
+            double sum = p->bias ? (double)p->bias[row] : 0.0;
+            sum += add ? (double)old : 0.0;
+            double terms = fabs(sum) + (add && p->bias ? fabs((double)old) + fabs((double)p->bias[row]) : 0.0);
+            for (uint32_t k = 0; k < p->n_in; k++) {
+                sum += (double)w[k] * x[(size_t)t * p->n_in + k];
+                terms += (double)magnitude[k] * fabs(x[(size_t)t * p->n_in + k]);
+            }
+            double steps = dtype_find(p->type)->block_size == 1 ? (double)p->n_in : (double)p->n_in / 8;
+            double bound = (bound_fixed + bound_steps * steps) * 0x1p-23 * terms + 1e-30;
+            double ratio = fabs((double)value - sum) / bound;
+            worst = ratio <= worst ? worst : ratio; /* NaN becomes the worst */
+        }
+    }
+    check_result(c, worst <= 1.0, "%s %u → %u, %u tokens, rows %u … %u%s%s: error %.3g × the bound",
+                 dtype_name(p->type), p->n_in, p->n_out, p->n_tokens, begin, end, p->bias ? ", bias" : "",
+                 add ? ", add" : "", worst);
+    check_result(c, inside, "%s %u → %u, %u tokens: wrote outside rows %u … %u", dtype_name(p->type), p->n_in, p->n_out,
+                 p->n_tokens, begin, end);
+    free(x);
+    free(w);
+    free(magnitude);
+}
+
+static linear_output output_of(problem *p, bool add)
+{
+    return (linear_output){.dst = (float *)(void *)p->output.bytes, .stride = p->stride, .bias = p->bias, .add = add};
+}
+
+static void matches_plain_loops(check *c, const linear_kernels *kernels, problem *p)
+{
+    bool add = check_below(c, 2);
+    uint32_t begin = check_below(c, 3) ? 0 : check_below(c, p->n_out);
+    uint32_t end = check_below(c, 3) ? p->n_out : begin + check_below(c, p->n_out - begin + 1);
+    fill_output(c, p, add, begin, end);
+    linear_output out = output_of(p, add);
+    linear_rows(kernels, &p->weight, &p->packed, &out, begin, end, p->scratch.bytes);
+    compare(c, p, add, begin, end);
+}
+
+/* Every token alone, and the rows in two parts, give the same bits as all at once. */
+static void same_bits_alone(check *c, const linear_kernels *kernels, problem *p)
+{
+    uint32_t cut = check_below(c, p->n_out + 1);
+    fill_output(c, p, false, 0, p->n_out);
+    linear_output out = output_of(p, false);
+    linear_rows(kernels, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
+    float *alone = get(p->n_out * sizeof(float));
+    check_memory input = check_alloc(linear_input_bytes(p->packed.format, 1, p->n_in), false);
+    bool same = true;
+    for (uint32_t t = 0; t < p->n_tokens; t++) {
+        linear_input one = linear_input_make(p->packed.format, 1, p->n_in, input.bytes);
+        linear_output to = {.dst = alone, .stride = p->n_out, .bias = p->bias};
+        linear_pack(kernels, &one, 0, p->x + (size_t)t * p->n_in);
+        linear_rows(kernels, &p->weight, &one, &to, 0, cut, p->scratch.bytes);
+        linear_rows(kernels, &p->weight, &one, &to, cut, p->n_out, p->scratch.bytes);
+        same = same && memcmp(alone, out.dst + t * p->stride, p->n_out * sizeof(float)) == 0;
+    }
+    check_result(c, same, "%s %u → %u: %u tokens differ from each alone, cut at row %u", dtype_name(p->type), p->n_in,
+                 p->n_out, p->n_tokens, cut);
+    check_free(&input);
+    free(alone);
+}
+
+/* A NaN or infinity in one token makes all its results non-finite and leaves the other tokens alone. */
+static void keeps_nan(check *c, const linear_kernels *kernels, problem *p)
+{
+    static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    uint32_t token = check_below(c, p->n_tokens);
+    float *x = p->x + (size_t)token * p->n_in + check_below(c, p->n_in), old = *x;
+    *x = bad[check_below(c, 4)];
+    pack_all(p, kernels);
+    fill_output(c, p, false, 0, p->n_out);
+    linear_output out = output_of(p, false);
+    linear_rows(kernels, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
+    bool kept = true, apart = true;
+    for (uint32_t t = 0; t < p->n_tokens; t++) {
+        for (uint32_t row = 0; row < p->n_out; row++) {
+            bool finite = isfinite(out.dst[t * p->stride + row]);
+            kept = kept && (t != token || !finite);
+            apart = apart && (t == token || finite);
+        }
+    }
+    check_result(c, kept, "%s %u → %u, %u tokens: NaN in token %u became finite", dtype_name(p->type), p->n_in,
+                 p->n_out, p->n_tokens, token);
+    check_result(c, apart, "%s %u → %u, %u tokens: NaN of token %u reached others", dtype_name(p->type), p->n_in,
+                 p->n_out, p->n_tokens, token);
+    *x = old;
+    pack_all(p, kernels);
+}
+
+static void run(check *c)
+{
+    static const uint32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 24, 31, 65};
+    linear_kernels kernels;
+    linear_init(&kernels, c->features);
+    for (uint32_t id = 0; id < LINEAR_TYPES; id++) {
+        const dtype_info *info = dtype_find(id);
+        if (!info || (c->type && strcmp(c->type, info->name) != 0)) {
+            continue;
+        }
+        bool vector = strcmp(kernels.isa[id], "scalar") != 0;
+        int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
+        for (int i = 0; i < n; i++) {
+            uint32_t n_blocks = 1 + check_below(c, info->block_size == 1 ? 200 : info->block_size == 32 ? 40 : 6);
+            uint32_t n_out = check_below(c, 4) ? 1 + check_below(c, 70) : 16 * (1 + check_below(c, 12));
+            weights_kind kind = check_below(c, 2) ? WEIGHTS_RANDOM : (weights_kind)check_below(c, WEIGHTS_KIND_COUNT);
+            problem p = problem_make(c, &kernels, (dtype)id, n_blocks * info->block_size, n_out,
+                                     tokens[check_below(c, sizeof tokens / sizeof *tokens)], kind);
+            matches_plain_loops(c, &kernels, &p);
+            same_bits_alone(c, &kernels, &p);
+            keeps_nan(c, &kernels, &p);
+            problem_close(&p);
+        }
+        if (vector && !c->quick) { /* several groups of panels, and one panel larger than the scratch of a group */
+            problem p = problem_make(c, &kernels, (dtype)id, 2048, 200, 9, WEIGHTS_RANDOM);
+            matches_plain_loops(c, &kernels, &p);
+            problem_close(&p);
+            p = problem_make(c, &kernels, (dtype)id, 16384, 33, 9, WEIGHTS_RANDOM);
+            matches_plain_loops(c, &kernels, &p);
+            same_bits_alone(c, &kernels, &p);
+            problem_close(&p);
+        }
+    }
+}
+
+const check_suite check_linear = {"linear", run, check_linear_bench};

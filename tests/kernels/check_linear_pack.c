@@ -1,0 +1,61 @@
+/*
+ * Packers of linear inputs: bit for bit what the scalar packers give, for every tile width, on usual and unusual rows.
+ * Owner: none. Lifetime: the program.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "checkkernels.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/quantize_act.h"
+
+static float unusual(check *c)
+{
+    static const float values[] = {0.0f,    -0.0f,    1e-45f, -1e-40f, 0x1p-100f, 0x1p-101f, 1e-30f,
+                                   3.4e38f, -3.4e38f, 0.5f,   -127.0f, NAN,       INFINITY,  -INFINITY};
+    return values[check_below(c, sizeof values / sizeof *values)];
+}
+
+/* magnitude 0: usual rows; 1: many scales; 2: unusual values among them */
+static void fill(check *c, float *x, uint32_t n, int kind)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float power = kind == 1 ? ldexpf(1.0f, (int)check_below(c, 200) - 120) : 1.0f;
+        x[i] = check_normal(c) * power;
+        if (kind == 2 && check_below(c, 40) == 0) {
+            x[i] = unusual(c);
+        }
+        if (kind == 3) { /* halves of steps: ties in rounding */
+            x[i] = (float)((int)check_below(c, 255) - 127) + 0.5f * (float)check_below(c, 2);
+        }
+    }
+}
+
+static void run(check *c)
+{
+    linear_kernels scalar, kernels;
+    linear_init(&scalar, 0);
+    linear_init(&kernels, c->features);
+    for (int i = 0; i < (c->quick ? 200 : 2000); i++) {
+        linear_format format = (linear_format)check_below(c, LINEAR_FORMAT_COUNT);
+        uint32_t n_in = format == LINEAR_Q8 ? 32 * (1 + check_below(c, 20)) : 1 + check_below(c, 200);
+        uint32_t n_tokens = 1 + check_below(c, 20);
+        size_t n_bytes = linear_input_bytes(format, n_tokens, n_in);
+        check_memory a = check_alloc(n_bytes, false), b = check_alloc(n_bytes, false);
+        check_memory x = check_alloc(n_in * sizeof(float), check_below(c, 2));
+        linear_input in_a = linear_input_make(format, n_tokens, n_in, a.bytes);
+        linear_input in_b = linear_input_make(format, n_tokens, n_in, b.bytes);
+        for (uint32_t t = n_tokens; t-- > 0;) {
+            fill(c, (float *)(void *)x.bytes, n_in, (int)check_below(c, 4));
+            linear_pack(&scalar, &in_a, t, (const float *)(const void *)x.bytes);
+            linear_pack(&kernels, &in_b, t, (const float *)(const void *)x.bytes);
+        }
+        check_result(c, memcmp(a.bytes, b.bytes, n_bytes) == 0, "pack format %d, %u tokens of %u differ from scalar",
+                     (int)format, n_tokens, n_in);
+        check_free(&a);
+        check_free(&b);
+        check_free(&x);
+    }
+}
+
+const check_suite check_linear_pack = {"linear_pack", run, NULL};
