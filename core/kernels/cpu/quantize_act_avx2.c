@@ -1,0 +1,107 @@
+/*
+ * Packers of linear inputs for AVX2: bit for bit what the scalar ones give.
+ * Owner: none; the memory is the caller's linear_input. Lifetime: the call.
+ */
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/cpu/linear_table.h"
+#include "kernels/cpu/quantize_act.h"
+#include "quant/half.h"
+
+static inline void put(uint8_t *p, int32_t value)
+{
+    memcpy(p, &value, sizeof value);
+}
+
+static inline void put_float(uint8_t *p, float value)
+{
+    memcpy(p, &value, sizeof value);
+}
+
+/* The largest of 32 magnitudes, compared as integers: NaN is above infinity. */
+static inline uint32_t largest_magnitude(const __m256 x[4])
+{
+    const __m256i all_but_sign = _mm256_set1_epi32(0x7fffffff);
+    __m256i m[4];
+    for (int i = 0; i < 4; i++) {
+        m[i] = _mm256_and_si256(_mm256_castps_si256(x[i]), all_but_sign);
+    }
+    __m256i wide = _mm256_max_epi32(_mm256_max_epi32(m[0], m[1]), _mm256_max_epi32(m[2], m[3]));
+    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, _MM_SHUFFLE(1, 0, 3, 2)));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, _MM_SHUFFLE(2, 3, 0, 1))));
+}
+
+static inline void pack_block(const float *src, uint8_t *q, uint8_t *words, size_t word)
+{
+    __m256 x[4];
+    for (int i = 0; i < 4; i++) {
+        x[i] = _mm256_loadu_ps(src + 8 * i);
+    }
+    uint32_t largest = largest_magnitude(x);
+    float max = float_from_bits(largest);
+    bool tiny = max < Q8_TINY, finite = largest < 0x7f800000u;
+    float scale = tiny ? 0.0f : max * (1.0f / 127.0f);
+    float inverse = tiny || !finite ? 0.0f : 127.0f / max;
+    __m256i rounded[4];
+    for (int i = 0; i < 4; i++) {
+        rounded[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)));
+    }
+    __m256i low = _mm256_packs_epi32(rounded[0], rounded[1]), high = _mm256_packs_epi32(rounded[2], rounded[3]);
+    /* Packing works within 128-bit lanes: words of four bytes come out as 0 2 4 6 | 1 3 5 7. */
+    __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    if (!finite) {
+        bytes = _mm256_set1_epi8(1);
+    }
+    _mm256_storeu_si256((void *)q, bytes);
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+    __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(-1)); /* minus the sums */
+    __m256i halves = _mm256_hadd_epi32(fours, fours);
+    halves = _mm256_hadd_epi32(halves, halves);
+    int32_t minus_low = _mm256_cvtsi256_si32(halves), minus_high = _mm256_extract_epi32(halves, 4);
+    put_float(words + Q8_SCALE * word, scale);
+    put_float(words + Q8_SCALED_SUM * word, scale * (float)-(minus_low + minus_high));
+    put(words + Q8_MINUS_SUM * word, minus_low + minus_high);
+    put(words + Q8_MINUS_LOW * word, minus_low);
+    put(words + Q8_MINUS_HIGH * word, minus_high);
+}
+
+static void quantize_act_q8_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    q8_place at = q8_find(input, token);
+    for (uint32_t b = 0; b < input->n_in / Q8_BLOCK; b++) {
+        pack_block(src, at.q, at.words, at.word);
+        src += Q8_BLOCK;
+        at.q += at.record;
+        at.words += at.record;
+    }
+}
+
+/* As bf16_from_float: round to nearest even, NaN stays NaN. */
+static void quantize_act_bf16_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    uint16_t *dst = (uint16_t *)input->data + token * input->stride;
+    uint32_t i = 0;
+    for (; i + 8 <= input->n_in; i += 8) {
+        __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(src + i));
+        __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+        __m256i is_nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
+        __m256i nan = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+        __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, nan, is_nan), 16);
+        __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), _MM_SHUFFLE(3, 1, 2, 0));
+        _mm_storeu_si128((void *)(dst + i), _mm256_castsi256_si128(packed));
+    }
+    for (; i < input->n_in; i++) {
+        dst[i] = bf16_from_float(src[i]);
+    }
+}
+
+void linear_table_pack_avx2(linear_kernels *kernels)
+{
+    kernels->pack[LINEAR_Q8] = quantize_act_q8_avx2;
+    kernels->pack[LINEAR_BF16] = quantize_act_bf16_avx2;
+}
