@@ -13,6 +13,10 @@ if(MLXR_SANITIZE)
   target_link_options(mlxr_flags INTERFACE -fsanitize=${MLXR_SANITIZE})
 endif()
 
+if(MLXR_COVERAGE)
+  target_compile_options(mlxr_flags INTERFACE --coverage -fprofile-update=atomic)
+  target_link_options(mlxr_flags INTERFACE --coverage)
+endif()
 if(MLXR_FUZZ) # coverage for the fuzzer in every layer; its main comes with each target
   target_compile_options(mlxr_flags INTERFACE -fsanitize=fuzzer-no-link)
   target_link_options(mlxr_flags INTERFACE -fsanitize=fuzzer-no-link)
