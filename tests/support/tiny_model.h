@@ -18,7 +18,12 @@
 
 #include "quant/dtype.h"
 
-typedef enum tiny_scaling { TINY_SCALING_NONE, TINY_SCALING_LINEAR, TINY_SCALING_YARN, TINY_SCALING_LLAMA3 } tiny_scaling;
+typedef enum tiny_scaling {
+    TINY_SCALING_NONE,
+    TINY_SCALING_LINEAR,
+    TINY_SCALING_YARN,
+    TINY_SCALING_LLAMA3
+} tiny_scaling;
 
 typedef enum tiny_vocab { TINY_VOCAB_BPE, TINY_VOCAB_SPM, TINY_VOCAB_GEMMA } tiny_vocab;
 
@@ -57,7 +62,7 @@ const tiny_model *tiny_model_find(const char *name);
 
 /* `options` NULL: F32. */
 void tiny_model_write_gguf(const tiny_model *model, const tiny_options *options, const char *path);
-/* Makes the directory `dir` with config.json, tokenizer.json, tokenizer_config.json and the weights: F32, F16 or BF16. */
+/* Makes the directory `dir` with config.json, tokenizer.json, tokenizer_config.json and weights: F32, F16 or BF16. */
 void tiny_model_write_safetensors(const tiny_model *model, const tiny_options *options, const char *dir);
 
 /* A prompt for the model: ids[n] over the whole vocabulary, the same on every run. */

@@ -172,8 +172,10 @@ static void write_vocab_meta(meta_writer *w, const tiny_model *m)
     const struct {
         const char *key;
         int32_t id;
-    } ids[] = {{"tokenizer.ggml.bos_token_id", s.bos}, {"tokenizer.ggml.eos_token_id", s.eos},
-               {"tokenizer.ggml.eot_token_id", s.eot}, {"tokenizer.ggml.unknown_token_id", s.unk},
+    } ids[] = {{"tokenizer.ggml.bos_token_id", s.bos},
+               {"tokenizer.ggml.eos_token_id", s.eos},
+               {"tokenizer.ggml.eot_token_id", s.eot},
+               {"tokenizer.ggml.unknown_token_id", s.unk},
                {"tokenizer.ggml.padding_token_id", s.pad}};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         if (ids[i].id >= 0) {

@@ -29,8 +29,12 @@ static void write_rope_set(FILE *f, const tiny_model *m, bool with_theta)
     const struct {
         const char *name;
         float value;
-    } numbers[] = {{"factor", m->factor},           {"low_freq_factor", m->low_freq}, {"high_freq_factor", m->high_freq},
-                   {"beta_fast", m->beta_fast},     {"beta_slow", m->beta_slow},      {"attention_factor", m->attn_factor},
+    } numbers[] = {{"factor", m->factor},
+                   {"low_freq_factor", m->low_freq},
+                   {"high_freq_factor", m->high_freq},
+                   {"beta_fast", m->beta_fast},
+                   {"beta_slow", m->beta_slow},
+                   {"attention_factor", m->attn_factor},
                    {"original_max_position_embeddings", (float)m->n_ctx_orig}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (numbers[i].value != 0) {
@@ -94,9 +98,10 @@ static void write_config(const tiny_model *m, const char *dtype_text, const char
     tiny_specials s = tiny_vocab_specials(m->vocab);
     FILE *f = tiny_open(path);
     fprintf(f, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", m->class_name, m->model_type);
-    fprintf(f, "  \"vocab_size\": %u,\n  \"hidden_size\": %u,\n  \"intermediate_size\": %u,\n", TINY_N_VOCAB, m->n_embd, m->n_ff);
-    fprintf(f, "  \"num_hidden_layers\": %u,\n  \"num_attention_heads\": %u,\n  \"num_key_value_heads\": %u,\n", m->n_layers,
-            m->n_head, m->n_head_kv);
+    fprintf(f, "  \"vocab_size\": %u,\n  \"hidden_size\": %u,\n  \"intermediate_size\": %u,\n", TINY_N_VOCAB, m->n_embd,
+            m->n_ff);
+    fprintf(f, "  \"num_hidden_layers\": %u,\n  \"num_attention_heads\": %u,\n  \"num_key_value_heads\": %u,\n",
+            m->n_layers, m->n_head, m->n_head_kv);
     if (m->head_dim * m->n_head != m->n_embd || m->qk_norm) {
         fprintf(f, "  \"head_dim\": %u,\n", m->head_dim);
     }
@@ -104,7 +109,8 @@ static void write_config(const tiny_model *m, const char *dtype_text, const char
     write_rope_config(f, m);
     write_window_config(f, m);
     if (m->post_norms) {
-        fprintf(f, "  \"query_pre_attn_scalar\": %.9g,\n", (double)(m->query_scalar != 0 ? m->query_scalar : (float)m->head_dim));
+        fprintf(f, "  \"query_pre_attn_scalar\": %.9g,\n",
+                (double)(m->query_scalar != 0 ? m->query_scalar : (float)m->head_dim));
         fprintf(f, "  \"hidden_activation\": \"gelu_pytorch_tanh\",\n  \"attn_logit_softcapping\": null,\n"
                    "  \"final_logit_softcapping\": null,\n");
     } else {
@@ -128,19 +134,22 @@ static void write_config(const tiny_model *m, const char *dtype_text, const char
 static const char *const qwen2_pattern =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
     "\\s+(?!\\S)|\\s+";
-static const char *const llama3_pattern =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-    "\\s+(?!\\S)|\\s+";
+static const char *const llama3_pattern = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+                                          "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
+                                          "\\s+(?!\\S)|\\s+";
 
 static void write_bpe_steps(FILE *f, const tiny_model *m)
 {
     fprintf(f, "  \"normalizer\": null,\n  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [\n"
                "    {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
     tiny_json_string(f, m->arch[0] == 'q' ? qwen2_pattern : llama3_pattern);
-    fprintf(f, "}, \"behavior\": \"Isolated\", \"invert\": false},\n"
-               "    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}]},\n"
-               "  \"post_processor\": null,\n"
-               "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n");
+    fprintf(
+        f,
+        "}, \"behavior\": \"Isolated\", \"invert\": false},\n"
+        "    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}]},\n"
+        "  \"post_processor\": null,\n"
+        "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": "
+        "true},\n");
 }
 
 static void write_spm_steps(FILE *f, const tiny_model *m)
@@ -149,20 +158,28 @@ static void write_spm_steps(FILE *f, const tiny_model *m)
     const char *bos = m->vocab == TINY_VOCAB_GEMMA ? "<bos>" : "<s>";
     const char *replace = "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}";
     if (s.add_space_prefix) {
-        fprintf(f, "  \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [\n"
-                   "    {\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}, %s]},\n", replace);
+        fprintf(f,
+                "  \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [\n"
+                "    {\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}, %s]},\n",
+                replace);
     } else {
         fprintf(f, "  \"normalizer\": %s,\n", replace);
     }
-    fprintf(f, "  \"pre_tokenizer\": null,\n  \"post_processor\": {\"type\": \"TemplateProcessing\",\n"
-               "    \"single\": [{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}],\n"
-               "    \"pair\": [{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}},\n"
-               "      {\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 1}}, {\"Sequence\": {\"id\": \"B\", \"type_id\": 1}}],\n"
-               "    \"special_tokens\": {\"%s\": {\"id\": \"%s\", \"ids\": [%d], \"tokens\": [\"%s\"]}}},\n",
+    fprintf(f,
+            "  \"pre_tokenizer\": null,\n  \"post_processor\": {\"type\": \"TemplateProcessing\",\n"
+            "    \"single\": [{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", "
+            "\"type_id\": 0}}],\n"
+            "    \"pair\": [{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", "
+            "\"type_id\": 0}},\n"
+            "      {\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 1}}, {\"Sequence\": {\"id\": \"B\", \"type_id\": "
+            "1}}],\n"
+            "    \"special_tokens\": {\"%s\": {\"id\": \"%s\", \"ids\": [%d], \"tokens\": [\"%s\"]}}},\n",
             bos, bos, bos, bos, bos, s.bos, bos);
-    fprintf(f, "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [\n"
-               "    {\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"},\n"
-               "    {\"type\": \"Fuse\"}%s]},\n",
+    fprintf(f,
+            "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [\n"
+            "    {\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, {\"type\": "
+            "\"ByteFallback\"},\n"
+            "    {\"type\": \"Fuse\"}%s]},\n",
             s.add_space_prefix ? ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}" : "");
 }
 
@@ -177,7 +194,8 @@ static void write_tokenizer(const tiny_model *m, const char *path)
         if (tokens[i].type == 2 || tokens[i].type == 3) {
             fprintf(f, "%s    {\"id\": %zu, \"content\": ", n++ ? ",\n" : "", i);
             tiny_json_string(f, tokens[i].text);
-            fprintf(f, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}");
+            fprintf(f, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+                       "\"special\": true}");
         }
     }
     fprintf(f, "\n  ],\n");
@@ -186,9 +204,12 @@ static void write_tokenizer(const tiny_model *m, const char *path)
     } else {
         write_spm_steps(f, m);
     }
-    fprintf(f, "  \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": %s, \"continuing_subword_prefix\": null,\n"
-               "    \"end_of_word_suffix\": null, \"fuse_unk\": %s, \"byte_fallback\": %s, \"ignore_merges\": false,\n    \"vocab\": {",
-            bpe ? "null" : "\"<unk>\"", boolean(!bpe), boolean(!bpe));
+    fprintf(
+        f,
+        "  \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": %s, \"continuing_subword_prefix\": null,\n"
+        "    \"end_of_word_suffix\": null, \"fuse_unk\": %s, \"byte_fallback\": %s, \"ignore_merges\": false,\n    "
+        "\"vocab\": {",
+        bpe ? "null" : "\"<unk>\"", boolean(!bpe), boolean(!bpe));
     for (size_t i = 0, n = 0; i < TINY_N_VOCAB; i++) {
         if (!bpe || tokens[i].type != 3) { /* byte-level files keep special tokens beside the vocabulary */
             fprintf(f, "%s", n++ ? ", " : "");
@@ -302,7 +323,8 @@ static void shard_name(uint32_t shard, uint32_t n_shards, char *out, size_t cap)
     }
 }
 
-static void write_index(const tiny_tensor *tensors, size_t n, uint32_t n_shards, const tiny_options *options, const char *path)
+static void write_index(const tiny_tensor *tensors, size_t n, uint32_t n_shards, const tiny_options *options,
+                        const char *path)
 {
     size_t total = 0;
     for (size_t i = 0; i < n; i++) {
@@ -336,9 +358,11 @@ void tiny_model_write_safetensors(const tiny_model *model, const tiny_options *o
     }
     char path[4096], name[64];
     snprintf(path, sizeof path, "%s/config.json", dir);
-    write_config(model, options->decoded || options->type == DTYPE_F32 ? "float32"
-                        : options->type == DTYPE_F16                   ? "float16"
-                                                                       : "bfloat16", path);
+    write_config(model,
+                 options->decoded || options->type == DTYPE_F32 ? "float32"
+                 : options->type == DTYPE_F16                   ? "float16"
+                                                                : "bfloat16",
+                 path);
     snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     write_tokenizer(model, path);
     snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);

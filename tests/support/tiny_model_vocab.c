@@ -14,10 +14,10 @@ enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, BYTE = 6 };
 
 /* "_" stands for GPT-2's letter for the space. Each merge makes the token after the bytes at its own place. */
 static const char *const bpe_merges[] = {
-    "_ t", "h e", "i n", "_ a", "r e", "o n", "_t he", "e r", "_ s", "a t", "_ w", "e n", "_ o", "i t",
-    "_ c", "o r", "i s", "_ b", "e s", "_ f", "a n", "in g", "_ p", "o u", "_a n", "a l", "_an d", "_t o",
-    "a r", "_o f", "_ m", "e d", "_ in", "_ d", "_ h", "l e", "_ {", "i c", "_ re", "a s", "_ =", "_ (",
-    "o m", "r o", "i on", "l l", "v e", "_ n", "_ l", "s t", "_ i", "_i s", "_ g", "_ e", "n t", "t ion",
+    "_ t", "h e",  "i n",  "_ a", "r e",  "o n", "_t he", "e r",  "_ s", "a t",  "_ w",  "e n", "_ o",   "i t",
+    "_ c", "o r",  "i s",  "_ b", "e s",  "_ f", "a n",   "in g", "_ p", "o u",  "_a n", "a l", "_an d", "_t o",
+    "a r", "_o f", "_ m",  "e d", "_ in", "_ d", "_ h",   "l e",  "_ {", "i c",  "_ re", "a s", "_ =",   "_ (",
+    "o m", "r o",  "i on", "l l", "v e",  "_ n", "_ l",   "s t",  "_ i", "_i s", "_ g",  "_ e", "n t",   "t ion",
 };
 
 static const char *const bpe_specials[] = {
@@ -84,14 +84,15 @@ static void bpe_tokens(tiny_token *tokens)
     }
 }
 
-/* ---- SentencePiece: control tokens, 256 byte tokens, pieces in the order of their scores --------------------------- */
+/* ---- SentencePiece: control tokens, 256 byte tokens, pieces in the order of their scores ------------------------ */
 
-/* "_" stands for SentencePiece's space, U+2581. The longer ones come first, as a training would have it; every piece
- * is made of two others. The Gemma-like vocabulary has three control tokens more and the last three pieces less. */
+/* "_" stands for SentencePiece's space, U+2581. Every piece is made of two others; the first ones are best. The
+ * Gemma-like vocabulary has three control tokens more and the last three pieces less. */
 static const char *const pieces[] = {
-    "_t", "he", "in", "_a", "re", "on", "_the", "er", "_s", "at", "_w", "en", "_o", "it", "or", "an", "ing", "_and",
-    "_to", "_of", "ou", "_in", "es", "ed", "_", "e", "t", "a", "o", "i", "n", "s", "r", "h", "l", "d", "u", "c", "m",
-    "f", "p", "g", "w", "y", "b", "v", "k", "x", "j", "q", "z", ".", ",", "nd", "to", "of", "ng", "th", "(", ")", "=",
+    "_t",  "he",   "in",  "_a",  "re", "on",  "_the", "er", "_s", "at", "_w", "en", "_o", "it", "or", "an",
+    "ing", "_and", "_to", "_of", "ou", "_in", "es",   "ed", "_",  "e",  "t",  "a",  "o",  "i",  "n",  "s",
+    "r",   "h",    "l",   "d",   "u",  "c",   "m",    "f",  "p",  "g",  "w",  "y",  "b",  "v",  "k",  "x",
+    "j",   "q",    "z",   ".",   ",",  "nd",  "to",   "of", "ng", "th", "(",  ")",  "=",
 };
 
 static const char *const spm_controls[] = {"<unk>", "<s>", "</s>"};
@@ -190,7 +191,8 @@ tiny_specials tiny_vocab_specials(tiny_vocab kind)
     case TINY_VOCAB_BPE:
         break;
     case TINY_VOCAB_SPM:
-        return (tiny_specials){.bos = 1, .eos = 2, .eot = -1, .unk = 0, .pad = -1, .add_bos = true, .add_space_prefix = true};
+        return (tiny_specials){
+            .bos = 1, .eos = 2, .eot = -1, .unk = 0, .pad = -1, .add_bos = true, .add_space_prefix = true};
     case TINY_VOCAB_GEMMA:
         return (tiny_specials){.bos = 2, .eos = 1, .eot = 5, .unk = 3, .pad = 0, .add_bos = true};
     }
