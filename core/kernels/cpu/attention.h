@@ -1,11 +1,24 @@
 /*
- * Attention over KV pages.
+ * Attention over KV pages: views of a sequence's keys and values, the scalar definition, and the tiled form that fast
+ * kernels run.
  * Owner: none; views and functions. Lifetime: the call (views: the step).
+ *
+ * The tiled form cuts positions into blocks of ATTEND_BLOCK, at multiples of it whatever the pages, the window or the
+ * step. A block gives each query (max, Σ exp, Σ exp × value) from nothing; blocks are folded into one result in rising
+ * order. So the bits of a result depend neither on the pages, nor on what else is in the step, nor on whether blocks
+ * were shared out between threads.
  */
 #ifndef MLXR_KERNELS_CPU_ATTENTION_H
 #define MLXR_KERNELS_CPU_ATTENTION_H
 
+#include "base/team.h"
 #include "kernels/kv_layout.h"
+
+#define ATTEND_BLOCK 128u          /* positions a block */
+#define ATTEND_STRIDE 144u         /* floats a row of scores: a block, and what a tile of 4 keys may write past it */
+#define ATTEND_QUERIES 32u         /* (row, head) pairs a tile holds at most */
+#define ATTEND_PANEL 4096u         /* floats of keys or values made ready at a time: a part of L1 */
+#define ATTEND_NONE (-3.0e38f)     /* the maximum of no scores; finite, so that differences are */
 
 /* Keys and values of one sequence in one layer. */
 typedef struct attend_view {
@@ -32,6 +45,83 @@ static inline uint32_t attend_first(uint32_t window, uint32_t position)
 {
     return window && position >= window ? position - window + 1 : 0;
 }
+
+/* Floats a row of queries, keys or values takes inside a tile. */
+static inline uint32_t attend_padded(uint32_t head_dim)
+{
+    return (head_dim + 15u) & ~15u;
+}
+
+/* Softmax in progress for some queries: out / sum is the result. */
+typedef struct attend_sums {
+    float *max; /* [n_queries] largest score */
+    float *sum; /* [n_queries] Σ exp(score − max) */
+    float *out; /* [n_queries][padded] Σ exp(score − max) × value */
+} attend_sums;
+
+/* Floats of the partial sums of one block: max, sum, out. */
+static inline size_t attend_partial_floats(uint32_t n_queries, uint32_t head_dim)
+{
+    return ((2 * (size_t)n_queries + 15) & ~(size_t)15) + (size_t)n_queries * attend_padded(head_dim);
+}
+
+/* Vector kernels; rows of queries, keys, values and outputs are `padded` floats, rows of scores ATTEND_STRIDE. */
+typedef struct attend_kernels {
+    /* n_rows rows of n elements of a KV type, row_bytes apart → f32, padded with zeros */
+    void (*load)(dtype type, const void *src, size_t row_bytes, uint32_t n_rows, uint32_t n, float *dst);
+    /* scores[i][j] = q[i] · k[j]; n_keys is rounded up to a multiple of 4, whose keys must be readable */
+    void (*scores)(const float *q, uint32_t n_queries, const float *k, uint32_t n_keys, uint32_t padded, float *scores);
+    /* One query's scores [begin, end) of a block, of which it sees [lo, hi): scaled, capped, made exp(score − max);
+     * unseen ones become 0. */
+    void (*soften)(float *scores, uint32_t begin, uint32_t end, uint32_t lo, uint32_t hi, float scale, float softcap,
+                   float *max, float *sum);
+    /* out[i] += Σ p[i][j] × v[j], in the order of j */
+    void (*values)(const float *p, uint32_t n_queries, const float *v, uint32_t n_keys, uint32_t padded, float *out);
+    /* into = into and block together */
+    void (*fold)(attend_sums *into, const attend_sums *block, uint32_t n_queries, uint32_t padded);
+} attend_kernels;
+
+/* The part of a step that one thread computes at a time: some rows of a slice, some query heads of one KV head, all or
+ * some of the blocks these rows see. */
+typedef struct attend_task {
+    uint32_t slice, first_row, n_rows; /* first_row within the slice */
+    uint32_t kv_head, first_head, n_heads;
+    uint32_t first_block, end_block;
+    size_t partials; /* where in the partial sums its first block goes, in floats; SIZE_MAX: it computes whole tiles */
+    uint64_t cost;
+} attend_task;
+
+/* All tasks of a pass for layers of one shape, and the tiles whose blocks are shared out. */
+typedef struct attend_work {
+    attend_task *tasks; /* [n_tasks], dearest first */
+    uint32_t n_tasks;
+    attend_task *split; /* [n_split] whole tiles, to be folded after all tasks */
+    uint32_t n_split;
+    size_t n_partials; /* floats */
+} attend_work;
+
+struct step;
+
+/* Lists the tasks of a pass. With work->tasks NULL it only counts (n_tasks, n_split, n_partials); else tasks and split
+ * have room for what was counted. Tiles are shared out in pieces where a single one would keep other threads waiting. */
+void attend_plan(const struct step *s, const op_attend *a, uint32_t n_threads, attend_work *work);
+
+/* Bytes of scratch a thread needs to compute tasks. */
+size_t attend_scratch_bytes(uint32_t head_dim);
+
+/* Where a task finds queries and leaves outputs: [row][stride], rows of the whole pass. */
+typedef struct attend_rows {
+    const float *q;
+    float *out;
+    size_t q_stride, out_stride;
+    float *partials;
+} attend_rows;
+
+void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,
+                uint32_t slice_start, const attend_task *task, const attend_rows *rows, void *scratch);
+/* Folds query i (row-major over the tile's rows and heads) of a tile whose blocks were shared out. */
+void attend_join(const attend_kernels *kernels, const op_attend *a, uint32_t slice_row, const attend_task *tile,
+                 uint32_t query, const attend_rows *rows, void *scratch);
 
 /* The oracle: out[head_dim] = attention of q[head_dim], query head `head` at `position`, in double and two passes.
  * Needs position + 1 + 2 × head_dim doubles of scratch. */

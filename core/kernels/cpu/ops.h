@@ -9,6 +9,7 @@
 #define MLXR_KERNELS_CPU_OPS_H
 
 #include "base/cpu.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/plan.h"
 
 typedef struct ops_table {
@@ -26,12 +27,22 @@ typedef struct ops_table {
     void (*scale)(float *x, float scale, uint32_t n);
     /* x[n] = cap × tanh(x[n] / cap) */
     void (*softcap)(float *x, float cap, uint32_t n);
-    /* src[n] → n elements of a KV type (F32, F16, BF16), round to nearest even */
+    /* src[n] → n elements of a KV type (F32, F16, BF16), round to nearest even; F16 keeps to its finite range */
     void (*to_kv)(dtype type, const float *src, void *dst, uint32_t n);
+    attend_kernels attend; /* .load is NULL in the scalar table: attention is attend_scalar then */
 } ops_table;
 
 /* Double accumulators and libm: the oracle. */
 ops_table ops_table_scalar(void);
+/* The fastest for these features. Errors against the scalar table, with ε = 2⁻²³: norm (8 + √n) ε |y|; rope 2 ε (|a| + |b|);
+ * gated 16 ε |y|, and for GELU-tanh up to 60 ε |y| where |x| > 4; add ε; softcap 8 ε cap; to_kv none. */
+ops_table ops_table_make(cpu_features features);
+
+/* Overwrites entries with what the features allow; one definition per architecture: ops_x86.c, ops_arm.c, … */
+void ops_table_arch(ops_table *table, cpu_features features);
+void ops_table_avx2(ops_table *table);
+void ops_table_avx512(ops_table *table);
+void ops_table_neon(ops_table *table);
 
 /* cos and sin of position × inv_freq[i], × magnitude, for i in [begin, end) of n_rot / 2 pairs. Computed in double:
  * at position 100,000 a float angle is already off by 0.004. */

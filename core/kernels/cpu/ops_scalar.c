@@ -93,7 +93,8 @@ static void to_kv(dtype type, const float *src, void *dst, uint32_t n)
     switch (type) {
     case DTYPE_F16:
         for (uint32_t i = 0; i < n; i++) {
-            words[i] = half_from_float(src[i]);
+            float x = src[i] > 65504.0f ? 65504.0f : src[i] < -65504.0f ? -65504.0f : src[i];
+            words[i] = half_from_float(x);
         }
         break;
     case DTYPE_BF16:
@@ -111,6 +112,13 @@ ops_table ops_table_scalar(void)
 {
     return (ops_table){
         .norm = norm, .rope = rope, .gated = gated, .add = add, .scale = scale_row, .softcap = softcap, .to_kv = to_kv};
+}
+
+ops_table ops_table_make(cpu_features features)
+{
+    ops_table table = ops_table_scalar();
+    ops_table_arch(&table, features);
+    return table;
 }
 
 void ops_rope_table(const op_rope *r, int32_t position, uint32_t begin, uint32_t end, float *cosines, float *sines)

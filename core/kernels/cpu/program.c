@@ -1,5 +1,5 @@
 /*
- * Making a plan ready for the CPU: checks it, converts small weights to f32, shares RoPE angles, lists the nodes.
+ * Opening and closing programs.
  * Owner: the engine. Lifetime: program_open to program_close.
  */
 #include "kernels/cpu/program.h"
@@ -8,60 +8,34 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "quant/codec.h"
 
-/* A vector tensor as aligned f32 in the program's memory; NULL for none. */
-static bool vector_f32(program *prog, const tensor *t, const float **out)
+/* What the plan is sound in but this device cannot do. */
+static mlxr_status check_supported(const program *prog, mlxr_error *error)
 {
-    *out = NULL;
-    if (!t) {
-        return true;
-    }
-    float *values = region_array(&prog->memory, t->shape[0], sizeof *values);
-    if (values) {
-        codec_decode(t->type, t->data, values, t->shape[0]);
-    }
-    *out = values;
-    return values != NULL;
-}
-
-static bool same_angles(const op_rope *a, const op_rope *b)
-{
-    return a->n_rot == b->n_rot && a->magnitude == b->magnitude &&
-           memcmp(a->inv_freq, b->inv_freq, a->n_rot / 2 * sizeof *a->inv_freq) == 0;
-}
-
-/* Layers with equal frequencies share one table of angles a step. */
-static void share_angles(program *prog, node *n)
-{
-    const op_rope *r = &n->o->rope;
-    for (uint32_t i = 0; i < prog->n_rope_tables; i++) {
-        if (same_angles(prog->rope_tables[i], r)) {
-            n->rope_table = i;
-            return;
+    const plan *p = prog->plan;
+    op_attend shapes[PROGRAM_SHAPES_MAX];
+    uint32_t n_shapes = 0;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const op *o = &p->ops[i];
+        if (o->kind == OP_LINEAR && !prog->linear.rows[o->weight->type]) {
+            return error_set(error, MLXR_UNSUPPORTED, "tensor %s: the CPU backend has no product with %s weights",
+                             o->weight->name ? o->weight->name : "?", dtype_name(o->weight->type));
+        }
+        uint32_t s = 0;
+        while (o->kind == OP_ATTEND && s < n_shapes &&
+               (shapes[s].n_head != o->attend.n_head || shapes[s].n_head_kv != o->attend.n_head_kv ||
+                shapes[s].head_dim != o->attend.head_dim || shapes[s].window != o->attend.window)) {
+            s++;
+        }
+        if (o->kind == OP_ATTEND && s == n_shapes) {
+            if (n_shapes == PROGRAM_SHAPES_MAX) {
+                return error_set(error, MLXR_UNSUPPORTED, "the layers have more than %d kinds of attention",
+                                 PROGRAM_SHAPES_MAX);
+            }
+            shapes[n_shapes++] = o->attend;
         }
     }
-    n->rope_table = prog->n_rope_tables;
-    prog->rope_tables[prog->n_rope_tables++] = r;
-    prog->rope_width += r->n_rot;
-}
-
-static bool make_node(program *prog, const op *o, bool taken)
-{
-    node *n = &prog->nodes[prog->n_nodes++];
-    *n = (node){.run = program_node_fn(o->kind), .o = o, .taken = taken};
-    size_t width = 0;
-    bool ok = true;
-    if (o->kind == OP_NORM) {
-        ok = vector_f32(prog, o->weight, &n->weight) && vector_f32(prog, o->bias, &n->bias);
-    } else if (o->kind == OP_LINEAR) {
-        ok = vector_f32(prog, o->bias, &n->bias);
-        width = prog->plan->slot_width[o->src] * sizeof(float);
-    } else if (o->kind == OP_ROPE) {
-        share_angles(prog, n);
-    }
-    prog->thread_width = width > prog->thread_width ? width : prog->thread_width;
-    return ok;
+    return MLXR_OK;
 }
 
 mlxr_status program_open(program **out, const plan *p, const backend_options *options, mlxr_error *error)
@@ -77,16 +51,13 @@ mlxr_status program_open(program **out, const plan *p, const backend_options *op
     prog->plan = p;
     prog->scalar = options->scalar;
     prog->n_threads = options->n_threads;
-    prog->ops = ops_table_scalar();
-    prog->nodes = region_array(&prog->memory, p->n_ops, sizeof *prog->nodes);
-    prog->rope_tables = region_array(&prog->memory, p->n_ops, sizeof *prog->rope_tables);
-    bool ok = prog->nodes && prog->rope_tables, taken = false;
-    for (uint32_t i = 0; ok && i < p->n_ops; i++) {
-        ok = make_node(prog, &p->ops[i], taken || p->ops[i].kind == OP_TAKE_ROWS);
-        taken = taken || p->ops[i].kind == OP_TAKE_ROWS;
-    }
-    if (!ok) {
+    prog->ops = options->scalar ? ops_table_scalar() : ops_table_make(options->features);
+    linear_init(&prog->linear, options->scalar ? 0 : options->features);
+    status = check_supported(prog, error);
+    if (status == MLXR_OK && !program_build(prog)) {
         status = error_nomem(error, "program", prog->memory.bytes_used);
+    }
+    if (status != MLXR_OK) {
         program_close(&prog);
         return status;
     }
@@ -102,6 +73,7 @@ void program_close(program **pointer)
     }
     region_close(&prog->memory);
     free(prog->scratch);
+    free(prog->cut);
     free(prog);
     *pointer = NULL;
 }

@@ -1,32 +1,68 @@
 /*
  * Program: a plan made ready for the CPU. A flat list of nodes that the thread team walks together, with a barrier
- * after each; a node is one operation of the plan, or several fused ones.
+ * after each. A node is a fused run of the plan's operations:
+ *
+ *     NODE_ROWS     row-wise operations (norm, RoPE, KV write, additions, …), rows shared out
+ *     NODE_LINEAR   [row-wise operations →] packed input → up to four matrices [→ gated | + residual], weight rows shared out
+ *     NODE_ATTEND   attention, tasks shared out
+ *     NODE_TAKE     wanted rows gathered
+ *
+ * A Llama layer is NODE_LINEAR (norm, q k v), NODE_ROWS (RoPE, KV write), NODE_ATTEND, NODE_LINEAR (o, + residual),
+ * NODE_LINEAR (norm, gate up, gated), NODE_LINEAR (down, + residual). The scalar oracle has a node for each operation.
+ *
  * Owner: the engine (through backend_ops.prepare and release). Lifetime: inside the plan's and the backend's.
  */
 #ifndef MLXR_KERNELS_CPU_PROGRAM_H
 #define MLXR_KERNELS_CPU_PROGRAM_H
 
+#include <stdatomic.h>
+
 #include "base/region.h"
 #include "base/team.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
 
-/* More rows than this are run as several passes, which bounds the scratch memory. */
-#define PROGRAM_ROWS_MAX 512
+#define PROGRAM_ROWS_MAX 512   /* more rows than this are run as several passes, which bounds the scratch memory */
+#define PROGRAM_PRODUCTS_MAX 4 /* matrices that share one packed input */
 
-typedef struct node node;
-typedef struct exec exec;
-typedef void (*node_fn)(const exec *e, const node *n, const team_member *member);
+typedef enum node_kind { NODE_ROWS, NODE_LINEAR, NODE_ATTEND, NODE_TAKE, NODE_KIND_COUNT } node_kind;
 
-struct node {
-    node_fn run;
+/* A row-wise operation, with its small weights as aligned f32. */
+typedef struct row_op {
     const op *o;
-    bool taken;          /* runs on the wanted rows */
-    uint32_t rope_table; /* which of program.rope_tables */
-    const float *weight; /* NORM: as f32 */
-    const float *bias;   /* NORM, LINEAR: as f32, aligned; or NULL */
-};
+    const float *weight, *bias; /* NORM; or NULL */
+    uint32_t rope_offset;       /* ROPE: where in a row of angles its table lies */
+} row_op;
+
+typedef struct product {
+    linear_weight weight;
+    const float *bias; /* [n_out] or NULL */
+    slot dst;
+    bool add;          /* joins what is in dst */
+} product;
+
+typedef struct node {
+    node_kind kind;
+    uint16_t layer;
+    bool taken;        /* runs on the wanted rows */
+    uint32_t first_op; /* of the plan, for messages and profiles */
+    row_op *rows;      /* [n_rows] in order */
+    uint32_t n_rows;
+    /* NODE_LINEAR */
+    slot source;
+    product products[PROGRAM_PRODUCTS_MAX];
+    uint32_t n_products;
+    uint32_t formats;  /* bit per linear_format needed of the input */
+    bool gated;        /* products 0 (gate) and 1 (up) end as activation(gate) ∘ up in product 0's slot */
+    activation act;
+    bool pure;         /* the rows part is at most a norm whose result nothing else reads: any thread may repeat it */
+    /* NODE_ATTEND */
+    op_attend attend;
+    uint32_t work;     /* which of exec.works */
+    slot taken_slot;   /* NODE_TAKE */
+} node;
 
 /* A matrix of f32: row r begins at data + r × stride. */
 typedef struct slot_view {
@@ -34,9 +70,19 @@ typedef struct slot_view {
     size_t stride;
 } slot_view;
 
+#define PROGRAM_SHAPES_MAX 8
+
+/* Nanoseconds by layer and node kind, added up over steps, as member 0 of the team saw them (barriers included). Off
+ * unless program.profile is set; then it costs two clock readings a node. */
+typedef struct program_profile {
+    uint64_t (*ns)[NODE_KIND_COUNT]; /* [n_layers + 1]; the last: what belongs to no layer */
+    uint64_t n_steps;
+} program_profile;
+
 struct program {
     const plan *plan;
     ops_table ops;
+    linear_kernels linear;
     bool scalar;
     uint32_t n_threads;
     region memory;
@@ -45,21 +91,30 @@ struct program {
     const op_rope **rope_tables; /* [n_rope_tables] operations whose angles differ */
     uint32_t n_rope_tables;
     uint32_t rope_width; /* floats a row of all tables together */
-    size_t thread_width; /* bytes of private scratch a thread needs, apart from attention's */
+    op_attend shapes[PROGRAM_SHAPES_MAX]; /* [n_shapes] attentions that are cut into tasks differently */
+    uint32_t n_shapes;
+    uint32_t widest_in, widest_row; /* of any product's input; of any slot that a rows part writes */
+    uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
+    program_profile *profile;       /* NULL: off */
     /* Scratch, grown on demand, bounded by PROGRAM_ROWS_MAX rows. */
-    void *scratch;
-    size_t scratch_bytes;
+    void *scratch, *cut;
+    size_t scratch_bytes, cut_bytes;
 };
 
 /* One pass over the program: a step, or a part of it of at most PROGRAM_ROWS_MAX rows. */
-struct exec {
+typedef struct exec {
     const program *prog;
     step s; /* rows, slices and wanted rows of this pass */
     slot_view slots[SLOT_COUNT];
-    float *rope;      /* [n_rows][rope_width]: cosines then sines, table after table */
-    uint8_t *private; /* [n_threads][private_stride] */
+    float *rope;                       /* [n_rows][rope_width]: cosines then sines, table after table */
+    void *packed[LINEAR_FORMAT_COUNT]; /* inputs packed by the team */
+    uint8_t *private;                  /* [n_threads][private_stride] */
     size_t private_stride;
-};
+    size_t private_packed[LINEAR_FORMAT_COUNT], private_row; /* offsets within: inputs packed by a thread for itself; a row */
+    attend_work works[PROGRAM_SHAPES_MAX];
+    float *partials;
+    _Atomic uint32_t *counters; /* [n_nodes][2] chunks given out; 16 apart, a cache line each */
+} exec;
 
 /* Refuses plans that are not well-formed, in words. */
 mlxr_status program_check(const plan *p, mlxr_error *error);
@@ -67,12 +122,13 @@ mlxr_status program_open(program **out, const plan *p, const backend_options *op
 void program_close(program **prog);
 mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error);
 
-/* The node function of an operation run by itself. */
-node_fn program_node_fn(op_kind kind);
-/* Private scratch bytes attention needs for positions below n_positions. */
-size_t program_attend_scratch(const program *prog, uint32_t n_positions);
-/* Angles of all tables for all rows of the pass; the first thing run. */
+/* Fills prog->nodes from its plan; false: out of memory. */
+bool program_build(program *prog);
+
+/* Parts of a walk, called by every member. */
 void program_rope_angles(const exec *e, const team_member *member);
+/* False: it had nothing to do for anyone, and needs no barrier. */
+bool program_run_node(const exec *e, uint32_t index, const team_member *member);
 
 static inline uint32_t exec_rows(const exec *e, const node *n)
 {
@@ -87,6 +143,12 @@ static inline float *exec_row(const exec *e, slot s, uint32_t row)
 static inline uint8_t *exec_private(const exec *e, const team_member *member)
 {
     return e->private + member->index * e->private_stride;
+}
+
+/* The next piece of work of a node's phase 0 or 1. */
+static inline uint32_t exec_next(const exec *e, uint32_t node_index, uint32_t phase)
+{
+    return atomic_fetch_add_explicit(&e->counters[(node_index * 2 + phase) * 16], 1, memory_order_relaxed);
 }
 
 #endif

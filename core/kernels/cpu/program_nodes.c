@@ -1,11 +1,14 @@
 /*
- * Nodes that are one operation of the plan each: how its work is split over the team.
- * Owner: none. Lifetime: the step.
+ * Running nodes: how the work of each is split over the team.
+ * Owner: none. Lifetime: the pass.
  */
 #include <string.h>
 
 #include "kernels/cpu/program.h"
 #include "quant/codec.h"
+
+#define STRIP_FLOATS 32768u   /* outputs of gate and up computed before they are joined: what stays in L2 */
+#define STRIPS_A_THREAD 6u    /* pieces of a product's rows a thread takes, in prompts */
 
 void program_rope_angles(const exec *e, const team_member *member)
 {
@@ -26,60 +29,22 @@ void program_rope_angles(const exec *e, const team_member *member)
     }
 }
 
-static void node_embed(const exec *e, const node *n, const team_member *member)
+/* ---- row-wise operations ---- */
+
+static void norm_row(const exec *e, const row_op *r, const float *src, float *dst)
 {
-    const tensor *w = n->o->weight;
-    uint32_t begin, end;
-    team_share(member, e->s.n_rows, 1, &begin, &end);
-    for (uint32_t r = begin; r < end; r++) {
-        float *dst = exec_row(e, n->o->dst, r);
-        codec_decode(w->type, (const uint8_t *)w->data + (size_t)e->s.tokens[r] * w->row_bytes, dst, n->o->width);
-        if (n->o->scale != 1.0f) {
-            e->prog->ops.scale(dst, n->o->scale, n->o->width);
-        }
+    const op_norm *norm = &r->o->norm;
+    for (uint32_t i = 0; i < r->o->width; i += norm->width) {
+        e->prog->ops.norm(norm->kind, src + i, dst + i, r->weight, r->bias, norm->width, norm->eps);
     }
 }
 
-static void node_norm(const exec *e, const node *n, const team_member *member)
+static void embed_row(const exec *e, const op *o, float *dst, uint32_t row)
 {
-    const op_norm *norm = &n->o->norm;
-    uint32_t n_groups = n->o->width / norm->width, begin, end;
-    team_share(member, exec_rows(e, n) * n_groups, 1, &begin, &end);
-    for (uint32_t i = begin; i < end; i++) {
-        size_t offset = (size_t)(i % n_groups) * norm->width;
-        e->prog->ops.norm(norm->kind, exec_row(e, n->o->src, i / n_groups) + offset,
-                          exec_row(e, n->o->dst, i / n_groups) + offset, n->weight, n->bias, norm->width, norm->eps);
-    }
-}
-
-/* Each thread decodes its share of the weight rows once and multiplies all rows of the step with each. */
-static void node_linear(const exec *e, const node *n, const team_member *member)
-{
-    const tensor *w = n->o->weight;
-    uint32_t n_in = (uint32_t)w->shape[0], begin, end;
-    float *row = (float *)exec_private(e, member);
-    team_share(member, n->o->width, 16, &begin, &end);
-    for (uint32_t j = begin; j < end; j++) {
-        codec_decode(w->type, (const uint8_t *)w->data + j * w->row_bytes, row, n_in);
-        double bias = n->bias ? (double)n->bias[j] : 0.0;
-        for (uint32_t r = 0; r < exec_rows(e, n); r++) {
-            exec_row(e, n->o->dst, r)[j] = (float)(ops_dot_double(exec_row(e, n->o->src, r), row, n_in) + bias);
-        }
-    }
-}
-
-static void node_rope(const exec *e, const node *n, const team_member *member)
-{
-    const op_rope *rope = &n->o->rope;
-    uint32_t offset = 0, begin, end;
-    for (uint32_t t = 0; t < n->rope_table; t++) {
-        offset += e->prog->rope_tables[t]->n_rot;
-    }
-    team_share(member, e->s.n_rows, 1, &begin, &end);
-    for (uint32_t r = begin; r < end; r++) {
-        const float *cosines = e->rope + (size_t)r * e->prog->rope_width + offset;
-        e->prog->ops.rope(rope->kind, exec_row(e, n->o->dst, r), n->o->width / rope->head_dim, rope->head_dim,
-                          rope->n_rot, cosines, cosines + rope->n_rot / 2);
+    const tensor *w = o->weight;
+    codec_decode(w->type, (const uint8_t *)w->data + (size_t)e->s.tokens[row] * w->row_bytes, dst, o->width);
+    if (o->scale != 1.0f) {
+        e->prog->ops.scale(dst, o->scale, o->width);
     }
 }
 
@@ -91,40 +56,196 @@ static attend_view view_of(const exec *e, const op_attend *a, const step_slice *
                          .layer = a->kv_layer};
 }
 
-static void node_kv_write(const exec *e, const node *n, const team_member *member)
+/* The slice a row belongs to; rows are asked for in rising order, so the search starts where the last one ended. */
+static const step_slice *slice_of(const exec *e, uint32_t row, uint32_t *hint)
 {
-    const op_attend *a = &n->o->attend;
-    uint32_t begin, end;
-    team_share(member, e->s.n_rows, 1, &begin, &end);
-    for (uint32_t i = 0; i < e->s.n_slices; i++) {
-        const step_slice *slice = &e->s.slices[i];
-        attend_view view = view_of(e, a, slice);
-        for (uint32_t r = 0; r < slice->n_rows; r++) {
-            uint32_t row = slice->first_row + r;
-            for (uint32_t h = 0; row >= begin && row < end && h < a->n_head_kv; h++) {
-                size_t offset = (size_t)h * a->head_dim;
-                e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_K, row) + offset,
-                                   attend_key(&view, h, slice->start + r), a->head_dim);
-                e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_V, row) + offset,
-                                   attend_value(&view, h, slice->start + r), a->head_dim);
+    while (row >= e->s.slices[*hint].first_row + e->s.slices[*hint].n_rows) {
+        (*hint)++;
+    }
+    return &e->s.slices[*hint];
+}
+
+static void kv_write_row(const exec *e, const op_attend *a, const step_slice *slice, uint32_t row)
+{
+    attend_view view = view_of(e, a, slice);
+    uint32_t position = slice->start + (row - slice->first_row);
+    for (uint32_t h = 0; h < a->n_head_kv; h++) {
+        size_t offset = (size_t)h * a->head_dim;
+        e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_K, row) + offset, attend_key(&view, h, position),
+                           a->head_dim);
+        e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_V, row) + offset, attend_value(&view, h, position),
+                           a->head_dim);
+    }
+}
+
+static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t *slice_hint)
+{
+    const op *o = r->o;
+    const ops_table *ops = &e->prog->ops;
+    float *dst = o->dst != SLOT_NONE ? exec_row(e, o->dst, row) : NULL;
+    switch (o->kind) {
+    case OP_EMBED:
+        embed_row(e, o, dst, row);
+        break;
+    case OP_NORM:
+        norm_row(e, r, exec_row(e, o->src, row), dst);
+        break;
+    case OP_ROPE: {
+        const float *cosines = e->rope + (size_t)row * e->prog->rope_width + r->rope_offset;
+        ops->rope(o->rope.kind, dst, o->width / o->rope.head_dim, o->rope.head_dim, o->rope.n_rot, cosines,
+                  cosines + o->rope.n_rot / 2);
+        break;
+    }
+    case OP_KV_WRITE:
+        kv_write_row(e, &o->attend, slice_of(e, row, slice_hint), row);
+        break;
+    case OP_GATED:
+        ops->gated(o->act, dst, exec_row(e, o->src, row), o->width);
+        break;
+    case OP_ADD:
+        ops->add(dst, exec_row(e, o->src, row), o->scale, o->width);
+        break;
+    case OP_SOFTCAP:
+        ops->softcap(dst, o->scale, o->width);
+        break;
+    default: /* not row-wise: never in a rows part */
+        break;
+    }
+}
+
+/* The whole rows part for rows [begin, end). */
+static void rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end)
+{
+    uint32_t hint = 0;
+    for (uint32_t row = begin; row < end; row++) {
+        for (uint32_t i = 0; i < n->n_rows; i++) {
+            row_op_run(e, &n->rows[i], row, &hint);
+        }
+    }
+}
+
+/* ---- matrix products ---- */
+
+/* The team packs all rows together; a barrier follows. */
+static void pack_shared(const exec *e, const node *n, const team_member *member, linear_input *inputs)
+{
+    uint32_t rows = exec_rows(e, n), n_in = n->products[0].weight.n_in, begin, end;
+    for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
+        inputs[f] = f == LINEAR_F32 ? linear_input_wrap(e->slots[n->source].data, e->slots[n->source].stride, rows, n_in)
+                                    : linear_input_make((linear_format)f, rows, n_in, e->packed[f]);
+    }
+    team_share(member, rows, LINEAR_TILE, &begin, &end);
+    for (uint32_t row = begin; row < end; row++) {
+        rows_part(e, n, row, row + 1);
+        for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
+            if (n->formats >> f & 1) {
+                linear_pack(&e->prog->linear, &inputs[f], row, exec_row(e, n->source, row));
+            }
+        }
+    }
+    team_barrier(member);
+}
+
+/* Few rows: each member packs them for itself, which costs less than a barrier. */
+static void pack_private(const exec *e, const node *n, const team_member *member, linear_input *inputs)
+{
+    uint32_t rows = exec_rows(e, n), n_in = n->products[0].weight.n_in;
+    uint8_t *private = exec_private(e, member);
+    float *buffer = (float *)(private + e->private_row);
+    for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
+        inputs[f] = linear_input_make((linear_format)f, rows, n_in, private + e->private_packed[f]);
+    }
+    for (uint32_t row = 0; row < rows; row++) {
+        const float *src = n->n_rows ? buffer : exec_row(e, n->source, row);
+        if (n->n_rows) {
+            norm_row(e, &n->rows[0], exec_row(e, n->rows[0].o->src, row), buffer);
+        }
+        for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
+            if (n->formats >> f & 1) {
+                linear_pack(&e->prog->linear, &inputs[f], row, src);
             }
         }
     }
 }
 
-size_t program_attend_scratch(const program *prog, uint32_t n_positions)
+static void product_rows(const exec *e, const product *p, const linear_input *inputs, uint32_t begin, uint32_t end,
+                         void *scratch)
 {
-    size_t widest = 0;
-    for (uint32_t g = 0; g < prog->plan->n_kv_groups; g++) {
-        size_t n = prog->plan->kv_groups[g].head_dim;
-        widest = n > widest ? n : widest;
-    }
-    return (n_positions + 2 * widest) * sizeof(double);
+    linear_output out = {.dst = e->slots[p->dst].data, .stride = e->slots[p->dst].stride, .bias = p->bias, .add = p->add};
+    const linear_kernels *k = &e->prog->linear;
+    linear_rows(k, &p->weight, &inputs[k->format[p->weight.type]], &out, begin, end, scratch);
 }
 
-static void node_attend(const exec *e, const node *n, const team_member *member)
+/* Gate and up in strips that are still in cache when they are joined. */
+static void gated_rows(const exec *e, const node *n, const linear_input *inputs, uint32_t begin, uint32_t end,
+                       void *scratch)
 {
-    const op_attend *a = &n->o->attend;
+    uint32_t rows = exec_rows(e, n), strip = STRIP_FLOATS / rows / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+    strip = strip ? strip : LINEAR_ROW_GRAIN;
+    for (uint32_t i = begin; i < end; i += strip) {
+        uint32_t last = end - i < strip ? end : i + strip;
+        product_rows(e, &n->products[0], inputs, i, last, scratch);
+        product_rows(e, &n->products[1], inputs, i, last, scratch);
+        for (uint32_t row = 0; row < rows; row++) {
+            e->prog->ops.gated(n->act, exec_row(e, n->products[0].dst, row) + i,
+                               exec_row(e, n->products[1].dst, row) + i, last - i);
+        }
+    }
+}
+
+/* Output columns [begin, end) of all products laid end to end, each rounded up to whole grains. */
+static void products_range(const exec *e, const node *n, const linear_input *inputs, uint32_t begin, uint32_t end,
+                           void *scratch)
+{
+    if (n->gated) {
+        uint32_t n_out = n->products[0].weight.n_out;
+        gated_rows(e, n, inputs, begin, end < n_out ? end : n_out, scratch);
+        return;
+    }
+    uint32_t origin = 0;
+    for (uint32_t i = 0; i < n->n_products; i++) {
+        const product *p = &n->products[i];
+        uint32_t n_out = p->weight.n_out, padded = (n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+        uint32_t first = begin > origin ? begin - origin : 0, last = end > origin ? end - origin : 0;
+        last = last < n_out ? last : n_out;
+        if (first < last) {
+            product_rows(e, p, inputs, first, last, scratch);
+        }
+        origin += padded;
+    }
+}
+
+static void run_linear(const exec *e, uint32_t index, const team_member *member)
+{
+    const node *n = &e->prog->nodes[index];
+    uint32_t rows = exec_rows(e, n), total = 0, begin, end;
+    linear_input inputs[LINEAR_FORMAT_COUNT];
+    if (n->pure && rows <= LINEAR_TILE) {
+        pack_private(e, n, member, inputs);
+    } else {
+        pack_shared(e, n, member, inputs);
+    }
+    for (uint32_t i = 0; i < (n->gated ? 1 : n->n_products); i++) {
+        total += (n->products[i].weight.n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+    }
+    void *scratch = exec_private(e, member);
+    if (rows <= LINEAR_TILE || member->n_threads == 1) {
+        team_share(member, total, LINEAR_ROW_GRAIN, &begin, &end);
+        products_range(e, n, inputs, begin, end, scratch);
+        return;
+    }
+    /* Pieces taken in turn: a member that lost its core for a while takes fewer. */
+    uint32_t grains = total / LINEAR_ROW_GRAIN, piece = grains / (member->n_threads * STRIPS_A_THREAD);
+    piece = (piece ? piece : 1) * LINEAR_ROW_GRAIN;
+    for (begin = exec_next(e, index, 0) * piece; begin < total; begin = exec_next(e, index, 0) * piece) {
+        products_range(e, n, inputs, begin, total - begin < piece ? total : begin + piece, scratch);
+    }
+}
+
+/* ---- attention ---- */
+
+static void attend_by_definition(const exec *e, const op_attend *a, const team_member *member)
+{
     double *scratch = (double *)exec_private(e, member);
     uint32_t job = 0;
     for (uint32_t i = 0; i < e->s.n_slices; i++) {
@@ -142,54 +263,77 @@ static void node_attend(const exec *e, const node *n, const team_member *member)
     }
 }
 
-static void node_gated(const exec *e, const node *n, const team_member *member)
+static void run_attend(const exec *e, uint32_t index, const team_member *member)
 {
-    uint32_t begin, end;
-    team_share(member, n->o->width, 16, &begin, &end);
-    for (uint32_t r = 0; r < exec_rows(e, n) && begin < end; r++) {
-        e->prog->ops.gated(n->o->act, exec_row(e, n->o->dst, r) + begin, exec_row(e, n->o->src, r) + begin,
-                           end - begin);
+    const node *n = &e->prog->nodes[index];
+    const attend_kernels *kernels = &e->prog->ops.attend;
+    if (!kernels->load) {
+        attend_by_definition(e, &n->attend, member);
+        return;
+    }
+    const attend_work *work = &e->works[n->work];
+    attend_rows rows = {.q = e->slots[SLOT_Q].data,
+                        .out = e->slots[SLOT_A].data,
+                        .q_stride = e->slots[SLOT_Q].stride,
+                        .out_stride = e->slots[SLOT_A].stride,
+                        .partials = e->partials};
+    void *scratch = exec_private(e, member);
+    for (uint32_t i = exec_next(e, index, 0); i < work->n_tasks; i = exec_next(e, index, 0)) {
+        const attend_task *task = &work->tasks[i];
+        const step_slice *slice = &e->s.slices[task->slice];
+        attend_view view = view_of(e, &n->attend, slice);
+        attend_run(kernels, &n->attend, &view, slice->first_row, slice->start, task, &rows, scratch);
+    }
+    if (work->n_split == 0) {
+        return;
+    }
+    team_barrier(member);
+    for (uint32_t i = 0; i < work->n_split; i++) {
+        const attend_task *whole = &work->split[i];
+        for (uint32_t q = 0; q < whole->n_rows * whole->n_heads; q++) {
+            if ((i + q) % member->n_threads == member->index) {
+                attend_join(kernels, &n->attend, e->s.slices[whole->slice].first_row, whole, q, &rows, scratch);
+            }
+        }
     }
 }
 
-static void node_add(const exec *e, const node *n, const team_member *member)
+/* In place: wanted rows ascend, so a row is never overwritten before it was read. Members own columns. */
+static void run_take(const exec *e, const node *n, const team_member *member)
 {
     uint32_t begin, end;
-    team_share(member, n->o->width, 16, &begin, &end);
-    for (uint32_t r = 0; r < exec_rows(e, n) && begin < end; r++) {
-        e->prog->ops.add(exec_row(e, n->o->dst, r) + begin, exec_row(e, n->o->src, r) + begin, n->o->scale,
-                         end - begin);
-    }
-}
-
-static void node_softcap(const exec *e, const node *n, const team_member *member)
-{
-    uint32_t begin, end;
-    team_share(member, n->o->width, 16, &begin, &end);
-    for (uint32_t r = 0; r < exec_rows(e, n) && begin < end; r++) {
-        e->prog->ops.softcap(exec_row(e, n->o->dst, r) + begin, n->o->scale, end - begin);
-    }
-}
-
-/* In place: wanted rows ascend, so a row is never overwritten before it was read. Threads own columns. */
-static void node_take_rows(const exec *e, const node *n, const team_member *member)
-{
-    uint32_t begin, end;
-    team_share(member, n->o->width, 16, &begin, &end);
+    team_share(member, e->prog->plan->slot_width[n->taken_slot], 16, &begin, &end);
     for (uint32_t i = 0; i < e->s.n_wanted && begin < end; i++) {
         if (e->s.wanted[i] != i) {
-            memcpy(exec_row(e, n->o->dst, i) + begin, exec_row(e, n->o->dst, e->s.wanted[i]) + begin,
+            memcpy(exec_row(e, n->taken_slot, i) + begin, exec_row(e, n->taken_slot, e->s.wanted[i]) + begin,
                    (end - begin) * sizeof(float));
         }
     }
 }
 
-node_fn program_node_fn(op_kind kind)
+bool program_run_node(const exec *e, uint32_t index, const team_member *member)
 {
-    static const node_fn functions[OP_KIND_COUNT] = {
-        [OP_EMBED] = node_embed,     [OP_NORM] = node_norm,     [OP_LINEAR] = node_linear,
-        [OP_ROPE] = node_rope,       [OP_KV_WRITE] = node_kv_write, [OP_ATTEND] = node_attend,
-        [OP_GATED] = node_gated,     [OP_ADD] = node_add,       [OP_SOFTCAP] = node_softcap,
-        [OP_TAKE_ROWS] = node_take_rows};
-    return functions[kind];
+    const node *n = &e->prog->nodes[index];
+    uint32_t begin, end;
+    switch (n->kind) {
+    case NODE_ROWS:
+        team_share(member, exec_rows(e, n), 1, &begin, &end);
+        rows_part(e, n, begin, end);
+        break;
+    case NODE_LINEAR:
+        run_linear(e, index, member);
+        break;
+    case NODE_ATTEND:
+        run_attend(e, index, member);
+        break;
+    case NODE_TAKE:
+        if (e->s.n_wanted == e->s.n_rows) {
+            return false; /* all of them, in order */
+        }
+        run_take(e, n, member);
+        break;
+    case NODE_KIND_COUNT:
+        break;
+    }
+    return true;
 }

@@ -4,12 +4,13 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/cpu/program.h"
 
-#define CACHE_LINE 64u
+#define CACHE_LINE 64u /* and the distance of exec.counters in bytes */
 
 static mlxr_status check_kv(const program *prog, const step *s, mlxr_error *error)
 {
@@ -81,10 +82,33 @@ static uint32_t padded(uint32_t n_floats)
     return (n_floats + 15u) & ~15u;
 }
 
-/* All scratch of a pass of n_rows rows; called twice, to count and to place. */
-static void place(exec *e, carve *c, uint32_t n_rows, uint32_t n_positions, uint32_t n_slices)
+/* The thread's own part: products and attention never overlap in time, so they share it. */
+static void place_private(exec *e, carve *c, uint32_t n_positions)
 {
     const program *prog = e->prog;
+    size_t attend = 0, at = linear_scratch_bytes(prog->widest_in);
+    for (uint32_t g = 0; g < prog->plan->n_kv_groups; g++) {
+        size_t n = prog->plan->kv_groups[g].head_dim;
+        size_t n_bytes = prog->ops.attend.load ? attend_scratch_bytes((uint32_t)n) : (n_positions + 2 * n) * sizeof(double);
+        attend = n_bytes > attend ? n_bytes : attend;
+    }
+    for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
+        e->private_packed[f] = at;
+        at += prog->packed_in[f] ? linear_input_bytes((linear_format)f, LINEAR_TILE, prog->packed_in[f]) : 0;
+    }
+    e->private_row = at;
+    at += prog->widest_row * sizeof(float);
+    at = at > attend ? at : attend;
+    e->private_stride = (at + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
+    e->private = carve_take(c, prog->n_threads, e->private_stride);
+}
+
+/* All scratch of a pass; called twice, to count and to place. */
+static void place(exec *e, carve *c, uint32_t n_positions)
+{
+    const program *prog = e->prog;
+    uint32_t n_rows = e->s.n_rows;
+    size_t n_partials = 0;
     for (uint32_t i = 1; i < SLOT_COUNT; i++) {
         if (i != SLOT_LOGITS && prog->plan->slot_width[i]) {
             e->slots[i].stride = padded(prog->plan->slot_width[i]);
@@ -92,52 +116,54 @@ static void place(exec *e, carve *c, uint32_t n_rows, uint32_t n_positions, uint
         }
     }
     e->rope = carve_take(c, (uint64_t)n_rows * prog->rope_width, sizeof(float));
-    size_t attend = program_attend_scratch(prog, n_positions);
-    size_t n_private = prog->thread_width > attend ? prog->thread_width : attend;
-    e->private_stride = (n_private + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
-    e->private = carve_take(c, prog->n_threads, e->private_stride);
-    e->s.slices = carve_take(c, n_slices, sizeof(step_slice));
-    e->s.wanted = carve_take(c, n_rows, sizeof(uint32_t));
+    for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
+        if (prog->packed_in[f]) {
+            e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_rows, prog->packed_in[f]), 1);
+        }
+    }
+    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.load; i++) {
+        e->works[i].tasks = carve_take(c, e->works[i].n_tasks, sizeof(attend_task));
+        e->works[i].split = carve_take(c, e->works[i].n_split, sizeof(attend_task));
+        n_partials = e->works[i].n_partials > n_partials ? e->works[i].n_partials : n_partials;
+    }
+    e->partials = carve_take(c, n_partials, sizeof(float));
+    e->counters = carve_take(c, (uint64_t)prog->n_nodes * 2, CACHE_LINE);
+    place_private(e, c, n_positions);
 }
 
-static mlxr_status find_scratch(program *prog, exec *e, const step *s, uint32_t n_rows, mlxr_error *error)
+/* A block of at least n bytes; what was in it is lost. Zeroed once, so that no float in it was never written. */
+static mlxr_status grow(void **block, size_t *n_bytes, uint64_t n, mlxr_error *error)
 {
-    uint32_t n_positions = 0;
-    for (uint32_t i = 0; i < s->n_slices; i++) {
-        uint32_t n = s->slices[i].start + s->slices[i].n_rows;
-        n_positions = n > n_positions ? n : n_positions;
+    if (n <= *n_bytes) {
+        return MLXR_OK;
     }
-    carve count = {0};
-    place(e, &count, n_rows, n_positions, s->n_slices);
-    if (count.overflow || count.used > SIZE_MAX / 2) {
-        return error_set(error, MLXR_LIMIT, "a step of %u rows needs more memory than can be addressed", n_rows);
+    if (n > SIZE_MAX / 2) {
+        return error_set(error, MLXR_LIMIT, "a step needs more memory than can be addressed");
     }
-    if (count.used > prog->scratch_bytes) {
-        void *grown = aligned_alloc(CACHE_LINE, (size_t)count.used);
-        if (!grown) {
-            return error_nomem(error, "step scratch", (size_t)count.used);
-        }
-        free(prog->scratch);
-        prog->scratch = grown;
-        prog->scratch_bytes = (size_t)count.used;
+    void *grown = aligned_alloc(CACHE_LINE, (size_t)n);
+    if (!grown) {
+        return error_nomem(error, "step scratch", (size_t)n);
     }
-    carve take = {.base = prog->scratch};
-    place(e, &take, n_rows, n_positions, s->n_slices);
+    memset(grown, 0, (size_t)n);
+    free(*block);
+    *block = grown;
+    *n_bytes = (size_t)n;
     return MLXR_OK;
 }
 
 /* Makes *e the pass over rows [begin, end) of the step, with n_done wanted rows before it. */
 static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint32_t n_done)
 {
-    step_slice *slices = (step_slice *)e->s.slices;
-    uint32_t *wanted = (uint32_t *)e->s.wanted;
+    carve c = {.base = e->prog->cut};
+    step_slice *slices = carve_take(&c, s->n_slices, sizeof *slices);
+    uint32_t *wanted = carve_take(&c, PROGRAM_ROWS_MAX, sizeof *wanted);
     e->s = (step){.n_rows = end - begin,
                   .tokens = s->tokens + begin,
                   .positions = s->positions + begin,
                   .slices = slices,
                   .wanted = wanted,
                   .kv = s->kv,
-                  .logits = s->logits + (size_t)n_done * e->prog->plan->n_vocab};
+                  .logits = s->logits ? s->logits + (size_t)n_done * e->prog->plan->n_vocab : NULL};
     for (uint32_t i = 0; i < s->n_slices; i++) {
         const step_slice *all = &s->slices[i];
         uint32_t first = all->first_row > begin ? all->first_row : begin;
@@ -157,17 +183,67 @@ static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint3
     e->slots[SLOT_LOGITS] = (slot_view){e->s.logits, e->prog->plan->n_vocab};
 }
 
+/* Scratch and attention tasks of the pass that cut_pass laid out. */
+static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
+{
+    uint32_t n_positions = 0;
+    for (uint32_t i = 0; i < e->s.n_slices; i++) {
+        uint32_t n = e->s.slices[i].start + e->s.slices[i].n_rows;
+        n_positions = n > n_positions ? n : n_positions;
+    }
+    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.load; i++) {
+        e->works[i] = (attend_work){0};
+        attend_plan(&e->s, &prog->shapes[i], prog->n_threads, &e->works[i]);
+    }
+    carve count = {0};
+    place(e, &count, n_positions);
+    mlxr_status status = grow(&prog->scratch, &prog->scratch_bytes, count.overflow ? UINT64_MAX : count.used, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    carve take = {.base = prog->scratch};
+    place(e, &take, n_positions);
+    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.load; i++) {
+        attend_plan(&e->s, &prog->shapes[i], prog->n_threads, &e->works[i]);
+    }
+    memset((void *)e->counters, 0, (size_t)prog->n_nodes * 2 * CACHE_LINE);
+    return MLXR_OK;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void note(const program *prog, const node *n, uint64_t *since)
+{
+    uint64_t now = now_ns();
+    uint32_t layer = n->layer < prog->plan->n_layers ? n->layer : prog->plan->n_layers;
+    prog->profile->ns[layer][n->kind] += now - *since;
+    *since = now;
+}
+
 static void walk(void *context, const team_member *member)
 {
     const exec *e = context;
-    program_rope_angles(e, member); /* read by others only after the embedding's barrier */
-    for (uint32_t i = 0; i < e->prog->n_nodes; i++) {
-        const node *n = &e->prog->nodes[i];
+    const program *prog = e->prog;
+    bool profiled = prog->profile && member->index == 0;
+    program_rope_angles(e, member);
+    team_barrier(member);
+    uint64_t since = profiled ? now_ns() : 0;
+    for (uint32_t i = 0; i < prog->n_nodes; i++) {
+        const node *n = &prog->nodes[i];
         if (n->taken && e->s.n_wanted == 0) {
             break;
         }
-        n->run(e, n, member);
-        team_barrier(member);
+        if (program_run_node(e, i, member)) {
+            team_barrier(member);
+        }
+        if (profiled) {
+            note(prog, n, &since);
+        }
     }
 }
 
@@ -177,19 +253,25 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
     if (status != MLXR_OK || s->n_rows == 0) {
         return status;
     }
+    carve cut = {0};
+    carve_take(&cut, s->n_slices, sizeof(step_slice));
+    carve_take(&cut, PROGRAM_ROWS_MAX, sizeof(uint32_t));
+    status = grow(&prog->cut, &prog->cut_bytes, cut.used, error);
     /* Passes of about equal size: rows of a sequence come in order, so a later pass finds its keys written. */
     uint32_t n_passes = (s->n_rows + PROGRAM_ROWS_MAX - 1) / PROGRAM_ROWS_MAX;
     uint32_t n_rows = (s->n_rows + n_passes - 1) / n_passes;
     exec e = {.prog = prog};
-    status = find_scratch(prog, &e, s, n_rows, error);
-    if (status != MLXR_OK) {
-        return status;
-    }
-    for (uint32_t begin = 0, n_done = 0; begin < s->n_rows; begin += n_rows) {
+    for (uint32_t begin = 0, n_done = 0; status == MLXR_OK && begin < s->n_rows; begin += n_rows) {
         uint32_t end = s->n_rows - begin < n_rows ? s->n_rows : begin + n_rows;
         cut_pass(&e, s, begin, end, n_done);
         n_done += e.s.n_wanted;
-        team_run(t, walk, &e);
+        status = prepare_pass(prog, &e, error);
+        if (status == MLXR_OK) {
+            team_run(t, walk, &e);
+        }
     }
-    return MLXR_OK;
+    if (prog->profile && status == MLXR_OK) {
+        prog->profile->n_steps++;
+    }
+    return status;
 }

@@ -24,6 +24,26 @@ static tiny_options with_everything(void)
     return o;
 }
 
+/* The oracle, and the fast program with each level of instruction sets this machine has. */
+typedef struct way {
+    const char *name;
+    bool scalar;
+    cpu_features features;
+} way;
+
+static uint32_t ways(way out[4])
+{
+    cpu_features all = cpu_detect(), avx2 = all & ~(cpu_features)(CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16);
+    uint32_t n = 0;
+    out[n++] = (way){"the oracle", true, 0};
+    out[n++] = (way){"no vectors", false, 0};
+    if (all & CPU_AVX512) {
+        out[n++] = (way){"below AVX-512", false, avx2};
+    }
+    out[n++] = (way){"all features", false, all};
+    return n;
+}
+
 static float *logits_alloc(uint32_t n)
 {
     float *l = calloc(n, sizeof *l);
@@ -31,7 +51,7 @@ static float *logits_alloc(uint32_t n)
     return l;
 }
 
-static void check_against_reference(const tiny_options *o, bool scalar, dtype kv_type, uint32_t page_tokens,
+static void check_against_reference(const tiny_options *o, const way *w, dtype kv_type, uint32_t page_tokens,
                                     double bound)
 {
     tiny t;
@@ -40,12 +60,12 @@ static void check_against_reference(const tiny_options *o, bool scalar, dtype kv
     int32_t *tokens = tiny_tokens(&t, N_TOKENS);
     float *expected = logits_alloc(N_TOKENS * o->n_vocab), *got = logits_alloc(N_TOKENS * o->n_vocab);
     tiny_reference(&t, tokens, N_TOKENS, expected);
-    rig_open(&r, &t, scalar, 2, cpu_detect(), kv_type, page_tokens, 64);
+    rig_open(&r, &t, w->scalar, 2, w->features, kv_type, page_tokens, 64);
     timeline line = timeline_make(&r, tokens, 3, 5);
     rig_compute(&r, &line, N_TOKENS, N_TOKENS, got);
     double nmse = tiny_nmse(got, expected, (size_t)N_TOKENS * o->n_vocab);
     if (!(nmse <= bound)) {
-        fail_msg("NMSE %g above %g", nmse, bound);
+        fail_msg("%s: NMSE %g above %g", w->name, nmse, bound);
     }
     rig_close(&r);
     tiny_close(&t);
@@ -53,36 +73,80 @@ static void check_against_reference(const tiny_options *o, bool scalar, dtype kv
     free(got);
 }
 
-static void scalar_logits_equal_plain_mathematics(void **state)
+static void logits_equal_plain_mathematics(void **state)
 {
     (void)state;
-    tiny_options all = with_everything();
-    check_against_reference(&plain, true, DTYPE_F32, 16, 1e-11);
-    check_against_reference(&all, true, DTYPE_F32, 16, 1e-11);
-    all.act = ACT_RELU;
-    all.n_head_kv = 1;
-    check_against_reference(&all, true, DTYPE_F32, 4, 1e-11);
-    all.act = ACT_GELU_TANH;
-    all.n_head_kv = 4;
-    check_against_reference(&all, true, DTYPE_F32, 256, 1e-11);
+    way all_ways[4];
+    uint32_t n = ways(all_ways);
+    for (uint32_t i = 0; i < n; i++) {
+        tiny_options all = with_everything();
+        check_against_reference(&plain, &all_ways[i], DTYPE_F32, 16, 1e-11);
+        check_against_reference(&all, &all_ways[i], DTYPE_F32, 16, 1e-11);
+        all.act = ACT_RELU;
+        all.n_head_kv = 1;
+        check_against_reference(&all, &all_ways[i], DTYPE_F32, 4, 1e-11);
+        all.act = ACT_GELU_TANH;
+        all.n_head_kv = 4;
+        check_against_reference(&all, &all_ways[i], DTYPE_F32, 256, 1e-11);
+    }
 }
 
-static void scalar_logits_survive_half_precision_keys(void **state)
+static void every_head_size_works(void **state)
 {
     (void)state;
+    static const uint32_t sizes[] = {2, 6, 8, 20, 24, 40, 80, 100, 128, 256, 320};
+    way all_ways[4];
+    uint32_t n = ways(all_ways);
+    for (uint32_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        tiny_options o = plain;
+        o.n_layers = 1;
+        o.head_dim = sizes[s];
+        o.n_embd = 32;
+        for (uint32_t i = 0; i < n; i++) {
+            check_against_reference(&o, &all_ways[i], DTYPE_F32, 16, 1e-11);
+        }
+    }
+}
+
+static void many_query_heads_share_a_key_head(void **state)
+{
+    (void)state;
+    way all_ways[4];
+    uint32_t n = ways(all_ways);
+    tiny_options o = plain;
+    o.n_layers = 1;
+    o.n_head_kv = 1;
+    for (o.n_head = 31; o.n_head < 72; o.n_head += 20) {
+        for (uint32_t i = 0; i < n; i++) {
+            check_against_reference(&o, &all_ways[i], DTYPE_F32, 16, 1e-11);
+        }
+    }
+}
+
+static void logits_survive_half_precision_keys(void **state)
+{
+    (void)state;
+    way all_ways[4];
+    uint32_t n = ways(all_ways);
     tiny_options all = with_everything();
-    check_against_reference(&all, true, DTYPE_F16, 16, 1e-6);
-    check_against_reference(&all, true, DTYPE_BF16, 16, 1e-4);
+    for (uint32_t i = 0; i < n; i++) {
+        check_against_reference(&all, &all_ways[i], DTYPE_F16, 16, 1e-6);
+        check_against_reference(&all, &all_ways[i], DTYPE_BF16, 16, 1e-4);
+    }
 }
 
 static void quantised_weights_and_embeddings_are_decoded(void **state)
 {
     (void)state;
+    way all_ways[4];
+    uint32_t n = ways(all_ways);
     tiny_options o = plain;
-    o.weights = DTYPE_Q8_0;
-    check_against_reference(&o, true, DTYPE_F32, 16, 1e-11);
-    o.weights = DTYPE_BF16;
-    check_against_reference(&o, true, DTYPE_F32, 16, 1e-11);
+    for (uint32_t i = 0; i < n; i++) {
+        o.weights = DTYPE_Q8_0;
+        check_against_reference(&o, &all_ways[i], DTYPE_F32, 16, all_ways[i].scalar ? 1e-11 : 1e-3);
+        o.weights = DTYPE_BF16;
+        check_against_reference(&o, &all_ways[i], DTYPE_F32, 16, all_ways[i].scalar ? 1e-11 : 1e-3);
+    }
 }
 
 /* Computes the same tokens in two ways and wants equal bits. */
@@ -90,10 +154,10 @@ typedef struct manner {
     uint32_t n_threads, chunk, page_tokens, first_page, page_stride;
 } manner;
 
-static float *compute_in_manner(const tiny *t, const int32_t *tokens, bool scalar, dtype kv_type, manner m)
+static float *compute_in_manner(const tiny *t, const int32_t *tokens, const way *w, dtype kv_type, manner m)
 {
     rig r;
-    rig_open(&r, t, scalar, m.n_threads, cpu_detect(), kv_type, m.page_tokens, 97);
+    rig_open(&r, t, w->scalar, m.n_threads, w->features, kv_type, m.page_tokens, 97);
     float *logits = logits_alloc(N_TOKENS * t->o.n_vocab);
     timeline line = timeline_make(&r, tokens, m.first_page, m.page_stride);
     rig_compute(&r, &line, N_TOKENS, m.chunk, logits);
@@ -101,7 +165,7 @@ static float *compute_in_manner(const tiny *t, const int32_t *tokens, bool scala
     return logits;
 }
 
-static void check_manners(bool scalar, dtype kv_type)
+static void check_manners(const way *w, dtype kv_type)
 {
     static const manner manners[] = {{1, N_TOKENS, 16, 0, 1}, {2, N_TOKENS, 16, 0, 1}, {3, 37, 16, 0, 1},
                                      {2, 1, 16, 0, 1},        {2, N_TOKENS, 16, 5, 31}, {1, 64, 2, 7, 13},
@@ -110,12 +174,12 @@ static void check_manners(bool scalar, dtype kv_type)
     tiny t;
     tiny_open(&t, &o);
     int32_t *tokens = tiny_tokens(&t, N_TOKENS);
-    float *first = compute_in_manner(&t, tokens, scalar, kv_type, manners[0]);
+    float *first = compute_in_manner(&t, tokens, w, kv_type, manners[0]);
     for (size_t i = 1; i < sizeof manners / sizeof *manners; i++) {
-        float *other = compute_in_manner(&t, tokens, scalar, kv_type, manners[i]);
+        float *other = compute_in_manner(&t, tokens, w, kv_type, manners[i]);
         double nmse = tiny_nmse(other, first, (size_t)N_TOKENS * o.n_vocab);
         if (memcmp(first, other, (size_t)N_TOKENS * o.n_vocab * sizeof *first) != 0) {
-            fail_msg("manner %zu differs: NMSE %g", i, nmse);
+            fail_msg("%s: manner %zu differs: NMSE %g", w->name, i, nmse);
         }
         free(other);
     }
@@ -123,15 +187,20 @@ static void check_manners(bool scalar, dtype kv_type)
     tiny_close(&t);
 }
 
-static void scalar_results_do_not_depend_on_chunks_threads_or_pages(void **state)
+static void results_do_not_depend_on_chunks_threads_or_pages(void **state)
 {
     (void)state;
-    check_manners(true, DTYPE_F32);
-    check_manners(true, DTYPE_F16);
+    way all_ways[4];
+    uint32_t n = ways(all_ways);
+    for (uint32_t i = 0; i < n; i++) {
+        check_manners(&all_ways[i], i % 2 ? DTYPE_F16 : DTYPE_F32);
+    }
+    check_manners(&all_ways[n - 1], DTYPE_BF16);
+    check_manners(&all_ways[n - 1], DTYPE_F32);
 }
 
 /* Three sequences of unequal length in mixed steps, against each alone. */
-static void check_batch(bool scalar)
+static void check_batch(const way *w)
 {
     enum { LINES = 3 };
     static const uint32_t lengths[LINES] = {90, 33, 60};
@@ -139,7 +208,7 @@ static void check_batch(bool scalar)
     tiny t;
     tiny_open(&t, &o);
     rig r;
-    rig_open(&r, &t, scalar, 2, cpu_detect(), DTYPE_F16, 16, 60);
+    rig_open(&r, &t, w->scalar, 2, w->features, DTYPE_F16, 16, 60);
     timeline lines[LINES];
     float *alone[LINES], *together[LINES];
     float *step_logits = logits_alloc(200 * o.n_vocab);
@@ -178,14 +247,18 @@ static void check_batch(bool scalar)
     tiny_close(&t);
 }
 
-static void scalar_batches_equal_each_sequence_alone(void **state)
+static void batches_equal_each_sequence_alone(void **state)
 {
     (void)state;
-    check_batch(true);
+    way all_ways[4];
+    uint32_t n = ways(all_ways);
+    for (uint32_t i = 0; i < n; i++) {
+        check_batch(&all_ways[i]);
+    }
 }
 
 /* The logits of some rows of a step long enough to be run as several passes. */
-static void check_wanted(bool scalar)
+static void check_wanted(const way *w)
 {
     enum { N = 1100, N_WANTED = 5 };
     static const uint32_t wanted[N_WANTED] = {0, 511, 512, 700, 1099};
@@ -194,7 +267,7 @@ static void check_wanted(bool scalar)
     tiny t;
     tiny_open(&t, &o);
     rig r;
-    rig_open(&r, &t, scalar, 2, cpu_detect(), DTYPE_F32, 64, 20);
+    rig_open(&r, &t, w->scalar, 2, w->features, DTYPE_F32, 64, 20);
     int32_t *tokens = tiny_tokens(&t, N), positions[N];
     float *all = logits_alloc(N * o.n_vocab), *some = logits_alloc((N_WANTED + 1) * o.n_vocab);
     timeline line = timeline_make(&r, tokens, 0, 1);
@@ -224,7 +297,11 @@ static void check_wanted(bool scalar)
 static void only_wanted_rows_of_a_long_step_give_logits(void **state)
 {
     (void)state;
-    check_wanted(true);
+    way all_ways[4];
+    uint32_t n = ways(all_ways);
+    for (uint32_t i = 0; i < n; i++) {
+        check_wanted(&all_ways[i]);
+    }
 }
 
 typedef struct mutation {
@@ -431,11 +508,13 @@ static void kv_memory_is_aligned_and_zero(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scalar_logits_equal_plain_mathematics),
-        cmocka_unit_test(scalar_logits_survive_half_precision_keys),
+        cmocka_unit_test(logits_equal_plain_mathematics),
+        cmocka_unit_test(every_head_size_works),
+        cmocka_unit_test(many_query_heads_share_a_key_head),
+        cmocka_unit_test(logits_survive_half_precision_keys),
         cmocka_unit_test(quantised_weights_and_embeddings_are_decoded),
-        cmocka_unit_test(scalar_results_do_not_depend_on_chunks_threads_or_pages),
-        cmocka_unit_test(scalar_batches_equal_each_sequence_alone),
+        cmocka_unit_test(results_do_not_depend_on_chunks_threads_or_pages),
+        cmocka_unit_test(batches_equal_each_sequence_alone),
         cmocka_unit_test(only_wanted_rows_of_a_long_step_give_logits),
         cmocka_unit_test(malformed_plans_are_refused_in_words),
         cmocka_unit_test(malformed_steps_are_refused),

@@ -1,0 +1,189 @@
+/*
+ * Tiled attention: a task's queries meet their keys block by block, through the kernels of an instruction set.
+ * Owner: none. Lifetime: the call; scratch is the thread's.
+ */
+#include "kernels/cpu/attention.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A thread's scratch for one task. */
+typedef struct tile_memory {
+    float *q;      /* [ATTEND_QUERIES][padded] */
+    float *scores; /* [ATTEND_QUERIES][ATTEND_STRIDE] */
+    float *panel;  /* keys or values */
+    uint32_t panel_rows;
+    attend_sums total, block;
+} tile_memory;
+
+static uint32_t panel_rows(uint32_t padded)
+{
+    uint32_t n = ATTEND_PANEL / padded & ~3u;
+    return n ? n : 4;
+}
+
+size_t attend_scratch_bytes(uint32_t head_dim)
+{
+    size_t padded = attend_padded(head_dim);
+    size_t floats = ATTEND_QUERIES * (3 * padded + ATTEND_STRIDE + 4) + panel_rows((uint32_t)padded) * padded;
+    return floats * sizeof(float);
+}
+
+static tile_memory carve(void *scratch, uint32_t padded)
+{
+    size_t matrix = ATTEND_QUERIES * (size_t)padded;
+    tile_memory t = {.q = scratch, .panel_rows = panel_rows(padded)};
+    t.total.out = t.q + matrix;
+    t.block.out = t.total.out + matrix;
+    t.panel = t.block.out + matrix;
+    t.scores = t.panel + (size_t)t.panel_rows * padded;
+    t.total.max = t.scores + ATTEND_QUERIES * (size_t)ATTEND_STRIDE;
+    t.total.sum = t.total.max + ATTEND_QUERIES;
+    t.block.max = t.total.sum + ATTEND_QUERIES;
+    t.block.sum = t.block.max + ATTEND_QUERIES;
+    return t;
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Rows [position, position + n) of a head's keys (or values, `skip` bytes further) → panel, page by page. */
+static void load_panel(const attend_kernels *k, const attend_view *view, uint32_t kv_head, size_t skip,
+                       uint32_t position, uint32_t n, float *panel)
+{
+    const kv_layout *l = view->layout;
+    while (n) {
+        uint32_t run = least(n, l->page_tokens - (position & (l->page_tokens - 1)));
+        k->load(l->type, attend_key(view, kv_head, position) + skip, l->row_bytes, run, l->head_dim, panel);
+        panel += (size_t)run * attend_padded(l->head_dim);
+        position += run;
+        n -= run;
+    }
+}
+
+typedef struct tile {
+    const attend_kernels *k;
+    const op_attend *a;
+    const attend_view *view;
+    uint32_t kv_head, n_rows, n_heads, n_queries, padded;
+    uint32_t first_position; /* of the first row */
+} tile;
+
+/* Everything the tile's queries make of positions [begin, end) of the block at `origin`, into *sums from nothing. */
+static void compute_block(const tile *t, tile_memory *m, uint32_t origin, uint32_t begin, uint32_t end,
+                          attend_sums *sums)
+{
+    for (uint32_t p = begin; p < end; p += m->panel_rows) {
+        uint32_t n = least(m->panel_rows, end - p);
+        load_panel(t->k, t->view, t->kv_head, 0, p, n, m->panel);
+        t->k->scores(m->q, t->n_queries, m->panel, n, t->padded, m->scores + (p - origin));
+    }
+    for (uint32_t i = 0; i < t->n_queries; i++) {
+        uint32_t position = t->first_position + i / t->n_heads, first = attend_first(t->a->window, position);
+        uint32_t lo = first > begin ? first : begin, hi = least(position + 1, end);
+        lo = least(lo, end); /* a later query of a window tile may see nothing of an early block */
+        hi = hi > lo ? hi : lo;
+        t->k->soften(m->scores + (size_t)i * ATTEND_STRIDE, begin - origin, end - origin, lo - origin, hi - origin,
+                     t->a->scale, t->a->softcap, &sums->max[i], &sums->sum[i]);
+    }
+    memset(sums->out, 0, (size_t)t->n_queries * t->padded * sizeof *sums->out);
+    size_t skip = t->view->layout->n_head_kv * t->view->layout->head_bytes;
+    for (uint32_t p = begin; p < end; p += m->panel_rows) {
+        uint32_t n = least(m->panel_rows, end - p);
+        load_panel(t->k, t->view, t->kv_head, skip, p, n, m->panel);
+        t->k->values(m->scores + (p - origin), t->n_queries, m->panel, n, t->padded, sums->out);
+    }
+}
+
+/* The sum over the keys is done; sinks join it, and the quotient is the output. */
+static void finish(const op_attend *a, uint32_t head, float max, float sum, const float *sums, float *out)
+{
+    float factor = 1.0f / sum;
+    if (a->sinks) {
+        float top = fmaxf(max, a->sinks[head]), scale = expf(max - top);
+        factor = scale / (sum * scale + expf(a->sinks[head] - top));
+    }
+    for (uint32_t d = 0; d < a->head_dim; d++) {
+        out[d] = sums[d] * factor;
+    }
+}
+
+static attend_sums partial_at(float *partials, uint32_t n_queries)
+{
+    return (attend_sums){partials, partials + n_queries, partials + ((2 * (size_t)n_queries + 15) & ~(size_t)15)};
+}
+
+static float *output_row(const attend_rows *rows, const op_attend *a, uint32_t slice_row, const attend_task *task,
+                         uint32_t query)
+{
+    return rows->out + (slice_row + task->first_row + query / task->n_heads) * rows->out_stride +
+           (size_t)(task->first_head + query % task->n_heads) * a->head_dim;
+}
+
+static void reset(attend_sums *sums, uint32_t n_queries, uint32_t padded)
+{
+    for (uint32_t i = 0; i < n_queries; i++) {
+        sums->max[i] = ATTEND_NONE;
+        sums->sum[i] = 0;
+    }
+    memset(sums->out, 0, (size_t)n_queries * padded * sizeof *sums->out);
+}
+
+void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,
+                uint32_t slice_start, const attend_task *task, const attend_rows *rows, void *scratch)
+{
+    tile t = {.k = kernels,
+              .a = a,
+              .view = view,
+              .kv_head = task->kv_head,
+              .n_rows = task->n_rows,
+              .n_heads = task->n_heads,
+              .n_queries = task->n_rows * task->n_heads,
+              .padded = attend_padded(a->head_dim),
+              .first_position = slice_start + task->first_row};
+    tile_memory m = carve(scratch, t.padded);
+    for (uint32_t i = 0; i < t.n_queries; i++) {
+        const float *q = rows->q + (slice_row + task->first_row + i / t.n_heads) * rows->q_stride +
+                         (size_t)(task->first_head + i % t.n_heads) * a->head_dim;
+        memcpy(m.q + (size_t)i * t.padded, q, a->head_dim * sizeof *q);
+        memset(m.q + (size_t)i * t.padded + a->head_dim, 0, (t.padded - a->head_dim) * sizeof *q);
+    }
+    reset(&m.total, t.n_queries, t.padded);
+    uint32_t first = attend_first(a->window, t.first_position), last = t.first_position + t.n_rows;
+    bool shared_out = task->partials != SIZE_MAX;
+    for (uint32_t b = task->first_block; b < task->end_block; b++) {
+        uint32_t origin = b * ATTEND_BLOCK, begin = first > origin ? first : origin;
+        uint32_t end = least(origin + ATTEND_BLOCK, last);
+        if (shared_out) {
+            attend_sums partial = partial_at(rows->partials + task->partials + (b - task->first_block) *
+                                             attend_partial_floats(t.n_queries, a->head_dim), t.n_queries);
+            compute_block(&t, &m, origin, begin, end, &partial);
+        } else {
+            compute_block(&t, &m, origin, begin, end, &m.block);
+            kernels->fold(&m.total, &m.block, t.n_queries, t.padded);
+        }
+    }
+    for (uint32_t i = 0; i < t.n_queries && !shared_out; i++) {
+        finish(a, task->first_head + i % t.n_heads, m.total.max[i], m.total.sum[i],
+               m.total.out + (size_t)i * t.padded, output_row(rows, a, slice_row, task, i));
+    }
+}
+
+void attend_join(const attend_kernels *kernels, const op_attend *a, uint32_t slice_row, const attend_task *task,
+                 uint32_t query, const attend_rows *rows, void *scratch)
+{
+    uint32_t padded = attend_padded(a->head_dim), n_queries = task->n_rows * task->n_heads;
+    tile_memory m = carve(scratch, padded);
+    reset(&m.total, 1, padded);
+    float *partials = rows->partials + task->partials;
+    for (uint32_t b = task->first_block; b < task->end_block; b++) {
+        attend_sums all = partial_at(partials, n_queries);
+        attend_sums one = {all.max + query, all.sum + query, all.out + (size_t)query * padded};
+        kernels->fold(&m.total, &one, 1, padded);
+        partials += attend_partial_floats(n_queries, a->head_dim);
+    }
+    finish(a, task->first_head + query % task->n_heads, m.total.max[0], m.total.sum[0], m.total.out,
+           output_row(rows, a, slice_row, task, query));
+}

@@ -1,0 +1,144 @@
+/*
+ * Cutting a step's attention into tasks for the team.
+ * Owner: none. Lifetime: the pass.
+ */
+#include <stdlib.h>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/attention.h"
+
+#define TASKS_A_THREAD 4u /* so many at least, where there are rows enough to cut */
+
+typedef struct planner {
+    const step *s;
+    const op_attend *a;
+    uint32_t n_threads, n_heads, n_chunks, rows; /* a tile's heads, tiles a KV head needs, a tile's rows */
+    uint64_t total;                              /* cost; 0 while it is being added up */
+    attend_work *work;
+} planner;
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Blocks the tile's rows see, and what it costs: the keys are read once, then met by every query. */
+static void measure(const planner *p, attend_task *tile)
+{
+    uint32_t first_position = p->s->slices[tile->slice].start + tile->first_row;
+    uint32_t last_position = first_position + tile->n_rows - 1;
+    uint32_t first = attend_first(p->a->window, first_position);
+    tile->first_block = first / ATTEND_BLOCK;
+    tile->end_block = last_position / ATTEND_BLOCK + 1;
+    tile->cost = (uint64_t)(last_position + 1 - first) * (tile->n_rows * tile->n_heads + 4);
+}
+
+static size_t block_floats(const planner *p, const attend_task *tile)
+{
+    return attend_partial_floats(tile->n_rows * tile->n_heads, p->a->head_dim);
+}
+
+static void emit(attend_work *work, const attend_task *task)
+{
+    if (work->tasks) {
+        work->tasks[work->n_tasks] = *task;
+    }
+    work->n_tasks++;
+}
+
+static void emit_tile(const planner *p, const attend_task *tile)
+{
+    attend_work *work = p->work;
+    uint32_t n_blocks = tile->end_block - tile->first_block;
+    uint64_t fair = p->total / (2 * (uint64_t)p->n_threads) + 1;
+    uint32_t n_pieces = p->n_threads > 1 ? (uint32_t)least((uint32_t)((tile->cost + fair - 1) / fair), n_blocks) : 1;
+    attend_task part = *tile;
+    if (n_pieces <= 1) {
+        emit(work, &part);
+        return;
+    }
+    part.partials = work->n_partials;
+    if (work->split) {
+        work->split[work->n_split] = part;
+    }
+    work->n_split++;
+    for (uint32_t i = 0; i < n_pieces; i++) {
+        part.first_block = tile->first_block + n_blocks * i / n_pieces;
+        part.end_block = tile->first_block + n_blocks * (i + 1) / n_pieces;
+        part.partials = work->n_partials + (part.first_block - tile->first_block) * block_floats(p, tile);
+        part.cost = tile->cost * (part.end_block - part.first_block) / n_blocks;
+        emit(work, &part);
+    }
+    work->n_partials += n_blocks * block_floats(p, tile);
+}
+
+/* All tiles in order: adds up their cost while p->total is 0, then emits them. */
+static uint64_t walk_tiles(const planner *p, bool emitting)
+{
+    uint64_t total = 0;
+    uint32_t group = p->a->n_head / p->a->n_head_kv;
+    for (uint32_t i = 0; i < p->s->n_slices; i++) {
+        const step_slice *slice = &p->s->slices[i];
+        for (uint32_t row = 0; row < slice->n_rows; row += p->rows) {
+            for (uint32_t kv_head = 0; kv_head < p->a->n_head_kv; kv_head++) {
+                for (uint32_t head = 0; head < group; head += p->n_heads) {
+                    attend_task tile = {.slice = i,
+                                        .first_row = row,
+                                        .n_rows = least(p->rows, slice->n_rows - row),
+                                        .kv_head = kv_head,
+                                        .first_head = kv_head * group + head,
+                                        .n_heads = least(p->n_heads, group - head),
+                                        .partials = SIZE_MAX};
+                    measure(p, &tile);
+                    total += tile.cost;
+                    if (emitting) {
+                        emit_tile(p, &tile);
+                    }
+                }
+            }
+        }
+    }
+    return total;
+}
+
+static uint64_t count_tiles(const planner *p)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < p->s->n_slices; i++) {
+        n += (p->s->slices[i].n_rows + p->rows - 1) / p->rows;
+    }
+    return n * p->a->n_head_kv * p->n_chunks;
+}
+
+/* Dearest first, so that the last to finish is a small one; then in order, so that neighbours share keys. */
+static int by_cost(const void *left, const void *right)
+{
+    const attend_task *a = left, *b = right;
+    if (a->cost != b->cost) {
+        return a->cost > b->cost ? -1 : 1;
+    }
+    if (a->slice != b->slice) {
+        return a->slice < b->slice ? -1 : 1;
+    }
+    return a->kv_head < b->kv_head ? -1 : a->kv_head > b->kv_head;
+}
+
+void attend_plan(const step *s, const op_attend *a, uint32_t n_threads, attend_work *work)
+{
+    uint32_t group = a->n_head / a->n_head_kv;
+    planner p = {.s = s, .a = a, .n_threads = n_threads, .work = work};
+    p.n_chunks = (group + ATTEND_QUERIES - 1) / ATTEND_QUERIES;
+    p.n_heads = (group + p.n_chunks - 1) / p.n_chunks;
+    p.rows = ATTEND_QUERIES / p.n_heads;
+    p.rows = p.rows > 4 ? p.rows & ~3u : p.rows; /* whole register tiles of queries */
+    while (n_threads > 1 && p.rows > 1 && count_tiles(&p) < TASKS_A_THREAD * (uint64_t)n_threads) {
+        p.rows = (p.rows + 1) / 2;
+    }
+    work->n_tasks = work->n_split = 0;
+    work->n_partials = 0;
+    p.total = walk_tiles(&p, false);
+    walk_tiles(&p, true);
+    if (work->tasks) {
+        qsort(work->tasks, work->n_tasks, sizeof *work->tasks, by_cost);
+    }
+}

@@ -1,0 +1,194 @@
+/*
+ * Row kernels over vectors of an instruction set: the bodies, compiled once for each simd_*.h.
+ * Owner: none. Lifetime: the call.
+ *
+ * Each element of a result depends on the row alone, never on how many rows or which share of them is computed.
+ */
+#ifndef MLXR_KERNELS_CPU_OPS_SIMD_H
+#define MLXR_KERNELS_CPU_OPS_SIMD_H
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/ops.h"
+#include "kernels/cpu/simd_math.h"
+#include "quant/half.h"
+
+/* Elements i … i + VF_N − 1 of p[n]; 0 past the end. */
+#define SIMD_LOAD(p, i, n) ((i) + VF_N <= (n) ? vf_load((p) + (i)) : vf_load_n((p) + (i), (n) - (i)))
+
+/* Likewise; nothing is written past the end. */
+static inline void simd_store(float *p, uint32_t i, uint32_t n, vf a)
+{
+    if (i + VF_N <= n) {
+        vf_store(p + i, a);
+    } else {
+        vf_store_n(p + i, a, n - i);
+    }
+}
+
+static float simd_mean(const float *x, uint32_t n)
+{
+    vf sum = vf_zero();
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        sum = vf_add(sum, SIMD_LOAD(x, i, n));
+    }
+    return vf_sum(sum) / (float)n;
+}
+
+/* Four running sums: the additions of one wait for each other. */
+static float simd_square_sum(const float *x, uint32_t n, float mean)
+{
+    vf sums[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()}, m = vf_set(mean);
+    uint32_t i = 0;
+    for (; i + 4 * VF_N <= n; i += 4 * VF_N) {
+        for (uint32_t j = 0; j < 4; j++) {
+            vf d = vf_sub(vf_load(x + i + j * VF_N), m);
+            sums[j] = vf_fma(d, d, sums[j]);
+        }
+    }
+    for (; i + VF_N <= n; i += VF_N) {
+        vf d = vf_sub(vf_load(x + i), m);
+        sums[0] = vf_fma(d, d, sums[0]);
+    }
+    float total = vf_sum(vf_add(vf_add(sums[0], sums[1]), vf_add(sums[2], sums[3])));
+    for (; i < n; i++) {
+        total += (x[i] - mean) * (x[i] - mean);
+    }
+    return total;
+}
+
+static void simd_norm(norm_kind kind, const float *src, float *dst, const float *weight, const float *bias, uint32_t n,
+                      float eps)
+{
+    float mean = kind == NORM_LAYER ? simd_mean(src, n) : 0;
+    vf m = vf_set(mean), factor = vf_set(1.0f / sqrtf(simd_square_sum(src, n, mean) / (float)n + eps));
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        vf y = vf_mul(vf_sub(SIMD_LOAD(src, i, n), m), factor);
+        if (weight) {
+            y = vf_mul(y, SIMD_LOAD(weight, i, n));
+        }
+        if (bias) {
+            y = vf_add(y, SIMD_LOAD(bias, i, n));
+        }
+        simd_store(dst, i, n, y);
+    }
+}
+
+static void simd_rope_halves(float *x, uint32_t half, const float *cosines, const float *sines)
+{
+    for (uint32_t i = 0; i < half; i += VF_N) {
+        vf a = SIMD_LOAD(x, i, half), b = SIMD_LOAD(x + half, i, half);
+        vf c = SIMD_LOAD(cosines, i, half), s = SIMD_LOAD(sines, i, half);
+        simd_store(x, i, half, vf_fnma(b, s, vf_mul(a, c)));
+        simd_store(x + half, i, half, vf_fma(b, c, vf_mul(a, s)));
+    }
+}
+
+static void simd_rope_pairs(float *x, uint32_t half, const float *cosines, const float *sines)
+{
+    uint32_t i = 0;
+    for (; i + VF_N / 2 <= half; i += VF_N / 2) {
+        vf a = vf_load(x + 2 * (size_t)i), c = vf_load_twice(cosines + i), s = vf_load_twice(sines + i);
+        vf_store(x + 2 * (size_t)i, vf_fmaddsub(a, c, vf_mul(vf_swap_pairs(a), s)));
+    }
+    for (; i < half; i++) {
+        float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cosines[i] - b * sines[i];
+        x[2 * i + 1] = b * cosines[i] + a * sines[i];
+    }
+}
+
+static void simd_rope(rope_kind kind, float *heads, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot,
+                      const float *cosines, const float *sines)
+{
+    for (uint32_t h = 0; h < n_heads; h++) {
+        float *x = heads + (size_t)h * head_dim;
+        if (kind == ROPE_PAIRS) {
+            simd_rope_pairs(x, n_rot / 2, cosines, sines);
+        } else {
+            simd_rope_halves(x, n_rot / 2, cosines, sines);
+        }
+    }
+}
+
+static void simd_gated(activation act, float *gate, const float *up, uint32_t n)
+{
+    const vf a = vf_set(-1.5957691216057308f), b = vf_set(-1.5957691216057308f * 0.044715f); /* −2 √(2/π) */
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        vf x = SIMD_LOAD(gate, i, n), y;
+        if (act == ACT_SILU) {
+            y = vf_gate(x, vf_sub(vf_zero(), x));
+        } else if (act == ACT_GELU_TANH) { /* ½ (1 + tanh u) is the logistic function of 2u */
+            y = vf_gate(x, vf_mul(x, vf_fma(vf_mul(x, x), b, a)));
+        } else {
+            y = vf_max(vf_zero(), x);
+        }
+        simd_store(gate, i, n, vf_mul(y, SIMD_LOAD(up, i, n)));
+    }
+}
+
+static void simd_gated_any(activation act, float *gate, const float *up, uint32_t n)
+{
+    if (act == ACT_GELU_ERF) { /* no model of the table uses it; libm's erf will do */
+        ops_table_scalar().gated(act, gate, up, n);
+    } else {
+        simd_gated(act, gate, up, n);
+    }
+}
+
+static void simd_add(float *dst, const float *src, float scale, uint32_t n)
+{
+    vf factor = vf_set(scale);
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        simd_store(dst, i, n, vf_fma(SIMD_LOAD(src, i, n), factor, SIMD_LOAD(dst, i, n)));
+    }
+}
+
+static void simd_scale(float *x, float scale, uint32_t n)
+{
+    vf factor = vf_set(scale);
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        simd_store(x, i, n, vf_mul(SIMD_LOAD(x, i, n), factor));
+    }
+}
+
+static void simd_softcap(float *x, float cap, uint32_t n)
+{
+    vf c = vf_set(cap), inverse = vf_set(1.0f / cap);
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        simd_store(x, i, n, vf_mul(c, vf_tanh(vf_mul(SIMD_LOAD(x, i, n), inverse))));
+    }
+}
+
+static void simd_to_kv(dtype type, const float *src, void *dst, uint32_t n)
+{
+    if (type != DTYPE_F16) {
+        ops_table_scalar().to_kv(type, src, dst, n);
+        return;
+    }
+    uint16_t *words = dst, last[VF_N];
+    const vf top = vf_set(65504.0f), bottom = vf_set(-65504.0f);
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        vf x = vf_min(top, vf_max(bottom, SIMD_LOAD(src, i, n)));
+        if (i + VF_N <= n) {
+            vf_store_f16(words + i, x);
+        } else {
+            vf_store_f16(last, x);
+            memcpy(words + i, last, (n - i) * sizeof *words);
+        }
+    }
+}
+
+static void ops_simd_fill(ops_table *t)
+{
+    t->norm = simd_norm;
+    t->rope = simd_rope;
+    t->gated = simd_gated_any;
+    t->add = simd_add;
+    t->scale = simd_scale;
+    t->softcap = simd_softcap;
+    t->to_kv = simd_to_kv;
+}
+
+#endif
