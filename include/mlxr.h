@@ -229,6 +229,13 @@ typedef struct mlxr_token_logprob {
     float logprob; /* natural log; of the distribution before temperature and filters */
 } mlxr_token_logprob;
 
+typedef struct mlxr_sampled {
+    int32_t id;
+    float logprob;                 /* if asked for */
+    const mlxr_token_logprob *top; /* [n_top], most likely first, if asked for */
+    uint32_t n_top;
+} mlxr_sampled;
+
 enum {
     MLXR_SLICE_NO_SAMPLE = 1u << 0,  /* compute only */
     MLXR_SLICE_LOGITS_ALL = 1u << 1, /* logits of every computed token, not only of the last */
@@ -241,11 +248,26 @@ typedef struct mlxr_slice {
     /* out, valid until the next step of this engine */
     const float *logits; /* [n_logits][n_vocab]: all computed tokens, or the last if it was the last pending one */
     uint32_t n_logits;
-    int32_t token;       /* sampled and appended to the sequence; -1: none (still pending, or NO_SAMPLE) */
-    float logprob;       /* of `token`, if asked for */
-    const mlxr_token_logprob *top; /* [n_top], most likely first, if asked for */
+    const mlxr_sampled *sampled; /* [n_sampled], appended to the sequence; several where a draft was accepted */
+    uint32_t n_sampled;          /* 0: still pending, or NO_SAMPLE */
+    int32_t token;               /* the last of them; -1: none */
+    float logprob;               /* of `token`, if asked for */
+    const mlxr_token_logprob *top; /* [n_top] of `token`, if asked for */
     uint32_t n_top;
 } mlxr_slice;
+
+/* From now on decoding steps of this sequence try drafted tokens and may sample several at once, with the very same
+ * results. `draft_model` NULL: prompt lookup; else a model of this engine with the same vocabulary (checked). n_max: the
+ * longest draft, 1 … 15; 0: 8. How long a draft pays is learned; where it does not, none is made. */
+MLXR_API mlxr_status mlxr_sequence_draft(mlxr_sequence *sequence, mlxr_model *draft_model, uint32_t n_max,
+                                         mlxr_error *error);
+typedef struct mlxr_draft_stats {
+    uint64_t n_steps, n_drafting_steps, n_drafted, n_accepted;
+    double acceptance; /* probability of the next drafted token, a moving average */
+    double row_cost;   /* measured price of one more row in plain steps */
+    uint64_t drafted_at[15], accepted_at[15]; /* by position in the draft */
+} mlxr_draft_stats;
+MLXR_API mlxr_draft_stats mlxr_draft_stats_get(const mlxr_sequence *sequence);
 
 /* Computes n slices of sequences that share this engine (and, for now, one model). All or nothing: on failure
  * (MLXR_KV_FULL among them) no sequence has changed. */

@@ -185,7 +185,7 @@ void mlxr_engine_close(mlxr_engine **pointer)
     free(e->scratch.positions);
     free(e->scratch.wanted);
     free(e->scratch.slices);
-    free(e->scratch.samples);
+    free(e->scratch.n_sampled);
     free(e->scratch.errors);
     free(e->scratch.logits);
     free(e);

@@ -10,6 +10,7 @@
 #include "runtime/kv/cache.h"
 #include "runtime/kv/eviction.h"
 #include "runtime/sampler.h"
+#include "runtime/spec/speculation.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -24,7 +25,7 @@ typedef struct step_scratch {
     uint32_t *wanted;            /* [cap_rows] */
     uint32_t cap_rows;
     step_slice *slices;          /* [cap_slices] */
-    sampler_result *samples;     /* [cap_slices] */
+    uint32_t *n_sampled;         /* [cap_slices] */
     mlxr_error *errors;          /* [cap_slices], of samplers that ran in parallel */
     uint32_t cap_slices;
     float *logits;               /* [cap_logits] */
@@ -44,6 +45,8 @@ struct mlxr_engine {
     uint64_t (*now_ms)(void *user);
     void *now_user;
     mlxr_model *models;       /* list of those loaded */
+    double plain_step_s;      /* of the newest step with one row for each of plain_slices sequences */
+    size_t plain_slices;
     step_scratch scratch;
     uint32_t n_models, n_sequences; /* alive: an engine is closed after them */
     void (*log)(void *user, mlxr_log_level level, const char *line);
@@ -78,11 +81,18 @@ struct mlxr_sequence {
     kv_node *node;     /* the deepest cached block it builds on; pinned */
     kv_miss miss;
     sampler *sampler;
+    speculation spec;
+    mlxr_sampled sampled[SPEC_DRAFT_MAX + 1]; /* of the newest step */
+    mlxr_token_logprob *top;                  /* [SPEC_DRAFT_MAX + 1][n_top_max] */
+    uint32_t n_top_max;
 };
 
 /* One formatted line to the engine's log, if it has one. */
 void engine_log(const mlxr_engine *engine, mlxr_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Room for n tokens in all. */
+mlxr_status sequence_reserve(mlxr_sequence *sequence, size_t n, mlxr_error *error);
 
 /* Makes room in the KV arena by evicting cached pages, where usage is above the high threshold. */
 void engine_trim(mlxr_engine *engine);

@@ -28,6 +28,14 @@ mlxr_status mlxr_sequence_open(mlxr_sequence **out, mlxr_model *model, const mlx
         free(s);
         return status;
     }
+    s->n_top_max = sampling ? sampling->n_logprobs : defaults.n_logprobs;
+    s->top = calloc((size_t)(SPEC_DRAFT_MAX + 1) * (s->n_top_max ? s->n_top_max : 1), sizeof *s->top);
+    if (!s->top) {
+        size_t n_bytes = (size_t)(SPEC_DRAFT_MAX + 1) * s->n_top_max * sizeof *s->top;
+        sampler_close(&s->sampler);
+        free(s);
+        return error_nomem(error, "log-probabilities", n_bytes);
+    }
     s->model = mlxr_model_ref(model);
     pager_init(&s->pages, &model->graph->plan, model->pools);
     model->engine->n_sequences++;
@@ -45,13 +53,15 @@ void mlxr_sequence_close(mlxr_sequence **pointer)
     kv_cache_release(&s->model->cache, &s->node, 0);
     pager_close(&s->pages);
     sampler_close(&s->sampler);
+    mlxr_sequence_close(&s->spec.draft);
     mlxr_model_unref(&s->model);
+    free(s->top);
     free(s->tokens);
     free(s);
     *pointer = NULL;
 }
 
-static mlxr_status reserve_tokens(mlxr_sequence *s, size_t n, mlxr_error *error)
+mlxr_status sequence_reserve(mlxr_sequence *s, size_t n, mlxr_error *error)
 {
     if (n <= s->cap_tokens) {
         return MLXR_OK;
@@ -95,7 +105,7 @@ mlxr_status mlxr_sequence_append(mlxr_sequence *s, const int32_t *ids, size_t n_
                          "raise the context",
                          s->model->n_ctx, s->n_tokens, n_ids);
     }
-    mlxr_status status = reserve_tokens(s, s->n_tokens + n_ids, error);
+    mlxr_status status = sequence_reserve(s, s->n_tokens + n_ids, error);
     for (size_t i = 0; i < n_ids && status == MLXR_OK; i++) {
         status = sampler_accept(s->sampler, ids[i], error);
     }
@@ -127,6 +137,20 @@ const char *mlxr_sequence_miss(const mlxr_sequence *s)
     return names[s->miss];
 }
 
+static mlxr_status copy_sampling(mlxr_sequence *copy, const mlxr_sequence *s, mlxr_error *error)
+{
+    size_t n = (size_t)(SPEC_DRAFT_MAX + 1) * (s->n_top_max ? s->n_top_max : 1);
+    mlxr_token_logprob *top = calloc(n, sizeof *top);
+    if (!top) {
+        return error_nomem(error, "log-probabilities", n * sizeof *top);
+    }
+    free(copy->top);
+    copy->top = top;
+    copy->n_top_max = s->n_top_max;
+    sampler_close(&copy->sampler);
+    return sampler_clone(&copy->sampler, s->sampler, error);
+}
+
 mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, const mlxr_sampling *sampling, mlxr_error *error)
 {
     mlxr_sequence *copy = NULL;
@@ -134,14 +158,13 @@ mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, cons
     if (status != MLXR_OK) {
         return status;
     }
-    status = reserve_tokens(copy, s->n_tokens ? s->n_tokens : 1, error);
+    status = sequence_reserve(copy, s->n_tokens ? s->n_tokens : 1, error);
     for (size_t i = 0; i < s->n_tokens && status == MLXR_OK; i++) {
         copy->tokens[i] = s->tokens[i];
         status = sampling ? sampler_accept(copy->sampler, s->tokens[i], error) : MLXR_OK;
     }
     if (status == MLXR_OK && !sampling) {
-        sampler_close(&copy->sampler);
-        status = sampler_clone(&copy->sampler, s->sampler, error);
+        status = copy_sampling(copy, s, error);
     }
     if (status == MLXR_OK) {
         status = pager_fork(&copy->pages, &s->pages, error);
@@ -149,6 +172,14 @@ mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, cons
     if (status != MLXR_OK) {
         mlxr_sequence_close(&copy);
         return status;
+    }
+    if (s->spec.kind != SPECULATION_NONE) {
+        mlxr_model *draft_model = s->spec.draft ? s->spec.draft->model : NULL;
+        status = mlxr_sequence_draft(copy, draft_model, s->spec.tracker.n_max, error);
+        if (status != MLXR_OK) {
+            mlxr_sequence_close(&copy);
+            return status;
+        }
     }
     copy->n_tokens = s->n_tokens;
     copy->n_computed = s->n_computed;
@@ -208,4 +239,64 @@ mlxr_status mlxr_sequence_truncate(mlxr_sequence *s, size_t length, mlxr_error *
     }
     sampler_truncate(s->sampler, length);
     return MLXR_OK;
+}
+
+/* A draft is only worth anything if its ids mean the same. */
+static mlxr_status check_same_vocabulary(const mlxr_model *target, const mlxr_model *draft, mlxr_error *error)
+{
+    uint32_t n = tokenizer_size(target->tokenizer);
+    if (tokenizer_size(draft->tokenizer) != n) {
+        return error_set(error, MLXR_ARG, "draft model has a vocabulary of %u tokens, the model one of %u",
+                         tokenizer_size(draft->tokenizer), n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        token_text a = tokenizer_piece(target->tokenizer, (int32_t)i), b = tokenizer_piece(draft->tokenizer, (int32_t)i);
+        if (a.n != b.n || (a.n && memcmp(a.data, b.data, a.n) != 0)) {
+            return error_set(error, MLXR_ARG, "draft model: token %u is '%.*s', the model's is '%.*s'", i, (int)b.n, b.data,
+                             (int)a.n, a.data);
+        }
+    }
+    return MLXR_OK;
+}
+
+mlxr_status mlxr_sequence_draft(mlxr_sequence *s, mlxr_model *draft_model, uint32_t n_max, mlxr_error *error)
+{
+    if (n_max > SPEC_DRAFT_MAX) {
+        return error_set(error, MLXR_ARG, "a draft has at most %u tokens, not %u", SPEC_DRAFT_MAX, n_max);
+    }
+    speculation spec = {.kind = draft_model ? SPECULATION_MODEL : SPECULATION_NGRAM};
+    double draft_cost = 0;
+    if (draft_model) {
+        mlxr_sampling greedy = mlxr_sampling_default();
+        greedy.temperature = 0;
+        mlxr_status status = draft_model->engine == s->model->engine
+                                 ? check_same_vocabulary(s->model, draft_model, error)
+                                 : error_set(error, MLXR_ARG, "draft model belongs to another engine");
+        if (status == MLXR_OK) {
+            status = mlxr_sequence_open(&spec.draft, draft_model, &greedy, error);
+        }
+        if (status != MLXR_OK) {
+            return status;
+        }
+        draft_cost = (double)draft_model->info.bytes_per_token / (double)s->model->info.bytes_per_token;
+    }
+    acceptance_tracker_init(&spec.tracker, n_max ? n_max : 8, draft_cost);
+    mlxr_sequence_close(&s->spec.draft);
+    s->spec = spec;
+    return MLXR_OK;
+}
+
+mlxr_draft_stats mlxr_draft_stats_get(const mlxr_sequence *s)
+{
+    const acceptance_tracker *t = &s->spec.tracker;
+    mlxr_draft_stats stats = {.n_steps = t->n_steps,
+                              .n_drafting_steps = t->n_drafting_steps,
+                              .n_drafted = t->n_drafted,
+                              .n_accepted = t->n_accepted,
+                              .acceptance = t->acceptance,
+                              .row_cost = t->row_cost};
+    _Static_assert(sizeof stats.drafted_at == sizeof t->drafted_at, "positions of a draft");
+    memcpy(stats.drafted_at, t->drafted_at, sizeof t->drafted_at);
+    memcpy(stats.accepted_at, t->accepted_at, sizeof t->accepted_at);
+    return stats;
 }

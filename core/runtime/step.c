@@ -2,13 +2,14 @@
  * Step: computes pending tokens of some sequences in one pass over the weights, and samples.
  * Owner: the engine. Lifetime: the call; results in the slices until the next step.
  *
- *   check_slices → reserve_pages → lay_out → backend run → sample → commit
+ *   check_slices → speculation_propose → reserve_pages → lay_out → backend run → sample (speculation_verify) → commit
  *
  * Everything up to `commit` can fail and leaves the sequences as they were: pages reserved for a failed step stay
  * mapped past n_computed, where the next step overwrites them.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "runtime/engine.h"
@@ -48,7 +49,7 @@ static mlxr_status reserve_slices(step_scratch *s, size_t n_slices, mlxr_error *
     }
     mlxr_status status = grow((void **)&s->slices, n_slices, sizeof *s->slices, error);
     if (status == MLXR_OK) {
-        status = grow((void **)&s->samples, n_slices, sizeof *s->samples, error);
+        status = grow((void **)&s->n_sampled, n_slices, sizeof *s->n_sampled, error);
     }
     if (status == MLXR_OK) {
         status = grow((void **)&s->errors, n_slices, sizeof *s->errors, error);
@@ -59,7 +60,8 @@ static mlxr_status reserve_slices(step_scratch *s, size_t n_slices, mlxr_error *
     return status;
 }
 
-static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, size_t n_slices, mlxr_error *error)
+static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, size_t n_slices, uint32_t *n_rows_out,
+                                mlxr_error *error)
 {
     size_t n_rows = 0;
     for (size_t i = 0; i < n_slices; i++) {
@@ -84,7 +86,25 @@ static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, 
     if (n_slices == 0 || n_rows > ENGINE_STEP_TOKENS_MAX) {
         return error_set(error, MLXR_LIMIT, "a step takes 1 to %u tokens, not %zu", ENGINE_STEP_TOKENS_MAX, n_rows);
     }
+    *n_rows_out = (uint32_t)n_rows;
     return MLXR_OK;
+}
+
+/* Rows of a slice: its pending tokens and what was drafted behind them. */
+static uint32_t rows_of(const mlxr_slice *slice)
+{
+    return slice->n_compute + slice->sequence->spec.n_tokens;
+}
+
+static bool is_last(const mlxr_slice *slice)
+{
+    return slice->n_compute == mlxr_sequence_pending(slice->sequence);
+}
+
+/* How many rows of logits a slice wants: all, or those of its last pending token and its draft. */
+static uint32_t wanted_of(const mlxr_slice *slice)
+{
+    return slice->flags & MLXR_SLICE_LOGITS_ALL ? slice->n_compute : is_last(slice) ? 1 + slice->sequence->spec.n_tokens : 0;
 }
 
 static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr_error *error)
@@ -92,7 +112,7 @@ static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr
     for (size_t i = 0; i < n_slices; i++) {
         mlxr_sequence *s = slices[i].sequence;
         mlxr_status status = pager_reserve(&s->pages, (uint32_t)s->n_computed,
-                                            (uint32_t)s->n_computed + slices[i].n_compute, error);
+                                            (uint32_t)s->n_computed + rows_of(&slices[i]), error);
         if (status != MLXR_OK) {
             while (i-- > 0) { /* pages taken for a step that will not happen would starve others */
                 mlxr_sequence *earlier = slices[i].sequence;
@@ -110,18 +130,17 @@ static uint32_t lay_out(step_scratch *scratch, const mlxr_slice *slices, size_t 
     uint32_t row = 0, n_wanted = 0;
     for (size_t i = 0; i < n_slices; i++) {
         const mlxr_sequence *s = slices[i].sequence;
-        uint32_t n = slices[i].n_compute;
-        bool all = slices[i].flags & MLXR_SLICE_LOGITS_ALL;
-        bool last = n == mlxr_sequence_pending(s);
+        uint32_t n = rows_of(&slices[i]), n_unwanted = n - wanted_of(&slices[i]);
         step_slice *laid = &scratch->slices[i];
         *laid = (step_slice){.first_row = row, .n_rows = n, .start = (uint32_t)s->n_computed};
         for (uint32_t g = 0; g < s->pages.n_tables; g++) {
             laid->pages[g] = s->pages.tables[g].pages;
         }
         for (uint32_t j = 0; j < n; j++, row++) {
-            scratch->tokens[row] = s->tokens[s->n_computed + j];
+            bool drafted = j >= slices[i].n_compute;
+            scratch->tokens[row] = drafted ? s->spec.tokens[j - slices[i].n_compute] : s->tokens[s->n_computed + j];
             scratch->positions[row] = (int32_t)(s->n_computed + j);
-            if (all || (last && j + 1 == n)) {
+            if (j >= n_unwanted) {
                 scratch->wanted[n_wanted++] = row;
             }
         }
@@ -160,7 +179,7 @@ typedef struct sampling_job {
 
 static bool wants_sample(const mlxr_slice *slice)
 {
-    return slice->n_compute == mlxr_sequence_pending(slice->sequence) && !(slice->flags & MLXR_SLICE_NO_SAMPLE);
+    return is_last(slice) && !(slice->flags & MLXR_SLICE_NO_SAMPLE);
 }
 
 /* Member `index` of n samples every n-th slice. */
@@ -170,11 +189,20 @@ static void sample_share(void *context, uint32_t index, uint32_t n)
     for (size_t i = index; i < job->n_slices; i += n) {
         mlxr_slice *slice = &job->slices[i];
         job->scratch->errors[i].status = MLXR_OK;
+        job->scratch->n_sampled[i] = 0;
         if (wants_sample(slice)) {
-            const float *row = slice->logits + (size_t)(slice->n_logits - 1) * job->n_vocab;
-            job->scratch->errors[i].status = sampler_sample(slice->sequence->sampler, row, NULL, &job->scratch->samples[i],
-                                                            &job->scratch->errors[i]);
+            const float *row = slice->logits + (size_t)(slice->n_logits - 1 - slice->sequence->spec.n_tokens) * job->n_vocab;
+            job->scratch->errors[i].status = speculation_verify(slice->sequence, row, job->n_vocab, &job->scratch->n_sampled[i],
+                                                                &job->scratch->errors[i]);
         }
+    }
+}
+
+/* Samplers that had accepted tokens forget them: the step failed. */
+static void undo_samples(mlxr_slice *slices, size_t n_slices)
+{
+    for (size_t i = 0; i < n_slices; i++) {
+        sampler_truncate(slices[i].sequence->sampler, slices[i].sequence->n_tokens);
     }
 }
 
@@ -188,6 +216,7 @@ static mlxr_status sample(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, u
     }
     for (size_t i = 0; i < n_slices; i++) {
         if (e->scratch.errors[i].status != MLXR_OK) {
+            undo_samples(slices, n_slices);
             return error_set(error, e->scratch.errors[i].status, "slice %zu: %s", i, e->scratch.errors[i].text);
         }
     }
@@ -195,47 +224,87 @@ static mlxr_status sample(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, u
 }
 
 /* The step happened: positions are computed, sampled tokens join their sequences. */
-static mlxr_status commit(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_error *error)
+static void commit(mlxr_engine *e, mlxr_slice *slices, size_t n_slices)
 {
     for (size_t i = 0; i < n_slices; i++) {
         mlxr_slice *slice = &slices[i];
         mlxr_sequence *s = slice->sequence;
-        bool sampled = wants_sample(slice);
-        s->n_computed += slice->n_compute;
+        uint32_t n_sampled = e->scratch.n_sampled[i], n_accepted = n_sampled ? n_sampled - 1 : 0;
+        for (uint32_t j = 0; j < n_sampled && s->n_tokens < s->model->n_ctx; j++) {
+            s->tokens[s->n_tokens++] = s->sampled[j].id; /* in a full context the last token is told but has no place */
+        }
+        s->n_computed += slice->n_compute + n_accepted;
         kv_cache_register(&s->model->cache, &s->pages, s->tokens, s->n_computed, &s->node, e->now_ms(e->now_user));
         pager_commit(&s->pages, (uint32_t)s->n_computed);
-        slice->token = -1;
-        slice->top = NULL;
-        slice->n_top = 0;
-        slice->logprob = 0;
-        if (sampled) {
-            const sampler_result *r = &e->scratch.samples[i];
-            slice->token = r->id;
-            slice->logprob = r->logprob;
-            slice->top = r->top;
-            slice->n_top = r->n_top;
-            if (s->n_tokens < s->model->n_ctx) { /* in a full context the last token is told but has no place */
-                mlxr_status status = mlxr_sequence_append(s, &r->id, 1, error);
-                if (status != MLXR_OK) {
-                    return status;
-                }
-            }
+        if (s->spec.n_tokens) {
+            acceptance_tracker_update(&s->spec.tracker, s->spec.n_tokens, n_accepted);
+        }
+        const mlxr_sampled *last = n_sampled ? &s->sampled[n_sampled - 1] : NULL;
+        slice->sampled = n_sampled ? s->sampled : NULL;
+        slice->n_sampled = n_sampled;
+        slice->token = last ? last->id : -1;
+        slice->logprob = last ? last->logprob : 0;
+        slice->top = last ? last->top : NULL;
+        slice->n_top = last ? last->n_top : 0;
+    }
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* What drafting costs is learned from how long steps take. */
+static void learn_costs(mlxr_engine *e, const mlxr_slice *slices, size_t n_slices, uint32_t n_rows, double step_s)
+{
+    uint32_t n_drafted = 0, n_pending = 0;
+    for (size_t i = 0; i < n_slices; i++) {
+        n_drafted += slices[i].sequence->spec.n_tokens;
+        n_pending += slices[i].n_compute;
+    }
+    if (n_pending != n_slices) { /* a prompt in the batch: tells nothing about decoding */
+        return;
+    }
+    if (n_drafted == 0) {
+        e->plain_step_s = step_s;
+        e->plain_slices = n_slices;
+    } else if (e->plain_slices == n_slices) {
+        for (size_t i = 0; i < n_slices; i++) {
+            acceptance_tracker_costs(&slices[i].sequence->spec.tracker, e->plain_step_s, step_s,
+                                     (uint32_t)((n_rows + n_slices - 1) / n_slices));
         }
     }
-    return MLXR_OK;
+}
+
+/* Room in the token arrays before anything runs, so that commit cannot fail. */
+static mlxr_status reserve_sampled(const mlxr_slice *slices, size_t n_slices, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < n_slices && status == MLXR_OK; i++) {
+        status = sequence_reserve(slices[i].sequence, slices[i].sequence->n_tokens + SPEC_DRAFT_MAX + 1, error);
+    }
+    return status;
 }
 
 mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_error *error)
 {
-    mlxr_status status = check_slices(e, slices, n_slices, error);
+    uint32_t n_rows = 0;
+    mlxr_status status = check_slices(e, slices, n_slices, &n_rows, error);
     if (status != MLXR_OK) {
         return status;
     }
+    speculation_propose(e, slices, n_slices, ENGINE_STEP_TOKENS_MAX - n_rows);
+    double begin = seconds();
     const mlxr_model *model = slices[0].sequence->model;
     uint32_t n_vocab = model->graph->h.n_vocab;
     status = reserve_rows(&e->scratch, ENGINE_STEP_TOKENS_MAX, error);
     if (status == MLXR_OK) {
         status = reserve_slices(&e->scratch, n_slices, error);
+    }
+    if (status == MLXR_OK) {
+        status = reserve_sampled(slices, n_slices, error);
     }
     if (status == MLXR_OK) {
         status = reserve_pages(slices, n_slices, error);
@@ -260,15 +329,14 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
     }
     const float *logits = e->scratch.logits;
     for (size_t i = 0; i < n_slices; i++) {
-        bool all = slices[i].flags & MLXR_SLICE_LOGITS_ALL;
-        bool last = slices[i].n_compute == mlxr_sequence_pending(slices[i].sequence);
-        slices[i].n_logits = all ? slices[i].n_compute : last ? 1 : 0;
+        slices[i].n_logits = wanted_of(&slices[i]);
         slices[i].logits = slices[i].n_logits ? logits : NULL;
         logits += (size_t)slices[i].n_logits * n_vocab;
     }
     status = sample(e, slices, n_slices, n_vocab, error);
     if (status == MLXR_OK) {
-        status = commit(e, slices, n_slices, error);
+        commit(e, slices, n_slices);
+        learn_costs(e, slices, n_slices, laid.n_rows, seconds() - begin);
         engine_trim(e);
     }
     return status;

@@ -1,0 +1,158 @@
+/*
+ * Speculation: drafts for the sequences of a step.
+ * Owner: a sequence. Lifetime: the sequence's.
+ */
+#include "runtime/spec/speculation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "runtime/engine.h"
+#include "runtime/spec/ngram.h"
+
+/* Tokens of a draft sequence that agree with the target's. */
+static size_t common_prefix(const mlxr_sequence *draft, const mlxr_sequence *target)
+{
+    size_t n = draft->n_tokens < target->n_tokens ? draft->n_tokens : target->n_tokens, i = 0;
+    while (i < n && draft->tokens[i] == target->tokens[i]) {
+        i++;
+    }
+    return i;
+}
+
+/* Brings the draft sequence to the target's tokens; computes all but the newest. */
+static bool follow(mlxr_engine *e, mlxr_sequence *draft, const mlxr_sequence *target)
+{
+    size_t common = common_prefix(draft, target);
+    if (mlxr_sequence_truncate(draft, common, NULL) != MLXR_OK ||
+        mlxr_sequence_append(draft, target->tokens + common, target->n_tokens - common, NULL) != MLXR_OK) {
+        return false;
+    }
+    if (mlxr_sequence_pending(draft) == 0) { /* the token to draft from must be computed in the drafting step */
+        if (mlxr_sequence_truncate(draft, draft->n_tokens - 1, NULL) != MLXR_OK ||
+            mlxr_sequence_append(draft, target->tokens + target->n_tokens - 1, 1, NULL) != MLXR_OK) {
+            return false;
+        }
+    }
+    while (mlxr_sequence_pending(draft) > 1) {
+        size_t n = mlxr_sequence_pending(draft) - 1;
+        mlxr_slice slice = {.sequence = draft,
+                            .n_compute = (uint32_t)(n < ENGINE_STEP_TOKENS_MAX ? n : ENGINE_STEP_TOKENS_MAX),
+                            .flags = MLXR_SLICE_NO_SAMPLE};
+        if (mlxr_step(e, &slice, 1, NULL) != MLXR_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Drafts with draft models, all sequences together: one step a token. wants[i] is slice i's length. */
+static void propose_by_model(mlxr_engine *e, const mlxr_slice *slices, size_t n_slices, const uint32_t *wants)
+{
+    mlxr_slice *steps = calloc(n_slices, sizeof *steps);
+    mlxr_sequence **targets = calloc(n_slices, sizeof *targets);
+    uint32_t *left = calloc(n_slices, sizeof *left);
+    size_t n = 0;
+    for (size_t i = 0; steps && targets && left && i < n_slices; i++) {
+        mlxr_sequence *s = slices[i].sequence;
+        if (wants[i] > 0 && s->spec.kind == SPECULATION_MODEL && follow(e, s->spec.draft, s)) {
+            targets[n] = s;
+            left[n++] = wants[i];
+        }
+    }
+    while (n > 0) {
+        for (size_t i = 0; i < n; i++) {
+            steps[i] = (mlxr_slice){.sequence = targets[i]->spec.draft, .n_compute = 1};
+        }
+        if (mlxr_step(e, steps, n, NULL) != MLXR_OK) {
+            break;
+        }
+        size_t kept = 0;
+        for (size_t i = 0; i < n; i++) {
+            speculation *spec = &targets[i]->spec;
+            bool has_place = mlxr_sequence_pending(spec->draft) == 1;
+            spec->tokens[spec->n_tokens++] = steps[i].token;
+            if (spec->n_tokens < left[i] && has_place && !mlxr_token_is_end(spec->draft->model, steps[i].token)) {
+                targets[kept] = targets[i];
+                left[kept++] = left[i];
+            }
+        }
+        n = kept;
+    }
+    free(steps);
+    free(targets);
+    free(left);
+}
+
+void speculation_propose(mlxr_engine *e, const mlxr_slice *slices, size_t n_slices, uint32_t n_rows_left)
+{
+    uint32_t *wants = NULL;
+    bool any = false;
+    for (size_t i = 0; i < n_slices; i++) {
+        slices[i].sequence->spec.n_tokens = 0;
+        any = any || slices[i].sequence->spec.kind != SPECULATION_NONE;
+    }
+    if (!any || n_rows_left == 0 || !(wants = calloc(n_slices, sizeof *wants))) {
+        return;
+    }
+    bool by_model = false;
+    for (size_t i = 0; i < n_slices; i++) {
+        mlxr_sequence *s = slices[i].sequence;
+        speculation *spec = &s->spec;
+        bool decoding = mlxr_sequence_pending(s) == 1 && !(slices[i].flags & (MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL));
+        size_t room = s->model->n_ctx - s->n_tokens; /* a draft's rows need positions, the token behind it a place */
+        if (spec->kind == SPECULATION_NONE || !decoding || room < 2) {
+            continue;
+        }
+        uint32_t k = acceptance_tracker_length(&spec->tracker);
+        k = k < room - 1 ? k : (uint32_t)room - 1;
+        k = k < n_rows_left ? k : n_rows_left;
+        if (spec->kind == SPECULATION_NGRAM) {
+            spec->n_tokens = ngram_draft(s->tokens, s->n_tokens, k, spec->tokens);
+            k = spec->n_tokens;
+        } else {
+            wants[i] = k;
+            by_model = by_model || k > 0;
+        }
+        n_rows_left -= k;
+    }
+    if (by_model) {
+        propose_by_model(e, slices, n_slices, wants);
+    }
+    free(wants);
+}
+
+/* Copies one result into the sequence's own memory: the sampler's is good only until it samples again. */
+static void keep(mlxr_sequence *s, uint32_t at, const sampler_result *r)
+{
+    mlxr_token_logprob *top = s->top + (size_t)at * s->n_top_max;
+    uint32_t n_top = r->n_top < s->n_top_max ? r->n_top : s->n_top_max;
+    if (n_top) {
+        memcpy(top, r->top, n_top * sizeof *top);
+    }
+    s->sampled[at] = (mlxr_sampled){.id = r->id, .logprob = r->logprob, .top = n_top ? top : NULL, .n_top = n_top};
+}
+
+mlxr_status speculation_verify(mlxr_sequence *s, const float *logits, uint32_t n_vocab, uint32_t *n_sampled,
+                               mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    uint32_t n = 0;
+    for (bool more = true; more;) {
+        sampler_result r;
+        status = sampler_sample(s->sampler, logits + (size_t)n * n_vocab, NULL, &r, error);
+        if (status == MLXR_OK) {
+            keep(s, n, &r);
+            status = sampler_accept(s->sampler, r.id, error);
+        }
+        if (status != MLXR_OK) {
+            sampler_truncate(s->sampler, s->n_tokens);
+            return status;
+        }
+        more = n < s->spec.n_tokens && r.id == s->spec.tokens[n] && !mlxr_token_is_end(s->model, r.id);
+        n++;
+    }
+    *n_sampled = n;
+    return MLXR_OK;
+}
