@@ -3,6 +3,7 @@
  * each has been rounded to what the block can store.
  * Owner: none. Lifetime: the call. Any thread.
  */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -198,6 +199,7 @@ static void encode_bytes(dtype type, const float *src, uint8_t *dst, unsigned n)
     if (type == DTYPE_Q8_0) {
         d = store_half(dst, d);
     } else {
+        d = d * 127 > (double)FLT_MAX ? (double)(FLT_MAX / 128) : d; /* rounded up, the largest would decode to infinity */
         uint32_t bits = float_to_bits((float)d);
         store_u16(dst, (uint16_t)bits);
         store_u16(dst + 2, (uint16_t)(bits >> 16));
