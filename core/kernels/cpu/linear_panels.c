@@ -48,7 +48,7 @@ void linear_panels_run(const panel_kernel *k, const linear_weight *weight, const
 {
     size_t panel_bytes = weight->n_in / Q8_BLOCK * k->block_bytes;
     uint8_t *panels = scratch, *copy = panels + (panel_bytes > PANELS_BYTES ? panel_bytes : PANELS_BYTES);
-    if (input->n_tokens <= LINEAR_DIRECT) {
+    if (input->n_tokens <= LINEAR_DIRECT && k->direct[input->n_tokens]) {
         run_direct(k, weight, input, output, begin, end, copy);
         return;
     }
@@ -64,7 +64,7 @@ void linear_panels_run(const panel_kernel *k, const linear_weight *weight, const
             panel_tile_fn *run = k->tile[q8_tile_tokens(input->n_tokens, token)];
             for (uint32_t row = first; row < last; row += k->rows) {
                 panel_output out = output_at(output, token, row, last - row < k->rows ? last - row : k->rows);
-                run(panels + (row - first) / k->rows * panel_bytes, weight->n_in, k->shift, tile, &out);
+                run(panels + (row - first) / k->rows * panel_bytes, weight->n_in, tile, &out);
             }
         }
         first = last;

@@ -43,16 +43,14 @@ typedef void panel_unpack_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_i
 /* Rows straight from the file × one tile of as many tokens as the function is for. */
 typedef void panel_direct_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *tile,
                              const panel_output *out);
-/* An unpacked panel × one tile. `shift` is the kernel's. */
-typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, int shift, const uint8_t *tile,
-                           const panel_output *out);
+/* An unpacked panel × one tile. */
+typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, const uint8_t *tile, const panel_output *out);
 
 struct panel_kernel {
     uint32_t rows;      /* a panel */
     size_t block_bytes; /* of a panel's block of 32 k */
-    int shift;          /* unsigned weights carry an offset of 1 << shift; 0: none */
     panel_unpack_fn *unpack;
-    panel_direct_fn *direct[LINEAR_DIRECT + 1]; /* by number of tokens */
+    panel_direct_fn *direct[LINEAR_DIRECT + 1]; /* by number of tokens; NULL: through panels */
     panel_tile_fn *const *tile;                 /* [LINEAR_TILE + 1], by number of tokens */
 };
 

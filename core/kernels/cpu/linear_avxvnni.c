@@ -1,0 +1,23 @@
+/*
+ * Integer linear layers for AVX-VNNI (256-bit, without AVX-512): panels of 8 rows.
+ * Owner: const tables. Lifetime: static.
+ */
+#include "kernels/cpu/linear_panels.h"
+#include "kernels/cpu/unpack_avx2.h"
+
+#define LINEAR_SUFFIX linear_table_avxvnni
+#define LINEAR_ISA "avx-vnni"
+#define PASS_TOKENS 4
+#define MAKE_UNSIGNED true
+
+INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
+{
+    (void)bits;
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) {
+        start = _mm256_dpbusd_avx_epi32(start, w[i], _mm256_set1_epi32(word_at(q + 4 * i)));
+    }
+    return start;
+}
+
+#include "kernels/cpu/linear_blocks.h"

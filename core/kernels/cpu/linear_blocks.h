@@ -1,0 +1,295 @@
+/*
+ * Integer linear layers, written once for every instruction set. Include after unpack_<isa>.h and these definitions:
+ *     LINEAR_SUFFIX, LINEAR_ISA   of the table function and its name
+ *     PASS_TOKENS                 tokens whose sums fit in registers beside a block of weights
+ *     MAKE_UNSIGNED               whether dot() wants unsigned weights for 8-bit types as well
+ *     vint dot(bits, vint start, const vint *w, const uint8_t *q, int n)
+ *                                 start + Σ of n words of weights × q, `bits` a weight
+ * Owner: const tables. Lifetime: static.
+ */
+#include "kernels/cpu/linear_table.h"
+#include "kernels/cpu/unpack_blocks.h"
+
+#define MIN PANEL_MIN
+#define HALVES PANEL_HALVES
+#define VECTOR (ROWS * 4) /* bytes */
+
+INLINE float float_at(const uint8_t *p)
+{
+    float f;
+    memcpy(&f, p, sizeof f);
+    return f;
+}
+
+/* Tokens first … first + n − 1 of a record of T: acc[t] += block · token; see linear_panels.h for the order. */
+INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, const block *v, const uint8_t *record,
+                     vflt acc[])
+{
+#pragma GCC unroll 8
+    for (int t = 0; t < n; t++) {
+        const uint8_t *q = record + (first + t) * Q8_BLOCK;
+        const uint8_t *words = record + T * Q8_BLOCK + (first + t) * 4;
+        const vflt scale = v_floats(float_at(words + Q8_SCALE * T * 4));
+        const int word = kind & HALVES ? Q8_MINUS_LOW : Q8_MINUS_SUM;
+        vint start = shift ? v_left32(v_words(word_at(words + word * T * 4)), shift) : v_words(0);
+        vint sum = dot(bits, start, v->w, q, kind & HALVES ? 4 : 8);
+        acc[t] = v_fma(v_from_int(sum), v_mul(v->scale[0], scale), acc[t]);
+        if (kind & HALVES) {
+            start = shift ? v_left32(v_words(word_at(words + Q8_MINUS_HIGH * T * 4)), shift) : v_words(0);
+            sum = dot(bits, start, v->w + 4, q + 16, 4);
+            acc[t] = v_fma(v_from_int(sum), v_mul(v->scale[1], scale), acc[t]);
+        }
+        if (kind == MIN) {
+            acc[t] = v_fma(v->min[0], v_floats(float_at(words + Q8_SCALED_SUM * T * 4)), acc[t]);
+        }
+        if (kind == (MIN | HALVES)) { /* these minima are positive and taken away, as the sums are */
+            vflt low = v_from_int(v_words(word_at(words + Q8_MINUS_LOW * T * 4)));
+            vflt high = v_from_int(v_words(word_at(words + Q8_MINUS_HIGH * T * 4)));
+            acc[t] = v_fma(v_mul(low, scale), v->min[0], acc[t]);
+            acc[t] = v_fma(v_mul(high, scale), v->min[1], acc[t]);
+        }
+    }
+}
+
+INLINE void zero(int n, vflt acc[])
+{
+    for (int t = 0; t < n; t++) {
+        acc[t] = v_floats(0.0f);
+    }
+}
+
+INLINE void store(int first, int n, const vflt acc[], const panel_output *out)
+{
+    for (int t = 0; t < n; t++) {
+        float *dst = out->dst + (size_t)(first + t) * out->stride;
+        vflt value = out->bias ? v_add(acc[t], v_load_some(out->bias, out->n_rows)) : acc[t];
+        value = out->add ? v_add(v_load_some(dst, out->n_rows), value) : value;
+        v_store_some(dst, value, out->n_rows);
+    }
+}
+
+/* Panel blocks: as struct block, but only the vectors that the kind has. */
+INLINE size_t block_bytes(int kind)
+{
+    return VECTOR * (8 + (size_t)(1 + !!(kind & HALVES)) * (size_t)(1 + !!(kind & MIN)));
+}
+
+INLINE void put_block(int kind, const block *v, uint8_t *to)
+{
+    for (int i = 0; i < 8; i++) {
+        v_put(to + i * VECTOR, v->w[i]);
+    }
+    to += 8 * VECTOR;
+    v_put_floats(to, v->scale[0]);
+    if (kind & HALVES) {
+        v_put_floats(to += VECTOR, v->scale[1]);
+    }
+    if (kind & MIN) {
+        v_put_floats(to += VECTOR, v->min[0]);
+    }
+    if (kind == (MIN | HALVES)) {
+        v_put_floats(to += VECTOR, v->min[1]);
+    }
+}
+
+INLINE void get_block(int kind, const uint8_t *from, block *v)
+{
+    for (int i = 0; i < 8; i++) {
+        v->w[i] = v_get(from + i * VECTOR);
+    }
+    from += 8 * VECTOR;
+    v->scale[0] = v_get_floats(from);
+    if (kind & HALVES) {
+        v->scale[1] = v_get_floats(from += VECTOR);
+    }
+    if (kind & MIN) {
+        v->min[0] = v_get_floats(from += VECTOR);
+    }
+    if (kind == (MIN | HALVES)) {
+        v->min[1] = v_get_floats(from += VECTOR);
+    }
+}
+
+INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, const uint8_t *panel, uint32_t n_in,
+                      const uint8_t *record, const panel_output *out)
+{
+    vflt acc[PASS_TOKENS];
+    zero(n, acc);
+    for (uint32_t b = 0; b < n_in / Q8_BLOCK; b++) {
+        block v;
+        get_block(kind, panel, &v);
+        multiply(kind, bits, shift, T, first, n, &v, record, acc);
+        panel += block_bytes(kind);
+        record += T * Q8_RECORD_BYTES;
+    }
+    store(first, n, acc, out);
+}
+
+INLINE void tile(int kind, int bits, int shift, int T, const uint8_t *panel, uint32_t n_in, const uint8_t *record,
+                 const panel_output *out)
+{
+    if (T <= PASS_TOKENS) {
+        tile_pass(kind, bits, shift, T, 0, T, panel, n_in, record, out);
+    } else {
+        tile_pass(kind, bits, shift, T, 0, PASS_TOKENS, panel, n_in, record, out);
+        tile_pass(kind, bits, shift, T, PASS_TOKENS, T - PASS_TOKENS, panel, n_in, record, out);
+    }
+}
+
+/* What happens to an unpacked block: into the panel or, without one, multiplied at once. */
+INLINE void use(int kind, int bits, int shift, int T, const block *v, const uint8_t *record, vflt acc[], uint8_t *panel)
+{
+    if (panel) {
+        put_block(kind, v, panel);
+    } else {
+        multiply(kind, bits, shift, T, 0, T, v, record, acc);
+    }
+}
+
+INLINE void prefetch(const uint8_t *p, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch(p + i);
+    }
+}
+
+/* The rows' blocks in order. What follows the panel in memory is fetched meanwhile, in the order of its addresses:
+ * sixteen rows are too many streams for a prefetcher, the next panel is one. */
+INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift, int T, const uint8_t *rows,
+                        size_t row_bytes, uint32_t n_in, const uint8_t *record, vflt acc[], uint8_t *panel)
+{
+    const uint8_t *next = rows + ROWS * row_bytes;
+    for (uint32_t b = 0; b < n_in / Q8_BLOCK; b++) {
+        block v;
+        unpack_legacy(type, MAKE_UNSIGNED, rows, row_bytes, &v);
+        use(kind, bits, shift, T, &v, record, acc, panel);
+        prefetch(next, ROWS * bytes);
+        next += ROWS * bytes;
+        rows += bytes;
+        record += T * Q8_RECORD_BYTES;
+        panel += panel ? block_bytes(kind) : 0;
+    }
+}
+
+INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int T, const uint8_t *rows,
+                   size_t row_bytes, uint32_t n_in, const uint8_t *record, vflt acc[], uint8_t *panel)
+{
+    const uint8_t *next = rows + ROWS * row_bytes;
+    for (uint32_t b = 0; b < n_in / 256; b++) {
+        super_block s;
+        unpack_super(type, rows, row_bytes, &s);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            block v;
+            unpack_super_block(type, MAKE_UNSIGNED, rows, row_bytes, i, &s, &v);
+            use(kind, bits, shift, T, &v, record, acc, panel);
+            prefetch(next, ROWS * bytes / 8);
+            next += ROWS * bytes / 8;
+            record += T * Q8_RECORD_BYTES;
+            panel += panel ? block_bytes(kind) : 0;
+        }
+        rows += bytes;
+    }
+}
+
+#define TILE(name, kind, bits, shift, T)                                                                               \
+    static void tile_##name##_##T(const uint8_t *panel, uint32_t n_in, const uint8_t *record, const panel_output *out) \
+    {                                                                                                                  \
+        tile(kind, bits, shift, T, panel, n_in, record, out);                                                          \
+    }
+
+/* Panels of one kind × tiles of 1 … 8 tokens. */
+#define TILES(name, kind, bits, shift)                                                                                 \
+    TILE(name, kind, bits, shift, 1)                                                                                   \
+    TILE(name, kind, bits, shift, 2)                                                                                   \
+    TILE(name, kind, bits, shift, 3)                                                                                   \
+    TILE(name, kind, bits, shift, 4)                                                                                   \
+    TILE(name, kind, bits, shift, 5)                                                                                   \
+    TILE(name, kind, bits, shift, 6)                                                                                   \
+    TILE(name, kind, bits, shift, 7)                                                                                   \
+    TILE(name, kind, bits, shift, 8)                                                                                   \
+    static panel_tile_fn *const tiles_##name[] = {                                                                     \
+        NULL,                                                                                                          \
+        tile_##name##_1,                                                                                               \
+        tile_##name##_2,                                                                                               \
+        tile_##name##_3,                                                                                               \
+        tile_##name##_4,                                                                                               \
+        tile_##name##_5,                                                                                               \
+        tile_##name##_6,                                                                                               \
+        tile_##name##_7,                                                                                               \
+        tile_##name##_8,                                                                                               \
+    };
+
+/* A format that goes through panels whatever the batch. */
+#define FORMAT(name, walk, type, bytes, kind, bits, shift, tiles, ...)                                                 \
+    static void unpack_panel_##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint8_t *panel)              \
+    {                                                                                                                  \
+        walk(type, bytes, kind, bits, shift, 0, rows, row_bytes, n_in, panel, NULL, panel);                            \
+    }                                                                                                                  \
+    static void rows_##name(const linear_weight *weight, const linear_input *input, const linear_output *output,       \
+                            uint32_t begin, uint32_t end, void *scratch)                                               \
+    {                                                                                                                  \
+        const panel_kernel k = {.rows = ROWS,                                                                          \
+                                .block_bytes = block_bytes(kind),                                                      \
+                                .unpack = unpack_panel_##name,                                                         \
+                                .tile = tiles,                                                                         \
+                                .direct = {__VA_ARGS__}};                                                              \
+        linear_panels_run(&k, weight, input, output, begin, end, scratch);                                             \
+    }
+
+#define DIRECT(name, walk, type, bytes, kind, bits, shift, T)                                                          \
+    static void direct_##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,       \
+                                    const panel_output *out)                                                           \
+    {                                                                                                                  \
+        vflt acc[T];                                                                                                   \
+        zero(T, acc);                                                                                                  \
+        walk(type, bytes, kind, bits, shift, T, rows, row_bytes, n_in, record, acc, NULL);                             \
+        store(0, T, acc, out);                                                                                         \
+    }
+
+/* A format with functions of its own for 1 … LINEAR_DIRECT tokens. */
+#define FORMAT_DIRECT(name, walk, type, bytes, kind, bits, shift, tiles)                                               \
+    DIRECT(name, walk, type, bytes, kind, bits, shift, 1)                                                              \
+    DIRECT(name, walk, type, bytes, kind, bits, shift, 2)                                                              \
+    DIRECT(name, walk, type, bytes, kind, bits, shift, 3)                                                              \
+    DIRECT(name, walk, type, bytes, kind, bits, shift, 4)                                                              \
+    FORMAT(name, walk, type, bytes, kind, bits, shift, tiles, NULL, direct_##name##_1, direct_##name##_2,              \
+           direct_##name##_3, direct_##name##_4)
+
+#define SHIFT8 (MAKE_UNSIGNED ? 7 : 0)
+
+TILES(q4_0, 0, 4, 3)
+TILES(q5_0, 0, 5, 4)
+TILES(q8, 0, 8, SHIFT8)
+TILES(min4, MIN, 4, 0)
+TILES(min5, MIN, 5, 0)
+TILES(q6_k, HALVES, 6, 5)
+TILES(q3_k, HALVES, 4, 2)
+TILES(q2_k, MIN | HALVES, 4, 0)
+
+FORMAT_DIRECT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3, tiles_q4_0)
+FORMAT_DIRECT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0, tiles_min4)
+FORMAT_DIRECT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4, tiles_q5_0)
+FORMAT_DIRECT(q5_1, walk_legacy, DTYPE_Q5_1, 24, MIN, 5, 0, tiles_min5)
+FORMAT_DIRECT(q8_0, walk_legacy, DTYPE_Q8_0, 34, 0, 8, SHIFT8, tiles_q8)
+FORMAT_DIRECT(q4_k, walk_k, DTYPE_Q4_K, 144, MIN, 4, 0, tiles_min4)
+FORMAT_DIRECT(q5_k, walk_k, DTYPE_Q5_K, 176, MIN, 5, 0, tiles_min5)
+FORMAT_DIRECT(q6_k, walk_k, DTYPE_Q6_K, 210, HALVES, 6, 5, tiles_q6_k)
+FORMAT(q2_k, walk_k, DTYPE_Q2_K, 84, MIN | HALVES, 4, 0, tiles_q2_k, NULL)
+FORMAT(q3_k, walk_k, DTYPE_Q3_K, 110, HALVES, 4, 2, tiles_q3_k, NULL)
+FORMAT(q8_k, walk_k, DTYPE_Q8_K, 292, 0, 8, SHIFT8, tiles_q8, NULL)
+
+void LINEAR_SUFFIX(linear_kernels *kernels)
+{
+    static const struct {
+        dtype type;
+        linear_rows_fn *rows;
+    } all[] = {{DTYPE_Q4_0, rows_q4_0}, {DTYPE_Q4_1, rows_q4_1}, {DTYPE_Q5_0, rows_q5_0}, {DTYPE_Q5_1, rows_q5_1},
+               {DTYPE_Q8_0, rows_q8_0}, {DTYPE_Q2_K, rows_q2_k}, {DTYPE_Q3_K, rows_q3_k}, {DTYPE_Q4_K, rows_q4_k},
+               {DTYPE_Q5_K, rows_q5_k}, {DTYPE_Q6_K, rows_q6_k}, {DTYPE_Q8_K, rows_q8_k}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        kernels->format[all[i].type] = LINEAR_Q8;
+        kernels->rows[all[i].type] = all[i].rows;
+        kernels->isa[all[i].type] = LINEAR_ISA;
+    }
+}

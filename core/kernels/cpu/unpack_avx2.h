@@ -1,0 +1,208 @@
+/*
+ * The vectors of unpack_blocks.h for AVX2 (with FMA, F16C): 8 rows.
+ * Owner: none. Lifetime: the call. Included by AVX2 and AVX-VNNI files only.
+ */
+#ifndef MLXR_KERNELS_CPU_UNPACK_AVX2_H
+#define MLXR_KERNELS_CPU_UNPACK_AVX2_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define ROWS 8
+
+typedef __m256i vint; /* a word of 32 bits a row */
+typedef __m256 vflt;
+
+INLINE vint v_and(vint a, vint b)
+{
+    return _mm256_and_si256(a, b);
+}
+
+INLINE vint v_or(vint a, vint b)
+{
+    return _mm256_or_si256(a, b);
+}
+
+INLINE vint v_xor(vint a, vint b)
+{
+    return _mm256_xor_si256(a, b);
+}
+
+INLINE vint v_bytes(int byte)
+{
+    return _mm256_set1_epi8((char)byte);
+}
+
+INLINE vint v_words(int32_t word)
+{
+    return _mm256_set1_epi32(word);
+}
+
+/* Shifts of 16-bit and 32-bit parts. */
+INLINE vint v_left16(vint a, int n)
+{
+    return _mm256_slli_epi16(a, n);
+}
+
+INLINE vint v_right16(vint a, int n)
+{
+    return _mm256_srli_epi16(a, n);
+}
+
+INLINE vint v_left32(vint a, int n)
+{
+    return _mm256_slli_epi32(a, n);
+}
+
+INLINE vint v_right32(vint a, int n)
+{
+    return _mm256_srli_epi32(a, n);
+}
+
+INLINE vint v_right32_signed(vint a, int n)
+{
+    return _mm256_srai_epi32(a, n);
+}
+
+INLINE vint v_add32(vint a, vint b)
+{
+    return _mm256_add_epi32(a, b);
+}
+
+/* Byte i of each word in all four bytes of it. */
+INLINE vint v_spread(vint a, int i)
+{
+    const vint pick = _mm256_setr_epi32(0x01010101 * i, 0x04040404 + 0x01010101 * i, 0x08080808 + 0x01010101 * i,
+                                        0x0c0c0c0c + 0x01010101 * i, 0x01010101 * i, 0x04040404 + 0x01010101 * i,
+                                        0x08080808 + 0x01010101 * i, 0x0c0c0c0c + 0x01010101 * i);
+    return _mm256_shuffle_epi8(a, pick);
+}
+
+/* a with `value` added to the bytes where `bits` has the bit of `mask` (one a byte). */
+INLINE vint v_add_where(vint a, vint bits, vint mask, int value)
+{
+    return _mm256_add_epi8(a, v_and(_mm256_cmpeq_epi8(v_and(bits, mask), mask), v_bytes(value)));
+}
+
+INLINE vflt v_floats(float f)
+{
+    return _mm256_set1_ps(f);
+}
+
+INLINE vflt v_from_int(vint a)
+{
+    return _mm256_cvtepi32_ps(a);
+}
+
+INLINE vflt v_mul(vflt a, vflt b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+INLINE vflt v_add(vflt a, vflt b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+INLINE vflt v_sub(vflt a, vflt b)
+{
+    return _mm256_sub_ps(a, b);
+}
+
+INLINE vflt v_fma(vflt a, vflt b, vflt c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+INLINE vflt v_as_float(vint bits)
+{
+    return _mm256_castsi256_ps(bits);
+}
+
+/* The IEEE halves in the low 16 bits of each word. */
+INLINE vflt v_from_half(vint words)
+{
+    vint low = v_and(words, v_words(0xffff));
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+}
+
+/* Aligned memory. */
+INLINE vint v_get(const void *p)
+{
+    return _mm256_load_si256(p);
+}
+
+INLINE void v_put(void *p, vint a)
+{
+    _mm256_store_si256(p, a);
+}
+
+INLINE vflt v_get_floats(const void *p)
+{
+    return _mm256_load_ps(p);
+}
+
+INLINE void v_put_floats(void *p, vflt a)
+{
+    _mm256_store_ps(p, a);
+}
+
+INLINE __m256i v_first(uint32_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+/* The first n floats at any address; the others are 0 or left alone. */
+INLINE vflt v_load_some(const float *p, uint32_t n)
+{
+    return _mm256_maskload_ps(p, v_first(n));
+}
+
+INLINE void v_store_some(float *p, vflt a, uint32_t n)
+{
+    if (n == ROWS) {
+        _mm256_storeu_ps(p, a);
+    } else {
+        _mm256_maskstore_ps(p, v_first(n), a);
+    }
+}
+
+/* 16 bytes of each row → its four words: word i of all rows in out[i]. */
+INLINE void v_transpose(const uint8_t *p, size_t stride, vint out[4])
+{
+    vint r[4];
+    for (size_t i = 0; i < 4; i++) { /* lane l holds row 4l + i */
+        const uint8_t *q = p + i * stride;
+        r[i] = _mm256_castsi128_si256(_mm_loadu_si128((const void *)q));
+        r[i] = _mm256_inserti128_si256(r[i], _mm_loadu_si128((const void *)(q + 4 * stride)), 1);
+    }
+    vint a = _mm256_unpacklo_epi32(r[0], r[1]), b = _mm256_unpackhi_epi32(r[0], r[1]);
+    vint c = _mm256_unpacklo_epi32(r[2], r[3]), d = _mm256_unpackhi_epi32(r[2], r[3]);
+    out[0] = _mm256_unpacklo_epi64(a, c);
+    out[1] = _mm256_unpackhi_epi64(a, c);
+    out[2] = _mm256_unpacklo_epi64(b, d);
+    out[3] = _mm256_unpackhi_epi64(b, d);
+}
+
+INLINE int32_t word_at(const uint8_t *p)
+{
+    int32_t word;
+    memcpy(&word, p, sizeof word);
+    return word;
+}
+
+/* 4 bytes of each row. */
+INLINE vint v_gather(const uint8_t *p, size_t stride)
+{
+    __m128i part[2];
+    for (size_t i = 0; i < 2; i++) {
+        const uint8_t *q = p + 4 * i * stride;
+        part[i] = _mm_setr_epi32(word_at(q), word_at(q + stride), word_at(q + 2 * stride), word_at(q + 3 * stride));
+    }
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(part[0]), part[1], 1);
+}
+
+#endif

@@ -1,0 +1,303 @@
+/*
+ * Weight blocks of a panel's rows → interleaved vectors, one function a format, for every instruction set: include its
+ * unpack_<isa>.h first, which brings the vector types (a 32-bit word a row), the operations v_… and ROWS.
+ * Owner: none. Lifetime: the call.
+ *
+ * All is inlined into loops with constant arguments, so that a block stays in registers. Layouts: ggml's blocks, as in
+ * core/quant/codec.c.
+ */
+#ifndef MLXR_KERNELS_CPU_UNPACK_BLOCKS_H
+#define MLXR_KERNELS_CPU_UNPACK_BLOCKS_H
+
+#include "quant/dtype.h"
+
+/* 32 k of the panel's rows. */
+typedef struct block {
+    vint w[8];     /* bytes: k = 4i … 4i + 3 of a row in its word of w[i] */
+    vflt scale[2]; /* [1]: of the second 16 k (PANEL_HALVES) */
+    vflt min[2];
+} block;
+
+/* What is decoded once for a super-block of 256 k. */
+typedef struct super_block {
+    vflt scale[16], min[16];
+    vint raw[24];
+} super_block;
+
+INLINE vint low_nibbles(vint x)
+{
+    return v_and(x, v_bytes(15));
+}
+
+INLINE vint high_nibbles(vint x)
+{
+    return low_nibbles(v_right16(x, 4));
+}
+
+INLINE vflt low_half(vint words)
+{
+    return v_from_half(words);
+}
+
+INLINE vflt high_half(vint words)
+{
+    return v_from_half(v_right32(words, 16));
+}
+
+/* Byte i of each word, unsigned and signed. */
+INLINE vint byte_of(vint words, int i)
+{
+    return v_and(v_right32(words, 8 * i), v_words(255));
+}
+
+INLINE vint signed_byte_of(vint words, int i)
+{
+    return v_right32_signed(v_left32(words, 24 - 8 * i), 24);
+}
+
+/* 16 bytes a row: low nibbles are k = 0 … 15, high ones 16 … 31. */
+INLINE void nibbles(const uint8_t *p, size_t stride, vint w[8])
+{
+    vint raw[4];
+    v_transpose(p, stride, raw);
+    for (int i = 0; i < 4; i++) {
+        w[i] = low_nibbles(raw[i]);
+        w[4 + i] = high_nibbles(raw[i]);
+    }
+}
+
+/* Bit k of a row's word becomes bit 4 of weight k. */
+INLINE void fifth_bits(vint bits, vint w[8])
+{
+    for (int i = 0; i < 4; i++) {
+        vint spread = v_spread(bits, i); /* bits 8i … 8i + 7 */
+        w[2 * i] = v_add_where(w[2 * i], spread, v_words(0x08040201), 16);
+        w[2 * i + 1] = v_add_where(w[2 * i + 1], spread, v_words((int32_t)0x80402010), 16);
+    }
+}
+
+/* 32 bytes a row, signed; made unsigned by an offset of 128 where the product wants that. */
+INLINE void signed_bytes(const uint8_t *p, size_t stride, bool make_unsigned, vint w[8])
+{
+    v_transpose(p, stride, w);
+    v_transpose(p + 16, stride, w + 4);
+    for (int i = 0; make_unsigned && i < 8; i++) {
+        w[i] = v_xor(w[i], v_bytes(0x80));
+    }
+}
+
+/* Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: a block of 32 is a block of the file. */
+INLINE void unpack_legacy(dtype type, bool make_unsigned, const uint8_t *p, size_t stride, block *v)
+{
+    vint head = v_gather(p, stride);
+    v->scale[0] = low_half(head);
+    switch ((int)type) {
+    case DTYPE_Q4_0:
+        nibbles(p + 2, stride, v->w);
+        break;
+    case DTYPE_Q4_1:
+        v->min[0] = high_half(head);
+        nibbles(p + 4, stride, v->w);
+        break;
+    case DTYPE_Q5_0:
+        nibbles(p + 6, stride, v->w);
+        fifth_bits(v_gather(p + 2, stride), v->w);
+        break;
+    case DTYPE_Q5_1:
+        v->min[0] = high_half(head);
+        nibbles(p + 8, stride, v->w);
+        fifth_bits(v_gather(p + 4, stride), v->w);
+        break;
+    case DTYPE_Q8_0:
+        signed_bytes(p + 2, stride, make_unsigned, v->w);
+        break;
+    }
+}
+
+/* 84 bytes: 16 scales (low nibble) and minima (high), 64 bytes of 2-bit weights, two halves. */
+INLINE void super_q2_k(const uint8_t *p, size_t stride, super_block *s)
+{
+    vint bytes[4], head = v_gather(p + 80, stride);
+    vflt d = low_half(head), dmin = high_half(head);
+    v_transpose(p, stride, bytes);
+    for (int i = 0; i < 16; i++) {
+        s->scale[i] = v_mul(d, v_from_int(byte_of(low_nibbles(bytes[i / 4]), i % 4)));
+        s->min[i] = v_mul(dmin, v_from_int(byte_of(high_nibbles(bytes[i / 4]), i % 4)));
+    }
+}
+
+INLINE void unpack_q2_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+{
+    if (i % 4 == 0) {
+        v_transpose(p + 16 + 8 * i, stride, s->raw);
+        v_transpose(p + 32 + 8 * i, stride, s->raw + 4);
+    }
+    for (int j = 0; j < 8; j++) {
+        v->w[j] = v_and(v_right16(s->raw[j], 2 * (i % 4)), v_bytes(3));
+    }
+}
+
+/* 110 bytes: 32 of third bits, 64 of 2-bit weights, 16 scales of 6 bits less 32, a half. The scales' low nibbles are
+ * the low, then the high nibbles of bytes 0 … 7, their top bits the pairs of bytes 8 … 11. */
+INLINE void super_q3_k(const uint8_t *p, size_t stride, super_block *s)
+{
+    vint low[2] = {v_gather(p + 96, stride), v_gather(p + 100, stride)}, top = v_gather(p + 104, stride);
+    vflt d = high_half(v_gather(p + 106, stride));
+    for (int g = 0; g < 4; g++) {
+        vint nibble = g < 2 ? low_nibbles(low[g]) : high_nibbles(low[g - 2]);
+        vint pair = v_and(v_right16(top, 2 * g), v_bytes(3));
+        vint scales = v_or(nibble, v_left16(pair, 4));
+        for (int i = 0; i < 4; i++) {
+            s->scale[4 * g + i] = v_mul(d, v_sub(v_from_int(byte_of(scales, i)), v_floats(32.0f)));
+        }
+    }
+    v_transpose(p, stride, s->raw + 8);
+    v_transpose(p + 16, stride, s->raw + 12);
+}
+
+INLINE void unpack_q3_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+{
+    unpack_q2_k(p + 16, stride, i, s, v);
+    for (int j = 0; j < 8; j++) {
+        v->w[j] = v_add_where(v->w[j], s->raw[8 + j], v_bytes(1 << i), 4);
+    }
+}
+
+/* Q4_K, Q5_K begin with two halves and 6-bit scales and minima of eight blocks. In words 1 … 3 of the head:
+ *     word 1: scales 0 … 3, their top 2 bits belong to scales 4 … 7; word 2: minima, the same;
+ *     word 3: low 4 bits of scale 4 … 7 and, above, of minimum 4 … 7 */
+INLINE void super_q45_k(const uint8_t *p, size_t stride, super_block *s)
+{
+    const vint six = v_bytes(63), top = v_bytes(0x30);
+    vint head[4];
+    v_transpose(p, stride, head);
+    vflt d = low_half(head[0]), dmin = v_sub(v_floats(0.0f), high_half(head[0]));
+    vint scales[2] = {v_and(head[1], six), v_or(low_nibbles(head[3]), v_and(v_right16(head[1], 2), top))};
+    vint mins[2] = {v_and(head[2], six), v_or(high_nibbles(head[3]), v_and(v_right16(head[2], 2), top))};
+    for (int i = 0; i < 8; i++) {
+        s->scale[i] = v_mul(d, v_from_int(byte_of(scales[i / 4], i % 4)));
+        s->min[i] = v_mul(dmin, v_from_int(byte_of(mins[i / 4], i % 4)));
+    }
+}
+
+INLINE void unpack_q4_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+{
+    if (i % 2 == 0) {
+        v_transpose(p + 16 + 16 * i, stride, s->raw);
+        v_transpose(p + 32 + 16 * i, stride, s->raw + 4);
+    }
+    for (int j = 0; j < 8; j++) {
+        v->w[j] = i % 2 ? high_nibbles(s->raw[j]) : low_nibbles(s->raw[j]);
+    }
+}
+
+/* 32 bytes of fifth bits before the nibbles: bit i of byte k belongs to block i. */
+INLINE void unpack_q5_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+{
+    if (i == 0) {
+        v_transpose(p + 16, stride, s->raw + 8);
+        v_transpose(p + 32, stride, s->raw + 12);
+    }
+    unpack_q4_k(p + 32, stride, i, s, v);
+    for (int j = 0; j < 8; j++) {
+        v->w[j] = v_add_where(v->w[j], s->raw[8 + j], v_bytes(1 << i), 16);
+    }
+}
+
+/* 210 bytes: 128 of low nibbles, 64 of top pairs, 16 signed scales, a half. */
+INLINE void super_q6_k(const uint8_t *p, size_t stride, super_block *s)
+{
+    vint scales[4];
+    v_transpose(p + 192, stride, scales);
+    vflt d = high_half(v_gather(p + 206, stride));
+    for (int i = 0; i < 16; i++) {
+        s->scale[i] = v_mul(d, v_from_int(signed_byte_of(scales[i / 4], i % 4)));
+    }
+}
+
+/* 128 k share 64 bytes of nibbles (blocks 0 and 1 low, 2 and 3 high) and 32 bytes of pairs. */
+INLINE void unpack_q6_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+{
+    const int half = i / 4, b = i % 4;
+    if (b == 0) {
+        for (int j = 0; j < 4; j++) {
+            v_transpose(p + 64 * half + 16 * j, stride, s->raw + 4 * j);
+        }
+        v_transpose(p + 128 + 32 * half, stride, s->raw + 16);
+        v_transpose(p + 144 + 32 * half, stride, s->raw + 20);
+    }
+    for (int j = 0; j < 8; j++) {
+        vint low = s->raw[8 * (b % 2) + j], pairs = s->raw[16 + j];
+        low = b < 2 ? low_nibbles(low) : high_nibbles(low);
+        pairs = b == 0 ? v_left16(pairs, 4) : b == 1 ? v_left16(pairs, 2) : b == 3 ? v_right16(pairs, 2) : pairs;
+        v->w[j] = v_or(low, v_and(pairs, v_bytes(0x30)));
+    }
+}
+
+/* A float scale, 256 bytes, sums that we do not need. */
+INLINE void super_q8_k(const uint8_t *p, size_t stride, super_block *s)
+{
+    s->scale[0] = v_as_float(v_gather(p, stride));
+}
+
+/* Scales, then block i of the super-block. Blocks must be unpacked in order: they share s->raw. */
+INLINE void unpack_super(dtype type, const uint8_t *p, size_t stride, super_block *s)
+{
+    switch ((int)type) {
+    case DTYPE_Q2_K:
+        super_q2_k(p, stride, s);
+        break;
+    case DTYPE_Q3_K:
+        super_q3_k(p, stride, s);
+        break;
+    case DTYPE_Q4_K:
+    case DTYPE_Q5_K:
+        super_q45_k(p, stride, s);
+        break;
+    case DTYPE_Q6_K:
+        super_q6_k(p, stride, s);
+        break;
+    case DTYPE_Q8_K:
+        super_q8_k(p, stride, s);
+        break;
+    }
+}
+
+INLINE void unpack_super_block(dtype type, bool make_unsigned, const uint8_t *p, size_t stride, int i, super_block *s,
+                               block *v)
+{
+    bool halves = type == DTYPE_Q2_K || type == DTYPE_Q3_K || type == DTYPE_Q6_K;
+    switch ((int)type) {
+    case DTYPE_Q2_K:
+        unpack_q2_k(p, stride, i, s, v);
+        break;
+    case DTYPE_Q3_K:
+        unpack_q3_k(p, stride, i, s, v);
+        break;
+    case DTYPE_Q4_K:
+        unpack_q4_k(p, stride, i, s, v);
+        break;
+    case DTYPE_Q5_K:
+        unpack_q5_k(p, stride, i, s, v);
+        break;
+    case DTYPE_Q6_K:
+        unpack_q6_k(p, stride, i, s, v);
+        break;
+    case DTYPE_Q8_K:
+        signed_bytes(p + 4 + 32 * i, stride, make_unsigned, v->w);
+        break;
+    }
+    v->scale[0] = s->scale[type == DTYPE_Q8_K ? 0 : halves ? 2 * i : i];
+    if (halves) {
+        v->scale[1] = s->scale[2 * i + 1];
+    }
+    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K) {
+        v->min[0] = s->min[i];
+    }
+    if (type == DTYPE_Q2_K) {
+        v->min[0] = s->min[2 * i];
+        v->min[1] = s->min[2 * i + 1];
+    }
+}
+
+#endif
