@@ -148,39 +148,6 @@ static mlxr_status set_kind(tokenizer_source *source, text_view model, mlxr_erro
     return MLXR_OK;
 }
 
-/* Names under which control tokens end a turn or a text, whatever the metadata says. */
-static bool ends_by_name(token_text text)
-{
-    static const char *const names[] = {
-        "<|eot_id|>", "<|im_end|>",  "<|end|>", "<|return|>", "<|call|>", "<|endoftext|>",       "<|end_of_text|>",
-        "<|eom_id|>", "<|eot|>",     "<|eom|>", "<EOT>",      "_<EOT>",   "<end_of_turn>",       "<end_of_utterance>",
-        "<turn|>",    "<|user_end|>", "</s>",
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (text.n == strlen(names[i]) && memcmp(text.data, names[i], text.n) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static mlxr_status find_ends(tokenizer_source *source, region *memory, mlxr_error *error)
-{
-    enum { ENDS_MAX = 32 };
-    int32_t *ids = region_alloc(memory, ENDS_MAX * sizeof *ids);
-    if (!ids) {
-        return error_nomem(error, "end tokens", ENDS_MAX * sizeof *ids);
-    }
-    for (uint32_t i = 0; source->types && i < source->n_tokens && source->n_end_ids < ENDS_MAX; i++) {
-        if ((source->types[i] == TOKEN_CONTROL || source->types[i] == TOKEN_USER_DEFINED) &&
-            ends_by_name(source->tokens[i])) {
-            ids[source->n_end_ids++] = (int32_t)i;
-        }
-    }
-    source->end_ids = ids;
-    return MLXR_OK;
-}
-
 static mlxr_status read_source(const model_file *file, region *memory, tokenizer_source *source, mlxr_error *error)
 {
     text_view model = {0}, pre = {0};
@@ -259,9 +226,6 @@ mlxr_status vocabulary_open(tokenizer **out, const model_file *file, mlxr_error 
     }
     if (status == MLXR_OK) {
         status = read_switches(file, &source, error);
-    }
-    if (status == MLXR_OK) {
-        status = find_ends(&source, &memory, error);
     }
     if (status == MLXR_OK) {
         if (source.kind == TOKENIZER_WORDPIECE) { /* [CLS] text [SEP] */

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "text/tokenizer_parts.h"
+#include "text/unicode.h"
 
 #define NO_RANK UINT32_MAX
 #define SHORT_WORD 24u /* symbols; above, a heap */
@@ -141,12 +142,13 @@ static bool consider(const tokenizer *t, scratch *s, const char *word, int32_t l
         return true;
     }
     merge_rule rule = rule_for(t, word, &s->symbols[left], &s->symbols[right]);
-    if (rule.rank == NO_RANK) {
+    uint32_t length = s->symbols[left].length + s->symbols[right].length;
+    if (rule.rank == NO_RANK || length == s->whole) {
         return true;
     }
     return heap_push(s, (merge_candidate){.key = (uint64_t)rule.rank << 32 | (uint32_t)left,
                                           .product = rule.product,
-                                          .length = s->symbols[left].length + s->symbols[right].length});
+                                          .length = length});
 }
 
 /* Merges symbols [0, n) in place; those of length 0 are gone. A symbol only ever grows, so a candidate whose two
@@ -225,9 +227,25 @@ static size_t fill_unknown(const tokenizer *t, symbol *symbols, size_t count, co
     return count + 1;
 }
 
-/* Cuts a word into its first symbols: bytes, or characters with the bytes of damaged ones single. */
-static size_t symbols_fill(const tokenizer *t, symbol *symbols, const char *word, size_t n)
+/* The id of a character with the vocabulary's marks around it ("##" inside a word, "</w>" at its end). */
+static int32_t marked_id(const tokenizer *t, scratch *s, const char *word, size_t n, size_t at, size_t length)
 {
+    token_text prefix = at > 0 ? t->subword_prefix : (token_text){0};
+    token_text suffix = at + length == n ? t->word_suffix : (token_text){0};
+    if (!prefix.n && !suffix.n) {
+        return text_map_find(&t->map, &t->texts, word + at, length);
+    }
+    buffer_clear(&s->word);
+    buffer_append(&s->word, prefix.data, prefix.n);
+    buffer_append(&s->word, word + at, length);
+    buffer_append(&s->word, suffix.data, suffix.n);
+    return s->word.failed ? -1 : text_map_find(&t->map, &t->texts, s->word.data, s->word.n);
+}
+
+/* Cuts a word into its first symbols: bytes, or characters with the bytes of damaged ones single. */
+static size_t symbols_fill(const tokenizer *t, scratch *s, const char *word, size_t n)
+{
+    symbol *symbols = s->symbols;
     size_t count = 0;
     for (size_t i = 0, length; i < n; i += length) {
         int32_t id;
@@ -238,7 +256,7 @@ static size_t symbols_fill(const tokenizer *t, symbol *symbols, const char *word
             uint32_t code;
             length = utf8_decode(word + i, n - i, &code);
             length = length ? length : 1;
-            id = text_map_find(&t->map, &t->texts, word + i, length);
+            id = marked_id(t, s, word, n, i, length);
         }
         if (id < 0 && !t->merge_by_text) {
             count = fill_unknown(t, symbols, count, word, (uint32_t)i, (uint32_t)length);
@@ -271,6 +289,67 @@ static bool push_unknown(const tokenizer *t, const char *text, size_t n, size_t 
     return token_list_push(out, t->unk);
 }
 
+/* ---- tokens that are steps only ---- */
+
+static bool is_unused(const tokenizer *t, const char *text, size_t n, int32_t *id)
+{
+    *id = text_map_find(&t->map, &t->texts, text, n);
+    uint32_t code;
+    return *id >= 0 && t->types[*id] == TOKEN_UNUSED && unicode_read(text, n, &code) < n;
+}
+
+/* How long the left part of the last merge is that made this text one token: it is merged again, without the merge
+ * that would make it whole. 0: out of memory. */
+static size_t last_cut(const tokenizer *t, const char *text, size_t n)
+{
+    scratch again = scratch_make();
+    size_t left = 0;
+    again.whole = (uint32_t)n;
+    if (symbols_reserve(&again, n)) {
+        size_t count = symbols_fill(t, &again, text, n);
+        left = merge_long(t, &again, text, count) ? again.symbols[0].length : 0;
+    }
+    scratch_close(&again);
+    return left;
+}
+
+/* Pushes what an unused token is made of. */
+static bool push_parts(const tokenizer *t, const char *text, size_t n, size_t first_out, token_list *out)
+{
+    span_list todo = {0}; /* the next one last */
+    bool fits = span_list_push(&todo, 0, (uint32_t)n);
+    while (fits && todo.n) {
+        span part = todo.items[--todo.n];
+        const char *p = text + part.begin;
+        size_t length = part.end - part.begin;
+        int32_t id;
+        if (is_unused(t, p, length, &id)) {
+            uint32_t left = (uint32_t)last_cut(t, p, length);
+            fits = left > 0 && span_list_push(&todo, part.begin + left, part.end) &&
+                   span_list_push(&todo, part.begin, part.begin + left);
+        } else {
+            fits = id >= 0 ? token_list_push(out, id) : push_unknown(t, p, length, first_out, out);
+        }
+    }
+    free(todo.items);
+    return fits;
+}
+
+static bool push_symbol(const tokenizer *t, const char *text, const symbol *part, size_t first_out, token_list *out)
+{
+    int32_t id = part->id;
+    if (id < 0) {
+        return push_unknown(t, text + part->begin, part->length, first_out, out);
+    }
+    if (t->has_unused && t->types[id] == TOKEN_UNUSED) {
+        return push_parts(t, text + part->begin, part->length, first_out, out);
+    }
+    if (id == t->unk && t->fuse_unknown && out->n > first_out && out->ids[out->n - 1] == id) {
+        return true; /* two words that were one before the text was cut */
+    }
+    return token_list_push(out, id);
+}
+
 static mlxr_status encode_word(const tokenizer *t, scratch *s, const char *word, size_t n, size_t first_out,
                                token_list *out, mlxr_error *error)
 {
@@ -278,7 +357,7 @@ static mlxr_status encode_word(const tokenizer *t, scratch *s, const char *word,
         return error_nomem(error, "tokenizer symbols", n * sizeof *s->symbols);
     }
     symbol *symbols = s->symbols;
-    size_t count = symbols_fill(t, symbols, word, n);
+    size_t count = symbols_fill(t, s, word, n);
     if (count <= SHORT_WORD) {
         count = merge_short(t, word, symbols, count);
     } else if (!merge_long(t, s, word, count)) {
@@ -288,9 +367,7 @@ static mlxr_status encode_word(const tokenizer *t, scratch *s, const char *word,
         if (symbols[i].length == 0) {
             continue;
         }
-        bool pushed = symbols[i].id >= 0 ? token_list_push(out, symbols[i].id)
-                                         : push_unknown(t, word + symbols[i].begin, symbols[i].length, first_out, out);
-        if (!pushed) {
+        if (!push_symbol(t, word, &symbols[i], first_out, out)) {
             return error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
         }
     }
@@ -343,6 +420,17 @@ mlxr_status bpe_encode(const tokenizer *t, scratch *s, const char *text, size_t 
                        mlxr_error *error)
 {
     size_t first_out = out->n;
+    if (t->from_alphabet) { /* later pre-tokenizers needed the alphabet; the merges are over bytes */
+        buffer_clear(&s->word);
+        static const char zeros[64];
+        while (s->word.n < n && buffer_append(&s->word, zeros, n - s->word.n < 64 ? n - s->word.n : 64)) {
+        }
+        if (s->word.failed) {
+            return error_nomem(error, "text", n);
+        }
+        n = alphabet_decode((token_text){text, n}, s->word.data);
+        text = s->word.data;
+    }
     if (!cut) {
         if (t->ignore_merges) {
             int32_t id = text_map_find(&t->map, &t->texts, text, n);

@@ -8,38 +8,49 @@
 #include "base/utf8.h"
 #include "text/tokenizer_parts.h"
 
-/* Letters of GPT-2's alphabet are code points below this. */
+/* Letters of GPT-2's alphabet are code points below this. Bytes that print stand for themselves, the other 68 follow
+ * from U+0100 on in their order: 0–32, 127–160, 173. */
 #define ALPHABET_END 0x144u
 
-/* byte + 1 for each letter of the alphabet, 0: not a letter. Bytes that print stand for themselves, the others follow
- * from U+0100 on in their order. */
-static void alphabet_fill(uint16_t *byte1)
+/* The byte a letter stands for, −1 for what is no letter. */
+static int letter_byte(uint32_t code)
 {
-    uint32_t next = 0x100;
-    memset(byte1, 0, ALPHABET_END * sizeof *byte1);
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        bool prints = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
-        byte1[prints ? byte : next++] = (uint16_t)(byte + 1);
+    if (code < 0x100) {
+        return (code > 0x20 && code < 0x7f) || (code > 0xa0 && code != 0xad) ? (int)code : -1;
     }
+    uint32_t index = code - 0x100;
+    return code >= ALPHABET_END ? -1 : index < 33 ? (int)index : index < 67 ? (int)(index - 33 + 127) : 173;
 }
 
-/* Translates text out of the alphabet to out[0..text.n); the length, or SIZE_MAX if a character is not of it. */
-static size_t alphabet_decode(const uint16_t *byte1, token_text text, char *out)
+size_t alphabet_decode(token_text text, char *out)
 {
     size_t n = 0;
     for (size_t i = 0, length; i < text.n; i += length) {
         unsigned char lead = (unsigned char)text.data[i];
         uint32_t code = lead;
         length = lead < 0x80 ? 1 : utf8_decode(text.data + i, text.n - i, &code);
-        if (length == 0 || code >= ALPHABET_END || byte1[code] == 0) {
+        int byte = letter_byte(code);
+        if (length == 0 || byte < 0) {
             return SIZE_MAX;
         }
-        out[n++] = (char)(byte1[code] - 1);
+        out[n++] = (char)byte;
     }
     return n;
 }
 
-static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, const uint16_t *byte1, mlxr_error *error)
+size_t alphabet_encode(const char *bytes, size_t n, char *out)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t byte = (unsigned char)bytes[i];
+        uint32_t code = byte <= 32 ? 0x100 + byte : byte >= 127 && byte <= 160 ? 0x100 + 33 + byte - 127 : byte;
+        code = byte == 173 ? 0x143 : code;
+        used += utf8_encode(code, out + used);
+    }
+    return used;
+}
+
+static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
 {
     uint64_t n_bytes = 0;
     for (uint32_t id = 0; id < t->n_tokens; id++) {
@@ -52,11 +63,13 @@ static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, cons
     uint32_t used = 0;
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         token_text text = source->tokens[id];
+        uint8_t type = t->types[id];
         size_t n = SIZE_MAX;
-        if (t->types[id] == TOKEN_NORMAL || t->types[id] == TOKEN_UNUSED || t->types[id] == TOKEN_BYTE) {
-            n = alphabet_decode(byte1, text, t->texts.bytes + used);
+        if (t->byte_level && (type == TOKEN_NORMAL || type == TOKEN_UNUSED || type == TOKEN_BYTE)) {
+            n = alphabet_decode(text, t->texts.bytes + used);
+            t->types[id] = n == SIZE_MAX ? TOKEN_UNUSED : type; /* no text of the alphabet: nothing can lead to it */
         }
-        if (n == SIZE_MAX) { /* a control or user-defined token is literal, and so is what the alphabet does not know */
+        if (n == SIZE_MAX) { /* control and user-defined tokens are literal */
             memcpy(t->texts.bytes + used, text.data, text.n);
             n = text.n;
         }
@@ -71,33 +84,44 @@ static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, cons
 static mlxr_status open_index(tokenizer *t, mlxr_error *error)
 {
     mlxr_status status = text_map_make(&t->map, &t->memory, t->n_tokens, error);
-    uint64_t added_bytes = 0;
     for (uint32_t id = 0; status == MLXR_OK && id < t->n_tokens; id++) {
         if (t->types[id] == TOKEN_NORMAL || t->types[id] == TOKEN_BYTE) {
             status = text_map_add(&t->map, &t->texts, id, NULL, error);
-        } else if (t->types[id] != TOKEN_UNUSED) {
-            added_bytes += text_table_get(&t->texts, id).n;
         }
-    }
-    if (status == MLXR_OK) {
-        status = added_set_make(&t->raw, &t->memory, added_bytes, error);
     }
     for (uint32_t id = 0; status == MLXR_OK && id < t->n_tokens; id++) {
-        uint8_t type = t->types[id];
-        if (type == TOKEN_USER_DEFINED) {
+        if (t->types[id] == TOKEN_USER_DEFINED && text_table_get(&t->texts, id).n) {
             status = text_map_add(&t->map, &t->texts, id, NULL, error); /* some are products of merges as well */
         }
-        if (status == MLXR_OK && (type == TOKEN_USER_DEFINED || type == TOKEN_CONTROL || type == TOKEN_UNKNOWN)) {
-            status = added_set_add(&t->raw, text_table_get(&t->texts, id), (int32_t)id,
-                                   type == TOKEN_USER_DEFINED ? 0 : ADDED_SPECIAL, error);
-        }
     }
-    for (int byte = 0; status == MLXR_OK && byte < 256; byte++) {
+    for (int byte = 0; status == MLXR_OK && t->byte_level && byte < 256; byte++) {
         char text = (char)byte;
         t->byte_ids[byte] = text_map_find(&t->map, &t->texts, &text, 1);
     }
     return status;
 }
+
+mlxr_status added_open(tokenizer *t, bool user_defined, mlxr_error *error)
+{
+    uint64_t n_bytes = 0;
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        uint8_t type = t->types[id];
+        if (type == TOKEN_CONTROL || type == TOKEN_UNKNOWN || (user_defined && type == TOKEN_USER_DEFINED)) {
+            n_bytes += text_table_get(&t->texts, id).n;
+        }
+    }
+    mlxr_status status = added_set_make(&t->raw, &t->memory, n_bytes, error);
+    for (uint32_t id = 0; status == MLXR_OK && id < t->n_tokens; id++) {
+        uint8_t type = t->types[id];
+        if (type == TOKEN_CONTROL || type == TOKEN_UNKNOWN || (user_defined && type == TOKEN_USER_DEFINED)) {
+            status = added_set_add(&t->raw, text_table_get(&t->texts, id), (int32_t)id,
+                                   type == TOKEN_USER_DEFINED ? 0 : ADDED_SPECIAL, error);
+        }
+    }
+    return status;
+}
+
+/* ---- merges ---- */
 
 /* The id of a merge's left, right or whole text. */
 static mlxr_status merge_part(const tokenizer *t, const char *text, size_t n, uint32_t rank, const char *which,
@@ -111,34 +135,35 @@ static mlxr_status merge_part(const tokenizer *t, const char *text, size_t n, ui
     return MLXR_OK;
 }
 
-/* One merge "left right". Vocabularies list products in the order of merges, so the id after the last product is the
- * first guess. */
-static mlxr_status open_merge(tokenizer *t, const uint16_t *byte1, token_text merge, uint32_t rank, char *text,
-                              uint32_t *guess, mlxr_error *error)
+/* The bytes a side of a merge stands for; out has room for text.n. */
+static size_t side_text(const tokenizer *t, token_text text, char *out)
 {
-    const char *space = merge.n > 1 ? memchr(merge.data + 1, ' ', merge.n - 1) : NULL;
-    if (!space) {
-        return error_set(error, MLXR_FORMAT, "tokenizer: merge %u, \"%.*s\", is not two texts with a space between",
-                         rank, (int)(merge.n < 64 ? merge.n : 64), merge.data);
+    size_t n = t->byte_level ? alphabet_decode(text, out) : SIZE_MAX;
+    if (n == SIZE_MAX) {
+        memcpy(out, text.data, text.n);
+        n = text.n;
     }
-    token_text parts[2] = {{merge.data, (size_t)(space - merge.data)},
-                           {space + 1, (size_t)(merge.data + merge.n - space - 1)}};
-    size_t lengths[2], n = 0;
-    for (int i = 0; i < 2; i++) {
-        lengths[i] = alphabet_decode(byte1, parts[i], text + n);
-        if (lengths[i] == SIZE_MAX) {
-            memcpy(text + n, parts[i].data, parts[i].n);
-            lengths[i] = parts[i].n;
-        }
-        n += lengths[i];
-    }
+    return n;
+}
+
+/* Vocabularies list products in the order of merges, so the id after the last product is the first guess. */
+static mlxr_status open_merge(tokenizer *t, const merge_text *merge, uint32_t rank, char *text, uint32_t *guess,
+                              mlxr_error *error)
+{
+    size_t n_left = side_text(t, merge->left, text);
+    size_t n = n_left + side_text(t, merge->right, text + n_left);
     int32_t left, right, product;
-    mlxr_status status = merge_part(t, text, lengths[0], rank, "left side", &left, error);
+    mlxr_status status = merge_part(t, text, n_left, rank, "left side", &left, error);
     if (status == MLXR_OK) {
-        status = merge_part(t, text + lengths[0], lengths[1], rank, "right side", &right, error);
+        status = merge_part(t, text + n_left, n - n_left, rank, "right side", &right, error);
     }
     if (status != MLXR_OK) {
         return status;
+    }
+    size_t skip = t->subword_prefix.n; /* of the right side, if it has the mark */
+    if (skip && n - n_left >= skip) {
+        memmove(text + n_left, text + n_left + skip, n - n_left - skip);
+        n -= skip;
     }
     token_text guessed = *guess < t->n_tokens ? text_table_get(&t->texts, *guess) : (token_text){0};
     if (guessed.n == n && memcmp(guessed.data, text, n) == 0 && t->types[*guess] == TOKEN_NORMAL) {
@@ -152,31 +177,56 @@ static mlxr_status open_merge(tokenizer *t, const uint16_t *byte1, token_text me
         }
     }
     *guess = (uint32_t)product + 1;
+    bpe_note_joins(t, (token_text){text, n});
     return pair_map_add(&t->pairs, (uint32_t)left, (uint32_t)right, rank, (uint32_t)product, error);
 }
 
-static mlxr_status open_merges(tokenizer *t, const tokenizer_source *source, const uint16_t *byte1, mlxr_error *error)
+mlxr_status bpe_open_merges(tokenizer *t, const merge_text *merges, uint32_t n_merges, mlxr_error *error)
 {
     size_t longest = 0;
-    for (uint32_t i = 0; i < source->n_merges; i++) {
-        longest = source->merges[i].n > longest ? source->merges[i].n : longest;
+    for (uint32_t i = 0; i < n_merges; i++) {
+        size_t n = merges[i].left.n + merges[i].right.n;
+        longest = n > longest ? n : longest;
     }
     char *text = malloc(longest + 1);
     if (!text) {
         return error_nomem(error, "tokenizer merges", longest + 1);
     }
-    mlxr_status status = pair_map_make(&t->pairs, &t->memory, source->n_merges, error);
+    mlxr_status status = pair_map_make(&t->pairs, &t->memory, n_merges, error);
     uint32_t guess = 0;
-    for (uint32_t i = 0; status == MLXR_OK && i < source->n_merges; i++) {
-        status = open_merge(t, byte1, source->merges[i], i, text, &guess, error);
+    for (uint32_t i = 0; status == MLXR_OK && i < n_merges; i++) {
+        status = open_merge(t, &merges[i], i, text, &guess, error);
     }
     free(text);
     return status;
 }
 
-mlxr_status bpe_open(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
+/* Splits "left right". */
+static mlxr_status split_merges(const tokenizer_source *source, merge_text *merges, mlxr_error *error)
 {
-    const char *pre = source->pre ? source->pre : "default";
+    for (uint32_t i = 0; i < source->n_merges; i++) {
+        token_text merge = source->merges[i];
+        const char *space = merge.n > 1 ? memchr(merge.data + 1, ' ', merge.n - 1) : NULL;
+        if (!space) {
+            return error_set(error, MLXR_FORMAT, "tokenizer: merge %u, \"%.*s\", is not two texts with a space between",
+                             i, (int)(merge.n < 64 ? merge.n : 64), merge.data);
+        }
+        merges[i].left = (token_text){merge.data, (size_t)(space - merge.data)};
+        merges[i].right = (token_text){space + 1, (size_t)(merge.data + merge.n - space - 1)};
+    }
+    return MLXR_OK;
+}
+
+/* ---- opening ---- */
+
+mlxr_status bpe_open_vocabulary(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
+{
+    mlxr_status status = open_texts(t, source, error);
+    return status == MLXR_OK ? open_index(t, error) : status;
+}
+
+static mlxr_status open_recipe(tokenizer *t, const char *pre, mlxr_error *error)
+{
     const pre_recipe *recipe = pre_recipe_named(pre);
     if (!recipe) {
         char names[360];
@@ -184,18 +234,43 @@ mlxr_status bpe_open(tokenizer *t, const tokenizer_source *source, mlxr_error *e
         return error_set(error, MLXR_UNSUPPORTED, "tokenizer: pre-tokenizer \"%.60s\" is not known; known: %s", pre,
                          names);
     }
-    while (t->n_steps < SPLIT_STEPS_MAX && recipe->steps[t->n_steps]) {
-        t->steps[t->n_steps] = splitter_named(recipe->steps[t->n_steps]);
-        t->n_steps++;
+    t->pre_tokenizers = region_array(&t->memory, SPLIT_STEPS_MAX, sizeof *t->pre_tokenizers);
+    if (!t->pre_tokenizers) {
+        return error_nomem(error, "pre-tokenizers", SPLIT_STEPS_MAX * sizeof *t->pre_tokenizers);
+    }
+    while (t->n_pre_tokenizers < SPLIT_STEPS_MAX && recipe->steps[t->n_pre_tokenizers]) {
+        text_op *op = &t->pre_tokenizers[t->n_pre_tokenizers];
+        op->kind = OP_SPLIT;
+        op->splitter = splitter_named(recipe->steps[t->n_pre_tokenizers]);
+        t->n_pre_tokenizers++;
     }
     t->ignore_merges = recipe->ignore_merges;
+    return MLXR_OK;
+}
+
+mlxr_status bpe_open(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
+{
     t->byte_level = true;
     t->unk = -1; /* every byte is a token; as in the reference, a byte that is not gives nothing */
-    uint16_t byte1[ALPHABET_END];
-    alphabet_fill(byte1);
-    mlxr_status status = open_texts(t, source, byte1, error);
+    mlxr_status status = open_recipe(t, source->pre ? source->pre : "default", error);
     if (status == MLXR_OK) {
-        status = open_index(t, error);
+        status = bpe_open_vocabulary(t, source, error);
     }
-    return status == MLXR_OK ? open_merges(t, source, byte1, error) : status;
+    if (status == MLXR_OK) {
+        status = added_open(t, true, error);
+    }
+    if (status != MLXR_OK) {
+        return status;
+    }
+    size_t n_bytes = ((size_t)source->n_merges + 1) * sizeof(merge_text);
+    merge_text *merges = malloc(n_bytes);
+    if (!merges) {
+        return error_nomem(error, "tokenizer merges", n_bytes);
+    }
+    status = split_merges(source, merges, error);
+    if (status == MLXR_OK) {
+        status = bpe_open_merges(t, merges, source->n_merges, error);
+    }
+    free(merges);
+    return status;
 }

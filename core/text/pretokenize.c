@@ -336,6 +336,40 @@ static size_t match_cjk(const char *text, size_t at, size_t n)
     return end == at ? 0 : end;
 }
 
+/* One White_Space character. */
+static size_t match_space(const char *text, size_t at, size_t n)
+{
+    size_t length;
+    return class_at(text, at, n, &length) & CLASS_SPACE ? at + length : 0;
+}
+
+/* One character that Bert's pre-tokenizer takes for punctuation. */
+static size_t match_punctuation(const char *text, size_t at, size_t n)
+{
+    uint32_t code;
+    size_t length = unicode_read(text + at, n - at, &code);
+    bool found = code < 0x80 ? (unicode_class_ascii[code] & (CLASS_PUNCTUATION | CLASS_SYMBOL)) != 0
+                             : unicode_in_ranges(&unicode_bert_punctuation, code);
+    return found ? at + length : 0;
+}
+
+/* \w+|[^\w\s]+ */
+static size_t match_words(const char *text, size_t at, size_t n)
+{
+    uint32_t code;
+    unicode_read(text + at, n - at, &code);
+    bool word = unicode_is_word(code);
+    size_t end = at;
+    while (end < n) {
+        size_t length = unicode_read(text + end, n - end, &code);
+        if (unicode_is_space(code) || unicode_is_word(code) != word) {
+            break;
+        }
+        end += length;
+    }
+    return end == at ? 0 : end;
+}
+
 #define FOLDED "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define TAIL "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define UPPERS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
@@ -363,6 +397,9 @@ static const splitter splitters[] = {
     {"numbers", "\\p{N}+", match_numbers},
     {"digit", NULL, match_digit},
     {"digits", NULL, match_digits},
+    {"space", NULL, match_space},
+    {"punctuation", NULL, match_punctuation},
+    {"words", NULL, match_words},
     {"cjk", "[一-龥぀-ゟ゠-ヿ]+", match_cjk},
 };
 

@@ -1,5 +1,5 @@
 /*
- * Opening a SentencePiece BPE vocabulary (GGUF's model "llama"): spaces for U+2581, byte tokens, safe cuts.
+ * Opening a SentencePiece vocabulary, BPE or unigram: spaces for U+2581, byte tokens, symbols, normalisation.
  * Owner: the tokenizer's region. Lifetime: the tokenizer.
  */
 #include "base/error.h"
@@ -10,8 +10,7 @@ static int hex_value(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* <0x0A>: 10; −1 for what is not of this form. */
-static int byte_token_value(token_text text)
+int byte_token_value(token_text text)
 {
     if (text.n != 6 || memcmp(text.data, "<0x", 3) != 0 || text.data[5] != '>') {
         return -1;
@@ -21,11 +20,11 @@ static int byte_token_value(token_text text)
 }
 
 /* Copies a text with spaces for U+2581; the length. */
-static size_t copy_unescaped(char *out, token_text text)
+static size_t copy_unmarked(char *out, token_text text)
 {
     size_t n = 0;
     for (size_t i = 0; i < text.n;) {
-        if (text.n - i >= 3 && memcmp(text.data + i, "\xe2\x96\x81", 3) == 0) {
+        if (text.n - i >= 3 && memcmp(text.data + i, SPACE_MARK, 3) == 0) {
             out[n++] = ' ';
             i += 3;
         } else {
@@ -49,20 +48,21 @@ static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, mlxr
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         token_text text = source->tokens[id];
         char *out = t->texts.bytes + used;
-        int byte = t->types[id] == TOKEN_BYTE || !source->types ? byte_token_value(text) : -1;
+        uint8_t type = t->types[id];
+        int byte = type == TOKEN_BYTE || !source->types ? byte_token_value(text) : -1;
         if (byte >= 0) {
             t->types[id] = TOKEN_BYTE;
             t->byte_ids[byte] = (int32_t)id;
             *out = (char)byte;
             used++;
-        } else if (t->types[id] == TOKEN_BYTE) {
+        } else if (type == TOKEN_BYTE) {
             return error_set(error, MLXR_FORMAT, "tokenizer: byte token %u is \"%.*s\", expected the form <0x0A>", id,
                              (int)(text.n < 32 ? text.n : 32), text.data);
-        } else if (t->types[id] == TOKEN_CONTROL || t->types[id] == TOKEN_UNKNOWN) {
+        } else if (type == TOKEN_CONTROL || type == TOKEN_UNKNOWN) {
             memcpy(out, text.data, text.n);
             used += (uint32_t)text.n;
         } else {
-            used += (uint32_t)copy_unescaped(out, text);
+            used += (uint32_t)copy_unmarked(out, text);
         }
         t->texts.offsets[id + 1] = used;
     }
@@ -71,34 +71,49 @@ static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, mlxr
     return MLXR_OK;
 }
 
+/* User-defined symbols: found in normalised text (BPE; in a unigram model they compete like all tokens), and left
+ * alone by the normalisation. */
+static mlxr_status open_symbols(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
+{
+    uint64_t n_bytes = 0, n_verbatim = 0;
+    bool rewrites = t->charsmap.n_units || t->trim_spaces;
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        if (t->types[id] == TOKEN_USER_DEFINED) {
+            n_bytes += text_table_get(&t->texts, id).n;
+            n_verbatim += source->tokens[id].n;
+        }
+    }
+    mlxr_status status = MLXR_OK;
+    if (t->kind == TOKENIZER_SPM) {
+        status = added_set_make(&t->normalized, &t->memory, n_bytes, error);
+    }
+    if (status == MLXR_OK && rewrites) {
+        status = added_set_make(&t->verbatim, &t->memory, n_verbatim, error);
+    }
+    for (uint32_t id = 0; status == MLXR_OK && id < t->n_tokens; id++) {
+        if (t->types[id] != TOKEN_USER_DEFINED) {
+            continue;
+        }
+        if (t->kind == TOKENIZER_SPM) {
+            status = added_set_add(&t->normalized, text_table_get(&t->texts, id), (int32_t)id, 0, error);
+        }
+        if (status == MLXR_OK && rewrites) {
+            status = added_set_add(&t->verbatim, source->tokens[id], (int32_t)id, 0, error);
+        }
+    }
+    return status;
+}
+
 static mlxr_status open_index(tokenizer *t, mlxr_error *error)
 {
     mlxr_status status = text_map_make(&t->map, &t->memory, t->n_tokens, error);
-    uint64_t control_bytes = 0, user_bytes = 0;
     for (uint32_t id = 0; status == MLXR_OK && id < t->n_tokens; id++) {
         token_text text = text_table_get(&t->texts, id);
         uint8_t type = t->types[id];
-        if (type == TOKEN_CONTROL || type == TOKEN_UNKNOWN) {
-            control_bytes += text.n;
-        } else if (type != TOKEN_BYTE) {
-            user_bytes += type == TOKEN_USER_DEFINED ? text.n : 0;
+        if (text.n && type != TOKEN_CONTROL && type != TOKEN_UNKNOWN && type != TOKEN_BYTE) {
             bpe_note_joins(t, text);
+            t->has_unused = t->has_unused || type == TOKEN_UNUSED;
             status = text_map_add(&t->map, &t->texts, id, NULL, error);
-        }
-    }
-    if (status == MLXR_OK) {
-        status = added_set_make(&t->raw, &t->memory, control_bytes, error);
-    }
-    if (status == MLXR_OK) {
-        status = added_set_make(&t->normalized, &t->memory, user_bytes, error);
-    }
-    for (uint32_t id = 0; status == MLXR_OK && id < t->n_tokens; id++) {
-        uint8_t type = t->types[id];
-        token_text text = text_table_get(&t->texts, id);
-        if (type == TOKEN_CONTROL || type == TOKEN_UNKNOWN) {
-            status = added_set_add(&t->raw, text, (int32_t)id, ADDED_SPECIAL, error);
-        } else if (type == TOKEN_USER_DEFINED) {
-            status = added_set_add(&t->normalized, text, (int32_t)id, 0, error);
         }
     }
     return status;
@@ -111,11 +126,38 @@ mlxr_status spm_open(tokenizer *t, const tokenizer_source *source, mlxr_error *e
     }
     t->merge_by_text = true;
     t->fuse_unknown = true;
+    t->single_precision = true;
     t->space_prefix = source->add_space_prefix;
     t->space_prefix_after_added = source->add_space_prefix;
     t->trim_spaces = source->remove_extra_whitespaces;
-    t->escape_spaces = true;
     t->strip_first_space = source->add_space_prefix;
-    mlxr_status status = open_texts(t, source, error);
-    return status == MLXR_OK ? open_index(t, error) : status;
+    t->normalizers = region_array(&t->memory, 1, sizeof *t->normalizers);
+    if (!t->normalizers) {
+        return error_nomem(error, "normalisers", sizeof *t->normalizers);
+    }
+    t->normalizers[t->n_normalizers++].kind = OP_SENTENCEPIECE;
+    mlxr_status status = charsmap_open(&t->charsmap, &t->memory, source->charsmap, source->n_charsmap, error);
+    if (status == MLXR_OK) {
+        status = open_texts(t, source, error);
+    }
+    if (status == MLXR_OK) {
+        status = open_index(t, error);
+    }
+    if (status == MLXR_OK) {
+        status = added_open(t, false, error);
+    }
+    if (status == MLXR_OK) {
+        status = open_symbols(t, source, error);
+    }
+    if (status != MLXR_OK || t->kind != TOKENIZER_UNIGRAM) {
+        return status;
+    }
+    t->logprobs = region_alloc(&t->memory, t->n_tokens * sizeof *t->logprobs);
+    if (!t->logprobs) {
+        return error_nomem(error, "token scores", t->n_tokens * sizeof *t->logprobs);
+    }
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        t->logprobs[id] = source->scores[id];
+    }
+    return unigram_open(t, error);
 }

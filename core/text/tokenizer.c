@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "text/tokenizer_parts.h"
 
 /* ---- lists ---- */
@@ -47,14 +48,25 @@ bool span_list_push(span_list *list, uint32_t begin, uint32_t end)
     return true;
 }
 
+scratch scratch_make(void)
+{
+    buffer b = buffer_make(TOKENIZER_TEXT_MAX);
+    return (scratch){.text = {b, b}, .pieces = {b, b}, .word = b};
+}
+
 void scratch_close(scratch *s)
 {
-    buffer_close(&s->text);
-    free(s->spans[0].items);
-    free(s->spans[1].items);
+    for (int i = 0; i < 2; i++) {
+        buffer_close(&s->text[i]);
+        buffer_close(&s->pieces[i]);
+        free(s->spans[i].items);
+    }
+    buffer_close(&s->word);
     free(s->symbols);
     free(s->heap);
+    free(s->path);
     free(s->cache);
+    pattern_scratch_close(s);
 }
 
 /* ---- opening ---- */
@@ -103,7 +115,23 @@ static mlxr_status check_source(const tokenizer_source *source, mlxr_error *erro
     return MLXR_OK;
 }
 
-static mlxr_status open_common(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
+/* Names under which control tokens end a turn or a text, whatever the file says. */
+static bool ends_by_name(token_text text)
+{
+    static const char *const names[] = {
+        "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>",  "<|call|>", "<|endoftext|>", "<|end_of_text|>",
+        "<|eom_id|>", "<|eot|>",    "<|eom|>", "<EOT>",       "_<EOT>",   "<end_of_turn>", "<end_of_utterance>",
+        "<turn|>",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (text.n == strlen(names[i]) && memcmp(text.data, names[i], text.n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static mlxr_status fill_common(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
 {
     uint32_t n = source->n_tokens;
     t->kind = source->kind;
@@ -116,6 +144,7 @@ static mlxr_status open_common(tokenizer *t, const tokenizer_source *source, mlx
     for (uint32_t i = 0; i < n; i++) {
         int32_t type = source->types ? source->types[i] : TOKEN_NORMAL;
         t->types[i] = (uint8_t)(type ? type : TOKEN_NORMAL);
+        t->is_end[i] = (type == TOKEN_CONTROL || type == TOKEN_USER_DEFINED) && ends_by_name(source->tokens[i]);
     }
     if (source->scores) {
         t->scores = region_alloc(&t->memory, n * sizeof *t->scores);
@@ -149,7 +178,7 @@ static mlxr_status open_common(tokenizer *t, const tokenizer_source *source, mlx
     return MLXR_OK;
 }
 
-mlxr_status tokenizer_open(tokenizer **out, const tokenizer_source *source, mlxr_error *error)
+mlxr_status tokenizer_open_common(tokenizer **out, const tokenizer_source *source, mlxr_error *error)
 {
     mlxr_status status = check_source(source, error);
     if (status != MLXR_OK) {
@@ -159,18 +188,35 @@ mlxr_status tokenizer_open(tokenizer **out, const tokenizer_source *source, mlxr
     if (!t) {
         return error_nomem(error, "tokenizer", sizeof *t);
     }
-    status = open_common(t, source, error);
-    if (status == MLXR_OK) {
-        switch (source->kind) {
-        case TOKENIZER_BPE:
-            status = bpe_open(t, source, error);
-            break;
-        case TOKENIZER_SPM:
-            status = spm_open(t, source, error);
-            break;
-        default:
-            status = error_set(error, MLXR_UNSUPPORTED, "tokenizer: kind %d", (int)source->kind);
-        }
+    status = fill_common(t, source, error);
+    if (status != MLXR_OK) {
+        tokenizer_close(&t);
+        return status;
+    }
+    *out = t;
+    return MLXR_OK;
+}
+
+mlxr_status tokenizer_open(tokenizer **out, const tokenizer_source *source, mlxr_error *error)
+{
+    tokenizer *t;
+    mlxr_status status = tokenizer_open_common(&t, source, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    switch (source->kind) {
+    case TOKENIZER_BPE:
+        status = bpe_open(t, source, error);
+        break;
+    case TOKENIZER_SPM:
+    case TOKENIZER_UNIGRAM:
+        status = spm_open(t, source, error);
+        break;
+    case TOKENIZER_WORDPIECE:
+        status = wordpiece_open(t, source, error);
+        break;
+    default:
+        status = error_set(error, MLXR_ARG, "tokenizer: kind %d", (int)source->kind);
     }
     if (status != MLXR_OK) {
         tokenizer_close(&t);
@@ -183,6 +229,12 @@ mlxr_status tokenizer_open(tokenizer **out, const tokenizer_source *source, mlxr
 void tokenizer_close(tokenizer **t)
 {
     if (*t) {
+        for (uint32_t i = 0; i < (*t)->n_normalizers; i++) {
+            pattern_close(&(*t)->normalizers[i].pattern);
+        }
+        for (uint32_t i = 0; i < (*t)->n_pre_tokenizers; i++) {
+            pattern_close(&(*t)->pre_tokenizers[i].pattern);
+        }
         region_close(&(*t)->memory);
         free(*t);
         *t = NULL;
@@ -191,123 +243,7 @@ void tokenizer_close(tokenizer **t)
 
 /* ---- text to ids ---- */
 
-/* Splits the pieces of `in` further: matches and what lies between them are pieces of their own. */
-static bool split_step(const splitter *step, const char *text, const span_list *in, span_list *out)
-{
-    out->n = 0;
-    for (size_t i = 0; i < in->n; i++) {
-        const char *piece = text + in->items[i].begin;
-        uint32_t base = in->items[i].begin;
-        size_t n = in->items[i].end - base, gap = 0, at = 0;
-        while (at < n) {
-            size_t end = step->match(piece, at, n);
-            if (end == 0) {
-                at++; /* no match begins inside a character either */
-                continue;
-            }
-            if ((gap < at && !span_list_push(out, base + (uint32_t)gap, base + (uint32_t)at)) ||
-                !span_list_push(out, base + (uint32_t)at, base + (uint32_t)end)) {
-                return false;
-            }
-            gap = at = end;
-        }
-        if (gap < n && !span_list_push(out, base + (uint32_t)gap, base + (uint32_t)n)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Normalised text without added tokens to ids. */
-static mlxr_status encode_plain(const tokenizer *t, scratch *s, const char *text, size_t n, token_list *out,
-                                mlxr_error *error)
-{
-    if (n == 0) {
-        return MLXR_OK;
-    }
-    if (t->n_steps == 0) {
-        return bpe_encode(t, s, text, n, true, out, error);
-    }
-    span_list *pieces = &s->spans[0], *spare = &s->spans[1];
-    pieces->n = 0;
-    bool fits = span_list_push(pieces, 0, (uint32_t)n);
-    for (uint32_t i = 0; fits && i < t->n_steps; i++) {
-        fits = split_step(t->steps[i], text, pieces, spare);
-        span_list *swap = pieces;
-        pieces = spare;
-        spare = swap;
-    }
-    if (!fits) {
-        return error_nomem(error, "text pieces", spare->cap * 2 * sizeof *spare->items);
-    }
-    mlxr_status status = MLXR_OK;
-    for (size_t i = 0; status == MLXR_OK && i < pieces->n; i++) {
-        span piece = pieces->items[i];
-        status = bpe_encode(t, s, text + piece.begin, piece.end - piece.begin, false, out, error);
-    }
-    return status;
-}
-
-/* SentencePiece's normalisation without a character map, into s->text. */
-static bool spm_normalize(const tokenizer *t, scratch *s, const char *text, size_t n, bool prefix)
-{
-    buffer *b = &s->text;
-    buffer_clear(b);
-    if (t->trim_spaces) {
-        while (n && text[0] == ' ') {
-            text++;
-            n--;
-        }
-        while (n && text[n - 1] == ' ') {
-            n--;
-        }
-    }
-    if (n && prefix) {
-        buffer_append(b, " ", 1);
-    }
-    for (size_t i = 0, from = 0; i <= n; i++) {
-        bool escaped = t->escape_spaces && n - i >= 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0;
-        bool extra = t->trim_spaces && i > 0 && i < n && text[i] == ' ' && text[i - 1] == ' ';
-        if (i == n || escaped || extra) {
-            buffer_append(b, text + from, i - from);
-            from = i + 1;
-        }
-        if (escaped) {
-            buffer_append(b, " ", 1);
-            i += 2;
-            from = i + 1;
-        }
-    }
-    return !b->failed;
-}
-
-/* A stretch between added tokens of the raw text: normalised, its own added tokens found, tokenised. */
-static mlxr_status encode_fragment(const tokenizer *t, scratch *s, const char *text, size_t n, bool first,
-                                   unsigned flags, token_list *out, mlxr_error *error)
-{
-    bool prefix = t->space_prefix && (first || t->space_prefix_after_added);
-    if (prefix || t->trim_spaces || (t->escape_spaces && memmem(text, n, "\xe2\x96\x81", 3))) {
-        if (!spm_normalize(t, s, text, n, prefix)) {
-            return n >= TOKENIZER_TEXT_MAX ? error_set(error, MLXR_LIMIT, "text of %zu bytes, normalised more than %zu",
-                                                       n, TOKENIZER_TEXT_MAX)
-                                           : error_nomem(error, "normalised text", n);
-        }
-        text = s->text.data ? s->text.data : "";
-        n = s->text.n;
-    }
-    mlxr_status status = MLXR_OK;
-    for (size_t at = 0; status == MLXR_OK && at < n;) {
-        added_match match = added_set_find(&t->normalized, text, at, n, flags & MLXR_TOKENIZE_PARSE_SPECIAL);
-        status = encode_plain(t, s, text + at, match.begin - at, out, error);
-        if (status == MLXR_OK && match.id >= 0 && !token_list_push(out, match.id)) {
-            status = error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
-        }
-        at = match.end;
-    }
-    return status;
-}
-
-static mlxr_status push_fixed(const int32_t *ids, uint32_t n, token_list *out, mlxr_error *error)
+static mlxr_status push_ids(const int32_t *ids, uint32_t n, token_list *out, mlxr_error *error)
 {
     for (uint32_t i = 0; i < n; i++) {
         if (!token_list_push(out, ids[i])) {
@@ -317,6 +253,99 @@ static mlxr_status push_fixed(const int32_t *ids, uint32_t n, token_list *out, m
     return MLXR_OK;
 }
 
+static mlxr_status encode_word(const tokenizer *t, scratch *s, const char *text, size_t n, token_list *out,
+                               mlxr_error *error)
+{
+    switch (t->kind) {
+    case TOKENIZER_UNIGRAM:
+        return unigram_encode(t, s, text, n, out, error);
+    case TOKENIZER_WORDPIECE:
+        return wordpiece_encode(t, s, text, n, out, error);
+    default:
+        return bpe_encode(t, s, text, n, t->n_pre_tokenizers == 0 && !t->ignore_merges && !t->word_suffix.n &&
+                          !t->subword_prefix.n, out, error);
+    }
+}
+
+/* Normalised text without added tokens to ids. */
+static mlxr_status encode_plain(const tokenizer *t, scratch *s, text_in *text, token_list *out, mlxr_error *error)
+{
+    if (text->n == 0) {
+        return MLXR_OK;
+    }
+    if (t->n_pre_tokenizers == 0) {
+        return encode_word(t, s, text->data, text->n, out, error);
+    }
+    const span_list *pieces;
+    mlxr_status status = pretokenize_text(t, s, text, &pieces, error);
+    for (size_t i = 0; status == MLXR_OK && i < pieces->n; i++) {
+        span piece = pieces->items[i];
+        status = encode_word(t, s, text->data + piece.begin, piece.end - piece.begin, out, error);
+    }
+    return status;
+}
+
+/* A stretch between added tokens of the raw text: normalised, its own added tokens found, tokenised. */
+static mlxr_status encode_fragment(const tokenizer *t, scratch *s, text_in *text, bool special, token_list *out,
+                                   mlxr_error *error)
+{
+    if (text->n == 0) {
+        return MLXR_OK;
+    }
+    mlxr_status status = normalize_text(t, s, text, error);
+    for (size_t at = 0; status == MLXR_OK && at < text->n;) {
+        added_match match = added_set_find(&t->normalized, text->data, at, text->n, special);
+        text_in plain = {text->data + at, match.begin - at, text->first && at == 0, text->after_added || at > 0};
+        status = encode_plain(t, s, &plain, out, error);
+        if (status == MLXR_OK && match.id >= 0) {
+            status = push_ids(&match.id, 1, out, error);
+        }
+        at = match.end;
+    }
+    return status;
+}
+
+/* Vocabularies that cannot say bytes get U+FFFD for each byte that is no character. */
+static bool replace_invalid(const tokenizer *t, buffer *valid, const char **text, size_t *n)
+{
+    if (t->byte_level || t->byte_ids[0xff] >= 0) {
+        return true;
+    }
+    size_t from = 0;
+    for (size_t at = 0; at < *n;) {
+        uint32_t code;
+        size_t length = (unsigned char)(*text)[at] < 0x80 ? 1 : utf8_decode(*text + at, *n - at, &code);
+        if (length == 0) {
+            buffer_append(valid, *text + from, at - from);
+            buffer_append(valid, "\xef\xbf\xbd", 3);
+            from = at + 1;
+        }
+        at += length ? length : 1;
+    }
+    if (from > 0) {
+        buffer_append(valid, *text + from, *n - from);
+        *text = valid->data;
+        *n = valid->n;
+    }
+    return !valid->failed;
+}
+
+static mlxr_status encode_text(const tokenizer *t, scratch *s, const char *text, size_t n, bool special,
+                               token_list *out, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    for (size_t at = 0; status == MLXR_OK && at < n;) {
+        added_match match = added_set_find(&t->raw, text, at, n, special);
+        text_in fragment = {text + at, match.begin - at, at == 0, at > 0};
+        status = encode_fragment(t, s, &fragment, special, out, error);
+        if (status == MLXR_OK && match.id >= 0) {
+            status = push_ids(&match.id, 1, out, error);
+        }
+        at = match.end;
+    }
+    return status;
+}
+
 mlxr_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, unsigned flags, token_list *out,
                              mlxr_error *error)
 {
@@ -324,24 +353,22 @@ mlxr_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, uns
         return error_set(error, MLXR_LIMIT, "text of %zu bytes; at most %zu", n, TOKENIZER_TEXT_MAX);
     }
     size_t n_before = out->n;
-    scratch s = {.text = buffer_make(TOKENIZER_TEXT_MAX)};
+    buffer valid = buffer_make(TOKENIZER_TEXT_MAX);
+    scratch s = scratch_make();
     bpe_cache_make(&s, n);
-    mlxr_status status = MLXR_OK;
-    if (flags & MLXR_TOKENIZE_ADD_SPECIAL) {
-        status = push_fixed(t->prefix_ids, t->n_prefix_ids, out, error);
+    bool add = flags & MLXR_TOKENIZE_ADD_SPECIAL;
+    mlxr_status status = push_ids(t->prefix_ids, add ? t->n_prefix_ids : 0, out, error);
+    if (status == MLXR_OK && !replace_invalid(t, &valid, &text, &n)) {
+        status = error_nomem(error, "text with replacement characters", n * 3);
     }
-    for (size_t at = 0; status == MLXR_OK && at < n;) {
-        added_match match = added_set_find(&t->raw, text, at, n, flags & MLXR_TOKENIZE_PARSE_SPECIAL);
-        status = encode_fragment(t, &s, text + at, match.begin - at, at == 0, flags, out, error);
-        if (status == MLXR_OK && match.id >= 0) {
-            status = push_fixed(&match.id, 1, out, error);
-        }
-        at = match.end;
+    if (status == MLXR_OK) {
+        status = encode_text(t, &s, text, n, flags & MLXR_TOKENIZE_PARSE_SPECIAL, out, error);
     }
-    if (status == MLXR_OK && (flags & MLXR_TOKENIZE_ADD_SPECIAL)) {
-        status = push_fixed(t->suffix_ids, t->n_suffix_ids, out, error);
+    if (status == MLXR_OK) {
+        status = push_ids(t->suffix_ids, add ? t->n_suffix_ids : 0, out, error);
     }
     scratch_close(&s);
+    buffer_close(&valid);
     if (status != MLXR_OK) {
         out->n = n_before;
     }

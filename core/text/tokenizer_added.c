@@ -82,6 +82,31 @@ int32_t added_set_id(const added_set *set, token_text text)
     return node ? set->nodes[node].id : -1;
 }
 
+/* The longest text of the set at the start of text[0..n), n > 0: its length and node, 0 if none. */
+static inline size_t longest_at(const added_set *set, const char *text, size_t n, uint32_t *found)
+{
+    uint32_t node = set->first[(uint8_t)text[0]];
+    size_t length = 0;
+    *found = 0;
+    for (size_t i = 1; node; i++) {
+        if (set->nodes[node].id >= 0) {
+            *found = node;
+            length = i;
+        }
+        if (i == n) {
+            break;
+        }
+        node = child_of(set, node, (uint8_t)text[i]);
+    }
+    return length;
+}
+
+size_t added_set_prefix(const added_set *set, const char *text, size_t n)
+{
+    uint32_t found;
+    return set->nodes && n ? longest_at(set, text, n, &found) : 0;
+}
+
 /* The last character that ends at `end`, and where it begins. */
 static size_t read_back(const char *text, size_t begin, size_t end, uint32_t *code)
 {
@@ -117,18 +142,8 @@ added_match added_set_find(const added_set *set, const char *text, size_t at, si
         return none;
     }
     for (size_t begin = at; begin < n;) {
-        uint32_t node = set->first[(uint8_t)text[begin]], found = 0;
-        size_t end = begin;
-        for (size_t i = begin + 1; node; i++) {
-            if (set->nodes[node].id >= 0) {
-                found = node;
-                end = i;
-            }
-            if (i == n) {
-                break;
-            }
-            node = child_of(set, node, (uint8_t)text[i]);
-        }
+        uint32_t found;
+        size_t end = begin + longest_at(set, text + begin, n - begin, &found);
         if (!found) {
             begin++;
             continue;

@@ -44,6 +44,9 @@ typedef struct added_match {
  * what they cover with them) unless `special`. */
 added_match added_set_find(const added_set *set, const char *text, size_t at, size_t n, bool special);
 
+/* The length of the longest text of the set that text[0..n) begins with, 0 if none. */
+size_t added_set_prefix(const added_set *set, const char *text, size_t n);
+
 /* The id of a text that is in the set as a whole, or −1. */
 int32_t added_set_id(const added_set *set, token_text text);
 

@@ -4,6 +4,8 @@
  */
 #include "text/unicode.h"
 
+#include <utf8proc.h>
+
 #include "base/utf8.h"
 
 #define LETTER_OTHER (CLASS_LETTER | CLASS_CASELESS)
@@ -72,4 +74,43 @@ bool unicode_is_word(uint32_t code)
     return (code >= 0x24b6 && code <= 0x24e9) || (code >= 0x1f130 && code <= 0x1f149) ||
            (code >= 0x1f150 && code <= 0x1f169) || (code >= 0x1f170 && code <= 0x1f189) || code == 0x200c ||
            code == 0x200d;
+}
+
+bool unicode_in_ranges(const unicode_ranges *ranges, uint32_t code)
+{
+    size_t low = 0, high = ranges->n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (code > ranges->items[middle].last) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < ranges->n && code >= ranges->items[low].first;
+}
+
+size_t unicode_lower(uint32_t code, uint32_t out[2])
+{
+    if (code < 128) {
+        out[0] = code >= 'A' && code <= 'Z' ? code + 32 : code;
+        return 1;
+    }
+    if (code == 0x130) { /* the one letter whose lower case is two */
+        out[0] = 'i';
+        out[1] = 0x307;
+        return 2;
+    }
+    size_t low = 0, high = unicode_lower_new.n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (code > unicode_lower_new.items[middle].from) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    bool found = low < unicode_lower_new.n && unicode_lower_new.items[low].from == code;
+    out[0] = found ? unicode_lower_new.items[low].to : (uint32_t)utf8proc_tolower((utf8proc_int32_t)code);
+    return 1;
 }

@@ -74,6 +74,34 @@ static inline bool unicode_is_number_17(uint32_t code)
     return (code >= 0x11de0 && code <= 0x11de9) || (code >= 0x16ff4 && code <= 0x16ff6);
 }
 
+typedef struct unicode_range {
+    uint32_t first, last;
+} unicode_range;
+
+typedef struct unicode_ranges {
+    const unicode_range *items; /* [n], ascending */
+    size_t n;
+} unicode_ranges;
+
+typedef struct unicode_pair {
+    uint32_t from, to;
+} unicode_pair;
+
+typedef struct unicode_pairs {
+    const unicode_pair *items; /* [n], ascending by `from` */
+    size_t n;
+} unicode_pairs;
+
+/* See tools/unicode/probe_reference.py. */
+extern const unicode_ranges unicode_bert_punctuation, unicode_bert_removed, unicode_bert_accents, unicode_strip_accents,
+    unicode_since_14, unicode_not_normalized;
+extern const unicode_pairs unicode_lower_new;
+
+bool unicode_in_ranges(const unicode_ranges *ranges, uint32_t code);
+
+/* Lower case as char::to_lowercase of the reference; 1 or 2 code points (U+0130). */
+size_t unicode_lower(uint32_t code, uint32_t out[2]);
+
 /* Reads one character of text[0..n), n > 0: its length and code point; an invalid byte is UNICODE_INVALID, length 1. */
 size_t unicode_read(const char *text, size_t n, uint32_t *code);
 
