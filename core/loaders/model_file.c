@@ -104,7 +104,10 @@ void model_file_close(model_file **file)
     if (!f) {
         return;
     }
-    const model_index *index = f->index;
+    model_index *index = f->index;
+    for (size_t i = 0; i < EXTRAS_MAX; i++) {
+        mapping_close(&index->extras[i]);
+    }
     for (uint32_t i = 0; i < f->n_parts && !index->borrowed; i++) {
         mapping part = f->parts[i];
         mapping_close(&part);

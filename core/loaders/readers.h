@@ -9,10 +9,13 @@
 #include "loaders/model_file.h"
 #include "loaders/name_index.h"
 
+#define EXTRAS_MAX 8
+
 /* What model_file.index points at. */
 typedef struct model_index {
     name_index keys, tensors;
     bool borrowed; /* the parts are somebody else's memory: closing does not unmap them */
+    mapping extras[EXTRAS_MAX]; /* config.json and what else lies beside safetensors; unused ones are {0} */
 } model_index;
 
 /* A model_file with an index and nothing else in it. */

@@ -1,11 +1,356 @@
 /*
- * Safetensors reader.
- * Owner: the model_file being filled. Lifetime: its own.
+ * Safetensors reader: one weight file's header and tensors.
+ * Format: 8 bytes of header length, a JSON object name → {dtype, shape, data_offsets}, then the data without gaps
+ * (github.com/huggingface/safetensors, README).
+ * Owner: the model_file being filled. Lifetime: tensor data points into the mapping, the rest lives in the region.
  */
-#include "loaders/readers.h"
+#include "loaders/safetensors.h"
 
-mlxr_status safetensors_read(model_file *file, const char *path, mlxr_error *error)
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "quant/codec.h"
+
+#define NAME_BYTES_MAX 255
+#define VECTOR_MAX (1u << 24) /* elements of a norm or bias: they are copied */
+
+typedef struct reader {
+    const char *name; /* of the file, for errors */
+    const uint8_t *data; /* behind the header */
+    uint64_t n_data;
+    uint64_t begin; /* of the data in the file */
+    const hf_config *config;
+    region *memory;
+    mlxr_error *error;
+} reader;
+
+typedef struct extent {
+    uint64_t begin, end;
+    const char *name;
+} extent;
+
+static mlxr_status bad(const reader *r, mlxr_status status, const char *format, ...) ERROR_PRINTF(3, 4);
+
+static mlxr_status bad(const reader *r, mlxr_status status, const char *format, ...)
 {
-    (void)file;
-    return error_set(error, MLXR_UNSUPPORTED, "%s: safetensors cannot be read yet", short_path(path));
+    char text[sizeof r->error->text];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return error_set(r->error, status, "%s: %s", short_path(r->name), text);
+}
+
+/* ---- one tensor ------------------------------------------------------------------------------------------------ */
+
+static mlxr_status read_type(const reader *r, const char *name, const json_t *entry, tensor *t)
+{
+    const char *text = json_string_value(json_object_get(entry, "dtype"));
+    if (!text) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': no 'dtype'", name);
+    }
+    const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (strcmp(dtype_name(types[i]), text) == 0) {
+            t->type = types[i];
+            return MLXR_OK;
+        }
+    }
+    return bad(r, MLXR_UNSUPPORTED, "tensor '%.128s' has dtype '%.40s'; F32, F16 and BF16 are supported", name, text);
+}
+
+/* The header has the outermost dimension first, a tensor the innermost. A scalar becomes a vector of one. */
+static mlxr_status read_shape(const reader *r, const char *name, const json_t *entry, tensor *t)
+{
+    const json_t *shape = json_object_get(entry, "shape");
+    size_t n = json_array_size(shape);
+    if (!json_is_array(shape) || n > TENSOR_DIMS_MAX) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': 'shape' is no array of up to %d numbers", name, TENSOR_DIMS_MAX);
+    }
+    t->n_dims = n ? (uint32_t)n : 1;
+    uint64_t n_bytes = dtype_row_bytes(t->type, 1);
+    for (size_t i = 0; i < TENSOR_DIMS_MAX; i++) {
+        t->shape[i] = 1;
+        if (i >= n) {
+            continue;
+        }
+        const json_t *size = json_array_get(shape, n - 1 - i);
+        if (!json_is_integer(size) || json_integer_value(size) < 1) {
+            return bad(r, MLXR_FORMAT, "tensor '%.128s': dimension %zu is no number above 0", name, n - 1 - i);
+        }
+        t->shape[i] = (uint64_t)json_integer_value(size);
+        if (!checked_mul(n_bytes, t->shape[i], &n_bytes)) {
+            return bad(r, MLXR_FORMAT, "tensor '%.128s': its shape overflows", name);
+        }
+    }
+    t->n_bytes = (size_t)n_bytes;
+    t->row_bytes = t->n_bytes ? (size_t)(dtype_row_bytes(t->type, 1) * t->shape[0]) : 0;
+    return MLXR_OK;
+}
+
+static mlxr_status read_offsets(const reader *r, const char *name, const json_t *entry, extent *e)
+{
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
+    if (json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(last)) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': 'data_offsets' is no pair of whole numbers", name);
+    }
+    json_int_t begin = json_integer_value(first), end = json_integer_value(last);
+    if (begin < 0 || end < begin) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': data_offsets [%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
+                   "] go backwards", name, begin, end);
+    }
+    if ((uint64_t)end > r->n_data) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': data ends at byte %" PRIu64 ", but the file has %" PRIu64
+                   "; the file is truncated, download it again", name, r->begin + (uint64_t)end, r->begin + r->n_data);
+    }
+    *e = (extent){(uint64_t)begin, (uint64_t)end, name};
+    return MLXR_OK;
+}
+
+/* Norms and biases become F32, and Gemma's norms 1 + w, so that readers find what GGUF files have. */
+static mlxr_status convert_vector(const reader *r, tensor *t, bool plus_one)
+{
+    if (t->type == DTYPE_F32 && !plus_one) {
+        return MLXR_OK;
+    }
+    if (t->shape[0] > VECTOR_MAX) {
+        return bad(r, MLXR_LIMIT, "tensor '%.128s': a vector of %" PRIu64 " elements; at most %u are supported", t->name,
+                   t->shape[0], VECTOR_MAX);
+    }
+    size_t n = (size_t)t->shape[0];
+    float *values = region_alloc(r->memory, n * sizeof *values);
+    if (!values) {
+        return error_nomem(r->error, t->name, n * sizeof *values);
+    }
+    codec_decode(t->type, t->data, values, n);
+    for (size_t i = 0; i < n && plus_one; i++) {
+        values[i] += 1.0f;
+    }
+    t->type = DTYPE_F32;
+    t->data = values;
+    t->row_bytes = t->n_bytes = n * sizeof *values;
+    return MLXR_OK;
+}
+
+static mlxr_status read_tensor(const reader *r, const char *name, const json_t *entry, tensor *t, extent *e, hf_fate *fate)
+{
+    char ours[NAME_BYTES_MAX + 1];
+    bool plus_one;
+    if (name[0] == 0 || strlen(name) > NAME_BYTES_MAX) {
+        return bad(r, MLXR_FORMAT, "a tensor name of %zu bytes; it must have 1 to %d", strlen(name), NAME_BYTES_MAX);
+    }
+    mlxr_status status = read_offsets(r, name, entry, e);
+    *fate = hf_tensor_name(r->config->class, r->config->tied, name, ours, sizeof ours, &plus_one);
+    if (status != MLXR_OK || *fate == HF_SKIP) {
+        return status;
+    }
+    status = read_type(r, name, entry, t);
+    if (status == MLXR_OK) {
+        status = read_shape(r, name, entry, t);
+    }
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (e->end - e->begin != t->n_bytes) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': its shape needs %zu bytes, data_offsets give %" PRIu64, name, t->n_bytes,
+                   e->end - e->begin);
+    }
+    t->data = r->data + e->begin;
+    t->name = region_strndup(r->memory, ours, strlen(ours));
+    if (!t->name) {
+        return error_nomem(r->error, "a tensor name", strlen(ours) + 1);
+    }
+    return t->n_dims == 1 ? convert_vector(r, t, plus_one) : MLXR_OK;
+}
+
+/* ---- one file -------------------------------------------------------------------------------------------------- */
+
+static int compare_extents(const void *a, const void *b)
+{
+    const extent *x = a, *y = b;
+    if (x->begin != y->begin) {
+        return x->begin < y->begin ? -1 : 1;
+    }
+    return (x->end > y->end) - (x->end < y->end);
+}
+
+/* The specification forbids holes and overlaps: all of the data belongs to exactly one tensor. */
+static mlxr_status check_extents(const reader *r, extent *extents, size_t n)
+{
+    uint64_t at = 0;
+    qsort(extents, n, sizeof *extents, compare_extents);
+    for (size_t i = 0; i < n; i++) {
+        if (extents[i].begin != at) {
+            return bad(r, MLXR_FORMAT, "tensor '%.128s' begins at data byte %" PRIu64 ", the one before ends at %" PRIu64
+                       "; safetensors may have neither gaps nor overlaps", extents[i].name, extents[i].begin, at);
+        }
+        at = extents[i].end;
+    }
+    if (at != r->n_data) {
+        return bad(r, MLXR_FORMAT, "tensors end at data byte %" PRIu64 ", but the file has %" PRIu64 " bytes of data", at,
+                   r->n_data);
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status read_entries(const reader *r, const json_t *header, tensor_list *out, extent *extents)
+{
+    size_t n_extents = 0;
+    const char *name;
+    json_t *entry;
+    json_object_foreach((json_t *)(uintptr_t)header, name, entry) {
+        if (!json_is_object(entry)) {
+            return bad(r, MLXR_FORMAT, "'%.128s' in the header is no object", name);
+        }
+        if (strcmp(name, "__metadata__") == 0) {
+            continue;
+        }
+        tensor *t = &out->tensors[out->n];
+        hf_fate fate = HF_SKIP;
+        mlxr_status status = read_tensor(r, name, entry, t, &extents[n_extents++], &fate);
+        if (status != MLXR_OK) {
+            return status;
+        }
+        out->n += fate == HF_KEEP;
+    }
+    return check_extents(r, extents, n_extents);
+}
+
+static mlxr_status read_header(reader *r, const mapping *bytes, json_t **header)
+{
+    if (bytes->n_bytes < 8) {
+        return bad(r, MLXR_FORMAT, "not a safetensors file: it has only %zu bytes", bytes->n_bytes);
+    }
+    uint64_t n = load_u64le(bytes->data);
+    if (n > JSON_TEXT_BYTES_MAX) {
+        return bad(r, MLXR_LIMIT, "not a safetensors file: a header of %" PRIu64 " bytes; at most %zu are read", n,
+                   JSON_TEXT_BYTES_MAX);
+    }
+    if (n > bytes->n_bytes - 8) {
+        return bad(r, MLXR_FORMAT, "the header needs %" PRIu64 " bytes, but the file has %zu; it is truncated, download it again",
+                   n, bytes->n_bytes);
+    }
+    r->begin = 8 + n;
+    r->data = bytes->data + r->begin;
+    r->n_data = bytes->n_bytes - r->begin;
+    char label[192];
+    snprintf(label, sizeof label, "%s: header", short_path(r->name));
+    return json_text_parse(header, (text_view){(const char *)bytes->data + 8, (size_t)n}, label, r->error);
+}
+
+mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const char *name, const hf_config *config,
+                                  region *memory, mlxr_error *error)
+{
+    reader r = {.name = name, .config = config, .memory = memory, .error = error};
+    json_t *header = NULL;
+    mlxr_status status = read_header(&r, bytes, &header);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    size_t n = json_object_size(header);
+    extent *extents = calloc(n + 1, sizeof *extents);
+    tensor_list list = {.tensors = region_array(memory, n, sizeof *list.tensors)};
+    if (extents && list.tensors) {
+        status = read_entries(&r, header, &list, extents);
+    } else {
+        status = error_nomem(error, "the tensor table", n * (sizeof *extents + sizeof *list.tensors));
+    }
+    if (status == MLXR_OK) {
+        *out = list;
+    }
+    free(extents);
+    json_decref(header);
+    return status;
+}
+
+/* ---- the model ------------------------------------------------------------------------------------------------- */
+
+/* An untied model without an output matrix would silently be run as a tied one. */
+static mlxr_status check_output(const model_file *file, const hf_config *config, mlxr_error *error)
+{
+    if (config->class && !config->tied && !model_file_tensor(file, "output.weight")) {
+        return error_set(error, MLXR_FORMAT, "tensor 'lm_head.weight' is missing, and config.json does not tie it to the embedding");
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status join(model_file *file, const tensor_list *parts, uint32_t n_parts, mlxr_error *error)
+{
+    uint64_t n = 0, at = 0;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        n += parts[i].n;
+    }
+    tensor *all = region_array(&file->memory, (size_t)n, sizeof *all);
+    if (!all) {
+        return error_nomem(error, "the tensor table", (size_t)n * sizeof *all);
+    }
+    for (uint32_t i = 0; i < n_parts; i++) {
+        memcpy(all + at, parts[i].tensors, (size_t)parts[i].n * sizeof *all);
+        at += parts[i].n;
+    }
+    file->tensors = all;
+    file->n_tensors = n;
+    return MLXR_OK;
+}
+
+mlxr_status safetensors_finish(model_file *file, const safetensors_texts *texts, const hf_config *config,
+                               const tensor_list *parts, uint32_t n_parts, mlxr_error *error)
+{
+    mlxr_status status = join(file, parts, n_parts, error);
+    if (status == MLXR_OK) {
+        status = model_file_index(file, error);
+    }
+    if (status == MLXR_OK) {
+        status = check_output(file, config, error);
+    }
+    file->format = MODEL_SAFETENSORS;
+    file->rope_halves = true;
+    file->tokenizer_json = texts->tokenizer_json;
+    file->tokenizer_model = texts->tokenizer_model;
+    file->tokenizer_config = texts->tokenizer_config;
+    for (uint32_t i = 0; i < file->n_parts; i++) {
+        file->file_bytes += file->parts[i].n_bytes;
+    }
+    return status;
+}
+
+static mlxr_status read_memory(model_file *file, const safetensors_texts *texts, const mapping *weights, mlxr_error *error)
+{
+    mapping *part = region_array(&file->memory, 1, sizeof *part);
+    hf_config config = {0};
+    tensor_list list = {0};
+    if (!part) {
+        return error_nomem(error, "the table of parts", sizeof *part);
+    }
+    *part = *weights;
+    file->parts = part;
+    file->n_parts = 1;
+    ((model_index *)file->index)->borrowed = true;
+    mlxr_status status = hf_config_read(file, texts, &config, error);
+    if (status == MLXR_OK) {
+        status = safetensors_read_part(&list, part, "memory", &config, &file->memory, error);
+    }
+    return status == MLXR_OK ? safetensors_finish(file, texts, &config, &list, 1, error) : status;
+}
+
+mlxr_status safetensors_open_memory(model_file **out, const safetensors_texts *texts, const void *weights, size_t n_bytes,
+                                    mlxr_error *error)
+{
+    model_file *file = NULL;
+    mapping bytes = {weights, n_bytes};
+    mlxr_status status = model_file_make(&file, error);
+    if (status == MLXR_OK) {
+        status = read_memory(file, texts, &bytes, error);
+    }
+    if (status != MLXR_OK) {
+        model_file_close(&file);
+        return status;
+    }
+    *out = file;
+    return MLXR_OK;
 }

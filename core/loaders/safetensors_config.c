@@ -1,0 +1,570 @@
+/*
+ * config.json, generation_config.json and tokenizer_config.json as GGUF metadata.
+ * Owner: the model_file being filled; strings live in its region. Lifetime: its own.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "loaders/safetensors.h"
+
+#define META_MAX 48
+#define LAYERS_MAX 65536
+
+/* Reads from config.json and appends to the metadata; the first failure sticks, so that rows of reads need one check. */
+typedef struct writer {
+    const json_t *root;
+    const hf_class *class;
+    const char *arch;
+    meta_value *meta; /* [META_MAX] */
+    uint64_t n_meta;
+    region *memory;
+    mlxr_status status;
+    mlxr_error *error;
+} writer;
+
+mlxr_status json_text_parse(json_t **out, text_view text, const char *name, mlxr_error *error)
+{
+    json_error_t where;
+    if (text.n > JSON_TEXT_BYTES_MAX) {
+        return error_set(error, MLXR_LIMIT, "%s: %zu bytes of JSON; at most %zu are read", name, text.n, JSON_TEXT_BYTES_MAX);
+    }
+    json_t *root = json_loadb(text.n ? text.data : "", text.n, JSON_REJECT_DUPLICATES, &where);
+    if (!root) {
+        bool memory = json_error_code(&where) == json_error_out_of_memory;
+        return error_set(error, memory ? MLXR_NOMEM : MLXR_FORMAT, "%s: line %d, column %d: %.200s", name, where.line, where.column,
+                         where.text);
+    }
+    if (!json_is_object(root)) {
+        json_decref(root);
+        return error_set(error, MLXR_FORMAT, "%s: not a JSON object", name);
+    }
+    *out = root;
+    return MLXR_OK;
+}
+
+/* ---- appending ------------------------------------------------------------------------------------------------- */
+
+/* A new row for key; a key that begins with '.' gets the architecture before it. NULL once something has failed. */
+static meta_value *add(writer *w, const char *key, meta_type type)
+{
+    if (w->status != MLXR_OK) {
+        return NULL;
+    }
+    const char *arch = key[0] == '.' ? w->arch : "";
+    size_t n = strlen(arch) + strlen(key) + 1;
+    char *copy = region_alloc(w->memory, n);
+    if (!copy) {
+        w->status = error_nomem(w->error, key, n);
+        return NULL;
+    }
+    snprintf(copy, n, "%s%s", arch, key);
+    meta_value *value = &w->meta[w->n_meta++]; /* META_MAX is more than there are calls */
+    *value = (meta_value){.key = copy, .type = type};
+    return value;
+}
+
+static void add_u32(writer *w, const char *key, uint32_t number)
+{
+    meta_value *value = add(w, key, META_U32);
+    if (value) {
+        value->u = number;
+    }
+}
+
+static void add_f32(writer *w, const char *key, double number)
+{
+    meta_value *value = add(w, key, META_F32);
+    if (value) {
+        value->f = (double)(float)number;
+    }
+}
+
+static void add_text(writer *w, const char *key, const char *text, size_t n)
+{
+    meta_value *value = add(w, key, META_STRING);
+    char *copy = value ? region_strndup(w->memory, text, n) : NULL;
+    if (copy) {
+        value->s = (text_view){copy, n};
+    } else if (value) {
+        w->status = error_nomem(w->error, key, n);
+    }
+}
+
+/* An array of bytes the caller fills; NULL when something failed. */
+static uint8_t *add_array(writer *w, const char *key, meta_type type, uint64_t n)
+{
+    meta_value *value = add(w, key, META_ARRAY);
+    size_t n_bytes = (size_t)n * meta_type_bytes(type);
+    uint8_t *bytes = value ? region_alloc(w->memory, n_bytes) : NULL;
+    if (bytes) {
+        value->array = (meta_array){.type = type, .n = n, .data = bytes};
+    } else if (value) {
+        w->status = error_nomem(w->error, key, n_bytes);
+    }
+    return bytes;
+}
+
+/* ---- reading --------------------------------------------------------------------------------------------------- */
+
+/* A member; NULL where it is absent or null. */
+static const json_t *member(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static void wrong(writer *w, const char *key, const char *expected)
+{
+    if (w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is no %s", key, expected);
+    }
+}
+
+/* False where the key is absent or wrong; *out keeps its value then. */
+static bool get_u32(writer *w, const json_t *object, const char *key, uint32_t *out)
+{
+    const json_t *value = member(object, key);
+    if (!value) {
+        return false;
+    }
+    json_int_t number = json_integer_value(value);
+    if (!json_is_integer(value) || number < 0 || number > UINT32_MAX) {
+        wrong(w, key, "whole number from 0 to 4294967295");
+        return false;
+    }
+    *out = (uint32_t)number;
+    return true;
+}
+
+static bool get_f64(writer *w, const json_t *object, const char *key, double *out)
+{
+    const json_t *value = member(object, key);
+    if (!value) {
+        return false;
+    }
+    if (!json_is_number(value)) {
+        wrong(w, key, "number");
+        return false;
+    }
+    *out = json_number_value(value);
+    return true;
+}
+
+static bool get_bool(writer *w, const json_t *object, const char *key, bool *out)
+{
+    const json_t *value = member(object, key);
+    if (!value) {
+        return false;
+    }
+    if (!json_is_boolean(value)) {
+        wrong(w, key, "true or false");
+        return false;
+    }
+    *out = json_is_true(value);
+    return true;
+}
+
+static const char *get_text(writer *w, const json_t *object, const char *key)
+{
+    const json_t *value = member(object, key);
+    if (value && !json_is_string(value)) {
+        wrong(w, key, "string");
+        return NULL;
+    }
+    return json_string_value(value);
+}
+
+static uint32_t need_u32(writer *w, const char *key, uint32_t most)
+{
+    uint32_t number = 0;
+    if (!get_u32(w, w->root, key, &number) && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is missing", key);
+    }
+    if (w->status == MLXR_OK && (number == 0 || number > most)) {
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is %" PRIu32 "; it must be 1 to %" PRIu32, key, number, most);
+    }
+    return number;
+}
+
+static void copy_f32(writer *w, const json_t *object, const char *theirs, const char *ours)
+{
+    double number;
+    if (get_f64(w, object, theirs, &number)) {
+        add_f32(w, ours, number);
+    }
+}
+
+/* ---- the sections ---------------------------------------------------------------------------------------------- */
+
+typedef struct shape {
+    uint32_t n_layers, head_dim, n_ctx;
+} shape;
+
+static void write_shape(writer *w, shape *s)
+{
+    const hf_class *class = w->class;
+    uint32_t n_embd = need_u32(w, "hidden_size", UINT32_MAX), n_ff = need_u32(w, "intermediate_size", UINT32_MAX);
+    uint32_t n_head = need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0;
+    s->n_layers = need_u32(w, "num_hidden_layers", LAYERS_MAX);
+    s->n_ctx = class->n_ctx;
+    get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
+    uint32_t n_head_kv = class->n_head_kv ? class->n_head_kv : n_head;
+    if (json_is_null(json_object_get(w->root, "num_key_value_heads"))) { /* null is not absence: as many as query heads */
+        n_head_kv = n_head;
+    }
+    get_u32(w, w->root, "num_key_value_heads", &n_head_kv);
+    s->head_dim = class->head_dim ? class->head_dim : n_head ? n_embd / n_head : 0;
+    get_u32(w, w->root, "head_dim", &s->head_dim);
+    add_u32(w, ".block_count", s->n_layers);
+    add_u32(w, ".context_length", s->n_ctx);
+    add_u32(w, ".embedding_length", n_embd);
+    add_u32(w, ".feed_forward_length", n_ff);
+    if (get_u32(w, w->root, "vocab_size", &n_vocab)) {
+        add_u32(w, ".vocab_size", n_vocab);
+    }
+    add_u32(w, ".attention.head_count", n_head);
+    add_u32(w, ".attention.head_count_kv", n_head_kv);
+    add_u32(w, ".attention.key_length", s->head_dim);
+    add_u32(w, ".attention.value_length", s->head_dim);
+    double eps = 1e-6;
+    get_f64(w, w->root, "rms_norm_eps", &eps);
+    add_f32(w, ".attention.layer_norm_rms_epsilon", eps);
+}
+
+/* Things that would change the mathematics and that nothing below knows of. */
+static void refuse_unknown(writer *w)
+{
+    const char *activation = get_text(w, w->root, w->class->activation_key);
+    if (w->status == MLXR_OK && activation && strcmp(activation, w->class->activation) != 0) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: activation '%.60s'; %s models are supported with '%s'",
+                              activation, w->class->arch, w->class->activation);
+    }
+    bool both_ways = false;
+    get_bool(w, w->root, "use_bidirectional_attention", &both_ways);
+    if (w->status == MLXR_OK && both_ways) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'use_bidirectional_attention' is not supported");
+    }
+    if (w->status == MLXR_OK && member(w->root, "quantization_config")) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'quantization_config': quantised safetensors are not "
+                              "supported; use F32, F16 or BF16 weights, or a GGUF file");
+    }
+}
+
+/* A YaRN scale on cos and sin: given, or from the ratio of two mscales; else the reader's default. */
+static void write_attention_factor(writer *w, const json_t *rope, double factor)
+{
+    double given, mscale = 0, all = 0;
+    if (get_f64(w, rope, "attention_factor", &given)) {
+        add_f32(w, ".rope.scaling.attn_factor", given);
+        return;
+    }
+    get_f64(w, rope, "mscale", &mscale);
+    get_f64(w, rope, "mscale_all_dim", &all);
+    if (mscale != 0 && all != 0 && factor > 1) {
+        add_f32(w, ".rope.scaling.attn_factor", (0.1 * mscale * log(factor) + 1) / (0.1 * all * log(factor) + 1));
+    }
+}
+
+static void write_scaling(writer *w, const json_t *rope, const shape *s)
+{
+    const char *type = get_text(w, rope, "rope_type");
+    type = type ? type : get_text(w, rope, "type");
+    if (!type || strcmp(type, "default") == 0) {
+        return;
+    }
+    double factor = 0;
+    uint32_t n_ctx_orig = s->n_ctx;
+    bool truncate = true;
+    if (!get_u32(w, w->root, "original_max_position_embeddings", &n_ctx_orig)) {
+        get_u32(w, rope, "original_max_position_embeddings", &n_ctx_orig);
+    }
+    get_bool(w, rope, "truncate", &truncate);
+    if (!truncate && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: RoPE scaling with 'truncate': false is not supported");
+    }
+    if (!get_f64(w, rope, "factor", &factor) && w->status == MLXR_OK) {
+        if (strcmp(type, "yarn") != 0 || n_ctx_orig == 0) {
+            w->status = error_set(w->error, MLXR_FORMAT, "config.json: RoPE scaling '%.60s' without 'factor'", type);
+        }
+        factor = (double)s->n_ctx / (n_ctx_orig ? n_ctx_orig : 1);
+    }
+    add_text(w, ".rope.scaling.type", type, strlen(type));
+    add_f32(w, ".rope.scaling.factor", factor);
+    add_u32(w, ".rope.scaling.original_context_length", n_ctx_orig);
+    if (strcmp(type, "yarn") == 0) {
+        write_attention_factor(w, rope, factor);
+        copy_f32(w, rope, "beta_fast", ".rope.scaling.yarn_beta_fast");
+        copy_f32(w, rope, "beta_slow", ".rope.scaling.yarn_beta_slow");
+    }
+    copy_f32(w, rope, "low_freq_factor", ".rope.scaling.low_freq_factor");
+    copy_f32(w, rope, "high_freq_factor", ".rope.scaling.high_freq_factor");
+}
+
+static const json_t *get_object(writer *w, const json_t *object, const char *key)
+{
+    const json_t *value = member(object, key);
+    if (value && !json_is_object(value)) {
+        wrong(w, key, "object");
+        return NULL;
+    }
+    return value;
+}
+
+/* Window layers with a theta of their own are only known without scaling. */
+static void check_local_rope(writer *w, const json_t *local)
+{
+    const char *type = get_text(w, local, "rope_type");
+    if (type && strcmp(type, "default") != 0 && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: RoPE scaling '%.60s' of window layers is not supported", type);
+    }
+}
+
+/* rope_parameters (transformers 5; one set, or one for each kind of layer), or rope_theta and rope_scaling (before). */
+static void write_rope(writer *w, const shape *s)
+{
+    double theta = w->class->rope_theta, local_theta = w->class->rope_theta_local, share = 1;
+    const json_t *rope = get_object(w, w->root, "rope_scaling"), *local = NULL;
+    rope = rope ? rope : get_object(w, w->root, "rope_parameters");
+    get_f64(w, w->root, "rope_theta", &theta);
+    get_f64(w, w->root, "rope_local_base_freq", &local_theta);
+    get_f64(w, w->root, "partial_rotary_factor", &share);
+    if (rope && w->class->rope_theta_local > 0 && (member(rope, "full_attention") || member(rope, "sliding_attention"))) {
+        local = get_object(w, rope, "sliding_attention");
+        rope = get_object(w, rope, "full_attention");
+    }
+    if (local) {
+        get_f64(w, local, "rope_theta", &local_theta);
+        check_local_rope(w, local);
+    }
+    if (rope) {
+        get_f64(w, rope, "rope_theta", &theta);
+        get_f64(w, rope, "partial_rotary_factor", &share);
+    }
+    if (!(share > 0 && share <= 1)) {
+        wrong(w, "partial_rotary_factor", "number above 0 and up to 1");
+        return;
+    }
+    add_u32(w, ".rope.dimension_count", (uint32_t)(s->head_dim * share));
+    add_f32(w, ".rope.freq_base", theta);
+    if (w->class->rope_theta_local > 0) {
+        add_f32(w, ".rope.freq_base_swa", local_theta);
+    }
+    if (rope) {
+        write_scaling(w, rope, s);
+    }
+}
+
+/* layer_types: an array of "sliding_attention" and "full_attention", one a layer. */
+static void write_layer_types(writer *w, const json_t *types, uint32_t n_layers)
+{
+    if (!json_is_array(types) || json_array_size(types) != n_layers) {
+        wrong(w, "layer_types", "array with one string a layer");
+        return;
+    }
+    uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, n_layers);
+    for (uint32_t i = 0; i < n_layers && pattern; i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        pattern[i] = type && strcmp(type, "sliding_attention") == 0;
+        if (!type || (!pattern[i] && strcmp(type, "full_attention") != 0)) {
+            wrong(w, "layer_types", "array of 'sliding_attention' and 'full_attention'");
+            return;
+        }
+    }
+}
+
+static void write_windows(writer *w, const shape *s)
+{
+    bool used = !w->class->windows_are_optional;
+    uint32_t window = w->class->window, first = 28, every = 0;
+    if (json_is_null(json_object_get(w->root, "sliding_window"))) { /* null switches a default off */
+        window = 0;
+    }
+    get_u32(w, w->root, "sliding_window", &window);
+    get_bool(w, w->root, "use_sliding_window", &used);
+    if (!used || window == 0 || w->class->window == 0) {
+        return;
+    }
+    add_u32(w, ".attention.sliding_window", window);
+    const json_t *types = member(w->root, "layer_types");
+    if (types) {
+        write_layer_types(w, types, s->n_layers);
+    } else if (w->class->windows_are_optional) {
+        get_u32(w, w->root, "max_window_layers", &first);
+        uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
+        for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
+            pattern[i] = i >= first;
+        }
+    } else if (get_u32(w, w->root, "sliding_window_pattern", &every)) {
+        add_u32(w, ".attention.sliding_window_pattern", every);
+    }
+}
+
+static void write_scales(writer *w)
+{
+    double scalar = w->class->query_scalar;
+    if (scalar > 0) {
+        get_f64(w, w->root, "query_pre_attn_scalar", &scalar);
+        if (!(scalar > 0)) {
+            wrong(w, "query_pre_attn_scalar", "number above 0");
+            return;
+        }
+        add_f32(w, ".attention.scale", 1 / sqrt(scalar));
+        copy_f32(w, w->root, "attn_logit_softcapping", ".attn_logit_softcapping");
+        copy_f32(w, w->root, "final_logit_softcapping", ".final_logit_softcapping");
+    }
+}
+
+/* ---- special tokens and template ------------------------------------------------------------------------------- */
+
+static bool is_id(const json_t *value)
+{
+    return json_is_integer(value) && json_integer_value(value) >= 0 && json_integer_value(value) <= INT32_MAX;
+}
+
+/* One id, or a list of them. */
+static void write_ids(writer *w, const json_t *value, const char *name, const char *one, const char *many)
+{
+    if (is_id(value)) {
+        add_u32(w, one, (uint32_t)json_integer_value(value));
+        return;
+    }
+    size_t n = json_array_size(value);
+    for (size_t i = 0; i < n; i++) {
+        if (!is_id(json_array_get(value, i))) {
+            n = 0;
+        }
+    }
+    if (n == 0 || n > 1024) {
+        wrong(w, name, "token id or list of them");
+        return;
+    }
+    add_u32(w, one, (uint32_t)json_integer_value(json_array_get(value, 0)));
+    uint8_t *ids = many ? add_array(w, many, META_I32, n) : NULL;
+    for (size_t i = 0; i < n && ids; i++) {
+        uint32_t id = (uint32_t)json_integer_value(json_array_get(value, i));
+        for (int byte = 0; byte < 4; byte++) {
+            ids[4 * i + (size_t)byte] = (uint8_t)(id >> 8 * byte);
+        }
+    }
+}
+
+/* generation_config.json knows better than config.json which tokens end a generation. */
+static void write_special_tokens(writer *w, text_view generation_text)
+{
+    json_t *generation = NULL;
+    if (generation_text.n && w->status == MLXR_OK) {
+        w->status = json_text_parse(&generation, generation_text, "generation_config.json", w->error);
+    }
+    static const struct {
+        const char *theirs, *one, *many;
+    } ids[] = {{"bos_token_id", "tokenizer.ggml.bos_token_id", NULL},
+               {"eos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eos_token_ids"}};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        const json_t *value = member(generation, ids[i].theirs);
+        value = value ? value : member(w->root, ids[i].theirs);
+        if (value) {
+            write_ids(w, value, ids[i].theirs, ids[i].one, ids[i].many);
+        }
+    }
+    json_decref(generation);
+}
+
+/* "chat_template" is a string, or a list of {name, template} of which "default" is the one for chats. */
+static const json_t *find_template(const json_t *tokenizer_config)
+{
+    const json_t *value = member(tokenizer_config, "chat_template");
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const json_t *entry = json_array_get(value, i);
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        if (name && strcmp(name, "default") == 0) {
+            return json_object_get(entry, "template");
+        }
+    }
+    return value;
+}
+
+static void write_template(writer *w, const safetensors_texts *texts)
+{
+    json_t *tokenizer_config = NULL;
+    if (texts->tokenizer_config.n && w->status == MLXR_OK) {
+        w->status = json_text_parse(&tokenizer_config, texts->tokenizer_config, "tokenizer_config.json", w->error);
+    }
+    if (texts->chat_template.n) { /* the newer place */
+        meta_value *value = add(w, "tokenizer.chat_template", META_STRING);
+        if (value) {
+            value->s = texts->chat_template;
+        }
+    } else {
+        const json_t *template = find_template(tokenizer_config);
+        if (json_is_string(template)) {
+            add_text(w, "tokenizer.chat_template", json_string_value(template), json_string_length(template));
+        }
+    }
+    json_decref(tokenizer_config);
+}
+
+/* ---- all ------------------------------------------------------------------------------------------------------- */
+
+/* The class from "architectures", or from "model_type" where that is absent. What is unknown keeps its own name as the
+ * architecture: `show` can describe it, and running it fails with that name. */
+static void find_class(writer *w)
+{
+    const json_t *list = member(w->root, "architectures");
+    const char *class_name = json_string_value(json_array_get(list, 0)), *type = get_text(w, w->root, "model_type");
+    if (list && !class_name) {
+        wrong(w, "architectures", "list of class names");
+    } else if (!class_name && !type && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: neither 'architectures' nor 'model_type' tells what this model is");
+    } else {
+        w->class = class_name ? hf_class_find(class_name) : hf_class_find_type(type ? type : "");
+        w->arch = w->class ? w->class->arch : class_name ? class_name : type;
+    }
+}
+
+static void write_all(writer *w, const safetensors_texts *texts, hf_config *config)
+{
+    find_class(w);
+    if (w->status != MLXR_OK) {
+        return;
+    }
+    add_text(w, "general.architecture", w->arch, strlen(w->arch));
+    if (texts->name) {
+        add_text(w, "general.name", texts->name, strlen(texts->name));
+    }
+    config->class = w->class;
+    config->tied = false;
+    if (w->class) {
+        shape s = {0};
+        config->tied = w->class->tied;
+        get_bool(w, w->root, "tie_word_embeddings", &config->tied);
+        write_shape(w, &s);
+        refuse_unknown(w);
+        write_rope(w, &s);
+        write_windows(w, &s);
+        write_scales(w);
+    }
+    write_special_tokens(w, texts->generation_config);
+    write_template(w, texts);
+}
+
+mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_config *config, mlxr_error *error)
+{
+    json_t *root = NULL;
+    mlxr_status status = json_text_parse(&root, texts->config, "config.json", error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    writer w = {.root = root, .memory = &file->memory, .error = error};
+    w.meta = region_array(&file->memory, META_MAX, sizeof *w.meta);
+    if (w.meta) {
+        write_all(&w, texts, config);
+        file->meta = w.meta;
+        file->n_meta = w.n_meta;
+    } else {
+        w.status = error_nomem(error, "metadata", META_MAX * sizeof *w.meta);
+    }
+    json_decref(root);
+    return w.status;
+}

@@ -1,0 +1,265 @@
+/*
+ * Finding a safetensors model's files: config and tokenizer texts, one weight file, or an index with its shards.
+ * Owner: the model_file being filled; all files stay mapped. Lifetime: its own.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "loaders/safetensors.h"
+
+#define INDEX_NAME "model.safetensors.index.json"
+#define SINGLE_NAME "model.safetensors"
+
+/* The weight files in order. */
+typedef struct shards {
+    const char **names;
+    uint32_t n;
+} shards;
+
+/* "folder/name" in the region; NULL without memory. An empty folder is the current one. */
+static const char *join_path(region *memory, const char *folder, const char *name)
+{
+    size_t n = strlen(folder) + strlen(name) + 2;
+    char *path = region_alloc(memory, n);
+    if (path) {
+        snprintf(path, n, "%s%s%s", folder, folder[0] ? "/" : "", name);
+    }
+    return path;
+}
+
+/* Maps folder/name if it is there. */
+static mlxr_status map_text(model_file *file, const char *folder, const char *name, mapping *extra, text_view *out,
+                            mlxr_error *error)
+{
+    const char *path = join_path(&file->memory, folder, name);
+    if (!path) {
+        return error_nomem(error, "a path", strlen(folder) + strlen(name) + 2);
+    }
+    if (path_find(path) == PATH_NONE) {
+        return MLXR_OK;
+    }
+    mlxr_status status = mapping_open(extra, path, error);
+    *out = (text_view){(const char *)extra->data, extra->n_bytes};
+    return status;
+}
+
+static mlxr_status map_texts(model_file *file, const char *folder, safetensors_texts *texts, text_view *index, mlxr_error *error)
+{
+    model_index *own = file->index;
+    const struct {
+        const char *name;
+        text_view *out;
+    } files[] = {{"config.json", &texts->config},
+                 {"generation_config.json", &texts->generation_config},
+                 {"tokenizer_config.json", &texts->tokenizer_config},
+                 {"tokenizer.json", &texts->tokenizer_json},
+                 {"tokenizer.model", &texts->tokenizer_model},
+                 {"chat_template.jinja", &texts->chat_template},
+                 {INDEX_NAME, index}};
+    _Static_assert(sizeof files / sizeof *files <= EXTRAS_MAX, "EXTRAS_MAX is too small");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        mlxr_status status = map_text(file, folder, files[i].name, &own->extras[i], files[i].out, error);
+        if (status != MLXR_OK) {
+            return status;
+        }
+    }
+    if (texts->config.n == 0) {
+        return error_set(error, MLXR_FORMAT, "%s: no config.json, which a safetensors model needs",
+                         folder[0] ? short_path(folder) : "current folder");
+    }
+    return MLXR_OK;
+}
+
+/* ---- the index ------------------------------------------------------------------------------------------------- */
+
+/* A file of the same folder; a name from an index must not lead anywhere else. */
+static bool is_shard_name(const char *name)
+{
+    const char end[] = ".safetensors";
+    size_t n = strlen(name), n_end = sizeof end - 1;
+    return n > n_end && n <= 255 && strcmp(name + (n - n_end), end) == 0 && name[0] != '.' && !strpbrk(name, "/\\:");
+}
+
+/* Files of the weight map in order of appearance. `seen` gets one entry a file. */
+static mlxr_status list_shards(const json_t *map, json_t *seen, region *memory, shards *out, mlxr_error *error)
+{
+    const char *tensor_name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)map, tensor_name, value) {
+        const char *name = json_string_value(value);
+        if (!name || !is_shard_name(name)) {
+            return error_set(error, MLXR_FORMAT, INDEX_NAME ": tensor '%.128s' lies in '%.128s', which is no name of a "
+                             ".safetensors file in the same folder", tensor_name, name ? name : "(not a string)");
+        }
+        if (!json_object_get(seen, name) && json_object_set_new(seen, name, json_true()) != 0) {
+            return error_nomem(error, INDEX_NAME, strlen(name));
+        }
+    }
+    out->names = region_array(memory, json_object_size(seen) + 1, sizeof *out->names);
+    if (!out->names) {
+        return error_nomem(error, INDEX_NAME, json_object_size(seen) * sizeof *out->names);
+    }
+    const char *name;
+    json_object_foreach(seen, name, value) {
+        out->names[out->n] = region_strndup(memory, name, strlen(name));
+        if (!out->names[out->n++]) {
+            return error_nomem(error, INDEX_NAME, strlen(name) + 1);
+        }
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status read_shards(const json_t *map, region *memory, shards *out, mlxr_error *error)
+{
+    json_t *seen = json_object();
+    if (!seen) {
+        return error_nomem(error, INDEX_NAME, 0);
+    }
+    mlxr_status status = list_shards(map, seen, memory, out, error);
+    json_decref(seen);
+    return status;
+}
+
+/* Every tensor the index names must be there; otherwise a shard is not the one the index was made for. */
+static mlxr_status check_index(const model_file *file, const json_t *map, const hf_config *config, mlxr_error *error)
+{
+    const char *name;
+    json_t *shard;
+    json_object_foreach((json_t *)(uintptr_t)map, name, shard) {
+        char ours[256];
+        bool plus_one;
+        if (hf_tensor_name(config->class, config->tied, name, ours, sizeof ours, &plus_one) == HF_KEEP &&
+            !model_file_tensor(file, ours)) {
+            return error_set(error, MLXR_FORMAT, "%.128s: tensor '%.128s' is missing, which " INDEX_NAME " says is there",
+                             json_string_value(shard), name);
+        }
+    }
+    return MLXR_OK;
+}
+
+/* ---- the weights ----------------------------------------------------------------------------------------------- */
+
+static mlxr_status read_weights(model_file *file, const char *folder, const shards *files, const safetensors_texts *texts,
+                                const hf_config *config, mlxr_error *error)
+{
+    mapping *parts = region_array(&file->memory, files->n, sizeof *parts);
+    tensor_list *lists = region_array(&file->memory, files->n, sizeof *lists);
+    if (!parts || !lists) {
+        return error_nomem(error, "the table of parts", files->n * (sizeof *parts + sizeof *lists));
+    }
+    file->parts = parts;
+    for (uint32_t i = 0; i < files->n; i++) {
+        const char *path = join_path(&file->memory, folder, files->names[i]);
+        if (!path) {
+            return error_nomem(error, "a path", strlen(folder) + strlen(files->names[i]) + 2);
+        }
+        mlxr_status status = mapping_open(&parts[i], path, error);
+        if (status == MLXR_OK) {
+            file->n_parts = i + 1;
+            status = safetensors_read_part(&lists[i], &parts[i], path, config, &file->memory, error);
+        }
+        if (status != MLXR_OK) {
+            return status;
+        }
+    }
+    return safetensors_finish(file, texts, config, lists, files->n, error);
+}
+
+static bool lists(const shards *files, const char *name)
+{
+    for (uint32_t i = 0; i < files->n; i++) {
+        if (strcmp(files->names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* `weights`: the file asked for, or NULL. A shard stands for the whole model; a file the index does not know for itself. */
+static mlxr_status read_indexed(model_file *file, const char *folder, const char *weights, text_view index,
+                                const safetensors_texts *texts, const hf_config *config, mlxr_error *error)
+{
+    json_t *root = NULL;
+    shards files = {0};
+    mlxr_status status = json_text_parse(&root, index, INDEX_NAME, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    const json_t *map = json_object_get(root, "weight_map");
+    if (!json_is_object(map) || json_object_size(map) == 0) {
+        status = error_set(error, MLXR_FORMAT, INDEX_NAME ": no 'weight_map' that names the files");
+    }
+    if (status == MLXR_OK) {
+        status = read_shards(map, &file->memory, &files, error);
+    }
+    bool whole = !weights || lists(&files, weights);
+    if (status == MLXR_OK) {
+        status = read_weights(file, folder, whole ? &files : &(shards){&weights, 1}, texts, config, error);
+    }
+    if (status == MLXR_OK && whole) {
+        status = check_index(file, map, config, error);
+    }
+    json_decref(root);
+    return status;
+}
+
+/* ---- the folder ------------------------------------------------------------------------------------------------ */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && strcmp(text + (n - n_end), end) == 0;
+}
+
+/* The folder's own name for general.name; NULL for ".", "..", "/". */
+static const char *folder_name(const char *folder)
+{
+    const char *slash = strrchr(folder, '/'), *name = slash ? slash + 1 : folder;
+    return name[0] && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 ? name : NULL;
+}
+
+/* `path` as folder and, where it names a weight file, that file's name. */
+static mlxr_status split_path(const char *path, region *memory, const char **folder, const char **weights, mlxr_error *error)
+{
+    size_t n = strlen(path);
+    *weights = NULL;
+    if (path_find(path) != PATH_FOLDER) {
+        const char *slash = strrchr(path, '/');
+        const char *name = slash ? slash + 1 : path;
+        *weights = ends_with(name, ".safetensors") ? name : NULL;
+        n = slash ? (size_t)(slash - path) : 0;
+        if (slash == path) {
+            n = 1;
+        }
+    }
+    while (n > 1 && path[n - 1] == '/') {
+        n--;
+    }
+    *folder = region_strndup(memory, path, n);
+    return *folder ? MLXR_OK : error_nomem(error, "a path", n + 1);
+}
+
+mlxr_status safetensors_read(model_file *file, const char *path, mlxr_error *error)
+{
+    const char *folder, *weights;
+    safetensors_texts texts = {0};
+    hf_config config = {0};
+    text_view index = {0};
+    mlxr_status status = split_path(path, &file->memory, &folder, &weights, error);
+    if (status == MLXR_OK) {
+        status = map_texts(file, folder, &texts, &index, error);
+    }
+    if (status == MLXR_OK) {
+        texts.name = folder_name(folder);
+        status = hf_config_read(file, &texts, &config, error);
+    }
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (index.n) {
+        return read_indexed(file, folder, weights, index, &texts, &config, error);
+    }
+    weights = weights ? weights : SINGLE_NAME;
+    return read_weights(file, folder, &(shards){&weights, 1}, &texts, &config, error);
+}
