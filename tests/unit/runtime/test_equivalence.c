@@ -1,0 +1,398 @@
+/*
+ * Equivalences: however a sequence's tokens get computed (at once, in chunks, among others, on shared, forked, evicted,
+ * reloaded or released pages, with drafts, on any number of threads), logits and tokens are bit for bit the same.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include <unistd.h>
+
+#include "runtime/engine.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
+
+enum { PROMPT = 100, GENERATE = 40, SEQUENCES = 6 };
+
+typedef struct run { /* what a sequence produced */
+    int32_t tokens[GENERATE];
+    float logits[GENERATE][TINY_N_VOCAB];
+    size_t n;
+} run;
+
+typedef struct setup {
+    mlxr_engine *engine;
+    mlxr_model *model;
+} setup;
+
+static const char *model_path(const tiny_model *tiny)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s.gguf", test_temp_dir(), tiny->name);
+    if (access(path, F_OK) != 0) {
+        tiny_model_write_gguf(tiny, &(tiny_options){.type = DTYPE_Q8_0}, path);
+    }
+    return path;
+}
+
+static void open_with(setup *s, const tiny_model *tiny, const mlxr_engine_options *options)
+{
+    mlxr_error error;
+    memset(s, 0, sizeof *s);
+    assert_ok(mlxr_engine_open(&s->engine, options, &error), &error);
+    assert_ok(mlxr_model_load(&s->model, s->engine, model_path(tiny), NULL, &error), &error);
+}
+
+static void close_all(setup *s)
+{
+    mlxr_kv_stats stats = mlxr_kv_stats_get(s->engine);
+    assert_int_equal(stats.bytes_used, stats.bytes_cached); /* every sequence gave its pages back */
+    mlxr_model_unref(&s->model);
+    mlxr_engine_close(&s->engine);
+}
+
+static mlxr_sampling sampling_of(float temperature, uint64_t seed)
+{
+    mlxr_sampling sampling = mlxr_sampling_default();
+    sampling.temperature = temperature;
+    sampling.seed = seed;
+    return sampling;
+}
+
+/* Sequence `which` has its own prompt: different tokens and another length. */
+static size_t prompt_of(const tiny_model *tiny, size_t which, int32_t *ids)
+{
+    tiny_model_tokens(tiny, ids, PROMPT);
+    for (size_t i = 0; i < which && i < PROMPT; i++) {
+        ids[i * 7 % PROMPT] = (int32_t)(i * 31 % 250 + 1);
+    }
+    return PROMPT - 9 * which;
+}
+
+static mlxr_sequence *start(setup *s, const tiny_model *tiny, size_t which, const mlxr_sampling *sampling)
+{
+    mlxr_error error;
+    mlxr_sequence *sequence = NULL;
+    int32_t ids[PROMPT];
+    size_t n = prompt_of(tiny, which, ids);
+    assert_ok(mlxr_sequence_open(&sequence, s->model, sampling, &error), &error);
+    assert_ok(mlxr_sequence_append(sequence, ids, n, &error), &error);
+    return sequence;
+}
+
+static void record(run *r, const mlxr_slice *slice)
+{
+    for (uint32_t i = 0; i < slice->n_sampled && r->n < GENERATE; i++, r->n++) {
+        r->tokens[r->n] = slice->sampled[i].id;
+        memcpy(r->logits[r->n], slice->logits + (size_t)i * TINY_N_VOCAB, sizeof r->logits[0]);
+    }
+}
+
+/* Steps sequences together, at most `chunk` pending tokens of each a step, until each has GENERATE tokens. */
+static void finish(setup *s, mlxr_sequence **sequences, run *runs, size_t n, uint32_t chunk)
+{
+    mlxr_error error;
+    for (;;) {
+        mlxr_slice slices[SEQUENCES] = {{0}};
+        size_t at[SEQUENCES], n_slices = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (sequences[i] && runs[i].n < GENERATE) {
+                size_t pending = mlxr_sequence_pending(sequences[i]);
+                at[n_slices] = i;
+                slices[n_slices++] = (mlxr_slice){.sequence = sequences[i], .n_compute = (uint32_t)(pending < chunk ? pending : chunk)};
+            }
+        }
+        if (n_slices == 0) {
+            return;
+        }
+        assert_ok(mlxr_step(s->engine, slices, n_slices, &error), &error);
+        for (size_t i = 0; i < n_slices; i++) {
+            record(&runs[at[i]], &slices[i]);
+        }
+    }
+}
+
+static void one_alone(setup *s, const tiny_model *tiny, size_t which, const mlxr_sampling *sampling, run *out)
+{
+    mlxr_sequence *sequence = start(s, tiny, which, sampling);
+    out->n = 0;
+    finish(s, &sequence, out, 1, 512);
+    mlxr_sequence_close(&sequence);
+}
+
+static void assert_same(const run *a, const run *b, const tiny_model *tiny, const char *what)
+{
+    for (size_t i = 0; i < GENERATE; i++) {
+        for (size_t j = 0; j < TINY_N_VOCAB; j++) {
+            if (memcmp(&a->logits[i][j], &b->logits[i][j], sizeof(float)) != 0) {
+                fail_msg("%s, %s: token %zu, logit %zu: %.9g and %.9g", tiny->name, what, i, j, (double)a->logits[i][j],
+                         (double)b->logits[i][j]);
+            }
+        }
+        if (a->tokens[i] != b->tokens[i]) {
+            fail_msg("%s, %s: token %zu is %d and %d", tiny->name, what, i, a->tokens[i], b->tokens[i]);
+        }
+    }
+}
+
+/* The models of a quick run differ in everything that matters here: RoPE order, biases, norms, windows, head sizes. All
+ * of them run with MLXR_SOAK set. */
+static const tiny_model *model_at(size_t index)
+{
+    static const char *const quick[] = {"llama", "mistral", "qwen2", "gemma3"};
+    if (getenv("MLXR_SOAK")) {
+        return tiny_model_at(index);
+    }
+    return index < sizeof quick / sizeof *quick ? tiny_model_find(quick[index]) : NULL;
+}
+
+static const mlxr_engine_options plain = {.n_threads = 2, .kv_bytes = 64 << 20, .no_prefix_cache = true};
+static const mlxr_engine_options cached = {.n_threads = 2, .kv_bytes = 64 << 20};
+
+static void chunked_prompts_equal_whole_ones(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        static const uint32_t chunks[] = {1, 7, 32, 33};
+        mlxr_sampling greedy = sampling_of(0, 1);
+        setup s;
+        static run whole, chunked;
+        open_with(&s, tiny, &plain);
+        one_alone(&s, tiny, 0, &greedy, &whole);
+        for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
+            mlxr_sequence *sequence = start(&s, tiny, 0, &greedy);
+            chunked.n = 0;
+            finish(&s, &sequence, &chunked, 1, chunks[c]);
+            mlxr_sequence_close(&sequence);
+            assert_same(&whole, &chunked, tiny, "chunked");
+        }
+        close_all(&s);
+    }
+}
+
+static void batched_sequences_equal_lone_ones(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        mlxr_sampling sampled = sampling_of(0.9f, 77);
+        setup s;
+        static run alone, together[SEQUENCES];
+        mlxr_sequence *sequences[SEQUENCES];
+        open_with(&s, tiny, &plain);
+        for (size_t i = 0; i < SEQUENCES; i++) {
+            sequences[i] = start(&s, tiny, i, &sampled);
+            together[i].n = 0;
+        }
+        finish(&s, sequences, together, SEQUENCES, 40);
+        for (size_t i = 0; i < SEQUENCES; i++) {
+            mlxr_sequence_close(&sequences[i]);
+            one_alone(&s, tiny, i, &sampled, &alone);
+            assert_same(&alone, &together[i], tiny, "batched");
+        }
+        close_all(&s);
+    }
+}
+
+static void threads_do_not_matter(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        mlxr_sampling sampled = sampling_of(0.8f, 5);
+        mlxr_engine_options options = plain;
+        static run runs[3];
+        static const uint32_t threads[] = {1, 2, 3};
+        for (size_t i = 0; i < 3; i++) {
+            setup s;
+            options.n_threads = threads[i];
+            open_with(&s, tiny, &options);
+            one_alone(&s, tiny, 0, &sampled, &runs[i]);
+            close_all(&s);
+        }
+        assert_same(&runs[0], &runs[1], tiny, "2 threads");
+        assert_same(&runs[0], &runs[2], tiny, "3 threads");
+    }
+}
+
+static void shared_prefixes_equal_own_ones(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        mlxr_sampling sampled = sampling_of(0.8f, 9);
+        setup s;
+        static run own, shared;
+        open_with(&s, tiny, &plain);
+        one_alone(&s, tiny, 0, &sampled, &own);
+        close_all(&s);
+        open_with(&s, tiny, &cached);
+        one_alone(&s, tiny, 0, &sampled, &shared);
+        assert_same(&own, &shared, tiny, "first with a cache");
+        mlxr_sequence *again = start(&s, tiny, 0, &sampled);
+        assert_int_equal(mlxr_sequence_cached(again), 96); /* three pages of 32 */
+        shared.n = 0;
+        finish(&s, &again, &shared, 1, 512);
+        mlxr_sequence_close(&again);
+        assert_same(&own, &shared, tiny, "prefix hit");
+        close_all(&s);
+    }
+}
+
+static void forks_equal_recomputation(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        mlxr_error error;
+        mlxr_sampling one = sampling_of(0.9f, 1), two = sampling_of(0.9f, 2);
+        setup s;
+        static run expected, first, second;
+        open_with(&s, tiny, &cached);
+        mlxr_sequence *a = start(&s, tiny, 1, &one), *b = NULL;
+        mlxr_slice prompt = {.sequence = a, .n_compute = (uint32_t)mlxr_sequence_pending(a) - 1};
+        assert_ok(mlxr_step(s.engine, &prompt, 1, &error), &error);
+        assert_ok(mlxr_sequence_fork(&b, a, &two, &error), &error);
+        mlxr_sequence *both[] = {a, b};
+        run *runs[] = {&first, &second};
+        first.n = second.n = 0;
+        static run together[2];
+        together[0].n = together[1].n = 0;
+        finish(&s, both, together, 2, 512);
+        memcpy(runs[0], &together[0], sizeof(run));
+        memcpy(runs[1], &together[1], sizeof(run));
+        mlxr_sequence_close(&a);
+        mlxr_sequence_close(&b);
+        close_all(&s);
+        open_with(&s, tiny, &plain);
+        one_alone(&s, tiny, 1, &one, &expected);
+        assert_same(&expected, &first, tiny, "forked from");
+        one_alone(&s, tiny, 1, &two, &expected);
+        assert_same(&expected, &second, tiny, "fork");
+        close_all(&s);
+    }
+}
+
+static void released_and_resumed_equal_undisturbed(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        mlxr_error error;
+        mlxr_sampling sampled = sampling_of(0.7f, 3);
+        for (int with_cache = 0; with_cache < 2; with_cache++) {
+            setup s;
+            static run expected, disturbed;
+            open_with(&s, tiny, with_cache ? &cached : &plain);
+            one_alone(&s, tiny, 2, &sampled, &expected);
+            mlxr_sequence *sequence = start(&s, tiny, 2, &sampled);
+            disturbed.n = 0;
+            while (disturbed.n < GENERATE) {
+                if (disturbed.n % 10 == 5) { /* pre-empted: everything computed is gone */
+                    mlxr_sequence_release(sequence);
+                    assert_int_equal(mlxr_sequence_computed(sequence), 0);
+                    mlxr_sequence_resume(sequence);
+                }
+                mlxr_slice slice = {.sequence = sequence, .n_compute = (uint32_t)mlxr_sequence_pending(sequence)};
+                assert_ok(mlxr_step(s.engine, &slice, 1, &error), &error);
+                record(&disturbed, &slice);
+            }
+            mlxr_sequence_close(&sequence);
+            assert_same(&expected, &disturbed, tiny, with_cache ? "released, resumed from the cache" : "released, recomputed");
+            close_all(&s);
+        }
+    }
+}
+
+static void evicted_and_reloaded_equal_never_evicted(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        mlxr_sampling sampled = sampling_of(0.8f, 21);
+        char dir[512];
+        snprintf(dir, sizeof dir, "%s/kv-%s", test_temp_dir(), tiny->name);
+        static run expected[SEQUENCES], got;
+        setup s;
+        open_with(&s, tiny, &plain);
+        for (size_t i = 0; i < SEQUENCES; i++) {
+            one_alone(&s, tiny, i, &sampled, &expected[i]);
+        }
+        uint64_t kv_bytes_per_token = mlxr_model_info_get(s.model)->kv_bytes_per_token;
+        close_all(&s);
+        mlxr_engine_options options = cached;
+        options.kv_bytes = kv_bytes_per_token * 32 * 9; /* one sequence and a little more */
+        options.kv_dir = dir;
+        uint64_t disk_hits = 0;
+        for (int process = 0; process < 2; process++) {
+            open_with(&s, tiny, &options);
+            for (size_t i = 0; i < 2 * SEQUENCES; i++) {
+                one_alone(&s, tiny, i % SEQUENCES, &sampled, &got);
+                assert_same(&expected[i % SEQUENCES], &got, tiny, process ? "after a restart" : "evicted");
+                mlxr_kv_flush(s.engine);
+            }
+            mlxr_kv_stats stats = mlxr_kv_stats_get(s.engine);
+            assert_true(stats.n_evicted_bytes > 0);
+            assert_int_equal(stats.disk_rejected, 0);
+            disk_hits += stats.disk_hits;
+            close_all(&s);
+        }
+        assert_true(disk_hits > 0);
+    }
+}
+
+static void speculation_changes_nothing_but_the_number_of_steps(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        for (int kind = 0; kind < 4; kind++) { /* lookup or draft model, greedy or sampled */
+            mlxr_error error;
+            mlxr_sampling sampling = sampling_of(kind & 1 ? 0.8f : 0, 4);
+            setup s;
+            static run expected[SEQUENCES], runs[SEQUENCES];
+            mlxr_sequence *sequences[SEQUENCES];
+            uint64_t n_drafted = 0;
+            open_with(&s, tiny, &plain);
+            for (size_t i = 0; i < SEQUENCES; i++) {
+                one_alone(&s, tiny, i, &sampling, &expected[i]);
+            }
+            for (size_t i = 0; i < SEQUENCES; i++) {
+                sequences[i] = start(&s, tiny, i, &sampling);
+                runs[i].n = 0;
+                /* the model drafts for itself: greedy drafts are then all accepted */
+                assert_ok(mlxr_sequence_draft(sequences[i], kind & 2 ? s.model : NULL, 4, &error), &error);
+                sequences[i]->spec.tracker.draft_cost = 0; /* or it would see that this does not pay */
+            }
+            finish(&s, sequences, runs, SEQUENCES, 512);
+            for (size_t i = 0; i < SEQUENCES; i++) {
+                mlxr_draft_stats stats = mlxr_draft_stats_get(sequences[i]);
+                n_drafted += stats.n_drafted;
+                uint64_t n_ends = 0; /* a step stops at an end token, drafted or not */
+                for (size_t j = 0; j < GENERATE; j++) {
+                    n_ends += mlxr_token_is_end(s.model, runs[i].tokens[j]);
+                }
+                if (kind == 2) {
+                    assert_in_range(stats.n_drafted - stats.n_accepted, 0, n_ends);
+                }
+                mlxr_sequence_close(&sequences[i]);
+                assert_same(&expected[i], &runs[i], tiny, kind & 2 ? "draft model" : "prompt lookup");
+            }
+            assert_true(!(kind & 2) || n_drafted > 0);
+            close_all(&s);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(chunked_prompts_equal_whole_ones),
+        cmocka_unit_test(batched_sequences_equal_lone_ones),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(shared_prefixes_equal_own_ones),
+        cmocka_unit_test(forks_equal_recomputation),
+        cmocka_unit_test(released_and_resumed_equal_undisturbed),
+        cmocka_unit_test(evicted_and_reloaded_equal_never_evicted),
+        cmocka_unit_test(speculation_changes_nothing_but_the_number_of_steps),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
