@@ -131,6 +131,7 @@ static void read_scaling(reader *r, hparams *h)
     }
     read_f32(r, "rope.scaling.factor", &s->factor);
     read_f32(r, "rope.scaling.attn_factor", &s->attn_factor);
+    read_f32(r, "rope.scaling.yarn_attn_factor", &s->attn_factor);
     read_f32(r, "rope.scaling.yarn_beta_fast", &s->beta_fast);
     read_f32(r, "rope.scaling.yarn_beta_slow", &s->beta_slow);
     read_f32(r, "rope.scaling.low_freq_factor", &s->low_freq_factor);
