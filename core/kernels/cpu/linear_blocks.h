@@ -25,7 +25,7 @@ INLINE float float_at(const uint8_t *p)
 INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, const block *v, const uint8_t *record,
                      vflt acc[])
 {
-#pragma GCC unroll 8
+    UNROLL
     for (int t = 0; t < n; t++) {
         const uint8_t *q = record + (first + t) * Q8_BLOCK;
         const uint8_t *words = record + T * Q8_BLOCK + (first + t) * 4;
@@ -53,6 +53,7 @@ INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, con
 
 INLINE void zero(int n, vflt acc[])
 {
+    UNROLL
     for (int t = 0; t < n; t++) {
         acc[t] = v_floats(0.0f);
     }
@@ -60,6 +61,7 @@ INLINE void zero(int n, vflt acc[])
 
 INLINE void store(int first, int n, const vflt acc[], const panel_output *out)
 {
+    UNROLL
     for (int t = 0; t < n; t++) {
         float *dst = out->dst + (size_t)(first + t) * out->stride;
         vflt value = out->bias ? v_add(acc[t], v_load_some(out->bias, out->n_rows)) : acc[t];
@@ -76,6 +78,7 @@ INLINE size_t block_bytes(int kind)
 
 INLINE void put_block(int kind, const block *v, uint8_t *to)
 {
+    UNROLL
     for (int i = 0; i < 8; i++) {
         v_put(to + i * VECTOR, v->w[i]);
     }
@@ -94,6 +97,7 @@ INLINE void put_block(int kind, const block *v, uint8_t *to)
 
 INLINE void get_block(int kind, const uint8_t *from, block *v)
 {
+    UNROLL
     for (int i = 0; i < 8; i++) {
         v->w[i] = v_get(from + i * VECTOR);
     }
@@ -125,17 +129,6 @@ INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, co
     store(first, n, acc, out);
 }
 
-INLINE void tile(int kind, int bits, int shift, int T, const uint8_t *panel, uint32_t n_in, const uint8_t *record,
-                 const panel_output *out)
-{
-    if (T <= PASS_TOKENS) {
-        tile_pass(kind, bits, shift, T, 0, T, panel, n_in, record, out);
-    } else {
-        tile_pass(kind, bits, shift, T, 0, PASS_TOKENS, panel, n_in, record, out);
-        tile_pass(kind, bits, shift, T, PASS_TOKENS, T - PASS_TOKENS, panel, n_in, record, out);
-    }
-}
-
 /* What happens to an unpacked block: into the panel or, without one, multiplied at once. */
 INLINE void use(int kind, int bits, int shift, int T, const block *v, const uint8_t *record, vflt acc[], uint8_t *panel)
 {
@@ -153,8 +146,8 @@ INLINE void prefetch(const uint8_t *p, size_t n_bytes)
     }
 }
 
-/* The rows' blocks in order. What follows the panel in memory is fetched meanwhile, in the order of its addresses:
- * sixteen rows are too many streams for a prefetcher, the next panel is one. */
+/* The rows' blocks in order. While multiplying, what follows the panel in memory is fetched in the order of its
+ * addresses: sixteen rows are too many streams for a prefetcher, the next panel is one. */
 INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift, int T, const uint8_t *rows,
                         size_t row_bytes, uint32_t n_in, const uint8_t *record, vflt acc[], uint8_t *panel)
 {
@@ -163,7 +156,7 @@ INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift,
         block v;
         unpack_legacy(type, MAKE_UNSIGNED, rows, row_bytes, &v);
         use(kind, bits, shift, T, &v, record, acc, panel);
-        prefetch(next, ROWS * bytes);
+        prefetch(next, panel ? 0 : ROWS * bytes);
         next += ROWS * bytes;
         rows += bytes;
         record += T * Q8_RECORD_BYTES;
@@ -178,12 +171,12 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
     for (uint32_t b = 0; b < n_in / 256; b++) {
         super_block s;
         unpack_super(type, rows, row_bytes, &s);
-#pragma GCC unroll 8
+        UNROLL
         for (int i = 0; i < 8; i++) {
             block v;
             unpack_super_block(type, MAKE_UNSIGNED, rows, row_bytes, i, &s, &v);
             use(kind, bits, shift, T, &v, record, acc, panel);
-            prefetch(next, ROWS * bytes / 8);
+            prefetch(next, panel ? 0 : ROWS * bytes / 8);
             next += ROWS * bytes / 8;
             record += T * Q8_RECORD_BYTES;
             panel += panel ? block_bytes(kind) : 0;
@@ -192,33 +185,43 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
     }
 }
 
-#define TILE(name, kind, bits, shift, T)                                                                               \
-    static void tile_##name##_##T(const uint8_t *panel, uint32_t n_in, const uint8_t *record, const panel_output *out) \
+#define PASS(name, kind, bits, shift, n)                                                                               \
+    static void pass_##name##_##n(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T, int first,        \
+                                  const panel_output *out)                                                             \
     {                                                                                                                  \
-        tile(kind, bits, shift, T, panel, n_in, record, out);                                                          \
+        tile_pass(kind, bits, shift, T, first, n, panel, n_in, record, out);                                           \
     }
 
-/* Panels of one kind × tiles of 1 … 8 tokens. */
+/* Panels of one kind × a tile of T tokens: a full tile with constant offsets, others in passes of up to four. */
 #define TILES(name, kind, bits, shift)                                                                                 \
-    TILE(name, kind, bits, shift, 1)                                                                                   \
-    TILE(name, kind, bits, shift, 2)                                                                                   \
-    TILE(name, kind, bits, shift, 3)                                                                                   \
-    TILE(name, kind, bits, shift, 4)                                                                                   \
-    TILE(name, kind, bits, shift, 5)                                                                                   \
-    TILE(name, kind, bits, shift, 6)                                                                                   \
-    TILE(name, kind, bits, shift, 7)                                                                                   \
-    TILE(name, kind, bits, shift, 8)                                                                                   \
-    static panel_tile_fn *const tiles_##name[] = {                                                                     \
-        NULL,                                                                                                          \
-        tile_##name##_1,                                                                                               \
-        tile_##name##_2,                                                                                               \
-        tile_##name##_3,                                                                                               \
-        tile_##name##_4,                                                                                               \
-        tile_##name##_5,                                                                                               \
-        tile_##name##_6,                                                                                               \
-        tile_##name##_7,                                                                                               \
-        tile_##name##_8,                                                                                               \
-    };
+    PASS(name, kind, bits, shift, 1)                                                                                   \
+    PASS(name, kind, bits, shift, 2)                                                                                   \
+    PASS(name, kind, bits, shift, 3)                                                                                   \
+    PASS(name, kind, bits, shift, 4)                                                                                   \
+    static void tile_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                         \
+                            const panel_output *out)                                                                   \
+    {                                                                                                                  \
+        if (T == LINEAR_TILE && PASS_TOKENS == LINEAR_TILE) {                                                          \
+            tile_pass(kind, bits, shift, LINEAR_TILE, 0, PASS_TOKENS, panel, n_in, record, out);                       \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (int first = 0; first < T; first += 4) {                                                                   \
+            switch (T - first) {                                                                                       \
+            case 1:                                                                                                    \
+                pass_##name##_1(panel, n_in, record, T, first, out);                                                   \
+                break;                                                                                                 \
+            case 2:                                                                                                    \
+                pass_##name##_2(panel, n_in, record, T, first, out);                                                   \
+                break;                                                                                                 \
+            case 3:                                                                                                    \
+                pass_##name##_3(panel, n_in, record, T, first, out);                                                   \
+                break;                                                                                                 \
+            default:                                                                                                   \
+                pass_##name##_4(panel, n_in, record, T, first, out);                                                   \
+                break;                                                                                                 \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
 
 /* A format that goes through panels whatever the batch. */
 #define FORMAT(name, walk, type, bytes, kind, bits, shift, tiles, ...)                                                 \
@@ -247,14 +250,15 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
         store(0, T, acc, out);                                                                                         \
     }
 
-/* A format with functions of its own for 1 … LINEAR_DIRECT tokens. */
+/* A format with functions of its own for 1 … 4 tokens and, where the registers suffice, 8. */
 #define FORMAT_DIRECT(name, walk, type, bytes, kind, bits, shift, tiles)                                               \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 1)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 2)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 3)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 4)                                                              \
+    DIRECT(name, walk, type, bytes, kind, bits, shift, 8)                                                              \
     FORMAT(name, walk, type, bytes, kind, bits, shift, tiles, NULL, direct_##name##_1, direct_##name##_2,              \
-           direct_##name##_3, direct_##name##_4)
+           direct_##name##_3, direct_##name##_4, NULL, NULL, NULL, PASS_TOKENS == 8 ? direct_##name##_8 : NULL)
 
 #define SHIFT8 (MAKE_UNSIGNED ? 7 : 0)
 
@@ -267,17 +271,17 @@ TILES(q6_k, HALVES, 6, 5)
 TILES(q3_k, HALVES, 4, 2)
 TILES(q2_k, MIN | HALVES, 4, 0)
 
-FORMAT_DIRECT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3, tiles_q4_0)
-FORMAT_DIRECT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0, tiles_min4)
-FORMAT_DIRECT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4, tiles_q5_0)
-FORMAT_DIRECT(q5_1, walk_legacy, DTYPE_Q5_1, 24, MIN, 5, 0, tiles_min5)
-FORMAT_DIRECT(q8_0, walk_legacy, DTYPE_Q8_0, 34, 0, 8, SHIFT8, tiles_q8)
-FORMAT_DIRECT(q4_k, walk_k, DTYPE_Q4_K, 144, MIN, 4, 0, tiles_min4)
-FORMAT_DIRECT(q5_k, walk_k, DTYPE_Q5_K, 176, MIN, 5, 0, tiles_min5)
-FORMAT_DIRECT(q6_k, walk_k, DTYPE_Q6_K, 210, HALVES, 6, 5, tiles_q6_k)
-FORMAT(q2_k, walk_k, DTYPE_Q2_K, 84, MIN | HALVES, 4, 0, tiles_q2_k, NULL)
-FORMAT(q3_k, walk_k, DTYPE_Q3_K, 110, HALVES, 4, 2, tiles_q3_k, NULL)
-FORMAT(q8_k, walk_k, DTYPE_Q8_K, 292, 0, 8, SHIFT8, tiles_q8, NULL)
+FORMAT_DIRECT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3, tile_q4_0)
+FORMAT_DIRECT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0, tile_min4)
+FORMAT_DIRECT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4, tile_q5_0)
+FORMAT_DIRECT(q5_1, walk_legacy, DTYPE_Q5_1, 24, MIN, 5, 0, tile_min5)
+FORMAT_DIRECT(q8_0, walk_legacy, DTYPE_Q8_0, 34, 0, 8, SHIFT8, tile_q8)
+FORMAT_DIRECT(q4_k, walk_k, DTYPE_Q4_K, 144, MIN, 4, 0, tile_min4)
+FORMAT_DIRECT(q5_k, walk_k, DTYPE_Q5_K, 176, MIN, 5, 0, tile_min5)
+FORMAT_DIRECT(q6_k, walk_k, DTYPE_Q6_K, 210, HALVES, 6, 5, tile_q6_k)
+FORMAT(q2_k, walk_k, DTYPE_Q2_K, 84, MIN | HALVES, 4, 0, tile_q2_k, NULL)
+FORMAT(q3_k, walk_k, DTYPE_Q3_K, 110, HALVES, 4, 2, tile_q3_k, NULL)
+FORMAT(q8_k, walk_k, DTYPE_Q8_K, 292, 0, 8, SHIFT8, tile_q8, NULL)
 
 void LINEAR_SUFFIX(linear_kernels *kernels)
 {

@@ -7,6 +7,9 @@
 #include <string.h>
 
 #define PANELS_BYTES ((size_t)256 * 1024) /* unpacked weights that share L2 with the input; see linear_scratch_bytes */
+/* Up to so many tiles, fetching weights takes a good part of the time: panels one by one, the next one's rows fetched
+ * while this one is multiplied. */
+#define FEW_TILES 6u
 
 static panel_output output_at(const linear_output *output, uint32_t token, uint32_t row, uint32_t n_rows)
 {
@@ -43,30 +46,54 @@ static void run_direct(const panel_kernel *k, const linear_weight *weight, const
     }
 }
 
+/* Reads the bytes ahead into the caches, `n_parts` calls for all of them. */
+static void prefetch_part(const uint8_t *bytes, size_t n_bytes, uint32_t part, uint32_t n_parts)
+{
+    size_t begin = n_bytes * part / n_parts, end = n_bytes * (part + 1) / n_parts;
+    for (size_t i = begin; i < end; i += 64) {
+        __builtin_prefetch(bytes + i, 0, 2);
+    }
+}
+
+/* Panels of a group × all tokens: a tile of tokens stays in L1 while the panels pass. */
+static void run_group(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
+                      const linear_output *output, uint32_t first, uint32_t last, const uint8_t *panels)
+{
+    size_t panel_bytes = weight->n_in / Q8_BLOCK * k->block_bytes, group_bytes = (last - first) * weight->row_bytes;
+    const uint8_t *next = (const uint8_t *)weight->data + last * weight->row_bytes;
+    uint32_t n_tiles = (input->n_tokens + LINEAR_TILE - 1) / LINEAR_TILE;
+    for (uint32_t i = 0; i < n_tiles; i++) {
+        uint32_t token = i * LINEAR_TILE;
+        const uint8_t *tile = q8_tile(input, token);
+        int n_tokens = (int)q8_tile_tokens(input->n_tokens, token);
+        if (n_tiles <= FEW_TILES) {
+            prefetch_part(next, group_bytes, i, n_tiles);
+        }
+        for (uint32_t row = first; row < last; row += k->rows) {
+            panel_output out = output_at(output, token, row, last - row < k->rows ? last - row : k->rows);
+            k->tile(panels + (row - first) / k->rows * panel_bytes, weight->n_in, tile, n_tokens, &out);
+        }
+    }
+}
+
 void linear_panels_run(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
                        const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
 {
     size_t panel_bytes = weight->n_in / Q8_BLOCK * k->block_bytes;
     uint8_t *panels = scratch, *copy = panels + (panel_bytes > PANELS_BYTES ? panel_bytes : PANELS_BYTES);
-    if (input->n_tokens <= LINEAR_DIRECT && k->direct[input->n_tokens]) {
+    if (input->n_tokens <= LINEAR_TILE && k->direct[input->n_tokens]) {
         run_direct(k, weight, input, output, begin, end, copy);
         return;
     }
     uint32_t n_panels = panel_bytes > PANELS_BYTES ? 1 : (uint32_t)(PANELS_BYTES / (panel_bytes ? panel_bytes : 1));
+    n_panels = input->n_tokens <= FEW_TILES * LINEAR_TILE ? 1 : n_panels;
     for (uint32_t first = begin; first < end;) {
         uint32_t last = end - first < n_panels * k->rows ? end : first + n_panels * k->rows;
         for (uint32_t row = first; row < last; row += k->rows) {
             k->unpack(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in,
                       panels + (row - first) / k->rows * panel_bytes);
         }
-        for (uint32_t token = 0; token < input->n_tokens; token += LINEAR_TILE) {
-            const uint8_t *tile = q8_tile(input, token);
-            panel_tile_fn *run = k->tile[q8_tile_tokens(input->n_tokens, token)];
-            for (uint32_t row = first; row < last; row += k->rows) {
-                panel_output out = output_at(output, token, row, last - row < k->rows ? last - row : k->rows);
-                run(panels + (row - first) / k->rows * panel_bytes, weight->n_in, tile, &out);
-            }
-        }
+        run_group(k, weight, input, output, first, last, panels);
         first = last;
     }
 }

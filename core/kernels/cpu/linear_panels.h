@@ -8,8 +8,8 @@
  *
  *     u8 or s8 w[8][rows][4] | f32 vectors [rows]: scale, then the minimum (PANEL_MIN) and second halves (PANEL_HALVES)
  *
- * Up to LINEAR_DIRECT tokens, blocks are unpacked in registers and used at once. More tokens share panels unpacked into
- * the scratch. Every path computes, for a row and a token, block after block,
+ * For the usual small batches, blocks are unpacked in registers and used at once. More tokens share panels unpacked
+ * into the scratch. Every path computes, for a row and a token, block after block,
  *
  *     acc = fma(scale × activation_scale, Σ w q, acc);  acc = fma(minimum, activation_scaled_sum, acc)
  *
@@ -19,8 +19,6 @@
 #define MLXR_KERNELS_CPU_LINEAR_PANELS_H
 
 #include "kernels/cpu/quantize_act.h"
-
-#define LINEAR_DIRECT 4
 
 enum {
     PANEL_MIN = 1,    /* values are scale × w + minimum */
@@ -43,15 +41,16 @@ typedef void panel_unpack_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_i
 /* Rows straight from the file × one tile of as many tokens as the function is for. */
 typedef void panel_direct_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *tile,
                              const panel_output *out);
-/* An unpacked panel × one tile. */
-typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, const uint8_t *tile, const panel_output *out);
+/* An unpacked panel × one tile of n_tokens ≤ LINEAR_TILE. */
+typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, const uint8_t *tile, int n_tokens,
+                           const panel_output *out);
 
 struct panel_kernel {
     uint32_t rows;      /* a panel */
     size_t block_bytes; /* of a panel's block of 32 k */
     panel_unpack_fn *unpack;
-    panel_direct_fn *direct[LINEAR_DIRECT + 1]; /* by number of tokens; NULL: through panels */
-    panel_tile_fn *const *tile;                 /* [LINEAR_TILE + 1], by number of tokens */
+    panel_direct_fn *direct[LINEAR_TILE + 1]; /* by number of tokens; NULL: through panels */
+    panel_tile_fn *tile;
 };
 
 /* Rows [begin, end): the whole linear_rows of an integer format. */

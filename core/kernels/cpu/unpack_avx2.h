@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16") /* arrays of vectors become registers only so */
 #define ROWS 8
 
 typedef __m256i vint; /* a word of 32 bits a row */
@@ -174,6 +175,7 @@ INLINE void v_store_some(float *p, vflt a, uint32_t n)
 INLINE void v_transpose(const uint8_t *p, size_t stride, vint out[4])
 {
     vint r[4];
+    UNROLL
     for (size_t i = 0; i < 4; i++) { /* lane l holds row 4l + i */
         const uint8_t *q = p + i * stride;
         r[i] = _mm256_castsi128_si256(_mm_loadu_si128((const void *)q));
@@ -198,6 +200,7 @@ INLINE int32_t word_at(const uint8_t *p)
 INLINE vint v_gather(const uint8_t *p, size_t stride)
 {
     __m128i part[2];
+    UNROLL
     for (size_t i = 0; i < 2; i++) {
         const uint8_t *q = p + 4 * i * stride;
         part[i] = _mm_setr_epi32(word_at(q), word_at(q + stride), word_at(q + 2 * stride), word_at(q + 3 * stride));

@@ -60,6 +60,7 @@ INLINE void nibbles(const uint8_t *p, size_t stride, vint w[8])
 {
     vint raw[4];
     v_transpose(p, stride, raw);
+    UNROLL
     for (int i = 0; i < 4; i++) {
         w[i] = low_nibbles(raw[i]);
         w[4 + i] = high_nibbles(raw[i]);
@@ -69,6 +70,7 @@ INLINE void nibbles(const uint8_t *p, size_t stride, vint w[8])
 /* Bit k of a row's word becomes bit 4 of weight k. */
 INLINE void fifth_bits(vint bits, vint w[8])
 {
+    UNROLL
     for (int i = 0; i < 4; i++) {
         vint spread = v_spread(bits, i); /* bits 8i … 8i + 7 */
         w[2 * i] = v_add_where(w[2 * i], spread, v_words(0x08040201), 16);
@@ -81,6 +83,7 @@ INLINE void signed_bytes(const uint8_t *p, size_t stride, bool make_unsigned, vi
 {
     v_transpose(p, stride, w);
     v_transpose(p + 16, stride, w + 4);
+    UNROLL
     for (int i = 0; make_unsigned && i < 8; i++) {
         w[i] = v_xor(w[i], v_bytes(0x80));
     }
@@ -120,6 +123,7 @@ INLINE void super_q2_k(const uint8_t *p, size_t stride, super_block *s)
     vint bytes[4], head = v_gather(p + 80, stride);
     vflt d = low_half(head), dmin = high_half(head);
     v_transpose(p, stride, bytes);
+    UNROLL
     for (int i = 0; i < 16; i++) {
         s->scale[i] = v_mul(d, v_from_int(byte_of(low_nibbles(bytes[i / 4]), i % 4)));
         s->min[i] = v_mul(dmin, v_from_int(byte_of(high_nibbles(bytes[i / 4]), i % 4)));
@@ -132,6 +136,7 @@ INLINE void unpack_q2_k(const uint8_t *p, size_t stride, int i, super_block *s, 
         v_transpose(p + 16 + 8 * i, stride, s->raw);
         v_transpose(p + 32 + 8 * i, stride, s->raw + 4);
     }
+    UNROLL
     for (int j = 0; j < 8; j++) {
         v->w[j] = v_and(v_right16(s->raw[j], 2 * (i % 4)), v_bytes(3));
     }
@@ -143,10 +148,12 @@ INLINE void super_q3_k(const uint8_t *p, size_t stride, super_block *s)
 {
     vint low[2] = {v_gather(p + 96, stride), v_gather(p + 100, stride)}, top = v_gather(p + 104, stride);
     vflt d = high_half(v_gather(p + 106, stride));
+    UNROLL
     for (int g = 0; g < 4; g++) {
         vint nibble = g < 2 ? low_nibbles(low[g]) : high_nibbles(low[g - 2]);
         vint pair = v_and(v_right16(top, 2 * g), v_bytes(3));
         vint scales = v_or(nibble, v_left16(pair, 4));
+        UNROLL
         for (int i = 0; i < 4; i++) {
             s->scale[4 * g + i] = v_mul(d, v_sub(v_from_int(byte_of(scales, i)), v_floats(32.0f)));
         }
@@ -158,6 +165,7 @@ INLINE void super_q3_k(const uint8_t *p, size_t stride, super_block *s)
 INLINE void unpack_q3_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
 {
     unpack_q2_k(p + 16, stride, i, s, v);
+    UNROLL
     for (int j = 0; j < 8; j++) {
         v->w[j] = v_add_where(v->w[j], s->raw[8 + j], v_bytes(1 << i), 4);
     }
@@ -174,6 +182,7 @@ INLINE void super_q45_k(const uint8_t *p, size_t stride, super_block *s)
     vflt d = low_half(head[0]), dmin = v_sub(v_floats(0.0f), high_half(head[0]));
     vint scales[2] = {v_and(head[1], six), v_or(low_nibbles(head[3]), v_and(v_right16(head[1], 2), top))};
     vint mins[2] = {v_and(head[2], six), v_or(high_nibbles(head[3]), v_and(v_right16(head[2], 2), top))};
+    UNROLL
     for (int i = 0; i < 8; i++) {
         s->scale[i] = v_mul(d, v_from_int(byte_of(scales[i / 4], i % 4)));
         s->min[i] = v_mul(dmin, v_from_int(byte_of(mins[i / 4], i % 4)));
@@ -186,6 +195,7 @@ INLINE void unpack_q4_k(const uint8_t *p, size_t stride, int i, super_block *s, 
         v_transpose(p + 16 + 16 * i, stride, s->raw);
         v_transpose(p + 32 + 16 * i, stride, s->raw + 4);
     }
+    UNROLL
     for (int j = 0; j < 8; j++) {
         v->w[j] = i % 2 ? high_nibbles(s->raw[j]) : low_nibbles(s->raw[j]);
     }
@@ -199,6 +209,7 @@ INLINE void unpack_q5_k(const uint8_t *p, size_t stride, int i, super_block *s, 
         v_transpose(p + 32, stride, s->raw + 12);
     }
     unpack_q4_k(p + 32, stride, i, s, v);
+    UNROLL
     for (int j = 0; j < 8; j++) {
         v->w[j] = v_add_where(v->w[j], s->raw[8 + j], v_bytes(1 << i), 16);
     }
@@ -210,6 +221,7 @@ INLINE void super_q6_k(const uint8_t *p, size_t stride, super_block *s)
     vint scales[4];
     v_transpose(p + 192, stride, scales);
     vflt d = high_half(v_gather(p + 206, stride));
+    UNROLL
     for (int i = 0; i < 16; i++) {
         s->scale[i] = v_mul(d, v_from_int(signed_byte_of(scales[i / 4], i % 4)));
     }
@@ -220,12 +232,14 @@ INLINE void unpack_q6_k(const uint8_t *p, size_t stride, int i, super_block *s, 
 {
     const int half = i / 4, b = i % 4;
     if (b == 0) {
+        UNROLL
         for (int j = 0; j < 4; j++) {
             v_transpose(p + 64 * half + 16 * j, stride, s->raw + 4 * j);
         }
         v_transpose(p + 128 + 32 * half, stride, s->raw + 16);
         v_transpose(p + 144 + 32 * half, stride, s->raw + 20);
     }
+    UNROLL
     for (int j = 0; j < 8; j++) {
         vint low = s->raw[8 * (b % 2) + j], pairs = s->raw[16 + j];
         low = b < 2 ? low_nibbles(low) : high_nibbles(low);
