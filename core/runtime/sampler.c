@@ -2,8 +2,8 @@
  * Sampler: parameters, history and the choice of one token.
  * Owner: a sequence. Lifetime: sampler_open to sampler_close.
  *
- * Random numbers are a function of (seed, how many sampled tokens were accepted so far, purpose). So asking twice for the
- * same token gives the same token, and neither chunks, threads nor failed steps shift the sequence; going back and
+ * Random numbers are a function of (seed, how many sampled tokens were accepted so far, purpose). So asking twice for
+ * the same token gives the same token, and neither chunks, threads nor failed steps shift the sequence; going back and
  * sampling again draws new ones.
  */
 #include "runtime/sampler.h"
@@ -350,15 +350,15 @@ static mlxr_status prepare(sampler *s, const float *logits, const uint32_t *allo
         select_block_maxima(s->row, s->n_vocab, s->maxima);
     }
     if (status == MLXR_OK && report) {
-        *log_total = sampler_log(select_sum_exp(*row, s->n_vocab, *max));
+        *log_total = sampler_log(select_sum_exp(*row, s->n_vocab, *max, 1.0f));
         if (s->params.n_logprobs) {
             status = report_top(s, *row, *max, *log_total, &out->n_top, error);
         }
         *log_total += (double)*max;
     }
     if (status == MLXR_OK && edits) {
-        for (uint32_t i = 0; *row == logits && i < s->n_vocab; i++) {
-            s->row[i] = logits[i] > -INFINITY ? logits[i] : -INFINITY; /* NaN, too */
+        if (*row == logits) {
+            memcpy(s->row, logits, s->n_vocab * sizeof *logits);
         }
         *row = s->row;
         status = sampler_edit(s, s->row, allowed, error);

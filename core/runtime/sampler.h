@@ -12,8 +12,9 @@ typedef struct sampler sampler;
 
 typedef struct sampler_result {
     int32_t id;
-    float logprob;                    /* natural log, of the raw distribution (before every change to it) */
-    const mlxr_token_logprob *top;    /* [n_top], of the raw distribution, most likely first; borrowed until the next call */
+    float logprob; /* natural log, of the raw distribution (before every change to it) */
+    const mlxr_token_logprob
+        *top; /* [n_top], of the raw distribution, most likely first; borrowed until the next call */
     uint32_t n_top;
 } sampler_result;
 

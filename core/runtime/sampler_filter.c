@@ -2,9 +2,10 @@
  * The filters, mirostat and the draw.
  * Owner: the sampler. Lifetime: the call.
  *
- * Sources: top-p, Holtzman et al. 2020 (arXiv:1904.09751); typical, Meister et al. 2022 (arXiv:2202.00666); min-p, Nguyen
- * et al. 2024 (arXiv:2407.01082); mirostat, Basu et al. 2021 (arXiv:2007.14966); XTC, p-e-w's text-generation-webui#6335.
- * The order is the one most engines have. Each filter sees probabilities normalised over what the one before it left.
+ * Sources: top-p, Holtzman et al. 2020 (arXiv:1904.09751); typical, Meister et al. 2022 (arXiv:2202.00666); min-p,
+ * Nguyen et al. 2024 (arXiv:2407.01082); mirostat, Basu et al. 2021 (arXiv:2007.14966); XTC, p-e-w's
+ * text-generation-webui#6335. The order is the one most engines have. Each filter sees probabilities normalised over
+ * what the one before it left.
  */
 #include <float.h>
 #include <math.h>
@@ -27,8 +28,8 @@ static bool typical_on(const mlxr_sampling *p)
     return p->typical_p < 1.0f;
 }
 
-/* Gathers what top-k leaves. Without it, only candidates that top-p and min-p could leave are gathered, because a list of
- * the whole vocabulary costs much more than a look at it. */
+/* Gathers what top-k leaves. Without it, only candidates that top-p and min-p could leave are gathered, because a list
+ * of the whole vocabulary costs much more than a look at it. */
 static mlxr_status gather(sampler *s, const float *row, mlxr_error *error)
 {
     const mlxr_sampling *p = &s->params;
@@ -40,7 +41,7 @@ static mlxr_status gather(sampler *s, const float *row, mlxr_error *error)
         return status;
     }
     bool prefix_only = !typical_on(p) && (p->top_p < 1.0f || p->min_p > 0.0f);
-    double total = prefix_only && p->top_p < 1.0f ? select_sum_exp(row, s->n_vocab, c->max) : 0;
+    double total = prefix_only && p->top_p < 1.0f ? select_sum_exp(row, s->n_vocab, c->max, 1.0f) : 0;
     double below = -HUGE_VAL; /* logits under max + below cannot survive min-p */
     if (prefix_only && p->min_p > 0.0f) {
         below = sampler_log((double)p->min_p) - 1e-3;
@@ -242,6 +243,47 @@ static mlxr_status draw_mirostat(sampler *s, const float *row, int32_t *id, doub
     return MLXR_OK;
 }
 
+/* ---- no filter at all: what most API clients ask for ------------------------------------------------------------ */
+
+static bool unfiltered(const sampler *s)
+{
+    const mlxr_sampling *p = &s->params;
+    bool top_k = p->top_k > 0 && (uint32_t)p->top_k < s->n_vocab;
+    bool usual = p->temperature >= 1e-3f && p->temperature <= 1e3f; /* so that its inverse is harmless */
+    return usual && !top_k && !typical_on(p) && p->top_p >= 1.0f && p->min_p <= 0.0f && p->xtc_probability <= 0.0f;
+}
+
+/* Needs no list: the masses of blocks lead to the block that holds the token. */
+static int32_t draw_unfiltered(sampler *s, const float *row, float max)
+{
+    float scale = 1.0f / s->params.temperature;
+    double total = 0, sum = 0;
+    size_t n_blocks = (s->n_vocab + SELECT_BLOCK - 1) / SELECT_BLOCK, last = 0;
+    for (size_t b = 0; b < n_blocks; b++) {
+        size_t begin = b * SELECT_BLOCK;
+        size_t n = s->n_vocab - begin < SELECT_BLOCK ? s->n_vocab - begin : SELECT_BLOCK;
+        s->scratch[b] = (float)select_sum_exp(row + begin, n, max, scale);
+        total += (double)s->scratch[b];
+    }
+    double target = uniform(s, DRAW_TOKEN) * total;
+    for (size_t b = 0; b < n_blocks; b++) {
+        if (s->scratch[b] > 0) {
+            last = b;
+            if (sum + (double)s->scratch[b] > target) {
+                break;
+            }
+            sum += (double)s->scratch[b];
+        }
+    }
+    size_t id = last * SELECT_BLOCK;
+    for (size_t i = id; i < s->n_vocab && i < (last + 1) * SELECT_BLOCK && sum <= target; i++) {
+        double weight = (double)sampler_exp_float((row[i] - max) * scale);
+        id = weight > 0 ? i : id;
+        sum += weight;
+    }
+    return (int32_t)id;
+}
+
 mlxr_status sampler_draw(sampler *s, const float *row, float max, int32_t *id, double *mu, mlxr_error *error)
 {
     candidates *c = &s->candidates;
@@ -249,6 +291,10 @@ mlxr_status sampler_draw(sampler *s, const float *row, float max, int32_t *id, d
     *mu = s->mu;
     if (s->params.mirostat) {
         return draw_mirostat(s, row, id, mu, error);
+    }
+    if (unfiltered(s)) {
+        *id = draw_unfiltered(s, row, max);
+        return MLXR_OK;
     }
     mlxr_status status = gather(s, row, error);
     if (status == MLXR_OK) {

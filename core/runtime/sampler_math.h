@@ -11,14 +11,19 @@
 #include <stdint.h>
 #include <string.h>
 
-/* e^x for x ≤ 0, relative error below 2e-7; 0 below −87 and for NaN. Written so that compilers vectorise loops over it. */
+/* e^x for x ≤ 0, relative error below 2e-7; 0 below −87 and for NaN. Written so that compilers vectorise loops over it:
+ * comparisons are of integers, because floating-point ones could raise exceptions. */
 static inline float sampler_exp_float(float x)
 {
     const float magic = 12582912.0f; /* 1.5·2²³: adding it rounds to an integer held in the low bits */
-    float y = x > -87.0f ? x : -87.0f;
-    float shifted = y * 1.44269504f + magic;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t inside = 0u - (uint32_t)((bits & 0x7fffffffu) < 0x42ae0000u); /* all ones if |x| < 87 */
+    bits &= inside;
+    memcpy(&x, &bits, sizeof x);
+    float shifted = x * 1.44269504f + magic;
     float n = shifted - magic;
-    float r = (y - n * 0.693145752f) - n * 1.42860677e-6f; /* ln 2 in two parts; the first product is exact */
+    float r = (x - n * 0.693145752f) - n * 1.42860677e-6f; /* ln 2 in two parts; the first product is exact */
     float p = 1.98756915e-4f;                              /* Cephes' minimax polynomial of e^r on |r| ≤ ½ ln 2 */
     p = p * r + 1.39819995e-3f;
     p = p * r + 8.33345191e-3f;
@@ -26,13 +31,15 @@ static inline float sampler_exp_float(float x)
     p = p * r + 1.66666655e-1f;
     p = p * r + 5.00000013e-1f;
     p = p * (r * r) + r + 1.0f;
-    uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits << 23) + 0x3f800000u; /* 2^n: the magic's own low bits are shifted out */
+    bits = (bits << 23) + 0x3f800000u; /* 2^n: the magic's own bits are shifted out */
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     float value = p * scale;
-    return x > -87.0f ? value : 0.0f;
+    memcpy(&bits, &value, sizeof bits);
+    bits &= inside;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 /* e^x, relative error below 1e-15; 0 below −708, HUGE_VAL above 709. */

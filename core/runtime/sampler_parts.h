@@ -62,13 +62,14 @@ mlxr_status sampler_mark_breakers(uint32_t *mask, const mlxr_sampling *p, const 
 
 /* ---- sampler_filter.c ----------------------------------------------------------------------------------------- */
 
-/* Draws a token of row[n_vocab], whose largest value is finite and given, by the parameters. `maxima` of s is filled in.
- * Leaves in *mu what mirostat will use next. */
+/* Draws a token of row[n_vocab], whose largest value is finite and given, by the parameters. `maxima` of s is filled
+ * in. Leaves in *mu what mirostat will use next. */
 mlxr_status sampler_draw(sampler *s, const float *row, float max, int32_t *id, double *mu, mlxr_error *error);
 
 /* ---- sampler_candidates.c ------------------------------------------------------------------------------------- */
 
-/* Gathers the elements of row[n_vocab] that are at least `floor` and above −INFINITY. `maxima` of s must be filled in. */
+/* Gathers the elements of row[n_vocab] that are at least `floor` and above −INFINITY. `maxima` of s must be filled in.
+ */
 mlxr_status candidates_gather(sampler *s, const float *row, float floor, mlxr_error *error);
 /* Gathers the `k` largest, ties by lower id. */
 mlxr_status candidates_gather_top(sampler *s, const float *row, size_t k, mlxr_error *error);

@@ -21,8 +21,8 @@ float select_max(const float *x, size_t n, size_t *position);
  * largest of all. */
 float select_block_maxima(const float *x, size_t n, float *maxima);
 
-/* Σ e^(x[i] − max) over x[n]; elements that are NaN or −INFINITY add nothing. */
-double select_sum_exp(const float *x, size_t n, float max);
+/* Σ e^((x[i] − max)·scale) over x[n]; elements that are NaN or −INFINITY add nothing. */
+double select_sum_exp(const float *x, size_t n, float max, float scale);
 
 typedef struct select_cut {
     float value;  /* everything above it is inside; of those equal to it, the first ones until the target is reached */
@@ -30,8 +30,8 @@ typedef struct select_cut {
 } select_cut;
 
 /* The shortest prefix of the descending order of values[n] whose weights add up to at least `target`; `weights` NULL:
- * each weighs 1, the target is a count. Everything, if the target is not reached. Values must not be NaN. O(n), whatever
- * the values are: a radix search over their bits. n > 0. */
+ * each weighs 1, the target is a count. Everything, if the target is not reached. Values must not be NaN. O(n),
+ * whatever the values are: a radix search over their bits. n > 0. */
 select_cut select_prefix(const float *values, const float *weights, size_t n, double target);
 
 #endif
