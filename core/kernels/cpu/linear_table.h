@@ -14,8 +14,10 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features);
 void linear_table_scalar(linear_kernels *kernels);
 void linear_table_pack_avx2(linear_kernels *kernels);
 void linear_table_avx2(linear_kernels *kernels);
+void linear_table_float_avx2(linear_kernels *kernels);
 void linear_table_avxvnni(linear_kernels *kernels);
-void linear_table_avx512(linear_kernels *kernels);
 void linear_table_avx512vnni(linear_kernels *kernels);
+void linear_table_float_avx512(linear_kernels *kernels);
+void linear_table_float_avx512bf16(linear_kernels *kernels);
 
 #endif

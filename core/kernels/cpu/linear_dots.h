@@ -1,0 +1,171 @@
+/*
+ * Float linear layers (F32, F16, BF16 weights), written once for every instruction set: tiles of 4 weight rows × a few
+ * tokens, both read along k as they lie, one vector of partial sums a pair. Include after these definitions:
+ *     INLINE, UNROLL, vflt          as in unpack_<isa>.h
+ *     DOTS_STEP                     elements of k a vector operation takes
+ *     DOTS_TOKENS                   tokens a tile
+ *     vdot, dots_zero()             a vector of partial sums
+ *     dots_w(type, p), dots_x(p)    DOTS_STEP weights (of `type`) and inputs at any address, as vectors
+ *     dots_fma(w, x, sum)
+ *     dots_sum(sum[4], out[4])      the four totals
+ *     dots_element                  type of an input's element
+ * Owner: const tables. Lifetime: static.
+ *
+ * A pair's sum has the same order of additions in every tile, so a token's result does not depend on the batch.
+ */
+#include "kernels/cpu/linear_table.h"
+
+#define WEIGHT_BYTES ((size_t)256 * 1024) /* weight rows that stay in L2 while the tokens pass */
+
+/* A tile's operands: rows that do not exist repeat the last one, and are not stored. */
+typedef struct dots_tile {
+    const uint8_t *w[4];
+    const dots_element *x; /* first token */
+    size_t x_stride;       /* elements */
+    float *dst;            /* first token, first row */
+    size_t dst_stride;
+    const float *bias; /* first row, or NULL */
+    uint32_t n_in, n_rows;
+    bool add;
+} dots_tile;
+
+INLINE void dots_store(const dots_tile *t, int token, const vdot sum[4])
+{
+    float totals[4];
+    dots_sum(sum, totals);
+    float *dst = t->dst + (size_t)token * t->dst_stride;
+    for (uint32_t r = 0; r < t->n_rows; r++) {
+        float value = t->bias ? totals[r] + t->bias[r] : totals[r];
+        dst[r] = t->add ? dst[r] + value : value;
+    }
+}
+
+INLINE void dots_step(dtype type, int n, const uint8_t *const w[4], const dots_element *x, size_t x_stride,
+                      vdot sum[][4])
+{
+    vdot_x in[DOTS_TOKENS];
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        in[t] = dots_x(x + (size_t)t * x_stride);
+    }
+    UNROLL
+    for (int r = 0; r < 4; r++) {
+        vdot_w weight = dots_w(type, w[r]);
+        UNROLL
+        for (int t = 0; t < n; t++) {
+            sum[t][r] = dots_fma(weight, in[t], sum[t][r]);
+        }
+    }
+}
+
+/* What is left of k, in copies filled up with zeros. */
+INLINE void dots_tail(dtype type, int n, const uint8_t *const w[4], const dots_element *x, size_t x_stride,
+                      uint32_t n_left, vdot sum[][4])
+{
+    const size_t w_bytes = type == DTYPE_F32 ? 4 : 2;
+    uint8_t rows[4][DOTS_STEP * 4] = {{0}};
+    dots_element tokens[DOTS_TOKENS][DOTS_STEP] = {{0}};
+    const uint8_t *const copies[4] = {rows[0], rows[1], rows[2], rows[3]};
+    for (int r = 0; r < 4; r++) {
+        memcpy(rows[r], w[r], n_left * w_bytes);
+    }
+    for (int t = 0; t < n; t++) {
+        memcpy(tokens[t], x + (size_t)t * x_stride, n_left * sizeof *x);
+    }
+    dots_step(type, n, copies, tokens[0], DOTS_STEP, sum);
+}
+
+INLINE void dots_run(dtype type, int n, const dots_tile *t)
+{
+    const size_t w_bytes = type == DTYPE_F32 ? 4 : 2;
+    const uint8_t *w[4] = {t->w[0], t->w[1], t->w[2], t->w[3]};
+    const dots_element *x = t->x;
+    vdot sum[DOTS_TOKENS][4];
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        UNROLL
+        for (int r = 0; r < 4; r++) {
+            sum[i][r] = dots_zero();
+        }
+    }
+    for (uint32_t k = 0; k < t->n_in / DOTS_STEP; k++) {
+        dots_step(type, n, w, x, t->x_stride, sum);
+        x += DOTS_STEP;
+        UNROLL
+        for (int r = 0; r < 4; r++) {
+            w[r] += DOTS_STEP * w_bytes;
+        }
+    }
+    if (t->n_in % DOTS_STEP) {
+        dots_tail(type, n, w, x, t->x_stride, t->n_in % DOTS_STEP, sum);
+    }
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        dots_store(t, i, sum[i]);
+    }
+}
+
+/* Rows [first, last) × all tokens; a tile's tokens stay in L1 while the rows pass. */
+INLINE void dots_group(dtype type, const linear_weight *weight, const linear_input *input, const linear_output *output,
+                       uint32_t first, uint32_t last)
+{
+    for (uint32_t token = 0; token < input->n_tokens;) {
+        uint32_t n = input->n_tokens - token < DOTS_TOKENS ? input->n_tokens - token : DOTS_TOKENS;
+        for (uint32_t row = first; row < last; row += 4) {
+            dots_tile t = {.x = (const dots_element *)input->data + token * input->stride,
+                           .x_stride = input->stride,
+                           .dst = output->dst + token * output->stride + row,
+                           .dst_stride = output->stride,
+                           .bias = output->bias ? output->bias + row : NULL,
+                           .n_in = weight->n_in,
+                           .n_rows = last - row < 4 ? last - row : 4,
+                           .add = output->add};
+            for (uint32_t r = 0; r < 4; r++) {
+                t.w[r] = (const uint8_t *)weight->data + (row + (r < t.n_rows ? r : t.n_rows - 1)) * weight->row_bytes;
+            }
+            switch (n) {
+#if DOTS_TOKENS == 6
+            case 6:
+                dots_run(type, 6, &t);
+                break;
+            case 5:
+                dots_run(type, 5, &t);
+                break;
+            case 4:
+                dots_run(type, 4, &t);
+                break;
+#endif
+            case 3:
+                dots_run(type, 3, &t);
+                break;
+            case 2:
+                dots_run(type, 2, &t);
+                break;
+            default:
+                dots_run(type, 1, &t);
+                break;
+            }
+        }
+        token += n;
+    }
+}
+
+INLINE void dots_rows(dtype type, const linear_weight *weight, const linear_input *input, const linear_output *output,
+                      uint32_t begin, uint32_t end)
+{
+    size_t fit = WEIGHT_BYTES / (weight->row_bytes ? weight->row_bytes : 1) / 4 * 4;
+    uint32_t step = fit < 4 ? 4 : fit > 4096 ? 4096 : (uint32_t)fit;
+    for (uint32_t first = begin; first < end;) {
+        uint32_t last = end - first < step ? end : first + step;
+        dots_group(type, weight, input, output, first, last);
+        first = last;
+    }
+}
+
+#define DOTS(name, type)                                                                                               \
+    static void rows_##name(const linear_weight *weight, const linear_input *input, const linear_output *output,       \
+                            uint32_t begin, uint32_t end, void *scratch)                                               \
+    {                                                                                                                  \
+        (void)scratch;                                                                                                 \
+        dots_rows(type, weight, input, output, begin, end);                                                            \
+    }
