@@ -121,10 +121,11 @@ double check_seconds(void)
 
 static int usage(const char *program)
 {
-    fprintf(stderr,
-            "usage: %s [--quick] [--bench] [--seed N] [--isa NAME] [--only SUITE] [--type TYPE] [--shape TEXT]\n"
-            "          [--threads N]\n",
-            program);
+    fprintf(
+        stderr,
+        "usage: %s [--quick] [--bench] [--hot] [--seed N] [--isa NAME] [--only SUITE] [--type TYPE] [--shape TEXT]\n"
+        "          [--threads N]\n",
+        program);
     return 2;
 }
 
@@ -141,6 +142,10 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[i], "--bench") == 0) {
             bench = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--hot") == 0) {
+            c.hot = true;
             continue;
         }
         if (!value) {
