@@ -16,23 +16,17 @@ typedef struct tile_memory {
     attend_sums total, block;
 } tile_memory;
 
-static uint32_t panel_rows(uint32_t padded)
-{
-    uint32_t n = ATTEND_PANEL / padded & ~3u;
-    return n ? n : 4;
-}
-
 size_t attend_scratch_bytes(uint32_t head_dim)
 {
     size_t padded = attend_padded(head_dim);
-    size_t floats = ATTEND_QUERIES * (3 * padded + ATTEND_STRIDE + 4) + panel_rows((uint32_t)padded) * padded;
+    size_t floats = ATTEND_QUERIES * (3 * padded + ATTEND_STRIDE + 4) + attend_panel_rows(head_dim) * padded;
     return floats * sizeof(float);
 }
 
 static tile_memory carve(void *scratch, uint32_t padded)
 {
     size_t matrix = ATTEND_QUERIES * (size_t)padded;
-    tile_memory t = {.q = scratch, .panel_rows = panel_rows(padded)};
+    tile_memory t = {.q = scratch, .panel_rows = attend_panel_rows(padded)};
     t.total.out = t.q + matrix;
     t.block.out = t.total.out + matrix;
     t.panel = t.block.out + matrix;
@@ -49,52 +43,71 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Rows [position, position + n) of a head's keys (or values, `skip` bytes further) → panel, page by page. */
-static void load_panel(const attend_kernels *k, const attend_view *view, uint32_t kv_head, size_t skip,
-                       uint32_t position, uint32_t n, float *panel)
-{
-    const kv_layout *l = view->layout;
-    while (n) {
-        uint32_t run = least(n, l->page_tokens - (position & (l->page_tokens - 1)));
-        k->load(l->type, attend_key(view, kv_head, position) + skip, l->row_bytes, run, l->head_dim, panel);
-        panel += (size_t)run * attend_padded(l->head_dim);
-        position += run;
-        n -= run;
-    }
-}
-
 typedef struct tile {
     const attend_kernels *k;
     const op_attend *a;
     const attend_view *view;
     uint32_t kv_head, n_rows, n_heads, n_queries, padded;
     uint32_t first_position; /* of the first row */
+    uint32_t end_position;   /* of all keys the task meets */
 } tile;
+
+/* The keys (or values) from `position` on that lie side by side: within a page, and no more than a panel holds. */
+static attend_rows_at run_at(const tile *t, const tile_memory *m, bool values, uint32_t position, uint32_t end)
+{
+    const kv_layout *l = t->view->layout;
+    uint32_t in_page = l->page_tokens - (position & (l->page_tokens - 1));
+    return (attend_rows_at){
+        .at = values ? attend_value(t->view, t->kv_head, position) : attend_key(t->view, t->kv_head, position),
+        .n_rows = least(least(m->panel_rows, in_page), end - position),
+        .head_dim = l->head_dim,
+        .row_bytes = l->row_bytes,
+        .type = l->type};
+}
+
+/* The keys (or values) of positions [begin, end), run by run. What comes after them is fetched meanwhile: the values of
+ * the block after its keys, the keys of the next block after its values. */
+static void meet_rows(const tile *t, tile_memory *m, bool values, uint32_t origin, uint32_t begin, uint32_t end,
+                      float *out)
+{
+    attend_rows_at now = run_at(t, m, values, begin, end), next;
+    for (uint32_t p = begin; p < end; p += now.n_rows, now = next) {
+        uint32_t after = p + now.n_rows;
+        if (after < end) {
+            next = run_at(t, m, values, after, end);
+        } else if (!values) {
+            next = run_at(t, m, true, begin, end);
+        } else if (end < t->end_position) {
+            next = run_at(t, m, false, end, t->end_position);
+        } else {
+            next = (attend_rows_at){0};
+        }
+        if (values) {
+            t->k->values(m->scores + (p - origin), t->n_queries, &now, m->panel, out, &next);
+        } else {
+            t->k->scores(m->q, t->n_queries, &now, m->panel, m->scores + (p - origin), &next);
+        }
+    }
+}
 
 /* Everything the tile's queries make of positions [begin, end) of the block at `origin`, into *sums from nothing. */
 static void compute_block(const tile *t, tile_memory *m, uint32_t origin, uint32_t begin, uint32_t end,
                           attend_sums *sums)
 {
-    for (uint32_t p = begin; p < end; p += m->panel_rows) {
-        uint32_t n = least(m->panel_rows, end - p);
-        load_panel(t->k, t->view, t->kv_head, 0, p, n, m->panel);
-        t->k->scores(m->q, t->n_queries, m->panel, n, t->padded, m->scores + (p - origin));
-    }
-    for (uint32_t i = 0; i < t->n_queries; i++) {
-        uint32_t position = t->first_position + i / t->n_heads, first = attend_first(t->a->window, position);
+    meet_rows(t, m, false, origin, begin, end, NULL);
+    uint32_t i = 0;
+    for (uint32_t row = 0; row < t->n_rows; row++) {
+        uint32_t position = t->first_position + row, first = attend_first(t->a->window, position);
         uint32_t lo = first > begin ? first : begin, hi = least(position + 1, end);
         lo = least(lo, end); /* a later query of a window tile may see nothing of an early block */
         hi = hi > lo ? hi : lo;
-        t->k->soften(m->scores + (size_t)i * ATTEND_STRIDE, begin - origin, end - origin, lo - origin, hi - origin,
-                     t->a->scale, t->a->softcap, &sums->max[i], &sums->sum[i]);
+        for (uint32_t h = 0; h < t->n_heads; h++, i++) {
+            t->k->soften(m->scores + (size_t)i * ATTEND_STRIDE, begin - origin, end - origin, lo - origin, hi - origin,
+                         t->a->scale, t->a->softcap, &sums->max[i], &sums->sum[i]);
+        }
     }
     memset(sums->out, 0, (size_t)t->n_queries * t->padded * sizeof *sums->out);
-    size_t skip = t->view->layout->n_head_kv * t->view->layout->head_bytes;
-    for (uint32_t p = begin; p < end; p += m->panel_rows) {
-        uint32_t n = least(m->panel_rows, end - p);
-        load_panel(t->k, t->view, t->kv_head, skip, p, n, m->panel);
-        t->k->values(m->scores + (p - origin), t->n_queries, m->panel, n, t->padded, sums->out);
-    }
+    meet_rows(t, m, true, origin, begin, end, sums->out);
 }
 
 /* The sum over the keys is done; sinks join it, and the quotient is the output. */
@@ -152,6 +165,7 @@ void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_
     }
     reset(&m.total, t.n_queries, t.padded);
     uint32_t first = attend_first(a->window, t.first_position), last = t.first_position + t.n_rows;
+    t.end_position = least(last, task->end_block * ATTEND_BLOCK);
     bool shared_out = task->partials != SIZE_MAX;
     for (uint32_t b = task->first_block; b < task->end_block; b++) {
         uint32_t origin = b * ATTEND_BLOCK, begin = first > origin ? first : origin;

@@ -65,21 +65,38 @@ static inline size_t attend_partial_floats(uint32_t n_queries, uint32_t head_dim
     return ((2 * (size_t)n_queries + 15) & ~(size_t)15) + (size_t)n_queries * attend_padded(head_dim);
 }
 
-/* Vector kernels; rows of queries, keys, values and outputs are `padded` floats, rows of scores ATTEND_STRIDE. */
+/* Rows of keys or values as they lie in a page, one after the other; at NULL: none. */
+typedef struct attend_rows_at {
+    const uint8_t *at;
+    uint32_t n_rows, head_dim;
+    size_t row_bytes;
+    dtype type;
+} attend_rows_at;
+
+/* Vector kernels; rows of queries and outputs are attend_padded(head_dim) floats with zeros at the end, rows of scores
+ * ATTEND_STRIDE. `panel` is scratch (attend_panel_rows × padded floats) that rows may be converted in; `ahead` is met
+ * next and fetched into the cache meanwhile. */
 typedef struct attend_kernels {
-    /* n_rows rows of n elements of a KV type, row_bytes apart → f32, padded with zeros */
-    void (*load)(dtype type, const void *src, size_t row_bytes, uint32_t n_rows, uint32_t n, float *dst);
-    /* scores[i][j] = q[i] · k[j]; n_keys is rounded up to a multiple of 4, whose keys must be readable */
-    void (*scores)(const float *q, uint32_t n_queries, const float *k, uint32_t n_keys, uint32_t padded, float *scores);
+    /* scores[i][j] = q[i] · k[j]; writes up to 3 scores more */
+    void (*scores)(const float *q, uint32_t n_queries, const attend_rows_at *keys, float *panel, float *scores,
+                   const attend_rows_at *ahead);
     /* One query's scores [begin, end) of a block, of which it sees [lo, hi): scaled, capped, made exp(score − max);
      * unseen ones become 0. */
     void (*soften)(float *scores, uint32_t begin, uint32_t end, uint32_t lo, uint32_t hi, float scale, float softcap,
                    float *max, float *sum);
     /* out[i] += Σ p[i][j] × v[j], in the order of j */
-    void (*values)(const float *p, uint32_t n_queries, const float *v, uint32_t n_keys, uint32_t padded, float *out);
+    void (*values)(const float *p, uint32_t n_queries, const attend_rows_at *values, float *panel, float *out,
+                   const attend_rows_at *ahead);
     /* into = into and block together */
     void (*fold)(attend_sums *into, const attend_sums *block, uint32_t n_queries, uint32_t padded);
 } attend_kernels;
+
+/* How many rows the kernels take at a time: what a part of L1 holds as f32. */
+static inline uint32_t attend_panel_rows(uint32_t head_dim)
+{
+    uint32_t n = ATTEND_PANEL / attend_padded(head_dim) & ~3u;
+    return n ? n : 4;
+}
 
 /* The part of a step that one thread computes at a time: some rows of a slice, some query heads of one KV head, all or
  * some of the blocks these rows see. */

@@ -15,31 +15,60 @@
 #include "kernels/cpu/simd_math.h"
 #include "quant/codec.h"
 
-static void simd_attend_load(dtype type, const void *src, size_t row_bytes, uint32_t n_rows, uint32_t n, float *dst)
+#define SIMD_INLINE static inline __attribute__((always_inline))
+#define SIMD_DIRECT 8u /* so few queries convert 16-bit rows as they read them; more go by way of a panel */
+
+/* VF_N elements of a row; `type` is a constant where this is inlined. */
+SIMD_INLINE vf simd_element(dtype type, const uint8_t *row, uint32_t i)
 {
-    uint32_t padded = attend_padded(n);
-    for (uint32_t r = 0; r < n_rows; r++, dst += padded) {
-        const uint8_t *row = (const uint8_t *)src + r * row_bytes;
-        uint32_t i = 0;
-        if (type == DTYPE_F16) {
-            for (; i + VF_N <= n; i += VF_N) {
-                vf_store(dst + i, vf_load_f16(row + 2 * (size_t)i));
-            }
-        } else if (type == DTYPE_BF16) {
-            for (; i + VF_N <= n; i += VF_N) {
-                vf_store(dst + i, vf_load_bf16(row + 2 * (size_t)i));
-            }
-        }
-        if (i < n) {
-            codec_decode(type, row + dtype_row_bytes(type, i), dst + i, n - i);
-        }
-        memset(dst + n, 0, (padded - n) * sizeof *dst);
+    switch (type) {
+    case DTYPE_F16: return vf_load_f16(row + 2 * (size_t)i);
+    case DTYPE_BF16: return vf_load_bf16(row + 2 * (size_t)i);
+    default: return vf_load((const float *)(const void *)row + i);
     }
 }
 
-/* n_queries (a constant where this is inlined) × 4 keys */
-static inline __attribute__((always_inline)) void simd_score_tile(const float *q, uint32_t n_queries, const float *k,
-                                                                  uint32_t padded, float *scores)
+SIMD_INLINE void simd_convert_rows(dtype type, const attend_rows_at *rows, float *panel)
+{
+    uint32_t n = rows->head_dim, padded = attend_padded(n);
+    for (uint32_t r = 0; r < rows->n_rows; r++, panel += padded) {
+        const uint8_t *row = rows->at + r * rows->row_bytes;
+        uint32_t i = 0;
+        for (; i + VF_N <= n; i += VF_N) {
+            vf_store(panel + i, simd_element(type, row, i));
+        }
+        if (i < n) {
+            codec_decode(type, row + dtype_row_bytes(type, i), panel + i, n - i);
+        }
+        if (n < padded) {
+            memset(panel + n, 0, (padded - n) * sizeof *panel);
+        }
+    }
+}
+
+/* Rows as padded f32. */
+static void simd_convert(const attend_rows_at *rows, float *panel)
+{
+    switch (rows->type) {
+    case DTYPE_F16: simd_convert_rows(DTYPE_F16, rows, panel); break;
+    case DTYPE_BF16: simd_convert_rows(DTYPE_BF16, rows, panel); break;
+    default: simd_convert_rows(DTYPE_F32, rows, panel); break;
+    }
+}
+
+static inline void simd_fetch(const attend_rows_at *ahead, uint32_t row)
+{
+    if (row < ahead->n_rows) {
+        const uint8_t *at = ahead->at + row * ahead->row_bytes;
+        for (size_t i = 0; i < ahead->row_bytes; i += 64) {
+            __builtin_prefetch(at + i);
+        }
+    }
+}
+
+/* n_queries × 4 keys; the type and n_queries are constants where this is inlined */
+SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries, const uint8_t *k, size_t row_bytes,
+                                 uint32_t padded, float *scores)
 {
     vf sums[4 * VF_TILE_Q];
     for (uint32_t j = 0; j < 4 * n_queries; j++) {
@@ -48,7 +77,7 @@ static inline __attribute__((always_inline)) void simd_score_tile(const float *q
     for (uint32_t d = 0; d < padded; d += VF_N) {
         vf key[4];
         for (uint32_t j = 0; j < 4; j++) {
-            key[j] = vf_load(k + (size_t)j * padded + d);
+            key[j] = simd_element(type, k + j * row_bytes, d);
         }
         for (uint32_t i = 0; i < n_queries; i++) {
             vf query = vf_load(q + (size_t)i * padded + d);
@@ -60,27 +89,62 @@ static inline __attribute__((always_inline)) void simd_score_tile(const float *q
     vf_sum_tile(sums, n_queries, scores, ATTEND_STRIDE);
 }
 
-static void simd_attend_scores(const float *q, uint32_t n_queries, const float *k, uint32_t n_keys, uint32_t padded,
-                               float *scores)
+/* Queries [i, i + n_queries) against all keys, four at a time; the first tile fetches what lies ahead. */
+SIMD_INLINE void simd_score_rows(dtype type, const float *q, uint32_t n_queries, const uint8_t *k, size_t row_bytes,
+                                 uint32_t n_keys, uint32_t padded, float *scores, const attend_rows_at *ahead)
 {
-    uint32_t i = 0;
-    for (; i + VF_TILE_Q <= n_queries; i += VF_TILE_Q) {
-        for (uint32_t j = 0; j < n_keys; j += 4) {
-            simd_score_tile(q + (size_t)i * padded, VF_TILE_Q, k + (size_t)j * padded, padded,
-                            scores + (size_t)i * ATTEND_STRIDE + j);
+    for (uint32_t j = 0; j < n_keys; j += 4) {
+        simd_score_tile(type, q, n_queries, k + j * row_bytes, row_bytes, padded, scores + j);
+        for (uint32_t r = 0; r < 4 && ahead; r++) {
+            simd_fetch(ahead, j + r);
         }
     }
-    uint32_t left = n_queries - i;
-    q += (size_t)i * padded;
-    scores += (size_t)i * ATTEND_STRIDE;
-    for (uint32_t j = 0; j < n_keys && left; j += 4, k += 4 * (size_t)padded) {
-        if (left == 1) {
-            simd_score_tile(q, 1, k, padded, scores + j);
-        } else if (left == 2) {
-            simd_score_tile(q, 2 < VF_TILE_Q ? 2 : VF_TILE_Q, k, padded, scores + j);
+}
+
+SIMD_INLINE void simd_score_all(dtype type, const float *q, uint32_t n_queries, const uint8_t *k, size_t row_bytes,
+                                uint32_t n_keys, uint32_t padded, float *scores, const attend_rows_at *ahead)
+{
+    for (; n_queries >= VF_TILE_Q; n_queries -= VF_TILE_Q) {
+        simd_score_rows(type, q, VF_TILE_Q, k, row_bytes, n_keys, padded, scores, ahead);
+        q += VF_TILE_Q * (size_t)padded;
+        scores += VF_TILE_Q * (size_t)ATTEND_STRIDE;
+        ahead = NULL;
+    }
+    if (n_queries == 1) {
+        simd_score_rows(type, q, 1, k, row_bytes, n_keys, padded, scores, ahead);
+    } else if (n_queries == 2) {
+        simd_score_rows(type, q, 2 < VF_TILE_Q ? 2 : VF_TILE_Q, k, row_bytes, n_keys, padded, scores, ahead);
+    } else if (n_queries == 3) {
+        simd_score_rows(type, q, 3 < VF_TILE_Q ? 3 : VF_TILE_Q, k, row_bytes, n_keys, padded, scores, ahead);
+    }
+}
+
+static bool simd_direct(const attend_rows_at *rows, uint32_t n_queries)
+{
+    return rows->head_dim % 16 == 0 && (n_queries <= SIMD_DIRECT || rows->type == DTYPE_F32);
+}
+
+static void simd_attend_scores(const float *q, uint32_t n_queries, const attend_rows_at *keys, float *panel,
+                               float *scores, const attend_rows_at *ahead)
+{
+    uint32_t padded = attend_padded(keys->head_dim), n = keys->n_rows & ~3u; /* whole tiles may be read in place */
+    attend_rows_at rest = *keys;
+    if (simd_direct(keys, n_queries)) {
+        if (keys->type == DTYPE_F16) {
+            simd_score_all(DTYPE_F16, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
+        } else if (keys->type == DTYPE_BF16) {
+            simd_score_all(DTYPE_BF16, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
         } else {
-            simd_score_tile(q, 3 < VF_TILE_Q ? 3 : VF_TILE_Q, k, padded, scores + j);
+            simd_score_all(DTYPE_F32, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
         }
+        rest.at += n * keys->row_bytes;
+        rest.n_rows -= n;
+        scores += n;
+    }
+    if (rest.n_rows) {
+        simd_convert(&rest, panel);
+        simd_score_all(DTYPE_F32, q, n_queries, (const uint8_t *)panel, padded * sizeof *panel, rest.n_rows, padded,
+                       scores, ahead);
     }
 }
 
@@ -107,21 +171,22 @@ static void simd_attend_soften(float *scores, uint32_t begin, uint32_t end, uint
     *sum = vf_sum(total);
 }
 
-/* n_queries × n_vectors (constants where this is inlined) of output over all keys */
-static inline __attribute__((always_inline)) void simd_value_tile(const float *p, uint32_t n_queries, const float *v,
-                                                                  uint32_t n_keys, uint32_t padded, uint32_t n_vectors,
-                                                                  float *out)
+/* n_queries × n_vectors of output over all keys; these two and the type are constants where this is inlined */
+SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
+                                 uint32_t first, uint32_t n_vectors, uint32_t padded, float *out,
+                                 const attend_rows_at *ahead)
 {
     vf sums[VF_TILE_Q * VF_TILE_V];
     for (uint32_t i = 0; i < n_queries; i++) {
         for (uint32_t j = 0; j < n_vectors; j++) {
-            sums[i * n_vectors + j] = vf_load(out + (size_t)i * padded + j * VF_N);
+            sums[i * n_vectors + j] = vf_load(out + (size_t)i * padded + first + j * VF_N);
         }
     }
-    for (uint32_t key = 0; key < n_keys; key++, v += padded) {
+    const uint8_t *v = rows->at;
+    for (uint32_t key = 0; key < rows->n_rows; key++, v += rows->row_bytes) {
         vf value[VF_TILE_V];
         for (uint32_t j = 0; j < n_vectors; j++) {
-            value[j] = vf_load(v + j * VF_N);
+            value[j] = simd_element(type, v, first + j * VF_N);
         }
         for (uint32_t i = 0; i < n_queries; i++) {
             vf weight = vf_set(p[(size_t)i * ATTEND_STRIDE + key]);
@@ -129,41 +194,64 @@ static inline __attribute__((always_inline)) void simd_value_tile(const float *p
                 sums[i * n_vectors + j] = vf_fma(weight, value[j], sums[i * n_vectors + j]);
             }
         }
+        if (ahead) {
+            simd_fetch(ahead, key);
+        }
     }
     for (uint32_t i = 0; i < n_queries; i++) {
         for (uint32_t j = 0; j < n_vectors; j++) {
-            vf_store(out + (size_t)i * padded + j * VF_N, sums[i * n_vectors + j]);
+            vf_store(out + (size_t)i * padded + first + j * VF_N, sums[i * n_vectors + j]);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void simd_value_rows(const float *p, uint32_t n_queries, const float *v,
-                                                                  uint32_t n_keys, uint32_t padded, float *out)
+SIMD_INLINE void simd_value_rows(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
+                                 uint32_t padded, float *out, const attend_rows_at *ahead)
 {
     uint32_t d = 0;
     for (; d + VF_TILE_V * VF_N <= padded; d += VF_TILE_V * VF_N) {
-        simd_value_tile(p, n_queries, v + d, n_keys, padded, VF_TILE_V, out + d);
+        simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, padded, out, d ? NULL : ahead);
     }
     for (; d < padded; d += VF_N) {
-        simd_value_tile(p, n_queries, v + d, n_keys, padded, 1, out + d);
+        simd_value_tile(type, p, n_queries, rows, d, 1, padded, out, NULL);
     }
 }
 
-static void simd_attend_values(const float *p, uint32_t n_queries, const float *v, uint32_t n_keys, uint32_t padded,
-                               float *out)
+SIMD_INLINE void simd_value_all(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
+                                uint32_t padded, float *out, const attend_rows_at *ahead)
 {
-    uint32_t i = 0;
-    for (; i + VF_TILE_Q <= n_queries; i += VF_TILE_Q) {
-        simd_value_rows(p + (size_t)i * ATTEND_STRIDE, VF_TILE_Q, v, n_keys, padded, out + (size_t)i * padded);
+    for (; n_queries >= VF_TILE_Q; n_queries -= VF_TILE_Q) {
+        simd_value_rows(type, p, VF_TILE_Q, rows, padded, out, ahead);
+        p += VF_TILE_Q * (size_t)ATTEND_STRIDE;
+        out += VF_TILE_Q * (size_t)padded;
+        ahead = NULL;
     }
-    p += (size_t)i * ATTEND_STRIDE;
-    out += (size_t)i * padded;
-    if (n_queries - i == 1) {
-        simd_value_rows(p, 1, v, n_keys, padded, out);
-    } else if (n_queries - i == 2) {
-        simd_value_rows(p, 2 < VF_TILE_Q ? 2 : VF_TILE_Q, v, n_keys, padded, out);
-    } else if (n_queries - i == 3) {
-        simd_value_rows(p, 3 < VF_TILE_Q ? 3 : VF_TILE_Q, v, n_keys, padded, out);
+    if (n_queries == 1) {
+        simd_value_rows(type, p, 1, rows, padded, out, ahead);
+    } else if (n_queries == 2) {
+        simd_value_rows(type, p, 2 < VF_TILE_Q ? 2 : VF_TILE_Q, rows, padded, out, ahead);
+    } else if (n_queries == 3) {
+        simd_value_rows(type, p, 3 < VF_TILE_Q ? 3 : VF_TILE_Q, rows, padded, out, ahead);
+    }
+}
+
+static void simd_attend_values(const float *p, uint32_t n_queries, const attend_rows_at *values, float *panel,
+                               float *out, const attend_rows_at *ahead)
+{
+    uint32_t padded = attend_padded(values->head_dim);
+    attend_rows_at rows = *values;
+    if (!simd_direct(values, n_queries)) {
+        simd_convert(values, panel);
+        rows.at = (const uint8_t *)panel;
+        rows.row_bytes = padded * sizeof *panel;
+        rows.type = DTYPE_F32;
+    }
+    if (rows.type == DTYPE_F16) {
+        simd_value_all(DTYPE_F16, p, n_queries, &rows, padded, out, ahead);
+    } else if (rows.type == DTYPE_BF16) {
+        simd_value_all(DTYPE_BF16, p, n_queries, &rows, padded, out, ahead);
+    } else {
+        simd_value_all(DTYPE_F32, p, n_queries, &rows, padded, out, ahead);
     }
 }
 
@@ -186,8 +274,7 @@ static void simd_attend_fold(attend_sums *into, const attend_sums *block, uint32
 
 static void simd_attend_fill(attend_kernels *k)
 {
-    *k = (attend_kernels){.load = simd_attend_load,
-                          .scores = simd_attend_scores,
+    *k = (attend_kernels){.scores = simd_attend_scores,
                           .soften = simd_attend_soften,
                           .values = simd_attend_values,
                           .fold = simd_attend_fold};

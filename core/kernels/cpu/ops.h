@@ -29,7 +29,7 @@ typedef struct ops_table {
     void (*softcap)(float *x, float cap, uint32_t n);
     /* src[n] → n elements of a KV type (F32, F16, BF16), round to nearest even; F16 keeps to its finite range */
     void (*to_kv)(dtype type, const float *src, void *dst, uint32_t n);
-    attend_kernels attend; /* .load is NULL in the scalar table: attention is attend_scalar then */
+    attend_kernels attend; /* .scores is NULL in the scalar table: attention is attend_scalar then */
 } ops_table;
 
 /* Double accumulators and libm: the oracle. */

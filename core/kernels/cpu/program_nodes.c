@@ -267,7 +267,7 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
     const attend_kernels *kernels = &e->prog->ops.attend;
-    if (!kernels->load) {
+    if (!kernels->scores) {
         attend_by_definition(e, &n->attend, member);
         return;
     }

@@ -89,7 +89,7 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
     size_t attend = 0, at = linear_scratch_bytes(prog->widest_in);
     for (uint32_t g = 0; g < prog->plan->n_kv_groups; g++) {
         size_t n = prog->plan->kv_groups[g].head_dim;
-        size_t n_bytes = prog->ops.attend.load ? attend_scratch_bytes((uint32_t)n) : (n_positions + 2 * n) * sizeof(double);
+        size_t n_bytes = prog->ops.attend.scores ? attend_scratch_bytes((uint32_t)n) : (n_positions + 2 * n) * sizeof(double);
         attend = n_bytes > attend ? n_bytes : attend;
     }
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
@@ -121,7 +121,7 @@ static void place(exec *e, carve *c, uint32_t n_positions)
             e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_rows, prog->packed_in[f]), 1);
         }
     }
-    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.load; i++) {
+    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
         e->works[i].tasks = carve_take(c, e->works[i].n_tasks, sizeof(attend_task));
         e->works[i].split = carve_take(c, e->works[i].n_split, sizeof(attend_task));
         n_partials = e->works[i].n_partials > n_partials ? e->works[i].n_partials : n_partials;
@@ -191,7 +191,7 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
         uint32_t n = e->s.slices[i].start + e->s.slices[i].n_rows;
         n_positions = n > n_positions ? n : n_positions;
     }
-    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.load; i++) {
+    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
         e->works[i] = (attend_work){0};
         attend_plan(&e->s, &prog->shapes[i], prog->n_threads, &e->works[i]);
     }
@@ -203,7 +203,7 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
     }
     carve take = {.base = prog->scratch};
     place(e, &take, n_positions);
-    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.load; i++) {
+    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
         attend_plan(&e->s, &prog->shapes[i], prog->n_threads, &e->works[i]);
     }
     memset((void *)e->counters, 0, (size_t)prog->n_nodes * 2 * CACHE_LINE);
