@@ -32,9 +32,10 @@ mlxr_status json_text_parse(json_t **out, text_view text, const char *name, mlxr
     }
     json_t *root = json_loadb(text.n ? text.data : "", text.n, JSON_REJECT_DUPLICATES, &where);
     if (!root) {
-        bool memory = json_error_code(&where) == json_error_out_of_memory;
-        return error_set(error, memory ? MLXR_NOMEM : MLXR_FORMAT, "%s: line %d, column %d: %.200s", name, where.line, where.column,
-                         where.text);
+        if (where.text[0] == 0) { /* jansson has no words where it finds no memory */
+            return error_set(error, MLXR_NOMEM, "%s: out of memory for %zu bytes of JSON", name, text.n);
+        }
+        return error_set(error, MLXR_FORMAT, "%s: line %d, column %d: %.200s", name, where.line, where.column, where.text);
     }
     if (!json_is_object(root)) {
         json_decref(root);

@@ -1,0 +1,172 @@
+/*
+ * Every allocation of the loaders fails once: the call says so, changes nothing and loses no memory (under LSan).
+ * Owner: the test program. Lifetime: the process.
+ */
+#include <jansson.h>
+#include <sys/stat.h>
+
+#include "byte_script.h"
+#include "loaders/readers.h"
+#include "loaders/safetensors.h"
+#include "support/fail_alloc.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
+
+/* jansson's allocations go through this program's malloc, so that they can be made to fail too. jansson 2.14 calls lack
+ * of memory a syntax error, or loses the character it had no room for and goes on: only survival is asked for then. */
+static bool json_fails;
+
+void *__real_malloc(size_t n);
+
+static void *json_malloc(size_t n)
+{
+    return json_fails ? malloc(n) : __real_malloc(n);
+}
+
+static void json_free(void *memory)
+{
+    free(memory);
+}
+
+typedef struct input {
+    const char *path; /* NULL: the bytes */
+    const uint8_t *bytes;
+    size_t n;
+} input;
+
+static mlxr_status open_input(const input *in, model_file **file, mlxr_error *error)
+{
+    return in->path ? model_file_open(file, in->path, error) : gguf_open_memory(file, in->bytes, in->n, error);
+}
+
+static void fail_each(const input *in)
+{
+    for (long n = 1;; n++) {
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        fail_alloc_at(n);
+        mlxr_status status = open_input(in, &file, &error);
+        if (!fail_alloc_stop()) {
+            assert_ok(status, &error);
+            model_file_close(&file);
+            assert_true(n > 3);
+            return;
+        }
+        if (json_fails) {
+            assert_true((status == MLXR_OK) == (file != NULL));
+            model_file_close(&file);
+        } else if (status != MLXR_NOMEM || error.status != status || file || !strstr(error.text, "memory")) {
+            fail_msg("allocation %ld: status %d: %s", n, status, error.text);
+        }
+    }
+}
+
+static void gguf_reports_each_failing_allocation(void **state)
+{
+    (void)state;
+    /* the names are long, so that the region needs many blocks */
+    char *script = malloc(1 << 20), *at = script;
+    at += sprintf(at, "=GGUF 4:3 8:6 8:8 'words 4:9 4:8 8:2 'one 'two ");
+    for (int i = 0; i < 7; i++) {
+        at += sprintf(at, "'%d", i);
+        memset(at, 'k', 30000);
+        at += 30000;
+        at += sprintf(at, " 4:4 4:1 ");
+    }
+    for (int i = 0; i < 6; i++) {
+        at += sprintf(at, "'w%d", i);
+        memset(at, 'n', 250);
+        at += 250;
+        at += sprintf(at, " 4:1 8:32 4:0 8:%d ", 128 * i);
+    }
+    sprintf(at, "|32 0*768");
+    size_t n;
+    uint8_t *bytes = byte_script(script, &n);
+    fail_each(&(input){.bytes = bytes, .n = n});
+    free(bytes);
+    free(script);
+}
+
+static void split_gguf_reports_each_failing_allocation(void **state)
+{
+    (void)state;
+    static const char *const scripts[] = {"=GGUF 4:3 8:1 8:2 'split.no 4:2 2:1 'split.count 4:2 2:2 'w 4:1 8:32 4:0 8:0 |32 0*128",
+                                          "=GGUF 4:3 8:1 8:1 'split.count 4:2 2:2 'v 4:1 8:32 4:0 8:0 |32 0*128"};
+    static const char *const names[] = {"s-00002-of-00002.gguf", "s-00001-of-00002.gguf"};
+    const char *path = NULL;
+    for (int i = 0; i < 2; i++) {
+        size_t n;
+        uint8_t *bytes = byte_script(scripts[i], &n);
+        path = test_write_file(names[i], bytes, n);
+        free(bytes);
+    }
+    fail_each(&(input){.path = path});
+}
+
+static void safetensors_report_each_failing_allocation(void **state)
+{
+    (void)state;
+    const tiny_options options = {.type = DTYPE_BF16, .shards = 2};
+    static const char *const names[] = {"gemma3", "qwen2"};
+    for (int i = 0; i < 2; i++) {
+        char folder[600];
+        snprintf(folder, sizeof folder, "%s/%s", test_temp_dir(), names[i]);
+        tiny_model_write_safetensors(tiny_model_find(names[i]), &options, folder);
+        fail_each(&(input){.path = folder});
+    }
+}
+
+static void json_that_finds_no_memory_crashes_nothing(void **state)
+{
+    json_fails = true;
+    safetensors_report_each_failing_allocation(state);
+    json_fails = false;
+}
+
+/* Small texts, many allocations of the region: each metadata row and each copy of a text in a block of its own. */
+static void config_reports_a_full_region(void **state)
+{
+    (void)state;
+    char *config = malloc(1 << 20), *header = malloc(1 << 20), *at = config;
+    at += sprintf(at, "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2, "
+                      "\"num_attention_heads\": 2, \"tie_word_embeddings\": true, \"rope_scaling\": {\"factor\": 2, \"type\": \"");
+    memset(at, 'x', 70000);
+    at += 70000;
+    sprintf(at, "\"}, \"eos_token_id\": [1, 2]}");
+    char *template = malloc(1 << 20);
+    at = template + sprintf(template, "{\"chat_template\": \"");
+    memset(at, 'y', 70000);
+    strcpy(at + 70000, "\"}");
+    const safetensors_texts texts = {.config = {config, strlen(config)}, .tokenizer_config = {template, strlen(template)}};
+    static uint8_t weights[10] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
+    for (long n = 1;; n++) {
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        fail_alloc_at(n);
+        mlxr_status status = safetensors_open_memory(&file, &texts, weights, sizeof weights, &error);
+        if (!fail_alloc_stop()) {
+            assert_ok(status, &error);
+            model_file_close(&file);
+            break;
+        }
+        if (status != MLXR_NOMEM || file) {
+            fail_msg("allocation %ld: status %d: %s", n, status, error.text);
+        }
+    }
+    free(config);
+    free(header);
+    free(template);
+}
+
+int main(void)
+{
+    json_set_alloc_funcs(json_malloc, json_free);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gguf_reports_each_failing_allocation),
+        cmocka_unit_test(split_gguf_reports_each_failing_allocation),
+        cmocka_unit_test(safetensors_report_each_failing_allocation),
+        cmocka_unit_test(json_that_finds_no_memory_crashes_nothing),
+        cmocka_unit_test(config_reports_a_full_region),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
