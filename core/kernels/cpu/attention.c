@@ -83,7 +83,7 @@ static void meet_rows(const tile *t, tile_memory *m, bool values, uint32_t origi
             next = (attend_rows_at){0};
         }
         if (values) {
-            t->k->values(m->scores + (p - origin), t->n_queries, &now, m->panel, out, &next);
+            t->k->values(m->scores + (p - origin), t->n_queries, &now, p == begin, m->panel, out, &next);
         } else {
             t->k->scores(m->q, t->n_queries, &now, m->panel, m->scores + (p - origin), &next);
         }
@@ -106,21 +106,25 @@ static void compute_block(const tile *t, tile_memory *m, uint32_t origin, uint32
                          t->a->scale, t->a->softcap, &sums->max[i], &sums->sum[i]);
         }
     }
-    memset(sums->out, 0, (size_t)t->n_queries * t->padded * sizeof *sums->out);
     meet_rows(t, m, true, origin, begin, end, sums->out);
 }
 
-/* The sum over the keys is done; sinks join it, and the quotient is the output. */
-static void finish(const op_attend *a, uint32_t head, float max, float sum, const float *sums, float *out)
+/* What each query's sum over the values is multiplied by in the end: 1 / Σ exp, which the sinks join. */
+static void finish_factors(const op_attend *a, uint32_t first_head, uint32_t n_heads, attend_sums *sums)
 {
-    float factor = 1.0f / sum;
-    if (a->sinks) {
-        float top = fmaxf(max, a->sinks[head]), scale = expf(max - top);
-        factor = scale / (sum * scale + expf(a->sinks[head] - top));
+    for (uint32_t h = 0; h < n_heads; h++) {
+        float factor = 1.0f / sums->sum[h];
+        if (a->sinks) {
+            float sink = a->sinks[first_head + h], top = fmaxf(sums->max[h], sink), scale = expf(sums->max[h] - top);
+            factor = scale / (sums->sum[h] * scale + expf(sink - top));
+        }
+        sums->sum[h] = factor;
     }
-    for (uint32_t d = 0; d < a->head_dim; d++) {
-        out[d] = sums[d] * factor;
-    }
+}
+
+static attend_sums sums_from(attend_sums *sums, uint32_t query, uint32_t padded)
+{
+    return (attend_sums){sums->max + query, sums->sum + query, sums->out + (size_t)query * padded};
 }
 
 static attend_sums partial_at(float *partials, uint32_t n_queries)
@@ -128,20 +132,23 @@ static attend_sums partial_at(float *partials, uint32_t n_queries)
     return (attend_sums){partials, partials + n_queries, partials + ((2 * (size_t)n_queries + 15) & ~(size_t)15)};
 }
 
-static float *output_row(const attend_rows *rows, const op_attend *a, uint32_t slice_row, const attend_task *task,
-                         uint32_t query)
+/* The tile's queries, side by side. */
+static void gather(const tile *t, tile_memory *m, uint32_t slice_row, const attend_task *task, const attend_rows *rows)
 {
-    return rows->out + (slice_row + task->first_row + query / task->n_heads) * rows->out_stride +
-           (size_t)(task->first_head + query % task->n_heads) * a->head_dim;
-}
-
-static void reset(attend_sums *sums, uint32_t n_queries, uint32_t padded)
-{
-    for (uint32_t i = 0; i < n_queries; i++) {
-        sums->max[i] = ATTEND_NONE;
-        sums->sum[i] = 0;
+    uint32_t n = t->a->head_dim;
+    float *dst = m->q;
+    for (uint32_t row = 0; row < t->n_rows; row++) {
+        const float *q = rows->q + (slice_row + task->first_row + row) * rows->q_stride + (size_t)task->first_head * n;
+        if (n == t->padded) {
+            memcpy(dst, q, t->n_heads * (size_t)n * sizeof *q);
+            dst += t->n_heads * (size_t)n;
+            continue;
+        }
+        for (uint32_t h = 0; h < t->n_heads; h++, dst += t->padded, q += n) {
+            memcpy(dst, q, n * sizeof *q);
+            memset(dst + n, 0, (t->padded - n) * sizeof *q);
+        }
     }
-    memset(sums->out, 0, (size_t)n_queries * padded * sizeof *sums->out);
 }
 
 void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,
@@ -157,31 +164,29 @@ void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_
               .padded = attend_padded(a->head_dim),
               .first_position = slice_start + task->first_row};
     tile_memory m = carve(scratch, t.padded);
-    for (uint32_t i = 0; i < t.n_queries; i++) {
-        const float *q = rows->q + (slice_row + task->first_row + i / t.n_heads) * rows->q_stride +
-                         (size_t)(task->first_head + i % t.n_heads) * a->head_dim;
-        memcpy(m.q + (size_t)i * t.padded, q, a->head_dim * sizeof *q);
-        memset(m.q + (size_t)i * t.padded + a->head_dim, 0, (t.padded - a->head_dim) * sizeof *q);
-    }
-    reset(&m.total, t.n_queries, t.padded);
+    gather(&t, &m, slice_row, task, rows);
     uint32_t first = attend_first(a->window, t.first_position), last = t.first_position + t.n_rows;
     t.end_position = least(last, task->end_block * ATTEND_BLOCK);
     bool shared_out = task->partials != SIZE_MAX;
     for (uint32_t b = task->first_block; b < task->end_block; b++) {
         uint32_t origin = b * ATTEND_BLOCK, begin = first > origin ? first : origin;
         uint32_t end = least(origin + ATTEND_BLOCK, last);
+        attend_sums *sums = b == task->first_block ? &m.total : &m.block, partial;
         if (shared_out) {
-            attend_sums partial = partial_at(rows->partials + task->partials + (b - task->first_block) *
-                                             attend_partial_floats(t.n_queries, a->head_dim), t.n_queries);
-            compute_block(&t, &m, origin, begin, end, &partial);
-        } else {
-            compute_block(&t, &m, origin, begin, end, &m.block);
+            partial = partial_at(rows->partials + task->partials +
+                                 (b - task->first_block) * attend_partial_floats(t.n_queries, a->head_dim), t.n_queries);
+            sums = &partial;
+        }
+        compute_block(&t, &m, origin, begin, end, sums);
+        if (sums == &m.block) {
             kernels->fold(&m.total, &m.block, t.n_queries, t.padded);
         }
     }
-    for (uint32_t i = 0; i < t.n_queries && !shared_out; i++) {
-        finish(a, task->first_head + i % t.n_heads, m.total.max[i], m.total.sum[i],
-               m.total.out + (size_t)i * t.padded, output_row(rows, a, slice_row, task, i));
+    for (uint32_t row = 0; row < t.n_rows && !shared_out; row++) {
+        attend_sums sums = sums_from(&m.total, row * t.n_heads, t.padded);
+        float *out = rows->out + (slice_row + task->first_row + row) * rows->out_stride;
+        finish_factors(a, task->first_head, t.n_heads, &sums);
+        kernels->finish(&sums, sums.sum, t.n_heads, a->head_dim, out + (size_t)task->first_head * a->head_dim);
     }
 }
 
@@ -189,15 +194,21 @@ void attend_join(const attend_kernels *kernels, const op_attend *a, uint32_t sli
                  uint32_t query, const attend_rows *rows, void *scratch)
 {
     uint32_t padded = attend_padded(a->head_dim), n_queries = task->n_rows * task->n_heads;
+    uint32_t row = query / task->n_heads, head = task->first_head + query % task->n_heads;
     tile_memory m = carve(scratch, padded);
-    reset(&m.total, 1, padded);
     float *partials = rows->partials + task->partials;
     for (uint32_t b = task->first_block; b < task->end_block; b++) {
-        attend_sums all = partial_at(partials, n_queries);
-        attend_sums one = {all.max + query, all.sum + query, all.out + (size_t)query * padded};
-        kernels->fold(&m.total, &one, 1, padded);
+        attend_sums all = partial_at(partials, n_queries), one = sums_from(&all, query, padded);
+        if (b == task->first_block) {
+            *m.total.max = *one.max;
+            *m.total.sum = *one.sum;
+            memcpy(m.total.out, one.out, padded * sizeof *one.out);
+        } else {
+            kernels->fold(&m.total, &one, 1, padded);
+        }
         partials += attend_partial_floats(n_queries, a->head_dim);
     }
-    finish(a, task->first_head + query % task->n_heads, m.total.max[0], m.total.sum[0], m.total.out,
-           output_row(rows, a, slice_row, task, query));
+    finish_factors(a, head, 1, &m.total);
+    kernels->finish(&m.total, m.total.sum, 1, a->head_dim,
+                    rows->out + (slice_row + task->first_row + row) * rows->out_stride + (size_t)head * a->head_dim);
 }

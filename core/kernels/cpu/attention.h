@@ -16,7 +16,7 @@
 
 #define ATTEND_BLOCK 128u          /* positions a block */
 #define ATTEND_STRIDE 144u         /* floats a row of scores: a block, and what a tile of 4 keys may write past it */
-#define ATTEND_QUERIES 32u         /* (row, head) pairs a tile holds at most */
+#define ATTEND_QUERIES 48u         /* (row, head) pairs a tile holds at most */
 #define ATTEND_PANEL 4096u         /* floats of keys or values made ready at a time: a part of L1 */
 #define ATTEND_NONE (-3.0e38f)     /* the maximum of no scores; finite, so that differences are */
 
@@ -84,11 +84,13 @@ typedef struct attend_kernels {
      * unseen ones become 0. */
     void (*soften)(float *scores, uint32_t begin, uint32_t end, uint32_t lo, uint32_t hi, float scale, float softcap,
                    float *max, float *sum);
-    /* out[i] += Σ p[i][j] × v[j], in the order of j */
-    void (*values)(const float *p, uint32_t n_queries, const attend_rows_at *values, float *panel, float *out,
-                   const attend_rows_at *ahead);
+    /* out[i] += Σ p[i][j] × v[j], in the order of j; `fresh`: out[i] = … */
+    void (*values)(const float *p, uint32_t n_queries, const attend_rows_at *values, bool fresh, float *panel,
+                   float *out, const attend_rows_at *ahead);
     /* into = into and block together */
     void (*fold)(attend_sums *into, const attend_sums *block, uint32_t n_queries, uint32_t padded);
+    /* out[i] = sums.out[i] × factors[i], rows head_dim apart */
+    void (*finish)(const attend_sums *sums, const float *factors, uint32_t n_queries, uint32_t head_dim, float *out);
 } attend_kernels;
 
 /* How many rows the kernels take at a time: what a part of L1 holds as f32. */

@@ -75,14 +75,14 @@ SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries,
         sums[j] = vf_zero();
     }
     for (uint32_t d = 0; d < padded; d += VF_N) {
-        vf key[4];
-        for (uint32_t j = 0; j < 4; j++) {
-            key[j] = simd_element(type, k + j * row_bytes, d);
-        }
+        vf query[VF_TILE_Q];
         for (uint32_t i = 0; i < n_queries; i++) {
-            vf query = vf_load(q + (size_t)i * padded + d);
-            for (uint32_t j = 0; j < 4; j++) {
-                sums[4 * i + j] = vf_fma(query, key[j], sums[4 * i + j]);
+            query[i] = vf_load(q + (size_t)i * padded + d);
+        }
+        for (uint32_t j = 0; j < 4; j++) {
+            vf key = simd_element(type, k + j * row_bytes, d);
+            for (uint32_t i = 0; i < n_queries; i++) {
+                sums[4 * i + j] = vf_fma(query[i], key, sums[4 * i + j]);
             }
         }
     }
@@ -173,25 +173,25 @@ static void simd_attend_soften(float *scores, uint32_t begin, uint32_t end, uint
 
 /* n_queries × n_vectors of output over all keys; these two and the type are constants where this is inlined */
 SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
-                                 uint32_t first, uint32_t n_vectors, uint32_t padded, float *out,
+                                 uint32_t first, uint32_t n_vectors, bool fresh, uint32_t padded, float *out,
                                  const attend_rows_at *ahead)
 {
     vf sums[VF_TILE_Q * VF_TILE_V];
     for (uint32_t i = 0; i < n_queries; i++) {
         for (uint32_t j = 0; j < n_vectors; j++) {
-            sums[i * n_vectors + j] = vf_load(out + (size_t)i * padded + first + j * VF_N);
+            sums[i * n_vectors + j] = fresh ? vf_zero() : vf_load(out + (size_t)i * padded + first + j * VF_N);
         }
     }
     const uint8_t *v = rows->at;
     for (uint32_t key = 0; key < rows->n_rows; key++, v += rows->row_bytes) {
-        vf value[VF_TILE_V];
-        for (uint32_t j = 0; j < n_vectors; j++) {
-            value[j] = simd_element(type, v, first + j * VF_N);
-        }
+        vf weight[VF_TILE_Q];
         for (uint32_t i = 0; i < n_queries; i++) {
-            vf weight = vf_set(p[(size_t)i * ATTEND_STRIDE + key]);
-            for (uint32_t j = 0; j < n_vectors; j++) {
-                sums[i * n_vectors + j] = vf_fma(weight, value[j], sums[i * n_vectors + j]);
+            weight[i] = vf_set(p[(size_t)i * ATTEND_STRIDE + key]);
+        }
+        for (uint32_t j = 0; j < n_vectors; j++) {
+            vf value = simd_element(type, v, first + j * VF_N);
+            for (uint32_t i = 0; i < n_queries; i++) {
+                sums[i * n_vectors + j] = vf_fma(weight[i], value, sums[i * n_vectors + j]);
             }
         }
         if (ahead) {
@@ -205,38 +205,38 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
     }
 }
 
-SIMD_INLINE void simd_value_rows(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
+SIMD_INLINE void simd_value_rows(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows, bool fresh,
                                  uint32_t padded, float *out, const attend_rows_at *ahead)
 {
     uint32_t d = 0;
     for (; d + VF_TILE_V * VF_N <= padded; d += VF_TILE_V * VF_N) {
-        simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, padded, out, d ? NULL : ahead);
+        simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, fresh, padded, out, d ? NULL : ahead);
     }
     for (; d < padded; d += VF_N) {
-        simd_value_tile(type, p, n_queries, rows, d, 1, padded, out, NULL);
+        simd_value_tile(type, p, n_queries, rows, d, 1, fresh, padded, out, NULL);
     }
 }
 
-SIMD_INLINE void simd_value_all(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
+SIMD_INLINE void simd_value_all(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows, bool fresh,
                                 uint32_t padded, float *out, const attend_rows_at *ahead)
 {
     for (; n_queries >= VF_TILE_Q; n_queries -= VF_TILE_Q) {
-        simd_value_rows(type, p, VF_TILE_Q, rows, padded, out, ahead);
+        simd_value_rows(type, p, VF_TILE_Q, rows, fresh, padded, out, ahead);
         p += VF_TILE_Q * (size_t)ATTEND_STRIDE;
         out += VF_TILE_Q * (size_t)padded;
         ahead = NULL;
     }
     if (n_queries == 1) {
-        simd_value_rows(type, p, 1, rows, padded, out, ahead);
+        simd_value_rows(type, p, 1, rows, fresh, padded, out, ahead);
     } else if (n_queries == 2) {
-        simd_value_rows(type, p, 2 < VF_TILE_Q ? 2 : VF_TILE_Q, rows, padded, out, ahead);
+        simd_value_rows(type, p, 2 < VF_TILE_Q ? 2 : VF_TILE_Q, rows, fresh, padded, out, ahead);
     } else if (n_queries == 3) {
-        simd_value_rows(type, p, 3 < VF_TILE_Q ? 3 : VF_TILE_Q, rows, padded, out, ahead);
+        simd_value_rows(type, p, 3 < VF_TILE_Q ? 3 : VF_TILE_Q, rows, fresh, padded, out, ahead);
     }
 }
 
-static void simd_attend_values(const float *p, uint32_t n_queries, const attend_rows_at *values, float *panel,
-                               float *out, const attend_rows_at *ahead)
+static void simd_attend_values(const float *p, uint32_t n_queries, const attend_rows_at *values, bool fresh,
+                               float *panel, float *out, const attend_rows_at *ahead)
 {
     uint32_t padded = attend_padded(values->head_dim);
     attend_rows_at rows = *values;
@@ -247,11 +247,11 @@ static void simd_attend_values(const float *p, uint32_t n_queries, const attend_
         rows.type = DTYPE_F32;
     }
     if (rows.type == DTYPE_F16) {
-        simd_value_all(DTYPE_F16, p, n_queries, &rows, padded, out, ahead);
+        simd_value_all(DTYPE_F16, p, n_queries, &rows, fresh, padded, out, ahead);
     } else if (rows.type == DTYPE_BF16) {
-        simd_value_all(DTYPE_BF16, p, n_queries, &rows, padded, out, ahead);
+        simd_value_all(DTYPE_BF16, p, n_queries, &rows, fresh, padded, out, ahead);
     } else {
-        simd_value_all(DTYPE_F32, p, n_queries, &rows, padded, out, ahead);
+        simd_value_all(DTYPE_F32, p, n_queries, &rows, fresh, padded, out, ahead);
     }
 }
 
@@ -272,12 +272,31 @@ static void simd_attend_fold(attend_sums *into, const attend_sums *block, uint32
     }
 }
 
+static void simd_attend_finish(const attend_sums *sums, const float *factors, uint32_t n_queries, uint32_t head_dim,
+                               float *out)
+{
+    uint32_t padded = attend_padded(head_dim);
+    for (uint32_t i = 0; i < n_queries; i++) {
+        const float *x = sums->out + (size_t)i * padded;
+        float *y = out + (size_t)i * head_dim;
+        vf factor = vf_set(factors[i]);
+        uint32_t d = 0;
+        for (; d + VF_N <= head_dim; d += VF_N) {
+            vf_store(y + d, vf_mul(vf_load(x + d), factor));
+        }
+        for (; d < head_dim; d++) {
+            y[d] = x[d] * factors[i];
+        }
+    }
+}
+
 static void simd_attend_fill(attend_kernels *k)
 {
     *k = (attend_kernels){.scores = simd_attend_scores,
                           .soften = simd_attend_soften,
                           .values = simd_attend_values,
-                          .fold = simd_attend_fold};
+                          .fold = simd_attend_fold,
+                          .finish = simd_attend_finish};
 }
 
 #endif

@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 #define VF_N 8       /* floats a vector */
-#define VF_TILE_Q 2  /* queries × 4 keys of running sums that fit the registers */
-#define VF_TILE_V 2  /* vectors of a value row likewise */
+#define VF_TILE_Q 3  /* queries × 4 keys of running sums that fit the registers */
+#define VF_TILE_V 4  /* vectors of a value row likewise */
 
 typedef __m256 vf;
 

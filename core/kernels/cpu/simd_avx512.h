@@ -77,9 +77,22 @@ static inline __m512 vf_fold_four(const vf *a)
 }
 static inline void vf_sum_tile(const vf *a, uint32_t n_queries, float *out, uint32_t stride)
 {
+    __m512 quads[4]; /* per 128 bits: a query's four sums of that part; parts are added as (0 + 2) + (1 + 3) */
     for (uint32_t i = 0; i < n_queries; i++) {
-        __m512 quad = vf_fold_four(a + 4 * (size_t)i); /* per 128 bits: the four sums of that part */
-        __m256 half = _mm256_add_ps(_mm512_castps512_ps256(quad), _mm512_extractf32x8_ps(quad, 1));
+        quads[i] = vf_fold_four(a + 4 * (size_t)i);
+    }
+    if (n_queries == 4) {
+        __m512 x = _mm512_add_ps(_mm512_shuffle_f32x4(quads[0], quads[1], 0x44), _mm512_shuffle_f32x4(quads[0], quads[1], 0xee));
+        __m512 y = _mm512_add_ps(_mm512_shuffle_f32x4(quads[2], quads[3], 0x44), _mm512_shuffle_f32x4(quads[2], quads[3], 0xee));
+        x = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+        _mm_storeu_ps(out, _mm512_castps512_ps128(x));
+        _mm_storeu_ps(out + stride, _mm512_extractf32x4_ps(x, 1));
+        _mm_storeu_ps(out + 2 * (size_t)stride, _mm512_extractf32x4_ps(x, 2));
+        _mm_storeu_ps(out + 3 * (size_t)stride, _mm512_extractf32x4_ps(x, 3));
+        return;
+    }
+    for (uint32_t i = 0; i < n_queries; i++) {
+        __m256 half = _mm256_add_ps(_mm512_castps512_ps256(quads[i]), _mm512_extractf32x8_ps(quads[i], 1));
         _mm_storeu_ps(out + i * stride, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
     }
 }
