@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Compares our template engine with Jinja2 as transformers sets it up.
+
+    template_compare.py --program build/bin/render_template real DIR      every *.jinja in DIR × our conversations
+    template_compare.py --program … freeze tests/unit/text/templates      writes the frozen expected outputs
+    template_compare.py --program … cases FILE                            expression cases, one template per line
+    template_compare.py --program … fuzz --cases 100000 --seed 1          random templates (template_fuzz.py)
+
+Needs transformers and jinja2; nothing in `make test` does.
+"""
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+
+import jinja2
+import transformers.utils.chat_template_utils as chat_utils
+
+NOW = 1753700000  # what strftime_now sees, in both engines
+
+
+class FrozenDatetime(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(NOW, tz)
+
+
+chat_utils.datetime = FrozenDatetime
+
+
+class Ours:
+    """The C engine behind a pipe: one request and one answer per line."""
+
+    def __init__(self, program):
+        self.program = program
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([self.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        encoding="utf-8")
+
+    def render(self, template, variables, steps=0):
+        line = json.dumps({"template": template, "variables": variables, "now": NOW, "steps": steps})
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"the engine died (exit {self.process.wait()}) on:\n{line}")
+        return json.loads(answer)
+
+
+def theirs(template, variables):
+    """{"text": …} or {"error": …}, as apply_chat_template would end."""
+    try:
+        compiled = chat_utils._compile_jinja_template(template)
+        return {"text": compiled.render(**variables)}
+    except Exception as e:  # noqa: BLE001 - templates may raise anything
+        return {"error": f"{type(e).__name__}: {e}"}
+
+
+def same(a, b):
+    return a.get("text") == b.get("text") if "text" in a and "text" in b else "text" not in a and "text" not in b
+
+
+# ---- conversations ------------------------------------------------------------------------------------------------
+
+TOOLS = [
+    {"type": "function", "function": {
+        "name": "get_weather", "description": "Says what the weather is like.\nIn one city.",
+        "parameters": {"type": "object", "properties": {
+            "city": {"type": "string", "description": "The city, e.g. 'Zürich'"},
+            "unit": {"type": "string", "enum": ["celsius", "fahrenheit"], "default": "celsius"},
+            "days": {"type": "integer", "minimum": 1, "maximum": 14},
+            "details": {"type": "object", "properties": {"wind": {"type": "boolean"}}, "required": ["wind"]},
+            "tags": {"type": "array", "items": {"type": "string"}}},
+            "required": ["city"]}}},
+    {"type": "function", "function": {
+        "name": "add", "description": "Adds \"two\" numbers <now> & then.",
+        "parameters": {"type": "object", "properties": {"a": {"type": "number", "description": "first"},
+                                                        "b": {"type": ["number", "null"]}},
+                       "required": ["a", "b"]},
+        "return": {"type": "number", "description": "the sum"}}},
+    {"type": "function", "function": {"name": "noop", "description": "Does nothing.",
+                                      "parameters": {"type": "object", "properties": {}}}},
+]
+
+
+def call(name, arguments, number="call_00001", as_text=False):
+    return {"id": number, "type": "function",
+            "function": {"name": name, "arguments": json.dumps(arguments) if as_text else arguments}}
+
+
+def conversations():
+    user = {"role": "user", "content": "Hello, who are you?"}
+    system = {"role": "system", "content": "You are a helpful\nassistant.  "}
+    answer = {"role": "assistant", "content": "I am a test."}
+    more = {"role": "user", "content": "  What's 2+2? <b>&\"quotes\"</b> é 漢字 😀 \n"}
+    think = {"role": "assistant", "content": "<think>\nhm, 4?\n</think>\n\nIt is 4."}
+    reason = {"role": "assistant", "content": "It is 4.", "reasoning_content": "two and two\nmake four"}
+    weather = {"role": "assistant", "content": "", "tool_calls": [
+        call("get_weather", {"city": "Zürich", "days": 3, "tags": ["a", "b"], "details": {"wind": True}})]}
+    weather_text = {"role": "assistant", "content": "Let me see.", "tool_calls": [
+        call("get_weather", {"city": "Bern"}, "abcdefghi", True)]}
+    two_calls = {"role": "assistant", "content": None, "tool_calls": [
+        call("add", {"a": 1, "b": 2.5}, "call_0001"), call("noop", {}, "call_0002")]}
+    reason_call = dict(weather, reasoning_content="I need the weather.")
+    tool = {"role": "tool", "content": "{\"temperature\": 21.5}", "name": "get_weather", "tool_call_id": "call_00001"}
+    tool_a = {"role": "tool", "content": "3.5", "name": "add", "tool_call_id": "call_0001"}
+    tool_b = {"role": "tool", "content": "done", "name": "noop", "tool_call_id": "call_0002"}
+    tool_c = {"role": "tool", "content": "{\"temperature\": 1}", "name": "get_weather", "tool_call_id": "abcdefghi"}
+    parts = {"role": "user", "content": [{"type": "text", "text": "Describe "}, {"type": "text", "text": "this."}]}
+    image = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}
+    developer = {"role": "developer", "content": "Be brief."}
+    return {
+        "empty": [],
+        "user": [user],
+        "system_user": [system, user],
+        "multi": [user, answer, more],
+        "system_multi": [system, user, answer, more, answer],
+        "ends_with_assistant": [user, answer],
+        "two_systems": [system, user, system, more],
+        "system_only": [system],
+        "user_user": [user, more],
+        "assistant_first": [answer, user],
+        "thinking_inline": [user, think, more],
+        "thinking_last": [user, think],
+        "reasoning": [user, reason, more, reason],
+        "tool_call": [user, weather, tool],
+        "tool_call_answer": [system, user, weather, tool, answer, more],
+        "tool_call_text": [user, weather_text, tool_c, answer],
+        "tool_call_open": [user, weather],
+        "two_calls": [user, two_calls, tool_a, tool_b, answer],
+        "reasoning_call": [user, reason_call, tool, reason, more],
+        "parts": [system, parts, answer],
+        "image": [image, answer],
+        "developer": [developer, user],
+        "odd_role": [{"role": "critic", "content": "bad"}, user],
+        "no_content": [{"role": "user"}, answer],
+        "null_content": [user, {"role": "assistant", "content": None}],
+    }
+
+
+def settings():
+    base = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    for name, messages in conversations().items():
+        for generate in (False, True):
+            for tools in (None, TOOLS):
+                for thinking in (None, False, True):
+                    variables = dict(base, messages=chat_utils._alias_reasoning_fields(messages), tools=tools,
+                                     documents=None, add_generation_prompt=generate)
+                    if thinking is not None:
+                        variables["enable_thinking"] = thinking
+                    yield f"{name}/gen={generate:d}/tools={bool(tools):d}/think={thinking}", variables
+
+
+def compare_real(ours, folder, verbose):
+    total = equal = errors = 0
+    for path in sorted(pathlib.Path(folder).glob("*.jinja")):
+        template = path.read_text(encoding="utf-8")
+        different = 0
+        for name, variables in settings():
+            a, b = ours.render(template, variables), theirs(template, variables)
+            total += 1
+            errors += "error" in a and "error" in b
+            if same(a, b):
+                equal += 1
+            else:
+                different += 1
+                if different <= verbose:
+                    print(f"--- {path.name} {name}\n  ours:   {str(a)[:600]}\n  jinja2: {str(b)[:600]}")
+        if different:
+            print(f"{path.name}: {different} different")
+    print(f"{total} renderings, {equal} identical ({errors} of them both an error), {total - equal} different")
+    return total == equal
+
+
+# ---- frozen expectations for `make test` ----------------------------------------------------------------------------
+
+def case_lines(path):
+    for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("##"):
+            yield line.encode("utf-8").decode("unicode_escape").encode("latin-1").decode("utf-8") \
+                if line.startswith("\\e") else line
+
+
+CASE_VARIABLES = {
+    "a": 1, "b": -7, "f": 2.5, "z": 0, "s": "Hello World", "e": "", "u": "ÄÖü ß 漢字 😀é", "t": True, "n": None,
+    "l": [3, 1, 2], "ll": [[1, 2], [3, 4]], "w": "  pad\t\n", "m": "one\ntwo\n\nthree", "q": "it's \"q\"",
+    "d": {"k": "v", "x": 1, "y": [1, 2]}, "names": ["bob", "Al", "cy", "Bob"], "big": 9007199254740993,
+    "users": [{"name": "bob", "age": 3, "tag": {"id": 1}}, {"name": "Al", "age": 1, "tag": {"id": 2}},
+              {"name": "cy", "age": 3}],
+}
+
+
+def freeze(folder):
+    folder = pathlib.Path(folder)
+    rows = []
+    for template in case_lines(folder / "cases.txt"):
+        answer = theirs(template, CASE_VARIABLES)
+        rows.append({"template": template, **({"text": answer["text"]} if "text" in answer else {"error": True})})
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (folder / "cases.json").write_text(
+        '{"variables": ' + json.dumps(CASE_VARIABLES, ensure_ascii=False) + ',\n"cases": [\n' + lines + "\n]}\n",
+        encoding="utf-8")
+    rendered = 0
+    for path in sorted(folder.glob("*.jinja")):
+        template = path.read_text(encoding="utf-8")
+        out = []
+        for name, variables in settings():
+            answer = theirs(template, variables)
+            out.append({"name": name, **({"text": answer["text"]} if "text" in answer else {"error": True})})
+            rendered += 1
+        # Settings a template does not look at repeat; each text is kept once.
+        texts = []
+        for row in out:
+            if "text" in row:
+                if row["text"] not in texts:
+                    texts.append(row["text"])
+                row["text"] = texts.index(row["text"])
+        body = ",\n".join(json.dumps(row, ensure_ascii=False) for row in out)
+        (folder / (path.stem + ".json")).write_text(
+            '{"texts": [\n' + ",\n".join(json.dumps(t, ensure_ascii=False) for t in texts) + '\n],\n"renderings": [\n'
+            + body + "\n]}\n", encoding="utf-8")
+    named = dict(settings())
+    lines = ",\n".join(json.dumps(k) + ": " + json.dumps(v, ensure_ascii=False) for k, v in named.items())
+    (folder / "conversations.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+    print(f"{len(rows)} cases, {rendered} renderings frozen from jinja2 {jinja2.__version__}")
+
+
+def compare_cases(ours, path):
+    bad = 0
+    n = 0
+    for template in case_lines(path):
+        n += 1
+        a, b = ours.render(template, CASE_VARIABLES), theirs(template, CASE_VARIABLES)
+        if not same(a, b):
+            bad += 1
+            print(f"{template}\n  ours:   {str(a)[:300]}\n  jinja2: {str(b)[:300]}")
+    print(f"{n} cases, {bad} different")
+    return bad == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", default="build/bin/render_template")
+    parser.add_argument("--verbose", type=int, default=1, help="differences shown for each template")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("real").add_argument("folder")
+    verbs.add_parser("freeze").add_argument("folder")
+    verbs.add_parser("cases").add_argument("file")
+    fuzz = verbs.add_parser("fuzz")
+    fuzz.add_argument("--cases", type=int, default=100000)
+    fuzz.add_argument("--seed", type=int, default=1)
+    fuzz.add_argument("--show", type=int, default=20)
+    args = parser.parse_args()
+    if args.verb == "freeze":
+        freeze(args.folder)
+        return 0
+    ours = Ours(args.program)
+    if args.verb == "real":
+        return not compare_real(ours, args.folder, args.verbose)
+    if args.verb == "cases":
+        return not compare_cases(ours, args.file)
+    import template_fuzz
+    return not template_fuzz.run(ours, theirs, same, args.cases, args.seed, args.show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
