@@ -23,6 +23,7 @@ typedef struct stop_string {
 
 struct mlxr_stream {
     const tokenizer *tokenizer;
+    uint32_t n_vocab; /* rows of logits: models pad the vocabulary, and what they pad it with has no text */
     detokenizer detokenizer;
     stop_string *stops; /* [n_stops] */
     size_t n_stops;
@@ -124,6 +125,7 @@ mlxr_status mlxr_stream_open(mlxr_stream **out, const mlxr_model *model, const c
         return error_nomem(error, "stream", sizeof *s);
     }
     s->tokenizer = model->tokenizer;
+    s->n_vocab = model->graph ? model->graph->h.n_vocab : tokenizer_size(model->tokenizer);
     s->detokenizer.started = true; /* what a model generates follows a prompt: a first space is part of it */
     mlxr_status status = copy_stops(s, stops, n_stops, error);
     if (status != MLXR_OK) {
@@ -197,8 +199,8 @@ static void drop_given(mlxr_stream *s)
 mlxr_status mlxr_stream_push(mlxr_stream *s, int32_t id, const char **text, size_t *n_bytes, bool *stopped,
                              mlxr_error *error)
 {
-    if (id < 0 || (uint32_t)id >= tokenizer_size(s->tokenizer)) {
-        return error_set(error, MLXR_ARG, "token %d; the vocabulary has 0 to %u", id, tokenizer_size(s->tokenizer) - 1);
+    if (id < 0 || (uint32_t)id >= s->n_vocab) {
+        return error_set(error, MLXR_ARG, "token %d; the vocabulary has 0 to %u", id, s->n_vocab - 1);
     }
     size_t need = 3 * (tokenizer_piece(s->tokenizer, id).n + sizeof s->detokenizer.tail);
     mlxr_status status = reserve(s, need, error);

@@ -11,7 +11,7 @@
 
 #define VOCAB_MAX 600u
 
-/* ---- the reference ------------------------------------------------------------------------------------------- */
+/* ---- the reference ------------------------------------------------------------------------------------------ */
 
 typedef struct ref_token {
     int32_t id;
@@ -270,7 +270,7 @@ static int32_t ref_draw(reference *r, const float *logits)
     return r->tokens[i].id;
 }
 
-/* ---- helpers --------------------------------------------------------------------------------------------------- */
+/* ---- helpers ------------------------------------------------------------------------------------------------ */
 
 /* A vocabulary whose tokens 3, 13, 23, … hold a line feed. */
 static const char *piece(const void *user, int32_t id, size_t *n)
@@ -338,7 +338,7 @@ static size_t pick(uint64_t *state, size_t n)
     return (size_t)(test_random(state) % n);
 }
 
-/* ---- the choice is the reference's ------------------------------------------------------------------------------ */
+/* ---- the choice is the reference's -------------------------------------------------------------------------- */
 
 static mlxr_sampling random_params(uint64_t *state, uint32_t n_vocab, mlxr_logit_bias *bias)
 {
@@ -501,7 +501,7 @@ static void draws_follow_the_distribution(void **unused)
     draws_follow_the_distribution_of(p, 300);
 }
 
-/* ---- reproducibility --------------------------------------------------------------------------------------------- */
+/* ---- reproducibility ---------------------------------------------------------------------------------------- */
 
 static void the_same_seed_gives_these_tokens_on_every_machine(void **unused)
 {
@@ -594,7 +594,7 @@ static void a_clone_goes_on_like_its_original(void **unused)
     }
 }
 
-/* ---- greedy, ties, masks, extremes --------------------------------------------------------------------------------- */
+/* ---- greedy, ties, masks, extremes -------------------------------------------------------------------------- */
 
 static void greedy_takes_the_first_of_the_largest_wherever_it_is(void **unused)
 {
@@ -777,7 +777,7 @@ static void infinite_logits_leave_nothing_to_the_others(void **unused)
     sampler_close(&s);
 }
 
-/* ---- log-probabilities ---------------------------------------------------------------------------------------------- */
+/* ---- log-probabilities -------------------------------------------------------------------------------------- */
 
 static void log_probabilities_are_of_the_raw_distribution(void **unused)
 {
@@ -822,7 +822,7 @@ static void log_probabilities_are_of_the_raw_distribution(void **unused)
     }
 }
 
-/* ---- parameters ------------------------------------------------------------------------------------------------------- */
+/* ---- parameters --------------------------------------------------------------------------------------------- */
 
 static void refused(mlxr_sampling p, const char *field)
 {
