@@ -88,7 +88,7 @@ static mlxr_status read_shape(const reader *r, const char *name, const json_t *e
         }
     }
     t->n_bytes = (size_t)n_bytes;
-    t->row_bytes = t->n_bytes ? (size_t)(dtype_row_bytes(t->type, 1) * t->shape[0]) : 0;
+    t->row_bytes = dtype_row_bytes(t->type, 1) * (size_t)t->shape[0];
     return MLXR_OK;
 }
 

@@ -368,6 +368,16 @@ static void a_split_without_a_total_is_fine(void **state)
     model_file_close(&file);
 }
 
+static void a_split_under_another_name_is_refused(void **state)
+{
+    (void)state;
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    const char *path = write_part("renamed-so-that-its-siblings-hide.gguf", H(3, 0, 1) "'split.count 4:2 2:2");
+    assert_int_equal(model_file_open(&file, path, &error), MLXR_ARG);
+    assert_non_null(strstr(error.text, "must be named '…-00001-of-00002.gguf'"));
+}
+
 static void files_that_cannot_be_opened_say_why(void **state)
 {
     (void)state;
@@ -375,6 +385,7 @@ static void files_that_cannot_be_opened_say_why(void **state)
     mlxr_error error = {0};
     assert_int_equal(model_file_open(&file, "/nonexistent/model.gguf", &error), MLXR_IO);
     assert_non_null(strstr(error.text, "/nonexistent/model.gguf"));
+    assert_int_equal(model_file_open(&file, "x", &error), MLXR_IO);
     const char *text = test_write_file("notes.txt", "hello", 5);
     assert_int_equal(model_file_open(&file, text, &error), MLXR_FORMAT);
     assert_non_null(strstr(error.text, "not a model file"));
@@ -413,6 +424,7 @@ int main(void)
         cmocka_unit_test(split_files_are_one_model),
         cmocka_unit_test(a_broken_split_says_which_part),
         cmocka_unit_test(a_split_without_a_total_is_fine),
+        cmocka_unit_test(a_split_under_another_name_is_refused),
         cmocka_unit_test(files_that_cannot_be_opened_say_why),
         cmocka_unit_test(a_long_path_keeps_its_end_in_the_error),
     };

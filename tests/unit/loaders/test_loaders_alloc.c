@@ -28,6 +28,51 @@ static void json_free(void *memory)
     free(memory);
 }
 
+/* Stands in for core/base/region.c, whose blocks would hide most requests: here each is a malloc of its own, which can
+ * fail, and whose end AddressSanitizer guards. */
+struct region_block {
+    region_block *next;
+    _Alignas(16) unsigned char data[];
+};
+
+void *region_alloc(region *r, size_t n_bytes)
+{
+    region_block *block = n_bytes < SIZE_MAX / 2 ? malloc(sizeof *block + n_bytes) : NULL;
+    if (!block) {
+        return NULL;
+    }
+    block->next = r->blocks;
+    r->blocks = block;
+    r->bytes_used += n_bytes;
+    return block->data;
+}
+
+void *region_array(region *r, size_t count, size_t size)
+{
+    void *memory = region_alloc(r, count * size);
+    return memory ? memset(memory, 0, count * size) : NULL;
+}
+
+char *region_strndup(region *r, const char *text, size_t n)
+{
+    char *copy = region_alloc(r, n + 1);
+    if (copy) {
+        memcpy(copy, text, n);
+        copy[n] = 0;
+    }
+    return copy;
+}
+
+void region_close(region *r)
+{
+    while (r->blocks) {
+        region_block *next = r->blocks->next;
+        free(r->blocks);
+        r->blocks = next;
+    }
+    *r = (region){0};
+}
+
 typedef struct input {
     const char *path; /* NULL: the bytes */
     const uint8_t *bytes;
@@ -64,27 +109,11 @@ static void fail_each(const input *in)
 static void gguf_reports_each_failing_allocation(void **state)
 {
     (void)state;
-    /* the names are long, so that the region needs many blocks */
-    char *script = malloc(1 << 20), *at = script;
-    at += sprintf(at, "=GGUF 4:3 8:6 8:8 'words 4:9 4:8 8:2 'one 'two ");
-    for (int i = 0; i < 7; i++) {
-        at += sprintf(at, "'%d", i);
-        memset(at, 'k', 30000);
-        at += 30000;
-        at += sprintf(at, " 4:4 4:1 ");
-    }
-    for (int i = 0; i < 6; i++) {
-        at += sprintf(at, "'w%d", i);
-        memset(at, 'n', 250);
-        at += 250;
-        at += sprintf(at, " 4:1 8:32 4:0 8:%d ", 128 * i);
-    }
-    sprintf(at, "|32 0*768");
     size_t n;
-    uint8_t *bytes = byte_script(script, &n);
+    uint8_t *bytes = byte_script("=GGUF 4:3 8:2 8:3 'words 4:9 4:8 8:2 'one 'two 'a 4:4 4:1 'b 4:8 'text 'v 4:1 8:32 4:0 8:0 "
+                                 "'w 4:1 8:32 4:0 8:128 |32 0*256", &n);
     fail_each(&(input){.bytes = bytes, .n = n});
     free(bytes);
-    free(script);
 }
 
 static void split_gguf_reports_each_failing_allocation(void **state)
@@ -123,39 +152,39 @@ static void json_that_finds_no_memory_crashes_nothing(void **state)
     json_fails = false;
 }
 
-/* Small texts, many allocations of the region: each metadata row and each copy of a text in a block of its own. */
-static void config_reports_a_full_region(void **state)
+static void texts_of_safetensors_report_each_failing_allocation(void **state)
 {
     (void)state;
-    char *config = malloc(1 << 20), *header = malloc(1 << 20), *at = config;
-    at += sprintf(at, "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2, "
-                      "\"num_attention_heads\": 2, \"tie_word_embeddings\": true, \"rope_scaling\": {\"factor\": 2, \"type\": \"");
-    memset(at, 'x', 70000);
-    at += 70000;
-    sprintf(at, "\"}, \"eos_token_id\": [1, 2]}");
-    char *template = malloc(1 << 20);
-    at = template + sprintf(template, "{\"chat_template\": \"");
-    memset(at, 'y', 70000);
-    strcpy(at + 70000, "\"}");
-    const safetensors_texts texts = {.config = {config, strlen(config)}, .tokenizer_config = {template, strlen(template)}};
+    static const char config[] =
+        "{\"architectures\": [\"Gemma3ForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2, "
+        "\"num_attention_heads\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"], \"eos_token_id\": [1, 2]}";
+    static const char qwen[] =
+        "{\"architectures\": [\"Qwen2ForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2, "
+        "\"num_attention_heads\": 2, \"use_sliding_window\": true, \"tie_word_embeddings\": true}";
+    static const char tokenizer[] = "{\"chat_template\": \"{{ x }}\"}";
     static uint8_t weights[10] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
-    for (long n = 1;; n++) {
-        model_file *file = NULL;
-        mlxr_error error = {0};
-        fail_alloc_at(n);
-        mlxr_status status = safetensors_open_memory(&file, &texts, weights, sizeof weights, &error);
-        if (!fail_alloc_stop()) {
-            assert_ok(status, &error);
-            model_file_close(&file);
-            break;
-        }
-        if (status != MLXR_NOMEM || file) {
-            fail_msg("allocation %ld: status %d: %s", n, status, error.text);
+    for (int i = 0; i < 4; i++) {
+        const text_view template = {"{{ y }}", i % 2 ? 7 : 0};
+        const safetensors_texts texts = {.config = i < 2 ? (text_view){config, sizeof config - 1} : (text_view){qwen, sizeof qwen - 1},
+                                         .tokenizer_config = {tokenizer, sizeof tokenizer - 1},
+                                         .generation_config = {"{}", 2},
+                                         .chat_template = template,
+                                         .name = "name"};
+        for (long n = 1;; n++) {
+            model_file *file = NULL;
+            mlxr_error error = {0};
+            fail_alloc_at(n);
+            mlxr_status status = safetensors_open_memory(&file, &texts, weights, sizeof weights, &error);
+            if (!fail_alloc_stop()) {
+                assert_ok(status, &error);
+                model_file_close(&file);
+                break;
+            }
+            if (status != MLXR_NOMEM || file) {
+                fail_msg("allocation %ld: status %d: %s", n, status, error.text);
+            }
         }
     }
-    free(config);
-    free(header);
-    free(template);
 }
 
 int main(void)
@@ -166,7 +195,7 @@ int main(void)
         cmocka_unit_test(split_gguf_reports_each_failing_allocation),
         cmocka_unit_test(safetensors_report_each_failing_allocation),
         cmocka_unit_test(json_that_finds_no_memory_crashes_nothing),
-        cmocka_unit_test(config_reports_a_full_region),
+        cmocka_unit_test(texts_of_safetensors_report_each_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

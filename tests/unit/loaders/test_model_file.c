@@ -118,7 +118,11 @@ static void bools_and_texts_are_only_themselves(void **state)
     assert_int_equal(text.n, 6);
     assert_ok(model_file_text(file, "text", &text, &error), &error);
     assert_memory_equal(text.data, "word", 4);
-    assert_int_equal(model_file_text(file, "f32", &text, &error), MLXR_FORMAT);
+    static const char *const others[] = {"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "u64", "i64", "f64", "words"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_int_equal(model_file_text(file, others[i], &text, &error), MLXR_FORMAT);
+        assert_non_null(strstr(error.text, "; expected a string"));
+    }
 }
 
 static void array_elements_of_every_type_are_numbers(void **state)

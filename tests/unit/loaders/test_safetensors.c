@@ -142,7 +142,7 @@ static void norms_and_biases_become_float32_and_gemmas_norms_grow_by_one(void **
         assert_ok(safetensors_open_memory(&file, &texts, bytes, n, &error), &error);
         const tensor *norm = model_file_tensor(file, "output_norm.weight"), *bias = model_file_tensor(file, "blk.0.attn_q.bias");
         const tensor *plain = model_file_tensor(file, "blk.0.attn_norm.weight"), *view32 = model_file_tensor(file, "blk.0.attn_k.bias");
-        const float *values = norm->data, *biases = bias->data, *single = plain->data;
+        const float *values = norm->data, *biases = bias->data;
         assert_int_equal(norm->type, DTYPE_F32);
         assert_int_equal(norm->n_bytes, 8);
         assert_int_equal(norm->row_bytes, 8);
@@ -150,7 +150,7 @@ static void norms_and_biases_become_float32_and_gemmas_norms_grow_by_one(void **
         assert_int_equal(bias->type, DTYPE_F32);
         assert_true(biases[0] == 1.0f && biases[1] == -2.0f);
         float first;
-        memcpy(&first, single, sizeof first); /* the Llama one lies in the file, unaligned */
+        memcpy(&first, plain->data, sizeof first); /* the Llama one lies in the file, unaligned */
         assert_true(first == (gemma ? 1.5f : 0.5f));
         assert_ptr_equal(view32->data, bytes + n - 4);
         model_file_close(&file);
@@ -404,6 +404,8 @@ static void rope_scaling_of_old_and_new_configs_is_read(void **state)
         {"llama.rope.scaling.yarn_beta_slow", 2}, {"llama.rope.scaling.attn_factor", 1.25}, {"llama.rope.scaling.original_context_length", 48}, {0}});
     check_values(LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale\": 1, \"mscale_all_dim\": 0.5}"),
         (const expected[]){{"llama.rope.scaling.attn_factor", (0.1 * log(4) + 1) / (0.05 * log(4) + 1)}, {0}});
+    check_values(LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale\": 1}"),
+        (const expected[]){{"llama.rope.scaling.attn_factor", NAN}, {0}});
     check_values(LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 0.5, \"mscale\": 1, \"mscale_all_dim\": 0.5}"),
         (const expected[]){{"llama.rope.scaling.attn_factor", NAN}, {0}});
     check_values(LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": null}, \"original_max_position_embeddings\": 512"),
@@ -493,6 +495,13 @@ static const struct {
     {LLAMA(", \"eos_token_id\": []"), NULL, NULL, "'eos_token_id' is no token id or list of them"},
     {LLAMA(", \"eos_token_id\": [1, -2]"), NULL, NULL, "'eos_token_id' is no token id or list of them"},
     {LLAMA(", \"bos_token_id\": 2147483648"), NULL, NULL, "'bos_token_id' is no token id or list of them"},
+    {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"original_max_position_embeddings\": \"x\", \"truncate\": false, \"factor\": \"y\"}"), NULL, NULL,
+     "'original_max_position_embeddings' is no whole number"},
+    {CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": \"x\", \"rope_type\": \"yarn\"}}"), NULL, NULL,
+     "'rope_theta' is no number"},
+    {CLASS("Gemma3ForCausalLM", ", \"rms_norm_eps\": [], \"layer_types\": []"), "{}", "{}", "'rms_norm_eps' is no number"},
+    {CLASS("Qwen2ForCausalLM", ", \"rms_norm_eps\": [], \"use_sliding_window\": true, \"eos_token_id\": [1]"), "{}", "{}", "'rms_norm_eps' is no number"},
+    {CLASS("Gemma3ForCausalLM", ", \"rms_norm_eps\": [], \"layer_types\": [\"full_attention\", \"full_attention\"]"), "{}", "{}", "'rms_norm_eps' is no number"},
     {LLAMA(""), "{", NULL, "generation_config.json: line 1"},
     {LLAMA(""), "[]", NULL, "generation_config.json: not a JSON object"},
     {LLAMA(""), "{\"eos_token_id\": {}}", NULL, "'eos_token_id' is no token id"},
@@ -541,6 +550,35 @@ static void end_tokens_come_from_the_generation_config_first(void **state)
     assert_int_equal(ids->n, 2);
     assert_true(meta_array_number(ids, 1) == 128009);
     model_file_close(&file);
+}
+
+static void lists_of_ids_are_bounded(void **state)
+{
+    (void)state;
+    char *config = malloc(1 << 16), *at = config + sprintf(config, "{\"model_type\": \"other\", \"bos_token_id\": [7], \"eos_token_id\": [1");
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    for (int i = 1; i < 1024; i++) {
+        at += sprintf(at, ", %d", i);
+    }
+    strcpy(at, "]}");
+    assert_ok(open_config(&file, config, NULL, NULL, &error), &error);
+    assert_int_equal(model_file_meta(file, "tokenizer.ggml.bos_token_id")->u, 7);
+    assert_int_equal(model_file_meta(file, "tokenizer.ggml.eos_token_ids")->array.n, 1024);
+    model_file_close(&file);
+    strcpy(at, ", 1]}");
+    assert_int_equal(open_config(&file, config, NULL, NULL, &error), MLXR_FORMAT);
+    free(config);
+}
+
+static void texts_beyond_the_limit_are_not_even_looked_at(void **state)
+{
+    (void)state;
+    const safetensors_texts texts = {.config = {"{}", JSON_TEXT_BYTES_MAX + 1}};
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    assert_int_equal(safetensors_open_memory(&file, &texts, "", 0, &error), MLXR_LIMIT);
+    assert_non_null(strstr(error.text, "config.json: 33554433 bytes of JSON; at most 33554432 are read"));
 }
 
 static void the_chat_template_is_found_in_every_place(void **state)
@@ -708,11 +746,12 @@ static void relative_paths_work(void **state)
     (void)state;
     char before[1024];
     const char *folder = make_folder("relative");
-    static const char *const paths[] = {".", "./", "model.safetensors", "./model.safetensors", "../relative"};
+    static const char *const paths[] = {".", "./", "model.safetensors", "./model.safetensors", "../relative", "x/.."};
     write_text(folder, "config.json", LLAMA(""));
     write_weights(folder, "model.safetensors", "{}", 0);
     assert_non_null(getcwd(before, sizeof before));
     assert_int_equal(chdir(folder), 0);
+    assert_int_equal(mkdir("x", 0777), 0);
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         model_file *file = NULL;
         mlxr_error error = {0};
@@ -722,6 +761,8 @@ static void relative_paths_work(void **state)
     }
     assert_int_equal(chdir(before), 0);
 }
+
+#define LONG "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
 
 static void broken_folders_say_what_is_missing(void **state)
 {
@@ -748,6 +789,7 @@ static void broken_folders_say_what_is_missing(void **state)
         {LLAMA(""), "{\"weight_map\": {\"a\": \"..x.safetensors\"}}", false, "which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"passwd\"}}", false, "which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"\"}}", false, "which is no name"},
+        {LLAMA(""), "{\"weight_map\": {\"a\": \"" LONG LONG LONG LONG LONG ".safetensors\"}}", false, "which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"absent.safetensors\"}}", false, "absent.safetensors: cannot open"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"s.safetensors\"}}", true, "s.safetensors: tensor 'a' is missing"},
         {LLAMA(""), "{\"weight_map\": {\"model.norm.weight\": \"s.safetensors\", \"b\": \"t.safetensors\"}}", true, "t.safetensors: cannot open"},
@@ -802,6 +844,8 @@ int main(void)
         cmocka_unit_test(every_hostile_config_gets_one_clear_line),
         cmocka_unit_test(an_unknown_class_keeps_its_name_for_show),
         cmocka_unit_test(end_tokens_come_from_the_generation_config_first),
+        cmocka_unit_test(lists_of_ids_are_bounded),
+        cmocka_unit_test(texts_beyond_the_limit_are_not_even_looked_at),
         cmocka_unit_test(the_chat_template_is_found_in_every_place),
         cmocka_unit_test(every_tiny_model_is_the_same_as_its_gguf),
         cmocka_unit_test(a_folder_its_weights_and_its_index_are_the_same_model),
