@@ -36,6 +36,18 @@ mlxr_status op_find(const text_op *op, scratch *s, const char *text, size_t at, 
     return MLXR_OK;
 }
 
+/* Drops the empty pieces from `first` on: empty matches count while merging, but give no piece. */
+static void drop_empty(span_list *list, size_t first)
+{
+    size_t kept = first;
+    for (size_t i = first; i < list->n; i++) {
+        if (list->items[i].begin < list->items[i].end) {
+            list->items[kept++] = list->items[i];
+        }
+    }
+    list->n = kept;
+}
+
 /* Collects the pieces of one piece as matches and the stretches between them come in. */
 typedef struct splitting {
     span_list *out;
@@ -48,7 +60,7 @@ typedef struct splitting {
 
 static void put(splitting *p, size_t begin, size_t end)
 {
-    if (begin < end && !span_list_push(p->out, p->base + (uint32_t)begin, p->base + (uint32_t)end)) {
+    if (!span_list_push(p->out, p->base + (uint32_t)begin, p->base + (uint32_t)end)) {
         p->failed = true;
     }
 }
@@ -144,6 +156,7 @@ static mlxr_status split_pieces(const text_op *op, scratch *s, const char *text,
         if (status != MLXR_OK) {
             return status;
         }
+        drop_empty(out, p.first);
         if (p.failed) {
             return error_nomem(error, "text pieces", out->cap * 2 * sizeof *out->items);
         }

@@ -71,6 +71,13 @@ static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, mlxr
     return MLXR_OK;
 }
 
+/* A tokenizer.model writes U+2581 for every space that can be in normalised text, so a piece with a plain one is never
+ * met; GGUF writes user-defined symbols with plain spaces. */
+static bool matchable(const tokenizer *t, token_text written)
+{
+    return t->plain_spaces || !memchr(written.data, ' ', written.n);
+}
+
 /* User-defined symbols: found in normalised text (BPE; in a unigram model they compete like all tokens), and left
  * alone by the normalisation. */
 static mlxr_status open_symbols(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
@@ -94,7 +101,7 @@ static mlxr_status open_symbols(tokenizer *t, const tokenizer_source *source, ml
         if (t->types[id] != TOKEN_USER_DEFINED) {
             continue;
         }
-        if (t->kind == TOKENIZER_SPM) {
+        if (t->kind == TOKENIZER_SPM && matchable(t, source->tokens[id])) {
             status = added_set_add(&t->normalized, text_table_get(&t->texts, id), (int32_t)id, 0, error);
         }
         if (status == MLXR_OK && rewrites) {
@@ -104,13 +111,14 @@ static mlxr_status open_symbols(tokenizer *t, const tokenizer_source *source, ml
     return status;
 }
 
-static mlxr_status open_index(tokenizer *t, mlxr_error *error)
+static mlxr_status open_index(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
 {
     mlxr_status status = text_map_make(&t->map, &t->memory, t->n_tokens, error);
     for (uint32_t id = 0; status == MLXR_OK && id < t->n_tokens; id++) {
         token_text text = text_table_get(&t->texts, id);
         uint8_t type = t->types[id];
-        if (text.n && type != TOKEN_CONTROL && type != TOKEN_UNKNOWN && type != TOKEN_BYTE) {
+        if (text.n && type != TOKEN_CONTROL && type != TOKEN_UNKNOWN && type != TOKEN_BYTE &&
+            matchable(t, source->tokens[id])) {
             bpe_note_joins(t, text);
             t->has_unused = t->has_unused || type == TOKEN_UNUSED;
             status = text_map_add(&t->map, &t->texts, id, NULL, error);
@@ -119,8 +127,9 @@ static mlxr_status open_index(tokenizer *t, mlxr_error *error)
     return status;
 }
 
-mlxr_status spm_open(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
+mlxr_status spm_open(tokenizer *t, const tokenizer_source *source, bool plain_spaces, mlxr_error *error)
 {
+    t->plain_spaces = plain_spaces;
     if (!source->scores) {
         return error_set(error, MLXR_FORMAT, "tokenizer: a SentencePiece vocabulary needs scores");
     }
@@ -141,7 +150,7 @@ mlxr_status spm_open(tokenizer *t, const tokenizer_source *source, mlxr_error *e
         status = open_texts(t, source, error);
     }
     if (status == MLXR_OK) {
-        status = open_index(t, error);
+        status = open_index(t, source, error);
     }
     if (status == MLXR_OK) {
         status = added_open(t, false, error);
@@ -159,5 +168,5 @@ mlxr_status spm_open(tokenizer *t, const tokenizer_source *source, mlxr_error *e
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         t->logprobs[id] = source->scores[id];
     }
-    return unigram_open(t, error);
+    return unigram_open(t, source->tokens, t->n_tokens, error);
 }

@@ -210,7 +210,7 @@ mlxr_status tokenizer_open(tokenizer **out, const tokenizer_source *source, mlxr
         break;
     case TOKENIZER_SPM:
     case TOKENIZER_UNIGRAM:
-        status = spm_open(t, source, error);
+        status = spm_open(t, source, true, error);
         break;
     case TOKENIZER_WORDPIECE:
         status = wordpiece_open(t, source, error);
@@ -293,14 +293,18 @@ static mlxr_status encode_fragment(const tokenizer *t, scratch *s, text_in *text
         return MLXR_OK;
     }
     mlxr_status status = normalize_text(t, s, text, error);
-    for (size_t at = 0; status == MLXR_OK && at < text->n;) {
-        added_match match = added_set_find(&t->normalized, text->data, at, text->n, special);
-        text_in plain = {text->data + at, match.begin - at, text->first && at == 0, text->after_added || at > 0};
-        status = encode_plain(t, s, &plain, out, error);
+    for (size_t at = 0, taken = 0; status == MLXR_OK && (at < text->n || taken < text->n);) {
+        added_match match = added_set_find(&t->normalized, text->data, at, taken, text->n, special);
+        if (taken < match.begin) {
+            text_in plain = {text->data + taken, match.begin - taken, text->first && taken == 0,
+                             text->after_added || taken > 0};
+            status = encode_plain(t, s, &plain, out, error);
+        }
         if (status == MLXR_OK && match.id >= 0) {
             status = push_ids(&match.id, 1, out, error);
         }
-        at = match.end;
+        at = match.next;
+        taken = match.end;
     }
     return status;
 }
@@ -334,14 +338,17 @@ static mlxr_status encode_text(const tokenizer *t, scratch *s, const char *text,
                                token_list *out, mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
-    for (size_t at = 0; status == MLXR_OK && at < n;) {
-        added_match match = added_set_find(&t->raw, text, at, n, special);
-        text_in fragment = {text + at, match.begin - at, at == 0, at > 0};
-        status = encode_fragment(t, s, &fragment, special, out, error);
+    for (size_t at = 0, taken = 0; status == MLXR_OK && (at < n || taken < n);) {
+        added_match match = added_set_find(&t->raw, text, at, taken, n, special);
+        if (taken < match.begin) {
+            text_in fragment = {text + taken, match.begin - taken, taken == 0, taken > 0};
+            status = encode_fragment(t, s, &fragment, special, out, error);
+        }
         if (status == MLXR_OK && match.id >= 0) {
             status = push_ids(&match.id, 1, out, error);
         }
-        at = match.end;
+        at = match.next;
+        taken = match.end;
     }
     return status;
 }

@@ -135,9 +135,9 @@ static bool touches_word(const char *text, size_t begin, size_t end, size_t n)
     return false;
 }
 
-added_match added_set_find(const added_set *set, const char *text, size_t at, size_t n, bool special)
+added_match added_set_find(const added_set *set, const char *text, size_t at, size_t taken, size_t n, bool special)
 {
-    added_match none = {.id = -1, .begin = n, .end = n};
+    added_match none = {.id = -1, .begin = n, .end = n, .next = n};
     if (!set->nodes) {
         return none;
     }
@@ -154,11 +154,11 @@ added_match added_set_find(const added_set *set, const char *text, size_t at, si
             begin = end;
             continue;
         }
-        added_match match = {.id = set->nodes[found].id, .begin = begin, .end = end};
+        added_match match = {.id = set->nodes[found].id, .begin = begin, .end = end, .next = end};
         uint32_t code;
         if (flags & ADDED_LSTRIP) {
-            while (match.begin > at) {
-                size_t before = read_back(text, at, match.begin, &code);
+            while (match.begin > taken) {
+                size_t before = read_back(text, taken, match.begin, &code);
                 if (!unicode_is_space(code)) {
                     break;
                 }

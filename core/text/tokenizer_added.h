@@ -38,11 +38,12 @@ mlxr_status added_set_add(added_set *set, token_text text, int32_t id, unsigned 
 typedef struct added_match {
     int32_t id; /* −1: none up to the end */
     size_t begin, end; /* white space of LSTRIP and RSTRIP included */
+    size_t next;       /* where to look on: before `end` if white space was taken, as in the reference */
 } added_match;
 
-/* The next match in text[0..n) at or after `at`. White space before `at` is not taken. Specials are passed over (and
- * what they cover with them) unless `special`. */
-added_match added_set_find(const added_set *set, const char *text, size_t at, size_t n, bool special);
+/* The next match in text[0..n) at or after `at`. White space before `taken` is not taken again. Specials are passed
+ * over (and what they cover with them) unless `special`. */
+added_match added_set_find(const added_set *set, const char *text, size_t at, size_t taken, size_t n, bool special);
 
 /* The length of the longest text of the set that text[0..n) begins with, 0 if none. */
 size_t added_set_prefix(const added_set *set, const char *text, size_t n);

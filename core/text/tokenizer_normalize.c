@@ -397,6 +397,12 @@ static mlxr_status run_op(const tokenizer *t, const text_op *op, scratch *s, con
     case OP_BERT:
         bert_text(op, s, text->data, text->n, out);
         break;
+    case OP_BYTE_ALPHABET:
+        for (size_t i = 0; i < text->n && !out->failed; i++) {
+            char letter[2];
+            buffer_append(out, letter, alphabet_encode(text->data + i, 1, letter));
+        }
+        break;
     default:
         map_text(op->kind, 0, text->data, text->n, out);
     }

@@ -97,12 +97,12 @@ struct tokenizer {
     bool space_prefix;             /* a text gets a space in front */
     bool space_suffix;             /* or behind */
     bool space_prefix_after_added; /* and so does every piece after an added token */
+    bool plain_spaces;             /* a space in a token's text stands for itself */
     bool trim_spaces;              /* outer white space goes, inner runs become one space */
 
     /* unigram */
     double *logprobs;              /* [n_tokens] */
     double unknown_score;          /* of a character no token covers */
-    double highest_score;
     bool single_precision;         /* sums are rounded to float, as SentencePiece does */
     bool all_scores_count;         /* for unknown_score; else those of normal tokens only */
     uint32_t *sorted;              /* [n_sorted] ids by text */
@@ -228,12 +228,14 @@ mlxr_status bpe_open_vocabulary(tokenizer *t, const tokenizer_source *source, ml
 mlxr_status bpe_open_merges(tokenizer *t, const merge_text *merges, uint32_t n_merges, mlxr_error *error);
 mlxr_status bpe_open(tokenizer *t, const tokenizer_source *source, mlxr_error *error);
 /* SentencePiece: BPE or unigram. */
-mlxr_status spm_open(tokenizer *t, const tokenizer_source *source, mlxr_error *error);
+/* `plain_spaces`: user-defined symbols are written with spaces, not with U+2581. */
+mlxr_status spm_open(tokenizer *t, const tokenizer_source *source, bool plain_spaces, mlxr_error *error);
 mlxr_status wordpiece_open(tokenizer *t, const tokenizer_source *source, mlxr_error *error);
 /* Puts tokens by their types into t->raw: control and unknown ones as specials, user-defined ones not. */
 mlxr_status added_open(tokenizer *t, bool user_defined, mlxr_error *error);
-/* After map and logprobs. */
-mlxr_status unigram_open(tokenizer *t, mlxr_error *error);
+/* After map and logprobs. Tokens from n_scored on have no score: added ones. `written` (or NULL): the texts as the
+ * file has them, by whose length user-defined symbols are scored. */
+mlxr_status unigram_open(tokenizer *t, const token_text *written, uint32_t n_scored, mlxr_error *error);
 /* After texts. */
 mlxr_status wordpiece_index(tokenizer *t, mlxr_error *error);
 

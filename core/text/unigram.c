@@ -48,7 +48,7 @@ static void sort_ids(const text_table *table, uint32_t *ids, uint32_t *spare, ui
     }
 }
 
-mlxr_status unigram_open(tokenizer *t, mlxr_error *error)
+mlxr_status unigram_open(tokenizer *t, const token_text *written, uint32_t n_scored, mlxr_error *error)
 {
     size_t n_bytes = (size_t)t->n_tokens * sizeof(uint32_t);
     uint32_t *spare = malloc(n_bytes);
@@ -57,7 +57,7 @@ mlxr_status unigram_open(tokenizer *t, mlxr_error *error)
         free(spare);
         return error_nomem(error, "sorted vocabulary", n_bytes);
     }
-    double lowest = INFINITY, highest = -INFINITY;
+    double lowest = INFINITY;
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         uint8_t type = t->types[id];
         token_text text = text_table_get(&t->texts, id);
@@ -65,15 +65,19 @@ mlxr_status unigram_open(tokenizer *t, mlxr_error *error)
         if (text.n && text_map_find(&t->map, &t->texts, text.data, text.n) == (int32_t)id && type != TOKEN_UNUSED) {
             t->sorted[t->n_sorted++] = id;
         }
-        if (type == TOKEN_NORMAL || t->all_scores_count) {
+        if (id < n_scored && (type == TOKEN_NORMAL || t->all_scores_count)) {
             lowest = t->logprobs[id] < lowest ? t->logprobs[id] : lowest;
-            highest = t->logprobs[id] > highest ? t->logprobs[id] : highest;
         }
     }
     sort_ids(&t->texts, t->sorted, spare, t->n_sorted);
     free(spare);
     t->unknown_score = (isinf(lowest) ? 0 : lowest) - UNKNOWN_PENALTY;
-    t->highest_score = isinf(highest) ? 0 : highest;
+    t->unknown_score = t->single_precision ? (double)(float)t->unknown_score : t->unknown_score;
+    for (uint32_t id = 0; written && id < t->n_tokens; id++) {
+        if (t->types[id] == TOKEN_USER_DEFINED) { /* longer is better, whatever its score; as SentencePiece 0.2.3 */
+            t->logprobs[id] = (double)(float)((double)written[id].n * 0.1 - 0.1);
+        }
+    }
     uint32_t at = 0;
     for (uint32_t byte = 0; byte < 256; byte++) {
         t->sorted_first[byte] = at;
@@ -103,8 +107,9 @@ static uint32_t lower_bound(const tokenizer *t, uint32_t low, uint32_t high, siz
 
 static void reach(const tokenizer *t, path_node *node, double score, uint32_t begin, int32_t id)
 {
+    score = t->single_precision ? (double)(float)score : score;
     if (node->id == NOT_REACHED || score > node->score) {
-        *node = (path_node){.score = t->single_precision ? (double)(float)score : score, .begin = begin, .id = id};
+        *node = (path_node){.score = score, .begin = begin, .id = id};
     }
 }
 
@@ -119,11 +124,7 @@ static size_t extend(const tokenizer *t, path_node *path, const char *text, size
     for (size_t depth = 1; low < high; depth++) {
         uint32_t id = t->sorted[low];
         if (text_table_get(&t->texts, id).n == depth) {
-            double score = t->logprobs[id];
-            if (t->types[id] == TOKEN_USER_DEFINED && t->single_precision) {
-                score = (double)((float)depth * (float)t->highest_score) - 0.1;
-            }
-            reach(t, &path[at + depth], so_far + score, (uint32_t)at, (int32_t)id);
+            reach(t, &path[at + depth], so_far + t->logprobs[id], (uint32_t)at, (int32_t)id);
             single = single || depth == char_length;
             low++;
         }

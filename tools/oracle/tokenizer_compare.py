@@ -135,6 +135,26 @@ def real_cases(args, folder):
     return cases
 
 
+def trained_cases(args, folder):
+    import sentencepiece
+    import tokenizer_cases as small
+    lines = small.training_text()
+    cases = []
+    for name, tokenizer in small.tokenizer_json_cases(lines).items():
+        if args.cases and not any(name.startswith(c) for c in args.cases):
+            continue
+        path = Path(folder) / f"{name}.json"
+        tokenizer.save(str(path))
+        loaded = type(tokenizer).from_file(str(path))
+        cases.append(Case(name, path, hf_encode(loaded, add=True), ("special", "add"), weight=0.2))
+    for name, path in small.sentencepiece_cases(lines, folder).items():
+        paths = [path] + ([small.unused_variant(path, folder)] if name.startswith("spm-bpe") or name == "spm-unigram" else [])
+        for each in paths:
+            sp = sentencepiece.SentencePieceProcessor(model_file=str(each))
+            cases.append(Case(each.stem, each, lambda texts, sp=sp: sp.encode(texts, num_threads=1), weight=0.3))
+    return cases
+
+
 def compare(args, case, seed):
     count = max(1, int(args.count * case.weight))
     bad = done = 0
@@ -147,11 +167,6 @@ def compare(args, case, seed):
                 bad += 1
                 if bad <= args.show:
                     print(f"{case.name}: {text!r}\n  ours   {a}\n  theirs {list(b)}")
-        if case.decode:
-            for ids, text in zip(theirs, run_decode(args.program, case.path, theirs)):
-                wanted = case.decode([ids])[0] if False else None
-                del wanted
-                break
         done += len(texts)
     print(f"{case.name}: {done} strings, {bad} differ", flush=True)
     return bad
@@ -168,7 +183,7 @@ def main():
     args = parser.parse_args()
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
-        for case in real_cases(args, folder):
+        for case in real_cases(args, folder) + trained_cases(args, folder):
             if not args.cases or any(case.name.startswith(c) for c in args.cases):
                 bad += compare(args, case, args.seed * 1000003)
     return 1 if bad else 0
