@@ -1,7 +1,8 @@
 /*
  * GGUF reader: header, metadata, tensor table, split files. Little-endian v2 and v3.
  * Format: the GGUF specification in ggml's docs. Everything read is checked against the file's length first.
- * Owner: the model_file being filled. Lifetime: strings and tensor data point into the mapping, the rest lives in the region.
+ * Owner: the model_file being filled. Lifetime: strings and tensor data point into the mapping, the rest lives in the
+ * region.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -13,12 +14,12 @@
 #include "base/utf8.h"
 #include "loaders/readers.h"
 
-#define KEY_BYTES_MAX 65535        /* the specification's limit */
-#define TENSOR_NAME_BYTES_MAX 255  /* the specification says 64; merged and adapted models write a little more */
+#define KEY_BYTES_MAX 65535       /* the specification's limit */
+#define TENSOR_NAME_BYTES_MAX 255 /* the specification says 64; merged and adapted models write a little more */
 #define ALIGNMENT_DEFAULT 32
 #define ALIGNMENT_MAX (1u << 20)
-#define META_BYTES_MIN 14          /* length, one letter, type, smallest value */
-#define TENSOR_BYTES_MIN 33        /* length, one letter, n_dims, one dim, type, offset */
+#define META_BYTES_MIN 14   /* length, one letter, type, smallest value */
+#define TENSOR_BYTES_MIN 33 /* length, one letter, n_dims, one dim, type, offset */
 
 typedef struct reader {
     const uint8_t *data;
@@ -103,8 +104,9 @@ static mlxr_status read_string(reader *r, const char *what, text_view *out)
         return status;
     }
     if (n > left(r)) {
-        return bad(r, MLXR_FORMAT, "%s claims %" PRIu64 " bytes at byte %" PRIu64 ", but the file has only %" PRIu64 " more",
-                   what, n, r->at, left(r));
+        return bad(r, MLXR_FORMAT,
+                   "%s claims %" PRIu64 " bytes at byte %" PRIu64 ", but the file has only %" PRIu64 " more", what, n,
+                   r->at, left(r));
     }
     *out = (text_view){(const char *)r->data + r->at, (size_t)n};
     r->at += n;
@@ -136,7 +138,8 @@ static mlxr_status read_name(reader *r, const char *what, uint64_t number, size_
         return status;
     }
     if (name.n == 0 || name.n > most) {
-        return bad(r, MLXR_FORMAT, "%s at byte %" PRIu64 " is %zu bytes long; it must be 1 to %zu", label, at, name.n, most);
+        return bad(r, MLXR_FORMAT, "%s at byte %" PRIu64 " is %zu bytes long; it must be 1 to %zu", label, at, name.n,
+                   most);
     }
     if (!is_plain_text(name)) {
         return bad(r, MLXR_FORMAT, "%s at byte %" PRIu64 " is not UTF-8 text", label, at);
@@ -154,8 +157,8 @@ static mlxr_status read_name(reader *r, const char *what, uint64_t number, size_
 static mlxr_status check_type(const reader *r, const char *key, uint32_t type)
 {
     if (type > META_F64) {
-        return bad(r, MLXR_FORMAT, "metadata '%.128s' has the unknown type %" PRIu32 "; GGUF has types 0 to %d", key, type,
-                   META_F64);
+        return bad(r, MLXR_FORMAT, "metadata '%.128s' has the unknown type %" PRIu32 "; GGUF has types 0 to %d", key,
+                   type, META_F64);
     }
     return MLXR_OK;
 }
@@ -174,8 +177,9 @@ static mlxr_status check_bools(const reader *r, const char *key, const uint8_t *
 static mlxr_status read_string_array(reader *r, const char *key, meta_array *array)
 {
     if (array->n > left(r) / 8) {
-        return bad(r, MLXR_FORMAT, "metadata '%.128s' claims %" PRIu64 " strings, but the file has only %" PRIu64 " more bytes",
-                   key, array->n, left(r));
+        return bad(r, MLXR_FORMAT,
+                   "metadata '%.128s' claims %" PRIu64 " strings, but the file has only %" PRIu64 " more bytes", key,
+                   array->n, left(r));
     }
     text_view *strings = region_alloc(r->memory, (size_t)array->n * sizeof *strings);
     if (!strings) {
@@ -185,8 +189,10 @@ static mlxr_status read_string_array(reader *r, const char *key, meta_array *arr
     for (uint64_t i = 0; i < array->n; i++) {
         uint64_t n = r->n_bytes - at >= 8 ? load_u64le(r->data + at) : UINT64_MAX;
         if (n > r->n_bytes - at - 8) {
-            return bad(r, MLXR_FORMAT, "metadata '%.128s': string %" PRIu64 " of %" PRIu64 " at byte %" PRIu64
-                       " reaches past the end of the file", key, i, array->n, at);
+            return bad(r, MLXR_FORMAT,
+                       "metadata '%.128s': string %" PRIu64 " of %" PRIu64 " at byte %" PRIu64
+                       " reaches past the end of the file",
+                       key, i, array->n, at);
         }
         strings[i] = (text_view){(const char *)r->data + at + 8, (size_t)n};
         at += 8 + n;
@@ -218,7 +224,8 @@ static mlxr_status read_array(reader *r, const char *key, meta_array *array)
     }
     uint64_t size = meta_type_bytes(array->type);
     if (array->n > left(r) / size) {
-        return bad(r, MLXR_FORMAT, "metadata '%.128s' claims %" PRIu64 " %s, but the file has only %" PRIu64 " more bytes", key,
+        return bad(r, MLXR_FORMAT,
+                   "metadata '%.128s' claims %" PRIu64 " %s, but the file has only %" PRIu64 " more bytes", key,
                    array->n, meta_type_name(array->type), left(r));
     }
     array->data = r->data + r->at;
@@ -303,7 +310,8 @@ static mlxr_status read_all_meta(reader *r, part *p)
             return status;
         }
     }
-    mlxr_status status = name_index_open(&p->keys, r->memory, p->meta, sizeof *p->meta, p->n_meta, "metadata key", r->error);
+    mlxr_status status = name_index_open(&p->keys, r->memory, p->meta, sizeof *p->meta, p->n_meta, "metadata key",
+                                         r->error);
     if (status != MLXR_OK) {
         return error_prefix(r->error, status, "%s", short_path(r->path));
     }
@@ -319,9 +327,10 @@ static mlxr_status read_all_meta(reader *r, part *p)
         p->split_tensors = UINT64_MAX;
         status = part_number(r, p, "split.tensors.count", &p->split_tensors);
     }
-    if (status == MLXR_OK && (p->alignment == 0 || (p->alignment & (p->alignment - 1)) || p->alignment > ALIGNMENT_MAX)) {
-        status = bad(r, MLXR_FORMAT, "general.alignment is %" PRIu64 "; it must be a power of two up to %u", p->alignment,
-                     ALIGNMENT_MAX);
+    if (status == MLXR_OK &&
+        (p->alignment == 0 || (p->alignment & (p->alignment - 1)) || p->alignment > ALIGNMENT_MAX)) {
+        status = bad(r, MLXR_FORMAT, "general.alignment is %" PRIu64 "; it must be a power of two up to %u",
+                     p->alignment, ALIGNMENT_MAX);
     }
     return status;
 }
@@ -360,12 +369,13 @@ static mlxr_status measure(const reader *r, tensor *t, uint32_t type)
 {
     const dtype_info *info = dtype_find(type);
     if (!info) {
-        return bad(r, MLXR_UNSUPPORTED, "tensor '%s' has the unknown type %" PRIu32 "; this build cannot read it", t->name, type);
+        return bad(r, MLXR_UNSUPPORTED, "tensor '%s' has the unknown type %" PRIu32 "; this build cannot read it",
+                   t->name, type);
     }
     t->type = (dtype)type;
     if (t->shape[0] % info->block_size != 0) {
-        return bad(r, MLXR_FORMAT, "tensor '%s': rows of %" PRIu64 " elements do not divide into %s blocks of %" PRIu32, t->name,
-                   t->shape[0], info->name, info->block_size);
+        return bad(r, MLXR_FORMAT, "tensor '%s': rows of %" PRIu64 " elements do not divide into %s blocks of %" PRIu32,
+                   t->name, t->shape[0], info->name, info->block_size);
     }
     uint64_t row_bytes, n_bytes;
     bool fits = checked_mul(t->shape[0] / info->block_size, info->block_bytes, &row_bytes);
@@ -374,7 +384,8 @@ static mlxr_status measure(const reader *r, tensor *t, uint32_t type)
         fits = fits && checked_mul(n_bytes, t->shape[i], &n_bytes);
     }
     if (!fits || n_bytes > SIZE_MAX) {
-        return bad(r, MLXR_FORMAT, "tensor '%s': [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 "] elements overflow", t->name,
+        return bad(r, MLXR_FORMAT,
+                   "tensor '%s': [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 "] elements overflow", t->name,
                    t->shape[0], t->shape[1], t->shape[2], t->shape[3]);
     }
     t->row_bytes = (size_t)row_bytes;
@@ -402,11 +413,12 @@ static mlxr_status read_tensor(reader *r, const part *p, uint64_t number, tensor
         return status;
     }
     if (e->begin % p->alignment != 0) {
-        return bad(r, MLXR_FORMAT, "tensor '%s': offset %" PRIu64 " is no multiple of the alignment %" PRIu64, t->name, e->begin,
-                   p->alignment);
+        return bad(r, MLXR_FORMAT, "tensor '%s': offset %" PRIu64 " is no multiple of the alignment %" PRIu64, t->name,
+                   e->begin, p->alignment);
     }
     if (!checked_add(e->begin, t->n_bytes, &e->end)) {
-        return bad(r, MLXR_FORMAT, "tensor '%s': offset %" PRIu64 " and size %zu overflow", t->name, e->begin, t->n_bytes);
+        return bad(r, MLXR_FORMAT, "tensor '%s': offset %" PRIu64 " and size %zu overflow", t->name, e->begin,
+                   t->n_bytes);
     }
     e->row = number;
     return MLXR_OK;
@@ -447,8 +459,10 @@ static mlxr_status place(const reader *r, const part *p, const extent *extents)
             return bad(r, MLXR_FORMAT, "tensor '%s': offset %" PRIu64 " overflows", t->name, extents[i].begin);
         }
         if (end > r->n_bytes) {
-            return bad(r, MLXR_FORMAT, "tensor '%s': data ends at byte %" PRIu64 ", but the file has %" PRIu64
-                       "; the file is truncated, download it again", t->name, end, r->n_bytes);
+            return bad(r, MLXR_FORMAT,
+                       "tensor '%s': data ends at byte %" PRIu64 ", but the file has %" PRIu64
+                       "; the file is truncated, download it again",
+                       t->name, end, r->n_bytes);
         }
         t->data = r->data + begin + extents[i].begin;
     }
@@ -499,12 +513,13 @@ static mlxr_status read_header(reader *r, part *p)
         status = read_u64(r, "the header", &p->n_meta);
     }
     if (status == MLXR_OK && p->n_meta > left(r) / META_BYTES_MIN) {
-        status = bad(r, MLXR_FORMAT, "the header claims %" PRIu64 " metadata entries, more than %" PRIu64 " bytes can hold",
-                     p->n_meta, left(r));
+        status = bad(r, MLXR_FORMAT,
+                     "the header claims %" PRIu64 " metadata entries, more than %" PRIu64 " bytes can hold", p->n_meta,
+                     left(r));
     }
     if (status == MLXR_OK && p->n_tensors > left(r) / TENSOR_BYTES_MIN) {
-        status = bad(r, MLXR_FORMAT, "the header claims %" PRIu64 " tensors, more than %" PRIu64 " bytes can hold", p->n_tensors,
-                     left(r));
+        status = bad(r, MLXR_FORMAT, "the header claims %" PRIu64 " tensors, more than %" PRIu64 " bytes can hold",
+                     p->n_tensors, left(r));
     }
     return status;
 }
@@ -541,8 +556,10 @@ static mlxr_status check_split(const reader *r, const part *first, size_t *n_ste
         return bad(r, MLXR_FORMAT, "split.count is %" PRIu64 "; at most 99999 parts have a name", first->split_count);
     }
     if (first->split_no != 0) {
-        return bad(r, MLXR_ARG, "this is part %" PRIu64 " of %" PRIu64 " of a split model; open the first, '…-00001-of-%05" PRIu64
-                   ".gguf'", first->split_no + 1, first->split_count, first->split_count);
+        return bad(r, MLXR_ARG,
+                   "this is part %" PRIu64 " of %" PRIu64 " of a split model; open the first, '…-00001-of-%05" PRIu64
+                   ".gguf'",
+                   first->split_no + 1, first->split_count, first->split_count);
     }
     size_t n_suffix = (size_t)snprintf(suffix, sizeof suffix, "-00001-of-%05" PRIu64 ".gguf", first->split_count);
     size_t n = strlen(r->path);
@@ -564,7 +581,8 @@ static mlxr_status read_sibling(model_file *file, mapping *parts, part *first, p
     file->n_parts = i + 1;
     status = read_part(p, &parts[i], path, &file->memory, error);
     if (status == MLXR_OK && (p->split_no != i || p->split_count != first->split_count)) {
-        status = error_set(error, MLXR_FORMAT, "%s: it says it is part %" PRIu64 " of %" PRIu64 ", expected %" PRIu32 " of %" PRIu64,
+        status = error_set(error, MLXR_FORMAT,
+                           "%s: it says it is part %" PRIu64 " of %" PRIu64 ", expected %" PRIu32 " of %" PRIu64,
                            short_path(path), p->split_no + 1, p->split_count, i + 1, first->split_count);
     }
     return status;
@@ -578,7 +596,8 @@ static mlxr_status join(const reader *r, part *parts, uint32_t n_parts)
         n += parts[i].n_tensors;
     }
     if (parts[0].split_tensors != UINT64_MAX && parts[0].split_tensors != n) {
-        return bad(r, MLXR_FORMAT, "split.tensors.count is %" PRIu64 ", but the %" PRIu32 " parts hold %" PRIu64 " tensors",
+        return bad(r, MLXR_FORMAT,
+                   "split.tensors.count is %" PRIu64 ", but the %" PRIu32 " parts hold %" PRIu64 " tensors",
                    parts[0].split_tensors, n_parts, n);
     }
     tensor *all = region_array(r->memory, (size_t)n, sizeof *all);

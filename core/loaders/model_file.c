@@ -18,9 +18,9 @@ static const struct {
     const char *name;
     size_t bytes;
 } meta_types[] = {
-    [META_U8] = {"uint8", 1},   [META_I8] = {"int8", 1},     [META_U16] = {"uint16", 2},   [META_I16] = {"int16", 2},
-    [META_U32] = {"uint32", 4}, [META_I32] = {"int32", 4},   [META_F32] = {"float32", 4},  [META_BOOL] = {"bool", 1},
-    [META_STRING] = {"string", 0}, [META_ARRAY] = {"array", 0}, [META_U64] = {"uint64", 8}, [META_I64] = {"int64", 8},
+    [META_U8] = {"uint8", 1},      [META_I8] = {"int8", 1},     [META_U16] = {"uint16", 2},  [META_I16] = {"int16", 2},
+    [META_U32] = {"uint32", 4},    [META_I32] = {"int32", 4},   [META_F32] = {"float32", 4}, [META_BOOL] = {"bool", 1},
+    [META_STRING] = {"string", 0}, [META_ARRAY] = {"array", 0}, [META_U64] = {"uint64", 8},  [META_I64] = {"int64", 8},
     [META_F64] = {"float64", 8},
 };
 

@@ -11,9 +11,21 @@
 #include "base/region.h"
 #include "quant/tensor.h"
 
-typedef enum meta_type { /* GGUF's numbering */
-    META_U8, META_I8, META_U16, META_I16, META_U32, META_I32, META_F32, META_BOOL,
-    META_STRING, META_ARRAY, META_U64, META_I64, META_F64,
+/* GGUF's numbering. */
+typedef enum meta_type {
+    META_U8,
+    META_I8,
+    META_U16,
+    META_I16,
+    META_U32,
+    META_I32,
+    META_F32,
+    META_BOOL,
+    META_STRING,
+    META_ARRAY,
+    META_U64,
+    META_I64,
+    META_F64,
 } meta_type;
 
 typedef struct text_view { /* not NUL-terminated; any bytes */
@@ -22,9 +34,9 @@ typedef struct text_view { /* not NUL-terminated; any bytes */
 } text_view;
 
 typedef struct meta_array {
-    meta_type type;          /* of the elements; arrays of arrays are refused */
+    meta_type type; /* of the elements; arrays of arrays are refused */
     uint64_t n;
-    const void *data;        /* little-endian scalars, unaligned; NULL for strings */
+    const void *data;         /* little-endian scalars, unaligned; NULL for strings */
     const text_view *strings; /* [n] for META_STRING, else NULL */
 } meta_array;
 
@@ -32,9 +44,9 @@ typedef struct meta_value {
     const char *key; /* NUL-terminated, valid UTF-8 */
     meta_type type;
     union {
-        uint64_t u;  /* unsigned kinds and BOOL */
-        int64_t i;   /* signed kinds */
-        double f;    /* F32, F64 */
+        uint64_t u; /* unsigned kinds and BOOL */
+        int64_t i;  /* signed kinds */
+        double f;   /* F32, F64 */
         text_view s;
         meta_array array;
     };
@@ -44,20 +56,20 @@ typedef enum model_format { MODEL_GGUF, MODEL_SAFETENSORS } model_format;
 
 typedef struct model_file {
     model_format format;
-    uint32_t version;           /* GGUF version; 0 for safetensors */
-    const meta_value *meta;     /* [n_meta], file order */
+    uint32_t version;       /* GGUF version; 0 for safetensors */
+    const meta_value *meta; /* [n_meta], file order */
     uint64_t n_meta;
-    const tensor *tensors;      /* [n_tensors], file order */
+    const tensor *tensors; /* [n_tensors], file order */
     uint64_t n_tensors;
-    uint64_t file_bytes;        /* all parts */
-    const mapping *parts;       /* [n_parts] */
+    uint64_t file_bytes;  /* all parts */
+    const mapping *parts; /* [n_parts] */
     uint32_t n_parts;
     /* Safetensors keep Q and K rows in the half-split (NEOX) order, GGUF permutes Llama's to adjacent pairs. */
     bool rope_halves;
     /* The raw bytes of tokenizer.json or tokenizer.model beside safetensors; empty for GGUF. */
     text_view tokenizer_json, tokenizer_model, tokenizer_config;
     region memory;
-    void *index;                /* hash of keys and tensor names */
+    void *index; /* hash of keys and tensor names */
 } model_file;
 
 /* Opens a GGUF file, the first part of a split GGUF ("…-00001-of-00003.gguf"), a directory with safetensors and

@@ -41,14 +41,16 @@ static mlxr_status insert(name_index *index, uint64_t row, const char *what, mlx
             return error_set(error, MLXR_FORMAT, "%s '%.128s' appears twice", what, name);
         }
     }
-    return error_set(error, MLXR_FORMAT, "%s '%.128s' and %d others have been chosen to collide", what, name, PROBES_MAX);
+    return error_set(error, MLXR_FORMAT, "%s '%.128s' and %d others have been chosen to collide", what, name,
+                     PROBES_MAX);
 }
 
-mlxr_status name_index_open(name_index *out, region *memory, const void *rows, size_t stride, uint64_t n, const char *what,
-                            mlxr_error *error)
+mlxr_status name_index_open(name_index *out, region *memory, const void *rows, size_t stride, uint64_t n,
+                            const char *what, mlxr_error *error)
 {
     if (n > UINT32_MAX / 4) {
-        return error_set(error, MLXR_LIMIT, "%llu %ss; at most %u are supported", (unsigned long long)n, what, UINT32_MAX / 4);
+        return error_set(error, MLXR_LIMIT, "%llu %ss; at most %u are supported", (unsigned long long)n, what,
+                         UINT32_MAX / 4);
     }
     uint64_t n_slots = 4;
     while (n_slots < n * 2) {

@@ -14,7 +14,7 @@
 /* What model_file.index points at. */
 typedef struct model_index {
     name_index keys, tensors;
-    bool borrowed; /* the parts are somebody else's memory: closing does not unmap them */
+    bool borrowed;              /* the parts are somebody else's memory: closing does not unmap them */
     mapping extras[EXTRAS_MAX]; /* config.json and what else lies beside safetensors; unused ones are {0} */
 } model_index;
 

@@ -19,7 +19,7 @@
 #define VECTOR_MAX (1u << 24) /* elements of a norm or bias: they are copied */
 
 typedef struct reader {
-    const char *name; /* of the file, for errors */
+    const char *name;    /* of the file, for errors */
     const uint8_t *data; /* behind the header */
     uint64_t n_data;
     uint64_t begin; /* of the data in the file */
@@ -101,12 +101,15 @@ static mlxr_status read_offsets(const reader *r, const char *name, const json_t 
     }
     json_int_t begin = json_integer_value(first), end = json_integer_value(last);
     if (begin < 0 || end < begin) {
-        return bad(r, MLXR_FORMAT, "tensor '%.128s': data_offsets [%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
-                   "] go backwards", name, begin, end);
+        return bad(r, MLXR_FORMAT,
+                   "tensor '%.128s': data_offsets [%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT "] go backwards",
+                   name, begin, end);
     }
     if ((uint64_t)end > r->n_data) {
-        return bad(r, MLXR_FORMAT, "tensor '%.128s': data ends at byte %" PRIu64 ", but the file has %" PRIu64
-                   "; the file is truncated, download it again", name, r->begin + (uint64_t)end, r->begin + r->n_data);
+        return bad(r, MLXR_FORMAT,
+                   "tensor '%.128s': data ends at byte %" PRIu64 ", but the file has %" PRIu64
+                   "; the file is truncated, download it again",
+                   name, r->begin + (uint64_t)end, r->begin + r->n_data);
     }
     *e = (extent){(uint64_t)begin, (uint64_t)end, name};
     return MLXR_OK;
@@ -119,8 +122,8 @@ static mlxr_status convert_vector(const reader *r, tensor *t, bool plus_one)
         return MLXR_OK;
     }
     if (t->shape[0] > VECTOR_MAX) {
-        return bad(r, MLXR_LIMIT, "tensor '%.128s': a vector of %" PRIu64 " elements; at most %u are supported", t->name,
-                   t->shape[0], VECTOR_MAX);
+        return bad(r, MLXR_LIMIT, "tensor '%.128s': a vector of %" PRIu64 " elements; at most %u are supported",
+                   t->name, t->shape[0], VECTOR_MAX);
     }
     size_t n = (size_t)t->shape[0];
     float *values = region_alloc(r->memory, n * sizeof *values);
@@ -137,7 +140,8 @@ static mlxr_status convert_vector(const reader *r, tensor *t, bool plus_one)
     return MLXR_OK;
 }
 
-static mlxr_status read_tensor(const reader *r, const char *name, const json_t *entry, tensor *t, extent *e, hf_fate *fate)
+static mlxr_status read_tensor(const reader *r, const char *name, const json_t *entry, tensor *t, extent *e,
+                               hf_fate *fate)
 {
     char ours[NAME_BYTES_MAX + 1];
     bool plus_one;
@@ -157,8 +161,8 @@ static mlxr_status read_tensor(const reader *r, const char *name, const json_t *
         return status;
     }
     if (e->end - e->begin != t->n_bytes) {
-        return bad(r, MLXR_FORMAT, "tensor '%.128s': its shape needs %zu bytes, data_offsets give %" PRIu64, name, t->n_bytes,
-                   e->end - e->begin);
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': its shape needs %zu bytes, data_offsets give %" PRIu64, name,
+                   t->n_bytes, e->end - e->begin);
     }
     t->data = r->data + e->begin;
     t->name = region_strndup(r->memory, ours, strlen(ours));
@@ -186,14 +190,16 @@ static mlxr_status check_extents(const reader *r, extent *extents, size_t n)
     qsort(extents, n, sizeof *extents, compare_extents);
     for (size_t i = 0; i < n; i++) {
         if (extents[i].begin != at) {
-            return bad(r, MLXR_FORMAT, "tensor '%.128s' begins at data byte %" PRIu64 ", the one before ends at %" PRIu64
-                       "; safetensors may have neither gaps nor overlaps", extents[i].name, extents[i].begin, at);
+            return bad(r, MLXR_FORMAT,
+                       "tensor '%.128s' begins at data byte %" PRIu64 ", the one before ends at %" PRIu64
+                       "; safetensors may have neither gaps nor overlaps",
+                       extents[i].name, extents[i].begin, at);
         }
         at = extents[i].end;
     }
     if (at != r->n_data) {
-        return bad(r, MLXR_FORMAT, "tensors end at data byte %" PRIu64 ", but the file has %" PRIu64 " bytes of data", at,
-                   r->n_data);
+        return bad(r, MLXR_FORMAT, "tensors end at data byte %" PRIu64 ", but the file has %" PRIu64 " bytes of data",
+                   at, r->n_data);
     }
     return MLXR_OK;
 }
@@ -203,7 +209,8 @@ static mlxr_status read_entries(const reader *r, const json_t *header, tensor_li
     size_t n_extents = 0;
     const char *name;
     json_t *entry;
-    json_object_foreach((json_t *)(uintptr_t)header, name, entry) {
+    json_object_foreach((json_t *)(uintptr_t)header, name, entry)
+    {
         if (!json_is_object(entry)) {
             return bad(r, MLXR_FORMAT, "'%.128s' in the header is no object", name);
         }
@@ -232,8 +239,9 @@ static mlxr_status read_header(reader *r, const mapping *bytes, json_t **header)
                    JSON_TEXT_BYTES_MAX);
     }
     if (n > bytes->n_bytes - 8) {
-        return bad(r, MLXR_FORMAT, "the header needs %" PRIu64 " bytes, but the file has %zu; it is truncated, download it again",
-                   n, bytes->n_bytes);
+        return bad(r, MLXR_FORMAT,
+                   "the header needs %" PRIu64 " bytes, but the file has %zu; it is truncated, download it again", n,
+                   bytes->n_bytes);
     }
     r->begin = 8 + n;
     r->data = bytes->data + r->begin;
@@ -274,7 +282,8 @@ mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const 
 static mlxr_status check_output(const model_file *file, const hf_config *config, mlxr_error *error)
 {
     if (config->class && !config->tied && !model_file_tensor(file, "output.weight")) {
-        return error_set(error, MLXR_FORMAT, "tensor 'lm_head.weight' is missing, and config.json does not tie it to the embedding");
+        return error_set(error, MLXR_FORMAT,
+                         "tensor 'lm_head.weight' is missing, and config.json does not tie it to the embedding");
     }
     return MLXR_OK;
 }
@@ -319,7 +328,8 @@ mlxr_status safetensors_finish(model_file *file, const safetensors_texts *texts,
     return status;
 }
 
-static mlxr_status read_memory(model_file *file, const safetensors_texts *texts, const mapping *weights, mlxr_error *error)
+static mlxr_status read_memory(model_file *file, const safetensors_texts *texts, const mapping *weights,
+                               mlxr_error *error)
 {
     mapping *part = region_array(&file->memory, 1, sizeof *part);
     hf_config config = {0};
@@ -338,8 +348,8 @@ static mlxr_status read_memory(model_file *file, const safetensors_texts *texts,
     return status == MLXR_OK ? safetensors_finish(file, texts, &config, &list, 1, error) : status;
 }
 
-mlxr_status safetensors_open_memory(model_file **out, const safetensors_texts *texts, const void *weights, size_t n_bytes,
-                                    mlxr_error *error)
+mlxr_status safetensors_open_memory(model_file **out, const safetensors_texts *texts, const void *weights,
+                                    size_t n_bytes, mlxr_error *error)
 {
     model_file *file = NULL;
     mapping bytes = {weights, n_bytes};

@@ -7,9 +7,8 @@
  *   ARCH.block_count, .context_length, .embedding_length, .feed_forward_length, .vocab_size
  *   ARCH.attention.head_count, .head_count_kv, .key_length, .value_length, .layer_norm_rms_epsilon
  *   ARCH.attention.scale                  1/√query_pre_attn_scalar
- *   ARCH.attention.sliding_window         with .sliding_window_pattern, an array of one bool a layer, where layers differ
- *   ARCH.attn_logit_softcapping, .final_logit_softcapping
- *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
+ *   ARCH.attention.sliding_window         with .sliding_window_pattern, an array of one bool a layer, where layers
+ * differ ARCH.attn_logit_softcapping, .final_logit_softcapping ARCH.rope.freq_base, .freq_base_swa, .dimension_count
  *   ARCH.rope.scaling.type                linear, yarn, llama3 or what else config.json says
  *   ARCH.rope.scaling.factor, .original_context_length
  *   ARCH.rope.scaling.attn_factor         YaRN: what multiplies cos and sin, where config.json fixes it
@@ -32,17 +31,17 @@ typedef struct safetensors_texts {
 /* A class of config.json's "architectures" and the defaults its configuration has in transformers. */
 typedef struct hf_class {
     const char *class_name, *model_type;
-    const char *arch;            /* GGUF's */
-    uint32_t n_head_kv;          /* 0: as many as query heads */
-    uint32_t head_dim;           /* 0: hidden_size / heads */
+    const char *arch;   /* GGUF's */
+    uint32_t n_head_kv; /* 0: as many as query heads */
+    uint32_t head_dim;  /* 0: hidden_size / heads */
     uint32_t n_ctx;
-    uint32_t window;             /* of a model that says nothing; 0: none */
-    bool windows_are_optional;   /* use_sliding_window and max_window_layers decide */
+    uint32_t window;           /* of a model that says nothing; 0: none */
+    bool windows_are_optional; /* use_sliding_window and max_window_layers decide */
     bool tied;
     double rope_theta, rope_theta_local; /* local 0: the same everywhere */
-    double query_scalar;         /* 0: head_dim */
+    double query_scalar;                 /* 0: head_dim */
     const char *activation_key, *activation;
-    bool four_norms;             /* Gemma's names, and norms that store w where GGUF stores 1 + w */
+    bool four_norms; /* Gemma's names, and norms that store w where GGUF stores 1 + w */
 } hf_class;
 
 /* NULL if the class is not known. */
@@ -52,8 +51,9 @@ const hf_class *hf_class_find_type(const char *model_type);
 /* What to do with a tensor. */
 typedef enum hf_fate { HF_KEEP, HF_SKIP } hf_fate;
 
-/* GGUF's name of a tensor, written to out[cap]; names we do not know stay. class NULL: all stay. *plus_one: the file stores
- * w, GGUF 1 + w. Skipped are tensors a model ignores: an output matrix where it is tied, buffers of old checkpoints. */
+/* GGUF's name of a tensor, written to out[cap]; names we do not know stay. class NULL: all stay. *plus_one: the file
+ * stores w, GGUF 1 + w. Skipped are tensors a model ignores: an output matrix where it is tied, buffers of old
+ * checkpoints. */
 hf_fate hf_tensor_name(const hf_class *class, bool tied, const char *name, char *out, size_t cap, bool *plus_one);
 
 /* What config.json tells about names. */
@@ -65,8 +65,8 @@ typedef struct hf_config {
 /* Fills file->meta and *config from the texts. */
 mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_config *config, mlxr_error *error);
 
-/* Parses a JSON object of at most JSON_TEXT_BYTES_MAX bytes; keys must not repeat. `name` begins error lines. The caller
- * ends it with json_decref. */
+/* Parses a JSON object of at most JSON_TEXT_BYTES_MAX bytes; keys must not repeat. `name` begins error lines. The
+ * caller ends it with json_decref. */
 #define JSON_TEXT_BYTES_MAX ((size_t)32 << 20)
 mlxr_status json_text_parse(json_t **out, text_view text, const char *name, mlxr_error *error);
 
@@ -79,8 +79,8 @@ mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const 
                                   region *memory, mlxr_error *error);
 
 /* A model of one weight file from memory, which must outlive the model_file. */
-mlxr_status safetensors_open_memory(model_file **out, const safetensors_texts *texts, const void *weights, size_t n_bytes,
-                                    mlxr_error *error);
+mlxr_status safetensors_open_memory(model_file **out, const safetensors_texts *texts, const void *weights,
+                                    size_t n_bytes, mlxr_error *error);
 /* The last steps of reading: texts, tensors and index of names. */
 mlxr_status safetensors_finish(model_file *file, const safetensors_texts *texts, const hf_config *config,
                                const tensor_list *parts, uint32_t n_parts, mlxr_error *error);

@@ -12,7 +12,8 @@
 #define META_MAX 48
 #define LAYERS_MAX 65536
 
-/* Reads from config.json and appends to the metadata; the first failure sticks, so that rows of reads need one check. */
+/* Reads from config.json and appends to the metadata; the first failure sticks, so that rows of reads need one check.
+ */
 typedef struct writer {
     const json_t *root;
     const hf_class *class;
@@ -28,14 +29,16 @@ mlxr_status json_text_parse(json_t **out, text_view text, const char *name, mlxr
 {
     json_error_t where;
     if (text.n > JSON_TEXT_BYTES_MAX) {
-        return error_set(error, MLXR_LIMIT, "%s: %zu bytes of JSON; at most %zu are read", name, text.n, JSON_TEXT_BYTES_MAX);
+        return error_set(error, MLXR_LIMIT, "%s: %zu bytes of JSON; at most %zu are read", name, text.n,
+                         JSON_TEXT_BYTES_MAX);
     }
     json_t *root = json_loadb(text.n ? text.data : "", text.n, JSON_REJECT_DUPLICATES, &where);
     if (!root) {
         if (where.text[0] == 0) { /* jansson has no words where it finds no memory */
             return error_set(error, MLXR_NOMEM, "%s: out of memory for %zu bytes of JSON", name, text.n);
         }
-        return error_set(error, MLXR_FORMAT, "%s: line %d, column %d: %.200s", name, where.line, where.column, where.text);
+        return error_set(error, MLXR_FORMAT, "%s: line %d, column %d: %.200s", name, where.line, where.column,
+                         where.text);
     }
     if (!json_is_object(root)) {
         json_decref(root);
@@ -184,7 +187,8 @@ static uint32_t need_u32(writer *w, const char *key, uint32_t most)
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is missing", key);
     }
     if (w->status == MLXR_OK && (number == 0 || number > most)) {
-        w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is %" PRIu32 "; it must be 1 to %" PRIu32, key, number, most);
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is %" PRIu32 "; it must be 1 to %" PRIu32, key,
+                              number, most);
     }
     return number;
 }
@@ -212,7 +216,8 @@ static void write_shape(writer *w, shape *s)
     s->n_ctx = class->n_ctx;
     get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
     uint32_t n_head_kv = class->n_head_kv ? class->n_head_kv : n_head;
-    if (json_is_null(json_object_get(w->root, "num_key_value_heads"))) { /* null is not absence: as many as query heads */
+    if (json_is_null(
+            json_object_get(w->root, "num_key_value_heads"))) { /* null is not absence: as many as query heads */
         n_head_kv = n_head;
     }
     get_u32(w, w->root, "num_key_value_heads", &n_head_kv);
@@ -239,16 +244,19 @@ static void refuse_unknown(writer *w)
 {
     const char *activation = get_text(w, w->root, w->class->activation_key);
     if (w->status == MLXR_OK && activation && strcmp(activation, w->class->activation) != 0) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: activation '%.60s'; %s models are supported with '%s'",
-                              activation, w->class->arch, w->class->activation);
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: activation '%.60s'; %s models are supported with '%s'", activation,
+                              w->class->arch, w->class->activation);
     }
     bool both_ways = false;
     get_bool(w, w->root, "use_bidirectional_attention", &both_ways);
     if (w->status == MLXR_OK && both_ways) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'use_bidirectional_attention' is not supported");
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: 'use_bidirectional_attention' is not supported");
     }
     if (w->status == MLXR_OK && member(w->root, "quantization_config")) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'quantization_config': quantised safetensors are not "
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: 'quantization_config': quantised safetensors are not "
                               "supported; use F32, F16 or BF16 weights, or a GGUF file");
     }
 }
@@ -283,7 +291,8 @@ static void write_scaling(writer *w, const json_t *rope, const shape *s)
     }
     get_bool(w, rope, "truncate", &truncate);
     if (!truncate && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: RoPE scaling with 'truncate': false is not supported");
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: RoPE scaling with 'truncate': false is not supported");
     }
     if (!get_f64(w, rope, "factor", &factor) && w->status == MLXR_OK) {
         if (strcmp(type, "yarn") != 0 || n_ctx_orig == 0) {
@@ -318,7 +327,8 @@ static void check_local_rope(writer *w, const json_t *local)
 {
     const char *type = get_text(w, local, "rope_type");
     if (type && strcmp(type, "default") != 0 && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: RoPE scaling '%.60s' of window layers is not supported", type);
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: RoPE scaling '%.60s' of window layers is not supported", type);
     }
 }
 
@@ -331,7 +341,8 @@ static void write_rope(writer *w, const shape *s)
     get_f64(w, w->root, "rope_theta", &theta);
     get_f64(w, w->root, "rope_local_base_freq", &local_theta);
     get_f64(w, w->root, "partial_rotary_factor", &share);
-    if (rope && w->class->rope_theta_local > 0 && (member(rope, "full_attention") || member(rope, "sliding_attention"))) {
+    if (rope && w->class->rope_theta_local > 0 &&
+        (member(rope, "full_attention") || member(rope, "sliding_attention"))) {
         local = get_object(w, rope, "sliding_attention");
         rope = get_object(w, rope, "full_attention");
     }
@@ -517,7 +528,8 @@ static void find_class(writer *w)
     if (list && !class_name) {
         wrong(w, "architectures", "list of class names");
     } else if (!class_name && !type && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_FORMAT, "config.json: neither 'architectures' nor 'model_type' tells what this model is");
+        w->status = error_set(w->error, MLXR_FORMAT,
+                              "config.json: neither 'architectures' nor 'model_type' tells what this model is");
     } else {
         w->class = class_name ? hf_class_find(class_name) : hf_class_find_type(type ? type : "");
         w->arch = w->class ? w->class->arch : class_name ? class_name : type;

@@ -44,7 +44,8 @@ static mlxr_status map_text(model_file *file, const char *folder, const char *na
     return status;
 }
 
-static mlxr_status map_texts(model_file *file, const char *folder, safetensors_texts *texts, text_view *index, mlxr_error *error)
+static mlxr_status map_texts(model_file *file, const char *folder, safetensors_texts *texts, text_view *index,
+                             mlxr_error *error)
 {
     model_index *own = file->index;
     const struct {
@@ -86,11 +87,14 @@ static mlxr_status list_shards(const json_t *map, json_t *seen, region *memory, 
 {
     const char *tensor_name;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)map, tensor_name, value) {
+    json_object_foreach((json_t *)(uintptr_t)map, tensor_name, value)
+    {
         const char *name = json_string_value(value);
         if (!name || !is_shard_name(name)) {
-            return error_set(error, MLXR_FORMAT, INDEX_NAME ": tensor '%.128s' lies in '%.128s', which is no name of a "
-                             ".safetensors file in the same folder", tensor_name, name ? name : "(not a string)");
+            return error_set(error, MLXR_FORMAT,
+                             INDEX_NAME ": tensor '%.128s' lies in '%.128s', which is no name of a "
+                                        ".safetensors file in the same folder",
+                             tensor_name, name ? name : "(not a string)");
         }
         if (!json_object_get(seen, name) && json_object_set_new(seen, name, json_true()) != 0) {
             return error_nomem(error, INDEX_NAME, strlen(name));
@@ -101,7 +105,8 @@ static mlxr_status list_shards(const json_t *map, json_t *seen, region *memory, 
         return error_nomem(error, INDEX_NAME, json_object_size(seen) * sizeof *out->names);
     }
     const char *name;
-    json_object_foreach(seen, name, value) {
+    json_object_foreach(seen, name, value)
+    {
         out->names[out->n] = region_strndup(memory, name, strlen(name));
         if (!out->names[out->n++]) {
             return error_nomem(error, INDEX_NAME, strlen(name) + 1);
@@ -126,12 +131,14 @@ static mlxr_status check_index(const model_file *file, const json_t *map, const 
 {
     const char *name;
     json_t *shard;
-    json_object_foreach((json_t *)(uintptr_t)map, name, shard) {
+    json_object_foreach((json_t *)(uintptr_t)map, name, shard)
+    {
         char ours[256];
         bool plus_one;
         if (hf_tensor_name(config->class, config->tied, name, ours, sizeof ours, &plus_one) == HF_KEEP &&
             !model_file_tensor(file, ours)) {
-            return error_set(error, MLXR_FORMAT, "%.128s: tensor '%.128s' is missing, which " INDEX_NAME " says is there",
+            return error_set(error, MLXR_FORMAT,
+                             "%.128s: tensor '%.128s' is missing, which " INDEX_NAME " says is there",
                              json_string_value(shard), name);
         }
     }
@@ -140,8 +147,8 @@ static mlxr_status check_index(const model_file *file, const json_t *map, const 
 
 /* ---- the weights ----------------------------------------------------------------------------------------------- */
 
-static mlxr_status read_weights(model_file *file, const char *folder, const shards *files, const safetensors_texts *texts,
-                                const hf_config *config, mlxr_error *error)
+static mlxr_status read_weights(model_file *file, const char *folder, const shards *files,
+                                const safetensors_texts *texts, const hf_config *config, mlxr_error *error)
 {
     mapping *parts = region_array(&file->memory, files->n, sizeof *parts);
     tensor_list *lists = region_array(&file->memory, files->n, sizeof *lists);
@@ -176,7 +183,8 @@ static bool lists(const shards *files, const char *name)
     return false;
 }
 
-/* `weights`: the file asked for, or NULL. A shard stands for the whole model; a file the index does not know for itself. */
+/* `weights`: the file asked for, or NULL. A shard stands for the whole model; a file the index does not know for
+ * itself. */
 static mlxr_status read_indexed(model_file *file, const char *folder, const char *weights, text_view index,
                                 const safetensors_texts *texts, const hf_config *config, mlxr_error *error)
 {
@@ -220,7 +228,8 @@ static const char *folder_name(const char *folder)
 }
 
 /* `path` as folder and, where it names a weight file, that file's name. */
-static mlxr_status split_path(const char *path, region *memory, const char **folder, const char **weights, mlxr_error *error)
+static mlxr_status split_path(const char *path, region *memory, const char **folder, const char **weights,
+                              mlxr_error *error)
 {
     size_t n = strlen(path);
     *weights = NULL;

@@ -174,7 +174,8 @@ static void encode_k(block *b, dtype type, const codec_layout *layout, uint8_t *
         min = fmin(min, b->min[g]);
     }
     /* signed scales have one value more below 0 */
-    double d = layout->dmin ? scale / layout->scale_top : scale / (-layout->scale_top - 1), dmin = -min / layout->scale_top;
+    double d = layout->dmin ? scale / layout->scale_top : scale / (-layout->scale_top - 1),
+           dmin = -min / layout->scale_top;
     double error = encode_factors(b, type, layout, d, dmin, dst);
     uint8_t again[256];
     for (int round = 0; round < 2 && error > 0; round++) {
@@ -199,7 +200,8 @@ static void encode_bytes(dtype type, const float *src, uint8_t *dst, unsigned n)
     if (type == DTYPE_Q8_0) {
         d = store_half(dst, d);
     } else {
-        d = d * 127 > (double)FLT_MAX ? (double)(FLT_MAX / 128) : d; /* rounded up, the largest would decode to infinity */
+        d = d * 127 > (double)FLT_MAX ? (double)(FLT_MAX / 128)
+                                      : d; /* rounded up, the largest would decode to infinity */
         uint32_t bits = float_to_bits((float)d);
         store_u16(dst, (uint16_t)bits);
         store_u16(dst + 2, (uint16_t)(bits >> 16));

@@ -20,8 +20,8 @@ double codec_fit_scale(const codec_group *g, int lowest, int highest);
 /* Scale ≥ 0 and min for q in 0…top; with `below` the min may not be above 0. */
 void codec_fit_pair(const codec_group *g, int top, int below, double *scale, double *min);
 
-/* The q of a weight in lowest…highest: the nearest, ties to even. inverse: 1/scale, 0 for a scale of 0. Adding 1.5 × 2⁵²
- * leaves no bits for a fraction, which rounds faster than a library call. */
+/* The q of a weight in lowest…highest: the nearest, ties to even. inverse: 1/scale, 0 for a scale of 0. Adding 1.5 ×
+ * 2⁵² leaves no bits for a fraction, which rounds faster than a library call. */
 static inline double codec_fit_q(double x, double inverse, double min, double lowest, double highest)
 {
     double q = (x - min) * inverse;

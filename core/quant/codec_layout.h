@@ -20,14 +20,14 @@ typedef struct codec_plane {
 } codec_plane;
 
 typedef struct codec_layout {
-    uint16_t n;          /* weights a block; 0: not a block format of this kind */
-    uint8_t group;       /* weights that share a scale */
-    uint8_t zero;        /* the q that stands for 0 */
-    uint8_t top;         /* largest q */
+    uint16_t n;    /* weights a block; 0: not a block format of this kind */
+    uint8_t group; /* weights that share a scale */
+    uint8_t zero;  /* the q that stands for 0 */
+    uint8_t top;   /* largest q */
     codec_plane low, high;
-    uint8_t d, dmin;     /* offsets of the block's half-precision factors; dmin 0: there is none */
-    uint8_t scales;      /* offset of the packed scales of K-quants */
-    uint8_t scale_top;   /* their largest value; 0: the block has only d (and dmin) */
+    uint8_t d, dmin;   /* offsets of the block's half-precision factors; dmin 0: there is none */
+    uint8_t scales;    /* offset of the packed scales of K-quants */
+    uint8_t scale_top; /* their largest value; 0: the block has only d (and dmin) */
 } codec_layout;
 
 /* Of Q4_0 … Q6_K; n = 0 for the other types. */

@@ -34,7 +34,7 @@ typedef enum dtype {
 
 typedef struct dtype_info {
     const char *name;
-    uint32_t block_size;  /* weights a block */
+    uint32_t block_size; /* weights a block */
     uint32_t block_bytes;
 } dtype_info;
 

@@ -53,7 +53,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     model_file *file = NULL;
     mlxr_error error = {0};
     mlxr_status status = gguf_open_memory(&file, data, n, &error);
-    if ((status == MLXR_OK) != (file != NULL) || (status != MLXR_OK && (error.text[0] == 0 || strchr(error.text, '\n')))) {
+    if ((status == MLXR_OK) != (file != NULL) ||
+        (status != MLXR_OK && (error.text[0] == 0 || strchr(error.text, '\n')))) {
         abort();
     }
     if (file) {

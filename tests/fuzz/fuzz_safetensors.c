@@ -38,7 +38,8 @@ static void read_all(const model_file *file)
     for (uint64_t i = 0; i < file->n_tensors; i++) {
         const tensor *t = &file->tensors[i];
         const uint8_t *bytes = t->data;
-        if (model_file_tensor(file, t->name) != t || t->n_bytes % t->row_bytes != 0 || (t->n_dims == 1 && t->type != DTYPE_F32)) {
+        if (model_file_tensor(file, t->name) != t || t->n_bytes % t->row_bytes != 0 ||
+            (t->n_dims == 1 && t->type != DTYPE_F32)) {
             abort();
         }
         sink += bytes[0] + bytes[t->n_bytes - 1];
@@ -55,7 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     model_file *file = NULL;
     mlxr_error error = {0};
     mlxr_status status = safetensors_open_memory(&file, &texts, at, (size_t)(end - at), &error);
-    if ((status == MLXR_OK) != (file != NULL) || (status != MLXR_OK && (error.text[0] == 0 || strchr(error.text, '\n')))) {
+    if ((status == MLXR_OK) != (file != NULL) ||
+        (status != MLXR_OK && (error.text[0] == 0 || strchr(error.text, '\n')))) {
         abort();
     }
     if (file) {

@@ -18,12 +18,13 @@
 /* A file with one F32 tensor of 32 elements, whose row is given. */
 #define ROW(bytes) H(3, 1, 0) bytes " |32 0*128"
 
-static const char good[] = H(3, 3, 15)
-    "'u8 4:0 1:200 'i8 4:1 1:0xfe 'u16 4:2 2:60000 'i16 4:3 2:0xfffd 'u32 4:4 4:4000000000 'i32 4:5 4:0xfffffffc "
-    "'f32 4:6 4:0x3fc00000 'bool 4:7 1:1 'text 4:8 'h\xc3\xa9 'u64 4:10 8:0xfffffffffffffff1 "
-    "'i64 4:11 8:0xfffffffffffffffb 'f64 4:12 8:0x3ff8000000000000 'words 4:9 4:8 8:3 'one '' 'three "
-    "'numbers 4:9 4:3 8:3 2:1 2:0xffff 2:3 'general.alignment 4:4 4:64 "
-    "'a 4:2 8:32 8:3 4:0 8:0 " T("b", 64, 8, 384) "'c 4:4 8:2 8:2 8:2 8:2 4:1 8:512 |64 0*384 0*68 |64 0*32";
+static const char good[] = H(
+    3, 3,
+    15) "'u8 4:0 1:200 'i8 4:1 1:0xfe 'u16 4:2 2:60000 'i16 4:3 2:0xfffd 'u32 4:4 4:4000000000 'i32 4:5 4:0xfffffffc "
+        "'f32 4:6 4:0x3fc00000 'bool 4:7 1:1 'text 4:8 'h\xc3\xa9 'u64 4:10 8:0xfffffffffffffff1 "
+        "'i64 4:11 8:0xfffffffffffffffb 'f64 4:12 8:0x3ff8000000000000 'words 4:9 4:8 8:3 'one '' 'three "
+        "'numbers 4:9 4:3 8:3 2:1 2:0xffff 2:3 'general.alignment 4:4 4:64 "
+        "'a 4:2 8:32 8:3 4:0 8:0 " T("b", 64, 8, 384) "'c 4:4 8:2 8:2 8:2 8:2 4:1 8:512 |64 0*384 0*68 |64 0*32";
 
 static model_file *open_script(const char *script, uint8_t **bytes)
 {
@@ -58,7 +59,8 @@ static void every_metadata_type_is_read(void **state)
     assert_true(model_file_meta(file, "u64")->u == 0xfffffffffffffff1u);
     assert_int_equal(model_file_meta(file, "i64")->i, -5);
     assert_true(model_file_meta(file, "f64")->f == 1.5);
-    const meta_array *words = &model_file_meta(file, "words")->array, *numbers = &model_file_meta(file, "numbers")->array;
+    const meta_array *words = &model_file_meta(file, "words")->array,
+                     *numbers = &model_file_meta(file, "numbers")->array;
     assert_int_equal(words->n, 3);
     assert_int_equal(words->strings[1].n, 0);
     assert_memory_equal(words->strings[2].data, "three", 5);
@@ -75,7 +77,8 @@ static void tensors_point_into_the_file(void **state)
     (void)state;
     uint8_t *bytes;
     model_file *file = open_script(good, &bytes);
-    const tensor *a = model_file_tensor(file, "a"), *b = model_file_tensor(file, "b"), *c = model_file_tensor(file, "c");
+    const tensor *a = model_file_tensor(file, "a"), *b = model_file_tensor(file, "b"),
+                 *c = model_file_tensor(file, "c");
     assert_int_equal(file->n_tensors, 3);
     assert_ptr_equal(a, &file->tensors[0]);
     assert_int_equal(a->type, DTYPE_F32);
@@ -236,7 +239,8 @@ static void every_hostile_file_gets_one_clear_line(void **state)
         mlxr_status status = gguf_open_memory(&file, bytes, n, &error);
         if (status == MLXR_OK || status != error.status || file || !strstr(error.text, hostile[i].error) ||
             strncmp(error.text, "memory: ", 8) != 0 || strchr(error.text, '\n')) {
-            fail_msg("%s\n  gave status %d: %s\n  expected: %s", hostile[i].script, status, error.text, hostile[i].error);
+            fail_msg("%s\n  gave status %d: %s\n  expected: %s", hostile[i].script, status, error.text,
+                     hostile[i].error);
         }
         assert_int_equal(gguf_open_memory(&file, bytes, n, NULL), status); /* without an error to fill */
         free(bytes);
@@ -295,7 +299,8 @@ static void control_characters_of_a_name_do_not_reach_the_error_line(void **stat
 
 /* ---- split files ----------------------------------------------------------------------------------------------- */
 
-#define SPLIT(no, count, total) "'split.no 4:2 2:" #no " 'split.count 4:2 2:" #count " 'split.tensors.count 4:5 4:" #total " "
+#define SPLIT(no, count, total)                                                                                        \
+    "'split.no 4:2 2:" #no " 'split.count 4:2 2:" #count " 'split.tensors.count 4:5 4:" #total " "
 
 static const char *write_part(const char *name, const char *script)
 {
@@ -319,7 +324,8 @@ static void split_files_are_one_model(void **state)
     assert_int_equal(file->n_tensors, 3);
     assert_int_equal(file->n_meta, 4);
     assert_string_equal(file->tensors[2].name, "d");
-    assert_ptr_equal((const uint8_t *)model_file_tensor(file, "d")->data + 34, file->parts[2].data + file->parts[2].n_bytes);
+    assert_ptr_equal((const uint8_t *)model_file_tensor(file, "d")->data + 34,
+                     file->parts[2].data + file->parts[2].n_bytes);
     assert_int_equal(file->file_bytes, file->parts[0].n_bytes + file->parts[1].n_bytes + file->parts[2].n_bytes);
     model_file_close(&file);
 }
@@ -335,8 +341,8 @@ static void a_broken_split_says_which_part(void **state)
          "split.tensors.count is 2, but the 2 parts hold 1 tensors"},
         {"number", H(3, 0, 3) SPLIT(0, 2, 1), H(3, 0, 3) SPLIT(0, 2, 1), "it says it is part 1 of 2, expected 2 of 2"},
         {"total", H(3, 0, 3) SPLIT(0, 2, 1), H(3, 0, 3) SPLIT(1, 4, 1), "it says it is part 2 of 4, expected 2 of 2"},
-        {"twice", H(3, 1, 3) SPLIT(0, 2, 2) T("w", 32, 0, 0) "|32 0*128", H(3, 1, 3) SPLIT(1, 2, 2) T("w", 32, 0, 0) "|32 0*128",
-         "tensor 'w' appears twice"},
+        {"twice", H(3, 1, 3) SPLIT(0, 2, 2) T("w", 32, 0, 0) "|32 0*128",
+         H(3, 1, 3) SPLIT(1, 2, 2) T("w", 32, 0, 0) "|32 0*128", "tensor 'w' appears twice"},
         {"damaged", H(3, 0, 3) SPLIT(0, 2, 1), "=GGUF", "damaged-00002-of-00002.gguf: the file ends inside the header"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -361,7 +367,8 @@ static void a_split_without_a_total_is_fine(void **state)
     (void)state;
     model_file *file = NULL;
     mlxr_error error = {0};
-    write_part("n-00002-of-00002.gguf", H(3, 1, 2) "'split.no 4:2 2:1 'split.count 4:2 2:2 " T("b", 32, 0, 0) "|32 0*128");
+    write_part("n-00002-of-00002.gguf",
+               H(3, 1, 2) "'split.no 4:2 2:1 'split.count 4:2 2:2 " T("b", 32, 0, 0) "|32 0*128");
     const char *first = write_part("n-00001-of-00002.gguf", H(3, 0, 1) "'split.count 4:2 2:2");
     assert_ok(model_file_open(&file, first, &error), &error);
     assert_int_equal(file->n_tensors, 1);

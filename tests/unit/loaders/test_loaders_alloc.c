@@ -110,8 +110,10 @@ static void gguf_reports_each_failing_allocation(void **state)
 {
     (void)state;
     size_t n;
-    uint8_t *bytes = byte_script("=GGUF 4:3 8:2 8:3 'words 4:9 4:8 8:2 'one 'two 'a 4:4 4:1 'b 4:8 'text 'v 4:1 8:32 4:0 8:0 "
-                                 "'w 4:1 8:32 4:0 8:128 |32 0*256", &n);
+    uint8_t *bytes = byte_script(
+        "=GGUF 4:3 8:2 8:3 'words 4:9 4:8 8:2 'one 'two 'a 4:4 4:1 'b 4:8 'text 'v 4:1 8:32 4:0 8:0 "
+        "'w 4:1 8:32 4:0 8:128 |32 0*256",
+        &n);
     fail_each(&(input){.bytes = bytes, .n = n});
     free(bytes);
 }
@@ -119,8 +121,9 @@ static void gguf_reports_each_failing_allocation(void **state)
 static void split_gguf_reports_each_failing_allocation(void **state)
 {
     (void)state;
-    static const char *const scripts[] = {"=GGUF 4:3 8:1 8:2 'split.no 4:2 2:1 'split.count 4:2 2:2 'w 4:1 8:32 4:0 8:0 |32 0*128",
-                                          "=GGUF 4:3 8:1 8:1 'split.count 4:2 2:2 'v 4:1 8:32 4:0 8:0 |32 0*128"};
+    static const char *const scripts[] = {
+        "=GGUF 4:3 8:1 8:2 'split.no 4:2 2:1 'split.count 4:2 2:2 'w 4:1 8:32 4:0 8:0 |32 0*128",
+        "=GGUF 4:3 8:1 8:1 'split.count 4:2 2:2 'v 4:1 8:32 4:0 8:0 |32 0*128"};
     static const char *const names[] = {"s-00002-of-00002.gguf", "s-00001-of-00002.gguf"};
     const char *path = NULL;
     for (int i = 0; i < 2; i++) {
@@ -155,17 +158,20 @@ static void json_that_finds_no_memory_crashes_nothing(void **state)
 static void texts_of_safetensors_report_each_failing_allocation(void **state)
 {
     (void)state;
-    static const char config[] =
-        "{\"architectures\": [\"Gemma3ForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2, "
-        "\"num_attention_heads\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"], \"eos_token_id\": [1, 2]}";
+    static const char config[] = "{\"architectures\": [\"Gemma3ForCausalLM\"], \"hidden_size\": 8, "
+                                 "\"intermediate_size\": 16, \"num_hidden_layers\": 2, "
+                                 "\"num_attention_heads\": 2, \"layer_types\": [\"full_attention\", "
+                                 "\"sliding_attention\"], \"eos_token_id\": [1, 2]}";
     static const char qwen[] =
-        "{\"architectures\": [\"Qwen2ForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2, "
+        "{\"architectures\": [\"Qwen2ForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, "
+        "\"num_hidden_layers\": 2, "
         "\"num_attention_heads\": 2, \"use_sliding_window\": true, \"tie_word_embeddings\": true}";
     static const char tokenizer[] = "{\"chat_template\": \"{{ x }}\"}";
     static uint8_t weights[10] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
     for (int i = 0; i < 4; i++) {
         const text_view template = {"{{ y }}", i % 2 ? 7 : 0};
-        const safetensors_texts texts = {.config = i < 2 ? (text_view){config, sizeof config - 1} : (text_view){qwen, sizeof qwen - 1},
+        const safetensors_texts texts = {.config = i < 2 ? (text_view){config, sizeof config - 1}
+                                                         : (text_view){qwen, sizeof qwen - 1},
                                          .tokenizer_config = {tokenizer, sizeof tokenizer - 1},
                                          .generation_config = {"{}", 2},
                                          .chat_template = template,

@@ -9,9 +9,12 @@
 #include "support/test.h"
 
 static const char script[] =
-    "=GGUF 4:3 8:0 8:20 'u8 4:0 1:200 'i8 4:1 1:0xfe 'u16 4:2 2:60000 'i16 4:3 2:7 'u32 4:4 4:4294967295 'i32 4:5 4:0xfffffffc "
-    "'f32 4:6 4:0x3fc00000 'bool 4:7 1:1 'text 4:8 'word 'u64 4:10 8:0x100000000 'i64 4:11 8:9 'f64 4:12 8:0x3ff8000000000000 "
-    "'words 4:9 4:8 8:1 'one 'huge 4:12 8:0x7fe0000000000000 'nan 4:6 4:0x7fc00000 'no 4:7 1:0 'inf 4:12 8:0x7ff0000000000000 "
+    "=GGUF 4:3 8:0 8:20 'u8 4:0 1:200 'i8 4:1 1:0xfe 'u16 4:2 2:60000 'i16 4:3 2:7 'u32 4:4 4:4294967295 'i32 4:5 "
+    "4:0xfffffffc "
+    "'f32 4:6 4:0x3fc00000 'bool 4:7 1:1 'text 4:8 'word 'u64 4:10 8:0x100000000 'i64 4:11 8:9 'f64 4:12 "
+    "8:0x3ff8000000000000 "
+    "'words 4:9 4:8 8:1 'one 'huge 4:12 8:0x7fe0000000000000 'nan 4:6 4:0x7fc00000 'no 4:7 1:0 'inf 4:12 "
+    "8:0x7ff0000000000000 "
     "'numbers 4:9 4:4 8:2 4:5 4:6 'negative 4:11 8:0xffffffffffffffff 'tenth 4:12 8:0x3fb999999999999a";
 
 static uint8_t *bytes;
@@ -82,8 +85,8 @@ static void numbers_are_read_as_floats_if_they_fit(void **state)
     static const struct {
         const char *key;
         float value;
-    } cases[] = {{"f32", 1.5f}, {"f64", 1.5f}, {"u8", 200}, {"i8", -2}, {"i64", 9}, {"tenth", 0.1f}, {"u64", 0x1p32f}, {"inf", INFINITY},
-                 {"absent", 42}};
+    } cases[] = {{"f32", 1.5f},   {"f64", 1.5f},    {"u8", 200},       {"i8", -2},    {"i64", 9},
+                 {"tenth", 0.1f}, {"u64", 0x1p32f}, {"inf", INFINITY}, {"absent", 42}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         float value = 42;
         mlxr_error error = {0};
@@ -118,7 +121,8 @@ static void bools_and_texts_are_only_themselves(void **state)
     assert_int_equal(text.n, 6);
     assert_ok(model_file_text(file, "text", &text, &error), &error);
     assert_memory_equal(text.data, "word", 4);
-    static const char *const others[] = {"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "u64", "i64", "f64", "words"};
+    static const char *const others[] = {"u8",  "i8",   "u16", "i16", "u32", "i32",
+                                         "f32", "bool", "u64", "i64", "f64", "words"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         assert_int_equal(model_file_text(file, others[i], &text, &error), MLXR_FORMAT);
         assert_non_null(strstr(error.text, "; expected a string"));
@@ -133,8 +137,16 @@ static void array_elements_of_every_type_are_numbers(void **state)
     static const struct {
         meta_type type;
         double value;
-    } cases[] = {{META_U8, 255}, {META_I8, -1}, {META_U16, 65535}, {META_I16, -1}, {META_U32, 4294967295.0}, {META_I32, -1},
-                 {META_U64, 18446744073709551615.0}, {META_I64, -1}, {META_STRING, 0}, {META_ARRAY, 0}};
+    } cases[] = {{META_U8, 255},
+                 {META_I8, -1},
+                 {META_U16, 65535},
+                 {META_I16, -1},
+                 {META_U32, 4294967295.0},
+                 {META_I32, -1},
+                 {META_U64, 18446744073709551615.0},
+                 {META_I64, -1},
+                 {META_STRING, 0},
+                 {META_ARRAY, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         meta_array array = {.type = cases[i].type, .n = 1, .data = ff};
         assert_true(meta_array_number(&array, 0) == cases[i].value);
@@ -152,7 +164,7 @@ static void an_index_finds_every_name_and_nothing_else(void **state)
     region memory = {0};
     mlxr_error error = {0};
     name_index index = {0};
-    char (*names)[16] = malloc(N * sizeof *names);
+    char(*names)[16] = malloc(N * sizeof *names);
     const char **rows = malloc(N * sizeof *rows);
     assert_true(name_index_find(&index, "anything") == NAME_INDEX_NONE);
     for (int i = 0; i < N; i++) {
@@ -191,7 +203,7 @@ static void names_chosen_to_collide_are_refused(void **state)
     region memory = {0};
     mlxr_error error = {0};
     name_index index = {0};
-    char (*names)[16] = malloc(N * sizeof *names);
+    char(*names)[16] = malloc(N * sizeof *names);
     const char *rows[N];
     for (int found = 0, i = 0; found < N; i++) {
         snprintf(names[found], sizeof names[found], "%d", i);

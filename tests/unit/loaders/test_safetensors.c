@@ -13,11 +13,12 @@
 
 /* config.json with what a Llama must say, and more members. */
 #define LLAMA(more)                                                                                                    \
-    "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2," \
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, "                      \
+    "\"num_hidden_layers\": 2,"                                                                                        \
     " \"num_attention_heads\": 2, \"tie_word_embeddings\": true" more "}"
 #define CLASS(class, more)                                                                                             \
-    "{\"architectures\": [\"" class "\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2,"      \
-    " \"num_attention_heads\": 2, \"tie_word_embeddings\": true" more "}"
+    "{\"architectures\": [\"" class "\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2,"    \
+                                    " \"num_attention_heads\": 2, \"tie_word_embeddings\": true" more "}"
 /* A header entry. */
 #define E(name, dtype, shape, begin, end)                                                                              \
     "\"" name "\": {\"dtype\": \"" dtype "\", \"shape\": " shape ", \"data_offsets\": [" #begin ", " #end "]}"
@@ -43,8 +44,8 @@ static uint8_t *weights(const char *header, size_t n_data, size_t *n)
     return bytes;
 }
 
-static mlxr_status open_texts(model_file **file, const safetensors_texts *texts, const char *header, size_t n_data, uint8_t **bytes,
-                              mlxr_error *error)
+static mlxr_status open_texts(model_file **file, const safetensors_texts *texts, const char *header, size_t n_data,
+                              uint8_t **bytes, mlxr_error *error)
 {
     size_t n;
     *bytes = weights(header, n_data, &n);
@@ -61,10 +62,14 @@ static void tensors_have_ggufs_names_and_order_of_dimensions(void **state)
     uint8_t *bytes;
     const safetensors_texts texts = {.config = view(LLAMA("")), .name = "a name"};
     assert_ok(open_texts(&file, &texts,
-                         "{\"__metadata__\": {\"format\": \"pt\"}, " E("model.layers.1.mlp.up_proj.weight", "BF16", "[3, 2]", 8, 20) ", "
-                         E("model.embed_tokens.weight", "F32", "[1, 2]", 0, 8) ", " E("lm_head.weight", "F32", "[1]", 20, 24) ", "
-                         E("model.layers.0.self_attn.rotary_emb.inv_freq", "I64", "[1]", 24, 32) "}  ",
-                         32, &bytes, &error), &error);
+                         "{\"__metadata__\": {\"format\": \"pt\"}, " E(
+                             "model.layers.1.mlp.up_proj.weight", "BF16", "[3, 2]", 8,
+                             20) ", " E("model.embed_tokens.weight", "F32", "[1, 2]", 0,
+                                        8) ", " E("lm_head.weight", "F32", "[1]", 20,
+                                                  24) ", " E("model.layers.0.self_attn.rotary_emb.inv_freq", "I64",
+                                                             "[1]", 24, 32) "}  ",
+                         32, &bytes, &error),
+              &error);
     assert_int_equal(file->format, MODEL_SAFETENSORS);
     assert_true(file->rope_halves);
     assert_int_equal(file->n_tensors, 2); /* the tied output and a buffer are skipped */
@@ -103,15 +108,18 @@ static void every_name_of_every_class_is_translated(void **state)
         {"LlamaForCausalLM", "model.layers.3.mlp.gate_proj.weight", "blk.3.ffn_gate.weight", false},
         {"LlamaForCausalLM", "model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight", false},
         {"Gemma3ForCausalLM", "model.norm.weight", "output_norm.weight", true},
-        {"Gemma3ForCausalLM", "model.layers.0.post_attention_layernorm.weight", "blk.0.post_attention_norm.weight", true},
+        {"Gemma3ForCausalLM", "model.layers.0.post_attention_layernorm.weight", "blk.0.post_attention_norm.weight",
+         true},
         {"Gemma3ForCausalLM", "model.layers.0.pre_feedforward_layernorm.weight", "blk.0.ffn_norm.weight", true},
         {"Gemma3ForCausalLM", "model.layers.0.post_feedforward_layernorm.weight", "blk.0.post_ffw_norm.weight", true},
         {"Gemma3ForCausalLM", "model.layers.0.self_attn.q_norm.weight", "blk.0.attn_q_norm.weight", true},
         {"Gemma3ForCausalLM", "model.layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight", false},
         /* what is unknown keeps its name */
-        {"LlamaForCausalLM", "model.layers.0.pre_feedforward_layernorm.weight", "model.layers.0.pre_feedforward_layernorm.weight", false},
+        {"LlamaForCausalLM", "model.layers.0.pre_feedforward_layernorm.weight",
+         "model.layers.0.pre_feedforward_layernorm.weight", false},
         {"LlamaForCausalLM", "model.layers.01.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight", false},
-        {"LlamaForCausalLM", "model.layers.1234567.mlp.up_proj.weight", "model.layers.1234567.mlp.up_proj.weight", false},
+        {"LlamaForCausalLM", "model.layers.1234567.mlp.up_proj.weight", "model.layers.1234567.mlp.up_proj.weight",
+         false},
         {"LlamaForCausalLM", "model.layers..mlp.up_proj.weight", "model.layers..mlp.up_proj.weight", false},
         {"LlamaForCausalLM", "model.layers.1", "model.layers.1", false},
         {"LlamaForCausalLM", "model.layers.1.mlp.up_proj", "model.layers.1.mlp.up_proj", false},
@@ -121,7 +129,9 @@ static void every_name_of_every_class_is_translated(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char ours[256];
         bool plus_one;
-        assert_int_equal(hf_tensor_name(hf_class_find(cases[i].class), false, cases[i].theirs, ours, sizeof ours, &plus_one), HF_KEEP);
+        assert_int_equal(
+            hf_tensor_name(hf_class_find(cases[i].class), false, cases[i].theirs, ours, sizeof ours, &plus_one),
+            HF_KEEP);
         assert_string_equal(ours, cases[i].ours);
         assert_int_equal(plus_one, cases[i].plus_one);
     }
@@ -130,18 +140,27 @@ static void every_name_of_every_class_is_translated(void **state)
 static void norms_and_biases_become_float32_and_gemmas_norms_grow_by_one(void **state)
 {
     (void)state;
-    static const char header[] = "{" E("model.norm.weight", "BF16", "[2]", 0, 4) ", " E("model.layers.0.self_attn.q_proj.bias", "F16", "[2]", 4, 8)
-        ", " E("model.layers.0.input_layernorm.weight", "F32", "[1]", 8, 12) ", " E("model.layers.0.self_attn.k_proj.bias", "F32", "[1]", 12, 16) "}";
+    static const char header[] = "{" E("model.norm.weight", "BF16", "[2]", 0, 4) ", " E(
+        "model.layers.0.self_attn.q_proj.bias", "F16", "[2]", 4,
+        8) ", " E("model.layers.0.input_layernorm.weight", "F32", "[1]", 8,
+                  12) ", " E("model.layers.0.self_attn.k_proj.bias", "F32", "[1]", 12, 16) "}";
     for (int gemma = 0; gemma < 2; gemma++) {
         const safetensors_texts texts = {.config = view(gemma ? CLASS("Gemma3ForCausalLM", "") : LLAMA(""))};
         model_file *file = NULL;
         mlxr_error error = {0};
         size_t n;
         uint8_t *bytes = weights(header, 16, &n);
-        memcpy(bytes + n - 16, "\x80\x3f\x00\xc0" "\x00\x3c\x00\xc0" "\x00\x00\x00\x3f" "\x00\x00\x80\x40", 16); /* 1 −2, 1 −2, 0.5, 4 */
+        memcpy(bytes + n - 16,
+               "\x80\x3f\x00\xc0"
+               "\x00\x3c\x00\xc0"
+               "\x00\x00\x00\x3f"
+               "\x00\x00\x80\x40",
+               16); /* 1 −2, 1 −2, 0.5, 4 */
         assert_ok(safetensors_open_memory(&file, &texts, bytes, n, &error), &error);
-        const tensor *norm = model_file_tensor(file, "output_norm.weight"), *bias = model_file_tensor(file, "blk.0.attn_q.bias");
-        const tensor *plain = model_file_tensor(file, "blk.0.attn_norm.weight"), *view32 = model_file_tensor(file, "blk.0.attn_k.bias");
+        const tensor *norm = model_file_tensor(file, "output_norm.weight"),
+                     *bias = model_file_tensor(file, "blk.0.attn_q.bias");
+        const tensor *plain = model_file_tensor(file, "blk.0.attn_norm.weight"),
+                     *view32 = model_file_tensor(file, "blk.0.attn_k.bias");
         const float *values = norm->data, *biases = bias->data;
         assert_int_equal(norm->type, DTYPE_F32);
         assert_int_equal(norm->n_bytes, 8);
@@ -212,9 +231,12 @@ static const struct {
     {"{" E(W, "F32", "[1]", 4, 8) "}", 8, "begins at data byte 4, the one before ends at 0"},
     {"{" E(W, "F32", "[1]", 0, 4) "}", 8, "tensors end at data byte 4, but the file has 8 bytes of data"},
     {"{}", 1, "tensors end at data byte 0, but the file has 1"},
-    {"{" E("a", "F32", "[1]", 0, 4) ", " E("b", "F32", "[1]", 8, 12) "}", 12, "'b' begins at data byte 8, the one before ends at 4"},
-    {"{" E("a", "F32", "[2]", 0, 8) ", " E("b", "F32", "[1]", 4, 8) "}", 8, "'b' begins at data byte 4, the one before ends at 8"},
-    {"{" E("a", "F32", "[1]", 0, 4) ", " E("b", "F32", "[1]", 0, 4) "}", 4, "begins at data byte 0, the one before ends at 4"},
+    {"{" E("a", "F32", "[1]", 0, 4) ", " E("b", "F32", "[1]", 8, 12) "}", 12,
+     "'b' begins at data byte 8, the one before ends at 4"},
+    {"{" E("a", "F32", "[2]", 0, 8) ", " E("b", "F32", "[1]", 4, 8) "}", 8,
+     "'b' begins at data byte 4, the one before ends at 8"},
+    {"{" E("a", "F32", "[1]", 0, 4) ", " E("b", "F32", "[1]", 0, 4) "}", 4,
+     "begins at data byte 0, the one before ends at 4"},
     {"{" E("model.norm.weight", "F32", "[1]", 0, 4) ", " E("output_norm.weight", "F32", "[1]", 4, 8) "}", 8,
      "tensor 'output_norm.weight' appears twice"},
 };
@@ -228,9 +250,12 @@ static void every_hostile_weight_file_gets_one_clear_line(void **state)
         model_file *file = NULL;
         mlxr_error error = {0};
         uint8_t *bytes;
-        mlxr_status status = open_texts(&file, &texts, hostile_weights[i].header, hostile_weights[i].n_data, &bytes, &error);
-        if (status == MLXR_OK || status != error.status || file || !strstr(error.text, hostile_weights[i].error) || strchr(error.text, '\n')) {
-            fail_msg("%s\n  gave status %d: %s\n  expected: %s", hostile_weights[i].header, status, error.text, hostile_weights[i].error);
+        mlxr_status status = open_texts(&file, &texts, hostile_weights[i].header, hostile_weights[i].n_data, &bytes,
+                                        &error);
+        if (status == MLXR_OK || status != error.status || file || !strstr(error.text, hostile_weights[i].error) ||
+            strchr(error.text, '\n')) {
+            fail_msg("%s\n  gave status %d: %s\n  expected: %s", hostile_weights[i].header, status, error.text,
+                     hostile_weights[i].error);
         }
         free(bytes);
     }
@@ -279,7 +304,8 @@ static void names_and_vectors_too_long_are_refused(void **state)
     assert_non_null(strstr(error.text, "a tensor name of 256 bytes; it must have 1 to 255"));
     free(bytes);
     const size_t n = ((size_t)1 << 24) + 1;
-    snprintf(header, sizeof header, "{\"model.norm.weight\": {\"dtype\": \"F16\", \"shape\": [%zu], \"data_offsets\": [0, %zu]}}", n, 2 * n);
+    snprintf(header, sizeof header,
+             "{\"model.norm.weight\": {\"dtype\": \"F16\", \"shape\": [%zu], \"data_offsets\": [0, %zu]}}", n, 2 * n);
     assert_int_equal(open_texts(&file, &texts, header, 2 * n, &bytes, &error), MLXR_LIMIT);
     assert_non_null(strstr(error.text, "a vector of 16777217 elements"));
     free(bytes);
@@ -309,7 +335,8 @@ static void a_weight_file_cut_anywhere_is_refused(void **state)
     (void)state;
     const safetensors_texts texts = {.config = view(LLAMA(""))};
     size_t n;
-    uint8_t *bytes = weights("{" E(W, "F32", "[2, 2]", 0, 16) ", " E("model.norm.weight", "BF16", "[2]", 16, 20) "}", 20, &n);
+    uint8_t *bytes = weights("{" E(W, "F32", "[2, 2]", 0, 16) ", " E("model.norm.weight", "BF16", "[2]", 16, 20) "}",
+                             20, &n);
     for (size_t cut = 0; cut < n; cut++) {
         uint8_t *shorter = malloc(cut ? cut : 1);
         memcpy(shorter, bytes, cut);
@@ -324,10 +351,12 @@ static void a_weight_file_cut_anywhere_is_refused(void **state)
 
 /* ---- config.json ----------------------------------------------------------------------------------------------- */
 
-static mlxr_status open_config(model_file **file, const char *config, const char *generation, const char *tokenizer, mlxr_error *error)
+static mlxr_status open_config(model_file **file, const char *config, const char *generation, const char *tokenizer,
+                               mlxr_error *error)
 {
     static uint8_t empty[10] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
-    const safetensors_texts texts = {.config = view(config), .generation_config = view(generation), .tokenizer_config = view(tokenizer)};
+    const safetensors_texts texts = {
+        .config = view(config), .generation_config = view(generation), .tokenizer_config = view(tokenizer)};
     return safetensors_open_memory(file, &texts, empty, sizeof empty, error);
 }
 
@@ -354,70 +383,129 @@ static void check_values(const char *config, const expected *values)
 static void defaults_are_those_of_transformers(void **state)
 {
     (void)state;
-    check_values(LLAMA(""), (const expected[]){{"llama.block_count", 2}, {"llama.embedding_length", 8}, {"llama.feed_forward_length", 16},
-        {"llama.attention.head_count", 2}, {"llama.attention.head_count_kv", 2}, {"llama.attention.key_length", 4},
-        {"llama.attention.value_length", 4}, {"llama.rope.dimension_count", 4}, {"llama.attention.layer_norm_rms_epsilon", 1e-6},
-        {"llama.rope.freq_base", 1e4}, {"llama.context_length", 2048}, {"llama.attention.sliding_window", NAN}, {"llama.vocab_size", NAN},
-        {"llama.rope.scaling.type", NAN}, {"llama.rope.freq_base_swa", NAN}, {"llama.attention.scale", NAN}, {0}});
+    check_values(LLAMA(""), (const expected[]){{"llama.block_count", 2},
+                                               {"llama.embedding_length", 8},
+                                               {"llama.feed_forward_length", 16},
+                                               {"llama.attention.head_count", 2},
+                                               {"llama.attention.head_count_kv", 2},
+                                               {"llama.attention.key_length", 4},
+                                               {"llama.attention.value_length", 4},
+                                               {"llama.rope.dimension_count", 4},
+                                               {"llama.attention.layer_norm_rms_epsilon", 1e-6},
+                                               {"llama.rope.freq_base", 1e4},
+                                               {"llama.context_length", 2048},
+                                               {"llama.attention.sliding_window", NAN},
+                                               {"llama.vocab_size", NAN},
+                                               {"llama.rope.scaling.type", NAN},
+                                               {"llama.rope.freq_base_swa", NAN},
+                                               {"llama.attention.scale", NAN},
+                                               {0}});
     check_values(CLASS("MistralForCausalLM", ""), (const expected[]){{"llama.attention.head_count_kv", 8},
-        {"llama.attention.sliding_window", 4096}, {"llama.context_length", 131072}, {0}});
-    check_values(CLASS("Qwen2ForCausalLM", ""), (const expected[]){{"qwen2.attention.head_count_kv", 32}, {"qwen2.attention.key_length", 4},
-        {"qwen2.attention.sliding_window", NAN}, {"qwen2.context_length", 32768}, {0}});
+                                                                     {"llama.attention.sliding_window", 4096},
+                                                                     {"llama.context_length", 131072},
+                                                                     {0}});
+    check_values(CLASS("Qwen2ForCausalLM", ""), (const expected[]){{"qwen2.attention.head_count_kv", 32},
+                                                                   {"qwen2.attention.key_length", 4},
+                                                                   {"qwen2.attention.sliding_window", NAN},
+                                                                   {"qwen2.context_length", 32768},
+                                                                   {0}});
     check_values(CLASS("Qwen3ForCausalLM", ""), (const expected[]){{"qwen3.attention.key_length", 128}, {0}});
-    check_values(CLASS("Gemma3ForCausalLM", ""), (const expected[]){{"gemma3.attention.head_count_kv", 4}, {"gemma3.attention.key_length", 256},
-        {"gemma3.rope.freq_base", 1e6}, {"gemma3.rope.freq_base_swa", 1e4}, {"gemma3.attention.scale", 1.0 / 16},
-        {"gemma3.attention.sliding_window", 4096}, {"gemma3.attention.sliding_window_pattern", NAN}, {0}});
+    check_values(CLASS("Gemma3ForCausalLM", ""), (const expected[]){{"gemma3.attention.head_count_kv", 4},
+                                                                    {"gemma3.attention.key_length", 256},
+                                                                    {"gemma3.rope.freq_base", 1e6},
+                                                                    {"gemma3.rope.freq_base_swa", 1e4},
+                                                                    {"gemma3.attention.scale", 1.0 / 16},
+                                                                    {"gemma3.attention.sliding_window", 4096},
+                                                                    {"gemma3.attention.sliding_window_pattern", NAN},
+                                                                    {0}});
 }
 
 static void values_given_replace_the_defaults(void **state)
 {
     (void)state;
     check_values(LLAMA(", \"num_key_value_heads\": 1, \"head_dim\": 16, \"rms_norm_eps\": 1e-5, \"rope_theta\": 500000,"
-                       " \"max_position_embeddings\": 4096, \"vocab_size\": 100, \"partial_rotary_factor\": 0.5, \"hidden_act\": \"silu\""),
-        (const expected[]){{"llama.attention.head_count_kv", 1}, {"llama.attention.key_length", 16}, {"llama.rope.dimension_count", 8},
-        {"llama.attention.layer_norm_rms_epsilon", 1e-5}, {"llama.rope.freq_base", 500000}, {"llama.context_length", 4096},
-        {"llama.vocab_size", 100}, {0}});
-    check_values(CLASS("MistralForCausalLM", ", \"num_key_value_heads\": null, \"sliding_window\": null, \"head_dim\": null"),
-        (const expected[]){{"llama.attention.head_count_kv", 2}, {"llama.attention.sliding_window", NAN}, {"llama.attention.key_length", 4}, {0}});
+                       " \"max_position_embeddings\": 4096, \"vocab_size\": 100, \"partial_rotary_factor\": 0.5, "
+                       "\"hidden_act\": \"silu\""),
+                 (const expected[]){{"llama.attention.head_count_kv", 1},
+                                    {"llama.attention.key_length", 16},
+                                    {"llama.rope.dimension_count", 8},
+                                    {"llama.attention.layer_norm_rms_epsilon", 1e-5},
+                                    {"llama.rope.freq_base", 500000},
+                                    {"llama.context_length", 4096},
+                                    {"llama.vocab_size", 100},
+                                    {0}});
+    check_values(
+        CLASS("MistralForCausalLM", ", \"num_key_value_heads\": null, \"sliding_window\": null, \"head_dim\": null"),
+        (const expected[]){{"llama.attention.head_count_kv", 2},
+                           {"llama.attention.sliding_window", NAN},
+                           {"llama.attention.key_length", 4},
+                           {0}});
     check_values(LLAMA(", \"sliding_window\": 100"), (const expected[]){{"llama.attention.sliding_window", NAN}, {0}});
-    check_values(CLASS("Gemma3ForCausalLM", ", \"query_pre_attn_scalar\": 64, \"final_logit_softcapping\": 30, \"attn_logit_softcapping\": 50.5,"
-                       " \"sliding_window\": 512, \"sliding_window_pattern\": 3, \"rope_local_base_freq\": 5000"),
-        (const expected[]){{"gemma3.attention.scale", 0.125}, {"gemma3.final_logit_softcapping", 30}, {"gemma3.attn_logit_softcapping", 50.5},
-        {"gemma3.attention.sliding_window", 512}, {"gemma3.attention.sliding_window_pattern", 3}, {"gemma3.rope.freq_base_swa", 5000}, {0}});
+    check_values(
+        CLASS("Gemma3ForCausalLM",
+              ", \"query_pre_attn_scalar\": 64, \"final_logit_softcapping\": 30, \"attn_logit_softcapping\": 50.5,"
+              " \"sliding_window\": 512, \"sliding_window_pattern\": 3, \"rope_local_base_freq\": 5000"),
+        (const expected[]){{"gemma3.attention.scale", 0.125},
+                           {"gemma3.final_logit_softcapping", 30},
+                           {"gemma3.attn_logit_softcapping", 50.5},
+                           {"gemma3.attention.sliding_window", 512},
+                           {"gemma3.attention.sliding_window_pattern", 3},
+                           {"gemma3.rope.freq_base_swa", 5000},
+                           {0}});
     check_values("{\"model_type\": \"qwen3\", \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2,"
-                 " \"num_attention_heads\": 2, \"tie_word_embeddings\": true}", (const expected[]){{"qwen3.block_count", 2}, {0}});
+                 " \"num_attention_heads\": 2, \"tie_word_embeddings\": true}",
+                 (const expected[]){{"qwen3.block_count", 2}, {0}});
 }
 
 static void rope_scaling_of_old_and_new_configs_is_read(void **state)
 {
     (void)state;
     check_values(LLAMA(", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}, \"max_position_embeddings\": 64"),
-        (const expected[]){{"llama.rope.scaling.factor", 2.5}, {"llama.rope.scaling.original_context_length", 64},
-        {"llama.rope.scaling.attn_factor", NAN}, {0}});
-    check_values(LLAMA(", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 32, \"low_freq_factor\": 1, \"high_freq_factor\": 4,"
+                 (const expected[]){{"llama.rope.scaling.factor", 2.5},
+                                    {"llama.rope.scaling.original_context_length", 64},
+                                    {"llama.rope.scaling.attn_factor", NAN},
+                                    {0}});
+    check_values(LLAMA(", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 32, \"low_freq_factor\": 1, "
+                       "\"high_freq_factor\": 4,"
                        " \"original_max_position_embeddings\": 8192}"),
-        (const expected[]){{"llama.rope.scaling.factor", 32}, {"llama.rope.scaling.low_freq_factor", 1}, {"llama.rope.scaling.high_freq_factor", 4},
-        {"llama.rope.scaling.original_context_length", 8192}, {0}});
-    check_values(LLAMA(", \"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 77, \"factor\": 4, \"beta_fast\": 16, \"beta_slow\": 2,"
+                 (const expected[]){{"llama.rope.scaling.factor", 32},
+                                    {"llama.rope.scaling.low_freq_factor", 1},
+                                    {"llama.rope.scaling.high_freq_factor", 4},
+                                    {"llama.rope.scaling.original_context_length", 8192},
+                                    {0}});
+    check_values(LLAMA(", \"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 77, \"factor\": 4, "
+                       "\"beta_fast\": 16, \"beta_slow\": 2,"
                        " \"attention_factor\": 1.25, \"truncate\": true, \"original_max_position_embeddings\": 48}"),
-        (const expected[]){{"llama.rope.freq_base", 77}, {"llama.rope.scaling.factor", 4}, {"llama.rope.scaling.yarn_beta_fast", 16},
-        {"llama.rope.scaling.yarn_beta_slow", 2}, {"llama.rope.scaling.attn_factor", 1.25}, {"llama.rope.scaling.original_context_length", 48}, {0}});
-    check_values(LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale\": 1, \"mscale_all_dim\": 0.5}"),
+                 (const expected[]){{"llama.rope.freq_base", 77},
+                                    {"llama.rope.scaling.factor", 4},
+                                    {"llama.rope.scaling.yarn_beta_fast", 16},
+                                    {"llama.rope.scaling.yarn_beta_slow", 2},
+                                    {"llama.rope.scaling.attn_factor", 1.25},
+                                    {"llama.rope.scaling.original_context_length", 48},
+                                    {0}});
+    check_values(
+        LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale\": 1, \"mscale_all_dim\": 0.5}"),
         (const expected[]){{"llama.rope.scaling.attn_factor", (0.1 * log(4) + 1) / (0.05 * log(4) + 1)}, {0}});
     check_values(LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale\": 1}"),
+                 (const expected[]){{"llama.rope.scaling.attn_factor", NAN}, {0}});
+    check_values(
+        LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 0.5, \"mscale\": 1, \"mscale_all_dim\": 0.5}"),
         (const expected[]){{"llama.rope.scaling.attn_factor", NAN}, {0}});
-    check_values(LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 0.5, \"mscale\": 1, \"mscale_all_dim\": 0.5}"),
-        (const expected[]){{"llama.rope.scaling.attn_factor", NAN}, {0}});
-    check_values(LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": null}, \"original_max_position_embeddings\": 512"),
+    check_values(
+        LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": null}, \"original_max_position_embeddings\": 512"),
         (const expected[]){{"llama.rope.scaling.factor", 4}, {"llama.rope.scaling.original_context_length", 512}, {0}});
-    check_values(LLAMA(", \"rope_scaling\": {\"rope_type\": \"default\"}"), (const expected[]){{"llama.rope.scaling.factor", NAN}, {0}});
-    check_values(CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8, \"rope_theta\": 99},"
-                       " \"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 33}}"),
-        (const expected[]){{"gemma3.rope.freq_base", 99}, {"gemma3.rope.freq_base_swa", 33}, {"gemma3.rope.scaling.factor", 8}, {0}});
+    check_values(LLAMA(", \"rope_scaling\": {\"rope_type\": \"default\"}"),
+                 (const expected[]){{"llama.rope.scaling.factor", NAN}, {0}});
+    check_values(
+        CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", "
+                                   "\"factor\": 8, \"rope_theta\": 99},"
+                                   " \"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 33}}"),
+        (const expected[]){
+            {"gemma3.rope.freq_base", 99}, {"gemma3.rope.freq_base_swa", 33}, {"gemma3.rope.scaling.factor", 8}, {0}});
     check_values(CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": 33}}"),
-        (const expected[]){{"gemma3.rope.freq_base", 1e6}, {"gemma3.rope.freq_base_swa", 33}, {0}});
+                 (const expected[]){{"gemma3.rope.freq_base", 1e6}, {"gemma3.rope.freq_base_swa", 33}, {0}});
     check_values(CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 44}"),
-        (const expected[]){{"gemma3.rope.freq_base", 44}, {0}});
+                 (const expected[]){{"gemma3.rope.freq_base", 44}, {0}});
 }
 
 static void windows_of_layers_become_a_pattern(void **state)
@@ -427,9 +515,16 @@ static void windows_of_layers_become_a_pattern(void **state)
         const char *config, *arch;
         int pattern[2];
     } cases[] = {
-        {CLASS("Qwen2ForCausalLM", ", \"use_sliding_window\": true, \"sliding_window\": 32, \"max_window_layers\": 1"), "qwen2", {0, 1}},
-        {CLASS("Qwen3ForCausalLM", ", \"use_sliding_window\": true, \"layer_types\": [\"sliding_attention\", \"full_attention\"]"), "qwen3", {1, 0}},
-        {CLASS("Gemma3ForCausalLM", ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]"), "gemma3", {0, 1}},
+        {CLASS("Qwen2ForCausalLM", ", \"use_sliding_window\": true, \"sliding_window\": 32, \"max_window_layers\": 1"),
+         "qwen2",
+         {0, 1}},
+        {CLASS("Qwen3ForCausalLM",
+               ", \"use_sliding_window\": true, \"layer_types\": [\"sliding_attention\", \"full_attention\"]"),
+         "qwen3",
+         {1, 0}},
+        {CLASS("Gemma3ForCausalLM", ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]"),
+         "gemma3",
+         {0, 1}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         model_file *file = NULL;
@@ -439,7 +534,8 @@ static void windows_of_layers_become_a_pattern(void **state)
         snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", cases[i].arch);
         const meta_value *value = model_file_meta(file, key);
         assert_int_equal(value->array.n, 2);
-        assert_true(meta_array_number(&value->array, 0) == cases[i].pattern[0] && meta_array_number(&value->array, 1) == cases[i].pattern[1]);
+        assert_true(meta_array_number(&value->array, 0) == cases[i].pattern[0] &&
+                    meta_array_number(&value->array, 1) == cases[i].pattern[1]);
         model_file_close(&file);
     }
 }
@@ -457,13 +553,19 @@ static const struct {
     {"{\"architectures\": [1]}", NULL, NULL, "'architectures' is no list of class names"},
     {"{\"model_type\": 1}", NULL, NULL, "'model_type' is no string"},
     {"{\"architectures\": [\"LlamaForCausalLM\"]}", NULL, NULL, "'hidden_size' is missing"},
-    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 0}", NULL, NULL, "'hidden_size' is 0; it must be 1 to"},
-    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": \"8\"}", NULL, NULL, "'hidden_size' is no whole number"},
-    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 8.5}", NULL, NULL, "'hidden_size' is no whole number"},
-    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": -8}", NULL, NULL, "'hidden_size' is no whole number"},
-    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 4294967296}", NULL, NULL, "'hidden_size' is no whole number"},
-    {"{\"model_type\": \"llama\", \"hidden_size\": 8, \"intermediate_size\": 8, \"num_attention_heads\": 2, \"num_hidden_layers\": 65537}", NULL, NULL,
-     "'num_hidden_layers' is 65537; it must be 1 to 65536"},
+    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 0}", NULL, NULL,
+     "'hidden_size' is 0; it must be 1 to"},
+    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": \"8\"}", NULL, NULL,
+     "'hidden_size' is no whole number"},
+    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 8.5}", NULL, NULL,
+     "'hidden_size' is no whole number"},
+    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": -8}", NULL, NULL,
+     "'hidden_size' is no whole number"},
+    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 4294967296}", NULL, NULL,
+     "'hidden_size' is no whole number"},
+    {"{\"model_type\": \"llama\", \"hidden_size\": 8, \"intermediate_size\": 8, \"num_attention_heads\": 2, "
+     "\"num_hidden_layers\": 65537}",
+     NULL, NULL, "'num_hidden_layers' is 65537; it must be 1 to 65536"},
     {LLAMA(", \"rms_norm_eps\": \"small\""), NULL, NULL, "'rms_norm_eps' is no number"},
     {LLAMA(", \"num_key_value_heads\": true"), NULL, NULL, "'num_key_value_heads' is no whole number"},
     {LLAMA(", \"hidden_act\": \"gelu\""), NULL, NULL, "activation 'gelu'; llama models are supported with 'silu'"},
@@ -476,38 +578,52 @@ static const struct {
     {LLAMA(", \"rope_parameters\": []"), NULL, NULL, "'rope_parameters' is no object"},
     {LLAMA(", \"rope_scaling\": {\"type\": 4}"), NULL, NULL, "'type' is no string"},
     {LLAMA(", \"rope_scaling\": {\"type\": \"linear\"}"), NULL, NULL, "RoPE scaling 'linear' without 'factor'"},
-    {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"original_max_position_embeddings\": 0}"), NULL, NULL, "RoPE scaling 'yarn' without 'factor'"},
+    {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"original_max_position_embeddings\": 0}"), NULL, NULL,
+     "RoPE scaling 'yarn' without 'factor'"},
     {LLAMA(", \"rope_scaling\": {\"type\": \"linear\", \"factor\": \"2\"}"), NULL, NULL, "'factor' is no number"},
-    {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2, \"truncate\": false}"), NULL, NULL, "'truncate': false is not supported"},
+    {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2, \"truncate\": false}"), NULL, NULL,
+     "'truncate': false is not supported"},
     {LLAMA(", \"partial_rotary_factor\": 0"), NULL, NULL, "'partial_rotary_factor' is no number above 0 and up to 1"},
     {LLAMA(", \"partial_rotary_factor\": 1.5"), NULL, NULL, "'partial_rotary_factor' is no number above 0 and up to 1"},
-    {CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"sliding_attention\": {\"rope_type\": \"yarn\"}}"), NULL, NULL,
-     "RoPE scaling 'yarn' of window layers is not supported"},
-    {CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"sliding_attention\": 5}"), NULL, NULL, "'sliding_attention' is no object"},
-    {CLASS("Gemma3ForCausalLM", ", \"query_pre_attn_scalar\": 0"), NULL, NULL, "'query_pre_attn_scalar' is no number above 0"},
+    {CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"sliding_attention\": {\"rope_type\": \"yarn\"}}"), NULL,
+     NULL, "RoPE scaling 'yarn' of window layers is not supported"},
+    {CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"sliding_attention\": 5}"), NULL, NULL,
+     "'sliding_attention' is no object"},
+    {CLASS("Gemma3ForCausalLM", ", \"query_pre_attn_scalar\": 0"), NULL, NULL,
+     "'query_pre_attn_scalar' is no number above 0"},
     {CLASS("Gemma3ForCausalLM", ", \"layer_types\": \"all\""), NULL, NULL, "'layer_types' is no array"},
-    {CLASS("Gemma3ForCausalLM", ", \"layer_types\": [\"full_attention\"]"), NULL, NULL, "'layer_types' is no array with one string a layer"},
-    {CLASS("Gemma3ForCausalLM", ", \"layer_types\": [\"full_attention\", \"chunked_attention\"]"), NULL, NULL, "'layer_types' is no array of"},
-    {CLASS("Gemma3ForCausalLM", ", \"layer_types\": [\"full_attention\", 1]"), NULL, NULL, "'layer_types' is no array of"},
+    {CLASS("Gemma3ForCausalLM", ", \"layer_types\": [\"full_attention\"]"), NULL, NULL,
+     "'layer_types' is no array with one string a layer"},
+    {CLASS("Gemma3ForCausalLM", ", \"layer_types\": [\"full_attention\", \"chunked_attention\"]"), NULL, NULL,
+     "'layer_types' is no array of"},
+    {CLASS("Gemma3ForCausalLM", ", \"layer_types\": [\"full_attention\", 1]"), NULL, NULL,
+     "'layer_types' is no array of"},
     {CLASS("Gemma3ForCausalLM", ", \"tie_word_embeddings\": 1"), NULL, NULL, "duplicate object key"},
-    {"{\"model_type\": \"llama\", \"tie_word_embeddings\": 1, \"hidden_size\": 8}", NULL, NULL, "'tie_word_embeddings' is no true or false"},
+    {"{\"model_type\": \"llama\", \"tie_word_embeddings\": 1, \"hidden_size\": 8}", NULL, NULL,
+     "'tie_word_embeddings' is no true or false"},
     {LLAMA(", \"eos_token_id\": \"</s>\""), NULL, NULL, "'eos_token_id' is no token id or list of them"},
     {LLAMA(", \"eos_token_id\": []"), NULL, NULL, "'eos_token_id' is no token id or list of them"},
     {LLAMA(", \"eos_token_id\": [1, -2]"), NULL, NULL, "'eos_token_id' is no token id or list of them"},
     {LLAMA(", \"bos_token_id\": 2147483648"), NULL, NULL, "'bos_token_id' is no token id or list of them"},
-    {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"original_max_position_embeddings\": \"x\", \"truncate\": false, \"factor\": \"y\"}"), NULL, NULL,
-     "'original_max_position_embeddings' is no whole number"},
-    {CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": \"x\", \"rope_type\": \"yarn\"}}"), NULL, NULL,
-     "'rope_theta' is no number"},
-    {CLASS("Gemma3ForCausalLM", ", \"rms_norm_eps\": [], \"layer_types\": []"), "{}", "{}", "'rms_norm_eps' is no number"},
-    {CLASS("Qwen2ForCausalLM", ", \"rms_norm_eps\": [], \"use_sliding_window\": true, \"eos_token_id\": [1]"), "{}", "{}", "'rms_norm_eps' is no number"},
-    {CLASS("Gemma3ForCausalLM", ", \"rms_norm_eps\": [], \"layer_types\": [\"full_attention\", \"full_attention\"]"), "{}", "{}", "'rms_norm_eps' is no number"},
+    {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"original_max_position_embeddings\": \"x\", \"truncate\": false, "
+           "\"factor\": \"y\"}"),
+     NULL, NULL, "'original_max_position_embeddings' is no whole number"},
+    {CLASS("Gemma3ForCausalLM",
+           ", \"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": \"x\", \"rope_type\": \"yarn\"}}"),
+     NULL, NULL, "'rope_theta' is no number"},
+    {CLASS("Gemma3ForCausalLM", ", \"rms_norm_eps\": [], \"layer_types\": []"), "{}", "{}",
+     "'rms_norm_eps' is no number"},
+    {CLASS("Qwen2ForCausalLM", ", \"rms_norm_eps\": [], \"use_sliding_window\": true, \"eos_token_id\": [1]"), "{}",
+     "{}", "'rms_norm_eps' is no number"},
+    {CLASS("Gemma3ForCausalLM", ", \"rms_norm_eps\": [], \"layer_types\": [\"full_attention\", \"full_attention\"]"),
+     "{}", "{}", "'rms_norm_eps' is no number"},
     {LLAMA(""), "{", NULL, "generation_config.json: line 1"},
     {LLAMA(""), "[]", NULL, "generation_config.json: not a JSON object"},
     {LLAMA(""), "{\"eos_token_id\": {}}", NULL, "'eos_token_id' is no token id"},
     {LLAMA(""), NULL, "nonsense", "tokenizer_config.json: line 1"},
     {LLAMA(""), NULL, "\"text\"", "tokenizer_config.json: line 1"},
-    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, \"num_hidden_layers\": 2, \"num_attention_heads\": 2}",
+    {"{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, "
+     "\"num_hidden_layers\": 2, \"num_attention_heads\": 2}",
      NULL, NULL, "tensor 'lm_head.weight' is missing, and config.json does not tie it"},
 };
 
@@ -518,9 +634,12 @@ static void every_hostile_config_gets_one_clear_line(void **state)
     for (size_t i = 0; i < sizeof hostile_texts / sizeof *hostile_texts; i++) {
         model_file *file = NULL;
         mlxr_error error = {0};
-        mlxr_status status = open_config(&file, hostile_texts[i].config, hostile_texts[i].generation, hostile_texts[i].tokenizer, &error);
-        if (status == MLXR_OK || status != error.status || file || !strstr(error.text, hostile_texts[i].error) || strchr(error.text, '\n')) {
-            fail_msg("%s\n  gave status %d: %s\n  expected: %s", hostile_texts[i].config, status, error.text, hostile_texts[i].error);
+        mlxr_status status = open_config(&file, hostile_texts[i].config, hostile_texts[i].generation,
+                                         hostile_texts[i].tokenizer, &error);
+        if (status == MLXR_OK || status != error.status || file || !strstr(error.text, hostile_texts[i].error) ||
+            strchr(error.text, '\n')) {
+            fail_msg("%s\n  gave status %d: %s\n  expected: %s", hostile_texts[i].config, status, error.text,
+                     hostile_texts[i].error);
         }
     }
 }
@@ -530,7 +649,9 @@ static void an_unknown_class_keeps_its_name_for_show(void **state)
     (void)state;
     model_file *file = NULL;
     mlxr_error error = {0};
-    assert_ok(open_config(&file, "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\"}", NULL, NULL, &error), &error);
+    assert_ok(open_config(&file, "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\"}", NULL,
+                          NULL, &error),
+              &error);
     assert_memory_equal(model_file_meta(file, "general.architecture")->s.data, "MixtralForCausalLM", 19);
     model_file_close(&file);
     assert_ok(open_config(&file, "{\"model_type\": \"mixtral\"}", NULL, NULL, &error), &error);
@@ -543,7 +664,9 @@ static void end_tokens_come_from_the_generation_config_first(void **state)
     (void)state;
     model_file *file = NULL;
     mlxr_error error = {0};
-    assert_ok(open_config(&file, LLAMA(", \"bos_token_id\": 1, \"eos_token_id\": 2"), "{\"eos_token_id\": [128001, 128009]}", NULL, &error), &error);
+    assert_ok(open_config(&file, LLAMA(", \"bos_token_id\": 1, \"eos_token_id\": 2"),
+                          "{\"eos_token_id\": [128001, 128009]}", NULL, &error),
+              &error);
     assert_int_equal(model_file_meta(file, "tokenizer.ggml.bos_token_id")->u, 1);
     assert_int_equal(model_file_meta(file, "tokenizer.ggml.eos_token_id")->u, 128001);
     const meta_array *ids = &model_file_meta(file, "tokenizer.ggml.eos_token_ids")->array;
@@ -555,7 +678,8 @@ static void end_tokens_come_from_the_generation_config_first(void **state)
 static void lists_of_ids_are_bounded(void **state)
 {
     (void)state;
-    char *config = malloc(1 << 16), *at = config + sprintf(config, "{\"model_type\": \"other\", \"bos_token_id\": [7], \"eos_token_id\": [1");
+    char *config = malloc(1 << 16),
+         *at = config + sprintf(config, "{\"model_type\": \"other\", \"bos_token_id\": [7], \"eos_token_id\": [1");
     model_file *file = NULL;
     mlxr_error error = {0};
     for (int i = 1; i < 1024; i++) {
@@ -588,7 +712,9 @@ static void the_chat_template_is_found_in_every_place(void **state)
         const char *tokenizer, *jinja, *template;
     } cases[] = {
         {"{\"chat_template\": \"{{ x }}\"}", NULL, "{{ x }}"},
-        {"{\"chat_template\": [{\"name\": \"tools\", \"template\": \"no\"}, {\"name\": \"default\", \"template\": \"yes\"}]}", NULL, "yes"},
+        {"{\"chat_template\": [{\"name\": \"tools\", \"template\": \"no\"}, {\"name\": \"default\", \"template\": "
+         "\"yes\"}]}",
+         NULL, "yes"},
         {"{\"chat_template\": \"old\"}", "new", "new"},
         {NULL, "new", "new"},
         {"{\"chat_template\": null}", NULL, NULL},
@@ -597,7 +723,9 @@ static void the_chat_template_is_found_in_every_place(void **state)
         {"{\"chat_template\": {\"a\": 1}}", NULL, NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const safetensors_texts texts = {.config = view(LLAMA("")), .tokenizer_config = view(cases[i].tokenizer), .chat_template = view(cases[i].jinja)};
+        const safetensors_texts texts = {.config = view(LLAMA("")),
+                                         .tokenizer_config = view(cases[i].tokenizer),
+                                         .chat_template = view(cases[i].jinja)};
         model_file *file = NULL;
         mlxr_error error = {0};
         uint8_t *bytes;
@@ -670,14 +798,15 @@ static void compare_models(const tiny_model *model, const model_file *ours, cons
         if (strcmp(a->name, "rope_freqs.weight") == 0) { /* computed by the writer from config values */
             continue;
         }
-        if (!b || a->type != b->type || a->n_bytes != b->n_bytes || a->shape[0] != b->shape[0] || a->shape[1] != b->shape[1] ||
-            (!permuted && memcmp(a->data, b->data, a->n_bytes) != 0)) {
+        if (!b || a->type != b->type || a->n_bytes != b->n_bytes || a->shape[0] != b->shape[0] ||
+            a->shape[1] != b->shape[1] || (!permuted && memcmp(a->data, b->data, a->n_bytes) != 0)) {
             fail_msg("%s: tensor %s differs from the GGUF file's", model->name, a->name);
         }
     }
     for (uint64_t i = 0; i < ours->n_meta; i++) {
         const meta_value *b = &ours->meta[i], *a = model_file_meta(gguf, b->key);
-        if (a && a->type != META_ARRAY && b->type != META_ARRAY && strcmp(b->key, "general.name") != 0 && !same_value(a, b)) {
+        if (a && a->type != META_ARRAY && b->type != META_ARRAY && strcmp(b->key, "general.name") != 0 &&
+            !same_value(a, b)) {
             fail_msg("%s: metadata %s differs from the GGUF file's", model->name, b->key);
         }
     }
@@ -711,12 +840,14 @@ static void every_tiny_model_is_the_same_as_its_gguf(void **state)
 static void a_folder_its_weights_and_its_index_are_the_same_model(void **state)
 {
     (void)state;
-    static const char *const names[] = {"", "/", "/model.safetensors.index.json", "/a.safetensors", "/b.safetensors", "/config.json"};
+    static const char *const names[] = {
+        "", "/", "/model.safetensors.index.json", "/a.safetensors", "/b.safetensors", "/config.json"};
     const char *folder = make_folder("indexed");
     write_text(folder, "config.json", LLAMA(""));
     write_text(folder, "tokenizer.model", "bytes");
     write_text(folder, "model.safetensors.index.json",
-               "{\"weight_map\": {\"model.norm.weight\": \"a.safetensors\", \"" W "\": \"b.safetensors\", \"lm_head.weight\": \"b.safetensors\"}}");
+               "{\"weight_map\": {\"model.norm.weight\": \"a.safetensors\", \"" W
+               "\": \"b.safetensors\", \"lm_head.weight\": \"b.safetensors\"}}");
     write_weights(folder, "a.safetensors", "{" E("model.norm.weight", "F32", "[1]", 0, 4) "}", 4);
     write_weights(folder, "b.safetensors", "{" E(W, "F32", "[1, 1]", 0, 4) "}", 4);
     write_weights(folder, "other.safetensors", "{" E("model.norm.weight", "F32", "[1]", 0, 4) "}", 4);
@@ -781,7 +912,8 @@ static void broken_folders_say_what_is_missing(void **state)
         {LLAMA(""), "{\"weight_map\": {}}", false, "no 'weight_map'"},
         {LLAMA(""), "{\"weight_map\": []}", false, "no 'weight_map'"},
         {LLAMA(""), "{\"weight_map\": {\"a\": 1}}", false, "tensor 'a' lies in '(not a string)'"},
-        {LLAMA(""), "{\"weight_map\": {\"a\": \"../x.safetensors\"}}", false, "lies in '../x.safetensors', which is no name"},
+        {LLAMA(""), "{\"weight_map\": {\"a\": \"../x.safetensors\"}}", false,
+         "lies in '../x.safetensors', which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"/etc/x.safetensors\"}}", false, "which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"sub/x.safetensors\"}}", false, "which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"c:\\\\x.safetensors\"}}", false, "which is no name"},
@@ -789,10 +921,12 @@ static void broken_folders_say_what_is_missing(void **state)
         {LLAMA(""), "{\"weight_map\": {\"a\": \"..x.safetensors\"}}", false, "which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"passwd\"}}", false, "which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"\"}}", false, "which is no name"},
-        {LLAMA(""), "{\"weight_map\": {\"a\": \"" LONG LONG LONG LONG LONG ".safetensors\"}}", false, "which is no name"},
+        {LLAMA(""), "{\"weight_map\": {\"a\": \"" LONG LONG LONG LONG LONG ".safetensors\"}}", false,
+         "which is no name"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"absent.safetensors\"}}", false, "absent.safetensors: cannot open"},
         {LLAMA(""), "{\"weight_map\": {\"a\": \"s.safetensors\"}}", true, "s.safetensors: tensor 'a' is missing"},
-        {LLAMA(""), "{\"weight_map\": {\"model.norm.weight\": \"s.safetensors\", \"b\": \"t.safetensors\"}}", true, "t.safetensors: cannot open"},
+        {LLAMA(""), "{\"weight_map\": {\"model.norm.weight\": \"s.safetensors\", \"b\": \"t.safetensors\"}}", true,
+         "t.safetensors: cannot open"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char name[32];

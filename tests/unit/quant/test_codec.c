@@ -18,20 +18,13 @@ static const struct {
     dtype type;
     uint64_t hash[2];
 } frozen[] = {
-    {DTYPE_F32, {0x10dbded4fd498928, 0xaaf70616c983fc2e}},
-    {DTYPE_F16, {0x8d795b2c8666f01e, 0x412dc19d0d80ec23}},
-    {DTYPE_BF16, {0xcf051cb675449c93, 0x624b99e7ef7f499e}},
-    {DTYPE_Q4_0, {0xda8dd5e1a388533e, 0xc67b1a77ef0c5a67}},
-    {DTYPE_Q4_1, {0xec677cbf150a8d70, 0xd62d53329709e02b}},
-    {DTYPE_Q5_0, {0x15f94473add40fc1, 0xd49eb35380f6d51d}},
-    {DTYPE_Q5_1, {0xae60635463df0d1c, 0x073b1d19c29c85bf}},
-    {DTYPE_Q8_0, {0xf380ef8a6873052f, 0x2f5da92aeb2eb8ac}},
-    {DTYPE_Q2_K, {0x5b6a3c5d40289c69, 0xc3db7cd0cfee6081}},
-    {DTYPE_Q3_K, {0xc61e0b9b0937ffc8, 0xa5a3c4c130d175fd}},
-    {DTYPE_Q4_K, {0x4d0f2cead0279606, 0xbf60c2ee1173fed5}},
-    {DTYPE_Q5_K, {0xcd6883527a918958, 0x0fe957b283d17c04}},
-    {DTYPE_Q6_K, {0x674d2070d125faa9, 0xb29ca8bc74217258}},
-    {DTYPE_Q8_K, {0x00fe91ac1ccbc062, 0xc6ae802a8a073f21}},
+    {DTYPE_F32, {0x10dbded4fd498928, 0xaaf70616c983fc2e}},  {DTYPE_F16, {0x8d795b2c8666f01e, 0x412dc19d0d80ec23}},
+    {DTYPE_BF16, {0xcf051cb675449c93, 0x624b99e7ef7f499e}}, {DTYPE_Q4_0, {0xda8dd5e1a388533e, 0xc67b1a77ef0c5a67}},
+    {DTYPE_Q4_1, {0xec677cbf150a8d70, 0xd62d53329709e02b}}, {DTYPE_Q5_0, {0x15f94473add40fc1, 0xd49eb35380f6d51d}},
+    {DTYPE_Q5_1, {0xae60635463df0d1c, 0x073b1d19c29c85bf}}, {DTYPE_Q8_0, {0xf380ef8a6873052f, 0x2f5da92aeb2eb8ac}},
+    {DTYPE_Q2_K, {0x5b6a3c5d40289c69, 0xc3db7cd0cfee6081}}, {DTYPE_Q3_K, {0xc61e0b9b0937ffc8, 0xa5a3c4c130d175fd}},
+    {DTYPE_Q4_K, {0x4d0f2cead0279606, 0xbf60c2ee1173fed5}}, {DTYPE_Q5_K, {0xcd6883527a918958, 0x0fe957b283d17c04}},
+    {DTYPE_Q6_K, {0x674d2070d125faa9, 0xb29ca8bc74217258}}, {DTYPE_Q8_K, {0x00fe91ac1ccbc062, 0xc6ae802a8a073f21}},
 };
 
 #define N_TYPES (sizeof frozen / sizeof *frozen)
@@ -170,7 +163,8 @@ static void scale_of_the_weights_does_not_matter(void **state)
             round_trip(quality[t].type, src, dst, N_MAX, NULL);
             double rmse = sqrt(weighted_error(src, dst, NULL, N_MAX) / N_MAX);
             if (!(rmse <= 1.15 * quality[t].rmse * scale)) { /* small scales lose a little as subnormal halves */
-                fail_msg("%s at %g: RMSE %g, promised %g", dtype_name(quality[t].type), scale, rmse, quality[t].rmse * scale);
+                fail_msg("%s at %g: RMSE %g, promised %g", dtype_name(quality[t].type), scale, rmse,
+                         quality[t].rmse * scale);
             }
         }
     }
@@ -237,8 +231,9 @@ static void extreme_blocks_decode_to_finite_numbers_near_them(void **state)
         float src[256], dst[256];
         double most = 0;
         for (int i = 0; i < 256; i++) {
-            const float values[] = {FLT_MAX, i % 2 ? -FLT_MAX : FLT_MAX, 1e-40f, -1e-6f, i == 77 ? 1000.0f : 1e-3f, 3.5f, -3.5f,
-                                    i == 0 ? -60000.0f : 0.0f, i < 128 ? 5.0f : 5.001f};
+            const float values[] = {FLT_MAX, i % 2 ? -FLT_MAX : FLT_MAX, 1e-40f,
+                                    -1e-6f,  i == 77 ? 1000.0f : 1e-3f,  3.5f,
+                                    -3.5f,   i == 0 ? -60000.0f : 0.0f,  i < 128 ? 5.0f : 5.001f};
             src[i] = values[kind];
             most = fmax(most, fabs((double)src[i]));
         }
@@ -264,7 +259,8 @@ static void values_a_simple_block_can_hold_come_back_exactly(void **state)
         dtype type;
         int top, zero;
         float min;
-    } cases[] = {{DTYPE_Q4_0, 15, 8, 0}, {DTYPE_Q5_0, 31, 16, 0}, {DTYPE_Q4_1, 15, 0, -1.25f}, {DTYPE_Q5_1, 31, 0, 0.5f}};
+    } cases[] = {
+        {DTYPE_Q4_0, 15, 8, 0}, {DTYPE_Q5_0, 31, 16, 0}, {DTYPE_Q4_1, 15, 0, -1.25f}, {DTYPE_Q5_1, 31, 0, 0.5f}};
     for (size_t t = 0; t < sizeof cases / sizeof *cases; t++) {
         float src[32], dst[32];
         for (int i = 0; i < 32; i++) {

@@ -30,7 +30,8 @@ static void floats_round_to_the_nearest_half_and_ties_to_even(void **state)
 {
     (void)state;
     for (uint32_t h = 0; h < 0x7c00; h++) { /* between each half and the next; the last one's next is 65536, infinity */
-        double low = (double)half_to_float((uint16_t)h), high = h + 1 < 0x7c00 ? (double)half_to_float((uint16_t)(h + 1)) : 65536;
+        double low = (double)half_to_float((uint16_t)h),
+               high = h + 1 < 0x7c00 ? (double)half_to_float((uint16_t)(h + 1)) : 65536;
         float tie = (float)((low + high) / 2);
         uint32_t even = h & 1 ? h + 1 : h;
         assert_int_equal(half_from_float(tie), even);
