@@ -209,7 +209,8 @@ static cpu_features mask_bits(const char *name, size_t n)
         cpu_features bits;
     } levels[] = {
         {"scalar", ~(cpu_features)0},
-        {"avx2", CPU_AVX2 | CPU_AVX_VNNI | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8 | CPU_AMX_BF16},
+        {"avx2",
+         CPU_AVX2 | CPU_AVX_VNNI | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8 | CPU_AMX_BF16},
         {"avx512", CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8 | CPU_AMX_BF16},
         {"amx", CPU_AMX_INT8 | CPU_AMX_BF16},
         {"neon", CPU_NEON | CPU_DOTPROD | CPU_I8MM | CPU_ARM_BF16},

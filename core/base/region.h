@@ -15,7 +15,8 @@ typedef struct region { /* {0} is an empty region */
     size_t bytes_used; /* handed out, alignment included */
 } region;
 
-/* Uninitialised, 16-byte aligned memory; NULL when the system has none (or n is absurd). n = 0 gives a valid pointer. */
+/* Uninitialised, 16-byte aligned memory; NULL when the system has none (or n is absurd). n = 0 gives a valid pointer.
+ */
 void *region_alloc(region *r, size_t n_bytes);
 /* Zeroed array; NULL also when count × size does not fit. */
 void *region_array(region *r, size_t count, size_t size);

@@ -30,7 +30,7 @@ struct team {
     _Alignas(64) _Atomic uint32_t arrived;    /* members at the current barrier */
     _Alignas(64) _Atomic uint32_t phase;      /* of barriers; changes release the members */
     _Alignas(64) _Atomic uint32_t next_chunk;
-    _Atomic uint32_t n_asleep;                /* members in pthread_cond_wait */
+    _Atomic uint32_t n_asleep; /* members in pthread_cond_wait */
     atomic_bool stop;
     pthread_mutex_t lock;
     pthread_cond_t wake;

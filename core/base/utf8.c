@@ -4,7 +4,8 @@
  */
 #include "base/utf8.h"
 
-/* Length announced by a lead byte and the range its second byte must lie in (Unicode table 3-7), 0 if it cannot lead. */
+/* Length announced by a lead byte and the range its second byte must lie in (Unicode table 3-7), 0 if it cannot lead.
+ */
 static size_t lead(unsigned char byte, unsigned char *low, unsigned char *high)
 {
     *low = 0x80;

@@ -15,7 +15,7 @@ def skip_data(folder, names):
 
 
 class SourceTree(unittest.TestCase):
-    """Each test gets self.tree: the sources as they are, without data."""
+    """Each test gets self.tree: the sources as they are, without data; self.shrink() leaves little of it."""
 
     @classmethod
     def setUpClass(cls):
@@ -30,6 +30,12 @@ class SourceTree(unittest.TestCase):
         self.tree = tempfile.mkdtemp(prefix="mlxr-planted-")
         self.addCleanup(shutil.rmtree, self.tree, True)
         shutil.copytree(self.original, self.tree, symlinks=True, dirs_exist_ok=True)
+
+    def shrink(self):
+        """Leaves one folder of sources, for tests of rules that look at one file at a time."""
+        for name in os.listdir(self.tree):
+            shutil.rmtree(os.path.join(self.tree, name))
+        shutil.copytree(os.path.join(self.original, "core/base"), os.path.join(self.tree, "core/base"))
 
     def write(self, path, text):
         full = os.path.join(self.tree, path)

