@@ -49,7 +49,7 @@ class CheckText(SourceTree):
             self.plant(f"{HEAD}/* {note}: later */\n", "note to self")
 
     def test_the_library_neither_prints_nor_exits(self):
-        for call in ("printf(", "exit (", "abort(", "perror(", "puts(", "fprintf(stderr,", "fflush(stdout"):
+        for call in ("printf(", "exit (", "abort(", "perror(", "puts(", "fprintf(stderr,", "fflush(stdout), f("):
             self.plant(f"{HEAD}void f(void)\n{{\n    {call}1);\n}}\n", "never prints or exits", ":7:")
         self.accept(f'{HEAD}/* exit(1) */\nconst char *s = "printf(";\n')
         self.accept(f"{HEAD}void f(void)\n{{\n    snprintf(a, b, c);\n    atexit_like(1);\n}}\n")
