@@ -17,7 +17,9 @@
 
 #define CHECK_SUITES(X)                                                                                                \
     X(linear)                                                                                                          \
-    X(linear_pack)
+    X(linear_pack)                                                                                                     \
+    X(rows)                                                                                                            \
+    X(attention)
 
 typedef struct check {
     uint64_t seed;         /* of this run; a failure prints it */

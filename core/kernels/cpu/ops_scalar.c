@@ -49,10 +49,11 @@ static double activate(activation act, double x)
     switch (act) {
     case ACT_SILU:
         return x / (1.0 + exp(-x));
-    case ACT_GELU_TANH: /* √(2/π), Hendrycks & Gimpel 2016 */
-        return 0.5 * x * (1.0 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
-    case ACT_GELU_ERF:
-        return 0.5 * x * (1.0 + erf(x * 0.70710678118654752440));
+    case ACT_GELU_TANH: /* Hendrycks & Gimpel 2016: ½ x (1 + tanh u), u = √(2/π) (x + 0.044715 x³); as x σ(2u), which
+                           keeps its digits where the tanh comes near −1 */
+        return x / (1.0 + exp(-1.59576912160573071176 * (x + 0.044715 * x * x * x)));
+    case ACT_GELU_ERF: /* ½ x (1 + erf(x / √2)), likewise */
+        return 0.5 * x * erfc(x * -0.70710678118654752440);
     case ACT_RELU:
         return x > 0 ? x : 0;
     }

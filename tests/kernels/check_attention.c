@@ -1,0 +1,371 @@
+/*
+ * Attention against plain loops in double: any head size, grouping, page size, window, cap, sinks and KV type; the bits
+ * of a query do not depend on its neighbours or on how blocks are shared out; nothing unseen is ever read into a result.
+ * Owner: none. Lifetime: the program.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkkernels.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/ops.h"
+#include "quant/codec.h"
+#include "quant/half.h"
+
+/* |error| ≤ bound_weights × (largest error of a score) × Σ p|v| + bound_sum × ε × Σ p|v|; a score's error is that of its
+ * chain of additions, (head_dim / 4 + 16) × ε / 2 × Σ |q k| × scale, and of tanh, 8 ε × cap. */
+static const double bound_weights = 2.0, bound_sum = 96.0;
+
+typedef struct problem {
+    op_attend a;
+    kv_layout layout;
+    uint32_t start, n_rows, n_pages;
+    uint32_t *pages;
+    check_memory arena;
+    float sinks[96];
+    float *q, *out;
+    size_t stride;
+} problem;
+
+static void *get(size_t n_bytes)
+{
+    void *p = malloc(n_bytes ? n_bytes : 1);
+    if (!p) {
+        fprintf(stderr, "checkkernels: out of memory\n");
+        exit(1);
+    }
+    return p;
+}
+
+static attend_view view_of(const problem *p)
+{
+    return (attend_view){.base = p->arena.bytes, .layout = &p->layout, .pages = p->pages, .layer = p->a.kv_layer};
+}
+
+/* Keys and values of every position but those no query sees; everything else in the arena is NaN. */
+static void fill_arena(check *c, problem *p)
+{
+    attend_view view = view_of(p);
+    float *row = get(p->a.head_dim * sizeof *row);
+    memset(p->arena.bytes, 0xff, p->arena.n_bytes);
+    uint32_t first = attend_first(p->a.window, p->start), page = p->layout.page_tokens;
+    for (uint32_t i = 0; i < first / page; i++) {
+        p->pages[i] = KV_PAGE_NONE;
+    }
+    for (uint32_t position = first; position < p->start + p->n_rows; position++) {
+        for (uint32_t h = 0; h < 2 * p->a.n_head_kv; h++) {
+            for (uint32_t i = 0; i < p->a.head_dim; i++) {
+                row[i] = check_normal(c);
+            }
+            uint8_t *at = h % 2 ? attend_value(&view, h / 2, position) : attend_key(&view, h / 2, position);
+            ops_table_scalar().to_kv(p->layout.type, row, at, p->a.head_dim);
+        }
+    }
+    free(row);
+}
+
+static problem problem_make(check *c, op_attend a, dtype type, uint32_t page_tokens, uint32_t start, uint32_t n_rows)
+{
+    problem p = {.a = a, .start = start, .n_rows = n_rows};
+    kv_group group = {.n_layers = 2, .n_head_kv = a.n_head_kv, .head_dim = a.head_dim};
+    p.layout = kv_layout_make(&group, type, page_tokens);
+    p.a.kv_layer = 1;
+    uint32_t n_used = (start + n_rows + page_tokens - 1) / page_tokens;
+    p.n_pages = n_used + 2;
+    p.pages = get(n_used * sizeof *p.pages);
+    for (uint32_t i = 0; i < n_used; i++) { /* backwards, with gaps: the order of pages means nothing */
+        p.pages[i] = n_used - i;
+    }
+    p.arena = check_alloc(p.n_pages * p.layout.page_bytes, true);
+    fill_arena(c, &p);
+    p.stride = (size_t)a.n_head * a.head_dim + check_below(c, 5);
+    p.q = get(n_rows * p.stride * sizeof *p.q);
+    p.out = get(n_rows * p.stride * sizeof *p.out);
+    for (size_t i = 0; i < n_rows * p.stride; i++) {
+        p.q[i] = check_normal(c);
+    }
+    for (uint32_t h = 0; h < a.n_head; h++) {
+        p.sinks[h] = check_normal(c);
+    }
+    p.a.sinks = check_below(c, 3) == 0 ? p.sinks : NULL;
+    return p;
+}
+
+static void problem_close(problem *p)
+{
+    check_free(&p->arena);
+    free(p->pages);
+    free(p->q);
+    free(p->out);
+}
+
+/* Rows [first, first + n) of the problem as a pass of its own, cut for n_threads. */
+static void compute(const problem *p, const attend_kernels *kernels, uint32_t first, uint32_t n, uint32_t n_threads,
+                    float *out)
+{
+    step_slice slice = {.n_rows = n, .start = p->start + first};
+    step s = {.n_rows = n, .slices = &slice, .n_slices = 1};
+    attend_work work = {0};
+    attend_plan(&s, &p->a, n_threads, &work);
+    work.tasks = get(work.n_tasks * sizeof *work.tasks);
+    work.split = get(work.n_split * sizeof *work.split);
+    attend_plan(&s, &p->a, n_threads, &work);
+    attend_rows rows = {.q = p->q + first * p->stride,
+                        .out = out + first * p->stride,
+                        .q_stride = p->stride,
+                        .out_stride = p->stride,
+                        .partials = get(work.n_partials * sizeof(float))};
+    attend_view view = view_of(p);
+    check_memory scratch = check_alloc(attend_scratch_bytes(p->a.head_dim), false);
+    for (uint32_t i = 0; i < work.n_tasks; i++) {
+        attend_run(kernels, &p->a, &view, 0, slice.start, &work.tasks[i], &rows, scratch.bytes);
+    }
+    for (uint32_t i = 0; i < work.n_split; i++) {
+        for (uint32_t q = 0; q < work.split[i].n_rows * work.split[i].n_heads; q++) {
+            attend_join(kernels, &p->a, 0, &work.split[i], q, &rows, scratch.bytes);
+        }
+    }
+    check_free(&scratch);
+    free(rows.partials);
+    free(work.tasks);
+    free(work.split);
+}
+
+static void compute_scalar(const problem *p, float *out)
+{
+    attend_view view = view_of(p);
+    double *scratch = get((p->start + p->n_rows + 2 * (size_t)p->a.head_dim) * sizeof *scratch);
+    for (uint32_t r = 0; r < p->n_rows; r++) {
+        for (uint32_t h = 0; h < p->a.n_head; h++) {
+            size_t at = r * p->stride + (size_t)h * p->a.head_dim;
+            attend_scalar(&view, &p->a, h, p->start + r, p->q + at, out + at, scratch);
+        }
+    }
+    free(scratch);
+}
+
+/* One head of one row; returns the worst error as a multiple of the bound. */
+static double compare_head(const problem *p, uint32_t r, uint32_t h, double *keys, double *sums)
+{
+    attend_view view = view_of(p);
+    uint32_t n = p->a.head_dim, position = p->start + r, first = attend_first(p->a.window, position);
+    uint32_t kv_head = h / (p->a.n_head / p->a.n_head_kv);
+    const float *q = p->q + r * p->stride + (size_t)h * n, *out = p->out + r * p->stride + (size_t)h * n;
+    float *row = get(n * sizeof *row);
+    double total = p->a.sinks ? exp((double)p->a.sinks[h]) : 0, score_error = 0, worst = 0;
+    memset(sums, 0, 2 * n * sizeof *sums);
+    for (uint32_t j = first; j <= position; j++) {
+        double s = 0, magnitude = 0;
+        codec_decode(p->layout.type, attend_key(&view, kv_head, j), row, n);
+        for (uint32_t i = 0; i < n; i++) {
+            s += (double)q[i] * (double)row[i];
+            magnitude += fabs((double)q[i] * (double)row[i]);
+        }
+        s *= (double)p->a.scale;
+        score_error = fmax(score_error, (n / 4.0 + 16) * 0x1p-24 * magnitude * (double)p->a.scale + 8 * 0x1p-23 * (double)p->a.softcap);
+        s = p->a.softcap > 0 ? (double)p->a.softcap * tanh(s / (double)p->a.softcap) : s;
+        keys[j] = exp(s);
+        total += keys[j];
+    }
+    for (uint32_t j = first; j <= position; j++) {
+        codec_decode(p->layout.type, attend_value(&view, kv_head, j), row, n);
+        for (uint32_t i = 0; i < n; i++) {
+            sums[i] += keys[j] / total * (double)row[i];
+            sums[n + i] += keys[j] / total * fabs((double)row[i]);
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        double bound = (bound_weights * score_error + bound_sum * 0x1p-23) * sums[n + i] + 1e-30;
+        double error = fabs((double)out[i] - sums[i]) / bound;
+        worst = error <= worst ? worst : isnan(error) ? INFINITY : error;
+    }
+    free(row);
+    return worst;
+}
+
+static void check_problem(check *c, problem *p, const attend_kernels *kernels)
+{
+    for (size_t i = 0; i < p->n_rows * p->stride; i++) {
+        p->out[i] = check_canary();
+    }
+    if (kernels->scores) {
+        compute(p, kernels, 0, p->n_rows, 1, p->out);
+    } else {
+        compute_scalar(p, p->out);
+    }
+    double *keys = get((p->start + p->n_rows) * sizeof *keys), *sums = get(2 * p->a.head_dim * sizeof *sums), worst = 0;
+    for (uint32_t r = 0; r < p->n_rows; r++) {
+        for (uint32_t h = 0; h < p->a.n_head; h++) {
+            worst = fmax(worst, compare_head(p, r, h, keys, sums));
+        }
+    }
+    bool inside = true;
+    for (uint32_t r = 0; r < p->n_rows; r++) {
+        for (size_t i = (size_t)p->a.n_head * p->a.head_dim; i < p->stride; i++) {
+            inside = inside && check_is_canary(p->out[r * p->stride + i]);
+        }
+    }
+    check_result(c, worst <= 1 && inside, "attention %u/%u heads of %u, %s, pages of %u, positions %u + %u, window %u: "
+                 "%.3g × the bound%s", p->a.n_head, p->a.n_head_kv, p->a.head_dim, dtype_name(p->layout.type),
+                 p->layout.page_tokens, p->start, p->n_rows, p->a.window, worst, inside ? "" : ", writes outside");
+    free(keys);
+    free(sums);
+}
+
+/* Rows one by one, and blocks shared out between many threads, give the same bits. */
+static void check_bits(check *c, problem *p, const attend_kernels *kernels)
+{
+    float *other = get(p->n_rows * p->stride * sizeof *other);
+    for (int way = 0; way < 2; way++) {
+        memcpy(other, p->out, p->n_rows * p->stride * sizeof *other);
+        for (uint32_t r = 0; r < p->n_rows; r++) {
+            memset(other + r * p->stride, 0, (size_t)p->a.n_head * p->a.head_dim * sizeof *other);
+        }
+        if (way == 0) {
+            compute(p, kernels, 0, p->n_rows, 7, other);
+        } else {
+            uint32_t cut = check_below(c, p->n_rows + 1);
+            for (uint32_t r = 0; r < cut; r++) {
+                compute(p, kernels, r, 1, 1 + check_below(c, 3), other);
+            }
+            compute(p, kernels, cut, p->n_rows - cut, 2, other);
+        }
+        bool same = memcmp(other, p->out, p->n_rows * p->stride * sizeof *other) == 0;
+        check_result(c, same, "attention %u/%u heads of %u, %s, positions %u + %u, window %u: other bits when %s",
+                     p->a.n_head, p->a.n_head_kv, p->a.head_dim, dtype_name(p->layout.type), p->start, p->n_rows,
+                     p->a.window, way == 0 ? "shared out" : "computed row by row");
+    }
+    free(other);
+}
+
+static void check_random_problem(check *c, const attend_kernels *kernels)
+{
+    static const uint32_t sizes[] = {64, 80, 96, 128, 256, 8, 24, 1, 7, 30};
+    static const uint32_t groups[] = {1, 1, 2, 3, 4, 5, 8, 37};
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    uint32_t group = groups[check_below(c, 8)];
+    op_attend a = {.n_head_kv = group > 8 ? 1 : 1 + check_below(c, 2), .head_dim = sizes[check_below(c, 10)]};
+    a.n_head = a.n_head_kv * group;
+    a.scale = check_uniform(c, 0.5f, 2.0f) / sqrtf((float)a.head_dim);
+    a.softcap = check_below(c, 4) == 0 ? check_uniform(c, 2.0f, 30.0f) : 0;
+    uint32_t start = check_below(c, 3) ? check_below(c, 400) : 0;
+    uint32_t n_rows = 1 + (check_below(c, 2) ? check_below(c, 3) : check_below(c, 70));
+    a.window = check_below(c, 3) == 0 ? 1 + check_below(c, 200) : 0;
+    problem p = problem_make(c, a, types[check_below(c, 3)], 1u << check_below(c, 9), start, n_rows);
+    check_problem(c, &p, kernels);
+    if (kernels->scores) {
+        check_bits(c, &p, kernels);
+    }
+    problem_close(&p);
+}
+
+static void run(check *c)
+{
+    attend_kernels kernels = ops_table_make(c->features).attend;
+    for (uint32_t i = 0; i < (c->quick ? 40u : 600u); i++) {
+        check_random_problem(c, &kernels);
+    }
+}
+
+/* ---- speed ---- */
+
+typedef struct job {
+    const problem *p;
+    const attend_kernels *kernels;
+    attend_work work;
+    attend_rows rows;
+    uint8_t *scratch;
+    size_t scratch_bytes;
+} job;
+
+static void work_on(void *context, const team_member *member)
+{
+    job *j = context;
+    attend_view view = view_of(j->p);
+    void *scratch = j->scratch + member->index * j->scratch_bytes;
+    for (uint32_t i = team_next_chunk(member); i < j->work.n_tasks; i = team_next_chunk(member)) {
+        attend_run(j->kernels, &j->p->a, &view, 0, j->p->start, &j->work.tasks[i], &j->rows, scratch);
+    }
+    team_barrier(member);
+    for (uint32_t i = 0; i < j->work.n_split; i++) {
+        for (uint32_t q = member->index; q < j->work.split[i].n_rows * j->work.split[i].n_heads; q += member->n_threads) {
+            attend_join(j->kernels, &j->p->a, 0, &j->work.split[i], q, &j->rows, scratch);
+        }
+    }
+}
+
+static double time_scalar_head(const problem *p)
+{
+    attend_view view = view_of(p);
+    double *scratch = get((p->start + p->n_rows + 2 * (size_t)p->a.head_dim) * sizeof *scratch), begin = check_seconds();
+    attend_scalar(&view, &p->a, 0, p->start + p->n_rows / 2, p->q, p->out, scratch);
+    double seconds = (check_seconds() - begin) * p->a.n_head * p->n_rows;
+    free(scratch);
+    return seconds;
+}
+
+static void bench_one(check *c, const char *name, op_attend a, uint32_t start, uint32_t n_rows)
+{
+    attend_kernels kernels = ops_table_make(c->features).attend;
+    if (!kernels.scores || (c->shape && !strstr(name, c->shape))) {
+        return;
+    }
+    mlxr_error error;
+    team *t = NULL;
+    if (team_open(&t, c->n_threads, &error) != MLXR_OK) {
+        return;
+    }
+    a.scale = 1.0f / sqrtf((float)a.head_dim);
+    problem p = problem_make(c, a, DTYPE_F16, 32, start, n_rows);
+    p.a.sinks = NULL;
+    step_slice slice = {.n_rows = n_rows, .start = start};
+    step s = {.n_rows = n_rows, .slices = &slice, .n_slices = 1};
+    job j = {.p = &p, .kernels = &kernels, .scratch_bytes = (attend_scratch_bytes(a.head_dim) + 63) & ~(size_t)63};
+    attend_plan(&s, &p.a, c->n_threads, &j.work);
+    j.work.tasks = get(j.work.n_tasks * sizeof *j.work.tasks);
+    j.work.split = get(j.work.n_split * sizeof *j.work.split);
+    attend_plan(&s, &p.a, c->n_threads, &j.work);
+    j.rows = (attend_rows){p.q, p.out, p.stride, p.stride, get(j.work.n_partials * sizeof(float))};
+    j.scratch = aligned_alloc(64, j.scratch_bytes * c->n_threads);
+    double best = 1e9, begin = check_seconds(), seen = 0;
+    for (uint32_t i = 0; i < 5 || (i < 500 && check_seconds() - begin < (c->quick ? 0.1 : 0.5)); i++) {
+        double at = check_seconds();
+        team_run(t, work_on, &j);
+        best = fmin(best, check_seconds() - at);
+    }
+    for (uint32_t r = 0; r < n_rows; r++) {
+        seen += start + r + 1 - attend_first(a.window, start + r);
+    }
+    double bytes = 4.0 * a.n_head_kv * a.head_dim * (start + n_rows - attend_first(a.window, start));
+    printf("%-14s %u/%u × %3u, %5u + %3u  %-11s %10.1f µs  %6.1f GB/s  %7.1f GFLOP/s  %6.1f × scalar\n", name, a.n_head,
+           a.n_head_kv, a.head_dim, start, n_rows, c->set, best * 1e6, bytes / best * 1e-9,
+           4 * seen * a.n_head * a.head_dim / best * 1e-9, time_scalar_head(&p) / best);
+    free(j.scratch);
+    free(j.rows.partials);
+    free(j.work.tasks);
+    free(j.work.split);
+    problem_close(&p);
+    team_close(&t);
+}
+
+static void bench(check *c)
+{
+    static const op_attend smollm = {.n_head = 9, .n_head_kv = 3, .head_dim = 64};
+    static const op_attend gemma = {.n_head = 4, .n_head_kv = 1, .head_dim = 256};
+    static const op_attend gemma_window = {.n_head = 4, .n_head_kv = 1, .head_dim = 256, .window = 512};
+    static const op_attend llama = {.n_head = 32, .n_head_kv = 8, .head_dim = 128};
+    bench_one(c, "smollm2", smollm, 0, 512);
+    bench_one(c, "smollm2", smollm, 512, 1);
+    bench_one(c, "smollm2", smollm, 8192, 1);
+    bench_one(c, "gemma", gemma, 0, 512);
+    bench_one(c, "gemma", gemma, 8192, 1);
+    bench_one(c, "gemma", gemma, 8192, 64);
+    bench_one(c, "gemma window", gemma_window, 8192, 64);
+    bench_one(c, "gemma window", gemma_window, 8192, 1);
+    bench_one(c, "llama 8b", llama, 512, 64);
+    bench_one(c, "llama 8b", llama, 2048, 1);
+}
+
+const check_suite check_attention = {.name = "attention", .run = run, .bench = bench};

@@ -1,0 +1,268 @@
+/*
+ * Row kernels (norm, RoPE, activations, additions, caps, KV conversion) against plain loops in double, between guard
+ * pages, at every length and alignment.
+ * Owner: none. Lifetime: the program.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "checkkernels.h"
+#include "kernels/cpu/ops.h"
+#include "quant/half.h"
+
+#define EPS 0x1p-23
+#define N_MAX 1100u
+
+/* A row between guard pages, and what was in it. */
+typedef struct row {
+    check_memory memory;
+    float *x;
+    float before[N_MAX];
+} row;
+
+static row row_make(check *c, uint32_t n, float spread)
+{
+    row r = {.memory = check_alloc(n * sizeof(float), check_below(c, 2))};
+    r.x = (float *)(void *)r.memory.bytes;
+    for (uint32_t i = 0; i < n; i++) {
+        r.x[i] = r.before[i] = check_normal(c) * spread;
+    }
+    return r;
+}
+
+static uint32_t any_length(check *c)
+{
+    static const uint32_t usual[] = {64, 80, 128, 256, 576, 640, 1024};
+    return check_below(c, 2) ? 1 + check_below(c, 130) : usual[check_below(c, sizeof usual / sizeof *usual)];
+}
+
+static void check_norm_row(check *c, const ops_table *t)
+{
+    uint32_t n = any_length(c);
+    norm_kind kind = check_below(c, 2) ? NORM_RMS : NORM_LAYER;
+    bool weighted = check_below(c, 4), biased = check_below(c, 2), in_place = check_below(c, 2);
+    float spread = check_below(c, 3) ? 1.0f : 1e-12f, eps = 1e-6f;
+    row src = row_make(c, n, spread), weight = row_make(c, n, 1.0f), bias = row_make(c, n, 0.5f), dst = row_make(c, n, 1.0f);
+    float *out = in_place ? src.x : dst.x;
+    t->norm(kind, src.x, out, weighted ? weight.x : NULL, biased ? bias.x : NULL, n, eps);
+    double mean = 0, square = 0, worst = 0;
+    for (uint32_t i = 0; i < n && kind == NORM_LAYER; i++) {
+        mean += (double)src.before[i] / n;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        square += ((double)src.before[i] - mean) * ((double)src.before[i] - mean) / n;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        double w = weighted ? (double)weight.x[i] : 1, b = biased ? (double)bias.x[i] : 0, f = 1 / sqrt(square + (double)eps);
+        double y = ((double)src.before[i] - mean) * f * w + b;
+        double terms = (fabs((double)src.before[i]) + (kind == NORM_LAYER ? 4 * spread : 0)) * f * fabs(w) + fabs(b);
+        worst = fmax(worst, fabs(out[i] - y) / ((8 + sqrt(n)) * EPS * terms + 1e-30));
+    }
+    check_result(c, worst <= 1, "norm %d, n %u, spread %g: %.3g × the bound", (int)kind, n, (double)spread, worst);
+    check_free(&src.memory);
+    check_free(&weight.memory);
+    check_free(&bias.memory);
+    check_free(&dst.memory);
+}
+
+static void check_rope_row(check *c, const ops_table *t)
+{
+    uint32_t n_heads = 1 + check_below(c, 4), head_dim = 2 + check_below(c, 129), n_rot = check_below(c, head_dim / 2 + 1) * 2;
+    if (check_below(c, 2)) {
+        n_rot = head_dim = 64;
+    }
+    rope_kind kind = check_below(c, 2) ? ROPE_HALVES : ROPE_PAIRS;
+    float inv_freq[128];
+    for (uint32_t i = 0; i < n_rot / 2; i++) {
+        inv_freq[i] = powf(10000.0f, -2.0f * (float)i / (float)n_rot);
+    }
+    op_rope rope = {kind, head_dim, n_rot, inv_freq, 1.25f};
+    int32_t position = (int32_t)check_below(c, 100000);
+    row x = row_make(c, n_heads * head_dim, 1.0f), cosines = row_make(c, n_rot / 2, 1.0f), sines = row_make(c, n_rot / 2, 1.0f);
+    ops_rope_table(&rope, position, 0, n_rot / 4, cosines.x, sines.x);
+    ops_rope_table(&rope, position, n_rot / 4, n_rot / 2, cosines.x, sines.x);
+    t->rope(kind, x.x, n_heads, head_dim, n_rot, cosines.x, sines.x);
+    double worst = 0;
+    for (uint32_t h = 0; h < n_heads; h++) {
+        for (uint32_t i = 0; i < head_dim; i++) {
+            uint32_t pair = kind == ROPE_PAIRS ? i / 2 : i % (n_rot / 2 ? n_rot / 2 : 1);
+            bool second = kind == ROPE_PAIRS ? i % 2 : i >= n_rot / 2;
+            size_t ia = (size_t)h * head_dim + (kind == ROPE_PAIRS ? 2 * pair : pair), ib = ia + (kind == ROPE_PAIRS ? 1 : n_rot / 2);
+            double y = x.before[h * head_dim + i], terms = 0;
+            if (i < n_rot) {
+                double angle = position * (double)inv_freq[pair], a = x.before[ia], b = x.before[ib];
+                double co = cos(angle) * 1.25, si = sin(angle) * 1.25;
+                y = second ? a * si + b * co : a * co - b * si;
+                terms = 1.25 * (fabs(a) + fabs(b));
+            }
+            worst = fmax(worst, fabs(x.x[h * head_dim + i] - y) / (2 * EPS * terms + 1e-30));
+        }
+    }
+    check_result(c, worst <= 1, "rope %d, %u heads of %u, %u turned: %.3g × the bound", (int)kind, n_heads, head_dim, n_rot, worst);
+    check_free(&x.memory);
+    check_free(&cosines.memory);
+    check_free(&sines.memory);
+}
+
+static double activate(activation act, double x, double *steepness)
+{
+    double u = act == ACT_GELU_TANH ? 2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x) : x;
+    *steepness = fabs(u);
+    switch (act) {
+    case ACT_SILU:
+    case ACT_GELU_TANH: return x / (1 + exp(-u));
+    case ACT_GELU_ERF: return x / 2 * erfc(-x / sqrt(2.0));
+    default: return fmax(x, 0);
+    }
+}
+
+static void check_gated_row(check *c, const ops_table *t)
+{
+    uint32_t n = any_length(c);
+    activation act = (activation)check_below(c, 4);
+    row gate = row_make(c, n, check_below(c, 2) ? 2.0f : 40.0f), up = row_make(c, n, 1.0f);
+    t->gated(act, gate.x, up.x, n);
+    double worst = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        double steepness, y = activate(act, gate.before[i], &steepness) * up.x[i];
+        worst = fmax(worst, fabs(gate.x[i] - y) / ((16 + 4 * steepness) * EPS * fabs(y) + 1e-33 * fabs((double)up.x[i]) + 1e-38));
+    }
+    check_result(c, worst <= 1, "gated %d, n %u: %.3g × the bound", (int)act, n, worst);
+    check_free(&gate.memory);
+    check_free(&up.memory);
+}
+
+static void check_plain_rows(check *c, const ops_table *t)
+{
+    uint32_t n = any_length(c);
+    float factor = check_uniform(c, -2.0f, 2.0f), cap = check_uniform(c, 1.0f, 60.0f);
+    row a = row_make(c, n, 1.0f), b = row_make(c, n, 1.0f), s = row_make(c, n, 1.0f), k = row_make(c, n, cap);
+    t->add(a.x, b.x, factor, n);
+    t->scale(s.x, factor, n);
+    t->softcap(k.x, cap, n);
+    double worst_add = 0, worst_scale = 0, worst_cap = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        double sum = a.before[i] + (double)b.x[i] * (double)factor, terms = fabs((double)a.before[i]) + fabs((double)b.x[i] * (double)factor);
+        worst_add = fmax(worst_add, fabs(a.x[i] - sum) / (EPS * terms + 1e-38));
+        worst_scale = fmax(worst_scale, fabs(s.x[i] - s.before[i] * (double)factor) / (EPS * fabs((double)s.before[i] * (double)factor) + 1e-38));
+        worst_cap = fmax(worst_cap, fabs(k.x[i] - (double)cap * tanh((double)k.before[i] / (double)cap)) / (8 * EPS * (double)cap));
+    }
+    check_result(c, worst_add <= 1, "add, n %u: %.3g × the bound", n, worst_add);
+    check_result(c, worst_scale <= 1, "scale, n %u: %.3g × the bound", n, worst_scale);
+    check_result(c, worst_cap <= 1, "softcap %g, n %u: %.3g × the bound", (double)cap, n, worst_cap);
+    check_free(&a.memory);
+    check_free(&b.memory);
+    check_free(&s.memory);
+    check_free(&k.memory);
+}
+
+static void check_kv_row(check *c, const ops_table *t)
+{
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const uint32_t odd[] = {0x7f800000, 0xff800000, 0x7fc12345, 0x00000001, 0x80000000, 0x477fefff, 0x477ff000,
+                                   0xc7800000, 0x33000000, 0x33000001, 0x387fc000, 0x38800000, 0x7f7fffff, 0x3f808000};
+    dtype type = types[check_below(c, 3)];
+    uint32_t n = any_length(c), wrong = 0;
+    row src = row_make(c, n, check_below(c, 2) ? 1.0f : 1e-5f);
+    for (uint32_t i = 0; i < n; i += 1 + check_below(c, 9)) {
+        src.x[i] = float_from_bits(odd[check_below(c, sizeof odd / sizeof *odd)]);
+    }
+    check_memory dst = check_alloc(dtype_row_bytes(type, n), check_below(c, 2));
+    t->to_kv(type, src.x, dst.bytes, n);
+    for (uint32_t i = 0; i < n; i++) {
+        float x = src.x[i], y;
+        uint16_t word, want = type == DTYPE_BF16 ? bf16_from_float(x) : half_from_float(x > 65504 ? 65504 : x < -65504 ? -65504 : x);
+        memcpy(type == DTYPE_F32 ? (void *)&y : (void *)&word, dst.bytes + i * dtype_row_bytes(type, 1), dtype_row_bytes(type, 1));
+        if (type == DTYPE_F32) {
+            wrong += float_to_bits(x) != float_to_bits(y);
+        } else if (isnan(x)) {
+            wrong += !isnan(type == DTYPE_BF16 ? bf16_to_float(word) : half_to_float(word));
+        } else {
+            wrong += word != want;
+        }
+    }
+    check_result(c, wrong == 0, "to_kv %s, n %u: %u elements wrong", dtype_name(type), n, wrong);
+    check_free(&src.memory);
+    check_free(&dst);
+}
+
+/* NaN must come out as NaN, not as some number. */
+static void check_nan_rows(check *c, const ops_table *t)
+{
+    uint32_t n = any_length(c), at = check_below(c, n);
+    row x = row_make(c, n, 1.0f), y = row_make(c, n, 1.0f), z = row_make(c, n, 1.0f);
+    activation act = (activation)check_below(c, 3);
+    x.x[at] = y.x[at] = z.x[at] = NAN;
+    t->norm(NORM_RMS, x.x, x.x, NULL, NULL, n, 1e-6f);
+    t->gated(act, y.x, z.before, n);
+    t->softcap(z.x, 30.0f, n);
+    bool norm = true;
+    for (uint32_t i = 0; i < n; i++) {
+        norm = norm && isnan(x.x[i]);
+    }
+    check_result(c, norm && isnan(y.x[at]) && isnan(z.x[at]), "NaN at %u of %u is lost (activation %d)", at, n, (int)act);
+    check_free(&x.memory);
+    check_free(&y.memory);
+    check_free(&z.memory);
+}
+
+static void run(check *c)
+{
+    ops_table t = ops_table_make(c->features);
+    uint32_t n = c->quick ? 300 : 5000;
+    for (uint32_t i = 0; i < n; i++) {
+        check_norm_row(c, &t);
+        check_rope_row(c, &t);
+        check_gated_row(c, &t);
+        check_plain_rows(c, &t);
+        check_kv_row(c, &t);
+        check_nan_rows(c, &t);
+    }
+}
+
+/* ---- speed ---- */
+
+static void report(check *c, const char *name, uint32_t n, double seconds, double scalar)
+{
+    printf("%-16s n %5u  %-11s %8.1f ns  %6.2f ns/16  %6.1f × scalar\n", name, n, c->set, seconds * 1e9,
+           seconds * 1e9 * 16 / n, scalar / seconds);
+}
+
+static double time_row(const ops_table *t, int which, float *x, float *y, uint32_t n)
+{
+    double best = 1;
+    for (int r = 0; r < 50; r++) {
+        double begin = check_seconds();
+        for (int i = 0; i < 20; i++) {
+            switch (which) {
+            case 0: t->norm(NORM_RMS, x, y, x, NULL, n, 1e-6f); break;
+            case 1: t->gated(ACT_SILU, y, x, n); break;
+            case 2: t->gated(ACT_GELU_TANH, y, x, n); break;
+            case 3: t->rope(ROPE_PAIRS, y, n / 64, 64, 64, x, x + 32); break;
+            case 4: t->rope(ROPE_HALVES, y, n / 64, 64, 64, x, x + 32); break;
+            case 5: t->softcap(y, 30.0f, n); break;
+            default: t->to_kv(DTYPE_F16, x, y, n); break;
+            }
+        }
+        best = fmin(best, (check_seconds() - begin) / 20);
+    }
+    return best;
+}
+
+static void bench(check *c)
+{
+    static const char *const names[] = {"norm rms", "silu", "gelu tanh", "rope pairs", "rope halves", "softcap", "to f16"};
+    static float x[4096], y[4096];
+    ops_table fast = ops_table_make(c->features), scalar = ops_table_scalar();
+    for (uint32_t i = 0; i < 4096; i++) {
+        x[i] = check_uniform(c, -1.0f, 1.0f);
+        y[i] = 1.0f;
+    }
+    for (int i = 0; i < 7; i++) {
+        for (uint32_t n = 576; n <= 2304; n *= 4) {
+            report(c, names[i], n, time_row(&fast, i, x, y, n), time_row(&scalar, i, x, y, n));
+        }
+    }
+}
+
+const check_suite check_rows = {.name = "rows", .run = run, .bench = bench};
