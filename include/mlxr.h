@@ -256,6 +256,21 @@ typedef struct mlxr_slice {
     uint32_t n_top;
 } mlxr_slice;
 
+/* ---- grammars: what is sampled is a sentence of the grammar, or the beginning of one ---- */
+typedef struct mlxr_grammar mlxr_grammar;
+/* GBNF, start rule "root"; errors give line and column. May be shared by any number of sequences of the model. */
+MLXR_API mlxr_status mlxr_grammar_open_gbnf(mlxr_grammar **out, mlxr_model *model, const char *text, size_t n_bytes,
+                                            mlxr_error *error);
+/* JSON Schema; a keyword beyond the supported ones is an error that names it. "{}" is any JSON value. */
+MLXR_API mlxr_status mlxr_grammar_open_schema(mlxr_grammar **out, mlxr_model *model, const char *json, size_t n_bytes,
+                                              mlxr_error *error);
+MLXR_API void mlxr_grammar_close(mlxr_grammar **grammar); /* sequences that use it keep what they need */
+/* Constrains all that is sampled from now on; NULL: no longer. Tokens that the caller appends are not constrained, and
+ * the grammar starts anew behind them. */
+MLXR_API mlxr_status mlxr_sequence_constrain(mlxr_sequence *sequence, const mlxr_grammar *grammar, mlxr_error *error);
+/* Is what was sampled since then a whole sentence? True without a grammar. */
+MLXR_API bool mlxr_sequence_may_end(const mlxr_sequence *sequence);
+
 /* From now on decoding steps of this sequence try drafted tokens and may sample several at once, with the very same
  * results. `draft_model` NULL: prompt lookup; else a model of this engine with the same vocabulary (checked). n_max: the
  * longest draft, 1 … 15; 0: 8. How long a draft pays is learned; where it does not, none is made. */

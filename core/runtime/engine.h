@@ -7,6 +7,7 @@
 
 #include "base/region.h"
 #include "graph/graph.h"
+#include "runtime/grammar/constraint.h"
 #include "runtime/kv/cache.h"
 #include "runtime/kv/eviction.h"
 #include "runtime/sampler.h"
@@ -62,6 +63,7 @@ struct mlxr_model {
     chat_template *chat;      /* NULL: none, or chat_error says why it cannot be used */
     mlxr_error chat_error;
     program *program;
+    token_trie *trie;         /* made for the first grammar */
     kv_pool *pools[KV_GROUPS_MAX];
     kv_cache cache;
     bool cache_open;
@@ -69,6 +71,11 @@ struct mlxr_model {
     uint32_t n_ctx;           /* of its sequences */
     mlxr_model_info info;
     region memory;            /* of the texts in info */
+};
+
+struct mlxr_grammar {
+    mlxr_model *model;
+    grammar *g;
 };
 
 struct mlxr_sequence {
@@ -82,6 +89,7 @@ struct mlxr_sequence {
     kv_miss miss;
     sampler *sampler;
     speculation spec;
+    constraint rule;
     mlxr_sampled sampled[SPEC_DRAFT_MAX + 1]; /* of the newest step */
     mlxr_token_logprob *top;                  /* [SPEC_DRAFT_MAX + 1][n_top_max] */
     uint32_t n_top_max;

@@ -199,6 +199,7 @@ static void model_close(mlxr_model *m)
     if (m->program) {
         m->engine->ops->release(m->engine->device, &m->program);
     }
+    token_trie_close(&m->trie);
     chat_template_close(&m->chat);
     tokenizer_close(&m->tokenizer);
     graph_close(&m->graph);

@@ -54,6 +54,7 @@ void mlxr_sequence_close(mlxr_sequence **pointer)
     pager_close(&s->pages);
     sampler_close(&s->sampler);
     mlxr_sequence_close(&s->spec.draft);
+    constraint_clear(&s->rule);
     mlxr_model_unref(&s->model);
     free(s->top);
     free(s->tokens);
@@ -117,6 +118,10 @@ mlxr_status mlxr_sequence_append(mlxr_sequence *s, const int32_t *ids, size_t n_
         memcpy(s->tokens + s->n_tokens, ids, n_ids * sizeof *ids);
     }
     s->n_tokens += n_ids;
+    if (s->rule.g) { /* behind what the caller wrote the grammar starts anew */
+        s->rule.from = s->n_tokens;
+        s->rule.n = 0;
+    }
     if (n_ids > 1) { /* a single sampled token completes no block that is not registered anyway */
         attach_prefix(s);
         s->model->engine->tokens_missed += s->n_tokens - s->n_computed;
@@ -168,6 +173,9 @@ mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, cons
     }
     if (status == MLXR_OK) {
         status = pager_fork(&copy->pages, &s->pages, error);
+    }
+    if (status == MLXR_OK) {
+        status = constraint_copy(&copy->rule, &s->rule, s->model->graph->h.n_vocab, error);
     }
     if (status != MLXR_OK) {
         mlxr_sequence_close(&copy);
@@ -238,6 +246,7 @@ mlxr_status mlxr_sequence_truncate(mlxr_sequence *s, size_t length, mlxr_error *
         s->n_cached = s->n_cached < s->n_computed ? s->n_cached : s->n_computed;
     }
     sampler_truncate(s->sampler, length);
+    constraint_truncate(&s->rule, length);
     return MLXR_OK;
 }
 
@@ -299,4 +308,65 @@ mlxr_draft_stats mlxr_draft_stats_get(const mlxr_sequence *s)
     memcpy(stats.drafted_at, t->drafted_at, sizeof t->drafted_at);
     memcpy(stats.accepted_at, t->accepted_at, sizeof t->accepted_at);
     return stats;
+}
+
+static mlxr_status grammar_wrap(mlxr_grammar **out, mlxr_model *model, const char *text, size_t n, bool is_schema, mlxr_error *error)
+{
+    mlxr_grammar *made = calloc(1, sizeof *made);
+    if (!made) {
+        return error_nomem(error, "grammar", sizeof *made);
+    }
+    mlxr_status status = MLXR_OK;
+    if (!model->trie) {
+        status = token_trie_open(&model->trie, model->tokenizer, model->graph->h.n_vocab, error);
+    }
+    if (status == MLXR_OK) {
+        status = is_schema ? grammar_open_schema(&made->g, text, n, model->trie, error)
+                           : grammar_open_gbnf(&made->g, text, n, model->trie, error);
+    }
+    if (status != MLXR_OK) {
+        free(made);
+        return status;
+    }
+    made->model = mlxr_model_ref(model);
+    *out = made;
+    return MLXR_OK;
+}
+
+mlxr_status mlxr_grammar_open_gbnf(mlxr_grammar **out, mlxr_model *model, const char *text, size_t n_bytes, mlxr_error *error)
+{
+    return grammar_wrap(out, model, text, n_bytes, false, error);
+}
+
+mlxr_status mlxr_grammar_open_schema(mlxr_grammar **out, mlxr_model *model, const char *json, size_t n_bytes, mlxr_error *error)
+{
+    return grammar_wrap(out, model, json, n_bytes, true, error);
+}
+
+void mlxr_grammar_close(mlxr_grammar **pointer)
+{
+    mlxr_grammar *made = *pointer;
+    *pointer = NULL;
+    if (made) {
+        grammar_unref(&made->g);
+        mlxr_model_unref(&made->model);
+        free(made);
+    }
+}
+
+mlxr_status mlxr_sequence_constrain(mlxr_sequence *s, const mlxr_grammar *made, mlxr_error *error)
+{
+    if (!made) {
+        constraint_clear(&s->rule);
+        return MLXR_OK;
+    }
+    if (made->model != s->model) {
+        return error_set(error, MLXR_ARG, "the grammar was made for another model");
+    }
+    return constraint_set(&s->rule, made->g, s->n_tokens, s->model->graph->h.n_vocab, error);
+}
+
+bool mlxr_sequence_may_end(const mlxr_sequence *s)
+{
+    return !s->rule.g || grammar_may_end(s->rule.g, s->rule.states[s->rule.n]);
 }

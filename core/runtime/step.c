@@ -203,6 +203,7 @@ static void undo_samples(mlxr_slice *slices, size_t n_slices)
 {
     for (size_t i = 0; i < n_slices; i++) {
         sampler_truncate(slices[i].sequence->sampler, slices[i].sequence->n_tokens);
+        constraint_truncate(&slices[i].sequence->rule, slices[i].sequence->n_tokens);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "text/json_text.h"
 
 #define DETOKENIZE_BYTES_MAX ((size_t)1 << 30)
+#define CHAT_JSON_BYTES_MAX ((size_t)64 << 20)
 
 mlxr_status mlxr_tokenize(const mlxr_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t *ids,
                           size_t cap, size_t *n_ids, mlxr_error *error)
@@ -91,7 +92,7 @@ static mlxr_status set_json(json_t *variables, const char *key, const char *text
     if (!text) {
         return MLXR_OK;
     }
-    mlxr_status status = json_text_parse(&value, text, strlen(text), error);
+    mlxr_status status = json_text_parse(&value, text, strlen(text), CHAT_JSON_BYTES_MAX, error);
     if (status != MLXR_OK) {
         return error_prefix(error, status, "%s", key);
     }

@@ -141,13 +141,21 @@ mlxr_status speculation_verify(mlxr_sequence *s, const float *logits, uint32_t n
     uint32_t n = 0;
     for (bool more = true; more;) {
         sampler_result r;
-        status = sampler_sample(s->sampler, logits + (size_t)n * n_vocab, NULL, &r, error);
+        const uint32_t *allowed = NULL;
+        status = constraint_mask(&s->rule, &allowed, error);
+        if (status == MLXR_OK) {
+            status = sampler_sample(s->sampler, logits + (size_t)n * n_vocab, allowed, &r, error);
+        }
         if (status == MLXR_OK) {
             keep(s, n, &r);
             status = sampler_accept(s->sampler, r.id, error);
         }
+        if (status == MLXR_OK) {
+            status = constraint_accept(&s->rule, r.id, error);
+        }
         if (status != MLXR_OK) {
             sampler_truncate(s->sampler, s->n_tokens);
+            constraint_truncate(&s->rule, s->n_tokens);
             return status;
         }
         more = n < s->spec.n_tokens && r.id == s->spec.tokens[n] && !mlxr_token_is_end(s->model, r.id);
