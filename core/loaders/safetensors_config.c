@@ -399,7 +399,9 @@ static void write_windows(writer *w, const shape *s)
         return;
     }
     add_u32(w, ".attention.sliding_window", window);
-    const json_t *types = member(w->root, "layer_types");
+    bool mixed = w->class->windows_are_optional ||
+                 w->class->four_norms; /* Mistral's class does not look at layer_types */
+    const json_t *types = mixed ? member(w->root, "layer_types") : NULL;
     if (types) {
         write_layer_types(w, types, s->n_layers);
     } else if (w->class->windows_are_optional) {

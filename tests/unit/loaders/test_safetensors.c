@@ -538,6 +538,8 @@ static void windows_of_layers_become_a_pattern(void **state)
                     meta_array_number(&value->array, 1) == cases[i].pattern[1]);
         model_file_close(&file);
     }
+    check_values(CLASS("MistralForCausalLM", ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]"),
+                 (const expected[]){{"llama.attention.sliding_window_pattern", NAN}, {0}});
 }
 
 /* Each row: config.json, generation_config.json, tokenizer_config.json, and what the error line must say. */
