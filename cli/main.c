@@ -1,13 +1,190 @@
 /*
- * mlxr: the program; a table of verbs.
+ * mlxr: the table of verbs, and what finds one and runs it.
  * Owner: the process. Lifetime: the process.
  */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "mlxr.h"
+#include "output.h"
+#include "verbs.h"
+#include "words.h"
 
-int main(void)
+#define MODEL_GROUPS (GROUP_ENGINE | GROUP_CONTEXT)
+#define MAX_ARGS SIZE_MAX
+
+const verb verb_table[] = {
+    {"run", "MODEL [PROMPT]", "answer a prompt (- reads it from stdin), or chat on a terminal",
+     GROUP_RUN | GROUP_SAMPLING | MODEL_GROUPS | GROUP_JSON, 1, 2, verb_run, true, false},
+    {"show", "MODEL", "what is in a model, and the memory it needs", GROUP_SHOW | GROUP_JSON, 1, 1, verb_show, true,
+     false},
+    {"tokenize", "MODEL [TEXT]", "the tokens of a text (- or nothing reads stdin)",
+     GROUP_TOKENIZE | GROUP_ENGINE | GROUP_JSON, 1, 2, verb_tokenize, true, false},
+    {"detokenize", "MODEL [ID…]", "the text of token ids (nothing reads them from stdin)",
+     GROUP_DETOKENIZE | GROUP_ENGINE | GROUP_JSON, 1, MAX_ARGS, verb_detokenize, true, false},
+    {"perplexity", "MODEL --file FILE", "how well a model predicts a text",
+     GROUP_PERPLEXITY | GROUP_ENGINE | GROUP_JSON, 1, 1, verb_perplexity, true, false},
+    {"bench", "MODEL", "measure the speed of prompts and generation", GROUP_BENCH | GROUP_ENGINE | GROUP_JSON, 1, 1,
+     verb_bench, true, false},
+    {"doctor", "", "what this machine offers, what is missing and how to mend it", GROUP_JSON, 0, 0, verb_doctor, false,
+     false},
+    {"version", "", "the version", GROUP_JSON, 0, 0, verb_version, false, false},
+    {"completion", "bash|zsh|fish", "a completion script for the shell", 0, 1, 1, verb_completion, false, false},
+    {"help", "[VERB]", "this text, or that of a verb", 0, 0, 1, verb_help, false, false},
+    {"models", "", "the names in the model directory", GROUP_JSON, 0, 0, verb_models, false, true},
+};
+const size_t n_verb_table = sizeof verb_table / sizeof *verb_table;
+
+static const verb *find_verb(const char *name)
 {
+    for (size_t i = 0; i < n_verb_table; i++) {
+        if (strcmp(verb_table[i].name, name) == 0) {
+            return &verb_table[i];
+        }
+    }
+    return NULL;
+}
+
+static int unknown_verb(const char *name)
+{
+    const char *best = NULL;
+    size_t best_distance = 3;
+    for (size_t i = 0; i < n_verb_table; i++) {
+        size_t distance = words_distance(name, verb_table[i].name);
+        if (!verb_table[i].hidden && distance < best_distance) {
+            best = verb_table[i].name;
+            best_distance = distance;
+        }
+    }
+    if (best) {
+        print_error("unknown command '%s'; did you mean %s?", name, best);
+    } else {
+        print_error("unknown command '%s'; mlxr help lists them", name);
+    }
+    return EXIT_USAGE;
+}
+
+static int print_overview(void)
+{
+    puts("mlxr runs large language models on this machine.\n\nUsage: mlxr VERB [ARGUMENTS] [OPTIONS]\n");
+    for (size_t i = 0; i < n_verb_table; i++) {
+        const verb *v = &verb_table[i];
+        char left[64];
+        snprintf(left, sizeof left, "%s %s", v->name, strcmp(v->name, "perplexity") == 0 ? "MODEL" : v->arguments);
+        if (!v->hidden) {
+            printf("  %-26s %s\n", left, v->summary);
+        }
+    }
+    puts("\nMODEL is the path of a GGUF file, of a folder with safetensors and config.json, or a name in the model\n"
+         "directory: $MLXR_MODELS, else $XDG_DATA_HOME/mlxr/models, else ~/.local/share/mlxr/models.\n"
+         "mlxr help VERB tells the options of a verb.");
+    return finish_output(EXIT_OK);
+}
+
+static int print_verb_help(const verb *v)
+{
+    printf("Usage: mlxr %s%s%s [OPTIONS]\n\n%c%s.\n\n", v->name, *v->arguments ? " " : "", v->arguments,
+           v->summary[0] >= 'a' ? v->summary[0] - 'a' + 'A' : v->summary[0], v->summary + 1);
+    options_print_help(v->groups);
+    return finish_output(EXIT_OK);
+}
+
+int verb_help(options *o)
+{
+    if (o->n_args == 0) {
+        return print_overview();
+    }
+    const verb *v = find_verb(o->args[0]);
+    return v ? print_verb_help(v) : unknown_verb(o->args[0]);
+}
+
+int verb_version(options *o)
+{
+    if (o->json) {
+        return print_json(json_pack("{s:s}", "version", mlxr_version()));
+    }
     printf("mlxr %s\n", mlxr_version());
-    return 0;
+    return finish_output(EXIT_OK);
+}
+
+static int run_verb(const verb *v, int n, char **argv)
+{
+    options o;
+    int code = EXIT_USAGE;
+    options_init(&o);
+    if (!options_parse(&o, v->name, v->groups, n, argv)) {
+        code = EXIT_USAGE;
+    } else if (o.help) {
+        code = print_verb_help(v);
+    } else if (o.n_args < v->min_args) {
+        print_error("usage: mlxr %s %s", v->name, v->arguments);
+    } else if (o.n_args > v->max_args) {
+        print_error("too many arguments: '%s'%s", o.args[v->max_args],
+                    v->names_model && v->max_args == 2 ? "; put a text of several words in quotes" : "");
+    } else {
+        code = v->run(&o);
+    }
+    options_close(&o);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_overview();
+        return EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        name = "help";
+    } else if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
+        name = "version";
+    }
+    const verb *v = find_verb(name);
+    return v ? run_verb(v, argc - 2, argv + 2) : unknown_verb(name);
+}
+
+/* ---- what verbs share -------------------------------------------------------------------------------------------- */
+
+char *read_all(const char *path, size_t *n)
+{
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    char *text = NULL;
+    size_t used = 0, cap = 0;
+    if (!file) {
+        print_error("%s: %s", path, strerror(errno));
+        return NULL;
+    }
+    for (;;) {
+        if (used + 1 >= cap) {
+            size_t more = cap ? cap * 2 : 65536;
+            char *grown = more > cap ? realloc(text, more) : NULL;
+            if (!grown) {
+                print_error("%s: out of memory after %zu bytes", path, used);
+                break;
+            }
+            text = grown;
+            cap = more;
+        }
+        size_t got = fread(text + used, 1, cap - 1 - used, file);
+        used += got;
+        if (got == 0) {
+            if (ferror(file)) {
+                print_error("%s: %s", path, strerror(errno));
+                break;
+            }
+            text[used] = '\0';
+            *n = used;
+            if (file != stdin) {
+                fclose(file);
+            }
+            return text;
+        }
+    }
+    free(text);
+    if (file != stdin) {
+        fclose(file);
+    }
+    return NULL;
 }

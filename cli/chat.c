@@ -1,0 +1,338 @@
+/*
+ * The chat: read, answer, obey commands.
+ * Owner: the verb `run`. Lifetime: the call.
+ *
+ * Ctrl-C while the model answers ends the answer; while a line is typed it gives the line up; it never ends the
+ * program.
+ */
+#include "chat.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "line_input.h"
+#include "output.h"
+#include "words.h"
+
+/* Tokens of an answer where no template tells the model when to end. */
+#define RAW_TOKENS 256
+
+/* Set by the handler of SIGINT: the one thing a handler may do. */
+static volatile sig_atomic_t interrupt_seen;
+
+static void note_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupt_seen = 1;
+}
+
+typedef struct chat {
+    session *session;
+    options *options;
+    conversation *conversation;
+    line_input *input;
+    text_list kept; /* values of /set that options point to */
+    bool done;
+} chat;
+
+bool chat_possible(void)
+{
+    return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+}
+
+generation chat_generation(const options *o, const conversation *c)
+{
+    return (generation){.n_predict = o->n_predict >= 0 ? o->n_predict
+                                     : c->raw          ? RAW_TOKENS
+                                                       : -1,
+                        .stops = &o->stops,
+                        .show = write_text};
+}
+
+void chat_print_timings(const session *s, const generation *g)
+{
+    size_t n_new = g->n_prompt - g->n_cached;
+    print_note(
+        "%zu prompt tokens (%zu reused), first after %.0f ms (%.0f tokens/s); %zu tokens, %.1f tokens/s; context %zu",
+        g->n_prompt, g->n_cached, g->first_seconds * 1e3, (double)n_new / g->first_seconds, g->n_ids,
+        g->n_ids > 1 ? (double)(g->n_ids - 1) / g->decode_seconds : 0.0, mlxr_sequence_length(s->sequence));
+}
+
+/* Asks (text) or asks again (NULL). */
+static void answer(chat *c, const char *text)
+{
+    generation g = chat_generation(c->options, c->conversation);
+    g.interrupted = &interrupt_seen;
+    interrupt_seen = 0;
+    int code = text ? conversation_ask(c->conversation, text, &g) : conversation_regenerate(c->conversation, &g);
+    if (g.n_text > 0 && g.text[g.n_text - 1] != '\n') {
+        putchar('\n');
+    }
+    fflush(stdout);
+    if (code == EXIT_OK) {
+        if (g.finish == FINISH_INTERRUPTED) {
+            print_note("(interrupted)");
+        } else if (g.finish == FINISH_CONTEXT) {
+            print_note("(the context of %zu tokens is full: /clear starts anew)",
+                       mlxr_sequence_length(c->session->sequence));
+        } else if (g.finish == FINISH_LENGTH && c->options->n_predict >= 0) {
+            print_note("(stopped after %zu tokens)", g.n_ids);
+        }
+        if (c->options->verbose) {
+            chat_print_timings(c->session, &g);
+        }
+    }
+    interrupt_seen = 0;
+    generation_close(&g);
+}
+
+/* ---- commands ---------------------------------------------------------------------------------------------------- */
+
+typedef struct command {
+    const char *name, *argument, *help;
+    void (*run)(chat *c, const char *argument);
+} command;
+
+static void do_help(chat *c, const char *argument);
+
+static void do_clear(chat *c, const char *argument)
+{
+    (void)argument;
+    conversation_clear(c->conversation);
+    print_note("forgotten");
+}
+
+static void do_system(chat *c, const char *argument)
+{
+    if (c->conversation->raw) {
+        print_error("this model has no chat template, and so no place for a system message");
+    } else if (conversation_set_system(c->conversation, argument)) {
+        print_note(*argument ? "system message set" : "system message removed");
+    }
+}
+
+static void do_save(chat *c, const char *argument)
+{
+    if (!*argument) {
+        print_error("/save needs the name of a file");
+    } else if (conversation_save(c->conversation, argument)) {
+        print_note("saved in %s", argument);
+    }
+}
+
+static void do_load(chat *c, const char *argument)
+{
+    if (!*argument) {
+        print_error("/load needs the name of a file");
+    } else if (conversation_load(c->conversation, argument)) {
+        print_note("%zu messages loaded", json_array_size(c->conversation->messages));
+    }
+}
+
+/* The sequence goes on with another sampler: a copy that shares all that is computed. */
+static bool change_sampler(chat *c)
+{
+    mlxr_error error;
+    mlxr_sequence *changed = NULL;
+    if (mlxr_sequence_fork(&changed, c->session->sequence, &c->options->sampling, &error) != MLXR_OK) {
+        print_error("%s", error.text);
+        return false;
+    }
+    mlxr_sequence_close(&c->session->sequence);
+    c->session->sequence = changed;
+    return true;
+}
+
+static void list_settings(chat *c)
+{
+    for (size_t i = 0; i < n_option_table; i++) {
+        const option_spec *spec = &option_table[i];
+        char value[128];
+        if (spec->groups == GROUP_SAMPLING || strcmp(spec->name, "tokens") == 0) {
+            if (spec->groups & GROUP_BENCH) {
+                continue;
+            }
+            options_format(c->options, spec, value, sizeof value);
+            printf("  %-22s %s\n", spec->name, value);
+        }
+    }
+}
+
+static void do_set(chat *c, const char *argument)
+{
+    size_t n = strcspn(argument, " \t=");
+    const char *value = argument + n + strspn(argument + n, " \t=");
+    if (n == 0) {
+        list_settings(c);
+        return;
+    }
+    const option_spec *spec = options_find(argument, n, GROUP_SAMPLING);
+    if (!spec && n == 6 && memcmp(argument, "tokens", 6) == 0) {
+        spec = options_find(argument, n, GROUP_RUN);
+    }
+    if (!spec) {
+        print_error("no setting '%.*s'; /set lists them", (int)(n < 60 ? n : 60), argument);
+        return;
+    }
+    if (!*value) {
+        print_error("/set %s needs a value: %s", spec->name, spec->argument);
+        return;
+    }
+    options before = *c->options;
+    char *kept = strdup(value);
+    if (!kept || !text_list_add(&c->kept, kept)) {
+        free(kept);
+        print_error("out of memory");
+    } else if (options_set(c->options, spec, kept) && !change_sampler(c)) {
+        mlxr_sampling *now = &c->options->sampling; /* the library refused the value */
+        *now = before.sampling;
+        now->logit_bias = c->options->bias; /* the arrays may have moved */
+        now->dry_breakers = c->options->breakers.items;
+        c->options->breakers.n = now->n_dry_breakers;
+    }
+}
+
+static void do_show(chat *c, const char *argument)
+{
+    (void)argument;
+    const mlxr_model_info *info = mlxr_model_info_get(c->session->model);
+    mlxr_kv_stats kv = mlxr_kv_stats_get(c->session->engine);
+    printf("  model     %s\n", info->path);
+    printf("  family    %s, %s parameters, %s\n", info->family, human_count(info->n_params), info->weight_types);
+    printf("  context   %zu tokens used; trained for %u\n", mlxr_sequence_length(c->session->sequence),
+           info->n_ctx_train);
+    printf("  KV cache  %s of %s\n", human_bytes(kv.bytes_used), human_bytes(kv.bytes_budget));
+    printf("  messages  %zu\n", json_array_size(c->conversation->messages));
+    const json_t *first = json_array_get(c->conversation->messages, 0);
+    const char *role = json_string_value(json_object_get(first, "role"));
+    if (role && strcmp(role, "system") == 0) {
+        printf("  system    ");
+        const char *text = json_string_value(json_object_get(first, "content"));
+        write_text(text, strlen(text));
+        putchar('\n');
+    }
+}
+
+static void do_regen(chat *c, const char *argument)
+{
+    (void)argument;
+    if (conversation_can_regenerate(c->conversation)) {
+        answer(c, NULL);
+    } else {
+        print_error("there is no answer to make again");
+    }
+}
+
+static void do_exit(chat *c, const char *argument)
+{
+    (void)argument;
+    c->done = true;
+}
+
+static const command commands[] = {
+    {"/help", "", "this list", do_help},
+    {"/clear", "", "forget the conversation, keep the system message", do_clear},
+    {"/system", "[TEXT]", "set the system message; without text remove it", do_system},
+    {"/regen", "", "make the last answer again", do_regen},
+    {"/set", "[NAME VALUE]", "change a sampling setting such as temp; without arguments list them", do_set},
+    {"/show", "", "model, context and memory", do_show},
+    {"/save", "FILE", "save the conversation", do_save},
+    {"/load", "FILE", "load a conversation", do_load},
+    {"/exit", "", "leave; Ctrl-D does the same", do_exit},
+};
+#define N_COMMANDS (sizeof commands / sizeof *commands)
+
+static void do_help(chat *c, const char *argument)
+{
+    (void)c;
+    (void)argument;
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        printf("  %-8s %-13s %s\n", commands[i].name, commands[i].argument, commands[i].help);
+    }
+    printf("  \"\"\" begins and ends a text of several lines; so does a backslash at the end of a line.\n"
+           "  Ctrl-C stops the answer.\n");
+}
+
+static void obey(chat *c, char *line)
+{
+    size_t n = strcspn(line, " \t\n");
+    char *argument = line + n + strspn(line + n, " \t\n"), *end = argument + strlen(argument);
+    while (end > argument && isspace((unsigned char)end[-1])) {
+        *--end = '\0';
+    }
+    line[n] = '\0';
+    const char *best = NULL;
+    size_t best_distance = 3;
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        size_t distance = words_distance(line, commands[i].name);
+        if (distance == 0 || (i + 1 == N_COMMANDS && (strcmp(line, "/bye") == 0 || strcmp(line, "/quit") == 0))) {
+            commands[i].run(c, argument);
+            return;
+        }
+        best = distance < best_distance ? commands[i].name : best;
+        best_distance = distance < best_distance ? distance : best_distance;
+    }
+    if (best) {
+        print_error("no command %s; did you mean %s?", line, best);
+    } else {
+        print_error("no command %s; /help lists them", line);
+    }
+}
+
+/* ---- the loop ---------------------------------------------------------------------------------------------------- */
+
+static void read_and_answer(chat *c)
+{
+    char *text = NULL;
+    switch (line_input_read(c->input, &text)) {
+    case LINE_END:
+        c->done = true;
+        break;
+    case LINE_CANCELLED:
+        break;
+    case LINE_TEXT:
+        if (text[0] == '/' && text[1] && !strchr(text, '\n')) {
+            obey(c, text);
+        } else if (text[strspn(text, " \t\n")]) {
+            answer(c, text);
+        }
+        break;
+    }
+    free(text);
+}
+
+int chat_run(session *s, options *o, conversation *c, const char *first)
+{
+    chat state = {.session = s, .options = o, .conversation = c};
+    const char *words[N_COMMANDS + 1] = {0};
+    struct sigaction action = {.sa_handler = note_interrupt}, before;
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        words[i] = commands[i].name;
+    }
+    sigemptyset(&action.sa_mask);
+    state.input = line_input_open(&interrupt_seen, words);
+    if (!state.input) {
+        print_error("the terminal cannot be used for line editing");
+        return EXIT_FAILED;
+    }
+    sigaction(SIGINT, &action, &before);
+    if (first) {
+        answer(&state, first);
+    } else {
+        print_note("%s; /help for help, Ctrl-D to leave",
+                   c->raw ? "no chat template: the model goes on with your text" : "type a message");
+    }
+    while (!state.done && !ferror(stdout)) {
+        read_and_answer(&state);
+    }
+    sigaction(SIGINT, &before, NULL);
+    line_input_close(&state.input);
+    for (size_t i = 0; i < state.kept.n; i++) {
+        free((void *)state.kept.items[i]);
+    }
+    free(state.kept.items);
+    return finish_output(EXIT_OK);
+}

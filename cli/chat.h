@@ -1,0 +1,19 @@
+/*
+ * The chat on a terminal.
+ * Owner: the verb `run`. Lifetime: the call.
+ */
+#ifndef MLXR_CLI_CHAT_H
+#define MLXR_CLI_CHAT_H
+
+#include "conversation.h"
+
+/* Whether somebody sits at this terminal. */
+bool chat_possible(void);
+/* Asks `first` (NULL: nothing) and goes on with what is typed until Ctrl-D or /exit. Returns an exit code. */
+int chat_run(session *s, options *o, conversation *c, const char *first);
+/* A generation with the options' limits. */
+generation chat_generation(const options *o, const conversation *c);
+/* Timings of an answer as a note. */
+void chat_print_timings(const session *s, const generation *g);
+
+#endif

@@ -1,0 +1,409 @@
+/*
+ * The table of options, and reading values.
+ * Owner: main. Lifetime: the process.
+ */
+#include "options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+#include "words.h"
+
+#define AT(field) offsetof(options, field)
+
+const option_spec option_table[] = {
+    {"json", 0, OPTION_FLAG, AT(json), GROUP_JSON, NULL, "print JSON"},
+    {"tensors", 0, OPTION_FLAG, AT(tensors), GROUP_SHOW, NULL, "list every tensor"},
+    {"prompt-tokens", 'p', OPTION_U32, AT(n_prompt), GROUP_BENCH, "N", "prompt tokens to compute; 0: skip [512]"},
+    {"tokens", 'n', OPTION_U32, AT(n_generate), GROUP_BENCH, "N", "tokens to generate; 0: skip [64]"},
+    {"repetitions", 'r', OPTION_U32, AT(n_repeat), GROUP_BENCH, "N", "how often each test is run [3]"},
+    {"tokens", 'n', OPTION_I32, AT(n_predict), GROUP_RUN, "N",
+     "tokens to generate at most [until the answer ends; without a chat template 256]"},
+    {"raw", 0, OPTION_FLAG, AT(raw), GROUP_RUN, NULL,
+     "give the prompt to the model as it is, without its chat template"},
+    {"system", 0, OPTION_TEXT, AT(system), GROUP_RUN, "TEXT", "system message"},
+    {"chat", 0, OPTION_FLAG, AT(chat), GROUP_RUN, NULL, "go on as a chat after the answer, if this is a terminal"},
+    {"stop", 0, OPTION_LIST, AT(stops), GROUP_RUN, "TEXT", "end the answer where this text begins; may be repeated"},
+    {"verbose", 'v', OPTION_FLAG, AT(verbose), GROUP_RUN | GROUP_BENCH | GROUP_PERPLEXITY, NULL,
+     "tell more on stderr: timings, what the engine does"},
+    {"temp", 't', OPTION_FLOAT, AT(sampling.temperature), GROUP_SAMPLING, "T",
+     "temperature; 0: always the likeliest token"},
+    {"top-k", 0, OPTION_I32, AT(sampling.top_k), GROUP_SAMPLING, "K", "choose among the K likeliest; 0: off"},
+    {"top-p", 0, OPTION_FLOAT, AT(sampling.top_p), GROUP_SAMPLING, "P",
+     "choose among the likeliest that add up to P; 1: off"},
+    {"min-p", 0, OPTION_FLOAT, AT(sampling.min_p), GROUP_SAMPLING, "P",
+     "drop what is less likely than P times the likeliest"},
+    {"typical", 0, OPTION_FLOAT, AT(sampling.typical_p), GROUP_SAMPLING, "P", "locally typical sampling; 1: off"},
+    {"xtc-probability", 0, OPTION_FLOAT, AT(sampling.xtc_probability), GROUP_SAMPLING, "P",
+     "how often to exclude the top choices; 0: off"},
+    {"xtc-threshold", 0, OPTION_FLOAT, AT(sampling.xtc_threshold), GROUP_SAMPLING, "P", "what counts as a top choice"},
+    {"dry-multiplier", 0, OPTION_FLOAT, AT(sampling.dry_multiplier), GROUP_SAMPLING, "X",
+     "strength of the penalty on repeated phrases; 0: off"},
+    {"dry-base", 0, OPTION_FLOAT, AT(sampling.dry_base), GROUP_SAMPLING, "X", "how it grows with their length"},
+    {"dry-allowed-length", 0, OPTION_I32, AT(sampling.dry_allowed_length), GROUP_SAMPLING, "N",
+     "phrases up to N are free"},
+    {"dry-penalty-last-n", 0, OPTION_I32, AT(sampling.dry_penalty_last_n), GROUP_SAMPLING, "N",
+     "how far back it looks; -1: the whole context"},
+    {"dry-sequence-breaker", 0, OPTION_LIST, AT(breakers), GROUP_SAMPLING, "TEXT",
+     "text that ends a phrase; may be repeated"},
+    {"mirostat", 0, OPTION_I32, AT(sampling.mirostat), GROUP_SAMPLING, "N",
+     "mirostat 1 or 2 instead of the filters; 0: off"},
+    {"mirostat-tau", 0, OPTION_FLOAT, AT(sampling.mirostat_tau), GROUP_SAMPLING, "X",
+     "the surprise it aims at, in bits"},
+    {"mirostat-eta", 0, OPTION_FLOAT, AT(sampling.mirostat_eta), GROUP_SAMPLING, "X", "how fast it adapts"},
+    {"repeat-penalty", 0, OPTION_FLOAT, AT(sampling.repeat_penalty), GROUP_SAMPLING, "X",
+     "penalty on repeated tokens; 1: off"},
+    {"presence-penalty", 0, OPTION_FLOAT, AT(sampling.presence_penalty), GROUP_SAMPLING, "X",
+     "the same, subtracted once; 0: off"},
+    {"frequency-penalty", 0, OPTION_FLOAT, AT(sampling.frequency_penalty), GROUP_SAMPLING, "X",
+     "the same, subtracted per occurrence; 0: off"},
+    {"repeat-last-n", 0, OPTION_I32, AT(sampling.penalty_last_n), GROUP_SAMPLING, "N",
+     "how far back the three look; -1: the whole context"},
+    {"logit-bias", 0, OPTION_BIAS, AT(bias), GROUP_SAMPLING, "ID=BIAS",
+     "add BIAS to a token's logit; -inf forbids it; may be repeated"},
+    {"seed", 's', OPTION_U64, AT(sampling.seed), GROUP_SAMPLING, "N", "same seed, same answer; 0: a new one each time"},
+    {"logprobs", 0, OPTION_I32, AT(n_logprobs), GROUP_RUN, "N",
+     "with --json: log-probabilities of each token and its N likeliest alternatives"},
+    {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_CONTEXT, "N", "tokens of context [what the model was trained for]"},
+    {"file", 'f', OPTION_TEXT, AT(file), GROUP_PERPLEXITY | GROUP_TOKENIZE, "FILE", "the text; - reads stdin"},
+    {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_PERPLEXITY, "N", "tokens of a window [512]"},
+    {"add-special", 0, OPTION_FLAG, AT(add_special), GROUP_TOKENIZE, NULL,
+     "add BOS and EOS as the model's tokenizer does"},
+    {"parse-special", 0, OPTION_FLAG, AT(parse_special), GROUP_TOKENIZE, NULL,
+     "text such as <|im_end|> becomes the control token"},
+    {"ids", 0, OPTION_FLAG, AT(ids_only), GROUP_TOKENIZE, NULL, "print the ids only, in one line"},
+    {"with-special", 0, OPTION_FLAG, AT(with_special), GROUP_DETOKENIZE, NULL, "print special tokens, too"},
+    {"threads", 0, OPTION_U32, AT(n_threads), GROUP_ENGINE, "N", "threads [one per core this process may use]"},
+    {"backend", 0, OPTION_TEXT, AT(backend), GROUP_ENGINE, "NAME", "cpu, cpu-scalar [the best present]"},
+    {"cpu-features", 0, OPTION_TEXT, AT(cpu_features), GROUP_ENGINE, "MASK",
+     "leave out instruction sets: -avx512,-amx"},
+    {"kv-type", 0, OPTION_TEXT, AT(kv_type), GROUP_ENGINE, "TYPE", "type of the KV cache: f16, f32, bf16 [f16]"},
+    {"kv-bytes", 0, OPTION_BYTES, AT(kv_bytes), GROUP_ENGINE, "SIZE",
+     "memory for the KV cache, such as 512M [half of what is free]"},
+    {"help", 'h', OPTION_FLAG, AT(help), ~0u, NULL, "this text"},
+};
+const size_t n_option_table = sizeof option_table / sizeof *option_table;
+
+void options_init(options *o)
+{
+    *o = (options){.n_predict = -1, .n_logprobs = -1, .n_prompt = 512, .n_generate = 64, .n_repeat = 3};
+    o->sampling = mlxr_sampling_default();
+}
+
+void options_close(options *o)
+{
+    free(o->bias);
+    free(o->stops.items);
+    free(o->breakers.items);
+    free(o->args);
+    *o = (options){0};
+}
+
+bool text_list_add(text_list *list, const char *text)
+{
+    if (list->n == list->cap) {
+        size_t cap = list->cap ? list->cap * 2 : 8;
+        const char **grown = realloc(list->items, cap * sizeof *grown);
+        if (!grown) {
+            print_error("out of memory");
+            return false;
+        }
+        list->items = grown;
+        list->cap = cap;
+    }
+    list->items[list->n++] = text;
+    return true;
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------ */
+
+static bool bad_value(const option_spec *spec, const char *value, const char *expected)
+{
+    print_error("--%s %s: %s", spec->name, value, expected);
+    return false;
+}
+
+/* A whole decimal number within [min, max]. */
+static bool read_signed(const option_spec *spec, const char *text, int64_t min, int64_t max, int64_t *out)
+{
+    char *end, expected[96];
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (end == text || *end || errno || number < min || number > max) {
+        snprintf(expected, sizeof expected, "a whole number from %" PRId64 " to %" PRId64 " is needed", min, max);
+        return bad_value(spec, text, expected);
+    }
+    *out = number;
+    return true;
+}
+
+static bool read_unsigned(const option_spec *spec, const char *text, uint64_t *out, char **rest)
+{
+    errno = 0;
+    unsigned long long number = strtoull(text, rest, 10);
+    if (*rest == text || errno || strchr(text, '-')) {
+        return bad_value(spec, text, "a whole number of 0 or more is needed");
+    }
+    *out = number;
+    return true;
+}
+
+/* 512M, 4G, 1.5G is not needed. */
+static bool read_bytes(const option_spec *spec, const char *text, uint64_t *out)
+{
+    static const char *const units[] = {"", "K", "M", "G", "T"};
+    char *rest;
+    uint64_t number;
+    if (!read_unsigned(spec, text, &number, &rest)) {
+        return false;
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        if (strcmp(rest, units[i]) == 0 && number <= UINT64_MAX >> (10 * i)) {
+            *out = number << (10 * i);
+            return true;
+        }
+    }
+    return bad_value(spec, text, "a size such as 512M or 4G is needed");
+}
+
+static bool read_float(const option_spec *spec, const char *text, float *out)
+{
+    char *end;
+    float number = strtof(text, &end);
+    if (end == text || *end || isnan(number)) {
+        return bad_value(spec, text, "a number is needed");
+    }
+    *out = number;
+    return true;
+}
+
+static bool add_bias(options *o, const option_spec *spec, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    char id_text[16];
+    int64_t id;
+    mlxr_logit_bias bias;
+    if (!equals || (size_t)(equals - text) >= sizeof id_text) {
+        return bad_value(spec, text, "ID=BIAS is needed, such as 42=-inf");
+    }
+    memcpy(id_text, text, (size_t)(equals - text));
+    id_text[equals - text] = '\0';
+    if (!read_signed(spec, id_text, 0, INT32_MAX, &id) || !read_float(spec, equals + 1, &bias.bias)) {
+        return false;
+    }
+    bias.id = (int32_t)id;
+    if (o->sampling.n_logit_bias == o->cap_bias) {
+        size_t cap = o->cap_bias ? o->cap_bias * 2 : 8;
+        mlxr_logit_bias *grown = realloc(o->bias, cap * sizeof *grown);
+        if (!grown) {
+            print_error("out of memory");
+            return false;
+        }
+        o->bias = grown;
+        o->cap_bias = cap;
+    }
+    o->bias[o->sampling.n_logit_bias++] = bias;
+    o->sampling.logit_bias = o->bias;
+    return true;
+}
+
+bool options_set(options *o, const option_spec *spec, const char *value)
+{
+    void *field = (char *)o + spec->offset;
+    int64_t number = 0;
+    bool ok = true;
+    char *rest = NULL;
+    switch (spec->kind) {
+    case OPTION_FLAG:
+        *(bool *)field = true;
+        break;
+    case OPTION_U32:
+        ok = read_signed(spec, value, 0, UINT32_MAX, &number);
+        *(uint32_t *)field = ok ? (uint32_t)number : *(uint32_t *)field;
+        break;
+    case OPTION_I32:
+        ok = read_signed(spec, value, -1, INT32_MAX, &number);
+        *(int32_t *)field = ok ? (int32_t)number : *(int32_t *)field;
+        break;
+    case OPTION_U64:
+        ok = read_unsigned(spec, value, field, &rest) && (!*rest || bad_value(spec, value, "a whole number is needed"));
+        break;
+    case OPTION_BYTES:
+        ok = read_bytes(spec, value, field);
+        break;
+    case OPTION_FLOAT:
+        ok = read_float(spec, value, field);
+        break;
+    case OPTION_TEXT:
+        *(const char **)field = value;
+        break;
+    case OPTION_LIST:
+        ok = text_list_add(field, value);
+        o->sampling.dry_breakers = o->breakers.items;
+        o->sampling.n_dry_breakers = o->breakers.n;
+        break;
+    case OPTION_BIAS:
+        ok = add_bias(o, spec, value);
+        break;
+    }
+    return ok;
+}
+
+void options_format(const options *o, const option_spec *spec, char *out, size_t cap)
+{
+    const void *field = (const char *)o + spec->offset;
+    *out = '\0';
+    switch (spec->kind) {
+    case OPTION_FLAG:
+        snprintf(out, cap, "%s", *(const bool *)field ? "on" : "off");
+        break;
+    case OPTION_U32:
+        snprintf(out, cap, "%" PRIu32, *(const uint32_t *)field);
+        break;
+    case OPTION_I32:
+        snprintf(out, cap, "%" PRId32, *(const int32_t *)field);
+        break;
+    case OPTION_U64:
+    case OPTION_BYTES:
+        snprintf(out, cap, "%" PRIu64, *(const uint64_t *)field);
+        break;
+    case OPTION_FLOAT:
+        snprintf(out, cap, "%g", (double)*(const float *)field);
+        break;
+    case OPTION_TEXT:
+        snprintf(out, cap, "%s", *(const char *const *)field ? *(const char *const *)field : "");
+        break;
+    case OPTION_LIST:
+        snprintf(out, cap, "%zu given", ((const text_list *)field)->n);
+        break;
+    case OPTION_BIAS:
+        snprintf(out, cap, "%zu given", o->sampling.n_logit_bias);
+        break;
+    }
+}
+
+/* ---- a command line ---------------------------------------------------------------------------------------------- */
+
+const option_spec *options_find(const char *name, size_t n, unsigned groups)
+{
+    for (size_t i = 0; i < n_option_table; i++) {
+        const option_spec *spec = &option_table[i];
+        if ((spec->groups & groups) && strlen(spec->name) == n && memcmp(spec->name, name, n) == 0) {
+            return spec;
+        }
+    }
+    return NULL;
+}
+
+static const option_spec *find_letter(char letter, unsigned groups)
+{
+    for (size_t i = 0; i < n_option_table; i++) {
+        if ((option_table[i].groups & groups) && option_table[i].letter == letter) {
+            return &option_table[i];
+        }
+    }
+    return NULL;
+}
+
+static bool unknown_option(const char *verb, const char *given, size_t n, unsigned groups)
+{
+    const char *best = NULL;
+    size_t best_distance = 3 + n / 4;
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)(n < 60 ? n : 60), given);
+    for (size_t i = 0; i < n_option_table; i++) {
+        size_t distance = words_distance(name, option_table[i].name);
+        if ((option_table[i].groups & groups) && distance < best_distance) {
+            best = option_table[i].name;
+            best_distance = distance;
+        }
+    }
+    if (best) {
+        print_error("unknown option --%s; did you mean --%s?", name, best);
+    } else {
+        print_error("unknown option --%s; mlxr help %s lists those there are", name, verb);
+    }
+    return false;
+}
+
+/* Reads the option in argv[*i], and its value from there or from the next argument. */
+static bool parse_one(options *o, const char *verb, unsigned groups, int n, char **argv, int *i)
+{
+    const char *given = argv[*i], *value = NULL;
+    const option_spec *spec;
+    if (given[1] == '-') {
+        size_t length = strcspn(given + 2, "=");
+        spec = options_find(given + 2, length, groups);
+        if (!spec) {
+            return unknown_option(verb, given + 2, length, groups);
+        }
+        value = given[2 + length] == '=' ? given + 3 + length : NULL;
+    } else {
+        spec = find_letter(given[1], groups);
+        if (!spec) {
+            print_error("unknown option %s; mlxr help %s lists those there are", given, verb);
+            return false;
+        }
+        value = given[2] ? given + 2 + (given[2] == '=') : NULL;
+    }
+    if (spec->kind == OPTION_FLAG) {
+        if (value) {
+            print_error("--%s takes no value", spec->name);
+            return false;
+        }
+    } else if (!value) {
+        if (*i + 1 >= n) {
+            print_error("--%s needs a value: %s", spec->name, spec->argument);
+            return false;
+        }
+        value = argv[++*i];
+    }
+    return options_set(o, spec, value);
+}
+
+bool options_parse(options *o, const char *verb, unsigned groups, int n, char **argv)
+{
+    bool only_args = false;
+    o->args = calloc((size_t)n + 1, sizeof *o->args);
+    if (!o->args) {
+        print_error("out of memory");
+        return false;
+    }
+    for (int i = 0; i < n; i++) {
+        if (!only_args && strcmp(argv[i], "--") == 0) {
+            only_args = true;
+        } else if (only_args || argv[i][0] != '-' || argv[i][1] == '\0') {
+            o->args[o->n_args++] = argv[i];
+        } else if (!parse_one(o, verb, groups, n, argv, &i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void options_print_help(unsigned groups)
+{
+    options defaults;
+    options_init(&defaults);
+    for (size_t i = 0; i < n_option_table; i++) {
+        const option_spec *spec = &option_table[i];
+        char left[64], value[32] = "";
+        if (!(spec->groups & groups)) {
+            continue;
+        }
+        int n = spec->letter ? snprintf(left, sizeof left, "  -%c, --%s", spec->letter, spec->name)
+                             : snprintf(left, sizeof left, "      --%s", spec->name);
+        if (spec->argument) {
+            snprintf(left + n, sizeof left - (size_t)n, " %s", spec->argument);
+        }
+        if (spec->groups == GROUP_SAMPLING && spec->kind != OPTION_LIST && spec->kind != OPTION_BIAS) {
+            options_format(&defaults, spec, value, sizeof value);
+        }
+        printf("%-32s %s%s%s%s\n", left, spec->help, *value ? " [" : "", value, *value ? "]" : "");
+    }
+}

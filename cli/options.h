@@ -1,0 +1,99 @@
+/*
+ * Command-line options: one table of all of them, and what a command line said.
+ * Owner: main. Lifetime: options_parse to options_close; texts are argv's.
+ */
+#ifndef MLXR_CLI_OPTIONS_H
+#define MLXR_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mlxr.h"
+
+/* Groups that verbs choose from. */
+enum {
+    GROUP_JSON = 1u << 0,
+    GROUP_ENGINE = 1u << 1,   /* device, threads, KV */
+    GROUP_CONTEXT = 1u << 2,  /* --ctx as the context of a model */
+    GROUP_SAMPLING = 1u << 3, /* can be changed in a chat, too */
+    GROUP_RUN = 1u << 4,
+    GROUP_TOKENIZE = 1u << 5,
+    GROUP_DETOKENIZE = 1u << 6,
+    GROUP_PERPLEXITY = 1u << 7,
+    GROUP_BENCH = 1u << 8,
+    GROUP_SHOW = 1u << 9,
+};
+
+typedef struct text_list {
+    const char **items;
+    size_t n, cap;
+} text_list;
+
+typedef struct options {
+    bool help, json, verbose, tensors;
+    /* engine */
+    const char *backend, *cpu_features, *kv_type;
+    uint32_t n_threads, n_ctx;
+    uint64_t kv_bytes;
+    /* run */
+    mlxr_sampling sampling;
+    mlxr_logit_bias *bias; /* sampling.logit_bias points here */
+    size_t cap_bias;
+    text_list stops, breakers;
+    const char *system;
+    int32_t n_predict, n_logprobs; /* −1: not given */
+    bool raw, chat;
+    /* text */
+    const char *file;
+    bool add_special, parse_special, with_special, ids_only;
+    /* bench */
+    uint32_t n_prompt, n_generate, n_repeat;
+    /* what is no option */
+    const char **args;
+    size_t n_args;
+} options;
+
+typedef enum option_kind {
+    OPTION_FLAG, /* bool, no value */
+    OPTION_U32,
+    OPTION_I32,
+    OPTION_U64,
+    OPTION_BYTES, /* uint64_t; 512M, 4G */
+    OPTION_FLOAT,
+    OPTION_TEXT,
+    OPTION_LIST, /* text_list, may be given several times */
+    OPTION_BIAS, /* ID=BIAS, may be given several times */
+} option_kind;
+
+typedef struct option_spec {
+    const char *name; /* without the dashes */
+    char letter;      /* 0: none */
+    option_kind kind;
+    size_t offset; /* in struct options */
+    unsigned groups;
+    const char *argument; /* what help calls its value */
+    const char *help;
+} option_spec;
+
+extern const option_spec option_table[];
+extern const size_t n_option_table;
+
+/* Fills *o with the defaults of the verbs. */
+void options_init(options *o);
+void options_close(options *o);
+/* Reads argv[0..n) with the options of `groups`; `verb` is for the error line. False after telling what is wrong. */
+bool options_parse(options *o, const char *verb, unsigned groups, int n, char **argv);
+/* Reads the value of one option, as given after its name. False after telling what is wrong. */
+bool options_set(options *o, const option_spec *spec, const char *value);
+/* NULL: no such option in these groups. */
+const option_spec *options_find(const char *name, size_t n, unsigned groups);
+/* Prints the options of these groups. */
+void options_print_help(unsigned groups);
+/* The value an option has now, as text. */
+void options_format(const options *o, const option_spec *spec, char *out, size_t cap);
+
+/* A text from argv or a file's list, appended. False if there is no memory. */
+bool text_list_add(text_list *list, const char *text);
+
+#endif

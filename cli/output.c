@@ -1,0 +1,241 @@
+/*
+ * Errors, notes, JSON, bars.
+ * Owner: the process's streams. Lifetime: the process.
+ */
+#include "output.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+double now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+bool use_colours(int fd)
+{
+    const char *no_colour = getenv("NO_COLOR"), *term = getenv("TERM");
+    return !(no_colour && *no_colour) && isatty(fd) && !(term && strcmp(term, "dumb") == 0);
+}
+
+/* ---- lines on stderr --------------------------------------------------------------------------------------------- */
+
+static void print_line(const char *before, const char *after, const char *format, va_list args)
+{
+    char line[2048];
+    vsnprintf(line, sizeof line, format, args);
+    for (char *c = line; *c; c++) { /* arguments and file names may hold anything */
+        *c = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
+    }
+    fflush(stdout);
+    fprintf(stderr, "%s%s%s\n", before, line, after);
+}
+
+void print_error(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    print_line("mlxr: ", "", format, args);
+    va_end(args);
+}
+
+int print_failure(const mlxr_error *error)
+{
+    print_error("%s", error->text);
+    return error->status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
+}
+
+void print_note(const char *format, ...)
+{
+    bool colours = use_colours(STDERR_FILENO);
+    va_list args;
+    va_start(args, format);
+    print_line(colours ? "\033[2m" : "", colours ? "\033[0m" : "", format, args);
+    va_end(args);
+}
+
+/* ---- data on stdout ---------------------------------------------------------------------------------------------- */
+
+int print_json(json_t *value)
+{
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(value);
+    if (!text) {
+        print_error("out of memory");
+        return EXIT_FAILED;
+    }
+    puts(text);
+    free(text);
+    return finish_output(EXIT_OK);
+}
+
+json_t *json_number(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* The length of the UTF-8 character at text[0..n), 0 if there is none (Unicode 15, table 3-7). */
+static size_t character(const unsigned char *text, size_t n)
+{
+    unsigned char c = text[0], low = 0x80, high = 0xbf;
+    size_t length = c < 0x80                ? 1
+                    : c >= 0xc2 && c < 0xe0 ? 2
+                    : c >= 0xe0 && c < 0xf0 ? 3
+                    : c >= 0xf0 && c < 0xf5 ? 4
+                                            : 0;
+    if (length > n) {
+        return 0;
+    }
+    low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : low;
+    high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : high;
+    for (size_t i = 1; i < length; i++) {
+        if (text[i] < low || text[i] > high) {
+            return 0;
+        }
+        low = 0x80;
+        high = 0xbf;
+    }
+    return length;
+}
+
+json_t *json_text(const char *text, size_t n)
+{
+    json_t *value = json_stringn(text, n);
+    char *fixed = value ? NULL : malloc(3 * n + 1);
+    if (!fixed) {
+        return value;
+    }
+    size_t used = 0;
+    for (size_t i = 0; i < n;) {
+        size_t length = character((const unsigned char *)text + i, n - i);
+        memcpy(fixed + used, length ? text + i : "\xef\xbf\xbd", length ? length : 3);
+        used += length ? length : 3;
+        i += length ? length : 1;
+    }
+    value = json_stringn(fixed, used);
+    free(fixed);
+    return value;
+}
+
+bool write_text(const char *text, size_t n)
+{
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(text, 1, n, stdout);
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            unsigned char c = (unsigned char)text[i];
+            bool control = (c < ' ' && c != '\n' && c != '\t') || c == 127;
+            if (c == 0xc2 && i + 1 < n && (unsigned char)text[i + 1] < 0xa0) { /* U+0080 to U+009F */
+                control = true;
+                i++;
+            }
+            putchar(control ? '?' : c);
+        }
+    }
+    return fflush(stdout) == 0;
+}
+
+int finish_output(int exit_code)
+{
+    errno = 0;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        if (errno != EPIPE) {
+            print_error("cannot write the output%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+        }
+        return EXIT_FAILED;
+    }
+    return exit_code;
+}
+
+/* ---- numbers for people ------------------------------------------------------------------------------------------ */
+
+static char *next_buffer(void)
+{
+    static char buffers[4][32];
+    static unsigned next;
+    return buffers[next++ % 4];
+}
+
+const char *human_bytes(uint64_t n_bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    char *out = next_buffer();
+    unsigned unit = 0;
+    double value = (double)n_bytes;
+    for (; value >= 1024 && unit < 4; unit++) {
+        value /= 1024;
+    }
+    snprintf(out, 32,
+             unit == 0     ? "%.0f %s"
+             : value < 10  ? "%.2f %s"
+             : value < 100 ? "%.1f %s"
+                           : "%.0f %s",
+             value, units[unit]);
+    return out;
+}
+
+const char *human_count(uint64_t n)
+{
+    static const char *const units[] = {"", "K", "M", "B", "T"};
+    char *out = next_buffer();
+    unsigned unit = 0;
+    double value = (double)n;
+    for (; value >= 1000 && unit < 4; unit++) {
+        value /= 1000;
+    }
+    snprintf(out, 32, unit == 0 ? "%.0f%s" : value < 10 ? "%.2f%s" : "%.1f%s", value, units[unit]);
+    return out;
+}
+
+/* ---- bars -------------------------------------------------------------------------------------------------------- */
+
+progress progress_begin(const char *label)
+{
+    return (progress){.label = label, .started = now_seconds()};
+}
+
+static int terminal_width(void)
+{
+    struct winsize size = {0};
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+}
+
+void progress_show(progress *p, double done, double total, const char *note)
+{
+    double now = now_seconds(), share = total > 0 ? done / total : 0;
+    if (now - p->started < 1 || now - p->drawn < 0.1 || !isatty(STDERR_FILENO)) {
+        return;
+    }
+    double left = share > 0 ? (now - p->started) * (1 - share) / share : 0;
+    char text[256], bar[25];
+    int filled = (int)(share * 24 + 0.5);
+    for (int i = 0; i < 24; i++) {
+        bar[i] = i < filled ? '#' : '.';
+    }
+    bar[24] = '\0';
+    int n = snprintf(text, sizeof text, "%s [%s] %3.0f%%  %.0f s left  %s", p->label, bar, share * 100, left,
+                     note ? note : "");
+    int width = terminal_width() - 1;
+    fprintf(stderr, "\r\033[K%.*s", n < width ? n : width, text);
+    fflush(stderr);
+    p->drawn = now;
+    p->visible = true;
+}
+
+void progress_end(progress *p)
+{
+    if (p->visible) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+        p->visible = false;
+    }
+}

@@ -1,0 +1,58 @@
+/*
+ * What the program writes: errors and notes to stderr, data to stdout, progress bars on a terminal.
+ * Owner: the process's streams. Lifetime: the process.
+ */
+#ifndef MLXR_CLI_OUTPUT_H
+#define MLXR_CLI_OUTPUT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mlxr.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* One line "mlxr: …" on stderr. */
+void print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same for what a library call says; returns the exit code: EXIT_USAGE for a bad argument, else EXIT_FAILED. */
+int print_failure(const mlxr_error *error);
+/* A remark on stderr, dim on a terminal. */
+void print_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Prints the value as one line and frees it. */
+int print_json(json_t *value);
+/* A number for JSON: null if it is not finite. */
+json_t *json_number(double value);
+/* Text with what is not UTF-8 replaced by U+FFFD. */
+json_t *json_text(const char *text, size_t n);
+
+/* Writes bytes to stdout and flushes. On a terminal, control characters other than line feed and tab become '?', so
+ * that nothing a model says can steer the terminal. False if the output is gone. */
+bool write_text(const char *text, size_t n);
+/* Flushes stdout; tells what went wrong, unless the reader has just gone. Returns the exit code to end with. */
+int finish_output(int exit_code);
+
+/* Whether text for people may have colours. */
+bool use_colours(int fd);
+/* "1.5 GiB" in a static buffer of the last four calls. */
+const char *human_bytes(uint64_t n_bytes);
+/* "134.5M" likewise. */
+const char *human_count(uint64_t n);
+
+double now_seconds(void);
+
+/* A bar on stderr for what takes over a second, on a terminal only. */
+typedef struct progress {
+    const char *label;
+    double started, drawn;
+    bool visible;
+} progress;
+progress progress_begin(const char *label);
+/* `note` may be NULL. */
+void progress_show(progress *p, double done, double total, const char *note);
+/* Removes the bar. */
+void progress_end(progress *p);
+
+#endif

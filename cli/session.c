@@ -1,0 +1,285 @@
+/*
+ * Engine, model and the loop that generates.
+ * Owner: the verb. Lifetime: session_open to session_close.
+ */
+#include "session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "models.h"
+#include "output.h"
+
+/* Tokens of a prompt computed at once while somebody may press Ctrl-C: about half a second on a slow machine. */
+#define INTERACTIVE_CHUNK 128u
+
+static void log_line(void *user, mlxr_log_level level, const char *line)
+{
+    const bool *verbose = user;
+    if (level <= MLXR_LOG_WARN) {
+        print_error("%s%s", level == MLXR_LOG_WARN ? "warning: " : "", line);
+    } else if (*verbose) {
+        print_note("%s", line);
+    }
+}
+
+int session_open(session *s, const options *o, const char *model, bool measuring)
+{
+    char path[MODEL_PATH_MAX];
+    mlxr_error error;
+    *s = (session){0};
+    if (!models_find(model, path, sizeof path)) {
+        return EXIT_FAILED;
+    }
+    mlxr_engine_options engine = {
+        .backend = o->backend,
+        .n_threads = o->n_threads,
+        .kv_bytes = (size_t)o->kv_bytes,
+        .kv_type = o->kv_type,
+        .cpu_features = o->cpu_features,
+        .no_prefix_cache = measuring,
+        .log = log_line,
+        .log_user = (void *)&o->verbose,
+    };
+    mlxr_model_options limits = {.n_ctx_max = measuring ? 0 : o->n_ctx};
+    double started = now_seconds();
+    if (mlxr_engine_open(&s->engine, &engine, &error) != MLXR_OK) {
+        return print_failure(&error);
+    }
+    if (mlxr_model_load(&s->model, s->engine, path, &limits, &error) != MLXR_OK) {
+        session_close(s);
+        print_error("%s", error.text);
+        return EXIT_FAILED;
+    }
+    s->load_ms = (now_seconds() - started) * 1e3;
+    return EXIT_OK;
+}
+
+int session_sequence(session *s, const options *o)
+{
+    mlxr_error error;
+    mlxr_sequence_close(&s->sequence);
+    return mlxr_sequence_open(&s->sequence, s->model, &o->sampling, &error) == MLXR_OK ? EXIT_OK
+                                                                                       : print_failure(&error);
+}
+
+void session_close(session *s)
+{
+    mlxr_sequence_close(&s->sequence);
+    mlxr_model_unref(&s->model);
+    mlxr_engine_close(&s->engine);
+}
+
+int32_t *session_tokenize(const session *s, const char *text, size_t n_bytes, unsigned flags, size_t *n)
+{
+    mlxr_error error;
+    size_t cap = n_bytes + 8; /* a token is at least a byte, but for the special ones around the text */
+    for (;;) {
+        int32_t *ids = malloc(cap * sizeof *ids);
+        if (!ids) {
+            print_error("out of memory for %zu tokens", cap);
+            return NULL;
+        }
+        if (mlxr_tokenize(s->model, text, n_bytes, flags, ids, cap, n, &error) != MLXR_OK) {
+            print_failure(&error);
+            free(ids);
+            return NULL;
+        }
+        if (*n <= cap) {
+            return ids;
+        }
+        free(ids);
+        cap = *n;
+    }
+}
+
+/* ---- generating -------------------------------------------------------------------------------------------------- */
+
+const char *finish_name(finish f)
+{
+    return f == FINISH_END || f == FINISH_STOP         ? "stop"
+           : f == FINISH_LENGTH || f == FINISH_CONTEXT ? "length"
+                                                       : "interrupted";
+}
+
+static bool keep_id(generation *g, int32_t id)
+{
+    if (g->n_ids == g->cap_ids) {
+        size_t cap = g->cap_ids ? g->cap_ids * 2 : 256;
+        int32_t *grown = realloc(g->ids, cap * sizeof *grown);
+        if (!grown) {
+            return false;
+        }
+        g->ids = grown;
+        g->cap_ids = cap;
+    }
+    g->ids[g->n_ids++] = id;
+    return true;
+}
+
+static bool keep_text(generation *g, const char *text, size_t n)
+{
+    if (g->n_text + n + 1 > g->cap_text) {
+        size_t cap = (g->n_text + n + 1) * 2;
+        char *grown = realloc(g->text, cap);
+        if (!grown) {
+            return false;
+        }
+        g->text = grown;
+        g->cap_text = cap;
+    }
+    if (n) {
+        memcpy(g->text + g->n_text, text, n);
+    }
+    g->n_text += n;
+    g->text[g->n_text] = '\0';
+    return true;
+}
+
+static json_t *token_logprob(const mlxr_model *model, int32_t id, float logprob)
+{
+    size_t n = 0;
+    const char *text = mlxr_token_text(model, id, &n);
+    return json_pack("{s:i, s:o, s:o}", "id", (int)id, "text", json_text(text ? text : "", n), "logprob",
+                     json_number((double)logprob));
+}
+
+static void keep_logprobs(generation *g, const mlxr_model *model, const mlxr_slice *slice)
+{
+    if (!g->logprobs) {
+        return;
+    }
+    json_t *entry = token_logprob(model, slice->token, slice->logprob), *top = json_array();
+    for (uint32_t i = 0; i < slice->n_top; i++) {
+        json_array_append_new(top, token_logprob(model, slice->top[i].id, slice->top[i].logprob));
+    }
+    json_object_set_new(entry, "top", top);
+    json_array_append_new(g->logprobs, entry);
+}
+
+static bool interrupted(const generation *g)
+{
+    return g->interrupted && *g->interrupted;
+}
+
+/* Computes all pending tokens but for the last chunk of them. */
+static int read_prompt(session *s, generation *g)
+{
+    mlxr_error error;
+    uint32_t max = mlxr_step_tokens_max(s->engine);
+    max = isatty(STDERR_FILENO) && max > INTERACTIVE_CHUNK ? INTERACTIVE_CHUNK : max;
+    size_t pending = mlxr_sequence_pending(s->sequence), total = pending;
+    progress bar = progress_begin("reading the prompt");
+    int code = EXIT_OK;
+    while (code == EXIT_OK && pending > max && !interrupted(g)) {
+        mlxr_slice slice = {.sequence = s->sequence, .n_compute = max, .flags = MLXR_SLICE_NO_SAMPLE};
+        if (mlxr_step(s->engine, &slice, 1, &error) != MLXR_OK) {
+            progress_end(&bar);
+            code = print_failure(&error);
+        }
+        pending = mlxr_sequence_pending(s->sequence);
+        progress_show(&bar, (double)(total - pending), (double)total, NULL);
+    }
+    progress_end(&bar);
+    return code;
+}
+
+/* Takes a sampled token in. True if the generation goes on. */
+static bool take_token(session *s, generation *g, mlxr_stream *stream, const mlxr_slice *slice, int *code)
+{
+    mlxr_error error;
+    const char *text = NULL;
+    size_t n = 0;
+    bool stopped = false;
+    bool kept = keep_id(g, slice->token);
+    keep_logprobs(g, s->model, slice);
+    if (mlxr_token_is_end(s->model, slice->token)) {
+        g->finish = FINISH_END;
+        return false;
+    }
+    if (mlxr_stream_push(stream, slice->token, &text, &n, &stopped, &error) != MLXR_OK) {
+        *code = print_failure(&error);
+        return false;
+    }
+    if (!kept || !keep_text(g, text, n)) {
+        print_error("out of memory");
+        *code = EXIT_FAILED;
+        return false;
+    }
+    if (n && g->show && !g->show(text, n)) {
+        g->finish = FINISH_OUTPUT;
+        return false;
+    }
+    bool full = mlxr_sequence_pending(s->sequence) == 0; /* the token had no place */
+    g->finish = stopped ? FINISH_STOP : full ? FINISH_CONTEXT : FINISH_LENGTH;
+    return !stopped && !full && (g->n_predict < 0 || g->n_ids < (size_t)g->n_predict);
+}
+
+static int sample_tokens(session *s, generation *g, mlxr_stream *stream)
+{
+    mlxr_error error;
+    int code = EXIT_OK;
+    double first = 0;
+    for (bool more = true; more;) {
+        if (interrupted(g)) {
+            g->finish = FINISH_INTERRUPTED;
+            break;
+        }
+        mlxr_slice slice = {.sequence = s->sequence, .n_compute = (uint32_t)mlxr_sequence_pending(s->sequence)};
+        if (mlxr_step(s->engine, &slice, 1, &error) != MLXR_OK) {
+            return print_failure(&error);
+        }
+        double now = now_seconds();
+        if (g->n_ids == 0) {
+            first = now;
+            g->first_seconds = now - g->started;
+        }
+        g->decode_seconds = now - first;
+        more = take_token(s, g, stream, &slice, &code);
+    }
+    return code;
+}
+
+int generate(session *s, generation *g)
+{
+    mlxr_error error;
+    mlxr_stream *stream = NULL;
+    const char *text;
+    size_t n = 0;
+    g->n_prompt = mlxr_sequence_length(s->sequence);
+    g->n_cached = g->n_prompt - mlxr_sequence_pending(s->sequence);
+    if (!keep_text(g, "", 0)) {
+        print_error("out of memory");
+        return EXIT_FAILED;
+    }
+    if (mlxr_stream_open(&stream, s->model, g->stops ? g->stops->items : NULL, g->stops ? g->stops->n : 0, &error) !=
+        MLXR_OK) {
+        return print_failure(&error);
+    }
+    int code = read_prompt(s, g);
+    if (code == EXIT_OK && g->n_predict != 0) {
+        code = sample_tokens(s, g, stream);
+    }
+    if (code == EXIT_OK && mlxr_stream_finish(stream, &text, &n, &error) != MLXR_OK) {
+        code = print_failure(&error);
+    }
+    if (code == EXIT_OK && n > 0) {
+        keep_text(g, text, n);
+        if (g->show && g->finish != FINISH_OUTPUT) {
+            g->show(text, n);
+        }
+    }
+    mlxr_stream_close(&stream);
+    return code;
+}
+
+void generation_close(generation *g)
+{
+    free(g->text);
+    free(g->ids);
+    g->text = NULL;
+    g->ids = NULL;
+    g->n_text = g->cap_text = g->n_ids = g->cap_ids = 0;
+}

@@ -1,0 +1,65 @@
+/*
+ * An engine with one model, as the options say, and generating with it.
+ * Owner: the verb. Lifetime: session_open to session_close.
+ */
+#ifndef MLXR_CLI_SESSION_H
+#define MLXR_CLI_SESSION_H
+
+#include <jansson.h>
+#include <signal.h>
+
+#include "mlxr.h"
+#include "options.h"
+
+typedef struct session {
+    mlxr_engine *engine;
+    mlxr_model *model;
+    mlxr_sequence *sequence; /* opened by session_sequence */
+    double load_ms;
+} session;
+
+/* Resolves the model's name, opens an engine and loads it. Returns EXIT_OK, or an exit code after telling why not; then
+ * nothing is open. `measuring`: no prefix is kept, so that every run does the same work. */
+int session_open(session *s, const options *o, const char *model, bool measuring);
+/* Opens the sequence with the options' sampling. */
+int session_sequence(session *s, const options *o);
+void session_close(session *s);
+
+/* Ids of a text. NULL after telling what is wrong; else freed by the caller, even if *n is 0. */
+int32_t *session_tokenize(const session *s, const char *text, size_t n_bytes, unsigned flags, size_t *n);
+
+typedef enum finish {
+    FINISH_END,         /* the model ended its answer */
+    FINISH_STOP,        /* a stop string */
+    FINISH_LENGTH,      /* as many tokens as asked for */
+    FINISH_CONTEXT,     /* the context is full */
+    FINISH_INTERRUPTED, /* Ctrl-C */
+    FINISH_OUTPUT,      /* nobody reads any more */
+} finish;
+
+/* "stop", "length" or "interrupted", as APIs call it. */
+const char *finish_name(finish f);
+
+typedef struct generation {
+    /* in */
+    int32_t n_predict; /* −1: no limit */
+    const text_list *stops;
+    json_t *logprobs;                         /* an array that gets an object for each token, or NULL */
+    bool (*show)(const char *text, size_t n); /* NULL: text is only collected; false: stop */
+    const volatile sig_atomic_t *interrupted; /* or NULL */
+    double started;                           /* now_seconds() before the prompt was tokenised */
+    /* out */
+    finish finish;
+    char *text; /* NUL-terminated */
+    size_t n_text, cap_text;
+    int32_t *ids; /* as sampled, with the one that ended the answer */
+    size_t n_ids, cap_ids;
+    size_t n_prompt, n_cached;
+    double first_seconds, decode_seconds; /* start to first token; from there to the last */
+} generation;
+
+/* Computes the sequence's pending tokens and goes on until the answer ends. Returns an exit code. */
+int generate(session *s, generation *g);
+void generation_close(generation *g);
+
+#endif

@@ -1,0 +1,195 @@
+/*
+ * `mlxr show`: what is in a model, and the memory it needs. `mlxr models`: their names.
+ * Owner: main. Lifetime: the call.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models.h"
+#include "output.h"
+#include "verbs.h"
+
+static uint64_t number(const json_t *object, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(object, key));
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
+}
+
+/* A value of the metadata in one line of at most about 60 characters. */
+static void print_value(const json_t *value)
+{
+    const json_t *first = json_object_get(value, "first");
+    if (json_is_string(value)) {
+        const char *s = json_string_value(value);
+        size_t n = strlen(s), shown = 0;
+        while (shown < n && shown < 60 && s[shown] != '\n') {
+            shown++;
+        }
+        while (shown < n && shown > 0 && ((unsigned char)s[shown] & 0xc0) == 0x80) {
+            shown--; /* not in the middle of a character */
+        }
+        write_text(s, shown);
+        if (shown < n) {
+            printf("… (%zu bytes)", n);
+        }
+    } else if (json_is_object(value)) {
+        char *list = json_dumps(first, JSON_COMPACT | JSON_REAL_PRECISION(6));
+        size_t n = list ? strlen(list) : 0;
+        printf("%llu values: ", (unsigned long long)number(value, "count"));
+        while (n > 50 && list && ((unsigned char)list[50] & 0xc0) == 0x80) {
+            list[50] = '\0';
+            break;
+        }
+        write_text(list ? list : "", n < 50 ? n : 50);
+        printf("%s", n > 50 ? "…" : "");
+        free(list);
+    } else {
+        char *plain = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        printf("%s", plain ? plain : "?");
+        free(plain);
+    }
+}
+
+typedef struct type_sum {
+    const char *type;
+    uint64_t n_tensors, n_bytes;
+} type_sum;
+
+static void print_types(const json_t *tensors)
+{
+    type_sum sums[64] = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < json_array_size(tensors); i++) {
+        const json_t *tensor = json_array_get(tensors, i);
+        size_t at = 0;
+        while (at < n && strcmp(sums[at].type, text(tensor, "type")) != 0) {
+            at++;
+        }
+        if (at == n && n < sizeof sums / sizeof *sums) {
+            sums[n++].type = text(tensor, "type");
+        }
+        if (at < n) {
+            sums[at].n_tensors++;
+            sums[at].n_bytes += number(tensor, "bytes");
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        printf("%s%s %s (%llu)", i ? ", " : "", sums[i].type, human_bytes(sums[i].n_bytes),
+               (unsigned long long)sums[i].n_tensors);
+    }
+    putchar('\n');
+}
+
+static void print_tensors(const json_t *tensors)
+{
+    puts("\nTensors");
+    for (size_t i = 0; i < json_array_size(tensors); i++) {
+        const json_t *tensor = json_array_get(tensors, i), *shape = json_object_get(tensor, "shape");
+        char sizes[96] = "";
+        size_t used = 0;
+        for (size_t d = 0; d < json_array_size(shape) && used < sizeof sizes; d++) {
+            used += (size_t)snprintf(sizes + used, sizeof sizes - used, "%s%lld", d ? " x " : "",
+                                     (long long)json_integer_value(json_array_get(shape, d)));
+        }
+        printf("  %-34s %-6s %16s %12s\n", text(tensor, "name"), text(tensor, "type"), sizes,
+               human_bytes(number(tensor, "bytes")));
+    }
+}
+
+static void print_memory(const json_t *memory)
+{
+    uint64_t weights = number(memory, "weight_bytes"), full = number(memory, "kv_bytes_full_context_f16");
+    if (json_is_object(memory)) {
+        printf("  weights      %s, mapped from the file; %s are read for each token\n", human_bytes(weights),
+               human_bytes(number(memory, "bytes_per_token")));
+        printf("  KV cache     %s per token, %s for a full context (f16)\n",
+               human_bytes(number(memory, "kv_bytes_per_token_f16")), human_bytes(full));
+        printf("  memory       about %s with a full context\n", human_bytes(weights + full));
+    }
+}
+
+static void print_model(const options *o, const json_t *root)
+{
+    const json_t *meta = json_object_get(root, "metadata"), *tensors = json_object_get(root, "tensors");
+    const char *name = text(meta, "general.name"), *key;
+    json_t *value;
+    uint64_t n_files = number(root, "n_files");
+    printf("%s\n", *name ? name : text(root, "path"));
+    printf("  path         %s\n", text(root, "path"));
+    printf("  format       %s version %llu, %s", text(root, "format"), (unsigned long long)number(root, "version"),
+           human_bytes(number(root, "file_bytes")));
+    printf(n_files > 1 ? " in %llu files\n" : "\n", (unsigned long long)n_files);
+    printf("  family       %s\n", text(meta, "general.architecture"));
+    printf("  parameters   %s in %zu tensors\n", human_count(number(root, "n_params")), json_array_size(tensors));
+    printf("  types        ");
+    print_types(tensors);
+    print_memory(json_object_get(root, "memory"));
+    const char *template = text(meta, "tokenizer.chat_template");
+    printf("  chat         %s\n", *template ? "has a chat template" : "no chat template: a base model");
+    if (json_is_true(json_object_get(root, "supported"))) {
+        puts("  runs here    yes");
+    } else {
+        printf("  runs here    no: %s\n", text(root, "why_not"));
+    }
+    puts("\nMetadata");
+    json_object_foreach((json_t *)meta, key, value)
+    {
+        printf("  %-42s ", key);
+        print_value(value);
+        putchar('\n');
+    }
+    if (o->tensors) {
+        print_tensors(tensors);
+    }
+}
+
+int verb_show(options *o)
+{
+    char path[MODEL_PATH_MAX], *description = NULL;
+    mlxr_error error;
+    json_error_t where;
+    if (!models_find(o->args[0], path, sizeof path)) {
+        return EXIT_FAILED;
+    }
+    if (mlxr_model_describe(path, &description, &error) != MLXR_OK) {
+        print_error("%s", error.text);
+        return EXIT_FAILED;
+    }
+    json_t *root = json_loads(description, 0, &where);
+    mlxr_free(description);
+    if (!root) {
+        print_error("the description of %s is no JSON: %s", path, where.text);
+        return EXIT_FAILED;
+    }
+    if (o->json) {
+        return print_json(root);
+    }
+    print_model(o, root);
+    json_decref(root);
+    return finish_output(EXIT_OK);
+}
+
+int verb_models(options *o)
+{
+    model_list list;
+    if (!models_list(&list)) {
+        return EXIT_FAILED;
+    }
+    json_t *names = o->json ? json_array() : NULL;
+    for (size_t i = 0; i < list.n; i++) {
+        if (o->json) {
+            json_array_append_new(names, json_text(list.items[i].name, strlen(list.items[i].name)));
+        } else {
+            puts(list.items[i].name);
+        }
+    }
+    models_list_close(&list);
+    return o->json ? print_json(names) : finish_output(EXIT_OK);
+}
