@@ -248,7 +248,7 @@ static mlxr_status read_header(reader *r, const mapping *bytes, json_t **header)
     r->n_data = bytes->n_bytes - r->begin;
     char label[192];
     snprintf(label, sizeof label, "%s: header", short_path(r->name));
-    return json_text_parse(header, (text_view){(const char *)bytes->data + 8, (size_t)n}, label, r->error);
+    return safetensors_parse_json(header, (text_view){(const char *)bytes->data + 8, (size_t)n}, label, r->error);
 }
 
 mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const char *name, const hf_config *config,

@@ -68,7 +68,7 @@ mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_
 /* Parses a JSON object of at most JSON_TEXT_BYTES_MAX bytes; keys must not repeat. `name` begins error lines. The
  * caller ends it with json_decref. */
 #define JSON_TEXT_BYTES_MAX ((size_t)32 << 20)
-mlxr_status json_text_parse(json_t **out, text_view text, const char *name, mlxr_error *error);
+mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *name, mlxr_error *error);
 
 /* The tensors of one weight file, appended to *tensors (region memory, its data pointing into `bytes`). */
 typedef struct tensor_list {

@@ -25,7 +25,7 @@ typedef struct writer {
     mlxr_error *error;
 } writer;
 
-mlxr_status json_text_parse(json_t **out, text_view text, const char *name, mlxr_error *error)
+mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *name, mlxr_error *error)
 {
     json_error_t where;
     if (text.n > JSON_TEXT_BYTES_MAX) {
@@ -469,7 +469,7 @@ static void write_special_tokens(writer *w, text_view generation_text)
 {
     json_t *generation = NULL;
     if (generation_text.n && w->status == MLXR_OK) {
-        w->status = json_text_parse(&generation, generation_text, "generation_config.json", w->error);
+        w->status = safetensors_parse_json(&generation, generation_text, "generation_config.json", w->error);
     }
     static const struct {
         const char *theirs, *one, *many;
@@ -503,7 +503,8 @@ static void write_template(writer *w, const safetensors_texts *texts)
 {
     json_t *tokenizer_config = NULL;
     if (texts->tokenizer_config.n && w->status == MLXR_OK) {
-        w->status = json_text_parse(&tokenizer_config, texts->tokenizer_config, "tokenizer_config.json", w->error);
+        w->status = safetensors_parse_json(&tokenizer_config, texts->tokenizer_config, "tokenizer_config.json",
+                                           w->error);
     }
     if (texts->chat_template.n) { /* the newer place */
         meta_value *value = add(w, "tokenizer.chat_template", META_STRING);
@@ -567,7 +568,7 @@ static void write_all(writer *w, const safetensors_texts *texts, hf_config *conf
 mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_config *config, mlxr_error *error)
 {
     json_t *root = NULL;
-    mlxr_status status = json_text_parse(&root, texts->config, "config.json", error);
+    mlxr_status status = safetensors_parse_json(&root, texts->config, "config.json", error);
     if (status != MLXR_OK) {
         return status;
     }

@@ -190,7 +190,7 @@ static mlxr_status read_indexed(model_file *file, const char *folder, const char
 {
     json_t *root = NULL;
     shards files = {0};
-    mlxr_status status = json_text_parse(&root, index, INDEX_NAME, error);
+    mlxr_status status = safetensors_parse_json(&root, index, INDEX_NAME, error);
     if (status != MLXR_OK) {
         return status;
     }
