@@ -50,8 +50,15 @@ def train(model, trainer, lines, normalizer=None, pre_tokenizer=None, decoder=No
     return tokenizer
 
 
+SCALE = 1.0  # of all vocabularies; the frozen ones are smaller
+
+
+def scaled(size):
+    return int(size * SCALE)
+
+
 def byte_bpe(lines, pre_tokenizer, normalizer=None, size=1500, **model):
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=SPECIALS, show_progress=False,
+    trainer = trainers.BpeTrainer(vocab_size=scaled(size), special_tokens=SPECIALS, show_progress=False,
                                   initial_alphabet=pre.ByteLevel.alphabet())
     return train(models.BPE(**model), trainer, lines, normalizer, pre_tokenizer, decoders.ByteLevel())
 
@@ -71,7 +78,7 @@ def llama_bpe(lines, prefix):
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     if prefix != "none":
         steps.append(decoders.Strip(" ", 1, 0))
-    trainer = trainers.BpeTrainer(vocab_size=1800, special_tokens=SPECIALS + bytes_alphabet(), show_progress=False,
+    trainer = trainers.BpeTrainer(vocab_size=scaled(1800), special_tokens=SPECIALS + bytes_alphabet(), show_progress=False,
                                   limit_alphabet=300)
     # Train on words, run on whole texts, as SentencePiece does.
     tokenizer = train(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True), trainer, lines, normalizer,
@@ -111,12 +118,12 @@ def tokenizer_json_cases(lines):
     byte_normalizer = Tokenizer(models.BPE())
     byte_normalizer = byte_bpe(lines, split(r"\s?\S+"), normalizers.ByteLevel())
     cases["byte-normalizer"] = byte_normalizer
-    bpe = trainers.BpeTrainer(vocab_size=900, special_tokens=["<unk>"], end_of_word_suffix="</w>", show_progress=False,
+    bpe = trainers.BpeTrainer(vocab_size=scaled(900), special_tokens=["<unk>"], end_of_word_suffix="</w>", show_progress=False,
                               limit_alphabet=200)
     cases["clip"] = train(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"), bpe, lines,
                           normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "),
                                                 normalizers.Lowercase()]), pre.Whitespace(), decoders.BPEDecoder("</w>"))
-    bpe = trainers.BpeTrainer(vocab_size=900, special_tokens=["<unk>"], continuing_subword_prefix="##",
+    bpe = trainers.BpeTrainer(vocab_size=scaled(900), special_tokens=["<unk>"], continuing_subword_prefix="##",
                               show_progress=False, limit_alphabet=200)
     cases["bpe-prefix"] = train(models.BPE(unk_token="<unk>", continuing_subword_prefix="##", fuse_unk=True), bpe, lines,
                                 normalizers.NFKC(), pre.WhitespaceSplit())
@@ -124,32 +131,32 @@ def tokenizer_json_cases(lines):
                              "bert-cased": normalizers.BertNormalizer(lowercase=False, strip_accents=False),
                              "strip-accents": normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(),
                                                                     normalizers.Lowercase(), normalizers.Strip()])}.items():
-        trainer = trainers.WordPieceTrainer(vocab_size=1200, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+        trainer = trainers.WordPieceTrainer(vocab_size=scaled(1200), special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
                                             show_progress=False, limit_alphabet=400)
         tokenizer = train(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=20), trainer, lines, normalizer,
                           pre.BertPreTokenizer(), decoders.WordPiece(cleanup=False))
         tokenizer.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
         cases[name] = tokenizer
-    unigram = trainers.UnigramTrainer(vocab_size=900, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>",
+    unigram = trainers.UnigramTrainer(vocab_size=scaled(900), special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>",
                                       show_progress=False)
     cases["unigram"] = train(models.Unigram(), unigram, common_only(lines), normalizers.Sequence(
         [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]), pre.Metaspace(),
         decoders.Metaspace())
-    unigram = trainers.UnigramTrainer(vocab_size=1100, special_tokens=["<unk>", "<s>"] + bytes_alphabet(),
+    unigram = trainers.UnigramTrainer(vocab_size=scaled(1100), special_tokens=["<unk>", "<s>"] + bytes_alphabet(),
                                       unk_token="<unk>", show_progress=False)
     tokenizer = train(models.Unigram(), unigram, common_only(lines), normalizers.NFKD(), pre.Sequence(
         [pre.Punctuation("merged_with_next"), pre.Metaspace(prepend_scheme="never")]), decoders.Metaspace())
     cases["unigram-added"] = add_tokens(tokenizer)
     for behavior in ("removed", "merged_with_previous", "merged_with_next", "contiguous"):
         for invert in (False, True):
-            trainer = trainers.BpeTrainer(vocab_size=500, show_progress=False, limit_alphabet=150)
+            trainer = trainers.BpeTrainer(vocab_size=scaled(500), show_progress=False, limit_alphabet=150)
             name = f"split-{behavior}{'-invert' if invert else ''}"
             cases[name] = train(models.BPE(), trainer, lines, None, split(r"[aeiou]|\d|(?=x)", behavior, invert))
     return cases
 
 
-def sentencepiece_cases(lines, folder):
+def sentencepiece_cases(lines, folder, rules=None):
     """name → path of a tokenizer.model"""
     import sentencepiece
     options = {
@@ -167,6 +174,9 @@ def sentencepiece_cases(lines, folder):
     }
     lines, paths = common_only(lines), {}
     for name, keywords in options.items():
+        if rules and keywords.get("normalization_rule_name") != "identity":
+            keywords = {k: v for k, v in keywords.items() if k != "normalization_rule_name"}
+            keywords["normalization_rule_tsv"] = str(rules)
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=model, minloglevel=2,
                                                  num_threads=1, hard_vocab_limit=False, **keywords)
@@ -193,6 +203,17 @@ def common_only(lines):
     from collections import Counter
     counts = Counter("".join(lines))
     return ["".join(c for c in line if counts[c] >= 40) for line in lines]
+
+
+def frozen_rules(path):
+    """A normalisation map of a few kilobytes instead of the quarter megabyte of nmt_nfkc."""
+    rules = {"\u00a0": " ", "\u3000": " ", "\t": " ", "\n": " ", "\r": "", "\u200b": " ", "ﬁ": "fi", "ﬂ": "fl", "①": "1",
+             "½": "1⁄2", "²": "2", "³": "3", "e\u0301": "é", "u\u0308": "ü", "Ⅷ": "VIII", "…": "...", "ｶ": "カ", "A": "a", "B": "b",
+             "H": "h", "T": "t", "ﷺ": "صلى الله عليه وسلم", "ĳ": "ij", "\u0301": ""}
+    with open(path, "w", encoding="utf-8") as file:
+        for source, target in sorted(rules.items()):
+            file.write(" ".join(f"{ord(c):X}" for c in source) + "\t" + " ".join(f"{ord(c):X}" for c in target) + "\n")
+    return path
 
 
 def training_text(n_bytes=600_000):

@@ -135,7 +135,11 @@ def real_cases(args, folder):
     return cases
 
 
-def trained_cases(args, folder):
+# Where decoding cannot be the reference's: it looks at the last token, or at all of the first one.
+NO_DECODE = ("clip", "unigram", "unigram-added")
+
+
+def trained_cases(args, folder, rules=None):
     import sentencepiece
     import tokenizer_cases as small
     lines = small.training_text()
@@ -144,20 +148,32 @@ def trained_cases(args, folder):
         if args.cases and not any(name.startswith(c) for c in args.cases):
             continue
         path = Path(folder) / f"{name}.json"
-        tokenizer.save(str(path))
+        tokenizer.save(str(path), pretty=False)
         loaded = type(tokenizer).from_file(str(path))
-        cases.append(Case(name, path, hf_encode(loaded, add=True), ("special", "add"), weight=0.2))
-    for name, path in small.sentencepiece_cases(lines, folder).items():
-        paths = [path] + ([small.unused_variant(path, folder)] if name.startswith("spm-bpe") or name == "spm-unigram" else [])
-        for each in paths:
+        decode = None if name in NO_DECODE else lambda ids, t=loaded: t.decode_batch(ids, skip_special_tokens=True)
+        cases.append(Case(name, path, hf_encode(loaded, add=True), ("special", "add"), decode, weight=0.2))
+    for name, path in small.sentencepiece_cases(lines, folder, rules).items():
+        with_unused = name.startswith("spm-bpe") or name == "spm-unigram"
+        for each in [path] + ([small.unused_variant(path, folder)] if with_unused else []):
             sp = sentencepiece.SentencePieceProcessor(model_file=str(each))
             cases.append(Case(each.stem, each, lambda texts, sp=sp: sp.encode(texts, num_threads=1), weight=0.3))
     return cases
 
 
+def compare_decoding(args, case, texts, id_lists):
+    """Text of whole lists, without special tokens. Counts differences."""
+    bad = 0
+    for text, ids, ours, theirs in zip(texts, id_lists, run_decode(args.program, case.path, id_lists), case.decode(id_lists)):
+        if ours != theirs:
+            bad += 1
+            if bad <= args.show:
+                print(f"{case.name}: decoding {ids} of {text!r}\n  ours   {ours!r}\n  theirs {theirs!r}")
+    return bad
+
+
 def compare(args, case, seed):
     count = max(1, int(args.count * case.weight))
-    bad = done = 0
+    bad = bad_decoded = decoded = done = 0
     while done < count:
         texts = gen.strings(seed + done, min(20000, count - done))
         ours = run_program(args.program, case.path, texts, case.flags)
@@ -167,20 +183,62 @@ def compare(args, case, seed):
                 bad += 1
                 if bad <= args.show:
                     print(f"{case.name}: {text!r}\n  ours   {a}\n  theirs {list(b)}")
+        if case.decode:
+            bad_decoded += compare_decoding(args, case, texts[:5000], theirs[:5000])
+            decoded += min(len(texts), 5000)
         done += len(texts)
-    print(f"{case.name}: {done} strings, {bad} differ", flush=True)
-    return bad
+    print(f"{case.name}: {done} strings, {bad} differ; {decoded} decoded, {bad_decoded} differ", flush=True)
+    return bad + bad_decoded
+
+
+def id_hash(ids):
+    """FNV-1a over the ids' little-endian bytes, 32 bits."""
+    value = 0x811C9DC5
+    for byte in struct.pack(f"<{len(ids)}i", *ids):
+        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return value
+
+
+FROZEN = ("gpt2", "roberta", "llama3", "qwen2", "qwen35", "o200k", "tekken", "bloom", "deepseek3", "falcon", "llama2", "gemma",
+          "mistral", "clip", "bert-uncased", "unigram", "unigram-added", "spm-bpe", "spm-bpe-unused", "spm-bpe-nmt",
+          "spm-unigram", "spm-unigram-bytes", "spm-suffix")
+
+
+def write_frozen(args):
+    """Small vocabularies, one list of strings, and for each vocabulary the hashes of the reference's ids."""
+    import tokenizer_cases as small
+    small.SCALE = 0.4
+    target = Path(args.write_frozen)
+    target.mkdir(parents=True, exist_ok=True)
+    texts = gen.strings(99, 1500)
+    raw = [text.encode() for text in texts]
+    (target / "strings.bin").write_bytes(b"".join(struct.pack("<I", len(x)) + x for x in raw))
+    with tempfile.TemporaryDirectory() as folder:
+        rules = small.frozen_rules(Path(folder) / "rules.tsv")
+        args.cases = []
+        for case in real_cases(args, folder) + trained_cases(args, folder, rules):
+            real = str(case.path).endswith(".gguf")
+            if not real and case.name not in FROZEN:
+                continue
+            if not real:
+                (target / Path(case.path).name).write_bytes(Path(case.path).read_bytes())
+            hashes = [id_hash(ids) for ids in case.encode(texts)]
+            (target / f"{case.name}.ids").write_bytes(struct.pack(f"<{len(hashes)}I", *hashes))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", required=True)
+    parser.add_argument("--program")
     parser.add_argument("--models", default=".")
     parser.add_argument("--count", type=int, default=200000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", type=int, default=5)
+    parser.add_argument("--write-frozen", metavar="DIR")
     parser.add_argument("cases", nargs="*")
     args = parser.parse_args()
+    if args.write_frozen:
+        write_frozen(args)
+        return 0
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         for case in real_cases(args, folder) + trained_cases(args, folder):

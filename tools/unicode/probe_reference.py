@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generates core/text/unicode_reference.c: where the normalisers and pre-tokenizers of the `tokenizers` package go by
+"""Generates core/text/unicode_reference_table.c: where the normalisers and pre-tokenizers of the `tokenizers` package go by
 other Unicode versions than its regular expressions do (its parts come with tables of Unicode 8, 11 and 17).
 
     python3 -m pip install tokenizers==0.23.3 unicodedata2==16.0.0
@@ -12,7 +12,7 @@ from pathlib import Path
 import unicodedata2 as ucd
 from tokenizers import normalizers, pre_tokenizers
 
-TARGET = Path(__file__).resolve().parents[2] / "core" / "text" / "unicode_reference.c"
+TARGET = Path(__file__).resolve().parents[2] / "core" / "text" / "unicode_reference_table.c"
 CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
 
