@@ -10,15 +10,17 @@
 #include "support/test.h"
 #include "support/tiny_model.h"
 
-/* NMSE: Σ(found − expected)² ÷ Σ expected², over every position and the fifth of the vocabulary the file keeps. */
-#define NMSE_F32 1e-6
+/* NMSE: Σ(found − expected)² ÷ Σ expected², over every position and the fifth of the vocabulary the file keeps. 1e-6 is
+ * what MLXR promises; these models need a hundredth of it to tell GELU by tanh from GELU by erf. Seen: 9e-12. */
+#define NMSE_F32 1e-9
 /* What a cache of F16 may cost: it rounds each key and value by up to 2⁻¹¹ of it, which these models, made to attend
  * sharply, turn into up to 5e-6. */
 #define NMSE_F16_CACHE 1e-5
 /* BF16 rounds by up to 2⁻⁸: 8 times as much, 64 times in squares. */
 #define NMSE_BF16_CACHE 5e-4
-/* Activations rounded to 8 bits in blocks of 32 or 256, in every matrix product. */
-#define NMSE_QUANTISED 2e-3
+/* Activations may be rounded to 8 bits in blocks of 32: 2.5e-5 in squares at each matrix product, which these models
+ * turn into up to 3e-3. A wrong layout gives about 1. */
+#define NMSE_QUANTISED 1e-2
 
 typedef struct reference {
     uint32_t n_tokens, n_vocab, stride;
@@ -220,7 +222,7 @@ static void quantised_logits_are_near_those_of_the_decoded_weights(void **state)
     tiny_model_tokens(m, ids, N);
     snprintf(path, sizeof path, "%s/%s-weights.gguf", test_temp_dir(), m->name);
     for (uint32_t type = 0; type < 64; type++) {
-        if (!dtype_find(type)) {
+        if (!dtype_find(type) || m->n_embd % dtype_find(type)->block_size != 0) {
             continue;
         }
         tiny_model_write_gguf(m, &(tiny_options){.type = (dtype)type, .decoded = true}, path);
