@@ -239,6 +239,9 @@ static void run(check *c)
         if (!info || (c->type && strcmp(c->type, info->name) != 0)) {
             continue;
         }
+        if (strcmp(kernels.isa[id], c->set) != 0) { /* checked with the set it is from */
+            continue;
+        }
         bool vector = strcmp(kernels.isa[id], "scalar") != 0;
         int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
         for (int i = 0; i < n; i++) {

@@ -160,7 +160,9 @@ INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift,
         next += ROWS * bytes;
         rows += bytes;
         record += T * Q8_RECORD_BYTES;
-        panel += panel ? block_bytes(kind) : 0;
+        if (panel) {
+            panel += block_bytes(kind);
+        }
     }
 }
 
@@ -179,7 +181,9 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
             prefetch(next, panel ? 0 : ROWS * bytes / 8);
             next += ROWS * bytes / 8;
             record += T * Q8_RECORD_BYTES;
-            panel += panel ? block_bytes(kind) : 0;
+            if (panel) {
+                panel += block_bytes(kind);
+            }
         }
         rows += bytes;
     }
