@@ -101,20 +101,21 @@ static mlxr_status bind_one(const tensor **out, const model_file *file, const ch
     bool vector = n_out == 1;
     bool fits = t->shape[0] == in && t->shape[1] == n_out && t->shape[2] == 1 && t->shape[3] == 1;
     if (!fits) {
-        return error_set(error, MLXR_FORMAT, "tensor '%s' has shape [%llu, %llu, %llu, %llu]; expected [%llu, %llu]", name,
-                         (unsigned long long)t->shape[0], (unsigned long long)t->shape[1],
+        return error_set(error, MLXR_FORMAT, "tensor '%s' has shape [%llu, %llu, %llu, %llu]; expected [%llu, %llu]",
+                         name, (unsigned long long)t->shape[0], (unsigned long long)t->shape[1],
                          (unsigned long long)t->shape[2], (unsigned long long)t->shape[3], (unsigned long long)in,
                          (unsigned long long)n_out);
     }
     if (vector && t->type != DTYPE_F32) {
-        return error_set(error, MLXR_UNSUPPORTED, "tensor '%s' is %s; norms and biases must be F32", name, dtype_name(t->type));
+        return error_set(error, MLXR_UNSUPPORTED, "tensor '%s' is %s; norms and biases must be F32", name,
+                         dtype_name(t->type));
     }
     *out = t;
     return MLXR_OK;
 }
 
-static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_file *file, uint32_t layer, uint64_t *n_bound,
-                              mlxr_error *error)
+static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_file *file, uint32_t layer,
+                              uint64_t *n_bound, mlxr_error *error)
 {
     for (size_t i = 0; i < N_LAYER_SLOTS; i++) {
         bool required;
@@ -124,8 +125,8 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
         char name[96];
         snprintf(name, sizeof name, "blk.%u.%s", layer, layer_slots[i].name);
         const tensor **field = (const tensor **)(void *)((char *)out + layer_slots[i].field);
-        mlxr_status status = bind_one(field, file, name, extent_of(h, layer_slots[i].in), extent_of(h, layer_slots[i].out),
-                                      required, error);
+        mlxr_status status = bind_one(field, file, name, extent_of(h, layer_slots[i].in),
+                                      extent_of(h, layer_slots[i].out), required, error);
         if (status != MLXR_OK) {
             return status;
         }
@@ -166,14 +167,16 @@ static mlxr_status refuse_extra(const model_weights *w, const hparams *h, const 
     return MLXR_OK;
 }
 
-static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *file, uint64_t *n_bound, mlxr_error *error)
+static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *file, uint64_t *n_bound,
+                                mlxr_error *error)
 {
     const tensor *embedding = model_file_tensor(file, "token_embd.weight");
     if (!embedding) {
         return error_set(error, MLXR_FORMAT, "tensor 'token_embd.weight' is missing");
     }
     if (embedding->shape[1] == 0 || embedding->shape[1] > (1u << 24)) {
-        return error_set(error, MLXR_FORMAT, "tensor 'token_embd.weight' gives a vocabulary of %llu; it must be 1 to %u",
+        return error_set(error, MLXR_FORMAT,
+                         "tensor 'token_embd.weight' gives a vocabulary of %llu; it must be 1 to %u",
                          (unsigned long long)embedding->shape[1], 1u << 24);
     }
     h->n_vocab = (uint32_t)embedding->shape[1];

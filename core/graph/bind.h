@@ -8,14 +8,14 @@
 
 #include "graph/hparams.h"
 
-typedef struct layer_weights { /* NULL: the model has none; shapes innermost first */
-    const tensor *attn_norm;                  /* [n_embd] */
-    const tensor *q, *k, *v, *attn_out;       /* [n_embd, n_head·head_dim] … [n_head·head_dim, n_embd] */
+typedef struct layer_weights {          /* NULL: the model has none; shapes innermost first */
+    const tensor *attn_norm;            /* [n_embd] */
+    const tensor *q, *k, *v, *attn_out; /* [n_embd, n_head·head_dim] … [n_head·head_dim, n_embd] */
     const tensor *q_bias, *k_bias, *v_bias, *attn_out_bias;
-    const tensor *q_norm, *k_norm;            /* [head_dim] */
+    const tensor *q_norm, *k_norm;                /* [head_dim] */
     const tensor *post_attn_norm, *post_ffn_norm; /* [n_embd] */
-    const tensor *ffn_norm;                   /* [n_embd] */
-    const tensor *gate, *up, *down;           /* [n_embd, n_ff], [n_ff, n_embd] */
+    const tensor *ffn_norm;                       /* [n_embd] */
+    const tensor *gate, *up, *down;               /* [n_embd, n_ff], [n_ff, n_embd] */
     const tensor *gate_bias, *up_bias, *down_bias;
 } layer_weights;
 

@@ -10,15 +10,15 @@
 #include "kernels/plan.h"
 
 typedef struct family {
-    const char *name;         /* general.architecture */
-    rope_kind gguf_rope;      /* the order of Q/K rows in GGUF files; safetensors always keep halves */
-    bool qkv_bias;            /* Q, K and V carry a bias (elsewhere it is optional) */
-    bool qk_norm;             /* RMS norm of each query and key head */
-    bool post_norms;          /* a second norm on the output of attention and of the MLP, before it joins X */
-    bool scale_embedding;     /* × √n_embd */
-    activation act;           /* of the gate */
-    uint32_t full_every;      /* with a window: every n-th layer attends to all (Gemma 3: 6); 0: every layer has it */
-    float local_rope_theta;   /* of window layers where the file says nothing; 0: the same as the others */
+    const char *name;       /* general.architecture */
+    rope_kind gguf_rope;    /* the order of Q/K rows in GGUF files; safetensors always keep halves */
+    bool qkv_bias;          /* Q, K and V carry a bias (elsewhere it is optional) */
+    bool qk_norm;           /* RMS norm of each query and key head */
+    bool post_norms;        /* a second norm on the output of attention and of the MLP, before it joins X */
+    bool scale_embedding;   /* × √n_embd */
+    activation act;         /* of the gate */
+    uint32_t full_every;    /* with a window: every n-th layer attends to all (Gemma 3: 6); 0: every layer has it */
+    float local_rope_theta; /* of window layers where the file says nothing; 0: the same as the others */
     uint32_t wide_head_scale_layers; /* a model of so many layers scales q·k by n_embd/n_head, not by head_dim */
 } family;
 

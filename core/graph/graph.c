@@ -19,7 +19,7 @@ typedef struct builder {
     uint16_t layer;
     op_rope rope_full, rope_local; /* head_dim, n_rot, frequencies */
     uint16_t group_full, group_window;
-    uint16_t n_full, n_window;     /* layers placed in each group so far */
+    uint16_t n_full, n_window; /* layers placed in each group so far */
 } builder;
 
 static op *add(builder *b, op_kind kind, slot dst, slot src)
@@ -162,7 +162,8 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
     b->rope_full = (op_rope){.kind = kind, .head_dim = h->head_dim, .n_rot = h->n_rot, .inv_freq = full};
     b->rope_local = b->rope_full;
     b->rope_local.inv_freq = local;
-    rope_frequencies(h->n_rot, h->rope_theta, &h->scaling, factors ? factors->data : NULL, full, &b->rope_full.magnitude);
+    rope_frequencies(h->n_rot, h->rope_theta, &h->scaling, factors ? factors->data : NULL, full,
+                     &b->rope_full.magnitude);
     if (h->rope_theta_local > 0) {
         const rope_scaling none = {.kind = ROPE_SCALING_NONE};
         rope_frequencies(h->n_rot, h->rope_theta_local, &none, NULL, local, &b->rope_local.magnitude);

@@ -13,7 +13,8 @@ typedef struct graph {
     plan plan;
     uint64_t n_params;
     uint64_t weight_bytes;
-    uint64_t bytes_per_token; /* weights read to decode one token: everything but an untied embedding, of which one row */
+    uint64_t
+        bytes_per_token; /* weights read to decode one token: everything but an untied embedding, of which one row */
     region memory;
 } graph;
 

@@ -69,14 +69,16 @@ static void read_head_count_kv(reader *r, hparams *h)
     }
     const meta_array *a = &value->array;
     if (a->type == META_STRING || a->n < h->n_layers) {
-        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': an array of %llu; expected a number for each of %u layers",
-                              key, (unsigned long long)a->n, h->n_layers);
+        r->status = error_set(r->error, MLXR_FORMAT,
+                              "metadata '%s': an array of %llu; expected a number for each of %u layers", key,
+                              (unsigned long long)a->n, h->n_layers);
         return;
     }
     double first = meta_array_number(a, 0);
     for (uint32_t i = 1; i < h->n_layers; i++) {
         if (meta_array_number(a, i) != first) {
-            r->status = error_set(r->error, MLXR_UNSUPPORTED, "metadata '%s': layers with different numbers of KV heads", key);
+            r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                                  "metadata '%s': layers with different numbers of KV heads", key);
             return;
         }
     }
@@ -105,13 +107,16 @@ static void read_shape(reader *r, hparams *h)
         return;
     }
     if (h->n_head_kv == 0 || h->n_head % h->n_head_kv != 0) {
-        r->status = error_set(r->error, MLXR_FORMAT, "%u query heads do not divide among %u KV heads", h->n_head, h->n_head_kv);
+        r->status = error_set(r->error, MLXR_FORMAT, "%u query heads do not divide among %u KV heads", h->n_head,
+                              h->n_head_kv);
     } else if (h->head_dim == 0 || h->head_dim > 4096) {
         r->status = error_set(r->error, MLXR_FORMAT, "head size %u is outside 1…4096", h->head_dim);
     } else if (value_length != h->head_dim) {
-        r->status = error_set(r->error, MLXR_UNSUPPORTED, "keys of %u and values of %u elements a head", h->head_dim, value_length);
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "keys of %u and values of %u elements a head", h->head_dim,
+                              value_length);
     } else if (h->n_rot > h->head_dim || h->n_rot % 2 != 0) {
-        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.rope.dimension_count' is %u; it must be even and at most the head size %u",
+        r->status = error_set(r->error, MLXR_FORMAT,
+                              "metadata '%s.rope.dimension_count' is %u; it must be even and at most the head size %u",
                               r->arch, h->n_rot, h->head_dim);
     }
 }
@@ -121,7 +126,12 @@ static void read_scaling(reader *r, hparams *h)
     char key[160];
     rope_scaling *s = &h->scaling;
     text_view type = {"none", 4};
-    *s = (rope_scaling){.factor = 1, .beta_fast = 32, .beta_slow = 1, .low_freq_factor = 1, .high_freq_factor = 4, .n_ctx_orig = h->n_ctx_train};
+    *s = (rope_scaling){.factor = 1,
+                        .beta_fast = 32,
+                        .beta_slow = 1,
+                        .low_freq_factor = 1,
+                        .high_freq_factor = 4,
+                        .n_ctx_orig = h->n_ctx_train};
     if (r->status == MLXR_OK) {
         r->status = model_file_text(r->file, key_of(r, "rope.scaling.type", key, sizeof key), &type, r->error);
     }
@@ -152,7 +162,8 @@ static void read_scaling(reader *r, hparams *h)
         }
     }
     if (!known) {
-        r->status = error_set(r->error, MLXR_UNSUPPORTED, "RoPE scaling '%.*s' (known: none, linear, yarn, llama3)", (int)type.n, type.data);
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "RoPE scaling '%.*s' (known: none, linear, yarn, llama3)",
+                              (int)type.n, type.data);
     } else if (!(s->factor > 0) || s->n_ctx_orig == 0) {
         r->status = error_set(r->error, MLXR_FORMAT, "RoPE scaling: factor %g and original context %u must be above 0",
                               (double)s->factor, s->n_ctx_orig);
@@ -174,11 +185,13 @@ static void read_windows(reader *r, hparams *h)
         pattern = NULL;
     }
     if (r->status == MLXR_OK && pattern && (pattern->array.type == META_STRING || pattern->array.n < h->n_layers)) {
-        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers", key, h->n_layers);
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers", key,
+                              h->n_layers);
         return;
     }
     for (uint32_t i = 0; i < h->n_layers; i++) {
-        h->layer_has_window[i] = pattern ? meta_array_number(&pattern->array, i) != 0 : every == 0 || (i + 1) % every != 0;
+        h->layer_has_window[i] = pattern ? meta_array_number(&pattern->array, i) != 0
+                                         : every == 0 || (i + 1) % every != 0;
     }
 }
 
@@ -198,7 +211,9 @@ static void read_rope_and_scales(reader *r, hparams *h)
     h->norm_eps = 0;
     read_f32(r, "attention.layer_norm_rms_epsilon", &h->norm_eps);
     if (r->status == MLXR_OK && !(h->norm_eps > 0 && h->norm_eps < 1)) {
-        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.attention.layer_norm_rms_epsilon' is missing or not between 0 and 1", r->arch);
+        r->status = error_set(r->error, MLXR_FORMAT,
+                              "metadata '%s.attention.layer_norm_rms_epsilon' is missing or not between 0 and 1",
+                              r->arch);
     }
     if (r->status == MLXR_OK && !(h->rope_theta > 0 && h->rope_theta_local >= 0)) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.rope.freq_base' must be above 0", r->arch);

@@ -10,15 +10,20 @@
 
 #define HPARAMS_LAYERS_MAX 1024u
 
-typedef enum rope_scaling_kind { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_SCALING_LLAMA3 } rope_scaling_kind;
+typedef enum rope_scaling_kind {
+    ROPE_SCALING_NONE,
+    ROPE_SCALING_LINEAR,
+    ROPE_SCALING_YARN,
+    ROPE_SCALING_LLAMA3
+} rope_scaling_kind;
 
 /* See graph/rope.h for what the fields do. 0 in attn_factor: the kind's own default. */
 typedef struct rope_scaling {
     rope_scaling_kind kind;
     float factor;
     float attn_factor;
-    float beta_fast, beta_slow;                   /* YaRN */
-    float low_freq_factor, high_freq_factor;      /* Llama 3 */
+    float beta_fast, beta_slow;              /* YaRN */
+    float low_freq_factor, high_freq_factor; /* Llama 3 */
     uint32_t n_ctx_orig;
 } rope_scaling;
 
@@ -30,10 +35,10 @@ typedef struct hparams {
     float attn_scale;
     float attn_softcap, final_softcap; /* 0: none */
     float embedding_scale;
-    uint32_t window;                   /* of window layers; 0: there are none */
+    uint32_t window; /* of window layers; 0: there are none */
     bool layer_has_window[HPARAMS_LAYERS_MAX];
     float rope_theta, rope_theta_local;
-    rope_scaling scaling;              /* of full-attention layers (of all where there is no local theta) */
+    rope_scaling scaling; /* of full-attention layers (of all where there is no local theta) */
 } hparams;
 
 /* Reads and checks everything; errors name the key, the value and what would be right. */

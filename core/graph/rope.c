@@ -38,7 +38,8 @@ static double llama3_frequency(double freq, const rope_scaling *s)
     if (wavelength > low_wavelength) {
         return freq / s->factor;
     }
-    double smooth = (s->n_ctx_orig / wavelength - s->low_freq_factor) / ((double)s->high_freq_factor - s->low_freq_factor);
+    double smooth = (s->n_ctx_orig / wavelength - s->low_freq_factor) /
+                    ((double)s->high_freq_factor - s->low_freq_factor);
     return (1 - smooth) * freq / s->factor + smooth * freq;
 }
 
@@ -64,8 +65,8 @@ void rope_frequencies(uint32_t n_rot, float theta, const rope_scaling *scaling, 
     }
     *magnitude = 1;
     if (scaling->kind == ROPE_SCALING_YARN) {
-        *magnitude = scaling->attn_factor > 0    ? scaling->attn_factor
-                     : scaling->factor > 1 ? (float)(0.1 * log(scaling->factor) + 1)
-                                           : 1;
+        *magnitude = scaling->attn_factor > 0 ? scaling->attn_factor
+                     : scaling->factor > 1    ? (float)(0.1 * log(scaling->factor) + 1)
+                                              : 1;
     }
 }

@@ -33,8 +33,8 @@ static mlxr_status find_array(const model_file *file, const char *key, meta_type
         return error_set(error, MLXR_LIMIT, "%s: %llu elements", key, (unsigned long long)value->array.n);
     }
     if (n_tokens && value->array.n != n_tokens) {
-        return error_set(error, MLXR_FORMAT, "%s: %llu elements for %u tokens", key,
-                         (unsigned long long)value->array.n, n_tokens);
+        return error_set(error, MLXR_FORMAT, "%s: %llu elements for %u tokens", key, (unsigned long long)value->array.n,
+                         n_tokens);
     }
     *out = &value->array;
     return MLXR_OK;
@@ -99,10 +99,10 @@ static mlxr_status read_ids(const model_file *file, tokenizer_source *source, ml
     const struct {
         const char *key;
         int32_t *id;
-    } ids[] = {{KEY("bos_token_id"), &source->bos},       {KEY("eos_token_id"), &source->eos},
-               {KEY("eot_token_id"), &source->eot},       {KEY("unknown_token_id"), &source->unk},
-               {KEY("padding_token_id"), &source->pad},   {KEY("seperator_token_id"), &source->sep},
-               {KEY("cls_token_id"), &source->cls},       {KEY("mask_token_id"), &source->mask}};
+    } ids[] = {{KEY("bos_token_id"), &source->bos},     {KEY("eos_token_id"), &source->eos},
+               {KEY("eot_token_id"), &source->eot},     {KEY("unknown_token_id"), &source->unk},
+               {KEY("padding_token_id"), &source->pad}, {KEY("seperator_token_id"), &source->sep},
+               {KEY("cls_token_id"), &source->cls},     {KEY("mask_token_id"), &source->mask}};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         mlxr_status status = read_id(file, ids[i].key, ids[i].id, error);
         if (status != MLXR_OK) {
@@ -141,8 +141,7 @@ static mlxr_status set_kind(tokenizer_source *source, text_view model, mlxr_erro
         source->mask = 103;
         source->add_bos = source->add_eos = true;
     } else {
-        return error_set(error, MLXR_UNSUPPORTED,
-                         "tokenizer model \"%.*s\" is not known; known: gpt2, llama, t5, bert",
+        return error_set(error, MLXR_UNSUPPORTED, "tokenizer model \"%.*s\" is not known; known: gpt2, llama, t5, bert",
                          (int)(model.n < 60 ? model.n : 60), model.data);
     }
     return MLXR_OK;

@@ -87,8 +87,8 @@ static json_t *array_json(const meta_array *a)
 {
     json_t *first = json_array();
     for (uint64_t i = 0; i < a->n && i < ARRAY_PREVIEW; i++) {
-        json_array_append_new(first, a->type == META_STRING ? text_json(a->strings[i])
-                                                            : json_real(meta_array_number(a, i)));
+        json_array_append_new(first,
+                              a->type == META_STRING ? text_json(a->strings[i]) : json_real(meta_array_number(a, i)));
     }
     return json_pack("{s:I, s:o}", "count", (json_int_t)a->n, "first", first);
 }
@@ -130,8 +130,8 @@ static json_t *tensors_json(const model_file *file, uint64_t *n_params, uint64_t
         }
         *n_params += n;
         *n_bytes += t->n_bytes;
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "type", dtype_name(t->type), "shape",
-                                              shape, "bytes", (json_int_t)t->n_bytes));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "type", dtype_name(t->type),
+                                              "shape", shape, "bytes", (json_int_t)t->n_bytes));
     }
     return list;
 }

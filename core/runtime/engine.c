@@ -121,13 +121,15 @@ static mlxr_status open_cache(mlxr_engine *e, const mlxr_engine_options *o, mlxr
                                     .low = o->kv_low > 0 ? o->kv_low : 0.85,
                                     .working_set_ms = o->kv_working_set_ms ? o->kv_working_set_ms : 60000};
     if (!(e->eviction.low <= e->eviction.high && e->eviction.high <= 1)) {
-        return error_set(error, MLXR_ARG, "KV eviction thresholds: low %g and high %g must satisfy 0 < low <= high <= 1",
+        return error_set(error, MLXR_ARG,
+                         "KV eviction thresholds: low %g and high %g must satisfy 0 < low <= high <= 1",
                          e->eviction.low, e->eviction.high);
     }
     if (!o->kv_dir) {
         return MLXR_OK;
     }
-    kv_store_options options = {.dir = o->kv_dir, .bytes_budget = o->kv_disk_bytes ? o->kv_disk_bytes : (uint64_t)8 << 30};
+    kv_store_options options = {.dir = o->kv_dir,
+                                .bytes_budget = o->kv_disk_bytes ? o->kv_disk_bytes : (uint64_t)8 << 30};
     return kv_store_open(&e->store, &options, error);
 }
 

@@ -25,11 +25,11 @@ typedef struct step_scratch {
     int32_t *tokens, *positions; /* [cap_rows] */
     uint32_t *wanted;            /* [cap_rows] */
     uint32_t cap_rows;
-    step_slice *slices;          /* [cap_slices] */
-    uint32_t *n_sampled;         /* [cap_slices] */
-    mlxr_error *errors;          /* [cap_slices], of samplers that ran in parallel */
+    step_slice *slices;  /* [cap_slices] */
+    uint32_t *n_sampled; /* [cap_slices] */
+    mlxr_error *errors;  /* [cap_slices], of samplers that ran in parallel */
     uint32_t cap_slices;
-    float *logits;               /* [cap_logits] */
+    float *logits; /* [cap_logits] */
     size_t cap_logits;
 } step_scratch;
 
@@ -39,14 +39,14 @@ struct mlxr_engine {
     backend_options options;
     dtype kv_type;
     kv_arena arena;
-    kv_store *store;          /* NULL: no disk tier */
+    kv_store *store; /* NULL: no disk tier */
     eviction_policy eviction;
     bool no_prefix_cache;
     uint64_t n_evicted_bytes, tokens_hit, tokens_missed;
     uint64_t (*now_ms)(void *user);
     void *now_user;
-    mlxr_model *models;       /* list of those loaded */
-    double plain_step_s;      /* of the newest step with one row for each of plain_slices sequences */
+    mlxr_model *models;  /* list of those loaded */
+    double plain_step_s; /* of the newest step with one row for each of plain_slices sequences */
     size_t plain_slices;
     step_scratch scratch;
     uint32_t n_models, n_sequences; /* alive: an engine is closed after them */
@@ -60,17 +60,17 @@ struct mlxr_model {
     model_file *file;
     graph *graph;
     tokenizer *tokenizer;
-    chat_template *chat;      /* NULL: none, or chat_error says why it cannot be used */
+    chat_template *chat; /* NULL: none, or chat_error says why it cannot be used */
     mlxr_error chat_error;
     program *program;
-    token_trie *trie;         /* made for the first grammar */
+    token_trie *trie; /* made for the first grammar */
     kv_pool *pools[KV_GROUPS_MAX];
     kv_cache cache;
     bool cache_open;
-    mlxr_model *next;         /* in the engine's list */
-    uint32_t n_ctx;           /* of its sequences */
+    mlxr_model *next; /* in the engine's list */
+    uint32_t n_ctx;   /* of its sequences */
     mlxr_model_info info;
-    region memory;            /* of the texts in info */
+    region memory; /* of the texts in info */
 };
 
 struct mlxr_grammar {
@@ -83,9 +83,9 @@ struct mlxr_sequence {
     int32_t *tokens; /* [n_tokens] */
     size_t n_tokens, cap_tokens;
     size_t n_computed;
-    size_t n_cached;   /* of them, found in the cache */
+    size_t n_cached; /* of them, found in the cache */
     pager pages;
-    kv_node *node;     /* the deepest cached block it builds on; pinned */
+    kv_node *node; /* the deepest cached block it builds on; pinned */
     kv_miss miss;
     sampler *sampler;
     speculation spec;

@@ -173,8 +173,9 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     uint32_t n_ctx = options ? options->n_ctx_max : 0;
     m->n_ctx = n_ctx && n_ctx < m->graph->h.n_ctx_train ? n_ctx : m->graph->h.n_ctx_train;
     if (n_ctx > m->graph->h.n_ctx_train) {
-        engine_log(e, MLXR_LOG_WARN, "%s: context of %u tokens was asked for; the model was trained for %u and gets that",
-                   path, n_ctx, m->n_ctx);
+        engine_log(e, MLXR_LOG_WARN,
+                   "%s: context of %u tokens was asked for; the model was trained for %u and gets that", path, n_ctx,
+                   m->n_ctx);
     }
     open_chat_template(m);
     m->info.has_chat_template = m->chat != NULL;

@@ -101,10 +101,11 @@ mlxr_status mlxr_sequence_append(mlxr_sequence *s, const int32_t *ids, size_t n_
         }
     }
     if (n_ids > s->model->n_ctx - s->n_tokens) {
-        return error_set(error, MLXR_LIMIT,
-                         "context of %u tokens is full: %zu tokens are in it and %zu more do not fit; shorten the input or "
-                         "raise the context",
-                         s->model->n_ctx, s->n_tokens, n_ids);
+        return error_set(
+            error, MLXR_LIMIT,
+            "context of %u tokens is full: %zu tokens are in it and %zu more do not fit; shorten the input or "
+            "raise the context",
+            s->model->n_ctx, s->n_tokens, n_ids);
     }
     mlxr_status status = sequence_reserve(s, s->n_tokens + n_ids, error);
     for (size_t i = 0; i < n_ids && status == MLXR_OK; i++) {
@@ -136,9 +137,9 @@ size_t mlxr_sequence_cached(const mlxr_sequence *s)
 
 const char *mlxr_sequence_miss(const mlxr_sequence *s)
 {
-    static const char *const names[] = {[KV_MISS_NONE] = "none",         [KV_MISS_NEW] = "new",
-                                        [KV_MISS_EVICTED] = "evicted",   [KV_MISS_REJECTED] = "rejected",
-                                        [KV_MISS_NO_ROOM] = "no-room",   [KV_MISS_OFF] = "off"};
+    static const char *const names[] = {
+        [KV_MISS_NONE] = "none",         [KV_MISS_NEW] = "new",         [KV_MISS_EVICTED] = "evicted",
+        [KV_MISS_REJECTED] = "rejected", [KV_MISS_NO_ROOM] = "no-room", [KV_MISS_OFF] = "off"};
     return names[s->miss];
 }
 
@@ -156,7 +157,8 @@ static mlxr_status copy_sampling(mlxr_sequence *copy, const mlxr_sequence *s, ml
     return sampler_clone(&copy->sampler, s->sampler, error);
 }
 
-mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, const mlxr_sampling *sampling, mlxr_error *error)
+mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, const mlxr_sampling *sampling,
+                               mlxr_error *error)
 {
     mlxr_sequence *copy = NULL;
     mlxr_status status = mlxr_sequence_open(&copy, s->model, sampling, error);
@@ -259,10 +261,11 @@ static mlxr_status check_same_vocabulary(const mlxr_model *target, const mlxr_mo
                          tokenizer_size(draft->tokenizer), n);
     }
     for (uint32_t i = 0; i < n; i++) {
-        token_text a = tokenizer_piece(target->tokenizer, (int32_t)i), b = tokenizer_piece(draft->tokenizer, (int32_t)i);
+        token_text a = tokenizer_piece(target->tokenizer, (int32_t)i),
+                   b = tokenizer_piece(draft->tokenizer, (int32_t)i);
         if (a.n != b.n || (a.n && memcmp(a.data, b.data, a.n) != 0)) {
-            return error_set(error, MLXR_ARG, "draft model: token %u is '%.*s', the model's is '%.*s'", i, (int)b.n, b.data,
-                             (int)a.n, a.data);
+            return error_set(error, MLXR_ARG, "draft model: token %u is '%.*s', the model's is '%.*s'", i, (int)b.n,
+                             b.data, (int)a.n, a.data);
         }
     }
     return MLXR_OK;
@@ -310,7 +313,8 @@ mlxr_draft_stats mlxr_draft_stats_get(const mlxr_sequence *s)
     return stats;
 }
 
-static mlxr_status grammar_wrap(mlxr_grammar **out, mlxr_model *model, const char *text, size_t n, bool is_schema, mlxr_error *error)
+static mlxr_status grammar_wrap(mlxr_grammar **out, mlxr_model *model, const char *text, size_t n, bool is_schema,
+                                mlxr_error *error)
 {
     mlxr_grammar *made = calloc(1, sizeof *made);
     if (!made) {
@@ -333,12 +337,14 @@ static mlxr_status grammar_wrap(mlxr_grammar **out, mlxr_model *model, const cha
     return MLXR_OK;
 }
 
-mlxr_status mlxr_grammar_open_gbnf(mlxr_grammar **out, mlxr_model *model, const char *text, size_t n_bytes, mlxr_error *error)
+mlxr_status mlxr_grammar_open_gbnf(mlxr_grammar **out, mlxr_model *model, const char *text, size_t n_bytes,
+                                   mlxr_error *error)
 {
     return grammar_wrap(out, model, text, n_bytes, false, error);
 }
 
-mlxr_status mlxr_grammar_open_schema(mlxr_grammar **out, mlxr_model *model, const char *json, size_t n_bytes, mlxr_error *error)
+mlxr_status mlxr_grammar_open_schema(mlxr_grammar **out, mlxr_model *model, const char *json, size_t n_bytes,
+                                     mlxr_error *error)
 {
     return grammar_wrap(out, model, json, n_bytes, true, error);
 }

@@ -79,7 +79,8 @@ static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, 
         }
         size_t pending = mlxr_sequence_pending(s);
         if (slices[i].n_compute == 0 || slices[i].n_compute > pending) {
-            return error_set(error, MLXR_ARG, "slice %zu: %u tokens to compute, %zu pending", i, slices[i].n_compute, pending);
+            return error_set(error, MLXR_ARG, "slice %zu: %u tokens to compute, %zu pending", i, slices[i].n_compute,
+                             pending);
         }
         n_rows += slices[i].n_compute;
     }
@@ -104,7 +105,9 @@ static bool is_last(const mlxr_slice *slice)
 /* How many rows of logits a slice wants: all, or those of its last pending token and its draft. */
 static uint32_t wanted_of(const mlxr_slice *slice)
 {
-    return slice->flags & MLXR_SLICE_LOGITS_ALL ? slice->n_compute : is_last(slice) ? 1 + slice->sequence->spec.n_tokens : 0;
+    return slice->flags & MLXR_SLICE_LOGITS_ALL ? slice->n_compute
+           : is_last(slice)                     ? 1 + slice->sequence->spec.n_tokens
+                                                : 0;
 }
 
 static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr_error *error)
@@ -112,7 +115,7 @@ static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr
     for (size_t i = 0; i < n_slices; i++) {
         mlxr_sequence *s = slices[i].sequence;
         mlxr_status status = pager_reserve(&s->pages, (uint32_t)s->n_computed,
-                                            (uint32_t)s->n_computed + rows_of(&slices[i]), error);
+                                           (uint32_t)s->n_computed + rows_of(&slices[i]), error);
         if (status != MLXR_OK) {
             while (i-- > 0) { /* pages taken for a step that will not happen would starve others */
                 mlxr_sequence *earlier = slices[i].sequence;
@@ -191,9 +194,10 @@ static void sample_share(void *context, uint32_t index, uint32_t n)
         job->scratch->errors[i].status = MLXR_OK;
         job->scratch->n_sampled[i] = 0;
         if (wants_sample(slice)) {
-            const float *row = slice->logits + (size_t)(slice->n_logits - 1 - slice->sequence->spec.n_tokens) * job->n_vocab;
-            job->scratch->errors[i].status = speculation_verify(slice->sequence, row, job->n_vocab, &job->scratch->n_sampled[i],
-                                                                &job->scratch->errors[i]);
+            const float *row = slice->logits +
+                               (size_t)(slice->n_logits - 1 - slice->sequence->spec.n_tokens) * job->n_vocab;
+            job->scratch->errors[i].status = speculation_verify(slice->sequence, row, job->n_vocab,
+                                                                &job->scratch->n_sampled[i], &job->scratch->errors[i]);
         }
     }
 }

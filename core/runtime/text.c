@@ -115,7 +115,8 @@ static mlxr_status set_token(json_t *variables, const char *key, const mlxr_mode
         piece = tokenizer_piece(model->tokenizer, id);
     }
     json_t *text = json_stringn(piece.data, piece.n);
-    return json_object_set_new(variables, key, text ? text : json_string("")) ? error_nomem(error, key, piece.n) : MLXR_OK;
+    return json_object_set_new(variables, key, text ? text : json_string("")) ? error_nomem(error, key, piece.n)
+                                                                              : MLXR_OK;
 }
 
 mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json, const char *tools_json,
@@ -142,7 +143,8 @@ mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json,
     if (status == MLXR_OK) {
         status = set_json(variables, "tools", tools_json, JSON_ARRAY, error);
     }
-    if (status == MLXR_OK && json_object_set_new(variables, "add_generation_prompt", json_boolean(add_generation_prompt))) {
+    if (status == MLXR_OK &&
+        json_object_set_new(variables, "add_generation_prompt", json_boolean(add_generation_prompt))) {
         status = error_nomem(error, "template variables", 1);
     }
     if (status == MLXR_OK) {

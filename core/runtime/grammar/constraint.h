@@ -1,7 +1,7 @@
 /*
  * Constraint: one sequence's place in a grammar.
- * Owner: a sequence. Lifetime: constraint_set to constraint_clear. One thread at a time; sequences sharing a grammar may
- * run on different threads.
+ * Owner: a sequence. Lifetime: constraint_set to constraint_clear. One thread at a time; sequences sharing a grammar
+ * may run on different threads.
  */
 #ifndef MLXR_RUNTIME_GRAMMAR_CONSTRAINT_H
 #define MLXR_RUNTIME_GRAMMAR_CONSTRAINT_H
@@ -13,7 +13,7 @@ typedef struct constraint { /* {0}: none */
     size_t from;      /* tokens of the sequence before the first constrained one */
     uint32_t *states; /* [n + 1]: after 0 … n constrained tokens */
     size_t n, cap;
-    uint32_t *mask;   /* [(n_vocab + 31) / 32] */
+    uint32_t *mask; /* [(n_vocab + 31) / 32] */
 } constraint;
 
 /* Constrains what is sampled from token `from` on; takes a reference. */

@@ -76,7 +76,10 @@ static uint32_t parse_hex(parser *p, int n_digits)
     uint32_t value = 0;
     for (int i = 0; i < n_digits; i++) {
         char c = peek(p);
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
         if (digit < 0) {
             fail(p, "expected a hexadecimal digit");
             return 0;
@@ -110,7 +113,13 @@ static uint32_t parse_char(parser *p, bool *raw_byte)
         return '\r';
     case 't':
         return '\t';
-    case '\\': case '"': case '[': case ']': case '-': case '^': case '/':
+    case '\\':
+    case '"':
+    case '[':
+    case ']':
+    case '-':
+    case '^':
+    case '/':
         return (uint32_t)c;
     case 'x':
         *raw_byte = true;

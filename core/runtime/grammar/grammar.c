@@ -31,7 +31,7 @@ typedef struct state {
     uint32_t first, n; /* in `members` */
     bool may_end;
     uint32_t bucket_next;
-    uint32_t *mask;    /* NULL: not computed */
+    uint32_t *mask; /* NULL: not computed */
 } state;
 
 struct grammar {
@@ -58,13 +58,16 @@ struct grammar {
     uint64_t n_walks;
     /* of the closure under way */
     uint32_t set[SET_MAX], n_set;
-    struct { uint32_t position, below; } work[SET_MAX];
+    struct {
+        uint32_t position, below;
+    } work[SET_MAX];
     uint32_t n_work;
     bool set_may_end;
     uint32_t *path; /* [depth_max + 1] states of the walk under way */
 };
 
-/* ---- interning ----------------------------------------------------------------------------------------------------- */
+/* ---- interning -----------------------------------------------------------------------------------------------------
+ */
 
 static bool grow(void **array, uint32_t *cap, uint32_t need, size_t size)
 {
@@ -195,7 +198,8 @@ static uint32_t intern_state(grammar *g)
             return i;
         }
     }
-    g->states[g->n_states] = (state){.first = g->n_members, .n = g->n_set, .may_end = g->set_may_end, .bucket_next = g->state_buckets[b]};
+    g->states[g->n_states] = (state){
+        .first = g->n_members, .n = g->n_set, .may_end = g->set_may_end, .bucket_next = g->state_buckets[b]};
     memcpy(g->members + g->n_members, g->set, g->n_set * sizeof *g->set);
     g->n_members += g->n_set;
     memset(g->next + (size_t)g->n_states * g->n_classes, 0xff, g->n_classes * sizeof *g->next);
@@ -203,7 +207,8 @@ static uint32_t intern_state(grammar *g)
     return g->n_states++;
 }
 
-/* ---- closure --------------------------------------------------------------------------------------------------------- */
+/* ---- closure
+ * --------------------------------------------------------------------------------------------------------- */
 
 static bool push_work(grammar *g, uint32_t position, uint32_t below)
 {
@@ -300,7 +305,8 @@ static uint32_t step_class(grammar *g, uint32_t from, uint32_t class)
     return to;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------------------------------- */
+/* ---- opening
+ * ----------------------------------------------------------------------------------------------------------- */
 
 /* Bytes fall into one class where every element contains both or neither. */
 static void make_classes(grammar *g)
@@ -387,7 +393,8 @@ void grammar_unref(grammar **pointer)
     free(g);
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static uint32_t advance_bytes(grammar *g, uint32_t from, const char *bytes, size_t n)
 {
@@ -477,8 +484,8 @@ mlxr_status grammar_mask(grammar *g, uint32_t at, uint32_t *mask, mlxr_error *er
         g->exhausted = false;
         walk(g, at, mask);
         if (g->exhausted) {
-            status = error_set(error, MLXR_LIMIT, "grammar: more than %u states or %u stacks are needed; simplify it", STATES_MAX,
-                               STACKS_MAX);
+            status = error_set(error, MLXR_LIMIT, "grammar: more than %u states or %u stacks are needed; simplify it",
+                               STATES_MAX, STACKS_MAX);
         } else {
             if (g->mask_bytes + n_bytes > MASK_BYTES_MAX) {
                 forget_masks(g);
@@ -497,7 +504,8 @@ mlxr_status grammar_mask(grammar *g, uint32_t at, uint32_t *mask, mlxr_error *er
 grammar_stats grammar_stats_get(grammar *g)
 {
     pthread_mutex_lock(&g->lock);
-    grammar_stats stats = {g->n_states, g->n_stacks, g->n_classes, (uint32_t)(g->mask_bytes / (g->mask_words * 4)), g->n_walks};
+    grammar_stats stats = {g->n_states, g->n_stacks, g->n_classes, (uint32_t)(g->mask_bytes / (g->mask_words * 4)),
+                           g->n_walks};
     pthread_mutex_unlock(&g->lock);
     return stats;
 }

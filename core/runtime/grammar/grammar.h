@@ -4,8 +4,8 @@
  * guards the parts that are filled in on demand.
  *
  * The automaton is a pushdown automaton over bytes made deterministic on the fly: a state is the set of all stacks the
- * text so far can have led to, states are interned, and each state's transitions (by class of byte) and mask are computed
- * once, when first needed. Stacks are interned lists, so equal futures are one state.
+ * text so far can have led to, states are interned, and each state's transitions (by class of byte) and mask are
+ * computed once, when first needed. Stacks are interned lists, so equal futures are one state.
  */
 #ifndef MLXR_RUNTIME_GRAMMAR_GRAMMAR_H
 #define MLXR_RUNTIME_GRAMMAR_GRAMMAR_H
@@ -13,7 +13,7 @@
 #include "runtime/grammar/rules.h"
 #include "runtime/grammar/trie.h"
 
-#define GRAMMAR_DEAD 0u  /* nothing can follow and the text is no sentence */
+#define GRAMMAR_DEAD 0u /* nothing can follow and the text is no sentence */
 #define GRAMMAR_START 1u
 
 typedef struct grammar grammar;

@@ -165,8 +165,10 @@ uint32_t rules_class(rules *r, const code_range *ranges, size_t n, bool negated)
         r->failed = true;
         return made;
     }
-    memcpy(sorted, ranges, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, by_low);
+    if (n) {
+        memcpy(sorted, ranges, n * sizeof *sorted);
+        qsort(sorted, n, sizeof *sorted, by_low);
+    }
     uint32_t next = 0; /* the first code point not dealt with yet */
     for (size_t i = 0; i < n; i++) {
         uint32_t from = sorted[i].low > next ? sorted[i].low : next;
@@ -267,21 +269,23 @@ uint32_t rules_repeat(rules *r, uint32_t item, uint32_t least, uint32_t most)
     return made;
 }
 
-/* ---- checking ------------------------------------------------------------------------------------------------------ */
+/* ---- checking ------------------------------------------------------------------------------------------------------
+ */
 
-/* nullable[i]: rule i can produce nothing. A fixed point. */
-static void find_nullable(const rules *r, bool *nullable)
+/* Marks the rules that have an alternative of which every element is marked; bytes count as `bytes_count`. With false
+ * that is "can produce nothing", with true "can produce something finite". A fixed point. */
+static void mark_rules(const rules *r, bool bytes_count, bool *marked)
 {
     for (bool changed = true; changed;) {
         changed = false;
         for (uint32_t i = 0; i < r->n_rules; i++) {
-            for (uint32_t a = 0; a < r->list[i].n_alternatives && !nullable[i]; a++) {
+            for (uint32_t a = 0; a < r->list[i].n_alternatives && !marked[i]; a++) {
                 const element *e = &r->elements[r->list[i].alternatives[a]];
-                while (e->kind == ELEMENT_RULE && nullable[e->rule]) {
+                while (e->kind == ELEMENT_BYTES ? bytes_count : e->kind == ELEMENT_RULE && marked[e->rule]) {
                     e++;
                 }
                 if (e->kind == ELEMENT_END) {
-                    nullable[i] = true;
+                    marked[i] = true;
                     changed = true;
                 }
             }
@@ -289,48 +293,114 @@ static void find_nullable(const rules *r, bool *nullable)
     }
 }
 
-/* Depth-first search over "may begin with" edges; a rule met again on its own path is left-recursive. Iterative: rules
- * nest as deep as a hostile grammar likes. */
+/* Strongly connected components of the graph "rule may begin with rule" (Tarjan 1972), iterative because rules nest as
+ * deep as a hostile grammar likes. */
 typedef struct visit {
     uint32_t rule, alternative;
-    const element *at;
+    const element *at; /* NULL: take the next alternative */
 } visit;
 
-static uint32_t find_left_recursion(const rules *r, const bool *nullable, uint8_t *colour, visit *path)
+typedef struct components {
+    uint32_t *number, *low, *component, *open; /* [n_rules]; number 0: not visited */
+    visit *path;
+    uint32_t n_visited, n_open, n_components;
+} components;
+
+/* The next rule that v's rule may begin with; NULL: there are no more. */
+static const element *next_edge(const rules *r, const bool *nullable, visit *v)
+{
+    const rule *of = &r->list[v->rule];
+    for (;;) {
+        if (!v->at) {
+            if (v->alternative == of->n_alternatives) {
+                return NULL;
+            }
+            v->at = &r->elements[of->alternatives[v->alternative++]];
+        }
+        const element *e = v->at;
+        v->at = e->kind == ELEMENT_RULE && nullable[e->rule] ? e + 1 : NULL;
+        if (e->kind == ELEMENT_RULE) {
+            return e;
+        }
+    }
+}
+
+static void enter(components *c, uint32_t depth, uint32_t rule_index)
+{
+    c->path[depth] = (visit){.rule = rule_index};
+    c->number[rule_index] = c->low[rule_index] = ++c->n_visited;
+    c->open[c->n_open++] = rule_index;
+}
+
+static void find_components(const rules *r, const bool *nullable, components *c)
 {
     for (uint32_t root = 0; root < r->n_rules; root++) {
         uint32_t depth = 0;
-        if (colour[root] == 0) {
-            colour[root] = 1;
-            path[depth++] = (visit){root, 0, NULL};
+        if (c->number[root] == 0) {
+            enter(c, depth++, root);
         }
         while (depth > 0) {
-            visit *v = &path[depth - 1];
-            const rule *of = &r->list[v->rule];
-            if (!v->at) {
-                if (v->alternative == of->n_alternatives) {
-                    colour[v->rule] = 2;
-                    depth--;
-                    continue;
+            uint32_t from = c->path[depth - 1].rule;
+            const element *edge = next_edge(r, nullable, &c->path[depth - 1]);
+            if (edge && c->number[edge->rule] == 0) {
+                enter(c, depth++, edge->rule);
+            } else if (edge) {
+                bool on_stack = c->component[edge->rule] == 0;
+                c->low[from] = on_stack && c->number[edge->rule] < c->low[from] ? c->number[edge->rule] : c->low[from];
+            } else {
+                if (c->low[from] == c->number[from]) { /* everything opened since belongs together */
+                    c->n_components++;
+                    uint32_t member;
+                    do {
+                        member = c->open[--c->n_open];
+                        c->component[member] = c->n_components;
+                    } while (member != from);
                 }
-                v->at = &r->elements[of->alternatives[v->alternative++]];
+                if (--depth > 0) {
+                    uint32_t parent = c->path[depth - 1].rule;
+                    c->low[parent] = c->low[from] < c->low[parent] ? c->low[from] : c->low[parent];
+                }
             }
-            const element *e = v->at;
-            if (e->kind != ELEMENT_RULE) {
-                v->at = NULL;
-                continue;
-            }
-            v->at = nullable[e->rule] ? e + 1 : NULL;
-            if (colour[e->rule] == 1) {
-                return e->rule;
-            }
-            if (colour[e->rule] == 0) {
-                colour[e->rule] = 1;
-                path[depth++] = (visit){e->rule, 0, NULL};
+        }
+    }
+}
+
+/* A rule that begins with itself and has something behind that (it would need an endless stack); RULES_NONE: none. A
+ * beginning with nothing behind it, as in a repetition of something empty, is a tail call and harmless. */
+static uint32_t find_left_recursion(const rules *r, const bool *nullable, const components *c)
+{
+    for (uint32_t i = 0; i < r->n_rules; i++) {
+        visit v = {.rule = i};
+        for (const element *edge; (edge = next_edge(r, nullable, &v)) != NULL;) {
+            if (edge[1].kind != ELEMENT_END && c->component[edge->rule] == c->component[i]) {
+                return i;
             }
         }
     }
     return RULES_NONE;
+}
+
+static const char *name_of(const rules *r, uint32_t rule_index)
+{
+    return r->list[rule_index].name ? r->list[rule_index].name : "(made of others)";
+}
+
+static mlxr_status check_recursion(const rules *r, bool *marks, components *c, mlxr_error *error)
+{
+    mark_rules(r, true, marks);
+    for (uint32_t i = 0; i < r->n_rules; i++) {
+        if (!marks[i]) {
+            return error_set(error, MLXR_FORMAT, "grammar rule '%.80s' can never be finished", name_of(r, i));
+        }
+    }
+    memset(marks, 0, r->n_rules * sizeof *marks);
+    mark_rules(r, false, marks);
+    find_components(r, marks, c);
+    uint32_t bad = find_left_recursion(r, marks, c);
+    return bad == RULES_NONE
+               ? MLXR_OK
+               : error_set(error, MLXR_FORMAT, "grammar rule '%.80s' is left-recursive: it can begin with itself",
+                           name_of(r, bad));
 }
 
 mlxr_status rules_check(const rules *r, mlxr_error *error)
@@ -340,26 +410,24 @@ mlxr_status rules_check(const rules *r, mlxr_error *error)
                          RULES_ELEMENTS_MAX, RULES_REPEAT_MAX);
     }
     for (uint32_t i = 0; i < r->n_rules; i++) {
-        if (r->list[i].name && r->list[i].n_alternatives == 0) {
-            return error_set(error, MLXR_FORMAT, "grammar rule '%.80s' is used but not defined", r->list[i].name);
+        if (r->list[i].n_alternatives == 0) {
+            return error_set(error, MLXR_FORMAT, "grammar rule '%.80s' is used but not defined", name_of(r, i));
         }
     }
-    bool *nullable = calloc(r->n_rules + 1u, sizeof *nullable);
-    uint8_t *colour = calloc(r->n_rules + 1u, sizeof *colour);
-    visit *path = calloc(r->n_rules + 1u, sizeof *path);
-    mlxr_status status = MLXR_OK;
-    if (!nullable || !colour || !path) {
-        status = error_nomem(error, "grammar check", r->n_rules * (sizeof *path + 2));
+    size_t n = r->n_rules + (size_t)1;
+    uint32_t *numbers = calloc(4 * n, sizeof *numbers);
+    bool *marks = calloc(n, sizeof *marks);
+    visit *path = calloc(n, sizeof *path);
+    mlxr_status status;
+    if (!numbers || !marks || !path) {
+        status = error_nomem(error, "grammar check", n * (sizeof *path + 4 * sizeof *numbers + 1));
     } else {
-        find_nullable(r, nullable);
-        uint32_t bad = find_left_recursion(r, nullable, colour, path);
-        if (bad != RULES_NONE) {
-            status = error_set(error, MLXR_FORMAT, "grammar rule '%.80s' is left-recursive: it can begin with itself",
-                               r->list[bad].name ? r->list[bad].name : "(a repetition of something empty)");
-        }
+        components c = {
+            .number = numbers, .low = numbers + n, .component = numbers + 2 * n, .open = numbers + 3 * n, .path = path};
+        status = check_recursion(r, marks, &c, error);
     }
-    free(nullable);
-    free(colour);
+    free(numbers);
+    free(marks);
     free(path);
     return status;
 }

@@ -11,8 +11,8 @@
 #include "mlxr.h"
 
 #define RULES_NONE UINT32_MAX
-#define RULES_REPEAT_MAX 2000u           /* {n,m} beyond this is refused */
-#define RULES_ELEMENTS_MAX (1u << 22)    /* what repetitions may blow a grammar up to */
+#define RULES_REPEAT_MAX 2000u        /* {n,m} beyond this is refused */
+#define RULES_ELEMENTS_MAX (1u << 22) /* what repetitions may blow a grammar up to */
 
 typedef enum element_kind { ELEMENT_END, ELEMENT_BYTES, ELEMENT_RULE } element_kind;
 
@@ -31,9 +31,9 @@ typedef struct rule {
 typedef struct rules {
     element *elements; /* [n_elements] */
     uint32_t n_elements, cap_elements;
-    rule *list;        /* [n_rules] */
+    rule *list; /* [n_rules] */
     uint32_t n_rules, cap_rules;
-    bool failed;       /* out of memory or too large; sticks */
+    bool failed; /* out of memory or too large; sticks */
 } rules;
 
 typedef struct code_range {
@@ -64,8 +64,8 @@ static inline element rules_use(uint32_t rule_index)
     return (element){.kind = ELEMENT_RULE, .rule = rule_index};
 }
 
-/* Every rule used has alternatives, and none is left-recursive (it would never consume anything): MLXR_FORMAT names the
- * rule. MLXR_LIMIT or MLXR_NOMEM where building failed. */
+/* Every rule used has alternatives and can be finished, and none is left-recursive: MLXR_FORMAT names the rule.
+ * MLXR_LIMIT or MLXR_NOMEM where building failed. */
 mlxr_status rules_check(const rules *r, mlxr_error *error);
 
 #endif

@@ -2,10 +2,10 @@
  * JSON Schema compiler: a schema becomes rules whose sentences are instances of it.
  * Owner: none. Lifetime: the call.
  *
- * Keywords: type, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, enum, const, anyOf,
- * oneOf, allOf, $ref ("#…"), $defs, definitions, minLength, maxLength, pattern, format, minimum, maximum, exclusiveMinimum,
- * exclusiveMaximum, nullable; annotations (title, description, default, examples, $schema, $id, $comment, …) mean nothing
- * here. Any other keyword is refused by name: a schema is never enforced in part.
+ * Keywords: type, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, enum, const,
+ * anyOf, oneOf, allOf, $ref ("#…"), $defs, definitions, minLength, maxLength, pattern, format, minimum, maximum,
+ * exclusiveMinimum, exclusiveMaximum, nullable; annotations (title, description, default, examples, $schema, $id,
+ * $comment, …) mean nothing here. Any other keyword is refused by name: a schema is never enforced in part.
  *
  * What is generated is a subset of what is valid: properties come in the schema's order, properties the schema does not
  * name only where additionalProperties allows them explicitly, numbers have at most 18 digits. oneOf is generated as
@@ -48,18 +48,41 @@ static bool is_one_of(const char *key, const char *const *list)
     return false;
 }
 
-static const char *const annotations[] = {"title", "description", "default", "examples", "example", "$schema", "$id", "id", "$comment",
-                                          "deprecated", "readOnly", "writeOnly", "$anchor", "$defs", "definitions", "strict",
-                                          "contentEncoding", "contentMediaType", NULL};
-static const char *const known[] = {"type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems",
-                                    "maxItems", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "minLength", "maxLength",
-                                    "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "nullable", NULL};
+static const char *const annotations[] = {
+    "title",       "description", "default",         "examples",         "example",   "$schema", "$id",
+    "id",          "$comment",    "deprecated",      "readOnly",         "writeOnly", "$anchor", "$defs",
+    "definitions", "strict",      "contentEncoding", "contentMediaType", NULL};
+static const char *const known[] = {"type",
+                                    "properties",
+                                    "required",
+                                    "additionalProperties",
+                                    "items",
+                                    "prefixItems",
+                                    "minItems",
+                                    "maxItems",
+                                    "enum",
+                                    "const",
+                                    "anyOf",
+                                    "oneOf",
+                                    "allOf",
+                                    "$ref",
+                                    "minLength",
+                                    "maxLength",
+                                    "pattern",
+                                    "format",
+                                    "minimum",
+                                    "maximum",
+                                    "exclusiveMinimum",
+                                    "exclusiveMaximum",
+                                    "nullable",
+                                    NULL};
 
 static void refuse_unknown(schema *s, const json_t *at)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)at, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)at, key, value)
+    {
         if (is_one_of(key, annotations) || is_one_of(key, known)) {
             continue;
         }
@@ -88,7 +111,8 @@ static uint32_t count_of(schema *s, const json_t *at, const char *key, uint32_t 
     return (uint32_t)n;
 }
 
-/* ---- merging ------------------------------------------------------------------------------------------------------------- */
+/* ---- merging
+ * ------------------------------------------------------------------------------------------------------------- */
 
 /* A schema that demands what both demand; keeps it alive with the compilation. NULL after a failure. */
 static json_t *merge(schema *s, const json_t *a, const json_t *b)
@@ -100,14 +124,16 @@ static json_t *merge(schema *s, const json_t *a, const json_t *b)
         schema_fail(s, MLXR_NOMEM, "out of memory");
         return NULL;
     }
-    json_object_foreach((json_t *)(uintptr_t)b, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)b, key, value)
+    {
         json_t *own = json_object_get(both, key);
         if (!own) {
             json_object_set(both, key, value);
         } else if (strcmp(key, "properties") == 0 && json_is_object(own) && json_is_object(value)) {
             const char *name;
             json_t *property;
-            json_object_foreach(value, name, property) {
+            json_object_foreach(value, name, property)
+            {
                 json_t *known_property = json_object_get(own, name);
                 json_t *merged = known_property ? merge(s, known_property, property) : property;
                 if (!merged) {
@@ -141,7 +167,8 @@ static bool has_constraints(const json_t *at)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)at, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)at, key, value)
+    {
         if (!is_one_of(key, annotations)) {
             return true;
         }
@@ -149,7 +176,8 @@ static bool has_constraints(const json_t *at)
     return false;
 }
 
-/* ---- references ------------------------------------------------------------------------------------------------------------ */
+/* ---- references
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* Follows "#/a/b~1c" from the root. */
 static const json_t *resolve(schema *s, const char *pointer)
@@ -207,13 +235,15 @@ static uint32_t compile_ref(schema *s, const char *pointer)
     return made;
 }
 
-/* ---- objects ------------------------------------------------------------------------------------------------------------------ */
+/* ---- objects
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 static bool is_required(const json_t *at, const char *name)
 {
     size_t i;
     json_t *value;
-    json_array_foreach(json_object_get(at, "required"), i, value) {
+    json_array_foreach(json_object_get(at, "required"), i, value)
+    {
         if (json_is_string(value) && strcmp(json_string_value(value), name) == 0) {
             return true;
         }
@@ -287,7 +317,8 @@ static uint32_t compile_object(schema *s, const json_t *at)
     if ((properties && !json_is_object(properties)) || (required && !json_is_array(required))) {
         return schema_fail(s, MLXR_FORMAT, "'properties' must be an object and 'required' an array");
     }
-    json_array_foreach(required, r, value) {
+    json_array_foreach(required, r, value)
+    {
         if (!json_is_string(value) || !json_object_get(properties, json_string_value(value))) {
             return schema_fail(s, MLXR_UNSUPPORTED, "'required' names '%.60s', which 'properties' does not describe",
                                json_is_string(value) ? json_string_value(value) : "?");
@@ -300,7 +331,8 @@ static uint32_t compile_object(schema *s, const json_t *at)
         schema_fail(s, MLXR_NOMEM, "out of memory");
         goto done;
     }
-    json_object_foreach((json_t *)(uintptr_t)properties, name, value) {
+    json_object_foreach((json_t *)(uintptr_t)properties, name, value)
+    {
         char step[80];
         json_t *key = json_string(name);
         snprintf(step, sizeof step, "/properties/%.60s", name);
@@ -311,7 +343,8 @@ static uint32_t compile_object(schema *s, const json_t *at)
             goto done;
         }
     }
-    uint32_t parts[] = {schema_text(s, "{"), schema_space(s), members(s, at, items, names, n), schema_space(s), schema_text(s, "}")};
+    uint32_t parts[] = {schema_text(s, "{"), schema_space(s), members(s, at, items, names, n), schema_space(s),
+                        schema_text(s, "}")};
     made = rules_sequence(s->rules, parts, 5);
 done:
     free(items);
@@ -319,7 +352,8 @@ done:
     return made;
 }
 
-/* ---- arrays, strings ------------------------------------------------------------------------------------------------------------ */
+/* ---- arrays, strings
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static uint32_t compile_array(schema *s, const json_t *at)
 {
@@ -328,7 +362,9 @@ static uint32_t compile_array(schema *s, const json_t *at)
     uint32_t least = count_of(s, at, "minItems", 0), most = count_of(s, at, "maxItems", RULES_NONE);
     uint32_t n_prefix = (uint32_t)json_array_size(prefix);
     bool closed = json_is_false(items);
-    uint32_t item = closed ? RULES_NONE : items && !json_is_true(items) ? compile(s, items, "/items") : schema_any_value(s);
+    uint32_t item = closed                          ? RULES_NONE
+                    : items && !json_is_true(items) ? compile(s, items, "/items")
+                                                    : schema_any_value(s);
     if (s->status != MLXR_OK) {
         return RULES_NONE;
     }
@@ -343,7 +379,8 @@ static uint32_t compile_array(schema *s, const json_t *at)
         if (n_prefix > 0) {
             rest = rules_repeat(r, next, from, most == RULES_NONE ? RULES_NONE : most - n_prefix);
         } else { /* the first item has no comma */
-            uint32_t some[] = {item, rules_repeat(r, next, from ? from - 1 : 0, most == RULES_NONE ? RULES_NONE : most - 1)};
+            uint32_t some[] = {item,
+                               rules_repeat(r, next, from ? from - 1 : 0, most == RULES_NONE ? RULES_NONE : most - 1)};
             rest = rules_sequence(r, some, 2);
             rest = least ? rest : rules_optional(r, rest);
         }
@@ -391,17 +428,27 @@ static uint32_t compile_string(schema *s, const json_t *at)
     return s->status == MLXR_OK ? rules_sequence(s->rules, parts, 3) : RULES_NONE;
 }
 
-/* ---- choices --------------------------------------------------------------------------------------------------------------------- */
+/* ---- choices
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static const char *type_of_value(const json_t *value)
 {
     switch (json_typeof(value)) {
-    case JSON_OBJECT: return "object";
-    case JSON_ARRAY: return "array";
-    case JSON_STRING: return "string";
-    case JSON_INTEGER: case JSON_REAL: return "number";
-    case JSON_TRUE: case JSON_FALSE: return "boolean";
-    default: return "null";
+    case JSON_OBJECT:
+        return "object";
+    case JSON_ARRAY:
+        return "array";
+    case JSON_STRING:
+        return "string";
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return "number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "boolean";
+    default:
+        return "null";
     }
 }
 
@@ -419,16 +466,20 @@ static bool exclude_each_other(const json_t *a, const json_t *b, uint32_t depth)
     if (const_a && const_b && !json_equal((json_t *)(uintptr_t)const_a, (json_t *)(uintptr_t)const_b)) {
         return true;
     }
-    if (json_is_string(type_a) && json_is_string(type_b) && !json_equal((json_t *)(uintptr_t)type_a, (json_t *)(uintptr_t)type_b)) {
-        bool numbers = (is_type(a, "integer") || is_type(a, "number")) && (is_type(b, "integer") || is_type(b, "number"));
+    if (json_is_string(type_a) && json_is_string(type_b) &&
+        !json_equal((json_t *)(uintptr_t)type_a, (json_t *)(uintptr_t)type_b)) {
+        bool numbers = (is_type(a, "integer") || is_type(a, "number")) &&
+                       (is_type(b, "integer") || is_type(b, "number"));
         return !numbers;
     }
     const json_t *enum_a = json_object_get(a, "enum"), *enum_b = json_object_get(b, "enum");
     if (json_is_array(enum_a) && json_is_array(enum_b)) {
         size_t i, j;
         json_t *x, *y;
-        json_array_foreach((json_t *)(uintptr_t)enum_a, i, x) {
-            json_array_foreach((json_t *)(uintptr_t)enum_b, j, y) {
+        json_array_foreach((json_t *)(uintptr_t)enum_a, i, x)
+        {
+            json_array_foreach((json_t *)(uintptr_t)enum_b, j, y)
+            {
                 if (json_equal(x, y)) {
                     return false;
                 }
@@ -438,9 +489,11 @@ static bool exclude_each_other(const json_t *a, const json_t *b, uint32_t depth)
     }
     const char *name;
     json_t *property;
-    json_object_foreach(json_object_get(a, "properties"), name, property) {
+    json_object_foreach(json_object_get(a, "properties"), name, property)
+    {
         json_t *other = json_object_get(json_object_get(b, "properties"), name);
-        if (depth < 8 && other && is_required(a, name) && is_required(b, name) && exclude_each_other(property, other, depth + 1)) {
+        if (depth < 8 && other && is_required(a, name) && is_required(b, name) &&
+            exclude_each_other(property, other, depth + 1)) {
             return true;
         }
     }
@@ -451,7 +504,8 @@ static void check_one_of(schema *s, const json_t *branches)
 {
     size_t i, j;
     json_t *a;
-    json_array_foreach((json_t *)(uintptr_t)branches, i, a) {
+    json_array_foreach((json_t *)(uintptr_t)branches, i, a)
+    {
         for (j = i + 1; j < json_array_size(branches); j++) {
             if (!exclude_each_other(a, json_array_get(branches, j), 0)) {
                 schema_fail(s, MLXR_UNSUPPORTED, "oneOf: branches %zu and %zu may both hold; use anyOf", i, j);
@@ -474,7 +528,8 @@ static uint32_t compile_any_of(schema *s, const json_t *at, const char *key)
     uint32_t made = rules_add(s->rules, NULL, 0);
     size_t i;
     json_t *branch;
-    json_array_foreach((json_t *)(uintptr_t)branches, i, branch) {
+    json_array_foreach((json_t *)(uintptr_t)branches, i, branch)
+    {
         char step[40];
         snprintf(step, sizeof step, "/%s/%zu", key, i);
         const json_t *whole = branch;
@@ -498,7 +553,8 @@ static uint32_t compile_all_of(schema *s, const json_t *at)
     json_t *whole = without(s, at, "allOf");
     size_t i;
     json_t *part;
-    json_array_foreach(json_object_get(at, "allOf"), i, part) {
+    json_array_foreach(json_object_get(at, "allOf"), i, part)
+    {
         const json_t *ref = json_object_get(part, "$ref");
         const json_t *target = ref && json_is_string(ref) ? resolve(s, json_string_value(ref)) : part;
         whole = whole && json_is_object(target) ? merge(s, whole, target) : NULL;
@@ -517,7 +573,8 @@ static uint32_t compile_enum(schema *s, const json_t *values)
     if (!json_is_array(values) || json_array_size(values) == 0) {
         return schema_fail(s, MLXR_FORMAT, "'enum' must be a non-empty array");
     }
-    json_array_foreach((json_t *)(uintptr_t)values, i, value) {
+    json_array_foreach((json_t *)(uintptr_t)values, i, value)
+    {
         element use = rules_use(schema_literal(s, value));
         rules_alternative(s->rules, made, &use, 1);
     }
@@ -549,10 +606,14 @@ static const char *implied_type(const json_t *at)
 {
     static const struct {
         const char *key, *type;
-    } hints[] = {{"properties", "object"}, {"additionalProperties", "object"}, {"required", "object"}, {"items", "array"},
-                 {"prefixItems", "array"}, {"minItems", "array"}, {"maxItems", "array"}, {"pattern", "string"},
-                 {"format", "string"}, {"minLength", "string"}, {"maxLength", "string"}, {"minimum", "number"},
-                 {"maximum", "number"}, {"exclusiveMinimum", "number"}, {"exclusiveMaximum", "number"}};
+    } hints[] = {{"properties", "object"},      {"additionalProperties", "object"},
+                 {"required", "object"},        {"items", "array"},
+                 {"prefixItems", "array"},      {"minItems", "array"},
+                 {"maxItems", "array"},         {"pattern", "string"},
+                 {"format", "string"},          {"minLength", "string"},
+                 {"maxLength", "string"},       {"minimum", "number"},
+                 {"maximum", "number"},         {"exclusiveMinimum", "number"},
+                 {"exclusiveMaximum", "number"}};
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++) {
         if (json_object_get(at, hints[i].key)) {
             return hints[i].type;
@@ -569,7 +630,8 @@ static uint32_t compile_constants(schema *s, const json_t *at)
     size_t i;
     json_t *value;
     if (json_is_string(type)) {
-        json_array_foreach((json_t *)(uintptr_t)values, i, value) {
+        json_array_foreach((json_t *)(uintptr_t)values, i, value)
+        {
             bool integer = json_is_integer(value) && strcmp(json_string_value(type), "integer") == 0;
             if (!integer && strcmp(type_of_value(value), json_string_value(type)) != 0) {
                 return schema_fail(s, MLXR_FORMAT, "'enum' value %zu is no %s", i, json_string_value(type));
@@ -602,7 +664,8 @@ static uint32_t compile_keywords(schema *s, const json_t *at)
         uint32_t made = rules_add(s->rules, NULL, 0);
         size_t i;
         json_t *one;
-        json_array_foreach((json_t *)(uintptr_t)type, i, one) {
+        json_array_foreach((json_t *)(uintptr_t)type, i, one)
+        {
             element use = rules_use(json_is_string(one) ? compile_type(s, at, json_string_value(one))
                                                         : schema_fail(s, MLXR_FORMAT, "'type' must hold strings"));
             if (s->status != MLXR_OK) {
@@ -656,12 +719,22 @@ mlxr_status grammar_open_schema(grammar **out, const char *json, size_t n, const
     }
     json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
     if (!root) {
-        return error_set(error, MLXR_FORMAT, "JSON schema, line %d, column %d: %s", where.line, where.column, where.text);
+        return error_set(error, MLXR_FORMAT, "JSON schema, line %d, column %d: %s", where.line, where.column,
+                         where.text);
     }
     rules made = {0};
-    schema s = {.rules = &made, .root = root, .merged = json_array(), .error = error,
-                .space = RULES_NONE, .value = RULES_NONE, .string = RULES_NONE, .string_char = RULES_NONE,
-                .number = RULES_NONE, .integer = RULES_NONE, .boolean = RULES_NONE, .null = RULES_NONE};
+    schema s = {.rules = &made,
+                .root = root,
+                .merged = json_array(),
+                .error = error,
+                .space = RULES_NONE,
+                .value = RULES_NONE,
+                .string = RULES_NONE,
+                .string_char = RULES_NONE,
+                .number = RULES_NONE,
+                .integer = RULES_NONE,
+                .boolean = RULES_NONE,
+                .null = RULES_NONE};
     uint32_t rule_index = s.merged ? compile(&s, root, "") : schema_fail(&s, MLXR_NOMEM, "out of memory");
     mlxr_status status = s.status;
     if (status == MLXR_OK) {

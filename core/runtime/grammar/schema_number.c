@@ -89,7 +89,8 @@ static uint32_t fraction(schema *s, bool zero, bool positive)
 }
 
 /* Numbers x with low ≤ x ≤ high (open ends exclude themselves), low ≥ 0, no sign. RULES_NONE: there are none. */
-static uint32_t unsigned_range(schema *s, uint64_t low, bool open_low, uint64_t high, bool open_high, bool has_high, bool integer)
+static uint32_t unsigned_range(schema *s, uint64_t low, bool open_low, uint64_t high, bool open_high, bool has_high,
+                               bool integer)
 {
     rules *r = s->rules;
     uint32_t choices[3], n = 0;
@@ -169,7 +170,8 @@ uint32_t schema_bounded_number(schema *s, const json_t *at, bool integer)
         bool below = b.has_high && b.high < 0;
         uint64_t from = below ? (uint64_t)-b.high : 0;
         bool open_from = below ? b.open_high : true;
-        uint32_t magnitude = unsigned_range(s, from, open_from, b.has_low ? (uint64_t)-b.low : 0, b.open_low, b.has_low, integer);
+        uint32_t magnitude = unsigned_range(s, from, open_from, b.has_low ? (uint64_t)-b.low : 0, b.open_low, b.has_low,
+                                            integer);
         if (magnitude != RULES_NONE) {
             uint32_t parts[] = {schema_text(s, "-"), magnitude};
             choices[n++] = rules_sequence(s->rules, parts, 2);
@@ -177,8 +179,8 @@ uint32_t schema_bounded_number(schema *s, const json_t *at, bool integer)
     }
     if (!b.has_high || b.high >= 0) {
         bool above = b.has_low && b.low >= 0;
-        uint32_t magnitude = unsigned_range(s, above ? (uint64_t)b.low : 0, above && b.open_low, b.has_high ? (uint64_t)b.high : 0,
-                                            b.open_high, b.has_high, integer);
+        uint32_t magnitude = unsigned_range(s, above ? (uint64_t)b.low : 0, above && b.open_low,
+                                            b.has_high ? (uint64_t)b.high : 0, b.open_high, b.has_high, integer);
         if (magnitude != RULES_NONE) {
             choices[n++] = magnitude;
         }

@@ -34,7 +34,7 @@ uint32_t schema_fail(schema *s, mlxr_status status, const char *format, ...) __a
 uint32_t schema_text(schema *s, const char *text); /* rules_literal */
 
 /* ---- schema_value.c: values without a schema ---- */
-uint32_t schema_space(schema *s);       /* "" | " " | newline and up to 20 blanks */
+uint32_t schema_space(schema *s); /* "" | " " | newline and up to 20 blanks */
 uint32_t schema_any_value(schema *s);
 uint32_t schema_string_char(schema *s); /* one character of a JSON string, escapes included */
 uint32_t schema_any_string(schema *s);

@@ -3,7 +3,8 @@
  * Owner: one compilation. Lifetime: grammar_open_schema's call.
  *
  * Patterns are the part of ECMA 262 that describes a regular language: literals, classes with \d \w \s, ( ), (?: ), |,
- * * + ? {n,m}, ^ at the beginning and $ at the end. Look-around, back-references and lazy quantifiers are refused by name.
+ * * + ? {n,m}, ^ at the beginning and $ at the end. Look-around, back-references and lazy quantifiers are refused by
+ * name.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 
 #define CLASS_RANGES_MAX 128u
 
-/* ---- characters inside a JSON string --------------------------------------------------------------------------------- */
+/* ---- characters inside a JSON string
+ * --------------------------------------------------------------------------------- */
 
 /* One character out of the ranges as JSON spells it: as it is, or with its short escape. */
 static uint32_t json_class(schema *s, const code_range *ranges, size_t n, bool negated)
@@ -21,7 +23,8 @@ static uint32_t json_class(schema *s, const code_range *ranges, size_t n, bool n
     static const struct {
         uint32_t code;
         const char *escape;
-    } escapes[] = {{'"', "\\\""}, {'\\', "\\\\"}, {'\b', "\\b"}, {'\f', "\\f"}, {'\n', "\\n"}, {'\r', "\\r"}, {'\t', "\\t"}};
+    } escapes[] = {{'"', "\\\""}, {'\\', "\\\\"}, {'\b', "\\b"}, {'\f', "\\f"},
+                   {'\n', "\\n"}, {'\r', "\\r"},  {'\t', "\\t"}};
     code_range plain[2 * CLASS_RANGES_MAX + 8];
     uint32_t choices[8], n_choices = 0;
     size_t n_plain = 0;
@@ -55,10 +58,12 @@ static uint32_t json_class(schema *s, const code_range *ranges, size_t n, bool n
     if (negated || n_plain > 0) {
         choices[n_choices++] = rules_class(s->rules, plain, n_plain, negated);
     }
-    return n_choices ? rules_choice(s->rules, choices, n_choices) : schema_fail(s, MLXR_FORMAT, "pattern: a class matches nothing");
+    return n_choices ? rules_choice(s->rules, choices, n_choices)
+                     : schema_fail(s, MLXR_FORMAT, "pattern: a class matches nothing");
 }
 
-/* ---- patterns ---------------------------------------------------------------------------------------------------------- */
+/* ---- patterns
+ * ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct pattern {
     schema *s;
@@ -83,21 +88,25 @@ static bool next_is(const pattern *p, char c)
 
 static const code_range digit_ranges[] = {{'0', '9'}};
 static const code_range word_ranges[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-static const code_range space_ranges[] = {{'\t', '\r'}, {' ', ' '}, {0xa0, 0xa0}, {0x1680, 0x1680}, {0x2000, 0x200a},
-                                          {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}, {0xfeff, 0xfeff}};
+static const code_range space_ranges[] = {{'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680},
+                                          {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
+                                          {0x3000, 0x3000}, {0xfeff, 0xfeff}};
 
 /* Ranges of \d, \w, \s; 0 for another letter. Capitals negate. */
 static size_t class_escape(char c, const code_range **ranges, bool *negated)
 {
     *negated = c == 'D' || c == 'W' || c == 'S';
     switch (c) {
-    case 'd': case 'D':
+    case 'd':
+    case 'D':
         *ranges = digit_ranges;
         return 1;
-    case 'w': case 'W':
+    case 'w':
+    case 'W':
         *ranges = word_ranges;
         return 4;
-    case 's': case 'S':
+    case 's':
+    case 'S':
         *ranges = space_ranges;
         return 10;
     default:
@@ -112,13 +121,20 @@ static uint32_t escaped_char(pattern *p)
     int n_digits = c == 'x' ? 2 : c == 'u' ? 4 : 0;
     uint32_t code = 0;
     switch (c) {
-    case 'n': return '\n';
-    case 'r': return '\r';
-    case 't': return '\t';
-    case 'f': return '\f';
-    case 'v': return '\v';
-    case '0': return 0;
-    default: break;
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    case 'f':
+        return '\f';
+    case 'v':
+        return '\v';
+    case '0':
+        return 0;
+    default:
+        break;
     }
     for (int i = 0; i < n_digits; i++) {
         static const char hex[] = "0123456789abcdef";
@@ -159,7 +175,8 @@ static uint32_t pattern_class(pattern *p)
         bool set_negated;
         size_t n_set = *p->at == '\\' && p->at + 1 < p->end ? class_escape(p->at[1], &set, &set_negated) : 0;
         if (n + 10 > CLASS_RANGES_MAX || (n_set && set_negated)) {
-            return pattern_fail(p, n_set && set_negated ? "\\D, \\W and \\S inside a class are not supported" : "class is too long");
+            return pattern_fail(p, n_set && set_negated ? "\\D, \\W and \\S inside a class are not supported"
+                                                        : "class is too long");
         }
         if (n_set) {
             memcpy(ranges + n, set, n_set * sizeof *set);
@@ -221,7 +238,8 @@ static uint32_t pattern_atom(pattern *p)
         p->at++;
         return json_class(p->s, line_ends, 3, true);
     }
-    if (next_is(p, '^') || next_is(p, '$') || next_is(p, '*') || next_is(p, '+') || next_is(p, '?') || next_is(p, '{')) {
+    if (next_is(p, '^') || next_is(p, '$') || next_is(p, '*') || next_is(p, '+') || next_is(p, '?') ||
+        next_is(p, '{')) {
         return pattern_fail(p, "this character has no meaning here; write \\ before it if it is meant");
     }
     code_range one = {0, 0};
@@ -352,7 +370,8 @@ uint32_t schema_format(schema *s, const char *name)
         {"date", "^" DATE "$"},
         {"time", "^" TIME "$"},
         {"date-time", "^" DATE "T" TIME "$"},
-        {"duration", "^P(?:[0-9]{1,9}W|(?:[0-9]{1,9}Y)?(?:[0-9]{1,9}M)?[0-9]{1,9}D|T(?:[0-9]{1,9}H)?(?:[0-9]{1,9}M)?[0-9]{1,9}S)$"},
+        {"duration",
+         "^P(?:[0-9]{1,9}W|(?:[0-9]{1,9}Y)?(?:[0-9]{1,9}M)?[0-9]{1,9}D|T(?:[0-9]{1,9}H)?(?:[0-9]{1,9}M)?[0-9]{1,9}S)$"},
         {"uuid", "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"},
         {"ipv4", "^" OCTET "(?:\\." OCTET "){3}$"},
         {"ipv6", "^(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}$"},
@@ -369,12 +388,15 @@ uint32_t schema_format(schema *s, const char *name)
         }
     }
     return schema_fail(s, MLXR_UNSUPPORTED,
-                       "format '%.40s' (known: date, time, date-time, duration, uuid, ipv4, ipv6, hostname, email)", name);
+                       "format '%.40s' (known: date, time, date-time, duration, uuid, ipv4, ipv6, hostname, email)",
+                       name);
 }
 
-/* ---- keys that are none of some names ------------------------------------------------------------------------------------- */
+/* ---- keys that are none of some names
+ * ------------------------------------------------------------------------------------- */
 
-/* Rest of a key behind `depth` bytes on which names[0 … n) agree: it must leave each name's path or stop short of it. */
+/* Rest of a key behind `depth` bytes on which names[0 … n) agree: it must leave each name's path or stop short of it.
+ */
 static uint32_t other_rest(schema *s, const char *const *names, size_t n, size_t depth)
 {
     rules *r = s->rules;
@@ -399,7 +421,8 @@ static uint32_t other_rest(schema *s, const char *const *names, size_t n, size_t
             }
         }
     }
-    uint32_t any = rules_repeat(r, rules_class(r, (const code_range[]){{0x20, 0x21}, {0x23, 0x5b}, {0x5d, 0x10ffff}}, 3, false), 0, RULES_NONE);
+    uint32_t any = rules_repeat(
+        r, rules_class(r, (const code_range[]){{0x20, 0x21}, {0x23, 0x5b}, {0x5d, 0x10ffff}}, 3, false), 0, RULES_NONE);
     uint32_t out[] = {rules_class(r, leaving, n_leaving, false), any, quote};
     element leave = rules_use(rules_sequence(r, out, 3));
     rules_alternative(r, made, &leave, 1);
@@ -415,7 +438,8 @@ static uint32_t other_rest(schema *s, const char *const *names, size_t n, size_t
             }
         }
         char byte = (char)c;
-        element path[] = {rules_use(rules_literal(r, &byte, 1)), rules_use(longer ? other_rest(s, longer, n_longer, depth + 1) : RULES_NONE)};
+        element path[] = {rules_use(rules_literal(r, &byte, 1)),
+                          rules_use(longer ? other_rest(s, longer, n_longer, depth + 1) : RULES_NONE)};
         rules_alternative(r, made, path, 2);
         free(longer);
     }

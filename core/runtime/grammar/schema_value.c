@@ -39,7 +39,8 @@ uint32_t schema_string_char(schema *s)
     if (s->string_char == RULES_NONE) {
         rules *r = s->rules;
         static const code_range plain[] = {{0x20, 0x21}, {0x23, 0x5b}, {0x5d, 0x10ffff}};
-        static const code_range simple[] = {{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'}, {'f', 'f'}, {'n', 'n'}, {'r', 'r'}, {'t', 't'}};
+        static const code_range simple[] = {{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'},
+                                            {'f', 'f'}, {'n', 'n'},   {'r', 'r'}, {'t', 't'}};
         static const code_range hex[] = {{'0', '9'}, {'a', 'f'}, {'A', 'F'}};
         static const code_range not_d[] = {{'0', '9'}, {'a', 'c'}, {'e', 'f'}, {'A', 'C'}, {'E', 'F'}};
         static const code_range d[] = {{'d', 'd'}, {'D', 'D'}};
@@ -51,8 +52,9 @@ uint32_t schema_string_char(schema *s)
         uint32_t before_surrogates[] = {u, dd, rules_class(r, below_8, 1, false), h, h};
         uint32_t pair[] = {u, dd, rules_class(r, high, 3, false), h, h, u, dd, rules_class(r, low, 2, false), h, h};
         uint32_t escape[] = {schema_text(s, "\\"), rules_class(r, simple, 8, false)};
-        uint32_t choices[] = {rules_class(r, plain, 3, false), rules_sequence(r, escape, 2), rules_sequence(r, ordinary, 5),
-                              rules_sequence(r, before_surrogates, 5), rules_sequence(r, pair, 10)};
+        uint32_t choices[] = {rules_class(r, plain, 3, false), rules_sequence(r, escape, 2),
+                              rules_sequence(r, ordinary, 5), rules_sequence(r, before_surrogates, 5),
+                              rules_sequence(r, pair, 10)};
         s->string_char = rules_choice(r, choices, 5);
     }
     return s->string_char;
@@ -87,7 +89,8 @@ uint32_t schema_any_number(schema *s)
         static const code_range e[] = {{'e', 'e'}, {'E', 'E'}}, signs[] = {{'+', '+'}, {'-', '-'}};
         uint32_t digit = class_of(s, '0', '9');
         uint32_t fraction[] = {schema_text(s, "."), rules_repeat(r, digit, 1, FRACTION_DIGITS_MAX)};
-        uint32_t exponent[] = {rules_class(r, e, 2, false), rules_optional(r, rules_class(r, signs, 2, false)), rules_repeat(r, digit, 1, 2)};
+        uint32_t exponent[] = {rules_class(r, e, 2, false), rules_optional(r, rules_class(r, signs, 2, false)),
+                               rules_repeat(r, digit, 1, 2)};
         uint32_t parts[] = {schema_any_integer(s), rules_optional(r, rules_sequence(r, fraction, 2)),
                             rules_optional(r, rules_sequence(r, exponent, 3))};
         s->number = rules_sequence(r, parts, 3);
@@ -129,7 +132,8 @@ static uint32_t list_of(schema *s, const char *open, uint32_t item, const char *
     rules *r = s->rules;
     uint32_t next[] = {schema_text(s, ","), schema_space(s), item};
     uint32_t items[] = {item, rules_repeat(r, rules_sequence(r, next, 3), 0, RULES_NONE), schema_space(s)};
-    uint32_t parts[] = {schema_text(s, open), schema_space(s), rules_optional(r, rules_sequence(r, items, 3)), schema_text(s, close)};
+    uint32_t parts[] = {schema_text(s, open), schema_space(s), rules_optional(r, rules_sequence(r, items, 3)),
+                        schema_text(s, close)};
     return rules_sequence(r, parts, 4);
 }
 

@@ -69,8 +69,8 @@ static void build(token_trie *trie, const entry *list, uint32_t n)
         }
         for (size_t b = shared; b < list[i].text.n; b++) {
             open[++depth] = trie->n_nodes;
-            trie->nodes[trie->n_nodes++] =
-                (trie_node){.token = -1, .depth = (uint16_t)depth, .byte = (uint8_t)list[i].text.data[b]};
+            trie->nodes[trie->n_nodes++] = (trie_node){
+                .token = -1, .depth = (uint16_t)depth, .byte = (uint8_t)list[i].text.data[b]};
         }
         trie->nodes[trie->n_nodes - 1].token = list[i].id;
         trie->depth_max = depth > trie->depth_max ? depth : trie->depth_max;

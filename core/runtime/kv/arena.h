@@ -32,9 +32,9 @@ struct kv_pool {
     kv_pool *next;
     kv_layout layout;
     void *memory;
-    size_t n_bytes;      /* address space reserved: capacity × page_bytes */
-    uint32_t capacity;   /* pages the budget could hold */
-    uint32_t n_touched;  /* pages 0 … n_touched − 1 have been used at least once */
+    size_t n_bytes;     /* address space reserved: capacity × page_bytes */
+    uint32_t capacity;  /* pages the budget could hold */
+    uint32_t n_touched; /* pages 0 … n_touched − 1 have been used at least once */
     uint32_t n_used;
     uint32_t n_free;
     uint32_t *free_list; /* [n_free] of [capacity]; the last one is taken first */

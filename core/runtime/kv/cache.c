@@ -94,7 +94,8 @@ static kv_node *block_load(kv_cache *c, kv_node *parent, const int32_t *tokens, 
         return NULL;
     }
     uint64_t rejected = kv_store_stats_get(c->store).n_rejected;
-    if (!kv_store_get(c->store, c->fingerprint, name, x, tokens, (uint32_t)((block + 1) * x->page_tokens), lacking, pages)) {
+    if (!kv_store_get(c->store, c->fingerprint, name, x, tokens, (uint32_t)((block + 1) * x->page_tokens), lacking,
+                      pages)) {
         *miss = kv_store_stats_get(c->store).n_rejected > rejected ? KV_MISS_REJECTED : KV_MISS_NO_ROOM;
         return NULL;
     }
@@ -197,7 +198,8 @@ size_t kv_cache_attach(kv_cache *c, pager *pages, const int32_t *tokens, size_t 
     return n_blocks * page_tokens;
 }
 
-void kv_cache_register(kv_cache *c, pager *pages, const int32_t *tokens, size_t n_computed, kv_node **node, uint64_t now_ms)
+void kv_cache_register(kv_cache *c, pager *pages, const int32_t *tokens, size_t n_computed, kv_node **node,
+                       uint64_t now_ms)
 {
     prefix_index *x = &c->index;
     while (!c->off && covered(c, *node) + x->page_tokens <= n_computed) {

@@ -15,18 +15,18 @@
 
 typedef struct kv_cache {
     prefix_index index;
-    kv_store *store;      /* the engine's; NULL: memory only */
-    kv_hash fingerprint;  /* of the model's bytes and of every option that changes what pages hold */
-    bool off;             /* sequences keep to themselves */
+    kv_store *store;     /* the engine's; NULL: memory only */
+    kv_hash fingerprint; /* of the model's bytes and of every option that changes what pages hold */
+    bool off;            /* sequences keep to themselves */
 } kv_cache;
 
-typedef enum kv_miss { /* why a prefix was not continued further; for statistics */
-    KV_MISS_NONE,      /* everything that could match did */
-    KV_MISS_NEW,       /* no such block was ever seen */
-    KV_MISS_EVICTED,   /* a block is known, but its pages are gone (a window's among them) */
-    KV_MISS_REJECTED,  /* the file on disk failed a check */
-    KV_MISS_NO_ROOM,   /* the budget had no room to load it */
-    KV_MISS_OFF,
+typedef enum kv_miss {                   /* why a prefix was not continued further; for statistics */
+                       KV_MISS_NONE,     /* everything that could match did */
+                       KV_MISS_NEW,      /* no such block was ever seen */
+                       KV_MISS_EVICTED,  /* a block is known, but its pages are gone (a window's among them) */
+                       KV_MISS_REJECTED, /* the file on disk failed a check */
+                       KV_MISS_NO_ROOM,  /* the budget had no room to load it */
+                       KV_MISS_OFF,
 } kv_miss;
 
 /* Extends a sequence that has tokens[0 … n_tokens), of which n_computed are computed and lie in `pages`; *node is the
@@ -35,7 +35,8 @@ size_t kv_cache_attach(kv_cache *c, pager *pages, const int32_t *tokens, size_t 
                        kv_node **node, uint64_t now_ms, kv_miss *miss);
 
 /* After a step: names the blocks completed up to n_computed. Lack of memory only means they will not be found. */
-void kv_cache_register(kv_cache *c, pager *pages, const int32_t *tokens, size_t n_computed, kv_node **node, uint64_t now_ms);
+void kv_cache_register(kv_cache *c, pager *pages, const int32_t *tokens, size_t n_computed, kv_node **node,
+                       uint64_t now_ms);
 
 /* Moves *node up to the deepest ancestor that covers at most n_tokens (0: releases it). */
 void kv_cache_release(kv_cache *c, kv_node **node, size_t n_tokens);

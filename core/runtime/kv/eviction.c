@@ -55,8 +55,8 @@ static kv_node *oldest_of(prefix_index *const *indexes, size_t n_indexes, evicti
 }
 
 /* Window pages inside a prefix only help a continuation right behind them; they go before whole prefixes do. */
-static void drop_window_pages(prefix_index *index, const eviction_policy *policy, uint64_t now_ms, uint64_t target_bytes,
-                              const kv_arena *arena, eviction_save save, void *save_context)
+static void drop_window_pages(prefix_index *index, const eviction_policy *policy, uint64_t now_ms,
+                              uint64_t target_bytes, const kv_arena *arena, eviction_save save, void *save_context)
 {
     for (kv_node *node = index->oldest; node && arena->bytes_used > target_bytes; node = node->newer) {
         if (node->n_children == 0 || node->n_users || class_of(node, policy, now_ms) != CLASS_OLD) {

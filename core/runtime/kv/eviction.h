@@ -12,7 +12,7 @@
 #include "runtime/kv/prefix_index.h"
 
 typedef struct eviction_policy {
-    double high, low;         /* fractions of the budget: above `high`, evict down to `low`; 0 < low ≤ high ≤ 1 */
+    double high, low; /* fractions of the budget: above `high`, evict down to `low`; 0 < low ≤ high ≤ 1 */
     uint64_t working_set_ms;
 } eviction_policy;
 

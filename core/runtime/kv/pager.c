@@ -61,9 +61,9 @@ static mlxr_status table_room(pager_table *t, uint32_t n_pages, mlxr_error *erro
 static mlxr_status table_full(const pager_table *t, uint32_t n_pages, mlxr_error *error)
 {
     const kv_arena *a = t->pool->arena;
-    return error_set(error, MLXR_KV_FULL, "KV memory is full: %llu of %llu bytes in use, %u more pages of %zu bytes needed",
-                     (unsigned long long)a->bytes_used, (unsigned long long)a->bytes_budget, n_pages,
-                     t->pool->layout.page_bytes);
+    return error_set(
+        error, MLXR_KV_FULL, "KV memory is full: %llu of %llu bytes in use, %u more pages of %zu bytes needed",
+        (unsigned long long)a->bytes_used, (unsigned long long)a->bytes_budget, n_pages, t->pool->layout.page_bytes);
 }
 
 static mlxr_status table_grow(pager_table *t, uint32_t n_pages, mlxr_error *error)

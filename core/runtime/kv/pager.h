@@ -19,8 +19,8 @@
 
 typedef struct pager_table {
     kv_pool *pool;
-    uint32_t window;  /* 0: none */
-    uint32_t *pages;  /* [n_pages] */
+    uint32_t window; /* 0: none */
+    uint32_t *pages; /* [n_pages] */
     uint32_t n_pages, cap;
     uint32_t n_dropped; /* leading pages that are KV_PAGE_NONE */
 } pager_table;
@@ -35,8 +35,9 @@ typedef struct pager {
 void pager_init(pager *p, const plan *model_plan, kv_pool *const *pools);
 void pager_close(pager *p);
 
-/* Prepares writing of positions [n_computed, n_tokens): maps pages that are missing, and gives this sequence its own copy
- * of a shared page that the first of them falls into. On MLXR_KV_FULL or MLXR_NOMEM nothing has changed that matters. */
+/* Prepares writing of positions [n_computed, n_tokens): maps pages that are missing, and gives this sequence its own
+ * copy of a shared page that the first of them falls into. On MLXR_KV_FULL or MLXR_NOMEM nothing has changed that
+ * matters. */
 mlxr_status pager_reserve(pager *p, uint32_t n_computed, uint32_t n_tokens, mlxr_error *error);
 
 /* Appends one block's pages behind n_blocks mapped blocks; takes a reference on each. KV_PAGE_NONE only in window

@@ -2,8 +2,9 @@
  * Prefix index: full pages found again by what they hold, so that equal prefixes are computed once.
  * Owner: a model (pages of different models never match). Lifetime: the model's. One thread at a time.
  *
- * A block is page_tokens consecutive tokens; its node knows the pages (one a layer group) that hold its keys and values.
- * Nodes form a tree: a node's children continue its prefix, so a node stands for the whole token sequence from the root.
+ * A block is page_tokens consecutive tokens; its node knows the pages (one a layer group) that hold its keys and
+ * values. Nodes form a tree: a node's children continue its prefix, so a node stands for the whole token sequence from
+ * the root.
  *
  *   root ── [t0…t31] ── [t32…t63] ─┬─ [t64…t95]
  *                                  └─ [t64'…t95']
@@ -26,12 +27,12 @@ typedef struct kv_hash {
 
 typedef struct kv_node kv_node;
 struct kv_node {
-    kv_node *parent;               /* NULL: the first block */
+    kv_node *parent; /* NULL: the first block */
     kv_node *bucket_next;
-    kv_node *older, *newer;        /* order of last use, over all nodes of the index */
-    kv_hash hash;                  /* chain: XXH3-128 of (parent's hash or the salt, tokens) */
+    kv_node *older, *newer; /* order of last use, over all nodes of the index */
+    kv_hash hash;           /* chain: XXH3-128 of (parent's hash or the salt, tokens) */
     uint64_t used_at_ms;
-    uint32_t depth;                /* blocks before this one */
+    uint32_t depth; /* blocks before this one */
     uint32_t n_children;
     uint32_t n_users;              /* sequences that build on it */
     uint32_t n_hits;               /* times it was found again after it was made */
@@ -43,8 +44,8 @@ typedef struct prefix_index {
     kv_pool *pools[KV_GROUPS_MAX];
     uint32_t windows[KV_GROUPS_MAX]; /* 0: full attention */
     uint32_t n_groups, page_tokens;
-    kv_hash salt;                    /* model fingerprint, cache type, adapters, tenant */
-    kv_node **buckets;               /* [n_buckets], a power of two */
+    kv_hash salt;      /* model fingerprint, cache type, adapters, tenant */
+    kv_node **buckets; /* [n_buckets], a power of two */
     size_t n_buckets, n_nodes;
     kv_node *oldest, *newest;
 } prefix_index;

@@ -61,8 +61,8 @@ struct kv_store {
 
 static void file_path(const kv_store *s, kv_hash fingerprint, kv_hash hash, const char *suffix, char out[PATH_BYTES])
 {
-    snprintf(out, PATH_BYTES, "%s/%016" PRIx64 "%016" PRIx64 "-%016" PRIx64 "%016" PRIx64 "%s", s->dir, fingerprint.high,
-             fingerprint.low, hash.high, hash.low, suffix);
+    snprintf(out, PATH_BYTES, "%s/%016" PRIx64 "%016" PRIx64 "-%016" PRIx64 "%016" PRIx64 "%s", s->dir,
+             fingerprint.high, fingerprint.low, hash.high, hash.low, suffix);
 }
 
 /* ---- catalogue (lock held) ------------------------------------------------------------------------------------- */
@@ -208,7 +208,8 @@ static void *writer_main(void *argument)
     return NULL;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------------------------------
+ */
 
 static bool parse_hash(const char *text, kv_hash *out)
 {
@@ -249,7 +250,8 @@ static mlxr_status read_directory(kv_store *s, mlxr_error *error)
         size_t length = strlen(d->d_name);
         found f = {0};
         struct stat info;
-        bool named = length >= 65 && d->d_name[32] == '-' && parse_hash(d->d_name, &f.fingerprint) && parse_hash(d->d_name + 33, &f.hash);
+        bool named = length >= 65 && d->d_name[32] == '-' && parse_hash(d->d_name, &f.fingerprint) &&
+                     parse_hash(d->d_name + 33, &f.hash);
         if (!named || (size_t)snprintf(path, sizeof path, "%s/%s", s->dir, d->d_name) >= sizeof path) {
             continue;
         }
@@ -345,13 +347,14 @@ void kv_store_close(kv_store **pointer)
     *pointer = NULL;
 }
 
-/* ---- put and get ---------------------------------------------------------------------------------------------------- */
+/* ---- put and get ----------------------------------------------------------------------------------------------------
+ */
 
 static bool is_queued(const kv_store *s, kv_hash fingerprint, kv_hash hash)
 {
     for (const job *j = s->first; j; j = j->next) {
-        if (j->block.hash.low == hash.low && j->block.hash.high == hash.high && j->block.fingerprint.low == fingerprint.low &&
-            j->block.fingerprint.high == fingerprint.high) {
+        if (j->block.hash.low == hash.low && j->block.hash.high == hash.high &&
+            j->block.fingerprint.low == fingerprint.low && j->block.fingerprint.high == fingerprint.high) {
             return true;
         }
     }
@@ -379,7 +382,8 @@ static job *job_new(kv_hash fingerprint, const prefix_index *index, const kv_nod
                              .n_tokens = n_tokens,
                              .n_payload = n_payload};
     for (const kv_node *n = node; n; n = n->parent) {
-        memcpy(j->data + (size_t)n->depth * index->page_tokens * sizeof(int32_t), n->tokens, index->page_tokens * sizeof(int32_t));
+        memcpy(j->data + (size_t)n->depth * index->page_tokens * sizeof(int32_t), n->tokens,
+               index->page_tokens * sizeof(int32_t));
     }
     uint8_t *payload = j->data + n_tokens * sizeof(int32_t);
     j->block.tokens = (const int32_t *)(const void *)j->data;
@@ -389,7 +393,8 @@ static job *job_new(kv_hash fingerprint, const prefix_index *index, const kv_nod
         j->block.layouts[g] = pool->layout;
         j->block.present[g] = node->pages[g] != KV_PAGE_NONE;
         if (j->block.present[g]) {
-            memcpy(payload, (const uint8_t *)pool->memory + node->pages[g] * pool->layout.page_bytes, pool->layout.page_bytes);
+            memcpy(payload, (const uint8_t *)pool->memory + node->pages[g] * pool->layout.page_bytes,
+                   pool->layout.page_bytes);
             payload += pool->layout.page_bytes;
         }
     }
@@ -497,7 +502,8 @@ bool kv_store_get(kv_store *s, kv_hash fingerprint, kv_hash block, const prefix_
     /* Read, not mapped: a file that another process truncates must not fault. */
     char *file = NULL;
     size_t n_file = 0;
-    if (file_read(path, SIZE_MAX / 2, &file, &n_file, NULL) != MLXR_OK || !store_file_check((const uint8_t *)file, n_file, &expected)) {
+    if (file_read(path, SIZE_MAX / 2, &file, &n_file, NULL) != MLXR_OK ||
+        !store_file_check((const uint8_t *)file, n_file, &expected)) {
         free(file);
         reject(s, fingerprint, block, path);
         return false;

@@ -24,7 +24,8 @@ typedef struct kv_store kv_store;
 /* The calls that change the disk, so that tests can fail, log or cut them. Each returns 0, or an errno value. */
 typedef struct kv_store_io {
     void *context;
-    int (*write_file)(void *context, const char *path, const void *head, size_t n_head, const void *body, size_t n_body);
+    int (*write_file)(void *context, const char *path, const void *head, size_t n_head, const void *body,
+                      size_t n_body);
     int (*sync_file)(void *context, const char *path);
     int (*rename)(void *context, const char *from, const char *to);
     int (*sync_dir)(void *context, const char *dir);
@@ -32,10 +33,10 @@ typedef struct kv_store_io {
 } kv_store_io;
 
 typedef struct kv_store_options {
-    const char *dir;            /* made if missing (mode 0700) */
-    uint64_t bytes_budget;      /* oldest files go beyond it */
-    uint64_t queue_bytes_max;   /* waiting to be written; beyond it blocks are dropped, not waited for. 0: 256 MiB */
-    const kv_store_io *io;      /* NULL: the operating system's */
+    const char *dir;          /* made if missing (mode 0700) */
+    uint64_t bytes_budget;    /* oldest files go beyond it */
+    uint64_t queue_bytes_max; /* waiting to be written; beyond it blocks are dropped, not waited for. 0: 256 MiB */
+    const kv_store_io *io;    /* NULL: the operating system's */
 } kv_store_options;
 
 typedef struct kv_store_stats {

@@ -9,7 +9,7 @@
 
 #include "base/checked.h"
 
-#define FIXED_BYTES 64u  /* magic, header size, groups, page tokens, tokens, fingerprint, hash */
+#define FIXED_BYTES 64u /* magic, header size, groups, page tokens, tokens, fingerprint, hash */
 #define GROUP_BYTES 32u
 
 static const char magic[8] = {'M', 'L', 'X', 'R', 'K', 'V', '0', '1'};
@@ -96,8 +96,9 @@ static bool fixed_part_matches(const uint8_t *p, const store_block *e)
 
 static bool group_matches(const uint8_t *p, const kv_layout *l)
 {
-    return load_u32le(p) == (uint32_t)l->type && load_u32le(p + 4) == l->n_layers && load_u32le(p + 8) == l->n_head_kv &&
-           load_u32le(p + 12) == l->head_dim && load_u64le(p + 16) == l->page_bytes && load_u32le(p + 24) <= 1;
+    return load_u32le(p) == (uint32_t)l->type && load_u32le(p + 4) == l->n_layers &&
+           load_u32le(p + 8) == l->n_head_kv && load_u32le(p + 12) == l->head_dim &&
+           load_u64le(p + 16) == l->page_bytes && load_u32le(p + 24) <= 1;
 }
 
 bool store_file_check(const uint8_t *file, size_t n_file, store_block *e)

@@ -25,7 +25,8 @@ static int write_all(int fd, const uint8_t *data, size_t n)
     return 0;
 }
 
-static int system_write_file(void *context, const char *path, const void *head, size_t n_head, const void *body, size_t n_body)
+static int system_write_file(void *context, const char *path, const void *head, size_t n_head, const void *body,
+                             size_t n_body)
 {
     (void)context;
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -15,11 +15,11 @@
 #define SPEC_DRAFT_MAX 15u /* tokens a draft; with the token before it, 16 rows */
 
 typedef struct acceptance_tracker {
-    double acceptance;     /* probability, a moving average over drafted tokens */
-    double row_cost;       /* of one more row, in plain steps */
-    double draft_cost;     /* of one draft token, in plain steps; 0 for lookups */
-    uint32_t n_max;        /* 1 … SPEC_DRAFT_MAX */
-    uint32_t pause;        /* steps left without drafting */
+    double acceptance; /* probability, a moving average over drafted tokens */
+    double row_cost;   /* of one more row, in plain steps */
+    double draft_cost; /* of one draft token, in plain steps; 0 for lookups */
+    uint32_t n_max;    /* 1 … SPEC_DRAFT_MAX */
+    uint32_t pause;    /* steps left without drafting */
     uint32_t next_pause;
     uint64_t n_drafted, n_accepted, n_steps, n_drafting_steps;
     uint64_t accepted_at[SPEC_DRAFT_MAX], drafted_at[SPEC_DRAFT_MAX]; /* by position in the draft */

@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NGRAM_LEAST 2u  /* tokens that must agree: one alone matches too much */
-#define NGRAM_MOST 16u  /* beyond this a longer match is not better */
+#define NGRAM_LEAST 2u /* tokens that must agree: one alone matches too much */
+#define NGRAM_MOST 16u /* beyond this a longer match is not better */
 
 /* Finds the earlier place in tokens[0 … n) that agrees with its end over the most tokens (the newest such place) and
  * copies up to n_max tokens that followed it to out. Returns how many; 0: nothing agrees. */

@@ -100,7 +100,8 @@ void speculation_propose(mlxr_engine *e, const mlxr_slice *slices, size_t n_slic
     for (size_t i = 0; i < n_slices; i++) {
         mlxr_sequence *s = slices[i].sequence;
         speculation *spec = &s->spec;
-        bool decoding = mlxr_sequence_pending(s) == 1 && !(slices[i].flags & (MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL));
+        bool decoding = mlxr_sequence_pending(s) == 1 &&
+                        !(slices[i].flags & (MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL));
         size_t room = s->model->n_ctx - s->n_tokens; /* a draft's rows need positions, the token behind it a place */
         if (spec->kind == SPECULATION_NONE || !decoding || room < 2) {
             continue;

@@ -22,8 +22,8 @@ typedef enum speculation_kind { SPECULATION_NONE, SPECULATION_NGRAM, SPECULATION
 typedef struct speculation {
     speculation_kind kind;
     acceptance_tracker tracker;
-    mlxr_sequence *draft;            /* of the draft model; follows the target's tokens */
-    int32_t tokens[SPEC_DRAFT_MAX];  /* drafted for the step under way */
+    mlxr_sequence *draft;           /* of the draft model; follows the target's tokens */
+    int32_t tokens[SPEC_DRAFT_MAX]; /* drafted for the step under way */
     uint32_t n_tokens;
 } speculation;
 

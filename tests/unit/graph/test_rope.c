@@ -46,7 +46,8 @@ static void llama3_scaling_leaves_short_waves_and_divides_long_ones(void **state
     (void)state;
     const double pi = 3.141592653589793;
     float freq[N_ROT / 2], magnitude;
-    rope_scaling s = {.kind = ROPE_SCALING_LLAMA3, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .n_ctx_orig = 8192};
+    rope_scaling s = {
+        .kind = ROPE_SCALING_LLAMA3, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .n_ctx_orig = 8192};
     rope_frequencies(N_ROT, 500000, &s, NULL, freq, &magnitude);
     uint32_t n_short = 0, n_long = 0, n_between = 0;
     for (uint32_t i = 0; i < N_ROT / 2; i++) {

@@ -96,7 +96,8 @@ static void finish(setup *s, mlxr_sequence **sequences, run *runs, size_t n, uin
             if (sequences[i] && runs[i].n < GENERATE) {
                 size_t pending = mlxr_sequence_pending(sequences[i]);
                 at[n_slices] = i;
-                slices[n_slices++] = (mlxr_slice){.sequence = sequences[i], .n_compute = (uint32_t)(pending < chunk ? pending : chunk)};
+                slices[n_slices++] = (mlxr_slice){.sequence = sequences[i],
+                                                  .n_compute = (uint32_t)(pending < chunk ? pending : chunk)};
             }
         }
         if (n_slices == 0) {
@@ -296,7 +297,8 @@ static void released_and_resumed_equal_undisturbed(void **state)
                 record(&disturbed, &slice);
             }
             mlxr_sequence_close(&sequence);
-            assert_same(&expected, &disturbed, tiny, with_cache ? "released, resumed from the cache" : "released, recomputed");
+            assert_same(&expected, &disturbed, tiny,
+                        with_cache ? "released, resumed from the cache" : "released, recomputed");
             close_all(&s);
         }
     }

@@ -124,7 +124,8 @@ static kv_miss seq_append(world *w, seq *s, const int32_t *tokens, size_t n)
     kv_miss miss;
     memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
     s->n_tokens += n;
-    s->n_computed = kv_cache_attach(&w->cache, &s->pages, s->tokens, s->n_tokens, s->n_computed, &s->node, w->now_ms, &miss);
+    s->n_computed = kv_cache_attach(&w->cache, &s->pages, s->tokens, s->n_tokens, s->n_computed, &s->node, w->now_ms,
+                                    &miss);
     return miss;
 }
 
@@ -454,13 +455,14 @@ static void every_damaged_file_is_a_miss(void **state)
             size_t at = test_random(&seed) % n;
             bad[at] ^= (uint8_t)(1u << test_random(&seed) % 8);
         }
-        store_block expected = {.fingerprint = {1, 1},
-                                .n_groups = 2,
-                                .page_tokens = PAGE,
-                                .tokens = tokens,
-                                .n_tokens = 4,
-                                .hash = prefix_index_hash(&(prefix_index){.page_tokens = PAGE, .salt = {1, 1}}, NULL, tokens),
-                                .layouts = {w.pools[0]->layout, w.pools[1]->layout}};
+        store_block expected = {
+            .fingerprint = {1, 1},
+            .n_groups = 2,
+            .page_tokens = PAGE,
+            .tokens = tokens,
+            .n_tokens = 4,
+            .hash = prefix_index_hash(&(prefix_index){.page_tokens = PAGE, .salt = {1, 1}}, NULL, tokens),
+            .layouts = {w.pools[0]->layout, w.pools[1]->layout}};
         uint8_t *exact = malloc(n_bad ? n_bad : 1); /* so that a read past the end is seen */
         memcpy(exact, bad, n_bad < sizeof bad ? n_bad : sizeof bad);
         bool accepted = store_file_check(exact, n_bad, &expected);
@@ -510,7 +512,10 @@ static void random_operations_never_show_a_wrong_row(void **state)
         seq *s = &all[test_random(&seed) % SEQUENCES];
         w.now_ms += test_random(&seed) % 50;
         switch (test_random(&seed) % 16) {
-        case 0: case 1: case 2: case 3: {
+        case 0:
+        case 1:
+        case 2:
+        case 3: {
             int32_t tokens[24];
             size_t n = 1 + test_random(&seed) % 24;
             for (size_t i = 0; i < n; i++) {
@@ -521,7 +526,13 @@ static void random_operations_never_show_a_wrong_row(void **state)
             }
             break;
         }
-        case 4: case 5: case 6: case 7: case 8: case 9: case 10: {
+        case 4:
+        case 5:
+        case 6:
+        case 7:
+        case 8:
+        case 9:
+        case 10: {
             size_t before = s->n_computed;
             seq_compute(&w, s, 1 + test_random(&seed) % 12);
             n_computed += s->n_computed - before;
@@ -592,8 +603,8 @@ static void random_operations_never_show_a_wrong_row(void **state)
     }
     kv_store_stats stats = kv_store_stats_get(store);
     print_message("computed %llu rows; this process's last store: %llu hits, %llu written, %llu rejected\n",
-                  (unsigned long long)n_computed, (unsigned long long)stats.n_hits,
-                  (unsigned long long)stats.n_written, (unsigned long long)stats.n_rejected);
+                  (unsigned long long)n_computed, (unsigned long long)stats.n_hits, (unsigned long long)stats.n_written,
+                  (unsigned long long)stats.n_rejected);
     assert_int_equal(stats.n_rejected, 0);
     for (int i = 0; i < SEQUENCES; i++) {
         seq_close(&w, &all[i]);
