@@ -26,6 +26,9 @@ N_JOBS = $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 CTEST = ctest --output-on-failure --no-tests=error -j $(N_JOBS)
 # Warnings are errors in check and in CI, so that a newer compiler does not break anybody's build.
 TEST_PRESET := $(if $(CI),check,dev)
+ifdef CI
+export WERROR := ON
+endif
 
 .PHONY: help build run model models setup setup-tests test test-cpp test-cpp-verbose check static-checks oracle soak \
         bench fuzz asan ubsan tsan coverage fmt install clean

@@ -98,8 +98,8 @@ static mlxr_status apply_penalties(sampler *s, float *row, mlxr_error *error)
     const mlxr_sampling *p = &s->params;
     size_t window = window_of(s, p->penalty_last_n);
     const int32_t *ids = s->history + s->n_history - window;
-    id_table table;
-    uint32_t *none;
+    id_table table = {0};
+    uint32_t *none = NULL;
     mlxr_status status = table_reset(s, window, 0, &table, &none, error);
     if (status != MLXR_OK) {
         return status;
@@ -178,8 +178,8 @@ static mlxr_status apply_dry(sampler *s, float *row, mlxr_error *error)
     if (limit < (size_t)p->dry_allowed_length) {
         return MLXR_OK;
     }
-    id_table longest;
-    uint32_t *z;
+    id_table longest = {0};
+    uint32_t *z = NULL;
     mlxr_status status = table_reset(s, window, window, &longest, &z, error);
     if (status != MLXR_OK) {
         return status;
