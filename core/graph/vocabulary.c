@@ -208,17 +208,52 @@ static mlxr_status read_switches(const model_file *file, tokenizer_source *sourc
     return status;
 }
 
+/* Marks what the file names as ends: one id, and the list that generation_config.json may give. */
+static mlxr_status mark_ends(tokenizer *t, const model_file *file, mlxr_error *error)
+{
+    int32_t eos = -1;
+    const meta_array *list;
+    mlxr_status status = read_id(file, KEY("eos_token_id"), &eos, error);
+    if (status == MLXR_OK && eos >= 0) {
+        status = tokenizer_mark_end(t, eos, error);
+    }
+    if (status == MLXR_OK) {
+        status = find_array(file, KEY("eos_token_ids"), META_I32, 0, &list, error);
+    }
+    for (uint64_t i = 0; status == MLXR_OK && list && i < list->n; i++) {
+        status = tokenizer_mark_end(t, (int32_t)meta_array_number(list, i), error);
+    }
+    return status;
+}
+
+/* The tokenizer files beside safetensors. */
+static mlxr_status open_beside(tokenizer **out, const model_file *file, mlxr_error *error)
+{
+    tokenizer *t = NULL;
+    mlxr_status status =
+        file->tokenizer_json.n
+            ? tokenizer_open_json(&t, file->tokenizer_json.data, file->tokenizer_json.n, file->tokenizer_config.data,
+                                  file->tokenizer_config.n, error)
+            : tokenizer_open_spm(&t, file->tokenizer_model.data, file->tokenizer_model.n, error);
+    if (status == MLXR_OK) {
+        status = mark_ends(t, file, error);
+    }
+    if (status == MLXR_OK) {
+        *out = t;
+    } else {
+        tokenizer_close(&t);
+    }
+    return status;
+}
+
 mlxr_status vocabulary_open(tokenizer **out, const model_file *file, mlxr_error *error)
 {
-    if (file->tokenizer_json.n) {
-        return tokenizer_open_json(out, file->tokenizer_json.data, file->tokenizer_json.n, file->tokenizer_config.data,
-                                   file->tokenizer_config.n, error);
-    }
-    if (file->tokenizer_model.n) {
-        return tokenizer_open_spm(out, file->tokenizer_model.data, file->tokenizer_model.n, error);
+    if (file->tokenizer_json.n || file->tokenizer_model.n) {
+        return open_beside(out, file, error);
     }
     region memory = {0};
     tokenizer_source source = {0};
+    tokenizer *t = NULL;
     mlxr_status status = read_source(file, &memory, &source, error);
     if (status == MLXR_OK) {
         status = read_ids(file, &source, error);
@@ -232,7 +267,15 @@ mlxr_status vocabulary_open(tokenizer **out, const model_file *file, mlxr_error 
             source.eos = source.sep;
         }
         source.add_bos = source.add_bos && source.bos >= 0;
-        status = tokenizer_open(out, &source, error);
+        status = tokenizer_open(&t, &source, error);
+    }
+    if (status == MLXR_OK) {
+        status = mark_ends(t, file, error);
+    }
+    if (status == MLXR_OK) {
+        *out = t;
+    } else {
+        tokenizer_close(&t);
     }
     region_close(&memory);
     return status;

@@ -407,6 +407,15 @@ bool tokenizer_is_special(const tokenizer *t, int32_t id)
     return id >= 0 && (uint32_t)id < t->n_tokens && (t->types[id] == TOKEN_CONTROL || t->types[id] == TOKEN_UNKNOWN);
 }
 
+mlxr_status tokenizer_mark_end(tokenizer *t, int32_t id, mlxr_error *error)
+{
+    if (id < 0 || (uint32_t)id >= t->n_tokens) {
+        return error_set(error, MLXR_FORMAT, "tokenizer: end token %d; the vocabulary has %u tokens", id, t->n_tokens);
+    }
+    t->is_end[id] = 1;
+    return MLXR_OK;
+}
+
 bool tokenizer_is_end(const tokenizer *t, int32_t id)
 {
     return id >= 0 && (uint32_t)id < t->n_tokens && t->is_end[id];

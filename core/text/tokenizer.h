@@ -67,6 +67,9 @@ uint32_t tokenizer_size(const tokenizer *t);
 tokenizer_kind tokenizer_kind_of(const tokenizer *t);
 bool tokenizer_is_special(const tokenizer *t, int32_t id); /* control and unknown tokens: not text */
 bool tokenizer_is_end(const tokenizer *t, int32_t id);
+/* Marks a further id as an end of generation (a checkpoint's generation_config names such). Only by whoever opened the
+ * tokenizer, before it is shared. MLXR_FORMAT for an id outside the vocabulary. */
+mlxr_status tokenizer_mark_end(tokenizer *t, int32_t id, mlxr_error *error);
 bool tokenizer_adds_bos(const tokenizer *t);
 int32_t tokenizer_bos(const tokenizer *t); /* −1: none */
 int32_t tokenizer_eos(const tokenizer *t);
