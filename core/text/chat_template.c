@@ -43,7 +43,7 @@ void chat_template_close(chat_template **t)
     }
 }
 
-/* ---- JSON to values ------------------------------------------------------------------------------------------------- */
+/* ---- JSON to values ---------------------------------------------------------------------------------------------- */
 
 static bool from_json(jrun *r, const json_t *json, unsigned depth, jvalue *out);
 

@@ -87,7 +87,7 @@ typedef struct jscope {
 typedef struct jmacro_node {
     const jtext *name;
     const jtext **params;
-    uint32_t *slots; /* of the parameters */
+    uint32_t *slots;  /* of the parameters */
     jnode **defaults; /* of the last n_defaults parameters */
     uint32_t n_params, n_defaults;
     bool has_caller, has_kwargs, has_varargs; /* implicit parameters the body uses */
@@ -172,7 +172,7 @@ struct jnode {
         } set;
         struct {
             jmacro_node *macro;
-            jref ref;   /* MACRO: where its name is stored */
+            jref ref;    /* MACRO: where its name is stored */
             jnode *call; /* CALL_BLOCK; NULL: a generation block */
         } macro;
         struct {

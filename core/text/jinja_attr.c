@@ -202,7 +202,7 @@ bool jvalue_item(jrun *r, jvalue v, jvalue key, jvalue *out)
     return undefined_item(r, key, out);
 }
 
-/* ---- slices ---------------------------------------------------------------------------------------------------------- */
+/* ---- slices ------------------------------------------------------------------------------------------------------ */
 
 static bool slice_part(jrun *r, jvalue v, int64_t *out)
 {

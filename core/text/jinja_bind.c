@@ -52,7 +52,7 @@ static bool fail(binder *b, uint32_t line, const char *what, const jtext *name)
     return jrun_fail(b->run, "%s '%.*s'", what, name->n < 60 ? (int)name->n : 60, name->bytes);
 }
 
-/* ---- symbols --------------------------------------------------------------------------------------------------------- */
+/* ---- symbols ----------------------------------------------------------------------------------------------------- */
 
 static symbol *find_here(const scope *s, const jtext *name)
 {
@@ -205,7 +205,7 @@ static bool scope_seal(binder *b, scope *s, jscope *out)
     return true;
 }
 
-/* ---- first pass: which names a scope reads and stores, its inner scopes left out ------------------------------------------ */
+/* ---- first pass: which names a scope reads and stores, its inner scopes left out --------------------------------- */
 
 static bool declare(binder *b, scope *s, const jnode *n, bool conditional);
 
@@ -333,7 +333,7 @@ static bool declare(binder *b, scope *s, const jnode *n, bool conditional)
     }
 }
 
-/* ---- whether a body reads a name that nothing before it in the body stores ------------------------------------------------- */
+/* ---- whether a body reads a name that nothing before it in the body stores --------------------------------------- */
 
 typedef struct search {
     const char *name;
@@ -500,7 +500,7 @@ static bool reads(const jblock *body, const char *name)
     return q.found;
 }
 
-/* ---- second pass: names to slots -------------------------------------------------------------------------------------------- */
+/* ---- second pass: names to slots --------------------------------------------------------------------------------- */
 
 static bool bind(binder *b, scope *s, jnode *n, place at);
 
@@ -747,8 +747,7 @@ static bool bind_if(binder *b, scope *s, jnode *n, place at)
 {
     at.soft = true;
     for (uint32_t i = 0; i < n->as.branch.n; i++) {
-        if (!bind(b, s, n->as.branch.branches[i].test, at) ||
-            !bind_block(b, s, &n->as.branch.branches[i].body, at)) {
+        if (!bind(b, s, n->as.branch.branches[i].test, at) || !bind_block(b, s, &n->as.branch.branches[i].body, at)) {
             return false;
         }
     }

@@ -25,7 +25,7 @@ void jscope_enter(jrun *r, jframe *f, const jscope *s)
     }
 }
 
-/* ---- assignment ------------------------------------------------------------------------------------------------------- */
+/* ---- assignment -------------------------------------------------------------------------------------------------- */
 
 static bool unpack(jrun *r, jframe *f, const jnode *target, jvalue v)
 {
@@ -80,7 +80,7 @@ bool jassign(jrun *r, jframe *f, const jnode *target, jvalue v)
     }
 }
 
-/* ---- arguments -------------------------------------------------------------------------------------------------------- */
+/* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 static bool spread_list(jrun *r, jframe *f, const jnode *star, jlist *args)
 {
@@ -115,8 +115,8 @@ static bool spread_dict(jrun *r, const jdict *d, jkeyword *keywords, size_t *n)
         }
         const jtext *name = d->entries[i].key.as.text;
         if (!jrun_charge(r, *n) || has_keyword(keywords, *n, name)) {
-            return r->status == MLXR_OK && jrun_fail(r, "an argument is given twice: '%.*s'",
-                                                     name->n < 60 ? (int)name->n : 60, name->bytes);
+            return r->status == MLXR_OK &&
+                   jrun_fail(r, "an argument is given twice: '%.*s'", name->n < 60 ? (int)name->n : 60, name->bytes);
         }
         keywords[(*n)++] = (jkeyword){.name = name, .value = d->entries[i].value};
     }
@@ -193,7 +193,7 @@ bool jeval_args(jrun *r, jframe *f, const jargs *args, const jkeyword *extra, jc
     return (!args->n_keywords && !extra && !args->star_star) || eval_keywords(r, f, args, extra, out);
 }
 
-/* ---- operators -------------------------------------------------------------------------------------------------------- */
+/* ---- operators --------------------------------------------------------------------------------------------------- */
 
 static bool eval_list(jrun *r, jframe *f, const jnode *n, jvalue *out)
 {
@@ -267,8 +267,8 @@ static bool eval_compare(jrun *r, jframe *f, const jnode *n, jvalue *out)
 
 static bool eval_cond(jrun *r, jframe *f, const jnode *n, jvalue *out)
 {
-    static const jtext why = {.bytes = "an 'if' without 'else' did not hold, so there is no value",
-                              .n = 57, .n_chars = 57, .hash = 1};
+    static const jtext why = {
+        .bytes = "an 'if' without 'else' did not hold, so there is no value", .n = 57, .n_chars = 57, .hash = 1};
     jvalue test;
     if (!jeval(r, f, n->as.cond.test, &test)) {
         return false;

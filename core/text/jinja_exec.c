@@ -29,7 +29,7 @@ struct jloop {
 
 static jflow run_block(jrun *r, jframe *f, const jblock *b);
 
-/* ---- capturing output ------------------------------------------------------------------------------------------------- */
+/* ---- capturing output -------------------------------------------------------------------------------------------- */
 
 /* Output is one growing text. A capture is its tail since `mark`; taking it cuts it off. */
 static const jtext *take_capture(jrun *r, size_t mark)
@@ -60,12 +60,21 @@ static bool write_value(jrun *r, jvalue v)
     return t && jrun_write(r, t->bytes, t->n);
 }
 
+/* What filter and call blocks put out is not converted: Jinja joins it as it is. */
+static bool write_text(jrun *r, jvalue v)
+{
+    if (v.kind != JTEXT) {
+        return jrun_fail(r, "the result of this block is of type '%s', not a string", jvalue_type(v));
+    }
+    return write_value(r, v);
+}
+
 static jflow as_flow(bool ok)
 {
     return ok ? FLOW_NEXT : FLOW_FAILED;
 }
 
-/* ---- loops ------------------------------------------------------------------------------------------------------------ */
+/* ---- loops ------------------------------------------------------------------------------------------------------- */
 
 /* The items of a loop that its `if` lets through. */
 typedef struct filtered {
@@ -301,8 +310,8 @@ static const jfunction loop_methods[] = {{.name = "cycle", .native = loop_cycle}
 
 bool jloop_attr(jrun *r, jloop *loop, const jtext *name, jvalue *out)
 {
-    static const char *const names[] = {"index",  "index0", "first", "last",     "length",   "revindex", "revindex0",
-                                        "depth0", "depth",  "cycle", "changed",  "previtem", "nextitem"};
+    static const char *const names[] = {"index",  "index0", "first", "last",    "length",   "revindex", "revindex0",
+                                        "depth0", "depth",  "cycle", "changed", "previtem", "nextitem"};
     size_t which = 0, n_names = sizeof names / sizeof *names;
     while (which < n_names && !jtext_is(name, names[which])) {
         which++;
@@ -360,7 +369,7 @@ bool jloop_attr(jrun *r, jloop *loop, const jtext *name, jvalue *out)
     }
 }
 
-/* ---- macros ----------------------------------------------------------------------------------------------------------- */
+/* ---- macros ------------------------------------------------------------------------------------------------------ */
 
 const jtext *jmacro_name(const jmacro *m)
 {
@@ -414,9 +423,8 @@ static bool rest_of_values(jrun *r, const jmacro_node *m, const jcall *call, jfr
         }
         return l != NULL;
     }
-    return n == 0 || jrun_fail(r, "the macro '%.*s' takes at most %u arguments, not %zu",
-                               m->name ? (int)m->name->n : 6, m->name ? m->name->bytes : "caller",
-                               (unsigned)m->n_params, call->n_args);
+    return n == 0 || jrun_fail(r, "the macro '%.*s' takes at most %u arguments, not %zu", m->name ? (int)m->name->n : 6,
+                               m->name ? m->name->bytes : "caller", (unsigned)m->n_params, call->n_args);
 }
 
 static bool bind_arguments(jrun *r, const jmacro_node *m, const jcall *call, jframe *f)
@@ -502,10 +510,10 @@ static bool run_call_block(jrun *r, jframe *f, const jnode *n)
         return false;
     }
     r->line = node->line;
-    return jvalue_call(r, callee, &call, &out) && write_value(r, out);
+    return jvalue_call(r, callee, &call, &out) && write_text(r, out);
 }
 
-/* ---- statements ------------------------------------------------------------------------------------------------------- */
+/* ---- statements -------------------------------------------------------------------------------------------------- */
 
 static jflow run_if(jrun *r, jframe *f, const jnode *n)
 {
@@ -567,7 +575,7 @@ static jflow run_filter_block(jrun *r, jframe *f, const jnode *n)
     if (flow != FLOW_NEXT) {
         return flow;
     }
-    return as_flow(jeval_filter(r, f, n->as.filter_block.filter, jvalue_text(t), &v) && write_value(r, v));
+    return as_flow(jeval_filter(r, f, n->as.filter_block.filter, jvalue_text(t), &v) && write_text(r, v));
 }
 
 static jflow run_with(jrun *r, jframe *f, const jnode *n)

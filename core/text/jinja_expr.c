@@ -136,7 +136,7 @@ static jnode *const_node(jparser *p, jvalue v, uint32_t line)
     return n;
 }
 
-/* ---- values ---------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 static jnode *parse_name(jparser *p, unsigned how)
 {
@@ -172,17 +172,19 @@ static jnode *parse_string(jparser *p)
 {
     const jtext *t = p->token.value.as.text;
     uint32_t line = p->token.line;
+    jbuild joined = {.run = &p->run};
     if (!jparse_advance(p)) {
         return NULL;
     }
-    while (p->token.type == JTOK_STRING) {
-        jtext *joined = jtext_concat(&p->run, t, p->token.value.as.text);
-        t = joined ? jparse_text(p, joined->bytes, joined->n) : NULL;
-        if (!t || !jparse_advance(p)) {
-            return NULL;
-        }
+    if (p->token.type != JTOK_STRING) {
+        return const_node(p, jvalue_text(t), line);
     }
-    return const_node(p, jvalue_text(t), line);
+    bool ok = jbuild_text(&joined, t);
+    while (ok && p->token.type == JTOK_STRING) {
+        ok = jbuild_text(&joined, p->token.value.as.text) && jparse_advance(p);
+    }
+    t = ok ? jparse_text(p, joined.bytes ? joined.bytes : "", joined.n) : NULL;
+    return t ? const_node(p, jvalue_text(t), line) : NULL;
 }
 
 static jnode *parse_list(jparser *p)
@@ -259,11 +261,9 @@ static jnode *parse_primary(jparser *p, unsigned how)
     return n;
 }
 
-static bool tuple_ends(const jparser *p, unsigned how)
+static bool tuple_ends(const jparser *p)
 {
-    return p->token.type == JTOK_VARIABLE_END || p->token.type == JTOK_BLOCK_END || p->token.type == JTOK_RPAREN ||
-           ((how & JTUPLE_UNTIL_IN) && jparse_is_name(p, "in")) ||
-           ((how & JTUPLE_UNTIL_RECURSIVE) && jparse_is_name(p, "recursive"));
+    return p->token.type == JTOK_VARIABLE_END || p->token.type == JTOK_BLOCK_END || p->token.type == JTOK_RPAREN;
 }
 
 jnode *jparse_tuple(jparser *p, unsigned how)
@@ -275,7 +275,7 @@ jnode *jparse_tuple(jparser *p, unsigned how)
         if (items.n && !jparse_expect(p, JTOK_COMMA, "','")) {
             return NULL;
         }
-        if (tuple_ends(p, how)) {
+        if (tuple_ends(p)) {
             break;
         }
         jnode *item = how & JTUPLE_SIMPLE ? parse_primary(p, how) : jparse_expression(p, how & JTUPLE_CONDITION);
@@ -299,7 +299,7 @@ jnode *jparse_tuple(jparser *p, unsigned how)
     return list_node(p, JNODE_TUPLE, line, &items);
 }
 
-/* ---- what follows a value ---------------------------------------------------------------------------------------------- */
+/* ---- what follows a value ---------------------------------------------------------------------------------------- */
 
 static bool push_keyword(jparser *p, jargs *args, uint32_t *cap, jkeyword_node keyword)
 {
@@ -650,7 +650,7 @@ static jnode *parse_filters_and_tests(jparser *p, jnode *n)
     return n;
 }
 
-/* ---- operators ------------------------------------------------------------------------------------------------------------ */
+/* ---- operators --------------------------------------------------------------------------------------------------- */
 
 static jnode *parse_unary(jparser *p, bool with_filter)
 {
@@ -869,8 +869,7 @@ static jnode *parse_condition(jparser *p, jnode *yes)
         }
         n->as.cond.yes = yes;
         n->as.cond.test = parse_or(p);
-        if (!jnode_adopt(p, n, yes) || !jnode_adopt(p, n, n->as.cond.test) ||
-            !jparse_skip_name(p, "else", &has_else)) {
+        if (!jnode_adopt(p, n, yes) || !jnode_adopt(p, n, n->as.cond.test) || !jparse_skip_name(p, "else", &has_else)) {
             return NULL;
         }
         if (has_else) {
@@ -897,7 +896,7 @@ jnode *jparse_expression(jparser *p, bool with_condition)
     return n;
 }
 
-/* ---- targets --------------------------------------------------------------------------------------------------------------- */
+/* ---- targets ----------------------------------------------------------------------------------------------------- */
 
 static bool assignable(const jnode *n)
 {

@@ -10,7 +10,7 @@ static bool give(jiter *it, jvalue *out)
     return it != NULL;
 }
 
-/* ---- map, select and their kin ---------------------------------------------------------------------------------------- */
+/* ---- map, select and their kin ----------------------------------------------------------------------------------- */
 
 enum { PICK_ATTRIBUTE = 1, PICK_REJECT = 2 };
 
@@ -37,8 +37,7 @@ static lazy *lazy_new(jrun *r, jvalue input, const jcall *call, int tag)
     if (!args) {
         return NULL;
     }
-    *kept = (jcall){.args = args->items, .n_args = args->n, .keywords = call->keywords,
-                    .n_keywords = call->n_keywords};
+    *kept = (jcall){.args = args->items, .n_args = args->n, .keywords = call->keywords, .n_keywords = call->n_keywords};
     *s = (lazy){.input = input, .call = kept, .tag = tag};
     return s;
 }
@@ -63,8 +62,8 @@ static bool take_function(jrun *r, lazy *s, size_t i, bool is_filter)
     }
     s->function = is_filter ? jfilter_find(name) : jtest_find(name);
     if (!s->function) {
-        return jrun_fail(r, "there is no %s '%.*s'", is_filter ? "filter" : "test",
-                         name->n < 60 ? (int)name->n : 60, name->bytes);
+        return jrun_fail(r, "there is no %s '%.*s'", is_filter ? "filter" : "test", name->n < 60 ? (int)name->n : 60,
+                         name->bytes);
     }
     s->rest = *s->call;
     s->rest.args += i + 1;
@@ -167,7 +166,7 @@ JNATIVE(jfilter_select)
     return s && give(jiter_make(r, next_selected, s), out);
 }
 
-/* ---- unique, items ------------------------------------------------------------------------------------------------------ */
+/* ---- unique, items ----------------------------------------------------------------------------------------------- */
 
 static jstep next_unique(jrun *r, void *state, jvalue *out)
 {
@@ -227,7 +226,7 @@ JNATIVE(jfilter_items)
     return s && give(jiter_make(r, next_pair, s), out);
 }
 
-/* ---- batch, slice --------------------------------------------------------------------------------------------------------- */
+/* ---- batch, slice ------------------------------------------------------------------------------------------------ */
 
 static jstep give_list(jlist *l, jvalue *out)
 {
@@ -235,27 +234,49 @@ static jstep give_list(jlist *l, jvalue *out)
     return JSTEP_ITEM;
 }
 
+typedef struct batching {
+    lazy base;
+    int64_t size;
+    jvalue first;     /* read already, or JMISSING */
+    bool empty_first; /* Jinja compares before it adds: a size of 0 gives [] and then everything */
+} batching;
+
+static bool start_batch(jrun *r, batching *s)
+{
+    jstep step;
+    if (!jarg_int(r, "the size of a batch", s->base.call->args[0], &s->size) ||
+        !jiter_open(r, s->base.input, &s->base.it)) {
+        return false;
+    }
+    step = jiter_next(r, s->base.it, &s->first);
+    if (step == JSTEP_END) {
+        s->first = JVALUE_MISSING;
+    }
+    s->empty_first = s->size == 0 && step == JSTEP_ITEM;
+    return step != JSTEP_FAILED;
+}
+
 /* Up to `size` items, filled up with the second argument unless that is none. */
 static jstep next_batch(jrun *r, void *state, jvalue *out)
 {
-    lazy *s = state;
-    int64_t size = 0;
-    if (!jarg_int(r, "the size of a batch", s->call->args[0], &size) ||
-        (!s->it && !jiter_open(r, s->input, &s->it))) {
-        return JSTEP_FAILED;
-    }
+    batching *s = state;
+    jvalue item, fill = s->base.call->args[1];
     jlist *l = jlist_new(r);
-    jvalue item, fill = s->call->args[1];
-    if (!l) {
+    if (!l || (!s->base.it && !start_batch(r, s))) {
         return JSTEP_FAILED;
     }
-    bool empty_first = size == 0 && s->tag == 0; /* Jinja compares before it adds: [] comes first, then everything */
-    s->tag = 1;
-    if (empty_first) {
+    if (s->empty_first) {
+        s->empty_first = false;
         return give_list(l, out);
     }
-    while (size <= 0 || l->n < (uint64_t)size) {
-        jstep step = jiter_next(r, s->it, &item);
+    if (s->first.kind != JMISSING) {
+        if (!jlist_push(r, l, s->first)) {
+            return JSTEP_FAILED;
+        }
+        s->first = JVALUE_MISSING;
+    }
+    while (s->size <= 0 || l->n < (uint64_t)s->size) {
+        jstep step = jiter_next(r, s->base.it, &item);
         if (step == JSTEP_FAILED || (step == JSTEP_ITEM && !jlist_push(r, l, item))) {
             return JSTEP_FAILED;
         }
@@ -266,7 +287,7 @@ static jstep next_batch(jrun *r, void *state, jvalue *out)
     if (l->n == 0) {
         return JSTEP_END;
     }
-    while (size > 0 && l->n < (uint64_t)size && fill.kind != JMISSING && fill.kind != JNONE) {
+    while (s->size > 0 && l->n < (uint64_t)s->size && fill.kind != JMISSING && fill.kind != JNONE) {
         if (!jrun_charge(r, 1) || !jlist_push(r, l, fill)) {
             return JSTEP_FAILED;
         }
@@ -277,8 +298,13 @@ static jstep next_batch(jrun *r, void *state, jvalue *out)
 /* batch(linecount, fill_with) */
 JNATIVE(jfilter_batch)
 {
-    lazy *s = lazy_new(r, self, call, f->tag);
-    return s && give(jiter_make(r, next_batch, s), out);
+    lazy *base = lazy_new(r, self, call, f->tag);
+    batching *s = base ? jrun_array(r, 1, sizeof *s) : NULL;
+    if (!s) {
+        return false;
+    }
+    s->base = *base;
+    return give(jiter_make(r, next_batch, s), out);
 }
 
 typedef struct slicing {

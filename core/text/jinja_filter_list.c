@@ -7,7 +7,7 @@
 #include "text/jinja_filters.h"
 #include "text/jinja_unicode.h"
 
-/* ---- attributes ------------------------------------------------------------------------------------------------------- */
+/* ---- attributes -------------------------------------------------------------------------------------------------- */
 
 bool jgetter_make(jrun *r, jvalue attribute, jgetter *out)
 {
@@ -79,7 +79,7 @@ JNATIVE(jfilter_attr)
     return true;
 }
 
-/* ---- simple ones ------------------------------------------------------------------------------------------------------ */
+/* ---- simple ones ------------------------------------------------------------------------------------------------- */
 
 JNATIVE(jfilter_length)
 {
@@ -203,7 +203,7 @@ JNATIVE(jfilter_join)
     return t != NULL;
 }
 
-/* ---- sorting and grouping --------------------------------------------------------------------------------------------- */
+/* ---- sorting and grouping ---------------------------------------------------------------------------------------- */
 
 static bool reorder(jrun *r, const jlist *items, const jvalue *keys, bool reverse, jlist **out)
 {
@@ -387,7 +387,8 @@ JNATIVE(jfilter_extreme)
         }
     }
     *out = best;
-    return best.kind != JMISSING || nothing_there(r, "there is no smallest or largest item: the sequence is empty", out);
+    return best.kind != JMISSING ||
+           nothing_there(r, "there is no smallest or largest item: the sequence is empty", out);
 }
 
 /* sum(attribute, start) */

@@ -226,11 +226,11 @@ JNATIVE(jfilter_filesizeformat)
         }
         snprintf(text, sizeof text, "%lld Bytes", (long long)whole.as.integer);
     } else {
-        double unit = base;
+        double unit = base * base;
         int i = 0;
-        do {
+        for (; i < 7 && !(bytes < unit); i++) {
             unit *= base;
-        } while (!(bytes < unit) && ++i < 7);
+        }
         size_t n = jnumber_format(base * bytes / unit, 'f', 1, false, text, JNUMBER_TEXT);
         snprintf(text + n, 16, " %s", prefixes[binary][i]);
     }

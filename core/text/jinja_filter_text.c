@@ -263,7 +263,7 @@ JNATIVE(jfilter_tojson)
     return jformat_json(r, call, self, out);
 }
 
-/* ---- for URLs and XML ------------------------------------------------------------------------------------------------- */
+/* ---- for URLs and XML -------------------------------------------------------------------------------------------- */
 
 static bool quote(jbuild *b, jvalue v, bool in_query)
 {
@@ -297,7 +297,8 @@ JNATIVE(jfilter_urlencode)
         ok = quote(&b, self, false);
     } else {
         jlist *pairs;
-        jvalue source = self.kind == JDICT ? (jvalue){.kind = JVIEW, .note = JVIEW_ITEMS, .as.dict = self.as.dict} : self;
+        jvalue source = self.kind == JDICT ? (jvalue){.kind = JVIEW, .note = JVIEW_ITEMS, .as.dict = self.as.dict}
+                                           : self;
         if (!jiter_collect(r, source, &pairs)) {
             return false;
         }

@@ -9,7 +9,7 @@
 #include "text/jinja_format.h"
 #include "text/jinja_run.h"
 
-/* ---- padding ------------------------------------------------------------------------------------------------------- */
+/* ---- padding ----------------------------------------------------------------------------------------------------- */
 
 bool jformat_pad(jbuild *b, const jtext *fill, char align, int64_t width, const jtext *sign, const jtext *body)
 {
@@ -40,7 +40,7 @@ size_t jformat_integer(uint64_t value, unsigned base, bool upper, char out[72])
     return n;
 }
 
-/* ---- format specifications ------------------------------------------------------------------------------------------ */
+/* ---- format specifications --------------------------------------------------------------------------------------- */
 
 typedef struct spec {
     const jtext *fill;
@@ -168,20 +168,19 @@ static jtext *group_digits(jrun *r, const char *text, size_t n, char separator, 
         n_whole++;
     }
     size_t n_rest = n - n_whole, n_digits = n_whole;
+    if (width > n + 4096) { /* digit by digit is for widths people use */
+        jrun_limit(r, "a width of %zu with digit groups is too large", width);
+        return NULL;
+    }
     while (n_digits + (n_digits - 1) / every + n_rest < width) {
         n_digits++;
     }
     jbuild b = {.run = r};
     const jtext *zero = jtext_of(r, "0");
     bool ok = zero != NULL;
-    if (n_digits - n_whole > 4096) { /* digit by digit is for widths people use */
-        jrun_limit(r, "a width of %zu with digit groups is too large", width);
-        return NULL;
-    }
     for (size_t i = 0; i < n_digits && ok; i++) {
         size_t left = n_digits - i;
-        ok = i < n_digits - n_whole ? jbuild_text(&b, zero)
-                                    : jbuild_bytes(&b, &text[i - (n_digits - n_whole)], 1);
+        ok = i < n_digits - n_whole ? jbuild_text(&b, zero) : jbuild_bytes(&b, &text[i - (n_digits - n_whole)], 1);
         if (ok && left > 1 && (left - 1) % every == 0) {
             ok = jbuild_bytes(&b, &separator, 1);
         }
@@ -205,8 +204,7 @@ static bool format_number_text(jrun *r, const char *text, size_t n, bool negativ
     if (s->grouping && zero_fill && (uint64_t)s->width > strlen(sign)) {
         width = (size_t)s->width - strlen(sign);
     }
-    const jtext *body =
-        s->grouping ? group_digits(r, text, n, s->grouping, every, width) : jtext_copy(r, text, n);
+    const jtext *body = s->grouping ? group_digits(r, text, n, s->grouping, every, width) : jtext_copy(r, text, n);
     return body && finish(&b, s, '>', sign, body, out);
 }
 
@@ -238,8 +236,11 @@ static bool format_float(jrun *r, double f, const spec *s, jvalue *out)
             n += (size_t)sprintf(text + n, ".0");
         }
     } else {
-        n = jnumber_format(size, percent ? 'f' : type == 'n' ? 'g' : type, precision, s->alternate, text,
-                           sizeof text - 2);
+        n = jnumber_format(size,
+                           percent       ? 'f'
+                           : type == 'n' ? 'g'
+                                         : type,
+                           precision, s->alternate, text, sizeof text - 2);
     }
     if (percent) {
         text[n++] = '%';
@@ -320,7 +321,7 @@ bool jformat_spec(jrun *r, jvalue v, const jtext *text, jvalue *out)
     return v.kind == JFLOAT ? format_float(r, v.as.real, &s, out) : format_integer(r, jvalue_integer(v), &s, out);
 }
 
-/* ---- str.format() ----------------------------------------------------------------------------------------------------- */
+/* ---- str.format() ------------------------------------------------------------------------------------------------ */
 
 typedef struct braces {
     jrun *run;
@@ -504,8 +505,8 @@ static size_t field_end(const jtext *t, size_t at)
 static bool expand(braces *f, const jtext *t, unsigned level, jbuild *b)
 {
     jrun *r = f->run;
-    if (level > 2) {
-        return jrun_fail(r, "format() fields nested more than two deep");
+    if (level > 3) {
+        return jrun_fail(r, "format() fields nested too deep");
     }
     for (size_t at = 0; at < t->n;) {
         size_t from = at;

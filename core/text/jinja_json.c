@@ -19,6 +19,9 @@ static bool dump(jbuild *b, const json_style *style, jvalue v, size_t level);
 static bool dump_escape(jbuild *b, uint32_t code)
 {
     char text[16];
+    if (!jrun_charge(b->run, 1)) {
+        return false;
+    }
     switch (code) {
     case '"':
         return jbuild_c(b, "\\\"");
@@ -39,7 +42,8 @@ static bool dump_escape(jbuild *b, uint32_t code)
     }
     if (code >= 0x10000) {
         code -= 0x10000;
-        snprintf(text, sizeof text, "\\u%04x\\u%04x", 0xd800 + (unsigned)(code >> 10), 0xdc00 + (unsigned)(code & 0x3ff));
+        snprintf(text, sizeof text, "\\u%04x\\u%04x", 0xd800 + (unsigned)(code >> 10),
+                 0xdc00 + (unsigned)(code & 0x3ff));
     } else {
         snprintf(text, sizeof text, "\\u%04x", (unsigned)code);
     }

@@ -173,7 +173,8 @@ static bool skip_comment(jparser *p)
             return true;
         }
     }
-    return jparse_fail_at(p, p->line, p->at, "a comment is not closed by '#}'");
+    /* Jinja lets a comment or raw block stay open where nothing at all follows it. */
+    return p->at == p->n || jparse_fail_at(p, p->line, p->at, "a comment is not closed by '#}'");
 }
 
 /* The text of a raw block, whose opening was just passed. */
@@ -201,7 +202,7 @@ static bool lex_raw(jparser *p, jtoken *out)
         move(p, end);
         return true;
     }
-    return jparse_fail_at(p, p->line, p->at, "a raw block is not closed by endraw");
+    return p->at == p->n || jparse_fail_at(p, p->line, p->at, "a raw block is not closed by endraw");
 }
 
 /* Text, or the opening of a tag. */
@@ -244,11 +245,11 @@ static bool lex_root(jparser *p, jtoken *out)
     return true;
 }
 
-/* ---- inside tags --------------------------------------------------------------------------------------------------- */
+/* ---- inside tags ------------------------------------------------------------------------------------------------- */
 
 static bool is_digit_of(char c, unsigned base)
 {
-    unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0')
+    unsigned digit = c >= '0' && c <= '9'                     ? (unsigned)(c - '0')
                      : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (unsigned)((c | 0x20) - 'a') + 10
                                                               : 99;
     return digit < base;
@@ -452,22 +453,27 @@ static const struct {
     const char *text;
     jtoken_type type;
 } operators[] = {
-    {"**", JTOK_POW},      {"//", JTOK_FLOORDIV}, {"==", JTOK_EQ},       {"!=", JTOK_NE},       {"<=", JTOK_LE},
-    {">=", JTOK_GE},       {"+", JTOK_ADD},       {"-", JTOK_SUB},       {"*", JTOK_MUL},       {"/", JTOK_DIV},
-    {"%", JTOK_MOD},       {"~", JTOK_TILDE},     {"(", JTOK_LPAREN},    {")", JTOK_RPAREN},    {"[", JTOK_LBRACKET},
-    {"]", JTOK_RBRACKET},  {"{", JTOK_LBRACE},    {"}", JTOK_RBRACE},    {"<", JTOK_LT},        {">", JTOK_GT},
-    {"=", JTOK_ASSIGN},    {".", JTOK_DOT},       {":", JTOK_COLON},     {"|", JTOK_PIPE},      {",", JTOK_COMMA},
+    {"**", JTOK_POW},      {"//", JTOK_FLOORDIV}, {"==", JTOK_EQ},    {"!=", JTOK_NE},    {"<=", JTOK_LE},
+    {">=", JTOK_GE},       {"+", JTOK_ADD},       {"-", JTOK_SUB},    {"*", JTOK_MUL},    {"/", JTOK_DIV},
+    {"%", JTOK_MOD},       {"~", JTOK_TILDE},     {"(", JTOK_LPAREN}, {")", JTOK_RPAREN}, {"[", JTOK_LBRACKET},
+    {"]", JTOK_RBRACKET},  {"{", JTOK_LBRACE},    {"}", JTOK_RBRACE}, {"<", JTOK_LT},     {">", JTOK_GT},
+    {"=", JTOK_ASSIGN},    {".", JTOK_DOT},       {":", JTOK_COLON},  {"|", JTOK_PIPE},   {",", JTOK_COMMA},
     {";", JTOK_SEMICOLON},
 };
 
 const char *jtoken_text(jtoken_type type)
 {
     static const char *const others[] = {
-        [JTOK_EOF] = "the end of the template", [JTOK_DATA] = "text",
-        [JTOK_VARIABLE_BEGIN] = "{{",           [JTOK_VARIABLE_END] = "}}",
-        [JTOK_BLOCK_BEGIN] = "{%",              [JTOK_BLOCK_END] = "%}",
-        [JTOK_NAME] = "a name",                 [JTOK_STRING] = "a string",
-        [JTOK_INTEGER] = "an integer",          [JTOK_FLOAT] = "a float",
+        [JTOK_EOF] = "the end of the template",
+        [JTOK_DATA] = "text",
+        [JTOK_VARIABLE_BEGIN] = "{{",
+        [JTOK_VARIABLE_END] = "}}",
+        [JTOK_BLOCK_BEGIN] = "{%",
+        [JTOK_BLOCK_END] = "%}",
+        [JTOK_NAME] = "a name",
+        [JTOK_STRING] = "a string",
+        [JTOK_INTEGER] = "an integer",
+        [JTOK_FLOAT] = "a float",
     };
     for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) {
         if (operators[i].type == type) {

@@ -126,7 +126,7 @@ size_t jnumber_repr(double f, char out[JNUMBER_TEXT])
     return (size_t)sprintf(out, "%s%s%.*s.0", sign, digits, (int)(whole - n), "0000000000000000");
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------ */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 /* Copies the digits without the underscores Python allows between them; false on any other use of them. */
 static bool copy_number(const char *bytes, size_t n, char out[JNUMBER_DIGITS_MAX], size_t *n_out)

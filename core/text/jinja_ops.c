@@ -23,7 +23,7 @@ static bool zero_division(jrun *r)
     return jrun_fail(r, "division by zero");
 }
 
-/* ---- integers --------------------------------------------------------------------------------------------------------- */
+/* ---- integers ---------------------------------------------------------------------------------------------------- */
 
 static bool floor_divide(jrun *r, int64_t a, int64_t b, int64_t *quotient, int64_t *rest)
 {
@@ -69,6 +69,24 @@ static bool integer_power(jrun *r, int64_t base, int64_t exponent, jvalue *out)
     return true;
 }
 
+/* a / b, correctly rounded also where the integers have more bits than a double. */
+static double true_divide(int64_t a, int64_t b)
+{
+    const int64_t exact = (int64_t)1 << 53;
+    if (a > -exact && a < exact && b > -exact && b < exact) {
+        return (double)a / (double)b;
+    }
+    if (a == 0) {
+        return (double)a / (double)b; /* with the sign of zero that it has */
+    }
+    uint64_t x = a < 0 ? 0 - (uint64_t)a : (uint64_t)a, y = b < 0 ? 0 - (uint64_t)b : (uint64_t)b;
+    int shift = 63 + __builtin_clzll(x); /* leaves a quotient of at least 63 bits; the rest only breaks ties */
+    unsigned __int128 scaled = (unsigned __int128)x << shift, quotient = scaled / y;
+    quotient |= scaled % y != 0;
+    double f = ldexp((double)quotient, -shift);
+    return (a < 0) != (b < 0) ? -f : f;
+}
+
 static bool integer_op(jrun *r, jbinary op, int64_t a, int64_t b, jvalue *out)
 {
     int64_t result = 0, rest;
@@ -92,7 +110,7 @@ static bool integer_op(jrun *r, jbinary op, int64_t a, int64_t b, jvalue *out)
         if (b == 0) {
             return zero_division(r);
         }
-        *out = jvalue_real((double)a / (double)b);
+        *out = jvalue_real(true_divide(a, b));
         return true;
     case JOP_FLOORDIV:
         if (!floor_divide(r, a, b, &result, &rest)) {
@@ -115,7 +133,7 @@ static bool integer_op(jrun *r, jbinary op, int64_t a, int64_t b, jvalue *out)
     return true;
 }
 
-/* ---- floats ----------------------------------------------------------------------------------------------------------- */
+/* ---- floats ------------------------------------------------------------------------------------------------------ */
 
 static void float_divide(double a, double b, double *quotient, double *rest)
 {
@@ -187,7 +205,7 @@ static bool float_op(jrun *r, jbinary op, double a, double b, jvalue *out)
     }
 }
 
-/* ---- sequences -------------------------------------------------------------------------------------------------------- */
+/* ---- sequences --------------------------------------------------------------------------------------------------- */
 
 static bool add_texts(jrun *r, const jtext *a, const jtext *b, jvalue *out)
 {

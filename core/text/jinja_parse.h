@@ -53,8 +53,8 @@ typedef enum jtoken_type {
 typedef struct jtoken {
     jtoken_type type;
     uint32_t line;
-    size_t at;     /* byte offset in the source, for the column */
-    jvalue value;  /* NAME, STRING, DATA: a text; INTEGER; FLOAT */
+    size_t at;    /* byte offset in the source, for the column */
+    jvalue value; /* NAME, STRING, DATA: a text; INTEGER; FLOAT */
 } jtoken;
 
 typedef enum jlex_state { JLEX_ROOT, JLEX_VARIABLE, JLEX_BLOCK } jlex_state;
@@ -67,9 +67,9 @@ typedef struct jparser {
     jlex_state state;
     char closers[JNESTING_MAX];
     size_t n_closers;
-    bool line_starting;        /* what was matched last ended with a line break */
-    char pending;              /* the tag found behind a DATA token: '{', '%', '#', 'r' for raw; 0: none */
-    size_t pending_at;         /* behind that tag's opening */
+    bool line_starting; /* what was matched last ended with a line break */
+    char pending;       /* the tag found behind a DATA token: '{', '%', '#', 'r' for raw; 0: none */
+    size_t pending_at;  /* behind that tag's opening */
     jtoken token, ahead;
     bool has_ahead;
     unsigned nesting;
@@ -103,11 +103,10 @@ bool jnodes_push(jparser *p, jnodes *list, jnode *node);
 
 /* Expressions (jinja_expr.c); NULL on error. */
 jnode *jparse_expression(jparser *p, bool with_condition);
-enum { JTUPLE_CONDITION = 1, JTUPLE_SIMPLE = 2, JTUPLE_PARENS = 4, JTUPLE_NAMESPACE = 8, JTUPLE_UNTIL_IN = 16,
-       JTUPLE_UNTIL_RECURSIVE = 32 };
+enum { JTUPLE_CONDITION = 1, JTUPLE_SIMPLE = 2, JTUPLE_PARENS = 4, JTUPLE_NAMESPACE = 8 };
 jnode *jparse_tuple(jparser *p, unsigned how);
 jnode *jparse_filters(jparser *p, jnode *object, bool inline_start); /* NULL and no error: no filter there */
-jnode *jparse_target(jparser *p, unsigned how); /* something that can be assigned to */
+jnode *jparse_target(jparser *p, unsigned how);                      /* something that can be assigned to */
 bool jparse_enter(jparser *p);
 static inline void jparse_leave(jparser *p)
 {

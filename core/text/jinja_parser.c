@@ -8,7 +8,7 @@
 #include "text/jinja_parse.h"
 
 #define COMPILE_MEMORY_MAX ((size_t)512 << 20)
-#define COMPILE_STEPS_MAX 100000000
+#define COMPILE_STEPS_MAX 20000000
 
 /* Names of tags that end a block; the parser stops in front of them. */
 typedef struct endings {
@@ -64,7 +64,7 @@ static void *allocate(jparser *p, size_t size)
     return jrun_array(&p->run, 1, size);
 }
 
-/* ---- statements -------------------------------------------------------------------------------------------------------- */
+/* ---- statements -------------------------------------------------------------------------------------------------- */
 
 static bool push_branch(jparser *p, jnode *n, uint32_t *cap, jbranch branch)
 {
@@ -124,7 +124,7 @@ static jnode *parse_for(jparser *p)
         return NULL;
     }
     n->as.loop = loop;
-    loop->target = jparse_target(p, JTUPLE_UNTIL_IN);
+    loop->target = jparse_target(p, 0);
     if (!jnode_adopt(p, n, loop->target) || !jparse_skip_name(p, "in", &found)) {
         return NULL;
     }
@@ -132,7 +132,7 @@ static jnode *parse_for(jparser *p)
         jparse_unexpected(p, "'in'");
         return NULL;
     }
-    loop->iter = jparse_tuple(p, JTUPLE_UNTIL_RECURSIVE);
+    loop->iter = jparse_tuple(p, 0);
     if (!jnode_adopt(p, n, loop->iter) || !jparse_skip_name(p, "if", &found)) {
         return NULL;
     }
@@ -151,8 +151,8 @@ static jnode *parse_for(jparser *p)
     if (!jparse_advance(p)) {
         return NULL;
     }
-    if (loop->has_else && (!parse_body_to(p, "endfor", "for", n->line, &loop->otherwise) ||
-                           !adopt_block(p, n, &loop->otherwise))) {
+    if (loop->has_else &&
+        (!parse_body_to(p, "endfor", "for", n->line, &loop->otherwise) || !adopt_block(p, n, &loop->otherwise))) {
         return NULL;
     }
     return n;
@@ -265,8 +265,8 @@ static jnode *parse_macro(jparser *p)
         return NULL;
     }
     m->name = name->as.name.id;
-    bool ok = parse_signature(p, n, m) &&
-              parse_body_to(p, "endmacro", "macro", n->line, &m->body) && adopt_block(p, n, &m->body);
+    bool ok = parse_signature(p, n, m) && parse_body_to(p, "endmacro", "macro", n->line, &m->body) &&
+              adopt_block(p, n, &m->body);
     return ok ? n : NULL;
 }
 
@@ -332,8 +332,8 @@ static jnode *parse_with(jparser *p)
             return NULL;
         }
         if (!jnodes_push(p, &targets, jparse_target(p, 0)) || !jparse_expect(p, JTOK_ASSIGN, "'='") ||
-            !jnodes_push(p, &values, jparse_expression(p, true)) ||
-            !jnode_adopt(p, n, targets.items[targets.n - 1]) || !jnode_adopt(p, n, values.items[values.n - 1])) {
+            !jnodes_push(p, &values, jparse_expression(p, true)) || !jnode_adopt(p, n, targets.items[targets.n - 1]) ||
+            !jnode_adopt(p, n, values.items[values.n - 1])) {
             return NULL;
         }
     }
@@ -390,9 +390,13 @@ static jnode *parse_break(jparser *p)
 static jnode *parse_refused(jparser *p)
 {
     const jtoken *t = &p->token;
-    jparse_fail_at(p, t->line, t->at, "the tag '%.*s' is not supported: a chat template is one file and escapes nothing",
+    jparse_fail_at(p, t->line, t->at,
+                   "the tag '%.*s' is not supported: a chat template is one file and escapes nothing",
                    (int)t->value.as.text->n, t->value.as.text->bytes);
     p->run.status = MLXR_UNSUPPORTED;
+    if (p->run.error) {
+        p->run.error->status = MLXR_UNSUPPORTED;
+    }
     return NULL;
 }
 
@@ -402,12 +406,23 @@ static jnode *parse_statement(jparser *p, const endings *until)
         const char *tag;
         jnode *(*parse)(jparser *p);
     } statements[] = {
-        {"if", parse_if},           {"for", parse_for},           {"set", parse_set},
-        {"macro", parse_macro},     {"call", parse_call_block},   {"filter", parse_filter_block},
-        {"with", parse_with},       {"generation", parse_generation}, {"print", parse_print},
-        {"break", parse_break},     {"continue", parse_break},    {"block", parse_refused},
-        {"extends", parse_refused}, {"include", parse_refused},   {"import", parse_refused},
-        {"from", parse_refused},    {"autoescape", parse_refused},
+        {"if", parse_if},
+        {"for", parse_for},
+        {"set", parse_set},
+        {"macro", parse_macro},
+        {"call", parse_call_block},
+        {"filter", parse_filter_block},
+        {"with", parse_with},
+        {"generation", parse_generation},
+        {"print", parse_print},
+        {"break", parse_break},
+        {"continue", parse_break},
+        {"block", parse_refused},
+        {"extends", parse_refused},
+        {"include", parse_refused},
+        {"import", parse_refused},
+        {"from", parse_refused},
+        {"autoescape", parse_refused},
     };
     const jtoken *t = &p->token;
     if (t->type != JTOK_NAME) {
@@ -481,7 +496,7 @@ bool jparse_program(jparser *p, jblock *out)
     return jparse_advance(p) && parse_block(p, NULL, out);
 }
 
-/* ---- compiling ----------------------------------------------------------------------------------------------------------- */
+/* ---- compiling --------------------------------------------------------------------------------------------------- */
 
 /* Line ends become \n, and one at the very end goes, as Jinja has it. */
 static const char *normalise(jparser *p, const char *source, size_t n, size_t *n_out)

@@ -13,7 +13,7 @@ typedef struct percent {
     const jtext *text;
     size_t at;
     jvalue values;
-    size_t next;  /* which of a tuple's items, or 0/1 for a single value */
+    size_t next; /* which of a tuple's items, or 0/1 for a single value */
     bool is_single, escape;
 } percent;
 
@@ -205,8 +205,8 @@ static bool put_integer(percent *p, jbuild *b, const directive *d, jvalue v)
     strcat(sign, prefix);
     jbuild body = {.run = p->run};
     const jtext *zero = jtext_of(p->run, "0");
-    if (!zero || (d->has_precision && (uint64_t)d->precision > n &&
-                  !jbuild_fill(&body, zero, (size_t)d->precision - n))) {
+    if (!zero ||
+        (d->has_precision && (uint64_t)d->precision > n && !jbuild_fill(&body, zero, (size_t)d->precision - n))) {
         return false;
     }
     return jbuild_bytes(&body, digits, n) && put(p, b, d, sign, jbuild_finish(&body), d->zero && !d->left);
@@ -282,8 +282,8 @@ static bool put_directive(percent *p, jbuild *b)
 
 bool jop_percent(jrun *r, const jtext *format, jvalue values, jvalue *out)
 {
-    percent p = {.run = r, .text = format, .values = values, .is_single = values.kind != JTUPLE,
-                 .escape = format->markup};
+    percent p = {
+        .run = r, .text = format, .values = values, .is_single = values.kind != JTUPLE, .escape = format->markup};
     jbuild b = {.run = r};
     while (p.at < format->n) {
         const char *found = memchr(format->bytes + p.at, '%', format->n - p.at);

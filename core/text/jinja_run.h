@@ -45,7 +45,7 @@ static inline void jrun_leave(jrun *r)
 }
 bool jrun_write(jrun *r, const char *bytes, size_t n);
 
-/* ---- calls ----------------------------------------------------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
 
 typedef struct jkeyword {
     const jtext *name;
@@ -91,7 +91,7 @@ const jfunction *jglobal_find(const jtext *name);
 /* Whether Jinja has such a filter that we leave out on purpose. */
 bool jfilter_refused(const jtext *name);
 
-/* ---- operators (jinja_ops.c) ------------------------------------------------------------------------------------ */
+/* ---- operators (jinja_ops.c) ------------------------------------------------------------------------------------- */
 
 typedef enum jbinary { JOP_ADD, JOP_SUB, JOP_MUL, JOP_DIV, JOP_FLOORDIV, JOP_MOD, JOP_POW } jbinary;
 
@@ -101,7 +101,7 @@ bool jop_plus(jrun *r, jvalue v, jvalue *out);
 /* "…" % values */
 bool jop_percent(jrun *r, const jtext *format, jvalue values, jvalue *out);
 
-/* ---- attributes (jinja_attr.c) ---------------------------------------------------------------------------------- */
+/* ---- attributes (jinja_attr.c) ----------------------------------------------------------------------------------- */
 
 typedef struct jattr jattr;
 const jattr *jattr_find(const jtext *name); /* NULL: no built-in type has an attribute of that name */
@@ -120,7 +120,7 @@ typedef struct jslice {
 /* Clamps a Python slice to a sequence of n items. */
 bool jslice_resolve(jrun *r, jvalue start, jvalue stop, jvalue step, size_t n, jslice *out);
 
-/* ---- iteration (jinja_iter.c) ----------------------------------------------------------------------------------- */
+/* ---- iteration (jinja_iter.c) ------------------------------------------------------------------------------------ */
 
 typedef enum jstep { JSTEP_FAILED, JSTEP_ITEM, JSTEP_END } jstep;
 
@@ -136,10 +136,10 @@ bool jiter_collect(jrun *r, jvalue v, jlist **out); /* list(v) */
 
 /* ---- text forms (jinja_print.c, jinja_json.c, jinja_format.c) ---------------------------------------------------- */
 
-bool jprint_str(jbuild *b, jvalue v);  /* str(v) */
-bool jprint_repr(jbuild *b, jvalue v); /* repr(v) */
-const jtext *jvalue_str(jrun *r, jvalue v); /* str(v): plain text; NULL on failure */
-const jtext *jvalue_soft_str(jrun *r, jvalue v); /* the same, but markup stays markup */
+bool jprint_str(jbuild *b, jvalue v);                                 /* str(v) */
+bool jprint_repr(jbuild *b, jvalue v);                                /* repr(v) */
+const jtext *jvalue_str(jrun *r, jvalue v);                           /* str(v): plain text; NULL on failure */
+const jtext *jvalue_soft_str(jrun *r, jvalue v);                      /* the same, but markup stays markup */
 bool jformat_json(jrun *r, const jcall *call, jvalue v, jvalue *out); /* the tojson filter; bound arguments */
 bool jformat_spec(jrun *r, jvalue v, const jtext *spec, jvalue *out); /* format(v, spec) */
 /* str.format(…) */
@@ -160,7 +160,7 @@ double jnumber_read(const char *digits, size_t n);
 bool jnumber_parse_int(const jtext *t, int base, int64_t *out, bool *too_big);
 bool jnumber_parse_float(const jtext *t, double *out);
 
-/* ---- sorting (jinja_sort.c) --------------------------------------------------------------------------------------- */
+/* ---- sorting (jinja_sort.c) -------------------------------------------------------------------------------------- */
 
 /* The order in which Python's sorted() would leave items with these keys; stable. */
 bool jsort_order(jrun *r, const jvalue *keys, size_t n, bool reverse, uint32_t **out);

@@ -26,7 +26,7 @@ static bool push_part(jrun *r, jvalue self, jlist *l, size_t from, size_t to)
     return part && jlist_push(r, l, jvalue_text(part));
 }
 
-/* ---- case --------------------------------------------------------------------------------------------------------- */
+/* ---- case -------------------------------------------------------------------------------------------------------- */
 
 bool jstr_convert(jrun *r, const jfunction *f, jvalue self, const jcall *call, jvalue *out)
 {
@@ -38,12 +38,14 @@ bool jstr_recase(jrun *r, const jfunction *f, jvalue self, const jcall *call, jv
 {
     (void)call;
     const jtext *t = self.as.text;
-    return give(r, self, f->tag == 0   ? junicode_capitalize(r, t)
-                         : f->tag == 1 ? junicode_titlecase(r, t)
-                                       : junicode_swapcase(r, t), out);
+    return give(r, self,
+                f->tag == 0   ? junicode_capitalize(r, t)
+                : f->tag == 1 ? junicode_titlecase(r, t)
+                              : junicode_swapcase(r, t),
+                out);
 }
 
-/* ---- stripping ---------------------------------------------------------------------------------------------------- */
+/* ---- stripping --------------------------------------------------------------------------------------------------- */
 
 /* Whether the character of bytes [from, to) is in the set. */
 static bool in_set(const jtext *set, const char *bytes, size_t n)
@@ -126,7 +128,7 @@ bool jstr_remove(jrun *r, const jfunction *f, jvalue self, const jcall *call, jv
     return give(r, self, f->tag ? jtext_sub(r, t, part->n, t->n) : jtext_sub(r, t, 0, at), out);
 }
 
-/* ---- searching ---------------------------------------------------------------------------------------------------- */
+/* ---- searching --------------------------------------------------------------------------------------------------- */
 
 /* The byte range of the optional character range start, stop; false with *empty when it begins behind the end. */
 static bool search_range(jrun *r, const jtext *t, jvalue start, jvalue stop, size_t *from, size_t *to, bool *empty)
@@ -236,7 +238,7 @@ bool jstr_affix(jrun *r, const jfunction *f, jvalue self, const jcall *call, jva
     return true;
 }
 
-/* ---- replacing ---------------------------------------------------------------------------------------------------- */
+/* ---- replacing --------------------------------------------------------------------------------------------------- */
 
 const jtext *jstr_replace_text(jrun *r, const jtext *t, const jtext *old, const jtext *new, int64_t count)
 {
@@ -260,7 +262,8 @@ const jtext *jstr_replace_text(jrun *r, const jtext *t, const jtext *old, const 
             continue;
         }
         ptrdiff_t found = jtext_find(t, old, done, t->n);
-        if (found < 0 || !jbuild_bytes(&b, t->bytes + done, (size_t)found - done) || !jbuild_text(&b, new)) {
+        if (found < 0 || !jrun_charge(r, 1) || !jbuild_bytes(&b, t->bytes + done, (size_t)found - done) ||
+            !jbuild_text(&b, new)) {
             break;
         }
         done = (size_t)found + old->n;
@@ -287,7 +290,7 @@ bool jstr_replace(jrun *r, const jfunction *f, jvalue self, const jcall *call, j
     return new && give(r, self, jstr_replace_text(r, self.as.text, old, new, count), out);
 }
 
-/* ---- splitting ---------------------------------------------------------------------------------------------------- */
+/* ---- splitting --------------------------------------------------------------------------------------------------- */
 
 static bool split_on(jrun *r, jvalue self, const jtext *separator, int64_t most, jlist *l)
 {
@@ -466,15 +469,14 @@ bool jstr_partition(jrun *r, const jfunction *f, jvalue self, const jcall *call,
     }
     ptrdiff_t at = f->tag ? jtext_rfind(t, separator, 0, t->n) : jtext_find(t, separator, 0, t->n);
     size_t cut = at >= 0 ? (size_t)at : f->tag ? 0 : t->n, after = at >= 0 ? cut + separator->n : cut;
-    if (!push_part(r, self, l, 0, cut) || !push_part(r, self, l, cut, after) ||
-        !push_part(r, self, l, after, t->n)) {
+    if (!push_part(r, self, l, 0, cut) || !push_part(r, self, l, cut, after) || !push_part(r, self, l, after, t->n)) {
         return false;
     }
     *out = jvalue_tuple(l);
     return true;
 }
 
-/* ---- joining and padding ------------------------------------------------------------------------------------------- */
+/* ---- joining and padding ----------------------------------------------------------------------------------------- */
 
 bool jstr_join(jrun *r, const jfunction *f, jvalue self, const jcall *call, jvalue *out)
 {
@@ -511,7 +513,7 @@ const jtext *jstr_pad_text(jrun *r, const jtext *t, int64_t width, const jtext *
     /* Python's center() puts the odd one left when both the padding and the width are odd. */
     left = how == 0 ? pad / 2 + (pad & (size_t)width & 1) : how == 1 ? 0 : pad;
     return jbuild_fill(&b, fill, left) && jbuild_text(&b, t) && jbuild_fill(&b, fill, pad - left) ? jbuild_finish(&b)
-                                                                                                : NULL;
+                                                                                                  : NULL;
 }
 
 /* center, ljust, rjust (width, fill) */
@@ -580,7 +582,7 @@ bool jstr_expandtabs(jrun *r, const jfunction *f, jvalue self, const jcall *call
     return give(r, self, jbuild_finish(&b), out);
 }
 
-/* ---- questions ------------------------------------------------------------------------------------------------------ */
+/* ---- questions --------------------------------------------------------------------------------------------------- */
 
 /* isupper, islower, istitle: about the letters that have case, of which there must be one */
 bool jstr_is_cased(const jtext *t, char which)
@@ -624,8 +626,8 @@ static bool is_ascii_code(uint32_t code)
 /* isalnum, isalpha, …: whether all characters are of a class; isascii and isprintable hold for "" too */
 bool jstr_is(jrun *r, const jfunction *f, jvalue self, const jcall *call, jvalue *out)
 {
-    static bool (*const classes[])(uint32_t) = {junicode_is_alnum, junicode_is_alpha,   junicode_is_decimal,
-                                                junicode_is_digit, junicode_is_numeric, junicode_is_space,
+    static bool (*const classes[])(uint32_t) = {junicode_is_alnum, junicode_is_alpha,    junicode_is_decimal,
+                                                junicode_is_digit, junicode_is_numeric,  junicode_is_space,
                                                 is_ascii_code,     junicode_is_printable};
     const jtext *t = self.as.text;
     (void)call;
@@ -647,7 +649,7 @@ bool jstr_is(jrun *r, const jfunction *f, jvalue self, const jcall *call, jvalue
     return true;
 }
 
-/* ---- format --------------------------------------------------------------------------------------------------------- */
+/* ---- format ------------------------------------------------------------------------------------------------------ */
 
 bool jstr_format(jrun *r, const jfunction *f, jvalue self, const jcall *call, jvalue *out)
 {

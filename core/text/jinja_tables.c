@@ -83,7 +83,7 @@ bool jfilter_refused(const jtext *name)
     return false;
 }
 
-/* ---- global functions ------------------------------------------------------------------------------------------------- */
+/* ---- global functions -------------------------------------------------------------------------------------------- */
 
 /* range(stop) or range(start, stop, step) */
 static JNATIVE(global_range)
@@ -120,6 +120,9 @@ static JNATIVE(global_range)
 static bool add_pairs(jrun *r, jdict *d, jvalue source)
 {
     jlist *pairs, *pair;
+    if (source.kind == JUNDEFINED) {
+        return jrun_undefined(r, source);
+    }
     if (source.kind == JDICT) {
         source = (jvalue){.kind = JVIEW, .note = JVIEW_ITEMS, .as.dict = source.as.dict};
     }
@@ -266,14 +269,10 @@ static JNATIVE(global_strftime)
 }
 
 static const jfunction globals[] = {
-    {"cycler", NULL, global_cycler, 0},
-    {"dict", NULL, global_dict, 0},
-    {"joiner", "?sep", global_joiner, 0},
-    {"lipsum", NULL, NULL, 0},
-    {"namespace", NULL, global_dict, 1},
-    {"raise_exception", "message", global_raise, 0},
-    {"range", NULL, global_range, 0},
-    {"strftime_now", "format", global_strftime, 0},
+    {"cycler", NULL, global_cycler, 0},   {"dict", NULL, global_dict, 0},
+    {"joiner", "?sep", global_joiner, 0}, {"lipsum", NULL, NULL, 0},
+    {"namespace", NULL, global_dict, 1},  {"raise_exception", "message", global_raise, 0},
+    {"range", NULL, global_range, 0},     {"strftime_now", "format", global_strftime, 0},
 };
 
 const jfunction *jglobal_find(const jtext *name)

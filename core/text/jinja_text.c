@@ -128,7 +128,7 @@ const jtext *jtext_escape(jrun *r, const jtext *t)
         default:
             continue;
         }
-        if (!jbuild_bytes(&b, t->bytes + done, i - done) || !jbuild_c(&b, entity)) {
+        if (!jrun_charge(r, 1) || !jbuild_bytes(&b, t->bytes + done, i - done) || !jbuild_c(&b, entity)) {
             return NULL;
         }
         done = i + 1;
@@ -261,7 +261,7 @@ ptrdiff_t jtext_rfind(const jtext *t, const jtext *needle, size_t from, size_t t
     return -1;
 }
 
-/* ---- growing texts ------------------------------------------------------------------------------------------------ */
+/* ---- growing texts ----------------------------------------------------------------------------------------------- */
 
 static bool reserve(jbuild *b, size_t extra)
 {

@@ -128,7 +128,7 @@ bool junicode_is_identifier(uint32_t code, bool first)
     return !first && (c == UNICODE_MN || c == UNICODE_MC || c == UNICODE_ND || c == UNICODE_PC || code == 0xb7);
 }
 
-/* ---- case ---------------------------------------------------------------------------------------------------------- */
+/* ---- case -------------------------------------------------------------------------------------------------------- */
 
 static bool map_simple(const struct junicode_shift *rows, unsigned n, uint32_t code, uint32_t *out)
 {
@@ -334,7 +334,7 @@ jtext *junicode_swapcase(jrun *r, const jtext *t)
     return jbuild_finish(&b);
 }
 
-/* ---- white space --------------------------------------------------------------------------------------------------- */
+/* ---- white space ------------------------------------------------------------------------------------------------- */
 
 size_t junicode_space_at(const char *bytes, size_t n, size_t at)
 {

@@ -7,14 +7,14 @@
 
 #include "text/jinja_run.h"
 
-bool junicode_is_space(uint32_t code);     /* str.isspace, and \s of a regular expression */
-bool junicode_is_line_end(uint32_t code);  /* where str.splitlines splits */
+bool junicode_is_space(uint32_t code);    /* str.isspace, and \s of a regular expression */
+bool junicode_is_line_end(uint32_t code); /* where str.splitlines splits */
 bool junicode_is_alpha(uint32_t code);
 bool junicode_is_decimal(uint32_t code);
 bool junicode_is_digit(uint32_t code);
 bool junicode_is_numeric(uint32_t code);
 bool junicode_is_alnum(uint32_t code);
-bool junicode_is_word(uint32_t code);      /* \w of a regular expression */
+bool junicode_is_word(uint32_t code); /* \w of a regular expression */
 bool junicode_is_upper(uint32_t code);
 bool junicode_is_lower(uint32_t code);
 bool junicode_is_title(uint32_t code);

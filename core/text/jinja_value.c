@@ -14,13 +14,11 @@
 const char *jvalue_type(jvalue v)
 {
     static const char *const names[] = {
-        [JMISSING] = "missing",       [JUNDEFINED] = "Undefined", [JNONE] = "None",
-        [JBOOL] = "bool",             [JINT] = "int",             [JFLOAT] = "float",
-        [JTEXT] = "str",              [JLIST] = "list",           [JTUPLE] = "tuple",
-        [JDICT] = "dict",             [JVIEW] = "dict view",      [JRANGE] = "range",
-        [JITER] = "generator",        [JNAMESPACE] = "namespace", [JMACRO] = "macro",
-        [JFUNCTION] = "function",     [JMETHOD] = "method",       [JLOOP] = "loop",
-        [JCYCLER] = "cycler",         [JJOINER] = "joiner",
+        [JMISSING] = "missing", [JUNDEFINED] = "Undefined", [JNONE] = "None",      [JBOOL] = "bool",
+        [JINT] = "int",         [JFLOAT] = "float",         [JTEXT] = "str",       [JLIST] = "list",
+        [JTUPLE] = "tuple",     [JDICT] = "dict",           [JVIEW] = "dict view", [JRANGE] = "range",
+        [JITER] = "generator",  [JNAMESPACE] = "namespace", [JMACRO] = "macro",    [JFUNCTION] = "function",
+        [JMETHOD] = "method",   [JLOOP] = "loop",           [JCYCLER] = "cycler",  [JJOINER] = "joiner",
     };
     return names[v.kind];
 }
@@ -78,7 +76,7 @@ bool jvalue_length(jvalue v, size_t *out)
     }
 }
 
-/* ---- hashing ------------------------------------------------------------------------------------------------------ */
+/* ---- hashing ----------------------------------------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t h)
 {
@@ -152,7 +150,7 @@ bool jvalue_hash(jrun *r, jvalue v, uint64_t *out)
     }
 }
 
-/* ---- equality and order -------------------------------------------------------------------------------------------- */
+/* ---- equality and order ------------------------------------------------------------------------------------------ */
 
 /* <0, 0, >0; 2 for "not comparable" (NaN). Exact, also where an int64 does not fit into a double. */
 static int order_numbers(jvalue a, jvalue b)
@@ -420,7 +418,7 @@ bool jvalue_contains(jrun *r, jvalue container, jvalue item, bool *out)
     return contains_item(r, container, item, out);
 }
 
-/* ---- lists --------------------------------------------------------------------------------------------------------- */
+/* ---- lists ------------------------------------------------------------------------------------------------------- */
 
 jlist *jlist_new(jrun *r)
 {
@@ -501,7 +499,7 @@ jlist *jlist_copy(jrun *r, const jvalue *items, size_t n)
     return l;
 }
 
-/* ---- dicts --------------------------------------------------------------------------------------------------------- */
+/* ---- dicts ------------------------------------------------------------------------------------------------------- */
 
 jdict *jdict_new(jrun *r)
 {

@@ -80,8 +80,8 @@ typedef struct jvalue {
 struct jtext {
     const char *bytes;
     size_t n;
-    size_t n_chars; /* JTEXT_UNCOUNTED until somebody asks; always known in a compiled template */
-    uint64_t hash;  /* 0 until somebody asks; always known in a compiled template */
+    size_t n_chars;       /* JTEXT_UNCOUNTED until somebody asks; always known in a compiled template */
+    uint64_t hash;        /* 0 until somebody asks; always known in a compiled template */
     struct jstore *store; /* the buffer whose end this text may be, so that appending is cheap */
     bool markup;          /* markupsafe's Markup: escapes what is added to it */
 };
@@ -202,7 +202,7 @@ bool jvalue_contains(jrun *r, jvalue container, jvalue item, bool *out);
 /* len(v); false without an error when the type has none. */
 bool jvalue_length(jvalue v, size_t *out);
 
-/* ---- texts (jinja_text.c) ---------------------------------------------------------------------------------- */
+/* ---- texts (jinja_text.c) ---------------------------------------------------------------------------------------- */
 
 /* A text over bytes that outlive the render. NULL when memory runs out. */
 jtext *jtext_view(jrun *r, const char *bytes, size_t n);
@@ -224,7 +224,7 @@ size_t jtext_char(const char *bytes, size_t n, size_t at, uint32_t *code);
 ptrdiff_t jtext_find(const jtext *t, const jtext *needle, size_t from, size_t to);
 ptrdiff_t jtext_rfind(const jtext *t, const jtext *needle, size_t from, size_t to);
 
-/* ---- growing texts ------------------------------------------------------------------------------------------ */
+/* ---- growing texts ----------------------------------------------------------------------------------------------- */
 
 typedef struct jbuild { /* {.run = r} is an empty one */
     jrun *run;
@@ -239,7 +239,7 @@ bool jbuild_code(jbuild *b, uint32_t code);
 bool jbuild_fill(jbuild *b, const jtext *unit, size_t count); /* `count` times */
 jtext *jbuild_finish(jbuild *b);
 
-/* ---- lists and dicts (jinja_value.c) ------------------------------------------------------------------------ */
+/* ---- lists and dicts (jinja_value.c) ----------------------------------------------------------------------------- */
 
 /* A list of n items, copied. */
 jlist *jlist_copy(jrun *r, const jvalue *items, size_t n);

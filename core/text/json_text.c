@@ -86,7 +86,7 @@ mlxr_status json_text_parse(json_t **out, const char *text, size_t n, size_t byt
         if (code == json_error_out_of_memory) {
             return error_nomem(error, "parsing JSON", n);
         }
-        at = problem.position < 0 ? 0 : (size_t)problem.position;
+        at = problem.position <= 0 ? 0 : (size_t)problem.position - 1; /* jansson says how much it has read */
         position(text, at < n ? at : n, &line, &column);
         return error_set(error, MLXR_FORMAT, "JSON, line %zu, column %zu: %s", line, column, describe(code));
     }

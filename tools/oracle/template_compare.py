@@ -87,6 +87,15 @@ TOOLS = [
                                       "parameters": {"type": "object", "properties": {}}}},
 ]
 
+SIMPLE_TOOLS = [
+    {"type": "function", "function": {
+        "name": "lookup", "description": "Looks a word up.",
+        "parameters": {"type": "object", "properties": {
+            "word": {"type": "string", "description": "the word"},
+            "exact": {"type": "boolean", "description": "no similar words"}}, "required": ["word"]},
+        "return": {"type": "string", "description": "what it means"}}},
+]
+
 
 def call(name, arguments, number="call_00001", as_text=False):
     return {"id": number, "type": "function",
@@ -143,17 +152,25 @@ def conversations():
     }
 
 
-def settings():
+def settings(thorough=True):
+    """Every conversation with each combination of what callers may turn on; (name, variables)."""
     base = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    tool_sets = {"none": {"tools": None}, "tools": {"tools": TOOLS}}
+    if thorough:
+        tool_sets["simple"] = {"tools": SIMPLE_TOOLS, "functions": json.dumps(SIMPLE_TOOLS), "datetime": "today",
+                               "documents": [{"title": "T", "text": "body"}], "date_string": "26 Jul 2024"}
+        tool_sets["unset"] = {}
     for name, messages in conversations().items():
         for generate in (False, True):
-            for tools in (None, TOOLS):
+            for tool_name, tools in tool_sets.items():
                 for thinking in (None, False, True):
-                    variables = dict(base, messages=chat_utils._alias_reasoning_fields(messages), tools=tools,
-                                     documents=None, add_generation_prompt=generate)
+                    variables = dict(base, messages=chat_utils._alias_reasoning_fields(messages),
+                                     add_generation_prompt=generate, **tools)
+                    if "documents" not in variables and tool_name != "unset":
+                        variables["documents"] = None
                     if thinking is not None:
                         variables["enable_thinking"] = thinking
-                    yield f"{name}/gen={generate:d}/tools={bool(tools):d}/think={thinking}", variables
+                    yield f"{name}/gen={generate:d}/tools={tool_name}/think={thinking}", variables
 
 
 def compare_real(ours, folder, verbose):
@@ -180,10 +197,10 @@ def compare_real(ours, folder, verbose):
 # ---- frozen expectations for `make test` ----------------------------------------------------------------------------
 
 def case_lines(path):
+    """One template a line; ⏎, ␍ and ⇥ stand for line feed, carriage return and tab, ## begins a comment line."""
     for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("##"):
-            yield line.encode("utf-8").decode("unicode_escape").encode("latin-1").decode("utf-8") \
-                if line.startswith("\\e") else line
+            yield line.replace("⏎", "\n").replace("␍", "\r").replace("⇥", "\t")
 
 
 CASE_VARIABLES = {
@@ -208,25 +225,24 @@ def freeze(folder):
     rendered = 0
     for path in sorted(folder.glob("*.jinja")):
         template = path.read_text(encoding="utf-8")
-        out = []
-        for name, variables in settings():
+        texts, out = [], []
+        for name, variables in settings(thorough=False):
             answer = theirs(template, variables)
-            out.append({"name": name, **({"text": answer["text"]} if "text" in answer else {"error": True})})
+            row = -1  # an error
+            if "text" in answer:  # settings a template does not look at repeat: each text is kept once
+                if answer["text"] not in texts:
+                    texts.append(answer["text"])
+                row = texts.index(answer["text"])
+            out.append(f"{json.dumps(name)}: {row}")
             rendered += 1
-        # Settings a template does not look at repeat; each text is kept once.
-        texts = []
-        for row in out:
-            if "text" in row:
-                if row["text"] not in texts:
-                    texts.append(row["text"])
-                row["text"] = texts.index(row["text"])
-        body = ",\n".join(json.dumps(row, ensure_ascii=False) for row in out)
         (folder / (path.stem + ".json")).write_text(
-            '{"texts": [\n' + ",\n".join(json.dumps(t, ensure_ascii=False) for t in texts) + '\n],\n"renderings": [\n'
-            + body + "\n]}\n", encoding="utf-8")
-    named = dict(settings())
-    lines = ",\n".join(json.dumps(k) + ": " + json.dumps(v, ensure_ascii=False) for k, v in named.items())
-    (folder / "conversations.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+            '{"texts": [\n' + ",\n".join(json.dumps(t, ensure_ascii=False) for t in texts)
+            + '\n],\n"renderings": {\n' + ",\n".join(out) + "\n}}\n", encoding="utf-8")
+    parts = {name: chat_utils._alias_reasoning_fields(messages) for name, messages in conversations().items()}
+    (folder / "conversations.json").write_text(
+        '{"now": ' + str(NOW) + ',\n"tools": ' + json.dumps(TOOLS, ensure_ascii=False) + ',\n"conversations": {\n'
+        + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in parts.items()) + "\n}}\n",
+        encoding="utf-8")
     print(f"{len(rows)} cases, {rendered} renderings frozen from jinja2 {jinja2.__version__}")
 
 
