@@ -257,6 +257,39 @@ static void batches_equal_each_sequence_alone(void **state)
     }
 }
 
+/* Contexts of many blocks, which threads share out when there are few rows. */
+static void deep_contexts_give_the_same_bits_on_many_threads(void **state)
+{
+    (void)state;
+    enum { N = 1030 };
+    tiny_options o = with_everything();
+    o.n_layers = 3;
+    o.n_head_kv = 1;
+    o.window = 300;
+    tiny t;
+    tiny_open(&t, &o);
+    int32_t *tokens = tiny_tokens(&t, N);
+    float *expected = logits_alloc(N * o.n_vocab), *got = logits_alloc(N * o.n_vocab);
+    for (uint32_t threads = 1; threads <= 5; threads += 2) {
+        rig r;
+        rig_open(&r, &t, false, threads, cpu_detect(), DTYPE_F16, 32, 40);
+        timeline line = timeline_make(&r, tokens, 11, 7);
+        rig_compute(&r, &line, threads == 1 ? N : 1000, threads == 1 ? 300 : 500, threads == 1 ? expected : got);
+        for (uint32_t i = 1000; i < N && threads > 1; i++) { /* one by one from here on */
+            timeline *one = &line;
+            uint32_t n = 1;
+            rig_step(&r, &one, &n, 1, got + (size_t)i * o.n_vocab);
+        }
+        rig_close(&r);
+        if (threads > 1) {
+            assert_memory_equal(got, expected, (size_t)N * o.n_vocab * sizeof *got);
+        }
+    }
+    free(expected);
+    free(got);
+    tiny_close(&t);
+}
+
 /* The logits of some rows of a step long enough to be run as several passes. */
 static void check_wanted(const way *w)
 {
@@ -515,6 +548,7 @@ int main(void)
         cmocka_unit_test(quantised_weights_and_embeddings_are_decoded),
         cmocka_unit_test(results_do_not_depend_on_chunks_threads_or_pages),
         cmocka_unit_test(batches_equal_each_sequence_alone),
+        cmocka_unit_test(deep_contexts_give_the_same_bits_on_many_threads),
         cmocka_unit_test(only_wanted_rows_of_a_long_step_give_logits),
         cmocka_unit_test(malformed_plans_are_refused_in_words),
         cmocka_unit_test(malformed_steps_are_refused),
