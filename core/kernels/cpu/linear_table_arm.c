@@ -1,11 +1,17 @@
 /*
- * Which ARM64 kernels the features allow: none yet, the scalar ones serve.
+ * Which ARM64 kernels the features allow.
  * Owner: the caller's linear_kernels. Lifetime: linear_init.
  */
 #include "kernels/cpu/linear_table.h"
 
 void linear_table_arch(linear_kernels *kernels, cpu_features features)
 {
-    (void)kernels;
-    (void)features;
+    if (features & CPU_NEON) {
+        linear_table_pack_neon(kernels);
+        linear_table_neon(kernels);
+        linear_table_float_neon(kernels);
+    }
+    if (features & CPU_DOTPROD) {
+        linear_table_dotprod(kernels);
+    }
 }

@@ -68,11 +68,6 @@ INLINE vint v_right32_signed(vint a, int n)
     return _mm512_srai_epi32(a, (unsigned)n);
 }
 
-INLINE vint v_add32(vint a, vint b)
-{
-    return _mm512_add_epi32(a, b);
-}
-
 /* Byte i of each word in all four bytes of it. */
 INLINE vint v_spread(vint a, int i)
 {
