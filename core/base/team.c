@@ -9,6 +9,7 @@
 #include "base/team.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,10 @@
 #include "base/error.h"
 
 #define THREADS_MAX 1024
-#define SPINS_BARRIER 20000u /* about 100–300 µs: longer than a section of a decode step */
-#define SPINS_IDLE 2000u     /* between steps the caller samples and prints; do not burn a core for long */
+#define SPINS_BARRIER_MOST 20000u /* about 100–300 µs: longer than a section of a decode step */
+#define SPINS_BARRIER_LEAST 200u  /* other programs want the cores: sleep at once, to be woken with priority */
+#define SPINS_BUSY 1000u          /* about 10 µs: most waits are shorter; then give the core away now and then */
+#define SPINS_IDLE 2000u          /* between steps the caller samples and prints; do not burn a core for long */
 
 struct team {
     uint32_t n_threads;
@@ -31,6 +34,7 @@ struct team {
     _Alignas(64) _Atomic uint32_t phase;      /* of barriers; changes release the members */
     _Alignas(64) _Atomic uint32_t next_chunk;
     _Atomic uint32_t n_asleep; /* members in pthread_cond_wait */
+    _Atomic uint32_t spins;    /* at barriers: raised when spinning was enough, halved when it was not */
     atomic_bool stop;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -50,14 +54,18 @@ static inline void relax(void)
 #endif
 }
 
-/* Waits until *word differs from `old`. */
-static void wait_change(team *t, _Atomic uint32_t *word, uint32_t old, uint32_t n_spins)
+/* Waits until *word differs from `old`; returns whether spinning was enough. */
+static bool wait_change(team *t, _Atomic uint32_t *word, uint32_t old, uint32_t n_spins)
 {
     for (uint32_t i = 0; i < n_spins; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != old) {
-            return;
+            return true;
         }
-        relax();
+        if (i < SPINS_BUSY || i % 64 != 0) {
+            relax();
+        } else {
+            sched_yield(); /* the member waited for may have no core: other programs run too */
+        }
     }
     pthread_mutex_lock(&t->lock);
     atomic_fetch_add(&t->n_asleep, 1);
@@ -66,6 +74,20 @@ static void wait_change(team *t, _Atomic uint32_t *word, uint32_t old, uint32_t 
     }
     atomic_fetch_sub(&t->n_asleep, 1);
     pthread_mutex_unlock(&t->lock);
+    return false;
+}
+
+/* Spins for as long as that has lately been worth it. On a machine with cores to spare that is nearly always; where
+ * other programs hold the cores, the member waited for is not running and spinning only delays it. */
+static void wait_at_barrier(team *t, uint32_t phase)
+{
+    uint32_t spins = atomic_load_explicit(&t->spins, memory_order_relaxed);
+    bool enough = wait_change(t, &t->phase, phase, spins);
+    if (enough && spins < SPINS_BARRIER_MOST) {
+        atomic_store_explicit(&t->spins, spins + spins / 4 + 1, memory_order_relaxed);
+    } else if (!enough && spins > SPINS_BARRIER_LEAST) {
+        atomic_store_explicit(&t->spins, spins / 2, memory_order_relaxed);
+    }
 }
 
 /* Changes *word and wakes sleepers. Sequential consistency on both sides makes it impossible that a waiter sees the
@@ -91,7 +113,7 @@ void team_barrier(const team_member *member)
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         signal_change(t, &t->phase);
     } else {
-        wait_change(t, &t->phase, phase, SPINS_BARRIER);
+        wait_at_barrier(t, phase);
     }
 }
 
@@ -125,6 +147,7 @@ mlxr_status team_open(team **out, uint32_t n_threads, mlxr_error *error)
     }
     memset(t, 0, n_bytes);
     t->n_threads = n_threads;
+    atomic_init(&t->spins, SPINS_BARRIER_MOST);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);
     t->threads = calloc(n_threads, sizeof *t->threads);
