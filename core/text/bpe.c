@@ -239,6 +239,7 @@ static int32_t marked_id(const tokenizer *t, scratch *s, const char *word, size_
     buffer_append(&s->word, prefix.data, prefix.n);
     buffer_append(&s->word, word + at, length);
     buffer_append(&s->word, suffix.data, suffix.n);
+    s->failed = s->failed || s->word.failed;
     return s->word.failed ? -1 : text_map_find(&t->map, &t->texts, s->word.data, s->word.n);
 }
 
@@ -358,6 +359,9 @@ static mlxr_status encode_word(const tokenizer *t, scratch *s, const char *word,
     }
     symbol *symbols = s->symbols;
     size_t count = symbols_fill(t, s, word, n);
+    if (s->failed) {
+        return error_nomem(error, "tokenizer symbols", n);
+    }
     if (count <= SHORT_WORD) {
         count = merge_short(t, word, symbols, count);
     } else if (!merge_long(t, s, word, count)) {
@@ -368,7 +372,7 @@ static mlxr_status encode_word(const tokenizer *t, scratch *s, const char *word,
             continue;
         }
         if (!push_symbol(t, word, &symbols[i], first_out, out)) {
-            return error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
+            return token_list_nomem(out, error);
         }
     }
     return MLXR_OK;
@@ -384,7 +388,7 @@ static mlxr_status encode_cached(const tokenizer *t, scratch *s, const char *wor
     if (s->cache->slots[slot].n_text == n && memcmp(s->cache->slots[slot].text, word, n) == 0) {
         for (size_t i = 0; i < s->cache->slots[slot].n_ids; i++) {
             if (!token_list_push(out, s->cache->slots[slot].ids[i])) {
-                return error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
+                return token_list_nomem(out, error);
             }
         }
         return MLXR_OK;
@@ -435,7 +439,7 @@ mlxr_status bpe_encode(const tokenizer *t, scratch *s, const char *text, size_t 
         if (t->ignore_merges) {
             int32_t id = text_map_find(&t->map, &t->texts, text, n);
             if (id >= 0) {
-                return token_list_push(out, id) ? MLXR_OK : error_nomem(error, "token list", sizeof *out->ids);
+                return token_list_push(out, id) ? MLXR_OK : token_list_nomem(out, error);
             }
         }
         return encode_cached(t, s, text, n, first_out, out, error);

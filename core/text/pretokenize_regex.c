@@ -114,10 +114,10 @@ static void put_property(translation *x, const char *name, size_t n, bool negate
     }
 }
 
-/* \w of the reference. */
+/* \w of the reference, which takes the superscripts and fractions of Latin-1 in. */
 static void put_word(translation *x)
 {
-    put(x, "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"
+    put(x, "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"
            "\\x{1f170}-\\x{1f189}");
     put_newer(x, general_categories[0].categories | BIT(MN) | BIT(MC) | BIT(ME) | BIT(ND) | BIT(NL));
 }

@@ -33,6 +33,11 @@ bool token_list_push(token_list *list, int32_t id)
     return true;
 }
 
+mlxr_status token_list_nomem(const token_list *list, mlxr_error *error)
+{
+    return error_nomem(error, "token list", (list->cap ? list->cap * 2 : 64) * sizeof *list->ids);
+}
+
 bool span_list_push(span_list *list, uint32_t begin, uint32_t end)
 {
     if (list->n == list->cap) {
@@ -247,7 +252,7 @@ static mlxr_status push_ids(const int32_t *ids, uint32_t n, token_list *out, mlx
 {
     for (uint32_t i = 0; i < n; i++) {
         if (!token_list_push(out, ids[i])) {
-            return error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
+            return token_list_nomem(out, error);
         }
     }
     return MLXR_OK;

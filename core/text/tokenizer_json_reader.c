@@ -300,7 +300,7 @@ bool scan_skip(json_reader *r, size_t *begin, size_t *end)
             break;
         }
         if (fits && (open & 1)) {
-            fits = skip_scalar(r, scan_peek(r) == '"' ? '"' : 0) && scan_take(r, ':');
+            fits = scan_peek(r) == '"' ? skip_scalar(r, '"') && scan_take(r, ':') : scan_take(r, '"');
         }
     }
     *end = r->at;

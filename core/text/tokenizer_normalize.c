@@ -347,6 +347,7 @@ static void bert_text(const text_op *op, scratch *s, const char *text, size_t n,
     buffer spare = buffer_make(TOKENIZER_TEXT_MAX); /* `text` may lie in `other`, so the first step leaves both alone */
     buffer_append(&spare, text, n);
     static const unsigned parts[] = {OP_CLEAN, OP_CHINESE, OP_UNACCENT, OP_LOWER};
+    bool failed = spare.failed;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (!(op->flags & parts[i])) {
             continue;
@@ -357,16 +358,18 @@ static void bert_text(const text_op *op, scratch *s, const char *text, size_t n,
             buffer_clear(other);
             form_text(0, from, spare.n, &s->word, other);
             map_text(OP_BERT, OP_UNACCENT, other->data ? other->data : "", other->n, out);
-            out->failed = out->failed || other->failed;
+            failed = failed || other->failed;
         } else {
             map_text(parts[i] == OP_LOWER ? OP_LOWERCASE : OP_BERT, parts[i], from, spare.n, out);
         }
+        failed = failed || out->failed;
         buffer_clear(&spare);
         buffer_append(&spare, out->data, out->n);
+        failed = failed || spare.failed;
     }
     buffer_clear(out);
     buffer_append(out, spare.data, spare.n);
-    out->failed = out->failed || spare.failed;
+    out->failed = out->failed || failed;
     buffer_close(&spare);
 }
 

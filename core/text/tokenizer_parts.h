@@ -161,6 +161,7 @@ typedef struct scratch { /* grows, is never shared; {0} is empty */
     size_t path_cap;
     word_cache *cache;
     void *match_data;    /* of regular expressions */
+    bool failed;         /* out of memory where it could not be said at once */
 } scratch;
 
 scratch scratch_make(void);
@@ -168,6 +169,7 @@ void scratch_close(scratch *s);
 
 /* Makes room for one more; false: out of memory. */
 bool token_list_push(token_list *list, int32_t id);
+mlxr_status token_list_nomem(const token_list *list, mlxr_error *error);
 bool span_list_push(span_list *list, uint32_t begin, uint32_t end);
 
 /* A text on its way through the operations; borrowed. */

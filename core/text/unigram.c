@@ -158,7 +158,7 @@ static mlxr_status push_unknown(const tokenizer *t, const char *text, size_t n, 
     } else {
         fits = token_list_push(out, t->unk);
     }
-    return fits ? MLXR_OK : error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
+    return fits ? MLXR_OK : token_list_nomem(out, error);
 }
 
 /* Turns the best path round: afterwards path[begin].begin is the end of the token that begins there. */
@@ -201,7 +201,7 @@ mlxr_status unigram_encode(const tokenizer *t, scratch *s, const char *text, siz
         size_t end = path[at].begin;
         if (path[at].id != UNKNOWN) {
             if (!token_list_push(out, path[at].id)) {
-                return error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
+                return token_list_nomem(out, error);
             }
         } else {
             while (end < n && path[end].id == UNKNOWN) {

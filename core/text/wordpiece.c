@@ -57,7 +57,7 @@ mlxr_status wordpiece_encode(const tokenizer *t, scratch *s, const char *text, s
         end = longest_piece(t, s->word.data + t->subword_prefix.n, at, n, &id);
         known = end > at;
         if (known && !token_list_push(out, id)) {
-            return error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
+            return token_list_nomem(out, error);
         }
     }
     if (!known) {
@@ -67,7 +67,7 @@ mlxr_status wordpiece_encode(const tokenizer *t, scratch *s, const char *text, s
                              "unknown token");
         }
         if (!token_list_push(out, t->unk)) {
-            return error_nomem(error, "token list", out->cap * 2 * sizeof *out->ids);
+            return token_list_nomem(out, error);
         }
     }
     return MLXR_OK;
