@@ -17,8 +17,10 @@
 #include "output.h"
 #include "words.h"
 
-/* Tokens of an answer where no template tells the model when to end. */
+/* Tokens of an answer at most, unless -n says otherwise: where no template tells the model when to end, and where
+ * nobody may be there to stop a model that goes round in circles. In a chat there is Ctrl-C. */
 #define RAW_TOKENS 256
+#define ANSWER_TOKENS 2048
 
 /* Set by the handler of SIGINT: the one thing a handler may do. */
 static volatile sig_atomic_t interrupt_seen;
@@ -43,13 +45,10 @@ bool chat_possible(void)
     return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 }
 
-generation chat_generation(const options *o, const conversation *c)
+generation chat_generation(const options *o, const conversation *c, bool chatting)
 {
-    return (generation){.n_predict = o->n_predict >= 0 ? o->n_predict
-                                     : c->raw          ? RAW_TOKENS
-                                                       : -1,
-                        .stops = &o->stops,
-                        .show = write_text};
+    int32_t usual = c->raw ? RAW_TOKENS : chatting ? -1 : ANSWER_TOKENS;
+    return (generation){.n_predict = o->n_predict >= 0 ? o->n_predict : usual, .stops = &o->stops, .show = write_text};
 }
 
 void chat_print_timings(const session *s, const generation *g)
@@ -64,7 +63,7 @@ void chat_print_timings(const session *s, const generation *g)
 /* Asks (text) or asks again (NULL). */
 static void answer(chat *c, const char *text)
 {
-    generation g = chat_generation(c->options, c->conversation);
+    generation g = chat_generation(c->options, c->conversation, true);
     g.interrupted = &interrupt_seen;
     interrupt_seen = 0;
     int code = text ? conversation_ask(c->conversation, text, &g) : conversation_regenerate(c->conversation, &g);

@@ -11,8 +11,8 @@
 bool chat_possible(void);
 /* Asks `first` (NULL: nothing) and goes on with what is typed until Ctrl-D or /exit. Returns an exit code. */
 int chat_run(session *s, options *o, conversation *c, const char *first);
-/* A generation with the options' limits. */
-generation chat_generation(const options *o, const conversation *c);
+/* A generation with the options' limits. `chatting`: somebody can stop it. */
+generation chat_generation(const options *o, const conversation *c, bool chatting);
 /* Timings of an answer as a note. */
 void chat_print_timings(const session *s, const generation *g);
 

@@ -157,17 +157,26 @@ static int replace_tokens(conversation *c, const int32_t *ids, size_t n)
     return append(c, ids + common, n - common);
 }
 
-static int feed(conversation *c, const char *text)
+/* Goes back to the end of the last prompt, whose last token has to be computed once more. */
+static int rewind_to_prompt(conversation *c)
 {
-    size_t n = 0, n_held = c->held ? strlen(c->held) : 0;
-    bool continues = n_held > 0 && strncmp(text, c->held, n_held) == 0 && text[n_held];
-    const char *rest = continues ? text + n_held : text;
-    unsigned flags = continues ? flags_of(c) & ~(unsigned)MLXR_TOKENIZE_ADD_SPECIAL : flags_of(c);
-    int32_t *ids = session_tokenize(c->session, rest, strlen(rest), flags, &n);
+    mlxr_error error;
+    mlxr_sequence *sequence = c->session->sequence;
+    int32_t last = mlxr_sequence_tokens(sequence)[c->n_prompt_tokens - 1];
+    if (mlxr_sequence_truncate(sequence, c->n_prompt_tokens - 1, &error) != MLXR_OK) {
+        return print_failure(&error);
+    }
+    return append(c, &last, 1);
+}
+
+static int feed_tokens(conversation *c, const char *text, unsigned flags, bool continues)
+{
+    size_t n = 0;
+    int code;
+    int32_t *ids = session_tokenize(c->session, text, strlen(text), flags, &n);
     if (!ids) {
         return EXIT_FAILED;
     }
-    int code;
     if (n == 0) {
         print_error("the prompt is empty");
         code = EXIT_USAGE;
@@ -179,6 +188,18 @@ static int feed(conversation *c, const char *text)
     }
     free(ids);
     return code;
+}
+
+static int feed(conversation *c, const char *text)
+{
+    size_t n_text = strlen(text), n_held = c->held ? strlen(c->held) : 0;
+    if (n_held > 0 && n_text == c->n_prompt_bytes && memcmp(text, c->held, n_text) == 0) {
+        return rewind_to_prompt(c);
+    }
+    if (n_held > 0 && n_text > n_held && memcmp(text, c->held, n_held) == 0) {
+        return feed_tokens(c, text + n_held, flags_of(c) & ~(unsigned)MLXR_TOKENIZE_ADD_SPECIAL, true);
+    }
+    return feed_tokens(c, text, flags_of(c), false);
 }
 
 /* The sequence now holds `text` and what was generated after it. */
@@ -193,6 +214,8 @@ static void remember_held(conversation *c, char *text, const generation *g)
         (joined = realloc(text, n_text + n_answer + 1))) {
         memcpy(joined + n_text, answer, n_answer + 1);
         c->held = joined;
+        c->n_prompt_bytes = n_text;
+        c->n_prompt_tokens = mlxr_sequence_length(c->session->sequence) - n_kept;
     } else {
         free(text);
     }
@@ -245,7 +268,6 @@ int conversation_regenerate(conversation *c, generation *g)
     size_t last = json_array_size(c->messages) - 1;
     json_t *old = json_incref(json_array_get(c->messages, last));
     json_array_remove(c->messages, last);
-    forget_held(c); /* the sequence holds more than the prompt: go back to where they part */
     int code = answer(c, g);
     if (json_array_size(c->messages) == last) {
         json_array_append(c->messages, old);

@@ -3,7 +3,8 @@
  * Owner: the verb `run`. Lifetime: conversation_open to conversation_close; the session must live longer.
  *
  *   messages ─ chat template ─ text ─┬─ begins with what the sequence holds: append the rest
- *                                    └─ does not: keep the common tokens, truncate there, append the others
+ *                                    ├─ is the last prompt again: go back to its end
+ *                                    └─ else: keep the common tokens, truncate there, append the others
  */
 #ifndef MLXR_CLI_CONVERSATION_H
 #define MLXR_CLI_CONVERSATION_H
@@ -14,7 +15,8 @@ typedef struct conversation {
     session *session;
     json_t *messages; /* [{"role", "content"}], the system message first */
     char *held;       /* the text whose tokens the sequence holds; NULL: not known, compare tokens */
-    bool raw;         /* no template: texts go in as they are */
+    size_t n_prompt_bytes, n_prompt_tokens; /* of it, before the last answer */
+    bool raw;                               /* no template: texts go in as they are */
 } conversation;
 
 bool conversation_open(conversation *c, session *s, bool raw, const char *system);

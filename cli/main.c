@@ -21,7 +21,7 @@ const verb verb_table[] = {
      false},
     {"tokenize", "MODEL [TEXT]", "the tokens of a text (- or nothing reads stdin)",
      GROUP_TOKENIZE | GROUP_ENGINE | GROUP_JSON, 1, 2, verb_tokenize, true, false},
-    {"detokenize", "MODEL [ID…]", "the text of token ids (nothing reads them from stdin)",
+    {"detokenize", "MODEL [ID...]", "the text of token ids (nothing reads them from stdin)",
      GROUP_DETOKENIZE | GROUP_ENGINE | GROUP_JSON, 1, MAX_ARGS, verb_detokenize, true, false},
     {"perplexity", "MODEL --file FILE", "how well a model predicts a text",
      GROUP_PERPLEXITY | GROUP_ENGINE | GROUP_JSON, 1, 1, verb_perplexity, true, false},

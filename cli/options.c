@@ -23,7 +23,7 @@ const option_spec option_table[] = {
     {"tokens", 'n', OPTION_U32, AT(n_generate), GROUP_BENCH, "N", "tokens to generate; 0: skip [64]"},
     {"repetitions", 'r', OPTION_U32, AT(n_repeat), GROUP_BENCH, "N", "how often each test is run [3]"},
     {"tokens", 'n', OPTION_I32, AT(n_predict), GROUP_RUN, "N",
-     "tokens to generate at most [until the answer ends; without a chat template 256]"},
+     "tokens at most [2048; without a template 256; in a chat no limit]"},
     {"raw", 0, OPTION_FLAG, AT(raw), GROUP_RUN, NULL,
      "give the prompt to the model as it is, without its chat template"},
     {"system", 0, OPTION_TEXT, AT(system), GROUP_RUN, "TEXT", "system message"},
@@ -68,7 +68,7 @@ const option_spec option_table[] = {
      "add BIAS to a token's logit; -inf forbids it; may be repeated"},
     {"seed", 's', OPTION_U64, AT(sampling.seed), GROUP_SAMPLING, "N", "same seed, same answer; 0: a new one each time"},
     {"logprobs", 0, OPTION_I32, AT(n_logprobs), GROUP_RUN, "N",
-     "with --json: log-probabilities of each token and its N likeliest alternatives"},
+     "with --json: log-probabilities, with N alternatives each"},
     {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_CONTEXT, "N", "tokens of context [what the model was trained for]"},
     {"file", 'f', OPTION_TEXT, AT(file), GROUP_PERPLEXITY | GROUP_TOKENIZE, "FILE", "the text; - reads stdin"},
     {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_PERPLEXITY, "N", "tokens of a window [512]"},
@@ -85,7 +85,7 @@ const option_spec option_table[] = {
     {"kv-type", 0, OPTION_TEXT, AT(kv_type), GROUP_ENGINE, "TYPE", "type of the KV cache: f16, f32, bf16 [f16]"},
     {"kv-bytes", 0, OPTION_BYTES, AT(kv_bytes), GROUP_ENGINE, "SIZE",
      "memory for the KV cache, such as 512M [half of what is free]"},
-    {"help", 'h', OPTION_FLAG, AT(help), ~0u, NULL, "this text"},
+    {"help", 'h', OPTION_FLAG, AT(help), GROUP_ALWAYS, NULL, "this text"},
 };
 const size_t n_option_table = sizeof option_table / sizeof *option_table;
 
@@ -369,6 +369,7 @@ static bool parse_one(options *o, const char *verb, unsigned groups, int n, char
 bool options_parse(options *o, const char *verb, unsigned groups, int n, char **argv)
 {
     bool only_args = false;
+    groups |= GROUP_ALWAYS;
     o->args = calloc((size_t)n + 1, sizeof *o->args);
     if (!o->args) {
         print_error("out of memory");
@@ -390,6 +391,7 @@ void options_print_help(unsigned groups)
 {
     options defaults;
     options_init(&defaults);
+    groups |= GROUP_ALWAYS;
     for (size_t i = 0; i < n_option_table; i++) {
         const option_spec *spec = &option_table[i];
         char left[64], value[32] = "";

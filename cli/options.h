@@ -23,6 +23,7 @@ enum {
     GROUP_PERPLEXITY = 1u << 7,
     GROUP_BENCH = 1u << 8,
     GROUP_SHOW = 1u << 9,
+    GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
 typedef struct text_list {

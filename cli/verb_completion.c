@@ -20,7 +20,7 @@ static void print_verbs(const char *between)
 static void print_options(const verb *v)
 {
     for (size_t i = 0; i < n_option_table; i++) {
-        if (option_table[i].groups & v->groups) {
+        if (option_table[i].groups & (v->groups | GROUP_ALWAYS)) {
             printf(" --%s", option_table[i].name);
         }
     }
@@ -121,7 +121,7 @@ static void print_fish(void)
         }
         for (size_t j = 0; j < n_option_table; j++) {
             const option_spec *spec = &option_table[j];
-            if (!(spec->groups & v->groups)) {
+            if (!(spec->groups & (v->groups | GROUP_ALWAYS))) {
                 continue;
             }
             printf("complete -c mlxr -n '__fish_seen_subcommand_from %s' -l %s", v->name, spec->name);

@@ -46,7 +46,7 @@ static int print_answer_json(const session *s, const conversation *c, generation
 /* One answer, streamed to stdout or told as JSON. */
 static int answer_once(session *s, options *o, conversation *c, const char *prompt)
 {
-    generation g = chat_generation(o, c);
+    generation g = chat_generation(o, c, false);
     g.show = o->json ? NULL : write_text;
     g.logprobs = o->sampling.logprobs ? json_array() : NULL;
     int code = conversation_ask(c, prompt, &g);
@@ -58,6 +58,8 @@ static int answer_once(session *s, options *o, conversation *c, const char *prom
         }
         if (g.finish == FINISH_CONTEXT) {
             print_note("(the context of %zu tokens is full)", mlxr_sequence_length(s->sequence));
+        } else if (g.finish == FINISH_LENGTH && o->n_predict < 0) {
+            print_note("(stopped after %zu tokens; -n N allows more)", g.n_ids);
         }
     }
     if (code == EXIT_OK && o->verbose) {

@@ -1,0 +1,166 @@
+"""Arguments, help, exit codes, and the verbs that need no model."""
+import os
+import shutil
+import subprocess
+import unittest
+
+import support
+
+VERBS = "run show tokenize detokenize perplexity bench doctor version completion help".split()
+
+
+class Usage(support.CliTest):
+    def test_without_arguments_it_tells_the_verbs_and_exits_2(self):
+        result = self.run_mlxr()
+        self.assertEqual(result.code, 2)
+        for verb in VERBS:
+            self.assertIn(f"  {verb} ", result.text)
+
+    def test_help_is_data_and_names_every_option_of_a_verb(self):
+        self.assertEqual(self.succeed("help").out, self.succeed("--help").out)
+        for verb in VERBS:
+            text = self.succeed("help", verb).text
+            self.assertEqual(text, self.succeed(verb, "--help").text)
+            self.assertIn(f"Usage: mlxr {verb}", text)
+        text = self.succeed("help", "run").text
+        for option in ("--temp --top-k --top-p --min-p --typical --xtc-probability --xtc-threshold --dry-multiplier "
+                       "--dry-base --dry-allowed-length --dry-penalty-last-n --mirostat --mirostat-tau --mirostat-eta "
+                       "--repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --logit-bias --seed "
+                       "--stop --logprobs --ctx --threads --system --cpu-features --kv-type --json --raw --chat").split():
+            self.assertIn(option + " ", text + " ")
+
+    def test_lines_of_help_fit_a_terminal(self):
+        for verb in VERBS:
+            for line in self.succeed("help", verb).text.splitlines():
+                self.assertLessEqual(len(line), 100, line)
+
+    def test_an_unknown_verb_suggests_the_nearest(self):
+        self.fail_with(2, "unknown command 'rnu'; did you mean run", "rnu")
+        self.fail_with(2, "did you mean tokenize", "tokenise", "x")
+        self.fail_with(2, "mlxr help lists them", "frobnicate")
+        self.fail_with(2, "unknown command", "help", "frobnicate")
+
+    def test_an_unknown_option_suggests_the_nearest(self):
+        self.fail_with(2, "--tmep; did you mean --temp", "run", "m", "--tmep", "1")
+        self.fail_with(2, "--top_k; did you mean --top-k", "run", "m", "--top_k=3")
+        self.fail_with(2, "--jsno; did you mean --json", "doctor", "--jsno")
+        self.fail_with(2, "unknown option --zzzzzzzz; mlxr help run", "run", "m", "--zzzzzzzz")
+        self.fail_with(2, "unknown option -q", "run", "m", "-q")
+
+    def test_options_of_other_verbs_are_unknown(self):
+        self.fail_with(2, "unknown option --temp", "bench", "m", "--temp", "1")
+
+    def test_values_are_checked(self):
+        self.fail_with(2, "--temp needs a value: T", "run", "m", "--temp")
+        self.fail_with(2, "--temp hot: a number", "run", "m", "--temp", "hot")
+        self.fail_with(2, "--temp nan: a number", "run", "m", "--temp", "nan")
+        self.fail_with(2, "--temp 1x: a number", "run", "m", "--temp", "1x")
+        self.fail_with(2, "--threads -1: a whole number", "run", "m", "--threads", "-1")
+        self.fail_with(2, "--threads 1.5: a whole number", "run", "m", "--threads=1.5")
+        self.fail_with(2, "--ctx 99999999999: a whole number", "run", "m", "--ctx", "99999999999")
+        self.fail_with(2, "--seed -1: a whole number", "run", "m", "--seed", "-1")
+        self.fail_with(2, "--seed 99999999999999999999999", "run", "m", "--seed", "99999999999999999999999")
+        self.fail_with(2, "--kv-bytes 5X: a size", "run", "m", "--kv-bytes", "5X")
+        self.fail_with(2, "--logit-bias 5: ID=BIAS", "run", "m", "--logit-bias", "5")
+        self.fail_with(2, "--logit-bias", "run", "m", "--logit-bias", "x=1")
+        self.fail_with(2, "--logit-bias", "run", "m", "--logit-bias", "99999999999999999999=1")
+        self.fail_with(2, "--raw takes no value", "run", "m", "--raw=1")
+
+    def test_the_number_of_arguments_is_checked(self):
+        self.fail_with(2, "usage: mlxr run MODEL", "run")
+        self.fail_with(2, "too many arguments: 'c'; put a text of several words in quotes", "run", "a", "b", "c")
+        self.fail_with(2, "too many arguments", "version", "x")
+        self.fail_with(2, "usage: mlxr completion bash", "completion")
+        self.fail_with(2, "needs --file", "perplexity", "m")
+        self.fail_with(2, "at least 2", "perplexity", "m", "--file", "/dev/null", "--ctx", "1")
+        self.fail_with(2, "nothing to measure", "bench", "m", "-r", "0")
+        self.fail_with(2, "nothing to measure", "bench", "m", "-p", "0", "-n", "0")
+
+    def test_options_that_exclude_each_other_are_refused(self):
+        self.fail_with(2, "--logprobs needs --json", "run", "m", "x", "--logprobs", "3")
+        self.fail_with(2, "--json", "run", "m", "x", "--json", "--chat")
+        self.fail_with(2, "--system", "run", "m", "x", "--raw", "--system", "s")
+        self.fail_with(2, "not both", "tokenize", "m", "x", "--file", "y")
+
+    def test_error_lines_hold_no_control_characters(self):
+        self.fail_with(2, r"unknown command '\?\[31mx\?'", "\x1b[31mx\n")
+
+
+class Small(support.CliTest):
+    def test_version(self):
+        self.assertRegex(self.succeed("version").text, r"\Amlxr \d+\.\d+\.\d+\n\Z")
+        self.assertEqual(self.succeed("--version").out, self.succeed("version").out)
+        version = self.succeed("version", "--json").json["version"]
+        self.assertEqual(self.succeed("version").text, f"mlxr {version}\n")
+
+    def test_doctor_tells_what_the_machine_offers_and_where_models_go(self):
+        text = self.succeed("doctor").text
+        for word in ("processor", "instructions", "memory", "backend cpu", "models", self.models, "->"):
+            self.assertIn(word, text)
+        self.assertIn("put a .gguf file there", text)
+        self.assertNotIn("\x1b", text)
+        self.add_model("llama")
+        self.assertIn(f"1 in {self.models}", self.succeed("doctor").text)
+
+    def test_doctor_as_json(self):
+        found = self.succeed("doctor", "--json").json
+        for key in ("version", "cpu", "cpu_features", "cores_usable", "memory_bytes", "backends", "findings"):
+            self.assertIn(key, found)
+        self.assertIn("models", [finding["what"] for finding in found["findings"]])
+
+    def test_doctor_without_a_home_reports_a_problem(self):
+        result = self.run_mlxr("doctor", env=self.environment(HOME=None, MLXR_MODELS=None))
+        self.assertEqual(result.code, 1)
+        self.assertIn("set HOME or MLXR_MODELS", result.text)
+
+    def test_a_full_disk_is_an_error(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full here")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([support.MLXR, "help"], stdout=full, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"mlxr: cannot write the output", done.stderr)
+
+    def test_a_reader_that_goes_away_is_no_news(self):
+        with subprocess.Popen([support.MLXR, "help", "run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdout.close()
+            self.assertEqual(process.stderr.read(), b"")
+
+
+class Completion(support.CliTest):
+    def test_scripts_know_verbs_and_options(self):
+        for shell in ("bash", "zsh", "fish"):
+            script = self.succeed("completion", shell).text
+            for word in VERBS + ["top-k", "repeat-penalty", "mlxr models" if shell == "fish" else "models"]:
+                self.assertIn(word, script)
+        self.fail_with(2, "bash, zsh and fish", "completion", "csh")
+
+    def complete(self, *words):
+        """What bash completes the last word to."""
+        script = self.succeed("completion", "bash").text
+        quoted = " ".join(f"'{word}'" for word in words)
+        script += f"\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _mlxr; printf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
+        env = self.environment(PATH=os.path.dirname(support.MLXR) + ":" + os.environ["PATH"])
+        done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=self.home)
+        self.assertEqual(done.stderr, b"")
+        return done.stdout.decode().split()
+
+    @unittest.skipUnless(shutil.which("bash"), "no bash here")
+    def test_bash_completes_verbs_options_and_models(self):
+        self.assertEqual(self.complete("mlxr", "per"), ["perplexity"])
+        self.assertEqual(self.complete("mlxr", "run", "m", "--top"), ["--top-k", "--top-p"])
+        self.assertEqual(self.complete("mlxr", "help", "to"), ["tokenize"])
+        self.assertEqual(self.complete("mlxr", "completion", "z"), ["zsh"])
+        self.add_model("llama", "some-model.Q4")
+        self.assertEqual(self.complete("mlxr", "run", "some"), ["some-model.Q4"])
+        self.assertEqual(self.complete("mlxr", "bench", "m", "--rep"), ["--repetitions"])
+
+    def test_scripts_are_valid(self):
+        for shell, check in (("bash", ["-n"]), ("zsh", ["-n"]), ("fish", ["--no-execute"])):
+            if shutil.which(shell):
+                done = subprocess.run([shell, *check], input=self.succeed("completion", shell).out, stderr=subprocess.PIPE)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
+if __name__ == "__main__":
+    support.main()

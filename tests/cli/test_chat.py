@@ -1,0 +1,221 @@
+"""The chat on a pseudo-terminal."""
+import json
+import os
+import re
+import time
+
+import support
+
+PROMPT = ">>> "
+
+
+class Chat(support.CliTest):
+    def start(self, *arguments, model=None, prompt=PROMPT, **changes):
+        model = model or self.add_model("llama")
+        terminal = support.Terminal([support.MLXR, "run", model, *arguments], self.environment(NO_COLOR="1", **changes))
+        self.addCleanup(terminal.close)
+        if prompt:
+            terminal.expect(prompt)
+        return terminal
+
+    def say(self, terminal, text, timeout=support.TIMEOUT):
+        """Types a line and returns what comes up to the next prompt, without the echo."""
+        terminal.type(text + "\n")
+        return terminal.expect("\n" + PROMPT, timeout).partition("\n")[2]
+
+    def timings(self, text):
+        match = re.search(r"(\d+) prompt tokens \((\d+) reused\).*; (\d+) tokens, .* context (\d+)", text)
+        self.assertIsNotNone(match, text)
+        return [int(group) for group in match.groups()]
+
+    def test_it_answers_and_ends_with_ctrl_d(self):
+        t = self.start("-n", "8", "--seed", "1")
+        self.assertTrue(self.say(t, "hello"))
+        self.assertTrue(self.say(t, "and again"))
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+
+    def test_turns_reuse_what_is_computed(self):
+        t = self.start("-n", "8", "-v", "--temp", "0", "--logit-bias", "104=1000")  # h h h …: whole characters
+        n_prompt, reused, n, context = self.timings(self.say(t, "hello"))
+        self.assertEqual((reused, n, context), (0, 8, n_prompt + 8))
+        for _ in range(3):
+            before = context
+            n_prompt, reused, n, context = self.timings(self.say(t, "go on"))
+            self.assertEqual(reused, before - 1)  # all but the last token, which is told but not computed yet
+            self.assertEqual(context, n_prompt + 8)
+
+    def test_a_first_prompt_is_answered_before_the_chat(self):
+        t = self.start("--chat", "-n", "4", "--temp", "0", "--logit-bias", "104=1000", "--", "hello", prompt=None)
+        self.assertIn("hhhh", t.expect(PROMPT))
+        t.type("/exit\n")
+        self.assertEqual(t.wait(), 0)
+
+    def test_a_prompt_without_chat_is_answered_once(self):
+        t = self.start("hello", "-n", "4", "--temp", "0", "--logit-bias", "104=1000", prompt=None)
+        self.assertEqual(t.wait(), 0)
+        self.assertEqual(t.screen, "hhhh\n")
+
+    def test_texts_of_several_lines(self):
+        t = self.start("-n", "2", "--temp", "0", "--logit-bias", "104=1000")
+        t.type('"""first\n')
+        t.expect("... ")
+        t.type("\n")
+        t.expect("... ")
+        t.type('last"""\n')
+        t.expect("\n" + PROMPT)
+        t.type("one\\\n")
+        t.expect("... ")
+        self.say(t, "two")
+        path = os.path.join(self.home, "saved.json")
+        self.assertIn("saved", self.say(t, "/save " + path))
+        with open(path, encoding="utf-8") as file:
+            messages = json.load(file)["messages"]
+        self.assertEqual([m["content"] for m in messages], ["first\n\nlast", "hh", "one\ntwo", "hh"])
+        self.assertEqual([m["role"] for m in messages], ["user", "assistant"] * 2)
+
+    def test_non_ascii_text_is_typed_whole(self):
+        for locale in ("C.UTF-8", "C", None):
+            t = self.start("-n", "1", LC_ALL=locale)
+            self.say(t, "Grüße 😀 日本")
+            path = os.path.join(self.home, "saved.json")
+            self.say(t, "/save " + path)
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(json.load(file)["messages"][0]["content"], "Grüße 😀 日本")
+
+    def test_ctrl_c_gives_a_line_up(self):
+        t = self.start("-n", "1")
+        t.type("never sent")
+        t.expect("never sent")
+        t.type("\x03")
+        t.expect("\n" + PROMPT)
+        t.type('"""several\n')
+        t.expect("... ")
+        t.type("\x03")
+        t.expect("\n" + PROMPT)
+        self.assertIn("messages  0", self.say(t, "/show"))
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+
+    def test_commands(self):
+        t = self.start("-n", "4", "--temp", "0", "--logit-bias", "104=1000", "-v")
+        help_text = self.say(t, "/help")
+        for command in "/help /clear /system /save /load /set /show /regen /exit".split():
+            self.assertIn(command, help_text)
+        self.assertIn("did you mean /help", self.say(t, "/hlep"))
+        self.assertIn("no command /nonsense", self.say(t, "/nonsense"))
+        self.assertIn("no answer", self.say(t, "/regen"))
+        self.assertIn("hhhh", self.say(t, "hello"))
+        n_prompt, reused, _, _ = self.timings(self.say(t, "/regen"))
+        self.assertEqual(reused, n_prompt - 1)
+        self.assertIn("messages  2", self.say(t, "/show"))
+        self.assertIn("forgotten", self.say(t, "/clear"))
+        self.assertIn("messages  0", self.say(t, "/show"))
+        self.assertIn("set", self.say(t, "/system be brief"))
+        self.assertIn("be brief", self.say(t, "/show"))
+        with_system = self.timings(self.say(t, "hello"))[0]
+        self.assertGreater(with_system, n_prompt)
+        self.assertIn("removed", self.say(t, "/system"))
+        self.say(t, "/clear")
+        self.assertEqual(self.timings(self.say(t, "hello"))[0], n_prompt)
+        self.assertIn("needs the name", self.say(t, "/save"))
+        self.assertIn("needs the name", self.say(t, "/load"))
+        self.assertIn("No such file", self.say(t, "/load /nowhere/x"))
+        t.type("/exit\n")
+        self.assertEqual(t.wait(), 0)
+
+    def test_settings_change_the_sampler_and_keep_what_is_computed(self):
+        t = self.start("-n", "4", "--temp", "0", "-v", "--logit-bias", "104=1000")
+        self.assertIn("hhhh", self.say(t, "hello"))
+        self.assertRegex(self.say(t, "/set"), r"temp +0\n")
+        self.assertEqual(self.say(t, "/set logit-bias 105=2000"), "")
+        answer = self.say(t, "hello")
+        self.assertIn("iiii", answer)
+        self.assertGreater(self.timings(answer)[1], 10)
+        self.assertIn("must be from 0 to 1", self.say(t, "/set top-p 7"))
+        self.assertRegex(self.say(t, "/set"), r"top-p +0.95\n")
+        self.assertIn("no setting", self.say(t, "/set nonsense 3"))
+        self.assertIn("needs a value", self.say(t, "/set temp"))
+        self.assertEqual(self.say(t, "/set tokens 2"), "")
+        self.assertIn("(stopped after 2 tokens)", self.say(t, "hello"))
+
+    def test_conversations_are_saved_and_loaded(self):
+        path = os.path.join(self.home, "a file.json")
+        t = self.start("-n", "4", "--temp", "0", "--logit-bias", "104=1000")
+        self.say(t, "hello")
+        self.assertIn("saved in", self.say(t, "/save " + path))
+        self.say(t, "/clear")
+        self.assertIn("2 messages", self.say(t, "/load " + path))
+        self.assertIn("messages  2", self.say(t, "/show"))
+        for wrong in ('{"messages": [{"role": "king", "content": "x"}]}', "[]x", '{"messages": 3}', "[[]]"):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(wrong)
+            self.assertIn("mlxr: ", self.say(t, "/load " + path))
+        self.assertIn("messages  2", self.say(t, "/show"))
+        self.assertTrue(self.say(t, "still here"))
+
+    def test_history_is_kept_for_the_next_time_and_for_this_user_only(self):
+        t = self.start("-n", "1")
+        self.say(t, "remember me")
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+        path = os.path.join(self.home, ".local/state/mlxr/history")
+        self.assertEqual(os.stat(path).st_mode & 0o77, 0)
+        t = self.start("-n", "1")
+        t.type("\x1b[A")  # arrow up
+        t.expect("remember me")
+        t.type("\n")
+        t.expect("\n" + PROMPT)
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+        state = os.path.join(self.home, "state")
+        t = self.start("-n", "1", XDG_STATE_HOME=state)
+        self.say(t, "elsewhere")
+        t.type("\x04")
+        t.wait()
+        self.assertTrue(os.path.exists(os.path.join(state, "mlxr/history")))
+
+    def test_tab_completes_commands(self):
+        t = self.start("-n", "1")
+        t.type("/sho\t\n")
+        t.expect("messages  0")
+        t.expect(PROMPT)
+
+    def test_a_full_context_is_told_and_clear_helps(self):
+        t = self.start("--ctx", "40", "--temp", "0", "--logit-bias", "104=1000")
+        self.assertIn("context of 40 tokens is full", self.say(t, "hi"))
+        self.assertIn("mlxr: context of 40 tokens", self.say(t, "this does not fit any more"))
+        self.say(t, "/clear")
+        self.assertIn("hhh", self.say(t, "hi"))
+
+    def test_control_characters_of_the_model_do_not_reach_the_terminal(self):
+        t = self.start("-n", "6", "--raw", "--temp", "0", "--logit-bias", "27=1000")  # the byte ESC, again and again
+        t.type("x\n")
+        answer = t.expect("??????")
+        self.assertNotIn("\x1b", answer)
+        self.assertNotIn(b"\x1b\x1b", t.raw)
+
+    def test_colours_only_without_no_color(self):
+        t = self.start("-n", "1")
+        t.type("/exit\n")
+        t.wait()
+        self.assertNotRegex(t.raw.decode(), r"\x1b\[[0-9]*m")
+        t = support.Terminal([support.MLXR, "doctor"], self.environment())
+        self.addCleanup(t.close)
+        t.wait()
+        self.assertIn(b"\x1b[32mok", t.raw)
+
+    def test_a_terminal_that_goes_away_ends_it(self):
+        t = self.start("-n", "1")
+        os.close(t.fd)
+        for _ in range(400):
+            if os.waitpid(t.pid, os.WNOHANG)[0]:
+                break
+            time.sleep(0.05)
+        else:
+            self.fail("it still runs")
+        t.fd, t.code = os.open(os.devnull, os.O_RDONLY), 0
+
+
+if __name__ == "__main__":
+    support.main()

@@ -1,0 +1,105 @@
+"""Finding models by name or path, and showing them."""
+import os
+import shutil
+
+import support
+
+
+class Names(support.CliTest):
+    def show(self, model, **options):
+        return self.succeed("show", model, "--json", **options).json["path"]
+
+    def test_a_name_is_found_ignoring_case_and_ending(self):
+        self.add_model("llama", "Tiny-Llama.F32")
+        path = os.path.join(self.models, "Tiny-Llama.F32.gguf")
+        for name in ("Tiny-Llama.F32", "tiny-llama.f32", "TINY-LLAMA.F32", "Tiny-Llama.F32.gguf"):
+            self.assertEqual(self.show(name), path)
+
+    def test_a_path_is_a_path(self):
+        self.add_model("llama", "a")
+        path = os.path.join(self.models, "a.gguf")
+        self.assertEqual(self.show(path), path)
+        self.fail_with(1, "nowhere", "show", "/nowhere/model.gguf")
+        self.fail_with(1, self.models, "show", self.models + "/")
+
+    def test_an_exact_name_wins_over_others_that_differ_in_case(self):
+        self.add_model("llama", "model")
+        self.add_model("qwen2", "MODEL")
+        if len(os.listdir(self.models)) < 2:
+            self.skipTest("file names here ignore case")
+        self.assertTrue(self.show("MODEL").endswith("MODEL.gguf"))
+        self.fail_with(1, "'Model' is the name of several models.*MODEL.gguf.*model.gguf", "show", "Model")
+
+    def test_an_unknown_name_tells_the_directory_and_what_is_near(self):
+        self.fail_with(1, f"no model 'x': there are no models in {self.models}; put a .gguf file", "run", "x", "hi")
+        self.add_model("llama", "SmolLM2-135M")
+        self.add_model("llama", "gemma-3-270m")
+        self.fail_with(1, f"no model 'smollm2' in {self.models}; did you mean SmolLM2-135M\\?", "run", "smollm2", "hi")
+        self.fail_with(1, "did you mean gemma-3-270m", "bench", "gema-3-270m")
+        self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M", "show", "zzz")
+
+    def test_the_directory_follows_the_environment(self):
+        data = os.path.join(self.home, "data")
+        where = {
+            os.path.join(self.home, ".local/share/mlxr/models"): dict(MLXR_MODELS=None),
+            os.path.join(data, "mlxr/models"): dict(MLXR_MODELS=None, XDG_DATA_HOME=data),
+            os.path.join(self.home, "other"): dict(MLXR_MODELS=os.path.join(self.home, "other"), XDG_DATA_HOME=data),
+        }
+        for folder, changes in where.items():
+            os.makedirs(folder)
+            shutil.copy(os.path.join(support.tiny_models(), "llama.gguf"), os.path.join(folder, "here.gguf"))
+            self.assertEqual(self.show("here", env=self.environment(**changes)), os.path.join(folder, "here.gguf"))
+        relative = self.environment(MLXR_MODELS=None, XDG_DATA_HOME="data")  # to be ignored, says the specification
+        self.assertIn(self.home + "/.local", self.show("here", env=relative))
+        self.fail_with(1, "no model directory", "show", "here", env=self.environment(MLXR_MODELS=None, HOME=None))
+
+    def test_split_models_have_one_name_and_folders_with_a_config_are_models(self):
+        for part in (1, 2):
+            open(os.path.join(self.models, f"big-{part:05}-of-00002.gguf"), "w").close()
+        shutil.copytree(os.path.join(support.tiny_models(), "llama"), os.path.join(self.models, "folder"))
+        os.mkdir(os.path.join(self.models, "no-model"))
+        open(os.path.join(self.models, ".hidden.gguf"), "w").close()
+        self.assertEqual(self.succeed("models", "--json").json, ["big", "folder"])
+        self.assertEqual(self.succeed("models").text, "big\nfolder\n")
+        self.assertEqual(self.show("folder"), os.path.join(self.models, "folder"))
+
+    def test_names_with_odd_characters_are_safe(self):
+        self.fail_with(1, "no model '%s%n%s'", "show", "%s%n%s")
+        self.fail_with(1, "is empty", "show", "")
+        self.fail_with(1, "too long", "show", "x" * 5000)
+        self.fail_with(1, "longer than", "show", "x/" * 5000)
+
+
+class Show(support.CliTest):
+    def test_it_describes_a_model(self):
+        self.add_model("gemma3")
+        text = self.succeed("show", "gemma3").text
+        for word in ("gemma3", "parameters", "F32", "KV cache", "memory", "runs here    yes", "general.architecture"):
+            self.assertIn(word, text)
+        self.assertNotIn("blk.0.attn_q.weight", text)
+        self.assertIn("blk.0.attn_q.weight", self.succeed("show", "gemma3", "--tensors").text)
+
+    def test_json_has_metadata_tensors_and_memory(self):
+        self.add_model("qwen2")
+        found = self.succeed("show", "qwen2", "--json").json
+        self.assertEqual(found["metadata"]["general.architecture"], "qwen2")
+        self.assertTrue(found["supported"])
+        self.assertEqual(sum(t["bytes"] for t in found["tensors"]), found["tensor_bytes"])
+        self.assertGreater(found["memory"]["weight_bytes"], 0)
+        self.assertEqual(found["file_bytes"], os.path.getsize(os.path.join(self.models, "qwen2.gguf")))
+
+    def test_a_truncated_file_gives_one_line(self):
+        name = self.add_model("llama")
+        path = os.path.join(self.models, name + ".gguf")
+        size = os.path.getsize(path)
+        for keep in (0, 3, 100, 5000, size - 1):
+            with open(os.path.join(support.tiny_models(), "llama.gguf"), "rb") as whole:
+                data = whole.read(keep)
+            with open(path, "wb") as cut:
+                cut.write(data)
+            self.fail_with(1, "llama.gguf", "show", name)
+            self.fail_with(1, "llama.gguf", "run", name, "hi")
+
+
+if __name__ == "__main__":
+    support.main()

@@ -1,0 +1,85 @@
+"""The program with the real models, where they are installed."""
+import json
+import os
+import time
+import unittest
+
+import support
+
+SMOLLM2 = os.path.join(support.real_models(), "SmolLM2-135M-Instruct.Q4_1.gguf")
+GEMMA3 = os.path.join(support.real_models(), "gemma-3-270m-Q4_K_M.gguf")
+
+
+@unittest.skipUnless(os.path.exists(SMOLLM2), "SmolLM2 is not installed")
+class SmolLM2(support.CliTest):
+    def test_it_knows_the_capital_of_france(self):
+        found = self.succeed("run", SMOLLM2, "The capital of France is", "--raw", "--temp", "0", "-n", "24", "--json").json
+        self.assertTrue(found["text"].startswith(" Paris"), found["text"])
+        self.assertEqual(len(found["ids"]), 24)
+        answer = self.succeed("run", SMOLLM2, "What is the capital of France?", "--temp", "0", "-n", "40").text
+        self.assertIn("Paris", answer)
+
+    def test_it_is_described(self):
+        text = self.succeed("show", SMOLLM2).text
+        for word in ("134.5M", "Q4_1", "llama.context_length", "runs here    yes"):
+            self.assertIn(word, text)
+
+    def test_bench_and_perplexity_measure_it(self):
+        lines = self.succeed("bench", SMOLLM2, "-p", "64", "-n", "8", "-r", "1", "--json").text.splitlines()
+        self.assertEqual([json.loads(line)["test"] for line in lines], ["pp64", "tg8"])
+        path = os.path.join(self.home, "text")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("The capital of France is Paris. The capital of Germany is Berlin. The capital of Italy is Rome. " * 4)
+        found = self.succeed("perplexity", SMOLLM2, "--file", path, "--json").json
+        self.assertTrue(1 < found["ppl"] < 15, found)
+
+    def test_ctrl_c_stops_the_answer_and_not_the_program(self):
+        t = support.Terminal([support.MLXR, "run", SMOLLM2, "--temp", "0", "--logit-bias", "2=-inf", "--ctx", "8192"],
+                             self.environment(NO_COLOR="1"))
+        self.addCleanup(t.close)
+        t.expect(">>> ")
+        t.type("Count from one to one thousand.\n")
+        t.expect("\n")
+        end = time.monotonic() + 60
+        while len(t.screen) < t.seen + 20 and time.monotonic() < end:
+            t.read(0.1)
+        t.type("\x03")
+        t.expect("(interrupted)", 30)
+        t.expect(">>> ")
+        t.type("/set tokens 3\n")
+        t.expect("\n>>> ")
+        t.type("Hello\n")
+        t.expect("(stopped after 3 tokens)")
+        t.expect(">>> ")
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+
+    def test_ctrl_c_stops_the_reading_of_a_long_prompt(self):
+        t = support.Terminal([support.MLXR, "run", SMOLLM2, "-n", "1"], self.environment(NO_COLOR="1"))
+        self.addCleanup(t.close)
+        t.expect(">>> ")
+        t.type('"""\n')
+        for _ in range(60):
+            t.expect("... ")
+            t.type("These are the words of a long prompt that takes a while to be read by anyone, " * 2 + "\n")
+        t.expect("... ")
+        t.type('"""\n')
+        time.sleep(0.3)
+        t.type("\x03")
+        t.expect(">>> ", 60)
+        t.type("/show\n")
+        t.expect("messages  ")
+        t.expect(">>> ")
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+
+
+@unittest.skipUnless(os.path.exists(GEMMA3), "Gemma 3 is not installed")
+class Gemma3(support.CliTest):
+    def test_it_goes_on_with_a_text(self):
+        result = self.succeed("run", GEMMA3, "The capital of France is", "--temp", "0", "-n", "8", "--json")
+        self.assertIn("Paris", result.json["text"])
+
+
+if __name__ == "__main__":
+    support.main()

@@ -1,0 +1,77 @@
+"""tokenize and detokenize."""
+import json
+import os
+
+import support
+
+TEXT = "Hello there, wörld 😀\n\ttwo\x00lines"
+
+
+class Text(support.CliTest):
+    def setUp(self):
+        super().setUp()
+        self.model = self.add_model("llama")
+
+    def test_tokens_come_back_as_the_text(self):
+        for model in ("llama", "mistral", "gemma3", "qwen2"):
+            self.add_model(model)
+            found = self.succeed("tokenize", model, "--json", stdin=TEXT.encode()).json
+            self.assertEqual(found["n_tokens"], len(found["ids"]))
+            self.assertEqual(len(found["texts"]), len(found["ids"]))
+            ids = [str(i) for i in found["ids"]]
+            self.assertEqual(self.succeed("detokenize", model, *ids).out, TEXT.encode())
+            self.assertEqual(self.succeed("detokenize", model, stdin=json.dumps(found["ids"]).encode()).out, TEXT.encode())
+            self.assertEqual(self.succeed("detokenize", model, "-", "--json", stdin=" ".join(ids).encode()).json,
+                             {"text": TEXT})
+
+    def test_the_forms_of_output_agree(self):
+        ids = self.succeed("tokenize", self.model, "the inn", "--json").json["ids"]
+        self.assertEqual(self.succeed("tokenize", self.model, "the inn", "--ids").text.split(), [str(i) for i in ids])
+        lines = self.succeed("tokenize", self.model, "the inn").text.splitlines()
+        self.assertEqual([int(line.split()[0]) for line in lines], ids)
+        self.assertEqual("".join(json.loads(line.split(None, 1)[1]) for line in lines), "the inn")
+
+    def test_control_bytes_are_shown_escaped(self):
+        text = self.succeed("tokenize", self.model, "\x1b[31m\x7f\"\\").text
+        self.assertNotIn("\x1b", text)
+        self.assertIn('"\\x1b"', text)
+
+    def test_special_tokens_only_where_asked_for(self):
+        plain = self.succeed("tokenize", self.model, "<|im_end|>", "--json").json
+        special = self.succeed("tokenize", self.model, "<|im_end|>", "--json", "--parse-special").json
+        self.assertGreater(plain["n_tokens"], 1)
+        self.assertEqual((special["n_tokens"], special["texts"]), (1, ["<|im_end|>"]))
+        ids = [str(i) for i in special["ids"]]
+        self.assertEqual(self.succeed("detokenize", self.model, *ids).text, "")
+        self.assertEqual(self.succeed("detokenize", self.model, *ids, "--with-special").text, "<|im_end|>")
+        self.add_model("gemma3")
+        without = self.succeed("tokenize", "gemma3", "a", "--json").json["ids"]
+        with_bos = self.succeed("tokenize", "gemma3", "a", "--json", "--add-special").json["ids"]
+        self.assertEqual(with_bos[1:], without)
+
+    def test_files_and_stdin_do_the_same(self):
+        path = os.path.join(self.home, "text")
+        with open(path, "wb") as file:
+            file.write(TEXT.encode())
+        from_file = self.succeed("tokenize", self.model, "--file", path, "--json").out
+        self.assertEqual(from_file, self.succeed("tokenize", self.model, "-", "--json", stdin=TEXT.encode()).out)
+        self.fail_with(1, "nowhere", "tokenize", self.model, "--file", "/nowhere")
+        self.fail_with(1, "directory", "tokenize", self.model, "--file", self.home)
+        self.assertEqual(self.succeed("tokenize", self.model, "", "--json").json["ids"], [])
+
+    def test_bytes_that_are_no_utf8_survive_as_tokens(self):
+        found = self.succeed("tokenize", self.model, "--json", stdin=b"a\xff\xc3").json
+        self.assertEqual(found["n_tokens"], 3)
+        ids = [str(i) for i in found["ids"]]
+        self.assertEqual(self.succeed("detokenize", self.model, *ids).text, "a\ufffd\ufffd")
+
+    def test_ids_are_checked(self):
+        self.fail_with(1, "no token 320; the vocabulary has 320", "detokenize", self.model, "320")
+        self.fail_with(2, "'x1' is no token id", "detokenize", self.model, "1", "x1")
+        self.fail_with(2, "'1.5' is no token id", "detokenize", self.model, "1.5")
+        self.fail_with(2, "is no token id", "detokenize", self.model, "99999999999999999999")
+        self.fail_with(2, "is no token id", "detokenize", self.model, stdin=b"{}")
+
+
+if __name__ == "__main__":
+    support.main()
