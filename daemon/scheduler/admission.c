@@ -1,0 +1,198 @@
+/*
+ * Admission: what may start and what may go on, by memory and lanes.
+ * Owner: the scheduler. Lifetime: the call.
+ *
+ * First by an upper bound that costs nothing (every lane's tokens × bytes of a token). Where that does not do, by the
+ * engine's own count, which knows pages that are shared and pages that windows have dropped. If nothing is running,
+ * whatever is first starts: submission has made sure that it fits.
+ */
+#include "scheduler/lanes.h"
+
+/* Both saturate: their results are only compared with budgets. */
+static uint64_t times(uint64_t a, uint64_t b)
+{
+    uint64_t product;
+    return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+static uint64_t plus(uint64_t a, uint64_t b)
+{
+    uint64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+uint64_t memory_of(const scheduler *s, const mlxr_model *model, uint64_t n_tokens)
+{
+    uint64_t size = s->page_tokens, pages = n_tokens / size + (n_tokens % size != 0);
+    return times(pages, times(size, mlxr_model_info_get(model)->kv_bytes_per_token));
+}
+
+/* A model that drafts keeps the same tokens. */
+static uint64_t memory_with_draft(const scheduler *s, const scheduler_request *ask, uint64_t n_tokens)
+{
+    uint64_t n_bytes = memory_of(s, ask->model, n_tokens);
+    return ask->draft && ask->draft_model ? plus(n_bytes, memory_of(s, ask->draft_model, n_tokens)) : n_bytes;
+}
+
+uint64_t memory_of_request(const scheduler *s, const scheduler_request *ask, uint64_t n_generated)
+{
+    uint64_t first = memory_with_draft(s, ask, plus(ask->n_tokens, n_generated));
+    uint64_t more = memory_with_draft(s, ask, plus(n_generated, s->page_tokens)); /* a copied page and its own */
+    uint32_t n_choices = ask->n_choices ? ask->n_choices : 1;
+    return plus(first, times(more, n_choices - 1));
+}
+
+/* One page more than it has appended, to go on. */
+static uint64_t memory_of_lane(const scheduler *s, const lane *l)
+{
+    return memory_with_draft(s, &l->r->ask, (uint64_t)mlxr_sequence_length(l->sequence) + s->page_tokens);
+}
+
+uint64_t memory_of_lanes(const scheduler *s)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+        const lane *l = &s->lanes[i];
+        sum = l->r && !l->paused ? plus(sum, memory_of_lane(s, l)) : sum;
+    }
+    return sum;
+}
+
+uint64_t memory_left(const scheduler *s)
+{
+    mlxr_kv_stats stats = mlxr_kv_stats_get(s->engine);
+    uint64_t pinned = stats.bytes_used - stats.bytes_cached, growth = 0;
+    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+        const lane *l = &s->lanes[i];
+        if (l->r && !l->paused) {
+            uint64_t n = (uint64_t)mlxr_sequence_pending(l->sequence) + s->page_tokens;
+            growth = plus(growth, memory_with_draft(s, &l->r->ask, n));
+        }
+    }
+    uint64_t taken = plus(pinned, growth);
+    return taken < stats.bytes_budget ? stats.bytes_budget - taken : 0;
+}
+
+static bool is_free(const scheduler *s, uint64_t n_bytes)
+{
+    return plus(memory_of_lanes(s), n_bytes) <= s->bytes_budget || n_bytes <= memory_left(s);
+}
+
+static uint32_t n_running(const scheduler *s)
+{
+    return s->n_lanes - s->n_paused;
+}
+
+/* The highest priority, among equals the oldest. */
+static lane *first_paused(scheduler *s)
+{
+    lane *first = NULL;
+    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+        lane *l = &s->lanes[i];
+        if (l->r && l->paused &&
+            (!first || l->r->ask.priority > first->r->ask.priority ||
+             (l->r->ask.priority == first->r->ask.priority && l->order < first->order))) {
+            first = l;
+        }
+    }
+    return first;
+}
+
+/* Pre-empts lanes of lower priority until the bytes are there; none if that would not do. */
+static bool make_room(scheduler *s, int32_t priority, uint64_t n_bytes)
+{
+    if (is_free(s, n_bytes)) {
+        return true;
+    }
+    uint32_t n;
+    uint64_t lower = 0, n_higher = 0;
+    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+        const lane *l = &s->lanes[i];
+        if (l->r && !l->paused && l->r->ask.priority < priority) {
+            lower = plus(lower, memory_of_lane(s, l));
+        } else {
+            n_higher += l->r && !l->paused;
+        }
+    }
+    if (n_higher && plus(lower, memory_left(s)) < n_bytes) {
+        return false;
+    }
+    while (!is_free(s, n_bytes)) {
+        lane *victim = lane_victim(s, &n);
+        if (!victim) {
+            return true; /* nothing else is running */
+        }
+        if (victim->r->ask.priority >= priority) {
+            return false;
+        }
+        lane_preempt(s, victim);
+    }
+    return true;
+}
+
+static void end_waiting(scheduler *s, uint64_t now_us)
+{
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        request *r = request_queue_ended(&s->queue, now_us);
+        if (r) {
+            request_queue_remove(&s->queue, r, false, now_us);
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (!r) {
+            return;
+        }
+        bool cancelled = atomic_load_explicit(&r->cancelled, memory_order_relaxed);
+        request_finish(s, r, cancelled ? SCHEDULER_CANCELLED : SCHEDULER_DEADLINE, NULL);
+    }
+}
+
+static void resume_paused(scheduler *s, uint64_t now_us)
+{
+    lane *l;
+    while (s->n_paused && (l = first_paused(s)) != NULL) {
+        if (!make_room(s, l->r->ask.priority, memory_of_lane(s, l))) {
+            return;
+        }
+        lane_resume(s, l, now_us);
+    }
+}
+
+/* May this one, the queue's first, start now? */
+static bool may_start(scheduler *s, const request *r)
+{
+    const lane *paused = first_paused(s);
+    if (s->n_lanes + s->n_forks_due + r->ask.n_choices > s->options.lanes_max) {
+        s->own.n_held_lanes++;
+        return false;
+    }
+    if (paused && r->ask.priority <= paused->r->ask.priority) {
+        s->own.n_held_paused++;
+        return false;
+    }
+    uint32_t n_generated = r->ask.max_tokens && r->ask.max_tokens < s->options.lookahead ? r->ask.max_tokens
+                                                                                         : s->options.lookahead;
+    if (n_running(s) && !make_room(s, r->ask.priority, memory_of_request(s, &r->ask, n_generated))) {
+        s->own.n_held_memory++;
+        return false;
+    }
+    return true;
+}
+
+void admission_run(scheduler *s, uint64_t now_us)
+{
+    end_waiting(s, now_us);
+    resume_paused(s, now_us);
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        request *r = request_queue_first(&s->queue, now_us);
+        pthread_mutex_unlock(&s->lock); /* only this thread takes requests out */
+        if (!r || !may_start(s, r)) {
+            return;
+        }
+        pthread_mutex_lock(&s->lock);
+        request_queue_remove(&s->queue, r, true, now_us);
+        pthread_mutex_unlock(&s->lock);
+        lane_start(s, r, now_us);
+    }
+}

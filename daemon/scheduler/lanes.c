@@ -1,0 +1,283 @@
+/*
+ * Lanes: starting, forking, pre-empting and ending the sequences of a scheduler, and telling their callers.
+ * Owner: the scheduler. Lifetime: a lane lives from admission to its choice's last event.
+ */
+#include "scheduler/lanes.h"
+
+#include <string.h>
+
+static const char *const miss_names[SCHEDULER_N_MISSES] = {"none", "new", "evicted", "rejected", "no-room", "off"};
+
+const char *scheduler_miss_name(uint32_t index)
+{
+    return index < SCHEDULER_N_MISSES ? miss_names[index] : NULL;
+}
+
+/* Calls back, with no lock held; the time it takes is not the scheduler's own. */
+static bool tell(scheduler *s, request *r, scheduler_event *event)
+{
+    event->request = r->id;
+    event->n_prompt = r->ask.n_tokens;
+    event->n_cached = r->n_cached;
+    event->miss = r->miss;
+    uint64_t begin = scheduler_now_us(s);
+    bool more = r->ask.on_event(r->ask.user, event);
+    s->callback_us += scheduler_now_us(s) - begin;
+    return more;
+}
+
+static void unlist(scheduler *s, request *r)
+{
+    pthread_mutex_lock(&s->lock);
+    *(r->previous ? &r->previous->next : &s->live) = r->next;
+    if (r->next) {
+        r->next->previous = r->previous;
+    }
+    s->n_live--;
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* The last event of a choice, with the tokens that led to it. Frees the request with its last choice. */
+static void end_choice(scheduler *s, request *r, scheduler_event *event)
+{
+    event->last = --r->n_open == 0;
+    s->own.n_finished[event->finish]++;
+    if (event->last) { /* before the caller hears of it: it may then unload the model, or stop the worker */
+        unlist(s, r);
+    }
+    tell(s, r, event);
+    if (event->last) {
+        request_close(&r);
+    }
+}
+
+void request_finish(scheduler *s, request *r, scheduler_finish finish, const char *error)
+{
+    for (uint32_t i = 0, n = r->n_open; i < n; i++) { /* with the last one the request is gone */
+        end_choice(s, r, &(scheduler_event){.choice = i, .finish = finish, .error = error});
+    }
+}
+
+/* What is known of the model; the slot of one that nobody uses may go to another. */
+static model_use *use_of(scheduler *s, mlxr_model *model)
+{
+    model_use *found = NULL, *unused = NULL;
+    double least_us = -1;
+    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+        model_use *use = &s->uses[i];
+        if (use->model == model) {
+            found = use;
+        } else if (use->n_lanes) {
+            least_us = least_us < 0 || use->served_us < least_us ? use->served_us : least_us;
+        } else if (!unused || (unused->model && !use->model)) {
+            unused = use;
+        }
+    }
+    if (!found) { /* there are as many slots as lanes, and this lane has none yet */
+        found = unused;
+        *found = (model_use){.model = model};
+        cost_model_init(&found->cost, mlxr_model_info_get(model));
+    }
+    if (found->n_lanes == 0 && found->served_us < least_us) {
+        found->served_us = least_us; /* not asking earns nothing */
+    }
+    return found;
+}
+
+static lane *free_lane(scheduler *s)
+{
+    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+        if (!s->lanes[i].r) {
+            return &s->lanes[i];
+        }
+    }
+    return NULL; /* admission counts lanes, forks to come included */
+}
+
+static mlxr_status constrain(const request *r, mlxr_sequence *sequence, mlxr_error *error)
+{
+    if (!r->ask.grammar) {
+        return MLXR_OK;
+    }
+    mlxr_grammar *grammar = NULL;
+    size_t n = strlen(r->ask.grammar);
+    mlxr_status status = r->ask.grammar_is_schema
+                             ? mlxr_grammar_open_schema(&grammar, r->ask.model, r->ask.grammar, n, error)
+                             : mlxr_grammar_open_gbnf(&grammar, r->ask.model, r->ask.grammar, n, error);
+    if (status == MLXR_OK) {
+        status = mlxr_sequence_constrain(sequence, grammar, error);
+        mlxr_grammar_close(&grammar);
+    }
+    return status;
+}
+
+static mlxr_status open_sequence(mlxr_sequence **out, const request *r, mlxr_error *error)
+{
+    mlxr_sequence *sequence = NULL;
+    mlxr_status status = mlxr_sequence_open(&sequence, r->ask.model, &r->sampling, error);
+    if (status == MLXR_OK) {
+        status = constrain(r, sequence, error);
+    }
+    if (status == MLXR_OK && r->ask.draft) {
+        status = mlxr_sequence_draft(sequence, r->ask.draft_model, r->ask.n_draft_max, error);
+    }
+    if (status == MLXR_OK) {
+        status = mlxr_sequence_append(sequence, r->ask.tokens, r->ask.n_tokens, error);
+    }
+    if (status != MLXR_OK) {
+        mlxr_sequence_close(&sequence);
+        return status;
+    }
+    *out = sequence;
+    return MLXR_OK;
+}
+
+static lane *place(scheduler *s, request *r, uint32_t choice, mlxr_sequence *sequence, uint64_t since_us)
+{
+    lane *l = free_lane(s);
+    *l = (lane){.r = r,
+                .choice = choice,
+                .sequence = sequence,
+                .use = use_of(s, r->ask.model),
+                .order = s->next_order++,
+                .since_us = since_us};
+    l->use->n_lanes++;
+    s->n_lanes++;
+    return l;
+}
+
+void lane_start(scheduler *s, request *r, uint64_t now_us)
+{
+    mlxr_error error = {.text = ""};
+    mlxr_sequence *sequence = NULL;
+    s->own.n_admitted++;
+    s->own.waited_us += now_us > r->arrived_us ? now_us - r->arrived_us : 0;
+    s->own.n_prompt_tokens += r->ask.n_tokens;
+    if (open_sequence(&sequence, r, &error) != MLXR_OK) {
+        request_finish(s, r, SCHEDULER_FAILED, error.text);
+        return;
+    }
+    r->n_cached = mlxr_sequence_cached(sequence);
+    r->miss = mlxr_sequence_miss(sequence);
+    s->own.n_cached_tokens += r->n_cached;
+    for (uint32_t i = 0; i < SCHEDULER_N_MISSES; i++) {
+        s->own.n_misses[i] += strcmp(r->miss, miss_names[i]) == 0;
+    }
+    lane *l = place(s, r, 0, sequence, now_us);
+    l->forks = r->ask.n_choices > 1;
+    s->n_forks_due += r->ask.n_choices - 1;
+}
+
+void lane_fork(scheduler *s, lane *l)
+{
+    request *r = l->r;
+    l->forks = false;
+    s->n_forks_due -= r->ask.n_choices - 1;
+    for (uint32_t i = 1; i < r->ask.n_choices; i++) {
+        mlxr_error error = {.text = ""};
+        mlxr_sequence *copy = NULL;
+        mlxr_sampling sampling = r->sampling;
+        sampling.seed += sampling.seed ? i : 0;
+        if (mlxr_sequence_fork(&copy, l->sequence, &sampling, &error) == MLXR_OK) {
+            place(s, r, i, copy, l->since_us);
+            s->own.n_forked++;
+        } else { /* choice 0 goes on, so the request does not end here */
+            end_choice(s, r, &(scheduler_event){.choice = i, .finish = SCHEDULER_FAILED, .error = error.text});
+        }
+    }
+}
+
+/* Frees the lane; its sequence and its request stay. */
+static void clear_lane(scheduler *s, lane *l)
+{
+    if (l->forks) {
+        s->n_forks_due -= l->r->ask.n_choices - 1;
+    }
+    s->n_paused -= l->paused;
+    s->n_lanes--;
+    l->use->n_lanes--;
+    *l = (lane){0};
+}
+
+/* Ends the lane's choice, and those it would have been forked into. */
+static void finish_with(scheduler *s, lane *l, scheduler_event *event)
+{
+    request *r = l->r;
+    bool forks = l->forks;
+    uint32_t n_choices = r->ask.n_choices;
+    mlxr_sequence *sequence = l->sequence; /* what was sampled lies in it: it goes after the event */
+    clear_lane(s, l);
+    end_choice(s, r, event);
+    mlxr_sequence_close(&sequence);
+    for (uint32_t i = 1; forks && i < n_choices; i++) {
+        end_choice(s, r, &(scheduler_event){.choice = i, .finish = event->finish, .error = event->error});
+    }
+}
+
+void lane_finish(scheduler *s, lane *l, scheduler_finish finish, const char *error)
+{
+    finish_with(s, l, &(scheduler_event){.choice = l->choice, .finish = finish, .error = error});
+}
+
+void lane_deliver(scheduler *s, lane *l, const mlxr_slice *slice)
+{
+    if (slice->n_sampled == 0) {
+        return;
+    }
+    const scheduler_request *ask = &l->r->ask;
+    scheduler_event event = {.choice = l->choice, .sampled = slice->sampled};
+    while (event.n_sampled < slice->n_sampled && event.finish == SCHEDULER_RUNNING) {
+        int32_t id = slice->sampled[event.n_sampled++].id;
+        l->n_sampled++;
+        if (!ask->ignore_end && mlxr_token_is_end(ask->model, id)) {
+            event.finish = SCHEDULER_END;
+        } else if (ask->max_tokens && l->n_sampled >= ask->max_tokens) {
+            event.finish = SCHEDULER_LENGTH;
+        }
+    }
+    s->own.n_sampled += event.n_sampled;
+    if (event.finish == SCHEDULER_RUNNING && mlxr_sequence_pending(l->sequence) == 0) {
+        event.finish = SCHEDULER_CONTEXT;
+    }
+    if (event.finish != SCHEDULER_RUNNING) {
+        finish_with(s, l, &event);
+    } else if (!tell(s, l->r, &event)) {
+        lane_finish(s, l, SCHEDULER_STOPPED, NULL);
+    }
+}
+
+void lane_preempt(scheduler *s, lane *l)
+{
+    mlxr_sequence_release(l->sequence);
+    l->paused = true;
+    s->n_paused++;
+    s->own.n_preempted++;
+}
+
+void lane_resume(scheduler *s, lane *l, uint64_t now_us)
+{
+    mlxr_sequence_resume(l->sequence);
+    l->paused = false;
+    l->since_us = now_us;
+    l->waited = 0;
+    s->n_paused--;
+    s->own.n_resumed++;
+}
+
+lane *lane_victim(scheduler *s, uint32_t *n_running)
+{
+    lane *victim = NULL;
+    *n_running = 0;
+    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+        lane *l = &s->lanes[i];
+        if (!l->r || l->paused) {
+            continue;
+        }
+        ++*n_running;
+        if (!victim || l->r->ask.priority < victim->r->ask.priority ||
+            (l->r->ask.priority == victim->r->ask.priority && l->order > victim->order)) {
+            victim = l;
+        }
+    }
+    return victim;
+}

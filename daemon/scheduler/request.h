@@ -1,0 +1,34 @@
+/*
+ * Request: a scheduler's own copy of what was asked, and how far it is.
+ * Owner: the scheduler. Lifetime: from submission to its last event. Only `cancelled` is shared between threads.
+ */
+#ifndef MLXR_SCHEDULER_REQUEST_H
+#define MLXR_SCHEDULER_REQUEST_H
+
+#include <stdatomic.h>
+
+#include "scheduler/scheduler.h"
+
+typedef struct request request;
+struct request {
+    request *previous, *next; /* list of all live requests */
+    uint64_t id, arrived_us;
+    scheduler_request ask; /* its pointers are this request's own, but for the models */
+    mlxr_sampling sampling;
+    uint64_t work;        /* tokens it may take, for fairness between clients */
+    uint32_t client_slot; /* in the queue's table */
+    uint32_t n_open;      /* choices that have not finished */
+    size_t n_cached;
+    const char *miss;
+    atomic_bool cancelled;
+};
+
+/* Checks what needs no engine and copies. */
+mlxr_status request_open(request **out, const scheduler_request *ask, mlxr_error *error);
+void request_close(request **r);
+
+/* Fills a caller's error as the library does. */
+mlxr_status scheduler_error(mlxr_error *error, mlxr_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,729 @@
+/*
+ * Scheduler and worker on tiny models: however requests are mixed, chunked, pre-empted or cancelled, each gets the
+ * tokens of a lone run, and exactly one last event.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "scheduler/worker.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
+
+enum { TOKENS = 256, CHOICES = 8 };
+
+typedef struct result { /* what one choice produced */
+    int32_t ids[TOKENS];
+    size_t n;
+    scheduler_finish finish;
+    uint32_t n_finishes;
+} result;
+
+typedef struct client { /* one request and all that came of it */
+    int32_t prompt[TOKENS];
+    mlxr_sampling sampling;
+    scheduler_request ask;
+    result results[CHOICES];
+    uint64_t id;
+    size_t stop_after; /* on_event returns false when so many tokens have come; 0: never */
+    atomic_int n_last;
+    size_t n_cached;
+    char miss[16], error[512];
+    uint32_t order; /* of its first token, among all */
+} client;
+
+typedef struct setup {
+    mlxr_engine *engine;
+    mlxr_model *model, *other;
+} setup;
+
+static uint32_t first_tokens; /* how many requests have had theirs; reset by each test that looks */
+static _Atomic uint64_t clock_us = 1000000;
+
+static uint64_t fake_now(void *user)
+{
+    (void)user;
+    return atomic_load(&clock_us);
+}
+
+static bool on_event(void *user, const scheduler_event *event)
+{
+    client *c = user;
+    result *r = &c->results[event->choice];
+    if (r->n == 0 && event->n_sampled && event->choice == 0) {
+        c->order = first_tokens++;
+        c->n_cached = event->n_cached;
+        snprintf(c->miss, sizeof c->miss, "%s", event->miss);
+    }
+    for (uint32_t i = 0; i < event->n_sampled && r->n < TOKENS; i++) {
+        r->ids[r->n++] = event->sampled[i].id;
+    }
+    if (event->finish != SCHEDULER_RUNNING) {
+        r->finish = event->finish;
+        r->n_finishes++;
+        snprintf(c->error, sizeof c->error, "%s", event->error ? event->error : "");
+    }
+    if (event->last) {
+        atomic_fetch_add(&c->n_last, 1);
+    }
+    return !c->stop_after || r->n < c->stop_after;
+}
+
+static mlxr_model *load(mlxr_engine *engine, const char *name)
+{
+    char path[512];
+    mlxr_error error;
+    mlxr_model *model = NULL;
+    snprintf(path, sizeof path, "%s/%s.gguf", test_temp_dir(), name);
+    if (access(path, F_OK) != 0) {
+        tiny_model_write_gguf(tiny_model_find(name), &(tiny_options){.type = DTYPE_Q8_0}, path);
+    }
+    assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
+    return model;
+}
+
+static void open_engine(setup *s, size_t kv_bytes, uint32_t n_threads)
+{
+    mlxr_error error;
+    mlxr_engine_options options = {.n_threads = n_threads, .kv_bytes = kv_bytes};
+    memset(s, 0, sizeof *s);
+    assert_ok(mlxr_engine_open(&s->engine, &options, &error), &error);
+    s->model = load(s->engine, "llama");
+}
+
+static void close_engine(setup *s)
+{
+    mlxr_kv_stats stats = mlxr_kv_stats_get(s->engine);
+    assert_int_equal(stats.bytes_used, stats.bytes_cached); /* every sequence gave its pages back */
+    mlxr_model_unref(&s->other);
+    mlxr_model_unref(&s->model);
+    mlxr_engine_close(&s->engine);
+}
+
+static scheduler *open_scheduler(const setup *s, const scheduler_options *options)
+{
+    mlxr_error error;
+    scheduler *made = NULL;
+    assert_ok(scheduler_open(&made, s->engine, options, &error), &error);
+    return made;
+}
+
+/* Request number `which`: its own prompt, length, sampler and answer. */
+static client *make(mlxr_model *model, uint64_t which, size_t n_prompt, uint32_t n_answer)
+{
+    client *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    uint64_t seed = which * 77 + 5;
+    for (size_t i = 0; i < n_prompt; i++) {
+        c->prompt[i] = (int32_t)(test_random(&seed) % 250 + 1);
+    }
+    c->sampling = mlxr_sampling_default();
+    c->sampling.temperature = which % 3 ? 1.0f : 0.0f;
+    c->sampling.seed = 1000 + which * 10;
+    c->ask = (scheduler_request){.model = model,
+                                 .tokens = c->prompt,
+                                 .n_tokens = n_prompt,
+                                 .sampling = &c->sampling,
+                                 .max_tokens = n_answer,
+                                 .ignore_end = true,
+                                 .client = which % 3,
+                                 .on_event = on_event,
+                                 .user = c};
+    return c;
+}
+
+static void submit(scheduler *s, client *c)
+{
+    mlxr_error error;
+    assert_ok(scheduler_submit(s, &c->ask, &c->id, NULL, &error), &error);
+}
+
+/* Steps until nothing is left; counts the steps. */
+static uint32_t play(scheduler *s)
+{
+    uint32_t n = 0;
+    while (scheduler_step(s).worked) {
+        assert_true(++n < 100000);
+    }
+    assert_true(scheduler_idle(s));
+    return n;
+}
+
+/* The tokens that choice i of a request has when it runs alone, without any scheduler. */
+static void alone(const client *c, mlxr_engine *engine, uint32_t choice, result *out)
+{
+    mlxr_error error;
+    mlxr_sequence *sequence = NULL;
+    mlxr_sampling sampling = c->sampling;
+    sampling.seed += choice;
+    out->n = 0;
+    assert_ok(mlxr_sequence_open(&sequence, c->ask.model, &sampling, &error), &error);
+    assert_ok(mlxr_sequence_append(sequence, c->prompt, c->ask.n_tokens, &error), &error);
+    while (out->n < c->ask.max_tokens) {
+        mlxr_slice slice = {.sequence = sequence, .n_compute = (uint32_t)mlxr_sequence_pending(sequence)};
+        assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
+        out->ids[out->n++] = slice.token;
+    }
+    mlxr_sequence_close(&sequence);
+}
+
+/* Every choice has ended once, as expected, with the beginning (or the whole) of its lone run. */
+static void check(const client *c, mlxr_engine *engine, scheduler_finish finish)
+{
+    static result expected;
+    uint32_t n_choices = c->ask.n_choices ? c->ask.n_choices : 1;
+    assert_int_equal(atomic_load(&c->n_last), 1);
+    for (uint32_t i = 0; i < n_choices; i++) {
+        const result *r = &c->results[i];
+        if (r->finish != finish) {
+            fail_msg("choice %u ended with %s, not %s: %s", i, scheduler_finish_name(r->finish),
+                     scheduler_finish_name(finish), c->error);
+        }
+        assert_int_equal(r->n_finishes, 1);
+        alone(c, engine, i, &expected);
+        assert_true(finish == SCHEDULER_LENGTH ? r->n == expected.n : r->n <= expected.n);
+        assert_memory_equal(r->ids, expected.ids, r->n * sizeof *r->ids);
+    }
+}
+
+static void mixed_requests_get_the_tokens_of_lone_runs(void **unused)
+{
+    (void)unused;
+    static const scheduler_options forms[] = {{.lanes_max = 16},
+                                              {.lanes_max = 16, .rows_max = 16},
+                                              {.lanes_max = 3, .rows_max = 64},
+                                              {.step_us = 1, .stretch = 1.01}};
+    for (size_t f = 0; f < 4; f++) {
+        setup s;
+        client *clients[16];
+        open_engine(&s, 8 << 20, 1);
+        scheduler *sched = open_scheduler(&s, &forms[f]);
+        for (uint32_t i = 0; i < 16; i++) {
+            clients[i] = make(s.model, i, 1 + i * 11 % 150, 5 + i * 7 % 30);
+            clients[i]->ask.priority = (int32_t)(i % 4);
+            clients[i]->ask.draft = i % 5 == 4;
+            submit(sched, clients[i]);
+        }
+        play(sched);
+        scheduler_stats stats = scheduler_stats_get(sched);
+        assert_int_equal(stats.n_admitted, 16);
+        assert_int_equal(stats.n_finished[SCHEDULER_LENGTH], 16);
+        scheduler_close(&sched);
+        for (uint32_t i = 0; i < 16; i++) {
+            check(clients[i], s.engine, SCHEDULER_LENGTH);
+            free(clients[i]);
+        }
+        close_engine(&s);
+    }
+}
+
+static void choices_are_forks_of_one_prompt(void **unused)
+{
+    (void)unused;
+    setup s;
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 8, .rows_max = 40});
+    client *c = make(s.model, 4, 100, 20), *one = make(s.model, 5, 1, 10), *beside = make(s.model, 6, 50, 30);
+    c->ask.n_choices = 4;
+    one->ask.n_choices = 3; /* a prompt of one token */
+    submit(sched, c);
+    submit(sched, one);
+    submit(sched, beside);
+    play(sched);
+    scheduler_stats stats = scheduler_stats_get(sched);
+    assert_int_equal(stats.n_forked, 5);
+    assert_true(stats.n_rows < 100 + 4 * 20 + 1 + 3 * 10 + 50 + 30 + 10); /* the prompt was computed once */
+    scheduler_close(&sched);
+    check(c, s.engine, SCHEDULER_LENGTH);
+    check(one, s.engine, SCHEDULER_LENGTH);
+    check(beside, s.engine, SCHEDULER_LENGTH);
+    assert_memory_not_equal(c->results[0].ids, c->results[1].ids, 20 * sizeof(int32_t));
+    free(c);
+    free(one);
+    free(beside);
+    close_engine(&s);
+}
+
+static uint64_t budget_for(mlxr_model *model, uint64_t n_tokens)
+{
+    return n_tokens * mlxr_model_info_get(model)->kv_bytes_per_token;
+}
+
+static size_t bytes_for(uint64_t n_tokens)
+{
+    setup s;
+    open_engine(&s, 8 << 20, 1);
+    size_t n = (size_t)budget_for(s.model, n_tokens);
+    close_engine(&s);
+    return n;
+}
+
+static void a_tiny_memory_preempts_and_everyone_still_gets_lone_tokens(void **unused)
+{
+    (void)unused;
+    setup s;
+    client *clients[8];
+    open_engine(&s, bytes_for(256), 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 8, .lookahead = 1, .rows_max = 32});
+    for (uint32_t i = 0; i < 8; i++) {
+        clients[i] = make(s.model, i, 20 + 9 * i, 90);
+        clients[i]->ask.priority = i == 7 ? 5 : 0;
+        clients[i]->ask.n_choices = i == 3 ? 2 : 1;
+        submit(sched, clients[i]);
+    }
+    play(sched);
+    scheduler_stats stats = scheduler_stats_get(sched);
+    assert_true(stats.n_preempted > 0);
+    assert_int_equal(stats.n_preempted, stats.n_resumed);
+    assert_int_equal(stats.n_finished[SCHEDULER_LENGTH], 9);
+    scheduler_close(&sched);
+    for (uint32_t i = 0; i < 8; i++) {
+        check(clients[i], s.engine, SCHEDULER_LENGTH);
+        free(clients[i]);
+    }
+    close_engine(&s);
+}
+
+static void what_can_never_fit_is_refused_at_once_and_by_name(void **unused)
+{
+    (void)unused;
+    setup s;
+    open_engine(&s, bytes_for(128), 1);
+    scheduler *sched = open_scheduler(
+        &s, &(scheduler_options){.queue_max = 2, .client_max = 1, .now_us = fake_now, .lanes_max = 4});
+    client *c = make(s.model, 1, 100, 20);
+    mlxr_error error;
+    scheduler_refusal refusal;
+    c->ask.max_tokens = 60;
+    assert_int_equal(scheduler_submit(sched, &c->ask, NULL, &refusal, &error), MLXR_LIMIT);
+    assert_int_equal(refusal, SCHEDULER_NEVER_FITS);
+    assert_non_null(strstr(error.text, "KV memory"));
+    c->ask.n_tokens = TOKENS;
+    scheduler_submit(sched, &c->ask, NULL, &refusal, &error);
+    assert_int_equal(refusal, SCHEDULER_TOO_LONG);
+    c->ask.n_tokens = 10;
+    c->ask.deadline_us = 5;
+    scheduler_submit(sched, &c->ask, NULL, &refusal, &error);
+    assert_int_equal(refusal, SCHEDULER_TOO_LATE);
+    c->ask.deadline_us = 0;
+    c->ask.n_choices = 5;
+    scheduler_submit(sched, &c->ask, NULL, &refusal, &error);
+    assert_int_equal(refusal, SCHEDULER_BAD);
+    c->ask.n_choices = 1;
+    c->prompt[3] = 100000;
+    assert_int_equal(scheduler_submit(sched, &c->ask, NULL, &refusal, &error), MLXR_ARG);
+    assert_int_equal(refusal, SCHEDULER_BAD);
+    c->prompt[3] = 3;
+    submit(sched, c);
+    scheduler_submit(sched, &c->ask, NULL, &refusal, &error);
+    assert_int_equal(refusal, SCHEDULER_CLIENT_FULL);
+    client *d = make(s.model, 2, 10, 5);
+    submit(sched, d);
+    scheduler_submit(sched, &c->ask, NULL, &refusal, NULL);
+    assert_int_equal(refusal, SCHEDULER_QUEUE_FULL);
+    scheduler_drain(sched);
+    scheduler_submit(sched, &c->ask, NULL, &refusal, &error);
+    assert_int_equal(refusal, SCHEDULER_CLOSING);
+    play(sched);
+    scheduler_stats stats = scheduler_stats_get(sched);
+    uint64_t n_refused = 0;
+    for (int i = 1; i < SCHEDULER_N_REFUSALS; i++) {
+        n_refused += stats.n_refused[i];
+    }
+    assert_int_equal(n_refused, 8);
+    assert_int_equal(stats.n_submitted, 10);
+    scheduler_close(&sched);
+    check(d, s.engine, SCHEDULER_LENGTH);
+    free(c);
+    free(d);
+    close_engine(&s);
+}
+
+static void cancels_at_random_points_end_a_request_once_and_leave_the_others(void **unused)
+{
+    (void)unused;
+    setup s;
+    open_engine(&s, bytes_for(700), 1);
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        uint64_t random = seed;
+        client *clients[10];
+        bool cancelled[10] = {false};
+        scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 6, .rows_max = 24, .lookahead = 1});
+        for (uint32_t i = 0; i < 10; i++) {
+            clients[i] = make(s.model, i, 5 + i * 13, 20);
+            clients[i]->ask.n_choices = i % 4 == 3 ? 3 : 1;
+            submit(sched, clients[i]);
+        }
+        while (scheduler_step(sched).worked) {
+            uint64_t which = test_random(&random) % 40;
+            if (which < 10 && scheduler_cancel(sched, clients[which]->id)) {
+                cancelled[which] = true;
+            }
+        }
+        assert_false(scheduler_cancel(sched, clients[0]->id));
+        scheduler_close(&sched);
+        for (uint32_t i = 0; i < 10; i++) {
+            bool ended = clients[i]->results[0].finish == SCHEDULER_LENGTH;
+            for (uint32_t j = 0; j < (clients[i]->ask.n_choices ? clients[i]->ask.n_choices : 1); j++) {
+                assert_int_equal(clients[i]->results[j].n_finishes, 1);
+                assert_true(cancelled[i] || ended);
+            }
+            if (!cancelled[i]) {
+                check(clients[i], s.engine, SCHEDULER_LENGTH);
+            }
+            assert_int_equal(atomic_load(&clients[i]->n_last), 1);
+            free(clients[i]);
+        }
+    }
+    close_engine(&s);
+}
+
+static void deadlines_end_what_waits_and_what_runs(void **unused)
+{
+    (void)unused;
+    setup s;
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 1, .now_us = fake_now});
+    client *running = make(s.model, 1, 20, 200), *waiting = make(s.model, 2, 20, 10), *other = make(s.model, 3, 20, 10);
+    running->ask.deadline_us = fake_now(NULL) + 1000;
+    submit(sched, running);
+    for (int i = 0; i < 5; i++) {
+        assert_true(scheduler_step(sched).worked);
+    }
+    waiting->ask.deadline_us = fake_now(NULL) + 500;
+    submit(sched, waiting);
+    submit(sched, other);
+    atomic_fetch_add(&clock_us, 600);
+    scheduler_step(sched);
+    check(waiting, s.engine, SCHEDULER_DEADLINE);
+    assert_int_equal(atomic_load(&running->n_last), 0);
+    atomic_fetch_add(&clock_us, 600);
+    play(sched);
+    check(running, s.engine, SCHEDULER_DEADLINE);
+    assert_true(running->results[0].n >= 4);
+    check(other, s.engine, SCHEDULER_LENGTH);
+    scheduler_close(&sched);
+    free(running);
+    free(waiting);
+    free(other);
+    close_engine(&s);
+}
+
+static void priority_decides_who_starts(void **unused)
+{
+    (void)unused;
+    setup s;
+    client *clients[6];
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 1, .now_us = fake_now});
+    first_tokens = 0;
+    for (uint32_t i = 0; i < 6; i++) {
+        clients[i] = make(s.model, i, 10, 3);
+        clients[i]->ask.client = 1;
+        clients[i]->ask.priority = (int32_t)(i * 5 % 6);
+        submit(sched, clients[i]);
+    }
+    play(sched);
+    scheduler_close(&sched);
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(clients[i]->order, 5 - i * 5 % 6);
+        free(clients[i]);
+    }
+    close_engine(&s);
+}
+
+static void an_urgent_request_preempts_lower_ones_for_its_memory(void **unused)
+{
+    (void)unused;
+    setup s;
+    open_engine(&s, bytes_for(256), 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 4, .now_us = fake_now});
+    client *low = make(s.model, 1, 100, 60), *urgent = make(s.model, 2, 120, 20);
+    urgent->ask.priority = 10;
+    submit(sched, low);
+    for (int i = 0; i < 5; i++) {
+        scheduler_step(sched);
+    }
+    submit(sched, urgent);
+    first_tokens = 0;
+    play(sched);
+    scheduler_stats stats = scheduler_stats_get(sched);
+    assert_int_equal(stats.n_preempted, 1);
+    assert_int_equal(stats.n_resumed, 1);
+    check(low, s.engine, SCHEDULER_LENGTH);
+    check(urgent, s.engine, SCHEDULER_LENGTH);
+    scheduler_close(&sched);
+    free(low);
+    free(urgent);
+    close_engine(&s);
+}
+
+static void the_caller_can_stop_a_choice_and_the_context_ends_one(void **unused)
+{
+    (void)unused;
+    setup s;
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, NULL);
+    client *stopped = make(s.model, 1, 30, 50), *full = make(s.model, 2, TINY_N_CTX - 10, 0),
+           *ends = make(s.model, 3, 9, 100);
+    stopped->stop_after = 7;
+    ends->ask.ignore_end = false;
+    ends->sampling.temperature = 5; /* any token, an end token among them */
+    ends->sampling.top_k = 0;
+    ends->sampling.top_p = 1;
+    ends->sampling.min_p = 0;
+    submit(sched, stopped);
+    submit(sched, full);
+    submit(sched, ends);
+    play(sched);
+    assert_int_equal(stopped->results[0].finish, SCHEDULER_STOPPED);
+    assert_int_equal(stopped->results[0].n, 7);
+    assert_int_equal(full->results[0].finish, SCHEDULER_CONTEXT);
+    assert_int_equal(full->results[0].n, 11); /* the last one is told but has no place */
+    size_t n = ends->results[0].n;
+    bool end = mlxr_token_is_end(s.model, ends->results[0].ids[n - 1]);
+    assert_int_equal(ends->results[0].finish, end ? SCHEDULER_END : SCHEDULER_LENGTH);
+    for (size_t i = 0; i + 1 < n; i++) {
+        assert_false(mlxr_token_is_end(s.model, ends->results[0].ids[i]));
+    }
+    scheduler_close(&sched);
+    free(stopped);
+    free(full);
+    free(ends);
+    close_engine(&s);
+}
+
+static void prefix_hits_and_misses_are_counted_and_grammars_checked(void **unused)
+{
+    (void)unused;
+    setup s;
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, NULL);
+    client *first = make(s.model, 1, 100, 5), *again = make(s.model, 1, 100, 5), *bad = make(s.model, 2, 10, 5);
+    bad->ask.grammar = "root ::= nonsense";
+    submit(sched, first);
+    play(sched);
+    submit(sched, again);
+    submit(sched, bad);
+    play(sched);
+    assert_int_equal(first->n_cached, 0);
+    assert_string_equal(first->miss, "new");
+    assert_true(again->n_cached >= 64);
+    check(again, s.engine, SCHEDULER_LENGTH);
+    assert_int_equal(bad->results[0].finish, SCHEDULER_FAILED);
+    assert_non_null(strstr(bad->error, "nonsense"));
+    scheduler_stats stats = scheduler_stats_get(sched);
+    assert_int_equal(stats.n_cached_tokens, again->n_cached);
+    assert_int_equal(stats.n_misses[1], 1);
+    assert_int_equal(stats.n_prompt_tokens, 210);
+    scheduler_close(&sched);
+    free(first);
+    free(again);
+    free(bad);
+    close_engine(&s);
+}
+
+static void two_models_take_turns(void **unused)
+{
+    (void)unused;
+    setup s;
+    client *clients[8];
+    open_engine(&s, 16 << 20, 1);
+    s.other = load(s.engine, "gemma3");
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 8, .rows_max = 48});
+    for (uint32_t i = 0; i < 8; i++) {
+        clients[i] = make(i % 2 ? s.model : s.other, i, 20 + 15 * i, 25);
+        submit(sched, clients[i]);
+    }
+    assert_int_equal(scheduler_uses(sched, s.other), 4);
+    play(sched);
+    assert_int_equal(scheduler_uses(sched, s.other), 0);
+    scheduler_close(&sched);
+    for (uint32_t i = 0; i < 8; i++) {
+        check(clients[i], s.engine, SCHEDULER_LENGTH);
+        free(clients[i]);
+    }
+    close_engine(&s);
+}
+
+/* ---- the worker ------------------------------------------------------------------------------------------------ */
+
+static void wait_for(client *c)
+{
+    while (atomic_load(&c->n_last) == 0) {
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    }
+}
+
+typedef struct crowd {
+    scheduler *sched;
+    client *clients[4];
+    bool cancel;
+} crowd;
+
+static void *submit_all(void *context)
+{
+    crowd *c = context;
+    for (int i = 0; i < 4; i++) {
+        submit(c->sched, c->clients[i]);
+        if (c->cancel && i % 2) {
+            scheduler_cancel(c->sched, c->clients[i]->id);
+        }
+        scheduler_stats_get(c->sched);
+    }
+    return NULL;
+}
+
+static void many_threads_submit_and_cancel(void **unused)
+{
+    (void)unused;
+    setup s;
+    mlxr_error error;
+    worker *w = NULL;
+    crowd crowds[4];
+    pthread_t threads[4];
+    open_engine(&s, bytes_for(600), 1);
+    assert_ok(worker_start(&w, s.engine, &(scheduler_options){.lanes_max = 8, .rows_max = 64, .lookahead = 8}, &error),
+              &error);
+    for (uint32_t t = 0; t < 4; t++) {
+        crowds[t] = (crowd){.sched = worker_scheduler(w), .cancel = t == 3};
+        for (uint32_t i = 0; i < 4; i++) {
+            crowds[t].clients[i] = make(s.model, t * 4 + i, 10 + 8 * (t * 4 + i), 15);
+        }
+        assert_int_equal(pthread_create(&threads[t], NULL, submit_all, &crowds[t]), 0);
+    }
+    for (uint32_t t = 0; t < 4; t++) {
+        pthread_join(threads[t], NULL);
+    }
+    worker_stop(&w, true);
+    for (uint32_t t = 0; t < 4; t++) {
+        for (uint32_t i = 0; i < 4; i++) {
+            client *c = crowds[t].clients[i];
+            assert_int_equal(atomic_load(&c->n_last), 1);
+            if (c->results[0].finish != SCHEDULER_CANCELLED) {
+                check(c, s.engine, SCHEDULER_LENGTH);
+            }
+            free(c);
+        }
+    }
+    close_engine(&s);
+}
+
+static void a_worker_starts_and_stops_a_hundred_times(void **unused)
+{
+    (void)unused;
+    setup s;
+    mlxr_error error;
+    open_engine(&s, 8 << 20, 1);
+    for (uint32_t i = 0; i < 100; i++) {
+        worker *w = NULL;
+        client *queued[3] = {NULL};
+        assert_ok(worker_start(&w, s.engine, &(scheduler_options){.lanes_max = 1}, &error), &error);
+        for (uint32_t j = 0; j < i % 4; j++) {
+            queued[j] = make(s.model, j, 20, 100);
+            submit(worker_scheduler(w), queued[j]);
+        }
+        worker_stop(&w, false);
+        assert_null(w);
+        for (uint32_t j = 0; j < i % 4; j++) {
+            assert_int_equal(queued[j]->results[0].n_finishes, 1);
+            assert_int_equal(atomic_load(&queued[j]->n_last), 1);
+            free(queued[j]);
+        }
+    }
+    close_engine(&s);
+}
+
+static void count_models(mlxr_engine *engine, void *user)
+{
+    *(uint64_t *)user = mlxr_kv_stats_get(engine).bytes_budget;
+}
+
+static void an_idle_worker_uses_no_processor_and_still_answers(void **unused)
+{
+    (void)unused;
+    setup s;
+    mlxr_error error;
+    worker *w = NULL;
+    struct rusage before, after;
+    uint64_t budget = 0;
+    open_engine(&s, 8 << 20, 1);
+    assert_ok(worker_start(&w, s.engine, NULL, &error), &error);
+    client *c = make(s.model, 1, 30, 10);
+    submit(worker_scheduler(w), c);
+    wait_for(c);
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    getrusage(RUSAGE_SELF, &before);
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    getrusage(RUSAGE_SELF, &after);
+    double us = 1e6 * (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec -
+                               before.ru_stime.tv_sec) +
+                (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec -
+                         before.ru_stime.tv_usec);
+    assert_true(us < 5000);
+    worker_call(w, count_models, &budget);
+    assert_int_equal(budget, 8 << 20);
+    worker_stop(&w, true);
+    check(c, s.engine, SCHEDULER_LENGTH);
+    free(c);
+    close_engine(&s);
+}
+
+static void scheduling_a_step_of_64_sequences_takes_microseconds(void **unused)
+{
+    (void)unused;
+    setup s;
+    client *clients[64];
+    open_engine(&s, 32 << 20, 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 64, .step_us = 1e6, .lookahead = 16});
+    for (uint32_t i = 0; i < 64; i++) {
+        clients[i] = make(s.model, i, 4, 60);
+        submit(sched, clients[i]);
+    }
+    for (int i = 0; i < 5; i++) {
+        scheduler_step(sched);
+    }
+    scheduler_stats before = scheduler_stats_get(sched);
+    for (int i = 0; i < 40; i++) {
+        scheduler_step(sched);
+    }
+    scheduler_stats after = scheduler_stats_get(sched);
+    double own_us = (double)(after.own_us - before.own_us) / 40;
+    print_message(
+        "scheduling 64 sequences: %.1f us a step (most: %llu us); mlxr_step: %.0f us, predicted within %.0f %%\n",
+        own_us, (unsigned long long)after.own_max_us, (double)(after.step_us - before.step_us) / 40,
+        100 * (after.error_us - before.error_us) / (double)(after.step_us - before.step_us));
+    assert_int_equal(after.n_sampled - before.n_sampled, 64 * 40);
+    play(sched);
+    scheduler_close(&sched);
+    for (uint32_t i = 0; i < 64; i++) {
+        assert_int_equal(clients[i]->results[0].finish, SCHEDULER_LENGTH);
+        free(clients[i]);
+    }
+    close_engine(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mixed_requests_get_the_tokens_of_lone_runs),
+        cmocka_unit_test(choices_are_forks_of_one_prompt),
+        cmocka_unit_test(a_tiny_memory_preempts_and_everyone_still_gets_lone_tokens),
+        cmocka_unit_test(what_can_never_fit_is_refused_at_once_and_by_name),
+        cmocka_unit_test(cancels_at_random_points_end_a_request_once_and_leave_the_others),
+        cmocka_unit_test(deadlines_end_what_waits_and_what_runs),
+        cmocka_unit_test(priority_decides_who_starts),
+        cmocka_unit_test(an_urgent_request_preempts_lower_ones_for_its_memory),
+        cmocka_unit_test(the_caller_can_stop_a_choice_and_the_context_ends_one),
+        cmocka_unit_test(prefix_hits_and_misses_are_counted_and_grammars_checked),
+        cmocka_unit_test(two_models_take_turns),
+        cmocka_unit_test(many_threads_submit_and_cancel),
+        cmocka_unit_test(a_worker_starts_and_stops_a_hundred_times),
+        cmocka_unit_test(an_idle_worker_uses_no_processor_and_still_answers),
+        cmocka_unit_test(scheduling_a_step_of_64_sequences_takes_microseconds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
