@@ -73,7 +73,7 @@ test-cpp-verbose: ## the same, with everything they print
 check: ## the fast loop: no downloads, warnings are errors, static checks, unit tests
 	@tools/build check
 	@$(MAKE) static-checks
-	@cd build/check && $(CTEST) -LE '^(python|slow)$$'
+	@cd build/check && $(CTEST) -LE '^(python|model|slow)$$'
 
 static-checks:
 	@$(PYTHON) tools/check-layers
