@@ -672,6 +672,12 @@ static void an_idle_worker_uses_no_processor_and_still_answers(void **unused)
     close_engine(&s);
 }
 
+static int by_size(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return a < b ? -1 : a > b;
+}
+
 static void scheduling_a_step_of_64_sequences_takes_microseconds(void **unused)
 {
     (void)unused;
@@ -686,17 +692,23 @@ static void scheduling_a_step_of_64_sequences_takes_microseconds(void **unused)
     for (int i = 0; i < 5; i++) {
         scheduler_step(sched);
     }
-    scheduler_stats before = scheduler_stats_get(sched);
-    for (int i = 0; i < 40; i++) {
+    uint64_t own_us[40], step_us[40];
+    scheduler_stats first = scheduler_stats_get(sched), before = first, after = first;
+    for (int i = 0; i < 40; i++, before = after) {
         scheduler_step(sched);
+        after = scheduler_stats_get(sched);
+        own_us[i] = after.own_us - before.own_us;
+        step_us[i] = after.step_us - before.step_us;
     }
-    scheduler_stats after = scheduler_stats_get(sched);
-    double own_us = (double)(after.own_us - before.own_us) / 40;
+    qsort(own_us, 40, sizeof *own_us, by_size); /* medians: on a busy machine some steps are interrupted */
+    qsort(step_us, 40, sizeof *step_us, by_size);
     print_message(
-        "scheduling 64 sequences: %.1f us a step (most: %llu us); mlxr_step: %.0f us, predicted within %.0f %%\n",
-        own_us, (unsigned long long)after.own_max_us, (double)(after.step_us - before.step_us) / 40,
-        100 * (after.error_us - before.error_us) / (double)(after.step_us - before.step_us));
-    assert_int_equal(after.n_sampled - before.n_sampled, 64 * 40);
+        "scheduling a step of 64 sequences: median %d us, least %d; mlxr_step: median %d us, predicted within "
+        "%.0f %%\n",
+        (int)own_us[20], (int)own_us[0], (int)step_us[20],
+        100 * (after.error_us - first.error_us) / (double)(after.step_us - first.step_us));
+    assert_int_equal(after.n_sampled - first.n_sampled, 64 * 40);
+    assert_true(own_us[0] < 2000); /* with sanitizers too; 50 are wanted without */
     play(sched);
     scheduler_close(&sched);
     for (uint32_t i = 0; i < 64; i++) {
