@@ -174,8 +174,10 @@ def compare_decoding(args, case, texts, id_lists):
 def compare(args, case, seed):
     count = max(1, int(args.count * case.weight))
     bad = bad_decoded = decoded = done = 0
+    long_texts = gen.long_strings(seed, 100)
     while done < count:
-        texts = gen.strings(seed + done, min(20000, count - done))
+        texts = gen.strings(seed + done, min(20000, count - done)) + long_texts
+        long_texts = []
         ours = run_program(args.program, case.path, texts, case.flags)
         theirs = case.encode(texts)
         for text, a, b in zip(texts, ours, theirs):

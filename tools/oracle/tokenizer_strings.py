@@ -110,6 +110,13 @@ def strings(seed, count):
     return result
 
 
+def long_strings(seed, count):
+    """Texts of some kilobytes, in which words come again."""
+    rng = random.Random(seed)
+    return ["".join(strings(rng.randrange(1 << 30), 40)) + rng.choice((" ", "\n", "a", "▁")) * rng.randrange(3000)
+            for _ in range(count)]
+
+
 def prose(seed, n_bytes):
     """Text to train small vocabularies on: words of many languages, code, numbers."""
     rng = random.Random(seed)

@@ -402,6 +402,43 @@ static void short_and_long_words_merge_alike(void **state)
     tokenizer_close(&t);
 }
 
+static void the_word_cache_changes_nothing(void **state)
+{
+    (void)state;
+    static char text[20000];
+    tokenizer *both[2] = {open_ok(byte_level(NULL)), NULL};
+    both[1] = open_ok(spm(false));
+    for (int i = 0; i < 2; i++) {
+        uint64_t seed = 17;
+        size_t n = 0;
+        token_list apart = {0};
+        while (n < sizeof text - 40) { /* words one by one are too short for a cache, the whole text is not */
+            size_t begin = n;
+            text[n++] = ' ';
+            for (uint64_t length = test_random(&seed) % 34; length; length--) {
+                text[n++] = (i ? "aaab" : "theaz")[test_random(&seed) % 4];
+            }
+            assert_ok(tokenizer_encode(both[i], text + begin, n - begin, 0, &apart, &error), &error);
+        }
+        token_list whole = encode(both[i], text, n, 0);
+        assert_int_equal(whole.n, apart.n);
+        assert_memory_equal(whole.ids, apart.ids, whole.n * sizeof *whole.ids);
+        token_list_close(&whole);
+        token_list_close(&apart);
+        tokenizer_close(&both[i]);
+    }
+}
+
+static void a_long_s_counts_as_s_in_contractions(void **state)
+{
+    (void)state;
+    vocabulary *v = byte_level("llama-bpe");
+    add(v, "'\xc3\x85\xc2\xbf", TOKEN_NORMAL); /* U+017F behind an apostrophe, in GPT-2's alphabet */
+    tokenizer *t = open_ok(v);
+    EXPECT(t, "'\xc5\xbfz", 0, 262, 'z');
+    tokenizer_close(&t);
+}
+
 static void failed_calls_leave_the_list_as_it_was(void **state)
 {
     (void)state;
@@ -504,6 +541,8 @@ int main(void)
         cmocka_unit_test(wordpiece_splits_words_and_marks_what_goes_on),
         cmocka_unit_test(a_megabyte_without_spaces_takes_no_quadratic_time),
         cmocka_unit_test(short_and_long_words_merge_alike),
+        cmocka_unit_test(the_word_cache_changes_nothing),
+        cmocka_unit_test(a_long_s_counts_as_s_in_contractions),
         cmocka_unit_test(failed_calls_leave_the_list_as_it_was),
         cmocka_unit_test(characters_come_out_whole),
         cmocka_unit_test(damaged_text_becomes_one_replacement_for_each_maximal_subpart),

@@ -91,6 +91,45 @@ static void no_allocation_of_tokenizer_json_is_unchecked(void **state)
     }
 }
 
+/* Regions give small pieces out of large blocks: only a file with large parts of every kind makes each of their
+ * allocations a real one. */
+static void no_allocation_of_a_large_tokenizer_json_is_unchecked(void **state)
+{
+    (void)state;
+    enum { N = 17000, LONG = 100000 };
+    static const char *const kinds[] = {"BPE", "Unigram", "WordPiece"};
+    char *filler = malloc(LONG + 1), *json = malloc((size_t)N * 40 + 8 * LONG);
+    assert_true(filler && json);
+    memset(filler, 'A', LONG);
+    filler[LONG] = 0;
+    for (int kind = 0; kind < 3; kind++) {
+        for (int variant = 0; variant < 4; variant++) {
+            int used = sprintf(json, "{\"model\":{\"type\":\"%s\",\"unk_token\":\"t0\",\"unk_id\":0,\"vocab\":%c", kinds[kind],
+                               kind == 1 ? '[' : '{');
+            for (int i = 0; i < N; i++) {
+                used += sprintf(json + used, kind == 1 ? "%s[\"t%d\",-%d]" : "%s\"t%d\":%d", i ? "," : "", i, i);
+            }
+            used += sprintf(json + used, "%c,\"merges\":[],\"%s\":\"%s\"}", kind == 1 ? ']' : '}',
+                            variant == 1 ? "continuing_subword_prefix" : variant == 2 ? "end_of_word_suffix" : "other",
+                            filler);
+            if (variant == 0) {
+                used += sprintf(json + used, ",\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"%s\"}", filler);
+            } else if (variant == 1) {
+                used += sprintf(json + used, ",\"pre_tokenizer\":{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"%s\"}", filler);
+            } else if (variant == 2) {
+                used += sprintf(json + used, ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAA%s\"}", filler);
+            } else {
+                used += sprintf(json + used, ",\"decoder\":{\"type\":\"BPEDecoder\",\"suffix\":\"%s\"},\"added_tokens\":[{\"id\":%d,"
+                                             "\"content\":\"%.600s\",\"normalized\":%s}]", filler, N, filler, kind == 1 ? "true" : "false");
+            }
+            used += sprintf(json + used, "}");
+            fail_each(&(input){.json = json, .n = (size_t)used});
+        }
+    }
+    free(filler);
+    free(json);
+}
+
 static void no_allocation_of_tokenizer_model_is_unchecked(void **state)
 {
     (void)state;
@@ -151,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_allocation_of_tokenizer_json_is_unchecked),
+        cmocka_unit_test(no_allocation_of_a_large_tokenizer_json_is_unchecked),
         cmocka_unit_test(no_allocation_of_tokenizer_model_is_unchecked),
         cmocka_unit_test(no_allocation_of_a_gguf_vocabulary_is_unchecked),
     };

@@ -38,8 +38,8 @@ static void expect_ids(const json_case *c, const char *text, unsigned flags, siz
     tokenizer_close(&t);
 }
 
-#define EXPECT(c, text, flags, ...)                                                                                    \
-    expect_ids(c, text, flags, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[]){__VA_ARGS__})
+#define IDS(...) sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[]){__VA_ARGS__}
+#define EXPECT(c, text, flags, ...) expect_ids(c, text, flags, IDS(__VA_ARGS__))
 
 static void merges_come_as_texts_and_as_pairs(void **state)
 {
@@ -256,6 +256,110 @@ static void strings_may_be_escaped(void **state)
     EXPECT(&c, "A\xf0\x9f\x98\x80\xc3\xa9", 0, 0, 1, 4);
 }
 
+static void every_setting_may_be_left_out_or_null(void **state)
+{
+    (void)state;
+    /* h 3, e 4, l 5, o 6, he 7, ll 8, hell 9, hello 10, space 14, x 17 */
+    EXPECT(&(json_case){.normalizer = "{\"type\":\"BertNormalizer\",\"clean_text\":false,\"handle_chinese_chars\":false,"
+                                      "\"strip_accents\":null,\"lowercase\":true}"}, "HE", 0, 7);
+    EXPECT(&(json_case){.normalizer = "{\"type\":\"BertNormalizer\",\"clean_text\":true,\"strip_accents\":true,"
+                                      "\"lowercase\":false}"}, "h\t\xc3\xa9", 0, 3, 14, 4);
+    EXPECT(&(json_case){.normalizer = "{\"type\":\"Strip\",\"strip_left\":false}"}, " h ", 0, 14, 3);
+    EXPECT(&(json_case){.normalizer = "{\"type\":\"Strip\",\"strip_right\":false,\"strip_left\":null}"}, " h ", 0, 3, 14);
+    EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"Punctuation\"}"}, "h,e", 0, 3, 4);
+    EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"FixedLength\"}"}, "helloh", 0, 10, 3);
+    EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"FixedLength\",\"length\":2}"}, "hello", 0, 7, 8, 6);
+    EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"Digits\"}"}, "h12e", 0, 3, 4);
+    EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"x\"}"}, "hxe", 0, 3, 4);
+    EXPECT(&(json_case){.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}"}, "he", 0, 7);
+    json_case c = {.added = "null", .merges = "[\"h e\",\"hell o\",\"he ll\",\"l l\",\"<unk> <unk>\"]",
+                   .vocab = "{\"h\":0,\"e\":1,\"l\":2,\"o\":3,\"he\":4,\"hell\":5,\"ll\":6,\"hello\":7,\"<unk>\":8,"
+                            "\"<unk><unk>\":9}"};
+    EXPECT(&c, "hello", 0, 7);
+    EXPECT(&(json_case){.added = "[{\"id\":3,\"content\":\"h\"},{\"id\":30,\"content\":\"\"}]"}, "he", 0, 3, 4);
+    EXPECT(&(json_case){.settings = "\"a_key_that_is_far_longer_than_any_we_know\":[{}],\"unk_id\":\"7\","}, "he", 0, 7);
+    c = (json_case){.normalizer = "{\"type\":\"ByteLevel\"}", .vocab = "{\"h\":0,\"\xc4\xa0\":1}", .merges = "[]"};
+    EXPECT(&c, "h h", 0, 0, 1, 0);
+    EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"ByteLevel\",\"use_regex\":false}"}, "he", 0, 11, 7);
+    EXPECT(&(json_case){.decoder = "{\"type\":\"Strip\",\"content\":\" \",\"start\":0,\"stop\":0}"}, "he", 0, 7);
+    EXPECT(&(json_case){.decoder = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"x\"}"}, "he", 0, 7);
+    EXPECT(&(json_case){.decoder = "{\"type\":\"Metaspace\",\"replacement\":\"\"}"}, "he", 0, 7);
+}
+
+static void numbers_are_read_as_the_reference_reads_them(void **state)
+{
+    (void)state;
+    tokenizer *t;
+    /* b + b beats bb, c + c does not beat cc: by digits that only just count. */
+    assert_ok(open_text(&t, "{ \"model\" :\t{\r\n\"vocab\":[[\"?\",0],[\"b\",-1.00000000000000000000001e+0],[\"bb\",-2.0001],"
+                            "[\"c\",-100E-2],[\"cc\",-1999900000000000000000000e-24],[\"d\",-1e-400],[\"e\",-0]],"
+                            "\"unk_id\":0}}", NULL), &error);
+    token_list list = {0};
+    assert_ok(tokenizer_encode(t, "bbcc", 4, 0, &list, &error), &error);
+    assert_int_equal(list.n, 3);
+    assert_int_equal(list.ids[2], 4);
+    token_list_close(&list);
+    tokenizer_close(&t);
+}
+
+static void configurations_may_say_little_or_nonsense(void **state)
+{
+    (void)state;
+    static const char *const configs[] = {
+        "{\"bos_token\":7,\"eos_token\":{\"content\":7},\"add_bos_token\":true,\"add_eos_token\":true}",
+        "{\"tokenizer_class\":\"GemmaTokenizer\",\"bos_token\":\"</s>\",\"eos_token\":\"<s>\",\"add_bos_token\":false,"
+        "\"add_eos_token\":false}",
+        "{\"tokenizer_class\":\"Other\",\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"add_bos_token\":false,"
+        "\"add_eos_token\":false}",
+        "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"add_bos_token\":true,\"add_eos_token\":true}",
+        "{\"bos_token\":\"not there\"}",
+        "[]",
+    };
+    json_case c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"<s>\",1],\"sep\":[\"</s>\",2]}"};
+    for (size_t i = 0; i < 2 * sizeof configs / sizeof *configs; i++) {
+        tokenizer *t;
+        token_list list = {0};
+        c.post_processor = i % 2 ? NULL : c.post_processor;
+        assert_ok(open_text(&t, json_file(&c), configs[i / 2]), &error);
+        assert_ok(tokenizer_encode(t, "o", 1, MLXR_TOKENIZE_ADD_SPECIAL, &list, &error), &error);
+        assert_true(list.n >= 1 && list.n <= 3);
+        token_list_close(&list);
+        tokenizer_close(&t);
+        c.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"<s>\",1],\"sep\":[\"</s>\",2]}";
+    }
+}
+
+static void unigram_models_may_have_bytes_and_added_tokens(void **state)
+{
+    (void)state;
+    tokenizer *t;
+    assert_ok(open_text(&t, "{\"added_tokens\":[{\"id\":3,\"content\":\"xy\",\"normalized\":true},{\"id\":2,"
+                            "\"content\":\"b\"}],\"model\":{\"byte_fallback\":true,\"unk_id\":0,\"vocab\":[[\"<unk>\",0],"
+                            "[\"<0x41>\",-1],[\"b\",-1]]}}", NULL), &error);
+    token_list list = {0};
+    assert_ok(tokenizer_encode(t, "Abxy?", 5, 0, &list, &error), &error);
+    const int32_t ids[] = {1, 2, 3, 0};
+    assert_int_equal(list.n, 4);
+    assert_memory_equal(list.ids, ids, sizeof ids);
+    token_list_close(&list);
+    tokenizer_close(&t);
+}
+
+static void members_of_unreasonable_size_are_refused(void **state)
+{
+    (void)state;
+    size_t n = (size_t)65 << 20;
+    char *json = malloc(n);
+    assert_non_null(json);
+    memset(json, ' ', n);
+    const char *head = "{\"normalizer\":[", *tail = "],\"model\":{\"vocab\":{\"a\":0},\"merges\":[]}}";
+    memcpy(json, head, strlen(head));
+    memcpy(json + n - strlen(tail), tail, strlen(tail));
+    tokenizer *t = NULL;
+    assert_int_equal(tokenizer_open_json(&t, json, n, NULL, 0, &error), MLXR_LIMIT);
+    free(json);
+}
+
 /* ---- hostile files ---- */
 
 typedef struct hostile {
@@ -451,6 +555,34 @@ static const hostile cases[] = {
                              "\"special_tokens\":{\"x\":{\"ids\":[-1]}}}"}},
     {"\"cls\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"BertProcessing\",\"sep\":[\"a\",1]}"}},
     {"\"sep\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",1]}"}},
+    {"\"sep\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",1],\"sep\":[\"b\",\"c\"]}"}},
+    {"\"cls\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",\"b\"],\"sep\":[\"b\",1]}"}},
+    {"\"single\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":{}}"}},
+    {"\"special_tokens\"", MLXR_FORMAT,
+     .c = {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],"
+                             "\"special_tokens\":{\"x\":{\"ids\":7}}}"}},
+    {"more than 16 tokens", MLXR_LIMIT,
+     .c = {.post_processor = "{\"type\":\"Sequence\",\"processors\":[{\"type\":\"TemplateProcessing\",\"single\":["
+                             "{\"Sequence\":{}},{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":"
+                             "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}}},{\"type\":\"BertProcessing\",\"cls\":[\"a\",1],"
+                             "\"sep\":[\"b\",1]}]}"}},
+    {"not base64", MLXR_FORMAT, .c = {.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A\\u0000==\"}"}},
+    {"no content or no id", MLXR_FORMAT, .c = {.added = "[{\"id\":1.5,\"content\":\"a\"}]"}},
+    {"no content or no id", MLXR_FORMAT, .c = {.added = "[{\"id\":1,\"content\":7}]"}},
+    {"added_tokens", MLXR_FORMAT, .c = {.added = "1e999"}},
+    {"normalizer", MLXR_FORMAT, .c = {.normalizer = "1e999"}},
+    {"pre_tokenizer", MLXR_FORMAT, .c = {.pre_tokenizer = "1e999"}},
+    {"post_processor", MLXR_FORMAT, .c = {.post_processor = "1e999"}},
+    {"decoder", MLXR_FORMAT, .c = {.decoder = "1e999"}},
+    {"model", MLXR_FORMAT, .c = {.settings = "\"unk_token\":1e999,"}},
+    {"surrogate", MLXR_FORMAT, .text = "{\"\\ud800x\":1}"},
+    {"surrogate", MLXR_FORMAT, .text = "{\"\\ud800\\n\":1}"},
+    {"not a number", MLXR_FORMAT, .text = "{\"a\":1e"},
+    {"not a number", MLXR_FORMAT, .text = "{\"a\":1e+"},
+    {"not a number", MLXR_FORMAT, .text = "{\"a\":"},
+    {"expected", MLXR_FORMAT, .text = "{\"a\":1e5"},
+    {"expected", MLXR_FORMAT, .text = "{\"a\":1.5"},
+    {"is no token id", MLXR_FORMAT, .text = "{\"model\":{\"vocab\":{\"a\":1e99999999}}}"},
     {"outside the vocabulary", MLXR_FORMAT,
      .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",99],\"sep\":[\"b\",1]}"}},
     {"outside the vocabulary", MLXR_FORMAT,
@@ -562,6 +694,11 @@ int main(void)
         cmocka_unit_test(old_files_need_no_model_type),
         cmocka_unit_test(words_without_an_unknown_token_are_refused_when_met),
         cmocka_unit_test(strings_may_be_escaped),
+        cmocka_unit_test(every_setting_may_be_left_out_or_null),
+        cmocka_unit_test(numbers_are_read_as_the_reference_reads_them),
+        cmocka_unit_test(configurations_may_say_little_or_nonsense),
+        cmocka_unit_test(unigram_models_may_have_bytes_and_added_tokens),
+        cmocka_unit_test(members_of_unreasonable_size_are_refused),
         cmocka_unit_test(hostile_files_are_refused_in_words),
         cmocka_unit_test(configurations_must_be_json),
         cmocka_unit_test(too_many_steps_are_refused),
