@@ -56,7 +56,6 @@ clean: ## remove everything built (not the models)
 # ---- testing it ---------------------------------------------------------------------------------------------------
 
 test: setup-tests build models static-checks ## install what the tests need and run all of them
-	@tools/venv tests tests/requirements.txt
 	@tools/build $(TEST_PRESET)
 	@tools/build asan fuzz_replays
 	@cd build/asan && $(CTEST) -L '^fuzz$$'
