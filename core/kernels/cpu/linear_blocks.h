@@ -13,6 +13,7 @@
 #define MIN PANEL_MIN
 #define HALVES PANEL_HALVES
 #define VECTOR (ROWS * 4) /* bytes */
+#define PREFETCH_AHEAD 8192
 
 INLINE float float_at(const uint8_t *p)
 {
@@ -139,10 +140,12 @@ INLINE void use(int kind, int bits, int shift, int T, const block *v, const uint
     }
 }
 
+/* Into L1, and what lies further ahead into L2, which can wait for more lines from memory at a time than L1. */
 INLINE void prefetch(const uint8_t *p, size_t n_bytes)
 {
     for (size_t i = 0; i < n_bytes; i += 64) {
-        __builtin_prefetch(p + i);
+        __builtin_prefetch(p + i, 0, 3);
+        __builtin_prefetch(p + i + PREFETCH_AHEAD, 0, 2);
     }
 }
 
