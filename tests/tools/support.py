@@ -7,7 +7,7 @@ import tempfile
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-FOLDERS = ("include", "core", "cli", "examples", "bench", "tests", "tools", "cmake")
+FOLDERS = ("include", "core", "daemon", "cli", "examples", "bench", "tests", "tools", "cmake")
 
 
 def skip_data(folder, names):

@@ -261,15 +261,24 @@ static size_t bytes_for(uint64_t n_tokens)
     return n;
 }
 
-static void a_tiny_memory_preempts_and_everyone_still_gets_lone_tokens(void **unused)
+static void preempt_in_tiny_memory(bool windows)
 {
-    (void)unused;
     setup s;
     client *clients[8];
-    open_engine(&s, bytes_for(256), 1);
+    size_t n_bytes = bytes_for(256);
+    if (windows) {
+        open_engine(&s, 8 << 20, 1);
+        s.other = load(s.engine, "gemma3");
+        n_bytes = (size_t)budget_for(s.other, 256);
+        close_engine(&s);
+    }
+    open_engine(&s, n_bytes, 1);
+    if (windows) {
+        s.other = load(s.engine, "gemma3");
+    }
     scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 8, .lookahead = 1, .rows_max = 32});
     for (uint32_t i = 0; i < 8; i++) {
-        clients[i] = make(s.model, i, 20 + 9 * i, 90);
+        clients[i] = make(windows ? s.other : s.model, i, 20 + 9 * i, 90);
         clients[i]->ask.priority = i == 7 ? 5 : 0;
         clients[i]->ask.n_choices = i == 3 ? 2 : 1;
         submit(sched, clients[i]);
@@ -284,6 +293,52 @@ static void a_tiny_memory_preempts_and_everyone_still_gets_lone_tokens(void **un
         check(clients[i], s.engine, SCHEDULER_LENGTH);
         free(clients[i]);
     }
+    close_engine(&s);
+}
+
+static void a_tiny_memory_preempts_and_everyone_still_gets_lone_tokens(void **unused)
+{
+    (void)unused;
+    preempt_in_tiny_memory(false);
+    preempt_in_tiny_memory(true);
+}
+
+/* The budget of a step is a multiple of what its decoding costs, so a prompt never pushes a stream out of a step. */
+static void a_long_prompt_stops_no_stream(void **unused)
+{
+    (void)unused;
+    setup s;
+    client *streams[8], *prompt;
+    open_engine(&s, 16 << 20, 1);
+    scheduler *sched = open_scheduler(
+        &s, &(scheduler_options){.lanes_max = 16, .rows_max = 64, .step_us = 1, .lookahead = 8});
+    for (uint32_t i = 0; i < 8; i++) {
+        streams[i] = make(s.model, i, 5, 150);
+        submit(sched, streams[i]);
+    }
+    for (int i = 0; i < 30; i++) {
+        scheduler_step(sched);
+    }
+    prompt = make(s.model, 9, 250, 3);
+    submit(sched, prompt);
+    uint32_t n_steps = 0;
+    scheduler_stats before = scheduler_stats_get(sched);
+    while (prompt->results[0].n == 0) {
+        scheduler_step(sched);
+        scheduler_stats after = scheduler_stats_get(sched);
+        assert_true(after.n_sampled - before.n_sampled >= 8);
+        before = after;
+        assert_true(++n_steps < 120);
+    }
+    assert_true(n_steps > 2); /* in chunks */
+    play(sched);
+    scheduler_close(&sched);
+    check(prompt, s.engine, SCHEDULER_LENGTH);
+    for (uint32_t i = 0; i < 8; i++) {
+        check(streams[i], s.engine, SCHEDULER_LENGTH);
+        free(streams[i]);
+    }
+    free(prompt);
     close_engine(&s);
 }
 
@@ -724,6 +779,7 @@ int main(void)
         cmocka_unit_test(mixed_requests_get_the_tokens_of_lone_runs),
         cmocka_unit_test(choices_are_forks_of_one_prompt),
         cmocka_unit_test(a_tiny_memory_preempts_and_everyone_still_gets_lone_tokens),
+        cmocka_unit_test(a_long_prompt_stops_no_stream),
         cmocka_unit_test(what_can_never_fit_is_refused_at_once_and_by_name),
         cmocka_unit_test(cancels_at_random_points_end_a_request_once_and_leave_the_others),
         cmocka_unit_test(deadlines_end_what_waits_and_what_runs),
