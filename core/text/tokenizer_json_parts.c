@@ -148,7 +148,7 @@ static mlxr_status open_charsmap(tokenizer *t, const json_t *value, mlxr_error *
 
 static mlxr_status read_bert(const json_t *value, text_op *op, mlxr_error *error)
 {
-    bool clean, chinese, accents, lower;
+    bool clean = false, chinese = false, accents = false, lower = false;
     mlxr_status status = read_flag(value, "clean_text", "BertNormalizer", true, &clean, error);
     if (status == MLXR_OK) {
         status = read_flag(value, "handle_chinese_chars", "BertNormalizer", true, &chinese, error);
@@ -169,7 +169,7 @@ static mlxr_status read_bert(const json_t *value, text_op *op, mlxr_error *error
 
 static mlxr_status read_strip(const json_t *value, text_op *op, mlxr_error *error)
 {
-    bool left, right;
+    bool left = false, right = false;
     mlxr_status status = read_flag(value, "strip_left", "Strip", true, &left, error);
     if (status == MLXR_OK) {
         status = read_flag(value, "strip_right", "Strip", true, &right, error);
@@ -282,7 +282,7 @@ static mlxr_status read_split(tokenizer *t, const json_t *value, text_op *op, ml
 
 static mlxr_status read_byte_level(const json_t *value, text_op *op, mlxr_error *error)
 {
-    bool prefix, regex;
+    bool prefix = false, regex = false;
     mlxr_status status = read_flag(value, "add_prefix_space", "ByteLevel", true, &prefix, error);
     if (status == MLXR_OK) {
         status = read_flag(value, "use_regex", "ByteLevel", true, &regex, error);
@@ -299,7 +299,7 @@ static mlxr_status read_byte_level(const json_t *value, text_op *op, mlxr_error 
 static mlxr_status read_scheme(const json_t *value, unsigned *flags, mlxr_error *error)
 {
     const json_t *scheme = json_object_get(value, "prepend_scheme");
-    bool prefix;
+    bool prefix = false;
     mlxr_status status = read_flag(value, "add_prefix_space", "Metaspace", true, &prefix, error);
     if (status != MLXR_OK) {
         return status;
@@ -314,7 +314,7 @@ static mlxr_status read_scheme(const json_t *value, unsigned *flags, mlxr_error 
 
 static mlxr_status read_metaspace(tokenizer *t, const json_t *value, text_op *op, mlxr_error *error)
 {
-    bool cut;
+    bool cut = false;
     op->kind = OP_METASPACE;
     mlxr_status status = read_scheme(value, &op->flags, error);
     if (status == MLXR_OK) {
@@ -353,7 +353,7 @@ static mlxr_status pre_tokenizer_leaf(tokenizer *t, const json_t *value, void *c
         return read_metaspace(t, value, op, error);
     }
     if (type_is(value, "Digits")) {
-        bool single;
+        bool single = false;
         status = read_flag(value, "individual_digits", "Digits", false, &single, error);
         op->splitter = splitter_named(single ? "digit" : "digits");
         return status;
@@ -438,7 +438,7 @@ static mlxr_status add_replacement(piece_rules *rules, token_text from, token_te
 static mlxr_status decoder_leaf(tokenizer *t, const json_t *value, void *context, mlxr_error *error)
 {
     piece_rules *rules = context;
-    token_text from, to;
+    token_text from = {0}, to = {0};
     if (type_is(value, "ByteLevel")) {
         rules->byte_level = true;
         return MLXR_OK;
@@ -582,7 +582,7 @@ static mlxr_status processor_leaf(tokenizer *t, const json_t *value, void *conte
     if (type_is(value, "BertProcessing") || type_is(value, "RobertaProcessing")) {
         const json_t *cls = json_array_get(json_object_get(value, "cls"), 1);
         const json_t *sep = json_array_get(json_object_get(value, "sep"), 1);
-        int32_t before, after;
+        int32_t before = 0, after = 0;
         if (!json_is_integer(cls) || !json_is_integer(sep)) {
             return malformed("post_processor", json_is_integer(cls) ? "sep" : "cls", error);
         }
