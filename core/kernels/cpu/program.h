@@ -3,9 +3,8 @@
  * after each. A node is a fused run of the plan's operations:
  *
  *     NODE_ROWS     row-wise operations (norm, RoPE, KV write, additions, …), rows shared out
- *     NODE_LINEAR   [row-wise operations →] packed input → up to four matrices [→ gated | + residual], weight rows shared out
- *     NODE_ATTEND   attention, tasks shared out
- *     NODE_TAKE     wanted rows gathered
+ *     NODE_LINEAR   [row-wise operations →] packed input → up to four matrices [→ gated | + residual], weight rows
+ * shared out NODE_ATTEND   attention, tasks shared out NODE_TAKE     wanted rows gathered
  *
  * A Llama layer is NODE_LINEAR (norm, q k v), NODE_ROWS (RoPE, KV write), NODE_ATTEND, NODE_LINEAR (o, + residual),
  * NODE_LINEAR (norm, gate up, gated), NODE_LINEAR (down, + residual). The scalar oracle has a node for each operation.
@@ -40,7 +39,7 @@ typedef struct product {
     linear_weight weight;
     const float *bias; /* [n_out] or NULL */
     slot dst;
-    bool add;          /* joins what is in dst */
+    bool add; /* joins what is in dst */
 } product;
 
 typedef struct node {
@@ -54,14 +53,14 @@ typedef struct node {
     slot source;
     product products[PROGRAM_PRODUCTS_MAX];
     uint32_t n_products;
-    uint32_t formats;  /* bit per linear_format needed of the input */
-    bool gated;        /* products 0 (gate) and 1 (up) end as activation(gate) ∘ up in product 0's slot */
+    uint32_t formats; /* bit per linear_format needed of the input */
+    bool gated;       /* products 0 (gate) and 1 (up) end as activation(gate) ∘ up in product 0's slot */
     activation act;
-    bool pure;         /* the rows part is at most a norm whose result nothing else reads: any thread may repeat it */
+    bool pure; /* the rows part is at most a norm whose result nothing else reads: any thread may repeat it */
     /* NODE_ATTEND */
     op_attend attend;
-    uint32_t work;     /* which of exec.works */
-    slot taken_slot;   /* NODE_TAKE */
+    uint32_t work;   /* which of exec.works */
+    slot taken_slot; /* NODE_TAKE */
 } node;
 
 /* A matrix of f32: row r begins at data + r × stride. */
@@ -90,12 +89,12 @@ struct program {
     uint32_t n_nodes;
     const op_rope **rope_tables; /* [n_rope_tables] operations whose angles differ */
     uint32_t n_rope_tables;
-    uint32_t rope_width; /* floats a row of all tables together */
+    uint32_t rope_width;                  /* floats a row of all tables together */
     op_attend shapes[PROGRAM_SHAPES_MAX]; /* [n_shapes] attentions that are cut into tasks differently */
     uint32_t n_shapes;
-    uint32_t widest_in, widest_row; /* of any product's input; of any slot that a rows part writes */
+    uint32_t widest_in, widest_row;          /* of any product's input; of any slot that a rows part writes */
     uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
-    program_profile *profile;       /* NULL: off */
+    program_profile *profile;                /* NULL: off */
     /* Scratch, grown on demand, bounded by PROGRAM_ROWS_MAX rows. */
     void *scratch, *cut;
     size_t scratch_bytes, cut_bytes;
@@ -108,9 +107,12 @@ typedef struct exec {
     slot_view slots[SLOT_COUNT];
     float *rope;                       /* [n_rows][rope_width]: cosines then sines, table after table */
     void *packed[LINEAR_FORMAT_COUNT]; /* inputs packed by the team */
+    void *packed_rest;                 /* what the int8 input left out, packed in its turn */
     uint8_t *private;                  /* [n_threads][private_stride] */
     size_t private_stride;
-    size_t private_packed[LINEAR_FORMAT_COUNT], private_row; /* offsets within: inputs packed by a thread for itself; a row */
+    size_t private_rest, private_rest_row; /* as packed_rest; a row of it before packing */
+    size_t private_packed[LINEAR_FORMAT_COUNT],
+        private_row; /* offsets within: inputs packed by a thread for itself; a row */
     attend_work works[PROGRAM_SHAPES_MAX];
     float *partials;
     _Atomic uint32_t *counters; /* [n_nodes][2] chunks given out; 16 apart, a cache line each */

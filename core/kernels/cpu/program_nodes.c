@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "kernels/cpu/program.h"
+#include "kernels/cpu/quantize_act.h"
 #include "quant/codec.h"
 
-#define STRIP_FLOATS 32768u   /* outputs of gate and up computed before they are joined: what stays in L2 */
-#define STRIPS_A_THREAD 6u    /* pieces of a product's rows a thread takes, in prompts */
+#define STRIP_FLOATS 32768u /* outputs of gate and up computed before they are joined: what stays in L2 */
+#define STRIPS_A_THREAD 6u  /* pieces of a product's rows a thread takes, in prompts */
 
 void program_rope_angles(const exec *e, const team_member *member)
 {
@@ -126,66 +127,89 @@ static void rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end
 
 /* ---- matrix products ---- */
 
+/* The packed forms of a node's input: one a format, and what int8 left out of it. One int8 pass alone is not exact
+ * enough: greedy decoding then differs from float32 in one of several hundred places where the choice is clear. */
+typedef struct node_inputs {
+    linear_input of[LINEAR_FORMAT_COUNT], rest;
+} node_inputs;
+
+/* Packs one row into every format that the node's matrices read. */
+static void pack_row(const exec *e, const node *n, const team_member *member, const node_inputs *in, uint32_t row,
+                     const float *src)
+{
+    for (uint32_t f = LINEAR_F32; f < LINEAR_FORMAT_COUNT; f++) {
+        if (n->formats >> f & 1) {
+            linear_pack(&e->prog->linear, &in->of[f], row, src);
+        }
+    }
+    if (n->formats >> LINEAR_Q8 & 1) {
+        float *rest = (float *)(exec_private(e, member) + e->private_rest_row);
+        quantize_act_q8_rest(&in->of[LINEAR_Q8], row, src, rest);
+        linear_pack(&e->prog->linear, &in->rest, row, rest);
+    }
+}
+
 /* The team packs all rows together; a barrier follows. */
-static void pack_shared(const exec *e, const node *n, const team_member *member, linear_input *inputs)
+static void pack_shared(const exec *e, const node *n, const team_member *member, node_inputs *in)
 {
     uint32_t rows = exec_rows(e, n), n_in = n->products[0].weight.n_in, begin, end;
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
-        inputs[f] = f == LINEAR_F32 ? linear_input_wrap(e->slots[n->source].data, e->slots[n->source].stride, rows, n_in)
-                                    : linear_input_make((linear_format)f, rows, n_in, e->packed[f]);
+        in->of[f] = f == LINEAR_F32
+                        ? linear_input_wrap(e->slots[n->source].data, e->slots[n->source].stride, rows, n_in)
+                        : linear_input_make((linear_format)f, rows, n_in, e->packed[f]);
     }
+    in->rest = linear_input_make(LINEAR_Q8, rows, n_in, e->packed_rest);
     team_share(member, rows, LINEAR_TILE, &begin, &end);
     for (uint32_t row = begin; row < end; row++) {
         rows_part(e, n, row, row + 1);
-        for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
-            if (n->formats >> f & 1) {
-                linear_pack(&e->prog->linear, &inputs[f], row, exec_row(e, n->source, row));
-            }
-        }
+        pack_row(e, n, member, in, row, exec_row(e, n->source, row));
     }
     team_barrier(member);
 }
 
 /* Few rows: each member packs them for itself, which costs less than a barrier. */
-static void pack_private(const exec *e, const node *n, const team_member *member, linear_input *inputs)
+static void pack_private(const exec *e, const node *n, const team_member *member, node_inputs *in)
 {
     uint32_t rows = exec_rows(e, n), n_in = n->products[0].weight.n_in;
     uint8_t *private = exec_private(e, member);
     float *buffer = (float *)(private + e->private_row);
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
-        inputs[f] = linear_input_make((linear_format)f, rows, n_in, private + e->private_packed[f]);
+        in->of[f] = linear_input_make((linear_format)f, rows, n_in, private + e->private_packed[f]);
     }
+    in->rest = linear_input_make(LINEAR_Q8, rows, n_in, private + e->private_rest);
     for (uint32_t row = 0; row < rows; row++) {
         const float *src = n->n_rows ? buffer : exec_row(e, n->source, row);
         if (n->n_rows) {
             norm_row(e, &n->rows[0], exec_row(e, n->rows[0].o->src, row), buffer);
         }
-        for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
-            if (n->formats >> f & 1) {
-                linear_pack(&e->prog->linear, &inputs[f], row, src);
-            }
-        }
+        pack_row(e, n, member, in, row, src);
     }
 }
 
-static void product_rows(const exec *e, const product *p, const linear_input *inputs, uint32_t begin, uint32_t end,
+static void product_rows(const exec *e, const product *p, const node_inputs *in, uint32_t begin, uint32_t end,
                          void *scratch)
 {
-    linear_output out = {.dst = e->slots[p->dst].data, .stride = e->slots[p->dst].stride, .bias = p->bias, .add = p->add};
+    linear_output out = {
+        .dst = e->slots[p->dst].data, .stride = e->slots[p->dst].stride, .bias = p->bias, .add = p->add};
     const linear_kernels *k = &e->prog->linear;
-    linear_rows(k, &p->weight, &inputs[k->format[p->weight.type]], &out, begin, end, scratch);
+    linear_format format = k->format[p->weight.type];
+    linear_rows(k, &p->weight, &in->of[format], &out, begin, end, scratch);
+    if (format == LINEAR_Q8) {
+        out.bias = NULL;
+        out.add = true;
+        linear_rows(k, &p->weight, &in->rest, &out, begin, end, scratch);
+    }
 }
 
 /* Gate and up in strips that are still in cache when they are joined. */
-static void gated_rows(const exec *e, const node *n, const linear_input *inputs, uint32_t begin, uint32_t end,
-                       void *scratch)
+static void gated_rows(const exec *e, const node *n, const node_inputs *in, uint32_t begin, uint32_t end, void *scratch)
 {
     uint32_t rows = exec_rows(e, n), strip = STRIP_FLOATS / rows / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
     strip = strip ? strip : LINEAR_ROW_GRAIN;
     for (uint32_t i = begin; i < end; i += strip) {
         uint32_t last = end - i < strip ? end : i + strip;
-        product_rows(e, &n->products[0], inputs, i, last, scratch);
-        product_rows(e, &n->products[1], inputs, i, last, scratch);
+        product_rows(e, &n->products[0], in, i, last, scratch);
+        product_rows(e, &n->products[1], in, i, last, scratch);
         for (uint32_t row = 0; row < rows; row++) {
             e->prog->ops.gated(n->act, exec_row(e, n->products[0].dst, row) + i,
                                exec_row(e, n->products[1].dst, row) + i, last - i);
@@ -194,12 +218,12 @@ static void gated_rows(const exec *e, const node *n, const linear_input *inputs,
 }
 
 /* Output columns [begin, end) of all products laid end to end, each rounded up to whole grains. */
-static void products_range(const exec *e, const node *n, const linear_input *inputs, uint32_t begin, uint32_t end,
+static void products_range(const exec *e, const node *n, const node_inputs *in, uint32_t begin, uint32_t end,
                            void *scratch)
 {
     if (n->gated) {
         uint32_t n_out = n->products[0].weight.n_out;
-        gated_rows(e, n, inputs, begin, end < n_out ? end : n_out, scratch);
+        gated_rows(e, n, in, begin, end < n_out ? end : n_out, scratch);
         return;
     }
     uint32_t origin = 0;
@@ -209,7 +233,7 @@ static void products_range(const exec *e, const node *n, const linear_input *inp
         uint32_t first = begin > origin ? begin - origin : 0, last = end > origin ? end - origin : 0;
         last = last < n_out ? last : n_out;
         if (first < last) {
-            product_rows(e, p, inputs, first, last, scratch);
+            product_rows(e, p, in, first, last, scratch);
         }
         origin += padded;
     }
@@ -219,11 +243,11 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
     uint32_t rows = exec_rows(e, n), total = 0, begin, end;
-    linear_input inputs[LINEAR_FORMAT_COUNT];
+    node_inputs in;
     if (n->pure && rows <= LINEAR_TILE) {
-        pack_private(e, n, member, inputs);
+        pack_private(e, n, member, &in);
     } else {
-        pack_shared(e, n, member, inputs);
+        pack_shared(e, n, member, &in);
     }
     for (uint32_t i = 0; i < (n->gated ? 1 : n->n_products); i++) {
         total += (n->products[i].weight.n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
@@ -231,14 +255,14 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
     void *scratch = exec_private(e, member);
     if (rows <= LINEAR_TILE || member->n_threads == 1) {
         team_share(member, total, LINEAR_ROW_GRAIN, &begin, &end);
-        products_range(e, n, inputs, begin, end, scratch);
+        products_range(e, n, &in, begin, end, scratch);
         return;
     }
     /* Pieces taken in turn: a member that lost its core for a while takes fewer. */
     uint32_t grains = total / LINEAR_ROW_GRAIN, piece = grains / (member->n_threads * STRIPS_A_THREAD);
     piece = (piece ? piece : 1) * LINEAR_ROW_GRAIN;
     for (begin = exec_next(e, index, 0) * piece; begin < total; begin = exec_next(e, index, 0) * piece) {
-        products_range(e, n, inputs, begin, total - begin < piece ? total : begin + piece, scratch);
+        products_range(e, n, &in, begin, total - begin < piece ? total : begin + piece, scratch);
     }
 }
 

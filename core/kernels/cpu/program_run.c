@@ -19,10 +19,11 @@ static mlxr_status check_kv(const program *prog, const step *s, mlxr_error *erro
         const kv_layout *l = &s->kv.layout[g];
         if (l->n_layers != group->n_layers || l->n_head_kv != group->n_head_kv || l->head_dim != group->head_dim ||
             l->page_tokens == 0 || (l->page_tokens & (l->page_tokens - 1)) || !s->kv.base[g]) {
-            return error_set(error, MLXR_ARG,
-                             "KV group %u has %u layers of %u heads of %u and %u tokens a page, but the model %u, %u, %u",
-                             g, l->n_layers, l->n_head_kv, l->head_dim, l->page_tokens, group->n_layers,
-                             group->n_head_kv, group->head_dim);
+            return error_set(
+                error, MLXR_ARG,
+                "KV group %u has %u layers of %u heads of %u and %u tokens a page, but the model %u, %u, %u", g,
+                l->n_layers, l->n_head_kv, l->head_dim, l->page_tokens, group->n_layers, group->n_head_kv,
+                group->head_dim);
         }
         if (l->type != DTYPE_F32 && l->type != DTYPE_F16 && l->type != DTYPE_BF16) {
             return error_set(error, MLXR_UNSUPPORTED, "the CPU backend has no KV type %d; it has F32, F16 and BF16",
@@ -44,8 +45,8 @@ static mlxr_status check_step(const program *prog, const step *s, mlxr_error *er
     for (uint32_t i = 0; i < s->n_slices; i++) {
         const step_slice *slice = &s->slices[i];
         if (slice->first_row != row || slice->n_rows > s->n_rows - row || slice->start > INT32_MAX - slice->n_rows) {
-            return error_set(error, MLXR_ARG, "slice %u covers rows %u…%u of %u from position %u", i,
-                             slice->first_row, slice->first_row + slice->n_rows, s->n_rows, slice->start);
+            return error_set(error, MLXR_ARG, "slice %u covers rows %u…%u of %u from position %u", i, slice->first_row,
+                             slice->first_row + slice->n_rows, s->n_rows, slice->start);
         }
         row += slice->n_rows;
     }
@@ -89,13 +90,18 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
     size_t attend = 0, at = linear_scratch_bytes(prog->widest_in);
     for (uint32_t g = 0; g < prog->plan->n_kv_groups; g++) {
         size_t n = prog->plan->kv_groups[g].head_dim;
-        size_t n_bytes = prog->ops.attend.scores ? attend_scratch_bytes((uint32_t)n) : (n_positions + 2 * n) * sizeof(double);
+        size_t n_bytes = prog->ops.attend.scores ? attend_scratch_bytes((uint32_t)n)
+                                                 : (n_positions + 2 * n) * sizeof(double);
         attend = n_bytes > attend ? n_bytes : attend;
     }
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         e->private_packed[f] = at;
         at += prog->packed_in[f] ? linear_input_bytes((linear_format)f, LINEAR_TILE, prog->packed_in[f]) : 0;
     }
+    e->private_rest = at;
+    at += prog->packed_in[LINEAR_Q8] ? linear_input_bytes(LINEAR_Q8, LINEAR_TILE, prog->packed_in[LINEAR_Q8]) : 0;
+    e->private_rest_row = at;
+    at += padded(prog->packed_in[LINEAR_Q8]) * sizeof(float);
     e->private_row = at;
     at += prog->widest_row * sizeof(float);
     at = at > attend ? at : attend;
@@ -120,6 +126,9 @@ static void place(exec *e, carve *c, uint32_t n_positions)
         if (prog->packed_in[f]) {
             e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_rows, prog->packed_in[f]), 1);
         }
+    }
+    if (prog->packed_in[LINEAR_Q8]) {
+        e->packed_rest = carve_take(c, linear_input_bytes(LINEAR_Q8, n_rows, prog->packed_in[LINEAR_Q8]), 1);
     }
     for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
         e->works[i].tasks = carve_take(c, e->works[i].n_tasks, sizeof(attend_task));

@@ -64,3 +64,17 @@ void quantize_act_q8_scalar(const linear_input *input, uint32_t token, const flo
         put_i32(words + Q8_MINUS_HIGH * at.word, -sums[1]);
     }
 }
+
+void quantize_act_q8_rest(const linear_input *input, uint32_t token, const float *src, float *rest)
+{
+    q8_place at = q8_find(input, token);
+    for (uint32_t b = 0; b < input->n_in / Q8_BLOCK; b++, src += Q8_BLOCK, rest += Q8_BLOCK) {
+        const int8_t *q = (const int8_t *)(at.q + b * at.record);
+        float scale;
+        memcpy(&scale, at.words + b * at.record + Q8_SCALE * at.word, sizeof scale);
+        bool finite = (float_to_bits(scale) & 0x7fffffffu) < 0x7f800000u;
+        for (unsigned i = 0; i < Q8_BLOCK; i++) {
+            rest[i] = finite ? src[i] - scale * (float)q[i] : 0;
+        }
+    }
+}

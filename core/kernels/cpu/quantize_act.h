@@ -52,6 +52,10 @@ static inline q8_place q8_find(const linear_input *input, uint32_t token)
                       .word = t * sizeof(float)};
 }
 
+/* What packing src[n_in] as int8 left out, rest[i] = src[i] − scale × q[i]; zeros where src was not finite. Packed as a
+ * further input and added, it makes an input of about 15 bits. */
+void quantize_act_q8_rest(const linear_input *input, uint32_t token, const float *src, float *rest);
+
 void quantize_act_q8_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_f32(const linear_input *input, uint32_t token, const float *src);
