@@ -118,6 +118,10 @@ static mlxr_status set_kind(tokenizer_source *source, text_view model, mlxr_erro
     source->bos = source->eos = source->eot = source->unk = source->pad = source->sep = source->cls = source->mask = -1;
     if (text_is(model, "gpt2")) {
         source->kind = TOKENIZER_BPE;
+    } else if (text_is(model, "gemma4")) {
+        source->kind = TOKENIZER_BPE;
+        source->pre = "gemma4";
+        source->add_bos = true;
     } else if (text_is(model, "llama")) {
         source->kind = TOKENIZER_SPM;
         source->bos = 1;
@@ -141,7 +145,7 @@ static mlxr_status set_kind(tokenizer_source *source, text_view model, mlxr_erro
         source->mask = 103;
         source->add_bos = source->add_eos = true;
     } else {
-        return error_set(error, MLXR_UNSUPPORTED, "tokenizer model \"%.*s\" is not known; known: gpt2, llama, t5, bert",
+        return error_set(error, MLXR_UNSUPPORTED, "tokenizer model \"%.*s\" is not known; known: gpt2, llama, gemma4, t5, bert",
                          (int)(model.n < 60 ? model.n : 60), model.data);
     }
     return MLXR_OK;
@@ -160,7 +164,7 @@ static mlxr_status read_source(const model_file *file, region *memory, tokenizer
     if (status == MLXR_OK) {
         status = model_file_text(file, KEY("pre"), &pre, error);
     }
-    if (status == MLXR_OK && pre.data) {
+    if (status == MLXR_OK && pre.data && !source->pre) {
         source->pre = region_strndup(memory, pre.data, pre.n);
         const pre_recipe *recipe = source->pre ? pre_recipe_named(source->pre) : NULL;
         source->add_bos = source->add_bos || (source->kind == TOKENIZER_BPE && recipe && recipe->adds_bos);

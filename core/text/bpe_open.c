@@ -24,16 +24,21 @@ static int letter_byte(uint32_t code)
 
 size_t alphabet_decode(token_text text, char *out)
 {
+    const unsigned char *p = (const unsigned char *)text.data;
     size_t n = 0;
-    for (size_t i = 0, length; i < text.n; i += length) {
-        unsigned char lead = (unsigned char)text.data[i];
-        uint32_t code = lead;
-        length = lead < 0x80 ? 1 : utf8_decode(text.data + i, text.n - i, &code);
-        int byte = letter_byte(code);
-        if (length == 0 || byte < 0) {
+    for (size_t i = 0; i < text.n;) {
+        if (p[i] > 0x20 && p[i] < 0x7f) {
+            out[n++] = (char)p[i++];
+            continue;
+        }
+        /* All other letters have two bytes: U+00A1 to U+0143. */
+        bool two = p[i] >= 0xc2 && p[i] <= 0xc5 && text.n - i > 1 && (p[i + 1] & 0xc0) == 0x80;
+        int byte = two ? letter_byte((uint32_t)(p[i] & 0x1f) << 6 | (p[i + 1] & 0x3f)) : -1;
+        if (byte < 0) {
             return SIZE_MAX;
         }
         out[n++] = (char)byte;
+        i += 2;
     }
     return n;
 }
@@ -177,7 +182,9 @@ static mlxr_status open_merge(tokenizer *t, const merge_text *merge, uint32_t ra
         }
     }
     *guess = (uint32_t)product + 1;
-    bpe_note_joins(t, (token_text){text, n});
+    if (t->n_pre_tokenizers == 0) { /* else words are short */
+        bpe_note_joins(t, (token_text){text, n});
+    }
     return pair_map_add(&t->pairs, (uint32_t)left, (uint32_t)right, rank, (uint32_t)product, error);
 }
 
@@ -225,6 +232,22 @@ mlxr_status bpe_open_vocabulary(tokenizer *t, const tokenizer_source *source, ml
     return status == MLXR_OK ? open_index(t, error) : status;
 }
 
+static mlxr_status open_step(tokenizer *t, const char *step, mlxr_error *error)
+{
+    text_op *op = &t->pre_tokenizers[t->n_pre_tokenizers++];
+    op->kind = OP_SPLIT;
+    if (strcmp(step, "alphabet") == 0) {
+        op->kind = OP_BYTE_LEVEL;
+        op->flags = OP_TO_ALPHABET;
+        t->from_alphabet = true;
+    } else if (strncmp(step, "re:", 3) == 0) {
+        return pattern_open(&op->pattern, step + 3, strlen(step + 3), error);
+    } else {
+        op->splitter = splitter_named(step);
+    }
+    return MLXR_OK;
+}
+
 static mlxr_status open_recipe(tokenizer *t, const char *pre, mlxr_error *error)
 {
     const pre_recipe *recipe = pre_recipe_named(pre);
@@ -238,23 +261,71 @@ static mlxr_status open_recipe(tokenizer *t, const char *pre, mlxr_error *error)
     if (!t->pre_tokenizers) {
         return error_nomem(error, "pre-tokenizers", SPLIT_STEPS_MAX * sizeof *t->pre_tokenizers);
     }
-    while (t->n_pre_tokenizers < SPLIT_STEPS_MAX && recipe->steps[t->n_pre_tokenizers]) {
-        text_op *op = &t->pre_tokenizers[t->n_pre_tokenizers];
-        op->kind = OP_SPLIT;
-        op->splitter = splitter_named(recipe->steps[t->n_pre_tokenizers]);
-        t->n_pre_tokenizers++;
+    mlxr_status status = MLXR_OK;
+    for (uint32_t i = 0; status == MLXR_OK && i < SPLIT_STEPS_MAX && recipe->steps[i]; i++) {
+        status = open_step(t, recipe->steps[i], error);
     }
     t->ignore_merges = recipe->ignore_merges;
+    return status;
+}
+
+/* Gemma 4: characters instead of bytes, U+2581 for spaces, bytes only for what is not in the vocabulary. */
+static mlxr_status open_marked(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
+{
+    t->normalizers = region_array(&t->memory, 1, sizeof *t->normalizers);
+    if (!t->normalizers) {
+        return error_nomem(error, "normalisers", sizeof *t->normalizers);
+    }
+    t->normalizers[t->n_normalizers++] = (text_op){
+        .kind = OP_REPLACE, .literal = {" ", 1}, .content = {SPACE_MARK, strlen(SPACE_MARK)}};
+    t->unk = source->unk;
+    t->fuse_unknown = true;
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        int byte = t->types[id] == TOKEN_BYTE ? byte_token_value(source->tokens[id]) : -1;
+        if (byte >= 0) {
+            t->byte_ids[byte] = (int32_t)id;
+        }
+    }
     return MLXR_OK;
+}
+
+/* The texts of open_marked as they decode: spaces for U+2581, byte tokens as bytes. */
+static mlxr_status open_marked_pieces(tokenizer *t, mlxr_error *error)
+{
+    mlxr_status status = text_table_make(&t->pieces, &t->memory, t->n_tokens, t->texts.offsets[t->n_tokens], error);
+    uint32_t used = 0;
+    for (uint32_t id = 0; status == MLXR_OK && id < t->n_tokens; id++) {
+        token_text text = text_table_get(&t->texts, id);
+        int byte = t->types[id] == TOKEN_BYTE ? byte_token_value(text) : -1;
+        bool literal = t->types[id] == TOKEN_CONTROL || t->types[id] == TOKEN_UNKNOWN;
+        for (size_t i = 0; byte < 0 && i < text.n; i++) {
+            bool mark = !literal && text.n - i >= 3 && memcmp(text.data + i, SPACE_MARK, 3) == 0;
+            t->pieces.bytes[used++] = mark ? ' ' : text.data[i];
+            i += mark ? 2 : 0;
+        }
+        if (byte >= 0) {
+            t->pieces.bytes[used++] = (char)byte;
+        }
+        t->pieces.offsets[id + 1] = used;
+    }
+    t->pieces.n = t->n_tokens;
+    return status;
 }
 
 mlxr_status bpe_open(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
 {
-    t->byte_level = true;
+    bool marked = source->pre && strcmp(source->pre, "gemma4") == 0;
+    t->byte_level = !marked;
     t->unk = -1; /* every byte is a token; as in the reference, a byte that is not gives nothing */
     mlxr_status status = open_recipe(t, source->pre ? source->pre : "default", error);
+    if (status == MLXR_OK && marked) {
+        status = open_marked(t, source, error);
+    }
     if (status == MLXR_OK) {
         status = bpe_open_vocabulary(t, source, error);
+    }
+    if (status == MLXR_OK && marked) {
+        status = open_marked_pieces(t, error);
     }
     if (status == MLXR_OK) {
         status = added_open(t, true, error);

@@ -353,6 +353,16 @@ static size_t match_punctuation(const char *text, size_t at, size_t n)
     return found ? at + length : 0;
 }
 
+/* A run of it. */
+static size_t match_punctuations(const char *text, size_t at, size_t n)
+{
+    size_t end = 0;
+    for (size_t next; at < n && (next = match_punctuation(text, at, n)) != 0; at = next) {
+        end = next;
+    }
+    return end;
+}
+
 /* \w+|[^\w\s]+ */
 static size_t match_words(const char *text, size_t at, size_t n)
 {
@@ -399,6 +409,7 @@ static const splitter splitters[] = {
     {"digits", NULL, match_digits},
     {"space", NULL, match_space},
     {"punctuation", NULL, match_punctuation},
+    {"punctuations", NULL, match_punctuations},
     {"words", NULL, match_words},
     {"cjk", "[一-龥぀-ゟ゠-ヿ]+", match_cjk},
 };
@@ -423,6 +434,27 @@ const splitter *splitter_for_pattern(const char *pattern, size_t n)
     }
     return NULL;
 }
+
+#define CONTRACTIONS "'(?i:[sdmt]|ll|ve|re)"
+#define BLOOM "re: ?[^(\\s|[.,!?…。，、।۔،])]+"
+/* Latin, Greek, Cyrillic, Armenian, Georgian, Cherokee and other cased letters, as the DeepSeek LLM tokenizer lists
+ * them. */
+#define DEEPSEEK_LETTERS                                                                                               \
+    "A-Za-z\\x{00b5}\\x{00c0}-\\x{00d6}\\x{00d8}-\\x{00f6}\\x{00f8}-\\x{01ba}\\x{01bc}-\\x{01bf}"                      \
+    "\\x{01c4}-\\x{0293}\\x{0295}-\\x{02af}\\x{0370}-\\x{0373}\\x{0376}\\x{0377}\\x{037b}-\\x{037d}\\x{037f}"          \
+    "\\x{0386}\\x{0388}-\\x{038a}\\x{038c}\\x{038e}-\\x{03a1}\\x{03a3}-\\x{03f5}\\x{03f7}-\\x{0481}"                   \
+    "\\x{048a}-\\x{052f}\\x{0531}-\\x{0556}\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13f5}\\x{13f8}-\\x{13fd}"                  \
+    "\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}"                  \
+    "\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}"         \
+    "\\x{1f5b}\\x{1f5d}\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}"          \
+    "\\x{1fc6}-\\x{1fcc}\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}"                  \
+    "\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}\\x{2126}"           \
+    "\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}\\x{2139}\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}"          \
+    "\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}"                    \
+    "\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}\\x{a771}-\\x{a787}\\x{a78b}-\\x{a78e}"                  \
+    "\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}"                  \
+    "\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}"        \
+    "\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}"
 
 static const pre_recipe recipes[] = {
     {"default", {"gpt2"}, false, false},
@@ -474,6 +506,41 @@ static const pre_recipe recipes[] = {
     {"deepseek-v3", {"numbers3", "cjk", "deepseek3"}, false, false},
     {"hunyuan-dense", {"numbers3", "cjk", "deepseek3"}, false, false},
     {"joyai-llm", {"numbers3", "cjk", "deepseek3"}, false, false},
+    {"hy_v4", {"numbers3", "cjk", "deepseek3"}, false, false},
+    {"deepseek-coder", {"re:[\\r\\n]", "re:\\s?\\p{L}+", "re:\\s?\\p{P}+", "re:[一-龥ࠀ-一가-퟿]+", "digit"}, false, false},
+    {"deepseek-llm",
+     {"re:[\\r\\n]", "re:\\s?[" DEEPSEEK_LETTERS "]+", "re:\\s?[!-/:-~！-／：-～‘-‟　-。]+", "re:\\s+$",
+      "re:[一-龥ࠀ-一가-퟿]+", "numbers"},
+     false,
+     false},
+    {"falcon", {"punctuations", "gpt2", "alphabet", "digits", "re:[0-9][0-9][0-9]"}, false, false},
+    {"bloom", {BLOOM}, false, false},
+    {"poro-chat", {BLOOM}, false, false},
+    {"gpt3-finnish", {BLOOM}, false, false},
+    {"viking", {BLOOM, "digit"}, false, false},
+    {"bailingmoe",
+     {"re:" CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"},
+     false,
+     false},
+    {"bailingmoe2",
+     {"re:" CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"},
+     false,
+     false},
+    {"seed-coder", {"re:" FOLDED "|" LEAD "\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+" TAIL}, false, false},
+    {"exaone-moe",
+     {"re:" FOLDED "|" LEAD "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"},
+     false,
+     false},
+    {"superbpe", {"numbers", "re:(?=(\\d{3})+(?!\\d))"}, false, false},
+    {"minicpm5",
+     {"numbers3", "re:" FOLDED "|" LEAD "\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL},
+     true,
+     false},
+    {"tiny_aya", {"re:\\d{1,3}(?=(?:\\d{3})*\\b)", "o200k"}, false, false},
+    {"cohere2moe", {"re:\\d{1,3}(?=(?:\\d{3})*\\b)", "o200k"}, false, false},
+    {"ufakzeka", {"re:" LEAD "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL}, false, false},
+    {"talkie", {"o200k"}, false, false},
+    {"gemma4", {NULL}, false, true},
 };
 
 const pre_recipe *pre_recipe_named(const char *name)

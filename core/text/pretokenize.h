@@ -28,11 +28,13 @@ const splitter *splitter_for_pattern(const char *pattern, size_t n);
 
 /* What pre-tokenisation a GGUF's tokenizer.ggml.pre stands for: up to SPLIT_STEPS_MAX splitters applied in turn, each
  * to the pieces of the one before. */
-#define SPLIT_STEPS_MAX 4
+#define SPLIT_STEPS_MAX 6
 
 typedef struct pre_recipe {
     const char *name;
-    const char *steps[SPLIT_STEPS_MAX]; /* splitter names; NULL ends */
+    /* Names of splitters; "re:" and a regular expression; "alphabet": later steps see GPT-2's alphabet instead of bytes,
+     * as where ByteLevel is not the last pre-tokenizer. NULL ends. */
+    const char *steps[SPLIT_STEPS_MAX];
     bool ignore_merges; /* a piece that is a token as a whole is taken without merging */
     bool adds_bos;      /* unless the file says otherwise */
 } pre_recipe;

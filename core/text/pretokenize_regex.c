@@ -122,6 +122,19 @@ static void put_word(translation *x)
     put_newer(x, general_categories[0].categories | BIT(MN) | BIT(MC) | BIT(ME) | BIT(ND) | BIT(NL));
 }
 
+/* \b or \B by that \w. */
+static void put_boundary(translation *x, bool negated)
+{
+    static const char *const parts[] = {"(?:(?<=[", "])(?![", "])|(?<![", "])(?=[", "]))"};
+    static const char *const inside[] = {"(?:(?<=[", "])(?=[", "])|(?<![", "])(?![", "]))"};
+    for (size_t i = 0; i < 5; i++) {
+        put(x, negated ? inside[i] : parts[i]);
+        if (i < 4) {
+            put_word(x);
+        }
+    }
+}
+
 /* ---- translation ---- */
 
 static mlxr_status refuse(const translation *x, const char *what, mlxr_error *error)
@@ -175,6 +188,13 @@ static mlxr_status translate_escape(translation *x, mlxr_error *error)
         put(x, x->sets ? "" : "[");
         put_word(x);
         put(x, x->sets ? "" : "]");
+        return MLXR_OK;
+    case 'b':
+    case 'B':
+        if (x->sets) {
+            return refuse(x, "\\b in a set", error);
+        }
+        put_boundary(x, c == 'B');
         return MLXR_OK;
     case 'W':
         if (x->sets) {

@@ -156,6 +156,32 @@ def tokenizer_json_cases(lines):
     return cases
 
 
+def recipes():
+    """tokenizer.ggml.pre → (the pre-tokenizer of the models that name it, ignore_merges)"""
+    def regex(*patterns, ignore=False):
+        return pre.Sequence([split(p) for p in patterns] + [byte_level()]), ignore
+
+    digit = pre.Digits(individual_digits=True)
+    word = LEAD + UPPERS + "*" + LOWERS + "+" + FOLDED + "?|" + LEAD + UPPERS + "+" + LOWERS + "*" + FOLDED
+    o200k = word + r"?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*" + TAIL
+    triples = r"\d{1,3}(?=(?:\d{3})*\b)"
+    return {
+        "default": (byte_level(True), False), "smollm": (pre.Sequence([digit, byte_level(True)]), False),
+        "llama-bpe": regex(PATTERNS["llama3"], ignore=True), "qwen2": regex(PATTERNS["qwen2"]),
+        "qwen35": regex(PATTERNS["qwen35"]), "gpt-4o": regex(o200k), "tekken": regex(PATTERNS["tekken"], ignore=True),
+        "deepseek-v3": regex(*DEEPSEEK3),
+        "deepseek-coder": (pre.Sequence([split(p) for p in DEEPSEEK_CODER] + [digit, byte_level()]), False),
+        "falcon": (pre.Sequence([pre.Punctuation("contiguous"), byte_level(True), pre.Digits(individual_digits=False),
+                                 split("[0-9][0-9][0-9]")]), False),
+        "bloom": regex(PATTERNS["bloom"]), "viking": (pre.Sequence([split(PATTERNS["bloom"]), digit, byte_level()]), False),
+        "bailingmoe": regex(PATTERNS["bailing"]), "exaone-moe": regex(PATTERNS["exaone"]),
+        "seed-coder": regex(FOLDED + "|" + LEAD + r"\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+" + TAIL),
+        "superbpe": regex(r"\p{N}+", r"(?=(\d{3})+(?!\d))"),
+        "minicpm5": regex(r"\p{N}{1,3}", FOLDED + "|" + LEAD + r"\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*" + TAIL, ignore=True),
+        "tiny_aya": regex(triples, o200k), "ufakzeka": regex(LEAD + r"\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*" + TAIL),
+    }
+
+
 def sentencepiece_cases(lines, folder, rules=None):
     """name → path of a tokenizer.model"""
     import sentencepiece

@@ -160,6 +160,39 @@ def trained_cases(args, folder, rules=None):
     return cases
 
 
+def write_vocabulary(path, tokenizer, pre):
+    """A GGUF with nothing but the vocabulary of a byte-level BPE tokenizer."""
+    from gguf import GGUFWriter
+    data = json.loads(tokenizer.to_str())
+    vocab = sorted(data["model"]["vocab"].items(), key=lambda item: item[1])
+    special = {token["content"] for token in data["added_tokens"] if token["special"]}
+    writer = GGUFWriter(str(path), "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list([text for text, _ in vocab])
+    writer.add_token_types([3 if text in special else 1 for text, _ in vocab])
+    writer.add_token_merges([" ".join(merge) for merge in data["model"]["merges"]])
+    writer.add_add_bos_token(False)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+def recipe_cases(args, folder):
+    """Every kind of tokenizer.ggml.pre, against the pre-tokenizer it stands for."""
+    import tokenizer_cases as small
+    cases = []
+    for name, (pre_tokenizer, ignore) in small.recipes().items():
+        label = f"pre-{name}"
+        if args.cases and not any(label.startswith(c) for c in args.cases):
+            continue
+        tokenizer = small.byte_bpe(small.training_text(200_000), pre_tokenizer, ignore_merges=ignore)
+        path = Path(folder) / f"{label}.gguf"
+        write_vocabulary(path, tokenizer, name)
+        cases.append(Case(label, path, hf_encode(tokenizer), ("special",), weight=0.1))
+    return cases
+
+
 def compare_decoding(args, case, texts, id_lists):
     """Text of whole lists, without special tokens. Counts differences."""
     bad = 0
@@ -243,7 +276,7 @@ def main():
         return 0
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
-        for case in real_cases(args, folder) + trained_cases(args, folder):
+        for case in real_cases(args, folder) + trained_cases(args, folder) + recipe_cases(args, folder):
             if not args.cases or any(case.name.startswith(c) for c in args.cases):
                 bad += compare(args, case, args.seed * 1000003)
     return 1 if bad else 0

@@ -286,6 +286,47 @@ static void every_setting_may_be_left_out_or_null(void **state)
     EXPECT(&(json_case){.decoder = "{\"type\":\"Metaspace\",\"replacement\":\"\"}"}, "he", 0, 7);
 }
 
+#define SPLIT(pattern) "{\"type\":\"Split\",\"pattern\":" pattern ",\"behavior\":\"Isolated\",\"invert\":false}"
+
+/* Splits "h e" style texts by an expression; the pieces' ids tell where. */
+static void expect_split(const char *regex, const char *text, size_t n, const int32_t *ids)
+{
+    char step[512];
+    snprintf(step, sizeof step, SPLIT("{\"Regex\":\"%s\"}"), regex);
+    json_case c = {.pre_tokenizer = step};
+    expect_ids(&c, text, 0, n, ids);
+}
+
+static void expressions_mean_what_the_reference_means(void **state)
+{
+    (void)state;
+    /* he 7, hell 9, hello 10, space 14, x 17, é 16 */
+    expect_split("\\\\d", "he", IDS(7));
+    expect_split("\\\\D", "he", IDS(3, 4));
+    expect_split("[\\\\D]", "he", IDS(3, 4));
+    expect_split("\\\\h", "hello", IDS(3, 4, 8, 6));       /* a hexadecimal digit, not a space */
+    expect_split("[\\\\h]", "hello", IDS(3, 4, 8, 6));
+    expect_split("\\\\W", "he o", IDS(7, 14, 6));
+    expect_split("[\\\\w]", "he", IDS(3, 4));
+    expect_split("\\\\u0065", "hello", IDS(3, 4, 8, 6));
+    expect_split("(?mi:.)", "he", IDS(3, 4));
+    expect_split("(?-m)\\\\P{L}", "he o", IDS(7, 14, 6));
+    expect_split("[^\\\\p{Han}]", "he", IDS(3, 4));
+    expect_split("\\\\P{Han}", "he", IDS(3, 4));
+    expect_split("\\\\p{Han}", "he", IDS(7));
+    expect_split("[\\\\P{Han}]", "he", IDS(3, 4));
+    expect_split("\\\\p{^L}|\\\\P{Greek}", "he", IDS(3, 4));
+    expect_split("[\\\\p{Latin}\\\\S\\\\-]", "he", IDS(3, 4));
+    expect_split("(?<=e)", "hello", IDS(7, 8, 6));
+    expect_split("\\\\b", "he o", IDS(7, 14, 6));
+    expect_split("\\\\B", "he o", IDS(3, 4, 14, 6));
+    expect_split("^h|o$", "hello", IDS(3, 4, 8, 6));
+    expect_split("\\\\p{N}", "he", IDS(7));
+    expect_split("\\\\p{N}+", "he", IDS(7));
+    json_case c = {.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(?=e)|l*\"},\"content\":\"x\"}"};
+    EXPECT(&c, "ehl", 0, 17, 4, 17, 3, 17);
+}
+
 static void numbers_are_read_as_the_reference_reads_them(void **state)
 {
     (void)state;
@@ -369,7 +410,6 @@ typedef struct hostile {
     const char *text;
 } hostile;
 
-#define SPLIT(pattern) "{\"type\":\"Split\",\"pattern\":" pattern ",\"behavior\":\"Isolated\",\"invert\":false}"
 #define DEEP8 "{\"type\":\"Sequence\",\"normalizers\":["
 #define DEEP64 "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
 
@@ -486,6 +526,7 @@ static const hostile cases[] = {
     {"negated set", MLXR_UNSUPPORTED, .c = {.pre_tokenizer = SPLIT("{\"Regex\":\"[a[^b]]\"}")}},
     {"POSIX", MLXR_UNSUPPORTED, .c = {.pre_tokenizer = SPLIT("{\"Regex\":\"[[:alpha:]]\"}")}},
     {"begins with ]", MLXR_UNSUPPORTED, .c = {.pre_tokenizer = SPLIT("{\"Regex\":\"[]a]\"}")}},
+    {"\\b in a set", MLXR_UNSUPPORTED, .c = {.pre_tokenizer = SPLIT("{\"Regex\":\"[\\\\b]\"}")}},
     {"\\W in a set", MLXR_UNSUPPORTED, .c = {.pre_tokenizer = SPLIT("{\"Regex\":\"[\\\\W]\"}")}},
     {"\\K", MLXR_UNSUPPORTED, .c = {.pre_tokenizer = SPLIT("{\"Regex\":\"a\\\\Kb\"}")}},
     {"\\u without", MLXR_UNSUPPORTED, .c = {.pre_tokenizer = SPLIT("{\"Regex\":\"\\\\u12\"}")}},
@@ -695,6 +736,7 @@ int main(void)
         cmocka_unit_test(words_without_an_unknown_token_are_refused_when_met),
         cmocka_unit_test(strings_may_be_escaped),
         cmocka_unit_test(every_setting_may_be_left_out_or_null),
+        cmocka_unit_test(expressions_mean_what_the_reference_means),
         cmocka_unit_test(numbers_are_read_as_the_reference_reads_them),
         cmocka_unit_test(configurations_may_say_little_or_nonsense),
         cmocka_unit_test(unigram_models_may_have_bytes_and_added_tokens),
