@@ -96,10 +96,11 @@ bool jvalue_attr_only(jrun *r, jvalue v, const jtext *name, const jattr *known, 
     if (group_attr(v, name, out)) {
         return true;
     }
+    if (v.kind == JUNDEFINED && !jtext_is(name, "__class__")) {
+        return jrun_undefined(r, v);
+    }
     if (is_dunder(name) && v.kind != JDICT) {
         *out = jvalue_undefined(JWHY_UNSAFE, name);
-    } else if (v.kind == JUNDEFINED) {
-        return jrun_undefined(r, v);
     }
     return true;
 }
@@ -161,18 +162,31 @@ static bool item_at(jrun *r, jvalue v, int64_t i, jvalue *out)
     return true;
 }
 
+/* Whether Python could use it as a key. Tuples nested absurdly deep count: hashing them says so. */
+static bool is_hashable(jvalue key, unsigned depth)
+{
+    if (key.kind != JTUPLE || depth > JDEPTH_MAX) {
+        return key.kind != JLIST && key.kind != JDICT && key.kind != JVIEW;
+    }
+    for (size_t i = 0; i < key.as.list->n; i++) {
+        if (!is_hashable(key.as.list->items[i], depth + 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool jvalue_item(jrun *r, jvalue v, jvalue key, jvalue *out)
 {
-    uint64_t hash;
     const jentry *entry = NULL;
     switch (v.kind) {
     case JUNDEFINED:
         return jrun_undefined(r, v);
     case JDICT:
-        if (key.kind == JLIST || key.kind == JDICT || key.kind == JVIEW) {
+        if (!is_hashable(key, 0)) {
             return undefined_item(r, key, out);
         }
-        if (!jvalue_hash(r, key, &hash) || !jdict_find(r, v.as.dict, key, &entry)) {
+        if (!jdict_find(r, v.as.dict, key, &entry)) {
             return false;
         }
         if (entry) {

@@ -49,7 +49,7 @@ typedef struct place {
 static bool fail(binder *b, uint32_t line, const char *what, const jtext *name)
 {
     b->run->line = line;
-    return jrun_fail(b->run, "%s '%.*s'", what, name->n < 60 ? (int)name->n : 60, name->bytes);
+    return jrun_fail(b->run, "%s '%.*s'", what, jtext_shown(name), name->bytes);
 }
 
 /* ---- symbols ----------------------------------------------------------------------------------------------------- */
@@ -555,7 +555,7 @@ static bool bind_call(binder *b, scope *s, jnode *n, place at)
         if (n->type == JNODE_FILTER && jfilter_refused(n->as.call.id)) {
             b->run->line = n->line;
             return jrun_unsupported(b->run, "the filter '%.*s' is not supported in chat templates",
-                                    (int)n->as.call.id->n, n->as.call.id->bytes);
+                                    jtext_shown(n->as.call.id), n->as.call.id->bytes);
         }
         return fail(b, n->line, n->type == JNODE_FILTER ? "there is no filter" : "there is no test", n->as.call.id);
     }

@@ -115,8 +115,7 @@ static bool spread_dict(jrun *r, const jdict *d, jkeyword *keywords, size_t *n)
         }
         const jtext *name = d->entries[i].key.as.text;
         if (!jrun_charge(r, *n) || has_keyword(keywords, *n, name)) {
-            return r->status == MLXR_OK &&
-                   jrun_fail(r, "an argument is given twice: '%.*s'", name->n < 60 ? (int)name->n : 60, name->bytes);
+            return jrun_fail(r, "an argument is given twice: '%.*s'", jtext_shown(name), name->bytes);
         }
         keywords[(*n)++] = (jkeyword){.name = name, .value = d->entries[i].value};
     }
@@ -320,7 +319,7 @@ bool jeval_filter(jrun *r, jframe *f, const jnode *n, jvalue input, jvalue *out)
     }
     r->line = n->line;
     if (!n->as.call.function) {
-        return jrun_fail(r, "there is no filter '%.*s'", (int)n->as.call.id->n, n->as.call.id->bytes);
+        return jrun_fail(r, "there is no filter '%.*s'", jtext_shown(n->as.call.id), n->as.call.id->bytes);
     }
     return jfunction_call(r, n->as.call.function, input, &call, out);
 }
@@ -335,7 +334,7 @@ static bool eval_filter_or_test(jrun *r, jframe *f, const jnode *n, jvalue *out)
     r->line = n->line;
     if (!n->as.call.function) {
         return jrun_fail(r, "there is no %s '%.*s'", n->type == JNODE_FILTER ? "filter" : "test",
-                         n->as.call.id->n < 60 ? (int)n->as.call.id->n : 60, n->as.call.id->bytes);
+                         jtext_shown(n->as.call.id), n->as.call.id->bytes);
     }
     return jfunction_call(r, n->as.call.function, object, &call, out);
 }

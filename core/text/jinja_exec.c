@@ -404,7 +404,7 @@ static bool rest_of_keywords(jrun *r, const jmacro_node *m, const jcall *call, c
         }
         if (!d) {
             return jrun_fail(r, "the macro '%.*s' takes no argument named '%.*s'", m->name ? (int)m->name->n : 6,
-                             m->name ? m->name->bytes : "caller", name->n < 60 ? (int)name->n : 60, name->bytes);
+                             m->name ? m->name->bytes : "caller", jtext_shown(name), name->bytes);
         }
         if (!jdict_set_text(r, d, name, call->keywords[i].value)) {
             return false;

@@ -44,7 +44,7 @@ bool jparse_unexpected(jparser *p, const char *wanted)
 {
     const jtoken *t = &p->token;
     if (t->type == JTOK_NAME) {
-        int n = t->value.as.text->n < 60 ? (int)t->value.as.text->n : 60;
+        int n = jtext_shown(t->value.as.text);
         return jparse_fail_at(p, t->line, t->at, "expected %s, not '%.*s'", wanted, n, t->value.as.text->bytes);
     }
     return jparse_fail_at(p, t->line, t->at, "expected %s, not %s", wanted, jtoken_text(t->type));
@@ -306,7 +306,7 @@ static bool push_keyword(jparser *p, jargs *args, uint32_t *cap, jkeyword_node k
     for (uint32_t i = 0; i < args->n_keywords; i++) {
         if (args->keywords[i].name == keyword.name) {
             return jparse_fail_at(p, p->token.line, p->token.at, "the argument '%.*s' is given twice",
-                                  keyword.name->n < 60 ? (int)keyword.name->n : 60, keyword.name->bytes);
+                                  jtext_shown(keyword.name), keyword.name->bytes);
         }
     }
     if (!jrun_charge(&p->run, args->n_keywords)) {
@@ -472,9 +472,12 @@ static jnode *parse_bracket(jparser *p, jnode *object)
         if (keys.n && !jparse_expect(p, JTOK_COMMA, "',' or ']' in a subscript")) {
             return NULL;
         }
-        jnode *key = p->token.type == JTOK_COLON ? NULL : jparse_expression(p, true);
-        if (!key && p->token.type != JTOK_COLON) {
-            return NULL;
+        jnode *key = NULL;
+        if (p->token.type != JTOK_COLON) {
+            key = jparse_expression(p, true);
+            if (!key) {
+                return NULL;
+            }
         }
         if (p->token.type == JTOK_COLON) {
             n = parse_slice(p, object, key, line);
@@ -525,7 +528,10 @@ static const jtext *dotted_name(jparser *p)
     }
     while (p->token.type == JTOK_DOT) {
         jbuild b = {.run = &p->run};
-        if (!jparse_advance(p) || p->token.type != JTOK_NAME) {
+        if (!jparse_advance(p)) {
+            return NULL;
+        }
+        if (p->token.type != JTOK_NAME) {
             jparse_unexpected(p, "a name behind '.'");
             return NULL;
         }
@@ -587,12 +593,12 @@ static bool argument_follows(const jparser *p)
 /* The one argument of a test that stands without brackets. */
 static jargs *bare_argument(jparser *p, jnode *owner)
 {
-    jargs *args = jrun_array(&p->run, 1, sizeof *args);
     jnodes one = {0};
     if (jparse_is_name(p, "is")) {
         jparse_fail_at(p, p->token.line, p->token.at, "tests with 'is' cannot be chained");
         return NULL;
     }
+    jargs *args = jrun_array(&p->run, 1, sizeof *args);
     jnode *value = args ? parse_postfix(p, parse_primary(p, 0)) : NULL;
     if (!jnode_adopt(p, owner, value) || !jnodes_push(p, &one, value)) {
         return NULL;

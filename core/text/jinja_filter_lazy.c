@@ -62,8 +62,7 @@ static bool take_function(jrun *r, lazy *s, size_t i, bool is_filter)
     }
     s->function = is_filter ? jfilter_find(name) : jtest_find(name);
     if (!s->function) {
-        return jrun_fail(r, "there is no %s '%.*s'", is_filter ? "filter" : "test", name->n < 60 ? (int)name->n : 60,
-                         name->bytes);
+        return jrun_fail(r, "there is no %s '%.*s'", is_filter ? "filter" : "test", jtext_shown(name), name->bytes);
     }
     s->rest = *s->call;
     s->rest.args += i + 1;

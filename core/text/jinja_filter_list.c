@@ -133,7 +133,7 @@ JNATIVE(jfilter_last)
     (void)f;
     (void)call;
     if (!jiter_reversed(r, self, &it)) {
-        return r->status == MLXR_OK && jrun_fail(r, "a value of type '%s' has no last item", jvalue_type(self));
+        return jrun_fail(r, "a value of type '%s' has no last item", jvalue_type(self));
     }
     return first_of(r, it, "there is no last item: the sequence is empty", out);
 }

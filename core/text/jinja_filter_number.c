@@ -51,8 +51,11 @@ JNATIVE(jfilter_int)
         *out = fallback;
         return true;
     }
-    if (!jarg_int(r, "the base", call->args[1], &base) || !jrun_charge_bytes(r, self.as.text->n)) {
+    if (!jrun_charge_bytes(r, self.as.text->n)) {
         return false;
+    }
+    if (call->args[1].kind != JMISSING) { /* a base that is none leaves the text to be read as a float */
+        base = jvalue_is_integer(call->args[1]) ? jvalue_integer(call->args[1]) : 1;
     }
     bool base_ok = base == 0 || (base >= 2 && base <= 36);
     if (base_ok && jnumber_parse_int(self.as.text, (int)base, &i, &too_big)) {
@@ -201,6 +204,12 @@ JNATIVE(jfilter_round)
     return !to_integer || float_to_int(r, rounded, out);
 }
 
+/* bytes < unit, exactly: 1e24 as a double is less than 10^24. */
+static bool is_below(double bytes, unsigned __int128 unit)
+{
+    return bytes < 1e37 && (unsigned __int128)bytes < unit;
+}
+
 /* filesizeformat(binary) */
 JNATIVE(jfilter_filesizeformat)
 {
@@ -226,12 +235,12 @@ JNATIVE(jfilter_filesizeformat)
         }
         snprintf(text, sizeof text, "%lld Bytes", (long long)whole.as.integer);
     } else {
-        double unit = base * base;
+        unsigned __int128 unit = (unsigned)(base * base);
         int i = 0;
-        for (; i < 7 && !(bytes < unit); i++) {
-            unit *= base;
+        for (; i < 7 && !is_below(bytes, unit); i++) {
+            unit *= (unsigned)base;
         }
-        size_t n = jnumber_format(base * bytes / unit, 'f', 1, false, text, JNUMBER_TEXT);
+        size_t n = jnumber_format(base * bytes / (double)unit, 'f', 1, false, text, JNUMBER_TEXT);
         snprintf(text + n, 16, " %s", prefixes[binary][i]);
     }
     const jtext *t = jtext_copy(r, text, strlen(text));

@@ -121,8 +121,7 @@ JNATIVE(jfilter_indent)
         return false;
     }
     if (call->args[0].kind == JTEXT) {
-        step = s->markup ? jtext_escape(r, call->args[0].as.text) : call->args[0].as.text;
-        step = s->markup ? call->args[0].as.text : step;
+        step = call->args[0].as.text; /* beside markup it counts as markup: it is not escaped */
     } else {
         const jtext *space = jtext_of(r, " ");
         if (!space || !jarg_int(r, "the width", call->args[0], &width) ||

@@ -125,7 +125,7 @@ static bool spec_parse(jrun *r, const jtext *t, spec *s)
     if (at + 1 == t->n) {
         s->type = t->bytes[at++];
     }
-    return at == t->n || jrun_fail(r, "the format '%.*s' is not valid", t->n < 60 ? (int)t->n : 60, t->bytes);
+    return at == t->n || jrun_fail(r, "the format '%.*s' is not valid", jtext_shown(t), t->bytes);
 }
 
 static bool finish(jbuild *b, const spec *s, char usual_align, const char *sign, const jtext *body, jvalue *out)
@@ -285,7 +285,7 @@ static bool format_integer(jrun *r, int64_t i, const spec *s, jvalue *out)
         bool ok = jbuild_code(&b, (uint32_t)i);
         const jtext *t = ok ? jbuild_finish(&b) : NULL;
         jbuild padded = {.run = r};
-        return t && finish(&padded, s, '<', "", t, out);
+        return t && finish(&padded, s, '>', "", t, out);
     }
     default:
         return jrun_fail(r, "the format type '%c' is not for integers", s->type);
@@ -313,7 +313,7 @@ bool jformat_spec(jrun *r, jvalue v, const jtext *text, jvalue *out)
         return false;
     }
     if (v.kind == JTEXT) {
-        return v.as.text->markup ? jrun_fail(r, "markup takes no format") : format_text(r, v.as.text, &s, out);
+        return format_text(r, v.as.text, &s, out);
     }
     if (v.kind == JBOOL && !s.type) { /* Python: a bool is formatted as the integer it is */
         s.type = 'd';
@@ -365,7 +365,7 @@ static bool argument(braces *f, const jtext *name, jvalue *out)
         }
         const jentry *entry = f->mapping ? jdict_get(f->mapping, name) : NULL;
         if (!entry) {
-            return jrun_fail(r, "format() has no argument '%.*s'", name->n < 60 ? (int)name->n : 60, name->bytes);
+            return jrun_fail(r, "format() has no argument '%.*s'", jtext_shown(name), name->bytes);
         }
         *out = entry->value;
         return true;
@@ -428,7 +428,7 @@ static bool convert(braces *f, char how, jvalue *v)
     if (how != 'r' && how != 's' && how != 'a') {
         return jrun_fail(f->run, "format() has no conversion '%c'", how);
     }
-    if (!(how == 's' ? jprint_str(&b, *v) : jprint_repr(&b, *v))) {
+    if (!(how == 's' ? jprint_str(&b, *v) : how == 'r' ? jprint_repr(&b, *v) : jprint_ascii(&b, *v))) {
         return false;
     }
     const jtext *t = jbuild_finish(&b);
@@ -468,7 +468,10 @@ static bool replace_field(braces *f, const jtext *inside, unsigned level, jbuild
     if (!spec_text) {
         return false;
     }
-    if (v.kind == JTEXT && v.as.text->markup && spec_text->n == 0) {
+    if (f->escape && v.kind == JTEXT && v.as.text->markup) {
+        if (spec_text->n) {
+            return jrun_fail(r, "markup takes no format");
+        }
         formatted = v.as.text;
     } else {
         if (!jformat_spec(r, v, spec_text, &shown)) {

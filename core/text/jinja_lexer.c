@@ -15,6 +15,9 @@ bool jparse_fail_at(jparser *p, uint32_t line, size_t at, const char *format, ..
 {
     char text[400];
     va_list args;
+    if (p->run.status != MLXR_OK) {
+        return false;
+    }
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);

@@ -242,7 +242,7 @@ static bool repeat(jrun *r, jvalue sequence, int64_t count, jvalue *out)
     }
     const jlist *l = sequence.as.list;
     if (__builtin_mul_overflow(l->n, n_times, &n) || !jrun_charge(r, n)) {
-        return r->status != MLXR_OK ? false : jrun_limit(r, "a list repeated %zu times is too long", n_times);
+        return jrun_limit(r, "a list repeated %zu times is too long", n_times);
     }
     jvalue *items = jrun_array(r, n, sizeof *items);
     jlist *repeated = items ? jlist_new(r) : NULL;

@@ -311,10 +311,11 @@ static jnode *parse_filter_block(jparser *p)
     if (!n || !jparse_advance(p)) {
         return NULL;
     }
-    n->as.filter_block.filter = jparse_filters(p, NULL, true);
     n->as.filter_block.body = allocate(p, sizeof *n->as.filter_block.body);
     n->as.filter_block.scope = allocate(p, sizeof *n->as.filter_block.scope);
-    bool ok = jnode_adopt(p, n, n->as.filter_block.filter) && n->as.filter_block.body && n->as.filter_block.scope &&
+    n->as.filter_block.filter = n->as.filter_block.body && n->as.filter_block.scope ? jparse_filters(p, NULL, true)
+                                                                                    : NULL;
+    bool ok = jnode_adopt(p, n, n->as.filter_block.filter) &&
               parse_body_to(p, "endfilter", "filter", n->line, n->as.filter_block.body) &&
               adopt_block(p, n, n->as.filter_block.body);
     return ok ? n : NULL;
@@ -434,7 +435,7 @@ static jnode *parse_statement(jparser *p, const endings *until)
             return statements[i].parse(p);
         }
     }
-    int n = t->value.as.text->n < 60 ? (int)t->value.as.text->n : 60;
+    int n = jtext_shown(t->value.as.text);
     const char *tag = t->value.as.text->bytes;
     if (until) {
         jparse_fail_at(p, t->line, t->at, "unknown tag '%.*s' inside '%s' of line %u, which is not closed yet", n, tag,

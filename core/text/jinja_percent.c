@@ -66,8 +66,8 @@ static bool read_key(percent *p, jvalue *out)
     }
     const jentry *entry = jdict_get(p->values.as.dict, key);
     if (!entry) {
-        return jrun_fail(p->run, "a format string names '%.*s', which the dict does not have",
-                         key->n < 60 ? (int)key->n : 60, key->bytes);
+        return jrun_fail(p->run, "a format string names '%.*s', which the dict does not have", jtext_shown(key),
+                         key->bytes);
     }
     p->next = 1;
     *out = entry->value;
@@ -150,16 +150,16 @@ static bool put_text(percent *p, jbuild *b, const directive *d, jvalue v)
 {
     jbuild text = {.run = p->run};
     const jtext *t;
-    bool as_repr = d->type != 's';
-    if (p->escape) {
-        bool keep = !as_repr && v.kind == JTEXT;
-        t = keep ? v.as.text : NULL;
-        if (!keep) {
-            t = (as_repr ? jprint_repr(&text, v) : jprint_str(&text, v)) ? jbuild_finish(&text) : NULL;
-        }
-        t = t ? jtext_escape(p->run, t) : NULL;
+    if (p->escape && d->type == 's' && v.kind == JTEXT) { /* markup goes in as it is */
+        t = v.as.text;
     } else {
-        t = (as_repr ? jprint_repr(&text, v) : jprint_str(&text, v)) ? jbuild_finish(&text) : NULL;
+        bool ok = d->type == 's'   ? jprint_str(&text, v)
+                  : d->type == 'r' ? jprint_repr(&text, v)
+                                   : jprint_ascii(&text, v);
+        t = ok ? jbuild_finish(&text) : NULL;
+    }
+    if (t && p->escape) {
+        t = jtext_escape(p->run, t);
     }
     if (t && d->has_precision && (uint64_t)d->precision < jtext_count(t)) {
         t = jtext_sub(p->run, t, 0, jtext_offset(t, (size_t)d->precision));
@@ -246,14 +246,15 @@ static bool put_directive(percent *p, jbuild *b)
 {
     directive d = {0};
     jvalue v = JVALUE_MISSING;
+    if (p->at < p->text->n && p->text->bytes[p->at] == '%') {
+        p->at++;
+        return jbuild_c(b, "%");
+    }
     if (p->at < p->text->n && p->text->bytes[p->at] == '(' && !read_key(p, &v)) {
         return false;
     }
     if (!read_directive(p, &d)) {
         return false;
-    }
-    if (d.type == '%') {
-        return jbuild_c(b, "%");
     }
     if (!strchr("diouxXeEfFgGcrsa", d.type) || !d.type) {
         return jrun_fail(p->run, "a format string has no directive '%%%c'", d.type ? d.type : '?');

@@ -8,13 +8,11 @@
 #include "text/jinja_run.h"
 #include "text/jinja_unicode.h"
 
-static bool print_code(jbuild *b, const char *format, uint32_t code)
+static bool escape_code(jbuild *b, uint32_t code)
 {
     char text[16];
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(text, sizeof text, format, (unsigned)code);
-#pragma GCC diagnostic pop
+    const char mark = code < 0x100 ? 'x' : code < 0x10000 ? 'u' : 'U';
+    snprintf(text, sizeof text, "\\%c%0*x", mark, code < 0x100 ? 2 : code < 0x10000 ? 4 : 8, (unsigned)code);
     return jbuild_c(b, text);
 }
 
@@ -38,7 +36,7 @@ static bool repr_char(jbuild *b, const char *bytes, size_t used, uint32_t code, 
     if (junicode_is_printable(code)) {
         return jbuild_bytes(b, bytes, used);
     }
-    return print_code(b, code < 0x100 ? "\\x%02x" : code < 0x10000 ? "\\u%04x" : "\\U%08x", code);
+    return escape_code(b, code);
 }
 
 static bool repr_text(jbuild *b, const jtext *t)
@@ -158,6 +156,19 @@ bool jprint_repr(jbuild *b, jvalue v)
     }
     bool ok = repr_nested(b, v);
     jrun_leave(b->run);
+    return ok;
+}
+
+bool jprint_ascii(jbuild *b, jvalue v)
+{
+    jbuild repr = {.run = b->run};
+    bool ok = jprint_repr(&repr, v);
+    for (size_t at = 0; at < repr.n && ok;) {
+        uint32_t code;
+        size_t used = jtext_char(repr.bytes, repr.n, at, &code);
+        ok = code < 0x80 ? jbuild_bytes(b, repr.bytes + at, 1) : escape_code(b, code);
+        at += used;
+    }
     return ok;
 }
 

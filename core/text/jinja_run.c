@@ -10,9 +10,13 @@
 
 #define BYTES_PER_STEP 64
 
+/* The first error stays: what fails because of it may say something else. */
 static bool failed(jrun *r, mlxr_status status, const char *format, va_list args)
 {
     char text[400];
+    if (r->status != MLXR_OK) {
+        return false;
+    }
     vsnprintf(text, sizeof text, format, args);
     r->status = status;
     error_set(r->error, status, "chat template, line %u: %s", (unsigned)r->line, text);
@@ -43,7 +47,9 @@ bool jrun_limit(jrun *r, const char *format, ...)
 
 bool jrun_no_memory(jrun *r, size_t n_bytes)
 {
-    r->status = error_nomem(r->error, "rendering the chat template", n_bytes);
+    if (r->status == MLXR_OK) {
+        r->status = error_nomem(r->error, "the chat template", n_bytes);
+    }
     return false;
 }
 
@@ -163,7 +169,7 @@ static params params_parse(const char *text)
 
 static bool place_keyword(jrun *r, const jfunction *f, const params *p, const jkeyword *keyword, jvalue *slots)
 {
-    int n_name = keyword->name->n < 100 ? (int)keyword->name->n : 100;
+    int n_name = jtext_shown(keyword->name);
     for (size_t i = 0; i < p->n && !p->positional_only; i++) {
         if (p->lengths[i] == keyword->name->n && memcmp(p->names[i], keyword->name->bytes, keyword->name->n) == 0) {
             if (slots[i].kind != JMISSING) {

@@ -138,6 +138,7 @@ bool jiter_collect(jrun *r, jvalue v, jlist **out); /* list(v) */
 
 bool jprint_str(jbuild *b, jvalue v);                                 /* str(v) */
 bool jprint_repr(jbuild *b, jvalue v);                                /* repr(v) */
+bool jprint_ascii(jbuild *b, jvalue v);                               /* ascii(v) */
 const jtext *jvalue_str(jrun *r, jvalue v);                           /* str(v): plain text; NULL on failure */
 const jtext *jvalue_soft_str(jrun *r, jvalue v);                      /* the same, but markup stays markup */
 bool jformat_json(jrun *r, const jcall *call, jvalue v, jvalue *out); /* the tojson filter; bound arguments */

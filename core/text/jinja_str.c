@@ -529,7 +529,7 @@ bool jstr_pad(jrun *r, const jfunction *f, jvalue self, const jcall *call, jvalu
         fill = jtext_escape(r, fill);
     }
     if (!fill || jtext_count(fill) != 1) {
-        return r->status == MLXR_OK && jrun_fail(r, "the fill of %s() must be one character", f->name);
+        return jrun_fail(r, "the fill of %s() must be one character", f->name);
     }
     return give(r, self, jstr_pad_text(r, self.as.text, width, fill, f->tag), out);
 }

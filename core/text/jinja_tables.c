@@ -146,11 +146,11 @@ static bool add_pairs(jrun *r, jdict *d, jvalue source)
 /* dict(pairs, name=value…); namespace(…) (tag 1), which keeps no private names */
 static JNATIVE(global_dict)
 {
-    jdict *d = jdict_new(r);
     (void)self;
     if (call->n_args > 1) {
         return jrun_fail(r, "%s() takes at most one value besides keywords", f->name);
     }
+    jdict *d = jdict_new(r);
     if (!d || (call->n_args == 1 && !add_pairs(r, d, call->args[0]))) {
         return false;
     }

@@ -157,6 +157,11 @@ bool jtext_is(const jtext *t, const char *c_string)
     return t->n == n && memcmp(t->bytes, c_string, n) == 0;
 }
 
+int jtext_shown(const jtext *t)
+{
+    return t->n < 60 ? (int)t->n : 60;
+}
+
 int jtext_order(const jtext *a, const jtext *b)
 {
     size_t n = a->n < b->n ? a->n : b->n;

@@ -102,7 +102,7 @@ static bool hash_tuple(jrun *r, const jlist *l, uint64_t *out)
     uint64_t h = 0x345678;
     bool ok = jrun_charge(r, l->n);
     for (size_t i = 0; i < l->n && ok; i++) {
-        uint64_t item;
+        uint64_t item = 0;
         ok = jvalue_hash(r, l->items[i], &item);
         h = ok ? mix(h ^ item) + 0x9e3779b97f4a7c15u : h;
     }
@@ -422,7 +422,12 @@ bool jvalue_contains(jrun *r, jvalue container, jvalue item, bool *out)
 
 jlist *jlist_new(jrun *r)
 {
-    return jrun_array(r, 1, sizeof(jlist));
+    static const jvalue no_items[1];
+    jlist *l = jrun_array(r, 1, sizeof *l);
+    if (l) {
+        l->items = no_items; /* not NULL, to which nothing may be added, not even 0 */
+    }
+    return l;
 }
 
 /* Makes room behind l's items for `extra` more, moving them unless l ends where its store ends. */
@@ -586,7 +591,7 @@ static bool find(jrun *r, const jdict *d, jvalue key, uint64_t hash, jentry **ou
 
 bool jdict_find(jrun *r, const jdict *d, jvalue key, const jentry **out)
 {
-    uint64_t hash;
+    uint64_t hash = 0;
     jentry *entry;
     if (!jvalue_hash(r, key, &hash) || !find(r, d, key, hash, &entry)) {
         return false;
@@ -619,7 +624,7 @@ const jentry *jdict_get(const jdict *d, const jtext *key)
 
 bool jdict_set(jrun *r, jdict *d, jvalue key, jvalue value)
 {
-    uint64_t hash;
+    uint64_t hash = 0;
     jentry *entry;
     if (!jrun_charge(r, 1) || !jvalue_hash(r, key, &hash) || !find(r, d, key, hash, &entry)) {
         return false;

@@ -214,6 +214,7 @@ jtext *jtext_concat(jrun *r, const jtext *a, const jtext *b); /* plain; appends 
 const jtext *jtext_escape(jrun *r, const jtext *t);           /* HTML-escaped, marked as markup */
 bool jtext_equal(const jtext *a, const jtext *b);
 bool jtext_is(const jtext *t, const char *c_string);
+int jtext_shown(const jtext *t); /* how many bytes of a name or the like go into a message: for "%.*s" */
 int jtext_order(const jtext *a, const jtext *b); /* by code point: <0, 0, >0 */
 size_t jtext_count(const jtext *t);              /* characters */
 uint64_t jtext_hash(const jtext *t);

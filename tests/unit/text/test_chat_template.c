@@ -260,6 +260,48 @@ static void limits_hold(void **state)
     json_decref(variables);
 }
 
+/* Renders with every limit from 1 up that is too small; the right text comes once it is large enough. */
+static void tighten(const chat_template *t, const json_t *variables, bool steps, const json_t *text)
+{
+    for (uint64_t n = 1;; n++) {
+        mlxr_error error = {0};
+        buffer out = buffer_make(1 << 20);
+        chat_limits limits = {.steps_max = steps ? n : 0, .output_bytes_max = steps ? 0 : n, .now = 1753700000};
+        mlxr_status status = chat_template_render(t, variables, &limits, &out, &error);
+        if (status != MLXR_LIMIT) {
+            assert_true(text ? status == MLXR_OK && out.n == json_string_length(text) : status != MLXR_OK);
+            buffer_close(&out);
+            return;
+        }
+        assert_int_equal(out.n, 0);
+        assert_true(error.text[0]);
+        buffer_close(&out);
+        if (n > 3000) { /* a case that ends at another limit */
+            return;
+        }
+    }
+}
+
+static void every_expression_stops_cleanly_at_every_limit(void **state)
+{
+    (void)state;
+    json_t *all = load("cases.json"), *row;
+    const json_t *variables = json_object_get(all, "variables");
+    size_t i;
+    json_array_foreach(json_object_get(all, "cases"), i, row)
+    {
+        const json_t *source = json_object_get(row, "template");
+        chat_template *t = NULL;
+        mlxr_error error = {0};
+        if (chat_template_open(&t, json_string_value(source), json_string_length(source), &error) == MLXR_OK) {
+            tighten(t, variables, true, json_object_get(row, "text"));
+            tighten(t, variables, false, json_object_get(row, "text"));
+            chat_template_close(&t);
+        }
+    }
+    json_decref(all);
+}
+
 static void output_that_does_not_fit_the_buffer_changes_nothing(void **state)
 {
     (void)state;
@@ -444,6 +486,7 @@ int main(void)
         cmocka_unit_test(errors_while_rendering_say_the_line),
         cmocka_unit_test(what_is_not_supported_is_refused_by_name),
         cmocka_unit_test(limits_hold),
+        cmocka_unit_test(every_expression_stops_cleanly_at_every_limit),
         cmocka_unit_test(output_that_does_not_fit_the_buffer_changes_nothing),
         cmocka_unit_test(variables_must_be_an_object),
         cmocka_unit_test(variables_hide_functions_and_keep_their_types),
