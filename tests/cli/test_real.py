@@ -16,8 +16,8 @@ class SmolLM2(support.CliTest):
         found = self.succeed("run", SMOLLM2, "The capital of France is", "--raw", "--temp", "0", "-n", "24", "--json").json
         self.assertTrue(found["text"].startswith(" Paris"), found["text"])
         self.assertEqual(len(found["ids"]), 24)
-        answer = self.succeed("run", SMOLLM2, "What is the capital of France?", "--temp", "0", "-n", "40").text
-        self.assertIn("Paris", answer)
+        answer = self.succeed("run", SMOLLM2, "Repeat after me: hello world", "--temp", "0", "-n", "20").text
+        self.assertIn("hello", answer.lower())
 
     def test_it_is_described(self):
         text = self.succeed("show", SMOLLM2).text
@@ -77,8 +77,9 @@ class SmolLM2(support.CliTest):
 @unittest.skipUnless(os.path.exists(GEMMA3), "Gemma 3 is not installed")
 class Gemma3(support.CliTest):
     def test_it_goes_on_with_a_text(self):
-        result = self.succeed("run", GEMMA3, "The capital of France is", "--temp", "0", "-n", "8", "--json")
-        self.assertIn("Paris", result.json["text"])
+        result = self.succeed("run", GEMMA3, "Monday, Tuesday, Wednesday, Thursday,", "--temp", "0", "-n", "6", "--json")
+        self.assertIn("no chat template", result.err)
+        self.assertTrue(result.json["text"].startswith(" Friday, Saturday"), result)
 
 
 if __name__ == "__main__":
