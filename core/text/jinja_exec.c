@@ -84,6 +84,23 @@ typedef struct filtered {
     bool entered;
 } filtered;
 
+/* What a target was given; Jinja passes on tuples whatever was taken apart. */
+static bool give_target(jrun *r, jframe *f, const jnode *target, jvalue *out)
+{
+    if (target->type != JNODE_TUPLE) {
+        return jeval(r, f, target, out);
+    }
+    jlist *items = jlist_new(r);
+    for (uint32_t i = 0; i < target->as.list.n; i++) {
+        jvalue v;
+        if (!items || !give_target(r, f, target->as.list.items[i], &v) || !jlist_push(r, items, v)) {
+            return false;
+        }
+    }
+    *out = jvalue_tuple(items);
+    return items != NULL;
+}
+
 static jstep next_filtered(jrun *r, void *state, jvalue *out)
 {
     filtered *s = state;
@@ -101,7 +118,7 @@ static jstep next_filtered(jrun *r, void *state, jvalue *out)
             return JSTEP_FAILED;
         }
         if (jvalue_true(test)) {
-            return JSTEP_ITEM;
+            return give_target(r, s->frame, s->node->test_target, out) ? JSTEP_ITEM : JSTEP_FAILED;
         }
     }
 }
