@@ -329,7 +329,8 @@ class Maker:
 ADDRESS = re.compile(r"object at 0x|<built-in|<function|<bound method|<generator|<class|0x[0-9a-f]{6,}|&lt;generator"
                      r"|&lt;built|&lt;function|dict_itemiterator|reverseiterator|reversed object|iterator object"
                      r"|%3C(built|gener|function)|<GENERATOR|<BUILT", re.I)
-# Jinja folds constants when it compiles, where a slice of something that has none is undefined instead of an error.
+# Jinja folds constants when it compiles: a slice of something that has none is undefined then instead of an error, and
+# an unknown filter behind a constant 'or' is never looked at.
 OURS_ONLY = re.compile(r"64.bit|not supported|limit of|too long|too large|more than \d+ levels|out of memory|be sliced")
 
 
@@ -343,6 +344,8 @@ def run(ours, theirs, same, n_cases, seed, show):
         if same(a, b):
             equal += 1
             errors += "error" in b
+        elif a.get("where") == "open" and "there is no" in a["error"] and "text" in b:
+            skipped += 1
         elif ADDRESS.search(b.get("text", "")) or OURS_ONLY.search(a.get("error", "")) or \
                 "MemoryError" in b.get("error", ""):
             skipped += 1
@@ -351,5 +354,5 @@ def run(ours, theirs, same, n_cases, seed, show):
             if different <= show:
                 print(f"--- {seed}/{i}\n{template}\n  ours:   {str(a)[:500]}\n  jinja2: {str(b)[:500]}", flush=True)
     print(f"{n_cases} random templates (seed {seed}): {equal} identical ({errors} of them both an error), "
-          f"{skipped} not comparable (addresses, integers beyond 64 bits, refused by name), {different} different")
+          f"{skipped} not comparable (addresses, integers beyond 64 bits, refused by name, folded), {different} different")
     return different == 0
