@@ -96,12 +96,12 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
     }
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         e->private_packed[f] = at;
-        at += prog->packed_in[f] ? linear_input_bytes((linear_format)f, LINEAR_TILE, prog->packed_in[f]) : 0;
+        at += prog->packed_in[f] ? linear_input_bytes((linear_format)f, 2 * LINEAR_TILE, prog->packed_in[f]) : 0;
     }
-    e->private_rest = at;
-    at += prog->packed_in[LINEAR_Q8] ? linear_input_bytes(LINEAR_Q8, LINEAR_TILE, prog->packed_in[LINEAR_Q8]) : 0;
     e->private_rest_row = at;
     at += padded(prog->packed_in[LINEAR_Q8]) * sizeof(float);
+    e->private_strip = at;
+    at += prog->packed_in[LINEAR_Q8] ? PROGRAM_STRIP_FLOATS * sizeof(float) : 0;
     e->private_row = at;
     at += prog->widest_row * sizeof(float);
     at = at > attend ? at : attend;
@@ -124,7 +124,8 @@ static void place(exec *e, carve *c, uint32_t n_positions)
     e->rope = carve_take(c, (uint64_t)n_rows * prog->rope_width, sizeof(float));
     for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
         if (prog->packed_in[f]) {
-            e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_rows, prog->packed_in[f]), 1);
+            uint32_t n_tokens = n_rows > 2 * LINEAR_TILE ? n_rows : 2 * LINEAR_TILE; /* few rows come with their rests */
+            e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_tokens, prog->packed_in[f]), 1);
         }
     }
     if (prog->packed_in[LINEAR_Q8]) {

@@ -143,7 +143,7 @@ static void quantised_weights_and_embeddings_are_decoded(void **state)
     tiny_options o = plain;
     for (uint32_t i = 0; i < n; i++) {
         o.weights = DTYPE_Q8_0;
-        check_against_reference(&o, &all_ways[i], DTYPE_F32, 16, all_ways[i].scalar ? 1e-11 : 1e-3);
+        check_against_reference(&o, &all_ways[i], DTYPE_F32, 16, all_ways[i].scalar ? 1e-11 : 1e-7);
         o.weights = DTYPE_BF16;
         check_against_reference(&o, &all_ways[i], DTYPE_F32, 16, all_ways[i].scalar ? 1e-11 : 1e-3);
     }
@@ -165,12 +165,13 @@ static float *compute_in_manner(const tiny *t, const int32_t *tokens, const way 
     return logits;
 }
 
-static void check_manners(const way *w, dtype kv_type)
+static void check_manners(const way *w, dtype kv_type, dtype weights)
 {
     static const manner manners[] = {{1, N_TOKENS, 16, 0, 1}, {2, N_TOKENS, 16, 0, 1}, {3, 37, 16, 0, 1},
-                                     {2, 1, 16, 0, 1},        {2, N_TOKENS, 16, 5, 31}, {1, 64, 2, 7, 13},
+                                     {2, 1, 16, 0, 1},        {2, 7, 16, 0, 1},         {2, N_TOKENS, 16, 5, 31}, {1, 64, 2, 7, 13},
                                      {2, 50, 128, 7, 13},     {1, 3, 256, 90, 1}};
     tiny_options o = with_everything();
+    o.weights = weights;
     tiny t;
     tiny_open(&t, &o);
     int32_t *tokens = tiny_tokens(&t, N_TOKENS);
@@ -193,10 +194,11 @@ static void results_do_not_depend_on_chunks_threads_or_pages(void **state)
     way all_ways[4];
     uint32_t n = ways(all_ways);
     for (uint32_t i = 0; i < n; i++) {
-        check_manners(&all_ways[i], i % 2 ? DTYPE_F16 : DTYPE_F32);
+        check_manners(&all_ways[i], i % 2 ? DTYPE_F16 : DTYPE_F32, DTYPE_F32);
     }
-    check_manners(&all_ways[n - 1], DTYPE_BF16);
-    check_manners(&all_ways[n - 1], DTYPE_F32);
+    check_manners(&all_ways[n - 1], DTYPE_BF16, DTYPE_Q4_1);
+    check_manners(&all_ways[n - 1], DTYPE_F32, DTYPE_BF16);
+    check_manners(&all_ways[n - 2], DTYPE_F16, DTYPE_Q8_0);
 }
 
 /* Three sequences of unequal length in mixed steps, against each alone. */
