@@ -63,7 +63,7 @@ size_t linear_scratch_bytes(uint32_t n_in)
     const size_t panels = 256 * 1024;
     size_t blocks = ((size_t)n_in + 31) / 32;
     size_t panel = blocks * (512 + 4 * 64);
-    size_t rows = 16 * (blocks * 36 + 64);
+    size_t rows = 16 * (blocks * 37 + 64);
     size_t decoded = (size_t)n_in * sizeof(float);
     size_t bytes = (panel > panels ? panel : panels) + rows + decoded + 4096;
     return (bytes + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
