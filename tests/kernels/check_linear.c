@@ -202,6 +202,25 @@ static void same_bits_alone(check *c, const linear_kernels *kernels, problem *p)
     free(alone);
 }
 
+/* The products with int8 inputs are exact and their sums have one order: all instruction sets agree to the bit. */
+static void same_bits_as_least_set(check *c, const linear_kernels *kernels, problem *p)
+{
+    linear_kernels least;
+    linear_init(&least, c->features & (CPU_AVX2 | CPU_NEON));
+    if (p->packed.format != LINEAR_Q8 || least.rows[p->type] == kernels->rows[p->type]) {
+        return;
+    }
+    fill_output(c, p, false, 0, p->n_out);
+    linear_output out = output_of(p, false);
+    linear_rows(kernels, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
+    float *first = get(p->output.n_bytes);
+    memcpy(first, p->output.bytes, p->output.n_bytes);
+    linear_rows(&least, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
+    check_result(c, memcmp(first, p->output.bytes, p->output.n_bytes) == 0, "%s %u → %u, %u tokens: differs from %s",
+                 dtype_name(p->type), p->n_in, p->n_out, p->n_tokens, least.isa[p->type]);
+    free(first);
+}
+
 /* A NaN or infinity in one token makes all its results non-finite and leaves the other tokens alone. */
 static void keeps_nan(check *c, const linear_kernels *kernels, problem *p)
 {
@@ -252,6 +271,7 @@ static void run(check *c)
                                      tokens[check_below(c, sizeof tokens / sizeof *tokens)], kind);
             matches_plain_loops(c, &kernels, &p);
             same_bits_alone(c, &kernels, &p);
+            same_bits_as_least_set(c, &kernels, &p);
             keeps_nan(c, &kernels, &p);
             problem_close(&p);
         }
