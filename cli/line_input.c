@@ -169,8 +169,9 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     el_set(input->editor, EL_EDITOR, "emacs");
     el_set(input->editor, EL_SIGNAL, 1);
     el_set(input->editor, EL_GETCFN, read_character);
-    el_set(input->editor, EL_ADDFN, "mlxr-cancel", "give the line up", cancel_line);
-    el_set(input->editor, EL_ADDFN, "mlxr-complete", "complete a command", complete_word);
+    el_wset(input->editor, EL_ADDFN, L"mlxr-cancel", L"give the line up",
+            cancel_line); /* el_set would leak the names */
+    el_wset(input->editor, EL_ADDFN, L"mlxr-complete", L"complete a command", complete_word);
     el_source(input->editor, NULL); /* the user's ~/.editrc */
     el_set(input->editor, EL_BIND, "^C", "mlxr-cancel", NULL);
     el_set(input->editor, EL_BIND, "\t", "mlxr-complete", NULL);
@@ -233,6 +234,8 @@ static line_result read_line(line_input *input, const char **line, size_t *n)
 {
     int count = 0;
     input->cancelled = false;
+    el_set(input->editor, EL_PREP_TERM,
+           1); /* before the prompt: libedit does it after, and a key pressed in between counts */
     *line = el_gets(input->editor, &count);
     if (!*line || count <= 0) {
         putchar('\n');

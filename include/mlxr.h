@@ -81,9 +81,9 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
     bool no_prefix_cache;            /* sequences share nothing and nothing is kept */
     const char *kv_dir;              /* NULL: none; a directory of this user that keeps evicted KV pages */
     uint64_t kv_disk_bytes;          /* its byte budget; 0: 8 GiB */
-    double kv_high, kv_low;          /* above `high` of the KV budget, evict cached pages down to `low`; 0: 0.95, 0.85 */
-    uint64_t kv_working_set_ms;      /* prefixes used within this time are evicted last; 0: 60,000 */
-    uint64_t (*now_ms)(void *user);  /* NULL: a monotonic clock; only eviction looks at it */
+    double kv_high, kv_low;         /* above `high` of the KV budget, evict cached pages down to `low`; 0: 0.95, 0.85 */
+    uint64_t kv_working_set_ms;     /* prefixes used within this time are evicted last; 0: 60,000 */
+    uint64_t (*now_ms)(void *user); /* NULL: a monotonic clock; only eviction looks at it */
     void *now_user;
     void (*log)(void *user, mlxr_log_level level, const char *line);
     void *log_user;
@@ -109,9 +109,9 @@ typedef struct mlxr_model_info {
     const char *weight_types; /* most bytes first: "Q4_1, Q6_K, F32" */
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
     uint64_t n_params;
-    uint64_t file_bytes;       /* all parts of the model on disk */
-    uint64_t weight_bytes;     /* tensor data */
-    uint64_t bytes_per_token;  /* weights read to decode one token at batch 1 */
+    uint64_t file_bytes;         /* all parts of the model on disk */
+    uint64_t weight_bytes;       /* tensor data */
+    uint64_t bytes_per_token;    /* weights read to decode one token at batch 1 */
     uint64_t kv_bytes_per_token; /* with the engine's KV type, full-attention and window layers alike */
     bool has_chat_template;
     bool adds_bos;
@@ -165,31 +165,31 @@ typedef struct mlxr_logit_bias {
 
 /* Field names and meanings are the field's usual ones. mlxr_sampling_default() gives the defaults named here. */
 typedef struct mlxr_sampling {
-    uint64_t seed;            /* same seed, same tokens, whatever the thread count; default 0 = from the OS */
-    float temperature;        /* 0: greedy; default 0.8 */
-    int32_t top_k;            /* 0: off; default 40 */
-    float top_p;              /* 1: off; default 0.95 */
-    float min_p;              /* 0: off; default 0.05 */
-    float typical_p;          /* 1: off; default 1 */
-    float xtc_probability;    /* 0: off */
-    float xtc_threshold;      /* default 0.1 */
-    float dry_multiplier;     /* 0: off */
-    float dry_base;           /* default 1.75 */
-    int32_t dry_allowed_length; /* default 2 */
-    int32_t dry_penalty_last_n; /* -1: whole context (default) */
+    uint64_t seed;                   /* same seed, same tokens, whatever the thread count; default 0 = from the OS */
+    float temperature;               /* 0: greedy; default 0.8 */
+    int32_t top_k;                   /* 0: off; default 40 */
+    float top_p;                     /* 1: off; default 0.95 */
+    float min_p;                     /* 0: off; default 0.05 */
+    float typical_p;                 /* 1: off; default 1 */
+    float xtc_probability;           /* 0: off */
+    float xtc_threshold;             /* default 0.1 */
+    float dry_multiplier;            /* 0: off */
+    float dry_base;                  /* default 1.75 */
+    int32_t dry_allowed_length;      /* default 2 */
+    int32_t dry_penalty_last_n;      /* -1: whole context (default) */
     const char *const *dry_breakers; /* strings that end a repetition; NULL: "\n", ":", "\"", "*" */
     size_t n_dry_breakers;
-    int32_t mirostat;         /* 0 off, 1, 2 */
-    float mirostat_tau;       /* default 5 */
-    float mirostat_eta;       /* default 0.1 */
-    float repeat_penalty;     /* 1: off (default) */
-    float presence_penalty;   /* 0: off */
-    float frequency_penalty;  /* 0: off */
-    int32_t penalty_last_n;   /* window of the three penalties; default 64; -1: whole context */
+    int32_t mirostat;        /* 0 off, 1, 2 */
+    float mirostat_tau;      /* default 5 */
+    float mirostat_eta;      /* default 0.1 */
+    float repeat_penalty;    /* 1: off (default) */
+    float presence_penalty;  /* 0: off */
+    float frequency_penalty; /* 0: off */
+    int32_t penalty_last_n;  /* window of the three penalties; default 64; -1: whole context */
     const mlxr_logit_bias *logit_bias;
     size_t n_logit_bias;
-    uint32_t n_logprobs;      /* how many alternatives to report per sampled token, with their log-probabilities */
-    bool logprobs;            /* report the sampled token's log-probability */
+    uint32_t n_logprobs; /* how many alternatives to report per sampled token, with their log-probabilities */
+    bool logprobs;       /* report the sampled token's log-probability */
 } mlxr_sampling;
 
 MLXR_API mlxr_sampling mlxr_sampling_default(void);
@@ -203,15 +203,15 @@ MLXR_API mlxr_status mlxr_sequence_open(mlxr_sequence **out, mlxr_model *model, 
                                         mlxr_error *error);
 MLXR_API void mlxr_sequence_close(mlxr_sequence **sequence);
 /* Fails with MLXR_LIMIT and the numbers when the context length would be exceeded. */
-MLXR_API mlxr_status mlxr_sequence_append(mlxr_sequence *sequence, const int32_t *ids, size_t n_ids,
-                                          mlxr_error *error);
-MLXR_API size_t mlxr_sequence_pending(const mlxr_sequence *sequence);  /* appended, not computed */
-MLXR_API size_t mlxr_sequence_length(const mlxr_sequence *sequence);   /* appended */
+MLXR_API mlxr_status mlxr_sequence_append(mlxr_sequence *sequence, const int32_t *ids, size_t n_ids, mlxr_error *error);
+MLXR_API size_t mlxr_sequence_pending(const mlxr_sequence *sequence); /* appended, not computed */
+MLXR_API size_t mlxr_sequence_length(const mlxr_sequence *sequence);  /* appended */
 MLXR_API size_t mlxr_sequence_computed(const mlxr_sequence *sequence);
 MLXR_API const int32_t *mlxr_sequence_tokens(const mlxr_sequence *sequence);
 /* How many of the computed tokens were found in the KV cache instead of being computed. */
 MLXR_API size_t mlxr_sequence_cached(const mlxr_sequence *sequence);
-/* Why the cache had no more for the newest prompt, in a word: "none", "new", "evicted", "rejected", "no-room", "off". */
+/* Why the cache had no more for the newest prompt, in a word: "none", "new", "evicted", "rejected", "no-room", "off".
+ */
 MLXR_API const char *mlxr_sequence_miss(const mlxr_sequence *sequence);
 /* A copy that shares all KV pages; whoever writes into a shared page first gets a copy of it. `sampling` NULL: goes on
  * with a copy of the original's sampler; else a new one, fed the same history. */
@@ -248,10 +248,10 @@ typedef struct mlxr_slice {
     /* out, valid until the next step of this engine */
     const float *logits; /* [n_logits][n_vocab]: all computed tokens, or the last if it was the last pending one */
     uint32_t n_logits;
-    const mlxr_sampled *sampled; /* [n_sampled], appended to the sequence; several where a draft was accepted */
-    uint32_t n_sampled;          /* 0: still pending, or NO_SAMPLE */
-    int32_t token;               /* the last of them; -1: none */
-    float logprob;               /* of `token`, if asked for */
+    const mlxr_sampled *sampled;   /* [n_sampled], appended to the sequence; several where a draft was accepted */
+    uint32_t n_sampled;            /* 0: still pending, or NO_SAMPLE */
+    int32_t token;                 /* the last of them; -1: none */
+    float logprob;                 /* of `token`, if asked for */
     const mlxr_token_logprob *top; /* [n_top] of `token`, if asked for */
     uint32_t n_top;
 } mlxr_slice;
@@ -272,14 +272,14 @@ MLXR_API mlxr_status mlxr_sequence_constrain(mlxr_sequence *sequence, const mlxr
 MLXR_API bool mlxr_sequence_may_end(const mlxr_sequence *sequence);
 
 /* From now on decoding steps of this sequence try drafted tokens and may sample several at once, with the very same
- * results. `draft_model` NULL: prompt lookup; else a model of this engine with the same vocabulary (checked). n_max: the
- * longest draft, 1 … 15; 0: 8. How long a draft pays is learned; where it does not, none is made. */
+ * results. `draft_model` NULL: prompt lookup; else a model of this engine with the same vocabulary (checked). n_max:
+ * the longest draft, 1 … 15; 0: 8. How long a draft pays is learned; where it does not, none is made. */
 MLXR_API mlxr_status mlxr_sequence_draft(mlxr_sequence *sequence, mlxr_model *draft_model, uint32_t n_max,
                                          mlxr_error *error);
 typedef struct mlxr_draft_stats {
     uint64_t n_steps, n_drafting_steps, n_drafted, n_accepted;
-    double acceptance; /* probability of the next drafted token, a moving average */
-    double row_cost;   /* measured price of one more row in plain steps */
+    double acceptance;                        /* probability of the next drafted token, a moving average */
+    double row_cost;                          /* measured price of one more row in plain steps */
     uint64_t drafted_at[15], accepted_at[15]; /* by position in the draft */
 } mlxr_draft_stats;
 MLXR_API mlxr_draft_stats mlxr_draft_stats_get(const mlxr_sequence *sequence);

@@ -145,7 +145,8 @@ static mlxr_status set_kind(tokenizer_source *source, text_view model, mlxr_erro
         source->mask = 103;
         source->add_bos = source->add_eos = true;
     } else {
-        return error_set(error, MLXR_UNSUPPORTED, "tokenizer model \"%.*s\" is not known; known: gpt2, llama, gemma4, t5, bert",
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "tokenizer model \"%.*s\" is not known; known: gpt2, llama, gemma4, t5, bert",
                          (int)(model.n < 60 ? model.n : 60), model.data);
     }
     return MLXR_OK;
@@ -234,11 +235,10 @@ static mlxr_status mark_ends(tokenizer *t, const model_file *file, mlxr_error *e
 static mlxr_status open_beside(tokenizer **out, const model_file *file, mlxr_error *error)
 {
     tokenizer *t = NULL;
-    mlxr_status status =
-        file->tokenizer_json.n
-            ? tokenizer_open_json(&t, file->tokenizer_json.data, file->tokenizer_json.n, file->tokenizer_config.data,
-                                  file->tokenizer_config.n, error)
-            : tokenizer_open_spm(&t, file->tokenizer_model.data, file->tokenizer_model.n, error);
+    mlxr_status status = file->tokenizer_json.n
+                             ? tokenizer_open_json(&t, file->tokenizer_json.data, file->tokenizer_json.n,
+                                                   file->tokenizer_config.data, file->tokenizer_config.n, error)
+                             : tokenizer_open_spm(&t, file->tokenizer_model.data, file->tokenizer_model.n, error);
     if (status == MLXR_OK) {
         status = mark_ends(t, file, error);
     }

@@ -9,13 +9,13 @@
 #include "kernels/kv_layout.h"
 #include "kernels/plan.h"
 
-typedef struct backend backend;   /* one open device; each backend defines its own struct */
-typedef struct program program;   /* a plan made ready for a device: fused, kernels chosen, weights in place */
+typedef struct backend backend; /* one open device; each backend defines its own struct */
+typedef struct program program; /* a plan made ready for a device: fused, kernels chosen, weights in place */
 
 typedef struct backend_options {
-    uint32_t n_threads;           /* ≥ 1 */
-    cpu_features features;        /* what the CPU backend may use */
-    bool scalar;                  /* the oracle: scalar kernels, double accumulators, no fusion */
+    uint32_t n_threads;    /* ≥ 1 */
+    cpu_features features; /* what the CPU backend may use */
+    bool scalar;           /* the oracle: scalar kernels, double accumulators, no fusion */
 } backend_options;
 
 /* The rows of one sequence in a step: consecutive positions start … start + n_rows − 1. */
@@ -35,14 +35,14 @@ typedef struct kv_memory {
 /* One batch laid out for a backend. */
 typedef struct step {
     uint32_t n_rows;
-    const int32_t *tokens;      /* [n_rows], each < n_vocab */
-    const int32_t *positions;   /* [n_rows] */
-    const step_slice *slices;   /* [n_slices], covering the rows in order */
+    const int32_t *tokens;    /* [n_rows], each < n_vocab */
+    const int32_t *positions; /* [n_rows] */
+    const step_slice *slices; /* [n_slices], covering the rows in order */
     uint32_t n_slices;
-    const uint32_t *wanted;     /* [n_wanted] ascending row numbers whose logits are wanted */
+    const uint32_t *wanted; /* [n_wanted] ascending row numbers whose logits are wanted */
     uint32_t n_wanted;
     kv_memory kv;
-    float *logits;              /* [n_wanted][n_vocab], written by run */
+    float *logits; /* [n_wanted][n_vocab], written by run */
 } step;
 
 typedef struct backend_ops {

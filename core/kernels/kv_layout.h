@@ -14,13 +14,13 @@
 #define KV_PAGE_NONE UINT32_MAX
 
 typedef struct kv_layout {
-    dtype type;            /* F32, F16, BF16; later Q8_0, Q4_0: rows of head_dim elements in that format */
-    uint32_t page_tokens;  /* a power of two */
+    dtype type;           /* F32, F16, BF16; later Q8_0, Q4_0: rows of head_dim elements in that format */
+    uint32_t page_tokens; /* a power of two */
     uint32_t n_layers, n_head_kv, head_dim;
-    size_t row_bytes;      /* one head of one token */
-    size_t head_bytes;     /* page_tokens × row_bytes */
-    size_t layer_bytes;    /* 2 × n_head_kv × head_bytes */
-    size_t page_bytes;     /* n_layers × layer_bytes */
+    size_t row_bytes;   /* one head of one token */
+    size_t head_bytes;  /* page_tokens × row_bytes */
+    size_t layer_bytes; /* 2 × n_head_kv × head_bytes */
+    size_t page_bytes;  /* n_layers × layer_bytes */
 } kv_layout;
 
 static inline kv_layout kv_layout_make(const kv_group *group, dtype type, uint32_t page_tokens)

@@ -53,28 +53,28 @@ typedef struct op_norm {
 /* Every RoPE scaling known (linear, NTK, YaRN, LongRoPE, Llama 3) comes down to these frequencies and a magnitude. */
 typedef struct op_rope {
     rope_kind kind;
-    uint32_t head_dim, n_rot;  /* the first n_rot elements of each head turn; n_rot even, ≤ head_dim */
-    const float *inv_freq;     /* [n_rot / 2]: angle of pair i at position p is p × inv_freq[i] */
-    float magnitude;           /* factor on cos and sin; 1 usually */
+    uint32_t head_dim, n_rot; /* the first n_rot elements of each head turn; n_rot even, ≤ head_dim */
+    const float *inv_freq;    /* [n_rot / 2]: angle of pair i at position p is p × inv_freq[i] */
+    float magnitude;          /* factor on cos and sin; 1 usually */
 } op_rope;
 
 typedef struct op_attend {
     uint32_t n_head, n_head_kv, head_dim;
-    float scale;       /* on q·k */
-    float softcap;     /* 0: none */
-    uint32_t window;   /* 0: all earlier tokens; else the last `window`, the query's own position included */
-    uint16_t kv_group; /* which layer group's pages */
-    uint16_t kv_layer; /* index within the group */
+    float scale;        /* on q·k */
+    float softcap;      /* 0: none */
+    uint32_t window;    /* 0: all earlier tokens; else the last `window`, the query's own position included */
+    uint16_t kv_group;  /* which layer group's pages */
+    uint16_t kv_layer;  /* index within the group */
     const float *sinks; /* [n_head] logits that join the softmax without a value, or NULL */
 } op_attend;
 
 typedef struct op {
     op_kind kind;
-    uint16_t layer;  /* of the model, for profiling and messages */
+    uint16_t layer; /* of the model, for profiling and messages */
     slot dst, src;
-    uint32_t width;  /* elements a row of dst */
+    uint32_t width;              /* elements a row of dst */
     const tensor *weight, *bias; /* or NULL; bias is F32 */
-    float scale;     /* EMBED, ADD: 1 usually; SOFTCAP: the cap */
+    float scale;                 /* EMBED, ADD: 1 usually; SOFTCAP: the cap */
     union {
         op_norm norm;
         op_rope rope;

@@ -13,11 +13,11 @@
 
 typedef struct chat_template chat_template;
 
-typedef struct chat_limits {  /* {0}: the defaults */
-    uint64_t steps_max;       /* evaluation steps; default 2,000,000 */
-    size_t output_bytes_max;  /* default 16 MiB */
-    size_t memory_bytes_max;  /* of values alive during a render; default 256 MiB */
-    int64_t now;              /* seconds since 1970 for strftime_now; 0: the clock */
+typedef struct chat_limits { /* {0}: the defaults */
+    uint64_t steps_max;      /* evaluation steps; default 2,000,000 */
+    size_t output_bytes_max; /* default 16 MiB */
+    size_t memory_bytes_max; /* of values alive during a render; default 256 MiB */
+    int64_t now;             /* seconds since 1970 for strftime_now; 0: the clock */
 } chat_limits;
 
 /* Compiles a template. Errors give line and column. `trim_blocks` and `lstrip_blocks` are on, as in transformers. */

@@ -137,8 +137,8 @@ static bool copy_number(const char *bytes, size_t n, char out[JNUMBER_DIGITS_MAX
     }
     for (size_t i = 0; i < n; i++) {
         if (bytes[i] == '_') {
-            bool between =
-                i > 0 && i + 1 < n && isdigit((unsigned char)bytes[i - 1]) && isdigit((unsigned char)bytes[i + 1]);
+            bool between = i > 0 && i + 1 < n && isdigit((unsigned char)bytes[i - 1]) &&
+                           isdigit((unsigned char)bytes[i + 1]);
             if (!between) {
                 return false;
             }

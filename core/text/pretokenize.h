@@ -17,8 +17,8 @@ typedef struct span {
 typedef size_t splitter_match(const char *text, size_t at, size_t n);
 
 typedef struct splitter {
-    const char *name;     /* "gpt2", … */
-    const char *pattern;  /* the regular expression it equals, as tokenizer.json spells it; NULL: none */
+    const char *name;    /* "gpt2", … */
+    const char *pattern; /* the regular expression it equals, as tokenizer.json spells it; NULL: none */
     splitter_match *match;
 } splitter;
 
@@ -32,8 +32,8 @@ const splitter *splitter_for_pattern(const char *pattern, size_t n);
 
 typedef struct pre_recipe {
     const char *name;
-    /* Names of splitters; "re:" and a regular expression; "alphabet": later steps see GPT-2's alphabet instead of bytes,
-     * as where ByteLevel is not the last pre-tokenizer. NULL ends. */
+    /* Names of splitters; "re:" and a regular expression; "alphabet": later steps see GPT-2's alphabet instead of
+     * bytes, as where ByteLevel is not the last pre-tokenizer. NULL ends. */
     const char *steps[SPLIT_STEPS_MAX];
     bool ignore_merges; /* a piece that is a token as a whole is taken without merging */
     bool adds_bos;      /* unless the file says otherwise */

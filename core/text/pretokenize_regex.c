@@ -47,15 +47,32 @@ static const struct {
 } general_categories[] = {
 #define BIT(c) (1u << UNICODE_##c)
     {"L", BIT(LU) | BIT(LL) | BIT(LT) | BIT(LM) | BIT(LO)},
-    {"Lu", BIT(LU)}, {"Ll", BIT(LL)}, {"Lt", BIT(LT)}, {"Lm", BIT(LM)}, {"Lo", BIT(LO)},
+    {"Lu", BIT(LU)},
+    {"Ll", BIT(LL)},
+    {"Lt", BIT(LT)},
+    {"Lm", BIT(LM)},
+    {"Lo", BIT(LO)},
     {"M", BIT(MN) | BIT(MC) | BIT(ME)},
-    {"Mn", BIT(MN)}, {"Mc", BIT(MC)}, {"Me", BIT(ME)},
+    {"Mn", BIT(MN)},
+    {"Mc", BIT(MC)},
+    {"Me", BIT(ME)},
     {"N", BIT(ND) | BIT(NL) | BIT(NO)},
-    {"Nd", BIT(ND)}, {"Nl", BIT(NL)}, {"No", BIT(NO)},
+    {"Nd", BIT(ND)},
+    {"Nl", BIT(NL)},
+    {"No", BIT(NO)},
     {"P", BIT(PC) | BIT(PD) | BIT(PS) | BIT(PE) | BIT(PI) | BIT(PF) | BIT(PO)},
-    {"Pc", BIT(PC)}, {"Pd", BIT(PD)}, {"Ps", BIT(PS)}, {"Pe", BIT(PE)}, {"Pi", BIT(PI)}, {"Pf", BIT(PF)}, {"Po", BIT(PO)},
+    {"Pc", BIT(PC)},
+    {"Pd", BIT(PD)},
+    {"Ps", BIT(PS)},
+    {"Pe", BIT(PE)},
+    {"Pi", BIT(PI)},
+    {"Pf", BIT(PF)},
+    {"Po", BIT(PO)},
     {"S", BIT(SM) | BIT(SC) | BIT(SK) | BIT(SO)},
-    {"Sm", BIT(SM)}, {"Sc", BIT(SC)}, {"Sk", BIT(SK)}, {"So", BIT(SO)},
+    {"Sm", BIT(SM)},
+    {"Sc", BIT(SC)},
+    {"Sk", BIT(SK)},
+    {"So", BIT(SO)},
 };
 
 /* The code points of these categories that an older PCRE2 does not know, as set members. */
@@ -79,8 +96,8 @@ static bool compiles(const char *source)
 {
     int code;
     size_t offset;
-    pcre2_code *compiled =
-        pcre2_compile((PCRE2_SPTR)source, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)source, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code,
+                                         &offset, NULL);
     pcre2_code_free(compiled);
     return compiled != NULL;
 }
@@ -117,7 +134,8 @@ static void put_property(translation *x, const char *name, size_t n, bool negate
 /* \w of the reference, which takes the superscripts and fractions of Latin-1 in. */
 static void put_word(translation *x)
 {
-    put(x, "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"
+    put(x, "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{"
+           "1f150}-\\x{1f169}"
            "\\x{1f170}-\\x{1f189}");
     put_newer(x, general_categories[0].categories | BIT(MN) | BIT(MC) | BIT(ME) | BIT(ND) | BIT(NL));
 }
@@ -139,8 +157,10 @@ static void put_boundary(translation *x, bool negated)
 
 static mlxr_status refuse(const translation *x, const char *what, mlxr_error *error)
 {
-    return error_set(error, MLXR_UNSUPPORTED, "tokenizer: regular expression \"%.*s\": %s at character %zu is not "
-                     "supported", (int)(x->n < 120 ? x->n : 120), x->source, what, x->at);
+    return error_set(error, MLXR_UNSUPPORTED,
+                     "tokenizer: regular expression \"%.*s\": %s at character %zu is not "
+                     "supported",
+                     (int)(x->n < 120 ? x->n : 120), x->source, what, x->at);
 }
 
 /* After "\p" or "\P": {Name} or {^Name}. */
@@ -282,8 +302,8 @@ static void translate_group(translation *x)
         return;
     }
     size_t end = x->at + 1;
-    while (end < x->n && (x->source[end] == 'i' || x->source[end] == 'm' || x->source[end] == 'x' ||
-                          x->source[end] == '-')) {
+    while (end < x->n &&
+           (x->source[end] == 'i' || x->source[end] == 'm' || x->source[end] == 'x' || x->source[end] == '-')) {
         end++;
     }
     if (end < x->n && (x->source[end] == ':' || x->source[end] == ')')) {

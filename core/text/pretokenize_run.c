@@ -51,7 +51,7 @@ static void drop_empty(span_list *list, size_t first)
 /* Collects the pieces of one piece as matches and the stretches between them come in. */
 typedef struct splitting {
     span_list *out;
-    size_t first;     /* index in *out where this piece's pieces begin */
+    size_t first; /* index in *out where this piece's pieces begin */
     uint32_t base;
     split_behavior behavior;
     bool invert, previous, pending, failed;
@@ -149,10 +149,9 @@ static mlxr_status split_pieces(const text_op *op, scratch *s, const char *text,
 {
     out->n = 0;
     for (size_t i = 0; i < in->n; i++) {
-        splitting p = {.out = out, .first = out->n, .base = in->items[i].begin, .behavior = op->behavior,
-                       .invert = op->invert};
-        mlxr_status status =
-            split_piece(op, s, text + p.base, in->items[i].end - p.base, &p, error);
+        splitting p = {
+            .out = out, .first = out->n, .base = in->items[i].begin, .behavior = op->behavior, .invert = op->invert};
+        mlxr_status status = split_piece(op, s, text + p.base, in->items[i].end - p.base, &p, error);
         if (status != MLXR_OK) {
             return status;
         }
@@ -288,8 +287,7 @@ static mlxr_status run_op(const text_op *op, run_state *r, mlxr_error *error)
     return fits ? MLXR_OK : error_nomem(error, "text pieces", r->text->n);
 }
 
-mlxr_status pretokenize_text(const tokenizer *t, scratch *s, text_in *text, const span_list **pieces,
-                             mlxr_error *error)
+mlxr_status pretokenize_text(const tokenizer *t, scratch *s, text_in *text, const span_list **pieces, mlxr_error *error)
 {
     run_state r = {.s = s, .text = text, .pieces = &s->spans[0], .spare = &s->spans[1]};
     r.pieces->n = 0;

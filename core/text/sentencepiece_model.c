@@ -104,8 +104,8 @@ static mlxr_status expect_wire(const proto_reader *r, const proto_field *field, 
 {
     return field->wire == wire
                ? MLXR_OK
-               : error_set(r->error, MLXR_FORMAT, "tokenizer.model: %s: field %u has wire type %u, expected %u", r->where,
-                           field->number, field->wire, wire);
+               : error_set(r->error, MLXR_FORMAT, "tokenizer.model: %s: field %u has wire type %u, expected %u",
+                           r->where, field->number, field->wire, wire);
 }
 
 /* ---- the model ---- */
@@ -252,9 +252,13 @@ static mlxr_status check_model(const spm_model *m, int32_t *unknown, mlxr_error 
     uint32_t n_bytes = 0;
     *unknown = -1;
     if (m->model_type != MODEL_UNIGRAM && m->model_type != MODEL_BPE) {
-        return error_set(error, MLXR_UNSUPPORTED, "tokenizer.model: model type %llu (%s) is not supported; unigram and "
-                         "BPE are", (unsigned long long)m->model_type,
-                         m->model_type == 3 ? "word" : m->model_type == 4 ? "char" : "unknown");
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "tokenizer.model: model type %llu (%s) is not supported; unigram and "
+                         "BPE are",
+                         (unsigned long long)m->model_type,
+                         m->model_type == 3   ? "word"
+                         : m->model_type == 4 ? "char"
+                                              : "unknown");
     }
     if (!m->escape) {
         return error_set(error, MLXR_UNSUPPORTED, "tokenizer.model: escape_whitespaces = false is not supported");
@@ -337,7 +341,10 @@ mlxr_status tokenizer_open_spm(tokenizer **out, const void *bytes, size_t n, mlx
     if (n > UINT32_MAX) {
         return error_set(error, MLXR_LIMIT, "tokenizer.model of %zu bytes; at most 4 GiB", n);
     }
-    spm_model m = {.model_type = MODEL_UNIGRAM, .dummy_prefix = true, .trim = true, .escape = true,
+    spm_model m = {.model_type = MODEL_UNIGRAM,
+                   .dummy_prefix = true,
+                   .trim = true,
+                   .escape = true,
                    .names = {{"<unk>", 5}, {"<s>", 3}, {"</s>", 4}, {"<pad>", 5}}};
     proto_reader r = {.bytes = bytes, .n = n, .where = "model", .error = error};
     uint32_t n_pieces;

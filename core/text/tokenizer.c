@@ -93,7 +93,7 @@ static mlxr_status check_source(const tokenizer_source *source, mlxr_error *erro
     const struct {
         const char *name;
         int32_t id;
-    } ids[] = {{"BOS", source->bos}, {"EOS", source->eos}, {"EOT", source->eot}, {"unknown", source->unk},
+    } ids[] = {{"BOS", source->bos},     {"EOS", source->eos},       {"EOT", source->eot}, {"unknown", source->unk},
                {"padding", source->pad}, {"separator", source->sep}, {"CLS", source->cls}, {"mask", source->mask}};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         mlxr_status status = check_id(ids[i].name, ids[i].id, source->n_tokens, error);
@@ -124,9 +124,9 @@ static mlxr_status check_source(const tokenizer_source *source, mlxr_error *erro
 static bool ends_by_name(token_text text)
 {
     static const char *const names[] = {
-        "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>",  "<|call|>", "<|endoftext|>", "<|end_of_text|>",
-        "<|eom_id|>", "<|eot|>",    "<|eom|>", "<EOT>",       "_<EOT>",   "<end_of_turn>", "<end_of_utterance>",
-        "<turn|>",
+        "<|eot_id|>",      "<|im_end|>",         "<|end|>", "<|return|>", "<|call|>", "<|endoftext|>",
+        "<|end_of_text|>", "<|eom_id|>",         "<|eot|>", "<|eom|>",    "<EOT>",    "_<EOT>",
+        "<end_of_turn>",   "<end_of_utterance>", "<turn|>",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (text.n == strlen(names[i]) && memcmp(text.data, names[i], text.n) == 0) {
@@ -267,8 +267,9 @@ static mlxr_status encode_word(const tokenizer *t, scratch *s, const char *text,
     case TOKENIZER_WORDPIECE:
         return wordpiece_encode(t, s, text, n, out, error);
     default:
-        return bpe_encode(t, s, text, n, t->n_pre_tokenizers == 0 && !t->ignore_merges && !t->word_suffix.n &&
-                          !t->subword_prefix.n, out, error);
+        return bpe_encode(t, s, text, n,
+                          t->n_pre_tokenizers == 0 && !t->ignore_merges && !t->word_suffix.n && !t->subword_prefix.n,
+                          out, error);
     }
 }
 

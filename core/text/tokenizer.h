@@ -12,7 +12,12 @@ typedef struct tokenizer tokenizer;
 typedef enum tokenizer_kind { TOKENIZER_BPE, TOKENIZER_SPM, TOKENIZER_UNIGRAM, TOKENIZER_WORDPIECE } tokenizer_kind;
 
 typedef enum token_type { /* GGUF's numbering */
-    TOKEN_NORMAL = 1, TOKEN_UNKNOWN = 2, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5, TOKEN_BYTE = 6,
+                          TOKEN_NORMAL = 1,
+                          TOKEN_UNKNOWN = 2,
+                          TOKEN_CONTROL = 3,
+                          TOKEN_USER_DEFINED = 4,
+                          TOKEN_UNUSED = 5,
+                          TOKEN_BYTE = 6,
 } token_type;
 
 typedef struct token_text { /* not NUL-terminated */
@@ -24,19 +29,19 @@ typedef struct token_text { /* not NUL-terminated */
 typedef struct tokenizer_source {
     tokenizer_kind kind;
     uint32_t n_tokens;
-    const token_text *tokens;  /* [n_tokens]; byte-level BPE in GPT-2's printable alphabet */
-    const float *scores;       /* [n_tokens] or NULL */
-    const int32_t *types;      /* [n_tokens], token_type, or NULL: all normal */
+    const token_text *tokens; /* [n_tokens]; byte-level BPE in GPT-2's printable alphabet */
+    const float *scores;      /* [n_tokens] or NULL */
+    const int32_t *types;     /* [n_tokens], token_type, or NULL: all normal */
     uint32_t n_merges;
-    const token_text *merges;  /* [n_merges], "left right"; byte-level BPE */
-    const char *pre;           /* tokenizer.ggml.pre: "smollm", "qwen2", "llama-bpe", …; NULL: "default" (gpt2) */
+    const token_text *merges; /* [n_merges], "left right"; byte-level BPE */
+    const char *pre;          /* tokenizer.ggml.pre: "smollm", "qwen2", "llama-bpe", …; NULL: "default" (gpt2) */
     int32_t bos, eos, eot, unk, pad, sep, cls, mask; /* −1: none */
-    const int32_t *end_ids;    /* further ids that end a generation */
+    const int32_t *end_ids;                          /* further ids that end a generation */
     uint32_t n_end_ids;
     bool add_bos, add_eos;
-    bool add_space_prefix;     /* SentencePiece's dummy prefix */
+    bool add_space_prefix; /* SentencePiece's dummy prefix */
     bool remove_extra_whitespaces;
-    const uint8_t *charsmap;   /* SentencePiece's precompiled normalisation map, or NULL */
+    const uint8_t *charsmap; /* SentencePiece's precompiled normalisation map, or NULL */
     size_t n_charsmap;
 } tokenizer_source;
 
@@ -76,9 +81,9 @@ int32_t tokenizer_eos(const tokenizer *t);
 
 /* Streaming detokenisation: whole UTF-8 characters only. Plain data, one a stream; {0} starts one. */
 typedef struct detokenizer {
-    char tail[8];      /* bytes of an unfinished character */
+    char tail[8]; /* bytes of an unfinished character */
     uint32_t n_tail;
-    bool started;      /* the first token loses SentencePiece's dummy space */
+    bool started; /* the first token loses SentencePiece's dummy space */
 } detokenizer;
 
 /* Bytes needed for the next token's text: at most piece + 8 + 2 per invalid byte → cap ≥ 3 × (piece.n + 8) suffices.

@@ -36,7 +36,7 @@ mlxr_status added_set_make(added_set *set, region *memory, uint64_t n_bytes, mlx
 mlxr_status added_set_add(added_set *set, token_text text, int32_t id, unsigned flags, mlxr_error *error);
 
 typedef struct added_match {
-    int32_t id; /* −1: none up to the end */
+    int32_t id;        /* −1: none up to the end */
     size_t begin, end; /* white space of LSTRIP and RSTRIP included */
     size_t next;       /* where to look on: before `end` if white space was taken, as in the reference */
 } added_match;

@@ -210,8 +210,10 @@ static void read_document(json_document *d)
     const struct {
         const char *key;
         part *range;
-    } members[] = {{"added_tokens", &d->added},          {"normalizer", &d->normalizer},
-                   {"pre_tokenizer", &d->pre_tokenizer}, {"post_processor", &d->post_processor},
+    } members[] = {{"added_tokens", &d->added},
+                   {"normalizer", &d->normalizer},
+                   {"pre_tokenizer", &d->pre_tokenizer},
+                   {"post_processor", &d->post_processor},
                    {"decoder", &d->decoder}};
     char key[32];
     bool first = true;
@@ -281,8 +283,10 @@ static mlxr_status find_kind(json_build *b, mlxr_error *error)
     } else if (strcmp(type, "WordPiece") == 0) {
         b->source.kind = TOKENIZER_WORDPIECE;
     } else {
-        return error_set(error, MLXR_UNSUPPORTED, "tokenizer.json: model \"%.60s\" is not supported; BPE, Unigram and "
-                         "WordPiece are", type);
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "tokenizer.json: model \"%.60s\" is not supported; BPE, Unigram and "
+                         "WordPiece are",
+                         type);
     }
     if (d->is_list != (b->source.kind == TOKENIZER_UNIGRAM)) {
         return bad(error, "vocab is a list for Unigram and an object for other models");
@@ -345,8 +349,7 @@ static mlxr_status place_vocabulary(json_build *b, mlxr_error *error)
             return error_set(error, MLXR_FORMAT, "tokenizer.json: vocab: two tokens with id %u", entry.id);
         }
         b->tokens[entry.id] = (token_text){d->strings.data + entry.begin, entry.n};
-        b->types[entry.id] =
-            byte_fallback && byte_token_value(b->tokens[entry.id]) >= 0 ? TOKEN_BYTE : TOKEN_NORMAL;
+        b->types[entry.id] = byte_fallback && byte_token_value(b->tokens[entry.id]) >= 0 ? TOKEN_BYTE : TOKEN_NORMAL;
     }
     b->source.tokens = b->tokens;
     b->source.types = b->types;
@@ -362,8 +365,10 @@ static mlxr_status place_added(json_build *b, mlxr_error *error)
         token_text text = {json_string_value(content), json_string_length(content)};
         bool same = b->tokens[id].n == text.n && memcmp(b->tokens[id].data, text.data, text.n) == 0;
         if (b->types[id] != TOKEN_UNUSED && !same) {
-            return error_set(error, MLXR_FORMAT, "tokenizer.json: added token %zu, \"%.60s\", has the id %u of another "
-                             "token", i, text.data, id);
+            return error_set(error, MLXR_FORMAT,
+                             "tokenizer.json: added token %zu, \"%.60s\", has the id %u of another "
+                             "token",
+                             i, text.data, id);
         }
         b->tokens[id] = text;
         b->types[id] = json_is_true(json_object_get(token, "special")) ? TOKEN_CONTROL : TOKEN_USER_DEFINED;
@@ -676,7 +681,8 @@ static bool read_small(json_document *d, const char *where, part range, json_t *
 
 static mlxr_status read_parts(json_document *d, small_parts *parts, json_t **added, mlxr_error *error)
 {
-    if (!read_small(d, "added_tokens", d->added, added) || !read_small(d, "normalizer", d->normalizer, &parts->normalizer) ||
+    if (!read_small(d, "added_tokens", d->added, added) ||
+        !read_small(d, "normalizer", d->normalizer, &parts->normalizer) ||
         !read_small(d, "pre_tokenizer", d->pre_tokenizer, &parts->pre_tokenizer) ||
         !read_small(d, "post_processor", d->post_processor, &parts->post_processor) ||
         !read_small(d, "decoder", d->decoder, &parts->decoder)) {
@@ -694,7 +700,8 @@ static void apply_config(json_build *b, const json_t *config)
     tokenizer *t = b->t;
     const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
     bool rebuilds = class && (strncmp(class, "Llama", 5) == 0 || strncmp(class, "Gemma", 5) == 0);
-    const json_t *add_bos = json_object_get(config, "add_bos_token"), *add_eos = json_object_get(config, "add_eos_token");
+    const json_t *add_bos = json_object_get(config, "add_bos_token"),
+                 *add_eos = json_object_get(config, "add_eos_token");
     bool has_bos = t->n_prefix_ids && t->bos >= 0 && t->prefix_ids[0] == t->bos;
     bool has_eos = t->n_suffix_ids && t->eos >= 0 && t->suffix_ids[t->n_suffix_ids - 1] == t->eos;
     if (json_is_true(add_bos) && !has_bos && t->bos >= 0 && t->n_prefix_ids < FIXED_IDS_MAX) {
@@ -771,8 +778,8 @@ mlxr_status tokenizer_open_json(tokenizer **out, const char *json, size_t n, con
 {
     json_document d = {.strings = buffer_make(n < UINT32_MAX ? n + 16 : UINT32_MAX)};
     d.reader = (json_reader){.text = json, .n = n, .strings = &d.strings, .where = "document", .error = error};
-    json_build b = {.d = &d, .source = {.bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1, .sep = -1, .cls = -1,
-                                        .mask = -1}};
+    json_build b = {
+        .d = &d, .source = {.bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1, .sep = -1, .cls = -1, .mask = -1}};
     small_parts parts = {0};
     scratch s = scratch_make();
     read_document(&d);
@@ -798,8 +805,8 @@ mlxr_status tokenizer_open_json(tokenizer **out, const char *json, size_t n, con
         tokenizer_close(&b.t);
     }
     scratch_close(&s);
-    json_t *trees[] = {d.settings, b.added, parts.normalizer, parts.pre_tokenizer, parts.post_processor, parts.decoder,
-                       parts.config};
+    json_t *trees[] = {d.settings,           b.added,       parts.normalizer, parts.pre_tokenizer,
+                       parts.post_processor, parts.decoder, parts.config};
     for (size_t i = 0; i < sizeof trees / sizeof *trees; i++) {
         json_decref(trees[i]);
     }

@@ -42,13 +42,13 @@ mlxr_status json_open_normalizer(tokenizer *t, const json_t *value, mlxr_error *
 mlxr_status json_open_pre_tokenizer(tokenizer *t, const json_t *value, mlxr_error *error);
 mlxr_status json_open_post_processor(tokenizer *t, const json_t *value, mlxr_error *error);
 
-typedef struct piece_rules { /* how tokens decode */
+typedef struct piece_rules {   /* how tokens decode */
     token_text from[4], to[4]; /* replacements, in turn */
     uint32_t n_replacements;
     bool byte_level, byte_fallback, strip_first;
     token_text word_prefix; /* WordPiece: absent means a space in front */
     bool has_word_prefix;
-    token_text suffix;      /* BPE: becomes a space */
+    token_text suffix; /* BPE: becomes a space */
 } piece_rules;
 
 mlxr_status json_read_decoder(tokenizer *t, const json_t *value, piece_rules *rules, mlxr_error *error);

@@ -197,9 +197,13 @@ static mlxr_status normalizer_leaf(tokenizer *t, const json_t *value, void *cont
         const char *name;
         text_op_kind kind;
         unsigned flags;
-    } plain[] = {{"NFC", OP_NORMAL_FORM, OP_COMPOSE}, {"NFD", OP_NORMAL_FORM, 0},
-                 {"NFKC", OP_NORMAL_FORM, OP_COMPOSE | OP_COMPATIBILITY}, {"NFKD", OP_NORMAL_FORM, OP_COMPATIBILITY},
-                 {"Lowercase", OP_LOWERCASE, 0}, {"StripAccents", OP_STRIP_ACCENTS, 0}, {"Nmt", OP_NMT, 0},
+    } plain[] = {{"NFC", OP_NORMAL_FORM, OP_COMPOSE},
+                 {"NFD", OP_NORMAL_FORM, 0},
+                 {"NFKC", OP_NORMAL_FORM, OP_COMPOSE | OP_COMPATIBILITY},
+                 {"NFKD", OP_NORMAL_FORM, OP_COMPATIBILITY},
+                 {"Lowercase", OP_LOWERCASE, 0},
+                 {"StripAccents", OP_STRIP_ACCENTS, 0},
+                 {"Nmt", OP_NMT, 0},
                  {"ByteLevel", OP_BYTE_ALPHABET, 0}};
     text_op *op = NULL;
     mlxr_status status = take_op(t->normalizers, &t->n_normalizers, "normalizer", &op, error);
@@ -383,7 +387,8 @@ static mlxr_status pre_tokenizer_leaf(tokenizer *t, const json_t *value, void *c
     }
     if (type_is(value, "CharDelimiterSplit") || type_is(value, "Delimiter")) {
         op->behavior = SPLIT_REMOVED;
-        status = keep_text(t, json_object_get(value, "delimiter"), "CharDelimiterSplit", "delimiter", &op->literal, error);
+        status = keep_text(t, json_object_get(value, "delimiter"), "CharDelimiterSplit", "delimiter", &op->literal,
+                           error);
         return status == MLXR_OK && op->literal.n == 0 ? malformed("CharDelimiterSplit", "delimiter", error) : status;
     }
     if (type_is(value, "FixedLength")) {
@@ -465,7 +470,8 @@ static mlxr_status decoder_leaf(tokenizer *t, const json_t *value, void *context
         unsigned flags;
         mlxr_status status = read_scheme(value, &flags, error);
         if (status == MLXR_OK) {
-            status = keep_text(t, json_object_get(value, "replacement"), "decoder Metaspace", "replacement", &from, error);
+            status = keep_text(t, json_object_get(value, "replacement"), "decoder Metaspace", "replacement", &from,
+                               error);
         }
         rules->strip_first = rules->strip_first || (status == MLXR_OK && flags);
         return status == MLXR_OK && from.n ? add_replacement(rules, from, (token_text){" ", 1}, error) : status;
@@ -483,7 +489,8 @@ static mlxr_status decoder_leaf(tokenizer *t, const json_t *value, void *context
     if (type_is(value, "WordPiece")) {
         rules->has_word_prefix = true;
         rules->strip_first = true;
-        return keep_text(t, json_object_get(value, "prefix"), "decoder WordPiece", "prefix", &rules->word_prefix, error);
+        return keep_text(t, json_object_get(value, "prefix"), "decoder WordPiece", "prefix", &rules->word_prefix,
+                         error);
     }
     if (type_is(value, "BPEDecoder")) {
         return keep_text(t, json_object_get(value, "suffix"), "BPEDecoder", "suffix", &rules->suffix, error);
@@ -507,8 +514,9 @@ mlxr_status json_read_decoder(tokenizer *t, const json_t *value, piece_rules *ru
 static mlxr_status check_fixed(const tokenizer *t, json_int_t id, int32_t *out, mlxr_error *error)
 {
     if (id < 0 || id >= t->n_tokens) {
-        return error_set(error, MLXR_FORMAT, "tokenizer.json: post_processor: token %lld is outside the vocabulary of %u",
-                         (long long)id, t->n_tokens);
+        return error_set(error, MLXR_FORMAT,
+                         "tokenizer.json: post_processor: token %lld is outside the vocabulary of %u", (long long)id,
+                         t->n_tokens);
     }
     *out = (int32_t)id;
     return MLXR_OK;

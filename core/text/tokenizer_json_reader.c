@@ -19,15 +19,16 @@ bool scan_fail(json_reader *r, mlxr_status status, const char *format, ...)
         va_start(args, format);
         vsnprintf(words, sizeof words, format, args);
         va_end(args);
-        r->status = error_set(r->error, status, "tokenizer.json: %s: %s at byte %zu of %zu", r->where, words, r->at, r->n);
+        r->status = error_set(r->error, status, "tokenizer.json: %s: %s at byte %zu of %zu", r->where, words, r->at,
+                              r->n);
     }
     return false;
 }
 
 char scan_peek(json_reader *r)
 {
-    while (r->at < r->n && (r->text[r->at] == ' ' || r->text[r->at] == '\n' || r->text[r->at] == '\r' ||
-                            r->text[r->at] == '\t')) {
+    while (r->at < r->n &&
+           (r->text[r->at] == ' ' || r->text[r->at] == '\n' || r->text[r->at] == '\r' || r->text[r->at] == '\t')) {
         r->at++;
     }
     return r->at < r->n ? r->text[r->at] : 0;
@@ -194,8 +195,9 @@ static double scaled(uint64_t significand, int32_t exponent)
     if (value == 0) {
         return 0;
     }
-    return exponent > 308 ? (double)INFINITY : exponent >= 0 ? value * power_of_ten(exponent)
-                                                             : value / power_of_ten(-exponent);
+    return exponent > 308  ? (double)INFINITY
+           : exponent >= 0 ? value * power_of_ten(exponent)
+                           : value / power_of_ten(-exponent);
 }
 
 bool scan_number(json_reader *r, double *value)

@@ -444,8 +444,10 @@ mlxr_status normalize_text(const tokenizer *t, scratch *s, text_in *text, mlxr_e
             return status;
         }
         if (out->failed) {
-            return error_set(error, MLXR_NOMEM, "text of %zu bytes: normalised it needs more memory than there is, or "
-                             "more than %zu bytes", n_in, TOKENIZER_TEXT_MAX);
+            return error_set(error, MLXR_NOMEM,
+                             "text of %zu bytes: normalised it needs more memory than there is, or "
+                             "more than %zu bytes",
+                             n_in, TOKENIZER_TEXT_MAX);
         }
         text->data = out->data ? out->data : "";
         text->n = out->n;

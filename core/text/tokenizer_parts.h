@@ -23,24 +23,45 @@ typedef struct pattern pattern; /* a compiled regular expression; see pretokeniz
 
 typedef enum text_op_kind {
     /* normalisers: one text to another */
-    OP_SENTENCEPIECE, OP_NORMAL_FORM, OP_LOWERCASE, OP_STRIP_ACCENTS, OP_STRIP, OP_PREPEND, OP_REPLACE, OP_NMT,
-    OP_CHARSMAP, OP_BERT, OP_BYTE_ALPHABET,
+    OP_SENTENCEPIECE,
+    OP_NORMAL_FORM,
+    OP_LOWERCASE,
+    OP_STRIP_ACCENTS,
+    OP_STRIP,
+    OP_PREPEND,
+    OP_REPLACE,
+    OP_NMT,
+    OP_CHARSMAP,
+    OP_BERT,
+    OP_BYTE_ALPHABET,
     /* pre-tokenizers: a text in pieces to one in more pieces */
-    OP_SPLIT, OP_BYTE_LEVEL, OP_METASPACE, OP_FIXED_LENGTH,
+    OP_SPLIT,
+    OP_BYTE_LEVEL,
+    OP_METASPACE,
+    OP_FIXED_LENGTH,
 } text_op_kind;
 
 typedef enum split_behavior {
-    SPLIT_ISOLATED, SPLIT_REMOVED, SPLIT_MERGED_WITH_PREVIOUS, SPLIT_MERGED_WITH_NEXT, SPLIT_CONTIGUOUS,
+    SPLIT_ISOLATED,
+    SPLIT_REMOVED,
+    SPLIT_MERGED_WITH_PREVIOUS,
+    SPLIT_MERGED_WITH_NEXT,
+    SPLIT_CONTIGUOUS,
 } split_behavior;
 
 enum { /* text_op.flags; the meaning hangs on the kind */
-    OP_COMPOSE = 1 << 0, OP_COMPATIBILITY = 1 << 1,              /* normal form: C or D, K */
-    OP_LEFT = 1 << 0, OP_RIGHT = 1 << 1,                         /* strip */
-    OP_CLEAN = 1 << 0, OP_CHINESE = 1 << 1, OP_UNACCENT = 1 << 2, OP_LOWER = 1 << 3, /* Bert */
-    OP_PREFIX = 1 << 0,                                          /* byte level, metaspace: a space in front */
-    OP_PREFIX_FIRST = 1 << 1,                                    /* … only at the start of the whole text */
-    OP_CUT = 1 << 2,                                             /* metaspace: split before each mark */
-    OP_TO_ALPHABET = 1 << 3, /* byte level, not the last: later steps see GPT-2's alphabet, not bytes */
+       OP_COMPOSE = 1 << 0,
+       OP_COMPATIBILITY = 1 << 1, /* normal form: C or D, K */
+       OP_LEFT = 1 << 0,
+       OP_RIGHT = 1 << 1, /* strip */
+       OP_CLEAN = 1 << 0,
+       OP_CHINESE = 1 << 1,
+       OP_UNACCENT = 1 << 2,
+       OP_LOWER = 1 << 3,        /* Bert */
+       OP_PREFIX = 1 << 0,       /* byte level, metaspace: a space in front */
+       OP_PREFIX_FIRST = 1 << 1, /* … only at the start of the whole text */
+       OP_CUT = 1 << 2,          /* metaspace: split before each mark */
+       OP_TO_ALPHABET = 1 << 3,  /* byte level, not the last: later steps see GPT-2's alphabet, not bytes */
 };
 
 typedef struct text_op {
@@ -52,8 +73,8 @@ typedef struct text_op {
     const splitter *splitter;
     pattern *pattern;
     token_text literal;
-    token_text content;  /* replacement, or what to prepend, or the metaspace character */
-    uint32_t length;     /* FIXED_LENGTH, in characters */
+    token_text content; /* replacement, or what to prepend, or the metaspace character */
+    uint32_t length;    /* FIXED_LENGTH, in characters */
 } text_op;
 
 /* ---- the tokenizer ---- */
@@ -77,17 +98,17 @@ struct tokenizer {
     text_op *normalizers;    /* [n_normalizers] */
     text_op *pre_tokenizers; /* [n_pre_tokenizers] */
     uint32_t n_normalizers, n_pre_tokenizers;
-    charsmap charsmap;      /* of OP_SENTENCEPIECE and OP_CHARSMAP */
+    charsmap charsmap; /* of OP_SENTENCEPIECE and OP_CHARSMAP */
 
     /* BPE */
     pair_map pairs;
-    int32_t byte_ids[256];  /* token of one byte, −1: none */
-    bool byte_level;        /* every byte is a symbol; else characters are, with byte_ids as fall-back */
-    bool from_alphabet;     /* words come in GPT-2's alphabet and are put back into bytes */
-    bool merge_by_text;     /* SentencePiece: two symbols merge if their text is a token, best score first */
+    int32_t byte_ids[256]; /* token of one byte, −1: none */
+    bool byte_level;       /* every byte is a symbol; else characters are, with byte_ids as fall-back */
+    bool from_alphabet;    /* words come in GPT-2's alphabet and are put back into bytes */
+    bool merge_by_text;    /* SentencePiece: two symbols merge if their text is a token, best score first */
     bool ignore_merges;
     bool fuse_unknown;
-    bool has_unused;        /* some tokens may be steps of merging but not results */
+    bool has_unused;                        /* some tokens may be steps of merging but not results */
     token_text subword_prefix, word_suffix; /* "##", "</w>"; empty: none */
     /* Bit [last byte of a character][first byte of the next]: some token holds them side by side, so that merges may
      * cross here. Where the bit is clear a long text can be cut without changing the result. */
@@ -101,17 +122,17 @@ struct tokenizer {
     bool trim_spaces;              /* outer white space goes, inner runs become one space */
 
     /* unigram */
-    double *logprobs;              /* [n_tokens] */
-    double unknown_score;          /* of a character no token covers */
-    bool single_precision;         /* sums are rounded to float, as SentencePiece does */
-    bool all_scores_count;         /* for unknown_score; else those of normal tokens only */
-    uint32_t *sorted;              /* [n_sorted] ids by text */
+    double *logprobs;      /* [n_tokens] */
+    double unknown_score;  /* of a character no token covers */
+    bool single_precision; /* sums are rounded to float, as SentencePiece does */
+    bool all_scores_count; /* for unknown_score; else those of normal tokens only */
+    uint32_t *sorted;      /* [n_sorted] ids by text */
     uint32_t n_sorted;
-    uint32_t sorted_first[257];    /* where the texts with a first byte begin */
+    uint32_t sorted_first[257]; /* where the texts with a first byte begin */
 
     /* WordPiece */
-    uint32_t longest;              /* bytes of the longest text in `map` */
-    uint32_t word_chars_max;       /* longer words are unknown */
+    uint32_t longest;        /* bytes of the longest text in `map` */
+    uint32_t word_chars_max; /* longer words are unknown */
 
     int32_t bos, eos, unk;
     bool adds_bos;
@@ -156,12 +177,12 @@ typedef struct scratch { /* grows, is never shared; {0} is empty */
     size_t symbols_cap;
     merge_candidate *heap;
     size_t heap_n, heap_cap;
-    uint32_t whole;      /* merges that give a text this long are not made; 0: all are */
+    uint32_t whole; /* merges that give a text this long are not made; 0: all are */
     path_node *path;
     size_t path_cap;
     word_cache *cache;
-    void *match_data;    /* of regular expressions */
-    bool failed;         /* out of memory where it could not be said at once */
+    void *match_data; /* of regular expressions */
+    bool failed;      /* out of memory where it could not be said at once */
 } scratch;
 
 scratch scratch_make(void);

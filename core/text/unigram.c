@@ -30,8 +30,8 @@ static int compare_texts(const text_table *table, uint32_t a, uint32_t b)
 static void sort_ids(const text_table *table, uint32_t *ids, uint32_t *spare, uint32_t n)
 {
     uint32_t *from = ids, *to = spare;
-    for (uint32_t width = 1; width < n; width = width > n / 2 ? n : width * 2) {
-        for (uint32_t begin = 0; begin < n; begin += width > (n - begin) / 2 ? n - begin : 2 * width) {
+    for (uint32_t width = 1; width<n; width = width> n / 2 ? n : width * 2) {
+        for (uint32_t begin = 0; begin<n; begin += width>(n - begin) / 2 ? n - begin : 2 * width) {
             uint32_t middle = width < n - begin ? begin + width : n;
             uint32_t end = width < n - middle ? middle + width : n;
             for (uint32_t a = begin, b = middle, at = begin; at < end; at++) {
@@ -153,7 +153,8 @@ static mlxr_status push_unknown(const tokenizer *t, const char *text, size_t n, 
             fits = token_list_push(out, t->byte_ids[(uint8_t)text[i]]);
         }
     } else if (t->unk < 0) {
-        return error_set(error, MLXR_UNSUPPORTED, "tokenizer: a character is not in the vocabulary, and there is no "
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "tokenizer: a character is not in the vocabulary, and there is no "
                          "unknown token");
     } else {
         fits = token_list_push(out, t->unk);

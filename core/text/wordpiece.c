@@ -63,7 +63,8 @@ mlxr_status wordpiece_encode(const tokenizer *t, scratch *s, const char *text, s
     if (!known) {
         out->n = n_before;
         if (t->unk < 0) {
-            return error_set(error, MLXR_UNSUPPORTED, "tokenizer: a word is not in the vocabulary, and there is no "
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "tokenizer: a word is not in the vocabulary, and there is no "
                              "unknown token");
         }
         if (!token_list_push(out, t->unk)) {
@@ -151,8 +152,8 @@ mlxr_status wordpiece_open(tokenizer *t, const tokenizer_source *source, mlxr_er
     /* A vocabulary without a single capital letter is of an uncased model. */
     t->normalizers[t->n_normalizers++] = (text_op){
         .kind = OP_BERT, .flags = OP_CLEAN | OP_CHINESE | (upper ? 0u : (unsigned)OP_UNACCENT | (unsigned)OP_LOWER)};
-    t->pre_tokenizers[t->n_pre_tokenizers++] =
-        (text_op){.kind = OP_SPLIT, .splitter = splitter_named("space"), .behavior = SPLIT_REMOVED};
+    t->pre_tokenizers[t->n_pre_tokenizers++] = (text_op){
+        .kind = OP_SPLIT, .splitter = splitter_named("space"), .behavior = SPLIT_REMOVED};
     t->pre_tokenizers[t->n_pre_tokenizers++] = (text_op){.kind = OP_SPLIT, .splitter = splitter_named("punctuation")};
     return MLXR_OK;
 }

@@ -17,8 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 #define N_BYTES 256
 #define N_TOKENS 300
 
-static const char *const recipes[] = {"default", "smollm",  "llama-bpe",   "qwen2",    "qwen35",
-                                      "gpt-4o",  "tekken",  "deepseek-v3", "starcoder"};
+static const char *const recipes[] = {"default", "smollm", "llama-bpe",   "qwen2",    "qwen35",
+                                      "gpt-4o",  "tekken", "deepseek-v3", "starcoder"};
 #define N_RECIPES (sizeof recipes / sizeof *recipes)
 
 /* The letter of GPT-2's alphabet for a byte, as UTF-8. */
@@ -35,7 +35,8 @@ static size_t put_letter(unsigned byte, char *out)
     return 0;
 }
 
-static const char *const words[] = {"he", "ll", "hell", "th", "in", "ing", "aa", "aaaa", "12", "\n\n", "  ", " t", " th", "<|end|>", "a b"};
+static const char *const words[] = {"he", "ll",   "hell", "th", "in",  "ing",     "aa", "aaaa",
+                                    "12", "\n\n", "  ",   " t", " th", "<|end|>", "a b"};
 #define N_WORDS (sizeof words / sizeof *words)
 
 /* A vocabulary with all bytes and some words; merges where two parts of a word are tokens. */
@@ -48,8 +49,8 @@ static tokenizer *open_small(unsigned choice)
     uint32_t n = 0, n_merges = 0;
     bool spm = choice >= N_RECIPES;
     for (unsigned byte = 0; byte < N_BYTES; byte++, n++) {
-        tokens[n] = (token_text){texts[n], spm ? (size_t)snprintf(texts[n], 64, "<0x%02X>", byte)
-                                               : put_letter(byte, texts[n])};
+        tokens[n] = (token_text){texts[n],
+                                 spm ? (size_t)snprintf(texts[n], 64, "<0x%02X>", byte) : put_letter(byte, texts[n])};
         types[n] = spm ? TOKEN_BYTE : TOKEN_NORMAL;
         scores[n] = 0;
     }
@@ -70,15 +71,30 @@ static tokenizer *open_small(unsigned choice)
         types[n] = i == 13 ? TOKEN_CONTROL : i == 14 ? TOKEN_USER_DEFINED : i == 3 && spm ? TOKEN_UNUSED : TOKEN_NORMAL;
         scores[n] = -(float)i;
         if (i < 13 && i != 12 && !spm) {
-            int length = snprintf(merges[n_merges], 64, "%.*s %.*s", (int)cut, texts[n], (int)(used - cut), texts[n] + cut);
+            int length = snprintf(merges[n_merges], 64, "%.*s %.*s", (int)cut, texts[n], (int)(used - cut),
+                                  texts[n] + cut);
             merge_texts[n_merges] = (token_text){merges[n_merges], (size_t)length};
             n_merges++;
         }
     }
-    tokenizer_source source = {.kind = !spm ? TOKENIZER_BPE : choice == N_RECIPES ? TOKENIZER_SPM : TOKENIZER_UNIGRAM,
-                               .n_tokens = n, .tokens = tokens, .types = types, .scores = scores, .n_merges = n_merges,
-                               .merges = merge_texts, .pre = spm ? NULL : recipes[choice], .bos = -1, .eos = -1,
-                               .eot = -1, .unk = -1, .pad = -1, .sep = -1, .cls = -1, .mask = -1,
+    tokenizer_source source = {.kind = !spm                  ? TOKENIZER_BPE
+                                       : choice == N_RECIPES ? TOKENIZER_SPM
+                                                             : TOKENIZER_UNIGRAM,
+                               .n_tokens = n,
+                               .tokens = tokens,
+                               .types = types,
+                               .scores = scores,
+                               .n_merges = n_merges,
+                               .merges = merge_texts,
+                               .pre = spm ? NULL : recipes[choice],
+                               .bos = -1,
+                               .eos = -1,
+                               .eot = -1,
+                               .unk = -1,
+                               .pad = -1,
+                               .sep = -1,
+                               .cls = -1,
+                               .mask = -1,
                                .add_space_prefix = choice == N_RECIPES + 1};
     tokenizer *t = NULL;
     mlxr_error error = {0};

@@ -20,8 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     const char *config = line ? (const char *)line + 4 : NULL;
     tokenizer *t = NULL;
     mlxr_error error = {0};
-    mlxr_status status =
-        tokenizer_open_json(&t, (const char *)data, n_json, config, line ? n - n_json - 4 : 0, &error);
+    mlxr_status status = tokenizer_open_json(&t, (const char *)data, n_json, config, line ? n - n_json - 4 : 0, &error);
     exercise_opened(status, t, &error);
     if (t) {
         exercise_tokenizer(t);

@@ -1,7 +1,7 @@
 /*
  * Attention against plain loops in double: any head size, grouping, page size, window, cap, sinks and KV type; the bits
- * of a query do not depend on its neighbours or on how blocks are shared out; nothing unseen is ever read into a result.
- * Owner: none. Lifetime: the program.
+ * of a query do not depend on its neighbours or on how blocks are shared out; nothing unseen is ever read into a
+ * result. Owner: none. Lifetime: the program.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 #include "quant/codec.h"
 #include "quant/half.h"
 
-/* |error| ≤ bound_weights × (largest error of a score) × Σ p|v| + bound_sum × ε × Σ p|v|; a score's error is that of its
- * chain of additions, (head_dim / 4 + 16) × ε / 2 × Σ |q k| × scale, and of tanh, 8 ε × cap. */
+/* |error| ≤ bound_weights × (largest error of a score) × Σ p|v| + bound_sum × ε × Σ p|v|; a score's error is that of
+ * its chain of additions, (head_dim / 4 + 16) × ε / 2 × Σ |q k| × scale, and of tanh, 8 ε × cap. */
 static const double bound_weights = 2.0, bound_sum = 96.0;
 
 typedef struct problem {
@@ -164,7 +164,8 @@ static double compare_head(const problem *p, uint32_t r, uint32_t h, double *key
             magnitude += fabs((double)q[i] * (double)row[i]);
         }
         s *= (double)p->a.scale;
-        score_error = fmax(score_error, (n / 4.0 + 16) * 0x1p-24 * magnitude * (double)p->a.scale + 8 * 0x1p-23 * (double)p->a.softcap);
+        score_error = fmax(score_error, (n / 4.0 + 16) * 0x1p-24 * magnitude * (double)p->a.scale +
+                                            8 * 0x1p-23 * (double)p->a.softcap);
         s = p->a.softcap > 0 ? (double)p->a.softcap * tanh(s / (double)p->a.softcap) : s;
         keys[j] = exp(s);
         total += keys[j];
@@ -207,9 +208,11 @@ static void check_problem(check *c, problem *p, const attend_kernels *kernels)
             inside = inside && check_is_canary(p->out[r * p->stride + i]);
         }
     }
-    check_result(c, worst <= 1 && inside, "attention %u/%u heads of %u, %s, pages of %u, positions %u + %u, window %u: "
-                 "%.3g × the bound%s", p->a.n_head, p->a.n_head_kv, p->a.head_dim, dtype_name(p->layout.type),
-                 p->layout.page_tokens, p->start, p->n_rows, p->a.window, worst, inside ? "" : ", writes outside");
+    check_result(c, worst <= 1 && inside,
+                 "attention %u/%u heads of %u, %s, pages of %u, positions %u + %u, window %u: "
+                 "%.3g × the bound%s",
+                 p->a.n_head, p->a.n_head_kv, p->a.head_dim, dtype_name(p->layout.type), p->layout.page_tokens,
+                 p->start, p->n_rows, p->a.window, worst, inside ? "" : ", writes outside");
     free(keys);
     free(sums);
 }
@@ -290,7 +293,8 @@ static void work_on(void *context, const team_member *member)
     }
     team_barrier(member);
     for (uint32_t i = 0; i < j->work.n_split; i++) {
-        for (uint32_t q = member->index; q < j->work.split[i].n_rows * j->work.split[i].n_heads; q += member->n_threads) {
+        for (uint32_t q = member->index; q < j->work.split[i].n_rows * j->work.split[i].n_heads;
+             q += member->n_threads) {
             attend_join(j->kernels, &j->p->a, 0, &j->work.split[i], q, &j->rows, scratch);
         }
     }
@@ -299,7 +303,8 @@ static void work_on(void *context, const team_member *member)
 static double time_scalar_head(const problem *p)
 {
     attend_view view = view_of(p);
-    double *scratch = get((p->start + p->n_rows + 2 * (size_t)p->a.head_dim) * sizeof *scratch), begin = check_seconds();
+    double *scratch = get((p->start + p->n_rows + 2 * (size_t)p->a.head_dim) * sizeof *scratch),
+           begin = check_seconds();
     attend_scalar(&view, &p->a, 0, p->start + p->n_rows / 2, p->q, p->out, scratch);
     double seconds = (check_seconds() - begin) * p->a.n_head * p->n_rows;
     free(scratch);

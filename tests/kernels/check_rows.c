@@ -42,7 +42,8 @@ static void check_norm_row(check *c, const ops_table *t)
     norm_kind kind = check_below(c, 2) ? NORM_RMS : NORM_LAYER;
     bool weighted = check_below(c, 4), biased = check_below(c, 2), in_place = check_below(c, 2);
     float spread = check_below(c, 3) ? 1.0f : 1e-12f, eps = 1e-6f;
-    row src = row_make(c, n, spread), weight = row_make(c, n, 1.0f), bias = row_make(c, n, 0.5f), dst = row_make(c, n, 1.0f);
+    row src = row_make(c, n, spread), weight = row_make(c, n, 1.0f), bias = row_make(c, n, 0.5f),
+        dst = row_make(c, n, 1.0f);
     float *out = in_place ? src.x : dst.x;
     t->norm(kind, src.x, out, weighted ? weight.x : NULL, biased ? bias.x : NULL, n, eps);
     double mean = 0, square = 0, worst = 0;
@@ -53,7 +54,8 @@ static void check_norm_row(check *c, const ops_table *t)
         square += ((double)src.before[i] - mean) * ((double)src.before[i] - mean) / n;
     }
     for (uint32_t i = 0; i < n; i++) {
-        double w = weighted ? (double)weight.x[i] : 1, b = biased ? (double)bias.x[i] : 0, f = 1 / sqrt(square + (double)eps);
+        double w = weighted ? (double)weight.x[i] : 1, b = biased ? (double)bias.x[i] : 0,
+               f = 1 / sqrt(square + (double)eps);
         double y = ((double)src.before[i] - mean) * f * w + b;
         double terms = (fabs((double)src.before[i]) + (kind == NORM_LAYER ? 4 * spread : 0)) * f * fabs(w) + fabs(b);
         worst = fmax(worst, fabs(out[i] - y) / ((8 + sqrt(n)) * EPS * terms + 1e-30));
@@ -67,7 +69,8 @@ static void check_norm_row(check *c, const ops_table *t)
 
 static void check_rope_row(check *c, const ops_table *t)
 {
-    uint32_t n_heads = 1 + check_below(c, 4), head_dim = 2 + check_below(c, 129), n_rot = check_below(c, head_dim / 2 + 1) * 2;
+    uint32_t n_heads = 1 + check_below(c, 4), head_dim = 2 + check_below(c, 129),
+             n_rot = check_below(c, head_dim / 2 + 1) * 2;
     if (check_below(c, 2)) {
         n_rot = head_dim = 64;
     }
@@ -78,7 +81,8 @@ static void check_rope_row(check *c, const ops_table *t)
     }
     op_rope rope = {kind, head_dim, n_rot, inv_freq, 1.25f};
     int32_t position = (int32_t)check_below(c, 100000);
-    row x = row_make(c, n_heads * head_dim, 1.0f), cosines = row_make(c, n_rot / 2, 1.0f), sines = row_make(c, n_rot / 2, 1.0f);
+    row x = row_make(c, n_heads * head_dim, 1.0f), cosines = row_make(c, n_rot / 2, 1.0f),
+        sines = row_make(c, n_rot / 2, 1.0f);
     ops_rope_table(&rope, position, 0, n_rot / 4, cosines.x, sines.x);
     ops_rope_table(&rope, position, n_rot / 4, n_rot / 2, cosines.x, sines.x);
     t->rope(kind, x.x, n_heads, head_dim, n_rot, cosines.x, sines.x);
@@ -87,7 +91,8 @@ static void check_rope_row(check *c, const ops_table *t)
         for (uint32_t i = 0; i < head_dim; i++) {
             uint32_t pair = kind == ROPE_PAIRS ? i / 2 : i % (n_rot / 2 ? n_rot / 2 : 1);
             bool second = kind == ROPE_PAIRS ? i % 2 : i >= n_rot / 2;
-            size_t ia = (size_t)h * head_dim + (kind == ROPE_PAIRS ? 2 * pair : pair), ib = ia + (kind == ROPE_PAIRS ? 1 : n_rot / 2);
+            size_t ia = (size_t)h * head_dim + (kind == ROPE_PAIRS ? 2 * pair : pair),
+                   ib = ia + (kind == ROPE_PAIRS ? 1 : n_rot / 2);
             double y = x.before[h * head_dim + i], terms = 0;
             if (i < n_rot) {
                 double angle = position * (double)inv_freq[pair], a = x.before[ia], b = x.before[ib];
@@ -98,7 +103,8 @@ static void check_rope_row(check *c, const ops_table *t)
             worst = fmax(worst, fabs(x.x[h * head_dim + i] - y) / (2 * EPS * terms + 1e-30));
         }
     }
-    check_result(c, worst <= 1, "rope %d, %u heads of %u, %u turned: %.3g × the bound", (int)kind, n_heads, head_dim, n_rot, worst);
+    check_result(c, worst <= 1, "rope %d, %u heads of %u, %u turned: %.3g × the bound", (int)kind, n_heads, head_dim,
+                 n_rot, worst);
     check_free(&x.memory);
     check_free(&cosines.memory);
     check_free(&sines.memory);
@@ -110,9 +116,12 @@ static double activate(activation act, double x, double *steepness)
     *steepness = fabs(u);
     switch (act) {
     case ACT_SILU:
-    case ACT_GELU_TANH: return x / (1 + exp(-u));
-    case ACT_GELU_ERF: return x / 2 * erfc(-x / sqrt(2.0));
-    default: return fmax(x, 0);
+    case ACT_GELU_TANH:
+        return x / (1 + exp(-u));
+    case ACT_GELU_ERF:
+        return x / 2 * erfc(-x / sqrt(2.0));
+    default:
+        return fmax(x, 0);
     }
 }
 
@@ -125,7 +134,8 @@ static void check_gated_row(check *c, const ops_table *t)
     double worst = 0;
     for (uint32_t i = 0; i < n; i++) {
         double steepness, y = activate(act, gate.before[i], &steepness) * up.x[i];
-        worst = fmax(worst, fabs(gate.x[i] - y) / ((16 + 4 * steepness) * EPS * fabs(y) + 1e-33 * fabs((double)up.x[i]) + 1e-38));
+        worst = fmax(worst, fabs(gate.x[i] - y) /
+                                ((16 + 4 * steepness) * EPS * fabs(y) + 1e-33 * fabs((double)up.x[i]) + 1e-38));
     }
     check_result(c, worst <= 1, "gated %d, n %u: %.3g × the bound", (int)act, n, worst);
     check_free(&gate.memory);
@@ -142,10 +152,13 @@ static void check_plain_rows(check *c, const ops_table *t)
     t->softcap(k.x, cap, n);
     double worst_add = 0, worst_scale = 0, worst_cap = 0;
     for (uint32_t i = 0; i < n; i++) {
-        double sum = a.before[i] + (double)b.x[i] * (double)factor, terms = fabs((double)a.before[i]) + fabs((double)b.x[i] * (double)factor);
+        double sum = a.before[i] + (double)b.x[i] * (double)factor,
+               terms = fabs((double)a.before[i]) + fabs((double)b.x[i] * (double)factor);
         worst_add = fmax(worst_add, fabs(a.x[i] - sum) / (EPS * terms + 1e-38));
-        worst_scale = fmax(worst_scale, fabs(s.x[i] - s.before[i] * (double)factor) / (EPS * fabs((double)s.before[i] * (double)factor) + 1e-38));
-        worst_cap = fmax(worst_cap, fabs(k.x[i] - (double)cap * tanh((double)k.before[i] / (double)cap)) / (8 * EPS * (double)cap));
+        worst_scale = fmax(worst_scale, fabs(s.x[i] - s.before[i] * (double)factor) /
+                                            (EPS * fabs((double)s.before[i] * (double)factor) + 1e-38));
+        worst_cap = fmax(worst_cap, fabs(k.x[i] - (double)cap * tanh((double)k.before[i] / (double)cap)) /
+                                        (8 * EPS * (double)cap));
     }
     check_result(c, worst_add <= 1, "add, n %u: %.3g × the bound", n, worst_add);
     check_result(c, worst_scale <= 1, "scale, n %u: %.3g × the bound", n, worst_scale);
@@ -171,8 +184,12 @@ static void check_kv_row(check *c, const ops_table *t)
     t->to_kv(type, src.x, dst.bytes, n);
     for (uint32_t i = 0; i < n; i++) {
         float x = src.x[i], y;
-        uint16_t word, want = type == DTYPE_BF16 ? bf16_from_float(x) : half_from_float(x > 65504 ? 65504 : x < -65504 ? -65504 : x);
-        memcpy(type == DTYPE_F32 ? (void *)&y : (void *)&word, dst.bytes + i * dtype_row_bytes(type, 1), dtype_row_bytes(type, 1));
+        uint16_t word, want = type == DTYPE_BF16 ? bf16_from_float(x)
+                                                 : half_from_float(x > 65504    ? 65504
+                                                                   : x < -65504 ? -65504
+                                                                                : x);
+        memcpy(type == DTYPE_F32 ? (void *)&y : (void *)&word, dst.bytes + i * dtype_row_bytes(type, 1),
+               dtype_row_bytes(type, 1));
         if (type == DTYPE_F32) {
             wrong += float_to_bits(x) != float_to_bits(y);
         } else if (isnan(x)) {
@@ -200,7 +217,8 @@ static void check_nan_rows(check *c, const ops_table *t)
     for (uint32_t i = 0; i < n; i++) {
         norm = norm && isnan(x.x[i]);
     }
-    check_result(c, norm && isnan(y.x[at]) && isnan(z.x[at]), "NaN at %u of %u is lost (activation %d)", at, n, (int)act);
+    check_result(c, norm && isnan(y.x[at]) && isnan(z.x[at]), "NaN at %u of %u is lost (activation %d)", at, n,
+                 (int)act);
     check_free(&x.memory);
     check_free(&y.memory);
     check_free(&z.memory);
@@ -235,13 +253,27 @@ static double time_row(const ops_table *t, int which, float *x, float *y, uint32
         double begin = check_seconds();
         for (int i = 0; i < 20; i++) {
             switch (which) {
-            case 0: t->norm(NORM_RMS, x, y, x, NULL, n, 1e-6f); break;
-            case 1: t->gated(ACT_SILU, y, x, n); break;
-            case 2: t->gated(ACT_GELU_TANH, y, x, n); break;
-            case 3: t->rope(ROPE_PAIRS, y, n / 64, 64, 64, x, x + 32); break;
-            case 4: t->rope(ROPE_HALVES, y, n / 64, 64, 64, x, x + 32); break;
-            case 5: t->softcap(y, 30.0f, n); break;
-            default: t->to_kv(DTYPE_F16, x, y, n); break;
+            case 0:
+                t->norm(NORM_RMS, x, y, x, NULL, n, 1e-6f);
+                break;
+            case 1:
+                t->gated(ACT_SILU, y, x, n);
+                break;
+            case 2:
+                t->gated(ACT_GELU_TANH, y, x, n);
+                break;
+            case 3:
+                t->rope(ROPE_PAIRS, y, n / 64, 64, 64, x, x + 32);
+                break;
+            case 4:
+                t->rope(ROPE_HALVES, y, n / 64, 64, 64, x, x + 32);
+                break;
+            case 5:
+                t->softcap(y, 30.0f, n);
+                break;
+            default:
+                t->to_kv(DTYPE_F16, x, y, n);
+                break;
             }
         }
         best = fmin(best, (check_seconds() - begin) / 20);
@@ -251,7 +283,8 @@ static double time_row(const ops_table *t, int which, float *x, float *y, uint32
 
 static void bench(check *c)
 {
-    static const char *const names[] = {"norm rms", "silu", "gelu tanh", "rope pairs", "rope halves", "softcap", "to f16"};
+    static const char *const names[] = {"norm rms",    "silu",    "gelu tanh", "rope pairs",
+                                        "rope halves", "softcap", "to f16"};
     static float x[4096], y[4096];
     ops_table fast = ops_table_make(c->features), scalar = ops_table_scalar();
     for (uint32_t i = 0; i < 4096; i++) {

@@ -57,12 +57,12 @@ static attend_rows_at run_at(const tile *t, const tile_memory *m, bool values, u
 {
     const kv_layout *l = t->view->layout;
     uint32_t in_page = l->page_tokens - (position & (l->page_tokens - 1));
-    return (attend_rows_at){
-        .at = values ? attend_value(t->view, t->kv_head, position) : attend_key(t->view, t->kv_head, position),
-        .n_rows = least(least(m->panel_rows, in_page), end - position),
-        .head_dim = l->head_dim,
-        .row_bytes = l->row_bytes,
-        .type = l->type};
+    return (attend_rows_at){.at = values ? attend_value(t->view, t->kv_head, position)
+                                         : attend_key(t->view, t->kv_head, position),
+                            .n_rows = least(least(m->panel_rows, in_page), end - position),
+                            .head_dim = l->head_dim,
+                            .row_bytes = l->row_bytes,
+                            .type = l->type};
 }
 
 /* The keys (or values) of positions [begin, end), run by run. What comes after them is fetched meanwhile: the values of
@@ -174,7 +174,8 @@ void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_
         attend_sums *sums = b == task->first_block ? &m.total : &m.block, partial;
         if (shared_out) {
             partial = partial_at(rows->partials + task->partials +
-                                 (b - task->first_block) * attend_partial_floats(t.n_queries, a->head_dim), t.n_queries);
+                                     (b - task->first_block) * attend_partial_floats(t.n_queries, a->head_dim),
+                                 t.n_queries);
             sums = &partial;
         }
         compute_block(&t, &m, origin, begin, end, sums);

@@ -14,11 +14,11 @@
 #include "base/team.h"
 #include "kernels/kv_layout.h"
 
-#define ATTEND_BLOCK 128u          /* positions a block */
-#define ATTEND_STRIDE 144u         /* floats a row of scores: a block, and what a tile of 4 keys may write past it */
-#define ATTEND_QUERIES 48u         /* (row, head) pairs a tile holds at most */
-#define ATTEND_PANEL 4096u         /* floats of keys or values made ready at a time: a part of L1 */
-#define ATTEND_NONE (-3.0e38f)     /* the maximum of no scores; finite, so that differences are */
+#define ATTEND_BLOCK 128u      /* positions a block */
+#define ATTEND_STRIDE 144u     /* floats a row of scores: a block, and what a tile of 4 keys may write past it */
+#define ATTEND_QUERIES 48u     /* (row, head) pairs a tile holds at most */
+#define ATTEND_PANEL 4096u     /* floats of keys or values made ready at a time: a part of L1 */
+#define ATTEND_NONE (-3.0e38f) /* the maximum of no scores; finite, so that differences are */
 
 /* Keys and values of one sequence in one layer. */
 typedef struct attend_view {
@@ -122,7 +122,8 @@ typedef struct attend_work {
 struct step;
 
 /* Lists the tasks of a pass. With work->tasks NULL it only counts (n_tasks, n_split, n_partials); else tasks and split
- * have room for what was counted. Tiles are shared out in pieces where a single one would keep other threads waiting. */
+ * have room for what was counted. Tiles are shared out in pieces where a single one would keep other threads waiting.
+ */
 void attend_plan(const struct step *s, const op_attend *a, uint32_t n_threads, attend_work *work);
 
 /* Bytes of scratch a thread needs to compute tasks. */

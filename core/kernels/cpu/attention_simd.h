@@ -22,9 +22,12 @@
 SIMD_INLINE vf simd_element(dtype type, const uint8_t *row, uint32_t i)
 {
     switch (type) {
-    case DTYPE_F16: return vf_load_f16(row + 2 * (size_t)i);
-    case DTYPE_BF16: return vf_load_bf16(row + 2 * (size_t)i);
-    default: return vf_load((const float *)(const void *)row + i);
+    case DTYPE_F16:
+        return vf_load_f16(row + 2 * (size_t)i);
+    case DTYPE_BF16:
+        return vf_load_bf16(row + 2 * (size_t)i);
+    default:
+        return vf_load((const float *)(const void *)row + i);
     }
 }
 
@@ -50,9 +53,15 @@ SIMD_INLINE void simd_convert_rows(dtype type, const attend_rows_at *rows, float
 static void simd_convert(const attend_rows_at *rows, float *panel)
 {
     switch (rows->type) {
-    case DTYPE_F16: simd_convert_rows(DTYPE_F16, rows, panel); break;
-    case DTYPE_BF16: simd_convert_rows(DTYPE_BF16, rows, panel); break;
-    default: simd_convert_rows(DTYPE_F32, rows, panel); break;
+    case DTYPE_F16:
+        simd_convert_rows(DTYPE_F16, rows, panel);
+        break;
+    case DTYPE_BF16:
+        simd_convert_rows(DTYPE_BF16, rows, panel);
+        break;
+    default:
+        simd_convert_rows(DTYPE_F32, rows, panel);
+        break;
     }
 }
 

@@ -69,8 +69,8 @@ typedef struct linear_kernels {
     linear_pack_fn *pack[LINEAR_FORMAT_COUNT];
 } linear_kernels;
 
-/* Fills the table for these features (0: scalar, which reads f32 inputs and accumulates in double: the definition of the
- * operation). */
+/* Fills the table for these features (0: scalar, which reads f32 inputs and accumulates in double: the definition of
+ * the operation). */
 void linear_init(linear_kernels *kernels, cpu_features features);
 
 /* Bytes of a packed input; 0 if that does not fit in size_t. */

@@ -6,8 +6,9 @@
 
 #include <string.h>
 
-#define PANELS_BYTES ((size_t)256 * 1024) /* unpacked weights that share L2 with the input; see linear_scratch_bytes   \
-                                           */
+#define PANELS_BYTES                                                                                                   \
+    ((size_t)256 * 1024) /* unpacked weights that share L2 with the input; see linear_scratch_bytes                    \
+                          */
 /* Up to so many tiles, fetching weights takes a good part of the time: panels one by one, the next one's rows fetched
  * while this one is multiplied. */
 #define FEW_TILES 6u

@@ -34,8 +34,8 @@ typedef struct ops_table {
 
 /* Double accumulators and libm: the oracle. */
 ops_table ops_table_scalar(void);
-/* The fastest for these features. Errors against the scalar table, with ε = 2⁻²³: norm (8 + √n) ε |y|; rope 2 ε (|a| + |b|);
- * gated 16 ε |y|, and for GELU-tanh up to 60 ε |y| where |x| > 4; add ε; softcap 8 ε cap; to_kv none. */
+/* The fastest for these features. Errors against the scalar table, with ε = 2⁻²³: norm (8 + √n) ε |y|; rope 2 ε (|a| +
+ * |b|); gated 16 ε |y|, and for GELU-tanh up to 60 ε |y| where |x| > 4; add ε; softcap 8 ε cap; to_kv none. */
 ops_table ops_table_make(cpu_features features);
 
 /* Overwrites entries with what the features allow; one definition per architecture: ops_x86.c, ops_arm.c, … */

@@ -23,9 +23,9 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
 
-#define PROGRAM_ROWS_MAX 512   /* more rows than this are run as several passes, which bounds the scratch memory */
+#define PROGRAM_ROWS_MAX 512       /* more rows than this are run as several passes, which bounds the scratch memory */
 #define PROGRAM_STRIP_FLOATS 8192u /* of a product's outputs before they are added up: a part of L1 and L2 */
-#define PROGRAM_PRODUCTS_MAX 4 /* matrices that share one packed input */
+#define PROGRAM_PRODUCTS_MAX 4     /* matrices that share one packed input */
 
 typedef enum node_kind { NODE_ROWS, NODE_LINEAR, NODE_ATTEND, NODE_TAKE, NODE_KIND_COUNT } node_kind;
 

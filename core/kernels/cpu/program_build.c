@@ -20,16 +20,22 @@ static bool reads(const op *o, slot s)
 {
     switch (o->kind) {
     case OP_NORM:
-    case OP_LINEAR: return o->src == s;
+    case OP_LINEAR:
+        return o->src == s;
     case OP_ROPE:
     case OP_SOFTCAP:
-    case OP_TAKE_ROWS: return o->dst == s;
-    case OP_KV_WRITE: return s == SLOT_K || s == SLOT_V;
-    case OP_ATTEND: return s == SLOT_Q;
+    case OP_TAKE_ROWS:
+        return o->dst == s;
+    case OP_KV_WRITE:
+        return s == SLOT_K || s == SLOT_V;
+    case OP_ATTEND:
+        return s == SLOT_Q;
     case OP_GATED:
-    case OP_ADD: return o->dst == s || o->src == s;
+    case OP_ADD:
+        return o->dst == s || o->src == s;
     case OP_EMBED:
-    case OP_KIND_COUNT: break;
+    case OP_KIND_COUNT:
+        break;
     }
     return false;
 }
@@ -39,9 +45,12 @@ static bool overwrites(const op *o, slot s)
     switch (o->kind) {
     case OP_EMBED:
     case OP_NORM:
-    case OP_LINEAR: return o->dst == s;
-    case OP_ATTEND: return s == SLOT_A;
-    default: return false;
+    case OP_LINEAR:
+        return o->dst == s;
+    case OP_ATTEND:
+        return s == SLOT_A;
+    default:
+        return false;
     }
 }
 
@@ -262,7 +271,8 @@ static bool take_rows_early(builder *b)
     memcpy(copy, p->ops, n * sizeof *copy);
     for (uint32_t s = 1; s < SLOT_COUNT; s++) {
         if (p->slot_width[s] && read_later(b, last + 1, (slot)s) && s != SLOT_LOGITS) {
-            copy[n++] = (op){.kind = OP_TAKE_ROWS, .layer = p->ops[take].layer, .dst = (slot)s, .width = p->slot_width[s]};
+            copy[n++] = (op){
+                .kind = OP_TAKE_ROWS, .layer = p->ops[take].layer, .dst = (slot)s, .width = p->slot_width[s]};
         }
     }
     for (uint32_t i = last + 1; i < p->n_ops; i++) {

@@ -12,9 +12,9 @@ typedef struct check {
     const plan *p;
     const op *o;
     uint32_t index;
-    bool taken;             /* an OP_TAKE_ROWS went before */
-    uint32_t valid;         /* bit per slot that holds something */
-    uint32_t valid_taken;   /* … and whose rows are the wanted ones */
+    bool taken;           /* an OP_TAKE_ROWS went before */
+    uint32_t valid;       /* bit per slot that holds something */
+    uint32_t valid_taken; /* … and whose rows are the wanted ones */
     mlxr_error *error;
 } check;
 
@@ -77,8 +77,9 @@ static mlxr_status shaped(const check *c, const tensor *t, uint64_t n_in, uint64
         }
     }
     if (t->n_dims < 1 || t->n_dims > TENSOR_DIMS_MAX || t->shape[0] != n_in || n != n_out) {
-        return error_set(c->error, MLXR_ARG, "plan operation %u (%s, layer %u): tensor %s is %llu × %llu, not %llu × %llu",
-                         c->index, kind_names[c->o->kind], c->o->layer, name, (unsigned long long)t->shape[0],
+        return error_set(c->error, MLXR_ARG,
+                         "plan operation %u (%s, layer %u): tensor %s is %llu × %llu, not %llu × %llu", c->index,
+                         kind_names[c->o->kind], c->o->layer, name, (unsigned long long)t->shape[0],
                          (unsigned long long)n, (unsigned long long)n_in, (unsigned long long)n_out);
     }
     if (n_in % info->block_size || t->row_bytes != dtype_row_bytes(t->type, n_in) ||
@@ -195,7 +196,8 @@ static mlxr_status check_op(check *c)
     mlxr_status status;
     switch (o->kind) {
     case OP_EMBED:
-        status = c->taken ? bad(c, "comes after the wanted rows were taken") : shaped(c, o->weight, o->width, c->p->n_vocab);
+        status = c->taken ? bad(c, "comes after the wanted rows were taken")
+                          : shaped(c, o->weight, o->width, c->p->n_vocab);
         return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
     case OP_NORM:
         return check_norm(c);

@@ -124,7 +124,8 @@ static void place(exec *e, carve *c, uint32_t n_positions)
     e->rope = carve_take(c, (uint64_t)n_rows * prog->rope_width, sizeof(float));
     for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
         if (prog->packed_in[f]) {
-            uint32_t n_tokens = n_rows > 2 * LINEAR_TILE ? n_rows : 2 * LINEAR_TILE; /* few rows come with their rests */
+            uint32_t n_tokens = n_rows > 2 * LINEAR_TILE ? n_rows
+                                                         : 2 * LINEAR_TILE; /* few rows come with their rests */
             e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_tokens, prog->packed_in[f]), 1);
         }
     }

@@ -8,35 +8,86 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define VF_N 8       /* floats a vector */
-#define VF_TILE_Q 3  /* queries × 4 keys of running sums that fit the registers */
-#define VF_TILE_V 4  /* vectors of a value row likewise */
+#define VF_N 8      /* floats a vector */
+#define VF_TILE_Q 3 /* queries × 4 keys of running sums that fit the registers */
+#define VF_TILE_V 4 /* vectors of a value row likewise */
 
 typedef __m256 vf;
 
-static inline vf vf_set(float x) { return _mm256_set1_ps(x); }
-static inline vf vf_zero(void) { return _mm256_setzero_ps(); }
-static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
-static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+static inline vf vf_set(float x)
+{
+    return _mm256_set1_ps(x);
+}
+static inline vf vf_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+static inline vf vf_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+static inline void vf_store(float *p, vf a)
+{
+    _mm256_storeu_ps(p, a);
+}
 static inline __m256i vf_first(uint32_t n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 /* The first n < VF_N floats; the rest read as 0 and are not written. */
-static inline vf vf_load_n(const float *p, uint32_t n) { return _mm256_maskload_ps(p, vf_first(n)); }
-static inline void vf_store_n(float *p, vf a, uint32_t n) { _mm256_maskstore_ps(p, vf_first(n), a); }
-static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-static inline vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
-static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
-static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); } /* b where either is NaN */
-static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
-static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }   /* a × b + c */
-static inline vf vf_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); } /* c − a × b */
+static inline vf vf_load_n(const float *p, uint32_t n)
+{
+    return _mm256_maskload_ps(p, vf_first(n));
+}
+static inline void vf_store_n(float *p, vf a, uint32_t n)
+{
+    _mm256_maskstore_ps(p, vf_first(n), a);
+}
+static inline vf vf_add(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+static inline vf vf_sub(vf a, vf b)
+{
+    return _mm256_sub_ps(a, b);
+}
+static inline vf vf_mul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+static inline vf vf_div(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
+static inline vf vf_max(vf a, vf b)
+{
+    return _mm256_max_ps(a, b);
+} /* b where either is NaN */
+static inline vf vf_min(vf a, vf b)
+{
+    return _mm256_min_ps(a, b);
+}
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+} /* a × b + c */
+static inline vf vf_fnma(vf a, vf b, vf c)
+{
+    return _mm256_fnmadd_ps(a, b, c);
+} /* c − a × b */
 /* a × b ∓ c: minus in even lanes, plus in odd ones */
-static inline vf vf_fmaddsub(vf a, vf b, vf c) { return _mm256_fmaddsub_ps(a, b, c); }
-static inline vf vf_swap_pairs(vf a) { return _mm256_permute_ps(a, 0xb1); }
-static inline vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf vf_fmaddsub(vf a, vf b, vf c)
+{
+    return _mm256_fmaddsub_ps(a, b, c);
+}
+static inline vf vf_swap_pairs(vf a)
+{
+    return _mm256_permute_ps(a, 0xb1);
+}
+static inline vf vf_round(vf a)
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 /* a × 2ⁿ for integral n ≥ −150: in two halves, since 2ⁿ itself may be subnormal */
 static inline vf vf_scale2(vf a, vf n)
 {
@@ -57,8 +108,10 @@ static inline vf vf_load_twice(const float *p)
 static inline vf vf_keep(vf a, int32_t lo, int32_t hi)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(lo), lane), inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(hi), lane);
-    return _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), a, _mm256_castsi256_ps(_mm256_andnot_si256(below, inside)));
+    __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(lo), lane),
+            inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(hi), lane);
+    return _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), a,
+                            _mm256_castsi256_ps(_mm256_andnot_si256(below, inside)));
 }
 
 static inline float vf_sum(vf a)
@@ -74,7 +127,10 @@ static inline float vf_max_lane(vf a)
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
-static inline vf vf_load_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
+static inline vf vf_load_f16(const void *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128(p));
+}
 static inline void vf_store_f16(void *p, vf a)
 {
     _mm_storeu_si128(p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

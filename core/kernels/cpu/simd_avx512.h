@@ -8,33 +8,87 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define VF_N 16      /* floats a vector */
-#define VF_TILE_Q 4  /* queries × 4 keys of running sums that fit the registers */
-#define VF_TILE_V 4  /* vectors of a value row likewise */
+#define VF_N 16     /* floats a vector */
+#define VF_TILE_Q 4 /* queries × 4 keys of running sums that fit the registers */
+#define VF_TILE_V 4 /* vectors of a value row likewise */
 
 typedef __m512 vf;
 
-static inline vf vf_set(float x) { return _mm512_set1_ps(x); }
-static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
-static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+static inline vf vf_set(float x)
+{
+    return _mm512_set1_ps(x);
+}
+static inline vf vf_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+static inline vf vf_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static inline void vf_store(float *p, vf a)
+{
+    _mm512_storeu_ps(p, a);
+}
 /* The first n < VF_N floats; the rest read as 0 and are not written. */
-static inline vf vf_load_n(const float *p, uint32_t n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
-static inline void vf_store_n(float *p, vf a, uint32_t n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a); }
-static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
-static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
-static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); } /* b where either is NaN */
-static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
-static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }   /* a × b + c */
-static inline vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); } /* c − a × b */
+static inline vf vf_load_n(const float *p, uint32_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+static inline void vf_store_n(float *p, vf a, uint32_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+}
+static inline vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+static inline vf vf_sub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static inline vf vf_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+static inline vf vf_div(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+static inline vf vf_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+} /* b where either is NaN */
+static inline vf vf_min(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+} /* a × b + c */
+static inline vf vf_fnma(vf a, vf b, vf c)
+{
+    return _mm512_fnmadd_ps(a, b, c);
+} /* c − a × b */
 /* a × b ∓ c: minus in even lanes, plus in odd ones */
-static inline vf vf_fmaddsub(vf a, vf b, vf c) { return _mm512_fmaddsub_ps(a, b, c); }
-static inline vf vf_swap_pairs(vf a) { return _mm512_permute_ps(a, 0xb1); }
-static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, 8); } /* to the nearest integer */
+static inline vf vf_fmaddsub(vf a, vf b, vf c)
+{
+    return _mm512_fmaddsub_ps(a, b, c);
+}
+static inline vf vf_swap_pairs(vf a)
+{
+    return _mm512_permute_ps(a, 0xb1);
+}
+static inline vf vf_round(vf a)
+{
+    return _mm512_roundscale_ps(a, 8);
+} /* to the nearest integer */
 /* a × 2ⁿ for integral n ≥ −150 */
-static inline vf vf_scale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
+static inline vf vf_scale2(vf a, vf n)
+{
+    return _mm512_scalef_ps(a, n);
+}
 
 /* p[0], p[0], p[1], p[1], … of the VF_N / 2 floats at p */
 static inline vf vf_load_twice(const float *p)
@@ -47,14 +101,24 @@ static inline vf vf_load_twice(const float *p)
 static inline vf vf_keep(vf a, int32_t lo, int32_t hi)
 {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __mmask16 keep = _mm512_cmpge_epi32_mask(lane, _mm512_set1_epi32(lo)) & _mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(hi));
+    __mmask16 keep = _mm512_cmpge_epi32_mask(lane, _mm512_set1_epi32(lo)) &
+                     _mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(hi));
     return _mm512_mask_blend_ps(keep, _mm512_set1_ps(-__builtin_inff()), a);
 }
 
-static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
-static inline float vf_max_lane(vf a) { return _mm512_reduce_max_ps(a); }
+static inline float vf_sum(vf a)
+{
+    return _mm512_reduce_add_ps(a);
+}
+static inline float vf_max_lane(vf a)
+{
+    return _mm512_reduce_max_ps(a);
+}
 
-static inline vf vf_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
+static inline vf vf_load_f16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
 static inline void vf_store_f16(void *p, vf a)
 {
     _mm256_storeu_si256(p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -82,8 +146,10 @@ static inline void vf_sum_tile(const vf *a, uint32_t n_queries, float *out, uint
         quads[i] = vf_fold_four(a + 4 * (size_t)i);
     }
     if (n_queries == 4) {
-        __m512 x = _mm512_add_ps(_mm512_shuffle_f32x4(quads[0], quads[1], 0x44), _mm512_shuffle_f32x4(quads[0], quads[1], 0xee));
-        __m512 y = _mm512_add_ps(_mm512_shuffle_f32x4(quads[2], quads[3], 0x44), _mm512_shuffle_f32x4(quads[2], quads[3], 0xee));
+        __m512 x = _mm512_add_ps(_mm512_shuffle_f32x4(quads[0], quads[1], 0x44),
+                                 _mm512_shuffle_f32x4(quads[0], quads[1], 0xee));
+        __m512 y = _mm512_add_ps(_mm512_shuffle_f32x4(quads[2], quads[3], 0x44),
+                                 _mm512_shuffle_f32x4(quads[2], quads[3], 0xee));
         x = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
         _mm_storeu_ps(out, _mm512_castps512_ps128(x));
         _mm_storeu_ps(out + stride, _mm512_extractf32x4_ps(x, 1));

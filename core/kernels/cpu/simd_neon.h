@@ -9,16 +9,28 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VF_N 4       /* floats a vector */
-#define VF_TILE_Q 4  /* queries × 4 keys of running sums that fit the registers */
-#define VF_TILE_V 4  /* vectors of a value row likewise */
+#define VF_N 4      /* floats a vector */
+#define VF_TILE_Q 4 /* queries × 4 keys of running sums that fit the registers */
+#define VF_TILE_V 4 /* vectors of a value row likewise */
 
 typedef float32x4_t vf;
 
-static inline vf vf_set(float x) { return vdupq_n_f32(x); }
-static inline vf vf_zero(void) { return vdupq_n_f32(0); }
-static inline vf vf_load(const float *p) { return vld1q_f32(p); }
-static inline void vf_store(float *p, vf a) { vst1q_f32(p, a); }
+static inline vf vf_set(float x)
+{
+    return vdupq_n_f32(x);
+}
+static inline vf vf_zero(void)
+{
+    return vdupq_n_f32(0);
+}
+static inline vf vf_load(const float *p)
+{
+    return vld1q_f32(p);
+}
+static inline void vf_store(float *p, vf a)
+{
+    vst1q_f32(p, a);
+}
 /* The first n < VF_N floats; the rest read as 0 and are not written. */
 static inline vf vf_load_n(const float *p, uint32_t n)
 {
@@ -32,22 +44,52 @@ static inline void vf_store_n(float *p, vf a, uint32_t n)
     vst1q_f32(lanes, a);
     memcpy(p, lanes, n * sizeof *p);
 }
-static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
-static inline vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
-static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
-static inline vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
-static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
-static inline vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
-static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }  /* a × b + c */
-static inline vf vf_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); } /* c − a × b */
+static inline vf vf_add(vf a, vf b)
+{
+    return vaddq_f32(a, b);
+}
+static inline vf vf_sub(vf a, vf b)
+{
+    return vsubq_f32(a, b);
+}
+static inline vf vf_mul(vf a, vf b)
+{
+    return vmulq_f32(a, b);
+}
+static inline vf vf_div(vf a, vf b)
+{
+    return vdivq_f32(a, b);
+}
+static inline vf vf_max(vf a, vf b)
+{
+    return vmaxq_f32(a, b);
+}
+static inline vf vf_min(vf a, vf b)
+{
+    return vminq_f32(a, b);
+}
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+    return vfmaq_f32(c, a, b);
+} /* a × b + c */
+static inline vf vf_fnma(vf a, vf b, vf c)
+{
+    return vfmsq_f32(c, a, b);
+} /* c − a × b */
 /* a × b ∓ c: minus in even lanes, plus in odd ones */
 static inline vf vf_fmaddsub(vf a, vf b, vf c)
 {
     const float32x4_t sign = {-1.0f, 1.0f, -1.0f, 1.0f};
     return vfmaq_f32(vmulq_f32(c, sign), a, b);
 }
-static inline vf vf_swap_pairs(vf a) { return vrev64q_f32(a); }
-static inline vf vf_round(vf a) { return vrndnq_f32(a); }
+static inline vf vf_swap_pairs(vf a)
+{
+    return vrev64q_f32(a);
+}
+static inline vf vf_round(vf a)
+{
+    return vrndnq_f32(a);
+}
 /* a × 2ⁿ for integral n ≥ −150: in two halves, since 2ⁿ itself may be subnormal */
 static inline vf vf_scale2(vf a, vf n)
 {
@@ -73,12 +115,27 @@ static inline vf vf_keep(vf a, int32_t lo, int32_t hi)
     return vbslq_f32(keep, a, vdupq_n_f32(-__builtin_inff()));
 }
 
-static inline float vf_sum(vf a) { return vaddvq_f32(a); }
-static inline float vf_max_lane(vf a) { return vmaxvq_f32(a); }
+static inline float vf_sum(vf a)
+{
+    return vaddvq_f32(a);
+}
+static inline float vf_max_lane(vf a)
+{
+    return vmaxvq_f32(a);
+}
 
-static inline vf vf_load_f16(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
-static inline void vf_store_f16(void *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
-static inline vf vf_load_bf16(const void *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+static inline vf vf_load_f16(const void *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+static inline void vf_store_f16(void *p, vf a)
+{
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
+}
+static inline vf vf_load_bf16(const void *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
 
 /* Sums of the lanes of 4 × n_queries vectors: out[i × stride + j] = Σ lanes of a[4 × i + j]. Every sum is added in the
  * same order. */

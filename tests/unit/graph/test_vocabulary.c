@@ -133,7 +133,11 @@ static void expect_ids(gguf *g, const char *text, size_t n, const int32_t *ids)
     tokenizer_close(&t);
 }
 
-#define IDS(...) sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[]){__VA_ARGS__}
+#define IDS(...)                                                                                                       \
+    sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[])                                                    \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }
 
 static void every_model_opens_with_its_defaults(void **state)
 {

@@ -168,8 +168,8 @@ static float *compute_in_manner(const tiny *t, const int32_t *tokens, const way 
 static void check_manners(const way *w, dtype kv_type, dtype weights)
 {
     static const manner manners[] = {{1, N_TOKENS, 16, 0, 1}, {2, N_TOKENS, 16, 0, 1}, {3, 37, 16, 0, 1},
-                                     {2, 1, 16, 0, 1},        {2, 7, 16, 0, 1},         {2, N_TOKENS, 16, 5, 31}, {1, 64, 2, 7, 13},
-                                     {2, 50, 128, 7, 13},     {1, 3, 256, 90, 1}};
+                                     {2, 1, 16, 0, 1},        {2, 7, 16, 0, 1},        {2, N_TOKENS, 16, 5, 31},
+                                     {1, 64, 2, 7, 13},       {2, 50, 128, 7, 13},     {1, 3, 256, 90, 1}};
     tiny_options o = with_everything();
     o.weights = weights;
     tiny t;
@@ -311,8 +311,15 @@ static void check_wanted(const way *w)
         positions[i] = i;
     }
     step_slice slice = {.n_rows = N, .pages = {line.pages[0]}};
-    step s = {.n_rows = N, .tokens = tokens, .positions = positions, .slices = &slice, .n_slices = 1,
-              .wanted = wanted, .n_wanted = N_WANTED, .kv = r.kv, .logits = some};
+    step s = {.n_rows = N,
+              .tokens = tokens,
+              .positions = positions,
+              .slices = &slice,
+              .n_slices = 1,
+              .wanted = wanted,
+              .n_wanted = N_WANTED,
+              .kv = r.kv,
+              .logits = some};
     memset(r.kv.base[0], 0xff, r.kv_bytes[0]);
     some[N_WANTED * o.n_vocab] = 1234.5f;
     assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
@@ -373,7 +380,8 @@ MUTATION(no_weight, find_op(t, OP_LINEAR)->weight = NULL)
 MUTATION(no_table, find_op(t, OP_EMBED)->weight = NULL)
 MUTATION(weight_too_narrow, own_weight(t, OP_LINEAR)->shape[0]--)
 MUTATION(weight_too_short, own_weight(t, OP_LINEAR)->shape[1]--)
-MUTATION(weight_overflows, *own_weight(t, OP_LINEAR) = (tensor){.data = t, .n_dims = 4, .shape = {64, 64, 1ull << 60, 1}})
+MUTATION(weight_overflows,
+         *own_weight(t, OP_LINEAR) = (tensor){.data = t, .n_dims = 4, .shape = {64, 64, 1ull << 60, 1}})
 MUTATION(weight_data_missing, own_weight(t, OP_LINEAR)->n_bytes--)
 MUTATION(weight_rows_wrong, own_weight(t, OP_LINEAR)->row_bytes--)
 MUTATION(weight_type_unknown, own_weight(t, OP_LINEAR)->type = (dtype)999)
@@ -408,15 +416,40 @@ MUTATION(rows_taken_too_early, t->ops[1] = *find_op(t, OP_TAKE_ROWS))
 static void malformed_plans_are_refused_in_words(void **state)
 {
     (void)state;
-    static const mutation mutations[] = {
-        ROW(no_weight), ROW(no_table), ROW(weight_too_narrow), ROW(weight_too_short), ROW(weight_overflows),
-        ROW(weight_data_missing), ROW(weight_rows_wrong), ROW(weight_type_unknown), ROW(dims_zero), ROW(kind_unknown),
-        ROW(slot_unknown), ROW(source_unknown), ROW(source_is_target), ROW(width_wrong), ROW(slot_huge),
-        ROW(group_zero), ROW(group_not_dividing), ROW(heads_not_dividing), ROW(heads_none), ROW(kv_layer_missing),
-        ROW(kv_group_missing), ROW(kv_heads_disagree), ROW(window_longer_than_kept), ROW(groups_too_many),
-        ROW(rot_odd), ROW(rot_wider_than_head), ROW(rot_without_frequencies), ROW(activation_unknown),
-        ROW(read_before_write), ROW(logits_of_all_rows), ROW(no_logits), ROW(vocabulary_wrong), ROW(bias_not_f32),
-        ROW(rows_taken_too_early)};
+    static const mutation mutations[] = {ROW(no_weight),
+                                         ROW(no_table),
+                                         ROW(weight_too_narrow),
+                                         ROW(weight_too_short),
+                                         ROW(weight_overflows),
+                                         ROW(weight_data_missing),
+                                         ROW(weight_rows_wrong),
+                                         ROW(weight_type_unknown),
+                                         ROW(dims_zero),
+                                         ROW(kind_unknown),
+                                         ROW(slot_unknown),
+                                         ROW(source_unknown),
+                                         ROW(source_is_target),
+                                         ROW(width_wrong),
+                                         ROW(slot_huge),
+                                         ROW(group_zero),
+                                         ROW(group_not_dividing),
+                                         ROW(heads_not_dividing),
+                                         ROW(heads_none),
+                                         ROW(kv_layer_missing),
+                                         ROW(kv_group_missing),
+                                         ROW(kv_heads_disagree),
+                                         ROW(window_longer_than_kept),
+                                         ROW(groups_too_many),
+                                         ROW(rot_odd),
+                                         ROW(rot_wider_than_head),
+                                         ROW(rot_without_frequencies),
+                                         ROW(activation_unknown),
+                                         ROW(read_before_write),
+                                         ROW(logits_of_all_rows),
+                                         ROW(no_logits),
+                                         ROW(vocabulary_wrong),
+                                         ROW(bias_not_f32),
+                                         ROW(rows_taken_too_early)};
     for (size_t i = 0; i < sizeof mutations / sizeof *mutations; i++) {
         tiny t;
         tiny_open(&t, &plain);
@@ -453,8 +486,15 @@ static void malformed_steps_are_refused(void **state)
     uint32_t wanted[2] = {0, 1}, pages[1] = {0};
     float logits[2 * 67];
     step_slice slice = {.n_rows = 2, .pages = {pages}};
-    const step good = {.n_rows = 2, .tokens = tokens, .positions = positions, .slices = &slice, .n_slices = 1,
-                       .wanted = wanted, .n_wanted = 2, .kv = r.kv, .logits = logits};
+    const step good = {.n_rows = 2,
+                       .tokens = tokens,
+                       .positions = positions,
+                       .slices = &slice,
+                       .n_slices = 1,
+                       .wanted = wanted,
+                       .n_wanted = 2,
+                       .kv = r.kv,
+                       .logits = logits};
     assert_ok(r.ops->run(r.b, r.prog, &good, &r.error), &r.error);
     step s = good;
     tokens[1] = 67;

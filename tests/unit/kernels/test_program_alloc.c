@@ -5,8 +5,14 @@
 #include "support/fail_alloc.h"
 #include "tiny_plan.h"
 
-static const tiny_options options = {
-    .n_layers = 2, .n_embd = 32, .n_head = 2, .n_head_kv = 1, .head_dim = 16, .n_ff = 64, .n_vocab = 20, .qk_norm = true};
+static const tiny_options options = {.n_layers = 2,
+                                     .n_embd = 32,
+                                     .n_head = 2,
+                                     .n_head_kv = 1,
+                                     .head_dim = 16,
+                                     .n_ff = 64,
+                                     .n_vocab = 20,
+                                     .qk_norm = true};
 
 static void opening_fails_cleanly_at_any_allocation(void **state)
 {
@@ -59,8 +65,15 @@ static void a_step_fails_cleanly_at_any_allocation(void **state)
         timeline line = timeline_make(&r, tokens, 0, 1);
         uint32_t wanted = 29;
         step_slice slice = {.n_rows = 30, .pages = {line.pages[0]}};
-        step s = {.n_rows = 30, .tokens = tokens, .positions = positions, .slices = &slice, .n_slices = 1,
-                  .wanted = &wanted, .n_wanted = 1, .kv = r.kv, .logits = logits};
+        step s = {.n_rows = 30,
+                  .tokens = tokens,
+                  .positions = positions,
+                  .slices = &slice,
+                  .n_slices = 1,
+                  .wanted = &wanted,
+                  .n_wanted = 1,
+                  .kv = r.kv,
+                  .logits = logits};
         fail_alloc_at(n);
         mlxr_status status = r.ops->run(r.b, r.prog, &s, &r.error);
         bool failed = fail_alloc_stop();

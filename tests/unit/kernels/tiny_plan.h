@@ -14,14 +14,14 @@
 
 typedef struct tiny_options {
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab;
-    uint32_t window;    /* every layer but the last of each three looks back this far; 0: none */
-    uint32_t n_rot;     /* 0: head_dim */
+    uint32_t window; /* every layer but the last of each three looks back this far; 0: none */
+    uint32_t n_rot;  /* 0: head_dim */
     rope_kind rope;
     norm_kind norm;
     activation act;
     bool qk_norm, post_norm, biases, sinks;
-    float softcap;      /* of attention and of the logits */
-    dtype weights;      /* F32 (0) or anything whose blocks divide the widths */
+    float softcap; /* of attention and of the logits */
+    dtype weights; /* F32 (0) or anything whose blocks divide the widths */
 } tiny_options;
 
 typedef struct tiny {
@@ -90,7 +90,8 @@ static inline void tiny_linear(tiny *t, uint32_t layer, slot dst, slot src, uint
 static inline void tiny_attention(tiny *t, uint32_t layer)
 {
     const tiny_options *o = &t->o;
-    uint32_t n_q = o->n_head * o->head_dim, n_kv = o->n_head_kv * o->head_dim, n_rot = o->n_rot ? o->n_rot : o->head_dim;
+    uint32_t n_q = o->n_head * o->head_dim, n_kv = o->n_head_kv * o->head_dim,
+             n_rot = o->n_rot ? o->n_rot : o->head_dim;
     bool windowed = o->window && layer % 3 != 2;
     tiny_norm(t, layer, SLOT_N, SLOT_X, o->n_embd, o->n_embd);
     tiny_linear(t, layer, SLOT_Q, SLOT_N, o->n_embd, n_q);
@@ -194,8 +195,8 @@ typedef struct rig {
     mlxr_error error;
 } rig;
 
-static inline void rig_open(rig *r, const tiny *t, bool scalar, uint32_t n_threads, cpu_features features, dtype kv_type,
-                            uint32_t page_tokens, uint32_t n_pages)
+static inline void rig_open(rig *r, const tiny *t, bool scalar, uint32_t n_threads, cpu_features features,
+                            dtype kv_type, uint32_t page_tokens, uint32_t n_pages)
 {
     *r = (rig){.ops = &backend_cpu, .t = t, .n_pages = n_pages};
     backend_options options = {.n_threads = n_threads, .features = features, .scalar = scalar};
@@ -245,8 +246,13 @@ static inline void rig_step(rig *r, timeline **lines, const uint32_t *n, uint32_
     static int32_t tokens[ROWS_MAX], positions[ROWS_MAX];
     static uint32_t wanted[ROWS_MAX];
     step_slice slices[64];
-    step s = {.tokens = tokens, .positions = positions, .slices = slices, .n_slices = n_lines, .wanted = wanted,
-              .kv = r->kv, .logits = logits};
+    step s = {.tokens = tokens,
+              .positions = positions,
+              .slices = slices,
+              .n_slices = n_lines,
+              .wanted = wanted,
+              .kv = r->kv,
+              .logits = logits};
     for (uint32_t i = 0; i < n_lines; i++) {
         timeline *line = lines[i];
         slices[i] = (step_slice){.first_row = s.n_rows, .n_rows = n[i], .start = line->n_computed};

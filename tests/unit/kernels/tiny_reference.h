@@ -43,8 +43,8 @@ static inline void reference_norm(reference *f, const double *src, double *dst, 
             square += pow(src[g * w + i] - mean, 2) / w;
         }
         for (uint32_t i = 0; i < w; i++) {
-            dst[g * w + i] =
-                (src[g * w + i] - mean) / sqrt(square + (double)o->norm.eps) * weight[i] + (bias ? (double)bias[i] : 0);
+            dst[g * w + i] = (src[g * w + i] - mean) / sqrt(square + (double)o->norm.eps) * weight[i] +
+                             (bias ? (double)bias[i] : 0);
         }
     }
 }
@@ -75,7 +75,8 @@ static inline void reference_rope(reference *f, double *x, uint32_t n_heads)
         for (uint32_t h = 0; h < n_heads; h++) {
             double *v = x + ((size_t)t * n_heads + h) * r->head_dim;
             for (uint32_t i = 0; i < r->n_rot / 2; i++) {
-                uint32_t ia = r->kind == ROPE_PAIRS ? 2 * i : i, ib = r->kind == ROPE_PAIRS ? 2 * i + 1 : i + r->n_rot / 2;
+                uint32_t ia = r->kind == ROPE_PAIRS ? 2 * i : i,
+                         ib = r->kind == ROPE_PAIRS ? 2 * i + 1 : i + r->n_rot / 2;
                 double c = cos(t * (double)r->inv_freq[i]), s = sin(t * (double)r->inv_freq[i]), a = v[ia], b = v[ib];
                 v[ia] = a * c - b * s;
                 v[ib] = a * s + b * c;
@@ -104,8 +105,8 @@ static inline double *reference_attend(reference *f, const double *q, const doub
             }
             for (uint32_t j = first; j <= t; j++) {
                 for (uint32_t i = 0; i < d; i++) {
-                    out[((size_t)t * a->n_head + h) * d + i] +=
-                        p[j] / total * v[((size_t)j * a->n_head_kv + hk) * d + i];
+                    out[((size_t)t * a->n_head + h) * d + i] += p[j] / total *
+                                                                v[((size_t)j * a->n_head_kv + hk) * d + i];
                 }
             }
         }

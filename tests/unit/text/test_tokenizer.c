@@ -39,9 +39,19 @@ static vocabulary *start(tokenizer_kind kind)
 {
     static vocabulary v;
     memset(&v, 0, sizeof v);
-    v.source = (tokenizer_source){.kind = kind, .tokens = v.tokens, .types = v.types, .scores = v.scores,
-                                  .merges = v.merges, .bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1, .sep = -1,
-                                  .cls = -1, .mask = -1};
+    v.source = (tokenizer_source){.kind = kind,
+                                  .tokens = v.tokens,
+                                  .types = v.types,
+                                  .scores = v.scores,
+                                  .merges = v.merges,
+                                  .bos = -1,
+                                  .eos = -1,
+                                  .eot = -1,
+                                  .unk = -1,
+                                  .pad = -1,
+                                  .sep = -1,
+                                  .cls = -1,
+                                  .mask = -1};
     return &v;
 }
 
@@ -213,7 +223,10 @@ static void gemma4_merges_characters_with_marked_spaces(void **state)
     add(v, "<bos>", TOKEN_CONTROL);
     add(v, "\xe2\x96\x81", TOKEN_NORMAL);
     add(v, "a", TOKEN_NORMAL);
-    add(v, "\xe2\x96\x81" "a", TOKEN_NORMAL);
+    add(v,
+        "\xe2\x96\x81"
+        "a",
+        TOKEN_NORMAL);
     add(v, "<0x41>", TOKEN_BYTE);
     add(v, "\n\n", TOKEN_USER_DEFINED);
     add_merge(v, "\xe2\x96\x81 a");
@@ -362,7 +375,10 @@ static void wordpiece_splits_words_and_marks_what_goes_on(void **state)
     add(v, "\xe2\x96\x81hel", TOKEN_NORMAL);
     add(v, "lo", TOKEN_NORMAL);
     add(v, "\xe2\x96\x81,", TOKEN_NORMAL);
-    add(v, "\xe2\x96\x81" "e", TOKEN_NORMAL);
+    add(v,
+        "\xe2\x96\x81"
+        "e",
+        TOKEN_NORMAL);
     v->source.unk = 0;
     v->source.bos = 1;
     v->source.eos = 2;
@@ -508,9 +524,16 @@ static void damaged_text_becomes_one_replacement_for_each_maximal_subpart(void *
     static const struct {
         const char *bytes;
         unsigned n_replacements;
-    } all[] = {{"\xff", 1},         {"\x80\x80", 2},         {"\xe2\x96", 1},         {"\xf0\x9f\x98", 1},
-               {"\xe0\x80\x80", 3}, {"\xed\xa0\x80", 3},     {"\xf0\x80\x80\x80", 4}, {"\xc0\xaf", 2},
-               {"\xf4\x90\x80", 3}, {"\xe1\x80\xe2\xf0\x91", 3}};
+    } all[] = {{"\xff", 1},
+               {"\x80\x80", 2},
+               {"\xe2\x96", 1},
+               {"\xf0\x9f\x98", 1},
+               {"\xe0\x80\x80", 3},
+               {"\xed\xa0\x80", 3},
+               {"\xf0\x80\x80\x80", 4},
+               {"\xc0\xaf", 2},
+               {"\xf4\x90\x80", 3},
+               {"\xe1\x80\xe2\xf0\x91", 3}};
     tokenizer *t = open_ok(byte_level(NULL));
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         char text[16], out[256], wanted[64] = "";

@@ -38,7 +38,11 @@ static void expect_ids(const json_case *c, const char *text, unsigned flags, siz
     tokenizer_close(&t);
 }
 
-#define IDS(...) sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[]){__VA_ARGS__}
+#define IDS(...)                                                                                                       \
+    sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[])                                                    \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }
 #define EXPECT(c, text, flags, ...) expect_ids(c, text, flags, IDS(__VA_ARGS__))
 
 static void merges_come_as_texts_and_as_pairs(void **state)
@@ -260,29 +264,36 @@ static void every_setting_may_be_left_out_or_null(void **state)
 {
     (void)state;
     /* h 3, e 4, l 5, o 6, he 7, ll 8, hell 9, hello 10, space 14, x 17 */
-    EXPECT(&(json_case){.normalizer = "{\"type\":\"BertNormalizer\",\"clean_text\":false,\"handle_chinese_chars\":false,"
-                                      "\"strip_accents\":null,\"lowercase\":true}"}, "HE", 0, 7);
+    EXPECT(
+        &(json_case){.normalizer = "{\"type\":\"BertNormalizer\",\"clean_text\":false,\"handle_chinese_chars\":false,"
+                                   "\"strip_accents\":null,\"lowercase\":true}"},
+        "HE", 0, 7);
     EXPECT(&(json_case){.normalizer = "{\"type\":\"BertNormalizer\",\"clean_text\":true,\"strip_accents\":true,"
-                                      "\"lowercase\":false}"}, "h\t\xc3\xa9", 0, 3, 14, 4);
+                                      "\"lowercase\":false}"},
+           "h\t\xc3\xa9", 0, 3, 14, 4);
     EXPECT(&(json_case){.normalizer = "{\"type\":\"Strip\",\"strip_left\":false}"}, " h ", 0, 14, 3);
-    EXPECT(&(json_case){.normalizer = "{\"type\":\"Strip\",\"strip_right\":false,\"strip_left\":null}"}, " h ", 0, 3, 14);
+    EXPECT(&(json_case){.normalizer = "{\"type\":\"Strip\",\"strip_right\":false,\"strip_left\":null}"}, " h ", 0, 3,
+           14);
     EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"Punctuation\"}"}, "h,e", 0, 3, 4);
     EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"FixedLength\"}"}, "helloh", 0, 10, 3);
     EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"FixedLength\",\"length\":2}"}, "hello", 0, 7, 8, 6);
     EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"Digits\"}"}, "h12e", 0, 3, 4);
     EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"x\"}"}, "hxe", 0, 3, 4);
     EXPECT(&(json_case){.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"\"}"}, "he", 0, 7);
-    json_case c = {.added = "null", .merges = "[\"h e\",\"hell o\",\"he ll\",\"l l\",\"<unk> <unk>\"]",
+    json_case c = {.added = "null",
+                   .merges = "[\"h e\",\"hell o\",\"he ll\",\"l l\",\"<unk> <unk>\"]",
                    .vocab = "{\"h\":0,\"e\":1,\"l\":2,\"o\":3,\"he\":4,\"hell\":5,\"ll\":6,\"hello\":7,\"<unk>\":8,"
                             "\"<unk><unk>\":9}"};
     EXPECT(&c, "hello", 0, 7);
     EXPECT(&(json_case){.added = "[{\"id\":3,\"content\":\"h\"},{\"id\":30,\"content\":\"\"}]"}, "he", 0, 3, 4);
-    EXPECT(&(json_case){.settings = "\"a_key_that_is_far_longer_than_any_we_know\":[{}],\"unk_id\":\"7\","}, "he", 0, 7);
+    EXPECT(&(json_case){.settings = "\"a_key_that_is_far_longer_than_any_we_know\":[{}],\"unk_id\":\"7\","}, "he", 0,
+           7);
     c = (json_case){.normalizer = "{\"type\":\"ByteLevel\"}", .vocab = "{\"h\":0,\"\xc4\xa0\":1}", .merges = "[]"};
     EXPECT(&c, "h h", 0, 0, 1, 0);
     EXPECT(&(json_case){.pre_tokenizer = "{\"type\":\"ByteLevel\",\"use_regex\":false}"}, "he", 0, 11, 7);
     EXPECT(&(json_case){.decoder = "{\"type\":\"Strip\",\"content\":\" \",\"start\":0,\"stop\":0}"}, "he", 0, 7);
-    EXPECT(&(json_case){.decoder = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"x\"}"}, "he", 0, 7);
+    EXPECT(&(json_case){.decoder = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"x\"}"}, "he", 0,
+           7);
     EXPECT(&(json_case){.decoder = "{\"type\":\"Metaspace\",\"replacement\":\"\"}"}, "he", 0, 7);
 }
 
@@ -304,7 +315,7 @@ static void expressions_mean_what_the_reference_means(void **state)
     expect_split("\\\\d", "he", IDS(7));
     expect_split("\\\\D", "he", IDS(3, 4));
     expect_split("[\\\\D]", "he", IDS(3, 4));
-    expect_split("\\\\h", "hello", IDS(3, 4, 8, 6));       /* a hexadecimal digit, not a space */
+    expect_split("\\\\h", "hello", IDS(3, 4, 8, 6)); /* a hexadecimal digit, not a space */
     expect_split("[\\\\h]", "hello", IDS(3, 4, 8, 6));
     expect_split("\\\\W", "he o", IDS(7, 14, 6));
     expect_split("[\\\\w]", "he", IDS(3, 4));
@@ -332,9 +343,13 @@ static void numbers_are_read_as_the_reference_reads_them(void **state)
     (void)state;
     tokenizer *t;
     /* b + b beats bb, c + c does not beat cc: by digits that only just count. */
-    assert_ok(open_text(&t, "{ \"model\" :\t{\r\n\"vocab\":[[\"?\",0],[\"b\",-1.00000000000000000000001e+0],[\"bb\",-2.0001],"
-                            "[\"c\",-100E-2],[\"cc\",-1999900000000000000000000e-24],[\"d\",-1e-400],[\"e\",-0]],"
-                            "\"unk_id\":0}}", NULL), &error);
+    assert_ok(
+        open_text(&t,
+                  "{ \"model\" :\t{\r\n\"vocab\":[[\"?\",0],[\"b\",-1.00000000000000000000001e+0],[\"bb\",-2.0001],"
+                  "[\"c\",-100E-2],[\"cc\",-1999900000000000000000000e-24],[\"d\",-1e-400],[\"e\",-0]],"
+                  "\"unk_id\":0}}",
+                  NULL),
+        &error);
     token_list list = {0};
     assert_ok(tokenizer_encode(t, "bbcc", 4, 0, &list, &error), &error);
     assert_int_equal(list.n, 3);
@@ -374,9 +389,12 @@ static void unigram_models_may_have_bytes_and_added_tokens(void **state)
 {
     (void)state;
     tokenizer *t;
-    assert_ok(open_text(&t, "{\"added_tokens\":[{\"id\":3,\"content\":\"xy\",\"normalized\":true},{\"id\":2,"
-                            "\"content\":\"b\"}],\"model\":{\"byte_fallback\":true,\"unk_id\":0,\"vocab\":[[\"<unk>\",0],"
-                            "[\"<0x41>\",-1],[\"b\",-1]]}}", NULL), &error);
+    assert_ok(open_text(&t,
+                        "{\"added_tokens\":[{\"id\":3,\"content\":\"xy\",\"normalized\":true},{\"id\":2,"
+                        "\"content\":\"b\"}],\"model\":{\"byte_fallback\":true,\"unk_id\":0,\"vocab\":[[\"<unk>\",0],"
+                        "[\"<0x41>\",-1],[\"b\",-1]]}}",
+                        NULL),
+              &error);
     token_list list = {0};
     assert_ok(tokenizer_encode(t, "Abxy?", 5, 0, &list, &error), &error);
     const int32_t ids[] = {1, 2, 3, 0};
@@ -596,8 +614,10 @@ static const hostile cases[] = {
                              "\"special_tokens\":{\"x\":{\"ids\":[-1]}}}"}},
     {"\"cls\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"BertProcessing\",\"sep\":[\"a\",1]}"}},
     {"\"sep\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",1]}"}},
-    {"\"sep\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",1],\"sep\":[\"b\",\"c\"]}"}},
-    {"\"cls\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",\"b\"],\"sep\":[\"b\",1]}"}},
+    {"\"sep\"", MLXR_FORMAT,
+     .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",1],\"sep\":[\"b\",\"c\"]}"}},
+    {"\"cls\"", MLXR_FORMAT,
+     .c = {.post_processor = "{\"type\":\"BertProcessing\",\"cls\":[\"a\",\"b\"],\"sep\":[\"b\",1]}"}},
     {"\"single\"", MLXR_FORMAT, .c = {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":{}}"}},
     {"\"special_tokens\"", MLXR_FORMAT,
      .c = {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],"
@@ -607,7 +627,8 @@ static const hostile cases[] = {
                              "{\"Sequence\":{}},{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":"
                              "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}}},{\"type\":\"BertProcessing\",\"cls\":[\"a\",1],"
                              "\"sep\":[\"b\",1]}]}"}},
-    {"not base64", MLXR_FORMAT, .c = {.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A\\u0000==\"}"}},
+    {"not base64", MLXR_FORMAT,
+     .c = {.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A\\u0000==\"}"}},
     {"no content or no id", MLXR_FORMAT, .c = {.added = "[{\"id\":1.5,\"content\":\"a\"}]"}},
     {"no content or no id", MLXR_FORMAT, .c = {.added = "[{\"id\":1,\"content\":7}]"}},
     {"added_tokens", MLXR_FORMAT, .c = {.added = "1e999"}},
