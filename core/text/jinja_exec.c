@@ -325,59 +325,76 @@ static bool loop_changed(jrun *r, const jfunction *f, jvalue self, const jcall *
 static const jfunction loop_methods[] = {{.name = "cycle", .native = loop_cycle},
                                          {.name = "changed", .native = loop_changed}};
 
+enum {
+    LOOP_INDEX,
+    LOOP_INDEX0,
+    LOOP_FIRST,
+    LOOP_LAST,
+    LOOP_LENGTH,
+    LOOP_REVINDEX,
+    LOOP_REVINDEX0,
+    LOOP_DEPTH,
+    LOOP_DEPTH0,
+    LOOP_CYCLE,
+    LOOP_CHANGED,
+    LOOP_PREVITEM,
+    LOOP_NEXTITEM,
+    LOOP_ATTRIBUTES,
+};
+
+static bool loop_method(jrun *r, jloop *loop, const jfunction *function, jvalue *out)
+{
+    jbound *bound = jrun_alloc(r, sizeof *bound);
+    if (bound) {
+        *bound = (jbound){.function = function, .self = {.kind = JLOOP, .as.loop = loop}};
+        *out = (jvalue){.kind = JMETHOD, .as.bound = bound};
+    }
+    return bound != NULL;
+}
+
 bool jloop_attr(jrun *r, jloop *loop, const jtext *name, jvalue *out)
 {
-    static const char *const names[] = {"index",  "index0", "first", "last",    "length",   "revindex", "revindex0",
-                                        "depth0", "depth",  "cycle", "changed", "previtem", "nextitem"};
-    size_t which = 0, n_names = sizeof names / sizeof *names;
-    while (which < n_names && !jtext_is(name, names[which])) {
+    static const char *const names[] = {"index", "index0", "first", "last",    "length",   "revindex", "revindex0",
+                                        "depth", "depth0", "cycle", "changed", "previtem", "nextitem"};
+    int which = 0;
+    while (which < LOOP_ATTRIBUTES && !jtext_is(name, names[which])) {
         which++;
     }
-    if ((which == 3 || which == 12) && !peek(r, loop)) {
+    if ((which == LOOP_LAST || which == LOOP_NEXTITEM) && !peek(r, loop)) {
         return false;
     }
-    if (which >= 4 && which <= 6 && !loop_length(r, loop)) {
+    if ((which == LOOP_LENGTH || which == LOOP_REVINDEX || which == LOOP_REVINDEX0) && !loop_length(r, loop)) {
         return false;
     }
-    jbound *bound;
     switch (which) {
-    case 0:
-        *out = jvalue_int(loop->index0 + 1);
+    case LOOP_INDEX:
+    case LOOP_INDEX0:
+        *out = jvalue_int(loop->index0 + (which == LOOP_INDEX));
         return true;
-    case 1:
-        *out = jvalue_int(loop->index0);
-        return true;
-    case 2:
+    case LOOP_FIRST:
         *out = jvalue_bool(loop->index0 == 0);
         return true;
-    case 3:
+    case LOOP_LAST:
         *out = jvalue_bool(loop->after.kind == JMISSING);
         return true;
-    case 4:
+    case LOOP_LENGTH:
         *out = jvalue_int(loop->length);
         return true;
-    case 5:
-        *out = jvalue_int(loop->length - loop->index0);
+    case LOOP_REVINDEX:
+    case LOOP_REVINDEX0:
+        *out = jvalue_int(loop->length - loop->index0 - (which == LOOP_REVINDEX0));
         return true;
-    case 6:
-        *out = jvalue_int(loop->length - loop->index0 - 1);
+    case LOOP_DEPTH:
+    case LOOP_DEPTH0:
+        *out = jvalue_int(loop->depth0 + (which == LOOP_DEPTH));
         return true;
-    case 7:
-    case 8:
-        *out = jvalue_int(loop->depth0 + (which == 8));
-        return true;
-    case 9:
-    case 10:
-        bound = jrun_alloc(r, sizeof *bound);
-        if (bound) {
-            *bound = (jbound){.function = &loop_methods[which - 9], .self = {.kind = JLOOP, .as.loop = loop}};
-            *out = (jvalue){.kind = JMETHOD, .as.bound = bound};
-        }
-        return bound != NULL;
-    case 11:
+    case LOOP_CYCLE:
+    case LOOP_CHANGED:
+        return loop_method(r, loop, &loop_methods[which - LOOP_CYCLE], out);
+    case LOOP_PREVITEM:
         *out = loop->index0 == 0 ? jvalue_undefined(JWHY_MESSAGE, &no_previous) : loop->before;
         return true;
-    case 12:
+    case LOOP_NEXTITEM:
         *out = loop->after.kind == JMISSING ? jvalue_undefined(JWHY_MESSAGE, &no_next) : loop->after;
         return true;
     default:
