@@ -6,6 +6,8 @@
  * appended, computed and cached add up, that going back gives the same tokens again, and that a second sequence with
  * the same prompt finds it in the cache. Exits with 1 if something does not add up.
  */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
+
 #include <mlxr.h>
 #include <stdarg.h>
 #include <stdio.h>
