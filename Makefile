@@ -55,7 +55,7 @@ clean: ## remove everything built (not the models)
 
 # ---- testing it ---------------------------------------------------------------------------------------------------
 
-test: setup-tests build models static-checks ## install what the tests need and run all of them
+test: setup-tests models static-checks ## install what the tests need and run all of them
 	@tools/build $(TEST_PRESET)
 	@tools/build asan fuzz_replays
 	@cd build/asan && $(CTEST) -L '^fuzz$$'
