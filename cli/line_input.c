@@ -153,7 +153,9 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     }
     setlocale(LC_CTYPE, "");
     if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0) { /* a bare container: texts are UTF-8 all the same */
-        setlocale(LC_CTYPE, "C.UTF-8");
+        if (!setlocale(LC_CTYPE, "C.UTF-8")) {
+            setlocale(LC_CTYPE, "UTF-8"); /* macOS */
+        }
     }
     input->interrupted = interrupted;
     input->words = words;

@@ -155,12 +155,13 @@ class Run(support.CliTest):
             os.killpg(process.pid, 0)
 
     def test_a_reader_that_goes_away_ends_it_quietly(self):
-        process = subprocess.Popen([support.MLXR, "run", self.model, "the", "--raw", "-n", "200"], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, env=self.environment())
-        process.stdout.close()
-        self.assertEqual(process.stderr.read(), b"")
-        process.stderr.close()
-        process.wait(timeout=support.TIMEOUT)
+        for restore in (True, False):  # False: SIGPIPE is ignored, as some parents leave it
+            process = subprocess.Popen([support.MLXR, "run", self.model, "the", "--raw", "-n", "200"], env=self.environment(),
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, restore_signals=restore)
+            process.stdout.close()
+            self.assertEqual(process.stderr.read(), b"")
+            process.stderr.close()
+            self.assertNotEqual(process.wait(timeout=support.TIMEOUT), 0)
 
     def test_text_is_written_token_by_token(self):
         process = subprocess.Popen([support.MLXR, "run", self.model, "the", "--raw", "--temp", "0", "-n", "200", "--logit-bias",

@@ -158,7 +158,8 @@ static void no_allocation_of_a_gguf_vocabulary_is_unchecked(void **state)
     (void)state;
     static const char *const words[] = {"[UNK]",
                                         "[CLS]",
-                                        ("\xe2\x96\x81" "a"),
+                                        ("\xe2\x96\x81"
+                                         "a"),
                                         "aa",
                                         "a",
                                         "b",
