@@ -102,10 +102,11 @@ static void unpack_token(const linear_input *in, uint32_t token, double *x)
         } else if (in->format == LINEAR_BF16) {
             x[k] = (double)bf16_to_float(((const uint16_t *)in->data)[token * in->stride + k]);
         } else {
-            q8_place at = q8_find(in, token);
-            float scale;
-            memcpy(&scale, at.words + k / Q8_BLOCK * at.record + Q8_SCALE * at.word, sizeof scale);
-            x[k] = (double)scale * (double)(int8_t)at.q[k / Q8_BLOCK * at.record + k % Q8_BLOCK];
+            q16_place at = q16_find(in, token);
+            float unit;
+            const uint8_t *digits = at.q + k / Q16_BLOCK * at.record + k % Q16_BLOCK;
+            memcpy(&unit, at.words + k / Q16_BLOCK * at.record + Q16_UNIT * at.word, sizeof unit);
+            x[k] = (double)unit * (256 * (int8_t)digits[0] + (int8_t)digits[Q16_BLOCK]);
         }
     }
 }
@@ -207,7 +208,7 @@ static void same_bits_as_least_set(check *c, const linear_kernels *kernels, prob
 {
     linear_kernels least;
     linear_init(&least, c->features & (CPU_AVX2 | CPU_NEON));
-    if (p->packed.format != LINEAR_Q8 || least.rows[p->type] == kernels->rows[p->type]) {
+    if (p->packed.format != LINEAR_Q16 || least.rows[p->type] == kernels->rows[p->type]) {
         return;
     }
     fill_output(c, p, false, 0, p->n_out);

@@ -38,7 +38,7 @@ static void run(check *c)
     linear_init(&kernels, c->features);
     for (int i = 0; i < (c->quick ? 200 : 2000); i++) {
         linear_format format = (linear_format)check_below(c, LINEAR_FORMAT_COUNT);
-        uint32_t n_in = format == LINEAR_Q8 ? 32 * (1 + check_below(c, 20)) : 1 + check_below(c, 200);
+        uint32_t n_in = format == LINEAR_Q16 ? 32 * (1 + check_below(c, 20)) : 1 + check_below(c, 200);
         uint32_t n_tokens = 1 + check_below(c, 20);
         size_t n_bytes = linear_input_bytes(format, n_tokens, n_in);
         check_memory a = check_alloc(n_bytes, false), b = check_alloc(n_bytes, false);

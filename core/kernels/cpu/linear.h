@@ -31,7 +31,7 @@
 typedef enum linear_format {
     LINEAR_F32,  /* plain rows of f32: packing may be skipped, see linear_input_wrap */
     LINEAR_BF16, /* rows of bfloat16 */
-    LINEAR_Q8,   /* int8 with one f32 scale for 32 elements */
+    LINEAR_Q16,  /* 16 bits as two int8 digits, with one f32 scale for 32 elements */
     LINEAR_FORMAT_COUNT,
 } linear_format;
 

@@ -12,6 +12,8 @@
 #define LINEAR_SUFFIX linear_table_avx2
 #define LINEAR_ISA "avx2"
 #define PASS_TOKENS 4
+#define GROUP_TOKENS 1
+#define TURN_WORDS 8
 #define MAKE_UNSIGNED false
 
 INLINE vint products(int bits, vint w, const uint8_t *q)

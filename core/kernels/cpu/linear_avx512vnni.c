@@ -11,6 +11,8 @@
 #define LINEAR_SUFFIX linear_table_avx512vnni
 #define LINEAR_ISA "avx512-vnni"
 #define PASS_TOKENS 8
+#define GROUP_TOKENS 4
+#define TURN_WORDS 1
 #define MAKE_UNSIGNED true
 
 INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)

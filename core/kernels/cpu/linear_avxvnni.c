@@ -8,6 +8,8 @@
 #define LINEAR_SUFFIX linear_table_avxvnni
 #define LINEAR_ISA "avx-vnni"
 #define PASS_TOKENS 4
+#define GROUP_TOKENS 2
+#define TURN_WORDS 1
 #define MAKE_UNSIGNED true
 
 INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)

@@ -2,6 +2,8 @@
  * Integer linear layers, written once for every instruction set. Include after unpack_<isa>.h and these definitions:
  *     LINEAR_SUFFIX, LINEAR_ISA   of the table function and its name
  *     PASS_TOKENS                 tokens whose sums fit in registers beside a block of weights
+ *     GROUP_TOKENS                of them whose sums are computed in turns
+ *     TURN_WORDS                  words of weights a turn, at most
  *     MAKE_UNSIGNED               whether dot() wants unsigned weights for 8-bit types as well
  *     vint dot(bits, vint start, const vint *w, const uint8_t *q, int n)
  *                                 start + Σ of n words of weights × q, `bits` a weight
@@ -22,33 +24,78 @@ INLINE float float_at(const uint8_t *p)
     return f;
 }
 
+/* sum[t] = Σ over n_words of weights × the 16-bit integers whose digits token t has at q, from minus[t] times the
+ * weights' offset. Digits and tokens take turns, so that no instruction waits for the one before it. */
+INLINE void sum_digits(int bits, int shift, int n, const vint *w, int n_words, const uint8_t *q, const uint8_t *minus,
+                       vint sum[])
+{
+    const int turn = n_words < TURN_WORDS ? n_words : TURN_WORDS;
+    vint high[GROUP_TOKENS];
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        high[t] = v_words(0);
+        sum[t] = shift ? v_left32(v_words(word_at(minus + 4 * t)), shift) : v_words(0);
+    }
+    UNROLL
+    for (int i = 0; i < n_words; i += turn) {
+        UNROLL
+        for (int t = 0; t < n; t++) {
+            high[t] = dot(bits, high[t], w + i, q + t * Q16_DIGITS + 4 * i, turn);
+            sum[t] = dot(bits, sum[t], w + i, q + t * Q16_DIGITS + Q16_BLOCK + 4 * i, turn);
+        }
+    }
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        sum[t] = v_add32(sum[t], v_left32(high[t], 8));
+    }
+}
+
+/* acc[t] += 16 or 32 k of the block × those of n tokens whose digits begin at q. */
+INLINE void multiply_part(int bits, int shift, int n, const vint *w, int n_words, vflt scale, const uint8_t *q,
+                          const uint8_t *minus, const uint8_t *units, vflt acc[])
+{
+    vint sum[GROUP_TOKENS];
+    sum_digits(bits, shift, n, w, n_words, q, minus, sum);
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        acc[t] = v_fma(v_from_int(sum[t]), v_mul(scale, v_floats(float_at(units + 4 * t))), acc[t]);
+    }
+}
+
+/* The same of one group of n tokens, the first of which is `first` of a record of T. */
+INLINE void multiply_group(int kind, int bits, int shift, int T, int first, int n, const block *v,
+                           const uint8_t *record, vflt acc[])
+{
+    const uint8_t *q = record + first * Q16_DIGITS, *words = record + T * Q16_DIGITS + first * 4;
+    const uint8_t *units = words + Q16_UNIT * T * 4, *minus = words + Q16_MINUS_SUM * T * 4;
+    const uint8_t *low = words + Q16_MINUS_LOW * T * 4, *high = words + Q16_MINUS_HIGH * T * 4;
+    if (kind & HALVES) {
+        multiply_part(bits, shift, n, v->w, 4, v->scale[0], q, low, units, acc);
+        multiply_part(bits, shift, n, v->w + 4, 4, v->scale[1], q + 16, high, units, acc);
+    } else {
+        multiply_part(bits, shift, n, v->w, 8, v->scale[0], q, minus, units, acc);
+    }
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        if (kind == MIN) {
+            acc[t] = v_fma(v->min[0], v_floats(float_at(words + Q16_SCALED_SUM * T * 4 + 4 * t)), acc[t]);
+        }
+        if (kind == (MIN | HALVES)) { /* these minima are positive and taken away, as the sums are */
+            vflt unit = v_floats(float_at(units + 4 * t));
+            acc[t] = v_fma(v_mul(v_from_int(v_words(word_at(low + 4 * t))), unit), v->min[0], acc[t]);
+            acc[t] = v_fma(v_mul(v_from_int(v_words(word_at(high + 4 * t))), unit), v->min[1], acc[t]);
+        }
+    }
+}
+
 /* Tokens first … first + n − 1 of a record of T: acc[t] += block · token; see linear_panels.h for the order. */
 INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, const block *v, const uint8_t *record,
                      vflt acc[])
 {
     UNROLL
-    for (int t = 0; t < n; t++) {
-        const uint8_t *q = record + (first + t) * Q8_BLOCK;
-        const uint8_t *words = record + T * Q8_BLOCK + (first + t) * 4;
-        const vflt scale = v_floats(float_at(words + Q8_SCALE * T * 4));
-        const int word = kind & HALVES ? Q8_MINUS_LOW : Q8_MINUS_SUM;
-        vint start = shift ? v_left32(v_words(word_at(words + word * T * 4)), shift) : v_words(0);
-        vint sum = dot(bits, start, v->w, q, kind & HALVES ? 4 : 8);
-        acc[t] = v_fma(v_from_int(sum), v_mul(v->scale[0], scale), acc[t]);
-        if (kind & HALVES) {
-            start = shift ? v_left32(v_words(word_at(words + Q8_MINUS_HIGH * T * 4)), shift) : v_words(0);
-            sum = dot(bits, start, v->w + 4, q + 16, 4);
-            acc[t] = v_fma(v_from_int(sum), v_mul(v->scale[1], scale), acc[t]);
-        }
-        if (kind == MIN) {
-            acc[t] = v_fma(v->min[0], v_floats(float_at(words + Q8_SCALED_SUM * T * 4)), acc[t]);
-        }
-        if (kind == (MIN | HALVES)) { /* these minima are positive and taken away, as the sums are */
-            vflt low = v_from_int(v_words(word_at(words + Q8_MINUS_LOW * T * 4)));
-            vflt high = v_from_int(v_words(word_at(words + Q8_MINUS_HIGH * T * 4)));
-            acc[t] = v_fma(v_mul(low, scale), v->min[0], acc[t]);
-            acc[t] = v_fma(v_mul(high, scale), v->min[1], acc[t]);
-        }
+    for (int t = 0; t < n; t += GROUP_TOKENS) {
+        int group = n - t < GROUP_TOKENS ? n - t : GROUP_TOKENS;
+        multiply_group(kind, bits, shift, T, first + t, group, v, record, acc + t);
     }
 }
 
@@ -120,12 +167,12 @@ INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, co
 {
     vflt acc[PASS_TOKENS];
     zero(n, acc);
-    for (uint32_t b = 0; b < n_in / Q8_BLOCK; b++) {
+    for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         block v;
         get_block(kind, panel, &v);
         multiply(kind, bits, shift, T, first, n, &v, record, acc);
         panel += block_bytes(kind);
-        record += T * Q8_RECORD_BYTES;
+        record += T * Q16_RECORD_BYTES;
     }
     store(first, n, acc, out);
 }
@@ -155,14 +202,14 @@ INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift,
                         size_t row_bytes, uint32_t n_in, const uint8_t *record, vflt acc[], uint8_t *panel)
 {
     const uint8_t *next = rows + ROWS * row_bytes;
-    for (uint32_t b = 0; b < n_in / Q8_BLOCK; b++) {
+    for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         block v;
         unpack_legacy(type, MAKE_UNSIGNED, rows, row_bytes, &v);
         use(kind, bits, shift, T, &v, record, acc, panel);
         prefetch(next, panel ? 0 : ROWS * bytes);
         next += ROWS * bytes;
         rows += bytes;
-        record += T * Q8_RECORD_BYTES;
+        record += T * Q16_RECORD_BYTES;
         if (panel) {
             panel += block_bytes(kind);
         }
@@ -183,7 +230,7 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
             use(kind, bits, shift, T, &v, record, acc, panel);
             prefetch(next, panel ? 0 : ROWS * bytes / 8);
             next += ROWS * bytes / 8;
-            record += T * Q8_RECORD_BYTES;
+            record += T * Q16_RECORD_BYTES;
             if (panel) {
                 panel += block_bytes(kind);
             }
@@ -257,16 +304,21 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
         store(0, T, acc, out);                                                                                         \
     }
 
-/* A format with functions of its own for 1 … 4 tokens and, where the registers suffice, 8. */
+/* A format with functions of its own for 1 … 4 tokens and, where the registers suffice, up to 8. */
 #define FORMAT_DIRECT(name, walk, type, bytes, kind, bits, shift, tiles)                                               \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 1)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 2)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 3)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 4)                                                              \
+    DIRECT(name, walk, type, bytes, kind, bits, shift, 5)                                                              \
+    DIRECT(name, walk, type, bytes, kind, bits, shift, 6)                                                              \
+    DIRECT(name, walk, type, bytes, kind, bits, shift, 7)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 8)                                                              \
     FORMAT(name, walk, type, bytes, kind, bits, shift, tiles, NULL, direct_##name##_1, direct_##name##_2,              \
-           direct_##name##_3, direct_##name##_4, NULL, NULL, NULL, PASS_TOKENS == 8 ? direct_##name##_8 : NULL)
+           direct_##name##_3, direct_##name##_4, MANY(direct_##name##_5), MANY(direct_##name##_6),                     \
+           MANY(direct_##name##_7), MANY(direct_##name##_8))
 
+#define MANY(function) (PASS_TOKENS == 8 ? (function) : NULL)
 #define SHIFT8 (MAKE_UNSIGNED ? 7 : 0)
 
 TILES(q4_0, 0, 4, 3)
@@ -299,7 +351,7 @@ void LINEAR_SUFFIX(linear_kernels *kernels)
                {DTYPE_Q8_0, rows_q8_0}, {DTYPE_Q2_K, rows_q2_k}, {DTYPE_Q3_K, rows_q3_k}, {DTYPE_Q4_K, rows_q4_k},
                {DTYPE_Q5_K, rows_q5_k}, {DTYPE_Q6_K, rows_q6_k}, {DTYPE_Q8_K, rows_q8_k}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        kernels->format[all[i].type] = LINEAR_Q8;
+        kernels->format[all[i].type] = LINEAR_Q16;
         kernels->rows[all[i].type] = all[i].rows;
         kernels->isa[all[i].type] = LINEAR_ISA;
     }

@@ -8,6 +8,8 @@
 #define LINEAR_SUFFIX linear_table_dotprod
 #define LINEAR_ISA "dotprod"
 #define PASS_TOKENS 8
+#define GROUP_TOKENS 2
+#define TURN_WORDS 4
 #define MAKE_UNSIGNED false
 
 INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)

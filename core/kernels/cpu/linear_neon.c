@@ -10,6 +10,8 @@
 #define LINEAR_SUFFIX linear_table_neon
 #define LINEAR_ISA "neon"
 #define PASS_TOKENS 8
+#define GROUP_TOKENS 2
+#define TURN_WORDS 1
 #define MAKE_UNSIGNED false
 
 INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)

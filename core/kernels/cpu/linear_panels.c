@@ -61,13 +61,13 @@ static void prefetch_part(const uint8_t *bytes, size_t n_bytes, uint32_t part, u
 static void run_group(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
                       const linear_output *output, uint32_t first, uint32_t last, const uint8_t *panels)
 {
-    size_t panel_bytes = weight->n_in / Q8_BLOCK * k->block_bytes, group_bytes = (last - first) * weight->row_bytes;
+    size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes, group_bytes = (last - first) * weight->row_bytes;
     const uint8_t *next = (const uint8_t *)weight->data + last * weight->row_bytes;
     uint32_t n_tiles = (input->n_tokens + LINEAR_TILE - 1) / LINEAR_TILE;
     for (uint32_t i = 0; i < n_tiles; i++) {
         uint32_t token = i * LINEAR_TILE;
-        const uint8_t *tile = q8_tile(input, token);
-        int n_tokens = (int)q8_tile_tokens(input->n_tokens, token);
+        const uint8_t *tile = q16_tile(input, token);
+        int n_tokens = (int)q16_tile_tokens(input->n_tokens, token);
         if (n_tiles <= FEW_TILES) {
             prefetch_part(next, group_bytes, i, n_tiles);
         }
@@ -81,7 +81,7 @@ static void run_group(const panel_kernel *k, const linear_weight *weight, const 
 void linear_panels_run(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
                        const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
 {
-    size_t panel_bytes = weight->n_in / Q8_BLOCK * k->block_bytes;
+    size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes;
     uint8_t *panels = scratch, *copy = panels + (panel_bytes > PANELS_BYTES ? panel_bytes : PANELS_BYTES);
     if (input->n_tokens <= LINEAR_TILE && k->direct[input->n_tokens]) {
         run_direct(k, weight, input, output, begin, end, copy);

@@ -35,5 +35,5 @@ void linear_table_scalar(linear_kernels *kernels)
     }
     kernels->pack[LINEAR_F32] = quantize_act_f32;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_scalar;
-    kernels->pack[LINEAR_Q8] = quantize_act_q8_scalar;
+    kernels->pack[LINEAR_Q16] = quantize_act_q16_scalar;
 }

@@ -24,8 +24,8 @@ size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in
     case LINEAR_BF16:
         per_token = (uint64_t)n_in * sizeof(uint16_t);
         break;
-    case LINEAR_Q8:
-        per_token = ((uint64_t)n_in + Q8_BLOCK - 1) / Q8_BLOCK * Q8_RECORD_BYTES;
+    case LINEAR_Q16:
+        per_token = ((uint64_t)n_in + Q16_BLOCK - 1) / Q16_BLOCK * Q16_RECORD_BYTES;
         break;
     case LINEAR_FORMAT_COUNT:
         break;

@@ -23,9 +23,8 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
 
-#define PROGRAM_ROWS_MAX 512       /* more rows than this are run as several passes, which bounds the scratch memory */
-#define PROGRAM_STRIP_FLOATS 8192u /* of a product's outputs before they are added up: a part of L1 and L2 */
-#define PROGRAM_PRODUCTS_MAX 4     /* matrices that share one packed input */
+#define PROGRAM_ROWS_MAX 512   /* more rows than this are run as several passes, which bounds the scratch memory */
+#define PROGRAM_PRODUCTS_MAX 4 /* matrices that share one packed input */
 
 typedef enum node_kind { NODE_ROWS, NODE_LINEAR, NODE_ATTEND, NODE_TAKE, NODE_KIND_COUNT } node_kind;
 
@@ -108,10 +107,8 @@ typedef struct exec {
     slot_view slots[SLOT_COUNT];
     float *rope;                       /* [n_rows][rope_width]: cosines then sines, table after table */
     void *packed[LINEAR_FORMAT_COUNT]; /* inputs packed by the team */
-    void *packed_rest;                 /* what int8 inputs left out, packed in its turn */
     uint8_t *private;                  /* [n_threads][private_stride] */
     size_t private_stride;
-    size_t private_rest_row, private_strip; /* offsets within: a row of rests; outputs before they are added up */
     size_t private_packed[LINEAR_FORMAT_COUNT],
         private_row; /* offsets within: inputs packed by a thread for itself; a row */
     attend_work works[PROGRAM_SHAPES_MAX];

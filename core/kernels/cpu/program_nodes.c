@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "kernels/cpu/program.h"
-#include "kernels/cpu/quantize_act.h"
 #include "quant/codec.h"
 
 #define STRIP_FLOATS 32768u /* outputs of gate and up computed before they are joined: what stays in L2 */
@@ -127,44 +126,25 @@ static void rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end
 
 /* ---- matrix products ---- */
 
-/* The packed forms of a node's input: one a format, and what int8 left out of it (the rest). One int8 pass alone is not
- * exact enough: greedy decoding then differs from float32 in one of several hundred places where the choice is clear.
- *
- * Few rows: the rests are further tokens of the same packed input, after the rows themselves, so that weights are read
- * and unpacked once for both. Many rows: an input of their own, added in a second product. Equal bits either way. */
+/* The packed forms of a node's input, one a format. */
 typedef struct node_inputs {
-    linear_input of[LINEAR_FORMAT_COUNT], rest;
-    uint32_t rest_token; /* the first rest's token in `rest` */
-    uint32_t rows;
+    linear_input of[LINEAR_FORMAT_COUNT];
 } node_inputs;
 
-static void set_inputs(const node *n, node_inputs *in, uint32_t rows, void *const packed[LINEAR_FORMAT_COUNT],
-                       void *rest)
+static void set_inputs(const node *n, node_inputs *in, uint32_t rows, void *const packed[LINEAR_FORMAT_COUNT])
 {
-    uint32_t n_in = n->products[0].weight.n_in;
-    bool joined = rows <= LINEAR_TILE;
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
-        uint32_t n_tokens = joined && f == LINEAR_Q8 ? 2 * rows : rows;
-        in->of[f] = linear_input_make((linear_format)f, n_tokens, n_in, packed[f]);
+        in->of[f] = linear_input_make((linear_format)f, rows, n->products[0].weight.n_in, packed[f]);
     }
-    in->rest = joined ? in->of[LINEAR_Q8] : linear_input_make(LINEAR_Q8, rows, n_in, rest);
-    in->rest_token = joined ? rows : 0;
-    in->rows = rows;
 }
 
 /* Packs one row into every format that the node's matrices read and that is not the row itself. */
-static void pack_row(const exec *e, const node *n, const team_member *member, const node_inputs *in, uint32_t row,
-                     const float *src)
+static void pack_row(const exec *e, const node *n, const node_inputs *in, uint32_t row, const float *src)
 {
     for (uint32_t f = LINEAR_F32; f < LINEAR_FORMAT_COUNT; f++) {
         if (n->formats >> f & 1 && in->of[f].data != e->slots[n->source].data) {
             linear_pack(&e->prog->linear, &in->of[f], row, src);
         }
-    }
-    if (n->formats >> LINEAR_Q8 & 1) {
-        float *rest = (float *)(exec_private(e, member) + e->private_rest_row);
-        quantize_act_q8_rest(&in->of[LINEAR_Q8], row, src, rest);
-        linear_pack(&e->prog->linear, &in->rest, in->rest_token + row, rest);
     }
 }
 
@@ -172,13 +152,13 @@ static void pack_row(const exec *e, const node *n, const team_member *member, co
 static void pack_shared(const exec *e, const node *n, const team_member *member, node_inputs *in)
 {
     uint32_t rows = exec_rows(e, n), begin, end;
-    set_inputs(n, in, rows, e->packed, e->packed_rest);
+    set_inputs(n, in, rows, e->packed);
     in->of[LINEAR_F32] = linear_input_wrap(e->slots[n->source].data, e->slots[n->source].stride, rows,
                                            n->products[0].weight.n_in);
     team_share(member, rows, LINEAR_TILE, &begin, &end);
     for (uint32_t row = begin; row < end; row++) {
         rows_part(e, n, row, row + 1);
-        pack_row(e, n, member, in, row, exec_row(e, n->source, row));
+        pack_row(e, n, in, row, exec_row(e, n->source, row));
     }
     team_barrier(member);
 }
@@ -193,69 +173,34 @@ static void pack_private(const exec *e, const node *n, const team_member *member
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         packed[f] = private + e->private_packed[f];
     }
-    set_inputs(n, in, rows, packed, NULL);
+    set_inputs(n, in, rows, packed);
     for (uint32_t row = 0; row < rows; row++) {
         const float *src = n->n_rows ? buffer : exec_row(e, n->source, row);
         if (n->n_rows) {
             norm_row(e, &n->rows[0], exec_row(e, n->rows[0].o->src, row), buffer);
         }
-        pack_row(e, n, member, in, row, src);
-    }
-}
-
-/* Rows and rests in one product, strip by strip, then added up. */
-static void joined_rows(const exec *e, const product *p, const node_inputs *in, uint32_t begin, uint32_t end,
-                        uint8_t *private)
-{
-    float *strip = (float *)(private + e->private_strip);
-    uint32_t width = PROGRAM_STRIP_FLOATS / (2 * in->rows) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
-    for (uint32_t i = begin; i < end; i += width) {
-        uint32_t n = end - i < width ? end - i : width;
-        linear_output out = {.dst = strip, .stride = width};
-        linear_weight w = p->weight; /* from row i on */
-        w.data = (const uint8_t *)w.data + i * w.row_bytes;
-        w.n_out -= i;
-        linear_rows(&e->prog->linear, &w, &in->rest, &out, 0, n, private);
-        for (uint32_t row = 0; row < in->rows; row++) {
-            const float *whole = strip + (size_t)row * width, *rest = whole + (size_t)in->rows * width;
-            float *dst = exec_row(e, p->dst, row) + i;
-            for (uint32_t j = 0; j < n; j++) {
-                float value = p->bias ? whole[j] + p->bias[i + j] : whole[j];
-                dst[j] = (p->add ? dst[j] + value : value) + rest[j];
-            }
-        }
+        pack_row(e, n, in, row, src);
     }
 }
 
 static void product_rows(const exec *e, const product *p, const node_inputs *in, uint32_t begin, uint32_t end,
-                         uint8_t *private)
+                         void *scratch)
 {
     linear_output out = {
         .dst = e->slots[p->dst].data, .stride = e->slots[p->dst].stride, .bias = p->bias, .add = p->add};
     const linear_kernels *k = &e->prog->linear;
-    linear_format format = k->format[p->weight.type];
-    if (format == LINEAR_Q8 && in->rows <= LINEAR_TILE) {
-        joined_rows(e, p, in, begin, end, private);
-        return;
-    }
-    linear_rows(k, &p->weight, &in->of[format], &out, begin, end, private);
-    if (format == LINEAR_Q8) {
-        out.bias = NULL;
-        out.add = true;
-        linear_rows(k, &p->weight, &in->rest, &out, begin, end, private);
-    }
+    linear_rows(k, &p->weight, &in->of[k->format[p->weight.type]], &out, begin, end, scratch);
 }
 
 /* Gate and up in strips that are still in cache when they are joined. */
-static void gated_rows(const exec *e, const node *n, const node_inputs *in, uint32_t begin, uint32_t end,
-                       uint8_t *private)
+static void gated_rows(const exec *e, const node *n, const node_inputs *in, uint32_t begin, uint32_t end, void *scratch)
 {
     uint32_t rows = exec_rows(e, n), strip = STRIP_FLOATS / rows / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
     strip = strip ? strip : LINEAR_ROW_GRAIN;
     for (uint32_t i = begin; i < end; i += strip) {
         uint32_t last = end - i < strip ? end : i + strip;
-        product_rows(e, &n->products[0], in, i, last, private);
-        product_rows(e, &n->products[1], in, i, last, private);
+        product_rows(e, &n->products[0], in, i, last, scratch);
+        product_rows(e, &n->products[1], in, i, last, scratch);
         for (uint32_t row = 0; row < rows; row++) {
             e->prog->ops.gated(n->act, exec_row(e, n->products[0].dst, row) + i,
                                exec_row(e, n->products[1].dst, row) + i, last - i);

@@ -96,12 +96,8 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
     }
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         e->private_packed[f] = at;
-        at += prog->packed_in[f] ? linear_input_bytes((linear_format)f, 2 * LINEAR_TILE, prog->packed_in[f]) : 0;
+        at += prog->packed_in[f] ? linear_input_bytes((linear_format)f, LINEAR_TILE, prog->packed_in[f]) : 0;
     }
-    e->private_rest_row = at;
-    at += padded(prog->packed_in[LINEAR_Q8]) * sizeof(float);
-    e->private_strip = at;
-    at += prog->packed_in[LINEAR_Q8] ? PROGRAM_STRIP_FLOATS * sizeof(float) : 0;
     e->private_row = at;
     at += prog->widest_row * sizeof(float);
     at = at > attend ? at : attend;
@@ -124,13 +120,8 @@ static void place(exec *e, carve *c, uint32_t n_positions)
     e->rope = carve_take(c, (uint64_t)n_rows * prog->rope_width, sizeof(float));
     for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
         if (prog->packed_in[f]) {
-            uint32_t n_tokens = n_rows > 2 * LINEAR_TILE ? n_rows
-                                                         : 2 * LINEAR_TILE; /* few rows come with their rests */
-            e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_tokens, prog->packed_in[f]), 1);
+            e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_rows, prog->packed_in[f]), 1);
         }
-    }
-    if (prog->packed_in[LINEAR_Q8]) {
-        e->packed_rest = carve_take(c, linear_input_bytes(LINEAR_Q8, n_rows, prog->packed_in[LINEAR_Q8]), 1);
     }
     for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
         e->works[i].tasks = carve_take(c, e->works[i].n_tasks, sizeof(attend_task));

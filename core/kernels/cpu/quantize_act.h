@@ -1,62 +1,69 @@
 /*
- * The packed int8 input of linear layers: what lies where, and its scalar packer.
+ * The packed integer input of linear layers: what lies where, and its scalar packer.
  * Owner: none; the memory is the caller's linear_input. Lifetime: the input's.
  *
+ * One int8 a value is not exact enough: greedy decoding then differs from float32 in one of several hundred places
+ * where the choice is clear. So a value is an integer of 16 bits in two signed digits, each of which meets the weights
+ * as an int8; the sums of both digits join as integers, and one scale serves them:
+ *
+ *     value = unit × (256 q + r),  |q| ≤ 127, |r| ≤ 127
+ *
  * Tokens lie in tiles of LINEAR_TILE; the last tile holds the n_tokens mod LINEAR_TILE left over. A tile of T tokens is
- * a list of n_in / 32 records, each of T × Q8_RECORD_BYTES, so that a kernel for T tokens reaches everything from one
+ * a list of n_in / 32 records, each of T × Q16_RECORD_BYTES, so that a kernel for T tokens reaches everything from one
  * pointer with constant offsets:
  *
- *     int8 q[T][32] | f32 scale[T] | f32 scaled_sum[T] | i32 minus_sum[T] | i32 minus_low[T] | i32 minus_high[T]
+ *     {int8 q[32], r[32]}[T] | f32 unit[T] | f32 scaled_sum[T] | i32 minus_sum[T] | i32 minus_low[T] | i32
+ * minus_high[T]
  *
- *     value = scale × q,  |q| ≤ 127
- *     scaled_sum = scale × Σq                     meets a format's minimum
- *     minus_sum = −Σq, and −Σ of each half of 16  take an unsigned weight's offset back within the integers
+ *     scaled_sum = unit × Σ(256 q + r)                    meets a format's minimum
+ *     minus_sum = −Σ(256 q + r), and of each half of 16   take an unsigned weight's offset back within the integers
+ *
+ * No sum over a block leaves 32 bits: 32 × 255 × (256 × 127 + 127) < 2^28.
  */
 #ifndef MLXR_KERNELS_CPU_QUANTIZE_ACT_H
 #define MLXR_KERNELS_CPU_QUANTIZE_ACT_H
 
 #include "kernels/cpu/linear.h"
 
-#define Q8_BLOCK 32
-#define Q8_RECORD_BYTES 52 /* a token's part of a record */
-#define Q8_TINY 0x1p-100f  /* blocks whose largest magnitude is below become zero */
+#define Q16_BLOCK 32
+#define Q16_DIGITS 64       /* bytes of a token's digits in a record: 32 high ones, 32 low ones */
+#define Q16_RECORD_BYTES 84 /* a token's part of a record */
+#define Q16_MOST 32512.0f   /* 256 × 127: what the largest magnitude of a block becomes */
+#define Q16_TINY 0x1p-100f  /* blocks whose largest magnitude is below become zero */
 
-enum { Q8_SCALE, Q8_SCALED_SUM, Q8_MINUS_SUM, Q8_MINUS_LOW, Q8_MINUS_HIGH };
+enum { Q16_UNIT, Q16_SCALED_SUM, Q16_MINUS_SUM, Q16_MINUS_LOW, Q16_MINUS_HIGH };
 
-/* One token's place: q of block b at q + b × record, its i-th word (Q8_SCALE, …) at words + b × record + i × word. */
-typedef struct q8_place {
+/* One token's place: the digits of block b at q + b × record, its i-th word (Q16_UNIT, …) at words + b × record + i ×
+ * word. */
+typedef struct q16_place {
     uint8_t *q;
     uint8_t *words;
     size_t record; /* bytes from block to block */
     size_t word;   /* bytes from word to word */
-} q8_place;
+} q16_place;
 
-static inline uint32_t q8_tile_tokens(uint32_t n_tokens, uint32_t first)
+static inline uint32_t q16_tile_tokens(uint32_t n_tokens, uint32_t first)
 {
     return n_tokens - first < LINEAR_TILE ? n_tokens - first : LINEAR_TILE;
 }
 
-static inline uint8_t *q8_tile(const linear_input *input, uint32_t first)
+static inline uint8_t *q16_tile(const linear_input *input, uint32_t first)
 {
-    return (uint8_t *)input->data + (size_t)first * (input->n_in / Q8_BLOCK) * Q8_RECORD_BYTES;
+    return (uint8_t *)input->data + (size_t)first * (input->n_in / Q16_BLOCK) * Q16_RECORD_BYTES;
 }
 
-static inline q8_place q8_find(const linear_input *input, uint32_t token)
+static inline q16_place q16_find(const linear_input *input, uint32_t token)
 {
     uint32_t first = token / LINEAR_TILE * LINEAR_TILE;
-    size_t t = q8_tile_tokens(input->n_tokens, first);
-    uint8_t *tile = q8_tile(input, first);
-    return (q8_place){.q = tile + (token - first) * (size_t)Q8_BLOCK,
-                      .words = tile + t * Q8_BLOCK + (token - first) * sizeof(float),
-                      .record = t * Q8_RECORD_BYTES,
-                      .word = t * sizeof(float)};
+    size_t t = q16_tile_tokens(input->n_tokens, first);
+    uint8_t *tile = q16_tile(input, first);
+    return (q16_place){.q = tile + (token - first) * (size_t)Q16_DIGITS,
+                       .words = tile + t * Q16_DIGITS + (token - first) * sizeof(float),
+                       .record = t * Q16_RECORD_BYTES,
+                       .word = t * sizeof(float)};
 }
 
-/* What packing src[n_in] as int8 left out, rest[i] = src[i] − scale × q[i]; zeros where src was not finite. Packed as a
- * further input and added, it makes an input of about 15 bits. */
-void quantize_act_q8_rest(const linear_input *input, uint32_t token, const float *src, float *rest);
-
-void quantize_act_q8_scalar(const linear_input *input, uint32_t token, const float *src);
+void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_f32(const linear_input *input, uint32_t token, const float *src);
 

@@ -33,7 +33,23 @@ static inline uint32_t largest_magnitude(const __m256 x[4])
     return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, _MM_SHUFFLE(2, 3, 0, 1))));
 }
 
-static inline void pack_block(const float *src, uint8_t *q, uint8_t *words, size_t word)
+/* The two digits of 16 values, and minus the sums of neighbouring ones. */
+typedef struct digits {
+    __m256i q, r, minus;
+} digits;
+
+static inline digits split(__m256i values, bool finite)
+{
+    digits d;
+    values = finite ? values : _mm256_set1_epi16(256);
+    d.q = _mm256_srai_epi16(_mm256_add_epi16(values, _mm256_set1_epi16(128)), 8);
+    __m256i high = _mm256_slli_epi16(d.q, 8);
+    d.r = _mm256_max_epi16(_mm256_sub_epi16(values, high), _mm256_set1_epi16(-127));
+    d.minus = _mm256_madd_epi16(_mm256_add_epi16(high, d.r), _mm256_set1_epi16(-1));
+    return d;
+}
+
+static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, size_t word)
 {
     __m256 x[4];
     for (int i = 0; i < 4; i++) {
@@ -41,39 +57,37 @@ static inline void pack_block(const float *src, uint8_t *q, uint8_t *words, size
     }
     uint32_t largest = largest_magnitude(x);
     float max = float_from_bits(largest);
-    bool tiny = max < Q8_TINY, finite = largest < 0x7f800000u;
-    float scale = tiny ? 0.0f : max * (1.0f / 127.0f);
-    float inverse = tiny || !finite ? 0.0f : 127.0f / max;
+    bool tiny = max < Q16_TINY, finite = largest < 0x7f800000u;
+    float unit = tiny ? 0.0f : max * (1.0f / Q16_MOST);
+    float inverse = tiny || !finite ? 0.0f : Q16_MOST / max;
     __m256i rounded[4];
     for (int i = 0; i < 4; i++) {
         rounded[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)));
     }
-    __m256i low = _mm256_packs_epi32(rounded[0], rounded[1]), high = _mm256_packs_epi32(rounded[2], rounded[3]);
+    digits low = split(_mm256_packs_epi32(rounded[0], rounded[1]), finite);
+    digits high = split(_mm256_packs_epi32(rounded[2], rounded[3]), finite);
     /* Packing works within 128-bit lanes: words of four bytes come out as 0 2 4 6 | 1 3 5 7. */
-    __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
-                                                _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    if (!finite) {
-        bytes = _mm256_set1_epi8(1);
-    }
-    _mm256_storeu_si256((void *)q, bytes);
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
-    __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(-1)); /* minus the sums */
-    __m256i halves = _mm256_hadd_epi32(fours, fours);
-    halves = _mm256_hadd_epi32(halves, halves);
-    int32_t minus_low = _mm256_cvtsi256_si32(halves), minus_high = _mm256_extract_epi32(halves, 4);
-    put_float(words + Q8_SCALE * word, scale);
-    put_float(words + Q8_SCALED_SUM * word, scale * (float)-(minus_low + minus_high));
-    put(words + Q8_MINUS_SUM * word, minus_low + minus_high);
-    put(words + Q8_MINUS_LOW * word, minus_low);
-    put(words + Q8_MINUS_HIGH * word, minus_high);
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i q = _mm256_packs_epi16(low.q, high.q), r = _mm256_packs_epi16(low.r, high.r);
+    _mm256_storeu_si256((void *)to, _mm256_permutevar8x32_epi32(q, in_order));
+    _mm256_storeu_si256((void *)(to + Q16_BLOCK), _mm256_permutevar8x32_epi32(r, in_order));
+    __m256i sums = _mm256_hadd_epi32(low.minus, high.minus); /* low low high high | low low high high */
+    sums = _mm256_hadd_epi32(sums, sums);
+    __m128i both = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    int32_t minus_low = _mm_cvtsi128_si32(both), minus_high = _mm_extract_epi32(both, 1);
+    put_float(words + Q16_UNIT * word, unit);
+    put_float(words + Q16_SCALED_SUM * word, unit * (float)-(minus_low + minus_high));
+    put(words + Q16_MINUS_SUM * word, minus_low + minus_high);
+    put(words + Q16_MINUS_LOW * word, minus_low);
+    put(words + Q16_MINUS_HIGH * word, minus_high);
 }
 
-static void quantize_act_q8_avx2(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, const float *src)
 {
-    q8_place at = q8_find(input, token);
-    for (uint32_t b = 0; b < input->n_in / Q8_BLOCK; b++) {
+    q16_place at = q16_find(input, token);
+    for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++) {
         pack_block(src, at.q, at.words, at.word);
-        src += Q8_BLOCK;
+        src += Q16_BLOCK;
         at.q += at.record;
         at.words += at.record;
     }
@@ -102,6 +116,6 @@ static void quantize_act_bf16_avx2(const linear_input *input, uint32_t token, co
 
 void linear_table_pack_avx2(linear_kernels *kernels)
 {
-    kernels->pack[LINEAR_Q8] = quantize_act_q8_avx2;
+    kernels->pack[LINEAR_Q16] = quantize_act_q16_avx2;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_avx2;
 }

@@ -19,7 +19,7 @@ static inline void put_float(uint8_t *p, float value)
     memcpy(p, &value, sizeof value);
 }
 
-static inline void pack_block(const float *src, uint8_t *q, uint8_t *words, size_t word)
+static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, size_t word)
 {
     float32x4_t x[8];
     uint32x4_t most = vdupq_n_u32(0); /* magnitudes as integers: NaN is above infinity */
@@ -29,35 +29,40 @@ static inline void pack_block(const float *src, uint8_t *q, uint8_t *words, size
     }
     uint32_t largest = vmaxvq_u32(most);
     float max = float_from_bits(largest);
-    bool tiny = max < Q8_TINY, finite = largest < 0x7f800000u;
-    float scale = tiny ? 0.0f : max * (1.0f / 127.0f);
-    float inverse = tiny || !finite ? 0.0f : 127.0f / max;
-    int8x16_t bytes[2];
+    bool tiny = max < Q16_TINY, finite = largest < 0x7f800000u;
+    float unit = tiny ? 0.0f : max * (1.0f / Q16_MOST);
+    float inverse = tiny || !finite ? 0.0f : Q16_MOST / max;
+    int32_t minus[2];
     for (int h = 0; h < 2; h++) {
-        int16x8_t pairs[2];
+        int16x8_t q[2], r[2];
+        int32_t sum = 0;
         for (int i = 0; i < 2; i++) {
             int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(x[4 * h + 2 * i], inverse));
             int32x4_t b = vcvtnq_s32_f32(vmulq_n_f32(x[4 * h + 2 * i + 1], inverse));
-            pairs[i] = vcombine_s16(vqmovn_s32(a), vqmovn_s32(b));
+            int16x8_t values = finite ? vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)) : vdupq_n_s16(256);
+            q[i] = vshrq_n_s16(vaddq_s16(values, vdupq_n_s16(128)), 8);
+            int16x8_t high = vshlq_n_s16(q[i], 8);
+            r[i] = vmaxq_s16(vsubq_s16(values, high), vdupq_n_s16(-127));
+            sum += vaddlvq_s16(vaddq_s16(high, r[i]));
         }
-        bytes[h] = vcombine_s8(vqmovn_s16(pairs[0]), vqmovn_s16(pairs[1]));
-        bytes[h] = finite ? bytes[h] : vdupq_n_s8(1);
-        vst1q_s8((int8_t *)q + 16 * h, bytes[h]);
+        vst1q_s8((int8_t *)to + 16 * h, vcombine_s8(vmovn_s16(q[0]), vmovn_s16(q[1])));
+        vst1q_s8((int8_t *)to + Q16_BLOCK + 16 * h, vcombine_s8(vmovn_s16(r[0]), vmovn_s16(r[1])));
+        minus[h] = -sum;
     }
-    int32_t minus_low = -vaddlvq_s8(bytes[0]), minus_high = -vaddlvq_s8(bytes[1]);
-    put_float(words + Q8_SCALE * word, scale);
-    put_float(words + Q8_SCALED_SUM * word, scale * (float)-(minus_low + minus_high));
-    put(words + Q8_MINUS_SUM * word, minus_low + minus_high);
-    put(words + Q8_MINUS_LOW * word, minus_low);
-    put(words + Q8_MINUS_HIGH * word, minus_high);
+    int32_t minus_low = minus[0], minus_high = minus[1];
+    put_float(words + Q16_UNIT * word, unit);
+    put_float(words + Q16_SCALED_SUM * word, unit * (float)-(minus_low + minus_high));
+    put(words + Q16_MINUS_SUM * word, minus_low + minus_high);
+    put(words + Q16_MINUS_LOW * word, minus_low);
+    put(words + Q16_MINUS_HIGH * word, minus_high);
 }
 
-static void quantize_act_q8_neon(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_q16_neon(const linear_input *input, uint32_t token, const float *src)
 {
-    q8_place at = q8_find(input, token);
-    for (uint32_t b = 0; b < input->n_in / Q8_BLOCK; b++) {
+    q16_place at = q16_find(input, token);
+    for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++) {
         pack_block(src, at.q, at.words, at.word);
-        src += Q8_BLOCK;
+        src += Q16_BLOCK;
         at.q += at.record;
         at.words += at.record;
     }
@@ -65,5 +70,5 @@ static void quantize_act_q8_neon(const linear_input *input, uint32_t token, cons
 
 void linear_table_pack_neon(linear_kernels *kernels)
 {
-    kernels->pack[LINEAR_Q8] = quantize_act_q8_neon;
+    kernels->pack[LINEAR_Q16] = quantize_act_q16_neon;
 }

@@ -53,6 +53,11 @@ INLINE vint v_right16(vint a, int n)
     return v_left16(a, -n);
 }
 
+INLINE vint v_add32(vint a, vint b)
+{
+    return vaddq_s32(a, b);
+}
+
 INLINE vint v_left32(vint a, int n)
 {
     return vshlq_s32(a, vdupq_n_s32(n));
