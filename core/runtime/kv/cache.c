@@ -33,16 +33,12 @@ void kv_cache_release(kv_cache *c, kv_node **node, size_t n_tokens)
     }
 }
 
-/* Which groups' pages of block `block` a query at `next` needs. */
+/* Which groups' pages of block `block` a sequence that goes on at `next` needs. */
 static uint32_t groups_needed(const prefix_index *index, size_t block, size_t next)
 {
     uint32_t groups = 0;
     for (uint32_t g = 0; g < index->n_groups; g++) {
-        size_t window = index->windows[g];
-        size_t first_seen = window && next + 1 > window ? next + 1 - window : 0;
-        if ((block + 1) * index->page_tokens > first_seen) {
-            groups |= 1u << g;
-        }
+        groups |= (uint32_t)prefix_index_needs(index, g, block, next) << g;
     }
     return groups;
 }
@@ -56,24 +52,47 @@ static uint32_t groups_present(const prefix_index *index, const kv_node *node)
     return groups;
 }
 
-/* How many blocks from `first` on could be had by their names, from memory or disk. */
-static size_t blocks_known(kv_cache *c, kv_node *node, const int32_t *tokens, size_t first, size_t n_blocks)
+/* Which groups' pages of a block can be had, from its node in memory (NULL: none) or from disk; 0: unknown block. */
+static uint32_t groups_known(kv_cache *c, const kv_node *node, kv_hash name)
+{
+    const prefix_index *x = &c->index;
+    uint32_t all = (1u << x->n_groups) - 1, groups = groups_present(x, node);
+    if (groups == all || !c->store) {
+        return groups;
+    }
+    if (!prefix_index_has_parts(x)) { /* then every file has every page: no need to look */
+        return kv_store_has(c->store, c->fingerprint, name) ? all : groups;
+    }
+    return groups | kv_store_groups(c->store, c->fingerprint, name, x->n_groups);
+}
+
+/* The longest prefix of tokens[0 … n_blocks × page_tokens), of which `first` blocks are mapped already, that could be
+ * gone on from: in blocks. *n_named: how many blocks are known at all. */
+static size_t blocks_known(kv_cache *c, kv_node *node, const int32_t *tokens, size_t first, size_t n_blocks,
+                           size_t *n_named)
 {
     const prefix_index *x = &c->index;
     kv_hash name = node ? node->hash : x->salt;
+    size_t known = first, begin[KV_GROUPS_MAX] = {0}; /* since which block a group's pages are there without a gap */
     size_t block = first;
     for (; block < n_blocks; block++) {
         const int32_t *own = tokens + block * x->page_tokens;
         bool at_root = block == 0;
         name = prefix_index_hash(x, at_root ? NULL : &name, own);
-        if (node || at_root) {
-            node = prefix_index_find(x, node, own);
-        }
-        if (!node && !(c->store && kv_store_has(c->store, c->fingerprint, name))) {
+        node = node || at_root ? prefix_index_find(x, node, own) : NULL;
+        uint32_t groups = groups_known(c, node, name);
+        if (!groups) {
             break;
         }
+        bool whole = true;
+        for (uint32_t g = 0; g < x->n_groups; g++) {
+            begin[g] = groups >> g & 1 ? begin[g] : block + 1;
+            whole = whole && (begin[g] == 0 || !prefix_index_needs(x, g, begin[g] - 1, (block + 1) * x->page_tokens));
+        }
+        known = whole ? block + 1 : known;
     }
-    return block;
+    *n_named = block;
+    return known;
 }
 
 /* Makes sure that the block behind `parent` is in memory with at least `groups`; NULL and the reason where not. */
@@ -112,42 +131,25 @@ static kv_node *block_load(kv_cache *c, kv_node *parent, const int32_t *tokens, 
     return node;
 }
 
-/* Attaches blocks [first, n_blocks) if each can be had; otherwise says at which one it failed. */
-static size_t load_blocks(kv_cache *c, kv_node **node, const int32_t *tokens, size_t first, size_t n_blocks,
-                          uint64_t now_ms, kv_miss *miss)
-{
-    size_t next = n_blocks * c->index.page_tokens;
-    for (size_t block = first; block < n_blocks; block++) {
-        kv_node *found = block_load(c, *node, tokens, block, groups_needed(&c->index, block, next), now_ms, miss);
-        if (!found) {
-            return block;
-        }
-        move_to(node, found); /* pinned: the next load may evict, but not this */
-    }
-    return n_blocks;
-}
-
-static bool map_blocks(kv_cache *c, pager *pages, kv_node *node, size_t first, size_t n_blocks)
+/* Maps blocks [first, n_blocks), each as soon as it is there, so that loading the next cannot evict it. Returns at
+ * which one it failed; n_blocks: all are mapped. */
+static size_t map_blocks(kv_cache *c, pager *pages, kv_node **node, const int32_t *tokens, size_t first,
+                         size_t n_blocks, uint64_t now_ms, kv_miss *miss)
 {
     prefix_index *x = &c->index;
     size_t next = n_blocks * x->page_tokens;
     for (size_t block = first; block < n_blocks; block++) {
-        const kv_node *at = node;
-        while (at->depth > block) {
-            at = at->parent;
-        }
         uint32_t groups = groups_needed(x, block, next), own[KV_GROUPS_MAX];
-        if (groups & ~groups_present(x, at)) { /* loading the last blocks evicted a window page of the first */
-            return false;
+        kv_node *found = block_load(c, *node, tokens, block, groups, now_ms, miss);
+        for (uint32_t g = 0; found && g < x->n_groups; g++) {
+            own[g] = groups >> g & 1 ? found->pages[g] : KV_PAGE_NONE;
         }
-        for (uint32_t g = 0; g < x->n_groups; g++) {
-            own[g] = groups >> g & 1 ? at->pages[g] : KV_PAGE_NONE;
+        if (!found || pager_attach(pages, (uint32_t)block, own, NULL) != MLXR_OK) {
+            return block;
         }
-        if (pager_attach(pages, (uint32_t)block, own, NULL) != MLXR_OK) {
-            return false;
-        }
+        move_to(node, found);
     }
-    return true;
+    return n_blocks;
 }
 
 size_t kv_cache_attach(kv_cache *c, pager *pages, const int32_t *tokens, size_t n_tokens, size_t n_computed,
@@ -158,32 +160,28 @@ size_t kv_cache_attach(kv_cache *c, pager *pages, const int32_t *tokens, size_t 
     if (c->off || n_tokens == 0 || n_computed % page_tokens != 0 || covered(c, *node) != n_computed) {
         return n_computed;
     }
-    size_t first = n_computed / page_tokens;
-    size_t n_blocks = blocks_known(c, *node, tokens, first, (n_tokens - 1) / page_tokens);
-    if (n_blocks < (n_tokens - 1) / page_tokens) {
-        *miss = KV_MISS_NEW;
+    size_t first = n_computed / page_tokens, n_named, n_wanted = (n_tokens - 1) / page_tokens;
+    size_t n_blocks = blocks_known(c, *node, tokens, first, n_wanted, &n_named);
+    if (n_blocks < n_wanted) {
+        *miss = n_blocks < n_named ? KV_MISS_EVICTED : KV_MISS_NEW;
     }
-    kv_node *base = *node, *reached = NULL;
+    kv_node *reached = NULL;
     while (n_blocks > first) { /* a block that cannot be had shortens the prefix, and with it what windows need */
-        reached = base;
+        reached = *node;
         if (reached) {
             prefix_index_pin(reached);
         }
-        size_t n_loaded = load_blocks(c, &reached, tokens, first, n_blocks, now_ms, miss);
-        if (n_loaded == n_blocks) {
+        size_t n_mapped = map_blocks(c, pages, &reached, tokens, first, n_blocks, now_ms, miss);
+        if (n_mapped == n_blocks) {
             break;
         }
+        pager_truncate(pages, (uint32_t)n_computed);
         if (reached) {
             prefix_index_unpin(reached);
         }
-        n_blocks = n_loaded > first ? n_loaded : first;
+        n_blocks = blocks_known(c, *node, tokens, first, n_mapped, &n_named);
     }
     if (n_blocks <= first) {
-        return n_computed;
-    }
-    if (!map_blocks(c, pages, reached, first, n_blocks)) {
-        prefix_index_unpin(reached);
-        pager_truncate(pages, (uint32_t)n_computed);
         return n_computed;
     }
     pager_commit(pages, (uint32_t)(n_blocks * page_tokens));

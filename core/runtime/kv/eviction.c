@@ -1,14 +1,28 @@
 /*
  * Eviction: which cached pages go when the KV budget runs out.
  * Owner: none. Lifetime: the call.
+ *
+ * Each class is gone through twice, from the node used longest ago to the newest. A node comes before its parent in
+ * that order (prefix_index.h), so that a single walk takes whole branches from their ends: no node is looked at twice.
  */
 #include "runtime/kv/eviction.h"
 
 typedef enum eviction_class { CLASS_OLD, CLASS_SEEN_ONCE, CLASS_WORKING, CLASS_COUNT } eviction_class;
 
-static eviction_class class_of(const kv_node *node, const eviction_policy *policy, uint64_t now_ms)
+typedef struct eviction { /* one call */
+    kv_arena *arena;
+    prefix_index *const *indexes;
+    size_t n_indexes;
+    uint64_t target_bytes, now_ms;
+    const eviction_policy *policy;
+    eviction_save save;
+    void *save_context;
+} eviction;
+
+static eviction_class class_of(const eviction *v, const kv_node *node)
 {
-    if (now_ms - node->used_at_ms >= policy->working_set_ms) {
+    uint64_t age_ms = v->now_ms > node->used_at_ms ? v->now_ms - node->used_at_ms : 0;
+    if (age_ms >= v->policy->working_set_ms) {
         return CLASS_OLD;
     }
     return node->n_hits == 0 ? CLASS_SEEN_ONCE : CLASS_WORKING;
@@ -34,43 +48,86 @@ static bool can_remove(const prefix_index *index, const kv_node *node)
     return true;
 }
 
-/* The oldest node of a class that can go, over all indexes. */
-static kv_node *oldest_of(prefix_index *const *indexes, size_t n_indexes, eviction_class wanted,
-                          const eviction_policy *policy, uint64_t now_ms, prefix_index **owner)
+static void save_node(const eviction *v, prefix_index *index, const kv_node *node)
 {
-    kv_node *best = NULL;
-    for (size_t i = 0; i < n_indexes; i++) {
-        for (kv_node *node = indexes[i]->oldest; node; node = node->newer) {
-            if (best && node->used_at_ms >= best->used_at_ms) {
-                break; /* the list is in order of use */
-            }
-            if (class_of(node, policy, now_ms) <= wanted && can_remove(indexes[i], node)) {
-                best = node;
-                *owner = indexes[i];
-                break;
-            }
-        }
+    if (v->save) {
+        v->save(v->save_context, index, node);
     }
-    return best;
 }
 
-/* Window pages inside a prefix only help a continuation right behind them; they go before whole prefixes do. */
-static void drop_window_pages(prefix_index *index, const eviction_policy *policy, uint64_t now_ms,
-                              uint64_t target_bytes, const kv_arena *arena, eviction_save save, void *save_context)
+/* How many blocks each node is away from the nearest end below it. */
+static void measure_ends(prefix_index *index)
 {
-    for (kv_node *node = index->oldest; node && arena->bytes_used > target_bytes; node = node->newer) {
-        if (node->n_children == 0 || node->n_users || class_of(node, policy, now_ms) != CLASS_OLD) {
+    for (kv_node *node = index->oldest; node; node = node->newer) {
+        node->n_to_end = node->n_children ? UINT32_MAX : 0;
+    }
+    for (kv_node *node = index->oldest; node; node = node->newer) {
+        if (node->parent && node->n_to_end + 1 < node->parent->n_to_end) {
+            node->parent->n_to_end = node->n_to_end + 1;
+        }
+    }
+}
+
+/* Drops the window pages of a node that nobody sees who goes on at an end below it: they would only help a prompt that
+ * leaves the prefix right here. */
+static void drop_unseen(const eviction *v, prefix_index *index, kv_node *node)
+{
+    bool saved = false;
+    uint32_t next = (node->n_to_end + 1) * index->page_tokens; /* of the nearest end, counted from this block */
+    for (uint32_t g = 0; g < index->n_groups; g++) {
+        if (!prefix_index_needs(index, g, 0, next) && only_cached(index, node, g)) {
+            if (!saved) {
+                save_node(v, index, node);
+                saved = true;
+            }
+            prefix_index_drop_page(index, node, g);
+        }
+    }
+}
+
+/* The next node in the order of use over all indexes. */
+static kv_node *next_node(const eviction *v, prefix_index **owner)
+{
+    prefix_index *best = NULL;
+    for (size_t i = 0; i < v->n_indexes; i++) {
+        prefix_index *x = v->indexes[i];
+        if (x->cursor && (!best || x->cursor->used_at_ms < best->cursor->used_at_ms)) {
+            best = x;
+        }
+    }
+    if (!best) {
+        return NULL;
+    }
+    kv_node *node = best->cursor;
+    best->cursor = node->newer;
+    *owner = best;
+    return node;
+}
+
+/* One walk over the nodes of a class and of those before it: takes unseen window pages, or whole nodes. */
+static void walk(const eviction *v, eviction_class wanted, bool whole)
+{
+    prefix_index *owner = NULL;
+    kv_node *node;
+    for (size_t i = 0; i < v->n_indexes; i++) {
+        v->indexes[i]->cursor = v->indexes[i]->oldest;
+        if (!whole) {
+            measure_ends(v->indexes[i]);
+        }
+    }
+    while (v->arena->bytes_used > v->target_bytes && (node = next_node(v, &owner)) != NULL) {
+        eviction_class own = class_of(v, node);
+        if (own > wanted && wanted == CLASS_OLD) {
+            return; /* what follows is younger still */
+        }
+        if (own > wanted) {
             continue;
         }
-        bool saved = false;
-        for (uint32_t g = 0; g < index->n_groups; g++) {
-            if (index->windows[g] && only_cached(index, node, g)) {
-                if (save && !saved) {
-                    save(save_context, index, node);
-                    saved = true;
-                }
-                prefix_index_drop_page(index, node, g);
-            }
+        if (!whole) {
+            drop_unseen(v, owner, node);
+        } else if (can_remove(owner, node)) {
+            save_node(v, owner, node);
+            prefix_index_remove(owner, node);
         }
     }
 }
@@ -78,20 +135,24 @@ static void drop_window_pages(prefix_index *index, const eviction_policy *policy
 uint64_t eviction_run(kv_arena *arena, prefix_index *const *indexes, size_t n_indexes, uint64_t target_bytes,
                       const eviction_policy *policy, uint64_t now_ms, eviction_save save, void *save_context)
 {
+    eviction v = {.arena = arena,
+                  .indexes = indexes,
+                  .n_indexes = n_indexes,
+                  .target_bytes = target_bytes,
+                  .now_ms = now_ms,
+                  .policy = policy,
+                  .save = save,
+                  .save_context = save_context};
     uint64_t before = arena->bytes_used;
+    bool windows = false;
     for (size_t i = 0; i < n_indexes; i++) {
-        drop_window_pages(indexes[i], policy, now_ms, target_bytes, arena, save, save_context);
+        windows = windows || prefix_index_has_parts(indexes[i]);
     }
     for (eviction_class wanted = CLASS_OLD; wanted < CLASS_COUNT && arena->bytes_used > target_bytes; wanted++) {
-        prefix_index *owner = NULL;
-        kv_node *node;
-        while (arena->bytes_used > target_bytes &&
-               (node = oldest_of(indexes, n_indexes, wanted, policy, now_ms, &owner)) != NULL) {
-            if (save) {
-                save(save_context, owner, node);
-            }
-            prefix_index_remove(owner, node);
+        if (windows) {
+            walk(&v, wanted, false);
         }
+        walk(&v, wanted, true);
     }
     return before - arena->bytes_used;
 }

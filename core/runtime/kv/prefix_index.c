@@ -34,13 +34,8 @@ mlxr_status prefix_index_open(prefix_index *index, const plan *model_plan, kv_po
 
 void prefix_index_close(prefix_index *index)
 {
-    while (index->n_nodes > 0) { /* leaves first: a round over the list removes at least one */
-        for (kv_node *node = index->oldest, *newer; node; node = newer) {
-            newer = node->newer;
-            if (node->n_children == 0) {
-                prefix_index_remove(index, node);
-            }
-        }
+    while (index->oldest) { /* it has no children: they would be older */
+        prefix_index_remove(index, index->oldest);
     }
     free(index->buckets);
     *index = (prefix_index){0};
@@ -79,53 +74,20 @@ kv_node *prefix_index_find(const prefix_index *index, const kv_node *parent, con
     return find_hashed(index, parent, tokens, chain_hash(index, parent, tokens));
 }
 
-/* Can a sequence whose next query is at position (node->depth + 1) × page_tokens start here? `n_whole` blocks from the
- * root have all their full-attention pages. */
-static bool can_start(const prefix_index *index, const kv_node *node, const kv_node *const *path)
+bool prefix_index_needs(const prefix_index *index, uint32_t group, size_t block, size_t next)
 {
-    uint32_t next = (node->depth + 1) * index->page_tokens;
-    for (uint32_t g = 0; g < index->n_groups; g++) {
-        uint32_t window = index->windows[g];
-        uint32_t first_seen = window && next + 1 > window ? next + 1 - window : 0;
-        if (!window) {
-            continue; /* checked on the way */
-        }
-        for (uint32_t block = first_seen / index->page_tokens; block <= node->depth; block++) {
-            if (path[block]->pages[g] == KV_PAGE_NONE) {
-                return false;
-            }
-        }
-    }
-    return true;
+    size_t window = index->windows[group];
+    size_t first_seen = window && next + 1 > window ? next + 1 - window : 0;
+    return (block + 1) * index->page_tokens > first_seen;
 }
 
-static bool has_full_pages(const prefix_index *index, const kv_node *node)
+bool prefix_index_has_parts(const prefix_index *index)
 {
+    bool any = false;
     for (uint32_t g = 0; g < index->n_groups; g++) {
-        if (!index->windows[g] && node->pages[g] == KV_PAGE_NONE) {
-            return false;
-        }
+        any = any || index->windows[g];
     }
-    return true;
-}
-
-kv_node *prefix_index_match(const prefix_index *index, const int32_t *tokens, size_t n_tokens)
-{
-    size_t n_blocks = n_tokens / index->page_tokens;
-    const kv_node **path = malloc((n_blocks + 1) * sizeof *path);
-    kv_node *node = NULL, *best = NULL;
-    for (size_t i = 0; path && i < n_blocks; i++) {
-        node = prefix_index_find(index, node, tokens + i * index->page_tokens);
-        if (!node || !has_full_pages(index, node)) {
-            break;
-        }
-        path[i] = node;
-        if (can_start(index, node, path)) {
-            best = node;
-        }
-    }
-    free(path);
-    return best;
+    return any;
 }
 
 static void list_remove(prefix_index *index, kv_node *node)

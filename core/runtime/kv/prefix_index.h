@@ -14,7 +14,8 @@
  *   2. The index holds one reference on every page it names; page refs = 1 means "only the cache wants it".
  *   3. A node with children or with users is never removed; removal goes leaf first, so every node reaches the root.
  *   4. A node may lack the page of a group (window pages dropped or evicted): it then helps only where that group does
- *      not need it (see prefix_index_match).
+ *      not need it (prefix_index_needs).
+ *   5. In the order of last use every node comes before its parent.
  */
 #ifndef MLXR_RUNTIME_KV_PREFIX_INDEX_H
 #define MLXR_RUNTIME_KV_PREFIX_INDEX_H
@@ -36,6 +37,7 @@ struct kv_node {
     uint32_t n_children;
     uint32_t n_users;              /* sequences that build on it */
     uint32_t n_hits;               /* times it was found again after it was made */
+    uint32_t n_to_end;             /* eviction's: blocks to the nearest node without children below it */
     uint32_t pages[KV_GROUPS_MAX]; /* KV_PAGE_NONE: not in memory */
     int32_t tokens[];              /* [page_tokens] */
 };
@@ -48,6 +50,7 @@ typedef struct prefix_index {
     kv_node **buckets; /* [n_buckets], a power of two */
     size_t n_buckets, n_nodes;
     kv_node *oldest, *newest;
+    kv_node *cursor; /* eviction's */
 } prefix_index;
 
 mlxr_status prefix_index_open(prefix_index *index, const plan *model_plan, kv_pool *const *pools, kv_hash salt,
@@ -61,16 +64,18 @@ kv_hash prefix_index_hash(const prefix_index *index, const kv_hash *parent, cons
 /* The child of `parent` (NULL: the root) that holds exactly these page_tokens tokens, or NULL. */
 kv_node *prefix_index_find(const prefix_index *index, const kv_node *parent, const int32_t *tokens);
 
-/* The deepest node on the path of tokens[0 … n_tokens) whose prefix can be continued from memory: every full-attention
- * page up to it is there, and each window group has the pages that a query behind it sees. NULL: none. */
-kv_node *prefix_index_match(const prefix_index *index, const int32_t *tokens, size_t n_tokens);
+/* Does a sequence that goes on at position `next` need group g's page of `block`? Full attention needs every page, a
+ * window those that a query at `next` sees. */
+bool prefix_index_needs(const prefix_index *index, uint32_t group, size_t block, size_t next);
+/* Is there a group that does not need all pages of a prefix? */
+bool prefix_index_has_parts(const prefix_index *index);
 
 /* Adds a block with its pages (one reference each is taken; KV_PAGE_NONE allowed for window groups), or completes the
  * node that is there already with pages it lacks. */
 mlxr_status prefix_index_insert(prefix_index *index, kv_node *parent, const int32_t *tokens, const uint32_t *pages,
                                 uint64_t now_ms, kv_node **out, mlxr_error *error);
 
-/* Marks the node and all before it as just used: parents stay newer than their children's last use would leave them. */
+/* Marks the node and all before it as just used, itself first: parents stay newer than their children. */
 void prefix_index_touch(prefix_index *index, kv_node *node, uint64_t now_ms);
 
 /* Users pin a node (and through the tree everything before it). */

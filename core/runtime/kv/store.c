@@ -34,6 +34,7 @@ struct entry { /* one file that is, or will be, on disk */
     entry *bucket_next, *older, *newer;
     kv_hash fingerprint, hash;
     uint64_t n_bytes;
+    uint32_t groups; /* a bit per page in it; 0: not looked at yet */
 };
 
 typedef struct job job;
@@ -97,13 +98,28 @@ static void order_append(kv_store *s, entry *e)
     s->newest = e;
 }
 
-static void catalogue_add(kv_store *s, kv_hash fingerprint, kv_hash hash, uint64_t n_bytes)
+static void order_renew(kv_store *s, entry *e)
 {
-    entry *e = calloc(1, sizeof *e);
+    order_remove(s, e);
+    order_append(s, e);
+}
+
+/* A file was found or written; one of that name may have been replaced. */
+static void catalogue_add(kv_store *s, kv_hash fingerprint, kv_hash hash, uint64_t n_bytes, uint32_t groups)
+{
+    entry *e = catalogue_find(s, fingerprint, hash);
+    if (e) {
+        s->stats.bytes += n_bytes - e->n_bytes;
+        e->n_bytes = n_bytes;
+        e->groups = groups;
+        order_renew(s, e);
+        return;
+    }
+    e = calloc(1, sizeof *e);
     if (!e) {
         return; /* the file is there but will not be found before the next start */
     }
-    *e = (entry){.fingerprint = fingerprint, .hash = hash, .n_bytes = n_bytes};
+    *e = (entry){.fingerprint = fingerprint, .hash = hash, .n_bytes = n_bytes, .groups = groups};
     entry **bucket = bucket_of(s, fingerprint, hash);
     e->bucket_next = *bucket;
     *bucket = e;
@@ -134,6 +150,15 @@ static void make_room(kv_store *s, uint64_t n_more)
         s->io.unlink(s->io.context, path);
         catalogue_remove(s, s->oldest);
     }
+}
+
+static uint32_t block_groups(const store_block *b)
+{
+    uint32_t groups = 0;
+    for (uint32_t g = 0; g < b->n_groups; g++) {
+        groups |= (uint32_t)b->present[g] << g;
+    }
+    return groups;
 }
 
 /* ---- writer ------------------------------------------------------------------------------------------------------ */
@@ -197,7 +222,7 @@ static void *writer_main(void *argument)
             s->stats.last_errno = failed;
         } else {
             s->stats.n_written++;
-            catalogue_add(s, j->block.fingerprint, j->block.hash, n_file);
+            catalogue_add(s, j->block.fingerprint, j->block.hash, n_file, block_groups(&j->block));
         }
         free(j);
         if (!s->first) {
@@ -279,7 +304,7 @@ static mlxr_status read_directory(kv_store *s, mlxr_error *error)
         qsort(list, n, sizeof *list, by_age);
     }
     for (size_t i = 0; i < n; i++) {
-        catalogue_add(s, list[i].fingerprint, list[i].hash, list[i].n_bytes);
+        catalogue_add(s, list[i].fingerprint, list[i].hash, list[i].n_bytes, 0);
     }
     free(list);
     make_room(s, 0);
@@ -350,15 +375,17 @@ void kv_store_close(kv_store **pointer)
 /* ---- put and get ----------------------------------------------------------------------------------------------------
  */
 
-static bool is_queued(const kv_store *s, kv_hash fingerprint, kv_hash hash)
+/* The pages of a block that wait to be written, of the newest job: it will replace what went before. */
+static uint32_t groups_queued(const kv_store *s, kv_hash fingerprint, kv_hash hash)
 {
+    uint32_t groups = 0;
     for (const job *j = s->first; j; j = j->next) {
         if (j->block.hash.low == hash.low && j->block.hash.high == hash.high &&
             j->block.fingerprint.low == fingerprint.low && j->block.fingerprint.high == fingerprint.high) {
-            return true;
+            groups = block_groups(&j->block);
         }
     }
-    return false;
+    return groups;
 }
 
 /* A job with copies of the prefix's tokens and of the node's pages. */
@@ -403,14 +430,18 @@ static job *job_new(kv_hash fingerprint, const prefix_index *index, const kv_nod
 
 void kv_store_put(kv_store *s, kv_hash fingerprint, const prefix_index *index, const kv_node *node)
 {
+    uint32_t wanted = 0, stored = kv_store_groups(s, fingerprint, node->hash, index->n_groups);
+    for (uint32_t g = 0; g < index->n_groups; g++) {
+        wanted |= (uint32_t)(node->pages[g] != KV_PAGE_NONE) << g;
+    }
     pthread_mutex_lock(&s->lock);
     entry *e = catalogue_find(s, fingerprint, node->hash);
     if (e) { /* used again: it ages anew */
-        order_remove(s, e);
-        order_append(s, e);
+        order_renew(s, e);
     }
-    bool known = e || is_queued(s, fingerprint, node->hash);
+    uint32_t queued = groups_queued(s, fingerprint, node->hash);
     pthread_mutex_unlock(&s->lock);
+    bool known = !(wanted & ~(queued ? queued : stored));
     job *j = known ? NULL : job_new(fingerprint, index, node);
     if (!j) {
         return;
@@ -434,6 +465,32 @@ bool kv_store_has(kv_store *s, kv_hash fingerprint, kv_hash block)
     bool has = catalogue_find(s, fingerprint, block) != NULL;
     pthread_mutex_unlock(&s->lock);
     return has;
+}
+
+uint32_t kv_store_groups(kv_store *s, kv_hash fingerprint, kv_hash block, uint32_t n_groups)
+{
+    pthread_mutex_lock(&s->lock);
+    entry *e = catalogue_find(s, fingerprint, block);
+    uint32_t groups = e ? e->groups : 0;
+    pthread_mutex_unlock(&s->lock);
+    if (!e || groups) {
+        return groups;
+    }
+    char path[PATH_BYTES];
+    uint8_t head[4096];
+    size_t n_head = store_file_groups_bytes(n_groups);
+    file_path(s, fingerprint, block, ".kv", path);
+    if (n_head <= sizeof head && store_io_read_head(path, head, n_head)) {
+        groups = store_file_groups(head, n_groups);
+    }
+    groups = groups ? groups : (1u << n_groups) - 1; /* damaged: whoever asks for it will find out, and remove it */
+    pthread_mutex_lock(&s->lock);
+    e = catalogue_find(s, fingerprint, block);
+    if (e && !e->groups) {
+        e->groups = groups;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return groups;
 }
 
 /* Copies the payload of a checked file into fresh pages; false if the budget has no room for all of them. */
@@ -513,8 +570,7 @@ bool kv_store_get(kv_store *s, kv_hash fingerprint, kv_hash block, const prefix_
     pthread_mutex_lock(&s->lock);
     entry *e = catalogue_find(s, fingerprint, block);
     if (e) {
-        order_remove(s, e);
-        order_append(s, e);
+        order_renew(s, e);
     }
     *(filled ? &s->stats.n_hits : &s->stats.n_misses) += 1;
     pthread_mutex_unlock(&s->lock);

@@ -50,11 +50,15 @@ mlxr_status kv_store_open(kv_store **out, const kv_store_options *options, mlxr_
 /* Writes what is queued, then ends. */
 void kv_store_close(kv_store **store);
 
-/* Queues a copy of the node's pages, if the store does not have them yet. */
+/* Queues a copy of the node's pages, unless the store has all of them. A block that has gained a page since it was
+ * written is written again, under the same name. */
 void kv_store_put(kv_store *store, kv_hash fingerprint, const prefix_index *index, const kv_node *node);
 
 /* May the store have this block? Costs no disk access. */
 bool kv_store_has(kv_store *store, kv_hash fingerprint, kv_hash block);
+/* Which groups' pages of a block the store may have, a bit each; 0: none. Reads the head of a file that another
+ * process wrote, once. */
+uint32_t kv_store_groups(kv_store *store, kv_hash fingerprint, kv_hash block, uint32_t n_groups);
 
 /* Loads a block whose prefix is tokens[0 … n_tokens), the block's own included: takes pages from the index's pools and
  * fills pages[n_groups] (KV_PAGE_NONE where the file has no page of a group, or bit g of `groups` is not set). false: a

@@ -101,10 +101,25 @@ static bool group_matches(const uint8_t *p, const kv_layout *l)
            load_u64le(p + 16) == l->page_bytes && load_u32le(p + 24) <= 1;
 }
 
+size_t store_file_groups_bytes(uint32_t n_groups)
+{
+    return FIXED_BYTES + n_groups * GROUP_BYTES;
+}
+
+uint32_t store_file_groups(const uint8_t *head, uint32_t n_groups)
+{
+    uint32_t groups = 0;
+    if (memcmp(head, magic, sizeof magic) == 0 && load_u32le(head + 16) == n_groups) {
+        for (uint32_t g = 0; g < n_groups; g++) {
+            groups |= (uint32_t)(load_u32le(head + FIXED_BYTES + g * GROUP_BYTES + 24) == 1) << g;
+        }
+    }
+    return groups;
+}
+
 bool store_file_check(const uint8_t *file, size_t n_file, store_block *e)
 {
-    size_t n_least = FIXED_BYTES + e->n_groups * GROUP_BYTES;
-    if (n_file < n_least || !fixed_part_matches(file, e)) {
+    if (n_file < store_file_groups_bytes(e->n_groups) || !fixed_part_matches(file, e)) {
         return false;
     }
     const uint8_t *p = file + FIXED_BYTES;

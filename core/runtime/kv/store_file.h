@@ -24,6 +24,11 @@ size_t store_header_bytes(const store_block *block);
 /* Writes the header, checksums of block->payload included, to out[store_header_bytes]. */
 void store_header_encode(const store_block *block, uint8_t *out);
 
+/* Bytes at the beginning of a file that store_file_groups looks at. */
+size_t store_file_groups_bytes(uint32_t n_groups);
+/* Which groups' pages a file claims to hold, a bit each, from its first bytes. 0: none, or it is none of ours. */
+uint32_t store_file_groups(const uint8_t *head, uint32_t n_groups);
+
 /* Checks a whole file against what is expected (fingerprint, hash, layouts, tokens; its `present` is filled in) and
  * every checksum. false: not this block, or damaged. */
 bool store_file_check(const uint8_t *file, size_t n_file, store_block *expected);

@@ -25,6 +25,23 @@ static int write_all(int fd, const uint8_t *data, size_t n)
     return 0;
 }
 
+bool store_io_read_head(const char *path, void *out, size_t n)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t done = 0;
+    while (fd >= 0 && done < n) {
+        ssize_t got = read(fd, (uint8_t *)out + done, n - done);
+        if (got <= 0 && !(got < 0 && errno == EINTR)) {
+            break;
+        }
+        done += got > 0 ? (size_t)got : 0;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return done == n;
+}
+
 static int system_write_file(void *context, const char *path, const void *head, size_t n_head, const void *body,
                              size_t n_body)
 {

@@ -8,6 +8,7 @@
 #include "runtime/kv/cache.h"
 
 #include <dirent.h>
+#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -286,7 +287,8 @@ static void the_least_useful_prefix_goes_first(void **state)
     seq_close(&w, &s);
     prefix_index *index = &w.cache.index;
     size_t n_before = index->n_nodes;
-    uint64_t target = w.arena.bytes_used - 2 * w.pools[0]->layout.page_bytes;
+    /* the four window pages that no continuation of the other two prompts sees, then a block of two pages */
+    uint64_t target = w.arena.bytes_used - 6 * w.pools[0]->layout.page_bytes;
     assert_true(eviction_run(&w.arena, &index, 1, target, &w.policy, w.now_ms, NULL, NULL) > 0);
     assert_true(index->n_nodes < n_before);
     seq_open(&w, &s);
@@ -494,6 +496,147 @@ static void every_damaged_file_is_a_miss(void **state)
     clean_dir(dir);
 }
 
+/* Evicts everything that can go at this moment. */
+static void evict_all(world *w)
+{
+    prefix_index *index = &w->cache.index;
+    eviction_run(&w->arena, &index, 1, 0, &w->policy, w->now_ms, save, w);
+}
+
+/* A sequence longer than its window leaves a trail of window pages in the cache that nobody but a prompt branching off
+ * in the middle could use: they must not starve it, however young they are. */
+static void a_long_sequence_does_not_starve_on_the_window_pages_behind_it(void **state)
+{
+    (void)state;
+    enum { N = 400 };
+    world w;
+    seq s;
+    int32_t tokens[N];
+    size_t page_bytes = kv_layout_make(&two_groups.kv_groups[0], DTYPE_F32, PAGE).page_bytes;
+    /* all full-attention pages, the window's, the one being written, and one to spare */
+    world_open(&w, (N / PAGE + 5) * page_bytes, NULL, 1);
+    count_up(tokens, N);
+    seq_open(&w, &s);
+    seq_append(&w, &s, tokens, N);
+    for (int i = 0; i < N; i++) {
+        assert_true(seq_compute(&w, &s, 1));
+    }
+    seq_close(&w, &s);
+    world_close(&w);
+}
+
+/* Of two prompts that were used at the same time, one loses unseen window pages; both can still be continued. */
+static void window_pages_that_no_continuation_sees_go_first(void **state)
+{
+    (void)state;
+    world w;
+    seq s;
+    int32_t tokens[41];
+    world_open(&w, 1 << 20, NULL, 1);
+    for (int prompt = 0; prompt < 2; prompt++) {
+        count_up(tokens, 41);
+        tokens[0] = 100 + prompt;
+        seq_open(&w, &s);
+        seq_append(&w, &s, tokens, 40);
+        assert_true(seq_compute(&w, &s, 40));
+        seq_close(&w, &s);
+    }
+    prefix_index *index = &w.cache.index;
+    size_t n_nodes = index->n_nodes, page_bytes = w.pools[0]->layout.page_bytes;
+    /* 10 blocks each, of which a query at 40 sees the last two (35 … 40 with it) */
+    uint64_t target = w.arena.bytes_used - 2 * 8 * page_bytes;
+    assert_int_equal(eviction_run(&w.arena, &index, 1, target, &w.policy, w.now_ms, NULL, NULL), 2 * 8 * page_bytes);
+    assert_int_equal(index->n_nodes, n_nodes);
+    for (int prompt = 0; prompt < 2; prompt++) {
+        tokens[0] = 100 + prompt;
+        seq_open(&w, &s);
+        assert_int_equal(seq_append(&w, &s, tokens, 41), KV_MISS_NONE);
+        assert_int_equal(s.n_computed, 40);
+        assert_true(seq_compute(&w, &s, 1));
+        seq_close(&w, &s);
+        seq_open(&w, &s); /* in the middle the window's pages are gone */
+        assert_int_equal(seq_append(&w, &s, tokens, 25), KV_MISS_EVICTED);
+        assert_int_equal(s.n_computed, 0);
+        seq_close(&w, &s);
+    }
+    world_close(&w);
+}
+
+/* A block written without its window page is written again once it has one. */
+static void a_block_that_gained_a_page_is_written_again(void **state)
+{
+    (void)state;
+    world w;
+    seq s;
+    int32_t tokens[9];
+    count_up(tokens, 9);
+    kv_store *store = store_open("gained", 1 << 20);
+    for (int round = 0; round < 2; round++) {
+        world_open(&w, 1 << 20, store, 1);
+        w.cache.store = NULL;
+        seq_open(&w, &s);
+        seq_append(&w, &s, tokens, 8);
+        assert_true(seq_compute(&w, &s, 8));
+        seq_close(&w, &s);
+        w.cache.store = store;
+        if (round == 0) {
+            for (kv_node *node = w.cache.index.oldest; node; node = node->newer) {
+                prefix_index_drop_page(&w.cache.index, node, 1);
+            }
+        }
+        kv_cache_save_all(&w.cache);
+        kv_store_flush(store);
+        assert_int_equal(kv_store_stats_get(store).n_written, round == 0 ? 2 : 4);
+        assert_int_equal(kv_store_stats_get(store).n_files, 2);
+        kv_cache_save_all(&w.cache); /* nothing new */
+        kv_store_flush(store);
+        assert_int_equal(kv_store_stats_get(store).n_written, round == 0 ? 2 : 4);
+        evict_all(&w);
+        seq_open(&w, &s);
+        assert_int_equal(seq_append(&w, &s, tokens, 9), round == 0 ? KV_MISS_EVICTED : KV_MISS_NONE);
+        assert_int_equal(s.n_computed, round == 0 ? 0 : 8);
+        assert_true(seq_compute(&w, &s, 9));
+        seq_close(&w, &s);
+        w.cache.store = NULL;
+        world_close(&w);
+    }
+    kv_store_close(&store);
+}
+
+/* 20,000 blocks that are in use and have not been touched for longest, 20,000 that can go: each is looked at a few
+ * times, not once for each page freed. */
+static void eviction_takes_time_in_proportion_to_the_cache(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    world w;
+    struct timespec begin, end;
+    int32_t tokens[PAGE] = {0};
+    size_t page_bytes = kv_layout_make(&two_groups.kv_groups[0], DTYPE_F32, PAGE).page_bytes;
+    world_open(&w, 2 * N * page_bytes, NULL, 1);
+    for (int i = 0; i < 2 * N; i++) {
+        kv_node *node = NULL;
+        uint32_t pages[KV_GROUPS_MAX] = {kv_pool_take(w.pools[0]), KV_PAGE_NONE};
+        tokens[0] = i;
+        assert_int_equal(prefix_index_insert(&w.cache.index, NULL, tokens, pages, w.now_ms, &node, NULL), MLXR_OK);
+        if (i < N) {
+            prefix_index_pin(node);
+        }
+        kv_pool_unref(w.pools[0], pages[0]);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    evict_all(&w);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    assert_int_equal(w.cache.index.n_nodes, N);
+    double ms = (double)(end.tv_sec - begin.tv_sec) * 1e3 + (double)(end.tv_nsec - begin.tv_nsec) * 1e-6;
+    print_message("%d pages evicted past %d in use in %.1f ms\n", N, N, ms);
+    assert_true(ms < 500);
+    for (kv_node *node = w.cache.index.oldest; node; node = node->newer) {
+        prefix_index_unpin(node);
+    }
+    world_close(&w);
+}
+
 /* Random appends, computes, forks, truncations, closes, evictions and disk round trips; every row a query sees is
  * checked against the tokens before it (in seq_compute), counts against the tables. */
 static void random_operations_never_show_a_wrong_row(void **state)
@@ -625,6 +768,10 @@ int main(void)
         cmocka_unit_test(blocks_survive_a_restart_and_match_only_their_model),
         cmocka_unit_test(the_disk_budget_holds_and_the_oldest_files_go),
         cmocka_unit_test(every_damaged_file_is_a_miss),
+        cmocka_unit_test(a_long_sequence_does_not_starve_on_the_window_pages_behind_it),
+        cmocka_unit_test(window_pages_that_no_continuation_sees_go_first),
+        cmocka_unit_test(a_block_that_gained_a_page_is_written_again),
+        cmocka_unit_test(eviction_takes_time_in_proportion_to_the_cache),
         cmocka_unit_test(random_operations_never_show_a_wrong_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
