@@ -278,7 +278,8 @@ static void preempt_in_tiny_memory(bool windows)
     }
     scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 8, .lookahead = 1, .rows_max = 32});
     for (uint32_t i = 0; i < 8; i++) {
-        clients[i] = make(windows ? s.other : s.model, i, 20 + 9 * i, 90);
+        /* window layers give pages back as they go: it takes longer answers until memory is short */
+        clients[i] = make(windows ? s.other : s.model, i, 20 + 9 * i, windows ? 170 : 90);
         clients[i]->ask.priority = i == 7 ? 5 : 0;
         clients[i]->ask.n_choices = i == 3 ? 2 : 1;
         submit(sched, clients[i]);
