@@ -163,14 +163,20 @@ INLINE void get_block(int kind, const uint8_t *from, block *v)
 }
 
 INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, const uint8_t *panel, uint32_t n_in,
-                      const uint8_t *record, const panel_output *out)
+                      const uint8_t *record, const panel_output *out, const panel_ahead *ahead)
 {
     vflt acc[PASS_TOKENS];
+    const uint8_t *far = ahead->bytes;
+    const size_t far_step = first ? 0 : ahead->step;
     zero(n, acc);
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         block v;
         get_block(kind, panel, &v);
         multiply(kind, bits, shift, T, first, n, &v, record, acc);
+        for (size_t i = 0; i < far_step; i += 64) {
+            __builtin_prefetch(far + i, 0, 2);
+        }
+        far += far_step;
         panel += block_bytes(kind);
         record += T * Q16_RECORD_BYTES;
     }
@@ -241,9 +247,9 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
 
 #define PASS(name, kind, bits, shift, n)                                                                               \
     static void pass_##name##_##n(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T, int first,        \
-                                  const panel_output *out)                                                             \
+                                  const panel_output *out, const panel_ahead *ahead)                                   \
     {                                                                                                                  \
-        tile_pass(kind, bits, shift, T, first, n, panel, n_in, record, out);                                           \
+        tile_pass(kind, bits, shift, T, first, n, panel, n_in, record, out, ahead);                                    \
     }
 
 /* Panels of one kind × a tile of T tokens: a full tile with constant offsets, others in passes of up to four. */
@@ -253,25 +259,25 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
     PASS(name, kind, bits, shift, 3)                                                                                   \
     PASS(name, kind, bits, shift, 4)                                                                                   \
     static void tile_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                         \
-                            const panel_output *out)                                                                   \
+                            const panel_output *out, const panel_ahead *ahead)                                         \
     {                                                                                                                  \
         if (T == LINEAR_TILE && PASS_TOKENS == LINEAR_TILE) {                                                          \
-            tile_pass(kind, bits, shift, LINEAR_TILE, 0, PASS_TOKENS, panel, n_in, record, out);                       \
+            tile_pass(kind, bits, shift, LINEAR_TILE, 0, PASS_TOKENS, panel, n_in, record, out, ahead);                \
             return;                                                                                                    \
         }                                                                                                              \
         for (int first = 0; first < T; first += 4) {                                                                   \
             switch (T - first) {                                                                                       \
             case 1:                                                                                                    \
-                pass_##name##_1(panel, n_in, record, T, first, out);                                                   \
+                pass_##name##_1(panel, n_in, record, T, first, out, ahead);                                            \
                 break;                                                                                                 \
             case 2:                                                                                                    \
-                pass_##name##_2(panel, n_in, record, T, first, out);                                                   \
+                pass_##name##_2(panel, n_in, record, T, first, out, ahead);                                            \
                 break;                                                                                                 \
             case 3:                                                                                                    \
-                pass_##name##_3(panel, n_in, record, T, first, out);                                                   \
+                pass_##name##_3(panel, n_in, record, T, first, out, ahead);                                            \
                 break;                                                                                                 \
             default:                                                                                                   \
-                pass_##name##_4(panel, n_in, record, T, first, out);                                                   \
+                pass_##name##_4(panel, n_in, record, T, first, out, ahead);                                            \
                 break;                                                                                                 \
             }                                                                                                          \
         }                                                                                                              \

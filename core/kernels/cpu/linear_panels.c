@@ -48,13 +48,11 @@ static void run_direct(const panel_kernel *k, const linear_weight *weight, const
     }
 }
 
-/* Reads the bytes ahead into the caches, `n_parts` calls for all of them. */
-static void prefetch_part(const uint8_t *bytes, size_t n_bytes, uint32_t part, uint32_t n_parts)
+/* Part i of n of the bytes ahead, spread over n_blocks. */
+static panel_ahead ahead_part(const uint8_t *bytes, size_t n_bytes, uint32_t i, uint32_t n, size_t n_blocks)
 {
-    size_t begin = n_bytes * part / n_parts, end = n_bytes * (part + 1) / n_parts;
-    for (size_t i = begin; i < end; i += 64) {
-        __builtin_prefetch(bytes + i, 0, 2);
-    }
+    size_t n_lines = n_bytes / n / 64 + 1;
+    return (panel_ahead){.bytes = bytes + n_bytes * i / n, .step = (n_lines + n_blocks - 1) / n_blocks * 64};
 }
 
 /* Panels of a group × all tokens: a tile of tokens stays in L1 while the panels pass. */
@@ -68,12 +66,13 @@ static void run_group(const panel_kernel *k, const linear_weight *weight, const 
         uint32_t token = i * LINEAR_TILE;
         const uint8_t *tile = q16_tile(input, token);
         int n_tokens = (int)q16_tile_tokens(input->n_tokens, token);
-        if (n_tiles <= FEW_TILES) {
-            prefetch_part(next, group_bytes, i, n_tiles);
+        panel_ahead ahead = {0};
+        if (n_tiles <= FEW_TILES) { /* the group is one panel */
+            ahead = ahead_part(next, group_bytes, i, n_tiles, weight->n_in / Q16_BLOCK);
         }
         for (uint32_t row = first; row < last; row += k->rows) {
             panel_output out = output_at(output, token, row, last - row < k->rows ? last - row : k->rows);
-            k->tile(panels + (row - first) / k->rows * panel_bytes, weight->n_in, tile, n_tokens, &out);
+            k->tile(panels + (row - first) / k->rows * panel_bytes, weight->n_in, tile, n_tokens, &out, &ahead);
         }
     }
 }

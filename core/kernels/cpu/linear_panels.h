@@ -41,9 +41,16 @@ typedef void panel_unpack_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_i
 /* Rows straight from the file × one tile of as many tokens as the function is for. */
 typedef void panel_direct_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *tile,
                              const panel_output *out);
+/* Bytes that will be wanted soon: `step` of them, whole cache lines, are fetched with each block of 32 k. All at once
+ * they would have to wait for each other. */
+typedef struct panel_ahead {
+    const uint8_t *bytes;
+    size_t step; /* 0: nothing to fetch */
+} panel_ahead;
+
 /* An unpacked panel × one tile of n_tokens ≤ LINEAR_TILE. */
 typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, const uint8_t *tile, int n_tokens,
-                           const panel_output *out);
+                           const panel_output *out, const panel_ahead *ahead);
 
 struct panel_kernel {
     uint32_t rows;      /* a panel */
