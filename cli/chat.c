@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "chat_settings.h"
 #include "line_input.h"
 #include "output.h"
 #include "words.h"
@@ -51,13 +52,14 @@ generation chat_generation(const options *o, const conversation *c, bool chattin
     return (generation){.n_predict = o->n_predict >= 0 ? o->n_predict : usual, .stops = &o->stops, .show = write_text};
 }
 
-void chat_print_timings(const session *s, const generation *g)
+void chat_print_timings(const session *s, const options *o, const generation *g)
 {
     size_t n_new = g->n_prompt - g->n_cached;
     print_note(
         "%zu prompt tokens (%zu reused), first after %.0f ms (%.0f tokens/s); %zu tokens, %.1f tokens/s; context %zu",
         g->n_prompt, g->n_cached, g->first_seconds * 1e3, (double)n_new / g->first_seconds, g->n_ids,
         g->n_ids > 1 ? (double)(g->n_ids - 1) / g->decode_seconds : 0.0, mlxr_sequence_length(s->sequence));
+    session_draft_note(o, mlxr_draft_stats_get(s->sequence));
 }
 
 /* Asks (text) or asks again (NULL). */
@@ -81,7 +83,7 @@ static void answer(chat *c, const char *text)
             print_note("(stopped after %zu tokens)", g.n_ids);
         }
         if (c->options->verbose) {
-            chat_print_timings(c->session, &g);
+            chat_print_timings(c->session, c->options, &g);
         }
     }
     interrupt_seen = 0;
@@ -131,67 +133,9 @@ static void do_load(chat *c, const char *argument)
     }
 }
 
-/* The sequence goes on with another sampler: a copy that shares all that is computed. */
-static bool change_sampler(chat *c)
-{
-    mlxr_error error;
-    mlxr_sequence *changed = NULL;
-    if (mlxr_sequence_fork(&changed, c->session->sequence, &c->options->sampling, &error) != MLXR_OK) {
-        print_error("%s", error.text);
-        return false;
-    }
-    mlxr_sequence_close(&c->session->sequence);
-    c->session->sequence = changed;
-    return true;
-}
-
-static void list_settings(chat *c)
-{
-    for (size_t i = 0; i < n_option_table; i++) {
-        const option_spec *spec = &option_table[i];
-        char value[128];
-        if (spec->groups == GROUP_SAMPLING || strcmp(spec->name, "tokens") == 0) {
-            if (spec->groups & GROUP_BENCH) {
-                continue;
-            }
-            options_format(c->options, spec, value, sizeof value);
-            printf("  %-22s %s\n", spec->name, value);
-        }
-    }
-}
-
 static void do_set(chat *c, const char *argument)
 {
-    size_t n = strcspn(argument, " \t=");
-    const char *value = argument + n + strspn(argument + n, " \t=");
-    if (n == 0) {
-        list_settings(c);
-        return;
-    }
-    const option_spec *spec = options_find(argument, n, GROUP_SAMPLING);
-    if (!spec && n == 6 && memcmp(argument, "tokens", 6) == 0) {
-        spec = options_find(argument, n, GROUP_RUN);
-    }
-    if (!spec) {
-        print_error("no setting '%.*s'; /set lists them", (int)(n < 60 ? n : 60), argument);
-        return;
-    }
-    if (!*value) {
-        print_error("/set %s needs a value: %s", spec->name, spec->argument);
-        return;
-    }
-    options before = *c->options;
-    char *kept = strdup(value);
-    if (!kept || !text_list_add(&c->kept, kept)) {
-        free(kept);
-        print_error("out of memory");
-    } else if (options_set(c->options, spec, kept) && !change_sampler(c)) {
-        mlxr_sampling *now = &c->options->sampling; /* the library refused the value */
-        *now = before.sampling;
-        now->logit_bias = c->options->bias; /* the arrays may have moved */
-        now->dry_breakers = c->options->breakers.items;
-        c->options->breakers.n = now->n_dry_breakers;
-    }
+    settings_change(c->session, c->options, &c->kept, argument);
 }
 
 static void do_show(chat *c, const char *argument)
@@ -236,7 +180,7 @@ static const command commands[] = {
     {"/clear", "", "forget the conversation, keep the system message", do_clear},
     {"/system", "[TEXT]", "set the system message; without text remove it", do_system},
     {"/regen", "", "make the last answer again", do_regen},
-    {"/set", "[NAME VALUE]", "change a sampling setting such as temp; without arguments list them", do_set},
+    {"/set", "[NAME VALUE]", "change a setting such as temp or schema; without arguments list them", do_set},
     {"/show", "", "model, context and memory", do_show},
     {"/save", "FILE", "save the conversation", do_save},
     {"/load", "FILE", "load a conversation", do_load},

@@ -13,7 +13,7 @@ bool chat_possible(void);
 int chat_run(session *s, options *o, conversation *c, const char *first);
 /* A generation with the options' limits. `chatting`: somebody can stop it. */
 generation chat_generation(const options *o, const conversation *c, bool chatting);
-/* Timings of an answer as a note. */
-void chat_print_timings(const session *s, const generation *g);
+/* Timings of an answer, and what drafts did for it, as notes. */
+void chat_print_timings(const session *s, const options *o, const generation *g);
 
 #endif

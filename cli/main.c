@@ -16,7 +16,8 @@
 
 const verb verb_table[] = {
     {"run", "MODEL [PROMPT]", "answer a prompt (- reads it from stdin), or chat on a terminal",
-     GROUP_RUN | GROUP_SAMPLING | MODEL_GROUPS | GROUP_JSON, 1, 2, verb_run, true, false},
+     GROUP_RUN | GROUP_SAMPLING | GROUP_GRAMMAR | GROUP_DRAFT | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE | GROUP_JSON,
+     1, 2, verb_run, true, false},
     {"show", "MODEL", "what is in a model, and the memory it needs", GROUP_SHOW | GROUP_JSON, 1, 1, verb_show, true,
      false},
     {"tokenize", "MODEL [TEXT]", "the tokens of a text (- or nothing reads stdin)",
@@ -24,9 +25,9 @@ const verb verb_table[] = {
     {"detokenize", "MODEL [ID...]", "the text of token ids (nothing reads them from stdin)",
      GROUP_DETOKENIZE | GROUP_ENGINE | GROUP_JSON, 1, MAX_ARGS, verb_detokenize, true, false},
     {"perplexity", "MODEL --file FILE", "how well a model predicts a text",
-     GROUP_PERPLEXITY | GROUP_ENGINE | GROUP_JSON, 1, 1, verb_perplexity, true, false},
-    {"bench", "MODEL", "measure the speed of prompts and generation", GROUP_BENCH | GROUP_ENGINE | GROUP_JSON, 1, 1,
-     verb_bench, true, false},
+     GROUP_PERPLEXITY | GROUP_ENGINE | GROUP_COMPUTE | GROUP_JSON, 1, 1, verb_perplexity, true, false},
+    {"bench", "MODEL", "measure the speed of prompts and generation",
+     GROUP_BENCH | GROUP_DRAFT | GROUP_ENGINE | GROUP_COMPUTE | GROUP_JSON, 1, 1, verb_bench, true, false},
     {"doctor", "", "what this machine offers, what is missing and how to mend it", GROUP_JSON, 0, 0, verb_doctor, false,
      false},
     {"version", "", "the version", GROUP_JSON, 0, 0, verb_version, false, false},

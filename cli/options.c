@@ -19,17 +19,29 @@
 const option_spec option_table[] = {
     {"json", 0, OPTION_FLAG, AT(json), GROUP_JSON, NULL, "print JSON"},
     {"tensors", 0, OPTION_FLAG, AT(tensors), GROUP_SHOW, NULL, "list every tensor"},
-    {"prompt-tokens", 'p', OPTION_U32, AT(n_prompt), GROUP_BENCH, "N", "prompt tokens to compute; 0: skip [512]"},
+    {"prompt-tokens", 'p', OPTION_U32, AT(n_prompt), GROUP_BENCH, "N",
+     "prompt tokens to compute; 0: skip [512; 128 each with -b]"},
     {"tokens", 'n', OPTION_U32, AT(n_generate), GROUP_BENCH, "N", "tokens to generate; 0: skip [64]"},
+    {"batch", 'b', OPTION_COUNTS, AT(batches), GROUP_BENCH, "N,N", "decode so many sequences together, too: 1,8,32"},
     {"repetitions", 'r', OPTION_U32, AT(n_repeat), GROUP_BENCH, "N", "how often each test is run [3]"},
-    {"tokens", 'n', OPTION_I32, AT(n_predict), GROUP_RUN, "N",
+    {"output", 'o', OPTION_FILE, AT(output), GROUP_BATCH, "FILE",
+     "append results to it; lines that are done are skipped [stdout]"},
+    {"parallel", 0, OPTION_U32, AT(n_parallel), GROUP_BATCH, "N", "sequences that run at once [32]"},
+    {"retry-errors", 0, OPTION_FLAG, AT(retry_errors), GROUP_BATCH, NULL, "try lines again whose result is an error"},
+    {"tokens", 'n', OPTION_I32, AT(n_predict), GROUP_RUN | GROUP_BATCH, "N",
      "tokens at most [2048; without a template 256; in a chat no limit]"},
-    {"raw", 0, OPTION_FLAG, AT(raw), GROUP_RUN, NULL,
+    {"raw", 0, OPTION_FLAG, AT(raw), GROUP_RUN | GROUP_BATCH, NULL,
      "give the prompt to the model as it is, without its chat template"},
-    {"system", 0, OPTION_TEXT, AT(system), GROUP_RUN, "TEXT", "system message"},
+    {"system", 0, OPTION_TEXT, AT(system), GROUP_RUN | GROUP_BATCH, "TEXT", "system message"},
     {"chat", 0, OPTION_FLAG, AT(chat), GROUP_RUN, NULL, "go on as a chat after the answer, if this is a terminal"},
-    {"stop", 0, OPTION_LIST, AT(stops), GROUP_RUN, "TEXT", "end the answer where this text begins; may be repeated"},
-    {"verbose", 'v', OPTION_FLAG, AT(verbose), GROUP_RUN | GROUP_BENCH | GROUP_PERPLEXITY, NULL,
+    {"stop", 0, OPTION_LIST, AT(stops), GROUP_RUN | GROUP_BATCH, "TEXT",
+     "end the answer where this text begins; may be repeated"},
+    {"grammar", 0, OPTION_FILE, AT(grammar), GROUP_GRAMMAR, "FILE", "answers are sentences of this GBNF grammar"},
+    {"schema", 0, OPTION_FILE, AT(schema), GROUP_GRAMMAR, "FILE", "answers are JSON that this JSON Schema describes"},
+    {"draft", 0, OPTION_DRAFT, AT(draft), GROUP_DRAFT, "MODEL",
+     "guess ahead with a smaller model, or ngram; same results, sooner"},
+    {"draft-max", 0, OPTION_U32, AT(n_draft_max), GROUP_DRAFT, "N", "the longest guess, 1 to 15 [8]"},
+    {"verbose", 'v', OPTION_FLAG, AT(verbose), GROUP_RUN | GROUP_BENCH | GROUP_PERPLEXITY | GROUP_BATCH, NULL,
      "tell more on stderr: timings, what the engine does"},
     {"temp", 't', OPTION_FLOAT, AT(sampling.temperature), GROUP_SAMPLING, "T",
      "temperature; 0: always the likeliest token"},
@@ -70,7 +82,7 @@ const option_spec option_table[] = {
     {"logprobs", 0, OPTION_I32, AT(n_logprobs), GROUP_RUN, "N",
      "with --json: log-probabilities, with N alternatives each"},
     {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_CONTEXT, "N", "tokens of context [what the model was trained for]"},
-    {"file", 'f', OPTION_TEXT, AT(file), GROUP_PERPLEXITY | GROUP_TOKENIZE, "FILE", "the text; - reads stdin"},
+    {"file", 'f', OPTION_FILE, AT(file), GROUP_PERPLEXITY | GROUP_TOKENIZE, "FILE", "the text; - reads stdin"},
     {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_PERPLEXITY, "N", "tokens of a window [512]"},
     {"add-special", 0, OPTION_FLAG, AT(add_special), GROUP_TOKENIZE, NULL,
      "add BOS and EOS as the model's tokenizer does"},
@@ -85,13 +97,18 @@ const option_spec option_table[] = {
     {"kv-type", 0, OPTION_TEXT, AT(kv_type), GROUP_ENGINE, "TYPE", "type of the KV cache: f16, f32, bf16 [f16]"},
     {"kv-bytes", 0, OPTION_BYTES, AT(kv_bytes), GROUP_ENGINE, "SIZE",
      "memory for the KV cache, such as 512M [half of what is free]"},
+    {"kv-dir", 0, OPTION_FILE, AT(kv_dir), GROUP_CACHE, "DIR",
+     "keep what leaves the KV cache there, and find it again"},
+    {"kv-disk-bytes", 0, OPTION_BYTES, AT(kv_disk_bytes), GROUP_CACHE, "SIZE", "room for it [8G]"},
+    {"batch-invariant", 0, OPTION_FLAG, AT(batch_invariant), GROUP_COMPUTE, NULL,
+     "insist that results do not depend on the batch, or fail"},
     {"help", 'h', OPTION_FLAG, AT(help), GROUP_ALWAYS, NULL, "this text"},
 };
 const size_t n_option_table = sizeof option_table / sizeof *option_table;
 
 void options_init(options *o)
 {
-    *o = (options){.n_predict = -1, .n_logprobs = -1, .n_prompt = 512, .n_generate = 64, .n_repeat = 3};
+    *o = (options){.n_predict = -1, .n_logprobs = -1, .n_prompt = UINT32_MAX, .n_generate = 64, .n_repeat = 3};
     o->sampling = mlxr_sampling_default();
 }
 
@@ -182,6 +199,28 @@ static bool read_float(const option_spec *spec, const char *text, float *out)
     return true;
 }
 
+static bool read_counts(const option_spec *spec, const char *text, count_list *out)
+{
+    count_list list = {.n = 0};
+    for (const char *at = text;; at++) {
+        char *end;
+        errno = 0;
+        unsigned long long number = strtoull(at, &end, 10);
+        if (*at < '0' || *at > '9' || errno || number == 0 || number > UINT32_MAX || (*end && *end != ',')) {
+            return bad_value(spec, text, "whole numbers above 0 are needed, such as 1,8,32");
+        }
+        if (list.n == COUNTS_MAX) {
+            return bad_value(spec, text, "at most 32 numbers are taken");
+        }
+        list.items[list.n++] = (uint32_t)number;
+        at = end;
+        if (!*at) {
+            *out = list;
+            return true;
+        }
+    }
+}
+
 static bool add_bias(options *o, const option_spec *spec, const char *text)
 {
     const char *equals = strchr(text, '=');
@@ -239,7 +278,12 @@ bool options_set(options *o, const option_spec *spec, const char *value)
     case OPTION_FLOAT:
         ok = read_float(spec, value, field);
         break;
+    case OPTION_COUNTS:
+        ok = read_counts(spec, value, field);
+        break;
     case OPTION_TEXT:
+    case OPTION_FILE:
+    case OPTION_DRAFT:
         *(const char **)field = value;
         break;
     case OPTION_LIST:
@@ -275,7 +319,12 @@ void options_format(const options *o, const option_spec *spec, char *out, size_t
     case OPTION_FLOAT:
         snprintf(out, cap, "%g", (double)*(const float *)field);
         break;
+    case OPTION_COUNTS:
+        snprintf(out, cap, "%" PRIu32 " given", ((const count_list *)field)->n);
+        break;
     case OPTION_TEXT:
+    case OPTION_FILE:
+    case OPTION_DRAFT:
         snprintf(out, cap, "%s", *(const char *const *)field ? *(const char *const *)field : "");
         break;
     case OPTION_LIST:

@@ -23,6 +23,11 @@ enum {
     GROUP_PERPLEXITY = 1u << 7,
     GROUP_BENCH = 1u << 8,
     GROUP_SHOW = 1u << 9,
+    GROUP_COMPUTE = 1u << 10, /* how results come about */
+    GROUP_CACHE = 1u << 11,   /* what is kept of prompts */
+    GROUP_DRAFT = 1u << 12,
+    GROUP_GRAMMAR = 1u << 13,
+    GROUP_BATCH = 1u << 14,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -31,12 +36,24 @@ typedef struct text_list {
     size_t n, cap;
 } text_list;
 
+#define COUNTS_MAX 32u
+
+typedef struct count_list { /* 1,8,32 */
+    uint32_t items[COUNTS_MAX], n;
+} count_list;
+
 typedef struct options {
     bool help, json, verbose, tensors;
     /* engine */
     const char *backend, *cpu_features, *kv_type;
     uint32_t n_threads, n_ctx;
-    uint64_t kv_bytes;
+    uint64_t kv_bytes, kv_disk_bytes;
+    const char *kv_dir;
+    bool batch_invariant;
+    /* what constrains and what speeds up */
+    const char *grammar, *schema; /* files */
+    const char *draft;            /* "ngram" or a model */
+    uint32_t n_draft_max;
     /* run */
     mlxr_sampling sampling;
     mlxr_logit_bias *bias; /* sampling.logit_bias points here */
@@ -49,7 +66,12 @@ typedef struct options {
     const char *file;
     bool add_special, parse_special, with_special, ids_only;
     /* bench */
-    uint32_t n_prompt, n_generate, n_repeat;
+    uint32_t n_prompt, n_generate, n_repeat; /* n_prompt UINT32_MAX: not given */
+    count_list batches;
+    /* batch */
+    const char *output;
+    uint32_t n_parallel;
+    bool retry_errors;
     /* what is no option */
     const char **args;
     size_t n_args;
@@ -63,8 +85,11 @@ typedef enum option_kind {
     OPTION_BYTES, /* uint64_t; 512M, 4G */
     OPTION_FLOAT,
     OPTION_TEXT,
-    OPTION_LIST, /* text_list, may be given several times */
-    OPTION_BIAS, /* ID=BIAS, may be given several times */
+    OPTION_FILE,   /* a text that names a file */
+    OPTION_DRAFT,  /* a text: ngram or a model */
+    OPTION_COUNTS, /* count_list: whole numbers above 0, with commas between */
+    OPTION_LIST,   /* text_list, may be given several times */
+    OPTION_BIAS,   /* ID=BIAS, may be given several times */
 } option_kind;
 
 typedef struct option_spec {

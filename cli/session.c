@@ -40,9 +40,16 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         .kv_type = o->kv_type,
         .cpu_features = o->cpu_features,
         .no_prefix_cache = measuring,
+        .batch_invariant = o->batch_invariant,
+        .kv_dir = o->kv_dir,
+        .kv_disk_bytes = o->kv_disk_bytes,
         .log = log_line,
         .log_user = (void *)&o->verbose,
     };
+    if (o->kv_disk_bytes && !o->kv_dir) {
+        print_error("--kv-disk-bytes needs --kv-dir");
+        return EXIT_USAGE;
+    }
     mlxr_model_options limits = {.n_ctx_max = measuring ? 0 : o->n_ctx};
     double started = now_seconds();
     if (mlxr_engine_open(&s->engine, &engine, &error) != MLXR_OK) {
@@ -54,20 +61,19 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         return EXIT_FAILED;
     }
     s->load_ms = (now_seconds() - started) * 1e3;
-    return EXIT_OK;
-}
-
-int session_sequence(session *s, const options *o)
-{
-    mlxr_error error;
-    mlxr_sequence_close(&s->sequence);
-    return mlxr_sequence_open(&s->sequence, s->model, &o->sampling, &error) == MLXR_OK ? EXIT_OK
-                                                                                       : print_failure(&error);
+    int code = session_load_grammar(s, o);
+    code = code == EXIT_OK ? session_load_draft(s, o) : code;
+    if (code != EXIT_OK) {
+        session_close(s);
+    }
+    return code;
 }
 
 void session_close(session *s)
 {
     mlxr_sequence_close(&s->sequence);
+    mlxr_grammar_close(&s->grammar);
+    mlxr_model_unref(&s->draft_model);
     mlxr_model_unref(&s->model);
     mlxr_engine_close(&s->engine);
 }
@@ -138,7 +144,7 @@ static bool keep_text(generation *g, const char *text, size_t n)
     return true;
 }
 
-static json_t *token_logprob(const mlxr_model *model, int32_t id, float logprob)
+json_t *session_logprob_json(const mlxr_model *model, int32_t id, float logprob)
 {
     size_t n = 0;
     const char *text = mlxr_token_text(model, id, &n);
@@ -146,17 +152,14 @@ static json_t *token_logprob(const mlxr_model *model, int32_t id, float logprob)
                      json_number((double)logprob));
 }
 
-static void keep_logprobs(generation *g, const mlxr_model *model, const mlxr_slice *slice)
+json_t *session_sampled_json(const mlxr_model *model, const mlxr_sampled *sampled)
 {
-    if (!g->logprobs) {
-        return;
-    }
-    json_t *entry = token_logprob(model, slice->token, slice->logprob), *top = json_array();
-    for (uint32_t i = 0; i < slice->n_top; i++) {
-        json_array_append_new(top, token_logprob(model, slice->top[i].id, slice->top[i].logprob));
+    json_t *entry = session_logprob_json(model, sampled->id, sampled->logprob), *top = json_array();
+    for (uint32_t i = 0; i < sampled->n_top; i++) {
+        json_array_append_new(top, session_logprob_json(model, sampled->top[i].id, sampled->top[i].logprob));
     }
     json_object_set_new(entry, "top", top);
-    json_array_append_new(g->logprobs, entry);
+    return entry;
 }
 
 static bool interrupted(const generation *g)
@@ -186,20 +189,23 @@ static int read_prompt(session *s, generation *g)
     return code;
 }
 
-/* Takes a sampled token in. True if the generation goes on. */
-static bool take_token(session *s, generation *g, mlxr_stream *stream, const mlxr_slice *slice, int *code)
+/* Takes a sampled token in; `placed`: the sequence had room for it. True if the generation goes on. */
+static bool take_token(session *s, generation *g, mlxr_stream *stream, const mlxr_sampled *sampled, bool placed,
+                       int *code)
 {
     mlxr_error error;
     const char *text = NULL;
     size_t n = 0;
     bool stopped = false;
-    bool kept = keep_id(g, slice->token);
-    keep_logprobs(g, s->model, slice);
-    if (mlxr_token_is_end(s->model, slice->token)) {
+    bool kept = keep_id(g, sampled->id);
+    if (g->logprobs) {
+        json_array_append_new(g->logprobs, session_sampled_json(s->model, sampled));
+    }
+    if (mlxr_token_is_end(s->model, sampled->id)) {
         g->finish = FINISH_END;
         return false;
     }
-    if (mlxr_stream_push(stream, slice->token, &text, &n, &stopped, &error) != MLXR_OK) {
+    if (mlxr_stream_push(stream, sampled->id, &text, &n, &stopped, &error) != MLXR_OK) {
         *code = print_failure(&error);
         return false;
     }
@@ -212,9 +218,27 @@ static bool take_token(session *s, generation *g, mlxr_stream *stream, const mlx
         g->finish = FINISH_OUTPUT;
         return false;
     }
-    bool full = mlxr_sequence_pending(s->sequence) == 0; /* the token had no place */
-    g->finish = stopped ? FINISH_STOP : full ? FINISH_CONTEXT : FINISH_LENGTH;
-    return !stopped && !full && (g->n_predict < 0 || g->n_ids < (size_t)g->n_predict);
+    g->finish = stopped ? FINISH_STOP : !placed ? FINISH_CONTEXT : FINISH_LENGTH;
+    return !stopped && placed && (g->n_predict < 0 || g->n_ids < (size_t)g->n_predict);
+}
+
+/* Takes in what a step sampled: one token, or several where a draft was right. What comes behind the end of the answer
+ * is forgotten. */
+static bool take_tokens(session *s, generation *g, mlxr_stream *stream, const mlxr_slice *slice, int *code)
+{
+    mlxr_error error;
+    bool full = mlxr_sequence_pending(s->sequence) == 0, more = true; /* full: the last one had no place */
+    uint32_t n = 0;
+    while (more && n < slice->n_sampled) {
+        bool placed = !full || n + 1 < slice->n_sampled;
+        more = take_token(s, g, stream, &slice->sampled[n++], placed, code);
+    }
+    uint32_t n_left = slice->n_sampled - n - (full && n < slice->n_sampled);
+    if (n_left && *code == EXIT_OK) {
+        size_t length = mlxr_sequence_length(s->sequence) - n_left;
+        *code = mlxr_sequence_truncate(s->sequence, length, &error) == MLXR_OK ? EXIT_OK : print_failure(&error);
+    }
+    return more;
 }
 
 static int sample_tokens(session *s, generation *g, mlxr_stream *stream)
@@ -237,7 +261,7 @@ static int sample_tokens(session *s, generation *g, mlxr_stream *stream)
             g->first_seconds = now - g->started;
         }
         g->decode_seconds = now - first;
-        more = take_token(s, g, stream, &slice, &code);
+        more = take_tokens(s, g, stream, &slice, &code);
     }
     return code;
 }

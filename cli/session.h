@@ -14,6 +14,8 @@
 typedef struct session {
     mlxr_engine *engine;
     mlxr_model *model;
+    mlxr_model *draft_model; /* NULL: none, or drafts are n-grams */
+    mlxr_grammar *grammar;   /* NULL: none */
     mlxr_sequence *sequence; /* opened by session_sequence */
     double load_ms;
 } session;
@@ -21,9 +23,24 @@ typedef struct session {
 /* Resolves the model's name, opens an engine and loads it. Returns EXIT_OK, or an exit code after telling why not; then
  * nothing is open. `measuring`: no prefix is kept, so that every run does the same work. */
 int session_open(session *s, const options *o, const char *model, bool measuring);
-/* Opens the sequence with the options' sampling. */
+/* Opens the sequence with the options' sampling, grammar and drafts. */
 int session_sequence(session *s, const options *o);
+/* Another sequence like that; the caller closes it. */
+int session_open_sequence(session *s, const options *o, mlxr_sequence **out);
+/* Makes the grammar that the options name, instead of the one there is; says what is wrong with it, and where. */
+int session_load_grammar(session *s, const options *o);
+/* Loads what drafts come from; with a sequence open, that one drafts from now on. */
+int session_load_draft(session *s, const options *o);
 void session_close(session *s);
+
+/* What drafts came to: {"drafted", "accepted", …}, or NULL if nothing drafts. */
+json_t *session_draft_json(const options *o, mlxr_draft_stats stats);
+/* The same as a note. */
+void session_draft_note(const options *o, mlxr_draft_stats stats);
+
+/* A sampled token with its log-probability and those of its alternatives, and one of them. */
+json_t *session_sampled_json(const mlxr_model *model, const mlxr_sampled *sampled);
+json_t *session_logprob_json(const mlxr_model *model, int32_t id, float logprob);
 
 /* Ids of a text. NULL after telling what is wrong; else freed by the caller, even if *n is 0. */
 int32_t *session_tokenize(const session *s, const char *text, size_t n_bytes, unsigned flags, size_t *n);

@@ -1,5 +1,5 @@
 /*
- * `mlxr bench`: tokens per second of a prompt and of generation, one sequence.
+ * `mlxr bench`: tokens per second of a prompt, of generation, and of many sequences together.
  * Owner: main. Lifetime: the call.
  */
 #include <stdio.h>
@@ -7,33 +7,23 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "bench_batch.h"
 #include "output.h"
 #include "session.h"
 #include "verbs.h"
+
+/* Prompt tokens unless -p says otherwise: alone, and of each sequence of a batch. */
+#define PROMPT_TOKENS 512u
+#define BATCH_PROMPT_TOKENS 128u
 
 typedef struct benchmark {
     session s;
     options *o;
     double *rates; /* [n_repeat], tokens/s */
     int32_t *prompt;
-    size_t n_prompt;
+    uint32_t n_prompt, n_batch_prompt; /* of -p, or the defaults */
+    bench_batch batch;
 } benchmark;
-
-/* Ids all over the vocabulary, the same on every run. Control tokens are left out: some would be odd to compute. */
-static void fill_prompt(const session *s, int32_t *ids, size_t n)
-{
-    uint32_t n_vocab = mlxr_model_info_get(s->model)->n_vocab;
-    uint64_t state = 1;
-    for (size_t i = 0; i < n; i++) {
-        for (unsigned attempt = 0; attempt < 16; attempt++) {
-            state = state * 6364136223846793005u + 1442695040888963407u;
-            ids[i] = (int32_t)((state >> 33) % n_vocab);
-            if (!mlxr_token_is_special(s->model, ids[i])) {
-                break;
-            }
-        }
-    }
-}
 
 /* Empties the sequence and gives it n tokens of the prompt. */
 static bool restart(benchmark *b, size_t n)
@@ -47,8 +37,8 @@ static bool restart(benchmark *b, size_t n)
     return false;
 }
 
-/* Computes all pending tokens; the last chunk samples, as a prompt's does. */
-static bool compute_pending(benchmark *b)
+/* Computes all pending tokens; the last chunk samples, as a prompt's does. *n_sampled: how many tokens came out. */
+static bool compute_pending(benchmark *b, uint32_t *n_sampled)
 {
     mlxr_error error;
     uint32_t max = mlxr_step_tokens_max(b->s.engine);
@@ -60,17 +50,19 @@ static bool compute_pending(benchmark *b)
             print_error("%s", error.text);
             return false;
         }
+        *n_sampled = slice.n_sampled;
     }
     return true;
 }
 
 static bool run_prompt(benchmark *b, uint32_t n, double *rate)
 {
+    uint32_t ignored;
     if (!restart(b, n)) {
         return false;
     }
     double started = now_seconds();
-    if (!compute_pending(b)) {
+    if (!compute_pending(b, &ignored)) {
         return false;
     }
     *rate = n / (now_seconds() - started);
@@ -80,17 +72,24 @@ static bool run_prompt(benchmark *b, uint32_t n, double *rate)
 /* From a context of one token, as llama-bench does. */
 static bool run_generation(benchmark *b, uint32_t n, double *rate)
 {
-    if (!restart(b, 1) || !compute_pending(b)) {
+    uint32_t n_sampled;
+    if (!restart(b, 1) || !compute_pending(b, &n_sampled)) {
         return false;
     }
     double started = now_seconds();
-    for (uint32_t i = 0; i < n; i++) {
-        if (!compute_pending(b)) {
+    for (uint32_t done = 0; done < n; done += n_sampled) {
+        if (!compute_pending(b, &n_sampled)) {
             return false;
         }
     }
     *rate = n / (now_seconds() - started);
     return true;
+}
+
+static bool run_batch(benchmark *b, uint32_t n, double *rate)
+{
+    (void)n;
+    return bench_batch_run(&b->batch, rate);
 }
 
 static int by_value(const void *a, const void *b)
@@ -110,28 +109,51 @@ static uint64_t peak_rss(void)
 #endif
 }
 
-static int report(const benchmark *b, const char *test)
+/* What all tests report; a batch says more. */
+static json_t *figures(const benchmark *b, const char *test, double median, double min, double max)
 {
-    uint32_t n = b->o->n_repeat;
-    double median = n % 2 ? b->rates[n / 2] : (b->rates[n / 2 - 1] + b->rates[n / 2]) / 2;
-    double min = b->rates[0], max = b->rates[n - 1];
     const mlxr_model_info *info = mlxr_model_info_get(b->s.model);
+    return json_pack("{s:s, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "test", test, "tokens_per_s", median, "min", min,
+                     "max", max, "model_bytes", (json_int_t)info->file_bytes, "bytes_per_token",
+                     (json_int_t)info->bytes_per_token, "peak_rss_bytes", (json_int_t)peak_rss(), "batch_invariant",
+                     b->o->batch_invariant);
+}
+
+static int report(const benchmark *b, const char *kind, uint32_t n)
+{
+    uint32_t n_rates = b->o->n_repeat;
+    double median = n_rates % 2 ? b->rates[n_rates / 2] : (b->rates[n_rates / 2 - 1] + b->rates[n_rates / 2]) / 2;
+    double min = b->rates[0], max = b->rates[n_rates - 1];
+    bool batch = strcmp(kind, "batch") == 0, decodes = batch || strcmp(kind, "tg") == 0;
+    mlxr_draft_stats stats = mlxr_draft_stats_get(batch ? b->batch.sequences[0] : b->s.sequence);
+    char test[32];
+    snprintf(test, sizeof test, "%s%u", kind, n);
+    if (b->o->verbose && decodes) {
+        session_draft_note(b->o, stats);
+    }
     if (!b->o->json) {
         printf("%-8s %12.2f %12.2f %12.2f\n", test, median, min, max);
         return finish_output(EXIT_OK);
     }
-    return print_json(json_pack("{s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "test", test, "tokens_per_s", median, "min", min,
-                                "max", max, "model_bytes", (json_int_t)info->file_bytes, "bytes_per_token",
-                                (json_int_t)info->bytes_per_token, "peak_rss_bytes", (json_int_t)peak_rss()));
+    json_t *line = figures(b, batch ? kind : test, median, min, max);
+    if (batch) {
+        json_object_set_new(line, "batch", json_integer(n));
+        json_object_set_new(line, "n_prompt", json_integer(b->batch.n_prompt));
+        json_object_set_new(line, "n_generate", json_integer(b->batch.n_generate));
+    }
+    json_t *draft = decodes ? session_draft_json(b->o, stats) : NULL;
+    if (draft) {
+        json_object_set_new(line, "draft", draft);
+    }
+    return print_json(line);
 }
 
 /* Runs a test once to warm up, then as often as asked. */
 static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benchmark *, uint32_t, double *))
 {
-    char test[32], label[64];
+    char label[32];
     double ignored;
-    snprintf(test, sizeof test, "%s%u", kind, n);
-    snprintf(label, sizeof label, "%s", test);
+    snprintf(label, sizeof label, "%s%u", kind, n);
     progress bar = progress_begin(label);
     bool ok = run(b, n, &ignored);
     for (uint32_t i = 0; ok && i < b->o->n_repeat; i++) {
@@ -143,7 +165,7 @@ static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benc
         return EXIT_FAILED;
     }
     qsort(b->rates, b->o->n_repeat, sizeof *b->rates, by_value);
-    return report(b, test);
+    return report(b, kind, n);
 }
 
 static int run_tests(benchmark *b)
@@ -157,38 +179,67 @@ static int run_tests(benchmark *b)
         fflush(stdout);
     }
     int code = EXIT_OK;
-    if (o->n_prompt > 0) {
-        code = run_test(b, "pp", o->n_prompt, run_prompt);
+    if (b->n_prompt > 0) {
+        code = run_test(b, "pp", b->n_prompt, run_prompt);
     }
     if (code == EXIT_OK && o->n_generate > 0) {
         code = run_test(b, "tg", o->n_generate, run_generation);
     }
+    for (uint32_t i = 0; code == EXIT_OK && i < o->batches.n; i++) {
+        uint32_t n = o->batches.items[i];
+        code = bench_batch_open(&b->batch, &b->s, o, n, b->n_batch_prompt, o->n_generate);
+        code = code == EXIT_OK ? run_test(b, "batch", n, run_batch) : code;
+        bench_batch_close(&b->batch);
+    }
     return code;
+}
+
+/* What is asked for makes sense, and fits the model's context. */
+static bool check_sizes(benchmark *b)
+{
+    const options *o = b->o;
+    uint32_t n_ctx = mlxr_model_info_get(b->s.model)->n_ctx_train;
+    bool given = o->n_prompt != UINT32_MAX;
+    if (!given && n_ctx < PROMPT_TOKENS) { /* the defaults suit any model */
+        b->n_prompt = n_ctx;
+    }
+    uint64_t n_batch = o->batches.n ? (uint64_t)b->n_batch_prompt + o->n_generate : 0;
+    if (b->n_prompt > n_ctx || o->n_generate >= n_ctx || n_batch >= n_ctx) {
+        print_error("-p %u -n %u: the model's context has %u tokens", n_batch ? b->n_batch_prompt : b->n_prompt,
+                    o->n_generate, n_ctx);
+        return false;
+    }
+    return true;
 }
 
 int verb_bench(options *o)
 {
-    benchmark b = {.o = o};
-    if (o->n_repeat == 0 || (o->n_prompt == 0 && o->n_generate == 0)) {
+    bool given = o->n_prompt != UINT32_MAX;
+    benchmark b = {.o = o,
+                   .n_prompt = given ? o->n_prompt : PROMPT_TOKENS,
+                   .n_batch_prompt = !given        ? BATCH_PROMPT_TOKENS
+                                     : o->n_prompt ? o->n_prompt
+                                                   : 1};
+    if (o->n_repeat == 0 || (b.n_prompt == 0 && o->n_generate == 0)) {
         print_error("nothing to measure: -r, and -p or -n, must be above 0");
+        return EXIT_USAGE;
+    }
+    if (o->batches.n && o->n_generate == 0) {
+        print_error("--batch measures generation: -n must be above 0");
         return EXIT_USAGE;
     }
     o->sampling.temperature = 0;
     int code = session_open(&b.s, o, o->args[0], true);
     code = code == EXIT_OK ? session_sequence(&b.s, o) : code;
-    if (code == EXIT_OK) {
-        b.n_prompt = o->n_prompt > 0 ? o->n_prompt : 1;
-        uint32_t n_ctx = mlxr_model_info_get(b.s.model)->n_ctx_train;
-        if (b.n_prompt > n_ctx || o->n_generate >= n_ctx) {
-            print_error("-p %zu -n %u: the model's context has %u tokens", b.n_prompt, o->n_generate, n_ctx);
-            code = EXIT_USAGE;
-        }
+    if (code == EXIT_OK && !check_sizes(&b)) {
+        code = EXIT_USAGE;
     }
     if (code == EXIT_OK) {
+        size_t n = b.n_prompt ? b.n_prompt : 1;
         b.rates = calloc(o->n_repeat, sizeof *b.rates);
-        b.prompt = calloc(b.n_prompt, sizeof *b.prompt);
+        b.prompt = calloc(n, sizeof *b.prompt);
         if (b.rates && b.prompt) {
-            fill_prompt(&b.s, b.prompt, b.n_prompt);
+            bench_fill_prompt(&b.s, 1, b.prompt, n);
             code = run_tests(&b);
         } else {
             print_error("out of memory");

@@ -96,8 +96,11 @@ static void check_backends(findings *f, const json_t *system)
         const char *why = json_string_value(json_object_get(entry, "why"));
         char what[64];
         bool present = json_is_true(json_object_get(entry, "present"));
+        bool invariant = json_is_true(json_object_get(entry, "batch_invariant"));
+        const char *here = invariant ? "present; results never depend on the batch"
+                                     : "present; cannot keep --batch-invariant";
         snprintf(what, sizeof what, "backend %s", name ? name : "?");
-        add(f, GOOD, what, present ? "present" : why ? why : "absent", NULL);
+        add(f, GOOD, what, present ? here : why ? why : "absent", NULL);
         any |= present;
     }
     if (!any) {

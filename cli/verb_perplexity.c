@@ -120,8 +120,12 @@ static int print_result(const options *o, const measurement *m, double seconds)
 {
     double ppl = exp(m->sum / (double)m->n_predicted);
     if (o->json) {
-        return print_json(json_pack("{s:o, s:I, s:I}", "ppl", json_number(ppl), "n_tokens", (json_int_t)m->n_tokens,
-                                    "n_predicted", (json_int_t)m->n_predicted));
+        json_t *root = json_pack("{s:o, s:I, s:I}", "ppl", json_number(ppl), "n_tokens", (json_int_t)m->n_tokens,
+                                 "n_predicted", (json_int_t)m->n_predicted);
+        if (o->batch_invariant) {
+            json_object_set_new(root, "batch_invariant", json_true());
+        }
+        return print_json(root);
     }
     printf("perplexity %.4f over %zu predicted of %zu tokens (%.0f tokens/s)\n", ppl, m->n_predicted, m->n_tokens,
            (double)m->n_predicted / seconds);

@@ -20,7 +20,7 @@ static json_t *ids_json(const generation *g)
     return ids;
 }
 
-static int print_answer_json(const session *s, const conversation *c, generation *g)
+static int print_answer_json(const session *s, const options *o, const conversation *c, generation *g)
 {
     json_t *root = json_object();
     size_t n_new = g->n_prompt - g->n_cached;
@@ -37,6 +37,12 @@ static int print_answer_json(const session *s, const conversation *c, generation
     json_object_set_new(root, "n_generated", json_integer((json_int_t)g->n_ids));
     json_object_set_new(root, "finish_reason", json_string(finish_name(g->finish)));
     json_object_set_new(root, "raw", json_boolean(c->raw));
+    json_object_set_new(root, "n_cached", json_integer((json_int_t)g->n_cached));
+    json_object_set_new(root, "batch_invariant", json_boolean(o->batch_invariant));
+    json_t *draft = session_draft_json(o, mlxr_draft_stats_get(s->sequence));
+    if (draft) {
+        json_object_set_new(root, "draft", draft);
+    }
     if (g->logprobs) {
         json_object_set(root, "logprobs", g->logprobs);
     }
@@ -51,7 +57,7 @@ static int answer_once(session *s, options *o, conversation *c, const char *prom
     g.logprobs = o->sampling.logprobs ? json_array() : NULL;
     int code = conversation_ask(c, prompt, &g);
     if (code == EXIT_OK && o->json) {
-        code = print_answer_json(s, c, &g);
+        code = print_answer_json(s, o, c, &g);
     } else if (code == EXIT_OK) {
         if (g.n_text == 0 || g.text[g.n_text - 1] != '\n') {
             putchar('\n');
@@ -63,7 +69,7 @@ static int answer_once(session *s, options *o, conversation *c, const char *prom
         }
     }
     if (code == EXIT_OK && o->verbose) {
-        chat_print_timings(s, &g);
+        chat_print_timings(s, o, &g);
     }
     json_decref(g.logprobs);
     generation_close(&g);

@@ -79,8 +79,13 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
     const char *kv_type;             /* NULL: "f16"; also "f32", "bf16" */
     const char *cpu_features;        /* NULL: all granted; "-avx512,-amx" masks levels */
     bool no_prefix_cache;            /* sequences share nothing and nothing is kept */
-    const char *kv_dir;              /* NULL: none; a directory of this user that keeps evicted KV pages */
-    uint64_t kv_disk_bytes;          /* its byte budget; 0: 8 GiB */
+    /* Insist that results do not depend on the batch: the logits of a token are the same bits whatever else its step
+     * computes, however its prompt was cut into steps, and for any n_threads. Then only kernels that keep this are
+     * used; a backend that has none for something is refused by mlxr_engine_open with MLXR_UNSUPPORTED. The CPU
+     * backends keep it always, so that there it costs nothing and changes nothing. */
+    bool batch_invariant;
+    const char *kv_dir;             /* NULL: none; a directory of this user that keeps evicted KV pages */
+    uint64_t kv_disk_bytes;         /* its byte budget; 0: 8 GiB */
     double kv_high, kv_low;         /* above `high` of the KV budget, evict cached pages down to `low`; 0: 0.95, 0.85 */
     uint64_t kv_working_set_ms;     /* prefixes used within this time are evicted last; 0: 60,000 */
     uint64_t (*now_ms)(void *user); /* NULL: a monotonic clock; only eviction looks at it */

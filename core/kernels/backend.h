@@ -16,6 +16,8 @@ typedef struct backend_options {
     uint32_t n_threads;    /* ≥ 1 */
     cpu_features features; /* what the CPU backend may use */
     bool scalar;           /* the oracle: scalar kernels, double accumulators, no fusion */
+    bool batch_invariant;  /* use no kernel whose result for a row depends on the step's other rows; set only where
+                              backend_ops says that there are such kernels for everything */
 } backend_options;
 
 /* The rows of one sequence in a step: consecutive positions start … start + n_rows − 1. */
@@ -47,6 +49,7 @@ typedef struct step {
 
 typedef struct backend_ops {
     const char *name;
+    bool batch_invariant; /* can keep backend_options.batch_invariant */
     mlxr_status (*open)(backend **out, const backend_options *options, mlxr_error *error);
     void (*close)(backend **b);
     /* Makes a plan ready. What the device cannot run is MLXR_UNSUPPORTED, said in words at load time. The plan and its

@@ -35,9 +35,11 @@ static json_t *backends_json(void)
     };
     json_t *list = json_array();
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        bool present = backend_find(known[i].name) != NULL;
-        json_t *entry = json_pack("{s:s, s:b}", "name", known[i].name, "present", present);
-        if (!present) {
+        const backend_ops *ops = backend_find(known[i].name);
+        json_t *entry = json_pack("{s:s, s:b}", "name", known[i].name, "present", ops != NULL);
+        if (ops) {
+            json_object_set_new(entry, "batch_invariant", json_boolean(ops->batch_invariant));
+        } else {
             json_object_set_new(entry, "why", json_string(known[i].why_absent));
         }
         json_array_append_new(list, entry);

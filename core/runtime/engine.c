@@ -50,6 +50,16 @@ static mlxr_status choose_backend(mlxr_engine *e, const char *name, mlxr_error *
     return MLXR_OK;
 }
 
+mlxr_status engine_insist(const backend_ops *ops, bool batch_invariant, mlxr_error *error)
+{
+    if (batch_invariant && !ops->batch_invariant) {
+        return error_set(
+            error, MLXR_UNSUPPORTED,
+            "backend '%s' has kernels whose results depend on the batch; batch_invariant needs another one", ops->name);
+    }
+    return MLXR_OK;
+}
+
 static mlxr_status choose_kv_type(mlxr_engine *e, const char *name, mlxr_error *error)
 {
     static const struct {
@@ -148,6 +158,10 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
     mlxr_status status = o->cpu_features ? cpu_mask(&e->options.features, o->cpu_features, error) : MLXR_OK;
     if (status == MLXR_OK) {
         status = choose_backend(e, o->backend, error);
+    }
+    if (status == MLXR_OK) {
+        e->options.batch_invariant = o->batch_invariant;
+        status = engine_insist(e->ops, o->batch_invariant, error);
     }
     if (status == MLXR_OK) {
         status = choose_kv_type(e, o->kv_type, error);

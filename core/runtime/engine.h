@@ -99,6 +99,9 @@ struct mlxr_sequence {
 void engine_log(const mlxr_engine *engine, mlxr_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* May a backend be opened with this option? If not, the error names both. */
+mlxr_status engine_insist(const backend_ops *ops, bool batch_invariant, mlxr_error *error);
+
 /* Room for n tokens in all. */
 mlxr_status sequence_reserve(mlxr_sequence *sequence, size_t n, mlxr_error *error);
 

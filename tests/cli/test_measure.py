@@ -64,6 +64,8 @@ class Perplexity(support.CliTest):
     def test_it_tells_people_too_and_what_is_wrong(self):
         model = self.add_model("llama")
         self.assertRegex(self.succeed("perplexity", model, "--file", self.write("the inn")).text, r"^perplexity \d")
+        found = self.measure(model, "the inn", "--batch-invariant", "--kv-type", "bf16", "--kv-bytes", "64M")
+        self.assertIs(found["batch_invariant"], True)
         self.fail_with(1, "at least 2", "perplexity", model, "--file", self.write("z"))
         self.fail_with(1, "nowhere", "perplexity", model, "--file", "/nowhere")
         self.fail_with(1, "context of 256", "perplexity", model, "--file", self.write("zq" * 400), "--ctx", "300")
@@ -88,6 +90,44 @@ class Bench(support.CliTest):
         text = self.succeed("bench", model, "-p", "4", "-n", "2", "-r", "1").text
         self.assertRegex(text, r"pp4 +\d")
         self.assertRegex(text, r"tg2 +\d")
+
+    def test_batches_are_measured_in_addition(self):
+        model = self.add_model("llama")
+        options = ["bench", model, "-p", "16", "-n", "8", "-r", "2", "--json"]
+        tests = [json.loads(line) for line in self.succeed(*options, "-b", "1,8,32").text.splitlines()]
+        self.assertEqual([t["test"] for t in tests], ["pp16", "tg8", "batch", "batch", "batch"])
+        self.assertEqual([t["batch"] for t in tests[2:]], [1, 8, 32])
+        for t in tests[2:]:
+            self.assertTrue(0 < t["min"] <= t["tokens_per_s"] <= t["max"])
+            self.assertEqual((t["n_prompt"], t["n_generate"]), (16, 8))
+        alone = json.loads(self.succeed("bench", model, "-n", "4", "-r", "1", "--json", "--batch=3").text.splitlines()[2])
+        self.assertEqual((alone["batch"], alone["n_prompt"], alone["n_generate"]), (3, 128, 4))
+        text = self.succeed("bench", model, "-p", "0", "-n", "2", "-r", "1", "-b", "2").text
+        self.assertRegex(text, r"(?m)^tg2 +\d[^\n]*\nbatch2 +\d")
+
+    def test_batches_that_make_no_sense_are_refused(self):
+        model = self.add_model("llama")
+        for value in ("", "0", "1,", ",1", "1,,2", "-1", "a", "1;2", "99999999999", ",".join(["1"] * 33)):
+            self.fail_with(2, "--batch .*: (whole numbers|at most 32)", "bench", model, "--batch=" + value)
+        self.fail_with(2, "--batch measures generation", "bench", model, "-b", "1", "-n", "0")
+        self.fail_with(2, "-p 250 -n 8: the model's context has 256", "bench", model, "-b", "1", "-p", "250", "-n", "8")
+        lines = ["bench", model, "-p", "0", "-n", "2", "-r", "1", "--json"]
+        self.assertIn("a step computes at most 512", self.run_mlxr(*lines, "-b", "513").err)
+        result = self.run_mlxr(*lines, "-b", "64", "--kv-bytes", "64K")
+        self.assertEqual(result.code, 1)
+        self.assertIn("KV", result.err)
+
+    def test_drafts_and_batch_invariance_are_reported(self):
+        model = self.add_model("llama")
+        options = ["bench", model, "-p", "8", "-n", "64", "-r", "1", "-b", "2", "--json"]
+        for t in map(json.loads, self.succeed(*options).text.splitlines()):
+            self.assertIs(t["batch_invariant"], False)
+            self.assertNotIn("draft", t)
+        result = self.succeed(*options, "--batch-invariant", "--draft", "ngram", "--draft-max", "4", "-v")
+        for t in map(json.loads, result.text.splitlines()):
+            self.assertIs(t["batch_invariant"], True)
+            self.assertEqual("draft" in t, t["test"] != "pp8")
+        self.assertRegex(result.err, r"drafts by ngram: \d+ of \d+ tokens accepted")
 
     def test_more_than_the_context_is_refused(self):
         model = self.add_model("llama")

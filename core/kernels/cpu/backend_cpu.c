@@ -114,6 +114,7 @@ static void cpu_parallel(backend *b, void (*fn)(void *context, uint32_t index, u
 
 const backend_ops backend_cpu = {
     .name = "cpu",
+    .batch_invariant = true, /* all its kernels are, whether asked or not: see check_linear.c, check_attention.c */
     .open = cpu_open,
     .close = cpu_close,
     .prepare = cpu_prepare,
@@ -126,6 +127,7 @@ const backend_ops backend_cpu = {
 
 const backend_ops backend_cpu_scalar = {
     .name = "cpu-scalar",
+    .batch_invariant = true, /* all its kernels are, whether asked or not: see check_linear.c, check_attention.c */
     .open = cpu_open_scalar,
     .close = cpu_close,
     .prepare = cpu_prepare,

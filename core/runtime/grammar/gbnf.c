@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "runtime/grammar/grammar.h"
+#include "runtime/grammar/place.h"
 
 #define NESTING_MAX 64u
 #define CLASS_RANGES_MAX 1024u
@@ -32,12 +33,21 @@ static void fail(parser *p, const char *what)
     if (p->status != MLXR_OK) {
         return;
     }
-    size_t line = 1, column = 1;
-    for (const char *c = p->text; c < p->at; c++) {
-        column = *c == '\n' ? 1 : column + 1;
-        line += *c == '\n';
+    place at = place_of(p->text, (size_t)(p->at - p->text));
+    p->status = error_set(p->error, MLXR_FORMAT, "grammar, line %zu, column %zu: %s", at.line, at.column, what);
+}
+
+/* The rule of this name in the text, made where it is met first: that is the place messages about it give. */
+static uint32_t named_rule(parser *p, const char *name, size_t n)
+{
+    uint32_t index = rules_find(p->rules, name, n);
+    if (index == RULES_NONE) {
+        index = rules_add(p->rules, name, n);
+        if (index != RULES_NONE) {
+            p->rules->list[index].at = (size_t)(name - p->text);
+        }
     }
-    p->status = error_set(p->error, MLXR_FORMAT, "grammar, line %zu, column %zu: %s", line, column, what);
+    return index;
 }
 
 static bool at_end(const parser *p)
@@ -280,8 +290,7 @@ static uint32_t parse_item(parser *p)
             p->at++;
         }
         size_t n = (size_t)(p->at - name);
-        uint32_t found = rules_find(p->rules, name, n);
-        return found != RULES_NONE ? found : rules_add(p->rules, name, n);
+        return named_rule(p, name, n);
     }
     fail(p, "expected a text, a class, a rule name or (");
     return RULES_NONE;
@@ -354,10 +363,8 @@ static void parse_rule(parser *p)
         fail(p, "expected ::=");
         return;
     }
-    uint32_t index = rules_find(p->rules, name, n);
-    if (index == RULES_NONE) {
-        index = rules_add(p->rules, name, n);
-    } else if (p->rules->list[index].n_alternatives > 0) {
+    uint32_t index = named_rule(p, name, n);
+    if (index != RULES_NONE && p->rules->list[index].n_alternatives > 0) {
         p->at = name;
         fail(p, "rule is defined twice");
         return;
@@ -376,7 +383,7 @@ mlxr_status grammar_open_gbnf(grammar **out, const char *text, size_t n, const t
     if (n > TEXT_BYTES_MAX) {
         return error_set(error, MLXR_LIMIT, "grammar of %zu bytes; at most %zu are taken", n, TEXT_BYTES_MAX);
     }
-    rules made = {0};
+    rules made = {.text = text};
     parser p = {.text = text, .at = text, .end = text + n, .rules = &made, .error = error};
     skip_space(&p, true);
     while (!at_end(&p)) {

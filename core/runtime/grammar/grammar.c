@@ -338,6 +338,7 @@ mlxr_status grammar_open(grammar **out, rules *taken, uint32_t root, const token
     atomic_init(&g->refs, 1);
     pthread_mutex_init(&g->lock, NULL);
     g->rules = *taken;
+    g->rules.text = NULL;
     *taken = (rules){0};
     g->trie = trie;
     g->mask_words = (trie->n_vocab + 31) / 32;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
+#include "runtime/grammar/place.h"
 
 void rules_close(rules *r)
 {
@@ -380,9 +381,17 @@ static uint32_t find_left_recursion(const rules *r, const bool *nullable, const 
     return RULES_NONE;
 }
 
-static const char *name_of(const rules *r, uint32_t rule_index)
+/* "grammar, line 3, column 1: rule 'x' …" */
+static mlxr_status bad_rule(const rules *r, uint32_t index, const char *what, mlxr_error *error)
 {
-    return r->list[rule_index].name ? r->list[rule_index].name : "(made of others)";
+    const rule *bad = &r->list[index];
+    const char *name = bad->name ? bad->name : "(made of others)";
+    if (!r->text || !bad->name) {
+        return error_set(error, MLXR_FORMAT, "grammar rule '%.80s' %s", name, what);
+    }
+    place at = place_of(r->text, bad->at);
+    return error_set(error, MLXR_FORMAT, "grammar, line %zu, column %zu: rule '%.80s' %s", at.line, at.column, name,
+                     what);
 }
 
 static mlxr_status check_recursion(const rules *r, bool *marks, components *c, mlxr_error *error)
@@ -390,17 +399,14 @@ static mlxr_status check_recursion(const rules *r, bool *marks, components *c, m
     mark_rules(r, true, marks);
     for (uint32_t i = 0; i < r->n_rules; i++) {
         if (!marks[i]) {
-            return error_set(error, MLXR_FORMAT, "grammar rule '%.80s' can never be finished", name_of(r, i));
+            return bad_rule(r, i, "can never be finished", error);
         }
     }
     memset(marks, 0, r->n_rules * sizeof *marks);
     mark_rules(r, false, marks);
     find_components(r, marks, c);
     uint32_t bad = find_left_recursion(r, marks, c);
-    return bad == RULES_NONE
-               ? MLXR_OK
-               : error_set(error, MLXR_FORMAT, "grammar rule '%.80s' is left-recursive: it can begin with itself",
-                           name_of(r, bad));
+    return bad == RULES_NONE ? MLXR_OK : bad_rule(r, bad, "is left-recursive: it can begin with itself", error);
 }
 
 mlxr_status rules_check(const rules *r, mlxr_error *error)
@@ -411,7 +417,7 @@ mlxr_status rules_check(const rules *r, mlxr_error *error)
     }
     for (uint32_t i = 0; i < r->n_rules; i++) {
         if (r->list[i].n_alternatives == 0) {
-            return error_set(error, MLXR_FORMAT, "grammar rule '%.80s' is used but not defined", name_of(r, i));
+            return bad_rule(r, i, "is used but not defined", error);
         }
     }
     size_t n = r->n_rules + (size_t)1;

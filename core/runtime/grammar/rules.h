@@ -26,6 +26,7 @@ typedef struct rule {
     char *name;             /* for messages; NULL: made up */
     uint32_t *alternatives; /* [n_alternatives]: index of the first element */
     uint32_t n_alternatives, cap;
+    size_t at; /* where in rules.text its name stands */
 } rule;
 
 typedef struct rules {
@@ -33,7 +34,8 @@ typedef struct rules {
     uint32_t n_elements, cap_elements;
     rule *list; /* [n_rules] */
     uint32_t n_rules, cap_rules;
-    bool failed; /* out of memory or too large; sticks */
+    const char *text; /* what they were read from, until rules_check; NULL: messages name no place */
+    bool failed;      /* out of memory or too large; sticks */
 } rules;
 
 typedef struct code_range {

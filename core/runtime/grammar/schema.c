@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "runtime/grammar/grammar.h"
+#include "runtime/grammar/place.h"
 #include "runtime/grammar/schema_parts.h"
 
 #define SCHEMA_BYTES_MAX ((size_t)1 << 20)
@@ -33,7 +34,9 @@ uint32_t schema_fail(schema *s, mlxr_status status, const char *format, ...)
         va_start(args, format);
         vsnprintf(text, sizeof text, format, args);
         va_end(args);
-        s->status = error_set(s->error, status, "JSON schema at #%s: %s", s->path, text);
+        place at = place_of(s->text, place_in_json(s->text, s->n_text, s->path));
+        s->status = error_set(s->error, status, "JSON schema, line %zu, column %zu, at #%s: %s", at.line, at.column,
+                              s->path, text);
     }
     return RULES_NONE;
 }
@@ -89,7 +92,10 @@ static void refuse_unknown(schema *s, const json_t *at)
         if (strcmp(key, "uniqueItems") == 0 && json_is_false(value)) {
             continue;
         }
+        size_t n_path = strlen(s->path);
+        snprintf(s->path + n_path, sizeof s->path - n_path, "/%.60s", key); /* its own place */
         schema_fail(s, MLXR_UNSUPPORTED, "keyword '%.60s' is not supported", key);
+        s->path[n_path] = '\0';
         return;
     }
 }
@@ -230,7 +236,11 @@ static uint32_t compile_ref(schema *s, const char *pointer)
     }
     uint32_t made = rules_add(s->rules, pointer, strlen(pointer));
     s->refs[s->n_refs++] = (schema_ref){target, made};
+    char before[sizeof s->path]; /* messages tell the place of the target */
+    memcpy(before, s->path, sizeof before);
+    snprintf(s->path, sizeof s->path, "%s", pointer[0] == '#' ? pointer + 1 : pointer);
     element use = rules_use(compile(s, target, ""));
+    memcpy(s->path, before, sizeof before);
     rules_alternative(s->rules, made, &use, 1);
     return made;
 }
@@ -725,6 +735,8 @@ mlxr_status grammar_open_schema(grammar **out, const char *json, size_t n, const
     rules made = {0};
     schema s = {.rules = &made,
                 .root = root,
+                .text = json,
+                .n_text = n,
                 .merged = json_array(),
                 .error = error,
                 .space = RULES_NONE,

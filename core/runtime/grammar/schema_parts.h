@@ -19,6 +19,8 @@ typedef struct schema_ref { /* a $ref met: its rule may be used before it is fin
 typedef struct schema {
     rules *rules;
     const json_t *root;
+    const char *text; /* [n_text], for messages */
+    size_t n_text;
     schema_ref *refs;
     size_t n_refs, cap_refs;
     uint32_t depth;
@@ -29,7 +31,7 @@ typedef struct schema {
     uint32_t space, value, string, string_char, number, integer, boolean, null; /* RULES_NONE: not made yet */
 } schema;
 
-/* Remembers the first failure: "JSON schema at #/properties/a: …". */
+/* Remembers the first failure: "JSON schema, line 3, column 8, at #/properties/a: …". */
 uint32_t schema_fail(schema *s, mlxr_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 uint32_t schema_text(schema *s, const char *text); /* rules_literal */
 

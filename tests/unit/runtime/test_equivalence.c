@@ -193,6 +193,61 @@ static void batched_sequences_equal_lone_ones(void **state)
     }
 }
 
+/* The contract of mlxr_engine_options.batch_invariant, for every set of kernels there is: alone and whole on one
+ * thread, or among others, in pieces, on three. */
+static void batch_invariant_engines_keep_their_promise(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *backend, *cpu_features;
+    } kernels[] = {{"cpu", NULL}, {"cpu", "-avx512"}, {"cpu", "scalar"}, {"cpu-scalar", NULL}};
+    static const uint32_t chunks[] = {40, 5, 1}; /* all of them with the best kernels, which have the most variants */
+    const tiny_model *tiny = tiny_model_find("gemma3");
+    for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
+        mlxr_sampling sampled = sampling_of(0.9f, 21);
+        mlxr_engine_options options = {.n_threads = 1,
+                                       .kv_bytes = 64 << 20,
+                                       .no_prefix_cache = true,
+                                       .batch_invariant = true,
+                                       .backend = kernels[k].backend,
+                                       .cpu_features = kernels[k].cpu_features};
+        static run alone[SEQUENCES], together[SEQUENCES];
+        mlxr_sequence *sequences[SEQUENCES];
+        setup s;
+        open_with(&s, tiny, &options);
+        for (size_t i = 0; i < SEQUENCES; i++) {
+            one_alone(&s, tiny, i, &sampled, &alone[i]);
+        }
+        close_all(&s);
+        options.n_threads = 3;
+        open_with(&s, tiny, &options);
+        for (size_t c = 0; c < (k ? 1 : sizeof chunks / sizeof *chunks); c++) {
+            for (size_t i = 0; i < SEQUENCES; i++) {
+                sequences[i] = start(&s, tiny, i, &sampled);
+                together[i].n = 0;
+            }
+            finish(&s, sequences, together, SEQUENCES, chunks[c]);
+            for (size_t i = 0; i < SEQUENCES; i++) {
+                mlxr_sequence_close(&sequences[i]);
+                assert_same(&alone[i], &together[i], tiny, kernels[k].backend);
+            }
+        }
+        close_all(&s);
+    }
+}
+
+static void batch_invariant_is_refused_where_it_cannot_be_kept(void **state)
+{
+    (void)state;
+    const backend_ops careless = {.name = "careless"}, careful = {.name = "careful", .batch_invariant = true};
+    mlxr_error error = {0};
+    assert_int_equal(engine_insist(&careless, false, &error), MLXR_OK);
+    assert_int_equal(engine_insist(&careful, true, &error), MLXR_OK);
+    assert_int_equal(engine_insist(&careless, true, &error), MLXR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "'careless'"));
+    assert_non_null(strstr(error.text, "batch_invariant"));
+}
+
 static void threads_do_not_matter(void **state)
 {
     (void)state;
@@ -389,6 +444,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunked_prompts_equal_whole_ones),
         cmocka_unit_test(batched_sequences_equal_lone_ones),
+        cmocka_unit_test(batch_invariant_engines_keep_their_promise),
+        cmocka_unit_test(batch_invariant_is_refused_where_it_cannot_be_kept),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(shared_prefixes_equal_own_ones),
         cmocka_unit_test(forks_equal_recomputation),

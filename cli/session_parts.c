@@ -1,0 +1,152 @@
+/*
+ * Session: the grammar that binds answers and the drafts that hasten them.
+ * Owner: the verb. Lifetime: the session's.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models.h"
+#include "output.h"
+#include "session.h"
+#include "verbs.h"
+
+#define DRAFT_MAX (sizeof((mlxr_draft_stats *)0)->drafted_at / sizeof(uint64_t))
+
+int session_load_grammar(session *s, const options *o)
+{
+    mlxr_error error;
+    mlxr_grammar *made = NULL;
+    const char *path = o->schema ? o->schema : o->grammar;
+    size_t n = 0;
+    if (o->schema && o->grammar) {
+        print_error("--grammar and --schema: an answer follows one of them, not both");
+        return EXIT_USAGE;
+    }
+    if (path) {
+        char *text = read_all(path, &n);
+        if (!text) {
+            return EXIT_FAILED;
+        }
+        mlxr_status status = o->schema ? mlxr_grammar_open_schema(&made, s->model, text, n, &error)
+                                       : mlxr_grammar_open_gbnf(&made, s->model, text, n, &error);
+        free(text);
+        if (status != MLXR_OK) {
+            print_error("%s: %s", path, error.text);
+            return EXIT_FAILED;
+        }
+    }
+    mlxr_grammar_close(&s->grammar);
+    s->grammar = made;
+    return EXIT_OK;
+}
+
+static bool is_ngram(const options *o)
+{
+    return strcmp(o->draft, "ngram") == 0;
+}
+
+int session_load_draft(session *s, const options *o)
+{
+    char path[MODEL_PATH_MAX];
+    mlxr_error error;
+    mlxr_model *model = NULL;
+    if (!o->draft) {
+        if (o->n_draft_max) {
+            print_error("--draft-max needs --draft: MODEL or ngram");
+            return EXIT_USAGE;
+        }
+        return EXIT_OK;
+    }
+    if (o->n_draft_max > DRAFT_MAX) {
+        print_error("--draft-max %u: a draft has 1 to %zu tokens", o->n_draft_max, DRAFT_MAX);
+        return EXIT_USAGE;
+    }
+    if (!is_ngram(o)) {
+        if (!models_find(o->draft, path, sizeof path)) {
+            return EXIT_FAILED;
+        }
+        if (mlxr_model_load(&model, s->engine, path, NULL, &error) != MLXR_OK) {
+            return print_failure(&error);
+        }
+    }
+    if (s->sequence && mlxr_sequence_draft(s->sequence, model, o->n_draft_max, &error) != MLXR_OK) {
+        mlxr_model_unref(&model);
+        return print_failure(&error);
+    }
+    mlxr_model_unref(&s->draft_model);
+    s->draft_model = model;
+    return EXIT_OK;
+}
+
+int session_open_sequence(session *s, const options *o, mlxr_sequence **out)
+{
+    mlxr_error error;
+    mlxr_status status = mlxr_sequence_open(out, s->model, &o->sampling, &error);
+    if (status == MLXR_OK && s->grammar) {
+        status = mlxr_sequence_constrain(*out, s->grammar, &error);
+    }
+    if (status == MLXR_OK && o->draft) {
+        status = mlxr_sequence_draft(*out, s->draft_model, o->n_draft_max, &error);
+    }
+    if (status != MLXR_OK) {
+        mlxr_sequence_close(out);
+        return print_failure(&error);
+    }
+    return EXIT_OK;
+}
+
+int session_sequence(session *s, const options *o)
+{
+    mlxr_sequence_close(&s->sequence);
+    return session_open_sequence(s, o, &s->sequence);
+}
+
+/* ---- what drafts came to ----------------------------------------------------------------------------------------- */
+
+static uint32_t n_positions(const mlxr_draft_stats *stats)
+{
+    uint32_t n = DRAFT_MAX;
+    while (n > 0 && stats->drafted_at[n - 1] == 0) {
+        n--;
+    }
+    return n;
+}
+
+json_t *session_draft_json(const options *o, mlxr_draft_stats stats)
+{
+    if (!o->draft) {
+        return NULL;
+    }
+    json_t *positions = json_array();
+    for (uint32_t i = 0; i < n_positions(&stats); i++) {
+        json_array_append_new(positions, json_pack("{s:I, s:I}", "drafted", (json_int_t)stats.drafted_at[i], "accepted",
+                                                   (json_int_t)stats.accepted_at[i]));
+    }
+    double share = stats.n_drafted ? (double)stats.n_accepted / (double)stats.n_drafted : 0;
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "by", is_ngram(o) ? "ngram" : o->draft, "steps",
+                     (json_int_t)stats.n_steps, "drafting_steps", (json_int_t)stats.n_drafting_steps, "drafted",
+                     (json_int_t)stats.n_drafted, "accepted", (json_int_t)stats.n_accepted, "accepted_share",
+                     json_number(share), "acceptance", json_number(stats.acceptance), "row_cost",
+                     json_number(stats.row_cost), "positions", positions);
+}
+
+void session_draft_note(const options *o, mlxr_draft_stats stats)
+{
+    char positions[256] = "";
+    size_t used = 0;
+    if (!o->draft) {
+        return;
+    }
+    for (uint32_t i = 0; i < n_positions(&stats) && used < sizeof positions; i++) {
+        double share = stats.drafted_at[i] ? (double)stats.accepted_at[i] / (double)stats.drafted_at[i] : 0;
+        used += (size_t)snprintf(positions + used, sizeof positions - used, "%s%.0f", i ? " " : ", by position ",
+                                 100 * share);
+    }
+    print_note(
+        "drafts by %s: %llu of %llu tokens accepted%s%s; %llu of %llu steps drafted; a drafted row costs %.2f of "
+        "a plain step",
+        is_ngram(o) ? "ngram" : o->draft, (unsigned long long)stats.n_accepted, (unsigned long long)stats.n_drafted,
+        positions, *positions ? " %" : "", (unsigned long long)stats.n_drafting_steps,
+        (unsigned long long)stats.n_steps, stats.row_cost);
+}

@@ -1,0 +1,177 @@
+"""Grammars, schemas, drafts, the KV directory and batch invariance, as options of a run and of a chat."""
+import json
+import os
+import re
+
+import support
+
+SCHEMA = {"type": "object", "properties": {"name": {"enum": ["inn", "lamp"]}, "n": {"type": "integer", "maximum": 99,
+          "minimum": 10}}, "required": ["name", "n"], "additionalProperties": False}
+REPEATS = ["--temp", "0", "--logit-bias", "104=1000"]  # h h h …
+
+
+class Options(support.CliTest):
+    def setUp(self):
+        super().setUp()
+        self.model = self.add_model("llama")
+
+    def write(self, name, text):
+        path = os.path.join(self.home, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def answer(self, *arguments):
+        return self.succeed("run", "--json", self.model, *arguments).json
+
+
+class Grammar(Options):
+    def test_answers_are_sentences_of_the_grammar(self):
+        path = self.write("g.gbnf", 'root ::= ("ab" | "ba") [0-9]{3} "."\n')
+        for seed in range(1, 6):
+            found = self.answer("the", "--grammar", path, "--seed", str(seed), "--temp", "1.5")
+            self.assertRegex(found["text"], r"\A(ab|ba)[0-9]{3}\.\Z")
+            self.assertEqual(found["finish_reason"], "stop")
+
+    def test_answers_are_instances_of_the_schema(self):
+        path = self.write("s.json", json.dumps(SCHEMA))
+        for seed in range(1, 6):
+            text = self.answer("the", "--schema", path, "--seed", str(seed), "--temp", "1.5")["text"]
+            value = json.loads(text)
+            self.assertEqual(set(value), {"name", "n"})
+            self.assertIn(value["name"], ["inn", "lamp"])
+            self.assertIn(value["n"], range(10, 100))
+
+    def test_errors_tell_file_line_and_column(self):
+        for option, text, says in (
+                ("--grammar", 'root ::= "a"\nb ::= [x\n', "line 2, column"),
+                ("--grammar", 'root ::= "a"\n  b ::= c\n', "line 2, column 9: rule 'c' is used but not defined"),
+                ("--grammar", "", "no rule named 'root'"),
+                ("--schema", '{\n "type": }', "line 2, column"),
+                ("--schema", '{"properties": {\n  "a": {"not": 1}}}', r"line 2, column 16, at #/properties/a/not: .*'not'"),
+                ("--schema", '{"type": "strin"}', "line 1, column 1, at #: .*strin")):
+            path = self.write("bad", text)
+            self.fail_with(1, re.escape(path) + ": .*" + says, "run", self.model, "x", option, path)
+        self.fail_with(1, "/nowhere: No such file", "run", self.model, "x", "--grammar", "/nowhere")
+        self.fail_with(2, "not both", "run", self.model, "x", "--grammar", path, "--schema", path)
+
+
+class Draft(Options):
+    def test_drafts_change_nothing_but_the_steps(self):
+        for options in (REPEATS + ["-n", "40"], ["--seed", "5", "--temp", "1", "-n", "60"],
+                        REPEATS + ["-n", "60", "--stop", "hhhhhhhhhhhhhhhhhhhhhhh"],
+                        REPEATS + ["--ctx", "64", "--raw", "-n", "200"]):
+            plain = self.answer("the the the", "--logprobs", "2", *options)
+            for draft in ("ngram", self.model):
+                found = self.answer("the the the", "--logprobs", "2", "--draft", draft, "--draft-max", "6", *options)
+                for key in ("ids", "text", "finish_reason", "logprobs", "n_generated"):
+                    self.assertEqual(found[key], plain[key], (key, draft, options))
+                self.assertNotIn("draft", plain)
+                self.assertEqual(found["draft"]["by"], draft)
+
+    def test_acceptance_and_its_cost_are_told(self):
+        result = self.succeed("run", self.model, "the", "--json", "-v", "--draft", "ngram", "-n", "60", *REPEATS)
+        draft = result.json["draft"]
+        self.assertGreater(draft["accepted"], 0)
+        self.assertLessEqual(draft["accepted"], draft["drafted"])
+        self.assertEqual(sum(p["drafted"] for p in draft["positions"]), draft["drafted"])
+        self.assertEqual(sum(p["accepted"] for p in draft["positions"]), draft["accepted"])
+        self.assertLess(draft["steps"], result.json["n_generated"])
+        for key in ("acceptance", "accepted_share", "row_cost", "drafting_steps"):
+            self.assertGreater(draft[key], 0)
+        self.assertRegex(result.err, r"drafts by ngram: \d+ of \d+ tokens accepted, by position [\d ]+%; \d+ of \d+ steps "
+                                     r"drafted; a drafted row costs \d")
+
+    def test_drafts_obey_a_schema(self):
+        path = self.write("s.json", json.dumps(SCHEMA))
+        options = ["--schema", path, "--seed", "3", "--temp", "1.2"]
+        self.assertEqual(self.answer("x", *options, "--draft", "ngram")["text"], self.answer("x", *options)["text"])
+
+    def test_what_cannot_draft_is_refused(self):
+        other = self.add_model("gemma3")
+        self.fail_with(2, "draft model: token \\d+ is|vocabulary", "run", self.model, "x", "--draft", other)
+        self.fail_with(1, "nowhere", "run", self.model, "x", "--draft", "/nowhere.gguf")
+        self.fail_with(2, "1 to 15", "run", self.model, "x", "--draft", "ngram", "--draft-max", "16")
+        self.fail_with(2, "--draft-max needs --draft", "run", self.model, "x", "--draft-max", "4")
+
+
+class Cache(Options):
+    def test_a_kv_directory_survives_the_program(self):
+        folder = os.path.join(self.home, "kv")
+        prompt = "the inn at the corner had a lamp in each window, and so on " * 3
+        options = [prompt, "--raw", "--temp", "0", "-n", "8", "--kv-dir", folder, "--kv-disk-bytes", "64M", "--kv-bytes", "16M"]
+        os.mkdir(folder)
+        first, second = self.answer(*options), self.answer(*options)
+        self.assertEqual(first["n_cached"], 0)
+        self.assertGreater(second["n_cached"], 64)
+        self.assertEqual(second["ids"], first["ids"])
+        other = self.answer(*options, "--kv-type", "f32")
+        self.assertEqual(other["n_cached"], 0)
+
+    def test_its_options_are_checked(self):
+        self.fail_with(2, "--kv-disk-bytes needs --kv-dir", "run", self.model, "x", "--kv-disk-bytes", "1G")
+        self.fail_with(1, "not-there", "run", self.model, "x", "--kv-dir", "/not-there/at/all")
+        self.fail_with(2, "unknown option --kv-dir", "bench", self.model, "--kv-dir", "x")
+
+
+class BatchInvariant(Options):
+    def test_it_is_reported_where_it_was_asked_for(self):
+        options = ["the", "--seed", "3", "-n", "20"]
+        plain, asked = self.answer(*options), self.answer(*options, "--batch-invariant")
+        self.assertIs(plain["batch_invariant"], False)
+        self.assertIs(asked["batch_invariant"], True)
+        self.assertEqual(asked["ids"], plain["ids"])
+        self.fail_with(2, "takes no value", "run", self.model, "x", "--batch-invariant=yes")
+        self.fail_with(2, "unknown option", "tokenize", self.model, "x", "--batch-invariant")
+
+    def test_doctor_tells_which_backends_keep_it(self):
+        self.assertIn("results never depend on the batch", self.succeed("doctor").text)
+        backends = {b["name"]: b for b in self.succeed("doctor", "--json").json["backends"]}
+        self.assertIs(backends["cpu"]["batch_invariant"], True)
+        self.assertNotIn("batch_invariant", backends["cuda"])
+
+
+class ChatSettings(Options):
+    def start(self, *arguments):
+        terminal = support.Terminal([support.MLXR, "run", self.model, *arguments], self.environment(NO_COLOR="1"))
+        self.addCleanup(terminal.close)
+        terminal.expect(">>> ")
+        return terminal
+
+    def say(self, terminal, text):
+        terminal.type(text + "\n")
+        return terminal.expect("\n>>> ").partition("\n")[2]
+
+    def test_a_chat_takes_a_schema_and_gives_it_back(self):
+        schema, grammar = self.write("s.json", json.dumps(SCHEMA)), self.write("g", 'root ::= "yes" | "no"')
+        bad = self.write("bad", "root ::= x")
+        t = self.start("-n", "150", "--seed", "1")
+        self.assertNotIn("mlxr:", self.say(t, "/set schema " + schema))
+        for _ in range(2):  # each answer is a sentence of its own
+            self.assertEqual(set(json.loads(self.say(t, "hello"))), {"name", "n"})
+        self.assertIn("line 1, column 10", self.say(t, "/set grammar " + bad))
+        self.assertEqual(set(json.loads(self.say(t, "still a schema"))), {"name", "n"})
+        self.assertNotIn("mlxr:", self.say(t, "/set grammar=" + grammar))
+        self.assertIn(self.say(t, "hello").strip(), ("yes", "no"))
+        self.assertIn(grammar, self.say(t, "/set"))
+        self.say(t, "/set grammar none")
+        self.say(t, "/set logit-bias 104=1000")
+        self.assertIn("hhh", self.say(t, "hello"))
+
+    def test_a_chat_turns_drafts_on_and_off(self):
+        t = self.start("-n", "30", "-v", *REPEATS)
+        self.assertNotIn("drafts by", self.say(t, "hello"))
+        self.assertNotIn("mlxr:", self.say(t, "/set draft ngram"))
+        self.assertIn("drafts by ngram", self.say(t, "hello"))
+        self.assertIn("a draft has 1 to 15", self.say(t, "/set draft-max 40"))
+        self.assertNotIn("mlxr:", self.say(t, "/set draft-max 4"))
+        self.assertIn("drafts by ngram", self.say(t, "hello"))
+        self.assertIn("nowhere", self.say(t, "/set draft /nowhere"))
+        self.assertNotIn("mlxr:", self.say(t, "/set draft none"))
+        text = self.say(t, "hello")
+        self.assertIn("hhh", text)
+        self.assertNotIn("drafts by", text)
+
+
+if __name__ == "__main__":
+    support.main()
