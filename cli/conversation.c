@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "output.h"
+#include "prompt.h"
 
 bool conversation_open(conversation *c, session *s, bool raw, const char *system)
 {
@@ -39,12 +40,6 @@ static const char *role_at(const conversation *c, size_t i)
 {
     const char *role = json_string_value(json_object_get(json_array_get(c->messages, i), "role"));
     return role ? role : "";
-}
-
-static const char *content_at(const conversation *c, size_t i)
-{
-    const char *content = json_string_value(json_object_get(json_array_get(c->messages, i), "content"));
-    return content ? content : "";
 }
 
 static bool has_system(const conversation *c)
@@ -92,39 +87,12 @@ bool conversation_can_regenerate(const conversation *c)
 static char *render(conversation *c)
 {
     mlxr_error error;
-    char *text = NULL, *messages;
-    if (c->raw) { /* everything that was said, one after the other */
-        size_t n = 1;
-        for (size_t i = 0; i < json_array_size(c->messages); i++) {
-            n += strlen(content_at(c, i));
-        }
-        text = calloc(n, 1);
-        for (size_t i = 0, at = 0; text && i < json_array_size(c->messages); i++) {
-            size_t length = strlen(content_at(c, i));
-            memcpy(text + at, content_at(c, i), length);
-            at += length;
-        }
-        if (!text) {
-            print_error("out of memory");
-        }
-        return text;
-    }
-    messages = json_dumps(c->messages, JSON_COMPACT);
-    if (!messages) {
-        print_error("out of memory");
+    char *text = NULL;
+    if (prompt_render(c->session->model, c->messages, c->raw, &text, &error) != MLXR_OK) {
+        print_error("%s", error.text);
         return NULL;
     }
-    if (mlxr_chat_render(c->session->model, messages, NULL, NULL, true, &text, &error) != MLXR_OK) {
-        print_error("%s", error.text);
-        text = NULL;
-    }
-    free(messages);
     return text;
-}
-
-static unsigned flags_of(const conversation *c)
-{
-    return MLXR_TOKENIZE_PARSE_SPECIAL | (c->raw ? MLXR_TOKENIZE_ADD_SPECIAL : 0u);
 }
 
 static int append(conversation *c, const int32_t *ids, size_t n)
@@ -197,9 +165,9 @@ static int feed(conversation *c, const char *text)
         return rewind_to_prompt(c);
     }
     if (n_held > 0 && n_text > n_held && memcmp(text, c->held, n_held) == 0) {
-        return feed_tokens(c, text + n_held, flags_of(c) & ~(unsigned)MLXR_TOKENIZE_ADD_SPECIAL, true);
+        return feed_tokens(c, text + n_held, prompt_flags(c->raw) & ~(unsigned)MLXR_TOKENIZE_ADD_SPECIAL, true);
     }
-    return feed_tokens(c, text, flags_of(c), false);
+    return feed_tokens(c, text, prompt_flags(c->raw), false);
 }
 
 /* The sequence now holds `text` and what was generated after it. */

@@ -28,6 +28,10 @@ const verb verb_table[] = {
      GROUP_PERPLEXITY | GROUP_ENGINE | GROUP_COMPUTE | GROUP_JSON, 1, 1, verb_perplexity, true, false},
     {"bench", "MODEL", "measure the speed of prompts and generation",
      GROUP_BENCH | GROUP_DRAFT | GROUP_ENGINE | GROUP_COMPUTE | GROUP_JSON, 1, 1, verb_bench, true, false},
+    {"batch", "[MODEL] FILE", "answer every line of a JSONL file, many at a time; goes on where it was stopped",
+     GROUP_BATCH | GROUP_SAMPLING | GROUP_GRAMMAR | GROUP_DRAFT | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE |
+         GROUP_JSON,
+     1, 2, verb_batch, true, false},
     {"doctor", "", "what this machine offers, what is missing and how to mend it", GROUP_JSON, 0, 0, verb_doctor, false,
      false},
     {"version", "", "the version", GROUP_JSON, 0, 0, verb_version, false, false},

@@ -24,6 +24,7 @@ const option_spec option_table[] = {
     {"tokens", 'n', OPTION_U32, AT(n_generate), GROUP_BENCH, "N", "tokens to generate; 0: skip [64]"},
     {"batch", 'b', OPTION_COUNTS, AT(batches), GROUP_BENCH, "N,N", "decode so many sequences together, too: 1,8,32"},
     {"repetitions", 'r', OPTION_U32, AT(n_repeat), GROUP_BENCH, "N", "how often each test is run [3]"},
+    {"model", 'm', OPTION_MODEL, AT(model), GROUP_BATCH, "MODEL", "the model, if it is not the first argument"},
     {"output", 'o', OPTION_FILE, AT(output), GROUP_BATCH, "FILE",
      "append results to it; lines that are done are skipped [stdout]"},
     {"parallel", 0, OPTION_U32, AT(n_parallel), GROUP_BATCH, "N", "sequences that run at once [32]"},
@@ -283,6 +284,7 @@ bool options_set(options *o, const option_spec *spec, const char *value)
         break;
     case OPTION_TEXT:
     case OPTION_FILE:
+    case OPTION_MODEL:
     case OPTION_DRAFT:
         *(const char **)field = value;
         break;
@@ -324,6 +326,7 @@ void options_format(const options *o, const option_spec *spec, char *out, size_t
         break;
     case OPTION_TEXT:
     case OPTION_FILE:
+    case OPTION_MODEL:
     case OPTION_DRAFT:
         snprintf(out, cap, "%s", *(const char *const *)field ? *(const char *const *)field : "");
         break;

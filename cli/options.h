@@ -69,7 +69,7 @@ typedef struct options {
     uint32_t n_prompt, n_generate, n_repeat; /* n_prompt UINT32_MAX: not given */
     count_list batches;
     /* batch */
-    const char *output;
+    const char *output, *model;
     uint32_t n_parallel;
     bool retry_errors;
     /* what is no option */
@@ -86,7 +86,8 @@ typedef enum option_kind {
     OPTION_FLOAT,
     OPTION_TEXT,
     OPTION_FILE,   /* a text that names a file */
-    OPTION_DRAFT,  /* a text: ngram or a model */
+    OPTION_MODEL,  /* a text that names a model */
+    OPTION_DRAFT,  /* the same, or ngram */
     OPTION_COUNTS, /* count_list: whole numbers above 0, with commas between */
     OPTION_LIST,   /* text_list, may be given several times */
     OPTION_BIAS,   /* ID=BIAS, may be given several times */

@@ -11,6 +11,7 @@
 
 #include "models.h"
 #include "output.h"
+#include "prompt.h"
 
 /* Tokens of a prompt computed at once while somebody may press Ctrl-C: about half a second on a slow machine. */
 #define INTERACTIVE_CHUNK 128u
@@ -81,24 +82,11 @@ void session_close(session *s)
 int32_t *session_tokenize(const session *s, const char *text, size_t n_bytes, unsigned flags, size_t *n)
 {
     mlxr_error error;
-    size_t cap = n_bytes + 8; /* a token is at least a byte, but for the special ones around the text */
-    for (;;) {
-        int32_t *ids = malloc(cap * sizeof *ids);
-        if (!ids) {
-            print_error("out of memory for %zu tokens", cap);
-            return NULL;
-        }
-        if (mlxr_tokenize(s->model, text, n_bytes, flags, ids, cap, n, &error) != MLXR_OK) {
-            print_failure(&error);
-            free(ids);
-            return NULL;
-        }
-        if (*n <= cap) {
-            return ids;
-        }
-        free(ids);
-        cap = *n;
+    int32_t *ids = NULL;
+    if (prompt_tokenize(s->model, text, n_bytes, flags, &ids, n, &error) != MLXR_OK) {
+        print_failure(&error);
     }
+    return ids;
 }
 
 /* ---- generating -------------------------------------------------------------------------------------------------- */

@@ -17,6 +17,20 @@ static void print_verbs(const char *between)
     }
 }
 
+/* "--file | -f": the options whose value is of a kind. */
+static void print_options_of(option_kind kind, const char *between)
+{
+    for (size_t i = 0, n = 0; i < n_option_table; i++) {
+        const option_spec *spec = &option_table[i];
+        if (spec->kind == kind) {
+            printf("%s--%s", n++ ? between : "", spec->name);
+            if (spec->letter) {
+                printf("%s-%c", between, spec->letter);
+            }
+        }
+    }
+}
+
 static void print_options(const verb *v)
 {
     for (size_t i = 0; i < n_option_table; i++) {
@@ -46,8 +60,16 @@ static void print_bash(void)
          "    if [ \"$COMP_CWORD\" -eq 1 ]; then");
     printf("        COMPREPLY=($(compgen -W '");
     print_verbs(" ");
-    puts("' -- \"$word\"))\n        return\n    fi\n    case $before in\n"
-         "    --file | -f) COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n    esac\n    case $verb in");
+    printf("' -- \"$word\"))\n        return\n    fi\n    case $before in\n    ");
+    print_options_of(OPTION_FILE, " | ");
+    printf(") COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n    ");
+    print_options_of(OPTION_DRAFT, " | ");
+    printf(") models='ngram ' ;;\n    ");
+    print_options_of(OPTION_MODEL, " | ");
+    puts(") models=' ' ;;\n    esac\n"
+         "    if [ -n \"$models\" ]; then\n        local IFS=$'\\n '\n"
+         "        COMPREPLY=($(compgen -W \"$models$(\"${COMP_WORDS[0]}\" models 2>/dev/null)\" -- \"$word\")"
+         " $(compgen -f -- \"$word\"))\n        return\n    fi\n    case $verb in");
     for (size_t i = 0; i < n_verb_table; i++) {
         const verb *v = &verb_table[i];
         if (!v->hidden) {
@@ -63,6 +85,8 @@ static void print_bash(void)
          "        local IFS=$'\\n'\n"
          "        COMPREPLY=($(compgen -W \"$(\"${COMP_WORDS[0]}\" models 2>/dev/null)\" -- \"$word\")"
          " $(compgen -f -- \"$word\"))\n"
+         "    elif [ \"$verb\" = batch ] && [ \"${word#-}\" = \"$word\" ]; then\n"
+         "        COMPREPLY=($(compgen -f -- \"$word\"))\n"
          "    else\n        COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n    fi\n}\n"
          "complete -o filenames -F _mlxr mlxr");
 }
@@ -99,8 +123,17 @@ static void print_zsh(void)
          "            models=(${(f)\"$($words[1] models 2>/dev/null)\"})\n"
          "            compadd -a models\n            _files\n            return\n        fi ;;\n"
          "    help) _describe 'verb' verbs; return ;;\n    completion) compadd bash zsh fish; return ;;\n    esac\n"
-         "    if [[ $words[CURRENT-1] == (--file|-f) ]]; then\n        _files\n    else\n        compadd -a options\n  "
-         "  fi\n}\n"
+         "    case $words[CURRENT-1] in");
+    printf("    ");
+    print_options_of(OPTION_FILE, " | ");
+    printf(") _files; return ;;\n    ");
+    print_options_of(OPTION_DRAFT, " | ");
+    puts(") models=(ngram ${(f)\"$($words[1] models 2>/dev/null)\"}); compadd -a models; _files; return ;;");
+    printf("    ");
+    print_options_of(OPTION_MODEL, " | ");
+    puts(") models=(${(f)\"$($words[1] models 2>/dev/null)\"}); compadd -a models; _files; return ;;\n    esac\n"
+         "    [[ $words[2] == batch && $PREFIX != -* ]] && _files\n"
+         "    compadd -a options\n}\n"
          "compdef _mlxr mlxr");
 }
 
@@ -128,7 +161,11 @@ static void print_fish(void)
             if (spec->letter) {
                 printf(" -s %c", spec->letter);
             }
-            printf("%s -d '", spec->argument ? strcmp(spec->name, "file") == 0 ? " -r -F" : " -x" : "");
+            printf("%s -d '", !spec->argument              ? ""
+                              : spec->kind == OPTION_FILE  ? " -r -F"
+                              : spec->kind == OPTION_MODEL ? " -x -a '(mlxr models 2>/dev/null)'"
+                              : spec->kind == OPTION_DRAFT ? " -x -a 'ngram (mlxr models 2>/dev/null)'"
+                                                           : " -x");
             print_plain(spec->help);
             puts("'");
         }

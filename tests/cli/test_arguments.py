@@ -6,7 +6,7 @@ import unittest
 
 import support
 
-VERBS = "run show tokenize detokenize perplexity bench doctor version completion help".split()
+VERBS = "run show tokenize detokenize perplexity bench batch doctor version completion help".split()
 
 
 class Usage(support.CliTest):
@@ -26,7 +26,7 @@ class Usage(support.CliTest):
         for option in ("--temp --top-k --top-p --min-p --typical --xtc-probability --xtc-threshold --dry-multiplier "
                        "--dry-base --dry-allowed-length --dry-penalty-last-n --mirostat --mirostat-tau --mirostat-eta "
                        "--repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --logit-bias --seed "
-                       "--stop --logprobs --ctx --threads --system --cpu-features --kv-type --json --raw --chat").split():
+                       "--stop --logprobs --grammar --schema --draft --draft-max --kv-dir --kv-disk-bytes --kv-bytes --batch-invariant --ctx --threads --system --cpu-features --kv-type --json --raw --chat").split():
             self.assertIn(option + " ", text + " ")
 
     def test_lines_of_help_fit_a_terminal(self):
@@ -154,6 +154,14 @@ class Completion(support.CliTest):
         self.add_model("llama", "some-model.Q4")
         self.assertEqual(self.complete("mlxr", "run", "some"), ["some-model.Q4"])
         self.assertEqual(self.complete("mlxr", "bench", "m", "--rep"), ["--repetitions"])
+        self.assertEqual(self.complete("mlxr", "run", "m", "--draft", "ng"), ["ngram"])
+        self.assertEqual(self.complete("mlxr", "run", "m", "--draft", "some"), ["some-model.Q4"])
+        self.assertEqual(self.complete("mlxr", "batch", "m", "--ou"), ["--output"])
+        for name in ("schema.json", "requests.jsonl"):
+            open(os.path.join(self.home, name), "w").close()
+        self.assertEqual(self.complete("mlxr", "run", "m", "--schema", "sch"), ["schema.json"])
+        self.assertEqual(self.complete("mlxr", "batch", "m", "-o", "req"), ["requests.jsonl"])
+        self.assertEqual(self.complete("mlxr", "batch", "m", "req"), ["requests.jsonl"])
 
     def test_scripts_are_valid(self):
         for shell, check in (("bash", ["-n"]), ("zsh", ["-n"]), ("fish", ["--no-execute"])):

@@ -33,6 +33,39 @@ class SmolLM2(support.CliTest):
         found = self.succeed("perplexity", SMOLLM2, "--file", path, "--json").json
         self.assertTrue(1 < found["ppl"] < 15, found)
 
+    def test_a_batch_answers_as_runs_do(self):
+        """Twelve requests at once, with drafts and without: the tokens, to the last bit of their log-probabilities."""
+        questions = ["The capital of France is", "Why is the sky blue?", "Count to five.", "Name three rivers.",
+                     "What is two plus two?", "Write a line about rain."]
+        path, out = os.path.join(self.home, "in.jsonl"), os.path.join(self.home, "out.jsonl")
+        with open(path, "w", encoding="utf-8") as file:
+            for i in range(12):
+                file.write(json.dumps({"id": i, "prompt": questions[i % 6], "seed": i + 1, "max_tokens": 12, "logprobs": 1,
+                                       "temperature": 0 if i < 6 else 0.9}) + "\n")
+        summary = self.succeed("batch", SMOLLM2, path, "-o", out, "--json", "--draft", "ngram").json
+        self.assertEqual((summary["done"], summary["failed"]), (12, 0))
+        with open(out, encoding="utf-8") as file:
+            found = {line["id"]: line["choices"][0] for line in map(json.loads, file)}
+        for i in (0, 4, 7, 11):
+            alone = self.succeed("run", SMOLLM2, questions[i % 6], "--seed", str(i + 1), "-n", "12", "--logprobs", "1", "--json",
+                                 "--temp", "0" if i < 6 else "0.9").json
+            self.assertEqual(found[i]["text"], alone["text"])
+            self.assertEqual(found[i]["logprobs"], alone["logprobs"])
+
+    def test_it_answers_in_json(self):
+        schema = os.path.join(self.home, "s.json")
+        with open(schema, "w", encoding="utf-8") as file:
+            json.dump({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "sunny": {"type": "boolean"}},
+                       "required": ["city", "sunny"], "additionalProperties": False}, file)
+        answer = self.succeed("run", SMOLLM2, "Tell me about Paris as JSON.", "--temp", "0", "--schema", schema, "-n", "80").text
+        self.assertEqual(set(json.loads(answer)), {"city", "sunny"})
+
+    def test_bench_decodes_batches(self):
+        lines = self.succeed("bench", SMOLLM2, "-p", "16", "-n", "8", "-r", "1", "-b", "1,4", "--json").text.splitlines()
+        one, four = [json.loads(line) for line in lines][2:]
+        self.assertEqual((one["batch"], four["batch"]), (1, 4))
+        self.assertGreater(four["tokens_per_s"], one["tokens_per_s"])
+
     def test_ctrl_c_stops_the_answer_and_not_the_program(self):
         t = support.Terminal([support.MLXR, "run", SMOLLM2, "--temp", "0", "--logit-bias", "2=-inf", "--ctx", "8192"],
                              self.environment(NO_COLOR="1"))
