@@ -22,13 +22,32 @@ class Examples(support.CliTest):
         self.assertTrue(result.text.startswith("The inn"))
         self.assertGreater(len(result.text), 10)
 
-    def test_kv_cache_test_finds_everything_in_order(self):
-        for name in ("llama", "gemma3", "qwen3"):
-            result = self.run_example("kv_cache_test", self.model(name), "100", "20")
+    def test_kv_cache_test_shows_the_whole_life_of_a_prompt(self):
+        """Paging, sharing, forks, eviction to disk, a restart, another type, damage: each claim checked by the example."""
+        for name, tokens in (("llama", 100), ("gemma3", 101), ("qwen3", 96)):
+            result = self.run_example("kv_cache_test", self.model(name), str(tokens), "20")
             self.assertEqual(result.code, 0, result)
             self.assertNotIn("WRONG", result.text)
-            for word in ("prefill  100 tokens", "decode   19 tokens", "tokens/s", "pages of"):
+            cached = (tokens - 1) // 32 * 32
+            for word in (f"prefill  {tokens} tokens in", "decode   19 tokens in", "tokens/s", "pages of 32 tokens",
+                         "prompt appended", "no more pages than the computed tokens need", "the formula allows",
+                         f"{cached} of {tokens} tokens found in the cache", "times sooner",
+                         f"4 forks of {tokens} tokens take no page", "copies one page" if tokens % 32 else "adds one page",
+                         "original and copies go on with the same 19 tokens", "never more than the budget",
+                         "pages were evicted, and are on disk", f"{cached} of {tokens} tokens came back from disk",
+                         f"{cached} of {tokens} tokens survived in", "with another KV type nothing of it is used (new)",
+                         "damaged files are misses, not wrong answers (rejected)"):
                 self.assertIn(word, result.text)
+            self.assertEqual(result.text.count("the same 20 tokens"), 5)
+            folder = result.text.partition("eviction to ")[2].splitlines()[0]
+            self.assertFalse(os.path.exists(folder))
+
+    def test_kv_cache_test_leaves_a_directory_it_was_given(self):
+        folder = os.path.join(self.home, "kv")
+        for _ in range(2):
+            result = self.run_example("kv_cache_test", self.model("llama"), "80", "4", folder)
+            self.assertIn("survived", result.text)
+        self.assertTrue(any(name.endswith(".kv") for name in os.listdir(folder)))
 
     def test_they_tell_what_is_wrong(self):
         for name in ("simple_generation", "kv_cache_test"):
