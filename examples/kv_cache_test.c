@@ -539,7 +539,7 @@ int main(int argc, char **argv)
         return 2;
     }
     t.path = argv[1];
-    t.n_prompt = number(argc > 2 ? argv[2] : NULL, 512, 66,
+    t.n_prompt = number(argc > 2 ? argv[2] : NULL, 500, 66,
                         1u << 20); /* two pages at least, to have something to find */
     t.n_decode = number(argc > 3 ? argv[3] : NULL, 64, 2, DECODE_MAX);
     t.dir = argc > 4 ? argv[4] : mkdtemp(temporary);
