@@ -306,11 +306,22 @@ static json_t *summary_json(const batch *b, const scheduler_stats *stats, double
     json_object_set_new(root, "steps", json_integer((json_int_t)stats->n_steps));
     json_object_set_new(root, "preempted", json_integer((json_int_t)stats->n_preempted));
     json_object_set_new(root, "batch_invariant", json_boolean(b->o->batch_invariant));
+    json_t *draft = session_draft_json(b->o, stats->drafts);
+    if (draft) {
+        json_object_set_new(root, "draft", draft);
+    }
     return root;
+}
+
+static void do_nothing(mlxr_engine *engine, void *user)
+{
+    (void)engine;
+    (void)user;
 }
 
 static int report(const batch *b)
 {
+    worker_call(b->run.worker, do_nothing, NULL); /* the step that gave the last result has been counted */
     scheduler_stats stats = scheduler_stats_get(worker_scheduler(b->run.worker));
     double seconds = now_seconds() - b->started;
     int code = b->broken || b->n_failed || b->n_conflicts ? EXIT_FAILED : EXIT_OK;
@@ -326,6 +337,7 @@ static int report(const batch *b)
     if (b->o->verbose) {
         print_note("%" PRIu64 " steps of %.1f rows, %" PRIu64 " pre-emptions", stats.n_steps,
                    stats.n_steps ? (double)stats.n_rows / (double)stats.n_steps : 0.0, stats.n_preempted);
+        session_draft_note(b->o, stats.drafts);
     }
     if (stop_signal) {
         print_note("stopped; %s", b->o->output ? "the same command goes on from here" : "with -o it could be resumed");

@@ -199,10 +199,30 @@ static void clear_lane(scheduler *s, lane *l)
     *l = (lane){0};
 }
 
+/* Adds what drafts came to in a sequence that ends. */
+static void count_drafts(scheduler *s, const mlxr_sequence *sequence)
+{
+    mlxr_draft_stats d = mlxr_draft_stats_get(sequence), *sum = &s->own.drafts;
+    sum->n_steps += d.n_steps;
+    double share = sum->n_steps ? (double)d.n_steps / (double)sum->n_steps : 0;
+    sum->acceptance += share * (d.acceptance - sum->acceptance);
+    sum->row_cost += share * (d.row_cost - sum->row_cost);
+    sum->n_drafting_steps += d.n_drafting_steps;
+    sum->n_drafted += d.n_drafted;
+    sum->n_accepted += d.n_accepted;
+    for (size_t i = 0; i < sizeof d.drafted_at / sizeof *d.drafted_at; i++) {
+        sum->drafted_at[i] += d.drafted_at[i];
+        sum->accepted_at[i] += d.accepted_at[i];
+    }
+}
+
 /* Ends the lane's choice, and those it would have been forked into. */
 static void finish_with(scheduler *s, lane *l, scheduler_event *event)
 {
     request *r = l->r;
+    if (r->ask.draft) {
+        count_drafts(s, l->sequence);
+    }
     bool forks = l->forks;
     uint32_t n_choices = r->ask.n_choices;
     mlxr_sequence *sequence = l->sequence; /* what was sampled lies in it: it goes after the event */

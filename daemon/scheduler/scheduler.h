@@ -112,6 +112,7 @@ typedef struct scheduler_stats {
     uint64_t step_us, step_max_us;          /* Σ and the longest of mlxr_step */
     double predicted_us, error_us;          /* Σ of predictions, and of |prediction − step| */
     uint64_t own_us, own_max_us;            /* the scheduler itself, callbacks not counted, Σ and most in a step */
+    mlxr_draft_stats drafts;                /* of finished choices: Σ; acceptance and row_cost are means over steps */
     uint32_t n_queued, n_running, n_paused; /* now; running and paused count choices */
 } scheduler_stats;
 

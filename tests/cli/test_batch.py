@@ -77,6 +77,21 @@ class Results(Batch):
                 self.assertEqual(choice["finish_reason"], case["finish_reason"])
                 self.assertEqual((usage["prompt_tokens"], usage["completion_tokens"]), (case["n_prompt"], case["n_generated"]))
 
+    def test_drafts_are_told_in_the_summary(self):
+        lines = [{"id": i, "prompt": "the " * (i + 1), "max_tokens": 40, "temperature": 0, "logit_bias": {"104": 1000}}
+                 for i in range(5)]
+        self.write(*lines)
+        summary = self.batch("--draft", "ngram", "--parallel", "2")
+        draft = summary["draft"]
+        self.assertEqual(draft["by"], "ngram")
+        self.assertGreater(draft["accepted"], 0)
+        self.assertEqual(sum(p["accepted"] for p in draft["positions"]), draft["accepted"])
+        self.assertLess(draft["steps"], summary["completion_tokens"])
+        self.assertGreater(draft["row_cost"], 0)
+        result = self.run_mlxr("batch", self.model, self.input, "--draft", "ngram", "-v")
+        self.assertRegex(result.err, r"drafts by ngram: \d+ of \d+ tokens accepted")
+        self.assertNotIn("draft", self.batch())
+
     def test_choices_are_seeded_one_by_one(self):
         self.write({"id": 7, "prompt": "the", "n": 3, "seed": 11, "max_tokens": 20, "temperature": 1.2})
         texts = [c["text"] for c in self.results()[7]["choices"]]
