@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/error.h"
 #include "graph/vocabulary.h"
 #include "runtime/engine.h"
+#include "runtime/fingerprint.h"
 
 static mlxr_status open_pools(mlxr_model *m, mlxr_error *error)
 {
@@ -24,34 +24,19 @@ static mlxr_status open_pools(mlxr_model *m, mlxr_error *error)
     return MLXR_OK;
 }
 
-/* Names what computes the pages: every byte of the model's files, the KV type and the way of computing. */
-static kv_hash fingerprint_of(const mlxr_model *m)
-{
-    kv_hash result = {0};
-    XXH3_state_t *state = XXH3_createState();
-    if (!state) {
-        return result;
-    }
-    uint64_t options[] = {1 /* version of this scheme */, m->engine->kv_type, m->engine->options.scalar,
-                          m->engine->options.features, ENGINE_PAGE_TOKENS};
-    XXH3_128bits_reset(state);
-    XXH3_128bits_update(state, options, sizeof options);
-    for (uint32_t i = 0; i < m->file->n_parts; i++) {
-        XXH3_128bits_update(state, m->file->parts[i].data, m->file->parts[i].n_bytes);
-    }
-    XXH128_hash_t h = XXH3_128bits_digest(state);
-    XXH3_freeState(state);
-    return (kv_hash){h.low64, h.high64};
-}
-
 /* The fingerprint is needed only where blocks outlive the process: reading every byte of a model costs time. */
 static mlxr_status open_cache(mlxr_model *m, mlxr_error *error)
 {
     m->cache.off = m->engine->no_prefix_cache;
     if (m->engine->store) {
-        m->cache.fingerprint = fingerprint_of(m);
-        bool named = m->cache.fingerprint.low || m->cache.fingerprint.high;
-        m->cache.store = named ? m->engine->store : NULL;
+        fingerprint_options options = {.backend = m->engine->ops->name,
+                                       .device = &m->engine->options,
+                                       .kv_type = m->engine->kv_type,
+                                       .page_tokens = ENGINE_PAGE_TOKENS};
+        if (!fingerprint_make(m->file, &options, &m->cache.fingerprint)) {
+            return error_nomem(error, "fingerprint", sizeof m->cache.fingerprint);
+        }
+        m->cache.store = m->engine->store;
     }
     mlxr_status status = prefix_index_open(&m->cache.index, &m->graph->plan, m->pools, m->cache.fingerprint, error);
     m->cache_open = status == MLXR_OK;

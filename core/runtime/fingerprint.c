@@ -1,0 +1,81 @@
+/*
+ * Fingerprint: the name of what computes a model's KV pages.
+ * Owner: none. Lifetime: the call.
+ */
+#include "runtime/fingerprint.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+static void add(XXH3_state_t *state, const void *data, size_t n)
+{
+    uint64_t length = n; /* so that no two lists of parts read alike */
+    XXH3_128bits_update(state, &length, sizeof length);
+    XXH3_128bits_update(state, data, n);
+}
+
+static void add_text(XXH3_state_t *state, const char *text)
+{
+    add(state, text, strlen(text));
+}
+
+static void add_array(XXH3_state_t *state, const meta_array *array)
+{
+    add(state, &array->n, sizeof array->n);
+    for (uint64_t i = 0; i < array->n; i++) {
+        if (array->strings) {
+            add(state, array->strings[i].data, array->strings[i].n);
+        } else {
+            double number = meta_array_number(array, i);
+            XXH3_128bits_update(state, &number, sizeof number);
+        }
+    }
+}
+
+/* Vocabularies and names compute nothing. */
+static bool computes(const char *key)
+{
+    return strncmp(key, "tokenizer.", 10) != 0 && strcmp(key, "general.name") != 0;
+}
+
+static void add_meta(XXH3_state_t *state, const meta_value *value)
+{
+    add_text(state, value->key);
+    if (value->type == META_STRING) {
+        add(state, value->s.data, value->s.n);
+    } else if (value->type == META_ARRAY) {
+        add_array(state, &value->array);
+    } else {
+        add(state, &value->u, sizeof value->u); /* every scalar fills the union's eight bytes */
+    }
+}
+
+bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_hash *out)
+{
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) {
+        return false;
+    }
+    uint64_t numbers[] = {2 /* version of this scheme */,
+                          o->kv_type,
+                          o->page_tokens,
+                          o->device->scalar,
+                          o->device->features,
+                          file->rope_halves};
+    XXH3_128bits_reset(state);
+    add(state, numbers, sizeof numbers);
+    add_text(state, fingerprint_numerics);
+    add_text(state, o->backend);
+    for (uint64_t i = 0; i < file->n_meta; i++) {
+        if (computes(file->meta[i].key)) {
+            add_meta(state, &file->meta[i]);
+        }
+    }
+    for (uint32_t i = 0; i < file->n_parts; i++) {
+        add(state, file->parts[i].data, file->parts[i].n_bytes);
+    }
+    XXH128_hash_t h = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    *out = (kv_hash){h.low64, h.high64};
+    return true;
+}
