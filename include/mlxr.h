@@ -84,7 +84,9 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
      * used; a backend that has none for something is refused by mlxr_engine_open with MLXR_UNSUPPORTED. The CPU
      * backends keep it always, so that there it costs nothing and changes nothing. */
     bool batch_invariant;
-    const char *kv_dir;             /* NULL: none; a directory of this user that keeps evicted KV pages */
+    /* NULL: none; a directory of this user that keeps evicted KV pages. Of several engines on it one writes, the others
+     * read; trouble with the disk goes to `log`. */
+    const char *kv_dir;
     uint64_t kv_disk_bytes;         /* its byte budget; 0: 8 GiB */
     double kv_high, kv_low;         /* above `high` of the KV budget, evict cached pages down to `low`; 0: 0.95, 0.85 */
     uint64_t kv_working_set_ms;     /* prefixes used within this time are evicted last; 0: 60,000 */

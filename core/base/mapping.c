@@ -82,6 +82,16 @@ path_kind path_find(const char *path)
     return S_ISREG(info.st_mode) ? PATH_FILE : S_ISDIR(info.st_mode) ? PATH_FOLDER : PATH_OTHER;
 }
 
+int64_t file_modified_ns(const struct stat *info)
+{
+#if defined(__APPLE__)
+    const struct timespec *at = &info->st_mtimespec;
+#else
+    const struct timespec *at = &info->st_mtim;
+#endif
+    return (int64_t)at->tv_sec * 1000000000 + at->tv_nsec;
+}
+
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error)
 {
     uint64_t size = 0;

@@ -21,6 +21,10 @@ typedef enum path_kind { PATH_NONE, PATH_FILE, PATH_FOLDER, PATH_OTHER } path_ki
 /* What a path names now; PATH_NONE also where it cannot be looked at. Symbolic links are followed. */
 path_kind path_find(const char *path);
 
+/* When a file was last written, in nanoseconds of the system's clock. */
+struct stat;
+int64_t file_modified_ns(const struct stat *info);
+
 /* Reads a whole small file into malloc'd memory (NUL added past n_bytes), refusing more than `limit` bytes. */
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error);
 

@@ -105,12 +105,22 @@ static void evict_to(mlxr_engine *e, uint64_t target_bytes)
                                        e->store ? save_block : NULL, e);
 }
 
+/* Trouble with the disk tier is told where the engine's thread comes by: its writer has no business in the log. */
+static void report_store(const mlxr_engine *e)
+{
+    char line[1024];
+    while (e->store && kv_store_warning(e->store, line, sizeof line)) {
+        engine_log(e, MLXR_LOG_WARN, "%s", line);
+    }
+}
+
 void engine_trim(mlxr_engine *e)
 {
     uint64_t target = eviction_target(&e->arena, &e->eviction);
     if (target != UINT64_MAX) {
         evict_to(e, target);
     }
+    report_store(e);
 }
 
 /* The arena's cry for room in the middle of a step. */
@@ -182,6 +192,7 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
     kv_arena_init(&e->arena, e->ops, e->device, budget);
     e->arena.reclaim = reclaim;
     e->arena.reclaim_context = e;
+    report_store(e);
     engine_log(e, MLXR_LOG_INFO, "engine: backend %s, %u threads, KV budget %llu MiB", e->ops->name,
                e->options.n_threads, (unsigned long long)(budget >> 20));
     *out = e;
@@ -195,6 +206,10 @@ void mlxr_engine_close(mlxr_engine **pointer)
         return;
     }
     assert(e->n_models == 0 && e->n_sequences == 0);
+    if (e->store) { /* what goes wrong with the last blocks is told, too */
+        kv_store_flush(e->store);
+        report_store(e);
+    }
     kv_store_close(&e->store);
     e->ops->close(&e->device);
     free(e->scratch.tokens);
@@ -256,5 +271,6 @@ void mlxr_kv_flush(mlxr_engine *engine)
     }
     if (engine->store) {
         kv_store_flush(engine->store);
+        report_store(engine);
     }
 }

@@ -74,16 +74,18 @@ static size_t blocks_known(kv_cache *c, kv_node *node, const int32_t *tokens, si
     const prefix_index *x = &c->index;
     kv_hash name = node ? node->hash : x->salt;
     size_t known = first, begin[KV_GROUPS_MAX] = {0}; /* since which block a group's pages are there without a gap */
-    size_t block = first;
-    for (; block < n_blocks; block++) {
+    bool every = prefix_index_has_full(x);            /* else a block without pages may lie between others */
+    *n_named = first;
+    for (size_t block = first; block < n_blocks; block++) {
         const int32_t *own = tokens + block * x->page_tokens;
         bool at_root = block == 0;
         name = prefix_index_hash(x, at_root ? NULL : &name, own);
         node = node || at_root ? prefix_index_find(x, node, own) : NULL;
         uint32_t groups = groups_known(c, node, name);
-        if (!groups) {
+        if (!groups && every) {
             break;
         }
+        *n_named = groups ? block + 1 : *n_named;
         bool whole = true;
         for (uint32_t g = 0; g < x->n_groups; g++) {
             begin[g] = groups >> g & 1 ? begin[g] : block + 1;
@@ -91,8 +93,23 @@ static size_t blocks_known(kv_cache *c, kv_node *node, const int32_t *tokens, si
         }
         known = whole ? block + 1 : known;
     }
-    *n_named = block;
     return known;
+}
+
+/* Takes from disk what a block lacks in memory. */
+static kv_miss block_fetch(kv_cache *c, kv_hash name, const int32_t *tokens, size_t block, uint32_t lacking,
+                           uint32_t pages[KV_GROUPS_MAX])
+{
+    const prefix_index *x = &c->index;
+    uint64_t rejected = kv_store_stats_get(c->store).n_rejected;
+    if (kv_store_get(c->store, c->fingerprint, name, x, tokens, (uint32_t)((block + 1) * x->page_tokens), lacking,
+                     pages)) {
+        return KV_MISS_NONE;
+    }
+    if (kv_store_stats_get(c->store).n_rejected > rejected) {
+        return KV_MISS_REJECTED;
+    }
+    return kv_store_has(c->store, c->fingerprint, name) ? KV_MISS_NO_ROOM : KV_MISS_EVICTED;
 }
 
 /* Makes sure that the block behind `parent` is in memory with at least `groups`; NULL and the reason where not. */
@@ -101,21 +118,32 @@ static kv_node *block_load(kv_cache *c, kv_node *parent, const int32_t *tokens, 
 {
     prefix_index *x = &c->index;
     const int32_t *own = tokens + block * x->page_tokens;
-    kv_node *node = prefix_index_find(x, parent, own);
+    kv_node *node = prefix_index_find(x, parent, own), *part = node;
     uint32_t lacking = groups & ~groups_present(x, node);
     if (node && !lacking) {
         return node;
     }
+    uint32_t pages[KV_GROUPS_MAX] = {KV_PAGE_NONE, KV_PAGE_NONE, KV_PAGE_NONE, KV_PAGE_NONE};
+    if (!groups) { /* only a step on the way */
+        if (prefix_index_insert(x, parent, own, pages, now_ms, &node, NULL) != MLXR_OK) {
+            *miss = KV_MISS_NO_ROOM;
+        }
+        return node;
+    }
     kv_hash name = prefix_index_hash(x, parent ? &parent->hash : NULL, own);
-    uint32_t pages[KV_GROUPS_MAX];
     if (!c->store || !kv_store_has(c->store, c->fingerprint, name)) {
         *miss = node ? KV_MISS_EVICTED : KV_MISS_NEW;
         return NULL;
     }
-    uint64_t rejected = kv_store_stats_get(c->store).n_rejected;
-    if (!kv_store_get(c->store, c->fingerprint, name, x, tokens, (uint32_t)((block + 1) * x->page_tokens), lacking,
-                      pages)) {
-        *miss = kv_store_stats_get(c->store).n_rejected > rejected ? KV_MISS_REJECTED : KV_MISS_NO_ROOM;
+    if (part) { /* room for what it lacks must not be made by evicting what it has */
+        prefix_index_pin(part);
+    }
+    kv_miss why = block_fetch(c, name, tokens, block, lacking, pages);
+    if (part) {
+        prefix_index_unpin(part);
+    }
+    if (why != KV_MISS_NONE) {
+        *miss = why;
         return NULL;
     }
     mlxr_status status = prefix_index_insert(x, parent, own, pages, now_ms, &node, NULL);
@@ -179,7 +207,7 @@ size_t kv_cache_attach(kv_cache *c, pager *pages, const int32_t *tokens, size_t 
         if (reached) {
             prefix_index_unpin(reached);
         }
-        n_blocks = blocks_known(c, *node, tokens, first, n_mapped, &n_named);
+        n_blocks = blocks_known(c, *node, tokens, first, n_mapped, &n_mapped);
     }
     if (n_blocks <= first) {
         return n_computed;

@@ -90,6 +90,15 @@ bool prefix_index_has_parts(const prefix_index *index)
     return any;
 }
 
+bool prefix_index_has_full(const prefix_index *index)
+{
+    bool any = false;
+    for (uint32_t g = 0; g < index->n_groups; g++) {
+        any = any || !index->windows[g];
+    }
+    return any;
+}
+
 static void list_remove(prefix_index *index, kv_node *node)
 {
     *(node->older ? &node->older->newer : &index->oldest) = node->newer;

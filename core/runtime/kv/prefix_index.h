@@ -67,8 +67,9 @@ kv_node *prefix_index_find(const prefix_index *index, const kv_node *parent, con
 /* Does a sequence that goes on at position `next` need group g's page of `block`? Full attention needs every page, a
  * window those that a query at `next` sees. */
 bool prefix_index_needs(const prefix_index *index, uint32_t group, size_t block, size_t next);
-/* Is there a group that does not need all pages of a prefix? */
+/* Is there a group that does not need all pages of a prefix? One that does? */
 bool prefix_index_has_parts(const prefix_index *index);
+bool prefix_index_has_full(const prefix_index *index);
 
 /* Adds a block with its pages (one reference each is taken; KV_PAGE_NONE allowed for window groups), or completes the
  * node that is there already with pages it lacks. */

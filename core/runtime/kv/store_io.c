@@ -4,10 +4,15 @@
  */
 #include "runtime/kv/store_io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/mapping.h"
 
 static int write_all(int fd, const uint8_t *data, size_t n)
 {
@@ -25,21 +30,104 @@ static int write_all(int fd, const uint8_t *data, size_t n)
     return 0;
 }
 
-bool store_io_read_head(const char *path, void *out, size_t n)
+#define LOCK_NAME "lock"
+
+/* An empty file is locked (flock), and stays: the operating system lets go of it when the process dies, however that
+ * happens. Opening it for writing also tells whether the directory can be written, and network file systems ask for it.
+ */
+static int system_claim(void *context, const char *dir, int *claim)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    (void)context;
+    int unmade = mkdir(dir, 0700) != 0 ? errno : 0;
+    int folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) {
+        return errno == ENOENT && unmade ? unmade : errno;
+    }
+    if (!unmade) { /* the name of a new directory is its parent's to keep */
+        int parent = openat(folder, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (parent >= 0) {
+            fsync(parent);
+            close(parent);
+        }
+    }
+    int fd = openat(folder, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int failed = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0 ? errno : 0;
+    close(folder);
+    if (failed) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return failed;
+    }
+    *claim = fd;
+    return 0;
+}
+
+static int system_check_claim(void *context, const char *dir, int claim)
+{
+    (void)context;
+    struct stat named, claimed;
+    int folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) {
+        return errno;
+    }
+    int failed = fstatat(folder, LOCK_NAME, &named, AT_SYMLINK_NOFOLLOW) != 0 || fstat(claim, &claimed) != 0 ? errno
+                                                                                                             : 0;
+    close(folder);
+    if (failed) {
+        return failed;
+    }
+    return named.st_dev == claimed.st_dev && named.st_ino == claimed.st_ino ? 0 : ENOENT;
+}
+
+static void system_disclaim(void *context, int claim)
+{
+    (void)context;
+    close(claim);
+}
+
+static int system_list(void *context, const char *dir, kv_store_seen *seen, void *seen_context)
+{
+    (void)context;
+    DIR *listing = opendir(dir);
+    if (!listing) {
+        return errno;
+    }
+    for (struct dirent *d; (d = readdir(listing)) != NULL;) {
+        struct stat info;
+        if (fstatat(dirfd(listing), d->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode)) {
+            seen(seen_context, d->d_name, (uint64_t)info.st_size, file_modified_ns(&info));
+        }
+    }
+    closedir(listing);
+    return 0;
+}
+
+/* Read, not mapped: a file that another process truncates must not fault. */
+static int system_read_file(void *context, const char *path, void *out, size_t cap, size_t *n)
+{
+    (void)context;
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW); /* a FIFO must not hang */
+    if (fd < 0) {
+        return errno;
+    }
+    int failed = fstat(fd, &info) != 0 ? errno : S_ISREG(info.st_mode) ? 0 : EINVAL;
     size_t done = 0;
-    while (fd >= 0 && done < n) {
-        ssize_t got = read(fd, (uint8_t *)out + done, n - done);
-        if (got <= 0 && !(got < 0 && errno == EINTR)) {
+    while (!failed && done < cap) {
+        ssize_t got = read(fd, (uint8_t *)out + done, cap - done);
+        if (got == 0) {
             break;
         }
-        done += got > 0 ? (size_t)got : 0;
+        if (got > 0) {
+            done += (size_t)got;
+        } else if (errno != EINTR) {
+            failed = errno;
+        }
     }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return done == n;
+    close(fd);
+    *n = done;
+    return failed;
 }
 
 static int system_write_file(void *context, const char *path, const void *head, size_t n_head, const void *body,
@@ -67,7 +155,7 @@ static int sync_path(const char *path, int flags)
     if (fd < 0) {
         return errno;
     }
-    int failed = fsync(fd) != 0 ? errno : 0;
+    int failed = 0;
     close(fd);
     return failed;
 }
@@ -97,6 +185,11 @@ static int system_unlink(void *context, const char *path)
 }
 
 const kv_store_io store_io_system = {
+    .claim = system_claim,
+    .check_claim = system_check_claim,
+    .disclaim = system_disclaim,
+    .list = system_list,
+    .read_file = system_read_file,
     .write_file = system_write_file,
     .sync_file = system_sync_file,
     .rename = system_rename,

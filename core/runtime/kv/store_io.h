@@ -9,7 +9,4 @@
 
 extern const kv_store_io store_io_system;
 
-/* The first n bytes of a file; false: it cannot be read, or is shorter. */
-bool store_io_read_head(const char *path, void *out, size_t n);
-
 #endif
