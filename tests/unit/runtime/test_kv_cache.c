@@ -17,7 +17,7 @@
 #include "runtime/kv/store_io.h"
 #include "support/test.h"
 
-enum { PAGE = 4, VOCAB = 3 };
+enum { PAGE = 4 };
 
 static mlxr_status fake_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)
 {
@@ -647,125 +647,6 @@ static void eviction_takes_time_in_proportion_to_the_cache(void **state)
     world_close(&w);
 }
 
-/* Random appends, computes, forks, truncations, closes, evictions and disk round trips; every row a query sees is
- * checked against the tokens before it (in seq_compute), counts against the tables. */
-static void random_operations_never_show_a_wrong_row(void **state)
-{
-    (void)state;
-    enum { SEQUENCES = 6, ROUNDS = 100000 };
-    world w;
-    seq all[SEQUENCES];
-    uint64_t seed = 11, n_computed = 0;
-    kv_store *store = store_open("random", 200000);
-    world_open(&w, 60 * 256 * 2, store, 1);
-    for (int i = 0; i < SEQUENCES; i++) {
-        seq_open(&w, &all[i]);
-    }
-    for (int round = 0; round < ROUNDS; round++) {
-        seq *s = &all[test_random(&seed) % SEQUENCES];
-        w.now_ms += test_random(&seed) % 50;
-        switch (test_random(&seed) % 16) {
-        case 0:
-        case 1:
-        case 2:
-        case 3: {
-            int32_t tokens[24];
-            size_t n = 1 + test_random(&seed) % 24;
-            for (size_t i = 0; i < n; i++) {
-                tokens[i] = (int32_t)(test_random(&seed) % 8 == 0 ? test_random(&seed) % VOCAB : 0);
-            }
-            if (s->n_tokens + n <= 100) {
-                seq_append(&w, s, tokens, n);
-            }
-            break;
-        }
-        case 4:
-        case 5:
-        case 6:
-        case 7:
-        case 8:
-        case 9:
-        case 10: {
-            size_t before = s->n_computed;
-            seq_compute(&w, s, 1 + test_random(&seed) % 12);
-            n_computed += s->n_computed - before;
-            break;
-        }
-        case 11: { /* fork into another place */
-            seq *to = &all[test_random(&seed) % SEQUENCES];
-            if (to != s) {
-                seq_close(&w, to);
-                *to = *s;
-                assert_int_equal(pager_fork(&to->pages, &s->pages, NULL), MLXR_OK);
-                if (to->node) {
-                    prefix_index_pin(to->node);
-                }
-            }
-            break;
-        }
-        case 12: {
-            size_t length = s->n_tokens ? test_random(&seed) % s->n_tokens : 0;
-            s->n_tokens = length;
-            if (length < s->n_computed) {
-                s->n_computed = pager_truncate(&s->pages, (uint32_t)length) ? length : 0;
-                kv_cache_release(&w.cache, &s->node, s->n_computed);
-            }
-            break;
-        }
-        case 13:
-            seq_close(&w, s);
-            seq_open(&w, s);
-            break;
-        case 14: {
-            prefix_index *index = &w.cache.index;
-            eviction_run(&w.arena, &index, 1, w.arena.bytes_used / 2, &w.policy, w.now_ms, save, &w);
-            break;
-        }
-        default:
-            if (test_random(&seed) % 64 == 0) { /* a restart */
-                for (int i = 0; i < SEQUENCES; i++) {
-                    seq_close(&w, &all[i]);
-                }
-                kv_cache_save_all(&w.cache);
-                world_close(&w);
-                kv_store_close(&store);
-                store = store_open("random", 200000);
-                world_open(&w, 60 * 256 * 2, store, 1);
-                for (int i = 0; i < SEQUENCES; i++) {
-                    seq_open(&w, &all[i]);
-                }
-            }
-        }
-        if (round % 256 == 0) {
-            for (uint32_t g = 0; g < 2; g++) {
-                uint32_t refs = 0, expected = 0;
-                for (uint32_t page = 0; page < w.pools[g]->n_touched; page++) {
-                    refs += w.pools[g]->refs[page];
-                }
-                for (int i = 0; i < SEQUENCES; i++) {
-                    for (uint32_t block = 0; block < all[i].pages.tables[g].n_pages; block++) {
-                        expected += pager_page(&all[i].pages, g, block) != KV_PAGE_NONE;
-                    }
-                }
-                for (const kv_node *node = w.cache.index.oldest; node; node = node->newer) {
-                    expected += node->pages[g] != KV_PAGE_NONE;
-                }
-                assert_int_equal(refs, expected);
-            }
-        }
-    }
-    kv_store_stats stats = kv_store_stats_get(store);
-    print_message("computed %llu rows; this process's last store: %llu hits, %llu written, %llu rejected\n",
-                  (unsigned long long)n_computed, (unsigned long long)stats.n_hits, (unsigned long long)stats.n_written,
-                  (unsigned long long)stats.n_rejected);
-    assert_int_equal(stats.n_rejected, 0);
-    for (int i = 0; i < SEQUENCES; i++) {
-        seq_close(&w, &all[i]);
-    }
-    world_close(&w);
-    kv_store_close(&store);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -782,7 +663,6 @@ int main(void)
         cmocka_unit_test(window_pages_that_no_continuation_sees_go_first),
         cmocka_unit_test(a_block_that_gained_a_page_is_written_again),
         cmocka_unit_test(eviction_takes_time_in_proportion_to_the_cache),
-        cmocka_unit_test(random_operations_never_show_a_wrong_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
