@@ -157,8 +157,10 @@ MLXR_API bool mlxr_token_is_end(const mlxr_model *model, int32_t id); /* ends a 
 MLXR_API bool mlxr_token_is_special(const mlxr_model *model, int32_t id);
 
 /* Renders the model's chat template. `messages_json`: an array of {"role","content",…}; `tools_json`: an array or
- * NULL; `extra_json`: an object of further template variables, or NULL. *text is freed with mlxr_free. Tokenise it
- * with PARSE_SPECIAL and without ADD_SPECIAL. A model without a template gives MLXR_UNSUPPORTED. */
+ * NULL; `extra_json`: an object of further template variables, or NULL. As in apply_chat_template() of transformers,
+ * members of messages that are null count as missing, tools and documents as null where there are none. *text is freed
+ * with mlxr_free. Tokenise it with PARSE_SPECIAL and without ADD_SPECIAL. A model without a template gives
+ * MLXR_UNSUPPORTED. */
 MLXR_API mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json, const char *tools_json,
                                       const char *extra_json, bool add_generation_prompt, char **text,
                                       mlxr_error *error);

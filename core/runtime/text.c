@@ -148,6 +148,9 @@ mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json,
         status = error_nomem(error, "template variables", 1);
     }
     if (status == MLXR_OK) {
+        status = chat_variables_complete(variables, error);
+    }
+    if (status == MLXR_OK) {
         static const chat_limits limits = {0};
         status = chat_template_render(model->chat, variables, &limits, &out, error);
     }

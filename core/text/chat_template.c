@@ -43,6 +43,67 @@ void chat_template_close(chat_template **t)
     }
 }
 
+/* ---- what transformers does before it renders -------------------------------------------------------------------- */
+
+/* A copy of a message as templates expect it, or NULL without memory. Members keep their order. */
+static json_t *complete_message(const json_t *message)
+{
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    json_t *reasoning = NULL, *copy = json_object();
+    bool ok = copy != NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !reasoning; i++) {
+        json_t *value = json_object_get(message, names[i]);
+        reasoning = json_is_null(value) ? NULL : value;
+    }
+    if (ok && reasoning) {
+        ok = json_object_set(copy, "thinking", reasoning) == 0;
+    }
+    void *it = json_object_iter((json_t *)message);
+    for (; it && ok; it = json_object_iter_next((json_t *)message, it)) {
+        json_t *value = json_object_iter_value(it);
+        ok = json_is_null(value) ||
+             json_object_setn_nocheck(copy, json_object_iter_key(it), json_object_iter_key_len(it), value) == 0;
+    }
+    if (ok && reasoning) {
+        ok = json_object_set(copy, "reasoning_content", reasoning) == 0;
+    }
+    if (!ok) {
+        json_decref(copy);
+    }
+    return ok ? copy : NULL;
+}
+
+mlxr_status chat_variables_complete(json_t *variables, mlxr_error *error)
+{
+    static const char *const null_if_missing[] = {"tools", "documents"};
+    for (size_t i = 0; i < sizeof null_if_missing / sizeof *null_if_missing; i++) {
+        const char *name = null_if_missing[i];
+        if (!json_object_get(variables, name) && json_object_set_new(variables, name, json_null())) {
+            return error_nomem(error, name, 1);
+        }
+    }
+    const json_t *messages = json_object_get(variables, "messages");
+    json_t *copies = json_array();
+    size_t n = json_array_size(messages);
+    bool ok = copies != NULL;
+    for (size_t i = 0; i < n && ok; i++) {
+        const json_t *message = json_array_get(messages, i);
+        if (!json_is_object(message)) {
+            json_decref(copies);
+            return error_set(error, MLXR_ARG, "message %zu of %zu must be a JSON object with role and content", i + 1,
+                             n);
+        }
+        ok = json_array_append_new(copies, complete_message(message)) == 0;
+    }
+    if (!ok || json_object_set_new(variables, "messages", copies)) {
+        if (!ok) {
+            json_decref(copies);
+        }
+        return error_nomem(error, "the messages of a chat", n);
+    }
+    return MLXR_OK;
+}
+
 /* ---- JSON to values ---------------------------------------------------------------------------------------------- */
 
 static bool from_json(jrun *r, const json_t *json, unsigned depth, jvalue *out);

@@ -24,6 +24,12 @@ typedef struct chat_limits { /* {0}: the defaults */
 mlxr_status chat_template_open(chat_template **out, const char *source, size_t n, mlxr_error *error);
 void chat_template_close(chat_template **t);
 
+/* Makes of the variables a caller has (messages, tools, documents, anything else) those that apply_chat_template() of
+ * transformers hands to a template: `tools` and `documents` are null where they are missing; the messages are copied
+ * without members that are null, and with their reasoning (`reasoning_content`, `thinking` or `reasoning`, the first
+ * there is) as `reasoning_content` and, if there was none, `thinking`. A message that is no object is MLXR_ARG. */
+mlxr_status chat_variables_complete(json_t *variables, mlxr_error *error);
+
 /* Renders with the members of the JSON object `variables` as globals. raise_exception() and every run-time error come
  * back as MLXR_FORMAT with the line; running out of fuel, output or memory as MLXR_LIMIT. */
 mlxr_status chat_template_render(const chat_template *t, const json_t *variables, const chat_limits *limits,

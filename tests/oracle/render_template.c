@@ -1,6 +1,6 @@
 /*
  * Renders templates for comparison with Jinja2. One JSON object per line of stdin,
- *   {"template": "…", "variables": {…}, "now": seconds, "steps": n}
+ *   {"template": "…", "variables": {…}, "now": seconds, "steps": n, "apply": whether to complete the variables}
  * one per line of stdout: {"text": "…"} or {"error": "…", "status": "…"}.
  * Owner: the test program. Lifetime: the process.
  */
@@ -20,11 +20,16 @@ static json_t *render(const json_t *request)
                           .steps_max = (uint64_t)json_integer_value(json_object_get(request, "steps"))};
     mlxr_status status = chat_template_open(&t, json_string_value(source), json_string_length(source), &error);
     const char *where = "open";
+    json_t *variables = json_object_get(request, "variables");
+    if (status == MLXR_OK && json_is_true(json_object_get(request, "apply"))) {
+        where = "complete";
+        status = chat_variables_complete(variables, &error);
+    }
     if (status == MLXR_OK) {
         where = "render";
-        status = chat_template_render(t, json_object_get(request, "variables"), &limits, &out, &error);
-        chat_template_close(&t);
+        status = chat_template_render(t, variables, &limits, &out, &error);
     }
+    chat_template_close(&t);
     json_t *answer = json_object();
     if (status == MLXR_OK) {
         json_object_set_new(answer, "text", json_stringn_nocheck(out.data ? out.data : "", out.n));

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares our template engine with Jinja2 as transformers sets it up.
+"""Compares our template engine with apply_chat_template() of transformers, and with Jinja2 as transformers sets it up.
 
     template_compare.py --program build/bin/render_template real DIR      every *.jinja in DIR × our conversations
     template_compare.py --program … freeze tests/unit/text/templates      writes the frozen expected outputs
@@ -17,6 +17,8 @@ import sys
 
 import jinja2
 import transformers.utils.chat_template_utils as chat_utils
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 NOW = 1753700000  # what strftime_now sees, in both engines
 
@@ -28,6 +30,7 @@ class FrozenDatetime(datetime.datetime):
 
 
 chat_utils.datetime = FrozenDatetime
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 
 
 class Ours:
@@ -42,8 +45,8 @@ class Ours:
         self.process = subprocess.Popen([self.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         encoding="utf-8")
 
-    def render(self, template, variables, steps=0):
-        line = json.dumps({"template": template, "variables": variables, "now": NOW, "steps": steps})
+    def render(self, template, variables, steps=0, apply=False):
+        line = json.dumps({"template": template, "variables": variables, "now": NOW, "steps": steps, "apply": apply})
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
@@ -53,12 +56,28 @@ class Ours:
 
 
 def theirs(template, variables):
-    """{"text": …} or {"error": …}, as apply_chat_template would end."""
+    """{"text": …} or {"error": …}, as Jinja2 ends on these variables."""
     try:
         compiled = chat_utils._compile_jinja_template(template)
         return {"text": compiled.render(**variables)}
     except Exception as e:  # noqa: BLE001 - templates may raise anything
         return {"error": f"{type(e).__name__}: {e}"}
+
+
+class Applied:
+    """apply_chat_template() of a tokenizer that has nothing but the special tokens of `settings`."""
+
+    def __init__(self):
+        vocabulary = {text: i for i, text in enumerate(TOKENS.values())}
+        self.tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(vocabulary, "<unk>")), **TOKENS)
+
+    def __call__(self, template, variables):
+        arguments = {name: value for name, value in variables.items() if name != "messages" and name not in TOKENS}
+        try:
+            return {"text": self.tokenizer.apply_chat_template(variables["messages"], chat_template=template, tokenize=False,
+                                                               **arguments)}
+        except Exception as e:  # noqa: BLE001 - templates may raise anything
+            return {"error": f"{type(e).__name__}: {e}"}
 
 
 def same(a, b):
@@ -123,6 +142,8 @@ def conversations():
     parts = {"role": "user", "content": [{"type": "text", "text": "Describe "}, {"type": "text", "text": "this."}]}
     image = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}
     developer = {"role": "developer", "content": "Be brief."}
+    thinking = {"role": "assistant", "content": "4.", "thinking": "so: 4", "tool_calls": None}
+    reasoned = {"role": "assistant", "reasoning": "hm", "content": "Four.", "reasoning_content": None, "name": None}
     return {
         "empty": [],
         "user": [user],
@@ -143,6 +164,7 @@ def conversations():
         "tool_call_open": [user, weather],
         "two_calls": [user, two_calls, tool_a, tool_b, answer],
         "reasoning_call": [user, reason_call, tool, reason, more],
+        "reasoning_names": [system, user, thinking, more, reasoned, user, thinking],
         "parts": [system, parts, answer],
         "image": [image, answer],
         "developer": [developer, user],
@@ -153,8 +175,8 @@ def conversations():
 
 
 def settings(thorough=True):
-    """Every conversation with each combination of what callers may turn on; (name, variables)."""
-    base = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    """Every conversation with each combination of what callers may turn on; (name, variables, whether they are for
+    apply_chat_template). That refuses an empty conversation and leaves nothing undefined: then the engine alone is compared."""
     tool_sets = {"none": {"tools": None}, "tools": {"tools": TOOLS}}
     if thorough:
         tool_sets["simple"] = {"tools": SIMPLE_TOOLS, "functions": json.dumps(SIMPLE_TOOLS), "datetime": "today",
@@ -164,33 +186,39 @@ def settings(thorough=True):
         for generate in (False, True):
             for tool_name, tools in tool_sets.items():
                 for thinking in (None, False, True):
-                    variables = dict(base, messages=chat_utils._alias_reasoning_fields(messages),
-                                     add_generation_prompt=generate, **tools)
+                    applied = tool_name != "unset" and len(messages) > 0
+                    given = messages if applied else chat_utils._alias_reasoning_fields(messages)
+                    variables = dict(TOKENS, messages=given, add_generation_prompt=generate, **tools)
                     if "documents" not in variables and tool_name != "unset":
                         variables["documents"] = None
                     if thinking is not None:
                         variables["enable_thinking"] = thinking
-                    yield f"{name}/gen={generate:d}/tools={tool_name}/think={thinking}", variables
+                    yield f"{name}/gen={generate:d}/tools={tool_name}/think={thinking}", variables, applied
 
 
 def compare_real(ours, folder, verbose):
-    total = equal = errors = 0
+    total = equal = errors = n_applied = n_templates = 0
+    apply = Applied()
     for path in sorted(pathlib.Path(folder).glob("*.jinja")):
         template = path.read_text(encoding="utf-8")
         different = 0
-        for name, variables in settings():
-            a, b = ours.render(template, variables), theirs(template, variables)
+        n_templates += 1
+        for name, variables, applied in settings():
+            given = {k: v for k, v in variables.items() if v is not None} if applied else variables  # null if missing
+            a, b = ours.render(template, given, apply=applied), (apply if applied else theirs)(template, variables)
             total += 1
+            n_applied += applied
             errors += "error" in a and "error" in b
             if same(a, b):
                 equal += 1
             else:
                 different += 1
                 if different <= verbose:
-                    print(f"--- {path.name} {name}\n  ours:   {str(a)[:600]}\n  jinja2: {str(b)[:600]}")
+                    print(f"--- {path.name} {name}\n  ours:   {str(a)[:600]}\n  theirs: {str(b)[:600]}")
         if different:
             print(f"{path.name}: {different} different")
-    print(f"{total} renderings, {equal} identical ({errors} of them both an error), {total - equal} different")
+    print(f"{n_templates} templates, {total} renderings ({n_applied} by apply_chat_template), {equal} identical ({errors} of "
+          f"them both an error), {total - equal} different", flush=True)
     return total == equal
 
 
@@ -212,10 +240,13 @@ CASE_VARIABLES = {
 }
 
 
-def freeze(folder):
+def freeze(folder, sources=None):
+    """Writes into `folder` what becomes of the cases and templates in `sources` (or in `folder` itself)."""
     folder = pathlib.Path(folder)
+    sources = pathlib.Path(sources or folder)
     rows = []
-    for template in case_lines(folder / "cases.txt"):
+    apply = Applied()
+    for template in case_lines(sources / "cases.txt"):
         answer = theirs(template, CASE_VARIABLES)
         rows.append({"template": template, **({"text": answer["text"]} if "text" in answer else {"error": True})})
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
@@ -223,11 +254,11 @@ def freeze(folder):
         '{"variables": ' + json.dumps(CASE_VARIABLES, ensure_ascii=False) + ',\n"cases": [\n' + lines + "\n]}\n",
         encoding="utf-8")
     rendered = 0
-    for path in sorted(folder.glob("*.jinja")):
+    for path in sorted(sources.glob("*.jinja")):
         template = path.read_text(encoding="utf-8")
         texts, out = [], []
-        for name, variables in settings(thorough=False):
-            answer = theirs(template, variables)
+        for name, variables, applied in settings(thorough=False):
+            answer = (apply if applied else theirs)(template, variables)
             row = -1  # an error
             if "text" in answer:  # settings a template does not look at repeat: each text is kept once
                 if answer["text"] not in texts:
@@ -238,11 +269,10 @@ def freeze(folder):
         (folder / (path.stem + ".json")).write_text(
             '{"texts": [\n' + ",\n".join(json.dumps(t, ensure_ascii=False) for t in texts)
             + '\n],\n"renderings": {\n' + ",\n".join(out) + "\n}}\n", encoding="utf-8")
-    parts = {name: chat_utils._alias_reasoning_fields(messages) for name, messages in conversations().items()}
     (folder / "conversations.json").write_text(
         '{"now": ' + str(NOW) + ',\n"tools": ' + json.dumps(TOOLS, ensure_ascii=False) + ',\n"conversations": {\n'
-        + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in parts.items()) + "\n}}\n",
-        encoding="utf-8")
+        + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in conversations().items())
+        + "\n}}\n", encoding="utf-8")
     print(f"{len(rows)} cases, {rendered} renderings frozen from jinja2 {jinja2.__version__}")
 
 

@@ -112,13 +112,13 @@ static void expressions_mean_what_they_mean_to_jinja2(void **state)
     json_decref(all);
 }
 
-/* The variables of a setting such as "user/gen=0/tools=tools/think=None". */
+/* The variables of a setting such as "user/gen=0/tools=tools/think=None", as a caller of mlxr_chat_render has them. */
 static json_t *variables_of(const json_t *conversations, const char *name)
 {
     const char *slash = strchr(name, '/');
     assert_non_null(slash);
-    json_t *v = json_pack("{ss ss ss ss sn}", "bos_token", "<s>", "eos_token", "</s>", "pad_token", "<pad>",
-                          "unk_token", "<unk>", "documents");
+    json_t *v = json_pack("{ss ss ss ss}", "bos_token", "<s>", "eos_token", "</s>", "pad_token", "<pad>", "unk_token",
+                          "<unk>");
     assert_non_null(v);
     const json_t *messages = json_object_getn(json_object_get(conversations, "conversations"), name,
                                               (size_t)(slash - name));
@@ -127,8 +127,6 @@ static json_t *variables_of(const json_t *conversations, const char *name)
     json_object_set_new(v, "add_generation_prompt", json_boolean(strstr(name, "gen=1") != NULL));
     if (strstr(name, "tools=tools")) {
         json_object_set(v, "tools", json_object_get(conversations, "tools"));
-    } else {
-        json_object_set_new(v, "tools", json_null());
     }
     if (!strstr(name, "think=None")) {
         json_object_set_new(v, "enable_thinking", json_boolean(strstr(name, "think=True") != NULL));
@@ -154,6 +152,7 @@ static void check_family(const char *family)
         json_t *variables = variables_of(conversations, setting);
         buffer out = buffer_make(1 << 20);
         assert_true(buffer_append(&out, "", 0));
+        assert_ok(chat_variables_complete(variables, &error), &error);
         mlxr_status status = chat_template_render(t, variables, &limits, &out, &error);
         json_int_t which = json_integer_value(row);
         snprintf(what, sizeof what, "%s, %s", family, setting);
@@ -168,13 +167,54 @@ static void check_family(const char *family)
     free(source);
 }
 
-static void families_render_as_jinja2_renders_them(void **state)
+static void families_render_as_apply_chat_template_renders_them(void **state)
 {
     (void)state;
     static const char *const families[] = {"chatml", "llama3", "mistral", "qwen2_5", "qwen3", "gemma3", "everything"};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         check_family(families[i]);
     }
+}
+
+static void completed_variables_are_those_of_apply_chat_template(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *wanted; /* wanted as Python prints it */
+    } rows[] = {
+        {"{}", "[] None None"},
+        {"{\"tools\": [1], \"documents\": [2]}", "[] [1] [2]"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": null, \"parts\": [null]}]}",
+         "[{'role': 'user', 'parts': [None]}] None None"},
+        {"{\"messages\": [{\"reasoning\": \"r\", \"content\": \"c\"}]}",
+         "[{'thinking': 'r', 'reasoning': 'r', 'content': 'c', 'reasoning_content': 'r'}] None None"},
+        {"{\"messages\": [{\"content\": \"c\", \"reasoning_content\": \"\", \"thinking\": \"t\", \"z\": 1}]}",
+         "[{'thinking': 't', 'content': 'c', 'reasoning_content': '', 'z': 1}] None None"},
+        {"{\"messages\": [{\"thinking\": \"t\", \"reasoning_content\": null}]}",
+         "[{'thinking': 't', 'reasoning_content': 't'}] None None"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        mlxr_error error = {0};
+        json_t *variables = json_loads(rows[i].given, 0, NULL);
+        json_t *before = json_deep_copy(json_object_get(variables, "messages"));
+        json_t *messages = json_incref(json_object_get(variables, "messages"));
+        assert_ok(chat_variables_complete(variables, &error), &error);
+        expect("{{ messages }} {{ tools }} {{ documents }}", variables, rows[i].wanted);
+        assert_true(!messages || json_equal(messages, before)); /* what the caller shares stays as it was */
+        json_decref(messages);
+        json_decref(before);
+        json_decref(variables);
+    }
+}
+
+static void a_message_that_is_no_object_is_refused(void **state)
+{
+    (void)state;
+    mlxr_error error = {0};
+    json_t *variables = json_pack("{s[{ss}s]}", "messages", "role", "user", "hello");
+    assert_int_equal(chat_variables_complete(variables, &error), MLXR_ARG);
+    assert_string_equal(error.text, "message 2 of 2 must be a JSON object with role and content");
+    json_decref(variables);
 }
 
 /* ---- promises ---------------------------------------------------------------------------------------------------- */
@@ -481,7 +521,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expressions_mean_what_they_mean_to_jinja2),
-        cmocka_unit_test(families_render_as_jinja2_renders_them),
+        cmocka_unit_test(families_render_as_apply_chat_template_renders_them),
+        cmocka_unit_test(completed_variables_are_those_of_apply_chat_template),
+        cmocka_unit_test(a_message_that_is_no_object_is_refused),
         cmocka_unit_test(syntax_errors_say_line_and_column),
         cmocka_unit_test(errors_while_rendering_say_the_line),
         cmocka_unit_test(what_is_not_supported_is_refused_by_name),

@@ -218,6 +218,27 @@ static void a_template_of_everything_reports_each_failing_allocation(void **stat
     json_decref(text);
 }
 
+static void completing_variables_reports_each_failing_allocation(void **state)
+{
+    (void)state;
+    json_set_alloc_funcs(malloc, free); /* this program's malloc, so that it can be made to fail */
+    for (long n = 1;; n++) {
+        mlxr_error error = {0};
+        json_t *variables = json_pack("{s[{ss ss sn}{ss}]}", "messages", "role", "assistant", "reasoning", "why",
+                                      "content", "role", "user");
+        fail_alloc_at(n);
+        mlxr_status status = chat_variables_complete(variables, &error);
+        bool failed = fail_alloc_stop();
+        assert_int_equal(json_array_size(json_object_get(variables, "messages")), 2);
+        assert_int_equal(status, failed ? MLXR_NOMEM : MLXR_OK);
+        json_decref(variables);
+        if (!failed) {
+            assert_true(n > 5);
+            return;
+        }
+    }
+}
+
 static void json_survives_each_failing_allocation(void **state)
 {
     (void)state;
@@ -247,6 +268,7 @@ int main(void)
         cmocka_unit_test(every_place_of_an_expression_reports_each_failing_allocation),
         cmocka_unit_test(growing_texts_report_each_failing_allocation),
         cmocka_unit_test(a_template_of_everything_reports_each_failing_allocation),
+        cmocka_unit_test(completing_variables_reports_each_failing_allocation),
         cmocka_unit_test(json_survives_each_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
