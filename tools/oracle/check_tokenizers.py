@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Compares token ids with the reference packages on a good million generated strings (tools/oracle/tokenizer_compare.py).
+"""Compares token ids with the reference packages on some million generated strings (tools/oracle/tokenizer_compare.py), and
+the frozen ids of tests/data/tokenizers with what the packages give now.
 
     check_tokenizers.py [--count N]     strings for each real vocabulary; the small trained ones take a part of it
 """
+import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -24,7 +27,10 @@ def main():
         raise SystemExit("build/**/tokenize_lines is missing; run `make oracle`, which builds it")
     counts = [] if "--count" in sys.argv else ["--count", "200000"]
     sys.argv[1:] = ["--program", str(found[-1]), "--models", models_folder(), *counts, *sys.argv[1:]]
-    return tokenizer_compare.main()
+    with tempfile.TemporaryDirectory() as folder:
+        models = argparse.Namespace(models=models_folder())
+        current = tokenizer_compare.frozen_is_current(models, ROOT / "tests" / "data" / "tokenizers", folder)
+    return tokenizer_compare.main() or not current
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes the measured figures into docs/oracle.md, between its markers.
 
-    figures.py --build build/dev [--models DIR]
+    figures.py --build build/dev [--models DIR] [--log FILE] [TABLE …]
 
-Runs the programs of tests/oracle (the perplexity ones over the whole text) and mutations.py, and replaces what stands
-between "<!-- figures: NAME -->" and "<!-- end -->" in the document.
+Runs the programs of tests/oracle (the perplexity ones over the whole text), check_tokenizers.py, check_templates.py and
+mutations.py, and replaces what stands between "<!-- figures: NAME -->" and "<!-- end -->" in the document. With --log the
+output of `make oracle` in FILE stands for another run of the two check scripts.
 """
 import argparse
 import collections
@@ -69,6 +70,39 @@ def perplexity_table(program):
                   "anywhere"], rows)
 
 
+def check_output(script, log):
+    """What a check script prints, or the log that holds it."""
+    if log:
+        with open(log, encoding="utf-8") as f:
+            return f.read()
+    return output_of(sys.executable, os.path.join(ROOT, "tools", "oracle", script))
+
+
+VOCABULARIES = {
+    "smollm2": "SmolLM2's, from its GGUF", "smollm2-special": "… special tokens recognised", "gemma3": "Gemma 3's, from its GGUF",
+    "gemma3-model": "… as a tokenizer.model", "small tokenizer.json": "small ones, as tokenizer.json",
+    "small tokenizer.model": "small ones, as tokenizer.model", "pre-tokenizers named in GGUF": "small ones, as GGUF", "all": "all",
+}
+
+
+def tokenizers_table(text):
+    """One row for each real vocabulary, one for each kind of small ones"""
+    found = {match[1]: (match[2] or "1", *match.groups()[2:]) for match in re.finditer(
+        r"^(\S[^:\n]*): (?:(\d+) vocabularies, )?(\d+) strings, (\d+) differ; (\d+) decoded, (\d+) differ$", text, re.M)}
+    rows = [[label, *(f"{int(n):,}" for n in found[name])] for name, label in VOCABULARIES.items()]
+    return table(["vocabularies", "number", "strings", "different ids", "decoded again", "different texts"], rows)
+
+
+def templates_table(text):
+    rows = [["`" + match[1] + "`", *(f"{int(n):,}" for n in match.groups()[1:])] for match in re.finditer(
+        r"^(\S+\.jinja): (\d+) renderings, (\d+) by apply_chat_template, (\d+) an error in both, (\d+) different$", text, re.M)]
+    cases = re.search(r"^(\d+) cases, (\d+) different$", text, re.M)
+    random = re.search(r"^(\d+) random templates \(seed 1\): \d+ identical \((\d+) of them.* (\d+) different$", text, re.M)
+    rows += [["expressions", f"{int(cases[1]):,}", "", "", cases[2]],
+             ["random templates", f"{int(random[1]):,}", "", f"{int(random[2]):,}", random[3]]]
+    return table(["template", "renderings", "by apply_chat_template", "an error in both", "different"], rows)
+
+
 def program_in(build, name):
     for folder in (os.path.join(build, "bin"), os.path.join(build, "tests", "oracle")):
         if os.access(os.path.join(folder, name), os.X_OK):
@@ -80,6 +114,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
     parser.add_argument("--models")
+    parser.add_argument("--log", help="output of `make oracle`")
     parser.add_argument("only", nargs="*", help="names of tables; all if none is given")
     options = parser.parse_args()
     if options.models:
@@ -88,6 +123,8 @@ def main():
         "logits": lambda: logits_table(program_in(options.build, "oracle_test_logits")),
         "quantised": lambda: quantised_table(program_in(options.build, "oracle_test_logits")),
         "perplexity": lambda: perplexity_table(program_in(options.build, "oracle_test_perplexity")),
+        "tokenizers": lambda: tokenizers_table(check_output("check_tokenizers.py", options.log)),
+        "templates": lambda: templates_table(check_output("check_templates.py", options.log)),
         "mutations": lambda: output_of(sys.executable, os.path.join(ROOT, "tools", "oracle", "mutations.py")).rstrip(),
     }
     with open(DOCUMENT, encoding="utf-8") as f:

@@ -197,29 +197,28 @@ def settings(thorough=True):
 
 
 def compare_real(ours, folder, verbose):
-    total = equal = errors = n_applied = n_templates = 0
+    totals = [0, 0, 0, 0]
     apply = Applied()
-    for path in sorted(pathlib.Path(folder).glob("*.jinja")):
+    paths = sorted(pathlib.Path(folder).glob("*.jinja"))
+    for path in paths:
         template = path.read_text(encoding="utf-8")
-        different = 0
-        n_templates += 1
+        n = n_applied = errors = different = 0
         for name, variables, applied in settings():
             given = {k: v for k, v in variables.items() if v is not None} if applied else variables  # null if missing
             a, b = ours.render(template, given, apply=applied), (apply if applied else theirs)(template, variables)
-            total += 1
+            n += 1
             n_applied += applied
             errors += "error" in a and "error" in b
-            if same(a, b):
-                equal += 1
-            else:
+            if not same(a, b):
                 different += 1
                 if different <= verbose:
                     print(f"--- {path.name} {name}\n  ours:   {str(a)[:600]}\n  theirs: {str(b)[:600]}")
-        if different:
-            print(f"{path.name}: {different} different")
-    print(f"{n_templates} templates, {total} renderings ({n_applied} by apply_chat_template), {equal} identical ({errors} of "
-          f"them both an error), {total - equal} different", flush=True)
-    return total == equal
+        figures = (n, n_applied, errors, different)
+        totals = [sum(pair) for pair in zip(totals, figures)]
+        print("{}: {} renderings, {} by apply_chat_template, {} an error in both, {} different".format(path.name, *figures))
+    print("{} templates: {} renderings, {} by apply_chat_template, {} an error in both, {} different".format(len(paths), *totals),
+          flush=True)
+    return totals[0] > 0 and totals[3] == 0
 
 
 # ---- frozen expectations for `make test` ----------------------------------------------------------------------------

@@ -7,11 +7,13 @@ References are made offline: from the vocabularies embedded in the GGUF files of
 here. Exit 1 if any string differs. --write-frozen DIR writes the sample that `make test` replays without Python.
 """
 import argparse
+import itertools
 import json
 import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -204,13 +206,20 @@ def compare_decoding(args, case, texts, id_lists):
     return bad
 
 
+def batches(case, seed, count):
+    """Every code point, then long texts, then `count` random strings, others for each vocabulary."""
+    sweep = gen.every_code_point()
+    while texts := list(itertools.islice(sweep, 20000)):
+        yield texts
+    yield gen.long_strings(seed, 100)
+    seed += zlib.crc32(case.name.encode()) << 24
+    for done in range(0, count, 20000):
+        yield gen.strings(seed + done, min(20000, count - done))
+
+
 def compare(args, case, seed):
-    count = max(1, int(args.count * case.weight))
     bad = bad_decoded = decoded = done = 0
-    long_texts = gen.long_strings(seed, 100)
-    while done < count:
-        texts = gen.strings(seed + done, min(20000, count - done)) + long_texts
-        long_texts = []
+    for texts in batches(case, seed, max(1, int(args.count * case.weight))):
         ours = run_program(args.program, case.path, texts, case.flags)
         theirs = case.encode(texts)
         for text, a, b in zip(texts, ours, theirs):
@@ -223,7 +232,15 @@ def compare(args, case, seed):
             decoded += min(len(texts), 5000)
         done += len(texts)
     print(f"{case.name}: {done} strings, {bad} differ; {decoded} decoded, {bad_decoded} differ", flush=True)
-    return bad + bad_decoded
+    return done, bad, decoded, bad_decoded
+
+
+def kind_of(case):
+    if case.name.startswith("pre-"):
+        return "pre-tokenizers named in GGUF"
+    if case.name.startswith(("smollm2", "gemma3")):
+        return "real vocabularies"
+    return "small tokenizer.json" if str(case.path).endswith(".json") else "small tokenizer.model"
 
 
 def id_hash(ids):
@@ -237,6 +254,30 @@ def id_hash(ids):
 FROZEN = ("gpt2", "roberta", "llama3", "qwen2", "qwen35", "o200k", "tekken", "bloom", "deepseek3", "falcon", "llama2", "gemma",
           "mistral", "clip", "bert-uncased", "unigram", "unigram-added", "spm-bpe", "spm-bpe-unused", "spm-bpe-nmt",
           "spm-unigram", "spm-unigram-bytes", "spm-suffix")
+
+
+def frozen_is_current(args, target, folder):
+    """Whether the committed hashes are those of the ids that these packages give for the committed vocabularies."""
+    import sentencepiece
+    from tokenizers import Tokenizer
+    data, texts, stale = (target / "strings.bin").read_bytes(), [], 0
+    while data:
+        (n,) = struct.unpack_from("<I", data)
+        texts.append(data[4:4 + n].decode())
+        data = data[4 + n:]
+    encoders = {case.name: case.encode for case in real_cases(args, folder)}
+    for path in sorted(target.glob("*.json")):
+        encoders[path.stem] = hf_encode(Tokenizer.from_file(str(path)), add=True)
+    for path in sorted(target.glob("*.model")):
+        encoders[path.stem] = sentencepiece.SentencePieceProcessor(model_file=str(path)).encode
+    files = sorted(target.glob("*.ids"))
+    for path in files:
+        hashes = [id_hash(ids) for ids in encoders[path.stem](texts)]
+        if path.read_bytes() != struct.pack(f"<{len(hashes)}I", *hashes):
+            print(f"{path.name} is not what the reference gives")
+            stale += 1
+    print(f"{len(files)} frozen vocabularies × {len(texts)} strings, {stale} not as the references encode them", flush=True)
+    return stale == 0 and len(files) > 0
 
 
 def write_frozen(args):
@@ -274,12 +315,17 @@ def main():
     if args.write_frozen:
         write_frozen(args)
         return 0
-    bad = 0
+    totals = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in real_cases(args, folder) + trained_cases(args, folder) + recipe_cases(args, folder):
             if not args.cases or any(case.name.startswith(c) for c in args.cases):
-                bad += compare(args, case, args.seed * 1000003)
-    return 1 if bad else 0
+                total = totals.setdefault(kind_of(case), [0, 0, 0, 0, 0])
+                for i, n in enumerate((1, *compare(args, case, args.seed * 1000003))):
+                    total[i] += n
+    totals["all"] = [sum(column) for column in zip(*totals.values())]
+    for kind, (cases, strings, bad, decoded, bad_decoded) in totals.items():
+        print(f"{kind}: {cases} vocabularies, {strings} strings, {bad} differ; {decoded} decoded, {bad_decoded} differ")
+    return 1 if bad + bad_decoded else 0
 
 
 if __name__ == "__main__":

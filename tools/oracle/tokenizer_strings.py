@@ -1,5 +1,5 @@
 """Strings that tokenizers disagree on, from a seed: every script, emoji sequences, control characters, code, white space,
-combining marks, special-token look-alikes, random code points."""
+combining marks, special-token look-alikes, random code points. What `strings` gives is frozen in tests/data/tokenizers."""
 import random
 
 # (first, last) of one or two blocks of each script.
@@ -115,6 +115,16 @@ def long_strings(seed, count):
     rng = random.Random(seed)
     return ["".join(strings(rng.randrange(1 << 30), 40)) + rng.choice((" ", "\n", "a", "▁")) * rng.randrange(3000)
             for _ in range(count)]
+
+
+def every_code_point():
+    """Each code point of the planes in use, and some of the private ones: among its neighbours, and among letters and digits."""
+    codes = [c for c in (*range(0x33500), *range(0xE0000, 0xE0200), *range(0xF0000, 0xF0020), *range(0x10FFF0, 0x110000))
+             if not 0xD800 <= c < 0xE000]
+    for at in range(0, len(codes), 16):
+        yield "".join(map(chr, codes[at:at + 16]))
+    for at in range(0, len(codes), 8):
+        yield "".join(f"x{chr(c)} {chr(c)}1" for c in codes[at:at + 8])
 
 
 def prose(seed, n_bytes):
