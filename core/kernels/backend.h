@@ -24,8 +24,11 @@ typedef struct backend_options {
 typedef struct step_slice {
     uint32_t first_row, n_rows;
     uint32_t start;
-    const uint32_t *pages[KV_GROUPS_MAX]; /* page id of positions [i × page_tokens, …); KV_PAGE_NONE where a window has
-                                             passed. Covers start + n_rows positions. */
+    /* Attention: page id of positions [i × page_tokens, …); KV_PAGE_NONE where a window has passed. Covers start +
+     * n_rows positions. Recurrent: [n_rows + 1], the page of the state before the first row (KV_PAGE_NONE: nothing was
+     * before it, zeros), and for each row the page that takes the state behind it, KV_PAGE_NONE where nobody wants it.
+     */
+    const uint32_t *pages[KV_GROUPS_MAX];
 } step_slice;
 
 /* Memory of the KV arena as a backend addresses it: page p of group g begins at base[g] + p × layout[g].page_bytes. */

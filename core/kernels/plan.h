@@ -36,6 +36,7 @@ typedef enum op_kind {
     OP_GATED,     /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U */
     OP_ADD,       /* dst += src × scale */
     OP_SOFTCAP,   /* dst = cap · tanh(dst / cap) */
+    OP_SCAN,      /* dst += weight ∘ (dst of the row before), row after row; the first row's is the sequence's state */
     OP_TAKE_ROWS, /* keeps only the wanted rows of dst; all later operations run on those */
     OP_KIND_COUNT,
 } op_kind;
@@ -68,6 +69,14 @@ typedef struct op_attend {
     const float *sinks; /* [n_head] logits that join the softmax without a value, or NULL */
 } op_attend;
 
+/* Which recurrent state an operation goes on from and leaves behind it. OP_SCAN, the sum that decays by `weight`
+ * [width] for each channel, is the simplest of its kind; no family has it. Whatever a later one computes: its state is
+ * F32, and the bits of a result must not depend on where steps cut the rows. */
+typedef struct op_state {
+    uint16_t kv_group; /* a recurrent one */
+    uint16_t kv_layer; /* index within the group */
+} op_state;
+
 typedef struct op {
     op_kind kind;
     uint16_t layer; /* of the model, for profiling and messages */
@@ -79,16 +88,21 @@ typedef struct op {
         op_norm norm;
         op_rope rope;
         op_attend attend; /* KV_WRITE and ATTEND */
+        op_state state;   /* SCAN */
         activation act;   /* GATED */
     };
 } op;
 
 #define KV_GROUPS_MAX 4
 
-/* Layers that share one page table: all see the same span of tokens. */
+/* Layers that share one page table: all see the same span of tokens. Three kinds:
+ *   full attention   every earlier position
+ *   window           the last `window` positions
+ *   recurrent        no position but a state of fixed size that stands for all of them; `state_width` is not 0 */
 typedef struct kv_group {
     uint32_t n_layers, n_head_kv, head_dim;
-    uint32_t window; /* 0: full attention */
+    uint32_t window;      /* 0: full attention, or recurrent */
+    uint32_t state_width; /* F32 elements of a layer's state; 0: attention */
 } kv_group;
 
 typedef struct plan {

@@ -146,27 +146,35 @@ static void check_plain_rows(check *c, const ops_table *t)
 {
     uint32_t n = any_length(c);
     float factor = check_uniform(c, -2.0f, 2.0f), cap = check_uniform(c, 1.0f, 60.0f);
-    row a = row_make(c, n, 1.0f), b = row_make(c, n, 1.0f), s = row_make(c, n, 1.0f), k = row_make(c, n, cap);
+    row a = row_make(c, n, 1.0f), b = row_make(c, n, 1.0f), s = row_make(c, n, 1.0f), k = row_make(c, n, cap),
+        d = row_make(c, n, 1.0f), f = row_make(c, n, 1.0f);
     t->add(a.x, b.x, factor, n);
     t->scale(s.x, factor, n);
     t->softcap(k.x, cap, n);
-    double worst_add = 0, worst_scale = 0, worst_cap = 0;
+    t->decay(d.x, b.x, f.x, n);
+    double worst_decay = 0, worst_add = 0, worst_scale = 0, worst_cap = 0;
     for (uint32_t i = 0; i < n; i++) {
         double sum = a.before[i] + (double)b.x[i] * (double)factor,
                terms = fabs((double)a.before[i]) + fabs((double)b.x[i] * (double)factor);
         worst_add = fmax(worst_add, fabs(a.x[i] - sum) / (EPS * terms + 1e-38));
+        double decayed = d.before[i] + (double)b.x[i] * (double)f.x[i];
+        terms = fabs((double)d.before[i]) + fabs((double)b.x[i] * (double)f.x[i]);
+        worst_decay = fmax(worst_decay, fabs(d.x[i] - decayed) / (EPS * terms + 1e-38));
         worst_scale = fmax(worst_scale, fabs(s.x[i] - s.before[i] * (double)factor) /
                                             (EPS * fabs((double)s.before[i] * (double)factor) + 1e-38));
         worst_cap = fmax(worst_cap, fabs(k.x[i] - (double)cap * tanh((double)k.before[i] / (double)cap)) /
                                         (8 * EPS * (double)cap));
     }
     check_result(c, worst_add <= 1, "add, n %u: %.3g × the bound", n, worst_add);
+    check_result(c, worst_decay <= 1, "decay, n %u: %.3g × the bound", n, worst_decay);
     check_result(c, worst_scale <= 1, "scale, n %u: %.3g × the bound", n, worst_scale);
     check_result(c, worst_cap <= 1, "softcap %g, n %u: %.3g × the bound", (double)cap, n, worst_cap);
     check_free(&a.memory);
     check_free(&b.memory);
     check_free(&s.memory);
     check_free(&k.memory);
+    check_free(&d.memory);
+    check_free(&f.memory);
 }
 
 static void check_kv_row(check *c, const ops_table *t)

@@ -74,6 +74,13 @@ static void add(float *dst, const float *src, float scale, uint32_t n)
     }
 }
 
+static void decay(float *x, const float *before, const float *factors, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] = (float)(x[i] + (double)before[i] * factors[i]);
+    }
+}
+
 static void scale_row(float *x, float scale, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -111,8 +118,14 @@ static void to_kv(dtype type, const float *src, void *dst, uint32_t n)
 
 ops_table ops_table_scalar(void)
 {
-    return (ops_table){
-        .norm = norm, .rope = rope, .gated = gated, .add = add, .scale = scale_row, .softcap = softcap, .to_kv = to_kv};
+    return (ops_table){.norm = norm,
+                       .rope = rope,
+                       .gated = gated,
+                       .add = add,
+                       .decay = decay,
+                       .scale = scale_row,
+                       .softcap = softcap,
+                       .to_kv = to_kv};
 }
 
 ops_table ops_table_make(cpu_features features)

@@ -145,6 +145,13 @@ static void simd_add(float *dst, const float *src, float scale, uint32_t n)
     }
 }
 
+static void simd_decay(float *x, const float *before, const float *factors, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        simd_store(x, i, n, vf_fma(SIMD_LOAD(before, i, n), SIMD_LOAD(factors, i, n), SIMD_LOAD(x, i, n)));
+    }
+}
+
 static void simd_scale(float *x, float scale, uint32_t n)
 {
     vf factor = vf_set(scale);
@@ -186,6 +193,7 @@ static void ops_simd_fill(ops_table *t)
     t->rope = simd_rope;
     t->gated = simd_gated_any;
     t->add = simd_add;
+    t->decay = simd_decay;
     t->scale = simd_scale;
     t->softcap = simd_softcap;
     t->to_kv = simd_to_kv;

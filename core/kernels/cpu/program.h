@@ -3,8 +3,11 @@
  * after each. A node is a fused run of the plan's operations:
  *
  *     NODE_ROWS     row-wise operations (norm, RoPE, KV write, additions, …), rows shared out
- *     NODE_LINEAR   [row-wise operations →] packed input → up to four matrices [→ gated | + residual], weight rows
- * shared out NODE_ATTEND   attention, tasks shared out NODE_TAKE     wanted rows gathered
+ *     NODE_LINEAR   [row-wise operations →] packed input → up to four matrices [→ gated | + residual],
+ *                   weight rows shared out
+ *     NODE_ATTEND   attention, tasks shared out
+ *     NODE_SCAN     a recurrent sum, channels shared out
+ *     NODE_TAKE     wanted rows gathered
  *
  * A Llama layer is NODE_LINEAR (norm, q k v), NODE_ROWS (RoPE, KV write), NODE_ATTEND, NODE_LINEAR (o, + residual),
  * NODE_LINEAR (norm, gate up, gated), NODE_LINEAR (down, + residual). The scalar oracle has a node for each operation.
@@ -26,7 +29,7 @@
 #define PROGRAM_ROWS_MAX 512   /* more rows than this are run as several passes, which bounds the scratch memory */
 #define PROGRAM_PRODUCTS_MAX 4 /* matrices that share one packed input */
 
-typedef enum node_kind { NODE_ROWS, NODE_LINEAR, NODE_ATTEND, NODE_TAKE, NODE_KIND_COUNT } node_kind;
+typedef enum node_kind { NODE_ROWS, NODE_LINEAR, NODE_ATTEND, NODE_SCAN, NODE_TAKE, NODE_KIND_COUNT } node_kind;
 
 /* A row-wise operation, with its small weights as aligned f32. */
 typedef struct row_op {
@@ -59,8 +62,11 @@ typedef struct node {
     bool pure; /* the rows part is at most a norm whose result nothing else reads: any thread may repeat it */
     /* NODE_ATTEND */
     op_attend attend;
-    uint32_t work;   /* which of exec.works */
-    slot taken_slot; /* NODE_TAKE */
+    uint32_t work; /* which of exec.works */
+    /* NODE_SCAN */
+    const op *scan;
+    const float *decay; /* [width] */
+    slot taken_slot;    /* NODE_TAKE */
 } node;
 
 /* A matrix of f32: row r begins at data + r × stride. */

@@ -24,6 +24,7 @@ static bool reads(const op *o, slot s)
         return o->src == s;
     case OP_ROPE:
     case OP_SOFTCAP:
+    case OP_SCAN:
     case OP_TAKE_ROWS:
         return o->dst == s;
     case OP_KV_WRITE:
@@ -70,7 +71,7 @@ static bool read_later(const builder *b, uint32_t from, slot s)
 
 static bool row_wise(op_kind kind)
 {
-    return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_TAKE_ROWS;
+    return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_SCAN && kind != OP_TAKE_ROWS;
 }
 
 /* ---- pieces of nodes ---- */
@@ -217,6 +218,13 @@ static void take_attend(builder *b, node *n)
     }
 }
 
+static void take_scan(builder *b, node *n)
+{
+    n->kind = NODE_SCAN;
+    n->scan = &b->ops[b->next++];
+    n->decay = vector_f32(b, n->scan->weight);
+}
+
 static void build_node(builder *b)
 {
     node *n = &b->prog->nodes[b->prog->n_nodes++];
@@ -235,6 +243,9 @@ static void build_node(builder *b)
     case OP_ATTEND:
         take_attend(b, n);
         break;
+    case OP_SCAN:
+        take_scan(b, n);
+        break;
     default: /* OP_TAKE_ROWS */
         n->kind = NODE_TAKE;
         n->taken_slot = b->ops[b->next++].dst;
@@ -245,8 +256,8 @@ static void build_node(builder *b)
 
 /* ---- taking the wanted rows earlier ---- */
 
-/* Everything after the last attention works row by row, so the rows nobody wants may as well be dropped right there:
- * a prompt then skips most of its last layer. Copies the operations with that change; false: out of memory. */
+/* Everything after the last attention or scan works row by row, so the rows nobody wants may as well be dropped right
+ * there: a prompt then skips most of its last layer. Copies the operations with that change; false: out of memory. */
 static bool take_rows_early(builder *b)
 {
     const plan *p = b->prog->plan;
@@ -256,7 +267,8 @@ static bool take_rows_early(builder *b)
         if (kind == OP_TAKE_ROWS) {
             take = i;
             n_takes++;
-        } else if (!n_takes && (kind == OP_ATTEND || kind == OP_KV_WRITE || kind == OP_ROPE || kind == OP_EMBED)) {
+        } else if (!n_takes && (kind == OP_ATTEND || kind == OP_KV_WRITE || kind == OP_SCAN || kind == OP_ROPE ||
+                                kind == OP_EMBED)) {
             last = i;
         }
     }

@@ -19,8 +19,8 @@ typedef struct check {
 } check;
 
 static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q", "K", "V", "A", "O", "G", "U", "logits"};
-static const char *const kind_names[OP_KIND_COUNT] = {"embed",  "norm",  "linear", "rope",    "kv_write",
-                                                      "attend", "gated", "add",    "softcap", "take_rows"};
+static const char *const kind_names[OP_KIND_COUNT] = {"embed", "norm", "linear",  "rope", "kv_write", "attend",
+                                                      "gated", "add",  "softcap", "scan", "take_rows"};
 
 static mlxr_status bad(const check *c, const char *what)
 {
@@ -109,6 +109,9 @@ static mlxr_status check_attend(check *c)
         return bad(c, "names a KV layer that the plan does not have");
     }
     const kv_group *g = &c->p->kv_groups[a->kv_group];
+    if (g->state_width) {
+        return bad(c, "names a recurrent KV group");
+    }
     if (g->n_head_kv != a->n_head_kv || g->head_dim != a->head_dim) {
         return bad(c, "and its KV group disagree on the heads");
     }
@@ -129,6 +132,22 @@ static mlxr_status check_attend(check *c)
     }
     status = read_slot(c, SLOT_K, (uint32_t)kv_width);
     return status != MLXR_OK ? status : read_slot(c, SLOT_V, (uint32_t)kv_width);
+}
+
+static mlxr_status check_scan(check *c)
+{
+    const op_state *s = &c->o->state;
+    if (s->kv_group >= c->p->n_kv_groups || s->kv_layer >= c->p->kv_groups[s->kv_group].n_layers) {
+        return bad(c, "names a KV layer that the plan does not have");
+    }
+    if (c->p->kv_groups[s->kv_group].state_width != c->o->width) {
+        return bad(c, "and its KV group disagree on the state");
+    }
+    if (c->taken) {
+        return bad(c, "comes after the wanted rows were taken");
+    }
+    mlxr_status status = read_slot(c, c->o->dst, c->o->width);
+    return status != MLXR_OK ? status : shaped(c, c->o->weight, c->o->width, 1);
 }
 
 static mlxr_status check_rope(check *c)
@@ -218,6 +237,8 @@ static mlxr_status check_op(check *c)
         return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
     case OP_SOFTCAP:
         return o->scale > 0 ? read_slot(c, o->dst, o->width) : bad(c, "has a cap that is not positive");
+    case OP_SCAN:
+        return check_scan(c);
     case OP_TAKE_ROWS:
         return check_take(c);
     case OP_KIND_COUNT:

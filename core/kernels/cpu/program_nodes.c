@@ -313,6 +313,38 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
     }
 }
 
+/* ---- recurrent sums ---- */
+
+static float *state_of(const exec *e, const op *o, uint32_t page)
+{
+    const kv_layout *l = &e->s.kv.layout[o->state.kv_group];
+    uint8_t *base = e->s.kv.base[o->state.kv_group];
+    return (float *)(void *)(base + page * l->page_bytes + o->state.kv_layer * l->layer_bytes);
+}
+
+/* Rows wait for each other, channels do not: members own channels. A row's result is the state behind it. */
+static void run_scan(const exec *e, const node *n, const team_member *member)
+{
+    const op *o = n->scan;
+    uint32_t begin, end;
+    team_share(member, o->width, 16, &begin, &end);
+    for (uint32_t i = 0; i < e->s.n_slices && begin < end; i++) {
+        const step_slice *slice = &e->s.slices[i];
+        const uint32_t *pages = slice->pages[o->state.kv_group];
+        const float *before = pages[0] != KV_PAGE_NONE ? state_of(e, o, pages[0]) + begin : NULL;
+        for (uint32_t r = 0; r < slice->n_rows; r++) {
+            float *x = exec_row(e, o->dst, slice->first_row + r) + begin;
+            if (before) {
+                e->prog->ops.decay(x, before, n->decay + begin, end - begin);
+            }
+            if (pages[1 + r] != KV_PAGE_NONE) {
+                memcpy(state_of(e, o, pages[1 + r]) + begin, x, (end - begin) * sizeof *x);
+            }
+            before = x;
+        }
+    }
+}
+
 /* In place: wanted rows ascend, so a row is never overwritten before it was read. Members own columns. */
 static void run_take(const exec *e, const node *n, const team_member *member)
 {
@@ -340,6 +372,9 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member)
         break;
     case NODE_ATTEND:
         run_attend(e, index, member);
+        break;
+    case NODE_SCAN:
+        run_scan(e, n, member);
         break;
     case NODE_TAKE:
         if (e->s.n_wanted == e->s.n_rows) {

@@ -18,16 +18,21 @@ static mlxr_status check_kv(const program *prog, const step *s, mlxr_error *erro
         const kv_group *group = &prog->plan->kv_groups[g];
         const kv_layout *l = &s->kv.layout[g];
         if (l->n_layers != group->n_layers || l->n_head_kv != group->n_head_kv || l->head_dim != group->head_dim ||
-            l->page_tokens == 0 || (l->page_tokens & (l->page_tokens - 1)) || !s->kv.base[g]) {
-            return error_set(
-                error, MLXR_ARG,
-                "KV group %u has %u layers of %u heads of %u and %u tokens a page, but the model %u, %u, %u", g,
-                l->n_layers, l->n_head_kv, l->head_dim, l->page_tokens, group->n_layers, group->n_head_kv,
-                group->head_dim);
+            l->state_width != group->state_width || l->page_tokens == 0 || (l->page_tokens & (l->page_tokens - 1)) ||
+            !s->kv.base[g]) {
+            return error_set(error, MLXR_ARG,
+                             "KV group %u has %u layers of %u heads of %u, states of %u and %u tokens a page, but the "
+                             "model %u, %u, %u, %u",
+                             g, l->n_layers, l->n_head_kv, l->head_dim, l->state_width, l->page_tokens, group->n_layers,
+                             group->n_head_kv, group->head_dim, group->state_width);
         }
         if (l->type != DTYPE_F32 && l->type != DTYPE_F16 && l->type != DTYPE_BF16) {
             return error_set(error, MLXR_UNSUPPORTED, "the CPU backend has no KV type %d; it has F32, F16 and BF16",
                              (int)l->type);
+        }
+        if (group->state_width && s->n_rows > PROGRAM_ROWS_MAX) { /* a later pass would not know where to go on */
+            return error_set(error, MLXR_LIMIT, "a step of %u rows: with recurrent layers the CPU backend takes %d",
+                             s->n_rows, PROGRAM_ROWS_MAX);
         }
     }
     return MLXR_OK;
@@ -90,6 +95,9 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
     size_t attend = 0, at = linear_scratch_bytes(prog->widest_in);
     for (uint32_t g = 0; g < prog->plan->n_kv_groups; g++) {
         size_t n = prog->plan->kv_groups[g].head_dim;
+        if (n == 0) { /* recurrent */
+            continue;
+        }
         size_t n_bytes = prog->ops.attend.scores ? attend_scratch_bytes((uint32_t)n)
                                                  : (n_positions + 2 * n) * sizeof(double);
         attend = n_bytes > attend ? n_bytes : attend;

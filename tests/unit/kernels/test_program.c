@@ -19,7 +19,7 @@ static tiny_options with_everything(void)
     o.rope = ROPE_PAIRS;
     o.norm = NORM_LAYER;
     o.act = ACT_GELU_ERF;
-    o.qk_norm = o.post_norm = o.biases = o.sinks = true;
+    o.qk_norm = o.post_norm = o.biases = o.sinks = o.scans = true;
     o.softcap = 5.0f;
     return o;
 }
@@ -410,6 +410,12 @@ MUTATION(logits_of_all_rows, find_op(t, OP_TAKE_ROWS)->kind = OP_SOFTCAP)
 MUTATION(no_logits, t->p.n_ops--)
 MUTATION(vocabulary_wrong, t->p.n_vocab--)
 MUTATION(bias_not_f32, find_op(t, OP_LINEAR)->bias = tiny_tensor(t, DTYPE_F16, 64, 1, 0, 1))
+MUTATION(state_group_missing, find_op(t, OP_SCAN)->state.kv_group = 4)
+MUTATION(state_layer_missing, find_op(t, OP_SCAN)->state.kv_layer = 1)
+MUTATION(state_narrow, t->p.kv_groups[1].state_width--)
+MUTATION(state_of_attention, find_op(t, OP_SCAN)->state.kv_group = 0)
+MUTATION(attention_over_states, find_op(t, OP_ATTEND)->attend.kv_group = 1)
+MUTATION(state_without_decay, find_op(t, OP_SCAN)->weight = NULL)
 MUTATION(rows_taken_too_early, t->ops[1] = *find_op(t, OP_TAKE_ROWS))
 #define ROW(label) {#label, mutate_##label}
 
@@ -449,10 +455,18 @@ static void malformed_plans_are_refused_in_words(void **state)
                                          ROW(no_logits),
                                          ROW(vocabulary_wrong),
                                          ROW(bias_not_f32),
+                                         ROW(state_group_missing),
+                                         ROW(state_layer_missing),
+                                         ROW(state_narrow),
+                                         ROW(state_of_attention),
+                                         ROW(attention_over_states),
+                                         ROW(state_without_decay),
                                          ROW(rows_taken_too_early)};
     for (size_t i = 0; i < sizeof mutations / sizeof *mutations; i++) {
         tiny t;
-        tiny_open(&t, &plain);
+        tiny_options o = plain;
+        o.scans = true;
+        tiny_open(&t, &o);
         mutations[i].apply(&t);
         mlxr_error error = {0};
         backend *b = NULL;
@@ -541,6 +555,51 @@ static void count_members(void *context, uint32_t index, uint32_t n)
     ((uint32_t *)context)[index] += n;
 }
 
+/* What a state must be is known from the rows before it; a step of several passes would have to keep one for itself. */
+static void states_are_kept_where_asked_and_long_steps_refused(void **state)
+{
+    (void)state;
+    enum { N = 513, PAGES = 8 };
+    tiny_options o = plain;
+    o.scans = true;
+    tiny t;
+    rig r;
+    tiny_open(&t, &o);
+    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 1024, PAGES);
+    int32_t *tokens = tiny_tokens(&t, N), positions[N];
+    uint32_t pages[1] = {0}, states[N + 1];
+    for (int32_t i = 0; i < N; i++) {
+        positions[i] = i;
+    }
+    memset(states, 0xff, sizeof states);
+    step_slice slice = {.n_rows = 20, .pages = {pages, states}};
+    step s = {.n_rows = 20, .tokens = tokens, .positions = positions, .slices = &slice, .n_slices = 1, .kv = r.kv};
+    states[7] = 1;
+    states[20] = 2;
+    assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
+    slice.n_rows = s.n_rows = 7; /* the same state at the end of a shorter step */
+    states[7] = 3;
+    assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
+    slice = (step_slice){.n_rows = 13, .start = 7, .pages = {pages, states + 7}}; /* and on from there */
+    s = (step){
+        .n_rows = 13, .tokens = tokens + 7, .positions = positions + 7, .slices = &slice, .n_slices = 1, .kv = r.kv};
+    states[20] = 4;
+    assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
+    size_t n = r.kv.layout[1].page_bytes;
+    const uint8_t *base = r.kv.base[1];
+    assert_int_equal(n, 4 * 16 * sizeof(float));
+    assert_memory_equal(base + 1 * n, base + 3 * n, n);
+    assert_memory_equal(base + 2 * n, base + 4 * n, n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(base[i] & base[5 * n + i], 0xff); /* untouched */
+    }
+    slice = (step_slice){.n_rows = N, .pages = {pages, states}};
+    s = (step){.n_rows = N, .tokens = tokens, .positions = positions, .slices = &slice, .n_slices = 1, .kv = r.kv};
+    refused(&r, &s);
+    rig_close(&r);
+    tiny_close(&t);
+}
+
 static void parallel_runs_once_on_every_thread(void **state)
 {
     (void)state;
@@ -594,6 +653,7 @@ int main(void)
         cmocka_unit_test(only_wanted_rows_of_a_long_step_give_logits),
         cmocka_unit_test(malformed_plans_are_refused_in_words),
         cmocka_unit_test(malformed_steps_are_refused),
+        cmocka_unit_test(states_are_kept_where_asked_and_long_steps_refused),
         cmocka_unit_test(parallel_runs_once_on_every_thread),
         cmocka_unit_test(backends_are_found_by_name),
         cmocka_unit_test(kv_memory_is_aligned_and_zero),

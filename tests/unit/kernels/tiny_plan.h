@@ -20,6 +20,7 @@ typedef struct tiny_options {
     norm_kind norm;
     activation act;
     bool qk_norm, post_norm, biases, sinks;
+    bool scans;    /* the second of each three layers is recurrent */
     float softcap; /* of attention and of the logits */
     dtype weights; /* F32 (0) or anything whose blocks divide the widths */
 } tiny_options;
@@ -126,6 +127,26 @@ static inline void tiny_attention(tiny *t, uint32_t layer)
     tiny_op(t, OP_ADD, layer, SLOT_X, SLOT_O, o->n_embd);
 }
 
+/* silu(gate) ∘ decaying sum of what came so far */
+static inline void tiny_recurrent(tiny *t, uint32_t layer)
+{
+    const tiny_options *o = &t->o;
+    uint32_t n = o->n_head * o->head_dim;
+    tiny_norm(t, layer, SLOT_N, SLOT_X, o->n_embd, o->n_embd);
+    tiny_linear(t, layer, SLOT_A, SLOT_N, o->n_embd, n);
+    op *scan = tiny_op(t, OP_SCAN, layer, SLOT_A, SLOT_NONE, n);
+    scan->weight = tiny_tensor(t, DTYPE_F32, n, 1, 0.6f, 0.35f);
+    scan->state.kv_group = (uint16_t)(t->p.n_kv_groups - 1);
+    scan->state.kv_layer = (uint16_t)t->p.kv_groups[scan->state.kv_group].n_layers++;
+    tiny_linear(t, layer, SLOT_Q, SLOT_N, o->n_embd, n);
+    tiny_op(t, OP_GATED, layer, SLOT_Q, SLOT_A, n)->act = ACT_SILU;
+    tiny_linear(t, layer, SLOT_O, SLOT_Q, n, o->n_embd);
+    if (o->post_norm) {
+        tiny_norm(t, layer, SLOT_O, SLOT_O, o->n_embd, o->n_embd);
+    }
+    tiny_op(t, OP_ADD, layer, SLOT_X, SLOT_O, o->n_embd);
+}
+
 static inline void tiny_mlp(tiny *t, uint32_t layer)
 {
     const tiny_options *o = &t->o;
@@ -149,9 +170,14 @@ static inline void tiny_open(tiny *t, const tiny_options *options)
     p->n_vocab = o->n_vocab;
     p->n_embd = o->n_embd;
     p->n_layers = o->n_layers;
-    p->n_kv_groups = o->window ? 2 : 1;
-    p->kv_groups[0] = (kv_group){0, o->n_head_kv, o->head_dim, 0};
-    p->kv_groups[1] = (kv_group){0, o->n_head_kv, o->head_dim, o->window};
+    p->kv_groups[p->n_kv_groups++] = (kv_group){.n_head_kv = o->n_head_kv, .head_dim = o->head_dim};
+    if (o->window) {
+        p->kv_groups[p->n_kv_groups++] = (kv_group){
+            .n_head_kv = o->n_head_kv, .head_dim = o->head_dim, .window = o->window};
+    }
+    if (o->scans) {
+        p->kv_groups[p->n_kv_groups++] = (kv_group){.state_width = o->n_head * o->head_dim};
+    }
     const uint32_t widths[SLOT_COUNT] = {[SLOT_X] = o->n_embd,
                                          [SLOT_N] = o->n_embd,
                                          [SLOT_Q] = o->n_head * o->head_dim,
@@ -167,7 +193,11 @@ static inline void tiny_open(tiny *t, const tiny_options *options)
     embed->weight = tiny_tensor(t, o->weights, o->n_embd, o->n_vocab, 0, 1.0f);
     embed->scale = 1.5f;
     for (uint32_t i = 0; i < o->n_layers; i++) {
-        tiny_attention(t, i);
+        if (o->scans && i % 3 == 1) {
+            tiny_recurrent(t, i);
+        } else {
+            tiny_attention(t, i);
+        }
         tiny_mlp(t, i);
     }
     tiny_op(t, OP_TAKE_ROWS, o->n_layers, SLOT_X, SLOT_NONE, o->n_embd);
@@ -221,8 +251,8 @@ static inline void rig_close(rig *r)
 
 /* One sequence in a rig: its page tables (position → page), the same for all groups. */
 typedef struct timeline {
-    uint32_t pages[KV_GROUPS_MAX][512];
-    uint32_t n_computed;
+    uint32_t pages[KV_GROUPS_MAX][512]; /* recurrent groups: states are kept in the first two by turns */
+    uint32_t n_computed, n_steps;
     const int32_t *tokens;
 } timeline;
 
@@ -244,7 +274,7 @@ static inline void rig_step(rig *r, timeline **lines, const uint32_t *n, uint32_
 {
     enum { ROWS_MAX = 2048 };
     static int32_t tokens[ROWS_MAX], positions[ROWS_MAX];
-    static uint32_t wanted[ROWS_MAX];
+    static uint32_t wanted[ROWS_MAX], states[KV_GROUPS_MAX][ROWS_MAX + 64];
     step_slice slices[64];
     step s = {.tokens = tokens,
               .positions = positions,
@@ -257,8 +287,14 @@ static inline void rig_step(rig *r, timeline **lines, const uint32_t *n, uint32_
         timeline *line = lines[i];
         slices[i] = (step_slice){.first_row = s.n_rows, .n_rows = n[i], .start = line->n_computed};
         for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
-            slices[i].pages[g] = line->pages[g];
+            uint32_t *state = &states[g][s.n_rows + i]; /* [n + 1] */
+            bool recurrent = r->kv.layout[g].state_width != 0;
+            memset(state, 0xff, (n[i] + 1) * sizeof *state); /* KV_PAGE_NONE */
+            state[0] = line->n_computed ? line->pages[g][line->n_steps % 2] : KV_PAGE_NONE;
+            state[n[i]] = line->pages[g][(line->n_steps + 1) % 2];
+            slices[i].pages[g] = recurrent ? state : line->pages[g];
         }
+        line->n_steps++;
         for (uint32_t j = 0; j < n[i]; j++) {
             assert_true(s.n_rows < ROWS_MAX);
             tokens[s.n_rows] = line->tokens[line->n_computed];

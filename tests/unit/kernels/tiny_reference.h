@@ -140,7 +140,28 @@ static inline void reference_join(reference *f, double *x, double *o)
     free(o);
 }
 
-static inline void reference_layer(reference *f, double *x)
+static inline void reference_recurrent(reference *f, double *x)
+{
+    const tiny_options *o = &f->t->o;
+    uint32_t width = o->n_head * o->head_dim;
+    double *n = reference_matrix(f->n, o->n_embd);
+    reference_norm(f, x, n, o->n_embd);
+    double *a = reference_linear(f, n, o->n_embd, width);
+    const float *decay = reference_next(f, OP_SCAN)->weight->data;
+    for (size_t i = width; i < (size_t)f->n * width; i++) {
+        a[i] += a[i - width] * decay[i % width];
+    }
+    double *gate = reference_linear(f, n, o->n_embd, width);
+    for (size_t i = 0; i < (size_t)f->n * width; i++) {
+        gate[i] = reference_activate(ACT_SILU, gate[i]) * a[i];
+    }
+    reference_join(f, x, reference_linear(f, gate, width, o->n_embd));
+    free(n);
+    free(a);
+    free(gate);
+}
+
+static inline void reference_attention(reference *f, double *x)
 {
     const tiny_options *o = &f->t->o;
     uint32_t n_q = o->n_head * o->head_dim, n_kv = o->n_head_kv * o->head_dim;
@@ -156,6 +177,17 @@ static inline void reference_layer(reference *f, double *x)
     reference_rope(f, k, o->n_head_kv);
     double *a = reference_attend(f, q, k, v);
     reference_join(f, x, reference_linear(f, a, n_q, o->n_embd));
+    free(n);
+    free(q);
+    free(k);
+    free(v);
+    free(a);
+}
+
+static inline void reference_mlp(reference *f, double *x)
+{
+    const tiny_options *o = &f->t->o;
+    double *n = reference_matrix(f->n, o->n_embd);
     reference_norm(f, x, n, o->n_embd);
     double *g = reference_linear(f, n, o->n_embd, o->n_ff), *u = reference_linear(f, n, o->n_embd, o->n_ff);
     for (size_t i = 0; i < (size_t)f->n * o->n_ff; i++) {
@@ -163,10 +195,6 @@ static inline void reference_layer(reference *f, double *x)
     }
     reference_join(f, x, reference_linear(f, g, o->n_ff, o->n_embd));
     free(n);
-    free(q);
-    free(k);
-    free(v);
-    free(a);
     free(g);
     free(u);
 }
@@ -187,7 +215,12 @@ static inline void tiny_reference(const tiny *t, const int32_t *tokens, uint32_t
         }
     }
     for (uint32_t i = 0; i < t->o.n_layers; i++) {
-        reference_layer(&f, x);
+        if (t->o.scans && i % 3 == 1) {
+            reference_recurrent(&f, x);
+        } else {
+            reference_attention(&f, x);
+        }
+        reference_mlp(&f, x);
     }
     reference_norm(&f, x, x, width);
     double *out = reference_linear(&f, x, width, t->o.n_vocab);
