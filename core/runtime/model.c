@@ -109,7 +109,7 @@ static mlxr_status fill_info(mlxr_model *m, const char *path, mlxr_error *error)
         .adds_bos = tokenizer_adds_bos(m->tokenizer),
     };
     for (uint32_t g = 0; g < m->graph->plan.n_kv_groups; g++) {
-        m->info.kv_bytes_per_token += m->pools[g]->layout.page_bytes / ENGINE_PAGE_TOKENS;
+        m->info.kv_bytes_per_token += kv_layout_token_bytes(&m->pools[g]->layout);
     }
     if (!m->info.path || !m->info.name || !m->info.weight_types) {
         return error_nomem(error, "model information", strlen(path) + name.n);

@@ -243,9 +243,12 @@ mlxr_status mlxr_sequence_truncate(mlxr_sequence *s, size_t length, mlxr_error *
     }
     s->n_tokens = length;
     if (length < s->n_computed) {
-        s->n_computed = pager_truncate(&s->pages, (uint32_t)length) ? length : 0;
+        s->n_computed = pager_truncate(&s->pages, (uint32_t)length);
         kv_cache_release(&s->model->cache, &s->node, s->n_computed);
         s->n_cached = s->n_cached < s->n_computed ? s->n_cached : s->n_computed;
+        if (s->n_computed < length) { /* a window or a recurrent state had to go further back than asked */
+            attach_prefix(s);
+        }
     }
     sampler_truncate(s->sampler, length);
     constraint_truncate(&s->rule, length);

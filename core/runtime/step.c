@@ -110,12 +110,23 @@ static uint32_t wanted_of(const mlxr_slice *slice)
                                                 : 0;
 }
 
+/* A draft that finds no room is not tried: it can never fail a step. */
+static mlxr_status reserve_sequence(const mlxr_slice *slice, mlxr_error *error)
+{
+    mlxr_sequence *s = slice->sequence;
+    uint32_t begin = (uint32_t)s->n_computed, sure = begin + slice->n_compute;
+    mlxr_status status = pager_reserve_draft(&s->pages, begin, sure, begin + rows_of(slice), error);
+    if (status != MLXR_OK && s->spec.n_tokens) {
+        s->spec.n_tokens = 0;
+        status = pager_reserve(&s->pages, begin, sure, error);
+    }
+    return status;
+}
+
 static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr_error *error)
 {
     for (size_t i = 0; i < n_slices; i++) {
-        mlxr_sequence *s = slices[i].sequence;
-        mlxr_status status = pager_reserve(&s->pages, (uint32_t)s->n_computed,
-                                           (uint32_t)s->n_computed + rows_of(&slices[i]), error);
+        mlxr_status status = reserve_sequence(&slices[i], error);
         if (status != MLXR_OK) {
             while (i-- > 0) { /* pages taken for a step that will not happen would starve others */
                 mlxr_sequence *earlier = slices[i].sequence;
@@ -137,7 +148,7 @@ static uint32_t lay_out(step_scratch *scratch, const mlxr_slice *slices, size_t 
         step_slice *laid = &scratch->slices[i];
         *laid = (step_slice){.first_row = row, .n_rows = n, .start = (uint32_t)s->n_computed};
         for (uint32_t g = 0; g < s->pages.n_tables; g++) {
-            laid->pages[g] = s->pages.tables[g].pages;
+            laid->pages[g] = pager_step_pages(&s->pages, g);
         }
         for (uint32_t j = 0; j < n; j++, row++) {
             bool drafted = j >= slices[i].n_compute;

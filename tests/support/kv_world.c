@@ -37,6 +37,15 @@ const plan world_two_windows = {.n_kv_groups = 3,
                                               {.n_layers = 1, .n_head_kv = 1, .head_dim = 4, .window = 3},
                                               {.n_layers = 1, .n_head_kv = 1, .head_dim = 8, .window = 16}}};
 
+const plan world_full_states = {
+    .n_kv_groups = 2,
+    .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 4}, {.n_layers = 2, .state_width = 10}}};
+const plan world_mixed_states = {.n_kv_groups = 3,
+                                 .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 4},
+                                               {.n_layers = 1, .state_width = 16},
+                                               {.n_layers = 1, .n_head_kv = 1, .head_dim = 4, .window = 9}}};
+const plan world_states = {.n_kv_groups = 1, .kv_groups = {{.n_layers = 1, .state_width = 20}}};
+
 /* ---- the world --------------------------------------------------------------------------------------------------- */
 
 static void save(void *context, prefix_index *index, const kv_node *node)
@@ -136,6 +145,48 @@ static void stamp_tokens(world_sequence *s, size_t from, size_t to)
 
 typedef enum row_work { ROW_WRITE, ROW_CHECK } row_work;
 
+/* A whole page of a recurrent group. false: a word differs. */
+static bool state_visit(const kv_pool *pool, uint32_t group, uint32_t page, uint64_t stamp, row_work work)
+{
+    size_t n = pool->layout.page_bytes / sizeof(uint64_t);
+    uint64_t *words = (uint64_t *)(void *)((char *)pool->memory + page * pool->layout.page_bytes);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t word = (stamp ^ group) + i * 0x9e3779b97f4a7c15u;
+        if (work == ROW_WRITE) {
+            words[i] = word;
+        } else if (words[i] != word) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_state(const world_sequence *s, uint32_t group, uint32_t page, size_t position)
+{
+    if (page != KV_PAGE_NONE && position == 0) {
+        fail_msg("group %u: a state before the first position", group);
+    }
+    if (position && (page == KV_PAGE_NONE ||
+                     !state_visit(s->model->pools[group], group, page, s->stamps[position - 1], ROW_CHECK))) {
+        fail_msg("group %u: no or a wrong state at position %zu of %zu computed", group, position, s->n_computed);
+    }
+}
+
+/* The state a sequence has, and its checkpoints. */
+static void check_states(const world_sequence *s, uint32_t group)
+{
+    const pager_table *t = &s->pages.tables[group];
+    uint32_t n = 0;
+    check_state(s, group, t->states ? t->states[0] : KV_PAGE_NONE, s->n_computed);
+    for (uint32_t block = 0; block < t->n_pages; block++) {
+        if (t->pages[block] != KV_PAGE_NONE && (block + 1) * WORLD_PAGE <= s->n_computed) {
+            check_state(s, group, t->pages[block], (size_t)(block + 1) * WORLD_PAGE);
+            n++;
+        }
+    }
+    assert_true(n <= PAGER_STATES_KEPT);
+}
+
 /* All rows (every layer and head, K and V) of one position in a page. false: a word differs. */
 static bool row_visit(const kv_pool *pool, uint32_t group, uint32_t page, uint32_t at, uint64_t stamp, row_work work)
 {
@@ -178,7 +229,11 @@ static void visit_rows(const world_sequence *s, uint32_t group, size_t from, siz
 void sequence_check_rows(const world_sequence *s)
 {
     for (uint32_t g = 0; g < s->pages.n_tables; g++) {
-        visit_rows(s, g, world_first_seen(s->model, g, s->n_computed), s->n_computed, ROW_CHECK);
+        if (s->pages.tables[g].recurrent) {
+            check_states(s, g);
+        } else {
+            visit_rows(s, g, world_first_seen(s->model, g, s->n_computed), s->n_computed, ROW_CHECK);
+        }
     }
 }
 
@@ -198,7 +253,11 @@ void world_check_index_rows(const world_model *m)
         uint64_t stamps[WORLD_PAGE];
         node_stamps(m, node, stamps);
         for (uint32_t g = 0; g < x->n_groups; g++) {
-            for (uint32_t i = 0; i < WORLD_PAGE && node->pages[g] != KV_PAGE_NONE; i++) {
+            if (x->recurrent[g] && node->pages[g] != KV_PAGE_NONE &&
+                !state_visit(x->pools[g], g, node->pages[g], stamps[WORLD_PAGE - 1], ROW_CHECK)) {
+                fail_msg("group %u: the index holds a wrong state behind block %u", g, node->depth);
+            }
+            for (uint32_t i = 0; i < WORLD_PAGE && !x->recurrent[g] && node->pages[g] != KV_PAGE_NONE; i++) {
                 if (!row_visit(x->pools[g], g, node->pages[g], i, stamps[i], ROW_CHECK)) {
                     fail_msg("group %u: the index holds a wrong row, block %u, row %u", g, node->depth, i);
                 }
@@ -214,6 +273,12 @@ static void count_holders(const world_model *m, uint32_t g, const world_sequence
             uint32_t page = pager_page(&all[i].pages, g, block);
             if (page != KV_PAGE_NONE) {
                 refs[page]++;
+            }
+        }
+        const pager_table *t = &all[i].pages.tables[g];
+        for (uint32_t k = 0; all[i].model == m && t->states && k <= t->n_marked; k++) {
+            if (t->states[k] != KV_PAGE_NONE) {
+                refs[t->states[k]]++;
             }
         }
     }
@@ -290,12 +355,28 @@ kv_miss sequence_append(world *w, world_sequence *s, const int32_t *tokens, size
     return sequence_resume(w, s);
 }
 
+/* Writes what the step must leave of states; where it may be committed there must be one. */
+static void write_states(const world_sequence *s, uint32_t group, size_t n, size_t n_draft)
+{
+    const uint32_t *states = pager_step_pages(&s->pages, group);
+    check_state(s, group, states[0], s->n_computed);
+    for (size_t i = 1; i <= n + n_draft; i++) {
+        if (states[i] != KV_PAGE_NONE) {
+            assert_int_not_equal(states[i], states[0]);
+            state_visit(s->model->pools[group], group, states[i], s->stamps[s->n_computed + i - 1], ROW_WRITE);
+        } else {
+            assert_true(i < n);
+        }
+    }
+}
+
 bool sequence_compute(world *w, world_sequence *s, size_t n, const int32_t *draft, size_t n_draft, size_t n_accepted)
 {
     size_t end = s->n_computed + n + n_draft;
     assert_true(end <= WORLD_TOKENS_MAX && n <= s->n_tokens - s->n_computed);
     assert_true(n_draft == 0 || n == s->n_tokens - s->n_computed);
-    if (pager_reserve(&s->pages, (uint32_t)s->n_computed, (uint32_t)end, NULL) != MLXR_OK) {
+    if (pager_reserve_draft(&s->pages, (uint32_t)s->n_computed, (uint32_t)(s->n_computed + n), (uint32_t)end, NULL) !=
+        MLXR_OK) {
         return false;
     }
     if (n_draft) {
@@ -303,6 +384,10 @@ bool sequence_compute(world *w, world_sequence *s, size_t n, const int32_t *draf
         stamp_tokens(s, s->n_tokens, s->n_tokens + n_draft);
     }
     for (uint32_t g = 0; g < s->pages.n_tables; g++) {
+        if (s->pages.tables[g].recurrent) {
+            write_states(s, g, n, n_draft);
+            continue;
+        }
         visit_rows(s, g, s->n_computed, end, ROW_WRITE);
         visit_rows(s, g, world_first_seen(s->model, g, s->n_computed), end, ROW_CHECK);
     }
@@ -331,7 +416,7 @@ void sequence_truncate(world_sequence *s, size_t n_tokens)
 {
     s->n_tokens = n_tokens;
     if (n_tokens < s->n_computed) {
-        s->n_computed = pager_truncate(&s->pages, (uint32_t)n_tokens) ? n_tokens : 0;
+        s->n_computed = pager_truncate(&s->pages, (uint32_t)n_tokens);
         kv_cache_release(&s->model->cache, &s->node, s->n_computed);
     }
 }

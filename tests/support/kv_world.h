@@ -4,7 +4,8 @@
  * Owner: the test. Lifetime: world_open to world_close. Any failure ends the test.
  *
  * The row of position i holds words made from a chained hash over (model, tokens 0 … i), its group and its place in the
- * page; world_check_rows compares every word of every row a query can see.
+ * page; world_check_rows compares every word of every row a query can see. The state behind position i likewise fills a
+ * page of a recurrent group.
  */
 #ifndef MLXR_TEST_KV_WORLD_H
 #define MLXR_TEST_KV_WORLD_H
@@ -39,8 +40,10 @@ typedef struct world_sequence {
     kv_node *node;
 } world_sequence;
 
-/* Layer groups to choose from: full attention, windows smaller and larger than a page, and both together. */
+/* Layer groups to choose from: full attention, windows smaller and larger than a page, and both together; recurrent
+ * states beside full attention, beside that and a window, and alone. */
 extern const plan world_full, world_window, world_mixed, world_two_windows;
+extern const plan world_full_states, world_mixed_states, world_states;
 
 /* plans[n_models]; model i is named first_name + i. */
 void world_open(world *w, const plan *const *plans, uint32_t n_models, uint64_t first_name, uint64_t budget_bytes,

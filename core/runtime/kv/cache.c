@@ -66,6 +66,12 @@ static uint32_t groups_known(kv_cache *c, const kv_node *node, kv_hash name)
     return groups | kv_store_groups(c->store, c->fingerprint, name, x->n_groups);
 }
 
+/* A prefix that is known to have begun several sequences gets a checkpoint where they part, if it has none yet. */
+static void want_state(const prefix_index *x, pager *pages, size_t n_named, size_t n_blocks)
+{
+    pages->state_wanted = n_named > n_blocks ? (uint32_t)n_named * x->page_tokens : 0;
+}
+
 /* The longest prefix of tokens[0 … n_blocks × page_tokens), of which `first` blocks are mapped already, that could be
  * gone on from: in blocks. *n_named: how many blocks are known at all. */
 static size_t blocks_known(kv_cache *c, kv_node *node, const int32_t *tokens, size_t first, size_t n_blocks,
@@ -209,6 +215,7 @@ size_t kv_cache_attach(kv_cache *c, pager *pages, const int32_t *tokens, size_t 
         }
         n_blocks = blocks_known(c, *node, tokens, first, n_mapped, &n_mapped);
     }
+    want_state(&c->index, pages, n_named, n_blocks);
     if (n_blocks <= first) {
         return n_computed;
     }
@@ -224,10 +231,55 @@ size_t kv_cache_attach(kv_cache *c, pager *pages, const int32_t *tokens, size_t 
     return n_blocks * page_tokens;
 }
 
+static bool has_state(const prefix_index *x, const kv_node *node)
+{
+    bool any = false;
+    for (uint32_t g = 0; g < x->n_groups; g++) {
+        any = any || (x->recurrent[g] && node->pages[g] != KV_PAGE_NONE);
+    }
+    return any;
+}
+
+/* Drops a node's checkpoint, unless paths part here or somebody else holds it. */
+static bool drop_state(prefix_index *x, kv_node *node)
+{
+    bool free_to_go = node->n_children <= 1;
+    for (uint32_t g = 0; g < x->n_groups && free_to_go; g++) {
+        free_to_go = !x->recurrent[g] || node->pages[g] == KV_PAGE_NONE || x->pools[g]->refs[node->pages[g]] == 1;
+    }
+    for (uint32_t g = 0; g < x->n_groups && free_to_go; g++) {
+        if (x->recurrent[g]) {
+            prefix_index_drop_page(x, node, g);
+        }
+    }
+    return free_to_go;
+}
+
+/* Thins out the checkpoints before a new one; position 0 counts as one. */
+static void thin_states(kv_cache *c, kv_node *newest)
+{
+    kv_node *after = newest, *candidate = NULL;
+    for (kv_node *n = newest->parent;; n = n->parent) {
+        if (n && !has_state(&c->index, n)) {
+            continue;
+        }
+        size_t gap = covered(c, after) - covered(c, n);
+        bool dense = candidate && gap <= covered(c, newest) - covered(c, after);
+        if (candidate && !(dense && drop_state(&c->index, candidate))) {
+            after = candidate;
+        }
+        candidate = n;
+        if (!n) {
+            return;
+        }
+    }
+}
+
 void kv_cache_register(kv_cache *c, pager *pages, const int32_t *tokens, size_t n_computed, kv_node **node,
                        uint64_t now_ms)
 {
     prefix_index *x = &c->index;
+    kv_node *newest = NULL; /* with a checkpoint */
     while (!c->off && covered(c, *node) + x->page_tokens <= n_computed) {
         size_t block = covered(c, *node) / x->page_tokens;
         uint32_t own[KV_GROUPS_MAX];
@@ -236,7 +288,7 @@ void kv_cache_register(kv_cache *c, pager *pages, const int32_t *tokens, size_t 
             own[g] = pager_page(pages, g, (uint32_t)block);
         }
         if (prefix_index_insert(x, *node, tokens + block * x->page_tokens, own, now_ms, &found, NULL) != MLXR_OK) {
-            return;
+            break;
         }
         for (uint32_t g = 0; g < x->n_groups; g++) { /* computed twice at the same time: keep one copy */
             if (own[g] != KV_PAGE_NONE && found->pages[g] != KV_PAGE_NONE) {
@@ -244,6 +296,10 @@ void kv_cache_register(kv_cache *c, pager *pages, const int32_t *tokens, size_t 
             }
         }
         move_to(node, found);
+        newest = has_state(x, found) ? found : newest;
+    }
+    if (newest) {
+        thin_states(c, newest);
     }
 }
 

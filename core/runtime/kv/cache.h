@@ -5,6 +5,12 @@
  *   append ─▶ kv_cache_attach    longest known prefix becomes computed, from memory or from disk
  *   step   ─▶ kv_cache_register  every block completed is named by its content, or found to be known and shared
  *   full   ─▶ eviction ─▶ store  least useful blocks leave memory, written behind
+ *
+ * Checkpoints of recurrent state are found, shared, evicted and stored as the pages of their block. On each path of the
+ * tree register keeps about 2 · log₂(blocks) of them, closer together towards the end: one is dropped where the gap it
+ * leaves is no wider than the distance from there to the newest. So going back by d tokens computes at most about d
+ * again. Where paths part a checkpoint stays, and attach asks for one (pager.state_wanted): what two prompts share a
+ * third may.
  */
 #ifndef MLXR_RUNTIME_KV_CACHE_H
 #define MLXR_RUNTIME_KV_CACHE_H

@@ -55,27 +55,40 @@ static void save_node(const eviction *v, prefix_index *index, const kv_node *nod
     }
 }
 
-/* How many blocks each node is away from the nearest end below it. */
+static bool has_states(const prefix_index *index, const kv_node *node)
+{
+    bool all = true;
+    for (uint32_t g = 0; g < index->n_groups; g++) {
+        all = all && (!index->recurrent[g] || node->pages[g] != KV_PAGE_NONE);
+    }
+    return all;
+}
+
+/* How many blocks each node is away from the nearest end below it, and whether an end needs its checkpoint. */
 static void measure_ends(prefix_index *index)
 {
     for (kv_node *node = index->oldest; node; node = node->newer) {
         node->n_to_end = node->n_children ? UINT32_MAX : 0;
+        node->serves = node->n_children == 0;
     }
     for (kv_node *node = index->oldest; node; node = node->newer) {
-        if (node->parent && node->n_to_end + 1 < node->parent->n_to_end) {
-            node->parent->n_to_end = node->n_to_end + 1;
+        kv_node *parent = node->parent;
+        if (parent) {
+            parent->n_to_end = node->n_to_end + 1 < parent->n_to_end ? node->n_to_end + 1 : parent->n_to_end;
+            parent->serves = parent->serves || (node->serves && !has_states(index, node));
         }
     }
 }
 
-/* Drops the window pages of a node that nobody sees who goes on at an end below it: they would only help a prompt that
- * leaves the prefix right here. */
+/* Drops the window pages of a node that nobody sees who goes on at an end below it, and a checkpoint that nobody would
+ * go on from there: they would only help a prompt that leaves the prefix right here. */
 static void drop_unseen(const eviction *v, prefix_index *index, kv_node *node)
 {
     bool saved = false;
     uint32_t next = (node->n_to_end + 1) * index->page_tokens; /* of the nearest end, counted from this block */
     for (uint32_t g = 0; g < index->n_groups; g++) {
-        if (!prefix_index_needs(index, g, 0, next) && only_cached(index, node, g)) {
+        bool needed = index->recurrent[g] ? node->serves : prefix_index_needs(index, g, 0, next);
+        if (!needed && only_cached(index, node, g)) {
             if (!saved) {
                 save_node(v, index, node);
                 saved = true;
@@ -104,7 +117,7 @@ static kv_node *next_node(const eviction *v, prefix_index **owner)
     return node;
 }
 
-/* One walk over the nodes of a class and of those before it: takes unseen window pages, or whole nodes. */
+/* One walk over the nodes of a class and of those before it: takes unseen pages, or whole nodes. */
 static void walk(const eviction *v, eviction_class wanted, bool whole)
 {
     prefix_index *owner = NULL;
@@ -144,12 +157,12 @@ uint64_t eviction_run(kv_arena *arena, prefix_index *const *indexes, size_t n_in
                   .save = save,
                   .save_context = save_context};
     uint64_t before = arena->bytes_used;
-    bool windows = false;
+    bool parts = false;
     for (size_t i = 0; i < n_indexes; i++) {
-        windows = windows || prefix_index_has_parts(indexes[i]);
+        parts = parts || prefix_index_has_parts(indexes[i]);
     }
     for (eviction_class wanted = CLASS_OLD; wanted < CLASS_COUNT && arena->bytes_used > target_bytes; wanted++) {
-        if (windows) {
+        if (parts) {
             walk(&v, wanted, false);
         }
         walk(&v, wanted, true);

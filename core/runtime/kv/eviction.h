@@ -4,8 +4,9 @@
  *
  * Least recently used, aware of the working set (Denning 1968): pages used within the last working_set_ms go after all
  * others, and among those, prefixes that were never found again go before prefixes that were. In each of these classes
- * window pages out of sight of every end of their prefix go before whole blocks do, and blocks before what they
- * continue. Pages that a sequence holds (refs > 1) or builds on (a pinned node) are never taken.
+ * window pages out of sight of every end of their prefix, and checkpoints of recurrent state that no end of it would go
+ * on from, go before whole blocks do, and blocks before what they continue. Pages that a sequence holds (refs > 1) or
+ * builds on (a pinned node) are never taken.
  *
  * Time: a few walks over the nodes for a call, however many pages it frees.
  */

@@ -13,8 +13,8 @@
  *   1. A node is found by the hash of (parent's hash, tokens) and then compared: parent and all tokens must be equal.
  *   2. The index holds one reference on every page it names; page refs = 1 means "only the cache wants it".
  *   3. A node with children or with users is never removed; removal goes leaf first, so every node reaches the root.
- *   4. A node may lack the page of a group (window pages dropped or evicted): it then helps only where that group does
- *      not need it (prefix_index_needs).
+ *   4. A node may lack the page of a group (window pages dropped or evicted, no checkpoint taken): it then helps only
+ *      where that group does not need it (prefix_index_needs).
  *   5. In the order of last use every node comes before its parent.
  */
 #ifndef MLXR_RUNTIME_KV_PREFIX_INDEX_H
@@ -38,13 +38,15 @@ struct kv_node {
     uint32_t n_users;              /* sequences that build on it */
     uint32_t n_hits;               /* times it was found again after it was made */
     uint32_t n_to_end;             /* eviction's: blocks to the nearest node without children below it */
+    bool serves;                   /* eviction's: a node without children below it has no checkpoint nearer than this */
     uint32_t pages[KV_GROUPS_MAX]; /* KV_PAGE_NONE: not in memory */
     int32_t tokens[];              /* [page_tokens] */
 };
 
 typedef struct prefix_index {
     kv_pool *pools[KV_GROUPS_MAX];
-    uint32_t windows[KV_GROUPS_MAX]; /* 0: full attention */
+    uint32_t windows[KV_GROUPS_MAX]; /* 0: full attention, or recurrent */
+    bool recurrent[KV_GROUPS_MAX];   /* a page is the state behind the block */
     uint32_t n_groups, page_tokens;
     kv_hash salt;      /* model fingerprint, cache type, adapters, tenant */
     kv_node **buckets; /* [n_buckets], a power of two */
@@ -65,13 +67,13 @@ kv_hash prefix_index_hash(const prefix_index *index, const kv_hash *parent, cons
 kv_node *prefix_index_find(const prefix_index *index, const kv_node *parent, const int32_t *tokens);
 
 /* Does a sequence that goes on at position `next` need group g's page of `block`? Full attention needs every page, a
- * window those that a query at `next` sees. */
+ * window those that a query at `next` sees, a recurrent group the state at `next`. */
 bool prefix_index_needs(const prefix_index *index, uint32_t group, size_t block, size_t next);
 /* Is there a group that does not need all pages of a prefix? One that does? */
 bool prefix_index_has_parts(const prefix_index *index);
 bool prefix_index_has_full(const prefix_index *index);
 
-/* Adds a block with its pages (one reference each is taken; KV_PAGE_NONE allowed for window groups), or completes the
+/* Adds a block with its pages (one reference each is taken; KV_PAGE_NONE: has none), or completes the
  * node that is there already with pages it lacks. */
 mlxr_status prefix_index_insert(prefix_index *index, kv_node *parent, const int32_t *tokens, const uint32_t *pages,
                                 uint64_t now_ms, kv_node **out, mlxr_error *error);

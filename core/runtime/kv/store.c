@@ -538,7 +538,7 @@ void kv_store_put(kv_store *s, kv_hash fingerprint, const prefix_index *index, c
     }
     uint32_t queued = groups_queued(s, fingerprint, node->hash);
     pthread_mutex_unlock(&s->lock);
-    bool known = !(wanted & ~(queued ? queued : stored));
+    bool known = !(wanted & ~(queued ? queued : stored)); /* nothing wanted: a block without pages */
     job *j = known ? NULL : job_new(fingerprint, index, node);
     if (!j) {
         return;

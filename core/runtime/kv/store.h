@@ -22,7 +22,7 @@
  *
  *   header  "MLXRKV01", sizes, fingerprint, chain hash, per group layout and presence, n_tokens × i32,
  *           checksums of the payload's chunks, XXH3-64 of all of the header
- *   payload each present group's page, page_bytes
+ *   payload each present group's page, page_bytes; of a recurrent group the state behind the block
  *
  * All numbers little-endian.
  */

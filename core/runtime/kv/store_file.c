@@ -75,7 +75,7 @@ void store_header_encode(const store_block *b, uint8_t *out)
         put_u32(p + 12, b->layouts[g].head_dim);
         put_u64(p + 16, b->layouts[g].page_bytes);
         put_u32(p + 24, b->present[g]);
-        put_u32(p + 28, 0);
+        put_u32(p + 28, b->layouts[g].state_width);
     }
     for (uint32_t i = 0; i < b->n_tokens; i++, p += 4) {
         put_u32(p, (uint32_t)b->tokens[i]);
@@ -98,7 +98,7 @@ static bool group_matches(const uint8_t *p, const kv_layout *l)
 {
     return load_u32le(p) == (uint32_t)l->type && load_u32le(p + 4) == l->n_layers &&
            load_u32le(p + 8) == l->n_head_kv && load_u32le(p + 12) == l->head_dim &&
-           load_u64le(p + 16) == l->page_bytes && load_u32le(p + 24) <= 1;
+           load_u64le(p + 16) == l->page_bytes && load_u32le(p + 24) <= 1 && load_u32le(p + 28) == l->state_width;
 }
 
 size_t store_file_groups_bytes(uint32_t n_groups)

@@ -5,6 +5,8 @@
  */
 #include <unistd.h>
 
+#include "base/error.h"
+#include "recurrent.h"
 #include "runtime/engine.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
@@ -22,6 +24,36 @@ typedef struct setup {
     mlxr_model *model;
 } setup;
 
+/* Models with recurrent layers: beside full attention, beside a window, beside both, and without any attention. */
+static const struct {
+    const char *name, *base;
+    uint32_t layers; /* a bit for each that is recurrent */
+} hybrids[] = {{"llama+states", "llama", 0x5},
+               {"mistral+states", "mistral", 0x6},
+               {"gemma3+states", "gemma3", 0x4a},
+               {"qwen2-states", "qwen2", 0xf}};
+enum { HYBRIDS = sizeof hybrids / sizeof *hybrids };
+
+static const tiny_model *hybrid_at(size_t index)
+{
+    static tiny_model made[HYBRIDS];
+    if (index >= HYBRIDS) {
+        return NULL;
+    }
+    made[index] = *tiny_model_find(hybrids[index].base);
+    made[index].name = hybrids[index].name;
+    return &made[index];
+}
+
+static void make_hybrid(mlxr_model *model, const tiny_model *tiny)
+{
+    for (size_t i = 0; i < HYBRIDS; i++) {
+        if (strcmp(tiny->name, hybrids[i].name) == 0) {
+            recurrent_make(model, hybrids[i].layers);
+        }
+    }
+}
+
 static const char *model_path(const tiny_model *tiny)
 {
     static char path[512];
@@ -38,6 +70,7 @@ static void open_with(setup *s, const tiny_model *tiny, const mlxr_engine_option
     memset(s, 0, sizeof *s);
     assert_ok(mlxr_engine_open(&s->engine, options, &error), &error);
     assert_ok(mlxr_model_load(&s->model, s->engine, model_path(tiny), NULL, &error), &error);
+    make_hybrid(s->model, tiny);
 }
 
 static void close_all(setup *s)
@@ -138,6 +171,10 @@ static void assert_same(const run *a, const run *b, const tiny_model *tiny, cons
 static const tiny_model *model_at(size_t index)
 {
     static const char *const quick[] = {"llama", "mistral", "qwen2", "gemma3"};
+    if (index < HYBRIDS) {
+        return hybrid_at(index);
+    }
+    index -= HYBRIDS;
     if (getenv("MLXR_SOAK")) {
         return tiny_model_at(index);
     }
@@ -374,14 +411,18 @@ static void evicted_and_reloaded_equal_never_evicted(void **state)
         for (size_t i = 0; i < SEQUENCES; i++) {
             one_alone(&s, tiny, i, &sampled, &expected[i]);
         }
-        uint64_t kv_bytes_per_token = mlxr_model_info_get(s.model)->kv_bytes_per_token;
+        uint64_t kv_bytes = 0;
+        for (uint32_t g = 0; g < s.model->graph->plan.n_kv_groups; g++) {
+            const kv_layout *l = &s.model->pools[g]->layout;
+            kv_bytes += (l->state_width ? PAGER_STATES_HELD : 9) * l->page_bytes;
+        }
         close_all(&s);
         mlxr_engine_options options = cached;
-        options.kv_bytes = kv_bytes_per_token * 32 * 9; /* one sequence and a little more */
         options.kv_dir = dir;
         uint64_t disk_hits = 0;
         for (int process = 0; process < 2; process++) {
             open_with(&s, tiny, &options);
+            s.engine->arena.bytes_budget = kv_bytes; /* one sequence and a little more */
             for (size_t i = 0; i < 2 * SEQUENCES; i++) {
                 one_alone(&s, tiny, i % SEQUENCES, &sampled, &got);
                 assert_same(&expected[i % SEQUENCES], &got, tiny, process ? "after a restart" : "evicted");
@@ -440,9 +481,125 @@ static void speculation_changes_nothing_but_the_number_of_steps(void **state)
     }
 }
 
+/* Whatever is left of a truncated sequence, what follows is computed as if nothing had been there. */
+static void truncated_sequences_go_on_as_new_ones(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        mlxr_sampling greedy = sampling_of(0, 1);
+        static const size_t lengths[] = {PROMPT + 38, PROMPT + 30, PROMPT + 27, 97, 64};
+        for (int with_cache = 0; with_cache < 2; with_cache++) {
+            setup s;
+            mlxr_error error;
+            static run expected, got;
+            open_with(&s, tiny, with_cache ? &cached : &plain);
+            one_alone(&s, tiny, 0, &greedy, &expected);
+            for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+                mlxr_sequence *sequence = start(&s, tiny, 0, &greedy);
+                int32_t all[PROMPT + GENERATE];
+                got.n = 0;
+                finish(&s, &sequence, &got, 1, 50);
+                memcpy(all, mlxr_sequence_tokens(sequence), sizeof all);
+                assert_ok(mlxr_sequence_truncate(sequence, lengths[i], &error), &error);
+                assert_true(mlxr_sequence_computed(sequence) <= lengths[i]);
+                if (strstr(tiny->name, "llama") && lengths[i] > 128) { /* back by less than a page: to its beginning */
+                    assert_true(mlxr_sequence_computed(sequence) >= 128);
+                }
+                size_t n_again = lengths[i] < PROMPT ? PROMPT - lengths[i] : 1, n_kept = lengths[i] + n_again - PROMPT;
+                assert_ok(mlxr_sequence_append(sequence, all + lengths[i], n_again, &error), &error);
+                got.n = n_kept;
+                finish(&s, &sequence, &got, 1, 50);
+                mlxr_sequence_close(&sequence);
+                assert_same(&expected, &got, tiny, with_cache ? "truncated, cached" : "truncated");
+            }
+            close_all(&s);
+        }
+    }
+}
+
+static bool device_fails;
+
+/* A device that computes everything, and then says it could not. */
+static mlxr_status run_and_fail(backend *b, program *prog, const step *laid, mlxr_error *error)
+{
+    mlxr_status status = backend_cpu.run(b, prog, laid, error);
+    return device_fails ? error_set(error, MLXR_DEVICE, "as the test wants it") : status;
+}
+
+static void failed_steps_change_nothing(void **state)
+{
+    (void)state;
+    for (size_t m = 0; model_at(m); m++) {
+        const tiny_model *tiny = model_at(m);
+        mlxr_sampling sampled = sampling_of(0.8f, 6);
+        for (int drafting = 0; drafting < 2; drafting++) {
+            setup s;
+            mlxr_error error;
+            static run expected, got;
+            open_with(&s, tiny, &plain);
+            one_alone(&s, tiny, 0, &sampled, &expected);
+            backend_ops ops = *s.engine->ops;
+            const backend_ops *own = s.engine->ops;
+            ops.run = run_and_fail;
+            s.engine->ops = &ops;
+            mlxr_sequence *sequence = start(&s, tiny, 0, &sampled);
+            if (drafting) {
+                assert_ok(mlxr_sequence_draft(sequence, NULL, 4, &error), &error);
+                sequence->spec.tracker.draft_cost = 0;
+            }
+            for (got.n = 0; got.n < GENERATE;) {
+                size_t pending = mlxr_sequence_pending(sequence), n_computed = mlxr_sequence_computed(sequence);
+                mlxr_slice slice = {.sequence = sequence, .n_compute = (uint32_t)(pending < 23 ? pending : 23)};
+                device_fails = true;
+                assert_int_equal(mlxr_step(s.engine, &slice, 1, &error), MLXR_DEVICE);
+                device_fails = false;
+                assert_int_equal(mlxr_sequence_computed(sequence), n_computed);
+                assert_int_equal(mlxr_sequence_pending(sequence), pending);
+                assert_ok(mlxr_step(s.engine, &slice, 1, &error), &error);
+                record(&got, &slice);
+            }
+            mlxr_sequence_close(&sequence);
+            s.engine->ops = own;
+            assert_same(&expected, &got, tiny, drafting ? "failed steps with drafts" : "failed steps");
+            close_all(&s);
+        }
+    }
+}
+
+/* A draft needs a state for each of its rows; where the budget has none, the step goes on without it. */
+static void drafts_that_find_no_room_are_not_tried(void **state)
+{
+    (void)state;
+    mlxr_error error;
+    const tiny_model *tiny = hybrid_at(HYBRIDS - 1); /* nothing but states */
+    mlxr_sampling greedy = sampling_of(0, 1);
+    mlxr_engine_options options = plain;
+    setup s;
+    static run expected, got;
+    open_with(&s, tiny, &plain);
+    one_alone(&s, tiny, 0, &greedy, &expected);
+    uint64_t state_bytes = s.model->pools[0]->layout.page_bytes;
+    close_all(&s);
+    options.kv_bytes = 64 * state_bytes;
+    open_with(&s, tiny, &options);
+    s.engine->arena.bytes_budget = 3 * state_bytes; /* less than a model can be loaded with */
+    mlxr_sequence *sequence = start(&s, tiny, 0, &greedy);
+    assert_ok(mlxr_sequence_draft(sequence, NULL, 8, &error), &error);
+    sequence->spec.tracker.draft_cost = 0;
+    got.n = 0;
+    finish(&s, &sequence, &got, 1, 512);
+    assert_same(&expected, &got, tiny, "drafts without room");
+    mlxr_sequence_close(&sequence);
+    close_all(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(truncated_sequences_go_on_as_new_ones),
+        cmocka_unit_test(failed_steps_change_nothing),
+        cmocka_unit_test(drafts_that_find_no_room_are_not_tried),
         cmocka_unit_test(chunked_prompts_equal_whole_ones),
         cmocka_unit_test(batched_sequences_equal_lone_ones),
         cmocka_unit_test(batch_invariant_engines_keep_their_promise),

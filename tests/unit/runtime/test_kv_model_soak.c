@@ -31,6 +31,10 @@ static const setup setups[] = {
     {"only windows", {&world_window}, 1, 60 * 256, 100000},
     {"three models, little disk", {&world_two_windows, &world_window, &world_full}, 3, 160 * 256, 30000},
     {"plenty of all", {&world_two_windows, &world_mixed}, 2, 1000 * 256, 4000000},
+    {"recurrent, little memory", {&world_full_states}, 1, 24 * 256, 60000},
+    {"nothing but states", {&world_states}, 1, 6 * 256, 30000},
+    {"recurrent and others", {&world_mixed_states, &world_mixed, &world_states}, 3, 160 * 256, 200000},
+    {"recurrent, plenty", {&world_mixed_states, &world_full_states}, 2, 1000 * 256, 4000000},
 };
 
 typedef struct mapped { /* the model of a sequence */
@@ -175,7 +179,8 @@ static uint32_t groups_on_disk(const bench *b, const world_model *m, kv_hash has
 
 static bool needed(const world_model *m, uint32_t group, size_t block, size_t next)
 {
-    return (block + 1) * WORLD_PAGE > world_first_seen(m, group, next);
+    return m->layers->kv_groups[group].state_width ? (block + 1) * WORLD_PAGE == next
+                                                   : (block + 1) * WORLD_PAGE > world_first_seen(m, group, next);
 }
 
 typedef struct forecast {
@@ -257,7 +262,7 @@ static void check_index(const bench *b, const world_model *m, bool hashes)
         assert_true(node->newer ? node->newer->older == node && node->newer->used_at_ms >= node->used_at_ms
                                 : x->newest == node);
         for (uint32_t g = 0; g < x->n_groups; g++) {
-            assert_true(x->windows[g] || node->pages[g] != KV_PAGE_NONE);
+            assert_true(x->windows[g] || x->recurrent[g] || node->pages[g] != KV_PAGE_NONE);
         }
         if (hashes) {
             assert_ptr_equal(prefix_index_find(x, node->parent, node->tokens), node);
@@ -281,6 +286,10 @@ static void check_sequence(const bench *b, int which)
         }
     }
     for (uint32_t g = 0; g < s->pages.n_tables; g++) {
+        if (s->pages.tables[g].recurrent) { /* which checkpoints it has depends on the room there was */
+            assert_int_equal(s->pages.tables[g].state_at, s->n_computed);
+            continue;
+        }
         for (uint32_t block = 0; block < n_pages(s->n_computed); block++) {
             if ((pager_page(&s->pages, g, block) != KV_PAGE_NONE) != b->model[which].at[g][block]) {
                 fail_msg("sequence %d, %zu computed: block %u of group %u is %smapped", which, s->n_computed, block, g,
@@ -313,6 +322,11 @@ static void check_changes(bench *b, const world_sequence *s, bool may_evict)
     for (size_t i = 0; i < b->before->n; i++) {
         const seen_node *is = find_seen(b->now, b->before->nodes[i].model, b->before->nodes[i].hash);
         uint32_t lost = b->before->nodes[i].groups & ~(is ? is->groups : 0);
+        const prefix_index *x = &b->w.models[b->before->nodes[i].model].cache.index;
+        bool thinned = is && is->n_children <= 1 && &s->model->cache.index == x;
+        for (uint32_t g = 0; g < x->n_groups && thinned; g++) { /* checkpoints make way for newer ones */
+            lost &= ~((uint32_t)x->recurrent[g] << g);
+        }
         if (lost || !is) {
             assert_true(may_evict);
             b->n.evicted++;
@@ -361,13 +375,35 @@ static void model_advance(bench *b, int which, size_t before, size_t n)
     }
 }
 
-/* What a truncation leaves: everything up to there, or nothing where a window has moved past it. */
+/* The nearest position up to n at which a sequence holds a state. */
+static size_t last_state(const world_sequence *s, size_t n)
+{
+    for (; n > 0 && n != s->n_computed; n--) {
+        bool all = n % WORLD_PAGE == 0;
+        for (uint32_t g = 0; g < s->pages.n_tables && all; g++) {
+            all = pager_page(&s->pages, g, (uint32_t)(n / WORLD_PAGE - 1)) != KV_PAGE_NONE ||
+                  !s->pages.tables[g].recurrent;
+        }
+        if (all) {
+            break;
+        }
+    }
+    return n;
+}
+
+/* What a truncation leaves: everything up to there, back to a state where there are any, or nothing where a window has
+ * moved past it. */
 static size_t model_truncate(const bench *b, int which, size_t n)
 {
     const world_sequence *s = &b->all[which];
-    bool whole = true;
+    bool whole = true, recurrent = false;
     for (uint32_t g = 0; g < s->pages.n_tables; g++) {
-        for (size_t block = world_first_seen(s->model, g, n) / WORLD_PAGE; block < n_pages(n); block++) {
+        recurrent = recurrent || s->pages.tables[g].recurrent;
+    }
+    n = recurrent ? last_state(s, n) : n;
+    for (uint32_t g = 0; g < s->pages.n_tables; g++) {
+        size_t first = s->pages.tables[g].recurrent ? n_pages(n) : world_first_seen(s->model, g, n) / WORLD_PAGE;
+        for (size_t block = first; block < n_pages(n); block++) {
             whole = whole && b->model[which].at[g][block];
         }
     }
@@ -440,7 +476,7 @@ static void op_compute(bench *b, int which)
     size_t n_accepted = n_draft ? draw(b, n_draft + 1) : 0;
     uint64_t used = b->w.arena.bytes_used, most = 0;
     for (uint32_t g = 0; g < s->pages.n_tables; g++) { /* new pages, and copies of shared ones */
-        most += (uint64_t)(n_pages(before + n + n_draft) - before / WORLD_PAGE + n_pages(DRAFT_MAX + 14)) *
+        most += (uint64_t)(n_pages(before + n + n_draft) - before / WORLD_PAGE + n_pages(DRAFT_MAX + 14) + n_draft) *
                 s->pages.tables[g].pool->layout.page_bytes;
     }
     if (sequence_compute(&b->w, s, n, draft, n_draft, n_accepted)) {
