@@ -115,6 +115,7 @@ typedef struct mlxr_model_info {
     const char *name;         /* general.name, or "" */
     const char *weight_types; /* most bytes first: "Q4_1, Q6_K, F32" */
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
+    uint32_t n_ctx; /* of its sequences: n_ctx_train, or n_ctx_max where that is less */
     uint64_t n_params;
     uint64_t file_bytes;         /* all parts of the model on disk */
     uint64_t weight_bytes;       /* tensor data */
@@ -128,9 +129,19 @@ typedef struct mlxr_model_info {
  * The file stays mapped; weights are not copied. */
 MLXR_API mlxr_status mlxr_model_load(mlxr_model **out, mlxr_engine *engine, const char *path,
                                      const mlxr_model_options *options, mlxr_error *error);
+/* The same in two halves, so that a model can be read while the engine works for others. Reading takes any thread; of
+ * what it gives only mlxr_model_info_get, mlxr_tokenize and the like work, until the engine's thread attaches it, which
+ * takes microseconds. mlxr_model_unref ends it before or after. */
+MLXR_API mlxr_status mlxr_model_read(mlxr_model **out, mlxr_engine *engine, const char *path,
+                                     const mlxr_model_options *options, mlxr_error *error);
+MLXR_API mlxr_status mlxr_model_attach(mlxr_model *model, mlxr_error *error);
 MLXR_API mlxr_model *mlxr_model_ref(mlxr_model *model);
 MLXR_API void mlxr_model_unref(mlxr_model **model);
 MLXR_API const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model);
+/* Bytes of the KV pages that one sequence of this model holds while a step computes n_more tokens behind the first
+ * n_computed (0: between two steps). Exact: whole pages, and only those that windows still see. Pages shared with other
+ * sequences are counted in full. */
+MLXR_API uint64_t mlxr_model_kv_bytes(const mlxr_model *model, size_t n_computed, size_t n_more);
 
 /* Describes a model file as JSON (metadata, tensors, memory need) without loading it into an engine; works for
  * families MLXR cannot run. The caller frees *json with mlxr_free. */
@@ -288,7 +299,7 @@ MLXR_API mlxr_status mlxr_sequence_draft(mlxr_sequence *sequence, mlxr_model *dr
 typedef struct mlxr_draft_stats {
     uint64_t n_steps, n_drafting_steps, n_drafted, n_accepted;
     double acceptance;                        /* probability of the next drafted token, a moving average */
-    double row_cost;                          /* measured price of one more row in plain steps */
+    double row_cost, draft_cost;              /* measured prices in plain steps: one more row, one drafted token */
     uint64_t drafted_at[15], accepted_at[15]; /* by position in the draft */
 } mlxr_draft_stats;
 MLXR_API mlxr_draft_stats mlxr_draft_stats_get(const mlxr_sequence *sequence);
@@ -310,6 +321,10 @@ typedef struct mlxr_kv_stats {
     uint64_t disk_files, disk_bytes, disk_hits, disk_rejected, disk_write_errors, disk_dropped;
 } mlxr_kv_stats;
 MLXR_API mlxr_kv_stats mlxr_kv_stats_get(const mlxr_engine *engine);
+/* Lowers the KV budget, or raises it again up to what the engine was opened with: evicts cached pages, gives memory
+ * that is not needed back to the system, and returns the budget now in force, which is what sequences hold where that
+ * is more. */
+MLXR_API uint64_t mlxr_kv_budget_set(mlxr_engine *engine, uint64_t n_bytes);
 /* Writes every cached block to kv_dir and waits until all is on disk; closing an engine's models does the same. */
 MLXR_API void mlxr_kv_flush(mlxr_engine *engine);
 

@@ -62,6 +62,8 @@ typedef struct backend_ops {
     /* KV memory: page-aligned, zeroed lazily; the host may read and write it between steps. */
     mlxr_status (*kv_alloc)(backend *b, size_t n_bytes, void **out, mlxr_error *error);
     void (*kv_free)(backend *b, void **memory, size_t n_bytes);
+    /* Gives the system back what lies in a part of KV memory; its content is lost. NULL: it cannot. */
+    void (*kv_discard)(backend *b, void *part, size_t n_bytes);
     /* Computes one step. All or nothing as far as the caller can see: KV rows beyond what succeeded are garbage. */
     mlxr_status (*run)(backend *b, program *prog, const step *s, mlxr_error *error);
     /* Runs fn on the backend's thread team, for work around a step (sampling); NULL where there is none. */

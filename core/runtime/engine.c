@@ -264,6 +264,21 @@ mlxr_kv_stats mlxr_kv_stats_get(const mlxr_engine *engine)
     return stats;
 }
 
+uint64_t mlxr_kv_budget_set(mlxr_engine *e, uint64_t n_bytes)
+{
+    kv_arena *a = &e->arena;
+    uint64_t wanted = n_bytes < a->bytes_most ? n_bytes : a->bytes_most;
+    if (a->bytes_used > wanted) {
+        evict_to(e, wanted);
+    }
+    bool lower = wanted < a->bytes_budget;
+    a->bytes_budget = a->bytes_used > wanted ? a->bytes_used : wanted;
+    if (lower) {
+        kv_arena_discard(a);
+    }
+    return a->bytes_budget;
+}
+
 void mlxr_kv_flush(mlxr_engine *engine)
 {
     for (mlxr_model *m = engine->models; m; m = m->next) {

@@ -45,14 +45,19 @@ struct mlxr_engine {
     uint64_t n_evicted_bytes, tokens_hit, tokens_missed;
     uint64_t (*now_ms)(void *user);
     void *now_user;
-    mlxr_model *models;  /* list of those loaded */
-    double plain_step_s; /* of the newest step with one row for each of plain_slices sequences */
-    size_t plain_slices;
+    mlxr_model *models; /* list of those loaded */
     step_scratch scratch;
-    uint32_t n_models, n_sequences; /* alive: an engine is closed after them */
+    uint32_t n_models, n_sequences; /* attached, alive: an engine is closed after them */
     void (*log)(void *user, mlxr_log_level level, const char *line);
     void *log_user;
 };
+
+/* What decoding steps of a model took: what drafting costs is learned from it. The one part of a model that changes. */
+typedef struct step_times {
+    double plain_s; /* of one row for each of n_slices sequences; moving average */
+    size_t n_slices;
+    double row_cost; /* of one more row a sequence, in plain steps; 0: not known */
+} step_times;
 
 struct mlxr_model {
     mlxr_engine *engine;
@@ -68,7 +73,9 @@ struct mlxr_model {
     kv_cache cache;
     bool cache_open;
     mlxr_model *next; /* in the engine's list */
-    uint32_t n_ctx;   /* of its sequences */
+    step_times times;
+    uint32_t n_ctx; /* of its sequences */
+    uint32_t n_ctx_asked;
     mlxr_model_info info;
     region memory; /* of the texts in info */
 };

@@ -25,7 +25,7 @@ static mlxr_status open_pools(mlxr_model *m, mlxr_error *error)
 }
 
 /* The fingerprint is needed only where blocks outlive the process: reading every byte of a model costs time. */
-static mlxr_status open_cache(mlxr_model *m, mlxr_error *error)
+static mlxr_status name_cache(mlxr_model *m, mlxr_error *error)
 {
     m->cache.off = m->engine->no_prefix_cache;
     if (m->engine->store) {
@@ -38,6 +38,11 @@ static mlxr_status open_cache(mlxr_model *m, mlxr_error *error)
         }
         m->cache.store = m->engine->store;
     }
+    return MLXR_OK;
+}
+
+static mlxr_status open_cache(mlxr_model *m, mlxr_error *error)
+{
     mlxr_status status = prefix_index_open(&m->cache.index, &m->graph->plan, m->pools, m->cache.fingerprint, error);
     m->cache_open = status == MLXR_OK;
     return status;
@@ -54,7 +59,6 @@ static void open_chat_template(mlxr_model *m)
     }
     if (chat_template_open(&m->chat, source.data, source.n, &m->chat_error) != MLXR_OK) {
         error_prefix(&m->chat_error, MLXR_UNSUPPORTED, "chat template of %s", m->info.path);
-        engine_log(m->engine, MLXR_LOG_WARN, "%s", m->chat_error.text);
     }
 }
 
@@ -108,9 +112,6 @@ static mlxr_status fill_info(mlxr_model *m, const char *path, mlxr_error *error)
         .bytes_per_token = m->graph->bytes_per_token,
         .adds_bos = tokenizer_adds_bos(m->tokenizer),
     };
-    for (uint32_t g = 0; g < m->graph->plan.n_kv_groups; g++) {
-        m->info.kv_bytes_per_token += kv_layout_token_bytes(&m->pools[g]->layout);
-    }
     if (!m->info.path || !m->info.name || !m->info.weight_types) {
         return error_nomem(error, "model information", strlen(path) + name.n);
     }
@@ -144,24 +145,18 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
         status = e->ops->prepare(e->device, &m->graph->plan, &m->program, error);
     }
     if (status == MLXR_OK) {
-        status = open_pools(m, error);
-    }
-    if (status == MLXR_OK) {
-        status = open_cache(m, error);
-    }
-    if (status == MLXR_OK) {
         status = fill_info(m, path, error);
+    }
+    if (status == MLXR_OK) {
+        status = name_cache(m, error);
     }
     if (status != MLXR_OK) {
         return error_prefix(error, status, "%s", path);
     }
     uint32_t n_ctx = options ? options->n_ctx_max : 0;
+    m->n_ctx_asked = n_ctx;
     m->n_ctx = n_ctx && n_ctx < m->graph->h.n_ctx_train ? n_ctx : m->graph->h.n_ctx_train;
-    if (n_ctx > m->graph->h.n_ctx_train) {
-        engine_log(e, MLXR_LOG_WARN,
-                   "%s: context of %u tokens was asked for; the model was trained for %u and gets that", path, n_ctx,
-                   m->n_ctx);
-    }
+    m->info.n_ctx = m->n_ctx;
     open_chat_template(m);
     m->info.has_chat_template = m->chat != NULL;
     return MLXR_OK;
@@ -172,6 +167,7 @@ static void model_close(mlxr_model *m)
     for (mlxr_model **link = &m->engine->models; *link; link = &(*link)->next) {
         if (*link == m) {
             *link = m->next;
+            m->engine->n_models--;
             break;
         }
     }
@@ -191,11 +187,10 @@ static void model_close(mlxr_model *m)
     graph_close(&m->graph);
     model_file_close(&m->file);
     region_close(&m->memory);
-    m->engine->n_models--;
     free(m);
 }
 
-mlxr_status mlxr_model_load(mlxr_model **out, mlxr_engine *engine, const char *path, const mlxr_model_options *options,
+mlxr_status mlxr_model_read(mlxr_model **out, mlxr_engine *engine, const char *path, const mlxr_model_options *options,
                             mlxr_error *error)
 {
     mlxr_model *m = calloc(1, sizeof *m);
@@ -204,16 +199,68 @@ mlxr_status mlxr_model_load(mlxr_model **out, mlxr_engine *engine, const char *p
     }
     m->engine = engine;
     m->refs = 1;
-    engine->n_models++;
     mlxr_status status = open_parts(m, path, options, error);
     if (status != MLXR_OK) {
         model_close(m);
         return status;
     }
-    engine_log(engine, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u", path, m->info.family,
+    *out = m;
+    return MLXR_OK;
+}
+
+static void log_loaded(const mlxr_model *m)
+{
+    const mlxr_engine *e = m->engine;
+    engine_log(e, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u", m->info.path, m->info.family,
                (unsigned long long)(m->info.n_params / 1000000), m->info.weight_types, m->n_ctx);
-    m->next = engine->models;
-    engine->models = m;
+    if (m->n_ctx_asked > m->n_ctx) {
+        engine_log(e, MLXR_LOG_WARN,
+                   "%s: context of %u tokens was asked for; the model was trained for %u and gets that", m->info.path,
+                   m->n_ctx_asked, m->n_ctx);
+    }
+    text_view source = {0};
+    if (!m->chat && model_file_text(m->file, "tokenizer.chat_template", &source, NULL) == MLXR_OK && source.data) {
+        engine_log(e, MLXR_LOG_WARN, "%s", m->chat_error.text);
+    }
+}
+
+mlxr_status mlxr_model_attach(mlxr_model *m, mlxr_error *error)
+{
+    mlxr_status status = m->cache_open ? error_set(error, MLXR_ARG, "the model is attached already") : MLXR_OK;
+    if (status == MLXR_OK) {
+        status = open_pools(m, error);
+    }
+    if (status == MLXR_OK) {
+        status = open_cache(m, error);
+    }
+    if (status != MLXR_OK) {
+        for (uint32_t g = 0; g < KV_GROUPS_MAX && !m->cache_open; g++) {
+            kv_pool_close(&m->pools[g]);
+        }
+        return error_prefix(error, status, "%s", m->info.path);
+    }
+    for (uint32_t g = 0; g < m->graph->plan.n_kv_groups; g++) {
+        m->info.kv_bytes_per_token += kv_layout_token_bytes(&m->pools[g]->layout);
+    }
+    m->next = m->engine->models;
+    m->engine->models = m;
+    m->engine->n_models++;
+    log_loaded(m);
+    return MLXR_OK;
+}
+
+mlxr_status mlxr_model_load(mlxr_model **out, mlxr_engine *engine, const char *path, const mlxr_model_options *options,
+                            mlxr_error *error)
+{
+    mlxr_model *m = NULL;
+    mlxr_status status = mlxr_model_read(&m, engine, path, options, error);
+    if (status == MLXR_OK) {
+        status = mlxr_model_attach(m, error);
+    }
+    if (status != MLXR_OK) {
+        mlxr_model_unref(&m);
+        return status;
+    }
     *out = m;
     return MLXR_OK;
 }
@@ -236,4 +283,17 @@ void mlxr_model_unref(mlxr_model **pointer)
 const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model)
 {
     return &model->info;
+}
+
+uint64_t mlxr_model_kv_bytes(const mlxr_model *m, size_t n_computed, size_t n_more)
+{
+    uint64_t n_bytes = 0;
+    for (uint32_t g = 0; g < m->graph->plan.n_kv_groups; g++) {
+        const kv_group *group = &m->graph->plan.kv_groups[g];
+        uint64_t n_pages = group->state_width
+                               ? PAGER_STATES_HELD
+                               : pager_pages_needed(group->window, ENGINE_PAGE_TOKENS, n_computed, n_more);
+        n_bytes += n_pages * m->pools[g]->layout.page_bytes;
+    }
+    return n_bytes;
 }

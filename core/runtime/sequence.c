@@ -295,7 +295,7 @@ mlxr_status mlxr_sequence_draft(mlxr_sequence *s, mlxr_model *draft_model, uint3
         }
         draft_cost = (double)draft_model->info.bytes_per_token / (double)s->model->info.bytes_per_token;
     }
-    acceptance_tracker_init(&spec.tracker, n_max ? n_max : 8, draft_cost);
+    acceptance_tracker_init(&spec.tracker, n_max ? n_max : 8, s->model->times.row_cost, draft_cost);
     mlxr_sequence_close(&s->spec.draft);
     s->spec = spec;
     return MLXR_OK;
@@ -309,7 +309,8 @@ mlxr_draft_stats mlxr_draft_stats_get(const mlxr_sequence *s)
                               .n_drafted = t->n_drafted,
                               .n_accepted = t->n_accepted,
                               .acceptance = t->acceptance,
-                              .row_cost = t->row_cost};
+                              .row_cost = t->row_cost,
+                              .draft_cost = t->draft_cost};
     _Static_assert(sizeof stats.drafted_at == sizeof t->drafted_at, "positions of a draft");
     memcpy(stats.drafted_at, t->drafted_at, sizeof t->drafted_at);
     memcpy(stats.accepted_at, t->accepted_at, sizeof t->accepted_at);

@@ -272,24 +272,38 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* What drafting costs is learned from how long steps take. */
-static void learn_costs(mlxr_engine *e, const mlxr_slice *slices, size_t n_slices, uint32_t n_rows, double step_s)
+#define PLAIN_MEMORY 0.75
+
+/* What drafting costs is learned from how long steps take: this model's own, and not those of its draft model that ran
+ * inside propose_s. */
+static void learn_costs(step_times *times, const mlxr_slice *slices, size_t n_slices, double propose_s, double step_s)
 {
-    uint32_t n_drafted = 0, n_pending = 0;
+    uint32_t n_drafted = 0, n_by_model = 0, n_pending = 0;
     for (size_t i = 0; i < n_slices; i++) {
-        n_drafted += slices[i].sequence->spec.n_tokens;
+        const speculation *spec = &slices[i].sequence->spec;
+        n_drafted += spec->n_tokens;
+        n_by_model += spec->kind == SPECULATION_MODEL ? spec->n_tokens : 0;
         n_pending += slices[i].n_compute;
     }
     if (n_pending != n_slices) { /* a prompt in the batch: tells nothing about decoding */
         return;
     }
     if (n_drafted == 0) {
-        e->plain_step_s = step_s;
-        e->plain_slices = n_slices;
-    } else if (e->plain_slices == n_slices) {
-        for (size_t i = 0; i < n_slices; i++) {
-            acceptance_tracker_costs(&slices[i].sequence->spec.tracker, e->plain_step_s, step_s,
-                                     (uint32_t)((n_rows + n_slices - 1) / n_slices));
+        bool known = times->n_slices == n_slices && times->plain_s > 0;
+        times->plain_s = known ? PLAIN_MEMORY * times->plain_s + (1 - PLAIN_MEMORY) * step_s : step_s;
+        times->n_slices = n_slices;
+        return;
+    }
+    if (times->n_slices != n_slices || !(times->plain_s > 0)) {
+        return;
+    }
+    double each = (double)n_slices / n_drafted, row_cost = (step_s / times->plain_s - 1) * each;
+    double draft_cost = n_by_model ? propose_s / times->plain_s * (double)n_slices / n_by_model : 0;
+    for (size_t i = 0; i < n_slices; i++) {
+        speculation *spec = &slices[i].sequence->spec;
+        if (spec->n_tokens) {
+            acceptance_tracker_costs(&spec->tracker, row_cost, spec->kind == SPECULATION_MODEL ? draft_cost : 0);
+            times->row_cost = spec->tracker.row_cost; /* where the next sequence starts from */
         }
     }
 }
@@ -311,9 +325,10 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
     if (status != MLXR_OK) {
         return status;
     }
+    double propose_begin = seconds();
     speculation_propose(e, slices, n_slices, ENGINE_STEP_TOKENS_MAX - n_rows);
     double begin = seconds();
-    const mlxr_model *model = slices[0].sequence->model;
+    mlxr_model *model = slices[0].sequence->model;
     uint32_t n_vocab = model->graph->h.n_vocab;
     status = reserve_rows(&e->scratch, ENGINE_STEP_TOKENS_MAX, error);
     if (status == MLXR_OK) {
@@ -352,7 +367,7 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
     status = sample(e, slices, n_slices, n_vocab, error);
     if (status == MLXR_OK) {
         commit(e, slices, n_slices);
-        learn_costs(e, slices, n_slices, laid.n_rows, seconds() - begin);
+        learn_costs(&model->times, slices, n_slices, begin - propose_begin, seconds() - begin);
         engine_trim(e);
     }
     return status;

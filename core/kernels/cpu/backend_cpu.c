@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/error.h"
 #include "base/team.h"
@@ -90,6 +91,16 @@ static void cpu_kv_free(backend *b, void **memory, size_t n_bytes)
     }
 }
 
+static void cpu_kv_discard(backend *b, void *part, size_t n_bytes)
+{
+    (void)b;
+    uintptr_t begin = ((uintptr_t)part + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES; /* whole pages inside it */
+    uintptr_t end = ((uintptr_t)part + n_bytes) / PAGE_BYTES * PAGE_BYTES;
+    if (begin < end) {
+        madvise((void *)begin, end - begin, MADV_DONTNEED); /* a hint: nothing is lost where it is refused */
+    }
+}
+
 static mlxr_status cpu_run(backend *b, program *prog, const step *s, mlxr_error *error)
 {
     return program_run(prog, b->threads, s, error);
@@ -121,6 +132,7 @@ const backend_ops backend_cpu = {
     .release = cpu_release,
     .kv_alloc = cpu_kv_alloc,
     .kv_free = cpu_kv_free,
+    .kv_discard = cpu_kv_discard,
     .run = cpu_run,
     .parallel = cpu_parallel,
 };
@@ -134,6 +146,7 @@ const backend_ops backend_cpu_scalar = {
     .release = cpu_release,
     .kv_alloc = cpu_kv_alloc,
     .kv_free = cpu_kv_free,
+    .kv_discard = cpu_kv_discard,
     .run = cpu_run,
     .parallel = cpu_parallel,
 };

@@ -11,12 +11,12 @@
 
 void kv_arena_init(kv_arena *arena, const backend_ops *ops, backend *device, uint64_t bytes_budget)
 {
-    *arena = (kv_arena){.ops = ops, .device = device, .bytes_budget = bytes_budget};
+    *arena = (kv_arena){.ops = ops, .device = device, .bytes_budget = bytes_budget, .bytes_most = bytes_budget};
 }
 
 mlxr_status kv_pool_open(kv_pool **out, kv_arena *arena, const kv_layout *layout, mlxr_error *error)
 {
-    uint64_t capacity = arena->bytes_budget / layout->page_bytes;
+    uint64_t capacity = arena->bytes_most / layout->page_bytes;
     if (capacity == 0) {
         return error_set(error, MLXR_LIMIT, "a KV budget of %llu bytes holds no page of %zu bytes (%u tokens)",
                          (unsigned long long)arena->bytes_budget, layout->page_bytes, layout->page_tokens);
@@ -114,5 +114,15 @@ void kv_pool_unref(kv_pool *pool, uint32_t page)
         pool->free_list[pool->n_free++] = page;
         pool->n_used--;
         pool->arena->bytes_used -= pool->layout.page_bytes;
+    }
+}
+
+void kv_arena_discard(kv_arena *arena)
+{
+    for (kv_pool *p = arena->pools; p && arena->ops->kv_discard; p = p->next) {
+        for (uint32_t i = 0; i < p->n_free; i++) {
+            arena->ops->kv_discard(arena->device, (char *)p->memory + (size_t)p->free_list[i] * p->layout.page_bytes,
+                                   p->layout.page_bytes);
+        }
     }
 }

@@ -21,7 +21,8 @@ typedef struct kv_arena {
     const backend_ops *ops;
     backend *device;
     uint64_t bytes_budget, bytes_used, bytes_touched;
-    kv_pool *pools; /* list */
+    uint64_t bytes_most; /* the budget may change, but not above this: pools reserve so much */
+    kv_pool *pools;      /* list */
     /* Asked to free at least n_bytes of cached pages when the budget is used up; NULL: nothing is cached. */
     void (*reclaim)(void *context, uint64_t n_bytes);
     void *reclaim_context;
@@ -33,7 +34,7 @@ struct kv_pool {
     kv_layout layout;
     void *memory;
     size_t n_bytes;     /* address space reserved: capacity × page_bytes */
-    uint32_t capacity;  /* pages the budget could hold */
+    uint32_t capacity;  /* pages that bytes_most could hold */
     uint32_t n_touched; /* pages 0 … n_touched − 1 have been used at least once */
     uint32_t n_used;
     uint32_t n_free;
@@ -52,5 +53,8 @@ uint32_t kv_pool_take(kv_pool *pool);
 void kv_pool_ref(kv_pool *pool, uint32_t page);
 /* Drops one reference; the last one frees the page. */
 void kv_pool_unref(kv_pool *pool, uint32_t page);
+
+/* Gives the memory of all free pages back to the system; they stay free. */
+void kv_arena_discard(kv_arena *arena);
 
 #endif

@@ -367,9 +367,21 @@ mlxr_status pager_reserve_draft(pager *p, uint32_t n_computed, uint32_t n_sure, 
 }
 
 /* The first position a query at `position` can see. */
+static uint64_t first_seen(uint32_t window, uint64_t position)
+{
+    return window && position + 1 > window ? position + 1 - window : 0;
+}
+
 static uint32_t window_begin(const pager_table *t, uint32_t position)
 {
-    return t->window && position + 1 > t->window ? position + 1 - t->window : 0;
+    return (uint32_t)first_seen(t->window, position);
+}
+
+uint64_t pager_pages_needed(uint32_t window, uint32_t page_tokens, uint64_t n_computed, uint64_t n_more)
+{
+    uint64_t end = n_computed + n_more, n_mapped = end / page_tokens + (end % page_tokens != 0);
+    uint64_t n_dropped = first_seen(window, n_computed) / page_tokens;
+    return n_mapped > n_dropped ? n_mapped - n_dropped : 0;
 }
 
 void pager_commit(pager *p, uint32_t n_computed)

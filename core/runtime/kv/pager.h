@@ -83,6 +83,10 @@ void pager_share(pager *p, uint32_t group, uint32_t block, uint32_t page);
 /* The page of a block, KV_PAGE_NONE where there is none. */
 uint32_t pager_page(const pager *p, uint32_t group, uint32_t block);
 
+/* Pages of one attention group that a sequence holds while positions [n_computed, n_computed + n_more) are computed,
+ * when positions before n_computed have been. */
+uint64_t pager_pages_needed(uint32_t window, uint32_t page_tokens, uint64_t n_computed, uint64_t n_more);
+
 /* After positions [0, n_computed) were computed: drops window pages that no query at n_computed or later can see; the
  * state at n_computed is the sequence's from now on. */
 void pager_commit(pager *p, uint32_t n_computed);

@@ -7,19 +7,23 @@
 #include <math.h>
 
 #define START_ACCEPTANCE 0.6 /* optimistic: the first drafts find out */
-#define MEMORY 0.9           /* weight of the past for each drafted token */
-#define START_ROW_COST 0.15
+#define START_TRIALS 3u      /* a start counts as much as so many drafted tokens … */
+#define MOST_TRIALS 9u       /* … and the past never more than so many */
+#define START_ROW_COST 0.3
+#define COST_MEMORY 0.8
 #define LEAST_GAIN 1.03
-#define FIRST_PAUSE 4u
+#define HOPE 0.02 /* above the acceptance at which one drafted token pays */
+#define FIRST_PAUSE 8u
 #define LONGEST_PAUSE 256u
 
-void acceptance_tracker_init(acceptance_tracker *t, uint32_t n_max, double draft_cost)
+void acceptance_tracker_init(acceptance_tracker *t, uint32_t n_max, double row_cost, double draft_cost)
 {
     *t = (acceptance_tracker){.acceptance = START_ACCEPTANCE,
-                              .row_cost = START_ROW_COST,
+                              .row_cost = row_cost > 0 ? row_cost : START_ROW_COST,
                               .draft_cost = draft_cost,
                               .n_max = n_max < SPEC_DRAFT_MAX ? n_max : SPEC_DRAFT_MAX,
-                              .next_pause = FIRST_PAUSE};
+                              .next_pause = FIRST_PAUSE,
+                              .n_trials = START_TRIALS};
 }
 
 /* Tokens a step yields over what it costs, both in plain steps. */
@@ -28,6 +32,17 @@ static double gain(const acceptance_tracker *t, uint32_t k)
     double a = fmin(t->acceptance, 0.9999);
     double yield = (1 - pow(a, k + 1)) / (1 - a);
     return yield / (1 + k * (t->row_cost + t->draft_cost));
+}
+
+/* Nothing is drafted for a while; then hope is just enough for one token, and one that fails ends it again. Costs that
+ * are only measured while drafting fade, so that one bad measurement is not believed for ever. */
+static void pause_drafting(acceptance_tracker *t)
+{
+    t->pause = t->next_pause;
+    t->next_pause = t->next_pause * 2 < LONGEST_PAUSE ? t->next_pause * 2 : LONGEST_PAUSE;
+    t->row_cost = fmax(t->row_cost * 0.9, fmin(t->row_cost, START_ROW_COST));
+    t->acceptance = fmin(LEAST_GAIN * (1 + t->row_cost + t->draft_cost) - 1 + HOPE, 0.99);
+    t->n_trials = START_TRIALS;
 }
 
 uint32_t acceptance_tracker_length(acceptance_tracker *t)
@@ -46,10 +61,8 @@ uint32_t acceptance_tracker_length(acceptance_tracker *t)
             best = k;
         }
     }
-    if (best == 0) { /* look again later, with hope restored just enough to draft one or two tokens */
-        t->pause = t->next_pause;
-        t->next_pause = t->next_pause * 2 < LONGEST_PAUSE ? t->next_pause * 2 : LONGEST_PAUSE;
-        t->acceptance = START_ACCEPTANCE;
+    if (best == 0) {
+        pause_drafting(t);
     }
     return best;
 }
@@ -63,18 +76,24 @@ void acceptance_tracker_update(acceptance_tracker *t, uint32_t n_drafted, uint32
         t->drafted_at[i]++;
         t->accepted_at[i] += i < n_accepted;
         if (i <= n_accepted) { /* what stands behind a wrong token tells nothing */
-            t->acceptance = MEMORY * t->acceptance + (1 - MEMORY) * (i < n_accepted);
+            t->acceptance = (t->acceptance * t->n_trials + (i < n_accepted)) / (t->n_trials + 1);
+            t->n_trials += t->n_trials < MOST_TRIALS;
         }
     }
-    if (n_drafted > 0 && n_accepted == n_drafted) {
-        t->next_pause = FIRST_PAUSE;
+    if (n_drafted > 0 && n_accepted == n_drafted && t->next_pause > FIRST_PAUSE) {
+        t->next_pause /= 2;
     }
 }
 
-void acceptance_tracker_costs(acceptance_tracker *t, double plain_s, double step_s, uint32_t n_rows)
+/* Moves a cost towards what was measured; one measurement that was disturbed moves it little. */
+static double learned(double cost, double measured)
 {
-    if (plain_s > 0 && n_rows > 1) {
-        double cost = fmax((step_s / plain_s - 1) / (n_rows - 1), 0);
-        t->row_cost = 0.8 * t->row_cost + 0.2 * fmin(cost, 2);
-    }
+    double most = 2 * cost + 0.1, bounded = fmax(fmin(measured, most), 0);
+    return COST_MEMORY * cost + (1 - COST_MEMORY) * bounded;
+}
+
+void acceptance_tracker_costs(acceptance_tracker *t, double row_cost, double draft_cost)
+{
+    t->row_cost = learned(t->row_cost, row_cost);
+    t->draft_cost = draft_cost > 0 ? learned(t->draft_cost, draft_cost) : t->draft_cost;
 }

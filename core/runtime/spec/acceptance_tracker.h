@@ -4,8 +4,9 @@
  *
  * With acceptance probability a for each drafted token, a draft of k yields E(k) = (1 − a^(k+1)) / (1 − a) tokens for
  * the price of one step with k + 1 rows (Leviathan et al. 2023, equation 1). A row beyond the first costs `row_cost` of
- * a whole plain step, a draft token `draft_cost` more. The tracker picks the k with the best E(k) / cost and drafts
- * nothing where that is not above 1; it then looks again after a pause that doubles each time looking did not help.
+ * a whole plain step, a draft token `draft_cost` more; both are measured. The tracker picks the k with the best
+ * E(k) / cost and drafts nothing where that is not above 1. It then looks again, with hope for just one token, after a
+ * pause that doubles each time looking did not help: that bounds what useless drafts cost.
  */
 #ifndef MLXR_RUNTIME_SPEC_ACCEPTANCE_TRACKER_H
 #define MLXR_RUNTIME_SPEC_ACCEPTANCE_TRACKER_H
@@ -21,16 +22,19 @@ typedef struct acceptance_tracker {
     uint32_t n_max;    /* 1 … SPEC_DRAFT_MAX */
     uint32_t pause;    /* steps left without drafting */
     uint32_t next_pause;
+    uint32_t n_trials; /* drafted tokens that `acceptance` rests on; starts anew with each look */
     uint64_t n_drafted, n_accepted, n_steps, n_drafting_steps;
     uint64_t accepted_at[SPEC_DRAFT_MAX], drafted_at[SPEC_DRAFT_MAX]; /* by position in the draft */
 } acceptance_tracker;
 
-void acceptance_tracker_init(acceptance_tracker *t, uint32_t n_max, double draft_cost);
+/* row_cost 0: not known yet. */
+void acceptance_tracker_init(acceptance_tracker *t, uint32_t n_max, double row_cost, double draft_cost);
 /* How many tokens to draft for the next step; counts the step. */
 uint32_t acceptance_tracker_length(acceptance_tracker *t);
 /* After a verified draft: the first n_accepted of n_drafted tokens were right. */
 void acceptance_tracker_update(acceptance_tracker *t, uint32_t n_drafted, uint32_t n_accepted);
-/* Tells what steps cost: seconds of a step with one row a sequence, and of one with n_rows. */
-void acceptance_tracker_costs(acceptance_tracker *t, double plain_s, double step_s, uint32_t n_rows);
+/* What a drafting step told: the price of one more row for each sequence, and of drafting a token (0: a lookup), both
+ * in plain steps. */
+void acceptance_tracker_costs(acceptance_tracker *t, double row_cost, double draft_cost);
 
 #endif
