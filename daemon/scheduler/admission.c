@@ -2,8 +2,8 @@
  * Admission: what may start and what may go on, by memory and lanes.
  * Owner: the scheduler. Lifetime: the call.
  *
- * First by an upper bound that costs nothing (every lane's tokens × bytes of a token). Where that does not do, by the
- * engine's own count, which knows pages that are shared and pages that windows have dropped. If nothing is running,
+ * First by an upper bound that costs nothing: what each lane's pages take if it shares none, windows and rounding
+ * counted. Where that does not do, by the engine's own count, which knows pages that are shared. If nothing is running,
  * whatever is first starts: submission has made sure that it fits.
  */
 #include "scheduler/lanes.h"
@@ -21,31 +21,49 @@ static uint64_t plus(uint64_t a, uint64_t b)
     return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
 }
 
-uint64_t memory_of(const scheduler *s, const mlxr_model *model, uint64_t n_tokens)
+/* A slice of a decoding lane: its token and the longest draft. */
+#define DECODE_ROWS 16u
+
+/* Of sequences that end anywhere in the last page, the one whose windows see the most pages. */
+static uint64_t memory_of(const scheduler *s, const mlxr_model *model, uint64_t n_tokens, uint64_t n_rows)
 {
-    uint64_t size = s->page_tokens, pages = n_tokens / size + (n_tokens % size != 0);
-    return times(pages, times(size, mlxr_model_info_get(model)->kv_bytes_per_token));
+    if (n_tokens == 0) {
+        return 0;
+    }
+    uint64_t end = n_tokens - (n_tokens - 1) % s->page_tokens, rows = n_rows < end ? n_rows : end;
+    return mlxr_model_kv_bytes(model, end - rows, rows);
 }
 
-/* A model that drafts keeps the same tokens. */
-static uint64_t memory_with_draft(const scheduler *s, const scheduler_request *ask, uint64_t n_tokens)
+/* A model that drafts keeps the same tokens, and reads prompts in steps of its own. */
+static uint64_t memory_with_draft(const scheduler *s, const scheduler_request *ask, uint64_t n_tokens, uint64_t n_rows)
 {
-    uint64_t n_bytes = memory_of(s, ask->model, n_tokens);
-    return ask->draft && ask->draft_model ? plus(n_bytes, memory_of(s, ask->draft_model, n_tokens)) : n_bytes;
+    uint64_t n_bytes = memory_of(s, ask->model, n_tokens, n_rows);
+    return ask->draft && ask->draft_model
+               ? plus(n_bytes, memory_of(s, ask->draft_model, n_tokens, mlxr_step_tokens_max(s->engine)))
+               : n_bytes;
 }
 
-uint64_t memory_of_request(const scheduler *s, const scheduler_request *ask, uint64_t n_generated)
+uint64_t memory_of_request(const scheduler *s, const scheduler_request *ask, uint64_t n_generated, uint64_t n_rows)
 {
-    uint64_t first = memory_with_draft(s, ask, plus(ask->n_tokens, n_generated));
-    uint64_t more = memory_with_draft(s, ask, plus(n_generated, s->page_tokens)); /* a copied page and its own */
+    uint64_t first = memory_with_draft(s, ask, plus(ask->n_tokens, n_generated), n_rows);
+    uint64_t more = memory_with_draft(s, ask, plus(n_generated, s->page_tokens), DECODE_ROWS); /* a copied page too */
     uint32_t n_choices = ask->n_choices ? ask->n_choices : 1;
     return plus(first, times(more, n_choices - 1));
+}
+
+/* What a running lane may hold in its next step, with n_tokens more than it has appended. */
+static uint64_t memory_ahead(const scheduler *s, const lane *l, uint64_t n_more)
+{
+    uint64_t pending = mlxr_sequence_pending(l->sequence);
+    uint64_t n_rows = pending > 1 && pending < s->options.rows_max ? pending : pending > 1 ? s->options.rows_max : 1;
+    n_rows = n_rows > DECODE_ROWS ? n_rows : DECODE_ROWS;
+    return memory_with_draft(s, &l->r->ask, (uint64_t)mlxr_sequence_length(l->sequence) + n_more, n_rows);
 }
 
 /* One page more than it has appended, to go on. */
 static uint64_t memory_of_lane(const scheduler *s, const lane *l)
 {
-    return memory_with_draft(s, &l->r->ask, (uint64_t)mlxr_sequence_length(l->sequence) + s->page_tokens);
+    return memory_ahead(s, l, s->page_tokens);
 }
 
 uint64_t memory_of_lanes(const scheduler *s)
@@ -64,13 +82,28 @@ uint64_t memory_left(const scheduler *s)
     uint64_t pinned = stats.bytes_used - stats.bytes_cached, growth = 0;
     for (uint32_t i = 0; i < s->options.lanes_max; i++) {
         const lane *l = &s->lanes[i];
-        if (l->r && !l->paused) {
-            uint64_t n = (uint64_t)mlxr_sequence_pending(l->sequence) + s->page_tokens;
-            growth = plus(growth, memory_with_draft(s, &l->r->ask, n));
+        if (l->r && !l->paused) { /* a page more than it goes on with: a shared one may have to be copied */
+            uint64_t ahead = memory_ahead(s, l, 2 * (uint64_t)s->page_tokens);
+            uint64_t held = mlxr_model_kv_bytes(l->r->ask.model, mlxr_sequence_computed(l->sequence), 0);
+            growth = plus(growth, ahead > held ? ahead - held : 0);
         }
     }
     uint64_t taken = plus(pinned, growth);
     return taken < stats.bytes_budget ? stats.bytes_budget - taken : 0;
+}
+
+uint64_t memory_of_page(const scheduler *s, const mlxr_model *model)
+{
+    return mlxr_model_kv_bytes(model, 0, s->page_tokens);
+}
+
+uint64_t memory_least(const scheduler *s, const scheduler_request *ask)
+{
+    scheduler_request one = *ask;
+    one.n_choices = 1;
+    uint64_t room = mlxr_model_info_get(ask->model)->n_ctx - ask->n_tokens;
+    uint64_t n_generated = ask->max_tokens ? ask->max_tokens : 1;
+    return memory_of_request(s, &one, n_generated < room ? n_generated : room, s->page_tokens);
 }
 
 static bool is_free(const scheduler *s, uint64_t n_bytes)
@@ -172,7 +205,8 @@ static bool may_start(scheduler *s, const request *r)
     }
     uint32_t n_generated = r->ask.max_tokens && r->ask.max_tokens < s->options.lookahead ? r->ask.max_tokens
                                                                                          : s->options.lookahead;
-    if (n_running(s) && !make_room(s, r->ask.priority, memory_of_request(s, &r->ask, n_generated))) {
+    uint64_t n_bytes = memory_of_request(s, &r->ask, n_generated, s->options.rows_max);
+    if (n_running(s) && !make_room(s, r->ask.priority, n_bytes)) {
         s->own.n_held_memory++;
         return false;
     }

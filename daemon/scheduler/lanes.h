@@ -20,6 +20,9 @@
 typedef struct model_use { /* what is known of a model that has lanes, or had */
     mlxr_model *model;     /* compared only, unless it has lanes */
     cost_model cost;
+    /* Steps without prompts: what a long prompt's slowing down is measured by. A moving average of what they took, and
+     * the newest one's rows; 0: there were none. */
+    double alone_us, alone_rows, alone_row_depths;
     uint32_t n_lanes;
     double served_us; /* time of steps; the model with the least is next */
 } model_use;
@@ -40,11 +43,12 @@ typedef struct lane {
 struct scheduler {
     mlxr_engine *engine;
     scheduler_options options;
-    pthread_mutex_t lock; /* queue, live, n_live, next_id, closing, stats */
+    pthread_mutex_t lock; /* queue, live, n_live, next_id, bytes_promised, closing, stats */
     request_queue queue;
     request *live; /* list: waiting and running */
     size_t n_live;
     uint64_t next_id;
+    uint64_t bytes_promised; /* what submissions are measured by: the budget, or a lower one that is to come */
     bool closing;
     scheduler_stats stats; /* shown to others */
     /* the engine's thread alone: */
@@ -77,10 +81,12 @@ lane *lane_victim(scheduler *s, uint32_t *n_running);
 /* Ends all choices of a request that has no lane. */
 void request_finish(scheduler *s, request *r, scheduler_finish finish, const char *error);
 
-/* Bytes of KV that n tokens may need. */
-uint64_t memory_of(const scheduler *s, const mlxr_model *model, uint64_t n_tokens);
-/* Bytes that a request needs from its start to `n_generated` tokens of each choice. */
-uint64_t memory_of_request(const scheduler *s, const scheduler_request *ask, uint64_t n_generated);
+/* Bytes of one page in every layer group. */
+uint64_t memory_of_page(const scheduler *s, const mlxr_model *model);
+/* Bytes that a request needs from its start to `n_generated` tokens of each choice, its prompt in steps of n_rows. */
+uint64_t memory_of_request(const scheduler *s, const scheduler_request *ask, uint64_t n_generated, uint64_t n_rows);
+/* Bytes without which it can never end: one choice at a time, the prompt page by page. */
+uint64_t memory_least(const scheduler *s, const scheduler_request *ask);
 /* What the running lanes may need for all they have appended and one page more each. */
 uint64_t memory_of_lanes(const scheduler *s);
 /* Bytes that can be had now, cached ones included, less what running lanes still need for what they have appended. */

@@ -16,6 +16,7 @@ struct request {
     scheduler_request ask; /* its pointers are this request's own, but for the models */
     mlxr_sampling sampling;
     uint64_t work;        /* tokens it may take, for fairness between clients */
+    uint64_t bytes_least; /* of KV memory, without which it can never end */
     uint32_t client_slot; /* in the queue's table */
     uint32_t n_open;      /* choices that have not finished */
     size_t n_cached;

@@ -46,7 +46,7 @@ static scheduler_options with_defaults(const scheduler_options *options, uint32_
     o.lanes_max = o.lanes_max ? o.lanes_max : 64;
     o.rows_max = o.rows_max && o.rows_max < rows_max ? o.rows_max : rows_max;
     o.step_us = o.step_us > 0 ? o.step_us : 40000;
-    o.stretch = o.stretch > 0 ? o.stretch : 2.5;
+    o.stretch = o.stretch > 0 ? o.stretch : 1.75;
     o.step_max_us = o.step_max_us > 0 ? o.step_max_us : 1e6;
     o.solo_us = o.solo_us > 0 ? o.solo_us : 250000;
     o.lookahead = o.lookahead ? o.lookahead : 256;
@@ -100,6 +100,7 @@ mlxr_status scheduler_open(scheduler **out, mlxr_engine *engine, const scheduler
     s->next_id = 1;
     mlxr_kv_stats kv = mlxr_kv_stats_get(engine);
     s->bytes_budget = kv.bytes_budget;
+    s->bytes_promised = kv.bytes_budget;
     s->page_tokens = kv.page_tokens ? kv.page_tokens : 1;
     if (request_queue_open(&s->queue, o.queue_max, o.client_max, o.aging_us, error) != MLXR_OK) {
         free(s);
@@ -130,7 +131,7 @@ void scheduler_close(scheduler **pointer)
 /* What can be said at once about a request that is well formed. */
 static scheduler_refusal check_limits(const scheduler *s, const scheduler_request *ask, mlxr_error *error)
 {
-    uint64_t n_ctx = mlxr_model_info_get(ask->model)->n_ctx_train;
+    uint64_t n_ctx = mlxr_model_info_get(ask->model)->n_ctx;
     uint32_t n_choices = ask->n_choices ? ask->n_choices : 1;
     if (n_choices > s->options.lanes_max) {
         scheduler_error(error, MLXR_LIMIT, "%u choices were asked for; at most %u sequences run at once", n_choices,
@@ -143,20 +144,6 @@ static scheduler_refusal check_limits(const scheduler *s, const scheduler_reques
             "the prompt has %zu tokens and the context %llu, which leaves no room for an answer; shorten it",
             ask->n_tokens, (unsigned long long)n_ctx);
         return SCHEDULER_TOO_LONG;
-    }
-    /* Each choice must fit when it is the only one left; the others are pre-empted meanwhile. */
-    scheduler_request one = *ask;
-    one.n_choices = 1;
-    uint64_t n_generated = ask->max_tokens ? ask->max_tokens : 1;
-    n_generated = n_generated < n_ctx - ask->n_tokens ? n_generated : n_ctx - ask->n_tokens;
-    uint64_t n_bytes = memory_of_request(s, &one, n_generated);
-    if (n_bytes > s->bytes_budget) {
-        scheduler_error(error, MLXR_LIMIT,
-                        "%zu tokens of prompt and %llu of answer need %llu bytes of KV memory; the budget is %llu: "
-                        "shorten the prompt, lower max_tokens or raise the budget",
-                        ask->n_tokens, (unsigned long long)n_generated, (unsigned long long)n_bytes,
-                        (unsigned long long)s->bytes_budget);
-        return SCHEDULER_NEVER_FITS;
     }
     if (ask->deadline_us && ask->deadline_us <= scheduler_now_us(s)) {
         scheduler_error(error, MLXR_LIMIT, "the deadline has passed already");
@@ -171,6 +158,14 @@ static scheduler_refusal enqueue(scheduler *s, request *r, mlxr_error *error)
     if (s->closing) {
         scheduler_error(error, MLXR_LIMIT, "the scheduler is closing");
         return SCHEDULER_CLOSING;
+    }
+    if (r->bytes_least > s->bytes_promised) {
+        scheduler_error(error, MLXR_LIMIT,
+                        "%zu tokens of prompt and %u of answer need %llu bytes of KV memory; the budget is %llu: "
+                        "shorten the prompt, lower max_tokens or raise the budget",
+                        r->ask.n_tokens, r->ask.max_tokens ? r->ask.max_tokens : 1, (unsigned long long)r->bytes_least,
+                        (unsigned long long)s->bytes_promised);
+        return SCHEDULER_NEVER_FITS;
     }
     r->id = s->next_id;
     scheduler_refusal refusal = request_queue_push(&s->queue, r);
@@ -200,8 +195,9 @@ mlxr_status scheduler_submit(scheduler *s, const scheduler_request *ask, uint64_
     scheduler_refusal reason = status == MLXR_OK      ? check_limits(s, ask, &local)
                                : status == MLXR_NOMEM ? SCHEDULER_NO_MEMORY
                                                       : SCHEDULER_BAD;
-    if (r) {
+    if (reason == SCHEDULER_TAKEN) {
         r->arrived_us = scheduler_now_us(s);
+        r->bytes_least = memory_least(s, ask);
         r->work = ask->n_tokens +
                   (uint64_t)r->ask.n_choices * (ask->max_tokens ? ask->max_tokens : s->options.lookahead);
     }
@@ -276,6 +272,37 @@ size_t scheduler_uses(scheduler *s, const mlxr_model *model)
     }
     pthread_mutex_unlock(&s->lock);
     return n;
+}
+
+/* From now on new requests are measured by this budget; do those taken before fit into it, one at a time? */
+static bool promise(scheduler *s, uint64_t kv_bytes)
+{
+    bool fits = true;
+    pthread_mutex_lock(&s->lock);
+    s->bytes_promised = kv_bytes;
+    for (const request *r = s->live; r; r = r->next) {
+        fits = fits && r->bytes_least <= kv_bytes;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return fits;
+}
+
+bool scheduler_budget_set(scheduler *s, uint64_t kv_bytes)
+{
+    if (!promise(s, kv_bytes) && kv_bytes < s->bytes_budget) {
+        return false;
+    }
+    uint64_t bytes_now;
+    while ((bytes_now = mlxr_kv_budget_set(s->engine, kv_bytes)) > kv_bytes) {
+        uint32_t n_running;
+        lane *victim = lane_victim(s, &n_running);
+        if (!victim) { /* held by sequences that are not the scheduler's */
+            break;
+        }
+        lane_preempt(s, victim);
+    }
+    s->bytes_budget = bytes_now;
+    return bytes_now <= kv_bytes;
 }
 
 /* ---- the engine's thread --------------------------------------------------------------------------------------- */

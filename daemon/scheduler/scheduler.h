@@ -9,8 +9,8 @@
  *                        └ expired, cancelled   resume │ │ pre-empt: lowest priority, youngest  │ MLXR_KV_FULL
  *                                                      └─┴──────────────◀───────────────────────┘
  *
- * Threads. scheduler_submit, _cancel, _drain, _uses, _idle and _stats_get: any. scheduler_step and _abort: the engine's
- * thread, on which also every callback comes, with no lock held; a callback must not block.
+ * Threads. scheduler_submit, _cancel, _drain, _uses, _idle and _stats_get: any. scheduler_step, _budget_set and _abort:
+ * the engine's thread, on which also every callback comes, with no lock held; a callback must not block.
  */
 #ifndef MLXR_SCHEDULER_H
 #define MLXR_SCHEDULER_H
@@ -86,7 +86,7 @@ typedef struct scheduler_options {  /* {0} is a valid default */
     uint32_t lanes_max;             /* sequences running at once; 0: 64 */
     uint32_t rows_max;              /* rows of a step; 0: mlxr_step_tokens_max */
     double step_us;                 /* what a step may always take; 0: 40,000 */
-    double stretch;                 /* … or this many times what its decoding takes alone; 0: 2.5 */
+    double stretch;                 /* … or this many times what its decoding takes alone; 0: 1.75 */
     double step_max_us;             /* but with decoding never more than this; 0: 1,000,000 */
     double solo_us;                 /* a step of prompts only; 0: 250,000 (cancellation waits for it) */
     uint32_t lookahead;             /* generated tokens that must fit for a request to start; 0: 256 */
@@ -139,6 +139,10 @@ typedef struct scheduler_pulse {
 
 /* Admits, computes at most one step, and delivers. */
 scheduler_pulse scheduler_step(scheduler *s);
+/* Changes the KV budget (mlxr_kv_budget_set), on the engine's thread; where running sequences hold more they are
+ * pre-empted. False: a request taken before needs more even alone. New requests are measured by the new budget from
+ * then on, so call again later, or once more with the old one. */
+bool scheduler_budget_set(scheduler *s, uint64_t kv_bytes);
 /* Ends everything with SHUTDOWN and refuses further requests. */
 void scheduler_abort(scheduler *s);
 

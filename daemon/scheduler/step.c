@@ -53,6 +53,26 @@ static void line_up(scheduler *s, const model_use *use, plan *p)
     }
 }
 
+/* What decoding rows take alone. Known from steps in which they were alone; the cost model only says how much more or
+ * fewer rows change it. Drawn from steps that a long prompt shares it would be an extrapolation, and the budget would
+ * drift with its errors. */
+static double alone_us(const model_use *use, double rows, double row_depths)
+{
+    double now_us = cost_model_step_us(&use->cost, rows, row_depths);
+    double then_us = cost_model_step_us(&use->cost, use->alone_rows, use->alone_row_depths);
+    return use->alone_us > 0 && then_us > 0 ? use->alone_us * now_us / then_us : now_us;
+}
+
+static void learn_alone(model_use *use, double rows, double row_depths, double us)
+{
+    double expected_us = alone_us(use, rows, row_depths);
+    bool known = use->alone_us > 0 && expected_us > 0;
+    double bounded_us = known && us > 2 * expected_us ? 2 * expected_us : us; /* disturbed by something else */
+    use->alone_us = known ? 0.9 * expected_us + 0.1 * bounded_us : us;
+    use->alone_rows = rows;
+    use->alone_row_depths = row_depths;
+}
+
 /* With decoding sequences, a step may take `stretch` times what they take alone: that is how much a long prompt can
  * slow them down. */
 static double budget_of(const scheduler *s, const model_use *use, const plan *p)
@@ -66,7 +86,7 @@ static double budget_of(const scheduler *s, const model_use *use, const plan *p)
         rows += n;
         row_depths += cost_row_depths(s->items[i].depth, n);
     }
-    double budget = s->options.stretch * cost_model_step_us(&use->cost, rows, row_depths);
+    double budget = s->options.stretch * alone_us(use, rows, row_depths);
     budget = budget > s->options.step_us ? budget : s->options.step_us;
     return budget < s->options.step_max_us ? budget : s->options.step_max_us;
 }
@@ -77,7 +97,7 @@ static uint64_t pages_free(const scheduler *s, const model_use *use)
         return UINT64_MAX;
     }
     mlxr_kv_stats stats = mlxr_kv_stats_get(s->engine);
-    uint64_t in_use = stats.bytes_used - stats.bytes_cached, page_bytes = memory_of(s, use->model, 1);
+    uint64_t in_use = stats.bytes_used - stats.bytes_cached, page_bytes = memory_of_page(s, use->model);
     return in_use < stats.bytes_budget && page_bytes ? (stats.bytes_budget - in_use) / page_bytes : 0;
 }
 
@@ -131,6 +151,7 @@ static void deliver(scheduler *s, uint32_t i, uint64_t now_us)
 static void learn(scheduler *s, model_use *use, const plan *p, uint64_t us)
 {
     double rows = 0, row_depths = 0;
+    bool decodes_only = true;
     for (uint32_t i = 0; i < p->batch.n_slices; i++) {
         lane *l = &s->lanes[s->slice_lanes[i]];
         uint32_t n = s->batch[i].n, depth = s->items[s->batch[i].item].depth;
@@ -140,6 +161,7 @@ static void learn(scheduler *s, model_use *use, const plan *p, uint64_t us)
             l->n_drafted = n_drafted;
             n += l->n_draft;
         }
+        decodes_only = decodes_only && s->batch[i].item < p->n_decodes;
         rows += n;
         row_depths += cost_row_depths(depth, n);
     }
@@ -148,6 +170,9 @@ static void learn(scheduler *s, model_use *use, const plan *p, uint64_t us)
     s->own.predicted_us += p->batch.cost_us;
     s->own.error_us += error_us < 0 ? -error_us : error_us;
     cost_model_learn(&use->cost, rows, row_depths, (double)us);
+    if (decodes_only) {
+        learn_alone(use, rows, row_depths, (double)us);
+    }
 }
 
 /* The step failed, and not for lack of pages: each slice on its own, so that only who is to blame ends. */

@@ -142,6 +142,11 @@ scheduler *worker_scheduler(worker *w)
     return w->scheduler;
 }
 
+mlxr_engine *worker_engine(worker *w)
+{
+    return w->engine;
+}
+
 void worker_call(worker *w, void (*fn)(mlxr_engine *engine, void *user), void *user)
 {
     call c = {.fn = fn, .user = user};

@@ -15,6 +15,8 @@ typedef struct worker worker;
 mlxr_status worker_start(worker **out, mlxr_engine *engine, const scheduler_options *options, mlxr_error *error);
 /* For scheduler_submit, _cancel, _uses, _stats_get. */
 scheduler *worker_scheduler(worker *w);
+/* For mlxr_model_read, which takes any thread. */
+mlxr_engine *worker_engine(worker *w);
 /* Runs fn(engine, user) on the worker's thread between two steps, and returns when it has: loading and unloading
  * models, statistics of the KV cache. Any thread but the worker's own; not after worker_stop has begun. */
 void worker_call(worker *w, void (*fn)(mlxr_engine *engine, void *user), void *user);

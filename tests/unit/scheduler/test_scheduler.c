@@ -734,13 +734,22 @@ static int by_size(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
-static void scheduling_a_step_of_64_sequences_takes_microseconds(void **unused)
+static uint64_t own_cpu_us(void *user)
+{
+    (void)user;
+    struct timespec now; /* of this thread: what other programs do meanwhile does not count */
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void scheduling_a_step_of_64_sequences_takes_at_most_50_us(void **unused)
 {
     (void)unused;
     setup s;
     client *clients[64];
     open_engine(&s, 32 << 20, 1);
-    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 64, .step_us = 1e6, .lookahead = 16});
+    scheduler *sched = open_scheduler(
+        &s, &(scheduler_options){.lanes_max = 64, .step_us = 1e6, .lookahead = 16, .now_us = own_cpu_us});
     for (uint32_t i = 0; i < 64; i++) {
         clients[i] = make(s.model, i, 4, 60);
         submit(sched, clients[i]);
@@ -757,7 +766,7 @@ static void scheduling_a_step_of_64_sequences_takes_microseconds(void **unused)
         step_us[i] = after.step_us - before.step_us;
         off_percent[i] = (uint64_t)(100 * (after.error_us - before.error_us) / (double)(step_us[i] + 1));
     }
-    qsort(own_us, 40, sizeof *own_us, by_size); /* medians: on a busy machine some steps are interrupted */
+    qsort(own_us, 40, sizeof *own_us, by_size); /* medians: cold caches behind other programs cost, too */
     qsort(step_us, 40, sizeof *step_us, by_size);
     qsort(off_percent, 40, sizeof *off_percent, by_size);
     print_message(
@@ -765,7 +774,7 @@ static void scheduling_a_step_of_64_sequences_takes_microseconds(void **unused)
         "%d %%\n",
         (int)own_us[20], (int)own_us[0], (int)step_us[20], (int)off_percent[20]);
     assert_int_equal(after.n_sampled - first.n_sampled, 64 * 40);
-    assert_true(own_us[0] < 2000); /* with sanitizers too; 50 are wanted without */
+    assert_true(own_us[20] <= (TEST_SLOW_BUILD ? 2000 : 50));
     play(sched);
     scheduler_close(&sched);
     for (uint32_t i = 0; i < 64; i++) {
@@ -793,7 +802,7 @@ int main(void)
         cmocka_unit_test(many_threads_submit_and_cancel),
         cmocka_unit_test(a_worker_starts_and_stops_a_hundred_times),
         cmocka_unit_test(an_idle_worker_uses_no_processor_and_still_answers),
-        cmocka_unit_test(scheduling_a_step_of_64_sequences_takes_microseconds),
+        cmocka_unit_test(scheduling_a_step_of_64_sequences_takes_at_most_50_us),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
