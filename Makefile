@@ -89,8 +89,13 @@ soak: ## the long forms of the tests that have one
 	@tools/build $(TEST_PRESET)
 	@cd build/$(TEST_PRESET) && MLXR_SOAK=1 $(CTEST) -j 1 --timeout 7200 -L '^soak$$'
 
-bench: build models ## measure prefill and decode of both test models
+bench: build models ## measure both test models: prefill, decode, long prompts among streams, prefixes, speculation
 	@for model in $(MODEL) gemma-3-270m-Q4_K_M; do build/bin/mlxr bench $$model || exit 1; done
+	@models=$${MLXR_MODELS:-$${XDG_DATA_HOME:-$$HOME/.local/share}/mlxr/models}; \
+	    build/bin/bench_streams $$models/gemma-3-270m-Q4_K_M.gguf && \
+	    for model in $(MODEL) gemma-3-270m-Q4_K_M; do \
+	        build/bin/bench_prefix $$models/$$model.gguf && build/bin/bench_speculation $$models/$$model.gguf || exit 1; \
+	    done
 
 fuzz: setup-tests ## run every fuzz target for FUZZ_SECONDS
 	@tools/build fuzz fuzzers

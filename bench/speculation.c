@@ -1,0 +1,194 @@
+/*
+ * Speculation where it helps and where it does not: tokens per second with and without, in turn, and what was accepted.
+ * Owner: the program. Lifetime: its main. One thread.
+ *
+ * Texts. "sampled": real text goes on at temperature 1, which repeats nothing; "greedy": at temperature 0, where small
+ * models soon repeat themselves; "repeat": greedy, behind a passage that the prompt holds several times. Drafts: prompt
+ * lookup, and a draft model (--draft). With a seed the tokens must be the same with and without.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+
+typedef struct settings {
+    float temperature;
+    double n_prompt, n_generate, n_runs, n_streams, n_max;
+} settings;
+
+typedef struct outcome {
+    double ms;
+    int32_t *ids; /* [n_streams][n_generate] */
+    mlxr_draft_stats draft;
+} outcome;
+
+typedef enum drafting { DRAFT_NONE, DRAFT_NGRAM, DRAFT_MODEL } drafting;
+
+/* Decodes n_generate tokens of each of n_streams sequences, batched; the prompts are not timed. */
+static void generate(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, drafting kind, const int32_t *ids,
+                     size_t n_prompt, const settings *set, outcome *out)
+{
+    size_t n = (size_t)set->n_streams, n_generate = (size_t)set->n_generate, *n_done = calloc(n, sizeof *n_done);
+    mlxr_sequence **sequences = calloc(n, sizeof *sequences);
+    mlxr_slice *slices = calloc(n, sizeof *slices);
+    mlxr_error error;
+    if (!n_done || !sequences || !slices) {
+        exit(1);
+    }
+    mlxr_sampling sampling = mlxr_sampling_default();
+    sampling.temperature = set->temperature;
+    sampling.top_k = 0;
+    sampling.top_p = 1;
+    for (size_t i = 0; i < n; i++) {
+        sampling.seed = 1 + i;
+        bench_check(mlxr_sequence_open(&sequences[i], model, &sampling, &error), &error);
+        if (kind != DRAFT_NONE) {
+            bench_check(
+                mlxr_sequence_draft(sequences[i], kind == DRAFT_MODEL ? draft : NULL, (uint32_t)set->n_max, &error),
+                &error);
+        }
+        bench_check(mlxr_sequence_append(sequences[i], ids + i * 16, n_prompt, &error), &error);
+        while (mlxr_sequence_pending(sequences[i]) > 1) {
+            size_t pending = mlxr_sequence_pending(sequences[i]) - 1, most = mlxr_step_tokens_max(engine);
+            mlxr_slice chunk = {.sequence = sequences[i], .n_compute = (uint32_t)(pending < most ? pending : most)};
+            bench_check(mlxr_step(engine, &chunk, 1, &error), &error);
+        }
+    }
+    double begin_ms = bench_now_ms();
+    for (;;) {
+        size_t n_slices = 0, of[64];
+        for (size_t i = 0; i < n; i++) {
+            if (n_done[i] < n_generate) {
+                of[n_slices] = i;
+                slices[n_slices++] = (mlxr_slice){.sequence = sequences[i], .n_compute = 1};
+            }
+        }
+        if (n_slices == 0) {
+            break;
+        }
+        bench_check(mlxr_step(engine, slices, n_slices, &error), &error);
+        for (size_t j = 0; j < n_slices; j++) {
+            for (uint32_t k = 0; k < slices[j].n_sampled && n_done[of[j]] < n_generate; k++) {
+                out->ids[of[j] * n_generate + n_done[of[j]]++] = slices[j].sampled[k].id;
+            }
+        }
+    }
+    out->ms = bench_now_ms() - begin_ms;
+    out->draft = mlxr_draft_stats_get(sequences[0]);
+    for (size_t i = 0; i < n; i++) {
+        mlxr_sequence_close(&sequences[i]);
+    }
+    free(sequences);
+    free(slices);
+    free(n_done);
+}
+
+static void report(const mlxr_model *model, const char *text, const char *draft, const settings *set, double *plain_ms,
+                   double *drafted_ms, double *ratios, const mlxr_draft_stats *d, bool same)
+{
+    size_t n = (size_t)set->n_runs;
+    double tokens = set->n_generate * set->n_streams * 1e3;
+    printf("{\"test\":\"speculation\",\"model\":\"%s\",\"text\":\"%s\",\"draft\":\"%s\",\"streams\":%.0f,"
+           "\"plain_tokens_per_s\":%.1f,\"tokens_per_s\":%.1f,\"ratio\":%.3f,\"ratio_least\":%.3f,\"same_tokens\":%s,"
+           "\"steps\":%llu,\"drafting_steps\":%llu,\"drafted\":%llu,\"accepted\":%llu,\"acceptance\":%.3f,"
+           "\"row_cost\":%.3f,\"draft_cost\":%.3f}\n",
+           mlxr_model_info_get(model)->name, text, draft, set->n_streams, tokens / bench_quantile(plain_ms, n, 0.5),
+           tokens / bench_quantile(drafted_ms, n, 0.5), bench_quantile(ratios, n, 0.5), bench_quantile(ratios, n, 0),
+           same ? "true" : "false", (unsigned long long)d->n_steps, (unsigned long long)d->n_drafting_steps,
+           (unsigned long long)d->n_drafted, (unsigned long long)d->n_accepted,
+           d->n_drafted ? (double)d->n_accepted / (double)d->n_drafted : 0, d->row_cost, d->draft_cost);
+    fflush(stdout);
+}
+
+/* Plain and drafted in turn, A B B A, so that a machine that grows slower or faster favours neither. */
+static void compare(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, drafting kind, const char *name,
+                    const char *text, const int32_t *ids, size_t n_prompt, const settings *set)
+{
+    size_t n = (size_t)set->n_runs, n_ids = (size_t)(set->n_streams * set->n_generate);
+    double *plain = calloc(n, sizeof *plain), *drafted = calloc(n, sizeof *drafted),
+           *ratios = calloc(n, sizeof *ratios);
+    outcome a = {.ids = calloc(n_ids, sizeof(int32_t))}, b = {.ids = calloc(n_ids, sizeof(int32_t))};
+    if (!plain || !drafted || !ratios || !a.ids || !b.ids) {
+        exit(1);
+    }
+    bool same = true;
+    for (size_t i = 0; i < n; i++) {
+        bool plain_first = i % 2 == 0;
+        if (plain_first) {
+            generate(engine, model, NULL, DRAFT_NONE, ids, n_prompt, set, &a);
+        }
+        generate(engine, model, draft, kind, ids, n_prompt, set, &b);
+        if (!plain_first) {
+            generate(engine, model, NULL, DRAFT_NONE, ids, n_prompt, set, &a);
+        }
+        plain[i] = a.ms;
+        drafted[i] = b.ms;
+        ratios[i] = a.ms / b.ms;
+        same = same && memcmp(a.ids, b.ids, n_ids * sizeof *a.ids) == 0;
+    }
+    report(model, text, name, set, plain, drafted, ratios, &b.draft, same);
+    free(plain);
+    free(drafted);
+    free(ratios);
+    free(a.ids);
+    free(b.ids);
+}
+
+/* A passage of the text, again and again; its last copy is cut in the middle. */
+static void repeat_passage(const bench_text *text, int32_t *ids, size_t n)
+{
+    enum { PASSAGE = 96 };
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = text->ids[i % PASSAGE];
+    }
+}
+
+int main(int argc, char **argv)
+{
+    settings set = {.n_prompt = 256, .n_generate = 128, .n_runs = 8, .n_streams = 1};
+    double n_threads = 0;
+    const char *path = BENCH_TEXT, *draft_path = NULL;
+    const bench_option options[] = {{"prompt", &set.n_prompt, NULL, "tokens of the prompt"},
+                                    {"generate", &set.n_generate, NULL, "tokens generated"},
+                                    {"runs", &set.n_runs, NULL, "pairs of runs"},
+                                    {"streams", &set.n_streams, NULL, "sequences decoding together, at most 64"},
+                                    {"n-max", &set.n_max, NULL, "longest draft; 0: the default"},
+                                    {"threads", &n_threads, NULL, "0: one per core"},
+                                    {"draft", NULL, &draft_path, "a draft model as well"},
+                                    {"text", NULL, &path, "where the prompts come from"},
+                                    {0}};
+    const char *model_path = bench_arguments(argc, argv, options);
+    mlxr_error error;
+    mlxr_engine *engine = NULL;
+    mlxr_model *model = NULL, *draft = NULL;
+    bench_check(mlxr_engine_open(&engine, &(mlxr_engine_options){.n_threads = (uint32_t)n_threads}, &error), &error);
+    bench_check(mlxr_model_load(&model, engine, model_path, NULL, &error), &error);
+    if (draft_path) {
+        bench_check(mlxr_model_load(&draft, engine, draft_path, NULL, &error), &error);
+    }
+    size_t n_prompt = (size_t)set.n_prompt, n_all = n_prompt + 16 * (size_t)set.n_streams;
+    bench_text text = bench_text_open(model, path, n_all);
+    int32_t *repeated = calloc(n_all, sizeof *repeated);
+    if (!repeated || set.n_streams < 1 || set.n_streams > 64) {
+        fprintf(stderr, "1 to 64 streams\n");
+        return 1;
+    }
+    repeat_passage(&text, repeated, n_all);
+    set.temperature = 1; /* how far two equal runs are apart on this machine */
+    compare(engine, model, NULL, DRAFT_NONE, "none", "sampled", text.ids, n_prompt, &set);
+    for (int kind = DRAFT_NGRAM; kind <= (draft ? DRAFT_MODEL : DRAFT_NGRAM); kind++) {
+        const char *name = kind == DRAFT_NGRAM ? "ngram" : mlxr_model_info_get(draft)->name;
+        set.temperature = 1;
+        compare(engine, model, draft, (drafting)kind, name, "sampled", text.ids, n_prompt, &set);
+        set.temperature = 0;
+        compare(engine, model, draft, (drafting)kind, name, "greedy", text.ids, n_prompt, &set);
+        compare(engine, model, draft, (drafting)kind, name, "repeat", repeated, n_prompt, &set);
+    }
+    free(repeated);
+    bench_text_close(&text);
+    mlxr_model_unref(&draft);
+    mlxr_model_unref(&model);
+    mlxr_engine_close(&engine);
+    return 0;
+}
