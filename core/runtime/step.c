@@ -362,7 +362,9 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
     for (size_t i = 0; i < n_slices; i++) {
         slices[i].n_logits = wanted_of(&slices[i]);
         slices[i].logits = slices[i].n_logits ? logits : NULL;
-        logits += (size_t)slices[i].n_logits * n_vocab;
+        if (slices[i].n_logits) {
+            logits += (size_t)slices[i].n_logits * n_vocab;
+        }
     }
     status = sample(e, slices, n_slices, n_vocab, error);
     if (status == MLXR_OK) {

@@ -349,7 +349,9 @@ kv_miss sequence_resume(world *w, world_sequence *s)
 kv_miss sequence_append(world *w, world_sequence *s, const int32_t *tokens, size_t n)
 {
     assert_true(n <= WORLD_TOKENS_MAX - s->n_tokens);
-    memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
+    if (n) {
+        memcpy(s->tokens + s->n_tokens, tokens, n * sizeof *tokens);
+    }
     stamp_tokens(s, s->n_tokens, s->n_tokens + n);
     s->n_tokens += n;
     return sequence_resume(w, s);

@@ -424,7 +424,9 @@ static void find_prefix(bench *b, int which, const int32_t *tokens, size_t n)
     world_sequence asked = *s;
     size_t before = s->n_computed;
     settle(b);
-    memcpy(asked.tokens + asked.n_tokens, tokens, n * sizeof *tokens);
+    if (n) {
+        memcpy(asked.tokens + asked.n_tokens, tokens, n * sizeof *tokens);
+    }
     asked.n_tokens += n;
     forecast f = look_ahead(b, &asked);
     uint64_t room = b->w.arena.bytes_budget - b->w.arena.bytes_used;
