@@ -8,26 +8,16 @@
 
 #include "graph/vocabulary.h"
 #include "support/frozen_ids.inc"
+#include "support/models.h"
 
 static const char *model_name;
 
 static tokenizer *open_real(void)
 {
     char path[1024];
-    const char *folder = getenv("MLXR_MODELS"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-    if (folder && *folder) {
-        snprintf(path, sizeof path, "%s/%s.gguf", folder, model_name);
-    } else if (data && *data) {
-        snprintf(path, sizeof path, "%s/mlxr/models/%s.gguf", data, model_name);
-    } else {
-        snprintf(path, sizeof path, "%s/.local/share/mlxr/models/%s.gguf", home ? home : "", model_name);
-    }
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        printf("%s is not there; make models fetches it\n", path);
+    if (!test_model_path(model_name, path, sizeof path)) {
         skip();
     }
-    fclose(file);
     mlxr_error error = {0};
     model_file *model;
     tokenizer *t = NULL;

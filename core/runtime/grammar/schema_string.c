@@ -360,7 +360,13 @@ uint32_t schema_pattern(schema *s, const char *text)
 
 uint32_t schema_format(schema *s, const char *name)
 {
-#define DATE "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+/* Days that their months have; 29 February in leap years only. There is no year 0000. */
+#define YEAR "(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
+#define LEAP "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+#define DAY                                                                                                            \
+    "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|"                          \
+    "02-(?:0[1-9]|1[0-9]|2[0-8]))"
+#define DATE "(?:" YEAR "-" DAY "|" LEAP "-02-29)"
 #define TIME "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 #define OCTET "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 #define LABEL "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
@@ -378,6 +384,9 @@ uint32_t schema_format(schema *s, const char *name)
         {"hostname", "^" LABEL "(?:\\." LABEL "){0,8}$"},
         {"email", "^[a-zA-Z0-9_+-]+(?:\\.[a-zA-Z0-9_+-]+){0,8}@" LABEL "(?:\\." LABEL "){1,8}$"},
     };
+#undef YEAR
+#undef LEAP
+#undef DAY
 #undef DATE
 #undef TIME
 #undef OCTET
