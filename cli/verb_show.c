@@ -106,11 +106,23 @@ static void print_tensors(const json_t *tensors)
 static void print_memory(const json_t *memory)
 {
     uint64_t weights = number(memory, "weight_bytes"), full = number(memory, "kv_bytes_full_context_f16");
+    const json_t *types = json_object_get(memory, "kv_types");
     if (json_is_object(memory)) {
         printf("  weights      %s, mapped from the file; %s are read for each token\n", human_bytes(weights),
                human_bytes(number(memory, "bytes_per_token")));
         printf("  KV cache     %s per token, %s for a full context (f16)\n",
                human_bytes(number(memory, "kv_bytes_per_token_f16")), human_bytes(full));
+        for (size_t i = 0; i < json_array_size(types); i++) {
+            const json_t *type = json_array_get(types, i);
+            const char *name = text(type, "type");
+            if (strcmp(name, "f16") != 0 && *text(type, "why_not")) {
+                printf("    %-10s no: %s\n", name, text(type, "why_not"));
+            } else if (strcmp(name, "f16") != 0) {
+                printf("    %-10s %s per token, %s for a full context\n", name,
+                       human_bytes(number(type, "kv_bytes_per_token")),
+                       human_bytes(number(type, "kv_bytes_full_context")));
+            }
+        }
         printf("  memory       about %s with a full context\n", human_bytes(weights + full));
     }
 }

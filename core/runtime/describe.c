@@ -138,22 +138,59 @@ static json_t *tensors_json(const model_file *file, uint64_t *n_params, uint64_t
     return list;
 }
 
-/* What running it needs: weights (mapped, so page cache) and KV for a full context at f16. */
-static json_t *memory_json(const graph *g)
+/* KV bytes of a token in layers that see everything, and of a full context, in one type. */
+static void kv_need(const graph *g, dtype type, uint64_t *per_token, uint64_t *full_context)
 {
-    uint64_t kv_per_token = 0, kv_window = 0;
+    uint64_t windows = 0;
+    *per_token = 0;
     for (uint32_t i = 0; i < g->plan.n_kv_groups; i++) {
         const kv_group *group = &g->plan.kv_groups[i];
-        uint64_t bytes = 2ull * group->n_layers * group->n_head_kv * group->head_dim * 2;
+        uint64_t bytes = kv_layout_make(group, type, 1).page_bytes;
         if (group->window && group->window < g->h.n_ctx_train) {
-            kv_window += bytes * group->window;
+            windows += bytes * group->window;
         } else {
-            kv_per_token += bytes;
+            *per_token += bytes;
         }
     }
-    return json_pack("{s:I, s:I, s:I, s:I}", "weight_bytes", (json_int_t)g->weight_bytes, "bytes_per_token",
-                     (json_int_t)g->bytes_per_token, "kv_bytes_per_token_f16", (json_int_t)kv_per_token,
-                     "kv_bytes_full_context_f16", (json_int_t)(kv_per_token * g->h.n_ctx_train + kv_window));
+    *full_context = *per_token * g->h.n_ctx_train + windows;
+}
+
+/* Each KV type and its need; why not, where the model's heads do not fit it. */
+static json_t *kv_types_json(const graph *g)
+{
+    static const dtype types[] = {
+#define KV_TYPE_VALUE(name, text) DTYPE_##name,
+        KV_TYPE_LIST(KV_TYPE_VALUE)
+#undef KV_TYPE_VALUE
+    };
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        mlxr_error why = {0};
+        json_t *entry = json_pack("{s:s}", "type", kv_type_name(types[i]));
+        for (uint32_t group = 0; group < g->plan.n_kv_groups && why.status == MLXR_OK; group++) {
+            kv_layout_check(&g->plan.kv_groups[group], types[i], &why);
+        }
+        if (why.status != MLXR_OK) {
+            json_object_set_new(entry, "why_not", json_string(why.text));
+        } else {
+            uint64_t per_token, full_context;
+            kv_need(g, types[i], &per_token, &full_context);
+            json_object_set_new(entry, "kv_bytes_per_token", json_integer((json_int_t)per_token));
+            json_object_set_new(entry, "kv_bytes_full_context", json_integer((json_int_t)full_context));
+        }
+        json_array_append_new(list, entry);
+    }
+    return list;
+}
+
+/* What running it needs: weights (mapped, so page cache) and KV for a full context. */
+static json_t *memory_json(const graph *g)
+{
+    uint64_t per_token, full_context;
+    kv_need(g, DTYPE_F16, &per_token, &full_context);
+    return json_pack("{s:I, s:I, s:I, s:I, s:o}", "weight_bytes", (json_int_t)g->weight_bytes, "bytes_per_token",
+                     (json_int_t)g->bytes_per_token, "kv_bytes_per_token_f16", (json_int_t)per_token,
+                     "kv_bytes_full_context_f16", (json_int_t)full_context, "kv_types", kv_types_json(g));
 }
 
 mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error)

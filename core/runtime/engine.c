@@ -62,17 +62,11 @@ mlxr_status engine_insist(const backend_ops *ops, bool batch_invariant, mlxr_err
 
 static mlxr_status choose_kv_type(mlxr_engine *e, const char *name, mlxr_error *error)
 {
-    static const struct {
-        const char *name;
-        dtype type;
-    } types[] = {{"f16", DTYPE_F16}, {"f32", DTYPE_F32}, {"bf16", DTYPE_BF16}};
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (!name || strcmp(name, types[i].name) == 0) {
-            e->kv_type = types[i].type;
-            return MLXR_OK;
-        }
+    e->kv_type = KV_TYPE_DEFAULT;
+    if (name && !kv_type_find(name, &e->kv_type)) {
+        return error_set(error, MLXR_ARG, "KV type '%s' is unknown; use one of %s", name, kv_type_names());
     }
-    return error_set(error, MLXR_ARG, "KV type '%s' is unknown; use f32, f16 or bf16", name);
+    return MLXR_OK;
 }
 
 static uint64_t monotonic_ms(void *user)

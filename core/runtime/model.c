@@ -15,8 +15,12 @@ static mlxr_status open_pools(mlxr_model *m, mlxr_error *error)
 {
     const plan *p = &m->graph->plan;
     for (uint32_t g = 0; g < p->n_kv_groups; g++) {
+        mlxr_status status = kv_layout_check(&p->kv_groups[g], m->engine->kv_type, error);
+        if (status != MLXR_OK) {
+            return status;
+        }
         kv_layout layout = kv_layout_make(&p->kv_groups[g], m->engine->kv_type, ENGINE_PAGE_TOKENS);
-        mlxr_status status = kv_pool_open(&m->pools[g], &m->engine->arena, &layout, error);
+        status = kv_pool_open(&m->pools[g], &m->engine->arena, &layout, error);
         if (status != MLXR_OK) {
             return status;
         }

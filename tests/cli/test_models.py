@@ -88,6 +88,21 @@ class Show(support.CliTest):
         self.assertGreater(found["memory"]["weight_bytes"], 0)
         self.assertEqual(found["file_bytes"], os.path.getsize(os.path.join(self.models, "qwen2.gguf")))
 
+    def test_the_need_of_each_kv_type_is_told(self):
+        self.add_model("gemma3")
+        self.add_model("llama")
+        memory = self.succeed("show", "gemma3", "--json").json["memory"]
+        of_32 = dict(f32=128, f16=64, bf16=64, q8_0=34, q4_0=18)
+        self.assertEqual([t["type"] for t in memory["kv_types"]], list(of_32))
+        for t in memory["kv_types"]:  # one layer of eight sees everything, seven a window of 16; one head of 32
+            self.assertEqual(t["kv_bytes_per_token"], of_32[t["type"]] * memory["kv_bytes_per_token_f16"] // 64)
+            self.assertEqual(t["kv_bytes_full_context"] * 64, of_32[t["type"]] * memory["kv_bytes_full_context_f16"])
+        self.assertRegex(self.succeed("show", "gemma3").text, r"q4_0 +36 bytes per token, ")
+        types = {t["type"]: t for t in self.succeed("show", "llama", "--json").json["memory"]["kv_types"]}
+        self.assertIn("blocks of 32", types["q8_0"]["why_not"])
+        self.assertNotIn("why_not", types["bf16"])
+        self.assertRegex(self.succeed("show", "llama").text, r"q8_0 +no: KV type q8_0 stores heads in blocks of 32")
+
     def test_a_truncated_file_gives_one_line(self):
         name = self.add_model("llama")
         path = os.path.join(self.models, name + ".gguf")

@@ -1,6 +1,7 @@
 """`mlxr run` without a terminal."""
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -130,7 +131,21 @@ class Run(support.CliTest):
         for options in (["--backend", "cpu-scalar"], ["--kv-type", "f32"], ["--cpu-features", "scalar"], ["--kv-bytes", "64M"]):
             self.assertEqual(len(self.answer("the", "--temp", "0", "-n", "3", *options)["ids"]), 3)
         self.fail_with(2, "warp", "run", self.model, "x", "--backend", "warp")
-        self.fail_with(2, "q99", "run", self.model, "x", "--kv-type", "q99")
+
+    def test_kv_types_are_those_the_help_lists(self):
+        model = self.add_model("gemma3")
+        listed = re.search(r"--kv-type TYPE +type of the KV cache: ([a-z0-9_, ]+) \[f16\]", self.succeed("help", "run").text)[1]
+        self.fail_with(2, f"KV type 'q99' is unknown; use one of {listed}\n", "run", model, "x", "--kv-type", "q99")
+        self.assertIn("q4_0", listed)
+        for name in listed.split(", "):
+            answer = ("run", model, "the inn", "--raw", "--temp", "0", "-n", "3", "--json", "--kv-type", name)
+            self.assertEqual(len(self.succeed(*answer).json["ids"]), 3)
+
+    def test_a_kv_type_that_does_not_fit_the_model_is_refused_with_the_numbers(self):
+        model = self.add_model("llama")  # heads of 16
+        for name in ("q8_0", "q4_0"):
+            self.fail_with(1, f"llama.gguf: KV type {name} stores heads in blocks of 32 elements, but this model's heads have "
+                              "16; use f16, bf16 or f32", "run", model, "x", "--kv-type", name)
 
     def test_verbose_tells_timings_on_stderr(self):
         result = self.succeed("run", self.model, "the", "-n", "4", "-v")

@@ -10,12 +10,13 @@
 #include "checkkernels.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/kv_row.h"
 #include "kernels/cpu/ops.h"
-#include "quant/codec.h"
-#include "quant/half.h"
 
 /* |error| ≤ bound_weights × (largest error of a score) × Σ p|v| + bound_sum × ε × Σ p|v|; a score's error is that of
- * its chain of additions, (head_dim / 4 + 16) × ε / 2 × Σ |q k| × scale, and of tanh, 8 ε × cap. */
+ * its chain of additions, (head_dim / 4 + 16) × ε / 2 × Σ |q k| × scale, and of tanh, 8 ε × cap. Turned rows are added
+ * up in other directions: ‖q‖ ‖k‖ and ‖v‖ take the place of Σ |q k| and |v| there, and turning itself, log₂ head_dim
+ * additions deep, is allowed 16 more. */
 static const double bound_weights = 2.0, bound_sum = 96.0;
 
 typedef struct problem {
@@ -24,8 +25,8 @@ typedef struct problem {
     uint32_t start, n_rows, n_pages;
     uint32_t *pages;
     check_memory arena;
-    float sinks[96];
-    float *q, *out;
+    float *q, *out, *sinks;
+    float *read; /* [2 × n_head_kv][positions][head_dim]: what the pages hold, keys and values in turn */
     size_t stride;
 } problem;
 
@@ -37,6 +38,11 @@ static void *get(size_t n_bytes)
         exit(1);
     }
     return p;
+}
+
+static float *read_at(const problem *p, uint32_t kv_head, bool value, uint32_t position)
+{
+    return p->read + (((size_t)kv_head * 2 + value) * (p->start + p->n_rows) + position) * p->a.head_dim;
 }
 
 static attend_view view_of(const problem *p)
@@ -61,6 +67,7 @@ static void fill_arena(check *c, problem *p)
             }
             uint8_t *at = h % 2 ? attend_value(&view, h / 2, position) : attend_key(&view, h / 2, position);
             ops_table_scalar().to_kv(p->layout.type, row, at, p->a.head_dim);
+            kv_row_decode(p->layout.type, at, read_at(p, h / 2, h % 2, position), p->a.head_dim);
         }
     }
     free(row);
@@ -79,6 +86,7 @@ static problem problem_make(check *c, op_attend a, dtype type, uint32_t page_tok
         p.pages[i] = n_used - i;
     }
     p.arena = check_alloc(p.n_pages * p.layout.page_bytes, true);
+    p.read = get(2 * (size_t)a.n_head_kv * (start + n_rows) * a.head_dim * sizeof *p.read);
     fill_arena(c, &p);
     p.stride = (size_t)a.n_head * a.head_dim + check_below(c, 5);
     p.q = get(n_rows * p.stride * sizeof *p.q);
@@ -86,6 +94,7 @@ static problem problem_make(check *c, op_attend a, dtype type, uint32_t page_tok
     for (size_t i = 0; i < n_rows * p.stride; i++) {
         p.q[i] = check_normal(c);
     }
+    p.sinks = get(a.n_head * sizeof *p.sinks); /* not within p, which is returned by value: p.a points to them */
     for (uint32_t h = 0; h < a.n_head; h++) {
         p.sinks[h] = check_normal(c);
     }
@@ -99,6 +108,8 @@ static void problem_close(problem *p)
     free(p->pages);
     free(p->q);
     free(p->out);
+    free(p->sinks);
+    free(p->read);
 }
 
 /* Rows [first, first + n) of the problem as a pass of its own, cut for n_threads. */
@@ -124,7 +135,7 @@ static void compute(const problem *p, const attend_kernels *kernels, uint32_t fi
     }
     for (uint32_t i = 0; i < work.n_split; i++) {
         for (uint32_t q = 0; q < work.split[i].n_rows * work.split[i].n_heads; q++) {
-            attend_join(kernels, &p->a, 0, &work.split[i], q, &rows, scratch.bytes);
+            attend_join(kernels, &p->a, &p->layout, 0, &work.split[i], q, &rows, scratch.bytes);
         }
     }
     check_free(&scratch);
@@ -146,43 +157,52 @@ static void compute_scalar(const problem *p, float *out)
     free(scratch);
 }
 
+static double norm(const float *x, uint32_t n)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        sum += (double)x[i] * (double)x[i];
+    }
+    return sqrt(sum);
+}
+
 /* One head of one row; returns the worst error as a multiple of the bound. */
 static double compare_head(const problem *p, uint32_t r, uint32_t h, double *keys, double *sums)
 {
-    attend_view view = view_of(p);
     uint32_t n = p->a.head_dim, position = p->start + r, first = attend_first(p->a.window, position);
     uint32_t kv_head = h / (p->a.n_head / p->a.n_head_kv);
     const float *q = p->q + r * p->stride + (size_t)h * n, *out = p->out + r * p->stride + (size_t)h * n;
-    float *row = get(n * sizeof *row);
     double total = p->a.sinks ? exp((double)p->a.sinks[h]) : 0, score_error = 0, worst = 0;
+    double turned = kv_turn_length(p->layout.type, n) ? 16 : 0;
     memset(sums, 0, 2 * n * sizeof *sums);
     for (uint32_t j = first; j <= position; j++) {
         double s = 0, magnitude = 0;
-        codec_decode(p->layout.type, attend_key(&view, kv_head, j), row, n);
+        const float *row = read_at(p, kv_head, false, j);
         for (uint32_t i = 0; i < n; i++) {
             s += (double)q[i] * (double)row[i];
             magnitude += fabs((double)q[i] * (double)row[i]);
         }
+        magnitude = turned > 0 ? norm(q, n) * norm(row, n) : magnitude;
         s *= (double)p->a.scale;
-        score_error = fmax(score_error, (n / 4.0 + 16) * 0x1p-24 * magnitude * (double)p->a.scale +
+        score_error = fmax(score_error, (n / 4.0 + 16 + turned) * 0x1p-24 * magnitude * (double)p->a.scale +
                                             8 * 0x1p-23 * (double)p->a.softcap);
         s = p->a.softcap > 0 ? (double)p->a.softcap * tanh(s / (double)p->a.softcap) : s;
         keys[j] = exp(s);
         total += keys[j];
     }
     for (uint32_t j = first; j <= position; j++) {
-        codec_decode(p->layout.type, attend_value(&view, kv_head, j), row, n);
+        const float *row = read_at(p, kv_head, true, j);
+        double length = turned > 0 ? norm(row, n) : 0;
         for (uint32_t i = 0; i < n; i++) {
             sums[i] += keys[j] / total * (double)row[i];
-            sums[n + i] += keys[j] / total * fabs((double)row[i]);
+            sums[n + i] += keys[j] / total * (turned > 0 ? length : fabs((double)row[i]));
         }
     }
     for (uint32_t i = 0; i < n; i++) {
-        double bound = (bound_weights * score_error + bound_sum * 0x1p-23) * sums[n + i] + 1e-30;
+        double bound = (bound_weights * score_error + (bound_sum + turned) * 0x1p-23) * sums[n + i] + 1e-30;
         double error = fabs((double)out[i] - sums[i]) / bound;
         worst = error <= worst ? worst : isnan(error) ? INFINITY : error;
     }
-    free(row);
     return worst;
 }
 
@@ -246,17 +266,21 @@ static void check_bits(check *c, problem *p, const attend_kernels *kernels)
 static void check_random_problem(check *c, const attend_kernels *kernels)
 {
     static const uint32_t sizes[] = {64, 80, 96, 128, 256, 8, 24, 1, 7, 30};
+    static const uint32_t block_sizes[] = {32, 64, 96, 128, 160, 256, 512};
     static const uint32_t groups[] = {1, 1, 2, 3, 4, 5, 8, 37};
-    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
     uint32_t group = groups[check_below(c, 8)];
-    op_attend a = {.n_head_kv = group > 8 ? 1 : 1 + check_below(c, 2), .head_dim = sizes[check_below(c, 10)]};
+    dtype type = types[check_below(c, 5)];
+    bool blocks = type == DTYPE_Q8_0 || type == DTYPE_Q4_0;
+    op_attend a = {.n_head_kv = group > 8 ? 1 : 1 + check_below(c, 2),
+                   .head_dim = blocks ? block_sizes[check_below(c, 7)] : sizes[check_below(c, 10)]};
     a.n_head = a.n_head_kv * group;
     a.scale = check_uniform(c, 0.5f, 2.0f) / sqrtf((float)a.head_dim);
     a.softcap = check_below(c, 4) == 0 ? check_uniform(c, 2.0f, 30.0f) : 0;
     uint32_t start = check_below(c, 3) ? check_below(c, 400) : 0;
     uint32_t n_rows = 1 + (check_below(c, 2) ? check_below(c, 3) : check_below(c, 70));
     a.window = check_below(c, 3) == 0 ? 1 + check_below(c, 200) : 0;
-    problem p = problem_make(c, a, types[check_below(c, 3)], 1u << check_below(c, 9), start, n_rows);
+    problem p = problem_make(c, a, type, 1u << check_below(c, 9), start, n_rows);
     check_problem(c, &p, kernels);
     if (kernels->scores) {
         check_bits(c, &p, kernels);
@@ -267,7 +291,7 @@ static void check_random_problem(check *c, const attend_kernels *kernels)
 static void run(check *c)
 {
     attend_kernels kernels = ops_table_make(c->features).attend;
-    for (uint32_t i = 0; i < (c->quick ? 40u : 200u); i++) {
+    for (uint32_t i = 0; i < (c->quick ? 50u : 250u); i++) {
         check_random_problem(c, &kernels);
     }
 }
@@ -295,7 +319,7 @@ static void work_on(void *context, const team_member *member)
     for (uint32_t i = 0; i < j->work.n_split; i++) {
         for (uint32_t q = member->index; q < j->work.split[i].n_rows * j->work.split[i].n_heads;
              q += member->n_threads) {
-            attend_join(j->kernels, &j->p->a, 0, &j->work.split[i], q, &j->rows, scratch);
+            attend_join(j->kernels, &j->p->a, &j->p->layout, 0, &j->work.split[i], q, &j->rows, scratch);
         }
     }
 }
@@ -311,10 +335,11 @@ static double time_scalar_head(const problem *p)
     return seconds;
 }
 
-static void bench_one(check *c, const char *name, op_attend a, uint32_t start, uint32_t n_rows)
+static void bench_one(check *c, const char *name, dtype type, op_attend a, uint32_t start, uint32_t n_rows)
 {
     attend_kernels kernels = ops_table_make(c->features).attend;
-    if (!kernels.scores || (c->shape && !strstr(name, c->shape))) {
+    if (!kernels.scores || (c->shape && !strstr(name, c->shape)) ||
+        strcmp(c->type ? c->type : "f16", kv_type_name(type))) {
         return;
     }
     mlxr_error error;
@@ -323,7 +348,7 @@ static void bench_one(check *c, const char *name, op_attend a, uint32_t start, u
         return;
     }
     a.scale = 1.0f / sqrtf((float)a.head_dim);
-    problem p = problem_make(c, a, DTYPE_F16, 32, start, n_rows);
+    problem p = problem_make(c, a, type, 32, start, n_rows);
     p.a.sinks = NULL;
     step_slice slice = {.n_rows = n_rows, .start = start};
     step s = {.n_rows = n_rows, .slices = &slice, .n_slices = 1};
@@ -343,10 +368,10 @@ static void bench_one(check *c, const char *name, op_attend a, uint32_t start, u
     for (uint32_t r = 0; r < n_rows; r++) {
         seen += start + r + 1 - attend_first(a.window, start + r);
     }
-    double bytes = 4.0 * a.n_head_kv * a.head_dim * (start + n_rows - attend_first(a.window, start));
-    printf("%-14s %u/%u × %3u, %5u + %3u  %-11s %10.1f µs  %6.1f GB/s  %7.1f GFLOP/s  %6.1f × scalar\n", name, a.n_head,
-           a.n_head_kv, a.head_dim, start, n_rows, c->set, best * 1e6, bytes / best * 1e-9,
-           4 * seen * a.n_head * a.head_dim / best * 1e-9, time_scalar_head(&p) / best);
+    double bytes = 2.0 * a.n_head_kv * (double)p.layout.row_bytes * (start + n_rows - attend_first(a.window, start));
+    printf("%-14s %-4s %u/%u × %3u, %5u + %3u  %-11s %10.1f µs  %6.1f GB/s  %7.1f GFLOP/s  %6.1f × scalar\n", name,
+           kv_type_name(type), a.n_head, a.n_head_kv, a.head_dim, start, n_rows, c->set, best * 1e6,
+           bytes / best * 1e-9, 4 * seen * a.n_head * a.head_dim / best * 1e-9, time_scalar_head(&p) / best);
     free(j.scratch);
     free(j.rows.partials);
     free(j.work.tasks);
@@ -361,16 +386,19 @@ static void bench(check *c)
     static const op_attend gemma = {.n_head = 4, .n_head_kv = 1, .head_dim = 256};
     static const op_attend gemma_window = {.n_head = 4, .n_head_kv = 1, .head_dim = 256, .window = 512};
     static const op_attend llama = {.n_head = 32, .n_head_kv = 8, .head_dim = 128};
-    bench_one(c, "smollm2", smollm, 0, 512);
-    bench_one(c, "smollm2", smollm, 512, 1);
-    bench_one(c, "smollm2", smollm, 8192, 1);
-    bench_one(c, "gemma", gemma, 0, 512);
-    bench_one(c, "gemma", gemma, 8192, 1);
-    bench_one(c, "gemma", gemma, 8192, 64);
-    bench_one(c, "gemma window", gemma_window, 8192, 64);
-    bench_one(c, "gemma window", gemma_window, 8192, 1);
-    bench_one(c, "llama 8b", llama, 512, 64);
-    bench_one(c, "llama 8b", llama, 2048, 1);
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    for (uint32_t i = 0; i < sizeof types / sizeof *types; i++) {
+        bench_one(c, "smollm2", types[i], smollm, 0, 512);
+        bench_one(c, "smollm2", types[i], smollm, 512, 1);
+        bench_one(c, "smollm2", types[i], smollm, 8192, 1);
+        bench_one(c, "gemma", types[i], gemma, 0, 512);
+        bench_one(c, "gemma", types[i], gemma, 8192, 1);
+        bench_one(c, "gemma", types[i], gemma, 8192, 64);
+        bench_one(c, "gemma window", types[i], gemma_window, 8192, 64);
+        bench_one(c, "gemma window", types[i], gemma_window, 8192, 1);
+        bench_one(c, "llama 8b", types[i], llama, 512, 64);
+        bench_one(c, "llama 8b", types[i], llama, 2048, 1);
+    }
 }
 
 const check_suite check_attention = {.name = "attention", .run = run, .bench = bench};

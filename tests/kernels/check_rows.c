@@ -4,11 +4,13 @@
  * Owner: none. Lifetime: the program.
  */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "checkkernels.h"
+#include "kernels/cpu/kv_row.h"
 #include "kernels/cpu/ops.h"
-#include "quant/half.h"
+#include "quant/codec.h"
 
 #define EPS 0x1p-23
 #define N_MAX 1100u
@@ -211,6 +213,94 @@ static void check_kv_row(check *c, const ops_table *t)
     check_free(&dst);
 }
 
+/* What a block loses: Q8_0 half a step of a scale that half precision rounds, Q4_0 (whose scale is searched for) a
+ * share of its energy. `x` is the block turned, `found` what is read of it. */
+static double block_loss(dtype type, const float *x, const float *found)
+{
+    double most = 0, wrong = 0, all = 0, worst = 0;
+    for (uint32_t i = 0; i < KV_BLOCK; i++) {
+        double e = fabs((double)x[i] - (double)found[i]);
+        most = fmax(most, fabs((double)x[i]));
+        worst = fmax(worst, e);
+        wrong += e * e;
+        all += (double)x[i] * (double)x[i];
+    }
+    if (type == DTYPE_Q8_0) {
+        return worst / (most / 254 * (1 + 0x1p-9) + 0x1p-25 * 128);
+    }
+    double step = most / 7 * (1 + 0x1p-9); /* of the coarsest scale that cuts nothing off: errors up to half of it */
+    return wrong / fmin(32 * (step / 2) * (step / 2) + 0x1p-40, all * 1.001 + 0x1p-40);
+}
+
+/* A row of blocks: the bits of the definition; what is read is near what was written; NaN and infinity stay visible. */
+static void check_block_row(check *c, const ops_table *t)
+{
+    dtype type = check_below(c, 2) ? DTYPE_Q8_0 : DTYPE_Q4_0;
+    uint32_t n = 32 * (1 + check_below(c, 16)), length = kv_turn_length(type, n), n_bad = check_below(c, 8) == 0;
+    size_t n_bytes = dtype_row_bytes(type, n);
+    row src = row_make(c, n, check_below(c, 4) ? 1.0f : check_below(c, 2) ? 1e-7f : 2e4f);
+    for (uint32_t i = check_below(c, 40); i < n; i += 1 + check_below(c, 40)) { /* outliers, whole numbers */
+        src.x[i] = check_below(c, 3) ? rintf(src.x[i] * 4) : src.x[i] * 30;
+    }
+    uint32_t bad = check_below(c, n);
+    if (n_bad) {
+        src.x[bad] = check_below(c, 2) ? NAN : -INFINITY;
+    }
+    check_memory dst = check_alloc(n_bytes, check_below(c, 2)), want = check_alloc(n_bytes, true);
+    float *turned = malloc(n * sizeof *turned), *blocks = malloc(n * sizeof *blocks);
+    memcpy(turned, src.x, n * sizeof *turned);
+    kv_turn_scalar(turned, n, length, kv_turn_factor(length));
+    t->to_kv(type, src.x, dst.bytes, n);
+    kv_row_encode_scalar(type, src.x, want.bytes, n);
+    check_result(c, memcmp(dst.bytes, want.bytes, n_bytes) == 0, "to_kv %s, n %u: other bits than the definition's",
+                 dtype_name(type), n);
+    codec_decode(type, dst.bytes, blocks, n);
+    double worst = 0;
+    bool marked = true;
+    for (uint32_t i = 0; i < n; i += KV_BLOCK) {
+        if (n_bad && i / length == bad / length) {
+            for (uint32_t j = 0; j < KV_BLOCK; j++) {
+                marked = marked && isnan(blocks[i + j]);
+            }
+        } else {
+            worst = fmax(worst, block_loss(type, turned + i, blocks + i));
+        }
+    }
+    check_result(c, worst <= 1 && marked, "to_kv %s, n %u: %.3g × the bound%s", dtype_name(type), n, worst,
+                 marked ? "" : ", a NaN is lost");
+    free(turned);
+    free(blocks);
+    check_free(&src.memory);
+    check_free(&dst);
+    check_free(&want);
+}
+
+/* Turning: the bits of the definition; twice is the identity, but for rounding. */
+static void check_turn(check *c, const ops_table *t)
+{
+    uint32_t length = 32u << check_below(c, 4), n = length * (1 + check_below(c, 3));
+    row src = row_make(c, n, 1.0f);
+    float *a = malloc(n * sizeof *a), *b = malloc(n * sizeof *b);
+    memcpy(a, src.x, n * sizeof *a);
+    memcpy(b, src.x, n * sizeof *b);
+    kv_turn_scalar(b, n, length, kv_turn_factor(length));
+    bool same = true;
+    if (t->attend.turn) {
+        t->attend.turn(a, n, length, kv_turn_factor(length));
+        same = memcmp(a, b, n * sizeof *a) == 0;
+    }
+    kv_turn_scalar(b, n, length, kv_turn_back_factor(length));
+    double worst = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        worst = fmax(worst, fabs((double)b[i] - (double)src.x[i]));
+    }
+    check_result(c, same && worst < 20 * EPS * 4, "turn %u of %u: %s, off by %.3g", length, n,
+                 same ? "same bits" : "other bits", worst);
+    free(a);
+    free(b);
+    check_free(&src.memory);
+}
+
 /* NaN must come out as NaN, not as some number. */
 static void check_nan_rows(check *c, const ops_table *t)
 {
@@ -242,6 +332,8 @@ static void run(check *c)
         check_gated_row(c, &t);
         check_plain_rows(c, &t);
         check_kv_row(c, &t);
+        check_block_row(c, &t);
+        check_turn(c, &t);
         check_nan_rows(c, &t);
     }
 }
@@ -279,8 +371,13 @@ static double time_row(const ops_table *t, int which, float *x, float *y, uint32
             case 5:
                 t->softcap(y, 30.0f, n);
                 break;
-            default:
+            case 6:
                 t->to_kv(DTYPE_F16, x, y, n);
+                break;
+            default: /* heads of 64 */
+                for (uint32_t h = 0; h < n; h += 64) {
+                    t->to_kv(which == 7 ? DTYPE_Q8_0 : DTYPE_Q4_0, x + h, y + h, 64);
+                }
                 break;
             }
         }
@@ -291,15 +388,15 @@ static double time_row(const ops_table *t, int which, float *x, float *y, uint32
 
 static void bench(check *c)
 {
-    static const char *const names[] = {"norm rms",    "silu",    "gelu tanh", "rope pairs",
-                                        "rope halves", "softcap", "to f16"};
+    static const char *const names[] = {"norm rms", "silu",   "gelu tanh", "rope pairs", "rope halves",
+                                        "softcap",  "to f16", "to q8_0",   "to q4_0"};
     static float x[4096], y[4096];
     ops_table fast = ops_table_make(c->features), scalar = ops_table_scalar();
     for (uint32_t i = 0; i < 4096; i++) {
         x[i] = check_uniform(c, -1.0f, 1.0f);
         y[i] = 1.0f;
     }
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 9; i++) {
         for (uint32_t n = 576; n <= 2304; n *= 4) {
             report(c, names[i], n, time_row(&fast, i, x, y, n), time_row(&scalar, i, x, y, n));
         }

@@ -132,6 +132,16 @@ static attend_sums partial_at(float *partials, uint32_t n_queries)
     return (attend_sums){partials, partials + n_queries, partials + ((2 * (size_t)n_queries + 15) & ~(size_t)15)};
 }
 
+/* Queries are turned as the keys they meet are, outputs are turned back as the values were; both by the same product.
+ */
+static void turn(const attend_kernels *kernels, const kv_layout *l, float *x, size_t n)
+{
+    uint32_t length = kv_turn_length(l->type, l->head_dim);
+    if (length) {
+        kernels->turn(x, (uint32_t)n, length, kv_turn_back_factor(length));
+    }
+}
+
 /* The tile's queries, side by side. */
 static void gather(const tile *t, tile_memory *m, uint32_t slice_row, const attend_task *task, const attend_rows *rows)
 {
@@ -149,6 +159,7 @@ static void gather(const tile *t, tile_memory *m, uint32_t slice_row, const atte
             memset(dst + n, 0, (t->padded - n) * sizeof *q);
         }
     }
+    turn(t->k, t->view->layout, m->q, t->n_queries * (size_t)n); /* heads of turned rows are not padded */
 }
 
 void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,
@@ -187,12 +198,14 @@ void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_
         attend_sums sums = sums_from(&m.total, row * t.n_heads, t.padded);
         float *out = rows->out + (slice_row + task->first_row + row) * rows->out_stride;
         finish_factors(a, task->first_head, t.n_heads, &sums);
-        kernels->finish(&sums, sums.sum, t.n_heads, a->head_dim, out + (size_t)task->first_head * a->head_dim);
+        out += (size_t)task->first_head * a->head_dim;
+        kernels->finish(&sums, sums.sum, t.n_heads, a->head_dim, out);
+        turn(kernels, view->layout, out, t.n_heads * (size_t)a->head_dim);
     }
 }
 
-void attend_join(const attend_kernels *kernels, const op_attend *a, uint32_t slice_row, const attend_task *task,
-                 uint32_t query, const attend_rows *rows, void *scratch)
+void attend_join(const attend_kernels *kernels, const op_attend *a, const kv_layout *layout, uint32_t slice_row,
+                 const attend_task *task, uint32_t query, const attend_rows *rows, void *scratch)
 {
     uint32_t padded = attend_padded(a->head_dim), n_queries = task->n_rows * task->n_heads;
     uint32_t row = query / task->n_heads, head = task->first_head + query % task->n_heads;
@@ -209,7 +222,8 @@ void attend_join(const attend_kernels *kernels, const op_attend *a, uint32_t sli
         }
         partials += attend_partial_floats(n_queries, a->head_dim);
     }
+    float *out = rows->out + (slice_row + task->first_row + row) * rows->out_stride + (size_t)head * a->head_dim;
     finish_factors(a, head, 1, &m.total);
-    kernels->finish(&m.total, m.total.sum, 1, a->head_dim,
-                    rows->out + (slice_row + task->first_row + row) * rows->out_stride + (size_t)head * a->head_dim);
+    kernels->finish(&m.total, m.total.sum, 1, a->head_dim, out);
+    turn(kernels, layout, out, a->head_dim);
 }

@@ -91,6 +91,8 @@ typedef struct attend_kernels {
     void (*fold)(attend_sums *into, const attend_sums *block, uint32_t n_queries, uint32_t padded);
     /* out[i] = sums.out[i] × factors[i], rows head_dim apart */
     void (*finish)(const attend_sums *sums, const float *factors, uint32_t n_queries, uint32_t head_dim, float *out);
+    /* kv_turn_scalar: queries before they meet turned keys, outputs of turned values; length is a multiple of 32 */
+    void (*turn)(float *x, uint32_t n, uint32_t length, float factor);
 } attend_kernels;
 
 /* How many rows the kernels take at a time: what a part of L1 holds as f32. */
@@ -140,8 +142,8 @@ typedef struct attend_rows {
 void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,
                 uint32_t slice_start, const attend_task *task, const attend_rows *rows, void *scratch);
 /* Folds query i (row-major over the tile's rows and heads) of a tile whose blocks were shared out. */
-void attend_join(const attend_kernels *kernels, const op_attend *a, uint32_t slice_row, const attend_task *tile,
-                 uint32_t query, const attend_rows *rows, void *scratch);
+void attend_join(const attend_kernels *kernels, const op_attend *a, const kv_layout *layout, uint32_t slice_row,
+                 const attend_task *tile, uint32_t query, const attend_rows *rows, void *scratch);
 
 /* The oracle: out[head_dim] = attention of q[head_dim], query head `head` at `position`, in double and two passes.
  * Needs position + 1 + 2 × head_dim doubles of scratch. */

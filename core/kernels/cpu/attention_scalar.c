@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/kv_row.h"
 #include "kernels/cpu/ops.h"
-#include "quant/codec.h"
 
 void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t head, uint32_t position, const float *q,
                    float *out, double *scratch)
@@ -18,7 +18,7 @@ void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t he
     float *row = (float *)(scratch + n);
     double max = attend->sinks ? (double)attend->sinks[head] : -INFINITY;
     for (uint32_t p = first; p <= position; p++) {
-        codec_decode(view->layout->type, attend_key(view, kv_head, p), row, n);
+        kv_row_decode(view->layout->type, attend_key(view, kv_head, p), row, n);
         double s = ops_dot_double(q, row, n) * attend->scale;
         if (attend->softcap > 0) {
             s = attend->softcap * tanh(s / attend->softcap);
@@ -31,7 +31,7 @@ void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t he
     for (uint32_t p = first; p <= position; p++) {
         double weight = exp(scores[p - first] - max);
         total += weight;
-        codec_decode(view->layout->type, attend_value(view, kv_head, p), row, n);
+        kv_row_decode(view->layout->type, attend_value(view, kv_head, p), row, n);
         for (uint32_t i = 0; i < n; i++) {
             sum[i] += weight * row[i];
         }

@@ -12,16 +12,25 @@
 #include <string.h>
 
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/kv_row_simd.h"
 #include "kernels/cpu/simd_math.h"
 #include "quant/codec.h"
 
 #define SIMD_INLINE static inline __attribute__((always_inline))
-#define SIMD_DIRECT 8u /* so few queries convert 16-bit rows as they read them; more go by way of a panel */
+#define SIMD_DIRECT 8u /* so few queries convert short rows as they read them; more go by way of a panel */
 
-/* VF_N elements of a row; `type` is a constant where this is inlined. */
+/* VF_N elements of a row; `type` is a constant where this is inlined. A scale times a whole number is exact, so a
+ * quantised element has the same bits wherever it is converted. */
 SIMD_INLINE vf simd_element(dtype type, const uint8_t *row, uint32_t i)
 {
+    const uint8_t *block;
     switch (type) {
+    case DTYPE_Q8_0:
+        block = row + i / KV_BLOCK * 34;
+        return vf_mul(vf_load_half(block), vf_load_i8(block + 2 + i % KV_BLOCK));
+    case DTYPE_Q4_0:
+        block = row + i / KV_BLOCK * 18;
+        return vf_mul(vf_load_half(block), vf_load_q4(block + 2, i % KV_BLOCK));
     case DTYPE_F16:
         return vf_load_f16(row + 2 * (size_t)i);
     case DTYPE_BF16:
@@ -49,6 +58,21 @@ SIMD_INLINE void simd_convert_rows(dtype type, const attend_rows_at *rows, float
     }
 }
 
+/* Elements that share a scale, or one vector of those that have none: the step of loops over a row. */
+SIMD_INLINE uint32_t simd_span(dtype type)
+{
+    return type == DTYPE_Q8_0 || type == DTYPE_Q4_0 ? KV_BLOCK : VF_N;
+}
+
+/* Bytes before element i, which begins a span, of a row. */
+SIMD_INLINE size_t simd_offset(dtype type, uint32_t i)
+{
+    return type == DTYPE_F32                         ? 4 * (size_t)i
+           : type == DTYPE_F16 || type == DTYPE_BF16 ? 2 * (size_t)i
+           : type == DTYPE_Q8_0                      ? i / KV_BLOCK * (size_t)34
+                                                     : i / KV_BLOCK * (size_t)18;
+}
+
 /* Rows as padded f32. */
 static void simd_convert(const attend_rows_at *rows, float *panel)
 {
@@ -58,6 +82,12 @@ static void simd_convert(const attend_rows_at *rows, float *panel)
         break;
     case DTYPE_BF16:
         simd_convert_rows(DTYPE_BF16, rows, panel);
+        break;
+    case DTYPE_Q8_0:
+        simd_convert_rows(DTYPE_Q8_0, rows, panel);
+        break;
+    case DTYPE_Q4_0:
+        simd_convert_rows(DTYPE_Q4_0, rows, panel);
         break;
     default:
         simd_convert_rows(DTYPE_F32, rows, panel);
@@ -83,15 +113,18 @@ SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries,
     for (uint32_t j = 0; j < 4 * n_queries; j++) {
         sums[j] = vf_zero();
     }
-    for (uint32_t d = 0; d < padded; d += VF_N) {
-        vf query[VF_TILE_Q];
-        for (uint32_t i = 0; i < n_queries; i++) {
-            query[i] = vf_load(q + (size_t)i * padded + d);
-        }
-        for (uint32_t j = 0; j < 4; j++) {
-            vf key = simd_element(type, k + j * row_bytes, d);
+    for (uint32_t d = 0; d < padded; d += simd_span(type)) {
+        const uint8_t *key = k + simd_offset(type, d);
+        for (uint32_t e = 0; e < simd_span(type); e += VF_N) {
+            vf query[VF_TILE_Q];
             for (uint32_t i = 0; i < n_queries; i++) {
-                sums[4 * i + j] = vf_fma(query[i], key, sums[4 * i + j]);
+                query[i] = vf_load(q + (size_t)i * padded + d + e);
+            }
+            for (uint32_t j = 0; j < 4; j++) {
+                vf element = simd_element(type, key + j * row_bytes, e);
+                for (uint32_t i = 0; i < n_queries; i++) {
+                    sums[4 * i + j] = vf_fma(query[i], element, sums[4 * i + j]);
+                }
             }
         }
     }
@@ -139,12 +172,22 @@ static void simd_attend_scores(const float *q, uint32_t n_queries, const attend_
     uint32_t padded = attend_padded(keys->head_dim), n = keys->n_rows & ~3u; /* whole tiles may be read in place */
     attend_rows_at rest = *keys;
     if (simd_direct(keys, n_queries)) {
-        if (keys->type == DTYPE_F16) {
+        switch (keys->type) {
+        case DTYPE_F16:
             simd_score_all(DTYPE_F16, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
-        } else if (keys->type == DTYPE_BF16) {
+            break;
+        case DTYPE_BF16:
             simd_score_all(DTYPE_BF16, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
-        } else {
+            break;
+        case DTYPE_Q8_0:
+            simd_score_all(DTYPE_Q8_0, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
+            break;
+        case DTYPE_Q4_0:
+            simd_score_all(DTYPE_Q4_0, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
+            break;
+        default:
             simd_score_all(DTYPE_F32, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
+            break;
         }
         rest.at += n * keys->row_bytes;
         rest.n_rows -= n;
@@ -191,14 +234,16 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
             sums[i * n_vectors + j] = fresh ? vf_zero() : vf_load(out + (size_t)i * padded + first + j * VF_N);
         }
     }
-    const uint8_t *v = rows->at;
+    /* whole spans begin where a span does: constants then, and a scale is read once for them all */
+    uint32_t within = n_vectors * VF_N % simd_span(type) ? first % simd_span(type) : 0;
+    const uint8_t *v = rows->at + simd_offset(type, first - within);
     for (uint32_t key = 0; key < rows->n_rows; key++, v += rows->row_bytes) {
         vf weight[VF_TILE_Q];
         for (uint32_t i = 0; i < n_queries; i++) {
             weight[i] = vf_set(p[(size_t)i * ATTEND_STRIDE + key]);
         }
         for (uint32_t j = 0; j < n_vectors; j++) {
-            vf value = simd_element(type, v, first + j * VF_N);
+            vf value = simd_element(type, v, within + j * VF_N);
             for (uint32_t i = 0; i < n_queries; i++) {
                 sums[i * n_vectors + j] = vf_fma(weight[i], value, sums[i * n_vectors + j]);
             }
@@ -255,12 +300,22 @@ static void simd_attend_values(const float *p, uint32_t n_queries, const attend_
         rows.row_bytes = padded * sizeof *panel;
         rows.type = DTYPE_F32;
     }
-    if (rows.type == DTYPE_F16) {
+    switch (rows.type) {
+    case DTYPE_F16:
         simd_value_all(DTYPE_F16, p, n_queries, &rows, fresh, padded, out, ahead);
-    } else if (rows.type == DTYPE_BF16) {
+        break;
+    case DTYPE_BF16:
         simd_value_all(DTYPE_BF16, p, n_queries, &rows, fresh, padded, out, ahead);
-    } else {
+        break;
+    case DTYPE_Q8_0:
+        simd_value_all(DTYPE_Q8_0, p, n_queries, &rows, fresh, padded, out, ahead);
+        break;
+    case DTYPE_Q4_0:
+        simd_value_all(DTYPE_Q4_0, p, n_queries, &rows, fresh, padded, out, ahead);
+        break;
+    default:
         simd_value_all(DTYPE_F32, p, n_queries, &rows, fresh, padded, out, ahead);
+        break;
     }
 }
 
@@ -305,7 +360,8 @@ static void simd_attend_fill(attend_kernels *k)
                           .soften = simd_attend_soften,
                           .values = simd_attend_values,
                           .fold = simd_attend_fold,
-                          .finish = simd_attend_finish};
+                          .finish = simd_attend_finish,
+                          .turn = simd_turn};
 }
 
 #endif

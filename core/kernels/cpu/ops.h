@@ -29,7 +29,8 @@ typedef struct ops_table {
     void (*scale)(float *x, float scale, uint32_t n);
     /* x[n] = cap × tanh(x[n] / cap) */
     void (*softcap)(float *x, float cap, uint32_t n);
-    /* src[n] → n elements of a KV type (F32, F16, BF16), round to nearest even; F16 keeps to its finite range */
+    /* src[n], one head → its row in a KV page. F16 and BF16 round to nearest even, F16 keeps to its finite range; Q8_0
+     * and Q4_0 are turned first (kv_layout.h), and a block with a NaN or an infinity becomes NaN. */
     void (*to_kv)(dtype type, const float *src, void *dst, uint32_t n);
     attend_kernels attend; /* .scores is NULL in the scalar table: attention is attend_scalar then */
 } ops_table;

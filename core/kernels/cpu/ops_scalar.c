@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/kv_row.h"
 #include "kernels/cpu/ops.h"
 #include "quant/half.h"
 
@@ -109,6 +110,10 @@ static void to_kv(dtype type, const float *src, void *dst, uint32_t n)
         for (uint32_t i = 0; i < n; i++) {
             words[i] = bf16_from_float(src[i]);
         }
+        break;
+    case DTYPE_Q8_0:
+    case DTYPE_Q4_0:
+        kv_row_encode_scalar(type, src, dst, n);
         break;
     default:
         memcpy(dst, src, n * sizeof *src);

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/kv_row_simd.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd_math.h"
 #include "quant/half.h"
@@ -90,7 +91,7 @@ static void simd_rope_pairs(float *x, uint32_t half, const float *cosines, const
     uint32_t i = 0;
     for (; i + VF_N / 2 <= half; i += VF_N / 2) {
         vf a = vf_load(x + 2 * (size_t)i), c = vf_load_twice(cosines + i), s = vf_load_twice(sines + i);
-        vf_store(x + 2 * (size_t)i, vf_fmaddsub(a, c, vf_mul(vf_swap_pairs(a), s)));
+        vf_store(x + 2 * (size_t)i, vf_fmaddsub(a, c, vf_mul(vf_swap(a, 1), s)));
     }
     for (; i < half; i++) {
         float a = x[2 * i], b = x[2 * i + 1];
@@ -170,6 +171,10 @@ static void simd_softcap(float *x, float cap, uint32_t n)
 
 static void simd_to_kv(dtype type, const float *src, void *dst, uint32_t n)
 {
+    if (type == DTYPE_Q8_0 || type == DTYPE_Q4_0) {
+        simd_row_encode(type, src, dst, n);
+        return;
+    }
     if (type != DTYPE_F16) {
         ops_table_scalar().to_kv(type, src, dst, n);
         return;

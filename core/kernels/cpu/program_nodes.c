@@ -307,7 +307,8 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
         const attend_task *whole = &work->split[i];
         for (uint32_t q = 0; q < whole->n_rows * whole->n_heads; q++) {
             if ((i + q) % member->n_threads == member->index) {
-                attend_join(kernels, &n->attend, e->s.slices[whole->slice].first_row, whole, q, &rows, scratch);
+                attend_join(kernels, &n->attend, &e->s.kv.layout[n->attend.kv_group],
+                            e->s.slices[whole->slice].first_row, whole, q, &rows, scratch);
             }
         }
     }

@@ -26,9 +26,9 @@ static mlxr_status check_kv(const program *prog, const step *s, mlxr_error *erro
                              g, l->n_layers, l->n_head_kv, l->head_dim, l->state_width, l->page_tokens, group->n_layers,
                              group->n_head_kv, group->head_dim, group->state_width);
         }
-        if (l->type != DTYPE_F32 && l->type != DTYPE_F16 && l->type != DTYPE_BF16) {
-            return error_set(error, MLXR_UNSUPPORTED, "the CPU backend has no KV type %d; it has F32, F16 and BF16",
-                             (int)l->type);
+        mlxr_status status = kv_layout_check(group, l->type, error);
+        if (status != MLXR_OK) {
+            return status;
         }
         if (group->state_width && s->n_rows > PROGRAM_ROWS_MAX) { /* a later pass would not know where to go on */
             return error_set(error, MLXR_LIMIT, "a step of %u rows: with recurrent layers the CPU backend takes %d",

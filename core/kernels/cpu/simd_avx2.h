@@ -80,10 +80,6 @@ static inline vf vf_fmaddsub(vf a, vf b, vf c)
 {
     return _mm256_fmaddsub_ps(a, b, c);
 }
-static inline vf vf_swap_pairs(vf a)
-{
-    return _mm256_permute_ps(a, 0xb1);
-}
 static inline vf vf_round(vf a)
 {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -138,6 +134,39 @@ static inline void vf_store_f16(void *p, vf a)
 static inline vf vf_load_bf16(const void *p)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
+}
+
+/* One half-precision number, in every lane. */
+static inline vf vf_load_half(const void *p)
+{
+    uint16_t half;
+    __builtin_memcpy(&half, p, sizeof half);
+    return _mm256_cvtph_ps(_mm_set1_epi16((short)half));
+}
+static inline vf vf_load_i8(const void *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(p)));
+}
+/* Elements [i, i + VF_N) of a block of Q4_0's 32, less 8; the bytes at p hold element j low and j + 16 high. */
+static inline vf vf_load_q4(const uint8_t *p, uint32_t i)
+{
+    __m256i both = _mm256_cvtepu8_epi32(_mm_loadu_si64(p + (i & 15)));
+    __m256i q = _mm256_and_si256(i & 16 ? _mm256_srli_epi32(both, 4) : both, _mm256_set1_epi32(15));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(q, _mm256_set1_epi32(8)));
+}
+/* Whole numbers −128 … 127 → bytes. */
+static inline void vf_store_i8(void *p, vf a)
+{
+    __m256i x = _mm256_cvtps_epi32(a);
+    __m128i y = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm_storeu_si64(p, _mm_packs_epi16(y, y));
+}
+/* Lanes in the order i xor `distance`, a power of two below VF_N. */
+static inline vf vf_swap(vf a, uint32_t distance)
+{
+    return distance == 1   ? _mm256_permute_ps(a, 0xb1)
+           : distance == 2 ? _mm256_permute_ps(a, 0x4e)
+                           : _mm256_permute2f128_ps(a, a, 0x01);
 }
 
 /* Sums of the lanes of 4 × n_queries vectors: out[i × stride + j] = Σ lanes of a[4 × i + j]. Every sum is added in the

@@ -76,10 +76,6 @@ static inline vf vf_fmaddsub(vf a, vf b, vf c)
 {
     return _mm512_fmaddsub_ps(a, b, c);
 }
-static inline vf vf_swap_pairs(vf a)
-{
-    return _mm512_permute_ps(a, 0xb1);
-}
 static inline vf vf_round(vf a)
 {
     return _mm512_roundscale_ps(a, 8);
@@ -126,6 +122,38 @@ static inline void vf_store_f16(void *p, vf a)
 static inline vf vf_load_bf16(const void *p)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
+
+/* One half-precision number, in every lane. */
+static inline vf vf_load_half(const void *p)
+{
+    uint16_t half;
+    __builtin_memcpy(&half, p, sizeof half);
+    return _mm512_cvtph_ps(_mm256_set1_epi16((short)half));
+}
+static inline vf vf_load_i8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
+/* Elements [i, i + VF_N) of a block of Q4_0's 32, less 8; the bytes at p hold element j low and j + 16 high. */
+static inline vf vf_load_q4(const uint8_t *p, uint32_t i)
+{
+    const vf values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm512_permutexvar_ps(i & 16 ? _mm512_srli_epi32(both, 4) : both, values); /* looks at 4 bits only */
+}
+/* Whole numbers −128 … 127 → bytes. */
+static inline void vf_store_i8(void *p, vf a)
+{
+    _mm_storeu_si128(p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+/* Lanes in the order i xor `distance`, a power of two below VF_N. */
+static inline vf vf_swap(vf a, uint32_t distance)
+{
+    return distance == 1   ? _mm512_permute_ps(a, 0xb1)
+           : distance == 2 ? _mm512_permute_ps(a, 0x4e)
+           : distance == 4 ? _mm512_shuffle_f32x4(a, a, 0xb1)
+                           : _mm512_shuffle_f32x4(a, a, 0x4e);
 }
 
 /* Sums of the lanes of 4 × VF_TILE_Q vectors: out[i × stride + j] = Σ lanes of a[4 × i + j]. Every sum is added in the

@@ -82,10 +82,6 @@ static inline vf vf_fmaddsub(vf a, vf b, vf c)
     const float32x4_t sign = {-1.0f, 1.0f, -1.0f, 1.0f};
     return vfmaq_f32(vmulq_f32(c, sign), a, b);
 }
-static inline vf vf_swap_pairs(vf a)
-{
-    return vrev64q_f32(a);
-}
 static inline vf vf_round(vf a)
 {
     return vrndnq_f32(a);
@@ -135,6 +131,41 @@ static inline void vf_store_f16(void *p, vf a)
 static inline vf vf_load_bf16(const void *p)
 {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+/* One half-precision number, in every lane. */
+static inline vf vf_load_half(const void *p)
+{
+    uint16_t half;
+    memcpy(&half, p, sizeof half);
+    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half)));
+}
+static inline vf vf_load_i8(const void *p)
+{
+    int32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes))))));
+}
+/* Elements [i, i + VF_N) of a block of Q4_0's 32, less 8; the bytes at p hold element j low and j + 16 high. */
+static inline vf vf_load_q4(const uint8_t *p, uint32_t i)
+{
+    uint32_t bytes;
+    memcpy(&bytes, p + (i & 15), sizeof bytes);
+    bytes = (i & 16 ? bytes >> 4 : bytes) & 0x0f0f0f0fu;
+    int16x8_t q = vsubq_s16(vreinterpretq_s16_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)))), vdupq_n_s16(8));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(q)));
+}
+/* Whole numbers −128 … 127 → bytes. */
+static inline void vf_store_i8(void *p, vf a)
+{
+    int16x4_t x = vmovn_s32(vcvtnq_s32_f32(a));
+    int32_t bytes = vget_lane_s32(vreinterpret_s32_s8(vmovn_s16(vcombine_s16(x, x))), 0);
+    memcpy(p, &bytes, sizeof bytes);
+}
+/* Lanes in the order i xor `distance`, a power of two below VF_N. */
+static inline vf vf_swap(vf a, uint32_t distance)
+{
+    return distance == 1 ? vrev64q_f32(a) : vextq_f32(a, a, 2);
 }
 
 /* Sums of the lanes of 4 × n_queries vectors: out[i × stride + j] = Σ lanes of a[4 × i + j]. Every sum is added in the

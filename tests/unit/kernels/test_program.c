@@ -123,7 +123,7 @@ static void many_query_heads_share_a_key_head(void **state)
     }
 }
 
-static void logits_survive_half_precision_keys(void **state)
+static void logits_survive_rounded_keys(void **state)
 {
     (void)state;
     way all_ways[4];
@@ -132,6 +132,11 @@ static void logits_survive_half_precision_keys(void **state)
     for (uint32_t i = 0; i < n; i++) {
         check_against_reference(&all, &all_ways[i], DTYPE_F16, 16, 1e-6);
         check_against_reference(&all, &all_ways[i], DTYPE_BF16, 16, 1e-4);
+    }
+    all.head_dim = 32;
+    for (uint32_t i = 0; i < n; i++) {
+        check_against_reference(&all, &all_ways[i], DTYPE_Q8_0, 16, 1.3e-3); /* 13 × BF16, see tests/oracle */
+        check_against_reference(&all, &all_ways[i], DTYPE_Q4_0, 16, 0.3);    /* 230 × that */
     }
 }
 
@@ -172,6 +177,7 @@ static void check_manners(const way *w, dtype kv_type, dtype weights)
                                      {1, 64, 2, 7, 13},       {2, 50, 128, 7, 13},     {1, 3, 256, 90, 1}};
     tiny_options o = with_everything();
     o.weights = weights;
+    o.head_dim = kv_type == DTYPE_Q8_0 || kv_type == DTYPE_Q4_0 ? 32 : o.head_dim;
     tiny t;
     tiny_open(&t, &o);
     int32_t *tokens = tiny_tokens(&t, N_TOKENS);
@@ -199,18 +205,37 @@ static void results_do_not_depend_on_chunks_threads_or_pages(void **state)
     check_manners(&all_ways[n - 1], DTYPE_BF16, DTYPE_Q4_1);
     check_manners(&all_ways[n - 1], DTYPE_F32, DTYPE_BF16);
     check_manners(&all_ways[n - 2], DTYPE_F16, DTYPE_Q8_0);
+    for (uint32_t i = 1; i < n; i++) {
+        check_manners(&all_ways[i], DTYPE_Q8_0, DTYPE_F32);
+        check_manners(&all_ways[i], DTYPE_Q4_0, DTYPE_F32);
+    }
+}
+
+static void heads_that_are_no_whole_blocks_are_refused(void **state)
+{
+    (void)state;
+    mlxr_error error;
+    assert_int_equal(kv_layout_check(&(kv_group){1, 1, 80, 0}, DTYPE_Q8_0, &error), MLXR_UNSUPPORTED);
+    assert_string_equal(error.text, "KV type q8_0 stores heads in blocks of 32 elements, but this model's heads have "
+                                    "80; use f16, bf16 or f32");
+    assert_int_equal(kv_layout_check(&(kv_group){1, 1, 16, 0}, DTYPE_Q4_0, &error), MLXR_UNSUPPORTED);
+    assert_int_equal(kv_layout_check(&(kv_group){1, 1, 64, 0}, DTYPE_Q6_K, &error), MLXR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "f32, f16, bf16, q8_0, q4_0"));
+    assert_ok(kv_layout_check(&(kv_group){1, 1, 96, 0}, DTYPE_Q4_0, &error), &error);
+    assert_ok(kv_layout_check(&(kv_group){1, 1, 7, 0}, DTYPE_BF16, &error), &error);
 }
 
 /* Three sequences of unequal length in mixed steps, against each alone. */
-static void check_batch(const way *w)
+static void check_batch(const way *w, dtype kv_type)
 {
     enum { LINES = 3 };
     static const uint32_t lengths[LINES] = {90, 33, 60};
     tiny_options o = with_everything();
+    o.head_dim = 32;
     tiny t;
     tiny_open(&t, &o);
     rig r;
-    rig_open(&r, &t, w->scalar, 2, w->features, DTYPE_F16, 16, 60);
+    rig_open(&r, &t, w->scalar, 2, w->features, kv_type, 16, 60);
     timeline lines[LINES];
     float *alone[LINES], *together[LINES];
     float *step_logits = logits_alloc(200 * o.n_vocab);
@@ -255,7 +280,8 @@ static void batches_equal_each_sequence_alone(void **state)
     way all_ways[4];
     uint32_t n = ways(all_ways);
     for (uint32_t i = 0; i < n; i++) {
-        check_batch(&all_ways[i]);
+        check_batch(&all_ways[i], DTYPE_F16);
+        check_batch(&all_ways[i], i % 2 ? DTYPE_Q8_0 : DTYPE_Q4_0);
     }
 }
 
@@ -267,14 +293,17 @@ static void deep_contexts_give_the_same_bits_on_many_threads(void **state)
     tiny_options o = with_everything();
     o.n_layers = 3;
     o.n_head_kv = 1;
+    o.head_dim = 32;
     o.window = 300;
     tiny t;
     tiny_open(&t, &o);
     int32_t *tokens = tiny_tokens(&t, N);
     float *expected = logits_alloc(N * o.n_vocab), *got = logits_alloc(N * o.n_vocab);
-    for (uint32_t threads = 1; threads <= 5; threads += 2) {
+    static const dtype types[] = {DTYPE_F16, DTYPE_Q8_0, DTYPE_Q4_0};
+    for (uint32_t job = 0; job < 9; job++) {
+        uint32_t threads = 1 + job % 3 * 2;
         rig r;
-        rig_open(&r, &t, false, threads, cpu_detect(), DTYPE_F16, 32, 40);
+        rig_open(&r, &t, false, threads, cpu_detect(), types[job / 3], 32, 40);
         timeline line = timeline_make(&r, tokens, 11, 7);
         rig_compute(&r, &line, threads == 1 ? N : 1000, threads == 1 ? 300 : 500, threads == 1 ? expected : got);
         for (uint32_t i = 1000; i < N && threads > 1; i++) { /* one by one from here on */
@@ -645,9 +674,10 @@ int main(void)
         cmocka_unit_test(logits_equal_plain_mathematics),
         cmocka_unit_test(every_head_size_works),
         cmocka_unit_test(many_query_heads_share_a_key_head),
-        cmocka_unit_test(logits_survive_half_precision_keys),
+        cmocka_unit_test(logits_survive_rounded_keys),
         cmocka_unit_test(quantised_weights_and_embeddings_are_decoded),
         cmocka_unit_test(results_do_not_depend_on_chunks_threads_or_pages),
+        cmocka_unit_test(heads_that_are_no_whole_blocks_are_refused),
         cmocka_unit_test(batches_equal_each_sequence_alone),
         cmocka_unit_test(deep_contexts_give_the_same_bits_on_many_threads),
         cmocka_unit_test(only_wanted_rows_of_a_long_step_give_logits),

@@ -1,7 +1,7 @@
 /*
- * Equivalences: however a sequence's tokens get computed (at once, in chunks, among others, on shared, forked, evicted,
- * reloaded or released pages, with drafts, on any number of threads), logits and tokens are bit for bit the same.
- * Owner: the test program. Lifetime: the process.
+ * Equivalences, with every type of KV cache: however a sequence's tokens get computed (at once, in chunks, among
+ * others, on shared, forked, evicted, reloaded or released pages, with drafts, on any number of threads), logits and
+ * tokens are bit for bit the same. Owner: the test program. Lifetime: the process.
  */
 #include <unistd.h>
 
@@ -52,6 +52,15 @@ static void make_hybrid(mlxr_model *model, const tiny_model *tiny)
             recurrent_make(model, hybrids[i].layers);
         }
     }
+}
+
+/* Without and with a prefix cache; each test gets its KV type as its state. */
+static mlxr_engine_options plain = {.n_threads = 2, .kv_bytes = 64 << 20, .no_prefix_cache = true};
+static mlxr_engine_options cached = {.n_threads = 2, .kv_bytes = 64 << 20};
+
+static void use_type(void **state)
+{
+    plain.kv_type = cached.kv_type = *state;
 }
 
 static const char *model_path(const tiny_model *tiny)
@@ -167,26 +176,29 @@ static void assert_same(const run *a, const run *b, const tiny_model *tiny, cons
 }
 
 /* The models of a quick run differ in everything that matters here: RoPE order, biases, norms, windows, head sizes. All
- * of them run with MLXR_SOAK set. */
+ * of them run with MLXR_SOAK set, and those whose heads are whole blocks with a quantised cache. */
 static const tiny_model *model_at(size_t index)
 {
     static const char *const quick[] = {"llama", "mistral", "qwen2", "gemma3"};
-    if (index < HYBRIDS) {
-        return hybrid_at(index);
+    bool blocks = plain.kv_type[0] == 'q', soak = getenv("MLXR_SOAK") != NULL;
+    if (!blocks) {
+        if (index < HYBRIDS) {
+            return hybrid_at(index);
+        }
+        index -= HYBRIDS;
     }
-    index -= HYBRIDS;
-    if (getenv("MLXR_SOAK")) {
-        return tiny_model_at(index);
+    for (size_t i = 0; soak ? tiny_model_at(i) != NULL : i < sizeof quick / sizeof *quick; i++) {
+        const tiny_model *tiny = soak ? tiny_model_at(i) : tiny_model_find(quick[i]);
+        if ((!blocks || tiny->head_dim % 32 == 0) && index-- == 0) {
+            return tiny;
+        }
     }
-    return index < sizeof quick / sizeof *quick ? tiny_model_find(quick[index]) : NULL;
+    return NULL;
 }
-
-static const mlxr_engine_options plain = {.n_threads = 2, .kv_bytes = 64 << 20, .no_prefix_cache = true};
-static const mlxr_engine_options cached = {.n_threads = 2, .kv_bytes = 64 << 20};
 
 static void chunked_prompts_equal_whole_ones(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         static const uint32_t chunks[] = {1, 7, 32, 33};
@@ -208,7 +220,7 @@ static void chunked_prompts_equal_whole_ones(void **state)
 
 static void batched_sequences_equal_lone_ones(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         mlxr_sampling sampled = sampling_of(0.9f, 77);
@@ -234,7 +246,7 @@ static void batched_sequences_equal_lone_ones(void **state)
  * thread, or among others, in pieces, on two. */
 static void batch_invariant_engines_keep_their_promise(void **state)
 {
-    (void)state;
+    use_type(state);
     static const struct {
         const char *backend, *cpu_features;
     } kernels[] = {{"cpu", NULL}, {"cpu", "-avx512"}, {"cpu", "scalar"}, {"cpu-scalar", NULL}};
@@ -246,6 +258,7 @@ static void batch_invariant_engines_keep_their_promise(void **state)
                                        .kv_bytes = 64 << 20,
                                        .no_prefix_cache = true,
                                        .batch_invariant = true,
+                                       .kv_type = plain.kv_type,
                                        .backend = kernels[k].backend,
                                        .cpu_features = kernels[k].cpu_features};
         size_t n = k ? 2 : SEQUENCES;
@@ -276,7 +289,7 @@ static void batch_invariant_engines_keep_their_promise(void **state)
 
 static void batch_invariant_is_refused_where_it_cannot_be_kept(void **state)
 {
-    (void)state;
+    use_type(state);
     const backend_ops careless = {.name = "careless"}, careful = {.name = "careful", .batch_invariant = true};
     mlxr_error error = {0};
     assert_int_equal(engine_insist(&careless, false, &error), MLXR_OK);
@@ -288,7 +301,7 @@ static void batch_invariant_is_refused_where_it_cannot_be_kept(void **state)
 
 static void threads_do_not_matter(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         mlxr_sampling sampled = sampling_of(0.8f, 5);
@@ -309,7 +322,7 @@ static void threads_do_not_matter(void **state)
 
 static void shared_prefixes_equal_own_ones(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         mlxr_sampling sampled = sampling_of(0.8f, 9);
@@ -333,7 +346,7 @@ static void shared_prefixes_equal_own_ones(void **state)
 
 static void forks_equal_recomputation(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         mlxr_error error;
@@ -367,7 +380,7 @@ static void forks_equal_recomputation(void **state)
 
 static void released_and_resumed_equal_undisturbed(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         mlxr_error error;
@@ -399,12 +412,12 @@ static void released_and_resumed_equal_undisturbed(void **state)
 
 static void evicted_and_reloaded_equal_never_evicted(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         mlxr_sampling sampled = sampling_of(0.8f, 21);
         char dir[512];
-        snprintf(dir, sizeof dir, "%s/kv-%s", test_temp_dir(), tiny->name);
+        snprintf(dir, sizeof dir, "%s/kv-%s-%s", test_temp_dir(), tiny->name, plain.kv_type);
         static run expected[SEQUENCES], got;
         setup s;
         open_with(&s, tiny, &plain);
@@ -440,7 +453,7 @@ static void evicted_and_reloaded_equal_never_evicted(void **state)
 
 static void speculation_changes_nothing_but_the_number_of_steps(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         for (int kind = 0; kind < 4; kind++) { /* lookup or draft model, greedy or sampled */
@@ -484,7 +497,7 @@ static void speculation_changes_nothing_but_the_number_of_steps(void **state)
 /* Whatever is left of a truncated sequence, what follows is computed as if nothing had been there. */
 static void truncated_sequences_go_on_as_new_ones(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         mlxr_sampling greedy = sampling_of(0, 1);
@@ -529,7 +542,7 @@ static mlxr_status run_and_fail(backend *b, program *prog, const step *laid, mlx
 
 static void failed_steps_change_nothing(void **state)
 {
-    (void)state;
+    use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
         mlxr_sampling sampled = sampling_of(0.8f, 6);
@@ -570,7 +583,7 @@ static void failed_steps_change_nothing(void **state)
 /* A draft needs a state for each of its rows; where the budget has none, the step goes on without it. */
 static void drafts_that_find_no_room_are_not_tried(void **state)
 {
-    (void)state;
+    use_type(state);
     mlxr_error error;
     const tiny_model *tiny = hybrid_at(HYBRIDS - 1); /* nothing but states */
     mlxr_sampling greedy = sampling_of(0, 1);
@@ -594,22 +607,78 @@ static void drafts_that_find_no_room_are_not_tried(void **state)
     close_all(&s);
 }
 
+/* Blocks on disk that another KV type wrote are not even looked at; those of the own type are found. */
+static void a_changed_kv_type_never_matches_what_is_on_disk(void **state)
+{
+    use_type(state);
+    static const char *const others[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+    const tiny_model *tiny = tiny_model_find("gemma3");
+    mlxr_sampling greedy = sampling_of(0, 1);
+    static run expected, got;
+    setup s;
+    char dir[512];
+    snprintf(dir, sizeof dir, "%s/kv-types-%s", test_temp_dir(), plain.kv_type);
+    open_with(&s, tiny, &plain);
+    one_alone(&s, tiny, 0, &greedy, &expected);
+    close_all(&s);
+    mlxr_engine_options options = cached;
+    options.kv_dir = dir;
+    for (size_t i = 0; i <= sizeof others / sizeof *others + 1; i++) { /* all others, then itself twice */
+        bool own = i >= sizeof others / sizeof *others;
+        options.kv_type = own ? plain.kv_type : others[i];
+        if (!own && strcmp(others[i], plain.kv_type) == 0) {
+            continue;
+        }
+        open_with(&s, tiny, &options);
+        one_alone(&s, tiny, 0, &greedy, &got);
+        mlxr_kv_flush(s.engine);
+        mlxr_kv_stats stats = mlxr_kv_stats_get(s.engine);
+        assert_int_equal(stats.disk_rejected, 0);
+        assert_true(stats.disk_files > 0);
+        if (i == sizeof others / sizeof *others + 1) {
+            assert_true(stats.disk_hits > 0);
+        } else {
+            assert_int_equal(stats.disk_hits, 0);
+        }
+        close_all(&s);
+        if (own) {
+            assert_same(&expected, &got, tiny, "beside other types' blocks");
+        }
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(truncated_sequences_go_on_as_new_ones),
-        cmocka_unit_test(failed_steps_change_nothing),
-        cmocka_unit_test(drafts_that_find_no_room_are_not_tried),
-        cmocka_unit_test(chunked_prompts_equal_whole_ones),
-        cmocka_unit_test(batched_sequences_equal_lone_ones),
-        cmocka_unit_test(batch_invariant_engines_keep_their_promise),
-        cmocka_unit_test(batch_invariant_is_refused_where_it_cannot_be_kept),
-        cmocka_unit_test(threads_do_not_matter),
-        cmocka_unit_test(shared_prefixes_equal_own_ones),
-        cmocka_unit_test(forks_equal_recomputation),
-        cmocka_unit_test(released_and_resumed_equal_undisturbed),
-        cmocka_unit_test(evicted_and_reloaded_equal_never_evicted),
-        cmocka_unit_test(speculation_changes_nothing_but_the_number_of_steps),
+    static const struct {
+        const char *name;
+        CMUnitTestFunction function;
+    } kinds[] = {
+        {"chunked_prompts_equal_whole_ones", chunked_prompts_equal_whole_ones},
+        {"batched_sequences_equal_lone_ones", batched_sequences_equal_lone_ones},
+        {"batch_invariant_engines_keep_their_promise", batch_invariant_engines_keep_their_promise},
+        {"batch_invariant_is_refused_where_it_cannot_be_kept", batch_invariant_is_refused_where_it_cannot_be_kept},
+        {"threads_do_not_matter", threads_do_not_matter},
+        {"shared_prefixes_equal_own_ones", shared_prefixes_equal_own_ones},
+        {"forks_equal_recomputation", forks_equal_recomputation},
+        {"released_and_resumed_equal_undisturbed", released_and_resumed_equal_undisturbed},
+        {"evicted_and_reloaded_equal_never_evicted", evicted_and_reloaded_equal_never_evicted},
+        {"speculation_changes_nothing_but_the_number_of_steps", speculation_changes_nothing_but_the_number_of_steps},
+        {"a_changed_kv_type_never_matches_what_is_on_disk", a_changed_kv_type_never_matches_what_is_on_disk},
+        {"truncated_sequences_go_on_as_new_ones", truncated_sequences_go_on_as_new_ones},
+        {"failed_steps_change_nothing", failed_steps_change_nothing},
+        {"drafts_that_find_no_room_are_not_tried", drafts_that_find_no_room_are_not_tried},
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static const char *const types[] = {"f16", "q8_0", "q4_0", "f32", "bf16"};
+    enum { N_KINDS = sizeof kinds / sizeof *kinds, N_TYPES = sizeof types / sizeof *types };
+    static char names[N_TYPES * N_KINDS][96];
+    static struct CMUnitTest tests[N_TYPES * N_KINDS];
+    size_t n = 0, n_types = getenv("MLXR_SOAK") ? N_TYPES : 3; /* f32 and bf16 are read as f16 is */
+    for (size_t t = 0; t < n_types; t++) {
+        for (size_t kind = 0; kind < N_KINDS; kind++, n++) {
+            snprintf(names[n], sizeof names[n], "%s: %s", kinds[kind].name, types[t]);
+            tests[n] = (struct CMUnitTest){
+                .name = names[n], .test_func = kinds[kind].function, .initial_state = (void *)(uintptr_t)types[t]};
+        }
+    }
+    return _cmocka_run_group_tests("equivalence", tests, n, NULL, NULL);
 }

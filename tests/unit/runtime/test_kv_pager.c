@@ -62,6 +62,12 @@ static void layout_follows_the_formula(void **state)
     assert_int_equal(l.page_bytes, 3 * 2 * 2 * 32 * 128);
     assert_int_equal(kv_layout_k(&l, 0, 1), 32 * 128);
     assert_int_equal(kv_layout_v(&l, 2, 0), 2 * l.layer_bytes + 2 * l.head_bytes);
+    l = kv_layout_make(&(kv_group){.n_layers = 3, .n_head_kv = 2, .head_dim = 64}, DTYPE_Q8_0, 32);
+    assert_int_equal(l.row_bytes, 2 * 34);
+    assert_int_equal(l.page_bytes, 3 * 2 * 2 * 32 * 68);
+    l = kv_layout_make(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 96}, DTYPE_Q4_0, 16);
+    assert_int_equal(l.row_bytes, 3 * 18);
+    assert_int_equal(l.page_bytes, 2 * 16 * 54);
 }
 
 static void a_budget_below_one_page_is_refused_with_numbers(void **state)
