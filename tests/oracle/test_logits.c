@@ -18,6 +18,11 @@
 #define NMSE_F16_CACHE 1e-5
 /* BF16 rounds by up to 2⁻⁸: 8 times as much, 64 times in squares. */
 #define NMSE_BF16_CACHE 5e-4
+/* Q8_0 takes 2.9e-5 of the squares of Gaussian elements, as turned ones nearly are; BF16 2.3e-6: 13 times as much. */
+#define NMSE_Q8_0_CACHE (13 * NMSE_BF16_CACHE)
+/* Q4_0 takes 6.7e-3 of them, 230 times what Q8_0 does, which shows 2e-3 here. So sharp a model is no use at that: this
+ * tells little more than that layout and scales are right (no relation at all gives 2). */
+#define NMSE_Q4_0_CACHE 0.5
 /* Activations may be rounded to 8 bits in blocks of 32: 2.5e-5 in squares at each matrix product, which these models
  * turn into up to 3e-3. A wrong layout gives about 1. */
 #define NMSE_QUANTISED 1e-2
@@ -158,6 +163,39 @@ static void check_model(const tiny_model *m, bool safetensors, const char *kv_ty
     mapping_close(&r.file);
 }
 
+/* Heads that are no whole blocks are refused when the model is loaded: by name, with the numbers, with what to do. */
+static void check_refusal(const tiny_model *m, const char *kv_type)
+{
+    mlxr_error error;
+    char path[512];
+    mlxr_engine *engine = NULL;
+    mlxr_model *model = NULL;
+    mlxr_engine_options options = {.kv_type = kv_type, .n_threads = 1, .kv_bytes = 32u << 20};
+    snprintf(path, sizeof path, "%s/%s.gguf", test_temp_dir(), m->name);
+    tiny_model_write_gguf(m, NULL, path);
+    assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
+    assert_int_equal(mlxr_model_load(&model, engine, path, NULL, &error), MLXR_UNSUPPORTED);
+    assert_null(model);
+    char text[64];
+    snprintf(text, sizeof text, "heads have %u", m->head_dim);
+    const char *const parts[] = {path, kv_type, "blocks of 32", text, "use f16, bf16 or f32"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (!strstr(error.text, parts[i])) {
+            fail_msg("'%s' is not in: %s", parts[i], error.text);
+        }
+    }
+    mlxr_engine_close(&engine);
+}
+
+static void check_blocks(const tiny_model *m, const char *kv_type, double limit)
+{
+    if (m->head_dim % 32) {
+        check_refusal(m, kv_type);
+    } else {
+        check_model(m, false, kv_type, 4, limit);
+    }
+}
+
 static void gguf_logits_equal_the_reference(void **state)
 {
     check_model(*state, false, "f32", 7, NMSE_F32);
@@ -176,6 +214,16 @@ static void f16_cache_logits_are_close_to_the_reference(void **state)
 static void bf16_cache_logits_are_near_the_reference(void **state)
 {
     check_model(*state, false, "bf16", 4, NMSE_BF16_CACHE);
+}
+
+static void q8_0_cache_logits_are_near_the_reference(void **state)
+{
+    check_blocks(*state, "q8_0", NMSE_Q8_0_CACHE);
+}
+
+static void q4_0_cache_logits_are_near_the_reference(void **state)
+{
+    check_blocks(*state, "q4_0", NMSE_Q4_0_CACHE);
 }
 
 /* Logits [n][TINY_N_VOCAB] of a file, at once, malloc'ed. */
@@ -272,6 +320,8 @@ int main(int argc, char **argv)
         {"safetensors_logits_equal_the_reference", safetensors_logits_equal_the_reference},
         {"f16_cache_logits_are_close_to_the_reference", f16_cache_logits_are_close_to_the_reference},
         {"bf16_cache_logits_are_near_the_reference", bf16_cache_logits_are_near_the_reference},
+        {"q8_0_cache_logits_are_near_the_reference", q8_0_cache_logits_are_near_the_reference},
+        {"q4_0_cache_logits_are_near_the_reference", q4_0_cache_logits_are_near_the_reference},
         {"quantised_logits_are_near_those_of_the_decoded_weights",
          quantised_logits_are_near_those_of_the_decoded_weights},
     };

@@ -32,17 +32,19 @@ def table(head, rows):
 
 def logits_table(program):
     """model → largest NMSE by format and cache"""
-    columns = (("gguf", "f32"), ("safetensors", "f32"), ("gguf", "f16"), ("gguf", "bf16"))
+    columns = (("gguf", "f32"), ("safetensors", "f32"), ("gguf", "f16"), ("gguf", "bf16"),
+               ("gguf", "q8_0"), ("gguf", "q4_0"))
     worst = collections.defaultdict(dict)
     for line in "".join(output_of(program, kind) for kind in ("gguf", "safetensors", "cache")).splitlines():
-        match = re.match(r"(\S+) (gguf|safetensors)\s+(cpu\S*)\s+(f32|f16|bf16)\s+(.*)", line)
+        match = re.match(r"(\S+) (gguf|safetensors)\s+(cpu\S*)\s+(f32|f16|bf16|q8_0|q4_0)\s+(.*)", line)
         if match:
             model, form, _, cache, rest = match.groups()
             values = [float(v) for v in re.findall(r"\d\.\de[-+]\d+", rest)]
             key = (form, cache)
             worst[model][key] = max([worst[model].get(key, 0.0), *values])
     rows = [[model] + [f"{found[c]:.0e}" if c in found else "–" for c in columns] for model, found in worst.items()]
-    return table(["model", "GGUF, F32 cache", "safetensors, F32 cache", "F16 cache", "BF16 cache"], rows)
+    return table(["model", "GGUF, F32 cache", "safetensors, F32 cache", "F16 cache", "BF16 cache",
+                  "Q8_0 cache", "Q4_0 cache"], rows)
 
 
 def quantised_table(program):
