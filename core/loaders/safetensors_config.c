@@ -32,6 +32,9 @@ mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *nam
         return error_set(error, MLXR_LIMIT, "%s: %zu bytes of JSON; at most %zu are read", name, text.n,
                          JSON_TEXT_BYTES_MAX);
     }
+    if (text.n && memchr(text.data, 0, text.n)) { /* jansson would take it for the end of the text */
+        return error_set(error, MLXR_FORMAT, "%s: a NUL byte is not JSON", name);
+    }
     json_t *root = json_loadb(text.n ? text.data : "", text.n, JSON_REJECT_DUPLICATES, &where);
     if (!root) {
         if (where.text[0] == 0) { /* jansson has no words where it finds no memory */

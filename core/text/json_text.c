@@ -5,6 +5,7 @@
 #include "text/json_text.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/error.h"
 
@@ -58,11 +59,8 @@ static const char *describe(enum json_error_code code)
         return "an object has the same key twice";
     case json_error_numeric_overflow:
         return "a number is too large (integers have 64 bits)";
-    case json_error_null_character:
     case json_error_null_byte_in_key:
         return "a key holds a NUL character";
-    case json_error_out_of_memory:
-        return "out of memory";
     default:
         return "this is not JSON";
     }
@@ -80,15 +78,20 @@ mlxr_status json_text_parse(json_t **out, const char *text, size_t n, size_t byt
         return error_set(error, MLXR_LIMIT, "JSON, line %zu, column %zu: nested more than %d levels deep", line, column,
                          JSON_TEXT_DEPTH_MAX);
     }
+    const char *nul = memchr(text, 0, n);
+    if (nul) { /* jansson would take it for the end of the text */
+        position(text, (size_t)(nul - text), &line, &column);
+        return error_set(error, MLXR_FORMAT, "JSON, line %zu, column %zu: a NUL byte is not JSON", line, column);
+    }
     json_t *json = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &problem);
     if (!json) {
-        enum json_error_code code = json_error_code(&problem);
-        if (code == json_error_out_of_memory) {
+        if (problem.text[0] == 0) { /* jansson has no words where it finds no memory */
             return error_nomem(error, "parsing JSON", n);
         }
         at = problem.position <= 0 ? 0 : (size_t)problem.position - 1; /* jansson says how much it has read */
         position(text, at < n ? at : n, &line, &column);
-        return error_set(error, MLXR_FORMAT, "JSON, line %zu, column %zu: %s", line, column, describe(code));
+        return error_set(error, MLXR_FORMAT, "JSON, line %zu, column %zu: %s", line, column,
+                         describe(json_error_code(&problem)));
     }
     *out = json;
     return MLXR_OK;

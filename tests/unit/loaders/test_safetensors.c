@@ -289,6 +289,30 @@ static void lengths_of_headers_are_checked(void **state)
     }
 }
 
+/* jansson ends a text at a NUL byte: what stands behind it would be read by others and not by us. */
+static void nothing_hides_behind_a_nul_byte(void **state)
+{
+    (void)state;
+    static const char *const headers[] = {"{}\0", "{}\0{}", "\0{}", "{\0}"};
+    static const size_t sizes[] = {3, 5, 3, 3};
+    safetensors_texts texts = {.config = view(LLAMA(""))};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        uint8_t bytes[16] = {(uint8_t)sizes[i]};
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        memcpy(bytes + 8, headers[i], sizes[i]);
+        assert_int_equal(safetensors_open_memory(&file, &texts, bytes, 8 + sizes[i], &error), MLXR_FORMAT);
+        assert_non_null(strstr(error.text, "header: a NUL byte is not JSON"));
+    }
+    uint8_t empty[10] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
+    static const char config[] = LLAMA("") "\0";
+    texts.config = (text_view){config, sizeof config - 1};
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    assert_int_equal(safetensors_open_memory(&file, &texts, empty, sizeof empty, &error), MLXR_FORMAT);
+    assert_non_null(strstr(error.text, "config.json: a NUL byte is not JSON"));
+}
+
 static void names_and_vectors_too_long_are_refused(void **state)
 {
     (void)state;
@@ -970,6 +994,7 @@ int main(void)
         cmocka_unit_test(norms_and_biases_become_float32_and_gemmas_norms_grow_by_one),
         cmocka_unit_test(every_hostile_weight_file_gets_one_clear_line),
         cmocka_unit_test(lengths_of_headers_are_checked),
+        cmocka_unit_test(nothing_hides_behind_a_nul_byte),
         cmocka_unit_test(names_and_vectors_too_long_are_refused),
         cmocka_unit_test(deep_json_is_refused_without_deep_recursion),
         cmocka_unit_test(a_weight_file_cut_anywhere_is_refused),
