@@ -63,8 +63,11 @@ JNATIVE(jrange_count)
             return true;
         }
     }
+    if (f->tag) {
+        return jrun_fail(r, "index() did not find its value");
+    }
     *out = jvalue_int(0);
-    return !f->tag || jrun_fail(r, "index() did not find its value");
+    return true;
 }
 
 JNATIVE(jdict_get_method)

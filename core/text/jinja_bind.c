@@ -141,22 +141,17 @@ static bool global_number(binder *b, const jtext *name, uint32_t *out)
            jlist_push(b->run, b->global_names, jvalue_text(name));
 }
 
-/* The variable a name means in scope s, declared before. */
-static bool resolve(binder *b, const scope *s, const jtext *name, jref *out)
+/* The variable a name means in scope s. Whatever is bound in a scope was declared in it before, so there is one. */
+static void resolve(const scope *s, const jtext *name, jref *out)
 {
     const scope *owner = NULL;
     const symbol *found = find(s, name, &owner);
-    if (!found) { /* only names that the declaring pass does not look at, such as arguments of a set block's filter */
-        out->is_global = true;
-        return global_number(b, name, &out->slot);
-    }
     out->is_global = !found->stored;
     out->slot = found->slot;
     out->hops = 0;
     for (const function *fn = s->fn; fn != owner->fn; fn = fn->outer) {
         out->hops++;
     }
-    return true;
 }
 
 static bool scope_open(binder *b, scope *s, scope *outer, function *fn)
@@ -194,9 +189,7 @@ static bool scope_seal(binder *b, scope *s, jscope *out)
                 return false;
             }
         } else if (sym->how == FROM_OUTER) {
-            if (!resolve(b, s->outer, sym->name, &init->from)) {
-                return false;
-            }
+            resolve(s->outer, sym->name, &init->from);
             for (const function *fn = s->fn; fn != s->outer->fn; fn = fn->outer) {
                 init->from.hops++;
             }
@@ -532,7 +525,8 @@ static bool bind_target(binder *b, scope *s, jnode *n, place at)
     if (n->type == JNODE_NAME && at.under_for && jtext_is(n->as.name.id, "loop")) {
         return fail(b, n->line, "inside a for block nothing can be assigned to", n->as.name.id);
     }
-    return resolve(b, s, n->as.name.id, &n->as.name.ref);
+    resolve(s, n->as.name.id, &n->as.name.ref);
+    return true;
 }
 
 static bool bind_args(binder *b, scope *s, const jargs *args, place at)
@@ -769,8 +763,8 @@ static bool bind_statement(binder *b, scope *s, jnode *n, place at)
         return bind_target(b, s, n->as.set.target, at) &&
                bind_inner(b, s, n->as.set.body, n->as.set.value, n->as.set.scope, at);
     case JNODE_MACRO:
-        return resolve(b, s, n->as.macro.macro->name, &n->as.macro.ref) &&
-               bind_macro(b, s, n->as.macro.macro, n->line, at);
+        resolve(s, n->as.macro.macro->name, &n->as.macro.ref);
+        return bind_macro(b, s, n->as.macro.macro, n->line, at);
     case JNODE_CALL_BLOCK:
         return bind(b, s, n->as.macro.call, at) && bind_macro(b, s, n->as.macro.macro, n->line, at);
     case JNODE_FILTER_BLOCK:
@@ -797,7 +791,8 @@ static bool bind(binder *b, scope *s, jnode *n, place at)
     }
     switch (n->type) {
     case JNODE_NAME:
-        return resolve(b, s, n->as.name.id, &n->as.name.ref);
+        resolve(s, n->as.name.id, &n->as.name.ref);
+        return true;
     case JNODE_TUPLE:
     case JNODE_LIST:
     case JNODE_DICT:

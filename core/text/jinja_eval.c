@@ -61,7 +61,7 @@ static bool assign_attribute(jrun *r, jframe *f, const jnode *target, jvalue v)
     if (space->kind != JNAMESPACE) {
         return jrun_fail(r, "only a namespace can be assigned attributes, not '%s'", jvalue_type(*space));
     }
-    if (attr->n && attr->bytes[0] == '_') {
+    if (attr->bytes[0] == '_') {
         return jrun_fail(r, "a namespace keeps no attribute that begins with '_'");
     }
     return jdict_set_text(r, space->as.dict, attr, v);
@@ -318,10 +318,7 @@ bool jeval_filter(jrun *r, jframe *f, const jnode *n, jvalue input, jvalue *out)
         return false;
     }
     r->line = n->line;
-    if (!n->as.call.function) {
-        return jrun_fail(r, "there is no filter '%.*s'", jtext_shown(n->as.call.id), n->as.call.id->bytes);
-    }
-    return jfunction_call(r, n->as.call.function, input, &call, out);
+    return jfunction_call(r, n->as.call.function, input, &call, out); /* unknown ones were refused when binding */
 }
 
 static bool eval_filter_or_test(jrun *r, jframe *f, const jnode *n, jvalue *out)

@@ -307,9 +307,12 @@ static bool loop_changed(jrun *r, const jfunction *f, jvalue self, const jcall *
 {
     bool same = false;
     (void)f;
+    if (call->n_keywords) {
+        return jrun_fail(r, "loop.changed() takes no keywords");
+    }
     jlist *args = jlist_copy(r, call->args, call->n_args);
-    if (!args || call->n_keywords) {
-        return args && jrun_fail(r, "loop.changed() takes no keywords");
+    if (!args) {
+        return false;
     }
     jvalue now = jvalue_tuple(args);
     if (self.as.loop->changed.kind != JMISSING && !jvalue_equal(r, self.as.loop->changed, now, &same)) {
@@ -457,8 +460,11 @@ static bool rest_of_values(jrun *r, const jmacro_node *m, const jcall *call, jfr
         }
         return l != NULL;
     }
-    return n == 0 || jrun_fail(r, "the macro '%.*s' takes at most %u arguments, not %zu", m->name ? (int)m->name->n : 6,
-                               m->name ? m->name->bytes : "caller", (unsigned)m->n_params, call->n_args);
+    if (n > 0) {
+        return jrun_fail(r, "the macro '%.*s' takes at most %u arguments, not %zu", m->name ? jtext_shown(m->name) : 6,
+                         m->name ? m->name->bytes : "caller", (unsigned)m->n_params, call->n_args);
+    }
+    return true;
 }
 
 static bool bind_arguments(jrun *r, const jmacro_node *m, const jcall *call, jframe *f)

@@ -85,9 +85,11 @@ bool jnode_adopt(jparser *p, jnode *parent, const jnode *child)
     if (child->depth >= parent->depth) {
         parent->depth = (uint16_t)(child->depth + 1);
     }
-    return parent->depth <= JTREE_DEPTH_MAX ||
-           jparse_fail_at(p, parent->line, p->token.at, "an expression or block of more than %d levels",
-                          JTREE_DEPTH_MAX);
+    if (parent->depth > JTREE_DEPTH_MAX) {
+        return jparse_fail_at(p, parent->line, p->token.at, "an expression or block of more than %d levels",
+                              JTREE_DEPTH_MAX);
+    }
+    return true;
 }
 
 bool jnodes_push(jparser *p, jnodes *list, jnode *node)

@@ -118,8 +118,8 @@ static double round_places(double f, int64_t places)
         return jnumber_read(text, n);
     }
     int exponent = (int)floor(log10(fabs(f)));
-    int64_t digits = exponent + 1 + places; /* how many significant ones are kept */
-    if (digits < 0 || places < -400) {
+    int64_t digits = places < -400 ? -1 : exponent + 1 + places; /* how many significant ones are kept */
+    if (digits < 0) {
         return copysign(0.0, f);
     }
     if (digits == 0) { /* the leading digit itself is rounded away: to 0 or to the next power of ten */

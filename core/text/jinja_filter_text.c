@@ -273,7 +273,7 @@ static bool quote(jbuild *b, jvalue v, bool in_query)
         unsigned char letter = c | 0x20;
         bool plain = (letter >= 'a' && letter <= 'z') || (c >= '0' && c <= '9') || (c && strchr("_.-~", c)) ||
                      (c == '/' && !in_query);
-        if (plain && c < 0x80) {
+        if (plain) {
             ok = jbuild_bytes(b, &t->bytes[i], 1);
         } else if (c == ' ' && in_query) {
             ok = jbuild_c(b, "+");
@@ -303,9 +303,13 @@ JNATIVE(jfilter_urlencode)
         }
         for (size_t i = 0; i < pairs->n && ok; i++) {
             jlist *pair;
-            ok = jiter_collect(r, pairs->items[i], &pair) &&
-                 (pair->n == 2 || jrun_fail(r, "urlencode needs pairs of a name and a value")) &&
-                 (i == 0 || jbuild_c(&b, "&")) && quote(&b, pair->items[0], true) && jbuild_c(&b, "=") &&
+            if (!jiter_collect(r, pairs->items[i], &pair)) {
+                return false;
+            }
+            if (pair->n != 2) {
+                return jrun_fail(r, "urlencode needs pairs of a name and a value");
+            }
+            ok = (i == 0 || jbuild_c(&b, "&")) && quote(&b, pair->items[0], true) && jbuild_c(&b, "=") &&
                  quote(&b, pair->items[1], true);
         }
     }

@@ -75,7 +75,7 @@ static char take(const jtext *t, size_t *at, const char *choices)
     return 0;
 }
 
-/* [[fill]align][sign][#][0][width][grouping][.precision][type] */
+/* [[fill]align][sign][#][0][width][grouping][.precision][type], not empty */
 static bool spec_parse(jrun *r, const jtext *t, spec *s)
 {
     size_t at = 0;
@@ -84,8 +84,8 @@ static bool spec_parse(jrun *r, const jtext *t, spec *s)
     if (!s->fill) {
         return false;
     }
-    size_t used = t->n ? jtext_char(t->bytes, t->n, 0, &code) : 0;
-    if (used < t->n && used > 0) {
+    size_t used = jtext_char(t->bytes, t->n, 0, &code);
+    if (used < t->n) {
         jtext_char(t->bytes, t->n, used, &next);
     }
     if (is_align(next)) {
@@ -104,8 +104,8 @@ static bool spec_parse(jrun *r, const jtext *t, spec *s)
         if (!s->align) {
             s->align = '=';
         }
-        if (at < 2 || !is_align(next)) {
-            s->fill = is_align(next) ? s->fill : jtext_of(r, "0");
+        if (!is_align(next)) {
+            s->fill = jtext_of(r, "0");
         }
     }
     if (!s->fill || !read_count(r, t, &at, &s->width)) {
@@ -122,10 +122,13 @@ static bool spec_parse(jrun *r, const jtext *t, spec *s)
             return jrun_fail(r, "a format misses the precision behind its point");
         }
     }
-    if (at + 1 == t->n) {
+    if (at + 1 == t->n && t->bytes[at]) {
         s->type = t->bytes[at++];
     }
-    return at == t->n || jrun_fail(r, "the format '%.*s' is not valid", jtext_shown(t), t->bytes);
+    if (at < t->n) {
+        return jrun_fail(r, "the format '%.*s' is not valid", jtext_shown(t), t->bytes);
+    }
+    return true;
 }
 
 static bool finish(jbuild *b, const spec *s, char usual_align, const char *sign, const jtext *body, jvalue *out)
@@ -163,8 +166,7 @@ static bool format_text(jrun *r, const jtext *t, const spec *s, jvalue *out)
 static jtext *group_digits(jrun *r, const char *text, size_t n, char separator, size_t every, size_t width)
 {
     size_t n_whole = 0;
-    while (n_whole < n && ((text[n_whole] >= '0' && text[n_whole] <= '9') ||
-                           (every == 4 && ((text[n_whole] | 0x20) >= 'a' && (text[n_whole] | 0x20) <= 'f')))) {
+    while (n_whole < n && (every == 4 || (text[n_whole] >= '0' && text[n_whole] <= '9'))) { /* by 4: all are digits */
         n_whole++;
     }
     size_t n_rest = n - n_whole, n_digits = n_whole;
@@ -230,7 +232,7 @@ static bool format_float(jrun *r, double f, const spec *s, jvalue *out)
         char *e = memchr(text, 'e', n);
         int exponent = e ? (int)jnumber_read(e + 1 + (e[1] == '+'), n - (size_t)(e - text) - 1 - (e[1] == '+')) : 0;
         n = jnumber_format(size, 'g', digits, false, text, sizeof text);
-        if (e && exponent == digits - 1 && isfinite(size)) { /* 'g' prints 12. as 12; Python goes to 1.2e+01 */
+        if (e && exponent == digits - 1) { /* 'g' prints 12. as 12; Python goes to 1.2e+01 */
             n = jnumber_format(size, 'e', digits - 1, false, text, sizeof text);
         } else if (isfinite(size) && !memchr(text, '.', n) && !memchr(text, 'e', n)) {
             n += (size_t)sprintf(text + n, ".0");
@@ -395,8 +397,8 @@ static bool field_value(braces *f, const jtext *field, jvalue *out)
         while (at < field->n && (item ? field->bytes[at] != ']' : field->bytes[at] != '.' && field->bytes[at] != '[')) {
             at++;
         }
-        if (at == from || (item && at == field->n)) {
-            return jrun_fail(r, "a field of format() has an empty attribute or an open bracket");
+        if (at == from) {
+            return jrun_fail(r, "a field of format() has an empty attribute or item");
         }
         name = jtext_sub(r, field, from, at);
         if (!name) {
@@ -442,11 +444,13 @@ static bool expand(braces *f, const jtext *text, unsigned level, jbuild *b);
 static bool replace_field(braces *f, const jtext *inside, unsigned level, jbuild *b)
 {
     jrun *r = f->run;
-    size_t at = 0, depth = 0;
-    while (at < inside->n && (depth || (inside->bytes[at] != '!' && inside->bytes[at] != ':'))) {
-        depth += inside->bytes[at] == '[';
-        depth -= depth && inside->bytes[at] == ']';
-        at++;
+    size_t at = 0;
+    for (bool bracket = false; at < inside->n; at++) { /* brackets do not nest: [ lasts until the next ] */
+        char c = inside->bytes[at];
+        bracket = c == '[' || (bracket && c != ']');
+        if (!bracket && (c == '!' || c == ':')) {
+            break;
+        }
     }
     const jtext *field = jtext_sub(r, inside, 0, at), *formatted;
     char how = 0;

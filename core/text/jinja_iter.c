@@ -107,7 +107,7 @@ static jstep next_char(jrun *r, jiter *it, jvalue *out)
 
 jstep jiter_next(jrun *r, jiter *it, jvalue *out)
 {
-    size_t n;
+    size_t n = 0;
     if (!jrun_charge(r, 1)) {
         return JSTEP_FAILED;
     }
@@ -122,7 +122,8 @@ jstep jiter_next(jrun *r, jiter *it, jvalue *out)
     if (it->source.kind == JTEXT) {
         return next_char(r, it, out);
     }
-    if (!jvalue_length(it->source, &n) || it->at >= n) {
+    jvalue_length(it->source, &n); /* whatever else can be iterated has one */
+    if (it->at >= n) {
         return JSTEP_END;
     }
     size_t i = it->reversed ? n - 1 - it->at : it->at;

@@ -21,11 +21,11 @@ bool jparse_fail_at(jparser *p, uint32_t line, size_t at, const char *format, ..
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    size_t start = at < p->n ? at : p->n, column = 1;
+    size_t end = at < p->n ? at : p->n, start = end, column = 1;
     while (start > 0 && p->source[start - 1] != '\n') {
         start--;
     }
-    for (size_t i = start; i < at && i < p->n; i++) {
+    for (size_t i = start; i < end; i++) {
         column += ((unsigned char)p->source[i] & 0xc0) != 0x80;
     }
     p->run.status = MLXR_FORMAT;
@@ -137,7 +137,7 @@ static bool lex_data(jparser *p, jtoken *out)
     size_t from = p->at, at = from;
     char tag = 0;
     for (;; at++) {
-        const char *brace = at < p->n ? memchr(p->source + at, '{', p->n - at) : NULL;
+        const char *brace = memchr(p->source + at, '{', p->n - at);
         at = brace ? (size_t)(brace - p->source) : p->n;
         if (at + 1 >= p->n) {
             at = p->n;
@@ -177,7 +177,10 @@ static bool skip_comment(jparser *p)
         }
     }
     /* Jinja lets a comment or raw block stay open where nothing at all follows it. */
-    return p->at == p->n || jparse_fail_at(p, p->line, p->at, "a comment is not closed by '#}'");
+    if (p->at < p->n) {
+        return jparse_fail_at(p, p->line, p->at, "a comment is not closed by '#}'");
+    }
+    return true;
 }
 
 /* The text of a raw block, whose opening was just passed. */
@@ -205,7 +208,10 @@ static bool lex_raw(jparser *p, jtoken *out)
         move(p, end);
         return true;
     }
-    return p->at == p->n || jparse_fail_at(p, p->line, p->at, "a raw block is not closed by endraw");
+    if (p->at < p->n) { /* as with comments */
+        return jparse_fail_at(p, p->line, p->at, "a raw block is not closed by endraw");
+    }
+    return true;
 }
 
 /* Text, or the opening of a tag. */
@@ -275,8 +281,8 @@ static size_t skip_digits(const jparser *p, size_t at, unsigned base, bool lead)
 /* The end of a float at `at`, or `at` itself. */
 static size_t float_end(const jparser *p, size_t at)
 {
-    if (at > 0 && p->source[at - 1] == '.') {
-        return at; /* x.1.2 are two subscripts */
+    if (p->source[at - 1] == '.') { /* there is always a tag before a number */
+        return at;                  /* x.1.2 are two subscripts */
     }
     size_t whole = skip_digits(p, at, 10, false), end = whole;
     bool fraction = false;
@@ -388,6 +394,20 @@ static bool numeric_escape(jparser *p, size_t *at, size_t end, uint32_t *code)
     return true;
 }
 
+/* Not an escape: the backslash stays. Jinja writes what is not ASCII as \xe9 before it looks for escapes, so that
+ * such a character comes out as those letters behind a backslash. */
+static bool keep_backslash(jparser *p, size_t *at, size_t end, jbuild *b)
+{
+    char text[16] = "\\";
+    if ((unsigned char)p->source[*at] >= 0x80) {
+        uint32_t code;
+        *at += jtext_char(p->source, end, *at, &code);
+        const char mark = code < 0x100 ? 'x' : code < 0x10000 ? 'u' : 'U';
+        snprintf(text, sizeof text, "\\%c%0*x", mark, code < 0x100 ? 2 : code < 0x10000 ? 4 : 8, (unsigned)code);
+    }
+    return jbuild_c(b, text);
+}
+
 static bool unescape(jparser *p, size_t from, size_t end, jbuild *b)
 {
     static const char letters[] = "\\'\"abfnrtv", values[] = "\\'\"\a\b\f\n\r\t\v";
@@ -414,7 +434,7 @@ static bool unescape(jparser *p, size_t from, size_t end, jbuild *b)
         } else if ((next >= '0' && next <= '7') || next == 'x' || next == 'u' || next == 'U') {
             ok = numeric_escape(p, &at, end, &code) && jbuild_code(b, code);
         } else {
-            ok = jbuild_c(b, "\\"); /* not an escape: the backslash stays */
+            ok = keep_backslash(p, &at, end, b);
         }
         if (!ok) {
             return false;

@@ -16,8 +16,7 @@
 
 static char locale_point(void)
 {
-    const struct lconv *l = localeconv();
-    return l && l->decimal_point && l->decimal_point[0] ? l->decimal_point[0] : '.';
+    return localeconv()->decimal_point[0]; /* never empty, says POSIX */
 }
 
 size_t jnumber_format(double f, char style, int precision, bool alternate, char *out, size_t size)
@@ -59,7 +58,7 @@ static bool next_up(char *text)
     for (char *p = end - 1; p >= text; p--) {
         if (*p == '9') {
             *p = '0';
-        } else if (*p >= '0' && *p < '9') {
+        } else if (*p != '.') {
             ++*p;
             return true;
         }
@@ -102,13 +101,10 @@ size_t jnumber_repr(double f, char out[JNUMBER_TEXT])
     shortest(f, text);
     size_t n = 0;
     char *p = text;
-    for (; *p && *p != 'e'; p++) {
+    for (; *p != 'e'; p++) { /* none of the digits is a zero at the end: fewer would have done */
         if (*p != '.') {
             digits[n++] = *p;
         }
-    }
-    while (n > 1 && digits[n - 1] == '0') {
-        n--;
     }
     digits[n] = 0;
     int exponent = atoi(p + 1);

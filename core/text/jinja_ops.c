@@ -32,7 +32,10 @@ static bool floor_divide(jrun *r, int64_t a, int64_t b, int64_t *quotient, int64
     }
     if (b == -1) { /* INT64_MIN / -1 traps */
         *rest = 0;
-        return !__builtin_sub_overflow((int64_t)0, a, quotient) || overflow(r);
+        if (__builtin_sub_overflow((int64_t)0, a, quotient)) {
+            return overflow(r);
+        }
+        return true;
     }
     *quotient = a / b;
     *rest = a % b;

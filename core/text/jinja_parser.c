@@ -12,8 +12,8 @@
 
 /* Names of tags that end a block; the parser stops in front of them. */
 typedef struct endings {
-    const char *names[4];
-    const char *opened; /* the tag they belong to, and its line */
+    const char *names[4]; /* the last is NULL */
+    const char *opened;   /* the tag they belong to, and its line */
     uint32_t line;
 } endings;
 
@@ -21,7 +21,7 @@ static bool parse_block(jparser *p, const endings *until, jblock *out);
 
 static bool at_ending(const jparser *p, const endings *until)
 {
-    for (size_t i = 0; until && i < 4 && until->names[i]; i++) {
+    for (size_t i = 0; until && until->names[i]; i++) {
         if (jparse_is_name(p, until->names[i])) {
             return true;
         }

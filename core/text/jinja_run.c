@@ -131,7 +131,10 @@ bool jrun_write(jrun *r, const char *bytes, size_t n)
     if (!jrun_charge_bytes(r, n)) {
         return false;
     }
-    return buffer_append(&r->text, bytes, n) || jrun_no_memory(r, n);
+    if (!buffer_append(&r->text, bytes, n)) {
+        return jrun_no_memory(r, n);
+    }
+    return true;
 }
 
 /* ---- matching arguments ------------------------------------------------------------------------------------------ */
@@ -149,7 +152,7 @@ static params params_parse(const char *text)
     bool optional = false;
     while (*text) {
         size_t n = strcspn(text, " ");
-        if (n == 1 && *text == '/') {
+        if (*text == '/') {
             p.positional_only = true;
         } else {
             if (*text == '?') {

@@ -218,7 +218,7 @@ bool jstr_affix(jrun *r, const jfunction *f, jvalue self, const jcall *call, jva
     jvalue what = call->args[0];
     size_t from, to;
     bool empty, found = false;
-    if (call->args[1].kind == JMISSING && call->args[2].kind == JMISSING) {
+    if (call->args[1].kind == JMISSING) { /* then so is the end */
         from = 0;
         to = t->n;
         empty = false;

@@ -205,7 +205,10 @@ static JNATIVE(global_raise)
     (void)f;
     (void)self;
     (void)out;
-    return t && jrun_fail(r, "the template refuses: %.*s", t->n < 380 ? (int)t->n : 380, t->bytes);
+    if (t) {
+        jrun_fail(r, "the template refuses: %.*s", t->n < 380 ? (int)t->n : 380, t->bytes);
+    }
+    return false;
 }
 
 /* One %-directive of strftime; what C knows, Python knows. */
