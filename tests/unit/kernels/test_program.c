@@ -215,14 +215,17 @@ static void heads_that_are_no_whole_blocks_are_refused(void **state)
 {
     (void)state;
     mlxr_error error;
-    assert_int_equal(kv_layout_check(&(kv_group){1, 1, 80, 0}, DTYPE_Q8_0, &error), MLXR_UNSUPPORTED);
+    assert_int_equal(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 80}, DTYPE_Q8_0, &error),
+                     MLXR_UNSUPPORTED);
     assert_string_equal(error.text, "KV type q8_0 stores heads in blocks of 32 elements, but this model's heads have "
                                     "80; use f16, bf16 or f32");
-    assert_int_equal(kv_layout_check(&(kv_group){1, 1, 16, 0}, DTYPE_Q4_0, &error), MLXR_UNSUPPORTED);
-    assert_int_equal(kv_layout_check(&(kv_group){1, 1, 64, 0}, DTYPE_Q6_K, &error), MLXR_UNSUPPORTED);
+    assert_int_equal(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 16}, DTYPE_Q4_0, &error),
+                     MLXR_UNSUPPORTED);
+    assert_int_equal(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 64}, DTYPE_Q6_K, &error),
+                     MLXR_UNSUPPORTED);
     assert_non_null(strstr(error.text, "f32, f16, bf16, q8_0, q4_0"));
-    assert_ok(kv_layout_check(&(kv_group){1, 1, 96, 0}, DTYPE_Q4_0, &error), &error);
-    assert_ok(kv_layout_check(&(kv_group){1, 1, 7, 0}, DTYPE_BF16, &error), &error);
+    assert_ok(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 96}, DTYPE_Q4_0, &error), &error);
+    assert_ok(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 7}, DTYPE_BF16, &error), &error);
 }
 
 /* Three sequences of unequal length in mixed steps, against each alone. */
