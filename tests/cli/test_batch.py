@@ -382,10 +382,15 @@ class Resume(Batch):
         self.assertRegex(plain.err, r"40 done, 0 failed, 0 done before, 0 left out; \d+ prompt tokens")
 
     def test_a_terminal_shows_a_bar(self):
-        t = support.Terminal([support.MLXR, "batch", self.model, self.input, "-o", self.output, "--parallel", "1", "--threads",
+        many = self.input + ".many"  # a bar comes after a second: enough that no machine is done by then
+        with open(self.input, encoding="utf-8") as file, open(many, "w", encoding="utf-8") as out:
+            requests = [json.loads(line) for line in file if line.strip()]
+            for i in range(2000):
+                out.write(json.dumps({**requests[i % len(requests)], "id": f"r{i}"}) + "\n")
+        t = support.Terminal([support.MLXR, "batch", self.model, many, "-o", self.output, "--parallel", "1", "--threads",
                               "1", "--backend", "cpu-scalar", "-v"], self.environment(NO_COLOR="1"))
         self.addCleanup(t.close)
-        t.expect(" of 40, 0 failed, ")
+        t.expect(" of 2000, 0 failed, ")
         self.assertIn("batch [", t.screen)
         t.type("\x03")
         t.expect("the same command goes on")
