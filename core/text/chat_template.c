@@ -214,7 +214,10 @@ mlxr_status chat_template_render(const chat_template *t, const json_t *variables
     }
     if (ok) {
         bool failed_before = out->failed;
-        ok = buffer_append(out, r.text.data, r.text.n) || jrun_no_memory(&r, r.text.n);
+        ok = buffer_append(out, r.text.data, r.text.n);
+        if (!ok) {
+            jrun_no_memory(&r, r.text.n);
+        }
         out->failed = failed_before;
     }
     mlxr_status status = ok ? MLXR_OK : r.status;

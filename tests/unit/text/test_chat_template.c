@@ -353,6 +353,10 @@ static void output_that_does_not_fit_the_buffer_changes_nothing(void **state)
     assert_string_equal(out.data, "12345");
     assert_ok(render("abcde", 5, NULL, NULL, &out, &error), &error);
     assert_string_equal(out.data, "12345abcde");
+    assert_false(buffer_append_text(&out, "x")); /* one that failed before takes nothing more */
+    assert_int_equal(render("", 0, NULL, NULL, &out, &error), MLXR_LIMIT);
+    assert_true(out.failed);
+    assert_string_equal(out.data, "12345abcde");
     buffer_close(&out);
 }
 

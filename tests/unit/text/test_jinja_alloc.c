@@ -252,19 +252,23 @@ static void completing_variables_reports_each_failing_allocation(void **state)
 {
     (void)state;
     json_set_alloc_funcs(malloc, free); /* this program's malloc, so that it can be made to fail */
-    for (long n = 1;; n++) {
-        mlxr_error error = {0};
-        json_t *variables = json_pack("{s[{ss ss sn}{ss}]}", "messages", "role", "assistant", "reasoning", "why",
-                                      "content", "role", "user");
-        fail_alloc_at(n);
-        mlxr_status status = chat_variables_complete(variables, &error);
-        bool failed = fail_alloc_stop();
-        assert_int_equal(json_array_size(json_object_get(variables, "messages")), 2);
-        assert_int_equal(status, failed ? MLXR_NOMEM : MLXR_OK);
-        json_decref(variables);
-        if (!failed) {
-            assert_true(n > 5);
-            return;
+    static const char *const sources[] = {
+        "{\"messages\": [{\"role\": \"assistant\", \"reasoning\": \"why\", \"content\": null}, {\"role\": \"user\"}]}",
+        "{\"tools\": []}",
+    };
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        bool failed = true;
+        for (long n = 1; failed; n++) {
+            mlxr_error error = {0};
+            json_t *variables = json_loads(sources[i], 0, NULL);
+            size_t n_messages = json_array_size(json_object_get(variables, "messages"));
+            fail_alloc_at(n);
+            mlxr_status status = chat_variables_complete(variables, &error);
+            failed = fail_alloc_stop();
+            assert_int_equal(json_array_size(json_object_get(variables, "messages")), n_messages);
+            assert_int_equal(status, failed ? MLXR_NOMEM : MLXR_OK);
+            json_decref(variables);
+            assert_true(failed || n > 3);
         }
     }
 }
