@@ -254,7 +254,7 @@ static JNATIVE(global_strftime)
             jbuild one = {.run = r};
             ok = put_time(r, &one, &tm, next[2]);
             size_t skip = one.n > 1 && (one.bytes[0] == '0' || one.bytes[0] == ' ');
-            ok = ok && jbuild_bytes(&b, one.bytes + skip, one.n - skip);
+            ok = ok && (one.n == 0 || jbuild_bytes(&b, one.bytes + skip, one.n - skip));
             at += 2;
         } else if (at + 1 < t->n) {
             ok = put_time(r, &b, &tm, next[1]);
