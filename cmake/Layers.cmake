@@ -2,7 +2,8 @@
 add_library(mlxr_flags INTERFACE)
 target_include_directories(mlxr_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/core)
 target_compile_options(mlxr_flags INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow
-                       -Wstrict-prototypes -Wmissing-prototypes -fno-math-errno -ffp-contract=off)
+                       $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
+                       -fno-math-errno -ffp-contract=off)
 target_compile_definitions(mlxr_flags INTERFACE _GNU_SOURCE)
 if(MLXR_WERROR)
   target_compile_options(mlxr_flags INTERFACE -Werror)
