@@ -19,23 +19,25 @@ static uint64_t pages_of(const filling *f, const batch_item *item, uint32_t n)
     return (end + size - 1) / size - ((uint64_t)item->depth + size - 1) / size;
 }
 
+void batch_item_load(const batch_item *item, uint32_t n, cost_load *load)
+{
+    cost_load_add(load, item->depth, n + item->n_draft, n == item->pending ? 1 + item->n_draft : 0);
+}
+
 static void take(filling *f, uint32_t index, const batch_item *item, uint32_t n)
 {
-    uint32_t rows = n + item->n_draft;
-    uint64_t pages = pages_of(f, item, rows);
+    uint64_t pages = pages_of(f, item, n + item->n_draft);
     f->slices[f->out.n_slices++] = (batch_slice){index, n};
-    f->out.rows += rows;
-    f->out.row_depths += cost_row_depths(item->depth, rows);
-    f->out.cost_us = cost_model_step_us(f->cost, f->out.rows, f->out.row_depths);
+    batch_item_load(item, n, &f->out.load);
+    f->out.cost_us = cost_model_step_us(f->cost, &f->out.load);
     f->pages_left = f->pages_left == UINT64_MAX ? UINT64_MAX : pages < f->pages_left ? f->pages_left - pages : 0;
 }
 
 static bool fits(const filling *f, const batch_item *item, uint32_t n, double budget_us)
 {
-    uint32_t rows = n + item->n_draft;
-    double cost = cost_model_step_us(f->cost, f->out.rows + rows,
-                                     f->out.row_depths + cost_row_depths(item->depth, rows));
-    return cost <= budget_us && f->out.rows + rows <= f->limits->rows_max;
+    cost_load load = f->out.load;
+    batch_item_load(item, n, &load);
+    return cost_model_step_us(f->cost, &load) <= budget_us && load.rows <= f->limits->rows_max;
 }
 
 /* Decoding goes on without asking for pages: where they run out, somebody has to give some back. */
@@ -124,7 +126,7 @@ batch batcher_fill(const cost_model *cost, const batch_limits *limits, const bat
     if (!add_late(&f, decodes, n_decodes, prefills, n_decodes + n_prefills)) {
         return f.out;
     }
-    double decode_us = limits->budget_us * (n_prefills ? 1 - limits->prefill_share : 1);
+    double decode_us = n_prefills ? limits->decode_us : limits->budget_us;
     for (uint32_t i = 0; i < n_decodes; i++) {
         if (!is_late(&decodes[i]) && !add_decode(&f, i, &decodes[i], decode_us)) {
             break;

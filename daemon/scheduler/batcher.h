@@ -3,8 +3,8 @@
  * Owner: none. Lifetime: the call. Any thread.
  *
  *   1. Whoever waited BATCH_WAIT_MAX steps or more goes first, the longest wait first.
- *   2. Decoding sequences follow in the order given, one row each (and its draft), within the budget less the share
- *      kept for prompts if there are any.
+ *   2. Decoding sequences follow in the order given, one row each (and its draft), within the budget; where prompts
+ *      wait, within decode_us.
  *   3. Prompts follow in the order given; each takes as many rows as still fit.
  *
  * Invariants
@@ -29,8 +29,8 @@ typedef struct batch_item {
 } batch_item;
 
 typedef struct batch_limits {
-    double budget_us;     /* of the whole step, as predicted */
-    double prefill_share; /* 0 … 1, part of the budget that decoding leaves to prompts if there are any */
+    double budget_us; /* of the whole step, as predicted */
+    double decode_us; /* … and of its decoding, where prompts wait; not above budget_us */
     uint32_t rows_max;
     uint64_t pages_free; /* UINT64_MAX: no limit */
     uint32_t page_tokens;
@@ -43,10 +43,13 @@ typedef struct batch_slice {
 
 typedef struct batch {
     uint32_t n_slices;
-    double rows, row_depths; /* as predicted, drafts included */
+    cost_load load; /* as predicted, drafts included */
     double cost_us;
     bool pages_short; /* something waits for pages only */
 } batch;
+
+/* What n of an item's pending tokens, and its draft, add to a step. */
+void batch_item_load(const batch_item *item, uint32_t n, cost_load *load);
 
 /* slices: room for n_decodes + n_prefills. */
 batch batcher_fill(const cost_model *cost, const batch_limits *limits, const batch_item *decodes, uint32_t n_decodes,

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#define FORGET 0.98 /* an observation's weight halves in 34 steps */
+#define FORGET 0.98 /* an observation's weight halves in 34 steps that tell the same */
 #define TRUST 1e-3  /* weight of the first guess against one observation */
 #define OUTLIER 4.0 /* a step this many times slower than predicted was disturbed by something else */
 #define OUTLIER_FROM 16
@@ -18,12 +18,20 @@ void cost_model_init(cost_model *m, const mlxr_model_info *info)
     m->guess[COST_FIXED] = 1000;
     m->guess[COST_ROW] = 100;
     m->guess[COST_ROW_DEPTH] = 0.01;
+    m->guess[COST_LOGITS] = 100;
     if (info) { /* 10 GB/s of weights, 100 GFLOP/s in products, 20 in attention: the order of a small machine */
+        double n_output = (double)info->n_vocab * info->n_embd, n_params = (double)info->n_params;
+        double n_body = n_params > n_output ? n_params - n_output : n_params;
         m->guess[COST_FIXED] = 50 + (double)info->bytes_per_token / 1e4;
-        m->guess[COST_ROW] = 1 + 2 * (double)info->n_params / 1e5;
+        m->guess[COST_ROW] = 1 + 2 * n_body / 1e5;
         m->guess[COST_ROW_DEPTH] = 1e-4 + 4.0 * info->n_layers * info->n_head * info->head_dim / 2e4;
+        m->guess[COST_LOGITS] = 1 + 2 * n_output / 1e5;
     }
-    memcpy(m->us, m->guess, sizeof m->us);
+    for (int i = 0; i < COST_N; i++) {
+        m->us[i] = m->guess[i];
+        m->normal[i][i] = TRUST / (m->guess[i] * m->guess[i]);
+        m->right[i] = TRUST / m->guess[i];
+    }
 }
 
 /* Solves the equations of the coefficients in `use`; the others are 0. Gauss with the diagonal as pivots: the matrix is
@@ -32,12 +40,11 @@ static void solve(const cost_model *m, const bool *use, double *out)
 {
     double a[COST_N][COST_N + 1] = {{0}};
     for (int i = 0; i < COST_N; i++) {
-        double trust = TRUST / (m->guess[i] * m->guess[i]);
         for (int j = 0; j < COST_N; j++) {
             a[i][j] = use[i] && use[j] ? m->normal[i][j] : 0;
         }
-        a[i][i] = use[i] ? a[i][i] + trust : 1;
-        a[i][COST_N] = use[i] ? m->right[i] + trust * m->guess[i] : 0;
+        a[i][i] = use[i] ? a[i][i] : 1;
+        a[i][COST_N] = use[i] ? m->right[i] : 0;
     }
     for (int i = 0; i < COST_N; i++) {
         for (int k = i + 1; k < COST_N; k++) {
@@ -56,56 +63,85 @@ static void solve(const cost_model *m, const bool *use, double *out)
     }
 }
 
-void cost_model_learn(cost_model *m, double rows, double row_depths, double us)
+/* The non-negative solution: what comes out negative is left out. False: no finite one. */
+static bool fit(const cost_model *m, double *found)
 {
-    if (!(us > 0) || !isfinite(us)) {
-        return;
-    }
-    double predicted = cost_model_step_us(m, rows, row_depths);
-    if (m->n_steps >= OUTLIER_FROM && us > OUTLIER * predicted) {
-        us = OUTLIER * predicted;
-    }
-    double x[COST_N] = {1, rows, row_depths}, weight = 1 / (us * us), found[COST_N];
-    for (int i = 0; i < COST_N; i++) {
-        for (int j = 0; j < COST_N; j++) {
-            m->normal[i][j] = FORGET * m->normal[i][j] + weight * x[i] * x[j];
-        }
-        m->right[i] = FORGET * m->right[i] + weight * x[i] * us;
-    }
-    m->n_steps++;
-    bool use[COST_N] = {true, true, true};
+    bool use[COST_N] = {true, true, true, true};
     for (int pass = 0; pass < COST_N; pass++) {
         solve(m, use, found);
         bool negative = false;
         for (int i = 0; i < COST_N; i++) {
             if (!isfinite(found[i])) {
-                return;
+                return false;
             }
-            if (found[i] < 0) {
-                use[i] = false;
-                negative = true;
-            }
+            negative |= found[i] < 0;
+            use[i] = use[i] && found[i] >= 0;
         }
         if (!negative) {
             break;
         }
     }
+    return true;
+}
+
+/* Takes 1 - FORGET of what is known along x out of the equations, and of nothing else. The solution stays. */
+static void forget(cost_model *m, const double *x)
+{
+    double rx[COST_N] = {0}, xrx = 0, xr = 0, found[COST_N];
+    static const bool all[COST_N] = {true, true, true, true};
+    solve(m, all, found);
     for (int i = 0; i < COST_N; i++) {
-        m->us[i] = found[i] > 0 ? found[i] : 0;
+        for (int j = 0; j < COST_N; j++) {
+            rx[i] += m->normal[i][j] * x[j];
+        }
+        xrx += x[i] * rx[i];
+        xr += rx[i] * found[i];
+    }
+    if (!(xrx > 0) || !isfinite(xrx) || !isfinite(xr)) {
+        return;
+    }
+    for (int i = 0; i < COST_N; i++) {
+        for (int j = 0; j < COST_N; j++) {
+            m->normal[i][j] -= (1 - FORGET) * rx[i] * rx[j] / xrx;
+        }
+        m->right[i] -= (1 - FORGET) * rx[i] * xr / xrx;
     }
 }
 
-double cost_model_step_us(const cost_model *m, double rows, double row_depths)
+void cost_model_learn(cost_model *m, const cost_load *load, double us)
 {
-    return m->us[COST_FIXED] + m->us[COST_ROW] * rows + m->us[COST_ROW_DEPTH] * row_depths;
+    if (!(us > 0) || !isfinite(us)) {
+        return;
+    }
+    double predicted = cost_model_step_us(m, load);
+    if (m->n_steps >= OUTLIER_FROM && us > OUTLIER * predicted) {
+        us = OUTLIER * predicted;
+    }
+    double x[COST_N] = {1 / us, load->rows / us, load->row_depths / us, load->logits / us}, found[COST_N];
+    forget(m, x);
+    for (int i = 0; i < COST_N; i++) {
+        for (int j = 0; j < COST_N; j++) {
+            m->normal[i][j] += x[i] * x[j];
+        }
+        m->right[i] += x[i];
+    }
+    m->n_steps++;
+    if (fit(m, found)) {
+        for (int i = 0; i < COST_N; i++) {
+            m->us[i] = found[i] > 0 ? found[i] : 0;
+        }
+    }
 }
 
-double cost_row_depths(uint32_t depth, uint32_t n)
+double cost_model_step_us(const cost_model *m, const cost_load *load)
 {
-    return (double)n * depth + (double)n * ((double)n + 1) / 2;
+    return m->us[COST_FIXED] + m->us[COST_ROW] * load->rows + m->us[COST_ROW_DEPTH] * load->row_depths +
+           m->us[COST_LOGITS] * load->logits;
 }
 
-double cost_model_rows_us(const cost_model *m, uint32_t depth, uint32_t n)
+void cost_load_add(cost_load *load, uint32_t depth, uint32_t n, uint32_t n_logits)
 {
-    return m->us[COST_ROW] * n + m->us[COST_ROW_DEPTH] * cost_row_depths(depth, n);
+    load->rows += n;
+    load->row_depths += (double)n * depth + (double)n * ((double)n + 1) / 2;
+    load->logits += n_logits;
 }

@@ -21,8 +21,9 @@ void prefill_queue_order(queue_entry *entries, uint32_t n, const cost_model *cos
 {
     for (uint32_t i = 0; i < n; i++) {
         queue_entry *e = &entries[i];
-        e->key = (double)e->since_us + cost_model_rows_us(cost, e->item.depth, e->item.pending) -
-                 PRIORITY_US * (double)e->priority;
+        cost_load load = {0};
+        batch_item_load(&e->item, e->item.pending, &load);
+        e->key = (double)e->since_us + cost_model_step_us(cost, &load) - PRIORITY_US * (double)e->priority;
     }
     qsort(entries, n, sizeof *entries, by_key);
 }

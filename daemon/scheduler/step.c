@@ -2,7 +2,12 @@
  * Step: lays out one step of one model's lanes, runs it, and deals with what went wrong.
  * Owner: the scheduler. Lifetime: the call.
  */
+#include <stdlib.h>
+
 #include "scheduler/lanes.h"
+
+#define PROMPT_SHARE 0.25
+#define PROMPT_STRETCH 1.7
 
 typedef struct plan { /* what the next step is made of */
     uint32_t n_decodes, n_prefills;
@@ -53,42 +58,55 @@ static void line_up(scheduler *s, const model_use *use, plan *p)
     }
 }
 
-/* What decoding rows take alone. Known from steps in which they were alone; the cost model only says how much more or
- * fewer rows change it. Drawn from steps that a long prompt shares it would be an extrapolation, and the budget would
+static int by_size(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* What decoding rows take alone over what the cost model says of them. Known from steps in which they were alone, the
+ * median of the newest: drawn from steps that a long prompt shares it would be an extrapolation, and the budget would
  * drift with its errors. */
-static double alone_us(const model_use *use, double rows, double row_depths)
+static double alone_ratio(const model_use *use)
 {
-    double now_us = cost_model_step_us(&use->cost, rows, row_depths);
-    double then_us = cost_model_step_us(&use->cost, use->alone_rows, use->alone_row_depths);
-    return use->alone_us > 0 && then_us > 0 ? use->alone_us * now_us / then_us : now_us;
-}
-
-static void learn_alone(model_use *use, double rows, double row_depths, double us)
-{
-    double expected_us = alone_us(use, rows, row_depths);
-    bool known = use->alone_us > 0 && expected_us > 0;
-    double bounded_us = known && us > 2 * expected_us ? 2 * expected_us : us; /* disturbed by something else */
-    use->alone_us = known ? 0.9 * expected_us + 0.1 * bounded_us : us;
-    use->alone_rows = rows;
-    use->alone_row_depths = row_depths;
-}
-
-/* With decoding sequences, a step may take `stretch` times what they take alone: that is how much a long prompt can
- * slow them down. */
-static double budget_of(const scheduler *s, const model_use *use, const plan *p)
-{
-    if (p->n_decodes == 0) {
-        return s->options.solo_us;
+    double ratios[ALONE_N];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < use->n_alone && i < ALONE_N; i++) {
+        double us = cost_model_step_us(&use->cost, &use->alone[i].load);
+        if (us > 0) {
+            ratios[n++] = use->alone[i].us / us;
+        }
     }
-    double rows = 0, row_depths = 0;
+    qsort(ratios, n, sizeof *ratios, by_size);
+    return n ? ratios[n / 2] : 1;
+}
+
+static void learn_alone(model_use *use, const cost_load *load, double us)
+{
+    use->alone[use->n_alone % ALONE_N] = (alone_step){.load = *load, .us = us};
+    use->n_alone = use->n_alone + 1 < 2 * ALONE_N ? use->n_alone + 1 : ALONE_N;
+}
+
+/* With decoding sequences, a step may take `stretch` times what they take alone: that is how much a long prompt
+ * can slow them down. Where the machine has become slower since they were alone that would leave the prompt next
+ * to nothing: then it is PROMPT_STRETCH times what they take now. PROMPT_SHARE of the budget is the prompts'. The
+ * decoding's own part is put in the cost model's terms: an error there must not leave streams out. */
+static void set_budget(const scheduler *s, const model_use *use, const plan *p, batch_limits *limits)
+{
+    cost_load load = {0};
     for (uint32_t i = 0; i < p->n_decodes; i++) {
-        uint32_t n = 1 + s->items[i].n_draft;
-        rows += n;
-        row_depths += cost_row_depths(s->items[i].depth, n);
+        batch_item_load(&s->items[i], 1, &load);
     }
-    double budget = s->options.stretch * alone_us(use, rows, row_depths);
+    double ratio = alone_ratio(use), now_us = cost_model_step_us(&use->cost, &load);
+    double floor_us = (PROMPT_STRETCH < s->options.stretch ? PROMPT_STRETCH : s->options.stretch) * now_us;
+    double budget = s->options.stretch * ratio * now_us;
+    budget = budget > floor_us ? budget : floor_us;
     budget = budget > s->options.step_us ? budget : s->options.step_us;
-    return budget < s->options.step_max_us ? budget : s->options.step_max_us;
+    budget = budget < s->options.step_max_us ? budget : s->options.step_max_us;
+    budget = p->n_decodes ? budget : s->options.solo_us;
+    double decode_us = (1 - PROMPT_SHARE) * budget / ratio;
+    limits->budget_us = budget;
+    limits->decode_us = decode_us < budget ? decode_us : budget;
 }
 
 static uint64_t pages_free(const scheduler *s, const model_use *use)
@@ -104,11 +122,9 @@ static uint64_t pages_free(const scheduler *s, const model_use *use)
 static void lay_out(scheduler *s, const model_use *use, plan *p)
 {
     line_up(s, use, p);
-    batch_limits limits = {.budget_us = budget_of(s, use, p),
-                           .prefill_share = 0.25,
-                           .rows_max = s->options.rows_max,
-                           .pages_free = pages_free(s, use),
-                           .page_tokens = s->page_tokens};
+    batch_limits limits = {
+        .rows_max = s->options.rows_max, .pages_free = pages_free(s, use), .page_tokens = s->page_tokens};
+    set_budget(s, use, p, &limits);
     p->batch = batcher_fill(&use->cost, &limits, s->items, p->n_decodes, s->items + p->n_decodes, p->n_prefills,
                             s->batch);
 }
@@ -150,28 +166,27 @@ static void deliver(scheduler *s, uint32_t i, uint64_t now_us)
 /* Learns from a step, given its rows as they were laid out. */
 static void learn(scheduler *s, model_use *use, const plan *p, uint64_t us)
 {
-    double rows = 0, row_depths = 0;
+    cost_load load = {0};
     bool decodes_only = true;
     for (uint32_t i = 0; i < p->batch.n_slices; i++) {
         lane *l = &s->lanes[s->slice_lanes[i]];
-        uint32_t n = s->batch[i].n, depth = s->items[s->batch[i].item].depth;
+        batch_item item = s->items[s->batch[i].item];
         if (l->r->ask.draft) {
             uint64_t n_drafted = mlxr_draft_stats_get(l->sequence).n_drafted;
             l->n_draft = (uint32_t)(n_drafted - l->n_drafted);
             l->n_drafted = n_drafted;
-            n += l->n_draft;
+            item.n_draft = l->n_draft;
         }
         decodes_only = decodes_only && s->batch[i].item < p->n_decodes;
-        rows += n;
-        row_depths += cost_row_depths(depth, n);
+        batch_item_load(&item, s->batch[i].n, &load);
     }
     double error_us = p->batch.cost_us - (double)us;
-    s->own.n_rows += (uint64_t)rows;
+    s->own.n_rows += (uint64_t)load.rows;
     s->own.predicted_us += p->batch.cost_us;
     s->own.error_us += error_us < 0 ? -error_us : error_us;
-    cost_model_learn(&use->cost, rows, row_depths, (double)us);
+    cost_model_learn(&use->cost, &load, (double)us);
     if (decodes_only) {
-        learn_alone(use, rows, row_depths, (double)us);
+        learn_alone(use, &load, (double)us);
     }
 }
 
@@ -233,7 +248,7 @@ static bool prepare(scheduler *s, const model_use *use, plan *p)
             }
             uint32_t pending = s->items[0].pending; /* alone: let the engine's own count decide */
             s->batch[0] = (batch_slice){0, pending < s->page_tokens ? pending : s->page_tokens};
-            p->batch = (batch){.n_slices = 1, .rows = s->batch[0].n};
+            p->batch = (batch){.n_slices = 1, .load.rows = s->batch[0].n};
         }
         fill_slices(s, p);
         return true;

@@ -40,6 +40,7 @@ static cost_model cost_of(double fixed, double row, double row_depth)
     cost.us[COST_FIXED] = fixed;
     cost.us[COST_ROW] = row;
     cost.us[COST_ROW_DEPTH] = row_depth;
+    cost.us[COST_LOGITS] = 0;
     return cost;
 }
 
@@ -51,10 +52,11 @@ static void random_state(state *s, uint64_t *seed)
     memset(s, 0, sizeof *s);
     s->cost = cost_of((double)below(seed, 3) * 100, (double)below(seed, 50), (double)below(seed, 4) * 0.01);
     s->limits = (batch_limits){.budget_us = budgets[below(seed, 5)] * (double)(1 + below(seed, 4)),
-                               .prefill_share = (double)below(seed, 3) * 0.25,
                                .rows_max = rows[below(seed, 4)],
                                .pages_free = pages[below(seed, 5)],
                                .page_tokens = below(seed, 2) ? 32 : 1};
+    s->cost.us[COST_LOGITS] = (double)below(seed, 3) * 10;
+    s->limits.decode_us = s->limits.budget_us * (1 - 0.25 * (double)below(seed, 3));
     s->n_decodes = (uint32_t)below(seed, below(seed, 2) ? 4 : ITEMS);
     s->n_prefills = (uint32_t)below(seed, below(seed, 2) ? 4 : ITEMS);
     for (uint32_t i = 0; i < s->n_decodes; i++) {
@@ -79,7 +81,7 @@ static uint64_t pages_of(const state *s, const batch_item *item, uint32_t n)
 static void check_invariants(const state *s)
 {
     bool seen[2 * ITEMS] = {false};
-    double rows = 0, row_depths = 0;
+    cost_load load = {0};
     uint64_t prefill_pages = 0, decode_pages = 0;
     for (uint32_t i = 0; i < s->out.n_slices; i++) {
         uint32_t index = s->slices[i].item;
@@ -89,16 +91,16 @@ static void check_invariants(const state *s)
         seen[index] = true;
         assert_in_range(s->slices[i].n, 1, item->pending);
         uint32_t n = s->slices[i].n + item->n_draft;
-        rows += n;
-        row_depths += cost_row_depths(item->depth, n);
+        cost_load_add(&load, item->depth, n, s->slices[i].n == item->pending ? 1 + item->n_draft : 0);
         *(index < s->n_decodes ? &decode_pages : &prefill_pages) += pages_of(s, item, n);
     }
-    assert_true(rows == s->out.rows && row_depths == s->out.row_depths);
+    assert_true(load.rows == s->out.load.rows && load.row_depths == s->out.load.row_depths);
+    assert_true(load.logits == s->out.load.logits);
     if (s->out.n_slices > 1) {
-        assert_true(cost_model_step_us(&s->cost, rows, row_depths) <= s->limits.budget_us);
-        assert_true(rows <= s->limits.rows_max);
+        assert_true(cost_model_step_us(&s->cost, &load) <= s->limits.budget_us);
+        assert_true(load.rows <= s->limits.rows_max);
     } else if (s->out.n_slices == 1 && s->slices[0].n > 1) {
-        assert_true(cost_model_step_us(&s->cost, rows, row_depths) <= s->limits.budget_us);
+        assert_true(cost_model_step_us(&s->cost, &load) <= s->limits.budget_us);
     }
     assert_true(prefill_pages <= s->limits.pages_free);
     if (s->out.n_slices == 0 && s->n_decodes + s->n_prefills) {
@@ -160,7 +162,7 @@ static void nobody_starves(void **unused)
         for (size_t d = 0; d < 4; d++) {
             for (size_t p = 0; p < 4; p++) {
                 state s = {.cost = cost_of(100, 10, 0.001),
-                           .limits = {budgets[b], 0.25, 512, UINT64_MAX, 32},
+                           .limits = {budgets[b], 0.75 * budgets[b], 512, UINT64_MAX, 32},
                            .n_decodes = counts[d],
                            .n_prefills = counts[p]};
                 for (uint32_t i = 0; i < ITEMS; i++) {
@@ -190,7 +192,7 @@ static void a_long_prompt_gets_what_decoding_leaves_of_the_budget(void **unused)
 {
     (void)unused;
     state s = {
-        .cost = cost_of(100, 10, 0.01), .limits = {1000, 0.25, 512, UINT64_MAX, 32}, .n_decodes = 16, .n_prefills = 1};
+        .cost = cost_of(100, 10, 0.01), .limits = {1000, 750, 512, UINT64_MAX, 32}, .n_decodes = 16, .n_prefills = 1};
     for (uint32_t i = 0; i < 16; i++) {
         s.decodes[i] = (batch_item){.depth = 200, .pending = 1};
     }
@@ -210,7 +212,7 @@ static void a_long_prompt_gets_what_decoding_leaves_of_the_budget(void **unused)
 static void prompts_take_only_pages_that_decoding_leaves(void **unused)
 {
     (void)unused;
-    state s = {.cost = cost_of(0, 1, 0), .limits = {1e9, 0.25, 512, 3, 32}, .n_decodes = 2, .n_prefills = 1};
+    state s = {.cost = cost_of(0, 1, 0), .limits = {1e9, 1e9, 512, 3, 32}, .n_decodes = 2, .n_prefills = 1};
     s.decodes[0] = (batch_item){.depth = 64, .pending = 1}; /* begins a page */
     s.decodes[1] = (batch_item){.depth = 65, .pending = 1};
     s.prefills[0] = (batch_item){.depth = 10, .pending = 500};
@@ -260,14 +262,16 @@ static void the_cost_model_learns_a_machine_from_its_steps(void **unused)
     for (int i = 0; i < 400; i++) {
         double n = 1 + (double)below(&seed, 200), depths = n * (double)below(&seed, 8000);
         double noise = 0.95 + 0.1 * (double)below(&seed, 1000) / 1000;
-        cost_model_learn(&m, n, depths, (8000 + 300 * n + 0.05 * depths) * noise);
+        double logits = 1 + (double)below(&seed, (uint64_t)n);
+        cost_model_learn(&m, &(cost_load){n, depths, logits}, (8000 + 300 * n + 0.05 * depths + 500 * logits) * noise);
     }
-    double expected = 8000 + 300 * 64 + 0.05 * 64 * 4000;
-    assert_true(fabs(cost_model_step_us(&m, 64, 64 * 4000) - expected) < 0.05 * expected);
-    cost_model_learn(&m, 1, 1, 1e9); /* the machine slept: no reason to stop prompts for good */
-    assert_true(cost_model_step_us(&m, 64, 64 * 4000) < 1.5 * expected);
-    cost_model_learn(&m, 1, 1, (double)NAN);
-    cost_model_learn(&m, 1, 1, 0);
+    double expected = 8000 + 300 * 64 + 0.05 * 64 * 4000 + 500 * 4;
+    const cost_load wanted = {64, 64 * 4000, 4};
+    assert_true(fabs(cost_model_step_us(&m, &wanted) - expected) < 0.05 * expected);
+    cost_model_learn(&m, &(cost_load){1, 1, 1}, 1e9); /* the machine slept: no reason to stop prompts for good */
+    assert_true(cost_model_step_us(&m, &wanted) < 1.5 * expected);
+    cost_model_learn(&m, &(cost_load){1, 1, 1}, (double)NAN);
+    cost_model_learn(&m, &(cost_load){1, 1, 1}, 0);
     for (int i = 0; i < COST_N; i++) {
         assert_true(m.us[i] >= 0 && isfinite(m.us[i]));
     }
@@ -279,10 +283,41 @@ static void a_cost_that_was_never_varied_stays_at_its_guess(void **unused)
     cost_model m;
     cost_model_init(&m, NULL);
     for (int i = 0; i < 100; i++) {
-        cost_model_learn(&m, 1, 0, 5000);
+        cost_model_learn(&m, &(cost_load){1, 0, 0}, 5000);
     }
-    assert_true(fabs(cost_model_step_us(&m, 1, 0) - 5000) < 50);
+    assert_true(fabs(cost_model_step_us(&m, &(cost_load){1, 0, 0}) - 5000) < 50);
     assert_true(m.us[COST_ROW_DEPTH] > 0.005 && m.us[COST_ROW_DEPTH] < 0.02);
+}
+
+/* A long prompt among 16 streams: a thousand steps with about the same rows, which cost somewhat more than rows of
+ * larger steps do. What was known of prompts alone and of decoding alone stays known. */
+static void many_equal_steps_do_not_wash_out_what_others_told(void **unused)
+{
+    (void)unused;
+    cost_model m;
+    uint64_t seed = 11;
+    cost_model_init(&m, NULL);
+    for (int i = 0; i < 100; i++) { /* prompts */
+        double n = 128 + (double)below(&seed, 300), depths = n * 150 * i;
+        double noise = 0.8 + 0.4 * (double)below(&seed, 1000) / 1000;
+        cost_model_learn(&m, &(cost_load){n, depths, 0}, (8000 + 600 * n + 0.08 * depths) * noise);
+    }
+    for (int i = 0; i < 130; i++) { /* streams */
+        double noise = 0.8 + 0.4 * (double)below(&seed, 1000) / 1000;
+        cost_model_learn(&m, &(cost_load){16, 16 * (60 + i), 16}, (8000 + 16 * 1700) * noise);
+    }
+    for (int i = 0; i < 1000; i++) { /* both */
+        double n = 22 + (double)below(&seed, 8), depths = n * 16 * i;
+        double noise = 0.8 + 0.4 * (double)below(&seed, 1000) / 1000;
+        cost_load load = {16 + n, 16 * (190 + i) + depths, 16};
+        double us = 8000 + 16 * 1700 + 900 * n + 0.08 * depths;
+        if (i >= 100) {
+            assert_true(fabs(cost_model_step_us(&m, &load) - us) < 0.25 * us);
+        }
+        cost_model_learn(&m, &load, us * noise);
+        double alone_us = cost_model_step_us(&m, &(cost_load){16, 16 * (190 + i), 16});
+        assert_true(alone_us > 0.75 * 35200 && alone_us < 1.3 * 35200);
+    }
 }
 
 int main(void)
@@ -297,6 +332,7 @@ int main(void)
         cmocka_unit_test(decodes_go_by_priority_then_by_turn),
         cmocka_unit_test(the_cost_model_learns_a_machine_from_its_steps),
         cmocka_unit_test(a_cost_that_was_never_varied_stays_at_its_guess),
+        cmocka_unit_test(many_equal_steps_do_not_wash_out_what_others_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
