@@ -56,6 +56,7 @@ clean: ## remove everything built (not the models)
 # ---- testing it ---------------------------------------------------------------------------------------------------
 
 test: setup-tests models static-checks ## install what the tests need and run all of them
+	@tools/mlx/install
 	@tools/build release # for the test of `make run`
 	@tools/build $(TEST_PRESET)
 	@tools/build asan fuzz_replays

@@ -97,8 +97,10 @@ static void check_backends(findings *f, const json_t *system)
         char what[64];
         bool present = json_is_true(json_object_get(entry, "present"));
         bool invariant = json_is_true(json_object_get(entry, "batch_invariant"));
-        const char *here = invariant ? "present; results never depend on the batch"
-                                     : "present; cannot keep --batch-invariant";
+        const char *device = json_string_value(json_object_get(entry, "device"));
+        char here[160];
+        snprintf(here, sizeof here, "present%s%s; %s", device ? ": " : "", device ? device : "",
+                 invariant ? "results never depend on the batch" : "cannot keep --batch-invariant");
         snprintf(what, sizeof what, "backend %s", name ? name : "?");
         add(f, GOOD, what, present ? here : why ? why : "absent", NULL);
         any |= present;

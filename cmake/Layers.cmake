@@ -27,6 +27,7 @@ endif()
 function(mlxr_layer name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/${name}/*.c)
+  list(FILTER sources EXCLUDE REGEX "/core/kernels/mlx/") # cmake/Mlx.cmake builds these
   if(NOT sources) # a layer that has only headers yet
     set(sources ${CMAKE_CURRENT_BINARY_DIR}/${name}_empty.c)
     file(WRITE ${sources} "typedef int mlxr_${name}_has_no_sources_yet;\n")

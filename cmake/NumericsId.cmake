@@ -5,7 +5,7 @@
 set(id "${COMPILER}\n")
 foreach(layer base quant loaders kernels graph)
   file(GLOB_RECURSE sources RELATIVE ${ROOT} ${ROOT}/core/${layer}/*.c ${ROOT}/core/${layer}/*.h
-       ${ROOT}/core/${layer}/*.cmake)
+       ${ROOT}/core/${layer}/*.cpp ${ROOT}/core/${layer}/*.hpp ${ROOT}/core/${layer}/*.metal ${ROOT}/core/${layer}/*.cmake)
   list(SORT sources)
   foreach(source ${sources})
     file(SHA256 ${ROOT}/${source} hash)

@@ -73,7 +73,7 @@ typedef struct mlxr_stream mlxr_stream;
 typedef enum { MLXR_LOG_ERROR, MLXR_LOG_WARN, MLXR_LOG_INFO, MLXR_LOG_DEBUG } mlxr_log_level;
 
 typedef struct mlxr_engine_options { /* {0} is a valid default */
-    const char *backend;             /* NULL: the best present; "cpu", "cpu-scalar" */
+    const char *backend;             /* NULL: the best present; "cpu", "cpu-scalar", "mlx" in builds with it */
     uint32_t n_threads;              /* 0: one per core this process may run on */
     size_t kv_bytes;                 /* 0: sized from free memory; the byte budget of the KV arena */
     const char *kv_type;             /* NULL: "f16"; also "f32", "bf16", "q8_0", "q4_0": 4, 2, 2, 1.06, 0.56 bytes */

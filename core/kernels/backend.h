@@ -68,6 +68,9 @@ typedef struct backend_ops {
     mlxr_status (*run)(backend *b, program *prog, const step *s, mlxr_error *error);
     /* Runs fn on the backend's thread team, for work around a step (sampling); NULL where there is none. */
     void (*parallel)(backend *b, void (*fn)(void *context, uint32_t index, uint32_t n), void *context);
+    /* What else but this build names the arithmetic: a library's version, a device. Pages on disk are only taken where
+     * it is the same. NULL: nothing else. */
+    const char *(*numerics)(const backend *b);
 } backend_ops;
 
 /* NULL-terminated list of the backends in this build, best first. */
@@ -76,5 +79,6 @@ const backend_ops *backend_find(const char *name);
 
 extern const backend_ops backend_cpu;
 extern const backend_ops backend_cpu_scalar; /* the same with options.scalar forced: "cpu-scalar", the oracle */
+extern const backend_ops backend_mlx;        /* in builds with MLX only */
 
 #endif

@@ -6,7 +6,14 @@
 
 #include "kernels/backend.h"
 
-static const backend_ops *const backends[] = {&backend_cpu, &backend_cpu_scalar, NULL};
+static const backend_ops *const backends[] = {
+    &backend_cpu,
+    &backend_cpu_scalar,
+#if MLXR_MLX /* last, as long as nobody has compared the two on Apple's hardware (docs/apple.md) */
+    &backend_mlx,
+#endif
+    NULL,
+};
 
 const backend_ops *const *backend_list(void)
 {

@@ -91,3 +91,48 @@ void codec_decode(dtype type, const void *src, float *dst, size_t n)
         }
     }
 }
+
+uint32_t codec_affine_group(dtype type)
+{
+    if (dtype_find((uint32_t)type)->block_size == 1) {
+        return 0;
+    }
+    const codec_layout *layout = codec_layout_of(type);
+    return layout->n ? layout->group : 32; /* Q8_K has one scale for 256 weights; it is repeated */
+}
+
+uint32_t codec_affine_bits(dtype type)
+{
+    const codec_layout *layout = codec_layout_of(type);
+    return layout->n ? (uint32_t)layout->low.bits + layout->high.bits : 8;
+}
+
+/* Bytes with a sign: 128 is added to each and taken off again by the bias. */
+static void affine_bytes(float d, const uint8_t *bytes, unsigned n, uint8_t *q, float *scales, float *biases)
+{
+    for (unsigned i = 0; i < n; i++) {
+        q[i] = bytes[i] ^ 0x80;
+    }
+    for (unsigned g = 0; g < n / 32; g++) {
+        scales[g] = d;
+        biases[g] = -128.0f * d;
+    }
+}
+
+void codec_affine(dtype type, const void *block, uint8_t *q, float *scales, float *biases)
+{
+    const uint8_t *bytes = block;
+    const codec_layout *layout = codec_layout_of(type);
+    if (type == DTYPE_Q8_0) {
+        affine_bytes(load_half(bytes), bytes + 2, 32, q, scales, biases);
+    } else if (type == DTYPE_Q8_K) {
+        affine_bytes(float_from_bits(load_u32le(bytes)), bytes + 4, 256, q, scales, biases);
+    } else {
+        float mins[CODEC_GROUPS_MAX];
+        decode_scales(type, layout, bytes, scales, mins);
+        codec_planes_get(layout, bytes, q);
+        for (unsigned g = 0; g < layout->n / layout->group; g++) {
+            biases[g] = scales[g] * (float)-layout->zero - mins[g];
+        }
+    }
+}

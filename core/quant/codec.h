@@ -15,4 +15,12 @@ void codec_decode(dtype type, const void *src, float *dst, size_t n);
  * treated as 0. Deterministic. */
 void codec_encode(dtype type, const float *src, void *dst, size_t n, const float *importance);
 
+/* Weights that one scale and one bias in codec_affine stand for: 32 or 16; 0 where the type has no scales. */
+uint32_t codec_affine_group(dtype type);
+uint32_t codec_affine_bits(dtype type); /* of its whole numbers */
+
+/* A block as whole numbers q ≥ 0: its weights are scales[group] × q + biases[group], the products exact in float. Both
+ * arrays are for the whole block, one a group. */
+void codec_affine(dtype type, const void *block, uint8_t *q, float *scales, float *biases);
+
 #endif

@@ -24,13 +24,28 @@ static json_t *features_json(cpu_features features)
     return list;
 }
 
+/* What a backend says it computes with; opening one is the only way to know. */
+static void add_device(json_t *entry, const backend_ops *ops)
+{
+    backend *b = NULL;
+    mlxr_error why;
+    backend_options options = {.n_threads = 1};
+    if (ops->open(&b, &options, &why) != MLXR_OK) {
+        json_object_set_new(entry, "why", json_string(why.text));
+        json_object_set_new(entry, "present", json_false());
+        return;
+    }
+    json_object_set_new(entry, "device", json_string(ops->numerics(b)));
+    ops->close(&b);
+}
+
 static json_t *backends_json(void)
 {
     static const struct {
         const char *name, *why_absent;
     } known[] = {
         {"cpu", "not in this build"},
-        {"mlx", "not in this build: MLX runs on Apple Silicon and is not built in yet"},
+        {"mlx", "not in this build: it is built in where CMake finds MLX (docs/apple.md)"},
         {"cuda", "not in this build: the CUDA backend is not written yet"},
     };
     json_t *list = json_array();
@@ -39,6 +54,9 @@ static json_t *backends_json(void)
         json_t *entry = json_pack("{s:s, s:b}", "name", known[i].name, "present", ops != NULL);
         if (ops) {
             json_object_set_new(entry, "batch_invariant", json_boolean(ops->batch_invariant));
+            if (ops->numerics) {
+                add_device(entry, ops);
+            }
         } else {
             json_object_set_new(entry, "why", json_string(known[i].why_absent));
         }

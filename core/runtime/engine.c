@@ -44,10 +44,15 @@ static mlxr_status choose_backend(mlxr_engine *e, const char *name, mlxr_error *
         name = "cpu";
     }
     e->ops = name ? backend_find(name) : backend_list()[0];
-    if (!e->ops) {
-        return error_set(error, MLXR_ARG, "backend '%s' is not in this build; use cpu or cpu-scalar", name);
+    if (e->ops) {
+        return MLXR_OK;
     }
-    return MLXR_OK;
+    char names[128] = "";
+    size_t n = 0;
+    for (const backend_ops *const *b = backend_list(); *b && n < sizeof names; b++) {
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", (*b)->name);
+    }
+    return error_set(error, MLXR_ARG, "backend '%s' is not in this build; it has %s", name, names);
 }
 
 mlxr_status engine_insist(const backend_ops *ops, bool batch_invariant, mlxr_error *error)

@@ -56,7 +56,7 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
     if (!state) {
         return false;
     }
-    uint64_t numbers[] = {2 /* version of this scheme */,
+    uint64_t numbers[] = {3 /* version of this scheme */,
                           o->kv_type,
                           o->page_tokens,
                           o->device->scalar,
@@ -66,6 +66,7 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
     add(state, numbers, sizeof numbers);
     add_text(state, fingerprint_numerics);
     add_text(state, o->backend);
+    add_text(state, o->numerics ? o->numerics : "");
     for (uint64_t i = 0; i < file->n_meta; i++) {
         if (computes(file->meta[i].key)) {
             add_meta(state, &file->meta[i]);

@@ -7,7 +7,8 @@
  *   every byte of the model's files                  weights and hyper-parameters make the pages
  *   its metadata                                     safetensors have theirs in config.json, which is no weight file
  *   KV type, tokens a page                           they say what the bytes of a page mean
- *   backend, instruction sets in use                 the order of summation differs, and with it the last bits
+ *   backend, what it computes with (instruction      the order of summation differs, and with it the last bits
+ *   sets in use; a library's version, a device)
  *   sources of the layers that compute, compiler     a new kernel may round differently; so may another compiler
  *
  * Not in the name: threads, batch, budgets, context limit, tokenizer and chat template beside safetensors, the model's
@@ -24,7 +25,8 @@
 extern const char fingerprint_numerics[];
 
 typedef struct fingerprint_options {
-    const char *backend; /* its name */
+    const char *backend;  /* its name */
+    const char *numerics; /* what it says of its arithmetic, or NULL */
     const backend_options *device;
     dtype kv_type;
     uint32_t page_tokens;

@@ -33,7 +33,9 @@ static mlxr_status name_cache(mlxr_model *m, mlxr_error *error)
 {
     m->cache.off = m->engine->no_prefix_cache;
     if (m->engine->store) {
-        fingerprint_options options = {.backend = m->engine->ops->name,
+        const backend_ops *ops = m->engine->ops;
+        fingerprint_options options = {.backend = ops->name,
+                                       .numerics = ops->numerics ? ops->numerics(m->engine->device) : NULL,
                                        .device = &m->engine->options,
                                        .kv_type = m->engine->kv_type,
                                        .page_tokens = ENGINE_PAGE_TOKENS};
@@ -179,11 +181,11 @@ static void model_close(mlxr_model *m)
         kv_cache_save_all(&m->cache);
         prefix_index_close(&m->cache.index);
     }
+    if (m->program) { /* first: it may hold views of the pages */
+        m->engine->ops->release(m->engine->device, &m->program);
+    }
     for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
         kv_pool_close(&m->pools[g]);
-    }
-    if (m->program) {
-        m->engine->ops->release(m->engine->device, &m->program);
     }
     token_trie_close(&m->trie);
     chat_template_close(&m->chat);

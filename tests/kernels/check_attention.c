@@ -10,8 +10,8 @@
 #include "checkkernels.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/kv_row.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/kv_row.h"
 
 /* |error| ≤ bound_weights × (largest error of a score) × Σ p|v| + bound_sum × ε × Σ p|v|; a score's error is that of
  * its chain of additions, (head_dim / 4 + 16) × ε / 2 × Σ |q k| × scale, and of tanh, 8 ε × cap. Turned rows are added

@@ -8,8 +8,9 @@
 #include <string.h>
 
 #include "checkkernels.h"
-#include "kernels/cpu/kv_row.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/kv_row.h"
+#include "kernels/rope_angles.h"
 #include "quant/codec.h"
 
 #define EPS 0x1p-23
@@ -85,8 +86,8 @@ static void check_rope_row(check *c, const ops_table *t)
     int32_t position = (int32_t)check_below(c, 100000);
     row x = row_make(c, n_heads * head_dim, 1.0f), cosines = row_make(c, n_rot / 2, 1.0f),
         sines = row_make(c, n_rot / 2, 1.0f);
-    ops_rope_table(&rope, position, 0, n_rot / 4, cosines.x, sines.x);
-    ops_rope_table(&rope, position, n_rot / 4, n_rot / 2, cosines.x, sines.x);
+    rope_angles_fill(&rope, position, 0, n_rot / 4, cosines.x, sines.x);
+    rope_angles_fill(&rope, position, n_rot / 4, n_rot / 2, cosines.x, sines.x);
     t->rope(kind, x.x, n_heads, head_dim, n_rot, cosines.x, sines.x);
     double worst = 0;
     for (uint32_t h = 0; h < n_heads; h++) {

@@ -105,7 +105,9 @@ static const struct {
     {"in chunks", 2, {1, 17, 32, 3, 64, 7}, 6},
 };
 
-static const char *const backends[] = {"cpu-scalar", "cpu"};
+/* MLXR_TEST_BACKEND names another one, which then is the only one. */
+static const char *backends[] = {"cpu-scalar", "cpu"};
+static size_t n_backends = sizeof backends / sizeof *backends;
 
 /* One way on one backend with an engine of its own: another would find the prompt in the cache. */
 static double run_way(const char *backend, const char *kv_type, const char *path, const reference *r, size_t way)
@@ -154,7 +156,7 @@ static void check_model(const tiny_model *m, bool safetensors, const char *kv_ty
     } else {
         tiny_model_write_gguf(m, NULL, path);
     }
-    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+    for (size_t i = 0; i < n_backends; i++) {
         double worst = worst_of_ways(backends[i], kv_type, path, what, &r, way_mask);
         if (!(worst < limit)) {
             fail_msg("%s on %s with a %s cache: NMSE %.2e, limit %.0e", what, backends[i], kv_type, worst, limit);
@@ -278,7 +280,7 @@ static void quantised_logits_are_near_those_of_the_decoded_weights(void **state)
         tiny_model_write_gguf(m, &(tiny_options){.type = (dtype)type}, path);
         printf("%-16s %-5s", m->name, dtype_name((dtype)type));
         double worst = 0;
-        for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+        for (size_t i = 0; i < n_backends; i++) {
             float *found = file_logits(backends[i], path, ids, N);
             double error = nmse(found, expected, (size_t)N * TINY_N_VOCAB);
             printf("  %s %.1e", backends[i], error);
@@ -325,6 +327,10 @@ int main(int argc, char **argv)
         {"quantised_logits_are_near_those_of_the_decoded_weights",
          quantised_logits_are_near_those_of_the_decoded_weights},
     };
+    if (getenv("MLXR_TEST_BACKEND")) {
+        backends[0] = getenv("MLXR_TEST_BACKEND");
+        n_backends = 1;
+    }
     enum { N_KINDS = sizeof kinds / sizeof *kinds, TESTS_MAX = 128 };
     static char names[TESTS_MAX][96];
     static struct CMUnitTest tests[TESTS_MAX];

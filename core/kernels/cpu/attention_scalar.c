@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/kv_row.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/kv_row.h"
 
 void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t head, uint32_t position, const float *q,
                    float *out, double *scratch)

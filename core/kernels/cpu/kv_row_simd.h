@@ -7,7 +7,7 @@
 #ifndef MLXR_KERNELS_CPU_KV_ROW_SIMD_H
 #define MLXR_KERNELS_CPU_KV_ROW_SIMD_H
 
-#include "kernels/cpu/kv_row.h"
+#include "kernels/kv_row.h"
 #include "quant/codec.h"
 
 #define KV_VECTORS (KV_BLOCK / VF_N) /* of a block */

@@ -48,10 +48,6 @@ void ops_table_avx2(ops_table *table);
 void ops_table_avx512(ops_table *table);
 void ops_table_neon(ops_table *table);
 
-/* cos and sin of position × inv_freq[i], × magnitude, for i in [begin, end) of n_rot / 2 pairs. Computed in double:
- * at position 100,000 a float angle is already off by 0.004. */
-void ops_rope_table(const op_rope *rope, int32_t position, uint32_t begin, uint32_t end, float *cosines, float *sines);
-
 /* Σ a[i] × b[i] in double, eight running sums. */
 double ops_dot_double(const float *a, const float *b, uint32_t n);
 

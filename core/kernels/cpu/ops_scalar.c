@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/kv_row.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/kv_row.h"
 #include "quant/half.h"
 
 static void norm(norm_kind kind, const float *src, float *dst, const float *weight, const float *bias, uint32_t n,
@@ -138,15 +138,6 @@ ops_table ops_table_make(cpu_features features)
     ops_table table = ops_table_scalar();
     ops_table_arch(&table, features);
     return table;
-}
-
-void ops_rope_table(const op_rope *r, int32_t position, uint32_t begin, uint32_t end, float *cosines, float *sines)
-{
-    for (uint32_t i = begin; i < end; i++) {
-        double angle = (double)position * (double)r->inv_freq[i];
-        cosines[i] = (float)(cos(angle) * r->magnitude);
-        sines[i] = (float)(sin(angle) * r->magnitude);
-    }
 }
 
 double ops_dot_double(const float *a, const float *b, uint32_t n)

@@ -3,6 +3,7 @@
  * Owner: the engine. Lifetime: program_open to program_close.
  */
 #include "kernels/cpu/program.h"
+#include "kernels/plan_check.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static mlxr_status check_supported(const program *prog, mlxr_error *error)
 
 mlxr_status program_open(program **out, const plan *p, const backend_options *options, mlxr_error *error)
 {
-    mlxr_status status = program_check(p, error);
+    mlxr_status status = plan_check(p, error);
     if (status != MLXR_OK) {
         return status;
     }

@@ -122,8 +122,6 @@ typedef struct exec {
     _Atomic uint32_t *counters; /* [n_nodes][2] chunks given out; 16 apart, a cache line each */
 } exec;
 
-/* Refuses plans that are not well-formed, in words. */
-mlxr_status program_check(const plan *p, mlxr_error *error);
 mlxr_status program_open(program **out, const plan *p, const backend_options *options, mlxr_error *error);
 void program_close(program **prog);
 mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error);

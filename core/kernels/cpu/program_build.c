@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/program.h"
+#include "kernels/rope_angles.h"
 #include "quant/codec.h"
 
 typedef struct builder {
@@ -91,12 +92,6 @@ static const float *vector_f32(builder *b, const tensor *t)
     return values;
 }
 
-static bool same_angles(const op_rope *a, const op_rope *b)
-{
-    return a->n_rot == b->n_rot && a->magnitude == b->magnitude &&
-           memcmp(a->inv_freq, b->inv_freq, a->n_rot / 2 * sizeof *a->inv_freq) == 0;
-}
-
 /* Layers with equal frequencies share one table of angles a step. */
 static uint32_t share_angles(program *prog, const op_rope *r)
 {
@@ -105,7 +100,7 @@ static uint32_t share_angles(program *prog, const op_rope *r)
         return 0;
     }
     for (uint32_t i = 0; i < prog->n_rope_tables; i++) {
-        if (same_angles(prog->rope_tables[i], r)) {
+        if (rope_angles_same(prog->rope_tables[i], r)) {
             return offset;
         }
         offset += prog->rope_tables[i]->n_rot;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/program.h"
+#include "kernels/rope_angles.h"
 #include "quant/codec.h"
 
 #define STRIP_FLOATS 32768u /* outputs of gate and up computed before they are joined: what stays in L2 */
@@ -22,7 +23,7 @@ void program_rope_angles(const exec *e, const team_member *member)
             uint32_t row = i / half, first = i % half;
             uint32_t n = end - i < half - first ? end - i : half - first;
             float *cosines = e->rope + (size_t)row * prog->rope_width + offset;
-            ops_rope_table(r, e->s.positions[row], first, first + n, cosines, cosines + half);
+            rope_angles_fill(r, e->s.positions[row], first, first + n, cosines, cosines + half);
             i += n;
         }
         offset += r->n_rot;

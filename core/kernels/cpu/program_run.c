@@ -9,62 +9,9 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/cpu/program.h"
+#include "kernels/plan_check.h"
 
 #define CACHE_LINE 64u /* and the distance of exec.counters in bytes */
-
-static mlxr_status check_kv(const program *prog, const step *s, mlxr_error *error)
-{
-    for (uint32_t g = 0; g < prog->plan->n_kv_groups; g++) {
-        const kv_group *group = &prog->plan->kv_groups[g];
-        const kv_layout *l = &s->kv.layout[g];
-        if (l->n_layers != group->n_layers || l->n_head_kv != group->n_head_kv || l->head_dim != group->head_dim ||
-            l->state_width != group->state_width || l->page_tokens == 0 || (l->page_tokens & (l->page_tokens - 1)) ||
-            !s->kv.base[g]) {
-            return error_set(error, MLXR_ARG,
-                             "KV group %u has %u layers of %u heads of %u, states of %u and %u tokens a page, but the "
-                             "model %u, %u, %u, %u",
-                             g, l->n_layers, l->n_head_kv, l->head_dim, l->state_width, l->page_tokens, group->n_layers,
-                             group->n_head_kv, group->head_dim, group->state_width);
-        }
-        mlxr_status status = kv_layout_check(group, l->type, error);
-        if (status != MLXR_OK) {
-            return status;
-        }
-        if (group->state_width && s->n_rows > PROGRAM_ROWS_MAX) { /* a later pass would not know where to go on */
-            return error_set(error, MLXR_LIMIT, "a step of %u rows: with recurrent layers the CPU backend takes %d",
-                             s->n_rows, PROGRAM_ROWS_MAX);
-        }
-    }
-    return MLXR_OK;
-}
-
-static mlxr_status check_step(const program *prog, const step *s, mlxr_error *error)
-{
-    for (uint32_t r = 0; r < s->n_rows; r++) {
-        if (s->tokens[r] < 0 || (uint32_t)s->tokens[r] >= prog->plan->n_vocab || s->positions[r] < 0) {
-            return error_set(error, MLXR_ARG, "row %u of %u has token %d (of %u) at position %d", r, s->n_rows,
-                             s->tokens[r], prog->plan->n_vocab, s->positions[r]);
-        }
-    }
-    uint32_t row = 0;
-    for (uint32_t i = 0; i < s->n_slices; i++) {
-        const step_slice *slice = &s->slices[i];
-        if (slice->first_row != row || slice->n_rows > s->n_rows - row || slice->start > INT32_MAX - slice->n_rows) {
-            return error_set(error, MLXR_ARG, "slice %u covers rows %u…%u of %u from position %u", i, slice->first_row,
-                             slice->first_row + slice->n_rows, s->n_rows, slice->start);
-        }
-        row += slice->n_rows;
-    }
-    for (uint32_t i = 0; i < s->n_wanted; i++) {
-        if (s->wanted[i] >= s->n_rows || (i && s->wanted[i] <= s->wanted[i - 1])) {
-            return error_set(error, MLXR_ARG, "wanted row %u of %u is out of order or range", s->wanted[i], s->n_rows);
-        }
-    }
-    if (row != s->n_rows || (s->n_wanted && !s->logits)) {
-        return error_set(error, MLXR_ARG, "slices cover %u of %u rows, or logits have no place", row, s->n_rows);
-    }
-    return check_kv(prog, s, error);
-}
 
 /* Hands out cache-line aligned pieces of one block; with base NULL it only counts. */
 typedef struct carve {
@@ -257,9 +204,24 @@ static void walk(void *context, const team_member *member)
     }
 }
 
+/* A later pass would not know from which state to go on. */
+static mlxr_status check_states(const plan *p, const step *s, mlxr_error *error)
+{
+    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
+        if (p->kv_groups[g].state_width && s->n_rows > PROGRAM_ROWS_MAX) {
+            return error_set(error, MLXR_LIMIT, "a step of %u rows: with recurrent layers the CPU backend takes %d",
+                             s->n_rows, PROGRAM_ROWS_MAX);
+        }
+    }
+    return MLXR_OK;
+}
+
 mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error)
 {
-    mlxr_status status = check_step(prog, s, error);
+    mlxr_status status = step_check(prog->plan, s, error);
+    if (status == MLXR_OK) {
+        status = check_states(prog->plan, s, error);
+    }
     if (status != MLXR_OK || s->n_rows == 0) {
         return status;
     }

@@ -118,6 +118,33 @@ static void every_known_type_is_tested(void **state)
     assert_int_equal(sizeof quality / sizeof *quality, N_TYPES);
 }
 
+/* scale × q + bias, computed exactly, is the weight, up to the one rounding that decoding makes after its product. */
+static void whole_numbers_scale_and_bias_are_the_weights(void **state)
+{
+    (void)state;
+    uint64_t seed = 77;
+    for (size_t t = 0; t < N_TYPES; t++) {
+        const dtype_info *info = dtype_find(frozen[t].type);
+        uint32_t group = codec_affine_group(frozen[t].type), top = 1u << codec_affine_bits(frozen[t].type);
+        assert_int_equal(group == 0, info->block_size == 1);
+        for (uint32_t block = 0; group && block < N_BLOCKS; block++) {
+            float values[256], decoded[256], scales[16], biases[16];
+            uint8_t bytes[512], q[256];
+            for (uint32_t i = 0; i < info->block_size; i++) {
+                values[i] = (float)(test_random(&seed) >> 40) * 0x1p-23f - 1.0f;
+            }
+            codec_encode(frozen[t].type, values, bytes, info->block_size, NULL);
+            codec_decode(frozen[t].type, bytes, decoded, info->block_size);
+            codec_affine(frozen[t].type, bytes, q, scales, biases);
+            for (uint32_t i = 0; i < info->block_size; i++) {
+                double exact = (double)scales[i / group] * q[i] + (double)biases[i / group];
+                assert_true(q[i] < top);
+                assert_true(fabs(exact - (double)decoded[i]) <= FLT_EPSILON * fabs(exact) / 2);
+            }
+        }
+    }
+}
+
 static void decoding_takes_any_alignment(void **state)
 {
     (void)state;
@@ -336,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoding_is_the_reference_bit_for_bit),
         cmocka_unit_test(every_known_type_is_tested),
+        cmocka_unit_test(whole_numbers_scale_and_bias_are_the_weights),
         cmocka_unit_test(decoding_takes_any_alignment),
         cmocka_unit_test(encoding_keeps_the_promised_precision),
         cmocka_unit_test(scale_of_the_weights_does_not_matter),

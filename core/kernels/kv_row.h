@@ -3,8 +3,8 @@
  * definition; kv_row_simd.h gives the same bits.
  * Owner: none. Lifetime: the call. Any thread.
  */
-#ifndef MLXR_KERNELS_CPU_KV_ROW_H
-#define MLXR_KERNELS_CPU_KV_ROW_H
+#ifndef MLXR_KERNELS_KV_ROW_H
+#define MLXR_KERNELS_KV_ROW_H
 
 #include <string.h>
 

@@ -1,12 +1,14 @@
 /*
- * Is a plan well-formed? Shapes, slots and data flow are checked once, at load, so that running needs no checks.
+ * Is a plan well-formed, and does a step fit it? Shapes, slots and data flow are checked once, at load, so that running
+ * needs no checks.
  * Owner: none. Lifetime: the call.
  */
+#include "kernels/plan_check.h"
+
 #include "base/checked.h"
 #include "base/error.h"
-#include "kernels/cpu/program.h"
 
-#define SLOT_WIDTH_MAX (1u << 22) /* times PROGRAM_ROWS_MAX fits 32 bits */
+#define SLOT_WIDTH_MAX (1u << 22) /* times the rows of any step fits 32 bits */
 
 typedef struct check {
     const plan *p;
@@ -244,11 +246,11 @@ static mlxr_status check_op(check *c)
     case OP_KIND_COUNT:
         break;
     }
-    return error_set(c->error, MLXR_UNSUPPORTED, "the CPU backend has no operation number %d (plan operation %u)",
-                     (int)o->kind, c->index);
+    return error_set(c->error, MLXR_UNSUPPORTED, "there is no operation number %d (plan operation %u)", (int)o->kind,
+                     c->index);
 }
 
-mlxr_status program_check(const plan *p, mlxr_error *error)
+mlxr_status plan_check(const plan *p, mlxr_error *error)
 {
     if (p->n_kv_groups > KV_GROUPS_MAX || p->n_vocab == 0) {
         return error_set(error, MLXR_ARG, "plan has %u KV groups (at most %d) and %u tokens", p->n_kv_groups,
@@ -274,4 +276,54 @@ mlxr_status program_check(const plan *p, mlxr_error *error)
                          p->n_vocab);
     }
     return MLXR_OK;
+}
+
+static mlxr_status check_kv(const plan *p, const step *s, mlxr_error *error)
+{
+    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
+        const kv_group *group = &p->kv_groups[g];
+        const kv_layout *l = &s->kv.layout[g];
+        if (l->n_layers != group->n_layers || l->n_head_kv != group->n_head_kv || l->head_dim != group->head_dim ||
+            l->state_width != group->state_width || l->page_tokens == 0 || (l->page_tokens & (l->page_tokens - 1)) ||
+            !s->kv.base[g]) {
+            return error_set(error, MLXR_ARG,
+                             "KV group %u has %u layers of %u heads of %u, states of %u and %u tokens a page, but the "
+                             "model %u, %u, %u, %u",
+                             g, l->n_layers, l->n_head_kv, l->head_dim, l->state_width, l->page_tokens, group->n_layers,
+                             group->n_head_kv, group->head_dim, group->state_width);
+        }
+        mlxr_status status = kv_layout_check(group, l->type, error);
+        if (status != MLXR_OK) {
+            return status;
+        }
+    }
+    return MLXR_OK;
+}
+
+mlxr_status step_check(const plan *p, const step *s, mlxr_error *error)
+{
+    for (uint32_t r = 0; r < s->n_rows; r++) {
+        if (s->tokens[r] < 0 || (uint32_t)s->tokens[r] >= p->n_vocab || s->positions[r] < 0) {
+            return error_set(error, MLXR_ARG, "row %u of %u has token %d (of %u) at position %d", r, s->n_rows,
+                             s->tokens[r], p->n_vocab, s->positions[r]);
+        }
+    }
+    uint32_t row = 0;
+    for (uint32_t i = 0; i < s->n_slices; i++) {
+        const step_slice *slice = &s->slices[i];
+        if (slice->first_row != row || slice->n_rows > s->n_rows - row || slice->start > INT32_MAX - slice->n_rows) {
+            return error_set(error, MLXR_ARG, "slice %u covers rows %u…%u of %u from position %u", i, slice->first_row,
+                             slice->first_row + slice->n_rows, s->n_rows, slice->start);
+        }
+        row += slice->n_rows;
+    }
+    for (uint32_t i = 0; i < s->n_wanted; i++) {
+        if (s->wanted[i] >= s->n_rows || (i && s->wanted[i] <= s->wanted[i - 1])) {
+            return error_set(error, MLXR_ARG, "wanted row %u of %u is out of order or range", s->wanted[i], s->n_rows);
+        }
+    }
+    if (row != s->n_rows || (s->n_wanted && !s->logits)) {
+        return error_set(error, MLXR_ARG, "slices cover %u of %u rows, or logits have no place", row, s->n_rows);
+    }
+    return check_kv(p, s, error);
 }

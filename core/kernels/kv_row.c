@@ -2,7 +2,7 @@
  * Rows of a quantised KV cache, by definition.
  * Owner: none. Lifetime: the call. Any thread.
  */
-#include "kernels/cpu/kv_row.h"
+#include "kernels/kv_row.h"
 
 #include <math.h>
 #include <string.h>

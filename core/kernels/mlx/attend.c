@@ -1,0 +1,376 @@
+/*
+ * Attention over pages as a graph: slices are computed together where they are alike, keys and values of earlier
+ * steps are gathered from the pages by number, those of this step come from the graph. Query heads that share a key
+ * head are rows of one product with it: nothing is repeated (docs/GQA_RESHAPE_FIX.md).
+ * Owner: the walk. Lifetime: the step's graph.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/mlx/walk.h"
+
+#define NEVER INT32_MAX /* the position of what is not there: after every query */
+
+/* Slices whose earlier tokens differ by more than this and by half are not padded to the same length. */
+#define UNLIKE_TOKENS 512u
+
+/* A step's graph that cannot be built for want of memory fails as MLX itself would. */
+static void *take_memory(walk *w, size_t n, size_t size)
+{
+    return region_array(w->memory, n ? n : 1, size);
+}
+
+/* ---- batches ---- */
+
+static int by_shape(const void *x, const void *y)
+{
+    const step_slice *a = *(const step_slice *const *)x, *b = *(const step_slice *const *)y;
+    if (a->n_rows != b->n_rows) {
+        return a->n_rows < b->n_rows ? -1 : 1;
+    }
+    if (a->start != b->start) {
+        return a->start > b->start ? -1 : 1;
+    }
+    return a->first_row < b->first_row ? -1 : a->first_row > b->first_row;
+}
+
+/* Does b go with the batch that a, which has no fewer tokens before it, began? */
+static bool alike(const step_slice *a, const step_slice *b)
+{
+    return a->n_rows == b->n_rows && (a->start - b->start <= UNLIKE_TOKENS || b->start >= a->start / 2);
+}
+
+/* The rows of all batches in their order, and its inverse. */
+static void order_rows(walk *w)
+{
+    int32_t n = (int32_t)w->s->n_rows, at = 0;
+    int32_t *rows = take_memory(w, (size_t)n, sizeof *rows), *inverse = take_memory(w, (size_t)n, sizeof *inverse);
+    bool in_order = true;
+    if (!rows || !inverse) {
+        w->n_batches = 0;
+        return;
+    }
+    for (uint32_t i = 0; i < w->n_batches; i++) {
+        batch *b = &w->batches[i];
+        for (int32_t j = 0; j < b->n; j++) {
+            for (int32_t r = 0; r < b->n_rows; r++, at++) {
+                rows[at] = (int32_t)b->slices[j]->first_row + r;
+                inverse[rows[at]] = at;
+                in_order = in_order && rows[at] == at;
+            }
+        }
+    }
+    if (in_order && w->n_batches == 1) {
+        return;
+    }
+    at = 0;
+    for (uint32_t i = 0; i < w->n_batches; i++) {
+        int32_t n_rows = w->batches[i].n * w->batches[i].n_rows;
+        w->batches[i].rows = bridge_copy(w->a, MLX_I32, 1, &n_rows, rows + at);
+        at += n_rows;
+    }
+    w->order = in_order ? NULL : bridge_copy(w->a, MLX_I32, 1, &n, inverse);
+}
+
+void batches_make(walk *w)
+{
+    const step *s = w->s;
+    const step_slice **sorted = take_memory(w, s->n_slices, sizeof *sorted);
+    w->batches = take_memory(w, s->n_slices, sizeof *w->batches);
+    if (!sorted || !w->batches) {
+        return;
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_slices; i++) {
+        if (s->slices[i].n_rows) {
+            sorted[n++] = &s->slices[i];
+        }
+    }
+    qsort(sorted, n, sizeof *sorted, by_shape);
+    for (uint32_t i = 0; i < n; i++) {
+        batch *b = w->n_batches ? &w->batches[w->n_batches - 1] : NULL;
+        if (!b || !alike(b->slices[0], sorted[i])) {
+            b = &w->batches[w->n_batches++];
+            *b = (batch){.slices = &sorted[i], .n_rows = (int32_t)sorted[i]->n_rows};
+        }
+        b->n++;
+    }
+    order_rows(w);
+}
+
+/* ---- what a batch sees ---- */
+
+static uint32_t first_seen(uint32_t window, uint32_t position)
+{
+    return window && position >= window ? position - window + 1 : 0;
+}
+
+/* Pages [*first, *first + returned) hold what the slice sees of earlier steps. */
+static uint32_t pages_seen(const step_slice *slice, uint32_t window, uint32_t page_tokens, uint32_t *first)
+{
+    uint32_t position = first_seen(window, slice->start);
+    *first = position / page_tokens;
+    return position < slice->start ? (slice->start - 1) / page_tokens + 1 - *first : 0;
+}
+
+/* Which keys each row of each slice sees: [n, 1, n_rows, keys]; and which of the pages' positions are written. */
+static bool make_masks(walk *w, const batch *b, batch_view *v, uint32_t page_tokens)
+{
+    mlx_arena *a = w->a;
+    const int32_t n_keys = v->n_past + b->n_rows;
+    int32_t *keys = take_memory(w, (size_t)b->n * (size_t)n_keys, sizeof *keys);
+    int32_t *queries = take_memory(w, (size_t)b->n * (size_t)b->n_rows, sizeof *queries);
+    if (!keys || !queries) {
+        return false;
+    }
+    for (int32_t i = 0; i < b->n; i++) {
+        uint32_t first, start = b->slices[i]->start;
+        pages_seen(b->slices[i], v->window, page_tokens, &first);
+        int32_t *key = keys + (size_t)i * (size_t)n_keys, from = (int32_t)(first * page_tokens) + v->skip;
+        for (int32_t j = 0; j < v->n_past; j++) {
+            key[j] = from + j < (int32_t)start ? from + j : NEVER;
+        }
+        for (int32_t j = 0; j < b->n_rows; j++) {
+            key[v->n_past + j] = queries[i * b->n_rows + j] = (int32_t)start + j;
+        }
+    }
+    const int32_t key_shape[] = {b->n, 1, 1, n_keys}, query_shape[] = {b->n, 1, b->n_rows, 1};
+    mlx_value *k = bridge_copy(a, MLX_I32, 4, key_shape, keys), *q = bridge_copy(a, MLX_I32, 4, query_shape, queries);
+    v->mask = bridge_two(a, BRIDGE_LESS_EQUAL, k, q);
+    if (v->window) {
+        const int32_t window = (int32_t)v->window; /* a position that is NEVER is masked already */
+        mlx_value *oldest = value_sub(a, q, bridge_copy(a, MLX_I32, 0, NULL, &window));
+        v->mask = bridge_two(a, BRIDGE_AND, v->mask, bridge_two(a, BRIDGE_LESS, oldest, k));
+    }
+    if (b->n > 1 && v->n_past) {
+        const int32_t never = NEVER;
+        mlx_value *past = value_reshape(a, bridge_slice(a, k, 3, 0, v->n_past), 4, b->n, 1, v->n_past, 1);
+        v->written = bridge_two(a, BRIDGE_LESS, past, bridge_copy(a, MLX_I32, 0, NULL, &never));
+    }
+    return true;
+}
+
+static bool make_view(walk *w, const batch *b, const op_attend *attend, batch_view *v)
+{
+    const kv_layout *l = &w->s->kv.layout[attend->kv_group];
+    uint32_t first, n_pages = 0;
+    *v = (batch_view){.kv_group = attend->kv_group, .window = attend->window};
+    for (int32_t i = 0; i < b->n; i++) {
+        uint32_t n = pages_seen(b->slices[i], attend->window, l->page_tokens, &first);
+        n_pages = n > n_pages ? n : n_pages;
+    }
+    v->n_pages = (int32_t)n_pages;
+    v->n_past = (int32_t)(n_pages * l->page_tokens);
+    int32_t *ids = take_memory(w, (size_t)b->n * n_pages, sizeof *ids);
+    if (!ids) {
+        return false;
+    }
+    for (int32_t i = 0; i < b->n; i++) {
+        uint32_t n = pages_seen(b->slices[i], attend->window, l->page_tokens, &first);
+        for (uint32_t j = 0; j < n_pages; j++) { /* what is too much is masked, whatever page it is */
+            uint32_t page = j < n ? b->slices[i]->pages[attend->kv_group][first + j] : 0;
+            v->page_end = page + 1 > v->page_end ? page + 1 : v->page_end;
+            ids[(uint32_t)i * n_pages + j] = (int32_t)(page * l->n_layers);
+        }
+    }
+    const int32_t n_ids = b->n * v->n_pages;
+    v->pages = n_ids ? bridge_copy(w->a, MLX_I32, 1, &n_ids, ids) : NULL;
+    const step_slice *one = b->slices[0];
+    uint32_t last = one->start + one->n_rows - 1;
+    if (b->n > 1) {
+        return make_masks(w, b, v, l->page_tokens);
+    }
+    uint32_t seen = first_seen(attend->window, one->start); /* exactly what the first row sees */
+    v->skip = n_pages ? (int32_t)(seen % l->page_tokens) : 0;
+    v->n_past = (int32_t)(one->start - seen);
+    v->causal = b->n_rows > 1;
+    if (v->causal && first_seen(attend->window, last) > seen) {
+        return make_masks(w, b, v, l->page_tokens);
+    }
+    return true;
+}
+
+const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend)
+{
+    for (uint32_t i = 0; i < b->n_views; i++) {
+        if (b->views[i].kv_group == attend->kv_group && b->views[i].window == attend->window) {
+            return &b->views[i];
+        }
+    }
+    batch_view *v = &b->views[b->n_views < WALK_SHAPES_MAX ? b->n_views : WALK_SHAPES_MAX - 1];
+    if (!make_view(w, b, attend, v)) {
+        return NULL;
+    }
+    b->n_views += b->n_views < WALK_SHAPES_MAX;
+    return v;
+}
+
+/* ---- keys and values ---- */
+
+/* How a row of a page is seen as an array. */
+static mlx_type page_type(dtype type, int32_t *n, const kv_layout *l)
+{
+    *n = (int32_t)l->head_dim;
+    switch (type) {
+    case DTYPE_F32:
+        return MLX_F32;
+    case DTYPE_F16:
+        return MLX_F16;
+    case DTYPE_BF16:
+        return MLX_BF16;
+    default:
+        *n = (int32_t)l->row_bytes;
+        return MLX_U8;
+    }
+}
+
+/* The group's pages up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row]. */
+static mlx_value *pool_of(walk *w, uint16_t group, uint32_t page_end)
+{
+    const kv_layout *l = &w->s->kv.layout[group];
+    if (page_end > w->pool_pages[group]) {
+        int32_t n;
+        mlx_type type = page_type(l->type, &n, l);
+        const int32_t shape[] = {(int32_t)(page_end * l->n_layers), 2, (int32_t)l->n_head_kv, (int32_t)l->page_tokens,
+                                 n};
+        w->pools[group] = bridge_wrap(w->a, type, 5, shape, w->s->kv.base[group]);
+        w->pool_pages[group] = page_end;
+    }
+    return w->pools[group];
+}
+
+/* Earlier keys (0) or values (1) of a batch: [n, n_head_kv, n_past, head_dim], F32, as stored. */
+static mlx_value *past_of(walk *w, const batch *b, const batch_view *v, const op_attend *attend, int which,
+                          const mlx_value *gathered)
+{
+    static const int heads_first[] = {0, 2, 1, 3, 4};
+    mlx_arena *a = w->a;
+    const kv_layout *l = &w->s->kv.layout[attend->kv_group];
+    int32_t n_heads = (int32_t)l->n_head_kv, n_tokens = v->n_pages * (int32_t)l->page_tokens, row;
+    page_type(l->type, &row, l);
+    mlx_value *x = bridge_slice(a, gathered, 1, which, which + 1);
+    x = value_reshape(a, x, 5, b->n, v->n_pages, n_heads, (int32_t)l->page_tokens, row);
+    x = value_reshape(a, bridge_transpose(a, x, 5, heads_first), 4, b->n, n_heads, n_tokens, row);
+    if (v->n_past < n_tokens) {
+        x = bridge_slice(a, x, 2, v->skip, v->skip + v->n_past);
+    }
+    x = kv_values_decode(w, l, x, b->n * n_heads * v->n_past);
+    x = value_reshape(a, x, 4, b->n, n_heads, v->n_past, (int32_t)l->head_dim);
+    /* Where nothing was written yet there may be anything, and 0 × NaN is not 0. Keys are masked after the product. */
+    return which && v->written ? bridge_where(a, v->written, x, bridge_scalar(a, 0)) : x;
+}
+
+/* The batch's rows of x [n_rows of the step, n_heads × head_dim] as [n, n_heads, n_rows, head_dim]. */
+static mlx_value *heads_of(walk *w, const batch *b, mlx_value *x, int32_t n_heads, int32_t head_dim)
+{
+    static const int heads_first[] = {0, 2, 1, 3};
+    x = b->rows ? bridge_take(w->a, x, b->rows, 0) : x;
+    x = value_reshape(w->a, x, 4, b->n, b->n_rows, n_heads, head_dim);
+    return bridge_transpose(w->a, x, 4, heads_first);
+}
+
+static mlx_value *keep_rows(walk *w, const kv_layout *l, mlx_value *x)
+{
+    switch (l->type) {
+    case DTYPE_F16:
+        return bridge_cast(w->a, value_clip(w->a, x, -65504.0f, 65504.0f), MLX_F16);
+    case DTYPE_BF16:
+        return bridge_cast(w->a, x, MLX_BF16);
+    default:
+        return x;
+    }
+}
+
+void walk_keep_keys(walk *w, const op *o)
+{
+    const kv_layout *l = &w->s->kv.layout[o->attend.kv_group];
+    mlx_value *k = keep_rows(w, l, w->slots[SLOT_K]), *v = keep_rows(w, l, w->slots[SLOT_V]);
+    w->keys = kv_values_round(w, l->type, l->head_dim, k);
+    w->values = kv_values_round(w, l->type, l->head_dim, v);
+    w->prog->rows[w->prog->n_rows++] = (page_rows){
+        .o = o, .k = bridge_one(w->a, BRIDGE_CONTIGUOUS, k), .v = bridge_one(w->a, BRIDGE_CONTIGUOUS, v)};
+}
+
+/* ---- attention ---- */
+
+/* With a cap on the scores, which MLX's own attention does not have. q [n, n_head, n_rows, d]: the heads that share a
+ * key head are rows of one product. */
+static mlx_value *attend_capped(walk *w, const batch *b, const batch_view *v, const op_attend *at, mlx_value *q,
+                                mlx_value *k, mlx_value *values, const mlx_value *sinks)
+{
+    static const int turned[] = {0, 1, 3, 2};
+    mlx_arena *a = w->a;
+    int32_t n_kv = (int32_t)at->n_head_kv, shared = (int32_t)at->n_head / n_kv, d = (int32_t)at->head_dim;
+    int32_t n_keys = v->n_past + b->n_rows;
+    q = value_reshape(a, q, 4, b->n, n_kv, shared * b->n_rows, d);
+    mlx_value *s = bridge_two(a, BRIDGE_MATMUL, value_scale(a, q, at->scale / at->softcap),
+                              bridge_transpose(a, k, 4, turned));
+    s = value_scale(a, bridge_one(a, BRIDGE_TANH, s), at->softcap);
+    s = value_reshape(a, s, 5, b->n, n_kv, shared, b->n_rows, n_keys);
+    if (v->mask) {
+        mlx_value *mask = value_reshape(a, v->mask, 5, b->n, 1, 1, b->n_rows, n_keys);
+        s = bridge_where(a, mask, s, bridge_scalar(a, -3.0e38f));
+    }
+    mlx_value *top = bridge_reduce(a, BRIDGE_MAX, s, 4), *sink = NULL;
+    if (sinks) {
+        sink = value_reshape(a, sinks, 5, 1, n_kv, shared, 1, 1);
+        top = bridge_two(a, BRIDGE_MAXIMUM, top, sink);
+    }
+    s = bridge_one(a, BRIDGE_EXP, value_sub(a, s, top));
+    mlx_value *total = bridge_reduce(a, BRIDGE_SUM, s, 4);
+    if (sinks) {
+        total = value_add(a, total, bridge_one(a, BRIDGE_EXP, value_sub(a, sink, top)));
+    }
+    s = value_reshape(a, value_div(a, s, total), 4, b->n, n_kv, shared * b->n_rows, n_keys);
+    return value_reshape(a, bridge_two(a, BRIDGE_MATMUL, s, values), 4, b->n, (int32_t)at->n_head, b->n_rows, d);
+}
+
+static mlx_value *attend_batch(walk *w, batch *b, const op *o, const op_arrays *arrays)
+{
+    const op_attend *at = &o->attend;
+    mlx_arena *a = w->a;
+    int32_t d = (int32_t)at->head_dim, n_kv = (int32_t)at->n_head_kv, n_head = (int32_t)at->n_head;
+    const kv_layout *l = &w->s->kv.layout[at->kv_group];
+    const batch_view *v = batch_view_of(w, b, at);
+    if (!v) {
+        return NULL;
+    }
+    float back = kv_turn_length(l->type, l->head_dim) ? kv_turn_back_factor(kv_turn_length(l->type, l->head_dim)) : 1;
+    mlx_value *q = kv_values_turn(w, l->type, l->head_dim, heads_of(w, b, w->slots[SLOT_Q], n_head, d), back);
+    mlx_value *k = heads_of(w, b, w->keys, n_kv, d), *values = heads_of(w, b, w->values, n_kv, d);
+    if (v->n_past) {
+        const int32_t layer = at->kv_layer;
+        mlx_value *ids = value_add(a, v->pages, bridge_copy(a, MLX_I32, 0, NULL, &layer));
+        mlx_value *gathered = bridge_take(a, pool_of(w, at->kv_group, v->page_end), ids, 0);
+        const mlx_value *all_k[] = {past_of(w, b, v, at, 0, gathered), k};
+        const mlx_value *all_v[] = {past_of(w, b, v, at, 1, gathered), values};
+        k = bridge_join(a, all_k, 2, 2);
+        values = bridge_join(a, all_v, 2, 2);
+    }
+    mlx_value *out;
+    if (at->softcap > 0) {
+        batch_view masked = *v;
+        if (!v->mask && v->causal && !make_masks(w, b, &masked, l->page_tokens)) {
+            return NULL;
+        }
+        out = attend_capped(w, b, &masked, at, q, k, values, arrays->sinks);
+    } else {
+        out = bridge_attention(a, q, k, values, at->scale, v->causal, v->mask, arrays->sinks);
+    }
+    static const int rows_first[] = {0, 2, 1, 3};
+    out = kv_values_turn(w, l->type, l->head_dim, out, back);
+    return value_reshape(a, bridge_transpose(a, out, 4, rows_first), 2, b->n * b->n_rows, n_head * d);
+}
+
+mlx_value *walk_attend(walk *w, const op *o, const op_arrays *arrays)
+{
+    const mlx_value **parts = take_memory(w, w->n_batches, sizeof *parts);
+    if (!parts || w->n_batches == 0) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < w->n_batches; i++) {
+        parts[i] = attend_batch(w, &w->batches[i], o, arrays);
+    }
+    mlx_value *out = w->n_batches == 1 ? bridge_keep(w->a, parts[0]) : bridge_join(w->a, parts, w->n_batches, 0);
+    return w->order ? bridge_take(w->a, out, w->order, 0) : out;
+}

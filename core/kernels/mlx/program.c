@@ -1,0 +1,194 @@
+/*
+ * Opening, running and closing programs of the MLX backend.
+ * Owner: the engine. Lifetime: mlx_program_open to mlx_program_close.
+ */
+#include "kernels/mlx/program.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "kernels/plan_check.h"
+
+static const mlx_weight *weight_of(program *prog, const tensor *t)
+{
+    for (uint32_t i = 0; i < prog->n_weights; i++) {
+        if (prog->weights[i].source == t) {
+            return &prog->weights[i];
+        }
+    }
+    mlx_weight *w = &prog->weights[prog->n_weights];
+    if (!mlx_weight_load(w, prog->kept, t)) {
+        return NULL;
+    }
+    prog->n_weights++;
+    return w;
+}
+
+static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_error *error)
+{
+    const int32_t n_head = (int32_t)o->attend.n_head;
+    bool ok = true;
+    switch (o->kind) {
+    case OP_LINEAR:
+        arrays->weight = weight_of(prog, o->weight);
+        ok = arrays->weight != NULL;
+        break;
+    case OP_NORM:
+    case OP_SCAN:
+        arrays->vector = o->weight ? mlx_vector_load(prog->kept, o->weight) : NULL;
+        ok = arrays->vector || !o->weight;
+        break;
+    case OP_ATTEND:
+        arrays->sinks = o->attend.sinks ? bridge_copy(prog->kept, MLX_F32, 1, &n_head, o->attend.sinks) : NULL;
+        break;
+    default:
+        break;
+    }
+    if (ok && o->bias) {
+        arrays->bias = mlx_vector_load(prog->kept, o->bias);
+        ok = arrays->bias != NULL;
+    }
+    mlxr_status status = bridge_status(prog->kept, error);
+    if (status == MLXR_OK && !ok) {
+        status = error_nomem(error, "weights for MLX", o->weight ? o->weight->n_bytes : 0);
+    }
+    return status;
+}
+
+/* MLX counts elements of an axis in 32 bits. */
+static mlxr_status check_sizes(const plan *p, mlxr_error *error)
+{
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const tensor *t = p->ops[i].weight;
+        if (t && (t->shape[0] > INT32_MAX || t->shape[1] * t->shape[2] * t->shape[3] > INT32_MAX ||
+                  t->row_bytes > INT32_MAX)) {
+            return error_set(error, MLXR_UNSUPPORTED, "tensor %s has an axis longer than MLX can count",
+                             t->name ? t->name : "?");
+        }
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status load(program *prog, mlxr_error *error)
+{
+    const plan *p = prog->plan;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        op_kind kind = p->ops[i].kind;
+        prog->n_rows_max += kind == OP_KV_WRITE || kind == OP_SCAN;
+    }
+    prog->weights = region_array(&prog->memory, p->n_ops, sizeof *prog->weights);
+    prog->ops = region_array(&prog->memory, p->n_ops, sizeof *prog->ops);
+    prog->rows = region_array(&prog->memory, prog->n_rows_max, sizeof *prog->rows);
+    prog->kept = bridge_arena_open();
+    prog->step = bridge_arena_open();
+    prog->results = bridge_arena_open();
+    if (!prog->weights || !prog->ops || !prog->rows || !prog->kept || !prog->step || !prog->results) {
+        return error_nomem(error, "MLX program", p->n_ops * sizeof *prog->ops);
+    }
+    mlxr_status status = MLXR_OK;
+    for (uint32_t i = 0; i < p->n_ops && status == MLXR_OK; i++) {
+        status = load_op(prog, &p->ops[i], &prog->ops[i], error);
+    }
+    return status;
+}
+
+mlxr_status mlx_program_open(program **out, const plan *p, const bridge_device *device, mlxr_error *error)
+{
+    mlxr_status status = plan_check(p, error);
+    if (status == MLXR_OK) {
+        status = check_sizes(p, error);
+    }
+    if (status != MLXR_OK) {
+        return status;
+    }
+    program *prog = calloc(1, sizeof *prog);
+    if (!prog) {
+        return error_nomem(error, "MLX program", sizeof *prog);
+    }
+    prog->plan = p;
+    prog->device = *device;
+    status = load(prog, error);
+    if (status != MLXR_OK) {
+        mlx_program_close(&prog);
+        return status;
+    }
+    *out = prog;
+    return MLXR_OK;
+}
+
+void mlx_program_close(program **pointer)
+{
+    program *prog = *pointer;
+    if (prog) {
+        bridge_arena_close(&prog->results);
+        bridge_arena_close(&prog->step);
+        bridge_arena_close(&prog->kept);
+        region_close(&prog->memory);
+        free(prog);
+        *pointer = NULL;
+    }
+}
+
+/* Starts what the graph must give, and drops the graph itself, so that MLX frees what lies between as it goes. */
+static mlxr_status submit(program *prog, region *memory, mlxr_error *error)
+{
+    const mlx_value **wanted = region_array(memory, 2 * (size_t)prog->n_rows + 1, sizeof *wanted);
+    size_t n = 0;
+    if (!wanted) {
+        return error_nomem(error, "results of an MLX step", prog->n_rows * sizeof *wanted);
+    }
+    for (uint32_t i = 0; i < prog->n_rows; i++) {
+        page_rows *r = &prog->rows[i];
+        wanted[n++] = r->k = bridge_keep(prog->results, r->k);
+        if (r->v) {
+            wanted[n++] = r->v = bridge_keep(prog->results, r->v);
+        }
+    }
+    if (prog->logits) {
+        wanted[n++] = prog->logits = bridge_keep(prog->results, prog->logits);
+    }
+    bridge_arena_empty(prog->step);
+    bridge_submit(prog->results, wanted, n);
+    return bridge_status(prog->results, error);
+}
+
+static mlxr_status collect(program *prog, const step *s, mlxr_error *error)
+{
+    for (uint32_t i = 0; i < prog->n_rows; i++) {
+        const page_rows *r = &prog->rows[i];
+        const void *k = bridge_data(prog->results, r->k), *v = r->v ? bridge_data(prog->results, r->v) : NULL;
+        if (!k || (r->v && !v)) {
+            break;
+        }
+        pages_write(r, s, k, v);
+    }
+    const void *logits = prog->logits ? bridge_data(prog->results, prog->logits) : NULL;
+    if (logits) {
+        memcpy(s->logits, logits, (size_t)s->n_wanted * prog->plan->n_vocab * sizeof *s->logits);
+    }
+    return bridge_status(prog->results, error);
+}
+
+mlxr_status mlx_program_run(program *prog, const step *s, mlxr_error *error)
+{
+    mlxr_status status = step_check(prog->plan, s, error);
+    if (status != MLXR_OK || s->n_rows == 0) {
+        return status;
+    }
+    region memory = {0};
+    prog->n_rows = 0;
+    prog->logits = NULL;
+    walk_build(prog, s, &memory);
+    status = bridge_status(prog->step, error);
+    if (status == MLXR_OK) {
+        status = submit(prog, &memory, error);
+    }
+    if (status == MLXR_OK) {
+        status = collect(prog, s, error);
+    }
+    bridge_arena_empty(prog->step);
+    bridge_arena_empty(prog->results);
+    region_close(&memory);
+    return status;
+}

@@ -1,0 +1,265 @@
+/*
+ * The graph of a step: the plan's operations as MLX's, slot by slot.
+ * Owner: the program. Lifetime: the call; the graph is MLX's from then on.
+ */
+#include <string.h>
+
+#include "kernels/mlx/walk.h"
+#include "kernels/rope_angles.h"
+#include "quant/codec.h"
+
+/* ---- operations on rows ---- */
+
+/* The embedding's rows are decoded here, by the codec that defines them: some thousand numbers a row. */
+static mlx_value *embed(walk *w, const op *o)
+{
+    const tensor *t = o->weight;
+    const step *s = w->s;
+    float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
+    if (!rows) {
+        return NULL;
+    }
+    for (uint32_t r = 0; r < s->n_rows; r++) {
+        codec_decode(t->type, (const uint8_t *)t->data + (size_t)s->tokens[r] * t->row_bytes,
+                     rows + (size_t)r * o->width, o->width);
+    }
+    const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
+    return value_scale(w->a, bridge_copy(w->a, MLX_F32, 2, shape, rows), o->scale);
+}
+
+static mlx_value *norm(walk *w, const op *o, const op_arrays *arrays)
+{
+    int32_t width = (int32_t)o->norm.width, groups = (int32_t)(o->width / o->norm.width);
+    mlx_value *x = w->slots[o->src];
+    int32_t n_rows = bridge_dim(x, 0);
+    x = groups > 1 ? value_reshape(w->a, x, 3, n_rows, groups, width) : x;
+    x = bridge_norm(w->a, o->norm.kind == NORM_LAYER, x, arrays->vector, arrays->bias, o->norm.eps);
+    return groups > 1 ? value_reshape(w->a, x, 2, n_rows, (int32_t)o->width) : x;
+}
+
+static mlx_value *linear(walk *w, const op *o, const op_arrays *arrays)
+{
+    mlx_value *y = mlx_weight_product(w->a, arrays->weight, w->slots[o->src]);
+    return arrays->bias ? value_add(w->a, y, arrays->bias) : y;
+}
+
+static mlx_value *activate(walk *w, activation act, mlx_value *x)
+{
+    mlx_arena *a = w->a;
+    mlx_value *inner;
+    switch (act) {
+    case ACT_SILU:
+        return value_mul(a, x, bridge_one(a, BRIDGE_SIGMOID, x));
+    case ACT_GELU_TANH: /* x σ(2u), u = √(2/π) (x + 0.044715 x³) */
+        inner = value_mul(a, x, value_scale(a, bridge_one(a, BRIDGE_SQUARE, x), 0.044715f));
+        inner = value_scale(a, value_add(a, x, inner), 1.59576912160573071176f);
+        return value_mul(a, x, bridge_one(a, BRIDGE_SIGMOID, inner));
+    case ACT_GELU_ERF:
+        inner = bridge_one(a, BRIDGE_ERF, value_scale(a, x, 0.70710678118654752440f));
+        inner = value_add(a, inner, bridge_scalar(a, 1.0f));
+        return value_mul(a, value_scale(a, x, 0.5f), inner);
+    case ACT_RELU:
+        return bridge_two(a, BRIDGE_MAXIMUM, x, bridge_scalar(a, 0));
+    }
+    return x;
+}
+
+static mlx_value *softcap(walk *w, const op *o)
+{
+    mlx_value *x = value_scale(w->a, w->slots[o->dst], 1.0f / o->scale);
+    return value_scale(w->a, bridge_one(w->a, BRIDGE_TANH, x), o->scale);
+}
+
+/* ---- rotation ---- */
+
+static bool make_angles(walk *w, const op_rope *rope, rope_table *out)
+{
+    uint32_t half = rope->n_rot / 2, n_rows = w->s->n_rows;
+    float *cosines = region_array(w->memory, 2 * (size_t)n_rows * half, sizeof *cosines);
+    if (!cosines) {
+        return false;
+    }
+    float *sines = cosines + (size_t)n_rows * half;
+    for (uint32_t r = 0; r < n_rows; r++) {
+        rope_angles_fill(rope, w->s->positions[r], 0, half, cosines + (size_t)r * half, sines + (size_t)r * half);
+    }
+    const int32_t shape[] = {(int32_t)n_rows, 1, (int32_t)half};
+    *out = (rope_table){.rope = rope,
+                        .cosines = bridge_copy(w->a, MLX_F32, 3, shape, cosines),
+                        .sines = bridge_copy(w->a, MLX_F32, 3, shape, sines)};
+    return true;
+}
+
+static bool find_angles(walk *w, const op_rope *rope, rope_table *out)
+{
+    for (uint32_t i = 0; i < w->n_angles; i++) {
+        if (rope_angles_same(w->angles[i].rope, rope)) {
+            *out = w->angles[i];
+            return true;
+        }
+    }
+    if (!make_angles(w, rope, out)) {
+        return false;
+    }
+    if (w->n_angles < WALK_ANGLES_MAX) {
+        w->angles[w->n_angles++] = *out;
+    }
+    return true;
+}
+
+static mlx_value *rotate(walk *w, const op *o)
+{
+    const op_rope *r = &o->rope;
+    mlx_arena *a = w->a;
+    rope_table t;
+    if (r->n_rot == 0) {
+        return w->slots[o->dst];
+    }
+    if (!find_angles(w, r, &t)) {
+        return NULL;
+    }
+    int32_t n_rows = (int32_t)w->s->n_rows, n = (int32_t)r->head_dim, n_heads = (int32_t)o->width / n;
+    int32_t n_rot = (int32_t)r->n_rot, half = n_rot / 2;
+    mlx_value *x = value_reshape(a, w->slots[o->dst], 3, n_rows, n_heads, n);
+    mlx_value *turning = bridge_slice(a, x, 2, 0, n_rot), *first, *second, *parts[2];
+    if (r->kind == ROPE_PAIRS) { /* neighbours: an axis of two */
+        turning = value_reshape(a, turning, 4, n_rows, n_heads, half, 2);
+        first = value_reshape(a, bridge_slice(a, turning, 3, 0, 1), 3, n_rows, n_heads, half);
+        second = value_reshape(a, bridge_slice(a, turning, 3, 1, 2), 3, n_rows, n_heads, half);
+    } else {
+        first = bridge_slice(a, turning, 2, 0, half);
+        second = bridge_slice(a, turning, 2, half, n_rot);
+    }
+    parts[0] = value_sub(a, value_mul(a, first, t.cosines), value_mul(a, second, t.sines));
+    parts[1] = value_add(a, value_mul(a, first, t.sines), value_mul(a, second, t.cosines));
+    if (r->kind == ROPE_PAIRS) {
+        parts[0] = value_reshape(a, parts[0], 4, n_rows, n_heads, half, 1);
+        parts[1] = value_reshape(a, parts[1], 4, n_rows, n_heads, half, 1);
+        turning = value_reshape(a, bridge_join(a, (const mlx_value *const *)parts, 2, 3), 3, n_rows, n_heads, n_rot);
+    } else {
+        turning = bridge_join(a, (const mlx_value *const *)parts, 2, 2);
+    }
+    if (n_rot < n) {
+        parts[0] = turning;
+        parts[1] = bridge_slice(a, x, 2, n_rot, n);
+        turning = bridge_join(a, (const mlx_value *const *)parts, 2, 2);
+    }
+    return value_reshape(a, turning, 2, n_rows, (int32_t)o->width);
+}
+
+/* ---- recurrent layers ---- */
+
+/* y[r] = x[r] + f y[r − 1] for every row at once, by doubling: after the step of s rows, y[r] holds the last 2s terms.
+ */
+static mlx_value *scan_slice(walk *w, const op *o, const op_arrays *arrays, const step_slice *slice)
+{
+    mlx_arena *a = w->a;
+    int32_t first = (int32_t)slice->first_row, n = (int32_t)slice->n_rows, width = (int32_t)o->width;
+    const uint32_t before = slice->pages[o->state.kv_group][0];
+    const kv_layout *l = &w->s->kv.layout[o->state.kv_group];
+    mlx_value *y = bridge_slice(a, w->slots[o->dst], 0, first, first + n), *parts[2];
+    bool goes_on = before != KV_PAGE_NONE;
+    if (goes_on) {
+        const int32_t shape[] = {1, width};
+        const uint8_t *base = w->s->kv.base[o->state.kv_group];
+        parts[0] = bridge_copy(a, MLX_F32, 2, shape,
+                               base + before * l->page_bytes + o->state.kv_layer * l->layer_bytes);
+        parts[1] = y;
+        y = bridge_join(a, (const mlx_value *const *)parts, 2, 0);
+    }
+    mlx_value *factor = arrays->vector;
+    for (int32_t s = 1, n_all = n + goes_on; s < n_all; s *= 2) {
+        mlx_value *earlier = value_mul(a, bridge_slice(a, y, 0, 0, n_all - s), factor);
+        parts[0] = bridge_slice(a, y, 0, 0, s);
+        parts[1] = value_add(a, bridge_slice(a, y, 0, s, n_all), earlier);
+        y = bridge_join(a, (const mlx_value *const *)parts, 2, 0);
+        factor = value_mul(a, factor, factor);
+    }
+    return goes_on ? bridge_slice(a, y, 0, 1, n + 1) : y;
+}
+
+static mlx_value *scan(walk *w, const op *o, const op_arrays *arrays)
+{
+    const mlx_value **parts = region_array(w->memory, w->s->n_slices, sizeof *parts);
+    uint32_t n = 0;
+    if (!parts) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < w->s->n_slices; i++) {
+        if (w->s->slices[i].n_rows) {
+            parts[n++] = scan_slice(w, o, arrays, &w->s->slices[i]);
+        }
+    }
+    mlx_value *y = bridge_join(w->a, parts, n, 0);
+    w->prog->rows[w->prog->n_rows++] = (page_rows){.o = o, .k = y};
+    return y;
+}
+
+/* ---- the walk ---- */
+
+static mlx_value *take(walk *w, const op *o)
+{
+    const step *s = w->s;
+    w->taken = true;
+    if (s->n_wanted == s->n_rows) {
+        return w->slots[o->dst];
+    }
+    int32_t n = (int32_t)s->n_wanted;
+    return bridge_take(w->a, w->slots[o->dst], bridge_copy(w->a, MLX_U32, 1, &n, s->wanted), 0);
+}
+
+static void walk_op(walk *w, const op *o, const op_arrays *arrays)
+{
+    mlx_value **dst = &w->slots[o->dst];
+    switch (o->kind) {
+    case OP_EMBED:
+        *dst = embed(w, o);
+        break;
+    case OP_NORM:
+        *dst = norm(w, o, arrays);
+        break;
+    case OP_LINEAR:
+        *dst = linear(w, o, arrays);
+        break;
+    case OP_ROPE:
+        *dst = rotate(w, o);
+        break;
+    case OP_KV_WRITE:
+        walk_keep_keys(w, o);
+        break;
+    case OP_ATTEND:
+        w->slots[SLOT_A] = walk_attend(w, o, arrays);
+        break;
+    case OP_GATED:
+        *dst = value_mul(w->a, activate(w, o->act, *dst), w->slots[o->src]);
+        break;
+    case OP_ADD:
+        *dst = value_add(w->a, *dst, value_scale(w->a, w->slots[o->src], o->scale));
+        break;
+    case OP_SOFTCAP:
+        *dst = softcap(w, o);
+        break;
+    case OP_SCAN:
+        *dst = scan(w, o, arrays);
+        break;
+    case OP_TAKE_ROWS:
+        *dst = take(w, o);
+        break;
+    case OP_KIND_COUNT:
+        break;
+    }
+}
+
+void walk_build(program *prog, const step *s, region *memory)
+{
+    walk w = {.prog = prog, .s = s, .memory = memory, .a = prog->step};
+    const plan *p = prog->plan;
+    batches_make(&w);
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind == OP_TAKE_ROWS && s->n_wanted == 0) {
+            return; /* all that is left would be computed for no row */
+        }
+        walk_op(&w, &p->ops[i], &prog->ops[i]);
+    }
+    prog->logits = bridge_one(prog->step, BRIDGE_CONTIGUOUS, w.slots[SLOT_LOGITS]);
+}

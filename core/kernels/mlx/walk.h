@@ -1,0 +1,79 @@
+/*
+ * Walk: a step's graph while it is built.
+ * Owner: walk_build. Lifetime: the call; arrays are the step's arena's, the rest is the step's region's.
+ */
+#ifndef MLXR_KERNELS_MLX_WALK_H
+#define MLXR_KERNELS_MLX_WALK_H
+
+#include "kernels/mlx/program.h"
+#include "kernels/mlx/values.h"
+
+#define WALK_ANGLES_MAX 8u /* tables of rotation angles a step keeps; more are made again */
+#define WALK_SHAPES_MAX 8u /* likewise of what attentions see */
+
+/* What the slices of a batch see of their earlier pages in a layer group, with a window. */
+typedef struct batch_view {
+    uint16_t kv_group;
+    uint32_t window;
+    int32_t n_pages;      /* of each slice, with those of longer ones for padding; 0: nothing was before */
+    int32_t skip, n_past; /* positions of the pages that are seen; of one slice exactly, else all */
+    uint32_t page_end;    /* above the largest page id */
+    mlx_value *pages;     /* [n × n_pages] page id × layers of the group */
+    mlx_value *mask;      /* [n, 1, n_rows, n_past + n_rows], or NULL */
+    mlx_value *written;   /* [n, 1, n_past, 1] which of the earlier positions there are; NULL: all */
+    bool causal;          /* without a mask: a row sees what is before it */
+} batch_view;
+
+/* Slices that are attended to together: as many rows each, and about as much before them. */
+typedef struct batch {
+    const step_slice **slices; /* [n] */
+    int32_t n, n_rows;
+    mlx_value *rows; /* [n × n_rows] their rows in the step; NULL: it has no others */
+    batch_view views[WALK_SHAPES_MAX];
+    uint32_t n_views;
+} batch;
+
+typedef struct rope_table {
+    const op_rope *rope;
+    mlx_value *cosines, *sines; /* [n_rows, 1, n_rot / 2] */
+} rope_table;
+
+typedef struct walk {
+    program *prog;
+    const step *s;
+    region *memory;
+    mlx_arena *a;
+    mlx_value *slots[SLOT_COUNT]; /* [n_rows, width] */
+    bool taken;
+    rope_table angles[WALK_ANGLES_MAX];
+    uint32_t n_angles;
+    batch *batches; /* [n_batches] */
+    uint32_t n_batches;
+    mlx_value *order;         /* [n_rows] where the batches' rows, one after the other, belong; NULL: where they are */
+    mlx_value *keys, *values; /* of the step's rows in the layer under way, as the pages keep them, in F32 */
+    mlx_value *pools[KV_GROUPS_MAX]; /* the pages of a group that this step reads, [pages × layers, 2, …] */
+    uint32_t pool_pages[KV_GROUPS_MAX];
+    mlx_value *hadamard; /* [turn_length, turn_length] of ±1, when pages are turned */
+    uint32_t turn_length;
+} walk;
+
+/* Groups the slices. */
+void batches_make(walk *w);
+/* What a batch sees; made once a step. NULL: no memory, and the arena has failed. */
+const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend);
+
+/* OP_KV_WRITE: rounds keys and values as the pages' type does, notes them as results. */
+void walk_keep_keys(walk *w, const op *o);
+/* OP_ATTEND */
+mlx_value *walk_attend(walk *w, const op *o, const op_arrays *arrays);
+
+/* ---- pages.c's formats, on the device ---- */
+
+/* x [n, head_dim] → what a page of this type would give back, F32; turned where the type's rows are. */
+mlx_value *kv_values_round(walk *w, dtype type, uint32_t head_dim, mlx_value *x);
+/* Rows of pages [..., row_bytes or elements] → [..., head_dim] F32, as stored: turned. */
+mlx_value *kv_values_decode(walk *w, const kv_layout *l, mlx_value *rows, int32_t n_rows);
+/* x [..., head_dim], all of them rows, by the Hadamard matrix; as it is where the type's rows are not turned. */
+mlx_value *kv_values_turn(walk *w, dtype type, uint32_t head_dim, mlx_value *x, float factor);
+
+#endif

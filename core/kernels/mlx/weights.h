@@ -1,0 +1,36 @@
+/*
+ * Weights as MLX wants them.
+ * Owner: the program, in its arena of weights. Lifetime: the program's.
+ *
+ * type                                how it is kept
+ * F32, F16, BF16                      the file's own bytes
+ * Q4_0 Q4_1 Q5_0 Q5_1 Q8_0            packed for MLX's quantised product: whole numbers of 4, 5 or 8 bits, a scale and
+ * Q4_K Q5_K Q8_K                      a bias in F32 for 32 weights. The same weights exactly: scale × q and the bias
+ *                                     have no more digits than a float
+ * Q2_K Q3_K Q6_K                      the file's own bytes, with scales and biases in F32: their groups of 16 are
+ *                                     smaller than MLX's, so operations of MLX decode them in each step
+ */
+#ifndef MLXR_KERNELS_MLX_WEIGHTS_H
+#define MLXR_KERNELS_MLX_WEIGHTS_H
+
+#include "kernels/mlx/bridge.h"
+#include "quant/tensor.h"
+
+typedef struct mlx_weight {
+    const tensor *source;
+    int32_t n_in, n_out;
+    mlx_value *w;               /* dense [n_out, n_in], packed [n_out, n_in × bits / 32], or blocks [n_out, bytes] */
+    mlx_value *scales, *biases; /* [n_out, n_in / group]; NULL: dense */
+    int group, bits;
+    bool packed;
+} mlx_weight;
+
+/* False: no memory; what went wrong inside MLX is in the arena's status. */
+bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const tensor *source);
+/* A vector as F32, whatever its type. */
+mlx_value *mlx_vector_load(mlx_arena *arena, const tensor *source);
+
+/* x [n_rows, n_in] → [n_rows, n_out] */
+mlx_value *mlx_weight_product(mlx_arena *arena, const mlx_weight *w, const mlx_value *x);
+
+#endif
