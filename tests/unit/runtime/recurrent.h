@@ -8,6 +8,18 @@
 #include "runtime/engine.h"
 #include "support/test.h"
 
+/* Models to make: recurrent layers beside full attention, beside a window, beside both, and without any attention. */
+typedef struct recurrent_hybrid {
+    const char *name, *base; /* base: of tests/support/tiny_model.c */
+    uint32_t layers;         /* a bit for each that is recurrent */
+} recurrent_hybrid;
+
+static const recurrent_hybrid recurrent_hybrids[] = {{"llama+states", "llama", 0x5},
+                                                     {"mistral+states", "mistral", 0x6},
+                                                     {"gemma3+states", "gemma3", 0x4a},
+                                                     {"qwen2-states", "qwen2", 0xf}};
+enum { RECURRENT_HYBRIDS = sizeof recurrent_hybrids / sizeof *recurrent_hybrids };
+
 static inline op *recurrent_add(plan *p, op *ops, const op *like, op_kind kind, slot dst, slot src)
 {
     op *o = &ops[p->n_ops++];

@@ -26,15 +26,7 @@ typedef struct setup {
     mlxr_model *model;
 } setup;
 
-/* Models with recurrent layers: beside full attention, beside a window, beside both, and without any attention. */
-static const struct {
-    const char *name, *base;
-    uint32_t layers; /* a bit for each that is recurrent */
-} hybrids[] = {{"llama+states", "llama", 0x5},
-               {"mistral+states", "mistral", 0x6},
-               {"gemma3+states", "gemma3", 0x4a},
-               {"qwen2-states", "qwen2", 0xf}};
-enum { HYBRIDS = sizeof hybrids / sizeof *hybrids };
+enum { HYBRIDS = RECURRENT_HYBRIDS };
 
 static const tiny_model *hybrid_at(size_t index)
 {
@@ -42,16 +34,16 @@ static const tiny_model *hybrid_at(size_t index)
     if (index >= HYBRIDS) {
         return NULL;
     }
-    made[index] = *tiny_model_find(hybrids[index].base);
-    made[index].name = hybrids[index].name;
+    made[index] = *tiny_model_find(recurrent_hybrids[index].base);
+    made[index].name = recurrent_hybrids[index].name;
     return &made[index];
 }
 
 static void make_hybrid(mlxr_model *model, const tiny_model *tiny)
 {
     for (size_t i = 0; i < HYBRIDS; i++) {
-        if (strcmp(tiny->name, hybrids[i].name) == 0) {
-            recurrent_make(model, hybrids[i].layers);
+        if (strcmp(tiny->name, recurrent_hybrids[i].name) == 0) {
+            recurrent_make(model, recurrent_hybrids[i].layers);
         }
     }
 }

@@ -1,0 +1,86 @@
+/*
+ * The axes of the matrix and their values.
+ * Owner: none; static tables. Lifetime: the process.
+ */
+#include "matrix/axes.h"
+
+#include "unit/runtime/recurrent.h"
+
+static const uint32_t batches[] = {1, 8, 64}, choices[] = {1, 4};
+static const char *const draft_names[] = {"no draft", "n-gram", "draft model"};
+static const char *const rule_names[] = {"no rule", "GBNF", "schema"};
+static const char *const sampling_names[] = {"greedy", "seeded"};
+static const char *const prefix_names[] = {"cold", "prefix in memory", "prefix on disk"};
+static const char *const eviction_names[] = {"no eviction", "small budget", "pre-emption"};
+static const char *const kv_types[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+/* One line a backend. Its tolerance is what its documentation promises. */
+static const matrix_backend backends[] = {{"cpu", 0}, {"cpu-scalar", 0}};
+
+#define N_OF(table) ((uint32_t)(sizeof(table) / sizeof *(table)))
+
+static matrix_family families[PAIRWISE_VALUES_MAX];
+
+/* Every tiny model there is, then those with recurrent layers. Returns how many. */
+static uint32_t make_families(void)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; tiny_model_at(i); i++) {
+        assert_true(n < PAIRWISE_VALUES_MAX - RECURRENT_HYBRIDS);
+        families[n++] = (matrix_family){.name = tiny_model_at(i)->name, .tiny = *tiny_model_at(i)};
+    }
+    for (size_t i = 0; i < RECURRENT_HYBRIDS; i++, n++) {
+        const recurrent_hybrid *hybrid = &recurrent_hybrids[i];
+        families[n] = (matrix_family){hybrid->name, *tiny_model_find(hybrid->base), hybrid->layers};
+        families[n].tiny.name = hybrid->name;
+    }
+    return n;
+}
+
+static uint32_t n_families(void)
+{
+    static uint32_t n;
+    n = n ? n : make_families();
+    return n;
+}
+
+/* Quantised caches hold heads in blocks of 32. */
+static bool is_refused(uint32_t a, uint32_t value_a, uint32_t b, uint32_t value_b)
+{
+    return a == AXIS_KV_TYPE && b == AXIS_FAMILY && kv_types[value_a][0] == 'q' &&
+           families[value_b].tiny.head_dim % 32 != 0;
+}
+
+void matrix_space(pairwise_space *out)
+{
+    *out = (pairwise_space){.n_axes = N_AXES, .refused = is_refused};
+    uint32_t *n = out->n_values;
+    n[AXIS_BATCH] = N_OF(batches);
+    n[AXIS_DRAFT] = N_OF(draft_names);
+    n[AXIS_RULE] = N_OF(rule_names);
+    n[AXIS_SAMPLING] = N_OF(sampling_names);
+    n[AXIS_CHOICES] = N_OF(choices);
+    n[AXIS_KV_TYPE] = N_OF(kv_types);
+    n[AXIS_PREFIX] = N_OF(prefix_names);
+    n[AXIS_EVICTION] = N_OF(eviction_names);
+    n[AXIS_BACKEND] = N_OF(backends);
+    n[AXIS_FAMILY] = n_families();
+}
+
+void matrix_values_of(const pairwise_cell *cell, matrix_values *out)
+{
+    const uint8_t *v = cell->value;
+    *out = (matrix_values){.n_batch = batches[v[AXIS_BATCH]],
+                           .n_choices = choices[v[AXIS_CHOICES]],
+                           .draft = (matrix_draft)v[AXIS_DRAFT],
+                           .rule = (matrix_rule)v[AXIS_RULE],
+                           .sampling = (matrix_sampling)v[AXIS_SAMPLING],
+                           .kv_type = kv_types[v[AXIS_KV_TYPE]],
+                           .prefix = (matrix_prefix)v[AXIS_PREFIX],
+                           .eviction = (matrix_eviction)v[AXIS_EVICTION],
+                           .family = &families[v[AXIS_FAMILY]],
+                           .backend = &backends[v[AXIS_BACKEND]]};
+    snprintf(out->text, sizeof out->text, "%s on %s, %s: %u at once, %u choices, %s, %s, %s, %s, %s", out->family->name,
+             out->backend->name, out->kv_type, out->n_batch, out->n_choices, draft_names[out->draft],
+             rule_names[out->rule], sampling_names[out->sampling], prefix_names[out->prefix],
+             eviction_names[out->eviction]);
+}
