@@ -101,22 +101,29 @@ static size_t gain(const builder *b, const pairwise_cell *cell, uint32_t axis)
     return n;
 }
 
-static void add_sets(builder *b, axes_set *set, uint32_t n, uint32_t from)
+/* Every choice of `strength` axes, in lexicographic order. */
+static void add_sets(builder *b)
 {
-    if (n == b->strength) {
+    uint32_t k = b->strength, n = b->space->n_axes, i;
+    axes_set set = {.axis = {0, 1, 2}};
+    do {
+        set.first = b->n_combinations;
         size_t size = 1;
-        for (uint32_t i = 0; i < n; i++) {
-            size *= b->space->n_values[set->axis[i]];
+        for (i = 0; i < k; i++) {
+            size *= b->space->n_values[set.axis[i]];
         }
-        set->first = b->n_combinations;
         b->n_combinations += size;
-        b->sets[b->n_sets++] = *set;
-        return;
-    }
-    for (uint32_t axis = from; axis < b->space->n_axes; axis++) {
-        set->axis[n] = axis;
-        add_sets(b, set, n + 1, axis + 1); /* three deep at most */
-    }
+        b->sets[b->n_sets++] = set;
+        while (i > 0 && set.axis[i - 1] == n - k + i - 1) { /* as far as it goes */
+            i--;
+        }
+        if (i > 0) {
+            set.axis[i - 1]++;
+            for (uint32_t j = i; j < k; j++) {
+                set.axis[j] = set.axis[j - 1] + 1;
+            }
+        }
+    } while (i > 0);
 }
 
 static pairwise_cell empty_cell(void)
@@ -259,7 +266,7 @@ pairwise_cell *pairwise_make(const pairwise_space *space, uint32_t strength, siz
         goto fail;
     }
     *b = (builder){.space = space, .strength = strength, .seed = 20261128};
-    add_sets(b, &(axes_set){0}, 0, 0);
+    add_sets(b);
     b->covered = calloc(b->n_combinations, sizeof *b->covered);
     if (!b->covered) {
         goto fail;

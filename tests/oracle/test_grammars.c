@@ -4,6 +4,8 @@
  *
  *   oracle_test_grammars MODEL                     every schema of tests/data/grammars: cost of a token
  *   oracle_test_grammars MODEL SCHEMA N SEED       prints N sentences, a JSON line each: {"text":…, "ids":[…]}
+ *   oracle_test_grammars MODEL SCHEMA masks        reads token ids, a JSON array a line; prints a line of hexadecimal
+ *                                                  digits for the mask before the first token and after each
  *
  * Sentences are random walks: any allowed token, but after a while one that closes something, so that they end.
  */
@@ -203,12 +205,160 @@ static void prints_sentences(void **state)
     close_real(&v);
 }
 
+/* ---- masks that tools/oracle/check_masks.py had from llguidance ------------------------------------------------- */
+
+static grammar *open_case(const vocabulary_setup *v, const char *name)
+{
+    mlxr_error error = {0};
+    grammar *g = NULL;
+    size_t i;
+    json_t *cases = json_load_file("tests/oracle/masks.json", 0, NULL), *at;
+    assert_true(json_is_array(cases));
+    json_array_foreach(cases, i, at)
+    {
+        if (strcmp(json_string_value(json_object_get(at, "name")), name) == 0) {
+            char *text = json_dumps(json_object_get(at, "schema"), JSON_COMPACT);
+            assert_ok(grammar_open_schema(&g, text, strlen(text), v->trie, &error), &error);
+            free(text);
+        }
+    }
+    json_decref(cases);
+    assert_non_null(g);
+    return g;
+}
+
+/* MLXR allows white space between JSON's tokens, llguidance was told not to: tokens with any are left out. */
+static bool has_space(token_text text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        if (memchr(" \t\r\n", text.data[i], 4)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The mask as masks.txt has it: [number, FNV-1a of the ids, may it end]. */
+static void check_mask(const vocabulary_setup *v, constraint *c, const json_t *expected, const char *name, size_t place)
+{
+    mlxr_error error = {0};
+    const uint32_t *mask;
+    uint64_t hash = 0xcbf29ce484222325u;
+    json_int_t n = 0;
+    bool may_end = false;
+    assert_ok(constraint_mask(c, &mask, &error), &error);
+    for (uint32_t id = 0; id < v->n_vocab; id++) {
+        bool allowed = mask[id / 32] >> id % 32 & 1, end = tokenizer_is_end(v->t, (int32_t)id);
+        may_end = may_end || (allowed && end);
+        if (allowed && !end && !has_space(tokenizer_piece(v->t, (int32_t)id))) {
+            for (uint32_t byte = 0; byte < 4; byte++) {
+                hash = (hash ^ (id >> 8 * byte & 255)) * 0x100000001b3u;
+            }
+            n++;
+        }
+    }
+    uint64_t expected_hash = strtoull(json_string_value(json_array_get(expected, 1)), NULL, 16);
+    if (n != json_integer_value(json_array_get(expected, 0)) || hash != expected_hash ||
+        may_end != json_is_true(json_array_get(expected, 2))) {
+        fail_msg("%s, place %zu: %d tokens%s allowed, llguidance allows %d%s", name, place, (int)n,
+                 may_end ? " and an end" : "", (int)json_integer_value(json_array_get(expected, 0)),
+                 json_is_true(json_array_get(expected, 2)) ? " and an end" : "");
+    }
+}
+
+static size_t check_sentence(const vocabulary_setup *v, const json_t *sentence)
+{
+    mlxr_error error = {0};
+    constraint c = {0};
+    const char *name = json_string_value(json_object_get(sentence, "schema"));
+    const json_t *ids = json_object_get(sentence, "ids"), *masks = json_object_get(sentence, "masks");
+    grammar *g = open_case(v, name);
+    size_t n = json_array_size(masks);
+    assert_int_equal(n, json_array_size(ids) + 1);
+    assert_ok(constraint_set(&c, g, 0, v->n_vocab, &error), &error);
+    for (size_t i = 0; i < n; i++) {
+        check_mask(v, &c, json_array_get(masks, i), name, i);
+        if (i + 1 < n) {
+            assert_ok(constraint_accept(&c, (int32_t)json_integer_value(json_array_get(ids, i)), &error), &error);
+        }
+    }
+    constraint_clear(&c);
+    grammar_unref(&g);
+    return n;
+}
+
+static void masks_equal_another_engines(void **state)
+{
+    (void)state;
+    static char line[1 << 16];
+    vocabulary_setup v;
+    size_t n_places = 0, n_sentences = 0;
+    open_real(&v);
+    FILE *file = fopen("tests/oracle/reference/masks.txt", "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        json_t *sentence = json_loads(line, 0, NULL);
+        assert_non_null(sentence);
+        n_places += check_sentence(&v, sentence);
+        n_sentences++;
+        json_decref(sentence);
+    }
+    fclose(file);
+    printf("%zu sentences, masks at %zu places as llguidance has them\n", n_sentences, n_places);
+    assert_true(n_places > 1000);
+    close_real(&v);
+}
+
+/* Eight digits for 32 tokens, the lowest bit the first of them. */
+static void print_mask(const vocabulary_setup *v, constraint *c)
+{
+    mlxr_error error = {0};
+    const uint32_t *mask;
+    assert_ok(constraint_mask(c, &mask, &error), &error);
+    for (uint32_t word = 0; word < (v->n_vocab + 31) / 32; word++) {
+        printf("%08x", mask[word]);
+    }
+    putchar('\n');
+}
+
+static void prints_masks(void **state)
+{
+    (void)state;
+    mlxr_error error = {0};
+    vocabulary_setup v;
+    open_real(&v);
+    grammar *g = open_schema(&v, arguments[0]);
+    static char line[1 << 16];
+    while (fgets(line, sizeof line, stdin)) {
+        constraint c = {0};
+        json_t *ids = json_loads(line, 0, NULL), *id;
+        size_t i;
+        assert_true(json_is_array(ids));
+        assert_ok(constraint_set(&c, g, 0, v.n_vocab, &error), &error);
+        print_mask(&v, &c);
+        json_array_foreach(ids, i, id)
+        {
+            assert_ok(constraint_accept(&c, (int32_t)json_integer_value(id), &error), &error);
+            print_mask(&v, &c);
+        }
+        constraint_clear(&c);
+        json_decref(ids);
+    }
+    grammar_unref(&g);
+    close_real(&v);
+}
+
 int main(int argc, char **argv)
 {
     model_name = argc > 1 ? argv[1] : "SmolLM2-135M-Instruct.Q4_1";
     arguments = (const char *const *)argv + 2;
-    const struct CMUnitTest cost[] = {cmocka_unit_test(a_token_costs_less_than_100_us)};
+    const struct CMUnitTest cost[] = {cmocka_unit_test(a_token_costs_less_than_100_us),
+                                      cmocka_unit_test(masks_equal_another_engines)};
     const struct CMUnitTest print[] = {cmocka_unit_test(prints_sentences)};
+    const struct CMUnitTest masks[] = {cmocka_unit_test(prints_masks)};
+    if (argc == 4 && strcmp(argv[3], "masks") == 0) {
+        return cmocka_run_group_tests_name("masks", masks, NULL, NULL);
+    }
     return argc > 4 ? cmocka_run_group_tests_name("sentences", print, NULL, NULL)
                     : cmocka_run_group_tests_name("grammars over a real vocabulary", cost, NULL, NULL);
 }
