@@ -237,16 +237,10 @@ mlxr_kv_stats mlxr_kv_stats_get(const mlxr_engine *engine)
         uint64_t room = (a->bytes_budget - a->bytes_used) / p->layout.page_bytes;
         stats.n_pages += p->n_used + room;
         stats.n_pages_free += room;
+        stats.bytes_cached += p->n_alone * (uint64_t)p->layout.page_bytes;
     }
     for (const mlxr_model *m = engine->models; m; m = m->next) {
-        const prefix_index *x = &m->cache.index;
-        stats.n_blocks_cached += x->n_nodes;
-        for (const kv_node *node = x->oldest; node; node = node->newer) {
-            for (uint32_t g = 0; g < x->n_groups; g++) {
-                bool alone = node->pages[g] != KV_PAGE_NONE && x->pools[g]->refs[node->pages[g]] == 1;
-                stats.bytes_cached += alone ? x->pools[g]->layout.page_bytes : 0;
-            }
-        }
+        stats.n_blocks_cached += m->cache.index.n_nodes;
     }
     stats.tokens_hit = engine->tokens_hit;
     stats.tokens_missed = engine->tokens_missed;

@@ -289,6 +289,15 @@ static void count_holders(const world_model *m, uint32_t g, const world_sequence
     }
 }
 
+static void check_alone(const world_model *m, uint32_t g, const uint32_t *refs)
+{
+    uint32_t n_alone = 0;
+    for (const kv_node *node = m->cache.index.oldest; node; node = node->newer) {
+        n_alone += node->pages[g] != KV_PAGE_NONE && refs[node->pages[g]] == 1;
+    }
+    assert_int_equal(m->pools[g]->n_alone, n_alone);
+}
+
 static void check_pool(const kv_pool *pool, uint32_t refs[WORLD_PAGES_MAX])
 {
     uint32_t n_used = 0;
@@ -315,6 +324,7 @@ void world_check_pages(const world *w, const world_sequence *all, size_t n)
             uint32_t refs[WORLD_PAGES_MAX] = {0};
             assert_true(m->pools[g]->n_touched <= WORLD_PAGES_MAX);
             count_holders(m, g, all, n, refs);
+            check_alone(m, g, refs);
             check_pool(m->pools[g], refs);
             bytes += (uint64_t)m->pools[g]->n_used * m->pools[g]->layout.page_bytes;
         }

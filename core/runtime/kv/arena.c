@@ -34,8 +34,9 @@ mlxr_status kv_pool_open(kv_pool **out, kv_arena *arena, const kv_layout *layout
     p->capacity = (uint32_t)capacity;
     p->free_list = calloc(capacity, sizeof *p->free_list); /* untouched zero pages cost nothing */
     p->refs = calloc(capacity, sizeof *p->refs);
-    if (!p->free_list || !p->refs) {
-        status = error_nomem(error, "KV page lists", (size_t)capacity * 8);
+    p->held = calloc(capacity, sizeof *p->held);
+    if (!p->free_list || !p->refs || !p->held) {
+        status = error_nomem(error, "KV page lists", (size_t)capacity * 9);
         goto fail;
     }
     p->n_bytes = (size_t)capacity * layout->page_bytes;
@@ -50,6 +51,7 @@ mlxr_status kv_pool_open(kv_pool **out, kv_arena *arena, const kv_layout *layout
 fail:
     free(p->free_list);
     free(p->refs);
+    free(p->held);
     free(p);
     return status;
 }
@@ -72,6 +74,7 @@ void kv_pool_close(kv_pool **pointer)
     arena->ops->kv_free(arena->device, &p->memory, p->n_bytes);
     free(p->free_list);
     free(p->refs);
+    free(p->held);
     free(p);
     *pointer = NULL;
 }
@@ -104,17 +107,34 @@ uint32_t kv_pool_take(kv_pool *pool)
 void kv_pool_ref(kv_pool *pool, uint32_t page)
 {
     assert(page < pool->n_touched && pool->refs[page] > 0);
+    pool->n_alone -= pool->held[page] && pool->refs[page] == 1;
     pool->refs[page]++;
 }
 
 void kv_pool_unref(kv_pool *pool, uint32_t page)
 {
     assert(page < pool->n_touched && pool->refs[page] > 0);
+    pool->n_alone += pool->held[page] && pool->refs[page] == 2;
     if (--pool->refs[page] == 0) {
         pool->free_list[pool->n_free++] = page;
         pool->n_used--;
         pool->arena->bytes_used -= pool->layout.page_bytes;
     }
+}
+
+void kv_pool_hold(kv_pool *pool, uint32_t page)
+{
+    assert(!pool->held[page]);
+    kv_pool_ref(pool, page); /* the caller has one too: it is not alone yet */
+    pool->held[page] = true;
+}
+
+void kv_pool_let_go(kv_pool *pool, uint32_t page)
+{
+    assert(pool->held[page]);
+    pool->n_alone -= pool->refs[page] == 1;
+    pool->held[page] = false;
+    kv_pool_unref(pool, page);
 }
 
 void kv_arena_discard(kv_arena *arena)

@@ -8,7 +8,8 @@
  * Invariants
  *   1. A page is free (refs = 0, on its pool's free list or never touched) or in use (refs ≥ 1).
  *   2. bytes_used = Σ over pools of pages in use × page_bytes ≤ budget.
- *   3. Pages are taken from the free list first, so that memory touched grows only with the most pages in use at once.
+ *   3. n_alone = pages that the prefix index holds and nobody else: what eviction could free.
+ *   4. Pages are taken from the free list first, so that memory touched grows only with the most pages in use at once.
  */
 #ifndef MLXR_RUNTIME_KV_ARENA_H
 #define MLXR_RUNTIME_KV_ARENA_H
@@ -40,6 +41,8 @@ struct kv_pool {
     uint32_t n_free;
     uint32_t *free_list; /* [n_free] of [capacity]; the last one is taken first */
     uint32_t *refs;      /* [capacity] */
+    bool *held;          /* [capacity] one of the references is the prefix index's */
+    uint32_t n_alone;    /* of these, pages without another reference */
 };
 
 void kv_arena_init(kv_arena *arena, const backend_ops *ops, backend *device, uint64_t bytes_budget);
@@ -53,6 +56,9 @@ uint32_t kv_pool_take(kv_pool *pool);
 void kv_pool_ref(kv_pool *pool, uint32_t page);
 /* Drops one reference; the last one frees the page. */
 void kv_pool_unref(kv_pool *pool, uint32_t page);
+/* The same for the prefix index, which holds a page once. */
+void kv_pool_hold(kv_pool *pool, uint32_t page);
+void kv_pool_let_go(kv_pool *pool, uint32_t page);
 
 /* Gives the memory of all free pages back to the system; they stay free. */
 void kv_arena_discard(kv_arena *arena);

@@ -179,7 +179,7 @@ mlxr_status prefix_index_insert(prefix_index *index, kv_node *parent, const int3
     }
     for (uint32_t g = 0; g < index->n_groups; g++) {
         if (node->pages[g] == KV_PAGE_NONE && pages[g] != KV_PAGE_NONE) {
-            kv_pool_ref(index->pools[g], pages[g]);
+            kv_pool_hold(index->pools[g], pages[g]);
             node->pages[g] = pages[g];
         }
     }
@@ -211,7 +211,7 @@ void prefix_index_unpin(kv_node *node)
 void prefix_index_drop_page(prefix_index *index, kv_node *node, uint32_t group)
 {
     if (node->pages[group] != KV_PAGE_NONE) {
-        kv_pool_unref(index->pools[group], node->pages[group]);
+        kv_pool_let_go(index->pools[group], node->pages[group]);
         node->pages[group] = KV_PAGE_NONE;
     }
 }
