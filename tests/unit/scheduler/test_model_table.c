@@ -12,29 +12,19 @@
 #include "support/test.h"
 #include "support/tiny_model.h"
 
-enum { MODELS = 4, ANSWER = 24 };
+enum { MODELS = 4, PROMPT = 100, ANSWER = 24 };
 
 static const char *const names[MODELS] = {"llama", "gemma3", "qwen2", "qwen3"};
 static char paths[MODELS][512];
 static uint64_t weight_bytes[MODELS], kv_page_bytes[MODELS];
-static int32_t expected[MODELS][ANSWER]; /* what the prompt of each model is answered with, alone */
+/* What each model is asked, and answers alone; made once, before there are threads. */
+static int32_t prompts[MODELS][PROMPT], expected[MODELS][ANSWER];
 static _Atomic uint64_t clock_us = 1000000;
 
 static uint64_t fake_now(void *user)
 {
     (void)user;
     return atomic_load(&clock_us);
-}
-
-static const int32_t *prompt_of(size_t which, size_t *n)
-{
-    static int32_t prompts[MODELS][100];
-    uint64_t seed = which + 3;
-    for (size_t i = 0; i < 100; i++) {
-        prompts[which][i] = (int32_t)(test_random(&seed) % 250 + 1);
-    }
-    *n = 100;
-    return prompts[which];
 }
 
 /* Writes the models and learns what each answers alone. */
@@ -48,8 +38,10 @@ static int make_models(void **unused)
         mlxr_engine *engine = NULL;
         mlxr_model *model = NULL;
         mlxr_sequence *sequence = NULL;
-        size_t n;
-        const int32_t *prompt = prompt_of(i, &n);
+        uint64_t seed = i + 3;
+        for (size_t j = 0; j < PROMPT; j++) {
+            prompts[i][j] = (int32_t)(test_random(&seed) % 250 + 1);
+        }
         snprintf(paths[i], sizeof paths[i], "%s/%s.gguf", test_temp_dir(), names[i]);
         tiny_model_write_gguf(tiny_model_find(names[i]), &(tiny_options){.type = DTYPE_Q8_0}, paths[i]);
         assert_ok(mlxr_engine_open(&engine, &(mlxr_engine_options){.n_threads = 1, .kv_bytes = 8 << 20}, &error),
@@ -58,7 +50,7 @@ static int make_models(void **unused)
         weight_bytes[i] = mlxr_model_info_get(model)->weight_bytes;
         kv_page_bytes[i] = mlxr_model_kv_bytes(model, 0, 1);
         assert_ok(mlxr_sequence_open(&sequence, model, &greedy, &error), &error);
-        assert_ok(mlxr_sequence_append(sequence, prompt, n, &error), &error);
+        assert_ok(mlxr_sequence_append(sequence, prompts[i], PROMPT, &error), &error);
         for (size_t j = 0; j < ANSWER; j++) {
             mlxr_slice slice = {.sequence = sequence, .n_compute = (uint32_t)mlxr_sequence_pending(sequence)};
             assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
@@ -406,15 +398,13 @@ static bool on_event(void *user, const scheduler_event *event)
 static void submit(setup *s, size_t which, mlxr_model *model, call *c)
 {
     mlxr_error error;
-    size_t n;
-    const int32_t *prompt = prompt_of(which, &n);
     mlxr_sampling greedy = mlxr_sampling_default();
     greedy.temperature = 0;
     memset(c, 0, sizeof *c);
     assert_ok(scheduler_submit(worker_scheduler(s->worker),
                                &(scheduler_request){.model = model,
-                                                    .tokens = prompt,
-                                                    .n_tokens = n,
+                                                    .tokens = prompts[which],
+                                                    .n_tokens = PROMPT,
                                                     .sampling = &greedy,
                                                     .max_tokens = ANSWER,
                                                     .ignore_end = true,
