@@ -22,6 +22,7 @@
 #define SPINS_BARRIER_LEAST 200u  /* other programs want the cores: sleep at once, to be woken with priority */
 #define SPINS_BUSY 1000u          /* about 10 µs: most waits are shorter; then give the core away now and then */
 #define SPINS_IDLE 2000u          /* between steps the caller samples and prints; do not burn a core for long */
+#define YIELD_LONG_NS 20000       /* the core went to another program; to none, it takes a microsecond */
 
 struct team {
     uint32_t n_threads;
@@ -54,19 +55,36 @@ static inline void relax(void)
 #endif
 }
 
-/* Waits until *word differs from `old`; returns whether spinning was enough. */
-static bool wait_change(team *t, _Atomic uint32_t *word, uint32_t old, uint32_t n_spins)
+typedef enum wait_outcome {
+    WAIT_SPUN,      /* spinning was enough */
+    WAIT_SLEPT,     /* it was not, and nobody else wanted the core */
+    WAIT_CONTENDED, /* it was not, and somebody did */
+} wait_outcome;
+
+static bool give_core_away(void)
 {
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    sched_yield();
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    return (end.tv_sec - begin.tv_sec) * 1000000000LL + (end.tv_nsec - begin.tv_nsec) > YIELD_LONG_NS;
+}
+
+/* Waits until *word differs from `old`. */
+static wait_outcome wait_change(team *t, _Atomic uint32_t *word, uint32_t old, uint32_t n_spins)
+{
+    bool wanted = false;
     for (uint32_t i = 0; i < n_spins; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != old) {
-            return true;
+            return WAIT_SPUN;
         }
         if (i < SPINS_BUSY || i % 64 != 0) {
             relax();
         } else {
-            sched_yield(); /* the member waited for may have no core: other programs run too */
+            wanted |= give_core_away(); /* the member waited for may have no core: other programs run too */
         }
     }
+    wanted |= give_core_away();
     pthread_mutex_lock(&t->lock);
     atomic_fetch_add(&t->n_asleep, 1);
     while (atomic_load(word) == old) {
@@ -74,19 +92,25 @@ static bool wait_change(team *t, _Atomic uint32_t *word, uint32_t old, uint32_t 
     }
     atomic_fetch_sub(&t->n_asleep, 1);
     pthread_mutex_unlock(&t->lock);
-    return false;
+    return wanted ? WAIT_CONTENDED : WAIT_SLEPT;
 }
 
-/* Spins for as long as that has lately been worth it. On a machine with cores to spare that is nearly always; where
- * other programs hold the cores, the member waited for is not running and spinning only delays it. */
+/* Spins for as long as that has lately been worth it. On a machine with cores to spare that is nearly always. Where
+ * other programs hold the cores, the member waited for is not running and spinning only delays it. Where a hypervisor
+ * took the other member's core away for a while it is not running either, but nobody wants this core: sleeping would
+ * only add the time it takes to wake. */
 static void wait_at_barrier(team *t, uint32_t phase)
 {
     uint32_t spins = atomic_load_explicit(&t->spins, memory_order_relaxed);
-    bool enough = wait_change(t, &t->phase, phase, spins);
-    if (enough && spins < SPINS_BARRIER_MOST) {
-        atomic_store_explicit(&t->spins, spins + spins / 4 + 1, memory_order_relaxed);
-    } else if (!enough && spins > SPINS_BARRIER_LEAST) {
-        atomic_store_explicit(&t->spins, spins / 2, memory_order_relaxed);
+    wait_outcome outcome = wait_change(t, &t->phase, phase, spins);
+    if (outcome == WAIT_CONTENDED) {
+        spins = spins / 2 > SPINS_BARRIER_LEAST ? spins / 2 : SPINS_BARRIER_LEAST;
+    } else {
+        spins += outcome == WAIT_SPUN ? spins / 4 + 1 : spins;
+        spins = spins < SPINS_BARRIER_MOST ? spins : SPINS_BARRIER_MOST;
+    }
+    if (spins != atomic_load_explicit(&t->spins, memory_order_relaxed)) {
+        atomic_store_explicit(&t->spins, spins, memory_order_relaxed);
     }
 }
 
