@@ -24,6 +24,8 @@ endif
 PYTHON = $(shell test -x /usr/bin/python3 && echo /usr/bin/python3 || command -v python3)
 N_JOBS = $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 CTEST = ctest --output-on-failure --no-tests=error -j $(N_JOBS)
+# The kernels for Metal, in the emulator under sanitizers; on a Mac they run on the GPU.
+METAL_CHECKS = $(if $(filter Darwin,$(shell uname -s)),,metal_check test_metal_emulator)
 # Warnings are errors in check and in CI, so that a newer compiler does not break anybody's build.
 TEST_PRESET := $(if $(CI),check,dev)
 ifdef CI
@@ -31,7 +33,7 @@ export WERROR := ON
 endif
 
 .PHONY: help build run model models setup setup-tests test test-cpp test-cpp-verbose check static-checks oracle soak \
-        bench fuzz asan ubsan tsan coverage fmt install clean
+        bench fuzz asan ubsan tsan metal coverage fmt install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -59,8 +61,9 @@ test: setup-tests models static-checks ## install what the tests need and run al
 	@tools/mlx/install
 	@tools/build release # for the test of `make run`
 	@tools/build $(TEST_PRESET)
-	@tools/build asan fuzz_replays
-	@cd build/asan && $(CTEST) -L '^fuzz$$'
+	@tools/build asan fuzz_replays $(METAL_CHECKS)
+	@cd build/asan && $(CTEST) -L '^(fuzz|metal)$$'
+	@[ -z "$(METAL_CHECKS)" ] || { tools/build tsan $(METAL_CHECKS) && cd build/tsan && $(CTEST) -L '^metal$$'; }
 	@cd build/$(TEST_PRESET) && $(CTEST)
 
 test-cpp: ## the native tests only
@@ -110,6 +113,9 @@ asan ubsan: setup-tests ## the native tests under this sanitizer
 tsan: setup-tests ## the tests with threads under ThreadSanitizer
 	@tools/build tsan
 	@cd build/tsan && $(CTEST) -LE '^python$$'
+
+metal: ## compile the Metal kernels with Xcode; without it, check them in the emulator
+	@tools/metal-compile
 
 coverage: setup-tests ## branch coverage of the parsers by their tests, with its floor
 	@tools/venv coverage tools/coverage-requirements.txt
