@@ -39,9 +39,14 @@ bool answer_add(answer *a, const mlxr_model *model, const mlxr_sampled *sampled,
 /* Fills r->expected. */
 void alone_run(matrix_request *r, mlxr_engine *engine, mlxr_model *model);
 
-/* Is `got` what was expected, in tokens, log-probabilities and end? If not, `why` says where (NULL: not wanted). With a
- * tolerance above 0 tokens may differ from a place on where the two best were closer than that; *parted then counts. */
-bool answer_same(const answer *expected, const answer *got, double tolerance, bool greedy, uint32_t *parted, char *why,
+typedef struct difference { /* where bits are not promised */
+    uint32_t n_parted;      /* answers that went another way from some token on */
+    double worst;           /* of log-probabilities that were compared */
+} difference;
+
+/* Is `got` what was expected, in tokens, log-probabilities and end? If not, `why` says where. With a tolerance above 0
+ * tokens may differ from a place on where the two best were closer than that, or where a draw fell on their border. */
+bool answer_same(const answer *expected, const answer *got, double tolerance, bool greedy, difference *d, char *why,
                  size_t cap);
 
 #endif

@@ -37,9 +37,7 @@ typedef struct matrix_family {
 
 typedef struct matrix_backend {
     const char *name; /* of mlxr_engine_options */
-    /* What a log-probability may differ by from the lone run's; 0: not by a bit. Where it is more, tokens may differ
-     * from where the choice was that close. */
-    double tolerance;
+    bool exact;       /* the same bits as a lone run, whatever else a step computes */
 } matrix_backend;
 
 /* A cell in words. */
@@ -53,6 +51,9 @@ typedef struct matrix_values {
     matrix_eviction eviction;
     const matrix_family *family;
     const matrix_backend *backend;
+    /* What a log-probability may differ by from the lone run's; 0: not by a bit. Where it is more, tokens may differ
+     * from where the choice was that close. */
+    double tolerance;
     char text[256];
 } matrix_values;
 

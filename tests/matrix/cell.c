@@ -12,7 +12,6 @@
 #include <jansson.h>
 #include <unistd.h>
 
-#include "matrix/alone.h"
 #include "scheduler/scheduler.h"
 #include "support/test.h"
 #include "unit/runtime/recurrent.h"
@@ -338,7 +337,7 @@ static void compare(run *r, matrix_totals *t)
             if (q->n_finishes[c] != 1) {
                 fail_msg("%s: request %u, choice %u finished %u times", r->v->text, i, c, q->n_finishes[c]);
             }
-            if (!answer_same(&q->expected[c], a, r->v->backend->tolerance, greedy, &t->n_parted, why, sizeof why)) {
+            if (!answer_same(&q->expected[c], a, r->v->tolerance, greedy, &t->differences, why, sizeof why)) {
                 fail_msg("%s: request %u, choice %u: %s", r->v->text, i, c, why);
             }
             if (a->ended && q->rule) {

@@ -5,10 +5,11 @@
 #ifndef MLXR_TEST_CELL_H
 #define MLXR_TEST_CELL_H
 
-#include "matrix/axes.h"
+#include "matrix/alone.h"
 
 typedef struct matrix_totals { /* what the cells did, to show that they did it */
-    uint32_t n_green, n_refused, n_choices, n_parted;
+    uint32_t n_green, n_refused, n_choices;
+    difference differences; /* of backends that do not promise bits */
     uint64_t n_tokens, n_hit_memory, n_hit_disk, n_evicted_bytes, n_preempted, n_forked;
     uint64_t n_drafted[3], n_accepted[3]; /* by matrix_draft */
     uint32_t n_sentences[3];              /* ended, by matrix_rule */

@@ -5,7 +5,6 @@
  */
 #include <time.h>
 
-#include "matrix/alone.h"
 #include "matrix/cell.h"
 #include "support/test.h"
 
@@ -19,9 +18,12 @@ static double seconds(void)
 static void report(const matrix_totals *t, size_t n_cells, uint32_t strength, double s)
 {
     print_message("strength %u: %d cells, %d green, %d refused by name; %d choices of %d tokens equal those of lone "
-                  "runs (%d parted); %.1f s\n",
-                  strength, (int)n_cells, (int)t->n_green, (int)t->n_refused, (int)t->n_choices, (int)t->n_tokens,
-                  (int)t->n_parted, s);
+                  "runs; %.1f s\n",
+                  strength, (int)n_cells, (int)t->n_green, (int)t->n_refused, (int)t->n_choices, (int)t->n_tokens, s);
+    if (t->differences.worst > 0) {
+        print_message("without a promise of bits: log-probabilities off by %.2g at most, %d answers parted\n",
+                      t->differences.worst, (int)t->differences.n_parted);
+    }
     print_message("tokens found in memory %d, on disk %d; evicted %d KiB; pre-empted %d; forked %d; drafted and right: "
                   "n-gram %d, %d, model %d, %d; sentences: GBNF %d, schema %d\n",
                   (int)t->n_hit_memory, (int)t->n_hit_disk, (int)(t->n_evicted_bytes >> 10), (int)t->n_preempted,
@@ -38,7 +40,7 @@ static void every_cell_is_green_or_refused_by_name(void **unused)
     pairwise_space space;
     matrix_totals totals = {0};
     size_t n_cells = 0;
-    double begin = seconds();
+    double begin = seconds(), worst = 0;
     matrix_space(&space);
     pairwise_cell *table = pairwise_make(&space, strength, &n_cells);
     assert_non_null(table);
@@ -51,7 +53,9 @@ static void every_cell_is_green_or_refused_by_name(void **unused)
         double cell_begin = seconds();
         (pairwise_is_refused(&space, &table[i]) ? cell_refused : cell_run)(&v, &totals);
         if (getenv("MLXR_MATRIX_VERBOSE")) {
-            print_message("%4d %6.0f ms  %s\n", (int)i, 1e3 * (seconds() - cell_begin), v.text);
+            print_message("%4d %6.0f ms  %s%s\n", (int)i, 1e3 * (seconds() - cell_begin), v.text,
+                          totals.differences.worst > worst ? " (the largest difference so far)" : "");
+            worst = totals.differences.worst;
         }
     }
     free(table);
@@ -79,25 +83,25 @@ static void the_comparison_sees_a_bit_and_allows_a_tolerance(void **unused)
 {
     (void)unused;
     char why[256];
-    uint32_t parted = 0;
+    difference d = {0};
     answer expected = answer_of(-0.5f, -1), got = expected;
-    assert_true(answer_same(&expected, &got, 0, true, &parted, why, sizeof why));
+    assert_true(answer_same(&expected, &got, 0, true, &d, why, sizeof why));
     got.token[1].logprob = -0.50000006f;
-    assert_false(answer_same(&expected, &got, 0, true, &parted, why, sizeof why));
+    assert_false(answer_same(&expected, &got, 0, true, &d, why, sizeof why));
     assert_non_null(strstr(why, "token 1 is 5"));
-    assert_true(answer_same(&expected, &got, 1e-3, true, &parted, why, sizeof why));
+    assert_true(answer_same(&expected, &got, 1e-3, true, &d, why, sizeof why));
     got.top[1][1].logprob = -1.01f;
-    assert_false(answer_same(&expected, &got, 1e-3, true, &parted, why, sizeof why));
+    assert_false(answer_same(&expected, &got, 1e-3, true, &d, why, sizeof why));
     got = expected;
     got.n = 1;
-    assert_false(answer_same(&expected, &got, 1e-3, true, &parted, why, sizeof why));
+    assert_false(answer_same(&expected, &got, 1e-3, true, &d, why, sizeof why));
     got = expected;
     got.token[0].id = 6;
-    assert_false(answer_same(&expected, &got, 0.2, true, &parted, why, sizeof why)); /* the two best were apart */
-    assert_int_equal(parted, 0);
-    assert_true(answer_same(&expected, &got, 0.3, true, &parted, why, sizeof why));
-    assert_true(answer_same(&expected, &got, 1e-3, false, &parted, why, sizeof why)); /* a draw at a border */
-    assert_int_equal(parted, 2);
+    assert_false(answer_same(&expected, &got, 0.2, true, &d, why, sizeof why)); /* the two best were apart */
+    assert_int_equal(d.n_parted, 0);
+    assert_true(answer_same(&expected, &got, 0.3, true, &d, why, sizeof why));
+    assert_true(answer_same(&expected, &got, 1e-3, false, &d, why, sizeof why)); /* a draw at a border */
+    assert_int_equal(d.n_parted, 2);
 }
 
 int main(void)
