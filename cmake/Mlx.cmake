@@ -28,7 +28,22 @@ endfunction()
 # sees MLX.
 function(mlxr_use_mlx target root)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/kernels/mlx/*.c ${CMAKE_SOURCE_DIR}/core/kernels/mlx/*.cpp)
-  target_sources(${target} PRIVATE ${sources})
+  target_sources(${target} PRIVATE ${sources} ${CMAKE_BINARY_DIR}/metal_kernel_sources.c)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>)
+  if(NOT TARGET metal_kernel_sources_file) # for dependencies across folders
+    set(metal ${CMAKE_SOURCE_DIR}/core/kernels/metal)
+    set(translate ${CMAKE_SOURCE_DIR}/tools/metal-emulator/translate.py)
+    file(GLOB files CONFIGURE_DEPENDS ${metal}/*.metal)
+    file(GLOB headers CONFIGURE_DEPENDS ${metal}/*.h)
+    add_custom_command(
+      OUTPUT ${CMAKE_BINARY_DIR}/metal_kernel_sources.c
+      COMMAND ${MLXR_PYTHON} ${translate} sources ${files} > ${CMAKE_BINARY_DIR}/metal_kernel_sources.c
+      DEPENDS ${files} ${headers} ${translate}
+      VERBATIM)
+    add_custom_target(metal_kernel_sources_file DEPENDS ${CMAKE_BINARY_DIR}/metal_kernel_sources.c)
+  endif()
+  set_source_files_properties(${CMAKE_BINARY_DIR}/metal_kernel_sources.c PROPERTIES GENERATED ON)
+  add_dependencies(${target} metal_kernel_sources_file)
   target_include_directories(${target} SYSTEM PRIVATE ${root}/include)
   target_compile_definitions(${target} PRIVATE MLXR_MLX=1)
   target_link_libraries(${target} PUBLIC ${root}/lib/libmlx${CMAKE_SHARED_LIBRARY_SUFFIX})

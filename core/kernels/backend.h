@@ -80,5 +80,6 @@ const backend_ops *backend_find(const char *name);
 extern const backend_ops backend_cpu;
 extern const backend_ops backend_cpu_scalar; /* the same with options.scalar forced: "cpu-scalar", the oracle */
 extern const backend_ops backend_mlx;        /* in builds with MLX only */
+extern const backend_ops backend_mlx_metal;  /* the same with MLXR's own Metal kernels */
 
 #endif

@@ -7,10 +7,9 @@
 #include "kernels/backend.h"
 
 static const backend_ops *const backends[] = {
-    &backend_cpu,
-    &backend_cpu_scalar,
+    &backend_cpu, &backend_cpu_scalar,
 #if MLXR_MLX /* last, as long as nobody has compared the two on Apple's hardware (docs/apple.md) */
-    &backend_mlx,
+    &backend_mlx, &backend_mlx_metal,
 #endif
     NULL,
 };

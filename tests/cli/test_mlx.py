@@ -37,7 +37,7 @@ class Mlx(support.CliTest):
         self.fail_with(1, "'mlx'.*batch", "run", self.model, "x", "--backend", "mlx", "--batch-invariant")
 
     def test_an_unknown_backend_is_told_which_there_are(self):
-        self.fail_with(2, "it has cpu, cpu-scalar, mlx", "run", self.model, "x", "--backend", "warp")
+        self.fail_with(2, "it has cpu, cpu-scalar, mlx, mlx-metal", "run", self.model, "x", "--backend", "warp")
 
 
 if __name__ == "__main__":

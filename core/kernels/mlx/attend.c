@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/mlx/walk.h"
+#include "kernels/mlx/kernels.h"
 
 #define NEVER INT32_MAX /* the position of what is not there: after every query */
 
@@ -224,8 +224,7 @@ static mlx_type page_type(dtype type, int32_t *n, const kv_layout *l)
     }
 }
 
-/* The group's pages up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row]. */
-static mlx_value *pool_of(walk *w, uint16_t group, uint32_t page_end)
+mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end)
 {
     const kv_layout *l = &w->s->kv.layout[group];
     if (page_end > w->pool_pages[group]) {
@@ -287,6 +286,9 @@ void walk_keep_keys(walk *w, const op *o)
     mlx_value *k = keep_rows(w, l, w->slots[SLOT_K]), *v = keep_rows(w, l, w->slots[SLOT_V]);
     w->keys = kv_values_round(w, l->type, l->head_dim, k);
     w->values = kv_values_round(w, l->type, l->head_dim, v);
+    if (w->prog->device.wraps && kernel_takes_attention(w, &o->attend)) {
+        return; /* attention puts them into the host's own pages */
+    }
     w->prog->rows[w->prog->n_rows++] = (page_rows){
         .o = o, .k = bridge_one(w->a, BRIDGE_CONTIGUOUS, k), .v = bridge_one(w->a, BRIDGE_CONTIGUOUS, v)};
 }
@@ -341,7 +343,7 @@ static mlx_value *attend_batch(walk *w, batch *b, const op *o, const op_arrays *
     if (v->n_past) {
         const int32_t layer = at->kv_layer;
         mlx_value *ids = value_add(a, v->pages, bridge_copy(a, MLX_I32, 0, NULL, &layer));
-        mlx_value *gathered = bridge_take(a, pool_of(w, at->kv_group, v->page_end), ids, 0);
+        mlx_value *gathered = bridge_take(a, walk_pool(w, at->kv_group, v->page_end), ids, 0);
         const mlx_value *all_k[] = {past_of(w, b, v, at, 0, gathered), k};
         const mlx_value *all_v[] = {past_of(w, b, v, at, 1, gathered), values};
         k = bridge_join(a, all_k, 2, 2);
@@ -364,6 +366,9 @@ static mlx_value *attend_batch(walk *w, batch *b, const op *o, const op_arrays *
 
 mlx_value *walk_attend(walk *w, const op *o, const op_arrays *arrays)
 {
+    if (kernel_takes_attention(w, &o->attend)) {
+        return kernel_attend(w, o, arrays);
+    }
     const mlx_value **parts = take_memory(w, w->n_batches, sizeof *parts);
     if (!parts || w->n_batches == 0) {
         return NULL;

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/memory_size.h"
 #include "base/team.h"
+#include "kernels/mlx/backend_mlx.h"
 #include "kernels/mlx/program.h"
 #include "kernels/mlx/worker.h"
 
@@ -20,7 +21,7 @@
 struct backend {
     mlx_worker *worker;
     team *threads; /* of the host, for sampling */
-    bridge_device device;
+    program_device device;
     char numerics[64];
 };
 
@@ -37,12 +38,17 @@ typedef struct call {
 static void do_open(void *context)
 {
     call *c = context;
-    bridge_device *d = &c->b->device;
+    bridge_device *d = &c->b->device.device;
     c->status = bridge_open(d, c->error);
     if (c->status == MLXR_OK) {
         /* Wired memory is taken from everybody else: at most half of what there is. */
         bridge_limit(CACHE_BYTES, (size_t)(memory_total() / 2));
-        snprintf(c->b->numerics, sizeof c->b->numerics, "MLX %s %s", d->version, d->gpu ? "Metal" : "CPU");
+        snprintf(c->b->numerics, sizeof c->b->numerics, "MLX %s %s%s", d->version, d->gpu ? "Metal" : "CPU",
+                 c->b->device.kernels ? " with MLXR's kernels" : "");
+        if (c->b->device.kernels && !d->gpu && !c->b->device.failures) {
+            c->status = error_set(c->error, MLXR_UNSUPPORTED, "MLXR's kernels need Metal, and MLX %s has none here",
+                                  d->version);
+        }
     }
 }
 
@@ -76,18 +82,25 @@ static void mlx_close(backend **pointer)
     if (b) {
         mlx_worker_close(&b->worker);
         team_close(&b->threads);
+        bridge_failures_close(&b->device.failures);
         free(b);
         *pointer = NULL;
     }
 }
 
-static mlxr_status mlx_open(backend **out, const backend_options *options, mlxr_error *error)
+static mlxr_status open_device(backend **out, const backend_options *options, bool kernels, const kernel_runner *runner,
+                               mlxr_error *error)
 {
     backend *b = calloc(1, sizeof *b);
     if (!b) {
         return error_nomem(error, "backend", sizeof *b);
     }
-    mlxr_status status = mlx_worker_open(&b->worker, error);
+    b->device.kernels = kernels;
+    b->device.failures = runner ? bridge_failures_open(runner) : NULL;
+    mlxr_status status = runner && !b->device.failures ? error_nomem(error, "kernel runner", sizeof *runner) : MLXR_OK;
+    if (status == MLXR_OK) {
+        status = mlx_worker_open(&b->worker, error);
+    }
     if (status == MLXR_OK) {
         status = team_open(&b->threads, options->n_threads, error);
     }
@@ -100,6 +113,22 @@ static mlxr_status mlx_open(backend **out, const backend_options *options, mlxr_
     }
     *out = b;
     return MLXR_OK;
+}
+
+static mlxr_status mlx_open(backend **out, const backend_options *options, mlxr_error *error)
+{
+    return open_device(out, options, false, NULL, error);
+}
+
+static mlxr_status mlx_open_with_kernels(backend **out, const backend_options *options, mlxr_error *error)
+{
+    return open_device(out, options, true, NULL, error);
+}
+
+mlxr_status backend_mlx_open_with_runner(backend **out, const backend_options *options, const kernel_runner *runner,
+                                         mlxr_error *error)
+{
+    return open_device(out, options, true, runner, error);
 }
 
 static mlxr_status mlx_prepare(backend *b, const plan *p, program **out, mlxr_error *error)
@@ -179,6 +208,21 @@ const backend_ops backend_mlx = {
     .name = "mlx",
     .batch_invariant = false, /* MLX picks its kernels by the number of rows */
     .open = mlx_open,
+    .close = mlx_close,
+    .prepare = mlx_prepare,
+    .release = mlx_release,
+    .kv_alloc = mlx_kv_alloc,
+    .kv_free = mlx_kv_free,
+    .kv_discard = mlx_kv_discard,
+    .run = mlx_run,
+    .parallel = mlx_parallel,
+    .numerics = mlx_numerics,
+};
+
+const backend_ops backend_mlx_metal = {
+    .name = "mlx-metal",
+    .batch_invariant = false, /* MLX picks its kernels by the number of rows */
+    .open = mlx_open_with_kernels,
     .close = mlx_close,
     .prepare = mlx_prepare,
     .release = mlx_release,

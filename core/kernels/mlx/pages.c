@@ -59,6 +59,9 @@ static void write_states(const op_state *state, const step *s, const uint8_t *ro
 
 void pages_write(const page_rows *rows, const step *s, const void *k, const void *v)
 {
+    if (!rows->o) {
+        return;
+    }
     if (rows->o->kind == OP_SCAN) {
         write_states(&rows->o->state, s, k);
     } else {

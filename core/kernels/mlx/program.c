@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "kernels/mlx/kernels.h"
 #include "kernels/plan_check.h"
 
 static const mlx_weight *weight_of(program *prog, const tensor *t)
@@ -18,7 +19,7 @@ static const mlx_weight *weight_of(program *prog, const tensor *t)
         }
     }
     mlx_weight *w = &prog->weights[prog->n_weights];
-    if (!mlx_weight_load(w, prog->kept, t)) {
+    if (!mlx_weight_load(w, prog->kept, t, prog->kernels && kernel_takes_weight(t))) {
         return NULL;
     }
     prog->n_weights++;
@@ -79,7 +80,7 @@ static mlxr_status load(program *prog, mlxr_error *error)
     }
     prog->weights = region_array(&prog->memory, p->n_ops, sizeof *prog->weights);
     prog->ops = region_array(&prog->memory, p->n_ops, sizeof *prog->ops);
-    prog->rows = region_array(&prog->memory, prog->n_rows_max, sizeof *prog->rows);
+    prog->rows = region_array(&prog->memory, ++prog->n_rows_max, sizeof *prog->rows);
     prog->kept = bridge_arena_open();
     prog->step = bridge_arena_open();
     prog->results = bridge_arena_open();
@@ -93,7 +94,7 @@ static mlxr_status load(program *prog, mlxr_error *error)
     return status;
 }
 
-mlxr_status mlx_program_open(program **out, const plan *p, const bridge_device *device, mlxr_error *error)
+mlxr_status mlx_program_open(program **out, const plan *p, const program_device *device, mlxr_error *error)
 {
     mlxr_status status = plan_check(p, error);
     if (status == MLXR_OK) {
@@ -107,7 +108,9 @@ mlxr_status mlx_program_open(program **out, const plan *p, const bridge_device *
         return error_nomem(error, "MLX program", sizeof *prog);
     }
     prog->plan = p;
-    prog->device = *device;
+    prog->device = device->device;
+    prog->kernels = device->kernels;
+    prog->failures = device->failures;
     status = load(prog, error);
     if (status != MLXR_OK) {
         mlx_program_close(&prog);
@@ -167,7 +170,8 @@ static mlxr_status collect(program *prog, const step *s, mlxr_error *error)
     if (logits) {
         memcpy(s->logits, logits, (size_t)s->n_wanted * prog->plan->n_vocab * sizeof *s->logits);
     }
-    return bridge_status(prog->results, error);
+    mlxr_status status = bridge_status(prog->results, error);
+    return status == MLXR_OK && prog->failures ? bridge_failures_take(prog->failures, error) : status;
 }
 
 mlxr_status mlx_program_run(program *prog, const step *s, mlxr_error *error)

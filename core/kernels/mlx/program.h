@@ -15,7 +15,7 @@
 
 #include "base/region.h"
 #include "kernels/backend.h"
-#include "kernels/mlx/bridge.h"
+#include "kernels/mlx/bridge_kernel.h"
 #include "kernels/mlx/weights.h"
 
 /* What one operation of the plan needs that outlives a step. */
@@ -27,7 +27,7 @@ typedef struct op_arrays {
 
 /* Keys and values, or states, of a step's rows: results that belong into pages. */
 typedef struct page_rows {
-    const op *o;  /* KV_WRITE or SCAN */
+    const op *o;  /* KV_WRITE or SCAN; NULL: it only has to be computed, for what a kernel stores itself */
     mlx_value *k; /* [n_rows, n_head_kv × head_dim] in the pages' type, F32 where that has blocks; SCAN: the states */
     mlx_value *v; /* NULL for SCAN */
 } page_rows;
@@ -35,6 +35,8 @@ typedef struct page_rows {
 struct program {
     const plan *plan;
     bridge_device device;
+    bool kernels;              /* our own are used */
+    kernel_failures *failures; /* of the backend: where a runner runs them; NULL: Metal does */
     region memory;
     mlx_weight *weights; /* [n_weights], one a tensor */
     uint32_t n_weights;
@@ -45,7 +47,14 @@ struct program {
     mlx_value *logits; /* of the step, or NULL */
 };
 
-mlxr_status mlx_program_open(program **out, const plan *p, const bridge_device *device, mlxr_error *error);
+/* What the backend gives its programs. */
+typedef struct program_device {
+    bridge_device device;
+    bool kernels;
+    kernel_failures *failures;
+} program_device;
+
+mlxr_status mlx_program_open(program **out, const plan *p, const program_device *device, mlxr_error *error);
 void mlx_program_close(program **prog);
 mlxr_status mlx_program_run(program *prog, const step *s, mlxr_error *error);
 

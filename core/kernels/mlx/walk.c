@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "kernels/mlx/walk.h"
+#include "kernels/mlx/kernels.h"
 #include "kernels/rope_angles.h"
 #include "quant/codec.h"
 
@@ -30,8 +30,11 @@ static mlx_value *embed(walk *w, const op *o)
 static mlx_value *norm(walk *w, const op *o, const op_arrays *arrays)
 {
     int32_t width = (int32_t)o->norm.width, groups = (int32_t)(o->width / o->norm.width);
-    mlx_value *x = w->slots[o->src];
+    mlx_value *x = w->slots[o->src], *y = kernel_norm(w, o, arrays, x);
     int32_t n_rows = bridge_dim(x, 0);
+    if (y) {
+        return y;
+    }
     x = groups > 1 ? value_reshape(w->a, x, 3, n_rows, groups, width) : x;
     x = bridge_norm(w->a, o->norm.kind == NORM_LAYER, x, arrays->vector, arrays->bias, o->norm.eps);
     return groups > 1 ? value_reshape(w->a, x, 2, n_rows, (int32_t)o->width) : x;
@@ -39,7 +42,11 @@ static mlx_value *norm(walk *w, const op *o, const op_arrays *arrays)
 
 static mlx_value *linear(walk *w, const op *o, const op_arrays *arrays)
 {
-    mlx_value *y = mlx_weight_product(w->a, arrays->weight, w->slots[o->src]);
+    mlx_value *y = kernel_product(w, arrays->weight, w->slots[o->src], arrays->bias);
+    if (y) {
+        return y;
+    }
+    y = mlx_weight_product(w->a, arrays->weight, w->slots[o->src]);
     return arrays->bias ? value_add(w->a, y, arrays->bias) : y;
 }
 
@@ -114,6 +121,11 @@ static mlx_value *rotate(walk *w, const op *o)
     rope_table t;
     if (r->n_rot == 0) {
         return w->slots[o->dst];
+    }
+    mlx_value *y = kernel_rope(w, o, w->slots[o->dst]);
+    if (y) {
+        w->turned[o->dst] = (turned_slot){.rope = r, .from = w->slots[o->dst], .to = y};
+        return y;
     }
     if (!find_angles(w, r, &t)) {
         return NULL;
@@ -250,6 +262,26 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
     }
 }
 
+/* LINEAR, LINEAR, GATED at op i by one kernel: G takes the result, nobody reads U again. */
+static bool walk_gated(walk *w, uint32_t i)
+{
+    const plan *p = w->prog->plan;
+    const op *gate = &p->ops[i], *up = gate + 1, *gated = gate + 2;
+    if (i + 2 >= p->n_ops || gate->kind != OP_LINEAR || up->kind != OP_LINEAR || gated->kind != OP_GATED ||
+        gate->src != up->src || gate->dst != SLOT_G || up->dst != SLOT_U || gated->dst != SLOT_G ||
+        gated->src != SLOT_U || gate->bias || up->bias) {
+        return false;
+    }
+    const op_arrays *arrays = &w->prog->ops[i];
+    mlx_value *x = w->slots[gate->src];
+    mlx_value *y = kernel_gated(w, arrays[0].weight, arrays[1].weight, gated->act, x, bridge_dim(x, 0));
+    if (y) {
+        w->slots[SLOT_G] = y;
+        w->slots[SLOT_U] = NULL;
+    }
+    return y != NULL;
+}
+
 void walk_build(program *prog, const step *s, region *memory)
 {
     walk w = {.prog = prog, .s = s, .memory = memory, .a = prog->step};
@@ -257,9 +289,16 @@ void walk_build(program *prog, const step *s, region *memory)
     batches_make(&w);
     for (uint32_t i = 0; i < p->n_ops; i++) {
         if (p->ops[i].kind == OP_TAKE_ROWS && s->n_wanted == 0) {
+            if (prog->kernels && w.slots[SLOT_A]) { /* attention may store the rows itself, and nobody asks for it */
+                prog->rows[prog->n_rows++] = (page_rows){.k = w.slots[SLOT_A]};
+            }
             return; /* all that is left would be computed for no row */
         }
-        walk_op(&w, &p->ops[i], &prog->ops[i]);
+        if (walk_gated(&w, i)) {
+            i += 2;
+        } else {
+            walk_op(&w, &p->ops[i], &prog->ops[i]);
+        }
     }
     prog->logits = bridge_one(prog->step, BRIDGE_CONTIGUOUS, w.slots[SLOT_LOGITS]);
 }

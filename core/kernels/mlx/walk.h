@@ -38,6 +38,12 @@ typedef struct rope_table {
     mlx_value *cosines, *sines; /* [n_rows, 1, n_rot / 2] */
 } rope_table;
 
+/* An operand of OP_ROPE and what came of it, for kernels that turn on their own. */
+typedef struct turned_slot {
+    const op_rope *rope;
+    const mlx_value *from, *to;
+} turned_slot;
+
 typedef struct walk {
     program *prog;
     const step *s;
@@ -49,6 +55,8 @@ typedef struct walk {
     uint32_t n_angles;
     batch *batches; /* [n_batches] */
     uint32_t n_batches;
+    mlx_value *positions; /* [n_rows], for kernels */
+    turned_slot turned[SLOT_COUNT];
     mlx_value *order;         /* [n_rows] where the batches' rows, one after the other, belong; NULL: where they are */
     mlx_value *keys, *values; /* of the step's rows in the layer under way, as the pages keep them, in F32 */
     mlx_value *pools[KV_GROUPS_MAX]; /* the pages of a group that this step reads, [pages × layers, 2, …] */
@@ -64,6 +72,8 @@ const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend);
 
 /* OP_KV_WRITE: rounds keys and values as the pages' type does, notes them as results. */
 void walk_keep_keys(walk *w, const op *o);
+/* The pages of a group up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row]. */
+mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end);
 /* OP_ATTEND */
 mlx_value *walk_attend(walk *w, const op *o, const op_arrays *arrays);
 

@@ -82,9 +82,14 @@ static int32_t rows_of(const tensor *t)
     return (int32_t)(t->shape[1] * t->shape[2] * t->shape[3]);
 }
 
-bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const tensor *t)
+bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const tensor *t, bool raw)
 {
-    *out = (mlx_weight){.source = t, .n_in = (int32_t)t->shape[0], .n_out = rows_of(t)};
+    *out = (mlx_weight){.source = t, .n_in = (int32_t)t->shape[0], .n_out = rows_of(t), .raw = raw};
+    if (raw) {
+        const int32_t bytes[] = {out->n_out, (int32_t)t->row_bytes};
+        out->w = bridge_wrap(arena, MLX_U8, 2, bytes, t->data);
+        return true;
+    }
     uint32_t group = codec_affine_group(t->type);
     if (group) {
         out->group = (int)group;

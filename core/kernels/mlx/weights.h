@@ -9,6 +9,8 @@
  *                                     have no more digits than a float
  * Q2_K Q3_K Q6_K                      the file's own bytes, with scales and biases in F32: their groups of 16 are
  *                                     smaller than MLX's, so operations of MLX decode them in each step
+ * with our own kernels: all those     the file's own bytes (`raw`)
+ * they know (kernel_takes_weight)
  */
 #ifndef MLXR_KERNELS_MLX_WEIGHTS_H
 #define MLXR_KERNELS_MLX_WEIGHTS_H
@@ -23,10 +25,11 @@ typedef struct mlx_weight {
     mlx_value *scales, *biases; /* [n_out, n_in / group]; NULL: dense */
     int group, bits;
     bool packed;
+    bool raw; /* blocks as in the file, for our own kernels; no scales */
 } mlx_weight;
 
 /* False: no memory; what went wrong inside MLX is in the arena's status. */
-bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const tensor *source);
+bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const tensor *source, bool raw);
 /* A vector as F32, whatever its type. */
 mlx_value *mlx_vector_load(mlx_arena *arena, const tensor *source);
 
