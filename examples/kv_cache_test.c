@@ -14,6 +14,7 @@
  * removed.
  */
 #define _XOPEN_SOURCE 700 /* clock_gettime, mkdtemp, nftw */
+#define _DARWIN_C_SOURCE  /* on macOS, mkdtemp too */
 
 #include <ftw.h>
 #include <mlxr.h>

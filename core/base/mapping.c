@@ -1,5 +1,5 @@
 /*
- * Read-only file mappings and reading of small files.
+ * Read-only file mappings, reading of small files, and what systems do differently.
  * Owner: whoever opened it. Lifetime: until mapping_close.
  */
 #include "base/mapping.h"
@@ -90,6 +90,30 @@ int64_t file_modified_ns(const struct stat *info)
     const struct timespec *at = &info->st_mtim;
 #endif
     return (int64_t)at->tv_sec * 1000000000 + at->tv_nsec;
+}
+
+int file_sync(int fd)
+{
+#if defined(__APPLE__) /* its fsync leaves data in the drive's cache; not every file system has the other */
+    if (fcntl(fd, F_FULLFSYNC) == 0) {
+        return 0;
+    }
+#endif
+    return fsync(fd) != 0 ? errno : 0;
+}
+
+void memory_discard(void *part, size_t n_bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE); /* 16 KiB with Apple's processors */
+    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
+#if defined(__APPLE__)
+    const int advice = MADV_FREE; /* its MADV_DONTNEED keeps the pages */
+#else
+    const int advice = MADV_DONTNEED;
+#endif
+    if (begin < end) {
+        madvise((void *)begin, end - begin, advice);
+    }
 }
 
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error)

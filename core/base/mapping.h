@@ -1,5 +1,5 @@
 /*
- * Read-only file mappings. The platform's file calls live here and nowhere else in core.
+ * Read-only file mappings, and what systems do differently about files and pages of memory.
  * Owner: whoever opened it. Lifetime: until mapping_close; pointers into it die then.
  */
 #ifndef MLXR_BASE_MAPPING_H
@@ -24,6 +24,13 @@ path_kind path_find(const char *path);
 /* When a file was last written, in nanoseconds of the system's clock. */
 struct stat;
 int64_t file_modified_ns(const struct stat *info);
+
+/* Returns when what was written to a file or folder is where a loss of power leaves it; 0 or an errno. */
+int file_sync(int fd);
+
+/* Gives the memory of whole system pages inside part [n_bytes] back; its contents are lost. A hint: the system may keep
+ * it. */
+void memory_discard(void *part, size_t n_bytes);
 
 /* Reads a whole small file into malloc'd memory (NUL added past n_bytes), refusing more than `limit` bytes. */
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error);

@@ -4,9 +4,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/error.h"
+#include "base/mapping.h"
 #include "base/team.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/program.h"
@@ -94,11 +94,7 @@ static void cpu_kv_free(backend *b, void **memory, size_t n_bytes)
 static void cpu_kv_discard(backend *b, void *part, size_t n_bytes)
 {
     (void)b;
-    uintptr_t begin = ((uintptr_t)part + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES; /* whole pages inside it */
-    uintptr_t end = ((uintptr_t)part + n_bytes) / PAGE_BYTES * PAGE_BYTES;
-    if (begin < end) {
-        madvise((void *)begin, end - begin, MADV_DONTNEED); /* a hint: nothing is lost where it is refused */
-    }
+    memory_discard(part, n_bytes);
 }
 
 static mlxr_status cpu_run(backend *b, program *prog, const step *s, mlxr_error *error)

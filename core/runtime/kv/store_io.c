@@ -46,7 +46,7 @@ static int system_claim(void *context, const char *dir, int *claim)
     if (!unmade) { /* the name of a new directory is its parent's to keep */
         int parent = openat(folder, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (parent >= 0) {
-            fsync(parent);
+            file_sync(parent);
             close(parent);
         }
     }
@@ -148,14 +148,14 @@ static int system_write_file(void *context, const char *path, const void *head, 
     return failed;
 }
 
-/* fsync works on the file, whichever descriptor it is asked through. */
+/* What is synced is the file, whichever descriptor it is asked through. */
 static int sync_path(const char *path, int flags)
 {
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0) {
         return errno;
     }
-    int failed = 0;
+    int failed = file_sync(fd);
     close(fd);
     return failed;
 }

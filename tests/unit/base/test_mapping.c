@@ -4,6 +4,9 @@
  */
 #include "base/mapping.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -141,6 +144,35 @@ static void handles_are_not_leaked(void **state)
     }
 }
 
+static void what_cannot_be_synced_says_so(void **state)
+{
+    (void)state;
+    int fd = open(test_write_file("synced", "x", 1), O_RDONLY);
+    assert_int_equal(file_sync(fd), 0);
+    close(fd);
+    assert_int_equal(file_sync(-1), EBADF);
+}
+
+static void discarding_touches_whole_pages_inside_a_part_only(void **state)
+{
+    (void)state;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = 4 * page;
+    uint8_t *memory = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    memset(memory, 7, n);
+    memory_discard(memory + 1, page - 1); /* no whole page in these */
+    memory_discard(memory + page - 1, page);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(memory[i], 7);
+    }
+    memory_discard(memory + page - 1, 2 * page + 2); /* pages 1 and 2, and bytes of their neighbours */
+    for (size_t i = 0; i < page; i++) {
+        assert_int_equal(memory[i], 7);
+        assert_int_equal(memory[3 * page + i], 7);
+    }
+    munmap(memory, n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +182,8 @@ int main(void)
         cmocka_unit_test(what_is_not_a_readable_file_is_refused_by_name),
         cmocka_unit_test(a_file_above_the_limit_is_refused_with_both_sizes),
         cmocka_unit_test(handles_are_not_leaked),
+        cmocka_unit_test(what_cannot_be_synced_says_so),
+        cmocka_unit_test(discarding_touches_whole_pages_inside_a_part_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "runtime/engine.h"
+#include "runtime/kv/store_io.h"
 #include "support/kv_disk.h"
 #include "support/kv_world.h"
 #include "support/test.h"
@@ -609,9 +610,19 @@ static void a_killed_process_leaves_no_lock(void **state)
     close(pipes[1]);
 }
 
+/* A device takes no syncs, which is how it is seen that one was asked for. */
+static void what_the_store_syncs_is_synced(void **state)
+{
+    (void)state;
+    assert_int_equal(store_io_system.sync_file(NULL, test_write_file("synced", "x", 1)), 0);
+    assert_int_equal(store_io_system.sync_dir(NULL, test_temp_dir()), 0);
+    assert_int_not_equal(store_io_system.sync_file(NULL, "/dev/null"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_the_store_syncs_is_synced),
         cmocka_unit_test(the_budget_holds_over_many_models),
         cmocka_unit_test(what_was_found_again_outlives_what_was_not),
         cmocka_unit_test(a_smaller_budget_is_met_when_the_directory_is_opened),
