@@ -85,13 +85,13 @@ static inline kv_layout kv_layout_make(const kv_group *group, dtype type, uint32
                    .page_tokens = page_tokens,
                    .n_layers = group->n_layers,
                    .n_head_kv = group->n_head_kv,
-                   .head_dim = group->head_dim};
+                   .head_dim = group->head_dim,
+                   .state_width = group->state_width};
     l.row_bytes = dtype_row_bytes(type, group->head_dim);
     l.head_bytes = page_tokens * l.row_bytes;
     l.layer_bytes = 2 * l.n_head_kv * l.head_bytes;
     if (group->state_width) {
         l.type = DTYPE_F32;
-        l.state_width = group->state_width;
         l.layer_bytes = group->state_width * sizeof(float);
     }
     l.page_bytes = l.n_layers * l.layer_bytes;
