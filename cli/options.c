@@ -23,6 +23,9 @@ const option_spec option_table[] = {
      "prompt tokens to compute; 0: skip [512; 128 each with -b]"},
     {"tokens", 'n', OPTION_U32, AT(n_generate), GROUP_BENCH, "N", "tokens to generate; 0: skip [64]"},
     {"batch", 'b', OPTION_COUNTS, AT(batches), GROUP_BENCH, "N,N", "decode so many sequences together, too: 1,8,32"},
+    {"depth", 'd', OPTION_DEPTHS, AT(depths), GROUP_BENCH, "N,N", "measure behind so many tokens, too: 2048,8192"},
+    {"csv", 0, OPTION_FLAG, AT(csv), GROUP_BENCH, NULL, "print CSV"},
+    {"md", 0, OPTION_FLAG, AT(md), GROUP_BENCH, NULL, "print a Markdown table"},
     {"repetitions", 'r', OPTION_U32, AT(n_repeat), GROUP_BENCH, "N", "how often each test is run [3]"},
     {"model", 'm', OPTION_MODEL, AT(model), GROUP_BATCH, "MODEL", "the model, if it is not the first argument"},
     {"output", 'o', OPTION_FILE, AT(output), GROUP_BATCH, "FILE",
@@ -202,15 +205,17 @@ static bool read_float(const option_spec *spec, const char *text, float *out)
     return true;
 }
 
-static bool read_counts(const option_spec *spec, const char *text, count_list *out)
+static bool read_counts(const option_spec *spec, const char *text, unsigned least, count_list *out)
 {
     count_list list = {.n = 0};
     for (const char *at = text;; at++) {
         char *end;
         errno = 0;
         unsigned long long number = strtoull(at, &end, 10);
-        if (*at < '0' || *at > '9' || errno || number == 0 || number > UINT32_MAX || (*end && *end != ',')) {
-            return bad_value(spec, text, "whole numbers above 0 are needed, such as 1,8,32");
+        if (*at < '0' || *at > '9' || errno || number < least || number > UINT32_MAX || (*end && *end != ',')) {
+            return bad_value(spec, text,
+                             least ? "whole numbers above 0 are needed, such as 1,8,32"
+                                   : "whole numbers are needed, such as 2048,8192");
         }
         if (list.n == COUNTS_MAX) {
             return bad_value(spec, text, "at most 32 numbers are taken");
@@ -282,7 +287,8 @@ bool options_set(options *o, const option_spec *spec, const char *value)
         ok = read_float(spec, value, field);
         break;
     case OPTION_COUNTS:
-        ok = read_counts(spec, value, field);
+    case OPTION_DEPTHS:
+        ok = read_counts(spec, value, spec->kind == OPTION_DEPTHS ? 0 : 1, field);
         break;
     case OPTION_TEXT:
     case OPTION_FILE:
@@ -324,6 +330,7 @@ void options_format(const options *o, const option_spec *spec, char *out, size_t
         snprintf(out, cap, "%g", (double)*(const float *)field);
         break;
     case OPTION_COUNTS:
+    case OPTION_DEPTHS:
         snprintf(out, cap, "%" PRIu32 " given", ((const count_list *)field)->n);
         break;
     case OPTION_TEXT:

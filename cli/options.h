@@ -67,7 +67,8 @@ typedef struct options {
     bool add_special, parse_special, with_special, ids_only;
     /* bench */
     uint32_t n_prompt, n_generate, n_repeat; /* n_prompt UINT32_MAX: not given */
-    count_list batches;
+    count_list batches, depths;
+    bool csv, md;
     /* batch */
     const char *output, *model;
     uint32_t n_parallel;
@@ -89,6 +90,7 @@ typedef enum option_kind {
     OPTION_MODEL,  /* a text that names a model */
     OPTION_DRAFT,  /* the same, or ngram */
     OPTION_COUNTS, /* count_list: whole numbers above 0, with commas between */
+    OPTION_DEPTHS, /* the same, 0 among them */
     OPTION_LIST,   /* text_list, may be given several times */
     OPTION_BIAS,   /* ID=BIAS, may be given several times */
 } option_kind;

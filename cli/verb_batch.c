@@ -305,7 +305,7 @@ static json_t *summary_json(const batch *b, const scheduler_stats *stats, double
     json_object_set_new(root, "tokens_per_s", json_number((double)b->answer_tokens / seconds));
     json_object_set_new(root, "steps", json_integer((json_int_t)stats->n_steps));
     json_object_set_new(root, "preempted", json_integer((json_int_t)stats->n_preempted));
-    json_object_set_new(root, "batch_invariant", json_boolean(b->o->batch_invariant));
+    json_object_set_new(root, "batch_invariant", json_boolean(mlxr_engine_info_get(b->s.engine)->batch_invariant));
     json_t *draft = session_draft_json(b->o, stats->drafts);
     if (draft) {
         json_object_set_new(root, "draft", draft);

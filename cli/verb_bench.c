@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "bench_batch.h"
+#include "bench_report.h"
+#include "models.h"
 #include "output.h"
 #include "session.h"
 #include "verbs.h"
@@ -19,38 +21,64 @@
 typedef struct benchmark {
     session s;
     options *o;
-    double *rates; /* [n_repeat], tokens/s */
-    int32_t *prompt;
+    double *rates;                     /* [n_repeat], tokens/s */
+    int32_t *prompt;                   /* [depth_max + n_prompt], at least 1 */
     uint32_t n_prompt, n_batch_prompt; /* of -p, or the defaults */
+    uint32_t depth;                    /* tokens before those that are measured */
+    uint32_t depth_max;
     bench_batch batch;
+    bench_report report;
 } benchmark;
 
-/* Empties the sequence and gives it n tokens of the prompt. */
-static bool restart(benchmark *b, size_t n)
+static bool failed(const mlxr_error *error)
 {
-    mlxr_error error;
-    if (mlxr_sequence_truncate(b->s.sequence, 0, &error) == MLXR_OK &&
-        mlxr_sequence_append(b->s.sequence, b->prompt, n, &error) == MLXR_OK) {
-        return true;
-    }
-    print_error("%s", error.text);
+    print_error("%s", error->text);
     return false;
 }
 
 /* Computes all pending tokens; the last chunk samples, as a prompt's does. *n_sampled: how many tokens came out. */
-static bool compute_pending(benchmark *b, uint32_t *n_sampled)
+static bool compute_pending(benchmark *b, unsigned flags, uint32_t *n_sampled)
 {
     mlxr_error error;
     uint32_t max = mlxr_step_tokens_max(b->s.engine);
     for (bool done = false; !done;) {
         size_t pending = mlxr_sequence_pending(b->s.sequence);
         done = pending <= max;
-        mlxr_slice slice = {.sequence = b->s.sequence, .n_compute = done ? (uint32_t)pending : max};
+        mlxr_slice slice = {
+            .sequence = b->s.sequence, .n_compute = done ? (uint32_t)pending : max, .flags = done ? flags : 0};
         if (mlxr_step(b->s.engine, &slice, 1, &error) != MLXR_OK) {
-            print_error("%s", error.text);
-            return false;
+            return failed(&error);
         }
         *n_sampled = slice.n_sampled;
+    }
+    return true;
+}
+
+/* Brings the sequence to the test's depth, all of it computed, and appends n more tokens. What an earlier test has
+ * computed of the depth is kept: every depth is a beginning of the same tokens. */
+static bool restart(benchmark *b, size_t n)
+{
+    mlxr_error error;
+    mlxr_sequence *sequence = b->s.sequence;
+    size_t length = mlxr_sequence_length(sequence);
+    uint32_t ignored;
+    if (length < b->depth || b->depth == 0) {
+        length = 0;
+    }
+    if (mlxr_sequence_truncate(sequence, length ? b->depth : 0, &error) != MLXR_OK) {
+        return failed(&error);
+    }
+    if (b->depth) {
+        size_t have = mlxr_sequence_length(sequence);
+        if (mlxr_sequence_append(sequence, b->prompt + have, b->depth - have, &error) != MLXR_OK) {
+            return failed(&error);
+        }
+        if (mlxr_sequence_pending(sequence) && !compute_pending(b, MLXR_SLICE_NO_SAMPLE, &ignored)) {
+            return false;
+        }
+    }
+    if (mlxr_sequence_append(sequence, b->prompt + b->depth, n, &error) != MLXR_OK) {
+        return failed(&error);
     }
     return true;
 }
@@ -62,23 +90,23 @@ static bool run_prompt(benchmark *b, uint32_t n, double *rate)
         return false;
     }
     double started = now_seconds();
-    if (!compute_pending(b, &ignored)) {
+    if (!compute_pending(b, 0, &ignored)) {
         return false;
     }
     *rate = n / (now_seconds() - started);
     return true;
 }
 
-/* From a context of one token, as llama-bench does. */
+/* From a context of one token more than the depth, as llama-bench does. */
 static bool run_generation(benchmark *b, uint32_t n, double *rate)
 {
     uint32_t n_sampled;
-    if (!restart(b, 1) || !compute_pending(b, &n_sampled)) {
+    if (!restart(b, 1) || !compute_pending(b, 0, &n_sampled)) {
         return false;
     }
     double started = now_seconds();
     for (uint32_t done = 0; done < n; done += n_sampled) {
-        if (!compute_pending(b, &n_sampled)) {
+        if (!compute_pending(b, 0, &n_sampled)) {
             return false;
         }
     }
@@ -90,62 +118,6 @@ static bool run_batch(benchmark *b, uint32_t n, double *rate)
 {
     (void)n;
     return bench_batch_run(&b->batch, rate);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static uint64_t peak_rss(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-#ifdef __APPLE__
-    return (uint64_t)usage.ru_maxrss;
-#else
-    return (uint64_t)usage.ru_maxrss * 1024;
-#endif
-}
-
-/* What all tests report; a batch says more. */
-static json_t *figures(const benchmark *b, const char *test, double median, double min, double max)
-{
-    const mlxr_model_info *info = mlxr_model_info_get(b->s.model);
-    return json_pack("{s:s, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "test", test, "tokens_per_s", median, "min", min,
-                     "max", max, "model_bytes", (json_int_t)info->file_bytes, "bytes_per_token",
-                     (json_int_t)info->bytes_per_token, "peak_rss_bytes", (json_int_t)peak_rss(), "batch_invariant",
-                     b->o->batch_invariant);
-}
-
-static int report(const benchmark *b, const char *kind, uint32_t n)
-{
-    uint32_t n_rates = b->o->n_repeat;
-    double median = n_rates % 2 ? b->rates[n_rates / 2] : (b->rates[n_rates / 2 - 1] + b->rates[n_rates / 2]) / 2;
-    double min = b->rates[0], max = b->rates[n_rates - 1];
-    bool batch = strcmp(kind, "batch") == 0, decodes = batch || strcmp(kind, "tg") == 0;
-    mlxr_draft_stats stats = mlxr_draft_stats_get(batch ? b->batch.sequences[0] : b->s.sequence);
-    char test[32];
-    snprintf(test, sizeof test, "%s%u", kind, n);
-    if (b->o->verbose && decodes) {
-        session_draft_note(b->o, stats);
-    }
-    if (!b->o->json) {
-        printf("%-8s %12.2f %12.2f %12.2f\n", test, median, min, max);
-        return finish_output(EXIT_OK);
-    }
-    json_t *line = figures(b, batch ? kind : test, median, min, max);
-    if (batch) {
-        json_object_set_new(line, "batch", json_integer(n));
-        json_object_set_new(line, "n_prompt", json_integer(b->batch.n_prompt));
-        json_object_set_new(line, "n_generate", json_integer(b->batch.n_generate));
-    }
-    json_t *draft = decodes ? session_draft_json(b->o, stats) : NULL;
-    if (draft) {
-        json_object_set_new(line, "draft", draft);
-    }
-    return print_json(line);
 }
 
 /* Runs a test once to warm up, then as often as asked. */
@@ -164,26 +136,43 @@ static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benc
     if (!ok) {
         return EXIT_FAILED;
     }
-    qsort(b->rates, b->o->n_repeat, sizeof *b->rates, by_value);
-    return report(b, kind, n);
+    bool batch = strcmp(kind, "batch") == 0;
+    bench_row row = {
+        .kind = kind,
+        .n = n,
+        .depth = batch ? 0 : b->depth,
+        .n_prompt = b->batch.n_prompt,
+        .n_generate = b->batch.n_generate,
+        .rates = b->rates,
+        .n_rates = b->o->n_repeat,
+        .decodes = run != run_prompt,
+        .drafts = mlxr_draft_stats_get(batch ? b->batch.sequences[0] : b->s.sequence),
+    };
+    return bench_report_row(&b->report, &row);
+}
+
+static int run_at_depth(benchmark *b, uint32_t depth)
+{
+    int code = EXIT_OK;
+    b->depth = depth;
+    if (b->n_prompt > 0) {
+        code = run_test(b, "pp", b->n_prompt, run_prompt);
+    }
+    if (code == EXIT_OK && b->o->n_generate > 0) {
+        code = run_test(b, "tg", b->o->n_generate, run_generation);
+    }
+    return code;
 }
 
 static int run_tests(benchmark *b)
 {
-    const mlxr_model_info *info = mlxr_model_info_get(b->s.model);
     options *o = b->o;
-    if (!o->json) {
-        printf("%s (%s, %s parameters, %s, %s per token)\n%-8s %12s %12s %12s\n", *info->name ? info->name : info->path,
-               info->weight_types, human_count(info->n_params), human_bytes(info->file_bytes),
-               human_bytes(info->bytes_per_token), "test", "tokens/s", "min", "max");
-        fflush(stdout);
-    }
-    int code = EXIT_OK;
-    if (b->n_prompt > 0) {
-        code = run_test(b, "pp", b->n_prompt, run_prompt);
-    }
-    if (code == EXIT_OK && o->n_generate > 0) {
-        code = run_test(b, "tg", o->n_generate, run_generation);
+    bench_report_begin(&b->report);
+    int code = run_at_depth(b, 0);
+    for (uint32_t i = 0; code == EXIT_OK && i < o->depths.n; i++) {
+        if (o->depths.items[i] > 0) { /* 0 is there already */
+            code = run_at_depth(b, o->depths.items[i]);
+        }
     }
     for (uint32_t i = 0; code == EXIT_OK && i < o->batches.n; i++) {
         uint32_t n = o->batches.items[i];
@@ -203,6 +192,14 @@ static bool check_sizes(benchmark *b)
     if (!given && n_ctx < PROMPT_TOKENS) { /* the defaults suit any model */
         b->n_prompt = n_ctx;
     }
+    for (uint32_t i = 0; i < o->depths.n; i++) {
+        uint32_t n = b->n_prompt > o->n_generate + 1 ? b->n_prompt : o->n_generate + 1, depth = o->depths.items[i];
+        b->depth_max = depth > b->depth_max ? depth : b->depth_max;
+        if (depth > 0 && (uint64_t)depth + n > n_ctx) {
+            print_error("--depth %u and %u tokens behind it: the model's context has %u", depth, n, n_ctx);
+            return false;
+        }
+    }
     uint64_t n_batch = o->batches.n ? (uint64_t)b->n_batch_prompt + o->n_generate : 0;
     if (b->n_prompt > n_ctx || o->n_generate >= n_ctx || n_batch >= n_ctx) {
         print_error("-p %u -n %u: the model's context has %u tokens", n_batch ? b->n_batch_prompt : b->n_prompt,
@@ -212,10 +209,24 @@ static bool check_sizes(benchmark *b)
     return true;
 }
 
+/* Before the engine's threads: it is done by a process of its own. */
+static bool measure_machine(benchmark *b)
+{
+    char path[MODEL_PATH_MAX];
+    struct stat status;
+    if (!models_find(b->o->args[0], path, sizeof path)) {
+        return false;
+    }
+    bool file = stat(path, &status) == 0 && S_ISREG(status.st_mode);
+    machine_measure(&b->report.m, b->o, file ? (uint64_t)status.st_size : UINT64_MAX);
+    return true;
+}
+
 int verb_bench(options *o)
 {
     bool given = o->n_prompt != UINT32_MAX;
     benchmark b = {.o = o,
+                   .report = {.o = o, .s = &b.s},
                    .n_prompt = given ? o->n_prompt : PROMPT_TOKENS,
                    .n_batch_prompt = !given        ? BATCH_PROMPT_TOKENS
                                      : o->n_prompt ? o->n_prompt
@@ -229,13 +240,20 @@ int verb_bench(options *o)
         return EXIT_USAGE;
     }
     o->sampling.temperature = 0;
+    if (o->json + o->csv + o->md > 1) {
+        print_error("--json, --csv and --md exclude each other");
+        return EXIT_USAGE;
+    }
+    if (!measure_machine(&b)) {
+        return EXIT_FAILED;
+    }
     int code = session_open(&b.s, o, o->args[0], true);
     code = code == EXIT_OK ? session_sequence(&b.s, o) : code;
     if (code == EXIT_OK && !check_sizes(&b)) {
         code = EXIT_USAGE;
     }
     if (code == EXIT_OK) {
-        size_t n = b.n_prompt ? b.n_prompt : 1;
+        size_t n = (size_t)b.depth_max + (b.n_prompt ? b.n_prompt : 1);
         b.rates = calloc(o->n_repeat, sizeof *b.rates);
         b.prompt = calloc(n, sizeof *b.prompt);
         if (b.rates && b.prompt) {

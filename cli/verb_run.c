@@ -38,7 +38,7 @@ static int print_answer_json(const session *s, const options *o, const conversat
     json_object_set_new(root, "finish_reason", json_string(finish_name(g->finish)));
     json_object_set_new(root, "raw", json_boolean(c->raw));
     json_object_set_new(root, "n_cached", json_integer((json_int_t)g->n_cached));
-    json_object_set_new(root, "batch_invariant", json_boolean(o->batch_invariant));
+    json_object_set_new(root, "batch_invariant", json_boolean(mlxr_engine_info_get(s->engine)->batch_invariant));
     json_t *draft = session_draft_json(o, mlxr_draft_stats_get(s->sequence));
     if (draft) {
         json_object_set_new(root, "draft", draft);

@@ -99,6 +99,21 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
 MLXR_API mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *options, mlxr_error *error);
 MLXR_API void mlxr_engine_close(mlxr_engine **engine);
 
+typedef struct mlxr_engine_info {
+    const char *backend;
+    const char *cpu_features; /* in use: granted and not masked, such as "avx2,avx512"; "" */
+    uint32_t n_threads;
+    bool batch_invariant; /* results never depend on the batch, whether that was insisted on or not */
+} mlxr_engine_info;
+MLXR_API const mlxr_engine_info *mlxr_engine_info_get(const mlxr_engine *engine);
+
+/* Measures what this engine's device and threads reach at best, in a tenth of a second or so; between steps only.
+ * `what`: "read" gives bytes a second over n_bytes of memory, read again and again; "int8", "bf16" and "f32" give
+ * operations a second (a multiply-add is two), 0 where there are no such instructions. MLXR_UNSUPPORTED where the
+ * backend cannot tell. */
+MLXR_API mlxr_status mlxr_engine_limit(mlxr_engine *engine, const char *what, size_t n_bytes, double *per_s,
+                                       mlxr_error *error);
+
 /* A JSON object that tells what this machine offers: CPU features as the OS grants them, memory, threads, backends
  * and why a backend is absent. The caller frees *json with mlxr_free. */
 MLXR_API mlxr_status mlxr_system_describe(char **json, mlxr_error *error);
@@ -142,6 +157,10 @@ MLXR_API const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model);
  * n_computed (0: between two steps). Exact: whole pages, and only those that windows still see. Pages shared with other
  * sequences are counted in full. */
 MLXR_API uint64_t mlxr_model_kv_bytes(const mlxr_model *model, size_t n_computed, size_t n_more);
+
+/* Floating-point operations, two a multiply-add, of computing n_more tokens behind the first n_computed of a sequence
+ * and the logits of n_logits of them: matrices, and attention to what each token sees. */
+MLXR_API double mlxr_model_flops(const mlxr_model *model, size_t n_computed, size_t n_more, size_t n_logits);
 
 /* Describes a model file as JSON (metadata, tensors, memory need) without loading it into an engine; works for
  * families MLXR cannot run. The caller frees *json with mlxr_free. */

@@ -52,7 +52,8 @@ typedef struct step {
 
 typedef struct backend_ops {
     const char *name;
-    bool batch_invariant; /* can keep backend_options.batch_invariant */
+    bool batch_invariant;        /* can keep backend_options.batch_invariant */
+    bool always_batch_invariant; /* keeps it whether asked or not */
     mlxr_status (*open)(backend **out, const backend_options *options, mlxr_error *error);
     void (*close)(backend **b);
     /* Makes a plan ready. What the device cannot run is MLXR_UNSUPPORTED, said in words at load time. The plan and its
@@ -71,6 +72,9 @@ typedef struct backend_ops {
     /* What else but this build names the arithmetic: a library's version, a device. Pages on disk are only taken where
      * it is the same. NULL: nothing else. */
     const char *(*numerics)(const backend *b);
+    /* What the device reaches at best, for benchmarks to print beside their figures: operations a second on "int8",
+     * "bf16" or "f32" (0: it has none), or for "read" bytes a second over n_bytes of memory. NULL: not known. */
+    mlxr_status (*limit)(backend *b, const char *what, size_t n_bytes, double *per_s, mlxr_error *error);
 } backend_ops;
 
 /* NULL-terminated list of the backends in this build, best first. */

@@ -232,6 +232,8 @@ mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error
     json_object_set_new(root, "n_files", json_integer(file->n_parts));
     json_object_set_new(root, "file_bytes", json_integer((json_int_t)file->file_bytes));
     json_object_set_new(root, "supported", json_boolean(supported));
+    json_object_set_new(root, "batch_invariant",
+                        supported ? json_boolean(backend_list()[0]->always_batch_invariant) : json_null());
     json_object_set_new(root, "why_not", supported ? json_null() : json_string(why.text));
     json_t *tensors = tensors_json(file, &n_params, &n_bytes);
     json_object_set_new(root, "n_params", json_integer((json_int_t)n_params));

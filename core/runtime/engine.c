@@ -152,6 +152,35 @@ static mlxr_status open_cache(mlxr_engine *e, const mlxr_engine_options *o, mlxr
     return kv_store_open(&e->store, &options, error);
 }
 
+static void note_info(mlxr_engine *e)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < CPU_FEATURE_COUNT && n < sizeof e->features_text; i++) {
+        if (e->options.features >> i & 1) {
+            n += (size_t)snprintf(e->features_text + n, sizeof e->features_text - n, "%s%s", n ? "," : "",
+                                  cpu_feature_name(i));
+        }
+    }
+    e->info = (mlxr_engine_info){.backend = e->options.scalar ? "cpu-scalar" : e->ops->name,
+                                 .cpu_features = e->features_text,
+                                 .n_threads = e->options.n_threads,
+                                 .batch_invariant = e->options.batch_invariant || e->ops->always_batch_invariant};
+}
+
+const mlxr_engine_info *mlxr_engine_info_get(const mlxr_engine *engine)
+{
+    return &engine->info;
+}
+
+mlxr_status mlxr_engine_limit(mlxr_engine *engine, const char *what, size_t n_bytes, double *per_s, mlxr_error *error)
+{
+    if (!engine->ops->limit) {
+        return error_set(error, MLXR_UNSUPPORTED, "backend '%s' cannot tell what its device reaches at best",
+                         engine->ops->name);
+    }
+    return engine->ops->limit(engine->device, what, n_bytes, per_s, error);
+}
+
 mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *options, mlxr_error *error)
 {
     static const mlxr_engine_options defaults = {0};
@@ -189,6 +218,7 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
     /* Half of what is free: the other half is for the page cache that holds the weights, and for other programs. */
     uint64_t budget = o->kv_bytes ? o->kv_bytes : memory_available() / 2;
     kv_arena_init(&e->arena, e->ops, e->device, budget);
+    note_info(e);
     e->arena.reclaim = reclaim;
     e->arena.reclaim_context = e;
     report_store(e);

@@ -38,6 +38,8 @@ struct mlxr_engine {
     backend *device;
     backend_options options;
     dtype kv_type;
+    mlxr_engine_info info;
+    char features_text[160]; /* info.cpu_features */
     kv_arena arena;
     kv_store *store; /* NULL: no disk tier */
     eviction_policy eviction;

@@ -291,6 +291,34 @@ const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model)
     return &model->info;
 }
 
+/* Keys that tokens n_computed … n_computed + n_more − 1 see between them. */
+static double keys_seen(uint32_t window, size_t n_computed, size_t n_more)
+{
+    double first = (double)n_computed + 1, last = (double)(n_computed + n_more), w = (double)window;
+    if (window == 0 || last <= w) {
+        return (first + last) / 2 * (double)n_more;
+    }
+    double n_growing = first <= w ? w - first + 1 : 0; /* those that still see everything before them */
+    return (first + w) / 2 * n_growing + w * ((double)n_more - n_growing);
+}
+
+double mlxr_model_flops(const mlxr_model *m, size_t n_computed, size_t n_more, size_t n_logits)
+{
+    const plan *p = &m->graph->plan;
+    double flops = 0, n_rows = (double)n_more;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const op *o = &p->ops[i];
+        if (o->kind == OP_TAKE_ROWS) {
+            n_rows = (double)n_logits;
+        } else if (o->kind == OP_LINEAR) {
+            flops += 2.0 * (double)o->weight->shape[0] * (double)o->weight->shape[1] * n_rows;
+        } else if (o->kind == OP_ATTEND) { /* q·k and p·v */
+            flops += 4.0 * o->attend.n_head * o->attend.head_dim * keys_seen(o->attend.window, n_computed, n_more);
+        }
+    }
+    return flops;
+}
+
 uint64_t mlxr_model_kv_bytes(const mlxr_model *m, size_t n_computed, size_t n_more)
 {
     uint64_t n_bytes = 0;

@@ -1,4 +1,5 @@
 """perplexity and bench."""
+import csv
 import json
 import math
 import os
@@ -121,13 +122,90 @@ class Bench(support.CliTest):
         model = self.add_model("llama")
         options = ["bench", model, "-p", "8", "-n", "64", "-r", "1", "-b", "2", "--json"]
         for t in map(json.loads, self.succeed(*options).text.splitlines()):
-            self.assertIs(t["batch_invariant"], False)
+            self.assertIs(t["batch_invariant"], True)  # the CPU keeps it unasked
             self.assertNotIn("draft", t)
         result = self.succeed(*options, "--batch-invariant", "--draft", "ngram", "--draft-max", "4", "-v")
         for t in map(json.loads, result.text.splitlines()):
             self.assertIs(t["batch_invariant"], True)
             self.assertEqual("draft" in t, t["test"] != "pp8")
+            self.assertEqual(t["limit_pct"] is None, "draft" in t)
         self.assertRegex(result.err, r"drafts by ngram: \d+ of \d+ tokens accepted")
+
+    def test_depths_are_measured_in_addition(self):
+        for name in ("llama", "gemma3"):  # the second has windows shorter than the depths
+            model = self.add_model(name)
+            options = ["bench", model, "-p", "16", "-n", "8", "-r", "2", "--json", "-d", "0,96,40"]
+            tests = [json.loads(line) for line in self.succeed(*options).text.splitlines()]
+            self.assertEqual([(t["test"], t.get("depth")) for t in tests], [
+                ("pp16", None), ("tg8", None), ("pp16", 96), ("tg8", 96), ("pp16", 40), ("tg8", 40)])
+            for few, many in ((4, 2), (5, 3), (0, 4), (1, 5)):
+                least, most = sorted((tests[few], tests[many]), key=lambda t: t.get("depth", 0))
+                self.assertLess(least["flops_per_token"], most["flops_per_token"])
+                self.assertLess(least["read_bytes_per_token"], most["read_bytes_per_token"])
+        self.fail_with(2, "--depth 250 and 32 tokens behind it: the model's context has 256", "bench", model, "-p",
+                       "32", "-n", "8", "-d", "250")
+        self.fail_with(2, "--depth x: whole numbers are needed", "bench", model, "-d", "x")
+
+    def test_costs_are_counted_from_the_model(self):
+        """The tiny Llama: 4 layers, width 64, 4 heads on 2 of 16, FFN 160, vocabulary 320."""
+        model = self.add_model("llama")
+        layers = 4 * (64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 160)
+        info = self.succeed("show", model, "--json").json
+        pp, tg = [json.loads(line) for line in self.succeed(
+            "bench", model, "-p", "8", "-n", "1", "-r", "1", "--json", "--kv-type", "f32").text.splitlines()]
+        keys = 4 * (4 * 16) * 4  # operations of a key: two multiply-adds for each element of each head, in 4 layers
+        mlp = 3 * 64 * 160  # the last one is computed for the row whose logits are wanted
+        self.assertEqual(pp["flops_per_token"] * 8, 2 * (layers * 8 - mlp * 7 + 320 * 64) + keys * 36)
+        self.assertEqual(tg["flops_per_token"], 2 * (layers + 320 * 64) + keys * 2)
+        kv_page = 32 * 4 * 2 * (2 * 16) * 4
+        self.assertEqual(tg["read_bytes_per_token"], info["memory"]["bytes_per_token"] + kv_page)
+
+    def test_the_limit_beside_a_figure_follows_from_what_was_measured(self):
+        model = self.add_model("llama")
+        first, second = [json.loads(line) for line in self.succeed(
+            "bench", model, "-p", "16", "-n", "8", "-r", "3", "--json", "--threads", "1").text.splitlines()]
+        self.assertNotIn("machine", second)
+        machine = first["machine"]
+        self.assertGreater(machine["peak_tops"]["f32"], 0)
+        self.assertEqual([entry["bytes"] for entry in machine["read"]], [1 << 20])  # enough for a small file
+        for t in (first, second):
+            self.assertEqual((t["n_repeat"], t["threads"], t["backend"]), (3, 1, "cpu"))
+            self.assertTrue(0 <= t["mad"] <= t["max"] - t["min"])
+            seconds = max(t["read_bytes_per_token"] / (t["read_gb_s"] * 1e9),
+                          t["flops_per_token"] / (t["peak_tops"] * 1e12))
+            self.assertAlmostEqual(t["limit_pct"], 100 * seconds * t["tokens_per_s"], delta=1e-4 * t["limit_pct"])
+            self.assertIn(t["limit"], ("read", "peak"))
+
+    def test_masked_features_are_not_used(self):
+        model = self.add_model("llama")
+        options = ["bench", model, "-p", "4", "-n", "0", "-r", "1", "--json"]
+        found = self.succeed(*options).json
+        for mask in ("scalar", "-avx512,-amx", "-avx2", "-dotprod"):
+            masked = self.succeed(*options, "--cpu-features", mask).json
+            left = set(masked["cpu_features"].split(",")) - {""}
+            self.assertLessEqual(left, set(found["cpu_features"].split(",")))
+            for level in mask.replace("-", "").split(","):
+                self.assertFalse([name for name in left if name.startswith(level) or mask == "scalar"])
+        for verb in ("run", "tokenize", "bench", "perplexity", "batch"):
+            extra = {"perplexity": ["--file", os.devnull], "batch": [os.devnull]}.get(verb, [])
+            extra = extra if verb != "run" and verb != "tokenize" else ["x"]
+            self.fail_with(2, "sse9", verb, model, *extra, "--cpu-features", "-sse9")
+
+    def test_tables_have_a_row_a_test(self):
+        model = self.add_model("llama")
+        options = ["bench", model, "-p", "16", "-n", "8", "-r", "2", "-d", "32", "-b", "2"]
+        rows = list(csv.DictReader(self.succeed(*options, "--csv").text.splitlines()))
+        self.assertEqual([(row["test"], row["depth"]) for row in rows],
+                         [("pp16", "0"), ("tg8", "0"), ("pp16", "32"), ("tg8", "32"), ("batch2", "0")])
+        for row in rows:
+            self.assertTrue(0 < float(row["min"]) <= float(row["tokens_per_s"]) <= float(row["max"]))
+            self.assertTrue(float(row["limit_pct"]) > 0 and float(row["read_gb_s"]) > 0)
+        lines = self.succeed(*options, "--md").text.splitlines()
+        table = [line for line in lines if line.startswith("|")]
+        self.assertEqual(len(table), 2 + 5)
+        self.assertEqual({line.count("|") for line in table}, {len(rows[0]) + 1})
+        self.assertRegex(self.succeed(*options).text, r"(?m)^pp16 @32 +\d.*% (reading|computing)$")
+        self.fail_with(2, "exclude each other", *options, "--csv", "--json")
 
     def test_more_than_the_context_is_refused(self):
         model = self.add_model("llama")

@@ -9,6 +9,7 @@
 #include "base/mapping.h"
 #include "base/team.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/limits_team.h"
 #include "kernels/cpu/program.h"
 
 #define PAGE_BYTES 4096u
@@ -119,9 +120,20 @@ static void cpu_parallel(backend *b, void (*fn)(void *context, uint32_t index, u
     team_run(b->threads, parallel_member, &call);
 }
 
+static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, double *per_s, mlxr_error *error)
+{
+    cpu_features features = b->options.scalar ? 0 : b->options.features;
+    if (strcmp(what, "read") == 0) {
+        return limits_read_rate(b->threads, features, n_bytes, per_s, error);
+    }
+    return limits_peak_rate(b->threads, features, what, per_s, error);
+}
+
 const backend_ops backend_cpu = {
     .name = "cpu",
-    .batch_invariant = true, /* all its kernels are, whether asked or not: see check_linear.c, check_attention.c */
+    .batch_invariant = true,
+    .always_batch_invariant =
+        true, /* all its kernels are, whether asked or not: see check_linear.c, check_attention.c */
     .open = cpu_open,
     .close = cpu_close,
     .prepare = cpu_prepare,
@@ -131,11 +143,14 @@ const backend_ops backend_cpu = {
     .kv_discard = cpu_kv_discard,
     .run = cpu_run,
     .parallel = cpu_parallel,
+    .limit = cpu_limit,
 };
 
 const backend_ops backend_cpu_scalar = {
     .name = "cpu-scalar",
-    .batch_invariant = true, /* all its kernels are, whether asked or not: see check_linear.c, check_attention.c */
+    .batch_invariant = true,
+    .always_batch_invariant =
+        true, /* all its kernels are, whether asked or not: see check_linear.c, check_attention.c */
     .open = cpu_open_scalar,
     .close = cpu_close,
     .prepare = cpu_prepare,
@@ -145,4 +160,5 @@ const backend_ops backend_cpu_scalar = {
     .kv_discard = cpu_kv_discard,
     .run = cpu_run,
     .parallel = cpu_parallel,
+    .limit = cpu_limit,
 };
