@@ -1,0 +1,104 @@
+"""bench/compare and bench/tables, with commands that print what was recorded from real ones."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+
+BENCH = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bench")
+
+# What each prints, shortened to the fields that matter and a few that do not.
+OURS = [
+    {"test": "pp512", "tokens_per_s": 1000.0, "min": 990.0, "max": 1010.0, "batch_invariant": True},
+    {"test": "tg64", "tokens_per_s": 200.0, "min": 1, "max": 2},
+    {"test": "tg64", "tokens_per_s": 150.0, "min": 1, "max": 2, "depth": 2048},
+    {"test": "batch", "tokens_per_s": 640.0, "batch": 8, "n_prompt": 128, "n_generate": 64},
+]
+LLAMA_BENCH = [
+    {"build_commit": "unknown", "build_number": 11434, "n_threads": 2, "n_prompt": 512, "n_gen": 0, "n_depth": 0,
+     "avg_ns": 710465762, "avg_ts": 250.0, "samples_ts": [249.0, 251.0]},
+    {"build_commit": "unknown", "n_prompt": 0, "n_gen": 64, "n_depth": 0, "avg_ts": 100.0},
+    {"build_commit": "unknown", "n_prompt": 0, "n_gen": 64, "n_depth": 2048, "avg_ts": 100.0},
+]
+BATCHED = [{"n_kv_max": 4096, "pp": 128, "tg": 64, "pl": 8, "n_kv": 1536, "t_pp": 1.0, "speed_pp": 1024.0, "t_tg": 3.2,
+            "speed_tg": 160.0, "t": 4.2, "speed": 365.7}]
+
+
+class Compare(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="mlxr-compare-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+
+    def command(self, name, lines, faster=1.0):
+        """A program that prints these lines among others; its figures grow by `faster` from run to run."""
+        path = os.path.join(self.folder, name + ".py")
+        log = os.path.join(self.folder, "order")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(
+                "import json, sys\n"
+                f"open({log!r}, 'a').write({name!r} + ' ')\n"
+                f"runs = open({log!r}).read().split().count({name!r})\n"
+                "print('| a table, too |')\n"
+                f"for line in json.loads({json.dumps(json.dumps(lines))}):\n"
+                "    for key in ('tokens_per_s', 'avg_ts', 'speed_tg'):\n"
+                f"        line[key] = line[key] * {faster} ** (runs - 1) if key in line else 0\n"
+                "        line = {k: v for k, v in line.items() if v != 0 or k != key}\n"
+                "    print(json.dumps(line))\n")
+        return f"{name}={sys.executable} {path}"
+
+    def run_tool(self, tool, *arguments):
+        done = subprocess.run([sys.executable, os.path.join(BENCH, tool), *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_runs_alternate_and_ratios_are_taken_within_a_round(self):
+        out = os.path.join(self.folder, "out.json")
+        code, text, err = self.run_tool("compare", "--rounds", "3", "--out", out, "--title", "a test", self.command(
+            "mlxr", OURS, 2.0), self.command("llama", LLAMA_BENCH, 2.0), self.command("batched", BATCHED))
+        self.assertEqual(code, 0, err)
+        with open(os.path.join(self.folder, "order"), encoding="utf-8") as file:
+            self.assertEqual(file.read().split(), ["mlxr", "llama", "batched"] * 3)
+        with open(out, encoding="utf-8") as file:
+            result = json.load(file)
+        self.assertEqual(len(result["rounds"]), 3)
+        llama = result["ratios"]["llama"]
+        self.assertEqual({test: (r["ratio"], r["min"], r["max"]) for test, r in llama.items()},
+                         {"pp512": (4, 4, 4), "tg64": (2, 2, 2), "tg64@2048": (1.5, 1.5, 1.5)})
+        self.assertEqual(result["ratios"]["batched"],
+                         {"batch8": {"ratio": 8, "min": 4, "max": 16, "ours": 1280, "peer": 160}})
+        self.assertRegex(text, r"pp512 +2000.00 +500.00 +4.00 +4.00 +4.00")
+
+        picture = os.path.join(self.folder, "out.svg")
+        code, text, err = self.run_tool("tables", "--svg", picture, out)
+        self.assertEqual(code, 0, err)
+        self.assertIn("| tg64@2048 | 300.0 | 200.0 | 1.50 | 1.50 … 1.50 |", text)
+        document = xml.dom.minidom.parse(picture)
+        self.assertEqual(len(document.getElementsByTagName("rect")), 4)
+
+    def test_what_is_wrong_is_said(self):
+        ours = self.command("mlxr", OURS)
+        silent = self.command("silent", [])
+        cases = [
+            (["mlxr"], "NAME=COMMAND is needed"),
+            ([ours], "two commands at least"),
+            ([ours, ours], "each name once"),
+            ([ours, "peer=/no/such/program"], "peer: .*No such file"),
+            ([ours, f"peer={sys.executable} -c 'import sys; sys.exit(\"no model\")'"], "peer: exit code 1: no model"),
+            ([ours, silent], "silent: no figures in its output"),
+            ([ours, self.command("twice", LLAMA_BENCH + LLAMA_BENCH)], "twice: pp512 appears twice"),
+            ([ours, self.command("other", [{"n_prompt": 7, "n_gen": 0, "avg_ts": 1.0}])], "no test in common.*pp7"),
+            (["--rounds", "0", ours, silent], "--rounds must be 1"),
+        ]
+        for arguments, pattern in cases:
+            code, text, err = self.run_tool("compare", *arguments)
+            self.assertEqual((code, text), (1, ""), err)
+            self.assertRegex(err.splitlines()[-1], pattern)
+        code, text, err = self.run_tool("tables", os.path.join(self.folder, "mlxr.py"))
+        self.assertEqual((code, text), (1, ""), err)
+
+
+if __name__ == "__main__":
+    unittest.main()
