@@ -64,6 +64,7 @@ typedef struct options {
     bool raw, chat;
     /* text */
     const char *file;
+    const char *save_logits, *kld; /* files of reference logits */
     bool add_special, parse_special, with_special, ids_only;
     /* bench */
     uint32_t n_prompt, n_generate, n_repeat; /* n_prompt UINT32_MAX: not given */

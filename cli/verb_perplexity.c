@@ -4,7 +4,9 @@
  *
  * The file's tokens (no special ones added) are cut into consecutive windows of --ctx tokens, the last one shorter and
  * dropped if it has a single token. BOS, where the model's tokenizer adds one, comes in addition before each window.
- * Every position but the first is predicted.
+ * Every position but the first is predicted. With --save-logits what is predicted at each goes to a file, with --kld it
+ * is compared with such a file: the divergence of this run from the reference, and how often both have the same
+ * favourite.
  */
 #include <math.h>
 #include <stdio.h>
@@ -12,27 +14,29 @@
 #include <string.h>
 
 #include "output.h"
+#include "reference_logits.h"
 #include "session.h"
 #include "verbs.h"
 
 /* Logits of a step are kept below this, so that a vocabulary of 262k tokens does not need half a gigabyte. */
 #define LOGITS_BYTES ((size_t)64 << 20)
 
-/* −ln of the probability that softmax(logits[n]) gives to `id`. */
-static double surprise(const float *logits, uint32_t n, int32_t id)
+/* ln of softmax(logits[n])'s denominator, relative to the greatest logit, which goes to *max. */
+static double log_total(const float *logits, uint32_t n, float *max)
 {
-    float max = logits[0];
+    float greatest = logits[0];
     for (uint32_t i = 1; i < n; i++) {
-        max = logits[i] > max ? logits[i] : max;
+        greatest = logits[i] > greatest ? logits[i] : greatest;
     }
     double total = 0;
     for (uint32_t i = 0; i < n; i++) {
-        float below = logits[i] - max;
+        float below = logits[i] - greatest;
         if (below > -40.0f) { /* what is left out is under 1e-12 of the total */
             total += exp((double)below);
         }
     }
-    return log(total) - ((double)logits[id] - (double)max);
+    *max = greatest;
+    return log(total);
 }
 
 typedef struct measurement {
@@ -41,6 +45,10 @@ typedef struct measurement {
     uint32_t n_vocab, chunk;
     double sum; /* of surprises */
     size_t n_predicted, n_done, n_tokens;
+    reference_file save, reference; /* open where asked for */
+    float *own, *theirs;            /* [n_vocab] log-probabilities */
+    double *divergence;             /* [n_tokens + windows]: KL divergence of each position */
+    size_t n_agree;                 /* positions with the same favourite */
     progress bar;
 } measurement;
 
@@ -49,6 +57,49 @@ static void show(measurement *m)
     char note[64];
     snprintf(note, sizeof note, "perplexity %.4f", m->n_predicted ? exp(m->sum / (double)m->n_predicted) : NAN);
     progress_show(&m->bar, (double)m->n_done, (double)m->n_tokens, note);
+}
+
+/* KL(reference ‖ this run) of one position, Σ p ln(p / q), and whether both have the same favourite. */
+static double diverge(const float *theirs, const float *own, uint32_t n, bool *agree)
+{
+    double sum = 0, total = 0;
+    uint32_t best = 0, own_best = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        best = theirs[i] > theirs[best] ? i : best;
+        own_best = own[i] > own[own_best] ? i : own_best;
+        total += exp((double)theirs[i]);
+        sum += exp((double)theirs[i]) * ((double)theirs[i] - (double)own[i]);
+    }
+    *agree = theirs[own_best] == theirs[best]; /* ties of the rounded reference agree */
+    return sum / total - log(total);           /* its rounded probabilities do not quite add up to 1 */
+}
+
+/* Takes one position in: its surprise, and what goes to or is compared with a file. */
+static bool take_position(measurement *m, const float *logits, int32_t id)
+{
+    float max;
+    double total = log_total(logits, m->n_vocab, &max);
+    m->sum += total - ((double)logits[id] - (double)max);
+    if (!m->own) {
+        m->n_predicted++;
+        return true;
+    }
+    for (uint32_t i = 0; i < m->n_vocab; i++) {
+        m->own[i] = (float)((double)(logits[i] - max) - total);
+    }
+    if (m->save.file && !reference_put(&m->save, m->own)) {
+        return false;
+    }
+    if (m->reference.file) {
+        bool agree;
+        if (!reference_get(&m->reference, m->theirs)) {
+            return false;
+        }
+        m->divergence[m->n_predicted] = diverge(m->theirs, m->own, m->n_vocab, &agree);
+        m->n_agree += agree;
+    }
+    m->n_predicted++;
+    return true;
 }
 
 /* Computes a window of n tokens and adds up how surprising each but the first is. */
@@ -71,10 +122,11 @@ static int measure_window(measurement *m, size_t n)
             return print_failure(&error);
         }
         for (uint32_t i = 0; i < slice.n_compute; i++) {
-            m->sum += surprise(slice.logits + (size_t)i * m->n_vocab, m->n_vocab, m->window[at + i + 1]);
+            if (!take_position(m, slice.logits + (size_t)i * m->n_vocab, m->window[at + i + 1])) {
+                return EXIT_FAILED;
+            }
         }
         at += slice.n_compute;
-        m->n_predicted += slice.n_compute;
         m->n_done += slice.n_compute;
         show(m);
     }
@@ -94,7 +146,26 @@ static int32_t find_bos(const session *s)
     return bos;
 }
 
-static int measure(measurement *m, const int32_t *ids, size_t n_window)
+/* Opens the files that were asked for, and makes room to compare. */
+static bool open_references(measurement *m, const options *o, const int32_t *ids, size_t n_window, int32_t bos)
+{
+    reference_text text = {
+        .ids = ids, .n_tokens = m->n_tokens, .n_vocab = m->n_vocab, .n_window = (uint32_t)n_window, .bos = bos};
+    if (!o->save_logits && !o->kld) {
+        return true;
+    }
+    m->own = malloc(m->n_vocab * sizeof *m->own);
+    m->theirs = malloc(m->n_vocab * sizeof *m->theirs);
+    m->divergence = malloc(m->n_tokens * sizeof *m->divergence);
+    if (!m->own || !m->theirs || !m->divergence) {
+        print_error("out of memory");
+        return false;
+    }
+    return (!o->kld || reference_open(&m->reference, o->kld, &text)) &&
+           (!o->save_logits || reference_create(&m->save, o->save_logits, &text));
+}
+
+static int measure(measurement *m, const options *o, const int32_t *ids, size_t n_window)
 {
     int32_t bos = find_bos(&m->s);
     size_t n_bos = bos >= 0 ? 1 : 0;
@@ -105,6 +176,9 @@ static int measure(measurement *m, const int32_t *ids, size_t n_window)
         return EXIT_FAILED;
     }
     m->window[0] = bos;
+    if (!open_references(m, o, ids, n_window, bos)) {
+        return EXIT_FAILED;
+    }
     for (size_t at = 0; code == EXIT_OK && at < m->n_tokens; at += n_window) {
         size_t n = m->n_tokens - at < n_window ? m->n_tokens - at : n_window;
         if (n < 2) {
@@ -113,11 +187,40 @@ static int measure(measurement *m, const int32_t *ids, size_t n_window)
         memcpy(m->window + n_bos, ids + at, n * sizeof *ids);
         code = measure_window(m, n + n_bos);
     }
+    if (code == EXIT_OK &&
+        ((m->reference.file && !reference_finish(&m->reference)) || (m->save.file && !reference_finish(&m->save)))) {
+        code = EXIT_FAILED;
+    }
     return code;
 }
 
-static int print_result(const options *o, const measurement *m, double seconds)
+static int by_value(const void *a, const void *b)
 {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef struct comparison {
+    double mean, p99, agreement;
+} comparison;
+
+static comparison compare(measurement *m)
+{
+    comparison c = {.agreement = (double)m->n_agree / (double)m->n_predicted};
+    for (size_t i = 0; i < m->n_predicted; i++) {
+        c.mean += m->divergence[i] / (double)m->n_predicted;
+    }
+    qsort(m->divergence, m->n_predicted, sizeof *m->divergence, by_value);
+    c.p99 = m->divergence[(size_t)(0.99 * (double)(m->n_predicted - 1) + 0.5)];
+    return c;
+}
+
+static int print_result(const options *o, measurement *m, double seconds)
+{
+    comparison c = {0};
+    if (o->kld) {
+        c = compare(m);
+    }
     double ppl = exp(m->sum / (double)m->n_predicted);
     if (o->json) {
         json_t *root = json_pack("{s:o, s:I, s:I}", "ppl", json_number(ppl), "n_tokens", (json_int_t)m->n_tokens,
@@ -125,10 +228,19 @@ static int print_result(const options *o, const measurement *m, double seconds)
         if (o->batch_invariant) {
             json_object_set_new(root, "batch_invariant", json_true());
         }
+        if (o->kld) {
+            json_object_set_new(root, "kld_mean", json_number(c.mean));
+            json_object_set_new(root, "kld_p99", json_number(c.p99));
+            json_object_set_new(root, "top1_agreement", json_number(c.agreement));
+        }
         return print_json(root);
     }
     printf("perplexity %.4f over %zu predicted of %zu tokens (%.0f tokens/s)\n", ppl, m->n_predicted, m->n_tokens,
            (double)m->n_predicted / seconds);
+    if (o->kld) {
+        printf("KL divergence from the reference %.6g, 99 %% of positions below %.6g; the same favourite at %.2f %%\n",
+               c.mean, c.p99, 100 * c.agreement);
+    }
     return finish_output(EXIT_OK);
 }
 
@@ -144,7 +256,7 @@ static int perplexity_of(options *o, measurement *m, const char *text, size_t n_
     } else {
         double started = now_seconds();
         m->bar = progress_begin("perplexity");
-        code = measure(m, ids, n_window);
+        code = measure(m, o, ids, n_window);
         progress_end(&m->bar);
         code = code == EXIT_OK ? print_result(o, m, now_seconds() - started) : code;
     }
@@ -176,7 +288,12 @@ int verb_perplexity(options *o)
         m.chunk = (uint32_t)(rows < 1 ? 1 : rows < max ? rows : max);
         code = perplexity_of(o, &m, text, n_text, n_window);
     }
+    reference_close(&m.save);
+    reference_close(&m.reference);
     session_close(&m.s);
+    free(m.own);
+    free(m.theirs);
+    free(m.divergence);
     free(m.window);
     free(text);
     return code;

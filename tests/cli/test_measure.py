@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import os
+import struct
 
 import support
 
@@ -70,6 +71,114 @@ class Perplexity(support.CliTest):
         self.fail_with(1, "at least 2", "perplexity", model, "--file", self.write("z"))
         self.fail_with(1, "nowhere", "perplexity", model, "--file", "/nowhere")
         self.fail_with(1, "context of 256", "perplexity", model, "--file", self.write("zq" * 400), "--ctx", "300")
+
+
+class Reference(support.CliTest):
+    """perplexity --save-logits and --kld."""
+
+    TEXT = "zqxkvjwpbcdfghmn the inn " * 5
+
+    def setUp(self):
+        super().setUp()
+        self.model = self.add_model("llama")
+        self.text = os.path.join(self.home, "text.txt")
+        with open(self.text, "w", encoding="utf-8") as file:
+            file.write(self.TEXT)
+
+    def arguments(self, *options):
+        return ["perplexity", self.model, "--file", self.text, "--ctx", "32", *options]
+
+    def save(self, name, *options):
+        path = os.path.join(self.home, name)
+        self.succeed(*self.arguments("--save-logits", path, *options))
+        return path
+
+    def read(self, path):
+        """[[log-probability]] as the header of cli/reference_logits.h describes them."""
+        with open(path, "rb") as file:
+            data = file.read()
+        magic, version, n_vocab, n_window, bos, n_tokens, n_rows = struct.unpack_from("<8sIIIiQQ", data)
+        self.assertEqual((magic, version, n_vocab, n_window, bos), (b"MLXRREF\n", 1, 320, 32, -1))
+        size = 4 + 2 * n_vocab + 8
+        self.assertEqual(len(data), 64 + n_rows * size)
+        rows = []
+        for at in range(64, len(data), size):
+            greatest, *q = struct.unpack_from(f"<f{n_vocab}H", data, at)
+            rows.append([greatest - 32 / 65535 * x for x in q])
+        return rows
+
+    def test_a_run_agrees_with_itself(self):
+        path = self.save("ref", "--kv-type", "f32")
+        plain = self.succeed(*self.arguments("--kv-type", "f32", "--json")).json
+        found = self.succeed(*self.arguments("--kv-type", "f32", "--json", "--kld", path)).json
+        self.assertEqual({key: found[key] for key in plain}, plain)
+        self.assertEqual(found["top1_agreement"], 1)
+        self.assertLess(abs(found["kld_mean"]), 1e-7)  # what the file's rounding costs
+        self.assertEqual(len(self.read(path)), found["n_predicted"])
+        self.assertRegex(self.succeed(*self.arguments("--kld", path)).text, r"KL divergence from the reference \d")
+
+    def test_figures_follow_from_the_two_files(self):
+        """The oracle's float32 run as the reference, a run with a coarse KV cache compared with it."""
+        self.model = self.add_model("llama-wide")
+        reference = self.save("ref", "--backend", "cpu-scalar", "--kv-type", "f32")
+        own = self.save("own", "--kv-type", "q4_0")
+        found = self.succeed(*self.arguments("--kv-type", "q4_0", "--json", "--kld", reference)).json
+        divergences, agree = [], 0
+        for p, q in zip(self.read(reference), self.read(own)):
+            divergences.append(sum(math.exp(a) * (a - b) for a, b in zip(p, q)))
+            agree += p.index(max(p)) == q.index(max(q))
+        divergences.sort()
+        self.assertAlmostEqual(found["kld_mean"], sum(divergences) / len(divergences), delta=1e-5)
+        self.assertAlmostEqual(found["kld_p99"], divergences[round(0.99 * (len(divergences) - 1))], delta=5e-4)
+        self.assertAlmostEqual(found["top1_agreement"], agree / len(divergences), delta=0.02)  # ties of the rounding
+        close = self.succeed(*self.arguments("--kv-type", "f32", "--json", "--kld", reference)).json
+        self.assertLess(close["kld_mean"], 1e-5)
+        self.assertLess(close["kld_mean"], found["kld_mean"] / 10)
+
+    def test_other_references_and_damage_are_refused(self):
+        path = self.save("ref")
+        with open(path, "rb") as file:
+            good = file.read()
+
+        def refuse(pattern, data=None, *options):
+            bad = os.path.join(self.home, "bad")
+            with open(bad, "wb") as file:
+                file.write(good if data is None else data)
+            self.fail_with(1, pattern, *self.arguments("--kld", bad, *options))
+
+        def flipped(at):
+            data = bytearray(good)
+            data[at] ^= 4
+            return bytes(data)
+
+        refuse("not a file of reference logits", b"GGUF" + good[4:])
+        refuse("not a file of reference logits", good[:40])
+        refuse("version 5 of reference logits; this build reads version 1", flipped(8))
+        for at in (13, 17, 25, 33, 41, 57):
+            refuse("damaged: the checksum of its head", flipped(at))
+        for at in (64, 200, len(good) - 1):
+            refuse("damaged: the checksum of row", flipped(at))
+        refuse(r"ends after \d+ of \d+ rows", good[:-1])
+        refuse("has .* bytes behind them", good + b"x")
+        refuse("its window is 32, here it is 16", None, "--ctx", "16")
+        with open(self.text, "a", encoding="utf-8") as file:
+            file.write("zqx")
+        refuse("its number of tokens is")
+        with open(self.text, "w", encoding="utf-8") as file:
+            file.write(self.TEXT.replace("z", "y"))
+        refuse("its text has other tokens")
+        self.model = self.add_model("gemma3")
+        refuse("its (vocabulary|BOS) is")
+        self.fail_with(1, "No such file", *self.arguments("--kld", os.path.join(self.home, "none")))
+
+    def test_a_run_that_fails_leaves_no_file(self):
+        folder = os.path.join(self.home, "out")
+        os.mkdir(folder)
+        path = os.path.join(folder, "ref")
+        self.assertEqual(self.run_mlxr(*self.arguments("--save-logits", path, "--kld", self.text)).code, 1)
+        self.assertEqual(self.run_mlxr(*self.arguments("--save-logits", path, "--kv-bytes", "4K")).code, 1)
+        self.assertEqual(os.listdir(folder), [])
+        self.fail_with(1, "No such file", *self.arguments("--save-logits", os.path.join(folder, "no", "ref")))
 
 
 class Bench(support.CliTest):
