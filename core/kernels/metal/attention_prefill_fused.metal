@@ -17,10 +17,10 @@
  *
  *     HEAD     float tiles            half tiles
  *       64     27,648  (32 × 32)      17,408  (32 × 32)
- *       80     21,248  (32 × 16)      19,456  (32 × 32)
- *       96     24,320  (32 × 16)      21,504  (32 × 32)
- *      128     30,464  (32 × 16)      25,600  (32 × 32)
- *      256     28,096  (16 × 8)       29,696  (32 × 16)
+ *       80     22,272  (32 × 16)      19,456  (32 × 32)
+ *       96     25,344  (32 × 16)      21,504  (32 × 32)
+ *      128     31,488  (32 × 16)      25,600  (32 × 32)
+ *      256     27,008  (16 × 8)       30,464  (32 × 16)
  *
  * One threadgroup of 128 threads a core at the large sizes, two at HEAD 64 in half: matrix units are fed by four
  * simdgroups, each with HEAD / 8 accumulators (64 registers at 256), which is what hides the loads between barriers.
