@@ -64,6 +64,7 @@ class Compare(unittest.TestCase):
         with open(out, encoding="utf-8") as file:
             result = json.load(file)
         self.assertEqual(len(result["rounds"]), 3)
+        self.assertRegex(result["commands"]["mlxr"], r"^python[0-9.]* mlxr.py$")
         llama = result["ratios"]["llama"]
         self.assertEqual({test: (r["ratio"], r["min"], r["max"]) for test, r in llama.items()},
                          {"pp512": (4, 4, 4), "tg64": (2, 2, 2), "tg64@2048": (1.5, 1.5, 1.5)})
