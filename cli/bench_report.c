@@ -119,8 +119,9 @@ static json_t *row_json(const bench_report *r, const bench_row *row, const figur
                              "batch_invariant", engine->batch_invariant);
     json_t *costs = json_pack("{s:f, s:f, s:o, s:o, s:o, s:o, s:s, s:i, s:s}", "read_bytes_per_token", f->bytes,
                               "flops_per_token", f->flops, "read_gb_s", known(f->read_rate, 1e9), "peak_tops",
-                              known(f->peak, 1e12), "limit_pct", known(f->limit ? 100 * f->median / f->limit : 0, 1),
-                              "limit", f->limit > 0 ? json_string(f->reads ? "read" : "peak") : json_null(), "backend",
+                              known(f->peak, 1e12), "limit_pct",
+                              known(f->limit > 0 ? 100 * f->median / f->limit : 0, 1), "limit",
+                              f->limit > 0 ? json_string(f->reads ? "read" : "peak") : json_null(), "backend",
                               engine->backend, "threads", (int)engine->n_threads, "cpu_features", engine->cpu_features);
     json_object_update(line, costs);
     json_decref(costs);

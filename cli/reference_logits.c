@@ -17,7 +17,7 @@
 #define VERSION 1u
 #define DEPTH 32.0f /* nats below the greatest that 16 bits tell apart */
 
-static const char magic[8] = "MLXRREF\n";
+static const char magic[8] = {'M', 'L', 'X', 'R', 'R', 'E', 'F', '\n'};
 
 static void put_number(uint8_t *at, uint64_t value, unsigned n_bytes)
 {

@@ -18,6 +18,8 @@
 #ifndef MLXR_KERNELS_KV_LAYOUT_H
 #define MLXR_KERNELS_KV_LAYOUT_H
 
+#include <string.h>
+
 #include "kernels/plan.h"
 #include "mlxr.h"
 
@@ -81,12 +83,14 @@ static inline float kv_turn_back_factor(uint32_t length)
 
 static inline kv_layout kv_layout_make(const kv_group *group, dtype type, uint32_t page_tokens)
 {
-    kv_layout l = {.type = type,
-                   .page_tokens = page_tokens,
-                   .n_layers = group->n_layers,
-                   .n_head_kv = group->n_head_kv,
-                   .head_dim = group->head_dim,
-                   .state_width = group->state_width};
+    kv_layout l; /* no initialiser: C++ reads this too, and warns of fields that one leaves out */
+    memset(&l, 0, sizeof l);
+    l.type = type;
+    l.page_tokens = page_tokens;
+    l.n_layers = group->n_layers;
+    l.n_head_kv = group->n_head_kv;
+    l.head_dim = group->head_dim;
+    l.state_width = group->state_width;
     l.row_bytes = dtype_row_bytes(type, group->head_dim);
     l.head_bytes = page_tokens * l.row_bytes;
     l.layer_bytes = 2 * l.n_head_kv * l.head_bytes;
