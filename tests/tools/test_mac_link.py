@@ -44,7 +44,11 @@ class MacLink(unittest.TestCase):
         self.assertEqual(done.returncode, 1, done.stdout)
         self.assertIn("undefined symbol: _json_planted", done.stderr)
 
-    def test_4_a_program_that_needs_anything_else_is_refused(self):
+    def test_4_nothing_of_a_failed_link_stays(self):
+        done = self.run_check()
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_5_a_program_that_needs_anything_else_is_refused(self):
         check = load()
         with tempfile.NamedTemporaryFile() as file:
             file.write(mach_o(["/usr/lib/libSystem.B.dylib", "@rpath/libmlx.dylib"], [("_a", 1), ("_b", 2)]))
@@ -60,8 +64,9 @@ class MacLink(unittest.TestCase):
                 file.flush()
                 with self.assertRaisesRegex(check.Failure, said):
                     check.check_needs(file.name)
-        with self.assertRaisesRegex(check.Failure, "is not Mach-O"):
-            check.needs(sys.executable)
+        for path in (sys.executable, os.devnull):
+            with self.assertRaisesRegex(check.Failure, "is not Mach-O"):
+                check.needs(path)
 
 
 def mach_o(libraries, symbols):
