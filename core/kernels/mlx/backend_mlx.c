@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/error.h"
+#include "base/mapping.h"
 #include "base/memory_size.h"
 #include "base/team.h"
 #include "kernels/mlx/backend_mlx.h"
@@ -170,11 +170,7 @@ static void mlx_kv_free(backend *b, void **memory, size_t n_bytes)
 static void mlx_kv_discard(backend *b, void *part, size_t n_bytes)
 {
     (void)b;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
-    if (begin < end) {
-        madvise((void *)begin, end - begin, MADV_DONTNEED);
-    }
+    memory_discard(part, n_bytes);
 }
 
 static mlxr_status mlx_run(backend *b, program *prog, const step *s, mlxr_error *error)
