@@ -9,7 +9,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SETUP = os.path.join(ROOT, "tools", "setup")
 BUILD_TOOLS = ["cmake", "ninja", "cc", "git"]
-BUILD_LIBRARIES = ["jansson", "libutf8proc", "libpcre2-8", "libxxhash", "libedit"]
+BUILD_LIBRARIES = ["jansson", "libutf8proc", "libpcre2-8", "libxxhash", "libedit", "libuv", "libssl", "libllhttp"]
 
 # `pkg-config --exists a b c`: all of them are files in $INSTALLED.
 PKG_CONFIG = """#!/bin/sh
@@ -30,6 +30,10 @@ for word; do
     libpcre2-dev) : >"$INSTALLED/libpcre2-8" ;;
     libxxhash-dev) : >"$INSTALLED/libxxhash" ;;
     libedit-dev) : >"$INSTALLED/libedit" ;;
+    libuv1-dev) : >"$INSTALLED/libuv" ;;
+    libssl-dev) : >"$INSTALLED/libssl" ;;
+    node-llhttp) mkdir -p "$MLXR_SETUP_ROOT/usr/share/llhttp" && : >"$MLXR_SETUP_ROOT/usr/share/llhttp/llhttp.c" ;;
+    libllhttp-dev) : >"$INSTALLED/libllhttp" ;;
     ninja-build) ln -s true "$STUBS/ninja" ;;
     cmake) ln -s true "$STUBS/cmake" ;;
     esac
@@ -46,7 +50,7 @@ class Setup(unittest.TestCase):
         self.record = os.path.join(self.folder, "record")
         os.mkdir(self.stubs)
         os.mkdir(self.installed)
-        for name in ("sh", "env", "true", "false", "ln", "ls", "python3"):
+        for name in ("sh", "env", "true", "false", "ln", "ls", "mkdir", "python3"):
             os.symlink(shutil.which(name), os.path.join(self.stubs, name))
         self.stub("id", "#!/bin/sh\necho 0\n")
         self.stub("apt-get", APT_GET)
@@ -75,7 +79,7 @@ class Setup(unittest.TestCase):
     def run_setup(self, *arguments, system="Linux", **more):
         environment = {
             "PATH": self.stubs, "STUBS": self.stubs, "INSTALLED": self.installed, "RECORD": self.record,
-            "MLXR_SETUP_SYSTEM": system, **more,
+            "MLXR_SETUP_SYSTEM": system, "MLXR_SETUP_ROOT": self.folder, **more,
         }  # fmt: skip
         done = subprocess.run(
             ["/bin/sh", SETUP, *arguments],
@@ -159,7 +163,7 @@ class Setup(unittest.TestCase):
         self.assertEqual(code, 1)
         for package in (
             "cmake", "ninja-build", "gcc", "git", "pkg-config", "libjansson-dev", "libutf8proc-dev", "libpcre2-dev",
-            "libxxhash-dev", "libedit-dev",
+            "libxxhash-dev", "libedit-dev", "libuv1-dev", "libssl-dev", "node-llhttp",
         ):  # fmt: skip
             self.assertIn(package, output.split())
 
@@ -174,6 +178,17 @@ class Setup(unittest.TestCase):
         code, _, errors = self.run_setup("build", system="Darwin")
         self.assertEqual(code, 0, errors)
         self.assertEqual(self.recorded(), ["brew install ninja utf8proc"])
+
+    def test_llhttp_is_a_library_where_there_is_one_and_else_debians_source(self):
+        self.remove("libllhttp")
+        self.stub("apt-cache", "#!/bin/sh\nexit 1\n")
+        self.assertEqual(self.run_setup("build")[0], 0)
+        self.assertIn("--no-install-recommends node-llhttp", self.recorded()[-1])
+        self.assertEqual(self.run_setup("build"), (0, "", ""))
+        shutil.rmtree(os.path.join(self.folder, "usr"))
+        self.stub("apt-cache")
+        self.assertEqual(self.run_setup("build")[0], 0)
+        self.assertIn("--no-install-recommends libllhttp-dev", self.recorded()[-1])
 
     def test_other_systems_are_told_the_names(self):
         self.remove("ninja", "apt-get")

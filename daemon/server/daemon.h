@@ -1,0 +1,65 @@
+/*
+ * The daemon: engine, worker, models and registry behind an HTTP server.
+ * Owner: the caller (the verb `serve`, tests). Lifetime: daemon_start to daemon_stop, or the call of daemon_run.
+ *
+ *   daemon_start ─▶ loading ─▶ ready ─▶ draining ─▶ daemon_stop
+ *                    /ready 503   200      503, running answers finish or end with an error
+ */
+#ifndef MLXR_SERVER_DAEMON_H
+#define MLXR_SERVER_DAEMON_H
+
+#include <jansson.h>
+
+#include "mlxr.h"
+
+typedef struct daemon_list {
+    const char *const *items;
+    size_t n;
+} daemon_list;
+
+typedef struct daemon_options { /* {0} is a valid default */
+    const char *host;           /* NULL: 127.0.0.1 */
+    uint16_t port;              /* 0: 11435 */
+    bool any_port;              /* take any free port instead (tests) */
+    uint16_t ollama_port;       /* 0: none; as `port`, for clients that know Ollama's only */
+    const char *socket_path;    /* a Unix socket besides; NULL: none */
+    bool no_tcp;                /* the Unix socket, or inherited ones, only */
+    const char *directory;      /* the registry's; NULL: $XDG_DATA_HOME/mlxr */
+    daemon_list models;         /* names or paths, loaded at start and kept */
+    daemon_list hosts;          /* further names in Host that are allowed */
+    daemon_list origins;        /* web pages that may ask: "https://chat.example" */
+    const char *tls_cert, *tls_key;
+    mlxr_engine_options engine; /* `log` is the daemon's */
+    mlxr_model_options model;
+    uint64_t memory_bytes;    /* of weights and KV together; 0: no such bound */
+    int64_t keep_alive_ms;    /* of idle models; 0: 300,000; negative: for ever */
+    uint32_t models_max;      /* loaded at once; 0: 64 */
+    uint32_t lanes_max;       /* sequences running at once; 0: 256 */
+    uint32_t queue_max;       /* requests waiting beyond them; 0: 128 */
+    uint32_t drain_ms;        /* for running answers at the end; 0: 30,000 */
+    uint32_t stall_ms;        /* of slow readers; 0: 30,000 */
+    uint32_t head_ms;         /* for a request's head; 0: 10,000 */
+    uint32_t connections_max; /* 0: 1,024 */
+    bool no_sandbox;          /* daemon_run only */
+    void (*log)(void *user, mlxr_log_level level, const char *line); /* any thread; NULL: silence */
+    void *log_user;
+} daemon_options;
+
+struct daemon; /* no typedef: unistd.h has a function of this name */
+
+/* Serves on a thread of its own. When it returns, the sockets are open; models may still be loading. */
+mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlxr_error *error);
+uint16_t daemon_port(const struct daemon *d);
+/* Any thread: no more requests are taken; what runs may finish within drain_ms, or is ended now. */
+void daemon_drain(struct daemon *d, bool now);
+/* Drains, waits, saves and frees. */
+void daemon_stop(struct daemon **d);
+
+/* All of it until SIGTERM or SIGINT, with the sandbox, sd_notify and socket activation; returns an exit code after
+ * telling through `log` what went wrong: 0, 1, or 2 for options that make no sense. */
+int daemon_run(const daemon_options *options);
+
+/* The route table as JSON: an array of {"method","pattern","policy","dialect","body"}. */
+json_t *daemon_routes_json(void);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * What handlers of routes are given as `service`: the daemon's parts.
+ * Owner: daemon.c. Lifetime: the daemon's; the pointers do not change while routes are answered.
+ */
+#ifndef MLXR_SERVER_DAEMON_PARTS_H
+#define MLXR_SERVER_DAEMON_PARTS_H
+
+#include "scheduler/model_table.h"
+#include "server/daemon.h"
+#include "server/http.h"
+
+struct registry;
+struct auth;
+
+typedef enum daemon_state { DAEMON_LOADING, DAEMON_READY, DAEMON_DRAINING } daemon_state;
+
+struct daemon {
+    const daemon_options *options; /* a copy, defaults filled in */
+    http_server *http;
+    struct registry *registry;
+    struct auth *auth;
+    mlxr_engine *engine; /* its calls are the worker's: worker_call */
+    worker *worker;
+    model_table *models;
+    struct daemon_private *own; /* daemon.c's */
+};
+
+/* Any thread. */
+daemon_state daemon_state_of(const struct daemon *d);
+uint64_t daemon_started_s(const struct daemon *d); /* Unix time */
+/* Has the engine's thread answered a call within the last seconds? */
+bool daemon_engine_alive(const struct daemon *d);
+void daemon_log(const struct daemon *d, mlxr_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

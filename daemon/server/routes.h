@@ -1,0 +1,55 @@
+/*
+ * Routes: what the daemon answers, as const tables, one of each module; every row declares who may call it.
+ * Owner: the module that exports the table; router.c reads them. Lifetime: the process.
+ *
+ * A module exports `extern const route NAME_routes[]; extern const size_t n_NAME_routes;` and daemon_routes.c lists it.
+ */
+#ifndef MLXR_SERVER_ROUTES_H
+#define MLXR_SERVER_ROUTES_H
+
+#include "server/auth.h"
+#include "server/http.h"
+
+typedef enum route_policy { /* 0 is none: such a row does not pass the checks at start and in the tests */
+                            ROUTE_PUBLIC = 1, /* everybody: health, readiness, static files */
+                            ROUTE_USE,        /* scope `inference` */
+                            ROUTE_READ,       /* scope `read`: lists and states, no secrets */
+                            ROUTE_ADMIN,      /* scope `admin`: pull, delete, keys, logs */
+                            ROUTE_N_POLICIES
+} route_policy;
+
+typedef enum route_dialect { /* the shape of errors */
+                             ROUTE_PLAIN,
+                             ROUTE_OPENAI,
+                             ROUTE_OLLAMA,
+                             ROUTE_ANTHROPIC,
+} route_dialect;
+
+enum {                              /* route.flags */
+       ROUTE_BODY_NONE = 0,         /* a body is read and ignored, up to 64 KiB */
+       ROUTE_BODY_JSON = 1u << 0,   /* Content-Type must say JSON where there is a body; else 415 */
+       ROUTE_BODY_STREAM = 1u << 1, /* any type and, unless bytes_max says otherwise, any size; http_on_body */
+       ROUTE_WHEN_CLOSING = 1u << 2 /* answered while loading and draining, too (health, metrics) */
+};
+
+typedef struct route {
+    const char *method;  /* "GET" answers HEAD, too */
+    const char *pattern; /* "/v1/models/{id...}": {name} is a segment, {name...} the rest, slashes and all */
+    route_policy policy;
+    route_dialect dialect;
+    unsigned flags;
+    uint64_t bytes_max;                               /* of the body; 0: HTTP_BODY_MAX, of streams no limit */
+    void (*handler)(void *service, http_exchange *x); /* service: struct daemon, daemon_parts.h */
+} route;
+
+typedef struct route_table {
+    const route *rows;
+    size_t n;
+} route_table;
+
+/* The row that took this request; NULL: none (404, bad syntax). */
+const route *route_of(const http_exchange *x);
+/* Who asks, verified; key_id 0 where no keys are configured. */
+const auth_identity *route_identity(const http_exchange *x);
+
+#endif
