@@ -5,7 +5,6 @@
 #include "batch_request.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,44 +12,12 @@
 
 #include "batch_reader.h"
 
-bool batch_request_bad(batch_request *r, const char *field, const char *format, ...)
-{
-    if (!r->bad) {
-        va_list args;
-        va_start(args, format);
-        int n = snprintf(r->error.text, sizeof r->error.text, "line %" PRIu64 ": ", r->line);
-        vsnprintf(r->error.text + n, sizeof r->error.text - (size_t)n, format, args);
-        va_end(args);
-        r->error.status = MLXR_ARG;
-        r->field = field;
-        r->bad = true;
-    }
-    return false;
-}
-
-bool batch_request_warn(batch_request *r, const char *format, ...)
-{
-    char text[256];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    r->warnings = r->warnings ? r->warnings : json_array();
-    return json_array_append_new(r->warnings, json_string(text)) == 0 || batch_request_bad(r, NULL, "out of memory");
-}
-
 void batch_request_close(batch_request *r)
 {
+    request_fields_close(&r->f);
     json_decref(r->root);
     json_decref(r->messages);
-    json_decref(r->warnings);
     free(r->key);
-    free(r->bias);
-    free(r->breakers.items);
-    if (r->own_stops) {
-        free(r->stops.items);
-    }
-    free(r->grammar);
     *r = (batch_request){0};
 }
 
@@ -72,7 +39,7 @@ static json_t *content_text(batch_request *r, const json_t *content, size_t inde
         const char *type = json_string_value(json_object_get(part, "type"));
         const char *more = json_string_value(json_object_get(part, "text"));
         if (!type || strcmp(type, "text") != 0 || !more) {
-            batch_request_bad(r, "messages", "part %zu of message %zu is '%.40s'; only text can be read", i + 1,
+            request_fields_bad(&r->f, "messages", "part %zu of message %zu is '%.40s'; only text can be read", i + 1,
                               index + 1, type ? type : "of no type");
             json_decref(text);
             return NULL;
@@ -82,7 +49,7 @@ static json_t *content_text(batch_request *r, const json_t *content, size_t inde
         text = joined;
     }
     if (!json_is_array(content)) {
-        batch_request_bad(r, "messages", "the content of message %zu must be a text or a list of parts", index + 1);
+        request_fields_bad(&r->f, "messages", "the content of message %zu must be a text or a list of parts", index + 1);
         json_decref(text);
         return NULL;
     }
@@ -94,7 +61,7 @@ static bool copy_messages(batch_request *r, const json_t *from, const char *syst
 {
     size_t n = json_array_size(from);
     if (n == 0) {
-        return batch_request_bad(r, "messages", "messages must be a list of {\"role\", \"content\"}");
+        return request_fields_bad(&r->f, "messages", "messages must be a list of {\"role\", \"content\"}");
     }
     r->messages = json_array();
     const char *first = json_string_value(json_object_get(json_array_get(from, 0), "role"));
@@ -104,12 +71,12 @@ static bool copy_messages(batch_request *r, const json_t *from, const char *syst
     for (size_t i = 0; i < n; i++) {
         const json_t *one = json_array_get(from, i);
         if (!json_is_string(json_object_get(one, "role"))) {
-            return batch_request_bad(r, "messages", "message %zu has no role", i + 1);
+            return request_fields_bad(&r->f, "messages", "message %zu has no role", i + 1);
         }
         json_t *text = content_text(r, json_object_get(one, "content"), i), *copy = json_copy((json_t *)one);
         if (!text || !copy || json_object_set_new(copy, "content", text) != 0 ||
             json_array_append_new(r->messages, copy) != 0) {
-            return batch_request_bad(r, NULL, "out of memory");
+            return request_fields_bad(&r->f, NULL, "out of memory");
         }
     }
     return true;
@@ -122,23 +89,23 @@ static bool read_prompt(batch_request *r, const json_t *object, const options *d
     const char *wanted = r->form == BATCH_CHAT ? "messages" : r->form == BATCH_COMPLETION ? "prompt" : NULL;
     const char *found = messages && prompt ? "both" : messages ? "messages" : prompt ? "prompt" : "none";
     if (wanted && strcmp(found, wanted) != 0) {
-        return batch_request_bad(r, wanted, "%s are asked for as \"%s\", not %s",
+        return request_fields_bad(&r->f, wanted, "%s are asked for as \"%s\", not %s",
                                  r->form == BATCH_CHAT ? "chat completions" : "completions", wanted, found);
     }
     if (!wanted && (!messages == !prompt)) {
-        return batch_request_bad(r, "prompt", "either \"prompt\" or \"messages\" is needed, not %s", found);
+        return request_fields_bad(&r->f, "prompt", "either \"prompt\" or \"messages\" is needed, not %s", found);
     }
     if (messages && json_is_true(json_object_get(object, "raw"))) {
-        return batch_request_bad(r, "raw", "raw is for a prompt; messages need the chat template");
+        return request_fields_bad(&r->f, "raw", "raw is for a prompt; messages need the chat template");
     }
     if (messages) {
         r->raw = false;
         return json_is_array(messages) ? copy_messages(r, messages, defaults->system)
-                                       : batch_request_bad(r, "messages", "messages must be a list");
+                                       : request_fields_bad(&r->f, "messages", "messages must be a list");
     }
     r->prompt = json_string_value(prompt);
     if (!r->prompt || !*r->prompt) {
-        return batch_request_bad(r, "prompt", r->prompt ? "the prompt is empty" : "the prompt must be a text");
+        return request_fields_bad(&r->f, "prompt", r->prompt ? "the prompt is empty" : "the prompt must be a text");
     }
     if (r->raw || r->form == BATCH_COMPLETION) {
         r->raw = true;
@@ -160,43 +127,74 @@ static bool set_key(batch_request *r)
     return r->key != NULL;
 }
 
+/* All lines are answered by one model: another one's name is not an error, for such files are written for many, but it
+ * is said. */
+static bool read_model(request_fields *f, const request_field *row, void *target, const json_t *value)
+{
+    const char *name = json_string_value(value), *answers = *(const char **)target;
+    if (!name) {
+        return request_fields_want(f, row, "a text");
+    }
+    return strcmp(name, answers) == 0 ||
+           request_fields_warn(f, "the line asks for the model \"%.80s\"; \"%.80s\" has answered", name, answers);
+}
+
+static bool read_stream(request_fields *f, const request_field *row, void *target, const json_t *value)
+{
+    (void)target;
+    return json_is_false(value) || request_fields_want(f, row, "false: results of a batch come whole");
+}
+
+#define LINE_FIELDS                                                                                                    \
+    {"prompt", field_skip, 0, 0, 0, NULL}, {"messages", field_skip, 0, 0, 0, NULL},                                    \
+        {"raw", field_bool, offsetof(batch_request, raw), 0, 0, NULL},                                                 \
+        {"model", read_model, offsetof(batch_request, model), 0, 0, NULL}, {"stream", read_stream, 0, 0, 0, NULL}
+
+static const request_field body_fields[] = {LINE_FIELDS};
+static const request_field own_fields[] = {
+    {"id", field_skip, 0, 0, 0, NULL}, {"custom_id", field_skip, 0, 0, 0, NULL}, LINE_FIELDS};
+
+static bool read_fields(batch_request *r, const json_t *object, const request_field *rows, size_t n)
+{
+    const field_table tables[] = {{request_fields_common, n_request_fields_common, &r->f}, {rows, n, r}};
+    return request_fields_read(&r->f, object, tables, 2);
+}
+
 static bool read_form(batch_request *r, const json_t **body)
 {
-    static const char *const own[] = {"id", "custom_id", "prompt", "messages", NULL};
-    static const char *const openai[] = {"prompt", "messages", NULL};
     const json_t *root = r->root, *inner = json_object_get(root, "body");
     const char *key, *url = json_string_value(json_object_get(root, "url"));
     const char *method = json_string_value(json_object_get(root, "method"));
     json_t *ignored;
     if (!inner && !json_object_get(root, "url")) {
         *body = root;
-        return batch_fields_read(r, root, own);
+        return read_fields(r, root, own_fields, sizeof own_fields / sizeof *own_fields);
     }
     *body = inner;
     r->form = BATCH_CHAT; /* errors have its shape, too */
     if (!json_is_object(inner)) {
-        return batch_request_bad(r, "body",
+        return request_fields_bad(&r->f, "body",
                                  "a line with \"url\" needs a \"body\" that is an object, and the other way round");
     }
     json_object_foreach((json_t *)root, key, ignored)
     {
         if (strcmp(key, "custom_id") != 0 && strcmp(key, "id") != 0 && strcmp(key, "method") != 0 &&
             strcmp(key, "url") != 0 && strcmp(key, "body") != 0) {
-            return batch_request_bad(r, key, "unknown field \"%.60s\" beside \"body\"", key);
+            return request_fields_bad(&r->f, key, "unknown field \"%.60s\" beside \"body\"", key);
         }
     }
     if (method && strcmp(method, "POST") != 0) {
-        return batch_request_bad(r, "method", "method %.20s: only POST makes sense", method);
+        return request_fields_bad(&r->f, "method", "method %.20s: only POST makes sense", method);
     }
     if (url && strcmp(url, "/v1/chat/completions") == 0) {
-        return batch_fields_read(r, inner, openai);
+        return read_fields(r, inner, body_fields, sizeof body_fields / sizeof *body_fields);
     }
     if (!url || strcmp(url, "/v1/completions") != 0) {
-        return batch_request_bad(r, "url", "url %.60s: there is /v1/chat/completions and /v1/completions",
+        return request_fields_bad(&r->f, "url", "url %.60s: there is /v1/chat/completions and /v1/completions",
                                  url ? url : "is missing");
     }
     r->form = BATCH_COMPLETION;
-    return batch_fields_read(r, inner, openai);
+    return read_fields(r, inner, body_fields, sizeof body_fields / sizeof *body_fields);
 }
 
 static bool read_line(batch_request *r, const options *defaults)
@@ -206,19 +204,21 @@ static bool read_line(batch_request *r, const options *defaults)
     id = id ? id : json_object_get(r->root, "id");
     r->id = json_is_string(id) || json_is_integer(id) ? id : NULL;
     if (id && !r->id && !json_is_null(id)) {
-        return batch_request_bad(r, "id", "an id is a text or a whole number");
+        return request_fields_bad(&r->f, "id", "an id is a text or a whole number");
     }
     if (json_object_get(r->root, "custom_id") && json_object_get(r->root, "id")) {
-        return batch_request_bad(r, "id", "\"id\" and \"custom_id\" are the same thing: give one");
+        return request_fields_bad(&r->f, "id", "\"id\" and \"custom_id\" are the same thing: give one");
     }
     return read_form(r, &body) && read_prompt(r, body, defaults);
 }
 
 static void set_defaults(batch_request *r, const options *o, uint64_t line)
 {
-    *r = (batch_request){
-        .line = line, .n_choices = 1, .sampling = o->sampling, .stops = o->stops, .raw = o->raw, .model = o->model};
-    r->max_tokens = o->n_predict > 0 ? (uint32_t)o->n_predict : 0;
+    *r = (batch_request){.line = line, .raw = o->raw, .model = o->model};
+    request_fields_open(&r->f, &o->sampling);
+    snprintf(r->f.where, sizeof r->f.where, "line %" PRIu64 ": ", line);
+    r->f.stops = o->stops;
+    r->f.max_tokens = o->n_predict > 0 ? (uint32_t)o->n_predict : 0;
 }
 
 bool batch_request_read(batch_request *r, const options *defaults, uint64_t line, const char *text, size_t n)
@@ -228,9 +228,9 @@ bool batch_request_read(batch_request *r, const options *defaults, uint64_t line
     r->root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
     r->hash = XXH3_64bits(text, n);
     if (!r->root) {
-        batch_request_bad(r, NULL, "no JSON at column %d: %.300s", where.column, where.text);
+        request_fields_bad(&r->f, NULL, "no JSON at column %d: %.300s", where.column, where.text);
     } else if (!json_is_object(r->root)) {
-        batch_request_bad(r, NULL, "a request is an object");
+        request_fields_bad(&r->f, NULL, "a request is an object");
     } else {
         read_line(r, defaults);
         char *canonical = json_dumps(r->root, JSON_COMPACT | JSON_SORT_KEYS);
@@ -247,6 +247,7 @@ bool batch_request_read(batch_request *r, const options *defaults, uint64_t line
 bool batch_request_too_long(batch_request *r, uint64_t line)
 {
     *r = (batch_request){.line = line};
-    batch_request_bad(r, NULL, "more than %zu bytes", BATCH_LINE_MAX);
+    snprintf(r->f.where, sizeof r->f.where, "line %" PRIu64 ": ", line);
+    request_fields_bad(&r->f, NULL, "more than %zu bytes", BATCH_LINE_MAX);
     return set_key(r);
 }

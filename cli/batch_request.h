@@ -10,6 +10,7 @@
 #ifndef MLXR_CLI_BATCH_REQUEST_H
 #define MLXR_CLI_BATCH_REQUEST_H
 
+#include "server/request_fields.h"
 #include "session.h"
 
 typedef enum batch_form { BATCH_OWN, BATCH_CHAT, BATCH_COMPLETION } batch_form;
@@ -25,21 +26,8 @@ typedef struct batch_request {
     const char *prompt; /* borrowed; NULL: messages */
     json_t *messages;   /* owned; texts only; NULL: prompt */
     bool raw;
-    mlxr_sampling sampling; /* its arrays are owned, or the defaults' */
-    mlxr_logit_bias *bias;
-    text_list breakers, stops; /* the texts are borrowed */
-    bool own_stops;
-    uint32_t max_tokens; /* 0: the usual */
-    uint32_t n_choices;
-    int32_t priority;
-    char *grammar; /* owned; NULL: none */
-    bool grammar_is_schema;
-    uint64_t client;   /* 0: none */
-    json_t *warnings;  /* texts; NULL: none */
-    const char *model; /* the one that answers */
-    bool bad;          /* error says why */
-    const char *field; /* borrowed or static: the one that is wrong; NULL: none */
-    mlxr_error error;
+    const char *model;  /* the one that answers */
+    request_fields f;   /* what all requests have; f.bad: the line cannot be answered */
 } batch_request;
 
 /* Fills *r from a line, whatever is in it: a bad one has its error, and its id if that can be read. `defaults` are the
@@ -48,13 +36,5 @@ bool batch_request_read(batch_request *r, const options *defaults, uint64_t line
 /* The line was too long to be read. */
 bool batch_request_too_long(batch_request *r, uint64_t line);
 void batch_request_close(batch_request *r);
-
-/* ---- for batch_fields.c ---- */
-/* Marks a request as bad; the first reason stays. Returns false. */
-bool batch_request_bad(batch_request *r, const char *field, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-bool batch_request_warn(batch_request *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Reads the fields of an object; those in `known` (NULL-terminated) are left alone. */
-bool batch_fields_read(batch_request *r, const json_t *object, const char *const *known);
 
 #endif

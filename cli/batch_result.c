@@ -14,7 +14,7 @@
 
 static const batch_choice *failed_choice(const batch_job *job)
 {
-    for (uint32_t i = 0; i < job->request.n_choices; i++) {
+    for (uint32_t i = 0; i < job->request.f.n_choices; i++) {
         if (job->choices[i].failed) {
             return &job->choices[i];
         }
@@ -30,7 +30,7 @@ bool batch_result_failed(const batch_job *job)
 uint64_t batch_result_tokens(const batch_job *job)
 {
     uint64_t n = 0;
-    for (uint32_t i = 0; i < job->request.n_choices; i++) {
+    for (uint32_t i = 0; i < job->request.f.n_choices; i++) {
         n += job->choices[i].n_tokens;
     }
     return n;
@@ -49,8 +49,8 @@ static json_t *begin(const batch_request *r, uint64_t hash)
     if (r->form == BATCH_OWN) {
         json_object_set(root, "id", r->id ? r->id : json_null());
     }
-    if (r->warnings) {
-        json_object_set(root, "warnings", r->warnings);
+    if (r->f.warnings) {
+        json_object_set(root, "warnings", r->f.warnings);
     }
     return root;
 }
@@ -75,7 +75,7 @@ static json_t *usage_json(const batch_job *job, bool openai)
 static json_t *own_choices(const batch_job *job)
 {
     json_t *list = json_array();
-    for (uint32_t i = 0; i < job->request.n_choices; i++) {
+    for (uint32_t i = 0; i < job->request.f.n_choices; i++) {
         const batch_choice *c = &job->choices[i];
         json_t *one = json_pack("{s:o, s:s, s:I}", "text", json_text(c->text ? c->text : "", c->n_text),
                                 "finish_reason", reason_of(c), "n_tokens", (json_int_t)c->n_tokens);
@@ -120,7 +120,7 @@ static json_t *openai_logprobs(const mlxr_model *model, const json_t *own)
 static json_t *openai_choices(const batch_job *job, const mlxr_model *model)
 {
     json_t *list = json_array();
-    for (uint32_t i = 0; i < job->request.n_choices; i++) {
+    for (uint32_t i = 0; i < job->request.f.n_choices; i++) {
         const batch_choice *c = &job->choices[i];
         json_t *text = json_text(c->text ? c->text : "", c->n_text);
         json_t *one = json_pack("{s:I}", "index", (json_int_t)i);
@@ -164,7 +164,7 @@ static json_t *openai_body(const batch_job *job, const mlxr_model *model, const 
 
 static json_t *error_line(const batch_request *r, uint64_t hash, bool asked_wrongly, const char *message)
 {
-    json_t *field = r->field ? json_string(r->field) : json_null();
+    json_t *field = r->f.field ? json_string(r->f.field) : json_null();
     if (r->form != BATCH_OWN) {
         json_t *error = json_pack("{s:s, s:s, s:o, s:n}", "message", message, "type",
                                   asked_wrongly ? "invalid_request_error" : "server_error", "param", field, "code");
@@ -179,7 +179,7 @@ static json_t *error_line(const batch_request *r, uint64_t hash, bool asked_wron
 
 json_t *batch_result_bad_json(const batch_request *r, uint64_t hash)
 {
-    return error_line(r, hash, true, r->error.text);
+    return error_line(r, hash, true, r->f.error.text);
 }
 
 json_t *batch_result_json(const batch_job *job, const mlxr_model *model, const char *model_name, uint64_t hash)
@@ -187,7 +187,7 @@ json_t *batch_result_json(const batch_job *job, const mlxr_model *model, const c
     const batch_choice *failed = failed_choice(job);
     if (failed) {
         /* A grammar is compiled when its request starts: failing before any token, it is the line that is wrong. */
-        bool grammar = job->request.grammar && failed->n_tokens == 0;
+        bool grammar = job->request.f.grammar && failed->n_tokens == 0;
         return error_line(&job->request, hash, grammar, failed->error.text);
     }
     if (job->request.form != BATCH_OWN) {

@@ -59,7 +59,7 @@ void batch_run_close(batch_run *run)
 void batch_job_close(batch_job **pointer)
 {
     batch_job *job = *pointer;
-    for (uint32_t i = 0; job->choices && i < job->request.n_choices; i++) {
+    for (uint32_t i = 0; job->choices && i < job->request.f.n_choices; i++) {
         mlxr_stream_close(&job->choices[i].stream);
         json_decref(job->choices[i].logprobs);
         free(job->choices[i].text);
@@ -156,16 +156,16 @@ static bool on_event(void *user, const scheduler_event *event)
 static bool open_choices(batch_job *job, const mlxr_model *model)
 {
     batch_request *r = &job->request;
-    job->choices = calloc(r->n_choices, sizeof *job->choices);
-    for (uint32_t i = 0; i < r->n_choices; i++) {
+    job->choices = calloc(r->f.n_choices, sizeof *job->choices);
+    for (uint32_t i = 0; i < r->f.n_choices; i++) {
         batch_choice *c = job->choices ? &job->choices[i] : NULL;
         if (!c) {
-            return batch_request_bad(r, NULL, "out of memory");
+            return request_fields_bad(&r->f, NULL, "out of memory");
         }
-        if (mlxr_stream_open(&c->stream, model, r->stops.items, r->stops.n, &c->error) != MLXR_OK) {
-            return batch_request_bad(r, "stop", "%s", c->error.text);
+        if (mlxr_stream_open(&c->stream, model, r->f.stops.items, r->f.stops.n, &c->error) != MLXR_OK) {
+            return request_fields_bad(&r->f, "stop", "%s", c->error.text);
         }
-        c->logprobs = r->sampling.logprobs ? json_array() : NULL;
+        c->logprobs = r->f.sampling.logprobs ? json_array() : NULL;
     }
     return true;
 }
@@ -181,7 +181,7 @@ static bool to_tokens(batch_run *run, batch_request *r, int32_t **ids, size_t *n
         status = prompt_tokenize(model, prompt, strlen(prompt), prompt_flags(!r->messages), ids, n, &error);
     }
     mlxr_free(text);
-    return status == MLXR_OK || batch_request_bad(r, r->messages ? "messages" : "prompt", "%s", error.text);
+    return status == MLXR_OK || request_fields_bad(&r->f, r->messages ? "messages" : "prompt", "%s", error.text);
 }
 
 static bool submit(batch_run *run, batch_job *job, const int32_t *ids, size_t n)
@@ -193,24 +193,24 @@ static bool submit(batch_run *run, batch_job *job, const int32_t *ids, size_t n)
     scheduler_request ask = {.model = run->s->model,
                              .tokens = ids,
                              .n_tokens = n,
-                             .sampling = &r->sampling,
-                             .n_choices = r->n_choices,
-                             .max_tokens = r->max_tokens ? r->max_tokens
+                             .sampling = &r->f.sampling,
+                             .n_choices = r->f.n_choices,
+                             .max_tokens = r->f.max_tokens ? r->f.max_tokens
                                            : r->messages ? ANSWER_TOKENS
                                                          : RAW_TOKENS,
-                             .grammar = r->grammar ? r->grammar : run->grammar,
-                             .grammar_is_schema = r->grammar ? r->grammar_is_schema : o->schema != NULL,
+                             .grammar = r->f.grammar ? r->f.grammar : run->grammar,
+                             .grammar_is_schema = r->f.grammar ? r->f.grammar_is_schema : o->schema != NULL,
                              .draft = o->draft != NULL,
                              .draft_model = run->s->draft_model,
                              .n_draft_max = o->n_draft_max,
-                             .priority = r->priority,
-                             .client = r->client,
+                             .priority = r->f.priority,
+                             .client = r->f.client,
                              .on_event = on_event,
                              .user = job};
     if (scheduler_submit(worker_scheduler(run->worker), &ask, &job->id, &refusal, &error) == MLXR_OK) {
         return true;
     }
-    return batch_request_bad(r, NULL, "%s: %s", scheduler_refusal_name(refusal), error.text);
+    return request_fields_bad(&r->f, NULL, "%s: %s", scheduler_refusal_name(refusal), error.text);
 }
 
 bool batch_run_submit(batch_run *run, batch_request *request)
@@ -219,7 +219,7 @@ bool batch_run_submit(batch_run *run, batch_request *request)
     size_t n = 0;
     batch_job *job = calloc(1, sizeof *job);
     if (!job) {
-        return batch_request_bad(request, NULL, "out of memory");
+        return request_fields_bad(&request->f, NULL, "out of memory");
     }
     job->run = run;
     job->request = *request;
@@ -227,7 +227,7 @@ bool batch_run_submit(batch_run *run, batch_request *request)
     free(ids);
     if (!ok) {
         *request = job->request;
-        job->request = (batch_request){.n_choices = job->choices ? request->n_choices : 0};
+        job->request = (batch_request){.f.n_choices = job->choices ? request->f.n_choices : 0};
         batch_job_close(&job);
         return false;
     }
@@ -275,7 +275,7 @@ void batch_run_cancel(batch_run *run)
 
 bool batch_job_unfinished(const batch_job *job)
 {
-    for (uint32_t i = 0; i < job->request.n_choices; i++) {
+    for (uint32_t i = 0; i < job->request.f.n_choices; i++) {
         scheduler_finish end = job->choices[i].finish;
         if (end == SCHEDULER_CANCELLED || end == SCHEDULER_SHUTDOWN) {
             return true;

@@ -9,7 +9,7 @@
 
 #include "output.h"
 #include "verbs.h"
-#include "words.h"
+#include "server/words.h"
 
 #define MODEL_GROUPS (GROUP_ENGINE | GROUP_CONTEXT)
 #define MAX_ARGS SIZE_MAX

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 
 #include "output.h"
-#include "words.h"
+#include "server/words.h"
 
 bool models_directory(char *out, size_t cap)
 {

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "output.h"
-#include "words.h"
+#include "server/words.h"
 
 #define AT(field) offsetof(options, field)
 
@@ -128,22 +128,6 @@ void options_close(options *o)
     free(o->breakers.items);
     free(o->args);
     *o = (options){0};
-}
-
-bool text_list_add(text_list *list, const char *text)
-{
-    if (list->n == list->cap) {
-        size_t cap = list->cap ? list->cap * 2 : 8;
-        const char **grown = realloc(list->items, cap * sizeof *grown);
-        if (!grown) {
-            print_error("out of memory");
-            return false;
-        }
-        list->items = grown;
-        list->cap = cap;
-    }
-    list->items[list->n++] = text;
-    return true;
 }
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
@@ -301,6 +285,9 @@ bool options_set(options *o, const option_spec *spec, const char *value)
         break;
     case OPTION_LIST:
         ok = text_list_add(field, value);
+        if (!ok) {
+            print_error("out of memory");
+        }
         o->sampling.dry_breakers = o->breakers.items;
         o->sampling.n_dry_breakers = o->breakers.n;
         break;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "mlxr.h"
+#include "server/words.h"
 
 /* Groups that verbs choose from. */
 enum {
@@ -30,11 +31,6 @@ enum {
     GROUP_BATCH = 1u << 14,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
-
-typedef struct text_list {
-    const char **items;
-    size_t n, cap;
-} text_list;
 
 #define COUNTS_MAX 32u
 
@@ -122,8 +118,5 @@ const option_spec *options_find(const char *name, size_t n, unsigned groups);
 void options_print_help(unsigned groups);
 /* The value an option has now, as text. */
 void options_format(const options *o, const option_spec *spec, char *out, size_t cap);
-
-/* A text from argv or a file's list, appended. False if there is no memory. */
-bool text_list_add(text_list *list, const char *text);
 
 #endif

@@ -142,7 +142,7 @@ static void take_request(batch *b, batch_request *r)
                     r->line, r->key);
         break;
     case BATCH_NEW:
-        if (r->bad || !batch_run_submit(&b->run, r)) {
+        if (r->f.bad || !batch_run_submit(&b->run, r)) {
             refuse(b, r);
         }
         break;

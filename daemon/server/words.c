@@ -1,10 +1,11 @@
 /*
- * Comparing words.
+ * Comparing words, and listing them.
  * Owner: none. Lifetime: the call.
  */
-#include "words.h"
+#include "server/words.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -50,4 +51,19 @@ bool words_contain(const char *text, const char *part)
         }
     }
     return n == 0;
+}
+
+bool text_list_add(text_list *list, const char *text)
+{
+    if (list->n == list->cap) {
+        size_t cap = list->cap ? list->cap * 2 : 8;
+        const char **grown = realloc(list->items, cap * sizeof *grown);
+        if (!grown) {
+            return false;
+        }
+        list->items = grown;
+        list->cap = cap;
+    }
+    list->items[list->n++] = text;
+    return true;
 }
