@@ -40,7 +40,7 @@ static json_t *content_text(batch_request *r, const json_t *content, size_t inde
         const char *more = json_string_value(json_object_get(part, "text"));
         if (!type || strcmp(type, "text") != 0 || !more) {
             request_fields_bad(&r->f, "messages", "part %zu of message %zu is '%.40s'; only text can be read", i + 1,
-                              index + 1, type ? type : "of no type");
+                               index + 1, type ? type : "of no type");
             json_decref(text);
             return NULL;
         }
@@ -49,7 +49,8 @@ static json_t *content_text(batch_request *r, const json_t *content, size_t inde
         text = joined;
     }
     if (!json_is_array(content)) {
-        request_fields_bad(&r->f, "messages", "the content of message %zu must be a text or a list of parts", index + 1);
+        request_fields_bad(&r->f, "messages", "the content of message %zu must be a text or a list of parts",
+                           index + 1);
         json_decref(text);
         return NULL;
     }
@@ -90,7 +91,7 @@ static bool read_prompt(batch_request *r, const json_t *object, const options *d
     const char *found = messages && prompt ? "both" : messages ? "messages" : prompt ? "prompt" : "none";
     if (wanted && strcmp(found, wanted) != 0) {
         return request_fields_bad(&r->f, wanted, "%s are asked for as \"%s\", not %s",
-                                 r->form == BATCH_CHAT ? "chat completions" : "completions", wanted, found);
+                                  r->form == BATCH_CHAT ? "chat completions" : "completions", wanted, found);
     }
     if (!wanted && (!messages == !prompt)) {
         return request_fields_bad(&r->f, "prompt", "either \"prompt\" or \"messages\" is needed, not %s", found);
@@ -148,7 +149,10 @@ static bool read_stream(request_fields *f, const request_field *row, void *targe
 #define LINE_FIELDS                                                                                                    \
     {"prompt", field_skip, 0, 0, 0, NULL}, {"messages", field_skip, 0, 0, 0, NULL},                                    \
         {"raw", field_bool, offsetof(batch_request, raw), 0, 0, NULL},                                                 \
-        {"model", read_model, offsetof(batch_request, model), 0, 0, NULL}, {"stream", read_stream, 0, 0, 0, NULL}
+        {"model", read_model, offsetof(batch_request, model), 0, 0, NULL},                                             \
+    {                                                                                                                  \
+        "stream", read_stream, 0, 0, 0, NULL                                                                           \
+    }
 
 static const request_field body_fields[] = {LINE_FIELDS};
 static const request_field own_fields[] = {
@@ -174,7 +178,7 @@ static bool read_form(batch_request *r, const json_t **body)
     r->form = BATCH_CHAT; /* errors have its shape, too */
     if (!json_is_object(inner)) {
         return request_fields_bad(&r->f, "body",
-                                 "a line with \"url\" needs a \"body\" that is an object, and the other way round");
+                                  "a line with \"url\" needs a \"body\" that is an object, and the other way round");
     }
     json_object_foreach((json_t *)root, key, ignored)
     {
@@ -191,7 +195,7 @@ static bool read_form(batch_request *r, const json_t **body)
     }
     if (!url || strcmp(url, "/v1/completions") != 0) {
         return request_fields_bad(&r->f, "url", "url %.60s: there is /v1/chat/completions and /v1/completions",
-                                 url ? url : "is missing");
+                                  url ? url : "is missing");
     }
     r->form = BATCH_COMPLETION;
     return read_fields(r, inner, body_fields, sizeof body_fields / sizeof *body_fields);

@@ -26,8 +26,8 @@ typedef struct batch_request {
     const char *prompt; /* borrowed; NULL: messages */
     json_t *messages;   /* owned; texts only; NULL: prompt */
     bool raw;
-    const char *model;  /* the one that answers */
-    request_fields f;   /* what all requests have; f.bad: the line cannot be answered */
+    const char *model; /* the one that answers */
+    request_fields f;  /* what all requests have; f.bad: the line cannot be answered */
 } batch_request;
 
 /* Fills *r from a line, whatever is in it: a bad one has its error, and its id if that can be read. `defaults` are the

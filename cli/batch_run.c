@@ -196,8 +196,8 @@ static bool submit(batch_run *run, batch_job *job, const int32_t *ids, size_t n)
                              .sampling = &r->f.sampling,
                              .n_choices = r->f.n_choices,
                              .max_tokens = r->f.max_tokens ? r->f.max_tokens
-                                           : r->messages ? ANSWER_TOKENS
-                                                         : RAW_TOKENS,
+                                           : r->messages   ? ANSWER_TOKENS
+                                                           : RAW_TOKENS,
                              .grammar = r->f.grammar ? r->f.grammar : run->grammar,
                              .grammar_is_schema = r->f.grammar ? r->f.grammar_is_schema : o->schema != NULL,
                              .draft = o->draft != NULL,

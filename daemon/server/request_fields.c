@@ -472,7 +472,8 @@ static const struct {
      "{\"anyOf\":[{\"type\":\"object\",\"properties\":{\"type\":{\"enum\":[\"text\",\"json_object\"]}},"
      "\"required\":[\"type\"]},"
      "{\"type\":\"object\",\"properties\":{\"type\":{\"const\":\"json_schema\"},\"json_schema\":{\"type\":\"object\","
-     "\"properties\":{\"name\":{\"type\":\"string\"},\"strict\":{\"type\":\"boolean\"},\"schema\":{\"type\":\"object\"}},"
+     "\"properties\":{\"name\":{\"type\":\"string\"},\"strict\":{\"type\":\"boolean\"},\"schema\":{\"type\":\"object\"}"
+     "},"
      "\"required\":[\"schema\"]}},\"required\":[\"type\",\"json_schema\"]}]}"},
 };
 

@@ -23,10 +23,10 @@ typedef struct request_fields {
     int32_t priority;
     char *grammar; /* owned; NULL: none */
     bool grammar_is_schema;
-    uint64_t client;  /* 0: none; who shares fairly with whom */
-    json_t *warnings; /* owned, texts; NULL: none */
-    char where[32];   /* stands before messages: "line 7: " */
-    bool bad;         /* error says why */
+    uint64_t client;   /* 0: none; who shares fairly with whom */
+    json_t *warnings;  /* owned, texts; NULL: none */
+    char where[32];    /* stands before messages: "line 7: " */
+    bool bad;          /* error says why */
     const char *field; /* borrowed or static: the one that is wrong; NULL: none */
     mlxr_error error;
 } request_fields;
