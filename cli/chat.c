@@ -16,7 +16,7 @@
 #include "chat_settings.h"
 #include "line_input.h"
 #include "output.h"
-#include "server/words.h"
+#include "registry/words.h"
 
 /* Tokens of an answer at most, unless -n says otherwise: where no template tells the model when to end, and where
  * nobody may be there to stop a model that goes round in circles. In a chat there is Ctrl-C. */

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "output.h"
+#include "registry/words.h"
 #include "verbs.h"
-#include "server/words.h"
 
 #define MODEL_GROUPS (GROUP_ENGINE | GROUP_CONTEXT)
 #define MAX_ARGS SIZE_MAX

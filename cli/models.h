@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define MODEL_PATH_MAX 4096u
+#include "registry/registry.h"
+
+#define MODEL_PATH_MAX REGISTRY_PATH_MAX
 
 /* $MLXR_MODELS, else $XDG_DATA_HOME/mlxr/models, else ~/.local/share/mlxr/models. False if that is too long, or there
  * is no home. */
@@ -24,11 +26,12 @@ typedef struct model_list {
     size_t n, cap;
 } model_list;
 
-/* What the model directory holds: *.gguf (of split ones the first part) and folders with a config.json. An absent
- * directory is empty. False: no memory; told. */
+/* What the registry knows: the store, the model directory, other programs' folders. False after telling why. */
 bool models_list(model_list *out);
 void models_list_close(model_list *list);
 
+/* Whether an argument is a path, and no name: it says so ("./x", "/x"), or there is such a file. */
+bool models_is_path(const char *argument);
 /* The path of the model an argument names. False after telling why there is none. */
 bool models_find(const char *argument, char *path, size_t cap);
 

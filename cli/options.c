@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "output.h"
-#include "server/words.h"
+#include "registry/words.h"
 
 #define AT(field) offsetof(options, field)
 

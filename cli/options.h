@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "mlxr.h"
-#include "server/words.h"
+#include "registry/words.h"
 
 /* Groups that verbs choose from. */
 enum {

@@ -5,6 +5,13 @@ pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+if(APPLE) # Homebrew keeps what macOS has in an older version out of pkg-config's sight
+  foreach(keg openssl@3 sqlite curl)
+    list(APPEND CMAKE_PREFIX_PATH /opt/homebrew/opt/${keg} /usr/local/opt/${keg})
+  endforeach()
+endif()
+pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3>=3.40)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
 pkg_check_modules(LIBUV REQUIRED IMPORTED_TARGET libuv)
 pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET libssl libcrypto)
 # llhttp is a library on newer systems and with Homebrew; Debian 12 has it as C source in node-llhttp.

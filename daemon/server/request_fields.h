@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 #include "mlxr.h"
-#include "server/words.h"
+#include "registry/words.h"
 
 typedef struct request_fields {
     mlxr_sampling sampling; /* its arrays are those below, or the defaults' */

@@ -9,7 +9,8 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SETUP = os.path.join(ROOT, "tools", "setup")
 BUILD_TOOLS = ["cmake", "ninja", "cc", "git"]
-BUILD_LIBRARIES = ["jansson", "libutf8proc", "libpcre2-8", "libxxhash", "libedit", "libuv", "libssl", "libllhttp"]
+BUILD_LIBRARIES = ["jansson", "libutf8proc", "libpcre2-8", "libxxhash", "libedit", "libuv", "libssl", "libllhttp",
+                   "sqlite3", "libcurl"]
 
 # `pkg-config --exists a b c`: all of them are files in $INSTALLED.
 PKG_CONFIG = """#!/bin/sh

@@ -2,8 +2,8 @@
  * Small questions about words, and lists of them: shared by the daemon and the command line.
  * Owner: none; a list is its holder's. Lifetime: the call.
  */
-#ifndef MLXR_SERVER_WORDS_H
-#define MLXR_SERVER_WORDS_H
+#ifndef MLXR_REGISTRY_WORDS_H
+#define MLXR_REGISTRY_WORDS_H
 
 #include <stdbool.h>
 #include <stddef.h>

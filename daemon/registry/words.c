@@ -2,7 +2,7 @@
  * Comparing words, and listing them.
  * Owner: none. Lifetime: the call.
  */
-#include "server/words.h"
+#include "registry/words.h"
 
 #include <ctype.h>
 #include <stdlib.h>

@@ -1,0 +1,245 @@
+/*
+ * Files of the store.
+ * Owner: the caller closes what it opens. Lifetime: the call.
+ */
+#include "registry/disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "registry/digest.h"
+#include "registry/fail.h"
+#include "registry/registry.h"
+
+bool disk_join(char *out, size_t cap, const char *directory, const char *name)
+{
+    int n = snprintf(out, cap, "%s/%s", directory, name);
+    return n >= 0 && (size_t)n < cap;
+}
+
+/* The directory a path is in; false if it does not fit. */
+static bool parent_of(const char *path, char *out, size_t cap)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    if (n >= cap) {
+        return false;
+    }
+    snprintf(out, cap, "%.*s", (int)n, path);
+    if (!n) {
+        snprintf(out, cap, "%s", slash ? "/" : ".");
+    }
+    return true;
+}
+
+/* On macOS fsync leaves the bytes in the drive's cache. */
+static int sync_fd(int fd)
+{
+#ifdef F_FULLFSYNC
+    if (fcntl(fd, F_FULLFSYNC) == 0) {
+        return 0;
+    }
+#endif
+    return fsync(fd);
+}
+
+mlxr_status disk_sync_dir(const char *path, mlxr_error *error)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return fail_errno(error, errno, "cannot open", path);
+    }
+    int code = sync_fd(fd) == 0 ? 0 : errno;
+    close(fd);
+    return code ? fail_errno(error, code, "cannot sync", path) : MLXR_OK;
+}
+
+mlxr_status disk_make_dir(const char *path, mlxr_error *error)
+{
+    char parent[REGISTRY_PATH_MAX];
+    struct stat info;
+    if (stat(path, &info) == 0) {
+        return S_ISDIR(info.st_mode) ? MLXR_OK : fail_errno(error, ENOTDIR, "cannot use", path);
+    }
+    if (errno != ENOENT || !parent_of(path, parent, sizeof parent) || strcmp(parent, path) == 0) {
+        return fail_errno(error, errno, "cannot make", path);
+    }
+    mlxr_status status = disk_make_dir(parent, error); /* as deep as the path has parts, which PATH_MAX bounds */
+    if (status == MLXR_OK && mkdir(path, 0700) != 0 && errno != EEXIST) {
+        status = fail_errno(error, errno, "cannot make", path);
+    }
+    return status == MLXR_OK ? disk_sync_dir(parent, error) : status;
+}
+
+mlxr_status disk_open(int *fd, const char *path, bool make, mlxr_error *error)
+{
+    *fd = open(path, (make ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return *fd >= 0 ? MLXR_OK : fail_errno(error, errno, "cannot open", path);
+}
+
+mlxr_status disk_write(int fd, const void *data, size_t n, uint64_t offset, const char *path, mlxr_error *error)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t written = pwrite(fd, (const char *)data + done, n - done, (off_t)(offset + done));
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return fail_errno(error, written < 0 ? errno : ENOSPC, "cannot write", path);
+        }
+        done += (size_t)written;
+    }
+    return MLXR_OK;
+}
+
+mlxr_status disk_read(int fd, void *data, size_t n, uint64_t offset, const char *path, mlxr_error *error)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t got = pread(fd, (char *)data + done, n - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return fail_errno(error, errno, "cannot read", path);
+        }
+        if (got == 0) {
+            return fail(error, MLXR_IO, "%s ends after %llu bytes", path, (unsigned long long)(offset + done));
+        }
+        done += (size_t)got;
+    }
+    return MLXR_OK;
+}
+
+mlxr_status disk_set_size(int fd, uint64_t n_bytes, const char *path, mlxr_error *error)
+{
+    return ftruncate(fd, (off_t)n_bytes) == 0 ? MLXR_OK : fail_errno(error, errno, "cannot resize", path);
+}
+
+mlxr_status disk_sync(int fd, const char *path, mlxr_error *error)
+{
+    return sync_fd(fd) == 0 ? MLXR_OK : fail_errno(error, errno, "cannot sync", path);
+}
+
+mlxr_status disk_rename(const char *from, const char *to, mlxr_error *error)
+{
+    char parent[REGISTRY_PATH_MAX];
+    if (!parent_of(to, parent, sizeof parent)) {
+        return fail_errno(error, ENAMETOOLONG, "cannot rename to", to);
+    }
+    if (rename(from, to) != 0) {
+        return fail_errno(error, errno, "cannot rename to", to);
+    }
+    return disk_sync_dir(parent, error);
+}
+
+mlxr_status disk_remove(const char *path, mlxr_error *error)
+{
+    return unlink(path) == 0 || errno == ENOENT ? MLXR_OK : fail_errno(error, errno, "cannot remove", path);
+}
+
+mlxr_status disk_read_file(const char *path, size_t limit, char **data, size_t *n, mlxr_error *error)
+{
+    int fd;
+    struct stat info;
+    mlxr_status status = disk_open(&fd, path, false, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    char *text = NULL;
+    if (fstat(fd, &info) != 0) {
+        status = fail_errno(error, errno, "cannot read", path);
+    } else if (!S_ISREG(info.st_mode) || info.st_size < 0 || (uint64_t)info.st_size > limit) {
+        status = fail(error, MLXR_LIMIT, "%s is no file of at most %zu bytes", path, limit);
+    } else if (!(text = malloc((size_t)info.st_size + 1))) {
+        status = fail_nomem(error);
+    } else {
+        status = disk_read(fd, text, (size_t)info.st_size, 0, path, error);
+    }
+    close(fd);
+    if (status != MLXR_OK) {
+        free(text);
+        return status;
+    }
+    text[info.st_size] = '\0';
+    *data = text;
+    *n = (size_t)info.st_size;
+    return MLXR_OK;
+}
+
+mlxr_status disk_write_file(const char *path, const void *data, size_t n, mlxr_error *error)
+{
+    char temporary[REGISTRY_PATH_MAX];
+    int fd, length = snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    if (length < 0 || (size_t)length >= sizeof temporary) {
+        return fail_errno(error, ENAMETOOLONG, "cannot write", path);
+    }
+    mlxr_status status = disk_open(&fd, temporary, true, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    status = disk_set_size(fd, 0, temporary, error);
+    status = status == MLXR_OK ? disk_write(fd, data, n, 0, temporary, error) : status;
+    status = status == MLXR_OK ? disk_sync(fd, temporary, error) : status;
+    close(fd);
+    status = status == MLXR_OK ? disk_rename(temporary, path, error) : status;
+    if (status != MLXR_OK) {
+        disk_remove(temporary, NULL);
+    }
+    return status;
+}
+
+uint64_t disk_free_bytes(const char *path)
+{
+    struct statvfs info;
+    if (statvfs(path, &info) != 0 || info.f_frsize == 0 || info.f_blocks == 0) {
+        return UINT64_MAX;
+    }
+    return (uint64_t)info.f_bavail > UINT64_MAX / info.f_frsize ? UINT64_MAX : (uint64_t)info.f_bavail * info.f_frsize;
+}
+
+mlxr_status disk_digest(const char *path, char *digest, uint64_t *n_bytes, mlxr_error *error)
+{
+    enum { PIECE = 1 << 20 };
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return fail_errno(error, errno, "cannot open", path);
+    }
+    mlxr_status status = MLXR_OK;
+    digest_state *state = digest_begin();
+    char *piece = malloc(PIECE);
+    uint64_t total = 0;
+    if (!state || !piece) {
+        status = fail_nomem(error);
+    }
+    while (status == MLXR_OK) {
+        ssize_t got = pread(fd, piece, PIECE, (off_t)total);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            status = fail_errno(error, errno, "cannot read", path);
+        }
+        if (got <= 0) {
+            break;
+        }
+        total += (uint64_t)got;
+        if (!digest_add(state, piece, (size_t)got)) {
+            status = fail_nomem(error);
+        }
+    }
+    if (!digest_end(&state, digest) && status == MLXR_OK) {
+        status = fail_nomem(error);
+    }
+    free(piece);
+    close(fd);
+    if (n_bytes) {
+        *n_bytes = total;
+    }
+    return status;
+}

@@ -1,0 +1,175 @@
+/*
+ * The registry: which models there are, where their files lie, what overrides their defaults; keys and usage.
+ * Owner: the caller. Lifetime: registry_open to registry_close. Any thread; what changes the store takes turns.
+ *
+ * The model directory holds what its user put there (*.gguf and folders with a config.json, found by name) and, in
+ * .mlxr, the store: registry.db          models, files, aliases, parameters, keys, usage (schema.sql)
+ *     blobs/sha256-<hex>   files under the digest of their bytes; never changed once they are there
+ *     sets/<hex>/          links to the blobs of a model of several files, under the names its loader looks for
+ *     partial/             downloads that are not complete
+ *     lock                 held by whoever changes any of this, in whichever process
+ *
+ * Models are found in this order: given by path to this registry, stored, aliases, the model directory, and what
+ * Hugging Face's cache, Ollama and LM Studio have on this machine. A name is [owner/…]name[:tag]; ":latest" may be left
+ * out; where nothing matches exactly, case is ignored. A name never becomes part of a path.
+ */
+#ifndef MLXR_REGISTRY_H
+#define MLXR_REGISTRY_H
+
+#include <jansson.h>
+
+#include "mlxr.h"
+
+typedef struct registry registry;
+
+typedef struct registry_options { /* {0} is a valid default */
+    bool read_only;               /* change nothing; a store that is not there is empty */
+    bool no_foreign;              /* do not look into other programs' folders */
+    uint32_t lock_timeout_ms;     /* how long to wait for another writer; 0: 10,000 */
+} registry_options;
+
+#define REGISTRY_NAME_MAX 255u
+#define REGISTRY_PATH_MAX 4096u
+#define REGISTRY_DIGEST_MAX 72u /* "sha256:" and 64 hexadecimal digits */
+
+/* $MLXR_MODELS, else $XDG_DATA_HOME/mlxr/models, else ~/.local/share/mlxr/models. False if that is too long, or there
+ * is no home. */
+bool registry_directory(char *out, size_t cap);
+
+/* NULL for `directory`: registry_directory's. Makes the store if it is missing. */
+mlxr_status registry_open(registry **out, const char *directory, const registry_options *options, mlxr_error *error);
+void registry_close(registry **r);
+
+/* ---- models ------------------------------------------------------------------------------------------------------ */
+
+typedef enum registry_source {
+    REGISTRY_STORED,       /* its files are blobs */
+    REGISTRY_IN_PLACE,     /* registered by path */
+    REGISTRY_DIRECTORY,    /* found in the model directory */
+    REGISTRY_HUGGING_FACE, /* found in its cache */
+    REGISTRY_OLLAMA,
+    REGISTRY_LM_STUDIO,
+} registry_source;
+const char *registry_source_name(registry_source source);
+
+typedef struct registry_pair {
+    char *name, *value;
+} registry_pair;
+
+typedef struct registry_pairs {
+    registry_pair *items;
+    size_t n, cap;
+} registry_pairs;
+
+typedef struct registry_model {
+    char *name;     /* as registered, without ":latest" */
+    char *path;     /* what mlxr_model_load takes */
+    char *digest;   /* "sha256:…" of the weights' file; "" where nobody has computed it */
+    char *id;       /* 64 hexadecimal digits that change when anything of the model does */
+    char *origin;   /* where it was pulled from, or "" */
+    char *alias_of; /* the name behind an alias in a list, or NULL */
+    registry_source source;
+    uint64_t n_bytes;
+    int64_t modified_us; /* since 1970 */
+    /* From the file; "" and 0 where it cannot be read, and `unusable` says why. */
+    char *family, *quant, *unusable;
+    uint64_t n_params;
+    uint32_t n_ctx_train;
+    bool has_template; /* in the file */
+    /* What overrides the file's own; NULL: nothing. */
+    char *template_text; /* Jinja */
+    char *system, *license;
+    registry_pairs parameters; /* in the order given; "stop" may come several times */
+    registry_pairs messages;   /* role, content */
+    registry_pairs warnings;   /* what of the original could not be taken over: what, why */
+} registry_model;
+
+/* MLXR_ARG: there is no such model; the text names similar ones. */
+mlxr_status registry_resolve(registry *r, const char *name, registry_model *out, mlxr_error *error);
+void registry_model_close(registry_model *m);
+/* The model as JSON: what `mlxr list --json` prints of each. NULL: no memory. */
+json_t *registry_model_json(const registry_model *m);
+
+typedef mlxr_status registry_seen(void *user, const registry_model *m, mlxr_error *error);
+/* All models, sorted by name; stops at the first call that does not return MLXR_OK. A name that hides another is told
+ * once. */
+mlxr_status registry_each(registry *r, registry_seen *seen, void *user, mlxr_error *error);
+
+/* Makes a file or folder known under `name` (NULL: the file's stem): to this registry only, or, with `keep`, in the
+ * store. Nothing is copied. */
+mlxr_status registry_register_path(registry *r, const char *path, const char *name, bool keep, mlxr_error *error);
+/* Removes a stored model, or one registered in place (whose file stays), and the blobs nothing else needs. With
+ * grace_s > 0 it is hidden at once, and can be restored until then. An alias: only that. */
+mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlxr_error *error);
+mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error);
+/* `to` becomes a model with the same files; one that is not stored is registered in place. */
+mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_error *error);
+mlxr_status registry_alias(registry *r, const char *alias, const char *target, mlxr_error *error);
+
+/* Whether a text may name a model of the store. */
+bool registry_name_valid(const char *name);
+/* "sha256:" and 64 lower-case hexadecimal digits, "sha256-" for the colon taken too; out: REGISTRY_DIGEST_MAX bytes. */
+bool registry_digest_parse(const char *text, char *out);
+
+/* ---- blobs ------------------------------------------------------------------------------------------------------- */
+
+typedef struct registry_blob registry_blob;
+
+/* False also for what is no digest. */
+bool registry_blob_exists(registry *r, const char *digest, uint64_t *n_bytes);
+/* Writes a blob piece by piece; it is there once commit has returned MLXR_OK. digest: what it must have, or NULL;
+ * n_bytes_max: more is refused. */
+mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *digest, uint64_t n_bytes_max,
+                                mlxr_error *error);
+mlxr_status registry_blob_write(registry_blob *b, const void *data, size_t n, mlxr_error *error);
+/* Ends the blob either way. digest: REGISTRY_DIGEST_MAX bytes, or NULL. */
+mlxr_status registry_blob_commit(registry_blob **b, char *digest, mlxr_error *error);
+void registry_blob_abort(registry_blob **b);
+
+/* ---- keys and usage ---------------------------------------------------------------------------------------------- */
+
+enum {
+    REGISTRY_SCOPE_INFERENCE = 1u << 0,
+    REGISTRY_SCOPE_READ = 1u << 1, /* lists, metrics, logs */
+    REGISTRY_SCOPE_ADMIN = 1u << 2,
+};
+
+#define REGISTRY_KEY_TEXT_MAX 96u
+
+typedef struct registry_key {
+    char id[17];      /* hexadecimal; its beginning in lists and logs, no secret */
+    char label[65];   /* what its owner calls it */
+    char models[513]; /* names it may use, with commas between; "": all. One * at an end stands for anything */
+    uint32_t scopes;
+    uint32_t requests_per_minute;               /* 0: no bound; the server counts */
+    uint64_t tokens_per_day;                    /* 0: no bound; prompt and answer, by UTC day */
+    int64_t created_us, expires_us, revoked_us; /* 0: never */
+} registry_key;
+
+/* `key`: label, models, scopes (0: inference and read), quotas and expires_us are taken; the rest is filled. text:
+ * REGISTRY_KEY_TEXT_MAX bytes, the only time it can be seen: what is stored is its SHA-256. */
+mlxr_status registry_key_create(registry *r, registry_key *key, char *text, mlxr_error *error);
+/* By id. */
+mlxr_status registry_key_revoke(registry *r, const char *id, mlxr_error *error);
+typedef mlxr_status registry_key_seen(void *user, const registry_key *key, mlxr_error *error);
+mlxr_status registry_key_each(registry *r, registry_key_seen *seen, void *user, mlxr_error *error);
+/* Whether there is a key that may be used. */
+mlxr_status registry_key_any(registry *r, bool *any, mlxr_error *error);
+/* MLXR_ARG: not a key, expired or revoked (the text does not tell which). Takes the same time whatever is wrong. */
+mlxr_status registry_key_verify(registry *r, const char *text, size_t n, registry_key *out, mlxr_error *error);
+/* Whether the key may use a model, by the name it was resolved to. */
+bool registry_key_allows(const registry_key *key, const char *model);
+
+typedef struct registry_usage {
+    uint64_t n_requests, prompt_tokens, cached_tokens, answer_tokens;
+} registry_usage;
+
+/* Counts; kept in memory and written with registry_usage_flush, which the server calls now and then, and by
+ * registry_close. key_id "": without a key. */
+mlxr_status registry_usage_add(registry *r, const char *key_id, const char *model, const registry_usage *more,
+                               mlxr_error *error);
+mlxr_status registry_usage_flush(registry *r, mlxr_error *error);
+/* Of this UTC day, what is not written yet included. */
+mlxr_status registry_usage_today(registry *r, const char *key_id, registry_usage *out, mlxr_error *error);
+
+#endif

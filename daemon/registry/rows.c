@@ -1,0 +1,385 @@
+/*
+ * Models in the database: written, read, removed.
+ * Owner: the store. Lifetime: until they are removed.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "registry/digest.h"
+#include "registry/disk.h"
+#include "registry/inside.h"
+
+/* ---- sets: a model of several files, under the names its loader looks for ---------------------------------------- */
+
+static void set_path(const registry *r, int64_t id, char *out)
+{
+    snprintf(out, REGISTRY_PATH_MAX, "%.4000s/sets/%lld", r->store, (long long)id);
+}
+
+static void remove_set(const registry *r, int64_t id)
+{
+    char directory[REGISTRY_PATH_MAX], path[REGISTRY_PATH_MAX];
+    set_path(r, id, directory);
+    DIR *folder = opendir(directory);
+    for (struct dirent *file; folder && (file = readdir(folder));) {
+        if (strcmp(file->d_name, ".") != 0 && strcmp(file->d_name, "..") != 0 &&
+            disk_join(path, sizeof path, directory, file->d_name)) {
+            disk_remove(path, NULL);
+        }
+    }
+    if (folder) {
+        closedir(folder);
+        rmdir(directory);
+    }
+}
+
+/* A file name that leads nowhere else. */
+static bool plain_name(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 0 && n <= 200 && name[0] != '.' && strcspn(name, "/\\") == n;
+}
+
+static mlxr_status make_set(const registry *r, int64_t id, const stored_model *m, mlxr_error *error)
+{
+    char directory[REGISTRY_PATH_MAX], path[REGISTRY_PATH_MAX], target[128];
+    remove_set(r, id);
+    set_path(r, id, directory);
+    mlxr_status status = disk_make_dir(directory, error);
+    for (size_t i = 0; i < m->n_files && status == MLXR_OK; i++) {
+        snprintf(target, sizeof target, "../../blobs/sha256-%s", m->files[i].digest + 7);
+        if (!plain_name(m->files[i].name) || !disk_join(path, sizeof path, directory, m->files[i].name)) {
+            status = fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", m->files[i].name);
+        } else if (symlink(target, path) != 0) {
+            status = fail(error, MLXR_IO, "cannot make the link %s", path);
+        }
+    }
+    return status == MLXR_OK ? disk_sync_dir(directory, error) : status;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
+
+typedef struct row_writer {
+    registry *r;
+    int64_t id, position;
+    mlxr_status status;
+    mlxr_error *error;
+} row_writer;
+
+static void put_parameter(row_writer *w, const char *kind, const char *name, const char *value)
+{
+    if (w->status == MLXR_OK && value) {
+        w->status = db_run(w->r->db, w->error,
+                           "INSERT INTO parameters (model, position, kind, name, value) VALUES (?, ?, ?, ?, ?)",
+                           "iittt", w->id, w->position++, kind, name, value);
+    }
+}
+
+static void put_pairs(row_writer *w, const char *kind, const registry_pairs *pairs)
+{
+    for (size_t i = 0; pairs && i < pairs->n; i++) {
+        put_parameter(w, kind, pairs->items[i].name, pairs->items[i].value);
+    }
+}
+
+static void put_files(row_writer *w, const stored_model *m)
+{
+    for (size_t i = 0; i < m->n_files && w->status == MLXR_OK; i++) {
+        const stored_file *f = &m->files[i];
+        w->status = db_run(w->r->db, w->error,
+                           "INSERT INTO files (model, position, role, name, digest) VALUES (?, ?, ?, ?, ?)", "iittt",
+                           w->id, (int64_t)i, f->role, f->name, f->digest);
+        if (w->status == MLXR_ARG) { /* the foreign key: it was removed meanwhile */
+            w->status = fail(w->error, MLXR_IO, "the file %s is not in the store any more; try again", f->digest);
+        }
+    }
+}
+
+static size_t n_loaded(const stored_model *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_files; i++) {
+        n += strcmp(m->files[i].role, "weights") == 0 || strcmp(m->files[i].role, "part") == 0;
+    }
+    return n;
+}
+
+/* What its file says, for lists that need not open it. */
+static mlxr_status put_description(row_writer *w)
+{
+    registry_model m = {0};
+    mlxr_status status = rows_get(w->r, w->id, &m, w->error);
+    if (status == MLXR_OK) {
+        status = db_run(w->r->db, w->error,
+                        "UPDATE models SET family = ?, quant = ?, n_params = ?, n_bytes = ? WHERE id = ?", "ttiii",
+                        m.family, m.quant, (int64_t)m.n_params, (int64_t)m.n_bytes, w->id);
+    }
+    registry_model_close(&m);
+    return status;
+}
+
+mlxr_status rows_put(registry *r, const stored_model *m, mlxr_error *error)
+{
+    char **digests = NULL;
+    size_t n_digests = 0;
+    mlxr_status status = inside_begin(r, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    row_writer w = {.r = r, .error = error};
+    int64_t now_us = inside_now_us();
+    w.status = db_run(
+        r->db, error,
+        "INSERT INTO models (name, path, manifest, origin, created_us, modified_us) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET path = excluded.path, manifest = excluded.manifest,"
+        " origin = excluded.origin, modified_us = excluded.modified_us, removed_us = 0, purge_us = 0",
+        "ttttii", m->name, m->path, m->manifest, m->origin, now_us, now_us);
+    if (w.status == MLXR_OK) {
+        w.status = db_number(r->db, &w.id, 0, error, "SELECT id FROM models WHERE name = ?", "t", m->name);
+    }
+    static const char *const clear[] = {
+        "UPDATE blobs SET created_us = 0 WHERE digest IN (SELECT digest FROM files WHERE model = ?)",
+        "DELETE FROM files WHERE model = ?", "DELETE FROM parameters WHERE model = ?"};
+    for (size_t i = 0; i < 3 && w.status == MLXR_OK; i++) {
+        w.status = db_run(r->db, error, clear[i], "i", w.id);
+    }
+    put_files(&w, m);
+    put_parameter(&w, "template", "", m->template_text);
+    put_parameter(&w, "system", "", m->system);
+    put_parameter(&w, "license", "", m->license);
+    put_pairs(&w, "parameter", m->parameters);
+    put_pairs(&w, "message", m->messages);
+    put_pairs(&w, "warning", m->warnings);
+    if (w.status == MLXR_OK && n_loaded(m) > 1) {
+        w.status = make_set(r, w.id, m, error);
+    }
+    if (w.status == MLXR_OK) {
+        w.status = put_description(&w);
+    }
+    if (w.status == MLXR_OK) {
+        w.status = blob_forget_unused(r, &digests, &n_digests, error);
+    }
+    status = inside_commit(r, w.status, error);
+    if (status != MLXR_OK) { /* nothing was forgotten after all */
+        for (size_t i = 0; i < n_digests; i++) {
+            free(digests[i]);
+        }
+        free(digests);
+    } else {
+        blob_unlink_all(r, digests, n_digests);
+    }
+    inside_release(r);
+    return status;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
+
+static bool set_text(char **out, const char *text)
+{
+    free(*out);
+    return (*out = strdup(text)) != NULL;
+}
+
+static mlxr_status get_row(registry *r, int64_t id, registry_model *m, mlxr_error *error)
+{
+    sqlite3_stmt *s;
+    bool row = false;
+    mlxr_status status = db_prepare(
+        r->db, &s, error, "SELECT name, path, origin, modified_us, manifest FROM models WHERE id = ?", "i", id);
+    status = status == MLXR_OK ? db_step(r->db, &s, &row, error) : status;
+    if (status == MLXR_OK && !row) {
+        status = fail(error, MLXR_IO, "the model has just been removed");
+    }
+    if (row) {
+        bool ok = set_text(&m->name, db_text(s, 0)) && set_text(&m->path, db_text(s, 1)) &&
+                  set_text(&m->origin, db_text(s, 2)) && set_text(&m->digest, "");
+        m->modified_us = sqlite3_column_int64(s, 3);
+        m->source = *m->path ? REGISTRY_IN_PLACE : REGISTRY_STORED;
+        sqlite3_finalize(s);
+        status = ok ? MLXR_OK : fail_nomem(error);
+    }
+    return status;
+}
+
+/* Where its files are: one blob, or a set. */
+static mlxr_status get_files(registry *r, int64_t id, registry_model *m, mlxr_error *error)
+{
+    sqlite3_stmt *s;
+    char path[REGISTRY_PATH_MAX] = "", set[REGISTRY_PATH_MAX];
+    size_t n_parts = 0;
+    bool ok = true;
+    mlxr_status status = db_prepare(r->db, &s, error,
+                                    "SELECT files.digest, files.name, files.role, blobs.n_bytes FROM files "
+                                    "JOIN blobs ON blobs.digest = files.digest WHERE model = ? ORDER BY position",
+                                    "i", id);
+    for (bool row = true; status == MLXR_OK && s;) {
+        status = db_step(r->db, &s, &row, error);
+        if (status != MLXR_OK || !row) {
+            break;
+        }
+        const char *role = db_text(s, 2);
+        m->n_bytes += (uint64_t)sqlite3_column_int64(s, 3);
+        n_parts += strcmp(role, "weights") == 0 || strcmp(role, "part") == 0;
+        if (strcmp(role, "weights") == 0 && ok) {
+            const char *name = db_text(s, 1);
+            size_t n = strlen(name);
+            bool gguf = n > 5 && strcasecmp(name + n - 5, ".gguf") == 0;
+            ok = set_text(&m->digest, db_text(s, 0)) && blob_path(r, db_text(s, 0), path);
+            set_path(r, id, set);
+            if (gguf) {
+                size_t used = strlen(set);
+                snprintf(set + used, sizeof set - used, "/%s", name);
+            }
+        }
+    }
+    sqlite3_finalize(s);
+    if (status == MLXR_OK && n_parts > 0) {
+        ok = ok && set_text(&m->path, n_parts > 1 ? set : path);
+    }
+    return status == MLXR_OK && !ok ? fail_nomem(error) : status;
+}
+
+static mlxr_status get_overrides(registry *r, int64_t id, registry_model *m, mlxr_error *error)
+{
+    sqlite3_stmt *s;
+    bool ok = true;
+    mlxr_status status = db_prepare(
+        r->db, &s, error, "SELECT kind, name, value FROM parameters WHERE model = ? ORDER BY position", "i", id);
+    for (bool row = true; status == MLXR_OK && s;) {
+        status = db_step(r->db, &s, &row, error);
+        if (status != MLXR_OK || !row) {
+            break;
+        }
+        const char *kind = db_text(s, 0), *name = db_text(s, 1), *value = db_text(s, 2);
+        if (strcmp(kind, "template") == 0) {
+            ok = ok && set_text(&m->template_text, value);
+        } else if (strcmp(kind, "system") == 0) {
+            ok = ok && set_text(&m->system, value);
+        } else if (strcmp(kind, "license") == 0) {
+            ok = ok && set_text(&m->license, value);
+        } else {
+            ok = ok && pairs_add(strcmp(kind, "parameter") == 0 ? &m->parameters
+                                 : strcmp(kind, "message") == 0 ? &m->messages
+                                                                : &m->warnings,
+                                 name, value);
+        }
+    }
+    sqlite3_finalize(s);
+    return status == MLXR_OK && !ok ? fail_nomem(error) : status;
+}
+
+mlxr_status rows_get(registry *r, int64_t id, registry_model *out, mlxr_error *error)
+{
+    *out = (registry_model){0};
+    mlxr_status status = get_row(r, id, out, error);
+    status = status == MLXR_OK ? get_files(r, id, out, error) : status;
+    status = status == MLXR_OK ? get_overrides(r, id, out, error) : status;
+    status = status == MLXR_OK ? describe_model(r, out, error) : status;
+    if (status == MLXR_OK && !model_set_id(out)) {
+        status = fail_nomem(error);
+    }
+    if (status != MLXR_OK) {
+        registry_model_close(out);
+    }
+    return status;
+}
+
+/* ---- removing ---------------------------------------------------------------------------------------------------- */
+
+static mlxr_status delete_row(registry *r, int64_t id, mlxr_error *error)
+{
+    mlxr_status status = db_run(
+        r->db, error, "UPDATE blobs SET created_us = 0 WHERE digest IN (SELECT digest FROM files WHERE model = ?)", "i",
+        id);
+    return status == MLXR_OK ? db_run(r->db, error, "DELETE FROM models WHERE id = ?", "i", id) : status;
+}
+
+/* Rows whose time to be restored is over. */
+static mlxr_status delete_expired(registry *r, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    for (int64_t id = 1; status == MLXR_OK && id;) {
+        status = db_number(r->db, &id, 0, error, "SELECT id FROM models WHERE removed_us > 0 AND purge_us <= ? LIMIT 1",
+                           "i", inside_now_us());
+        if (status == MLXR_OK && id) {
+            status = delete_row(r, id, error);
+        }
+    }
+    return status;
+}
+
+/* Removes what is due in the transaction that has begun, and its files behind it. */
+static mlxr_status finish_removal(registry *r, mlxr_status status, int64_t gone, mlxr_error *error)
+{
+    char **digests = NULL;
+    size_t n = 0;
+    status = status == MLXR_OK ? delete_expired(r, error) : status;
+    status = status == MLXR_OK ? blob_forget_unused(r, &digests, &n, error) : status;
+    status = inside_commit(r, status, error);
+    if (status == MLXR_OK) {
+        blob_unlink_all(r, digests, n);
+        if (gone) {
+            remove_set(r, gone);
+        }
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            free(digests[i]);
+        }
+        free(digests);
+    }
+    inside_release(r);
+    return status;
+}
+
+mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlxr_error *error)
+{
+    char wanted[REGISTRY_NAME_MAX + 1];
+    int64_t id = 0, alias = 0;
+    if (!name_canonical(name, wanted)) {
+        return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
+    }
+    mlxr_status status = inside_begin(r, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    status = db_number(r->db, &id, 0, error, "SELECT id FROM models WHERE name = ? AND removed_us = 0", "t", wanted);
+    if (status == MLXR_OK && !id) {
+        status = db_number(r->db, &alias, 0, error, "SELECT count(*) FROM aliases WHERE name = ?", "t", wanted);
+    }
+    if (status == MLXR_OK && !id && !alias) {
+        status = fail(error, MLXR_ARG, "no model '%s' in the store; files of your own are removed as files", wanted);
+    } else if (status == MLXR_OK && alias) {
+        status = db_run(r->db, error, "DELETE FROM aliases WHERE name = ?", "t", wanted);
+    } else if (status == MLXR_OK && grace_s) {
+        status = db_run(r->db, error, "UPDATE models SET removed_us = ?, purge_us = ? WHERE id = ?", "iii",
+                        inside_now_us(), inside_now_us() + (int64_t)grace_s * 1000000, id);
+        id = 0;
+    } else if (status == MLXR_OK) {
+        status = delete_row(r, id, error);
+    }
+    return finish_removal(r, status, id, error);
+}
+
+mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error)
+{
+    char wanted[REGISTRY_NAME_MAX + 1];
+    int64_t id = 0;
+    if (!name_canonical(name, wanted)) {
+        return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
+    }
+    mlxr_status status = inside_begin(r, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    status = db_number(r->db, &id, 0, error, "SELECT id FROM models WHERE name = ? AND removed_us > 0 AND purge_us > ?",
+                       "ti", wanted, inside_now_us());
+    if (status == MLXR_OK && !id) {
+        status = fail(error, MLXR_ARG, "no model '%s' was removed lately enough to be restored", wanted);
+    } else if (status == MLXR_OK) {
+        status = db_run(r->db, error, "UPDATE models SET removed_us = 0, purge_us = 0 WHERE id = ?", "i", id);
+    }
+    return inside_end(r, status, error);
+}
