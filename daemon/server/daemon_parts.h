@@ -11,6 +11,7 @@
 
 struct registry;
 struct auth;
+struct generations;
 
 typedef enum daemon_state { DAEMON_LOADING, DAEMON_READY, DAEMON_DRAINING } daemon_state;
 
@@ -22,7 +23,8 @@ struct daemon {
     mlxr_engine *engine; /* its calls are the worker's: worker_call */
     worker *worker;
     model_table *models;
-    struct daemon_private *own; /* daemon.c's */
+    struct generations *generations; /* generation.h */
+    struct daemon_private *own;      /* daemon.c's */
 };
 
 /* Any thread. */
