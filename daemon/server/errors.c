@@ -69,9 +69,8 @@ json_t *error_json(route_dialect dialect, int status, const char *code, const ch
 
 static void answer(http_exchange *x, int status, const char *code, const char *message, const char *param)
 {
-    const route *row = route_of(x);
-    route_dialect dialect = row ? row->dialect : ROUTE_PLAIN;
-    http_respond_json(x, status, error_json(dialect, status, code, message, param, http_request_of(x)->request_id));
+    const char *id = http_request_of(x)->request_id;
+    http_respond_json(x, status, error_json(route_dialect_of(x), status, code, message, param, id));
 }
 
 void error_respond_retry(http_exchange *x, int status, const char *code, const char *message, unsigned retry_s)

@@ -83,13 +83,14 @@ void http_body_resume(http_exchange *x);
 
 /* Any thread: fn(user) on the loop thread, in the order of posting. False: no memory, or the server has ended. */
 bool http_post(http_server *s, void (*fn)(void *user), void *user);
-/* The same without an allocation: the task is the caller's, and not touched again once fn runs. */
+/* The same without an allocation: the task is the caller's, and not touched again once fn runs. False: the server has
+ * ended, fn will not run. */
 typedef struct http_task {
     void (*fn)(void *user);
     void *user;
     struct http_task *next; /* the server's */
 } http_task;
-void http_post_task(http_server *s, http_task *task);
+bool http_post_task(http_server *s, http_task *task);
 /* Runs work(user) on a pool of four threads, then done(user) on the loop thread. For milliseconds, not for minutes:
  * parsing big bodies, tokenising, SQLite. Nonzero: no memory, neither will run. */
 int http_work(http_server *s, void (*work)(void *user), void (*done)(void *user), void *user);

@@ -49,6 +49,8 @@ typedef struct route_table {
 
 /* The row that took this request; NULL: none (404, bad syntax). */
 const route *route_of(const http_exchange *x);
+/* The shape its errors have: the row's; without one it goes by the path. */
+route_dialect route_dialect_of(const http_exchange *x);
 /* Who asks, verified; key_id 0 where no keys are configured. */
 const auth_identity *route_identity(const http_exchange *x);
 
