@@ -32,6 +32,8 @@ const verb verb_table[] = {
      GROUP_BATCH | GROUP_SAMPLING | GROUP_GRAMMAR | GROUP_DRAFT | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE |
          GROUP_JSON,
      1, 2, verb_batch, true, false},
+    {"serve", "", "serve models over HTTP until Ctrl-C", GROUP_SERVE | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE, 0, 0,
+     verb_serve, false, false},
     {"doctor", "", "what this machine offers, what is missing and how to mend it", GROUP_JSON, 0, 0, verb_doctor, false,
      false},
     {"version", "", "the version", GROUP_JSON, 0, 0, verb_version, false, false},

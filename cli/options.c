@@ -45,8 +45,8 @@ const option_spec option_table[] = {
     {"draft", 0, OPTION_DRAFT, AT(draft), GROUP_DRAFT, "MODEL",
      "guess ahead with a smaller model, or ngram; same results, sooner"},
     {"draft-max", 0, OPTION_U32, AT(n_draft_max), GROUP_DRAFT, "N", "the longest guess, 1 to 15 [8]"},
-    {"verbose", 'v', OPTION_FLAG, AT(verbose), GROUP_RUN | GROUP_BENCH | GROUP_PERPLEXITY | GROUP_BATCH, NULL,
-     "tell more on stderr: timings, what the engine does"},
+    {"verbose", 'v', OPTION_FLAG, AT(verbose), GROUP_RUN | GROUP_BENCH | GROUP_PERPLEXITY | GROUP_BATCH | GROUP_SERVE,
+     NULL, "tell more on stderr: timings, what the engine does"},
     {"temp", 't', OPTION_FLOAT, AT(sampling.temperature), GROUP_SAMPLING, "T",
      "temperature; 0: always the likeliest token"},
     {"top-k", 0, OPTION_I32, AT(sampling.top_k), GROUP_SAMPLING, "K", "choose among the K likeliest; 0: off"},
@@ -97,6 +97,30 @@ const option_spec option_table[] = {
      "text such as <|im_end|> becomes the control token"},
     {"ids", 0, OPTION_FLAG, AT(ids_only), GROUP_TOKENIZE, NULL, "print the ids only, in one line"},
     {"with-special", 0, OPTION_FLAG, AT(with_special), GROUP_DETOKENIZE, NULL, "print special tokens, too"},
+    {"host", 0, OPTION_TEXT, AT(host), GROUP_SERVE, "HOST",
+     "where to listen; beyond this machine only with an API key [127.0.0.1]"},
+    {"port", 0, OPTION_U32, AT(port), GROUP_SERVE, "PORT", "[11435]"},
+    {"ollama-port", 0, OPTION_U32, AT(ollama_port), GROUP_SERVE, "PORT",
+     "listen there, too, for clients that know Ollama's: 11434"},
+    {"socket", 0, OPTION_FILE, AT(socket), GROUP_SERVE, "FILE", "listen on a Unix socket, too"},
+    {"no-tcp", 0, OPTION_FLAG, AT(no_tcp), GROUP_SERVE, NULL, "listen on the Unix socket only"},
+    {"model", 'm', OPTION_LIST, AT(models), GROUP_SERVE, "MODEL", "load it at the start and keep it; may be repeated"},
+    {"allow-host", 0, OPTION_LIST, AT(allow_hosts), GROUP_SERVE, "NAME",
+     "answer for this name, too, as the header Host has it; may be repeated"},
+    {"allow-origin", 0, OPTION_LIST, AT(allow_origins), GROUP_SERVE, "URL",
+     "web pages that may ask, such as https://chat.example; may be repeated"},
+    {"tls-cert", 0, OPTION_FILE, AT(tls_cert), GROUP_SERVE, "FILE", "speak TLS with this certificate (PEM)"},
+    {"tls-key", 0, OPTION_FILE, AT(tls_key), GROUP_SERVE, "FILE", "and this key"},
+    {"memory", 0, OPTION_BYTES, AT(memory_bytes), GROUP_SERVE, "SIZE",
+     "for the weights of loaded models and the KV cache together [no bound]"},
+    {"keep-alive", 0, OPTION_I32, AT(keep_alive_s), GROUP_SERVE, "SECONDS",
+     "how long an idle model stays loaded; -1: for ever [300]"},
+    {"parallel", 0, OPTION_U32, AT(n_parallel), GROUP_SERVE, "N", "answers that are computed at once [256]"},
+    {"queue", 0, OPTION_U32, AT(n_queue), GROUP_SERVE, "N", "requests that wait beyond them; then 429 [128]"},
+    {"drain", 0, OPTION_U32, AT(drain_s), GROUP_SERVE, "SECONDS", "for running answers at the end [30]"},
+    {"no-sandbox", 0, OPTION_FLAG, AT(no_sandbox), GROUP_SERVE, NULL,
+     "do without the kernel's confinement (Landlock, seccomp)"},
+    {"routes", 0, OPTION_FLAG, AT(routes), GROUP_SERVE, NULL, "print the table of routes as JSON and end"},
     {"threads", 0, OPTION_U32, AT(n_threads), GROUP_ENGINE, "N", "threads [one per core this process may use]"},
     {"backend", 0, OPTION_TEXT, AT(backend), GROUP_ENGINE, "NAME",
      "cpu, cpu-scalar, or mlx where it was built in [the best present]"},
@@ -125,6 +149,9 @@ void options_close(options *o)
 {
     free(o->bias);
     free(o->stops.items);
+    free(o->models.items);
+    free(o->allow_hosts.items);
+    free(o->allow_origins.items);
     free(o->breakers.items);
     free(o->args);
     *o = (options){0};

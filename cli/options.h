@@ -29,6 +29,7 @@ enum {
     GROUP_DRAFT = 1u << 12,
     GROUP_GRAMMAR = 1u << 13,
     GROUP_BATCH = 1u << 14,
+    GROUP_SERVE = 1u << 15,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -70,6 +71,13 @@ typedef struct options {
     const char *output, *model;
     uint32_t n_parallel;
     bool retry_errors;
+    /* serve */
+    const char *host, *socket, *tls_cert, *tls_key;
+    uint32_t port, ollama_port, n_queue, drain_s;
+    int32_t keep_alive_s;
+    uint64_t memory_bytes;
+    text_list models, allow_hosts, allow_origins;
+    bool no_tcp, no_sandbox, routes;
     /* what is no option */
     const char **args;
     size_t n_args;

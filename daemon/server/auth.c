@@ -151,24 +151,24 @@ unsigned auth_admit(auth *a, const auth_identity *who, uint64_t now_ms)
         return 0;
     }
     pthread_mutex_lock(&a->lock);
-    account *account = find_account(a, who->key_id, true, now_ms);
+    account *found = find_account(a, who->key_id, true, now_ms);
     double wait = 1; /* without memory for an account nobody is let past their quota */
-    if (account) {
-        double seconds = now_ms > account->seen_ms ? (double)(now_ms - account->seen_ms) / 1e3 : 0;
-        account->seen_ms = now_ms;
-        bucket_set(&account->requests, who->requests_per_minute, 60);
-        bucket_set(&account->minute, (double)who->tokens_per_minute, 60);
-        bucket_set(&account->day, (double)who->tokens_per_day, DAY_S);
-        bucket_fill(&account->requests, seconds);
-        bucket_fill(&account->minute, seconds);
-        bucket_fill(&account->day, seconds);
-        double waits[] = {bucket_wait(&account->requests, 1), bucket_wait(&account->minute, 1),
-                          bucket_wait(&account->day, 1)};
+    if (found) {
+        double seconds = now_ms > found->seen_ms ? (double)(now_ms - found->seen_ms) / 1e3 : 0;
+        found->seen_ms = now_ms;
+        bucket_set(&found->requests, who->requests_per_minute, 60);
+        bucket_set(&found->minute, (double)who->tokens_per_minute, 60);
+        bucket_set(&found->day, (double)who->tokens_per_day, DAY_S);
+        bucket_fill(&found->requests, seconds);
+        bucket_fill(&found->minute, seconds);
+        bucket_fill(&found->day, seconds);
+        double waits[] = {bucket_wait(&found->requests, 1), bucket_wait(&found->minute, 1),
+                          bucket_wait(&found->day, 1)};
         wait = 0;
         for (unsigned i = 0; i < 3; i++) {
             wait = waits[i] > wait ? waits[i] : wait;
         }
-        account->requests.level -= wait > 0 ? 0 : 1;
+        found->requests.level -= wait > 0 ? 0 : 1;
     }
     pthread_mutex_unlock(&a->lock);
     return wait <= 0 ? 0 : wait >= DAY_S ? (unsigned)DAY_S : (unsigned)wait + 1;
@@ -177,10 +177,10 @@ unsigned auth_admit(auth *a, const auth_identity *who, uint64_t now_ms)
 void auth_spend(auth *a, uint64_t key_id, uint64_t n_tokens)
 {
     pthread_mutex_lock(&a->lock);
-    account *account = find_account(a, key_id, false, 0);
-    if (account) {
-        account->minute.level -= (double)n_tokens;
-        account->day.level -= (double)n_tokens;
+    account *found = find_account(a, key_id, false, 0);
+    if (found) {
+        found->minute.level -= (double)n_tokens;
+        found->day.level -= (double)n_tokens;
     }
     pthread_mutex_unlock(&a->lock);
 }

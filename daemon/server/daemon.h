@@ -40,6 +40,7 @@ typedef struct daemon_options { /* {0} is a valid default */
     uint32_t stall_ms;        /* of slow readers; 0: 30,000 */
     uint32_t head_ms;         /* for a request's head; 0: 10,000 */
     uint32_t connections_max; /* 0: 1,024 */
+    unsigned n_sockets;       /* inherited listening sockets, from file descriptor 3 on; then none is opened for TCP */
     bool no_sandbox;          /* daemon_run only */
     void (*log)(void *user, mlxr_log_level level, const char *line); /* any thread; NULL: silence */
     void *log_user;

@@ -6,11 +6,11 @@
 #define MLXR_SERVER_DAEMON_PARTS_H
 
 #include "scheduler/model_table.h"
+#include "server/auth.h"
 #include "server/daemon.h"
 #include "server/http.h"
 
 struct registry;
-struct auth;
 struct generations;
 
 typedef enum daemon_state { DAEMON_LOADING, DAEMON_READY, DAEMON_DRAINING } daemon_state;
@@ -19,7 +19,7 @@ struct daemon {
     const daemon_options *options; /* a copy, defaults filled in */
     http_server *http;
     struct registry *registry;
-    struct auth *auth;
+    auth *auth;
     mlxr_engine *engine; /* its calls are the worker's: worker_call */
     worker *worker;
     model_table *models;

@@ -62,9 +62,9 @@ static void on_closed(uv_handle_t *handle)
     s->stats.n_connections--;
     tls_stream_close(&c->tls);
     http_parser_free(&c->parser);
-    buffer_free(&c->waiting);
-    buffer_free(&c->out);
-    buffer_free(&c->flying);
+    byte_queue_free(&c->waiting);
+    byte_queue_free(&c->out);
+    byte_queue_free(&c->flying);
     free(c);
 }
 
@@ -137,7 +137,7 @@ static void take_head(http_conn *c)
     x->body_done = false;
     if (c->parser.head.expects_continue && http_has_body(x)) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-        if (!buffer_add(&c->out, go_on, sizeof go_on - 1)) {
+        if (!byte_queue_add(&c->out, go_on, sizeof go_on - 1)) {
             http_abort(x);
         }
         conn_mark(c);
@@ -159,7 +159,7 @@ static void take_body(http_conn *c, const char *piece, size_t n)
         if (x->on_body) {
             x->on_body(x->body_user, piece, n, false);
         }
-    } else if (!buffer_reserve(&x->body, n + 1) || !buffer_add(&x->body, piece, n)) {
+    } else if (!byte_queue_reserve(&x->body, n + 1) || !byte_queue_add(&x->body, piece, n)) {
         exchange_fail(x, 503, "out of memory");
     }
 }
@@ -234,19 +234,19 @@ static void conn_take(http_conn *c, const char *data, size_t n)
     }
     if (!conn_busy(c)) {
         conn_parse(c, data, n);
-    } else if (c->waiting.n + n > PIPELINED_MAX + INPUT_BYTES || !buffer_add(&c->waiting, data, n)) {
+    } else if (c->waiting.n + n > PIPELINED_MAX + INPUT_BYTES || !byte_queue_add(&c->waiting, data, n)) {
         c->end_after = true; /* what it sent ahead is not answered, and it sees that */
-        buffer_free(&c->waiting);
+        byte_queue_free(&c->waiting);
     }
 }
 
 /* What had to wait: pipelined requests, a paused body. */
 static void conn_take_waiting(http_conn *c)
 {
-    buffer waiting = c->waiting;
-    c->waiting = (buffer){0};
+    byte_queue waiting = c->waiting;
+    c->waiting = (byte_queue){0};
     conn_take(c, waiting.data, waiting.n);
-    buffer_free(&waiting);
+    byte_queue_free(&waiting);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
@@ -330,7 +330,7 @@ static void on_written(uv_write_t *request, int status)
     http_conn *c = request->data;
     c->writing = false;
     c->server->stats.bytes_out += status < 0 ? 0 : c->flying.n;
-    buffer_clear(&c->flying);
+    byte_queue_clear(&c->flying);
     if (status < 0) {
         conn_close(c);
     } else {
@@ -342,7 +342,7 @@ static void on_written(uv_write_t *request, int status)
 static bool take_output(http_conn *c)
 {
     if (!c->tls) {
-        buffer empty = c->flying;
+        byte_queue empty = c->flying;
         c->flying = c->out;
         c->out = empty;
         return true;
@@ -351,7 +351,7 @@ static bool take_output(http_conn *c)
         if (!tls_stream_write(c->tls, c->out.data, c->out.n)) {
             return false;
         }
-        buffer_clear(&c->out);
+        byte_queue_clear(&c->out);
     }
     return tls_stream_take(c->tls, &c->flying);
 }
@@ -379,7 +379,7 @@ static bool conn_send(http_conn *c)
     c->server->stats.bytes_out += sent;
     c->moved_ms = sent || !c->n_left ? now_ms(c) : c->moved_ms;
     if (sent == c->flying.n) {
-        buffer_clear(&c->flying);
+        byte_queue_clear(&c->flying);
         c->n_left = 0;
         return true;
     }

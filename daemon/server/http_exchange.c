@@ -57,10 +57,12 @@ void exchange_close(http_exchange *x)
     void *user = x->gone_user;
     x->conn->x = NULL;
     x->conn->server->stats.n_exchanges--;
-    buffer_free(&x->body);
-    buffer_free(&x->headers);
+    byte_queue_free(&x->body);
+    byte_queue_free(&x->headers);
     http_params_clear(x);
-    free(x->context);
+    if (x->context) {
+        x->context_end(x->context);
+    }
     free(x);
     if (gone) {
         gone(user);
@@ -137,9 +139,10 @@ bool http_has_body(const http_exchange *x)
     return head->chunked || head->content_length > 0;
 }
 
-void http_set_context(http_exchange *x, void *context)
+void http_set_context(http_exchange *x, void *context, void (*end)(void *context))
 {
     x->context = context;
+    x->context_end = end;
 }
 
 void *http_context(const http_exchange *x)
@@ -214,7 +217,7 @@ static const char *status_text(int status)
 /* No memory for a part of the answer: a torn one must not look whole. */
 static void append(http_exchange *x, const void *data, size_t n)
 {
-    if (!x->aborted && !buffer_add(&x->conn->out, data, n)) {
+    if (!x->aborted && !byte_queue_add(&x->conn->out, data, n)) {
         x->aborted = true;
     }
     conn_mark(x->conn);
@@ -240,8 +243,8 @@ void http_header_add(http_exchange *x, const char *name, const char *value)
     if (x->began || !plain_text(name) || !plain_text(value)) {
         return;
     }
-    bool ok = buffer_add_text(&x->headers, name) && buffer_add_text(&x->headers, ": ") &&
-              buffer_add_text(&x->headers, value) && buffer_add_text(&x->headers, "\r\n");
+    bool ok = byte_queue_add_text(&x->headers, name) && byte_queue_add_text(&x->headers, ": ") &&
+              byte_queue_add_text(&x->headers, value) && byte_queue_add_text(&x->headers, "\r\n");
     if (!ok) { /* it may be one that protects somebody */
         x->aborted = true;
         conn_mark(x->conn);

@@ -15,7 +15,7 @@
 #include <pthread.h>
 #include <uv.h>
 
-#include "server/buffer.h"
+#include "server/byte_queue.h"
 #include "server/http.h"
 #include "server/http_parse.h"
 #include "server/http_routing.h"
@@ -44,7 +44,7 @@ struct http_exchange {
     http_conn *conn;
     http_request request;
     char id[80];
-    buffer body, headers; /* headers: of the answer, as lines */
+    byte_queue body, headers; /* headers: of the answer, as lines */
     http_body_plan plan;
     uint64_t n_body;
     unsigned n_params;
@@ -52,7 +52,8 @@ struct http_exchange {
     size_t n_param_names[HTTP_PARAMS_MAX];
     char *param_values[HTTP_PARAMS_MAX];
     void *context; /* of the router */
-    bool handed;   /* on_request was called */
+    void (*context_end)(void *context);
+    bool handed; /* on_request was called */
     bool body_done, body_paused;
     bool began, streaming, chunked, head_only, ended, aborted;
     bool over; /* was above HTTP_BUFFER_MAX, and not yet below half of it */
@@ -80,10 +81,10 @@ struct http_conn {
     char peer[ADDRESS_MAX], local[ADDRESS_MAX];
     tls_stream *tls;
     http_parser parser;
-    http_exchange *x; /* NULL: between requests */
-    buffer waiting;   /* bytes behind the request that runs */
-    buffer out;       /* plain bytes not yet given to the system */
-    buffer flying;    /* bytes the system has not taken yet */
+    http_exchange *x;   /* NULL: between requests */
+    byte_queue waiting; /* bytes behind the request that runs */
+    byte_queue out;     /* plain bytes not yet given to the system */
+    byte_queue flying;  /* bytes the system has not taken yet */
     uv_write_t write;
     uv_shutdown_t shutdown;
     bool writing, reading, closing;

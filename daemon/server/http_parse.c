@@ -91,7 +91,7 @@ static bool end_line(http_parser *p)
 /* Takes bytes up to the head's end. */
 static bool scan_head(http_parser *p, const char *data, size_t n, size_t *used)
 {
-    if (!buffer_reserve(&p->text, n < HTTP_HEAD_MAX ? n + 1 : HTTP_HEAD_MAX + 1)) {
+    if (!byte_queue_reserve(&p->text, n < HTTP_HEAD_MAX ? n + 1 : HTTP_HEAD_MAX + 1)) {
         fail(p, 503, "out of memory");
         return false;
     }
@@ -412,15 +412,15 @@ const char *http_head_field(const http_head *head, const char *name)
 
 void http_parser_reset(http_parser *p)
 {
-    buffer text = p->text;
+    byte_queue text = p->text;
     free(p->marked);
-    buffer_clear(&text);
+    byte_queue_clear(&text);
     *p = (http_parser){.text = text};
 }
 
 void http_parser_free(http_parser *p)
 {
     free(p->marked);
-    buffer_free(&p->text);
+    byte_queue_free(&p->text);
     *p = (http_parser){0};
 }

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#include "server/buffer.h"
+#include "server/byte_queue.h"
 
 #define HTTP_HEAD_MAX 32768u
 #define HTTP_FIELDS_MAX 100u
@@ -48,7 +48,7 @@ typedef struct http_parser {
     const char *reason; /* one line, a constant */
     unsigned state;
     /* the head, as far as it has come */
-    buffer text;
+    byte_queue text;
     char *marked;
     size_t line_begin;
     unsigned n_lines;

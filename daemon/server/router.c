@@ -16,6 +16,7 @@
 struct router {
     router_options o;
     route_table *tables;
+    uint32_t n_using; /* exchanges of ROUTE_USE rows that passed all checks */
 };
 
 typedef struct route_context {
@@ -23,7 +24,15 @@ typedef struct route_context {
     const route *row;
     route_dialect dialect;
     auth_identity identity;
+    bool counted; /* in n_using */
 } route_context;
+
+static void context_end(void *user)
+{
+    route_context *context = user;
+    context->router->n_using -= context->counted;
+    free(context);
+}
 
 /* ---- patterns ---------------------------------------------------------------------------------------------------- */
 
@@ -353,8 +362,13 @@ static http_body_plan on_head(void *user, http_exchange *x)
         return (http_body_plan){0};
     }
     *context = (route_context){.router = user, .dialect = dialect_of_path(http_request_of(x)->path)};
-    http_set_context(x, context);
-    return check(x, context) ? plan_of(context->row) : (http_body_plan){0};
+    http_set_context(x, context, context_end);
+    if (!check(x, context)) {
+        return (http_body_plan){0};
+    }
+    context->counted = context->row->policy == ROUTE_USE;
+    ((router *)user)->n_using += context->counted;
+    return plan_of(context->row);
 }
 
 static void on_request(void *user, http_exchange *x)
@@ -368,6 +382,11 @@ static void on_error(void *user, http_exchange *x, int status, const char *messa
 {
     (void)user;
     error_respond(x, status, NULL, message, NULL);
+}
+
+uint32_t router_using(const router *r)
+{
+    return r->n_using;
 }
 
 http_app router_app(router *r)

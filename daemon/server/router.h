@@ -29,5 +29,7 @@ typedef struct router_options {
 mlxr_status router_open(router **out, const router_options *options, mlxr_error *error);
 void router_close(router **r);
 http_app router_app(router *r);
+/* Requests of ROUTE_USE rows that are being answered; the loop thread. */
+uint32_t router_using(const router *r);
 
 #endif

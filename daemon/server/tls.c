@@ -156,13 +156,13 @@ void tls_stream_end(tls_stream *stream)
     ERR_clear_error();
 }
 
-bool tls_stream_take(tls_stream *stream, buffer *out)
+bool tls_stream_take(tls_stream *stream, byte_queue *out)
 {
     size_t n = BIO_ctrl_pending(stream->out);
     if (n == 0) {
         return true;
     }
-    if (n > INT_MAX || !buffer_reserve(out, n)) {
+    if (n > INT_MAX || !byte_queue_reserve(out, n)) {
         return false;
     }
     int got = BIO_read(stream->out, out->data + out->n, (int)n);

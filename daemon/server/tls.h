@@ -6,7 +6,7 @@
 #define MLXR_SERVER_TLS_H
 
 #include "mlxr.h"
-#include "server/buffer.h"
+#include "server/byte_queue.h"
 
 typedef struct tls_context tls_context;
 typedef struct tls_stream tls_stream;
@@ -27,6 +27,6 @@ bool tls_stream_write(tls_stream *stream, const void *data, size_t n);
 bool tls_stream_ready(const tls_stream *stream); /* the handshake is over */
 void tls_stream_end(tls_stream *stream);         /* says that nothing more will come */
 /* Appends encrypted bytes that have to be sent. False: no memory. */
-bool tls_stream_take(tls_stream *stream, buffer *out);
+bool tls_stream_take(tls_stream *stream, byte_queue *out);
 
 #endif

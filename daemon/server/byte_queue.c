@@ -1,8 +1,8 @@
 /*
  * Growing bytes.
- * Owner: whoever declares one. Lifetime: until buffer_free.
+ * Owner: whoever declares one. Lifetime: until byte_queue_free.
  */
-#include "server/buffer.h"
+#include "server/byte_queue.h"
 
 #include <stdarg.h>
 #include <stdint.h>
@@ -12,7 +12,7 @@
 
 #define KEPT_BYTES 16384u
 
-bool buffer_reserve(buffer *b, size_t n)
+bool byte_queue_reserve(byte_queue *b, size_t n)
 {
     if (n <= b->cap - b->n) {
         return true;
@@ -33,9 +33,9 @@ bool buffer_reserve(buffer *b, size_t n)
     return true;
 }
 
-bool buffer_add(buffer *b, const void *data, size_t n)
+bool byte_queue_add(byte_queue *b, const void *data, size_t n)
 {
-    if (!buffer_reserve(b, n)) {
+    if (!byte_queue_reserve(b, n)) {
         return false;
     }
     if (n) {
@@ -45,22 +45,22 @@ bool buffer_add(buffer *b, const void *data, size_t n)
     return true;
 }
 
-bool buffer_add_text(buffer *b, const char *text)
+bool byte_queue_add_text(byte_queue *b, const char *text)
 {
-    return buffer_add(b, text, strlen(text));
+    return byte_queue_add(b, text, strlen(text));
 }
 
-bool buffer_format(buffer *b, const char *format, ...)
+bool byte_queue_format(byte_queue *b, const char *format, ...)
 {
     char line[1024];
     va_list arguments;
     va_start(arguments, format);
     int n = vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    return n >= 0 && (size_t)n < sizeof line && buffer_add(b, line, (size_t)n);
+    return n >= 0 && (size_t)n < sizeof line && byte_queue_add(b, line, (size_t)n);
 }
 
-void buffer_drop(buffer *b, size_t n)
+void byte_queue_drop(byte_queue *b, size_t n)
 {
     b->n -= n;
     if (b->n) {
@@ -68,16 +68,16 @@ void buffer_drop(buffer *b, size_t n)
     }
 }
 
-void buffer_clear(buffer *b)
+void byte_queue_clear(byte_queue *b)
 {
     b->n = 0;
     if (b->cap > KEPT_BYTES) {
-        buffer_free(b);
+        byte_queue_free(b);
     }
 }
 
-void buffer_free(buffer *b)
+void byte_queue_free(byte_queue *b)
 {
     free(b->data);
-    *b = (buffer){0};
+    *b = (byte_queue){0};
 }

@@ -1,0 +1,92 @@
+/*
+ * `mlxr serve`: the daemon, in this process, until SIGTERM or Ctrl-C.
+ * Owner: main. Lifetime: the call.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "models.h"
+#include "output.h"
+#include "server/daemon.h"
+#include "verbs.h"
+
+static void log_line(void *user, mlxr_log_level level, const char *line)
+{
+    const options *o = user;
+    if (level <= MLXR_LOG_WARN) {
+        print_error("%s%s", level == MLXR_LOG_WARN ? "warning: " : "", line);
+    } else if (level == MLXR_LOG_INFO || o->verbose) {
+        print_note("mlxr: %s", line);
+    }
+}
+
+/* The paths of the models that are named. */
+static bool find_models(const options *o, char (*paths)[MODEL_PATH_MAX], const char **items)
+{
+    for (size_t i = 0; i < o->models.n; i++) {
+        if (!models_find(o->models.items[i], paths[i], MODEL_PATH_MAX)) {
+            return false;
+        }
+        items[i] = paths[i];
+    }
+    return true;
+}
+
+static int serve(const options *o, const char *const *models)
+{
+    daemon_options d = {
+        .host = o->host,
+        .port = (uint16_t)o->port,
+        .ollama_port = (uint16_t)o->ollama_port,
+        .socket_path = o->socket,
+        .no_tcp = o->no_tcp,
+        .models = {models, o->models.n},
+        .hosts = {o->allow_hosts.items, o->allow_hosts.n},
+        .origins = {o->allow_origins.items, o->allow_origins.n},
+        .tls_cert = o->tls_cert,
+        .tls_key = o->tls_key,
+        .engine = {.backend = o->backend,
+                   .n_threads = o->n_threads,
+                   .kv_bytes = (size_t)o->kv_bytes,
+                   .kv_type = o->kv_type,
+                   .cpu_features = o->cpu_features,
+                   .batch_invariant = o->batch_invariant,
+                   .kv_dir = o->kv_dir,
+                   .kv_disk_bytes = o->kv_disk_bytes},
+        .model = {.n_ctx_max = o->n_ctx},
+        .memory_bytes = o->memory_bytes,
+        .keep_alive_ms = o->keep_alive_s < 0 ? -1 : (int64_t)o->keep_alive_s * 1000,
+        .lanes_max = o->n_parallel,
+        .queue_max = o->n_queue,
+        .drain_ms = o->drain_s * 1000,
+        .no_sandbox = o->no_sandbox,
+        .log = log_line,
+        .log_user = (void *)o,
+    };
+    return daemon_run(&d);
+}
+
+int verb_serve(options *o)
+{
+    if (o->routes) {
+        return print_json(daemon_routes_json());
+    }
+    if (o->port > 65535 || o->ollama_port > 65535) {
+        print_error("--%s: a port is a number up to 65535", o->port > 65535 ? "port" : "ollama-port");
+        return EXIT_USAGE;
+    }
+    size_t n = o->models.n;
+    char(*paths)[MODEL_PATH_MAX] = calloc(n ? n : 1, sizeof *paths);
+    const char **items = calloc(n ? n : 1, sizeof *items);
+    int code = EXIT_FAILED;
+    if (!paths || !items) {
+        print_error("out of memory");
+    } else if (find_models(o, paths, items)) {
+        code = serve(o, items);
+    }
+    free(items);
+    free(paths);
+    return code;
+}

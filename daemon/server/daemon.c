@@ -1,0 +1,394 @@
+/*
+ * The daemon: parts opened in order, closed in the reverse one.
+ * Owner: the caller. Lifetime: daemon_start to daemon_stop.
+ *
+ * The end. Draining: routes answer 503, what runs goes on. When nothing runs, or the time is over, the scheduler ends
+ * its requests (each with an event, so that streams end with an error they can read), then the loop stops: every
+ * exchange that is left is gone. Behind it nobody submits or cancels any more, and the parts are closed; the model
+ * table writes what it has of the KV cache to disk.
+ */
+#include "server/daemon.h"
+
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "server/daemon_private.h"
+#include "server/notify.h"
+
+#define POLL_MS 20u
+#define ABORTED_MS 1500u /* for the last events after the scheduler has ended all */
+
+static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error->text, sizeof error->text, format, arguments);
+    va_end(arguments);
+    error->status = status;
+    return status;
+}
+
+void daemon_log(const struct daemon *d, mlxr_log_level level, const char *format, ...)
+{
+    const daemon_options *o = d->options;
+    char line[1024];
+    va_list arguments;
+    if (!o->log) {
+        return;
+    }
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    o->log(o->log_user, level, line);
+}
+
+daemon_state daemon_state_of(const struct daemon *d)
+{
+    return (daemon_state)atomic_load(&d->own->state);
+}
+
+uint64_t daemon_started_s(const struct daemon *d)
+{
+    return d->own->started_s;
+}
+
+uint16_t daemon_port(const struct daemon *d)
+{
+    return d->own->port;
+}
+
+bool daemon_sleep(struct daemon_private *p, uint64_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&p->lock);
+    while (!p->stop && pthread_cond_timedwait(&p->changed, &p->lock, &until) == 0) {
+    }
+    bool go_on = !p->stop;
+    pthread_mutex_unlock(&p->lock);
+    return go_on;
+}
+
+static const char *closed(void *service, unsigned *retry_s)
+{
+    struct daemon *d = service;
+    switch (daemon_state_of(d)) {
+    case DAEMON_LOADING:
+        *retry_s = 1;
+        return "the server is loading its models";
+    case DAEMON_DRAINING:
+        *retry_s = 5;
+        return "the server is shutting down";
+    case DAEMON_READY:
+        break;
+    }
+    return NULL;
+}
+
+/* ---- options ----------------------------------------------------------------------------------------------------- */
+
+static void fill_defaults(daemon_options *o)
+{
+    o->host = o->host ? o->host : "127.0.0.1";
+    o->port = o->port ? o->port : 11435;
+    o->lanes_max = o->lanes_max ? o->lanes_max : 256;
+    o->queue_max = o->queue_max ? o->queue_max : 128;
+    o->drain_ms = o->drain_ms ? o->drain_ms : 30000;
+    o->connections_max = o->connections_max ? o->connections_max : 1024;
+    o->keep_alive_ms = o->keep_alive_ms < 0 ? MODEL_KEEP_FOR_EVER : o->keep_alive_ms;
+}
+
+/* The addresses a name means; "localhost" and IP addresses are all that is usual. */
+static mlxr_status listen_host(struct daemon_private *p, uint16_t port, bool any_port, uint16_t *bound,
+                               mlxr_error *error)
+{
+    const char *host = p->options.host;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
+    char address[64];
+    mlxr_status status = MLXR_OK;
+    int failed = getaddrinfo(host, NULL, &hints, &found);
+    if (failed) {
+        return fail(error, MLXR_ARG, "--host %s: %s", host, gai_strerror(failed));
+    }
+    for (struct addrinfo *at = found; at && status == MLXR_OK; at = at->ai_next) {
+        if (getnameinfo(at->ai_addr, at->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0) {
+            continue;
+        }
+        if (!access_is_loopback(address) && !auth_has_keys(p->d->auth)) {
+            status = fail(error, MLXR_ARG,
+                          "--host %s can be reached from other machines, and there is no API key: make one with "
+                          "mlxr key create, or stay on 127.0.0.1",
+                          host);
+        } else {
+            status = http_listen_tcp(p->d->http, address, any_port ? 0 : port, bound, error);
+        }
+        any_port = false;
+        port = bound && *bound ? *bound : port;
+    }
+    freeaddrinfo(found);
+    return status;
+}
+
+static mlxr_status listen_all(struct daemon_private *p, mlxr_error *error)
+{
+    const daemon_options *o = &p->options;
+    mlxr_status status = MLXR_OK;
+    for (unsigned i = 0; i < o->n_sockets && status == MLXR_OK; i++) {
+        status = http_listen_fd(p->d->http, NOTIFY_FIRST_FD + (int)i, error);
+    }
+    if (status == MLXR_OK && !o->no_tcp && !o->n_sockets) {
+        status = listen_host(p, o->port, o->any_port, &p->port, error);
+        if (status == MLXR_OK && o->ollama_port) {
+            status = listen_host(p, o->ollama_port, false, NULL, error);
+        }
+    }
+    if (status == MLXR_OK && o->socket_path) {
+        status = http_listen_unix(p->d->http, o->socket_path, error);
+    }
+    return status;
+}
+
+/* A connection each, and some for files. */
+static void raise_files(uint32_t connections)
+{
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)connections + 512;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max > wanted ? wanted : limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
+{
+    struct daemon *d = p->d;
+    daemon_options *o = &p->options;
+    o->engine.log = o->log;
+    o->engine.log_user = o->log_user;
+    scheduler_options limits = {.lanes_max = o->lanes_max, .queue_max = o->queue_max};
+    model_table_options models = {.memory_bytes = o->memory_bytes,
+                                  .models_max = o->models_max,
+                                  .keep_alive_ms = o->keep_alive_ms,
+                                  .model = o->model};
+    mlxr_status status = mlxr_engine_open(&d->engine, &o->engine, error);
+    status = status == MLXR_OK ? worker_start(&d->worker, d->engine, &limits, error) : status;
+    return status == MLXR_OK ? model_table_open(&d->models, d->worker, &models, error) : status;
+}
+
+static mlxr_status open_http(struct daemon_private *p, mlxr_error *error)
+{
+    struct daemon *d = p->d;
+    const daemon_options *o = &p->options;
+    router_options routes = {
+        .tables = daemon_tables,
+        .n_tables = n_daemon_tables,
+        .service = d,
+        .access = {.hosts = {o->hosts.items, o->hosts.n}, .origins = {o->origins.items, o->origins.n}},
+        .auth = d->auth,
+        .closed = closed};
+    if (!o->tls_cert != !o->tls_key) {
+        return fail(error, MLXR_ARG, "TLS takes both a certificate and a key");
+    }
+    mlxr_status status = router_open(&p->router, &routes, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    http_options http = {.app = router_app(p->router),
+                         .connections_max = o->connections_max,
+                         .head_ms = o->head_ms,
+                         .stall_ms = o->stall_ms,
+                         .tls_cert = o->tls_cert,
+                         .tls_key = o->tls_key};
+    raise_files(o->connections_max);
+    status = http_open(&d->http, &http, error);
+    return status == MLXR_OK ? listen_all(p, error) : status;
+}
+
+static void *run_loop(void *user)
+{
+    struct daemon_private *p = user;
+    http_run(p->d->http);
+    pthread_mutex_lock(&p->lock);
+    p->loop_ended = true;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+static void abort_all(mlxr_engine *engine, void *user)
+{
+    (void)engine;
+    scheduler_abort(user);
+}
+
+/* In the reverse order of opening; parts that are not there are left out. */
+static void close_all(struct daemon_private *p)
+{
+    struct daemon *d = p->d;
+    pthread_mutex_lock(&p->lock);
+    p->stop = true;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+    if (p->has_loop) {
+        http_stop(d->http);
+        pthread_join(p->loop, NULL);
+    }
+    if (p->has_load) {
+        pthread_join(p->load, NULL);
+    }
+    if (p->has_watch) {
+        pthread_join(p->watch, NULL);
+    }
+    if (d->worker) {
+        worker_call(d->worker, abort_all, worker_scheduler(d->worker)); /* whatever is left tells its end now */
+    }
+    http_close(&d->http);
+    for (size_t i = 0; i < p->n_leases; i++) {
+        model_table_release(d->models, p->leases[i], MODEL_KEEP_DEFAULT);
+    }
+    model_table_close(&d->models);
+    worker_stop(&d->worker, false);
+    mlxr_engine_close(&d->engine);
+    router_close(&p->router);
+    auth_close(&d->auth);
+    pthread_cond_destroy(&p->changed);
+    pthread_mutex_destroy(&p->lock);
+    free(p->leases);
+    free(p);
+    free(d);
+}
+
+static struct daemon *new_daemon(const daemon_options *options)
+{
+    struct daemon *d = calloc(1, sizeof *d);
+    struct daemon_private *p = calloc(1, sizeof *p);
+    if (!d || !p) {
+        free(d);
+        free(p);
+        return NULL;
+    }
+    p->d = d;
+    p->options = *options;
+    fill_defaults(&p->options);
+    p->started_s = (uint64_t)time(NULL);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->changed, NULL);
+    d->own = p;
+    d->options = &p->options;
+    return d;
+}
+
+mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlxr_error *error)
+{
+    mlxr_error ignored;
+    struct daemon *d = new_daemon(options);
+    error = error ? error : &ignored;
+    if (!d) {
+        return fail(error, MLXR_NOMEM, "no memory for a daemon");
+    }
+    struct daemon_private *p = d->own;
+    mlxr_status status = auth_open(&d->auth, NULL, error);
+    status = status == MLXR_OK ? open_http(p, error) : status; /* first: a port that is taken is told at once */
+    status = status == MLXR_OK ? open_engine(p, error) : status;
+    status = status == MLXR_OK ? watch_start(p, error) : status;
+    status = status == MLXR_OK ? load_start(p, error) : status;
+    if (status == MLXR_OK) {
+        p->has_loop = pthread_create(&p->loop, NULL, run_loop, p) == 0;
+        status = p->has_loop ? MLXR_OK : fail(error, MLXR_LIMIT, "the system has no thread for the server");
+    }
+    if (status != MLXR_OK) {
+        close_all(p);
+        return status;
+    }
+    *out = d;
+    return MLXR_OK;
+}
+
+/* ---- ending ------------------------------------------------------------------------------------------------------ */
+
+static void abort_work(void *user)
+{
+    struct daemon_private *p = user;
+    worker_call(p->d->worker, abort_all, worker_scheduler(p->d->worker));
+}
+
+static void nothing(void *user)
+{
+    (void)user;
+}
+
+/* Until nothing runs any more, or the time is over. */
+static void drain_on(void *user)
+{
+    struct daemon_private *p = user;
+    http_server *http = p->d->http;
+    uint64_t now = daemon_clock_ms();
+    if (router_using(p->router) == 0 || (p->aborted && now >= p->drain_until_ms)) {
+        http_stop(http);
+        return;
+    }
+    if (now >= p->drain_until_ms) {
+        daemon_log(p->d, MLXR_LOG_WARN, "%u answers are ended unfinished", router_using(p->router));
+        p->aborted = true;
+        p->drain_until_ms = now + ABORTED_MS;
+        http_work(http, abort_work, nothing, p);
+    }
+    if (http_timer(http, POLL_MS, drain_on, p) == 0) {
+        http_stop(http);
+    }
+}
+
+static void drain_begin(void *user)
+{
+    struct daemon_private *p = user;
+    if (!p->draining) {
+        p->draining = true;
+        atomic_store(&p->state, DAEMON_DRAINING);
+        p->drain_until_ms = daemon_clock_ms() + p->options.drain_ms;
+        drain_on(p);
+    }
+}
+
+static void drain_now(void *user)
+{
+    struct daemon_private *p = user;
+    p->drain_until_ms = p->aborted ? p->drain_until_ms : 0;
+    drain_begin(p);
+    p->drain_until_ms = p->aborted ? p->drain_until_ms : 0;
+}
+
+void daemon_drain(struct daemon *d, bool now)
+{
+    http_post(d->http, now ? drain_now : drain_begin, d->own);
+}
+
+void daemon_stop(struct daemon **pointer)
+{
+    struct daemon *d = *pointer;
+    if (!d) {
+        return;
+    }
+    struct daemon_private *p = d->own;
+    daemon_drain(d, false);
+    pthread_mutex_lock(&p->lock);
+    while (!p->loop_ended) {
+        pthread_cond_wait(&p->changed, &p->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+    close_all(p);
+    *pointer = NULL;
+}

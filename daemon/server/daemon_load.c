@@ -1,0 +1,53 @@
+/*
+ * The models that are loaded at the start and stay.
+ * Owner: the daemon. Lifetime: load_start until all are there, or one cannot be had; leases until the daemon stops.
+ */
+#include <stdlib.h>
+
+#include "server/daemon_private.h"
+
+static void *load(void *user)
+{
+    struct daemon_private *p = user;
+    struct daemon *d = p->d;
+    mlxr_error error;
+    bool ok = true;
+    for (size_t i = 0; ok && i < p->options.models.n && atomic_load(&p->state) == DAEMON_LOADING; i++) {
+        const char *path = p->options.models.items[i];
+        daemon_log(d, MLXR_LOG_INFO, "loading %s", path);
+        ok = model_table_wait(d->models, path, 0, &p->leases[i], &error) == MLXR_OK;
+        p->n_leases += ok;
+        if (!ok) {
+            daemon_log(d, MLXR_LOG_ERROR, "%s", error.text);
+        }
+    }
+    int loading = DAEMON_LOADING;
+    if (!ok) {
+        atomic_store(&p->failed, true);
+        daemon_drain(d, true);
+    } else {
+        atomic_compare_exchange_strong(&p->state, &loading, DAEMON_READY);
+    }
+    pthread_mutex_lock(&p->lock);
+    p->loaded = true;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+mlxr_status load_start(struct daemon_private *p, mlxr_error *error)
+{
+    size_t n = p->options.models.n;
+    if (n == 0) {
+        atomic_store(&p->state, DAEMON_READY);
+        p->loaded = true;
+        return MLXR_OK;
+    }
+    p->leases = calloc(n, sizeof *p->leases);
+    p->has_load = p->leases && pthread_create(&p->load, NULL, load, p) == 0;
+    if (!p->has_load) {
+        *error = (mlxr_error){.status = MLXR_LIMIT, .text = "the system has no thread for loading models"};
+        return MLXR_LIMIT;
+    }
+    return MLXR_OK;
+}

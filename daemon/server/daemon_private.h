@@ -1,0 +1,49 @@
+/*
+ * What the daemon's own files share and handlers do not see.
+ * Owner: the daemon. Lifetime: daemon_start to daemon_stop.
+ */
+#ifndef MLXR_SERVER_DAEMON_PRIVATE_H
+#define MLXR_SERVER_DAEMON_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "server/auth.h"
+#include "server/daemon_parts.h"
+#include "server/router.h"
+
+struct daemon_private {
+    struct daemon *d;
+    daemon_options options;
+    router *router;
+    access_list hosts; /* of the options, and the address served on */
+    const char **host_items;
+    uint16_t port;
+    uint64_t started_s;
+    _Atomic int state;         /* daemon_state */
+    _Atomic uint64_t heard_ms; /* when the engine's thread last answered the watchdog */
+    _Atomic bool failed;       /* it ends because something went wrong */
+    pthread_t loop, watch, load;
+    bool has_loop, has_watch, has_load;
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t changed;
+    bool stop, loaded, loop_ended;
+    mlxr_model **leases; /* [n_leases] of the models loaded at start */
+    size_t n_leases;
+    /* the loop's */
+    bool draining, aborted;
+    uint64_t drain_until_ms;
+};
+
+uint64_t daemon_clock_ms(void); /* monotonic */
+/* daemon_watch.c: asks the engine's thread for a sign of life now and then. */
+mlxr_status watch_start(struct daemon_private *p, mlxr_error *error);
+/* daemon_load.c: loads the models of the options, then the daemon is ready. */
+mlxr_status load_start(struct daemon_private *p, mlxr_error *error);
+/* Sleeps; false: the daemon stops. */
+bool daemon_sleep(struct daemon_private *p, uint64_t ms);
+
+extern const route_table daemon_tables[];
+extern const size_t n_daemon_tables;
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * The daemon as a process: signals, the service manager, the end.
+ * Owner: the process. Lifetime: daemon_run.
+ *
+ *   SIGTERM, SIGINT ─▶ drain ─▶ saved ─▶ exit 0
+ *     a second one  ─▶ what runs is ended now; after 1.8 s the process ends whatever it is doing
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server/daemon_private.h"
+#include "server/notify.h"
+
+#define LAST_MS 1800u
+/* A drain that hangs (a driver that never returns) must not keep the process; saving a large cache may take long. */
+#define HANGS_MS 120000u
+#define POLL_MS 50u
+
+typedef struct ending {
+    struct daemon *d;
+    pthread_mutex_t lock; /* of d: NULL once it is being closed */
+    sigset_t signals;
+    uint64_t drain_ms;
+} ending;
+
+static void sleep_ms(uint64_t ms)
+{
+    struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static void drain(ending *e, bool now)
+{
+    pthread_mutex_lock(&e->lock);
+    if (e->d) {
+        daemon_drain(e->d, now);
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* macOS has no sigtimedwait; this is asked only while the process ends. */
+static bool wait_second(const ending *e)
+{
+    sigset_t pending;
+    int signal_number;
+    for (uint64_t waited = 0; waited < e->drain_ms + HANGS_MS; waited += POLL_MS) {
+        sigpending(&pending);
+        if (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1) {
+            return sigwait(&e->signals, &signal_number) == 0;
+        }
+        sleep_ms(POLL_MS);
+    }
+    return false;
+}
+
+static void *take_signals(void *user)
+{
+    ending *e = user;
+    int signal_number;
+    while (sigwait(&e->signals, &signal_number) != 0) {
+    }
+    notify_send("STOPPING=1");
+    drain(e, false);
+    if (wait_second(e)) {
+        drain(e, true);
+        sleep_ms(LAST_MS);
+    }
+    _exit(1);
+}
+
+static void tell_address(const struct daemon *d)
+{
+    const daemon_options *o = d->options;
+    if (o->n_sockets) {
+        daemon_log(d, MLXR_LOG_INFO, "listening on %u inherited sockets", o->n_sockets);
+    } else if (!o->no_tcp) {
+        daemon_log(d, MLXR_LOG_INFO, "listening on %s://%s:%u", o->tls_cert ? "https" : "http", o->host,
+                   daemon_port(d));
+    }
+    if (o->socket_path) {
+        daemon_log(d, MLXR_LOG_INFO, "listening on %s", o->socket_path);
+    }
+}
+
+/* Until the loop has ended: by a signal, or because the daemon gave up. */
+static void wait_end(struct daemon *d)
+{
+    struct daemon_private *p = d->own;
+    bool told = false;
+    pthread_mutex_lock(&p->lock);
+    while (!p->loop_ended) {
+        if (!told && p->loaded && daemon_state_of(d) == DAEMON_READY) {
+            daemon_log(d, MLXR_LOG_INFO, "ready");
+            notify_send("READY=1");
+            told = true;
+        }
+        pthread_cond_wait(&p->changed, &p->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+int daemon_run(const daemon_options *options)
+{
+    daemon_options o = *options;
+    ending e = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    pthread_t signals;
+    mlxr_error error;
+    sigemptyset(&e.signals);
+    sigaddset(&e.signals, SIGTERM);
+    sigaddset(&e.signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &e.signals, NULL); /* before there are threads: they inherit it */
+    signal(SIGPIPE, SIG_IGN);
+    o.n_sockets = notify_sockets();
+    mlxr_status status = daemon_start(&e.d, &o, &error);
+    if (status != MLXR_OK) {
+        if (o.log) {
+            o.log(o.log_user, MLXR_LOG_ERROR, error.text);
+        }
+        return status == MLXR_ARG ? 2 : 1;
+    }
+    struct daemon *d = e.d;
+    e.drain_ms = d->options->drain_ms;
+    tell_address(d);
+    if (pthread_create(&signals, NULL, take_signals, &e) == 0) {
+        pthread_detach(signals);
+    }
+    wait_end(d);
+    bool failed = atomic_load(&d->own->failed);
+    pthread_mutex_lock(&e.lock);
+    e.d = NULL;
+    pthread_mutex_unlock(&e.lock);
+    daemon_stop(&d);
+    return failed ? 1 : 0;
+}

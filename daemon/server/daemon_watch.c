@@ -1,0 +1,56 @@
+/*
+ * Watchdog: does the engine's thread still answer? A step that never ends would otherwise look like a busy daemon.
+ * Owner: the daemon. Lifetime: watch_start until the daemon stops.
+ */
+#include <time.h>
+
+#include "server/daemon_private.h"
+#include "server/notify.h"
+
+#define BEAT_MS 1000u
+#define SILENCE_MS 7000u /* with the beat and a probe's own interval: seen within 10 s */
+
+uint64_t daemon_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void beat(mlxr_engine *engine, void *user)
+{
+    struct daemon_private *p = user;
+    (void)engine;
+    atomic_store(&p->heard_ms, daemon_clock_ms());
+}
+
+static void *watch(void *user)
+{
+    struct daemon_private *p = user;
+    uint64_t told_ms = 0, every_ms = notify_watchdog_us() / 1000 / 2;
+    do {
+        worker_call(p->d->worker, beat, p);
+        if (every_ms && daemon_clock_ms() - told_ms >= (every_ms > BEAT_MS ? every_ms - BEAT_MS : 0)) {
+            notify_send("WATCHDOG=1");
+            told_ms = daemon_clock_ms();
+        }
+    } while (daemon_sleep(p, BEAT_MS));
+    return NULL;
+}
+
+mlxr_status watch_start(struct daemon_private *p, mlxr_error *error)
+{
+    atomic_store(&p->heard_ms, daemon_clock_ms());
+    p->has_watch = pthread_create(&p->watch, NULL, watch, p) == 0;
+    if (!p->has_watch) {
+        *error = (mlxr_error){.status = MLXR_LIMIT, .text = "the system has no thread for the watchdog"};
+        return MLXR_LIMIT;
+    }
+    return MLXR_OK;
+}
+
+bool daemon_engine_alive(const struct daemon *d)
+{
+    uint64_t heard = atomic_load(&d->own->heard_ms), now = daemon_clock_ms();
+    return now < heard || now - heard < SILENCE_MS;
+}
