@@ -22,11 +22,14 @@ static void log_line(void *user, mlxr_log_level level, const char *line)
     }
 }
 
-/* The paths of the models that are named. */
+/* Paths as the daemon knows them from names: they begin with a slash or a dot. */
 static bool find_models(const options *o, char (*paths)[MODEL_PATH_MAX], const char **items)
 {
     for (size_t i = 0; i < o->models.n; i++) {
-        if (!models_find(o->models.items[i], paths[i], MODEL_PATH_MAX)) {
+        const char *item = o->models.items[i];
+        bool bare = models_is_path(item) && *item != '/' && *item != '.';
+        if (snprintf(paths[i], MODEL_PATH_MAX, "%s%s", bare ? "./" : "", item) >= (int)MODEL_PATH_MAX) {
+            print_error("--model %.100s…: the path is too long", item);
             return false;
         }
         items[i] = paths[i];

@@ -129,20 +129,29 @@ static double bucket_wait(const bucket *b, double least)
     return b->size <= 0 || b->level >= least ? 0 : (least - b->level) / b->per_s;
 }
 
-/* Under the lock. NULL: no memory, if it is to be made. */
-static account *find_account(auth *a, uint64_t key_id, bool make, uint64_t now_ms)
+/* Under the lock. */
+static account *find_account(auth *a, uint64_t key_id)
 {
-    for (account *found = a->accounts; found; found = found->next) {
-        if (found->key_id == key_id) {
-            return found;
+    account *found = a->accounts;
+    while (found && found->key_id != key_id) {
+        found = found->next;
+    }
+    return found;
+}
+
+/* Under the lock. NULL: no memory. */
+static account *need_account(auth *a, const auth_identity *who, uint64_t now_ms)
+{
+    account *found = find_account(a, who->key_id);
+    if (!found && (found = calloc(1, sizeof *found))) {
+        *found = (account){.next = a->accounts, .key_id = who->key_id, .seen_ms = now_ms};
+        a->accounts = found;
+        bucket_set(&found->day, (double)who->tokens_per_day, DAY_S);
+        if (a->source.used_today && who->tokens_per_day) {
+            found->day.level -= (double)a->source.used_today(a->source.user, who->id);
         }
     }
-    account *made = make ? calloc(1, sizeof *made) : NULL;
-    if (made) {
-        *made = (account){.next = a->accounts, .key_id = key_id, .seen_ms = now_ms};
-        a->accounts = made;
-    }
-    return made;
+    return found;
 }
 
 unsigned auth_admit(auth *a, const auth_identity *who, uint64_t now_ms)
@@ -151,7 +160,7 @@ unsigned auth_admit(auth *a, const auth_identity *who, uint64_t now_ms)
         return 0;
     }
     pthread_mutex_lock(&a->lock);
-    account *found = find_account(a, who->key_id, true, now_ms);
+    account *found = need_account(a, who, now_ms);
     double wait = 1; /* without memory for an account nobody is let past their quota */
     if (found) {
         double seconds = now_ms > found->seen_ms ? (double)(now_ms - found->seen_ms) / 1e3 : 0;
@@ -177,7 +186,7 @@ unsigned auth_admit(auth *a, const auth_identity *who, uint64_t now_ms)
 void auth_spend(auth *a, uint64_t key_id, uint64_t n_tokens)
 {
     pthread_mutex_lock(&a->lock);
-    account *found = find_account(a, key_id, false, 0);
+    account *found = find_account(a, key_id);
     if (found) {
         found->minute.level -= (double)n_tokens;
         found->day.level -= (double)n_tokens;
@@ -193,7 +202,8 @@ bool auth_allows_model(const auth_identity *who, const char *name)
     }
     for (const char *at = who->models; *at;) {
         size_t length = strcspn(at, ",");
-        if (length == n && memcmp(at, name, n) == 0) {
+        bool open = length > 0 && at[length - 1] == '*';
+        if (open ? strncmp(at, name, length - 1) == 0 : length == n && memcmp(at, name, n) == 0) {
             return true;
         }
         at += length + (at[length] == ',');

@@ -16,13 +16,14 @@ enum { /* scopes */
 
 typedef struct auth_identity {
     uint64_t key_id; /* 0: nobody in particular: no keys are configured, or a public route */
-    char name[64];
+    char id[17];     /* the same as text; "" */
+    char name[65];   /* what its owner calls it */
     unsigned scopes;
     uint32_t requests_per_minute; /* 0: no limit */
     uint64_t tokens_per_minute;   /* 0: no limit */
     uint64_t tokens_per_day;      /* 0: no limit */
     uint64_t client;              /* who shares fairly with whom: the key, else the peer */
-    char models[256];             /* models it may use, names with commas between; "": all */
+    char models[513]; /* names it may use, with commas between; "": all; a * at an end stands for anything */
 } auth_identity;
 
 /* Where keys are kept: the registry's tables. Called on the loop thread; must not block for long. */
@@ -31,6 +32,8 @@ typedef struct auth_source {
     bool (*any)(void *user); /* is there a key at all? */
     /* Is this the text of a key that is not revoked? The comparison takes the same time whatever the text. */
     bool (*verify)(void *user, const char *text, size_t n, auth_identity *out);
+    /* Tokens this key has used today, from before this process, too; may be NULL. */
+    uint64_t (*used_today)(void *user, const char *id);
 } auth_source;
 
 typedef struct auth auth;

@@ -189,6 +189,18 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
     return status == MLXR_OK ? model_table_open(&d->models, d->worker, &models, error) : status;
 }
 
+static mlxr_status open_registry(struct daemon_private *p, mlxr_error *error)
+{
+    struct daemon *d = p->d;
+    mlxr_status status = registry_open(&d->registry, p->options.directory, NULL, error);
+    status = status == MLXR_OK ? auth_registry_open(&p->keys, d->registry, error) : status;
+    if (status == MLXR_OK) {
+        auth_source source = auth_registry_source(p->keys);
+        status = auth_open(&d->auth, &source, error);
+    }
+    return status;
+}
+
 static mlxr_status open_http(struct daemon_private *p, mlxr_error *error)
 {
     struct daemon *d = p->d;
@@ -265,6 +277,8 @@ static void close_all(struct daemon_private *p)
     mlxr_engine_close(&d->engine);
     router_close(&p->router);
     auth_close(&d->auth);
+    auth_registry_close(&p->keys);
+    registry_close(&d->registry);
     pthread_cond_destroy(&p->changed);
     pthread_mutex_destroy(&p->lock);
     free(p->leases);
@@ -301,7 +315,7 @@ mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlx
         return fail(error, MLXR_NOMEM, "no memory for a daemon");
     }
     struct daemon_private *p = d->own;
-    mlxr_status status = auth_open(&d->auth, NULL, error);
+    mlxr_status status = open_registry(p, error);
     status = status == MLXR_OK ? open_http(p, error) : status; /* first: a port that is taken is told at once */
     status = status == MLXR_OK ? open_engine(p, error) : status;
     status = status == MLXR_OK ? watch_start(p, error) : status;

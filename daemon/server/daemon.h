@@ -24,8 +24,8 @@ typedef struct daemon_options { /* {0} is a valid default */
     uint16_t ollama_port;       /* 0: none; as `port`, for clients that know Ollama's only */
     const char *socket_path;    /* a Unix socket besides; NULL: none */
     bool no_tcp;                /* the Unix socket, or inherited ones, only */
-    const char *directory;      /* the registry's; NULL: $XDG_DATA_HOME/mlxr */
-    daemon_list models;         /* names or paths, loaded at start and kept */
+    const char *directory;      /* the registry's; NULL: registry_directory's */
+    daemon_list models;         /* loaded at start and kept: paths (beginning with / or .), else names */
     daemon_list hosts;          /* further names in Host that are allowed */
     daemon_list origins;        /* web pages that may ask: "https://chat.example" */
     const char *tls_cert, *tls_key;

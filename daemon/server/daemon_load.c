@@ -2,20 +2,38 @@
  * The models that are loaded at the start and stay.
  * Owner: the daemon. Lifetime: load_start until all are there, or one cannot be had; leases until the daemon stops.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "server/daemon_private.h"
+
+/* Where this model lies; one given by path is known by its file's stem from now on. */
+static mlxr_status find(struct daemon *d, const char *item, char *path, size_t cap, mlxr_error *error)
+{
+    registry_model m;
+    if (*item == '/' || *item == '.') {
+        snprintf(path, cap, "%s", item);
+        return registry_register_path(d->registry, item, NULL, false, error);
+    }
+    mlxr_status status = registry_resolve(d->registry, item, &m, error);
+    if (status == MLXR_OK) {
+        snprintf(path, cap, "%s", m.path);
+        registry_model_close(&m);
+    }
+    return status;
+}
 
 static void *load(void *user)
 {
     struct daemon_private *p = user;
     struct daemon *d = p->d;
     mlxr_error error;
+    char path[REGISTRY_PATH_MAX];
     bool ok = true;
     for (size_t i = 0; ok && i < p->options.models.n && atomic_load(&p->state) == DAEMON_LOADING; i++) {
-        const char *path = p->options.models.items[i];
-        daemon_log(d, MLXR_LOG_INFO, "loading %s", path);
-        ok = model_table_wait(d->models, path, 0, &p->leases[i], &error) == MLXR_OK;
+        daemon_log(d, MLXR_LOG_INFO, "loading %s", p->options.models.items[i]);
+        ok = find(d, p->options.models.items[i], path, sizeof path, &error) == MLXR_OK &&
+             model_table_wait(d->models, path, 0, &p->leases[i], &error) == MLXR_OK;
         p->n_leases += ok;
         if (!ok) {
             daemon_log(d, MLXR_LOG_ERROR, "%s", error.text);

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "server/auth.h"
+#include "server/auth_registry.h"
 #include "server/daemon_parts.h"
 #include "server/router.h"
 
@@ -16,8 +16,7 @@ struct daemon_private {
     struct daemon *d;
     daemon_options options;
     router *router;
-    access_list hosts; /* of the options, and the address served on */
-    const char **host_items;
+    auth_registry *keys;
     uint16_t port;
     uint64_t started_s;
     _Atomic int state;         /* daemon_state */
