@@ -34,6 +34,8 @@ const verb verb_table[] = {
      1, 2, verb_batch, true, false},
     {"serve", "", "serve models over HTTP until Ctrl-C", GROUP_SERVE | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE, 0, 0,
      verb_serve, false, false},
+    {"key", "create|list|revoke", "API keys of the daemon: create [LABEL], list, revoke ID", GROUP_KEY | GROUP_JSON, 1,
+     2, verb_key, false, false},
     {"doctor", "", "what this machine offers, what is missing and how to mend it", GROUP_JSON, 0, 0, verb_doctor, false,
      false},
     {"version", "", "the version", GROUP_JSON, 0, 0, verb_version, false, false},

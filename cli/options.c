@@ -97,9 +97,16 @@ const option_spec option_table[] = {
      "text such as <|im_end|> becomes the control token"},
     {"ids", 0, OPTION_FLAG, AT(ids_only), GROUP_TOKENIZE, NULL, "print the ids only, in one line"},
     {"with-special", 0, OPTION_FLAG, AT(with_special), GROUP_DETOKENIZE, NULL, "print special tokens, too"},
+    {"scopes", 0, OPTION_TEXT, AT(scopes), GROUP_KEY, "LIST",
+     "what a new key allows: inference, read, admin [inference,read]"},
+    {"models", 0, OPTION_TEXT, AT(key_models), GROUP_KEY, "LIST",
+     "the models it may use, with commas between; a * at an end stands for anything [all]"},
+    {"requests-per-minute", 0, OPTION_U32, AT(n_rpm), GROUP_KEY, "N", "[no bound]"},
+    {"tokens-per-day", 0, OPTION_U64, AT(n_tpd), GROUP_KEY, "N", "of prompts and answers [no bound]"},
+    {"days", 0, OPTION_U32, AT(n_days), GROUP_KEY, "N", "until it expires [never]"},
     {"host", 0, OPTION_TEXT, AT(host), GROUP_SERVE, "HOST",
      "where to listen; beyond this machine only with an API key [127.0.0.1]"},
-    {"port", 0, OPTION_U32, AT(port), GROUP_SERVE, "PORT", "[11435]"},
+    {"port", 0, OPTION_U32, AT(port), GROUP_SERVE, "PORT", "0: any that is free [11435]"},
     {"ollama-port", 0, OPTION_U32, AT(ollama_port), GROUP_SERVE, "PORT",
      "listen there, too, for clients that know Ollama's: 11434"},
     {"socket", 0, OPTION_FILE, AT(socket), GROUP_SERVE, "FILE", "listen on a Unix socket, too"},
@@ -141,7 +148,8 @@ const size_t n_option_table = sizeof option_table / sizeof *option_table;
 
 void options_init(options *o)
 {
-    *o = (options){.n_predict = -1, .n_logprobs = -1, .n_prompt = UINT32_MAX, .n_generate = 64, .n_repeat = 3};
+    *o = (options){
+        .n_predict = -1, .n_logprobs = -1, .n_prompt = UINT32_MAX, .n_generate = 64, .n_repeat = 3, .port = 11435};
     o->sampling = mlxr_sampling_default();
 }
 

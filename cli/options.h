@@ -30,6 +30,7 @@ enum {
     GROUP_GRAMMAR = 1u << 13,
     GROUP_BATCH = 1u << 14,
     GROUP_SERVE = 1u << 15,
+    GROUP_KEY = 1u << 16,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -78,6 +79,10 @@ typedef struct options {
     uint64_t memory_bytes;
     text_list models, allow_hosts, allow_origins;
     bool no_tcp, no_sandbox, routes;
+    /* key */
+    const char *scopes, *key_models;
+    uint32_t n_rpm, n_days;
+    uint64_t n_tpd;
     /* what is no option */
     const char **args;
     size_t n_args;

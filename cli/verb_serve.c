@@ -42,6 +42,7 @@ static int serve(const options *o, const char *const *models)
     daemon_options d = {
         .host = o->host,
         .port = (uint16_t)o->port,
+        .any_port = o->port == 0,
         .ollama_port = (uint16_t)o->ollama_port,
         .socket_path = o->socket,
         .no_tcp = o->no_tcp,

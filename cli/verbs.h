@@ -27,6 +27,7 @@ int verb_perplexity(options *o);
 int verb_bench(options *o);
 int verb_batch(options *o);
 int verb_serve(options *o);
+int verb_key(options *o);
 int verb_doctor(options *o);
 int verb_version(options *o);
 int verb_completion(options *o);
