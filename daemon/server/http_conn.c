@@ -107,6 +107,7 @@ static void conn_end(http_conn *c)
 /* ---- input ------------------------------------------------------------------------------------------------------- */
 
 static void conn_take(http_conn *c, const char *data, size_t n);
+static void conn_read(http_conn *c, bool on);
 
 /* Is there nothing to do with input but keep it? */
 static bool conn_busy(const http_conn *c)
@@ -231,6 +232,9 @@ static void conn_take(http_conn *c, const char *data, size_t n)
 {
     if (c->ending || c->end_after) {
         return; /* it was told, or will be, that this connection ends */
+    }
+    if (c->x && c->x->body_paused) {
+        conn_read(c, false); /* now: libuv reads many times before the loop goes on */
     }
     if (!conn_busy(c)) {
         conn_parse(c, data, n);
@@ -445,7 +449,9 @@ void conn_flush(http_conn *c)
         conn_answered(c);
     } else if (c->x && !c->x->ended) {
         conn_read(c, !c->x->body_paused);
-        if (!conn_busy(c) && c->waiting.n && !c->closing) {
+        bool resumed = c->x && c->x->body_resumed;
+        if (!conn_busy(c) && (c->waiting.n || resumed) && !c->closing) {
+            c->x->body_resumed = false;
             conn_take_waiting(c);
         }
     }

@@ -405,6 +405,7 @@ void http_body_pause(http_exchange *x)
 void http_body_resume(http_exchange *x)
 {
     x->body_paused = false;
+    x->body_resumed = true;
     conn_mark(x->conn);
 }
 

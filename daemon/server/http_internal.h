@@ -55,6 +55,7 @@ struct http_exchange {
     void (*context_end)(void *context);
     bool handed; /* on_request was called */
     bool body_done, body_paused;
+    bool body_resumed; /* the end of the body may have been read already */
     bool began, streaming, chunked, head_only, ended, aborted;
     bool over; /* was above HTTP_BUFFER_MAX, and not yet below half of it */
     uint64_t over_ms;

@@ -190,22 +190,20 @@ static void trim_field(http_field *field, char *name_end, char *value_end)
     *(value_end > field->value ? value_end : field->value) = '\0';
 }
 
-/* The method, and which HTTP/1 this is: by the text, since llhttp takes versions that we do not speak. */
-static http_parse_event read_request_line(http_parser *p, reading *r)
+/* "METHOD TARGET HTTP/1.x": by the text, since versions of llhttp differ in what else they take. */
+static http_parse_event check_request_line(http_parser *p)
 {
-    char *line = p->text.data, *end = strstr(line, "\r\n");
-    char *blank = memchr(line, ' ', (size_t)(end - line));
-    if (!blank || end - line < 10 || memcmp(end - 9, " HTTP/", 6) != 0 || r->url != blank + 1 ||
-        r->url_end != end - 9) {
+    const char *line = p->text.data, *end = strstr(line, "\r\n");
+    const char *first = memchr(line, ' ', (size_t)(end - line));
+    const char *second = first ? memchr(first + 1, ' ', (size_t)(end - first - 1)) : NULL;
+    if (!second || end - second != 9 || memcmp(second, " HTTP/", 6) != 0 || !isdigit((unsigned char)end[-3]) ||
+        end[-2] != '.' || !isdigit((unsigned char)end[-1])) {
         return fail(p, 400, "bad request line");
     }
-    if (end[-3] != '1' || end[-2] != '.' || (end[-1] != '0' && end[-1] != '1')) {
+    if (end[-3] != '1' || (end[-1] != '0' && end[-1] != '1')) {
         return fail(p, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
     }
     p->head.minor = end[-1] == '1';
-    *blank = '\0';
-    *r->url_end = '\0';
-    p->head.method = line;
     return HTTP_PARSE_HEAD;
 }
 
@@ -279,22 +277,23 @@ static http_parse_event read_head(http_parser *p)
     llhttp_t parser;
     reading r = {.head = &p->head};
     p->text.data[p->text.n] = '\0'; /* scan_head reserved it */
+    if (check_request_line(p) != HTTP_PARSE_HEAD) {
+        return HTTP_PARSE_BAD;
+    }
     llhttp_init(&parser, HTTP_REQUEST, &settings);
     parser.data = &r;
     enum llhttp_errno code = llhttp_execute(&parser, p->text.data, p->text.n);
     if (code == HPE_INVALID_METHOD) {
         return fail(p, 501, "unknown method");
     }
-    if (code == HPE_INVALID_VERSION || code == HPE_PAUSED_H2_UPGRADE) {
-        return fail(p, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
-    }
-    if (code != HPE_PAUSED || !r.complete || r.wrong || !r.url || r.n_names != r.n_values) {
+    char *blank = strchr(p->text.data, ' ');
+    if (code != HPE_PAUSED || !r.complete || r.wrong || r.url != blank + 1 || *r.url_end != ' ' ||
+        r.n_names != r.n_values) {
         return fail(p, 400, "malformed request head");
     }
-    http_parse_event event = read_request_line(p, &r);
-    if (event != HTTP_PARSE_HEAD) {
-        return event;
-    }
+    *blank = '\0';
+    *r.url_end = '\0';
+    p->head.method = p->text.data;
     p->head.n_fields = r.n_names;
     for (size_t i = 0; i < r.n_names; i++) {
         trim_field(&p->head.fields[i], r.name_ends[i], r.value_ends[i]);
@@ -302,7 +301,7 @@ static http_parse_event read_head(http_parser *p)
     p->head.keep_alive = r.keep_alive;
     const char *expect = http_head_field(&p->head, "expect");
     p->head.expects_continue = expect && strcasecmp(expect, "100-continue") == 0 && p->head.minor == 1;
-    event = read_framing(p, &r);
+    http_parse_event event = read_framing(p, &r);
     return event == HTTP_PARSE_HEAD ? read_target(p, r.url) : event;
 }
 
