@@ -2,18 +2,39 @@
  * The models that are loaded at the start and stay.
  * Owner: the daemon. Lifetime: load_start until all are there, or one cannot be had; leases until the daemon stops.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "server/daemon_private.h"
+
+/* What a file's stem becomes as a name: what no name has turns into a dash. NULL where the registry makes it itself. */
+static const char *name_of(const char *path, char *out, size_t cap)
+{
+    const char *slash = strrchr(path, '/');
+    snprintf(out, cap, "%s", slash ? slash + 1 : path);
+    char *ending = strrchr(out, '.');
+    if (ending && ending > out && strcmp(ending, ".gguf") == 0) {
+        *ending = '\0';
+    }
+    if (registry_name_valid(out)) {
+        return NULL;
+    }
+    for (char *c = out; *c; c++) {
+        *c = isalnum((unsigned char)*c) || strchr("._-", *c) ? *c : '-';
+    }
+    return out;
+}
 
 /* Where this model lies; one given by path is known by its file's stem from now on. */
 static mlxr_status find(struct daemon *d, const char *item, char *path, size_t cap, mlxr_error *error)
 {
     registry_model m;
+    char name[REGISTRY_NAME_MAX + 1];
     if (*item == '/' || *item == '.') {
         snprintf(path, cap, "%s", item);
-        return registry_register_path(d->registry, item, NULL, false, error);
+        return registry_register_path(d->registry, item, name_of(item, name, sizeof name), false, error);
     }
     mlxr_status status = registry_resolve(d->registry, item, &m, error);
     if (status == MLXR_OK) {

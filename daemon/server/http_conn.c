@@ -249,7 +249,7 @@ static void conn_take_waiting(http_conn *c)
 {
     byte_queue waiting = c->waiting;
     c->waiting = (byte_queue){0};
-    conn_take(c, waiting.data, waiting.n);
+    conn_take(c, waiting.n ? waiting.data : "", waiting.n);
     byte_queue_free(&waiting);
 }
 

@@ -1,0 +1,194 @@
+"""What the tests of the daemon share: a daemon of one's own, and requests byte by byte.
+
+Everything is as in tests/cli/support.py, whose helpers are reused: $MLXR_BIN is the program, tiny models are made once.
+"""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.join(os.path.dirname(HERE), "cli"))
+import importlib.util  # noqa: E402
+
+_spec = importlib.util.spec_from_file_location("cli_support", os.path.join(os.path.dirname(HERE), "cli", "support.py"))
+cli = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cli)
+
+MLXR, ROOT = cli.MLXR, cli.ROOT
+tiny_models = cli.tiny_models
+main = cli.main
+TIMEOUT = 60
+# Sanitizers make everything several times slower; tests of time allow for it.
+SLOW = 10 if re.search(r"/(asan|tsan|ubsan|coverage)/", MLXR) else 1
+
+
+class Answer:
+    def __init__(self, status, headers, body, raw):
+        self.status, self.headers, self.body, self.raw = status, headers, body, raw
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    def __repr__(self):
+        return f"{self.status} {self.headers}\n{self.body[:2000]!r}"
+
+
+def read_answer(file, head_only=False):
+    """One answer from a connection's file; None at its end."""
+    line = file.readline()
+    if not line:
+        return None
+    raw = line
+    status = int(line.split()[1])
+    headers = {}
+    while True:
+        line = file.readline()
+        raw += line
+        if line in (b"\r\n", b""):
+            break
+        name, _, value = line.decode("latin-1").partition(":")
+        headers[name.lower()] = value.strip()
+    body = b""
+    if head_only or status in (204, 304):
+        pass
+    elif headers.get("transfer-encoding") == "chunked":
+        while True:
+            size = int(file.readline(), 16)
+            body += file.read(size)
+            file.readline()
+            if size == 0:
+                break
+    elif "content-length" in headers:
+        body = file.read(int(headers["content-length"]))
+    else:
+        body = file.read()
+    return Answer(status, headers, body, raw + body)
+
+
+class Daemon:
+    """`mlxr serve` on a free port. `arguments` are further ones; `ready`: wait until it answers."""
+
+    def __init__(self, *arguments, env, ready=True, port=0, tcp=True, **popen):
+        self.lines, self.port, self.began = [], None, time.monotonic()
+        command = [MLXR, "serve", "--port", str(port), *arguments]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, env=env, **popen)  # fmt: skip
+        self.told = threading.Condition()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        if tcp:
+            self.port = int(self.wait_line(r"listening on \w+://.*:(\d+)$").group(1))
+        if ready:
+            self.wait_line(r": ready$")
+            self.ready_s = time.monotonic() - self.began
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self.told:
+                self.lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+                self.told.notify_all()
+        with self.told:
+            self.lines.append(None)
+            self.told.notify_all()
+
+    def wait_line(self, pattern, timeout=TIMEOUT):
+        end = time.monotonic() + timeout
+        with self.told:
+            while True:
+                for line in self.lines:
+                    found = line is not None and re.search(pattern, line)
+                    if found:
+                        return found
+                if self.lines and self.lines[-1] is None or time.monotonic() > end:
+                    raise AssertionError(f"{pattern!r} was not told: {self.lines}")
+                self.told.wait(end - time.monotonic())
+
+    def connect(self, timeout=TIMEOUT):
+        return socket.create_connection(("127.0.0.1", self.port), timeout)
+
+    def raw(self, data, timeout=TIMEOUT):
+        """Sends bytes on a connection of their own; everything that comes until the end of it."""
+        with self.connect(timeout) as connection:
+            connection.sendall(data)
+            parts = []
+            try:
+                while True:
+                    part = connection.recv(65536)
+                    if not part:
+                        break
+                    parts.append(part)
+            except (socket.timeout, ConnectionResetError):
+                pass
+            return b"".join(parts)
+
+    def ask(self, method, target, body=None, headers=(), host="localhost", timeout=TIMEOUT):
+        """One request, its answer."""
+        lines = [f"{method} {target} HTTP/1.1", "Connection: close"]
+        if host is not None:
+            lines.append(f"Host: {host}")
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
+            if not any(name.lower() == "content-type" for name, _ in headers):
+                lines.append("Content-Type: application/json")
+        if isinstance(body, str):
+            body = body.encode()
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        lines += [f"{name}: {value}" for name, value in headers]
+        data = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + (body or b"")
+        with self.connect(timeout) as connection:
+            connection.sendall(data)
+            with connection.makefile("rb") as file:
+                return read_answer(file, method == "HEAD")
+
+    def rss_bytes(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            return int(re.search(r"VmRSS:\s+(\d+) kB", file.read()).group(1)) * 1024
+
+    def stop(self, timeout=TIMEOUT):
+        """SIGTERM and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout)
+        self.reader.join()
+        self.process.stderr.close()
+        return code
+
+
+class ApiTest(cli.CliTest):
+    def serve(self, *arguments, env=None, **options):
+        daemon = Daemon(*arguments, env=env or self.environment(), **options)
+        self.addCleanup(self._end, daemon)
+        return daemon
+
+    @staticmethod
+    def _end(daemon):
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+        daemon.reader.join()
+        daemon.process.stderr.close()
+
+    def key(self, *arguments):
+        """A new key: its text and its id."""
+        made = self.succeed("key", "create", *arguments, "--json").json
+        return made["key"], made["id"]
+
+    def figure(self, name, value, unit, limit):
+        """Prints a figure that is promised, and keeps the promise (with time for sanitizers)."""
+        print(f"{name}: {value:.2f} {unit} (at most {limit:g})")
+        self.assertLess(value, limit * (SLOW if unit in ("ms", "s") else 1), name)
+
+
+def temporary_folder(test):
+    folder = tempfile.mkdtemp(prefix="mlxr-api-")
+    test.addCleanup(cli.shutil.rmtree, folder, True)
+    return folder

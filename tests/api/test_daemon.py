@@ -1,0 +1,171 @@
+"""The daemon as a process: start, options that make no sense, signals, the service manager, what it costs."""
+import os
+import shutil
+import signal
+import socket
+import time
+
+import support
+
+
+class Start(support.ApiTest):
+    def test_what_it_costs_to_start_and_to_wait(self):
+        """Start to ready, the first byte of a list, idle memory: as promised."""
+        ready, first = [], []
+        for _ in range(5):
+            daemon = self.serve()
+            ready.append(daemon.ready_s * 1e3)
+            last = daemon
+            if len(ready) < 5:
+                self.assertEqual(daemon.stop(), 0)
+        path = "/v1/models" if any(r["pattern"] == "/v1/models" for r in self.succeed("serve", "--routes").json) else "/ready"
+        with last.connect() as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with connection.makefile("rb") as file:
+                for _ in range(50):
+                    began = time.perf_counter()
+                    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                    connection.recv(1, socket.MSG_PEEK)
+                    first.append((time.perf_counter() - began) * 1e3)
+                    self.assertEqual(support.read_answer(file).status, 200)
+        time.sleep(1.5)
+        self.figure("start to ready, the median of 5", sorted(ready)[2], "ms", 150)
+        self.figure(f"first byte of {path}, the median of 50", sorted(first)[25], "ms", 2)
+        if support.SLOW == 1:
+            self.figure("memory of an idle daemon", last.rss_bytes() / 2**20, "MiB", 20)
+        with open(f"/proc/{last.process.pid}/stat", encoding="ascii") as file:
+            before = sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13]))
+        time.sleep(2)
+        with open(f"/proc/{last.process.pid}/stat", encoding="ascii") as file:
+            used = sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13])) - before
+        self.figure("CPU of an idle daemon in 2 s", used * 10, "ms", 50)
+        self.assertEqual(last.stop(), 0)
+
+    def test_options_that_make_no_sense_are_told_in_one_line(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            self.fail_with(2, f"cannot listen on 127.0.0.1:{port}: address already in use", "serve", "--port", port)
+        for arguments, words in (
+            (["--port", "65536"], "a port is a number"),
+            (["--port", "x"], "a whole number"),
+            (["--port", "-1"], "a whole number"),
+            (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
+            (["--tls-cert", "/nonexistent"], "both a certificate and a key"),
+            (["--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"], "/nonexistent: no certificate"),
+            (["--backend", "nonsense"], "nonsense"),
+            (["--kv-type", "q3"], "q3"),
+            (["--socket", "/nonexistent/socket"], "cannot listen on /nonexistent/socket"),
+            (["--socket", "/" + "x" * 200], "a socket's path may have"),
+            (["--kv-bytes", "x"], "a whole number"),
+            (["--no-such-option"], "no-such-option"),
+            (["model"], "too many arguments"),
+        ):
+            port = [] if "--port" in arguments else ["--port", "0"]
+            result = self.run_mlxr("serve", *port, *arguments)
+            self.assertIn(result.code, (1, 2), (arguments, result))
+            self.assertRegex(result.err, r"\A(mlxr: engine: [^\n]+\n)?mlxr: [^\n]+\n\Z", arguments)
+            self.assertIn(words, result.err)
+
+    def test_a_model_that_is_not_there_ends_it(self):
+        result = self.run_mlxr("serve", "--port", "0", "--model", "no-such-model")
+        self.assertEqual(result.code, 1, result)
+        self.assertIn("no-such-model", result.err)
+
+    def test_models_of_the_start_are_loaded_before_it_is_ready(self):
+        name = self.add_model("llama", "tiny")
+        other = os.path.join(self.home, "given by path.gguf")
+        shutil.copy(os.path.join(support.tiny_models(), "qwen2.gguf"), other)
+        daemon = self.serve("--model", name, "--model", other)
+        self.assertEqual(daemon.ask("GET", "/ready").json["status"], "ready")
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_health_and_readiness(self):
+        daemon = self.serve()
+        for path, expected in (("/health", {"status": "ok", "state": "ready"}), ("/ready", {"status": "ready"})):
+            answer = daemon.ask("GET", path)
+            self.assertEqual((answer.status, answer.json), (200, expected))
+            self.assertEqual(daemon.ask("HEAD", path).status, 200)
+
+
+class End(support.ApiTest):
+    def test_both_signals_end_it_with_0(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            daemon = self.serve()
+            with daemon.connect():
+                began = time.monotonic()
+                daemon.process.send_signal(number)
+                self.assertEqual(daemon.process.wait(support.TIMEOUT), 0)
+            self.figure("an idle daemon ends after", (time.monotonic() - began) * 1e3, "ms", 1000)
+
+    def test_a_unix_socket_is_served_and_removed(self):
+        path = os.path.join(self.home, "socket")
+        daemon = self.serve("--socket", path, "--no-tcp", tcp=False)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+            connection.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            self.assertEqual(support.read_answer(connection.makefile("rb")).status, 200)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertFalse(os.path.exists(path))
+
+    def test_a_second_daemon_starts_at_once_after_a_killed_one(self):
+        daemon = self.serve()
+        port = daemon.port
+        with daemon.connect():
+            daemon.process.kill()
+            daemon.process.wait()
+        again = self.serve(port=port)
+        self.assertEqual(again.port, port)
+        self.figure("a restart takes", again.ready_s, "s", 2)
+
+
+class ServiceManager(support.ApiTest):
+    def notifications(self, listener, until, timeout=20):
+        listener.settimeout(timeout)
+        heard = []
+        while until not in heard:
+            heard.append(listener.recv(4096).decode())
+        return heard
+
+    def test_systemd_is_told_of_readiness_life_and_the_end(self):
+        for name in (os.path.join(self.home, "notify"), "\0mlxr-test-%d" % os.getpid()):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+                listener.bind(name)
+                env = self.environment(NOTIFY_SOCKET=name.replace("\0", "@"), WATCHDOG_USEC="2000000")
+                daemon = self.serve(env=env)
+                heard = self.notifications(listener, "READY=1")
+                heard += self.notifications(listener, "WATCHDOG=1")
+                daemon.process.send_signal(signal.SIGTERM)
+                self.notifications(listener, "STOPPING=1")
+                self.assertEqual(daemon.process.wait(support.TIMEOUT), 0)
+
+    def test_sockets_of_the_service_manager_are_served(self):
+        with socket.create_server(("127.0.0.1", 0)) as inherited:
+            port = inherited.getsockname()[1]
+
+            def hand_over():
+                os.dup2(inherited.fileno(), 3)
+                os.set_inheritable(3, True)
+                os.environ["LISTEN_PID"] = str(os.getpid())
+
+            # LISTEN_PID must be the daemon's own: a shell that becomes it knows the number.
+            env = self.environment(LISTEN_FDS="1")
+            script = 'export LISTEN_PID=$$; exec "$0" serve "$@"'
+            process = support.subprocess.Popen(["/bin/sh", "-c", script, support.MLXR], env=env, close_fds=False,
+                                               stderr=support.subprocess.PIPE, preexec_fn=hand_over)  # fmt: skip
+            try:
+                with socket.create_connection(("127.0.0.1", port), support.TIMEOUT) as connection:
+                    connection.settimeout(support.TIMEOUT)
+                    connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    self.assertEqual(support.read_answer(connection.makefile("rb")).status, 200)
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(process.wait(support.TIMEOUT), 0)
+                self.assertIn(b"listening on 1 inherited sockets", process.stderr.read())
+            finally:
+                process.kill()
+                process.wait()
+                process.stderr.close()
+
+
+if __name__ == "__main__":
+    support.main()
