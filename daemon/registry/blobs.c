@@ -103,23 +103,53 @@ mlxr_status registry_blob_write(registry_blob *b, const void *data, size_t n, ml
     return status;
 }
 
+mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest, uint64_t n_bytes, mlxr_error *error)
+{
+    char path[REGISTRY_PATH_MAX];
+    mlxr_status status = disk_sync(fd, from, error);
+    status = status == MLXR_OK ? inside_begin(r, error) : status;
+    if (status == MLXR_OK) {
+        status = blob_path(r, digest, path) ? disk_rename(from, path, error)
+                                            : fail(error, MLXR_ARG, "the path of the store is too long");
+        status = status == MLXR_OK ? blob_insert(r, digest, n_bytes, error) : status;
+        status = inside_end(r, status, error);
+    }
+    return status;
+}
+
+bool blob_recover(registry *r, const char *digest, uint64_t *n_bytes)
+{
+    char path[REGISTRY_PATH_MAX], found[REGISTRY_DIGEST_MAX];
+    struct stat info;
+    int fd;
+    if (!blob_path(r, digest, path) || lstat(path, &info) != 0 || !S_ISREG(info.st_mode) ||
+        inside_begin(r, NULL) != MLXR_OK) {
+        return false;
+    }
+    mlxr_status status = disk_digest(path, found, n_bytes, NULL);
+    if (status == MLXR_OK && strcmp(found, digest) != 0) {
+        disk_remove(path, NULL);
+        status = MLXR_FORMAT;
+    }
+    status = status == MLXR_OK ? disk_open(&fd, path, false, NULL) : status;
+    if (status == MLXR_OK) {
+        status = disk_sync(fd, path, NULL);
+        close(fd);
+    }
+    status = status == MLXR_OK ? disk_sync_parent(path, NULL) : status;
+    status = status == MLXR_OK ? blob_insert(r, digest, *n_bytes, NULL) : status;
+    return inside_end(r, status, NULL) == MLXR_OK;
+}
+
 mlxr_status registry_blob_commit(registry_blob **pointer, char *digest, mlxr_error *error)
 {
     registry_blob *b = *pointer;
-    registry *r = b->owner;
-    char found[REGISTRY_DIGEST_MAX], path[REGISTRY_PATH_MAX];
+    char found[REGISTRY_DIGEST_MAX];
     mlxr_status status = digest_end(&b->state, found) ? MLXR_OK : fail_nomem(error);
     if (status == MLXR_OK && b->expected[0] && strcmp(found, b->expected) != 0) {
         status = fail(error, MLXR_FORMAT, "the digest is %s, not %s", found, b->expected);
     }
-    status = status == MLXR_OK ? disk_sync(b->fd, b->path, error) : status;
-    status = status == MLXR_OK ? inside_begin(r, error) : status;
-    if (status == MLXR_OK) {
-        status = blob_path(r, found, path) ? disk_rename(b->path, path, error)
-                                           : fail(error, MLXR_ARG, "the path of the store is too long");
-        status = status == MLXR_OK ? blob_insert(r, found, b->n_bytes, error) : status;
-        status = inside_end(r, status, error);
-    }
+    status = status == MLXR_OK ? blob_adopt(b->owner, b->fd, b->path, found, b->n_bytes, error) : status;
     if (status == MLXR_OK && digest) {
         memcpy(digest, found, sizeof found);
     }

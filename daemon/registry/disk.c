@@ -138,6 +138,13 @@ mlxr_status disk_rename(const char *from, const char *to, mlxr_error *error)
     return disk_sync_dir(parent, error);
 }
 
+mlxr_status disk_sync_parent(const char *path, mlxr_error *error)
+{
+    char parent[REGISTRY_PATH_MAX];
+    return parent_of(path, parent, sizeof parent) ? disk_sync_dir(parent, error)
+                                                  : fail_errno(error, ENAMETOOLONG, "cannot sync", path);
+}
+
 mlxr_status disk_remove(const char *path, mlxr_error *error)
 {
     return unlink(path) == 0 || errno == ENOENT ? MLXR_OK : fail_errno(error, errno, "cannot remove", path);

@@ -14,6 +14,8 @@
 mlxr_status disk_make_dir(const char *path, mlxr_error *error);
 mlxr_status disk_sync_dir(const char *path, mlxr_error *error);
 
+mlxr_status disk_sync_parent(const char *path, mlxr_error *error);
+
 /* *fd: a new file for reading and writing, or the one that is there; -1 with an error. */
 mlxr_status disk_open(int *fd, const char *path, bool make, mlxr_error *error);
 mlxr_status disk_write(int fd, const void *data, size_t n, uint64_t offset, const char *path, mlxr_error *error);

@@ -83,9 +83,7 @@ bool name_canonical(const char *text, char *out);
 bool model_set_id(registry_model *m);
 
 /* Lists. */
-bool pairs_add(registry_pairs *pairs, const char *name, const char *value);
 bool pairs_copy(registry_pairs *to, const registry_pairs *from);
-void pairs_close(registry_pairs *pairs);
 void found_close(found_list *list);
 found_model *found_add(found_list *list, const char *name, const char *path, registry_source source);
 
@@ -97,6 +95,11 @@ mlxr_status describe_model(registry *r, registry_model *m, mlxr_error *error);
 
 /* blobs.c. path: REGISTRY_PATH_MAX bytes. */
 bool blob_path(const registry *r, const char *digest, char *path);
+/* Makes a blob of a file of the store that is whole and has this digest: syncs, renames, makes its row. */
+mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest, uint64_t n_bytes, mlxr_error *error);
+/* A file in its place without a row, which an interruption may leave: becomes a blob if its digest is right, else it
+ * goes. False: it is none now. */
+bool blob_recover(registry *r, const char *digest, uint64_t *n_bytes);
 /* Makes the row of a blob that is in its place. Inside inside_begin. */
 mlxr_status blob_insert(registry *r, const char *digest, uint64_t n_bytes, mlxr_error *error);
 /* Removes files whose rows nothing needs, and the rows: two steps around the commit. */

@@ -13,7 +13,7 @@ enum { ID_DIGITS = 16, SECRET_DIGITS = 64, TEXT_BYTES = 5 + ID_DIGITS + 1 + SECR
 
 static const char prefix[] = "mlxr-";
 static const char columns[] = "id, label, models, scopes, requests_per_minute, tokens_per_day, created_us, expires_us, "
-                              "revoked_us, hash";
+                              "revoked_us, hash, tokens_per_minute";
 
 static void read_row(sqlite3_stmt *s, registry_key *key)
 {
@@ -22,7 +22,8 @@ static void read_row(sqlite3_stmt *s, registry_key *key)
                           .tokens_per_day = (uint64_t)sqlite3_column_int64(s, 5),
                           .created_us = sqlite3_column_int64(s, 6),
                           .expires_us = sqlite3_column_int64(s, 7),
-                          .revoked_us = sqlite3_column_int64(s, 8)};
+                          .revoked_us = sqlite3_column_int64(s, 8),
+                          .tokens_per_minute = (uint64_t)sqlite3_column_int64(s, 10)};
     snprintf(key->id, sizeof key->id, "%s", db_text(s, 0));
     snprintf(key->label, sizeof key->label, "%s", db_text(s, 1));
     snprintf(key->models, sizeof key->models, "%s", db_text(s, 2));
@@ -39,7 +40,8 @@ static mlxr_status insert(registry *r, const registry_key *key, const uint8_t ha
         "INSERT INTO keys (id, hash, label, scopes, models, requests_per_minute, tokens_per_day, created_us,"
         " expires_us, revoked_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
         "tbtitiiii", key->id, (const void *)hash, (size_t)32, key->label, (int64_t)key->scopes, key->models,
-        (int64_t)key->requests_per_minute, (int64_t)key->tokens_per_day, key->created_us, key->expires_us);
+        (int64_t)key->requests_per_minute, (int64_t)key->tokens_per_day, key->created_us, key->expires_us,
+                    (int64_t)key->tokens_per_minute);
     return inside_end(r, status, error);
 }
 
@@ -47,9 +49,8 @@ mlxr_status registry_key_create(registry *r, registry_key *key, char *text, mlxr
 {
     uint8_t random[8 + 32], hash[32];
     registry_key made = *key;
-    if (key->tokens_per_day > INT64_MAX) {
-        return fail(error, MLXR_ARG, "the quota of %llu tokens a day is too large",
-                    (unsigned long long)key->tokens_per_day);
+    if (key->tokens_per_day > INT64_MAX || key->tokens_per_minute > INT64_MAX) {
+        return fail(error, MLXR_ARG, "a quota of more than %lld tokens is too large", (long long)INT64_MAX);
     }
     if (!digest_random(random, sizeof random)) {
         return fail(error, MLXR_IO, "the system gives no random numbers");

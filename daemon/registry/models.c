@@ -9,6 +9,7 @@
 
 #include "registry/digest.h"
 #include "registry/found.h"
+#include "registry/rows.h"
 #include "registry/words.h"
 
 void registry_model_close(registry_model *m)
@@ -25,9 +26,9 @@ void registry_model_close(registry_model *m)
     free(m->template_text);
     free(m->system);
     free(m->license);
-    pairs_close(&m->parameters);
-    pairs_close(&m->messages);
-    pairs_close(&m->warnings);
+    registry_pairs_close(&m->parameters);
+    registry_pairs_close(&m->messages);
+    registry_pairs_close(&m->warnings);
     *m = (registry_model){0};
 }
 
@@ -555,50 +556,6 @@ mlxr_status registry_register_path(registry *r, const char *path, const char *na
 
 /* ---- copies and aliases ------------------------------------------------------------------------------------------ */
 
-typedef struct file_rows {
-    stored_file *items;
-    size_t n;
-} file_rows;
-
-static void file_rows_close(file_rows *rows)
-{
-    for (size_t i = 0; i < rows->n; i++) {
-        free((char *)rows->items[i].role);
-        free((char *)rows->items[i].name);
-    }
-    free(rows->items);
-}
-
-static mlxr_status read_files(registry *r, const char *name, file_rows *out, mlxr_error *error)
-{
-    sqlite3_stmt *s;
-    inside_lock(r);
-    mlxr_status status = db_prepare(
-        r->db, &s, error,
-        "SELECT role, files.name, digest FROM files JOIN models ON models.id = model WHERE models.name = ? "
-        "AND removed_us = 0 ORDER BY position",
-        "t", name);
-    for (bool row = true; status == MLXR_OK && s;) {
-        status = db_step(r->db, &s, &row, error);
-        if (status != MLXR_OK || !row) {
-            break;
-        }
-        stored_file *grown = realloc(out->items, (out->n + 1) * sizeof *grown);
-        if (!grown) {
-            status = fail_nomem(error);
-            break;
-        }
-        out->items = grown;
-        stored_file *f = &grown[out->n++];
-        *f = (stored_file){.role = strdup(db_text(s, 0)), .name = strdup(db_text(s, 1))};
-        snprintf(f->digest, sizeof f->digest, "%s", db_text(s, 2));
-        status = f->role && f->name ? MLXR_OK : fail_nomem(error);
-    }
-    sqlite3_finalize(s);
-    inside_unlock(r);
-    return status;
-}
-
 mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_error *error)
 {
     char wanted[REGISTRY_NAME_MAX + 1];
@@ -612,7 +569,7 @@ mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_er
         return status;
     }
     bool stored = m.source == REGISTRY_STORED;
-    status = stored ? read_files(r, m.name, &files, error) : MLXR_OK;
+    status = stored ? file_rows_read(r, m.name, &files, error) : MLXR_OK;
     if (status == MLXR_OK && strcmp(m.name, wanted) != 0) {
         stored_model copy = {.name = wanted,
                              .path = stored ? "" : m.path,

@@ -284,7 +284,7 @@ bool name_canonical(const char *text, char *out)
     return true;
 }
 
-bool pairs_add(registry_pairs *pairs, const char *name, const char *value)
+bool registry_pairs_add(registry_pairs *pairs, const char *name, const char *value)
 {
     if (pairs->n == pairs->cap) {
         size_t cap = pairs->cap ? pairs->cap * 2 : 8;
@@ -308,14 +308,14 @@ bool pairs_add(registry_pairs *pairs, const char *name, const char *value)
 bool pairs_copy(registry_pairs *to, const registry_pairs *from)
 {
     for (size_t i = 0; from && i < from->n; i++) {
-        if (!pairs_add(to, from->items[i].name, from->items[i].value)) {
+        if (!registry_pairs_add(to, from->items[i].name, from->items[i].value)) {
             return false;
         }
     }
     return true;
 }
 
-void pairs_close(registry_pairs *pairs)
+void registry_pairs_close(registry_pairs *pairs)
 {
     for (size_t i = 0; i < pairs->n; i++) {
         free(pairs->items[i].name);
@@ -356,9 +356,9 @@ void found_close(found_list *list)
         free(m->template_text);
         free(m->system);
         free(m->license);
-        pairs_close(&m->parameters);
-        pairs_close(&m->messages);
-        pairs_close(&m->warnings);
+        registry_pairs_close(&m->parameters);
+        registry_pairs_close(&m->messages);
+        registry_pairs_close(&m->warnings);
     }
     free(list->items);
     *list = (found_list){0};

@@ -61,6 +61,10 @@ typedef struct registry_pairs {
     size_t n, cap;
 } registry_pairs;
 
+/* Copies both texts. False: no memory. */
+bool registry_pairs_add(registry_pairs *pairs, const char *name, const char *value);
+void registry_pairs_close(registry_pairs *pairs);
+
 typedef struct registry_model {
     char *name;     /* as registered, without ":latest" */
     char *path;     /* what mlxr_model_load takes */
@@ -106,6 +110,24 @@ mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error);
 mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_error *error);
 mlxr_status registry_alias(registry *r, const char *alias, const char *target, mlxr_error *error);
 
+/* What a Modelfile says, or a request to create a model. Texts are malloc'ed. */
+typedef struct registry_recipe {
+    char *from;                             /* a model's name, a path, or the digest of a blob */
+    char *template_text, *system, *license; /* NULL: the base's. A Go template is translated, or refused by name */
+    registry_pairs parameters, messages;    /* parameters replace the base's of the same name; messages all of them */
+} registry_recipe;
+
+mlxr_status registry_modelfile_parse(registry_recipe *out, const char *text, size_t n, mlxr_error *error);
+void registry_recipe_close(registry_recipe *recipe);
+/* MLXR_UNSUPPORTED: no such parameter; MLXR_ARG: it cannot have this value. */
+mlxr_status registry_parameter_check(const char *name, const char *value, mlxr_error *error);
+/* The model as a Modelfile, malloc'ed; NULL: no memory. */
+char *registry_modelfile_text(const registry_model *m);
+/* Makes a model; one of this name is replaced. directory: what a path in FROM is relative to; NULL: paths are refused,
+ * as they must be where strangers ask. A file that FROM names stays where it is. */
+mlxr_status registry_create(registry *r, const char *name, const registry_recipe *recipe, const char *directory,
+                            mlxr_error *error);
+
 /* Whether a text may name a model of the store. */
 bool registry_name_valid(const char *name);
 /* "sha256:" and 64 lower-case hexadecimal digits, "sha256-" for the colon taken too; out: REGISTRY_DIGEST_MAX bytes. */
@@ -126,6 +148,37 @@ mlxr_status registry_blob_write(registry_blob *b, const void *data, size_t n, ml
 mlxr_status registry_blob_commit(registry_blob **b, char *digest, mlxr_error *error);
 void registry_blob_abort(registry_blob **b);
 
+/* ---- pulling ----------------------------------------------------------------------------------------------------- */
+
+typedef struct registry_pull_progress {
+    const char *what;               /* "manifest", or the file under way */
+    uint64_t done, total;           /* bytes of the files before this one; of all files, 0: not known */
+    uint64_t file_done, file_total; /* of this one */
+    uint32_t file, n_files;         /* counted from 1 */
+} registry_pull_progress;
+
+typedef struct registry_pull_options { /* {0} is a valid default */
+    const char *name;                  /* to store it under; NULL: what its source calls it */
+    const char *digest;                /* what a URL's or a local file's bytes must have; NULL: any */
+    const char *allow_private;         /* hosts with private addresses that may be asked; NULL: $MLXR_ALLOW_PRIVATE */
+    /* Called at least ten times a second, on the caller's thread. False cancels; what was downloaded is gone on with
+     * the next time. May be NULL. */
+    bool (*progress)(void *user, const registry_pull_progress *p);
+    void *user;
+} registry_pull_options;
+
+/* Gets a model: a name of the catalogue; hf:owner/repo[:quant]; a name of Ollama's registry; a URL (with #sha256=HEX to
+ * be sure of it); a file of this machine, which is copied. The model is there once this returns MLXR_OK; nothing of it
+ * before. name: REGISTRY_NAME_MAX + 1 bytes for what it is called, or NULL. Blocks; several at a time are fine.
+ *
+ * From the environment: HF_ENDPOINT, HF_TOKEN, MLXR_OLLAMA_REGISTRY, MLXR_ALLOW_PRIVATE, https_proxy and its kin;
+ * MLXR_PULL_STALL_S (30), MLXR_PULL_RETRY_MS (500), MLXR_PULL_PARALLEL (4), MLXR_PULL_PIECE_BYTES (32 MiB). */
+mlxr_status registry_pull(registry *r, const char *source, const registry_pull_options *options, char *name,
+                          mlxr_error *error);
+
+/* The models we recommend: [{name, source, about, n_params, bytes, memory_bytes, digest}]. NULL: no memory. */
+json_t *registry_catalogue_json(void);
+
 /* ---- keys and usage ---------------------------------------------------------------------------------------------- */
 
 enum {
@@ -142,6 +195,7 @@ typedef struct registry_key {
     char models[513]; /* names it may use, with commas between; "": all. One * at an end stands for anything */
     uint32_t scopes;
     uint32_t requests_per_minute;               /* 0: no bound; the server counts */
+    uint64_t tokens_per_minute;   /* 0: no bound; the server counts */
     uint64_t tokens_per_day;                    /* 0: no bound; prompt and answer, by UTC day */
     int64_t created_us, expires_us, revoked_us; /* 0: never */
 } registry_key;

@@ -10,7 +10,7 @@
 
 #include "registry/digest.h"
 #include "registry/disk.h"
-#include "registry/inside.h"
+#include "registry/rows.h"
 
 /* ---- sets: a model of several files, under the names its loader looks for ---------------------------------------- */
 
@@ -261,7 +261,7 @@ static mlxr_status get_overrides(registry *r, int64_t id, registry_model *m, mlx
         } else if (strcmp(kind, "license") == 0) {
             ok = ok && set_text(&m->license, value);
         } else {
-            ok = ok && pairs_add(strcmp(kind, "parameter") == 0 ? &m->parameters
+            ok = ok && registry_pairs_add(strcmp(kind, "parameter") == 0 ? &m->parameters
                                  : strcmp(kind, "message") == 0 ? &m->messages
                                                                 : &m->warnings,
                                  name, value);
@@ -382,4 +382,49 @@ mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error)
         status = db_run(r->db, error, "UPDATE models SET removed_us = 0, purge_us = 0 WHERE id = ?", "i", id);
     }
     return inside_end(r, status, error);
+}
+
+/* ---- lists of files ---------------------------------------------------------------------------------------------- */
+
+void file_rows_close(file_rows *rows)
+{
+    for (size_t i = 0; i < rows->n; i++) {
+        free((char *)rows->items[i].role);
+        free((char *)rows->items[i].name);
+    }
+    free(rows->items);
+    *rows = (file_rows){0};
+}
+
+mlxr_status file_rows_add(file_rows *rows, const char *role, const char *name, const char *digest, mlxr_error *error)
+{
+    stored_file *grown = realloc(rows->items, (rows->n + 1) * sizeof *grown);
+    if (!grown) {
+        return fail_nomem(error);
+    }
+    rows->items = grown;
+    stored_file *f = &grown[rows->n++];
+    *f = (stored_file){.role = strdup(role), .name = strdup(name)};
+    snprintf(f->digest, sizeof f->digest, "%s", digest);
+    return f->role && f->name ? MLXR_OK : fail_nomem(error);
+}
+
+mlxr_status file_rows_read(registry *r, const char *name, file_rows *out, mlxr_error *error)
+{
+    sqlite3_stmt *s;
+    inside_lock(r);
+    mlxr_status status = db_prepare(
+        r->db, &s, error,
+        "SELECT role, files.name, digest FROM files JOIN models ON models.id = model WHERE models.name = ? "
+        "AND removed_us = 0 ORDER BY position",
+        "t", name);
+    for (bool row = true; status == MLXR_OK && s;) {
+        status = db_step(r->db, &s, &row, error);
+        if (status == MLXR_OK && row) {
+            status = file_rows_add(out, db_text(s, 0), db_text(s, 1), db_text(s, 2), error);
+        }
+    }
+    sqlite3_finalize(s);
+    inside_unlock(r);
+    return status;
 }

@@ -71,3 +71,6 @@ CREATE TABLE usage (
     answer_tokens INTEGER NOT NULL,
     PRIMARY KEY (day, key, model)
 ) STRICT, WITHOUT ROWID;
+
+-- version 2
+ALTER TABLE keys ADD COLUMN tokens_per_minute INTEGER NOT NULL DEFAULT 0;

@@ -64,8 +64,8 @@ static void put_model(world *w, const char *name, const char *family, char *dige
     stored_file file = {.role = "weights", .name = "model.gguf"};
     snprintf(file.digest, sizeof file.digest, "%s", digest);
     registry_pairs parameters = {0};
-    assert_true(pairs_add(&parameters, "temperature", "0.5") && pairs_add(&parameters, "stop", "A") &&
-                pairs_add(&parameters, "stop", "B"));
+    assert_true(registry_pairs_add(&parameters, "temperature", "0.5") && registry_pairs_add(&parameters, "stop", "A") &&
+                registry_pairs_add(&parameters, "stop", "B"));
     stored_model m = {.name = name,
                       .path = "",
                       .origin = "test",
@@ -74,7 +74,7 @@ static void put_model(world *w, const char *name, const char *family, char *dige
                       .n_files = 1,
                       .parameters = &parameters};
     assert_ok(rows_put(w->r, &m, &w->error), &w->error);
-    pairs_close(&parameters);
+    registry_pairs_close(&parameters);
 }
 
 static bool blob_file_exists(world *w, const char *digest)

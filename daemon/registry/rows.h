@@ -1,0 +1,20 @@
+/*
+ * The files of stored models, as lists.
+ * Owner: the caller closes them. Lifetime: file_rows_read to file_rows_close.
+ */
+#ifndef MLXR_REGISTRY_ROWS_H
+#define MLXR_REGISTRY_ROWS_H
+
+#include "registry/inside.h"
+
+typedef struct file_rows {
+    stored_file *items;
+    size_t n;
+} file_rows;
+
+mlxr_status file_rows_add(file_rows *rows, const char *role, const char *name, const char *digest, mlxr_error *error);
+/* Of the stored model with exactly this name. Takes the lock. */
+mlxr_status file_rows_read(registry *r, const char *name, file_rows *out, mlxr_error *error);
+void file_rows_close(file_rows *rows);
+
+#endif
