@@ -113,24 +113,39 @@ static bool copy_path(const char *from, char *path, size_t cap)
     return true;
 }
 
-bool models_find(const char *argument, char *path, size_t cap)
+bool models_resolve(const char *argument, registry_model *m)
 {
-    registry_model m;
     registry *r;
     mlxr_error error;
+    *m = (registry_model){0};
     if (models_is_path(argument)) {
-        return copy_path(argument, path, cap);
+        m->path = strdup(argument);
+        m->name = strdup(argument);
+        if (m->path && m->name) {
+            return true;
+        }
+        registry_model_close(m);
+        print_error("out of memory");
+        return false;
     }
     if (!open_registry(&r)) {
         return false;
     }
-    bool found = registry_resolve(r, argument, &m, &error) == MLXR_OK;
+    bool found = registry_resolve(r, argument, m, &error) == MLXR_OK;
     registry_close(&r);
     if (!found) {
         print_error("%s", error.text);
-        return false;
     }
-    found = copy_path(m.path, path, cap);
+    return found;
+}
+
+bool models_find(const char *argument, char *path, size_t cap)
+{
+    registry_model m;
+    if (models_is_path(argument)) {
+        return copy_path(argument, path, cap);
+    }
+    bool found = models_resolve(argument, &m) && copy_path(m.path, path, cap);
     registry_model_close(&m);
     return found;
 }

@@ -32,6 +32,8 @@ void models_list_close(model_list *list);
 
 /* Whether an argument is a path, and no name: it says so ("./x", "/x"), or there is such a file. */
 bool models_is_path(const char *argument);
+/* The model of the registry that a name means; for a path, only m->path and m->name are set. The caller closes it. */
+bool models_resolve(const char *argument, registry_model *m);
 /* The path of the model an argument names. False after telling why there is none. */
 bool models_find(const char *argument, char *path, size_t cap);
 

@@ -31,6 +31,11 @@ enum {
     GROUP_BATCH = 1u << 14,
     GROUP_SERVE = 1u << 15,
     GROUP_KEY = 1u << 16,
+    GROUP_PULL = 1u << 17,
+    GROUP_LIST = 1u << 18,
+    GROUP_COPY = 1u << 19,
+    GROUP_CREATE = 1u << 20,
+    GROUP_DOCTOR = 1u << 21,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -72,6 +77,9 @@ typedef struct options {
     const char *output, *model;
     uint32_t n_parallel;
     bool retry_errors;
+    /* the store of models */
+    const char *as, *digest, *from;
+    bool catalogue, alias, modelfile, pull;
     /* serve */
     const char *host, *socket, *tls_cert, *tls_key;
     uint32_t port, ollama_port, n_queue, drain_s;

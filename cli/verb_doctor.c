@@ -134,6 +134,25 @@ static void check_models(findings *f)
     models_list_close(&list);
 }
 
+/* Asks the servers that models come from. */
+static void check_pull(findings *f)
+{
+    json_t *list = NULL;
+    mlxr_error error;
+    if (registry_pull_check(&list, &error) != MLXR_OK) {
+        add(f, PROBLEM, "pull", error.text, NULL);
+        return;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *entry = json_array_get(list, i);
+        bool ok = json_is_true(json_object_get(entry, "ok"));
+        add(f, ok ? GOOD : PROBLEM, json_string_value(json_object_get(entry, "what")),
+            json_string_value(json_object_get(entry, "found")),
+            ok ? NULL : "check the network, the proxy (https_proxy) and HF_ENDPOINT or MLXR_OLLAMA_REGISTRY");
+    }
+    json_decref(list);
+}
+
 static void check_terminal(findings *f)
 {
     setlocale(LC_CTYPE, "");
@@ -176,6 +195,9 @@ int verb_doctor(options *o)
     check_backends(&f, system);
     check_models(&f);
     check_terminal(&f);
+    if (o->pull) {
+        check_pull(&f);
+    }
     int code;
     if (o->json) {
         json_object_set_new(system, "findings", f.list);

@@ -162,30 +162,87 @@ static void print_model(const options *o, const json_t *root)
     }
 }
 
-int verb_show(options *o)
+/* What the store has besides the file, indented like the rest. */
+static void print_overrides(const registry_model *m)
 {
-    char path[MODEL_PATH_MAX], *description = NULL;
-    mlxr_error error;
-    json_error_t where;
-    if (!models_find(o->args[0], path, sizeof path)) {
+    printf("  name         %s (%s)\n", m->name, registry_source_name(m->source));
+    if (*m->digest) {
+        printf("  digest       %s\n", m->digest);
+    }
+    if (*m->origin) {
+        printf("  from         %s\n", m->origin);
+    }
+    if (m->template_text) {
+        puts("  template     its own, in the place of the file's");
+    }
+    if (m->system) {
+        printf("  system       %.200s\n", m->system);
+    }
+    for (size_t i = 0; i < m->parameters.n; i++) {
+        printf("  parameter    %s %s\n", m->parameters.items[i].name, m->parameters.items[i].value);
+    }
+    for (size_t i = 0; i < m->warnings.n; i++) {
+        printf("  warning      %s: %s\n", m->warnings.items[i].name, m->warnings.items[i].value);
+    }
+    putchar('\n');
+}
+
+static int print_modelfile(const registry_model *m)
+{
+    char *text = registry_modelfile_text(m);
+    if (!text) {
+        print_error("out of memory");
         return EXIT_FAILED;
     }
-    if (mlxr_model_describe(path, &description, &error) != MLXR_OK) {
+    fputs(text, stdout);
+    free(text);
+    return finish_output(EXIT_OK);
+}
+
+static int show_model(const options *o, const registry_model *m)
+{
+    char *description = NULL;
+    mlxr_error error;
+    json_error_t where;
+    if (o->modelfile) {
+        return print_modelfile(m);
+    }
+    if (mlxr_model_describe(m->path, &description, &error) != MLXR_OK) {
         print_error("%s", error.text);
         return EXIT_FAILED;
     }
     json_t *root = json_loads(description, 0, &where);
     mlxr_free(description);
     if (!root) {
-        print_error("the description of %s is no JSON: %s", path, where.text);
+        print_error("the description of %s is no JSON: %s", m->path, where.text);
         return EXIT_FAILED;
     }
     if (o->json) {
+        if (m->id) {
+            json_object_set_new(root, "registry", registry_model_json(m));
+        }
         return print_json(root);
+    }
+    if (m->id) {
+        print_overrides(m);
     }
     print_model(o, root);
     json_decref(root);
     return finish_output(EXIT_OK);
+}
+
+int verb_show(options *o)
+{
+    registry_model m;
+    if (!models_resolve(o->args[0], &m)) {
+        return EXIT_FAILED;
+    }
+    int code = strlen(m.path) < MODEL_PATH_MAX ? show_model(o, &m) : EXIT_FAILED;
+    if (strlen(m.path) >= MODEL_PATH_MAX) {
+        print_error("the path is longer than %u bytes", MODEL_PATH_MAX - 1);
+    }
+    registry_model_close(&m);
+    return code;
 }
 
 int verb_models(options *o)

@@ -64,18 +64,19 @@ mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *di
     uint8_t random[8];
     char name[17];
     if (r->options.read_only) {
-        return fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
+        return registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
     }
     registry_blob *b = calloc(1, sizeof *b);
     if (!b) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     *b = (registry_blob){.owner = r, .fd = -1, .n_bytes_max = n_bytes_max, .state = digest_begin()};
     mlxr_status status = MLXR_OK;
     if (digest && !registry_digest_parse(digest, b->expected)) {
-        status = fail(error, MLXR_ARG, "'%.80s' is no digest: sha256: and 64 hexadecimal digits are needed", digest);
+        status = registry_fail(error, MLXR_ARG, "'%.80s' is no digest: sha256: and 64 hexadecimal digits are needed",
+                               digest);
     } else if (!b->state || !digest_random(random, sizeof random)) {
-        status = fail_nomem(error);
+        status = registry_fail_nomem(error);
     } else {
         digest_hex(random, sizeof random, name);
         snprintf(b->path, sizeof b->path, "%.4000s/partial/upload-%s", r->store, name);
@@ -92,11 +93,11 @@ mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *di
 mlxr_status registry_blob_write(registry_blob *b, const void *data, size_t n, mlxr_error *error)
 {
     if (n > b->n_bytes_max - b->n_bytes) {
-        return fail(error, MLXR_LIMIT, "the file is larger than the %llu bytes it may have",
-                    (unsigned long long)b->n_bytes_max);
+        return registry_fail(error, MLXR_LIMIT, "the file is larger than the %llu bytes it may have",
+                             (unsigned long long)b->n_bytes_max);
     }
     if (!digest_add(b->state, data, n)) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     mlxr_status status = disk_write(b->fd, data, n, b->n_bytes, b->path, error);
     b->n_bytes += status == MLXR_OK ? n : 0;
@@ -110,7 +111,7 @@ mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest
     status = status == MLXR_OK ? inside_begin(r, error) : status;
     if (status == MLXR_OK) {
         status = blob_path(r, digest, path) ? disk_rename(from, path, error)
-                                            : fail(error, MLXR_ARG, "the path of the store is too long");
+                                            : registry_fail(error, MLXR_ARG, "the path of the store is too long");
         status = status == MLXR_OK ? blob_insert(r, digest, n_bytes, error) : status;
         status = inside_end(r, status, error);
     }
@@ -145,9 +146,9 @@ mlxr_status registry_blob_commit(registry_blob **pointer, char *digest, mlxr_err
 {
     registry_blob *b = *pointer;
     char found[REGISTRY_DIGEST_MAX];
-    mlxr_status status = digest_end(&b->state, found) ? MLXR_OK : fail_nomem(error);
+    mlxr_status status = digest_end(&b->state, found) ? MLXR_OK : registry_fail_nomem(error);
     if (status == MLXR_OK && b->expected[0] && strcmp(found, b->expected) != 0) {
-        status = fail(error, MLXR_FORMAT, "the digest is %s, not %s", found, b->expected);
+        status = registry_fail(error, MLXR_FORMAT, "the digest is %s, not %s", found, b->expected);
     }
     status = status == MLXR_OK ? blob_adopt(b->owner, b->fd, b->path, found, b->n_bytes, error) : status;
     if (status == MLXR_OK && digest) {
@@ -186,7 +187,7 @@ static mlxr_status collect(sqlite3 *db, sqlite3_stmt *s, char ***digests, size_t
         char *copy = grown ? strdup(db_text(s, 0)) : NULL;
         *digests = grown ? grown : *digests;
         if (!copy) {
-            status = fail_nomem(error);
+            status = registry_fail_nomem(error);
         } else {
             (*digests)[(*n)++] = copy;
         }

@@ -43,15 +43,15 @@ static const catalogue_entry entries[] = {
      "sha256:d98cdcbd03e17ce47681435b5150e34c1417f50b5c0019dd560e4882c5745785", 147456},
 };
 
-const catalogue_entry *catalogue_at(size_t i)
+const catalogue_entry *catalogue_entry_at(size_t i)
 {
     return i < sizeof entries / sizeof *entries ? &entries[i] : NULL;
 }
 
-const catalogue_entry *catalogue_find(const char *name)
+const catalogue_entry *catalogue_entry_find(const char *name)
 {
     const catalogue_entry *entry;
-    for (size_t i = 0; (entry = catalogue_at(i)) != NULL; i++) {
+    for (size_t i = 0; (entry = catalogue_entry_at(i)) != NULL; i++) {
         if (strcasecmp(entry->name, name) == 0) {
             return entry;
         }
@@ -65,7 +65,7 @@ json_t *registry_catalogue_json(void)
 {
     json_t *list = json_array();
     const catalogue_entry *e;
-    for (size_t i = 0; list && (e = catalogue_at(i)) != NULL; i++) {
+    for (size_t i = 0; list && (e = catalogue_entry_at(i)) != NULL; i++) {
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:s?, s:b}", "name", e->name, "source",
                                               e->source, "about", e->about, "n_params", (json_int_t)e->n_params,
                                               "bytes", (json_int_t)e->bytes, "memory_bytes",

@@ -16,7 +16,7 @@ typedef struct catalogue_entry {
 } catalogue_entry;
 
 /* NULL: no such name. */
-const catalogue_entry *catalogue_find(const char *name);
-const catalogue_entry *catalogue_at(size_t i); /* NULL behind the last */
+const catalogue_entry *catalogue_entry_find(const char *name);
+const catalogue_entry *catalogue_entry_at(size_t i); /* NULL behind the last */
 
 #endif

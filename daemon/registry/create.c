@@ -33,16 +33,16 @@ static mlxr_status from_path(creation *c, const char *from, const char *director
 {
     char joined[REGISTRY_PATH_MAX], *description = NULL;
     if (!directory) {
-        return fail(error, MLXR_ARG, "FROM %.200s: paths are not taken here; upload the file as a blob", from);
+        return registry_fail(error, MLXR_ARG, "FROM %.200s: paths are not taken here; upload the file as a blob", from);
     }
     if (*from == '/' ? snprintf(joined, sizeof joined, "%s", from) >= (int)sizeof joined
                      : !disk_join(joined, sizeof joined, directory, from)) {
-        return fail(error, MLXR_ARG, "the path in FROM is too long");
+        return registry_fail(error, MLXR_ARG, "the path in FROM is too long");
     }
     char *real = realpath(joined, NULL);
     if (!real || strlen(real) >= sizeof c->path) {
         free(real);
-        return fail(error, MLXR_IO, "FROM %.200s: there is no such file", from);
+        return registry_fail(error, MLXR_IO, "FROM %.200s: there is no such file", from);
     }
     snprintf(c->path, sizeof c->path, "%s", real);
     free(real);
@@ -56,7 +56,7 @@ static mlxr_status from_blob(creation *c, const char *digest, mlxr_error *error)
     char path[REGISTRY_PATH_MAX], *description = NULL;
     uint64_t n_bytes;
     if (!registry_blob_exists(c->r, digest, &n_bytes)) {
-        return fail(error, MLXR_ARG, "there is no blob %s", digest);
+        return registry_fail(error, MLXR_ARG, "there is no blob %s", digest);
     }
     mlxr_status status = file_rows_add(&c->files, "weights", "model.gguf", digest, error);
     if (status == MLXR_OK && blob_path(c->r, digest, path)) {
@@ -88,10 +88,10 @@ static mlxr_status merge_parameters(creation *c, const registry_pairs *given, ml
         for (size_t k = 0; k < given->n; k++) {
             replaced = replaced || strcmp(given->items[k].name, c->base.parameters.items[i].name) == 0;
         }
-        ok = ok && (replaced ||
-                    registry_pairs_add(&c->parameters, c->base.parameters.items[i].name, c->base.parameters.items[i].value));
+        ok = ok && (replaced || registry_pairs_add(&c->parameters, c->base.parameters.items[i].name,
+                                                   c->base.parameters.items[i].value));
     }
-    return ok && pairs_copy(&c->parameters, given) ? MLXR_OK : fail_nomem(error);
+    return ok && pairs_copy(&c->parameters, given) ? MLXR_OK : registry_fail_nomem(error);
 }
 
 static mlxr_status take_template(creation *c, const char *text, mlxr_error *error)
@@ -99,13 +99,13 @@ static mlxr_status take_template(creation *c, const char *text, mlxr_error *erro
     if (!text) {
         text = c->base.template_text;
         c->template_text = text ? strdup(text) : NULL;
-        return !text || c->template_text ? MLXR_OK : fail_nomem(error);
+        return !text || c->template_text ? MLXR_OK : registry_fail_nomem(error);
     }
     if (go_template_is(text)) {
         return go_template_to_jinja(text, &c->template_text, error);
     }
     c->template_text = strdup(text);
-    return c->template_text ? MLXR_OK : fail_nomem(error);
+    return c->template_text ? MLXR_OK : registry_fail_nomem(error);
 }
 
 mlxr_status registry_create(registry *r, const char *name, const registry_recipe *recipe, const char *directory,
@@ -115,7 +115,7 @@ mlxr_status registry_create(registry *r, const char *name, const registry_recipe
     creation c = {.r = r};
     const char *from = recipe->from ? recipe->from : "";
     if (!name_canonical(name, wanted)) {
-        return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
+        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
     }
     struct stat info;
     mlxr_status status = MLXR_OK;

@@ -22,8 +22,8 @@ mlxr_status db_failed(sqlite3 *db, const char *what, mlxr_error *error)
                          : (code & 0xff) == SQLITE_CONSTRAINT                                ? MLXR_ARG
                                                                                              : MLXR_IO;
     const char *reason = system && status == MLXR_IO ? strerror(system) : "";
-    return fail(error, status, "%s: the registry's database: %s%s%s", what, sqlite3_errmsg(db), *reason ? ": " : "",
-                reason);
+    return registry_fail(error, status, "%s: the registry's database: %s%s%s", what, sqlite3_errmsg(db),
+                         *reason ? ": " : "", reason);
 }
 
 static mlxr_status bind_all(sqlite3 *db, sqlite3_stmt *s, const char *types, va_list values, mlxr_error *error)
@@ -151,7 +151,7 @@ static mlxr_status apply_part(sqlite3 *db, int version, mlxr_error *error)
     char number[48];
     char *part = strndup(begin, end ? (size_t)(end - begin) : strlen(begin));
     if (!part) {
-        return fail(error, MLXR_NOMEM, "out of memory for the registry's schema");
+        return registry_fail(error, MLXR_NOMEM, "out of memory for the registry's schema");
     }
     sqlite3_snprintf(sizeof number, number, "PRAGMA user_version = %d", version);
     bool done = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK &&
@@ -171,9 +171,10 @@ mlxr_status db_migrate(sqlite3 *db, int to_version, mlxr_error *error)
     int64_t version = 0;
     mlxr_status status = db_number(db, &version, 0, error, "PRAGMA user_version", "");
     if (status == MLXR_OK && version > db_version_newest()) {
-        return fail(error, MLXR_UNSUPPORTED,
-                    "the registry's database is of version %lld, this program knows up to %d: use a newer mlxr",
-                    (long long)version, db_version_newest());
+        return registry_fail(
+            error, MLXR_UNSUPPORTED,
+            "the registry's database is of version %lld, this program knows up to %d: use a newer mlxr",
+            (long long)version, db_version_newest());
     }
     while (status == MLXR_OK && version < to_version) {
         status = apply_part(db, (int)++version, error);
@@ -205,7 +206,8 @@ mlxr_status db_open(sqlite3 **out, const char *path, bool read_only, mlxr_error 
     flags |= read_only && !memory ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     mlxr_status status = MLXR_OK;
     if (sqlite3_open_v2(path, &db, flags, NULL) != SQLITE_OK) {
-        status = db ? db_failed(db, path, error) : fail(error, MLXR_NOMEM, "out of memory for the registry's database");
+        status = db ? db_failed(db, path, error)
+                    : registry_fail(error, MLXR_NOMEM, "out of memory for the registry's database");
     } else {
         sqlite3_extended_result_codes(db, 1);
         status = set_up(db, read_only && !memory, error);

@@ -84,7 +84,7 @@ static mlxr_status describe_file(described *d, const char *path, mlxr_error *err
     mlxr_status status = mlxr_model_describe(path, &text, &why);
     bool ok;
     if (status == MLXR_NOMEM) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     if (status == MLXR_OK) {
         json_t *root = json_loads(text, 0, NULL);
@@ -97,7 +97,7 @@ static mlxr_status describe_file(described *d, const char *path, mlxr_error *err
         d->unusable = strdup(why.text);
         ok = d->family && d->quant && d->unusable;
     }
-    return ok ? MLXR_OK : fail_nomem(error);
+    return ok ? MLXR_OK : registry_fail_nomem(error);
 }
 
 static void close_one(described *d)
@@ -127,13 +127,13 @@ static mlxr_status find_described(registry *r, const char *path, described **out
         size_t cap = r->cap_described ? r->cap_described * 2 : 16;
         described *grown = realloc(r->described, cap * sizeof *grown);
         if (!grown) {
-            return fail_nomem(error);
+            return registry_fail_nomem(error);
         }
         r->described = grown;
         r->cap_described = cap;
     }
     described fresh = {.path = strdup(path), .modified_ns = modified_ns, .n_bytes = (uint64_t)info.st_size};
-    mlxr_status status = fresh.path ? describe_file(&fresh, path, error) : fail_nomem(error);
+    mlxr_status status = fresh.path ? describe_file(&fresh, path, error) : registry_fail_nomem(error);
     if (status != MLXR_OK) {
         close_one(&fresh);
         return status;
@@ -162,5 +162,5 @@ mlxr_status describe_model(registry *r, registry_model *m, mlxr_error *error)
     m->n_ctx_train = d->n_ctx_train;
     m->has_template = d->has_template;
     m->n_bytes = d->total_bytes ? d->total_bytes : m->n_bytes;
-    return m->family && m->quant && m->unusable ? MLXR_OK : fail_nomem(error);
+    return m->family && m->quant && m->unusable ? MLXR_OK : registry_fail_nomem(error);
 }

@@ -53,11 +53,11 @@ mlxr_status disk_sync_dir(const char *path, mlxr_error *error)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
-        return fail_errno(error, errno, "cannot open", path);
+        return registry_fail_errno(error, errno, "cannot open", path);
     }
     int code = sync_fd(fd) == 0 ? 0 : errno;
     close(fd);
-    return code ? fail_errno(error, code, "cannot sync", path) : MLXR_OK;
+    return code ? registry_fail_errno(error, code, "cannot sync", path) : MLXR_OK;
 }
 
 mlxr_status disk_make_dir(const char *path, mlxr_error *error)
@@ -65,14 +65,14 @@ mlxr_status disk_make_dir(const char *path, mlxr_error *error)
     char parent[REGISTRY_PATH_MAX];
     struct stat info;
     if (stat(path, &info) == 0) {
-        return S_ISDIR(info.st_mode) ? MLXR_OK : fail_errno(error, ENOTDIR, "cannot use", path);
+        return S_ISDIR(info.st_mode) ? MLXR_OK : registry_fail_errno(error, ENOTDIR, "cannot use", path);
     }
     if (errno != ENOENT || !parent_of(path, parent, sizeof parent) || strcmp(parent, path) == 0) {
-        return fail_errno(error, errno, "cannot make", path);
+        return registry_fail_errno(error, errno, "cannot make", path);
     }
     mlxr_status status = disk_make_dir(parent, error); /* as deep as the path has parts, which PATH_MAX bounds */
     if (status == MLXR_OK && mkdir(path, 0700) != 0 && errno != EEXIST) {
-        status = fail_errno(error, errno, "cannot make", path);
+        status = registry_fail_errno(error, errno, "cannot make", path);
     }
     return status == MLXR_OK ? disk_sync_dir(parent, error) : status;
 }
@@ -80,7 +80,7 @@ mlxr_status disk_make_dir(const char *path, mlxr_error *error)
 mlxr_status disk_open(int *fd, const char *path, bool make, mlxr_error *error)
 {
     *fd = open(path, (make ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW, 0600);
-    return *fd >= 0 ? MLXR_OK : fail_errno(error, errno, "cannot open", path);
+    return *fd >= 0 ? MLXR_OK : registry_fail_errno(error, errno, "cannot open", path);
 }
 
 mlxr_status disk_write(int fd, const void *data, size_t n, uint64_t offset, const char *path, mlxr_error *error)
@@ -91,7 +91,7 @@ mlxr_status disk_write(int fd, const void *data, size_t n, uint64_t offset, cons
             continue;
         }
         if (written <= 0) {
-            return fail_errno(error, written < 0 ? errno : ENOSPC, "cannot write", path);
+            return registry_fail_errno(error, written < 0 ? errno : ENOSPC, "cannot write", path);
         }
         done += (size_t)written;
     }
@@ -106,10 +106,10 @@ mlxr_status disk_read(int fd, void *data, size_t n, uint64_t offset, const char 
             continue;
         }
         if (got < 0) {
-            return fail_errno(error, errno, "cannot read", path);
+            return registry_fail_errno(error, errno, "cannot read", path);
         }
         if (got == 0) {
-            return fail(error, MLXR_IO, "%s ends after %llu bytes", path, (unsigned long long)(offset + done));
+            return registry_fail(error, MLXR_IO, "%s ends after %llu bytes", path, (unsigned long long)(offset + done));
         }
         done += (size_t)got;
     }
@@ -118,22 +118,22 @@ mlxr_status disk_read(int fd, void *data, size_t n, uint64_t offset, const char 
 
 mlxr_status disk_set_size(int fd, uint64_t n_bytes, const char *path, mlxr_error *error)
 {
-    return ftruncate(fd, (off_t)n_bytes) == 0 ? MLXR_OK : fail_errno(error, errno, "cannot resize", path);
+    return ftruncate(fd, (off_t)n_bytes) == 0 ? MLXR_OK : registry_fail_errno(error, errno, "cannot resize", path);
 }
 
 mlxr_status disk_sync(int fd, const char *path, mlxr_error *error)
 {
-    return sync_fd(fd) == 0 ? MLXR_OK : fail_errno(error, errno, "cannot sync", path);
+    return sync_fd(fd) == 0 ? MLXR_OK : registry_fail_errno(error, errno, "cannot sync", path);
 }
 
 mlxr_status disk_rename(const char *from, const char *to, mlxr_error *error)
 {
     char parent[REGISTRY_PATH_MAX];
     if (!parent_of(to, parent, sizeof parent)) {
-        return fail_errno(error, ENAMETOOLONG, "cannot rename to", to);
+        return registry_fail_errno(error, ENAMETOOLONG, "cannot rename to", to);
     }
     if (rename(from, to) != 0) {
-        return fail_errno(error, errno, "cannot rename to", to);
+        return registry_fail_errno(error, errno, "cannot rename to", to);
     }
     return disk_sync_dir(parent, error);
 }
@@ -142,12 +142,12 @@ mlxr_status disk_sync_parent(const char *path, mlxr_error *error)
 {
     char parent[REGISTRY_PATH_MAX];
     return parent_of(path, parent, sizeof parent) ? disk_sync_dir(parent, error)
-                                                  : fail_errno(error, ENAMETOOLONG, "cannot sync", path);
+                                                  : registry_fail_errno(error, ENAMETOOLONG, "cannot sync", path);
 }
 
 mlxr_status disk_remove(const char *path, mlxr_error *error)
 {
-    return unlink(path) == 0 || errno == ENOENT ? MLXR_OK : fail_errno(error, errno, "cannot remove", path);
+    return unlink(path) == 0 || errno == ENOENT ? MLXR_OK : registry_fail_errno(error, errno, "cannot remove", path);
 }
 
 mlxr_status disk_read_file(const char *path, size_t limit, char **data, size_t *n, mlxr_error *error)
@@ -160,11 +160,11 @@ mlxr_status disk_read_file(const char *path, size_t limit, char **data, size_t *
     }
     char *text = NULL;
     if (fstat(fd, &info) != 0) {
-        status = fail_errno(error, errno, "cannot read", path);
+        status = registry_fail_errno(error, errno, "cannot read", path);
     } else if (!S_ISREG(info.st_mode) || info.st_size < 0 || (uint64_t)info.st_size > limit) {
-        status = fail(error, MLXR_LIMIT, "%s is no file of at most %zu bytes", path, limit);
+        status = registry_fail(error, MLXR_LIMIT, "%s is no file of at most %zu bytes", path, limit);
     } else if (!(text = malloc((size_t)info.st_size + 1))) {
-        status = fail_nomem(error);
+        status = registry_fail_nomem(error);
     } else {
         status = disk_read(fd, text, (size_t)info.st_size, 0, path, error);
     }
@@ -184,7 +184,7 @@ mlxr_status disk_write_file(const char *path, const void *data, size_t n, mlxr_e
     char temporary[REGISTRY_PATH_MAX];
     int fd, length = snprintf(temporary, sizeof temporary, "%s.tmp", path);
     if (length < 0 || (size_t)length >= sizeof temporary) {
-        return fail_errno(error, ENAMETOOLONG, "cannot write", path);
+        return registry_fail_errno(error, ENAMETOOLONG, "cannot write", path);
     }
     mlxr_status status = disk_open(&fd, temporary, true, error);
     if (status != MLXR_OK) {
@@ -215,14 +215,14 @@ mlxr_status disk_digest(const char *path, char *digest, uint64_t *n_bytes, mlxr_
     enum { PIECE = 1 << 20 };
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return fail_errno(error, errno, "cannot open", path);
+        return registry_fail_errno(error, errno, "cannot open", path);
     }
     mlxr_status status = MLXR_OK;
     digest_state *state = digest_begin();
     char *piece = malloc(PIECE);
     uint64_t total = 0;
     if (!state || !piece) {
-        status = fail_nomem(error);
+        status = registry_fail_nomem(error);
     }
     while (status == MLXR_OK) {
         ssize_t got = pread(fd, piece, PIECE, (off_t)total);
@@ -230,18 +230,18 @@ mlxr_status disk_digest(const char *path, char *digest, uint64_t *n_bytes, mlxr_
             continue;
         }
         if (got < 0) {
-            status = fail_errno(error, errno, "cannot read", path);
+            status = registry_fail_errno(error, errno, "cannot read", path);
         }
         if (got <= 0) {
             break;
         }
         total += (uint64_t)got;
         if (!digest_add(state, piece, (size_t)got)) {
-            status = fail_nomem(error);
+            status = registry_fail_nomem(error);
         }
     }
     if (!digest_end(&state, digest) && status == MLXR_OK) {
-        status = fail_nomem(error);
+        status = registry_fail_nomem(error);
     }
     free(piece);
     close(fd);

@@ -76,7 +76,7 @@ static mlxr_status allocate_pieces(download *d, mlxr_error *error)
     d->n_pieces = (d->n_bytes + d->piece_bytes - 1) / d->piece_bytes;
     free(d->have);
     d->have = calloc(d->n_pieces ? d->n_pieces : 1, 1);
-    return d->have ? MLXR_OK : fail_nomem(error);
+    return d->have ? MLXR_OK : registry_fail_nomem(error);
 }
 
 static mlxr_status write_state(download *d, mlxr_error *error)
@@ -85,7 +85,7 @@ static mlxr_status write_state(download *d, mlxr_error *error)
     memcpy(head.magic, state_magic, sizeof head.magic);
     snprintf(head.etag, sizeof head.etag, "%s", d->etag);
     if (!digest_raw(&head, offsetof(state_head, check), head.check)) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     mlxr_status status = disk_set_size(d->state_fd, 0, d->state_path, error);
     status = status == MLXR_OK ? disk_write(d->state_fd, &head, sizeof head, 0, d->state_path, error) : status;
@@ -150,7 +150,7 @@ static mlxr_status begin_anew(download *d, mlxr_error *error)
     digest_end(&d->digest, NULL);
     d->digest = digest_begin();
     if (!d->digest) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     mlxr_status status = disk_set_size(d->fd, 0, d->path, error);
     if (status == MLXR_OK && d->n_bytes != UINT64_MAX) {
@@ -165,7 +165,7 @@ static mlxr_status begin_anew(download *d, mlxr_error *error)
 
 static bool stop_slot(slot *s, fetch_result result, mlxr_status status, const char *what)
 {
-    s->fetch.status = fail(&s->fetch.error, status, "%s: %s", s->fetch.host, what);
+    s->fetch.status = registry_fail(&s->fetch.error, status, "%s: %s", s->fetch.host, what);
     s->fetch.result = result;
     return false;
 }
@@ -353,7 +353,7 @@ static mlxr_status hash_on(download *d, uint64_t upto, mlxr_error *error)
         size_t n = left < BUFFER_BYTES ? (size_t)left : BUFFER_BYTES;
         status = disk_read(d->fd, d->buffer, n, d->n_hashed, d->path, error);
         if (status == MLXR_OK && !digest_add(d->digest, d->buffer, n)) {
-            status = fail_nomem(error);
+            status = registry_fail_nomem(error);
         }
         d->n_hashed += status == MLXR_OK ? n : 0;
     }
@@ -373,7 +373,7 @@ static mlxr_status hash_pieces(download *d, mlxr_error *error)
 static mlxr_status plan_retry(download *d, slot *s, mlxr_error *error)
 {
     if (d->n_failures++ == d->t->options.n_retries) {
-        return fail(error, MLXR_IO, "%s (after %u attempts)", s->fetch.error.text, d->n_failures);
+        return registry_fail(error, MLXR_IO, "%s (after %u attempts)", s->fetch.error.text, d->n_failures);
     }
     s->waiting = true;
     s->start_ms = now_ms() + transfer_backoff_ms(d->t, &s->fetch, d->n_failures);
@@ -402,10 +402,10 @@ static mlxr_status settle(download *d, slot *s, bool *done, mlxr_error *error)
     fetch *f = &s->fetch;
     bool complete = f->result == FETCH_DONE && (d->n_bytes == UINT64_MAX || s->at == d->n_bytes);
     if (f->result == FETCH_FAILED) {
-        return fail(error, f->status, "%s", f->error.text);
+        return registry_fail(error, f->status, "%s", f->error.text);
     }
     if (f->result == FETCH_DONE && f->n_body == 0 && f->code == 200) {
-        return fail(error, MLXR_FORMAT, "%s: the file is empty", f->host);
+        return registry_fail(error, MLXR_FORMAT, "%s: the file is empty", f->host);
     }
     if (d->whole && complete) {
         d->n_bytes = s->at;
@@ -418,8 +418,8 @@ static mlxr_status settle(download *d, slot *s, bool *done, mlxr_error *error)
         return note_piece(d, s->piece, error);
     }
     if (f->result == FETCH_DONE) {
-        fail(&f->error, MLXR_IO, "%s: the answer ends too early, after %llu of %llu bytes", f->host,
-             (unsigned long long)s->at, (unsigned long long)s->end);
+        registry_fail(&f->error, MLXR_IO, "%s: the answer ends too early, after %llu of %llu bytes", f->host,
+                      (unsigned long long)s->at, (unsigned long long)s->end);
     }
     return plan_retry(d, s, error);
 }
@@ -488,12 +488,12 @@ static mlxr_status verify_and_keep(download *d, char *digest, mlxr_error *error)
         return status;
     }
     if (!digest_end(&d->digest, digest)) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     if (d->request->digest && strcmp(digest, d->request->digest) != 0) {
         throw_away(d);
-        return fail(error, MLXR_FORMAT, "what was downloaded has the digest %s, not %s: it was thrown away", digest,
-                    d->request->digest);
+        return registry_fail(error, MLXR_FORMAT, "what was downloaded has the digest %s, not %s: it was thrown away",
+                             digest, d->request->digest);
     }
     status = blob_adopt(d->r, d->fd, d->path, digest, d->n_bytes, error);
     if (status == MLXR_OK) {
@@ -512,14 +512,14 @@ static mlxr_status open_partial(download *d, mlxr_error *error)
         memcpy(name, "url-", 4);
         digest_hex(hash, 32, name + 4);
     } else {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     snprintf(d->path, sizeof d->path, "%.3900s/partial/%s", d->r->store, name);
     snprintf(d->state_path, sizeof d->state_path, "%.4080s.state", d->path);
     mlxr_status status = disk_open(&d->fd, d->path, true, error);
     status = status == MLXR_OK ? disk_open(&d->state_fd, d->state_path, true, error) : status;
     if (status == MLXR_OK && flock(d->fd, LOCK_EX | LOCK_NB) != 0) {
-        status = fail(error, MLXR_IO, "%s is being downloaded already", d->request->url);
+        status = registry_fail(error, MLXR_IO, "%s is being downloaded already", d->request->url);
     }
     return status == MLXR_OK ? read_state(d, error) : status;
 }
@@ -528,8 +528,8 @@ static mlxr_status check_room(const download *d, mlxr_error *error)
 {
     uint64_t need = d->n_bytes == UINT64_MAX ? 0 : d->n_bytes - d->n_done, available = disk_free_bytes(d->r->store);
     if (available < DISK_MARGIN || available - DISK_MARGIN < need) {
-        return fail(error, MLXR_IO, "%llu bytes are needed in %s, %llu are free", (unsigned long long)need, d->r->store,
-                    (unsigned long long)available);
+        return registry_fail(error, MLXR_IO, "%llu bytes are needed in %s, %llu are free", (unsigned long long)need,
+                             d->r->store, (unsigned long long)available);
     }
     return MLXR_OK;
 }
@@ -561,7 +561,7 @@ static mlxr_status attempt(registry *r, transfer *t, const download_request *req
 {
     download *d = calloc(1, sizeof *d);
     if (!d) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     d->r = r;
     d->t = t;
@@ -571,7 +571,7 @@ static mlxr_status attempt(registry *r, transfer *t, const download_request *req
     d->piece_bytes = request->piece_bytes ? request->piece_bytes : (uint64_t)32 << 20;
     d->digest = digest_begin();
     d->buffer = malloc(BUFFER_BYTES);
-    mlxr_status status = d->digest && d->buffer ? run(d, digest, error) : fail_nomem(error);
+    mlxr_status status = d->digest && d->buffer ? run(d, digest, error) : registry_fail_nomem(error);
     *again = d->again;
     *n_bytes = d->n_bytes;
     digest_end(&d->digest, NULL);
@@ -592,8 +592,8 @@ mlxr_status download_blob(registry *r, transfer *t, const download_request *requ
 {
     bool again = false;
     if (request->n_bytes != UINT64_MAX && request->n_bytes > request->bytes_max) {
-        return fail(error, MLXR_LIMIT, "the file has %llu bytes; %llu are allowed",
-                    (unsigned long long)request->n_bytes, (unsigned long long)request->bytes_max);
+        return registry_fail(error, MLXR_LIMIT, "the file has %llu bytes; %llu are allowed",
+                             (unsigned long long)request->n_bytes, (unsigned long long)request->bytes_max);
     }
     if (request->digest &&
         (registry_blob_exists(r, request->digest, n_bytes) || blob_recover(r, request->digest, n_bytes))) {

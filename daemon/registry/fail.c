@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-mlxr_status fail(mlxr_error *error, mlxr_status status, const char *format, ...)
+mlxr_status registry_fail(mlxr_error *error, mlxr_status status, const char *format, ...)
 {
     if (error) {
         char text[sizeof error->text]; /* the old text may be among the arguments */
@@ -26,12 +26,12 @@ mlxr_status fail(mlxr_error *error, mlxr_status status, const char *format, ...)
     return status;
 }
 
-mlxr_status fail_nomem(mlxr_error *error)
+mlxr_status registry_fail_nomem(mlxr_error *error)
 {
-    return fail(error, MLXR_NOMEM, "out of memory in the registry");
+    return registry_fail(error, MLXR_NOMEM, "out of memory in the registry");
 }
 
-mlxr_status fail_errno(mlxr_error *error, int code, const char *what, const char *path)
+mlxr_status registry_fail_errno(mlxr_error *error, int code, const char *what, const char *path)
 {
-    return fail(error, code == ENOMEM ? MLXR_NOMEM : MLXR_IO, "%s %s: %s", what, path, strerror(code));
+    return registry_fail(error, code == ENOMEM ? MLXR_NOMEM : MLXR_IO, "%s %s: %s", what, path, strerror(code));
 }

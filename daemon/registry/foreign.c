@@ -154,5 +154,5 @@ static bool scan_studio(found_list *out, const char *home)
 mlxr_status foreign_scan(found_list *out, mlxr_error *error)
 {
     const char *home = getenv("HOME");
-    return scan_hub(out, home) && scan_studio(out, home) ? MLXR_OK : fail_nomem(error);
+    return scan_hub(out, home) && scan_studio(out, home) ? MLXR_OK : registry_fail_nomem(error);
 }

@@ -86,7 +86,7 @@ static mlxr_status scan_directory(registry *r, found_list *out, mlxr_error *erro
     if (folder) {
         closedir(folder);
     }
-    return ok ? MLXR_OK : fail_nomem(error);
+    return ok ? MLXR_OK : registry_fail_nomem(error);
 }
 
 static int by_name(const void *a, const void *b)

@@ -31,7 +31,7 @@ static mlxr_status add_file(hub_list *list, const json_t *entry, mlxr_error *err
         return MLXR_OK;
     }
     if (!json_is_integer(size) || json_integer_value(size) < 0 || json_integer_value(size) > (json_int_t)1 << 50) {
-        return fail(error, MLXR_FORMAT, "the list of files has no possible size for %.200s", path);
+        return registry_fail(error, MLXR_FORMAT, "the list of files has no possible size for %.200s", path);
     }
     hub_file file = {.n_bytes = (uint64_t)json_integer_value(size)};
     if (json_is_object(lfs)) {
@@ -39,26 +39,26 @@ static mlxr_status add_file(hub_list *list, const json_t *entry, mlxr_error *err
         char text[REGISTRY_DIGEST_MAX + 8];
         snprintf(text, sizeof text, "sha256:%.70s", hex ? hex : "");
         if (!registry_digest_parse(text, file.digest)) {
-            return fail(error, MLXR_FORMAT, "the list of files has no SHA-256 for %.200s", path);
+            return registry_fail(error, MLXR_FORMAT, "the list of files has no SHA-256 for %.200s", path);
         }
     } else if (oid && strlen(oid) == 40 && strspn(oid, "0123456789abcdef") == 40) {
         memcpy(file.git, oid, 41);
     }
     if (list->n == HUB_FILES_MAX) {
-        return fail(error, MLXR_LIMIT, "the repository has more than %u files", HUB_FILES_MAX);
+        return registry_fail(error, MLXR_LIMIT, "the repository has more than %u files", HUB_FILES_MAX);
     }
     if (list->n == list->cap) {
         size_t cap = list->cap ? list->cap * 2 : 64;
         hub_file *grown = realloc(list->items, cap * sizeof *grown);
         if (!grown) {
-            return fail_nomem(error);
+            return registry_fail_nomem(error);
         }
         list->items = grown;
         list->cap = cap;
     }
     file.path = strdup(path);
     if (!file.path) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     list->items[list->n++] = file;
     return MLXR_OK;
@@ -68,15 +68,15 @@ mlxr_status hub_parse(hub_list *list, const char *text, size_t n, mlxr_error *er
 {
     json_error_t where;
     if (n > HUB_BYTES_MAX) {
-        return fail(error, MLXR_LIMIT, "the list of files has %zu bytes; %zu are taken", n, HUB_BYTES_MAX);
+        return registry_fail(error, MLXR_LIMIT, "the list of files has %zu bytes; %zu are taken", n, HUB_BYTES_MAX);
     }
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
     if (!root) {
-        return fail(error, MLXR_FORMAT, "the list of files is no JSON: line %d: %s", where.line, where.text);
+        return registry_fail(error, MLXR_FORMAT, "the list of files is no JSON: line %d: %s", where.line, where.text);
     }
     mlxr_status status = MLXR_OK;
     if (!json_is_array(root)) {
-        status = fail(error, MLXR_FORMAT, "the list of files is no list");
+        status = registry_fail(error, MLXR_FORMAT, "the list of files is no list");
     }
     for (size_t i = 0; i < json_array_size(root) && status == MLXR_OK; i++) {
         status = add_file(list, json_array_get(root, i), error);
@@ -163,8 +163,8 @@ static mlxr_status pick_parts(const hub_list *list, size_t at, bool *picked, siz
         }
     }
     if (n != n_parts || n_parts > 1000) {
-        return fail(error, MLXR_FORMAT, "%.200s is one of %u parts, of which %u are there", list->items[at].path,
-                    n_parts, n);
+        return registry_fail(error, MLXR_FORMAT, "%.200s is one of %u parts, of which %u are there",
+                             list->items[at].path, n_parts, n);
     }
     return MLXR_OK;
 }
@@ -186,10 +186,12 @@ static mlxr_status tell_choice(const hub_list *list, const char *quant, mlxr_err
         }
     }
     if (n == 0) {
-        return fail(error, MLXR_ARG, "the repository has neither GGUF files nor safetensors with a config.json");
+        return registry_fail(error, MLXR_ARG,
+                             "the repository has neither GGUF files nor safetensors with a config.json");
     }
-    return quant ? fail(error, MLXR_ARG, "no GGUF file is called '%.40s'; there is %s", quant, text)
-                 : fail(error, MLXR_ARG, "which file? Add : and one of these, or the part that tells it: %s", text);
+    return quant ? registry_fail(error, MLXR_ARG, "no GGUF file is called '%.40s'; there is %s", quant, text)
+                 : registry_fail(error, MLXR_ARG, "which file? Add : and one of these, or the part that tells it: %s",
+                                 text);
 }
 
 static bool pick_safetensors(const hub_list *list, bool *picked, size_t *first)

@@ -41,7 +41,7 @@ static mlxr_status insert(registry *r, const registry_key *key, const uint8_t ha
         " expires_us, revoked_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
         "tbtitiiii", key->id, (const void *)hash, (size_t)32, key->label, (int64_t)key->scopes, key->models,
         (int64_t)key->requests_per_minute, (int64_t)key->tokens_per_day, key->created_us, key->expires_us,
-                    (int64_t)key->tokens_per_minute);
+        (int64_t)key->tokens_per_minute);
     return inside_end(r, status, error);
 }
 
@@ -50,10 +50,10 @@ mlxr_status registry_key_create(registry *r, registry_key *key, char *text, mlxr
     uint8_t random[8 + 32], hash[32];
     registry_key made = *key;
     if (key->tokens_per_day > INT64_MAX || key->tokens_per_minute > INT64_MAX) {
-        return fail(error, MLXR_ARG, "a quota of more than %lld tokens is too large", (long long)INT64_MAX);
+        return registry_fail(error, MLXR_ARG, "a quota of more than %lld tokens is too large", (long long)INT64_MAX);
     }
     if (!digest_random(random, sizeof random)) {
-        return fail(error, MLXR_IO, "the system gives no random numbers");
+        return registry_fail(error, MLXR_IO, "the system gives no random numbers");
     }
     made.label[sizeof made.label - 1] = made.models[sizeof made.models - 1] = '\0';
     made.scopes = key->scopes ? key->scopes : REGISTRY_SCOPE_INFERENCE | REGISTRY_SCOPE_READ;
@@ -65,7 +65,8 @@ mlxr_status registry_key_create(registry *r, registry_key *key, char *text, mlxr
     memcpy(whole + 5, made.id, ID_DIGITS);
     whole[5 + ID_DIGITS] = '-';
     digest_hex(random + 8, 32, whole + 5 + ID_DIGITS + 1);
-    mlxr_status status = digest_raw(whole, TEXT_BYTES, hash) ? insert(r, &made, hash, error) : fail_nomem(error);
+    mlxr_status status = digest_raw(whole, TEXT_BYTES, hash) ? insert(r, &made, hash, error)
+                                                             : registry_fail_nomem(error);
     if (status == MLXR_OK) {
         *key = made;
         memcpy(text, whole, sizeof whole);
@@ -82,7 +83,8 @@ mlxr_status registry_key_revoke(registry *r, const char *id, mlxr_error *error)
     }
     status = db_number(r->db, &there, 0, error, "SELECT count(*) FROM keys WHERE id = ? AND revoked_us = 0", "t", id);
     if (status == MLXR_OK && !there) {
-        status = fail(error, MLXR_ARG, "no key '%.40s' that is not revoked already; mlxr key list shows them", id);
+        status = registry_fail(error, MLXR_ARG, "no key '%.40s' that is not revoked already; mlxr key list shows them",
+                               id);
     } else if (status == MLXR_OK) {
         status = db_run(r->db, error, "UPDATE keys SET revoked_us = ? WHERE id = ?", "it", inside_now_us(), id);
     }
@@ -155,7 +157,7 @@ mlxr_status registry_key_verify(registry *r, const char *text, size_t n, registr
         shaped = strspn(id, "0123456789abcdef") == ID_DIGITS;
     }
     if (!digest_raw(text, n < 4096 ? n : 4096, given)) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     mlxr_status status = find_key(r, shaped ? id : "", &key, stored, error);
     if (status != MLXR_OK) {
@@ -163,7 +165,7 @@ mlxr_status registry_key_verify(registry *r, const char *text, size_t n, registr
     }
     bool same = digest_same(given, stored, 32), late = key.expires_us && key.expires_us <= inside_now_us();
     if (!shaped || !same || key.revoked_us || late) {
-        return fail(error, MLXR_ARG, "the API key is not valid");
+        return registry_fail(error, MLXR_ARG, "the API key is not valid");
     }
     *out = key;
     return MLXR_OK;

@@ -131,9 +131,9 @@ static mlxr_status from_found(registry *r, const found_model *f, registry_model 
     out->license = copy_or_null(f->license, &ok);
     ok = ok && pairs_copy(&out->parameters, &f->parameters) && pairs_copy(&out->messages, &f->messages) &&
          pairs_copy(&out->warnings, &f->warnings);
-    mlxr_status status = ok ? describe_model(r, out, error) : fail_nomem(error);
+    mlxr_status status = ok ? describe_model(r, out, error) : registry_fail_nomem(error);
     if (status == MLXR_OK && !model_set_id(out)) {
-        status = fail_nomem(error);
+        status = registry_fail_nomem(error);
     }
     if (status != MLXR_OK) {
         registry_model_close(out);
@@ -226,7 +226,7 @@ static mlxr_status all_names(registry *r, const found_list *found, name_list *ou
     if (out->n) {
         qsort(out->items, out->n, sizeof *out->items, compare_names);
     }
-    return status == MLXR_OK && !ok ? fail_nomem(error) : status;
+    return status == MLXR_OK && !ok ? registry_fail_nomem(error) : status;
 }
 
 static mlxr_status tell_unknown(registry *r, const found_list *found, const char *wanted, mlxr_error *error)
@@ -235,16 +235,16 @@ static mlxr_status tell_unknown(registry *r, const found_list *found, const char
     name_list names = {0};
     mlxr_status status = all_names(r, found, &names, error);
     if (status == MLXR_OK && names.n == 0) {
-        status = fail(error, MLXR_ARG,
-                      "no model '%.100s': there are no models in %s; put a .gguf file there or give a path", wanted,
-                      r->directory);
+        status = registry_fail(error, MLXR_ARG,
+                               "no model '%.100s': there are no models in %s; put a .gguf file there or give a path",
+                               wanted, r->directory);
     } else if (status == MLXR_OK) {
         bool any_near = join_names(&names, wanted, false, text, sizeof text) > 0;
         if (!any_near) {
             join_names(&names, wanted, true, text, sizeof text);
         }
-        status = fail(error, MLXR_ARG, "no model '%.100s' in %s; %s %.300s%s", wanted, r->directory,
-                      any_near ? "did you mean" : "there is", text, any_near ? "?" : "");
+        status = registry_fail(error, MLXR_ARG, "no model '%.100s' in %s; %s %.300s%s", wanted, r->directory,
+                               any_near ? "did you mean" : "there is", text, any_near ? "?" : "");
     }
     names_close(&names);
     return status;
@@ -259,7 +259,8 @@ static mlxr_status tell_ambiguous(const found_list *list, const char *wanted, ml
             used += (size_t)snprintf(paths + used, sizeof paths - used, "%s%s", used ? ", " : "", list->items[i].path);
         }
     }
-    return fail(error, MLXR_ARG, "'%.100s' is the name of several models; give the path of one: %s", wanted, paths);
+    return registry_fail(error, MLXR_ARG, "'%.100s' is the name of several models; give the path of one: %s", wanted,
+                         paths);
 }
 
 /* Exactly, else ignoring case; of the best source. *several: more than one there. */
@@ -373,7 +374,8 @@ mlxr_status registry_resolve(registry *r, const char *name, registry_model *out,
     found_list found = {0};
     *out = (registry_model){0};
     if (n == 0 || n > REGISTRY_NAME_MAX) {
-        return fail(error, MLXR_ARG, n ? "the name of the model is too long" : "the name of the model is empty");
+        return registry_fail(error, MLXR_ARG,
+                             n ? "the name of the model is too long" : "the name of the model is empty");
     }
     if (!name_canonical(name, wanted)) { /* files in the model directory may have any name */
         memcpy(wanted, name, n + 1);
@@ -432,14 +434,14 @@ static mlxr_status list_rows(registry *r, listing *l, mlxr_error *error)
             break;
         }
         registry_model *m = listing_next(l);
-        status = m ? rows_get(r, sqlite3_column_int64(s, 0), m, error) : fail_nomem(error);
+        status = m ? rows_get(r, sqlite3_column_int64(s, 0), m, error) : registry_fail_nomem(error);
         if (status == MLXR_OK) {
             l->n++;
             const char *alias = db_text(s, 1);
             if (*alias) {
                 m->alias_of = m->name;
                 m->name = strdup(alias);
-                status = m->name ? MLXR_OK : fail_nomem(error);
+                status = m->name ? MLXR_OK : registry_fail_nomem(error);
             }
         }
     }
@@ -458,7 +460,7 @@ static mlxr_status list_found(registry *r, const found_list *found, listing *l, 
         }
         registry_model *m = hidden ? NULL : listing_next(l);
         if (!hidden) {
-            status = m ? from_found(r, &found->items[i], m, error) : fail_nomem(error);
+            status = m ? from_found(r, &found->items[i], m, error) : registry_fail_nomem(error);
             l->n += status == MLXR_OK;
         }
     }
@@ -525,13 +527,14 @@ mlxr_status registry_register_path(registry *r, const char *path, const char *na
     struct stat info;
     if (!real || strlen(real) >= sizeof full || stat(real, &info) != 0) {
         free(real);
-        return fail(error, MLXR_IO, "there is no model at %s", path);
+        return registry_fail(error, MLXR_IO, "there is no model at %s", path);
     }
     snprintf(full, sizeof full, "%s", real);
     free(real);
     bool named = name ? snprintf(text, sizeof text, "%s", name) < (int)sizeof text : stem_of(path, text, sizeof text);
     if (!named || !name_canonical(text, wanted)) {
-        return fail(error, MLXR_ARG, "'%.100s' cannot be the name of a model; give it one", named ? text : path);
+        return registry_fail(error, MLXR_ARG, "'%.100s' cannot be the name of a model; give it one",
+                             named ? text : path);
     }
     if (keep) {
         stored_model m = {.name = wanted, .path = full, .origin = ""};
@@ -551,7 +554,7 @@ mlxr_status registry_register_path(registry *r, const char *path, const char *na
         copy = f ? f->path : NULL;
     }
     inside_unlock(r);
-    return copy ? MLXR_OK : fail_nomem(error);
+    return copy ? MLXR_OK : registry_fail_nomem(error);
 }
 
 /* ---- copies and aliases ------------------------------------------------------------------------------------------ */
@@ -562,7 +565,7 @@ mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_er
     registry_model m;
     file_rows files = {0};
     if (!name_canonical(to, wanted)) {
-        return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", to);
+        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", to);
     }
     mlxr_status status = registry_resolve(r, from, &m, error);
     if (status != MLXR_OK) {
@@ -595,7 +598,7 @@ mlxr_status registry_alias(registry *r, const char *alias, const char *target, m
     registry_model m;
     int64_t taken = 0;
     if (!name_canonical(alias, wanted)) {
-        return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", alias);
+        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", alias);
     }
     mlxr_status status = registry_resolve(r, target, &m, error);
     if (status != MLXR_OK) {
@@ -605,7 +608,7 @@ mlxr_status registry_alias(registry *r, const char *alias, const char *target, m
     if (status == MLXR_OK) {
         status = db_number(r->db, &taken, 0, error, "SELECT count(*) FROM models WHERE name = ?", "t", wanted);
         if (status == MLXR_OK && taken) {
-            status = fail(error, MLXR_ARG, "'%s' is the name of a model; remove that first", wanted);
+            status = registry_fail(error, MLXR_ARG, "'%s' is the name of a model; remove that first", wanted);
         } else if (status == MLXR_OK) {
             status = db_run(r->db, error,
                             "INSERT INTO aliases (name, target) VALUES (?, ?) "

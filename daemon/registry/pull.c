@@ -69,7 +69,7 @@ mlxr_status pull_blob(pull *p, const download_request *given, const char *what, 
     p->now.file_done = 0;
     p->now.file_total = given->n_bytes == UINT64_MAX ? 0 : given->n_bytes;
     if (!pull_tell(p, what)) {
-        return fail(error, MLXR_LIMIT, "cancelled");
+        return registry_fail(error, MLXR_LIMIT, "cancelled");
     }
     mlxr_status status = download_blob(p->r, p->t, &request, digest, n_bytes, error);
     if (status == MLXR_OK) {
@@ -79,7 +79,7 @@ mlxr_status pull_blob(pull *p, const download_request *given, const char *what, 
     } else if (error) {
         char text[sizeof error->text];
         memcpy(text, error->text, sizeof text);
-        fail(error, status, "%.150s: %s", what, text);
+        registry_fail(error, status, "%.150s: %s", what, text);
     }
     return status;
 }
@@ -91,7 +91,7 @@ mlxr_status pull_store(pull *p, const stored_model *m, mlxr_error *error)
     whole.path = "";
     whole.origin = p->origin;
     memcpy(whole.manifest, p->manifest, sizeof whole.manifest);
-    return pull_tell(p, "storing") ? rows_put(p->r, &whole, error) : fail(error, MLXR_LIMIT, "cancelled");
+    return pull_tell(p, "storing") ? rows_put(p->r, &whole, error) : registry_fail(error, MLXR_LIMIT, "cancelled");
 }
 
 static uint64_t number_from(const char *variable, uint64_t usual)
@@ -127,17 +127,18 @@ mlxr_status pull_url(pull *p, const char *url, mlxr_error *error)
     const char *fragment = strchr(url, '#'), *wanted = p->options->digest;
     uint64_t n_bytes;
     if (snprintf(plain, sizeof plain, "%.*s", (int)strcspn(url, "#"), url) >= (int)sizeof plain) {
-        return fail(error, MLXR_ARG, "the URL is longer than %u bytes", TRANSFER_URL_MAX - 1);
+        return registry_fail(error, MLXR_ARG, "the URL is longer than %u bytes", TRANSFER_URL_MAX - 1);
     }
     if (fragment && strncmp(fragment, "#sha256=", 8) == 0) {
         snprintf(name, sizeof name, "sha256:%.80s", fragment + 8);
         wanted = name;
     }
     if (wanted && !registry_digest_parse(wanted, expected)) {
-        return fail(error, MLXR_ARG, "'%.80s' is no SHA-256: 64 hexadecimal digits in lower case are needed", wanted);
+        return registry_fail(error, MLXR_ARG, "'%.80s' is no SHA-256: 64 hexadecimal digits in lower case are needed",
+                             wanted);
     }
     if (!name_of_url(plain, name, sizeof name) || !pull_set_name(p, name)) {
-        return fail(error, MLXR_ARG, "the URL's last part cannot be a name; give one with --as NAME");
+        return registry_fail(error, MLXR_ARG, "the URL's last part cannot be a name; give one with --as NAME");
     }
     snprintf(p->origin, sizeof p->origin, "%s", plain);
     download_request request = {.url = plain,
@@ -160,20 +161,20 @@ static mlxr_status copy_file(pull *p, int fd, const char *path, char *digest, ml
     registry_blob *b = NULL;
     char *piece = malloc(PIECE);
     mlxr_status status = piece ? registry_blob_begin(&b, p->r, p->options->digest, p->now.file_total, error)
-                               : fail_nomem(error);
+                               : registry_fail_nomem(error);
     while (status == MLXR_OK) {
         ssize_t got = read(fd, piece, PIECE);
         if (got < 0 && errno == EINTR) {
             continue;
         }
         if (got <= 0) {
-            status = got < 0 ? fail_errno(error, errno, "cannot read", path) : MLXR_OK;
+            status = got < 0 ? registry_fail_errno(error, errno, "cannot read", path) : MLXR_OK;
             break;
         }
         status = registry_blob_write(b, piece, (size_t)got, error);
         p->now.file_done += (uint64_t)got;
         if (status == MLXR_OK && !go_on(p)) {
-            status = fail(error, MLXR_LIMIT, "cancelled");
+            status = registry_fail(error, MLXR_LIMIT, "cancelled");
         }
     }
     if (status == MLXR_OK) {
@@ -190,12 +191,13 @@ mlxr_status pull_file(pull *p, const char *path, mlxr_error *error)
     struct stat info;
     stored_file file = {.role = "weights", .name = "model.gguf"};
     if (!name_of_url(path, name, sizeof name) || !pull_set_name(p, name)) {
-        return fail(error, MLXR_ARG, "the file's name cannot be a model's; give one with --as NAME");
+        return registry_fail(error, MLXR_ARG, "the file's name cannot be a model's; give one with --as NAME");
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-        mlxr_status status = fd < 0 ? fail_errno(error, errno, "cannot open", path)
-                                    : fail(error, MLXR_ARG, "%s is no file; mlxr create takes folders, in place", path);
+        mlxr_status status = fd < 0 ? registry_fail_errno(error, errno, "cannot open", path)
+                                    : registry_fail(error, MLXR_ARG,
+                                                    "%s is no file; mlxr create takes folders, in place", path);
         if (fd >= 0) {
             close(fd);
         }
@@ -204,7 +206,7 @@ mlxr_status pull_file(pull *p, const char *path, mlxr_error *error)
     mlxr_status status = mlxr_model_describe(path, &description, error);
     mlxr_free(description);
     if (status == MLXR_OK && disk_free_bytes(p->r->store) < (uint64_t)info.st_size) {
-        status = fail(error, MLXR_IO, "%lld bytes are needed in %s", (long long)info.st_size, p->r->store);
+        status = registry_fail(error, MLXR_IO, "%lld bytes are needed in %s", (long long)info.st_size, p->r->store);
     }
     if (status == MLXR_OK) {
         char full[REGISTRY_PATH_MAX], *real = realpath(path, NULL);
@@ -212,7 +214,8 @@ mlxr_status pull_file(pull *p, const char *path, mlxr_error *error)
         free(real);
         snprintf(p->origin, sizeof p->origin, "%s", full);
         p->now.file_total = (uint64_t)info.st_size;
-        status = pull_tell(p, name) ? copy_file(p, fd, path, file.digest, error) : fail(error, MLXR_LIMIT, "cancelled");
+        status = pull_tell(p, name) ? copy_file(p, fd, path, file.digest, error)
+                                    : registry_fail(error, MLXR_LIMIT, "cancelled");
     }
     close(fd);
     return status == MLXR_OK ? pull_store(p, &(stored_model){.files = &file, .n_files = 1}, error) : status;
@@ -235,10 +238,10 @@ static const char *hub_part(const char *source)
 
 static mlxr_status run(pull *p, const char *source, mlxr_error *error)
 {
-    const catalogue_entry *entry = catalogue_find(source);
+    const catalogue_entry *entry = catalogue_entry_find(source);
     if (entry) {
         if (!pull_set_name(p, entry->name)) {
-            return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
+            return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
         }
         source = entry->source;
         p->expected = entry->digest;
@@ -267,11 +270,11 @@ mlxr_status registry_pull(registry *r, const char *source, const registry_pull_o
                           .retry_ms = (uint32_t)number_from("MLXR_PULL_RETRY_MS", 500),
                           .go_on = go_on};
     if (r->options.read_only) {
-        return fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
+        return registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
     }
     pull *p = calloc(1, sizeof *p);
     if (!p) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     p->r = r;
     p->options = options ? options : &none;

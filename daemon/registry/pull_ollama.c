@@ -33,7 +33,7 @@ static bool split_name(ollama_pull *o, const char *what, mlxr_error *error)
 {
     char text[REGISTRY_NAME_MAX + 1];
     if (!registry_name_valid(what)) {
-        fail(error, MLXR_ARG, "'%.80s' is no model's name", what);
+        registry_fail(error, MLXR_ARG, "'%.80s' is no model's name", what);
         return false;
     }
     snprintf(text, sizeof text, "%s", what);
@@ -45,7 +45,7 @@ static bool split_name(ollama_pull *o, const char *what, mlxr_error *error)
     char *first = strchr(text, '/');
     bool host = first && strchr(first + 1, '/');
     if (host && strchr(strchr(first + 1, '/') + 1, '/')) {
-        fail(error, MLXR_ARG, "'%.80s' has more parts than host/owner/model:tag", what);
+        registry_fail(error, MLXR_ARG, "'%.80s' has more parts than host/owner/model:tag", what);
         return false;
     }
     if (host) {
@@ -56,7 +56,7 @@ static bool split_name(ollama_pull *o, const char *what, mlxr_error *error)
     }
     snprintf(o->repository, sizeof o->repository, "%s%s", first ? "" : "library/", text);
     if (!pull_endpoint("MLXR_OLLAMA_REGISTRY", "https://registry.ollama.ai", o->base, sizeof o->base)) {
-        fail(error, MLXR_ARG, "MLXR_OLLAMA_REGISTRY is no URL with http or https");
+        registry_fail(error, MLXR_ARG, "MLXR_OLLAMA_REGISTRY is no URL with http or https");
         return false;
     }
     return true;
@@ -71,10 +71,11 @@ static mlxr_status fetch_token(ollama_pull *o, const char *challenge, mlxr_error
     char url[3 * HTTP_CHALLENGE_MAX + 64];
     json_error_t where;
     if (!http_bearer_challenge(challenge, &c)) {
-        return fail(error, MLXR_UNSUPPORTED, "%s wants a login of a kind that is not known here", o->base);
+        return registry_fail(error, MLXR_UNSUPPORTED, "%s wants a login of a kind that is not known here", o->base);
     }
     if (!transfer_same_host(c.realm, o->base)) {
-        return fail(error, MLXR_FORMAT, "%s sends us to %.150s for a login, which is another host", o->base, c.realm);
+        return registry_fail(error, MLXR_FORMAT, "%s sends us to %.150s for a login, which is another host", o->base,
+                             c.realm);
     }
     char *service = curl_easy_escape(NULL, c.service, 0), *scope = curl_easy_escape(NULL, c.scope, 0);
     int n = service && scope ? snprintf(url, sizeof url, "%s%sservice=%s&scope=%s", c.realm,
@@ -83,7 +84,7 @@ static mlxr_status fetch_token(ollama_pull *o, const char *challenge, mlxr_error
     curl_free(service);
     curl_free(scope);
     if (n < 0 || (size_t)n >= sizeof url) {
-        return fail(error, MLXR_FORMAT, "the registry's login has too long a name");
+        return registry_fail(error, MLXR_FORMAT, "the registry's login has too long a name");
     }
     mlxr_status status = transfer_get(o->p->t, url, "application/json", NULL, 65536, &answer, error);
     if (status != MLXR_OK) {
@@ -93,11 +94,11 @@ static mlxr_status fetch_token(ollama_pull *o, const char *challenge, mlxr_error
     const char *token = json_string_value(json_object_get(root, "token"));
     token = token ? token : json_string_value(json_object_get(root, "access_token"));
     if (!token || !*token || strlen(token) > TOKEN_MAX || strpbrk(token, "\r\n")) {
-        status = fail(error, MLXR_FORMAT, "%s gives no token that could be used", o->base);
+        status = registry_fail(error, MLXR_FORMAT, "%s gives no token that could be used", o->base);
     } else {
         free(o->token);
         o->token = strdup(token);
-        status = o->token ? MLXR_OK : fail_nomem(error);
+        status = o->token ? MLXR_OK : registry_fail_nomem(error);
     }
     json_decref(root);
     free(answer.body);
@@ -116,8 +117,8 @@ static mlxr_status get(ollama_pull *o, const char *url, const char *accept, size
     }
     if (status == MLXR_OK && out->code != 200) {
         free(out->body);
-        status = fail(error, MLXR_ARG, "%s does not give %s to us: it may not exist, or want a login", o->base,
-                      o->repository);
+        status = registry_fail(error, MLXR_ARG, "%s does not give %s to us: it may not exist, or want a login", o->base,
+                               o->repository);
     }
     return status;
 }
@@ -153,8 +154,8 @@ static mlxr_status read_layer(ollama_pull *o, const manifest_layer *layer, char 
     uint8_t hash[32];
     transfer_answer answer;
     if (layer->n_bytes > SMALL_LAYER_MAX) {
-        return fail(error, MLXR_LIMIT, "a text of the model has %llu bytes; %llu are taken",
-                    (unsigned long long)layer->n_bytes, (unsigned long long)SMALL_LAYER_MAX);
+        return registry_fail(error, MLXR_LIMIT, "a text of the model has %llu bytes; %llu are taken",
+                             (unsigned long long)layer->n_bytes, (unsigned long long)SMALL_LAYER_MAX);
     }
     blob_url(o, layer, url);
     mlxr_status status = get(o, url, NULL, (size_t)layer->n_bytes, &answer, error);
@@ -165,7 +166,7 @@ static mlxr_status read_layer(ollama_pull *o, const manifest_layer *layer, char 
     digest_hex(hash, 32, found + 7);
     if (!ok || answer.n != layer->n_bytes || strcmp(found, layer->digest) != 0) {
         free(answer.body);
-        return fail(error, MLXR_FORMAT, "the layer %s has another digest or size", layer->digest);
+        return registry_fail(error, MLXR_FORMAT, "the layer %s has another digest or size", layer->digest);
     }
     *text = answer.body;
     *n = answer.n;
@@ -174,7 +175,7 @@ static mlxr_status read_layer(ollama_pull *o, const manifest_layer *layer, char 
 
 static mlxr_status warn(ollama_pull *o, const char *what, const char *why, mlxr_error *error)
 {
-    return registry_pairs_add(&o->warnings, what, why) ? MLXR_OK : fail_nomem(error);
+    return registry_pairs_add(&o->warnings, what, why) ? MLXR_OK : registry_fail_nomem(error);
 }
 
 static mlxr_status take_template(ollama_pull *o, const char *text, mlxr_error *error)
@@ -183,7 +184,7 @@ static mlxr_status take_template(ollama_pull *o, const char *text, mlxr_error *e
     char *jinja = NULL;
     mlxr_status status = go_template_to_jinja(text, &jinja, &why);
     if (status == MLXR_NOMEM) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     if (status != MLXR_OK) {
         return warn(o, "template", why.text, error);
@@ -198,7 +199,7 @@ static mlxr_status add_license(ollama_pull *o, const char *text, mlxr_error *err
     size_t n = o->license ? strlen(o->license) : 0, more = strlen(text);
     char *grown = realloc(o->license, n + more + 3);
     if (!grown) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     snprintf(grown + n, more + 3, "%s%s", n ? "\n\n" : "", text);
     o->license = grown;
@@ -213,7 +214,7 @@ static mlxr_status take_layer(ollama_pull *o, const manifest_layer *layer, mlxr_
         return MLXR_OK;
     }
     if (layer->kind == MANIFEST_ADAPTER) {
-        return fail(error, MLXR_UNSUPPORTED, "the model has an adapter (LoRA), which cannot be used yet");
+        return registry_fail(error, MLXR_UNSUPPORTED, "the model has an adapter (LoRA), which cannot be used yet");
     }
     if (layer->kind == MANIFEST_PROJECTOR || layer->kind == MANIFEST_OTHER) {
         return warn(o, layer->kind == MANIFEST_PROJECTOR ? "projector" : "layer",
@@ -230,7 +231,7 @@ static mlxr_status take_layer(ollama_pull *o, const manifest_layer *layer, mlxr_
     } else if (layer->kind == MANIFEST_MESSAGES) {
         status = manifest_messages(&o->messages, text, n, error);
     } else if (strlen(text) != n) {
-        status = fail(error, MLXR_FORMAT, "a text of the model holds NUL bytes");
+        status = registry_fail(error, MLXR_FORMAT, "a text of the model holds NUL bytes");
     } else if (layer->kind == MANIFEST_TEMPLATE) {
         status = take_template(o, text, error);
     } else if (layer->kind == MANIFEST_LICENSE) {
@@ -263,14 +264,15 @@ static mlxr_status fetch_weights(ollama_pull *o, stored_file *out, mlxr_error *e
         *out = (stored_file){.role = "weights", .name = "model.gguf"};
         return pull_blob(o->p, &request, o->p->name, out->digest, &out->n_bytes, error);
     }
-    return fail(error, MLXR_FORMAT, "the manifest has no weights");
+    return registry_fail(error, MLXR_FORMAT, "the manifest has no weights");
 }
 
 static mlxr_status run(ollama_pull *o, mlxr_error *error)
 {
     stored_file file;
     o->p->now.n_files = o->p->now.file = 1;
-    mlxr_status status = pull_tell(o->p, "manifest") ? read_manifest(o, error) : fail(error, MLXR_LIMIT, "cancelled");
+    mlxr_status status = pull_tell(o->p, "manifest") ? read_manifest(o, error)
+                                                     : registry_fail(error, MLXR_LIMIT, "cancelled");
     for (size_t i = 0; i < o->m.n_layers && status == MLXR_OK; i++) {
         status = take_layer(o, &o->m.layers[i], error);
     }
@@ -297,7 +299,7 @@ mlxr_status pull_ollama(pull *p, const char *what, mlxr_error *error)
         return MLXR_ARG;
     }
     if (!p->name[0] && !pull_set_name(p, what)) {
-        return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
+        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
     }
     snprintf(p->origin, sizeof p->origin, "%s/%s:%s", o.base, o.repository, o.tag);
     mlxr_status status = run(&o, error);

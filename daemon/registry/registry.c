@@ -35,12 +35,12 @@ static mlxr_status set_paths(registry *r, const char *directory, mlxr_error *err
 {
     if (directory ? snprintf(r->directory, sizeof r->directory, "%s", directory) >= (int)sizeof r->directory
                   : !registry_directory(r->directory, sizeof r->directory)) {
-        return fail(error, MLXR_ARG,
-                    directory ? "the path of the model directory is too long"
-                              : "there is no model directory: set MLXR_MODELS or HOME");
+        return registry_fail(error, MLXR_ARG,
+                             directory ? "the path of the model directory is too long"
+                                       : "there is no model directory: set MLXR_MODELS or HOME");
     }
     if (!disk_join(r->store, sizeof r->store - 128, r->directory, ".mlxr")) {
-        return fail(error, MLXR_ARG, "the path of the model directory is too long");
+        return registry_fail(error, MLXR_ARG, "the path of the model directory is too long");
     }
     return MLXR_OK;
 }
@@ -87,7 +87,7 @@ mlxr_status registry_open(registry **out, const char *directory, const registry_
 {
     registry *r = calloc(1, sizeof *r);
     if (!r) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     pthread_mutex_init(&r->lock, NULL);
     r->lock_fd = -1;
@@ -159,18 +159,18 @@ mlxr_status inside_lock_file(registry *r, mlxr_error *error)
 {
     uint32_t timeout_ms = r->options.lock_timeout_ms ? r->options.lock_timeout_ms : 10000;
     if (r->lock_fd < 0) {
-        return fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
+        return registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
     }
     for (uint32_t waited_ms = 0;; waited_ms += 5) {
         if (flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0) {
             return MLXR_OK;
         }
         if (errno != EWOULDBLOCK && errno != EINTR) {
-            return fail_errno(error, errno, "cannot lock", r->store);
+            return registry_fail_errno(error, errno, "cannot lock", r->store);
         }
         if (waited_ms >= timeout_ms) {
-            return fail(error, MLXR_IO, "another process has been changing %s for %u ms; try again", r->store,
-                        (unsigned)timeout_ms);
+            return registry_fail(error, MLXR_IO, "another process has been changing %s for %u ms; try again", r->store,
+                                 (unsigned)timeout_ms);
         }
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }

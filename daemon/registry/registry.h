@@ -176,6 +176,10 @@ typedef struct registry_pull_options { /* {0} is a valid default */
 mlxr_status registry_pull(registry *r, const char *source, const registry_pull_options *options, char *name,
                           mlxr_error *error);
 
+/* Asks the servers, as configured, for a list, a manifest and the first bytes of a file each, and keeps nothing:
+ * [{what, ok, found}]. Takes some seconds where nobody answers. */
+mlxr_status registry_pull_check(json_t **out, mlxr_error *error);
+
 /* The models we recommend: [{name, source, about, n_params, bytes, memory_bytes, digest}]. NULL: no memory. */
 json_t *registry_catalogue_json(void);
 
@@ -195,7 +199,7 @@ typedef struct registry_key {
     char models[513]; /* names it may use, with commas between; "": all. One * at an end stands for anything */
     uint32_t scopes;
     uint32_t requests_per_minute;               /* 0: no bound; the server counts */
-    uint64_t tokens_per_minute;   /* 0: no bound; the server counts */
+    uint64_t tokens_per_minute;                 /* 0: no bound; the server counts */
     uint64_t tokens_per_day;                    /* 0: no bound; prompt and answer, by UTC day */
     int64_t created_us, expires_us, revoked_us; /* 0: never */
 } registry_key;

@@ -52,9 +52,9 @@ static mlxr_status make_set(const registry *r, int64_t id, const stored_model *m
     for (size_t i = 0; i < m->n_files && status == MLXR_OK; i++) {
         snprintf(target, sizeof target, "../../blobs/sha256-%s", m->files[i].digest + 7);
         if (!plain_name(m->files[i].name) || !disk_join(path, sizeof path, directory, m->files[i].name)) {
-            status = fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", m->files[i].name);
+            status = registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", m->files[i].name);
         } else if (symlink(target, path) != 0) {
-            status = fail(error, MLXR_IO, "cannot make the link %s", path);
+            status = registry_fail(error, MLXR_IO, "cannot make the link %s", path);
         }
     }
     return status == MLXR_OK ? disk_sync_dir(directory, error) : status;
@@ -93,7 +93,8 @@ static void put_files(row_writer *w, const stored_model *m)
                            "INSERT INTO files (model, position, role, name, digest) VALUES (?, ?, ?, ?, ?)", "iittt",
                            w->id, (int64_t)i, f->role, f->name, f->digest);
         if (w->status == MLXR_ARG) { /* the foreign key: it was removed meanwhile */
-            w->status = fail(w->error, MLXR_IO, "the file %s is not in the store any more; try again", f->digest);
+            w->status = registry_fail(w->error, MLXR_IO, "the file %s is not in the store any more; try again",
+                                      f->digest);
         }
     }
 }
@@ -191,7 +192,7 @@ static mlxr_status get_row(registry *r, int64_t id, registry_model *m, mlxr_erro
         r->db, &s, error, "SELECT name, path, origin, modified_us, manifest FROM models WHERE id = ?", "i", id);
     status = status == MLXR_OK ? db_step(r->db, &s, &row, error) : status;
     if (status == MLXR_OK && !row) {
-        status = fail(error, MLXR_IO, "the model has just been removed");
+        status = registry_fail(error, MLXR_IO, "the model has just been removed");
     }
     if (row) {
         bool ok = set_text(&m->name, db_text(s, 0)) && set_text(&m->path, db_text(s, 1)) &&
@@ -199,7 +200,7 @@ static mlxr_status get_row(registry *r, int64_t id, registry_model *m, mlxr_erro
         m->modified_us = sqlite3_column_int64(s, 3);
         m->source = *m->path ? REGISTRY_IN_PLACE : REGISTRY_STORED;
         sqlite3_finalize(s);
-        status = ok ? MLXR_OK : fail_nomem(error);
+        status = ok ? MLXR_OK : registry_fail_nomem(error);
     }
     return status;
 }
@@ -239,7 +240,7 @@ static mlxr_status get_files(registry *r, int64_t id, registry_model *m, mlxr_er
     if (status == MLXR_OK && n_parts > 0) {
         ok = ok && set_text(&m->path, n_parts > 1 ? set : path);
     }
-    return status == MLXR_OK && !ok ? fail_nomem(error) : status;
+    return status == MLXR_OK && !ok ? registry_fail_nomem(error) : status;
 }
 
 static mlxr_status get_overrides(registry *r, int64_t id, registry_model *m, mlxr_error *error)
@@ -262,13 +263,13 @@ static mlxr_status get_overrides(registry *r, int64_t id, registry_model *m, mlx
             ok = ok && set_text(&m->license, value);
         } else {
             ok = ok && registry_pairs_add(strcmp(kind, "parameter") == 0 ? &m->parameters
-                                 : strcmp(kind, "message") == 0 ? &m->messages
-                                                                : &m->warnings,
-                                 name, value);
+                                          : strcmp(kind, "message") == 0 ? &m->messages
+                                                                         : &m->warnings,
+                                          name, value);
         }
     }
     sqlite3_finalize(s);
-    return status == MLXR_OK && !ok ? fail_nomem(error) : status;
+    return status == MLXR_OK && !ok ? registry_fail_nomem(error) : status;
 }
 
 mlxr_status rows_get(registry *r, int64_t id, registry_model *out, mlxr_error *error)
@@ -279,7 +280,7 @@ mlxr_status rows_get(registry *r, int64_t id, registry_model *out, mlxr_error *e
     status = status == MLXR_OK ? get_overrides(r, id, out, error) : status;
     status = status == MLXR_OK ? describe_model(r, out, error) : status;
     if (status == MLXR_OK && !model_set_id(out)) {
-        status = fail_nomem(error);
+        status = registry_fail_nomem(error);
     }
     if (status != MLXR_OK) {
         registry_model_close(out);
@@ -339,7 +340,7 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
     char wanted[REGISTRY_NAME_MAX + 1];
     int64_t id = 0, alias = 0;
     if (!name_canonical(name, wanted)) {
-        return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
+        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
     }
     mlxr_status status = inside_begin(r, error);
     if (status != MLXR_OK) {
@@ -350,7 +351,8 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
         status = db_number(r->db, &alias, 0, error, "SELECT count(*) FROM aliases WHERE name = ?", "t", wanted);
     }
     if (status == MLXR_OK && !id && !alias) {
-        status = fail(error, MLXR_ARG, "no model '%s' in the store; files of your own are removed as files", wanted);
+        status = registry_fail(error, MLXR_ARG, "no model '%s' in the store; files of your own are removed as files",
+                               wanted);
     } else if (status == MLXR_OK && alias) {
         status = db_run(r->db, error, "DELETE FROM aliases WHERE name = ?", "t", wanted);
     } else if (status == MLXR_OK && grace_s) {
@@ -368,7 +370,7 @@ mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error)
     char wanted[REGISTRY_NAME_MAX + 1];
     int64_t id = 0;
     if (!name_canonical(name, wanted)) {
-        return fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
+        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
     }
     mlxr_status status = inside_begin(r, error);
     if (status != MLXR_OK) {
@@ -377,7 +379,7 @@ mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error)
     status = db_number(r->db, &id, 0, error, "SELECT id FROM models WHERE name = ? AND removed_us > 0 AND purge_us > ?",
                        "ti", wanted, inside_now_us());
     if (status == MLXR_OK && !id) {
-        status = fail(error, MLXR_ARG, "no model '%s' was removed lately enough to be restored", wanted);
+        status = registry_fail(error, MLXR_ARG, "no model '%s' was removed lately enough to be restored", wanted);
     } else if (status == MLXR_OK) {
         status = db_run(r->db, error, "UPDATE models SET removed_us = 0, purge_us = 0 WHERE id = ?", "i", id);
     }
@@ -400,13 +402,13 @@ mlxr_status file_rows_add(file_rows *rows, const char *role, const char *name, c
 {
     stored_file *grown = realloc(rows->items, (rows->n + 1) * sizeof *grown);
     if (!grown) {
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     rows->items = grown;
     stored_file *f = &grown[rows->n++];
     *f = (stored_file){.role = strdup(role), .name = strdup(name)};
     snprintf(f->digest, sizeof f->digest, "%s", digest);
-    return f->role && f->name ? MLXR_OK : fail_nomem(error);
+    return f->role && f->name ? MLXR_OK : registry_fail_nomem(error);
 }
 
 mlxr_status file_rows_read(registry *r, const char *name, file_rows *out, mlxr_error *error)

@@ -25,7 +25,7 @@ mlxr_status transfer_open(transfer **out, const transfer_options *options, mlxr_
     transfer *t = calloc(1, sizeof *t);
     if (!t || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) { /* counted, and safe among threads since 7.84 */
         free(t);
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     t->options = *options;
     t->options.stall_s = options->stall_s ? options->stall_s : 30;
@@ -34,7 +34,7 @@ mlxr_status transfer_open(transfer **out, const transfer_options *options, mlxr_
     t->multi = curl_multi_init();
     if (!t->multi) {
         transfer_close(&t);
-        return fail_nomem(error);
+        return registry_fail_nomem(error);
     }
     *out = t;
     return MLXR_OK;
@@ -55,7 +55,7 @@ void transfer_close(transfer **pointer)
 
 static fetch_result give_up(fetch *f, fetch_result result, mlxr_status status, const char *what)
 {
-    f->status = fail(&f->error, status, "%s: %s", f->host[0] ? f->host : f->begin_url, what);
+    f->status = registry_fail(&f->error, status, "%s: %s", f->host[0] ? f->host : f->begin_url, what);
     return f->result = result;
 }
 
@@ -436,7 +436,7 @@ static void finish(fetch *f, CURLcode code)
 static mlxr_status check_cancel(const transfer *t, mlxr_error *error)
 {
     if (t->options.go_on && !t->options.go_on(t->options.user)) {
-        return fail(error, MLXR_LIMIT, "cancelled; what was downloaded is kept for the next time");
+        return registry_fail(error, MLXR_LIMIT, "cancelled; what was downloaded is kept for the next time");
     }
     return MLXR_OK;
 }
@@ -468,8 +468,8 @@ mlxr_status transfer_turn(transfer *t, int wait_ms, mlxr_error *error)
         finish_all(t);
     }
     if (code != CURLM_OK) {
-        return fail(error, code == CURLM_OUT_OF_MEMORY ? MLXR_NOMEM : MLXR_IO, "the download cannot go on: %s",
-                    curl_multi_strerror(code));
+        return registry_fail(error, code == CURLM_OUT_OF_MEMORY ? MLXR_NOMEM : MLXR_IO, "the download cannot go on: %s",
+                             curl_multi_strerror(code));
     }
     return check_cancel(t, error);
 }
@@ -535,7 +535,7 @@ mlxr_status transfer_get(transfer *t, const char *url, const char *accept, const
 {
     document d = {.limit = limit};
     fetch *f = calloc(1, sizeof *f);
-    mlxr_status status = f ? MLXR_OK : fail_nomem(error);
+    mlxr_status status = f ? MLXR_OK : registry_fail_nomem(error);
     *out = (transfer_answer){0};
     for (unsigned n = 0; status == MLXR_OK; n++) {
         *f = (fetch){.owner = t, .begin_url = url, .accept = accept, .bearer = bearer, .sink = collect, .user = &d};
@@ -549,7 +549,7 @@ mlxr_status transfer_get(transfer *t, const char *url, const char *accept, const
     if (status == MLXR_OK) {
         bool challenge = f->code == 401 && f->challenge[0] && f->n_redirects == 0;
         if (f->result != FETCH_DONE && !challenge) {
-            status = fail(error, f->status, "%s", f->error.text);
+            status = registry_fail(error, f->status, "%s", f->error.text);
         }
         out->code = f->code;
         memcpy(out->challenge, f->challenge, sizeof out->challenge);
@@ -558,7 +558,7 @@ mlxr_status transfer_get(transfer *t, const char *url, const char *accept, const
     free(f);
     if (status == MLXR_OK && !d.data && out->code == 200) { /* empty */
         d.data = calloc(1, 1);
-        status = d.data ? MLXR_OK : fail_nomem(error);
+        status = d.data ? MLXR_OK : registry_fail_nomem(error);
     }
     if (status != MLXR_OK) {
         free(d.data);

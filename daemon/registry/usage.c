@@ -53,7 +53,7 @@ mlxr_status registry_usage_add(registry *r, const char *key_id, const char *mode
         add(&e->counts, more);
     }
     inside_unlock(r);
-    return e ? MLXR_OK : fail_nomem(error);
+    return e ? MLXR_OK : registry_fail_nomem(error);
 }
 
 static mlxr_status write_entries(registry *r, mlxr_error *error)

@@ -1,0 +1,87 @@
+/*
+ * `mlxr pull`: getting a model. Ctrl-C stops it; the next pull goes on from there.
+ * Owner: main. Lifetime: the call.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "models.h"
+#include "output.h"
+#include "store.h"
+#include "verbs.h"
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+typedef struct pulling {
+    progress bar;
+    bool begun;
+} pulling;
+
+static bool on_progress(void *user, const registry_pull_progress *p)
+{
+    pulling *state = user;
+    char note[360];
+    uint64_t total = p->total ? p->total : p->file_total, done = p->total ? p->done + p->file_done : p->file_done;
+    if (!state->begun) {
+        state->bar = progress_begin("pull");
+        state->begun = true;
+    }
+    snprintf(note, sizeof note, "%.200s  %s of %s", p->what, human_bytes(done), total ? human_bytes(total) : "?");
+    progress_show(&state->bar, (double)done, total ? (double)total : 1, note);
+    return !interrupted;
+}
+
+int verb_pull(options *o)
+{
+    store s;
+    pulling state = {.begun = false};
+    mlxr_error error;
+    char name[REGISTRY_NAME_MAX + 1], path[REGISTRY_PATH_MAX];
+    const char *source = o->args[0];
+    if (models_is_path(source) && *source != '/' && *source != '.') { /* a file beside us */
+        snprintf(path, sizeof path, "./%s", source);
+        source = path;
+    }
+    registry_pull_options wanted = {.name = o->as, .digest = o->digest, .progress = on_progress, .user = &state};
+    if (!store_open(&s, true)) {
+        return EXIT_FAILED;
+    }
+    struct sigaction old, action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, &old);
+    mlxr_status status = s.ops->pull(&s, source, &wanted, name, &error);
+    sigaction(SIGINT, &old, NULL);
+    if (state.begun) {
+        progress_end(&state.bar);
+    }
+    json_t *model = NULL;
+    if (status == MLXR_OK) {
+        status = s.ops->show(&s, name, &model, &error);
+    }
+    store_close(&s);
+    if (status != MLXR_OK) {
+        print_error("%s", error.text);
+        return interrupted ? 130 : EXIT_FAILED;
+    }
+    const json_t *warnings = json_object_get(model, "warnings"), *why_not = json_object_get(model, "why_not");
+    for (size_t i = 0; i < json_array_size(warnings); i++) {
+        const json_t *w = json_array_get(warnings, i);
+        print_note("mlxr: %s: %s", json_string_value(json_object_get(w, "what")),
+                   json_string_value(json_object_get(w, "why")));
+    }
+    if (json_is_string(why_not)) {
+        print_note("mlxr: it cannot run here yet: %s", json_string_value(why_not));
+    }
+    if (o->json) {
+        return print_json(model);
+    }
+    json_decref(model);
+    printf("%s\n", name);
+    return finish_output(EXIT_OK);
+}
