@@ -39,6 +39,9 @@ uint64_t daemon_clock_ms(void); /* monotonic */
 mlxr_status watch_start(struct daemon_private *p, mlxr_error *error);
 /* daemon_load.c: loads the models of the options, then the daemon is ready. */
 mlxr_status load_start(struct daemon_private *p, mlxr_error *error);
+/* daemon_sandbox.c: confines this process to what a daemon with these options needs; *what is in force.
+ * MLXR_UNSUPPORTED: there is no sandbox here. */
+mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_error *error);
 /* Sleeps; false: the daemon stops. */
 bool daemon_sleep(struct daemon_private *p, uint64_t ms);
 

@@ -6,6 +6,7 @@
  *     a second one  ─▶ what runs is ended now; after 1.8 s the process ends whatever it is doing
  */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +102,30 @@ static void wait_end(struct daemon *d)
     pthread_mutex_unlock(&p->lock);
 }
 
+static void tell(const daemon_options *o, mlxr_log_level level, const char *line)
+{
+    if (o->log) {
+        o->log(o->log_user, level, line);
+    }
+}
+
+/* A system that has no sandbox is told of, and no reason not to serve. */
+static mlxr_status confine(const daemon_options *o, mlxr_error *error)
+{
+    const char *what = "none";
+    char line[128];
+    mlxr_status status = daemon_confine(o, &what, error);
+    if (status == MLXR_UNSUPPORTED) {
+        tell(o, MLXR_LOG_WARN, error->text);
+        return MLXR_OK;
+    }
+    if (status == MLXR_OK) {
+        snprintf(line, sizeof line, "sandbox: %s", what);
+        tell(o, MLXR_LOG_DEBUG, line);
+    }
+    return status;
+}
+
 int daemon_run(const daemon_options *options)
 {
     daemon_options o = *options;
@@ -113,11 +138,12 @@ int daemon_run(const daemon_options *options)
     pthread_sigmask(SIG_BLOCK, &e.signals, NULL); /* before there are threads: they inherit it */
     signal(SIGPIPE, SIG_IGN);
     o.n_sockets = notify_sockets();
-    mlxr_status status = daemon_start(&e.d, &o, &error);
+    mlxr_status status = o.no_sandbox ? MLXR_OK : confine(&o, &error);
+    if (status == MLXR_OK) {
+        status = daemon_start(&e.d, &o, &error);
+    }
     if (status != MLXR_OK) {
-        if (o.log) {
-            o.log(o.log_user, MLXR_LOG_ERROR, error.text);
-        }
+        tell(&o, MLXR_LOG_ERROR, error.text);
         return status == MLXR_ARG ? 2 : 1;
     }
     struct daemon *d = e.d;

@@ -3,7 +3,9 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import time
+import unittest
 
 import support
 
@@ -85,6 +87,41 @@ class Start(support.ApiTest):
             answer = daemon.ask("GET", path)
             self.assertEqual((answer.status, answer.json), (200, expected))
             self.assertEqual(daemon.ask("HEAD", path).status, 200)
+
+
+class Confined(support.ApiTest):
+    @unittest.skipUnless(sys.platform.startswith("linux"), "Linux only")
+    def test_the_process_is_confined_and_still_loads_models_from_where_they_lie(self):
+        """Own store, a path, and another program's folder, which a link leads out of."""
+        name = self.add_model("llama", "tiny")
+        hub = os.path.join(self.home, ".cache", "huggingface", "hub", "models--a--b")
+        snapshot = os.path.join(hub, "snapshots", "0" * 40)
+        os.makedirs(snapshot)
+        os.makedirs(os.path.join(hub, "blobs"))
+        os.makedirs(os.path.join(hub, "refs"))
+        with open(os.path.join(hub, "refs", "main"), "w", encoding="ascii") as file:
+            file.write("0" * 40)
+        shutil.copy(os.path.join(support.tiny_models(), "qwen3.gguf"), os.path.join(hub, "blobs", "f00"))
+        os.symlink("../../blobs/f00", os.path.join(snapshot, "b.gguf"))
+        elsewhere = os.path.join(self.home, "elsewhere")
+        os.mkdir(elsewhere)
+        shutil.copy(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(elsewhere, "given.gguf"))
+        daemon = self.serve("--verbose", "--model", name, "--model", os.path.join(elsewhere, "given.gguf"),
+                            "--model", self.foreign_name())  # fmt: skip
+        daemon.wait_line("sandbox: Landlock and seccomp")
+        with open(f"/proc/{daemon.process.pid}/status", encoding="ascii") as file:
+            status = file.read()
+        self.assertIn("NoNewPrivs:\t1", status)
+        self.assertIn("Seccomp:\t2", status)
+        self.assertEqual(daemon.stop(), 0)
+        free = self.serve("--no-sandbox")
+        with open(f"/proc/{free.process.pid}/status", encoding="ascii") as file:
+            self.assertIn("Seccomp:\t0", file.read())
+
+    def foreign_name(self):
+        names = [m["name"] for m in self.succeed("list", "--json").json if "a/b" in m["name"]]
+        self.assertTrue(names)
+        return names[0]
 
 
 class End(support.ApiTest):

@@ -1,0 +1,142 @@
+/*
+ * What the daemon's sandbox leaves open: its own store, models wherever they are known to lie, names and certificates.
+ * Owner: daemon_run. Lifetime: the call.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "server/daemon_private.h"
+#include "server/sandbox.h"
+
+/* For libc (names of hosts, time), OpenSSL and libcurl, and for sizing by memory and cores. */
+static const char *const readable[] = {"/etc/hosts",
+                                       "/etc/resolv.conf",
+                                       "/etc/nsswitch.conf",
+                                       "/etc/host.conf",
+                                       "/etc/gai.conf",
+                                       "/etc/services",
+                                       "/etc/localtime",
+                                       "/etc/ssl",
+                                       "/etc/pki",
+                                       "/etc/ca-certificates",
+                                       "/usr/share/ca-certificates",
+                                       "/usr/share/zoneinfo",
+                                       "/usr/lib",
+                                       "/usr/local/lib",
+                                       "/lib",
+                                       "/lib64",
+                                       "/run/systemd/resolve",
+                                       "/dev/urandom",
+                                       "/proc/meminfo",
+                                       "/proc/cpuinfo",
+                                       "/proc/self",
+                                       "/proc/stat",
+                                       "/sys/fs/cgroup",
+                                       "/sys/devices/system"};
+
+/* Folders of other programs, relative to a variable's, or to HOME: models that appear there later can be loaded, too.
+ */
+static const struct {
+    const char *variable, *below;
+} foreign[] = {{"HF_HUB_CACHE", ""},
+               {"HF_HOME", "/hub"},
+               {"OLLAMA_MODELS", ""},
+               {"HOME", "/.cache/huggingface/hub"},
+               {"HOME", "/.ollama/models"},
+               {"HOME", "/.lmstudio/models"},
+               {"HOME", "/.cache/lm-studio/models"}};
+
+/* A file's folder, by the file's real place: parts of split models lie beside each other. */
+static void allow_model(sandbox *s, const char *path)
+{
+    char real[PATH_MAX];
+    if (!realpath(path, real)) {
+        return;
+    }
+    char *slash = strrchr(real, '/');
+    if (slash && slash != real && strcmp(slash, "/") != 0) {
+        *slash = '\0';
+    }
+    sandbox_allow(s, real, false);
+}
+
+static mlxr_status allow_registered(void *user, const registry_model *m, mlxr_error *error)
+{
+    (void)error;
+    if (m->source != REGISTRY_STORED) {
+        allow_model(user, m->path);
+    }
+    return MLXR_OK;
+}
+
+static void allow_folders(sandbox *s)
+{
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof readable / sizeof *readable; i++) {
+        sandbox_allow(s, readable[i], false);
+    }
+    sandbox_allow(s, "/dev/null", true);
+    sandbox_allow(s, "/usr/share/ollama/.ollama/models", false);
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        const char *base = getenv(foreign[i].variable);
+        if (base && *base == '/' && snprintf(path, sizeof path, "%s%s", base, foreign[i].below) < (int)sizeof path) {
+            sandbox_allow(s, path, false);
+        }
+    }
+}
+
+static void allow_options(sandbox *s, const daemon_options *o)
+{
+    char path[PATH_MAX];
+    const char *files[] = {o->tls_cert, o->tls_key};
+    for (size_t i = 0; i < 2; i++) {
+        if (files[i]) {
+            sandbox_allow(s, files[i], false);
+        }
+    }
+    for (size_t i = 0; i < o->models.n; i++) {
+        if (*o->models.items[i] == '/' || *o->models.items[i] == '.') {
+            allow_model(s, o->models.items[i]);
+            sandbox_allow(s, o->models.items[i], false); /* a folder */
+        }
+    }
+    if (o->engine.kv_dir) {
+        mkdir(o->engine.kv_dir,
+              0700); /* behind the sandbox's door nobody could; what is wrong with it the engine tells */
+        sandbox_allow(s, o->engine.kv_dir, true);
+    }
+    if (o->socket_path && snprintf(path, sizeof path, "%s", o->socket_path) < (int)sizeof path) {
+        char *slash = strrchr(path, '/');
+        *(slash ? slash + (slash == path) : path) = '\0';
+        sandbox_allow(s, *path ? path : ".", true);
+    }
+}
+
+mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_error *error)
+{
+    registry *r;
+    char directory[REGISTRY_PATH_MAX];
+    sandbox *s;
+    mlxr_status status = registry_open(&r, o->directory, NULL, error); /* the store exists from here on */
+    if (status != MLXR_OK) {
+        return status;
+    }
+    status = sandbox_open(&s, error);
+    if (status == MLXR_OK) {
+        if (o->directory || registry_directory(directory, sizeof directory)) {
+            sandbox_allow(s, o->directory ? o->directory : directory, true);
+        }
+        allow_folders(s);
+        allow_options(s, o);
+        registry_each(r, allow_registered, s, error);
+    }
+    registry_close(&r);
+    if (status == MLXR_OK) {
+        status = sandbox_enter(s, what, error);
+        sandbox_close(&s);
+    }
+    return status;
+}
