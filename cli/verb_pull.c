@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "models.h"
 #include "output.h"
 #include "store.h"
 #include "verbs.h"
@@ -45,7 +45,7 @@ int verb_pull(options *o)
     mlxr_error error;
     char name[REGISTRY_NAME_MAX + 1], path[REGISTRY_PATH_MAX];
     const char *source = o->args[0];
-    if (models_is_path(source) && *source != '/' && *source != '.') { /* a file beside us */
+    if (access(source, F_OK) == 0 && *source != '/' && *source != '.') { /* a file beside us */
         snprintf(path, sizeof path, "./%s", source);
         source = path;
     }

@@ -415,6 +415,8 @@ static void finish(fetch *f, CURLcode code)
         return;
     } else if (f->code >= 300 && (code == CURLE_OK || code == CURLE_WRITE_ERROR)) {
         judge_code(f);
+    } else if (f->code > 200 && f->code != 206 && (code == CURLE_OK || code == CURLE_WRITE_ERROR)) {
+        give_up(f, FETCH_FAILED, MLXR_FORMAT, "the server answers with something that is no file");
     } else if (f->status != MLXR_OK) { /* the sink stopped it */
         f->result = f->result == FETCH_RUNNING ? FETCH_FAILED : f->result;
     } else if (code == CURLE_OUT_OF_MEMORY) {
