@@ -98,6 +98,8 @@ typedef mlxr_status registry_seen(void *user, const registry_model *m, mlxr_erro
 /* All models, sorted by name; stops at the first call that does not return MLXR_OK. A name that hides another is told
  * once. */
 mlxr_status registry_each(registry *r, registry_seen *seen, void *user, mlxr_error *error);
+/* The paths of models registered in place in the store; reads no files. */
+mlxr_status registry_places(registry *r, void (*seen)(void *user, const char *path), void *user, mlxr_error *error);
 
 /* Makes a file or folder known under `name` (NULL: the file's stem): to this registry only, or, with `keep`, in the
  * store. Nothing is copied. */

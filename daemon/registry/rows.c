@@ -430,3 +430,19 @@ mlxr_status file_rows_read(registry *r, const char *name, file_rows *out, mlxr_e
     inside_unlock(r);
     return status;
 }
+
+mlxr_status registry_places(registry *r, void (*seen)(void *user, const char *path), void *user, mlxr_error *error)
+{
+    sqlite3_stmt *s;
+    inside_lock(r);
+    mlxr_status status = db_prepare(r->db, &s, error, "SELECT path FROM models WHERE path <> ''", "");
+    for (bool row = true; status == MLXR_OK && s;) {
+        status = db_step(r->db, &s, &row, error);
+        if (status == MLXR_OK && row) {
+            seen(user, db_text(s, 0));
+        }
+    }
+    sqlite3_finalize(s);
+    inside_unlock(r);
+    return status;
+}

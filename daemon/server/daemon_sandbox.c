@@ -2,6 +2,7 @@
  * What the daemon's sandbox leaves open: its own store, models wherever they are known to lie, names and certificates.
  * Owner: daemon_run. Lifetime: the call.
  */
+#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,13 +64,26 @@ static void allow_model(sandbox *s, const char *path)
     sandbox_allow(s, real, false);
 }
 
-static mlxr_status allow_registered(void *user, const registry_model *m, mlxr_error *error)
+static void allow_registered(void *user, const char *path)
 {
-    (void)error;
-    if (m->source != REGISTRY_STORED) {
-        allow_model(user, m->path);
+    allow_model(user, path);
+}
+
+/* Links in the model directory lead to where somebody keeps large files. */
+static void allow_links(sandbox *s, const char *directory)
+{
+    char path[PATH_MAX];
+    DIR *open = opendir(directory);
+    for (struct dirent *entry; open && (entry = readdir(open));) {
+        bool link = entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
+        if (link && snprintf(path, sizeof path, "%s/%s", directory, entry->d_name) < (int)sizeof path) {
+            allow_model(s, path);
+            sandbox_allow(s, path, false);
+        }
     }
-    return MLXR_OK;
+    if (open) {
+        closedir(open);
+    }
 }
 
 static void allow_folders(sandbox *s)
@@ -128,10 +142,11 @@ mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_erro
     if (status == MLXR_OK) {
         if (o->directory || registry_directory(directory, sizeof directory)) {
             sandbox_allow(s, o->directory ? o->directory : directory, true);
+            allow_links(s, o->directory ? o->directory : directory);
         }
         allow_folders(s);
         allow_options(s, o);
-        registry_each(r, allow_registered, s, error);
+        registry_places(r, allow_registered, s, error);
     }
     registry_close(&r);
     if (status == MLXR_OK) {

@@ -3,6 +3,7 @@
  * Owner: the daemon. Lifetime: http_open to http_close.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -434,9 +435,20 @@ fail:
     return status;
 }
 
+/* A write to a connection that was reset raises SIGPIPE in the thread that writes; blocked, it is an error like others.
+ */
+static void run_loop(http_server *s)
+{
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, NULL);
+    uv_run(&s->loop, UV_RUN_DEFAULT);
+}
+
 void http_run(http_server *s)
 {
-    uv_run(&s->loop, UV_RUN_DEFAULT);
+    run_loop(s);
 }
 
 void http_stop(http_server *s)
@@ -458,7 +470,7 @@ void http_close(http_server **pointer)
     if (!s->ended) { /* it never ran, or ran without being stopped */
         stop_now(s);
     }
-    uv_run(&s->loop, UV_RUN_DEFAULT);
+    run_loop(s);
     uv_loop_close(&s->loop);
     tls_context_close(&s->tls);
     pthread_mutex_destroy(&s->lock);
