@@ -1,0 +1,166 @@
+/*
+ * The daemon within a process: what /health and /ready say while the engine hangs, loads, ends.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server/daemon_parts.h"
+#include "support/test.h"
+
+static uint64_t clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void sleep_ms(unsigned ms)
+{
+    struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
+    nanosleep(&time, NULL);
+}
+
+/* The status of GET `path`; 0: nobody listens. */
+static int ask(uint16_t port, const char *path)
+{
+    char text[512] = "";
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) {
+        int n = snprintf(text, sizeof text, "GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n", path);
+        assert_int_equal(send(fd, text, (size_t)n, MSG_NOSIGNAL), n);
+        ssize_t got = recv(fd, text, sizeof text - 1, MSG_WAITALL);
+        text[got > 0 ? got : 0] = '\0';
+    }
+    close(fd);
+    return strncmp(text, "HTTP/1.1 ", 9) == 0 ? atoi(text + 9) : 0;
+}
+
+static struct daemon *start(daemon_options options)
+{
+    struct daemon *d = NULL;
+    mlxr_error error;
+    static char folder[512];
+    snprintf(folder, sizeof folder, "%s/models", test_temp_dir());
+    options.any_port = true;
+    options.directory = folder;
+    options.engine.kv_bytes = 16u << 20;
+    mkdir(folder, 0700);
+    assert_ok(daemon_start(&d, &options, &error), &error);
+    return d;
+}
+
+typedef struct hanging {
+    struct daemon *d;
+    unsigned ms;
+} hanging;
+
+static void hang(mlxr_engine *engine, void *user)
+{
+    (void)engine;
+    sleep_ms(((hanging *)user)->ms);
+}
+
+static void *hang_engine(void *user)
+{
+    hanging *h = user;
+    worker_call(h->d->worker, hang, h);
+    return NULL;
+}
+
+static void an_engine_that_hangs_shows_within_ten_seconds(void **state)
+{
+    struct daemon *d = start((daemon_options){0});
+    hanging h = {d, 11000};
+    pthread_t thread;
+    (void)state;
+    assert_int_equal(ask(daemon_port(d), "/health"), 200);
+    assert_int_equal(ask(daemon_port(d), "/ready"), 200);
+    uint64_t began = clock_ms();
+    assert_int_equal(pthread_create(&thread, NULL, hang_engine, &h), 0);
+    while (ask(daemon_port(d), "/health") == 200) {
+        assert_true(clock_ms() - began < 10000);
+        sleep_ms(50);
+    }
+    print_message("/health fails %llu ms after the engine stopped\n", (unsigned long long)(clock_ms() - began));
+    assert_int_equal(ask(daemon_port(d), "/health"), 503);
+    assert_int_equal(ask(daemon_port(d), "/ready"), 503);
+    assert_true(clock_ms() - began > 3000); /* a long step is none */
+    pthread_join(thread, NULL);
+    while (ask(daemon_port(d), "/health") != 200) { /* and it recovers */
+        assert_true(clock_ms() - began < 15000);
+        sleep_ms(50);
+    }
+    daemon_stop(&d);
+}
+
+static void it_ends_and_starts_again_many_times(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 5; i++) {
+        struct daemon *d = start((daemon_options){0});
+        uint16_t port = daemon_port(d);
+        assert_int_equal(ask(port, "/health"), 200);
+        assert_int_equal(ask(port, "/no-such-thing"), 404);
+        daemon_drain(d, i % 2);
+        daemon_stop(&d);
+        assert_null(d);
+        assert_int_equal(ask(port, "/health"), 0);
+    }
+    daemon_stop(&(struct daemon *){NULL});
+}
+
+static void what_cannot_be_served_is_refused_before_anything_is_opened(void **state)
+{
+    struct daemon *d = NULL;
+    mlxr_error error;
+    char folder[512];
+    (void)state;
+    snprintf(folder, sizeof folder, "%s/models", test_temp_dir());
+    static const daemon_options bad[] = {
+        {.host = "0.0.0.0", .any_port = true},
+        {.any_port = true, .tls_key = "/nonexistent"},
+        {.any_port = true, .tls_cert = "/nonexistent", .tls_key = "/nonexistent"},
+        {.any_port = true, .engine = {.backend = "nonsense"}},
+        {.any_port = true, .socket_path = "/nonexistent/socket"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        daemon_options options = bad[i];
+        options.directory = folder;
+        error.text[0] = '\0';
+        assert_int_not_equal(daemon_start(&d, &options, &error), MLXR_OK);
+        assert_null(d);
+        assert_true(error.text[0] != '\0');
+    }
+}
+
+static void every_route_declares_who_may_use_it(void **state)
+{
+    json_t *routes = daemon_routes_json(), *row;
+    size_t i;
+    (void)state;
+    assert_true(json_array_size(routes) > 0);
+    json_array_foreach(routes, i, row)
+    {
+        assert_string_not_equal(json_string_value(json_object_get(row, "policy")), "none");
+    }
+    json_decref(routes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_route_declares_who_may_use_it),
+        cmocka_unit_test(what_cannot_be_served_is_refused_before_anything_is_opened),
+        cmocka_unit_test(it_ends_and_starts_again_many_times),
+        cmocka_unit_test(an_engine_that_hangs_shows_within_ten_seconds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
