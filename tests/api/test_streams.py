@@ -1,0 +1,214 @@
+"""Answers that take their time, over real sockets and a real model: clients that leave, signals, overload.
+
+What counts here is how the daemon treats an answer that runs; what is in it is for other tests. The tiny models answer too
+fast for that, so SmolLM2 computes; without it these tests are skipped.
+"""
+import json
+import os
+import re
+import signal
+import threading
+import time
+import unittest
+
+import support
+
+MODEL = os.path.join(support.cli.real_models(), "SmolLM2-135M-Instruct.Q4_1.gguf")
+NAME = "SmolLM2-135M-Instruct.Q4_1"
+
+
+@unittest.skipUnless(os.path.exists(MODEL), "SmolLM2 is not in the model directory")
+class Streams(support.ApiTest):
+    def setUp(self):
+        super().setUp()
+        if not any(r["pattern"] == "/v1/completions" for r in self.succeed("serve", "--routes").json):
+            self.skipTest("this daemon does not complete")
+
+    def begin(self, *arguments, **options):
+        return self.serve("--model", MODEL, "--kv-bytes", "256M", *arguments, **options)
+
+    def ask_long(self, daemon, n_tokens=1900, prompt="Tell me everything.", stream=True):
+        """Sends a request for a long answer; the connection and its file."""
+        body = json.dumps({"model": NAME, "prompt": prompt, "max_tokens": n_tokens, "stream": stream,
+                           "temperature": 1.0, "seed": 1, "logit_bias": {"0": -100, "2": -100}}).encode()  # fmt: skip
+        connection = daemon.connect()
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                           b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)  # fmt: skip
+        return connection, connection.makefile("rb")
+
+    def head(self, file):
+        """Status and headers of an answer."""
+        line = file.readline()
+        headers = {}
+        for text in iter(file.readline, b"\r\n"):
+            name, _, value = text.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        return int(line.split()[1]), headers
+
+    def events(self, file):
+        """Data of the events of a chunked stream, until it ends."""
+        text = b""
+        while True:
+            line = file.readline()
+            if not line:
+                return
+            size = int(line, 16)
+            text += file.read(size)
+            file.read(2)
+            while b"\n\n" in text:
+                event, text = text.split(b"\n\n", 1)
+                for part in event.split(b"\n"):
+                    if part.startswith(b"data: "):
+                        yield part[6:].decode()
+            if size == 0:
+                return
+
+    def metric(self, daemon, name):
+        answer = daemon.ask("GET", "/metrics")
+        if answer.status == 404:
+            self.skipTest("there are no metrics")
+        found = re.findall(rf"^mlxr_{name}(?:{{[^}}]*}})? ([0-9.e+-]+)$", answer.body.decode(), re.M)
+        self.assertTrue(found, name)
+        return sum(map(float, found))
+
+    def test_a_client_that_leaves_frees_what_it_had_within_a_second(self):
+        """Whether it waits, reads its prompt or streams; seen in what runs and waits."""
+        daemon = self.begin("--parallel", "2")
+        self.metric(daemon, "num_requests_running")
+        for n_asked, read in ((1, True), (1, False), (4, True), (4, False)):
+            clients = [self.ask_long(daemon) for _ in range(n_asked)]
+            if read:
+                next(self.events_of(clients[0][1]))
+            else:
+                time.sleep(0.2)
+            self.assertGreater(self.running(daemon), 0)
+            for connection, file in clients:
+                file.close()
+                connection.close()
+            began = time.monotonic()
+            while self.running(daemon) > 0:
+                self.assertLess(time.monotonic() - began, 1 * support.SLOW)
+                time.sleep(0.01)
+            print(f"{n_asked} clients left, {'streaming' if read else 'waiting'}: all is free after "
+                  f"{(time.monotonic() - began) * 1e3:.0f} ms")  # fmt: skip
+        self.assertEqual(daemon.stop(), 0)
+
+    def running(self, daemon):
+        return self.metric(daemon, "num_requests_running") + self.metric(daemon, "num_requests_waiting")
+
+    def events_of(self, file):
+        status, headers = self.head(file)
+        if status != 200:
+            self.fail(f"{status}: {file.read(int(headers['content-length']))}")
+        return self.events(file)
+
+    def test_running_answers_finish_when_the_daemon_is_told_to_end(self):
+        daemon = self.begin()
+        connection, file = self.ask_long(daemon, 200)
+        events = self.events_of(file)
+        next(events)
+        daemon.process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + 5
+        while True:
+            answer = daemon.ask("GET", "/ready")
+            if answer.status == 503:
+                break
+            self.assertLess(time.monotonic(), end)
+        self.assertEqual(answer.json, {"status": "draining"})
+        self.assertGreater(int(answer.headers["retry-after"]), 0)
+        self.assertEqual(daemon.ask("GET", "/health").status, 200)
+        refused = daemon.ask("POST", "/v1/completions", {"model": NAME, "prompt": "x"})
+        self.assertEqual(refused.status, 503)
+        self.assertIn("retry-after", refused.headers)
+        got = list(events)
+        self.assertEqual(got[-1], "[DONE]")
+        reasons = [c["finish_reason"] for e in got[:-1] for c in json.loads(e).get("choices", []) if c.get("finish_reason")]
+        self.assertEqual(reasons, ["length"])
+        self.assertEqual(daemon.process.wait(support.TIMEOUT), 0)
+        connection.close()
+
+    def test_answers_that_take_too_long_end_with_an_error(self):
+        daemon = self.begin("--drain", "1")
+        connection, file = self.ask_long(daemon)
+        other, whole = self.ask_long(daemon, stream=False)
+        events = self.events_of(file)
+        next(events)
+        began = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        got = list(events)
+        self.assertIn("error", json.loads(got[-1] if got[-1] != "[DONE]" else got[-2]))
+        status, _ = self.head(whole)
+        self.assertEqual(status, 503)
+        self.assertEqual(daemon.process.wait(support.TIMEOUT), 0)
+        self.figure("with --drain 1 it ends after", time.monotonic() - began, "s", 4)
+        connection.close()
+        other.close()
+
+    def test_a_second_signal_ends_it_within_two_seconds(self):
+        daemon = self.begin()
+        connection, file = self.ask_long(daemon)
+        next(self.events_of(file))
+        daemon.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        self.assertIsNone(daemon.process.poll())
+        began = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.process.wait(support.TIMEOUT)
+        self.figure("after the second signal it ends in", time.monotonic() - began, "s", 2)
+        connection.close()
+
+    def test_what_is_in_the_cache_survives_the_end(self):
+        folder = os.path.join(self.home, "kv")
+        prompt = "The quick brown fox jumps over the lazy dog. " * 40
+        for run in range(2):
+            daemon = self.begin("--kv-dir", folder)
+            answer = daemon.ask("POST", "/v1/completions", {"model": NAME, "prompt": prompt, "max_tokens": 4})
+            self.assertEqual(answer.status, 200, answer)
+            cached = answer.json["usage"].get("prompt_tokens_details", {}).get("cached_tokens", 0)
+            self.assertEqual(cached > 300, run == 1, answer.json["usage"])
+            self.assertEqual(daemon.stop(), 0)
+
+    def test_beyond_the_queue_the_answer_is_429_at_once(self):
+        daemon = self.begin("--parallel", "1", "--queue", "4")
+        clients = [self.ask_long(daemon) for _ in range(5)]
+        next(self.events_of(clients[0][1]))
+        times, statuses = [], []
+        deadline = time.monotonic() + 20
+        while len(times) < 40 and time.monotonic() < deadline:
+            began = time.perf_counter()
+            answer = daemon.ask("POST", "/v1/completions", {"model": NAME, "prompt": "x", "max_tokens": 1900, "logit_bias": {"0": -100}}, timeout=20)
+            statuses.append(answer.status)
+            if answer.status == 429:
+                times.append((time.perf_counter() - began) * 1e3)
+                self.assertIn(int(answer.headers["retry-after"]), range(1, 31))
+                self.assertEqual(answer.json["error"]["type"], "rate_limit_error")
+        self.assertEqual(len(times), 40, statuses)
+        self.figure("a refusal at p99 while all lanes compute", sorted(times)[39], "ms", 100)
+        for connection, _ in clients:
+            connection.close()
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_readers_that_do_not_read_do_not_hold_up_others(self):
+        daemon = self.begin("--parallel", "8")
+        lazy = [self.ask_long(daemon, 400) for _ in range(4)]
+        results = []
+
+        def read():
+            connection, file = self.ask_long(daemon, 100)
+            results.append(list(self.events_of(file))[-1])
+            connection.close()
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(support.TIMEOUT)
+        self.assertEqual(results, ["[DONE]"] * 4)
+        for connection, file in lazy:
+            self.assertEqual(list(self.events_of(file))[-1], "[DONE]")
+            connection.close()
+        self.assertEqual(daemon.stop(), 0)
+
+
+if __name__ == "__main__":
+    support.main()
