@@ -462,6 +462,11 @@ size_t output_parser_calls(const output_parser *p)
     return p->n_calls;
 }
 
+bool output_parser_reasons(const output_parser *p)
+{
+    return p->state == STATE_REASONING;
+}
+
 bool output_parser_failed(const output_parser *p)
 {
     return p->failed;

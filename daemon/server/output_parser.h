@@ -55,6 +55,8 @@ void output_parser_marker(output_parser *p, int index);
 void output_parser_finish(output_parser *p);
 /* Calls given so far. */
 size_t output_parser_calls(const output_parser *p);
+/* What comes next is reasoning, unless it is a marker. */
+bool output_parser_reasons(const output_parser *p);
 /* Memory ran out: what was given is not all there was. */
 bool output_parser_failed(const output_parser *p);
 

@@ -1,0 +1,116 @@
+/*
+ * Inside of generations: shared by generation.c (loop and pool) and generation_output.c (worker's thread and ring).
+ * Owner: generation.c. Lifetime: the generation's.
+ */
+#ifndef MLXR_SERVER_GENERATION_PARTS_H
+#define MLXR_SERVER_GENERATION_PARTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "registry/registry.h"
+#include "server/chat_prompt.h"
+#include "server/generation.h"
+
+typedef struct generation_text {
+    char *data; /* [n], NUL-terminated once anything was added */
+    size_t n, cap;
+} generation_text;
+
+typedef struct generation_choice { /* of the worker's thread, from submission to its last event */
+    generation *g;
+    uint32_t index;
+    mlxr_stream *stream;
+    output_parser *parser;
+    generation_text tail; /* the last bytes sampled, for telling which stop string it was */
+    int32_t *ids;         /* [n_ids] sampled */
+    size_t n_ids, cap_ids;
+    size_t n_reasoning;
+    const char *stop; /* the one that was met */
+    bool ended;
+    /* Tokens with log-probabilities that no delta has carried yet, as ring bytes. */
+    generation_text pending;
+    uint32_t n_pending;
+    /* The answer as a client has it, for the token store; choice 0 only. */
+    generation_text text, reasoning;
+    json_t *calls;
+} generation_choice;
+
+typedef struct generation_timing { /* on the scheduler's clock */
+    uint64_t start_us, ready_us, first_us, end_us;
+} generation_timing;
+
+struct generation {
+    struct daemon *d;
+    struct generations *gs;
+    char *body;
+    size_t n_body;
+    generation_job job;
+    chat_request r;
+    registry_model entry;
+    bool entry_open;
+    text_list default_stops;
+    atomic_int refs;
+    atomic_int lease;
+    mlxr_model *model; /* leased */
+    mlxr_error lease_error;
+    output_format format;
+    chat_prompt prompt;
+    chat_model source;
+    generation_choice *choices; /* [r.f.n_choices] */
+    atomic_bool cancelled;
+    bool over;     /* loop: on_done or on_error was called, or it was cancelled */
+    bool started;  /* loop: on_start was called */
+    bool paused;   /* loop */
+    bool counted;  /* loop: in gs->n_active */
+    bool composed; /* pool, then loop: `prepare` went all the way, or failed */
+    /* What went wrong before the scheduler took it. */
+    bool failed;
+    int status;
+    char code[40], param[64], message[520];
+    unsigned retry_s;
+    pthread_mutex_t lock; /* of the rest, up to the next comment */
+    bool submitted;
+    uint64_t id; /* the scheduler's */
+    generation_text ring;
+    bool queued;
+    struct generation *next_ready;
+    struct generation *next_draining; /* loop */
+    /* Written by the worker up to its last event, read by the loop behind it. */
+    size_t n_prompt, n_cached, n_answer, n_reasoning;
+    char miss[16];
+    generation_timing time;
+    atomic_bool choice_failed;
+    scheduler_finish failure;
+    http_task lease_task, last_task;
+    bool worker_done; /* loop: the last event has come */
+};
+
+struct generations {
+    struct daemon *d;
+    pthread_mutex_t lock; /* of ready and posted */
+    generation *ready;
+    bool posted;
+    http_task task;
+    pthread_mutex_t formats_lock;
+    struct known_format *formats;
+    token_store *store;
+    uint32_t n_active; /* loop */
+};
+
+/* The size of an id of a call, with its NUL. */
+#define GENERATION_CALL_ID_MAX 40u
+/* The same for the same place, so that what a client sends back is what was kept. */
+void generation_call_id(const generation *g, uint32_t choice, size_t index, char *out);
+
+/* ---- generation_output.c ---- */
+bool generation_on_event(void *user, const scheduler_event *event);
+mlxr_status generation_choices_open(generation *g, mlxr_error *error);
+void generation_choices_close(generation *g);
+/* Loop: hands out what is in the ring. False: it was paused before the end. */
+bool generation_drain(generation *g);
+/* Any thread: lets the loop look at it. */
+void generation_wake(generation *g);
+bool generation_text_add(generation_text *t, const void *data, size_t n);
+
+#endif
