@@ -67,3 +67,19 @@ bool text_list_add(text_list *list, const char *text)
     list->items[list->n++] = text;
     return true;
 }
+
+void text_trim_cut(char *text)
+{
+    size_t n = strlen(text), back = 0;
+    while (back < 3 && back < n && ((unsigned char)text[n - 1 - back] & 0xc0) == 0x80) {
+        back++;
+    }
+    if (back >= n) {
+        return;
+    }
+    unsigned char first = (unsigned char)text[n - 1 - back];
+    size_t need = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : first >= 0xc0 ? 1 : 0;
+    if (need > back) {
+        text[n - 1 - back] = 0;
+    }
+}

@@ -19,6 +19,8 @@ bool text_list_add(text_list *list, const char *text);
 /* How many letters must be changed, added, removed or swapped with a neighbour to make b of a, ignoring case. Words
  * longer than 63 bytes are compared in their first 63. */
 size_t words_distance(const char *a, const char *b);
+/* A text that was cut to fit: takes away the beginning of a UTF-8 character that its end is in the middle of. */
+void text_trim_cut(char *text);
 /* Whether `text` has `part` in it, ignoring ASCII case. */
 bool words_contain(const char *text, const char *part);
 

@@ -17,7 +17,9 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "registry/registry.h"
 #include "server/daemon_private.h"
+#include "server/generation.h"
 #include "server/notify.h"
 
 #define POLL_MS 20u
@@ -186,7 +188,8 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
                                   .model = o->model};
     mlxr_status status = mlxr_engine_open(&d->engine, &o->engine, error);
     status = status == MLXR_OK ? worker_start(&d->worker, d->engine, &limits, error) : status;
-    return status == MLXR_OK ? model_table_open(&d->models, d->worker, &models, error) : status;
+    status = status == MLXR_OK ? model_table_open(&d->models, d->worker, &models, error) : status;
+    return status == MLXR_OK ? generations_open(&d->generations, d, error) : status;
 }
 
 static mlxr_status open_registry(struct daemon_private *p, mlxr_error *error)
@@ -268,11 +271,13 @@ static void close_all(struct daemon_private *p)
     if (d->worker) {
         worker_call(d->worker, abort_all, worker_scheduler(d->worker)); /* whatever is left tells its end now */
     }
+    generations_end(d->generations);
     http_close(&d->http);
     for (size_t i = 0; i < p->n_leases; i++) {
         model_table_release(d->models, p->leases[i], MODEL_KEEP_DEFAULT);
     }
     model_table_close(&d->models);
+    generations_close(&d->generations);
     worker_stop(&d->worker, false);
     mlxr_engine_close(&d->engine);
     router_close(&p->router);

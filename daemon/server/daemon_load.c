@@ -33,12 +33,15 @@ static mlxr_status find(struct daemon *d, const char *item, char *path, size_t c
     registry_model m;
     char name[REGISTRY_NAME_MAX + 1];
     if (*item == '/' || *item == '.') {
+        const char *own = name_of(item, name, sizeof name);
         snprintf(path, cap, "%s", item);
-        return registry_register_path(d->registry, item, name_of(item, name, sizeof name), false, error);
+        snprintf(d->default_model, sizeof d->default_model, "%s", name);
+        return registry_register_path(d->registry, item, own, false, error);
     }
     mlxr_status status = registry_resolve(d->registry, item, &m, error);
     if (status == MLXR_OK) {
         snprintf(path, cap, "%s", m.path);
+        snprintf(d->default_model, sizeof d->default_model, "%s", m.name);
         registry_model_close(&m);
     }
     return status;
@@ -59,6 +62,9 @@ static void *load(void *user)
         if (!ok) {
             daemon_log(d, MLXR_LOG_ERROR, "%s", error.text);
         }
+    }
+    if (p->options.models.n != 1) { /* of several none is meant more than the others */
+        d->default_model[0] = '\0';
     }
     int loading = DAEMON_LOADING;
     if (!ok) {

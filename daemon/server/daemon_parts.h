@@ -24,6 +24,7 @@ struct daemon {
     worker *worker;
     model_table *models;
     struct generations *generations; /* generation.h */
+    char default_model[256];         /* who asks for none gets it: the one that was named at the start, or "" */
     struct daemon_private *own;      /* daemon.c's */
 };
 

@@ -4,10 +4,12 @@
  */
 #include "server/daemon_private.h"
 
+#include "server/openai_routes.h"
 #include "server/system_routes.h"
 
 const route_table daemon_tables[] = {
     {system_routes, N_SYSTEM_ROUTES},
+    {openai_routes, N_OPENAI_ROUTES},
 };
 const size_t n_daemon_tables = sizeof daemon_tables / sizeof *daemon_tables;
 

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <xxhash.h>
 
 #include "server/errors.h"
@@ -52,6 +53,7 @@ static void fail(generation *g, int status, const char *code, const char *param,
     va_start(args, format);
     vsnprintf(g->message, sizeof g->message, format, args);
     va_end(args);
+    text_trim_cut(g->message);
     g->failed = true;
     g->status = status;
     g->retry_s = retry_s;
@@ -111,6 +113,10 @@ static void release(generation *g)
     }
     if (g->counted) {
         gs->n_active--;
+    }
+    *(g->previous ? &g->previous->next : &gs->all) = g->next;
+    if (g->next) {
+        g->next->previous = g->previous;
     }
     generation_choices_close(g);
     chat_prompt_close(&g->prompt);
@@ -440,8 +446,8 @@ static const char *name_of(generation *g, const json_t *body)
         fail(g, 400, "invalid_value", "model", 0, "model must be a name");
         return NULL;
     }
-    if (g->d->options && g->d->options->models.n == 1) {
-        return g->d->options->models.items[0];
+    if (*g->d->default_model) {
+        return g->d->default_model;
     }
     fail(g, 400, "missing_field", "model", 0, "model is missing: the name of one of the models of /v1/models");
     return NULL;
@@ -620,7 +626,7 @@ static void on_ready(void *user, mlxr_model *model, const mlxr_error *error)
     if (!model) {
         g->lease_error = *error;
     }
-    if (atomic_exchange(&g->lease, LEASE_READY) == LEASE_AWAITED) {
+    if (atomic_exchange(&g->lease, LEASE_READY) == LEASE_AWAITED && !atomic_load(&g->gs->closing)) {
         http_post_task(g->d->http, &g->lease_task);
     }
 }
@@ -710,7 +716,22 @@ generation *generation_start(struct daemon *d, generation_job *job)
     }
     g->counted = true;
     g->gs->n_active++;
+    g->next = g->gs->all;
+    if (g->next) {
+        g->next->previous = g;
+    }
+    g->gs->all = g;
     return g;
+}
+
+void generation_new_id(struct daemon *d, const char *prefix, char *out, size_t cap)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t parts[3] = {(uint64_t)now.tv_sec, (uint64_t)now.tv_nsec, atomic_fetch_add(&d->generations->n_ids, 1)};
+    XXH128_hash_t hash = XXH3_128bits(parts, sizeof parts);
+    snprintf(out, cap, "%s%016llx%08llx", prefix, (unsigned long long)hash.low64,
+             (unsigned long long)(hash.high64 & 0xffffffffu));
 }
 
 bool generation_admit(struct daemon *d, http_exchange *x)
@@ -750,11 +771,31 @@ mlxr_status generations_open(struct generations **out, struct daemon *d, mlxr_er
     return MLXR_OK;
 }
 
+void generations_end(struct generations *gs)
+{
+    generation *next;
+    if (!gs) {
+        return;
+    }
+    atomic_store(&gs->closing, true);
+    for (generation *g = gs->all; g; g = next) {
+        next = g->next;
+        g->over = true;
+        if (g->model) {
+            release(g);
+        }
+    }
+}
+
 void generations_close(struct generations **pointer)
 {
     struct generations *gs = *pointer;
     if (!gs) {
         return;
+    }
+    while (gs->all) {
+        gs->all->model = NULL; /* the table is closed: no lease is left */
+        release(gs->all);
     }
     while (gs->formats) {
         known_format *k = gs->formats;

@@ -99,15 +99,23 @@ const mlxr_model *generation_model(const generation *g);
 /* Within parse and after: the request. */
 const chat_request *generation_request(const generation *g);
 
+/* The id of a choice's call `index`; the same for the same place, so that what a client sends back is what was kept. */
+#define GENERATION_CALL_ID_MAX 40u
+void generation_call_id(const generation *g, uint32_t choice, size_t index, char *out);
+
 /* Is there room for one more? Answers 429 with Retry-After where not. Call it before anything else. */
 bool generation_admit(struct daemon *d, http_exchange *x);
+/* "chatcmpl-5f…": an id that this daemon gives once. Any thread. */
+void generation_new_id(struct daemon *d, const char *prefix, char *out, size_t cap);
 /* Loop thread: generations that have not ended. */
 uint32_t generation_count(const struct daemon *d);
 
 /* ---- for daemon.c ---- */
 struct generations; /* what they share: ready list, formats of models, tokens of earlier answers */
 mlxr_status generations_open(struct generations **out, struct daemon *d, mlxr_error *error);
-/* Every generation has ended: after worker_stop, and http_run has returned or is about to. */
+/* The loop has ended, and the scheduler has ended all requests: what was under way is let go, its leases above all. */
+void generations_end(struct generations *gs);
+/* Behind model_table_close, when nobody waits for a model any more. */
 void generations_close(struct generations **gs);
 
 #endif

@@ -75,7 +75,8 @@ struct generation {
     generation_text ring;
     bool queued;
     struct generation *next_ready;
-    struct generation *next_draining; /* loop */
+    struct generation *next_draining;   /* loop */
+    struct generation *previous, *next; /* loop; in gs->all */
     /* Written by the worker up to its last event, read by the loop behind it. */
     size_t n_prompt, n_cached, n_answer, n_reasoning;
     char miss[16];
@@ -96,12 +97,10 @@ struct generations {
     struct known_format *formats;
     token_store *store;
     uint32_t n_active; /* loop */
+    generation *all;   /* loop; linked by previous and next */
+    atomic_uint_least64_t n_ids;
+    atomic_bool closing; /* the loop has ended: nothing is posted to it any more */
 };
-
-/* The size of an id of a call, with its NUL. */
-#define GENERATION_CALL_ID_MAX 40u
-/* The same for the same place, so that what a client sends back is what was kept. */
-void generation_call_id(const generation *g, uint32_t choice, size_t index, char *out);
 
 /* ---- generation_output.c ---- */
 bool generation_on_event(void *user, const scheduler_event *event);

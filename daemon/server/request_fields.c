@@ -36,6 +36,7 @@ bool request_fields_bad(request_fields *r, const char *field, const char *format
         int n = snprintf(r->error.text, sizeof r->error.text, "%s", r->where);
         vsnprintf(r->error.text + n, sizeof r->error.text - (size_t)n, format, args);
         va_end(args);
+        text_trim_cut(r->error.text);
         r->error.status = MLXR_ARG;
         r->field = field;
         r->bad = true;
@@ -50,11 +51,9 @@ bool request_fields_warn(request_fields *r, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    text_trim_cut(text);
     r->warnings = r->warnings ? r->warnings : json_array();
-    /* What was cut in the middle of a character is no text for JSON. */
-    json_t *made = json_string(text);
-    made = made ? made : json_string_nocheck("(a warning that is not UTF-8)");
-    return json_array_append_new(r->warnings, made) == 0 || request_fields_bad(r, NULL, "out of memory");
+    return json_array_append_new(r->warnings, json_string(text)) == 0 || request_fields_bad(r, NULL, "out of memory");
 }
 
 bool request_fields_want(request_fields *r, const request_field *f, const char *what)

@@ -1,0 +1,149 @@
+/*
+ * Name, lease, work, answer.
+ * Owner: itself. Lifetime: the call's.
+ *
+ *   pool: prepare ─▶ registry ─▶ lease ─┬─ there: work ───────────────────────────────▶ loop: done
+ *                                       └─ not yet: on_ready ─▶ loop ─▶ pool: work ─▶
+ */
+#include "server/model_call.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "registry/registry.h"
+
+enum { WAITING, READY, AWAITED };
+
+typedef struct running {
+    struct daemon *d;
+    model_call call;
+    registry_model entry;
+    bool entry_open;
+    atomic_int lease, refs;
+    mlxr_model *model;
+    int status;
+    char code[40], message[520];
+    http_task task;
+} running;
+
+static void fail(running *r, int status, const char *code, const char *message)
+{
+    r->status = status;
+    snprintf(r->code, sizeof r->code, "%s", code);
+    snprintf(r->message, sizeof r->message, "%s", message);
+}
+
+static void finish(running *r)
+{
+    if (r->model) {
+        model_table_release(r->d->models, r->model, MODEL_KEEP_DEFAULT);
+    }
+    r->call.done(r->call.user, r->status, r->code, r->message);
+    if (r->entry_open) {
+        registry_model_close(&r->entry);
+    }
+    free(r);
+}
+
+static void unref(running *r)
+{
+    if (atomic_fetch_sub(&r->refs, 1) == 1) {
+        finish(r);
+    }
+}
+
+static void work(void *user)
+{
+    running *r = user;
+    if (r->model) {
+        r->call.work(r->call.user, r->model, r->entry.name);
+    }
+}
+
+static void worked(void *user)
+{
+    unref(user);
+}
+
+static void lease_ready(void *user)
+{
+    running *r = user;
+    if (http_work(r->d->http, work, worked, r) != 0) {
+        fail(r, 503, "out_of_memory", "the daemon is out of memory");
+        unref(r);
+    }
+}
+
+static void on_ready(void *user, mlxr_model *model, const mlxr_error *error)
+{
+    running *r = user;
+    r->model = model;
+    if (!model) {
+        fail(r, 503, "model_failed", error->text);
+    }
+    if (atomic_exchange(&r->lease, READY) == AWAITED) {
+        http_post_task(r->d->http, &r->task);
+    }
+}
+
+/* False: the model has to be waited for, and nothing of `r` is touched any more. */
+static bool prepare_now(running *r)
+{
+    mlxr_error error;
+    const char *name = r->call.prepare(r->call.user);
+    if (!name) {
+        return true;
+    }
+    name = *name ? name : r->d->default_model;
+    if (!*name) {
+        fail(r, 400, "missing_field", "model is missing: the name of one of the models of /v1/models");
+        return true;
+    }
+    mlxr_status status = registry_resolve(r->d->registry, name, &r->entry, &error);
+    if (status != MLXR_OK) {
+        fail(r, status == MLXR_ARG ? 404 : 500, status == MLXR_ARG ? "model_not_found" : "registry_failed", error.text);
+        return true;
+    }
+    r->entry_open = true;
+    if (!auth_allows_model(&r->call.identity, name) || !auth_allows_model(&r->call.identity, r->entry.name)) {
+        fail(r, 403, "model_not_allowed", "this key may not use this model");
+        return true;
+    }
+    atomic_fetch_add(&r->refs, 1);
+    if (model_table_acquire(r->d->models, r->entry.path, 0, on_ready, r, &error) != MLXR_OK) {
+        atomic_fetch_sub(&r->refs, 1);
+        fail(r, 503, "model_failed", error.text);
+        return true;
+    }
+    if (atomic_exchange(&r->lease, AWAITED) != READY) {
+        return false;
+    }
+    atomic_fetch_sub(&r->refs, 1);
+    work(r);
+    return true;
+}
+
+static void prepare(void *user)
+{
+    prepare_now(user);
+}
+
+bool model_call_start(struct daemon *d, const model_call *call)
+{
+    running *r = calloc(1, sizeof *r);
+    if (!r) {
+        return false;
+    }
+    r->d = d;
+    r->call = *call;
+    r->task = (http_task){.fn = lease_ready, .user = r};
+    atomic_init(&r->refs, 1);
+    atomic_init(&r->lease, WAITING);
+    if (http_work(d->http, prepare, worked, r) != 0) {
+        free(r);
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,25 @@
+/*
+ * Something done with a model that is no generation: tokenising, embedding.
+ * Owner: itself. Lifetime: model_call_start to `done`.
+ */
+#ifndef MLXR_SERVER_MODEL_CALL_H
+#define MLXR_SERVER_MODEL_CALL_H
+
+#include "server/auth.h"
+#include "server/daemon_parts.h"
+
+typedef struct model_call {
+    /* Pool: which model, "" for the daemon's own; NULL: the job has failed by itself, and `done` tells. */
+    const char *(*prepare)(void *user);
+    /* Pool: the work, under a lease. `name`: as the registry has it. */
+    void (*work)(void *user, mlxr_model *model, const char *name);
+    /* Loop: status 0 after `work` or after prepare has failed; else the HTTP status and the reason. */
+    void (*done)(void *user, int status, const char *code, const char *message);
+    void *user;
+    auth_identity identity;
+} model_call;
+
+/* False: no memory; `done` will not come. */
+bool model_call_start(struct daemon *d, const model_call *call);
+
+#endif
