@@ -308,9 +308,6 @@ bool chat_request_check(chat_request *r)
         return request_fields_bad(&r->f, "n", "n is %u; at most %u answers are made at once", r->f.n_choices,
                                   CHAT_CHOICES_MAX);
     }
-    if (r->f.priority < -100 || r->f.priority > 100) {
-        return request_fields_bad(&r->f, "priority", "priority must be a whole number from -100 to 100");
-    }
     if (forced && !r->tools) {
         return request_fields_bad(&r->f, "tool_choice", "tool_choice asks for a call, but there are no tools");
     }

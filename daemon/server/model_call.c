@@ -20,7 +20,7 @@ typedef struct running {
     struct daemon *d;
     model_call call;
     registry_model entry;
-    bool entry_open;
+    bool entry_open, again;
     atomic_int lease, refs;
     mlxr_model *model;
     int status;
@@ -57,14 +57,21 @@ static void unref(running *r)
 static void work(void *user)
 {
     running *r = user;
-    if (r->model) {
-        r->call.work(r->call.user, r->model, r->entry.name);
-    }
+    r->again = r->model && r->call.work(r->call.user, r->model, r->entry.name);
 }
 
 static void worked(void *user)
 {
-    unref(user);
+    running *r = user;
+    if (!r->again) {
+        unref(r);
+        return;
+    }
+    r->again = false;
+    if (http_work(r->d->http, work, worked, r) != 0) {
+        fail(r, 503, "out_of_memory", "the daemon is out of memory");
+        unref(r);
+    }
 }
 
 static void lease_ready(void *user)
@@ -130,6 +137,17 @@ static void prepare(void *user)
     prepare_now(user);
 }
 
+/* Of the first job: while the model is waited for, `again` is another job's. */
+static void prepared(void *user)
+{
+    running *r = user;
+    if (atomic_load(&r->refs) == 1) {
+        worked(r);
+    } else {
+        unref(r);
+    }
+}
+
 bool model_call_start(struct daemon *d, const model_call *call)
 {
     running *r = calloc(1, sizeof *r);
@@ -141,7 +159,7 @@ bool model_call_start(struct daemon *d, const model_call *call)
     r->task = (http_task){.fn = lease_ready, .user = r};
     atomic_init(&r->refs, 1);
     atomic_init(&r->lease, WAITING);
-    if (http_work(d->http, prepare, worked, r) != 0) {
+    if (http_work(d->http, prepare, prepared, r) != 0) {
         free(r);
         return false;
     }

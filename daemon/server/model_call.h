@@ -11,8 +11,9 @@
 typedef struct model_call {
     /* Pool: which model, "" for the daemon's own; NULL: the job has failed by itself, and `done` tells. */
     const char *(*prepare)(void *user);
-    /* Pool: the work, under a lease. `name`: as the registry has it. */
-    void (*work)(void *user, mlxr_model *model, const char *name);
+    /* Pool: the work, under a lease, for some milliseconds; true: call again, behind what else waits for the pool.
+     * `name`: as the registry has it. */
+    bool (*work)(void *user, mlxr_model *model, const char *name);
     /* Loop: status 0 after `work` or after prepare has failed; else the HTTP status and the reason. */
     void (*done)(void *user, int status, const char *code, const char *message);
     void *user;

@@ -33,6 +33,7 @@ typedef struct openai_part { /* one prompt's generation */
     struct openai_answer *a;
     generation *g; /* NULL: not started, or ended */
     uint32_t first_choice;
+    char *echo; /* the prompt, to be repeated before its answers; NULL: it is not asked for */
 } openai_part;
 
 typedef struct openai_answer {
@@ -46,7 +47,6 @@ typedef struct openai_answer {
     uint32_t n_parts, n_live, n_done; /* live: not released */
     openai_choice *choices;
     uint32_t n_choices, n_each;
-    char *echo; /* the prompt, to be repeated before its answer */
     json_t *warnings;
     generation_usage usage; /* summed */
 } openai_answer;
@@ -63,8 +63,10 @@ static void free_answer(openai_answer *a)
         json_decref(c->calls);
         json_decref(c->logprobs);
     }
+    for (uint32_t i = 0; i < a->n_parts; i++) {
+        free(a->parts[i].echo);
+    }
     free(a->choices);
-    free(a->echo);
     json_decref(a->warnings);
     free(a);
 }
@@ -196,8 +198,8 @@ static void open_choice(openai_answer *a, uint32_t index)
     if (a->chat) {
         send_choice(a, choice_event(a, index, json_pack("{s:s, s:s}", "role", "assistant", "content", ""), NULL),
                     false);
-    } else if (a->echo) {
-        send_choice(a, choice_event(a, index, json_string(a->echo), NULL), false);
+    } else if (a->parts[index / a->n_each].echo) {
+        send_choice(a, choice_event(a, index, json_string(a->parts[index / a->n_each].echo), NULL), false);
     }
 }
 
@@ -309,8 +311,8 @@ static json_t *whole_choice(const openai_answer *a, const openai_choice *c, uint
         }
         json_object_set_new(one, "message", message);
     } else {
-        json_object_set_new(one, "text",
-                            json_sprintf("%s%.*s", a->echo ? a->echo : "", (int)c->n, c->bytes ? c->bytes : ""));
+        const char *echo = a->parts[index / a->n_each].echo;
+        json_object_set_new(one, "text", json_sprintf("%s%.*s", echo ? echo : "", (int)c->n, c->bytes ? c->bytes : ""));
     }
     json_object_set_new(one, "finish_reason", json_string(c->finish ? c->finish : "stop"));
     json_object_set_new(one, "logprobs", c->logprobs ? json_incref(c->logprobs) : json_null());
@@ -356,9 +358,6 @@ static bool open_choices(openai_answer *a, const chat_request *r)
     for (uint32_t i = 0; i < a->n_parts; i++) {
         a->parts[i].first_choice = i * a->n_each;
     }
-    if (a->o.echo && r->prompt) {
-        a->echo = strndup(r->prompt, r->n_prompt);
-    }
     return a->choices != NULL;
 }
 
@@ -389,13 +388,16 @@ static void on_start(void *user, const generation_info *info)
         fail_answer(a, 503, NULL, "out of memory", NULL, 5);
         return;
     }
+    const chat_request *asked = generation_request(part->g);
     strncpy(a->model, info->model, sizeof a->model - 1);
+    if (a->o.echo && asked->prompt) {
+        part->echo = strndup(asked->prompt, asked->n_prompt);
+    }
     if (!a->warnings) {
         a->warnings = info->warnings ? json_copy((json_t *)info->warnings) : json_array();
     }
     /* A grammar is compiled when its request starts: until it has, the answer may still become a 400. */
-    const chat_request *r = generation_request(part->g);
-    bool bound = r->f.grammar || r->choice == TOOL_CHOICE_REQUIRED || r->choice == TOOL_CHOICE_NAMED;
+    bool bound = asked->f.grammar || asked->choice == TOOL_CHOICE_REQUIRED || asked->choice == TOOL_CHOICE_NAMED;
     for (uint32_t i = 0; a->o.stream && !bound && i < a->n_each; i++) {
         open_choice(a, part->first_choice + i);
     }

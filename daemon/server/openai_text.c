@@ -147,7 +147,7 @@ static void apply_template(text_job *j, const mlxr_model *model)
     chat_prompt_close(&p);
 }
 
-static void work(void *user, mlxr_model *model, const char *name)
+static bool work(void *user, mlxr_model *model, const char *name)
 {
     text_job *j = user;
     (void)name;
@@ -158,6 +158,7 @@ static void work(void *user, mlxr_model *model, const char *name)
     } else {
         apply_template(j, model);
     }
+    return false;
 }
 
 static void done(void *user, int status, const char *code, const char *message)
