@@ -27,6 +27,8 @@
 #include "server/generation_parts.h"
 
 #define STORE_BYTES ((size_t)64 << 20)
+#define RESPONSES_MAX 4096u
+#define RESPONSES_BYTES ((size_t)64 << 20)
 #define JSON_FLAGS (JSON_REJECT_DUPLICATES)
 
 enum { LEASE_WAITING, LEASE_READY, LEASE_AWAITED }; /* generation.lease */
@@ -726,6 +728,11 @@ generation *generation_start(struct daemon *d, generation_job *job)
     return g;
 }
 
+struct response_store *generation_responses(struct daemon *d)
+{
+    return d->generations->responses;
+}
+
 void generation_new_id(struct daemon *d, const char *prefix, char *out, size_t cap)
 {
     struct timespec now;
@@ -758,12 +765,18 @@ uint32_t generation_count(const struct daemon *d)
 mlxr_status generations_open(struct generations **out, struct daemon *d, mlxr_error *error)
 {
     struct generations *gs = calloc(1, sizeof *gs);
-    if (!gs || token_store_open(&gs->store, STORE_BYTES, error) != MLXR_OK) {
-        free(gs);
-        if (error) {
-            *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
-        }
+    if (!gs) {
+        *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
         return MLXR_NOMEM;
+    }
+    mlxr_status status = token_store_open(&gs->store, STORE_BYTES, error);
+    if (status == MLXR_OK) {
+        status = response_store_open(&gs->responses, RESPONSES_MAX, RESPONSES_BYTES, error);
+    }
+    if (status != MLXR_OK) {
+        token_store_close(&gs->store);
+        free(gs);
+        return status;
     }
     gs->d = d;
     gs->task = (http_task){.fn = drain_ready, .user = gs};
@@ -805,6 +818,7 @@ void generations_close(struct generations **pointer)
         free(k);
     }
     token_store_close(&gs->store);
+    response_store_close(&gs->responses);
     pthread_mutex_destroy(&gs->lock);
     pthread_mutex_destroy(&gs->formats_lock);
     free(gs);

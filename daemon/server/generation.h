@@ -105,6 +105,8 @@ void generation_call_id(const generation *g, uint32_t choice, size_t index, char
 
 /* Is there room for one more? Answers 429 with Retry-After where not. Call it before anything else. */
 bool generation_admit(struct daemon *d, http_exchange *x);
+/* Responses of /v1/responses that are kept. */
+struct response_store *generation_responses(struct daemon *d);
 /* "chatcmpl-5f…": an id that this daemon gives once. Any thread. */
 void generation_new_id(struct daemon *d, const char *prefix, char *out, size_t cap);
 /* Loop thread: generations that have not ended. */

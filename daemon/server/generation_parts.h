@@ -11,6 +11,7 @@
 #include "registry/registry.h"
 #include "server/chat_prompt.h"
 #include "server/generation.h"
+#include "server/response_store.h"
 
 typedef struct generation_text {
     char *data; /* [n], NUL-terminated once anything was added */
@@ -96,8 +97,10 @@ struct generations {
     pthread_mutex_t formats_lock;
     struct known_format *formats;
     token_store *store;
-    uint32_t n_active; /* loop */
-    generation *all;   /* loop; linked by previous and next */
+    response_store *responses;
+    struct response_answer *background; /* loop; openai_responses.c */
+    uint32_t n_active;                  /* loop */
+    generation *all;                    /* loop; linked by previous and next */
     atomic_uint_least64_t n_ids;
     atomic_bool closing; /* the loop has ended: nothing is posted to it any more */
 };

@@ -219,6 +219,121 @@ bool openai_infill_parse(chat_request *r, openai_options *o)
     return true;
 }
 
+/* ---- responses --------------------------------------------------------------------------------------------------- */
+
+static const request_field responses_fields[] = {
+    {"model", field_skip, 0, 0, 0, NULL},
+    {"input", field_json, O(input), 0, 0, NULL},
+    {"instructions", field_text, O(instructions), 0, 0, NULL},
+    {"previous_response_id", field_text, O(previous), 0, 0, NULL},
+    {"store", field_bool, O(store), 0, 0, NULL},
+    {"background", field_bool, O(background), 0, 0, NULL},
+    {"stream", field_bool, O(stream), 0, 0, NULL},
+    {"stream_options", field_object, O(stream_options), 0, 0, NULL},
+    {"tools", field_list, O(tools), 0, 0, NULL},
+    {"tool_choice", field_json, O(tool_choice), 0, 0, NULL},
+    {"parallel_tool_calls", field_bool, O(parallel), 0, 0, NULL},
+    {"truncation", field_one_of, O(truncation), 0, 0, "disabled|auto"},
+    {"text", field_object, O(text), 0, 0, NULL},
+    {"reasoning", field_object, O(reasoning), 0, 0, NULL},
+    {"metadata", field_object, O(metadata), 0, 0, NULL},
+    {"include", field_list, O(include), 0, 0, NULL},
+    {"chat_template_kwargs", field_object, O(variables), 0, 0, NULL},
+    {"service_tier", field_warn, 0, 0, 0, "there is one tier here"},
+    {"prompt_cache_retention", field_warn, 0, 0, 0, "prompts are cached as long as there is room"},
+};
+
+static const request_field responses_request_fields[] = {
+    {"max_output_tokens", field_count, R(f.max_tokens), 0, 0, NULL},
+};
+
+/* {"format": {"type": "text" | "json_object" | "json_schema", "schema"}, "verbosity"} */
+static bool read_text_format(chat_request *r, const openai_options *o)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(o->text, key, value)
+    {
+        if (strcmp(key, "verbosity") == 0) {
+            request_fields_warn(&r->f, "text.verbosity: local models have no such switch");
+        } else if (strcmp(key, "format") != 0) {
+            return request_fields_bad(&r->f, "text", "text: \"%.60s\" cannot be read", key);
+        }
+    }
+    const json_t *format = json_object_get(o->text, "format");
+    const char *type = json_string_value(json_object_get(format, "type"));
+    const json_t *schema = json_object_get(format, "schema");
+    if (!format || (type && strcmp(type, "text") == 0)) {
+        return true;
+    }
+    if (type && strcmp(type, "json_object") == 0) {
+        return request_fields_grammar(&r->f, "text", strdup("{\"type\":\"object\"}"), true);
+    }
+    if (type && strcmp(type, "json_schema") == 0 && json_is_object(schema)) {
+        return request_fields_grammar(&r->f, "text", json_dumps(schema, JSON_COMPACT), true);
+    }
+    return request_fields_bad(&r->f, "text",
+                              "text.format must be of type text, json_object or json_schema with a "
+                              "schema");
+}
+
+/* {"effort", "summary"} */
+static bool read_reasoning(chat_request *r, const openai_options *o)
+{
+    static const request_field rows[] = {
+        {"effort", field_one_of, R(effort), 0, 0, "none|minimal|low|medium|high|xhigh"},
+        {"summary", field_warn, 0, 0, 0, "reasoning is given as it is, without a summary"},
+        {"generate_summary", field_warn, 0, 0, 0, "reasoning is given as it is, without a summary"},
+    };
+    const field_table table = {rows, N(rows), r};
+    return !o->reasoning || request_fields_read(&r->f, o->reasoning, &table, 1);
+}
+
+/* What "include" may ask for beside what is given anyway. */
+static bool read_include(chat_request *r, const openai_options *o)
+{
+    for (size_t i = 0; i < json_array_size(o->include); i++) {
+        const char *what = json_string_value(json_array_get(o->include, i));
+        if (what && strcmp(what, "message.output_text.logprobs") == 0) {
+            r->f.sampling.logprobs = true;
+        } else if (what && strcmp(what, "reasoning.encrypted_content") == 0) {
+            request_fields_warn(&r->f, "include: reasoning is given in the open, not encrypted");
+        } else {
+            return request_fields_bad(&r->f, "include", "include: \"%.60s\" is not there", what ? what : "?");
+        }
+    }
+    return true;
+}
+
+bool openai_responses_parse(chat_request *r, openai_options *o)
+{
+    o->parallel = true;
+    o->store = true;
+    const field_table tables[] = {{responses_fields, N(responses_fields), o},
+                                  {responses_request_fields, N(responses_request_fields), r},
+                                  {request_fields_common, n_request_fields_common, &r->f},
+                                  {extensions, N(extensions), r}};
+    bool logprobs = r->f.sampling.logprobs;
+    r->f.sampling.logprobs = true; /* "top_logprobs" alone asks for them here */
+    if (!request_fields_read(&r->f, r->body, tables, N(tables))) {
+        return false;
+    }
+    r->f.sampling.logprobs = logprobs || r->f.sampling.n_logprobs > 0;
+    if (r->f.n_choices != 1) {
+        return request_fields_bad(&r->f, "n", "a response is one answer: n must be 1");
+    }
+    if (o->stream_options && !o->stream) {
+        return request_fields_bad(&r->f, "stream_options", "stream_options needs stream");
+    }
+    if (o->background && !o->store) {
+        return request_fields_bad(&r->f, "background", "a response in the background must be stored");
+    }
+    take_common(r, o);
+    return read_text_format(r, o) && read_reasoning(r, o) && read_include(r, o) &&
+           (!o->tools || chat_tools_read(r, "tools", o->tools)) &&
+           (!o->tool_choice || chat_tool_choice_read(r, "tool_choice", o->tool_choice));
+}
+
 /* ---- texts and tokens -------------------------------------------------------------------------------------------- */
 
 #define T(member) offsetof(openai_text_options, member)
@@ -270,4 +385,93 @@ bool openai_text_parse(request_fields *f, const char *pattern, const json_t *bod
         }
     }
     return request_fields_bad(f, NULL, "no such route");
+}
+
+/* ---- for /openapi.json ------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *pattern;
+    field_table tables[4]; /* targets are not used */
+    const char *required;  /* JSON */
+} bodies[] = {
+    {"/v1/chat/completions",
+     {{chat_fields, N(chat_fields), NULL},
+      {chat_request_fields, N(chat_request_fields), NULL},
+      {request_fields_common, 0, NULL},
+      {extensions, N(extensions), NULL}},
+     "[\"messages\"]"},
+    {"/v1/completions",
+     {{completion_fields, N(completion_fields), NULL},
+      {completion_request_fields, N(completion_request_fields), NULL},
+      {request_fields_common, 0, NULL},
+      {extensions, N(extensions), NULL}},
+     "[\"prompt\"]"},
+    {"/v1/responses",
+     {{responses_fields, N(responses_fields), NULL},
+      {responses_request_fields, N(responses_request_fields), NULL},
+      {request_fields_common, 0, NULL},
+      {extensions, N(extensions), NULL}},
+     "[\"input\"]"},
+    {"/infill",
+     {{infill_fields, N(infill_fields), NULL},
+      {infill_request_fields, N(infill_request_fields), NULL},
+      {request_fields_common, 0, NULL},
+      {extensions, N(extensions), NULL}},
+     "[]"},
+    {"/v1/embeddings", {{embedding_fields, N(embedding_fields), NULL}}, "[\"input\"]"},
+    {"/tokenize", {{tokenize_fields, N(tokenize_fields), NULL}}, "[]"},
+    {"/detokenize", {{detokenize_fields, N(detokenize_fields), NULL}}, "[\"tokens\"]"},
+    {"/apply-template", {{template_fields, N(template_fields), NULL}}, "[\"messages\"]"},
+};
+
+/* What a field's reader alone does not tell. */
+static const struct {
+    const char *name, *schema;
+} details[] = {
+    {"model", "{\"type\":\"string\",\"description\":\"One of /v1/models; without it the daemon's only one.\"}"},
+    {"messages",
+     "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\",\"properties\":{\"role\":{\"enum\":["
+     "\"system\",\"developer\",\"user\",\"assistant\",\"tool\"]},\"content\":{\"anyOf\":[{\"type\":\"string\"},"
+     "{\"type\":\"null\"},{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"type\":{\"const\":"
+     "\"text\"},\"text\":{\"type\":\"string\"}},\"required\":[\"type\",\"text\"]}}]}},\"required\":[\"role\"]}}"},
+    {"tools", "{\"type\":\"array\",\"maxItems\":128,\"items\":{\"type\":\"object\"}}"},
+    {"tool_choice", "{\"anyOf\":[{\"enum\":[\"none\",\"auto\",\"required\"]},{\"type\":\"object\"}]}"},
+    {"prompt", "{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"minItems\":1}]}"},
+    {"input", "{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"minItems\":1}]}"},
+    {"modalities", "{\"const\":[\"text\"]}"},
+    {"store", "{\"type\":\"boolean\"}"},
+};
+
+static json_t *schema_of(const request_field *f)
+{
+    for (size_t i = 0; i < N(details); i++) {
+        if (strcmp(details[i].name, f->name) == 0) {
+            return json_loads(details[i].schema, 0, NULL);
+        }
+    }
+    return request_field_schema(f);
+}
+
+json_t *openai_body_schema(const char *pattern)
+{
+    for (size_t b = 0; b < N(bodies); b++) {
+        if (strcmp(bodies[b].pattern, pattern) != 0) {
+            continue;
+        }
+        json_t *properties = json_object();
+        for (size_t t = 0; t < N(bodies[b].tables); t++) {
+            const field_table *table = &bodies[b].tables[t];
+            size_t n = table->rows == request_fields_common ? n_request_fields_common : table->n;
+            for (size_t i = 0; i < n; i++) {
+                if (!json_object_get(properties, table->rows[i].name)) { /* null counts as not given */
+                    json_object_set_new(
+                        properties, table->rows[i].name,
+                        json_pack("{s:[o, {s:s}]}", "anyOf", schema_of(&table->rows[i]), "type", "null"));
+                }
+            }
+        }
+        return json_pack("{s:s, s:o, s:o, s:b}", "type", "object", "properties", properties, "required",
+                         json_loads(bodies[b].required, 0, NULL), "additionalProperties", 0);
+    }
+    return NULL;
 }

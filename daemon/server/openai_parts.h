@@ -28,6 +28,9 @@ bool openai_chat_parse(chat_request *r, openai_options *o);
 bool openai_completion_parse(chat_request *r, openai_options *o);
 bool openai_infill_parse(chat_request *r, openai_options *o); /* /infill */
 bool openai_responses_parse(chat_request *r, openai_options *o);
+/* openai_input.c: r->messages from `earlier` (taken over; NULL: none), the instructions and the input; *conversation is
+ * the same without instructions, for the next turn. */
+bool openai_input_read(chat_request *r, const openai_options *o, json_t *earlier, json_t **conversation);
 /* The tables of a route as JSON Schema: {"type": "object", "properties": …}; NULL: it takes no body. */
 json_t *openai_body_schema(const char *pattern);
 /* Tables for /tokenize and its like. */
@@ -66,5 +69,6 @@ void openai_responses_create(void *service, http_exchange *x);
 void openai_responses_get(void *service, http_exchange *x);
 void openai_responses_delete(void *service, http_exchange *x);
 void openai_responses_cancel(void *service, http_exchange *x);
+void openai_responses_input(void *service, http_exchange *x);
 
 #endif
