@@ -586,9 +586,7 @@ static void compose(generation *g)
     uint64_t key = XXH3_64bits(g->entry.path, strlen(g->entry.path));
     g->format = format_of(g->gs, g->model, key);
     g->source = (chat_model){.model = g->model, .format = &g->format, .key = key, .store = g->gs->store};
-    if (mlxr_sampling_check(g->model, &g->r.f.sampling, &error) != MLXR_OK) {
-        fail(g, 400, "invalid_value", NULL, 0, "%s", error.text);
-    } else if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {
+    if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {
         fail_fields(g);
     } else if (generation_choices_open(g, &error) != MLXR_OK) {
         fail(g, error.status == MLXR_NOMEM ? 503 : 400, "invalid_value", "stop", 0, "%s", error.text);

@@ -90,7 +90,7 @@ static json_t *operation(const route *row, const char *path)
     static const char *const policies[] = {"none", "public", "inference", "read", "admin"};
     json_t *made = json_pack("{s:o, s:o, s:s}", "parameters", parameters_of(path), "responses", answers_of(row),
                              "x-policy", policies[row->policy]);
-    char id[128];
+    char id[300];
     snprintf(id, sizeof id, "%s%s", row->method, path);
     for (char *at = id; *at; at++) {
         *at = isalnum((unsigned char)*at) ? *at : '_';
