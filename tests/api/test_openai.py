@@ -195,7 +195,8 @@ class Tiny(OpenAITest):
         streamed = "".join(c.text for e in self.client.completions.create(
             model=self.name, prompt="one two", max_tokens=5, temperature=0, stream=True) for c in e.choices)  # fmt: skip
         self.assertEqual("one two" + streamed, one.choices[0].text)
-        self.assertEqual(self.client.completions.create(model=self.name, prompt="x").usage.completion_tokens, 16)
+        self.assertEqual(self.client.completions.create(model=self.name, prompt="x", logit_bias={"33": 100})
+                         .usage.completion_tokens, 16)
         with self.assertRaises(openai.BadRequestError):
             self.client.completions.create(model=self.name, prompt="x", best_of=3)
 
