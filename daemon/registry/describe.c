@@ -150,7 +150,7 @@ static mlxr_status find_described(registry *r, const char *path, described **out
 
 mlxr_status describe_model(registry *r, registry_model *m, mlxr_error *error)
 {
-    described *d;
+    described *d = NULL;
     mlxr_status status = find_described(r, m->path, &d, error);
     if (status != MLXR_OK) {
         return status;

@@ -102,7 +102,7 @@ static mlxr_status read_manifest(manifest *m, const json_t *root, mlxr_error *er
 
 mlxr_status manifest_parse(manifest *out, const char *text, size_t n, mlxr_error *error)
 {
-    json_t *root;
+    json_t *root = NULL;
     *out = (manifest){0};
     mlxr_status status = load(&root, "the manifest", text, n, error);
     if (status == MLXR_OK) {
@@ -132,7 +132,7 @@ static const char *value_text(const json_t *value, char *out)
 
 mlxr_status manifest_parameters(registry_pairs *out, const char *text, size_t n, mlxr_error *error)
 {
-    json_t *root, *value;
+    json_t *root = NULL, *value;
     const char *key;
     char number[64];
     mlxr_status status = load(&root, "the file of parameters", text, n, error);
@@ -161,7 +161,7 @@ mlxr_status manifest_parameters(registry_pairs *out, const char *text, size_t n,
 
 mlxr_status manifest_messages(registry_pairs *out, const char *text, size_t n, mlxr_error *error)
 {
-    json_t *root;
+    json_t *root = NULL;
     mlxr_status status = load(&root, "the file of messages", text, n, error);
     if (status != MLXR_OK) {
         return status;
