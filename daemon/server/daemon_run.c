@@ -20,10 +20,11 @@
 #define POLL_MS 50u
 
 typedef struct ending {
-    struct daemon *d;
-    pthread_mutex_t lock; /* of d: NULL once it is being closed */
     sigset_t signals;
     uint64_t drain_ms;
+    pthread_mutex_t lock; /* of what follows */
+    struct daemon *d;     /* NULL once it is being closed */
+    bool over;            /* it is closed */
 } ending;
 
 static void sleep_ms(uint64_t ms)
@@ -41,34 +42,50 @@ static void drain(ending *e, bool now)
     pthread_mutex_unlock(&e->lock);
 }
 
+static bool over(ending *e)
+{
+    pthread_mutex_lock(&e->lock);
+    bool yes = e->over;
+    pthread_mutex_unlock(&e->lock);
+    return yes;
+}
+
 /* macOS has no sigtimedwait; this is asked only while the process ends. */
-static bool wait_second(const ending *e)
+static bool wait_second(ending *e)
 {
     sigset_t pending;
     int signal_number;
-    for (uint64_t waited = 0; waited < e->drain_ms + HANGS_MS; waited += POLL_MS) {
+    for (uint64_t waited = 0; waited < e->drain_ms + HANGS_MS && !over(e); waited += POLL_MS) {
         sigpending(&pending);
         if (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1) {
-            return sigwait(&e->signals, &signal_number) == 0;
+            return sigwait(&e->signals, &signal_number) == 0 && !over(e);
         }
         sleep_ms(POLL_MS);
     }
     return false;
 }
 
+/* Ends when `over` is set and a last signal has woken it. */
 static void *take_signals(void *user)
 {
     ending *e = user;
     int signal_number;
     while (sigwait(&e->signals, &signal_number) != 0) {
     }
-    notify_send("STOPPING=1");
-    drain(e, false);
+    if (!over(e)) {
+        notify_send("STOPPING=1");
+        drain(e, false);
+    }
     if (wait_second(e)) {
         drain(e, true);
-        sleep_ms(LAST_MS);
+        for (unsigned waited = 0; waited < LAST_MS && !over(e); waited += POLL_MS) {
+            sleep_ms(POLL_MS);
+        }
     }
-    _exit(1);
+    if (!over(e)) {
+        _exit(1);
+    }
+    return NULL;
 }
 
 static void tell_address(const struct daemon *d)
@@ -149,8 +166,10 @@ int daemon_run(const daemon_options *options)
     struct daemon *d = e.d;
     e.drain_ms = d->options->drain_ms;
     tell_address(d);
-    if (pthread_create(&signals, NULL, take_signals, &e) == 0) {
-        pthread_detach(signals);
+    bool listening = pthread_create(&signals, NULL, take_signals, &e) == 0;
+    if (!listening) {
+        tell(&o, MLXR_LOG_ERROR, "the system has no thread for signals");
+        daemon_drain(d, true);
     }
     wait_end(d);
     bool failed = atomic_load(&d->own->failed);
@@ -158,5 +177,12 @@ int daemon_run(const daemon_options *options)
     e.d = NULL;
     pthread_mutex_unlock(&e.lock);
     daemon_stop(&d);
-    return failed ? 1 : 0;
+    if (listening) {
+        pthread_mutex_lock(&e.lock);
+        e.over = true;
+        pthread_mutex_unlock(&e.lock);
+        pthread_kill(signals, SIGTERM);
+        pthread_join(signals, NULL);
+    }
+    return failed || !listening ? 1 : 0;
 }

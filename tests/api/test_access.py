@@ -177,7 +177,7 @@ class Access(support.ApiTest):
 
     def test_without_a_key_only_this_machine_is_served(self):
         for host in ("0.0.0.0", "::"):
-            self.fail_with(2, "there is no API key", "serve", "--port", "0", "--host", host)
+            self.fail_with(2, "there is no API key", "serve", "--port", "0", *support.SANDBOX, "--host", host)
         self.key("one")
         daemon = self.serve("--host", "0.0.0.0")
         self.assertEqual(daemon.ask("GET", "/health").status, 200)

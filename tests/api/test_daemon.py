@@ -46,7 +46,7 @@ class Start(support.ApiTest):
     def test_options_that_make_no_sense_are_told_in_one_line(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
-            self.fail_with(2, f"cannot listen on 127.0.0.1:{port}: address already in use", "serve", "--port", port)
+            self.fail_with(2, f"cannot listen on 127.0.0.1:{port}: address already in use", "serve", "--port", port, *support.SANDBOX)
         for arguments, words in (
             (["--port", "65536"], "a port is a number"),
             (["--port", "x"], "a whole number"),
@@ -63,13 +63,13 @@ class Start(support.ApiTest):
             (["model"], "too many arguments"),
         ):
             port = [] if "--port" in arguments else ["--port", "0"]
-            result = self.run_mlxr("serve", *port, *arguments)
+            result = self.run_mlxr("serve", *port, *support.SANDBOX, *arguments)
             self.assertIn(result.code, (1, 2), (arguments, result))
             self.assertRegex(result.err, r"\A(mlxr: engine: [^\n]+\n)?mlxr: [^\n]+\n\Z", arguments)
             self.assertIn(words, result.err)
 
     def test_a_model_that_is_not_there_ends_it(self):
-        result = self.run_mlxr("serve", "--port", "0", "--model", "no-such-model")
+        result = self.run_mlxr("serve", "--port", "0", *support.SANDBOX, "--model", "no-such-model")
         self.assertEqual(result.code, 1, result)
         self.assertIn("no-such-model", result.err)
 
@@ -90,7 +90,7 @@ class Start(support.ApiTest):
 
 
 class Confined(support.ApiTest):
-    @unittest.skipUnless(sys.platform.startswith("linux"), "Linux only")
+    @unittest.skipUnless(sys.platform.startswith("linux") and not support.SANDBOX, "Linux only, not under sanitizers")
     def test_the_process_is_confined_and_still_loads_models_from_where_they_lie(self):
         """Own store, a path, and another program's folder, which a link leads out of."""
         name = self.add_model("llama", "tiny")
@@ -188,7 +188,7 @@ class ServiceManager(support.ApiTest):
             # LISTEN_PID must be the daemon's own: a shell that becomes it knows the number.
             env = self.environment(LISTEN_FDS="1")
             script = 'export LISTEN_PID=$$; exec "$0" serve "$@"'
-            process = support.subprocess.Popen(["/bin/sh", "-c", script, support.MLXR], env=env, close_fds=False,
+            process = support.subprocess.Popen(["/bin/sh", "-c", script, support.MLXR, *support.SANDBOX], env=env, close_fds=False,
                                                stderr=support.subprocess.PIPE, preexec_fn=hand_over)  # fmt: skip
             try:
                 with socket.create_connection(("127.0.0.1", port), support.TIMEOUT) as connection:
