@@ -35,8 +35,7 @@ class Access(support.ApiTest):
             public = route["pattern"] in ("/health", "/ready", "/", "/api/version", "/openapi.json") or \
                 route["pattern"].startswith("/ui/")  # fmt: skip
             self.assertTrue(route["policy"] != "public" or public, route)
-            if route["method"] in ("POST", "PUT", "PATCH"):
-                self.assertIn(route["body"], ("json", "stream"), route)
+            self.assertIn(route["body"], ("none", "json", "stream"), route)
 
     def test_keys_open_what_their_scope_says_and_nothing_else(self):
         keys = {scope: self.key(scope, "--scopes", scope)[0] for scope in ("inference", "read", "admin")}
@@ -93,10 +92,12 @@ class Access(support.ApiTest):
         for route in self.routes:
             for host in HOSTS_REFUSED:
                 self.assertEqual(self.ask(route, host=host).status, 403, (route, host))
-            self.assertEqual(self.ask(route, host=None).status, 400, route)
-            self.assertEqual(self.ask(route, [("Host", "evil.example")]).status, 400, route)
+            for more, host in (([], None), ([("Host", "evil.example")], "localhost")):
+                answer = self.ask(route, more, host=host)
+                self.assertTrue(answer.status == 400 and b"header Host" in answer.body, (route, answer))
             for host in ("localhost", f"127.0.0.1:{port}", "[::1]:80", "llm.example", "LOCALHOST:1"):
-                self.assertNotIn(self.ask(route, host=host).status, (400, 403), (route, host))
+                answer = self.ask(route, host=host)
+                self.assertFalse(answer.status == 403 or b"header Host" in answer.body, (route, host, answer))
             for origin in ("http://evil.example", "null", "http://localhost", f"http://localhost:{port + 1}",
                            "https://chat.example.evil.example"):  # fmt: skip
                 answer = self.ask(route, [("Origin", origin)], host=f"localhost:{port}")
