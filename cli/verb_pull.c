@@ -49,7 +49,8 @@ int verb_pull(options *o)
         snprintf(path, sizeof path, "./%s", source);
         source = path;
     }
-    registry_pull_options wanted = {.name = o->as, .digest = o->digest, .progress = on_progress, .user = &state};
+    registry_pull_options wanted = {
+        .name = o->as, .allow_files = true, .digest = o->digest, .progress = on_progress, .user = &state};
     if (!store_open(&s, true)) {
         return EXIT_FAILED;
     }

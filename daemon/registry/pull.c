@@ -253,11 +253,12 @@ static mlxr_status run(pull *p, const char *source, mlxr_error *error)
     if (strncasecmp(source, "http://", 7) == 0 || strncasecmp(source, "https://", 8) == 0) {
         return pull_url(p, source, error);
     }
-    if (strncmp(source, "file:", 5) == 0) {
-        return pull_file(p, source + (strncmp(source, "file://", 7) == 0 ? 7 : 5), error);
-    }
-    if (*source == '/' || *source == '.' || *source == '~') {
-        return pull_file(p, source, error);
+    bool named_file = strncmp(source, "file:", 5) == 0;
+    if (named_file || *source == '/' || *source == '.' || *source == '~') {
+        if (!p->options->allow_files) {
+            return registry_fail(error, MLXR_ARG, "'%.80s' is no model's name", source);
+        }
+        return pull_file(p, source + (strncmp(source, "file://", 7) == 0 ? 7 : named_file ? 5 : 0), error);
     }
     return pull_ollama(p, strncmp(source, "ollama:", 7) == 0 ? source + 7 : source, error);
 }

@@ -162,6 +162,7 @@ typedef struct registry_pull_progress {
 typedef struct registry_pull_options { /* {0} is a valid default */
     const char *name;                  /* to store it under; NULL: what its source calls it */
     const char *digest;                /* what a URL's or a local file's bytes must have; NULL: any */
+    bool allow_files;                  /* files of this machine, too: never where strangers ask */
     const char *allow_private;         /* hosts with private addresses that may be asked; NULL: $MLXR_ALLOW_PRIVATE */
     /* Called at least ten times a second, on the caller's thread. False cancels; what was downloaded is gone on with
      * the next time. May be NULL. */
