@@ -11,6 +11,8 @@
 #include <strings.h>
 
 #include "registry/found.h"
+#include "registry/go_template.h"
+#include "registry/manifest.h"
 
 #define FILES_MAX 10000u /* looked at in one folder: a link that leads in a circle must not keep us for ever */
 
@@ -151,8 +153,125 @@ static bool scan_studio(found_list *out, const char *home)
     return true;
 }
 
+/* ---- Ollama: manifests/HOST/OWNER/MODEL/TAG name blobs/sha256-… -------------------------------------------------- */
+
+typedef struct ollama_scan {
+    found_list *list;
+    char models[REGISTRY_PATH_MAX]; /* the folder with manifests and blobs */
+    char parts[3][160];             /* host, owner, model */
+    size_t depth;
+} ollama_scan;
+
+/* A text layer of a model, or NULL. The caller frees it. */
+static char *read_blob(const ollama_scan *scan, const manifest_layer *layer, size_t *n)
+{
+    char path[REGISTRY_PATH_MAX], *text = NULL;
+    snprintf(path, sizeof path, "%.3900s/blobs/sha256-%s", scan->models, layer->digest + 7);
+    return disk_read_file(path, MANIFEST_BYTES_MAX, &text, n, NULL) == MLXR_OK ? text : NULL;
+}
+
+/* What Ollama has besides the weights. A template that has no equivalent here is told as a warning; the model's own is
+ * used then. False: no memory. */
+static bool add_layer(const ollama_scan *scan, found_model *m, const manifest_layer *layer)
+{
+    size_t n = 0;
+    char *text = read_blob(scan, layer, &n);
+    bool ok = true;
+    mlxr_error why;
+    if (!text) {
+        return true;
+    }
+    if (layer->kind == MANIFEST_TEMPLATE && !m->template_text) {
+        mlxr_status status = go_template_to_jinja(text, &m->template_text, &why);
+        ok = status == MLXR_OK || (status != MLXR_NOMEM && registry_pairs_add(&m->warnings, "template", why.text));
+    } else if (layer->kind == MANIFEST_PARAMETERS) {
+        ok = manifest_parameters(&m->parameters, text, n, &why) != MLXR_NOMEM;
+    } else if (layer->kind == MANIFEST_MESSAGES) {
+        ok = manifest_messages(&m->messages, text, n, &why) != MLXR_NOMEM;
+    } else if (layer->kind == MANIFEST_SYSTEM && !m->system) {
+        m->system = text;
+        text = NULL;
+    }
+    free(text);
+    return ok;
+}
+
+/* "model:tag", with its owner where that is not the library, and its host where that is not Ollama's. */
+static void ollama_name(const ollama_scan *scan, const char *tag, char *out, size_t cap)
+{
+    bool ours = strcmp(scan->parts[0], "registry.ollama.ai") == 0, library = strcmp(scan->parts[1], "library") == 0;
+    snprintf(out, cap, "%s%s%s%s%s%s%s", ours ? "" : scan->parts[0], ours ? "" : "/",
+             ours && library ? "" : scan->parts[1], ours && library ? "" : "/", scan->parts[2],
+             strcmp(tag, "latest") == 0 ? "" : ":", strcmp(tag, "latest") == 0 ? "" : tag);
+}
+
+static bool add_manifest(ollama_scan *scan, const char *path, const char *tag)
+{
+    char name[700], blob[REGISTRY_PATH_MAX], *text = NULL;
+    size_t n = 0;
+    struct stat info;
+    bool ok = true;
+    manifest *parsed = calloc(1, sizeof *parsed);
+    if (!parsed) {
+        return false;
+    }
+    found_model *m = NULL;
+    if (disk_read_file(path, MANIFEST_BYTES_MAX, &text, &n, NULL) == MLXR_OK &&
+        manifest_parse(parsed, text, n, NULL) == MLXR_OK) {
+        ollama_name(scan, tag, name, sizeof name);
+        for (size_t i = 0; i < parsed->n_layers && ok && !m; i++) {
+            const manifest_layer *layer = &parsed->layers[i];
+            snprintf(blob, sizeof blob, "%.3900s/blobs/sha256-%s", scan->models, layer->digest + 7);
+            if (layer->kind == MANIFEST_MODEL && found_is_file(blob, &info)) {
+                m = found_put(scan->list, name, strlen(name), blob, &info, REGISTRY_OLLAMA);
+                ok = m && (m->digest = strdup(layer->digest)) != NULL;
+            }
+        }
+        for (size_t i = 0; i < parsed->n_layers && ok && m; i++) {
+            ok = add_layer(scan, m, &parsed->layers[i]);
+        }
+    }
+    free(text);
+    free(parsed);
+    return ok;
+}
+
+static bool add_ollama_entry(void *user, const char *path, const char *name)
+{
+    ollama_scan *scan = user;
+    if (scan->depth == 3) {
+        return add_manifest(scan, path, name);
+    }
+    if (snprintf(scan->parts[scan->depth], sizeof scan->parts[0], "%s", name) >= (int)sizeof scan->parts[0]) {
+        return true;
+    }
+    scan->depth++;
+    bool ok = each_entry(path, add_ollama_entry, scan);
+    scan->depth--;
+    return ok;
+}
+
+static bool scan_ollama(found_list *out, const char *home)
+{
+    const char *own = getenv("OLLAMA_MODELS");
+    for (int i = 0; i < 3; i++) {
+        char manifests[REGISTRY_PATH_MAX];
+        ollama_scan scan = {.list = out};
+        bool there = i == 0
+                         ? own && *own && snprintf(scan.models, sizeof scan.models, "%s", own) < (int)sizeof scan.models
+                     : i == 1 ? home && *home && disk_join(scan.models, sizeof scan.models, home, ".ollama/models")
+                              : snprintf(scan.models, sizeof scan.models, "/usr/share/ollama/.ollama/models") > 0;
+        if (there && disk_join(manifests, sizeof manifests, scan.models, "manifests") &&
+            !each_entry(manifests, add_ollama_entry, &scan)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 mlxr_status foreign_scan(found_list *out, mlxr_error *error)
 {
     const char *home = getenv("HOME");
-    return scan_hub(out, home) && scan_studio(out, home) ? MLXR_OK : registry_fail_nomem(error);
+    return scan_hub(out, home) && scan_ollama(out, home) && scan_studio(out, home) ? MLXR_OK
+                                                                                   : registry_fail_nomem(error);
 }

@@ -71,7 +71,7 @@ static bool must_fail(bool changes, bool can_half, bool *half)
         return false;
     }
     fired = true;
-    *half = can_half && (fail_mode == FAULT_SHORT || fail_mode == FAULT_KILL);
+    *half = can_half && (fail_mode == FAULT_SHORT || (fail_mode == FAULT_KILL && changes));
     if (fail_mode == FAULT_KILL && !*half) {
         raise(SIGKILL);
     }
