@@ -232,6 +232,8 @@ typedef struct mlxr_sampling {
 } mlxr_sampling;
 
 MLXR_API mlxr_sampling mlxr_sampling_default(void);
+/* Would a sequence of this model take it? MLXR_ARG names what is wrong; opening one says the same. */
+MLXR_API mlxr_status mlxr_sampling_check(const mlxr_model *model, const mlxr_sampling *sampling, mlxr_error *error);
 
 /* ---- sequences and steps --------------------------------------------------------------------------------------
  * A sequence has tokens appended and tokens computed. mlxr_step computes some pending tokens of some sequences in
@@ -278,6 +280,9 @@ typedef struct mlxr_sampled {
 enum {
     MLXR_SLICE_NO_SAMPLE = 1u << 0,  /* compute only */
     MLXR_SLICE_LOGITS_ALL = 1u << 1, /* logits of every computed token, not only of the last */
+    /* Instead of logits and samples: what the last layer leaves behind its norm, of every computed token. All slices of
+     * a step have it, or none. What comes from the cache is not computed: mlxr_sequence_release first. */
+    MLXR_SLICE_HIDDEN = 1u << 2,
 };
 
 typedef struct mlxr_slice {
@@ -293,6 +298,8 @@ typedef struct mlxr_slice {
     float logprob;                 /* of `token`, if asked for */
     const mlxr_token_logprob *top; /* [n_top] of `token`, if asked for */
     uint32_t n_top;
+    const float *hidden; /* [n_hidden][n_embd], if asked for */
+    uint32_t n_hidden;
 } mlxr_slice;
 
 /* ---- grammars: what is sampled is a sentence of the grammar, or the beginning of one ---- */

@@ -47,7 +47,7 @@ typedef struct step {
     const uint32_t *wanted; /* [n_wanted] ascending row numbers whose logits are wanted */
     uint32_t n_wanted;
     kv_memory kv;
-    float *logits; /* [n_wanted][n_vocab], written by run */
+    float *logits; /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
 } step;
 
 typedef struct backend_ops {

@@ -22,7 +22,7 @@ typedef enum slot {
     SLOT_O,      /* a block's output, before it joins X [n_embd] */
     SLOT_G,      /* gate, then activation  [n_ff] */
     SLOT_U,      /* up                     [n_ff] */
-    SLOT_LOGITS, /* [n_vocab] */
+    SLOT_LOGITS, /* what a step gives: logits [n_vocab], or hidden states of a plan that ends with its last norm */
     SLOT_COUNT,
 } slot;
 

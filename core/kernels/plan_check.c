@@ -271,7 +271,9 @@ mlxr_status plan_check(const plan *p, mlxr_error *error)
             return status;
         }
     }
-    if (!(c.valid >> SLOT_LOGITS & 1) || p->slot_width[SLOT_LOGITS] != p->n_vocab) {
+    /* A plan that ends with a norm gives hidden states in their place. */
+    bool hidden = p->n_ops > 0 && p->ops[p->n_ops - 1].kind == OP_NORM;
+    if (!(c.valid >> SLOT_LOGITS & 1) || (p->slot_width[SLOT_LOGITS] != p->n_vocab && !hidden)) {
         return error_set(error, MLXR_ARG, "plan of %u operations ends without logits of %u tokens", p->n_ops,
                          p->n_vocab);
     }

@@ -70,6 +70,8 @@ struct mlxr_model {
     chat_template *chat; /* NULL: none, or chat_error says why it cannot be used */
     mlxr_error chat_error;
     program *program;
+    plan *hidden_plan; /* NULL: nobody wanted hidden states yet */
+    program *hidden;
     token_trie *trie; /* made for the first grammar */
     kv_pool *pools[KV_GROUPS_MAX];
     kv_cache cache;
@@ -110,6 +112,9 @@ void engine_log(const mlxr_engine *engine, mlxr_log_level level, const char *for
 
 /* May a backend be opened with this option? If not, the error names both. */
 mlxr_status engine_insist(const backend_ops *ops, bool batch_invariant, mlxr_error *error);
+
+/* Makes m->hidden, the first time. */
+mlxr_status model_hidden_program(mlxr_model *m, mlxr_error *error);
 
 /* Room for n tokens in all. */
 mlxr_status sequence_reserve(mlxr_sequence *sequence, size_t n, mlxr_error *error);

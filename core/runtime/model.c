@@ -184,6 +184,9 @@ static void model_close(mlxr_model *m)
     if (m->program) { /* first: it may hold views of the pages */
         m->engine->ops->release(m->engine->device, &m->program);
     }
+    if (m->hidden) {
+        m->engine->ops->release(m->engine->device, &m->hidden);
+    }
     for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
         kv_pool_close(&m->pools[g]);
     }

@@ -112,6 +112,13 @@ static mlxr_status check_bias(const mlxr_sampling *p, uint32_t n_vocab, mlxr_err
     return MLXR_OK;
 }
 
+mlxr_status sampler_check(const mlxr_sampling *params, uint32_t n_vocab, mlxr_error *error)
+{
+    mlxr_status status = check_numbers(params, error);
+    status = status == MLXR_OK ? check_integers(params, n_vocab, error) : status;
+    return status == MLXR_OK ? check_bias(params, n_vocab, error) : status;
+}
+
 /* ---- opening and closing ---------------------------------------------------------------------------------------- */
 
 static size_t mask_words(uint32_t n_vocab)
@@ -157,9 +164,7 @@ mlxr_status sampler_open(sampler **out, const mlxr_sampling *params, const sampl
     if (vocab->n_vocab == 0 || vocab->n_vocab > INT32_MAX) {
         return error_set(error, MLXR_ARG, "a vocabulary of %u tokens", vocab->n_vocab);
     }
-    mlxr_status status = check_numbers(params, error);
-    status = status == MLXR_OK ? check_integers(params, vocab->n_vocab, error) : status;
-    status = status == MLXR_OK ? check_bias(params, vocab->n_vocab, error) : status;
+    mlxr_status status = sampler_check(params, vocab->n_vocab, error);
     if (status != MLXR_OK) {
         return status;
     }

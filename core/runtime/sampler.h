@@ -27,6 +27,8 @@ typedef struct sampler_vocab {
 } sampler_vocab;
 
 /* Checks ranges (NaN, negatives, probabilities above 1, ids outside the vocabulary): MLXR_ARG names the field. */
+/* Are these values that sampler_open takes? */
+mlxr_status sampler_check(const mlxr_sampling *params, uint32_t n_vocab, mlxr_error *error);
 mlxr_status sampler_open(sampler **out, const mlxr_sampling *params, const sampler_vocab *vocab, mlxr_error *error);
 void sampler_close(sampler **s);
 mlxr_status sampler_clone(sampler **out, const sampler *s, mlxr_error *error);

@@ -15,6 +15,11 @@ static const char *piece_of(const void *user, int32_t id, size_t *n)
     return piece.data;
 }
 
+mlxr_status mlxr_sampling_check(const mlxr_model *model, const mlxr_sampling *sampling, mlxr_error *error)
+{
+    return sampler_check(sampling, model->info.n_vocab, error);
+}
+
 mlxr_status mlxr_sequence_open(mlxr_sequence **out, mlxr_model *model, const mlxr_sampling *sampling, mlxr_error *error)
 {
     mlxr_sampling defaults = mlxr_sampling_default();

@@ -72,6 +72,9 @@ static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, 
         if (s->model != slices[0].sequence->model) {
             return error_set(error, MLXR_UNSUPPORTED, "slice %zu: a step computes sequences of one model", i);
         }
+        if ((slices[i].flags ^ slices[0].flags) & MLXR_SLICE_HIDDEN) {
+            return error_set(error, MLXR_ARG, "slice %zu: all slices of a step give hidden states, or none", i);
+        }
         for (size_t j = 0; j < i; j++) {
             if (slices[j].sequence == s) {
                 return error_set(error, MLXR_ARG, "slices %zu and %zu: the same sequence twice in a step", j, i);
@@ -105,7 +108,7 @@ static bool is_last(const mlxr_slice *slice)
 /* How many rows of logits a slice wants: all, or those of its last pending token and its draft. */
 static uint32_t wanted_of(const mlxr_slice *slice)
 {
-    return slice->flags & MLXR_SLICE_LOGITS_ALL ? slice->n_compute
+    return slice->flags & (MLXR_SLICE_LOGITS_ALL | MLXR_SLICE_HIDDEN) ? slice->n_compute
            : is_last(slice)                     ? 1 + slice->sequence->spec.n_tokens
                                                 : 0;
 }
@@ -169,9 +172,9 @@ static uint32_t lay_out(step_scratch *scratch, const mlxr_slice *slices, size_t 
     return n_wanted;
 }
 
-static mlxr_status reserve_logits(step_scratch *s, uint32_t n_wanted, uint32_t n_vocab, mlxr_error *error)
+static mlxr_status reserve_logits(step_scratch *s, uint32_t n_wanted, uint32_t width, mlxr_error *error)
 {
-    size_t n = (size_t)n_wanted * n_vocab;
+    size_t n = (size_t)n_wanted * width;
     if (n > s->cap_logits) {
         free(s->logits); /* nothing in it needs to be kept, so do not let realloc copy */
         s->cap_logits = 0;
@@ -193,7 +196,7 @@ typedef struct sampling_job {
 
 static bool wants_sample(const mlxr_slice *slice)
 {
-    return is_last(slice) && !(slice->flags & MLXR_SLICE_NO_SAMPLE);
+    return is_last(slice) && !(slice->flags & (MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_HIDDEN));
 }
 
 /* Member `index` of n samples every n-th slice. */
@@ -318,6 +321,19 @@ static mlxr_status reserve_sampled(const mlxr_slice *slices, size_t n_slices, ml
     return status;
 }
 
+/* Each slice's rows of what the step gave: logits, or hidden states. */
+static void hand_out(mlxr_slice *slices, size_t n_slices, const float *rows, uint32_t width, bool hidden)
+{
+    for (size_t i = 0; i < n_slices; i++) {
+        uint32_t n = wanted_of(&slices[i]);
+        slices[i].n_logits = hidden ? 0 : n;
+        slices[i].logits = slices[i].n_logits ? rows : NULL;
+        slices[i].n_hidden = hidden ? n : 0;
+        slices[i].hidden = slices[i].n_hidden ? rows : NULL;
+        rows += (size_t)n * width;
+    }
+}
+
 mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_error *error)
 {
     uint32_t n_rows = 0;
@@ -325,11 +341,16 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
     if (status != MLXR_OK) {
         return status;
     }
-    double propose_begin = seconds();
-    speculation_propose(e, slices, n_slices, ENGINE_STEP_TOKENS_MAX - n_rows);
-    double begin = seconds();
+    bool hidden = slices[0].flags & MLXR_SLICE_HIDDEN;
     mlxr_model *model = slices[0].sequence->model;
-    uint32_t n_vocab = model->graph->h.n_vocab;
+    status = hidden ? model_hidden_program(model, error) : MLXR_OK;
+    if (status != MLXR_OK) {
+        return status;
+    }
+    double propose_begin = seconds();
+    speculation_propose(e, slices, n_slices, hidden ? 0 : ENGINE_STEP_TOKENS_MAX - n_rows);
+    double begin = seconds();
+    uint32_t n_vocab = model->graph->h.n_vocab, width = hidden ? model->graph->h.n_embd : n_vocab;
     status = reserve_rows(&e->scratch, ENGINE_STEP_TOKENS_MAX, error);
     if (status == MLXR_OK) {
         status = reserve_slices(&e->scratch, n_slices, error);
@@ -345,7 +366,7 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
     }
     step laid;
     uint32_t n_wanted = lay_out(&e->scratch, slices, n_slices, &laid);
-    status = reserve_logits(&e->scratch, n_wanted, n_vocab, error);
+    status = reserve_logits(&e->scratch, n_wanted, width, error);
     if (status != MLXR_OK) {
         return status;
     }
@@ -354,18 +375,11 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
         laid.kv.base[g] = model->pools[g]->memory;
         laid.kv.layout[g] = model->pools[g]->layout;
     }
-    status = e->ops->run(e->device, model->program, &laid, error);
+    status = e->ops->run(e->device, hidden ? model->hidden : model->program, &laid, error);
     if (status != MLXR_OK) {
         return status;
     }
-    const float *logits = e->scratch.logits;
-    for (size_t i = 0; i < n_slices; i++) {
-        slices[i].n_logits = wanted_of(&slices[i]);
-        slices[i].logits = slices[i].n_logits ? logits : NULL;
-        if (slices[i].n_logits) {
-            logits += (size_t)slices[i].n_logits * n_vocab;
-        }
-    }
+    hand_out(slices, n_slices, e->scratch.logits, width, hidden);
     status = sample(e, slices, n_slices, n_vocab, error);
     if (status == MLXR_OK) {
         commit(e, slices, n_slices);

@@ -120,7 +120,7 @@ static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint3
                   .slices = slices,
                   .wanted = wanted,
                   .kv = s->kv,
-                  .logits = s->logits ? s->logits + (size_t)n_done * e->prog->plan->n_vocab : NULL};
+                  .logits = s->logits ? s->logits + (size_t)n_done * e->prog->plan->slot_width[SLOT_LOGITS] : NULL};
     for (uint32_t i = 0; i < s->n_slices; i++) {
         const step_slice *all = &s->slices[i];
         uint32_t first = all->first_row > begin ? all->first_row : begin;
@@ -137,7 +137,7 @@ static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint3
         wanted[e->s.n_wanted] = s->wanted[n_done + e->s.n_wanted] - begin;
         e->s.n_wanted++;
     }
-    e->slots[SLOT_LOGITS] = (slot_view){e->s.logits, e->prog->plan->n_vocab};
+    e->slots[SLOT_LOGITS] = (slot_view){e->s.logits, e->prog->plan->slot_width[SLOT_LOGITS]};
 }
 
 /* Scratch and attention tasks of the pass that cut_pass laid out. */

@@ -168,7 +168,7 @@ static mlxr_status collect(program *prog, const step *s, mlxr_error *error)
     }
     const void *logits = prog->logits ? bridge_data(prog->results, prog->logits) : NULL;
     if (logits) {
-        memcpy(s->logits, logits, (size_t)s->n_wanted * prog->plan->n_vocab * sizeof *s->logits);
+        memcpy(s->logits, logits, (size_t)s->n_wanted * prog->plan->slot_width[SLOT_LOGITS] * sizeof *s->logits);
     }
     mlxr_status status = bridge_status(prog->results, error);
     return status == MLXR_OK && prog->failures ? bridge_failures_take(prog->failures, error) : status;
