@@ -22,6 +22,13 @@ else()
   set(this_arch generic)
 endif()
 
+# The kernels' loops over vectors must unroll, or their arrays of sums lie in memory: with -O2, which RelWithDebInfo and
+# distributions build with, attention took four times as long.
+set(flags_kernels -O3)
+if(CMAKE_BUILD_TYPE STREQUAL "Debug" OR MLXR_SANITIZE)
+  set(flags_kernels)
+endif()
+
 get_target_property(kernel_sources mlxr_kernels SOURCES)
 foreach(arch x86 arm generic)
   set(sets ${arch} ${${arch}_sets})
@@ -34,7 +41,7 @@ foreach(arch x86 arm generic)
     set(of_set ${kernel_sources})
     list(FILTER of_set INCLUDE REGEX "_${set}\\.c$")
     if(of_set)
-      set_source_files_properties(${of_set} PROPERTIES COMPILE_OPTIONS "${flags_${set}}")
+      set_source_files_properties(${of_set} PROPERTIES COMPILE_OPTIONS "${flags_${set}};${flags_kernels}")
     endif()
   endforeach()
 endforeach()

@@ -110,6 +110,12 @@ static inline vf vf_keep(vf a, int32_t lo, int32_t hi)
                             _mm256_castsi256_ps(_mm256_andnot_si256(below, inside)));
 }
 
+/* a, but 0 in lanes where x < least; NaN is not. */
+static inline vf vf_zero_below(vf a, vf x, float least)
+{
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(least), _CMP_LT_OQ), a);
+}
+
 static inline float vf_sum(vf a)
 {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

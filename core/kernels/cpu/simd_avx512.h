@@ -102,6 +102,12 @@ static inline vf vf_keep(vf a, int32_t lo, int32_t hi)
     return _mm512_mask_blend_ps(keep, _mm512_set1_ps(-__builtin_inff()), a);
 }
 
+/* a, but 0 in lanes where x < least; NaN is not. */
+static inline vf vf_zero_below(vf a, vf x, float least)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(least), _CMP_NLT_UQ), a);
+}
+
 static inline float vf_sum(vf a)
 {
     return _mm512_reduce_add_ps(a);

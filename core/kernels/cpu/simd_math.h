@@ -5,11 +5,14 @@
 #ifndef MLXR_KERNELS_CPU_SIMD_MATH_H
 #define MLXR_KERNELS_CPU_SIMD_MATH_H
 
-/* eˣ for x ≤ 88.7 (more gives +∞), relative error below 2⁻²² where the result is normal; 0 below −104; NaN stays NaN.
- * eˣ = 2ⁿ eʳ with |r| ≤ ln 2 / 2; the polynomial is the minimax one of Cephes' expf (S. Moshier). */
-static inline vf vf_exp(vf x)
+#define VF_EXP_LEAST -87.33654f /* just above ln of the least normal float */
+
+/* eˣ for x ≤ 88.7 (more gives +∞), relative error below 2⁻²²; 0 below VF_EXP_LEAST; NaN stays NaN. Nothing on the way
+ * is subnormal: x86 would take a hundred cycles and more over each, and softmax masks with −∞. eˣ = 2ⁿ eʳ with |r| ≤ ln
+ * 2 / 2; the polynomial is the minimax one of Cephes' expf (S. Moshier). */
+static inline vf vf_exp(vf argument)
 {
-    x = vf_min(vf_set(89.0f), vf_max(vf_set(-104.0f), x)); /* in this order NaN comes through */
+    vf x = vf_min(vf_set(89.0f), vf_max(vf_set(VF_EXP_LEAST), argument)); /* in this order NaN comes through */
     vf n = vf_round(vf_mul(x, vf_set(1.44269504088896341f)));
     vf r = vf_fnma(n, vf_set(0.693359375f), x); /* ln 2 in two parts; the first has few bits, so n times it is exact */
     r = vf_fnma(n, vf_set(-2.12194440e-4f), r);
@@ -19,7 +22,7 @@ static inline vf vf_exp(vf x)
     p = vf_fma(p, r, vf_set(1.6666665459e-1f));
     p = vf_fma(p, r, vf_set(5.0000001201e-1f));
     p = vf_add(vf_fma(vf_mul(r, r), p, r), vf_set(1.0f));
-    return vf_scale2(p, n);
+    return vf_zero_below(vf_scale2(p, n), argument, VF_EXP_LEAST);
 }
 
 /* x / (1 + e^(−k x)): SiLU for k = 1 */

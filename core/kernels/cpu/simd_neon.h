@@ -111,6 +111,13 @@ static inline vf vf_keep(vf a, int32_t lo, int32_t hi)
     return vbslq_f32(keep, a, vdupq_n_f32(-__builtin_inff()));
 }
 
+/* a, but 0 in lanes where x < least; NaN is not. */
+static inline vf vf_zero_below(vf a, vf x, float least)
+{
+    uint32x4_t below = vcltq_f32(x, vdupq_n_f32(least));
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), below));
+}
+
 static inline float vf_sum(vf a)
 {
     return vaddvq_f32(a);
