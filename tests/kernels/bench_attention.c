@@ -18,28 +18,31 @@
 void check_attention_bench(check *c);
 
 #define PAGE_TOKENS 32u
+#define STREAM_START 160u
 
 typedef struct shape {
     const char *model;
     op_attend a;
     uint32_t n_sequences, start, n_rows, n_layers; /* each sequence has `start` positions and computes n_rows */
+    uint32_t n_streams;                            /* sequences of STREAM_START positions and one row besides */
 } shape;
 
 static const shape shapes[] = {
-    {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 0, 512, 1},
-    {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 512, 1, 1},
-    {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 8192, 1, 1},
-    {"smollm2 batch", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 32, 160, 1, 30},
-    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 0, 512, 1},
-    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 1, 1},
-    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 25, 1},
-    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 64, 1},
-    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 512, 1},
-    {"gemma window", {.n_head = 4, .n_head_kv = 1, .head_dim = 256, .window = 512}, 1, 8192, 64, 1},
-    {"gemma window", {.n_head = 4, .n_head_kv = 1, .head_dim = 256, .window = 512}, 1, 8192, 1, 1},
-    {"gemma batch", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 16, 160, 1, 18},
-    {"llama 8b", {.n_head = 32, .n_head_kv = 8, .head_dim = 128}, 1, 512, 64, 1},
-    {"llama 8b", {.n_head = 32, .n_head_kv = 8, .head_dim = 128}, 1, 2048, 1, 1},
+    {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 0, 512, 1, 0},
+    {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 512, 1, 1, 0},
+    {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 8192, 1, 1, 0},
+    {"smollm2 batch", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 32, 160, 1, 30, 0},
+    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 0, 512, 1, 0},
+    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 1, 1, 0},
+    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 24, 1, 0},
+    {"gemma mixed", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 16384, 24, 1, 16},
+    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 64, 1, 0},
+    {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 512, 1, 0},
+    {"gemma window", {.n_head = 4, .n_head_kv = 1, .head_dim = 256, .window = 512}, 1, 8192, 64, 1, 0},
+    {"gemma window", {.n_head = 4, .n_head_kv = 1, .head_dim = 256, .window = 512}, 1, 8192, 1, 1, 0},
+    {"gemma batch", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 16, 160, 1, 18, 0},
+    {"llama 8b", {.n_head = 32, .n_head_kv = 8, .head_dim = 128}, 1, 512, 64, 1, 0},
+    {"llama 8b", {.n_head = 32, .n_head_kv = 8, .head_dim = 128}, 1, 2048, 1, 1, 0},
 };
 
 typedef struct job {
@@ -115,22 +118,29 @@ static void fill(check *c, job *j, uint32_t n_pages)
 static void job_open(check *c, job *j, const shape *s, dtype type, const attend_kernels *kernels)
 {
     kv_group group = {.n_layers = s->n_layers, .n_head_kv = s->a.n_head_kv, .head_dim = s->a.head_dim};
-    uint32_t each = (s->start + s->n_rows + PAGE_TOKENS - 1) / PAGE_TOKENS, n_pages = each * s->n_sequences;
-    size_t stride = (size_t)s->a.n_head * s->a.head_dim, n_rows = (size_t)s->n_sequences * s->n_rows;
+    uint32_t each = (s->start + s->n_rows + PAGE_TOKENS - 1) / PAGE_TOKENS, of_stream = STREAM_START / PAGE_TOKENS + 1;
+    uint32_t n_pages = each * s->n_sequences + of_stream * s->n_streams, n = s->n_sequences + s->n_streams;
+    size_t stride = (size_t)s->a.n_head * s->a.head_dim, n_rows = s->n_sequences * s->n_rows + s->n_streams;
     *j = (job){.kernels = kernels, .a = s->a, .layout = kv_layout_make(&group, type, PAGE_TOKENS)};
     j->a.scale = 1.0f / sqrtf((float)s->a.head_dim);
     j->base = get(n_pages * j->layout.page_bytes);
     fill(c, j, n_pages);
     j->pages = get(n_pages * sizeof *j->pages);
-    j->slices = get(s->n_sequences * sizeof *j->slices);
+    j->slices = get(n * sizeof *j->slices);
     for (uint32_t i = 0; i < n_pages; i++) {
         j->pages[i] = n_pages - 1 - i;
     }
-    for (uint32_t i = 0; i < s->n_sequences; i++) {
-        j->slices[i] = (step_slice){
-            .first_row = i * s->n_rows, .n_rows = s->n_rows, .start = s->start, .pages = {j->pages + (size_t)i * each}};
+    const uint32_t *pages = j->pages;
+    for (uint32_t i = 0, row = 0; i < n; i++) {
+        bool stream = i >= s->n_sequences;
+        j->slices[i] = (step_slice){.first_row = row,
+                                    .n_rows = stream ? 1 : s->n_rows,
+                                    .start = stream ? STREAM_START : s->start,
+                                    .pages = {pages}};
+        row += j->slices[i].n_rows;
+        pages += stream ? of_stream : each;
     }
-    j->s = (step){.n_rows = (uint32_t)n_rows, .slices = j->slices, .n_slices = s->n_sequences};
+    j->s = (step){.n_rows = (uint32_t)n_rows, .slices = j->slices, .n_slices = n};
     attend_plan(&j->s, &j->a, c->n_threads, &j->work);
     j->work.tasks = get(j->work.n_tasks * sizeof *j->work.tasks);
     j->work.split = get(j->work.n_split * sizeof *j->work.split);
@@ -174,7 +184,7 @@ static void bench_shape(check *c, team *t, const attend_kernels *kernels, const 
 {
     job j;
     job_open(c, &j, s, type, kernels);
-    double best = 1e9, begin = check_seconds(), seen = 0;
+    double best = 1e9, begin = check_seconds(), seen = 0, read = 0;
     for (uint32_t i = 0; i < 5 || (i < 500 && check_seconds() - begin < (c->quick ? 0.1 : 0.5)); i++) {
         double at = check_seconds();
         for (j.layer = 0; j.layer < s->n_layers; j.layer++) {
@@ -183,15 +193,18 @@ static void bench_shape(check *c, team *t, const attend_kernels *kernels, const 
         best = fmin(best, (check_seconds() - at) / s->n_layers);
     }
     j.layer = 0;
-    for (uint32_t r = 0; r < s->n_rows; r++) {
-        seen += s->start + r + 1 - attend_first(s->a.window, s->start + r);
+    for (uint32_t i = 0; i < j.s.n_slices; i++) {
+        const step_slice *slice = &j.slices[i];
+        for (uint32_t r = 0; r < slice->n_rows; r++) {
+            seen += slice->start + r + 1 - attend_first(s->a.window, slice->start + r);
+        }
+        read += slice->start + slice->n_rows - attend_first(s->a.window, slice->start);
     }
-    double bytes = 2.0 * s->a.n_head_kv * (double)j.layout.row_bytes *
-                   (s->start + s->n_rows - attend_first(s->a.window, s->start)) * s->n_sequences;
+    double bytes = 2.0 * s->a.n_head_kv * (double)j.layout.row_bytes * read;
     printf("%-14s %-4s %2u/%u × %3u, %2u × %5u + %3u  %-11s %9.1f µs  %6.1f GB/s  %6.1f GFLOP/s  %6.1f × scalar\n",
            s->model, kv_type_name(type), s->a.n_head, s->a.n_head_kv, s->a.head_dim, s->n_sequences, s->start,
-           s->n_rows, c->set, best * 1e6, bytes / best * 1e-9,
-           4 * seen * s->a.n_head * s->a.head_dim * s->n_sequences / best * 1e-9, scalar_seconds(&j, s) / best);
+           s->n_rows, c->set, best * 1e6, bytes / best * 1e-9, 4 * seen * s->a.n_head * s->a.head_dim / best * 1e-9,
+           scalar_seconds(&j, s) / best);
     fflush(stdout);
     job_close(&j);
 }
