@@ -34,6 +34,7 @@ static const shape shapes[] = {
     {"smollm2 batch", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 32, 160, 1, 30, 0},
     {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 0, 512, 1, 0},
     {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 1, 1, 0},
+    {"gemma cold", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 1, 18, 0},
     {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 24, 1, 0},
     {"gemma mixed", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 16384, 24, 1, 16},
     {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 64, 1, 0},

@@ -1,0 +1,131 @@
+/*
+ * What decoding of many sequences together reaches of the prompt's rate, tokens a second over tokens a second.
+ * Owner: the program. Lifetime: its main. One thread.
+ *
+ * Steps of both kinds take turns, one prompt after every few decoding steps: a machine whose speed changes from second
+ * to second changes it for both. `batch_ratio` is of the sums; the quartiles are of rounds of ROUND_STEPS steps.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+
+enum { ROUND_STEPS = 4, ROUNDS_MAX = 4096 };
+
+typedef struct efficiency {
+    mlxr_engine *engine;
+    mlxr_sequence **sequences; /* [n], and one for the prompts that are timed */
+    mlxr_slice *slices;
+    const int32_t *ids;
+    uint32_t n, n_prompt, n_generate;
+    double prompt_ms, decode_ms, n_prompt_tokens, n_decoded;
+    double prompt_rates[ROUNDS_MAX], decode_rates[ROUNDS_MAX], ratios[ROUNDS_MAX];
+    size_t n_rounds;
+} efficiency;
+
+static efficiency all;
+
+/* Milliseconds to compute a prompt from nothing. */
+static double run_prompt(mlxr_sequence *s, const int32_t *ids, uint32_t n)
+{
+    mlxr_error error;
+    bench_check(mlxr_sequence_truncate(s, 0, &error), &error);
+    bench_check(mlxr_sequence_append(s, ids, n, &error), &error);
+    mlxr_slice slice = {.sequence = s, .n_compute = n};
+    double begin_ms = bench_now_ms();
+    bench_check(mlxr_step(all.engine, &slice, 1, &error), &error);
+    return bench_now_ms() - begin_ms;
+}
+
+static void run_round(void)
+{
+    mlxr_error error;
+    double begin_ms = bench_now_ms();
+    for (uint32_t i = 0; i < ROUND_STEPS; i++) {
+        for (uint32_t k = 0; k < all.n; k++) {
+            all.slices[k] = (mlxr_slice){.sequence = all.sequences[k], .n_compute = 1};
+        }
+        bench_check(mlxr_step(all.engine, all.slices, all.n, &error), &error);
+    }
+    double decode_ms = bench_now_ms() - begin_ms, prompt_ms = run_prompt(all.sequences[all.n], all.ids, all.n_prompt);
+    double n_decoded = (double)ROUND_STEPS * all.n;
+    all.prompt_ms += prompt_ms;
+    all.decode_ms += decode_ms;
+    all.n_prompt_tokens += all.n_prompt;
+    all.n_decoded += n_decoded;
+    if (all.n_rounds < ROUNDS_MAX) {
+        all.decode_rates[all.n_rounds] = n_decoded / decode_ms * 1e3;
+        all.prompt_rates[all.n_rounds] = all.n_prompt / prompt_ms * 1e3;
+        all.ratios[all.n_rounds] = all.decode_rates[all.n_rounds] / all.prompt_rates[all.n_rounds];
+        all.n_rounds++;
+    }
+}
+
+static void run(void)
+{
+    for (uint32_t i = 0; i < all.n; i++) { /* each goes its own way */
+        run_prompt(all.sequences[i], all.ids + (size_t)(i + 1) * all.n_prompt, all.n_prompt);
+    }
+    for (uint32_t i = 0; i + ROUND_STEPS <= all.n_generate; i += ROUND_STEPS) {
+        run_round();
+    }
+}
+
+int main(int argc, char **argv)
+{
+    double n_prompt = 128, n_generate = 64, n_batch = 32, n_threads = 0, n_times = 3;
+    const char *path = BENCH_TEXT, *kv_type = NULL;
+    const bench_option options[] = {{"prompt", &n_prompt, NULL, "tokens of a prompt"},
+                                    {"generate", &n_generate, NULL, "tokens each sequence generates"},
+                                    {"batch", &n_batch, NULL, "sequences that decode together"},
+                                    {"times", &n_times, NULL, "all of it so many times"},
+                                    {"threads", &n_threads, NULL, "0: one per core"},
+                                    {"kv-type", NULL, &kv_type, "type of the KV cache"},
+                                    {"text", NULL, &path, "where the prompts come from"},
+                                    {0}};
+    const char *model_path = bench_arguments(argc, argv, options);
+    mlxr_error error;
+    mlxr_model *model = NULL;
+    mlxr_engine_options engine_options = {
+        .n_threads = (uint32_t)n_threads, .no_prefix_cache = true, .kv_type = kv_type};
+    bench_check(mlxr_engine_open(&all.engine, &engine_options, &error), &error);
+    bench_check(mlxr_model_load(&model, all.engine, model_path, NULL, &error), &error);
+    all.n = (uint32_t)n_batch;
+    all.n_prompt = (uint32_t)n_prompt;
+    all.n_generate = (uint32_t)n_generate;
+    bench_text text = bench_text_open(model, path, (size_t)all.n_prompt * (all.n + 1));
+    all.ids = text.ids;
+    all.sequences = calloc(all.n + 1, sizeof(mlxr_sequence *));
+    all.slices = calloc(all.n, sizeof *all.slices);
+    if (!all.sequences || !all.slices) {
+        return 1;
+    }
+    mlxr_sampling greedy = mlxr_sampling_default();
+    greedy.temperature = 0;
+    for (uint32_t i = 0; i <= all.n; i++) {
+        bench_check(mlxr_sequence_open(&all.sequences[i], model, &greedy, &error), &error);
+    }
+    run_prompt(all.sequences[0], text.ids, all.n_prompt); /* reads the weights */
+    for (uint32_t i = 0; i < (uint32_t)n_times; i++) {
+        run();
+    }
+    double batch_ratio = all.n_decoded / all.decode_ms / (all.n_prompt_tokens / all.prompt_ms);
+    printf("{\"test\":\"efficiency\",\"model\":\"%s\",\"batch\":%u,\"prompt_tokens_per_s\":%.1f,"
+           "\"decode_tokens_per_s\":%.1f,\"decode_max\":%.1f,\"prompt_max\":%.1f,\"batch_ratio\":%.3f,"
+           "\"ratio_quartiles\":[%.3f,%.3f,%.3f]}\n",
+           mlxr_model_info_get(model)->name, all.n, all.n_prompt_tokens / all.prompt_ms * 1e3,
+           all.n_decoded / all.decode_ms * 1e3, bench_quantile(all.decode_rates, all.n_rounds, 1),
+           bench_quantile(all.prompt_rates, all.n_rounds, 1), batch_ratio,
+           bench_quantile(all.ratios, all.n_rounds, 0.25), bench_quantile(all.ratios, all.n_rounds, 0.5),
+           bench_quantile(all.ratios, all.n_rounds, 0.75));
+    for (uint32_t i = 0; i <= all.n; i++) {
+        mlxr_sequence_close(&all.sequences[i]);
+    }
+    free(all.sequences);
+    free(all.slices);
+    bench_text_close(&text);
+    mlxr_model_unref(&model);
+    mlxr_engine_close(&all.engine);
+    return 0;
+}
