@@ -25,6 +25,8 @@ LLAMA_BENCH = [
 ]
 BATCHED = [{"n_kv_max": 4096, "pp": 128, "tg": 64, "pl": 8, "n_kv": 1536, "t_pp": 1.0, "speed_pp": 1024.0, "t_tg": 3.2,
             "speed_tg": 160.0, "t": 4.2, "speed": 365.7}]
+SWEEP = [{"n_kv_max": 8704, "pp": 512, "tg": 64, "n_kv": n_kv, "t_pp": 1.0, "speed_pp": 500.0, "t_tg": 1.0,
+          "speed_tg": speed} for n_kv, speed in ((0, 80.0), (2048, 60.0))]
 
 
 class Compare(unittest.TestCase):
@@ -57,10 +59,11 @@ class Compare(unittest.TestCase):
     def test_runs_alternate_and_ratios_are_taken_within_a_round(self):
         out = os.path.join(self.folder, "out.json")
         code, text, err = self.run_tool("compare", "--rounds", "3", "--out", out, "--title", "a test", self.command(
-            "mlxr", OURS, 2.0), self.command("llama", LLAMA_BENCH, 2.0), self.command("batched", BATCHED))
+            "mlxr", OURS, 2.0), self.command("llama", LLAMA_BENCH, 2.0), self.command("batched", BATCHED),
+            self.command("sweep", SWEEP, 2.0))
         self.assertEqual(code, 0, err)
         with open(os.path.join(self.folder, "order"), encoding="utf-8") as file:
-            self.assertEqual(file.read().split(), ["mlxr", "llama", "batched"] * 3)
+            self.assertEqual(file.read().split(), ["mlxr", "llama", "batched", "sweep"] * 3)
         with open(out, encoding="utf-8") as file:
             result = json.load(file)
         self.assertEqual(len(result["rounds"]), 3)
@@ -70,6 +73,8 @@ class Compare(unittest.TestCase):
                          {"pp512": (4, 4, 4), "tg64": (2, 2, 2), "tg64@2048": (1.5, 1.5, 1.5)})
         self.assertEqual(result["ratios"]["batched"],
                          {"batch8": {"ratio": 8, "min": 4, "max": 16, "ours": 1280, "peer": 160}})
+        self.assertEqual({test: r["ratio"] for test, r in result["ratios"]["sweep"].items()},
+                         {"pp512": 4, "tg64": 2.5, "tg64@2048": 2.5})
         self.assertRegex(text, r"pp512 +2000.00 +500.00 +4.00 +4.00 +4.00")
 
         picture = os.path.join(self.folder, "out.svg")
@@ -77,7 +82,7 @@ class Compare(unittest.TestCase):
         self.assertEqual(code, 0, err)
         self.assertIn("| tg64@2048 | 300.0 | 200.0 | 1.50 | 1.50 … 1.50 |", text)
         document = xml.dom.minidom.parse(picture)
-        self.assertEqual(len(document.getElementsByTagName("rect")), 4)
+        self.assertEqual(len(document.getElementsByTagName("rect")), 7)
 
     def test_what_is_wrong_is_said(self):
         ours = self.command("mlxr", OURS)
