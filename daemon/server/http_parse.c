@@ -160,8 +160,10 @@ static int on_value(llhttp_t *l, const char *at, size_t n)
         r->wrong = true;
         return 0;
     }
-    r->head->fields[r->n_values].value = (char *)at;
-    r->value_ends[r->n_values++] = (char *)at + n;
+    /* An empty value is told where the next line begins, which is not ours to end: the name's end serves as well. */
+    char *value = n ? (char *)at : r->name_ends[r->n_values];
+    r->head->fields[r->n_values].value = value;
+    r->value_ends[r->n_values++] = value + n;
     return 0;
 }
 

@@ -28,7 +28,7 @@ TIMEOUT = 60
 # Sanitizers make everything several times slower; tests of time allow for it.
 SLOW = 10 if re.search(r"/(asan|tsan|ubsan|coverage)/", MLXR) else 1
 # They also look into the process in ways that its sandbox forbids.
-SANDBOX = ["--no-sandbox"] if SLOW > 1 else []
+SANDBOX = ["--no-sandbox", "--kv-bytes", "64M"] if SLOW > 1 else []  # ThreadSanitizer frees large pools slowly
 
 
 class Answer:

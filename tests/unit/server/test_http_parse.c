@@ -133,6 +133,8 @@ static void requests_come_out_whole_wherever_they_are_cut(void **state)
                "HEAD 1.1 keep continue 1 PUT /x?|expect=100-continue|content-length=1\nx\nEND\n");
     check_text("GET /x HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nEmpty:\r\n\r\n", 0,
                "HEAD 1.1 keep 0 GET /x?|upgrade=h2c|connection=Upgrade|empty=\n\nEND\n");
+    check_text("POST /x HTTP/1.1\r\nEmpty:\r\nHost: h\r\nBlank: \t \r\nContent-Length: 2\r\n\r\nab", 0,
+               "HEAD 1.1 keep 2 POST /x?|empty=|host=h|blank=|content-length=2\nab\nEND\n");
 }
 
 static void whatever_two_readers_could_read_in_two_ways_is_refused(void **state)
