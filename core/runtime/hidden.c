@@ -2,8 +2,8 @@
  * The program that ends with hidden states instead of logits, for MLXR_SLICE_HIDDEN.
  * Owner: the model. Lifetime: from the first step that wants it to the model's end.
  *
- * It is the model's plan up to its last norm, which writes where the logits would stand: the pages it fills are the same,
- * and no backend needs to know of it.
+ * It is the model's plan up to its last norm, which writes where the logits would stand: the pages it fills are the
+ * same, and no backend needs to know of it.
  */
 #include <string.h>
 

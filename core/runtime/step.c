@@ -109,8 +109,8 @@ static bool is_last(const mlxr_slice *slice)
 static uint32_t wanted_of(const mlxr_slice *slice)
 {
     return slice->flags & (MLXR_SLICE_LOGITS_ALL | MLXR_SLICE_HIDDEN) ? slice->n_compute
-           : is_last(slice)                     ? 1 + slice->sequence->spec.n_tokens
-                                                : 0;
+           : is_last(slice)                                           ? 1 + slice->sequence->spec.n_tokens
+                                                                      : 0;
 }
 
 /* A draft that finds no room is not tried: it can never fail a step. */

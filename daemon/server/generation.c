@@ -448,7 +448,7 @@ static const char *name_of(generation *g, const json_t *body)
         fail(g, 400, "invalid_value", "model", 0, "model must be a name");
         return NULL;
     }
-    if (*g->d->default_model) {
+    if (g->job.default_model && *g->d->default_model) {
         return g->d->default_model;
     }
     fail(g, 400, "missing_field", "model", 0, "model is missing: the name of one of the models of /v1/models");
@@ -586,7 +586,9 @@ static void compose(generation *g)
     uint64_t key = XXH3_64bits(g->entry.path, strlen(g->entry.path));
     g->format = format_of(g->gs, g->model, key);
     g->source = (chat_model){.model = g->model, .format = &g->format, .key = key, .store = g->gs->store};
-    if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {
+    if (mlxr_sampling_check(g->model, &g->r.f.sampling, &error) != MLXR_OK) {
+        fail(g, 400, "invalid_value", NULL, 0, "%s", error.text);
+    } else if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {
         fail_fields(g);
     } else if (generation_choices_open(g, &error) != MLXR_OK) {
         fail(g, error.status == MLXR_NOMEM ? 503 : 400, "invalid_value", "stop", 0, "%s", error.text);

@@ -86,6 +86,7 @@ typedef struct generation_job {
     void *user;                            /* of both; must live until the end, also after generation_cancel */
     void (*on_released)(void *user);       /* nothing will use `user` any more; always called, last; may be NULL */
     auth_identity identity;
+    bool default_model; /* a body without "model" means the daemon's only one */
 } generation_job;
 
 /* NULL: no memory; then nothing is called, and the caller answers 503. */

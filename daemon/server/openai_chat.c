@@ -511,7 +511,8 @@ static bool start_part(openai_answer *a, openai_part *part, const char *body, si
                           .callbacks = &callbacks,
                           .user = part,
                           .on_released = on_released,
-                          .identity = *route_identity(a->x)};
+                          .identity = *route_identity(a->x),
+                          .default_model = a->infill};
     part->a = a;
     part->g = generation_start(a->d, &job);
     if (part->g) {

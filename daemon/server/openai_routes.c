@@ -16,6 +16,7 @@ const route openai_routes[N_OPENAI_ROUTES] = {
     {"DELETE", "/v1/responses/{id}", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_NONE, 0, openai_responses_delete},
     {"POST", "/v1/responses/{id}/cancel", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_NONE, 0, openai_responses_cancel},
     {"GET", "/v1/responses/{id}/input_items", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_NONE, 0, openai_responses_input},
+    {"POST", "/v1/embeddings", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_JSON, 0, openai_embeddings},
     {"POST", "/v1/rerank", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_JSON, 0, openai_rerank},
     {"POST", "/tokenize", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_JSON, 0, openai_tokenize},
     {"POST", "/detokenize", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_JSON, 0, openai_detokenize},

@@ -39,8 +39,8 @@ class Isolation(support.ApiTest):
 
     @staticmethod
     def body(i, stream=False, n=1):
-        return {"messages": [{"role": "user", "content": question(i)}], "max_tokens": 8 + i % 17, "temperature": 0,
-                "stream": stream, "n": n, "user": f"client-{i % CLIENTS}"}  # fmt: skip
+        return {"model": "qwen2", "messages": [{"role": "user", "content": question(i)}], "max_tokens": 8 + i % 17,
+                "temperature": 0, "stream": stream, "n": n, "user": f"client-{i % CLIENTS}"}  # fmt: skip
 
     @staticmethod
     def texts(answer):

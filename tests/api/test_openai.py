@@ -38,7 +38,7 @@ class OpenAITest(support.ApiTest):
         cls.home_of_class = tempfile.mkdtemp(prefix="mlxr-home-")
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MLXR_", "XDG_"))}
         env.update(HOME=cls.home_of_class, MLXR_MODELS=os.path.join(cls.home_of_class, "models"))
-        cls.daemon = support.Daemon("--model", path, "--threads", "2", env=env)
+        cls.daemon = support.Daemon("--model", path, "--threads", "2" if cls.MODEL else "1", env=env)
 
     @classmethod
     def tearDownClass(cls):
@@ -167,6 +167,11 @@ class Tiny(OpenAITest):
             self.client.chat.completions.create(model="nonsense", messages=[{"role": "user", "content": "x"}])
         self.assertEqual(caught.exception.body["code"], "model_not_found")
 
+    def test_without_a_model_it_is_400(self):
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses"):
+            answer = self.daemon.ask("POST", path, {"messages": [{"role": "user", "content": "x"}]})
+            self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "model"))
+
     def test_what_ordinary_clients_send_comes_with_a_warning(self):
         answer = self.chat(service_tier="auto", metadata={"a": "b"}, store=False)
         self.assertTrue(any("service_tier" in w for w in answer.warnings), answer)
@@ -199,6 +204,52 @@ class Tiny(OpenAITest):
                          .usage.completion_tokens, 16)
         with self.assertRaises(openai.BadRequestError):
             self.client.completions.create(model=self.name, prompt="x", best_of=3)
+
+    def test_embeddings_are_normal_and_say_what_they_are(self):
+        texts = ["one two three", "another text", "one two three"]
+        made = self.client.embeddings.create(model=self.name, input=texts, encoding_format="float")
+        vectors = [e.embedding for e in made.data]
+        for vector in vectors:
+            self.assertAlmostEqual(sum(x * x for x in vector), 1, places=5)
+        self.assertEqual(vectors[0], vectors[2])
+        self.assertNotEqual(vectors[0], vectors[1])
+        self.assertTrue(any("decoder" in w for w in made.warnings))
+        one = self.client.embeddings.create(model=self.name, input=texts[0]).data[0].embedding  # base64 on the wire
+        for a, b in zip(one, vectors[0]):
+            self.assertAlmostEqual(a, b, places=6)
+        ids = [t for t in self.daemon.ask("POST", "/tokenize", {"content": texts[1], "add_special": True}).json["tokens"]]
+        self.assertEqual(self.client.embeddings.create(model=self.name, input=[ids], encoding_format="float")
+                         .data[0].embedding, vectors[1])  # fmt: skip
+        long = self.client.embeddings.create(model=self.name, input=["word " * 40] * 9, encoding_format="float")
+        self.assertEqual(long.data[0].embedding, long.data[8].embedding)
+        for bad in ("", [], [[]], {"a": 1}, ["x", 1], "word " * 400, [[10**7]]):
+            answer = self.daemon.ask("POST", "/v1/embeddings", {"input": bad})
+            self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "input"), answer)
+        with self.assertRaises(openai.BadRequestError):
+            self.client.embeddings.create(model=self.name, input="x", dimensions=3)
+
+    def test_the_document_says_what_is_there(self):
+        document = self.daemon.ask("GET", "/openapi.json").json
+        told = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+        routes = self.succeed("serve", "--routes").json
+        self.assertEqual(told, {(r["method"], r["pattern"].replace("...}", "}")) for r in routes})
+        bad = {"number": "x", "integer": "x", "boolean": "x", "string": 1, "object": 1, "array": 1}
+        n = 0
+        for path, item in document["paths"].items():
+            schema = item.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            for name, alternatives in schema.get("properties", {}).items():
+                if not alternatives["anyOf"][0].get("type") or name in ("model", "user") or path == "/v1/rerank":
+                    continue
+                good = {k: "x" if k in ("model", "prompt", "input", "content") else [{"role": "user", "content": "x"}] for k in
+                        schema["required"]}  # fmt: skip
+                answer = self.daemon.ask("POST", path, {**good, "model": self.name, name: bad[alternatives["anyOf"][0]["type"]]})
+                self.assertEqual(answer.status, 400, (path, name, answer))
+                self.assertIn(name, str(answer.json["error"]), (path, answer))
+                n += 1
+            if schema.get("additionalProperties") is False:
+                answer = self.daemon.ask("POST", path, {"model": self.name, "zzz_unknown": 1})
+                self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "zzz_unknown"), answer)
+        self.assertGreater(n, 150)
 
     def test_rerank_says_why_not(self):
         answer = self.daemon.ask("POST", "/v1/rerank", {"model": self.name, "query": "x", "documents": ["y"]})
