@@ -101,7 +101,7 @@ bench: build models ## measure both test models: prefill, decode, long prompts a
 	@models=$${MLXR_MODELS:-$${XDG_DATA_HOME:-$$HOME/.local/share}/mlxr/models}; \
 	    build/bin/bench_streams $$models/gemma-3-270m-Q4_K_M.gguf && \
 	    for model in $(MODEL) gemma-3-270m-Q4_K_M; do \
-	        build/bin/bench_prefix $$models/$$model.gguf && build/bin/bench_speculation $$models/$$model.gguf || exit 1; \
+	        build/bin/bench_prefix $$models/$$model.gguf && build/bin/bench_efficiency $$models/$$model.gguf && build/bin/bench_speculation $$models/$$model.gguf || exit 1; \
 	    done
 
 fuzz: setup-tests ## run every fuzz target for FUZZ_SECONDS
