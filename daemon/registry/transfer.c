@@ -4,6 +4,7 @@
  */
 #include "registry/transfer.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,7 +137,11 @@ static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_s
         f->refused = true;
         return CURL_SOCKET_BAD;
     }
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    int fd = socket(address->family, address->socktype, address->protocol);
+    if (fd >= 0) {
+        fcntl(fd, F_SETFD, FD_CLOEXEC); /* macOS has no SOCK_CLOEXEC */
+    }
+    return fd;
 }
 
 static bool header_is(const char *line, size_t n, const char *name, const char **value, size_t *n_value)
