@@ -11,11 +11,12 @@
 #define DECODE_SPLIT_POSITIONS 256u /* of a split at least */
 #define DECODE_GROUPS_PER_CORE 8u
 #define ROPE_HEADS 4u      /* heads a thread turns */
-#define VECTOR_OUTPUTS 8u  /* a threadgroup's rows of weights: two simdgroups with four each */
-#define SWIGLU_OUTPUTS 4u  /* two simdgroups with two rows of gate and up each */
+#define VECTOR_OUTPUTS 4u  /* a simdgroup's rows of weights */
+#define SWIGLU_OUTPUTS 2u  /* a simdgroup's rows of gate and of up */
 #define MATRIX_OUTPUTS 64u /* a tile of the matrix form */
 #define MATRIX_ROWS 32u
 #define MATRIX_THREADS 128u
+#define THREADS_MAX 1024u
 
 static uint32_t float_word(float f)
 {
@@ -34,6 +35,12 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* A threadgroup's threads: as wanted, else as thought best, in whole simdgroups and as many as a device takes. */
+static uint32_t threads_of(uint32_t wanted, uint32_t best)
+{
+    return least(round_up(wanted ? wanted : best, SIMD_WIDTH), THREADS_MAX);
+}
+
 static void add_word(metal_dispatch *d, uint32_t word)
 {
     d->words[d->n_words++] = word;
@@ -50,7 +57,7 @@ static void add_kv(metal_dispatch *d, const metal_kv *kv)
 
 metal_dispatch metal_rms_norm_dispatch(const metal_rms_norm *n)
 {
-    uint32_t threads = least(round_up((n->width + 3) / 4, SIMD_WIDTH), 1024);
+    uint32_t threads = threads_of(n->threads, (n->width + 3) / 4);
     return (metal_dispatch){.grid = {n->n_rows * n->n_groups * threads, 1, 1},
                             .group = {threads, 1, 1},
                             .words = {n->width, n->n_groups, n->row_stride, n->group_stride, n->element_stride,
@@ -62,7 +69,7 @@ metal_dispatch metal_rope_dispatch(const metal_rope *r)
 {
     uint32_t pairs = round_up(r->head_dim / 2, SIMD_WIDTH);
     return (metal_dispatch){.grid = {pairs, (r->n_heads + ROPE_HEADS - 1) / ROPE_HEADS, r->n_rows},
-                            .group = {least(pairs, 128), 1, 1},
+                            .group = {least(pairs, threads_of(r->threads, 128)), 1, 1},
                             .words = {r->n_rows, r->n_heads, r->head_dim, r->n_rot, r->row_stride, r->head_stride,
                                       float_word(r->magnitude)},
                             .n_words = 7};
@@ -72,7 +79,7 @@ metal_dispatch metal_rope_table_dispatch(const metal_rope *r)
 {
     uint32_t pairs = round_up(r->n_rot / 2, SIMD_WIDTH);
     return (metal_dispatch){.grid = {pairs, r->n_rows, 1},
-                            .group = {least(pairs, 128), 1, 1},
+                            .group = {least(pairs, threads_of(r->threads, 128)), 1, 1},
                             .words = {r->n_rows, r->n_rot / 2, float_word(r->magnitude)},
                             .n_words = 3};
 }
@@ -127,7 +134,7 @@ metal_dispatch metal_kv_write_dispatch(const metal_kv_write *w)
 {
     uint32_t pairs = round_up(w->head_dim / 2, SIMD_WIDTH);
     metal_dispatch m = {.grid = {pairs, w->n_head_kv, w->n_rows},
-                        .group = {least(pairs, 128), 1, 1},
+                        .group = {least(pairs, threads_of(w->threads, 128)), 1, 1},
                         .words = {w->n_rows, w->n_head_kv, w->head_dim, w->n_rot, w->k_stride, w->v_stride,
                                   w->kind == ROPE_PAIRS, w->table_stride},
                         .n_words = 8};
@@ -176,13 +183,19 @@ static metal_dispatch product(uint32_t n_rows, uint32_t n_in, uint32_t n_out, ui
                             .n_words = 6};
 }
 
+/* A simdgroup for each `of_simdgroup` outputs, in whole threadgroups. */
+static void share_outputs(metal_dispatch *m, uint32_t n_out, uint32_t of_simdgroup, uint32_t n_rows, uint32_t threads)
+{
+    m->group[0] = threads_of(threads, 2 * SIMD_WIDTH);
+    m->grid[0] = round_up((n_out + of_simdgroup - 1) / of_simdgroup * SIMD_WIDTH, m->group[0]);
+    m->grid[1] = (n_rows - 1) / metal_rows_shared(n_rows) + 1;
+    m->grid[2] = m->group[1] = m->group[2] = 1;
+}
+
 metal_dispatch metal_q_gemm_vector_dispatch(const metal_q_gemm *g)
 {
     metal_dispatch m = product(g->n_rows, g->n_in, g->n_out, g->x_stride, g->type, g->biased);
-    m.grid[0] = 2 * SIMD_WIDTH * ((g->n_out + VECTOR_OUTPUTS - 1) / VECTOR_OUTPUTS);
-    m.grid[1] = (g->n_rows - 1) / metal_rows_shared(g->n_rows) + 1;
-    m.grid[2] = m.group[1] = m.group[2] = 1;
-    m.group[0] = 2 * SIMD_WIDTH;
+    share_outputs(&m, g->n_out, VECTOR_OUTPUTS, g->n_rows, g->threads);
     return m;
 }
 
@@ -199,10 +212,7 @@ metal_dispatch metal_q_gemm_matrix_dispatch(const metal_q_gemm *g)
 metal_dispatch metal_swiglu_dispatch(const metal_swiglu *s)
 {
     metal_dispatch m = product(s->n_rows, s->n_in, s->n_out, s->x_stride, s->type, s->act == ACT_GELU_TANH);
-    m.grid[0] = 2 * SIMD_WIDTH * ((s->n_out + SWIGLU_OUTPUTS - 1) / SWIGLU_OUTPUTS);
-    m.grid[1] = (s->n_rows - 1) / metal_rows_shared(s->n_rows) + 1;
-    m.grid[2] = m.group[1] = m.group[2] = 1;
-    m.group[0] = 2 * SIMD_WIDTH;
+    share_outputs(&m, s->n_out, SWIGLU_OUTPUTS, s->n_rows, s->threads);
     return m;
 }
 

@@ -35,6 +35,9 @@ typedef struct metal_dispatch {
     uint32_t n_words;
 } metal_dispatch;
 
+/* `threads` in what follows: of a threadgroup, in whole simdgroups; it is brought into what the kernel can do. 0: what
+ * is thought best. Kernels without it have a size that their tiles decide. */
+
 /* ---- rms_norm: x, weight (f32), params → y ---- */
 
 typedef struct metal_rms_norm {
@@ -42,6 +45,7 @@ typedef struct metal_rms_norm {
     uint32_t row_stride, group_stride, element_stride;
     float eps;
     bool weighted; /* else `weight` is not read */
+    uint32_t threads;
 } metal_rms_norm;
 metal_dispatch metal_rms_norm_dispatch(const metal_rms_norm *n);
 
@@ -51,6 +55,7 @@ typedef struct metal_rope {
     uint32_t n_rows, n_heads, head_dim, n_rot;
     uint32_t row_stride, head_stride;
     float magnitude;
+    uint32_t threads;
 } metal_rope;
 metal_dispatch metal_rope_dispatch(const metal_rope *r);
 metal_dispatch metal_rope_table_dispatch(const metal_rope *r); /* [n_rows][n_rot / 2][cos, sin] */
@@ -88,6 +93,7 @@ typedef struct metal_kv_write {
     rope_kind kind;
     uint32_t table_stride;
     metal_kv kv;
+    uint32_t threads;
 } metal_kv_write;
 metal_dispatch metal_kv_write_dispatch(const metal_kv_write *w);
 
@@ -123,6 +129,7 @@ typedef struct metal_q_gemm {
     uint32_t x_stride;
     dtype type;
     bool biased;
+    uint32_t threads; /* of the vector form */
 } metal_q_gemm;
 metal_dispatch metal_q_gemm_vector_dispatch(const metal_q_gemm *g);
 metal_dispatch metal_q_gemm_matrix_dispatch(const metal_q_gemm *g);
@@ -140,6 +147,7 @@ typedef struct metal_swiglu {
     uint32_t x_stride;
     dtype type;
     activation act; /* ACT_SILU or ACT_GELU_TANH */
+    uint32_t threads;
 } metal_swiglu;
 metal_dispatch metal_swiglu_dispatch(const metal_swiglu *s);
 /* Rows of `gate` are gate_stride apart, of `up` up_stride. */

@@ -292,7 +292,8 @@ static bool write_kv(metal_check *c, world *w, const decode_rows *rows, uint64_t
                             .v_stride = w->v_stride,
                             .kind = w->kind,
                             .table_stride = w->table_stride,
-                            .kv = metal_kv_of(&w->layout, w->a.kv_layer)};
+                            .kv = metal_kv_of(&w->layout, w->a.kv_layer),
+                            .threads = metal_pick_threads(c->index)};
     metal_dispatch dispatch = metal_kv_write_dispatch(&write);
     metal_emulator_argument arguments[] = {
         values_argument(&w->k),

@@ -79,7 +79,8 @@ static void run_q_gemm(metal_check *c)
                       .n_in = inputs_of(c, format),
                       .n_out = 1 + check_below(&c->base, tiles ? 90 : 40),
                       .type = format,
-                      .biased = i % 4 == 1};
+                      .biased = i % 4 == 1,
+                      .threads = metal_pick_threads(i / 3)};
     g.x_stride = g.n_in + (i % 5 == 2 ? 12 : 0);
     matrix w = matrix_make(c, format, g.n_in, g.n_out, (weights_kind)(i / 5 % WEIGHTS_KIND_COUNT));
     values x = values_make(c, type, (size_t)g.n_rows * g.x_stride, i % 7 == 3 ? VALUES_SMALL : VALUES_NORMAL);
@@ -132,7 +133,8 @@ static void run_fused(metal_check *c)
                       .n_in = inputs_of(c, format),
                       .n_out = 1 + check_below(&c->base, 30),
                       .type = format,
-                      .act = i / 2 % 2 ? ACT_GELU_TANH : ACT_SILU};
+                      .act = i / 2 % 2 ? ACT_GELU_TANH : ACT_SILU,
+                      .threads = metal_pick_threads(i / 3)};
     m.x_stride = m.n_in + (i % 5 == 2 ? 8 : 0);
     weights_kind kind = (weights_kind)(i / 5 % WEIGHTS_KIND_COUNT);
     matrix gate = matrix_make(c, format, m.n_in, m.n_out, kind), up = matrix_make(c, format, m.n_in, m.n_out, kind);

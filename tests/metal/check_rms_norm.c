@@ -20,6 +20,7 @@ static metal_rms_norm shape_of(metal_check *c)
     metal_rms_norm n = {.n_rows = 1 + i % 3, .n_groups = 1, .width = widths[i / 3 % N_WIDTHS], .element_stride = 1};
     n.eps = i % 4 ? 1e-5f : 1e-6f;
     n.weighted = i % 5 != 0;
+    n.threads = metal_pick_threads(i / 3);
     n.group_stride = n.width;
     switch ((enum layout)(i / 7 % LAYOUTS)) {
     case HEADS:

@@ -94,6 +94,7 @@ static void run(metal_check *c)
     r.head_stride = r.head_dim + (i % 5 == 4 ? 7 : 0);
     r.row_stride = r.n_heads * r.head_stride + (i % 4 == 3 ? 9 : 0);
     r.magnitude = i % 6 == 5 ? 1.25f : 1.0f;
+    r.threads = metal_pick_threads(i / 2);
     float *inv_freq = metal_get(r.n_rot / 2 * sizeof *inv_freq);
     int32_t *positions = metal_get(r.n_rows * sizeof *positions);
     for (uint32_t j = 0; j < r.n_rot / 2; j++) {

@@ -121,6 +121,12 @@ dtype metal_pick_type(uint32_t i)
     return types[i % 3];
 }
 
+uint32_t metal_pick_threads(uint32_t i)
+{
+    static const uint32_t sizes[] = {32, 96, 128, 512, 1024};
+    return i % 2 ? 0 : sizes[i / 2 % (sizeof sizes / sizeof *sizes)];
+}
+
 bool metal_run(metal_check *c, const char *kernel, metal_emulator_argument *arguments, size_t n, size_t params_at,
                const metal_dispatch *dispatch, uint64_t seed)
 {

@@ -60,6 +60,7 @@ metal_emulator_argument values_argument(const values *v);
 
 const char *metal_type_name(dtype type); /* as kernels' names have it: f32, q4_k, … */
 dtype metal_pick_type(uint32_t i);       /* F32, F16, BF16 in turn */
+uint32_t metal_pick_threads(uint32_t i); /* the kernel's own choice of a threadgroup's size in half of the cases */
 
 /* Runs a kernel; a failure of the emulator is a failure of the case. `params` are the dispatch's words, bound at
  * `params_at`. */

@@ -6,8 +6,8 @@
  * q_gemm_vector, few rows: memory's speed is the limit. A simdgroup takes four rows of weights; its lanes lie side by
  * side along them, each with sixteen weights whose bits share the bytes it has loaded, so that every byte is loaded
  * once and by neighbours together; the inputs are loaded once for four rows of weights. ROWS (1 or 4) rows of x share
- * what was unpacked. Threadgroup memory: none. Groups of 64 threads, no barriers, about 60 registers (ROWS 1): many
- * groups fit a core, and a matrix of 4,096 rows makes 512 of them.
+ * what was unpacked. Threadgroup memory: none. Groups of 64 threads or any other number of simdgroups, no barriers,
+ * about 60 registers (ROWS 1): many groups fit a core, and a matrix of 4,096 rows makes 512 of them.
  *
  * q_gemm_matrix, many rows: tiles of 64 outputs × 32 rows by four simdgroups, 32 inputs at a time. Each thread unpacks
  * sixteen weights into threadgroup memory, then each simdgroup multiplies a quarter, 16 × 32, from 8×8 matrices: six
@@ -35,18 +35,20 @@ enum { TILE_OUTPUTS = 64, TILE_ROWS = 32, TILE_INPUTS = 32 };
 
 } // namespace mlxr
 
-/* Grid: x outputs / 8 × 64 threads, y rows / ROWS. */
+/* Grid: x simdgroups for outputs / 4, y rows / ROWS. */
 template <typename T, int TYPE, int ROWS>
 [[kernel]] void q_gemm_vector(const device T *x [[buffer(0)]], const device uchar *weight [[buffer(1)]],
                               const device float *bias [[buffer(2)]], const constant uint *params [[buffer(3)]],
                               device T *y [[buffer(4)]],
                               uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
                               uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
+                              uint simdgroups_per_threadgroup [[simdgroups_per_threadgroup]],
                               uint thread_index_in_simdgroup [[thread_index_in_simdgroup]])
 {
     mlxr::product_params p = mlxr::product_read(params);
     uint lane = thread_index_in_simdgroup, row = threadgroup_position_in_grid.y * ROWS;
-    uint first = threadgroup_position_in_grid.x * 8 + simdgroup_index_in_threadgroup * 4, last = p.n_out - 1;
+    uint simdgroup = threadgroup_position_in_grid.x * simdgroups_per_threadgroup + simdgroup_index_in_threadgroup;
+    uint first = simdgroup * 4, last = p.n_out - 1;
     if (first > last) {
         return;
     }

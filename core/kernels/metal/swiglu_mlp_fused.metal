@@ -7,8 +7,8 @@
  * x is loaded once for four rows of weights and neither product ever lies in memory. ROWS (1 or 4) rows of x share what
  * was unpacked.
  *
- * Threadgroup memory: none. Groups of 64 threads, no barriers, about 60 registers (ROWS 1): occupancy is limited by
- * registers alone, and an MLP of 11,008 makes 2,752 groups.
+ * Threadgroup memory: none. Groups of 64 threads or any other number of simdgroups, no barriers, about 60 registers
+ * (ROWS 1): occupancy is limited by registers alone, and an MLP of 11,008 makes 2,752 groups.
  *
  * Owner: none. Lifetime: the dispatch.
  */
@@ -26,18 +26,20 @@ inline float activate(float x, bool gelu)
 
 } // namespace mlxr
 
-/* Grid: x outputs / 4 × 64 threads, y rows / ROWS. */
+/* Grid: x simdgroups for outputs / 2, y rows / ROWS. */
 template <typename T, int TYPE, int ROWS>
 [[kernel]] void swiglu_mlp_fused(const device T *x [[buffer(0)]], const device uchar *gate [[buffer(1)]],
                                  const device uchar *up [[buffer(2)]], const constant uint *params [[buffer(3)]],
                                  device T *y [[buffer(4)]],
                                  uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
                                  uint simdgroup_index_in_threadgroup [[simdgroup_index_in_threadgroup]],
+                                 uint simdgroups_per_threadgroup [[simdgroups_per_threadgroup]],
                                  uint thread_index_in_simdgroup [[thread_index_in_simdgroup]])
 {
     mlxr::product_params p = mlxr::product_read(params);
     uint lane = thread_index_in_simdgroup, row = threadgroup_position_in_grid.y * ROWS;
-    uint first = threadgroup_position_in_grid.x * 4 + simdgroup_index_in_threadgroup * 2, last = p.n_out - 1;
+    uint simdgroup = threadgroup_position_in_grid.x * simdgroups_per_threadgroup + simdgroup_index_in_threadgroup;
+    uint first = simdgroup * 2, last = p.n_out - 1;
     if (first > last) {
         return;
     }
