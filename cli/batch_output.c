@@ -17,6 +17,7 @@
 
 #include "batch_reader.h"
 #include "output.h"
+#include "registry/disk.h"
 
 #define MARK "mlxr" /* the first member of a result says what it is the result of */
 #define BEGINNING "{\"mlxr\":{\"request\":\""
@@ -162,18 +163,6 @@ static int read_results(batch_output *out, FILE *from, FILE *to)
     return code;
 }
 
-/* A renaming survives a loss of power when its folder has been written. */
-static bool sync_folder(const char *path)
-{
-    char folder[4096];
-    const char *slash = strrchr(path, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
-    int fd = open(folder, O_RDONLY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-    close(fd);
-    return ok;
-}
-
 /* A file of the kept lines takes the place of the old one, which stays until the new one is whole. */
 static int rewrite_without_errors(batch_output *out, FILE *from)
 {
@@ -191,10 +180,12 @@ static int rewrite_without_errors(batch_output *out, FILE *from)
         close(fd);
         return refuse(out, strerror(errno));
     }
+    mlxr_error error = {0};
     int code = read_results(out, from, to);
-    if (fclose(to) != 0 || (code == EXIT_OK && (flock(fd, LOCK_EX | LOCK_NB) != 0 || fsync(fd) != 0 ||
-                                                rename(temporary, out->path) != 0 || !sync_folder(out->path)))) {
-        code = code == EXIT_OK ? refuse(out, strerror(errno)) : code;
+    if (fclose(to) != 0 ||
+        (code == EXIT_OK && (flock(fd, LOCK_EX | LOCK_NB) != 0 || disk_sync(fd, temporary, &error) != MLXR_OK ||
+                             disk_rename(temporary, out->path, &error) != MLXR_OK))) {
+        code = code == EXIT_OK ? refuse(out, *error.text ? error.text : strerror(errno)) : code;
     }
     if (code != EXIT_OK) {
         unlink(temporary);
@@ -286,7 +277,7 @@ void batch_output_sync(batch_output *out, bool now)
 {
     double seconds = now_seconds();
     if (out->path && (now || seconds - out->synced >= 1)) {
-        fsync(out->fd);
+        disk_sync(out->fd, out->path, NULL);
         out->synced = seconds;
     }
 }

@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 #include "output.h"
+#include "registry/disk.h"
 
 #define HEAD_BYTES 64u
 #define VERSION 1u
@@ -198,7 +199,7 @@ static bool finish_writing(reference_file *f)
     uint8_t head[HEAD_BYTES];
     make_head(f, f->row, head);
     bool ok = fseek(f->file, 0, SEEK_SET) == 0 && fwrite(head, sizeof head, 1, f->file) == 1 && fflush(f->file) == 0 &&
-              fsync(fileno(f->file)) == 0;
+              disk_sync(fileno(f->file), f->partial, NULL) == MLXR_OK;
     ok = fclose(f->file) == 0 && ok;
     f->file = NULL;
     if (!ok || rename(f->partial, f->path) != 0) {
