@@ -19,6 +19,8 @@
 const option_spec option_table[] = {
     {"json", 0, OPTION_FLAG, AT(json), GROUP_JSON, NULL, "print JSON"},
     {"tensors", 0, OPTION_FLAG, AT(tensors), GROUP_SHOW, NULL, "list every tensor"},
+    {"metal", 0, OPTION_FLAG, AT(metal), GROUP_DOCTOR, NULL,
+     "check the Metal kernels, put aside those that are wrong or slow"},
     {"prompt-tokens", 'p', OPTION_U32, AT(n_prompt), GROUP_BENCH, "N",
      "prompt tokens to compute; 0: skip [512; 128 each with -b]"},
     {"tokens", 'n', OPTION_U32, AT(n_generate), GROUP_BENCH, "N", "tokens to generate; 0: skip [64]"},

@@ -46,7 +46,7 @@ typedef struct count_list { /* 1,8,32 */
 } count_list;
 
 typedef struct options {
-    bool help, json, verbose, tensors;
+    bool help, json, verbose, tensors, metal;
     /* engine */
     const char *backend, *cpu_features, *kv_type;
     uint32_t n_threads, n_ctx;

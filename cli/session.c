@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels.h"
 #include "models.h"
 #include "output.h"
 #include "prompt.h"
@@ -28,7 +29,7 @@ static void log_line(void *user, mlxr_log_level level, const char *line)
 
 int session_open(session *s, const options *o, const char *model, bool measuring)
 {
-    char path[MODEL_PATH_MAX];
+    char path[MODEL_PATH_MAX], kernels[KERNELS_PATH_MAX];
     mlxr_error error;
     *s = (session){0};
     if (!models_find(model, path, sizeof path)) {
@@ -42,6 +43,7 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         .cpu_features = o->cpu_features,
         .no_prefix_cache = measuring,
         .batch_invariant = o->batch_invariant,
+        .kernel_file = kernels_file(kernels),
         .kv_dir = o->kv_dir,
         .kv_disk_bytes = o->kv_disk_bytes,
         .log = log_line,

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernels.h"
 #include "models.h"
 #include "output.h"
 #include "verbs.h"
@@ -184,6 +185,9 @@ int verb_doctor(options *o)
 {
     mlxr_error error;
     char *description = NULL;
+    if (o->metal) {
+        return doctor_metal(o);
+    }
     if (mlxr_system_describe(&description, &error) != MLXR_OK) {
         return print_failure(&error);
     }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels.h"
 #include "models.h"
 #include "output.h"
 #include "server/daemon.h"
@@ -39,6 +40,7 @@ static bool find_models(const options *o, char (*paths)[MODEL_PATH_MAX], const c
 
 static int serve(const options *o, const char *const *models)
 {
+    char kernels[KERNELS_PATH_MAX];
     daemon_options d = {
         .host = o->host,
         .port = (uint16_t)o->port,
@@ -57,6 +59,7 @@ static int serve(const options *o, const char *const *models)
                    .kv_type = o->kv_type,
                    .cpu_features = o->cpu_features,
                    .batch_invariant = o->batch_invariant,
+                   .kernel_file = kernels_file(kernels),
                    .kv_dir = o->kv_dir,
                    .kv_disk_bytes = o->kv_disk_bytes},
         .model = {.n_ctx_max = o->n_ctx},

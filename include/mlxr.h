@@ -84,6 +84,9 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
      * used; a backend that has none for something is refused by mlxr_engine_open with MLXR_UNSUPPORTED. The CPU
      * backends keep it always, so that there it costs nothing and changes nothing. */
     bool batch_invariant;
+    /* NULL: none; the file in which mlxr_kernels_check keeps what it found out about this device's kernels. Read when
+     * the engine is opened; a damaged one is ignored, which goes to `log`. */
+    const char *kernel_file;
     /* NULL: none; a directory of this user that keeps evicted KV pages. Of several engines on it one writes, the others
      * read; trouble with the disk goes to `log`. */
     const char *kv_dir;
@@ -117,6 +120,13 @@ MLXR_API mlxr_status mlxr_engine_limit(mlxr_engine *engine, const char *what, si
 /* A JSON object that tells what this machine offers: CPU features as the OS grants them, memory, threads, backends
  * and why a backend is absent. The caller frees *json with mlxr_free. */
 MLXR_API mlxr_status mlxr_system_describe(char **json, mlxr_error *error);
+
+/* Checks MLXR's own kernels on this machine's device (backend "mlx-metal", where `backend` is NULL): that each
+ * compiles, gives what was recorded and what is done without it, in every size of threadgroup, and is faster. With a
+ * `file` (or NULL) engines that are given it as kernel_file do without those that failed or are slower. *json, which
+ * the caller frees with mlxr_free, is a report. Takes half a minute or so. MLXR_UNSUPPORTED where there are no such
+ * kernels. */
+MLXR_API mlxr_status mlxr_kernels_check(const char *backend, const char *file, char **json, mlxr_error *error);
 
 /* ---- models -------------------------------------------------------------------------------------------------- */
 

@@ -6,6 +6,7 @@
 #define MLXR_KERNELS_BACKEND_H
 
 #include "base/cpu.h"
+#include "kernels/kernel_report.h"
 #include "kernels/kv_layout.h"
 #include "kernels/plan.h"
 
@@ -13,12 +14,22 @@ typedef struct backend backend; /* one open device; each backend defines its own
 typedef struct program program; /* a plan made ready for a device: fused, kernels chosen, weights in place */
 
 typedef struct backend_options {
-    uint32_t n_threads;    /* ≥ 1 */
-    cpu_features features; /* what the CPU backend may use */
-    bool scalar;           /* the oracle: scalar kernels, double accumulators, no fusion */
-    bool batch_invariant;  /* use no kernel whose result for a row depends on the step's other rows; set only where
-                              backend_ops says that there are such kernels for everything */
+    uint32_t n_threads;      /* ≥ 1 */
+    cpu_features features;   /* what the CPU backend may use */
+    bool scalar;             /* the oracle: scalar kernels, double accumulators, no fusion */
+    bool batch_invariant;    /* use no kernel whose result for a row depends on the step's other rows; set only where
+                                backend_ops says that there are such kernels for everything */
+    const char *kernel_file; /* what is known of this device's kernels (check_kernels), or NULL; read by open */
+    void (*warn)(void *user, const char *line); /* what open has to tell, or NULL */
+    void *warn_user;
 } backend_options;
+
+/* Do results for a row depend on the step's other rows? */
+typedef enum batch_dependence {
+    BATCH_MATTERS,      /* yes */
+    BATCH_MAY_MATTER,   /* not if backend_options.batch_invariant is set */
+    BATCH_NEVER_MATTERS /* no, whether asked or not */
+} batch_dependence;
 
 /* The rows of one sequence in a step: consecutive positions start … start + n_rows − 1. */
 typedef struct step_slice {
@@ -52,8 +63,7 @@ typedef struct step {
 
 typedef struct backend_ops {
     const char *name;
-    bool batch_invariant;        /* can keep backend_options.batch_invariant */
-    bool always_batch_invariant; /* keeps it whether asked or not */
+    batch_dependence batch;
     mlxr_status (*open)(backend **out, const backend_options *options, mlxr_error *error);
     void (*close)(backend **b);
     /* Makes a plan ready. What the device cannot run is MLXR_UNSUPPORTED, said in words at load time. The plan and its
@@ -75,6 +85,9 @@ typedef struct backend_ops {
     /* What the device reaches at best, for benchmarks to print beside their figures: operations a second on "int8",
      * "bf16" or "f32" (0: it has none), or for "read" bytes a second over n_bytes of memory. NULL: not known. */
     mlxr_status (*limit)(backend *b, const char *what, size_t n_bytes, double *per_s, mlxr_error *error);
+    /* Checks the backend's own kernels on this device, and with a `file` (or NULL) keeps there what later opens shall
+     * do without. NULL: it has none that might not fit a device. */
+    mlxr_status (*check_kernels)(backend *b, const char *file, kernel_report *out, mlxr_error *error);
 } backend_ops;
 
 /* NULL-terminated list of the backends in this build, best first. */

@@ -53,7 +53,7 @@ static json_t *backends_json(void)
         const backend_ops *ops = backend_find(known[i].name);
         json_t *entry = json_pack("{s:s, s:b}", "name", known[i].name, "present", ops != NULL);
         if (ops) {
-            json_object_set_new(entry, "batch_invariant", json_boolean(ops->batch_invariant));
+            json_object_set_new(entry, "batch_invariant", json_boolean(ops->batch != BATCH_MATTERS));
             if (ops->numerics) {
                 add_device(entry, ops);
             }
@@ -233,7 +233,7 @@ mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error
     json_object_set_new(root, "file_bytes", json_integer((json_int_t)file->file_bytes));
     json_object_set_new(root, "supported", json_boolean(supported));
     json_object_set_new(root, "batch_invariant",
-                        supported ? json_boolean(backend_list()[0]->always_batch_invariant) : json_null());
+                        supported ? json_boolean(backend_list()[0]->batch == BATCH_NEVER_MATTERS) : json_null());
     json_object_set_new(root, "why_not", supported ? json_null() : json_string(why.text));
     json_t *tensors = tensors_json(file, &n_params, &n_bytes);
     json_object_set_new(root, "n_params", json_integer((json_int_t)n_params));

@@ -57,7 +57,7 @@ static mlxr_status choose_backend(mlxr_engine *e, const char *name, mlxr_error *
 
 mlxr_status engine_insist(const backend_ops *ops, bool batch_invariant, mlxr_error *error)
 {
-    if (batch_invariant && !ops->batch_invariant) {
+    if (batch_invariant && ops->batch == BATCH_MATTERS) {
         return error_set(
             error, MLXR_UNSUPPORTED,
             "backend '%s' has kernels whose results depend on the batch; batch_invariant needs another one", ops->name);
@@ -164,7 +164,7 @@ static void note_info(mlxr_engine *e)
     e->info = (mlxr_engine_info){.backend = e->options.scalar ? "cpu-scalar" : e->ops->name,
                                  .cpu_features = e->features_text,
                                  .n_threads = e->options.n_threads,
-                                 .batch_invariant = e->options.batch_invariant || e->ops->always_batch_invariant};
+                                 .batch_invariant = e->options.batch_invariant || e->ops->batch == BATCH_NEVER_MATTERS};
 }
 
 const mlxr_engine_info *mlxr_engine_info_get(const mlxr_engine *engine)
@@ -179,6 +179,11 @@ mlxr_status mlxr_engine_limit(mlxr_engine *engine, const char *what, size_t n_by
                          engine->ops->name);
     }
     return engine->ops->limit(engine->device, what, n_bytes, per_s, error);
+}
+
+static void log_warning(void *user, const char *line)
+{
+    engine_log(user, MLXR_LOG_WARN, "%s", line);
 }
 
 mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *options, mlxr_error *error)
@@ -199,6 +204,9 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
     }
     if (status == MLXR_OK) {
         e->options.batch_invariant = o->batch_invariant;
+        e->options.kernel_file = o->kernel_file;
+        e->options.warn = log_warning;
+        e->options.warn_user = e;
         status = engine_insist(e->ops, o->batch_invariant, error);
     }
     if (status == MLXR_OK) {
@@ -210,6 +218,7 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
     if (status == MLXR_OK) {
         status = e->ops->open(&e->device, &e->options, error);
     }
+    e->options.kernel_file = NULL; /* the caller's */
     if (status != MLXR_OK) {
         kv_store_close(&e->store);
         free(e);

@@ -113,6 +113,11 @@ class Small(support.CliTest):
         self.assertEqual(result.code, 1)
         self.assertIn("set HOME or MLXR_MODELS", result.text)
 
+    def test_doctor_has_no_metal_kernels_where_the_build_has_none(self):
+        if any(b["name"] == "mlx" and b["present"] for b in self.succeed("doctor", "--json").json["backends"]):
+            self.skipTest("this build has them")
+        self.fail_with(1, "no Metal kernels.*docs/apple.md", "doctor", "--metal")
+
     def test_a_full_disk_is_an_error(self):
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full here")

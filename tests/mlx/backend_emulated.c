@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/mlx/backend_mlx.h"
@@ -17,9 +18,10 @@ static struct {
     char name[64];
     size_t n;
 } counts[KERNELS_MAX];
-static const char *failing;
+static const char *failing, *spoilt;
 
-static bool count(const char *kernel)
+/* Does a run of this kernel go on, and is its result to be a wrong one? */
+static bool count(const char *kernel, bool *spoil)
 {
     pthread_mutex_lock(&lock);
     size_t i = 0;
@@ -29,6 +31,7 @@ static bool count(const char *kernel)
     snprintf(counts[i].name, sizeof counts[i].name, "%s", kernel);
     counts[i].n++;
     bool fails = failing && strcmp(failing, kernel) == 0;
+    *spoil = spoilt && strncmp(spoilt, kernel, strlen(spoilt)) == 0;
     pthread_mutex_unlock(&lock);
     return !fails;
 }
@@ -51,16 +54,29 @@ void emulated_fail(const char *kernel)
     pthread_mutex_unlock(&lock);
 }
 
+void emulated_spoil(const char *kernel)
+{
+    pthread_mutex_lock(&lock);
+    spoilt = kernel;
+    pthread_mutex_unlock(&lock);
+}
+
 static int run(void *context, const char *kernel, const metal_emulator_argument *arguments, size_t n_arguments,
                const metal_emulator_launch *launch, char *error, size_t error_bytes)
 {
     (void)context;
-    if (!count(kernel)) {
+    bool spoil = false;
+    if (!count(kernel, &spoil)) {
         snprintf(error, error_bytes, "as the test wants it");
         return -1;
     }
-    return metal_emulator_run(&metal_kernels_emulated, kernel, arguments, n_arguments, launch, NULL, error,
-                              error_bytes);
+    int status = metal_emulator_run(&metal_kernels_emulated, kernel, arguments, n_arguments, launch, NULL, error,
+                                    error_bytes);
+    float *last = arguments[n_arguments - 1].data; /* an output, of floats in all kernels that are spoilt */
+    if (spoil && status == 0) {
+        last[0] += 1.0f;
+    }
+    return status;
 }
 
 static mlxr_status open_emulated(backend **out, const backend_options *options, mlxr_error *error)
@@ -74,10 +90,13 @@ const backend_ops *const *backend_list(void)
     static backend_ops emulated;
     static const backend_ops *const list[] = {&backend_cpu,       &backend_cpu_scalar, &backend_mlx,
                                               &backend_mlx_metal, &emulated,           NULL};
+    const char *wrong = getenv("MLXR_TEST_SPOIL"); /* for tests of the program */
     pthread_mutex_lock(&lock);
+    spoilt = spoilt ? spoilt : wrong;
     emulated = backend_mlx;
     emulated.name = "mlx-emulated";
     emulated.open = open_emulated;
+    emulated.check_kernels = backend_mlx_metal.check_kernels;
     pthread_mutex_unlock(&lock);
     return list;
 }

@@ -11,5 +11,7 @@
 size_t emulated_runs(const char *kernel);
 /* A kernel of this name fails from now on; NULL: none does. */
 void emulated_fail(const char *kernel);
+/* The first number that kernels whose names begin so give is wrong from now on; NULL: none is. */
+void emulated_spoil(const char *kernel);
 
 #endif

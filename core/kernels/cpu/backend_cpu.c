@@ -129,36 +129,23 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
     return limits_peak_rate(b->threads, features, what, per_s, error);
 }
 
-const backend_ops backend_cpu = {
-    .name = "cpu",
-    .batch_invariant = true,
-    .always_batch_invariant =
-        true, /* all its kernels are, whether asked or not: see check_linear.c, check_attention.c */
-    .open = cpu_open,
-    .close = cpu_close,
-    .prepare = cpu_prepare,
-    .release = cpu_release,
-    .kv_alloc = cpu_kv_alloc,
-    .kv_free = cpu_kv_free,
-    .kv_discard = cpu_kv_discard,
-    .run = cpu_run,
-    .parallel = cpu_parallel,
-    .limit = cpu_limit,
-};
+/* One table but for the name and what opening chooses. No kernel's results depend on the batch, asked or not: see
+ * check_linear.c, check_attention.c. */
+#define CPU_BACKEND(the_name, how_to_open)                                                                             \
+    {                                                                                                                  \
+        .name = the_name,                                                                                              \
+        .batch = BATCH_NEVER_MATTERS,                                                                                  \
+        .open = how_to_open,                                                                                           \
+        .close = cpu_close,                                                                                            \
+        .prepare = cpu_prepare,                                                                                        \
+        .release = cpu_release,                                                                                        \
+        .kv_alloc = cpu_kv_alloc,                                                                                      \
+        .kv_free = cpu_kv_free,                                                                                        \
+        .kv_discard = cpu_kv_discard,                                                                                  \
+        .run = cpu_run,                                                                                                \
+        .parallel = cpu_parallel,                                                                                      \
+        .limit = cpu_limit,                                                                                            \
+    }
 
-const backend_ops backend_cpu_scalar = {
-    .name = "cpu-scalar",
-    .batch_invariant = true,
-    .always_batch_invariant =
-        true, /* all its kernels are, whether asked or not: see check_linear.c, check_attention.c */
-    .open = cpu_open_scalar,
-    .close = cpu_close,
-    .prepare = cpu_prepare,
-    .release = cpu_release,
-    .kv_alloc = cpu_kv_alloc,
-    .kv_free = cpu_kv_free,
-    .kv_discard = cpu_kv_discard,
-    .run = cpu_run,
-    .parallel = cpu_parallel,
-    .limit = cpu_limit,
-};
+const backend_ops backend_cpu = CPU_BACKEND("cpu", cpu_open);
+const backend_ops backend_cpu_scalar = CPU_BACKEND("cpu-scalar", cpu_open_scalar);

@@ -233,6 +233,9 @@ mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end)
         const int32_t shape[] = {(int32_t)(page_end * l->n_layers), 2, (int32_t)l->n_head_kv, (int32_t)l->page_tokens,
                                  n};
         w->pools[group] = bridge_wrap(w->a, type, 5, shape, w->s->kv.base[group]);
+        if (w->late && !w->prog->device.wraps) { /* a copy, of what earlier steps are still writing */
+            walk_late(w, w->pools[group], w->s->kv.base[group], page_end * l->page_bytes);
+        }
         w->pool_pages[group] = page_end;
     }
     return w->pools[group];
@@ -289,7 +292,7 @@ void walk_keep_keys(walk *w, const op *o)
     if (w->prog->device.wraps && kernel_takes_attention(w, &o->attend)) {
         return; /* attention puts them into the host's own pages */
     }
-    w->prog->rows[w->prog->n_rows++] = (page_rows){
+    w->g->rows[w->g->n_rows++] = (page_rows){
         .o = o, .k = bridge_one(w->a, BRIDGE_CONTIGUOUS, k), .v = bridge_one(w->a, BRIDGE_CONTIGUOUS, v)};
 }
 

@@ -12,7 +12,9 @@
 #include "base/memory_size.h"
 #include "base/team.h"
 #include "kernels/mlx/backend_mlx.h"
+#include "kernels/mlx/check.h"
 #include "kernels/mlx/program.h"
+#include "kernels/mlx/verdicts.h"
 #include "kernels/mlx/worker.h"
 
 /* Buffers that MLX keeps for the next step. */
@@ -22,7 +24,7 @@ struct backend {
     mlx_worker *worker;
     team *threads; /* of the host, for sampling */
     program_device device;
-    char numerics[64];
+    char numerics[80];
 };
 
 /* A call on its way to the worker's thread, and its answer. */
@@ -31,6 +33,8 @@ typedef struct call {
     const plan *p;
     program **prog;
     const step *s;
+    const kernel_vector *vectors;
+    kernel_report *report;
     mlxr_error *error;
     mlxr_status status;
 } call;
@@ -43,8 +47,6 @@ static void do_open(void *context)
     if (c->status == MLXR_OK) {
         /* Wired memory is taken from everybody else: at most half of what there is. */
         bridge_limit(CACHE_BYTES, (size_t)(memory_total() / 2));
-        snprintf(c->b->numerics, sizeof c->b->numerics, "MLX %s %s%s", d->version, d->gpu ? "Metal" : "CPU",
-                 c->b->device.kernels ? " with MLXR's kernels" : "");
         if (c->b->device.kernels && !d->gpu && !c->b->device.failures) {
             c->status = error_set(c->error, MLXR_UNSUPPORTED, "MLXR's kernels need Metal, and MLX %s has none here",
                                   d->version);
@@ -70,6 +72,12 @@ static void do_run(void *context)
     c->status = mlx_program_run(*c->prog, c->s, c->error);
 }
 
+static void do_check(void *context)
+{
+    call *c = context;
+    c->status = mlx_check_kernels(&c->b->device, c->vectors, c->report, c->error);
+}
+
 static mlxr_status backend_call(call *c, void (*fn)(void *context))
 {
     mlx_worker_run(c->b->worker, fn, c);
@@ -85,6 +93,34 @@ static void mlx_close(backend **pointer)
         bridge_failures_close(&b->device.failures);
         free(b);
         *pointer = NULL;
+    }
+}
+
+/* Which of our kernels this device does without. */
+static void read_verdicts(backend *b, const backend_options *options)
+{
+    char warning[300] = "";
+    const verdicts_key key = {b->device.device.name, b->device.device.version};
+    if (options->kernel_file) {
+        verdicts_read(options->kernel_file, &key, &b->device.choices, warning, sizeof warning);
+    }
+    if (*warning && options->warn) {
+        options->warn(options->warn_user, warning);
+    }
+}
+
+/* Pages are computed alike where this is the same: the library, the device, the kernels and how they are cut. */
+static void name_numerics(backend *b)
+{
+    static const unit_choices usual;
+    const bridge_device *d = &b->device.device;
+    const unit_choices *choices = &b->device.choices;
+    int n = snprintf(b->numerics, sizeof b->numerics, "MLX %s %s%s", d->version, d->gpu ? "Metal" : "CPU",
+                     b->device.kernels ? " with MLXR's kernels" : "");
+    uint64_t digest = unit_digest_add(UNIT_DIGEST_BEGIN, choices->off, sizeof choices->off);
+    digest = unit_digest_add(digest, choices->threads, sizeof choices->threads);
+    if (memcmp(choices, &usual, sizeof usual) != 0) {
+        snprintf(b->numerics + n, sizeof b->numerics - (size_t)n, " but %08x", (uint32_t)digest);
     }
 }
 
@@ -111,6 +147,10 @@ static mlxr_status open_device(backend **out, const backend_options *options, bo
         mlx_close(&b);
         return status;
     }
+    if (kernels) {
+        read_verdicts(b, options);
+    }
+    name_numerics(b);
     *out = b;
     return MLXR_OK;
 }
@@ -123,6 +163,17 @@ static mlxr_status mlx_open(backend **out, const backend_options *options, mlxr_
 static mlxr_status mlx_open_with_kernels(backend **out, const backend_options *options, mlxr_error *error)
 {
     return open_device(out, options, true, NULL, error);
+}
+
+mlxr_status backend_mlx_check(backend *b, const kernel_vector *vectors, const char *file, kernel_report *out,
+                              mlxr_error *error)
+{
+    const verdicts_key key = {b->device.device.name, b->device.device.version};
+    mlxr_status status = backend_call(&(call){.b = b, .vectors = vectors, .report = out, .error = error}, do_check);
+    if (status == MLXR_OK && file) {
+        status = verdicts_write(file, &key, out, error);
+    }
+    return status;
 }
 
 mlxr_status backend_mlx_open_with_runner(backend **out, const backend_options *options, const kernel_runner *runner,
@@ -200,32 +251,28 @@ static const char *mlx_numerics(const backend *b)
     return b->numerics;
 }
 
-const backend_ops backend_mlx = {
-    .name = "mlx",
-    .batch_invariant = false, /* MLX picks its kernels by the number of rows */
-    .open = mlx_open,
-    .close = mlx_close,
-    .prepare = mlx_prepare,
-    .release = mlx_release,
-    .kv_alloc = mlx_kv_alloc,
-    .kv_free = mlx_kv_free,
-    .kv_discard = mlx_kv_discard,
-    .run = mlx_run,
-    .parallel = mlx_parallel,
-    .numerics = mlx_numerics,
-};
+static mlxr_status mlx_check(backend *b, const char *file, kernel_report *out, mlxr_error *error)
+{
+    return backend_mlx_check(b, kernel_vectors, file, out, error);
+}
 
-const backend_ops backend_mlx_metal = {
-    .name = "mlx-metal",
-    .batch_invariant = false, /* MLX picks its kernels by the number of rows */
-    .open = mlx_open_with_kernels,
-    .close = mlx_close,
-    .prepare = mlx_prepare,
-    .release = mlx_release,
-    .kv_alloc = mlx_kv_alloc,
-    .kv_free = mlx_kv_free,
-    .kv_discard = mlx_kv_discard,
-    .run = mlx_run,
-    .parallel = mlx_parallel,
-    .numerics = mlx_numerics,
-};
+/* One table but for the name and what opening chooses. MLX picks its kernels by the number of rows. */
+#define MLX_BACKEND(the_name, how_to_open, how_to_check)                                                               \
+    {                                                                                                                  \
+        .name = the_name,                                                                                              \
+        .batch = BATCH_MATTERS,                                                                                        \
+        .open = how_to_open,                                                                                           \
+        .close = mlx_close,                                                                                            \
+        .prepare = mlx_prepare,                                                                                        \
+        .release = mlx_release,                                                                                        \
+        .kv_alloc = mlx_kv_alloc,                                                                                      \
+        .kv_free = mlx_kv_free,                                                                                        \
+        .kv_discard = mlx_kv_discard,                                                                                  \
+        .run = mlx_run,                                                                                                \
+        .parallel = mlx_parallel,                                                                                      \
+        .numerics = mlx_numerics,                                                                                      \
+        .check_kernels = how_to_check,                                                                                 \
+    }
+
+const backend_ops backend_mlx = MLX_BACKEND("mlx", mlx_open, NULL);
+const backend_ops backend_mlx_metal = MLX_BACKEND("mlx-metal", mlx_open_with_kernels, mlx_check);

@@ -7,8 +7,12 @@
 
 #include "kernels/backend.h"
 #include "kernels/mlx/bridge_kernel.h"
+#include "kernels/mlx/cases.h"
 
 mlxr_status backend_mlx_open_with_runner(backend **out, const backend_options *options, const kernel_runner *runner,
                                          mlxr_error *error);
+/* backend_ops.check_kernels with recorded vectors of the caller's. */
+mlxr_status backend_mlx_check(backend *b, const kernel_vector *vectors, const char *file, kernel_report *out,
+                              mlxr_error *error);
 
 #endif

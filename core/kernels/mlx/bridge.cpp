@@ -120,6 +120,22 @@ static void set_error(mlxr_error *error, mlxr_status status, const char *text)
     }
 }
 
+static void name_device(bridge_device *out)
+{
+    std::snprintf(out->name, sizeof out->name, "%s", out->gpu ? "a GPU" : "CPU");
+    if (out->gpu) {
+        const auto &info = mx::device_info(mx::default_device());
+        auto at = info.find("device_name");
+        const std::string *name = at == info.end() ? nullptr : std::get_if<std::string>(&at->second);
+        if (name) {
+            std::snprintf(out->name, sizeof out->name, "%s", name->c_str());
+        }
+    }
+    for (char *c = out->name; *c; c++) { /* it becomes a field of a line */
+        *c = static_cast<unsigned char>(*c) < ' ' ? ' ' : *c;
+    }
+}
+
 mlxr_status bridge_open(bridge_device *out, mlxr_error *error)
 {
     try {
@@ -127,6 +143,7 @@ mlxr_status bridge_open(bridge_device *out, mlxr_error *error)
         mx::set_default_device(out->gpu ? mx::Device::gpu : mx::Device::cpu);
         out->wraps = wraps_memory = probe_wrapping();
         std::snprintf(out->version, sizeof out->version, "%s", mx::version());
+        name_device(out);
         return MLXR_OK;
     } catch (const std::exception &e) {
         set_error(error, MLXR_DEVICE, e.what());
@@ -201,6 +218,18 @@ mlx_value *bridge_copy(mlx_arena *arena, mlx_type type, size_t n_dims, const int
         std::memcpy(copy, data, n_bytes);
         return mx::array(copy, shape_of(n_dims, shape), dtype, std::free);
     });
+}
+
+void bridge_refill(mlx_arena *arena, mlx_value *x, const void *data, size_t n_bytes)
+{
+    if (arena->failed || !x) {
+        return;
+    }
+    if (!x->a.is_available() || n_bytes != x->a.nbytes()) {
+        bridge_fail(arena, MLXR_DEVICE, "an array to be filled is not one that holds so many bytes");
+        return;
+    }
+    std::memcpy(x->a.data<char>(), data, n_bytes);
 }
 
 mlx_value *bridge_scalar(mlx_arena *arena, float x)

@@ -28,6 +28,7 @@ typedef enum mlx_type { MLX_F32, MLX_F16, MLX_BF16, MLX_I32, MLX_U32, MLX_U16, M
 
 typedef struct bridge_device {
     char version[32]; /* of the MLX that is linked */
+    char name[64];    /* of the device, "Apple M4" */
     bool gpu;         /* Metal; else MLX's own CPU code */
     bool wraps;       /* memory of ours becomes an array without a copy */
 } bridge_device;
@@ -39,6 +40,9 @@ void bridge_limit(size_t cache_bytes, size_t wired_bytes);
 
 mlx_arena *bridge_arena_open(void); /* NULL: no memory */
 void bridge_arena_close(mlx_arena **arena);
+/* Writes over the memory of an array that was made by bridge_copy, or by bridge_wrap where nothing wraps; n_bytes of
+ * it. Before anything that needs it was submitted. */
+void bridge_refill(mlx_arena *arena, mlx_value *x, const void *data, size_t n_bytes);
 /* Drops all arrays and the error. */
 void bridge_arena_empty(mlx_arena *arena);
 mlxr_status bridge_status(const mlx_arena *arena, mlxr_error *error);

@@ -10,9 +10,20 @@
 #include "base/checked.h"
 #include "kernels/mlx/bridge_kernel.h"
 
-static bool available(const walk *w)
+static bool available(const walk *w, kernel_unit unit)
 {
-    return w->prog->kernels;
+    return w->prog->kernels && !w->prog->choices.off[unit];
+}
+
+static uint32_t threads_of(const walk *w, kernel_unit unit)
+{
+    return w->prog->choices.threads[unit];
+}
+
+/* The unit of a family that has one for each type of weights; the weight is one that kernel_takes_weight took. */
+static kernel_unit typed_unit(kernel_unit family, const mlx_weight *weight)
+{
+    return (kernel_unit)((int)family + unit_weight(weight->source->type));
 }
 
 static mlx_value *call_one(walk *w, const kernel_call *call)
@@ -57,7 +68,7 @@ static mlx_value *positions_of(walk *w)
 
 mlx_value *kernel_norm(walk *w, const op *o, const op_arrays *arrays, const mlx_value *x)
 {
-    if (!available(w) || o->norm.kind != NORM_RMS || arrays->bias || bridge_dim(x, 0) == 0) {
+    if (!available(w, UNIT_RMS_NORM) || o->norm.kind != NORM_RMS || arrays->bias || bridge_dim(x, 0) == 0) {
         return NULL;
     }
     uint32_t width = o->norm.width, n_rows = (uint32_t)bridge_dim(x, 0);
@@ -68,7 +79,8 @@ mlx_value *kernel_norm(walk *w, const op *o, const op_arrays *arrays, const mlx_
                                                                  .group_stride = width,
                                                                  .element_stride = 1,
                                                                  .eps = o->norm.eps,
-                                                                 .weighted = arrays->vector != NULL});
+                                                                 .weighted = arrays->vector != NULL,
+                                                                 .threads = threads_of(w, UNIT_RMS_NORM)});
     const int types[] = {MLX_F32};
     return call_one(w, &(kernel_call){.source = "rms_norm",
                                       .instance = "rms_norm_f32",
@@ -83,7 +95,7 @@ mlx_value *kernel_norm(walk *w, const op *o, const op_arrays *arrays, const mlx_
 mlx_value *kernel_rope(walk *w, const op *o, const mlx_value *x)
 {
     const op_rope *r = &o->rope;
-    if (!available(w) || r->n_rot == 0 || r->head_dim % 2) {
+    if (!available(w, UNIT_ROPE) || r->n_rot == 0 || r->head_dim % 2) {
         return NULL;
     }
     metal_dispatch d = metal_rope_dispatch(&(metal_rope){.n_rows = w->s->n_rows,
@@ -92,7 +104,8 @@ mlx_value *kernel_rope(walk *w, const op *o, const mlx_value *x)
                                                          .n_rot = r->n_rot,
                                                          .row_stride = o->width,
                                                          .head_stride = r->head_dim,
-                                                         .magnitude = r->magnitude});
+                                                         .magnitude = r->magnitude,
+                                                         .threads = threads_of(w, UNIT_ROPE)});
     bool pairs = r->kind == ROPE_PAIRS;
     const int values[] = {MLX_F32, pairs};
     return call_one(w, &(kernel_call){.source = "rope_apply",
@@ -107,43 +120,18 @@ mlx_value *kernel_rope(walk *w, const op *o, const mlx_value *x)
 
 /* ---- products ---- */
 
-/* The part of a kernel's name that stands for a weight's type; NULL: it has no such kernel. */
-static const char *weight_name(dtype type)
+bool kernel_takes_weight(const unit_choices *choices, const tensor *t)
 {
-    switch (type) {
-    case DTYPE_Q4_0:
-        return "q4_0";
-    case DTYPE_Q4_1:
-        return "q4_1";
-    case DTYPE_Q8_0:
-        return "q8_0";
-    case DTYPE_Q2_K:
-        return "q2_k";
-    case DTYPE_Q3_K:
-        return "q3_k";
-    case DTYPE_Q4_K:
-        return "q4_k";
-    case DTYPE_Q5_K:
-        return "q5_k";
-    case DTYPE_Q6_K:
-        return "q6_k";
-    case DTYPE_Q8_K:
-        return "q8_k";
-    default:
-        return NULL;
-    }
-}
-
-bool kernel_takes_weight(const tensor *t)
-{
-    return weight_name(t->type) && t->shape[0] % 32 == 0;
+    int i = unit_weight(t->type);
+    return i >= 0 && !choices->off[UNIT_PRODUCT + i] && t->shape[0] % 32 == 0;
 }
 
 mlx_value *kernel_product(walk *w, const mlx_weight *weight, const mlx_value *x, const mlx_value *bias)
 {
-    if (!available(w) || !weight->raw) {
+    if (!weight->raw) {
         return NULL;
     }
+    kernel_unit unit = typed_unit(UNIT_PRODUCT, weight);
     char instance[64];
     uint32_t n_rows = (uint32_t)bridge_dim(x, 0);
     metal_q_gemm g = {.n_rows = n_rows,
@@ -151,14 +139,16 @@ mlx_value *kernel_product(walk *w, const mlx_weight *weight, const mlx_value *x,
                       .n_out = (uint32_t)weight->n_out,
                       .x_stride = (uint32_t)weight->n_in,
                       .type = weight->source->type,
-                      .biased = bias != NULL};
+                      .biased = bias != NULL,
+                      .threads = threads_of(w, unit)};
     bool matrix = n_rows >= METAL_Q_GEMM_MATRIX_ROWS;
     metal_dispatch d = matrix ? metal_q_gemm_matrix_dispatch(&g) : metal_q_gemm_vector_dispatch(&g);
     const int values[] = {MLX_F32, (int)weight->source->type, (int)metal_rows_shared(n_rows)};
     if (matrix) {
-        snprintf(instance, sizeof instance, "q_gemm_matrix_f32_%s", weight_name(weight->source->type));
+        snprintf(instance, sizeof instance, "q_gemm_matrix_f32_%s", unit_weight_name(weight->source->type));
     } else {
-        snprintf(instance, sizeof instance, "q_gemm_vector_f32_%s_%d", weight_name(weight->source->type), values[2]);
+        snprintf(instance, sizeof instance, "q_gemm_vector_f32_%s_%d", unit_weight_name(weight->source->type),
+                 values[2]);
     }
     return call_one(w, &(kernel_call){.source = matrix ? "q_gemm_matrix" : "q_gemm_vector",
                                       .instance = instance,
@@ -175,7 +165,7 @@ mlx_value *kernel_gated(walk *w, const mlx_weight *gate, const mlx_weight *up, a
 {
     char instance[64];
     dtype type = gate->source->type;
-    if (!available(w) || !gate->raw || !up->raw || up->source->type != type ||
+    if (!gate->raw || !up->raw || up->source->type != type || !available(w, typed_unit(UNIT_GATED, gate)) ||
         (act != ACT_SILU && act != ACT_GELU_TANH) || n_rows <= 0 || n_rows >= METAL_Q_GEMM_MATRIX_ROWS) {
         return NULL;
     }
@@ -184,9 +174,10 @@ mlx_value *kernel_gated(walk *w, const mlx_weight *gate, const mlx_weight *up, a
                                                              .n_out = (uint32_t)gate->n_out,
                                                              .x_stride = (uint32_t)gate->n_in,
                                                              .type = type,
-                                                             .act = act});
+                                                             .act = act,
+                                                             .threads = threads_of(w, typed_unit(UNIT_GATED, gate))});
     const int values[] = {MLX_F32, (int)type, (int)metal_rows_shared((uint32_t)n_rows)};
-    snprintf(instance, sizeof instance, "swiglu_mlp_fused_f32_%s_%d", weight_name(type), values[2]);
+    snprintf(instance, sizeof instance, "swiglu_mlp_fused_f32_%s_%d", unit_weight_name(type), values[2]);
     return call_one(w, &(kernel_call){.source = "swiglu_mlp_fused",
                                       .instance = instance,
                                       .template_values = values,
@@ -199,15 +190,25 @@ mlx_value *kernel_gated(walk *w, const mlx_weight *gate, const mlx_weight *up, a
 
 /* ---- attention ---- */
 
+static bool is_prompt(const step *s)
+{
+    for (uint32_t i = 0; i < s->n_slices; i++) {
+        if (s->slices[i].n_rows > KERNEL_DECODE_ROWS) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool kernel_takes_attention(const walk *w, const op_attend *attend)
 {
     static const uint32_t heads[] = {64, 80, 96, 128, 256};
     const kv_layout *l = &w->s->kv.layout[attend->kv_group];
-    bool fits = false;
+    bool fits = false, prompt = is_prompt(w->s);
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
         fits = fits || heads[i] == attend->head_dim;
     }
-    return available(w) && fits && (l->type == DTYPE_F32 || l->type == DTYPE_F16);
+    return fits && available(w, prompt ? UNIT_PREFILL : UNIT_DECODE) && (l->type == DTYPE_F32 || l->type == DTYPE_F16);
 }
 
 /* The page tables of all slices, one below the other, and for each row which is its slice's. */
@@ -435,10 +436,6 @@ mlx_value *kernel_attend(walk *w, const op *o, const op_arrays *arrays)
 {
     const op_attend *at = &o->attend;
     tables t;
-    bool prompt = false;
-    for (uint32_t i = 0; i < w->s->n_slices; i++) {
-        prompt = prompt || w->s->slices[i].n_rows > KERNEL_DECODE_ROWS;
-    }
     if (!make_tables(w, at->kv_group, &t)) {
         return NULL;
     }
@@ -446,5 +443,5 @@ mlx_value *kernel_attend(walk *w, const op *o, const op_arrays *arrays)
     if (at->sinks) {
         sinks = at->n_head >= 8 ? arrays->sinks : words(w, MLX_F32, at->sinks, at->n_head);
     }
-    return prompt ? prefill(w, o, &t, pool, sinks) : decode(w, o, &t, pool, sinks);
+    return is_prompt(w->s) ? prefill(w, o, &t, pool, sinks) : decode(w, o, &t, pool, sinks);
 }

@@ -25,8 +25,8 @@
 /* Of a GPU, as far as sharing out long contexts goes: Apple's have 7 to 80. */
 #define KERNEL_CORES 10u
 
-/* May q_gemm_dequant and swiglu_mlp_fused read this weight as it lies in the file? */
-bool kernel_takes_weight(const tensor *t);
+/* Shall q_gemm_dequant and swiglu_mlp_fused read this weight as it lies in the file? */
+bool kernel_takes_weight(const unit_choices *choices, const tensor *t);
 
 mlx_value *kernel_norm(walk *w, const op *o, const op_arrays *arrays, const mlx_value *x);
 mlx_value *kernel_rope(walk *w, const op *o, const mlx_value *x);
@@ -35,7 +35,7 @@ mlx_value *kernel_product(walk *w, const mlx_weight *weight, const mlx_value *x,
 mlx_value *kernel_gated(walk *w, const mlx_weight *gate, const mlx_weight *up, activation act, const mlx_value *x,
                         int32_t n_rows);
 
-/* May the attention of this layer be ours? */
+/* May the attention of this layer be ours in this step? */
 bool kernel_takes_attention(const walk *w, const op_attend *attend);
 /* Attention of all rows of the step, which puts their keys and values into the pages, too. */
 mlx_value *kernel_attend(walk *w, const op *o, const op_arrays *arrays);

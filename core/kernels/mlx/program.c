@@ -6,10 +6,18 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "kernels/mlx/kernels.h"
 #include "kernels/plan_check.h"
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
 
 static const mlx_weight *weight_of(program *prog, const tensor *t)
 {
@@ -19,7 +27,7 @@ static const mlx_weight *weight_of(program *prog, const tensor *t)
         }
     }
     mlx_weight *w = &prog->weights[prog->n_weights];
-    if (!mlx_weight_load(w, prog->kept, t, prog->kernels && kernel_takes_weight(t))) {
+    if (!mlx_weight_load(w, prog->kept, t, prog->kernels && kernel_takes_weight(&prog->choices, t))) {
         return NULL;
     }
     prog->n_weights++;
@@ -77,14 +85,16 @@ static mlxr_status load(program *prog, mlxr_error *error)
     for (uint32_t i = 0; i < p->n_ops; i++) {
         op_kind kind = p->ops[i].kind;
         prog->n_rows_max += kind == OP_KV_WRITE || kind == OP_SCAN;
+        prog->n_embeds_max += kind == OP_EMBED;
+        prog->n_readers += kind == OP_ATTEND || kind == OP_SCAN;
     }
+    prog->n_rows_max++;
     prog->weights = region_array(&prog->memory, p->n_ops, sizeof *prog->weights);
     prog->ops = region_array(&prog->memory, p->n_ops, sizeof *prog->ops);
-    prog->rows = region_array(&prog->memory, ++prog->n_rows_max, sizeof *prog->rows);
     prog->kept = bridge_arena_open();
     prog->step = bridge_arena_open();
     prog->results = bridge_arena_open();
-    if (!prog->weights || !prog->ops || !prog->rows || !prog->kept || !prog->step || !prog->results) {
+    if (!prog->weights || !prog->ops || !prog->kept || !prog->step || !prog->results) {
         return error_nomem(error, "MLX program", p->n_ops * sizeof *prog->ops);
     }
     mlxr_status status = MLXR_OK;
@@ -110,6 +120,7 @@ mlxr_status mlx_program_open(program **out, const plan *p, const program_device 
     prog->plan = p;
     prog->device = device->device;
     prog->kernels = device->kernels;
+    prog->choices = device->choices;
     prog->failures = device->failures;
     status = load(prog, error);
     if (status != MLXR_OK) {
@@ -124,6 +135,9 @@ void mlx_program_close(program **pointer)
 {
     program *prog = *pointer;
     if (prog) {
+        ahead_drop(prog);
+        step_graph_end(&prog->now);
+        region_close(&prog->expecting);
         bridge_arena_close(&prog->results);
         bridge_arena_close(&prog->step);
         bridge_arena_close(&prog->kept);
@@ -133,23 +147,40 @@ void mlx_program_close(program **pointer)
     }
 }
 
-/* Starts what the graph must give, and drops the graph itself, so that MLX frees what lies between as it goes. */
-static mlxr_status submit(program *prog, region *memory, mlxr_error *error)
+bool step_graph_begin(step_graph *g, const program *prog, const step *s)
 {
-    const mlx_value **wanted = region_array(memory, 2 * (size_t)prog->n_rows + 1, sizeof *wanted);
+    size_t n_late = prog->n_embeds_max + (size_t)prog->n_readers * s->n_slices;
+    *g = (step_graph){0};
+    g->rows = region_array(&g->memory, prog->n_rows_max, sizeof *g->rows);
+    g->embeds = region_array(&g->memory, prog->n_embeds_max, sizeof *g->embeds);
+    g->late = region_array(&g->memory, n_late, sizeof *g->late);
+    return g->rows && g->embeds && g->late;
+}
+
+void step_graph_end(step_graph *g)
+{
+    region_close(&g->memory);
+    *g = (step_graph){0};
+}
+
+/* Starts what the graph must give, and drops the graph itself, so that MLX frees what lies between as it goes. */
+static mlxr_status submit(program *prog, mlxr_error *error)
+{
+    step_graph *g = &prog->now;
+    const mlx_value **wanted = region_array(&g->memory, 2 * (size_t)g->n_rows + 1, sizeof *wanted);
     size_t n = 0;
     if (!wanted) {
-        return error_nomem(error, "results of an MLX step", prog->n_rows * sizeof *wanted);
+        return error_nomem(error, "results of an MLX step", g->n_rows * sizeof *wanted);
     }
-    for (uint32_t i = 0; i < prog->n_rows; i++) {
-        page_rows *r = &prog->rows[i];
+    for (uint32_t i = 0; i < g->n_rows; i++) {
+        page_rows *r = &g->rows[i];
         wanted[n++] = r->k = bridge_keep(prog->results, r->k);
         if (r->v) {
             wanted[n++] = r->v = bridge_keep(prog->results, r->v);
         }
     }
-    if (prog->logits) {
-        wanted[n++] = prog->logits = bridge_keep(prog->results, prog->logits);
+    if (g->logits) {
+        wanted[n++] = g->logits = bridge_keep(prog->results, g->logits);
     }
     bridge_arena_empty(prog->step);
     bridge_submit(prog->results, wanted, n);
@@ -158,20 +189,30 @@ static mlxr_status submit(program *prog, region *memory, mlxr_error *error)
 
 static mlxr_status collect(program *prog, const step *s, mlxr_error *error)
 {
-    for (uint32_t i = 0; i < prog->n_rows; i++) {
-        const page_rows *r = &prog->rows[i];
+    const step_graph *g = &prog->now;
+    for (uint32_t i = 0; i < g->n_rows; i++) {
+        const page_rows *r = &g->rows[i];
         const void *k = bridge_data(prog->results, r->k), *v = r->v ? bridge_data(prog->results, r->v) : NULL;
         if (!k || (r->v && !v)) {
             break;
         }
         pages_write(r, s, k, v);
     }
-    const void *logits = prog->logits ? bridge_data(prog->results, prog->logits) : NULL;
+    const void *logits = g->logits ? bridge_data(prog->results, g->logits) : NULL;
     if (logits) {
         memcpy(s->logits, logits, (size_t)s->n_wanted * prog->plan->slot_width[SLOT_LOGITS] * sizeof *s->logits);
     }
     mlxr_status status = bridge_status(prog->results, error);
     return status == MLXR_OK && prog->failures ? bridge_failures_take(prog->failures, error) : status;
+}
+
+static mlxr_status build(program *prog, const step *s, mlxr_error *error)
+{
+    if (!step_graph_begin(&prog->now, prog, s)) {
+        return error_nomem(error, "graph of an MLX step", prog->n_rows_max * sizeof *prog->now.rows);
+    }
+    walk_build(prog, s, &prog->now, false);
+    return bridge_status(prog->step, error);
 }
 
 mlxr_status mlx_program_run(program *prog, const step *s, mlxr_error *error)
@@ -180,19 +221,27 @@ mlxr_status mlx_program_run(program *prog, const step *s, mlxr_error *error)
     if (status != MLXR_OK || s->n_rows == 0) {
         return status;
     }
-    region memory = {0};
-    prog->n_rows = 0;
-    prog->logits = NULL;
-    walk_build(prog, s, &memory);
-    status = bridge_status(prog->step, error);
+    double begin = seconds();
+    prog->counts.n_steps++;
+    if (ahead_take(prog, s)) {
+        prog->counts.n_taken++;
+        status = bridge_status(prog->step, error);
+    } else {
+        status = build(prog, s, error);
+    }
+    prog->counts.build_s += seconds() - begin;
     if (status == MLXR_OK) {
-        status = submit(prog, &memory, error);
+        status = submit(prog, error);
     }
     if (status == MLXR_OK) {
+        ahead_build(prog, s);
         status = collect(prog, s, error);
     }
-    bridge_arena_empty(prog->step);
+    if (status != MLXR_OK) {
+        ahead_drop(prog);
+        prog->expected.n_rows = 0;
+    }
     bridge_arena_empty(prog->results);
-    region_close(&memory);
+    step_graph_end(&prog->now);
     return status;
 }

@@ -10,21 +10,38 @@
 
 /* ---- operations on rows ---- */
 
+void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes)
+{
+    w->g->late[w->g->n_late++] = (late_array){array, from, n_bytes};
+}
+
 /* The embedding's rows are decoded here, by the codec that defines them: some thousand numbers a row. */
-static mlx_value *embed(walk *w, const op *o)
+void walk_embed_rows(const op *o, const step *s, float *rows)
 {
     const tensor *t = o->weight;
+    for (uint32_t r = 0; r < s->n_rows; r++) {
+        codec_decode(t->type, (const uint8_t *)t->data + (size_t)s->tokens[r] * t->row_bytes,
+                     rows + (size_t)r * o->width, o->width);
+    }
+}
+
+static mlx_value *embed(walk *w, const op *o)
+{
     const step *s = w->s;
     float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
     if (!rows) {
         return NULL;
     }
-    for (uint32_t r = 0; r < s->n_rows; r++) {
-        codec_decode(t->type, (const uint8_t *)t->data + (size_t)s->tokens[r] * t->row_bytes,
-                     rows + (size_t)r * o->width, o->width);
-    }
     const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
-    return value_scale(w->a, bridge_copy(w->a, MLX_F32, 2, shape, rows), o->scale);
+    if (!w->late) {
+        walk_embed_rows(o, s, rows);
+    }
+    mlx_value *array = bridge_copy(w->a, MLX_F32, 2, shape, rows);
+    if (w->late) {
+        w->g->embeds[w->g->n_embeds++] = (late_rows){o, rows};
+        walk_late(w, array, rows, (size_t)s->n_rows * o->width * sizeof *rows);
+    }
+    return value_scale(w->a, array, o->scale);
 }
 
 static mlx_value *norm(walk *w, const op *o, const op_arrays *arrays)
@@ -114,19 +131,11 @@ static bool find_angles(walk *w, const op_rope *rope, rope_table *out)
     return true;
 }
 
-static mlx_value *rotate(walk *w, const op *o)
+static mlx_value *rotate_plainly(walk *w, const op *o)
 {
     const op_rope *r = &o->rope;
     mlx_arena *a = w->a;
     rope_table t;
-    if (r->n_rot == 0) {
-        return w->slots[o->dst];
-    }
-    mlx_value *y = kernel_rope(w, o, w->slots[o->dst]);
-    if (y) {
-        w->turned[o->dst] = (turned_slot){.rope = r, .from = w->slots[o->dst], .to = y};
-        return y;
-    }
     if (!find_angles(w, r, &t)) {
         return NULL;
     }
@@ -159,6 +168,18 @@ static mlx_value *rotate(walk *w, const op *o)
     return value_reshape(a, turning, 2, n_rows, (int32_t)o->width);
 }
 
+static mlx_value *rotate(walk *w, const op *o)
+{
+    mlx_value *x = w->slots[o->dst], *y;
+    if (o->rope.n_rot == 0) {
+        return x;
+    }
+    y = kernel_rope(w, o, x);
+    y = y ? y : rotate_plainly(w, o);
+    w->turned[o->dst] = (turned_slot){.rope = &o->rope, .from = x, .to = y};
+    return y;
+}
+
 /* ---- recurrent layers ---- */
 
 /* y[r] = x[r] + f y[r − 1] for every row at once, by doubling: after the step of s rows, y[r] holds the last 2s terms.
@@ -174,8 +195,12 @@ static mlx_value *scan_slice(walk *w, const op *o, const op_arrays *arrays, cons
     if (goes_on) {
         const int32_t shape[] = {1, width};
         const uint8_t *base = w->s->kv.base[o->state.kv_group];
-        parts[0] = bridge_copy(a, MLX_F32, 2, shape,
-                               base + before * l->page_bytes + o->state.kv_layer * l->layer_bytes);
+        const uint8_t *state = base + before * l->page_bytes + o->state.kv_layer * l->layer_bytes;
+        mlx_value *copy = bridge_copy(a, MLX_F32, 2, shape, state);
+        if (w->late) {
+            walk_late(w, copy, state, l->layer_bytes);
+        }
+        parts[0] = copy;
         parts[1] = y;
         y = bridge_join(a, (const mlx_value *const *)parts, 2, 0);
     }
@@ -203,7 +228,7 @@ static mlx_value *scan(walk *w, const op *o, const op_arrays *arrays)
         }
     }
     mlx_value *y = bridge_join(w->a, parts, n, 0);
-    w->prog->rows[w->prog->n_rows++] = (page_rows){.o = o, .k = y};
+    w->g->rows[w->g->n_rows++] = (page_rows){.o = o, .k = y};
     return y;
 }
 
@@ -282,15 +307,15 @@ static bool walk_gated(walk *w, uint32_t i)
     return y != NULL;
 }
 
-void walk_build(program *prog, const step *s, region *memory)
+void walk_build(program *prog, const step *s, step_graph *g, bool late)
 {
-    walk w = {.prog = prog, .s = s, .memory = memory, .a = prog->step};
+    walk w = {.prog = prog, .s = s, .g = g, .memory = &g->memory, .late = late, .a = prog->step};
     const plan *p = prog->plan;
     batches_make(&w);
     for (uint32_t i = 0; i < p->n_ops; i++) {
         if (p->ops[i].kind == OP_TAKE_ROWS && s->n_wanted == 0) {
             if (prog->kernels && w.slots[SLOT_A]) { /* attention may store the rows itself, and nobody asks for it */
-                prog->rows[prog->n_rows++] = (page_rows){.k = w.slots[SLOT_A]};
+                g->rows[g->n_rows++] = (page_rows){.k = w.slots[SLOT_A]};
             }
             return; /* all that is left would be computed for no row */
         }
@@ -300,5 +325,5 @@ void walk_build(program *prog, const step *s, region *memory)
             walk_op(&w, &p->ops[i], &prog->ops[i]);
         }
     }
-    prog->logits = bridge_one(prog->step, BRIDGE_CONTIGUOUS, w.slots[SLOT_LOGITS]);
+    g->logits = bridge_one(prog->step, BRIDGE_CONTIGUOUS, w.slots[SLOT_LOGITS]);
 }

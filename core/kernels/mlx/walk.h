@@ -47,7 +47,9 @@ typedef struct turned_slot {
 typedef struct walk {
     program *prog;
     const step *s;
-    region *memory;
+    step_graph *g;
+    region *memory; /* the graph's */
+    bool late;      /* the step's tokens and earlier pages come last */
     mlx_arena *a;
     mlx_value *slots[SLOT_COUNT]; /* [n_rows, width] */
     bool taken;
@@ -69,6 +71,11 @@ typedef struct walk {
 void batches_make(walk *w);
 /* What a batch sees; made once a step. NULL: no memory, and the arena has failed. */
 const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend);
+
+/* The rows [n_rows][width] of the embedding that the step's tokens name. */
+void walk_embed_rows(const op *o, const step *s, float *rows);
+/* Notes that the array will hold what `from` does when the graph is submitted. */
+void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes);
 
 /* OP_KV_WRITE: rounds keys and values as the pages' type does, notes them as results. */
 void walk_keep_keys(walk *w, const op *o);

@@ -340,7 +340,7 @@ static void batch_invariant_engines_keep_their_promise(void **state)
 static void batch_invariant_is_refused_where_it_cannot_be_kept(void **state)
 {
     use_type(state);
-    const backend_ops careless = {.name = "careless"}, careful = {.name = "careful", .batch_invariant = true};
+    const backend_ops careless = {.name = "careless"}, careful = {.name = "careful", .batch = BATCH_MAY_MATTER};
     mlxr_error error = {0};
     assert_int_equal(engine_insist(&careless, false, &error), MLXR_OK);
     assert_int_equal(engine_insist(&careful, true, &error), MLXR_OK);
