@@ -68,6 +68,7 @@ typedef struct options {
     /* text */
     const char *file;
     const char *save_logits, *kld; /* files of reference logits */
+    uint32_t n_windows, n_skip;    /* of perplexity; 0: all, none */
     bool add_special, parse_special, with_special, ids_only;
     /* bench */
     uint32_t n_prompt, n_generate, n_repeat; /* n_prompt UINT32_MAX: not given */

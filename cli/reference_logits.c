@@ -70,6 +70,7 @@ static void make_head(const reference_file *f, uint64_t n_rows, uint8_t *head)
     put_number(head + 24, t->n_tokens, 8);
     put_number(head + 32, n_rows, 8);
     put_number(head + 40, digest_ids(t), 8);
+    put_number(head + 48, t->n_skip, 4);
     put_number(head + 56, XXH3_64bits(head, 56), 8);
 }
 
@@ -111,8 +112,8 @@ bool reference_create(reference_file *f, const char *path, const reference_text 
 static bool agrees(const reference_file *f, const char *what, int64_t there, int64_t here)
 {
     if (there != here) {
-        print_error("%s: its %s is %lld, here it is %lld: it was made from another text, model or --ctx", f->path, what,
-                    (long long)there, (long long)here);
+        print_error("%s: its %s is %lld, here it is %lld: it was made from another text, model --ctx or --windows",
+                    f->path, what, (long long)there, (long long)here);
     }
     return there == here;
 }
@@ -141,6 +142,7 @@ bool reference_open(reference_file *f, const char *path, const reference_text *t
     f->n_rows = get_number(head + 32, 8);
     return agrees(f, "vocabulary", (int64_t)get_number(head + 12, 4), text->n_vocab) &&
            agrees(f, "window", (int64_t)get_number(head + 16, 4), text->n_window) &&
+           agrees(f, "--skip", (int64_t)get_number(head + 48, 4), text->n_skip) &&
            agrees(f, "BOS", (int32_t)(uint32_t)get_number(head + 20, 4), text->bos) &&
            agrees(f, "number of tokens", (int64_t)get_number(head + 24, 8), (int64_t)text->n_tokens) &&
            (get_number(head + 40, 8) == digest_ids(text) ||

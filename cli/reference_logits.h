@@ -7,11 +7,12 @@
  *      8  u32 version, u32 n_vocab, u32 n_window (tokens of the text in a window), i32 BOS before each window, or −1
  *     24  u64 n_tokens of the text, u64 n_rows
  *     40  u64 XXH3 of the text's ids (i32 each)
- *     48  u64 0
+ *     48  u32 positions of each window whose predictions are left out, u32 0
  *     56  u64 XXH3 of the 56 bytes before
  * then for each predicted position, in order, a row:
  *      f32 greatest log-probability; u16 q[n_vocab]: a log-probability is the greatest − q × 32 / 65535, what is
- * farther below counts as 32 below; u64 XXH3 of the row's bytes before it Rounding so costs a KL divergence about 1e-8.
+ * farther below counts as 32 below; u64 XXH3 of the row's bytes before it. Rounding so costs a KL divergence about
+ * 1e-8.
  */
 #ifndef MLXR_CLI_REFERENCE_LOGITS_H
 #define MLXR_CLI_REFERENCE_LOGITS_H
@@ -24,7 +25,7 @@
 typedef struct reference_text { /* what a reference is of */
     const int32_t *ids;         /* [n_tokens] */
     size_t n_tokens;
-    uint32_t n_vocab, n_window;
+    uint32_t n_vocab, n_window, n_skip;
     int32_t bos; /* −1: none */
 } reference_text;
 

@@ -3,9 +3,10 @@
  * Owner: main. Lifetime: the call.
  *
  * The file's tokens (no special ones added) are cut into consecutive windows of --ctx tokens, the last one shorter and
- * dropped if it has a single token. BOS, where the model's tokenizer adds one, comes in addition before each window.
- * Every position but the first is predicted. With --save-logits what is predicted at each goes to a file, with --kld it
- * is compared with such a file: the divergence of this run from the reference, and how often both have the same
+ * dropped if it has a single token; --windows takes the first so many. BOS, where the model's tokenizer adds one, comes
+ * in addition before each window. Every position but the first is predicted; --skip N leaves out what the first N
+ * positions of a window (BOS is one) predict. With --save-logits what is predicted at each goes to a file, with --kld
+ * it is compared with such a file: the divergence of this run from the reference, and how often both have the same
  * favourite.
  */
 #include <math.h>
@@ -15,8 +16,11 @@
 
 #include "output.h"
 #include "reference_logits.h"
+#include "scheduler/quantile.h"
 #include "session.h"
 #include "verbs.h"
+
+#define WINDOW_TOKENS 512u
 
 /* Logits of a step are kept below this, so that a vocabulary of 262k tokens does not need half a gigabyte. */
 #define LOGITS_BYTES ((size_t)64 << 20)
@@ -42,6 +46,8 @@ static double log_total(const float *logits, uint32_t n, float *max)
 typedef struct measurement {
     session s;
     int32_t *window; /* [n_window + 1] */
+    int32_t bos;     /* before each window; −1: none */
+    size_t n_window, n_skip;
     uint32_t n_vocab, chunk;
     double sum; /* of surprises */
     size_t n_predicted, n_done, n_tokens;
@@ -114,14 +120,15 @@ static int measure_window(measurement *m, size_t n)
         return EXIT_FAILED;
     }
     while (at + 1 < n) { /* nothing is predicted from the last token */
-        size_t left = n - 1 - at;
+        bool taken = at >= m->n_skip;
+        size_t end = taken || m->n_skip > n - 1 ? n - 1 : m->n_skip, left = end - at;
         mlxr_slice slice = {.sequence = sequence,
                             .n_compute = left < m->chunk ? (uint32_t)left : m->chunk,
-                            .flags = MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL};
+                            .flags = MLXR_SLICE_NO_SAMPLE | (taken ? MLXR_SLICE_LOGITS_ALL : 0)};
         if (mlxr_step(m->s.engine, &slice, 1, &error) != MLXR_OK) {
             return print_failure(&error);
         }
-        for (uint32_t i = 0; i < slice.n_compute; i++) {
+        for (uint32_t i = 0; taken && i < slice.n_compute; i++) {
             if (!take_position(m, slice.logits + (size_t)i * m->n_vocab, m->window[at + i + 1])) {
                 return EXIT_FAILED;
             }
@@ -147,10 +154,14 @@ static int32_t find_bos(const session *s)
 }
 
 /* Opens the files that were asked for, and makes room to compare. */
-static bool open_references(measurement *m, const options *o, const int32_t *ids, size_t n_window, int32_t bos)
+static bool open_references(measurement *m, const options *o, const int32_t *ids)
 {
-    reference_text text = {
-        .ids = ids, .n_tokens = m->n_tokens, .n_vocab = m->n_vocab, .n_window = (uint32_t)n_window, .bos = bos};
+    reference_text text = {.ids = ids,
+                           .n_tokens = m->n_tokens,
+                           .n_vocab = m->n_vocab,
+                           .n_window = (uint32_t)m->n_window,
+                           .n_skip = (uint32_t)m->n_skip,
+                           .bos = m->bos};
     if (!o->save_logits && !o->kld) {
         return true;
     }
@@ -165,22 +176,42 @@ static bool open_references(measurement *m, const options *o, const int32_t *ids
            (!o->save_logits || reference_create(&m->save, o->save_logits, &text));
 }
 
-static int measure(measurement *m, const options *o, const int32_t *ids, size_t n_window)
+/* The windows' tokens and which of their predictions count. */
+static bool choose_windows(measurement *m, const options *o)
 {
-    int32_t bos = find_bos(&m->s);
-    size_t n_bos = bos >= 0 ? 1 : 0;
-    int code = EXIT_OK;
-    m->window = malloc((n_window + 1) * sizeof *m->window);
+    size_t n_ctx = mlxr_model_info_get(m->s.model)->n_ctx_train, n_bos;
+    m->bos = find_bos(&m->s);
+    n_bos = m->bos >= 0;
+    m->n_window = o->n_ctx                         ? o->n_ctx
+                  : WINDOW_TOKENS + n_bos <= n_ctx ? WINDOW_TOKENS
+                                                   : n_ctx - n_bos; /* the default suits any model */
+    m->n_skip = o->n_skip;
+    if (m->n_window < 2) {
+        print_error("--ctx %zu: a window needs at least 2 tokens", m->n_window);
+        return false;
+    }
+    if (m->n_skip + 1 >= m->n_window + n_bos) {
+        print_error("--skip %zu: a window of %zu tokens predicts nothing behind them", m->n_skip, m->n_window + n_bos);
+        return false;
+    }
+    m->window = malloc((m->n_window + 1) * sizeof *m->window);
     if (!m->window) {
         print_error("out of memory");
+        return false;
+    }
+    m->window[0] = m->bos;
+    return true;
+}
+
+static int measure(measurement *m, const options *o, const int32_t *ids)
+{
+    size_t n_bos = m->bos >= 0 ? 1 : 0;
+    int code = EXIT_OK;
+    if (!open_references(m, o, ids)) {
         return EXIT_FAILED;
     }
-    m->window[0] = bos;
-    if (!open_references(m, o, ids, n_window, bos)) {
-        return EXIT_FAILED;
-    }
-    for (size_t at = 0; code == EXIT_OK && at < m->n_tokens; at += n_window) {
-        size_t n = m->n_tokens - at < n_window ? m->n_tokens - at : n_window;
+    for (size_t at = 0; code == EXIT_OK && at < m->n_tokens; at += m->n_window) {
+        size_t n = m->n_tokens - at < m->n_window ? m->n_tokens - at : m->n_window;
         if (n < 2) {
             break;
         }
@@ -194,12 +225,6 @@ static int measure(measurement *m, const options *o, const int32_t *ids, size_t 
     return code;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 typedef struct comparison {
     double mean, p99, agreement;
 } comparison;
@@ -210,8 +235,7 @@ static comparison compare(measurement *m)
     for (size_t i = 0; i < m->n_predicted; i++) {
         c.mean += m->divergence[i] / (double)m->n_predicted;
     }
-    qsort(m->divergence, m->n_predicted, sizeof *m->divergence, by_value);
-    c.p99 = m->divergence[(size_t)(0.99 * (double)(m->n_predicted - 1) + 0.5)];
+    c.p99 = quantile_of(m->divergence, m->n_predicted, 0.99);
     return c;
 }
 
@@ -244,19 +268,26 @@ static int print_result(const options *o, measurement *m, double seconds)
     return finish_output(EXIT_OK);
 }
 
-static int perplexity_of(options *o, measurement *m, const char *text, size_t n_text, size_t n_window)
+static int perplexity_of(options *o, measurement *m, const char *text, size_t n_text)
 {
     int32_t *ids = session_tokenize(&m->s, text, n_text, 0, &m->n_tokens);
     if (!ids) {
         return EXIT_FAILED;
     }
     int code = EXIT_FAILED;
-    if (m->n_tokens < 2) {
-        print_error("%s: %zu tokens; at least 2 are needed", o->file, m->n_tokens);
+    if (o->n_windows && m->n_tokens / m->n_window < o->n_windows) {
+        print_error("--windows %u: %s has %zu tokens, %zu whole windows of %zu", o->n_windows, o->file, m->n_tokens,
+                    m->n_tokens / m->n_window, m->n_window);
+        free(ids);
+        return EXIT_FAILED;
+    }
+    m->n_tokens = o->n_windows ? o->n_windows * m->n_window : m->n_tokens;
+    if (m->n_tokens < m->n_skip + 2) {
+        print_error("%s: %zu tokens; at least %zu are needed", o->file, m->n_tokens, m->n_skip + 2);
     } else {
         double started = now_seconds();
         m->bar = progress_begin("perplexity");
-        code = measure(m, o, ids, n_window);
+        code = measure(m, o, ids);
         progress_end(&m->bar);
         code = code == EXIT_OK ? print_result(o, m, now_seconds() - started) : code;
     }
@@ -267,13 +298,9 @@ static int perplexity_of(options *o, measurement *m, const char *text, size_t n_
 int verb_perplexity(options *o)
 {
     measurement m = {0};
-    size_t n_text = 0, n_window = o->n_ctx ? o->n_ctx : 512;
+    size_t n_text = 0;
     if (!o->file) {
         print_error("perplexity needs --file FILE");
-        return EXIT_USAGE;
-    }
-    if (n_window < 2) {
-        print_error("--ctx %zu: a window needs at least 2 tokens", n_window);
         return EXIT_USAGE;
     }
     char *text = read_all(o->file, &n_text);
@@ -282,11 +309,12 @@ int verb_perplexity(options *o)
     }
     int code = session_open(&m.s, o, o->args[0], true);
     code = code == EXIT_OK ? session_sequence(&m.s, o) : code;
+    code = code == EXIT_OK && !choose_windows(&m, o) ? EXIT_USAGE : code;
     if (code == EXIT_OK) {
         m.n_vocab = mlxr_model_info_get(m.s.model)->n_vocab;
         size_t rows = LOGITS_BYTES / sizeof(float) / m.n_vocab, max = mlxr_step_tokens_max(m.s.engine);
         m.chunk = (uint32_t)(rows < 1 ? 1 : rows < max ? rows : max);
-        code = perplexity_of(o, &m, text, n_text, n_window);
+        code = perplexity_of(o, &m, text, n_text);
     }
     reference_close(&m.save);
     reference_close(&m.reference);

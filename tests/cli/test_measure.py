@@ -55,6 +55,40 @@ class Perplexity(support.CliTest):
                 self.assertEqual((found["n_tokens"], found["n_predicted"]), (count, expected))
                 self.assertEqual(set(found), {"ppl", "n_tokens", "n_predicted"})
 
+    def test_the_default_window_fits_any_context(self):
+        """The tiny models have 256 tokens of context: one of Gemma's goes to BOS."""
+        text = "zqxkvjwp" * 80
+        for model, window in (("llama", 256), ("gemma3", 255)):
+            self.add_model(model)
+            found, same = self.measure(model, text), self.measure(model, text, "--ctx", str(window))
+            self.assertGreater(found["n_tokens"], 512)
+            self.assertEqual(found, same)
+        self.fail_with(1, "context of 256", "perplexity", "gemma3", "--file", self.write(text), "--ctx", "256")
+
+    def test_the_first_windows_and_the_ends_of_them_may_be_asked_for(self):
+        for model, bos in (("llama", 0), ("gemma3", 1)):
+            self.add_model(model)
+            text = "zqxkvjwpbcdfghmn" * 8
+            first, both = self.measure(model, text[:32], "--ctx", "16"), self.measure(model, text, "--ctx", "16", "--windows", "2")
+            self.assertEqual(both, first)
+            for skip in (0, 1, 8, 14 + bos):
+                found = self.measure(model, text, "--ctx", "16", "--windows", "3", "--skip", str(skip))
+                self.assertEqual((found["n_tokens"], found["n_predicted"]), (48, 3 * (15 + bos - skip)))
+            file = self.write(text)
+            self.fail_with(2, "predicts nothing behind", "perplexity", model, "--file", file, "--ctx", "16", "--skip",
+                           str(15 + bos))
+            self.fail_with(1, "128 tokens, 8 whole windows", "perplexity", model, "--file", file, "--ctx", "16", "--windows", "9")
+            self.fail_with(1, "at least 12", "perplexity", model, "--file", self.write(text[:11]), "--skip", "10")
+
+    def test_skipped_positions_count_as_context(self):
+        """What all positions surprise is what the first ones do and what the others do."""
+        model = self.add_model("llama")
+        text = "zqxkvjwpbcdfghmn" * 2
+        total = lambda found: math.log(found["ppl"]) * found["n_predicted"]
+        whole, end = self.measure(model, text, "--ctx", "32"), self.measure(model, text, "--ctx", "32", "--skip", "20")
+        begin = self.measure(model, text[:21], "--ctx", "32")
+        self.assertAlmostEqual(total(whole), total(begin) + total(end), places=4)
+
     def test_windows_are_independent(self):
         model = self.add_model("llama")
         one, two = "zqxkvjwpbcdfghmn", "nmhgfdcbpwjvkxqz"
@@ -161,6 +195,8 @@ class Reference(support.CliTest):
         refuse(r"ends after \d+ of \d+ rows", good[:-1])
         refuse("has .* bytes behind them", good + b"x")
         refuse("its window is 32, here it is 16", None, "--ctx", "16")
+        refuse("its --skip is 0, here it is 4", None, "--skip", "4")
+        refuse("its number of tokens is", None, "--windows", "1")
         with open(self.text, "a", encoding="utf-8") as file:
             file.write("zqx")
         refuse("its number of tokens is")
