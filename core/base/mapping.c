@@ -73,6 +73,14 @@ void mapping_close(mapping *m)
     *m = (mapping){0};
 }
 
+void mapping_forget(const mapping *m, size_t n_bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = (n_bytes < m->n_bytes ? n_bytes : m->n_bytes) / page * page;
+    if (n > 0) {
+        madvise((void *)(uintptr_t)m->data, n, MADV_DONTNEED); /* nobody writes to it: nothing is lost */
+    }
+}
+
 path_kind path_find(const char *path)
 {
     struct stat info;

@@ -15,6 +15,9 @@ typedef struct mapping {
 /* Maps a regular file; directories, pipes and unreadable paths give MLXR_IO with the path and the reason. */
 mlxr_status mapping_open(mapping *out, const char *path, mlxr_error *error);
 void mapping_close(mapping *m);
+/* The first n_bytes are not needed for now: their pages leave this process's memory, and come back from the file when
+ * they are looked at again. A hint. */
+void mapping_forget(const mapping *m, size_t n_bytes);
 
 typedef enum path_kind { PATH_NONE, PATH_FILE, PATH_FOLDER, PATH_OTHER } path_kind;
 

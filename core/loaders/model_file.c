@@ -98,6 +98,20 @@ mlxr_status model_file_open(model_file **out, const char *path, mlxr_error *erro
     return MLXR_OK;
 }
 
+void model_file_forget_metadata(const model_file *file)
+{
+    const model_index *index = file->index;
+    for (uint32_t i = 0; i < file->n_parts && !index->borrowed; i++) {
+        const mapping *part = &file->parts[i];
+        size_t n_before = part->n_bytes;
+        for (uint64_t t = 0; t < file->n_tensors; t++) {
+            uintptr_t at = (uintptr_t)file->tensors[t].data - (uintptr_t)part->data; /* elsewhere: beyond n_bytes */
+            n_before = at < n_before ? at : n_before;
+        }
+        mapping_forget(part, n_before);
+    }
+}
+
 void model_file_close(model_file **file)
 {
     model_file *f = *file;

@@ -76,6 +76,8 @@ typedef struct model_file {
  * config.json, or such a directory's *.safetensors / *.index.json file. Everything is checked before it is used. */
 mlxr_status model_file_open(model_file **out, const char *path, mlxr_error *error);
 void model_file_close(model_file **file);
+/* What stands before the tensors' data was read and is seldom needed again: its pages leave memory, until they are. */
+void model_file_forget_metadata(const model_file *file);
 
 const meta_value *model_file_meta(const model_file *file, const char *key); /* NULL if absent */
 const tensor *model_file_tensor(const model_file *file, const char *name);  /* NULL if absent */

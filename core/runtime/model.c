@@ -165,6 +165,7 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     m->info.n_ctx = m->n_ctx;
     open_chat_template(m);
     m->info.has_chat_template = m->chat != NULL;
+    model_file_forget_metadata(m->file);
     return MLXR_OK;
 }
 

@@ -1,6 +1,8 @@
 """The program with the real models, where they are installed."""
 import json
 import os
+import subprocess
+import sys
 import time
 import unittest
 
@@ -18,6 +20,18 @@ class SmolLM2(support.CliTest):
         self.assertEqual(len(found["ids"]), 24)
         answer = self.succeed("run", SMOLLM2, "Repeat after me: hello world", "--temp", "0", "-n", "20").text
         self.assertIn("hello", answer.lower())
+
+    def test_little_memory_is_resident_from_the_first_token_on(self):
+        """At most 1.15 × the file and the KV cache, for short and for long prompts (bench/cold_start exits 1 otherwise)."""
+        script = os.path.join(support.ROOT, "bench", "cold_start")
+        models = [path for path in (SMOLLM2, GEMMA3) if os.path.exists(path)]
+        done = subprocess.run([sys.executable, script, "--mlxr", support.MLXR, "--runs", "1", "--threads", "2", *models],
+                              stdout=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual(len(lines), 3 * len(models))
+        for line in lines:
+            self.assertGreater(line["first_token_ms"], 0, line)  # how long it takes is for an idle machine to tell
 
     def test_it_is_described(self):
         text = self.succeed("show", SMOLLM2).text

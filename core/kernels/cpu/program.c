@@ -39,6 +39,31 @@ static mlxr_status check_supported(const program *prog, mlxr_error *error)
     return MLXR_OK;
 }
 
+/* Rows of a pass: scratch shall be a small part of the model, yet a pass long enough for the matrix kernels. A row of
+ * scratch is one of every slot and packed input. */
+static uint32_t choose_rows(const program *prog)
+{
+    const plan *p = prog->plan;
+    uint64_t weight_bytes = 0, row_bytes = 1;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const op *o = &p->ops[i];
+        weight_bytes += o->kind == OP_LINEAR ? (uint64_t)o->weight->row_bytes * o->weight->shape[1] : 0;
+    }
+    for (uint32_t i = 1; i < SLOT_COUNT; i++) {
+        row_bytes += i != SLOT_LOGITS ? p->slot_width[i] * sizeof(float) : 0;
+    }
+    for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
+        row_bytes += prog->packed_in[f] ? linear_input_bytes((linear_format)f, 1, prog->packed_in[f]) : 0;
+    }
+    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
+        if (p->kv_groups[g].state_width) { /* a pass cannot go on from another one's states */
+            return PROGRAM_ROWS_MAX;
+        }
+    }
+    uint64_t rows = weight_bytes / PROGRAM_SCRATCH_PART / row_bytes & ~(uint64_t)63;
+    return rows < PROGRAM_ROWS_LEAST ? PROGRAM_ROWS_LEAST : rows > PROGRAM_ROWS_MAX ? PROGRAM_ROWS_MAX : (uint32_t)rows;
+}
+
 mlxr_status program_open(program **out, const plan *p, const backend_options *options, mlxr_error *error)
 {
     mlxr_status status = plan_check(p, error);
@@ -62,6 +87,7 @@ mlxr_status program_open(program **out, const plan *p, const backend_options *op
         program_close(&prog);
         return status;
     }
+    prog->rows_max = choose_rows(prog);
     *out = prog;
     return MLXR_OK;
 }
@@ -73,8 +99,8 @@ void program_close(program **pointer)
         return;
     }
     region_close(&prog->memory);
-    free(prog->scratch);
-    free(prog->cut);
+    free(prog->scratch.memory);
+    free(prog->cut.memory);
     free(prog);
     *pointer = NULL;
 }

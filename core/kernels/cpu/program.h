@@ -26,8 +26,10 @@
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
 
-#define PROGRAM_ROWS_MAX 512   /* more rows than this are run as several passes, which bounds the scratch memory */
-#define PROGRAM_PRODUCTS_MAX 4 /* matrices that share one packed input */
+#define PROGRAM_ROWS_MAX 512    /* more rows than this are run as several passes, which bounds the scratch memory */
+#define PROGRAM_ROWS_LEAST 128  /* of a pass; fewer would cost speed */
+#define PROGRAM_SCRATCH_PART 16 /* of the weights: what the rows of a pass may take */
+#define PROGRAM_PRODUCTS_MAX 4  /* matrices that share one packed input */
 
 typedef enum node_kind { NODE_ROWS, NODE_LINEAR, NODE_ATTEND, NODE_SCAN, NODE_TAKE, NODE_KIND_COUNT } node_kind;
 
@@ -84,6 +86,12 @@ typedef struct program_profile {
     uint64_t n_steps;
 } program_profile;
 
+/* Memory that grows; all zero at first, and what nobody writes to never becomes resident. */
+typedef struct program_block {
+    void *memory, *data; /* from calloc; in it, at a cache line */
+    size_t n_bytes;
+} program_block;
+
 struct program {
     const plan *plan;
     ops_table ops;
@@ -101,12 +109,12 @@ struct program {
     uint32_t widest_in, widest_row;          /* of any product's input; of any slot that a rows part writes */
     uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
     program_profile *profile;                /* NULL: off */
-    /* Scratch, grown on demand, bounded by PROGRAM_ROWS_MAX rows. */
-    void *scratch, *cut;
-    size_t scratch_bytes, cut_bytes;
+    uint32_t rows_max;                       /* of a pass */
+    /* Scratch, grown on demand, bounded by rows_max rows. */
+    program_block scratch, cut;
 };
 
-/* One pass over the program: a step, or a part of it of at most PROGRAM_ROWS_MAX rows. */
+/* One pass over the program: a step, or a part of it of at most rows_max rows. */
 typedef struct exec {
     const program *prog;
     step s; /* rows, slices and wanted rows of this pass */

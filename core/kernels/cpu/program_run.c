@@ -88,30 +88,29 @@ static void place(exec *e, carve *c, uint32_t n_positions)
     place_private(e, c, n_positions);
 }
 
-/* A block of at least n bytes; what was in it is lost. Zeroed once, so that no float in it was never written. */
-static mlxr_status grow(void **block, size_t *n_bytes, uint64_t n, mlxr_error *error)
+/* Makes a block at least n bytes long; what was in it is lost. All zero, so that no float in it was never written. */
+static mlxr_status grow(program_block *block, uint64_t n, mlxr_error *error)
 {
-    if (n <= *n_bytes) {
+    if (n <= block->n_bytes) {
         return MLXR_OK;
     }
     if (n > SIZE_MAX / 2) {
         return error_set(error, MLXR_LIMIT, "a step needs more memory than can be addressed");
     }
-    void *grown = aligned_alloc(CACHE_LINE, (size_t)n);
+    void *grown = calloc(1, (size_t)n + CACHE_LINE);
     if (!grown) {
         return error_nomem(error, "step scratch", (size_t)n);
     }
-    memset(grown, 0, (size_t)n);
-    free(*block);
-    *block = grown;
-    *n_bytes = (size_t)n;
+    free(block->memory);
+    uintptr_t at = ((uintptr_t)grown + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1);
+    *block = (program_block){.memory = grown, .data = (uint8_t *)grown + (at - (uintptr_t)grown), .n_bytes = (size_t)n};
     return MLXR_OK;
 }
 
 /* Makes *e the pass over rows [begin, end) of the step, with n_done wanted rows before it. */
 static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint32_t n_done)
 {
-    carve c = {.base = e->prog->cut};
+    carve c = {.base = e->prog->cut.data};
     step_slice *slices = carve_take(&c, s->n_slices, sizeof *slices);
     uint32_t *wanted = carve_take(&c, PROGRAM_ROWS_MAX, sizeof *wanted);
     e->s = (step){.n_rows = end - begin,
@@ -154,11 +153,11 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
     }
     carve count = {0};
     place(e, &count, n_positions);
-    mlxr_status status = grow(&prog->scratch, &prog->scratch_bytes, count.overflow ? UINT64_MAX : count.used, error);
+    mlxr_status status = grow(&prog->scratch, count.overflow ? UINT64_MAX : count.used, error);
     if (status != MLXR_OK) {
         return status;
     }
-    carve take = {.base = prog->scratch};
+    carve take = {.base = prog->scratch.data};
     place(e, &take, n_positions);
     for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
         attend_plan(&e->s, &prog->shapes[i], prog->n_threads, &e->works[i]);
@@ -228,9 +227,9 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
     carve cut = {0};
     carve_take(&cut, s->n_slices, sizeof(step_slice));
     carve_take(&cut, PROGRAM_ROWS_MAX, sizeof(uint32_t));
-    status = grow(&prog->cut, &prog->cut_bytes, cut.used, error);
+    status = grow(&prog->cut, cut.used, error);
     /* Passes of about equal size: rows of a sequence come in order, so a later pass finds its keys written. */
-    uint32_t n_passes = (s->n_rows + PROGRAM_ROWS_MAX - 1) / PROGRAM_ROWS_MAX;
+    uint32_t n_passes = (s->n_rows + prog->rows_max - 1) / prog->rows_max;
     uint32_t n_rows = (s->n_rows + n_passes - 1) / n_passes;
     exec e = {.prog = prog};
     for (uint32_t begin = 0, n_done = 0; status == MLXR_OK && begin < s->n_rows; begin += n_rows) {

@@ -43,6 +43,30 @@ static void a_file_is_seen_byte_for_byte(void **state)
     }
 }
 
+static void what_was_forgotten_comes_back_from_the_file(void **state)
+{
+    (void)state;
+    enum { PAGES = 16 };
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = PAGES * page + 100;
+    char *bytes = malloc(n);
+    assert_non_null(bytes);
+    uint64_t seed = 7;
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = (char)test_random(&seed);
+    }
+    mlxr_error error;
+    mapping m = {0};
+    assert_ok(mapping_open(&m, test_write_file("file", bytes, n), &error), &error);
+    size_t sizes[] = {0, 1, page, 3 * page + 1, n, SIZE_MAX};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        mapping_forget(&m, sizes[i]);
+        assert_memory_equal(m.data, bytes, n);
+    }
+    mapping_close(&m);
+    mapping_forget(&m, n); /* nothing is mapped: nothing happens */
+    free(bytes);
+}
+
 static void an_empty_file_is_no_error(void **state)
 {
     (void)state;
@@ -177,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_is_seen_byte_for_byte),
+        cmocka_unit_test(what_was_forgotten_comes_back_from_the_file),
         cmocka_unit_test(an_empty_file_is_no_error),
         cmocka_unit_test(a_mapping_outlives_the_file_name),
         cmocka_unit_test(what_is_not_a_readable_file_is_refused_by_name),
