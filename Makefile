@@ -1,7 +1,8 @@
 # Every command a developer needs; `make help` lists them. CMake and CMakePresets.json do the building, the scripts in
 # tools/ the rest, so that nothing here holds logic worth testing.
 #
-# Variables: PROMPT (make run), FUZZ_SECONDS (make fuzz, for each target), JOBS, CC, CLANG, PREFIX and DESTDIR (make install).
+# Variables: PROMPT (make run), FUZZ_SECONDS (make fuzz, for each target), LLAMA_BIN, IK_BIN (make bench: folders with the
+# llama-bench of llama.cpp and ik_llama.cpp) and BENCH (make bench: steps of bench/suite), JOBS, CC, CLANG, PREFIX and DESTDIR (make install).
 .DEFAULT_GOAL := build
 MAKEFLAGS += --no-print-directory
 
@@ -96,13 +97,9 @@ soak: ## the long forms of the tests that have one
 	@tools/build $(TEST_PRESET)
 	@cd build/$(TEST_PRESET) && MLXR_SOAK=1 $(CTEST) -j 1 --timeout 7200 -L '^soak$$'
 
-bench: build models ## measure both test models: prefill, decode, long prompts among streams, prefixes, speculation
-	@for model in $(MODEL) gemma-3-270m-Q4_K_M; do build/bin/mlxr bench $$model || exit 1; done
-	@models=$${MLXR_MODELS:-$${XDG_DATA_HOME:-$$HOME/.local/share}/mlxr/models}; \
-	    build/bin/bench_streams $$models/gemma-3-270m-Q4_K_M.gguf && \
-	    for model in $(MODEL) gemma-3-270m-Q4_K_M; do \
-	        build/bin/bench_prefix $$models/$$model.gguf && build/bin/bench_efficiency $$models/$$model.gguf && build/bin/bench_speculation $$models/$$model.gguf || exit 1; \
-	    done
+bench: build models ## measure ourselves (beside LLAMA_BIN, IK_BIN: their folders) into bench/history and docs/performance.md
+	@$(PYTHON) bench/suite --docs $(if $(LLAMA_BIN),--peer "llama.cpp=$(LLAMA_BIN)") $(if $(IK_BIN),--peer "ik_llama.cpp=$(IK_BIN)") \
+	    $(if $(BENCH),--only $(BENCH))
 
 fuzz: setup-tests ## run every fuzz target for FUZZ_SECONDS
 	@tools/build fuzz fuzzers

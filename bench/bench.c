@@ -70,22 +70,6 @@ void bench_check(mlxr_status status, const mlxr_error *error)
     }
 }
 
-static int by_size(const void *left, const void *right)
-{
-    double a = *(const double *)left, b = *(const double *)right;
-    return a < b ? -1 : a > b;
-}
-
-double bench_quantile(double *values, size_t n, double part)
-{
-    if (n == 0) {
-        return 0;
-    }
-    qsort(values, n, sizeof *values, by_size);
-    size_t rank = (size_t)(part * (double)n);
-    return values[rank < n ? rank : n - 1];
-}
-
 static char *read_file(const char *path, size_t *n)
 {
     FILE *file = fopen(path, "rb");

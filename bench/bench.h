@@ -1,5 +1,5 @@
 /*
- * What the benchmarks share: arguments, a clock, quantiles, an engine with a model, and the tokens of a text.
+ * What the benchmarks share: arguments, a clock, an engine with a model, and the tokens of a text.
  * Owner: the program. Lifetime: its main. One thread.
  *
  * Results are JSON Lines on standard output; whatever fails ends the program with its reason on standard error.
@@ -7,6 +7,7 @@
 #ifndef MLXR_BENCH_BENCH_H
 #define MLXR_BENCH_BENCH_H
 
+#include "scheduler/quantile.h"
 #include "scheduler/scheduler.h"
 
 /* The real text that prompts are cut from, seen from the repository's root. */
@@ -25,8 +26,6 @@ const char *bench_arguments(int argc, char **argv, const bench_option *options);
 double bench_now_ms(void);
 /* Ends the program where a call failed. */
 void bench_check(mlxr_status status, const mlxr_error *error);
-/* The value that `part` of values[n] do not exceed; 0.5 is the median. Sorts them. */
-double bench_quantile(double *values, size_t n, double part);
 
 typedef struct bench_text {
     int32_t *ids; /* [n] */

@@ -114,7 +114,7 @@ static void first_life(const settings *set, figures *out)
         ms[i] = f.ms;
         out->n_cached = f.n_cached;
     }
-    out->memory_ms = bench_quantile(ms, n, 0.5);
+    out->memory_ms = quantile_of(ms, n, 0.5);
     free(ms);
     close_all(&o);
 }

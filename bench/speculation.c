@@ -93,8 +93,8 @@ static void report(const mlxr_model *model, const char *text, const char *draft,
            "\"plain_tokens_per_s\":%.1f,\"tokens_per_s\":%.1f,\"ratio\":%.3f,\"ratio_least\":%.3f,\"same_tokens\":%s,"
            "\"steps\":%llu,\"drafting_steps\":%llu,\"drafted\":%llu,\"accepted\":%llu,\"acceptance\":%.3f,"
            "\"row_cost\":%.3f,\"draft_cost\":%.3f}\n",
-           mlxr_model_info_get(model)->name, text, draft, set->n_streams, tokens / bench_quantile(plain_ms, n, 0.5),
-           tokens / bench_quantile(drafted_ms, n, 0.5), bench_quantile(ratios, n, 0.5), bench_quantile(ratios, n, 0),
+           mlxr_model_info_get(model)->name, text, draft, set->n_streams, tokens / quantile_of(plain_ms, n, 0.5),
+           tokens / quantile_of(drafted_ms, n, 0.5), quantile_of(ratios, n, 0.5), quantile_of(ratios, n, 0),
            same ? "true" : "false", (unsigned long long)d->n_steps, (unsigned long long)d->n_drafting_steps,
            (unsigned long long)d->n_drafted, (unsigned long long)d->n_accepted,
            d->n_drafted ? (double)d->n_accepted / (double)d->n_drafted : 0, d->row_cost, d->draft_cost);

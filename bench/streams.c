@@ -138,17 +138,17 @@ int main(int argc, char **argv)
     all.wanted = true;
     decode_steps(s, (uint32_t)n_before);
     before.end = scheduler_stats_get(s);
-    double median_ms = bench_quantile(all.ms, all.n, 0.5), before_p99_ms = bench_quantile(all.ms, all.n, 0.99);
+    double median_ms = quantile_of(all.ms, all.n, 0.5), before_p99_ms = quantile_of(all.ms, all.n, 0.99);
     all.n = 0;
     window during = {.begin = before.end};
     double prompt_ms = run_prompt(s, model, &text, (size_t)n_prompt);
     during.end = scheduler_stats_get(s);
-    double p50_ms = bench_quantile(all.ms, all.n, 0.5), p99_ms = bench_quantile(all.ms, all.n, 0.99);
+    double p50_ms = quantile_of(all.ms, all.n, 0.5), p99_ms = quantile_of(all.ms, all.n, 0.99);
     printf("{\"test\":\"streams\",\"model\":\"%s\",\"streams\":%u,\"prompt\":%.0f,\"gap_before_ms\":%.2f,"
            "\"gap_before_p99_ms\":%.2f,\"gap_during_ms\":%.2f,\"gap_during_p99_ms\":%.2f,\"gap_during_max_ms\":%.2f,"
            "\"gap_ratio\":%.2f,\"solo_ms\":%.0f,\"prompt_ms\":%.0f,\"prompt_ratio\":%.2f",
            mlxr_model_info_get(model)->name, n, n_prompt, median_ms, before_p99_ms, p50_ms, p99_ms,
-           bench_quantile(all.ms, all.n, 1), p99_ms / median_ms, solo_ms, prompt_ms, prompt_ms / solo_ms);
+           quantile_of(all.ms, all.n, 1), p99_ms / median_ms, solo_ms, prompt_ms, prompt_ms / solo_ms);
     print_window("before", &before);
     print_window("during", &during);
     printf("}\n");

@@ -15,18 +15,7 @@
 #include <sys/resource.h>
 
 #include "output.h"
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median_of(double *values, uint32_t n)
-{
-    qsort(values, n, sizeof *values, by_value);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
+#include "scheduler/quantile.h"
 
 static uint64_t peak_rss(void)
 {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "scheduler/lanes.h"
+#include "scheduler/quantile.h"
 
 #define PROMPT_SHARE 0.25
 #define PROMPT_STRETCH 1.7
@@ -58,12 +59,6 @@ static void line_up(scheduler *s, const model_use *use, plan *p)
     }
 }
 
-static int by_size(const void *left, const void *right)
-{
-    double a = *(const double *)left, b = *(const double *)right;
-    return a < b ? -1 : a > b;
-}
-
 /* What decoding rows take alone over what the cost model says of them. Known from steps in which they were alone, the
  * median of the newest: drawn from steps that a long prompt shares it would be an extrapolation, and the budget would
  * drift with its errors. */
@@ -77,8 +72,7 @@ static double alone_ratio(const model_use *use)
             ratios[n++] = use->alone[i].us / us;
         }
     }
-    qsort(ratios, n, sizeof *ratios, by_size);
-    return n ? ratios[n / 2] : 1;
+    return n ? quantile_of(ratios, n, 0.5) : 1;
 }
 
 static void learn_alone(model_use *use, const cost_load *load, double us)

@@ -2,6 +2,7 @@
  * Speed of linear layers at the shapes of real models: ns, GB/s of weights, GFLOP/s, ratio to scalar.
  * Owner: none. Lifetime: the program. Runs on a thread team of --threads members, as the executor does.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,16 +67,10 @@ static void work(void *context, const team_member *member)
                 j->scratch + member->index * j->scratch_bytes);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Least seconds of one product: other programs only ever add; the weights lie in another part of the pool each time. */
 static double measure(job *j, team *t, uint8_t *pool, bool hot, double budget)
 {
-    double times[200], begin = check_seconds();
+    double least = INFINITY, begin = check_seconds();
     size_t matrix = j->weight.row_bytes * j->weight.n_out;
     size_t n_copies = POOL_BYTES / matrix && !hot ? POOL_BYTES / matrix : 1;
     int n = 0;
@@ -83,10 +78,10 @@ static double measure(job *j, team *t, uint8_t *pool, bool hot, double budget)
         j->weight.data = pool + (size_t)n % n_copies * matrix;
         double start = check_seconds();
         team_run(t, work, j);
-        times[n++] = check_seconds() - start;
+        least = fmin(least, check_seconds() - start);
+        n++;
     }
-    qsort(times, (size_t)n, sizeof *times, by_value);
-    return times[0];
+    return least;
 }
 
 /* Scalar seconds of the same product, from a few rows of it. */

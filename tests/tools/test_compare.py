@@ -82,7 +82,68 @@ class Compare(unittest.TestCase):
         self.assertEqual(code, 0, err)
         self.assertIn("| tg64@2048 | 300.0 | 200.0 | 1.50 | 1.50 … 1.50 |", text)
         document = xml.dom.minidom.parse(picture)
-        self.assertEqual(len(document.getElementsByTagName("rect")), 7)
+        self.assertEqual(len(document.getElementsByTagName("rect")), 1 + 4)  # beside the better of two; batch8
+
+    def test_the_better_of_several_peers_is_another_one_in_each_test(self):
+        """A: 250 and 100 (and 100 at a depth); B: 500 and 50, the prompt ever faster."""
+        other = [{"n_prompt": 512, "n_gen": 0, "avg_ts": 500.0}, {"n_prompt": 0, "n_gen": 64, "avg_ts": 50.0}]
+        out = os.path.join(self.folder, "out.json")
+        code, _, err = self.run_tool("compare", "--rounds", "2", "--out", out, self.command("mlxr", OURS), self.command(
+            "A", LLAMA_BENCH), self.command("B", other, 2.0))
+        self.assertEqual(code, 0, err)
+        with open(out, encoding="utf-8") as file:
+            better = json.load(file)["ratios"]["the better peer"]
+        self.assertEqual({test: (r["min"], r["max"]) for test, r in better.items()}, {"pp512": (1, 2), "tg64": (2, 2)})
+
+    def test_documents_are_made_from_the_latest_files(self):
+        history, docs = os.path.join(self.folder, "history"), os.path.join(self.folder, "docs")
+        os.makedirs(history)
+        os.makedirs(os.path.join(docs, "images"))
+
+        def keep(name, ours, **more):
+            rate = {"ratio": ours / 100, "min": ours / 100, "max": ours / 100, "ours": ours, "peer": 100}
+            with open(os.path.join(history, name), "w", encoding="utf-8") as file:
+                json.dump({"what": "A test", "date": name[:10], "commit": "abc", "machine": {"cpu": "a CPU"}, "ours": "mlxr",
+                           "commands": {"mlxr": "mlxr bench M.Q4_1.gguf", "llama.cpp": "llama-bench"},
+                           "ratios": {"llama.cpp": {"pp512": rate}}, **more}, file)
+
+        keep("2026-01-02-compare-m.json", 200)
+        keep("2026-01-03-compare-m.json", 300)
+        with open(os.path.join(history, "2026-01-01-accuracy-m.json"), "w", encoding="utf-8") as file:
+            figures = {"ppl": 14.2, "ppl_change_pct": 0.01, "kld_p99": 1e-3, "top1_agreement": 0.99}
+            json.dump({"what": "x", "date": "2026-01-01", "commit": None, "machine": {"cpu": "a CPU"}, "accuracy": [
+                {"model": "M.Q4_1", "reference": {"ppl": 14.1}, "rows": [
+                    {"engine": "mlxr", "mask": "", "kld_mean": 6e-7, **figures},
+                    {"engine": "llama.cpp", "kld_mean": 4e-3, **figures}]}]}, file)
+        document = os.path.join(docs, "performance.md")
+        with open(document, "w", encoding="utf-8") as file:
+            file.write("before\n<!-- figures: tables *-compare-m.json -->\nold\n<!-- end -->\nbetween\n"
+                       "<!-- figures: plot m.svg *-compare-m.json -->\n<!-- end -->\nbehind\n")
+        code, text, err = self.run_tool("tables", "--history", history, "--update", document)
+        self.assertEqual((code, len(text.splitlines())), (0, 2), err)
+        with open(document, encoding="utf-8") as file:
+            made = file.read()
+        self.assertIn("| pp512 | 300.0 | 100.0 | 3.00 | 3.00 … 3.00 | 6.0e-07 | 4.0e-03 |", made)
+        self.assertNotIn("200.0", made)
+        self.assertNotIn("old", made)
+        self.assertRegex(made, r"(?s)^before\n.*<!-- end -->\nbetween\n<!-- figures: plot .*images/m.svg\)\n<!-- end -->\nbehind\n$")
+        xml.dom.minidom.parse(os.path.join(docs, "images", "m.svg"))
+        self.assertEqual(self.run_tool("tables", "--history", history, "--update", document)[1], "")  # nothing is left to do
+        with open(document, "a", encoding="utf-8") as file:
+            file.write("<!-- figures: tables *-none.json -->\n<!-- end -->\n")
+        self.assertEqual(self.run_tool("tables", "--history", history, "--update", document)[0], 1)
+
+    def test_the_committed_document_is_what_its_files_give(self):
+        document = os.path.join(os.path.dirname(BENCH), "docs", "performance.md")
+        copy = os.path.join(self.folder, "docs")
+        os.makedirs(os.path.join(copy, "images"))
+        shutil.copy(document, copy)
+        self.assertEqual(self.run_tool("tables", "--update", os.path.join(copy, "performance.md"))[0], 0)
+        names = ["performance.md"] + [os.path.join("images", name) for name in os.listdir(os.path.join(copy, "images"))]
+        for name in names:
+            with open(os.path.join(copy, name), encoding="utf-8") as ours, open(
+                    os.path.join(os.path.dirname(document), name), encoding="utf-8") as theirs:
+                self.assertEqual(ours.read(), theirs.read(), f"bench/tables --update docs/performance.md writes another {name}")
 
     def test_what_is_wrong_is_said(self):
         ours = self.command("mlxr", OURS)

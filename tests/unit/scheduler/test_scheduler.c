@@ -3,12 +3,14 @@
  * tokens of a lone run, and exactly one last event.
  * Owner: the test program. Lifetime: the process.
  */
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "scheduler/quantile.h"
 #include "scheduler/worker.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
@@ -728,12 +730,6 @@ static void an_idle_worker_uses_no_processor_and_still_answers(void **unused)
     close_engine(&s);
 }
 
-static int by_size(const void *left, const void *right)
-{
-    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-    return a < b ? -1 : a > b;
-}
-
 static uint64_t own_cpu_us(void *user)
 {
     (void)user;
@@ -742,7 +738,7 @@ static uint64_t own_cpu_us(void *user)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static uint64_t median_own_us_at_64_sequences(void)
+static double median_own_us_at_64_sequences(void)
 {
     setup s;
     client *clients[64];
@@ -756,22 +752,20 @@ static uint64_t median_own_us_at_64_sequences(void)
     for (int i = 0; i < 5; i++) {
         scheduler_step(sched);
     }
-    uint64_t own_us[40], step_us[40], off_percent[40];
+    double own_us[40], step_us[40], off_percent[40];
     scheduler_stats first = scheduler_stats_get(sched), before = first, after = first;
     for (int i = 0; i < 40; i++, before = after) {
         scheduler_step(sched);
         after = scheduler_stats_get(sched);
-        own_us[i] = after.own_us - before.own_us;
-        step_us[i] = after.step_us - before.step_us;
-        off_percent[i] = (uint64_t)(100 * (after.error_us - before.error_us) / (double)(step_us[i] + 1));
+        own_us[i] = (double)(after.own_us - before.own_us);
+        step_us[i] = (double)(after.step_us - before.step_us);
+        off_percent[i] = 100 * (double)(after.error_us - before.error_us) / (step_us[i] + 1);
     }
-    qsort(own_us, 40, sizeof *own_us, by_size); /* medians: cold caches behind other programs cost, too */
-    qsort(step_us, 40, sizeof *step_us, by_size);
-    qsort(off_percent, 40, sizeof *off_percent, by_size);
+    double median_us = median_of(own_us, 40); /* cold caches behind other programs cost, too */
     print_message(
-        "scheduling a step of 64 sequences: median %d us, least %d; mlxr_step: median %d us, predicted within "
-        "%d %%\n",
-        (int)own_us[20], (int)own_us[0], (int)step_us[20], (int)off_percent[20]);
+        "scheduling a step of 64 sequences: median %.0f us, least %.0f; mlxr_step: median %.0f us, predicted within "
+        "%.0f %%\n",
+        median_us, own_us[0], median_of(step_us, 40), median_of(off_percent, 40));
     assert_int_equal(after.n_sampled - first.n_sampled, 64 * 40);
     play(sched);
     scheduler_close(&sched);
@@ -780,16 +774,16 @@ static uint64_t median_own_us_at_64_sequences(void)
         free(clients[i]);
     }
     close_engine(&s);
-    return own_us[20];
+    return median_us;
 }
 
 static void scheduling_a_step_of_64_sequences_takes_at_most_50_us(void **unused)
 {
     (void)unused;
-    const uint64_t most_us = TEST_SLOW_BUILD ? 2000 : 50;
-    uint64_t least_us = UINT64_MAX; /* programs on the other half of the core can double it, for a while */
+    const double most_us = TEST_SLOW_BUILD ? 2000 : 50;
+    double least_us = INFINITY; /* programs on the other half of the core can double it, for a while */
     for (int i = 0; i < 10 && least_us > most_us; i++) {
-        uint64_t us = median_own_us_at_64_sequences();
+        double us = median_own_us_at_64_sequences();
         least_us = us < least_us ? us : least_us;
     }
     assert_true(least_us <= most_us);

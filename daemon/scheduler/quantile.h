@@ -1,0 +1,15 @@
+/*
+ * Medians and quantiles of a few measured figures, for the scheduler and for the programs that measure.
+ * Owner: the caller's array, which is sorted. Lifetime: the call.
+ */
+#ifndef MLXR_SCHEDULER_QUANTILE_H
+#define MLXR_SCHEDULER_QUANTILE_H
+
+#include <stddef.h>
+
+/* The value that `part` (0 to 1) of values[n] do not exceed; 0 if there are none. */
+double quantile_of(double *values, size_t n, double part);
+/* The middle one, or the mean of the middle two; 0 if there are none. */
+double median_of(double *values, size_t n);
+
+#endif
