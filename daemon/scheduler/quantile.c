@@ -18,8 +18,7 @@ double quantile_of(double *values, size_t n, double part)
         return 0;
     }
     qsort(values, n, sizeof *values, by_size);
-    size_t rank = (size_t)(part * (double)n);
-    return values[rank < n ? rank : n - 1];
+    return values[(size_t)(part * (double)(n - 1) + 0.5)];
 }
 
 double median_of(double *values, size_t n)

@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-/* The value that `part` (0 to 1) of values[n] do not exceed; 0 if there are none. */
+/* The value nearest to rank part × (n − 1), part from 0 to 1; 0 if there are none. */
 double quantile_of(double *values, size_t n, double part);
 /* The middle one, or the mean of the middle two; 0 if there are none. */
 double median_of(double *values, size_t n);

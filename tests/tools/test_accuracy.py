@@ -38,6 +38,8 @@ class Accuracy(unittest.TestCase):
         path = os.path.join(self.folder, name)
         with open(path, "w", encoding="utf-8") as file:
             file.write(f"#!{sys.executable}\nimport json, sys\n"
+                       "if '--llama' in sys.argv:\n"
+                       "    open(sys.argv[sys.argv.index('--llama') + 1], 'wb').write(b'_logits_' + (513).to_bytes(4, sys.byteorder))\n"
                        f"open({self.log!r}, 'a').write(json.dumps([{name!r}] + sys.argv[1:]) + '\\n')\n"
                        f"sys.stdout.buffer.write({output.encode()!r})\nsys.exit({code})\n")
         os.chmod(path, 0o755)
@@ -64,6 +66,7 @@ class Accuracy(unittest.TestCase):
         self.assertEqual(option(calls[0], "--mlxr"), option(calls[1], "--kld"))
         self.assertEqual(option(calls[0], "--llama"), option(calls[3], "--kl-divergence-base"))
         self.assertEqual(option(calls[2], "--cpu-features"), "-avx512")
+        self.assertEqual([option(calls[3], name) for name in ("-c", "-b", "-ub")], ["513"] * 3)
         with open(out, encoding="utf-8") as file:
             result = json.load(file)
         model, = result["accuracy"]

@@ -25,7 +25,7 @@ static void the_median_is_in_the_middle(void **state)
     }
 }
 
-static void quantiles_are_values_that_a_part_does_not_exceed(void **state)
+static void quantiles_are_the_values_of_the_nearest_rank(void **state)
 {
     (void)state;
     double values[101];
@@ -37,13 +37,14 @@ static void quantiles_are_values_that_a_part_does_not_exceed(void **state)
         const double parts[] = {0, 0.1, 0.5, 0.9, 0.99, 1};
         for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
             double found = quantile_of(values, n, parts[p]);
-            size_t at_most = 0, there = 0;
+            double rank = parts[p] * (double)(n - 1);
+            size_t below = 0, at_most = 0; /* its ranks are below … at_most − 1 */
             for (size_t i = 0; i < n; i++) {
+                below += values[i] < found;
                 at_most += values[i] <= found;
-                there += same(values[i], found);
             }
-            assert_true(there > 0);
-            assert_true((double)at_most >= parts[p] * (double)n);
+            assert_true(at_most > below);
+            assert_true((double)below - 0.5 <= rank && rank <= (double)at_most - 0.5);
         }
         assert_true(same(quantile_of(values, n, 0), values[0]));
         assert_true(same(quantile_of(values, n, 1), values[n - 1]));
@@ -55,7 +56,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_median_is_in_the_middle),
-        cmocka_unit_test(quantiles_are_values_that_a_part_does_not_exceed),
+        cmocka_unit_test(quantiles_are_the_values_of_the_nearest_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
