@@ -158,6 +158,13 @@ const option_spec option_table[] = {
     {"help", 'h', OPTION_FLAG, AT(help), GROUP_ALWAYS, NULL, "this text"},
 };
 const size_t n_option_table = sizeof option_table / sizeof *option_table;
+_Static_assert(sizeof option_table / sizeof *option_table <= 8 * sizeof((options *)0)->given, "a bit for each option");
+
+bool options_given(const options *o, const option_spec *spec)
+{
+    size_t index = (size_t)(spec - option_table);
+    return o->given[index / 64] >> index % 64 & 1;
+}
 
 void options_init(options *o)
 {
@@ -462,6 +469,8 @@ static bool parse_one(options *o, const char *verb, unsigned groups, int n, char
         }
         value = argv[++*i];
     }
+    size_t index = (size_t)(spec - option_table);
+    o->given[index / 64] |= (uint64_t)1 << index % 64;
     return options_set(o, spec, value);
 }
 

@@ -92,6 +92,7 @@ typedef struct options {
     const char *scopes, *key_models;
     uint32_t n_rpm, n_days;
     uint64_t n_tpd;
+    uint64_t given[4]; /* a bit for each entry of the table that the command line has */
     /* what is no option */
     const char **args;
     size_t n_args;
@@ -134,6 +135,8 @@ void options_close(options *o);
 bool options_parse(options *o, const char *verb, unsigned groups, int n, char **argv);
 /* Reads the value of one option, as given after its name. False after telling what is wrong. */
 bool options_set(options *o, const option_spec *spec, const char *value);
+/* Whether the command line has this option. */
+bool options_given(const options *o, const option_spec *spec);
 /* NULL: no such option in these groups. */
 const option_spec *options_find(const char *name, size_t n, unsigned groups);
 /* Prints the options of these groups. */

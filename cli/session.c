@@ -29,12 +29,13 @@ static void log_line(void *user, mlxr_log_level level, const char *line)
 
 int session_open(session *s, const options *o, const char *model, bool measuring)
 {
-    char path[MODEL_PATH_MAX], kernels[KERNELS_PATH_MAX];
+    char kernels[KERNELS_PATH_MAX];
     mlxr_error error;
     *s = (session){0};
-    if (!models_find(model, path, sizeof path)) {
+    if (!models_resolve(model, &s->entry)) {
         return EXIT_FAILED;
     }
+    const char *path = s->entry.path;
     mlxr_engine_options engine = {
         .backend = o->backend,
         .n_threads = o->n_threads,
@@ -51,11 +52,13 @@ int session_open(session *s, const options *o, const char *model, bool measuring
     };
     if (o->kv_disk_bytes && !o->kv_dir) {
         print_error("--kv-disk-bytes needs --kv-dir");
+        session_close(s);
         return EXIT_USAGE;
     }
     mlxr_model_options limits = {.n_ctx_max = measuring ? 0 : o->n_ctx};
     double started = now_seconds();
     if (mlxr_engine_open(&s->engine, &engine, &error) != MLXR_OK) {
+        session_close(s);
         return print_failure(&error);
     }
     if (mlxr_model_load(&s->model, s->engine, path, &limits, &error) != MLXR_OK) {
@@ -79,6 +82,7 @@ void session_close(session *s)
     mlxr_model_unref(&s->draft_model);
     mlxr_model_unref(&s->model);
     mlxr_engine_close(&s->engine);
+    registry_model_close(&s->entry);
 }
 
 int32_t *session_tokenize(const session *s, const char *text, size_t n_bytes, unsigned flags, size_t *n)

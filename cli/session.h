@@ -10,6 +10,7 @@
 
 #include "mlxr.h"
 #include "options.h"
+#include "registry/registry.h"
 
 typedef struct session {
     mlxr_engine *engine;
@@ -17,12 +18,16 @@ typedef struct session {
     mlxr_model *draft_model; /* NULL: none, or drafts are n-grams */
     mlxr_grammar *grammar;   /* NULL: none */
     mlxr_sequence *sequence; /* opened by session_sequence */
+    registry_model entry;    /* what the registry has besides the file; all empty for a path */
     double load_ms;
 } session;
 
 /* Resolves the model's name, opens an engine and loads it. Returns EXIT_OK, or an exit code after telling why not; then
  * nothing is open. `measuring`: no prefix is kept, so that every run does the same work. */
 int session_open(session *s, const options *o, const char *model, bool measuring);
+/* Takes over the system message and the parameters that the registry has for the model, where the command line says
+ * nothing else. Returns an exit code. */
+int session_apply_entry(session *s, options *o);
 /* Opens the sequence with the options' sampling, grammar and drafts. */
 int session_sequence(session *s, const options *o);
 /* Another sequence like that; the caller closes it. */

@@ -150,3 +150,50 @@ void session_draft_note(const options *o, mlxr_draft_stats stats)
         positions, *positions ? " %" : "", (unsigned long long)stats.n_drafting_steps,
         (unsigned long long)stats.n_steps, stats.row_cost);
 }
+
+/* ---- what the registry has for a model --------------------------------------------------------------------------- */
+
+/* The option that a parameter of a Modelfile is, or NULL. */
+static const option_spec *parameter_option(const char *name)
+{
+    static const char *const others[][2] = {{"temperature", "temp"},
+                                            {"typical_p", "typical"},
+                                            {"num_ctx", "ctx"},
+                                            {"num_predict", "tokens"},
+                                            {"num_thread", "threads"}};
+    char dashed[64];
+    snprintf(dashed, sizeof dashed, "%s", name);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (strcmp(name, others[i][0]) == 0) {
+            snprintf(dashed, sizeof dashed, "%s", others[i][1]);
+        }
+    }
+    for (char *c = dashed; *c; c++) {
+        *c = *c == '_' ? '-' : *c;
+    }
+    return options_find(dashed, strlen(dashed), GROUP_RUN | GROUP_SAMPLING | GROUP_CONTEXT);
+}
+
+int session_apply_entry(session *s, options *o)
+{
+    const registry_model *m = &s->entry;
+    if (m->template_text && !o->raw) {
+        print_note("mlxr: the template that %s was made with is not used, but that of its file", m->name);
+    }
+    if (!o->system && !o->raw) {
+        o->system = m->system;
+    }
+    for (size_t i = 0; i < m->parameters.n; i++) {
+        const registry_pair *p = &m->parameters.items[i];
+        const option_spec *spec = parameter_option(p->name);
+        bool context = spec && strcmp(spec->name, "ctx") == 0; /* the model is loaded by now: what it was trained for */
+        if (!spec || context) {
+            if (o->verbose) {
+                print_note("mlxr: the model's parameter %s has no effect here", p->name);
+            }
+        } else if (!options_given(o, spec) && !options_set(o, spec, p->value)) {
+            return EXIT_FAILED;
+        }
+    }
+    return EXIT_OK;
+}

@@ -397,6 +397,7 @@ static int run_batch(batch *b, const char *model)
     options *o = b->o;
     int code = open_files(b);
     code = code == EXIT_OK ? session_open(&b->s, o, model, false) : code;
+    code = code == EXIT_OK ? session_apply_entry(&b->s, o) : code;
     if (code != EXIT_OK) {
         return code;
     }

@@ -145,6 +145,7 @@ int verb_run(options *o)
         return EXIT_USAGE;
     }
     int code = session_open(&s, o, o->args[0], false);
+    code = code == EXIT_OK ? session_apply_entry(&s, o) : code;
     if (code == EXIT_OK) {
         code = session_sequence(&s, o);
     }

@@ -198,7 +198,7 @@ static mlxr_status get_row(registry *r, int64_t id, registry_model *m, mlxr_erro
         bool ok = set_text(&m->name, db_text(s, 0)) && set_text(&m->path, db_text(s, 1)) &&
                   set_text(&m->origin, db_text(s, 2)) && set_text(&m->digest, "");
         m->modified_us = sqlite3_column_int64(s, 3);
-        m->source = *m->path ? REGISTRY_IN_PLACE : REGISTRY_STORED;
+        m->source = ok && *m->path ? REGISTRY_IN_PLACE : REGISTRY_STORED;
         sqlite3_finalize(s);
         status = ok ? MLXR_OK : registry_fail_nomem(error);
     }
