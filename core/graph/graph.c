@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "graph/rope.h"
+#include "kernels/step_profile.h"
 
 #define OPS_PER_LAYER_MAX 24u
 #define OPS_GLOBAL 8u
@@ -96,6 +97,7 @@ static void add_layers(builder *b)
 {
     const hparams *h = &b->g->h;
     const model_weights *w = &b->g->weights;
+    b->layer = STEP_NO_LAYER;
     op *embed = add(b, OP_EMBED, SLOT_X, SLOT_NONE);
     embed->weight = w->embedding;
     embed->scale = h->embedding_scale;
@@ -107,6 +109,7 @@ static void add_layers(builder *b)
         }
         add_mlp(b, &w->layers[i]);
     }
+    b->layer = STEP_NO_LAYER;
     add_norm(b, SLOT_N, SLOT_X, w->output_norm, h->n_embd);
     add_linear(b, SLOT_LOGITS, SLOT_N, w->output, NULL);
     if (h->final_softcap > 0) {

@@ -9,6 +9,7 @@
 #include "kernels/kernel_report.h"
 #include "kernels/kv_layout.h"
 #include "kernels/plan.h"
+#include "kernels/step_profile.h"
 
 typedef struct backend backend; /* one open device; each backend defines its own struct */
 typedef struct program program; /* a plan made ready for a device: fused, kernels chosen, weights in place */
@@ -58,7 +59,8 @@ typedef struct step {
     const uint32_t *wanted; /* [n_wanted] ascending row numbers whose logits are wanted */
     uint32_t n_wanted;
     kv_memory kv;
-    float *logits; /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
+    float *logits;         /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
+    step_profile *profile; /* NULL: off; a backend that can notes its spans there */
 } step;
 
 typedef struct backend_ops {

@@ -250,6 +250,7 @@ void mlxr_engine_close(mlxr_engine **pointer)
     }
     kv_store_close(&e->store);
     e->ops->close(&e->device);
+    profile_close(&e->profile);
     free(e->scratch.tokens);
     free(e->scratch.positions);
     free(e->scratch.wanted);

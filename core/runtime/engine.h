@@ -10,6 +10,7 @@
 #include "runtime/grammar/constraint.h"
 #include "runtime/kv/cache.h"
 #include "runtime/kv/eviction.h"
+#include "runtime/profile.h"
 #include "runtime/sampler.h"
 #include "runtime/spec/speculation.h"
 #include "text/chat_template.h"
@@ -49,6 +50,7 @@ struct mlxr_engine {
     void *now_user;
     mlxr_model *models; /* list of those loaded */
     step_scratch scratch;
+    engine_profile *profile;        /* NULL: off */
     uint32_t n_models, n_sequences; /* attached, alive: an engine is closed after them */
     void (*log)(void *user, mlxr_log_level level, const char *line);
     void *log_user;

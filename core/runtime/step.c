@@ -334,7 +334,8 @@ static void hand_out(mlxr_slice *slices, size_t n_slices, const float *rows, uin
     }
 }
 
-mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_error *error)
+/* `mark` is NULL where nobody wants a profile. */
+static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, profile_mark *mark, mlxr_error *error)
 {
     uint32_t n_rows = 0;
     mlxr_status status = check_slices(e, slices, n_slices, &n_rows, error);
@@ -375,9 +376,13 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
         laid.kv.base[g] = model->pools[g]->memory;
         laid.kv.layout[g] = model->pools[g]->layout;
     }
+    laid.profile = mark ? profile_run_begin(e->profile, mark, &model->graph->plan, &laid) : NULL;
     status = e->ops->run(e->device, hidden ? model->hidden : model->program, &laid, error);
     if (status != MLXR_OK) {
         return status;
+    }
+    if (mark) {
+        profile_run_end(mark);
     }
     hand_out(slices, n_slices, e->scratch.logits, width, hidden);
     status = sample(e, slices, n_slices, n_vocab, error);
@@ -386,5 +391,17 @@ mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_
         learn_costs(&model->times, slices, n_slices, begin - propose_begin, seconds() - begin);
         engine_trim(e);
     }
+    return status;
+}
+
+mlxr_status mlxr_step(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, mlxr_error *error)
+{
+    if (!e->profile) {
+        return compute(e, slices, n_slices, NULL, error);
+    }
+    profile_mark mark;
+    profile_step_begin(e->profile, &mark);
+    mlxr_status status = compute(e, slices, n_slices, &mark, error);
+    profile_step_end(e->profile, &mark, status == MLXR_OK);
     return status;
 }

@@ -51,7 +51,8 @@ typedef struct node {
     node_kind kind;
     uint16_t layer;
     bool taken;        /* runs on the wanted rows */
-    uint32_t first_op; /* of the plan, for messages and profiles */
+    uint32_t first_op; /* of the plan, for messages */
+    const char *label; /* for profiles: "norm+q+k+v" */
     row_op *rows;      /* [n_rows] in order */
     uint32_t n_rows;
     /* NODE_LINEAR */
@@ -79,13 +80,6 @@ typedef struct slot_view {
 
 #define PROGRAM_SHAPES_MAX 8
 
-/* Nanoseconds by layer and node kind, added up over steps, as member 0 of the team saw them (barriers included). Off
- * unless program.profile is set; then it costs two clock readings a node. */
-typedef struct program_profile {
-    uint64_t (*ns)[NODE_KIND_COUNT]; /* [n_layers + 1]; the last: what belongs to no layer */
-    uint64_t n_steps;
-} program_profile;
-
 /* Memory that grows; all zero at first, and what nobody writes to never becomes resident. */
 typedef struct program_block {
     void *memory, *data; /* from calloc; in it, at a cache line */
@@ -108,7 +102,6 @@ struct program {
     uint32_t n_shapes;
     uint32_t widest_in, widest_row;          /* of any product's input; of any slot that a rows part writes */
     uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
-    program_profile *profile;                /* NULL: off */
     uint32_t rows_max;                       /* of a pass */
     /* Scratch, grown on demand, bounded by rows_max rows. */
     program_block scratch, cut;
@@ -136,6 +129,9 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
 
 /* Fills prog->nodes from its plan; false: out of memory. */
 bool program_build(program *prog);
+
+/* Gives the node a label that tells its operations. False: no memory. */
+bool program_label(program *prog, node *n, const op *ops, uint32_t n_ops);
 
 /* Parts of a walk, called by every member. */
 void program_rope_angles(const exec *e, const team_member *member);

@@ -304,7 +304,9 @@ bool program_build(program *prog)
         return false;
     }
     while (b.ok && b.next < b.n_ops) {
+        uint32_t first = b.next;
         build_node(&b);
+        b.ok = b.ok && program_label(prog, &prog->nodes[prog->n_nodes - 1], b.ops + first, b.next - first);
     }
     return b.ok;
 }

@@ -4,7 +4,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -119,6 +118,7 @@ static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint3
                   .slices = slices,
                   .wanted = wanted,
                   .kv = s->kv,
+                  .profile = s->profile,
                   .logits = s->logits ? s->logits + (size_t)n_done * e->prog->plan->slot_width[SLOT_LOGITS] : NULL};
     for (uint32_t i = 0; i < s->n_slices; i++) {
         const step_slice *all = &s->slices[i];
@@ -166,39 +166,28 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
     return MLXR_OK;
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void note(const program *prog, const node *n, uint64_t *since)
-{
-    uint64_t now = now_ns();
-    uint32_t layer = n->layer < prog->plan->n_layers ? n->layer : prog->plan->n_layers;
-    prog->profile->ns[layer][n->kind] += now - *since;
-    *since = now;
-}
-
 static void walk(void *context, const team_member *member)
 {
     const exec *e = context;
     const program *prog = e->prog;
-    bool profiled = prog->profile && member->index == 0;
+    step_profile *profile = member->index == 0 ? e->s.profile : NULL;
+    uint64_t since = profile ? step_profile_now_ns() : 0, done = 0;
     program_rope_angles(e, member);
+    done = profile ? step_profile_now_ns() : 0;
     team_barrier(member);
-    uint64_t since = profiled ? now_ns() : 0;
+    since = profile ? step_profile_note(profile, "rope angles", STEP_NO_LAYER, since, done) : 0;
     for (uint32_t i = 0; i < prog->n_nodes; i++) {
         const node *n = &prog->nodes[i];
         if (n->taken && e->s.n_wanted == 0) {
             break;
         }
-        if (program_run_node(e, i, member)) {
+        bool meet = program_run_node(e, i, member);
+        done = profile ? step_profile_now_ns() : 0;
+        if (meet) {
             team_barrier(member);
         }
-        if (profiled) {
-            note(prog, n, &since);
+        if (profile) {
+            since = step_profile_note(profile, n->label, n->layer, since, done);
         }
     }
 }
@@ -240,9 +229,6 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
         if (status == MLXR_OK) {
             team_run(t, walk, &e);
         }
-    }
-    if (prog->profile && status == MLXR_OK) {
-        prog->profile->n_steps++;
     }
     return status;
 }
