@@ -50,6 +50,7 @@ const verb verb_table[] = {
     {"version", "", "the version", GROUP_JSON, 0, 0, verb_version, false, false},
     {"completion", "bash|zsh|fish", "a completion script for the shell", 0, 1, 1, verb_completion, false, false},
     {"help", "[VERB]", "this text, or that of a verb", 0, 0, 1, verb_help, false, false},
+    {"manual", "[VERB]", "the manual page of a verb, as scdoc reads it", 0, 0, 1, verb_manual, false, true},
     {"models", "", "the names in the model directory", GROUP_JSON, 0, 0, verb_models, false, true},
 };
 const size_t n_verb_table = sizeof verb_table / sizeof *verb_table;

@@ -28,6 +28,9 @@ const option_spec option_table[] = {
     {"depth", 'd', OPTION_DEPTHS, AT(depths), GROUP_BENCH, "N,N", "measure behind so many tokens, too: 2048,8192"},
     {"csv", 0, OPTION_FLAG, AT(csv), GROUP_BENCH, NULL, "print CSV"},
     {"md", 0, OPTION_FLAG, AT(md), GROUP_BENCH, NULL, "print a Markdown table"},
+    {"profile", 0, OPTION_FILE, AT(profile), GROUP_BENCH, "FILE",
+     "run each test once more and write what its operations took, as JSON"},
+    {"trace", 0, OPTION_FILE, AT(trace), GROUP_BENCH, "FILE", "the same for chrome://tracing or Perfetto"},
     {"repetitions", 'r', OPTION_U32, AT(n_repeat), GROUP_BENCH, "N", "how often each test is run [3]"},
     {"model", 'm', OPTION_MODEL, AT(model), GROUP_BATCH, "MODEL", "the model, if it is not the first argument"},
     {"output", 'o', OPTION_FILE, AT(output), GROUP_BATCH, "FILE",
@@ -138,6 +141,11 @@ const option_spec option_table[] = {
     {"parallel", 0, OPTION_U32, AT(n_parallel), GROUP_SERVE, "N", "answers that are computed at once [256]"},
     {"queue", 0, OPTION_U32, AT(n_queue), GROUP_SERVE, "N", "requests that wait beyond them; then 429 [128]"},
     {"drain", 0, OPTION_U32, AT(drain_s), GROUP_SERVE, "SECONDS", "for running answers at the end [30]"},
+    {"log-level", 0, OPTION_TEXT, AT(log_level), GROUP_SERVE, "LEVEL", "error, warn, info or debug [info]"},
+    {"log-file", 0, OPTION_FILE, AT(log_file), GROUP_SERVE, "FILE",
+     "write the log there as JSON lines, rotated by size [stderr]"},
+    {"log-format", 0, OPTION_TEXT, AT(log_format), GROUP_SERVE, "FORMAT",
+     "json, pretty or journal [what suits where it goes]"},
     {"no-sandbox", 0, OPTION_FLAG, AT(no_sandbox), GROUP_SERVE, NULL,
      "do without the kernel's confinement (Landlock, seccomp)"},
     {"routes", 0, OPTION_FLAG, AT(routes), GROUP_SERVE, NULL, "print the table of routes as JSON and end"},
@@ -495,14 +503,22 @@ bool options_parse(options *o, const char *verb, unsigned groups, int n, char **
     return true;
 }
 
-void options_print_help(unsigned groups)
+void options_default(const option_spec *spec, char *out, size_t cap)
 {
     options defaults;
     options_init(&defaults);
+    *out = '\0';
+    if (spec->groups == GROUP_SAMPLING && spec->kind != OPTION_LIST && spec->kind != OPTION_BIAS) {
+        options_format(&defaults, spec, out, cap);
+    }
+}
+
+void options_print_help(unsigned groups)
+{
     groups |= GROUP_ALWAYS;
     for (size_t i = 0; i < n_option_table; i++) {
         const option_spec *spec = &option_table[i];
-        char left[64], value[32] = "";
+        char left[64], value[32];
         if (!(spec->groups & groups)) {
             continue;
         }
@@ -511,9 +527,7 @@ void options_print_help(unsigned groups)
         if (spec->argument) {
             snprintf(left + n, sizeof left - (size_t)n, " %s", spec->argument);
         }
-        if (spec->groups == GROUP_SAMPLING && spec->kind != OPTION_LIST && spec->kind != OPTION_BIAS) {
-            options_format(&defaults, spec, value, sizeof value);
-        }
+        options_default(spec, value, sizeof value);
         printf("%-32s %s%s%s%s\n", left, spec->help, *value ? " [" : "", value, *value ? "]" : "");
     }
 }

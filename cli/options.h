@@ -74,6 +74,8 @@ typedef struct options {
     uint32_t n_prompt, n_generate, n_repeat; /* n_prompt UINT32_MAX: not given */
     count_list batches, depths;
     bool csv, md;
+    const char *profile, *trace;
+    const char *log_level, *log_file, *log_format;
     /* batch */
     const char *output, *model;
     uint32_t n_parallel;
@@ -139,6 +141,8 @@ bool options_set(options *o, const option_spec *spec, const char *value);
 bool options_given(const options *o, const option_spec *spec);
 /* NULL: no such option in these groups. */
 const option_spec *options_find(const char *name, size_t n, unsigned groups);
+/* The default that help tells beside its text; "" where the text tells it. */
+void options_default(const option_spec *spec, char *out, size_t cap);
 /* Prints the options of these groups. */
 void options_print_help(unsigned groups);
 /* The value an option has now, as text. */

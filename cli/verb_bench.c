@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "bench_batch.h"
+#include "bench_profile.h"
 #include "bench_report.h"
 #include "models.h"
 #include "output.h"
@@ -28,6 +29,7 @@ typedef struct benchmark {
     uint32_t depth_max;
     bench_batch batch;
     bench_report report;
+    bench_profile profile;
 } benchmark;
 
 static bool failed(const mlxr_error *error)
@@ -120,6 +122,16 @@ static bool run_batch(benchmark *b, uint32_t n, double *rate)
     return bench_batch_run(&b->batch, rate);
 }
 
+/* Once more, outside of what was timed. */
+static bool profile_test(benchmark *b, const char *label, uint32_t n, bool (*run)(benchmark *, uint32_t, double *))
+{
+    char name[64];
+    double ignored;
+    snprintf(name, sizeof name, b->depth ? "%s behind %u" : "%s", label, b->depth);
+    return bench_profile_begin(b->s.engine) && run(b, n, &ignored) &&
+           bench_profile_take(&b->profile, b->s.engine, name);
+}
+
 /* Runs a test once to warm up, then as often as asked. */
 static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benchmark *, uint32_t, double *))
 {
@@ -133,7 +145,7 @@ static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benc
         ok = run(b, n, &b->rates[i]);
     }
     progress_end(&bar);
-    if (!ok) {
+    if (!ok || ((b->o->profile || b->o->trace) && !profile_test(b, label, n, run))) {
         return EXIT_FAILED;
     }
     bool batch = strcmp(kind, "batch") == 0;
@@ -259,12 +271,14 @@ int verb_bench(options *o)
         if (b.rates && b.prompt) {
             bench_fill_prompt(&b.s, 1, b.prompt, n);
             code = run_tests(&b);
+            code = code == EXIT_OK && (o->profile || o->trace) ? bench_profile_write(&b.profile, o) : code;
         } else {
             print_error("out of memory");
             code = EXIT_FAILED;
         }
     }
     session_close(&b.s);
+    bench_profile_close(&b.profile);
     free(b.rates);
     free(b.prompt);
     return code;

@@ -11,16 +11,52 @@
 #include "models.h"
 #include "output.h"
 #include "server/daemon.h"
+#include "telemetry/logger.h"
 #include "verbs.h"
 
-static void log_line(void *user, mlxr_log_level level, const char *line)
+static bool find_format(const char *name, log_format *format)
 {
-    const options *o = user;
-    if (level <= MLXR_LOG_WARN) {
-        print_error("%s%s", level == MLXR_LOG_WARN ? "warning: " : "", line);
-    } else if (level == MLXR_LOG_INFO || o->verbose) {
-        print_note("mlxr: %s", line);
+    static const char *const names[] = {"json", "pretty", "journal"};
+    static const log_format formats[] = {LOG_FORMAT_JSON, LOG_FORMAT_PRETTY, LOG_FORMAT_JOURNAL};
+    for (size_t i = 0; name && i < 3; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *format = formats[i];
+            return true;
+        }
     }
+    return !name;
+}
+
+/* Tokens of the environment that must never be written. */
+static void hide_secrets(logger *l)
+{
+    static const char *const variables[] = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OLLAMA_API_KEY", "MLXR_API_KEY"};
+    mlxr_error error;
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        const char *value = getenv(variables[i]);
+        if (value && strlen(value) >= 8 && logger_secret_add(l, value, &error) != MLXR_OK) {
+            print_error("%s", error.text);
+        }
+    }
+}
+
+/* Returns an exit code. */
+static int open_log(logger **out, const options *o)
+{
+    mlxr_error error;
+    logger_options l = {.level = o->log_level ? o->log_level : o->verbose ? "debug" : NULL, .path = o->log_file};
+    if (!find_format(o->log_format, &l.format)) {
+        print_error("--log-format %s: there are json, pretty and journal", o->log_format);
+        return EXIT_USAGE;
+    }
+    if (logger_open(out, &l, &error) != MLXR_OK) {
+        return print_failure(&error);
+    }
+    hide_secrets(*out);
+    if (logger_guard_crashes(*out, &error) != MLXR_OK) {
+        print_error("%s", error.text);
+    }
+    return EXIT_OK;
 }
 
 /* Paths as the daemon knows them from names: they begin with a slash or a dot. */
@@ -38,9 +74,10 @@ static bool find_models(const options *o, char (*paths)[MODEL_PATH_MAX], const c
     return true;
 }
 
-static int serve(const options *o, const char *const *models)
+static int serve(const options *o, const char *const *models, logger *l)
 {
     char kernels[KERNELS_PATH_MAX];
+    log_part part = {l, "server"};
     daemon_options d = {
         .host = o->host,
         .port = (uint16_t)o->port,
@@ -69,10 +106,17 @@ static int serve(const options *o, const char *const *models)
         .queue_max = o->n_queue,
         .drain_ms = o->drain_s * 1000,
         .no_sandbox = o->no_sandbox,
-        .log = log_line,
-        .log_user = (void *)o,
+        .log = log_part_line,
+        .log_user = &part,
+        .log_path = o->log_file,
+        .logger = l,
     };
-    return daemon_run(&d);
+    mlxr_error error;
+    int code = daemon_run(&d, &error);
+    if (*error.text) {
+        print_error("%s", error.text);
+    }
+    return code;
 }
 
 int verb_serve(options *o)
@@ -88,11 +132,14 @@ int verb_serve(options *o)
     char(*paths)[MODEL_PATH_MAX] = calloc(n ? n : 1, sizeof *paths);
     const char **items = calloc(n ? n : 1, sizeof *items);
     int code = EXIT_FAILED;
+    logger *l = NULL;
     if (!paths || !items) {
         print_error("out of memory");
     } else if (find_models(o, paths, items)) {
-        code = serve(o, items);
+        code = open_log(&l, o);
+        code = code == EXIT_OK ? serve(o, items, l) : code;
     }
+    logger_close(&l);
     free(items);
     free(paths);
     return code;

@@ -37,6 +37,7 @@ int verb_doctor(options *o);
 int verb_version(options *o);
 int verb_completion(options *o);
 int verb_help(options *o);
+int verb_manual(options *o);
 int verb_models(options *o);
 
 /* Reads a whole file ("-": stdin), malloc'ed with a NUL behind it. NULL after telling why not. */

@@ -13,6 +13,28 @@ const char *scheduler_miss_name(uint32_t index)
     return index < SCHEDULER_N_MISSES ? miss_names[index] : NULL;
 }
 
+/* As finished_reason of the metrics, whose first four are vLLM's. */
+static const char *reason_of(scheduler_finish finish)
+{
+    static const char *const reasons[SCHEDULER_N_FINISHES] = {
+        [SCHEDULER_END] = "stop",        [SCHEDULER_STOPPED] = "stop",     [SCHEDULER_LENGTH] = "length",
+        [SCHEDULER_CANCELLED] = "abort", [SCHEDULER_SHUTDOWN] = "abort",   [SCHEDULER_FAILED] = "error",
+        [SCHEDULER_CONTEXT] = "context", [SCHEDULER_DEADLINE] = "deadline"};
+    return reasons[finish];
+}
+
+static void measure(request *r, const scheduler_event *event, uint64_t now_us)
+{
+    choice_meter *choice = &r->choices[event->choice];
+    request_meter_tokens(&r->meter, choice, event->n_sampled, now_us);
+    if (event->finish != SCHEDULER_RUNNING) {
+        request_meter_choice_end(&r->meter, choice, reason_of(event->finish));
+    }
+    if (event->last) {
+        request_meter_end(&r->meter, now_us);
+    }
+}
+
 /* Calls back, with no lock held; the time it takes is not the scheduler's own. */
 static bool tell(scheduler *s, request *r, scheduler_event *event)
 {
@@ -21,6 +43,7 @@ static bool tell(scheduler *s, request *r, scheduler_event *event)
     event->n_cached = r->n_cached;
     event->miss = r->miss;
     uint64_t begin = scheduler_now_us(s);
+    measure(r, event, begin);
     bool more = r->ask.on_event(r->ask.user, event);
     s->callback_us += scheduler_now_us(s) - begin;
     return more;
@@ -160,6 +183,7 @@ void lane_start(scheduler *s, request *r, uint64_t now_us)
     r->n_cached = mlxr_sequence_cached(sequence);
     r->miss = mlxr_sequence_miss(sequence);
     s->own.n_cached_tokens += r->n_cached;
+    request_meter_prompt(&r->meter, r->ask.n_tokens, r->n_cached, now_us);
     for (uint32_t i = 0; i < SCHEDULER_N_MISSES; i++) {
         s->own.n_misses[i] += strcmp(r->miss, miss_names[i]) == 0;
     }

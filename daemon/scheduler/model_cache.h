@@ -25,10 +25,10 @@ typedef struct cached_model {
     uint64_t weight_bytes;
     uint32_t n_uses; /* leases */
     bool pinned;
-    bool dismissed;          /* goes as soon as it is idle */
-    uint64_t used_at_us;     /* when it last became idle or was taken into use */
-    uint64_t expires_at_us;  /* when idle; UINT64_MAX: never */
-    uint32_t n_loads;        /* times it was loaded */
+    bool dismissed;         /* goes as soon as it is idle */
+    uint64_t used_at_us;    /* when it last became idle or was taken into use */
+    uint64_t expires_at_us; /* when idle; UINT64_MAX: never */
+    uint32_t n_loads;       /* times it was loaded */
 } cached_model;
 
 typedef struct model_cache {

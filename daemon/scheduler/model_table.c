@@ -32,7 +32,7 @@ struct model_table {
     pthread_mutex_t lock; /* all below */
     pthread_cond_t changed;
     model_cache cache;
-    waiter *first; /* list, who came first first */
+    waiter *first;            /* list, who came first first */
     const cached_model *held; /* the entry whose load is held up by models in use; NULL: none */
     uint64_t held_since_us;
     bool closing, poked;

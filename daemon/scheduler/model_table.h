@@ -64,15 +64,15 @@ mlxr_status model_table_pin(model_table *t, const char *path, bool pinned, mlxr_
 void model_table_poke(model_table *t);
 
 typedef struct model_table_stats {
-    uint64_t n_granted, n_at_once;             /* leases; those of a model that was there */
-    uint64_t n_loads, n_reloads;               /* reloads: of a file that had been loaded before */
-    uint64_t n_failed, n_never_fits, n_late;   /* acquisitions without a lease; the last two are among failed */
+    uint64_t n_granted, n_at_once;               /* leases; those of a model that was there */
+    uint64_t n_loads, n_reloads;                 /* reloads: of a file that had been loaded before */
+    uint64_t n_failed, n_never_fits, n_late;     /* acquisitions without a lease; the last two are among failed */
     uint64_t n_expired, n_dismissed, n_for_room; /* unloads: keep-alive, asked for, least recently used */
-    uint64_t n_held;                           /* loads that waited for models in use */
-    uint64_t load_us, load_max_us;             /* reading, on the loader's thread */
-    uint64_t attach_max_us, detach_max_us;     /* on the worker's */
-    uint64_t weight_bytes, kv_bytes;           /* now: loaded models; what they leave to the KV cache */
-    uint32_t n_loaded, n_waiting;              /* now */
+    uint64_t n_held;                             /* loads that waited for models in use */
+    uint64_t load_us, load_max_us;               /* reading, on the loader's thread */
+    uint64_t attach_max_us, detach_max_us;       /* on the worker's */
+    uint64_t weight_bytes, kv_bytes;             /* now: loaded models; what they leave to the KV cache */
+    uint32_t n_loaded, n_waiting;                /* now */
 } model_table_stats;
 model_table_stats model_table_stats_get(model_table *t);
 

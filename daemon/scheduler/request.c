@@ -102,6 +102,9 @@ mlxr_status request_open(request **out, const scheduler_request *ask, mlxr_error
     /* Every pointer becomes a copy or NULL, whatever fails, so that request_close frees no one else's. */
     bool copied = copy_array((const void **)&r->ask.tokens, ask->n_tokens, sizeof *ask->tokens);
     copied = copy_array((const void **)&r->ask.grammar, ask->grammar ? strlen(ask->grammar) + 1 : 0, 1) && copied;
+    copied = copy_array((const void **)&r->ask.name, ask->name ? strlen(ask->name) + 1 : 0, 1) && copied;
+    r->choices = calloc(r->ask.n_choices, sizeof *r->choices);
+    copied = copied && r->choices;
     copied = copy_array((const void **)&r->sampling.logit_bias, r->sampling.n_logit_bias,
                         sizeof *r->sampling.logit_bias) &&
              copied;
@@ -127,6 +130,8 @@ void request_close(request **pointer)
     free((void *)(uintptr_t)r->sampling.dry_breakers);
     free((void *)(uintptr_t)r->sampling.logit_bias);
     free((void *)(uintptr_t)r->ask.grammar);
+    free((void *)(uintptr_t)r->ask.name);
+    free(r->choices);
     free((void *)(uintptr_t)r->ask.tokens);
     free(r);
     *pointer = NULL;

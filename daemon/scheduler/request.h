@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "scheduler/scheduler.h"
+#include "telemetry/request_meter.h"
 
 typedef struct request request;
 struct request {
@@ -21,6 +22,8 @@ struct request {
     uint32_t n_open;      /* choices that have not finished */
     size_t n_cached;
     const char *miss;
+    request_meter meter;
+    choice_meter *choices; /* [ask.n_choices] */
     atomic_bool cancelled;
 };
 

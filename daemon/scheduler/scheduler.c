@@ -197,6 +197,8 @@ mlxr_status scheduler_submit(scheduler *s, const scheduler_request *ask, uint64_
                                                       : SCHEDULER_BAD;
     if (reason == SCHEDULER_TAKEN) {
         r->arrived_us = scheduler_now_us(s);
+        request_meter_begin(&r->meter, s->options.metrics, r->ask.name ? r->ask.name : "",
+                            ask->received_us ? ask->received_us : r->arrived_us);
         r->bytes_least = memory_least(s, ask);
         r->work = ask->n_tokens +
                   (uint64_t)r->ask.n_choices * (ask->max_tokens ? ask->max_tokens : s->options.lookahead);

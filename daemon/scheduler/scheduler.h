@@ -18,6 +18,7 @@
 #include "mlxr.h"
 
 typedef struct scheduler scheduler;
+struct metrics; /* telemetry/metrics.h */
 
 typedef enum scheduler_finish {                      /* why a choice ended */
                                 SCHEDULER_RUNNING,   /* it has not */
@@ -76,6 +77,8 @@ typedef struct scheduler_request { /* {0} with model, tokens and on_event is val
     int32_t priority;        /* higher first; −100 … 100 */
     uint64_t client;         /* who shares fairly with whom */
     uint64_t deadline_us;    /* on the scheduler's clock; 0: none */
+    const char *name;        /* of the model, for the metrics; NULL: "" */
+    uint64_t received_us;    /* when somebody began to wait for it, for the metrics; 0: when it is submitted */
     scheduler_on_event on_event;
     void *user;
 } scheduler_request;
@@ -93,6 +96,7 @@ typedef struct scheduler_options {  /* {0} is a valid default */
     uint64_t aging_us;              /* waiting so long counts as much as one priority; 0: 10 s */
     uint64_t (*now_us)(void *user); /* NULL: a monotonic clock */
     void *now_user;
+    struct metrics *metrics;  /* NULL: none; of metric_table.h: what requests wait, take and get is told there */
     void (*wake)(void *user); /* there is something to do; any thread. NULL: nobody sleeps */
     void *wake_user;
 } scheduler_options;

@@ -21,6 +21,7 @@
 #include "server/daemon_private.h"
 #include "server/generation.h"
 #include "server/notify.h"
+#include "telemetry/metrics.h"
 
 #define POLL_MS 20u
 #define ABORTED_MS 1500u /* for the last events after the scheduler has ended all */
@@ -179,9 +180,10 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
 {
     struct daemon *d = p->d;
     daemon_options *o = &p->options;
-    o->engine.log = o->log;
-    o->engine.log_user = o->log_user;
-    scheduler_options limits = {.lanes_max = o->lanes_max, .queue_max = o->queue_max};
+    o->engine.log = o->logger ? log_part_line : o->log;
+    o->engine.log_user = o->logger ? &p->engine_log : o->log_user;
+    p->engine_log = (log_part){o->logger, "engine"};
+    scheduler_options limits = {.lanes_max = o->lanes_max, .queue_max = o->queue_max, .metrics = d->metrics};
     model_table_options models = {.memory_bytes = o->memory_bytes,
                                   .models_max = o->models_max,
                                   .keep_alive_ms = o->keep_alive_ms,
@@ -214,7 +216,8 @@ static mlxr_status open_http(struct daemon_private *p, mlxr_error *error)
         .service = d,
         .access = {.hosts = {o->hosts.items, o->hosts.n}, .origins = {o->origins.items, o->origins.n}},
         .auth = d->auth,
-        .closed = closed};
+        .closed = closed,
+        .ended = telemetry_answered};
     if (!o->tls_cert != !o->tls_key) {
         return fail(error, MLXR_ARG, "TLS takes both a certificate and a key");
     }
@@ -284,6 +287,7 @@ static void close_all(struct daemon_private *p)
     auth_close(&d->auth);
     auth_registry_close(&p->keys);
     registry_close(&d->registry);
+    metrics_close(&d->metrics);
     pthread_cond_destroy(&p->changed);
     pthread_mutex_destroy(&p->lock);
     free(p->leases);
@@ -320,7 +324,8 @@ mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlx
         return fail(error, MLXR_NOMEM, "no memory for a daemon");
     }
     struct daemon_private *p = d->own;
-    mlxr_status status = open_registry(p, error);
+    mlxr_status status = telemetry_open(p, error);
+    status = status == MLXR_OK ? open_registry(p, error) : status;
     status = status == MLXR_OK ? open_http(p, error) : status; /* first: a port that is taken is told at once */
     status = status == MLXR_OK ? open_engine(p, error) : status;
     status = status == MLXR_OK ? watch_start(p, error) : status;

@@ -12,6 +12,8 @@
 
 #include "mlxr.h"
 
+struct logger; /* telemetry/logger.h */
+
 typedef struct daemon_list {
     const char *const *items;
     size_t n;
@@ -44,6 +46,8 @@ typedef struct daemon_options { /* {0} is a valid default */
     bool no_sandbox;          /* daemon_run only */
     void (*log)(void *user, mlxr_log_level level, const char *line); /* any thread; NULL: silence */
     void *log_user;
+    const char *log_path;  /* the file it writes, for the sandbox; NULL: none */
+    struct logger *logger; /* of requests, and what GET /ui-api/logs shows; NULL: none */
 } daemon_options;
 
 struct daemon; /* no typedef: unistd.h has a function of this name */
@@ -56,9 +60,10 @@ void daemon_drain(struct daemon *d, bool now);
 /* Drains, waits, saves and frees. */
 void daemon_stop(struct daemon **d);
 
-/* All of it until SIGTERM or SIGINT, with the sandbox, sd_notify and socket activation; returns an exit code after
- * telling through `log` what went wrong: 0, 1, or 2 for options that make no sense. */
-int daemon_run(const daemon_options *options);
+/* All of it until SIGTERM or SIGINT, with the sandbox, sd_notify and socket activation; returns an exit code:
+ * 0, 1, or 2 for options that make no sense. Where it did not start, the error says why; what went wrong later was told
+ * through `log`, and the error's text is empty. */
+int daemon_run(const daemon_options *options, mlxr_error *error);
 
 /* The route table as JSON: an array of {"method","pattern","policy","dialect","body"}. */
 json_t *daemon_routes_json(void);

@@ -12,6 +12,7 @@
 
 struct registry;
 struct generations;
+struct metrics;
 
 typedef enum daemon_state { DAEMON_LOADING, DAEMON_READY, DAEMON_DRAINING } daemon_state;
 
@@ -25,6 +26,7 @@ struct daemon {
     model_table *models;
     struct generations *generations; /* generation.h */
     char default_model[256];         /* who asks for none gets it: the one that was named at the start, or "" */
+    struct metrics *metrics;         /* telemetry/metric_table.h */
     struct daemon_private *own;      /* daemon.c's */
 };
 

@@ -11,10 +11,12 @@
 #include "server/auth_registry.h"
 #include "server/daemon_parts.h"
 #include "server/router.h"
+#include "telemetry/logger.h"
 
 struct daemon_private {
     struct daemon *d;
     daemon_options options;
+    log_part engine_log;
     router *router;
     auth_registry *keys;
     uint16_t port;
@@ -27,10 +29,12 @@ struct daemon_private {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
     bool stop, loaded, loop_ended;
+    mlxr_kv_stats kv;    /* as of heard_ms */
     mlxr_model **leases; /* [n_leases] of the models loaded at start */
     size_t n_leases;
     /* the loop's */
     bool draining, aborted;
+    bool profiling;
     uint64_t drain_until_ms;
 };
 
@@ -42,6 +46,11 @@ mlxr_status load_start(struct daemon_private *p, mlxr_error *error);
 /* daemon_sandbox.c: confines this process to what a daemon with these options needs; *what is in force.
  * MLXR_UNSUPPORTED: there is no sandbox here. */
 mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_error *error);
+/* telemetry_routes.c: opens d->metrics, with what fills them when they are asked for. */
+mlxr_status telemetry_open(struct daemon_private *p, mlxr_error *error);
+/* The router's `ended`. */
+void telemetry_answered(void *service, const http_exchange *x, const route *row, const auth_identity *who,
+                        const route_usage *usage);
 /* Sleeps; false: the daemon stops. */
 bool daemon_sleep(struct daemon_private *p, uint64_t ms);
 

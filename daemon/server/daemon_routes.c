@@ -6,10 +6,12 @@
 
 #include "server/openai_routes.h"
 #include "server/system_routes.h"
+#include "server/telemetry_routes.h"
 
 const route_table daemon_tables[] = {
     {system_routes, N_SYSTEM_ROUTES},
     {openai_routes, N_OPENAI_ROUTES},
+    {telemetry_routes, N_TELEMETRY_ROUTES},
 };
 const size_t n_daemon_tables = sizeof daemon_tables / sizeof *daemon_tables;
 

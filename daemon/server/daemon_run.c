@@ -143,24 +143,23 @@ static mlxr_status confine(const daemon_options *o, mlxr_error *error)
     return status;
 }
 
-int daemon_run(const daemon_options *options)
+int daemon_run(const daemon_options *options, mlxr_error *error)
 {
     daemon_options o = *options;
     ending e = {.lock = PTHREAD_MUTEX_INITIALIZER};
     pthread_t signals;
-    mlxr_error error;
+    error->text[0] = '\0';
     sigemptyset(&e.signals);
     sigaddset(&e.signals, SIGTERM);
     sigaddset(&e.signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &e.signals, NULL); /* before there are threads: they inherit it */
     signal(SIGPIPE, SIG_IGN);
     o.n_sockets = notify_sockets();
-    mlxr_status status = o.no_sandbox ? MLXR_OK : confine(&o, &error);
+    mlxr_status status = o.no_sandbox ? MLXR_OK : confine(&o, error);
     if (status == MLXR_OK) {
-        status = daemon_start(&e.d, &o, &error);
+        status = daemon_start(&e.d, &o, error);
     }
     if (status != MLXR_OK) {
-        tell(&o, MLXR_LOG_ERROR, error.text);
         return status == MLXR_ARG ? 2 : 1;
     }
     struct daemon *d = e.d;

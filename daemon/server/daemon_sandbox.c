@@ -122,10 +122,13 @@ static void allow_options(sandbox *s, const daemon_options *o)
               0700); /* behind the sandbox's door nobody could; what is wrong with it the engine tells */
         sandbox_allow(s, o->engine.kv_dir, true);
     }
-    if (o->socket_path && snprintf(path, sizeof path, "%s", o->socket_path) < (int)sizeof path) {
-        char *slash = strrchr(path, '/');
-        *(slash ? slash + (slash == path) : path) = '\0';
-        sandbox_allow(s, *path ? path : ".", true);
+    const char *beside[] = {o->socket_path, o->log_path}; /* made, and renamed, in their folders */
+    for (size_t i = 0; i < 2; i++) {
+        if (beside[i] && snprintf(path, sizeof path, "%s", beside[i]) < (int)sizeof path) {
+            char *slash = strrchr(path, '/');
+            *(slash ? slash + (slash == path) : path) = '\0';
+            sandbox_allow(s, *path ? path : ".", true);
+        }
     }
 }
 

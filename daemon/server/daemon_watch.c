@@ -20,7 +20,10 @@ uint64_t daemon_clock_ms(void)
 static void beat(mlxr_engine *engine, void *user)
 {
     struct daemon_private *p = user;
-    (void)engine;
+    mlxr_kv_stats kv = mlxr_kv_stats_get(engine);
+    pthread_mutex_lock(&p->lock);
+    p->kv = kv;
+    pthread_mutex_unlock(&p->lock);
     atomic_store(&p->heard_ms, daemon_clock_ms());
 }
 

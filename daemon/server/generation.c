@@ -202,7 +202,15 @@ static generation_usage usage_of(const generation *g)
                               .prompt_us = first - t->ready_us,
                               .answer_us = t->end_us - first,
                               .total_us = t->end_us - t->start_us,
-                              .warnings = g->r.f.warnings};
+                              .warnings = g->r.f.warnings,
+                              .model = g->entry.name};
+}
+
+void generation_note_usage(http_exchange *x, const generation_usage *usage)
+{
+    route_usage note = {.n_prompt = usage->n_prompt, .n_cached = usage->n_cached, .n_generated = usage->n_answer};
+    snprintf(note.model, sizeof note.model, "%s", usage->model ? usage->model : "");
+    route_usage_set(x, &note);
 }
 
 /* Pool: what the answer was made of, and who used how much. */
@@ -551,6 +559,8 @@ static void submit(generation *g)
                              .priority = r->f.priority,
                              .client = r->f.client,
                              .deadline_us = r->deadline_ms ? g->time.start_us + r->deadline_ms * UINT64_C(1000) : 0,
+                             .name = g->entry.name,
+                             .received_us = g->time.start_us,
                              .on_event = generation_on_event,
                              .user = g};
     atomic_fetch_add(&g->refs, 1); /* of the submitted request; before events can come */

@@ -61,7 +61,10 @@ typedef struct generation_usage {
     const char *miss;                                 /* why the cache had no more; mlxr_sequence_miss */
     uint64_t load_us, prompt_us, answer_us, total_us; /* waiting for the model; to the first token; from there; all */
     const json_t *warnings;                           /* texts; NULL: none */
+    const char *model;                                /* its name, for the call */
 } generation_usage;
+/* For the access log, before the exchange has ended. */
+void generation_note_usage(http_exchange *x, const generation_usage *usage);
 
 typedef struct generation_callbacks {
     void (*on_start)(void *user, const generation_info *info); /* the request was taken; may be NULL */

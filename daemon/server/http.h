@@ -47,6 +47,14 @@ const char *http_path_param(const http_exchange *x, const char *name);
 bool http_query_param(const http_exchange *x, const char *name, char *out, size_t cap);
 http_server *http_server_of(const http_exchange *x);
 
+typedef struct http_outcome { /* of an exchange so far */
+    int status;               /* 0: not decided */
+    uint64_t n_bytes;         /* of the answer, its head and chunks included */
+    uint64_t duration_us;     /* since the head of the request was there */
+    bool left;                /* the client was gone, or dropped, before it had the whole answer */
+} http_outcome;
+http_outcome http_outcome_of(const http_exchange *x);
+
 /* ---- answers ----------------------------------------------------------------------------------------------------- */
 
 /* Before the head is sent. `name` and `value` are copied; a value with control characters is dropped. */

@@ -75,7 +75,8 @@ void conn_close(http_conn *c)
     }
     c->closing = true;
     if (c->x) {
-        c->server->stats.n_gone += !c->x->ended || c->out.n > 0 || c->writing;
+        c->x->left = !c->x->ended || c->out.n > 0 || c->writing;
+        c->server->stats.n_gone += c->x->left;
         exchange_close(c->x);
     }
     uv_close(&c->uv.handle, on_closed);

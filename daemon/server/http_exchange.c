@@ -35,6 +35,7 @@ http_exchange *exchange_open(http_conn *c)
                  (unsigned long long)++c->server->n_request_ids);
     }
     x->conn = c;
+    x->opened_us = uv_hrtime() / 1000;
     x->request = (http_request){
         .method = head->method ? head->method : "",
         .path = head->path ? head->path : "",
@@ -77,6 +78,14 @@ const http_request *http_request_of(const http_exchange *x)
 http_server *http_server_of(const http_exchange *x)
 {
     return x->conn->server;
+}
+
+http_outcome http_outcome_of(const http_exchange *x)
+{
+    return (http_outcome){.status = x->status,
+                          .n_bytes = x->n_out,
+                          .duration_us = uv_hrtime() / 1000 - x->opened_us,
+                          .left = x->left || !x->ended || x->aborted};
 }
 
 const char *http_header_get(const http_exchange *x, const char *lower_case_name)
@@ -220,6 +229,7 @@ static void append(http_exchange *x, const void *data, size_t n)
     if (!x->aborted && !byte_queue_add(&x->conn->out, data, n)) {
         x->aborted = true;
     }
+    x->n_out += n;
     conn_mark(x->conn);
 }
 
@@ -258,6 +268,7 @@ static void append_head(http_exchange *x, int status, const char *content_type, 
     struct tm parts;
     http_conn *c = x->conn;
     x->began = true;
+    x->status = status;
     c->end_after |= !x->body_done || !c->parser.head.keep_alive || c->server->stopping;
     strftime(date, sizeof date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", gmtime_r(&now, &parts));
     snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", status, status_text(status));

@@ -57,6 +57,9 @@ struct http_exchange {
     bool body_done, body_paused;
     bool body_resumed; /* the end of the body may have been read already */
     bool began, streaming, chunked, head_only, ended, aborted;
+    int status; /* of the answer, once it has begun */
+    uint64_t n_out, opened_us;
+    bool left; /* the connection was closed before everything was sent */
     bool over; /* was above HTTP_BUFFER_MAX, and not yet below half of it */
     uint64_t over_ms;
     void (*on_gone)(void *user);

@@ -447,10 +447,13 @@ static void on_done(void *user, const generation_usage *usage)
     a->usage.n_cached += usage->n_cached;
     a->usage.n_answer += usage->n_answer;
     a->usage.n_reasoning += usage->n_reasoning;
+    a->usage.model = usage->model;
     a->n_done++;
     if (a->n_done < a->n_parts || !a->x || a->failed) {
         return;
     }
+    generation_note_usage(a->x, &a->usage);
+    a->usage.model = NULL;
     if (a->o.stream) {
         end_stream(a);
     } else {

@@ -442,6 +442,9 @@ static void on_done(void *user, const generation_usage *usage)
     join_conversation(a);
     json_t *response = response_json(a, incomplete ? "incomplete" : "completed", usage);
     keep(a, response);
+    if (a->x) {
+        generation_note_usage(a->x, usage);
+    }
     if (a->x && !a->answered && a->o.stream) {
         send(a, incomplete ? "response.incomplete" : "response.completed", json_pack("{s:O}", "response", response));
         http_stream_end(a->x);

@@ -24,13 +24,19 @@ typedef struct route_context {
     const route *row;
     route_dialect dialect;
     auth_identity identity;
+    const http_exchange *x;
+    route_usage usage;
     bool counted; /* in n_using */
 } route_context;
 
 static void context_end(void *user)
 {
     route_context *context = user;
-    context->router->n_using -= context->counted;
+    router *r = context->router;
+    r->n_using -= context->counted;
+    if (r->o.ended) {
+        r->o.ended(r->o.service, context->x, context->row, &context->identity, &context->usage);
+    }
     free(context);
 }
 
@@ -361,7 +367,7 @@ static http_body_plan on_head(void *user, http_exchange *x)
         http_respond(x, 503, NULL, "", 0);
         return (http_body_plan){0};
     }
-    *context = (route_context){.router = user, .dialect = dialect_of_path(http_request_of(x)->path)};
+    *context = (route_context){.router = user, .dialect = dialect_of_path(http_request_of(x)->path), .x = x};
     http_set_context(x, context, context_end);
     if (!check(x, context)) {
         return (http_body_plan){0};
@@ -392,6 +398,14 @@ uint32_t router_using(const router *r)
 http_app router_app(router *r)
 {
     return (http_app){.user = r, .on_head = on_head, .on_request = on_request, .on_error = on_error};
+}
+
+void route_usage_set(http_exchange *x, const route_usage *usage)
+{
+    route_context *context = http_context(x);
+    if (context) {
+        context->usage = *usage;
+    }
 }
 
 const route *route_of(const http_exchange *x)

@@ -22,6 +22,10 @@ typedef struct router_options {
     /* Why requests are not answered now, or NULL; *retry_s: when to try again. Rows with ROUTE_WHEN_CLOSING are not
      * asked. */
     const char *(*closed)(void *service, unsigned *retry_s);
+    /* Each exchange once, at its end: for logs and metrics. `row`: NULL where none took it. NULL: nobody wants to know.
+     */
+    void (*ended)(void *service, const http_exchange *x, const route *row, const auth_identity *who,
+                  const route_usage *usage);
 } router_options;
 
 /* MLXR_ARG, naming the row, for a table that makes no sense: no policy, no handler, a bad pattern, a row given twice.

@@ -47,6 +47,13 @@ typedef struct route_table {
     size_t n;
 } route_table;
 
+typedef struct route_usage {                /* what a generation took, for the access log */
+    char model[64];                         /* "" : none */
+    size_t n_prompt, n_cached, n_generated; /* tokens */
+} route_usage;
+/* Before the exchange has ended. */
+void route_usage_set(http_exchange *x, const route_usage *usage);
+
 /* The row that took this request; NULL: none (404, bad syntax). */
 const route *route_of(const http_exchange *x);
 /* The shape its errors have: the row's; without one it goes by the path. */

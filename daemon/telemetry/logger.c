@@ -109,6 +109,20 @@ static void *writer_main(void *user)
     }
 }
 
+/* With the first line: a process may confine itself before there are threads. The writer takes no signals, which are
+ * for threads that handle them. Where there is no thread to be had, lines wait for logger_close. */
+static void start_writer(logger *l)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool running = pthread_create(&l->writer, NULL, writer_main, l) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_mutex_lock(&l->lock);
+    l->running = running;
+    pthread_mutex_unlock(&l->lock);
+}
+
 /* ---- writing ---- */
 
 /* Into the ring, whose oldest lines go. They are returned as a list for the caller to free: at most two a line, as
@@ -178,6 +192,9 @@ void logger_write(logger *l, mlxr_log_level level, const char *part, const log_f
     pthread_mutex_unlock(&l->lock);
     while (n_gone > 0) {
         log_record_unref(gone[--n_gone]);
+    }
+    if (!atomic_exchange(&l->started, true)) {
+        start_writer(l);
     }
     call_subscribers(l);
 }
@@ -351,23 +368,8 @@ static log_format choose_format(const logger_options *o, int fd)
     if (is_journal(fd)) {
         return LOG_FORMAT_JOURNAL;
     }
-    if (!isatty(fd)) {
-        return LOG_FORMAT_JSON;
-    }
-    bool plain = (no_colour && *no_colour) || !terminal || strcmp(terminal, "dumb") == 0;
+    bool plain = !isatty(fd) || (no_colour && *no_colour) || !terminal || strcmp(terminal, "dumb") == 0;
     return plain ? LOG_FORMAT_PRETTY : LOG_FORMAT_COLOUR;
-}
-
-/* The writer takes no signals: they are for threads that handle them. */
-static mlxr_status start_writer(logger *l, mlxr_error *error)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&l->writer, NULL, writer_main, l);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    l->started = !failed;
-    return failed ? telemetry_error(error, MLXR_NOMEM, "cannot start the log's thread: %s", strerror(failed)) : MLXR_OK;
 }
 
 static mlxr_status set_up(logger *l, const logger_options *o, mlxr_error *error)
@@ -406,9 +408,6 @@ mlxr_status logger_open(logger **out, const logger_options *options, mlxr_error 
     pthread_mutex_init(&l->subscribers_lock, NULL);
     pthread_cond_init(&l->changed, NULL);
     mlxr_status status = set_up(l, options ? options : &defaults, error);
-    if (status == MLXR_OK) {
-        status = start_writer(l, error);
-    }
     if (status != MLXR_OK) {
         logger_close(&l);
         return status;
@@ -424,14 +423,21 @@ void logger_close(logger **pointer)
         return;
     }
     logger_unguard(l);
-    if (l->started) {
+    pthread_mutex_lock(&l->lock);
+    bool running = l->running;
+    pthread_mutex_unlock(&l->lock);
+    if (running) {
         logger_flush(l, CLOSE_MS);
-        pthread_mutex_lock(&l->lock);
-        l->stop = true;
-        pthread_cond_broadcast(&l->changed);
-        pthread_mutex_unlock(&l->lock);
-        atomic_store(&l->give_up, true);
+    }
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+    atomic_store(&l->give_up, true);
+    if (running) {
         pthread_join(l->writer, NULL);
+    } else if (l->batch) {
+        writer_main(l); /* what waits, if it goes at once */
     }
     for (uint32_t i = 0; i < l->n_tail; i++) {
         log_record_unref(l->tail[(l->stats.newest - i) % l->tail_lines]);

@@ -21,10 +21,11 @@
 typedef struct logger logger;
 
 typedef enum log_format {
-    LOG_FORMAT_AUTO,    /* journal under systemd, coloured on a terminal, else JSON */
-    LOG_FORMAT_JSON,    /* {"seq":1,"time":"…","level":"info","part":"server","message":"…", fields} */
-    LOG_FORMAT_PRETTY,  /* 19:04:45.123 info  server: message field=value */
-    LOG_FORMAT_COLOUR,  /* the same for a terminal */
+    LOG_FORMAT_AUTO,   /* JSON to a file by its path; else for the journal under systemd, coloured on a terminal, pretty
+                        */
+    LOG_FORMAT_JSON,   /* {"seq":1,"time":"…","level":"info","part":"server","message":"…", fields} */
+    LOG_FORMAT_PRETTY, /* 19:04:45.123 info  server: message field=value */
+    LOG_FORMAT_COLOUR, /* the same for a terminal */
     LOG_FORMAT_JOURNAL, /* <6>server: message field=value */
 } log_format;
 

@@ -50,8 +50,9 @@ struct logger {
     char *batch;                           /* [LOGGER_BATCH_BYTES] */
     log_record *lines[LOGGER_BATCH_LINES]; /* [n_lines], those in the batch */
     uint32_t n_lines;
+    atomic_bool started; /* or tried */
     pthread_t writer;
-    bool started;
+    bool running;
 
     pthread_mutex_t subscribers_lock;
     subscriber subscribers[LOGGER_SUBSCRIBERS_MAX];

@@ -21,12 +21,11 @@ static const double tokens[] = {1,    2,    5,    10,    20,    50,    100,    2
 #define BOUNDS(list) .bounds = list, .n_bounds = sizeof list / sizeof list[0]
 
 const metric metric_table[METRIC_COUNT] = {
-    [METRIC_REQUEST_SUCCESS] =
-        {.name = "request_success_total",
-         .kind = METRIC_COUNTER,
-         .help = "Choices that ended, by why: stop, length, context, cancelled, deadline, failed.",
-         .labels = {"model_name", "finished_reason"},
-         .series_max = 512},
+    [METRIC_REQUEST_SUCCESS] = {.name = "request_success_total",
+                                .kind = METRIC_COUNTER,
+                                .help = "Choices that ended, by why: stop, length, abort, error, context, deadline.",
+                                .labels = {"model_name", "finished_reason"},
+                                .series_max = 512},
     [METRIC_REQUEST_REFUSED] = {.name = "request_refused_total",
                                 .kind = METRIC_COUNTER,
                                 .help = "Requests the scheduler did not take, by why.",
@@ -227,7 +226,9 @@ const metric metric_table[METRIC_COUNT] = {
     [METRIC_HTTP_CONNECTIONS] = {.name = "http_connections",
                                  .kind = METRIC_GAUGE,
                                  .help = "Connections that are open."},
-    [METRIC_HTTP_STREAMS] = {.name = "http_streams", .kind = METRIC_GAUGE, .help = "Answers that are being streamed."},
+    [METRIC_HTTP_EXCHANGES] = {.name = "http_requests_in_flight",
+                               .kind = METRIC_GAUGE,
+                               .help = "Requests that are being answered."},
     [METRIC_LOG_LINES] = {.name = "log_lines_total",
                           .kind = METRIC_COUNTER,
                           .help = "Lines logged, by level.",

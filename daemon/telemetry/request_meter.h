@@ -29,7 +29,7 @@ void request_meter_begin(request_meter *r, metrics *m, const char *model_name, u
 void request_meter_prompt(request_meter *r, size_t n_prompt, size_t n_cached, uint64_t admitted_us);
 /* n tokens of a choice came, together. */
 void request_meter_tokens(request_meter *r, choice_meter *c, uint32_t n, uint64_t now_us);
-/* `reason` as finished_reason: "stop", "length", "context", "cancelled", "deadline", "failed". */
+/* `reason` as finished_reason: "stop", "length", "abort", "error", "context", "deadline". */
 void request_meter_choice_end(request_meter *r, const choice_meter *c, const char *reason);
 /* All choices have ended. */
 void request_meter_end(request_meter *r, uint64_t now_us);

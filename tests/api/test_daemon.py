@@ -65,7 +65,7 @@ class Start(support.ApiTest):
             port = [] if "--port" in arguments else ["--port", "0"]
             result = self.run_mlxr("serve", *port, *support.SANDBOX, *arguments)
             self.assertIn(result.code, (1, 2), (arguments, result))
-            self.assertRegex(result.err, r"\A(mlxr: engine: [^\n]+\n)?mlxr: [^\n]+\n\Z", arguments)
+            self.assertRegex(result.err, r"\A([\d:.]+ info +engine: [^\n]+\n)?mlxr: [^\n]+\n\Z", arguments)
             self.assertIn(words, result.err)
 
     def test_a_model_that_is_not_there_ends_it(self):

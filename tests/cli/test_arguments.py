@@ -1,4 +1,5 @@
 """Arguments, help, exit codes, and the verbs that need no model."""
+import re
 import os
 import shutil
 import subprocess
@@ -173,6 +174,41 @@ class Completion(support.CliTest):
             if shutil.which(shell):
                 done = subprocess.run([shell, *check], input=self.succeed("completion", shell).out, stderr=subprocess.PIPE)
                 self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
+class Manual(support.CliTest):
+    def verbs(self):
+        return [line.split()[0] for line in self.succeed("help").text.splitlines() if line.startswith("  ")]
+
+    def page(self, *verb):
+        """The page as man would show it, without its formatting."""
+        done = subprocess.run(["scdoc"], input=self.succeed("manual", *verb).out, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE)  # fmt: skip
+        self.assertEqual((done.returncode, done.stderr), (0, b""), verb)
+        text = re.sub(r"\\f[BIRP]", "", done.stdout.decode())
+        return text.replace("\\-", "-").replace("\\~", "~").replace("\\&", "").replace("\\(ti", "~").replace("\\e", "\\")
+
+    def test_each_verb_has_a_page_with_all_its_options(self):
+        self.assertIsNotNone(shutil.which("scdoc"), "scdoc is missing: tools/setup test installs it")
+        verbs = self.verbs()
+        self.assertIn("serve", verbs)
+        for verb in verbs:
+            page, help_text = self.page(verb), self.succeed("help", verb).text
+            self.assertIn(f'.TH "mlxr-{verb}" "1"', page)
+            options = re.findall(r"^  (?:-\w, |    )(--[a-z-]+)(?: ([^ ]+))?  +(\S.*)$", help_text, re.M)
+            self.assertEqual(len(options), help_text.count("--help") + len(options) - 1)
+            for option, argument, words in options:
+                self.assertIn(option, page)
+                self.assertIn(argument, page)
+                self.assertIn(words.split(" [")[0], page)
+
+    def test_the_overview_lists_the_verbs(self):
+        page = self.page()
+        for verb in self.verbs():
+            self.assertRegex(page, rf"(?m)^{verb}\b")
+
+    def test_an_unknown_verb_is_refused(self):
+        self.fail_with(2, "unknown command 'nonsense'", "manual", "nonsense")
 
 
 if __name__ == "__main__":

@@ -352,6 +352,35 @@ class Bench(support.CliTest):
         self.assertRegex(self.succeed(*options).text, r"(?m)^pp16 @32 +\d.*% (reading|computing)$")
         self.fail_with(2, "exclude each other", *options, "--csv", "--json")
 
+    def test_a_profile_tells_where_the_time_of_each_test_went(self):
+        model = self.add_model("llama")
+        profile, trace = (os.path.join(self.home, name) for name in ("profile.json", "trace.json"))
+        self.succeed("bench", model, "-p", "32", "-n", "4", "-r", "1", "-b", "3", "--profile", profile, "--trace", trace)
+        with open(profile, encoding="utf-8") as file:
+            tests = {test["test"]: test["profile"] for test in json.load(file)["tests"]}
+        self.assertEqual(set(tests), {"pp32", "tg4", "batch3"})
+        for name, phase in (("pp32", "prompt"), ("tg4", "decode"), ("batch3", "decode")):
+            found = tests[name]["phases"][phase]
+            layers = [layer["layer"] for layer in found["layers"]]
+            self.assertEqual(layers, [None, *range(len(layers) - 1)])
+            self.assertGreater(len(layers), 2)
+            by_operation = sum(o["ms"] for o in found["operations"])
+            self.assertAlmostEqual(by_operation, sum(layer["ms"] for layer in found["layers"]), delta=0.01)
+            self.assertLessEqual(by_operation, found["run_ms"] + 0.01)
+            self.assertGreater(by_operation, 0)
+        self.assertEqual(tests["batch3"]["phases"]["decode"]["rows"] % 3, 0)
+        self.assertEqual(sum(step["rows"] for step in tests["pp32"]["steps"]), 32)
+        with open(trace, encoding="utf-8") as file:
+            events = json.load(file)["traceEvents"]
+        self.assertEqual({e["args"]["name"] for e in events if e["name"] == "process_name"}, set(tests))
+        spans = sum(len(step["spans"]) for test in tests.values() for step in test["steps"])
+        self.assertEqual(sum(e["ph"] == "X" and "layer" in e.get("args", {}) for e in events), spans)
+
+    def test_a_profile_that_cannot_be_written_is_an_error(self):
+        result = self.run_mlxr("bench", self.add_model("llama"), "-p", "4", "-n", "0", "-r", "1", "--profile", "/no/where")
+        self.assertEqual(result.code, 1)
+        self.assertIn("/no/where: No such file or directory", result.err)
+
     def test_more_than_the_context_is_refused(self):
         model = self.add_model("llama")
         self.fail_with(2, "context has 256", "bench", model, "-p", "300")

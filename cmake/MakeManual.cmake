@@ -1,0 +1,18 @@
+# cmake -DMLXR=… -DSCDOC=… -DOUT=… -P MakeManual.cmake: mlxr.1 and a page for each verb that `mlxr help` lists.
+function(make_page name)
+  execute_process(COMMAND ${MLXR} manual ${ARGN} COMMAND ${SCDOC} OUTPUT_FILE ${OUT}/${name}.1 RESULTS_VARIABLE results)
+  foreach(result ${results})
+    if(NOT result EQUAL 0)
+      message(FATAL_ERROR "manual page ${name}: ${results}")
+    endif()
+  endforeach()
+endfunction()
+
+file(MAKE_DIRECTORY ${OUT})
+make_page(mlxr)
+execute_process(COMMAND ${MLXR} completion fish OUTPUT_VARIABLE completion)
+string(REGEX MATCHALL "__fish_use_subcommand -a [a-z]+" verbs "${completion}")
+foreach(verb ${verbs})
+  string(REGEX REPLACE ".* " "" verb ${verb})
+  make_page(mlxr-${verb} ${verb})
+endforeach()
