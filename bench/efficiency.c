@@ -116,9 +116,8 @@ int main(int argc, char **argv)
            "\"ratio_quartiles\":[%.3f,%.3f,%.3f]}\n",
            mlxr_model_info_get(model)->name, all.n, all.n_prompt_tokens / all.prompt_ms * 1e3,
            all.n_decoded / all.decode_ms * 1e3, quantile_of(all.decode_rates, all.n_rounds, 1),
-           quantile_of(all.prompt_rates, all.n_rounds, 1), batch_ratio,
-           quantile_of(all.ratios, all.n_rounds, 0.25), quantile_of(all.ratios, all.n_rounds, 0.5),
-           quantile_of(all.ratios, all.n_rounds, 0.75));
+           quantile_of(all.prompt_rates, all.n_rounds, 1), batch_ratio, quantile_of(all.ratios, all.n_rounds, 0.25),
+           quantile_of(all.ratios, all.n_rounds, 0.5), quantile_of(all.ratios, all.n_rounds, 0.75));
     for (uint32_t i = 0; i <= all.n; i++) {
         mlxr_sequence_close(&all.sequences[i]);
     }
