@@ -187,7 +187,8 @@ static size_t join_names(const name_list *names, const char *wanted, bool all, c
     size_t n_picked = 0, used = 0;
     *out = '\0';
     for (size_t i = 0; i < names->n; i++) {
-        if (!all && !near(names->items[i], wanted)) {
+        bool again = i > 0 && strcmp(names->items[i], names->items[i - 1]) == 0; /* found, and given by its path */
+        if (again || (!all && !near(names->items[i], wanted))) {
             continue;
         }
         if (n_picked++ < NAMES_SHOWN && used < cap) {
