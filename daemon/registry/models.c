@@ -300,8 +300,8 @@ static mlxr_status find_row(registry *r, const char *wanted, int64_t *id, mlxr_e
 {
     static const char *const searches[] = {
         "SELECT id FROM models WHERE name = ?1 AND removed_us = 0",
-        "SELECT models.id FROM aliases JOIN models ON models.name = aliases.target AND removed_us = 0 "
-        "WHERE aliases.name = ?1",
+        ("SELECT models.id FROM aliases JOIN models ON models.name = aliases.target AND removed_us = 0 "
+         "WHERE aliases.name = ?1"),
         "SELECT iif(count(*) = 1, min(id), 0) FROM models WHERE name = ?1 COLLATE NOCASE AND removed_us = 0",
     };
     char digest[REGISTRY_DIGEST_MAX];
