@@ -84,6 +84,16 @@ class Compare(unittest.TestCase):
         document = xml.dom.minidom.parse(picture)
         self.assertEqual(len(document.getElementsByTagName("rect")), 1 + 4)  # beside the better of two; batch8
 
+    def test_the_table_of_a_batched_benchmark_is_read_too(self):
+        path = os.path.join(self.folder, "table.py")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("print('|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s |')\n"
+                       "print('|-------|--------|------|--------|----------|----------|----------|----------|----------|----------|')\n"
+                       "print('|   128 |     64 |    8 |   1536 |    1.369 |   748.25 |    2.386 |   160.00 |    3.755 |   409.10 |')\n")
+        code, text, err = self.run_tool("compare", "--rounds", "1", self.command("mlxr", OURS), f"table={sys.executable} {path}")
+        self.assertEqual(code, 0, err)
+        self.assertRegex(text, r"batch8 +640.00 +160.00 +4.00 +4.00 +4.00")
+
     def test_the_better_of_several_peers_is_another_one_in_each_test(self):
         """A: 250 and 100 (and 100 at a depth); B: 500 and 50, the prompt ever faster."""
         other = [{"n_prompt": 512, "n_gen": 0, "avg_ts": 500.0}, {"n_prompt": 0, "n_gen": 64, "avg_ts": 50.0}]
