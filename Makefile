@@ -26,7 +26,7 @@ PYTHON = $(shell test -x /usr/bin/python3 && echo /usr/bin/python3 || command -v
 N_JOBS = $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 CTEST = ctest --output-on-failure --no-tests=error -j $(N_JOBS)
 # The kernels for Metal, in the emulator under sanitizers; on a Mac they run on the GPU.
-METAL_CHECKS = $(if $(filter Darwin,$(shell uname -s)),,metal_check test_metal_emulator)
+METAL_CHECKS = $(if $(filter Darwin,$(shell uname -s)),,metal_check test_metal_emulator test_metal_vectors)
 # Warnings are errors in check and in CI, so that a newer compiler does not break anybody's build.
 TEST_PRESET := $(if $(CI),check,dev)
 ifdef CI
