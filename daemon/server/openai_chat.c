@@ -300,9 +300,9 @@ static json_t *whole_choice(const openai_answer *a, const openai_choice *c, uint
 {
     json_t *one = json_pack("{s:I}", "index", (json_int_t)index);
     if (a->chat) {
-        json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content",
+        json_t *message = json_pack("{s:s, s:o, s:n, s:[]}", "role", "assistant", "content",
                                     c->n || !c->calls ? json_stringn(c->bytes ? c->bytes : "", c->n) : json_null(),
-                                    "refusal");
+                                    "refusal", "annotations");
         if (c->n_thought) {
             json_object_set_new(message, "reasoning_content", json_stringn(c->thought, c->n_thought));
         }

@@ -69,6 +69,7 @@ void openai_responses_create(void *service, http_exchange *x);
 void openai_responses_get(void *service, http_exchange *x);
 void openai_responses_delete(void *service, http_exchange *x);
 void openai_responses_cancel(void *service, http_exchange *x);
+void openai_responses_compact(void *service, http_exchange *x);
 void openai_responses_input(void *service, http_exchange *x);
 
 #endif

@@ -25,10 +25,11 @@ typedef struct response_answer {
     uint64_t owner;
     char id[64], model[256];
     json_int_t created, sequence;
-    json_t *body;         /* what of the request the response repeats */
-    json_t *conversation; /* without instructions; the answer joins it */
-    json_t *input;        /* as it came */
-    json_t *output;       /* items that are done */
+    float temperature, top_p; /* in force */
+    json_t *body;             /* what of the request the response repeats */
+    json_t *conversation;     /* without instructions; the answer joins it */
+    json_t *input;            /* as it came */
+    json_t *output;           /* items that are done */
     json_t *warnings;
     /* the item under way */
     item_kind kind;
@@ -118,6 +119,22 @@ static json_t *given_or(const response_answer *a, const char *key, json_t *other
     return json_incref(given);
 }
 
+/* Each tool tells whether its schema is strict, also where the request did not. */
+static json_t *tools_json(const response_answer *a)
+{
+    json_t *tools = json_deep_copy(json_object_get(a->body, "tools"));
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        json_t *tool = json_array_get(tools, i);
+        if (!json_object_get(tool, "strict")) {
+            json_object_set_new(tool, "strict", json_null());
+        }
+        if (!json_object_get(tool, "description")) {
+            json_object_set_new(tool, "description", json_null());
+        }
+    }
+    return json_is_array(tools) ? tools : json_array();
+}
+
 /* What the request said, or meant by not saying it. */
 static void add_request(const response_answer *a, json_t *r)
 {
@@ -135,10 +152,10 @@ static void add_request(const response_answer *a, json_t *r)
     json_object_set_new(r, "store", json_boolean(a->o.store));
     json_object_set_new(r, "parallel_tool_calls", json_boolean(a->o.parallel));
     json_object_set_new(r, "metadata", given_or(a, "metadata", json_object()));
-    json_object_set_new(r, "tools", given_or(a, "tools", json_array()));
+    json_object_set_new(r, "tools", tools_json(a));
     json_object_set_new(r, "tool_choice", given_or(a, "tool_choice", json_string("auto")));
-    json_object_set_new(r, "temperature", given_or(a, "temperature", json_null()));
-    json_object_set_new(r, "top_p", given_or(a, "top_p", json_null()));
+    json_object_set_new(r, "temperature", json_real((double)a->temperature));
+    json_object_set_new(r, "top_p", json_real((double)a->top_p));
     json_object_set_new(r, "top_logprobs", given_or(a, "top_logprobs", json_integer(0)));
     json_object_set_new(r, "truncation", given_or(a, "truncation", json_string("disabled")));
     json_object_set_new(r, "frequency_penalty", given_or(a, "frequency_penalty", json_real(0)));
@@ -519,6 +536,8 @@ static bool parse(void *user, chat_request *r)
             return request_fields_bad(&r->f, "previous_response_id", "there is no response '%.80s'", a->o.previous);
         }
     }
+    a->temperature = r->f.sampling.temperature;
+    a->top_p = r->f.sampling.top_p;
     a->body = json_deep_copy(r->body);
     a->input = json_is_string(a->o.input) ? json_pack("[{s:s, s:s, s:[{s:s, s:O}]}]", "type", "message", "role", "user",
                                                       "content", "type", "input_text", "text", a->o.input)
@@ -558,6 +577,13 @@ void openai_responses_create(void *service, http_exchange *x)
         a->released = true;
         error_respond(x, 503, NULL, "out of memory", NULL);
     }
+}
+
+void openai_responses_compact(void *service, http_exchange *x)
+{
+    (void)service;
+    error_respond(x, 404, "unsupported",
+                  "conversations are not compacted here: \"truncation\": \"auto\" leaves the oldest turns out", NULL);
 }
 
 static void not_found(http_exchange *x, const char *id)

@@ -12,6 +12,7 @@ const route openai_routes[N_OPENAI_ROUTES] = {
     {"GET", "/v1/models", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_NONE, 0, openai_models},
     {"GET", "/v1/models/{id...}", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_NONE, 0, openai_model},
     {"POST", "/v1/responses", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_JSON, 0, openai_responses_create},
+    {"POST", "/v1/responses/compact", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_JSON, 0, openai_responses_compact},
     {"GET", "/v1/responses/{id}", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_NONE, 0, openai_responses_get},
     {"DELETE", "/v1/responses/{id}", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_NONE, 0, openai_responses_delete},
     {"POST", "/v1/responses/{id}/cancel", ROUTE_USE, ROUTE_OPENAI, ROUTE_BODY_NONE, 0, openai_responses_cancel},

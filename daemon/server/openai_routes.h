@@ -7,7 +7,7 @@
 
 #include "server/routes.h"
 
-#define N_OPENAI_ROUTES 16
+#define N_OPENAI_ROUTES 17
 extern const route openai_routes[N_OPENAI_ROUTES];
 
 #endif
