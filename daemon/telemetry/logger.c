@@ -356,7 +356,7 @@ static bool is_journal(int fd)
     if (!stream || *end != ':' || fstat(fd, &status) != 0) {
         return false;
     }
-    return device == status.st_dev && strtoull(end + 1, NULL, 10) == status.st_ino;
+    return device == (unsigned long long)status.st_dev && strtoull(end + 1, NULL, 10) == status.st_ino;
 }
 
 static log_format choose_format(const logger_options *o, int fd)
