@@ -187,7 +187,7 @@ static bool choose_windows(measurement *m, const options *o)
                                                    : n_ctx - n_bos; /* the default suits any model */
     m->n_skip = o->n_skip;
     if (m->n_window < 2) {
-        print_error("--ctx %zu: a window needs at least 2 tokens", m->n_window);
+        print_error("the model's context of %zu tokens has no room for a window", n_ctx);
         return false;
     }
     if (m->n_skip + 1 >= m->n_window + n_bos) {
@@ -301,6 +301,10 @@ int verb_perplexity(options *o)
     size_t n_text = 0;
     if (!o->file) {
         print_error("perplexity needs --file FILE");
+        return EXIT_USAGE;
+    }
+    if (o->n_ctx == 1) {
+        print_error("--ctx 1: a window needs at least 2 tokens");
         return EXIT_USAGE;
     }
     char *text = read_all(o->file, &n_text);

@@ -63,11 +63,14 @@ bool request_fields_want(request_fields *r, const request_field *f, const char *
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
-static bool out_of_range(request_fields *r, const request_field *f, const char *what)
+static bool out_of_range(request_fields *r, const request_field *f, const char *what, const json_t *value)
 {
-    char text[160];
-    snprintf(text, sizeof text, "%s from %.15g to %.15g", what, f->min, f->max);
-    return request_fields_want(r, f, text);
+    double number = json_number_value(value);
+    if (json_is_number(value) && !(number >= f->min && number <= f->max)) {
+        return request_fields_bad(r, f->name, "%s %.15g: it must be from %.15g to %.15g", f->name, number, f->min,
+                                  f->max);
+    }
+    return request_fields_want(r, f, what);
 }
 
 static bool has_range(const request_field *f)
@@ -79,7 +82,7 @@ bool field_float(request_fields *r, const request_field *f, void *target, const 
 {
     double number = json_number_value(value);
     if (has_range(f) && json_is_number(value) && !(number >= f->min && number <= f->max)) {
-        return out_of_range(r, f, "a number");
+        return out_of_range(r, f, "a number", value);
     }
     if (!json_is_number(value) || !isfinite((float)number)) {
         return request_fields_want(r, f, "a number");
@@ -105,7 +108,7 @@ static bool read_whole(request_fields *r, const request_field *f, double min, do
                        const json_t *value, json_int_t *out)
 {
     if (has_range(f)) {
-        return request_field_whole(value, f->min, f->max, out) || out_of_range(r, f, "a whole number");
+        return request_field_whole(value, f->min, f->max, out) || out_of_range(r, f, "a whole number", value);
     }
     return request_field_whole(value, min, max, out) || request_fields_want(r, f, what);
 }
