@@ -43,7 +43,6 @@ typedef struct chat_request {
     uint32_t n_ctx;        /* use no more of the context than this; 0: all */
     int64_t keep_alive_ms; /* MODEL_KEEP_DEFAULT unless given */
     const char *draft;     /* "ngram", "none" or a model; borrowed; NULL: the daemon's */
-    const char *cache_key; /* names the conversation; borrowed; NULL: its beginning does */
     bool keep_volatile;    /* header lines that change with every request are left in the prompt */
     uint32_t deadline_ms;  /* 0: none */
 } chat_request;

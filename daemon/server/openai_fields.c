@@ -18,7 +18,7 @@ static const request_field extensions[] = {
     {"n_ctx", field_count, R(n_ctx), 0, 0, NULL},
     {"keep_volatile", field_bool, R(keep_volatile), 0, 0, NULL},
     {"deadline_ms", field_count, R(deadline_ms), 0, 0, NULL},
-    {"prompt_cache_key", field_text, R(cache_key), 0, 0, NULL},
+    {"prompt_cache_key", field_warn, 0, 0, 0, "prompts are found in the cache by their content, whoever asks"},
     {"safety_identifier", field_client, R(f.client), 0, 0, NULL},
 };
 
