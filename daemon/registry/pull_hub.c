@@ -2,6 +2,7 @@
  * Pulls from Hugging Face.
  * Owner: registry_pull. Lifetime: the call.
  */
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,7 +261,7 @@ mlxr_status pull_hub(pull *p, const char *what, mlxr_error *error)
     h.token = find_token(h.endpoint);
     mlxr_status status = run(&h, error);
     if (h.token) {
-        explicit_bzero(h.token, strlen(h.token));
+        OPENSSL_cleanse(h.token, strlen(h.token));
         free(h.token);
     }
     free(h.picked);
