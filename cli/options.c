@@ -124,7 +124,7 @@ const option_spec option_table[] = {
      "where to listen; beyond this machine only with an API key [127.0.0.1]"},
     {"port", 0, OPTION_U32, AT(port), GROUP_SERVE, "PORT", "0: any that is free [11435]"},
     {"ollama-port", 0, OPTION_U32, AT(ollama_port), GROUP_SERVE, "PORT",
-     "listen there, too, for clients that know Ollama's: 11434"},
+     "listen there, too (Ollama's is 11434); OpenAI's routes only, so far"},
     {"socket", 0, OPTION_FILE, AT(socket), GROUP_SERVE, "FILE", "listen on a Unix socket, too"},
     {"no-tcp", 0, OPTION_FLAG, AT(no_tcp), GROUP_SERVE, NULL, "listen on the Unix socket only"},
     {"model", 'm', OPTION_LIST, AT(models), GROUP_SERVE, "MODEL", "load it at the start and keep it; may be repeated"},

@@ -92,6 +92,22 @@ static void take_common(chat_request *r, const openai_options *o)
     r->single_call = !o->parallel;
 }
 
+/* Calls are forced into their schemas where tool_choice forces a call; `strict` asks for more than that. */
+static bool read_tools(chat_request *r, const openai_options *o)
+{
+    if ((o->tools && !chat_tools_read(r, "tools", o->tools)) ||
+        (o->tool_choice && !chat_tool_choice_read(r, "tool_choice", o->tool_choice))) {
+        return false;
+    }
+    bool strict = false;
+    for (size_t i = 0; i < json_array_size(o->tools); i++) {
+        const json_t *tool = json_array_get(o->tools, i), *function = json_object_get(tool, "function");
+        strict = strict || json_is_true(json_object_get(function ? function : tool, "strict"));
+    }
+    return !strict || r->choice != TOOL_CHOICE_AUTO ||
+           request_fields_warn(&r->f, "tools: strict is kept where tool_choice forces a call, not with auto");
+}
+
 bool openai_chat_parse(chat_request *r, openai_options *o)
 {
     o->parallel = true;
@@ -103,8 +119,7 @@ bool openai_chat_parse(chat_request *r, openai_options *o)
         return false;
     }
     take_common(r, o);
-    return chat_messages_read(r, "messages", o->messages) && (!o->tools || chat_tools_read(r, "tools", o->tools)) &&
-           (!o->tool_choice || chat_tool_choice_read(r, "tool_choice", o->tool_choice));
+    return chat_messages_read(r, "messages", o->messages) && read_tools(r, o);
 }
 
 /* ---- completions ------------------------------------------------------------------------------------------------- */
@@ -329,9 +344,7 @@ bool openai_responses_parse(chat_request *r, openai_options *o)
         return request_fields_bad(&r->f, "background", "a response in the background must be stored");
     }
     take_common(r, o);
-    return read_text_format(r, o) && read_reasoning(r, o) && read_include(r, o) &&
-           (!o->tools || chat_tools_read(r, "tools", o->tools)) &&
-           (!o->tool_choice || chat_tool_choice_read(r, "tool_choice", o->tool_choice));
+    return read_text_format(r, o) && read_reasoning(r, o) && read_include(r, o) && read_tools(r, o);
 }
 
 /* ---- texts and tokens -------------------------------------------------------------------------------------------- */

@@ -173,8 +173,9 @@ class Tiny(OpenAITest):
             self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "model"))
 
     def test_what_ordinary_clients_send_comes_with_a_warning(self):
-        answer = self.chat(service_tier="auto", metadata={"a": "b"}, store=False)
+        answer = self.chat(service_tier="auto", metadata={"a": "b"}, store=False, prompt_cache_key="mine")
         self.assertTrue(any("service_tier" in w for w in answer.warnings), answer)
+        self.assertTrue(any("prompt_cache_key" in w for w in answer.warnings), answer)
         self.assertTrue(any("metadata" in w for w in answer.warnings))
 
     def test_a_prompt_that_does_not_fit_is_told_in_numbers(self):
@@ -401,6 +402,13 @@ class Real(OpenAITest):
             if call.function.name == "get_weather":
                 self.assertIsInstance(arguments["city"], str)
             self.assertTrue(call.id)
+
+    def test_strict_tools_are_warned_of_where_no_call_is_forced(self):
+        strict = {"type": "function", "function": dict(WEATHER["function"], strict=True)}
+        for choice, warned in (("auto", True), ("required", False)):
+            answer = self.chat(tools=[strict], tool_choice=choice, max_tokens=120)
+            told = getattr(answer, "warnings", None) or []
+            self.assertEqual(any("strict" in w for w in told), warned, answer)
 
     def test_a_streamed_call_is_the_whole_one(self):
         fields = dict(tools=[WEATHER], tool_choice="required", max_tokens=120, seed=3)
