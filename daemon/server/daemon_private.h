@@ -22,14 +22,14 @@ struct daemon_private {
     uint16_t port;
     uint64_t started_s;
     _Atomic int state;         /* daemon_state */
-    _Atomic uint64_t heard_ms; /* when the engine's thread last answered the watchdog */
+    _Atomic uint64_t asked_ms; /* since when the watchdog waits for an answer of the engine's thread; 0: it does not */
     _Atomic bool failed;       /* it ends because something went wrong */
     pthread_t loop, watch, load;
     bool has_loop, has_watch, has_load;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
     bool stop, loaded, loop_ended;
-    mlxr_kv_stats kv;    /* as of heard_ms */
+    mlxr_kv_stats kv;    /* as of the last answer to the watchdog */
     mlxr_model **leases; /* [n_leases] of the models loaded at start */
     size_t n_leases;
     /* the loop's */

@@ -24,7 +24,6 @@ static void beat(mlxr_engine *engine, void *user)
     pthread_mutex_lock(&p->lock);
     p->kv = kv;
     pthread_mutex_unlock(&p->lock);
-    atomic_store(&p->heard_ms, daemon_clock_ms());
 }
 
 static void *watch(void *user)
@@ -32,7 +31,9 @@ static void *watch(void *user)
     struct daemon_private *p = user;
     uint64_t told_ms = 0, every_ms = notify_watchdog_us() / 1000 / 2;
     do {
+        atomic_store(&p->asked_ms, daemon_clock_ms());
         worker_call(p->d->worker, beat, p);
+        atomic_store(&p->asked_ms, 0);
         if (every_ms && daemon_clock_ms() - told_ms >= (every_ms > BEAT_MS ? every_ms - BEAT_MS : 0)) {
             notify_send("WATCHDOG=1");
             told_ms = daemon_clock_ms();
@@ -43,7 +44,6 @@ static void *watch(void *user)
 
 mlxr_status watch_start(struct daemon_private *p, mlxr_error *error)
 {
-    atomic_store(&p->heard_ms, daemon_clock_ms());
     p->has_watch = pthread_create(&p->watch, NULL, watch, p) == 0;
     if (!p->has_watch) {
         *error = (mlxr_error){.status = MLXR_LIMIT, .text = "the system has no thread for the watchdog"};
@@ -54,6 +54,6 @@ mlxr_status watch_start(struct daemon_private *p, mlxr_error *error)
 
 bool daemon_engine_alive(const struct daemon *d)
 {
-    uint64_t heard = atomic_load(&d->own->heard_ms), now = daemon_clock_ms();
-    return now < heard || now - heard < SILENCE_MS;
+    uint64_t asked = atomic_load(&d->own->asked_ms), now = daemon_clock_ms();
+    return asked == 0 || now < asked || now - asked < SILENCE_MS;
 }
