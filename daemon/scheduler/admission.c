@@ -116,13 +116,13 @@ static uint32_t n_running(const scheduler *s)
     return s->n_lanes - s->n_paused;
 }
 
-/* The highest priority, among equals the oldest. */
+/* Of those that could go on the highest priority, among equals the oldest. */
 static lane *first_paused(scheduler *s)
 {
     lane *first = NULL;
     for (uint32_t i = 0; i < s->options.lanes_max; i++) {
         lane *l = &s->lanes[i];
-        if (l->r && l->paused &&
+        if (l->r && l->paused && !l->stalled &&
             (!first || l->r->ask.priority > first->r->ask.priority ||
              (l->r->ask.priority == first->r->ask.priority && l->order < first->order))) {
             first = l;
@@ -131,7 +131,7 @@ static lane *first_paused(scheduler *s)
     return first;
 }
 
-/* Pre-empts lanes of lower priority until the bytes are there; none if that would not do. */
+/* Pre-empts lanes that stall or are of lower priority until the bytes are there; none if that would not do. */
 static bool make_room(scheduler *s, int32_t priority, uint64_t n_bytes)
 {
     if (is_free(s, n_bytes)) {
@@ -141,7 +141,7 @@ static bool make_room(scheduler *s, int32_t priority, uint64_t n_bytes)
     uint64_t lower = 0, n_higher = 0;
     for (uint32_t i = 0; i < s->options.lanes_max; i++) {
         const lane *l = &s->lanes[i];
-        if (l->r && !l->paused && l->r->ask.priority < priority) {
+        if (l->r && !l->paused && (l->stalled || l->r->ask.priority < priority)) {
             lower = plus(lower, memory_of_lane(s, l));
         } else {
             n_higher += l->r && !l->paused;
@@ -155,7 +155,7 @@ static bool make_room(scheduler *s, int32_t priority, uint64_t n_bytes)
         if (!victim) {
             return true; /* nothing else is running */
         }
-        if (victim->r->ask.priority >= priority) {
+        if (!victim->stalled && victim->r->ask.priority >= priority) {
             return false;
         }
         lane_preempt(s, victim);

@@ -218,6 +218,7 @@ static void clear_lane(scheduler *s, lane *l)
         s->n_forks_due -= l->r->ask.n_choices - 1;
     }
     s->n_paused -= l->paused;
+    s->n_stalled -= l->stalled;
     s->n_lanes--;
     l->use->n_lanes--;
     *l = (lane){0};
@@ -308,6 +309,18 @@ void lane_resume(scheduler *s, lane *l, uint64_t now_us)
     s->own.n_resumed++;
 }
 
+/* Does a give its pages back before b? */
+static bool yields_before(const lane *a, const lane *b)
+{
+    if (a->stalled != b->stalled) {
+        return a->stalled;
+    }
+    if (a->r->ask.priority != b->r->ask.priority) {
+        return a->r->ask.priority < b->r->ask.priority;
+    }
+    return a->order > b->order;
+}
+
 lane *lane_victim(scheduler *s, uint32_t *n_running)
 {
     lane *victim = NULL;
@@ -318,8 +331,7 @@ lane *lane_victim(scheduler *s, uint32_t *n_running)
             continue;
         }
         ++*n_running;
-        if (!victim || l->r->ask.priority < victim->r->ask.priority ||
-            (l->r->ask.priority == victim->r->ask.priority && l->order > victim->order)) {
+        if (!victim || yields_before(l, victim)) {
             victim = l;
         }
     }

@@ -8,6 +8,9 @@
  *               lane_preempt │  │ lane_resume                              │ lane_preempt
  *                            ▼  │                                          ▼
  *                           paused (no pages) ◀────────────────────────────┘
+ *
+ * A lane whose request stalls (scheduler_pause) keeps its place in this picture and is not computed; where pages are
+ * short it is the first that lane_preempt is called for, and lane_resume is not while it stalls.
  */
 #ifndef MLXR_SCHEDULER_LANES_H
 #define MLXR_SCHEDULER_LANES_H
@@ -44,6 +47,7 @@ typedef struct lane {
     uint64_t n_drafted; /* of mlxr_draft_stats, for the rows of its last step */
     uint32_t n_draft;   /* rows expected behind its token */
     bool paused, forks; /* forks: before its last prompt row it becomes several */
+    bool stalled;       /* its request is, as this step sees it */
 } lane;
 
 struct scheduler {
@@ -61,6 +65,7 @@ struct scheduler {
     scheduler_stats own; /* counted here, copied once a step; submit's counters are only in `stats` */
     lane *lanes;         /* [lanes_max] */
     uint32_t n_lanes, n_paused, n_forks_due; /* running and paused; paused; lanes kept for forks to come */
+    uint32_t n_stalled;                      /* of n_lanes */
     uint64_t next_order;
     model_use *uses;                 /* [lanes_max] */
     queue_entry *decodes, *prefills; /* [lanes_max] each */
@@ -82,7 +87,8 @@ void lane_finish(scheduler *s, lane *l, scheduler_finish finish, const char *err
 void lane_deliver(scheduler *s, lane *l, const mlxr_slice *slice);
 void lane_preempt(scheduler *s, lane *l);
 void lane_resume(scheduler *s, lane *l, uint64_t now_us);
-/* Who gives its pages back: lowest priority, then youngest. NULL: nobody runs. *n_running: how many do. */
+/* Who gives its pages back: who stalls, lowest priority, then youngest. NULL: nobody has any. *n_running: how many do.
+ */
 lane *lane_victim(scheduler *s, uint32_t *n_running);
 /* Ends all choices of a request that has no lane. */
 void request_finish(scheduler *s, request *r, scheduler_finish finish, const char *error);

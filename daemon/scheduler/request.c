@@ -99,6 +99,7 @@ mlxr_status request_open(request **out, const scheduler_request *ask, mlxr_error
     r->n_open = r->ask.n_choices;
     r->miss = "";
     atomic_init(&r->cancelled, false);
+    atomic_init(&r->stalled, false);
     /* Every pointer becomes a copy or NULL, whatever fails, so that request_close frees no one else's. */
     bool copied = copy_array((const void **)&r->ask.tokens, ask->n_tokens, sizeof *ask->tokens);
     copied = copy_array((const void **)&r->ask.grammar, ask->grammar ? strlen(ask->grammar) + 1 : 0, 1) && copied;

@@ -1,6 +1,7 @@
 /*
  * Request: a scheduler's own copy of what was asked, and how far it is.
- * Owner: the scheduler. Lifetime: from submission to its last event. Only `cancelled` is shared between threads.
+ * Owner: the scheduler. Lifetime: from submission to its last event. Only `cancelled` and `stalled` are shared
+ * between threads.
  */
 #ifndef MLXR_SCHEDULER_REQUEST_H
 #define MLXR_SCHEDULER_REQUEST_H
@@ -25,6 +26,7 @@ struct request {
     request_meter meter;
     choice_meter *choices; /* [ask.n_choices] */
     atomic_bool cancelled;
+    atomic_bool stalled; /* nobody takes its tokens: scheduler_pause */
 };
 
 /* Checks what needs no engine and copies. */

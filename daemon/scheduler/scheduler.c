@@ -230,18 +230,48 @@ mlxr_status scheduler_submit(scheduler *s, const scheduler_request *ask, uint64_
     return MLXR_OK;
 }
 
-bool scheduler_cancel(scheduler *s, uint64_t id)
+/* Under the lock; NULL: there is none any more. */
+static request *find_live(const scheduler *s, uint64_t id)
 {
-    pthread_mutex_lock(&s->lock);
     request *r = s->live;
     while (r && r->id != id) {
         r = r->next;
     }
+    return r;
+}
+
+bool scheduler_cancel(scheduler *s, uint64_t id)
+{
+    pthread_mutex_lock(&s->lock);
+    request *r = find_live(s, id);
     if (r) {
         atomic_store_explicit(&r->cancelled, true, memory_order_relaxed);
     }
     pthread_mutex_unlock(&s->lock);
     if (r && s->options.wake) { /* r itself may be gone by now */
+        s->options.wake(s->options.wake_user);
+    }
+    return r != NULL;
+}
+
+bool scheduler_pause(scheduler *s, uint64_t id)
+{
+    pthread_mutex_lock(&s->lock);
+    request *r = find_live(s, id);
+    if (r) { /* nobody need wake up in order to do nothing */
+        atomic_store_explicit(&r->stalled, true, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return r != NULL;
+}
+
+bool scheduler_resume(scheduler *s, uint64_t id)
+{
+    pthread_mutex_lock(&s->lock);
+    request *r = find_live(s, id);
+    bool stalled = r && atomic_exchange_explicit(&r->stalled, false, memory_order_relaxed);
+    pthread_mutex_unlock(&s->lock);
+    if (stalled && s->options.wake) {
         s->options.wake(s->options.wake_user);
     }
     return r != NULL;
@@ -317,6 +347,7 @@ static void publish(scheduler *s)
     s->stats = s->own;
     s->stats.n_running = s->n_lanes - s->n_paused;
     s->stats.n_paused = s->n_paused;
+    s->stats.n_stalled = s->n_stalled;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -327,6 +358,24 @@ scheduler_stats scheduler_stats_get(scheduler *s)
     stats.n_queued = s->queue.n;
     pthread_mutex_unlock(&s->lock);
     return stats;
+}
+
+/* Looked at once a step, so that a step sees one state of it. */
+static void see_stalls(scheduler *s, uint64_t now_us)
+{
+    for (uint32_t i = 0; s->n_lanes && i < s->options.lanes_max; i++) {
+        lane *l = &s->lanes[i];
+        bool stalls = l->r && atomic_load_explicit(&l->r->stalled, memory_order_relaxed);
+        if (stalls == l->stalled) {
+            continue;
+        }
+        s->n_stalled = stalls ? s->n_stalled + 1 : s->n_stalled - 1;
+        l->stalled = stalls;
+        if (!stalls) { /* it did not wait for its turn, but for its reader */
+            l->since_us = now_us;
+            l->waited = 0;
+        }
+    }
 }
 
 static void end_lanes(scheduler *s, uint64_t now_us)
@@ -375,11 +424,22 @@ static model_use *next_model(const scheduler *s)
     model_use *next = NULL;
     for (uint32_t i = 0; i < s->options.lanes_max; i++) {
         const lane *l = &s->lanes[i];
-        if (l->r && !l->paused && (!next || l->use->served_us < next->served_us)) {
+        if (l->r && !l->paused && !l->stalled && (!next || l->use->served_us < next->served_us)) {
             next = l->use;
         }
     }
     return next;
+}
+
+/* The earliest deadline of lanes when none is computed, UINT64_MAX: none. */
+static uint64_t stalled_deadline(const scheduler *s)
+{
+    uint64_t first_us = UINT64_MAX;
+    for (uint32_t i = 0; s->n_stalled && i < s->options.lanes_max; i++) {
+        const request *r = s->lanes[i].r;
+        first_us = r && r->ask.deadline_us && r->ask.deadline_us < first_us ? r->ask.deadline_us : first_us;
+    }
+    return first_us;
 }
 
 scheduler_pulse scheduler_step(scheduler *s)
@@ -388,6 +448,7 @@ scheduler_pulse scheduler_step(scheduler *s)
     uint64_t computed_us = s->own.step_us;
     s->callback_us = 0;
     end_lanes(s, begin_us);
+    see_stalls(s, begin_us);
     admission_run(s, begin_us);
     model_use *use = next_model(s);
     scheduler_pulse pulse = {.worked = use != NULL, .wake_at_us = UINT64_MAX};
@@ -403,6 +464,8 @@ scheduler_pulse scheduler_step(scheduler *s)
         pthread_mutex_lock(&s->lock);
         pulse.wake_at_us = request_queue_deadline(&s->queue);
         pthread_mutex_unlock(&s->lock);
+        uint64_t stalled_us = stalled_deadline(s);
+        pulse.wake_at_us = stalled_us < pulse.wake_at_us ? stalled_us : pulse.wake_at_us;
     }
     return pulse;
 }

@@ -9,8 +9,9 @@
  *                        └ expired, cancelled   resume │ │ pre-empt: lowest priority, youngest  │ MLXR_KV_FULL
  *                                                      └─┴──────────────◀───────────────────────┘
  *
- * Threads. scheduler_submit, _cancel, _drain, _uses, _idle and _stats_get: any. scheduler_step, _budget_set and _abort:
- * the engine's thread, on which also every callback comes, with no lock held; a callback must not block.
+ * Threads. scheduler_submit, _cancel, _pause, _resume, _drain, _uses, _idle and _stats_get: any. scheduler_step,
+ * _budget_set and _abort: the engine's thread, on which also every callback comes, with no lock held; a callback must
+ * not block.
  */
 #ifndef MLXR_SCHEDULER_H
 #define MLXR_SCHEDULER_H
@@ -114,10 +115,12 @@ typedef struct scheduler_stats {
     uint64_t n_misses[SCHEDULER_N_MISSES];  /* requests, by why the cache had no more: scheduler_miss_name */
     uint64_t waited_us;                     /* Σ from submission to admission */
     uint64_t step_us, step_max_us;          /* Σ and the longest of mlxr_step */
+    uint64_t step_cpu_us;                   /* Σ of the engine's thread; its team's others not counted */
     double predicted_us, error_us;          /* Σ of predictions, and of |prediction − step| */
     uint64_t own_us, own_max_us;            /* the scheduler itself, callbacks not counted, Σ and most in a step */
     mlxr_draft_stats drafts;                /* of finished choices: Σ; acceptance and row_cost are means over steps */
-    uint32_t n_queued, n_running, n_paused; /* now; running and paused count choices */
+    uint32_t n_queued, n_running, n_paused; /* now; running and paused count choices; paused: without pages */
+    uint32_t n_stalled;                     /* of both: choices of scheduler_pause */
 } scheduler_stats;
 
 const char *scheduler_miss_name(uint32_t index); /* "none", "new", …; NULL past the end */
@@ -133,6 +136,12 @@ mlxr_status scheduler_submit(scheduler *s, const scheduler_request *request, uin
                              mlxr_error *error);
 /* Ends a request before its next chunk. False: no such request any more. */
 bool scheduler_cancel(scheduler *s, uint64_t id);
+/* Nobody takes the tokens of a request: from the next step on none of its choices is computed, until scheduler_resume.
+ * It keeps its lanes, and its pages while no other needs them; of all it is the first to give them back, and computes
+ * again what they held. It can be cancelled, and its deadline counts. A request that waits is admitted in its turn.
+ * False: no such request any more. */
+bool scheduler_pause(scheduler *s, uint64_t id);
+bool scheduler_resume(scheduler *s, uint64_t id);
 /* Refuses all further requests. */
 void scheduler_drain(scheduler *s);
 

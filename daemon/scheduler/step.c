@@ -3,6 +3,7 @@
  * Owner: the scheduler. Lifetime: the call.
  */
 #include <stdlib.h>
+#include <time.h>
 
 #include "scheduler/lanes.h"
 #include "scheduler/quantile.h"
@@ -34,13 +35,13 @@ static void line_up(scheduler *s, const model_use *use, plan *p)
     p->n_decodes = p->n_prefills = 0;
     for (uint32_t i = 0; i < s->options.lanes_max; i++) {
         lane *l = &s->lanes[i];
-        if (l->r && l->use == use && !l->paused && l->forks && mlxr_sequence_pending(l->sequence) == 1) {
+        if (l->r && l->use == use && !l->paused && !l->stalled && l->forks && mlxr_sequence_pending(l->sequence) == 1) {
             lane_fork(s, l);
         }
     }
     for (uint32_t i = 0; i < s->options.lanes_max; i++) {
         const lane *l = &s->lanes[i];
-        if (!l->r || l->use != use || l->paused) {
+        if (!l->r || l->use != use || l->paused || l->stalled) {
             continue;
         }
         if (mlxr_sequence_pending(l->sequence) == 1) {
@@ -103,6 +104,17 @@ static void set_budget(const scheduler *s, const model_use *use, const plan *p, 
     limits->decode_us = decode_us < budget ? decode_us : budget;
 }
 
+/* Where memory may run short, those that nobody reads give theirs before anybody has to wait for it. */
+static void stalled_give_way(scheduler *s)
+{
+    uint32_t n_running;
+    lane *victim;
+    while (s->n_stalled && memory_of_lanes(s) > s->bytes_budget && (victim = lane_victim(s, &n_running)) &&
+           victim->stalled) {
+        lane_preempt(s, victim);
+    }
+}
+
 static uint64_t pages_free(const scheduler *s, const model_use *use)
 {
     if (memory_of_lanes(s) <= s->bytes_budget) {
@@ -115,6 +127,7 @@ static uint64_t pages_free(const scheduler *s, const model_use *use)
 
 static void lay_out(scheduler *s, const model_use *use, plan *p)
 {
+    stalled_give_way(s);
     line_up(s, use, p);
     batch_limits limits = {
         .rows_max = s->options.rows_max, .pages_free = pages_free(s, use), .page_tokens = s->page_tokens};
@@ -133,11 +146,20 @@ static void fill_slices(scheduler *s, const plan *p)
     }
 }
 
+/* Of this thread; by the difference to the process's others can tell what all the rest costs. */
+static uint64_t cpu_us(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000 + (uint64_t)used.tv_nsec / 1000;
+}
+
 static mlxr_status run(scheduler *s, model_use *use, mlxr_slice *slices, uint32_t n, mlxr_error *error)
 {
-    uint64_t begin = scheduler_now_us(s);
+    uint64_t begin = scheduler_now_us(s), cpu_begin = cpu_us();
     mlxr_status status = mlxr_step(s->engine, slices, n, error);
     uint64_t us = scheduler_now_us(s) - begin;
+    s->own.step_cpu_us += cpu_us() - cpu_begin;
     s->own.step_us += us;
     s->own.step_max_us = us > s->own.step_max_us ? us : s->own.step_max_us;
     s->own.n_steps++;
@@ -218,7 +240,7 @@ static void completed(scheduler *s, model_use *use, const plan *p, uint64_t us)
     uint64_t now_us = scheduler_now_us(s);
     for (uint32_t i = 0; i < s->options.lanes_max; i++) {
         lane *l = &s->lanes[i];
-        l->waited += l->r && l->use == use && !l->paused;
+        l->waited += l->r && l->use == use && !l->paused && !l->stalled;
     }
     for (uint32_t i = 0; i < p->batch.n_slices; i++) {
         deliver(s, i, now_us);

@@ -329,15 +329,36 @@ static void last_event(void *user)
     drain(g);
 }
 
+/* Under the lock, so that what the scheduler hears last is what is so. */
+static void tell_paused(generation *g)
+{
+    scheduler *s = worker_scheduler(g->d->worker);
+    if (g->submitted && g->paused) {
+        scheduler_pause(s, g->id);
+    } else if (g->submitted) {
+        scheduler_resume(s, g->id);
+    }
+}
+
+static void set_paused(generation *g, bool paused)
+{
+    pthread_mutex_lock(&g->lock);
+    g->paused = paused;
+    tell_paused(g);
+    pthread_mutex_unlock(&g->lock);
+}
+
 void generation_pause(generation *g)
 {
-    g->paused = true;
+    if (!g->paused) {
+        set_paused(g, true);
+    }
 }
 
 void generation_resume(generation *g)
 {
     if (g->paused) {
-        g->paused = false;
+        set_paused(g, false);
         generation_wake(g);
     }
 }
@@ -571,6 +592,9 @@ static void submit(generation *g)
     }
     pthread_mutex_lock(&g->lock);
     g->submitted = true;
+    if (g->paused) {
+        tell_paused(g);
+    }
     bool cancelled = atomic_load(&g->cancelled);
     pthread_mutex_unlock(&g->lock);
     if (cancelled) {

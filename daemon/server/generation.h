@@ -11,8 +11,8 @@
  *
  * Callbacks come on the loop thread. Between the threads lies a ring of deltas, filled by the worker and emptied by the
  * loop, which is woken once for all that came since. A dialect whose client does not read calls generation_pause, and
- * generation_resume when it does again; meanwhile the ring grows, by not more than what max_tokens or the context
- * allow.
+ * generation_resume when it does again; meanwhile nothing is computed for it: the ring grows by the step that was under
+ * way, and its pages go first where others need them.
  */
 #ifndef MLXR_SERVER_GENERATION_H
 #define MLXR_SERVER_GENERATION_H

@@ -62,7 +62,7 @@ struct generation {
     atomic_bool cancelled;
     bool over;     /* loop: on_done or on_error was called, or it was cancelled */
     bool started;  /* loop: on_start was called */
-    bool paused;   /* loop */
+    bool paused;   /* loop writes it, with the lock */
     bool counted;  /* loop: in gs->n_active */
     bool composed; /* pool, then loop: `prepare` went all the way, or failed */
     /* What went wrong before the scheduler took it. */

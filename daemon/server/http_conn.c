@@ -4,6 +4,7 @@
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #define INPUT_BYTES 65536u
 #define REFUSED_MAX 64u /* connections beyond connections_max that are told why; more are just closed */
 #define PLAIN_BYTES 16384u
+#define UNSENT_BYTES 65536
 
 static uint64_t now_ms(const http_conn *c)
 {
@@ -530,6 +532,17 @@ static void write_address(const struct sockaddr_storage *address, char *out)
     }
 }
 
+/* The system would buffer megabytes for a client that does not read: then HTTP_BUFFER_MAX would bound little. It takes
+ * more only when no more than this has yet to be sent. */
+static void bound_system_buffer(const http_conn *c)
+{
+    uv_os_fd_t fd;
+    int bytes = UNSENT_BYTES;
+    if (uv_fileno(&c->uv.handle, &fd) == 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes); /* where it cannot, it is as without */
+    }
+}
+
 static bool read_addresses(http_conn *c)
 {
     struct sockaddr_storage peer, local;
@@ -549,6 +562,7 @@ static bool read_addresses(http_conn *c)
     write_address(&local, c->local);
     uv_tcp_nodelay(&c->uv.tcp, 1);
     uv_tcp_keepalive(&c->uv.tcp, 1, 60);
+    bound_system_buffer(c);
     return true;
 }
 

@@ -45,11 +45,13 @@ static void collect_scheduler(metrics *m, scheduler *s)
     set(m, METRIC_REQUESTS_RUNNING, t.n_running);
     set(m, METRIC_REQUESTS_WAITING, t.n_queued);
     set(m, METRIC_REQUESTS_PAUSED, t.n_paused);
+    set(m, METRIC_REQUESTS_STALLED, t.n_stalled);
     set(m, METRIC_PREEMPTIONS, (double)t.n_preempted);
     set(m, METRIC_STEPS, (double)t.n_steps);
     set(m, METRIC_STEPS_FAILED, (double)t.n_steps_failed);
     set(m, METRIC_STEP_ROWS, (double)t.n_rows);
     set(m, METRIC_STEP_SECONDS, (double)t.step_us / 1e6);
+    set(m, METRIC_STEP_CPU_SECONDS, (double)t.step_cpu_us / 1e6);
     set(m, METRIC_STEP_SECONDS_MAX, (double)t.step_max_us / 1e6);
     set(m, METRIC_SCHEDULER_SECONDS, (double)t.own_us / 1e6);
     set(m, METRIC_STEP_ERROR_SECONDS, t.error_us / 1e6);

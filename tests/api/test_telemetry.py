@@ -247,7 +247,7 @@ class Profile(support.ApiTest):
         self.assertGreaterEqual(time.monotonic() - began, 1)
         found = answer.json
         self.assertEqual((found["phases"], found["steps"], found["lost"]), ({}, [], 0))
-        self.assertGreaterEqual(found["duration_ms"], 1000)
+        self.assertGreaterEqual(found["duration_ms"], 998)  # the loop counts whole milliseconds
         trace = daemon.ask("POST", "/ui-api/profile", {"seconds": 1, "format": "trace"}).json
         self.assertTrue(all(event["ph"] == "M" for event in trace["traceEvents"]))
 

@@ -1,0 +1,132 @@
+"""Clients that ask for much and read little: their answers wait, others do not, and memory does not grow.
+
+Tiny models, standard library only, so that it runs under sanitizers, too.
+"""
+import os
+import re
+import time
+
+import load_client
+import support
+
+CHOICES = 8
+# 1 MiB of events: 200 tokens of eight choices, each with twenty alternatives.
+LARGE = {"model": "qwen2", "prompt": "An answer that is not read.", "max_tokens": 200, "temperature": 0, "n": CHOICES,
+         "logprobs": 20, "stream": True}  # fmt: skip
+RECEIVE_BYTES = 4096
+
+
+def small(i):
+    return {"model": "qwen2", "prompt": f"Question {i % 12}.", "max_tokens": 60, "temperature": 0, "stream": True}
+
+
+class SlowReaders(support.ApiTest):
+    def start(self, *arguments):
+        model = os.path.join(support.tiny_models(), "qwen2.gguf")
+        return self.serve("--model", model, "--threads", "1", "--batch-invariant", *arguments)
+
+    @staticmethod
+    def metrics(daemon):
+        text = daemon.ask("GET", "/metrics").body.decode()
+        found = {}
+        for name, labels, value in re.findall(r"^mlxr_(\w+)(?:{([^}]*)})? ([0-9.e+-]+)$", text, re.M):
+            found[name + (":" + re.search(r'="([^"]*)"', labels).group(1) if labels else "")] = float(value)
+        return found
+
+    def wait_for(self, daemon, seconds, **wanted):
+        """Until the metrics are so; how long it took."""
+        began = time.monotonic()
+        while True:
+            now = self.metrics(daemon)
+            if all(now[name.replace("__", ":")] == value for name, value in wanted.items()):
+                return time.monotonic() - began
+            self.assertLess(time.monotonic() - began, seconds * support.SLOW, (wanted, {n: now[n.replace("__", ":")] for n in wanted}))
+            time.sleep(0.05)
+
+    def fast_answers(self, daemon, n):
+        """Of n clients that read; how long they took together."""
+        found, began = {}, time.monotonic()
+        crowd = load_client.Crowd(daemon)
+
+        def on_answer(stream, answer):
+            self.assertEqual(answer.status, 200, answer)
+            found.setdefault(stream.key % 12, set()).update(load_client.texts(answer))
+
+        crowd.run(((i, small(i)) for i in range(n)), 6, on_answer)
+        for texts in found.values():
+            self.assertEqual(len(texts), 1)
+        return found, time.monotonic() - began
+
+    def stall(self, daemon, n=1):
+        """Clients that have asked for much and read the beginning only, until each waits for its reader."""
+        slow = [load_client.Stream(daemon, "/v1/completions", LARGE, receive_bytes=RECEIVE_BYTES) for _ in range(n)]
+        for stream in slow:
+            stream.read(100)
+        self.wait_for(daemon, 20, num_requests_stalled=CHOICES * n)
+        return slow
+
+    def test_an_answer_waits_for_its_reader_while_others_go_on(self):
+        daemon = self.start()
+        whole = load_client.texts(load_client.Stream(daemon, "/v1/completions", LARGE).read_all())
+        self.assertEqual([reason for _, reason in whole], ["length"] * CHOICES)
+        expected, _ = self.fast_answers(daemon, 60)
+        slow = self.stall(daemon, 3)
+        before, rss = self.metrics(daemon), daemon.rss_bytes()
+        time.sleep(1)
+        now = self.metrics(daemon)
+        self.assertEqual(now["engine_steps_total"], before["engine_steps_total"], "nobody reads, nothing is computed")
+        self.assertEqual(now["generation_tokens_total:qwen2"], before["generation_tokens_total:qwen2"])
+        found, _ = self.fast_answers(daemon, 240)
+        self.assertEqual(found, expected)
+        after = self.metrics(daemon)
+        self.assertEqual(after["num_requests_stalled"], 3 * CHOICES)
+        self.assertEqual(after["generation_tokens_total:qwen2"] - now["generation_tokens_total:qwen2"], 240 * 60)
+        self.assertEqual(after["num_preemptions_total"], 0)
+        grown = (daemon.rss_bytes() - rss) / 2**20
+        print(f"24 choices wait for their readers: memory grew by {grown:.1f} MiB while 240 answers were given")
+        self.assertLess(grown, 8 * support.SLOW)
+        for stream in slow:
+            self.assertEqual(load_client.texts(stream.read_all()), whole)
+        self.wait_for(daemon, 3, num_requests_stalled=0, num_requests_running=0, kv_cache_bytes__running=0)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_whoever_waits_for_a_reader_gives_its_memory_to_others(self):
+        """A budget for the slow one and little else."""
+        daemon = self.start("--kv-bytes", "1M")
+        whole = load_client.texts(load_client.Stream(daemon, "/v1/completions", LARGE).read_all())
+        expected, _ = self.fast_answers(daemon, 24)
+        slow = self.stall(daemon, 2)
+        found, _ = self.fast_answers(daemon, 96)
+        self.assertEqual(found, expected)
+        now = self.metrics(daemon)
+        self.assertGreater(now["num_preemptions_total"], 0)
+        self.assertEqual(now["num_requests_stalled"], 2 * CHOICES)
+        slow[1].close()
+        self.wait_for(daemon, 1, num_requests_stalled=CHOICES)
+        self.assertEqual(load_client.texts(slow[0].read_all()), whole)
+        self.wait_for(daemon, 3, num_requests_stalled=0, num_requests_running=0, kv_cache_bytes__running=0)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_who_reads_nothing_for_30_seconds_is_dropped(self):
+        daemon = self.start()
+        slow = self.stall(daemon)
+        began = time.monotonic()
+        while self.metrics(daemon)["num_requests_stalled"] > 0:
+            self.assertLess(time.monotonic() - began, 40 * support.SLOW)
+            time.sleep(0.2)
+        seconds = time.monotonic() - began
+        print(f"who did not read was dropped after {seconds:.1f} s")
+        self.assertGreater(seconds, 25)
+        self.wait_for(daemon, 3, num_requests_stalled=0, num_requests_running=0, kv_cache_bytes__running=0)
+        try:
+            while slow[0].read():
+                pass
+        except ConnectionResetError:
+            pass
+        self.assertFalse(b"".join(slow[0].data).endswith(b"0\r\n\r\n"), "it was told an end that was none")
+        slow[0].close()
+        self.assertEqual(daemon.stop(), 0)
+
+
+if __name__ == "__main__":
+    support.main()
