@@ -141,6 +141,26 @@ static mlxr_status from_found(registry *r, const found_model *f, registry_model 
     return status;
 }
 
+mlxr_status registry_model_copy(registry_model *out, const registry_model *m, mlxr_error *error)
+{
+    bool ok = true;
+    *out = *m;
+    out->parameters = out->messages = out->warnings = (registry_pairs){0};
+    char **texts[] = {&out->name,     &out->path,          &out->digest, &out->id,
+                      &out->origin,   &out->alias_of,      &out->family, &out->quant,
+                      &out->unusable, &out->template_text, &out->system, &out->license};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        *texts[i] = copy_or_null(*texts[i], &ok);
+    }
+    ok = ok && pairs_copy(&out->parameters, &m->parameters) && pairs_copy(&out->messages, &m->messages) &&
+         pairs_copy(&out->warnings, &m->warnings);
+    if (!ok) {
+        registry_model_close(out);
+        return registry_fail_nomem(error);
+    }
+    return MLXR_OK;
+}
+
 /* ---- finding ----------------------------------------------------------------------------------------------------- */
 
 #define NAMES_SHOWN 6u

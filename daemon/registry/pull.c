@@ -68,10 +68,12 @@ mlxr_status pull_blob(pull *p, const download_request *given, const char *what, 
     request.user = p;
     p->now.file_done = 0;
     p->now.file_total = given->n_bytes == UINT64_MAX ? 0 : given->n_bytes;
+    p->now.digest = given->digest;
     if (!pull_tell(p, what)) {
         return registry_fail(error, MLXR_LIMIT, "cancelled");
     }
     mlxr_status status = download_blob(p->r, p->t, &request, digest, n_bytes, error);
+    p->now.digest = NULL;
     if (status == MLXR_OK) {
         p->now.done += *n_bytes;
         p->now.file_done = 0;

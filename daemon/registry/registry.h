@@ -91,6 +91,7 @@ typedef struct registry_model {
 /* MLXR_ARG: there is no such model; the text names similar ones. */
 mlxr_status registry_resolve(registry *r, const char *name, registry_model *out, mlxr_error *error);
 void registry_model_close(registry_model *m);
+mlxr_status registry_model_copy(registry_model *out, const registry_model *m, mlxr_error *error);
 /* The model as JSON: what `mlxr list --json` prints of each. NULL: no memory. */
 json_t *registry_model_json(const registry_model *m);
 
@@ -154,6 +155,7 @@ void registry_blob_abort(registry_blob **b);
 
 typedef struct registry_pull_progress {
     const char *what;               /* "manifest", or the file under way */
+    const char *digest;             /* what that file's is to be; NULL: not known, or no file is under way */
     uint64_t done, total;           /* bytes of the files before this one; of all files, 0: not known */
     uint64_t file_done, file_total; /* of this one */
     uint32_t file, n_files;         /* counted from 1 */

@@ -371,7 +371,7 @@ static model_table_options with_defaults(const model_table_options *options)
     o.kv_least_bytes = o.kv_least_bytes ? o.kv_least_bytes : o.memory_bytes / 8;
     o.models_max = o.models_max ? o.models_max : 64;
     o.waiting_max = o.waiting_max ? o.waiting_max : 1024;
-    o.keep_alive_ms = o.keep_alive_ms ? o.keep_alive_ms : 300000;
+    o.keep_alive_ms = o.keep_alive_ms ? o.keep_alive_ms : MODEL_KEEP_USUAL_MS;
     o.patience_ms = o.patience_ms ? o.patience_ms : 5000;
     return o;
 }

@@ -24,6 +24,7 @@ typedef struct model_table model_table;
 
 /* keep_alive_ms: how long a model stays when idle; 0: it goes at once, negative: it stays until room is needed. */
 #define MODEL_KEEP_FOR_EVER (-1)
+#define MODEL_KEEP_USUAL_MS 300000
 #define MODEL_KEEP_DEFAULT INT64_MIN
 
 typedef struct model_table_options { /* {0} is a valid default */
@@ -31,7 +32,7 @@ typedef struct model_table_options { /* {0} is a valid default */
     uint64_t kv_least_bytes;         /* of it, what no model can take from the KV cache; 0: an eighth */
     uint32_t models_max;             /* loaded at once; 0: 64 */
     uint32_t waiting_max;            /* acquisitions waiting; 0: 1024 */
-    int64_t keep_alive_ms;           /* the default; 0: 300,000 */
+    int64_t keep_alive_ms;           /* the default; 0: MODEL_KEEP_USUAL_MS */
     uint64_t patience_ms;            /* a load held up so long: models in use take no more requests; 0: 5,000 */
     mlxr_model_options model;
 } model_table_options;

@@ -20,6 +20,7 @@
 #include "registry/registry.h"
 #include "server/daemon_private.h"
 #include "server/generation.h"
+#include "server/model_jobs.h"
 #include "server/notify.h"
 #include "telemetry/metrics.h"
 
@@ -191,6 +192,7 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
     mlxr_status status = mlxr_engine_open(&d->engine, &o->engine, error);
     status = status == MLXR_OK ? worker_start(&d->worker, d->engine, &limits, error) : status;
     status = status == MLXR_OK ? model_table_open(&d->models, d->worker, &models, error) : status;
+    status = status == MLXR_OK ? model_jobs_open(&d->jobs, d, error) : status;
     return status == MLXR_OK ? generations_open(&d->generations, d, error) : status;
 }
 
@@ -275,12 +277,14 @@ static void close_all(struct daemon_private *p)
         worker_call(d->worker, abort_all, worker_scheduler(d->worker)); /* whatever is left tells its end now */
     }
     generations_end(d->generations);
+    model_jobs_end(d->jobs);
     http_close(&d->http);
     for (size_t i = 0; i < p->n_leases; i++) {
         model_table_release(d->models, p->leases[i], MODEL_KEEP_DEFAULT);
     }
     model_table_close(&d->models);
     generations_close(&d->generations);
+    model_jobs_close(&d->jobs);
     worker_stop(&d->worker, false);
     mlxr_engine_close(&d->engine);
     router_close(&p->router);

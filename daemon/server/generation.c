@@ -25,6 +25,7 @@
 
 #include "server/errors.h"
 #include "server/generation_parts.h"
+#include "server/model_jobs.h"
 
 #define STORE_BYTES ((size_t)64 << 20)
 #define RESPONSES_MAX 4096u
@@ -684,6 +685,7 @@ static bool prepare_now(generation *g)
     if (!read_request(g, body)) {
         return true;
     }
+    model_jobs_note_name(g->d->jobs, g->entry.path, g->entry.name);
     atomic_fetch_add(&g->refs, 1); /* of the wait; dropped here or by `composed` */
     if (model_table_acquire(g->d->models, g->entry.path, 0, on_ready, g, &error) != MLXR_OK) {
         atomic_fetch_sub(&g->refs, 1);

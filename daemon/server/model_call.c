@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "registry/registry.h"
+#include "server/model_jobs.h"
 
 enum { WAITING, READY, AWAITED };
 
@@ -118,6 +119,7 @@ static bool prepare_now(running *r)
         fail(r, 403, "model_not_allowed", "this key may not use this model");
         return true;
     }
+    model_jobs_note_name(r->d->jobs, r->entry.path, r->entry.name);
     atomic_fetch_add(&r->refs, 1);
     if (model_table_acquire(r->d->models, r->entry.path, 0, on_ready, r, &error) != MLXR_OK) {
         atomic_fetch_sub(&r->refs, 1);
