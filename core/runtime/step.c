@@ -330,7 +330,7 @@ static void hand_out(mlxr_slice *slices, size_t n_slices, const float *rows, uin
         slices[i].logits = slices[i].n_logits ? rows : NULL;
         slices[i].n_hidden = hidden ? n : 0;
         slices[i].hidden = slices[i].n_hidden ? rows : NULL;
-        rows += (size_t)n * width;
+        rows = n ? rows + (size_t)n * width : rows; /* NULL where nothing was wanted */
     }
 }
 

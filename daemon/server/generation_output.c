@@ -414,8 +414,11 @@ bool generation_drain(generation *g)
 {
     pthread_mutex_lock(&g->lock);
     generation_text taken = g->ring;
-    g->ring = (generation_text){0};
+    g->ring = taken.n ? (generation_text){0} : taken;
     pthread_mutex_unlock(&g->lock);
+    if (taken.n == 0) {
+        return true;
+    }
     ring_reader r = {.at = taken.data, .end = taken.data + taken.n};
     while (r.at < r.end && !(g->paused && !g->over)) {
         const record *head = (const void *)r.at;

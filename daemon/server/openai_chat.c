@@ -296,6 +296,23 @@ static void collect_delta(openai_answer *a, openai_choice *c, const generation *
     a->failed = a->failed || !ok;
 }
 
+/* The prompt, if it is to be repeated, and the answer, which may have a NUL like any other character. */
+static json_t *echoed_text(const char *echo, const openai_choice *c)
+{
+    char *bytes = NULL;
+    size_t n = 0, cap = 0;
+    json_t *text = NULL;
+    if (!echo) {
+        return json_stringn(c->bytes ? c->bytes : "", c->n);
+    }
+    if (add_bytes(&bytes, &n, &cap, echo, strlen(echo)) &&
+        add_bytes(&bytes, &n, &cap, c->bytes ? c->bytes : "", c->n)) {
+        text = json_stringn(bytes, n);
+    }
+    free(bytes);
+    return text;
+}
+
 static json_t *whole_choice(const openai_answer *a, const openai_choice *c, uint32_t index)
 {
     json_t *one = json_pack("{s:I}", "index", (json_int_t)index);
@@ -311,8 +328,7 @@ static json_t *whole_choice(const openai_answer *a, const openai_choice *c, uint
         }
         json_object_set_new(one, "message", message);
     } else {
-        const char *echo = a->parts[index / a->n_each].echo;
-        json_object_set_new(one, "text", json_sprintf("%s%.*s", echo ? echo : "", (int)c->n, c->bytes ? c->bytes : ""));
+        json_object_set_new(one, "text", echoed_text(a->parts[index / a->n_each].echo, c));
     }
     json_object_set_new(one, "finish_reason", json_string(c->finish ? c->finish : "stop"));
     json_object_set_new(one, "logprobs", c->logprobs ? json_incref(c->logprobs) : json_null());

@@ -27,6 +27,7 @@ main = cli.main
 TIMEOUT = 60
 # Sanitizers make everything several times slower; tests of time allow for it.
 SLOW = 10 if re.search(r"/(asan|tsan|ubsan|coverage)/", MLXR) else 1
+SANITIZER = re.compile(r"runtime error: |(ERROR|WARNING|SUMMARY): \w+Sanitizer")
 # They also look into the process in ways that its sandbox forbids.
 SANDBOX = ["--no-sandbox", "--kv-bytes", "64M"] if SLOW > 1 else []  # ThreadSanitizer frees large pools slowly
 
@@ -178,6 +179,9 @@ class ApiTest(cli.CliTest):
             daemon.process.wait()
         daemon.reader.join()
         daemon.process.stderr.close()
+        found = [i for i, line in enumerate(daemon.lines) if line and SANITIZER.search(line)]
+        if found:
+            raise AssertionError("\n".join(line for line in daemon.lines[found[0] : found[0] + 120] if line))
 
     def key(self, *arguments):
         """A new key: its text and its id."""

@@ -1,11 +1,12 @@
 """Nobody gets another's tokens: clients with markers, shared beginnings, departures, a KV cache that is too small.
 
-Every answer is compared byte by byte with the same request alone. In `make test` 400 answers and 300 requests of chaos;
+Every answer is compared byte by byte with the same request alone. In `make test` 400 answers and 600 requests of chaos;
 with MLXR_SOAK 5,000 and 10,000. Standard library only, so that it runs under sanitizers, too.
 """
 import json
 import os
 import random
+import re
 import shutil
 import tempfile
 import threading
@@ -15,10 +16,8 @@ import support
 
 SOAK = "MLXR_SOAK" in os.environ
 ANSWERS = 5000 if SOAK else 400
-CHAOS = 10000 if SOAK else 300
+CHAOS = 10000 if SOAK else 600
 CLIENTS = 32
-STREAMS = 256
-SECONDS = 600 if SOAK else 6
 
 
 def question(i):
@@ -73,6 +72,30 @@ class Isolation(support.ApiTest):
                     return
                 wanted -= got
 
+    def at_rest(self, daemon):
+        """Nothing runs: within a second nobody holds a page any more, all of the budget can be had, and no request, choice or
+        lease is left. What the daemon counted."""
+        time.sleep(1.1)  # what is told of pages is up to a second old
+        end = time.monotonic() + 1 * support.SLOW
+        while True:
+            text = daemon.ask("GET", "/metrics").body.decode()
+
+            def value(name, label=""):
+                found = re.findall(rf"^mlxr_{name}{{?[^}}\n]*{label}[^}}\n]*}}? ([0-9.e+-]+)$", text, re.M)
+                assert found, (name, label)
+                return sum(map(float, found))
+
+            held = {name: value(f"num_requests_{name}") for name in ("running", "waiting", "paused", "stalled")}
+            held["pages"], held["leases"] = value("kv_cache_bytes", "running"), value("model_uses") - 1  # that of --model
+            if not any(held.values()):
+                break
+            self.assertLess(time.monotonic(), end, held)
+            time.sleep(0.05)
+        all_bytes = value("kv_cache_bytes", "free") + value("kv_cache_bytes", "cached")
+        self.assertEqual(all_bytes, value("kv_cache_bytes"))
+        return {"preemptions": value("num_preemptions_total"), "evicted": value("kv_cache_evicted_bytes_total"),
+                "disk_hits": value("kv_disk_blocks_total", "\"hit\""), "budget": all_bytes}  # fmt: skip
+
     def run_clients(self, work, n):
         problems, next_one, lock = [], iter(range(n)), threading.Lock()
 
@@ -102,23 +125,32 @@ class Isolation(support.ApiTest):
             alone.append(self.texts(daemon.ask("POST", "/v1/chat/completions", self.body(i)))[0])
         self.assertEqual(daemon.stop(), 0)
         # Room for a few conversations only: pages are evicted, written and read again, sequences pre-empted.
-        daemon = self.start("--kv-bytes", "1M", "--kv-dir", self.kv)
+        daemon = self.start("--kv-bytes", "96K", "--kv-dir", self.kv)
 
         def work(i):
             chance = random.Random(i).random()
-            if i % 5 == 4:
+            if i % 5 == 4:  # one of five leaves, the others are compared
                 self.leave(daemon, i % n_questions, chance)
                 return
             answer = daemon.ask("POST", "/v1/chat/completions", self.body(i % n_questions, stream=chance < 0.5, n=1))
-            assert answer.status in (200, 429), answer
-            if answer.status == 200:
-                assert self.texts(answer) == [alone[i % n_questions]], (i, self.texts(answer), alone[i % n_questions])
+            assert answer.status == 200, answer
+            text = self.texts(answer)[0]
+            assert text == alone[i % n_questions], (i, text, alone[i % n_questions])
+            foreign = set(re.findall(r"marker-\d{6}", text)) - set(re.findall(r"marker-\d{6}", question(i % n_questions)))
+            assert not foreign, (i, foreign)
 
-        self.run_clients(work, ANSWERS)
+        n_asked = ANSWERS * 5 // 4
+        self.run_clients(work, n_asked)
+        found = self.at_rest(daemon)
+        print(f"{ANSWERS} answers of {CLIENTS} clients as alone, {n_asked - ANSWERS} more left early; {found['preemptions']:.0f} "
+              f"pre-empted, {found['evicted'] / 2**20:.0f} MiB evicted, {found['disk_hits']:.0f} blocks read from disk")  # fmt: skip
+        self.assertGreater(found["evicted"], 0)
+        self.assertGreater(found["disk_hits"], 0)
+        self.assertTrue(found["preemptions"] > 0 or not SOAK)
         self.assertEqual(daemon.stop(), 0)
 
     def test_departures_leave_nothing_behind(self):
-        daemon = self.start()
+        daemon = self.start("--kv-bytes", "4M")
 
         def work(i):
             chance = random.Random(i).random()
@@ -129,48 +161,19 @@ class Isolation(support.ApiTest):
                 assert answer.status in (200, 429), answer
                 assert answer.status == 429 or len(self.texts(answer)) == 1 + i % 2
 
-        self.run_clients(work, 50)
+        self.run_clients(work, 200)
         before = daemon.rss_bytes()
         self.run_clients(work, CHAOS)
-        time.sleep(1)
+        self.at_rest(daemon)
         grown = (daemon.rss_bytes() - before) / 2**20
         print(f"{CHAOS} requests, 30 % left early: memory grew by {grown:.1f} MiB")
-        self.assertLess(grown, 64)
+        if support.SLOW == 1:  # sanitizers keep what was freed
+            self.assertLess(grown, 8)
         self.assertEqual(self.texts(daemon.ask("POST", "/v1/chat/completions", self.body(1))),
                          self.texts(daemon.ask("POST", "/v1/chat/completions", self.body(1))))  # fmt: skip
         began = time.monotonic()
         self.assertEqual(daemon.stop(), 0)
         self.assertLess(time.monotonic() - began, 10 * support.SLOW, "nothing was running any more")
-
-    def test_256_streams_at_once_all_end_properly(self):
-        daemon = self.start()
-        end, counts, problems = time.monotonic() + SECONDS, [0] * STREAMS, []
-
-        def client(k):
-            while time.monotonic() < end and not problems:
-                try:
-                    answer = daemon.ask("POST", "/v1/chat/completions", self.body(k, stream=True))
-                    if answer.status == 200:
-                        self.texts(answer)
-                        counts[k] += 1
-                    elif answer.status != 429:
-                        problems.append(answer)
-                except (OSError, AssertionError, ValueError) as problem:
-                    problems.append(repr(problem))
-
-        threads = [threading.Thread(target=client, args=(k,)) for k in range(STREAMS)]
-        for t in threads:
-            t.start()
-        time.sleep(SECONDS / 2)
-        middle = daemon.rss_bytes()
-        for t in threads:
-            t.join()
-        grown = (daemon.rss_bytes() - middle) / 2**20
-        print(f"{STREAMS} clients for {SECONDS} s: {sum(counts)} streams, memory grew by {grown:.1f} MiB in the second half")
-        self.assertEqual(problems, [])
-        self.assertGreater(sum(counts), 0)
-        self.assertLess(grown, 32)
-        self.assertEqual(daemon.stop(), 0)
 
 
 if __name__ == "__main__":

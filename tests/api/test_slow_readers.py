@@ -14,6 +14,7 @@ CHOICES = 8
 LARGE = {"model": "qwen2", "prompt": "An answer that is not read.", "max_tokens": 200, "temperature": 0, "n": CHOICES,
          "logprobs": 20, "stream": True}  # fmt: skip
 RECEIVE_BYTES = 4096
+FAST = 240 // support.SLOW  # within the 30 s that a slow reader has
 
 
 def small(i):
@@ -69,22 +70,23 @@ class SlowReaders(support.ApiTest):
         daemon = self.start()
         whole = load_client.texts(load_client.Stream(daemon, "/v1/completions", LARGE).read_all())
         self.assertEqual([reason for _, reason in whole], ["length"] * CHOICES)
-        expected, _ = self.fast_answers(daemon, 60)
+        expected, _ = self.fast_answers(daemon, 12)
         slow = self.stall(daemon, 3)
         before, rss = self.metrics(daemon), daemon.rss_bytes()
         time.sleep(1)
         now = self.metrics(daemon)
         self.assertEqual(now["engine_steps_total"], before["engine_steps_total"], "nobody reads, nothing is computed")
         self.assertEqual(now["generation_tokens_total:qwen2"], before["generation_tokens_total:qwen2"])
-        found, _ = self.fast_answers(daemon, 240)
-        self.assertEqual(found, expected)
+        found, _ = self.fast_answers(daemon, FAST)
+        self.assertEqual({k: v for k, v in expected.items() if k in found}, found)
         after = self.metrics(daemon)
         self.assertEqual(after["num_requests_stalled"], 3 * CHOICES)
-        self.assertEqual(after["generation_tokens_total:qwen2"] - now["generation_tokens_total:qwen2"], 240 * 60)
+        self.assertEqual(after["generation_tokens_total:qwen2"] - now["generation_tokens_total:qwen2"], FAST * 60)
         self.assertEqual(after["num_preemptions_total"], 0)
         grown = (daemon.rss_bytes() - rss) / 2**20
-        print(f"24 choices wait for their readers: memory grew by {grown:.1f} MiB while 240 answers were given")
-        self.assertLess(grown, 8 * support.SLOW)
+        print(f"24 choices wait for their readers: memory grew by {grown:.1f} MiB while {FAST} answers were given")
+        if support.SLOW == 1:  # sanitizers keep what was freed
+            self.assertLess(grown, 8)
         for stream in slow:
             self.assertEqual(load_client.texts(stream.read_all()), whole)
         self.wait_for(daemon, 3, num_requests_stalled=0, num_requests_running=0, kv_cache_bytes__running=0)
@@ -96,8 +98,8 @@ class SlowReaders(support.ApiTest):
         whole = load_client.texts(load_client.Stream(daemon, "/v1/completions", LARGE).read_all())
         expected, _ = self.fast_answers(daemon, 24)
         slow = self.stall(daemon, 2)
-        found, _ = self.fast_answers(daemon, 96)
-        self.assertEqual(found, expected)
+        found, _ = self.fast_answers(daemon, 96 // support.SLOW)
+        self.assertEqual({k: v for k, v in expected.items() if k in found}, found)
         now = self.metrics(daemon)
         self.assertGreater(now["num_preemptions_total"], 0)
         self.assertEqual(now["num_requests_stalled"], 2 * CHOICES)
