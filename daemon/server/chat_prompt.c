@@ -353,7 +353,7 @@ bool chat_prompt_make(chat_prompt *p, const chat_model *m, chat_request *r)
     if (p->n_ids == 0) {
         return request_fields_bad(&r->f, r->messages ? "messages" : "prompt", "the prompt is empty");
     }
-    if (p->n_ids >= room) {
+    if (p->n_ids >= room && !r->any_length) {
         return r->truncate == TRUNCATE_OLDEST ? truncate(p, m, r, room) : too_long(r, p, room);
     }
     return true;

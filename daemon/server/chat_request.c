@@ -4,11 +4,26 @@
  */
 #include "server/chat_request.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "telemetry/text_buffer.h"
+
 #define MESSAGES_MAX 10000u
 #define TOOLS_MAX 128u
+
+#define R(member) offsetof(chat_request, member)
+
+const request_field chat_request_extensions[] = {
+    {"draft", field_one_of, R(draft), 0, 0, "ngram|none"},
+    {"n_ctx", field_count, R(n_ctx), 0, 0, NULL},
+    {"keep_volatile", field_bool, R(keep_volatile), 0, 0, NULL},
+    {"deadline_ms", field_count, R(deadline_ms), 0, 0, NULL},
+    {"prompt_cache_key", field_warn, 0, 0, 0, "prompts are found in the cache by their content, whoever asks"},
+    {"safety_identifier", field_client, R(f.client), 0, 0, NULL},
+};
+const size_t n_chat_request_extensions = sizeof chat_request_extensions / sizeof *chat_request_extensions;
 
 bool chat_request_open(chat_request *r, json_t *body, const mlxr_sampling *defaults)
 {
@@ -52,8 +67,8 @@ json_t *chat_content_text(chat_request *r, const char *field, const json_t *cont
         request_fields_bad(&r->f, field, "%s[%zu]: a content is a text or a list of parts", field, index);
         return NULL;
     }
-    json_t *text = json_string("");
-    for (size_t i = 0; text && i < json_array_size(content); i++) {
+    text_buffer text = {0};
+    for (size_t i = 0; i < json_array_size(content); i++) {
         const json_t *part = json_array_get(content, i);
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *more = json_object_get(part, type && strcmp(type, "refusal") == 0 ? "refusal" : "text");
@@ -61,17 +76,17 @@ json_t *chat_content_text(chat_request *r, const char *field, const json_t *cont
             request_fields_bad(&r->f, field,
                                "%s[%zu]: part %zu of its content is '%.40s'; only text can be read, no images or sound",
                                field, index, i, type ? type : "of no type");
-            json_decref(text);
+            text_buffer_close(&text);
             return NULL;
         }
-        json_t *joined = json_sprintf("%s%s", json_string_value(text), json_string_value(more));
-        json_decref(text);
-        text = joined;
+        text_add(&text, json_string_value(more), json_string_length(more));
     }
-    if (!text) {
+    json_t *joined = text.failed ? NULL : json_stringn(text.data ? text.data : "", text.n);
+    text_buffer_close(&text);
+    if (!joined) {
         no_memory(r);
     }
-    return text;
+    return joined;
 }
 
 /* Arguments are a text that holds an object; templates want the object. One that is none stays the text it is. */

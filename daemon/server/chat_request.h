@@ -45,7 +45,12 @@ typedef struct chat_request {
     const char *draft;     /* "ngram", "none" or a model; borrowed; NULL: the daemon's */
     bool keep_volatile;    /* header lines that change with every request are left in the prompt */
     uint32_t deadline_ms;  /* 0: none */
+    bool any_length;       /* nothing is generated: a prompt may be longer than the context */
 } chat_request;
+
+/* Fields that every dialect takes beside its own; target: the chat_request. */
+extern const request_field chat_request_extensions[];
+extern const size_t n_chat_request_extensions;
 
 /* Whether this body is an object; takes it over. `defaults` NULL: the library's. */
 bool chat_request_open(chat_request *r, json_t *body, const mlxr_sampling *defaults);

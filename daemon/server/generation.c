@@ -518,6 +518,7 @@ static bool read_request(generation *g, json_t *body)
     }
     apply_parameters(g);
     g->r.f.client = g->job.identity.client;
+    g->r.any_length = g->job.prompt_only;
     g->r.model = g->entry.name;
     if (!g->job.parse(g->job.user, &g->r) || !chat_request_check(&g->r)) {
         fail_fields(g);
@@ -625,6 +626,8 @@ static void compose(generation *g)
         fail(g, 400, "invalid_value", NULL, 0, "%s", error.text);
     } else if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {
         fail_fields(g);
+    } else if (g->job.prompt_only) {
+        return;
     } else if (generation_choices_open(g, &error) != MLXR_OK) {
         fail(g, error.status == MLXR_NOMEM ? 503 : 400, "invalid_value", "stop", 0, "%s", error.text);
     } else {
@@ -632,14 +635,26 @@ static void compose(generation *g)
     }
 }
 
+/* Loop: the request was taken, or it was not. */
+static void tell_composed(generation *g)
+{
+    if (g->failed) {
+        tell_error(g);
+        return;
+    }
+    tell_start(g);
+    if (g->job.prompt_only && !g->over) {
+        g->time.end_us = scheduler_now_us(worker_scheduler(g->d->worker));
+        generation_usage usage = usage_of(g);
+        g->over = true;
+        g->job.callbacks->on_done(g->job.user, &usage);
+    }
+}
+
 static void composed(void *user)
 {
     generation *g = user;
-    if (g->failed) {
-        tell_error(g);
-    } else {
-        tell_start(g);
-    }
+    tell_composed(g);
     unref(g);
 }
 
@@ -712,10 +727,8 @@ static void prepare(void *user)
 static void prepared(void *user)
 {
     generation *g = user;
-    if (g->composed && g->failed) {
-        tell_error(g);
-    } else if (g->composed) {
-        tell_start(g);
+    if (g->composed) {
+        tell_composed(g);
     }
     unref(g);
 }

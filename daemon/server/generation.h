@@ -90,6 +90,7 @@ typedef struct generation_job {
     void (*on_released)(void *user);       /* nothing will use `user` any more; always called, last; may be NULL */
     auth_identity identity;
     bool default_model; /* a body without "model" means the daemon's only one */
+    bool prompt_only;   /* nothing is generated: behind on_start comes on_done with the size of the prompt */
 } generation_job;
 
 /* NULL: no memory; then nothing is called, and the caller answers 503. */

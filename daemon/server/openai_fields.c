@@ -11,17 +11,6 @@
 #define R(member) offsetof(chat_request, member)
 #define N(list) (sizeof(list) / sizeof *(list))
 
-/* ---- our extensions, everywhere ---------------------------------------------------------------------------------- */
-
-static const request_field extensions[] = {
-    {"draft", field_one_of, R(draft), 0, 0, "ngram|none"},
-    {"n_ctx", field_count, R(n_ctx), 0, 0, NULL},
-    {"keep_volatile", field_bool, R(keep_volatile), 0, 0, NULL},
-    {"deadline_ms", field_count, R(deadline_ms), 0, 0, NULL},
-    {"prompt_cache_key", field_warn, 0, 0, 0, "prompts are found in the cache by their content, whoever asks"},
-    {"safety_identifier", field_client, R(f.client), 0, 0, NULL},
-};
-
 #define IGNORED_FIELDS                                                                                                 \
     {"service_tier", field_warn, 0, 0, 0, "there is one tier here"},                                                   \
         {"metadata", field_warn, 0, 0, 0, "it is kept nowhere"},                                                       \
@@ -114,7 +103,7 @@ bool openai_chat_parse(chat_request *r, openai_options *o)
     const field_table tables[] = {{chat_fields, N(chat_fields), o},
                                   {chat_request_fields, N(chat_request_fields), r},
                                   {request_fields_common, n_request_fields_common, &r->f},
-                                  {extensions, N(extensions), r}};
+                                  {chat_request_extensions, n_chat_request_extensions, r}};
     if (!request_fields_read(&r->f, r->body, tables, N(tables)) || !read_stream_options(r, o)) {
         return false;
     }
@@ -184,7 +173,7 @@ bool openai_completion_parse(chat_request *r, openai_options *o)
     const field_table tables[] = {{completion_fields, N(completion_fields), o},
                                   {completion_request_fields, N(completion_request_fields), r},
                                   {request_fields_common, n_request_fields_common, &r->f},
-                                  {extensions, N(extensions), r}};
+                                  {chat_request_extensions, n_chat_request_extensions, r}};
     if (!request_fields_read(&r->f, r->body, tables, N(tables)) || !read_stream_options(r, o)) {
         return false;
     }
@@ -220,7 +209,7 @@ bool openai_infill_parse(chat_request *r, openai_options *o)
     const field_table tables[] = {{infill_fields, N(infill_fields), o},
                                   {infill_request_fields, N(infill_request_fields), r},
                                   {request_fields_common, n_request_fields_common, &r->f},
-                                  {extensions, N(extensions), r}};
+                                  {chat_request_extensions, n_chat_request_extensions, r}};
     if (!request_fields_read(&r->f, r->body, tables, N(tables)) || !read_stream_options(r, o)) {
         return false;
     }
@@ -327,7 +316,7 @@ bool openai_responses_parse(chat_request *r, openai_options *o)
     const field_table tables[] = {{responses_fields, N(responses_fields), o},
                                   {responses_request_fields, N(responses_request_fields), r},
                                   {request_fields_common, n_request_fields_common, &r->f},
-                                  {extensions, N(extensions), r}};
+                                  {chat_request_extensions, n_chat_request_extensions, r}};
     bool logprobs = r->f.sampling.logprobs;
     r->f.sampling.logprobs = true; /* "top_logprobs" alone asks for them here */
     if (!request_fields_read(&r->f, r->body, tables, N(tables))) {
@@ -402,39 +391,34 @@ bool openai_text_parse(request_fields *f, const char *pattern, const json_t *bod
 
 /* ---- for /openapi.json ------------------------------------------------------------------------------------------- */
 
+#define BODY_TABLES_MAX 2u
+
 static const struct {
     const char *pattern;
-    field_table tables[4]; /* targets are not used */
-    const char *required;  /* JSON */
+    field_table tables[BODY_TABLES_MAX]; /* targets are not used */
+    bool generates;                      /* the fields of samplers and our extensions, too */
+    const char *required;                /* JSON */
 } bodies[] = {
     {"/v1/chat/completions",
-     {{chat_fields, N(chat_fields), NULL},
-      {chat_request_fields, N(chat_request_fields), NULL},
-      {request_fields_common, 0, NULL},
-      {extensions, N(extensions), NULL}},
+     {{chat_fields, N(chat_fields), NULL}, {chat_request_fields, N(chat_request_fields), NULL}},
+     true,
      "[\"model\",\"messages\"]"},
     {"/v1/completions",
-     {{completion_fields, N(completion_fields), NULL},
-      {completion_request_fields, N(completion_request_fields), NULL},
-      {request_fields_common, 0, NULL},
-      {extensions, N(extensions), NULL}},
+     {{completion_fields, N(completion_fields), NULL}, {completion_request_fields, N(completion_request_fields), NULL}},
+     true,
      "[\"model\",\"prompt\"]"},
     {"/v1/responses",
-     {{responses_fields, N(responses_fields), NULL},
-      {responses_request_fields, N(responses_request_fields), NULL},
-      {request_fields_common, 0, NULL},
-      {extensions, N(extensions), NULL}},
+     {{responses_fields, N(responses_fields), NULL}, {responses_request_fields, N(responses_request_fields), NULL}},
+     true,
      "[\"model\",\"input\"]"},
     {"/infill",
-     {{infill_fields, N(infill_fields), NULL},
-      {infill_request_fields, N(infill_request_fields), NULL},
-      {request_fields_common, 0, NULL},
-      {extensions, N(extensions), NULL}},
+     {{infill_fields, N(infill_fields), NULL}, {infill_request_fields, N(infill_request_fields), NULL}},
+     true,
      "[]"},
-    {"/v1/embeddings", {{embedding_fields, N(embedding_fields), NULL}}, "[\"input\"]"},
-    {"/tokenize", {{tokenize_fields, N(tokenize_fields), NULL}}, "[]"},
-    {"/detokenize", {{detokenize_fields, N(detokenize_fields), NULL}}, "[\"tokens\"]"},
-    {"/apply-template", {{template_fields, N(template_fields), NULL}}, "[\"messages\"]"},
+    {"/v1/embeddings", {{embedding_fields, N(embedding_fields), NULL}}, false, "[\"input\"]"},
+    {"/tokenize", {{tokenize_fields, N(tokenize_fields), NULL}}, false, "[]"},
+    {"/detokenize", {{detokenize_fields, N(detokenize_fields), NULL}}, false, "[\"tokens\"]"},
+    {"/apply-template", {{template_fields, N(template_fields), NULL}}, false, "[\"messages\"]"},
 };
 
 /* What a field's reader alone does not tell. */
@@ -455,14 +439,14 @@ static const struct {
     {"store", "{\"type\":\"boolean\"}"},
 };
 
-static json_t *schema_of(const request_field *f)
+static json_t *detail(const request_field *f)
 {
     for (size_t i = 0; i < N(details); i++) {
         if (strcmp(details[i].name, f->name) == 0) {
             return json_loads(details[i].schema, 0, NULL);
         }
     }
-    return request_field_schema(f);
+    return NULL;
 }
 
 json_t *openai_body_schema(const char *pattern)
@@ -471,20 +455,16 @@ json_t *openai_body_schema(const char *pattern)
         if (strcmp(bodies[b].pattern, pattern) != 0) {
             continue;
         }
-        json_t *properties = json_object();
+        field_table tables[BODY_TABLES_MAX + 2];
+        size_t n = 0;
         for (size_t t = 0; t < N(bodies[b].tables); t++) {
-            const field_table *table = &bodies[b].tables[t];
-            size_t n = table->rows == request_fields_common ? n_request_fields_common : table->n;
-            for (size_t i = 0; i < n; i++) {
-                if (!json_object_get(properties, table->rows[i].name)) { /* null counts as not given */
-                    json_object_set_new(
-                        properties, table->rows[i].name,
-                        json_pack("{s:[o, {s:s}]}", "anyOf", schema_of(&table->rows[i]), "type", "null"));
-                }
-            }
+            tables[n++] = bodies[b].tables[t];
         }
-        return json_pack("{s:s, s:o, s:o, s:b}", "type", "object", "properties", properties, "required",
-                         json_loads(bodies[b].required, 0, NULL), "additionalProperties", 0);
+        if (bodies[b].generates) {
+            tables[n++] = (field_table){request_fields_common, n_request_fields_common, NULL};
+            tables[n++] = (field_table){chat_request_extensions, n_chat_request_extensions, NULL};
+        }
+        return request_fields_schema(tables, n, detail, bodies[b].required);
     }
     return NULL;
 }

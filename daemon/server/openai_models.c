@@ -6,14 +6,15 @@
 #include <string.h>
 
 #include "registry/registry.h"
+#include "server/anthropic_parts.h"
 #include "server/errors.h"
 #include "server/openai_parts.h"
 
 typedef struct models_job {
     struct daemon *d;
-    http_exchange *x; /* NULL: gone */
-    bool worked;
-    char *id; /* NULL: all */
+    http_exchange *x;       /* NULL: gone */
+    bool worked, anthropic; /* in Anthropic's form: the request has its version's header */
+    char *id;               /* NULL: all */
     auth_identity identity;
     json_t *found; /* a list, or one model */
     mlxr_error error;
@@ -36,8 +37,11 @@ static void on_gone(void *user)
     free_job(j);
 }
 
-static json_t *model_json(const registry_model *m)
+static json_t *model_json(const models_job *j, const registry_model *m)
 {
+    if (j->anthropic) {
+        return anthropic_model(m);
+    }
     json_t *one = json_pack("{s:s, s:s, s:I, s:s}", "id", m->name, "object", "model", "created",
                             (json_int_t)(m->modified_us / 1000000), "owned_by", registry_source_name(m->source));
     if (m->n_ctx_train) {
@@ -51,7 +55,7 @@ static mlxr_status on_model(void *user, const registry_model *m, mlxr_error *err
     models_job *j = user;
     (void)error;
     if (!*m->unusable && auth_allows_model(&j->identity, m->name)) {
-        json_array_append_new(j->found, model_json(m));
+        json_array_append_new(j->found, model_json(j, m));
     }
     return MLXR_OK;
 }
@@ -68,7 +72,7 @@ static void work(void *user)
     j->status = registry_resolve(j->d->registry, j->id, &m, &j->error);
     if (j->status == MLXR_OK) {
         bool allowed = auth_allows_model(&j->identity, m.name);
-        j->found = allowed ? model_json(&m) : NULL;
+        j->found = allowed ? model_json(j, &m) : NULL;
         registry_model_close(&m);
     }
 }
@@ -85,6 +89,8 @@ static void done(void *user)
         error_respond(j->x, 404, "model_not_found", j->status != MLXR_OK ? j->error.text : "no such model", "model");
     } else if (j->id) {
         http_respond_json(j->x, 200, json_incref(j->found));
+    } else if (j->anthropic) {
+        anthropic_models_answer(j->x, j->found);
     } else {
         http_respond_json(j->x, 200, json_pack("{s:s, s:O}", "object", "list", "data", j->found));
     }
@@ -100,6 +106,7 @@ static void start(struct daemon *d, http_exchange *x, const char *id)
     }
     j->d = d;
     j->x = x;
+    j->anthropic = route_dialect_of(x) == ROUTE_ANTHROPIC;
     j->identity = *route_identity(x);
     if (http_work(d->http, work, done, j) != 0) {
         free(j->id);

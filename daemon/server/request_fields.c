@@ -259,7 +259,7 @@ bool field_texts(request_fields *r, const request_field *f, void *target, const 
     return json_is_string(value) || json_is_array(value) || request_fields_want(r, f, "a text or a list of texts");
 }
 
-static bool read_stop(request_fields *r, const request_field *f, void *target, const json_t *value)
+bool field_stops(request_fields *r, const request_field *f, void *target, const json_t *value)
 {
     if (r->own_stops) {
         return request_fields_bad(r, f->name, "%s: the stop strings were given already", f->name);
@@ -389,7 +389,7 @@ const request_field request_fields_common[] = {
     {"max_tokens", field_count, AT(max_tokens), 0, 0, NULL},
     {"max_completion_tokens", field_count, AT(max_tokens), 0, 0, NULL},
     {"n", field_count, AT(n_choices), 0, 0, NULL},
-    {"stop", read_stop, AT(stops), 0, 0, NULL},
+    {"stop", field_stops, AT(stops), 0, 0, NULL},
     {"priority", field_i32, AT(priority), -100, 100, NULL},
     {"grammar", field_grammar, 0, 0, 0, NULL},
     {"schema", field_schema, 0, 0, 0, NULL},
@@ -463,8 +463,8 @@ static const struct {
     {field_schema, "{\"anyOf\":[{\"type\":\"object\"},{\"type\":\"string\"},{\"const\":true}]}"},
     {field_texts, "{\"anyOf\":[{\"type\":\"string\",\"minLength\":1},"
                   "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":1}}]}"},
-    {read_stop, "{\"anyOf\":[{\"type\":\"string\",\"minLength\":1},"
-                "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":1}}]}"},
+    {field_stops, "{\"anyOf\":[{\"type\":\"string\",\"minLength\":1},"
+                  "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":1}}]}"},
     {read_breakers, "{\"anyOf\":[{\"type\":\"string\",\"minLength\":1},"
                     "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":1}}]}"},
     {read_bias, "{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^[0-9]+$\"},"
@@ -506,4 +506,23 @@ json_t *request_field_schema(const request_field *f)
         json_object_set_new(made, "description", json_sprintf("Accepted with a warning: %s", f->note));
     }
     return made;
+}
+
+json_t *request_fields_schema(const field_table *tables, size_t n_tables, json_t *(*detail)(const request_field *f),
+                              const char *required)
+{
+    json_t *properties = json_object();
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t i = 0; i < tables[t].n; i++) {
+            const request_field *f = &tables[t].rows[i];
+            if (!json_object_get(properties, f->name)) { /* null counts as not given */
+                json_t *own = detail ? detail(f) : NULL;
+                json_object_set_new(
+                    properties, f->name,
+                    json_pack("{s:[o, {s:s}]}", "anyOf", own ? own : request_field_schema(f), "type", "null"));
+            }
+        }
+    }
+    return json_pack("{s:s, s:o, s:o, s:b}", "type", "object", "properties", properties, "required",
+                     json_loads(required, 0, NULL), "additionalProperties", 0);
 }

@@ -69,6 +69,10 @@ bool request_fields_want(request_fields *r, const request_field *f, const char *
 bool request_fields_grammar(request_fields *r, const char *field, char *text, bool is_schema);
 /* A text's or number's JSON Schema, for /openapi.json. */
 json_t *request_field_schema(const request_field *f);
+/* An object's, with the fields of all tables; `detail` (may be NULL): what a reader alone does not tell, or NULL.
+ * `required`: a list as JSON. */
+json_t *request_fields_schema(const field_table *tables, size_t n_tables, json_t *(*detail)(const request_field *f),
+                              const char *required);
 /* A whole number, 64.0 taken as 64. */
 bool request_field_whole(const json_t *value, double min, double max, json_int_t *out);
 
@@ -79,6 +83,7 @@ field_reader field_count;   /* uint32_t, 1 or more unless min and max say otherw
 field_reader field_bool;    /* bool */
 field_reader field_text;    /* const char *, borrowed */
 field_reader field_texts;   /* text_list of a text or a list of texts; items are owned */
+field_reader field_stops;   /* request_fields.stops, which are then the request's own */
 field_reader field_json;    /* json_t *, borrowed: any value */
 field_reader field_object;  /* json_t *, borrowed */
 field_reader field_list;    /* json_t *, borrowed */

@@ -200,6 +200,12 @@ static route_dialect dialect_of_path(const char *path)
                                                   : ROUTE_PLAIN;
 }
 
+/* Clients of Anthropic's say so in a header, on the paths that they share with OpenAI's, too. */
+static route_dialect dialect_of(const http_exchange *x, route_dialect dialect)
+{
+    return dialect == ROUTE_OPENAI && http_header_get(x, "anthropic-version") ? ROUTE_ANTHROPIC : dialect;
+}
+
 static access_request read_access(const http_exchange *x)
 {
     const http_request *q = http_request_of(x);
@@ -328,7 +334,10 @@ static bool check(http_exchange *x, route_context *context)
         return false;
     }
     const route *row = find_row(r, http_marked_path(x), q->method, &any, allow, sizeof allow);
-    context->dialect = any ? (row ? row : any)->dialect : context->dialect;
+    context->dialect = any ? dialect_of(x, (row ? row : any)->dialect) : context->dialect;
+    if (context->dialect == ROUTE_ANTHROPIC) { /* where its clients look for it */
+        http_header_add(x, "Request-Id", q->request_id);
+    }
     headers.is_public = row && row->policy == ROUTE_PUBLIC;
     http_header_add(x, "Vary", "Origin");
     if (!passed(x, access_check_origin(&r->o.access, &headers, &cross))) {
@@ -367,7 +376,8 @@ static http_body_plan on_head(void *user, http_exchange *x)
         http_respond(x, 503, NULL, "", 0);
         return (http_body_plan){0};
     }
-    *context = (route_context){.router = user, .dialect = dialect_of_path(http_request_of(x)->path), .x = x};
+    *context = (route_context){.router = user, .x = x};
+    context->dialect = dialect_of(x, dialect_of_path(http_request_of(x)->path));
     http_set_context(x, context, context_end);
     if (!check(x, context)) {
         return (http_body_plan){0};

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -192,6 +193,84 @@ class ApiTest(cli.CliTest):
         """Prints a figure that is promised, and keeps the promise (with time for sanitizers)."""
         print(f"{name}: {value:.2f} {unit} (at most {limit:g})")
         self.assertLess(value, limit * (SLOW if unit in ("ms", "s") else 1), name)
+
+
+class ServedTest(ApiTest):
+    """One daemon for all tests of a class."""
+
+    MODEL = None  # a path; None: a tiny model
+    daemon = None
+
+    @classmethod
+    def model_path(cls):
+        return cls.MODEL or os.path.join(tiny_models(), "qwen2.gguf")
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if not any(name.startswith("test_") for name in dir(cls)):
+            return  # a base of others
+        path = cls.model_path()
+        cls.name = os.path.basename(path)[: -len(".gguf")]
+        cls.home_of_class = tempfile.mkdtemp(prefix="mlxr-home-")
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("MLXR_", "XDG_"))}
+        env.update(HOME=cls.home_of_class, MLXR_MODELS=os.path.join(cls.home_of_class, "models"))
+        cls.daemon = Daemon("--model", path, "--threads", "2" if cls.MODEL else "1", env=env)
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.daemon:
+            code = cls.daemon.stop()
+            cli.shutil.rmtree(cls.home_of_class, True)
+            assert code == 0, code
+        super().tearDownClass()
+
+
+def _skip_gguf_value(data, at, kind):
+    """Where a value of GGUF's metadata ends."""
+    sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+    if kind == 8:
+        return at + 8 + struct.unpack_from("<Q", data, at)[0]
+    if kind == 9:
+        inner, n = struct.unpack_from("<IQ", data, at)
+        at += 12
+        if inner in sizes:
+            return at + n * sizes[inner]
+        for _ in range(n):
+            at = _skip_gguf_value(data, at, inner)
+        return at
+    return at + sizes[kind]
+
+
+def write_with_template(path, out, template):
+    """A copy of a GGUF file whose chat template is another."""
+    with open(path, "rb") as file:
+        data = file.read()
+    version, n_tensors, n_pairs = struct.unpack_from("<IQQ", data, 4)
+    at, pairs, align = 24, [], 32
+    for _ in range(n_pairs):
+        begin = at
+        n = struct.unpack_from("<Q", data, at)[0]
+        key = data[at + 8 : at + 8 + n]
+        at += 8 + n
+        kind = struct.unpack_from("<I", data, at)[0]
+        if key == b"general.alignment":
+            align = struct.unpack_from("<I", data, at + 4)[0]
+        at = _skip_gguf_value(data, at + 4, kind)
+        if key != b"tokenizer.chat_template":
+            pairs.append(data[begin:at])
+    key, text = b"tokenizer.chat_template", template.encode()
+    pairs.append(struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(text)) + text)
+    tensors = at
+    for _ in range(n_tensors):
+        n = struct.unpack_from("<Q", data, at)[0]
+        n_dims = struct.unpack_from("<I", data, at + 8 + n)[0]
+        at += 8 + n + 4 + 8 * n_dims + 12
+    head = b"GGUF" + struct.pack("<IQQ", version, n_tensors, len(pairs)) + b"".join(pairs) + data[tensors:at]
+    head += bytes(-len(head) % align)
+    with open(out, "wb") as file:
+        file.write(head + data[at + -at % align :])
+    return out
 
 
 def temporary_folder(test):

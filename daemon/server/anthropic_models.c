@@ -1,0 +1,94 @@
+/*
+ * /v1/models in Anthropic's form, for clients that send anthropic-version.
+ * Owner: the caller. Lifetime: the call.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "server/anthropic_parts.h"
+#include "server/errors.h"
+
+#define PAGE_USUAL 20u
+#define PAGE_MAX 1000u
+
+json_t *anthropic_model(const registry_model *m)
+{
+    char when[32] = "1970-01-01T00:00:00Z";
+    time_t seconds = (time_t)(m->modified_us / 1000000);
+    struct tm parts;
+    if (gmtime_r(&seconds, &parts)) {
+        strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    }
+    json_t *n_ctx = m->n_ctx_train ? json_integer(m->n_ctx_train) : json_null();
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:O, s:o, s:n}", "type", "model", "id", m->name, "display_name",
+                     m->name, "created_at", when, "lifecycle", "active", "max_input_tokens", n_ctx, "max_tokens", n_ctx,
+                     "capabilities");
+}
+
+/* The index of a model in a list; n where it is not there. */
+static size_t find(const json_t *all, const char *id)
+{
+    size_t i = 0;
+    while (i < json_array_size(all)) {
+        const char *own = json_string_value(json_object_get(json_array_get(all, i), "id"));
+        if (own && strcmp(own, id) == 0) {
+            break;
+        }
+        i++;
+    }
+    return i;
+}
+
+static bool read_limit(http_exchange *x, size_t *limit)
+{
+    char text[16];
+    *limit = PAGE_USUAL;
+    if (!http_query_param(x, "limit", text, sizeof text)) {
+        return true;
+    }
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    *limit = n;
+    if (*text < '0' || *text > '9' || *end || n < 1 || n > PAGE_MAX) {
+        error_respondf(x, 400, NULL, "limit", "limit: %.15s: it must be from 1 to %u", text, PAGE_MAX);
+        return false;
+    }
+    return true;
+}
+
+void anthropic_models_answer(http_exchange *x, const json_t *all)
+{
+    char after[256], before[256];
+    size_t limit, n = json_array_size(all), from = 0, to = n;
+    if (!read_limit(x, &limit)) {
+        return;
+    }
+    bool has_after = http_query_param(x, "after_id", after, sizeof after);
+    bool has_before = http_query_param(x, "before_id", before, sizeof before);
+    if (has_after && has_before) {
+        error_respond(x, 400, NULL, "after_id and before_id do not go together", "after_id");
+        return;
+    }
+    if (has_after || has_before) {
+        size_t at = find(all, has_after ? after : before);
+        if (at == n) {
+            error_respondf(x, 400, NULL, has_after ? "after_id" : "before_id", "%s: there is no model '%.100s'",
+                           has_after ? "after_id" : "before_id", has_after ? after : before);
+            return;
+        }
+        from = has_after ? at + 1 : at > limit ? at - limit : 0;
+        to = has_after ? n : at;
+    }
+    to = to - from > limit ? from + limit : to;
+    json_t *page = json_array();
+    for (size_t i = from; i < to; i++) {
+        json_array_append(page, json_array_get(all, i));
+    }
+    json_t *first = json_object_get(json_array_get(page, 0), "id");
+    json_t *last = json_object_get(json_array_get(page, to > from ? to - from - 1 : 0), "id");
+    bool more = has_before ? from > 0 : to < n;
+    http_respond_json(
+        x, 200,
+        json_pack("{s:o, s:b, s:O?, s:O?}", "data", page, "has_more", more, "first_id", first, "last_id", last));
+}
