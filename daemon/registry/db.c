@@ -1,6 +1,6 @@
 /*
  * SQLite with checked calls.
- * Owner: the registry. Lifetime: db_open to sqlite3_close.
+ * Owner: the registry, or another store. Lifetime: db_open to sqlite3_close.
  *
  * The journal is truncated, not deleted: in that mode a commit under synchronous=FULL is on the disk when it returns,
  * while the removal of a journal would have to be synced with its directory.
@@ -12,7 +12,13 @@
 #include <string.h>
 
 #include "registry/fail.h"
-#include <registry/schema.inc> /* made from schema.sql */
+
+/* Which file an error is about, without its folder. */
+static const char *name_of(sqlite3 *db)
+{
+    const char *path = sqlite3_db_filename(db, "main"), *slash = path ? strrchr(path, '/') : NULL;
+    return slash ? slash + 1 : "the database";
+}
 
 mlxr_status db_failed(sqlite3 *db, const char *what, mlxr_error *error)
 {
@@ -22,8 +28,8 @@ mlxr_status db_failed(sqlite3 *db, const char *what, mlxr_error *error)
                          : (code & 0xff) == SQLITE_CONSTRAINT                                ? MLXR_ARG
                                                                                              : MLXR_IO;
     const char *reason = system && status == MLXR_IO ? strerror(system) : "";
-    return registry_fail(error, status, "%s: the registry's database: %s%s%s", what, sqlite3_errmsg(db),
-                         *reason ? ": " : "", reason);
+    return registry_fail(error, status, "%s: %s: %s%s%s", what, name_of(db), sqlite3_errmsg(db), *reason ? ": " : "",
+                         reason);
 }
 
 static mlxr_status bind_all(sqlite3 *db, sqlite3_stmt *s, const char *types, va_list values, mlxr_error *error)
@@ -129,29 +135,29 @@ const char *db_text(sqlite3_stmt *statement, int column)
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 /* The beginning of the part for a version, or NULL. */
-static const char *find_part(int version)
+static const char *find_part(const db_schema *schema, int version)
 {
     char mark[32];
     sqlite3_snprintf(sizeof mark, mark, "-- version %d\n", version);
-    return strstr(registry_schema, mark);
+    return strstr(schema->text, mark);
 }
 
-int db_version_newest(void)
+int db_version_newest(const db_schema *schema)
 {
     int version = 0;
-    while (find_part(version + 1)) {
+    while (find_part(schema, version + 1)) {
         version++;
     }
     return version;
 }
 
-static mlxr_status apply_part(sqlite3 *db, int version, mlxr_error *error)
+static mlxr_status apply_part(sqlite3 *db, const db_schema *schema, int version, mlxr_error *error)
 {
-    const char *begin = find_part(version), *end = find_part(version + 1);
+    const char *begin = find_part(schema, version), *end = find_part(schema, version + 1);
     char number[48];
     char *part = strndup(begin, end ? (size_t)(end - begin) : strlen(begin));
     if (!part) {
-        return registry_fail(error, MLXR_NOMEM, "out of memory for the registry's schema");
+        return registry_fail(error, MLXR_NOMEM, "out of memory for %s schema", schema->whose);
     }
     sqlite3_snprintf(sizeof number, number, "PRAGMA user_version = %d", version);
     bool done = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK &&
@@ -166,23 +172,22 @@ static mlxr_status apply_part(sqlite3 *db, int version, mlxr_error *error)
     return status;
 }
 
-mlxr_status db_migrate(sqlite3 *db, int to_version, mlxr_error *error)
+mlxr_status db_migrate(sqlite3 *db, const db_schema *schema, int to_version, mlxr_error *error)
 {
     int64_t version = 0;
     mlxr_status status = db_number(db, &version, 0, error, "PRAGMA user_version", "");
-    if (status == MLXR_OK && version > db_version_newest()) {
-        return registry_fail(
-            error, MLXR_UNSUPPORTED,
-            "the registry's database is of version %lld, this program knows up to %d: use a newer mlxr",
-            (long long)version, db_version_newest());
+    if (status == MLXR_OK && version > db_version_newest(schema)) {
+        return registry_fail(error, MLXR_UNSUPPORTED,
+                             "%s database is of version %lld, this program knows up to %d: use a newer mlxr",
+                             schema->whose, (long long)version, db_version_newest(schema));
     }
     while (status == MLXR_OK && version < to_version) {
-        status = apply_part(db, (int)++version, error);
+        status = apply_part(db, schema, (int)++version, error);
     }
     return status;
 }
 
-static mlxr_status set_up(sqlite3 *db, bool read_only, mlxr_error *error)
+static mlxr_status set_up(sqlite3 *db, bool read_only, const db_schema *schema, mlxr_error *error)
 {
     static const char *const pragmas[] = {
         "PRAGMA foreign_keys = ON",  "PRAGMA trusted_schema = OFF",    "PRAGMA cell_size_check = ON",
@@ -195,10 +200,10 @@ static mlxr_status set_up(sqlite3 *db, bool read_only, mlxr_error *error)
             return db_failed(db, pragmas[i], error);
         }
     }
-    return read_only ? MLXR_OK : db_migrate(db, db_version_newest(), error);
+    return read_only ? MLXR_OK : db_migrate(db, schema, db_version_newest(schema), error);
 }
 
-mlxr_status db_open(sqlite3 **out, const char *path, bool read_only, mlxr_error *error)
+mlxr_status db_open(sqlite3 **out, const char *path, bool read_only, const db_schema *schema, mlxr_error *error)
 {
     sqlite3 *db = NULL;
     bool memory = strcmp(path, ":memory:") == 0;
@@ -207,10 +212,10 @@ mlxr_status db_open(sqlite3 **out, const char *path, bool read_only, mlxr_error 
     mlxr_status status = MLXR_OK;
     if (sqlite3_open_v2(path, &db, flags, NULL) != SQLITE_OK) {
         status = db ? db_failed(db, path, error)
-                    : registry_fail(error, MLXR_NOMEM, "out of memory for the registry's database");
+                    : registry_fail(error, MLXR_NOMEM, "out of memory for %s database", schema->whose);
     } else {
         sqlite3_extended_result_codes(db, 1);
-        status = set_up(db, read_only && !memory, error);
+        status = set_up(db, read_only && !memory, schema, error);
     }
     if (status != MLXR_OK) {
         sqlite3_close(db);

@@ -1,6 +1,6 @@
 /*
  * SQLite with checked calls: opening, migrating, statements with their values, transactions.
- * Owner: the registry. Lifetime: db_open to sqlite3_close. One thread at a time.
+ * Owner: the registry, or another store. Lifetime: db_open to sqlite3_close. One thread at a time.
  */
 #ifndef MLXR_REGISTRY_DB_H
 #define MLXR_REGISTRY_DB_H
@@ -9,9 +9,15 @@
 
 #include "mlxr.h"
 
+/* Tables, as a text in parts "-- version N", each of which brings a database from the version before it. */
+typedef struct db_schema {
+    const char *text;
+    const char *whose; /* for messages: "the registry's" database */
+} db_schema;
+
 /* Opens (and, unless read_only, makes and migrates) the database. path ":memory:": an empty one. A database of a newer
  * version than this program knows is refused. */
-mlxr_status db_open(sqlite3 **out, const char *path, bool read_only, mlxr_error *error);
+mlxr_status db_open(sqlite3 **out, const char *path, bool read_only, const db_schema *schema, mlxr_error *error);
 
 /* What SQLite says, as an error. */
 mlxr_status db_failed(sqlite3 *db, const char *what, mlxr_error *error);
@@ -29,8 +35,8 @@ mlxr_status db_number(sqlite3 *db, int64_t *out, int64_t otherwise, mlxr_error *
 /* A column's text, never NULL. */
 const char *db_text(sqlite3_stmt *statement, int column);
 
-/* The parts of schema.sql up to this version; for tests of migrations. */
-mlxr_status db_migrate(sqlite3 *db, int to_version, mlxr_error *error);
-int db_version_newest(void);
+/* The parts of the schema up to this version; for tests of migrations. */
+mlxr_status db_migrate(sqlite3 *db, const db_schema *schema, int to_version, mlxr_error *error);
+int db_version_newest(const db_schema *schema);
 
 #endif

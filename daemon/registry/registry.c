@@ -16,6 +16,9 @@
 
 #include "registry/disk.h"
 #include "registry/inside.h"
+#include <registry/schema.inc> /* made from schema.sql */
+
+static const db_schema schema = {registry_schema, "the registry's"};
 
 bool registry_directory(char *out, size_t cap)
 {
@@ -68,14 +71,14 @@ static mlxr_status open_database(registry *r, mlxr_error *error)
     struct stat info;
     disk_join(path, sizeof path, r->store, "registry.db");
     if (r->options.read_only && stat(path, &info) != 0) {
-        return db_open(&r->db, ":memory:", false, error);
+        return db_open(&r->db, ":memory:", false, &schema, error);
     }
     if (r->options.read_only) {
-        return db_open(&r->db, path, true, error);
+        return db_open(&r->db, path, true, &schema, error);
     }
     mlxr_status status = inside_lock_file(r, error); /* one migrates, others wait */
     if (status == MLXR_OK) {
-        status = db_open(&r->db, path, false, error);
+        status = db_open(&r->db, path, false, &schema, error);
         status = status == MLXR_OK ? disk_sync_dir(r->store, error) : status;
         status = status == MLXR_OK ? blob_tidy(r, error) : status;
         inside_unlock_file(r);
