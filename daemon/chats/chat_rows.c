@@ -320,6 +320,7 @@ chats_status chats_remove(chats *c, const chats_who *who, int64_t id, bool now, 
     if (status == CHATS_NOT_FOUND && now) {
         status = chat_find(c, who, id, true, &row, error);
     }
+    status = status == CHATS_OK && c->strays ? runs_recover(c, error) : status;
     status = status == CHATS_OK ? runs_check_idle(c, id, 0, error) : status;
     if (status == CHATS_OK && now) {
         status = chats_of_db(db_run(c->db, error, "DELETE FROM chats WHERE id = ?", "i", id));

@@ -4,7 +4,8 @@
  *
  * What goes in and comes out is JSON, in the shapes of docs/ui-api.md; the caller has checked types and lengths of what
  * goes in. A call that returns CHATS_OK has written to the disk; one that does not has changed nothing. What comes out
- * is the caller's.
+ * is the caller's. Where the disk fails at the very end of a commit, what failed may have been done: saving and ending
+ * may be tried again.
  *
  *   run_begin ─▶ running ─ run_save every 250 ms ─▶ run_end ─▶ complete, stopped, failed
  *                   └───────── the process dies; chats_open finds it ─▶ interrupted ─▶ run_begin goes on with it
@@ -112,7 +113,8 @@ typedef struct chats_run { /* what run_begin found or made */
     int32_t *prompt;    /* [n_prompt], of the first time; NULL: not kept */
     int32_t *tokens;    /* [n_tokens] of the answer so far; NULL: none */
     size_t n_prompt, n_tokens;
-    char *content; /* of a continued one without tokens: its text, to be gone on with */
+    char *content, *reasoning; /* of a continued one, so far; else NULL */
+    json_t *tool_calls;
     bool continues;
     bool unfinished;  /* it was ended by a stop or the end of a process, not by the model or a limit */
     json_t *question; /* the message that was added; NULL: none */
@@ -124,8 +126,12 @@ void chats_run_close(chats_run *run);
 /* fields: one of "message" {content, attachments, parent}, "parent" (the id of what is answered) or "continue" (the id
  * of an answer), and model, parameters, activate. Makes the message that is answered, the answer, and the generation.
  */
-chats_status chats_run_begin(chats *c, const chats_who *who, int64_t chat, const json_t *fields, chats_run *out,
-                             mlxr_error *error);
+typedef chats_status chats_run_check(void *user, chats_run *run, mlxr_error *error);
+/* check (may be NULL): once model and parameters are chosen, before anything is written; may change the model. */
+chats_status chats_run_begin(chats *c, const chats_who *who, int64_t chat, const json_t *fields, chats_run_check *check,
+                             void *user, chats_run *out, mlxr_error *error);
+/* It is not made any more, and its end could not be written: it will be found as one that was interrupted. */
+void chats_run_forget(chats *c, int64_t run);
 
 /* Events are {"n": number, "type": …}: "start" {content, reasoning, tool_calls} (what there is already), "text" and
  * "reasoning" {text}, "tool_call" {tool_call}; others are kept and not looked at. */

@@ -15,6 +15,9 @@ struct chats {
     sqlite3 *db;
     int lock_fd;
     chats_options options;
+    int64_t *active; /* [n_active] runs that this process makes */
+    size_t n_active, cap_active;
+    bool strays; /* there may be others that say they are running */
 };
 
 /* ---- store.c ---- */

@@ -18,6 +18,8 @@ void chats_run_close(chats_run *run)
     free(run->prompt);
     free(run->tokens);
     free(run->content);
+    free(run->reasoning);
+    json_decref(run->tool_calls);
     json_decref(run->parameters);
     json_decref(run->messages);
     json_decref(run->question);
@@ -103,9 +105,7 @@ static chats_status load_answer(chats *c, chats_run *run, mlxr_error *error)
         ok = run->source && (run->prompt || !run->n_prompt) && (run->tokens || !run->n_tokens);
         sqlite3_finalize(s);
     }
-    if (status == MLXR_OK && ok && !run->tokens) {
-        ok = copy_text(&run->content, run->answer, "content");
-    }
+    ok = ok && copy_text(&run->content, run->answer, "content") && copy_text(&run->reasoning, run->answer, "reasoning");
     return status != MLXR_OK ? chats_of_db(status) : ok ? CHATS_OK : chats_no_memory(error);
 }
 
@@ -125,6 +125,7 @@ static chats_status find_answer(chats *c, int64_t chat, int64_t id, chats_run *r
     }
     run->continues = true;
     run->message = id;
+    run->tool_calls = json_incref(json_object_get(run->answer, "tool_calls"));
     run->unfinished = strcmp(state, "stopped") == 0 || strcmp(state, "interrupted") == 0;
     status = runs_check_idle(c, chat, id, error);
     return status == CHATS_OK ? load_answer(c, run, error) : status;
@@ -198,8 +199,8 @@ static mlxr_status make_rows(chats *c, int64_t chat, int64_t question, chats_run
     return status;
 }
 
-static chats_status begin_run(chats *c, const chats_who *who, int64_t chat, const json_t *fields, chats_run *run,
-                              mlxr_error *error)
+static chats_status begin_run(chats *c, const chats_who *who, int64_t chat, const json_t *fields,
+                              chats_run_check *check, void *user, chats_run *run, mlxr_error *error)
 {
     int64_t question = 0;
     const json_t *goes_on = json_object_get(fields, "continue");
@@ -209,6 +210,7 @@ static chats_status begin_run(chats *c, const chats_who *who, int64_t chat, cons
     }
     status = status == CHATS_OK ? find_question(c, run->chat_row, fields, &question, run, error) : status;
     status = status == CHATS_OK ? choose(run->chat_row, fields, run, error) : status;
+    status = status == CHATS_OK && check ? check(user, run, error) : status;
     status = status == CHATS_OK ? message_prompt(c, chat, question, &run->messages, error) : status;
     if (status == CHATS_OK && !copy_text(&run->owner, run->chat_row, "owner")) {
         status = chats_no_memory(error);
@@ -231,8 +233,42 @@ static chats_status begin_run(chats *c, const chats_who *who, int64_t chat, cons
     return status;
 }
 
-chats_status chats_run_begin(chats *c, const chats_who *who, int64_t chat, const json_t *fields, chats_run *out,
-                             mlxr_error *error)
+static chats_status room_for_one(chats *c, mlxr_error *error)
+{
+    if (c->n_active < c->cap_active) {
+        return CHATS_OK;
+    }
+    size_t cap = c->cap_active ? c->cap_active * 2 : 16;
+    int64_t *grown = realloc(c->active, cap * sizeof *grown);
+    if (!grown) {
+        return chats_no_memory(error);
+    }
+    c->active = grown;
+    c->cap_active = cap;
+    return CHATS_OK;
+}
+
+/* The run is not made any more, though its row may say so. */
+static void forget(chats *c, int64_t id)
+{
+    chats_lock(c);
+    for (size_t i = 0; i < c->n_active; i++) {
+        if (c->active[i] == id) {
+            c->active[i] = c->active[--c->n_active];
+            c->strays = true;
+            break;
+        }
+    }
+    chats_unlock(c);
+}
+
+void chats_run_forget(chats *c, int64_t run)
+{
+    forget(c, run);
+}
+
+chats_status chats_run_begin(chats *c, const chats_who *who, int64_t chat, const json_t *fields, chats_run_check *check,
+                             void *user, chats_run *out, mlxr_error *error)
 {
     int n_ways = (json_object_get(fields, "message") != NULL) + (json_object_get(fields, "parent") != NULL) +
                  (json_object_get(fields, "continue") != NULL);
@@ -244,9 +280,20 @@ chats_status chats_run_begin(chats *c, const chats_who *who, int64_t chat, const
     if (status != CHATS_OK) {
         return status;
     }
-    status = chats_finish(c, begin_run(c, who, chat, fields, out, error), error);
+    status = room_for_one(c, error);
+    status = status == CHATS_OK && c->strays ? runs_recover(c, error) : status;
+    status = status == CHATS_OK ? begin_run(c, who, chat, fields, check, user, out, error) : status;
+    if (status == CHATS_OK) {
+        c->active[c->n_active++] = out->id;
+    }
+    bool begun = status == CHATS_OK;
+    int64_t id = out->id;
+    status = chats_finish(c, status, error);
     if (status != CHATS_OK) {
         chats_run_close(out);
+        if (begun) { /* a commit that failed may have been one: then a run is there that nobody makes */
+            forget(c, id);
+        }
     }
     return status;
 }
@@ -272,8 +319,8 @@ static mlxr_status save_one(chats *c, const chats_save *save, mlxr_error *error)
     if (!events) {
         return chats_starved(error);
     }
-    status = db_run(c->db, error, "INSERT INTO chunks(generation, last, events, tokens) VALUES (?, ?, ?, ?)", "iitb",
-                    save->run, (int64_t)save->last, events, save->n_tokens ? (const void *)save->tokens : "",
+    status = db_run(c->db, error, "INSERT OR REPLACE INTO chunks(generation, last, events, tokens) VALUES (?, ?, ?, ?)",
+                    "iitb", save->run, (int64_t)save->last, events, save->n_tokens ? (const void *)save->tokens : "",
                     save->n_tokens * sizeof *save->tokens);
     status = status == MLXR_OK ? db_run(c->db, error, "UPDATE generations SET last = ? WHERE id = ?", "ii",
                                         (int64_t)save->last, save->run)
@@ -372,15 +419,23 @@ static chats_status message_of(chats *c, int64_t run, json_t **out, mlxr_error *
 chats_status chats_run_end(chats *c, const chats_end *end, json_t **message, mlxr_error *error)
 {
     json_t *row = NULL;
+    int64_t runs = 0;
     chats_status status = chats_begin(c, error);
     if (status != CHATS_OK) {
         return status;
     }
-    mlxr_status done = save_one(c, &end->save, error);
-    done = done == MLXR_OK ? end_rows(c, end, error) : done;
+    mlxr_status done = db_number(c->db, &runs, 0, error, "SELECT state = 'running' FROM generations WHERE id = ?", "i",
+                                 end->save.run);
+    if (done == MLXR_OK && runs) { /* else a try before this one had worked and could not tell */
+        done = save_one(c, &end->save, error);
+        done = done == MLXR_OK ? end_rows(c, end, error) : done;
+    }
     status = chats_of_db(done);
     status = status == CHATS_OK ? message_of(c, end->save.run, &row, error) : status;
     status = chats_finish(c, status, error);
+    if (status == CHATS_OK) {
+        forget(c, end->save.run);
+    }
     if (message) {
         *message = status == CHATS_OK ? json_incref(row) : NULL;
     }
@@ -492,6 +547,16 @@ static chats_status recover_one(chats *c, int64_t run, mlxr_error *error)
     return chats_of_db(done);
 }
 
+static bool is_active(const chats *c, int64_t id)
+{
+    for (size_t i = 0; i < c->n_active; i++) {
+        if (c->active[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
 chats_status runs_recover(chats *c, mlxr_error *error)
 {
     sqlite3_stmt *s;
@@ -499,7 +564,8 @@ chats_status runs_recover(chats *c, mlxr_error *error)
     mlxr_status status = db_prepare(c->db, &s, error, "SELECT id FROM generations WHERE state = 'running'", "");
     chats_status result = chats_rows(c, status, s, &list, error);
     for (size_t i = 0; result == CHATS_OK && i < json_array_size(list); i++) {
-        result = recover_one(c, json_integer_value(json_object_get(json_array_get(list, i), "id")), error);
+        int64_t id = json_integer_value(json_object_get(json_array_get(list, i), "id"));
+        result = is_active(c, id) ? CHATS_OK : recover_one(c, id, error);
     }
     json_decref(list);
     return result;

@@ -123,6 +123,7 @@ void chats_close(chats **pointer)
         close(c->lock_fd);
     }
     pthread_mutex_destroy(&c->lock);
+    free(c->active);
     free(c);
     *pointer = NULL;
 }

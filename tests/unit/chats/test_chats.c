@@ -225,7 +225,7 @@ static void nobody_sees_what_is_another_keys(void **state)
     assert_int_equal(chats_message_get(w->c, &bob, hers, message, &row, &w->error), CHATS_NOT_FOUND);
     assert_int_equal(chats_message_get(w->c, &bob, open, message, &row, &w->error), CHATS_NOT_FOUND);
     assert_int_equal(chats_export(w->c, &bob, hers, &row, &w->error), CHATS_NOT_FOUND);
-    assert_int_equal(chats_run_begin(w->c, &bob, hers, run, &begun, &w->error), CHATS_NOT_FOUND);
+    assert_int_equal(chats_run_begin(w->c, &bob, hers, run, NULL, NULL, &begun, &w->error), CHATS_NOT_FOUND);
     is_ok(chats_search(w->c, &bob, "privately", 0, 0, &row, &w->error));
     assert_int_equal(json_array_size(json_object_get(row, "results")), 0);
     json_decref(row);
@@ -345,7 +345,7 @@ static chats_run begin(world *w, int64_t chat, const char *text)
 {
     json_t *fields = json(text);
     chats_run run;
-    is_ok(chats_run_begin(w->c, &everybody, chat, fields, &run, &w->error));
+    is_ok(chats_run_begin(w->c, &everybody, chat, fields, NULL, NULL, &run, &w->error));
     json_decref(fields);
     return run;
 }
@@ -366,7 +366,7 @@ static void an_answer_that_a_process_left_is_made_of_what_was_saved(void **state
     save(w, id, 2, "text", "a", 100);
     save(w, id, 3, "text", "b", 101);
     json_t *row = NULL, *again = json_pack("{s:I}", "continue", (json_int_t)answer);
-    assert_int_equal(chats_run_begin(w->c, &everybody, chat, again, &run, &w->error), CHATS_CONFLICT);
+    assert_int_equal(chats_run_begin(w->c, &everybody, chat, again, NULL, NULL, &run, &w->error), CHATS_CONFLICT);
     assert_int_equal(chats_remove(w->c, &everybody, chat, false, &w->error), CHATS_CONFLICT);
     reopen(w); /* nothing told it that the answer ended */
     is_ok(chats_message_get(w->c, &everybody, chat, answer, &row, &w->error));
@@ -379,7 +379,7 @@ static void an_answer_that_a_process_left_is_made_of_what_was_saved(void **state
     assert_string_equal(text_of(json_array_get(events, 3), "state"), "interrupted");
     json_decref(row);
     /* It goes on with the same tokens. */
-    is_ok(chats_run_begin(w->c, &everybody, chat, again, &run, &w->error));
+    is_ok(chats_run_begin(w->c, &everybody, chat, again, NULL, NULL, &run, &w->error));
     assert_true(run.continues && run.unfinished && run.message == answer && run.id != id);
     assert_int_equal(run.n_prompt, 3);
     assert_int_equal(run.prompt[2], 9);
@@ -402,7 +402,7 @@ static void an_answer_that_a_process_left_is_made_of_what_was_saved(void **state
     assert_string_equal(text_of(json_object_get(row, "stats"), "finish_reason"), "stop");
     json_decref(row);
     reopen(w);
-    is_ok(chats_run_begin(w->c, &everybody, chat, again, &run, &w->error));
+    is_ok(chats_run_begin(w->c, &everybody, chat, again, NULL, NULL, &run, &w->error));
     assert_int_equal(run.n_tokens, 3);
     assert_int_equal(run.tokens[0], 100);
     assert_int_equal(run.tokens[2], 102);
@@ -427,7 +427,7 @@ static void a_text_that_was_edited_is_no_longer_its_tokens(void **state)
     is_ok(chats_message_change(w->c, &everybody, chat, answer, edit, &row, &w->error));
     json_decref(row);
     json_t *again = json_pack("{s:I}", "continue", (json_int_t)answer);
-    is_ok(chats_run_begin(w->c, &everybody, chat, again, &run, &w->error));
+    is_ok(chats_run_begin(w->c, &everybody, chat, again, NULL, NULL, &run, &w->error));
     assert_int_equal(run.n_tokens, 0);
     assert_string_equal(run.content, "An edited");
     chats_run_close(&run);
@@ -458,7 +458,7 @@ static void what_makes_no_sense_begins_no_answer(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *fields = json(cases[i].fields);
         chats_run run;
-        assert_int_equal(chats_run_begin(w->c, &everybody, chat, fields, &run, &w->error), cases[i].status);
+        assert_int_equal(chats_run_begin(w->c, &everybody, chat, fields, NULL, NULL, &run, &w->error), cases[i].status);
         json_decref(fields);
     }
     assert_ok(db_number(w->c->db, &n, 0, &w->error, "SELECT count(*) FROM messages", ""), &w->error);

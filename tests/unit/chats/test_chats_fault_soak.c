@@ -75,7 +75,8 @@ static chats_status do_answer(chats *c, mlxr_error *error)
 {
     json_t *fields = json_pack("{s:{s:s}, s:s}", "message", "content", "a question", "model", "m");
     chats_run run;
-    chats_status status = fields ? chats_run_begin(c, &everybody, KEPT, fields, &run, error) : chats_no_memory(error);
+    chats_status status = fields ? chats_run_begin(c, &everybody, KEPT, fields, NULL, NULL, &run, error)
+                                 : chats_no_memory(error);
     json_decref(fields);
     if (status != CHATS_OK) {
         return status;
@@ -166,7 +167,7 @@ static void make_templates(void)
     assert_int_equal(do_add(c, &error), CHATS_OK);
     json_t *fields = json_pack("{s:{s:s}, s:s}", "message", "content", "kept", "model", "m");
     chats_run run;
-    assert_int_equal(chats_run_begin(c, &everybody, KEPT, fields, &run, &error), CHATS_OK);
+    assert_int_equal(chats_run_begin(c, &everybody, KEPT, fields, NULL, NULL, &run, &error), CHATS_OK);
     json_decref(fields);
     assert_int_equal(run.message, ANSWER);
     assert_int_equal(save_text(c, run.id, 1, "a", 1, &error), CHATS_OK);
