@@ -44,14 +44,15 @@ mlxr_status prompt_render(const mlxr_model *model, const json_t *messages, bool 
         return *text ? MLXR_OK : no_memory(error);
     }
     char *dumped = json_dumps(messages, JSON_COMPACT);
-    mlxr_status status = dumped ? mlxr_chat_render(model, dumped, NULL, NULL, true, text, error) : no_memory(error);
+    mlxr_status status = dumped ? mlxr_chat_render_marked(model, dumped, NULL, NULL, true, text, error)
+                                : no_memory(error);
     free(dumped);
     return status;
 }
 
 unsigned prompt_flags(bool raw)
 {
-    return MLXR_TOKENIZE_PARSE_SPECIAL | (raw ? MLXR_TOKENIZE_ADD_SPECIAL : 0u);
+    return MLXR_TOKENIZE_PARSE_SPECIAL | (raw ? MLXR_TOKENIZE_ADD_SPECIAL : MLXR_TOKENIZE_MARKED);
 }
 
 mlxr_status prompt_tokenize(const mlxr_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t **ids,

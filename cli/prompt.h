@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-#include "mlxr.h"
+#include "mlxr_chat.h"
 
 /* What the model shall read: the messages through its chat template or, raw, one after the other. *text is
  * NUL-terminated and freed with mlxr_free. */

@@ -85,8 +85,65 @@ bool mlxr_token_is_special(const mlxr_model *model, int32_t id)
     return tokenizer_is_special(model->tokenizer, id);
 }
 
-/* Parses one JSON argument and puts it under `key`; NULL text leaves the key out. */
-static mlxr_status set_json(json_t *variables, const char *key, const char *text, json_type type, mlxr_error *error)
+/* ---- marks ------------------------------------------------------------------------------------------------------- */
+
+static json_t *mark_text(const tokenizer *t, const char *text, size_t n)
+{
+    buffer b = buffer_make(2 * CHAT_JSON_BYTES_MAX);
+    json_t *made = tokenizer_mark_specials(t, text, n, &b) ? json_stringn_nocheck(b.data ? b.data : "", b.n) : NULL;
+    buffer_close(&b);
+    return made;
+}
+
+/* Does anything in it spell a special? */
+static bool needs_marks(const tokenizer *t, const json_t *value)
+{
+    bool any = false;
+    if (json_is_string(value)) {
+        return tokenizer_spells_special(t, json_string_value(value), json_string_length(value));
+    }
+    for (size_t i = 0; i < json_array_size(value) && !any; i++) {
+        any = needs_marks(t, json_array_get(value, i));
+    }
+    void *it = json_object_iter((json_t *)value);
+    for (; it && !any; it = json_object_iter_next((json_t *)value, it)) {
+        any = tokenizer_spells_special(t, json_object_iter_key(it), json_object_iter_key_len(it)) ||
+              needs_marks(t, json_object_iter_value(it));
+    }
+    return any;
+}
+
+/* A copy of a value with all its texts marked; NULL: no memory. The JSON parser has bounded the depth. */
+static json_t *mark_value(const tokenizer *t, json_t *value)
+{
+    if (json_is_string(value)) {
+        return mark_text(t, json_string_value(value), json_string_length(value));
+    }
+    if (!json_is_array(value) && !json_is_object(value)) {
+        return json_incref(value);
+    }
+    json_t *made = json_is_array(value) ? json_array() : json_object();
+    bool ok = made != NULL;
+    for (size_t i = 0; ok && i < json_array_size(value); i++) {
+        ok = json_array_append_new(made, mark_value(t, json_array_get(value, i))) == 0;
+    }
+    void *it = json_object_iter(value);
+    for (; it && ok; it = json_object_iter_next(value, it)) {
+        json_t *key = mark_text(t, json_object_iter_key(it), json_object_iter_key_len(it));
+        ok = key && json_object_setn_new_nocheck(made, json_string_value(key), json_string_length(key),
+                                                 mark_value(t, json_object_iter_value(it))) == 0;
+        json_decref(key);
+    }
+    if (!ok) {
+        json_decref(made);
+    }
+    return ok ? made : NULL;
+}
+
+/* Parses one JSON argument and puts it under `key`, its texts marked unless `marks` is NULL; NULL text leaves the key
+ * out. */
+static mlxr_status set_json(json_t *variables, const char *key, const char *text, json_type type,
+                            const tokenizer *marks, mlxr_error *error)
 {
     json_t *value = NULL;
     if (!text) {
@@ -99,6 +156,14 @@ static mlxr_status set_json(json_t *variables, const char *key, const char *text
     if (json_typeof(value) != type) {
         json_decref(value);
         return error_set(error, MLXR_ARG, "%s must be a JSON %s", key, type == JSON_ARRAY ? "array" : "object");
+    }
+    if (marks && needs_marks(marks, value)) {
+        json_t *marked = mark_value(marks, value);
+        json_decref(value);
+        if (!marked) {
+            return error_nomem(error, key, strlen(text));
+        }
+        value = marked;
     }
     int failed = type == JSON_ARRAY ? json_object_set_new(variables, key, value) : json_object_update(variables, value);
     if (type != JSON_ARRAY) {
@@ -119,13 +184,34 @@ static mlxr_status set_token(json_t *variables, const char *key, const mlxr_mode
                                                                               : MLXR_OK;
 }
 
-mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json, const char *tools_json,
-                             const char *extra_json, bool add_generation_prompt, char **text, mlxr_error *error)
+mlxr_status mlxr_chat_mark(const mlxr_model *model, const char *text, size_t n_bytes, char **out, size_t *n_out,
+                           mlxr_error *error)
+{
+    buffer b = buffer_make(2 * CHAT_JSON_BYTES_MAX);
+    bool ok = tokenizer_mark_specials(model->tokenizer, text, n_bytes, &b);
+    *n_out = b.n;
+    *out = ok ? buffer_take(&b) : NULL;
+    buffer_close(&b);
+    return *out ? MLXR_OK : error_nomem(error, "a marked text", n_bytes);
+}
+
+size_t mlxr_chat_unmark(char *text, size_t n_bytes)
+{
+    size_t n = tokenizer_unmark(text, n_bytes);
+    text[n] = 0;
+    return n;
+}
+
+/* ---- rendering --------------------------------------------------------------------------------------------------- */
+
+static mlxr_status render(const mlxr_model *model, const char *messages_json, const char *tools_json,
+                          const char *extra_json, bool add_generation_prompt, bool mark, char **text, mlxr_error *error)
 {
     if (!model->chat) {
         return error_set(error, MLXR_UNSUPPORTED, "%s", model->chat_error.text);
     }
     json_t *variables = json_object();
+    const tokenizer *marks = mark ? model->tokenizer : NULL;
     buffer out = buffer_make((size_t)64 << 20);
     mlxr_status status = variables ? MLXR_OK : error_nomem(error, "template variables", 1);
     if (status == MLXR_OK) {
@@ -135,13 +221,13 @@ mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json,
         status = set_token(variables, "eos_token", model, tokenizer_eos(model->tokenizer), error);
     }
     if (status == MLXR_OK) {
-        status = set_json(variables, "extra", extra_json, JSON_OBJECT, error);
+        status = set_json(variables, "extra", extra_json, JSON_OBJECT, marks, error);
     }
     if (status == MLXR_OK) {
-        status = set_json(variables, "messages", messages_json ? messages_json : "[]", JSON_ARRAY, error);
+        status = set_json(variables, "messages", messages_json ? messages_json : "[]", JSON_ARRAY, marks, error);
     }
     if (status == MLXR_OK) {
-        status = set_json(variables, "tools", tools_json, JSON_ARRAY, error);
+        status = set_json(variables, "tools", tools_json, JSON_ARRAY, marks, error);
     }
     if (status == MLXR_OK &&
         json_object_set_new(variables, "add_generation_prompt", json_boolean(add_generation_prompt))) {
@@ -161,4 +247,16 @@ mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json,
     buffer_close(&out);
     json_decref(variables);
     return status;
+}
+
+mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json, const char *tools_json,
+                             const char *extra_json, bool add_generation_prompt, char **text, mlxr_error *error)
+{
+    return render(model, messages_json, tools_json, extra_json, add_generation_prompt, false, text, error);
+}
+
+mlxr_status mlxr_chat_render_marked(const mlxr_model *model, const char *messages_json, const char *tools_json,
+                                    const char *extra_json, bool add_generation_prompt, char **text, mlxr_error *error)
+{
+    return render(model, messages_json, tools_json, extra_json, add_generation_prompt, true, text, error);
 }

@@ -57,7 +57,8 @@ static bool dump_text(jbuild *b, const json_style *style, const jtext *t)
     for (size_t at = 0; at < t->n && ok;) {
         uint32_t code;
         size_t used = jtext_char(t->bytes, t->n, at, &code);
-        bool plain = code >= 0x20 && code != '"' && code != '\\' && (!style->ascii || code < 0x7f);
+        bool invalid = used == 1 && code >= 0x80; /* a byte that is no text: it stays */
+        bool plain = code >= 0x20 && code != '"' && code != '\\' && (!style->ascii || code < 0x7f || invalid);
         if (!plain) {
             ok = jbuild_bytes(b, t->bytes + done, at - done) && dump_escape(b, code);
             done = at + used;

@@ -166,7 +166,7 @@ bool jprint_ascii(jbuild *b, jvalue v)
     for (size_t at = 0; at < repr.n && ok;) {
         uint32_t code;
         size_t used = jtext_char(repr.bytes, repr.n, at, &code);
-        ok = code < 0x80 ? jbuild_bytes(b, repr.bytes + at, 1) : escape_code(b, code);
+        ok = used == 1 ? jbuild_bytes(b, repr.bytes + at, 1) : escape_code(b, code);
         at += used;
     }
     return ok;

@@ -291,16 +291,94 @@ static mlxr_status encode_plain(const tokenizer *t, scratch *s, text_in *text, t
     return status;
 }
 
-/* A stretch between added tokens of the raw text: normalised, its own added tokens found, tokenised. */
-static mlxr_status encode_fragment(const tokenizer *t, scratch *s, text_in *text, bool special, token_list *out,
-                                   mlxr_error *error)
+/* Where nothing may be taken for a special: offsets in the text that is encoded, ascending. */
+typedef struct mark_list {
+    size_t *at; /* [n] */
+    size_t n;
+} mark_list;
+
+static bool has_mark(const mark_list *marks, size_t begin, size_t end)
 {
+    size_t low = 0, high = marks->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (marks->at[middle] < begin) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < marks->n && marks->at[low] < end;
+}
+
+/* The specials of a text, each twice: its id, and whether a mark forbids it. `offset`: of the text in what was marked;
+ * marks NULL: none are. */
+static bool list_specials(const added_set *set, const char *text, size_t n, size_t offset, const mark_list *marks,
+                          token_list *out)
+{
+    for (size_t at = 0; at < n;) {
+        added_match match = added_set_find(set, text, at, at, n, true);
+        if (match.id < 0) {
+            break;
+        }
+        at = match.text_end;
+        if (match.special) {
+            bool marked = marks && has_mark(marks, offset + match.text_begin, offset + match.text_end);
+            if (!token_list_push(out, match.id) || !token_list_push(out, marked)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Normalising moves what was marked: the specials that are found behind it are those before it, in order, or, where
+ * normalising has made some, none of them is believed. Without marks *before is left empty, and all are. */
+static mlxr_status match_specials(const tokenizer *t, const text_in *text, token_list *before, bool *special,
+                                  mlxr_error *error)
+{
+    token_list after = {0};
+    mlxr_status status = MLXR_OK;
+    if (!list_specials(&t->normalized, text->data, text->n, 0, NULL, &after)) {
+        status = token_list_nomem(&after, error);
+    }
+    *special = after.n == before->n;
+    for (size_t i = 0; i < after.n && *special; i += 2) {
+        *special = after.ids[i] == before->ids[i];
+    }
+    token_list_close(&after);
+    return status;
+}
+
+/* A stretch between added tokens of the raw text: normalised, its own added tokens found, tokenised. `offset`: of the
+ * stretch in the whole text. */
+static mlxr_status encode_fragment(const tokenizer *t, scratch *s, text_in *text, bool special, size_t offset,
+                                   const mark_list *marks, token_list *out, mlxr_error *error)
+{
+    token_list named = {0};
+    size_t n_seen = 0;
+    bool check = special && marks && t->normalized.nodes;
     if (text->n == 0) {
         return MLXR_OK;
     }
+    if (check && !list_specials(&t->normalized, text->data, text->n, offset, marks, &named)) {
+        mlxr_status failed = token_list_nomem(&named, error);
+        token_list_close(&named);
+        return failed;
+    }
     mlxr_status status = normalize_text(t, s, text, error);
+    if (status == MLXR_OK && check) {
+        status = match_specials(t, text, &named, &special, error);
+    }
     for (size_t at = 0, taken = 0; status == MLXR_OK && (at < text->n || taken < text->n);) {
         added_match match = added_set_find(&t->normalized, text->data, at, taken, text->n, special);
+        if (check && special && match.id >= 0 && match.special && n_seen + 1 < named.n) {
+            n_seen += 2;
+            if (named.ids[n_seen - 1]) {
+                at = match.text_end;
+                continue;
+            }
+        }
         if (taken < match.begin) {
             text_in plain = {text->data + taken, match.begin - taken, text->first && taken == 0,
                              text->after_added || taken > 0};
@@ -312,6 +390,7 @@ static mlxr_status encode_fragment(const tokenizer *t, scratch *s, text_in *text
         at = match.next;
         taken = match.end;
     }
+    token_list_close(&named);
     return status;
 }
 
@@ -341,14 +420,18 @@ static bool replace_invalid(const tokenizer *t, buffer *valid, const char **text
 }
 
 static mlxr_status encode_text(const tokenizer *t, scratch *s, const char *text, size_t n, bool special,
-                               token_list *out, mlxr_error *error)
+                               const mark_list *marks, token_list *out, mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
     for (size_t at = 0, taken = 0; status == MLXR_OK && (at < n || taken < n);) {
         added_match match = added_set_find(&t->raw, text, at, taken, n, special);
+        if (marks && match.id >= 0 && match.special && has_mark(marks, match.text_begin, match.text_end)) {
+            at = match.text_begin + 1; /* one that the template has written may begin inside */
+            continue;
+        }
         if (taken < match.begin) {
             text_in fragment = {text + taken, match.begin - taken, taken == 0, taken > 0};
-            status = encode_fragment(t, s, &fragment, special, out, error);
+            status = encode_fragment(t, s, &fragment, special, taken, marks, out, error);
         }
         if (status == MLXR_OK && match.id >= 0) {
             status = push_ids(&match.id, 1, out, error);
@@ -359,6 +442,71 @@ static mlxr_status encode_text(const tokenizer *t, scratch *s, const char *text,
     return status;
 }
 
+bool tokenizer_spells_special(const tokenizer *t, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (added_set_special(&t->raw, text + i, n - i) || added_set_special(&t->normalized, text + i, n - i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tokenizer_mark_specials(const tokenizer *t, const char *text, size_t n, buffer *out)
+{
+    static const char mark = TOKENIZER_MARK;
+    bool ok = true;
+    for (size_t i = 0; i < n && ok;) {
+        uint32_t code;
+        size_t raw = added_set_special(&t->raw, text + i, n - i);
+        size_t normalized = added_set_special(&t->normalized, text + i, n - i);
+        size_t length = raw > normalized ? raw : normalized, first = utf8_decode(text + i, n - i, &code);
+        first = first ? first : 1;
+        ok = (!length || buffer_append(out, &mark, 1)) && buffer_append(out, text + i, first) &&
+             (length <= first || buffer_append(out, &mark, 1));
+        i += first;
+    }
+    return ok;
+}
+
+size_t tokenizer_unmark(char *text, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        text[kept] = text[i];
+        kept += text[i] != TOKENIZER_MARK;
+    }
+    return kept;
+}
+
+/* The text without its marks, and where they were. */
+static bool take_marks(const char **text, size_t *n, char **copy, mark_list *marks)
+{
+    size_t n_marks = 0;
+    for (const char *at = *text, *end = at + *n; (at = memchr(at, TOKENIZER_MARK, (size_t)(end - at))); at++) {
+        n_marks++;
+    }
+    if (n_marks == 0) {
+        return true;
+    }
+    *copy = malloc(*n - n_marks + 1);
+    marks->at = malloc(n_marks * sizeof *marks->at);
+    if (!*copy || !marks->at) {
+        return false;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < *n; i++) {
+        if ((*text)[i] == TOKENIZER_MARK) {
+            marks->at[marks->n++] = kept;
+        } else {
+            (*copy)[kept++] = (*text)[i];
+        }
+    }
+    *text = *copy;
+    *n = kept;
+    return true;
+}
+
 mlxr_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, unsigned flags, token_list *out,
                              mlxr_error *error)
 {
@@ -366,22 +514,30 @@ mlxr_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, uns
         return error_set(error, MLXR_LIMIT, "text of %zu bytes; at most %zu", n, TOKENIZER_TEXT_MAX);
     }
     size_t n_before = out->n;
+    mark_list marks = {0};
+    char *unmarked = NULL;
+    bool marked = (flags & MLXR_TOKENIZE_MARKED) && (flags & MLXR_TOKENIZE_PARSE_SPECIAL);
     buffer valid = buffer_make(TOKENIZER_TEXT_MAX);
     scratch s = scratch_make();
     bpe_cache_make(&s, n);
     bool add = flags & MLXR_TOKENIZE_ADD_SPECIAL;
     mlxr_status status = push_ids(t->prefix_ids, add ? t->n_prefix_ids : 0, out, error);
+    if (status == MLXR_OK && marked && !take_marks(&text, &n, &unmarked, &marks)) {
+        status = error_nomem(error, "text without marks", n);
+    }
     if (status == MLXR_OK && !replace_invalid(t, &valid, &text, &n)) {
         status = error_nomem(error, "text with replacement characters", n * 3);
     }
     if (status == MLXR_OK) {
-        status = encode_text(t, &s, text, n, flags & MLXR_TOKENIZE_PARSE_SPECIAL, out, error);
+        status = encode_text(t, &s, text, n, flags & MLXR_TOKENIZE_PARSE_SPECIAL, marked ? &marks : NULL, out, error);
     }
     if (status == MLXR_OK) {
         status = push_ids(t->suffix_ids, add ? t->n_suffix_ids : 0, out, error);
     }
     scratch_close(&s);
     buffer_close(&valid);
+    free(unmarked);
+    free(marks.at);
     if (status != MLXR_OK) {
         out->n = n_before;
     }

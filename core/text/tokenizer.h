@@ -5,7 +5,8 @@
 #ifndef MLXR_TEXT_TOKENIZER_H
 #define MLXR_TEXT_TOKENIZER_H
 
-#include "mlxr.h"
+#include "base/buffer.h"
+#include "mlxr_chat.h"
 
 typedef struct tokenizer tokenizer;
 
@@ -63,6 +64,16 @@ void token_list_close(token_list *list);
 /* Appends the ids of text[0..n) to *out. flags: MLXR_TOKENIZE_…. On failure the list is as before. */
 mlxr_status tokenizer_encode(const tokenizer *t, const char *text, size_t n, unsigned flags, token_list *out,
                              mlxr_error *error);
+
+/* Appends a text to *out with a byte TOKENIZER_MARK before each place where it spells a special, or ends with the
+ * beginning of one, and another one behind the first character there, so that MLXR_TOKENIZE_MARKED takes neither, nor
+ * what a part of it is put together with, for a special. False: no memory. */
+#define TOKENIZER_MARK '\xff'
+bool tokenizer_mark_specials(const tokenizer *t, const char *text, size_t n, buffer *out);
+/* Would that add anything? */
+bool tokenizer_spells_special(const tokenizer *t, const char *text, size_t n);
+/* Takes marks out, in place; returns the length. */
+size_t tokenizer_unmark(char *text, size_t n);
 
 /* The bytes token `id` adds to a text (already out of the vocabulary's own alphabet: spaces are spaces, byte tokens
  * are bytes). Empty for an id out of range. Borrowed. */

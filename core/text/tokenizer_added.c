@@ -107,6 +107,22 @@ size_t added_set_prefix(const added_set *set, const char *text, size_t n)
     return set->nodes && n ? longest_at(set, text, n, &found) : 0;
 }
 
+size_t added_set_special(const added_set *set, const char *text, size_t n)
+{
+    uint32_t node = set->nodes && n ? set->first[(uint8_t)text[0]] : 0;
+    size_t length = 0;
+    for (size_t i = 1; node; i++) {
+        if (set->nodes[node].id >= 0 && (set->nodes[node].flags & ADDED_SPECIAL)) {
+            length = i;
+        }
+        if (i == n) {
+            return set->nodes[node].child ? n : length;
+        }
+        node = child_of(set, node, (uint8_t)text[i]);
+    }
+    return length;
+}
+
 /* The last character that ends at `end`, and where it begins. */
 static size_t read_back(const char *text, size_t begin, size_t end, uint32_t *code)
 {
@@ -154,7 +170,13 @@ added_match added_set_find(const added_set *set, const char *text, size_t at, si
             begin = end;
             continue;
         }
-        added_match match = {.id = set->nodes[found].id, .begin = begin, .end = end, .next = end};
+        added_match match = {.id = set->nodes[found].id,
+                             .begin = begin,
+                             .end = end,
+                             .next = end,
+                             .text_begin = begin,
+                             .text_end = end,
+                             .special = flags & ADDED_SPECIAL};
         uint32_t code;
         if (flags & ADDED_LSTRIP) {
             while (match.begin > taken) {

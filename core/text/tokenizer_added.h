@@ -36,9 +36,11 @@ mlxr_status added_set_make(added_set *set, region *memory, uint64_t n_bytes, mlx
 mlxr_status added_set_add(added_set *set, token_text text, int32_t id, unsigned flags, mlxr_error *error);
 
 typedef struct added_match {
-    int32_t id;        /* −1: none up to the end */
-    size_t begin, end; /* white space of LSTRIP and RSTRIP included */
-    size_t next;       /* where to look on: before `end` if white space was taken, as in the reference */
+    int32_t id;                  /* −1: none up to the end */
+    size_t begin, end;           /* white space of LSTRIP and RSTRIP included */
+    size_t next;                 /* where to look on: before `end` if white space was taken, as in the reference */
+    size_t text_begin, text_end; /* without it */
+    bool special;
 } added_match;
 
 /* The next match in text[0..n) at or after `at`. White space before `taken` is not taken again. Specials are passed
@@ -47,6 +49,10 @@ added_match added_set_find(const added_set *set, const char *text, size_t at, si
 
 /* The length of the longest text of the set that text[0..n) begins with, 0 if none. */
 size_t added_set_prefix(const added_set *set, const char *text, size_t n);
+
+/* How many bytes of text[0..n), from its first, are the text of a special, or, up to its end, the beginning of a
+ * token's text; 0: neither. */
+size_t added_set_special(const added_set *set, const char *text, size_t n);
 
 /* The id of a text that is in the set as a whole, or −1. */
 int32_t added_set_id(const added_set *set, token_text text);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mlxr_chat.h"
 #include "server/chat_tools.h"
 #include "server/volatile_text.h"
 
@@ -66,17 +67,33 @@ static json_t *variables_of(chat_request *r, const output_format *f)
     return made;
 }
 
-static bool append(chat_prompt *p, const char *text)
+static bool append_bytes(chat_prompt *p, const char *text, size_t n)
 {
-    size_t n = strlen(text);
     char *grown = realloc(p->text, p->n_text + n + 1); /* mlxr_free is free */
     if (!grown) {
         return false;
     }
-    memcpy(grown + p->n_text, text, n + 1);
+    memcpy(grown + p->n_text, text, n);
     p->text = grown;
     p->n_text += n;
+    p->text[p->n_text] = 0;
     return true;
+}
+
+/* What we write ourselves: control tokens are meant as such. */
+static bool append(chat_prompt *p, const char *text)
+{
+    return append_bytes(p, text, strlen(text));
+}
+
+/* What somebody else has written: no control token comes of it. */
+static bool append_foreign(chat_prompt *p, const chat_model *m, const char *text)
+{
+    char *marked = NULL;
+    size_t n = 0;
+    bool ok = mlxr_chat_mark(m->model, text, strlen(text), &marked, &n, NULL) == MLXR_OK && append_bytes(p, marked, n);
+    mlxr_free(marked);
+    return ok;
 }
 
 /* Renders; the text is p's. */
@@ -92,7 +109,7 @@ static bool render(chat_prompt *p, const chat_model *m, chat_request *r, const j
     p->text = NULL;
     if (!ok) {
         no_memory(r);
-    } else if (mlxr_chat_render(m->model, list, tools, extra, ask, &p->text, &error) != MLXR_OK) {
+    } else if (mlxr_chat_render_marked(m->model, list, tools, extra, ask, &p->text, &error) != MLXR_OK) {
         ok = request_fields_bad(&r->f, "messages", "the model's chat template: %s", error.text);
     } else {
         p->n_text = strlen(p->text);
@@ -144,7 +161,7 @@ static bool chat_text(chat_prompt *p, const chat_model *m, chat_request *r, bool
         json_array_remove(messages, n - 1);
     }
     bool ok = messages && variables && render(p, m, r, messages, variables, true);
-    ok = ok && (!last || append(p, json_string_value(json_object_get(last, "content"))));
+    ok = ok && (!last || append_foreign(p, m, json_string_value(json_object_get(last, "content"))));
     p->opened = ok && output_format_opened(m->format, p->text, p->n_text);
     if (ok && p->opened && is_bound(r)) {
         ok = close_thinking(p, m->format);
@@ -183,8 +200,8 @@ static bool infill_text(chat_prompt *p, const chat_model *m, chat_request *r)
         if (known) {
             p->text = strdup("");
             p->n_text = 0;
-            return (p->text && append(p, sets[i][0]) && append(p, r->prompt) && append(p, sets[i][1]) &&
-                    append(p, r->suffix) && append(p, sets[i][2])) ||
+            return (p->text && append(p, sets[i][0]) && append_foreign(p, m, r->prompt) && append(p, sets[i][1]) &&
+                    append_foreign(p, m, r->suffix) && append(p, sets[i][2])) ||
                    no_memory(r);
         }
     }
@@ -212,7 +229,11 @@ static bool make_text(chat_prompt *p, const chat_model *m, chat_request *r, bool
 bool chat_prompt_text(chat_prompt *out, const chat_model *m, chat_request *r)
 {
     *out = (chat_prompt){0};
-    return make_text(out, m, r, true);
+    if (!make_text(out, m, r, true)) {
+        return false;
+    }
+    out->n_text = mlxr_chat_unmark(out->text, out->n_text);
+    return true;
 }
 
 /* ---- tokens ------------------------------------------------------------------------------------------------------ */
@@ -240,11 +261,15 @@ static bool tokenize(chat_prompt *p, const mlxr_model *model, const char *text, 
     }
 }
 
+#define MARKED (MLXR_TOKENIZE_PARSE_SPECIAL | MLXR_TOKENIZE_MARKED)
+
+/* A raw prompt may have control tokens; in a conversation, and around a hole, they are the template's and ours only. */
 static unsigned flags_of(const chat_request *r)
 {
-    return r->messages     ? MLXR_TOKENIZE_PARSE_SPECIAL
-           : r->no_special ? 0u
-                           : MLXR_TOKENIZE_PARSE_SPECIAL | MLXR_TOKENIZE_ADD_SPECIAL;
+    return r->messages               ? MARKED
+           : r->suffix && *r->suffix ? MARKED | MLXR_TOKENIZE_ADD_SPECIAL
+           : r->no_special           ? 0u
+                                     : MLXR_TOKENIZE_PARSE_SPECIAL | MLXR_TOKENIZE_ADD_SPECIAL;
 }
 
 static bool make_tokens(chat_prompt *p, const chat_model *m, chat_request *r)
@@ -361,6 +386,26 @@ bool chat_prompt_make(chat_prompt *p, const chat_model *m, chat_request *r)
 
 /* ---- remembering ------------------------------------------------------------------------------------------------- */
 
+/* As many control tokens in a text as were sampled? Else it spells one, and the text alone would not tell them apart.
+ */
+static bool spells_its_tokens(const chat_model *m, const char *text, size_t n, const int32_t *ids, size_t n_ids)
+{
+    char *marked = NULL;
+    size_t n_marked = 0, n_special = 0, n_spelled = 0, n_behind = 0;
+    if (mlxr_chat_mark(m->model, text, n, &marked, &n_marked, NULL) != MLXR_OK) {
+        return false;
+    }
+    for (size_t i = 0; i < n_ids; i++) {
+        mlxr_token_text(m->model, ids[i], &n_behind);
+        n_special += mlxr_token_is_special(m->model, ids[i]) && n_behind > 0;
+    }
+    for (size_t i = 0; i < n_marked; i++) { /* two for each, or one at the end where that is all */
+        n_spelled += (unsigned char)marked[i] == 0xff;
+    }
+    mlxr_free(marked);
+    return n_spelled <= 2 * n_special;
+}
+
 /* prompt + sampled, as text and tokens. */
 static void remember_plain(const chat_prompt *p, const chat_model *m, const int32_t *all, size_t n_sampled)
 {
@@ -369,7 +414,8 @@ static void remember_plain(const chat_prompt *p, const chat_model *m, const int3
     if (mlxr_detokenize(m->model, all + p->n_ids, n_sampled, true, &answer, &n_answer, NULL) != MLXR_OK) {
         return;
     }
-    char *text = malloc(p->n_text + n_answer + 1);
+    bool plain = spells_its_tokens(m, answer, n_answer, all + p->n_ids, n_sampled);
+    char *text = plain ? malloc(p->n_text + n_answer + 1) : NULL;
     if (text) {
         memcpy(text, p->text, p->n_text);
         memcpy(text + p->n_text, answer, n_answer);
@@ -379,7 +425,8 @@ static void remember_plain(const chat_prompt *p, const chat_model *m, const int3
     mlxr_free(answer);
 }
 
-/* Where the last `mark` ends in text; NULL: there is none. */
+/* Where the last `mark` that the template wrote ends in text; NULL: there is none. One that somebody spelled has a byte
+ * inside that is none of it. */
 static const char *behind_last(const char *text, const char *mark, size_t n_mark)
 {
     const char *found = NULL;
@@ -418,9 +465,9 @@ static void remember_rendered(const chat_prompt *p, const chat_model *m, const c
         if (tail && made.ids) {
             memcpy(made.ids, all, (p->n_ids + n_sampled - 1) * sizeof *all);
             made.n_ids = p->n_ids + n_sampled - 1;
-            bool ok = tokenize(&made, m->model, close, strlen(close), MLXR_TOKENIZE_PARSE_SPECIAL, NULL) &&
-                      tokenize(&made, m->model, mark, n_mark, MLXR_TOKENIZE_PARSE_SPECIAL, NULL) &&
-                      tokenize(&made, m->model, tail, strlen(tail), MLXR_TOKENIZE_PARSE_SPECIAL, NULL);
+            bool ok = tokenize(&made, m->model, close, strlen(close), MARKED, NULL) &&
+                      tokenize(&made, m->model, mark, n_mark, MARKED, NULL) &&
+                      tokenize(&made, m->model, tail, strlen(tail), MARKED, NULL);
             if (ok) {
                 token_store_add(m->store, m->key, with.text, with.n_text, made.ids, made.n_ids);
             }

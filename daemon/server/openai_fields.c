@@ -346,6 +346,7 @@ static const request_field tokenize_fields[] = {
     {"prompt", field_text, T(content), 0, 0, NULL},
     {"add_special", field_bool, T(add_special), 0, 0, NULL},
     {"add_special_tokens", field_bool, T(add_special), 0, 0, NULL},
+    {"parse_special", field_bool, T(parse_special), 0, 0, NULL},
     {"with_pieces", field_bool, T(with_pieces), 0, 0, NULL},
 };
 static const request_field detokenize_fields[] = {
@@ -380,6 +381,7 @@ static const struct {
 
 bool openai_text_parse(request_fields *f, const char *pattern, const json_t *body, openai_text_options *o)
 {
+    o->parse_special = true;
     for (size_t i = 0; i < N(text_tables); i++) {
         if (strcmp(text_tables[i].pattern, pattern) == 0) {
             const field_table table = {text_tables[i].rows, text_tables[i].n, o};

@@ -37,7 +37,7 @@ json_t *openai_body_schema(const char *pattern);
 typedef struct openai_text_options {
     const char *model, *content, *prompt, *prefix, *suffix;
     json_t *messages, *tools, *variables, *tokens, *input;
-    bool add_special, no_parse_special, with_pieces, with_special, no_generation_prompt;
+    bool add_special, parse_special, with_pieces, with_special;
     const char *encoding_format;
     uint32_t dimensions;
 } openai_text_options;

@@ -89,7 +89,8 @@ static void tokenize(text_job *j, const mlxr_model *model)
         return;
     }
     size_t cap = strlen(text) + 8, n = 0;
-    unsigned flags = MLXR_TOKENIZE_PARSE_SPECIAL | (j->o.add_special ? MLXR_TOKENIZE_ADD_SPECIAL : 0u);
+    unsigned flags = (j->o.parse_special ? MLXR_TOKENIZE_PARSE_SPECIAL : 0u) |
+                     (j->o.add_special ? MLXR_TOKENIZE_ADD_SPECIAL : 0u);
     int32_t *ids = malloc(cap * sizeof *ids);
     mlxr_status status = ids ? mlxr_tokenize(model, text, cap - 8, flags, ids, cap, &n, &error) : MLXR_NOMEM;
     if (status == MLXR_OK && n <= cap) {

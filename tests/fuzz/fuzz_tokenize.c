@@ -121,6 +121,27 @@ static void check_bytes(const tokenizer *t, const char *text, size_t n, unsigned
     token_list_close(&ids);
 }
 
+/* Marked, a text has no control token, and gives back its bytes all the same. */
+static void check_marked(const tokenizer *t, const char *text, size_t n)
+{
+    token_list ids = {0};
+    mlxr_error error = {0};
+    buffer marked = buffer_make((size_t)1 << 24);
+    REQUIRE(tokenizer_mark_specials(t, text, n, &marked));
+    unsigned flags = MLXR_TOKENIZE_PARSE_SPECIAL | MLXR_TOKENIZE_MARKED;
+    REQUIRE(tokenizer_encode(t, marked.data ? marked.data : "", marked.n, flags, &ids, &error) == MLXR_OK);
+    size_t at = 0;
+    for (size_t i = 0; i < ids.n; i++) {
+        token_text piece = tokenizer_piece(t, ids.ids[i]);
+        REQUIRE(!tokenizer_is_special(t, ids.ids[i]));
+        REQUIRE(piece.n <= n - at && memcmp(piece.data, text + at, piece.n) == 0);
+        at += piece.n;
+    }
+    REQUIRE(at == n);
+    token_list_close(&ids);
+    buffer_close(&marked);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static tokenizer *small[N_RECIPES + 2]; /* kept for the whole run */
@@ -132,9 +153,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         small[choice] = open_small(choice);
     }
     const char *text = (const char *)data + 2;
-    exercise_text(small[choice], text, n - 2, data[1] & 3u);
+    exercise_text(small[choice], text, n - 2, data[1] & 7u);
     if (choice < N_RECIPES) {
         check_bytes(small[choice], text, n - 2, data[1] & 3u);
+        if (!memchr(text, TOKENIZER_MARK, n - 2)) { /* no text has that byte */
+            check_marked(small[choice], text, n - 2);
+        }
     }
     return 0;
 }

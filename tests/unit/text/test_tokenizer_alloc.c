@@ -48,11 +48,13 @@ static void fail_each(const input *in)
         assert_int_equal(status, MLXR_NOMEM);
         assert_null(t);
     }
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    for (size_t i = 0; i < 2 * sizeof texts / sizeof *texts; i++) { /* the second time round with marks */
+        const char *text = texts[i % (sizeof texts / sizeof *texts)];
+        unsigned flags = i < sizeof texts / sizeof *texts ? 3u : 3u | MLXR_TOKENIZE_MARKED;
         for (long n = 1;; n++) {
             token_list list = {0};
             fail_alloc_at(n);
-            mlxr_status status = tokenizer_encode(t, texts[i], strlen(texts[i]), 3, &list, &error);
+            mlxr_status status = tokenizer_encode(t, text, strlen(text), flags, &list, &error);
             bool failed = fail_alloc_stop();
             if (failed && status != MLXR_OK) {
                 assert_int_equal(status, MLXR_NOMEM);
