@@ -7,14 +7,14 @@
 #include "base/checked.h"
 #include "base/error.h"
 
-/* A good hash at half load needs a few dozen steps at the worst; more means keys made to collide. */
+/* A good hash at this load needs some dozens of steps at the worst; more means keys made to collide. */
 #define PROBES_MAX 512u
 
-/* The power of two that keeps n entries at or below half load. */
+/* The power of two that keeps n entries at or below three quarters: what is resident counts. */
 static uint32_t slots_for(uint32_t n)
 {
     uint32_t slots = 16;
-    while (slots < 0x40000000u && slots / 2 < n) {
+    while (slots < 0x40000000u && slots / 4 * 3 < n) {
         slots *= 2;
     }
     return slots;

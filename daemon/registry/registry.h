@@ -36,6 +36,10 @@ typedef struct registry_options { /* {0} is a valid default */
  * is no home. */
 bool registry_directory(char *out, size_t cap);
 
+/* Opens the system's libraries that downloads and digests need, which otherwise the first of them does: for a process
+ * that enters a sandbox. What is missing, who needs it says. */
+void registry_prepare(void);
+
 /* NULL for `directory`: registry_directory's. Makes the store if it is missing. */
 mlxr_status registry_open(registry **out, const char *directory, const registry_options *options, mlxr_error *error);
 void registry_close(registry **r);

@@ -14,19 +14,33 @@
 #include <unistd.h>
 
 #include "registry/address.h"
+#include "registry/digest.h"
 #include "registry/fail.h"
 #include "registry/http_text.h"
+#include "registry/registry.h"
 
 #define HEAD_BYTES_MAX ((size_t)64 << 10)
 #define OTHER_BODY_MAX ((size_t)64 << 10) /* of answers nobody reads */
 #define SLOW_BYTES_PER_S 64L
 
+void registry_prepare(void)
+{
+    uint8_t digest[32];
+    (void)curl_global_init(CURL_GLOBAL_DEFAULT);
+    (void)digest_raw("", 0, digest);
+}
+
 mlxr_status transfer_open(transfer **out, const transfer_options *options, mlxr_error *error)
 {
     transfer *t = calloc(1, sizeof *t);
-    if (!t || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) { /* counted, and safe among threads since 7.84 */
+    /* Counted, and safe among threads since 7.84. */
+    CURLcode ready = t ? curl_global_init(CURL_GLOBAL_DEFAULT) : CURLE_OUT_OF_MEMORY;
+    if (ready != CURLE_OK) {
         free(t);
-        return registry_fail_nomem(error);
+        return ready == CURLE_OUT_OF_MEMORY
+                   ? registry_fail_nomem(error)
+                   : registry_fail(error, MLXR_IO, "libcurl, which downloads, is not installed or does not start (%s)",
+                                   curl_easy_strerror(ready));
     }
     t->options = *options;
     t->options.stall_s = options->stall_s ? options->stall_s : 30;

@@ -20,6 +20,7 @@ static const char *const readable[] = {"/etc/hosts",
                                        "/etc/gai.conf",
                                        "/etc/services",
                                        "/etc/localtime",
+                                       "/etc/ld.so.cache",
                                        "/etc/ssl",
                                        "/etc/pki",
                                        "/etc/ca-certificates",
@@ -153,6 +154,7 @@ mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_erro
     }
     registry_close(&r);
     if (status == MLXR_OK) {
+        registry_prepare();
         status = sandbox_enter(s, what, error);
         sandbox_close(&s);
     }

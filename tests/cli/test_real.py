@@ -22,7 +22,7 @@ class SmolLM2(support.CliTest):
         self.assertIn("hello", answer.lower())
 
     def test_little_memory_is_resident_from_the_first_token_on(self):
-        """At most 1.15 × the file, the KV cache and the program itself, for short and for long prompts: bench/cold_start."""
+        """At most 1.15 × the file and the KV cache, the program itself included, for short and for long prompts: bench/cold_start."""
         script = os.path.join(support.ROOT, "bench", "cold_start")
         models = [path for path in (SMOLLM2, GEMMA3) if os.path.exists(path)]
         done = subprocess.run([sys.executable, script, "--mlxr", support.MLXR, "--runs", "1", "--threads", "2", *models],
