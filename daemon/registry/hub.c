@@ -11,6 +11,8 @@
 
 #include "registry/found.h"
 
+#define PARTS_MAX 1000u /* of a split file */
+
 static bool harmless(const char *path)
 {
     size_t n = strlen(path);
@@ -146,23 +148,25 @@ static unsigned parts_of(const char *path, unsigned *part)
     return 1;
 }
 
-/* All parts of the file at `at`, which lie in the same folder. */
+/* All parts of the file at `at`, which lie in the same folder: each number from the first to the last, once. */
 static mlxr_status pick_parts(const hub_list *list, size_t at, bool *picked, size_t *first, mlxr_error *error)
 {
     unsigned part, n_parts = parts_of(list->items[at].path, &part), n = 0;
+    bool seen[PARTS_MAX + 1] = {false};
     size_t stem, other;
     is_gguf(list->items[at].path, &stem);
     size_t n_same = (size_t)(base_name(list->items[at].path) - list->items[at].path) + stem;
     for (size_t i = 0; i < list->n; i++) {
         const char *path = list->items[i].path;
         if (is_gguf(path, &other) && strncmp(path, list->items[at].path, n_same) == 0 &&
-            (size_t)(base_name(path) - path) + other == n_same && parts_of(path, &part) == n_parts && !picked[i]) {
-            picked[i] = true;
+            (size_t)(base_name(path) - path) + other == n_same && parts_of(path, &part) == n_parts && part > 0 &&
+            part <= n_parts && part <= PARTS_MAX && !seen[part]) {
+            picked[i] = seen[part] = true;
             n++;
             *first = part == 1 ? i : *first;
         }
     }
-    if (n != n_parts || n_parts > 1000) {
+    if (n != n_parts || n_parts > PARTS_MAX) {
         return registry_fail(error, MLXR_FORMAT, "%.200s is one of %u parts, of which %u are there",
                              list->items[at].path, n_parts, n);
     }

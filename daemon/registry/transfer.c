@@ -290,6 +290,7 @@ static bool set_headers(fetch *f)
 static bool set_options(fetch *f, const char *proxy)
 {
     CURL *e = f->easy;
+    const char *trusted = getenv("SSL_CERT_FILE"); /* as for curl and others: who has an authority of their own */
     long connect_ms = (long)f->owner->options.stall_s * 1000;
     CURLcode bad = CURLE_OK;
 #define SET(option, value) bad = bad ? bad : curl_easy_setopt(e, option, value)
@@ -313,6 +314,9 @@ static bool set_options(fetch *f, const char *proxy)
     SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
     SET(CURLOPT_OPENSOCKETDATA, f);
     SET(CURLOPT_PRIVATE, f);
+    if (trusted && *trusted) {
+        SET(CURLOPT_CAINFO, trusted);
+    }
 #undef SET
     return bad == CURLE_OK;
 }

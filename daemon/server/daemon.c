@@ -184,7 +184,10 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
     o->engine.log = o->logger ? log_part_line : o->log;
     o->engine.log_user = o->logger ? &p->engine_log : o->log_user;
     p->engine_log = (log_part){o->logger, "engine"};
-    scheduler_options limits = {.lanes_max = o->lanes_max, .queue_max = o->queue_max, .metrics = d->metrics};
+    /* generation_admit bounds both together; what comes while a step runs lies in the queue, even where lanes are free.
+     */
+    scheduler_options limits = {
+        .lanes_max = o->lanes_max, .queue_max = o->lanes_max + o->queue_max, .metrics = d->metrics};
     model_table_options models = {.memory_bytes = o->memory_bytes,
                                   .models_max = o->models_max,
                                   .keep_alive_ms = o->keep_alive_ms,

@@ -94,6 +94,10 @@ static void allow_folders(sandbox *s)
         sandbox_allow(s, readable[i], false);
     }
     sandbox_allow(s, "/dev/null", true);
+    const char *trusted = getenv("SSL_CERT_FILE"); /* of pulls */
+    if (trusted && *trusted == '/') {
+        sandbox_allow(s, trusted, false);
+    }
     sandbox_allow(s, "/usr/share/ollama/.ollama/models", false);
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         const char *base = getenv(foreign[i].variable);

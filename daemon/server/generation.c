@@ -214,13 +214,19 @@ void generation_note_usage(http_exchange *x, const generation_usage *usage)
     route_usage_set(x, &note);
 }
 
+/* The prompt's tokens, if reading it was begun: before that it cost nothing. */
+static size_t prompt_used(const generation *g)
+{
+    return *g->miss ? g->prompt.n_ids : 0;
+}
+
 /* Pool: what the answer was made of, and who used how much. */
 static void remember(void *user)
 {
     generation *g = user;
     const generation_choice *c = &g->choices[0];
     registry_usage used = {
-        .n_requests = 1, .prompt_tokens = g->prompt.n_ids, .cached_tokens = g->n_cached, .answer_tokens = g->n_answer};
+        .n_requests = 1, .prompt_tokens = prompt_used(g), .cached_tokens = g->n_cached, .answer_tokens = g->n_answer};
     char key[17] = "";
     if (g->job.identity.key_id) {
         snprintf(key, sizeof key, "%016llx", (unsigned long long)g->job.identity.key_id);
@@ -251,15 +257,15 @@ static void remembered(void *user)
 /* Loop: the last event has come, and all before it was handed out. */
 static void finish(generation *g)
 {
+    if (g->job.identity.key_id) { /* who leaves before the end has used what was computed until then */
+        auth_spend(g->d->auth, g->job.identity.key_id, prompt_used(g) + g->n_answer);
+    }
     if (g->choice_failed && !g->over) {
         fail_late(g);
         tell_error(g);
     } else if (!g->over) {
         generation_usage usage = usage_of(g);
         g->over = true;
-        if (g->job.identity.key_id) {
-            auth_spend(g->d->auth, g->job.identity.key_id, usage.n_prompt + usage.n_answer);
-        }
         g->job.callbacks->on_done(g->job.user, &usage);
     }
     if (g->counted) { /* what is remembered is nobody's load */

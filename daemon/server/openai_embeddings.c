@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "registry/registry.h"
 #include "server/errors.h"
 #include "server/model_call.h"
 #include "server/openai_parts.h"
@@ -29,6 +30,7 @@ typedef struct embedding_input {
 typedef struct embedding_job {
     struct daemon *d;
     http_exchange *x; /* NULL: gone */
+    auth_identity identity;
     atomic_bool gone;
     bool done;
     char *text; /* [n_text] the body */
@@ -309,6 +311,19 @@ static void make_answer(embedding_job *j)
         "last hidden states");
 }
 
+/* What was computed, whether somebody still wants it or not. */
+static void note_usage(const embedding_job *j)
+{
+    registry_usage used = {.n_requests = 1};
+    for (size_t i = 0; i < j->n_inputs; i++) {
+        used.prompt_tokens += j->inputs[i].n_done;
+    }
+    if (j->identity.key_id) {
+        auth_spend(j->d->auth, j->identity.key_id, used.prompt_tokens);
+    }
+    registry_usage_add(j->d->registry, j->identity.id, j->model_name, &used, NULL);
+}
+
 static bool work(void *user, mlxr_model *model, const char *name)
 {
     embedding_job *j = user;
@@ -322,6 +337,7 @@ static bool work(void *user, mlxr_model *model, const char *name)
     if (!j->finished) {
         return true;
     }
+    note_usage(j);
     if (j->error.status == MLXR_OK && !atomic_load(&j->gone)) {
         make_answer(j);
     }
@@ -355,9 +371,10 @@ void openai_embeddings(void *service, http_exchange *x)
         memcpy(text, q->body, q->n_body + 1);
         j->d = service;
         j->x = x;
+        j->identity = *route_identity(x);
         j->text = text;
         j->n_text = q->n_body;
-        model_call call = {.prepare = prepare, .work = work, .done = done, .user = j, .identity = *route_identity(x)};
+        model_call call = {.prepare = prepare, .work = work, .done = done, .user = j, .identity = j->identity};
         if (model_call_start(service, &call)) {
             http_on_gone(x, on_gone, j);
             return;

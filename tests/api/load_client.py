@@ -14,16 +14,17 @@ import support
 class Stream:
     """One request on a connection of its own, and what has come of it."""
 
-    def __init__(self, daemon, target, body, key=None, receive_bytes=0):
+    def __init__(self, daemon, target, body, key=None, receive_bytes=0, headers=()):
         self.key, self.data, self.began, self.first = key, [], time.monotonic(), None
         text = json.dumps(body).encode()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
         self.socket = socket.socket()
         if receive_bytes:  # before it connects, so that the window is small from the beginning
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(support.TIMEOUT)
         self.socket.connect(("127.0.0.1", daemon.port))
         self.socket.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                            b"Content-Length: %d\r\n\r\n" % (target.encode(), len(text)) + text)  # fmt: skip
+                            b"Content-Length: %d\r\n%s\r\n" % (target.encode(), len(text), lines) + text)  # fmt: skip
 
     def read(self, n=1 << 18):
         """Whether there is more to come."""

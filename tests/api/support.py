@@ -25,9 +25,9 @@ _spec.loader.exec_module(cli)
 MLXR, ROOT = cli.MLXR, cli.ROOT
 tiny_models = cli.tiny_models
 main = cli.main
-TIMEOUT = 60
 # Sanitizers make everything several times slower; tests of time allow for it.
 SLOW = 10 if re.search(r"/(asan|tsan|ubsan|coverage)/", MLXR) else 1
+TIMEOUT = 60 if SLOW == 1 else 300
 SANITIZER = re.compile(r"runtime error: |(ERROR|WARNING|SUMMARY): \w+Sanitizer")
 # They also look into the process in ways that its sandbox forbids.
 SANDBOX = ["--no-sandbox", "--kv-bytes", "64M"] if SLOW > 1 else []  # ThreadSanitizer frees large pools slowly

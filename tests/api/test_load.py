@@ -75,6 +75,19 @@ class Streams(support.ApiTest):
         self.assertEqual(metric(daemon, "num_requests_running") + metric(daemon, "num_requests_waiting"), 0)
         self.assertEqual(daemon.stop(), 0)
 
+    def test_a_burst_that_there_are_lanes_for_is_not_refused(self):
+        """However many come while one step runs: 429 is for more than lanes and queue together."""
+        model = os.path.join(support.tiny_models(), "qwen2.gguf")
+        daemon = self.serve("--model", model, "--threads", "1", "--parallel", "64", "--queue", "4")
+        for _ in range(5):
+            crowd, statuses = load_client.Crowd(daemon), []
+            for i in range(64):
+                crowd.start(self.body(i, True))
+            while crowd.open:
+                crowd.poll(1, lambda _, answer: statuses.append(answer.status))
+            self.assertEqual(statuses, [200] * 64)
+        self.assertEqual(daemon.stop(), 0)
+
 
 @needs_model
 @needs_speed

@@ -46,12 +46,13 @@ class Request:
 class Server:
     """Answers every connection once, with the script of the longest prefix of the path. Remembers what was asked."""
 
-    def __init__(self, host="127.0.0.1"):
-        self.scripts, self.requests = {}, []
+    def __init__(self, host="127.0.0.1", tls=None):
+        """tls: an ssl.SSLContext, for https."""
+        self.scripts, self.requests, self.tls = {}, [], tls
         self.lock = threading.Lock()
         self.socket = socket.create_server((host, 0))
         self.host, self.port = host, self.socket.getsockname()[1]
-        self.url = f"http://{host}:{self.port}"
+        self.url = f"http{'s' if tls else ''}://{host}:{self.port}"
         self.n_connections = 0
         self.thread = threading.Thread(target=self.accept, daemon=True)
         self.thread.start()
@@ -79,6 +80,9 @@ class Server:
 
     def serve(self, connection):
         try:
+            if self.tls:
+                connection.settimeout(10)
+                connection = self.tls.wrap_socket(connection, server_side=True)
             data = b""
             while b"\r\n\r\n" not in data:
                 more = connection.recv(65536)

@@ -3,9 +3,11 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
+import unittest
 
 import pull_servers
 import support
@@ -427,6 +429,45 @@ class Redirects(PullTest):
         for proxied in ("http://127.0.0.1/", "http://localhost/", "http://[::1]/", "http://0x7f000001/"):
             self.refuses("private address", None, proxied + "x.gguf", MLXR_ALLOW_PRIVATE=None, http_proxy=server.url)
         self.assertEqual(server.n_connections, 0)
+
+
+@unittest.skipUnless(shutil.which("openssl"), "there is no openssl to make a certificate with")
+class Encrypted(PullTest):
+    def setUp(self):
+        super().setUp()
+        self.certificate, key = os.path.join(self.home, "cert.pem"), os.path.join(self.home, "key.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-keyout", key, "-out", self.certificate, "-days", "2", "-subj", "/CN=127.0.0.1",
+                        "-addext", "subjectAltName=IP:127.0.0.1"], check=True, stderr=subprocess.DEVNULL)  # fmt: skip
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(self.certificate, key)
+
+    def encrypted(self, script, host="127.0.0.1"):
+        server = self.serve(pull_servers.Server(host, self.tls))
+        server.on("/model.gguf", script)
+        return server
+
+    def test_a_certificate_must_be_trusted_and_the_hosts_own(self):
+        server = self.encrypted(lambda r: r.file(self.model))
+        self.refuses("certificate|attempts", server, self.url(server))
+        self.refuses("certificate|attempts", server, self.url(server), SSL_CERT_FILE=os.devnull)
+        other = self.encrypted(lambda r: r.file(self.model), "127.0.0.2")
+        self.refuses("certificate|attempts", other, self.url(other), SSL_CERT_FILE=self.certificate,
+                     MLXR_ALLOW_PRIVATE="127.0.0.2")  # fmt: skip
+        self.assertEqual((server.asked("/"), other.asked("/")), ([], []))
+        self.pulls(server, self.url(server), SSL_CERT_FILE=self.certificate)
+
+    def test_a_redirect_from_https_to_http_is_refused_and_the_other_way_followed(self):
+        plain = self.plain(lambda r: r.file(self.model))
+        server = self.encrypted(lambda r: r.redirect(self.url(plain)))
+        self.refuses("redirects from https to http", server, self.url(server), SSL_CERT_FILE=self.certificate)
+        self.assertEqual(plain.n_connections, 0)
+        twice = self.encrypted(lambda r: r.redirect(self.url(server)))  # https, https, http
+        self.refuses("redirects from https to http", twice, self.url(twice), SSL_CERT_FILE=self.certificate)
+        self.assertEqual(plain.n_connections, 0)
+        whole = self.encrypted(lambda r: r.file(self.model))
+        upward = self.plain(lambda r: r.redirect(self.url(whole)))
+        self.pulls(upward, self.url(upward), SSL_CERT_FILE=self.certificate)
 
 
 class Credentials(PullTest):

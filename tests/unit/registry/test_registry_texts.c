@@ -351,6 +351,46 @@ static void the_catalogue_is_consistent(void **unused)
     json_decref(list);
 }
 
+/* ---- a hub's files ----------------------------------------------------------------------------------------------- */
+
+static void a_split_model_is_its_parts_from_the_first_to_the_last_each_once(void **unused)
+{
+    static const struct {
+        const char *names[4];
+        mlxr_status status;
+        size_t first;
+    } cases[] = {
+        {{"m-Q8_0.gguf"}, MLXR_OK, 0},
+        {{"m-Q8_0-00002-of-00002.gguf", "m-Q8_0-00001-of-00002.gguf"}, MLXR_OK, 1},
+        {{"m-Q8_0-00001-of-00002.gguf"}, MLXR_FORMAT, 0},
+        {{"m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00003-of-00002.gguf"}, MLXR_FORMAT, 0},
+        {{"x.gguf", "m-Q8_0-00003-of-00001.gguf"}, MLXR_FORMAT, 0}, /* a first part that is none */
+        {{"m-Q8_0-00000-of-00001.gguf"}, MLXR_FORMAT, 0},
+        {{"m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00001-of-00002.GGUF"}, MLXR_FORMAT, 0},
+        {{"m-Q8_0-00001-of-02000.gguf"}, MLXR_FORMAT, 0},
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1000] = "[", label[64];
+        hub_list list = {0};
+        bool picked[4];
+        size_t first = 99;
+        mlxr_error error = {.text = ""};
+        for (size_t k = 0; k < 4 && cases[i].names[k]; k++) {
+            size_t n = strlen(text);
+            snprintf(text + n, sizeof text - n, "%s{\"type\": \"file\", \"path\": \"%s\", \"size\": 5}", k ? ", " : "",
+                     cases[i].names[k]);
+        }
+        snprintf(text + strlen(text), sizeof text - strlen(text), "]");
+        assert_ok(hub_parse(&list, text, strlen(text), &error), &error);
+        mlxr_status status = hub_pick(&list, "Q8_0", picked, label, &first, &error);
+        if (status != cases[i].status || (status == MLXR_OK && (first != cases[i].first || !picked[first]))) {
+            fail_msg("case %zu: %d, %zu, %s", i, status, first, error.text);
+        }
+        hub_close(&list);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +402,7 @@ int main(void)
         cmocka_unit_test(addresses_that_are_not_the_internets_are_private),
         cmocka_unit_test(models_of_other_programs_are_found_where_they_lie),
         cmocka_unit_test(the_catalogue_is_consistent),
+        cmocka_unit_test(a_split_model_is_its_parts_from_the_first_to_the_last_each_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

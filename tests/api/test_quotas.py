@@ -1,0 +1,104 @@
+"""Quotas of keys, at their edges: what counts, what does not, and what a restart forgets.
+
+Tiny models, standard library only.
+"""
+import os
+import time
+
+import load_client
+import support
+
+
+class Quotas(support.ApiTest):
+    def setUp(self):
+        super().setUp()
+        self.key("an admin's", "--scopes", "admin")  # so that keys are asked for
+        self.model = os.path.join(support.tiny_models(), "qwen2.gguf")
+
+    def start(self, *arguments):
+        return self.serve("--model", self.model, "--threads", "1", *arguments)
+
+    @staticmethod
+    def ask(daemon, key, n_tokens=1, path="/v1/completions", **fields):
+        body = {"model": "qwen2", "prompt": "x", "max_tokens": n_tokens, "temperature": 0, "logit_bias": {"0": 0}, **fields}
+        if path == "/v1/embeddings":
+            body = {"model": "qwen2", **fields}
+        return daemon.ask("POST", path, body, [("Authorization", f"Bearer {key}")])
+
+    def refused(self, answer, least=1, most=86400):
+        self.assertEqual(answer.status, 429, answer)
+        self.assertIn(int(answer.headers["retry-after"]), range(least, most + 1))
+
+    def test_requests_a_minute_are_counted_for_each_key_and_refusals_are_not(self):
+        key, _ = self.key("three", "--requests-per-minute", "3")
+        other, _ = self.key("another", "--requests-per-minute", "3")
+        daemon = self.start()
+        for _ in range(10):  # what is public costs nothing
+            self.assertEqual(daemon.ask("GET", "/health", headers=[("X-Api-Key", key)]).status, 200)
+        for _ in range(3):
+            self.assertEqual(self.ask(daemon, key).status, 200)
+        for _ in range(3):  # what is refused does not count, or nobody would ever be let in again
+            self.refused(self.ask(daemon, key), 1, 21)
+        self.assertEqual(self.ask(daemon, other).status, 200)
+        self.refused(daemon.ask("POST", "/v1/completions", {}, [("X-Api-Key", key)]))
+        self.refused(daemon.ask("GET", "/v1/models", headers=[("X-Api-Key", key)]))
+        self.assertEqual(daemon.ask("GET", "/health", headers=[("X-Api-Key", key)]).status, 200)
+        self.assertEqual(daemon.stop(), 0)
+
+    def used(self, daemon, key, n_tokens, **fields):
+        answer = self.ask(daemon, key, n_tokens, **fields)
+        self.assertEqual(answer.status, 200, answer)
+        return answer.json["usage"]["total_tokens"]
+
+    def test_tokens_a_day_let_the_last_answer_end_and_then_wait_also_behind_a_restart(self):
+        key, _ = self.key("few", "--tokens-per-day", "100")
+        other, _ = self.key("as few", "--tokens-per-day", "100")
+        daemon = self.start()
+        self.assertLess(self.used(daemon, key, 40), 100)
+        self.assertEqual(self.used(daemon, key, 120), 121)  # begun with a quota, it ends
+        self.refused(self.ask(daemon, key), 3600)
+        self.assertEqual(self.ask(daemon, other).status, 200)
+        self.assertEqual(daemon.stop(), 0)
+        daemon = self.start()
+        self.refused(self.ask(daemon, key), 3600)
+        self.assertEqual(self.ask(daemon, other).status, 200)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_embeddings_and_every_choice_use_tokens(self):
+        key, _ = self.key("embeds", "--tokens-per-day", "150")
+        daemon = self.start()
+        answer = self.ask(daemon, key, path="/v1/embeddings", input=["a" * 60, "b" * 80])
+        self.assertEqual(answer.status, 200, answer)
+        self.assertGreaterEqual(answer.json["usage"]["total_tokens"], 100)
+        self.used(daemon, key, 20, n=3)
+        self.refused(self.ask(daemon, key), 60)
+        self.refused(self.ask(daemon, key, path="/v1/embeddings", input="a"), 60)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_who_leaves_early_has_used_what_was_computed(self):
+        key, _ = self.key("leaves", "--tokens-per-day", "60")
+        daemon = self.start()
+        body = {"model": "qwen2", "prompt": "An answer that is not read.", "max_tokens": 200, "temperature": 0, "n": 8,
+                "logprobs": 20, "stream": True}  # fmt: skip
+        stream = load_client.Stream(daemon, "/v1/completions", body, receive_bytes=4096, headers=[("X-Api-Key", key)])
+        stream.read(30000)
+        stream.close()
+        end = time.monotonic() + 5 * support.SLOW
+        while (answer := self.ask(daemon, key)).status == 200:  # until its departure has been seen
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.5)
+        self.refused(answer, 60)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_request_that_is_wrong_uses_no_tokens(self):
+        key, _ = self.key("wrong", "--tokens-per-day", "10")
+        daemon = self.start()
+        for _ in range(20):
+            self.assertEqual(self.ask(daemon, key, no_such_field=1).status, 400)
+            self.assertEqual(self.ask(daemon, key, prompt="x" * 1000).status, 400)
+        self.assertEqual(self.ask(daemon, key).status, 200)
+        self.assertEqual(daemon.stop(), 0)
+
+
+if __name__ == "__main__":
+    support.main()
