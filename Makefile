@@ -27,6 +27,8 @@ N_JOBS = $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 CTEST = ctest --output-on-failure --no-tests=error -j $(N_JOBS)
 # The kernels for Metal, in the emulator under sanitizers; on a Mac they run on the GPU.
 METAL_CHECKS = $(if $(filter Darwin,$(shell uname -s)),,metal_check test_metal_emulator test_metal_vectors)
+# Of the daemon's tests those that a sanitizer runs in `make test`; `make soak` runs all of them in two.
+API_CHECKS = abuse|isolation|quotas|slow_readers
 # Warnings are errors in check and in CI, so that a newer compiler does not break anybody's build.
 TEST_PRESET := $(if $(CI),check,dev)
 ifdef CI
@@ -64,8 +66,8 @@ test: setup-tests models static-checks ## install what the tests need and run al
 	@tools/mac/link-check --fetch
 	@tools/build release # for the test of `make run`
 	@tools/build $(TEST_PRESET)
-	@tools/build asan fuzz_replays $(METAL_CHECKS)
-	@cd build/asan && $(CTEST) -L '^(fuzz|metal)$$'
+	@tools/build asan fuzz_replays mlxr write_tiny_models $(METAL_CHECKS)
+	@cd build/asan && $(CTEST) -L '^(fuzz|metal)$$' && $(CTEST) -R '^api/($(API_CHECKS))$$'
 	@[ -z "$(METAL_CHECKS)" ] || { tools/build tsan $(METAL_CHECKS) && cd build/tsan && $(CTEST) -L '^metal$$'; }
 	@cd build/$(TEST_PRESET) && $(CTEST)
 
@@ -93,9 +95,11 @@ oracle: setup-tests models ## regenerate the reference data with transformers (i
 	@tools/build $(TEST_PRESET)
 	@tools/oracle/run build/venv-oracle/bin/python
 
-soak: ## the long forms of the tests that have one
+soak: ## the long forms of the tests that have one, and the daemon's under ASan, UBSan and TSan
 	@tools/build $(TEST_PRESET)
 	@cd build/$(TEST_PRESET) && MLXR_SOAK=1 $(CTEST) -j 1 --timeout 7200 -L '^soak$$'
+	@for preset in asan tsan; do tools/build $$preset mlxr write_tiny_models && \
+	    (cd build/$$preset && $(CTEST) -j 1 -L '^api$$') || exit 1; done
 
 bench: build models ## measure ourselves (beside LLAMA_BIN, IK_BIN: their folders) into bench/history and docs/performance.md
 	@$(PYTHON) bench/suite --docs $(if $(LLAMA_BIN),--peer "llama.cpp=$(LLAMA_BIN)") $(if $(IK_BIN),--peer "ik_llama.cpp=$(IK_BIN)") \
