@@ -44,7 +44,7 @@ help: ## list the targets
 # ---- using it -----------------------------------------------------------------------------------------------------
 
 run: build model ## build, fetch the default model, answer PROMPT (and chat on, on a terminal)
-	@exec build/bin/mlxr run $(MODEL) --chat -- "$$MLXR_PROMPT"
+	@exec build/bin/mlxr run $(MODEL) --serve --chat -- "$$MLXR_PROMPT"
 
 build: setup ## install what is missing and build build/bin/mlxr
 	@tools/build release

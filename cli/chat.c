@@ -33,7 +33,6 @@ static void note_interrupt(int signal_number)
 }
 
 typedef struct chat {
-    session *session;
     options *options;
     conversation *conversation;
     line_input *input;
@@ -52,14 +51,14 @@ generation chat_generation(const options *o, const conversation *c, bool chattin
     return (generation){.n_predict = o->n_predict >= 0 ? o->n_predict : usual, .stops = &o->stops, .show = write_text};
 }
 
-void chat_print_timings(const session *s, const options *o, const generation *g)
+void chat_print_timings(const answerer *a, const options *o, const generation *g)
 {
     size_t n_new = g->n_prompt - g->n_cached;
     print_note(
         "%zu prompt tokens (%zu reused), first after %.0f ms (%.0f tokens/s); %zu tokens, %.1f tokens/s; context %zu",
         g->n_prompt, g->n_cached, g->first_seconds * 1e3, (double)n_new / g->first_seconds, g->n_ids,
-        g->n_ids > 1 ? (double)(g->n_ids - 1) / g->decode_seconds : 0.0, mlxr_sequence_length(s->sequence));
-    session_draft_note(o, mlxr_draft_stats_get(s->sequence));
+        g->n_ids > 1 ? (double)(g->n_ids - 1) / g->decode_seconds : 0.0, a->n_context);
+    a->ops->note_drafts(a, o);
 }
 
 /* Asks (text) or asks again (NULL). */
@@ -68,7 +67,8 @@ static void answer(chat *c, const char *text)
     generation g = chat_generation(c->options, c->conversation, true);
     g.interrupted = &interrupt_seen;
     interrupt_seen = 0;
-    int code = text ? conversation_ask(c->conversation, text, &g) : conversation_regenerate(c->conversation, &g);
+    int code = text ? conversation_ask(c->conversation, c->options, text, &g)
+                    : conversation_regenerate(c->conversation, c->options, &g);
     if (g.n_text > 0 && g.text[g.n_text - 1] != '\n') {
         putchar('\n');
     }
@@ -77,13 +77,12 @@ static void answer(chat *c, const char *text)
         if (g.finish == FINISH_INTERRUPTED) {
             print_note("(interrupted)");
         } else if (g.finish == FINISH_CONTEXT) {
-            print_note("(the context of %zu tokens is full: /clear starts anew)",
-                       mlxr_sequence_length(c->session->sequence));
+            print_note("(the context of %zu tokens is full: /clear starts anew)", c->conversation->answerer->n_context);
         } else if (g.finish == FINISH_LENGTH && c->options->n_predict >= 0) {
             print_note("(stopped after %zu tokens)", g.n_ids);
         }
         if (c->options->verbose) {
-            chat_print_timings(c->session, c->options, &g);
+            chat_print_timings(c->conversation->answerer, c->options, &g);
         }
     }
     interrupt_seen = 0;
@@ -135,19 +134,13 @@ static void do_load(chat *c, const char *argument)
 
 static void do_set(chat *c, const char *argument)
 {
-    settings_change(c->session, c->options, &c->kept, argument);
+    settings_change(c->conversation->answerer, c->options, &c->kept, argument);
 }
 
 static void do_show(chat *c, const char *argument)
 {
     (void)argument;
-    const mlxr_model_info *info = mlxr_model_info_get(c->session->model);
-    mlxr_kv_stats kv = mlxr_kv_stats_get(c->session->engine);
-    printf("  model     %s\n", info->path);
-    printf("  family    %s, %s parameters, %s\n", info->family, human_count(info->n_params), info->weight_types);
-    printf("  context   %zu tokens used; trained for %u\n", mlxr_sequence_length(c->session->sequence),
-           info->n_ctx_train);
-    printf("  KV cache  %s of %s\n", human_bytes(kv.bytes_used), human_bytes(kv.bytes_budget));
+    c->conversation->answerer->ops->show(c->conversation->answerer);
     printf("  messages  %zu\n", json_array_size(c->conversation->messages));
     const json_t *first = json_array_get(c->conversation->messages, 0);
     const char *role = json_string_value(json_object_get(first, "role"));
@@ -247,9 +240,9 @@ static void read_and_answer(chat *c)
     free(text);
 }
 
-int chat_run(session *s, options *o, conversation *c, const char *first)
+int chat_run(options *o, conversation *c, const char *first)
 {
-    chat state = {.session = s, .options = o, .conversation = c};
+    chat state = {.options = o, .conversation = c};
     const char *words[N_COMMANDS + 1] = {0};
     struct sigaction action = {.sa_handler = note_interrupt}, before;
     for (size_t i = 0; i < N_COMMANDS; i++) {

@@ -38,67 +38,16 @@ static const option_spec *find_setting(const char *name, size_t n)
     return spec && is_setting(spec) ? spec : NULL;
 }
 
-/* ---- making a change true ---------------------------------------------------------------------------------------- */
-
-/* The sequence goes on with another sampler: a copy that shares all that is computed. */
-static bool change_sampler(session *s, const options *o)
-{
-    mlxr_error error;
-    mlxr_sequence *changed = NULL;
-    if (mlxr_sequence_fork(&changed, s->sequence, &o->sampling, &error) != MLXR_OK) {
-        print_error("%s", error.text);
-        return false;
-    }
-    mlxr_sequence_close(&s->sequence);
-    s->sequence = changed;
-    return true;
-}
-
-static bool change_grammar(session *s, const options *o)
-{
-    mlxr_error error;
-    if (session_load_grammar(s, o) != EXIT_OK) {
-        return false;
-    }
-    if (mlxr_sequence_constrain(s->sequence, s->grammar, &error) != MLXR_OK) {
-        print_error("%s", error.text);
-        return false;
-    }
-    return true;
-}
-
-/* A sequence cannot stop drafting; another one with the same tokens finds what is computed in the KV cache. */
-static bool change_draft(session *s, const options *o)
-{
-    mlxr_error error;
-    mlxr_sequence *changed = NULL;
-    if (o->draft) {
-        return session_load_draft(s, o) == EXIT_OK;
-    }
-    if (session_open_sequence(s, o, &changed) != EXIT_OK) {
-        return false;
-    }
-    if (mlxr_sequence_append(changed, mlxr_sequence_tokens(s->sequence), mlxr_sequence_length(s->sequence), &error) !=
-        MLXR_OK) {
-        print_error("%s", error.text);
-        mlxr_sequence_close(&changed);
-        return false;
-    }
-    mlxr_sequence_close(&s->sequence);
-    s->sequence = changed;
-    mlxr_model_unref(&s->draft_model);
-    return true;
-}
-
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
-static bool set_sampling(session *s, options *o, const option_spec *spec, const char *value)
+static bool set_sampling(answerer *a, options *o, const option_spec *spec, const char *value)
 {
     options before = *o;
     if (!options_set(o, spec, value)) {
         return false;
     }
-    if (!(spec->groups & GROUP_SAMPLING) || change_sampler(s, o)) {
+    options_mark(o, spec);
+    if (!(spec->groups & GROUP_SAMPLING) || a->ops->change(a, o, GROUP_SAMPLING)) {
         return true;
     }
     mlxr_sampling *now = &o->sampling; /* the library refused the value */
@@ -110,14 +59,14 @@ static bool set_sampling(session *s, options *o, const option_spec *spec, const 
 }
 
 /* A grammar and a schema exclude each other: the newer one takes the place of the older. */
-static bool set_grammar(session *s, options *o, const option_spec *spec, const char *value)
+static bool set_grammar(answerer *a, options *o, const option_spec *spec, const char *value)
 {
     const char *grammar = o->grammar, *schema = o->schema;
     const char *given = strcmp(value, "none") == 0 ? NULL : value;
     bool is_schema = strcmp(spec->name, "schema") == 0;
     o->schema = is_schema ? given : given ? NULL : schema;
     o->grammar = is_schema ? (given ? NULL : grammar) : given;
-    if (change_grammar(s, o)) {
+    if (a->ops->change(a, o, GROUP_GRAMMAR)) {
         return true;
     }
     o->grammar = grammar;
@@ -125,7 +74,7 @@ static bool set_grammar(session *s, options *o, const option_spec *spec, const c
     return false;
 }
 
-static bool set_draft(session *s, options *o, const option_spec *spec, const char *value)
+static bool set_draft(answerer *a, options *o, const option_spec *spec, const char *value)
 {
     const char *draft = o->draft;
     uint32_t n_max = o->n_draft_max;
@@ -137,7 +86,7 @@ static bool set_draft(session *s, options *o, const option_spec *spec, const cha
         o->draft = strcmp(value, "none") == 0 ? NULL : value;
         o->n_draft_max = o->draft ? n_max : 0;
     }
-    if (change_draft(s, o)) {
+    if (a->ops->change(a, o, GROUP_DRAFT)) {
         return true;
     }
     o->draft = draft;
@@ -145,7 +94,7 @@ static bool set_draft(session *s, options *o, const option_spec *spec, const cha
     return false;
 }
 
-void settings_change(session *s, options *o, text_list *kept, const char *argument)
+void settings_change(answerer *a, options *o, text_list *kept, const char *argument)
 {
     size_t n = strcspn(argument, " \t=");
     const char *value = argument + n + strspn(argument + n, " \t=");
@@ -167,10 +116,10 @@ void settings_change(session *s, options *o, text_list *kept, const char *argume
         free(copy);
         print_error("out of memory");
     } else if (spec->groups & GROUP_GRAMMAR) {
-        set_grammar(s, o, spec, copy);
+        set_grammar(a, o, spec, copy);
     } else if (spec->groups & GROUP_DRAFT) {
-        set_draft(s, o, spec, copy);
+        set_draft(a, o, spec, copy);
     } else {
-        set_sampling(s, o, spec, copy);
+        set_sampling(a, o, spec, copy);
     }
 }

@@ -43,6 +43,10 @@ const option_spec option_table[] = {
      "give the prompt to the model as it is, without its chat template"},
     {"system", 0, OPTION_TEXT, AT(system), GROUP_RUN | GROUP_BATCH, "TEXT", "system message"},
     {"chat", 0, OPTION_FLAG, AT(chat), GROUP_RUN, NULL, "go on as a chat after the answer, if this is a terminal"},
+    {"serve", 0, OPTION_FLAG, AT(serve), GROUP_RUN, NULL,
+     "answer through a daemon, the one that is there or one of its own"},
+    {"server", 0, OPTION_TEXT, AT(server), GROUP_CLIENT, "HOST",
+     "the daemon to ask: HOST:PORT, URL, unix:/PATH, none [$MLXR_HOST]"},
     {"stop", 0, OPTION_LIST, AT(stops), GROUP_RUN | GROUP_BATCH, "TEXT",
      "end the answer where this text begins; may be repeated"},
     {"grammar", 0, OPTION_FILE, AT(grammar), GROUP_GRAMMAR, "FILE", "answers are sentences of this GBNF grammar"},
@@ -172,6 +176,12 @@ bool options_given(const options *o, const option_spec *spec)
 {
     size_t index = (size_t)(spec - option_table);
     return o->given[index / 64] >> index % 64 & 1;
+}
+
+void options_mark(options *o, const option_spec *spec)
+{
+    size_t index = (size_t)(spec - option_table);
+    o->given[index / 64] |= (uint64_t)1 << index % 64;
 }
 
 void options_init(options *o)
@@ -477,8 +487,7 @@ static bool parse_one(options *o, const char *verb, unsigned groups, int n, char
         }
         value = argv[++*i];
     }
-    size_t index = (size_t)(spec - option_table);
-    o->given[index / 64] |= (uint64_t)1 << index % 64;
+    options_mark(o, spec);
     return options_set(o, spec, value);
 }
 

@@ -36,6 +36,7 @@ enum {
     GROUP_COPY = 1u << 19,
     GROUP_CREATE = 1u << 20,
     GROUP_DOCTOR = 1u << 21,
+    GROUP_CLIENT = 1u << 22, /* which daemon is asked */
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -84,6 +85,8 @@ typedef struct options {
     const char *as, *digest, *from;
     bool catalogue, alias, modelfile, pull;
     /* serve */
+    const char *server; /* a client's: where the daemon is */
+    bool serve;         /* of run */
     const char *host, *socket, *tls_cert, *tls_key;
     uint32_t port, ollama_port, n_queue, drain_s;
     int32_t keep_alive_s;
@@ -139,6 +142,8 @@ bool options_parse(options *o, const char *verb, unsigned groups, int n, char **
 bool options_set(options *o, const option_spec *spec, const char *value);
 /* Whether the command line has this option. */
 bool options_given(const options *o, const option_spec *spec);
+/* From now on it counts as given. */
+void options_mark(options *o, const option_spec *spec);
 /* NULL: no such option in these groups. */
 const option_spec *options_find(const char *name, size_t n, unsigned groups);
 /* The default that help tells beside its text; "" where the text tells it. */

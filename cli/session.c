@@ -104,7 +104,7 @@ const char *finish_name(finish f)
                                                        : "interrupted";
 }
 
-static bool keep_id(generation *g, int32_t id)
+bool generation_add_id(generation *g, int32_t id)
 {
     if (g->n_ids == g->cap_ids) {
         size_t cap = g->cap_ids ? g->cap_ids * 2 : 256;
@@ -119,7 +119,7 @@ static bool keep_id(generation *g, int32_t id)
     return true;
 }
 
-static bool keep_text(generation *g, const char *text, size_t n)
+bool generation_add_text(generation *g, const char *text, size_t n)
 {
     if (g->n_text + n + 1 > g->cap_text) {
         size_t cap = (g->n_text + n + 1) * 2;
@@ -191,7 +191,7 @@ static bool take_token(session *s, generation *g, mlxr_stream *stream, const mlx
     const char *text = NULL;
     size_t n = 0;
     bool stopped = false;
-    bool kept = keep_id(g, sampled->id);
+    bool kept = generation_add_id(g, sampled->id);
     if (g->logprobs) {
         json_array_append_new(g->logprobs, session_sampled_json(s->model, sampled));
     }
@@ -203,7 +203,7 @@ static bool take_token(session *s, generation *g, mlxr_stream *stream, const mlx
         *code = print_failure(&error);
         return false;
     }
-    if (!kept || !keep_text(g, text, n)) {
+    if (!kept || !generation_add_text(g, text, n)) {
         print_error("out of memory");
         *code = EXIT_FAILED;
         return false;
@@ -268,7 +268,7 @@ int generate(session *s, generation *g)
     size_t n = 0;
     g->n_prompt = mlxr_sequence_length(s->sequence);
     g->n_cached = g->n_prompt - mlxr_sequence_pending(s->sequence);
-    if (!keep_text(g, "", 0)) {
+    if (!generation_add_text(g, "", 0)) {
         print_error("out of memory");
         return EXIT_FAILED;
     }
@@ -284,7 +284,7 @@ int generate(session *s, generation *g)
         code = print_failure(&error);
     }
     if (code == EXIT_OK && n > 0) {
-        keep_text(g, text, n);
+        generation_add_text(g, text, n);
         if (g->show && g->finish != FINISH_OUTPUT) {
             g->show(text, n);
         }

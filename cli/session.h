@@ -28,6 +28,8 @@ int session_open(session *s, const options *o, const char *model, bool measuring
 /* Takes over the system message and the parameters that the registry has for the model, where the command line says
  * nothing else. Returns an exit code. */
 int session_apply_entry(session *s, options *o);
+/* The same for one parameter of a Modelfile. False after telling that its value makes no sense. */
+bool session_apply_parameter(options *o, const char *name, const char *value);
 /* Opens the sequence with the options' sampling, grammar and drafts. */
 int session_sequence(session *s, const options *o);
 /* Another sequence like that; the caller closes it. */
@@ -36,6 +38,11 @@ int session_open_sequence(session *s, const options *o, mlxr_sequence **out);
 int session_load_grammar(session *s, const options *o);
 /* Loads what drafts come from; with a sequence open, that one drafts from now on. */
 int session_load_draft(session *s, const options *o);
+/* The sequence goes on with other sampling, another grammar, other drafts, as the options now say. False after telling
+ * why not; then it is as it was. */
+bool session_change_sampler(session *s, const options *o);
+bool session_change_grammar(session *s, const options *o);
+bool session_change_draft(session *s, const options *o);
 void session_close(session *s);
 
 /* What drafts came to: {"drafted", "accepted", …}, or NULL if nothing drafts. */
@@ -83,5 +90,8 @@ typedef struct generation {
 /* Computes the sequence's pending tokens and goes on until the answer ends. Returns an exit code. */
 int generate(session *s, generation *g);
 void generation_close(generation *g);
+/* What answers take in; false: no memory. */
+bool generation_add_id(generation *g, int32_t id);
+bool generation_add_text(generation *g, const char *text, size_t n);
 
 #endif

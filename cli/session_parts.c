@@ -102,6 +102,58 @@ int session_sequence(session *s, const options *o)
     return session_open_sequence(s, o, &s->sequence);
 }
 
+/* ---- making a change true ---------------------------------------------------------------------------------------- */
+
+/* The sequence goes on with another sampler: a copy that shares all that is computed. */
+bool session_change_sampler(session *s, const options *o)
+{
+    mlxr_error error;
+    mlxr_sequence *changed = NULL;
+    if (mlxr_sequence_fork(&changed, s->sequence, &o->sampling, &error) != MLXR_OK) {
+        print_error("%s", error.text);
+        return false;
+    }
+    mlxr_sequence_close(&s->sequence);
+    s->sequence = changed;
+    return true;
+}
+
+bool session_change_grammar(session *s, const options *o)
+{
+    mlxr_error error;
+    if (session_load_grammar(s, o) != EXIT_OK) {
+        return false;
+    }
+    if (mlxr_sequence_constrain(s->sequence, s->grammar, &error) != MLXR_OK) {
+        print_error("%s", error.text);
+        return false;
+    }
+    return true;
+}
+
+/* A sequence cannot stop drafting; another one with the same tokens finds what is computed in the KV cache. */
+bool session_change_draft(session *s, const options *o)
+{
+    mlxr_error error;
+    mlxr_sequence *changed = NULL;
+    if (o->draft) {
+        return session_load_draft(s, o) == EXIT_OK;
+    }
+    if (session_open_sequence(s, o, &changed) != EXIT_OK) {
+        return false;
+    }
+    if (mlxr_sequence_append(changed, mlxr_sequence_tokens(s->sequence), mlxr_sequence_length(s->sequence), &error) !=
+        MLXR_OK) {
+        print_error("%s", error.text);
+        mlxr_sequence_close(&changed);
+        return false;
+    }
+    mlxr_sequence_close(&s->sequence);
+    s->sequence = changed;
+    mlxr_model_unref(&s->draft_model);
+    return true;
+}
+
 /* ---- what drafts came to ----------------------------------------------------------------------------------------- */
 
 static uint32_t n_positions(const mlxr_draft_stats *stats)
@@ -174,6 +226,19 @@ static const option_spec *parameter_option(const char *name)
     return options_find(dashed, strlen(dashed), GROUP_RUN | GROUP_SAMPLING | GROUP_CONTEXT);
 }
 
+bool session_apply_parameter(options *o, const char *name, const char *value)
+{
+    const option_spec *spec = parameter_option(name);
+    bool context = spec && strcmp(spec->name, "ctx") == 0; /* the model is loaded by now: what it was trained for */
+    if (!spec || context) {
+        if (o->verbose) {
+            print_note("mlxr: the model's parameter %s has no effect here", name);
+        }
+        return true;
+    }
+    return options_given(o, spec) || options_set(o, spec, value);
+}
+
 int session_apply_entry(session *s, options *o)
 {
     const registry_model *m = &s->entry;
@@ -184,14 +249,7 @@ int session_apply_entry(session *s, options *o)
         o->system = m->system;
     }
     for (size_t i = 0; i < m->parameters.n; i++) {
-        const registry_pair *p = &m->parameters.items[i];
-        const option_spec *spec = parameter_option(p->name);
-        bool context = spec && strcmp(spec->name, "ctx") == 0; /* the model is loaded by now: what it was trained for */
-        if (!spec || context) {
-            if (o->verbose) {
-                print_note("mlxr: the model's parameter %s has no effect here", p->name);
-            }
-        } else if (!options_given(o, spec) && !options_set(o, spec, p->value)) {
+        if (!session_apply_parameter(o, m->parameters.items[i].name, m->parameters.items[i].value)) {
             return EXIT_FAILED;
         }
     }

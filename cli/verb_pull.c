@@ -38,6 +38,19 @@ static bool on_progress(void *user, const registry_pull_progress *p)
     return !interrupted;
 }
 
+/* What was pulled: the model, and "modelfile" among its members. */
+static mlxr_status show(store *s, const char *name, json_t **model, mlxr_error *error)
+{
+    json_t *shown = NULL;
+    mlxr_status status = s->ops->show(s, name, false, &shown, error);
+    *model = status == MLXR_OK ? json_incref(json_object_get(shown, "model")) : NULL;
+    if (status == MLXR_OK && json_is_string(json_object_get(shown, "modelfile"))) {
+        json_object_set(*model, "modelfile", json_object_get(shown, "modelfile"));
+    }
+    json_decref(shown);
+    return status;
+}
+
 int verb_pull(options *o)
 {
     store s;
@@ -51,8 +64,10 @@ int verb_pull(options *o)
     }
     registry_pull_options wanted = {
         .name = o->as, .allow_files = true, .digest = o->digest, .progress = on_progress, .user = &state};
-    if (!store_open(&s, true)) {
-        return EXIT_FAILED;
+    bool file = *source == '/' || *source == '.';
+    int code = store_open(&s, o, STORE_CHANGE | (file ? STORE_FILES : 0));
+    if (code != EXIT_OK) {
+        return code;
     }
     struct sigaction old, action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, &old);
@@ -63,7 +78,7 @@ int verb_pull(options *o)
     }
     json_t *model = NULL;
     if (status == MLXR_OK) {
-        status = s.ops->show(&s, name, &model, &error);
+        status = show(&s, name, &model, &error);
     }
     store_close(&s);
     if (status != MLXR_OK) {

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "chat.h"
+#include "models.h"
 #include "output.h"
+#include "own_daemon.h"
 #include "verbs.h"
 
 static json_t *ids_json(const generation *g)
@@ -20,14 +22,15 @@ static json_t *ids_json(const generation *g)
     return ids;
 }
 
-static int print_answer_json(const session *s, const options *o, const conversation *c, generation *g)
+static int print_answer_json(const options *o, const conversation *c, generation *g)
 {
+    const answerer *a = c->answerer;
     json_t *root = json_object();
     size_t n_new = g->n_prompt - g->n_cached;
     bool any = g->n_ids > 0;
     json_object_set_new(root, "text", json_text(g->text, g->n_text));
     json_object_set_new(root, "ids", ids_json(g));
-    json_object_set_new(root, "load_ms", json_number(s->load_ms));
+    json_object_set_new(root, "load_ms", json_number(a->load_ms));
     json_object_set_new(root, "ttft_ms", any ? json_number(g->first_seconds * 1e3) : json_null());
     json_object_set_new(root, "prefill_tokens_per_s",
                         any ? json_number((double)n_new / g->first_seconds) : json_null());
@@ -38,8 +41,8 @@ static int print_answer_json(const session *s, const options *o, const conversat
     json_object_set_new(root, "finish_reason", json_string(finish_name(g->finish)));
     json_object_set_new(root, "raw", json_boolean(c->raw));
     json_object_set_new(root, "n_cached", json_integer((json_int_t)g->n_cached));
-    json_object_set_new(root, "batch_invariant", json_boolean(mlxr_engine_info_get(s->engine)->batch_invariant));
-    json_t *draft = session_draft_json(o, mlxr_draft_stats_get(s->sequence));
+    json_object_set_new(root, "batch_invariant", json_boolean(a->batch_invariant));
+    json_t *draft = a->ops->drafts(a, o);
     if (draft) {
         json_object_set_new(root, "draft", draft);
     }
@@ -50,26 +53,26 @@ static int print_answer_json(const session *s, const options *o, const conversat
 }
 
 /* One answer, streamed to stdout or told as JSON. */
-static int answer_once(session *s, options *o, conversation *c, const char *prompt)
+static int answer_once(options *o, conversation *c, const char *prompt)
 {
     generation g = chat_generation(o, c, false);
     g.show = o->json ? NULL : write_text;
     g.logprobs = o->sampling.logprobs ? json_array() : NULL;
-    int code = conversation_ask(c, prompt, &g);
+    int code = conversation_ask(c, o, prompt, &g);
+    if (!o->json && (code == EXIT_OK || g.n_text > 0) && (g.n_text == 0 || g.text[g.n_text - 1] != '\n')) {
+        putchar('\n'); /* also behind what came before an error */
+    }
     if (code == EXIT_OK && o->json) {
-        code = print_answer_json(s, o, c, &g);
+        code = print_answer_json(o, c, &g);
     } else if (code == EXIT_OK) {
-        if (g.n_text == 0 || g.text[g.n_text - 1] != '\n') {
-            putchar('\n');
-        }
         if (g.finish == FINISH_CONTEXT) {
-            print_note("(the context of %zu tokens is full)", mlxr_sequence_length(s->sequence));
+            print_note("(the context of %zu tokens is full)", c->answerer->n_context);
         } else if (g.finish == FINISH_LENGTH && o->n_predict < 0) {
             print_note("(stopped after %zu tokens; -n N allows more)", g.n_ids);
         }
     }
     if (code == EXIT_OK && o->verbose) {
-        chat_print_timings(s, o, &g);
+        chat_print_timings(c->answerer, o, &g);
     }
     json_decref(g.logprobs);
     generation_close(&g);
@@ -77,10 +80,9 @@ static int answer_once(session *s, options *o, conversation *c, const char *prom
 }
 
 /* Whether texts go in as they are: asked for, or there is no template for anything else. */
-static bool decide_raw(const options *o, const session *s)
+static bool decide_raw(const options *o, const answerer *a)
 {
-    const mlxr_model_info *info = mlxr_model_info_get(s->model);
-    if (!o->raw && !info->has_chat_template) {
+    if (!o->raw && !a->has_template) {
         print_note("mlxr: this model has no chat template; it goes on with the text as it is (--raw says so)");
         return true;
     }
@@ -134,32 +136,83 @@ static bool check_options(const options *o)
     return false;
 }
 
+/* Whether a daemon shall answer; then *c is one, or *own is started. Returns an exit code. */
+static int choose(options *o, client **c, own_daemon **own)
+{
+    const char *model = o->args[0], *cannot = answer_daemon_cannot(o);
+    if (models_is_path(model)) {
+        if (o->serve || o->server) {
+            print_error("--%s: a model given by path is always answered for in this process; a daemon knows names",
+                        o->serve ? "serve" : "server");
+            return EXIT_USAGE;
+        }
+        return EXIT_OK;
+    }
+    if (o->serve) {
+        return own_daemon_start(own, c, o);
+    }
+    if (cannot && o->server && strcmp(o->server, "none") != 0) {
+        print_error("--%s is for an engine in this process; the daemon of --server has its own", cannot);
+        return EXIT_USAGE;
+    }
+    int code = client_find(c, o, CLIENT_IF_THERE);
+    if (*c && cannot) {
+        print_note("mlxr: not answered by the daemon at %s, because of --%s", client_where(*c), cannot);
+        client_close(c);
+    }
+    return code;
+}
+
+/* Who answers: told where it is not plain from the command line. */
+static void tell_who(const options *o, const client *c)
+{
+    if (c && !o->serve) {
+        print_note("mlxr: answered by the daemon at %s", client_where(c));
+    } else if (!c && !models_is_path(o->args[0])) {
+        print_note("mlxr: answered in this process");
+    }
+}
+
+/* Opens who answers, and asks. */
+static int run(options *o, client *c, const char *prompt)
+{
+    answerer *a = NULL;
+    conversation talk = {0};
+    int code = c ? answer_daemon_open(&a, o, c, o->args[0]) : answer_here_open(&a, o, o->args[0]);
+    if (code == EXIT_OK) {
+        bool raw = decide_raw(o, a);
+        code = conversation_open(&talk, a, raw, raw ? NULL : o->system) ? EXIT_OK : EXIT_FAILED;
+    }
+    if (code == EXIT_OK && (!prompt || (o->chat && chat_possible()))) {
+        tell_who(o, c);
+        code = chat_run(o, &talk, prompt);
+    } else if (code == EXIT_OK) {
+        code = answer_once(o, &talk, prompt);
+        if (code == EXIT_OK) {
+            tell_who(o, c);
+        }
+    }
+    conversation_close(&talk);
+    answerer_close(&a);
+    return code;
+}
+
 int verb_run(options *o)
 {
     char *prompt = NULL;
-    session s = {0};
-    conversation c = {0};
+    client *c = NULL;
+    own_daemon *own = NULL;
     o->sampling.logprobs = o->n_logprobs >= 0;
     o->sampling.n_logprobs = o->n_logprobs > 0 ? (uint32_t)o->n_logprobs : 0;
     if (!check_options(o) || !find_prompt(o, &prompt)) {
         return EXIT_USAGE;
     }
-    int code = session_open(&s, o, o->args[0], false);
-    code = code == EXIT_OK ? session_apply_entry(&s, o) : code;
+    int code = choose(o, &c, &own);
     if (code == EXIT_OK) {
-        code = session_sequence(&s, o);
+        code = run(o, c, prompt);
     }
-    if (code == EXIT_OK) {
-        bool raw = decide_raw(o, &s);
-        code = conversation_open(&c, &s, raw, raw ? NULL : o->system) ? EXIT_OK : EXIT_FAILED;
-    }
-    if (code == EXIT_OK && (!prompt || (o->chat && chat_possible()))) {
-        code = chat_run(&s, o, &c, prompt);
-    } else if (code == EXIT_OK) {
-        code = answer_once(&s, o, &c, prompt);
-    }
-    conversation_close(&c);
-    session_close(&s);
+    client_close(&c);
+    own_daemon_stop(&own);
     free(prompt);
     return code;
 }

@@ -8,6 +8,7 @@
 
 #include "models.h"
 #include "output.h"
+#include "store.h"
 #include "verbs.h"
 
 static uint64_t number(const json_t *object, const char *key)
@@ -162,87 +163,120 @@ static void print_model(const options *o, const json_t *root)
     }
 }
 
-/* What the store has besides the file, indented like the rest. */
-static void print_overrides(const registry_model *m)
+static void print_line(const char *label, const char *value)
 {
-    printf("  name         %s (%s)\n", m->name, registry_source_name(m->source));
-    if (*m->digest) {
-        printf("  digest       %s\n", m->digest);
+    if (*value) {
+        printf("  %-12s %s\n", label, value);
     }
-    if (*m->origin) {
-        printf("  from         %s\n", m->origin);
-    }
-    if (m->template_text) {
+}
+
+/* What the store has besides the file, indented like the rest. */
+static void print_overrides(const json_t *m)
+{
+    size_t i;
+    json_t *one;
+    printf("  name         %s (%s)\n", text(m, "name"), text(m, "source"));
+    print_line("digest", text(m, "digest"));
+    print_line("from", text(m, "origin"));
+    if (json_is_string(json_object_get(m, "template"))) {
         puts("  template     its own, in the place of the file's");
     }
-    if (m->system) {
-        printf("  system       %.200s\n", m->system);
+    if (json_is_string(json_object_get(m, "system"))) {
+        printf("  system       %.200s\n", text(m, "system"));
     }
-    for (size_t i = 0; i < m->parameters.n; i++) {
-        printf("  parameter    %s %s\n", m->parameters.items[i].name, m->parameters.items[i].value);
+    json_array_foreach(json_object_get(m, "parameters"), i, one)
+    {
+        printf("  parameter    %s %s\n", text(one, "name"), text(one, "value"));
     }
-    for (size_t i = 0; i < m->warnings.n; i++) {
-        printf("  warning      %s: %s\n", m->warnings.items[i].name, m->warnings.items[i].value);
+    json_array_foreach(json_object_get(m, "warnings"), i, one)
+    {
+        printf("  warning      %s: %s\n", text(one, "what"), text(one, "why"));
     }
     putchar('\n');
 }
 
-static int print_modelfile(const registry_model *m)
+/* Takes what the model's file says of itself, and the registry of the model (NULL: it was given by path). */
+static int print_shown(const options *o, json_t *description, json_t *model)
 {
-    char *text = registry_modelfile_text(m);
-    if (!text) {
-        print_error("out of memory");
-        return EXIT_FAILED;
+    if (o->json) {
+        if (model) {
+            json_object_set(description, "registry", model);
+        }
+        return print_json(json_incref(description));
     }
-    fputs(text, stdout);
-    free(text);
+    if (model) {
+        print_overrides(model);
+    }
+    print_model(o, description);
     return finish_output(EXIT_OK);
 }
 
-static int show_model(const options *o, const registry_model *m)
+static int show_path(const options *o, const char *path)
 {
-    char *description = NULL;
+    char *dumped = NULL;
     mlxr_error error;
     json_error_t where;
+    registry_model m = {.path = (char *)path, .name = (char *)path};
     if (o->modelfile) {
-        return print_modelfile(m);
+        char *file = registry_modelfile_text(&m);
+        printf("%s", file ? file : "");
+        free(file);
+        return finish_output(file ? EXIT_OK : EXIT_FAILED);
     }
-    if (mlxr_model_describe(m->path, &description, &error) != MLXR_OK) {
+    if (mlxr_model_describe(path, &dumped, &error) != MLXR_OK) {
         print_error("%s", error.text);
         return EXIT_FAILED;
     }
-    json_t *root = json_loads(description, 0, &where);
-    mlxr_free(description);
-    if (!root) {
-        print_error("the description of %s is no JSON: %s", m->path, where.text);
+    json_t *description = json_loads(dumped, 0, &where);
+    mlxr_free(dumped);
+    if (!description) {
+        print_error("the description of %s is no JSON: %s", path, where.text);
         return EXIT_FAILED;
     }
-    if (o->json) {
-        if (m->id) {
-            json_object_set_new(root, "registry", registry_model_json(m));
-        }
-        return print_json(root);
+    int code = print_shown(o, description, NULL);
+    json_decref(description);
+    return code;
+}
+
+static int show_name(const options *o, const char *name)
+{
+    store s;
+    mlxr_error error;
+    json_t *shown = NULL;
+    int code = store_open(&s, o, 0);
+    if (code != EXIT_OK) {
+        return code;
     }
-    if (m->id) {
-        print_overrides(m);
+    if (s.ops->show(&s, name, !o->modelfile, &shown, &error) != MLXR_OK) {
+        print_error("%s", error.text);
+        code = EXIT_FAILED;
+    } else if (o->modelfile) {
+        fputs(text(shown, "modelfile"), stdout);
+        code = finish_output(EXIT_OK);
+    } else {
+        code = print_shown(o, json_object_get(shown, "description"), json_object_get(shown, "model"));
     }
-    print_model(o, root);
-    json_decref(root);
-    return finish_output(EXIT_OK);
+    if (code == EXIT_OK && s.client) {
+        print_note("mlxr: as the daemon at %s has it", client_where(s.client));
+    } else if (code == EXIT_OK) {
+        print_note("mlxr: as the store of this machine has it");
+    }
+    json_decref(shown);
+    store_close(&s);
+    return code;
 }
 
 int verb_show(options *o)
 {
-    registry_model m;
-    if (!models_resolve(o->args[0], &m)) {
+    const char *model = o->args[0];
+    if (!models_is_path(model)) {
+        return show_name(o, model);
+    }
+    if (strlen(model) >= MODEL_PATH_MAX) {
+        print_error("the path is longer than %u bytes", MODEL_PATH_MAX - 1);
         return EXIT_FAILED;
     }
-    int code = strlen(m.path) < MODEL_PATH_MAX ? show_model(o, &m) : EXIT_FAILED;
-    if (strlen(m.path) >= MODEL_PATH_MAX) {
-        print_error("the path is longer than %u bytes", MODEL_PATH_MAX - 1);
-    }
-    registry_model_close(&m);
-    return code;
+    return show_path(o, model);
 }
 
 int verb_models(options *o)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "models.h"
 #include "output.h"
 #include "store.h"
 #include "verbs.h"
@@ -104,8 +105,9 @@ int verb_list(options *o)
     if (o->catalogue) {
         return list_catalogue(o);
     }
-    if (!store_open(&s, false)) {
-        return EXIT_FAILED;
+    int code = store_open(&s, o, 0);
+    if (code != EXIT_OK) {
+        return code;
     }
     mlxr_status status = s.ops->list(&s, &models, &error);
     store_close(&s);
@@ -139,9 +141,9 @@ int verb_rm(options *o)
 {
     store s;
     mlxr_error error;
-    int code = EXIT_OK;
-    if (!store_open(&s, true)) {
-        return EXIT_FAILED;
+    int code = store_open(&s, o, STORE_CHANGE);
+    if (code != EXIT_OK) {
+        return code;
     }
     for (size_t i = 0; i < o->n_args; i++) { /* each on its own: one that is not there does not save the others */
         if (s.ops->remove(&s, o->args[i], &error) != MLXR_OK) {
@@ -159,8 +161,9 @@ int verb_cp(options *o)
 {
     store s;
     mlxr_error error;
-    if (!store_open(&s, true)) {
-        return EXIT_FAILED;
+    int code = store_open(&s, o, STORE_CHANGE);
+    if (code != EXIT_OK) {
+        return code;
     }
     mlxr_status status = s.ops->copy(&s, o->args[0], o->args[1], o->alias, &error);
     store_close(&s);
@@ -211,15 +214,16 @@ int verb_create(options *o)
     if (code != EXIT_OK) {
         return code;
     }
-    mlxr_status status = MLXR_IO;
-    error = (mlxr_error){.status = MLXR_IO};
-    if (store_open(&s, true)) {
-        status = s.ops->create(&s, o->args[0], &recipe, directory, &error);
+    bool file = recipe.from && (models_is_path(recipe.from) || *recipe.from == '~');
+    code = store_open(&s, o, STORE_CHANGE | (file ? STORE_FILES : 0));
+    if (code == EXIT_OK) {
+        mlxr_status status = s.ops->create(&s, o->args[0], &recipe, directory, &error);
         store_close(&s);
         if (status != MLXR_OK) {
             print_error("%s", error.text);
+            code = EXIT_FAILED;
         }
     }
     registry_recipe_close(&recipe);
-    return status == MLXR_OK ? tell_done(o, "created", o->args[0]) : EXIT_FAILED;
+    return code == EXIT_OK ? tell_done(o, "created", o->args[0]) : code;
 }

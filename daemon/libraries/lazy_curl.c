@@ -20,6 +20,7 @@ LAZY_VOID(lazy_curl, curl_free, (void *p), (p))
 
 LAZY(lazy_curl, CURL *, curl_easy_init, (void), (), NULL)
 LAZY_VOID(lazy_curl, curl_easy_cleanup, (CURL * curl), (curl))
+LAZY_VOID(lazy_curl, curl_easy_reset, (CURL * curl), (curl))
 LAZY(lazy_curl, CURLcode, curl_easy_perform, (CURL * curl), (curl), CURLE_FAILED_INIT)
 LAZY(lazy_curl, char *, curl_easy_escape, (CURL * curl, const char *text, int n), (curl, text, n), NULL)
 LAZY(lazy_curl, const char *, curl_easy_strerror, (CURLcode code), (code), "libcurl is not installed")

@@ -45,6 +45,63 @@ static mlxr_status insert(registry *r, const registry_key *key, const uint8_t ha
     return inside_end(r, status, error);
 }
 
+static const struct {
+    const char *name;
+    uint32_t scope;
+} scope_names[] = {
+    {"inference", REGISTRY_SCOPE_INFERENCE}, {"read", REGISTRY_SCOPE_READ}, {"admin", REGISTRY_SCOPE_ADMIN}};
+#define N_SCOPES (sizeof scope_names / sizeof *scope_names)
+
+bool registry_scopes_parse(const char *text, uint32_t *out)
+{
+    *out = 0;
+    while (*text) {
+        size_t n = strcspn(text, ","), i = 0;
+        while (i < N_SCOPES && (strlen(scope_names[i].name) != n || memcmp(scope_names[i].name, text, n) != 0)) {
+            i++;
+        }
+        if (i == N_SCOPES) {
+            return false;
+        }
+        *out |= scope_names[i].scope;
+        text += n + (text[n] == ',');
+    }
+    return true;
+}
+
+void registry_scopes_text(uint32_t scopes, char *out, size_t cap)
+{
+    size_t used = 0;
+    *out = '\0';
+    for (size_t i = 0; i < N_SCOPES; i++) {
+        if (scopes & scope_names[i].scope) {
+            used += (size_t)snprintf(out + used, cap - used, "%s%s", used ? "," : "", scope_names[i].name);
+        }
+    }
+}
+
+static json_t *time_json(int64_t us)
+{
+    char text[32];
+    time_t s = (time_t)(us / 1000000);
+    struct tm parts;
+    if (!us) {
+        return json_null();
+    }
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&s, &parts));
+    return json_string(text);
+}
+
+json_t *registry_key_json(const registry_key *key)
+{
+    char scopes[64];
+    registry_scopes_text(key->scopes, scopes, sizeof scopes);
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "id", key->id, "label", key->label, "scopes",
+                     scopes, "models", key->models, "requests_per_minute", (json_int_t)key->requests_per_minute,
+                     "tokens_per_day", (json_int_t)key->tokens_per_day, "created", time_json(key->created_us),
+                     "expires", time_json(key->expires_us), "revoked", time_json(key->revoked_us));
+}
+
 mlxr_status registry_key_create(registry *r, registry_key *key, char *text, mlxr_error *error)
 {
     uint8_t random[8 + 32], hash[32];

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "registry/digest.h"
 #include "registry/disk.h"
 #include "registry/inside.h"
 #include <registry/schema.inc> /* made from schema.sql */
@@ -32,6 +33,24 @@ bool registry_directory(char *out, size_t cap)
         n = snprintf(out, cap, "%s/.local/share/mlxr/models", home);
     }
     return n >= 0 && (size_t)n < cap;
+}
+
+void registry_mark(const char *directory, char *out)
+{
+    char own[REGISTRY_PATH_MAX], text[64];
+    uint8_t sum[32];
+    struct stat info;
+    *out = '\0';
+    if (!directory && registry_directory(own, sizeof own)) {
+        directory = own;
+    }
+    if (directory && stat(directory, &info) == 0) {
+        int n = snprintf(text, sizeof text, "%llu:%llu", (unsigned long long)info.st_dev,
+                         (unsigned long long)info.st_ino);
+        if (digest_raw(text, (size_t)n, sum)) {
+            digest_hex(sum, (REGISTRY_MARK_MAX - 1) / 2, out);
+        }
+    }
 }
 
 static mlxr_status set_paths(registry *r, const char *directory, mlxr_error *error)

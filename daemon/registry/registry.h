@@ -40,6 +40,11 @@ bool registry_directory(char *out, size_t cap);
  * that enters a sandbox. What is missing, who needs it says. */
 void registry_prepare(void);
 
+/* Tells the model directory (NULL: registry_directory's) from others of this machine, whatever path leads there; ""
+ * where there is none. */
+#define REGISTRY_MARK_MAX 17u
+void registry_mark(const char *directory, char *out);
+
 /* NULL for `directory`: registry_directory's. Makes the store if it is missing. */
 mlxr_status registry_open(registry **out, const char *directory, const registry_options *options, mlxr_error *error);
 void registry_close(registry **r);
@@ -212,6 +217,12 @@ typedef struct registry_key {
     uint64_t tokens_per_day;                    /* 0: no bound; prompt and answer, by UTC day */
     int64_t created_us, expires_us, revoked_us; /* 0: never */
 } registry_key;
+
+/* "inference,read"; "" is 0. False: a scope is unknown. */
+bool registry_scopes_parse(const char *text, uint32_t *out);
+void registry_scopes_text(uint32_t scopes, char *out, size_t cap);
+/* The key as JSON, times as UTC texts: what `mlxr key list --json` prints of each. NULL: no memory. */
+json_t *registry_key_json(const registry_key *key);
 
 /* `key`: label, models, scopes (0: inference and read), quotas and expires_us are taken; the rest is filled. text:
  * REGISTRY_KEY_TEXT_MAX bytes, the only time it can be seen: what is stored is its SHA-256. */

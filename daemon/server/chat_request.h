@@ -32,6 +32,7 @@ typedef struct chat_request {
     bool no_special;    /* of a prompt: no BOS before it, and its markers are plain text */
     bool continues;     /* the last message is the beginning of the answer */
     bool plain_output;  /* reasoning and calls are not looked for: all is text */
+    bool token_ids;     /* what ended the answer is among the log-probabilities, too; generation_ids will be asked */
     json_t *tools;      /* owned, OpenAI's form; NULL or a list that is not empty */
     tool_choice choice;
     const char *tool_name; /* of TOOL_CHOICE_NAMED; borrowed */

@@ -5,6 +5,7 @@
 #include "server/daemon_private.h"
 
 #include "server/anthropic_routes.h"
+#include "server/admin_routes.h"
 #include "server/openai_routes.h"
 #include "server/system_routes.h"
 #include "server/telemetry_routes.h"
@@ -14,6 +15,7 @@ const route_table daemon_tables[] = {
     {openai_routes, N_OPENAI_ROUTES},
     {anthropic_routes, N_ANTHROPIC_ROUTES},
     {telemetry_routes, N_TELEMETRY_ROUTES},
+    {admin_routes, N_ADMIN_ROUTES},
 };
 const size_t n_daemon_tables = sizeof daemon_tables / sizeof *daemon_tables;
 

@@ -101,6 +101,8 @@ void generation_pause(generation *g);
 void generation_resume(generation *g);
 /* For the texts of tokens; from on_start to the end. */
 const mlxr_model *generation_model(const generation *g);
+/* From on_finish to on_done: the ids of a choice as they were sampled, with that which ended it; [*n]. */
+const int32_t *generation_ids(const generation *g, uint32_t choice, size_t *n);
 /* Within parse and after: the request. */
 const chat_request *generation_request(const generation *g);
 

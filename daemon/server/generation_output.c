@@ -190,7 +190,7 @@ static bool keep_token(generation_choice *c, const mlxr_sampled *sampled)
         c->cap_ids = cap;
     }
     c->ids[c->n_ids++] = sampled->id;
-    if (c->g->r.f.sampling.logprobs && !mlxr_token_is_end(c->g->model, sampled->id)) {
+    if (c->g->r.f.sampling.logprobs && (c->g->r.token_ids || !mlxr_token_is_end(c->g->model, sampled->id))) {
         token_head head = {.id = sampled->id, .logprob = sampled->logprob, .n_top = sampled->n_top};
         c->n_pending++;
         return generation_text_add(&c->pending, &head, sizeof head) &&
@@ -442,6 +442,12 @@ bool generation_drain(generation *g)
     free(r.tokens);
     free(taken.data);
     return all;
+}
+
+const int32_t *generation_ids(const generation *g, uint32_t choice, size_t *n)
+{
+    *n = g->choices[choice].n_ids;
+    return g->choices[choice].ids;
 }
 
 void generation_wake(generation *g)

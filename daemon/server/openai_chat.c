@@ -25,6 +25,7 @@ typedef struct openai_choice { /* what a whole answer collects */
     json_t *calls, *logprobs;
     size_t text_offset;
     const char *finish;
+    json_t *ids; /* NULL: not asked for */
     bool told_role;
     size_t n_calls;
 } openai_choice;
@@ -62,6 +63,7 @@ static void free_answer(openai_answer *a)
         free(c->thought);
         json_decref(c->calls);
         json_decref(c->logprobs);
+        json_decref(c->ids);
     }
     for (uint32_t i = 0; i < a->n_parts; i++) {
         free(a->parts[i].echo);
@@ -332,6 +334,9 @@ static json_t *whole_choice(const openai_answer *a, const openai_choice *c, uint
     }
     json_object_set_new(one, "finish_reason", json_string(c->finish ? c->finish : "stop"));
     json_object_set_new(one, "logprobs", c->logprobs ? json_incref(c->logprobs) : json_null());
+    if (c->ids) {
+        json_object_set(one, "token_ids", c->ids);
+    }
     return one;
 }
 
@@ -436,6 +441,17 @@ static void on_delta(void *user, const generation_delta *delta)
     }
 }
 
+static json_t *ids_of(const generation *g, uint32_t choice)
+{
+    size_t n = 0;
+    const int32_t *ids = generation_ids(g, choice, &n);
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_integer(ids[i]));
+    }
+    return list;
+}
+
 static void on_finish(void *user, uint32_t choice, generation_finish reason, const char *stop)
 {
     openai_part *part = user;
@@ -446,10 +462,14 @@ static void on_finish(void *user, uint32_t choice, generation_finish reason, con
         return;
     }
     a->choices[index].finish = openai_finish(reason);
+    a->choices[index].ids = generation_request(part->g)->token_ids ? ids_of(part->g, choice) : NULL;
     if (a->o.stream) {
         open_choice(a, index);
         json_t *one = choice_event(a, index, a->chat ? json_object() : json_string(""), NULL);
         json_object_set_new(one, "finish_reason", json_string(openai_finish(reason)));
+        if (a->choices[index].ids) {
+            json_object_set(one, "token_ids", a->choices[index].ids);
+        }
         send_choice(a, one, true);
     }
 }

@@ -48,7 +48,19 @@ static const request_field chat_fields[] = {
     IGNORED_FIELDS,
 };
 
+static bool read_reasoning_format(request_fields *r, const request_field *f, void *target, const json_t *value)
+{
+    const char *word;
+    if (!field_one_of(r, f, &word, value)) {
+        return false;
+    }
+    *(bool *)target = strcmp(word, "none") == 0;
+    return true;
+}
+
 static const request_field chat_request_fields[] = {
+    {"reasoning_format", read_reasoning_format, R(plain_output), 0, 0, "auto|none"},
+    {"return_token_ids", field_bool, R(token_ids), 0, 0, NULL},
     {"reasoning_effort", field_one_of, R(effort), 0, 0, "none|minimal|low|medium|high|xhigh"},
 };
 
@@ -126,6 +138,7 @@ static const request_field completion_fields[] = {
 
 static const request_field completion_request_fields[] = {
     {"suffix", field_text, R(suffix), 0, 0, NULL},
+    {"return_token_ids", field_bool, R(token_ids), 0, 0, NULL},
 };
 
 #define COMPLETION_TOKENS 16u /* as OpenAI has it */
@@ -439,6 +452,7 @@ static const struct {
     {"input", "{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"minItems\":1}]}"},
     {"modalities", "{\"const\":[\"text\"]}"},
     {"store", "{\"type\":\"boolean\"}"},
+    {"reasoning_format", "{\"enum\":[\"auto\",\"none\"]}"},
 };
 
 static json_t *detail(const request_field *f)

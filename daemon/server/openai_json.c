@@ -28,8 +28,8 @@ static json_t *one_logprob(const mlxr_model *model, int32_t id, float logprob)
     for (size_t i = 0; bytes && i < n; i++) {
         json_array_append_new(list, json_integer((unsigned char)bytes[i]));
     }
-    return json_pack("{s:o, s:f, s:o}", "token", token_text(bytes ? bytes : "", n), "logprob", (double)logprob, "bytes",
-                     list);
+    return json_pack("{s:o, s:f, s:o, s:i}", "token", token_text(bytes ? bytes : "", n), "logprob", (double)logprob,
+                     "bytes", list, "id", (int)id);
 }
 
 json_t *openai_logprobs(const mlxr_model *model, const generation_token *tokens, uint32_t n)

@@ -32,7 +32,7 @@ class Access(support.ApiTest):
     def test_every_route_declares_a_policy(self):
         for route in self.routes:
             self.assertIn(route["policy"], ("public", "use", "read", "admin"), route)
-            public = route["pattern"] in ("/health", "/ready", "/", "/api/version", "/openapi.json") or \
+            public = route["pattern"] in ("/health", "/ready", "/", "/api/version", "/ui-api/version", "/openapi.json") or \
                 route["pattern"].startswith("/ui/")  # fmt: skip
             self.assertTrue(route["policy"] != "public" or public, route)
             self.assertIn(route["body"], ("none", "json", "stream"), route)

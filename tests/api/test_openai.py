@@ -214,14 +214,18 @@ class Tiny(OpenAITest):
             for name, alternatives in schema.get("properties", {}).items():
                 if not alternatives["anyOf"][0].get("type") or name in ("model", "user") or path == "/v1/rerank":
                     continue
-                good = {k: 5 if k == "max_tokens" else "x" if k in ("model", "prompt", "input", "content") else
+                kind = {k: v["anyOf"][0].get("type") for k, v in schema["properties"].items()}
+                good = {k: 5 if k == "max_tokens" else False if kind[k] == "boolean" else
+                        "x" if kind[k] == "string" or k in ("model", "prompt", "input", "content") else
                         [{"role": "user", "content": "x"}] for k in schema["required"]}  # fmt: skip
-                answer = self.daemon.ask("POST", path, {**good, "model": self.name, name: bad[alternatives["anyOf"][0]["type"]]})
+                good.update({"model": self.name} if "model" in kind else {})
+                answer = self.daemon.ask("POST", path, {**good, name: bad[alternatives["anyOf"][0]["type"]]})
                 self.assertEqual(answer.status, 400, (path, name, answer))
                 self.assertIn(name, str(answer.json["error"]), (path, answer))
                 n += 1
             if schema.get("additionalProperties") is False:
-                answer = self.daemon.ask("POST", path, {"model": self.name, "zzz_unknown": 1})
+                model = {"model": self.name} if "model" in schema["properties"] else {}
+                answer = self.daemon.ask("POST", path, {**model, "zzz_unknown": 1})
                 self.assertEqual(answer.status, 400, answer)
                 self.assertIn('unknown field "zzz_unknown"', answer.json["error"]["message"])
                 if path not in ("/v1/messages", "/v1/messages/count_tokens"):  # their errors have no such member

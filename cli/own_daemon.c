@@ -1,0 +1,149 @@
+/*
+ * The daemon of `mlxr run --serve`: threads of this process, so that nothing is left behind however it ends.
+ * Owner: the verb `run`. Lifetime: own_daemon_start to own_daemon_stop.
+ */
+#include "own_daemon.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "answerer.h"
+#include "kernels.h"
+#include "output.h"
+#include "server/daemon.h"
+#include "telemetry/logger.h"
+
+#define DRAIN_MS 5000u
+
+struct own_daemon {
+    struct daemon *daemon;
+    logger *log;
+    log_part part;
+};
+
+static bool is_loopback(const client_address *a)
+{
+    return *a->socket || strcmp(a->host, "localhost") == 0 || strcmp(a->host, "::1") == 0 ||
+           strncmp(a->host, "127.", 4) == 0;
+}
+
+static mlxr_status start_at(own_daemon *own, const options *o, const client_address *a, bool any_port,
+                            mlxr_error *error)
+{
+    char kernels[KERNELS_PATH_MAX];
+    daemon_options d = {.host = *a->socket ? NULL : a->host,
+                        .port = a->port,
+                        .any_port = any_port,
+                        .socket_path = *a->socket ? a->socket : NULL,
+                        .no_tcp = *a->socket != '\0',
+                        .engine = {.backend = o->backend,
+                                   .n_threads = o->n_threads,
+                                   .kv_bytes = (size_t)o->kv_bytes,
+                                   .kv_type = o->kv_type,
+                                   .cpu_features = o->cpu_features,
+                                   .batch_invariant = o->batch_invariant,
+                                   .kernel_file = kernels_file(kernels),
+                                   .kv_dir = o->kv_dir,
+                                   .kv_disk_bytes = o->kv_disk_bytes},
+                        .keep_alive_ms = -1,
+                        .drain_ms = DRAIN_MS,
+                        .log = log_part_line,
+                        .log_user = &own->part,
+                        .logger = own->log};
+    return daemon_start(&own->daemon, &d, error);
+}
+
+/* Starts it and asks it who it is. `taken`: something else answers at that address. */
+static mlxr_status start(own_daemon *own, client **c, const options *o, client_address *a, bool taken,
+                         mlxr_error *error)
+{
+    bool other = false;
+    logger_options quiet = {.level = o->verbose ? "info" : "warn"};
+    mlxr_status status = logger_open(&own->log, &quiet, error);
+    own->part = (log_part){own->log, "server"};
+    if (status == MLXR_OK) {
+        status = start_at(own, o, a, taken, error);
+    }
+    if (status != MLXR_OK && own->log && !taken && !*a->socket) { /* bound by who does not answer */
+        mlxr_error again;
+        status = start_at(own, o, a, true, &again) == MLXR_OK ? MLXR_OK : status;
+        taken = status == MLXR_OK;
+    }
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (taken) {
+        bool v6 = strchr(a->host, ':') != NULL;
+        print_note("mlxr: something else is at %s: the daemon takes another port", client_address_text(a));
+        a->port = daemon_port(own->daemon);
+        snprintf(a->url, sizeof a->url, "http://%s%s%s:%u", v6 ? "[" : "", a->host, v6 ? "]" : "", a->port);
+    }
+    *c = client_try(a, &other);
+    if (!*c) {
+        *error = (mlxr_error){.status = MLXR_IO};
+        snprintf(error->text, sizeof error->text, "the daemon was started at %s and does not answer there",
+                 client_address_text(a));
+    }
+    return error->status;
+}
+
+static int begin(own_daemon **out, client **c, const options *o, client_address *a, bool taken)
+{
+    mlxr_error error = {.status = MLXR_OK};
+    own_daemon *own = calloc(1, sizeof *own);
+    if (!own) {
+        print_error("out of memory");
+        return EXIT_FAILED;
+    }
+    signal(SIGPIPE, SIG_IGN); /* clients leave while they are answered */
+    mlxr_status status = start(own, c, o, a, taken, &error);
+    if (status != MLXR_OK) {
+        own_daemon_stop(&own);
+        return print_failure(&error);
+    }
+    print_note("mlxr: serving at %s until this ends (OpenAI's API: %s/v1)", client_where(*c), a->url);
+    *out = own;
+    return EXIT_OK;
+}
+
+int own_daemon_start(own_daemon **out, client **c, const options *o)
+{
+    client_address a;
+    bool other = false;
+    const char *variable = getenv("MLXR_HOST");
+    bool named = o->server || (variable && *variable);
+    const char *text = o->server ? o->server : named ? variable : "127.0.0.1";
+    if (!client_address_parse(text, &a) || strcmp(text, "none") == 0) {
+        print_error("%s %s: --serve needs an address", o->server ? "--server" : "MLXR_HOST", text);
+        return EXIT_USAGE;
+    }
+    *c = client_try(&a, &other);
+    if (*c && (named || client_is_meant(*c))) {
+        const char *cannot = answer_daemon_cannot(o);
+        print_note("mlxr: answered by the daemon at %s, which goes on when this ends", client_where(*c));
+        if (cannot) {
+            print_note("mlxr: --%s changes nothing there", cannot);
+        }
+        return EXIT_OK;
+    }
+    bool taken = *c || other;
+    client_close(c);
+    if (a.tls || !is_loopback(&a)) {
+        print_error("no daemon answers at %s, and --serve starts one on this machine only", client_address_text(&a));
+        return EXIT_FAILED;
+    }
+    return begin(out, c, o, &a, taken);
+}
+
+void own_daemon_stop(own_daemon **pointer)
+{
+    own_daemon *own = *pointer;
+    if (own) {
+        daemon_stop(&own->daemon);
+        logger_close(&own->log);
+        free(own);
+        *pointer = NULL;
+    }
+}

@@ -1,0 +1,293 @@
+/*
+ * /ui-api/models and its kin: what is asked about models and answered at once.
+ * Owner: a call belongs to its exchange and the service's answer together. Lifetime: until both have ended.
+ *
+ *   handler ─▶ model_jobs_… ─▶ answered ─▶ the call's own `tell` ─▶ response
+ *                  the client leaves before ─▶ the answer is thrown away
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/admin_parts.h"
+#include "server/errors.h"
+
+typedef struct admin_call {
+    struct daemon *d;
+    http_exchange *x; /* NULL: gone */
+    bool answered;
+    json_t *(*tell)(const struct admin_call *c, const model_answer *a); /* the body of a success */
+} admin_call;
+
+static void free_call(admin_call *c)
+{
+    if (!c->x && c->answered) {
+        free(c);
+    }
+}
+
+static void on_gone(void *user)
+{
+    admin_call *c = user;
+    c->x = NULL;
+    free_call(c);
+}
+
+static void answered(void *user, const model_answer *a)
+{
+    admin_call *c = user;
+    c->answered = true;
+    if (c->x && a->status == 200) {
+        admin_respond(c->x, c->tell(c, a));
+    } else if (c->x) {
+        error_respond(c->x, a->status, *a->code ? a->code : NULL, a->message, NULL);
+    } else {
+        free_call(c);
+    }
+}
+
+typedef json_t *teller(const admin_call *c, const model_answer *a);
+
+/* Who asks, for the service; call->x is set once it was taken. NULL: no memory, which has been answered. */
+static admin_call *begin(struct daemon *d, http_exchange *x, teller *tell, model_asker *asker)
+{
+    admin_call *c = calloc(1, sizeof *c);
+    if (!c) {
+        admin_no_memory(x);
+        return NULL;
+    }
+    *c = (admin_call){.d = d, .x = x, .tell = tell};
+    *asker = (model_asker){.done = answered, .user = c, .identity = *route_identity(x)};
+    return c;
+}
+
+static void end_begin(admin_call *c, bool taken)
+{
+    if (taken) {
+        http_on_gone(c->x, on_gone, c);
+    } else {
+        admin_no_memory(c->x);
+        free(c);
+    }
+}
+
+/* ---- what is told ------------------------------------------------------------------------------------------------ */
+
+static json_t *tell_done(const admin_call *c, const model_answer *a)
+{
+    (void)c;
+    (void)a;
+    return json_pack("{s:s}", "status", "done");
+}
+
+static json_t *tell_models(const admin_call *c, const model_answer *a)
+{
+    json_t *list = json_array();
+    (void)c;
+    for (size_t i = 0; i < a->n_models; i++) {
+        json_array_append_new(list, registry_model_json(&a->models[i]));
+    }
+    return json_pack("{s:o}", "models", list);
+}
+
+static uint64_t number(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+/* Is there room for it? With the KV cache's least of an eighth it is the model table that knows best; this is what a
+ * user sees before. */
+static json_t *fit_json(const struct daemon *d, const json_t *description)
+{
+    const json_t *memory = json_object_get(description, "memory");
+    model_table_stats t = model_table_stats_get(d->models);
+    uint64_t weights = number(memory, "weight_bytes"), budget = d->options->memory_bytes, least = budget / 8;
+    if (!json_is_object(memory)) {
+        return json_null();
+    }
+    bool now = !budget || t.weight_bytes + weights + least <= budget, alone = !budget || weights + least <= budget;
+    return json_pack("{s:s, s:I, s:I, s:I, s:O}", "fits",
+                     now     ? "now"
+                     : alone ? "when_others_are_unloaded"
+                             : "never",
+                     "weight_bytes", (json_int_t)weights, "loaded_weight_bytes", (json_int_t)t.weight_bytes,
+                     "budget_bytes", (json_int_t)budget, "memory", memory);
+}
+
+static json_t *tell_model(const admin_call *c, const model_answer *a)
+{
+    char *modelfile = registry_modelfile_text(&a->models[0]);
+    json_t *description = a->description ? json_loads(a->description, 0, NULL) : NULL;
+    json_t *made = json_pack("{s:o, s:o}", "model", registry_model_json(&a->models[0]), "modelfile",
+                             modelfile ? json_string(modelfile) : json_null());
+    if (description) {
+        json_object_set_new(made, "fit", fit_json(c->d, description));
+        json_object_set_new(made, "description", description);
+    }
+    free(modelfile);
+    return made;
+}
+
+static json_t *tell_load(const admin_call *c, const model_answer *a)
+{
+    return json_pack("{s:o, s:f, s:b}", "model", registry_model_json(&a->models[0]), "load_ms",
+                     (double)a->load_us / 1e3, "batch_invariant", mlxr_engine_info_get(c->d->engine)->batch_invariant);
+}
+
+static json_t *tell_unload(const admin_call *c, const model_answer *a)
+{
+    (void)c;
+    return json_pack("{s:o, s:b}", "model", registry_model_json(&a->models[0]), "was_loaded", a->was_loaded);
+}
+
+json_t *admin_loaded_json(const model_loaded *l)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:o}", "name", l->name, "path",
+                     l->path, "digest", l->digest, "family", l->family, "quantization", l->quant, "n_params",
+                     (json_int_t)l->n_params, "file_bytes", (json_int_t)l->file_bytes, "weight_bytes",
+                     (json_int_t)l->weight_bytes, "kv_bytes_per_token", (json_int_t)l->kv_bytes_per_token, "n_ctx",
+                     (json_int_t)l->n_ctx, "n_uses", (json_int_t)l->n_uses, "loading", l->loading, "pinned", l->pinned,
+                     "expires_in_ms", l->expires_in_ms < 0 ? json_null() : json_integer(l->expires_in_ms));
+}
+
+static json_t *tell_loaded(const admin_call *c, const model_answer *a)
+{
+    json_t *list = json_array();
+    (void)c;
+    for (size_t i = 0; i < a->n_loaded; i++) {
+        json_array_append_new(list, admin_loaded_json(&a->loaded[i]));
+    }
+    return json_pack("{s:o}", "loaded", list);
+}
+
+/* ---- answers ----------------------------------------------------------------------------------------------------- */
+
+void admin_respond(http_exchange *x, json_t *body)
+{
+    http_header_add(x, "Cache-Control", "no-store");
+    http_respond_json(x, 200, body);
+}
+
+void admin_no_memory(http_exchange *x)
+{
+    error_respond(x, 503, NULL, "out of memory", NULL);
+}
+
+/* ---- handlers ---------------------------------------------------------------------------------------------------- */
+
+void admin_models(void *service, http_exchange *x)
+{
+    struct daemon *d = service;
+    model_asker asker;
+    admin_call *c = begin(d, x, tell_models, &asker);
+    if (c) {
+        end_begin(c, model_jobs_list(d->jobs, &asker));
+    }
+}
+
+void admin_model(void *service, http_exchange *x)
+{
+    struct daemon *d = service;
+    model_asker asker;
+    char details[8] = "";
+    http_query_param(x, "details", details, sizeof details);
+    admin_call *c = begin(d, x, tell_model, &asker);
+    if (c) {
+        bool all = strcmp(details, "true") == 0 || strcmp(details, "1") == 0;
+        end_begin(c, model_jobs_show(d->jobs, http_path_param(x, "name"), all, &asker));
+    }
+}
+
+/* With ?grace_s=N it can be brought back for so long. */
+void admin_delete(void *service, http_exchange *x)
+{
+    struct daemon *d = service;
+    model_asker asker;
+    char text[16] = "0", *end;
+    http_query_param(x, "grace_s", text, sizeof text);
+    unsigned long grace_s = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || grace_s > 86400) {
+        error_respond(x, 400, "invalid_value", "grace_s: seconds, up to a day", "grace_s");
+        return;
+    }
+    admin_call *c = begin(d, x, tell_done, &asker);
+    if (c) {
+        end_begin(c, model_jobs_delete(d->jobs, http_path_param(x, "name"), (uint32_t)grace_s, &asker));
+    }
+}
+
+void admin_loaded(void *service, http_exchange *x)
+{
+    struct daemon *d = service;
+    model_asker asker;
+    admin_call *c = begin(d, x, tell_loaded, &asker);
+    if (c) {
+        end_begin(c, model_jobs_loaded(d->jobs, &asker));
+    }
+}
+
+static bool ask_load(struct daemon *d, const admin_fields *f, const model_asker *asker)
+{
+    int64_t keep_ms = f->keep_alive_s == INT64_MIN ? MODEL_KEEP_DEFAULT
+                      : f->keep_alive_s < 0        ? MODEL_KEEP_FOR_EVER
+                                                   : f->keep_alive_s * 1000;
+    return model_jobs_load(d->jobs, f->model, keep_ms, asker);
+}
+
+static bool ask_unload(struct daemon *d, const admin_fields *f, const model_asker *asker)
+{
+    return model_jobs_unload(d->jobs, f->model, asker);
+}
+
+static bool ask_restore(struct daemon *d, const admin_fields *f, const model_asker *asker)
+{
+    return model_jobs_restore(d->jobs, f->model, asker);
+}
+
+static bool ask_copy(struct daemon *d, const admin_fields *f, const model_asker *asker)
+{
+    return model_jobs_copy(d->jobs, f->from, f->to, f->alias, asker);
+}
+
+/* One that has a body. */
+static void handle(struct daemon *d, http_exchange *x, teller *tell,
+                   bool (*ask)(struct daemon *d, const admin_fields *f, const model_asker *asker), bool copies)
+{
+    admin_fields f;
+    model_asker asker;
+    if (!admin_fields_read(&f, x)) {
+        return;
+    }
+    bool whole = copies ? admin_fields_need(x, "from", f.from) && admin_fields_need(x, "to", f.to)
+                        : admin_fields_need(x, "model", f.model);
+    admin_call *c = whole ? begin(d, x, tell, &asker) : NULL;
+    if (c) {
+        end_begin(c, ask(d, &f, &asker));
+    }
+    admin_fields_close(&f);
+}
+
+void admin_load(void *service, http_exchange *x)
+{
+    handle(service, x, tell_load, ask_load, false);
+}
+
+void admin_unload(void *service, http_exchange *x)
+{
+    handle(service, x, tell_unload, ask_unload, false);
+}
+
+void admin_restore(void *service, http_exchange *x)
+{
+    handle(service, x, tell_done, ask_restore, false);
+}
+
+void admin_copy(void *service, http_exchange *x)
+{
+    handle(service, x, tell_done, ask_copy, true);
+}
+
+void admin_catalogue(void *service, http_exchange *x)
+{
+    (void)service;
+    admin_respond(x, json_pack("{s:o}", "models", registry_catalogue_json()));
+}
