@@ -479,6 +479,21 @@ static bool conn_stalled(http_conn *c, uint64_t now)
     return c->x && c->x->over && now - c->x->over_ms > stall_ms;
 }
 
+static void later(uint64_t *at_ms, uint64_t lost_ms, uint64_t now_ms)
+{
+    *at_ms = *at_ms + lost_ms < now_ms ? *at_ms + lost_ms : now_ms;
+}
+
+void conn_forgive(http_conn *c, uint64_t lost_ms, uint64_t now_ms)
+{
+    later(&c->since_ms, lost_ms, now_ms);
+    later(&c->body_ms, lost_ms, now_ms);
+    later(&c->moved_ms, lost_ms, now_ms);
+    if (c->x) {
+        later(&c->x->over_ms, lost_ms, now_ms);
+    }
+}
+
 void conn_sweep(http_conn *c, uint64_t now)
 {
     const http_options *o = &c->server->options;

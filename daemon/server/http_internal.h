@@ -107,6 +107,7 @@ struct http_server {
     uv_async_t wake;
     uv_prepare_t flush;
     uv_timer_t sweep;
+    uint64_t swept_ms; /* the last sweep, or its timer's start */
     http_options options;
     tls_context *tls;
     http_listener *listeners;
@@ -127,6 +128,7 @@ void conn_mark(http_conn *c); /* has output, or its state has changed: looked at
 void conn_flush(http_conn *c);
 void conn_close(http_conn *c);
 void conn_sweep(http_conn *c, uint64_t now_ms);
+void conn_forgive(http_conn *c, uint64_t lost_ms, uint64_t now_ms); /* that much of the past does not count */
 size_t conn_buffered(const http_conn *c);
 
 /* http_exchange.c */

@@ -200,9 +200,22 @@ static void on_listener_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
+#define ASLEEP_MS 2000u
+
+/* The process was stopped, or the machine slept: in that time nobody could have been heard. */
+static void forgive_sleep(http_server *s, uint64_t now_ms)
+{
+    uint64_t passed_ms = now_ms - s->swept_ms, period_ms = uv_timer_get_repeat(&s->sweep);
+    for (http_conn *c = s->conns; passed_ms > period_ms + ASLEEP_MS && c; c = c->next) {
+        conn_forgive(c, passed_ms - period_ms, now_ms);
+    }
+    s->swept_ms = now_ms;
+}
+
 static void on_sweep(uv_timer_t *timer)
 {
     http_server *s = timer->data;
+    forgive_sleep(s, uv_now(&s->loop));
     for (http_conn *c = s->conns, *next; c; c = next) {
         next = c->next;
         conn_sweep(c, uv_now(&s->loop));
@@ -226,6 +239,7 @@ static void on_connection(uv_stream_t *stream, int status)
         least = o->body_idle_ms < least ? o->body_idle_ms : least;
         uint64_t period_ms = least / 16 < 10 ? 10 : least / 16 > 500 ? 500 : least / 16;
         uv_timer_start(&s->sweep, on_sweep, period_ms, period_ms);
+        s->swept_ms = uv_now(&s->loop);
     }
 }
 

@@ -553,6 +553,36 @@ static void who_is_slow_to_ask_is_answered_408(void **state)
     close_world(&w);
 }
 
+static void fall_asleep(void *user)
+{
+    (void)user;
+    nanosleep(&(struct timespec){.tv_sec = 2, .tv_nsec = 500000000}, NULL);
+}
+
+/* A process that was stopped, or a machine that slept: what came meanwhile is read before anybody is called slow. */
+static void the_time_in_which_nothing_ran_is_nobodys_fault(void **state)
+{
+    world w;
+    (void)state;
+    open_world(&w, (http_options){.head_ms = 500, .body_idle_ms = 500, .keep_alive_ms = 500, .stall_ms = 500});
+    int half = dial(&w), idle = dial(&w), body = dial(&w);
+    say_text(half, "GET / HT");
+    say_text(body, "POST /echo HTTP/1.1\r\n" HOST "Connection: close\r\nContent-Length: 5\r\n\r\nhe");
+    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    assert_true(http_post(w.s, fall_asleep, NULL));
+    nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+    say_text(half, "TP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+    say_text(idle, "GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+    say_text(body, "llo");
+    assert_answer(hear(half, 5000), "HTTP/1.1 404", "", "none");
+    assert_answer(hear(idle, 5000), "HTTP/1.1 404", "", "none");
+    assert_answer(hear(body, 2000), "HTTP/1.1 200", "", "hello");
+    close(half);
+    close(idle);
+    close(body);
+    close_world(&w);
+}
+
 static void connections_beyond_the_limit_are_told_to_come_back(void **state)
 {
     enum { MOST = 8, MORE = 4 };
@@ -851,6 +881,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_stalls_is_dropped),
         cmocka_unit_test(an_aborted_answer_does_not_look_whole),
         cmocka_unit_test(who_is_slow_to_ask_is_answered_408),
+        cmocka_unit_test(the_time_in_which_nothing_ran_is_nobodys_fault),
         cmocka_unit_test(connections_beyond_the_limit_are_told_to_come_back),
         cmocka_unit_test(what_is_sent_far_ahead_has_to_be_sent_again),
         cmocka_unit_test(other_threads_post_and_the_pool_works),
