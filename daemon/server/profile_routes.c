@@ -22,16 +22,24 @@ typedef struct profiling {
     http_exchange *x; /* NULL: gone */
     uint32_t n_steps, seconds;
     bool trace, details;
-    uint64_t until_ms, first_step;
+    uint64_t until_ms, first_step, timer; /* timer: 0: something is under way that goes on by itself */
     mlxr_profile *profile;
     mlxr_status status;
     mlxr_error error;
     text_buffer text;
 } profiling;
 
+static void look(void *user);
+
+/* The end of the server is one of its clients', too: no timer comes after it. */
 static void on_gone(void *user)
 {
-    ((profiling *)user)->x = NULL;
+    profiling *p = user;
+    p->x = NULL;
+    if (p->timer) {
+        http_timer_cancel(p->d->http, p->timer);
+        look(p);
+    }
 }
 
 static void finish(profiling *p, int status)
@@ -101,9 +109,11 @@ static void taken(void *user)
 static void look(void *user)
 {
     profiling *p = user;
+    p->timer = 0;
     bool over = !p->x || steps_of(p) - p->first_step >= p->n_steps || http_now_ms(p->d->http) >= p->until_ms ||
                 daemon_state_of(p->d) == DAEMON_DRAINING;
-    if (over ? http_work(p->d->http, take, taken, p) != 0 : http_timer(p->d->http, LOOK_MS, look, p) == 0) {
+    p->timer = over ? 0 : http_timer(p->d->http, LOOK_MS, look, p);
+    if (over ? http_work(p->d->http, take, taken, p) != 0 : p->timer == 0) {
         out_of_memory(p);
     }
 }
