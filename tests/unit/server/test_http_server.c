@@ -483,12 +483,12 @@ static void a_reader_that_stalls_is_dropped(void **state)
 {
     world w;
     (void)state;
-    open_world(&w, (http_options){.stall_ms = 200});
+    open_world(&w, (http_options){.stall_ms = TEST_SLOW_BUILD ? 1000 : 300});
     int fd = dial(&w), trickling = dial(&w);
     say_text(fd, "GET /stream?n=100000000 HTTP/1.1\r\n" HOST "\r\n");
     say_text(trickling, "GET /stream?n=100000000 HTTP/1.1\r\n" HOST "\r\n");
     wait_for(&w.n_started, 2);
-    for (unsigned i = 0; i < 3000 && atomic_load(&w.n_gone) < 2; i++) { /* a byte now and then does not help */
+    for (unsigned i = 0; i < 10000 && atomic_load(&w.n_gone) < 2; i++) { /* a byte now and then does not help */
         char byte;
         struct timespec ms = {0, 1000000};
         nanosleep(&ms, NULL);
