@@ -460,13 +460,11 @@ static void remember_rendered(const chat_prompt *p, const chat_model *m, const c
         const char *piece = mlxr_token_text(m->model, end, &n_mark);
         char *mark = piece ? strndup(piece, n_mark) : NULL;
         const char *tail = mark ? behind_last(with.text + p->n_text, mark, n_mark) : NULL;
-        const char *close = p->forced ? chat_tools_suffix(m->format->tools) : "";
         chat_prompt made = {.ids = malloc((p->n_ids + n_sampled) * sizeof *all)};
         if (tail && made.ids) {
             memcpy(made.ids, all, (p->n_ids + n_sampled - 1) * sizeof *all);
             made.n_ids = p->n_ids + n_sampled - 1;
-            bool ok = tokenize(&made, m->model, close, strlen(close), MARKED, NULL) &&
-                      tokenize(&made, m->model, mark, n_mark, MARKED, NULL) &&
+            bool ok = tokenize(&made, m->model, mark, n_mark, MARKED, NULL) &&
                       tokenize(&made, m->model, tail, strlen(tail), MARKED, NULL);
             if (ok) {
                 token_store_add(m->store, m->key, with.text, with.n_text, made.ids, made.n_ids);

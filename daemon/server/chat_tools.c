@@ -124,10 +124,7 @@ const char *chat_tools_prefix(tool_style style)
     return style == TOOLS_HERMES ? "<tool_call>\n" : style == TOOLS_MISTRAL ? "[TOOL_CALLS]" : "";
 }
 
-const char *chat_tools_suffix(tool_style style)
-{
-    return style == TOOLS_HERMES ? "\n</tool_call>" : "";
-}
+#define CALLS_MAX 128 /* in one answer */
 
 /* References of a schema that now lies deeper: "#/…" becomes "<path>/…". */
 static void move_references(json_t *schema, const char *path, unsigned depth)
@@ -179,7 +176,7 @@ static bool allowed(const chat_request *r, const json_t *function)
 char *chat_tools_schema(const chat_request *r, tool_style style)
 {
     const char *arguments_key = style == TOOLS_LLAMA3 ? "parameters" : "arguments";
-    bool list = style == TOOLS_MISTRAL;
+    bool list = style == TOOLS_MISTRAL || style == TOOLS_HERMES;
     json_t *choices = json_array();
     for (size_t i = 0; i < json_array_size(r->tools); i++) {
         const json_t *function = json_object_get(json_array_get(r->tools, i), "function");
@@ -191,10 +188,13 @@ char *chat_tools_schema(const chat_request *r, tool_style style)
     }
     json_t *schema = json_pack("{s:o}", "anyOf", choices);
     if (list) {
-        schema = json_pack("{s:s, s:o, s:i}", "type", "array", "items", schema, "minItems", 1);
-        if (r->single_call || r->choice == TOOL_CHOICE_NAMED) {
-            json_object_set_new(schema, "maxItems", json_integer(1));
-        }
+        bool single = r->single_call || r->choice == TOOL_CHOICE_NAMED;
+        schema = json_pack("{s:s, s:o, s:i, s:i}", "type", "array", "items", schema, "minItems", 1, "maxItems",
+                           single ? 1 : CALLS_MAX);
+    }
+    if (style == TOOLS_HERMES) { /* each in tags of its own; the first is opened by the prefix */
+        json_object_set_new(schema, "x-mlxr-items",
+                            json_pack("{s:s, s:s}", "between", "\n<tool_call>\n", "behind", "\n</tool_call>"));
     }
     char *text = json_dumps(schema, JSON_COMPACT);
     json_decref(schema);

@@ -14,10 +14,10 @@ bool chat_tools_describe(json_t *messages, const json_t *tools);
 /* For templates that refuse system messages: the first user's message begins with them. */
 void chat_system_merge(json_t *messages);
 
-/* What a forced call begins with behind the generation prompt, and what closes it; "" where that is nothing. */
+/* What forced calls begin with behind the generation prompt; "" where that is nothing. */
 const char *chat_tools_prefix(tool_style style);
-const char *chat_tools_suffix(tool_style style);
-/* A JSON Schema of the calls that the request's tool_choice leaves, malloc'ed. */
+/* A JSON Schema of the calls that the request's tool_choice leaves, several where the style has a way to write them,
+ * malloc'ed. */
 char *chat_tools_schema(const chat_request *r, tool_style style);
 
 #endif

@@ -245,6 +245,13 @@ static bool take_marker(generation_choice *c, int marker)
     return open_stream(c, &error) == MLXR_OK;
 }
 
+/* The calls that are wanted are there. A single forced one ends by its grammar, with the tokens that belong to it. */
+static bool has_its_calls(const generation_choice *c)
+{
+    return output_parser_repeats(c->parser) ||
+           (c->g->r.single_call && !c->g->prompt.forced && output_parser_calls(c->parser) > 0);
+}
+
 /* Takes in a token; false: the choice ends here. */
 static bool take(generation_choice *c, const mlxr_sampled *sampled)
 {
@@ -263,7 +270,7 @@ static bool take(generation_choice *c, const mlxr_sampled *sampled)
     int marker = g->r.plain_output ? -1 : output_format_marker(&g->format, sampled->id);
     if (marker >= 0) {
         bool ok = take_marker(c, marker);
-        return ok && !(g->r.single_call && output_parser_calls(c->parser) > 0);
+        return ok && !has_its_calls(c);
     }
     keep_tail(c, sampled->id);
     if (mlxr_stream_push(c->stream, sampled->id, &text, &n, &stopped, &error) != MLXR_OK) {
@@ -273,7 +280,7 @@ static bool take(generation_choice *c, const mlxr_sampled *sampled)
     if (stopped) {
         c->stop = find_stop(c);
     }
-    return !stopped && !output_parser_failed(c->parser) && !(g->r.single_call && output_parser_calls(c->parser) > 0);
+    return !stopped && !output_parser_failed(c->parser) && !has_its_calls(c);
 }
 
 static generation_finish reason_of(const generation_choice *c, scheduler_finish finish)

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "server/tool_call_text.h"
 
@@ -33,6 +34,10 @@ struct output_parser {
     bool failed;
     size_t n_calls;
     bool told_single; /* the warning about further calls was given */
+    unsigned depth;   /* forced: of brackets in `body` */
+    bool in_string, escaped;
+    bytes made; /* forced: hashes of the calls that were given */
+    bool repeats;
 };
 
 static bool add(output_parser *p, bytes *b, const char *data, size_t n)
@@ -121,8 +126,29 @@ static void warn(output_parser *p, const char *format, const char *name)
     give(p, OUTPUT_WARNING, text, strlen(text));
 }
 
+/* Forced only: was it made before? Keeps what it was. */
+static bool is_repeated(output_parser *p, const tool_call *call)
+{
+    uint64_t hash = XXH3_64bits_withSeed(call->arguments, strlen(call->arguments),
+                                         XXH3_64bits(call->name, strlen(call->name)));
+    for (size_t at = 0; at < p->made.n; at += sizeof hash) {
+        if (memcmp(p->made.data + at, &hash, sizeof hash) == 0) {
+            return true;
+        }
+    }
+    add(p, &p->made, (const char *)&hash, sizeof hash);
+    return false;
+}
+
 static void give_call(output_parser *p, const tool_call *call)
 {
+    if (p->o.forced && is_repeated(p, call)) {
+        if (!p->repeats) {
+            warn(p, "the model called %.100s a second time with the same arguments; the answer ends there", call->name);
+        }
+        p->repeats = true;
+        return;
+    }
     if (p->o.single_call && p->n_calls > 0) {
         if (!p->told_single) {
             warn(p, "the model called %.100s, too; only one call was asked for", call->name);
@@ -172,6 +198,29 @@ static void end_call(output_parser *p, const char *closed_by)
     p->body.n = 0;
     tool_calls_close(&calls);
     free(joined.data);
+}
+
+/* Forced calls are given as they become whole: objects, whose own braces say where they end. What stands between them
+ * says nothing. */
+static void forced_text(output_parser *p, const char *data, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char c = data[i];
+        if ((p->depth == 0 && c != '{') || !add(p, &p->body, &c, 1)) {
+            continue;
+        }
+        if (p->in_string) {
+            p->in_string = p->escaped || c != '"';
+            p->escaped = !p->escaped && c == '\\';
+        } else if (c == '"') {
+            p->in_string = true;
+        } else if (c == '{' || c == '[') {
+            p->depth++;
+        } else if ((c == '}' || c == ']') && --p->depth == 0) {
+            end_call(p, "");
+            p->state = STATE_CALL;
+        }
+    }
 }
 
 static void begin_call(output_parser *p, const char *opened_by)
@@ -399,7 +448,7 @@ void output_parser_text(output_parser *p, const char *data, size_t n)
         return;
     }
     if (p->o.forced) {
-        add(p, &p->body, data, n);
+        forced_text(p, data, n);
         return;
     }
     while (n > 0 && !p->failed) {
@@ -428,7 +477,11 @@ static void release_held(output_parser *p)
 void output_parser_marker(output_parser *p, int index)
 {
     const output_marker *m = &p->o.format->markers[index];
-    if (p->o.raw || p->o.forced) {
+    if (p->o.raw) {
+        return;
+    }
+    if (p->o.forced) { /* in an argument it is text like any other */
+        forced_text(p, m->text, strlen(m->text));
         return;
     }
     release_held(p);
@@ -467,6 +520,11 @@ bool output_parser_reasons(const output_parser *p)
     return p->state == STATE_REASONING;
 }
 
+bool output_parser_repeats(const output_parser *p)
+{
+    return p->repeats;
+}
+
 bool output_parser_failed(const output_parser *p)
 {
     return p->failed;
@@ -501,6 +559,7 @@ void output_parser_close(output_parser **pointer)
         free(p->held.data);
         free(p->space.data);
         free(p->body.data);
+        free(p->made.data);
         free(p);
     }
     *pointer = NULL;

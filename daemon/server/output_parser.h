@@ -39,7 +39,7 @@ typedef struct output_options {
     const json_t *tools; /* what may be called; NULL: calls are not looked for */
     bool opened;         /* the prompt ends in the middle of reasoning */
     bool single_call;    /* further calls are not given */
-    bool forced;         /* all of it is one call, or a list of them, as JSON: a grammar saw to that */
+    bool forced;         /* all of it is calls as JSON, brackets or tags between them: a grammar saw to that */
     bool raw;            /* all of it is text */
     output_sink sink;
     void *user;
@@ -57,6 +57,9 @@ void output_parser_finish(output_parser *p);
 size_t output_parser_calls(const output_parser *p);
 /* What comes next is reasoning, unless it is a marker. */
 bool output_parser_reasons(const output_parser *p);
+/* A forced call was made a second time, word for word: nobody wants that, and it was not given; what comes next would
+ * be the same again. */
+bool output_parser_repeats(const output_parser *p);
 /* Memory ran out: what was given is not all there was. */
 bool output_parser_failed(const output_parser *p);
 

@@ -383,6 +383,38 @@ class Real(OpenAITest):
                 self.assertIsInstance(arguments["city"], str)
             self.assertTrue(call.id)
 
+    def test_several_calls_can_be_forced(self):
+        tools = [WEATHER, NOW]
+        ask = "Call get_weather for Paris, then get_weather for Rome, then get_weather for Berlin."
+        seen = set()
+        for seed in range(12):
+            calls = self.chat(ask, tools=tools, tool_choice="required", temperature=1.2, seed=seed, max_tokens=400).choices[0]
+            found = calls.message.tool_calls or []
+            seen.add(min(len(found), 2))
+            for call in found:
+                json.loads(call.function.arguments)
+            self.assertEqual(len({c.id for c in found}), len(found))
+            single = self.chat(ask, tools=tools, tool_choice="required", temperature=1.2, seed=seed, max_tokens=400,
+                               parallel_tool_calls=False).choices[0]  # fmt: skip
+            self.assertLessEqual(len(single.message.tool_calls or []), 1)
+            if seen == {1, 2}:
+                break
+        self.assertIn(2, seen, "no seed gave two calls")
+        named = self.chat(ask, tools=tools, tool_choice={"type": "function", "function": {"name": "now"}}, max_tokens=200)
+        self.assertEqual([c.function.name for c in named.choices[0].message.tool_calls], ["now"])
+
+    def test_a_turn_behind_forced_calls_reuses_their_tokens(self):
+        messages = [{"role": "user", "content": "What is the weather in Paris? Answer with one call."}]
+        fields = dict(model=self.name, tools=[WEATHER], temperature=0, parallel_tool_calls=False)
+        first = self.client.chat.completions.create(messages=messages, tool_choice="required", max_tokens=200, **fields)
+        self.assertEqual(first.choices[0].finish_reason, "tool_calls")
+        answer = first.choices[0].message
+        messages.append({"role": "assistant", "content": answer.content, "tool_calls": [c.to_dict() for c in answer.tool_calls]})
+        messages += [{"role": "tool", "tool_call_id": c.id, "content": "sunny"} for c in answer.tool_calls]
+        second = self.client.chat.completions.create(messages=messages, max_tokens=4, **fields)
+        n = first.usage.prompt_tokens + first.usage.completion_tokens
+        self.assertGreaterEqual(second.usage.prompt_tokens_details.cached_tokens, (n - 2) // 32 * 32)
+
     def test_strict_tools_are_warned_of_where_no_call_is_forced(self):
         strict = {"type": "function", "function": dict(WEATHER["function"], strict=True)}
         for choice, warned in (("auto", True), ("required", False)):
@@ -419,10 +451,9 @@ class Real(OpenAITest):
         made = self.respond(tools=[tool], tool_choice="required", max_output_tokens=120)
         call = next(i for i in made.output if i.type == "function_call")
         self.assertIn("city", json.loads(call.arguments))
-        arguments = "".join(e.delta for e in self.respond(tools=[tool], tool_choice="required", max_output_tokens=120,
-                                                         stream=True)
-                            if e.type == "response.function_call_arguments.delta")  # fmt: skip
-        self.assertEqual(arguments, call.arguments)
+        arguments = [e.arguments for e in self.respond(tools=[tool], tool_choice="required", max_output_tokens=120, stream=True)
+                     if e.type == "response.function_call_arguments.done"]  # fmt: skip
+        self.assertEqual(arguments, [i.arguments for i in made.output if i.type == "function_call"])
         after = self.respond(previous_response_id=made.id, tools=[tool],
                             input=[{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}])  # fmt: skip
         self.assertGreater(after.usage.input_tokens, made.usage.input_tokens)

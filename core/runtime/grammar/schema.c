@@ -4,8 +4,10 @@
  *
  * Keywords: type, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, enum, const,
  * anyOf, oneOf, allOf, $ref ("#…"), $defs, definitions, minLength, maxLength, pattern, format, minimum, maximum,
- * exclusiveMinimum, exclusiveMaximum, nullable; annotations (title, description, default, examples, $schema, $id,
- * $comment, …) mean nothing here. Any other keyword is refused by name: a schema is never enforced in part.
+ * exclusiveMinimum, exclusiveMaximum, nullable; one of ours: an array with "x-mlxr-items": {"between", "behind"} is
+ * written as its items with these texts between and behind them, without brackets and commas; annotations (title,
+ * description, default, examples, $schema, $id, $comment, …) mean nothing here. Any other keyword is refused by name: a
+ * schema is never enforced in part.
  *
  * What is generated is a subset of what is valid: properties come in the schema's order, properties the schema does not
  * name only where additionalProperties allows them explicitly, numbers have at most 18 digits. oneOf is generated as
@@ -78,6 +80,7 @@ static const char *const known[] = {"type",
                                     "exclusiveMinimum",
                                     "exclusiveMaximum",
                                     "nullable",
+                                    "x-mlxr-items",
                                     NULL};
 
 static void refuse_unknown(schema *s, const json_t *at)
@@ -365,6 +368,23 @@ done:
 /* ---- arrays, strings
  * ------------------------------------------------------------------------------------------------------------ */
 
+/* item behind (between item behind)… */
+static uint32_t written_items(schema *s, const json_t *written, uint32_t item, uint32_t least, uint32_t most)
+{
+    const char *between = json_string_value(json_object_get(written, "between"));
+    const char *behind = json_string_value(json_object_get(written, "behind"));
+    if (!between || !behind || least == 0 || most < least) {
+        return schema_fail(s, MLXR_FORMAT,
+                           "'x-mlxr-items' must have the texts 'between' and 'behind', and 'minItems' 1");
+    }
+    uint32_t one[] = {item, schema_text(s, behind)};
+    uint32_t first = rules_sequence(s->rules, one, 2);
+    uint32_t more[] = {schema_text(s, between), first};
+    uint32_t next = rules_sequence(s->rules, more, 2);
+    uint32_t all[] = {first, rules_repeat(s->rules, next, least - 1, most == RULES_NONE ? RULES_NONE : most - 1)};
+    return s->status == MLXR_OK ? rules_sequence(s->rules, all, 2) : RULES_NONE;
+}
+
 static uint32_t compile_array(schema *s, const json_t *at)
 {
     rules *r = s->rules;
@@ -380,6 +400,10 @@ static uint32_t compile_array(schema *s, const json_t *at)
     }
     if (most < least || (closed && least > n_prefix)) {
         return schema_fail(s, MLXR_FORMAT, "an array cannot have %u items at least", least);
+    }
+    if (json_object_get(at, "x-mlxr-items")) {
+        return n_prefix || closed ? schema_fail(s, MLXR_FORMAT, "'x-mlxr-items' goes with 'items' only")
+                                  : written_items(s, json_object_get(at, "x-mlxr-items"), item, least, most);
     }
     /* From the last possible item to the first: behind[i] is what may follow i items. */
     uint32_t rest = schema_text(s, "");

@@ -241,6 +241,10 @@ static void schemas_accept_their_instances_only(void **state)
     CHECK(from_schema("{\"type\":\"array\",\"prefixItems\":[{\"const\":1}],\"items\":{\"const\":2},\"minItems\":2,"
                       "\"maxItems\":3}"),
           "[1,2]", "[1,2,2]", NULL, "[1]", "[1,2,2,2]");
+    CHECK(from_schema("{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":1,\"maxItems\":3,"
+                      "\"x-mlxr-items\":{\"between\":\"<a>\",\"behind\":\"</a>\"}}"),
+          "true</a>", "true</a><a>false</a>", "true</a><a>true</a><a>true</a>", NULL, "[true]", "true", "true</a><a>",
+          "true</a>true</a>", "true</a><a>true</a><a>true</a><a>true</a>", "");
     CHECK(from_schema("{\"enum\":[\"red\",2,null,{\"a\":[1]}]}"), "\"red\"", "2", "null", "{\"a\":[1]}", NULL,
           "\"blue\"", "22");
     CHECK(from_schema("{\"type\":[\"string\",\"null\"],\"maxLength\":2}"), "null", "\"\"", "\"é\\n\"", NULL, "\"abc\"",

@@ -188,6 +188,16 @@ static const sample samples[] = {
     {"forced: a list", TOOLS_MISTRAL, true, true, false, false, true,
      "[{\"name\":\"now\",\"arguments\":{}},{\"name\":\"weather\",\"arguments\":{\"city\":\"<think>\"}}]",
      "C<now|{}>C<weather|{\"city\":\"<think>\"}>"},
+    {"forced: several in tags", TOOLS_HERMES, true, true, false, false, true,
+     "{\"name\":\"now\",\"arguments\":{}}\n</tool_call>\n<tool_call>\n{\"name\":\"weather\",\"arguments\":{\"city\":"
+     "\"</tool_call>\"}}\n</tool_call>",
+     "C<now|{}>C<weather|{\"city\":\"</tool_call>\"}>"},
+    {"forced: the same again", TOOLS_HERMES, true, true, false, false, true,
+     "{\"name\":\"now\",\"arguments\":{}}\n</tool_call>\n<tool_call>\n{\"name\":\"now\",\"arguments\":{}}\n</"
+     "tool_call>",
+     "C<now|{}>W"},
+    {"forced: the second is cut", TOOLS_HERMES, true, true, false, false, true,
+     "{\"name\":\"now\",\"arguments\":{}}\n</tool_call>\n<tool_call>\n{\"na", "C<now|{}>T<{\"na>W"},
     {"forced and cut", TOOLS_HERMES, true, true, false, false, true, "{\"name\":\"now\",\"argu",
      "T<{\"name\":\"now\",\"argu>W"},
 };
