@@ -29,7 +29,7 @@
 
 #define STORE_BYTES ((size_t)64 << 20)
 #define RESPONSES_MAX 4096u
-#define RESPONSES_BYTES ((size_t)64 << 20)
+#define RESPONSES_BYTES ((size_t)256 << 20)
 #define JSON_FLAGS (JSON_REJECT_DUPLICATES)
 
 enum { LEASE_WAITING, LEASE_READY, LEASE_AWAITED }; /* generation.lease */
@@ -817,6 +817,17 @@ uint32_t generation_count(const struct daemon *d)
     return d->generations->n_active;
 }
 
+/* Beside the registry's database. `directory`: the registry's; NULL: the usual one. */
+static mlxr_status open_responses(struct generations *gs, const char *directory, mlxr_error *error)
+{
+    char usual[REGISTRY_PATH_MAX], path[REGISTRY_PATH_MAX + 8];
+    directory = directory ? directory : registry_directory(usual, sizeof usual) ? usual : NULL;
+    if (directory) {
+        snprintf(path, sizeof path, "%s/.mlxr", directory);
+    }
+    return response_store_open(&gs->responses, directory ? path : NULL, RESPONSES_MAX, RESPONSES_BYTES, error);
+}
+
 mlxr_status generations_open(struct generations **out, struct daemon *d, mlxr_error *error)
 {
     struct generations *gs = calloc(1, sizeof *gs);
@@ -826,7 +837,7 @@ mlxr_status generations_open(struct generations **out, struct daemon *d, mlxr_er
     }
     mlxr_status status = token_store_open(&gs->store, STORE_BYTES, error);
     if (status == MLXR_OK) {
-        status = response_store_open(&gs->responses, RESPONSES_MAX, RESPONSES_BYTES, error);
+        status = open_responses(gs, d->options->directory, error);
     }
     if (status != MLXR_OK) {
         token_store_close(&gs->store);

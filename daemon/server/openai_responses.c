@@ -4,11 +4,14 @@
  * of it lives in the response store.
  *
  *   delta ─▶ the item it belongs to: opened with added (and content_part.added), then delta …, closed with done
+ *   end ───▶ kept (pool: it is on the disk) ─▶ told to the client
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "registry/fail.h"
 #include "server/errors.h"
 #include "server/generation_parts.h"
 #include "server/openai_parts.h"
@@ -21,6 +24,9 @@ typedef struct response_answer {
     http_exchange *x; /* NULL: gone, or answered because the response is made in the background */
     generation *g;    /* NULL: ended */
     bool released, begun, answered, incomplete, listed;
+    bool deleted;     /* while it was made: what is kept of it goes again */
+    uint32_t n_keeps; /* under way on the pool */
+    int64_t version;  /* of what was kept last */
     openai_options o;
     uint64_t owner;
     char id[64], model[256];
@@ -43,7 +49,7 @@ typedef struct response_answer {
 
 static void free_answer(response_answer *a)
 {
-    if (a->x || !a->released) {
+    if (a->x || !a->released || a->n_keeps > 0) {
         return;
     }
     json_decref(a->body);
@@ -185,12 +191,125 @@ static json_t *response_json(const response_answer *a, const char *status, const
     return r;
 }
 
-/* Keeps the response as it is now. Takes nothing. */
-static void keep(response_answer *a, json_t *response)
+/* ---- keeping ----------------------------------------------------------------------------------------------------- */
+
+typedef void kept_then(response_answer *a, json_t *response, http_exchange *by);
+
+typedef struct keep_job { /* one version of a response on its way to the disk; all JSON is its own */
+    response_answer *a;
+    json_t *response, *messages, *input;
+    int64_t version;
+    kept_then *then;
+    struct canceller *by; /* NULL: nobody but its own client waits for it */
+    mlxr_status status;
+    mlxr_error error;
+} keep_job;
+
+typedef struct canceller { /* an exchange that waits for another's response */
+    http_exchange *x;      /* NULL: gone */
+    bool done;
+} canceller;
+
+static void canceller_gone(void *user)
 {
-    if (a->o.store) {
-        response_store_put(generation_responses(a->d), a->id, a->owner, response, a->conversation, a->input);
+    canceller *c = user;
+    c->x = NULL;
+    if (c->done) {
+        free(c);
     }
+}
+
+static void remove_kept(void *user)
+{
+    keep_job *job = user;
+    bool removed;
+    response_store_remove(generation_responses(job->a->d), job->a->id, job->a->owner, &removed, &job->error);
+}
+
+static void end_keep(void *user)
+{
+    keep_job *job = user;
+    response_answer *a = job->a;
+    json_decref(job->response);
+    json_decref(job->messages);
+    json_decref(job->input);
+    free(job);
+    a->n_keeps--;
+    free_answer(a);
+}
+
+static void put_kept(void *user)
+{
+    keep_job *job = user;
+    const kept_response kept = {.id = job->a->id,
+                                .owner = job->a->owner,
+                                .version = job->version,
+                                .response = job->response,
+                                .messages = job->messages,
+                                .input = job->input};
+    job->status = response_store_put(generation_responses(job->a->d), &kept, &job->error);
+}
+
+static void tell_kept(keep_job *job)
+{
+    response_answer *a = job->a;
+    if (job->status != MLXR_OK) {
+        json_t *list = json_object_get(job->response, "warnings");
+        list = list ? json_copy(list) : json_array();
+        json_array_append_new(list, json_sprintf("store: the response could not be kept: %.200s", job->error.text));
+        json_object_set_new(job->response, "warnings", list);
+    }
+    if (job->then) {
+        job->then(a, job->response, job->by ? job->by->x : NULL);
+    }
+    if (job->by) {
+        job->by->done = true;
+        if (!job->by->x) {
+            free(job->by);
+        }
+    }
+}
+
+static void put_done(void *user)
+{
+    keep_job *job = user;
+    response_answer *a = job->a;
+    tell_kept(job);
+    if (!a->deleted || http_work(a->d->http, remove_kept, end_keep, job) != 0) {
+        end_keep(job);
+    }
+}
+
+/* Keeps the response as it is now, and calls `then` when it is kept, or if it is not to be. Takes the response.
+ * `last`: nothing more comes of the answer, whose conversation and input are given away. */
+static void keep(response_answer *a, json_t *response, bool last, kept_then *then, canceller *by)
+{
+    keep_job *job = calloc(1, sizeof *job);
+    a->n_keeps++;
+    keep_job made = {.a = a, .response = response, .then = then, .by = by, .version = ++a->version};
+    if (!job) {
+        made.status = registry_fail_nomem(&made.error);
+        tell_kept(&made);
+        json_decref(made.response);
+        a->n_keeps--;
+        return;
+    }
+    *job = made;
+    if (a->o.store && !a->deleted) {
+        /* The pool reads, the loop goes on: they must not share what changes. */
+        job->messages = last ? json_incref(a->conversation) : json_deep_copy(a->conversation);
+        job->input = last ? json_incref(a->input) : json_deep_copy(a->input);
+        if (!last) {
+            job->response = json_deep_copy(response);
+            json_decref(response);
+        }
+        if (http_work(a->d->http, put_kept, put_done, job) == 0) {
+            return;
+        }
+        job->status = registry_fail_nomem(&job->error);
+    }
+    tell_kept(job);
+    end_keep(job);
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
@@ -366,6 +485,14 @@ static void text_delta(response_answer *a, const generation_delta *d)
     send(a, message ? "response.output_text.delta" : "response.reasoning_text.delta", delta);
 }
 
+static void answer_whole(response_answer *a, json_t *response, http_exchange *by)
+{
+    (void)by;
+    if (a->x) {
+        http_respond_json(a->x, 200, json_incref(response));
+    }
+}
+
 static void on_start(void *user, const generation_info *info)
 {
     response_answer *a = user;
@@ -377,14 +504,9 @@ static void on_start(void *user, const generation_info *info)
         begin(a);
     }
     if (a->o.background) {
-        json_t *response = response_json(a, "in_progress", NULL);
         list(a);
-        keep(a, response);
-        if (a->x && !a->o.stream) {
-            a->answered = true;
-            http_respond_json(a->x, 200, json_incref(response));
-        }
-        json_decref(response);
+        a->answered = !a->o.stream;
+        keep(a, response_json(a, "in_progress", NULL), false, a->o.stream ? NULL : answer_whole, NULL);
     }
 }
 
@@ -450,26 +572,44 @@ static void join_conversation(response_answer *a)
     json_array_append_new(a->conversation, message);
 }
 
+/* The last event of a stream: what the response has come to. */
+static void end_stream(response_answer *a, json_t *response, http_exchange *by)
+{
+    const char *status = json_string_value(json_object_get(response, "status"));
+    char type[40];
+    (void)by;
+    if (a->x) {
+        snprintf(type, sizeof type, "response.%s", status);
+        send(a, type, json_pack("{s:O}", "response", response));
+        a->answered = true;
+        http_stream_end(a->x);
+    }
+}
+
+static void answer_canceller(response_answer *a, json_t *response, http_exchange *by)
+{
+    if (a->begun && a->x && !a->answered) {
+        end_stream(a, response, NULL);
+    }
+    a->answered = true;
+    if (by) {
+        http_respond_json(by, 200, json_incref(response));
+    }
+}
+
 static void on_done(void *user, const generation_usage *usage)
 {
     response_answer *a = user;
-    bool incomplete = a->incomplete;
     a->g = NULL;
     unlist(a);
     join_conversation(a);
-    json_t *response = response_json(a, incomplete ? "incomplete" : "completed", usage);
-    keep(a, response);
+    json_t *response = response_json(a, a->incomplete ? "incomplete" : "completed", usage);
     if (a->x) {
         generation_note_usage(a->x, usage);
     }
-    if (a->x && !a->answered && a->o.stream) {
-        send(a, incomplete ? "response.incomplete" : "response.completed", json_pack("{s:O}", "response", response));
-        http_stream_end(a->x);
-    } else if (a->x && !a->answered) {
-        http_respond_json(a->x, 200, json_incref(response));
-    }
-    a->answered = true;
-    json_decref(response);
+    bool waits = a->x && !a->answered;
+    a->answered = a->answered || !a->o.stream;
+    keep(a, response, true, !waits ? NULL : a->o.stream ? end_stream : answer_whole, NULL);
 }
 
 static void on_error(void *user, int status, const char *code, const char *message, const char *param, unsigned retry_s)
@@ -480,13 +620,10 @@ static void on_error(void *user, int status, const char *code, const char *messa
     if (a->begun || (a->answered && a->o.background)) {
         json_t *response = response_json(a, "failed", NULL);
         json_object_set_new(response, "error", json_pack("{s:s, s:s}", "code", code, "message", message));
-        keep(a, response);
-        if (a->begun && a->x) {
-            send(a, "response.failed", json_pack("{s:O}", "response", response));
-            http_stream_end(a->x);
-        }
-        json_decref(response);
-    } else if (a->x && retry_s) {
+        keep(a, response, true, a->begun ? end_stream : NULL, NULL);
+        return;
+    }
+    if (a->x && retry_s) {
         error_respond_retry(a->x, status, code, message, retry_s);
     } else if (a->x) {
         error_respond(a->x, status, code, message, param);
@@ -494,22 +631,15 @@ static void on_error(void *user, int status, const char *code, const char *messa
     a->answered = true;
 }
 
-/* Ends what is in the background; the response as it is kept from now on. */
-static json_t *cancel(response_answer *a)
+/* Ends what is in the background; `by` (may be NULL) gets the response as it is kept from now on. */
+static void cancel(response_answer *a, canceller *by)
 {
     generation *g = a->g;
     close_item(a, "incomplete");
-    json_t *response = response_json(a, "cancelled", NULL);
-    keep(a, response);
-    if (a->begun && a->x && !a->answered) {
-        send(a, "response.cancelled", json_pack("{s:O}", "response", response));
-        http_stream_end(a->x);
-    }
-    a->answered = true;
     a->g = NULL;
     unlist(a);
+    keep(a, response_json(a, "cancelled", NULL), true, answer_canceller, by);
     generation_cancel(g);
-    return response;
 }
 
 static void on_released(void *user)
@@ -531,7 +661,11 @@ static bool parse(void *user, chat_request *r)
         return false;
     }
     if (a->o.previous && *a->o.previous) {
-        earlier = response_store_messages(generation_responses(a->d), a->o.previous, a->owner);
+        mlxr_error error;
+        if (response_store_get(generation_responses(a->d), a->o.previous, a->owner, RESPONSE_MESSAGES, &earlier,
+                               &error) != MLXR_OK) {
+            return request_fields_bad(&r->f, "previous_response_id", "%s", error.text);
+        }
         if (!earlier) {
             return request_fields_bad(&r->f, "previous_response_id", "there is no response '%.80s'", a->o.previous);
         }
@@ -591,65 +725,148 @@ static void not_found(http_exchange *x, const char *id)
     error_respondf(x, 404, "response_not_found", "response_id", "there is no response '%.80s'", id);
 }
 
-void openai_responses_get(void *service, http_exchange *x)
+/* ---- what is kept ------------------------------------------------------------------------------------------------ */
+
+typedef struct stored_job {
+    struct daemon *d;
+    http_exchange *x; /* NULL: gone */
+    bool worked, removes, removed;
+    response_part part;
+    char *id;
+    uint64_t owner;
+    json_t *found;
+    void (*tell)(struct stored_job *j);
+    mlxr_status status;
+    mlxr_error error;
+} stored_job;
+
+static void free_stored(stored_job *j)
+{
+    if (!j->x && j->worked) {
+        json_decref(j->found);
+        free(j->id);
+        free(j);
+    }
+}
+
+static void stored_gone(void *user)
+{
+    stored_job *j = user;
+    j->x = NULL;
+    free_stored(j);
+}
+
+static void stored_work(void *user)
+{
+    stored_job *j = user;
+    response_store *s = generation_responses(j->d);
+    j->status = j->removes ? response_store_remove(s, j->id, j->owner, &j->removed, &j->error)
+                           : response_store_get(s, j->id, j->owner, j->part, &j->found, &j->error);
+}
+
+static void stored_done(void *user)
+{
+    stored_job *j = user;
+    j->worked = true;
+    if (!j->x) {
+        free_stored(j);
+    } else if (j->status != MLXR_OK) {
+        error_respond(j->x, j->status == MLXR_NOMEM ? 503 : 500, "store_failed", j->error.text, NULL);
+    } else if (!j->found && !j->removed) {
+        not_found(j->x, j->id);
+    } else {
+        j->tell(j);
+    }
+}
+
+static void stored_start(struct daemon *d, http_exchange *x, const stored_job *what)
+{
+    stored_job *j = calloc(1, sizeof *j);
+    char *id = strdup(http_path_param(x, "id"));
+    if (j && id) {
+        *j = *what;
+        j->d = d;
+        j->x = x;
+        j->id = id;
+        j->owner = route_identity(x)->key_id;
+        if (http_work(d->http, stored_work, stored_done, j) == 0) {
+            http_on_gone(x, stored_gone, j);
+            return;
+        }
+    }
+    free(id);
+    free(j);
+    error_respond(x, 503, NULL, "out of memory", NULL);
+}
+
+/* One that is being made in the background; NULL: none. */
+static response_answer *find_background(struct daemon *d, http_exchange *x)
 {
     const char *id = http_path_param(x, "id");
-    json_t *found = response_store_get(generation_responses(service), id, route_identity(x)->key_id);
-    if (found) {
-        http_respond_json(x, 200, found);
-    } else {
-        not_found(x, id);
+    response_answer *a = d->generations->background;
+    while (a && (a->owner != route_identity(x)->key_id || strcmp(a->id, id) != 0)) {
+        a = a->next;
     }
+    return a && a->g ? a : NULL;
+}
+
+static void tell_found(stored_job *j)
+{
+    http_respond_json(j->x, 200, json_incref(j->found));
+}
+
+static void tell_input(stored_job *j)
+{
+    http_respond_json(j->x, 200, json_pack("{s:s, s:O, s:b}", "object", "list", "data", j->found, "has_more", 0));
+}
+
+static void tell_removed(stored_job *j)
+{
+    http_respond_json(j->x, 200, json_pack("{s:s, s:s, s:b}", "id", j->id, "object", "response", "deleted", 1));
+}
+
+/* What is done stays as it is. */
+static void tell_uncancelled(stored_job *j)
+{
+    if (json_is_true(json_object_get(j->found, "background"))) {
+        tell_found(j);
+    } else {
+        error_respond(j->x, 400, "not_cancellable", "only a response that is made in the background can be cancelled",
+                      "response_id");
+    }
+}
+
+void openai_responses_get(void *service, http_exchange *x)
+{
+    stored_start(service, x, &(stored_job){.part = RESPONSE_WHOLE, .tell = tell_found});
 }
 
 void openai_responses_input(void *service, http_exchange *x)
 {
-    const char *id = http_path_param(x, "id");
-    json_t *found = response_store_input(generation_responses(service), id, route_identity(x)->key_id);
-    if (found) {
-        http_respond_json(x, 200, json_pack("{s:s, s:o, s:b}", "object", "list", "data", found, "has_more", 0));
-    } else {
-        not_found(x, id);
-    }
+    stored_start(service, x, &(stored_job){.part = RESPONSE_INPUT, .tell = tell_input});
 }
 
 void openai_responses_delete(void *service, http_exchange *x)
 {
-    const char *id = http_path_param(x, "id");
-    if (response_store_remove(generation_responses(service), id, route_identity(x)->key_id)) {
-        http_respond_json(x, 200, json_pack("{s:s, s:s, s:b}", "id", id, "object", "response", "deleted", 1));
-    } else {
-        not_found(x, id);
+    response_answer *a = find_background(service, x);
+    if (a) { /* it is not made any further, and what was kept of it goes behind what is on its way */
+        a->deleted = true;
+        cancel(a, NULL);
     }
+    stored_start(service, x, &(stored_job){.removes = true, .tell = tell_removed});
 }
 
-/* One that is made in the background; what is done stays as it is. */
 void openai_responses_cancel(void *service, http_exchange *x)
 {
-    struct daemon *d = service;
-    const char *id = http_path_param(x, "id");
-    uint64_t owner = route_identity(x)->key_id;
-    json_t *found = response_store_get(generation_responses(d), id, owner);
-    const char *status = json_string_value(json_object_get(found, "status"));
-    if (!found) {
-        not_found(x, id);
-        return;
+    response_answer *a = find_background(service, x);
+    canceller *by = a ? calloc(1, sizeof *by) : NULL;
+    if (!a) {
+        stored_start(service, x, &(stored_job){.part = RESPONSE_WHOLE, .tell = tell_uncancelled});
+    } else if (!by) {
+        error_respond(x, 503, NULL, "out of memory", NULL);
+    } else {
+        by->x = x;
+        http_on_gone(x, canceller_gone, by);
+        cancel(a, by);
     }
-    if (!json_is_true(json_object_get(found, "background"))) {
-        json_decref(found);
-        error_respond(x, 400, "not_cancellable", "only a response that is made in the background can be cancelled",
-                      "response_id");
-        return;
-    }
-    if (status && strcmp(status, "in_progress") == 0) {
-        response_answer *a = d->generations->background;
-        while (a && (a->owner != owner || strcmp(a->id, id) != 0)) {
-            a = a->next;
-        }
-        if (a && a->g) {
-            json_decref(found);
-            found = cancel(a);
-        }
-    }
-    http_respond_json(x, 200, found);
 }

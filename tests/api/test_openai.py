@@ -355,6 +355,75 @@ class Responses(OpenAITest):
             self.assertIn(field if field != "reasoning" else "effort", caught.exception.message)
 
 
+class KeptResponses(support.ApiTest):
+    """Responses outlive the process that made them."""
+
+    def serve_tiny(self):
+        daemon = self.serve("--model", os.path.join(support.tiny_models(), "qwen2.gguf"), "--threads", "1")
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{daemon.port}/v1", api_key="none", max_retries=0, timeout=120)
+        self.addCleanup(client.close)
+        return daemon, client
+
+    @staticmethod
+    def create(client, **fields):
+        return client.responses.create(model="qwen2", **{"input": "Hello", "max_output_tokens": 12, "temperature": 0, **fields})
+
+    def test_what_was_told_is_there_after_the_daemon_was_killed(self):
+        daemon, client = self.serve_tiny()
+        made = [self.create(client, input=f"Number {i}", metadata={"i": str(i)}) for i in range(5)]
+        streamed = [e for e in self.create(client, stream=True)][-1].response
+        client.responses.delete(made[0].id)
+        running = self.create(client, background=True, max_output_tokens=200, extra_body={"logit_bias": {"33": 100}})
+        daemon.process.kill()
+        daemon.process.wait()
+        _, client = self.serve_tiny()
+        for response in [*made[1:], streamed]:
+            again = client.responses.retrieve(response.id)
+            self.assertEqual(again.to_dict(), response.to_dict())
+            self.assertEqual(client.responses.input_items.list(response.id).data[0].role, "user")
+        with self.assertRaises(openai.NotFoundError):
+            client.responses.retrieve(made[0].id)
+        self.assertIn(client.responses.retrieve(running.id).status, ("failed", "completed", "incomplete"))
+        after = self.create(client, input="And then?", previous_response_id=made[1].id)
+        self.assertGreater(after.usage.input_tokens, made[1].usage.input_tokens)
+        client.responses.delete(made[1].id)
+        with self.assertRaises(openai.BadRequestError):
+            self.create(client, previous_response_id=made[1].id)
+
+    def test_what_is_deleted_is_not_in_the_file_any_more(self):
+        _, client = self.serve_tiny()
+        made = self.create(client, input="a secret nobody should find")
+        path = os.path.join(self.models, ".mlxr", "responses.db")
+        with open(path, "rb") as file:
+            self.assertIn(b"a secret nobody should find", file.read())
+        client.responses.delete(made.id)
+        with open(path, "rb") as file:
+            self.assertNotIn(b"a secret nobody should find", file.read())
+        self.create(client, store=False, input="another secret")
+        with open(path, "rb") as file:
+            self.assertNotIn(b"another secret", file.read())
+
+    def test_one_that_is_made_in_the_background_can_be_deleted(self):
+        _, client = self.serve_tiny()
+        made = self.create(client, background=True, max_output_tokens=200, extra_body={"logit_bias": {"33": 100}})
+        client.responses.delete(made.id)
+        time.sleep(0.3)
+        with self.assertRaises(openai.NotFoundError):
+            client.responses.retrieve(made.id)
+
+    def test_a_file_that_cannot_be_used_is_told_and_answers_go_on(self):
+        path = os.path.join(self.models, ".mlxr", "responses.db")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(b"this is no database" * 500)
+        daemon, client = self.serve_tiny()
+        made = self.create(client)
+        self.assertTrue(any("could not be kept" in w for w in made.warnings), made)
+        self.assertNotIn(self.models, str(made.warnings))
+        self.assertEqual(daemon.ask("GET", "/v1/responses/resp_x").status, 500)
+        self.assertEqual(daemon.ask("GET", "/v1/models").status, 200)
+
+
 @unittest.skipUnless(os.path.exists(SMOL), "SmolLM2 is not in the model directory")
 class Real(OpenAITest):
     MODEL = SMOL
