@@ -443,7 +443,8 @@ int answer_daemon_open(answerer **out, options *o, client *c, const char *model)
     snprintf(t->name, sizeof t->name, "%s", name ? name : model);
     t->base.model = t->name;
     t->base.load_ms = json_number_value(json_object_get(loaded, "load_ms"));
-    t->base.has_template = json_is_true(json_object_get(t->model, "has_template"));
+    t->base.has_template = json_is_true(json_object_get(t->model, "has_template")) ||
+                           json_is_string(json_object_get(t->model, "template"));
     t->base.batch_invariant = json_is_true(json_object_get(loaded, "batch_invariant"));
     json_decref(loaded);
     int code = apply_entry(t, o);

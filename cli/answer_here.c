@@ -34,7 +34,7 @@ static char *render(here *h, const json_t *messages, bool raw)
 {
     mlxr_error error;
     char *text = NULL;
-    if (prompt_render(h->session.model, messages, raw, &text, &error) != MLXR_OK) {
+    if (prompt_render(h->session.model, h->session.entry.template_text, messages, raw, &text, &error) != MLXR_OK) {
         print_error("%s", error.text);
         return NULL;
     }
@@ -226,7 +226,7 @@ int answer_here_open(answerer **out, options *o, const char *model)
     const mlxr_model_info *info = mlxr_model_info_get(s->model);
     h->base.model = info->path;
     h->base.load_ms = s->load_ms;
-    h->base.has_template = info->has_chat_template;
+    h->base.has_template = info->has_chat_template || h->session.entry.template_text;
     h->base.batch_invariant = mlxr_engine_info_get(s->engine)->batch_invariant;
     *out = &h->base;
     return EXIT_OK;

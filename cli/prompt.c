@@ -37,15 +37,17 @@ static char *join(const json_t *messages)
     return text;
 }
 
-mlxr_status prompt_render(const mlxr_model *model, const json_t *messages, bool raw, char **text, mlxr_error *error)
+mlxr_status prompt_render(const mlxr_model *model, const char *template_text, const json_t *messages, bool raw,
+                          char **text, mlxr_error *error)
 {
     if (raw) {
         *text = join(messages);
         return *text ? MLXR_OK : no_memory(error);
     }
     char *dumped = json_dumps(messages, JSON_COMPACT);
-    mlxr_status status = dumped ? mlxr_chat_render_marked(model, dumped, NULL, NULL, true, text, error)
-                                : no_memory(error);
+    mlxr_status status = dumped
+                             ? mlxr_chat_render_with(model, template_text, dumped, NULL, NULL, true, true, text, error)
+                             : no_memory(error);
     free(dumped);
     return status;
 }

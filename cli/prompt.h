@@ -9,9 +9,10 @@
 
 #include "mlxr_chat.h"
 
-/* What the model shall read: the messages through its chat template or, raw, one after the other. *text is
- * NUL-terminated and freed with mlxr_free. */
-mlxr_status prompt_render(const mlxr_model *model, const json_t *messages, bool raw, char **text, mlxr_error *error);
+/* What the model shall read: the messages through its chat template (template_text: another in its place, or NULL) or,
+ * raw, one after the other. *text is NUL-terminated and freed with mlxr_free. */
+mlxr_status prompt_render(const mlxr_model *model, const char *template_text, const json_t *messages, bool raw,
+                          char **text, mlxr_error *error);
 /* How such a text is tokenised. */
 unsigned prompt_flags(bool raw);
 /* *ids is malloc'ed, even if *n is 0. */

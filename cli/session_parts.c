@@ -229,9 +229,9 @@ static const option_spec *parameter_option(const char *name)
 bool session_apply_parameter(options *o, const char *name, const char *value)
 {
     const option_spec *spec = parameter_option(name);
-    bool context = spec && strcmp(spec->name, "ctx") == 0; /* the model is loaded by now: what it was trained for */
+    bool context = spec && strcmp(spec->name, "ctx") == 0; /* session_open, or the daemon, has seen to it */
     if (!spec || context) {
-        if (o->verbose) {
+        if (o->verbose && !context) {
             print_note("mlxr: the model's parameter %s has no effect here", name);
         }
         return true;
@@ -242,9 +242,6 @@ bool session_apply_parameter(options *o, const char *name, const char *value)
 int session_apply_entry(session *s, options *o)
 {
     const registry_model *m = &s->entry;
-    if (m->template_text && !o->raw) {
-        print_note("mlxr: the template that %s was made with is not used, but that of its file", m->name);
-    }
     if (!o->system && !o->raw) {
         o->system = m->system;
     }

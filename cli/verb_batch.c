@@ -95,6 +95,9 @@ static bool hash_context(batch *b)
         }
     }
     feed(state, o->system ? o->system : "");
+    if (b->s.entry.template_text) { /* without one it reads as before there were any */
+        feed(state, b->s.entry.template_text);
+    }
     feed(state, o->schema ? "schema" : "grammar");
     feed(state, b->run.grammar ? b->run.grammar : "");
     feed_list(state, &o->stops);
@@ -401,7 +404,7 @@ static int run_batch(batch *b, const char *model)
     if (code != EXIT_OK) {
         return code;
     }
-    if (!o->raw && !mlxr_model_info_get(b->s.model)->has_chat_template) {
+    if (!o->raw && !mlxr_model_info_get(b->s.model)->has_chat_template && !b->s.entry.template_text) {
         print_note("mlxr: this model has no chat template; prompts are taken as they are (--raw says so)");
         o->raw = true;
     }

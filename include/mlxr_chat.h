@@ -23,6 +23,11 @@ extern "C" {
 MLXR_API mlxr_status mlxr_chat_render_marked(const mlxr_model *model, const char *messages_json, const char *tools_json,
                                              const char *extra_json, bool add_generation_prompt, char **text,
                                              mlxr_error *error);
+/* One of the two with another template (Jinja) in the place of the model's, whether that has one or not; NULL: the
+ * model's. */
+MLXR_API mlxr_status mlxr_chat_render_with(const mlxr_model *model, const char *template_text,
+                                           const char *messages_json, const char *tools_json, const char *extra_json,
+                                           bool add_generation_prompt, bool marked, char **text, mlxr_error *error);
 /* Marks one text, to be put beside others. *out is NUL-terminated and freed with mlxr_free. */
 MLXR_API mlxr_status mlxr_chat_mark(const mlxr_model *model, const char *text, size_t n_bytes, char **out,
                                     size_t *n_out, mlxr_error *error);

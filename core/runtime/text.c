@@ -204,10 +204,13 @@ size_t mlxr_chat_unmark(char *text, size_t n_bytes)
 
 /* ---- rendering --------------------------------------------------------------------------------------------------- */
 
-static mlxr_status render(const mlxr_model *model, const char *messages_json, const char *tools_json,
-                          const char *extra_json, bool add_generation_prompt, bool mark, char **text, mlxr_error *error)
+/* chat NULL: the model's. */
+static mlxr_status render(const mlxr_model *model, const chat_template *chat, const char *messages_json,
+                          const char *tools_json, const char *extra_json, bool add_generation_prompt, bool mark,
+                          char **text, mlxr_error *error)
 {
-    if (!model->chat) {
+    chat = chat ? chat : model->chat;
+    if (!chat) {
         return error_set(error, MLXR_UNSUPPORTED, "%s", model->chat_error.text);
     }
     json_t *variables = json_object();
@@ -238,7 +241,7 @@ static mlxr_status render(const mlxr_model *model, const char *messages_json, co
     }
     if (status == MLXR_OK) {
         static const chat_limits limits = {0};
-        status = chat_template_render(model->chat, variables, &limits, &out, error);
+        status = chat_template_render(chat, variables, &limits, &out, error);
     }
     if (status == MLXR_OK) {
         *text = buffer_take(&out);
@@ -252,11 +255,26 @@ static mlxr_status render(const mlxr_model *model, const char *messages_json, co
 mlxr_status mlxr_chat_render(const mlxr_model *model, const char *messages_json, const char *tools_json,
                              const char *extra_json, bool add_generation_prompt, char **text, mlxr_error *error)
 {
-    return render(model, messages_json, tools_json, extra_json, add_generation_prompt, false, text, error);
+    return render(model, NULL, messages_json, tools_json, extra_json, add_generation_prompt, false, text, error);
 }
 
 mlxr_status mlxr_chat_render_marked(const mlxr_model *model, const char *messages_json, const char *tools_json,
                                     const char *extra_json, bool add_generation_prompt, char **text, mlxr_error *error)
 {
-    return render(model, messages_json, tools_json, extra_json, add_generation_prompt, true, text, error);
+    return render(model, NULL, messages_json, tools_json, extra_json, add_generation_prompt, true, text, error);
+}
+
+mlxr_status mlxr_chat_render_with(const mlxr_model *model, const char *template_text, const char *messages_json,
+                                  const char *tools_json, const char *extra_json, bool add_generation_prompt,
+                                  bool marked, char **text, mlxr_error *error)
+{
+    chat_template *chat = NULL;
+    mlxr_status status = template_text ? chat_template_open(&chat, template_text, strlen(template_text), error)
+                                       : MLXR_OK;
+    if (status != MLXR_OK) {
+        return error_prefix(error, status, "the template given for this model");
+    }
+    status = render(model, chat, messages_json, tools_json, extra_json, add_generation_prompt, marked, text, error);
+    chat_template_close(&chat);
+    return status;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "registry/disk.h"
@@ -66,6 +67,41 @@ static mlxr_status from_blob(creation *c, const char *digest, mlxr_error *error)
     return status;
 }
 
+static bool is_weights(const char *name)
+{
+    static const char *const endings[] = {".gguf", ".safetensors"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < 2; i++) {
+        size_t n_ending = strlen(endings[i]);
+        if (n > n_ending && strcasecmp(name + n - n_ending, endings[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Several blobs under the names their loader looks for; the first part of the weights stands for all of them. */
+static mlxr_status from_files(creation *c, const registry_pairs *files, mlxr_error *error)
+{
+    size_t first = files->n;
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < files->n; i++) {
+        bool before = first == files->n || strcmp(files->items[i].name, files->items[first].name) < 0;
+        first = is_weights(files->items[i].name) && before ? i : first;
+    }
+    if (first == files->n) {
+        return registry_fail(error, MLXR_ARG, "none of the files is a .gguf or .safetensors");
+    }
+    for (size_t i = 0; i < files->n && status == MLXR_OK; i++) {
+        if (!registry_blob_exists(c->r, files->items[i].value, NULL)) {
+            return registry_fail(error, MLXR_ARG, "there is no blob %s", files->items[i].value);
+        }
+        status = file_rows_add(&c->files, i == first ? "weights" : "part", files->items[i].name, files->items[i].value,
+                               error);
+    }
+    return status;
+}
+
 static mlxr_status from_model(creation *c, const char *name, mlxr_error *error)
 {
     mlxr_status status = registry_resolve(c->r, name, &c->base, error);
@@ -122,7 +158,9 @@ mlxr_status registry_create(registry *r, const char *name, const registry_recipe
     for (size_t i = 0; i < recipe->parameters.n && status == MLXR_OK; i++) {
         status = registry_parameter_check(recipe->parameters.items[i].name, recipe->parameters.items[i].value, error);
     }
-    if (status == MLXR_OK && registry_digest_parse(from, digest)) {
+    if (status == MLXR_OK && !*from && recipe->files.n) {
+        status = from_files(&c, &recipe->files, error);
+    } else if (status == MLXR_OK && registry_digest_parse(from, digest)) {
         status = from_blob(&c, digest, error);
     } else if (status == MLXR_OK) {
         bool path = is_path(from) || (directory && found_stem(from) && stat(from, &info) == 0);

@@ -17,6 +17,7 @@ void registry_recipe_close(registry_recipe *recipe)
     free(recipe->template_text);
     free(recipe->system);
     free(recipe->license);
+    registry_pairs_close(&recipe->files);
     registry_pairs_close(&recipe->parameters);
     registry_pairs_close(&recipe->messages);
     *recipe = (registry_recipe){0};

@@ -126,6 +126,7 @@ mlxr_status registry_alias(registry *r, const char *alias, const char *target, m
 typedef struct registry_recipe {
     char *from;                             /* a model's name, a path, or the digest of a blob */
     char *template_text, *system, *license; /* NULL: the base's. A Go template is translated, or refused by name */
+    registry_pairs files;                   /* without from: names of files, and the digests of their blobs */
     registry_pairs parameters, messages;    /* parameters replace the base's of the same name; messages all of them */
 } registry_recipe;
 

@@ -109,7 +109,11 @@ static bool render(chat_prompt *p, const chat_model *m, chat_request *r, const j
     p->text = NULL;
     if (!ok) {
         no_memory(r);
-    } else if (mlxr_chat_render_marked(m->model, list, tools, extra, ask, &p->text, &error) != MLXR_OK) {
+    } else if (!m->template_text && !mlxr_model_info_get(m->model)->has_chat_template) {
+        ok = request_fields_bad(&r->f, "messages",
+                                "this model has no chat template; it can go on with a text, see /v1/completions");
+    } else if (mlxr_chat_render_with(m->model, m->template_text, list, tools, extra, ask, true, &p->text, &error) !=
+               MLXR_OK) {
         ok = request_fields_bad(&r->f, "messages", "the model's chat template: %s", error.text);
     } else {
         p->n_text = strlen(p->text);
@@ -337,7 +341,7 @@ static size_t wanted_room(size_t room, const chat_request *r)
 static bool truncate(chat_prompt *p, const chat_model *m, chat_request *r, size_t room)
 {
     size_t wanted = wanted_room(room, r);
-    if (!r->messages) {
+    if (!r->messages || r->n_before) {
         p->n_dropped = p->n_ids - wanted;
         memmove(p->ids, p->ids + p->n_dropped, wanted * sizeof *p->ids);
         p->n_ids = wanted;
@@ -357,6 +361,32 @@ static bool truncate(chat_prompt *p, const chat_model *m, chat_request *r, size_
                : too_long(r, p, room);
 }
 
+/* Puts the tokens of earlier turns before the prompt's; what begins a text is not repeated in the middle. */
+static bool put_before(chat_prompt *p, const chat_model *m, chat_request *r)
+{
+    uint32_t n_vocab = mlxr_model_info_get(m->model)->n_vocab;
+    for (size_t i = 0; i < r->n_before; i++) {
+        if (r->before[i] < 0 || (uint32_t)r->before[i] >= n_vocab) {
+            return request_fields_bad(&r->f, "context", "context[%zu] is %d; the vocabulary has 0 to %u", i,
+                                      r->before[i], n_vocab - 1);
+        }
+    }
+    bool again = p->n_ids && p->ids[0] == r->before[0] && mlxr_token_is_special(m->model, p->ids[0]);
+    size_t n = p->n_ids - again;
+    int32_t *all = malloc((r->n_before + n + 1) * sizeof *all);
+    if (!all) {
+        return no_memory(r);
+    }
+    memcpy(all, r->before, r->n_before * sizeof *all);
+    memcpy(all + r->n_before, p->ids + again, n * sizeof *all);
+    free(p->ids);
+    p->ids = all;
+    p->n_ids = r->n_before + n;
+    mlxr_free(p->text); /* it is no longer all that the tokens say */
+    p->text = NULL;
+    return true;
+}
+
 bool chat_prompt_make(chat_prompt *p, const chat_model *m, chat_request *r)
 {
     size_t room = room_of(m->model, r);
@@ -372,7 +402,7 @@ bool chat_prompt_make(chat_prompt *p, const chat_model *m, chat_request *r)
                                           n_vocab - 1);
             }
         }
-    } else if (!make_text(p, m, r, true) || !make_tokens(p, m, r)) {
+    } else if (!make_text(p, m, r, true) || !make_tokens(p, m, r) || (r->n_before && !put_before(p, m, r))) {
         return false;
     }
     if (p->n_ids == 0) {

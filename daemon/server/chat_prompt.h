@@ -26,6 +26,7 @@ typedef struct chat_prompt {
 
 typedef struct chat_model { /* whose prompt */
     const mlxr_model *model;
+    const char *template_text; /* Jinja, in the place of the model's; NULL: the model's */
     const output_format *format;
     uint64_t key; /* names the model in the store */
     token_store *store;

@@ -39,6 +39,8 @@ void chat_request_close(chat_request *r)
     json_decref(r->tools);
     json_decref(r->body);
     free(r->tokens);
+    free(r->before);
+    free(r->template_text);
     *r = (chat_request){0};
 }
 

@@ -23,17 +23,21 @@ typedef struct chat_request {
 
     /* What is asked about: one of these three. */
     json_t *messages;   /* owned, OpenAI's form: role, content (a text), tool_calls, tool_call_id, reasoning_content */
-    const char *prompt; /* [n_prompt] borrowed */
+    const char *prompt; /* [n_prompt] borrowed; beside messages: what is read where there is no template */
     size_t n_prompt;
     int32_t *tokens; /* [n_tokens] owned */
     size_t n_tokens;
 
-    const char *suffix; /* fill in between prompt and this; borrowed */
-    bool no_special;    /* of a prompt: no BOS before it, and its markers are plain text */
-    bool continues;     /* the last message is the beginning of the answer */
-    bool plain_output;  /* reasoning and calls are not looked for: all is text */
-    bool token_ids;     /* what ended the answer is among the log-probabilities, too; generation_ids will be asked */
-    json_t *tools;      /* owned, OpenAI's form; NULL or a list that is not empty */
+    int32_t *before; /* [n_before] owned: read before all of it, as an earlier answer gave them */
+    size_t n_before;
+    char *template_text; /* owned: Jinja, in the place of the model's; NULL: the model's */
+    bool plain_system;   /* a system message that the model was made with is not added */
+    const char *suffix;  /* fill in between prompt and this; borrowed */
+    bool no_special;     /* of a prompt: no BOS before it, and its markers are plain text */
+    bool continues;      /* the last message is the beginning of the answer */
+    bool plain_output;   /* reasoning and calls are not looked for: all is text */
+    bool token_ids;      /* what ended the answer is among the log-probabilities, too; generation_ids will be asked */
+    json_t *tools;       /* owned, OpenAI's form; NULL or a list that is not empty */
     tool_choice choice;
     const char *tool_name; /* of TOOL_CHOICE_NAMED; borrowed */
     bool single_call;      /* not more than one call */

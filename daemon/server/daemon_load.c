@@ -59,6 +59,7 @@ static void *load(void *user)
         ok = find(d, p->options.models.items[i], path, sizeof path, &error) == MLXR_OK &&
              model_table_wait(d->models, path, 0, &p->leases[i], &error) == MLXR_OK;
         p->n_leases += ok;
+        ok = ok && model_table_pin(d->models, path, true, &error) == MLXR_OK; /* so that lists tell it stays */
         if (!ok) {
             daemon_log(d, MLXR_LOG_ERROR, "%s", error.text);
         }

@@ -4,18 +4,16 @@
  */
 #include "server/daemon_private.h"
 
-#include "server/anthropic_routes.h"
 #include "server/admin_routes.h"
+#include "server/anthropic_routes.h"
+#include "server/ollama_routes.h"
 #include "server/openai_routes.h"
 #include "server/system_routes.h"
 #include "server/telemetry_routes.h"
 
 const route_table daemon_tables[] = {
-    {system_routes, N_SYSTEM_ROUTES},
-    {openai_routes, N_OPENAI_ROUTES},
-    {anthropic_routes, N_ANTHROPIC_ROUTES},
-    {telemetry_routes, N_TELEMETRY_ROUTES},
-    {admin_routes, N_ADMIN_ROUTES},
+    {system_routes, N_SYSTEM_ROUTES}, {openai_routes, N_OPENAI_ROUTES},       {anthropic_routes, N_ANTHROPIC_ROUTES},
+    {ollama_routes, N_OLLAMA_ROUTES}, {telemetry_routes, N_TELEMETRY_ROUTES}, {admin_routes, N_ADMIN_ROUTES},
 };
 const size_t n_daemon_tables = sizeof daemon_tables / sizeof *daemon_tables;
 

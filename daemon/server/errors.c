@@ -117,3 +117,9 @@ int error_status_of(mlxr_status status)
     }
     return 500;
 }
+
+void error_model_text(const auth_identity *who, const char *name, const char *why, char *out, size_t cap)
+{
+    const char *similar = who->models[0] ? NULL : strstr(why, "; did you mean");
+    snprintf(out, cap, "model '%.100s' not found%s", name, similar ? similar : "");
+}

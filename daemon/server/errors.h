@@ -23,6 +23,9 @@ void error_respond_retry(http_exchange *x, int status, const char *code, const c
 /* The same body, for the middle of a stream (an SSE event, an NDJSON line). */
 json_t *error_json(route_dialect dialect, int status, const char *code, const char *message, const char *param,
                    const char *request_id);
+/* What is said of a model that is not there: no folders of this machine, and names of others only to who may use all.
+ * `why`: the registry's words. out: cap bytes. */
+void error_model_text(const auth_identity *who, const char *name, const char *why, char *out, size_t cap);
 /* The HTTP status that tells a client what a library call said: ARG and LIMIT 400, UNSUPPORTED 400, NOMEM 503, … */
 int error_status_of(mlxr_status status);
 

@@ -390,6 +390,14 @@ const mlxr_model *generation_model(const generation *g)
     return g->model;
 }
 
+generation_lists generation_tokens(const generation *g)
+{
+    return (generation_lists){.prompt = g->prompt.ids,
+                              .n_prompt = g->prompt.n_ids,
+                              .answer = g->choices[0].ids,
+                              .n_answer = g->choices[0].n_ids};
+}
+
 const chat_request *generation_request(const generation *g)
 {
     return &g->r;
@@ -504,8 +512,11 @@ static bool find_model(generation *g, const json_t *body)
     }
     mlxr_status status = registry_resolve(g->d->registry, name, &g->entry, &error);
     if (status != MLXR_OK) {
-        fail(g, status == MLXR_ARG ? 404 : 500, status == MLXR_ARG ? "model_not_found" : "registry_failed", "model", 0,
-             "%s", error.text);
+        char text[sizeof error.text];
+        error_model_text(&g->job.identity, name, error.text, text, sizeof text);
+        bool unknown = status == MLXR_ARG;
+        fail(g, unknown ? 404 : 500, unknown ? "model_not_found" : "registry_failed", "model", 0, "%s",
+             unknown ? text : error.text);
         return false;
     }
     g->entry_open = true;
@@ -530,12 +541,10 @@ static bool read_request(generation *g, json_t *body)
         fail_fields(g);
         return false;
     }
-    if (g->entry.template_text) {
-        request_fields_warn(&g->r.f, "the template that the model was made with is not used, but that of its file");
-    }
     const json_t *first = json_array_get(g->r.messages, 0);
     const char *role = json_string_value(json_object_get(first, "role"));
-    if (g->r.messages && g->entry.system && *g->entry.system && role && strcmp(role, "system") != 0) {
+    if (g->r.messages && !g->r.plain_system && g->entry.system && *g->entry.system && role &&
+        strcmp(role, "system") != 0) {
         json_array_insert_new(g->r.messages, 0, json_pack("{s:s, s:s}", "role", "system", "content", g->entry.system));
     }
     return true;
@@ -543,7 +552,7 @@ static bool read_request(generation *g, json_t *body)
 
 /* ---- the pool: prompt, scheduler --------------------------------------------------------------------------------- */
 
-static output_format format_of(struct generations *gs, const mlxr_model *model, uint64_t key)
+static output_format format_of(struct generations *gs, const mlxr_model *model, const char *template_text, uint64_t key)
 {
     pthread_mutex_lock(&gs->formats_lock);
     known_format *k = gs->formats;
@@ -555,7 +564,7 @@ static output_format format_of(struct generations *gs, const mlxr_model *model, 
     if (k) {
         return found;
     }
-    found = output_format_choose(model);
+    found = output_format_choose(model, template_text);
     known_format *made = malloc(sizeof *made);
     if (made) {
         *made = (known_format){.model = model, .key = key, .format = found};
@@ -625,9 +634,19 @@ static void compose(generation *g)
         fail(g, 499, "cancelled", NULL, 0, "cancelled");
         return;
     }
+    chat_request *r = &g->r;
+    const char *template_text = r->template_text ? r->template_text : g->entry.template_text;
     uint64_t key = XXH3_64bits(g->entry.path, strlen(g->entry.path));
-    g->format = format_of(g->gs, g->model, key);
-    g->source = (chat_model){.model = g->model, .format = &g->format, .key = key, .store = g->gs->store};
+    key = template_text ? XXH3_64bits_withSeed(template_text, strlen(template_text), key) : key;
+    g->format = format_of(g->gs, g->model, template_text, key);
+    g->source = (chat_model){
+        .model = g->model, .template_text = template_text, .format = &g->format, .key = key, .store = g->gs->store};
+    if (r->messages && r->prompt && !template_text && !mlxr_model_info_get(g->model)->has_chat_template) {
+        request_fields_warn(&r->f, "this model has no chat template: it reads the prompt as it is%s",
+                            json_array_size(r->messages) > 1 ? ", without the system message" : "");
+        json_decref(r->messages);
+        r->messages = NULL;
+    }
     if (mlxr_sampling_check(g->model, &g->r.f.sampling, &error) != MLXR_OK) {
         fail(g, 400, "invalid_value", NULL, 0, "%s", error.text);
     } else if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {

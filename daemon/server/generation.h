@@ -103,6 +103,12 @@ void generation_resume(generation *g);
 const mlxr_model *generation_model(const generation *g);
 /* From on_finish to on_done: the ids of a choice as they were sampled, with that which ended it; [*n]. */
 const int32_t *generation_ids(const generation *g, uint32_t choice, size_t *n);
+/* Within on_done: what was read, and what was sampled for the first choice. */
+typedef struct generation_lists {
+    const int32_t *prompt, *answer; /* [n_prompt], [n_answer] */
+    size_t n_prompt, n_answer;
+} generation_lists;
+generation_lists generation_tokens(const generation *g);
 /* Within parse and after: the request. */
 const chat_request *generation_request(const generation *g);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "server/errors.h"
 #include "server/model_jobs_inside.h"
 
 typedef enum ask_kind {
@@ -162,6 +163,12 @@ static bool resolve(ask *a, const char *name)
         return false;
     }
     mlxr_status status = registry_resolve(a->owner->d->registry, name, m, &error);
+    if (status == MLXR_ARG) {
+        char text[sizeof error.text];
+        error_model_text(&a->asker.identity, name, error.text, text, sizeof text);
+        answer_error(a, 404, "model_not_found", text);
+        return false;
+    }
     if (status != MLXR_OK) {
         answer_registry(a, status, &error);
         return false;
@@ -333,6 +340,7 @@ static void loaded(ask *a)
         *to = a->loaded[i];
         a->loaded_paths[n++] = a->loaded_paths[i];
         to->name = m->name;
+        to->id = m->id;
         to->digest = m->digest;
         to->family = m->family;
         to->quant = m->quant;

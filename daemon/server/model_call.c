@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "registry/registry.h"
+#include "server/errors.h"
 #include "server/model_jobs.h"
 
 enum { WAITING, READY, AWAITED };
@@ -39,7 +40,8 @@ static void fail(running *r, int status, const char *code, const char *message)
 static void finish(running *r)
 {
     if (r->model) {
-        model_table_release(r->d->models, r->model, MODEL_KEEP_DEFAULT);
+        const int64_t *keep_ms = r->call.keep_alive_ms;
+        model_table_release(r->d->models, r->model, keep_ms ? *keep_ms : MODEL_KEEP_DEFAULT);
     }
     r->call.done(r->call.user, r->status, r->code, r->message);
     if (r->entry_open) {
@@ -111,7 +113,10 @@ static bool prepare_now(running *r)
     }
     mlxr_status status = registry_resolve(r->d->registry, name, &r->entry, &error);
     if (status != MLXR_OK) {
-        fail(r, status == MLXR_ARG ? 404 : 500, status == MLXR_ARG ? "model_not_found" : "registry_failed", error.text);
+        char text[sizeof error.text];
+        error_model_text(&r->call.identity, name, error.text, text, sizeof text);
+        bool unknown = status == MLXR_ARG;
+        fail(r, unknown ? 404 : 500, unknown ? "model_not_found" : "registry_failed", unknown ? text : error.text);
         return true;
     }
     r->entry_open = true;

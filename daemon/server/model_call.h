@@ -18,6 +18,7 @@ typedef struct model_call {
     void (*done)(void *user, int status, const char *code, const char *message);
     void *user;
     auth_identity identity;
+    const int64_t *keep_alive_ms; /* read at the end; NULL: MODEL_KEEP_DEFAULT */
 } model_call;
 
 /* False: no memory; `done` will not come. */

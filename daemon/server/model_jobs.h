@@ -94,8 +94,8 @@ void model_jobs_each(model_jobs *j, void (*seen)(void *user, const model_job_inf
 /* ---- short ones -------------------------------------------------------------------------------------------------- */
 
 typedef struct model_loaded {
-    const char *name;                           /* the last one it was asked for by */
-    const char *path, *digest, *family, *quant; /* digest: "sha256:…", or "" where it is not known */
+    const char *name;                                /* the last one it was asked for by */
+    const char *path, *id, *digest, *family, *quant; /* as registry_model has them */
     uint64_t n_params, file_bytes, weight_bytes, kv_bytes_per_token;
     uint32_t n_ctx, n_uses;
     bool loading, pinned;  /* loading, or unloading: the numbers are not known */

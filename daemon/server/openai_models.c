@@ -86,7 +86,9 @@ static void done(void *user)
     } else if (j->status != MLXR_OK && !(j->id && j->status == MLXR_ARG)) {
         error_respond(j->x, 500, "registry_failed", j->error.text, NULL);
     } else if (j->status != MLXR_OK || !j->found) {
-        error_respond(j->x, 404, "model_not_found", j->status != MLXR_OK ? j->error.text : "no such model", "model");
+        char text[sizeof j->error.text];
+        error_model_text(&j->identity, j->id, j->status != MLXR_OK ? j->error.text : "", text, sizeof text);
+        error_respond(j->x, 404, "model_not_found", text, "model");
     } else if (j->id) {
         http_respond_json(j->x, 200, json_incref(j->found));
     } else if (j->anthropic) {

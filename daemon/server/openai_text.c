@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "registry/registry.h"
 #include "server/chat_prompt.h"
 #include "server/errors.h"
 #include "server/model_call.h"
@@ -131,11 +132,14 @@ static void detokenize(text_job *j, const mlxr_model *model)
     free(ids);
 }
 
-static void apply_template(text_job *j, const mlxr_model *model)
+static void apply_template(text_job *j, const mlxr_model *model, const char *name)
 {
     chat_prompt p = {0};
-    output_format format = output_format_choose(model);
-    chat_model source = {.model = model, .format = &format};
+    registry_model entry; /* what it was made with */
+    bool found = registry_resolve(j->d->registry, name, &entry, NULL) == MLXR_OK;
+    const char *template_text = found ? entry.template_text : NULL;
+    output_format format = output_format_choose(model, template_text);
+    chat_model source = {.model = model, .template_text = template_text, .format = &format};
     chat_request *r = &j->r;
     r->variables = j->o.variables;
     if (chat_messages_read(r, "messages", j->o.messages) && (!j->o.tools || chat_tools_read(r, "tools", j->o.tools)) &&
@@ -146,18 +150,20 @@ static void apply_template(text_job *j, const mlxr_model *model)
         }
     }
     chat_prompt_close(&p);
+    if (found) {
+        registry_model_close(&entry);
+    }
 }
 
 static bool work(void *user, mlxr_model *model, const char *name)
 {
     text_job *j = user;
-    (void)name;
     if (strcmp(j->pattern, "/tokenize") == 0) {
         tokenize(j, model);
     } else if (strcmp(j->pattern, "/detokenize") == 0) {
         detokenize(j, model);
     } else {
-        apply_template(j, model);
+        apply_template(j, model, name);
     }
     return false;
 }

@@ -11,6 +11,7 @@
 #include "server/admin_parts.h"
 #include "server/anthropic_parts.h"
 #include "server/daemon_private.h"
+#include "server/ollama_parts.h"
 #include "server/openai_parts.h"
 
 /* "/v1/models/{id...}" is "/v1/models/{id}" to OpenAPI. */
@@ -85,6 +86,7 @@ static json_t *body_of(const route *row)
     json_t *schema = openai_body_schema(row->pattern);
     schema = schema ? schema : anthropic_body_schema(row->pattern);
     schema = schema ? schema : admin_body_schema(row->pattern);
+    schema = schema ? schema : ollama_body_schema(row->pattern);
     schema = schema ? schema : json_pack("{s:s}", "type", "object");
     return json_pack("{s:b, s:{s:{s:o}}}", "required", 1, "content", "application/json", "schema", schema);
 }

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "mlxr_chat.h"
+
 static const output_marker think_markers[] = {{"<think>", MARKER_THINK_OPEN, -1}, {"</think>", MARKER_THINK_CLOSE, -1}};
 static const output_marker mistral_think[] = {{"[THINK]", MARKER_THINK_OPEN, -1}, {"[/THINK]", MARKER_THINK_CLOSE, -1}};
 
@@ -90,12 +92,19 @@ bool output_format_opened(const output_format *f, const char *prompt, size_t n)
 
 /* ---- looking at a template --------------------------------------------------------------------------------------- */
 
+typedef struct looked_at {
+    const mlxr_model *model;
+    const char *template_text; /* NULL: the model's own */
+} looked_at;
+
 /* What the template makes of a conversation, malloc'ed by the library; NULL where it refuses. */
-static char *render(const mlxr_model *model, const char *messages, const char *tools, const char *extra, bool ask)
+static char *render(const looked_at *t, const char *messages, const char *tools, const char *extra, bool ask)
 {
     char *text = NULL;
     mlxr_error error;
-    return mlxr_chat_render(model, messages, tools, extra, ask, &text, &error) == MLXR_OK ? text : NULL;
+    bool ok = mlxr_chat_render_with(t->model, t->template_text, messages, tools, extra, ask, false, &text, &error) ==
+              MLXR_OK;
+    return ok ? text : NULL;
 }
 
 #define PROBE_TOOLS                                                                                                    \
@@ -143,10 +152,10 @@ static bool style_of(const char *text, tool_style *style)
     return false;
 }
 
-static void choose_tools(const mlxr_model *model, output_format *f, tool_style *style)
+static void choose_tools(const looked_at *t, output_format *f, tool_style *style)
 {
-    char *call = render(model, "[" PROBE_ASK "," PROBE_CALL "," PROBE_RESULT "]", PROBE_TOOLS, NULL, true);
-    char *told = render(model, "[" PROBE_ASK "]", PROBE_TOOLS, NULL, true);
+    char *call = render(t, "[" PROBE_ASK "," PROBE_CALL "," PROBE_RESULT "]", PROBE_TOOLS, NULL, true);
+    char *told = render(t, "[" PROBE_ASK "]", PROBE_TOOLS, NULL, true);
     bool known = style_of(call, style) || style_of(told, style);
     f->template_has_tools = known && has(told, "probe_tool");
     if (!f->template_has_tools) {
@@ -169,19 +178,19 @@ static bool is_token(const mlxr_model *model, const char *text, int32_t *id)
 }
 
 /* Reasoning that it was told in an answer, or that a prompt opens, or two tokens that nothing else is for. */
-static bool choose_thinking(const mlxr_model *model, tool_style style, bool *optional)
+static bool choose_thinking(const looked_at *t, tool_style style, bool *optional)
 {
     const output_marker *markers = style == TOOLS_MISTRAL ? mistral_think : think_markers;
     int32_t open, close;
-    char *told = render(model,
+    char *told = render(t,
                         "[" PROBE_ASK ",{\"role\":\"assistant\",\"content\":\"probe_answer\",\"reasoning_content\":"
                         "\"probe_thought\"}]",
                         NULL, NULL, false);
-    char *on = render(model, "[" PROBE_ASK "]", NULL, "{\"enable_thinking\":true,\"thinking\":true}", true);
-    char *off = render(model, "[" PROBE_ASK "]", NULL, "{\"enable_thinking\":false,\"thinking\":false}", true);
+    char *on = render(t, "[" PROBE_ASK "]", NULL, "{\"enable_thinking\":true,\"thinking\":true}", true);
+    char *off = render(t, "[" PROBE_ASK "]", NULL, "{\"enable_thinking\":false,\"thinking\":false}", true);
     bool thinks = (has(told, "probe_thought") && has(told, markers[1].text)) || has(on, markers[0].text) ||
                   has(off, markers[1].text) ||
-                  (is_token(model, markers[0].text, &open) && is_token(model, markers[1].text, &close));
+                  (is_token(t->model, markers[0].text, &open) && is_token(t->model, markers[1].text, &close));
     *optional = thinks && on && off && strcmp(on, off) != 0;
     mlxr_free(told);
     mlxr_free(on);
@@ -189,20 +198,20 @@ static bool choose_thinking(const mlxr_model *model, tool_style style, bool *opt
     return thinks;
 }
 
-output_format output_format_choose(const mlxr_model *model)
+output_format output_format_choose(const mlxr_model *model, const char *template_text)
 {
+    const looked_at source = {model, template_text}, *t = &source;
     output_format seen = {0};
     tool_style style = TOOLS_HERMES;
     bool optional = false;
-    if (!mlxr_model_info_get(model)->has_chat_template) {
+    if (!template_text && !mlxr_model_info_get(model)->has_chat_template) {
         return output_format_make(TOOLS_HERMES, false);
     }
-    choose_tools(model, &seen, &style);
-    output_format f = output_format_make(style, choose_thinking(model, style, &optional));
+    choose_tools(t, &seen, &style);
+    output_format f = output_format_make(style, choose_thinking(t, style, &optional));
     f.template_has_tools = seen.template_has_tools;
     f.thinks_optionally = optional;
-    char *system = render(model, "[{\"role\":\"system\",\"content\":\"probe_system\"}," PROBE_ASK "]", NULL, NULL,
-                          true);
+    char *system = render(t, "[{\"role\":\"system\",\"content\":\"probe_system\"}," PROBE_ASK "]", NULL, NULL, true);
     f.template_has_system = has(system, "probe_system");
     mlxr_free(system);
     for (size_t i = 0; i < f.n_markers; i++) {

@@ -56,9 +56,9 @@ typedef struct output_format {
 const char *tool_style_name(tool_style style);
 /* The markers of a style, none of them a token; `thinks`: those of reasoning, too. */
 output_format output_format_make(tool_style style, bool thinks);
-/* Renders conversations that tell what the model's template does. Any thread; some milliseconds. A model without a
- * template gets TOOLS_HERMES and no reasoning. */
-output_format output_format_choose(const mlxr_model *model);
+/* Renders conversations that tell what the model's template does, or the one in its place (Jinja; NULL: the model's).
+ * Any thread; some milliseconds. Without a template it is TOOLS_HERMES and no reasoning. */
+output_format output_format_choose(const mlxr_model *model, const char *template_text);
 /* The marker that this token is, or −1. */
 int output_format_marker(const output_format *f, int32_t id);
 /* Does a prompt end in the middle of reasoning: did the template open it? */

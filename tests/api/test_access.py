@@ -94,7 +94,8 @@ class Access(support.ApiTest):
                 self.assertEqual(self.ask(route, host=host).status, 403, (route, host))
             for more, host in (([], None), ([("Host", "evil.example")], "localhost")):
                 answer = self.ask(route, more, host=host)
-                self.assertTrue(answer.status == 400 and b"header Host" in answer.body, (route, answer))
+                told = route["method"] == "HEAD" or b"header Host" in answer.body
+                self.assertTrue(answer.status == 400 and told, (route, answer))
             for host in ("localhost", f"127.0.0.1:{port}", "[::1]:80", "llm.example", "LOCALHOST:1"):
                 answer = self.ask(route, host=host)
                 self.assertFalse(answer.status == 403 or b"header Host" in answer.body, (route, host, answer))

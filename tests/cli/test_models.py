@@ -70,6 +70,43 @@ class Names(support.CliTest):
         self.fail_with(1, "longer than", "show", "x/" * 5000)
 
 
+class Made(support.CliTest):
+    """Models made of models: what of a Modelfile `run` uses."""
+
+    def create(self, name, text):
+        path = os.path.join(self.home, "Modelfile")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        self.succeed("create", name, "--file", path)
+
+    def test_a_template_is_used_in_the_place_of_the_files(self):
+        self.add_model("qwen2", "base")
+        self.create("jinja", "FROM base\nSYSTEM be brief\nPARAMETER temperature 0\nPARAMETER num_predict 8\n"
+                             'TEMPLATE """<{% for m in messages %}{{ m.content }}|{% endfor %}>"""\n')  # fmt: skip
+        self.create("go", 'FROM base\nSYSTEM be brief\nPARAMETER temperature 0\nPARAMETER num_predict 8\n'
+                          'TEMPLATE """<{{ .System }}|{{ .Prompt }}|>"""\n')  # fmt: skip
+        raw = self.succeed("run", "base", "--raw", "--temp", "0", "-n", "8", "<be brief|hello|>").out
+        for name in ("jinja", "go"):
+            answer = self.succeed("run", name, "hello")
+            self.assertEqual(answer.out, raw)
+            self.assertNotIn("template", answer.err)
+        self.create("bad", 'FROM base\nTEMPLATE """{% for %}"""\n')
+        self.fail_with(1, "the template given for this model", "run", "bad", "hello")
+
+    def test_a_template_makes_a_chat_of_a_model_without_one(self):
+        self.add_model("qwen3", "base")
+        self.assertIn("no chat template", self.succeed("run", "base", "-n", "2", "x").err)
+        self.create("made", 'FROM base\nTEMPLATE """{{ .Prompt }}"""\n')
+        self.assertNotIn("no chat template", self.succeed("run", "made", "-n", "2", "x").err)
+
+    def test_its_context_is_the_modelfiles_unless_the_command_line_says_another(self):
+        self.add_model("qwen2", "base")
+        self.create("small", "FROM base\nPARAMETER num_ctx 24\n")
+        self.assertIn("24", self.run_mlxr("run", "small", "word " * 40).err)
+        self.assertNotEqual(self.run_mlxr("run", "small", "word " * 40).code, 0)
+        self.succeed("run", "small", "--ctx", "100", "-n", "2", "word " * 20)
+
+
 class Show(support.CliTest):
     def test_it_describes_a_model(self):
         self.add_model("gemma3")

@@ -1,0 +1,396 @@
+/*
+ * Embeddings: the normalised mean of a decoder's last hidden states.
+ * Owner: a job belongs to its exchange and its call of a model together. Lifetime: until both have ended.
+ *
+ * The engine's thread computes a chunk of tokens of several inputs between two steps of the scheduler, so that streams
+ * go on; between chunks the pool does what else waits.
+ */
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "registry/registry.h"
+#include "server/embeddings.h"
+#include "server/errors.h"
+#include "server/model_call.h"
+#include "server/routes.h"
+
+#define INPUTS_MAX 2048u
+#define CHUNK_ROWS 128u /* tokens between two steps of the scheduler */
+#define CHUNK_INPUTS 32u
+
+typedef struct embedding_input {
+    int32_t *ids; /* [n] */
+    size_t n, n_done;
+    mlxr_sequence *sequence; /* the engine's thread; NULL: not begun, or done */
+    double *sum;             /* [n_embd]; NULL: not begun */
+} embedding_input;
+
+typedef struct embedding_job {
+    struct daemon *d;
+    http_exchange *x; /* NULL: gone */
+    auth_identity identity;
+    atomic_bool gone;
+    bool done;
+    char *text; /* [n_text] the body */
+    size_t n_text;
+    request_fields f;
+    json_t *body;
+    const embeddings_dialect *dialect;
+    embeddings_ask ask;
+    uint64_t start_us, load_us;
+    char model_name[256];
+    mlxr_model *model;
+    embedding_input *inputs; /* [n_inputs] */
+    size_t n_inputs, n_tokens;
+    bool tokenized, finished, full;
+    int status; /* of the answer, where it is no 200 and no field is wrong */
+    mlxr_error error;
+    json_t *answer;
+} embedding_job;
+
+static void free_job(embedding_job *j)
+{
+    if (j->x || !j->done) {
+        return;
+    }
+    for (size_t i = 0; i < j->n_inputs; i++) {
+        free(j->inputs[i].ids);
+        free(j->inputs[i].sum);
+    }
+    free(j->inputs);
+    request_fields_close(&j->f);
+    json_decref(j->body);
+    json_decref(j->answer);
+    free(j->text);
+    free(j);
+}
+
+static void on_gone(void *user)
+{
+    embedding_job *j = user;
+    j->x = NULL;
+    atomic_store(&j->gone, true);
+    free_job(j);
+}
+
+static const char *prepare(void *user)
+{
+    embedding_job *j = user;
+    json_error_t where;
+    request_fields_open(&j->f, NULL);
+    j->body = json_loadb(j->text, j->n_text, JSON_REJECT_DUPLICATES, &where);
+    if (!json_is_object(j->body)) {
+        request_fields_bad(&j->f, NULL, "the body must be a JSON object%s%s", j->body ? "" : ": ",
+                           j->body ? "" : where.text);
+        return NULL;
+    }
+    if (!j->dialect->parse(&j->f, j->body, &j->ask)) {
+        return NULL;
+    }
+    if (!j->ask.input) {
+        request_fields_bad(&j->f, j->ask.field, "%s is missing: a text, tokens, or a list of these", j->ask.field);
+        return NULL;
+    }
+    return j->ask.model ? j->ask.model : "";
+}
+
+/* ---- inputs ------------------------------------------------------------------------------------------------------ */
+
+static bool read_ids(embedding_job *j, embedding_input *in, const json_t *list)
+{
+    uint32_t n_vocab = mlxr_model_info_get(j->model)->n_vocab;
+    in->n = json_array_size(list);
+    in->ids = malloc((in->n + 1) * sizeof *in->ids);
+    for (size_t i = 0; in->ids && i < in->n; i++) {
+        json_int_t id;
+        if (!request_field_whole(json_array_get(list, i), 0, n_vocab - 1.0, &id)) {
+            return request_fields_bad(&j->f, j->ask.field, "%s: %zu is no token of this model", j->ask.field, i);
+        }
+        in->ids[i] = (int32_t)id;
+    }
+    return in->ids || request_fields_bad(&j->f, NULL, "out of memory");
+}
+
+static bool read_input(embedding_job *j, embedding_input *in, const json_t *value)
+{
+    mlxr_error error;
+    size_t n_ctx = mlxr_model_info_get(j->model)->n_ctx;
+    n_ctx = j->ask.n_ctx && j->ask.n_ctx < n_ctx ? j->ask.n_ctx : n_ctx;
+    if (json_is_string(value)) {
+        size_t n = json_string_length(value), cap = n + 8;
+        in->ids = malloc(cap * sizeof *in->ids);
+        if (!in->ids) {
+            return request_fields_bad(&j->f, NULL, "out of memory");
+        }
+        if (mlxr_tokenize(j->model, json_string_value(value), n, MLXR_TOKENIZE_ADD_SPECIAL, in->ids, cap, &in->n,
+                          &error) != MLXR_OK ||
+            in->n > cap) {
+            return request_fields_bad(&j->f, j->ask.field, "%s", in->n > cap ? "too many tokens" : error.text);
+        }
+    } else if (!json_is_array(value)) {
+        return request_fields_bad(&j->f, j->ask.field, "%s must be a text, tokens, or a list of these", j->ask.field);
+    } else if (!read_ids(j, in, value)) {
+        return false;
+    }
+    if (in->n > n_ctx && j->ask.truncate) {
+        request_fields_warn(&j->f, "input %zu was cut: it has %zu tokens, and %zu can be read",
+                            (size_t)(in - j->inputs), in->n, n_ctx);
+        in->n = n_ctx;
+    }
+    if (in->n == 0 || in->n > n_ctx) {
+        return request_fields_bad(&j->f, j->ask.field, "an input has %zu tokens; 1 to %zu can be read", in->n, n_ctx);
+    }
+    j->n_tokens += in->n;
+    return true;
+}
+
+static bool read_inputs(embedding_job *j)
+{
+    const json_t *input = j->ask.input, *first = json_array_get(input, 0);
+    bool many = json_is_string(first) || json_is_array(first);
+    uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
+    if (j->ask.dimensions > n_embd || (j->ask.dimensions && j->ask.dimensions < n_embd && !j->ask.may_shorten)) {
+        return request_fields_bad(&j->f, "dimensions", "this model gives %u dimensions", n_embd);
+    }
+    size_t n = many ? json_array_size(input) : 1;
+    if (n > INPUTS_MAX) {
+        return request_fields_bad(&j->f, j->ask.field, "%zu inputs; at most %u are taken at once", n, INPUTS_MAX);
+    }
+    j->inputs = calloc(n, sizeof *j->inputs);
+    if (!j->inputs) {
+        return request_fields_bad(&j->f, NULL, "out of memory");
+    }
+    j->n_inputs = n;
+    for (size_t i = 0; i < n; i++) {
+        if (!read_input(j, &j->inputs[i], many ? json_array_get(input, i) : input)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- on the engine's thread -------------------------------------------------------------------------------------- */
+
+static bool begin_input(embedding_job *j, embedding_input *in)
+{
+    uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
+    if (!in->sum && !(in->sum = calloc(n_embd, sizeof *in->sum))) {
+        j->error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
+        return false;
+    }
+    if (mlxr_sequence_open(&in->sequence, j->model, NULL, &j->error) != MLXR_OK ||
+        mlxr_sequence_append(in->sequence, in->ids, in->n, &j->error) != MLXR_OK) {
+        return false;
+    }
+    mlxr_sequence_release(in->sequence); /* what the cache has of it has no hidden states */
+    memset(in->sum, 0, n_embd * sizeof *in->sum);
+    in->n_done = 0;
+    return true;
+}
+
+/* The next tokens of the first inputs that are not done. */
+static size_t lay_out(embedding_job *j, mlxr_slice *slices, size_t *index)
+{
+    size_t n = 0;
+    uint32_t rows = 0;
+    for (size_t i = 0; i < j->n_inputs && n < (j->full ? 1 : CHUNK_INPUTS) && rows < CHUNK_ROWS; i++) {
+        embedding_input *in = &j->inputs[i];
+        if (in->n_done == in->n || (!in->sequence && !begin_input(j, in))) {
+            if (j->error.status != MLXR_OK) {
+                return 0;
+            }
+            continue;
+        }
+        size_t left = in->n - in->n_done;
+        uint32_t take = left < CHUNK_ROWS - rows ? (uint32_t)left : CHUNK_ROWS - rows;
+        slices[n] = (mlxr_slice){.sequence = in->sequence, .n_compute = take, .flags = MLXR_SLICE_HIDDEN};
+        index[n++] = i;
+        rows += take;
+    }
+    return n;
+}
+
+static void close_sequences(embedding_job *j)
+{
+    for (size_t i = 0; i < j->n_inputs; i++) {
+        if (j->inputs[i].sequence) {
+            mlxr_sequence_close(&j->inputs[i].sequence);
+            j->inputs[i].n_done = 0; /* it begins anew if there is a next time */
+        }
+    }
+}
+
+static void take_rows(embedding_job *j, const mlxr_slice *slice, embedding_input *in)
+{
+    uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
+    for (uint32_t r = 0; r < slice->n_hidden; r++) {
+        for (uint32_t k = 0; k < n_embd; k++) {
+            in->sum[k] += (double)slice->hidden[(size_t)r * n_embd + k];
+        }
+    }
+    in->n_done += slice->n_hidden;
+    if (in->n_done == in->n) {
+        mlxr_sequence_close(&in->sequence);
+    }
+}
+
+static void compute_chunk(mlxr_engine *engine, void *user)
+{
+    embedding_job *j = user;
+    mlxr_slice slices[CHUNK_INPUTS];
+    size_t index[CHUNK_INPUTS];
+    if (atomic_load(&j->gone)) {
+        j->finished = true;
+        close_sequences(j);
+        return;
+    }
+    size_t n = lay_out(j, slices, index);
+    if (n > 0 && mlxr_step(engine, slices, n, &j->error) != MLXR_OK) {
+        bool again = j->error.status == MLXR_KV_FULL && !j->full;
+        if (again) { /* once more, one at a time */
+            close_sequences(j);
+            j->full = true;
+            j->error = (mlxr_error){0};
+            return;
+        }
+        n = 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        take_rows(j, &slices[i], &j->inputs[index[i]]);
+    }
+    if (n == 0) { /* done, or failed */
+        j->finished = true;
+        close_sequences(j);
+    }
+}
+
+/* ---- the answer -------------------------------------------------------------------------------------------------- */
+
+/* The first n_dims of a sum, normalised. */
+static float *vector_of(const embedding_input *in, uint32_t n_dims)
+{
+    float *values = malloc((n_dims + 1) * sizeof *values);
+    double norm = 0;
+    for (uint32_t k = 0; k < n_dims; k++) {
+        norm += in->sum[k] * in->sum[k];
+    }
+    norm = norm > 0 ? 1 / sqrt(norm) : 0;
+    for (uint32_t k = 0; values && k < n_dims; k++) {
+        values[k] = (float)(in->sum[k] * norm);
+    }
+    return values;
+}
+
+static void make_answer(embedding_job *j)
+{
+    uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
+    embeddings_found found = {.model = j->model_name,
+                              .vectors = calloc(j->n_inputs + 1, sizeof *found.vectors),
+                              .n = j->n_inputs,
+                              .n_tokens = j->n_tokens,
+                              .n_dims = j->ask.dimensions ? j->ask.dimensions : n_embd,
+                              .load_us = j->load_us,
+                              .ask = &j->ask};
+    bool ok = found.vectors != NULL;
+    for (size_t i = 0; ok && i < j->n_inputs; i++) {
+        found.vectors[i] = vector_of(&j->inputs[i], found.n_dims);
+        ok = found.vectors[i] != NULL;
+    }
+    request_fields_warn(&j->f, "this model is a decoder that was not made for embeddings: they are the normalised mean "
+                               "of its last hidden states");
+    found.warnings = j->f.warnings;
+    found.total_us = scheduler_now_us(worker_scheduler(j->d->worker)) - j->start_us;
+    j->answer = ok ? j->dialect->answer(&found) : NULL;
+    for (size_t i = 0; found.vectors && i < j->n_inputs; i++) {
+        free(found.vectors[i]);
+    }
+    free(found.vectors);
+    if (!j->answer) {
+        j->error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
+    }
+}
+
+/* What was computed, whether somebody still wants it or not. */
+static void note_usage(const embedding_job *j)
+{
+    registry_usage used = {.n_requests = 1};
+    for (size_t i = 0; i < j->n_inputs; i++) {
+        used.prompt_tokens += j->inputs[i].n_done;
+    }
+    if (j->identity.key_id) {
+        auth_spend(j->d->auth, j->identity.key_id, used.prompt_tokens);
+    }
+    registry_usage_add(j->d->registry, j->identity.id, j->model_name, &used, NULL);
+}
+
+static bool work(void *user, mlxr_model *model, const char *name)
+{
+    embedding_job *j = user;
+    j->model = model;
+    if (!j->tokenized) {
+        strncpy(j->model_name, name, sizeof j->model_name - 1);
+        j->load_us = scheduler_now_us(worker_scheduler(j->d->worker)) - j->start_us;
+        j->tokenized = true;
+        return read_inputs(j);
+    }
+    worker_call(j->d->worker, compute_chunk, j);
+    if (!j->finished) {
+        return true;
+    }
+    note_usage(j);
+    if (j->error.status == MLXR_OK && !atomic_load(&j->gone)) {
+        make_answer(j);
+    }
+    return false;
+}
+
+static void done(void *user, int status, const char *code, const char *message)
+{
+    embedding_job *j = user;
+    bool busy = j->error.status == MLXR_KV_FULL || j->error.status == MLXR_NOMEM;
+    j->done = true;
+    if (!j->x) {
+        free_job(j);
+    } else if (status) {
+        error_respond(j->x, status, code, message, status == 404 ? "model" : NULL);
+    } else if (j->answer) {
+        http_respond_json(j->x, 200, json_incref(j->answer));
+    } else if (j->f.bad) {
+        error_respond(j->x, 400, "invalid_value", j->f.error.text, j->f.field);
+    } else {
+        error_respond(j->x, busy ? 503 : 500, NULL, j->error.text, NULL);
+    }
+}
+
+void embeddings_start(struct daemon *d, http_exchange *x, const embeddings_dialect *dialect)
+{
+    const http_request *q = http_request_of(x);
+    embedding_job *j = calloc(1, sizeof *j);
+    char *text = malloc(q->n_body + 1);
+    if (j && text) {
+        memcpy(text, q->body, q->n_body + 1);
+        j->d = d;
+        j->x = x;
+        j->identity = *route_identity(x);
+        j->dialect = dialect;
+        j->ask = (embeddings_ask){.field = "input", .keep_alive_ms = MODEL_KEEP_DEFAULT};
+        j->text = text;
+        j->n_text = q->n_body;
+        j->start_us = scheduler_now_us(worker_scheduler(d->worker));
+        model_call call = {.prepare = prepare,
+                           .work = work,
+                           .done = done,
+                           .user = j,
+                           .identity = j->identity,
+                           .keep_alive_ms = &j->ask.keep_alive_ms};
+        if (model_call_start(d, &call)) {
+            http_on_gone(x, on_gone, j);
+            return;
+        }
+    }
+    free(text);
+    free(j);
+    error_respond(x, 503, NULL, "out of memory", NULL);
+}

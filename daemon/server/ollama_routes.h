@@ -1,0 +1,13 @@
+/*
+ * The routes of the Ollama dialect, for daemon_routes.c.
+ * Owner: this module. Lifetime: the process.
+ */
+#ifndef MLXR_SERVER_OLLAMA_ROUTES_H
+#define MLXR_SERVER_OLLAMA_ROUTES_H
+
+#include "server/routes.h"
+
+#define N_OLLAMA_ROUTES 16
+extern const route ollama_routes[N_OLLAMA_ROUTES];
+
+#endif
