@@ -258,6 +258,14 @@ static void take_usage(reading *r, const json_t *usage)
     r->g->n_cached = (size_t)json_integer_value(json_object_get(details, "cached_tokens"));
 }
 
+/* What is told stands on a line of its own. */
+static void end_line(generation *g)
+{
+    if (g->show && g->n_text > 0 && g->text[g->n_text - 1] != '\n' && generation_add_text(g, "\n", 1)) {
+        g->show("\n", 1);
+    }
+}
+
 /* What is told once, not with each answer of a chat. */
 static void tell_warnings(there *t, const json_t *warnings)
 {
@@ -284,6 +292,7 @@ static bool on_event(void *user, const client_event *event)
     const json_t *error = json_object_get(event->json, "error");
     if (error) {
         const char *text = json_string_value(json_object_get(error, "message"));
+        end_line(r->g);
         print_error("%s", text ? text : "the daemon ended the answer with an error");
         r->failed = true;
         return false;
@@ -329,6 +338,9 @@ static int answer(answerer *a, const options *o, const json_t *messages, bool ra
     if (status == MLXR_OK && g->interrupted && *g->interrupted) {
         g->finish = FINISH_INTERRUPTED;
         return EXIT_OK;
+    }
+    if (status != MLXR_OK || !r.done) {
+        end_line(g);
     }
     if (status == MLXR_OK && !r.done && !r.failed) {
         print_error("the daemon at %s broke its answer off", client_where(t->client));

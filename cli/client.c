@@ -25,8 +25,9 @@ struct client {
     CURL *easy;
     CURLM *multi;
     client_address address;
-    struct curl_slist *headers;      /* of every request */
-    struct curl_slist *json_headers; /* of one with a body */
+    struct curl_slist *headers;       /* of every request */
+    struct curl_slist *json_headers;  /* of one with a body */
+    struct curl_slist *event_headers; /* of a stream without one */
     char version[64], store[32];
 };
 
@@ -173,7 +174,7 @@ static bool set_up(client *c, exchange *x, const char *method, const char *url, 
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
-    SET(CURLOPT_HTTPHEADER, body ? c->json_headers : c->headers);
+    SET(CURLOPT_HTTPHEADER, body ? c->json_headers : x->on_event ? c->event_headers : c->headers);
     SET(CURLOPT_WRITEFUNCTION, on_data);
     SET(CURLOPT_WRITEDATA, x);
     if (*c->address.socket) {
@@ -370,26 +371,43 @@ static bool introduce(client *c, bool *other)
     return ok;
 }
 
-/* From here on the key goes with every request. */
-static bool add_headers(client *c, const char *key)
+static void free_headers(client *c)
 {
-    char line[512];
-    struct curl_slist *more;
-    if (key && (!*key || strpbrk(key, "\r\n") ||
-                snprintf(line, sizeof line, "Authorization: Bearer %s", key) >= (int)sizeof line)) {
-        key = NULL;
-    }
     curl_slist_free_all(c->headers);
     curl_slist_free_all(c->json_headers);
-    c->headers = c->json_headers = NULL;
-    c->headers = curl_slist_append(NULL, "Expect:");
-    c->json_headers = curl_slist_append(NULL, "Expect:");
-    more = c->json_headers ? curl_slist_append(c->json_headers, "Content-Type: application/json") : NULL;
-    bool ok = c->headers && more;
-    if (ok && key) {
-        ok = curl_slist_append(c->headers, line) && curl_slist_append(c->json_headers, line);
+    curl_slist_free_all(c->event_headers);
+    c->headers = c->json_headers = c->event_headers = NULL;
+}
+
+/* Without "Expect", then `extra` (NULL: nothing) and the key's line ("": none). NULL: no memory. */
+static struct curl_slist *header_list(const char *extra, const char *key_line)
+{
+    const char *const lines[] = {"Expect:", extra, *key_line ? key_line : NULL};
+    struct curl_slist *list = NULL;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        struct curl_slist *longer = lines[i] ? curl_slist_append(list, lines[i]) : list;
+        if (lines[i] && !longer) {
+            curl_slist_free_all(list);
+            return NULL;
+        }
+        list = longer;
     }
-    return ok;
+    return list;
+}
+
+/* From here on the key goes with every request; one that cannot stand in a header does not. */
+static bool set_headers(client *c, const char *key)
+{
+    char line[512] = "";
+    bool sent = key && *key && strlen(key) < sizeof line - 32 && !strpbrk(key, "\r\n");
+    if (sent) {
+        snprintf(line, sizeof line, "Authorization: Bearer %s", key);
+    }
+    free_headers(c);
+    c->headers = header_list(NULL, line);
+    c->json_headers = header_list("Content-Type: application/json", line);
+    c->event_headers = header_list("Accept: text/event-stream", line);
+    return c->headers && c->json_headers && c->event_headers;
 }
 
 client *client_try(const client_address *a, bool *other)
@@ -409,8 +427,8 @@ client *client_try(const client_address *a, bool *other)
     c->address = *a;
     c->easy = curl_easy_init();
     c->multi = curl_multi_init();
-    if (!c->easy || !c->multi || !add_headers(c, NULL) || !introduce(c, other) ||
-        !add_headers(c, getenv("MLXR_API_KEY"))) {
+    if (!c->easy || !c->multi || !set_headers(c, NULL) || !introduce(c, other) ||
+        !set_headers(c, getenv("MLXR_API_KEY"))) {
         client_close(&c);
     }
     return c;
@@ -420,8 +438,7 @@ void client_close(client **pointer)
 {
     client *c = *pointer;
     if (c) {
-        curl_slist_free_all(c->headers);
-        curl_slist_free_all(c->json_headers);
+        free_headers(c);
         curl_easy_cleanup(c->easy);
         curl_multi_cleanup(c->multi);
         curl_global_cleanup();
@@ -433,6 +450,11 @@ void client_close(client **pointer)
 const char *client_where(const client *c)
 {
     return client_address_text(&c->address);
+}
+
+const client_address *client_address_of(const client *c)
+{
+    return &c->address;
 }
 
 const char *client_version(const client *c)

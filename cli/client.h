@@ -36,6 +36,8 @@ typedef struct client_address {
 bool client_address_parse(const char *text, client_address *out);
 /* False: surely nobody listens there. Opens no library for that, as asking does. */
 bool client_listens(const client_address *a);
+/* Its own loopback, or a Unix socket. */
+bool client_on_this_machine(const client_address *a);
 /* What to call it: its URL, or the socket's path. */
 const char *client_address_text(const client_address *a);
 
@@ -52,7 +54,8 @@ void client_close(client **c);
 
 /* Whether a daemon that nobody named is the one for this process: see above. */
 bool client_is_meant(const client *c);
-const char *client_where(const client *c);   /* client_address_text of it */
+const char *client_where(const client *c); /* client_address_text of it */
+const client_address *client_address_of(const client *c);
 const char *client_version(const client *c); /* of the daemon */
 /* Whether the daemon's store is the one that this process would open. */
 bool client_same_store(const client *c);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 #include <unistd.h>
 
 #include "client.h"
+
+#define LISTENS_MS 500
 
 static bool read_port(const char *text, uint16_t *port)
 {
@@ -91,15 +94,24 @@ bool client_address_parse(const char *text, client_address *out)
     return true;
 }
 
+/* False: refused. One whose queue is full may not answer at all: that is somebody. */
 static bool connects(int family, const struct sockaddr *address, socklen_t n)
 {
-    int fd = socket(family, SOCK_STREAM, 0);
-    bool ok = fd >= 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0 && /* one whose queue is full answers nothing at all */
-              (connect(fd, address, n) == 0 || errno == EINPROGRESS || errno == EAGAIN);
+    int fd = socket(family, SOCK_STREAM, 0), problem = 0;
+    socklen_t n_problem = sizeof problem;
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0 || connect(fd, address, n) != 0) {
+        problem = errno;
+    }
+    if (problem == EINPROGRESS) {
+        struct pollfd wait = {.fd = fd, .events = POLLOUT};
+        problem = poll(&wait, 1, LISTENS_MS) == 1 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &problem, &n_problem) != 0
+                      ? errno
+                      : problem;
+    }
     if (fd >= 0) {
         close(fd);
     }
-    return ok;
+    return problem == 0 || problem == EINPROGRESS || problem == EAGAIN;
 }
 
 /* On this machine a refusal comes at once; elsewhere it is left to who asks, who has a time limit. */
@@ -114,6 +126,12 @@ bool client_listens(const client_address *a)
     }
     bool loopback = strncmp(a->host, "127.", 4) == 0 && inet_pton(AF_INET, a->host, &v4.sin_addr) == 1;
     return !loopback || connects(AF_INET, (const struct sockaddr *)&v4, sizeof v4);
+}
+
+bool client_on_this_machine(const client_address *a)
+{
+    return *a->socket || strcmp(a->host, "localhost") == 0 || strcmp(a->host, "::1") == 0 ||
+           strncmp(a->host, "127.", 4) == 0;
 }
 
 const char *client_address_text(const client_address *a)

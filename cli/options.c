@@ -140,7 +140,11 @@ const option_spec option_table[] = {
     {"tls-key", 0, OPTION_FILE, AT(tls_key), GROUP_SERVE, "FILE", "and this key"},
     {"memory", 0, OPTION_BYTES, AT(memory_bytes), GROUP_SERVE, "SIZE",
      "for the weights of loaded models and the KV cache together [no bound]"},
-    {"keep-alive", 0, OPTION_I32, AT(keep_alive_s), GROUP_SERVE, "SECONDS",
+    {"follow", 'f', OPTION_FLAG, AT(follow), GROUP_LOGS, NULL, "go on with what is written from now on"},
+    {"lines", 'n', OPTION_U32, AT(n_lines), GROUP_LOGS, "N", "the newest N lines; at most 2000 [100]"},
+    {"level", 0, OPTION_TEXT, AT(log_level), GROUP_LOGS, "LEVEL", "lines of this level and worse [debug]"},
+    {"now", 0, OPTION_FLAG, AT(now), GROUP_STOP, NULL, "end answers that are running"},
+    {"keep-alive", 0, OPTION_I32, AT(keep_alive_s), GROUP_SERVE | GROUP_LOAD, "SECONDS",
      "how long an idle model stays loaded; -1: for ever [300]"},
     {"parallel", 0, OPTION_U32, AT(n_parallel), GROUP_SERVE, "N", "answers that are computed at once [256]"},
     {"queue", 0, OPTION_U32, AT(n_queue), GROUP_SERVE, "N", "requests that wait beyond them; then 429 [128]"},
@@ -186,8 +190,13 @@ void options_mark(options *o, const option_spec *spec)
 
 void options_init(options *o)
 {
-    *o = (options){
-        .n_predict = -1, .n_logprobs = -1, .n_prompt = UINT32_MAX, .n_generate = 64, .n_repeat = 3, .port = 11435};
+    *o = (options){.n_predict = -1,
+                   .n_logprobs = -1,
+                   .n_prompt = UINT32_MAX,
+                   .n_generate = 64,
+                   .n_repeat = 3,
+                   .port = 11435,
+                   .n_lines = 100};
     o->sampling = mlxr_sampling_default();
 }
 

@@ -37,6 +37,9 @@ enum {
     GROUP_CREATE = 1u << 20,
     GROUP_DOCTOR = 1u << 21,
     GROUP_CLIENT = 1u << 22, /* which daemon is asked */
+    GROUP_LOAD = 1u << 23,
+    GROUP_LOGS = 1u << 24,
+    GROUP_STOP = 1u << 25,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -87,6 +90,8 @@ typedef struct options {
     /* serve */
     const char *server; /* a client's: where the daemon is */
     bool serve;         /* of run */
+    bool follow, now;   /* of logs, of stop */
+    uint32_t n_lines;
     const char *host, *socket, *tls_cert, *tls_key;
     uint32_t port, ollama_port, n_queue, drain_s;
     int32_t keep_alive_s;

@@ -196,6 +196,37 @@ const char *human_count(uint64_t n)
     return out;
 }
 
+/* ---- tables --------------------------------------------------------------------------------------------------------
+ */
+
+void table_print(const json_t *rows, const char *const *head, size_t n_columns)
+{
+    size_t width[6] = {0};
+    for (size_t c = 0; c < n_columns; c++) {
+        width[c] = strlen(head[c]);
+        for (size_t i = 0; i < json_array_size(rows); i++) {
+            size_t n = strlen(json_string_value(json_array_get(json_array_get(rows, i), c)));
+            width[c] = n > width[c] ? n : width[c];
+        }
+    }
+    for (size_t i = 0; i <= json_array_size(rows); i++) {
+        for (size_t c = 0; c < n_columns; c++) {
+            const char *text = i == 0 ? head[c] : json_string_value(json_array_get(json_array_get(rows, i - 1), c));
+            bool last = c + 1 == n_columns;
+            printf("%-*s%s", last ? 0 : (int)width[c], text, last ? "\n" : "  ");
+        }
+    }
+}
+
+void table_add(json_t *rows, const char *const *texts, size_t n)
+{
+    json_t *row = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(row, json_text(texts[i], strlen(texts[i])));
+    }
+    json_array_append_new(rows, row);
+}
+
 /* ---- bars -------------------------------------------------------------------------------------------------------- */
 
 progress progress_begin(const char *label)

@@ -41,6 +41,10 @@ const char *human_bytes(uint64_t n_bytes);
 /* "134.5M" likewise. */
 const char *human_count(uint64_t n);
 
+/* A table: an array of rows, which are arrays of n texts (6 at most), printed in columns as wide as their longest. */
+void table_add(json_t *rows, const char *const *texts, size_t n);
+void table_print(const json_t *rows, const char *const *head, size_t n);
+
 double now_seconds(void);
 
 /* A bar on stderr for what takes over a second, on a terminal only. */

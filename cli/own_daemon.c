@@ -23,12 +23,6 @@ struct own_daemon {
     log_part part;
 };
 
-static bool is_loopback(const client_address *a)
-{
-    return *a->socket || strcmp(a->host, "localhost") == 0 || strcmp(a->host, "::1") == 0 ||
-           strncmp(a->host, "127.", 4) == 0;
-}
-
 static mlxr_status start_at(own_daemon *own, const options *o, const client_address *a, bool any_port,
                             mlxr_error *error)
 {
@@ -130,7 +124,7 @@ int own_daemon_start(own_daemon **out, client **c, const options *o)
     }
     bool taken = *c || other;
     client_close(c);
-    if (a.tls || !is_loopback(&a)) {
+    if (a.tls || !client_on_this_machine(&a)) {
         print_error("no daemon answers at %s, and --serve starts one on this machine only", client_address_text(&a));
         return EXIT_FAILED;
     }

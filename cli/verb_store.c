@@ -23,35 +23,6 @@ static uint64_t number_of(const json_t *object, const char *key)
     return (uint64_t)json_integer_value(json_object_get(object, key));
 }
 
-/* Columns as wide as the longest text in them; up to 6. */
-static void print_table(const json_t *rows, const char *const *head, size_t n_columns)
-{
-    size_t width[6] = {0};
-    for (size_t c = 0; c < n_columns; c++) {
-        width[c] = strlen(head[c]);
-        for (size_t i = 0; i < json_array_size(rows); i++) {
-            size_t n = strlen(json_string_value(json_array_get(json_array_get(rows, i), c)));
-            width[c] = n > width[c] ? n : width[c];
-        }
-    }
-    for (size_t i = 0; i <= json_array_size(rows); i++) {
-        for (size_t c = 0; c < n_columns; c++) {
-            const char *text = i == 0 ? head[c] : json_string_value(json_array_get(json_array_get(rows, i - 1), c));
-            bool last = c + 1 == n_columns;
-            printf("%-*s%s", last ? 0 : (int)width[c], text, last ? "\n" : "  ");
-        }
-    }
-}
-
-static void add_row(json_t *rows, const char *const *texts, size_t n)
-{
-    json_t *row = json_array();
-    for (size_t i = 0; i < n; i++) {
-        json_array_append_new(row, json_text(texts[i], strlen(texts[i])));
-    }
-    json_array_append_new(rows, row);
-}
-
 static void print_models(const json_t *models)
 {
     static const char *const head[] = {"NAME", "SIZE", "FAMILY", "TYPE", "FROM", "MODIFIED"};
@@ -70,9 +41,9 @@ static void print_models(const json_t *models)
                                text_of(m, "quantization"),
                                from,
                                day};
-        add_row(rows, texts, 6);
+        table_add(rows, texts, 6);
     }
-    print_table(rows, head, 6);
+    table_print(rows, head, 6);
     json_decref(rows);
 }
 
@@ -88,9 +59,9 @@ static int list_catalogue(const options *o)
         const json_t *m = json_array_get(list, i);
         const char *texts[] = {text_of(m, "name"), human_bytes(number_of(m, "bytes")),
                                human_bytes(number_of(m, "memory_bytes")), text_of(m, "about")};
-        add_row(rows, texts, 4);
+        table_add(rows, texts, 4);
     }
-    print_table(rows, head, 4);
+    table_print(rows, head, 4);
     puts("\nmlxr pull NAME gets one. Memory is for 8,192 tokens of context; sizes are rounded.");
     json_decref(rows);
     json_decref(list);
