@@ -63,6 +63,7 @@ clean: ## remove everything built (not the models)
 test: setup-tests models static-checks ## install what the tests need and run all of them
 	@tools/mlx/install
 	@tools/venv api tools/api/requirements.txt
+	@tools/api/npm
 	@tools/mac/link-check --fetch
 	@tools/build release # for the test of `make run`
 	@tools/build $(TEST_PRESET)
