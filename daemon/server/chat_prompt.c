@@ -387,31 +387,70 @@ static bool put_before(chat_prompt *p, const chat_model *m, chat_request *r)
     return true;
 }
 
+static bool check_tokens(const chat_model *m, chat_request *r, const char *field, const int32_t *ids, size_t n)
+{
+    uint32_t n_vocab = mlxr_model_info_get(m->model)->n_vocab;
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || (uint32_t)ids[i] >= n_vocab) {
+            return request_fields_bad(&r->f, field, "token %d; the vocabulary has 0 to %u", ids[i], n_vocab - 1);
+        }
+    }
+    return true;
+}
+
+/* The request came as tokens. */
+static bool take_tokens(chat_prompt *p, const chat_model *m, chat_request *r)
+{
+    p->ids = r->tokens;
+    p->n_ids = r->n_tokens;
+    r->tokens = NULL;
+    return check_tokens(m, r, r->messages ? "messages" : "prompt", p->ids, p->n_ids);
+}
+
+/* The answer so far, which goes on. What the text says is no longer all of it, nor need it be what the tokens were made
+ * of (a template may tell the date), so it is not kept. */
+static bool add_answer(chat_prompt *p, const chat_model *m, chat_request *r, size_t room)
+{
+    if (p->n_ids + r->n_answer >= room) {
+        request_fields_bad(&r->f, "messages",
+                           "the answer cannot go on: prompt and answer have %zu tokens, the context holds %zu",
+                           p->n_ids + r->n_answer, room);
+        r->f.error.status = MLXR_LIMIT;
+        return false;
+    }
+    int32_t *grown = realloc(p->ids, (p->n_ids + r->n_answer) * sizeof *grown);
+    if (!grown) {
+        return no_memory(r);
+    }
+    memcpy(grown + p->n_ids, r->answer, r->n_answer * sizeof *grown);
+    p->ids = grown;
+    p->n_ids += r->n_answer;
+    mlxr_free(p->text);
+    p->text = NULL;
+    p->n_text = 0;
+    return check_tokens(m, r, "messages", r->answer, r->n_answer);
+}
+
 bool chat_prompt_make(chat_prompt *p, const chat_model *m, chat_request *r)
 {
     size_t room = room_of(m->model, r);
     *p = (chat_prompt){0};
-    if (r->tokens) {
-        p->ids = r->tokens;
-        p->n_ids = r->n_tokens;
-        r->tokens = NULL;
-        uint32_t n_vocab = mlxr_model_info_get(m->model)->n_vocab;
-        for (size_t i = 0; i < p->n_ids; i++) {
-            if (p->ids[i] < 0 || (uint32_t)p->ids[i] >= n_vocab) {
-                return request_fields_bad(&r->f, "prompt", "token %d; the vocabulary has 0 to %u", p->ids[i],
-                                          n_vocab - 1);
-            }
-        }
-    } else if (!make_text(p, m, r, true) || !make_tokens(p, m, r) || (r->n_before && !put_before(p, m, r))) {
+    if ((r->messages || !r->tokens) && !make_text(p, m, r, true)) {
+        return false;
+    }
+    if (r->tokens ? !take_tokens(p, m, r) : !make_tokens(p, m, r)) {
+        return false;
+    }
+    if (r->n_before && !put_before(p, m, r)) {
         return false;
     }
     if (p->n_ids == 0) {
         return request_fields_bad(&r->f, r->messages ? "messages" : "prompt", "the prompt is empty");
     }
     if (p->n_ids >= room && !r->any_length) {
-        return r->truncate == TRUNCATE_OLDEST ? truncate(p, m, r, room) : too_long(r, p, room);
+        return r->truncate == TRUNCATE_OLDEST && !r->n_answer ? truncate(p, m, r, room) : too_long(r, p, room);
     }
-    return true;
+    return r->n_answer == 0 || add_answer(p, m, r, room);
 }
 
 /* ---- remembering ------------------------------------------------------------------------------------------------- */

@@ -41,6 +41,7 @@ void chat_request_close(chat_request *r)
     free(r->tokens);
     free(r->before);
     free(r->template_text);
+    free(r->answer);
     *r = (chat_request){0};
 }
 

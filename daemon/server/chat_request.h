@@ -28,6 +28,13 @@ typedef struct chat_request {
     int32_t *tokens; /* [n_tokens] owned */
     size_t n_tokens;
 
+    /* With messages: `tokens`, if any, are the prompt that these were made into before, and the answer goes on behind
+     * these, exactly as if it had never been interrupted. Owned. */
+    int32_t *answer; /* [n_answer] */
+    size_t n_answer;
+    char source[40];  /* names the model's file, its contents included; set before parse */
+    bool tell_tokens; /* deltas tell the tokens they are made of, without log-probabilities */
+
     int32_t *before; /* [n_before] owned: read before all of it, as an earlier answer gave them */
     size_t n_before;
     char *template_text; /* owned: Jinja, in the place of the model's; NULL: the model's */

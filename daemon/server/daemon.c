@@ -22,6 +22,7 @@
 #include "server/generation.h"
 #include "server/model_jobs.h"
 #include "server/notify.h"
+#include "server/ui.h"
 #include "telemetry/metrics.h"
 
 #define POLL_MS 20u
@@ -196,7 +197,8 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
     status = status == MLXR_OK ? worker_start(&d->worker, d->engine, &limits, error) : status;
     status = status == MLXR_OK ? model_table_open(&d->models, d->worker, &models, error) : status;
     status = status == MLXR_OK ? model_jobs_open(&d->jobs, d, error) : status;
-    return status == MLXR_OK ? generations_open(&d->generations, d, error) : status;
+    status = status == MLXR_OK ? generations_open(&d->generations, d, error) : status;
+    return status == MLXR_OK ? ui_open(&d->ui, d, error) : status;
 }
 
 static mlxr_status open_registry(struct daemon_private *p, mlxr_error *error)
@@ -281,12 +283,14 @@ static void close_all(struct daemon_private *p)
     }
     generations_end(d->generations);
     model_jobs_end(d->jobs);
+    ui_end(d->ui);
     http_close(&d->http);
     for (size_t i = 0; i < p->n_leases; i++) {
         model_table_release(d->models, p->leases[i], MODEL_KEEP_DEFAULT);
     }
     model_table_close(&d->models);
     generations_close(&d->generations);
+    ui_close(&d->ui);
     model_jobs_close(&d->jobs);
     worker_stop(&d->worker, false);
     mlxr_engine_close(&d->engine);
@@ -368,7 +372,7 @@ static void drain_on(void *user)
     struct daemon_private *p = user;
     http_server *http = p->d->http;
     uint64_t now = daemon_clock_ms();
-    if (router_using(p->router) == 0 || (p->aborted && now >= p->drain_until_ms)) {
+    if ((router_using(p->router) == 0 && ui_idle(p->d->ui)) || (p->aborted && now >= p->drain_until_ms)) {
         http_stop(http);
         return;
     }
@@ -390,6 +394,7 @@ static void drain_begin(void *user)
         p->draining = true;
         atomic_store(&p->state, DAEMON_DRAINING);
         p->drain_until_ms = daemon_clock_ms() + p->options.drain_ms;
+        ui_drain(p->d->ui);
         drain_on(p);
     }
 }

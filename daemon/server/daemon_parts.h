@@ -14,6 +14,7 @@ struct registry;
 struct generations;
 struct metrics;
 struct model_jobs;
+struct ui;
 
 typedef enum daemon_state { DAEMON_LOADING, DAEMON_READY, DAEMON_DRAINING } daemon_state;
 
@@ -27,6 +28,7 @@ struct daemon {
     model_table *models;
     struct generations *generations; /* generation.h */
     struct model_jobs *jobs;         /* model_jobs.h */
+    struct ui *ui;                   /* ui.h */
     char default_model[256];         /* who asks for none gets it: the one that was named at the start, or "" */
     struct metrics *metrics;         /* telemetry/metric_table.h */
     struct daemon_private *own;      /* daemon.c's */

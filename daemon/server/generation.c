@@ -398,6 +398,12 @@ generation_lists generation_tokens(const generation *g)
                               .n_answer = g->choices[0].n_ids};
 }
 
+const int32_t *generation_prompt_ids(const generation *g, size_t *n)
+{
+    *n = g->prompt.n_ids - g->r.n_answer;
+    return g->prompt.ids;
+}
+
 const chat_request *generation_request(const generation *g)
 {
     return &g->r;
@@ -527,6 +533,15 @@ static bool find_model(generation *g, const json_t *body)
     return true;
 }
 
+/* The same while the file is: tokens that were kept mean nothing to another one. */
+static void name_source(generation *g)
+{
+    uint64_t size[2] = {g->entry.n_bytes, (uint64_t)g->entry.modified_us};
+    XXH128_hash_t hash = XXH3_128bits_withSeed(g->entry.path, strlen(g->entry.path), XXH3_64bits(size, sizeof size));
+    snprintf(g->r.source, sizeof g->r.source, "%016llx%016llx", (unsigned long long)hash.high64,
+             (unsigned long long)hash.low64);
+}
+
 static bool read_request(generation *g, json_t *body)
 {
     if (!chat_request_open(&g->r, body, NULL)) { /* it owns the body from here on */
@@ -537,6 +552,7 @@ static bool read_request(generation *g, json_t *body)
     g->r.f.client = g->job.identity.client;
     g->r.any_length = g->job.prompt_only;
     g->r.model = g->entry.name;
+    name_source(g);
     if (!g->job.parse(g->job.user, &g->r) || !chat_request_check(&g->r)) {
         fail_fields(g);
         return false;

@@ -49,9 +49,11 @@ typedef struct generation_token {
 typedef struct generation_delta {
     uint32_t choice;
     output_kind kind;
+    bool again;        /* of the answer so far, which goes on (chat_request.answer): comes before all that is new */
     const char *bytes; /* [n], whole UTF-8 characters; n may be 0 where tokens have no text yet */
     size_t n;
-    const generation_token *tokens; /* [n_tokens], if log-probabilities were asked for: those sampled since the last */
+    const generation_token
+        *tokens; /* [n_tokens], if they or log-probabilities were asked for: those sampled since the last */
     uint32_t n_tokens;
 } generation_delta;
 
@@ -109,6 +111,8 @@ typedef struct generation_lists {
     size_t n_prompt, n_answer;
 } generation_lists;
 generation_lists generation_tokens(const generation *g);
+/* The prompt's tokens, without those of an answer that goes on; from on_start to the end. */
+const int32_t *generation_prompt_ids(const generation *g, size_t *n);
 /* Within parse and after: the request. */
 const chat_request *generation_request(const generation *g);
 

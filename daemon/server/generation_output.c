@@ -11,13 +11,13 @@
 
 #include "server/generation_parts.h"
 
-typedef enum record_type { RECORD_DELTA, RECORD_FINISH } record_type;
+typedef enum record_type { RECORD_DELTA, RECORD_AGAIN, RECORD_FINISH } record_type;
 
 typedef struct record {
     uint32_t n_bytes, n_token_bytes, n_tokens;
     uint16_t choice;
     uint8_t type;   /* record_type */
-    uint8_t detail; /* DELTA: output_kind; FINISH: generation_finish */
+    uint8_t detail; /* DELTA, AGAIN: output_kind; FINISH: generation_finish */
 } record;
 
 typedef struct token_head { /* followed by its alternatives */
@@ -87,7 +87,7 @@ static bool push_delta(generation_choice *c, output_kind kind, const char *bytes
                    .n_token_bytes = (uint32_t)c->pending.n,
                    .n_tokens = c->n_pending,
                    .choice = (uint16_t)c->index,
-                   .type = RECORD_DELTA,
+                   .type = c->again ? RECORD_AGAIN : RECORD_DELTA,
                    .detail = (uint8_t)kind};
     bool ok = push(c->g, &head, &c->pending, bytes);
     c->pending.n = 0;
@@ -133,34 +133,6 @@ static mlxr_status open_stream(generation_choice *c, mlxr_error *error)
     return mlxr_stream_open(&c->stream, c->g->model, f->stops.items, f->stops.n, error);
 }
 
-mlxr_status generation_choices_open(generation *g, mlxr_error *error)
-{
-    const chat_request *r = &g->r;
-    g->choices = calloc(r->f.n_choices, sizeof *g->choices);
-    if (!g->choices) {
-        *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
-        return MLXR_NOMEM;
-    }
-    mlxr_status status = MLXR_OK;
-    for (uint32_t i = 0; i < r->f.n_choices && status == MLXR_OK; i++) {
-        generation_choice *c = &g->choices[i];
-        *c = (generation_choice){.g = g, .index = i};
-        output_options options = {.format = &g->format,
-                                  .tools = r->tools,
-                                  .opened = g->prompt.opened,
-                                  .single_call = r->single_call,
-                                  .forced = g->prompt.forced,
-                                  .raw = r->plain_output || !r->messages,
-                                  .sink = on_output,
-                                  .user = c};
-        status = output_parser_open(&c->parser, &options, error);
-        if (status == MLXR_OK) {
-            status = open_stream(c, error);
-        }
-    }
-    return status;
-}
-
 void generation_choices_close(generation *g)
 {
     for (uint32_t i = 0; g->choices && i < g->r.f.n_choices; i++) {
@@ -190,7 +162,8 @@ static bool keep_token(generation_choice *c, const mlxr_sampled *sampled)
         c->cap_ids = cap;
     }
     c->ids[c->n_ids++] = sampled->id;
-    if (c->g->r.f.sampling.logprobs && (c->g->r.token_ids || !mlxr_token_is_end(c->g->model, sampled->id))) {
+    bool told = c->g->r.f.sampling.logprobs || c->g->r.tell_tokens;
+    if (told && !c->again && (c->g->r.token_ids || !mlxr_token_is_end(c->g->model, sampled->id))) {
         token_head head = {.id = sampled->id, .logprob = sampled->logprob, .n_top = sampled->n_top};
         c->n_pending++;
         return generation_text_add(&c->pending, &head, sizeof head) &&
@@ -283,6 +256,58 @@ static bool take(generation_choice *c, const mlxr_sampled *sampled)
     return !stopped && !output_parser_failed(c->parser) && !has_its_calls(c);
 }
 
+/* Takes in the answer so far, so that stream and parser are where they were when it was interrupted. */
+static mlxr_status answer_again(generation_choice *c, const chat_request *r, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    c->again = true;
+    for (size_t i = 0; i < r->n_answer && status == MLXR_OK; i++) {
+        mlxr_sampled sampled = {.id = r->answer[i]};
+        if (!take(c, &sampled)) { /* it had ended there, and goes on behind it */
+            c->stop = NULL;
+            status = open_stream(c, error);
+        }
+    }
+    c->again = false;
+    c->n_reasoning = 0;
+    if (status == MLXR_OK && (c->n_ids != r->n_answer || output_parser_failed(c->parser))) {
+        *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
+        status = MLXR_NOMEM;
+    }
+    return status;
+}
+
+mlxr_status generation_choices_open(generation *g, mlxr_error *error)
+{
+    const chat_request *r = &g->r;
+    g->choices = calloc(r->f.n_choices, sizeof *g->choices);
+    if (!g->choices) {
+        *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
+        return MLXR_NOMEM;
+    }
+    mlxr_status status = MLXR_OK;
+    for (uint32_t i = 0; i < r->f.n_choices && status == MLXR_OK; i++) {
+        generation_choice *c = &g->choices[i];
+        *c = (generation_choice){.g = g, .index = i};
+        output_options options = {.format = &g->format,
+                                  .tools = r->tools,
+                                  .opened = g->prompt.opened,
+                                  .single_call = r->single_call,
+                                  .forced = g->prompt.forced,
+                                  .raw = r->plain_output || !r->messages,
+                                  .sink = on_output,
+                                  .user = c};
+        status = output_parser_open(&c->parser, &options, error);
+        if (status == MLXR_OK) {
+            status = open_stream(c, error);
+        }
+        if (status == MLXR_OK && r->n_answer) {
+            status = answer_again(c, r, error);
+        }
+    }
+    return status;
+}
+
 static generation_finish reason_of(const generation_choice *c, scheduler_finish finish)
 {
     if (finish == SCHEDULER_LENGTH || finish == SCHEDULER_CONTEXT) {
@@ -338,7 +363,7 @@ static void end_all(generation *g, const scheduler_event *event)
     snprintf(g->miss, sizeof g->miss, "%s", event->miss ? event->miss : "");
     g->time.end_us = scheduler_now_us(worker_scheduler(g->d->worker));
     for (uint32_t i = 0; i < g->r.f.n_choices; i++) {
-        g->n_answer += g->choices[i].n_ids;
+        g->n_answer += g->choices[i].n_ids - g->r.n_answer;
         g->n_reasoning += g->choices[i].n_reasoning;
     }
 }
@@ -402,10 +427,11 @@ static void hand_out(generation *g, ring_reader *r, const record *head, const ch
 {
     const generation_callbacks *to = g->job.callbacks;
     const char *bytes = body + head->n_token_bytes;
-    if (head->type == RECORD_DELTA) {
+    if (head->type == RECORD_DELTA || head->type == RECORD_AGAIN) {
         uint32_t n_tokens = read_tokens(r, body, head->n_tokens);
         generation_delta delta = {.choice = head->choice,
                                   .kind = (output_kind)head->detail,
+                                  .again = head->type == RECORD_AGAIN,
                                   .bytes = bytes,
                                   .n = head->n_bytes,
                                   .tokens = r->tokens,

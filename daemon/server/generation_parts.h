@@ -29,6 +29,7 @@ typedef struct generation_choice { /* of the worker's thread, from submission to
     size_t n_reasoning;
     const char *stop; /* the one that was met */
     bool ended;
+    bool again; /* what it is given is the answer so far */
     /* Tokens with log-probabilities that no delta has carried yet, as ring bytes. */
     generation_text pending;
     uint32_t n_pending;

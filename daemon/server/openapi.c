@@ -13,6 +13,7 @@
 #include "server/daemon_private.h"
 #include "server/ollama_parts.h"
 #include "server/openai_parts.h"
+#include "server/ui_schema.h"
 
 /* "/v1/models/{id...}" is "/v1/models/{id}" to OpenAPI. */
 static void path_of(const char *pattern, char *out, size_t cap)
@@ -91,7 +92,7 @@ static json_t *body_of(const route *row)
     return json_pack("{s:b, s:{s:{s:o}}}", "required", 1, "content", "application/json", "schema", schema);
 }
 
-static json_t *operation(const route *row, const char *path)
+static json_t *operation(const route *row, const char *path, const json_t *ui)
 {
     static const char *const policies[] = {"none", "public", "inference", "read", "admin"};
     json_t *made = json_pack("{s:o, s:o, s:s}", "parameters", parameters_of(path), "responses", answers_of(row),
@@ -108,6 +109,7 @@ static json_t *operation(const route *row, const char *path)
     if (row->policy == ROUTE_PUBLIC) {
         json_object_set_new(made, "security", json_array());
     }
+    ui_schema_describe(ui, row, made);
     return made;
 }
 
@@ -128,7 +130,8 @@ static json_t *error_schemas(void)
 
 json_t *openapi_document(const route_table *tables, size_t n_tables)
 {
-    json_t *paths = json_object();
+    json_t *paths = json_object(), *ui = ui_schema_open(), *schemas = error_schemas();
+    ui_schema_components(ui, schemas);
     for (size_t t = 0; t < n_tables; t++) {
         for (size_t i = 0; i < tables[t].n; i++) {
             const route *row = &tables[t].rows[i];
@@ -141,14 +144,15 @@ json_t *openapi_document(const route_table *tables, size_t n_tables)
             if (!json_object_get(paths, path)) {
                 json_object_set_new(paths, path, json_object());
             }
-            json_object_set_new(json_object_get(paths, path), method, operation(row, path));
+            json_object_set_new(json_object_get(paths, path), method, operation(row, path, ui));
         }
     }
+    json_decref(ui);
     return json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:{s:o, s:{s:{s:s, s:s}}}, s:[{s:[]}]}", "openapi", "3.1.0", "info",
                      "title", "MLXR", "version", MLXR_VERSION, "description",
                      "Made of the route table and the tables of fields of the running daemon.", "paths", paths,
-                     "components", "schemas", error_schemas(), "securitySchemes", "key", "type", "http", "scheme",
-                     "bearer", "security", "key");
+                     "components", "schemas", schemas, "securitySchemes", "key", "type", "http", "scheme", "bearer",
+                     "security", "key");
 }
 
 void openai_document(void *service, http_exchange *x)

@@ -14,6 +14,11 @@ void sse_begin(http_exchange *x)
     http_stream_begin(x, 200, "text/event-stream; charset=utf-8");
 }
 
+bool sse_id(http_exchange *x, const char *id)
+{
+    return http_stream_write(x, "id: ", 4) && http_stream_write(x, id, strlen(id)) && http_stream_write(x, "\n", 1);
+}
+
 /* A name of an event is one line of ours, never text from outside. */
 bool sse_write(http_exchange *x, const char *event, const char *data, size_t n)
 {

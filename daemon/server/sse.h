@@ -9,6 +9,8 @@
 
 /* 200, text/event-stream, no caching or buffering by proxies. */
 void sse_begin(http_exchange *x);
+/* "id: …" of the event that is written next: what a browser sends as Last-Event-ID when it comes back. */
+bool sse_id(http_exchange *x, const char *id);
 /* "event: NAME" (unless NULL), then one "data:" line for each line of the text, then a blank line. */
 bool sse_write(http_exchange *x, const char *event, const char *data, size_t n);
 bool sse_write_json(http_exchange *x, const char *event, json_t *data); /* takes the reference */
