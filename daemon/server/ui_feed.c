@@ -1,5 +1,5 @@
 /*
- * GET /ui-api/events: what changes in chats, folders, presets, settings, generations and models, as events.
+ * GET /ui-api/events: what changes in chats, folders, presets, settings, generations and models, once or as events.
  * Owner: struct ui. Lifetime: ui_feed_open to ui_feed_close; a follower's, its exchange's.
  *
  * Changes are numbered and the newest kept, so that who was away for a moment misses none; who was away for longer, or
@@ -178,24 +178,56 @@ static bool read_place(const struct ui_feed *feed, const char *text, uint64_t *o
     return true;
 }
 
-void ui_events(void *service, http_exchange *x)
+/* "boot-number" of the newest change. */
+static void place_of(const struct ui_feed *feed, char *out, size_t cap)
 {
-    struct daemon *d = service;
-    struct ui_feed *feed = d->ui->feed;
-    char after[64] = "", id[64];
-    bool asked = http_query_param(x, "after", after, sizeof after);
-    const char *last = http_header_get(x, "last-event-id");
+    snprintf(out, cap, "%llx-%llu", (unsigned long long)feed->boot, (unsigned long long)feed->newest);
+}
+
+/* What the client has seen last; false: it does not say, or it is not known here. *asked: it says something. */
+static bool read_seen(const struct ui_feed *feed, http_exchange *x, bool *asked, uint64_t *out)
+{
+    char after[64] = "";
+    const char *last = http_header_get(x, "last-event-id"); /* what a browser sends when it comes back */
+    *asked = http_query_param(x, "after", after, sizeof after);
+    if (last && strlen(last) < sizeof after) {
+        snprintf(after, sizeof after, "%s", last);
+        *asked = true;
+    }
+    *out = feed->newest;
+    return *asked && read_place(feed, after, out);
+}
+
+/* For who does not want a stream. */
+static void answer_once(struct ui_feed *feed, http_exchange *x)
+{
+    bool asked;
+    uint64_t seen;
+    char place[64];
+    bool known = read_seen(feed, x, &asked, &seen);
+    bool reset = asked && (!known || (feed->newest > KEPT && seen < feed->newest - KEPT));
+    json_t *list = json_array();
+    for (uint64_t n = reset ? feed->newest : seen; n++ < feed->newest;) {
+        const change *c = &feed->kept[n % KEPT];
+        if (c->json && (c->everybody || ui_sees(route_identity(x), c->owner))) {
+            json_array_append_new(list, json_loads(c->json, 0, NULL));
+        }
+    }
+    place_of(feed, place, sizeof place);
+    http_header_add(x, "Cache-Control", "no-store");
+    http_respond_json(x, 200, json_pack("{s:o, s:s, s:b}", "changes", list, "next", place, "reset", (int)reset));
+}
+
+static void answer_stream(struct ui_feed *feed, http_exchange *x)
+{
+    bool asked;
+    char place[64];
     follower *f = feed->n_followers < FOLLOWERS_MAX ? calloc(1, sizeof *f) : NULL;
     if (!f) {
         error_respond(x, 503, NULL, "too many clients follow the changes", NULL);
         return;
     }
-    if (last && strlen(last) < sizeof after) { /* what a browser sends when it comes back */
-        snprintf(after, sizeof after, "%s", last);
-        asked = true;
-    }
-    *f = (follower){
-        .feed = feed, .x = x, .identity = *route_identity(x), .seen = feed->newest, .next = feed->followers};
+    *f = (follower){.feed = feed, .x = x, .identity = *route_identity(x), .next = feed->followers};
     if (f->next) {
         f->next->previous = f;
     }
@@ -204,16 +236,27 @@ void ui_events(void *service, http_exchange *x)
     http_on_gone(x, on_gone, f);
     http_on_drain(x, on_drain, f);
     sse_begin(x);
-    snprintf(id, sizeof id, "%llx-%llu", (unsigned long long)feed->boot, (unsigned long long)feed->newest);
-    if (asked && read_place(feed, after, &f->seen)) {
+    if (read_seen(feed, x, &asked, &f->seen)) {
         sse_ping(x);
     } else { /* the place to come back to */
-        sse_id(x, id);
+        place_of(feed, place, sizeof place);
+        sse_id(x, place);
         sse_write(x, asked ? "reset" : "hello", "{}", 2);
     }
     catch_up(f);
     if (!feed->timer) {
-        feed->timer = http_timer(d->http, TICK_MS, on_tick, feed);
+        feed->timer = http_timer(feed->ui->d->http, TICK_MS, on_tick, feed);
+    }
+}
+
+void ui_events(void *service, http_exchange *x)
+{
+    struct daemon *d = service;
+    const char *accept = http_header_get(x, "accept");
+    if (accept && strstr(accept, "text/event-stream")) {
+        answer_stream(d->ui->feed, x);
+    } else {
+        answer_once(d->ui->feed, x);
     }
 }
 

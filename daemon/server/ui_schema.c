@@ -261,9 +261,14 @@ static json_t *content_of(const json_t *said)
     const char *answer = json_string_value(json_object_get(said, "answer"));
     const char *events = json_string_value(json_object_get(said, "stream"));
     const json_t *others = json_object_get(said, "answers");
+    json_t *made = json_object();
     if (events) {
-        return json_pack("{s:{s:{s:s, s:s}, s:o}}", "text/event-stream", "schema", "type", "string", "description",
-                         "Events; the data of each is one of x-event.", "x-event", reference(events));
+        json_object_set_new(made, "text/event-stream",
+                            json_pack("{s:{s:s, s:s}, s:o}", "schema", "type", "string", "description",
+                                      "Events; the data of each is one of x-event.", "x-event", reference(events)));
+    }
+    if (!answer) {
+        return made;
     }
     json_t *schema = reference(answer);
     if (json_array_size(others) > 0) {
@@ -273,7 +278,8 @@ static json_t *content_of(const json_t *said)
         }
         schema = json_pack("{s:o}", "anyOf", list);
     }
-    return json_pack("{s:{s:o}}", "application/json", "schema", schema);
+    json_object_set_new(made, "application/json", json_pack("{s:o}", "schema", schema));
+    return made;
 }
 
 static void add_query(const json_t *said, json_t *parameters)

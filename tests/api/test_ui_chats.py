@@ -223,6 +223,10 @@ class Chats(ui_support.UiTest):
         self.assertEqual([e[2]["op"] for e in again.wait(lambda e: len(e) == 2)], ["created", "removed"])
         back = self.events(self.daemon, "/ui-api/events", [("Last-Event-ID", told[0])])
         self.assertEqual(len(back.wait(lambda e: len(e) == 2)), 2)
+        once = self.c("GET", f"/events?after={told[0]}")
+        self.assertEqual(([c["op"] for c in once["changes"]], once["reset"]), (["created", "removed"], False))
+        self.assertEqual(self.c("GET", f"/events?after={once['next']}")["changes"], [])
+        self.assertEqual(self.c("GET", "/events?after=abc-1")["reset"], True)
         stale = self.events(self.daemon, "/ui-api/events?after=abc-1")
         self.assertEqual(stale.wait(lambda e: e)[0][1], "reset")
         # a model that appears is told without being asked for

@@ -55,7 +55,8 @@ class Events:
     def __init__(self, daemon, target, headers=(), slow=0):
         self.events, self.ended, self.told = [], False, threading.Condition()
         self.connection = daemon.connect()
-        lines = [f"GET {target} HTTP/1.1", "Host: localhost", *[f"{n}: {v}" for n, v in headers]]
+        lines = [f"GET {target} HTTP/1.1", "Host: localhost", "Accept: text/event-stream",
+                 *[f"{n}: {v}" for n, v in headers]]
         self.connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
         self.file = self.connection.makefile("rb")
         self.status = int(self.file.readline().split()[1])
