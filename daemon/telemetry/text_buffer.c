@@ -36,7 +36,9 @@ static bool reserve(text_buffer *t, size_t n)
 void text_add(text_buffer *t, const char *data, size_t n)
 {
     if (reserve(t, n)) {
-        memcpy(t->data + t->n, data, n);
+        if (n > 0) { /* nothing may be at NULL */
+            memcpy(t->data + t->n, data, n);
+        }
         t->n += n;
         t->data[t->n] = '\0';
     }

@@ -30,7 +30,8 @@ SLOW = 10 if re.search(r"/(asan|tsan|ubsan|coverage)/", MLXR) else 1
 TIMEOUT = 60 if SLOW == 1 else 300
 SANITIZER = re.compile(r"runtime error: |(ERROR|WARNING|SUMMARY): \w+Sanitizer")
 # They also look into the process in ways that its sandbox forbids.
-SANDBOX = ["--no-sandbox", "--kv-bytes", "64M"] if SLOW > 1 else []  # ThreadSanitizer frees large pools slowly
+SMALL = ["--kv-bytes", "256M"] if SLOW > 1 else []  # ThreadSanitizer frees large pools slowly
+SANDBOX = ["--no-sandbox", *SMALL] if SLOW > 1 else []
 
 
 class Answer:
@@ -164,7 +165,14 @@ class Daemon:
         code = self.process.wait(timeout)
         self.reader.join()
         self.process.stderr.close()
+        self.check_findings()
         return code
+
+    def check_findings(self):
+        """A sanitizer's findings are no test's success."""
+        found = [i for i, line in enumerate(self.lines) if line and SANITIZER.search(line)]
+        if found:
+            raise AssertionError("\n".join(line for line in self.lines[found[0] : found[0] + 120] if line))
 
 
 class ApiTest(cli.CliTest):
@@ -180,9 +188,7 @@ class ApiTest(cli.CliTest):
             daemon.process.wait()
         daemon.reader.join()
         daemon.process.stderr.close()
-        found = [i for i, line in enumerate(daemon.lines) if line and SANITIZER.search(line)]
-        if found:
-            raise AssertionError("\n".join(line for line in daemon.lines[found[0] : found[0] + 120] if line))
+        daemon.check_findings()
 
     def key(self, *arguments):
         """A new key: its text and its id."""

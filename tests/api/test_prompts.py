@@ -136,8 +136,8 @@ class Prompts(support.ApiTest):
     def test_the_command_line_does_so_too(self):
         for name, path in self.kinds():
             def n_prompt(text, path=path):
-                done = subprocess.run([support.MLXR, "run", path, text, "-n", "1", "--json"], stdout=subprocess.PIPE, check=True,
-                                      env=self.environment(), timeout=60)  # fmt: skip
+                done = subprocess.run([support.MLXR, "run", path, text, "-n", "1", "--json", *support.SMALL], check=True,
+                                      stdout=subprocess.PIPE, env=self.environment(), timeout=support.TIMEOUT)  # fmt: skip
                 return json.loads(done.stdout)["n_prompt"]
 
             marker = {"llama": "</s>", "gemma3": "<end_of_turn>"}.get(name, "<|im_end|>")

@@ -85,7 +85,7 @@ class Metrics(support.ApiTest):
         self.assertNotIn("CANARY", json.dumps(lines))
         for _ in range(100):  # as old as the watchdog's last beat
             kv = scrape(daemon)
-            if kv.value("mlxr_prefix_cache_queries_total"):
+            if kv.value("mlxr_prefix_cache_queries_total") == 2 * usage["prompt_tokens"] and kv.value("mlxr_kv_cache_usage_perc") == 0:
                 break
             time.sleep(0.1)
         self.assertEqual(kv.value("mlxr_prefix_cache_queries_total"), 2 * usage["prompt_tokens"])
