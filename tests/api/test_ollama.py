@@ -487,6 +487,55 @@ class Models(OllamaTest):
         self.refused(400, "cannot be pushed", self.client.push, "tiny-llama")
 
 
+class Names(OllamaTest):
+    """Names that are not what they seem, through every route: nothing outside the store is opened, made or changed."""
+
+    @classmethod
+    def environment_of_class(cls):
+        return dict(MLXR_OLLAMA_REGISTRY="http://127.0.0.1:9", HF_ENDPOINT="http://127.0.0.1:9", MLXR_PULL_RETRY_MS="1")
+
+    def tree(self):
+        found = {}
+        for folder, _, files in os.walk(self.home_of_class):
+            if ".mlxr" not in folder and "/.cache" not in folder:
+                found.update({os.path.join(folder, f): os.path.getmtime(os.path.join(folder, f)) for f in files})
+        return found
+
+    def test_hostile_names_open_nothing_outside_the_store(self):
+        secret = os.path.join(self.home_of_class, "secret.gguf")
+        shutil.copy(os.path.join(support.tiny_models(), "llama.gguf"), secret)
+        before = ["", "/", "../", "../../", "./", "~/", "a/../../", "file://", "file:", "%2e%2e/", "..\\", "//", "hf:", "hf.co/",
+                  "http://127.0.0.1:9/", "sha256:", "\u202e", " "]  # fmt: skip
+        names = ["secret.gguf", "secret", self.home_of_class[1:] + "/secret.gguf", "etc/passwd", "..", ".mlxr/registry.db",
+                 "x" * 300, "a:b:c", "a\nb", "%s%n", "secret.gguf:latest"]  # fmt: skip
+        tree, n = self.tree(), 0
+        for name in (b + m for b in before for m in names):
+            requests = [
+                ("POST", "/api/generate", {"model": name, "prompt": "x", "stream": False}),
+                ("POST", "/api/chat", {"model": name, "messages": []}),
+                ("POST", "/api/embed", {"model": name, "input": "x"}),
+                ("POST", "/api/show", {"model": name}),
+                ("POST", "/api/copy", {"source": name, "destination": "stolen"}),
+                ("POST", "/api/create", {"model": "stolen", "from": name, "stream": False}),
+                ("POST", "/api/create", {"model": "stolen", "files": {name: "sha256:" + "0" * 64}, "stream": False}),
+                ("POST", "/api/pull", {"model": name, "stream": False}),
+                ("POST", "/api/copy", {"source": "tiny-llama", "destination": name}),
+                ("POST", "/api/create", {"model": name, "from": "tiny-llama", "stream": False}),
+                ("DELETE", "/api/delete", {"model": name}),
+            ]  # fmt: skip
+            for method, path, body in requests:
+                answer = self.daemon.ask(method, path, body)
+                fine = path in ("/api/copy", "/api/create") and body.get("destination", body.get("model")) == name
+                if not fine and path != "/api/delete":  # what can be a name is one, in the store
+                    self.assertNotEqual(answer.status, 200, (method, path, name))
+                self.assertTrue(answer.status < 500 or path == "/api/pull", (method, path, name, answer))
+                n += 1
+        self.refused(404, "not found", self.client.show, "stolen")
+        self.assertEqual(self.tree(), tree)
+        self.assertEqual(self.daemon.ask("GET", "/health").status, 200)
+        print(f"{n} requests with hostile names")
+
+
 class Pulls(OllamaTest):
     @classmethod
     def environment_of_class(cls):
