@@ -34,7 +34,7 @@ static char *render(here *h, const json_t *messages, bool raw)
 {
     mlxr_error error;
     char *text = NULL;
-    if (prompt_render(h->session.model, h->session.entry.template_text, messages, raw, &text, &error) != MLXR_OK) {
+    if (prompt_render(h->session.model, &h->session.entry, messages, raw, &text, &error) != MLXR_OK) {
         print_error("%s", error.text);
         return NULL;
     }

@@ -175,9 +175,8 @@ static bool to_tokens(batch_run *run, batch_request *r, int32_t **ids, size_t *n
     mlxr_error error;
     const mlxr_model *model = run->s->model;
     char *text = NULL;
-    mlxr_status status = r->messages
-                             ? prompt_render(model, run->s->entry.template_text, r->messages, false, &text, &error)
-                             : MLXR_OK;
+    mlxr_status status = r->messages ? prompt_render(model, &run->s->entry, r->messages, false, &text, &error)
+                                     : MLXR_OK;
     const char *prompt = r->messages ? text : r->prompt;
     if (status == MLXR_OK) {
         status = prompt_tokenize(model, prompt, strlen(prompt), prompt_flags(!r->messages), ids, n, &error);

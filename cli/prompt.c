@@ -37,17 +37,36 @@ static char *join(const json_t *messages)
     return text;
 }
 
-mlxr_status prompt_render(const mlxr_model *model, const char *template_text, const json_t *messages, bool raw,
+/* With the turns that the model was made with; NULL: no memory. */
+static json_t *with_turns(const json_t *messages, const registry_pairs *turns)
+{
+    json_t *made = json_copy((json_t *)messages);
+    const char *role = json_string_value(json_object_get(json_array_get(made, 0), "role"));
+    size_t at = role && strcmp(role, "system") == 0;
+    for (size_t i = 0; made && i < turns->n; i++) {
+        const registry_pair *turn = &turns->items[i];
+        if (json_array_insert_new(made, at + i, json_pack("{s:s, s:s}", "role", turn->name, "content", turn->value)) !=
+            0) {
+            json_decref(made);
+            return NULL;
+        }
+    }
+    return made;
+}
+
+mlxr_status prompt_render(const mlxr_model *model, const registry_model *made, const json_t *messages, bool raw,
                           char **text, mlxr_error *error)
 {
     if (raw) {
         *text = join(messages);
         return *text ? MLXR_OK : no_memory(error);
     }
-    char *dumped = json_dumps(messages, JSON_COMPACT);
-    mlxr_status status = dumped
-                             ? mlxr_chat_render_with(model, template_text, dumped, NULL, NULL, true, true, text, error)
-                             : no_memory(error);
+    json_t *all = with_turns(messages, &made->messages);
+    char *dumped = all ? json_dumps(all, JSON_COMPACT) : NULL;
+    mlxr_status status = dumped ? mlxr_chat_render_with(model, made->template_text, dumped, NULL, NULL, true, true,
+                                                        text, error)
+                                : no_memory(error);
+    json_decref(all);
     free(dumped);
     return status;
 }

@@ -8,10 +8,12 @@
 #include <jansson.h>
 
 #include "mlxr_chat.h"
+#include "registry/registry.h"
 
-/* What the model shall read: the messages through its chat template (template_text: another in its place, or NULL) or,
- * raw, one after the other. *text is NUL-terminated and freed with mlxr_free. */
-mlxr_status prompt_render(const mlxr_model *model, const char *template_text, const json_t *messages, bool raw,
+/* What the model shall read: the messages through its chat template or, raw, one after the other. `made`: what the
+ * registry has for the model; its template stands in the place of the model's own, and the turns it was made with
+ * behind the system message. *text is NUL-terminated and freed with mlxr_free. */
+mlxr_status prompt_render(const mlxr_model *model, const registry_model *made, const json_t *messages, bool raw,
                           char **text, mlxr_error *error);
 /* How such a text is tokenised. */
 unsigned prompt_flags(bool raw);

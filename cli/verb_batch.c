@@ -98,6 +98,10 @@ static bool hash_context(batch *b)
     if (b->s.entry.template_text) { /* without one it reads as before there were any */
         feed(state, b->s.entry.template_text);
     }
+    for (size_t i = 0; i < b->s.entry.messages.n; i++) {
+        feed(state, b->s.entry.messages.items[i].name);
+        feed(state, b->s.entry.messages.items[i].value);
+    }
     feed(state, o->schema ? "schema" : "grammar");
     feed(state, b->run.grammar ? b->run.grammar : "");
     feed_list(state, &o->stops);

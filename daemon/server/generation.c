@@ -542,6 +542,29 @@ static void name_source(generation *g)
              (unsigned long long)hash.low64);
 }
 
+static bool has_role(const json_t *messages, size_t i, const char *role)
+{
+    const char *own = json_string_value(json_object_get(json_array_get(messages, i), "role"));
+    return own && strcmp(own, role) == 0;
+}
+
+/* The system message that the model was made with, unless there is one, and behind it the turns it was made with. */
+static void add_own_messages(chat_request *r, const registry_model *m)
+{
+    size_t at = 0;
+    if (!r->plain_system && m->system && *m->system && !has_role(r->messages, 0, "system")) {
+        json_array_insert_new(r->messages, 0, json_pack("{s:s, s:s}", "role", "system", "content", m->system));
+    }
+    while (has_role(r->messages, at, "system")) {
+        at++;
+    }
+    for (size_t i = 0; i < m->messages.n && r->n_before == 0; i++) {
+        json_array_insert_new(
+            r->messages, at + i,
+            json_pack("{s:s, s:s}", "role", m->messages.items[i].name, "content", m->messages.items[i].value));
+    }
+}
+
 static bool read_request(generation *g, json_t *body)
 {
     if (!chat_request_open(&g->r, body, NULL)) { /* it owns the body from here on */
@@ -557,11 +580,8 @@ static bool read_request(generation *g, json_t *body)
         fail_fields(g);
         return false;
     }
-    const json_t *first = json_array_get(g->r.messages, 0);
-    const char *role = json_string_value(json_object_get(first, "role"));
-    if (g->r.messages && !g->r.plain_system && g->entry.system && *g->entry.system && role &&
-        strcmp(role, "system") != 0) {
-        json_array_insert_new(g->r.messages, 0, json_pack("{s:s, s:s}", "role", "system", "content", g->entry.system));
+    if (g->r.messages) {
+        add_own_messages(&g->r, &g->entry);
     }
     return true;
 }

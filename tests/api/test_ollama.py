@@ -413,7 +413,7 @@ class Models(OllamaTest):
         made = self.client.create("brief", from_="tiny-qwen2", system="Be brief.", license=["MIT", "or not"],
                                   template="<{% for m in messages %}{{ m.content }};{% endfor %}>",
                                   parameters={"temperature": 0, "num_predict": 5, "stop": ["qq", "zz"], "num_ctx": 64},
-                                  messages=[{"role": "user", "content": "hi"}])  # fmt: skip
+                                  messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}])  # fmt: skip
         self.assertEqual(made.status, "success")
         shown = self.client.show("brief")
         self.assertIn("temperature", shown.parameters)
@@ -421,7 +421,7 @@ class Models(OllamaTest):
         self.assertIn("or not", shown.license)
         self.assertIn("SYSTEM Be brief.", shown.modelfile)
         answer = self.client.chat("brief", messages=[{"role": "user", "content": "x"}])
-        raw = self.generate("<Be brief.;x;>", raw=True, options={"num_predict": 5})
+        raw = self.generate("<Be brief.;hi;yes;x;>", raw=True, options={"num_predict": 5})
         self.assertEqual(answer.message.content, raw.response, "its template, system message and parameters are used")
         other = self.daemon.ask("POST", "/v1/chat/completions", {"model": "brief", "messages": [{"role": "user", "content": "x"}]}).json
         self.assertEqual(other["choices"][0]["message"]["content"], raw.response)
@@ -464,6 +464,19 @@ class Models(OllamaTest):
         self.assertEqual(self.ask("/api/create", {"model": "x", "modelfile": "FROM tiny-llama\nADAPTER ./x\n"}).status, 400)
         for name in ("uploaded", "of-a-modelfile"):
             self.client.delete(name)
+
+    def test_models_of_several_files_are_uploaded(self):
+        folder, files = os.path.join(support.tiny_models(), "llama"), {}
+        for name in sorted(os.listdir(folder)):
+            files[name] = self.client.create_blob(os.path.join(folder, name))
+        self.assertGreater(len(files), 2)
+        self.assertEqual(self.client.create("folder", files=files).status, "success")
+        self.assertEqual(self.client.show("folder").details.family, "llama")
+        self.assertEqual(self.generate(model="folder", raw=True).response, self.generate(model="tiny-llama", raw=True).response)
+        for bad in ({"a.txt": files["config.json"], "b": files["config.json"]}, {**files, "../x": files["config.json"]}):
+            with self.assertRaises(ollama.ResponseError):
+                self.client.create("x", files=bad)
+        self.client.delete("folder")
 
     def test_an_upload_that_is_broken_off_leaves_nothing(self):
         data = os.urandom(3 << 20)

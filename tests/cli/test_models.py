@@ -85,6 +85,11 @@ class Made(support.CliTest):
                              'TEMPLATE """<{% for m in messages %}{{ m.content }}|{% endfor %}>"""\n')  # fmt: skip
         self.create("go", 'FROM base\nSYSTEM be brief\nPARAMETER temperature 0\nPARAMETER num_predict 8\n'
                           'TEMPLATE """<{{ .System }}|{{ .Prompt }}|>"""\n')  # fmt: skip
+        self.create("turns", "FROM base\nSYSTEM be brief\nPARAMETER temperature 0\nPARAMETER num_predict 8\n"
+                             "MESSAGE user hi\nMESSAGE assistant yes\n"
+                             'TEMPLATE """<{% for m in messages %}{{ m.content }}|{% endfor %}>"""\n')  # fmt: skip
+        more = self.succeed("run", "base", "--raw", "--temp", "0", "-n", "8", "<be brief|hi|yes|hello|>").out
+        self.assertEqual(self.succeed("run", "turns", "hello").out, more)
         raw = self.succeed("run", "base", "--raw", "--temp", "0", "-n", "8", "<be brief|hello|>").out
         for name in ("jinja", "go"):
             answer = self.succeed("run", name, "hello")
