@@ -130,7 +130,7 @@ static void memory_does_not_grow_over_requests_of_random_sizes(void **unused)
     }
     print_message("\n");
     assert_true(TEST_SLOW_BUILD || rss[n_parts - 1] <= rss[2] + (1 << 20));
-        /* sanitizers keep what was freed */ /* what a heap rounds to, not what 70,000 requests leak */
+    /* sanitizers keep what was freed */ /* what a heap rounds to, not what 70,000 requests leak */
     scheduler_close(&s);
     mlxr_model_unref(&model);
     mlxr_engine_close(&engine);
