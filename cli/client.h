@@ -27,6 +27,7 @@ typedef struct client_address {
     char url[CLIENT_ADDRESS_MAX];    /* "http://127.0.0.1:11435", without a slash at its end */
     char socket[CLIENT_ADDRESS_MAX]; /* of a Unix socket; "": TCP */
     char host[256];                  /* of the URL, without brackets */
+    char bind[256];                  /* the same as it was given: 0.0.0.0 is a place to listen, not to connect to */
     uint16_t port;
     bool tls;
 } client_address;

@@ -85,6 +85,7 @@ bool client_address_parse(const char *text, client_address *out)
     if (!split(copy, &host, &out->port) || !host_is_plain(host)) {
         return false;
     }
+    snprintf(out->bind, sizeof out->bind, "%s", host);
     /* To listen everywhere is no place to connect to. */
     host = strcmp(host, "0.0.0.0") == 0 ? "127.0.0.1" : strcmp(host, "::") == 0 ? "::1" : host;
     bool v6 = strchr(host, ':') != NULL;

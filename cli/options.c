@@ -125,7 +125,7 @@ const option_spec option_table[] = {
     {"tokens-per-day", 0, OPTION_U64, AT(n_tpd), GROUP_KEY, "N", "of prompts and answers [no bound]"},
     {"days", 0, OPTION_U32, AT(n_days), GROUP_KEY, "N", "until it expires [never]"},
     {"host", 0, OPTION_TEXT, AT(host), GROUP_SERVE, "HOST",
-     "where to listen; beyond this machine only with an API key [127.0.0.1]"},
+     "where to listen, beyond this machine only with a key [$MLXR_HOST]"},
     {"port", 0, OPTION_U32, AT(port), GROUP_SERVE, "PORT", "0: any that is free [11435]"},
     {"ollama-port", 0, OPTION_U32, AT(ollama_port), GROUP_SERVE, "PORT",
      "listen there, too (Ollama's is 11434); OpenAI's routes only, so far"},

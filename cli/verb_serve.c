@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client.h"
 #include "kernels.h"
 #include "models.h"
 #include "output.h"
@@ -119,10 +120,38 @@ static int serve(const options *o, const char *const *models, logger *l)
     return code;
 }
 
+/* Where to listen, as $MLXR_HOST says it, unless the command line does. False after telling that it makes no sense. */
+static bool take_host(options *o, client_address *a)
+{
+    static const char *const own[] = {"host", "port", "socket", "no-tcp"};
+    const char *variable = getenv("MLXR_HOST");
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        if (options_given(o, options_find(own[i], strlen(own[i]), GROUP_SERVE))) {
+            return true;
+        }
+    }
+    if (!variable || !*variable || strcmp(variable, "none") == 0) {
+        return true;
+    }
+    if (!client_address_parse(variable, a)) {
+        print_error("MLXR_HOST %s: HOST, HOST:PORT, http://HOST:PORT or unix:/PATH is needed", variable);
+        return false;
+    }
+    o->socket = *a->socket ? a->socket : NULL;
+    o->no_tcp = *a->socket != '\0';
+    o->host = a->bind;
+    o->port = a->port;
+    return true;
+}
+
 int verb_serve(options *o)
 {
+    client_address address;
     if (o->routes) {
         return print_json(daemon_routes_json());
+    }
+    if (!take_host(o, &address)) {
+        return EXIT_USAGE;
     }
     if (o->port > 65535 || o->ollama_port > 65535) {
         print_error("--%s: a port is a number up to 65535", o->port > 65535 ? "port" : "ollama-port");

@@ -151,7 +151,7 @@ static mlxr_status listen_all(struct daemon_private *p, mlxr_error *error)
     const daemon_options *o = &p->options;
     mlxr_status status = MLXR_OK;
     for (unsigned i = 0; i < o->n_sockets && status == MLXR_OK; i++) {
-        status = http_listen_fd(p->d->http, NOTIFY_FIRST_FD + (int)i, error);
+        status = http_listen_fd(p->d->http, o->sockets ? o->sockets[i] : NOTIFY_FIRST_FD + (int)i, error);
     }
     if (status == MLXR_OK && !o->no_tcp && !o->n_sockets) {
         status = listen_host(p, o->port, o->any_port, &p->port, error);

@@ -42,7 +42,8 @@ typedef struct daemon_options { /* {0} is a valid default */
     uint32_t stall_ms;        /* of slow readers; 0: 30,000 */
     uint32_t head_ms;         /* for a request's head; 0: 10,000 */
     uint32_t connections_max; /* 0: 1,024 */
-    unsigned n_sockets;       /* inherited listening sockets, from file descriptor 3 on; then none is opened for TCP */
+    unsigned n_sockets;       /* inherited listening sockets; then none is opened for TCP */
+    const int *sockets;       /* [n_sockets] borrowed for the start; NULL: they are file descriptor 3 and following */
     bool no_sandbox;          /* daemon_run only */
     void (*log)(void *user, mlxr_log_level level, const char *line); /* any thread; NULL: silence */
     void *log_user;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "server/daemon_private.h"
+#include "server/launchd.h"
 #include "server/notify.h"
 
 #define LAST_MS 1800u
@@ -148,6 +149,7 @@ int daemon_run(const daemon_options *options, mlxr_error *error)
     daemon_options o = *options;
     ending e = {.lock = PTHREAD_MUTEX_INITIALIZER};
     pthread_t signals;
+    int *sockets = NULL;
     error->text[0] = '\0';
     sigemptyset(&e.signals);
     sigaddset(&e.signals, SIGTERM);
@@ -155,10 +157,15 @@ int daemon_run(const daemon_options *options, mlxr_error *error)
     pthread_sigmask(SIG_BLOCK, &e.signals, NULL); /* before there are threads: they inherit it */
     signal(SIGPIPE, SIG_IGN);
     o.n_sockets = notify_sockets();
+    if (o.n_sockets == 0) {
+        o.n_sockets = launchd_sockets(&sockets);
+        o.sockets = sockets;
+    }
     mlxr_status status = o.no_sandbox ? MLXR_OK : confine(&o, error);
     if (status == MLXR_OK) {
         status = daemon_start(&e.d, &o, error);
     }
+    free(sockets);
     if (status != MLXR_OK) {
         return status == MLXR_ARG ? 2 : 1;
     }

@@ -79,11 +79,11 @@ def read_answer(file, head_only=False):
 
 
 class Daemon:
-    """`mlxr serve` on a free port. `arguments` are further ones; `ready`: wait until it answers."""
+    """`mlxr serve` on a free port (None: the one it takes itself). `arguments` are further ones; `ready`: wait until it answers."""
 
     def __init__(self, *arguments, env, ready=True, port=0, tcp=True, **popen):
         self.lines, self.port, self.began = [], None, time.monotonic()
-        command = [MLXR, "serve", "--port", str(port), *SANDBOX, *arguments]
+        command = [MLXR, "serve", *([] if port is None else ["--port", str(port)]), *SANDBOX, *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, env=env, **popen)  # fmt: skip
         self.told = threading.Condition()

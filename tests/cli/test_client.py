@@ -469,6 +469,14 @@ class Finding(ClientTest):
         for host in ("a b", "host:x", "host:0", "host:99999", "unix:relative", "[::1", "ho/st", "u@host", " "):
             self.fail_with(2, "is needed", "list", "--server", host)
 
+    def test_the_same_variable_says_where_it_listens(self):
+        port, path = free_port(), os.path.join(self.home, "own.sock")
+        self.serve(env=self.here(port), tcp=False, port=None)
+        self.assertTrue(answers(port))
+        self.serve(env=self.environment(MLXR_HOST="unix:" + path), tcp=False, port=None)
+        self.assertEqual(self.succeed("ps", "--json", "--server", path).json, [])
+        self.fail_with(2, "is needed", "serve", env=self.environment(MLXR_HOST="a b"))
+
     def test_one_that_was_named_and_is_not_there_is_an_error(self):
         port = free_port()
         for verb in (["list"], ["run", "llama", "x"], ["show", "llama"], ["pull", "x"], ["key", "list"]):

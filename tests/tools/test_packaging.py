@@ -66,6 +66,8 @@ class Units(unittest.TestCase):
         self.assertEqual(plist["ProgramArguments"][1:], ["serve"])
         self.assertGreaterEqual(plist["ExitTimeOut"], 60)
         self.assertEqual(plist["Umask"], 0o077)
+        name = re.search(r'#define LAUNCHD_SOCKETS "(\w+)"', read(ROOT, "daemon", "server", "launchd.h")).group(1)
+        self.assertEqual(plist["Sockets"], {name: {"SockNodeName": "127.0.0.1", "SockServiceName": "11435", "SockType": "stream"}})
 
 
 class Packages(unittest.TestCase):
