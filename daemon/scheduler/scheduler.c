@@ -374,6 +374,7 @@ static void see_stalls(scheduler *s, uint64_t now_us)
         if (!stalls) { /* it did not wait for its turn, but for its reader */
             l->since_us = now_us;
             l->waited = 0;
+            l->r->choices[l->choice].last_us = now_us; /* nor is that between its tokens ours */
         }
     }
 }

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "scheduler_client.h"
+#include "telemetry/metric_table.h"
 
 static void step(scheduler *s, uint32_t n)
 {
@@ -171,6 +172,44 @@ static void a_paused_request_can_be_cancelled_and_its_deadline_counts(void **unu
     close_engine(&s);
 }
 
+static double seconds_between_tokens(metrics *m)
+{
+    char *text = NULL;
+    size_t n;
+    mlxr_error error;
+    assert_ok(metrics_render(m, &text, &n, &error), &error);
+    const char *line = strstr(text, "\nmlxr_inter_token_latency_seconds_sum{");
+    assert_non_null(line);
+    double value = strtod(strchr(line, '}') + 1, NULL);
+    free(text);
+    return value;
+}
+
+static void a_readers_pause_is_no_latency_between_tokens(void **unused)
+{
+    (void)unused;
+    setup s;
+    mlxr_error error;
+    metrics *m = NULL;
+    open_engine(&s, 8 << 20, 1);
+    assert_ok(metrics_open(&m, metric_table, METRIC_COUNT, &error), &error);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 2, .now_us = fake_now, .metrics = m});
+    client *c = make(s.model, 1, 20, 30);
+    submit(sched, c);
+    step(sched, 5);
+    scheduler_pause(sched, c->id);
+    step(sched, 1);
+    atomic_fetch_add(&clock_us, 100000000);
+    scheduler_resume(sched, c->id);
+    play(sched);
+    assert_true(seconds_between_tokens(m) < 1); /* the clock stands still but for the pause */
+    check(c, s.engine, SCHEDULER_LENGTH);
+    scheduler_close(&sched);
+    metrics_close(&m);
+    free(c);
+    close_engine(&s);
+}
+
 typedef struct toggler {
     scheduler *sched;
     client *c;
@@ -226,6 +265,7 @@ int main(void)
         cmocka_unit_test(a_paused_request_gives_its_pages_to_whoever_needs_them),
         cmocka_unit_test(a_paused_request_yields_before_streams_run_short),
         cmocka_unit_test(a_paused_request_can_be_cancelled_and_its_deadline_counts),
+        cmocka_unit_test(a_readers_pause_is_no_latency_between_tokens),
         cmocka_unit_test(pauses_from_many_threads_change_no_token_and_lose_no_wake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
