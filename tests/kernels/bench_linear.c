@@ -101,6 +101,9 @@ static double measure_scalar(const job *j, uint8_t *pool)
 
 static void bench_one(check *c, const linear_kernels *kernels, team *t, const shape *s, dtype type, uint8_t *pool)
 {
+    if (strcmp(kernels->isa[type], c->set) != 0 || strcmp(c->set, "scalar") == 0) {
+        return; /* measured with the set it is from; the scalar one is what all are compared with */
+    }
     size_t n = (size_t)s->n_in * s->n_out, n_bytes = dtype_row_bytes(type, s->n_in) * s->n_out;
     size_t filled = n_bytes < ((size_t)4 << 20) ? n_bytes : dtype_row_bytes(type, s->n_in) * 256;
     weights_fill(c, type, WEIGHTS_RANDOM, pool, filled / dtype_row_bytes(type, s->n_in) * s->n_in);
@@ -116,7 +119,7 @@ static void bench_one(check *c, const linear_kernels *kernels, team *t, const sh
         job j = {.kernels = kernels, .pack = true};
         j.weight = (linear_weight){pool, dtype_row_bytes(type, s->n_in), type, s->n_in, s->n_out};
         j.scratch_bytes = linear_scratch_bytes(s->n_in);
-        linear_format format = kernels->format[type];
+        linear_format format = linear_format_for(kernels, type, m);
         float *x = malloc((size_t)m * s->n_in * sizeof(float));
         float *dst = malloc((size_t)m * s->n_out * sizeof(float));
         void *packed = aligned_alloc(LINEAR_ALIGN, linear_input_bytes(format, m, s->n_in));

@@ -64,7 +64,7 @@ static problem problem_make(check *c, const linear_kernels *kernels, dtype type,
         p.x[i] = check_normal(c) * (spiky && check_below(c, 50) == 0 ? 300.0f : 1.0f);
         p.x[i] = holes && (i / 32 % 3) ? 0.0f : p.x[i];
     }
-    linear_format format = kernels->format[type];
+    linear_format format = linear_format_for(kernels, type, n_tokens);
     p.input = check_alloc(linear_input_bytes(format, n_tokens, n_in), false);
     p.packed = linear_input_make(format, n_tokens, n_in, p.input.bytes);
     p.stride = n_out + check_below(c, 3);
@@ -102,11 +102,15 @@ static void unpack_token(const linear_input *in, uint32_t token, double *x)
         } else if (in->format == LINEAR_BF16) {
             x[k] = (double)bf16_to_float(((const uint16_t *)in->data)[token * in->stride + k]);
         } else {
+            static const uint32_t place[4] = {0, 2, 1, 3}; /* of words */
             q16_place at = q16_find(in, token);
             float unit;
-            const uint8_t *digits = at.q + k / Q16_BLOCK * at.record + k % Q16_BLOCK;
+            int16_t word;
+            const uint8_t *of_block = at.q + k / Q16_BLOCK * at.record, *digits = of_block + k % Q16_BLOCK;
             memcpy(&unit, at.words + k / Q16_BLOCK * at.record + Q16_UNIT * at.word, sizeof unit);
-            x[k] = (double)unit * (256 * (int8_t)digits[0] + (int8_t)digits[Q16_BLOCK]);
+            memcpy(&word, of_block + 2 * (k % Q16_BLOCK / 4 * 4 + place[k % 4]), sizeof word);
+            x[k] = (double)unit *
+                   (in->format == LINEAR_W16 ? word : 256 * (int8_t)digits[0] + (int8_t)digits[Q16_BLOCK]);
         }
     }
 }
@@ -187,10 +191,11 @@ static void same_bits_alone(check *c, const linear_kernels *kernels, problem *p)
     linear_output out = output_of(p, false);
     linear_rows(kernels, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
     float *alone = get(p->n_out * sizeof(float));
-    check_memory input = check_alloc(linear_input_bytes(p->packed.format, 1, p->n_in), false);
+    linear_format format = linear_format_for(kernels, p->type, 1);
+    check_memory input = check_alloc(linear_input_bytes(format, 1, p->n_in), false);
     bool same = true;
     for (uint32_t t = 0; t < p->n_tokens; t++) {
-        linear_input one = linear_input_make(p->packed.format, 1, p->n_in, input.bytes);
+        linear_input one = linear_input_make(format, 1, p->n_in, input.bytes);
         linear_output to = {.dst = alone, .stride = p->n_out, .bias = p->bias};
         linear_pack(kernels, &one, 0, p->x + (size_t)t * p->n_in);
         linear_rows(kernels, &p->weight, &one, &to, 0, cut, p->scratch.bytes);
@@ -208,7 +213,8 @@ static void same_bits_as_least_set(check *c, const linear_kernels *kernels, prob
 {
     linear_kernels least;
     linear_init(&least, c->features & (CPU_AVX2 | CPU_NEON));
-    if (p->packed.format != LINEAR_Q16 || least.rows[p->type] == kernels->rows[p->type]) {
+    linear_format format = linear_format_for(&least, p->type, p->n_tokens);
+    if ((format != LINEAR_Q16 && format != LINEAR_W16) || least.rows[p->type] == kernels->rows[p->type]) {
         return;
     }
     fill_output(c, p, false, 0, p->n_out);
@@ -216,7 +222,12 @@ static void same_bits_as_least_set(check *c, const linear_kernels *kernels, prob
     linear_rows(kernels, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
     float *first = get(p->output.n_bytes);
     memcpy(first, p->output.bytes, p->output.n_bytes);
+    linear_input packed = p->packed;
+    p->packed.format = format; /* of the same size */
+    pack_all(p, &least);
     linear_rows(&least, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
+    p->packed = packed;
+    pack_all(p, kernels);
     check_result(c, memcmp(first, p->output.bytes, p->output.n_bytes) == 0, "%s %u → %u, %u tokens: differs from %s",
                  dtype_name(p->type), p->n_in, p->n_out, p->n_tokens, least.isa[p->type]);
     free(first);
@@ -288,4 +299,4 @@ static void run(check *c)
     }
 }
 
-const check_suite check_linear = {"linear", run, check_linear_bench};
+const check_suite check_linear = {"linear", run, check_linear_bench, true};

@@ -38,7 +38,7 @@ static void run(check *c)
     linear_init(&kernels, c->features);
     for (int i = 0; i < (c->quick ? 200 : 2000); i++) {
         linear_format format = (linear_format)check_below(c, LINEAR_FORMAT_COUNT);
-        uint32_t n_in = format == LINEAR_Q16 ? 32 * (1 + check_below(c, 20)) : 1 + check_below(c, 200);
+        uint32_t n_in = format >= LINEAR_Q16 ? 32 * (1 + check_below(c, 20)) : 1 + check_below(c, 200);
         uint32_t n_tokens = 1 + check_below(c, 20);
         size_t n_bytes = linear_input_bytes(format, n_tokens, n_in);
         check_memory a = check_alloc(n_bytes, false), b = check_alloc(n_bytes, false);
@@ -58,4 +58,37 @@ static void run(check *c)
     }
 }
 
-const check_suite check_linear_pack = {"linear_pack", run, NULL};
+static double time_pack(const linear_kernels *kernels, const linear_input *in, const float *x)
+{
+    double best = 1;
+    for (int r = 0; r < 50; r++) {
+        double begin = check_seconds();
+        for (uint32_t t = 0; t < in->n_tokens; t++) {
+            linear_pack(kernels, in, t, x);
+        }
+        best = fmin(best, (check_seconds() - begin) / in->n_tokens);
+    }
+    return best;
+}
+
+static void bench(check *c)
+{
+    static const char *const names[LINEAR_FORMAT_COUNT] = {"f32", "bf16", "digits", "words"};
+    static float x[5632];
+    linear_kernels kernels, scalar;
+    linear_init(&kernels, c->features);
+    linear_init(&scalar, 0);
+    fill(c, x, 5632, 0);
+    for (uint32_t f = LINEAR_F32; f < LINEAR_FORMAT_COUNT; f++) {
+        for (uint32_t n = 2048; n <= 5632 && kernels.pack[f] != scalar.pack[f]; n += 5632 - 2048) {
+            check_memory m = check_alloc(linear_input_bytes((linear_format)f, 8, n), false);
+            linear_input in = linear_input_make((linear_format)f, 8, n, m.bytes);
+            double seconds = time_pack(&kernels, &in, x);
+            printf("pack %-11s n %5u  %-11s %8.1f ns  %6.1f GB/s  %6.1f × scalar\n", names[f], n, c->set, seconds * 1e9,
+                   n * sizeof(float) / seconds * 1e-9, time_pack(&scalar, &in, x) / seconds);
+            check_free(&m);
+        }
+    }
+}
+
+const check_suite check_linear_pack = {"linear_pack", run, bench, false};

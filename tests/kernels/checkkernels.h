@@ -38,6 +38,7 @@ typedef struct check_suite {
     const char *name;
     void (*run)(check *c);   /* checks the kernels of c->features */
     void (*bench)(check *c); /* or NULL */
+    bool of_products;        /* kernels of linear_kernels, not of ops_table */
 } check_suite;
 
 #define CHECK_DECLARE(name) extern const check_suite check_##name;

@@ -23,6 +23,7 @@
 #include "quant/tensor.h"
 
 #define LINEAR_TILE 8       /* tokens that lie interleaved in a packed input: give members multiples of it to pack */
+#define LINEAR_FEW 16       /* at most so many tokens go through kernels that read another format than many do */
 #define LINEAR_ROW_GRAIN 16 /* weight rows computed together: row ranges in multiples of it are fastest */
 #define LINEAR_ALIGN 64     /* bytes: of packed inputs and scratch */
 #define LINEAR_TYPES 32     /* > the largest dtype */
@@ -32,6 +33,7 @@ typedef enum linear_format {
     LINEAR_F32,  /* plain rows of f32: packing may be skipped, see linear_input_wrap */
     LINEAR_BF16, /* rows of bfloat16 */
     LINEAR_Q16,  /* 16 bits as two int8 digits, with one f32 scale for 32 elements */
+    LINEAR_W16,  /* the same integers as words: with them, and so with the results, nothing else changes */
     LINEAR_FORMAT_COUNT,
 } linear_format;
 
@@ -63,7 +65,9 @@ typedef void linear_rows_fn(const linear_weight *weight, const linear_input *inp
                             uint32_t begin, uint32_t end, void *scratch);
 
 typedef struct linear_kernels {
-    linear_format format[LINEAR_TYPES]; /* by dtype: the packed input its kernel reads */
+    linear_format few[LINEAR_TYPES];    /* by dtype: the packed input its kernel reads, up to n_few tokens … */
+    linear_format many[LINEAR_TYPES];   /* … and beyond */
+    uint32_t n_few[LINEAR_TYPES];       /* ≤ LINEAR_FEW */
     linear_rows_fn *rows[LINEAR_TYPES]; /* NULL where there is no such dtype */
     const char *isa[LINEAR_TYPES];      /* "scalar", "avx2", …: for `doctor` and the tests */
     linear_pack_fn *pack[LINEAR_FORMAT_COUNT];
@@ -72,6 +76,12 @@ typedef struct linear_kernels {
 /* Fills the table for these features (0: scalar, which reads f32 inputs and accumulates in double: the definition of
  * the operation). */
 void linear_init(linear_kernels *kernels, cpu_features features);
+
+/* What an input of so many tokens must be packed to for weights of this type. */
+static inline linear_format linear_format_for(const linear_kernels *kernels, dtype type, uint32_t n_tokens)
+{
+    return n_tokens <= kernels->n_few[type] ? kernels->few[type] : kernels->many[type];
+}
 
 /* Bytes of a packed input; 0 if that does not fit in size_t. */
 size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in);
@@ -94,8 +104,8 @@ linear_weight linear_weight_of(const tensor *t);
  * sizes, so that it stays in L2. */
 size_t linear_scratch_bytes(uint32_t n_in);
 
-/* Output rows [begin, end) for all tokens of the input. The input's format must be kernels->format[weight->type] and
- * its n_in the weight's. Several members may compute disjoint row ranges of one output at once. */
+/* Output rows [begin, end) for all tokens of the input. The input's format must be linear_format_for the weight's type
+ * and its tokens, its n_in the weight's. Several members may compute disjoint row ranges of one output at once. */
 static inline void linear_rows(const linear_kernels *kernels, const linear_weight *weight, const linear_input *input,
                                const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
 {

@@ -10,10 +10,14 @@
 #include "kernels/cpu/unpack_avx2.h"
 
 #define LINEAR_SUFFIX linear_table_avx2
+#define LINEAR_PANELS linear_panels_avx2
 #define LINEAR_ISA "avx2"
 #define PASS_TOKENS 4
 #define GROUP_TOKENS 1
 #define TURN_WORDS 8
+#define WORDS_PANELS 1
+#define WORDS_8BIT_ONLY
+#define WORDS_TOKENS 4
 #define MAKE_UNSIGNED false
 
 INLINE vint products(int bits, vint w, const uint8_t *q)
@@ -60,6 +64,11 @@ INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
         }
     }
     return start;
+}
+
+INLINE vint dot_words(vint start, vint w, vint x)
+{
+    return _mm256_add_epi32(start, _mm256_madd_epi16(w, x));
 }
 
 #include "kernels/cpu/linear_blocks.h"

@@ -9,10 +9,13 @@
 #include "kernels/cpu/unpack_avx512.h"
 
 #define LINEAR_SUFFIX linear_table_avx512vnni
+#define LINEAR_PANELS linear_panels_avx512vnni
 #define LINEAR_ISA "avx512-vnni"
 #define PASS_TOKENS 8
 #define GROUP_TOKENS 4
 #define TURN_WORDS 1
+#define WORDS_PANELS 2
+#define WORDS_TOKENS 8
 #define MAKE_UNSIGNED true
 
 INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
@@ -23,6 +26,11 @@ INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
         start = _mm512_dpbusd_epi32(start, w[i], _mm512_set1_epi32(word_at(q + 4 * i)));
     }
     return start;
+}
+
+INLINE vint dot_words(vint start, vint w, vint x)
+{
+    return _mm512_dpwssd_epi32(start, w, x);
 }
 
 #include "kernels/cpu/linear_blocks.h"

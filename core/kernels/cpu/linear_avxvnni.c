@@ -6,10 +6,13 @@
 #include "kernels/cpu/unpack_avx2.h"
 
 #define LINEAR_SUFFIX linear_table_avxvnni
+#define LINEAR_PANELS linear_panels_avxvnni
 #define LINEAR_ISA "avx-vnni"
 #define PASS_TOKENS 4
 #define GROUP_TOKENS 2
 #define TURN_WORDS 1
+#define WORDS_PANELS 2
+#define WORDS_TOKENS 4
 #define MAKE_UNSIGNED true
 
 INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
@@ -20,6 +23,11 @@ INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
         start = _mm256_dpbusd_avx_epi32(start, w[i], _mm256_set1_epi32(word_at(q + 4 * i)));
     }
     return start;
+}
+
+INLINE vint dot_words(vint start, vint w, vint x)
+{
+    return _mm256_dpwssd_avx_epi32(start, w, x);
 }
 
 #include "kernels/cpu/linear_blocks.h"

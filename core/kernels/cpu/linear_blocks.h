@@ -1,13 +1,18 @@
 /*
  * Integer linear layers, written once for every instruction set. Include after unpack_<isa>.h and these definitions:
  *     LINEAR_SUFFIX, LINEAR_ISA   of the table function and its name
- *     PASS_TOKENS                 tokens whose sums fit in registers beside a block of weights
- *     GROUP_TOKENS                of them whose sums are computed in turns
+ *     LINEAR_PANELS               the array of kernels by type
+ *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
+ *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_8BIT_ONLY: only for
+ *                                 weights of 8 bits, which then have them beyond PANEL_DIRECT tokens
+ *     OWN_SUM_DIGITS              where the set brings its sum_digits, instead of dot
+ *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
  *     MAKE_UNSIGNED               whether dot() wants unsigned weights for 8-bit types as well
  *     vint dot(bits, vint start, const vint *w, const uint8_t *q, int n)
  *                                 start + Σ of n words of weights × q, `bits` a weight
- * Owner: const tables. Lifetime: static.
+ * and what linear_digits.h (or linear_tiles.h where TILE_MULTIPLY is defined) and linear_words.h ask for, which
+ * multiply unpacked panels with tiles of tokens. Owner: const tables. Lifetime: static.
  */
 #include "kernels/cpu/linear_table.h"
 #include "kernels/cpu/unpack_blocks.h"
@@ -15,7 +20,10 @@
 #define MIN PANEL_MIN
 #define HALVES PANEL_HALVES
 #define VECTOR (ROWS * 4) /* bytes */
+#define BYTE_VECTORS 8    /* the weights of a block in an unpacked panel */
+#define WORD_VECTORS 16
 #define PREFETCH_AHEAD 8192
+#define SHIFT8 (MAKE_UNSIGNED ? 7 : 0) /* of the offset of 8-bit weights */
 
 INLINE float float_at(const uint8_t *p)
 {
@@ -24,6 +32,38 @@ INLINE float float_at(const uint8_t *p)
     return f;
 }
 
+INLINE void zero(int n, vflt acc[])
+{
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        acc[t] = v_floats(0.0f);
+    }
+}
+
+INLINE void store(int first, int n, const vflt acc[], const panel_output *out)
+{
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        float *dst = out->dst + (size_t)(first + t) * out->stride;
+        vflt value = out->bias ? v_add(acc[t], v_load_some(out->bias, out->n_rows)) : acc[t];
+        value = out->add ? v_add(v_load_some(dst, out->n_rows), value) : value;
+        v_store_some(dst, value, out->n_rows);
+    }
+}
+
+/* Where panel p of what a tile takes goes. */
+INLINE panel_output panel_part(const panel_output *out, int p)
+{
+    uint32_t first = (uint32_t)p * ROWS, left = out->n_rows - first;
+    return (panel_output){.dst = out->dst + first,
+                          .stride = out->stride,
+                          .bias = out->bias ? out->bias + first : NULL,
+                          .n_rows = left < ROWS ? left : ROWS,
+                          .add = out->add};
+}
+
+#ifndef LINEAR_MANY_ONLY
+#ifndef OWN_SUM_DIGITS
 /* sum[t] = Σ over n_words of weights × the 16-bit integers whose digits token t has at q, from minus[t] times the
  * weights' offset. Digits and tokens take turns, so that no instruction waits for the one before it. */
 INLINE void sum_digits(int bits, int shift, int n, const vint *w, int n_words, const uint8_t *q, const uint8_t *minus,
@@ -49,6 +89,7 @@ INLINE void sum_digits(int bits, int shift, int n, const vint *w, int n_words, c
         sum[t] = v_add32(sum[t], v_left32(high[t], 8));
     }
 }
+#endif
 
 /* acc[t] += 16 or 32 k of the block × those of n tokens whose digits begin at q. */
 INLINE void multiply_part(int bits, int shift, int n, const vint *w, int n_words, vflt scale, const uint8_t *q,
@@ -99,38 +140,37 @@ INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, con
     }
 }
 
-INLINE void zero(int n, vflt acc[])
-{
-    UNROLL
-    for (int t = 0; t < n; t++) {
-        acc[t] = v_floats(0.0f);
-    }
-}
-
-INLINE void store(int first, int n, const vflt acc[], const panel_output *out)
-{
-    UNROLL
-    for (int t = 0; t < n; t++) {
-        float *dst = out->dst + (size_t)(first + t) * out->stride;
-        vflt value = out->bias ? v_add(acc[t], v_load_some(out->bias, out->n_rows)) : acc[t];
-        value = out->add ? v_add(v_load_some(dst, out->n_rows), value) : value;
-        v_store_some(dst, value, out->n_rows);
-    }
-}
+#endif
 
 /* Panel blocks: as struct block, but only the vectors that the kind has. */
-INLINE size_t block_bytes(int kind)
+#define BLOCK_BYTES(n_weights, kind)                                                                                   \
+    (VECTOR * ((size_t)(n_weights) + (size_t)(1 + !!((kind) & HALVES)) * (size_t)(1 + !!((kind) & MIN))))
+
+#ifdef TILE_MULTIPLY
+#include "kernels/cpu/linear_tiles.h"
+#else
+#include "kernels/cpu/linear_digits.h"
+#endif
+#ifdef WORDS_PANELS
+#include "kernels/cpu/linear_words.h"
+#endif
+
+/* Where a walk takes the blocks: tokens first … first + n − 1 of records of T, or a panel. */
+typedef enum target { TO_TOKENS, TO_BYTES, TO_WORDS } target;
+typedef struct sink {
+    int T, first, n;
+    const uint8_t *record;
+    vflt *acc;
+    uint8_t *panel;
+} sink;
+
+INLINE bool wants_unsigned(target to)
 {
-    return VECTOR * (8 + (size_t)(1 + !!(kind & HALVES)) * (size_t)(1 + !!(kind & MIN)));
+    return to == TO_WORDS || (to == TO_BYTES ? PANEL_UNSIGNED : MAKE_UNSIGNED);
 }
 
-INLINE void put_block(int kind, const block *v, uint8_t *to)
+INLINE void put_scales(int kind, const block *v, uint8_t *to)
 {
-    UNROLL
-    for (int i = 0; i < 8; i++) {
-        v_put(to + i * VECTOR, v->w[i]);
-    }
-    to += 8 * VECTOR;
     v_put_floats(to, v->scale[0]);
     if (kind & HALVES) {
         v_put_floats(to += VECTOR, v->scale[1]);
@@ -143,54 +183,26 @@ INLINE void put_block(int kind, const block *v, uint8_t *to)
     }
 }
 
-INLINE void get_block(int kind, const uint8_t *from, block *v)
+INLINE void put(int kind, int bits, int shift, target where, const block *v, sink *to)
 {
-    UNROLL
-    for (int i = 0; i < 8; i++) {
-        v->w[i] = v_get(from + i * VECTOR);
+    if (where == TO_BYTES) {
+        put_bytes(bits, shift, v, to->panel);
+        put_scales(kind, v, to->panel + BYTE_VECTORS * VECTOR);
+        to->panel += BLOCK_BYTES(BYTE_VECTORS, kind);
+        return;
     }
-    from += 8 * VECTOR;
-    v->scale[0] = v_get_floats(from);
-    if (kind & HALVES) {
-        v->scale[1] = v_get_floats(from += VECTOR);
+#ifdef WORDS_PANELS
+    if (where == TO_WORDS) {
+        put_words(bits, shift, v, to->panel);
+        put_scales(kind, v, to->panel + WORD_VECTORS * VECTOR);
+        to->panel += BLOCK_BYTES(WORD_VECTORS, kind);
+        return;
     }
-    if (kind & MIN) {
-        v->min[0] = v_get_floats(from += VECTOR);
-    }
-    if (kind == (MIN | HALVES)) {
-        v->min[1] = v_get_floats(from += VECTOR);
-    }
-}
-
-INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, const uint8_t *panel, uint32_t n_in,
-                      const uint8_t *record, const panel_output *out, const panel_ahead *ahead)
-{
-    vflt acc[PASS_TOKENS];
-    const uint8_t *far = ahead->bytes;
-    const size_t far_step = first ? 0 : ahead->step;
-    zero(n, acc);
-    for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
-        block v;
-        get_block(kind, panel, &v);
-        multiply(kind, bits, shift, T, first, n, &v, record, acc);
-        for (size_t i = 0; i < far_step; i += 64) {
-            __builtin_prefetch(far + i, 0, 2);
-        }
-        far += far_step;
-        panel += block_bytes(kind);
-        record += T * Q16_RECORD_BYTES;
-    }
-    store(first, n, acc, out);
-}
-
-/* What happens to an unpacked block: into the panel or, without one, multiplied at once. */
-INLINE void use(int kind, int bits, int shift, int T, const block *v, const uint8_t *record, vflt acc[], uint8_t *panel)
-{
-    if (panel) {
-        put_block(kind, v, panel);
-    } else {
-        multiply(kind, bits, shift, T, 0, T, v, record, acc);
-    }
+#endif
+#ifndef LINEAR_MANY_ONLY
+    multiply(kind, bits, shift, to->T, to->first, to->n, v, to->record, to->acc);
+    to->record += to->T * Q16_RECORD_BYTES;
+#endif
 }
 
 /* Into L1, and what lies further ahead into L2, which can wait for more lines from memory at a time than L1. */
@@ -204,26 +216,22 @@ INLINE void prefetch(const uint8_t *p, size_t n_bytes)
 
 /* The rows' blocks in order. While multiplying, what follows the panel in memory is fetched in the order of its
  * addresses: sixteen rows are too many streams for a prefetcher, the next panel is one. */
-INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift, int T, const uint8_t *rows,
-                        size_t row_bytes, uint32_t n_in, const uint8_t *record, vflt acc[], uint8_t *panel)
+INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
+                        size_t row_bytes, uint32_t n_in, sink to)
 {
     const uint8_t *next = rows + ROWS * row_bytes;
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         block v;
-        unpack_legacy(type, MAKE_UNSIGNED, rows, row_bytes, &v);
-        use(kind, bits, shift, T, &v, record, acc, panel);
-        prefetch(next, panel ? 0 : ROWS * bytes);
+        unpack_legacy(type, wants_unsigned(where), rows, row_bytes, &v);
+        put(kind, bits, shift, where, &v, &to);
+        prefetch(next, where != TO_TOKENS ? 0 : ROWS * bytes);
         next += ROWS * bytes;
         rows += bytes;
-        record += T * Q16_RECORD_BYTES;
-        if (panel) {
-            panel += block_bytes(kind);
-        }
     }
 }
 
-INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int T, const uint8_t *rows,
-                   size_t row_bytes, uint32_t n_in, const uint8_t *record, vflt acc[], uint8_t *panel)
+INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
+                   size_t row_bytes, uint32_t n_in, sink to)
 {
     const uint8_t *next = rows + ROWS * row_bytes;
     for (uint32_t b = 0; b < n_in / 256; b++) {
@@ -232,73 +240,33 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
         UNROLL
         for (int i = 0; i < 8; i++) {
             block v;
-            unpack_super_block(type, MAKE_UNSIGNED, rows, row_bytes, i, &s, &v);
-            use(kind, bits, shift, T, &v, record, acc, panel);
-            prefetch(next, panel ? 0 : ROWS * bytes / 8);
+            unpack_super_block(type, wants_unsigned(where), rows, row_bytes, i, &s, &v);
+            put(kind, bits, shift, where, &v, &to);
+            prefetch(next, where != TO_TOKENS ? 0 : ROWS * bytes / 8);
             next += ROWS * bytes / 8;
-            record += T * Q16_RECORD_BYTES;
-            if (panel) {
-                panel += block_bytes(kind);
-            }
         }
         rows += bytes;
     }
 }
 
-#define PASS(name, kind, bits, shift, n)                                                                               \
-    static void pass_##name##_##n(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T, int first,        \
-                                  const panel_output *out, const panel_ahead *ahead)                                   \
+#define UNPACK_TO(prefix, where, name, walk, type, bytes, kind, bits, shift)                                           \
+    static void prefix##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint8_t *panel)                     \
     {                                                                                                                  \
-        tile_pass(kind, bits, shift, T, first, n, panel, n_in, record, out, ahead);                                    \
+        walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, (sink){.panel = panel});                    \
     }
-
-/* Panels of one kind × a tile of T tokens: a full tile with constant offsets, others in passes of up to four. */
-#define TILES(name, kind, bits, shift)                                                                                 \
-    PASS(name, kind, bits, shift, 1)                                                                                   \
-    PASS(name, kind, bits, shift, 2)                                                                                   \
-    PASS(name, kind, bits, shift, 3)                                                                                   \
-    PASS(name, kind, bits, shift, 4)                                                                                   \
-    static void tile_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                         \
-                            const panel_output *out, const panel_ahead *ahead)                                         \
-    {                                                                                                                  \
-        if (T == LINEAR_TILE && PASS_TOKENS == LINEAR_TILE) {                                                          \
-            tile_pass(kind, bits, shift, LINEAR_TILE, 0, PASS_TOKENS, panel, n_in, record, out, ahead);                \
-            return;                                                                                                    \
-        }                                                                                                              \
-        for (int first = 0; first < T; first += 4) {                                                                   \
-            switch (T - first) {                                                                                       \
-            case 1:                                                                                                    \
-                pass_##name##_1(panel, n_in, record, T, first, out, ahead);                                            \
-                break;                                                                                                 \
-            case 2:                                                                                                    \
-                pass_##name##_2(panel, n_in, record, T, first, out, ahead);                                            \
-                break;                                                                                                 \
-            case 3:                                                                                                    \
-                pass_##name##_3(panel, n_in, record, T, first, out, ahead);                                            \
-                break;                                                                                                 \
-            default:                                                                                                   \
-                pass_##name##_4(panel, n_in, record, T, first, out, ahead);                                            \
-                break;                                                                                                 \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
-
-/* A format that goes through panels whatever the batch. */
-#define FORMAT(name, walk, type, bytes, kind, bits, shift, tiles, ...)                                                 \
-    static void unpack_panel_##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint8_t *panel)              \
-    {                                                                                                                  \
-        walk(type, bytes, kind, bits, shift, 0, rows, row_bytes, n_in, panel, NULL, panel);                            \
-    }                                                                                                                  \
-    static void rows_##name(const linear_weight *weight, const linear_input *input, const linear_output *output,       \
-                            uint32_t begin, uint32_t end, void *scratch)                                               \
-    {                                                                                                                  \
-        const panel_kernel k = {.rows = ROWS,                                                                          \
-                                .block_bytes = block_bytes(kind),                                                      \
-                                .unpack = unpack_panel_##name,                                                         \
-                                .tile = tiles,                                                                         \
-                                .direct = {__VA_ARGS__}};                                                              \
-        linear_panels_run(&k, weight, input, output, begin, end, scratch);                                             \
-    }
+#define UNPACK_WORDS(...) UNPACK_TO(words_of_, TO_WORDS, __VA_ARGS__)
+#ifndef WORDS_PANELS
+#define UNPACK(...) UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)
+#define UNPACK_8BIT UNPACK
+#elif defined(WORDS_8BIT_ONLY)
+#define UNPACK(...) UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)
+#define UNPACK_8BIT UNPACK_WORDS
+#else
+#define UNPACK(...)                                                                                                    \
+    UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)                                                                        \
+    UNPACK_WORDS(__VA_ARGS__)
+#define UNPACK_8BIT UNPACK
+#endif
 
 #define DIRECT(name, walk, type, bytes, kind, bits, shift, T)                                                          \
     static void direct_##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,       \
@@ -306,54 +274,118 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, int 
     {                                                                                                                  \
         vflt acc[T];                                                                                                   \
         zero(T, acc);                                                                                                  \
-        walk(type, bytes, kind, bits, shift, T, rows, row_bytes, n_in, record, acc, NULL);                             \
+        walk(type, bytes, kind, bits, shift, TO_TOKENS, rows, row_bytes, n_in, (sink){T, 0, T, record, acc, NULL});    \
         store(0, T, acc, out);                                                                                         \
     }
 
-/* A format with functions of its own for 1 … 4 tokens. More gain nothing over a panel that is still in L1, and would
- * take minutes to compile. */
-#define FORMAT_DIRECT(name, walk, type, bytes, kind, bits, shift, tiles)                                               \
+/* A format with functions of its own for 1 … PANEL_DIRECT tokens. More would take minutes to compile. */
+#define FORMAT_OF(unpack, name, walk, type, bytes, kind, bits, shift)                                                  \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 1)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 2)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 3)                                                              \
     DIRECT(name, walk, type, bytes, kind, bits, shift, 4)                                                              \
-    FORMAT(name, walk, type, bytes, kind, bits, shift, tiles, NULL, direct_##name##_1, direct_##name##_2,              \
-           direct_##name##_3, direct_##name##_4)
+    unpack(name, walk, type, bytes, kind, bits, shift)
 
-#define SHIFT8 (MAKE_UNSIGNED ? 7 : 0)
+/* A format that is rare: few tokens go one by one. */
+#define EACH(name, T)                                                                                                  \
+    static void direct_##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,       \
+                                    const panel_output *out)                                                           \
+    {                                                                                                                  \
+        each_##name(rows, row_bytes, n_in, record, T, out);                                                            \
+    }
+#define FORMAT_RARE_OF(unpack, name, walk, type, bytes, kind, bits, shift)                                             \
+    static void each_##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record, int T,        \
+                            const panel_output *out)                                                                   \
+    {                                                                                                                  \
+        for (int t = 0; t < T; t++) {                                                                                  \
+            vflt acc[1] = {v_floats(0.0f)};                                                                            \
+            walk(type, bytes, kind, bits, shift, TO_TOKENS, rows, row_bytes, n_in,                                     \
+                 (sink){T, t, 1, record, acc, NULL});                                                                  \
+            store(t, 1, acc, out);                                                                                     \
+        }                                                                                                              \
+    }                                                                                                                  \
+    EACH(name, 1)                                                                                                      \
+    EACH(name, 2)                                                                                                      \
+    EACH(name, 3)                                                                                                      \
+    EACH(name, 4)                                                                                                      \
+    unpack(name, walk, type, bytes, kind, bits, shift)
 
-TILES(q4_0, 0, 4, 3)
-TILES(q5_0, 0, 5, 4)
-TILES(q8, 0, 8, SHIFT8)
-TILES(min4, MIN, 4, 0)
-TILES(min5, MIN, 5, 0)
-TILES(q6_k, HALVES, 6, 5)
-TILES(q3_k, HALVES, 4, 2)
-TILES(q2_k, MIN | HALVES, 4, 0)
+#ifdef LINEAR_MANY_ONLY
+#define FORMAT UNPACK
+#define FORMAT_RARE UNPACK
+#define FORMAT_8BIT UNPACK
+#define FORMAT_8BIT_RARE UNPACK
+#define DIRECTS(name)
+#else
+#define FORMAT(...) FORMAT_OF(UNPACK, __VA_ARGS__)
+#define FORMAT_RARE(...) FORMAT_RARE_OF(UNPACK, __VA_ARGS__)
+#define FORMAT_8BIT(...) FORMAT_OF(UNPACK_8BIT, __VA_ARGS__)
+#define FORMAT_8BIT_RARE(...) FORMAT_RARE_OF(UNPACK_8BIT, __VA_ARGS__)
+#define DIRECTS(name) .direct = {NULL, direct_##name##_1, direct_##name##_2, direct_##name##_3, direct_##name##_4},
+#endif
 
-FORMAT_DIRECT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3, tile_q4_0)
-FORMAT_DIRECT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0, tile_min4)
-FORMAT_DIRECT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4, tile_q5_0)
-FORMAT_DIRECT(q5_1, walk_legacy, DTYPE_Q5_1, 24, MIN, 5, 0, tile_min5)
-FORMAT_DIRECT(q8_0, walk_legacy, DTYPE_Q8_0, 34, 0, 8, SHIFT8, tile_q8)
-FORMAT_DIRECT(q4_k, walk_k, DTYPE_Q4_K, 144, MIN, 4, 0, tile_min4)
-FORMAT_DIRECT(q5_k, walk_k, DTYPE_Q5_K, 176, MIN, 5, 0, tile_min5)
-FORMAT_DIRECT(q6_k, walk_k, DTYPE_Q6_K, 210, HALVES, 6, 5, tile_q6_k)
-FORMAT(q2_k, walk_k, DTYPE_Q2_K, 84, MIN | HALVES, 4, 0, tile_q2_k, NULL)
-FORMAT(q3_k, walk_k, DTYPE_Q3_K, 110, HALVES, 4, 2, tile_q3_k, NULL)
-FORMAT(q8_k, walk_k, DTYPE_Q8_K, 292, 0, 8, SHIFT8, tile_q8, NULL)
+FORMAT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3)
+FORMAT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0)
+FORMAT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4)
+FORMAT(q5_1, walk_legacy, DTYPE_Q5_1, 24, MIN, 5, 0)
+FORMAT_8BIT(q8_0, walk_legacy, DTYPE_Q8_0, 34, 0, 8, SHIFT8)
+FORMAT(q4_k, walk_k, DTYPE_Q4_K, 144, MIN, 4, 0)
+FORMAT(q5_k, walk_k, DTYPE_Q5_K, 176, MIN, 5, 0)
+FORMAT(q6_k, walk_k, DTYPE_Q6_K, 210, HALVES, 6, 5)
+FORMAT_RARE(q2_k, walk_k, DTYPE_Q2_K, 84, MIN | HALVES, 4, 0)
+FORMAT_RARE(q3_k, walk_k, DTYPE_Q3_K, 110, HALVES, 4, 2)
+FORMAT_8BIT_RARE(q8_k, walk_k, DTYPE_Q8_K, 292, 0, 8, SHIFT8)
+
+#define DIGITS(kind, name, tiles) .digits = {TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles},
+#define WORDS(kind, name, tiles) .words = {WORDS_PANELS, BLOCK_BYTES(WORD_VECTORS, kind), words_of_##name, tiles},
+#ifndef WORDS_PANELS
+#define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles)
+#define PATHS_8BIT PATHS
+#elif defined(WORDS_8BIT_ONLY)
+#define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles)
+#define PATHS_8BIT(kind, name, tiles, wide) WORDS(kind, name, wide)
+#else
+#define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles) WORDS(kind, name, wide)
+#define PATHS_8BIT PATHS
+#endif
+#define KERNEL(kind, name, tiles, wide) {.rows = ROWS, DIRECTS(name) PATHS(kind, name, tiles, wide)}
+#define KERNEL_8BIT(name) {.rows = ROWS, DIRECTS(name) PATHS_8BIT(0, name, tile_q8, wide_plain)}
+
+const panel_kernel LINEAR_PANELS[LINEAR_TYPES] = {
+    [DTYPE_Q4_0] = KERNEL(0, q4_0, tile_q4_0, wide_plain),
+    [DTYPE_Q4_1] = KERNEL(MIN, q4_1, tile_min4, wide_min),
+    [DTYPE_Q5_0] = KERNEL(0, q5_0, tile_q5_0, wide_plain),
+    [DTYPE_Q5_1] = KERNEL(MIN, q5_1, tile_min5, wide_min),
+    [DTYPE_Q8_0] = KERNEL_8BIT(q8_0),
+    [DTYPE_Q2_K] = KERNEL(MIN | HALVES, q2_k, tile_q2_k, wide_min_halves),
+    [DTYPE_Q3_K] = KERNEL(HALVES, q3_k, tile_q3_k, wide_halves),
+    [DTYPE_Q4_K] = KERNEL(MIN, q4_k, tile_min4, wide_min),
+    [DTYPE_Q5_K] = KERNEL(MIN, q5_k, tile_min5, wide_min),
+    [DTYPE_Q6_K] = KERNEL(HALVES, q6_k, tile_q6_k, wide_halves),
+    [DTYPE_Q8_K] = KERNEL_8BIT(q8_k),
+};
+
+static void rows_of_panels(const linear_weight *weight, const linear_input *input, const linear_output *output,
+                           uint32_t begin, uint32_t end, void *scratch)
+{
+#ifdef LINEAR_MANY_ONLY
+    const panel_kernel *k = &(input->n_tokens <= LINEAR_FEW ? LINEAR_FEW_PANELS : LINEAR_PANELS)[weight->type];
+#else
+    const panel_kernel *k = &LINEAR_PANELS[weight->type];
+#endif
+    linear_panels_run(k, weight, input, output, begin, end, scratch);
+}
 
 void LINEAR_SUFFIX(linear_kernels *kernels)
 {
-    static const struct {
-        dtype type;
-        linear_rows_fn *rows;
-    } all[] = {{DTYPE_Q4_0, rows_q4_0}, {DTYPE_Q4_1, rows_q4_1}, {DTYPE_Q5_0, rows_q5_0}, {DTYPE_Q5_1, rows_q5_1},
-               {DTYPE_Q8_0, rows_q8_0}, {DTYPE_Q2_K, rows_q2_k}, {DTYPE_Q3_K, rows_q3_k}, {DTYPE_Q4_K, rows_q4_k},
-               {DTYPE_Q5_K, rows_q5_k}, {DTYPE_Q6_K, rows_q6_k}, {DTYPE_Q8_K, rows_q8_k}};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        kernels->format[all[i].type] = LINEAR_Q16;
-        kernels->rows[all[i].type] = all[i].rows;
-        kernels->isa[all[i].type] = LINEAR_ISA;
+    for (uint32_t type = 0; type < LINEAR_TYPES; type++) {
+        if (LINEAR_PANELS[type].rows) {
+            const panel_kernel *k = &LINEAR_PANELS[type];
+            kernels->few[type] = LINEAR_Q16;
+            kernels->n_few[type] = k->words.tile && !k->digits.tile ? PANEL_DIRECT : LINEAR_FEW;
+            kernels->many[type] = k->words.tile ? LINEAR_W16 : LINEAR_Q16;
+            kernels->rows[type] = rows_of_panels;
+            kernels->isa[type] = LINEAR_ISA;
+        }
     }
 }

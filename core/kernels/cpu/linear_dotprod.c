@@ -6,6 +6,7 @@
 #include "kernels/cpu/unpack_neon.h"
 
 #define LINEAR_SUFFIX linear_table_dotprod
+#define LINEAR_PANELS linear_panels_dotprod
 #define LINEAR_ISA "dotprod"
 #define PASS_TOKENS 8
 #define GROUP_TOKENS 2

@@ -48,7 +48,7 @@ DOTS(bf16, DTYPE_BF16)
 
 void linear_table_float_avx512bf16(linear_kernels *kernels)
 {
-    kernels->format[DTYPE_BF16] = LINEAR_BF16;
+    kernels->few[DTYPE_BF16] = kernels->many[DTYPE_BF16] = LINEAR_BF16;
     kernels->rows[DTYPE_BF16] = rows_bf16;
     kernels->isa[DTYPE_BF16] = "avx512-bf16";
 }

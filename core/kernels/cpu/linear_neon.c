@@ -8,6 +8,7 @@
 #include "kernels/cpu/unpack_neon.h"
 
 #define LINEAR_SUFFIX linear_table_neon
+#define LINEAR_PANELS linear_panels_neon
 #define LINEAR_ISA "neon"
 #define PASS_TOKENS 8
 #define GROUP_TOKENS 2

@@ -6,11 +6,10 @@
 
 #include <string.h>
 
-#define PANELS_BYTES                                                                                                   \
-    ((size_t)256 * 1024) /* unpacked weights that share L2 with the input; see linear_scratch_bytes                    \
-                          */
-/* Up to so many tiles, fetching weights takes a good part of the time: panels one by one, the next one's rows fetched
- * while this one is multiplied. */
+/* Unpacked weights that share L2 with the input; see linear_scratch_bytes. */
+#define PANELS_BYTES ((size_t)256 * 1024)
+/* Up to so many tiles, fetching weights takes a good part of the time: as few panels as a tile takes, the next ones'
+ * rows fetched while these are multiplied. */
 #define FEW_TILES 6u
 
 static panel_output output_at(const linear_output *output, uint32_t token, uint32_t row, uint32_t n_rows)
@@ -56,45 +55,48 @@ static panel_ahead ahead_part(const uint8_t *bytes, size_t n_bytes, uint32_t i, 
 }
 
 /* Panels of a group × all tokens: a tile of tokens stays in L1 while the panels pass. */
-static void run_group(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
+static void run_group(const panel_path *k, uint32_t panel_rows, const linear_weight *weight, const linear_input *input,
                       const linear_output *output, uint32_t first, uint32_t last, const uint8_t *panels)
 {
     size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes, group_bytes = (last - first) * weight->row_bytes;
     const uint8_t *next = (const uint8_t *)weight->data + last * weight->row_bytes;
-    uint32_t n_tiles = (input->n_tokens + LINEAR_TILE - 1) / LINEAR_TILE;
+    uint32_t n_tiles = (input->n_tokens + LINEAR_TILE - 1) / LINEAR_TILE, tile_rows = panel_rows * k->n_panels;
     for (uint32_t i = 0; i < n_tiles; i++) {
         uint32_t token = i * LINEAR_TILE;
         const uint8_t *tile = q16_tile(input, token);
         int n_tokens = (int)q16_tile_tokens(input->n_tokens, token);
         panel_ahead ahead = {0};
-        if (n_tiles <= FEW_TILES) { /* the group is one panel */
+        if (n_tiles <= FEW_TILES) { /* the group is what a tile takes */
             ahead = ahead_part(next, group_bytes, i, n_tiles, weight->n_in / Q16_BLOCK);
         }
-        for (uint32_t row = first; row < last; row += k->rows) {
-            panel_output out = output_at(output, token, row, last - row < k->rows ? last - row : k->rows);
-            k->tile(panels + (row - first) / k->rows * panel_bytes, weight->n_in, tile, n_tokens, &out, &ahead);
+        for (uint32_t row = first; row < last; row += tile_rows) {
+            panel_output out = output_at(output, token, row, last - row < tile_rows ? last - row : tile_rows);
+            k->tile(panels + (row - first) / panel_rows * panel_bytes, weight->n_in, tile, n_tokens, &out, &ahead);
         }
     }
 }
 
-void linear_panels_run(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
+void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, const linear_input *input,
                        const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
 {
-    size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes;
-    uint8_t *panels = scratch, *copy = panels + (panel_bytes > PANELS_BYTES ? panel_bytes : PANELS_BYTES);
-    if (input->n_tokens <= LINEAR_TILE && k->direct[input->n_tokens]) {
-        run_direct(k, weight, input, output, begin, end, copy);
+    const panel_path *k = input->format == LINEAR_W16 ? &kernel->words : &kernel->digits;
+    size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes, tile_bytes = k->n_panels * panel_bytes;
+    uint8_t *panels = scratch, *copy = panels + (tile_bytes > PANELS_BYTES ? tile_bytes : PANELS_BYTES);
+    if (input->format == LINEAR_Q16 && input->n_tokens <= PANEL_DIRECT && kernel->direct[input->n_tokens]) {
+        run_direct(kernel, weight, input, output, begin, end, copy);
         return;
     }
-    uint32_t n_panels = panel_bytes > PANELS_BYTES ? 1 : (uint32_t)(PANELS_BYTES / (panel_bytes ? panel_bytes : 1));
-    n_panels = input->n_tokens <= FEW_TILES * LINEAR_TILE ? 1 : n_panels;
+    uint32_t n_panels = k->n_panels;
+    if (input->n_tokens > FEW_TILES * LINEAR_TILE && tile_bytes && tile_bytes < PANELS_BYTES) {
+        n_panels *= (uint32_t)(PANELS_BYTES / tile_bytes);
+    }
     for (uint32_t first = begin; first < end;) {
-        uint32_t last = end - first < n_panels * k->rows ? end : first + n_panels * k->rows;
-        for (uint32_t row = first; row < last; row += k->rows) {
-            k->unpack(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in,
-                      panels + (row - first) / k->rows * panel_bytes);
+        uint32_t last = end - first < n_panels * kernel->rows ? end : first + n_panels * kernel->rows;
+        for (uint32_t row = first; row < last; row += kernel->rows) {
+            k->unpack(panel_rows(kernel, weight, row, end, copy), weight->row_bytes, weight->n_in,
+                      panels + (row - first) / kernel->rows * panel_bytes);
         }
-        run_group(k, weight, input, output, first, last, panels);
+        run_group(k, kernel->rows, weight, input, output, first, last, panels);
         first = last;
     }
 }

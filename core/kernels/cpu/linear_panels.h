@@ -8,8 +8,10 @@
  *
  *     u8 or s8 w[8][rows][4] | f32 vectors [rows]: scale, then the minimum (PANEL_MIN) and second halves (PANEL_HALVES)
  *
- * For the usual small batches, blocks are unpacked in registers and used at once. More tokens share panels unpacked
- * into the scratch. Every path computes, for a row and a token, block after block,
+ * or has words of 16 bits instead of bytes (linear_words.h): twice as much to unpack, less to do for each token. For
+ * the usual small batches, blocks are unpacked in registers and used at once. More tokens share panels unpacked into
+ * the scratch: of bytes up to linear_kernels.n_few tokens, of words beyond. Every path computes, for a row and a token,
+ * block after block,
  *
  *     acc = fma(scale × activation_scale, Σ w q, acc);  acc = fma(minimum, activation_scaled_sum, acc)
  *
@@ -30,7 +32,7 @@ typedef struct panel_output {
     float *dst; /* first token, first row of the panel */
     size_t stride;
     const float *bias; /* first row of the panel, or NULL */
-    uint32_t n_rows;   /* of the panel that exist */
+    uint32_t n_rows;   /* of the panels that exist */
     bool add;
 } panel_output;
 
@@ -48,20 +50,37 @@ typedef struct panel_ahead {
     size_t step; /* 0: nothing to fetch */
 } panel_ahead;
 
-/* An unpacked panel × one tile of n_tokens ≤ LINEAR_TILE. */
+/* As many unpacked panels as out->n_rows are in, at most n_panels, × one tile of n_tokens ≤ LINEAR_TILE. */
 typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, const uint8_t *tile, int n_tokens,
                            const panel_output *out, const panel_ahead *ahead);
 
-struct panel_kernel {
-    uint32_t rows;      /* a panel */
+/* A way through unpacked panels. */
+typedef struct panel_path {
+    uint32_t n_panels;  /* that `tile` takes at a time */
     size_t block_bytes; /* of a panel's block of 32 k */
     panel_unpack_fn *unpack;
-    panel_direct_fn *direct[LINEAR_TILE + 1]; /* by number of tokens; NULL: through panels */
-    panel_tile_fn *tile;
+    panel_tile_fn *tile; /* NULL: there is no such way */
+} panel_path;
+
+#define PANEL_DIRECT 4 /* tokens: more gain nothing over a panel that is still in L1 */
+
+struct panel_kernel {
+    uint32_t rows;                             /* a panel */
+    panel_direct_fn *direct[PANEL_DIRECT + 1]; /* by number of tokens; NULL: through panels */
+    panel_path digits, words;                  /* by the input's format */
 };
 
-/* Rows [begin, end): the whole linear_rows of an integer format. */
-void linear_panels_run(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
+/* By type; what an instruction set has no kernel for is zero. One array a set, in linear_<set>.c. */
+extern const panel_kernel linear_panels_avx2[LINEAR_TYPES];
+extern const panel_kernel linear_panels_avxvnni[LINEAR_TYPES];
+extern const panel_kernel linear_panels_avx512vnni[LINEAR_TYPES];
+extern const panel_kernel linear_panels_amx[LINEAR_TYPES];
+extern const panel_kernel linear_panels_neon[LINEAR_TYPES];
+extern const panel_kernel linear_panels_dotprod[LINEAR_TYPES];
+extern const panel_kernel linear_panels_i8mm[LINEAR_TYPES];
+
+/* Rows [begin, end): the whole linear_rows of an integer format, by the way that the input's format names. */
+void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, const linear_input *input,
                        const linear_output *output, uint32_t begin, uint32_t end, void *scratch);
 
 #endif

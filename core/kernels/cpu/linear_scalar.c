@@ -28,7 +28,7 @@ void linear_table_scalar(linear_kernels *kernels)
 {
     for (uint32_t id = 0; id < LINEAR_TYPES; id++) {
         if (dtype_find(id)) {
-            kernels->format[id] = LINEAR_F32;
+            kernels->few[id] = kernels->many[id] = LINEAR_F32;
             kernels->rows[id] = rows_scalar;
             kernels->isa[id] = "scalar";
         }
@@ -36,4 +36,5 @@ void linear_table_scalar(linear_kernels *kernels)
     kernels->pack[LINEAR_F32] = quantize_act_f32;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_scalar;
     kernels->pack[LINEAR_Q16] = quantize_act_q16_scalar;
+    kernels->pack[LINEAR_W16] = quantize_act_w16_scalar;
 }

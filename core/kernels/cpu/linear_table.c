@@ -25,6 +25,7 @@ size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in
         per_token = (uint64_t)n_in * sizeof(uint16_t);
         break;
     case LINEAR_Q16:
+    case LINEAR_W16:
         per_token = ((uint64_t)n_in + Q16_BLOCK - 1) / Q16_BLOCK * Q16_RECORD_BYTES;
         break;
     case LINEAR_FORMAT_COUNT:
@@ -58,11 +59,11 @@ linear_weight linear_weight_of(const tensor *t)
 
 size_t linear_scratch_bytes(uint32_t n_in)
 {
-    /* Unpacked panels of 16 rows: 32 elements take 512 bytes and up to four vectors of 16 floats; as many panels as fit
-     * in 256 KB, at least one; and a copy of the last rows of a matrix whose row count is not a multiple of 16. */
+    /* Two unpacked panels of 16 rows: 32 elements take 1,024 bytes and up to four vectors of 16 floats; as many as fit
+     * in 256 KB, at least two; and a copy of the last rows of a matrix whose row count is not a multiple of 16. */
     const size_t panels = 256 * 1024;
     size_t blocks = ((size_t)n_in + 31) / 32;
-    size_t panel = blocks * (512 + 4 * 64);
+    size_t panel = 2 * blocks * (1024 + 4 * 64);
     size_t rows = 16 * (blocks * 37 + 64);
     size_t decoded = (size_t)n_in * sizeof(float);
     size_t bytes = (panel > panels ? panel : panels) + rows + decoded + 4096;

@@ -59,8 +59,7 @@ typedef struct node {
     slot source;
     product products[PROGRAM_PRODUCTS_MAX];
     uint32_t n_products;
-    uint32_t formats; /* bit per linear_format needed of the input */
-    bool gated;       /* products 0 (gate) and 1 (up) end as activation(gate) ∘ up in product 0's slot */
+    bool gated; /* products 0 (gate) and 1 (up) end as activation(gate) ∘ up in product 0's slot */
     activation act;
     bool pure; /* the rows part is at most a norm whose result nothing else reads: any thread may repeat it */
     /* NODE_ATTEND */
@@ -102,6 +101,7 @@ struct program {
     uint32_t n_shapes;
     uint32_t widest_in, widest_row;          /* of any product's input; of any slot that a rows part writes */
     uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
+    bool packed_many[LINEAR_FORMAT_COUNT];   /* more than LINEAR_FEW tokens at a time */
     uint32_t rows_max;                       /* of a pass */
     /* Scratch, grown on demand, bounded by rows_max rows. */
     program_block scratch, cut;

@@ -145,11 +145,12 @@ static void add_product(builder *b, node *n, const op *o)
     program *prog = b->prog;
     product *p = &n->products[n->n_products++];
     *p = (product){.weight = linear_weight_of(o->weight), .bias = vector_f32(b, o->bias), .dst = o->dst};
-    linear_format f = prog->linear.format[p->weight.type];
-    n->formats |= 1u << f;
     uint32_t n_in = p->weight.n_in;
     prog->widest_in = n_in > prog->widest_in ? n_in : prog->widest_in;
-    prog->packed_in[f] = n_in > prog->packed_in[f] ? n_in : prog->packed_in[f];
+    linear_format few = prog->linear.few[p->weight.type], many = prog->linear.many[p->weight.type];
+    prog->packed_in[few] = n_in > prog->packed_in[few] ? n_in : prog->packed_in[few];
+    prog->packed_in[many] = n_in > prog->packed_in[many] ? n_in : prog->packed_in[many];
+    prog->packed_many[many] = true;
 }
 
 /* Row-wise operations that end as the node's last product does. */

@@ -130,10 +130,16 @@ static void rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end
 /* The packed forms of a node's input, one a format. */
 typedef struct node_inputs {
     linear_input of[LINEAR_FORMAT_COUNT];
+    uint32_t needed; /* bit per format */
 } node_inputs;
 
-static void set_inputs(const node *n, node_inputs *in, uint32_t rows, void *const packed[LINEAR_FORMAT_COUNT])
+static void set_inputs(const exec *e, const node *n, node_inputs *in, uint32_t rows,
+                       void *const packed[LINEAR_FORMAT_COUNT])
 {
+    in->needed = 0;
+    for (uint32_t i = 0; i < n->n_products; i++) {
+        in->needed |= 1u << linear_format_for(&e->prog->linear, n->products[i].weight.type, rows);
+    }
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         in->of[f] = linear_input_make((linear_format)f, rows, n->products[0].weight.n_in, packed[f]);
     }
@@ -143,7 +149,7 @@ static void set_inputs(const node *n, node_inputs *in, uint32_t rows, void *cons
 static void pack_row(const exec *e, const node *n, const node_inputs *in, uint32_t row, const float *src)
 {
     for (uint32_t f = LINEAR_F32; f < LINEAR_FORMAT_COUNT; f++) {
-        if (n->formats >> f & 1 && in->of[f].data != e->slots[n->source].data) {
+        if (in->needed >> f & 1 && in->of[f].data != e->slots[n->source].data) {
             linear_pack(&e->prog->linear, &in->of[f], row, src);
         }
     }
@@ -153,7 +159,7 @@ static void pack_row(const exec *e, const node *n, const node_inputs *in, uint32
 static void pack_shared(const exec *e, const node *n, const team_member *member, node_inputs *in)
 {
     uint32_t rows = exec_rows(e, n), begin, end;
-    set_inputs(n, in, rows, e->packed);
+    set_inputs(e, n, in, rows, e->packed);
     in->of[LINEAR_F32] = linear_input_wrap(e->slots[n->source].data, e->slots[n->source].stride, rows,
                                            n->products[0].weight.n_in);
     team_share(member, rows, LINEAR_TILE, &begin, &end);
@@ -174,7 +180,7 @@ static void pack_private(const exec *e, const node *n, const team_member *member
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         packed[f] = private + e->private_packed[f];
     }
-    set_inputs(n, in, rows, packed);
+    set_inputs(e, n, in, rows, packed);
     for (uint32_t row = 0; row < rows; row++) {
         const float *src = n->n_rows ? buffer : exec_row(e, n->source, row);
         if (n->n_rows) {
@@ -190,7 +196,8 @@ static void product_rows(const exec *e, const product *p, const node_inputs *in,
     linear_output out = {
         .dst = e->slots[p->dst].data, .stride = e->slots[p->dst].stride, .bias = p->bias, .add = p->add};
     const linear_kernels *k = &e->prog->linear;
-    linear_rows(k, &p->weight, &in->of[k->format[p->weight.type]], &out, begin, end, scratch);
+    linear_format f = linear_format_for(k, p->weight.type, in->of[0].n_tokens);
+    linear_rows(k, &p->weight, &in->of[f], &out, begin, end, scratch);
 }
 
 /* Gate and up in strips that are still in cache when they are joined. */
@@ -231,18 +238,24 @@ static void products_range(const exec *e, const node *n, const node_inputs *in, 
     }
 }
 
+static uint32_t product_total(const node *n)
+{
+    uint32_t total = 0;
+    for (uint32_t i = 0; i < (n->gated ? 1 : n->n_products); i++) {
+        total += (n->products[i].weight.n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+    }
+    return total;
+}
+
 static void run_linear(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
-    uint32_t rows = exec_rows(e, n), total = 0, begin, end;
+    uint32_t rows = exec_rows(e, n), total = product_total(n), begin, end;
     node_inputs in;
     if (n->pure && rows <= LINEAR_TILE) {
         pack_private(e, n, member, &in);
     } else {
         pack_shared(e, n, member, &in);
-    }
-    for (uint32_t i = 0; i < (n->gated ? 1 : n->n_products); i++) {
-        total += (n->products[i].weight.n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
     }
     void *scratch = exec_private(e, member);
     if (rows <= LINEAR_TILE || member->n_threads == 1) {

@@ -74,7 +74,8 @@ static void place(exec *e, carve *c, uint32_t n_positions)
     e->rope = carve_take(c, (uint64_t)n_rows * prog->rope_width, sizeof(float));
     for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
         if (prog->packed_in[f]) {
-            e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n_rows, prog->packed_in[f]), 1);
+            uint32_t n = prog->packed_many[f] || n_rows < LINEAR_FEW ? n_rows : LINEAR_FEW;
+            e->packed[f] = carve_take(c, linear_input_bytes((linear_format)f, n, prog->packed_in[f]), 1);
         }
     }
     for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {

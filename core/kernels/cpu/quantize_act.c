@@ -35,7 +35,19 @@ static void put_f32(uint8_t *p, float value)
     memcpy(p, &value, sizeof value);
 }
 
-void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src)
+static void put_digits(uint8_t *to, unsigned i, int32_t high, int32_t low, bool words)
+{
+    if (words) {
+        static const unsigned place[4] = {0, 2, 1, 3};
+        int16_t value = (int16_t)(256 * high + low);
+        memcpy(to + 2 * (i / 4 * 4 + place[i % 4]), &value, sizeof value);
+    } else {
+        to[i] = (uint8_t)high;
+        to[Q16_BLOCK + i] = (uint8_t)low;
+    }
+}
+
+static void quantize(const linear_input *input, uint32_t token, const float *src, bool words)
 {
     q16_place at = q16_find(input, token);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++, src += Q16_BLOCK) {
@@ -51,20 +63,28 @@ void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const fl
         float unit = tiny ? 0.0f : max * (1.0f / Q16_MOST);
         float inverse = tiny || !finite ? 0.0f : Q16_MOST / max;
         int32_t sums[2] = {0, 0};
-        int8_t *q = (int8_t *)(at.q + b * at.record), *r = q + Q16_BLOCK;
         for (unsigned i = 0; i < Q16_BLOCK; i++) {
             int32_t value = finite ? (int32_t)lrintf(src[i] * inverse) : 256;
             int32_t high = (value + 128 + 32768) / 256 - 128, low = value - 256 * high; /* rounded down */
             low = low < -127 ? -127 : low; /* −128 has no negative, which AVX2's products need */
-            q[i] = (int8_t)high;
-            r[i] = (int8_t)low;
+            put_digits(at.q + b * at.record, i, high, low, words);
             sums[i / 16] += 256 * high + low;
         }
-        uint8_t *words = at.words + b * at.record;
-        put_f32(words + Q16_UNIT * at.word, unit);
-        put_f32(words + Q16_SCALED_SUM * at.word, unit * (float)(sums[0] + sums[1]));
-        put_i32(words + Q16_MINUS_SUM * at.word, -(sums[0] + sums[1]));
-        put_i32(words + Q16_MINUS_LOW * at.word, -sums[0]);
-        put_i32(words + Q16_MINUS_HIGH * at.word, -sums[1]);
+        uint8_t *of = at.words + b * at.record;
+        put_f32(of + Q16_UNIT * at.word, unit);
+        put_f32(of + Q16_SCALED_SUM * at.word, unit * (float)(sums[0] + sums[1]));
+        put_i32(of + Q16_MINUS_SUM * at.word, -(sums[0] + sums[1]));
+        put_i32(of + Q16_MINUS_LOW * at.word, -sums[0]);
+        put_i32(of + Q16_MINUS_HIGH * at.word, -sums[1]);
     }
+}
+
+void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(input, token, src, false);
+}
+
+void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(input, token, src, true);
 }

@@ -12,11 +12,13 @@
  * a list of n_in / 32 records, each of T × Q16_RECORD_BYTES, so that a kernel for T tokens reaches everything from one
  * pointer with constant offsets:
  *
- *     {int8 q[32], r[32]}[T] | f32 unit[T] | f32 scaled_sum[T] | i32 minus_sum[T] | i32 minus_low[T] | i32
- * minus_high[T]
+ *     {int8 q[32], r[32]}[T], or as words {int16[32]}[T] | f32 unit[T] | f32 scaled_sum[T] | i32 minus_sum[T] | i32
+ * minus_low[T] | i32 minus_high[T]
  *
  *     scaled_sum = unit × Σ(256 q + r)                    meets a format's minimum
  *     minus_sum = −Σ(256 q + r), and of each half of 16   take an unsigned weight's offset back within the integers
+ *
+ * Words are the integers 256 q + r in the order k = 0 2 1 3 | 4 6 5 7 | …, see linear_words.h.
  *
  * No sum over a block leaves 32 bits: 32 × 255 × (256 × 127 + 127) < 2^28.
  */
@@ -64,6 +66,7 @@ static inline q16_place q16_find(const linear_input *input, uint32_t token)
 }
 
 void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src);
+void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_f32(const linear_input *input, uint32_t token, const float *src);
 

@@ -35,7 +35,7 @@ static inline uint32_t largest_magnitude(const __m256 x[4])
 
 /* The two digits of 16 values, and minus the sums of neighbouring ones. */
 typedef struct digits {
-    __m256i q, r, minus;
+    __m256i q, r, word, minus;
 } digits;
 
 static inline digits split(__m256i values, bool finite)
@@ -45,11 +45,29 @@ static inline digits split(__m256i values, bool finite)
     d.q = _mm256_srai_epi16(_mm256_add_epi16(values, _mm256_set1_epi16(128)), 8);
     __m256i high = _mm256_slli_epi16(d.q, 8);
     d.r = _mm256_max_epi16(_mm256_sub_epi16(values, high), _mm256_set1_epi16(-127));
-    d.minus = _mm256_madd_epi16(_mm256_add_epi16(high, d.r), _mm256_set1_epi16(-1));
+    d.word = _mm256_add_epi16(high, d.r);
+    d.minus = _mm256_madd_epi16(d.word, _mm256_set1_epi16(-1));
     return d;
 }
 
-static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, size_t word)
+/* Packing works within 128-bit lanes: words of four bytes come out as 0 2 4 6 | 1 3 5 7. */
+static inline void put_digits(uint8_t *to, const digits *low, const digits *high)
+{
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i q = _mm256_packs_epi16(low->q, high->q), r = _mm256_packs_epi16(low->r, high->r);
+    _mm256_storeu_si256((void *)to, _mm256_permutevar8x32_epi32(q, in_order));
+    _mm256_storeu_si256((void *)(to + Q16_BLOCK), _mm256_permutevar8x32_epi32(r, in_order));
+}
+
+/* Fours come out as 0 2 | 1 3; in each, the middle two change places. */
+static inline void put_words(uint8_t *to, const digits *d)
+{
+    __m256i in_order = _mm256_permute4x64_epi64(d->word, _MM_SHUFFLE(3, 1, 2, 0));
+    __m256i low = _mm256_shufflelo_epi16(in_order, _MM_SHUFFLE(3, 1, 2, 0));
+    _mm256_storeu_si256((void *)to, _mm256_shufflehi_epi16(low, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+
+static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, size_t word, bool as_words)
 {
     __m256 x[4];
     for (int i = 0; i < 4; i++) {
@@ -66,11 +84,12 @@ static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, siz
     }
     digits low = split(_mm256_packs_epi32(rounded[0], rounded[1]), finite);
     digits high = split(_mm256_packs_epi32(rounded[2], rounded[3]), finite);
-    /* Packing works within 128-bit lanes: words of four bytes come out as 0 2 4 6 | 1 3 5 7. */
-    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    __m256i q = _mm256_packs_epi16(low.q, high.q), r = _mm256_packs_epi16(low.r, high.r);
-    _mm256_storeu_si256((void *)to, _mm256_permutevar8x32_epi32(q, in_order));
-    _mm256_storeu_si256((void *)(to + Q16_BLOCK), _mm256_permutevar8x32_epi32(r, in_order));
+    if (as_words) {
+        put_words(to, &low);
+        put_words(to + Q16_BLOCK, &high);
+    } else {
+        put_digits(to, &low, &high);
+    }
     __m256i sums = _mm256_hadd_epi32(low.minus, high.minus); /* low low high high | low low high high */
     sums = _mm256_hadd_epi32(sums, sums);
     __m128i both = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
@@ -82,15 +101,25 @@ static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, siz
     put(words + Q16_MINUS_HIGH * word, minus_high);
 }
 
-static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, const float *src)
+static inline void quantize(const linear_input *input, uint32_t token, const float *src, bool as_words)
 {
     q16_place at = q16_find(input, token);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++) {
-        pack_block(src, at.q, at.words, at.word);
+        pack_block(src, at.q, at.words, at.word, as_words);
         src += Q16_BLOCK;
         at.q += at.record;
         at.words += at.record;
     }
+}
+
+static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(input, token, src, false);
+}
+
+static void quantize_act_w16_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(input, token, src, true);
 }
 
 /* As bf16_from_float: round to nearest even, NaN stays NaN. */
@@ -117,5 +146,6 @@ static void quantize_act_bf16_avx2(const linear_input *input, uint32_t token, co
 void linear_table_pack_avx2(linear_kernels *kernels)
 {
     kernels->pack[LINEAR_Q16] = quantize_act_q16_avx2;
+    kernels->pack[LINEAR_W16] = quantize_act_w16_avx2;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_avx2;
 }

@@ -53,6 +53,11 @@ INLINE vint v_right16(vint a, int n)
     return _mm256_srli_epi16(a, n);
 }
 
+INLINE vint v_sub16(vint a, vint b)
+{
+    return _mm256_sub_epi16(a, b);
+}
+
 INLINE vint v_add32(vint a, vint b)
 {
     return _mm256_add_epi32(a, b);

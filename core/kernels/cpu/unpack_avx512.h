@@ -53,6 +53,16 @@ INLINE vint v_right16(vint a, int n)
     return _mm512_srli_epi16(a, (unsigned)n);
 }
 
+INLINE vint v_sub8(vint a, vint b)
+{
+    return _mm512_sub_epi8(a, b);
+}
+
+INLINE vint v_sub16(vint a, vint b)
+{
+    return _mm512_sub_epi16(a, b);
+}
+
 INLINE vint v_add32(vint a, vint b)
 {
     return _mm512_add_epi32(a, b);

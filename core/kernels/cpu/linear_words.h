@@ -1,0 +1,216 @@
+/*
+ * Unpacked panels × tiles of tokens with products of 16-bit integers, for instruction sets that add pairs of them up in
+ * 32 bits (vpmaddwd, vpdpwssd). Included by linear_blocks.h; uses its definitions and
+ *     WORDS_PANELS                panels that share a broadcast token: 1 or 2
+ *     WORDS_TOKENS                tokens a pass: 8 with a whole tile's constant offsets, else 4
+ *     vint dot_words(vint start, vint w, vint x)
+ *                                 start + Σ of the two products of each word
+ * Owner: const tables. Lifetime: static.
+ *
+ * Digits (linear_digits.h) and words give the same sums: both are exact. A word takes one instruction for two products
+ * of 16 bits where two digits take two for four halves of them, and leaves one sum, whose offset was taken back when
+ * the weights were unpacked. So a block ends with a conversion and two operations of floats instead of six. A panel's
+ * block:
+ *
+ *     s16 w[16][rows][2] | scales and minima as in a digits' panel
+ *
+ * w[2i] holds k = 4i and 4i + 2, w[2i + 1] holds 4i + 1 and 4i + 3: so bytes fall apart by a mask and a shift.
+ */
+INLINE void put_words(int bits, int shift, const block *v, uint8_t *to)
+{
+    const int offset_bits = bits == 8 ? 7 : shift; /* of bytes made unsigned as well */
+    const vint offset = v_words(0x10001 << offset_bits);
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        vint even = v_and(v->w[i], v_words(0x00ff00ff)), odd = v_right16(v->w[i], 8);
+        v_put(to + 2 * i * VECTOR, offset_bits ? v_sub16(even, offset) : even);
+        v_put(to + (2 * i + 1) * VECTOR, offset_bits ? v_sub16(odd, offset) : odd);
+    }
+}
+
+/* sum[t][p] = Σ over n_words words of panel p × token t. */
+INLINE void sum_words(int n, int n_panels, int n_words, const uint8_t *const w[], const uint8_t *x,
+                      vint sum[][WORDS_PANELS])
+{
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        UNROLL
+        for (int p = 0; p < n_panels; p++) {
+            sum[t][p] = v_words(0);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < n_words; i++) {
+        vint weights[WORDS_PANELS];
+        UNROLL
+        for (int p = 0; p < n_panels; p++) {
+            weights[p] = v_get(w[p] + i * VECTOR);
+        }
+        UNROLL
+        for (int t = 0; t < n; t++) {
+            vint token = v_words(word_at(x + t * Q16_DIGITS + 4 * i));
+            UNROLL
+            for (int p = 0; p < n_panels; p++) {
+                sum[t][p] = dot_words(sum[t][p], weights[p], token);
+            }
+        }
+    }
+}
+
+/* acc += 16 or 32 k of the block × tokens, whose words begin at x and scales at units. */
+INLINE void multiply_words(int n, int n_panels, int n_words, const uint8_t *const w[], const uint8_t *const scale[],
+                           const uint8_t *x, const uint8_t *units, float *acc)
+{
+    vint sum[WORDS_TOKENS][WORDS_PANELS];
+    sum_words(n, n_panels, n_words, w, x, sum);
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        vflt unit = v_floats(float_at(units + 4 * t));
+        UNROLL
+        for (int p = 0; p < n_panels; p++) {
+            float *a = acc + (t * WORDS_PANELS + p) * ROWS;
+            v_put_floats(a, v_fma(v_from_int(sum[t][p]), v_mul(v_get_floats(scale[p]), unit), v_get_floats(a)));
+        }
+    }
+}
+
+/* acc += minima × what the tokens add up to: by block or, with halves, by half a block. */
+INLINE void add_minima(int kind, int T, int n, int n_panels, const uint8_t *const scale[], const uint8_t *words,
+                       float *acc)
+{
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        const uint8_t *of = words + 4 * t;
+        vflt unit = v_floats(float_at(of + Q16_UNIT * T * 4));
+        vflt whole = v_floats(float_at(of + Q16_SCALED_SUM * T * 4));
+        vflt low = v_mul(v_from_int(v_words(word_at(of + Q16_MINUS_LOW * T * 4))), unit);
+        vflt high = v_mul(v_from_int(v_words(word_at(of + Q16_MINUS_HIGH * T * 4))), unit);
+        UNROLL
+        for (int p = 0; p < n_panels; p++) {
+            float *a = acc + (t * WORDS_PANELS + p) * ROWS;
+            vflt sum = v_get_floats(a);
+            if (kind == MIN) {
+                sum = v_fma(v_get_floats(scale[p] + VECTOR), whole, sum);
+            } else {
+                sum = v_fma(low, v_get_floats(scale[p] + 2 * VECTOR), sum);
+                sum = v_fma(high, v_get_floats(scale[p] + 3 * VECTOR), sum);
+            }
+            v_put_floats(a, sum);
+        }
+    }
+}
+
+INLINE void store_words(int first, int n, int n_panels, const float *acc, const panel_output *out)
+{
+    UNROLL
+    for (int p = 0; p < n_panels; p++) {
+        panel_output part = panel_part(out, p);
+        for (int t = 0; t < n; t++) {
+            vflt sum = v_get_floats(acc + (t * WORDS_PANELS + p) * ROWS);
+            store(first + t, 1, &sum, &part);
+        }
+    }
+}
+
+/* Tokens first … first + n − 1 of a record of T × n_panels panels. Running sums live in L1: there are more of them than
+ * registers, and they are touched once a block. */
+INLINE void words_pass(int kind, int n_panels, int T, int first, int n, const uint8_t *panel, uint32_t n_in,
+                       const uint8_t *record, const panel_output *out, const panel_ahead *ahead)
+{
+    _Alignas(64) float acc[WORDS_TOKENS * WORDS_PANELS * ROWS];
+    const size_t panel_bytes = n_in / Q16_BLOCK * BLOCK_BYTES(WORD_VECTORS, kind), far_step = first ? 0 : ahead->step;
+    const uint8_t *far = ahead->bytes;
+    UNROLL
+    for (int i = 0; i < n * WORDS_PANELS; i++) {
+        v_put_floats(acc + i * ROWS, v_floats(0.0f));
+    }
+    for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
+        const uint8_t *x = record + first * Q16_DIGITS, *words = record + T * Q16_DIGITS + 4 * first;
+        const uint8_t *units = words + Q16_UNIT * T * 4;
+        const uint8_t *const w[2] = {panel, panel + panel_bytes};
+        const uint8_t *const half[2] = {w[0] + 8 * VECTOR, w[1] + 8 * VECTOR};
+        const uint8_t *const scale[2] = {w[0] + 16 * VECTOR, w[1] + 16 * VECTOR};
+        const uint8_t *const scale_high[2] = {scale[0] + VECTOR, scale[1] + VECTOR};
+        if (kind & HALVES) {
+            multiply_words(n, n_panels, 8, w, scale, x, units, acc);
+            multiply_words(n, n_panels, 8, half, scale_high, x + 32, units, acc);
+        } else {
+            multiply_words(n, n_panels, 16, w, scale, x, units, acc);
+        }
+        if (kind & MIN) {
+            add_minima(kind, T, n, n_panels, scale, words, acc);
+        }
+        for (size_t i = 0; i < far_step; i += 64) {
+            __builtin_prefetch(far + i, 0, 2);
+        }
+        far += far_step;
+        panel += BLOCK_BYTES(WORD_VECTORS, kind);
+        record += T * Q16_RECORD_BYTES;
+    }
+    store_words(first, n, n_panels, acc, out);
+}
+
+#define WIDE_PASS(name, kind, n_panels, n)                                                                             \
+    static void wide_pass_##name##_##n_panels##_##n(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T, \
+                                                    int first, const panel_output *out, const panel_ahead *ahead)      \
+    {                                                                                                                  \
+        words_pass(kind, n_panels, T, first, n, panel, n_in, record, out, ahead);                                      \
+    }
+
+/* A tile in passes of up to four tokens. */
+#define WIDE_PASSES(name, kind, n_panels)                                                                              \
+    WIDE_PASS(name, kind, n_panels, 1)                                                                                 \
+    WIDE_PASS(name, kind, n_panels, 2)                                                                                 \
+    WIDE_PASS(name, kind, n_panels, 3)                                                                                 \
+    WIDE_PASS(name, kind, n_panels, 4)                                                                                 \
+    static void wide_passes_##name##_##n_panels(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,     \
+                                                const panel_output *out, const panel_ahead *ahead)                     \
+    {                                                                                                                  \
+        if (T == LINEAR_TILE && WORDS_TOKENS == LINEAR_TILE) {                                                         \
+            words_pass(kind, n_panels, LINEAR_TILE, 0, WORDS_TOKENS, panel, n_in, record, out, ahead);                 \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (int first = 0; first < T; first += 4) {                                                                   \
+            switch (T - first) {                                                                                       \
+            case 1:                                                                                                    \
+                wide_pass_##name##_##n_panels##_1(panel, n_in, record, T, first, out, ahead);                          \
+                break;                                                                                                 \
+            case 2:                                                                                                    \
+                wide_pass_##name##_##n_panels##_2(panel, n_in, record, T, first, out, ahead);                          \
+                break;                                                                                                 \
+            case 3:                                                                                                    \
+                wide_pass_##name##_##n_panels##_3(panel, n_in, record, T, first, out, ahead);                          \
+                break;                                                                                                 \
+            default:                                                                                                   \
+                wide_pass_##name##_##n_panels##_4(panel, n_in, record, T, first, out, ahead);                          \
+                break;                                                                                                 \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+
+#if WORDS_PANELS == 2
+#define WIDE(name, kind)                                                                                               \
+    WIDE_PASSES(name, kind, 1)                                                                                         \
+    WIDE_PASSES(name, kind, 2)                                                                                         \
+    static void wide_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                         \
+                            const panel_output *out, const panel_ahead *ahead)                                         \
+    {                                                                                                                  \
+        (out->n_rows > ROWS ? wide_passes_##name##_2 : wide_passes_##name##_1)(panel, n_in, record, T, out, ahead);    \
+    }
+#else
+#define WIDE(name, kind)                                                                                               \
+    WIDE_PASSES(name, kind, 1)                                                                                         \
+    static void wide_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                         \
+                            const panel_output *out, const panel_ahead *ahead)                                         \
+    {                                                                                                                  \
+        wide_passes_##name##_1(panel, n_in, record, T, out, ahead);                                                    \
+    }
+#endif
+
+/* Offsets are gone: formats differ by their scales and minima only. */
+WIDE(plain, 0)
+#ifndef WORDS_8BIT_ONLY
+WIDE(min, MIN)
+WIDE(halves, HALVES)
+WIDE(min_halves, MIN | HALVES)
+#endif
