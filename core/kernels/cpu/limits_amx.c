@@ -2,24 +2,17 @@
  * Limits with AMX: 16 × 16 products over a depth of 64 bytes, four sums at a time as a 2 × 2 block has them.
  * Owner: the caller's limits_loops. Lifetime: limits_init.
  */
-#include <immintrin.h>
-
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/limits.h"
-
-/* Intel SDM vol. 1, 18.4: palette 1, eight tiles of 16 rows of 64 bytes. */
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
 
 static void begin(void)
 {
-    tile_config config = {.palette = 1};
+    amx_config config = {.palette = 1};
     for (int i = 0; i < 8; i++) {
         config.row_bytes[i] = 64;
         config.rows[i] = 16;
     }
+    amx_stored();
     _tile_loadconfig(&config);
     _tile_zero(0);
     _tile_zero(1);

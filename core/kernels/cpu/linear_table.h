@@ -19,9 +19,12 @@ void linear_table_avxvnni(linear_kernels *kernels);
 void linear_table_avx512vnni(linear_kernels *kernels);
 void linear_table_float_avx512(linear_kernels *kernels);
 void linear_table_float_avx512bf16(linear_kernels *kernels);
+void linear_table_amx(linear_kernels *kernels);
 void linear_table_pack_neon(linear_kernels *kernels);
 void linear_table_neon(linear_kernels *kernels);
 void linear_table_float_neon(linear_kernels *kernels);
 void linear_table_dotprod(linear_kernels *kernels);
+void linear_table_i8mm(linear_kernels *kernels);
+void linear_table_float_armbf16(linear_kernels *kernels);
 
 #endif

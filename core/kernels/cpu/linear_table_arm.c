@@ -14,4 +14,10 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features)
     if (features & CPU_DOTPROD) {
         linear_table_dotprod(kernels);
     }
+    if (features & CPU_I8MM) {
+        linear_table_i8mm(kernels);
+    }
+    if (features & CPU_ARM_BF16) {
+        linear_table_float_armbf16(kernels);
+    }
 }

@@ -23,4 +23,7 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features)
     if (features & CPU_AVX512_BF16) {
         linear_table_float_avx512bf16(kernels);
     }
+    if ((features & CPU_AMX_INT8) && (features & CPU_AVX512_VNNI)) {
+        linear_table_amx(kernels);
+    }
 }
