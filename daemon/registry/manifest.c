@@ -32,6 +32,7 @@ static manifest_kind kind_of(const char *type)
         {"application/vnd.ollama.image.projector", MANIFEST_PROJECTOR},
         {"application/vnd.ollama.image.template", MANIFEST_TEMPLATE},
         {"application/vnd.ollama.image.prompt", MANIFEST_TEMPLATE},
+        {"application/vnd.mlxr.image.template", MANIFEST_TEMPLATE}, /* Jinja */
         {"application/vnd.ollama.image.system", MANIFEST_SYSTEM},
         {"application/vnd.ollama.image.params", MANIFEST_PARAMETERS},
         {"application/vnd.ollama.image.messages", MANIFEST_MESSAGES},

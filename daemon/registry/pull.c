@@ -96,7 +96,7 @@ mlxr_status pull_store(pull *p, const stored_model *m, mlxr_error *error)
     return pull_tell(p, "storing") ? rows_put(p->r, &whole, error) : registry_fail(error, MLXR_LIMIT, "cancelled");
 }
 
-static uint64_t number_from(const char *variable, uint64_t usual)
+uint64_t pull_number(const char *variable, uint64_t usual)
 {
     const char *text = getenv(variable);
     char *end;
@@ -269,8 +269,8 @@ mlxr_status registry_pull(registry *r, const char *source, const registry_pull_o
                           mlxr_error *error)
 {
     static const registry_pull_options none;
-    transfer_options t = {.stall_s = (uint32_t)number_from("MLXR_PULL_STALL_S", 30),
-                          .retry_ms = (uint32_t)number_from("MLXR_PULL_RETRY_MS", 500),
+    transfer_options t = {.stall_s = (uint32_t)pull_number("MLXR_PULL_STALL_S", 30),
+                          .retry_ms = (uint32_t)pull_number("MLXR_PULL_RETRY_MS", 500),
                           .go_on = go_on};
     if (r->options.read_only) {
         return registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
@@ -282,8 +282,8 @@ mlxr_status registry_pull(registry *r, const char *source, const registry_pull_o
     p->r = r;
     p->options = options ? options : &none;
     p->now.what = "";
-    p->piece_bytes = number_from("MLXR_PULL_PIECE_BYTES", 0);
-    p->n_parallel = (uint32_t)number_from("MLXR_PULL_PARALLEL", 4);
+    p->piece_bytes = pull_number("MLXR_PULL_PIECE_BYTES", 0);
+    p->n_parallel = (uint32_t)pull_number("MLXR_PULL_PARALLEL", 4);
     t.allow_private = p->options->allow_private ? p->options->allow_private : getenv("MLXR_ALLOW_PRIVATE");
     t.user = p;
     mlxr_status status = transfer_open(&p->t, &t, error);

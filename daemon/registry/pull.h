@@ -25,6 +25,15 @@ typedef struct pull {
 mlxr_status pull_hub(pull *p, const char *what, mlxr_error *error);
 /* Ollama's registry: "model", "owner/model", "host/owner/model", each with or without a tag. */
 mlxr_status pull_ollama(pull *p, const char *what, mlxr_error *error);
+/* Where a name of Ollama's registry leads: host/owner/model:tag, read from the right. */
+typedef struct ollama_place {
+    char base[512];       /* https://host */
+    char repository[280]; /* owner/model */
+    char tag[130];
+} ollama_place;
+bool ollama_place_read(ollama_place *out, const char *what, mlxr_error *error);
+/* The registry wants a token, and says where from: only from itself. *out is replaced. */
+mlxr_status ollama_token(transfer *t, const char *base, const char *challenge, char **out, mlxr_error *error);
 /* A URL, or a file of this machine. */
 mlxr_status pull_url(pull *p, const char *url, mlxr_error *error);
 mlxr_status pull_file(pull *p, const char *path, mlxr_error *error);
@@ -38,6 +47,8 @@ bool pull_tell(pull *p, const char *what);
 bool pull_set_name(pull *p, const char *name);
 /* An address from the environment, without a slash at its end, or the usual one. False: not usable. */
 bool pull_endpoint(const char *variable, const char *usual, char *out, size_t cap);
+/* A number from the environment, or the usual one. */
+uint64_t pull_number(const char *variable, uint64_t usual);
 /* Makes the model of these files. */
 mlxr_status pull_store(pull *p, const stored_model *m, mlxr_error *error);
 

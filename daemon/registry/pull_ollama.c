@@ -19,17 +19,14 @@ static const char manifest_type[] = "application/vnd.docker.distribution.manifes
 
 typedef struct ollama_pull {
     pull *p;
-    char base[512];       /* https://host */
-    char repository[280]; /* owner/model */
-    char tag[130];
+    ollama_place at;
     char *token; /* from the registry's own token service; NULL: none was asked for */
     manifest m;
     char *template_text, *system, *license;
     registry_pairs parameters, messages, warnings;
 } ollama_pull;
 
-/* host/owner/model:tag, from the right. */
-static bool split_name(ollama_pull *o, const char *what, mlxr_error *error)
+bool ollama_place_read(ollama_place *o, const char *what, mlxr_error *error)
 {
     char text[REGISTRY_NAME_MAX + 1];
     if (!registry_name_valid(what)) {
@@ -64,17 +61,17 @@ static bool split_name(ollama_pull *o, const char *what, mlxr_error *error)
 
 /* The registry wants a token, and says where from: only from itself, since whoever else it names would get to know who
  * asks for what. */
-static mlxr_status fetch_token(ollama_pull *o, const char *challenge, mlxr_error *error)
+mlxr_status ollama_token(transfer *t, const char *base, const char *challenge, char **out, mlxr_error *error)
 {
     http_challenge c;
     transfer_answer answer;
     char url[3 * HTTP_CHALLENGE_MAX + 64];
     json_error_t where;
     if (!http_bearer_challenge(challenge, &c)) {
-        return registry_fail(error, MLXR_UNSUPPORTED, "%s wants a login of a kind that is not known here", o->base);
+        return registry_fail(error, MLXR_UNSUPPORTED, "%s wants a login of a kind that is not known here", base);
     }
-    if (!transfer_same_host(c.realm, o->base)) {
-        return registry_fail(error, MLXR_FORMAT, "%s sends us to %.150s for a login, which is another host", o->base,
+    if (!transfer_same_host(c.realm, base)) {
+        return registry_fail(error, MLXR_FORMAT, "%s sends us to %.150s for a login, which is another host", base,
                              c.realm);
     }
     char *service = curl_easy_escape(NULL, c.service, 0), *scope = curl_easy_escape(NULL, c.scope, 0);
@@ -86,7 +83,7 @@ static mlxr_status fetch_token(ollama_pull *o, const char *challenge, mlxr_error
     if (n < 0 || (size_t)n >= sizeof url) {
         return registry_fail(error, MLXR_FORMAT, "the registry's login has too long a name");
     }
-    mlxr_status status = transfer_get(o->p->t, url, "application/json", NULL, 65536, &answer, error);
+    mlxr_status status = transfer_get(t, url, "application/json", NULL, 65536, &answer, error);
     if (status != MLXR_OK) {
         return status;
     }
@@ -94,11 +91,11 @@ static mlxr_status fetch_token(ollama_pull *o, const char *challenge, mlxr_error
     const char *token = json_string_value(json_object_get(root, "token"));
     token = token ? token : json_string_value(json_object_get(root, "access_token"));
     if (!token || !*token || strlen(token) > TOKEN_MAX || strpbrk(token, "\r\n")) {
-        status = registry_fail(error, MLXR_FORMAT, "%s gives no token that could be used", o->base);
+        status = registry_fail(error, MLXR_FORMAT, "%s gives no token that could be used", base);
     } else {
-        free(o->token);
-        o->token = strdup(token);
-        status = o->token ? MLXR_OK : registry_fail_nomem(error);
+        free(*out);
+        *out = strdup(token);
+        status = *out ? MLXR_OK : registry_fail_nomem(error);
     }
     json_decref(root);
     free(answer.body);
@@ -111,14 +108,14 @@ static mlxr_status get(ollama_pull *o, const char *url, const char *accept, size
 {
     mlxr_status status = transfer_get(o->p->t, url, accept, o->token, limit, out, error);
     if (status == MLXR_OK && out->code == 401 && !o->token) {
-        status = fetch_token(o, out->challenge, error);
+        status = ollama_token(o->p->t, o->at.base, out->challenge, &o->token, error);
         free(out->body);
         status = status == MLXR_OK ? transfer_get(o->p->t, url, accept, o->token, limit, out, error) : status;
     }
     if (status == MLXR_OK && out->code != 200) {
         free(out->body);
-        status = registry_fail(error, MLXR_ARG, "%s does not give %s to us: it may not exist, or want a login", o->base,
-                               o->repository);
+        status = registry_fail(error, MLXR_ARG, "%s does not give %s to us: it may not exist, or want a login",
+                               o->at.base, o->at.repository);
     }
     return status;
 }
@@ -128,7 +125,7 @@ static mlxr_status read_manifest(ollama_pull *o, mlxr_error *error)
     char url[TRANSFER_URL_MAX];
     uint8_t hash[32];
     transfer_answer answer;
-    snprintf(url, sizeof url, "%s/v2/%s/manifests/%s", o->base, o->repository, o->tag);
+    snprintf(url, sizeof url, "%s/v2/%s/manifests/%s", o->at.base, o->at.repository, o->at.tag);
     mlxr_status status = get(o, url, manifest_type, MANIFEST_BYTES_MAX, &answer, error);
     if (status != MLXR_OK) {
         return status;
@@ -144,7 +141,7 @@ static mlxr_status read_manifest(ollama_pull *o, mlxr_error *error)
 
 static void blob_url(const ollama_pull *o, const manifest_layer *layer, char *out)
 {
-    snprintf(out, TRANSFER_URL_MAX, "%s/v2/%s/blobs/%s", o->base, o->repository, layer->digest);
+    snprintf(out, TRANSFER_URL_MAX, "%s/v2/%s/blobs/%s", o->at.base, o->at.repository, layer->digest);
 }
 
 /* A small layer's text, checked. The caller frees it. */
@@ -182,7 +179,11 @@ static mlxr_status take_template(ollama_pull *o, const char *text, mlxr_error *e
 {
     mlxr_error why;
     char *jinja = NULL;
-    mlxr_status status = go_template_to_jinja(text, &jinja, &why);
+    bool go = go_template_is(text); /* what was pushed from here is Jinja already */
+    mlxr_status status = go ? go_template_to_jinja(text, &jinja, &why) : MLXR_OK;
+    if (!go && !(jinja = strdup(text))) {
+        status = MLXR_NOMEM;
+    }
     if (status == MLXR_NOMEM) {
         return registry_fail_nomem(error);
     }
@@ -295,13 +296,13 @@ static mlxr_status run(ollama_pull *o, mlxr_error *error)
 mlxr_status pull_ollama(pull *p, const char *what, mlxr_error *error)
 {
     ollama_pull o = {.p = p};
-    if (!split_name(&o, what, error)) {
+    if (!ollama_place_read(&o.at, what, error)) {
         return MLXR_ARG;
     }
     if (!p->name[0] && !pull_set_name(p, what)) {
         return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
     }
-    snprintf(p->origin, sizeof p->origin, "%s/%s:%s", o.base, o.repository, o.tag);
+    snprintf(p->origin, sizeof p->origin, "%s/%s:%s", o.at.base, o.at.repository, o.at.tag);
     mlxr_status status = run(&o, error);
     free(o.token);
     free(o.template_text);

@@ -191,6 +191,12 @@ typedef struct registry_pull_options { /* {0} is a valid default */
 mlxr_status registry_pull(registry *r, const char *source, const registry_pull_options *options, char *name,
                           mlxr_error *error);
 
+/* Sends a model of one GGUF file to a registry of Ollama's kind: [host/]owner/model[:tag]; NULL: the model's own name.
+ * Its template goes as Jinja, in a layer that only we read. Of the options only progress, user and allow_private are
+ * taken. Nothing of it can be pulled before all of it is there. Blocks. */
+mlxr_status registry_push(registry *r, const char *name, const char *destination, const registry_pull_options *options,
+                          mlxr_error *error);
+
 /* Asks the servers, as configured, for a list, a manifest and the first bytes of a file each, and keeps nothing:
  * [{what, ok, found}]. Takes some seconds where nobody answers. */
 mlxr_status registry_pull_check(json_t **out, mlxr_error *error);

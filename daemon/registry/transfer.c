@@ -245,7 +245,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *user)
     fetch *f = user;
     n *= size;
     curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &f->code);
-    if (f->code == 200 || f->code == 206) {
+    if (!f->method && (f->code == 200 || f->code == 206)) {
         if (f->encoded) {
             give_up(f, FETCH_FAILED, MLXR_FORMAT, "the server compresses what it was asked to send as it is");
             return 0;
@@ -254,7 +254,20 @@ static size_t on_body(char *data, size_t size, size_t n, void *user)
         return f->sink(f, data, n) ? n : 0;
     }
     f->n_body += n;
-    return f->n_body <= OTHER_BODY_MAX && f->code >= 400 ? n : 0; /* the head says all that is needed */
+    return f->n_body <= OTHER_BODY_MAX && (f->code >= 400 || f->method) ? n : 0; /* the head says all that is needed */
+}
+
+static size_t on_upload(char *data, size_t size, size_t n, void *user)
+{
+    fetch *f = user;
+    uint64_t left = f->n_upload - f->n_sent;
+    n = size * n < left ? size * n : (size_t)left;
+    if (n > 0 && !f->source(f, f->n_sent, data, n)) {
+        give_up(f, FETCH_FAILED, MLXR_IO, "what is to be sent cannot be read");
+        return CURL_READFUNC_ABORT;
+    }
+    f->n_sent += n;
+    return n;
 }
 
 /* ---- one request ------------------------------------------------------------------------------------------------- */
@@ -283,6 +296,10 @@ static bool set_headers(fetch *f)
         snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)f->from, (unsigned long long)f->to - 1);
         ok = ok && add_header(f, "Range: bytes=%s", range);
         ok = ok && (!f->if_range || add_header(f, "If-Range: %s", f->if_range));
+    }
+    if (f->method) {
+        ok = ok && add_header(f, "Expect:%s", "") &&
+             (!f->content_type || add_header(f, "Content-Type: %s", f->content_type));
     }
     return ok;
 }
@@ -317,6 +334,15 @@ static bool set_options(fetch *f, const char *proxy)
     if (trusted && *trusted) {
         SET(CURLOPT_CAINFO, trusted);
     }
+    if (f->method && strcmp(f->method, "HEAD") == 0) {
+        SET(CURLOPT_NOBODY, 1L);
+    } else if (f->method) {
+        SET(CURLOPT_UPLOAD, 1L);
+        SET(CURLOPT_CUSTOMREQUEST, f->method);
+        SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)f->n_upload);
+        SET(CURLOPT_READFUNCTION, on_upload);
+        SET(CURLOPT_READDATA, f);
+    }
 #undef SET
     return bad == CURLE_OK;
 }
@@ -329,6 +355,7 @@ static void send_request(fetch *f)
     f->refused = false;
     f->why[0] = '\0';
     f->n_body = 0;
+    f->n_sent = 0;
     f->result = FETCH_RUNNING;
     forget_head(f);
     if (f->proxied && address_name_is_private(f->host) &&
@@ -433,6 +460,10 @@ static void finish(fetch *f, CURLcode code)
     if (f->result == FETCH_FAILED) { /* a callback has said why */
     } else if (f->refused) {
         give_up(f, FETCH_FAILED, MLXR_ARG, "a private address; MLXR_ALLOW_PRIVATE=host lets it be used");
+    } else if (f->method && is_redirect(f->code)) {
+        give_up(f, FETCH_FAILED, MLXR_UNSUPPORTED, "the server wants uploads to be sent elsewhere");
+    } else if (f->method && f->code >= 200 && f->code < 300 && code == CURLE_OK) {
+        f->result = FETCH_DONE;
     } else if (is_redirect(f->code) && (code == CURLE_OK || code == CURLE_WRITE_ERROR)) {
         follow(f);
         return;
@@ -592,4 +623,28 @@ mlxr_status transfer_get(transfer *t, const char *url, const char *accept, const
     out->body = d.data;
     out->n = d.n;
     return MLXR_OK;
+}
+
+mlxr_status transfer_send(transfer *t, fetch *f, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    f->owner = t;
+    for (unsigned n = 0; status == MLXR_OK; n++) {
+        status = get_once(t, f, error);
+        if (status != MLXR_OK || f->result != FETCH_RETRY || n == t->options.n_retries) {
+            break;
+        }
+        status = transfer_pause(t, transfer_backoff_ms(t, f, n + 1), error);
+    }
+    return status;
+}
+
+bool transfer_location(const char *base, const char *location, char *out)
+{
+    url_parts parts;
+    if (!*location || !url_read(location, base, &parts) || !transfer_same_host(base, parts.whole)) {
+        return false;
+    }
+    snprintf(out, TRANSFER_URL_MAX, "%s", parts.whole);
+    return true;
 }

@@ -47,6 +47,12 @@ struct fetch {
     uint64_t from, to;                       /* the range asked for, `to` behind its end; both 0: everything */
     const char *if_range;                    /* with a range: only if the file has this ETag still; NULL: any */
     fetch_sink *sink;
+    /* NULL: GET. "HEAD", "POST" and "PUT" end well with any 2xx, whose body is not looked at, and follow no redirects.
+     */
+    const char *method;
+    const char *content_type; /* of what is sent */
+    uint64_t n_upload;        /* bytes to be sent, which `source` gives from `at` on; false: they cannot be read */
+    bool (*source)(fetch *f, uint64_t at, char *data, size_t n);
     void *user;
     /* what became of it */
     fetch_result result;
@@ -66,6 +72,7 @@ struct fetch {
     char url[TRANSFER_URL_MAX], host[256], why[CURL_ERROR_SIZE];
     unsigned port;
     bool secure, proxied, refused;
+    uint64_t n_sent;
 };
 
 mlxr_status transfer_open(transfer **out, const transfer_options *options, mlxr_error *error);
@@ -92,6 +99,12 @@ typedef struct transfer_answer {
 /* A small document, with retries. More than `limit` bytes is MLXR_LIMIT. The caller frees the body. */
 mlxr_status transfer_get(transfer *t, const char *url, const char *accept, const char *bearer, size_t limit,
                          transfer_answer *out, mlxr_error *error);
+
+/* A request that is no GET, with retries. The answer's head is in f; MLXR_OK also for a code that is none of success:
+ * see f->result and f->code. */
+mlxr_status transfer_send(transfer *t, fetch *f, mlxr_error *error);
+/* Where a Location leads; false: nowhere a request may go, or to another host. out: TRANSFER_URL_MAX bytes. */
+bool transfer_location(const char *base, const char *location, char *out);
 
 /* Whether two URLs have the same scheme, host and port. */
 bool transfer_same_host(const char *a, const char *b);

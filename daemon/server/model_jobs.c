@@ -79,7 +79,9 @@ static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *what)
 
 const char *model_job_kind_name(model_job_kind kind)
 {
-    return kind == MODEL_JOB_PULL ? "pull" : "create";
+    static const char *const names[] = {
+        [MODEL_JOB_PULL] = "pull", [MODEL_JOB_CREATE] = "create", [MODEL_JOB_PUSH] = "push"};
+    return names[kind];
 }
 
 /* ---- the job's thread -------------------------------------------------------------------------------------------- */
@@ -152,6 +154,14 @@ static mlxr_status run_pull(model_job *job)
     return registry_pull(job->owner->d->registry, job->source, &options, job->made, &job->error);
 }
 
+static mlxr_status run_push(model_job *job)
+{
+    registry_pull_options options = {.progress = on_progress, .user = job};
+    mlxr_status status = registry_push(job->owner->d->registry, job->source, job->name, &options, &job->error);
+    snprintf(job->made, sizeof job->made, "%s", status == MLXR_OK ? job->source : "");
+    return status;
+}
+
 static mlxr_status run_create(model_job *job)
 {
     note(job, &(registry_pull_progress){.what = "storing"});
@@ -163,7 +173,9 @@ static mlxr_status run_create(model_job *job)
 static void *run(void *user)
 {
     model_job *job = user;
-    mlxr_status status = job->kind == MODEL_JOB_PULL ? run_pull(job) : run_create(job);
+    mlxr_status status = job->kind == MODEL_JOB_PULL   ? run_pull(job)
+                         : job->kind == MODEL_JOB_PUSH ? run_push(job)
+                                                       : run_create(job);
     pthread_mutex_lock(&job->lock);
     if (status == MLXR_OK) {
         complete_last(job);
@@ -340,11 +352,12 @@ static bool equal(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-static model_job *find_pull(model_jobs *j, const model_pull *ask)
+/* One that is under way and the same. */
+static model_job *find_same(model_jobs *j, model_job_kind kind, const char *source, const char *name)
 {
     for (model_job *job = j->first; job; job = job->next) {
-        if (job->kind == MODEL_JOB_PULL && job->state != JOB_ENDED && !atomic_load(&job->cancelled) &&
-            equal(job->source, ask->source) && equal(job->name, ask->name)) {
+        if (job->kind == kind && job->state != JOB_ENDED && !atomic_load(&job->cancelled) &&
+            equal(job->source, source) && equal(job->name, name)) {
             return job;
         }
     }
@@ -401,30 +414,43 @@ static mlxr_status may_start(const model_jobs *j, mlxr_error *error)
     return n < WAITING_MAX ? MLXR_OK : fail(error, MLXR_LIMIT, "too many jobs are waiting; try again later");
 }
 
+/* Starts a job, or joins the one that is the same. */
+static mlxr_status start_or_join(model_jobs *j, model_job_kind kind, const char *source, const char *name,
+                                 bool keep_going, const model_watcher *w, model_watch **out, mlxr_error *error)
+{
+    model_job *job = find_same(j, kind, source, name);
+    if (job) {
+        job->keep_going = job->keep_going || keep_going;
+        return !w || (*out = add_watch(job, w, 0)) ? MLXR_OK : fail(error, MLXR_NOMEM, "out of memory");
+    }
+    mlxr_status status = may_start(j, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    job = new_job(j, kind, source, name);
+    if (!job) {
+        return fail(error, MLXR_NOMEM, "out of memory");
+    }
+    job->keep_going = keep_going;
+    return start(j, job, w, out, error);
+}
+
 mlxr_status model_jobs_pull(model_jobs *j, const model_pull *ask, const model_watcher *w, model_watch **out,
                             mlxr_error *error)
 {
     if (!ask->source || !*ask->source) {
         return fail(error, MLXR_ARG, "which model is to be pulled?");
     }
-    model_job *job = find_pull(j, ask);
-    if (job) {
-        job->keep_going = job->keep_going || ask->keep_going;
-        if (w && !(*out = add_watch(job, w, 0))) {
-            return fail(error, MLXR_NOMEM, "out of memory");
-        }
-        return MLXR_OK;
+    return start_or_join(j, MODEL_JOB_PULL, ask->source, ask->name, ask->keep_going, w, out, error);
+}
+
+mlxr_status model_jobs_push(model_jobs *j, const model_push *ask, const model_watcher *w, model_watch **out,
+                            mlxr_error *error)
+{
+    if (!ask->name || !*ask->name) {
+        return fail(error, MLXR_ARG, "which model is to be pushed?");
     }
-    mlxr_status status = may_start(j, error);
-    if (status != MLXR_OK) {
-        return status;
-    }
-    job = new_job(j, MODEL_JOB_PULL, ask->source, ask->name);
-    if (!job) {
-        return fail(error, MLXR_NOMEM, "out of memory");
-    }
-    job->keep_going = ask->keep_going;
-    return start(j, job, w, out, error);
+    return start_or_join(j, MODEL_JOB_PUSH, ask->name, ask->destination, ask->keep_going, w, out, error);
 }
 
 mlxr_status model_jobs_create(model_jobs *j, model_create *ask, const model_watcher *w, model_watch **out,

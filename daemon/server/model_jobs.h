@@ -2,7 +2,7 @@
  * Model jobs: what is done to models, whoever asks for it: Ollama's routes, the UI's, the command line's.
  * Owner: the daemon. Lifetime: model_jobs_open to model_jobs_close; model_jobs_end comes when the loop has ended.
  *
- * What takes long (pull, create) is a job on a thread of its own, with numbered events; several may watch it:
+ * What takes long (pull, push, create) is a job on a thread of its own, with numbered events; several may watch it:
  *
  *   model_jobs_pull ─▶ waiting ─▶ running ─▶ ended, known for a while: model_jobs_each, model_jobs_watch
  *     the same again: joins        │ │ ▲
@@ -26,8 +26,8 @@ typedef struct model_watch model_watch; /* somebody who watches a job */
 
 /* ---- long ones --------------------------------------------------------------------------------------------------- */
 
-typedef enum model_job_kind { MODEL_JOB_PULL, MODEL_JOB_CREATE } model_job_kind;
-const char *model_job_kind_name(model_job_kind kind); /* "pull", "create" */
+typedef enum model_job_kind { MODEL_JOB_PULL, MODEL_JOB_CREATE, MODEL_JOB_PUSH } model_job_kind;
+const char *model_job_kind_name(model_job_kind kind); /* "pull", "create", "push" */
 
 typedef struct model_job_event {    /* borrowed for the call */
     uint64_t number;                /* grows within a job, from 1; what was overtaken by a later one is left out */
@@ -57,6 +57,12 @@ typedef struct model_pull {
     bool keep_going;    /* also when nobody watches any more */
 } model_pull;
 
+typedef struct model_push {
+    const char *name;        /* of the model here */
+    const char *destination; /* as registry_push takes it; NULL: the same name */
+    bool keep_going;         /* also when nobody watches any more */
+} model_push;
+
 typedef struct model_create {
     const char *name;
     registry_recipe recipe; /* taken over in any case */
@@ -65,6 +71,8 @@ typedef struct model_create {
 /* Start a job, or join one under way that is the same; *out watches it (`out` and `w` NULL: nobody does, which needs
  * keep_going). An error: nothing was started and nothing will be called. A create always is a job of its own. */
 mlxr_status model_jobs_pull(model_jobs *j, const model_pull *ask, const model_watcher *w, model_watch **out,
+                            mlxr_error *error);
+mlxr_status model_jobs_push(model_jobs *j, const model_push *ask, const model_watcher *w, model_watch **out,
                             mlxr_error *error);
 mlxr_status model_jobs_create(model_jobs *j, model_create *ask, const model_watcher *w, model_watch **out,
                               mlxr_error *error);

@@ -62,17 +62,16 @@ static void line(telling *t, json_t *what)
 /* Steps under the names that Ollama's clients show. */
 static json_t *event_json(const telling *t, const model_job_event *e)
 {
-    bool file = e->file_total > 0 || e->digest[0];
+    bool file = e->file_total > 0 || e->digest[0], push = t->kind == MODEL_JOB_PUSH;
     if (!file) {
-        const char *status = strcmp(e->what, "manifest") == 0  ? "pulling manifest"
+        const char *status = strcmp(e->what, "manifest") == 0  ? (push ? "pushing manifest" : "pulling manifest")
                              : strcmp(e->what, "storing") == 0 ? "writing manifest"
                                                                : e->what;
         return json_pack("{s:s}", "status", status);
     }
     char status[256];
     const char *which = strncmp(e->digest, "sha256:", 7) == 0 ? e->digest + 7 : e->what;
-    snprintf(status, sizeof status, "%s %.*s", t->kind == MODEL_JOB_PULL ? "pulling" : "copying",
-             e->digest[0] ? 12 : 200, which);
+    snprintf(status, sizeof status, "%s %.*s", push ? "pushing" : "pulling", e->digest[0] ? 12 : 200, which);
     json_t *made = json_pack("{s:s, s:I, s:I}", "status", status, "total", (json_int_t)e->file_total, "completed",
                              (json_int_t)e->file_done);
     if (made && e->digest[0]) {
@@ -266,12 +265,14 @@ static bool make_recipe(telling *t)
 
 static void read_body(void *user)
 {
+    static const char *const patterns[] = {
+        [MODEL_JOB_PULL] = "/api/pull", [MODEL_JOB_CREATE] = "/api/create", [MODEL_JOB_PUSH] = "/api/push"};
     telling *t = user;
     json_error_t where;
     t->body = json_loadb(t->text, t->n_text, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_object(t->body)) {
         request_fields_bad(&t->f, NULL, "the body must be a JSON object");
-    } else if (ollama_parse(&t->f, t->kind == MODEL_JOB_PULL ? "/api/pull" : "/api/create", t->body, &t->o)) {
+    } else if (ollama_parse(&t->f, patterns[t->kind], t->body, &t->o)) {
         t->stream = t->o.stream;
         if (!*t->o.model) {
             request_fields_bad(&t->f, "model", "model is required");
@@ -301,6 +302,9 @@ static void was_read(void *user)
         const char *name = t->o.model;
         model_pull ask = {.source = name, .name = registry_name_valid(name) ? name : NULL};
         status = model_jobs_pull(t->d->jobs, &ask, &watcher, &t->watch, &error);
+    } else if (t->kind == MODEL_JOB_PUSH) {
+        model_push ask = {.name = t->o.model};
+        status = model_jobs_push(t->d->jobs, &ask, &watcher, &t->watch, &error);
     } else {
         model_create ask = {.name = t->o.model, .recipe = t->recipe};
         t->recipe = (registry_recipe){0};
@@ -340,19 +344,5 @@ void ollama_create(void *service, http_exchange *x)
 
 void ollama_push(void *service, http_exchange *x)
 {
-    const http_request *q = http_request_of(x);
-    request_fields f;
-    ollama_options o;
-    (void)service;
-    json_t *body = q->n_body > 65536 ? NULL : json_loadb(q->body, q->n_body, JSON_REJECT_DUPLICATES, NULL);
-    request_fields_open(&f, NULL);
-    if (!json_is_object(body)) {
-        request_fields_bad(&f, NULL, "the body must be a JSON object of at most 64 KiB");
-    } else if (ollama_parse(&f, "/api/push", body, &o)) {
-        request_fields_bad(&f, "model", "models cannot be pushed to a registry yet");
-    }
-    error_respond(x, 400, f.field && strcmp(f.field, "model") == 0 ? "unsupported" : "invalid_value", f.error.text,
-                  f.field);
-    request_fields_close(&f);
-    json_decref(body);
+    start(service, x, MODEL_JOB_PUSH);
 }

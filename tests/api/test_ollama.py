@@ -496,8 +496,55 @@ class Models(OllamaTest):
                            {"Content-Type": "application/octet-stream"}, encode_chunked=True)  # fmt: skip
         self.assertEqual(connection.getresponse().status, 201)
 
-    def test_pushing_is_refused_by_name(self):
-        self.refused(400, "cannot be pushed", self.client.push, "tiny-llama")
+
+class Pushes(OllamaTest):
+    @classmethod
+    def environment_of_class(cls):
+        cls.store = pull_servers.Store(token="t0k3n")
+        return dict(MLXR_OLLAMA_REGISTRY=cls.store.url, MLXR_ALLOW_PRIVATE="127.0.0.1", MLXR_PULL_RETRY_MS="5")
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        if cls.daemon:
+            cls.store.close()
+
+    def test_what_is_pushed_can_be_pulled_again(self):
+        self.client.create("me/mine:v1", from_="tiny-llama", system="Be kind.", license="MIT",
+                           template="{% for m in messages %}{{ m.content }};{% endfor %}",
+                           parameters={"temperature": 0, "stop": ["qq", "zz"], "num_predict": 5},
+                           messages=[{"role": "user", "content": "hi"}])  # fmt: skip
+        parts = list(self.client.push("me/mine:v1", stream=True))
+        self.assertEqual(parts[-1].status, "success")
+        self.assertEqual(sum(p.completed == p.total for p in parts if p.digest and p.total > 100000), 1)
+        manifest = json.loads(self.store.manifests["me/mine", "v1"])
+        self.assertEqual(len(manifest["layers"]), 6)
+        self.assertEqual(len(self.store.blobs), 7)
+        for layer in [*manifest["layers"], manifest["config"]]:
+            self.assertEqual(len(self.store.blobs[layer["digest"]]), layer["size"])
+        shown, answer = self.client.show("me/mine:v1"), self.client.generate("me/mine:v1", "Hello").response
+        self.client.delete("me/mine:v1")
+        self.assertEqual(self.client.pull("me/mine:v1").status, "success")
+        again = self.client.show("me/mine:v1")
+        for what in ("template", "parameters", "license", "details", "modelfile"):
+            self.assertEqual(getattr(again, what), getattr(shown, what), what)
+        self.assertEqual(self.client.generate("me/mine:v1", "Hello").response, answer)
+        uploads = self.store.uploads
+        self.assertEqual(self.client.push("me/mine:v1").status, "success", "again is no error")
+        self.assertEqual(self.store.uploads, uploads, "and sends nothing twice")
+
+    def test_what_cannot_be_pushed_is_told(self):
+        for name, words in (("no-such", "no model"), ("tiny-llama", "does not let us")):
+            if name == "tiny-llama":
+                self.store.token, kept = "another", self.store.token
+                self.store.on("/token", lambda r: r.answer(200, b'{"token": "wrong"}'))
+            with self.assertRaises(ollama.ResponseError) as caught:
+                list(self.client.push(name, stream=True))
+            self.assertIn(words, caught.exception.error)
+        self.store.token = kept
+        self.store.on("/token", lambda r: r.answer(200, json.dumps({"token": kept}).encode()))
+        self.assertNotIn(("library/tiny-llama", "latest"), self.store.manifests)
+        self.assertEqual(self.ask("/api/push", {"model": "a/b/c/d/e", "stream": False}).status, 400)
 
 
 class Names(OllamaTest):
@@ -534,6 +581,7 @@ class Names(OllamaTest):
                 ("POST", "/api/pull", {"model": name, "stream": False}),
                 ("POST", "/api/copy", {"source": "tiny-llama", "destination": name}),
                 ("POST", "/api/create", {"model": name, "from": "tiny-llama", "stream": False}),
+                ("POST", "/api/push", {"model": name, "stream": False}),
                 ("DELETE", "/api/delete", {"model": name}),
             ]  # fmt: skip
             for method, path, body in requests:
@@ -541,7 +589,7 @@ class Names(OllamaTest):
                 fine = path in ("/api/copy", "/api/create") and body.get("destination", body.get("model")) == name
                 if not fine and path != "/api/delete":  # what can be a name is one, in the store
                     self.assertNotEqual(answer.status, 200, (method, path, name))
-                self.assertTrue(answer.status < 500 or path == "/api/pull", (method, path, name, answer))
+                self.assertTrue(answer.status < 500 or path in ("/api/pull", "/api/push"), (method, path, name, answer))
                 n += 1
         self.refused(404, "not found", self.client.show, "stolen")
         self.assertEqual(self.tree(), tree)
@@ -606,16 +654,22 @@ class Pulls(OllamaTest):
         before = len(self.registry.asked("/v2/library/m/manifests"))
         one = self.client.pull("m", stream=True)
         self.assertEqual(next(one).status, "pulling manifest")
-        done = []
-        other = threading.Thread(target=lambda: done.append(ollama.Client(host=f"http://127.0.0.1:{self.daemon.port}").pull("m")))
+        joined, states = threading.Event(), []
+
+        def follow():
+            for part in ollama.Client(host=f"http://127.0.0.1:{self.daemon.port}").pull("m", stream=True):
+                states.append(part.status)
+                joined.set()
+
+        other = threading.Thread(target=follow)
         other.start()
-        time.sleep(0.3)
+        self.assertTrue(joined.wait(30))
         one.close()  # who began it leaves; the other has it still
         time.sleep(0.3)
-        self.assertEqual(done, [])
+        self.assertNotIn("success", states)
         self.open.set()
         other.join(60)
-        self.assertEqual(done[0].status, "success")
+        self.assertEqual(states[-1], "success")
         self.assertEqual(len(self.registry.asked("/v2/library/m/manifests")) - before, 1)
         self.remove("m")
 

@@ -9,8 +9,19 @@ import threading
 
 
 class Request:
-    def __init__(self, path, headers, connection):
+    def __init__(self, path, headers, connection, method="GET", rest=b""):
         self.path, self.headers, self.connection = path, headers, connection
+        self.method, self.rest = method, rest
+
+    def body(self):
+        """What the client sends behind its head."""
+        data, n = self.rest, int(self.headers.get("content-length", 0))
+        while len(data) < n:
+            more = self.connection.recv(65536)
+            if not more:
+                raise OSError("the client left")
+            data += more
+        return data
 
     @property
     def range(self):
@@ -91,7 +102,8 @@ class Server:
                 data += more
             head = data.split(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
             headers = {k.lower(): v.strip() for k, v in (line.split(":", 1) for line in head[1:])}
-            request = Request(head[0].split(" ")[1], headers, connection)
+            method, path = head[0].split(" ")[:2]
+            request = Request(path, headers, connection, method, data.split(b"\r\n\r\n", 1)[1])
             with self.lock:
                 self.requests.append(request)
             best = max((p for p in self.scripts if request.path.startswith(p)), key=len, default=None)
@@ -179,3 +191,43 @@ class Hub(Server):
     def list(self, entries):
         text = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
         self.on("/api/models/o/r/tree/", lambda r: r.answer(200, text))
+
+
+class Store(Server):
+    """A registry that models are pushed to. With `token` it wants one, which its own service gives."""
+
+    def __init__(self, token=None):
+        super().__init__()
+        self.blobs, self.manifests, self.token, self.uploads = {}, {}, token, 0
+        self.on("/v2/", self.answer)
+        self.on("/token", lambda r: r.answer(200, json.dumps({"token": token}).encode()))
+
+    def answer(self, r):
+        if self.token and r.headers.get("authorization") != f"Bearer {self.token}":
+            scope = r.path.split("/")[2] + "/" + r.path.split("/")[3]
+            r.answer(401, headers=[("WWW-Authenticate", f'Bearer realm="{self.url}/token",service="s",scope="repository:{scope}:pull,push"')])
+            return
+        path, _, query = r.path.partition("?")
+        repository, kind, what = re.fullmatch(r"/v2/(.+?)/(blobs|manifests)/(.*)", path).groups()
+        if kind == "manifests" and r.method == "PUT":
+            self.manifests[repository, what] = r.body()
+            r.answer(201)
+        elif kind == "manifests":
+            found = self.manifests.get((repository, what))
+            r.answer(200 if found else 404, found or b"")
+        elif r.method == "POST":
+            self.uploads += 1
+            r.answer(202, headers=[("Location", f"/v2/{repository}/blobs/uploads/{self.uploads}?state=x")])
+        elif r.method == "PUT":
+            data = r.body()
+            wanted = dict(p.split("=") for p in query.split("&"))["digest"]
+            good = digest(data) == wanted
+            if good:
+                self.blobs[wanted] = data
+            r.answer(201 if good else 400)
+        elif what in self.blobs and r.method == "HEAD":
+            r.connection.sendall(b"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(self.blobs[what]))
+        elif what in self.blobs:
+            r.file(self.blobs[what])
+        else:
+            r.answer(404)

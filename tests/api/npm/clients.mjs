@@ -62,7 +62,6 @@ test('ollama: errors carry status and reason', async () => {
     await assert.rejects(ollama.chat({ model: 'no-such', messages }), { status_code: 404, error: /'no-such' not found/ })
     await assert.rejects(ollama.chat({ model, messages, options: { temperatur: 1 } }), { status_code: 400 })
     await assert.rejects(ollama.generate({ model, prompt: 'x', images: ['aGk='] }), { status_code: 400, error: /images/ })
-    await assert.rejects(ollama.push({ model }), { error: /cannot be pushed/ })
 })
 
 test('ollama: models are loaded, kept and unloaded', async () => {
