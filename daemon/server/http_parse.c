@@ -286,7 +286,7 @@ static http_parse_event read_head(http_parser *p)
     parser.data = &r;
     enum llhttp_errno code = llhttp_execute(&parser, p->text.data, p->text.n);
     if (code == HPE_INVALID_METHOD) {
-        return fail(p, 501, "unknown method");
+        return fail(p, 405, "unknown method"); /* not 501: nothing is wrong with the server */
     }
     char *blank = strchr(p->text.data, ' ');
     if (code != HPE_PAUSED || !r.complete || r.wrong || r.url != blank + 1 || *r.url_end != ' ' ||

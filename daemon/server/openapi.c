@@ -89,7 +89,9 @@ static json_t *body_of(const route *row)
     schema = schema ? schema : admin_body_schema(row->pattern);
     schema = schema ? schema : ollama_body_schema(row->pattern);
     schema = schema ? schema : json_pack("{s:s}", "type", "object");
-    return json_pack("{s:b, s:{s:{s:o}}}", "required", 1, "content", "application/json", "schema", schema);
+    /* Where no member is required, no body is one without members. */
+    bool required = json_array_size(json_object_get(schema, "required")) > 0;
+    return json_pack("{s:b, s:{s:{s:o}}}", "required", required, "content", "application/json", "schema", schema);
 }
 
 static json_t *operation(const route *row, const char *path, const json_t *ui)

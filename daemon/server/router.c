@@ -397,6 +397,9 @@ static void on_request(void *user, http_exchange *x)
 static void on_error(void *user, http_exchange *x, int status, const char *message)
 {
     (void)user;
+    if (status == 405) { /* of a method that no path takes */
+        http_header_add(x, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    }
     error_respond(x, status, NULL, message, NULL);
 }
 

@@ -50,8 +50,10 @@ class Prompts(support.ApiTest):
             self._end(daemon)
 
     def prompt_tokens(self, daemon, path, body):
-        answer = daemon.ask("POST", path, {"max_tokens": 1, **body} if path != "/v1/responses" else body)
+        answer = daemon.ask("POST", path, {"max_tokens": 1, **body} if path != "/v1/responses" and not path.startswith("/api/") else body)
         self.assertEqual(answer.status, 200, answer)
+        if path.startswith("/api/"):
+            return answer.json["prompt_eval_count"]
         usage = answer.json["usage"]
         if path == "/v1/messages":
             return usage["input_tokens"] + usage["cache_read_input_tokens"]
@@ -88,9 +90,12 @@ class Prompts(support.ApiTest):
             self.check(daemon, "/v1/responses", lambda t: {"model": name, "max_output_tokens": 1, "input": [
                 {"type": "function_call", "call_id": "c", "name": "look", "arguments": json.dumps({"at": t})},
                 {"type": "function_call_output", "call_id": "c", "output": t}, {"role": "user", "content": "q"}]}, specials)  # fmt: skip
+            ollama = {"model": name, "stream": False, "options": {"num_predict": 1}}
+            self.check(daemon, "/api/chat", lambda t: {**ollama, "messages": [{"role": "user", "content": t}]}, specials)
+            self.check(daemon, "/api/generate", lambda t: {**ollama, "prompt": t}, specials)
             n += len(specials)
         self.assertGreater(n, 15)
-        print(f"{n} control tokens of {len(KINDS)} vocabularies, eight places each")
+        print(f"{n} control tokens of {len(KINDS)} vocabularies, ten places each")
 
     def test_raw_prompts_have_control_tokens(self):
         for name, daemon, specials in self.each_kind():

@@ -212,7 +212,7 @@ static void whatever_two_readers_could_read_in_two_ways_is_refused(void **state)
         {505, "GET / HTTP/2.0\r\n\r\n"},
         {505, "GET / HTTP/0.9\r\n\r\n"},
         {505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
-        {501, "GTE / HTTP/1.1\r\n\r\n"},
+        {405, "GTE / HTTP/1.1\r\n\r\n"},
         {400, "\x16\x03\x01\x02\x01\x01\x01\xfc\x03\x03"},
     };
     (void)state;
