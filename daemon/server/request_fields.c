@@ -347,7 +347,7 @@ static bool read_response_format(request_fields *r, const request_field *f, void
         return request_fields_grammar(r, f->name, strdup("{\"type\":\"object\"}"), true);
     }
     const json_t *schema = json_object_get(json_object_get(value, "json_schema"), "schema");
-    if (type && strcmp(type, "json_schema") == 0 && schema) {
+    if (type && strcmp(type, "json_schema") == 0 && json_is_object(schema)) {
         return field_schema(r, f, target, schema);
     }
     return request_fields_want(

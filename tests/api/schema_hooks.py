@@ -1,9 +1,15 @@
 """Hooks of tests/api/test_schema.py, loaded by schemathesis: what its schema cannot say, and a check of our own."""
 import os
+import zlib
 
 import schemathesis
 
 MODEL = os.environ["MLXR_TEST_MODEL"]
+NEEDED = {"model", "messages", "prompt", "input", "max_tokens", "input_prefix", "input_suffix", "content"}
+
+
+def chance(*what):
+    return zlib.crc32(repr(what).encode())
 
 
 @schemathesis.hook
@@ -14,6 +20,19 @@ def map_body(context, body):
     if isinstance(body, dict) and isinstance(body.get("model"), str) and len(str(body)) % 4:
         return dict(body, model=MODEL)
     return body
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """Of sixty fields at once some never go together: of data that fits the schema only a few stay, so that answers are
+    generated, too."""
+    del context, kwargs
+    meta, body = case.meta, case.body
+    if not (meta and meta.generation.mode.is_positive and isinstance(body, dict) and "model" in body):
+        return
+    case.body = {key: value for key, value in body.items() if key in NEEDED or chance(key, body) % 8 == 0}
+    if isinstance(case.body.get("model"), str) and chance(body) % 8:
+        case.body["model"] = MODEL
 
 
 @schemathesis.check
