@@ -410,6 +410,11 @@ static bool set_headers(client *c, const char *key)
     return c->headers && c->json_headers && c->event_headers;
 }
 
+bool client_use_key(client *c, const char *key)
+{
+    return set_headers(c, key);
+}
+
 client *client_try(const client_address *a, bool *other)
 {
     *other = false;

@@ -51,6 +51,8 @@ typedef enum client_need {
 int client_find(client **out, const options *o, client_need need);
 /* The one at this address, or NULL: nobody answers, or (*other) somebody who is no MLXR daemon. Silent. */
 client *client_try(const client_address *a, bool *other);
+/* Another key than $MLXR_API_KEY. False: no memory. */
+bool client_use_key(client *c, const char *key);
 void client_close(client **c);
 
 /* Whether a daemon that nobody named is the one for this process: see above. */

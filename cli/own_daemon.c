@@ -12,15 +12,18 @@
 #include "answerer.h"
 #include "kernels.h"
 #include "output.h"
+#include "registry/digest.h"
 #include "server/daemon.h"
 #include "telemetry/logger.h"
 
 #define DRAIN_MS 5000u
+#define KEY_BYTES 32u
 
 struct own_daemon {
     struct daemon *daemon;
     logger *log;
     log_part part;
+    char key[2 * KEY_BYTES + 1]; /* where there are keys, this process needs one, too */
 };
 
 static mlxr_status start_at(own_daemon *own, const options *o, const client_address *a, bool any_port,
@@ -41,6 +44,7 @@ static mlxr_status start_at(own_daemon *own, const options *o, const client_addr
                                    .kernel_file = kernels_file(kernels),
                                    .kv_dir = o->kv_dir,
                                    .kv_disk_bytes = o->kv_disk_bytes},
+                        .own_key = own->key,
                         .keep_alive_ms = -1,
                         .drain_ms = DRAIN_MS,
                         .log = log_part_line,
@@ -49,21 +53,35 @@ static mlxr_status start_at(own_daemon *own, const options *o, const client_addr
     return daemon_start(&own->daemon, &d, error);
 }
 
+/* At this address, or, where something else is there (*taken) or has it bound without answering, at a free port. */
+static mlxr_status start_somewhere(own_daemon *own, const options *o, const client_address *a, bool *taken,
+                                   mlxr_error *error)
+{
+    mlxr_error again;
+    mlxr_status status = start_at(own, o, a, *taken, error);
+    if (status != MLXR_OK && !*taken && !*a->socket && start_at(own, o, a, true, &again) == MLXR_OK) {
+        *taken = true;
+        status = MLXR_OK;
+    }
+    return status;
+}
+
 /* Starts it and asks it who it is. `taken`: something else answers at that address. */
 static mlxr_status start(own_daemon *own, client **c, const options *o, client_address *a, bool taken,
                          mlxr_error *error)
 {
     bool other = false;
+    uint8_t random[KEY_BYTES];
     logger_options quiet = {.level = o->verbose ? "info" : "warn"};
     mlxr_status status = logger_open(&own->log, &quiet, error);
     own->part = (log_part){own->log, "server"};
-    if (status == MLXR_OK) {
-        status = start_at(own, o, a, taken, error);
+    if (status == MLXR_OK && !digest_random(random, sizeof random)) {
+        *error = (mlxr_error){.status = MLXR_IO, .text = "the system has no random bytes for a key"};
+        status = MLXR_IO;
     }
-    if (status != MLXR_OK && own->log && !taken && !*a->socket) { /* bound by who does not answer */
-        mlxr_error again;
-        status = start_at(own, o, a, true, &again) == MLXR_OK ? MLXR_OK : status;
-        taken = status == MLXR_OK;
+    if (status == MLXR_OK) {
+        digest_hex(random, sizeof random, own->key);
+        status = start_somewhere(own, o, a, &taken, error);
     }
     if (status != MLXR_OK) {
         return status;
@@ -75,17 +93,18 @@ static mlxr_status start(own_daemon *own, client **c, const options *o, client_a
         snprintf(a->url, sizeof a->url, "http://%s%s%s:%u", v6 ? "[" : "", a->host, v6 ? "]" : "", a->port);
     }
     *c = client_try(a, &other);
-    if (!*c) {
+    if (!*c || !client_use_key(*c, own->key)) {
         *error = (mlxr_error){.status = MLXR_IO};
         snprintf(error->text, sizeof error->text, "the daemon was started at %s and does not answer there",
                  client_address_text(a));
+        return MLXR_IO;
     }
-    return error->status;
+    return MLXR_OK;
 }
 
 static int begin(own_daemon **out, client **c, const options *o, client_address *a, bool taken)
 {
-    mlxr_error error = {.status = MLXR_OK};
+    mlxr_error error;
     own_daemon *own = calloc(1, sizeof *own);
     if (!own) {
         print_error("out of memory");

@@ -207,7 +207,8 @@ static mlxr_status open_registry(struct daemon_private *p, mlxr_error *error)
     mlxr_status status = registry_open(&d->registry, p->options.directory, NULL, error);
     status = status == MLXR_OK ? auth_registry_open(&p->keys, d->registry, error) : status;
     if (status == MLXR_OK) {
-        auth_source source = auth_registry_source(p->keys);
+        p->own_key = (auth_own){auth_registry_source(p->keys), p->options.own_key};
+        auth_source source = auth_own_source(&p->own_key);
         status = auth_open(&d->auth, &source, error);
     }
     return status;

@@ -31,6 +31,7 @@ typedef struct daemon_options { /* {0} is a valid default */
     daemon_list hosts;          /* further names in Host that are allowed */
     daemon_list origins;        /* web pages that may ask: "https://chat.example" */
     const char *tls_cert, *tls_key;
+    const char *own_key;        /* a further API key, for the process it runs in, borrowed for its life; NULL: none */
     mlxr_engine_options engine; /* `log` is the daemon's */
     mlxr_model_options model;
     uint64_t memory_bytes;    /* of weights and KV together; 0: no such bound */

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "server/auth_own.h"
 #include "server/auth_registry.h"
 #include "server/daemon_parts.h"
 #include "server/router.h"
@@ -19,6 +20,7 @@ struct daemon_private {
     log_part engine_log;
     router *router;
     auth_registry *keys;
+    auth_own own_key;
     uint16_t port;
     uint64_t started_s;
     _Atomic int state;         /* daemon_state */

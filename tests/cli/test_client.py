@@ -125,6 +125,15 @@ class RunServe(ClientTest):
         self.assertEqual(served.text, "hhhh\n")
         self.assertIn("the daemon takes another port", served.err)
 
+    def test_a_port_that_is_bound_without_an_ear_is_left_to_it_too(self):
+        self.add_model("llama")
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))
+            served = self.succeed("run", "llama", "hello", "-n", "4", *ENDLESS, "--serve",
+                                  env=self.here(deaf.getsockname()[1]))  # fmt: skip
+        self.assertEqual(served.text, "hhhh\n")
+        self.assertIn("the daemon takes another port", served.err)
+
     def test_a_daemon_that_is_there_answers_and_goes_on(self):
         self.add_model("llama")
         daemon = self.serve()
@@ -162,6 +171,17 @@ class RunServe(ClientTest):
         os.kill(t.pid, signal.SIGKILL)
         self.assertEqual(t.wait(), -signal.SIGKILL)
         self.assertFalse(answers(port))
+
+    def test_keys_of_the_store_do_not_lock_it_out_and_still_count_for_others(self):
+        self.add_model("llama")
+        self.key("somebody")
+        port = free_port()
+        self.assertEqual(self.succeed("run", "llama", "x", "-n", "4", *ENDLESS, "--serve", env=self.here(port)).text, "hhhh\n")
+        t = self.terminal("run", "llama", "--serve", env=self.here(port))
+        t.expect(PROMPT)
+        self.fail_with(1, "wants an API key", "list", env=self.here(port))
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
 
     def test_a_daemon_of_another_machine_is_not_started(self):
         self.fail_with(1, "starts one on this machine only", "run", "llama", "hello", "--serve",
