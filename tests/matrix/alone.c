@@ -20,12 +20,12 @@ enum { N_LENGTHS = sizeof lengths / sizeof *lengths, SHARED = 5, PERIOD = 9 };
 /* Of a crowd's other requests: they are there to be many. */
 enum { CROWD_PROMPT = 3, CROWD_ANSWER = 6 };
 
-void matrix_request_make(matrix_request *r, const matrix_values *v, uint32_t which)
+void matrix_request_make(matrix_request *r, const matrix_values *v, uint32_t which, uint32_t variant)
 {
     memset(r, 0, sizeof *r);
     bool crowd = which >= N_LENGTHS;
     r->n_prompt = crowd ? CROWD_PROMPT + which % 11 : lengths[which];
-    uint64_t begin = 1000 + which % SHARED, rest = 77 * which + 5;
+    uint64_t begin = 1000 + which % SHARED, rest = 77 * which + 5 + 100000 * variant;
     for (size_t i = 0; i < r->n_prompt; i++) {
         r->prompt[i] = (int32_t)(test_random(i < 32 ? &begin : &rest) % 250 + 1);
         if (which % 2 && i >= PERIOD + 32) { /* text that repeats, for prompt lookup */

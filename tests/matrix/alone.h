@@ -30,8 +30,8 @@ typedef struct matrix_request {
 } matrix_request;
 
 /* What request `which` of a cell asks: other tokens and another length than its neighbours, but for a beginning that it
- * shares with every fifth. */
-void matrix_request_make(matrix_request *r, const matrix_values *v, uint32_t which);
+ * shares with every fifth. Each `variant` goes on otherwise behind that. */
+void matrix_request_make(matrix_request *r, const matrix_values *v, uint32_t which, uint32_t variant);
 
 /* Adds what a step sampled; false when there is no room for more. */
 bool answer_add(answer *a, const mlxr_model *model, const mlxr_sampled *sampled, uint32_t n);

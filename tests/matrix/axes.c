@@ -17,8 +17,15 @@ static const char *const kv_types[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
  * lie on the other side of a step. */
 static const double roundings[] = {1e-4, 5e-3, 2e-2, 0.1, 4}; /* seen: 4e-6, 2e-4, 5e-4, 5e-3, 0.4 */
 /* One line a backend. A program that has one more backend linked in runs with it alone: MLXR_TEST_BACKEND names it. */
-static const matrix_backend backends[] = {{"cpu", true}, {"cpu-scalar", true}, {"mlx", false}};
+static const matrix_backend backends[] = {
+    {"cpu", true, NULL, 0},
+    {"cpu-scalar", true, NULL, 0},
+    {"mlx", false, NULL, 0},
+    {"mlx-emulated", false, "llama-wide", 8}, /* our Metal kernels in the emulator; heads of 64, which they know */
+};
 enum { N_LINKED = 2 };
+
+#define N_OF(table) ((uint32_t)(sizeof(table) / sizeof *(table)))
 
 static const matrix_backend *backend_at(uint32_t index)
 {
@@ -26,12 +33,10 @@ static const matrix_backend *backend_at(uint32_t index)
     uint32_t i = name ? 0 : index;
     while (name && strcmp(backends[i].name, name) != 0) {
         i++;
-        assert_true(i < sizeof backends / sizeof *backends);
+        assert_true(i < N_OF(backends));
     }
     return &backends[i];
 }
-
-#define N_OF(table) ((uint32_t)(sizeof(table) / sizeof *(table)))
 
 static matrix_family families[PAIRWISE_VALUES_MAX];
 
@@ -39,6 +44,11 @@ static matrix_family families[PAIRWISE_VALUES_MAX];
 static uint32_t make_families(void)
 {
     uint32_t n = 0;
+    const char *only = backend_at(0)->family;
+    if (only) {
+        families[0] = (matrix_family){.name = only, .tiny = *tiny_model_find(only)};
+        return 1;
+    }
     for (size_t i = 0; tiny_model_at(i); i++) {
         assert_true(n < PAIRWISE_VALUES_MAX - RECURRENT_HYBRIDS);
         families[n++] = (matrix_family){.name = tiny_model_at(i)->name, .tiny = *tiny_model_at(i)};
@@ -65,11 +75,25 @@ static bool is_refused(uint32_t a, uint32_t value_a, uint32_t b, uint32_t value_
            families[value_b].tiny.head_dim % 32 != 0;
 }
 
+static uint32_t n_batches(void)
+{
+    uint32_t n = N_OF(batches), most = backend_at(0)->n_batch_most;
+    while (most && batches[n - 1] > most) {
+        n--;
+    }
+    return n;
+}
+
+bool matrix_is_whole(void)
+{
+    return n_batches() == N_OF(batches) && !backend_at(0)->family;
+}
+
 void matrix_space(pairwise_space *out)
 {
     *out = (pairwise_space){.n_axes = N_AXES, .refused = is_refused};
     uint32_t *n = out->n_values;
-    n[AXIS_BATCH] = N_OF(batches);
+    n[AXIS_BATCH] = n_batches();
     n[AXIS_DRAFT] = N_OF(draft_names);
     n[AXIS_RULE] = N_OF(rule_names);
     n[AXIS_SAMPLING] = N_OF(sampling_names);

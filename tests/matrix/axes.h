@@ -38,6 +38,9 @@ typedef struct matrix_family {
 typedef struct matrix_backend {
     const char *name; /* of mlxr_engine_options */
     bool exact;       /* the same bits as a lone run, whatever else a step computes */
+    /* The only family and the most sequences at once that its price allows; NULL, 0: all. */
+    const char *family;
+    uint32_t n_batch_most;
 } matrix_backend;
 
 /* A cell in words. */
@@ -57,6 +60,10 @@ typedef struct matrix_values {
     char text[256];
 } matrix_values;
 
+/* Is this all of the program's cells, or does a backend's price leave some out? */
+bool matrix_is_whole(void);
+/* After all cells: did what the backend was to run them with run? counts_none.c, or tests/mlx/matrix_counts.c. */
+void matrix_check_backend(void);
 void matrix_space(pairwise_space *out);
 void matrix_values_of(const pairwise_cell *cell, matrix_values *out);
 

@@ -17,7 +17,7 @@
 #include "unit/runtime/recurrent.h"
 
 #define KV_BYTES ((size_t)64 << 20)
-enum { REQUESTS_MAX = 64, URGENT_PROMPT = 215, FILLER = 32, ROWS = 40, LANES = 72, HIT_LEAST = 32 };
+enum { REQUESTS_MAX = 64, URGENT_PROMPT = 215, FILLER = 32, ROWS = 40, LANES = 72, HIT_LEAST = 32, DRAFT_MOST = 3 };
 
 typedef struct world {
     mlxr_engine *engine;
@@ -132,7 +132,7 @@ static scheduler_request ask_of(const run *r, const matrix_request *q)
                                .grammar_is_schema = q->rule_is_schema,
                                .draft = r->v->draft != DRAFT_OFF,
                                .draft_model = r->own.draft,
-                               .n_draft_max = 3,
+                               .n_draft_max = DRAFT_MOST,
                                .priority = q == &r->requests[r->n_requests] ? 10 : 0,
                                .on_event = ignore_event};
 }
@@ -241,7 +241,7 @@ static void make_requests(run *r)
     r->requests = calloc(r->n_requests + 1, sizeof *r->requests);
     assert_non_null(r->requests);
     for (uint32_t i = 0; i <= r->n_requests; i++) {
-        matrix_request_make(&r->requests[i], r->v, i);
+        matrix_request_make(&r->requests[i], r->v, i, 0);
     }
     matrix_request *urgent = &r->requests[r->n_requests];
     uint64_t seed = 99;
@@ -252,11 +252,28 @@ static void make_requests(run *r)
     }
 }
 
+/* The first request has to be running still when all others do, and when the urgent one comes to pre-empt it, which is
+ * behind its first step: it asks something else where each of its choices could be over by then. */
+static void expect_first(run *r, const world *plain)
+{
+    matrix_request *first = &r->requests[0];
+    size_t longest = 0;
+    for (uint32_t variant = 0; longest <= DRAFT_MOST + 1; variant++) {
+        assert_true(variant < 50);
+        matrix_request_make(first, r->v, 0, variant);
+        alone_run(first, plain->engine, plain->model);
+        for (uint32_t c = 0; c < first->n_choices; c++) {
+            longest = first->expected[c].n > longest ? first->expected[c].n : longest;
+        }
+    }
+}
+
 static void expect(run *r)
 {
     world plain;
     open_world(&plain, r->v, &(mlxr_engine_options){.n_threads = 1, .no_prefix_cache = true});
-    for (uint32_t i = 0; i < r->n_requests + (r->v->eviction == EVICTION_PREEMPT); i++) {
+    expect_first(r, &plain);
+    for (uint32_t i = 1; i < r->n_requests + (r->v->eviction == EVICTION_PREEMPT); i++) {
         alone_run(&r->requests[i], plain.engine, plain.model);
     }
     close_world(&plain);

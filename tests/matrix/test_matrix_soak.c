@@ -1,6 +1,6 @@
 /*
  * The matrix: every cell is green or refused by name. Any two values of two axes meet in a cell, with MLXR_SOAK any
- * three. MLXR_MATRIX=17 runs cell 17 alone.
+ * three; one less where a backend's price leaves cells out. MLXR_MATRIX=17 runs cell 17 alone.
  * Owner: the test program. Lifetime: the process.
  */
 #include <time.h>
@@ -35,7 +35,7 @@ static void report(const matrix_totals *t, size_t n_cells, uint32_t strength, do
 static void every_cell_is_green_or_refused_by_name(void **unused)
 {
     (void)unused;
-    uint32_t strength = getenv("MLXR_SOAK") ? 3 : 2;
+    uint32_t strength = (getenv("MLXR_SOAK") ? 3 : 2) - !matrix_is_whole();
     const char *only = getenv("MLXR_MATRIX");
     pairwise_space space;
     matrix_totals totals = {0};
@@ -62,9 +62,10 @@ static void every_cell_is_green_or_refused_by_name(void **unused)
     report(&totals, n_cells, strength, seconds() - begin);
     if (!only) {
         assert_int_equal(totals.n_green + totals.n_refused, n_cells);
-        assert_true(totals.n_refused > 0 && totals.n_hit_memory > 0 && totals.n_hit_disk > 0);
+        assert_true((totals.n_refused > 0 || !matrix_is_whole()) && totals.n_hit_memory > 0 && totals.n_hit_disk > 0);
         assert_true(totals.n_drafted[DRAFT_NGRAM] > 0 && totals.n_accepted[DRAFT_MODEL] > 0);
         assert_true(totals.n_sentences[RULE_GBNF] > 0 && totals.n_sentences[RULE_SCHEMA] > 0);
+        matrix_check_backend();
     }
 }
 

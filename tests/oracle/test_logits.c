@@ -26,6 +26,8 @@
 /* Activations may be rounded to 8 bits in blocks of 32: 2.5e-5 in squares at each matrix product, which these models
  * turn into up to 3e-3. A wrong layout gives about 1. */
 #define NMSE_QUANTISED 1e-2
+/* A backend that keeps activations as floats owes the same logits as with the decoded weights. Seen: 7.3e-12. */
+#define NMSE_DECODED 1e-9
 
 typedef struct reference {
     uint32_t n_tokens, n_vocab, stride;
@@ -108,6 +110,7 @@ static const struct {
 /* MLXR_TEST_BACKEND names another one, which then is the only one. */
 static const char *backends[] = {"cpu-scalar", "cpu"};
 static size_t n_backends = sizeof backends / sizeof *backends;
+static double limit_quantised = NMSE_QUANTISED;
 
 /* One way on one backend with an engine of its own: another would find the prompt in the cache. */
 static double run_way(const char *backend, const char *kv_type, const char *path, const reference *r, size_t way)
@@ -166,13 +169,13 @@ static void check_model(const tiny_model *m, bool safetensors, const char *kv_ty
 }
 
 /* Heads that are no whole blocks are refused when the model is loaded: by name, with the numbers, with what to do. */
-static void check_refusal(const tiny_model *m, const char *kv_type)
+static void check_refusal(const tiny_model *m, const char *kv_type, const char *backend)
 {
     mlxr_error error;
     char path[512];
     mlxr_engine *engine = NULL;
     mlxr_model *model = NULL;
-    mlxr_engine_options options = {.kv_type = kv_type, .n_threads = 1, .kv_bytes = 32u << 20};
+    mlxr_engine_options options = {.backend = backend, .kv_type = kv_type, .n_threads = 1, .kv_bytes = 32u << 20};
     snprintf(path, sizeof path, "%s/%s.gguf", test_temp_dir(), m->name);
     tiny_model_write_gguf(m, NULL, path);
     assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
@@ -186,15 +189,18 @@ static void check_refusal(const tiny_model *m, const char *kv_type)
             fail_msg("'%s' is not in: %s", parts[i], error.text);
         }
     }
+    printf("%-28s %-10s %-4s  refused\n", m->name, backend, kv_type);
     mlxr_engine_close(&engine);
 }
 
 static void check_blocks(const tiny_model *m, const char *kv_type, double limit)
 {
-    if (m->head_dim % 32) {
-        check_refusal(m, kv_type);
-    } else {
+    if (m->head_dim % 32 == 0) {
         check_model(m, false, kv_type, 4, limit);
+        return;
+    }
+    for (size_t i = 0; i < n_backends; i++) {
+        check_refusal(m, kv_type, backends[i]);
     }
 }
 
@@ -289,9 +295,9 @@ static void quantised_logits_are_near_those_of_the_decoded_weights(void **state)
         }
         printf("\n");
         free(expected);
-        if (!(worst < NMSE_QUANTISED)) {
+        if (!(worst < limit_quantised)) {
             fail_msg("%s with %s weights: NMSE %.2e, limit %.0e", m->name, dtype_name((dtype)type), worst,
-                     NMSE_QUANTISED);
+                     limit_quantised);
         }
     }
 }
@@ -310,7 +316,7 @@ static void the_reference_prompt_is_the_generators(void **state)
     mapping_close(&r.file);
 }
 
-/* argv[1]: only the kinds of test whose names contain it. */
+/* argv[1]: only the kinds of test whose names contain it; argv[2]: only this model. */
 int main(int argc, char **argv)
 {
     static const struct {
@@ -330,6 +336,7 @@ int main(int argc, char **argv)
     if (getenv("MLXR_TEST_BACKEND")) {
         backends[0] = getenv("MLXR_TEST_BACKEND");
         n_backends = 1;
+        limit_quantised = NMSE_DECODED;
     }
     enum { N_KINDS = sizeof kinds / sizeof *kinds, TESTS_MAX = 128 };
     static char names[TESTS_MAX][96];
@@ -337,12 +344,20 @@ int main(int argc, char **argv)
     size_t n = 0;
     for (size_t kind = 0; kind < N_KINDS; kind++) {
         bool wanted = argc < 2 || strstr(kinds[kind].name, argv[1]);
-        for (size_t i = 0; wanted && tiny_model_at(i) && n < TESTS_MAX; i++, n++) {
+        for (size_t i = 0; wanted && tiny_model_at(i) && n < TESTS_MAX; i++) {
+            if (argc > 2 && strcmp(tiny_model_at(i)->name, argv[2]) != 0) {
+                continue;
+            }
             snprintf(names[n], sizeof names[n], "%s: %s", tiny_model_at(i)->name, kinds[kind].name);
             tests[n] = (struct CMUnitTest){.name = names[n],
                                            .test_func = kinds[kind].function,
                                            .initial_state = (void *)(uintptr_t)tiny_model_at(i)};
+            n++;
         }
+    }
+    if (n == 0) {
+        printf("no test is called so\n");
+        return 2;
     }
     return _cmocka_run_group_tests("logits", tests, n, NULL, NULL);
 }
