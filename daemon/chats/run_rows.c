@@ -353,7 +353,10 @@ static mlxr_status join_tokens(chats *c, int64_t run, mlxr_error *error)
         "UNION ALL SELECT tokens, last FROM chunks WHERE generation = ?1 ORDER BY position",
         "i", run);
     while (status == MLXR_OK && (status = db_step(c->db, &s, &row, error)) == MLXR_OK && row) {
-        text_add(&all, sqlite3_column_blob(s, 0), (size_t)sqlite3_column_bytes(s, 0));
+        const void *ids = sqlite3_column_blob(s, 0); /* NULL: none */
+        if (ids) {
+            text_add(&all, ids, (size_t)sqlite3_column_bytes(s, 0));
+        }
     }
     if (status == MLXR_OK && all.failed) {
         status = chats_starved(error);

@@ -18,6 +18,7 @@
 #define UNDO_S (7u * 86400u)
 #define EVENTS_US (INT64_C(3600) * 1000000) /* events of an ended answer are kept so long */
 #define PATH_BYTES 4096
+#define BUSY_MS 500
 
 static const db_schema schema = {chats_schema, "the chats'"};
 
@@ -79,6 +80,9 @@ static mlxr_status open_database(chats *c, const char *directory, mlxr_error *er
         return registry_fail(error, MLXR_ARG, "the path of the chats is too long");
     }
     mlxr_status status = db_open(&c->db, path, false, &schema, error);
+    if (status == MLXR_OK) { /* only this process has it: who locks it besides is no reason to wait for long */
+        sqlite3_busy_timeout(c->db, BUSY_MS);
+    }
     /* Triggers that keep the index of the search are virtual tables' business, which db_open does not trust. */
     status = status == MLXR_OK ? db_run(c->db, error, "PRAGMA trusted_schema = ON", "") : status;
     /* What was removed for good is not to be found in the file any more. */
