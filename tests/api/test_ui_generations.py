@@ -269,7 +269,7 @@ class Generations(ui_support.UiTest):
             if status == 201:  # the daemon's own model
                 self.finish(self.daemon, error)
         self.assertEqual(self.call(self.daemon, "GET", f"/ui-api/chats/{chat}")["n_messages"], 2)
-        long = self.begin("word " * 200000, chat=chat)
+        long = self.begin("word " * 20000, chat=chat)
         message = self.finish(self.daemon, long)
         self.assertEqual((message["state"], message["stats"]["error"]["code"]), ("failed", "context_length_exceeded"))
         self.assertIn("tokens", message["stats"]["error"]["message"])
