@@ -29,6 +29,7 @@ struct client {
     struct curl_slist *json_headers;  /* of one with a body */
     struct curl_slist *event_headers; /* of a stream without one */
     char version[64], store[32];
+    bool lasts;
 };
 
 typedef struct bytes {
@@ -364,6 +365,7 @@ static bool introduce(client *c, bool *other)
     curl_easy_getinfo(c->easy, CURLINFO_NUM_CONNECTS, &connected);
     ok = ok && server && version && strcmp(server, "mlxr") == 0;
     snprintf(c->version, sizeof c->version, "%s", ok ? version : "");
+    c->lasts = !json_is_false(json_object_get(body, "lasting"));
     snprintf(c->store, sizeof c->store, "%s", store ? store : "");
     *other = !ok && (answered || connected > 0);
     json_decref(body);
@@ -455,6 +457,11 @@ void client_close(client **pointer)
 const char *client_where(const client *c)
 {
     return client_address_text(&c->address);
+}
+
+bool client_lasts(const client *c)
+{
+    return c->lasts;
 }
 
 const client_address *client_address_of(const client *c)

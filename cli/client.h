@@ -60,6 +60,8 @@ bool client_is_meant(const client *c);
 const char *client_where(const client *c); /* client_address_text of it */
 const client_address *client_address_of(const client *c);
 const char *client_version(const client *c); /* of the daemon */
+/* Whether it goes on by itself: it is not part of somebody's `run --serve`. */
+bool client_lasts(const client *c);
 /* Whether the daemon's store is the one that this process would open. */
 bool client_same_store(const client *c);
 

@@ -133,7 +133,7 @@ int own_daemon_start(own_daemon **out, client **c, const options *o)
         return EXIT_USAGE;
     }
     *c = client_try(&a, &other);
-    if (*c && (named || client_is_meant(*c))) {
+    if (*c && client_lasts(*c) && (named || client_is_meant(*c))) {
         const char *cannot = answer_daemon_cannot(o);
         print_note("mlxr: answered by the daemon at %s, which goes on when this ends", client_where(*c));
         if (cannot) {

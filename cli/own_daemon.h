@@ -1,5 +1,6 @@
 /*
- * A daemon for as long as a question or a chat lasts: the one that is there, or one in this process.
+ * A daemon for as long as a question or a chat lasts: the one that is there (but for somebody's own, which may end
+ * before), or one in this process.
  * Owner: the verb `run`. Lifetime: own_daemon_start to own_daemon_stop.
  */
 #ifndef MLXR_CLI_OWN_DAEMON_H

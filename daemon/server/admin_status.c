@@ -12,14 +12,14 @@
 static const char *const states[] = {"loading", "ready", "draining"};
 
 /* For programs that look for a daemon before they have a key. `store` tells its folder of models from others without
- * telling where it is. */
+ * telling where it is; one that is not `lasting` ends with the chat of the process it runs in. */
 void admin_version(void *service, http_exchange *x)
 {
     const struct daemon *d = service;
     char mark[REGISTRY_MARK_MAX];
     registry_mark(d->options->directory, mark);
-    admin_respond(x, json_pack("{s:s, s:s, s:s, s:s}", "server", "mlxr", "version", mlxr_version(), "state",
-                               states[daemon_state_of(d)], "store", mark));
+    admin_respond(x, json_pack("{s:s, s:s, s:s, s:s, s:b}", "server", "mlxr", "version", mlxr_version(), "state",
+                               states[daemon_state_of(d)], "store", mark, "lasting", !d->options->own_key));
 }
 
 static json_t *engine_json(const struct daemon *d)

@@ -162,6 +162,20 @@ class RunServe(ClientTest):
         self.assertEqual(t.wait(), 0)
         self.assertFalse(answers(port))
 
+    def test_two_of_them_do_not_depend_on_each_other(self):
+        self.add_model("llama")
+        port = free_port()
+        first = self.terminal("run", "llama", "--serve", "-n", "4", *ENDLESS, env=self.here(port))
+        first.expect(PROMPT)
+        second = self.terminal("run", "llama", "--serve", "-n", "4", *ENDLESS, env=self.here(port))
+        second.expect("the daemon takes another port")
+        second.expect(PROMPT)
+        first.type("\x04")
+        self.assertEqual(first.wait(), 0)
+        self.assertIn("hhhh", self.say(second, "hello"))
+        second.type("\x04")
+        self.assertEqual(second.wait(), 0)
+
     def test_it_leaves_nothing_running_however_it_ends(self):
         self.add_model("llama")
         port = free_port()
