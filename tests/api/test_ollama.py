@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -99,6 +100,17 @@ class OllamaTest(support.ApiTest):
         while (name in self.loaded()) != there:
             self.assertLess(time.monotonic(), end, (name, there))
             time.sleep(0.01)
+
+
+class Port(support.ApiTest):
+    def test_a_second_port_answers_where_clients_look_by_themselves(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        daemon = self.serve("--ollama-port", str(port))
+        for one in (port, daemon.port):
+            client = ollama.Client(host=f"http://127.0.0.1:{one}")
+            self.assertEqual(client.list().models, [])
+            client.close()
 
 
 class Answers(OllamaTest):
