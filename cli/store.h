@@ -30,6 +30,8 @@ typedef struct store_ops {
     /* name: REGISTRY_NAME_MAX + 1 bytes */
     mlxr_status (*pull)(store *s, const char *source, const registry_pull_options *options, char *name,
                         mlxr_error *error);
+    /* To where the model's own name says. */
+    mlxr_status (*push)(store *s, const char *name, const registry_pull_options *options, mlxr_error *error);
     /* [key, …]; with "key" among what a new one has: the only time it is told */
     mlxr_status (*keys)(store *s, json_t **out, mlxr_error *error);
     mlxr_status (*key_create)(store *s, const registry_key *key, json_t **out, mlxr_error *error);

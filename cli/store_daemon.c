@@ -119,11 +119,11 @@ static bool on_event(void *user, const client_event *event)
 }
 
 /* The job that this request begins, to its end. Who does not wait for it cancels it: the connection ends. */
-static mlxr_status run_job(store *s, const char *path, json_t *body, job *j, mlxr_error *error)
+static mlxr_status run_job(store *s, const char *path, json_t *body, client_on_event on_line, job *j, mlxr_error *error)
 {
     *error = (mlxr_error){.status = MLXR_OK};
     j->error = error;
-    mlxr_status status = client_stream(s->client, "POST", path, body, on_event, j, NULL, error);
+    mlxr_status status = client_stream(s->client, "POST", path, body, on_line, j, NULL, error);
     if (status == MLXR_OK && j->cancelled) {
         *error = (mlxr_error){.status = MLXR_IO, .text = "cancelled; the same again goes on from here"};
     } else if (status == MLXR_OK && !j->ended) {
@@ -142,7 +142,7 @@ static mlxr_status daemon_create(store *s, const char *name, const registry_reci
                              "template", text(recipe->template_text), "system", text(recipe->system), "license",
                              text(recipe->license), "parameters", pairs_json(&recipe->parameters, "name", "value"),
                              "messages", pairs_json(&recipe->messages, "role", "content"));
-    return run_job(s, "/ui-api/models/create", body, &j, error);
+    return run_job(s, "/ui-api/models/create", body, on_event, &j, error);
 }
 
 static mlxr_status daemon_pull(store *s, const char *source, const registry_pull_options *how, char *name,
@@ -151,7 +151,31 @@ static mlxr_status daemon_pull(store *s, const char *source, const registry_pull
     job j = {.options = how, .name = name};
     json_t *body = json_pack("{s:o, s:o, s:o}", "source", text(source), "name", text(how->name), "digest",
                              text(how->digest));
-    return run_job(s, "/ui-api/models/pull", body, &j, error);
+    return run_job(s, "/ui-api/models/pull", body, on_event, &j, error);
+}
+
+/* A line of Ollama's API. */
+static bool on_push_line(void *user, const client_event *event)
+{
+    job *j = user;
+    const char *what = json_string_value(json_object_get(event->json, "status"));
+    const char *failed = json_string_value(json_object_get(event->json, "error"));
+    registry_pull_progress p = {.what = what ? what : "",
+                                .file_done = number(event->json, "completed"),
+                                .file_total = number(event->json, "total")};
+    if (failed) {
+        *j->error = (mlxr_error){.status = MLXR_IO};
+        snprintf(j->error->text, sizeof j->error->text, "%s", failed);
+    }
+    j->ended = failed || (what && strcmp(what, "success") == 0);
+    j->cancelled = !j->ended && !j->options->progress(j->options->user, &p);
+    return !j->ended && !j->cancelled;
+}
+
+static mlxr_status daemon_push(store *s, const char *name, const registry_pull_options *how, mlxr_error *error)
+{
+    job j = {.options = how};
+    return run_job(s, "/api/push", json_pack("{s:o, s:b}", "model", text(name), "stream", 1), on_push_line, &j, error);
 }
 
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
@@ -191,7 +215,8 @@ static void daemon_close(store *s)
 
 void store_open_daemon(store *out, client *c)
 {
-    static const store_ops ops = {daemon_list, daemon_show, daemon_remove,     daemon_copy,       daemon_create,
-                                  daemon_pull, daemon_keys, daemon_key_create, daemon_key_revoke, daemon_close};
+    static const store_ops ops = {daemon_list,       daemon_show,       daemon_remove, daemon_copy,
+                                  daemon_create,     daemon_pull,       daemon_push,   daemon_keys,
+                                  daemon_key_create, daemon_key_revoke, daemon_close};
     *out = (store){.ops = &ops, .client = c};
 }

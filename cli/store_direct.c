@@ -89,6 +89,11 @@ static mlxr_status direct_pull(store *s, const char *source, const registry_pull
     return registry_pull(s->registry, source, how, name, error);
 }
 
+static mlxr_status direct_push(store *s, const char *name, const registry_pull_options *how, mlxr_error *error)
+{
+    return registry_push(s->registry, name, NULL, how, error);
+}
+
 static mlxr_status add_key(void *user, const registry_key *key, mlxr_error *error)
 {
     (void)error;
@@ -131,8 +136,9 @@ static void direct_close(store *s)
 
 int store_open_direct(store *out, bool change)
 {
-    static const store_ops direct = {direct_list, direct_show, direct_remove,     direct_copy,       direct_create,
-                                     direct_pull, direct_keys, direct_key_create, direct_key_revoke, direct_close};
+    static const store_ops direct = {direct_list,       direct_show,       direct_remove, direct_copy,
+                                     direct_create,     direct_pull,       direct_push,   direct_keys,
+                                     direct_key_create, direct_key_revoke, direct_close};
     mlxr_error error;
     *out = (store){.ops = &direct};
     if (registry_open(&out->registry, NULL, &(registry_options){.read_only = !change}, &error) != MLXR_OK) {

@@ -349,11 +349,3 @@ int verb_logs(options *o)
     client_close(&c);
     return finish_output(code);
 }
-
-/* ---- push -------------------------------------------------------------------------------------------------------- */
-
-int verb_push(options *o)
-{
-    print_error("%s: models cannot be pushed to a registry yet; they lie in the store, see mlxr show NAME", o->args[0]);
-    return EXIT_FAILED;
-}

@@ -1,5 +1,5 @@
 /*
- * `mlxr pull`: getting a model. Ctrl-C stops it; the next pull goes on from there.
+ * `mlxr pull`: getting a model. Ctrl-C stops it; the next pull goes on from there. `mlxr push`: giving one.
  * Owner: main. Lifetime: the call.
  */
 #include <signal.h>
@@ -21,6 +21,7 @@ static void on_interrupt(int signal)
 
 typedef struct pulling {
     progress bar;
+    const char *label;
     bool begun;
 } pulling;
 
@@ -30,7 +31,7 @@ static bool on_progress(void *user, const registry_pull_progress *p)
     char note[360];
     uint64_t total = p->total ? p->total : p->file_total, done = p->total ? p->done + p->file_done : p->file_done;
     if (!state->begun) {
-        state->bar = progress_begin("pull");
+        state->bar = progress_begin(state->label);
         state->begun = true;
     }
     snprintf(note, sizeof note, "%.200s  %s of %s", p->what, human_bytes(done), total ? human_bytes(total) : "?");
@@ -54,7 +55,7 @@ static mlxr_status show(store *s, const char *name, json_t **model, mlxr_error *
 int verb_pull(options *o)
 {
     store s;
-    pulling state = {.begun = false};
+    pulling state = {.label = "pull"};
     mlxr_error error;
     char name[REGISTRY_NAME_MAX + 1], path[REGISTRY_PATH_MAX];
     const char *source = o->args[0];
@@ -99,5 +100,35 @@ int verb_pull(options *o)
     }
     json_decref(model);
     printf("%s\n", name);
+    return finish_output(EXIT_OK);
+}
+
+int verb_push(options *o)
+{
+    store s;
+    pulling state = {.label = "push"};
+    mlxr_error error;
+    const char *name = o->args[0];
+    registry_pull_options wanted = {.progress = on_progress, .user = &state};
+    int code = store_open(&s, o, STORE_CHANGE);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    struct sigaction old, action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, &old);
+    mlxr_status status = s.ops->push(&s, name, &wanted, &error);
+    sigaction(SIGINT, &old, NULL);
+    if (state.begun) {
+        progress_end(&state.bar);
+    }
+    store_close(&s);
+    if (status != MLXR_OK) {
+        print_error("%s", error.text);
+        return interrupted ? 130 : EXIT_FAILED;
+    }
+    if (o->json) {
+        return print_json(json_pack("{s:s, s:o}", "status", "pushed", "name", json_text(name, strlen(name))));
+    }
+    printf("pushed %s\n", name);
     return finish_output(EXIT_OK);
 }

@@ -409,6 +409,23 @@ class BothWays(ClientTest):
         self.assertIn("three", self.succeed("list", env=self.here(daemon.port)).text)
 
 
+    def test_pushes(self):
+        store = pull_servers.Store()
+        self.addCleanup(store.close)
+        settings = {"MLXR_OLLAMA_REGISTRY": store.url, "MLXR_ALLOW_PRIVATE": "127.0.0.1", "https_proxy": None, "http_proxy": None}
+        daemon = self.serve(env=self.environment(**settings))
+        told = []
+        for env in (self.here(daemon.port), self.without(**settings)):
+            store.manifests.clear()
+            store.blobs.clear()
+            self.succeed("cp", "llama", "me/mine", env=self.without())
+            self.assertEqual(self.succeed("push", "me/mine", "--json", env=env).json, {"status": "pushed", "name": "me/mine"})
+            self.assertEqual(self.succeed("push", "me/mine", env=env).text, "pushed me/mine\n")  # again is no error
+            told.append((sorted(store.blobs), store.manifests["me/mine", "latest"]))
+            self.fail_with(1, "nothing", "push", "me/nothing", env=env)
+        self.assertEqual(told[0], told[1])
+
+
 class Looking(ClientTest):
     """Verbs for a daemon that runs."""
 
@@ -485,7 +502,6 @@ class Looking(ClientTest):
         for verb in (["ps"], ["status"], ["logs"], ["stop"], ["load", "x"], ["unload", "x"]):
             self.fail_with(1, rf"no daemon answers at http://127.0.0.1:{port}; mlxr serve starts one", *verb, env=self.here(port))
             self.fail_with(2, "MLXR_HOST says none", *verb, env=self.environment(MLXR_HOST="none"))
-        self.fail_with(1, "cannot be pushed", "push", "x")
 
 
 class Finding(ClientTest):
