@@ -346,8 +346,11 @@ static bool read_response_format(request_fields *r, const request_field *f, void
     if (type && strcmp(type, "json_object") == 0) {
         return request_fields_grammar(r, f->name, strdup("{\"type\":\"object\"}"), true);
     }
-    const json_t *schema = json_object_get(json_object_get(value, "json_schema"), "schema");
-    if (type && strcmp(type, "json_schema") == 0 && json_is_object(schema)) {
+    const json_t *form = json_object_get(value, "json_schema"), *schema = json_object_get(form, "schema");
+    const json_t *name = json_object_get(form, "name"), *strict = json_object_get(form, "strict");
+    bool named = !name || json_is_null(name) || json_is_string(name);
+    bool told = !strict || json_is_null(strict) || json_is_boolean(strict); /* it is strict anyway */
+    if (type && strcmp(type, "json_schema") == 0 && named && told && json_is_object(schema)) {
         return field_schema(r, f, target, schema);
     }
     return request_fields_want(
@@ -474,7 +477,8 @@ static const struct {
      "{\"anyOf\":[{\"type\":\"object\",\"properties\":{\"type\":{\"enum\":[\"text\",\"json_object\"]}},"
      "\"required\":[\"type\"]},"
      "{\"type\":\"object\",\"properties\":{\"type\":{\"const\":\"json_schema\"},\"json_schema\":{\"type\":\"object\","
-     "\"properties\":{\"name\":{\"type\":\"string\"},\"strict\":{\"type\":\"boolean\"},\"schema\":{\"type\":\"object\"}"
+     "\"properties\":{\"name\":{\"type\":[\"string\",\"null\"]},\"strict\":{\"type\":[\"boolean\",\"null\"]},"
+     "\"schema\":{\"type\":\"object\"}"
      "},"
      "\"required\":[\"schema\"]}},\"required\":[\"type\",\"json_schema\"]}]}"},
 };
