@@ -76,18 +76,26 @@ chats_status chats_export(chats *c, const chats_who *who, int64_t id, json_t **o
 
 typedef struct id_map { /* the file's ids to ours; the file's grow */
     int64_t from, to;
+    uint32_t depth;
 } id_map;
 
-static int64_t mapped(const id_map *map, size_t n, int64_t id)
+static const id_map *find_mapped(const id_map *map, size_t n, int64_t id)
 {
     for (size_t low = 0, high = n; low < high;) {
         size_t middle = (low + high) / 2;
         if (map[middle].from == id) {
-            return map[middle].to;
+            return &map[middle];
         }
         *(map[middle].from < id ? &low : &high) = middle + (map[middle].from < id);
     }
-    return 0;
+    return NULL;
+}
+
+/* 0: the file has none. */
+static int64_t mapped(const id_map *map, size_t n, int64_t id)
+{
+    const id_map *found = find_mapped(map, n, id);
+    return found ? found->to : 0;
 }
 
 /* One message with its parent's new id; a state of "running" means nothing here. */
@@ -114,8 +122,14 @@ static chats_status import_message(chats *c, int64_t chat, const json_t *message
     if (state && strcmp(state, "running") == 0) {
         json_object_set_new(own, "state", json_string("interrupted"));
     }
+    const id_map *up = parent ? find_mapped(map, i, parent) : NULL;
     map[i].from = id;
-    chats_status status = message_insert(c, chat, own, &map[i].to, error);
+    map[i].depth = up ? up->depth + 1 : 1;
+    if (map[i].depth > CHATS_DEPTH) {
+        json_decref(own);
+        return chats_fail(error, CHATS_LIMIT, "messages[%zu]: a branch holds %u messages at most", i, CHATS_DEPTH);
+    }
+    chats_status status = message_write(c, chat, own, &map[i].to, error);
     if (status == CHATS_OK && created_ms > 0) {
         status = chats_of_db(db_run(c->db, error, "UPDATE messages SET created_us = ? WHERE id = ?", "ii",
                                     created_ms * 1000, map[i].to));

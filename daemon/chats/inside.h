@@ -69,6 +69,8 @@ chats_status chat_touch(chats *c, int64_t id, int64_t leaf, mlxr_error *error);
 
 /* ---- message_rows.c ---- */
 chats_status message_find(chats *c, int64_t chat, int64_t id, bool contents, json_t **out, mlxr_error *error);
+/* Without and with a look at its parent and at how many there are. */
+chats_status message_write(chats *c, int64_t chat, const json_t *fields, int64_t *id, mlxr_error *error);
 chats_status message_insert(chats *c, int64_t chat, const json_t *fields, int64_t *id, mlxr_error *error);
 chats_status message_path(chats *c, int64_t chat, int64_t id, json_t **out, mlxr_error *error);
 chats_status message_prompt(chats *c, int64_t chat, int64_t id, json_t **out, mlxr_error *error);

@@ -274,16 +274,12 @@ static chats_status check_parent(chats *c, int64_t chat, int64_t parent, mlxr_er
     return chats_of_db(counted);
 }
 
-chats_status message_insert(chats *c, int64_t chat, const json_t *fields, int64_t *id, mlxr_error *error)
+chats_status message_write(chats *c, int64_t chat, const json_t *fields, int64_t *id, mlxr_error *error)
 {
     const char *role = json_string_value(json_object_get(fields, "role"));
     const char *state = json_string_value(json_object_get(fields, "state"));
     int64_t parent = json_integer_value(json_object_get(fields, "parent")), now = chats_now_us(c);
-    chats_status status = check_parent(c, chat, parent, error);
-    if (status != CHATS_OK) {
-        return status;
-    }
-    status = chats_of_db(
+    chats_status status = chats_of_db(
         db_run(c->db, error,
                "INSERT INTO messages(chat, parent, role, state, content, created_us, modified_us) VALUES "
                "(?, nullif(?, 0), ?, ?, '', ?, ?)",
@@ -292,6 +288,13 @@ chats_status message_insert(chats *c, int64_t chat, const json_t *fields, int64_
     status = status == CHATS_OK ? chats_set(c, "messages", *id, fields, message_fields, N(message_fields), error)
                                 : status;
     return status == CHATS_OK ? insert_attachments(c, *id, json_object_get(fields, "attachments"), error) : status;
+}
+
+chats_status message_insert(chats *c, int64_t chat, const json_t *fields, int64_t *id, mlxr_error *error)
+{
+    int64_t parent = json_integer_value(json_object_get(fields, "parent"));
+    chats_status status = check_parent(c, chat, parent, error);
+    return status == CHATS_OK ? message_write(c, chat, fields, id, error) : status;
 }
 
 /* The first line, at most TITLE_CHARS characters of it. */
