@@ -572,10 +572,10 @@ static void ten_thousand_messages_are_searched_within_50_ms(void **state)
         struct timespec a, b;
         json_t *found = NULL;
         double best_ms = 1e9;
-        for (int round = 0; round < 3; round++) { /* the best: other tests run beside this one */
-            clock_gettime(CLOCK_MONOTONIC, &a);
+        for (int round = 0; round < 3; round++) { /* of the processor: other tests run beside this one */
+            clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
             is_ok(chats_search(w->c, &everybody, queries[i], 0, 20, &found, &w->error));
-            clock_gettime(CLOCK_MONOTONIC, &b);
+            clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
             assert_true(json_array_size(json_object_get(found, "results")) > 0);
             json_decref(found);
             double ms = (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6;
