@@ -34,6 +34,7 @@ typedef struct openai_part { /* one prompt's generation */
     struct openai_answer *a;
     generation *g; /* NULL: not started, or ended */
     uint32_t first_choice;
+    bool stream, include_usage, wants_echo; /* the same in all parts; the pool's until on_start */
     char *echo; /* the prompt, to be repeated before its answers; NULL: it is not asked for */
 } openai_part;
 
@@ -41,7 +42,7 @@ typedef struct openai_answer {
     struct daemon *d;
     http_exchange *x; /* NULL: gone */
     bool chat, infill, begun, failed;
-    openai_options o;
+    bool stream, include_usage; /* from the first on_start on */
     char id[64], model[256];
     json_int_t created;
     openai_part parts[PROMPTS_MAX];
@@ -159,7 +160,7 @@ static void send_choice(openai_answer *a, json_t *choice, bool last)
 {
     json_t *event = head_of(a, a->chat ? "chat.completion.chunk" : "text_completion");
     json_object_set_new(event, "choices", json_pack("[o]", choice));
-    if (a->o.include_usage) {
+    if (a->include_usage) {
         json_object_set_new(event, "usage", json_null());
     }
     if (last) {
@@ -355,7 +356,7 @@ static void send_whole(openai_answer *a)
 static void end_stream(openai_answer *a)
 {
     begin_stream(a);
-    if (a->o.include_usage) {
+    if (a->include_usage) {
         json_t *event = head_of(a, a->chat ? "chat.completion.chunk" : "text_completion");
         json_object_set_new(event, "choices", json_array());
         json_object_set_new(event, "usage", openai_usage(&a->usage));
@@ -405,13 +406,15 @@ static void on_start(void *user, const generation_info *info)
 {
     openai_part *part = user;
     openai_answer *a = part->a;
+    a->stream = part->stream;
+    a->include_usage = part->include_usage;
     if (!open_choices(a, generation_request(part->g))) {
         fail_answer(a, 503, NULL, "out of memory", NULL, 5);
         return;
     }
     const chat_request *asked = generation_request(part->g);
     strncpy(a->model, info->model, sizeof a->model - 1);
-    if (a->o.echo && asked->prompt) {
+    if (part->wants_echo && asked->prompt) {
         part->echo = strndup(asked->prompt, asked->n_prompt);
     }
     if (!a->warnings) {
@@ -419,7 +422,7 @@ static void on_start(void *user, const generation_info *info)
     }
     /* A grammar is compiled when its request starts: until it has, the answer may still become a 400. */
     bool bound = asked->f.grammar || asked->choice == TOOL_CHOICE_REQUIRED || asked->choice == TOOL_CHOICE_NAMED;
-    for (uint32_t i = 0; a->o.stream && !bound && i < a->n_each; i++) {
+    for (uint32_t i = 0; a->stream && !bound && i < a->n_each; i++) {
         open_choice(a, part->first_choice + i);
     }
 }
@@ -434,7 +437,7 @@ static void on_delta(void *user, const generation_delta *delta)
     }
     if (delta->kind == OUTPUT_WARNING) {
         json_array_append_new(a->warnings, json_stringn(delta->bytes, delta->n));
-    } else if (a->o.stream) {
+    } else if (a->stream) {
         stream_delta(a, &a->choices[index], index, part->g, delta);
     } else {
         collect_delta(a, &a->choices[index], part->g, delta);
@@ -463,7 +466,7 @@ static void on_finish(void *user, uint32_t choice, generation_finish reason, con
     }
     a->choices[index].finish = openai_finish(reason);
     a->choices[index].ids = generation_request(part->g)->token_ids ? ids_of(part->g, choice) : NULL;
-    if (a->o.stream) {
+    if (a->stream) {
         open_choice(a, index);
         json_t *one = choice_event(a, index, a->chat ? json_object() : json_string(""), NULL);
         json_object_set_new(one, "finish_reason", json_string(openai_finish(reason)));
@@ -490,7 +493,7 @@ static void on_done(void *user, const generation_usage *usage)
     }
     generation_note_usage(a->x, &a->usage);
     a->usage.model = NULL;
-    if (a->o.stream) {
+    if (a->stream) {
         end_stream(a);
     } else {
         send_whole(a);
@@ -508,7 +511,7 @@ static const generation_callbacks callbacks = {on_start, on_delta, on_finish, on
 
 /* ---- parsing, on the pool ---------------------------------------------------------------------------------------- */
 
-/* Each part parses for itself; what concerns the whole answer is the same in all of them. */
+/* Each part parses for itself, on any thread and in any order; what concerns the whole answer is the same in all. */
 static bool parse(void *user, chat_request *r)
 {
     openai_part *part = user;
@@ -517,9 +520,9 @@ static bool parse(void *user, chat_request *r)
     bool ok = a->infill ? openai_infill_parse(r, &o)
               : a->chat ? openai_chat_parse(r, &o)
                         : openai_completion_parse(r, &o);
-    if (part == &a->parts[0]) {
-        a->o = o;
-    }
+    part->stream = o.stream;
+    part->include_usage = o.include_usage;
+    part->wants_echo = o.echo;
     return ok;
 }
 

@@ -169,6 +169,9 @@ class Tiny(OpenAITest):
         self.assertEqual([c.index for c in many.choices], [0, 1, 2, 3])
         self.assertEqual([c.text.split()[0][:5] for c in many.choices], ["one", "one", "three", "three"])
         self.assertEqual(many.choices[0].text, one.choices[0].text)
+        for _ in range(20):  # each prompt is read by a thread of its own, in any order
+            many = self.client.completions.create(model=self.name, prompt=["one two", "three", "four"], max_tokens=1, echo=True)
+            self.assertEqual([c.text.split()[0][:4] for c in many.choices], ["one", "thre", "four"])
         tokens = self.client.completions.create(model=self.name, prompt=[1, 2, 3], max_tokens=2, logprobs=2)
         self.assertEqual(len(tokens.choices[0].logprobs.tokens), 2)
         streamed = "".join(c.text for e in self.client.completions.create(
