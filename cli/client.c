@@ -14,6 +14,7 @@
 
 #include "output.h"
 #include "registry/registry.h"
+#include "telemetry/text_buffer.h"
 
 #define SLICE_MS 50
 #define TRY_MS 2000L /* for a daemon to say that it is one */
@@ -32,49 +33,23 @@ struct client {
     bool lasts;
 };
 
-typedef struct bytes {
-    char *data; /* [n], NUL-terminated */
-    size_t n, cap;
-} bytes;
-
 typedef struct exchange { /* one request under way */
     client *c;
-    bytes body;               /* of an answer that is taken whole; of a stream the line under way */
+    text_buffer body;         /* of an answer that is taken whole; of a stream the line under way */
     client_on_event on_event; /* NULL: taken whole */
     void *user;
-    char name[64]; /* of the event under way */
-    bytes data;    /* and its lines */
+    char name[64];    /* of the event under way */
+    text_buffer data; /* and its lines */
     bool judged, stream, events, enough, too_much;
 } exchange;
 
-static bool add(bytes *b, const char *more, size_t n, size_t max)
+static bool add(text_buffer *b, const char *more, size_t n, size_t max)
 {
-    if (b->n + n + 1 > b->cap) {
-        size_t cap = (b->n + n + 1) * 2;
-        char *grown = b->n + n < max ? realloc(b->data, cap) : NULL;
-        if (!grown) {
-            return false;
-        }
-        b->data = grown;
-        b->cap = cap;
+    if (b->n + n >= max) {
+        return false;
     }
-    memcpy(b->data + b->n, more, n);
-    b->n += n;
-    b->data[b->n] = '\0';
-    return true;
-}
-
-static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error->text, sizeof error->text, format, arguments);
-    va_end(arguments);
-    error->status = status;
-    return status;
+    text_add(b, more, n);
+    return !b->failed;
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
@@ -230,8 +205,9 @@ static mlxr_status run(client *c, exchange *x, const char *method, const char *p
     if ((body && !text) || snprintf(url, sizeof url, "%s%s", c->address.url, path) >= (int)sizeof url ||
         !set_up(c, x, method, url, text, text ? strlen(text) : 0)) {
         free(text);
-        return fail(error, MLXR_NOMEM, "the request to %s cannot be made: out of memory, or its path is too long",
-                    client_where(c));
+        return telemetry_error(error, MLXR_NOMEM,
+                               "the request to %s cannot be made: out of memory, or its path is too long",
+                               client_where(c));
     }
     CURLcode code = perform(c, interrupted, timeout_ms);
     free(text);
@@ -239,16 +215,16 @@ static mlxr_status run(client *c, exchange *x, const char *method, const char *p
         return MLXR_OK;
     }
     if (x->too_much) {
-        return fail(error, MLXR_LIMIT, "the answer of the daemon at %s is too large", client_where(c));
+        return telemetry_error(error, MLXR_LIMIT, "the answer of the daemon at %s is too large", client_where(c));
     }
-    return fail(error, MLXR_IO, "the daemon at %s %s: %s", client_where(c),
-                x->judged ? "broke its answer off" : "does not answer", curl_easy_strerror(code));
+    return telemetry_error(error, MLXR_IO, "the daemon at %s %s: %s", client_where(c),
+                           x->judged ? "broke its answer off" : "does not answer", curl_easy_strerror(code));
 }
 
 static void close_exchange(exchange *x)
 {
-    free(x->body.data);
-    free(x->data.data);
+    text_buffer_close(&x->body);
+    text_buffer_close(&x->data);
 }
 
 /* ---- answers ----------------------------------------------------------------------------------------------------- */
@@ -277,23 +253,24 @@ static mlxr_status refused(client *c, const char *method, const char *path, cons
     const char *word = json_string_value(json_object_get(json_object_get(body, "error"), "code"));
     bool no_route = code == 405 || (code == 404 && (!message || (word && strcmp(word, "not_found") == 0)));
     if (code == 401) {
-        return fail(error, MLXR_IO, "the daemon at %s wants %s API key: set MLXR_API_KEY; mlxr key create makes one",
-                    client_where(c), getenv("MLXR_API_KEY") ? "another" : "an");
+        return telemetry_error(error, MLXR_IO,
+                               "the daemon at %s wants %s API key: set MLXR_API_KEY; mlxr key create makes one",
+                               client_where(c), getenv("MLXR_API_KEY") ? "another" : "an");
     }
     if (code == 403) {
-        return fail(error, MLXR_IO, "the daemon at %s does not allow it: %s", client_where(c),
-                    message ? message : "403");
+        return telemetry_error(error, MLXR_IO, "the daemon at %s does not allow it: %s", client_where(c),
+                               message ? message : "403");
     }
     if (no_route && strcmp(c->version, mlxr_version()) != 0) {
-        return fail(error, MLXR_UNSUPPORTED,
-                    "the daemon at %s is version %s and has no %s %s; this program is version %s", client_where(c),
-                    c->version, method, path, mlxr_version());
+        return telemetry_error(error, MLXR_UNSUPPORTED,
+                               "the daemon at %s is version %s and has no %s %s; this program is version %s",
+                               client_where(c), c->version, method, path, mlxr_version());
     }
     if (message) {
-        return fail(error, status_of(code), "%s", message);
+        return telemetry_error(error, status_of(code), "%s", message);
     }
-    return fail(error, status_of(code), "the daemon at %s answered %s %s with status %ld", client_where(c), method,
-                path, code);
+    return telemetry_error(error, status_of(code), "the daemon at %s answered %s %s with status %ld", client_where(c),
+                           method, path, code);
 }
 
 static mlxr_status judge_answer(client *c, exchange *x, const char *method, const char *path, json_t **out,
@@ -306,8 +283,8 @@ static mlxr_status judge_answer(client *c, exchange *x, const char *method, cons
     if (code / 100 != 2) {
         status = refused(c, method, path, body, error);
     } else if (out && !body) {
-        status = fail(error, MLXR_FORMAT, "the daemon at %s answered %s %s with what is no JSON", client_where(c),
-                      method, path);
+        status = telemetry_error(error, MLXR_FORMAT, "the daemon at %s answered %s %s with what is no JSON",
+                                 client_where(c), method, path);
     }
     if (out) {
         *out = status == MLXR_OK ? json_incref(body) : NULL;

@@ -21,6 +21,19 @@ const char *kernels_file(char out[KERNELS_PATH_MAX])
     return n > 0 && (size_t)n < KERNELS_PATH_MAX ? out : NULL;
 }
 
+mlxr_engine_options kernels_engine(const options *o, char kernels[KERNELS_PATH_MAX])
+{
+    return (mlxr_engine_options){.backend = o->backend,
+                                 .n_threads = o->n_threads,
+                                 .kv_bytes = (size_t)o->kv_bytes,
+                                 .kv_type = o->kv_type,
+                                 .cpu_features = o->cpu_features,
+                                 .batch_invariant = o->batch_invariant,
+                                 .kernel_file = kernels_file(kernels),
+                                 .kv_dir = o->kv_dir,
+                                 .kv_disk_bytes = o->kv_disk_bytes};
+}
+
 static const char *text_of(const json_t *object, const char *name)
 {
     const char *text = json_string_value(json_object_get(object, name));

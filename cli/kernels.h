@@ -15,6 +15,9 @@
 /* $XDG_CACHE_HOME/mlxr/kernels, else ~/.cache/mlxr/kernels. NULL: neither is set, or it is too long. */
 const char *kernels_file(char out[KERNELS_PATH_MAX]);
 
+/* The engine that the options ask for; its strings are theirs and `kernels`. */
+mlxr_engine_options kernels_engine(const options *o, char kernels[KERNELS_PATH_MAX]);
+
 int doctor_metal(const options *o);
 
 #endif

@@ -47,20 +47,10 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         return EXIT_FAILED;
     }
     const char *path = s->entry.path;
-    mlxr_engine_options engine = {
-        .backend = o->backend,
-        .n_threads = o->n_threads,
-        .kv_bytes = (size_t)o->kv_bytes,
-        .kv_type = o->kv_type,
-        .cpu_features = o->cpu_features,
-        .no_prefix_cache = measuring,
-        .batch_invariant = o->batch_invariant,
-        .kernel_file = kernels_file(kernels),
-        .kv_dir = o->kv_dir,
-        .kv_disk_bytes = o->kv_disk_bytes,
-        .log = log_line,
-        .log_user = (void *)&o->verbose,
-    };
+    mlxr_engine_options engine = kernels_engine(o, kernels);
+    engine.no_prefix_cache = measuring;
+    engine.log = log_line;
+    engine.log_user = (void *)&o->verbose;
     if (o->kv_disk_bytes && !o->kv_dir) {
         print_error("--kv-disk-bytes needs --kv-dir");
         session_close(s);
