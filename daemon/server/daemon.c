@@ -24,22 +24,10 @@
 #include "server/notify.h"
 #include "server/ui.h"
 #include "telemetry/metrics.h"
+#include "telemetry/text_buffer.h"
 
 #define POLL_MS 20u
 #define ABORTED_MS 1500u /* for the last events after the scheduler has ended all */
-
-static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error->text, sizeof error->text, format, arguments);
-    va_end(arguments);
-    error->status = status;
-    return status;
-}
 
 void daemon_log(const struct daemon *d, mlxr_log_level level, const char *format, ...)
 {
@@ -125,14 +113,14 @@ static mlxr_status listen_host(struct daemon_private *p, uint16_t port, bool any
     mlxr_status status = MLXR_OK;
     int failed = getaddrinfo(host, NULL, &hints, &found);
     if (failed) {
-        return fail(error, MLXR_ARG, "--host %s: %s", host, gai_strerror(failed));
+        return telemetry_error(error, MLXR_ARG, "--host %s: %s", host, gai_strerror(failed));
     }
     for (struct addrinfo *at = found; at && status == MLXR_OK; at = at->ai_next) {
         if (getnameinfo(at->ai_addr, at->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0) {
             continue;
         }
         if (!access_is_loopback(address) && !auth_has_keys(p->d->auth)) {
-            status = fail(error, MLXR_ARG,
+            status = telemetry_error(error, MLXR_ARG,
                           "--host %s can be reached from other machines, and there is no API key: make one with "
                           "mlxr key create, or stay on 127.0.0.1",
                           host);
@@ -227,7 +215,7 @@ static mlxr_status open_http(struct daemon_private *p, mlxr_error *error)
         .closed = closed,
         .ended = telemetry_answered};
     if (!o->tls_cert != !o->tls_key) {
-        return fail(error, MLXR_ARG, "TLS takes both a certificate and a key");
+        return telemetry_error(error, MLXR_ARG, "TLS takes both a certificate and a key");
     }
     mlxr_status status = router_open(&p->router, &routes, error);
     if (status != MLXR_OK) {
@@ -333,7 +321,7 @@ mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlx
     struct daemon *d = new_daemon(options);
     error = error ? error : &ignored;
     if (!d) {
-        return fail(error, MLXR_NOMEM, "no memory for a daemon");
+        return telemetry_error(error, MLXR_NOMEM, "no memory for a daemon");
     }
     struct daemon_private *p = d->own;
     mlxr_status status = telemetry_open(p, error);
@@ -344,7 +332,7 @@ mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlx
     status = status == MLXR_OK ? load_start(p, error) : status;
     if (status == MLXR_OK) {
         p->has_loop = pthread_create(&p->loop, NULL, run_loop, p) == 0;
-        status = p->has_loop ? MLXR_OK : fail(error, MLXR_LIMIT, "the system has no thread for the server");
+        status = p->has_loop ? MLXR_OK : telemetry_error(error, MLXR_LIMIT, "the system has no thread for the server");
     }
     if (status != MLXR_OK) {
         close_all(p);

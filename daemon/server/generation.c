@@ -843,6 +843,11 @@ struct response_store *generation_responses(struct daemon *d)
     return d->generations->responses;
 }
 
+json_t *generation_text_json(const text_buffer *text)
+{
+    return json_stringn(text->n ? text->data : "", text->n);
+}
+
 void generation_new_id(struct daemon *d, const char *prefix, char *out, size_t cap)
 {
     struct timespec now;

@@ -21,6 +21,7 @@
 #include "server/chat_request.h"
 #include "server/daemon_parts.h"
 #include "server/output_parser.h"
+#include "telemetry/text_buffer.h"
 
 typedef struct generation generation;
 
@@ -124,6 +125,8 @@ void generation_call_id(const generation *g, uint32_t choice, size_t index, char
 bool generation_admit(struct daemon *d, http_exchange *x);
 /* Responses of /v1/responses that are kept. */
 struct response_store *generation_responses(struct daemon *d);
+/* What deltas were collected in, as JSON; a text may have a NUL like any other character. */
+json_t *generation_text_json(const text_buffer *text);
 /* "chatcmpl-5f…": an id that this daemon gives once. Any thread. */
 void generation_new_id(struct daemon *d, const char *prefix, char *out, size_t cap);
 /* Loop thread: generations that have not ended. */

@@ -31,8 +31,7 @@ typedef struct answer {
     ollama_options o;
     bool stream, raw, wants_context;     /* of o, whose texts end with the generation */
     json_t *warnings, *calls, *logprobs; /* calls, logprobs: collected, or of the line to come */
-    char *text, *thinking;
-    size_t n_text, cap_text, n_thinking, cap_thinking;
+    text_buffer text, thinking; /* collected */
     char *call_name;
     size_t n_calls;
     const char *finish;
@@ -48,8 +47,8 @@ static void free_answer(answer *a)
     json_decref(a->calls);
     json_decref(a->logprobs);
     free(a->body);
-    free(a->text);
-    free(a->thinking);
+    text_buffer_close(&a->text);
+    text_buffer_close(&a->thinking);
     free(a->call_name);
     free(a);
 }
@@ -105,22 +104,6 @@ static void fail_answer(answer *a, int status, const char *code, const char *mes
 }
 
 /* ---- pieces ------------------------------------------------------------------------------------------------------ */
-
-static bool add_bytes(char **bytes, size_t *n, size_t *cap, const char *more, size_t n_more)
-{
-    if (*n + n_more + 1 > *cap) {
-        size_t wanted = (*n + n_more + 1) * 2;
-        char *grown = realloc(*bytes, wanted);
-        if (!grown) {
-            return false;
-        }
-        *bytes = grown;
-        *cap = wanted;
-    }
-    memcpy(*bytes + *n, more, n_more);
-    *n += n_more;
-    return true;
-}
 
 /* An answer, or a piece of one. Takes what it is given; thinking and calls may be NULL. */
 static json_t *piece(const answer *a, json_t *text, json_t *thinking, json_t *calls, bool done)
@@ -206,9 +189,9 @@ static void take_text(answer *a, const generation_delta *d, bool thinking)
         json_t *text = json_stringn(d->bytes, d->n);
         send_piece(a, thinking ? json_string("") : text, thinking ? text : NULL, NULL);
     } else if (!a->stream) {
-        bool ok = thinking ? add_bytes(&a->thinking, &a->n_thinking, &a->cap_thinking, d->bytes, d->n)
-                           : add_bytes(&a->text, &a->n_text, &a->cap_text, d->bytes, d->n);
-        if (!ok) {
+        text_buffer *into = thinking ? &a->thinking : &a->text;
+        text_add(into, d->bytes, d->n);
+        if (into->failed) {
             fail_answer(a, 503, NULL, "out of memory", NULL, 5);
         }
     }
@@ -319,8 +302,8 @@ static void on_done(void *user, const generation_usage *usage)
     }
     generation_note_usage(a->x, usage);
     json_t *line = a->stream ? piece(a, json_string(""), NULL, NULL, true)
-                             : piece(a, json_stringn(a->text ? a->text : "", a->n_text),
-                                     a->n_thinking ? json_stringn(a->thinking, a->n_thinking) : NULL,
+                             : piece(a, generation_text_json(&a->text),
+                                     a->thinking.n ? generation_text_json(&a->thinking) : NULL,
                                      a->calls ? json_incref(a->calls) : NULL, true);
     with_logprobs(a, line);
     add_figures(a, line, usage);

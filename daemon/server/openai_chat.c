@@ -17,11 +17,7 @@
 #define PROMPTS_MAX 64u
 
 typedef struct openai_choice { /* what a whole answer collects */
-    json_t *text, *reasoning;  /* NULL: none yet */
-    char *bytes;               /* [n] of text */
-    size_t n, cap;
-    char *thought;
-    size_t n_thought, cap_thought;
+    text_buffer bytes, thought;
     json_t *calls, *logprobs;
     size_t text_offset;
     const char *finish;
@@ -60,8 +56,8 @@ static void free_answer(openai_answer *a)
     }
     for (uint32_t i = 0; i < a->n_choices; i++) {
         openai_choice *c = &a->choices[i];
-        free(c->bytes);
-        free(c->thought);
+        text_buffer_close(&c->bytes);
+        text_buffer_close(&c->thought);
         json_decref(c->calls);
         json_decref(c->logprobs);
         json_decref(c->ids);
@@ -112,22 +108,6 @@ static void on_released(void *user)
 }
 
 /* ---- pieces ------------------------------------------------------------------------------------------------------ */
-
-static bool add_bytes(char **bytes, size_t *n, size_t *cap, const char *more, size_t n_more)
-{
-    if (*n + n_more + 1 > *cap) {
-        size_t wanted = (*n + n_more + 1) * 2;
-        char *grown = realloc(*bytes, wanted);
-        if (!grown) {
-            return false;
-        }
-        *bytes = grown;
-        *cap = wanted;
-    }
-    memcpy(*bytes + *n, more, n_more);
-    *n += n_more;
-    return true;
-}
 
 static json_t *head_of(const openai_answer *a, const char *object)
 {
@@ -274,14 +254,13 @@ static void collect_logprobs(const openai_answer *a, openai_choice *c, const gen
 static void collect_delta(openai_answer *a, openai_choice *c, const generation *g, const generation_delta *d)
 {
     char id[GENERATION_CALL_ID_MAX];
-    bool ok = true;
     collect_logprobs(a, c, g, d);
     switch (d->kind) {
     case OUTPUT_TEXT:
-        ok = add_bytes(&c->bytes, &c->n, &c->cap, d->bytes, d->n);
+        text_add(&c->bytes, d->bytes, d->n);
         break;
     case OUTPUT_REASONING:
-        ok = add_bytes(&c->thought, &c->n_thought, &c->cap_thought, d->bytes, d->n);
+        text_add(&c->thought, d->bytes, d->n);
         break;
     case OUTPUT_TOOL_BEGIN:
         c->calls = c->calls ? c->calls : json_array();
@@ -296,23 +275,20 @@ static void collect_delta(openai_answer *a, openai_choice *c, const generation *
     default:
         break;
     }
-    a->failed = a->failed || !ok;
+    a->failed = a->failed || c->bytes.failed || c->thought.failed;
 }
 
 /* The prompt, if it is to be repeated, and the answer, which may have a NUL like any other character. */
 static json_t *echoed_text(const char *echo, const openai_choice *c)
 {
-    char *bytes = NULL;
-    size_t n = 0, cap = 0;
-    json_t *text = NULL;
+    text_buffer both = {0};
     if (!echo) {
-        return json_stringn(c->bytes ? c->bytes : "", c->n);
+        return generation_text_json(&c->bytes);
     }
-    if (add_bytes(&bytes, &n, &cap, echo, strlen(echo)) &&
-        add_bytes(&bytes, &n, &cap, c->bytes ? c->bytes : "", c->n)) {
-        text = json_stringn(bytes, n);
-    }
-    free(bytes);
+    text_add_string(&both, echo);
+    text_add(&both, c->bytes.data, c->bytes.n);
+    json_t *text = both.failed ? NULL : generation_text_json(&both);
+    text_buffer_close(&both);
     return text;
 }
 
@@ -321,10 +297,10 @@ static json_t *whole_choice(const openai_answer *a, const openai_choice *c, uint
     json_t *one = json_pack("{s:I}", "index", (json_int_t)index);
     if (a->chat) {
         json_t *message = json_pack("{s:s, s:o, s:n, s:[]}", "role", "assistant", "content",
-                                    c->n || !c->calls ? json_stringn(c->bytes ? c->bytes : "", c->n) : json_null(),
+                                    c->bytes.n || !c->calls ? generation_text_json(&c->bytes) : json_null(),
                                     "refusal", "annotations");
-        if (c->n_thought) {
-            json_object_set_new(message, "reasoning_content", json_stringn(c->thought, c->n_thought));
+        if (c->thought.n) {
+            json_object_set_new(message, "reasoning_content", generation_text_json(&c->thought));
         }
         if (c->calls) {
             json_object_set(message, "tool_calls", c->calls);

@@ -40,8 +40,7 @@ typedef struct response_answer {
     /* the item under way */
     item_kind kind;
     char item_id[64], call_id[GENERATION_CALL_ID_MAX], *call_name;
-    char *text;
-    size_t n_text, cap_text;
+    text_buffer text;
     json_t *logprobs;
     size_t n_calls;
     struct response_answer *next; /* in generations.background, if listed */
@@ -59,7 +58,7 @@ static void free_answer(response_answer *a)
     json_decref(a->warnings);
     json_decref(a->logprobs);
     free(a->call_name);
-    free(a->text);
+    text_buffer_close(&a->text);
     free(a);
 }
 
@@ -337,7 +336,7 @@ static json_int_t output_index(const response_answer *a)
 
 static json_t *part_json(const response_answer *a, bool whole)
 {
-    json_t *text = json_stringn(whole && a->text ? a->text : "", whole ? a->n_text : 0);
+    json_t *text = whole ? generation_text_json(&a->text) : json_string("");
     if (a->kind == ITEM_REASONING) {
         return json_pack("{s:s, s:o}", "type", "reasoning_text", "text", text);
     }
@@ -350,7 +349,7 @@ static json_t *item_json(const response_answer *a, const char *status, bool whol
     if (a->kind == ITEM_CALL) {
         return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "id", a->item_id, "type", "function_call", "status", status,
                          "call_id", a->call_id, "name", a->call_name, "arguments",
-                         json_stringn(whole && a->text ? a->text : "", whole ? a->n_text : 0));
+                         whole ? generation_text_json(&a->text) : json_string(""));
     }
     json_t *content = json_array();
     if (whole) {
@@ -382,11 +381,10 @@ static json_t *place_with(const response_answer *a, const char *key, json_t *val
 
 static void close_item(response_answer *a, const char *status)
 {
-    json_t *text = json_stringn(a->text ? a->text : "", a->n_text);
     if (a->kind == ITEM_NONE) {
-        json_decref(text);
         return;
     }
+    json_t *text = generation_text_json(&a->text);
     if (a->kind == ITEM_CALL) {
         json_t *done = place_with(a, "arguments", text);
         json_object_set_new(done, "name", json_string(a->call_name));
@@ -404,7 +402,7 @@ static void close_item(response_answer *a, const char *status)
     send(a, "response.output_item.done", json_pack("{s:I, s:O}", "output_index", output_index(a), "item", item));
     json_array_append_new(a->output, item);
     a->kind = ITEM_NONE;
-    a->n_text = 0;
+    a->text.n = 0;
     json_decref(a->logprobs);
     a->logprobs = NULL;
     free(a->call_name);
@@ -443,22 +441,6 @@ static void begin(response_answer *a)
     send(a, "response.in_progress", json_pack("{s:o}", "response", response_json(a, "in_progress", NULL)));
 }
 
-static bool add_text(response_answer *a, const char *bytes, size_t n)
-{
-    if (a->n_text + n + 1 > a->cap_text) {
-        size_t cap = (a->n_text + n + 1) * 2;
-        char *grown = realloc(a->text, cap);
-        if (!grown) {
-            return false;
-        }
-        a->text = grown;
-        a->cap_text = cap;
-    }
-    memcpy(a->text + a->n_text, bytes, n);
-    a->n_text += n;
-    return true;
-}
-
 /* ---- callbacks --------------------------------------------------------------------------------------------------- */
 
 static void text_delta(response_answer *a, const generation_delta *d)
@@ -472,7 +454,7 @@ static void text_delta(response_answer *a, const generation_delta *d)
         open_item(a, kind);
         announce_item(a);
     }
-    add_text(a, d->bytes, d->n);
+    text_add(&a->text, d->bytes, d->n);
     json_t *delta = place_with(a, "delta", json_stringn(d->bytes, d->n));
     if (message) {
         json_t *all = d->n_tokens ? openai_logprobs(generation_model(a->g), d->tokens, d->n_tokens) : NULL;
@@ -526,7 +508,7 @@ static void on_delta(void *user, const generation_delta *d)
         announce_item(a);
         break;
     case OUTPUT_TOOL_ARGS:
-        add_text(a, d->bytes, d->n);
+        text_add(&a->text, d->bytes, d->n);
         send(a, "response.function_call_arguments.delta", place_with(a, "delta", json_stringn(d->bytes, d->n)));
         break;
     case OUTPUT_TOOL_END:
@@ -597,21 +579,6 @@ static void answer_canceller(response_answer *a, json_t *response, http_exchange
     }
 }
 
-static void on_done(void *user, const generation_usage *usage)
-{
-    response_answer *a = user;
-    a->g = NULL;
-    unlist(a);
-    join_conversation(a);
-    json_t *response = response_json(a, a->incomplete ? "incomplete" : "completed", usage);
-    if (a->x) {
-        generation_note_usage(a->x, usage);
-    }
-    bool waits = a->x && !a->answered;
-    a->answered = a->answered || !a->o.stream;
-    keep(a, response, true, !waits ? NULL : a->o.stream ? end_stream : answer_whole, NULL);
-}
-
 static void on_error(void *user, int status, const char *code, const char *message, const char *param, unsigned retry_s)
 {
     response_answer *a = user;
@@ -629,6 +596,25 @@ static void on_error(void *user, int status, const char *code, const char *messa
         error_respond(a->x, status, code, message, param);
     }
     a->answered = true;
+}
+
+static void on_done(void *user, const generation_usage *usage)
+{
+    response_answer *a = user;
+    if (a->text.failed) {
+        on_error(a, 503, "server_error", "out of memory", NULL, 5);
+        return;
+    }
+    a->g = NULL;
+    unlist(a);
+    join_conversation(a);
+    json_t *response = response_json(a, a->incomplete ? "incomplete" : "completed", usage);
+    if (a->x) {
+        generation_note_usage(a->x, usage);
+    }
+    bool waits = a->x && !a->answered;
+    a->answered = a->answered || !a->o.stream;
+    keep(a, response, true, !waits ? NULL : a->o.stream ? end_stream : answer_whole, NULL);
 }
 
 /* Ends what is in the background; `by` (may be NULL) gets the response as it is kept from now on. */
