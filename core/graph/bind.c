@@ -10,9 +10,40 @@
 
 #include "base/error.h"
 
-typedef enum extent { EXTENT_NONE, EXTENT_EMBD, EXTENT_Q, EXTENT_KV, EXTENT_HEAD, EXTENT_FF } extent;
+typedef enum extent {
+    EXTENT_NONE,
+    EXTENT_EMBD,
+    EXTENT_Q,
+    EXTENT_KV,
+    EXTENT_QKV,
+    EXTENT_QNORM,
+    EXTENT_KNORM,
+    EXTENT_FF,
+    EXTENT_GATE_UP,
+    EXTENT_HEADS,
+} extent;
 
-typedef enum need { NEED_ALWAYS, NEED_OPTIONAL, NEED_QKV_BIAS, NEED_QK_NORM, NEED_POST_NORMS } need;
+/* Whether a layer has the weight: R must, O may, else it has no place there. */
+typedef enum need {
+    NEED_ALWAYS,
+    NEED_OPTIONAL,
+    NEED_BEFORE,      /* R with norms on a block's input */
+    NEED_BEFORE_BIAS, /* … that have biases */
+    NEED_FFN_NORM,    /* R likewise, unless attention and MLP share one */
+    NEED_FFN_NORM_BIAS,
+    NEED_AFTER, /* R with norms on a block's output */
+    NEED_SPLIT, /* R where Q, K and V are apart */
+    NEED_SPLIT_BIAS,
+    NEED_FUSED, /* R where they are not */
+    NEED_FUSED_BIAS,
+    NEED_QK_NORM,
+    NEED_GATE, /* R in a gated MLP whose gate is apart */
+    NEED_GATE_BIAS,
+    NEED_UP, /* R where "up" is up alone */
+    NEED_UP_BIAS,
+    NEED_GATE_UP, /* R where it is both */
+    NEED_GATE_UP_BIAS,
+} need;
 
 /* One weight a layer: name after "blk.<i>.", shape [in, out] (a vector has no out), who needs it. */
 static const struct {
@@ -22,25 +53,31 @@ static const struct {
     need needed;
 } layer_slots[] = {
 #define SLOT(field) offsetof(layer_weights, field)
-    {"attn_norm.weight", SLOT(attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_ALWAYS},
-    {"attn_q.weight", SLOT(q), EXTENT_EMBD, EXTENT_Q, NEED_ALWAYS},
-    {"attn_k.weight", SLOT(k), EXTENT_EMBD, EXTENT_KV, NEED_ALWAYS},
-    {"attn_v.weight", SLOT(v), EXTENT_EMBD, EXTENT_KV, NEED_ALWAYS},
+    {"attn_norm.weight", SLOT(attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_BEFORE},
+    {"attn_norm.bias", SLOT(attn_norm_bias), EXTENT_EMBD, EXTENT_NONE, NEED_BEFORE_BIAS},
+    {"attn_qkv.weight", SLOT(qkv), EXTENT_EMBD, EXTENT_QKV, NEED_FUSED},
+    {"attn_qkv.bias", SLOT(qkv_bias), EXTENT_QKV, EXTENT_NONE, NEED_FUSED_BIAS},
+    {"attn_q.weight", SLOT(q), EXTENT_EMBD, EXTENT_Q, NEED_SPLIT},
+    {"attn_k.weight", SLOT(k), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT},
+    {"attn_v.weight", SLOT(v), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT},
     {"attn_output.weight", SLOT(attn_out), EXTENT_Q, EXTENT_EMBD, NEED_ALWAYS},
-    {"attn_q.bias", SLOT(q_bias), EXTENT_Q, EXTENT_NONE, NEED_QKV_BIAS},
-    {"attn_k.bias", SLOT(k_bias), EXTENT_KV, EXTENT_NONE, NEED_QKV_BIAS},
-    {"attn_v.bias", SLOT(v_bias), EXTENT_KV, EXTENT_NONE, NEED_QKV_BIAS},
+    {"attn_q.bias", SLOT(q_bias), EXTENT_Q, EXTENT_NONE, NEED_SPLIT_BIAS},
+    {"attn_k.bias", SLOT(k_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
+    {"attn_v.bias", SLOT(v_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_output.bias", SLOT(attn_out_bias), EXTENT_EMBD, EXTENT_NONE, NEED_OPTIONAL},
-    {"attn_q_norm.weight", SLOT(q_norm), EXTENT_HEAD, EXTENT_NONE, NEED_QK_NORM},
-    {"attn_k_norm.weight", SLOT(k_norm), EXTENT_HEAD, EXTENT_NONE, NEED_QK_NORM},
-    {"post_attention_norm.weight", SLOT(post_attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_POST_NORMS},
-    {"post_ffw_norm.weight", SLOT(post_ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_POST_NORMS},
-    {"ffn_norm.weight", SLOT(ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_ALWAYS},
-    {"ffn_gate.weight", SLOT(gate), EXTENT_EMBD, EXTENT_FF, NEED_ALWAYS},
-    {"ffn_up.weight", SLOT(up), EXTENT_EMBD, EXTENT_FF, NEED_ALWAYS},
+    {"attn_q_norm.weight", SLOT(q_norm), EXTENT_QNORM, EXTENT_NONE, NEED_QK_NORM},
+    {"attn_k_norm.weight", SLOT(k_norm), EXTENT_KNORM, EXTENT_NONE, NEED_QK_NORM},
+    {"post_attention_norm.weight", SLOT(post_attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_AFTER},
+    {"post_ffw_norm.weight", SLOT(post_ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_AFTER},
+    {"ffn_norm.weight", SLOT(ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_FFN_NORM},
+    {"ffn_norm.bias", SLOT(ffn_norm_bias), EXTENT_EMBD, EXTENT_NONE, NEED_FFN_NORM_BIAS},
+    {"ffn_gate.weight", SLOT(gate), EXTENT_EMBD, EXTENT_FF, NEED_GATE},
+    {"ffn_up.weight", SLOT(up), EXTENT_EMBD, EXTENT_FF, NEED_UP},
+    {"ffn_up.weight", SLOT(gate_up), EXTENT_EMBD, EXTENT_GATE_UP, NEED_GATE_UP},
     {"ffn_down.weight", SLOT(down), EXTENT_FF, EXTENT_EMBD, NEED_ALWAYS},
-    {"ffn_gate.bias", SLOT(gate_bias), EXTENT_FF, EXTENT_NONE, NEED_OPTIONAL},
-    {"ffn_up.bias", SLOT(up_bias), EXTENT_FF, EXTENT_NONE, NEED_OPTIONAL},
+    {"ffn_gate.bias", SLOT(gate_bias), EXTENT_FF, EXTENT_NONE, NEED_GATE_BIAS},
+    {"ffn_up.bias", SLOT(up_bias), EXTENT_FF, EXTENT_NONE, NEED_UP_BIAS},
+    {"ffn_up.bias", SLOT(gate_up_bias), EXTENT_GATE_UP, EXTENT_NONE, NEED_GATE_UP_BIAS},
     {"ffn_down.bias", SLOT(down_bias), EXTENT_EMBD, EXTENT_NONE, NEED_OPTIONAL},
 #undef SLOT
 };
@@ -49,19 +86,29 @@ static const struct {
 
 static uint64_t extent_of(const hparams *h, extent e)
 {
+    uint64_t q = (uint64_t)h->n_head * h->head_dim, kv = (uint64_t)h->n_head_kv * h->head_dim;
+    bool norm_all = h->fam->qk_norm == QK_NORM_ALL;
     switch (e) {
     case EXTENT_NONE:
         return 1;
     case EXTENT_EMBD:
         return h->n_embd;
     case EXTENT_Q:
-        return (uint64_t)h->n_head * h->head_dim;
+        return q;
     case EXTENT_KV:
-        return (uint64_t)h->n_head_kv * h->head_dim;
-    case EXTENT_HEAD:
-        return h->head_dim;
+        return kv;
+    case EXTENT_QKV:
+        return q + 2 * kv;
+    case EXTENT_QNORM:
+        return norm_all ? q : h->head_dim;
+    case EXTENT_KNORM:
+        return norm_all ? kv : h->head_dim;
     case EXTENT_FF:
         return h->n_ff;
+    case EXTENT_GATE_UP:
+        return 2 * (uint64_t)h->n_ff;
+    case EXTENT_HEADS:
+        return h->n_head;
     }
     return 0;
 }
@@ -70,25 +117,103 @@ static uint64_t extent_of(const hparams *h, extent e)
  * count of bound tensors then finds it as an extra. */
 static bool takes(const family *fam, need n, bool *required)
 {
+    bool before = fam->norms != NORMS_AFTER, apart = !fam->fused_gate_up;
+    *required = true;
     switch (n) {
     case NEED_ALWAYS:
-        *required = true;
         return true;
     case NEED_OPTIONAL:
         *required = false;
         return true;
-    case NEED_QKV_BIAS:
+    case NEED_BEFORE:
+        return before;
+    case NEED_BEFORE_BIAS:
+        return before && fam->norm_bias;
+    case NEED_FFN_NORM:
+        return before && !fam->parallel;
+    case NEED_FFN_NORM_BIAS:
+        return before && !fam->parallel && fam->norm_bias;
+    case NEED_AFTER:
+        return fam->norms != NORMS_BEFORE;
+    case NEED_SPLIT:
+        return !fam->fused_qkv;
+    case NEED_SPLIT_BIAS:
         *required = fam->qkv_bias;
-        return true;
+        return !fam->fused_qkv;
+    case NEED_FUSED:
+        return fam->fused_qkv;
+    case NEED_FUSED_BIAS:
+        *required = fam->qkv_bias;
+        return fam->fused_qkv;
     case NEED_QK_NORM:
-        *required = fam->qk_norm;
-        return fam->qk_norm;
-    case NEED_POST_NORMS:
-        *required = fam->post_norms;
-        return fam->post_norms;
+        return fam->qk_norm != QK_NORM_NONE;
+    case NEED_GATE:
+        return apart && !fam->ungated;
+    case NEED_GATE_BIAS:
+        *required = false;
+        return apart && !fam->ungated;
+    case NEED_UP:
+        return apart;
+    case NEED_UP_BIAS:
+        *required = false;
+        return apart;
+    case NEED_GATE_UP:
+        return fam->fused_gate_up;
+    case NEED_GATE_UP_BIAS:
+        *required = false;
+        return fam->fused_gate_up;
     }
     return false;
 }
+
+/* ---- parts of fused tensors ---- */
+
+/* Rows [first, first + n) of a matrix, elements of a vector, as a tensor of their own. */
+static const tensor *part_of(const tensor *whole, uint64_t first, uint64_t n, region *memory)
+{
+    tensor *part = whole ? region_array(memory, 1, sizeof *part) : NULL;
+    if (!part) {
+        return NULL;
+    }
+    *part = *whole;
+    bool vector = whole->n_dims == 1;
+    size_t stride = vector ? sizeof(float) : whole->row_bytes;
+    part->shape[vector ? 0 : 1] = n;
+    part->data = (const uint8_t *)whole->data + first * stride;
+    part->n_bytes = (size_t)n * stride;
+    part->row_bytes = vector ? part->n_bytes : whole->row_bytes;
+    return part;
+}
+
+static mlxr_status split_layer(layer_weights *w, const hparams *h, region *memory, mlxr_error *error)
+{
+    uint64_t q = extent_of(h, EXTENT_Q), kv = extent_of(h, EXTENT_KV), ff = h->n_ff;
+    const struct {
+        const tensor *whole;
+        const tensor **part;
+        uint64_t first, n;
+    } parts[] = {{w->qkv, &w->q, 0, q},
+                 {w->qkv, &w->k, q, kv},
+                 {w->qkv, &w->v, q + kv, kv},
+                 {w->qkv_bias, &w->q_bias, 0, q},
+                 {w->qkv_bias, &w->k_bias, q, kv},
+                 {w->qkv_bias, &w->v_bias, q + kv, kv},
+                 {w->gate_up, &w->gate, 0, ff},
+                 {w->gate_up, &w->up, ff, ff},
+                 {w->gate_up_bias, &w->gate_bias, 0, ff},
+                 {w->gate_up_bias, &w->up_bias, ff, ff}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i].whole) {
+            *parts[i].part = part_of(parts[i].whole, parts[i].first, parts[i].n, memory);
+            if (!*parts[i].part) {
+                return error_nomem(error, "part of a tensor", sizeof(tensor));
+            }
+        }
+    }
+    return MLXR_OK;
+}
+
+/* ---- binding ---- */
 
 static mlxr_status bind_one(const tensor **out, const model_file *file, const char *name, uint64_t in, uint64_t n_out,
                             bool required, mlxr_error *error)
@@ -138,7 +263,8 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
 /* Does a tensor of this name have a place in the model? */
 static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
 {
-    if (t == w->embedding || t == w->output_norm || t == w->output || t == w->rope_freqs) {
+    if (t == w->embedding || t == w->output_norm || t == w->output_norm_bias || t == w->output || t == w->rope_freqs ||
+        t == w->rope_long || t == w->rope_short) {
         return true;
     }
     unsigned layer;
@@ -180,21 +306,33 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
                          (unsigned long long)embedding->shape[1], 1u << 24);
     }
     h->n_vocab = (uint32_t)embedding->shape[1];
-    mlxr_status status = bind_one(&w->embedding, file, "token_embd.weight", h->n_embd, h->n_vocab, true, error);
-    if (status == MLXR_OK) {
-        status = bind_one(&w->output_norm, file, "output_norm.weight", h->n_embd, 1, true, error);
+    const struct {
+        const tensor **out;
+        const char *name;
+        uint64_t in, n_out;
+        bool required, taken;
+    } globals[] = {{&w->embedding, "token_embd.weight", h->n_embd, h->n_vocab, true, true},
+                   {&w->output_norm, "output_norm.weight", h->n_embd, 1, true, true},
+                   {&w->output_norm_bias, "output_norm.bias", h->n_embd, 1, true, h->fam->norm_bias},
+                   {&w->output, "output.weight", h->n_embd, h->n_vocab, false, true},
+                   {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 1, false, true},
+                   {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 1, false, true},
+                   {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 1, false, true}};
+    for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
+        if (!globals[i].taken) {
+            continue;
+        }
+        mlxr_status status = bind_one(globals[i].out, file, globals[i].name, globals[i].in, globals[i].n_out,
+                                      globals[i].required, error);
+        if (status != MLXR_OK) {
+            return status;
+        }
+        *n_bound += *globals[i].out != NULL;
     }
-    if (status == MLXR_OK) {
-        status = bind_one(&w->output, file, "output.weight", h->n_embd, h->n_vocab, false, error);
-    }
-    if (status == MLXR_OK) {
-        status = bind_one(&w->rope_freqs, file, "rope_freqs.weight", h->n_rot / 2, 1, false, error);
-    }
-    *n_bound += 2 + (w->output != NULL) + (w->rope_freqs != NULL);
     if (!w->output) {
         w->output = w->embedding;
     }
-    return status;
+    return MLXR_OK;
 }
 
 mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file, region *memory, mlxr_error *error)
@@ -208,6 +346,9 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
     mlxr_status status = bind_globals(&w, h, file, &n_bound, error);
     for (uint32_t i = 0; i < h->n_layers && status == MLXR_OK; i++) {
         status = bind_layer(&w.layers[i], h, file, i, &n_bound, error);
+        if (status == MLXR_OK) {
+            status = split_layer(&w.layers[i], h, memory, error);
+        }
     }
     if (status == MLXR_OK && n_bound < file->n_tensors) {
         status = refuse_extra(&w, h, file, error);

@@ -8,23 +8,25 @@
 
 #include "graph/hparams.h"
 
-typedef struct layer_weights {          /* NULL: the model has none; shapes innermost first */
-    const tensor *attn_norm;            /* [n_embd] */
-    const tensor *q, *k, *v, *attn_out; /* [n_embd, n_head·head_dim] … [n_head·head_dim, n_embd] */
+typedef struct layer_weights {                /* NULL: the model has none; shapes innermost first */
+    const tensor *attn_norm, *attn_norm_bias; /* [n_embd] */
+    const tensor *q, *k, *v, *attn_out;       /* [n_embd, n_head·head_dim] … [n_head·head_dim, n_embd] */
     const tensor *q_bias, *k_bias, *v_bias, *attn_out_bias;
-    const tensor *q_norm, *k_norm;                /* [head_dim] */
+    const tensor *q_norm, *k_norm;                /* [head_dim], or of all heads */
     const tensor *post_attn_norm, *post_ffn_norm; /* [n_embd] */
-    const tensor *ffn_norm;                       /* [n_embd] */
+    const tensor *ffn_norm, *ffn_norm_bias;       /* [n_embd] */
     const tensor *gate, *up, *down;               /* [n_embd, n_ff], [n_ff, n_embd] */
     const tensor *gate_bias, *up_bias, *down_bias;
+    const tensor *qkv, *qkv_bias, *gate_up, *gate_up_bias; /* fused in the file: the others are parts of them */
 } layer_weights;
 
 typedef struct model_weights {
-    const tensor *embedding;   /* [n_embd, n_vocab] */
-    const tensor *output_norm; /* [n_embd] */
-    const tensor *output;      /* [n_embd, n_vocab]; the embedding where the model ties them */
-    const tensor *rope_freqs;  /* [n_rot/2] or NULL */
-    layer_weights *layers;     /* [n_layers] */
+    const tensor *embedding;                      /* [n_embd, n_vocab] */
+    const tensor *output_norm, *output_norm_bias; /* [n_embd] */
+    const tensor *output;                         /* [n_embd, n_vocab]; the embedding where the model ties them */
+    const tensor *rope_freqs;                     /* [n_rot/2] or NULL */
+    const tensor *rope_long, *rope_short;         /* [n_rot/2] LongRoPE's factors, or NULL */
+    layer_weights *layers;                        /* [n_layers] */
 } model_weights;
 
 /* Also sets h->n_vocab from the embedding. */

@@ -12,16 +12,52 @@ static const family families[] = {
     /* Yang et al. 2024 */
     {.name = "qwen2", .qkv_bias = true},
     /* Yang et al. 2025 */
-    {.name = "qwen3", .qk_norm = true},
+    {.name = "qwen3", .qk_norm = QK_NORM_HEADS},
+    /* Gemma Team 2024: a window on every other layer, two caps. */
+    {.name = "gemma2",
+     .norms = NORMS_AROUND,
+     .scale_embedding = true,
+     .act = ACT_GELU_TANH,
+     .full_every = 2,
+     .wide_head_scale_layers = 46},
     /* Gemma Team 2025: five window layers to one full; the 27B scales by the width of a query head of the residual. */
     {.name = "gemma3",
-     .qk_norm = true,
-     .post_norms = true,
+     .qk_norm = QK_NORM_HEADS,
+     .norms = NORMS_AROUND,
      .scale_embedding = true,
      .act = ACT_GELU_TANH,
      .full_every = 6,
      .local_rope_theta = 10000.0f,
+     .local_rope_unscaled = true,
      .wide_head_scale_layers = 62},
+    /* Abdin et al. 2024: Phi-3, Phi-3.5, Phi-4, Phi-4-mini. */
+    {.name = "phi3", .fused_qkv = true, .fused_gate_up = true},
+    /* Bakouch et al. 2025 */
+    {.name = "smollm3", .gguf_rope = ROPE_PAIRS, .unturned_every = 4},
+    /* OLMo Team 2024, 2025 (OLMo 3 is the same with windows). */
+    {.name = "olmo2", .qk_norm = QK_NORM_ALL, .norms = NORMS_AFTER, .full_every = 4, .local_rope_unscaled = true},
+    /* Granite Team 2024: scales on embedding, residual, attention and logits. */
+    {.name = "granite", .gguf_rope = ROPE_PAIRS, .logit_scale_divides = true},
+    /* GLM Team 2025 (GLM-4-0414) */
+    {.name = "glm4",
+     .gguf_rope = ROPE_PAIRS,
+     .safetensors_keep_pairs = true,
+     .norms = NORMS_AROUND,
+     .fused_gate_up = true},
+    /* Lozhkov et al. 2024 */
+    {.name = "starcoder2", .norm = NORM_LAYER, .norm_bias = true, .ungated = true, .act = ACT_GELU_TANH},
+    /* Cohere Team 2025: Command R7B, Command A. */
+    {.name = "cohere2",
+     .gguf_rope = ROPE_PAIRS,
+     .safetensors_keep_pairs = true,
+     .norm = NORM_LAYER,
+     .parallel = true,
+     .full_every = 4,
+     .full_is_unturned = true},
+    /* LG AI Research 2025 */
+    {.name = "exaone4", .qk_norm = QK_NORM_HEADS, .norms = NORMS_AFTER, .full_every = 4, .full_is_unturned = true},
+    /* Mistral AI 2025: Ministral 3. Far queries are sharpened by their position. */
+    {.name = "mistral3", .gguf_rope = ROPE_PAIRS},
 };
 
 const family *family_find(const char *name, size_t n)

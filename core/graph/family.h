@@ -9,16 +9,34 @@
 
 #include "kernels/plan.h"
 
+/* Where a block has its norms: on its input, on its output before that joins X, or both. */
+typedef enum norm_place { NORMS_BEFORE, NORMS_AROUND, NORMS_AFTER } norm_place;
+
+/* A norm of queries and keys: none, of each head, of all heads together. */
+typedef enum qk_norm_kind { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_ALL } qk_norm_kind;
+
 typedef struct family {
-    const char *name;       /* general.architecture */
-    rope_kind gguf_rope;    /* the order of Q/K rows in GGUF files; safetensors always keep halves */
-    bool qkv_bias;          /* Q, K and V carry a bias (elsewhere it is optional) */
-    bool qk_norm;           /* RMS norm of each query and key head */
-    bool post_norms;        /* a second norm on the output of attention and of the MLP, before it joins X */
-    bool scale_embedding;   /* × √n_embd */
-    activation act;         /* of the gate */
-    uint32_t full_every;    /* with a window: every n-th layer attends to all (Gemma 3: 6); 0: every layer has it */
-    float local_rope_theta; /* of window layers where the file says nothing; 0: the same as the others */
+    const char *name;            /* general.architecture */
+    rope_kind gguf_rope;         /* the order of Q/K rows in GGUF files; safetensors keep halves … */
+    bool safetensors_keep_pairs; /* … but for those whose own code turns pairs */
+    norm_kind norm;
+    bool norm_bias; /* norms carry a bias */
+    norm_place norms;
+    bool parallel; /* attention and MLP read the same norm of X */
+    bool qkv_bias; /* Q, K and V carry a bias (elsewhere it is optional) */
+    qk_norm_kind qk_norm;
+    bool fused_qkv;           /* one tensor holds the rows of Q, K and V */
+    bool fused_gate_up;       /* "ffn_up" holds the rows of gate and up */
+    bool ungated;             /* the MLP is down(act(up(x))) */
+    activation act;           /* of the gate, or of what has none */
+    bool scale_embedding;     /* × √n_embd */
+    bool logit_scale_divides; /* logits are divided by the file's scale, not multiplied */
+    uint32_t full_every;      /* with a window: every n-th layer attends to all (Gemma 3: 6); 0: every layer has it */
+    uint32_t unturned_every;  /* every n-th layer does not turn Q and K; 0: all do */
+    bool full_is_unturned;    /* in a model with windows the layers that have none do not turn */
+    float local_rope_theta;   /* of window layers where the file says nothing; 0: the same as the others */
+    bool yarn_untruncated;    /* YaRN's ramp does not end at whole pairs */
+    bool local_rope_unscaled; /* a scaling of RoPE is of the full layers alone */
     uint32_t wide_head_scale_layers; /* a model of so many layers scales q·k by n_embd/n_head, not by head_dim */
 } family;
 

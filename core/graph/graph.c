@@ -30,11 +30,12 @@ static op *add(builder *b, op_kind kind, slot dst, slot src)
     return o;
 }
 
-static void add_norm(builder *b, slot dst, slot src, const tensor *weight, uint32_t width)
+static void add_norm(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias, uint32_t width)
 {
     op *o = add(b, OP_NORM, dst, src);
     o->weight = weight;
-    o->norm = (op_norm){.kind = NORM_RMS, .width = width, .eps = b->g->h.norm_eps};
+    o->bias = bias;
+    o->norm = (op_norm){.kind = b->g->h.fam->norm, .width = width, .eps = b->g->h.norm_eps};
 }
 
 static void add_linear(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias)
@@ -44,23 +45,58 @@ static void add_linear(builder *b, slot dst, slot src, const tensor *weight, con
     o->bias = bias;
 }
 
-static void add_attention(builder *b, const layer_weights *w, bool window)
+/* A block's output joins X, behind a norm of its own where the family has one. */
+static void add_residual(builder *b, const tensor *post_norm)
+{
+    if (post_norm) {
+        add_norm(b, SLOT_O, SLOT_O, post_norm, NULL, b->g->h.n_embd);
+    }
+    add(b, OP_ADD, SLOT_X, SLOT_O)->scale = b->g->h.residual_scale;
+}
+
+/* What a block reads: X, or the norm of it. */
+static slot add_input(builder *b, const tensor *weight, const tensor *bias)
+{
+    if (!weight) {
+        return SLOT_X;
+    }
+    add_norm(b, SLOT_N, SLOT_X, weight, bias, b->g->h.n_embd);
+    return SLOT_N;
+}
+
+static void add_qk_norm(builder *b, slot s, const tensor *weight)
+{
+    if (weight) { /* RMS in all families, whatever their other norms are */
+        add_norm(b, s, s, weight, NULL, (uint32_t)weight->shape[0]);
+        b->ops[b->n_ops - 1].norm.kind = NORM_RMS;
+    }
+}
+
+static void add_rope(builder *b, bool window)
 {
     const hparams *h = &b->g->h;
-    add_norm(b, SLOT_N, SLOT_X, w->attn_norm, h->n_embd);
-    add_linear(b, SLOT_Q, SLOT_N, w->q, w->q_bias);
-    add_linear(b, SLOT_K, SLOT_N, w->k, w->k_bias);
-    add_linear(b, SLOT_V, SLOT_N, w->v, w->v_bias);
-    if (w->q_norm) {
-        add_norm(b, SLOT_Q, SLOT_Q, w->q_norm, h->head_dim);
+    const op_rope *rope = window && h->rope_theta_local > 0 ? &b->rope_local : &b->rope_full;
+    op *q = add(b, OP_ROPE, SLOT_Q, SLOT_Q);
+    q->rope = *rope;
+    if (h->attn_temperature != 0) {
+        q->rope.temperature = h->attn_temperature;
+        q->rope.temperature_span = h->scaling.n_ctx_orig;
     }
-    if (w->k_norm) {
-        add_norm(b, SLOT_K, SLOT_K, w->k_norm, h->head_dim);
-    }
-    if (h->n_rot) {
-        const op_rope *rope = window && h->rope_theta_local > 0 ? &b->rope_local : &b->rope_full;
-        add(b, OP_ROPE, SLOT_Q, SLOT_Q)->rope = *rope;
-        add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = *rope;
+    add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = *rope;
+}
+
+static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
+{
+    const hparams *h = &b->g->h;
+    bool window = h->layer_has_window[layer];
+    slot in = add_input(b, w->attn_norm, w->attn_norm_bias);
+    add_linear(b, SLOT_Q, in, w->q, w->q_bias);
+    add_linear(b, SLOT_K, in, w->k, w->k_bias);
+    add_linear(b, SLOT_V, in, w->v, w->v_bias);
+    add_qk_norm(b, SLOT_Q, w->q_norm);
+    add_qk_norm(b, SLOT_K, w->k_norm);
+    if (h->n_rot && !h->layer_is_unturned[layer]) {
+        add_rope(b, window);
     }
     op_attend attend = {.n_head = h->n_head,
                         .n_head_kv = h->n_head_kv,
@@ -73,24 +109,23 @@ static void add_attention(builder *b, const layer_weights *w, bool window)
     add(b, OP_KV_WRITE, SLOT_K, SLOT_K)->attend = attend;
     add(b, OP_ATTEND, SLOT_A, SLOT_Q)->attend = attend;
     add_linear(b, SLOT_O, SLOT_A, w->attn_out, w->attn_out_bias);
-    if (w->post_attn_norm) {
-        add_norm(b, SLOT_O, SLOT_O, w->post_attn_norm, h->n_embd);
-    }
-    add(b, OP_ADD, SLOT_X, SLOT_O);
+    add_residual(b, w->post_attn_norm);
 }
 
 static void add_mlp(builder *b, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
-    add_norm(b, SLOT_N, SLOT_X, w->ffn_norm, h->n_embd);
-    add_linear(b, SLOT_G, SLOT_N, w->gate, w->gate_bias);
-    add_linear(b, SLOT_U, SLOT_N, w->up, w->up_bias);
-    add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
-    add_linear(b, SLOT_O, SLOT_G, w->down, w->down_bias);
-    if (w->post_ffn_norm) {
-        add_norm(b, SLOT_O, SLOT_O, w->post_ffn_norm, h->n_embd);
+    slot in = h->fam->parallel ? SLOT_N : add_input(b, w->ffn_norm, w->ffn_norm_bias);
+    if (h->fam->ungated) {
+        add_linear(b, SLOT_G, in, w->up, w->up_bias);
+        add(b, OP_GATED, SLOT_G, SLOT_NONE)->act = h->fam->act;
+    } else {
+        add_linear(b, SLOT_G, in, w->gate, w->gate_bias);
+        add_linear(b, SLOT_U, in, w->up, w->up_bias);
+        add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
     }
-    add(b, OP_ADD, SLOT_X, SLOT_O);
+    add_linear(b, SLOT_O, SLOT_G, w->down, w->down_bias);
+    add_residual(b, w->post_ffn_norm);
 }
 
 static void add_layers(builder *b)
@@ -103,15 +138,21 @@ static void add_layers(builder *b)
     embed->scale = h->embedding_scale;
     for (uint32_t i = 0; i < h->n_layers; i++) {
         b->layer = (uint16_t)i;
-        add_attention(b, &w->layers[i], h->layer_has_window[i]);
+        add_attention(b, &w->layers[i], i);
         if (i + 1 == h->n_layers) { /* from here on only the rows whose logits are wanted matter */
             add(b, OP_TAKE_ROWS, SLOT_X, SLOT_X);
+            if (h->fam->parallel) {
+                add(b, OP_TAKE_ROWS, SLOT_N, SLOT_N);
+            }
         }
         add_mlp(b, &w->layers[i]);
     }
     b->layer = STEP_NO_LAYER;
-    add_norm(b, SLOT_N, SLOT_X, w->output_norm, h->n_embd);
+    add_norm(b, SLOT_N, SLOT_X, w->output_norm, w->output_norm_bias, h->n_embd);
     add_linear(b, SLOT_LOGITS, SLOT_N, w->output, NULL);
+    if (h->logit_scale != 1) {
+        add(b, OP_SCALE, SLOT_LOGITS, SLOT_LOGITS)->scale = h->logit_scale;
+    }
     if (h->final_softcap > 0) {
         add(b, OP_SOFTCAP, SLOT_LOGITS, SLOT_LOGITS)->scale = h->final_softcap;
     }
@@ -148,6 +189,28 @@ static void set_groups(builder *b)
     }
 }
 
+/* What divides each pair's frequency, or NULL. */
+static const tensor *rope_factors(const graph *g)
+{
+    if (g->h.scaling.kind != ROPE_SCALING_LONGROPE) {
+        return g->weights.rope_freqs;
+    }
+    return g->h.rope_is_long ? g->weights.rope_long : g->weights.rope_short;
+}
+
+/* GGUF files say LongRoPE by having its factors. */
+static void choose_longrope(graph *g, uint32_t n_ctx)
+{
+    hparams *h = &g->h;
+    if (h->scaling.kind == ROPE_SCALING_NONE && g->weights.rope_long) {
+        h->scaling.kind = ROPE_SCALING_LONGROPE;
+        h->scaling.factor = (float)h->n_ctx_train / (float)h->scaling.n_ctx_orig;
+    }
+    if (h->scaling.kind == ROPE_SCALING_LONGROPE) {
+        h->rope_is_long = (n_ctx && n_ctx < h->n_ctx_train ? n_ctx : h->n_ctx_train) > h->scaling.n_ctx_orig;
+    }
+}
+
 static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *error)
 {
     const hparams *h = &b->g->h;
@@ -157,11 +220,20 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
     if (!full || !local) {
         return error_nomem(error, "RoPE frequencies", 2 * n_pairs * sizeof *full);
     }
-    const tensor *factors = b->g->weights.rope_freqs;
+    const tensor *factors = rope_factors(b->g);
     if (factors && (uintptr_t)factors->data % sizeof(float) != 0) {
         return error_set(error, MLXR_FORMAT, "tensor '%s' is not aligned", factors->name);
     }
-    rope_kind kind = file->rope_halves ? ROPE_HALVES : h->fam->gguf_rope;
+    if (!factors && h->scaling.kind == ROPE_SCALING_LONGROPE) {
+        return error_set(error, MLXR_FORMAT, "RoPE scaling 'longrope' without rope_factors_%s.weight",
+                         h->rope_is_long ? "long" : "short");
+    }
+    if (h->attn_temperature != 0 && h->n_rot < h->head_dim) {
+        return error_set(error, MLXR_UNSUPPORTED, "attention temperature in a model that turns %u of %u elements",
+                         h->n_rot, h->head_dim);
+    }
+    bool pairs = file->rope_halves ? h->fam->safetensors_keep_pairs : h->fam->gguf_rope == ROPE_PAIRS;
+    rope_kind kind = pairs ? ROPE_PAIRS : ROPE_HALVES;
     b->rope_full = (op_rope){.kind = kind, .head_dim = h->head_dim, .n_rot = h->n_rot, .inv_freq = full};
     b->rope_local = b->rope_full;
     b->rope_local.inv_freq = local;
@@ -187,7 +259,7 @@ static void count_bytes(graph *g, const model_file *file)
     }
 }
 
-mlxr_status graph_build(graph **out, const model_file *file, mlxr_error *error)
+mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlxr_error *error)
 {
     graph *g = calloc(1, sizeof *g);
     if (!g) {
@@ -202,6 +274,7 @@ mlxr_status graph_build(graph **out, const model_file *file, mlxr_error *error)
     if (status != MLXR_OK) {
         goto fail;
     }
+    choose_longrope(g, n_ctx);
     status = set_ropes(&b, file, error);
     if (status != MLXR_OK) {
         goto fail;

@@ -18,7 +18,8 @@ typedef struct graph {
     region memory;
 } graph;
 
-mlxr_status graph_build(graph **out, const model_file *file, mlxr_error *error);
+/* n_ctx: the longest context asked for (0: the model's own), which decides between LongRoPE's factors. */
+mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlxr_error *error);
 void graph_close(graph **g);
 
 #endif

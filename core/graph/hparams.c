@@ -131,6 +131,7 @@ static void read_scaling(reader *r, hparams *h)
                         .beta_slow = 1,
                         .low_freq_factor = 1,
                         .high_freq_factor = 4,
+                        .untruncated = h->fam->yarn_untruncated,
                         .n_ctx_orig = h->n_ctx_train};
     if (r->status == MLXR_OK) {
         r->status = model_file_text(r->file, key_of(r, "rope.scaling.type", key, sizeof key), &type, r->error);
@@ -146,6 +147,9 @@ static void read_scaling(reader *r, hparams *h)
     read_f32(r, "rope.scaling.yarn_beta_slow", &s->beta_slow);
     read_f32(r, "rope.scaling.low_freq_factor", &s->low_freq_factor);
     read_f32(r, "rope.scaling.high_freq_factor", &s->high_freq_factor);
+    uint32_t truncate = !s->untruncated;
+    read_u32(r, "rope.scaling.yarn_truncate", &truncate);
+    s->untruncated = !truncate;
     read_u32(r, "rope.scaling.original_context_length", &s->n_ctx_orig);
     if (r->status != MLXR_OK) {
         return;
@@ -153,7 +157,10 @@ static void read_scaling(reader *r, hparams *h)
     static const struct {
         const char *name;
         rope_scaling_kind kind;
-    } kinds[] = {{"linear", ROPE_SCALING_LINEAR}, {"yarn", ROPE_SCALING_YARN}, {"llama3", ROPE_SCALING_LLAMA3}};
+    } kinds[] = {{"linear", ROPE_SCALING_LINEAR},
+                 {"yarn", ROPE_SCALING_YARN},
+                 {"llama3", ROPE_SCALING_LLAMA3},
+                 {"longrope", ROPE_SCALING_LONGROPE}};
     bool known = type.n == 4 && memcmp(type.data, "none", 4) == 0;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (strlen(kinds[i].name) == type.n && memcmp(kinds[i].name, type.data, type.n) == 0) {
@@ -162,8 +169,9 @@ static void read_scaling(reader *r, hparams *h)
         }
     }
     if (!known) {
-        r->status = error_set(r->error, MLXR_UNSUPPORTED, "RoPE scaling '%.*s' (known: none, linear, yarn, llama3)",
-                              (int)type.n, type.data);
+        r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                              "RoPE scaling '%.*s' (known: none, linear, yarn, llama3, longrope)", (int)type.n,
+                              type.data);
     } else if (!(s->factor > 0) || s->n_ctx_orig == 0) {
         r->status = error_set(r->error, MLXR_FORMAT, "RoPE scaling: factor %g and original context %u must be above 0",
                               (double)s->factor, s->n_ctx_orig);
@@ -200,6 +208,9 @@ static void read_rope_and_scales(reader *r, hparams *h)
     h->rope_theta = 10000.0f;
     read_f32(r, "rope.freq_base", &h->rope_theta);
     h->rope_theta_local = h->fam->local_rope_theta;
+    if (h->rope_theta_local == 0 && h->fam->local_rope_unscaled) {
+        h->rope_theta_local = h->rope_theta;
+    }
     read_f32(r, "rope.freq_base_swa", &h->rope_theta_local);
     read_f32(r, "attention.logit_softcapping", &h->attn_softcap);
     read_f32(r, "attn_logit_softcapping", &h->attn_softcap);
@@ -207,16 +218,52 @@ static void read_rope_and_scales(reader *r, hparams *h)
     bool wide = h->fam->wide_head_scale_layers && h->fam->wide_head_scale_layers == h->n_layers;
     h->attn_scale = 1.0f / sqrtf((float)(wide ? h->n_embd / h->n_head : h->head_dim));
     read_f32(r, "attention.scale", &h->attn_scale);
-    h->embedding_scale = h->fam->scale_embedding ? sqrtf((float)h->n_embd) : 1.0f;
     h->norm_eps = 0;
-    read_f32(r, "attention.layer_norm_rms_epsilon", &h->norm_eps);
+    const char *eps = h->fam->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    read_f32(r, eps, &h->norm_eps);
     if (r->status == MLXR_OK && !(h->norm_eps > 0 && h->norm_eps < 1)) {
-        r->status = error_set(r->error, MLXR_FORMAT,
-                              "metadata '%s.attention.layer_norm_rms_epsilon' is missing or not between 0 and 1",
-                              r->arch);
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.%s' is missing or not between 0 and 1", r->arch,
+                              eps);
     }
     if (r->status == MLXR_OK && !(h->rope_theta > 0 && h->rope_theta_local >= 0)) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.rope.freq_base' must be above 0", r->arch);
+    }
+}
+
+static void read_scales(reader *r, hparams *h)
+{
+    h->embedding_scale = h->fam->scale_embedding ? sqrtf((float)h->n_embd) : 1.0f;
+    h->residual_scale = h->logit_scale = 1;
+    read_f32(r, "embedding_scale", &h->embedding_scale);
+    read_f32(r, "residual_scale", &h->residual_scale);
+    read_f32(r, "logit_scale", &h->logit_scale);
+    read_f32(r, "attention.temperature_scale", &h->attn_temperature);
+    if (r->status == MLXR_OK && h->logit_scale == 0) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.logit_scale' is 0", r->arch);
+        return;
+    }
+    if (h->fam->logit_scale_divides) {
+        h->logit_scale = 1 / h->logit_scale;
+    }
+}
+
+/* Which layers do not turn queries and keys: by the family's rule, or as the file lists them. */
+static void read_unturned(reader *r, hparams *h)
+{
+    char key[160];
+    uint32_t every = h->fam->unturned_every;
+    key_of(r, "rope.layers", key, sizeof key);
+    const meta_value *turned = model_file_meta(r->file, key);
+    if (r->status == MLXR_OK && turned &&
+        (turned->type != META_ARRAY || turned->array.type == META_STRING || turned->array.n < h->n_layers)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers", key,
+                              h->n_layers);
+        return;
+    }
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        bool full = h->fam->full_is_unturned && h->window && !h->layer_has_window[i];
+        h->layer_is_unturned[i] = turned ? meta_array_number(&turned->array, i) == 0
+                                         : full || (every && (i + 1) % every == 0);
     }
 }
 
@@ -260,6 +307,12 @@ mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error
     }
     if (r.status == MLXR_OK) {
         read_windows(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        read_unturned(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        read_scales(&r, &h);
     }
     if (r.status == MLXR_OK) {
         *out = h;

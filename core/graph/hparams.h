@@ -14,7 +14,8 @@ typedef enum rope_scaling_kind {
     ROPE_SCALING_NONE,
     ROPE_SCALING_LINEAR,
     ROPE_SCALING_YARN,
-    ROPE_SCALING_LLAMA3
+    ROPE_SCALING_LLAMA3,
+    ROPE_SCALING_LONGROPE
 } rope_scaling_kind;
 
 /* See graph/rope.h for what the fields do. 0 in attn_factor: the kind's own default. */
@@ -24,6 +25,7 @@ typedef struct rope_scaling {
     float attn_factor;
     float beta_fast, beta_slow;              /* YaRN */
     float low_freq_factor, high_freq_factor; /* Llama 3 */
+    bool untruncated;                        /* YaRN: the ramp's ends are no whole pairs */
     uint32_t n_ctx_orig;
 } rope_scaling;
 
@@ -34,10 +36,13 @@ typedef struct hparams {
     float norm_eps;
     float attn_scale;
     float attn_softcap, final_softcap; /* 0: none */
-    float embedding_scale;
-    uint32_t window; /* of window layers; 0: there are none */
+    float embedding_scale, residual_scale, logit_scale;
+    float attn_temperature; /* of far queries, by n_ctx_orig positions; 0: none */
+    uint32_t window;        /* of window layers; 0: there are none */
     bool layer_has_window[HPARAMS_LAYERS_MAX];
+    bool layer_is_unturned[HPARAMS_LAYERS_MAX]; /* no RoPE */
     float rope_theta, rope_theta_local;
+    bool rope_is_long;    /* LongRoPE: the context is longer than the original one */
     rope_scaling scaling; /* of full-attention layers (of all where there is no local theta) */
 } hparams;
 

@@ -16,8 +16,12 @@ static double pair_turning(double rotations, double n_rot, double theta, double 
 
 static double yarn_frequency(double freq, uint32_t pair, uint32_t n_rot, double theta, const rope_scaling *s)
 {
-    double low = floor(pair_turning(s->beta_fast, n_rot, theta, s->n_ctx_orig));
-    double high = ceil(pair_turning(s->beta_slow, n_rot, theta, s->n_ctx_orig));
+    double low = pair_turning(s->beta_fast, n_rot, theta, s->n_ctx_orig);
+    double high = pair_turning(s->beta_slow, n_rot, theta, s->n_ctx_orig);
+    if (!s->untruncated) {
+        low = floor(low);
+        high = ceil(high);
+    }
     low = fmax(low, 0);
     high = fmin(high, n_rot - 1.0);
     if (high <= low) {
@@ -50,6 +54,7 @@ void rope_frequencies(uint32_t n_rot, float theta, const rope_scaling *scaling, 
         double freq = pow(theta, -2.0 * i / n_rot);
         switch (scaling->kind) {
         case ROPE_SCALING_NONE:
+        case ROPE_SCALING_LONGROPE: /* all in the factors */
             break;
         case ROPE_SCALING_LINEAR:
             freq /= scaling->factor;
@@ -68,5 +73,8 @@ void rope_frequencies(uint32_t n_rot, float theta, const rope_scaling *scaling, 
         *magnitude = scaling->attn_factor > 0 ? scaling->attn_factor
                      : scaling->factor > 1    ? (float)(0.1 * log(scaling->factor) + 1)
                                               : 1;
+    } else if (scaling->kind == ROPE_SCALING_LONGROPE) {
+        double more = scaling->factor > 1 ? log(scaling->factor) / log(scaling->n_ctx_orig) : 0;
+        *magnitude = scaling->attn_factor > 0 ? scaling->attn_factor : (float)sqrt(1 + more);
     }
 }

@@ -33,8 +33,9 @@ typedef enum op_kind {
     OP_ROPE,      /* dst rotated in place by the step's positions */
     OP_KV_WRITE,  /* SLOT_K, SLOT_V → the sequence's pages */
     OP_ATTEND,    /* SLOT_A = attention of SLOT_Q over the pages */
-    OP_GATED,     /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U */
+    OP_GATED,     /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
     OP_ADD,       /* dst += src × scale */
+    OP_SCALE,     /* dst × scale */
     OP_SOFTCAP,   /* dst = cap · tanh(dst / cap) */
     OP_SCAN,      /* dst += weight ∘ (dst of the row before), row after row; the first row's is the sequence's state */
     OP_TAKE_ROWS, /* keeps only the wanted rows of dst; all later operations run on those */
@@ -43,7 +44,7 @@ typedef enum op_kind {
 
 typedef enum norm_kind { NORM_RMS, NORM_LAYER } norm_kind;
 typedef enum rope_kind { ROPE_HALVES /* (i, i + n/2), NEOX */, ROPE_PAIRS /* (2i, 2i + 1) */ } rope_kind;
-typedef enum activation { ACT_SILU, ACT_GELU_TANH, ACT_GELU_ERF, ACT_RELU } activation;
+typedef enum activation { ACT_SILU, ACT_GELU_TANH, ACT_GELU_ERF, ACT_RELU, ACT_RELU_SQUARED } activation;
 
 typedef struct op_norm {
     norm_kind kind;
@@ -57,6 +58,8 @@ typedef struct op_rope {
     uint32_t head_dim, n_rot; /* the first n_rot elements of each head turn; n_rot even, ≤ head_dim */
     const float *inv_freq;    /* [n_rot / 2]: angle of pair i at position p is p × inv_freq[i] */
     float magnitude;          /* factor on cos and sin; 1 usually */
+    float temperature;        /* a further factor 1 + temperature · ln(1 + ⌊p / span⌋), for queries; 0: none */
+    uint32_t temperature_span;
 } op_rope;
 
 typedef struct op_attend {
@@ -83,7 +86,7 @@ typedef struct op {
     slot dst, src;
     uint32_t width;              /* elements a row of dst */
     const tensor *weight, *bias; /* or NULL; bias is F32 */
-    float scale;                 /* EMBED, ADD: 1 usually; SOFTCAP: the cap */
+    float scale;                 /* EMBED, ADD, SCALE: 1 usually; SOFTCAP: the cap */
     union {
         op_norm norm;
         op_rope rope;

@@ -21,8 +21,8 @@ typedef struct check {
 } check;
 
 static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q", "K", "V", "A", "O", "G", "U", "logits"};
-static const char *const kind_names[OP_KIND_COUNT] = {"embed", "norm", "linear",  "rope", "kv_write", "attend",
-                                                      "gated", "add",  "softcap", "scan", "take_rows"};
+static const char *const kind_names[OP_KIND_COUNT] = {"embed", "norm", "linear", "rope",    "kv_write", "attend",
+                                                      "gated", "add",  "scale",  "softcap", "scan",     "take_rows"};
 
 static mlxr_status bad(const check *c, const char *what)
 {
@@ -156,7 +156,7 @@ static mlxr_status check_rope(check *c)
 {
     const op_rope *r = &c->o->rope;
     if (r->head_dim == 0 || c->o->width % r->head_dim || r->n_rot % 2 || r->n_rot > r->head_dim ||
-        (r->n_rot && !r->inv_freq)) {
+        (r->n_rot && !r->inv_freq) || (r->temperature != 0 && (r->temperature_span == 0 || r->n_rot < r->head_dim))) {
         return bad(c, "has head sizes or rotated elements that do not fit");
     }
     return c->taken ? bad(c, "comes after the wanted rows were taken") : read_slot(c, c->o->dst, c->o->width);
@@ -230,13 +230,18 @@ static mlxr_status check_op(check *c)
     case OP_ATTEND:
         return check_attend(c);
     case OP_GATED:
-        if ((unsigned)o->act > ACT_RELU) {
+        if ((unsigned)o->act > ACT_RELU_SQUARED) {
             return bad(c, "names an unknown activation");
+        }
+        if (o->src == SLOT_NONE) {
+            return read_slot(c, o->dst, o->width);
         }
         /* fall through - reads the same slots as an addition */
     case OP_ADD:
         status = read_slot(c, o->src, o->width);
         return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
+    case OP_SCALE:
+        return read_slot(c, o->dst, o->width);
     case OP_SOFTCAP:
         return o->scale > 0 ? read_slot(c, o->dst, o->width) : bad(c, "has a cap that is not positive");
     case OP_SCAN:

@@ -288,9 +288,10 @@ static mlxr_status check_output(const model_file *file, const hf_config *config,
     return MLXR_OK;
 }
 
-static mlxr_status join(model_file *file, const tensor_list *parts, uint32_t n_parts, mlxr_error *error)
+static mlxr_status join(model_file *file, const hf_config *config, const tensor_list *parts, uint32_t n_parts,
+                        mlxr_error *error)
 {
-    uint64_t n = 0, at = 0;
+    uint64_t n = config->n_extra, at = 0;
     for (uint32_t i = 0; i < n_parts; i++) {
         n += parts[i].n;
     }
@@ -302,6 +303,7 @@ static mlxr_status join(model_file *file, const tensor_list *parts, uint32_t n_p
         memcpy(all + at, parts[i].tensors, (size_t)parts[i].n * sizeof *all);
         at += parts[i].n;
     }
+    memcpy(all + at, config->extra, config->n_extra * sizeof *all);
     file->tensors = all;
     file->n_tensors = n;
     return MLXR_OK;
@@ -310,7 +312,7 @@ static mlxr_status join(model_file *file, const tensor_list *parts, uint32_t n_p
 mlxr_status safetensors_finish(model_file *file, const safetensors_texts *texts, const hf_config *config,
                                const tensor_list *parts, uint32_t n_parts, mlxr_error *error)
 {
-    mlxr_status status = join(file, parts, n_parts, error);
+    mlxr_status status = join(file, config, parts, n_parts, error);
     if (status == MLXR_OK) {
         status = model_file_index(file, error);
     }

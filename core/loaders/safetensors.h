@@ -8,11 +8,16 @@
  *   ARCH.attention.head_count, .head_count_kv, .key_length, .value_length, .layer_norm_rms_epsilon
  *   ARCH.attention.scale                  1/√query_pre_attn_scalar
  *   ARCH.attention.sliding_window         with .sliding_window_pattern, an array of one bool a layer, where layers
- * differ ARCH.attn_logit_softcapping, .final_logit_softcapping ARCH.rope.freq_base, .freq_base_swa, .dimension_count
+ *                                         differ
+ *   ARCH.attn_logit_softcapping, .final_logit_softcapping, .embedding_scale, .residual_scale, .logit_scale
+ *   ARCH.attention.temperature_scale
+ *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
+ *   ARCH.rope.layers                      an array of one number a layer, 0: it does not turn
  *   ARCH.rope.scaling.type                linear, yarn, llama3 or what else config.json says
  *   ARCH.rope.scaling.factor, .original_context_length
  *   ARCH.rope.scaling.attn_factor         YaRN: what multiplies cos and sin, where config.json fixes it
- *   ARCH.rope.scaling.yarn_beta_fast, .yarn_beta_slow, .low_freq_factor, .high_freq_factor
+ *   ARCH.rope.scaling.yarn_beta_fast, .yarn_beta_slow, .yarn_truncate, .low_freq_factor, .high_freq_factor
+ * LongRoPE's factors become tensors, rope_factors_long.weight and rope_factors_short.weight.
  *   tokenizer.ggml.bos_token_id, .eos_token_id, and .eos_token_ids (array of int32) where there are several
  */
 #ifndef MLXR_LOADERS_SAFETENSORS_H
@@ -28,6 +33,17 @@ typedef struct safetensors_texts {
     const char *name; /* general.name, or NULL */
 } safetensors_texts;
 
+/* Which layers have windows. */
+typedef enum hf_windows {
+    HF_WINDOWS_NONE,     /* the class knows of none */
+    HF_WINDOWS_ALL,      /* every layer, where sliding_window is a number */
+    HF_WINDOWS_SOME,     /* layer_types, or the family's pattern */
+    HF_WINDOWS_OPTIONAL, /* as use_sliding_window and max_window_layers decide */
+} hf_windows;
+
+/* What the names of norms mean: the same word stands for different ones. */
+typedef enum hf_norms { HF_NORMS_TWO, HF_NORMS_FOUR, HF_NORMS_AFTER, HF_NORMS_GLM } hf_norms;
+
 /* A class of config.json's "architectures" and the defaults its configuration has in transformers. */
 typedef struct hf_class {
     const char *class_name, *model_type;
@@ -35,13 +51,21 @@ typedef struct hf_class {
     uint32_t n_head_kv; /* 0: as many as query heads */
     uint32_t head_dim;  /* 0: hidden_size / heads */
     uint32_t n_ctx;
-    uint32_t window;           /* of a model that says nothing; 0: none */
-    bool windows_are_optional; /* use_sliding_window and max_window_layers decide */
+    uint32_t window; /* of a model that says nothing; 0: none */
+    hf_windows windows;
     bool tied;
-    double rope_theta, rope_theta_local; /* local 0: the same everywhere */
-    double query_scalar;                 /* 0: head_dim */
+    hf_norms norms;
+    bool plus_one;                                   /* norms store w where GGUF stores 1 + w */
+    bool layer_norm;                                 /* not RMS */
+    const char *eps_key;                             /* NULL: rms_norm_eps */
+    double eps;                                      /* 0: 1e-6 */
+    double rotary_share;                             /* of a head; 0: all of it */
+    bool attn_multiplier;                            /* attention_multiplier is the scale on q·k */
+    double logit_scale, attn_softcap, final_softcap; /* of a model that says nothing */
+    uint32_t no_rope_interval;                       /* 0: the class knows of no layers without RoPE */
+    double rope_theta, rope_theta_local;             /* local 0: the same everywhere */
+    double query_scalar;                             /* 0: head_dim */
     const char *activation_key, *activation;
-    bool four_norms; /* Gemma's names, and norms that store w where GGUF stores 1 + w */
 } hf_class;
 
 /* NULL if the class is not known. */
@@ -60,6 +84,8 @@ hf_fate hf_tensor_name(const hf_class *class, bool tied, const char *name, char 
 typedef struct hf_config {
     const hf_class *class; /* NULL: unknown, only general.architecture is filled */
     bool tied;
+    tensor extra[2]; /* made of config.json's numbers, in the region */
+    uint32_t n_extra;
 } hf_config;
 
 /* Fills file->meta and *config from the texts. */

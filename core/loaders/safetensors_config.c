@@ -17,6 +17,7 @@
 typedef struct writer {
     const json_t *root;
     const hf_class *class;
+    hf_config *config;
     const char *arch;
     meta_value *meta; /* [META_MAX] */
     uint64_t n_meta;
@@ -237,9 +238,9 @@ static void write_shape(writer *w, shape *s)
     add_u32(w, ".attention.head_count_kv", n_head_kv);
     add_u32(w, ".attention.key_length", s->head_dim);
     add_u32(w, ".attention.value_length", s->head_dim);
-    double eps = 1e-6;
-    get_f64(w, w->root, "rms_norm_eps", &eps);
-    add_f32(w, ".attention.layer_norm_rms_epsilon", eps);
+    double eps = class->eps > 0 ? class->eps : 1e-6;
+    get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
+    add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
 }
 
 /* Things that would change the mathematics and that nothing below knows of. */
@@ -279,6 +280,37 @@ static void write_attention_factor(writer *w, const json_t *rope, double factor)
     }
 }
 
+/* A list of numbers as a tensor. */
+static void write_factors(writer *w, const json_t *rope, const char *key, const char *name)
+{
+    const json_t *list = member(rope, key);
+    size_t n = json_array_size(list);
+    if (n == 0 || n > 4096) {
+        wrong(w, key, "list of 1 to 4096 numbers");
+        return;
+    }
+    float *values = region_array(w->memory, n, sizeof *values);
+    if (!values) {
+        w->status = error_nomem(w->error, key, n * sizeof *values);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *value = json_array_get(list, i);
+        values[i] = (float)json_number_value(value);
+        if (!json_is_number(value) || !(values[i] > 0) || !isfinite(values[i])) {
+            wrong(w, key, "list of numbers above 0");
+            return;
+        }
+    }
+    w->config->extra[w->config->n_extra++] = (tensor){.name = name,
+                                                      .type = DTYPE_F32,
+                                                      .n_dims = 1,
+                                                      .shape = {n, 1, 1, 1},
+                                                      .row_bytes = n * sizeof *values,
+                                                      .n_bytes = n * sizeof *values,
+                                                      .data = values};
+}
+
 static void write_scaling(writer *w, const json_t *rope, const shape *s)
 {
     const char *type = get_text(w, rope, "rope_type");
@@ -293,20 +325,25 @@ static void write_scaling(writer *w, const json_t *rope, const shape *s)
         get_u32(w, rope, "original_max_position_embeddings", &n_ctx_orig);
     }
     get_bool(w, rope, "truncate", &truncate);
-    if (!truncate && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "config.json: RoPE scaling with 'truncate': false is not supported");
-    }
     if (!get_f64(w, rope, "factor", &factor) && w->status == MLXR_OK) {
-        if (strcmp(type, "yarn") != 0 || n_ctx_orig == 0) {
+        if ((strcmp(type, "yarn") != 0 && strcmp(type, "longrope") != 0) || n_ctx_orig == 0) {
             w->status = error_set(w->error, MLXR_FORMAT, "config.json: RoPE scaling '%.60s' without 'factor'", type);
         }
         factor = (double)s->n_ctx / (n_ctx_orig ? n_ctx_orig : 1);
     }
+    type = strcmp(type, "su") == 0 ? "longrope" : type; /* what it was called at first */
     add_text(w, ".rope.scaling.type", type, strlen(type));
     add_f32(w, ".rope.scaling.factor", factor);
     add_u32(w, ".rope.scaling.original_context_length", n_ctx_orig);
+    if (strcmp(type, "longrope") == 0) {
+        copy_f32(w, rope, "attention_factor", ".rope.scaling.attn_factor");
+        write_factors(w, rope, "long_factor", "rope_factors_long.weight");
+        write_factors(w, rope, "short_factor", "rope_factors_short.weight");
+    }
     if (strcmp(type, "yarn") == 0) {
+        if (!truncate) {
+            add_u32(w, ".rope.scaling.yarn_truncate", 0);
+        }
         write_attention_factor(w, rope, factor);
         copy_f32(w, rope, "beta_fast", ".rope.scaling.yarn_beta_fast");
         copy_f32(w, rope, "beta_slow", ".rope.scaling.yarn_beta_slow");
@@ -335,15 +372,38 @@ static void check_local_rope(writer *w, const json_t *local)
     }
 }
 
+/* no_rope_layers: one number a layer, 0 for those that do not turn (the name says the opposite). */
+static void write_turned(writer *w, const shape *s)
+{
+    uint32_t every = w->class->no_rope_interval;
+    const json_t *list = every ? member(w->root, "no_rope_layers") : NULL;
+    if (every == 0) {
+        return;
+    }
+    get_u32(w, w->root, "no_rope_layer_interval", &every);
+    if (list && json_array_size(list) != s->n_layers) {
+        wrong(w, "no_rope_layers", "list with one number a layer");
+        return;
+    }
+    uint8_t *turned = add_array(w, ".rope.layers", META_BOOL, s->n_layers);
+    for (uint32_t i = 0; i < s->n_layers && turned; i++) {
+        turned[i] = list ? json_integer_value(json_array_get(list, i)) != 0 : every == 0 || (i + 1) % every != 0;
+    }
+}
+
 /* rope_parameters (transformers 5; one set, or one for each kind of layer), or rope_theta and rope_scaling (before). */
 static void write_rope(writer *w, const shape *s)
 {
-    double theta = w->class->rope_theta, local_theta = w->class->rope_theta_local, share = 1;
+    double theta = w->class->rope_theta, local_theta = w->class->rope_theta_local;
+    double share = w->class->rotary_share > 0 ? w->class->rotary_share : 1, temperature;
     const json_t *rope = get_object(w, w->root, "rope_scaling"), *local = NULL;
     rope = rope ? rope : get_object(w, w->root, "rope_parameters");
     get_f64(w, w->root, "rope_theta", &theta);
     get_f64(w, w->root, "rope_local_base_freq", &local_theta);
     get_f64(w, w->root, "partial_rotary_factor", &share);
+    if (w->class->windows == HF_WINDOWS_SOME && local_theta > 0 && !w->class->plus_one) {
+        local_theta = theta; /* OLMo 3: the same, and unscaled */
+    }
     if (rope && w->class->rope_theta_local > 0 &&
         (member(rope, "full_attention") || member(rope, "sliding_attention"))) {
         local = get_object(w, rope, "sliding_attention");
@@ -369,6 +429,10 @@ static void write_rope(writer *w, const shape *s)
     if (rope) {
         write_scaling(w, rope, s);
     }
+    if (rope && get_f64(w, rope, "llama_4_scaling_beta", &temperature)) {
+        add_f32(w, ".attention.temperature_scale", temperature);
+    }
+    write_turned(w, s);
 }
 
 /* layer_types: an array of "sliding_attention" and "full_attention", one a layer. */
@@ -389,38 +453,67 @@ static void write_layer_types(writer *w, const json_t *types, uint32_t n_layers)
     }
 }
 
+/* "LLLG": local and global layers, again and again. */
+static void write_letters(writer *w, const char *letters, uint32_t n_layers)
+{
+    size_t n = strspn(letters, "LG");
+    if (n == 0 || letters[n] != 0) {
+        wrong(w, "sliding_window_pattern", "number, or word of the letters L and G");
+        return;
+    }
+    uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, n_layers);
+    for (uint32_t i = 0; i < n_layers && pattern; i++) {
+        pattern[i] = letters[i % n] == 'L';
+    }
+}
+
 static void write_windows(writer *w, const shape *s)
 {
-    bool used = !w->class->windows_are_optional;
+    bool optional = w->class->windows == HF_WINDOWS_OPTIONAL, used = !optional;
     uint32_t window = w->class->window, first = 28, every = 0;
     if (json_is_null(json_object_get(w->root, "sliding_window"))) { /* null switches a default off */
         window = 0;
     }
     get_u32(w, w->root, "sliding_window", &window);
     get_bool(w, w->root, "use_sliding_window", &used);
-    if (!used || window == 0 || w->class->window == 0) {
+    if (!used || window == 0 || w->class->windows == HF_WINDOWS_NONE) {
         return;
     }
     add_u32(w, ".attention.sliding_window", window);
-    bool mixed = w->class->windows_are_optional ||
-                 w->class->four_norms; /* Mistral's class does not look at layer_types */
-    const json_t *types = mixed ? member(w->root, "layer_types") : NULL;
+    /* Mistral's class does not look at layer_types */
+    const json_t *types = w->class->windows == HF_WINDOWS_ALL ? NULL : member(w->root, "layer_types");
+    const json_t *pattern_value = member(w->root, "sliding_window_pattern");
     if (types) {
         write_layer_types(w, types, s->n_layers);
-    } else if (w->class->windows_are_optional) {
+    } else if (optional) {
         get_u32(w, w->root, "max_window_layers", &first);
         uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
         for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
             pattern[i] = i >= first;
         }
+    } else if (json_is_string(pattern_value)) {
+        write_letters(w, json_string_value(pattern_value), s->n_layers);
     } else if (get_u32(w, w->root, "sliding_window_pattern", &every)) {
         add_u32(w, ".attention.sliding_window_pattern", every);
     }
 }
 
+/* A number that null switches off. */
+static void write_softcap(writer *w, const char *key, const char *ours, double value)
+{
+    if (json_is_null(json_object_get(w->root, key))) {
+        return;
+    }
+    get_f64(w, w->root, key, &value);
+    if (value != 0) {
+        add_f32(w, ours, value);
+    }
+}
+
 static void write_scales(writer *w)
 {
-    double scalar = w->class->query_scalar;
+    const hf_class *class = w->class;
+    double scalar = class->query_scalar, logit_scale = class->logit_scale;
     if (scalar > 0) {
         get_f64(w, w->root, "query_pre_attn_scalar", &scalar);
         if (!(scalar > 0)) {
@@ -428,8 +521,20 @@ static void write_scales(writer *w)
             return;
         }
         add_f32(w, ".attention.scale", 1 / sqrt(scalar));
-        copy_f32(w, w->root, "attn_logit_softcapping", ".attn_logit_softcapping");
-        copy_f32(w, w->root, "final_logit_softcapping", ".final_logit_softcapping");
+        write_softcap(w, "attn_logit_softcapping", ".attn_logit_softcapping", class->attn_softcap);
+        write_softcap(w, "final_logit_softcapping", ".final_logit_softcapping", class->final_softcap);
+    }
+    if (logit_scale > 0) {
+        get_f64(w, w->root, "logit_scale", &logit_scale);
+        add_f32(w, ".logit_scale", logit_scale);
+    }
+    if (class->attn_multiplier) {
+        double attention = 1;
+        get_f64(w, w->root, "attention_multiplier", &attention);
+        add_f32(w, ".attention.scale", attention);
+        copy_f32(w, w->root, "embedding_multiplier", ".embedding_scale");
+        copy_f32(w, w->root, "residual_multiplier", ".residual_scale");
+        copy_f32(w, w->root, "logits_scaling", ".logit_scale");
     }
 }
 
@@ -575,7 +680,7 @@ mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_
     if (status != MLXR_OK) {
         return status;
     }
-    writer w = {.root = root, .memory = &file->memory, .error = error};
+    writer w = {.root = root, .config = config, .memory = &file->memory, .error = error};
     w.meta = region_array(&file->memory, META_MAX, sizeof *w.meta);
     if (w.meta) {
         write_all(&w, texts, config);

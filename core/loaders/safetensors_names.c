@@ -22,6 +22,7 @@ static const hf_class classes[] = {
      .n_head_kv = 8,
      .n_ctx = 131072,
      .window = 4096,
+     .windows = HF_WINDOWS_ALL,
      .rope_theta = 1e4,
      .activation_key = "hidden_act",
      .activation = "silu"},
@@ -31,7 +32,7 @@ static const hf_class classes[] = {
      .n_head_kv = 32,
      .n_ctx = 32768,
      .window = 4096,
-     .windows_are_optional = true,
+     .windows = HF_WINDOWS_OPTIONAL,
      .rope_theta = 1e4,
      .activation_key = "hidden_act",
      .activation = "silu"},
@@ -42,7 +43,7 @@ static const hf_class classes[] = {
      .head_dim = 128,
      .n_ctx = 32768,
      .window = 4096,
-     .windows_are_optional = true,
+     .windows = HF_WINDOWS_OPTIONAL,
      .rope_theta = 1e4,
      .activation_key = "hidden_act",
      .activation = "silu"},
@@ -53,13 +54,143 @@ static const hf_class classes[] = {
      .head_dim = 256,
      .n_ctx = 131072,
      .window = 4096,
+     .windows = HF_WINDOWS_SOME,
      .tied = true,
      .rope_theta = 1e6,
      .rope_theta_local = 1e4,
      .query_scalar = 256,
      .activation_key = "hidden_activation",
      .activation = "gelu_pytorch_tanh",
-     .four_norms = true},
+     .norms = HF_NORMS_FOUR,
+     .plus_one = true},
+    {.class_name = "Gemma2ForCausalLM",
+     .model_type = "gemma2",
+     .arch = "gemma2",
+     .n_head_kv = 4,
+     .head_dim = 256,
+     .n_ctx = 8192,
+     .window = 4096,
+     .windows = HF_WINDOWS_SOME,
+     .tied = true,
+     .rope_theta = 1e4,
+     .query_scalar = 256,
+     .attn_softcap = 50,
+     .final_softcap = 30,
+     .activation_key = "hidden_activation",
+     .activation = "gelu_pytorch_tanh",
+     .norms = HF_NORMS_FOUR,
+     .plus_one = true},
+    {.class_name = "Phi3ForCausalLM",
+     .model_type = "phi3",
+     .arch = "phi3",
+     .n_ctx = 4096,
+     .windows = HF_WINDOWS_ALL,
+     .eps = 1e-5,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "SmolLM3ForCausalLM",
+     .model_type = "smollm3",
+     .arch = "smollm3",
+     .n_head_kv = 4,
+     .n_ctx = 32768,
+     .windows = HF_WINDOWS_OPTIONAL,
+     .tied = true,
+     .rope_theta = 2e6,
+     .no_rope_interval = 4,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "Olmo2ForCausalLM",
+     .model_type = "olmo2",
+     .arch = "olmo2",
+     .n_ctx = 2048,
+     .eps = 1e-5,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "silu",
+     .norms = HF_NORMS_AFTER},
+    {.class_name = "Olmo3ForCausalLM",
+     .model_type = "olmo3",
+     .arch = "olmo2",
+     .n_ctx = 2048,
+     .window = 4096,
+     .windows = HF_WINDOWS_SOME,
+     .eps = 1e-5,
+     .rope_theta = 5e5,
+     .rope_theta_local = 5e5,
+     .activation_key = "hidden_act",
+     .activation = "silu",
+     .norms = HF_NORMS_AFTER},
+    {.class_name = "GraniteForCausalLM",
+     .model_type = "granite",
+     .arch = "granite",
+     .n_ctx = 2048,
+     .rope_theta = 1e4,
+     .attn_multiplier = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "Glm4ForCausalLM",
+     .model_type = "glm4",
+     .arch = "glm4",
+     .n_head_kv = 2,
+     .head_dim = 128,
+     .n_ctx = 131072,
+     .eps = 1.5625e-7,
+     .rotary_share = 0.5,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "silu",
+     .norms = HF_NORMS_GLM},
+    {.class_name = "Starcoder2ForCausalLM",
+     .model_type = "starcoder2",
+     .arch = "starcoder2",
+     .n_head_kv = 2,
+     .n_ctx = 4096,
+     .windows = HF_WINDOWS_ALL,
+     .tied = true,
+     .layer_norm = true,
+     .eps_key = "norm_epsilon",
+     .eps = 1e-5,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "gelu_pytorch_tanh"},
+    {.class_name = "Cohere2ForCausalLM",
+     .model_type = "cohere2",
+     .arch = "cohere2",
+     .n_ctx = 8192,
+     .window = 4096,
+     .windows = HF_WINDOWS_SOME,
+     .tied = true,
+     .layer_norm = true,
+     .eps_key = "layer_norm_eps",
+     .eps = 1e-5,
+     .logit_scale = 0.0625,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "Exaone4ForCausalLM",
+     .model_type = "exaone4",
+     .arch = "exaone4",
+     .n_head_kv = 32,
+     .n_ctx = 2048,
+     .window = 4096,
+     .windows = HF_WINDOWS_SOME,
+     .eps = 1e-5,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "silu",
+     .norms = HF_NORMS_AFTER},
+    {.class_name = "Ministral3ForCausalLM",
+     .model_type = "ministral3",
+     .arch = "mistral3",
+     .n_head_kv = 8,
+     .head_dim = 128,
+     .n_ctx = 262144,
+     .windows = HF_WINDOWS_ALL,
+     .eps = 1e-5,
+     .rope_theta = 1e6,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
 };
 
 #define N_CLASSES (sizeof classes / sizeof *classes)
@@ -91,18 +222,32 @@ typedef struct stem {
 } stem;
 
 static const stem layer_stems[] = {
-    {"input_layernorm", "attn_norm", true},     {"self_attn.q_proj", "attn_q", false},
-    {"self_attn.k_proj", "attn_k", false},      {"self_attn.v_proj", "attn_v", false},
-    {"self_attn.o_proj", "attn_output", false}, {"self_attn.q_norm", "attn_q_norm", true},
-    {"self_attn.k_norm", "attn_k_norm", true},  {"mlp.gate_proj", "ffn_gate", false},
-    {"mlp.up_proj", "ffn_up", false},           {"mlp.down_proj", "ffn_down", false},
+    {"input_layernorm", "attn_norm", true},
+    {"self_attn.q_proj", "attn_q", false},
+    {"self_attn.k_proj", "attn_k", false},
+    {"self_attn.v_proj", "attn_v", false},
+    {"self_attn.o_proj", "attn_output", false},
+    {"self_attn.q_norm", "attn_q_norm", true},
+    {"self_attn.k_norm", "attn_k_norm", true},
+    {"mlp.gate_proj", "ffn_gate", false},
+    {"mlp.up_proj", "ffn_up", false},
+    {"mlp.down_proj", "ffn_down", false},
+    {"self_attn.qkv_proj", "attn_qkv", false},
+    {"mlp.gate_up_proj", "ffn_up", false},
+    {"mlp.c_fc", "ffn_up", false},
+    {"mlp.c_proj", "ffn_down", false},
 };
-/* The same word stands for the norm before the MLP, and in Gemma for the one after attention. */
+/* The same word stands for the norm before the MLP, and in others for the one after attention. */
 static const stem two_norms[] = {{"post_attention_layernorm", "ffn_norm", true}};
 static const stem four_norms[] = {
     {"post_attention_layernorm", "post_attention_norm", true},
     {"pre_feedforward_layernorm", "ffn_norm", true},
     {"post_feedforward_layernorm", "post_ffw_norm", true},
+};
+static const stem glm_norms[] = {
+    {"post_self_attn_layernorm", "post_attention_norm", true},
+    {"post_attention_layernorm", "ffn_norm", true},
+    {"post_mlp_layernorm", "post_ffw_norm", true},
 };
 static const stem global_stems[] = {
     {"model.embed_tokens", "token_embd", false},
@@ -120,6 +265,20 @@ static const stem *find_stem(const stem *stems, size_t n_stems, const char *name
         }
     }
     return NULL;
+}
+
+static const stem *find_norm(hf_norms kind, const char *name, size_t n)
+{
+    switch (kind) {
+    case HF_NORMS_TWO:
+        return find_stem(two_norms, COUNT(two_norms), name, n);
+    case HF_NORMS_GLM:
+        return find_stem(glm_norms, COUNT(glm_norms), name, n);
+    case HF_NORMS_FOUR:
+    case HF_NORMS_AFTER: /* the same without those before a block */
+        break;
+    }
+    return find_stem(four_norms, COUNT(four_norms), name, n);
 }
 
 /* "model.layers.12." → 12 and what follows; NULL if it is not that. At most six digits, as `blk.12.` could say it. */
@@ -178,8 +337,7 @@ hf_fate hf_tensor_name(const hf_class *class, bool tied, const char *name, char 
     if (rest) {
         found = find_stem(layer_stems, COUNT(layer_stems), rest, n);
         if (!found) {
-            found = class->four_norms ? find_stem(four_norms, COUNT(four_norms), rest, n)
-                                      : find_stem(two_norms, COUNT(two_norms), rest, n);
+            found = find_norm(class->norms, rest, n);
         }
     } else {
         found = find_stem(global_stems, COUNT(global_stems), name, n);
@@ -192,6 +350,6 @@ hf_fate hf_tensor_name(const hf_class *class, bool tied, const char *name, char 
     } else {
         snprintf(out, cap, "%s%s", found->ours, name + n);
     }
-    *plus_one = found->norm && class->four_norms;
+    *plus_one = found->norm && class->plus_one;
     return HF_KEEP;
 }

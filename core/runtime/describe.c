@@ -225,7 +225,7 @@ mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error
     for (uint64_t i = 0; i < file->n_meta; i++) {
         json_object_set_new(meta, file->meta[i].key, meta_json(&file->meta[i]));
     }
-    bool supported = graph_build(&g, file, &why) == MLXR_OK;
+    bool supported = graph_build(&g, file, 0, &why) == MLXR_OK;
     json_object_set_new(root, "path", json_string(path));
     json_object_set_new(root, "format", json_string(file->format == MODEL_GGUF ? "gguf" : "safetensors"));
     json_object_set_new(root, "version", json_integer(file->version));

@@ -61,7 +61,7 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
                           o->page_tokens,
                           o->device->scalar,
                           o->device->features,
-                          file->rope_halves};
+                          file->rope_halves | (uint64_t)o->rope_is_long << 1};
     XXH3_128bits_reset(state);
     add(state, numbers, sizeof numbers);
     add_text(state, fingerprint_numerics);

@@ -11,8 +11,8 @@
  *   sets in use; a library's version, a device)
  *   sources of the layers that compute, compiler     a new kernel may round differently; so may another compiler
  *
- * Not in the name: threads, batch, budgets, context limit, tokenizer and chat template beside safetensors, the model's
- * path: none of them changes a bit of a page.
+ * Not in the name: threads, batch, budgets, context limit (but which of LongRoPE's factors it chose), tokenizer and
+ * chat template beside safetensors, the model's path: none of them changes a bit of a page.
  */
 #ifndef MLXR_RUNTIME_FINGERPRINT_H
 #define MLXR_RUNTIME_FINGERPRINT_H
@@ -30,6 +30,7 @@ typedef struct fingerprint_options {
     const backend_options *device;
     dtype kv_type;
     uint32_t page_tokens;
+    bool rope_is_long; /* LongRoPE with its factors for long contexts */
 } fingerprint_options;
 
 /* Reads every byte of the model. false: no memory. */

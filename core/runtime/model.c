@@ -38,7 +38,8 @@ static mlxr_status name_cache(mlxr_model *m, mlxr_error *error)
                                        .numerics = ops->numerics ? ops->numerics(m->engine->device) : NULL,
                                        .device = &m->engine->options,
                                        .kv_type = m->engine->kv_type,
-                                       .page_tokens = ENGINE_PAGE_TOKENS};
+                                       .page_tokens = ENGINE_PAGE_TOKENS,
+                                       .rope_is_long = m->graph->h.rope_is_long};
         if (!fingerprint_make(m->file, &options, &m->cache.fingerprint)) {
             return error_nomem(error, "fingerprint", sizeof m->cache.fingerprint);
         }
@@ -140,7 +141,7 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     if (status != MLXR_OK) {
         return status; /* names the file itself */
     }
-    status = graph_build(&m->graph, m->file, error);
+    status = graph_build(&m->graph, m->file, options ? options->n_ctx_max : 0, error);
     if (status == MLXR_OK) {
         status = vocabulary_open(&m->tokenizer, m->file, error);
     }

@@ -82,7 +82,7 @@ static void check_rope_row(check *c, const ops_table *t)
     for (uint32_t i = 0; i < n_rot / 2; i++) {
         inv_freq[i] = powf(10000.0f, -2.0f * (float)i / (float)n_rot);
     }
-    op_rope rope = {kind, head_dim, n_rot, inv_freq, 1.25f};
+    op_rope rope = {.kind = kind, .head_dim = head_dim, .n_rot = n_rot, .inv_freq = inv_freq, .magnitude = 1.25f};
     int32_t position = (int32_t)check_below(c, 100000);
     row x = row_make(c, n_heads * head_dim, 1.0f), cosines = row_make(c, n_rot / 2, 1.0f),
         sines = row_make(c, n_rot / 2, 1.0f);

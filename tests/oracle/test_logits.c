@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/mapping.h"
+#include "oracle/reference_logits.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
@@ -28,46 +29,6 @@
 #define NMSE_QUANTISED 1e-2
 /* A backend that keeps activations as floats owes the same logits as with the decoded weights. Seen: 7.3e-12. */
 #define NMSE_DECODED 1e-9
-
-typedef struct reference {
-    uint32_t n_tokens, n_vocab, stride;
-    const int32_t *ids;  /* [n_tokens] */
-    const float *logits; /* position p: ids v with v % stride == p % stride */
-    mapping file;
-} reference;
-
-static void reference_open(reference *r, const char *name)
-{
-    mlxr_error error;
-    char path[256];
-    snprintf(path, sizeof path, "tests/oracle/logits/%s.bin", name);
-    assert_ok(mapping_open(&r->file, path, &error), &error);
-    const char *data = (const char *)r->file.data;
-    assert_true(r->file.n_bytes > 24);
-    assert_memory_equal(data, "MLXRLOG1", 8);
-    memcpy(&r->n_tokens, data + 8, 4);
-    memcpy(&r->n_vocab, data + 12, 4);
-    memcpy(&r->stride, data + 16, 4);
-    r->ids = (const int32_t *)(const void *)(data + 24);
-    r->logits = (const float *)(const void *)(data + 24 + 4 * (size_t)r->n_tokens);
-    assert_int_equal(r->file.n_bytes, 24 + 4 * (size_t)r->n_tokens * (1 + r->n_vocab / r->stride));
-}
-
-typedef struct error_sum {
-    double wrong, all;
-} error_sum;
-
-/* Adds the squared errors of one position's logits [n_vocab]. */
-static void add_position(error_sum *sum, const reference *r, uint32_t position, const float *logits)
-{
-    uint32_t n_kept = r->n_vocab / r->stride;
-    for (uint32_t i = 0; i < n_kept; i++) {
-        double expected = (double)r->logits[(size_t)position * n_kept + i];
-        double found = (double)logits[position % r->stride + i * r->stride];
-        sum->wrong += (found - expected) * (found - expected);
-        sum->all += expected * expected;
-    }
-}
 
 /* Computes the prompt in the chunks given (the last one repeats) and returns the NMSE. */
 static double run_chunks(mlxr_engine *engine, mlxr_model *model, const reference *r, const uint32_t *chunks,
@@ -151,7 +112,7 @@ static void check_model(const tiny_model *m, bool safetensors, const char *kv_ty
 {
     reference r;
     char path[512], what[64];
-    reference_open(&r, m->name);
+    reference_open(&r, "logits", m->name);
     snprintf(path, sizeof path, "%s/%s%s", test_temp_dir(), m->name, safetensors ? "" : ".gguf");
     snprintf(what, sizeof what, "%s%s", m->name, safetensors ? " safetensors" : " gguf");
     if (safetensors) {
@@ -306,7 +267,7 @@ static void the_reference_prompt_is_the_generators(void **state)
 {
     reference r;
     const tiny_model *m = *state;
-    reference_open(&r, m->name);
+    reference_open(&r, "logits", m->name);
     int32_t *ids = malloc(r.n_tokens * sizeof *ids);
     assert_non_null(ids);
     tiny_model_tokens(m, ids, r.n_tokens);

@@ -283,6 +283,16 @@ static void llama3_divisors(const tiny_model *m, float *out)
     }
 }
 
+void tiny_random_fill(uint64_t seed, const char *name, float base, float scale, float *values, size_t n)
+{
+    uint64_t key = stream_key(seed, name);
+    for (size_t i = 0; i < n; i++) {
+        float u = (float)(stream_bits(key, i) >> 40) * 0x1p-23f - 1.0f;
+        float spread = scale * u;
+        values[i] = base + spread;
+    }
+}
+
 float *tiny_tensor_values(const tiny_model *model, const tiny_tensor *t)
 {
     size_t n = (size_t)t->n_in * (t->n_out ? t->n_out : 1);
@@ -294,12 +304,7 @@ float *tiny_tensor_values(const tiny_model *model, const tiny_tensor *t)
         llama3_divisors(model, values);
         return values;
     }
-    uint64_t key = stream_key(model->seed, t->gguf_name);
-    for (size_t i = 0; i < n; i++) {
-        float u = (float)(stream_bits(key, i) >> 40) * 0x1p-23f - 1.0f;
-        float spread = t->scale * u;
-        values[i] = t->base + spread;
-    }
+    tiny_random_fill(model->seed, t->gguf_name, t->base, t->scale, values, n);
     return values;
 }
 

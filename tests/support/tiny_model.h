@@ -85,6 +85,10 @@ typedef struct tiny_tensor {
 size_t tiny_model_tensors(const tiny_model *model, tiny_tensor *out);
 /* The values in Hugging Face's layout, malloc'ed. */
 float *tiny_tensor_values(const tiny_model *model, const tiny_tensor *t);
+/* The generator itself: values[n] of the tensor `name`. */
+void tiny_random_fill(uint64_t seed, const char *name, float base, float scale, float *values, size_t n);
+/* tokenizer.json and tokenizer_config.json in a folder that is there. */
+void tiny_model_write_tokenizer(const tiny_model *model, const char *dir);
 /* The type a tensor gets under these options. */
 dtype tiny_tensor_type(const tiny_tensor *t, const tiny_options *options);
 

@@ -249,6 +249,15 @@ static void write_tokenizer_config(const tiny_model *m, const char *path)
     tiny_close(f, path);
 }
 
+void tiny_model_write_tokenizer(const tiny_model *model, const char *dir)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    write_tokenizer(model, path);
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
+    write_tokenizer_config(model, path);
+}
+
 /* ---- weights ---------------------------------------------------------------------------------------------------- */
 
 /* The type of a tensor in the file: vectors follow the matrices, as published checkpoints have it. */
@@ -363,10 +372,7 @@ void tiny_model_write_safetensors(const tiny_model *model, const tiny_options *o
                  : options->type == DTYPE_F16                   ? "float16"
                                                                 : "bfloat16",
                  path);
-    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
-    write_tokenizer(model, path);
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
-    write_tokenizer_config(model, path);
+    tiny_model_write_tokenizer(model, dir);
     uint32_t n_shards = options->shards > 1 ? options->shards : 1;
     for (uint32_t shard = 0; shard < n_shards; shard++) {
         size_t first = 0, end = 0;

@@ -19,7 +19,7 @@ typedef struct ops_table {
     /* Turns the first n_rot elements of each of n_heads heads; cosines and sines [n_rot / 2]. */
     void (*rope)(rope_kind kind, float *heads, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot,
                  const float *cosines, const float *sines);
-    /* gate[n] = activation(gate[n]) × up[n] */
+    /* gate[n] = activation(gate[n]) × up[n]; up may be NULL (1) */
     void (*gated)(activation act, float *gate, const float *up, uint32_t n);
     /* dst[n] += src[n] × scale */
     void (*add)(float *dst, const float *src, float scale, uint32_t n);

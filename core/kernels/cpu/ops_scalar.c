@@ -57,6 +57,8 @@ static double activate(activation act, double x)
         return 0.5 * x * erfc(x * -0.70710678118654752440);
     case ACT_RELU:
         return x > 0 ? x : 0;
+    case ACT_RELU_SQUARED:
+        return x > 0 ? x * x : 0;
     }
     return x;
 }
@@ -64,7 +66,7 @@ static double activate(activation act, double x)
 static void gated(activation act, float *gate, const float *up, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        gate[i] = (float)(activate(act, gate[i]) * up[i]);
+        gate[i] = (float)(activate(act, gate[i]) * (up ? (double)up[i] : 1.0));
     }
 }
 

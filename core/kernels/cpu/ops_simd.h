@@ -124,8 +124,9 @@ static void simd_gated(activation act, float *gate, const float *up, uint32_t n)
             y = vf_gate(x, vf_mul(x, vf_fma(vf_mul(x, x), b, a)));
         } else {
             y = vf_max(vf_zero(), x);
+            y = act == ACT_RELU_SQUARED ? vf_mul(y, y) : y;
         }
-        simd_store(gate, i, n, vf_mul(y, SIMD_LOAD(up, i, n)));
+        simd_store(gate, i, n, up ? vf_mul(y, SIMD_LOAD(up, i, n)) : y);
     }
 }
 

@@ -24,6 +24,7 @@ static bool reads(const op *o, slot s)
     case OP_LINEAR:
         return o->src == s;
     case OP_ROPE:
+    case OP_SCALE:
     case OP_SOFTCAP:
     case OP_SCAN:
     case OP_TAKE_ROWS:

@@ -101,10 +101,13 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t *s
         kv_write_row(e, &o->attend, slice_of(e, row, slice_hint), row);
         break;
     case OP_GATED:
-        ops->gated(o->act, dst, exec_row(e, o->src, row), o->width);
+        ops->gated(o->act, dst, o->src == SLOT_NONE ? NULL : exec_row(e, o->src, row), o->width);
         break;
     case OP_ADD:
         ops->add(dst, exec_row(e, o->src, row), o->scale, o->width);
+        break;
+    case OP_SCALE:
+        ops->scale(dst, o->scale, o->width);
         break;
     case OP_SOFTCAP:
         ops->softcap(dst, o->scale, o->width);

@@ -283,7 +283,11 @@ static op_rope rope_of(kernel_world *w, const kernel_case *c)
     for (uint32_t i = 0; frequencies && i < c->n_rot / 2; i++) { /* as exact everywhere as a quotient is */
         frequencies[i] = 1.0f / (1.0f + 37.0f * (float)(i * i));
     }
-    return (op_rope){c->pairs ? ROPE_PAIRS : ROPE_HALVES, c->head_dim, c->n_rot, frequencies, 1.0f};
+    return (op_rope){.kind = c->pairs ? ROPE_PAIRS : ROPE_HALVES,
+                     .head_dim = c->head_dim,
+                     .n_rot = c->n_rot,
+                     .inv_freq = frequencies,
+                     .magnitude = 1};
 }
 
 static void plan_rope(kernel_world *w, const kernel_case *c)

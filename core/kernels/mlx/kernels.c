@@ -95,7 +95,7 @@ mlx_value *kernel_norm(walk *w, const op *o, const op_arrays *arrays, const mlx_
 mlx_value *kernel_rope(walk *w, const op *o, const mlx_value *x)
 {
     const op_rope *r = &o->rope;
-    if (!available(w, UNIT_ROPE) || r->n_rot == 0 || r->head_dim % 2) {
+    if (!available(w, UNIT_ROPE) || r->n_rot == 0 || r->head_dim % 2 || r->temperature != 0) {
         return NULL;
     }
     metal_dispatch d = metal_rope_dispatch(&(metal_rope){.n_rows = w->s->n_rows,
@@ -387,7 +387,8 @@ static const op_rope *unturned(const walk *w, const mlx_value **q, const mlx_val
     *q = w->slots[SLOT_Q];
     *k = w->slots[SLOT_K];
     if (!rq || !rk || w->turned[SLOT_Q].to != *q || w->turned[SLOT_K].to != *k || rq->kind != rk->kind ||
-        rq->n_rot != rk->n_rot || rq->inv_freq != rk->inv_freq || rq->magnitude != rk->magnitude) {
+        rq->n_rot != rk->n_rot || rq->inv_freq != rk->inv_freq || rq->magnitude != rk->magnitude ||
+        rq->temperature != 0) {
         return NULL;
     }
     *q = w->turned[SLOT_Q].from;

@@ -84,6 +84,8 @@ static mlx_value *activate(walk *w, activation act, mlx_value *x)
         return value_mul(a, value_scale(a, x, 0.5f), inner);
     case ACT_RELU:
         return bridge_two(a, BRIDGE_MAXIMUM, x, bridge_scalar(a, 0));
+    case ACT_RELU_SQUARED:
+        return bridge_one(a, BRIDGE_SQUARE, bridge_two(a, BRIDGE_MAXIMUM, x, bridge_scalar(a, 0)));
     }
     return x;
 }
@@ -268,10 +270,14 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         w->slots[SLOT_A] = walk_attend(w, o, arrays);
         break;
     case OP_GATED:
-        *dst = value_mul(w->a, activate(w, o->act, *dst), w->slots[o->src]);
+        *dst = activate(w, o->act, *dst);
+        *dst = o->src == SLOT_NONE ? *dst : value_mul(w->a, *dst, w->slots[o->src]);
         break;
     case OP_ADD:
         *dst = value_add(w->a, *dst, value_scale(w->a, w->slots[o->src], o->scale));
+        break;
+    case OP_SCALE:
+        *dst = value_scale(w->a, *dst, o->scale);
         break;
     case OP_SOFTCAP:
         *dst = softcap(w, o);

@@ -106,7 +106,7 @@ static inline void tiny_attention(tiny *t, uint32_t layer)
     for (uint32_t i = 0; i < n_rot / 2; i++) {
         inv_freq[i] = powf(windowed ? 100.0f : 10000.0f, -2.0f * (float)i / (float)n_rot);
     }
-    op_rope rope = {o->rope, o->head_dim, n_rot, inv_freq, 1.0f};
+    op_rope rope = {.kind = o->rope, .head_dim = o->head_dim, .n_rot = n_rot, .inv_freq = inv_freq, .magnitude = 1};
     tiny_op(t, OP_ROPE, layer, SLOT_Q, SLOT_NONE, n_q)->rope = rope;
     tiny_op(t, OP_ROPE, layer, SLOT_K, SLOT_NONE, n_kv)->rope = rope;
     op_attend a = {.n_head = o->n_head,

@@ -1,0 +1,145 @@
+/*
+ * Models of tests/oracle/families as directories with config.json, tokenizer.json and safetensors.
+ * Owner: see family_model.h. Lifetime: the call.
+ */
+#include "support/family_model.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "support/tiny_model.h"
+
+#define FOLDER "tests/oracle/families"
+#define TENSORS_MAX 1024
+
+typedef struct listed {
+    char name[128];
+    float base, scale;
+    unsigned long shape[4];
+    int n_dims;
+    size_t n;
+} listed;
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+size_t family_model_list(char (*names)[FAMILY_NAME_MAX], size_t cap)
+{
+    size_t n = 0;
+    DIR *folder = opendir(FOLDER);
+    if (!folder) {
+        fprintf(stderr, "cannot read %s\n", FOLDER);
+        abort();
+    }
+    for (struct dirent *e = readdir(folder); e; e = readdir(folder)) {
+        char *end = strstr(e->d_name, ".tensors");
+        if (end && end - e->d_name < FAMILY_NAME_MAX) {
+            if (n < cap) {
+                snprintf(names[n], FAMILY_NAME_MAX, "%.*s", (int)(end - e->d_name), e->d_name);
+            }
+            n++;
+        }
+    }
+    closedir(folder);
+    qsort(names, n < cap ? n : cap, sizeof *names, by_name);
+    return n;
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    char bytes[4096];
+    FILE *in = fopen(from, "rb"), *out = tiny_open(to);
+    if (!in) {
+        fprintf(stderr, "cannot read %s\n", from);
+        abort();
+    }
+    for (size_t n = fread(bytes, 1, sizeof bytes, in); n > 0; n = fread(bytes, 1, sizeof bytes, in)) {
+        fwrite(bytes, 1, n, out);
+    }
+    fclose(in);
+    tiny_close(out, to);
+}
+
+/* Returns the number of tensors. */
+static size_t read_list(const char *path, unsigned long *seed, listed *out)
+{
+    char line[512];
+    size_t n = 0;
+    FILE *f = fopen(path, "r");
+    if (!f || fscanf(f, "seed %lu\n", seed) != 1) {
+        fprintf(stderr, "cannot read %s\n", path);
+        abort();
+    }
+    while (fgets(line, sizeof line, f)) {
+        listed *t = &out[n++];
+        *t = (listed){.n = 1};
+        t->n_dims = sscanf(line, "%127s %g %g %lu %lu %lu %lu", t->name, &t->base, &t->scale, &t->shape[0],
+                           &t->shape[1], &t->shape[2], &t->shape[3]) -
+                    3;
+        if (t->n_dims < 1 || n == TENSORS_MAX) {
+            abort();
+        }
+        for (int i = 0; i < t->n_dims; i++) {
+            t->n *= t->shape[i];
+        }
+    }
+    fclose(f);
+    return n;
+}
+
+static void write_weights(const listed *tensors, size_t n, unsigned long seed, const char *path)
+{
+    char *text = NULL;
+    size_t n_text = 0, offset = 0;
+    FILE *header = open_memstream(&text, &n_text), *f = tiny_open(path);
+    for (size_t i = 0; i < n; i++) {
+        const listed *t = &tensors[i];
+        fprintf(header, "%s\"%s\": {\"dtype\": \"F32\", \"shape\": [", i ? ", " : "{", t->name);
+        for (int d = 0; d < t->n_dims; d++) {
+            fprintf(header, "%s%lu", d ? ", " : "", t->shape[d]);
+        }
+        fprintf(header, "], \"data_offsets\": [%zu, %zu]}", offset, offset + 4 * t->n);
+        offset += 4 * t->n;
+    }
+    fprintf(header, "}");
+    tiny_close(header, "memory");
+    uint64_t length = (n_text + 7) / 8 * 8;
+    fwrite(&length, sizeof length, 1, f);
+    fprintf(f, "%-*s", (int)length, text);
+    free(text);
+    for (size_t i = 0; i < n; i++) {
+        float *values = malloc(tensors[i].n * sizeof *values);
+        if (!values) {
+            abort();
+        }
+        tiny_random_fill(seed, tensors[i].name, tensors[i].base, tensors[i].scale, values, tensors[i].n);
+        fwrite(values, sizeof *values, tensors[i].n, f);
+        free(values);
+    }
+    tiny_close(f, path);
+}
+
+void family_model_write(const char *name, const char *dir)
+{
+    static listed tensors[TENSORS_MAX];
+    char from[512], to[1024];
+    unsigned long seed;
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
+        fprintf(stderr, "cannot make %s\n", dir);
+        abort();
+    }
+    snprintf(from, sizeof from, FOLDER "/%s.json", name);
+    snprintf(to, sizeof to, "%s/config.json", dir);
+    copy_file(from, to);
+    tiny_model_write_tokenizer(&(tiny_model){.name = name, .arch = "llama", .vocab = TINY_VOCAB_BPE}, dir);
+    snprintf(from, sizeof from, FOLDER "/%s.tensors", name);
+    snprintf(to, sizeof to, "%s/model.safetensors", dir);
+    size_t n = read_list(from, &seed, tensors);
+    write_weights(tensors, n, seed, to);
+}

@@ -1,0 +1,21 @@
+/*
+ * Models of tests/oracle/families: a config.json as transformers wrote it, and a list of tensors that the generator of
+ * tiny_model.h fills. Two files make a family's model; nothing here knows of any family.
+ * Owner: the caller owns the files written. Lifetime: the call. Any failure ends the test program.
+ *
+ * A .tensors file: "seed N", then a line "name base scale dimension…" for each tensor, outermost dimension first.
+ */
+#ifndef MLXR_TEST_FAMILY_MODEL_H
+#define MLXR_TEST_FAMILY_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FAMILY_NAME_MAX 64
+
+/* Names of all families in order of the alphabet; returns how many there are, of which `cap` are written. */
+size_t family_model_list(char (*names)[FAMILY_NAME_MAX], size_t cap);
+/* Makes the directory `dir` with config.json, tokenizer.json and model.safetensors (F32). */
+void family_model_write(const char *name, const char *dir);
+
+#endif

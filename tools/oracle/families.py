@@ -1,0 +1,141 @@
+"""The families of tests/oracle/families: a tiny transformers configuration each, with what makes it sensitive.
+
+A family is a line of FAMILIES: a configuration class and its arguments. Names, shapes and file layout of its tensors are
+what transformers' own save_pretrained writes; their values follow from (seed, name, index) as in tiny.py, with a base and a
+scale chosen by `spread` so that no bias is zero, no norm is one and few positions get most of the attention.
+"""
+import json
+import os
+import tempfile
+
+import numpy as np
+
+import tiny
+
+N_TOKENS = 96  # more than any window (16 to 24) and than twice the original context of any RoPE scaling (34 to 40)
+COMMON = dict(vocab_size=tiny.N_VOCAB, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
+              num_key_value_heads=2, max_position_embeddings=tiny.N_CTX, rms_norm_eps=float(np.float32(2e-3)),
+              bos_token_id=None, eos_token_id=None, pad_token_id=None)
+
+
+def rope(theta=10000.0, **more):
+    return dict({"rope_type": "default", "rope_theta": theta}, **more)
+
+
+def factors(n, first, last):
+    """n different numbers above 1, as LongRoPE has them"""
+    return [float(np.float32(first + (last - first) * i / (n - 1))) for i in range(n)]
+
+
+# name → (config class, arguments)
+FAMILIES = {
+    "gemma2": ("Gemma2Config", dict(head_dim=32, sliding_window=16, query_pre_attn_scalar=24, attn_logit_softcapping=5.0,
+                                    final_logit_softcapping=4.0, rope_parameters=rope())),
+    "phi3": ("Phi3Config", dict(sliding_window=20, rope_parameters=rope())),
+    "phi3-longrope": ("Phi3Config", dict(
+        head_dim=None, original_max_position_embeddings=40, rope_parameters=rope(
+            rope_type="longrope", partial_rotary_factor=0.75, short_factor=factors(6, 1.0, 1.5),
+            long_factor=factors(6, 1.1, 9.0), original_max_position_embeddings=40, factor=None))),
+    "smollm3": ("SmolLM3Config", dict(no_rope_layers=[1, 1, 0, 1], rope_parameters=rope(5e5), attention_bias=True,
+                                      mlp_bias=True)),
+    "olmo2": ("Olmo2Config", dict(rope_parameters=rope(5e5))),
+    "olmo3": ("Olmo3Config", dict(sliding_window=16, rope_parameters={
+        "sliding_attention": rope(5e4), "full_attention": rope(5e4, rope_type="yarn", factor=4.0, beta_fast=4.0,
+                                                               beta_slow=1.0, original_max_position_embeddings=40)})),
+    "granite": ("GraniteConfig", dict(embedding_multiplier=3.0, residual_multiplier=0.6, attention_multiplier=0.2,
+                                      logits_scaling=2.5, attention_bias=True, mlp_bias=True, rope_parameters=rope())),
+    "glm4": ("Glm4Config", dict(head_dim=32, eos_token_id=1, rope_parameters=rope(partial_rotary_factor=0.5))),
+    "starcoder2": ("Starcoder2Config", dict(sliding_window=20, norm_epsilon=float(np.float32(2e-3)),
+                                            rope_parameters=rope(1e5))),
+    "cohere2": ("Cohere2Config", dict(sliding_window=16, layer_norm_eps=float(np.float32(2e-3)), logit_scale=0.375,
+                                      attention_bias=True, rope_parameters=rope(5e4))),
+    "exaone4": ("Exaone4Config", dict(sliding_window=16, sliding_window_pattern=4, rope_parameters=rope(
+        1e6, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=40))),
+    "ministral3": ("Ministral3Config", dict(head_dim=32, rope_parameters=rope(
+        1e6, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,
+        llama_4_scaling_beta=0.25, original_max_position_embeddings=34))),
+}
+
+
+def config(name):
+    import transformers
+
+    kind, arguments = FAMILIES[name]
+    arguments = {k: v for k, v in dict(COMMON, **arguments).items() if v is not None or k.endswith("_token_id")}
+    if isinstance(arguments.get("rope_parameters"), dict):
+        arguments["rope_parameters"] = {k: v for k, v in arguments["rope_parameters"].items() if v is not None}
+    return getattr(transformers, kind)(**arguments)
+
+
+def seed(name):
+    return 1000 + sum(name.encode()) * 31 % 9000
+
+
+def spread(cfg, name, shape):
+    """(base, scale) of a tensor's values, by what its name says it is"""
+    last = name.split(".")[-2] if name.endswith((".weight", ".bias")) else name.split(".")[-1]
+    gemma = cfg.model_type.startswith("gemma")
+    if "norm" in last and name.endswith("weight"):
+        return (0.5 if last[:2] in ("q_", "k_") else 0.0) + (0.0 if gemma else 1.0), 0.5
+    if name.endswith("bias") or len(shape) == 1:
+        return 0.125, 0.75
+    if "embed" in name:
+        return 0.0, 0.21875 if gemma else 0.5
+    gain = {"q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "o_proj": 1.5, "gate_proj": 1.5, "gate_up_proj": 1.3,
+            "lm_head": 2.0}.get(last, 1.0)
+    return 0.0, float(np.float32(gain) * np.sqrt(np.float32(3) / np.float32(shape[-1])))
+
+
+def write_folder(name, folder):
+    """What transformers saves of the family, with the generator's values; returns [(name, shape, base, scale)]."""
+    import torch
+    import transformers
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    cfg = config(name)
+    cls = transformers.AutoModelForCausalLM
+    torch.manual_seed(1)
+    cls.from_config(cfg).save_pretrained(folder)
+    path = os.path.join(folder, "model.safetensors")
+    with safe_open(path, "pt") as f:
+        shapes = {key: tuple(f.get_slice(key).get_shape()) for key in f.keys()}
+    listing, state = [], {}
+    for key, shape in sorted(shapes.items()):
+        base, scale = (float(np.float32(x)) for x in spread(cfg, key, shape))
+        listing.append((key, shape, base, scale))
+        state[key] = torch.from_numpy(tiny.random_tensor(seed(name), key, shape, base, scale))
+    save_file(state, path, metadata={"format": "pt"})
+    return listing
+
+
+def reference(folder, ids):
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = model.eval().double()
+    if getattr(model.config, "use_kernels", False):
+        raise SystemExit("kernels would replace what transformers computes")
+    return tiny.logits(model, ids)
+
+
+def prompt(name):
+    key = tiny.stream_key(seed(name), "tokens")
+    return (tiny.stream_bits(key, N_TOKENS) % np.uint64(tiny.N_VOCAB)).astype(np.int32)
+
+
+def make(name):
+    """(config.json's text, listing's text, ids, logits)"""
+    with tempfile.TemporaryDirectory() as folder:
+        listing = write_folder(name, folder)
+        ids = prompt(name)
+        logits = reference(folder, ids)
+        with open(os.path.join(folder, "config.json")) as f:
+            cfg = json.load(f)
+    for key in ("transformers_version", "dtype", "initializer_range", "use_cache"):
+        cfg.pop(key, None)
+    lines = [f"seed {seed(name)}"] + [f"{key} {base:.9g} {scale:.9g} {' '.join(map(str, shape))}"
+                                      for key, shape, base, scale in listing]
+    return json.dumps(cfg, indent=1, sort_keys=True) + "\n", "\n".join(lines) + "\n", ids, logits
