@@ -137,11 +137,15 @@ static int unload(const options *o, const char *model)
         return code;
     }
     const char *name = text_of(json_object_get(answer, "model"), "name");
-    bool was = json_is_true(json_object_get(answer, "was_loaded"));
+    const char *state = text_of(answer, "state");
     if (o->json) {
-        code = print_json(json_pack("{s:s, s:s}", "status", was ? "unloaded" : "not loaded", "name", name));
+        code = print_json(json_pack("{s:s, s:s}", "status", state, "name", name));
     } else {
-        printf(was ? "unloaded %s\n" : "%s was not loaded\n", name);
+        printf(strcmp(state, "unloaded") == 0 ? "unloaded %s\n"
+               : strcmp(state, "in_use") == 0 ? "%s is in use: it goes when nobody uses it any more\n"
+               : strcmp(state, "pinned") == 0 ? "%s stays: the daemon was started with it\n"
+                                              : "%s was not loaded\n",
+               name);
         code = finish_output(EXIT_OK);
     }
     json_decref(answer);

@@ -441,6 +441,14 @@ static registry_model *listing_next(listing *l)
     return &l->items[l->n];
 }
 
+/* A listed model becomes its alias. */
+static mlxr_status name_alias(registry_model *m, const char *alias, mlxr_error *error)
+{
+    m->alias_of = m->name;
+    m->name = strdup(alias);
+    return m->name ? MLXR_OK : registry_fail_nomem(error);
+}
+
 static mlxr_status list_rows(registry *r, listing *l, mlxr_error *error)
 {
     sqlite3_stmt *s;
@@ -458,12 +466,35 @@ static mlxr_status list_rows(registry *r, listing *l, mlxr_error *error)
         status = m ? rows_get(r, sqlite3_column_int64(s, 0), m, error) : registry_fail_nomem(error);
         if (status == MLXR_OK) {
             l->n++;
-            const char *alias = db_text(s, 1);
-            if (*alias) {
-                m->alias_of = m->name;
-                m->name = strdup(alias);
-                status = m->name ? MLXR_OK : registry_fail_nomem(error);
-            }
+            status = *db_text(s, 1) ? name_alias(m, db_text(s, 1), error) : MLXR_OK;
+        }
+    }
+    sqlite3_finalize(s);
+    return status;
+}
+
+/* Those of models that are not in the database. One whose model is not there at the moment is left out. */
+static mlxr_status list_aliases(registry *r, const found_list *found, listing *l, mlxr_error *error)
+{
+    sqlite3_stmt *s;
+    mlxr_status status =
+        db_prepare(r->db, &s, error,
+                   "SELECT name, target FROM aliases WHERE NOT EXISTS "
+                   "(SELECT 1 FROM models WHERE models.name = aliases.target AND removed_us = 0)",
+                   "");
+    for (bool row = true; status == MLXR_OK && s;) {
+        status = db_step(r->db, &s, &row, error);
+        if (status != MLXR_OK || !row) {
+            break;
+        }
+        bool several = false;
+        const found_model *of = pick_found(&r->given, db_text(s, 1), &several);
+        of = of || several ? of : pick_found(found, db_text(s, 1), &several);
+        registry_model *m = of && !several ? listing_next(l) : NULL;
+        if (of && !several) {
+            status = m ? from_found(r, of, m, error) : registry_fail_nomem(error);
+            l->n += status == MLXR_OK;
+            status = status == MLXR_OK ? name_alias(m, db_text(s, 0), error) : status;
         }
     }
     sqlite3_finalize(s);
@@ -503,6 +534,7 @@ mlxr_status registry_each(registry *r, registry_seen *seen, void *user, mlxr_err
     mlxr_status status = found_scan(r, &found, error);
     status = status == MLXR_OK ? list_found(r, &r->given, &l, error) : status;
     status = status == MLXR_OK ? list_rows(r, &l, error) : status;
+    status = status == MLXR_OK ? list_aliases(r, &found, &l, error) : status;
     status = status == MLXR_OK ? list_found(r, &found, &l, error) : status;
     inside_unlock(r);
     found_close(&found);

@@ -25,6 +25,13 @@ typedef struct waiter {
     void *user;
 } waiter;
 
+typedef struct leaver { /* who wants to know when a model has gone */
+    struct leaver *next;
+    const cached_model *entry;
+    model_on_gone fn;
+    void *user;
+} leaver;
+
 struct model_table {
     worker *worker;
     model_table_options options;
@@ -33,10 +40,13 @@ struct model_table {
     pthread_cond_t changed;
     model_cache cache;
     waiter *first;            /* list, who came first first */
+    leaver *leavers;          /* list */
     const cached_model *held; /* the entry whose load is held up by models in use; NULL: none */
     uint64_t held_since_us;
     bool closing, poked;
     model_table_stats stats;
+    void (*on_change)(void *user); /* NULL: nobody wants to know */
+    void *change_user;
 };
 
 static uint64_t now_of(const model_table *t)
@@ -49,6 +59,14 @@ static void wake(model_table *t)
 {
     t->poked = true;
     pthread_cond_signal(&t->changed);
+}
+
+/* Under the lock. */
+static void changed(model_table *t)
+{
+    if (t->on_change) {
+        t->on_change(t->change_user);
+    }
 }
 
 /* ---- waiters (under the lock) ------------------------------------------------------------------------------------ */
@@ -133,10 +151,31 @@ static void fail_waiters(model_table *t, const cached_model *m, const mlxr_error
     }
 }
 
+/* Tells somebody that a model has gone, or that it was asked for before it went. */
+static bool tell_leaver(model_table *t)
+{
+    for (leaver **link = &t->leavers; *link; link = &(*link)->next) {
+        leaver *l = *link;
+        if (l->entry->state == MODEL_ABSENT || !l->entry->dismissed) {
+            bool gone = l->entry->state == MODEL_ABSENT;
+            *link = l->next;
+            pthread_mutex_unlock(&t->lock);
+            l->fn(l->user, gone);
+            free(l);
+            pthread_mutex_lock(&t->lock);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Ends one who waited too long, or starts one who need not wait any more. */
 static bool serve_one(model_table *t)
 {
     uint64_t now_us = now_of(t);
+    if (tell_leaver(t)) {
+        return true;
+    }
     waiter *w = take_waiter(t, is_late, &now_us);
     if (w) {
         mlxr_error error;
@@ -207,8 +246,10 @@ static void unload(model_table *t, cached_model *m, uint64_t *counter)
 {
     change c = {.detach = m->model, .kv_bytes = kv_beside(t, t->cache.weight_bytes - m->weight_bytes)};
     m->state = MODEL_UNLOADING;
+    changed(t);
     visit(t, &c);
     model_cache_unloaded(&t->cache, m);
+    changed(t);
     t->stats.detach_max_us = c.us > t->stats.detach_max_us ? c.us : t->stats.detach_max_us;
     ++*counter;
 }
@@ -307,6 +348,7 @@ static void load(model_table *t, cached_model *m)
     mlxr_model *model = NULL;
     uint64_t begin_us = now_of(t);
     m->state = MODEL_LOADING;
+    changed(t);
     pthread_mutex_unlock(&t->lock);
     mlxr_status status = mlxr_model_read(&model, worker_engine(t->worker), m->path, &t->options.model, &error);
     pthread_mutex_lock(&t->lock);
@@ -321,9 +363,11 @@ static void load(model_table *t, cached_model *m)
         t->stats.load_us += us;
         t->stats.load_max_us = us > t->stats.load_max_us ? us : t->stats.load_max_us;
         model_cache_loaded(&t->cache, m, model, mlxr_model_info_get(model)->weight_bytes, now_of(t));
+        changed(t);
         return;
     }
     m->state = MODEL_ABSENT;
+    changed(t);
     if (model) { /* with the budget that it was to get */
         visit(t, &(change){.detach = model, .kv_bytes = kv_beside(t, t->cache.weight_bytes)});
     }
@@ -426,6 +470,8 @@ void model_table_close(model_table **pointer)
         if (t->cache.items[i]->state == MODEL_LOADED) {
             unload(t, t->cache.items[i], &t->stats.n_dismissed);
         }
+    }
+    while (tell_leaver(t)) {
     }
     if (t->options.memory_bytes) { /* as much as the engine was opened with */
         visit(t, &(change){.kv_bytes = NEVER - 1});
@@ -576,9 +622,9 @@ mlxr_status model_table_load(model_table *t, const char *path, int64_t keep_aliv
     return status;
 }
 
-typedef enum wish { WISH_DISMISS, WISH_PIN, WISH_UNPIN } wish;
-
-static mlxr_status mark(model_table *t, const char *path, wish what, mlxr_error *error)
+/* Calls fn on the entry of a loaded model, under the lock. */
+static mlxr_status with_loaded(model_table *t, const char *path, void (*fn)(model_table *, cached_model *, void *),
+                               void *context, mlxr_error *error)
 {
     char *real = canonical(path);
     if (!real) {
@@ -588,8 +634,8 @@ static mlxr_status mark(model_table *t, const char *path, wish what, mlxr_error 
     cached_model *m = model_cache_find(&t->cache, real);
     bool found = m && m->state == MODEL_LOADED;
     if (found) {
-        m->dismissed = what == WISH_DISMISS;
-        m->pinned = what == WISH_PIN || (what == WISH_DISMISS && m->pinned);
+        fn(t, m, context);
+        changed(t);
         wake(t);
     }
     pthread_mutex_unlock(&t->lock);
@@ -597,14 +643,60 @@ static mlxr_status mark(model_table *t, const char *path, wish what, mlxr_error 
     return found ? MLXR_OK : scheduler_error(error, MLXR_ARG, "%s is not loaded", path);
 }
 
-mlxr_status model_table_unload(model_table *t, const char *path, mlxr_error *error)
+typedef struct dismissal {
+    leaver *told; /* the table's once the model leaves now */
+    model_leaving leaving;
+} dismissal;
+
+static void dismiss(model_table *t, cached_model *m, void *context)
 {
-    return mark(t, path, WISH_DISMISS, error);
+    dismissal *d = context;
+    m->dismissed = true;
+    d->leaving = m->pinned ? MODEL_STAYS : m->n_uses ? MODEL_LEAVES_WHEN_IDLE : MODEL_LEAVES_NOW;
+    if (d->leaving == MODEL_LEAVES_NOW && d->told) {
+        d->told->entry = m;
+        d->told->next = t->leavers;
+        t->leavers = d->told;
+        d->told = NULL;
+    }
+}
+
+mlxr_status model_table_unload(model_table *t, const char *path, model_on_gone on_gone, void *user,
+                               model_leaving *leaving, mlxr_error *error)
+{
+    dismissal d = {.told = leaving ? calloc(1, sizeof *d.told) : NULL};
+    if (leaving && !d.told) {
+        return scheduler_error(error, MLXR_NOMEM, "no memory to unload %s", path);
+    }
+    if (d.told) {
+        *d.told = (leaver){.fn = on_gone, .user = user};
+    }
+    mlxr_status status = with_loaded(t, path, dismiss, &d, error);
+    if (leaving) {
+        *leaving = d.leaving;
+    }
+    free(d.told);
+    return status;
+}
+
+static void set_pinned(model_table *t, cached_model *m, void *pinned)
+{
+    (void)t;
+    m->dismissed = false;
+    m->pinned = *(const bool *)pinned;
 }
 
 mlxr_status model_table_pin(model_table *t, const char *path, bool pinned, mlxr_error *error)
 {
-    return mark(t, path, pinned ? WISH_PIN : WISH_UNPIN, error);
+    return with_loaded(t, path, set_pinned, &pinned, error);
+}
+
+void model_table_on_change(model_table *t, void (*fn)(void *user), void *user)
+{
+    pthread_mutex_lock(&t->lock);
+    t->on_change = fn;
+    t->change_user = user;
+    pthread_mutex_unlock(&t->lock);
 }
 
 void model_table_poke(model_table *t)

@@ -58,11 +58,22 @@ void model_table_release(model_table *t, mlxr_model *model, int64_t keep_alive_m
 /* Loads a model before it is needed. */
 mlxr_status model_table_load(model_table *t, const char *path, int64_t keep_alive_ms, mlxr_error *error);
 /* Unloads a model as soon as nobody uses it; who asks for it before then keeps it. */
-mlxr_status model_table_unload(model_table *t, const char *path, mlxr_error *error);
+typedef enum model_leaving {
+    MODEL_LEAVES_NOW,       /* on_gone comes exactly once, as on_ready does: it has gone, or stays after all */
+    MODEL_LEAVES_WHEN_IDLE, /* somebody uses it; on_gone does not come */
+    MODEL_STAYS             /* it is pinned; nor here */
+} model_leaving;
+typedef void (*model_on_gone)(void *user, bool gone);
+/* leaving NULL: on_gone may be, too, and does not come. */
+mlxr_status model_table_unload(model_table *t, const char *path, model_on_gone on_gone, void *user,
+                               model_leaving *leaving, mlxr_error *error);
 /* A pinned model is unloaded by model_table_unpin and what follows from it only. */
 mlxr_status model_table_pin(model_table *t, const char *path, bool pinned, mlxr_error *error);
 /* The clock has been set: look at it again. */
 void model_table_poke(model_table *t);
+/* Called whenever model_table_each would show something else than before, but for numbers of uses; on any thread, under
+ * the table's lock: it may only wake somebody. NULL: no more calls, once this has returned. */
+void model_table_on_change(model_table *t, void (*fn)(void *user), void *user);
 
 typedef struct model_table_stats {
     uint64_t n_granted, n_at_once;               /* leases; those of a model that was there */

@@ -232,20 +232,23 @@ typedef struct job_search {
     uint64_t id; /* 0: all */
 } job_search;
 
+json_t *admin_job_json(const model_job_info *info)
+{
+    const char *state = info->ended ? "ended" : info->running ? "running" : "waiting";
+    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:o, s:o}", "id", (json_int_t)info->id, "kind",
+                     model_job_kind_name(info->kind), "source", info->source, "name", info->name, "state", state,
+                     "keep_going", info->keep_going, "n_watchers", (json_int_t)info->n_watchers, "started",
+                     (json_int_t)info->started_s, "ended", (json_int_t)info->ended_s, "progress",
+                     info->now.number ? event_json(&info->now) : json_null(), "end",
+                     info->ended ? end_json(&info->end) : json_null());
+}
+
 static void seen(void *user, const model_job_info *info)
 {
     job_search *s = user;
-    if (s->id && s->id != info->id) {
-        return;
+    if (!s->id || s->id == info->id) {
+        json_array_append_new(s->list, admin_job_json(info));
     }
-    const char *state = info->ended ? "ended" : info->running ? "running" : "waiting";
-    json_array_append_new(s->list, json_pack("{s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:o, s:o}", "id",
-                                             (json_int_t)info->id, "kind", model_job_kind_name(info->kind), "source",
-                                             info->source, "name", info->name, "state", state, "keep_going",
-                                             info->keep_going, "n_watchers", (json_int_t)info->n_watchers, "started",
-                                             (json_int_t)info->started_s, "ended", (json_int_t)info->ended_s,
-                                             "progress", info->now.number ? event_json(&info->now) : json_null(), "end",
-                                             info->ended ? end_json(&info->end) : json_null()));
 }
 
 void admin_jobs(void *service, http_exchange *x)

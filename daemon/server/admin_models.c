@@ -94,23 +94,46 @@ static uint64_t number(const json_t *object, const char *key)
     return (uint64_t)json_integer_value(json_object_get(object, key));
 }
 
-/* Is there room for it? With the KV cache's least of an eighth it is the model table that knows best; this is what a
- * user sees before. */
-static json_t *fit_json(const struct daemon *d, const json_t *description)
+/* Of the context, what a model should have room for besides its weights. */
+#define FIT_TOKENS 4096u
+
+typedef struct fit {
+    uint64_t weights, loaded;   /* bytes: its own; of models that are loaded */
+    uint64_t budget;            /* of weights and KV cache together, 0: no such bound */
+    uint64_t context;           /* the KV cache of a short conversation */
+    uint64_t machine, available; /* memory; 0: not known */
+} fit;
+
+/* Weights are mapped: those of loaded models are what the system calls available, but they are not free. */
+static const char *fit_word(const fit *f)
+{
+    uint64_t least = f->budget / 8, need = f->weights + f->context;
+    uint64_t available = f->available > f->loaded ? f->available - f->loaded : 0;
+    bool never = (f->budget && f->weights + least > f->budget) || (f->machine && need > f->machine);
+    bool alone = !f->available || need <= f->available;
+    bool now = (!f->budget || f->loaded + f->weights + least <= f->budget) && (!f->available || need <= available);
+    return never ? "never" : now ? "now" : alone ? "when_others_are_unloaded" : "when_memory_is_free";
+}
+
+/* Is there room for it? The model table judges by the budget when it loads it; this is what a user sees before. */
+static json_t *fit_json(const struct daemon *d, const model_answer *a, const json_t *description)
 {
     const json_t *memory = json_object_get(description, "memory");
-    model_table_stats t = model_table_stats_get(d->models);
-    uint64_t weights = number(memory, "weight_bytes"), budget = d->options->memory_bytes, least = budget / 8;
     if (!json_is_object(memory)) {
         return json_null();
     }
-    bool now = !budget || t.weight_bytes + weights + least <= budget, alone = !budget || weights + least <= budget;
-    return json_pack("{s:s, s:I, s:I, s:I, s:O}", "fits",
-                     now     ? "now"
-                     : alone ? "when_others_are_unloaded"
-                             : "never",
-                     "weight_bytes", (json_int_t)weights, "loaded_weight_bytes", (json_int_t)t.weight_bytes,
-                     "budget_bytes", (json_int_t)budget, "memory", memory);
+    uint64_t per_token = number(memory, "kv_bytes_per_token_f16"), full = number(memory, "kv_bytes_full_context_f16");
+    fit f = {.weights = number(memory, "weight_bytes"),
+             .loaded = model_table_stats_get(d->models).weight_bytes,
+             .budget = d->options->memory_bytes,
+             .context = FIT_TOKENS * per_token < full ? FIT_TOKENS * per_token : full,
+             .machine = a->memory_bytes,
+             .available = a->memory_free_bytes};
+    return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "fits", a->is_loaded ? "now" : fit_word(&f),
+                     "loaded", a->is_loaded, "weight_bytes", (json_int_t)f.weights, "context_bytes",
+                     (json_int_t)f.context, "loaded_weight_bytes", (json_int_t)f.loaded, "budget_bytes",
+                     (json_int_t)f.budget, "machine_bytes", (json_int_t)f.machine, "available_bytes",
+                     (json_int_t)f.available, "memory", memory);
 }
 
 static json_t *tell_model(const admin_call *c, const model_answer *a)
@@ -120,7 +143,7 @@ static json_t *tell_model(const admin_call *c, const model_answer *a)
     json_t *made = json_pack("{s:o, s:o}", "model", registry_model_json(&a->models[0]), "modelfile",
                              modelfile ? json_string(modelfile) : json_null());
     if (description) {
-        json_object_set_new(made, "fit", fit_json(c->d, description));
+        json_object_set_new(made, "fit", fit_json(c->d, a, description));
         json_object_set_new(made, "description", description);
     }
     free(modelfile);
@@ -136,7 +159,8 @@ static json_t *tell_load(const admin_call *c, const model_answer *a)
 static json_t *tell_unload(const admin_call *c, const model_answer *a)
 {
     (void)c;
-    return json_pack("{s:o, s:b}", "model", registry_model_json(&a->models[0]), "was_loaded", a->was_loaded);
+    return json_pack("{s:o, s:s, s:b}", "model", registry_model_json(&a->models[0]), "state", a->left, "was_loaded",
+                     strcmp(a->left, "not_loaded") != 0);
 }
 
 json_t *admin_loaded_json(const model_loaded *l)

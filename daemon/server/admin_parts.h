@@ -34,6 +34,7 @@ json_t *admin_body_schema(const char *pattern);
 void admin_respond(http_exchange *x, json_t *body);
 void admin_no_memory(http_exchange *x);
 json_t *admin_loaded_json(const model_loaded *l);
+json_t *admin_job_json(const model_job_info *info);
 
 /* ---- admin_status.c ---- */
 void admin_version(void *service, http_exchange *x);

@@ -273,11 +273,11 @@ static void close_all(struct daemon_private *p)
     generations_end(d->generations);
     model_jobs_end(d->jobs);
     ui_end(d->ui);
-    http_close(&d->http);
     for (size_t i = 0; i < p->n_leases; i++) {
         model_table_release(d->models, p->leases[i], MODEL_KEEP_DEFAULT);
     }
-    model_table_close(&d->models);
+    model_table_close(&d->models); /* who waits for a model is told so, and asks the loop whether it still runs */
+    http_close(&d->http);
     generations_close(&d->generations);
     ui_close(&d->ui);
     model_jobs_close(&d->jobs);

@@ -45,9 +45,11 @@ typedef struct ask {
     char **loaded_paths; /* [n_loaded] owned */
     size_t n_loaded, cap_loaded;
     char *description;
-    bool was_loaded;
+    bool is_loaded;
+    uint64_t memory_bytes, memory_free_bytes;
+    const char *left; /* static */
     uint64_t load_us;
-    /* of a load */
+    /* of loads and unloads */
     atomic_int refs;
     mlxr_model *model;
     http_task task;
@@ -115,10 +117,25 @@ static void finish(void *user)
                            .loaded = a->loaded,
                            .n_loaded = a->n_loaded,
                            .description = a->description,
-                           .was_loaded = a->was_loaded,
+                           .is_loaded = a->is_loaded,
+                           .memory_bytes = a->memory_bytes,
+                           .memory_free_bytes = a->memory_free_bytes,
+                           .left = a->left,
                            .load_us = a->load_us};
+    bool changes = a->kind == ASK_COPY || a->kind == ASK_ALIAS || a->kind == ASK_DELETE || a->kind == ASK_RESTORE;
     a->asker.done(a->asker.user, &answer);
+    if (changes && answer.status == 200) {
+        model_jobs_changed(a->owner);
+    }
     free_ask(a);
+}
+
+/* Any thread: the model table has told what was waited for. */
+static void told(ask *a)
+{
+    if (!http_post_task(a->owner->d->http, &a->task)) { /* the loop has ended: nobody waits for the answer */
+        finish(a);
+    }
 }
 
 /* ---- models of the registry -------------------------------------------------------------------------------------- */
@@ -190,13 +207,38 @@ static void list(ask *a)
     }
 }
 
+/* Under the table's lock. */
+static void find_loaded(void *user, const model_table_item *item)
+{
+    ask *a = user;
+    char *real = item->info && !a->is_loaded ? realpath(a->models[0].path, NULL) : NULL;
+    a->is_loaded = a->is_loaded || (real && strcmp(real, item->path) == 0);
+    free(real);
+}
+
+static void look_at_memory(ask *a)
+{
+    mlxr_error ignored;
+    char *text = NULL;
+    json_t *system = mlxr_system_describe(&text, &ignored) == MLXR_OK ? json_loads(text, 0, NULL) : NULL;
+    a->memory_bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_bytes"));
+    a->memory_free_bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_available_bytes"));
+    json_decref(system);
+    mlxr_free(text);
+}
+
 static void show(ask *a)
 {
     mlxr_error error;
-    if (resolve(a, a->name) && a->details &&
-        mlxr_model_describe(a->models[0].path, &a->description, &error) != MLXR_OK) {
-        answer_error(a, 500, "model_failed", error.text);
+    if (!resolve(a, a->name) || !a->details) {
+        return;
     }
+    if (mlxr_model_describe(a->models[0].path, &a->description, &error) != MLXR_OK) {
+        answer_error(a, 500, "model_failed", error.text);
+        return;
+    }
+    model_table_each(a->owner->d->models, find_loaded, a);
+    look_at_memory(a);
 }
 
 static void copy(ask *a)
@@ -359,9 +401,7 @@ static void on_ready(void *user, mlxr_model *model, const mlxr_error *error)
         bool limit = error->status == MLXR_LIMIT || error->status == MLXR_NOMEM;
         answer_error(a, limit ? 503 : 500, limit ? "no_room_for_model" : "model_failed", error->text);
     }
-    if (!http_post_task(a->owner->d->http, &a->task)) { /* the loop has ended: nobody waits for the answer */
-        finish(a);
-    }
+    told(a);
 }
 
 static void load(ask *a)
@@ -380,17 +420,39 @@ static void load(ask *a)
     }
 }
 
+/* Loader: its memory is free, or somebody asked for it before it went. */
+static void on_left(void *user, bool gone)
+{
+    ask *a = user;
+    a->left = gone ? "unloaded" : "in_use";
+    told(a);
+}
+
+/* What there is of a->models[0] in memory goes; an idle one's end is waited for. */
+static void let_go(ask *a)
+{
+    static const char *const how[] = {[MODEL_LEAVES_WHEN_IDLE] = "in_use", [MODEL_STAYS] = "pinned"};
+    mlxr_error ignored;
+    model_leaving leaving;
+    atomic_fetch_add(&a->refs, 1); /* on_left's */
+    mlxr_status status =
+        model_table_unload(a->owner->d->models, a->models[0].path, on_left, a, &leaving, &ignored);
+    if (status != MLXR_OK || leaving != MODEL_LEAVES_NOW) {
+        a->left = status == MLXR_OK ? how[leaving] : "not_loaded";
+        atomic_fetch_sub(&a->refs, 1);
+    }
+}
+
 static void unload(ask *a)
 {
-    mlxr_error ignored;
     if (resolve(a, a->name)) {
-        a->was_loaded = model_table_unload(a->owner->d->models, a->models[0].path, &ignored) == MLXR_OK;
+        let_go(a);
     }
 }
 
 static void delete(ask *a)
 {
-    mlxr_error error, ignored;
+    mlxr_error error;
     if (!resolve(a, a->name)) {
         return;
     }
@@ -400,7 +462,7 @@ static void delete(ask *a)
     } else if (status != MLXR_OK) {
         answer_registry(a, status, &error);
     } else {
-        model_table_unload(a->owner->d->models, a->models[0].path, &ignored);
+        let_go(a);
     }
 }
 
@@ -430,7 +492,7 @@ static ask *new_ask(model_jobs *j, ask_kind kind, const char *name, const char *
     if (!a) {
         return NULL;
     }
-    *a = (ask){.owner = j, .kind = kind, .asker = *asker, .code = "", .task = {.fn = finish, .user = a}};
+    *a = (ask){.owner = j, .kind = kind, .asker = *asker, .code = "", .left = "", .task = {.fn = finish, .user = a}};
     a->name = name ? strdup(name) : NULL;
     a->to = to ? strdup(to) : NULL;
     atomic_init(&a->refs, 1);

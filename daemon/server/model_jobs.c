@@ -40,6 +40,7 @@ typedef struct model_job {
     job_state state;
     bool keep_going;
     bool delivering; /* its watchers are being called */
+    bool told_end;   /* on_change was told that it ended */
     int64_t started_s, ended_s;
     char *source, *name; /* name: NULL: none was asked for */
     registry_recipe recipe;
@@ -67,6 +68,7 @@ struct model_watch {
 
 static void deliver(void *user);
 static void start_waiting(model_jobs *j);
+static void tell_change(model_job *job);
 
 static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *what)
 {
@@ -295,6 +297,11 @@ static void deliver(void *user)
     }
     job->delivering = false;
     sweep_watchers(job);
+    if (over && !job->told_end) {
+        job->told_end = true;
+        tell_change(job);
+        model_jobs_changed(j);
+    }
     if (over) {
         forget_old(j);
         start_waiting(j);
@@ -402,6 +409,7 @@ static mlxr_status start(model_jobs *j, model_job *job, const model_watcher *w, 
         }
     }
     start_waiting(j);
+    tell_change(job);
     return MLXR_OK;
 }
 
@@ -525,27 +533,57 @@ bool model_jobs_cancel(model_jobs *j, uint64_t id)
     return true;
 }
 
+/* What it points to lies in the job, and in `now` where events are concerned. */
+static model_job_info info_with(model_job *job, event *now)
+{
+    model_job_info info = {.id = job->id,
+                           .kind = job->kind,
+                           .source = job->source,
+                           .name = job->name ? job->name : "",
+                           .running = job->state == JOB_RUNNING,
+                           .ended = job->state == JOB_ENDED,
+                           .keep_going = job->keep_going,
+                           .started_s = job->started_s,
+                           .ended_s = job->ended_s};
+    for (const model_watch *w = job->watchers; w; w = w->next) {
+        info.n_watchers += !w->left;
+    }
+    pthread_mutex_lock(&job->lock);
+    *now = job->n_events ? job->events[job->n_events - 1] : (event){0};
+    pthread_mutex_unlock(&job->lock);
+    info.now = event_of(now);
+    info.end = info.ended ? end_of(job) : (model_job_end){.message = "", .name = ""};
+    return info;
+}
+
+static void tell_change(model_job *job)
+{
+    event now;
+    if (job->owner->on_change) {
+        model_job_info info = info_with(job, &now);
+        job->owner->on_change(job->owner->change_user, &info);
+    }
+}
+
 void model_jobs_each(model_jobs *j, void (*seen)(void *user, const model_job_info *info), void *user)
 {
     for (model_job *job = j->first; job; job = job->next) {
-        model_job_info info = {.id = job->id,
-                               .kind = job->kind,
-                               .source = job->source,
-                               .name = job->name ? job->name : "",
-                               .running = job->state == JOB_RUNNING,
-                               .ended = job->state == JOB_ENDED,
-                               .keep_going = job->keep_going,
-                               .started_s = job->started_s,
-                               .ended_s = job->ended_s};
-        for (const model_watch *w = job->watchers; w; w = w->next) {
-            info.n_watchers += !w->left;
-        }
-        pthread_mutex_lock(&job->lock);
-        event now = job->n_events ? job->events[job->n_events - 1] : (event){0};
-        pthread_mutex_unlock(&job->lock);
-        info.now = event_of(&now);
-        info.end = info.ended ? end_of(job) : (model_job_end){.message = "", .name = ""};
+        event now;
+        model_job_info info = info_with(job, &now);
         seen(user, &info);
+    }
+}
+
+void model_jobs_on_change(model_jobs *j, void (*fn)(void *user, const model_job_info *info), void *user)
+{
+    j->on_change = fn;
+    j->change_user = user;
+}
+
+void model_jobs_changed(const model_jobs *j)
+{
+    if (j->on_change) {
+        j->on_change(j->change_user, NULL);
     }
 }
 

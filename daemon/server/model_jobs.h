@@ -119,7 +119,10 @@ typedef struct model_answer { /* borrowed for the call */
     const model_loaded *loaded; /* [n_loaded] of model_jobs_loaded */
     size_t n_loaded;
     const char *description; /* of show with details: JSON, as mlxr_model_describe gives it; else NULL */
-    bool was_loaded;         /* of unload */
+    bool is_loaded;          /* and of such a show: it is in memory already */
+    uint64_t memory_bytes, memory_free_bytes; /* the machine's, or of what this process may have of it; 0: not known */
+    const char *left;        /* of unload: "unloaded": its memory is free; "in_use": it goes when nobody uses it any
+                                more; "pinned": it stays; "not_loaded": it was not */
     uint64_t load_us;        /* of load: how long it was waited for */
 } model_answer;
 
@@ -133,14 +136,19 @@ typedef struct model_asker {
 bool model_jobs_list(model_jobs *j, const model_asker *asker);
 bool model_jobs_show(model_jobs *j, const char *name, bool details, const model_asker *asker);
 bool model_jobs_copy(model_jobs *j, const char *from, const char *to, bool alias, const model_asker *asker);
-/* Unloads it, too. grace_s > 0: model_jobs_restore brings it back until then. */
+/* Unloads it, too, before the answer where nobody uses it. grace_s > 0: model_jobs_restore brings it back until
+ * then. */
 bool model_jobs_delete(model_jobs *j, const char *name, uint32_t grace_s, const model_asker *asker);
 bool model_jobs_restore(model_jobs *j, const char *name, const model_asker *asker);
 bool model_jobs_loaded(model_jobs *j, const model_asker *asker);
 /* Loads it where it is not, and sets how long it stays when idle (model_table.h). */
 bool model_jobs_load(model_jobs *j, const char *name, int64_t keep_alive_ms, const model_asker *asker);
-/* As soon as nobody uses it. One that is not loaded is no error. */
+/* As soon as nobody uses it; of one that is idle the answer comes when it has gone. One that is not loaded is no
+ * error. */
 bool model_jobs_unload(model_jobs *j, const char *name, const model_asker *asker);
+
+/* Called on the loop whenever a job begins or ends, or models of the registry may have changed (info NULL). Once. */
+void model_jobs_on_change(model_jobs *j, void (*fn)(void *user, const model_job_info *info), void *user);
 
 /* Any thread: this file was asked for by this name, which model_jobs_loaded tells. */
 void model_jobs_note_name(model_jobs *j, const char *path, const char *name);

@@ -16,11 +16,16 @@ struct model_jobs {
     struct model_job *first;
     uint64_t n_ids;
     uint32_t n_running;
+    void (*on_change)(void *user, const model_job_info *info); /* NULL: nobody wants to know */
+    void *change_user;
     pthread_mutex_t names_lock; /* of what follows */
     struct {
         char *path, *name; /* path: as the model table has it */
     } names[MODEL_NAMES_MAX];
     size_t next_name; /* the one that is given up next */
 };
+
+/* Loop: models of the registry may have changed. */
+void model_jobs_changed(const model_jobs *j);
 
 #endif

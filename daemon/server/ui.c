@@ -16,7 +16,7 @@
 #define TRY_MS 1000u
 #define TIDY_MS (10u * 60u * 1000u)
 
-static mlxr_status no_memory(mlxr_error *error)
+mlxr_status ui_no_memory(mlxr_error *error)
 {
     *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
     return MLXR_NOMEM;
@@ -99,12 +99,12 @@ mlxr_status ui_open(struct ui **out, struct daemon *d, mlxr_error *error)
     struct ui *ui = calloc(1, sizeof *ui);
     mlxr_error reason;
     if (!ui) {
-        return no_memory(error);
+        return ui_no_memory(error);
     }
     ui->d = d;
     pthread_mutex_init(&ui->lock, NULL);
     ui->document = ui_schema_open();
-    mlxr_status status = ui->document ? check_routes(ui, error) : no_memory(error);
+    mlxr_status status = ui->document ? check_routes(ui, error) : ui_no_memory(error);
     if (status == MLXR_OK && !set_directory(ui)) {
         *error = (mlxr_error){.status = MLXR_ARG, .text = "the path of the chats is too long"};
         status = MLXR_ARG;
@@ -139,6 +139,7 @@ bool ui_idle(const struct ui *ui)
 void ui_end(struct ui *ui)
 {
     if (ui) {
+        ui_feed_end(ui->feed);
         ui_runs_end(ui->runs);
     }
 }

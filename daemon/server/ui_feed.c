@@ -1,30 +1,38 @@
 /*
- * GET /ui-api/events: what changes in chats, folders, presets, settings, generations and models, once or as events.
+ * GET /ui-api/events: what changes in chats, folders, presets, settings, generations, models, jobs; once or as events.
  * Owner: struct ui. Lifetime: ui_feed_open to ui_feed_close; a follower's, its exchange's.
  *
  * Changes are numbered and the newest kept, so that who was away for a moment misses none; who was away for longer, or
- * comes with the number of another run of the daemon, is told to read lists anew. Models are looked at every two
- * seconds as long as somebody follows: they change without a request, too (files that appear, keep-alive that ends).
+ * comes with the number of another run of the daemon, is told to read lists anew. How far jobs are is told besides,
+ * without a number: the next word of it says more.
+ *
+ *   model table, model jobs: something is different ─▶ look (pool) ─▶ is it? ─▶ change
+ *   tick: progress of jobs; now and then a look, for files that appear without a request
  */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <xxhash.h>
 
-#include "registry/registry.h"
+#include "server/admin_parts.h"
 #include "server/sse.h"
 #include "server/ui_parts.h"
 #include "server/ui_routes.h"
 
 #define KEPT 1024u
 #define FOLLOWERS_MAX 256u
-#define TICK_MS 2000u
-#define PING_TICKS 7u
+#define TICK_MS 500u
+#define LOOK_TICKS 4u
+#define PING_TICKS 28u
+#define TOLD_JOBS 16u
+
+typedef enum listeners { FOR_OWNER, FOR_EVERYBODY, FOR_ADMINS } listeners;
 
 typedef struct change {
     char owner[17];
-    bool everybody;
+    listeners meant;
     char *json;
 } change;
 
@@ -44,11 +52,25 @@ struct ui_feed {
     follower *followers; /* linked */
     uint32_t n_followers, ticks;
     uint64_t timer;
-    bool looking, looked; /* at the models; has done so once */
-    uint64_t models, models_now;
+    struct {
+        uint64_t id, number;
+    } told[TOLD_JOBS];       /* the last progress told of job id, at id % TOLD_JOBS */
+    bool looking, looked;    /* at the models; has done so once */
+    bool again;              /* they were changed while it looked */
+    bool changed;            /* they were, before it had looked for the first time */
+    atomic_bool posted;      /* the loop is to look */
+    http_task task;          /* for that */
+    uint64_t models, loaded; /* marks of both lists */
+    uint64_t models_now, loaded_now;
 };
 
 /* ---- who follows ------------------------------------------------------------------------------------------------- */
+
+static bool is_meant(const change *c, const auth_identity *who)
+{
+    return c->meant == FOR_OWNER ? ui_sees(who, c->owner)
+                                 : c->meant == FOR_EVERYBODY || (who->scopes & AUTH_ADMIN) != 0;
+}
 
 /* Writes what a follower has not seen, as far as it takes it. */
 static void catch_up(follower *f)
@@ -65,7 +87,7 @@ static void catch_up(follower *f)
             return;
         }
         const change *c = &feed->kept[++f->seen % KEPT];
-        if (c->json && (c->everybody || ui_sees(&f->identity, c->owner))) {
+        if (c->json && is_meant(c, &f->identity)) {
             snprintf(id, sizeof id, "%llx-%llu", (unsigned long long)feed->boot, (unsigned long long)f->seen);
             sse_id(f->x, id);
             sse_write(f->x, "change", c->json, strlen(c->json));
@@ -93,72 +115,159 @@ static void on_gone(void *user)
     free(f);
 }
 
-void ui_feed_publish(struct ui_feed *feed, const char *owner, json_t *what)
+static void publish(struct ui_feed *feed, listeners meant, const char *owner, json_t *what)
 {
     change *c = &feed->kept[++feed->newest % KEPT];
     free(c->json);
     c->json = what ? json_dumps(what, JSON_COMPACT) : NULL;
     json_decref(what);
-    c->everybody = owner == NULL;
+    c->meant = meant;
     snprintf(c->owner, sizeof c->owner, "%s", owner ? owner : "");
     for (follower *f = feed->followers; f && !feed->ui->draining; f = f->next) { /* their streams have ended */
         catch_up(f);
     }
 }
 
+void ui_feed_publish(struct ui_feed *feed, const char *owner, json_t *what)
+{
+    publish(feed, owner ? FOR_OWNER : FOR_EVERYBODY, owner, what);
+}
+
 /* ---- the models -------------------------------------------------------------------------------------------------- */
+
+static uint64_t mark(uint64_t before, const char *text, uint64_t state)
+{
+    return XXH3_64bits_withSeed(text, strlen(text), before ^ state);
+}
 
 static mlxr_status add_model(void *user, const registry_model *m, mlxr_error *error)
 {
     struct ui_feed *feed = user;
     (void)error;
-    feed->models_now = XXH3_64bits_withSeed(m->name, strlen(m->name), feed->models_now ^ (uint64_t)m->modified_us);
+    feed->models_now = mark(feed->models_now, m->name, (uint64_t)m->modified_us);
     return MLXR_OK;
 }
 
 static void add_loaded(void *user, const model_table_item *item)
 {
     struct ui_feed *feed = user;
-    uint64_t state = (item->info != NULL) | (uint64_t)item->pinned << 1;
-    feed->models_now = XXH3_64bits_withSeed(item->path, strlen(item->path), feed->models_now ^ state);
+    feed->loaded_now = mark(feed->loaded_now, item->path, (item->info != NULL) | (uint64_t)item->pinned << 1);
 }
 
 static void look(void *user)
 {
     struct ui_feed *feed = user;
     mlxr_error error;
-    feed->models_now = 0;
+    feed->models_now = feed->loaded_now = 0;
     registry_each(feed->ui->d->registry, add_model, feed, &error);
     model_table_each(feed->ui->d->models, add_loaded, feed);
 }
+
+static void start_look(struct ui_feed *feed);
 
 static void has_looked(void *user)
 {
     struct ui_feed *feed = user;
     feed->looking = false;
     feed->ui->n_jobs--;
-    if (feed->looked && feed->models != feed->models_now) {
-        ui_feed_publish(feed, NULL, json_pack("{s:s, s:s}", "kind", "models", "op", "changed"));
+    bool all = !feed->looked && feed->changed, compare = feed->looked;
+    feed->looked = true;
+    if (all || (compare && feed->models != feed->models_now)) {
+        publish(feed, FOR_EVERYBODY, NULL, json_pack("{s:s, s:s}", "kind", "models", "op", "changed"));
+    }
+    if (all || (compare && feed->loaded != feed->loaded_now)) {
+        publish(feed, FOR_EVERYBODY, NULL, json_pack("{s:s, s:s}", "kind", "loaded", "op", "changed"));
     }
     feed->models = feed->models_now;
-    feed->looked = true;
+    feed->loaded = feed->loaded_now;
+    if (feed->again) {
+        start_look(feed);
+    }
+}
+
+static void start_look(struct ui_feed *feed)
+{
+    feed->again = feed->looking;
+    if (!feed->looking && !feed->ui->draining && http_work(feed->ui->d->http, look, has_looked, feed) == 0) {
+        feed->looking = true;
+        feed->ui->n_jobs++;
+    }
+}
+
+static void look_at_change(struct ui_feed *feed)
+{
+    feed->changed = feed->changed || !feed->looked;
+    start_look(feed);
+}
+
+static void on_posted(void *user)
+{
+    struct ui_feed *feed = user;
+    atomic_store(&feed->posted, false);
+    look_at_change(feed);
+}
+
+/* Any thread, under the model table's lock. */
+static void on_table_change(void *user)
+{
+    struct ui_feed *feed = user;
+    if (!atomic_exchange(&feed->posted, true)) {
+        http_post_task(feed->ui->d->http, &feed->task); /* refused once the loop has ended: nobody follows then */
+    }
+}
+
+/* ---- the jobs ---------------------------------------------------------------------------------------------------- */
+
+static void on_jobs_change(void *user, const model_job_info *info)
+{
+    struct ui_feed *feed = user;
+    if (!info) {
+        look_at_change(feed);
+        return;
+    }
+    publish(feed, FOR_ADMINS, NULL,
+            json_pack("{s:s, s:s, s:I, s:o}", "kind", "job", "op", info->ended ? "ended" : "started", "id",
+                      (json_int_t)info->id, "job", admin_job_json(info)));
+}
+
+/* To who follows now and takes it. */
+static void tell_progress(void *user, const model_job_info *info)
+{
+    struct ui_feed *feed = user;
+    size_t at = info->id % TOLD_JOBS;
+    if (info->ended || (feed->told[at].id == info->id && feed->told[at].number == info->now.number)) {
+        return;
+    }
+    json_t *what = json_pack("{s:s, s:s, s:I, s:o}", "kind", "job", "op", "progress", "id", (json_int_t)info->id, "job",
+                             admin_job_json(info));
+    char *text = what ? json_dumps(what, JSON_COMPACT) : NULL;
+    for (follower *f = feed->followers; f && text; f = f->next) {
+        if ((f->identity.scopes & AUTH_ADMIN) && http_stream_buffered(f->x) < HTTP_BUFFER_MAX) {
+            sse_write(f->x, "progress", text, strlen(text));
+        }
+    }
+    feed->told[at].id = info->id;
+    feed->told[at].number = info->now.number;
+    free(text);
+    json_decref(what);
 }
 
 static void on_tick(void *user)
 {
     struct ui_feed *feed = user;
     feed->timer = 0;
+    if (!feed->looked) {
+        start_look(feed);
+    }
     if (!feed->followers || feed->ui->draining) {
-        feed->looked = false;
         return;
     }
     for (follower *f = feed->followers; f && feed->ticks % PING_TICKS == 0; f = f->next) {
         sse_ping(f->x);
     }
-    feed->ticks++;
-    if (!feed->looking && http_work(feed->ui->d->http, look, has_looked, feed) == 0) {
-        feed->looking = true;
-        feed->ui->n_jobs++;
+    model_jobs_each(feed->ui->d->jobs, tell_progress, feed);
+    if (feed->ticks++ % LOOK_TICKS == 0) {
+        start_look(feed);
     }
     feed->timer = http_timer(feed->ui->d->http, TICK_MS, on_tick, feed);
 }
@@ -209,7 +318,7 @@ static void answer_once(struct ui_feed *feed, http_exchange *x)
     json_t *list = json_array();
     for (uint64_t n = reset ? feed->newest : seen; n++ < feed->newest;) {
         const change *c = &feed->kept[n % KEPT];
-        if (c->json && (c->everybody || ui_sees(route_identity(x), c->owner))) {
+        if (c->json && is_meant(c, route_identity(x))) {
             json_array_append_new(list, json_loads(c->json, 0, NULL));
         }
     }
@@ -267,14 +376,18 @@ mlxr_status ui_feed_open(struct ui_feed **out, struct ui *ui, mlxr_error *error)
     struct timespec now;
     struct ui_feed *feed = calloc(1, sizeof *feed);
     if (!feed) {
-        *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
-        return MLXR_NOMEM;
+        return ui_no_memory(error);
     }
     clock_gettime(CLOCK_REALTIME, &now);
     feed->ui = ui;
     feed->boot = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    feed->task = (http_task){.fn = on_posted, .user = feed};
+    atomic_init(&feed->posted, false);
+    model_jobs_on_change(ui->d->jobs, on_jobs_change, feed);
+    model_table_on_change(ui->d->models, on_table_change, feed);
     *out = feed;
-    return MLXR_OK;
+    feed->timer = http_timer(ui->d->http, 0, on_tick, feed); /* looks for the first time */
+    return feed->timer ? MLXR_OK : ui_no_memory(error);
 }
 
 void ui_feed_drain(struct ui_feed *feed)
@@ -286,12 +399,21 @@ void ui_feed_drain(struct ui_feed *feed)
     }
 }
 
+void ui_feed_end(struct ui_feed *feed)
+{
+    model_table_on_change(feed->ui->d->models, NULL, NULL);
+}
+
 void ui_feed_close(struct ui_feed **pointer)
 {
     struct ui_feed *feed = *pointer;
     if (!feed) {
         return;
     }
+    if (feed->ui->d->models) { /* it was not opened in full */
+        ui_feed_end(feed);
+    }
+    model_jobs_on_change(feed->ui->d->jobs, NULL, NULL);
     for (size_t i = 0; i < KEPT; i++) {
         free(feed->kept[i].json);
     }

@@ -29,6 +29,7 @@ struct ui {
     bool draining;
 };
 
+mlxr_status ui_no_memory(mlxr_error *error);
 /* Any thread. The store, opened if it was not; NULL: why not. */
 chats *ui_store(struct ui *ui, mlxr_error *error);
 
@@ -83,6 +84,7 @@ bool ui_parameters_check(const json_t *parameters, bool *bound, char *field, siz
 /* ---- the feed: ui_feed.c ---- */
 mlxr_status ui_feed_open(struct ui_feed **out, struct ui *ui, mlxr_error *error);
 void ui_feed_drain(struct ui_feed *feed);
+void ui_feed_end(struct ui_feed *feed); /* before the model table is closed */
 void ui_feed_close(struct ui_feed **feed);
 void ui_feed_publish(struct ui_feed *feed, const char *owner, json_t *change);
 

@@ -22,6 +22,17 @@ _spec = importlib.util.spec_from_file_location("cli_support", os.path.join(os.pa
 cli = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(cli)
 
+
+
+def pull_servers():
+    """tests/cli/pull_servers.py: hosts that models are pulled from."""
+    spec = importlib.util.spec_from_file_location(
+        "pull_servers", os.path.join(os.path.dirname(HERE), "cli", "pull_servers.py"))  # fmt: skip
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 MLXR, ROOT = cli.MLXR, cli.ROOT
 tiny_models = cli.tiny_models
 main = cli.main

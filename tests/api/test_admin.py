@@ -1,16 +1,16 @@
 """The routes for who looks after a daemon: its models, what takes long, its keys, its state."""
-import importlib.util
 import json
+import math
 import os
+import re
+import struct
 import threading
 import time
 
+import load_client
 import support
 
-_spec = importlib.util.spec_from_file_location(
-    "pull_servers", os.path.join(os.path.dirname(support.HERE), "cli", "pull_servers.py"))  # fmt: skip
-pull_servers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(pull_servers)
+pull_servers = support.pull_servers()
 
 
 def events_of(text):
@@ -80,6 +80,96 @@ class Admin(support.ApiTest):
         weights = shown["fit"]["weight_bytes"]
         small = self.serve("--memory", str(weights // 2), "--kv-bytes", "1M")
         self.assertEqual(small.ask("GET", "/ui-api/models/llama?details=true").json["fit"]["fits"], "never")
+        # by what is free, too: a file whose weights are more than this machine has, with nothing in them
+        fit = shown["fit"]
+        with open("/proc/meminfo", encoding="ascii") as file:
+            total, free = (1024 * int(re.search(name + r":\s+(\d+)", text).group(1)) for text in [file.read()]
+                           for name in ("MemTotal", "MemAvailable"))  # fmt: skip
+        self.assertLessEqual(fit["machine_bytes"], total)
+        self.assertLess(abs(fit["available_bytes"] - free), total / 4)
+        self.huge_model(fit["machine_bytes"])
+        huge = self.get("/ui-api/models/huge?details=true")["fit"]
+        self.assertGreater(huge["weight_bytes"], fit["machine_bytes"])
+        self.assertEqual((huge["fits"], huge["budget_bytes"]), ("never", 0))
+        self.post("/ui-api/models/load", {"model": "llama"})
+        loaded = self.get("/ui-api/models/llama?details=true")["fit"]
+        self.assertEqual((loaded["fits"], loaded["loaded"], loaded["loaded_weight_bytes"]), ("now", True, weights))
+
+    def huge_model(self, n_bytes):
+        """The tiny Llama with matrices of zeros that have more than so many bytes together: a file full of holes."""
+        with open(os.path.join(self.models, "llama.gguf"), "rb") as file:
+            data = bytearray(file.read())
+        n_tensors, n_keys = struct.unpack_from("<QQ", data, 8)
+        sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+        at = 24
+
+        def text():
+            nonlocal at
+            n = struct.unpack_from("<Q", data, at)[0]
+            at += 8 + n
+            return bytes(data[at - n : at]).decode()
+
+        def skip(kind):
+            nonlocal at
+            if kind == 8:
+                text()
+            elif kind == 9:
+                inner, n = struct.unpack_from("<IQ", data, at)
+                at += 12
+                for _ in range(n):
+                    skip(inner)
+            else:
+                at += sizes[kind]
+
+        places, values, n_ffn = {}, {}, 1 << 22
+        for _ in range(n_keys):
+            key, kind = text(), struct.unpack_from("<I", data, at)[0]
+            at += 4
+            places[key], values[key] = at, struct.unpack_from("<I", data, at)[0]
+            skip(kind)
+        n_layers = n_bytes // (4 * 3 * n_ffn * values["llama.embedding_length"]) + 1
+        struct.pack_into("<I", data, places["llama.feed_forward_length"], n_ffn)
+        struct.pack_into("<I", data, places["llama.block_count"], n_layers)
+        begin, tensors, infos, offset = at, [], b"", 0
+        for _ in range(n_tensors):
+            name, n_dims = text(), struct.unpack_from("<I", data, at)[0]
+            dims = struct.unpack_from(f"<{n_dims}Q", data, at + 4)
+            at += 4 + 8 * n_dims + 12
+            dims = [n_ffn if d == values["llama.feed_forward_length"] and "ffn" in name else d for d in dims]
+            if name.startswith("blk.0."):  # every layer is as the first
+                tensors += [(name.replace("blk.0.", f"blk.{i}."), dims) for i in range(n_layers)]
+            elif not name.startswith("blk."):
+                tensors.append((name, dims))
+        for name, dims in tensors:
+            infos += struct.pack(f"<Q{len(name)}sI{len(dims)}QIQ", len(name), name.encode(), len(dims), *dims, 0, offset)  # F32
+            offset += (4 * math.prod(dims) + 31) // 32 * 32
+        struct.pack_into("<Q", data, 8, len(tensors))
+        head = bytes(data[:begin]) + infos
+        with open(os.path.join(self.models, "huge.gguf"), "wb") as file:
+            file.write(head + bytes(-len(head) % 32))
+            file.truncate(file.tell() + offset)
+
+    def test_unloading_answers_when_the_memory_is_free(self):
+        for _ in range(20):
+            self.post("/ui-api/models/load", {"model": "llama"})
+            self.assertEqual(self.post("/ui-api/models/unload", {"model": "llama"})["state"], "unloaded")
+            status = self.get("/ui-api/status")
+            self.assertEqual((self.get("/ui-api/loaded")["loaded"], status["memory"]["weight_bytes"]), ([], 0))
+        self.assertEqual(self.post("/ui-api/models/unload", {"model": "llama"})["state"], "not_loaded")
+        # one that is in use goes behind its answers, and it is said that it has not gone
+        slow = load_client.Stream(self.daemon, "/v1/completions", receive_bytes=4096, body={
+            "model": "llama", "prompt": "An answer that is not read.", "max_tokens": 200, "n": 8, "logprobs": 20, "stream": True})
+        slow.read(100)
+        self.assertEqual(self.post("/ui-api/models/unload", {"model": "llama"})["state"], "in_use")
+        self.assertEqual(len(self.get("/ui-api/loaded")["loaded"]), 1)
+        slow.close()
+        until = time.monotonic() + 20
+        while self.get("/ui-api/loaded")["loaded"] and time.monotonic() < until:
+            time.sleep(0.01)
+        self.assertEqual(self.get("/ui-api/loaded")["loaded"], [])
+        pinned = self.serve("--model", "llama")
+        answer = pinned.ask("POST", "/ui-api/models/unload", {"model": "llama"})
+        self.assertEqual((answer.status, answer.json["state"]), (200, "pinned"))
 
     def test_loading_says_how_long_it_took_and_keeps_it_so_long(self):
         loaded = self.post("/ui-api/models/load", {"model": "llama", "keep_alive_s": -1})
@@ -88,11 +178,6 @@ class Admin(support.ApiTest):
         self.assertIsNone(self.get("/ui-api/loaded")["loaded"][0]["expires_in_ms"])
         self.post("/ui-api/models/load", {"model": "llama", "keep_alive_s": 5})
         self.assertLessEqual(self.get("/ui-api/loaded")["loaded"][0]["expires_in_ms"], 5000)
-        self.assertTrue(self.post("/ui-api/models/unload", {"model": "llama"})["was_loaded"])
-        until = time.monotonic() + 20
-        while self.get("/ui-api/loaded")["loaded"] and time.monotonic() < until:  # it is let go behind the answer
-            time.sleep(0.01)
-        self.assertFalse(self.post("/ui-api/models/unload", {"model": "llama"})["was_loaded"])
         self.refused("/ui-api/models/load", {}, "model")
         self.refused("/ui-api/models/load", {"model": "llama", "keep_alive_s": "5m"}, "keep_alive_s")
         self.refused("/ui-api/models/load", {"model": "llama", "keepalive": 5}, "keepalive")

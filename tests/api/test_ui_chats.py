@@ -240,6 +240,63 @@ class Chats(ui_support.UiTest):
         self.assertEqual(self.daemon.stop(), 0)
         self.figure("end with followers of changes", support.time.monotonic() - began, "s", 3)
 
+    def test_models_and_jobs_are_told_at_once(self):
+        """What a list of models and a list of downloads need: nothing has to be polled."""
+        self.add_model("llama")
+        daemon = self.start(env=self.environment(MLXR_ALLOW_PRIVATE="127.0.0.1", http_proxy=None))
+        feed = self.events(daemon, "/ui-api/events")
+        feed.wait(lambda e: e)
+
+        def told(kind, op, behind=0):
+            return lambda e: any((x[2].get("kind"), x[2].get("op")) == (kind, op) for x in e[behind:])
+
+        began = support.time.monotonic()
+        self.call(daemon, "POST", "/ui-api/models/load", {"model": "llama", "keep_alive_s": -1})
+        seen = len(feed.wait(told("loaded", "changed"), 10))
+        self.figure("a load is told after", support.time.monotonic() - began, "s", 1)
+        began = support.time.monotonic()
+        self.call(daemon, "POST", "/ui-api/models/unload", {"model": "llama"})
+        feed.wait(told("loaded", "changed", seen), 10)
+        self.figure("an unload is told after", support.time.monotonic() - began, "s", 1)
+        seen = len(feed.events)
+        began = support.time.monotonic()
+        self.call(daemon, "POST", "/ui-api/models/copy", {"from": "llama", "to": "other", "alias": True})
+        feed.wait(told("models", "changed", seen), 10)
+        self.figure("a name is told after", support.time.monotonic() - began, "s", 1)
+        # a download that goes on without who asked for it: begun, how far it is, its end, and the model it made
+        with open(support.os.path.join(support.tiny_models(), "llama.gguf"), "rb") as file:
+            content = file.read()
+        server = support.pull_servers().Server()
+        self.addCleanup(server.close)
+
+        def slowly(request):
+            request.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(content))
+            for i in range(20):
+                request.write(content[len(content) * i // 20 : len(content) * (i + 1) // 20])
+                support.time.sleep(0.1)
+
+        server.on("/new.gguf", slowly)
+        seen = len(feed.events)
+        asker = threading.Thread(target=daemon.ask, args=("POST", "/ui-api/models/pull", {"source": server.url + "/new.gguf"}))
+        asker.start()
+        self.addCleanup(asker.join)
+        events = feed.wait(lambda e: told("job", "ended", seen)(e) and told("models", "changed", seen)(e), 60)[seen:]
+        of_job = [e for e in events if e[2]["kind"] == "job"]
+        self.assertEqual({e[2]["id"] for e in of_job}, {1})
+        ops = [e[2]["op"] for e in of_job]
+        self.assertEqual((ops[0], ops[-1], set(ops[1:-1])), ("started", "ended", {"progress"}), ops)
+        self.assertEqual([e[1] for e in of_job], ["change", *["progress"] * (len(ops) - 2), "change"])
+        done = [e[2]["job"]["progress"]["done"] for e in of_job[1:-1] if e[2]["job"]["progress"]]
+        self.assertEqual(done, sorted(done))
+        self.assertEqual(of_job[-1][2]["job"]["end"]["error"], None)
+        for e in events:
+            self.schema.check({"$ref": "#/components/schemas/UiChange"}, e[2])
+        # progress has no number: who comes back gets what is lasting, once
+        back = self.events(daemon, f"/ui-api/events?after={[e[0] for e in feed.events if e[0]][0]}")
+        changes = [(e[2]["kind"], e[2]["op"]) for e in back.wait(told("job", "ended"), 10)]
+        self.assertNotIn("progress", [op for _, op in changes])
+        self.assertIn(("job", "started"), changes)
+
     def test_a_second_daemon_serves_without_chats_and_says_why(self):
         other = self.start()
         answer = other.ask("GET", "/ui-api/chats")
@@ -266,6 +323,12 @@ class Owners(ui_support.UiTest):
         self.assertEqual(daemon.ask("GET", "/ui-api/chats").status, 401)
         follows = {n: self.events(daemon, "/ui-api/events", k) for n, k in keys.items()}
         [f.wait(lambda e: e) for f in follows.values()]
+        # jobs are an admin's to see
+        answer = daemon.ask("POST", "/ui-api/models/create", {"name": "no-such", "from": "nothing-there"}, keys["admin"])
+        self.assertEqual(answer.status, 200)
+        told = follows["admin"].wait(lambda e: any(x[2].get("op") == "ended" for x in e))
+        self.assertEqual({e[2]["kind"] for e in told if e[1] == "change"}, {"job"})
+        n_admin = len(follows["admin"].events)
         started = self.call(daemon, "POST", f"/ui-api/chats/{hers}/generations", {"message": {"content": "x"}, "model": "qwen2",
                             "parameters": {"max_tokens": 400, "temperature": 0}}, 201, keys["alice"])  # fmt: skip
         run = f"/ui-api/generations/{started['generation']}"
@@ -273,7 +336,10 @@ class Owners(ui_support.UiTest):
             self.assertEqual(daemon.ask(method, path, headers=keys["bob"]).status, 404, path)
         self.assertEqual(daemon.ask("POST", run + "/stop", headers=keys["alice"]).status, 200)
         follows["alice"].wait(lambda e: any(x[2].get("op") == "ended" for x in e))
-        self.assertEqual([len(follows[n].events) for n in ("bob", "admin")], [1, 1])
+        for name, n in (("bob", 1), ("admin", n_admin)):
+            others = [e for e in follows[name].events[n:] if e[2]["kind"] != "loaded"]  # models are everybody's
+            self.assertEqual(others, [], name)
+        self.assertNotIn("job", [e[2].get("kind") for e in follows["alice"].events])
 
 
 if __name__ == "__main__":

@@ -443,7 +443,7 @@ class Looking(ClientTest):
         left = self.succeed("ps", "--json", env=env).json[0]["expires_in_ms"]
         self.assertTrue(30000 < left <= 60000, left)
         self.assertEqual(self.succeed("unload", "llama", env=env).text, "unloaded llama\n")
-        self.assertEqual(self.succeed("stop", "llama", "--json", env=env).json, {"status": "not loaded", "name": "llama"})
+        self.assertEqual(self.succeed("stop", "llama", "--json", env=env).json, {"status": "not_loaded", "name": "llama"})
         self.fail_with(1, "lama", "load", "lama", env=env)
 
     def test_status(self):

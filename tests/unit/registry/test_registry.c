@@ -234,6 +234,14 @@ static void a_stored_model_has_its_overrides_and_copies_share_its_blobs(void **u
     tiny_file(w.dir, "llama", "in-directory");
     assert_ok(registry_each(w.r, count_model, names, &w.error), &w.error);
     assert_string_equal(names, "copy:1 in-directory other@ stored ");
+    assert_ok(registry_alias(w.r, "short", "in-directory", &w.error), &w.error); /* of a file that is not the store's */
+    *names = '\0';
+    assert_ok(registry_each(w.r, count_model, names, &w.error), &w.error);
+    assert_string_equal(names, "copy:1 in-directory other@ short@ stored ");
+    assert_ok(registry_resolve(w.r, "short", &m, &w.error), &w.error);
+    registry_model_close(&m);
+    assert_ok(registry_remove(w.r, "short", 0, &w.error), &w.error);
+    expect_gone(&w, "short");
 
     assert_ok(registry_remove(w.r, "stored", 0, &w.error), &w.error);
     assert_true(blob_file_exists(&w, digest));

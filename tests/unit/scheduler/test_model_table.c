@@ -237,14 +237,75 @@ static void room_comes_from_the_idle_model_used_longest_ago(void **unused)
     assert_true(is_loaded(&s, 0) && !is_loaded(&s, 1) && is_loaded(&s, 3)); /* 0 is pinned, 1 was next */
     assert_true(model_table_stats_get(s.table).n_for_room >= 1);
     assert_ok(model_table_pin(s.table, paths[0], false, &error), &error);
-    assert_ok(model_table_unload(s.table, paths[0], &error), &error);
+    assert_ok(model_table_unload(s.table, paths[0], NULL, NULL, NULL, &error), &error);
     while (model_table_stats_get(s.table).n_dismissed == 0) {
         nap();
     }
     assert_false(is_loaded(&s, 0));
-    assert_int_equal(model_table_unload(s.table, paths[0], &error), MLXR_ARG);
+    assert_int_equal(model_table_unload(s.table, paths[0], NULL, NULL, NULL, &error), MLXR_ARG);
     assert_non_null(strstr(error.text, "not loaded"));
     close_table(&s);
+}
+
+typedef struct leaving_note {
+    setup *s;
+    atomic_int n_gone, n_kept;
+    uint32_t n_loaded; /* when it was told */
+} leaving_note;
+
+static void note_gone(void *user, bool gone)
+{
+    leaving_note *n = user;
+    n->n_loaded = model_table_stats_get(n->s->table).n_loaded;
+    atomic_fetch_add(gone ? &n->n_gone : &n->n_kept, 1);
+}
+
+static void count_change(void *user)
+{
+    atomic_fetch_add((atomic_int *)user, 1);
+}
+
+static void who_unloads_a_model_is_told_when_its_memory_is_free(void **unused)
+{
+    (void)unused;
+    setup s;
+    mlxr_error error;
+    model_leaving how;
+    atomic_int changes = 0;
+    leaving_note note = {.s = &s};
+    open_table(&s, &(model_table_options){0});
+    model_table_on_change(s.table, count_change, &changes);
+    mlxr_model *m = lease(&s, 0);
+    assert_int_equal(atomic_load(&changes), 2); /* loading, loaded */
+    assert_ok(model_table_unload(s.table, paths[0], note_gone, &note, &how, &error), &error);
+    assert_int_equal(how, MODEL_LEAVES_WHEN_IDLE);
+    model_table_release(s.table, m, MODEL_KEEP_FOR_EVER);
+    wait_for_loaded(&s, 0);
+    assert_ok(model_table_load(s.table, paths[0], MODEL_KEEP_FOR_EVER, &error), &error);
+    assert_ok(model_table_pin(s.table, paths[0], true, &error), &error);
+    assert_ok(model_table_unload(s.table, paths[0], note_gone, &note, &how, &error), &error);
+    assert_int_equal(how, MODEL_STAYS);
+    assert_ok(model_table_pin(s.table, paths[0], false, &error), &error);
+    assert_int_equal(atomic_load(&note.n_gone) + atomic_load(&note.n_kept), 0); /* neither was waited for */
+    for (int i = 1; i <= 30; i++) {
+        assert_ok(model_table_load(s.table, paths[0], MODEL_KEEP_FOR_EVER, &error), &error);
+        assert_ok(model_table_unload(s.table, paths[0], note_gone, &note, &how, &error), &error);
+        assert_int_equal(how, MODEL_LEAVES_NOW);
+        if (i % 3 == 0) { /* who asks for it meanwhile has it, before or after it has gone */
+            model_table_release(s.table, lease(&s, 0), MODEL_KEEP_FOR_EVER);
+        }
+        while (atomic_load(&note.n_gone) + atomic_load(&note.n_kept) < i) {
+            nap();
+        }
+        assert_true(i % 3 == 0 || (note.n_loaded == 0 && atomic_load(&note.n_gone) >= i - i / 3));
+    }
+    model_table_on_change(s.table, NULL, NULL);
+    int before = atomic_load(&changes);
+    assert_ok(model_table_load(s.table, paths[0], MODEL_KEEP_FOR_EVER, &error), &error);
+    assert_ok(model_table_unload(s.table, paths[0], note_gone, &note, &how, &error), &error);
+    close_table(&s); /* who waits is told in any case */
+    assert_int_equal(atomic_load(&note.n_gone) + atomic_load(&note.n_kept), 31);
+    assert_int_equal(atomic_load(&changes), before);
 }
 
 static void what_can_never_fit_or_be_read_is_refused_with_its_reason(void **unused)
@@ -545,6 +606,7 @@ int main(void)
         cmocka_unit_test(a_model_is_loaded_once_and_shared),
         cmocka_unit_test(keep_alive_decides_how_long_an_idle_model_stays),
         cmocka_unit_test(room_comes_from_the_idle_model_used_longest_ago),
+        cmocka_unit_test(who_unloads_a_model_is_told_when_its_memory_is_free),
         cmocka_unit_test(what_can_never_fit_or_be_read_is_refused_with_its_reason),
         cmocka_unit_test(a_load_waits_for_models_in_use_and_gets_its_turn),
         cmocka_unit_test(who_waits_when_the_table_closes_is_told),
