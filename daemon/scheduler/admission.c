@@ -69,7 +69,7 @@ static uint64_t memory_of_lane(const scheduler *s, const lane *l)
 uint64_t memory_of_lanes(const scheduler *s)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         const lane *l = &s->lanes[i];
         sum = l->r && !l->paused ? plus(sum, memory_of_lane(s, l)) : sum;
     }
@@ -80,7 +80,7 @@ uint64_t memory_left(const scheduler *s)
 {
     mlxr_kv_stats stats = mlxr_kv_stats_get(s->engine);
     uint64_t pinned = stats.bytes_used - stats.bytes_cached, growth = 0;
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         const lane *l = &s->lanes[i];
         if (l->r && !l->paused) { /* a page more than it goes on with: a shared one may have to be copied */
             uint64_t ahead = memory_ahead(s, l, 2 * (uint64_t)s->page_tokens);
@@ -111,6 +111,21 @@ static bool is_free(const scheduler *s, uint64_t n_bytes)
     return plus(memory_of_lanes(s), n_bytes) <= s->bytes_budget || n_bytes <= memory_left(s);
 }
 
+uint32_t lanes_needed(const lane *l)
+{
+    return 1 + (l->forks ? l->r->ask.n_choices - 1 : 0);
+}
+
+uint32_t lanes_in_use(const scheduler *s)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; s->n_lanes && i < s->n_slots; i++) {
+        const lane *l = &s->lanes[i];
+        n += l->r && !l->stalled ? lanes_needed(l) : 0;
+    }
+    return n;
+}
+
 static uint32_t n_running(const scheduler *s)
 {
     return s->n_lanes - s->n_paused;
@@ -120,7 +135,7 @@ static uint32_t n_running(const scheduler *s)
 static lane *first_paused(scheduler *s)
 {
     lane *first = NULL;
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         lane *l = &s->lanes[i];
         if (l->r && l->paused && !l->stalled &&
             (!first || l->r->ask.priority > first->r->ask.priority ||
@@ -139,7 +154,7 @@ static bool make_room(scheduler *s, int32_t priority, uint64_t n_bytes)
     }
     uint32_t n;
     uint64_t lower = 0, n_higher = 0;
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         const lane *l = &s->lanes[i];
         if (l->r && !l->paused && (l->stalled || l->r->ask.priority < priority)) {
             lower = plus(lower, memory_of_lane(s, l));
@@ -195,7 +210,8 @@ static void resume_paused(scheduler *s, uint64_t now_us)
 static bool may_start(scheduler *s, const request *r)
 {
     const lane *paused = first_paused(s);
-    if (s->n_lanes + s->n_forks_due + r->ask.n_choices > s->options.lanes_max) {
+    if (lane_back(s) || lanes_in_use(s) + r->ask.n_choices > s->options.lanes_max ||
+        s->n_lanes + s->n_forks_due + r->ask.n_choices > s->n_slots) {
         s->own.n_held_lanes++;
         return false;
     }

@@ -86,7 +86,7 @@ static model_use *use_of(scheduler *s, mlxr_model *model)
 {
     model_use *found = NULL, *unused = NULL;
     double least_us = -1;
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         model_use *use = &s->uses[i];
         if (use->model == model) {
             found = use;
@@ -109,7 +109,7 @@ static model_use *use_of(scheduler *s, mlxr_model *model)
 
 static lane *free_lane(scheduler *s)
 {
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         if (!s->lanes[i].r) {
             return &s->lanes[i];
         }
@@ -309,6 +309,23 @@ void lane_resume(scheduler *s, lane *l, uint64_t now_us)
     s->own.n_resumed++;
 }
 
+bool lane_unread(const lane *l)
+{
+    return l->r && atomic_load_explicit(&l->r->stalled, memory_order_relaxed);
+}
+
+lane *lane_back(const scheduler *s)
+{
+    lane *first = NULL;
+    for (uint32_t i = 0; s->n_stalled && i < s->n_slots; i++) {
+        lane *l = &s->lanes[i];
+        if (l->stalled && !lane_unread(l) && (!first || l->order < first->order)) {
+            first = l;
+        }
+    }
+    return first;
+}
+
 /* Does a give its pages back before b? */
 static bool yields_before(const lane *a, const lane *b)
 {
@@ -325,7 +342,7 @@ lane *lane_victim(scheduler *s, uint32_t *n_running)
 {
     lane *victim = NULL;
     *n_running = 0;
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         lane *l = &s->lanes[i];
         if (!l->r || l->paused) {
             continue;

@@ -10,7 +10,8 @@
  *                           paused (no pages) ◀────────────────────────────┘
  *
  * A lane whose request stalls (scheduler_pause) keeps its place in this picture and is not computed; where pages are
- * short it is the first that lane_preempt is called for, and lane_resume is not while it stalls.
+ * short it is the first that lane_preempt is called for, and lane_resume is not while it stalls. It is not one of the
+ * lanes_max either: another request may start in its stead, and it goes on when there is a lane for it again.
  */
 #ifndef MLXR_SCHEDULER_LANES_H
 #define MLXR_SCHEDULER_LANES_H
@@ -47,7 +48,7 @@ typedef struct lane {
     uint64_t n_drafted; /* of mlxr_draft_stats, for the rows of its last step */
     uint32_t n_draft;   /* rows expected behind its token */
     bool paused, forks; /* forks: before its last prompt row it becomes several */
-    bool stalled;       /* its request is, as this step sees it */
+    bool stalled;       /* its request is, as this step sees it, or it waits for a lane since */
 } lane;
 
 struct scheduler {
@@ -62,17 +63,18 @@ struct scheduler {
     bool closing;
     scheduler_stats stats; /* shown to others */
     /* the engine's thread alone: */
+    uint32_t n_slots;    /* 2 × lanes_max: lanes, and those that stall */
     scheduler_stats own; /* counted here, copied once a step; submit's counters are only in `stats` */
-    lane *lanes;         /* [lanes_max] */
+    lane *lanes;         /* [n_slots] */
     uint32_t n_lanes, n_paused, n_forks_due; /* running and paused; paused; lanes kept for forks to come */
     uint32_t n_stalled;                      /* of n_lanes */
     uint64_t next_order;
-    model_use *uses;                 /* [lanes_max] */
-    queue_entry *decodes, *prefills; /* [lanes_max] each */
-    batch_item *items;               /* [lanes_max] */
-    batch_slice *batch;              /* [lanes_max] */
-    mlxr_slice *slices;              /* [lanes_max] */
-    uint32_t *slice_lanes;           /* [lanes_max] */
+    model_use *uses;                 /* [n_slots] */
+    queue_entry *decodes, *prefills; /* [n_slots] each */
+    batch_item *items;               /* [n_slots] */
+    batch_slice *batch;              /* [n_slots] */
+    mlxr_slice *slices;              /* [n_slots] */
+    uint32_t *slice_lanes;           /* [n_slots] */
     uint64_t bytes_budget, callback_us;
     uint32_t page_tokens;
 };
@@ -90,6 +92,10 @@ void lane_resume(scheduler *s, lane *l, uint64_t now_us);
 /* Who gives its pages back: who stalls, lowest priority, then youngest. NULL: nobody has any. *n_running: how many do.
  */
 lane *lane_victim(scheduler *s, uint32_t *n_running);
+/* Its request is stalled now. */
+bool lane_unread(const lane *l);
+/* Of the lanes that stalled and could go on the oldest, NULL: none. */
+lane *lane_back(const scheduler *s);
 /* Ends all choices of a request that has no lane. */
 void request_finish(scheduler *s, request *r, scheduler_finish finish, const char *error);
 
@@ -106,6 +112,10 @@ uint64_t memory_left(const scheduler *s);
 
 /* Computes one step of a model's lanes and delivers; pre-empts where pages run out. */
 void step_run(scheduler *s, model_use *use);
+
+/* Of lanes_max: what those take that do not stall, forks to come included; what one takes. */
+uint32_t lanes_in_use(const scheduler *s);
+uint32_t lanes_needed(const lane *l);
 
 /* Takes waiting requests that have ended, resumes, admits. */
 void admission_run(scheduler *s, uint64_t now_us);

@@ -57,7 +57,7 @@ static scheduler_options with_defaults(const scheduler_options *options, uint32_
 
 static bool open_arrays(scheduler *s)
 {
-    uint32_t n = s->options.lanes_max;
+    uint32_t n = s->n_slots;
     s->lanes = calloc(n, sizeof *s->lanes);
     s->uses = calloc(n, sizeof *s->uses);
     s->decodes = calloc(n, sizeof *s->decodes);
@@ -97,6 +97,7 @@ mlxr_status scheduler_open(scheduler **out, mlxr_engine *engine, const scheduler
     }
     s->engine = engine;
     s->options = o;
+    s->n_slots = 2 * o.lanes_max;
     s->next_id = 1;
     mlxr_kv_stats kv = mlxr_kv_stats_get(engine);
     s->bytes_budget = kv.bytes_budget;
@@ -360,28 +361,29 @@ scheduler_stats scheduler_stats_get(scheduler *s)
     return stats;
 }
 
-/* Looked at once a step, so that a step sees one state of it. */
+/* Looked at once a step, so that a step sees one state of it. Who stalls gives its lane up, and has one again, before
+ * those that have not begun, when one is free. */
 static void see_stalls(scheduler *s, uint64_t now_us)
 {
-    for (uint32_t i = 0; s->n_lanes && i < s->options.lanes_max; i++) {
-        lane *l = &s->lanes[i];
-        bool stalls = l->r && atomic_load_explicit(&l->r->stalled, memory_order_relaxed);
-        if (stalls == l->stalled) {
-            continue;
+    lane *l;
+    for (uint32_t i = 0; s->n_lanes && i < s->n_slots; i++) {
+        if (!s->lanes[i].stalled && lane_unread(&s->lanes[i])) {
+            s->lanes[i].stalled = true;
+            s->n_stalled++;
         }
-        s->n_stalled = stalls ? s->n_stalled + 1 : s->n_stalled - 1;
-        l->stalled = stalls;
-        if (!stalls) { /* it did not wait for its turn, but for its reader */
-            l->since_us = now_us;
-            l->waited = 0;
-            l->r->choices[l->choice].last_us = now_us; /* nor is that between its tokens ours */
-        }
+    }
+    while ((l = lane_back(s)) != NULL && lanes_in_use(s) + lanes_needed(l) <= s->options.lanes_max) {
+        l->stalled = false;
+        s->n_stalled--;
+        l->since_us = now_us; /* it did not wait for its turn, but for its reader */
+        l->waited = 0;
+        l->r->choices[l->choice].last_us = now_us; /* nor is that between its tokens ours */
     }
 }
 
 static void end_lanes(scheduler *s, uint64_t now_us)
 {
-    for (uint32_t i = 0; s->n_lanes && i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; s->n_lanes && i < s->n_slots; i++) {
         lane *l = &s->lanes[i];
         if (!l->r) {
             continue;
@@ -399,7 +401,7 @@ void scheduler_abort(scheduler *s)
     pthread_mutex_lock(&s->lock);
     s->closing = true;
     pthread_mutex_unlock(&s->lock);
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         if (s->lanes[i].r) {
             lane_finish(s, &s->lanes[i], SCHEDULER_SHUTDOWN, NULL);
         }
@@ -423,7 +425,7 @@ void scheduler_abort(scheduler *s)
 static model_use *next_model(const scheduler *s)
 {
     model_use *next = NULL;
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         const lane *l = &s->lanes[i];
         if (l->r && !l->paused && !l->stalled && (!next || l->use->served_us < next->served_us)) {
             next = l->use;
@@ -436,7 +438,7 @@ static model_use *next_model(const scheduler *s)
 static uint64_t stalled_deadline(const scheduler *s)
 {
     uint64_t first_us = UINT64_MAX;
-    for (uint32_t i = 0; s->n_stalled && i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; s->n_stalled && i < s->n_slots; i++) {
         const request *r = s->lanes[i].r;
         first_us = r && r->ask.deadline_us && r->ask.deadline_us < first_us ? r->ask.deadline_us : first_us;
     }

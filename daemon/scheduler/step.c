@@ -33,13 +33,13 @@ static queue_entry entry_of(const scheduler *s, const lane *l)
 static void line_up(scheduler *s, const model_use *use, plan *p)
 {
     p->n_decodes = p->n_prefills = 0;
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         lane *l = &s->lanes[i];
         if (l->r && l->use == use && !l->paused && !l->stalled && l->forks && mlxr_sequence_pending(l->sequence) == 1) {
             lane_fork(s, l);
         }
     }
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         const lane *l = &s->lanes[i];
         if (!l->r || l->use != use || l->paused || l->stalled) {
             continue;
@@ -238,7 +238,7 @@ static void completed(scheduler *s, model_use *use, const plan *p, uint64_t us)
 {
     learn(s, use, p, us);
     uint64_t now_us = scheduler_now_us(s);
-    for (uint32_t i = 0; i < s->options.lanes_max; i++) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
         lane *l = &s->lanes[i];
         l->waited += l->r && l->use == use && !l->paused && !l->stalled;
     }

@@ -106,6 +106,16 @@ static void fail_refused(generation *g, scheduler_refusal refusal, const mlxr_er
 
 /* ---- ending ------------------------------------------------------------------------------------------------------ */
 
+/* It takes no place among those that are answered any more. */
+static void uncount(generation *g)
+{
+    if (g->counted) {
+        g->counted = false;
+        g->gs->n_active--;
+        g->gs->n_paused -= g->paused;
+    }
+}
+
 static void release(generation *g)
 {
     void (*released)(void *user) = g->job.on_released;
@@ -114,9 +124,7 @@ static void release(generation *g)
     if (g->model) {
         model_table_release(g->d->models, g->model, g->r.keep_alive_ms);
     }
-    if (g->counted) {
-        gs->n_active--;
-    }
+    uncount(g);
     *(g->previous ? &g->previous->next : &gs->all) = g->next;
     if (g->next) {
         g->next->previous = g->previous;
@@ -268,10 +276,7 @@ static void finish(generation *g)
         g->over = true;
         g->job.callbacks->on_done(g->job.user, &usage);
     }
-    if (g->counted) { /* what is remembered is nobody's load */
-        g->counted = false;
-        g->gs->n_active--;
-    }
+    uncount(g); /* what is remembered is nobody's load */
     if (http_work(g->d->http, remember, remembered, g) != 0) {
         unref(g);
     }
@@ -349,6 +354,7 @@ static void tell_paused(generation *g)
 
 static void set_paused(generation *g, bool paused)
 {
+    g->gs->n_paused += g->counted ? paused - g->paused : 0;
     pthread_mutex_lock(&g->lock);
     g->paused = paused;
     tell_paused(g);
@@ -865,7 +871,9 @@ bool generation_admit(struct daemon *d, http_exchange *x)
         error_respond_retry(x, 503, "shutting_down", "the daemon is shutting down", 10);
         return false;
     }
-    if (d->generations->n_active >= o->lanes_max + o->queue_max) {
+    /* Who is not read takes no lane of the scheduler, for as many of them as there are lanes. */
+    uint32_t n_paused = d->generations->n_paused < o->lanes_max ? d->generations->n_paused : o->lanes_max;
+    if (d->generations->n_active - n_paused >= o->lanes_max + o->queue_max) {
         error_respond_retry(x, 429, "queue_full", "too many requests are waiting; try again", 1);
         return false;
     }

@@ -100,7 +100,7 @@ struct generations {
     token_store *store;
     response_store *responses;
     struct response_answer *background; /* loop; openai_responses.c */
-    uint32_t n_active;                  /* loop */
+    uint32_t n_active, n_paused;        /* loop; paused: of the active */
     generation *all;                    /* loop; linked by previous and next */
     atomic_uint_least64_t n_ids;
     atomic_bool closing; /* the loop has ended: nothing is posted to it any more */

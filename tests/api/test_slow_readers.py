@@ -4,10 +4,12 @@ Tiny models, standard library only, so that it runs under sanitizers, too.
 """
 import os
 import re
+import threading
 import time
 
 import load_client
 import support
+import ui_support
 
 CHOICES = 8
 # 1 MiB of events: 200 tokens of eight choices, each with twenty alternatives.
@@ -44,7 +46,7 @@ class SlowReaders(support.ApiTest):
             self.assertLess(time.monotonic() - began, seconds * support.SLOW, (wanted, {n: now[n.replace("__", ":")] for n in wanted}))
             time.sleep(0.05)
 
-    def fast_answers(self, daemon, n):
+    def fast_answers(self, daemon, n, together=6):
         """Of n clients that read; how long they took together."""
         found, began = {}, time.monotonic()
         crowd = load_client.Crowd(daemon)
@@ -53,7 +55,7 @@ class SlowReaders(support.ApiTest):
             self.assertEqual(answer.status, 200, answer)
             found.setdefault(stream.key % 12, set()).update(load_client.texts(answer))
 
-        crowd.run(((i, small(i)) for i in range(n)), 6, on_answer)
+        crowd.run(((i, small(i)) for i in range(n)), together, on_answer)
         for texts in found.values():
             self.assertEqual(len(texts), 1)
         return found, time.monotonic() - began
@@ -106,6 +108,35 @@ class SlowReaders(support.ApiTest):
         slow[1].close()
         self.wait_for(daemon, 1, num_requests_stalled=CHOICES)
         self.assertEqual(load_client.texts(slow[0].read_all()), whole)
+        self.wait_for(daemon, 3, num_requests_stalled=0, num_requests_running=0, kv_cache_bytes__running=0)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_who_does_not_read_takes_no_lane_and_no_place_from_others(self):
+        """As many as there are lanes: the others are answered, and whoever reads again goes on where he was."""
+        daemon = self.start("--parallel", str(CHOICES), "--queue", "4")
+        whole = load_client.texts(load_client.Stream(daemon, "/v1/completions", LARGE).read_all())
+        expected, _ = self.fast_answers(daemon, 12)
+        slow = self.stall(daemon)[0]
+        found, _ = self.fast_answers(daemon, FAST)
+        self.assertEqual({k: v for k, v in expected.items() if k in found}, found)
+        self.assertEqual(self.metrics(daemon)["num_requests_stalled"], CHOICES)
+        self.assertEqual(load_client.texts(slow.read_all()), whole)
+        self.assertEqual(daemon.stop(), 0)
+        # requests that are not read do not count among those that may wait either
+        daemon = self.serve("--model", ui_support.long_model(), "--threads", "1", "--parallel", "2", "--queue", "1")
+        long = {**LARGE, "max_tokens": 2500, "n": 1}
+        slow = [load_client.Stream(daemon, "/v1/completions", long, receive_bytes=RECEIVE_BYTES) for _ in range(2)]
+        [stream.read(100) for stream in slow]
+        self.wait_for(daemon, 20, num_requests_stalled=2)
+        found, _ = self.fast_answers(daemon, FAST // 4, 3)
+        self.assertEqual(len(found), 12 if support.SLOW == 1 else len(found))
+        self.assertEqual(self.metrics(daemon)["num_requests_stalled"], 2)
+        texts = []
+        readers = [threading.Thread(target=lambda s=s: texts.append(load_client.texts(s.read_all()))) for s in slow]
+        [reader.start() for reader in readers]
+        [reader.join() for reader in readers]
+        self.assertEqual(len(texts), 2)
+        self.assertEqual(texts[0], texts[1])
         self.wait_for(daemon, 3, num_requests_stalled=0, num_requests_running=0, kv_cache_bytes__running=0)
         self.assertEqual(daemon.stop(), 0)
 

@@ -172,6 +172,92 @@ static void a_paused_request_can_be_cancelled_and_its_deadline_counts(void **unu
     close_engine(&s);
 }
 
+static void stall(scheduler *sched, client *c)
+{
+    submit(sched, c);
+    step(sched, 4);
+    assert_true(c->results[0].n > 0);
+    scheduler_pause(sched, c->id);
+    step(sched, 1);
+}
+
+/* Two lanes: as many requests again may wait for their readers; who is read again goes on before who waits. */
+static void a_paused_request_keeps_no_lane(void **unused)
+{
+    (void)unused;
+    setup s;
+    client *slow[4], *fast[3];
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 2});
+    for (uint32_t i = 0; i < 3; i++) {
+        fast[i] = make(s.model, 10 + i, 40, 30);
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        slow[i] = make(s.model, 1 + i, 40, 30);
+        stall(sched, slow[i]);
+    }
+    submit(sched, fast[0]);
+    play_until_last(sched, fast[0]); /* all lanes are those of who does not read: it is answered all the same */
+    for (uint32_t i = 2; i < 4; i++) {
+        slow[i] = make(s.model, 1 + i, 40, 30);
+        stall(sched, slow[i]);
+    }
+    submit(sched, fast[1]);
+    step(sched, 10); /* but there is an end to that */
+    assert_int_equal(fast[1]->results[0].n, 0);
+    assert_int_equal(scheduler_stats_get(sched).n_stalled, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        scheduler_resume(sched, slow[i]->id);
+    }
+    submit(sched, fast[2]);
+    step(sched, 1);
+    assert_int_equal(scheduler_stats_get(sched).n_stalled, 2); /* two have a lane, in the order of their beginning */
+    play_until_last(sched, slow[3]);
+    assert_int_equal(fast[2]->results[0].n, 0);
+    play(sched);
+    for (uint32_t i = 0; i < 4; i++) {
+        check(slow[i], s.engine, SCHEDULER_LENGTH);
+        free(slow[i]);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        check(fast[i], s.engine, SCHEDULER_LENGTH);
+        free(fast[i]);
+    }
+    scheduler_close(&sched);
+    close_engine(&s);
+}
+
+/* Several choices, paused before they are forked: their lanes are kept for them only while they are read. */
+static void lanes_for_choices_to_come_are_given_up_and_taken_again(void **unused)
+{
+    (void)unused;
+    setup s;
+    client *slow, *fast[6];
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 3, .rows_max = 16});
+    slow = make(s.model, 1, 60, 20);
+    slow->ask.n_choices = 3;
+    submit(sched, slow);
+    step(sched, 1);
+    scheduler_pause(sched, slow->id);
+    for (uint32_t i = 0; i < 6; i++) {
+        fast[i] = make(s.model, 10 + i, 40, 20 + 5 * i);
+        submit(sched, fast[i]);
+    }
+    play_until_last(sched, fast[0]);
+    scheduler_resume(sched, slow->id);
+    play_until_last(sched, slow); /* three lanes at once come to it, though others wait that want one each */
+    play(sched);
+    check(slow, s.engine, SCHEDULER_LENGTH);
+    free(slow);
+    for (uint32_t i = 0; i < 6; i++) {
+        check(fast[i], s.engine, SCHEDULER_LENGTH);
+        free(fast[i]);
+    }
+    scheduler_close(&sched);
+    close_engine(&s);
+}
+
 static double seconds_between_tokens(metrics *m)
 {
     char *text = NULL;
@@ -265,6 +351,8 @@ int main(void)
         cmocka_unit_test(a_paused_request_gives_its_pages_to_whoever_needs_them),
         cmocka_unit_test(a_paused_request_yields_before_streams_run_short),
         cmocka_unit_test(a_paused_request_can_be_cancelled_and_its_deadline_counts),
+        cmocka_unit_test(a_paused_request_keeps_no_lane),
+        cmocka_unit_test(lanes_for_choices_to_come_are_given_up_and_taken_again),
         cmocka_unit_test(a_readers_pause_is_no_latency_between_tokens),
         cmocka_unit_test(pauses_from_many_threads_change_no_token_and_lose_no_wake),
     };
