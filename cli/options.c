@@ -154,7 +154,7 @@ const option_spec option_table[] = {
      "write the log there as JSON lines, rotated by size [stderr]"},
     {"log-format", 0, OPTION_TEXT, AT(log_format), GROUP_SERVE, "FORMAT",
      "json, pretty or journal [what suits where it goes]"},
-    {"no-sandbox", 0, OPTION_FLAG, AT(no_sandbox), GROUP_SERVE, NULL,
+    {"no-sandbox", 0, OPTION_FLAG, AT(no_sandbox), GROUP_SERVE | GROUP_RUN, NULL,
      "do without the kernel's confinement (Landlock, seccomp)"},
     {"routes", 0, OPTION_FLAG, AT(routes), GROUP_SERVE, NULL, "print the table of routes as JSON and end"},
     {"threads", 0, OPTION_U32, AT(n_threads), GROUP_ENGINE, "N", "threads [one per core this process may use]"},

@@ -39,10 +39,11 @@ static mlxr_status start_at(own_daemon *own, const options *o, const client_addr
                         .own_key = own->key,
                         .keep_alive_ms = -1,
                         .drain_ms = DRAIN_MS,
+                        .no_sandbox = o->no_sandbox,
                         .log = log_part_line,
                         .log_user = &own->part,
                         .logger = own->log};
-    return daemon_start(&own->daemon, &d, error);
+    return daemon_start_confined(&own->daemon, &d, error);
 }
 
 /* At this address, or, where something else is there (*taken) or has it bound without answering, at a free port. */

@@ -137,8 +137,9 @@ mlxr_status scheduler_submit(scheduler *s, const scheduler_request *request, uin
 /* Ends a request before its next chunk. False: no such request any more. */
 bool scheduler_cancel(scheduler *s, uint64_t id);
 /* Nobody takes the tokens of a request: from the next step on none of its choices is computed, until scheduler_resume.
- * It gives up its lanes (as many requests as there are lanes may do so at once), and keeps its pages while no other needs
- * them; of all it is the first to give them back, and computes again what they held. It goes on before any that waits. It can be cancelled, and its deadline counts. A request that waits is admitted in its turn.
+ * It gives up its lanes (as many choices as there are lanes may do so at once), and keeps its pages while no other
+ * needs them; of all it is the first to give them back, and computes again what they held. It goes on before any that
+ * waits. It can be cancelled, and its deadline counts. A request that waits is admitted in its turn.
  * False: no such request any more. */
 bool scheduler_pause(scheduler *s, uint64_t id);
 bool scheduler_resume(scheduler *s, uint64_t id);

@@ -56,6 +56,9 @@ struct daemon; /* no typedef: unistd.h has a function of this name */
 
 /* Serves on a thread of its own. When it returns, the sockets are open; models may still be loading. */
 mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlxr_error *error);
+/* The same on a thread that is confined before (sandbox.h), and so are all that it starts; the caller is not, but for
+ * programs, which no thread of this process can start any more. Where there is no sandbox, without. */
+mlxr_status daemon_start_confined(struct daemon **out, const daemon_options *options, mlxr_error *error);
 uint16_t daemon_port(const struct daemon *d);
 /* Any thread: no more requests are taken; what runs may finish within drain_ms, or is ended now. */
 void daemon_drain(struct daemon *d, bool now);

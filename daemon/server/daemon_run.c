@@ -144,6 +144,36 @@ static mlxr_status confine(const daemon_options *o, mlxr_error *error)
     return status;
 }
 
+typedef struct confined_start {
+    struct daemon **out;
+    const daemon_options *options;
+    mlxr_status status;
+    mlxr_error *error;
+} confined_start;
+
+static void *start_confined(void *user)
+{
+    confined_start *s = user;
+    s->status = confine(s->options, s->error);
+    s->status = s->status == MLXR_OK ? daemon_start(s->out, s->options, s->error) : s->status;
+    return NULL;
+}
+
+mlxr_status daemon_start_confined(struct daemon **out, const daemon_options *options, mlxr_error *error)
+{
+    pthread_t thread;
+    confined_start s = {.out = out, .options = options, .error = error};
+    if (options->no_sandbox) {
+        return daemon_start(out, options, error);
+    }
+    if (pthread_create(&thread, NULL, start_confined, &s) != 0) {
+        *error = (mlxr_error){.status = MLXR_LIMIT, .text = "the system has no thread for a daemon"};
+        return MLXR_LIMIT;
+    }
+    pthread_join(thread, NULL);
+    return s.status;
+}
+
 int daemon_run(const daemon_options *options, mlxr_error *error)
 {
     daemon_options o = *options;

@@ -1,6 +1,7 @@
 /*
- * POST /ui-api/profile: {"steps": 100, "seconds": 10, "format": "json" | "trace", "details": true}. Profiles the
- * engine's next steps and answers when there were so many, or the time is over. Owner: the daemon. Lifetime: of a
+ * POST /ui-api/profile: {"steps": 100, "seconds": 10, "idle_seconds": 1, "format": "json" | "trace", "details":
+ * true}. Profiles the engine's next steps and answers when there were so many, when it has had nothing to do for so long,
+ * or when the time is over. Owner: the daemon. Lifetime: of a
  * profile, from the request until its answer; it goes on when the client leaves, and is thrown away.
  *
  *   begin (pool, engine's thread) ─▶ looks at the number of steps every 20 ms (loop) ─▶ take (pool) ─▶ answer
@@ -20,9 +21,10 @@
 typedef struct profiling {
     struct daemon *d;
     http_exchange *x; /* NULL: gone */
-    uint32_t n_steps, seconds;
+    uint32_t n_steps, seconds, idle_seconds;
     bool trace, details;
-    uint64_t until_ms, first_step, timer; /* timer: 0: something is under way that goes on by itself */
+    uint64_t until_ms, first_step, last_step, busy_ms; /* busy: when it was seen last that there was something to do */
+    uint64_t timer; /* timer: 0: something is under way that goes on by itself */
     mlxr_profile *profile;
     mlxr_status status;
     mlxr_error error;
@@ -110,7 +112,13 @@ static void look(void *user)
 {
     profiling *p = user;
     p->timer = 0;
-    bool over = !p->x || steps_of(p) - p->first_step >= p->n_steps || http_now_ms(p->d->http) >= p->until_ms ||
+    uint64_t n_steps = steps_of(p), now_ms = http_now_ms(p->d->http);
+    if (n_steps != p->last_step || !scheduler_idle(worker_scheduler(p->d->worker))) {
+        p->last_step = n_steps;
+        p->busy_ms = now_ms;
+    }
+    bool idle = now_ms - p->busy_ms >= p->idle_seconds * 1000u;
+    bool over = !p->x || idle || n_steps - p->first_step >= p->n_steps || now_ms >= p->until_ms ||
                 daemon_state_of(p->d) == DAEMON_DRAINING;
     p->timer = over ? 0 : http_timer(p->d->http, LOOK_MS, look, p);
     if (over ? http_work(p->d->http, take, taken, p) != 0 : p->timer == 0) {
@@ -127,7 +135,7 @@ static void begin_on_engine(mlxr_engine *engine, void *user)
     }
     p->status = mlxr_profile_begin(engine, 2 * p->n_steps,
                                    &p->error); /* steps of draft models count in the engine only */
-    p->first_step = steps_of(p);
+    p->first_step = p->last_step = steps_of(p);
 }
 
 static void begin(void *user)
@@ -143,7 +151,8 @@ static void begun(void *user)
         finish(p, error_status_of(p->status));
         return;
     }
-    p->until_ms = http_now_ms(p->d->http) + p->seconds * 1000u;
+    p->busy_ms = http_now_ms(p->d->http);
+    p->until_ms = p->busy_ms + p->seconds * 1000u;
     look(p);
 }
 
@@ -183,7 +192,7 @@ static bool read_words(http_exchange *x, const json_t *body, profiling *p)
 
 static bool read_body(http_exchange *x, profiling *p)
 {
-    static const char *const known[] = {"steps", "seconds", "format", "details"};
+    static const char *const known[] = {"steps", "seconds", "idle_seconds", "format", "details"};
     const http_request *q = http_request_of(x);
     json_error_t wrong;
     json_t *body = q->n_body ? json_loadb(q->body, q->n_body, JSON_REJECT_DUPLICATES, &wrong) : json_object();
@@ -200,12 +209,13 @@ static bool read_body(http_exchange *x, profiling *p)
             found |= strcmp(known[i], name) == 0;
         }
         if (ok && !found) {
-            error_respondf(x, 400, NULL, name, "%.60s: there are steps, seconds, format and details", name);
+            error_respondf(x, 400, NULL, name, "%.60s: there are steps, seconds, idle_seconds, format and details", name);
             ok = false;
         }
     }
     ok = ok && read_number(x, body, "steps", STEPS_MAX, &p->n_steps) &&
-         read_number(x, body, "seconds", SECONDS_MAX, &p->seconds) && read_words(x, body, p);
+         read_number(x, body, "seconds", SECONDS_MAX, &p->seconds) &&
+         read_number(x, body, "idle_seconds", SECONDS_MAX, &p->idle_seconds) && read_words(x, body, p);
     json_decref(body);
     return ok;
 }
@@ -218,7 +228,7 @@ void profile_answer(void *service, http_exchange *x)
         error_respond(x, 503, NULL, "out of memory", NULL);
         return;
     }
-    *p = (profiling){.d = d, .x = x, .n_steps = 100, .seconds = 10};
+    *p = (profiling){.d = d, .x = x, .n_steps = 100, .seconds = 10, .idle_seconds = 1};
     if (d->own->profiling) {
         error_respond(x, 409, NULL, "the engine is being profiled already", NULL);
         free(p);

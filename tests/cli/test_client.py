@@ -162,6 +162,28 @@ class RunServe(ClientTest):
         self.assertEqual(t.wait(), 0)
         self.assertFalse(answers(port))
 
+    def test_its_daemon_reads_what_it_needs_and_nothing_else(self):
+        """A link that leads out of the model directory, made when it runs: not what it was confined to."""
+        self.add_model("llama")
+        elsewhere = os.path.join(self.home, "elsewhere")
+        os.mkdir(elsewhere)
+        shutil.copy(os.path.join(self.models, "llama.gguf"), elsewhere)
+        body = {"model": "late", "prompt": "x", "max_tokens": 2}
+        for more, statuses, mode in (([], (404, 500), 2), (["--no-sandbox"], (200,), 0)):
+            port = free_port()
+            t = self.terminal("run", "llama", "--serve", *more, env=self.here(port))
+            t.expect(PROMPT)
+            with open(f"/proc/{t.pid}/status", encoding="ascii") as file:
+                seccomp = int(re.search(r"^Seccomp:\t(\d)", file.read(), re.M).group(1))
+            daemon = api.Daemon.__new__(api.Daemon)
+            daemon.port = port
+            os.symlink(os.path.join(elsewhere, "llama.gguf"), os.path.join(self.models, "late.gguf"))
+            self.assertIn(daemon.ask("POST", "/v1/completions", body).status, statuses, more)
+            os.unlink(os.path.join(self.models, "late.gguf"))
+            t.type("\x04")  # and the chat's history is written
+            self.assertEqual(t.wait(), 0)
+            self.assertEqual(seccomp, mode)
+
     def test_two_of_them_do_not_depend_on_each_other(self):
         self.add_model("llama")
         port = free_port()
