@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/bind_experts.h"
 
 typedef enum extent {
     EXTENT_NONE,
@@ -21,6 +22,8 @@ typedef enum extent {
     EXTENT_FF,
     EXTENT_GATE_UP,
     EXTENT_HEADS,
+    EXTENT_EXPERTS,
+    EXTENT_SHARED,
 } extent;
 
 /* Whether a layer has the weight: R must, O may, else it has no place there. */
@@ -43,6 +46,14 @@ typedef enum need {
     NEED_UP_BIAS,
     NEED_GATE_UP, /* R where it is both */
     NEED_GATE_UP_BIAS,
+    NEED_FFN_NORM_AFTER, /* R where that is what GGUF calls the norm before the MLP */
+    NEED_DOWN,           /* R in a dense layer */
+    NEED_DOWN_BIAS,
+    NEED_SINKS,
+    NEED_EXPERTS, /* R in a layer of experts */
+    NEED_EXPERTS_BIAS,
+    NEED_CHOICE_BIAS,
+    NEED_SHARED, /* R in one with experts that all tokens share */
 } need;
 
 /* One weight a layer: name after "blk.<i>.", shape [in, out] (a vector has no out), who needs it. */
@@ -74,11 +85,19 @@ static const struct {
     {"ffn_gate.weight", SLOT(gate), EXTENT_EMBD, EXTENT_FF, NEED_GATE},
     {"ffn_up.weight", SLOT(up), EXTENT_EMBD, EXTENT_FF, NEED_UP},
     {"ffn_up.weight", SLOT(gate_up), EXTENT_EMBD, EXTENT_GATE_UP, NEED_GATE_UP},
-    {"ffn_down.weight", SLOT(down), EXTENT_FF, EXTENT_EMBD, NEED_ALWAYS},
+    {"ffn_down.weight", SLOT(down), EXTENT_FF, EXTENT_EMBD, NEED_DOWN},
     {"ffn_gate.bias", SLOT(gate_bias), EXTENT_FF, EXTENT_NONE, NEED_GATE_BIAS},
     {"ffn_up.bias", SLOT(up_bias), EXTENT_FF, EXTENT_NONE, NEED_UP_BIAS},
     {"ffn_up.bias", SLOT(gate_up_bias), EXTENT_GATE_UP, EXTENT_NONE, NEED_GATE_UP_BIAS},
-    {"ffn_down.bias", SLOT(down_bias), EXTENT_EMBD, EXTENT_NONE, NEED_OPTIONAL},
+    {"ffn_down.bias", SLOT(down_bias), EXTENT_EMBD, EXTENT_NONE, NEED_DOWN_BIAS},
+    {"post_attention_norm.weight", SLOT(ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_FFN_NORM_AFTER},
+    {"attn_sinks.weight", SLOT(sinks), EXTENT_HEADS, EXTENT_NONE, NEED_SINKS},
+    {"ffn_gate_inp.weight", SLOT(router), EXTENT_EMBD, EXTENT_EXPERTS, NEED_EXPERTS},
+    {"ffn_gate_inp.bias", SLOT(router_bias), EXTENT_EXPERTS, EXTENT_NONE, NEED_EXPERTS_BIAS},
+    {"exp_probs_b.bias", SLOT(choice_bias), EXTENT_EXPERTS, EXTENT_NONE, NEED_CHOICE_BIAS},
+    {"ffn_gate_shexp.weight", SLOT(shared_gate), EXTENT_EMBD, EXTENT_SHARED, NEED_SHARED},
+    {"ffn_up_shexp.weight", SLOT(shared_up), EXTENT_EMBD, EXTENT_SHARED, NEED_SHARED},
+    {"ffn_down_shexp.weight", SLOT(shared_down), EXTENT_SHARED, EXTENT_EMBD, NEED_SHARED},
 #undef SLOT
 };
 
@@ -109,15 +128,21 @@ static uint64_t extent_of(const hparams *h, extent e)
         return 2 * (uint64_t)h->n_ff;
     case EXTENT_HEADS:
         return h->n_head;
+    case EXTENT_EXPERTS:
+        return h->n_expert;
+    case EXTENT_SHARED:
+        return h->n_ff_shared;
     }
     return 0;
 }
 
 /* Does this family take the weight, and must it be there? A weight the family does not take stays unbound, and the
  * count of bound tensors then finds it as an extra. */
-static bool takes(const family *fam, need n, bool *required)
+static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
 {
-    bool before = fam->norms != NORMS_AFTER, apart = !fam->fused_gate_up;
+    const family *fam = h->fam;
+    bool sparse = hparams_is_sparse(h, layer);
+    bool before = fam->norms != NORMS_AFTER, apart = !sparse && !fam->fused_gate_up;
     *required = true;
     switch (n) {
     case NEED_ALWAYS:
@@ -130,7 +155,9 @@ static bool takes(const family *fam, need n, bool *required)
     case NEED_BEFORE_BIAS:
         return before && fam->norm_bias;
     case NEED_FFN_NORM:
-        return before && !fam->parallel;
+        return before && !fam->parallel && !fam->ffn_norm_after;
+    case NEED_FFN_NORM_AFTER:
+        return fam->ffn_norm_after;
     case NEED_FFN_NORM_BIAS:
         return before && !fam->parallel && fam->norm_bias;
     case NEED_AFTER:
@@ -146,6 +173,7 @@ static bool takes(const family *fam, need n, bool *required)
         *required = fam->qkv_bias;
         return fam->fused_qkv;
     case NEED_QK_NORM:
+        *required = !fam->qk_norm_optional;
         return fam->qk_norm != QK_NORM_NONE;
     case NEED_GATE:
         return apart && !fam->ungated;
@@ -158,10 +186,27 @@ static bool takes(const family *fam, need n, bool *required)
         *required = false;
         return apart;
     case NEED_GATE_UP:
-        return fam->fused_gate_up;
+        return !sparse && fam->fused_gate_up;
     case NEED_GATE_UP_BIAS:
         *required = false;
-        return fam->fused_gate_up;
+        return !sparse && fam->fused_gate_up;
+    case NEED_DOWN:
+        return !sparse;
+    case NEED_DOWN_BIAS:
+        *required = false;
+        return !sparse;
+    case NEED_SINKS:
+        return fam->sinks;
+    case NEED_EXPERTS:
+        return sparse;
+    case NEED_EXPERTS_BIAS:
+        *required = false;
+        return sparse;
+    case NEED_CHOICE_BIAS:
+        *required = h->routing == ROUTE_SIGMOID;
+        return sparse;
+    case NEED_SHARED:
+        return sparse && h->n_ff_shared > 0;
     }
     return false;
 }
@@ -244,7 +289,7 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
 {
     for (size_t i = 0; i < N_LAYER_SLOTS; i++) {
         bool required;
-        if (!takes(h->fam, layer_slots[i].needed, &required)) {
+        if (!takes(h, layer, layer_slots[i].needed, &required)) {
             continue;
         }
         char name[96];
@@ -269,12 +314,18 @@ static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
     }
     unsigned layer;
     int n = 0;
-    if (sscanf(t->name, "blk.%u.%n", &layer, &n) != 1 || n == 0 || layer >= h->n_layers) {
+    if (sscanf(t->name, "blk.%u.%n", &layer, &n) != 1 || n == 0) {
         return false;
+    }
+    if (layer >= h->n_layers) {
+        return layer < h->n_layers + h->n_layers_ahead;
+    }
+    if (hparams_is_sparse(h, layer) && experts_know(t->name + n, h->n_expert)) {
+        return true;
     }
     for (size_t i = 0; i < N_LAYER_SLOTS; i++) {
         bool required;
-        if (takes(h->fam, layer_slots[i].needed, &required) && strcmp(t->name + n, layer_slots[i].name) == 0) {
+        if (takes(h, layer, layer_slots[i].needed, &required) && strcmp(t->name + n, layer_slots[i].name) == 0) {
             return true;
         }
     }
@@ -348,6 +399,9 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
         status = bind_layer(&w.layers[i], h, file, i, &n_bound, error);
         if (status == MLXR_OK) {
             status = split_layer(&w.layers[i], h, memory, error);
+        }
+        if (status == MLXR_OK && hparams_is_sparse(h, i)) {
+            status = bind_experts(&w.layers[i], h, file, i, memory, &n_bound, error);
         }
     }
     if (status == MLXR_OK && n_bound < file->n_tensors) {

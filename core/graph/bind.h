@@ -17,6 +17,12 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *ffn_norm, *ffn_norm_bias;       /* [n_embd] */
     const tensor *gate, *up, *down;               /* [n_embd, n_ff], [n_ff, n_embd] */
     const tensor *gate_bias, *up_bias, *down_bias;
+    const tensor *sinks;                /* [n_head] */
+    const tensor *router, *router_bias; /* [n_embd, n_expert] */
+    const tensor *choice_bias;          /* [n_expert] */
+    const tensor *shared_gate, *shared_up, *shared_down;
+    const tensor *gate_experts, *up_experts, *down_experts;               /* [n_expert] matrices */
+    const float *gate_experts_bias, *up_experts_bias, *down_experts_bias; /* [n_expert][n_ff or n_embd], or NULL */
     const tensor *qkv, *qkv_bias, *gate_up, *gate_up_bias; /* fused in the file: the others are parts of them */
 } layer_weights;
 

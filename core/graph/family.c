@@ -7,12 +7,23 @@
 #include <string.h>
 
 static const family families[] = {
-    /* Llama 1–3, Mistral (a window on every layer), SmolLM, TinyLlama. Touvron et al. 2023; Jiang et al. 2023. */
-    {.name = "llama", .gguf_rope = ROPE_PAIRS},
+    /* Llama 1–3, Mistral (a window on every layer), Mixtral, SmolLM, TinyLlama. Touvron et al. 2023; Jiang et al. 2023.
+     */
+    {.name = "llama", .gguf_rope = ROPE_PAIRS, .normalise_experts = true},
     /* Yang et al. 2024 */
     {.name = "qwen2", .qkv_bias = true},
     /* Yang et al. 2025 */
     {.name = "qwen3", .qk_norm = QK_NORM_HEADS},
+    {.name = "qwen3moe", .qk_norm = QK_NORM_HEADS, .normalise_experts = true},
+    /* OpenAI 2025 */
+    {.name = "gpt-oss",
+     .sinks = true,
+     .qkv_bias = true,
+     .act = ACT_SWIGLU_CLAMPED,
+     .routing = ROUTE_TOP_SOFTMAX,
+     .full_every = 2,
+     .yarn_untruncated = true,
+     .ffn_norm_after = true},
     /* Gemma Team 2024: a window on every other layer, two caps. */
     {.name = "gemma2",
      .norms = NORMS_AROUND,
@@ -38,6 +49,16 @@ static const family families[] = {
     {.name = "olmo2", .qk_norm = QK_NORM_ALL, .norms = NORMS_AFTER, .full_every = 4, .local_rope_unscaled = true},
     /* Granite Team 2024: scales on embedding, residual, attention and logits. */
     {.name = "granite", .gguf_rope = ROPE_PAIRS, .logit_scale_divides = true},
+    {.name = "granitemoe", .gguf_rope = ROPE_PAIRS, .logit_scale_divides = true, .routing = ROUTE_TOP_SOFTMAX},
+    /* GLM Team 2025: GLM-4.5 to 4.7 */
+    {.name = "glm4moe",
+     .qk_norm = QK_NORM_HEADS,
+     .qk_norm_optional = true,
+     .routing = ROUTE_SIGMOID,
+     .normalise_experts = true,
+     .ffn_norm_after = true},
+    /* Muennighoff et al. 2024 */
+    {.name = "olmoe", .qk_norm = QK_NORM_ALL},
     /* GLM Team 2025 (GLM-4-0414) */
     {.name = "glm4",
      .gguf_rope = ROPE_PAIRS,

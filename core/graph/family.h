@@ -25,9 +25,14 @@ typedef struct family {
     bool parallel; /* attention and MLP read the same norm of X */
     bool qkv_bias; /* Q, K and V carry a bias (elsewhere it is optional) */
     qk_norm_kind qk_norm;
+    bool qk_norm_optional;
     bool fused_qkv;           /* one tensor holds the rows of Q, K and V */
     bool fused_gate_up;       /* "ffn_up" holds the rows of gate and up */
     bool ungated;             /* the MLP is down(act(up(x))) */
+    routing_kind routing;     /* of a mixture of experts, where the file does not say */
+    bool normalise_experts;   /* the weights of the chosen ones sum to 1, likewise */
+    bool ffn_norm_after;      /* GGUF calls the norm before the MLP post_attention_norm */
+    bool sinks;               /* a logit a head that joins the softmax without a value */
     activation act;           /* of the gate, or of what has none */
     bool scale_embedding;     /* × √n_embd */
     bool logit_scale_divides; /* logits are divided by the file's scale, not multiplied */

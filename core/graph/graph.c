@@ -10,7 +10,7 @@
 #include "graph/rope.h"
 #include "kernels/step_profile.h"
 
-#define OPS_PER_LAYER_MAX 24u
+#define OPS_PER_LAYER_MAX 32u
 #define OPS_GLOBAL 8u
 
 typedef struct builder {
@@ -21,6 +21,7 @@ typedef struct builder {
     op_rope rope_full, rope_local; /* head_dim, n_rot, frequencies */
     uint16_t group_full, group_window;
     uint16_t n_full, n_window; /* layers placed in each group so far */
+    bool no_memory;
 } builder;
 
 static op *add(builder *b, op_kind kind, slot dst, slot src)
@@ -98,7 +99,8 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
     if (h->n_rot && !h->layer_is_unturned[layer]) {
         add_rope(b, window);
     }
-    op_attend attend = {.n_head = h->n_head,
+    op_attend attend = {.sinks = w->sinks ? w->sinks->data : NULL,
+                        .n_head = h->n_head,
                         .n_head_kv = h->n_head_kv,
                         .head_dim = h->head_dim,
                         .scale = h->attn_scale,
@@ -112,10 +114,52 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
     add_residual(b, w->post_attn_norm);
 }
 
+/* The mixture joins X before what all tokens share does. */
+static void add_experts(builder *b, const layer_weights *w, slot in)
+{
+    const hparams *h = &b->g->h;
+    op_experts *x = region_array(&b->g->memory, 1, sizeof *x);
+    if (!x) {
+        b->no_memory = true;
+        return;
+    }
+    *x = (op_experts){.n_expert = h->n_expert,
+                      .n_used = h->n_expert_used,
+                      .n_in = h->n_embd,
+                      .n_ff = h->n_ff_expert,
+                      .routing = h->routing,
+                      .normalise = h->normalise_experts,
+                      .scale = h->expert_scale,
+                      .choice_bias = w->choice_bias ? w->choice_bias->data : NULL,
+                      .n_groups = h->n_expert_groups,
+                      .n_groups_used = h->n_expert_groups_used,
+                      .act = h->fam->act,
+                      .gate = w->gate_experts,
+                      .up = w->up_experts,
+                      .down = w->down_experts,
+                      .gate_bias = w->gate_experts_bias,
+                      .up_bias = w->up_experts_bias,
+                      .down_bias = w->down_experts_bias};
+    add_linear(b, SLOT_R, in, w->router, w->router_bias);
+    add(b, OP_EXPERTS, SLOT_O, in)->experts = x;
+    add_residual(b, w->post_ffn_norm);
+    if (w->shared_gate) {
+        add_linear(b, SLOT_SG, in, w->shared_gate, NULL);
+        add_linear(b, SLOT_SU, in, w->shared_up, NULL);
+        add(b, OP_GATED, SLOT_SG, SLOT_SU)->act = h->fam->act;
+        add_linear(b, SLOT_O, SLOT_SG, w->shared_down, NULL);
+        add_residual(b, NULL);
+    }
+}
+
 static void add_mlp(builder *b, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
     slot in = h->fam->parallel ? SLOT_N : add_input(b, w->ffn_norm, w->ffn_norm_bias);
+    if (w->router) {
+        add_experts(b, w, in);
+        return;
+    }
     if (h->fam->ungated) {
         add_linear(b, SLOT_G, in, w->up, w->up_bias);
         add(b, OP_GATED, SLOT_G, SLOT_NONE)->act = h->fam->act;
@@ -165,6 +209,8 @@ static void set_slots(plan *p, const hparams *h)
     p->slot_width[SLOT_Q] = p->slot_width[SLOT_A] = q;
     p->slot_width[SLOT_K] = p->slot_width[SLOT_V] = kv;
     p->slot_width[SLOT_G] = p->slot_width[SLOT_U] = h->n_ff;
+    p->slot_width[SLOT_R] = h->n_expert;
+    p->slot_width[SLOT_SG] = p->slot_width[SLOT_SU] = h->n_ff_shared;
     p->slot_width[SLOT_LOGITS] = h->n_vocab;
 }
 
@@ -248,12 +294,19 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
 
 static void count_bytes(graph *g, const model_file *file)
 {
+    uint64_t unused = 0; /* experts that a token does not go through */
     for (uint64_t i = 0; i < file->n_tensors; i++) {
         const tensor *t = &file->tensors[i];
         g->weight_bytes += t->n_bytes;
         g->n_params += t->shape[0] * t->shape[1] * t->shape[2] * t->shape[3];
     }
-    g->bytes_per_token = g->weight_bytes;
+    for (uint32_t i = 0; i < g->plan.n_ops; i++) {
+        const op *o = &g->plan.ops[i];
+        for (uint32_t x = o->kind == OP_EXPERTS ? o->experts->n_used : UINT32_MAX; x < g->h.n_expert; x++) {
+            unused += o->experts->gate[x].n_bytes + o->experts->up[x].n_bytes + o->experts->down[x].n_bytes;
+        }
+    }
+    g->bytes_per_token = g->weight_bytes - unused;
     if (g->weights.output != g->weights.embedding) {
         g->bytes_per_token -= g->weights.embedding->n_bytes - g->weights.embedding->row_bytes;
     }
@@ -288,6 +341,10 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
     set_slots(&g->plan, &g->h);
     set_groups(&b);
     add_layers(&b);
+    if (b.no_memory) {
+        status = error_nomem(error, "plan of experts", sizeof(op_experts));
+        goto fail;
+    }
     g->plan.ops = b.ops;
     g->plan.n_ops = b.n_ops;
     g->plan.n_vocab = g->h.n_vocab;

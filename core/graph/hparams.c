@@ -85,13 +85,72 @@ static void read_head_count_kv(reader *r, hparams *h)
     h->n_head_kv = first >= 1 && first <= 65536 ? (uint32_t)first : 0;
 }
 
+/* GGUF's expert_gating_func. */
+static void read_gating(reader *r, hparams *h)
+{
+    static const routing_kind kinds[] = {[1] = ROUTE_SOFTMAX, [2] = ROUTE_SIGMOID, [3] = ROUTE_TOP_SOFTMAX};
+    uint32_t function = 0, normalise = h->normalise_experts;
+    read_u32(r, "expert_gating_func", &function);
+    read_u32(r, "expert_weights_norm", &normalise);
+    h->normalise_experts = normalise != 0;
+    if (r->status == MLXR_OK && function >= sizeof kinds / sizeof *kinds) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                              "metadata '%s.expert_gating_func' is %u; 1, 2 and 3 are known", r->arch, function);
+    } else if (function) {
+        h->routing = kinds[function];
+    }
+}
+
+static void read_experts(reader *r, hparams *h)
+{
+    uint32_t n_shared = 0;
+    h->routing = h->fam->routing;
+    h->normalise_experts = h->fam->normalise_experts;
+    h->expert_scale = 1;
+    read_u32(r, "expert_count", &h->n_expert);
+    if (r->status != MLXR_OK || h->n_expert == 0) {
+        return;
+    }
+    need_u32(r, "expert_used_count", h->n_expert < EXPERTS_USED_MAX ? h->n_expert : EXPERTS_USED_MAX,
+             &h->n_expert_used);
+    read_u32(r, "expert_feed_forward_length", &h->n_ff_expert);
+    read_u32(r, "expert_shared_count", &n_shared);
+    h->n_ff_shared = n_shared * h->n_ff_expert;
+    read_u32(r, "expert_shared_feed_forward_length", &h->n_ff_shared);
+    read_u32(r, "leading_dense_block_count", &h->n_layers_dense);
+    read_u32(r, "expert_group_count", &h->n_expert_groups);
+    read_u32(r, "expert_group_used_count", &h->n_expert_groups_used);
+    read_f32(r, "expert_weights_scale", &h->expert_scale);
+    read_gating(r, h);
+    h->expert_scale = h->expert_scale == 0 ? 1 : h->expert_scale; /* what files write that have none */
+    if (r->status == MLXR_OK && (h->n_expert > EXPERTS_MAX || h->n_ff_expert > 1u << 22 || h->n_ff_shared > 1u << 22 ||
+                                 h->n_layers_dense > h->n_layers)) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                              "%u experts of %u and %u shared elements behind %u dense layers; at most %u experts",
+                              h->n_expert, h->n_ff_expert, h->n_ff_shared, h->n_layers_dense, EXPERTS_MAX);
+    }
+}
+
 static void read_shape(reader *r, hparams *h)
 {
     need_u32(r, "block_count", HPARAMS_LAYERS_MAX, &h->n_layers);
     need_u32(r, "embedding_length", 1u << 20, &h->n_embd);
-    need_u32(r, "feed_forward_length", 1u << 22, &h->n_ff);
     need_u32(r, "attention.head_count", 1u << 16, &h->n_head);
     need_u32(r, "context_length", 1u << 30, &h->n_ctx_train);
+    read_u32(r, "nextn_predict_layers", &h->n_layers_ahead);
+    if (r->status == MLXR_OK && h->n_layers_ahead >= h->n_layers) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.nextn_predict_layers' is %u, of %u layers in all",
+                              r->arch, h->n_layers_ahead, h->n_layers);
+        return;
+    }
+    h->n_layers -= h->n_layers_ahead;
+    read_experts(r, h);
+    if (h->n_expert == 0 || h->n_layers_dense > 0 || h->n_ff_expert == 0) {
+        need_u32(r, "feed_forward_length", 1u << 22, &h->n_ff);
+    } else {
+        h->n_ff = h->n_ff_expert; /* no layer has a dense one */
+    }
+    h->n_ff_expert = h->n_ff_expert ? h->n_ff_expert : h->n_ff;
     if (r->status != MLXR_OK) {
         return;
     }

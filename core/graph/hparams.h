@@ -39,12 +39,24 @@ typedef struct hparams {
     float embedding_scale, residual_scale, logit_scale;
     float attn_temperature; /* of far queries, by n_ctx_orig positions; 0: none */
     uint32_t window;        /* of window layers; 0: there are none */
+    /* A mixture of experts; n_expert 0: there is none. */
+    uint32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared, n_layers_dense; /* the first layers are dense */
+    uint32_t n_expert_groups, n_expert_groups_used;
+    uint32_t n_layers_ahead; /* behind the last layer: they predict further tokens, and are not used */
+    routing_kind routing;
+    bool normalise_experts;
+    float expert_scale;
     bool layer_has_window[HPARAMS_LAYERS_MAX];
     bool layer_is_unturned[HPARAMS_LAYERS_MAX]; /* no RoPE */
     float rope_theta, rope_theta_local;
     bool rope_is_long;    /* LongRoPE: the context is longer than the original one */
     rope_scaling scaling; /* of full-attention layers (of all where there is no local theta) */
 } hparams;
+
+static inline bool hparams_is_sparse(const hparams *h, uint32_t layer)
+{
+    return h->n_expert > 0 && layer >= h->n_layers_dense;
+}
 
 /* Reads and checks everything; errors name the key, the value and what would be right. */
 mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error);

@@ -13,15 +13,18 @@
 
 typedef enum slot {
     SLOT_NONE,
-    SLOT_X,      /* residual stream        [n_embd] */
-    SLOT_N,      /* normalised input       [n_embd] */
-    SLOT_Q,      /* queries                [n_head × head_dim] */
-    SLOT_K,      /* keys                   [n_head_kv × head_dim] */
-    SLOT_V,      /* values                 [n_head_kv × head_dim] */
-    SLOT_A,      /* attention's output     [n_head × head_dim] */
-    SLOT_O,      /* a block's output, before it joins X [n_embd] */
-    SLOT_G,      /* gate, then activation  [n_ff] */
-    SLOT_U,      /* up                     [n_ff] */
+    SLOT_X,  /* residual stream        [n_embd] */
+    SLOT_N,  /* normalised input       [n_embd] */
+    SLOT_Q,  /* queries                [n_head × head_dim] */
+    SLOT_K,  /* keys                   [n_head_kv × head_dim] */
+    SLOT_V,  /* values                 [n_head_kv × head_dim] */
+    SLOT_A,  /* attention's output     [n_head × head_dim] */
+    SLOT_O,  /* a block's output, before it joins X [n_embd] */
+    SLOT_G,  /* gate, then activation  [n_ff] */
+    SLOT_U,  /* up                     [n_ff] */
+    SLOT_R,  /* what a router makes of the experts [n_expert] */
+    SLOT_SG, /* gate and up of experts that all tokens share */
+    SLOT_SU,
     SLOT_LOGITS, /* what a step gives: logits [n_vocab], or hidden states of a plan that ends with its last norm */
     SLOT_COUNT,
 } slot;
@@ -35,6 +38,7 @@ typedef enum op_kind {
     OP_ATTEND,    /* SLOT_A = attention of SLOT_Q over the pages */
     OP_GATED,     /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
     OP_ADD,       /* dst += src × scale */
+    OP_EXPERTS,   /* dst = Σ weight · expert(src) over the experts that SLOT_R chooses for the row */
     OP_SCALE,     /* dst × scale */
     OP_SOFTCAP,   /* dst = cap · tanh(dst / cap) */
     OP_SCAN,      /* dst += weight ∘ (dst of the row before), row after row; the first row's is the sequence's state */
@@ -44,7 +48,14 @@ typedef enum op_kind {
 
 typedef enum norm_kind { NORM_RMS, NORM_LAYER } norm_kind;
 typedef enum rope_kind { ROPE_HALVES /* (i, i + n/2), NEOX */, ROPE_PAIRS /* (2i, 2i + 1) */ } rope_kind;
-typedef enum activation { ACT_SILU, ACT_GELU_TANH, ACT_GELU_ERF, ACT_RELU, ACT_RELU_SQUARED } activation;
+typedef enum activation {
+    ACT_SILU,
+    ACT_GELU_TANH,
+    ACT_GELU_ERF,
+    ACT_RELU,
+    ACT_RELU_SQUARED,
+    ACT_SWIGLU_CLAMPED /* of two: g σ(1.702 g) (u + 1) with g ≤ 7, |u| ≤ 7 (gpt-oss) */
+} activation;
 
 typedef struct op_norm {
     norm_kind kind;
@@ -80,6 +91,30 @@ typedef struct op_state {
     uint16_t kv_layer; /* index within the group */
 } op_state;
 
+/* How the experts of a row and their weights follow from the router's numbers. Of equal ones the first is chosen. */
+typedef enum routing_kind {
+    ROUTE_SOFTMAX,     /* the most probable, weighted by their probabilities */
+    ROUTE_TOP_SOFTMAX, /* the largest, weighted by the softmax over these alone */
+    ROUTE_SIGMOID,     /* as the first, each number by itself made a probability */
+} routing_kind;
+
+/* A mixture: MLPs of which each row goes through n_used. */
+typedef struct op_experts {
+    uint32_t n_expert, n_used, n_in, n_ff;
+    routing_kind routing;
+    bool normalise;           /* weights are made to sum to 1 … */
+    float scale;              /* … and multiplied by this */
+    const float *choice_bias; /* [n_expert] added where experts are chosen, not where they are weighted; or NULL */
+    uint32_t n_groups,
+        n_groups_used; /* experts are first chosen by groups (by the sum of a group's two best); 0, 1: no */
+    activation act;
+    const tensor *gate, *up, *down;               /* [n_expert] matrices [n_in, n_ff], [n_ff, n_in] */
+    const float *gate_bias, *up_bias, *down_bias; /* [n_expert][n_ff or n_in] or NULL */
+} op_experts;
+
+#define EXPERTS_MAX 1024u
+#define EXPERTS_USED_MAX 64u
+
 typedef struct op {
     op_kind kind;
     uint16_t layer; /* of the model, for profiling and messages */
@@ -93,6 +128,7 @@ typedef struct op {
         op_attend attend; /* KV_WRITE and ATTEND */
         op_state state;   /* SCAN */
         activation act;   /* GATED */
+        const op_experts *experts;
     };
 } op;
 

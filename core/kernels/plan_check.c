@@ -20,9 +20,11 @@ typedef struct check {
     mlxr_error *error;
 } check;
 
-static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q", "K", "V", "A", "O", "G", "U", "logits"};
-static const char *const kind_names[OP_KIND_COUNT] = {"embed", "norm", "linear", "rope",    "kv_write", "attend",
-                                                      "gated", "add",  "scale",  "softcap", "scan",     "take_rows"};
+static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q", "K",  "V",  "A",
+                                                   "O",    "G", "U", "R", "SG", "SU", "logits"};
+static const char *const kind_names[OP_KIND_COUNT] = {"embed",   "norm",  "linear",   "rope",    "kv_write",
+                                                      "attend",  "gated", "add",      "experts", "scale",
+                                                      "softcap", "scan",  "take_rows"};
 
 static mlxr_status bad(const check *c, const char *what)
 {
@@ -195,6 +197,33 @@ static mlxr_status check_linear(check *c)
     return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
 }
 
+static mlxr_status check_experts(check *c)
+{
+    const op_experts *x = c->o->experts;
+    if (!x || x->n_expert == 0 || x->n_expert > EXPERTS_MAX || x->n_used == 0 || x->n_used > x->n_expert ||
+        x->n_used > EXPERTS_USED_MAX || (unsigned)x->routing > ROUTE_SIGMOID || (unsigned)x->act > ACT_SWIGLU_CLAMPED) {
+        return bad(c, "has no experts, or more than are supported, or an unknown way to choose them");
+    }
+    if (x->n_groups > 1 && (x->n_expert % x->n_groups || x->n_groups_used == 0 || x->n_groups_used > x->n_groups ||
+                            x->n_used > x->n_groups_used * (x->n_expert / x->n_groups))) {
+        return bad(c, "chooses groups that do not fit its experts");
+    }
+    if (c->o->width != x->n_in || c->o->src == c->o->dst || x->n_ff == 0 || !x->gate || !x->up || !x->down) {
+        return bad(c, "has experts of another width");
+    }
+    for (uint32_t i = 0; i < x->n_expert; i++) {
+        mlxr_status status = shaped(c, &x->gate[i], x->n_in, x->n_ff);
+        status = status != MLXR_OK ? status : shaped(c, &x->up[i], x->n_in, x->n_ff);
+        status = status != MLXR_OK ? status : shaped(c, &x->down[i], x->n_ff, x->n_in);
+        if (status != MLXR_OK) {
+            return status;
+        }
+    }
+    mlxr_status status = read_slot(c, SLOT_R, x->n_expert);
+    status = status != MLXR_OK ? status : read_slot(c, c->o->src, x->n_in);
+    return status != MLXR_OK ? status : write_slot(c, c->o->dst, x->n_in);
+}
+
 static mlxr_status check_take(check *c)
 {
     slot s = c->o->dst;
@@ -230,7 +259,7 @@ static mlxr_status check_op(check *c)
     case OP_ATTEND:
         return check_attend(c);
     case OP_GATED:
-        if ((unsigned)o->act > ACT_RELU_SQUARED) {
+        if ((unsigned)o->act > ACT_SWIGLU_CLAMPED || (o->act == ACT_SWIGLU_CLAMPED && o->src == SLOT_NONE)) {
             return bad(c, "names an unknown activation");
         }
         if (o->src == SLOT_NONE) {
@@ -240,6 +269,8 @@ static mlxr_status check_op(check *c)
     case OP_ADD:
         status = read_slot(c, o->src, o->width);
         return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
+    case OP_EXPERTS:
+        return check_experts(c);
     case OP_SCALE:
         return read_slot(c, o->dst, o->width);
     case OP_SOFTCAP:

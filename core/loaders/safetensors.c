@@ -16,7 +16,8 @@
 #include "quant/codec.h"
 
 #define NAME_BYTES_MAX 255
-#define VECTOR_MAX (1u << 24) /* elements of a norm or bias: they are copied */
+#define VECTOR_MAX (1u << 24)      /* elements of a norm or bias: they are copied */
+#define COPY_MAX ((size_t)1 << 30) /* bytes of a tensor that is stored the other way round */
 
 typedef struct reader {
     const char *name;    /* of the file, for errors */
@@ -140,16 +141,56 @@ static mlxr_status convert_vector(const reader *r, tensor *t, bool plus_one)
     return MLXR_OK;
 }
 
+/* A stack of matrices [n_stack][n_rows][n_columns] with rows and columns exchanged, and then rows 0, 2, 4 … before 1,
+ * 3, 5 …: a copy, which weights as large as real ones are too much for. */
+static mlxr_status turn_stack(const reader *r, tensor *t, unsigned change)
+{
+    bool turned = (change & HF_TRANSPOSED) != 0, zipped = (change & HF_ZIPPED) != 0;
+    if (t->n_dims != (turned ? 3 : 2) || t->n_bytes > COPY_MAX) {
+        return bad(r, MLXR_LIMIT,
+                   "tensor '%.128s' has %u dimensions and %zu bytes; it must be copied, which takes %d and at "
+                   "most %zu",
+                   t->name, t->n_dims, t->n_bytes, turned ? 3 : 2, COPY_MAX);
+    }
+    size_t size = dtype_row_bytes(t->type, 1), n_in = (size_t)t->shape[turned ? 1 : 0];
+    size_t n_out = turned ? (size_t)t->shape[0] : 1, n_stack = (size_t)(turned ? t->shape[2] : t->shape[1]);
+    size_t n_zip = turned ? n_out : n_in;
+    uint8_t *copy = region_alloc(r->memory, t->n_bytes);
+    if (!copy) {
+        return error_nomem(r->error, t->name, t->n_bytes);
+    }
+    if (zipped && n_zip % 2) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s' holds pairs of gate and up, but has %zu", t->name, n_zip);
+    }
+    const uint8_t *from = t->data;
+    for (size_t s = 0; s < n_stack; s++) {
+        for (size_t i = 0; i < n_in; i++) {
+            for (size_t o = 0; o < n_out; o++) {
+                size_t z = turned ? o : i, to = zipped ? z / 2 + z % 2 * (n_zip / 2) : z;
+                size_t at = turned ? to * n_in + i : to;
+                memcpy(copy + (s * n_in * n_out + at) * size, from + ((s * n_in + i) * n_out + o) * size, size);
+            }
+        }
+    }
+    t->data = copy;
+    if (turned) {
+        t->shape[0] = n_in;
+        t->shape[1] = n_out;
+        t->row_bytes = n_in * size;
+    }
+    return MLXR_OK;
+}
+
 static mlxr_status read_tensor(const reader *r, const char *name, const json_t *entry, tensor *t, extent *e,
                                hf_fate *fate)
 {
     char ours[NAME_BYTES_MAX + 1];
-    bool plus_one;
+    unsigned change;
     if (name[0] == 0 || strlen(name) > NAME_BYTES_MAX) {
         return bad(r, MLXR_FORMAT, "a tensor name of %zu bytes; it must have 1 to %d", strlen(name), NAME_BYTES_MAX);
     }
     mlxr_status status = read_offsets(r, name, entry, e);
-    *fate = hf_tensor_name(r->config->class, r->config->tied, name, ours, sizeof ours, &plus_one);
+    *fate = hf_tensor_name(r->config, name, ours, sizeof ours, &change);
     if (status != MLXR_OK || *fate == HF_SKIP) {
         return status;
     }
@@ -169,7 +210,10 @@ static mlxr_status read_tensor(const reader *r, const char *name, const json_t *
     if (!t->name) {
         return error_nomem(r->error, "a tensor name", strlen(ours) + 1);
     }
-    return t->n_dims == 1 ? convert_vector(r, t, plus_one) : MLXR_OK;
+    if (change & (HF_TRANSPOSED | HF_ZIPPED)) {
+        return turn_stack(r, t, change);
+    }
+    return t->n_dims == 1 ? convert_vector(r, t, (change & HF_PLUS_ONE) != 0) : MLXR_OK;
 }
 
 /* ---- one file -------------------------------------------------------------------------------------------------- */

@@ -42,7 +42,13 @@ typedef enum hf_windows {
 } hf_windows;
 
 /* What the names of norms mean: the same word stands for different ones. */
-typedef enum hf_norms { HF_NORMS_TWO, HF_NORMS_FOUR, HF_NORMS_AFTER, HF_NORMS_GLM } hf_norms;
+typedef enum hf_norms {
+    HF_NORMS_TWO,
+    HF_NORMS_POST /* GGUF calls both the same */,
+    HF_NORMS_FOUR,
+    HF_NORMS_AFTER,
+    HF_NORMS_GLM
+} hf_norms;
 
 /* A class of config.json's "architectures" and the defaults its configuration has in transformers. */
 typedef struct hf_class {
@@ -62,9 +68,12 @@ typedef struct hf_class {
     double rotary_share;                             /* of a head; 0: all of it */
     bool attn_multiplier;                            /* attention_multiplier is the scale on q·k */
     double logit_scale, attn_softcap, final_softcap; /* of a model that says nothing */
-    uint32_t no_rope_interval;                       /* 0: the class knows of no layers without RoPE */
-    double rope_theta, rope_theta_local;             /* local 0: the same everywhere */
-    double query_scalar;                             /* 0: head_dim */
+    bool experts;                                    /* a mixture of experts */
+    bool unmixed_weights;      /* of it: the weights of the chosen ones sum to 1 only where config.json says so */
+    bool layers_ahead;         /* behind the last layer there may be some that predict further tokens */
+    uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
+    double rope_theta, rope_theta_local; /* local 0: the same everywhere */
+    double query_scalar;                 /* 0: head_dim */
     const char *activation_key, *activation;
 } hf_class;
 
@@ -75,18 +84,26 @@ const hf_class *hf_class_find_type(const char *model_type);
 /* What to do with a tensor. */
 typedef enum hf_fate { HF_KEEP, HF_SKIP } hf_fate;
 
-/* GGUF's name of a tensor, written to out[cap]; names we do not know stay. class NULL: all stay. *plus_one: the file
- * stores w, GGUF 1 + w. Skipped are tensors a model ignores: an output matrix where it is tied, buffers of old
- * checkpoints. */
-hf_fate hf_tensor_name(const hf_class *class, bool tied, const char *name, char *out, size_t cap, bool *plus_one);
+/* How GGUF stores a tensor otherwise than the file does; any of them. */
+enum {
+    HF_PLUS_ONE = 1u << 0,   /* the file stores w, GGUF 1 + w */
+    HF_TRANSPOSED = 1u << 1, /* each matrix of a stack has its inputs outermost */
+    HF_ZIPPED = 1u << 2,     /* gate and up alternate, where GGUF has all of gate first */
+};
 
 /* What config.json tells about names. */
 typedef struct hf_config {
     const hf_class *class; /* NULL: unknown, only general.architecture is filled */
     bool tied;
+    uint32_t n_layers;
     tensor extra[2]; /* made of config.json's numbers, in the region */
     uint32_t n_extra;
 } hf_config;
+
+/* GGUF's name of a tensor, written to out[cap]; names we do not know stay, and all where the class is unknown. *change:
+ * what has to be done to it. Skipped are tensors a model ignores: an output matrix where it is tied, buffers of old
+ * checkpoints, layers behind the last that predict further tokens. */
+hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change);
 
 /* Fills file->meta and *config from the texts. */
 mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_config *config, mlxr_error *error);

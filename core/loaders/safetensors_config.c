@@ -9,7 +9,7 @@
 
 #include "loaders/safetensors.h"
 
-#define META_MAX 48
+#define META_MAX 64
 #define LAYERS_MAX 65536
 
 /* Reads from config.json and appends to the metadata; the first failure sticks, so that rows of reads need one check.
@@ -538,6 +538,74 @@ static void write_scales(writer *w)
     }
 }
 
+/* The first of the names that is there. */
+static bool get_u32_of(writer *w, const char *const *names, size_t n, uint32_t *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (get_u32(w, w->root, names[i], out)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What of a mixture nothing below knows of. */
+static void refuse_mixture(writer *w)
+{
+    uint32_t step = 1;
+    double limit = 7, alpha = 1.702;
+    get_u32(w, w->root, "decoder_sparse_step", &step);
+    get_f64(w, w->root, "swiglu_limit", &limit);
+    get_f64(w, w->root, "swiglu_alpha", &alpha);
+    if (w->status != MLXR_OK) {
+        return;
+    }
+    const char *what = step != 1 || json_array_size(member(w->root, "mlp_only_layers")) > 0
+                           ? "dense layers among sparse ones"
+                       : member(w->root, "clip_qkv")              ? "'clip_qkv'"
+                       : limit != 7 || fabs(alpha - 1.702) > 1e-6 ? "another clamped SwiGLU than 7 and 1.702"
+                                                                  : NULL;
+    if (what) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: %s is not supported in %s models", what,
+                              w->class->arch);
+    }
+}
+
+static void write_experts(writer *w)
+{
+    static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
+    uint32_t n_expert = 0, n_used = 0, number = 0;
+    bool normalise = !w->class->unmixed_weights;
+    if (!w->class->experts) {
+        return;
+    }
+    if (!get_u32_of(w, counts, sizeof counts / sizeof *counts, &n_expert) && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'num_local_experts' is missing");
+    }
+    n_used = need_u32(w, "num_experts_per_tok", UINT32_MAX);
+    add_u32(w, ".expert_count", n_expert);
+    add_u32(w, ".expert_used_count", n_used);
+    if (get_u32(w, w->root, "moe_intermediate_size", &number)) {
+        add_u32(w, ".expert_feed_forward_length", number);
+    }
+    if (get_u32(w, w->root, "n_shared_experts", &number)) {
+        add_u32(w, ".expert_shared_count", number);
+    }
+    if (get_u32(w, w->root, "first_k_dense_replace", &number)) {
+        add_u32(w, ".leading_dense_block_count", number);
+    }
+    if (get_u32(w, w->root, "n_group", &number)) {
+        add_u32(w, ".expert_group_count", number);
+    }
+    if (get_u32(w, w->root, "topk_group", &number)) {
+        add_u32(w, ".expert_group_used_count", number);
+    }
+    get_bool(w, w->root, "norm_topk_prob", &normalise);
+    add_u32(w, ".expert_weights_norm", normalise);
+    copy_f32(w, w->root, "routed_scaling_factor", ".expert_weights_scale");
+    refuse_mixture(w);
+}
+
 /* ---- special tokens and template ------------------------------------------------------------------------------- */
 
 static bool is_id(const json_t *value)
@@ -668,6 +736,8 @@ static void write_all(writer *w, const safetensors_texts *texts, hf_config *conf
         write_rope(w, &s);
         write_windows(w, &s);
         write_scales(w);
+        write_experts(w);
+        config->n_layers = s.n_layers;
     }
     write_special_tokens(w, texts->generation_config);
     write_template(w, texts);

@@ -134,9 +134,8 @@ static mlxr_status check_index(const model_file *file, const json_t *map, const 
     json_object_foreach((json_t *)(uintptr_t)map, name, shard)
     {
         char ours[256];
-        bool plus_one;
-        if (hf_tensor_name(config->class, config->tied, name, ours, sizeof ours, &plus_one) == HF_KEEP &&
-            !model_file_tensor(file, ours)) {
+        unsigned change;
+        if (hf_tensor_name(config, name, ours, sizeof ours, &change) == HF_KEEP && !model_file_tensor(file, ours)) {
             return error_set(error, MLXR_FORMAT,
                              "%.128s: tensor '%.128s' is missing, which " INDEX_NAME " says is there",
                              json_string_value(shard), name);

@@ -63,6 +63,75 @@ static const hf_class classes[] = {
      .activation = "gelu_pytorch_tanh",
      .norms = HF_NORMS_FOUR,
      .plus_one = true},
+    {.class_name = "MixtralForCausalLM",
+     .model_type = "mixtral",
+     .arch = "llama",
+     .n_head_kv = 8,
+     .n_ctx = 131072,
+     .windows = HF_WINDOWS_ALL,
+     .eps = 1e-5,
+     .rope_theta = 1e4,
+     .experts = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "Qwen3MoeForCausalLM",
+     .model_type = "qwen3_moe",
+     .arch = "qwen3moe",
+     .n_head_kv = 4,
+     .n_ctx = 32768,
+     .window = 4096,
+     .windows = HF_WINDOWS_OPTIONAL,
+     .rope_theta = 1e4,
+     .experts = true,
+     .unmixed_weights = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "OlmoeForCausalLM",
+     .model_type = "olmoe",
+     .arch = "olmoe",
+     .n_ctx = 4096,
+     .eps = 1e-5,
+     .rope_theta = 1e4,
+     .experts = true,
+     .unmixed_weights = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "GraniteMoeForCausalLM",
+     .model_type = "granitemoe",
+     .arch = "granitemoe",
+     .n_ctx = 2048,
+     .rope_theta = 1e4,
+     .attn_multiplier = true,
+     .experts = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "Glm4MoeForCausalLM",
+     .model_type = "glm4_moe",
+     .arch = "glm4moe",
+     .n_head_kv = 8,
+     .n_ctx = 131072,
+     .eps = 1e-5,
+     .rotary_share = 0.5,
+     .rope_theta = 1e4,
+     .norms = HF_NORMS_POST,
+     .experts = true,
+     .layers_ahead = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "GptOssForCausalLM",
+     .model_type = "gpt_oss",
+     .arch = "gpt-oss",
+     .n_head_kv = 8,
+     .head_dim = 64,
+     .n_ctx = 131072,
+     .window = 128,
+     .windows = HF_WINDOWS_SOME,
+     .eps = 1e-5,
+     .rope_theta = 1.5e5,
+     .norms = HF_NORMS_POST,
+     .experts = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
     {.class_name = "Gemma2ForCausalLM",
      .model_type = "gemma2",
      .arch = "gemma2",
@@ -234,11 +303,21 @@ static const stem layer_stems[] = {
     {"mlp.down_proj", "ffn_down", false},
     {"self_attn.qkv_proj", "attn_qkv", false},
     {"mlp.gate_up_proj", "ffn_up", false},
+    {"mlp.gate", "ffn_gate_inp", false},
+    {"mlp.router", "ffn_gate_inp", false},
+    {"block_sparse_moe.gate", "ffn_gate_inp", false},
+    {"block_sparse_moe.router.layer", "ffn_gate_inp", false},
+    {"block_sparse_moe.input_linear", "ffn_gate_up_exps", false},
+    {"block_sparse_moe.output_linear", "ffn_down_exps", false},
+    {"mlp.shared_experts.gate_proj", "ffn_gate_shexp", false},
+    {"mlp.shared_experts.up_proj", "ffn_up_shexp", false},
+    {"mlp.shared_experts.down_proj", "ffn_down_shexp", false},
     {"mlp.c_fc", "ffn_up", false},
     {"mlp.c_proj", "ffn_down", false},
 };
 /* The same word stands for the norm before the MLP, and in others for the one after attention. */
 static const stem two_norms[] = {{"post_attention_layernorm", "ffn_norm", true}};
+static const stem post_norms[] = {{"post_attention_layernorm", "post_attention_norm", true}};
 static const stem four_norms[] = {
     {"post_attention_layernorm", "post_attention_norm", true},
     {"pre_feedforward_layernorm", "ffn_norm", true},
@@ -272,6 +351,8 @@ static const stem *find_norm(hf_norms kind, const char *name, size_t n)
     switch (kind) {
     case HF_NORMS_TWO:
         return find_stem(two_norms, COUNT(two_norms), name, n);
+    case HF_NORMS_POST:
+        return find_stem(post_norms, COUNT(post_norms), name, n);
     case HF_NORMS_GLM:
         return find_stem(glm_norms, COUNT(glm_norms), name, n);
     case HF_NORMS_FOUR:
@@ -320,36 +401,94 @@ static bool ends_with(const char *text, const char *end)
     return n >= n_end && strcmp(text + (n - n_end), end) == 0;
 }
 
-hf_fate hf_tensor_name(const hf_class *class, bool tied, const char *name, char *out, size_t cap, bool *plus_one)
+/* Names that do not end in ".weight" or ".bias". */
+static const struct {
+    const char *theirs, *ours;
+    unsigned change;
+} whole_names[] = {
+    {"self_attn.sinks", "attn_sinks.weight", 0},
+    {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias", 0},
+    {"mlp.experts.gate_up_proj", "ffn_gate_up_exps.weight", HF_TRANSPOSED | HF_ZIPPED},
+    {"mlp.experts.gate_up_proj_bias", "ffn_gate_up_exps.bias", HF_ZIPPED},
+    {"mlp.experts.down_proj", "ffn_down_exps.weight", HF_TRANSPOSED},
+    {"mlp.experts.down_proj_bias", "ffn_down_exps.bias", 0},
+};
+
+/* "mlp.experts.7.up_proj.weight" → "ffn_up.7.weight". */
+static bool expert_name(const char *name, char *out, size_t cap)
 {
+    static const char *const folders[] = {"mlp.experts.", "block_sparse_moe.experts."};
+    static const char *const theirs[] = {"gate_proj", "up_proj", "down_proj", "w1", "w3", "w2"};
+    static const char *const ours[] = {"gate", "up", "down"};
+    for (size_t i = 0; i < COUNT(folders); i++) {
+        size_t n = strlen(folders[i]), n_digits = 0;
+        if (strncmp(name, folders[i], n) != 0) {
+            continue;
+        }
+        n_digits = strspn(name + n, "0123456789");
+        const char *part = name + n + n_digits + 1;
+        for (size_t j = 0; n_digits > 0 && n_digits < 5 && name[n + n_digits] == '.' && j < COUNT(theirs); j++) {
+            size_t n_part = strlen(theirs[j]);
+            if (strncmp(part, theirs[j], n_part) == 0 && strcmp(part + n_part, ".weight") == 0) {
+                snprintf(out, cap, "ffn_%s.%.*s.weight", ours[j % COUNT(ours)], (int)n_digits, name + n);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* GGUF's name of a layer's tensor, behind "blk.<i>."; false: not known. */
+static bool layer_name(const hf_class *class, const char *rest, char *out, size_t cap, unsigned *change)
+{
+    for (size_t i = 0; i < COUNT(whole_names); i++) {
+        if (strcmp(rest, whole_names[i].theirs) == 0) {
+            snprintf(out, cap, "%s", whole_names[i].ours);
+            *change = whole_names[i].change;
+            return true;
+        }
+    }
+    if (expert_name(rest, out, cap)) {
+        return true;
+    }
+    size_t n = stem_length(rest);
+    const stem *found = find_stem(layer_stems, COUNT(layer_stems), rest, n);
+    found = found ? found : find_norm(class->norms, rest, n);
+    if (found) {
+        snprintf(out, cap, "%s%s", found->ours, rest + n);
+        *change = found->norm && class->plus_one ? HF_PLUS_ONE : 0;
+    }
+    return found != NULL;
+}
+
+hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change)
+{
+    const hf_class *class = config->class;
     unsigned layer = 0;
-    *plus_one = false;
+    char ours[96];
+    *change = 0;
     snprintf(out, cap, "%s", name);
     if (!class) {
         return HF_KEEP;
     }
-    if ((tied && strcmp(name, "lm_head.weight") == 0) || ends_with(name, ".rotary_emb.inv_freq")) {
+    if ((config->tied && strcmp(name, "lm_head.weight") == 0) || ends_with(name, ".rotary_emb.inv_freq")) {
         return HF_SKIP;
     }
     const char *rest = skip_layer(name, &layer);
-    size_t n = stem_length(rest ? rest : name);
-    const stem *found = NULL;
-    if (rest) {
-        found = find_stem(layer_stems, COUNT(layer_stems), rest, n);
-        if (!found) {
-            found = find_norm(class->norms, rest, n);
-        }
-    } else {
-        found = find_stem(global_stems, COUNT(global_stems), name, n);
+    if (rest && class->layers_ahead && layer >= config->n_layers) {
+        return HF_SKIP;
     }
-    if (!found) {
+    if (rest) {
+        if (layer_name(class, rest, ours, sizeof ours, change)) {
+            snprintf(out, cap, "blk.%u.%s", layer, ours);
+        }
         return HF_KEEP;
     }
-    if (rest) {
-        snprintf(out, cap, "blk.%u.%s%s", layer, found->ours, rest + n);
-    } else {
+    size_t n = stem_length(name);
+    const stem *found = find_stem(global_stems, COUNT(global_stems), name, n);
+    if (found) {
         snprintf(out, cap, "%s%s", found->ours, name + n);
+        *change = found->norm && class->plus_one ? HF_PLUS_ONE : 0;
     }
-    *plus_one = found->norm && class->plus_one;
     return HF_KEEP;
 }

@@ -55,6 +55,23 @@ FAMILIES = {
     "ministral3": ("Ministral3Config", dict(head_dim=32, rope_parameters=rope(
         1e6, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,
         llama_4_scaling_beta=0.25, original_max_position_embeddings=34))),
+    "mixtral": ("MixtralConfig", dict(num_local_experts=6, num_experts_per_tok=2, rope_parameters=rope())),
+    "qwen3moe": ("Qwen3MoeConfig", dict(head_dim=32, moe_intermediate_size=48, num_experts=7, num_experts_per_tok=3,
+                                        norm_topk_prob=True, rope_parameters=rope(1e6))),
+    "gpt-oss": ("GptOssConfig", dict(head_dim=32, num_local_experts=5, num_experts_per_tok=2, sliding_window=16, eos_token_id=1,
+                                     rope_parameters=rope(1.5e5, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0,
+                                                          truncate=False, original_max_position_embeddings=34))),
+    "glm4moe": ("Glm4MoeConfig", dict(head_dim=32, moe_intermediate_size=40, n_routed_experts=8, num_experts_per_tok=3,
+                                      first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=1.7,
+                                      use_qk_norm=True, attention_bias=True,
+                                      rope_parameters=rope(1e6, partial_rotary_factor=0.5))),
+    "glm4moe-groups": ("Glm4MoeConfig", dict(head_dim=32, moe_intermediate_size=40, n_routed_experts=8, num_experts_per_tok=3,
+                                             n_group=4, topk_group=2, first_k_dense_replace=2,
+                                             rope_parameters=rope(1e6, partial_rotary_factor=0.5))),
+    "granitemoe": ("GraniteMoeConfig", dict(num_local_experts=5, num_experts_per_tok=2, embedding_multiplier=3.0,
+                                            residual_multiplier=0.6, attention_multiplier=0.2, logits_scaling=2.5,
+                                            rope_parameters=rope())),
+    "olmoe": ("OlmoeConfig", dict(num_experts=6, num_experts_per_tok=2, rope_parameters=rope())),
 }
 
 
@@ -78,13 +95,20 @@ def spread(cfg, name, shape):
     gemma = cfg.model_type.startswith("gemma")
     if "norm" in last and name.endswith("weight"):
         return (0.5 if last[:2] in ("q_", "k_") else 0.0) + (0.0 if gemma else 1.0), 0.5
+    if "sinks" in name:
+        return 0.5, 1.5
+    if last in ("router", "gate") and name.endswith("bias") or "correction_bias" in name:
+        return 0.0, 0.4
     if name.endswith("bias") or len(shape) == 1:
+        return 0.125, 0.75
+    if "experts" in name and "bias" in name:
         return 0.125, 0.75
     if "embed" in name:
         return 0.0, 0.21875 if gemma else 0.5
     gain = {"q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "o_proj": 1.5, "gate_proj": 1.5, "gate_up_proj": 1.3,
             "lm_head": 2.0}.get(last, 1.0)
-    return 0.0, float(np.float32(gain) * np.sqrt(np.float32(3) / np.float32(shape[-1])))
+    n_in = shape[-2] if len(shape) == 3 and cfg.model_type == "gpt_oss" else shape[-1]  # its experts are stored the other way
+    return 0.0, float(np.float32(gain) * np.sqrt(np.float32(3) / np.float32(n_in)))
 
 
 def write_folder(name, folder):
@@ -114,7 +138,8 @@ def reference(folder, ids):
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                                              experts_implementation="eager")
     model = model.eval().double()
     if getattr(model.config, "use_kernels", False):
         raise SystemExit("kernels would replace what transformers computes")

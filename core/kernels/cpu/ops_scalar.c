@@ -59,6 +59,9 @@ static double activate(activation act, double x)
         return x > 0 ? x : 0;
     case ACT_RELU_SQUARED:
         return x > 0 ? x * x : 0;
+    case ACT_SWIGLU_CLAMPED: /* the half of it that sees the gate alone */
+        x = x < 7 ? x : 7;
+        return x / (1.0 + exp(-1.702 * x));
     }
     return x;
 }
@@ -66,7 +69,9 @@ static double activate(activation act, double x)
 static void gated(activation act, float *gate, const float *up, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        gate[i] = (float)(activate(act, gate[i]) * (up ? (double)up[i] : 1.0));
+        double u = up ? (double)up[i] : 1.0;
+        u = act == ACT_SWIGLU_CLAMPED ? fmin(fmax(u, -7), 7) + 1 : u;
+        gate[i] = (float)(activate(act, gate[i]) * u);
     }
 }
 

@@ -130,10 +130,21 @@ static void simd_gated(activation act, float *gate, const float *up, uint32_t n)
     }
 }
 
+static void simd_gated_clamped(float *gate, const float *up, uint32_t n)
+{
+    const vf top = vf_set(7), bottom = vf_set(-7), one = vf_set(1), steep = vf_set(-1.702f);
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        vf x = vf_min(top, SIMD_LOAD(gate, i, n)), u = vf_min(top, vf_max(bottom, SIMD_LOAD(up, i, n)));
+        simd_store(gate, i, n, vf_mul(vf_gate(x, vf_mul(x, steep)), vf_add(u, one)));
+    }
+}
+
 static void simd_gated_any(activation act, float *gate, const float *up, uint32_t n)
 {
     if (act == ACT_GELU_ERF) { /* no model of the table uses it; libm's erf will do */
         ops_table_scalar().gated(act, gate, up, n);
+    } else if (act == ACT_SWIGLU_CLAMPED) {
+        simd_gated_clamped(gate, up, n);
     } else {
         simd_gated(act, gate, up, n);
     }

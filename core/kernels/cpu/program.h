@@ -7,6 +7,7 @@
  *                   weight rows shared out
  *     NODE_ATTEND   attention, tasks shared out
  *     NODE_SCAN     a recurrent sum, channels shared out
+ *     NODE_EXPERTS  a mixture: rows grouped by expert, pieces of experts shared out (experts.h)
  *     NODE_TAKE     wanted rows gathered
  *
  * A Llama layer is NODE_LINEAR (norm, q k v), NODE_ROWS (RoPE, KV write), NODE_ATTEND, NODE_LINEAR (o, + residual),
@@ -23,6 +24,7 @@
 #include "base/team.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/experts.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
 
@@ -31,7 +33,15 @@
 #define PROGRAM_SCRATCH_PART 16 /* of the weights: what the rows of a pass may take */
 #define PROGRAM_PRODUCTS_MAX 4  /* matrices that share one packed input */
 
-typedef enum node_kind { NODE_ROWS, NODE_LINEAR, NODE_ATTEND, NODE_SCAN, NODE_TAKE, NODE_KIND_COUNT } node_kind;
+typedef enum node_kind {
+    NODE_ROWS,
+    NODE_LINEAR,
+    NODE_ATTEND,
+    NODE_SCAN,
+    NODE_EXPERTS,
+    NODE_TAKE,
+    NODE_KIND_COUNT
+} node_kind;
 
 /* A row-wise operation, with its small weights as aligned f32. */
 typedef struct row_op {
@@ -68,6 +78,7 @@ typedef struct node {
     /* NODE_SCAN */
     const op *scan;
     const float *decay; /* [width] */
+    const op *experts;  /* NODE_EXPERTS */
     slot taken_slot;    /* NODE_TAKE */
 } node;
 
@@ -102,6 +113,7 @@ struct program {
     uint32_t widest_in, widest_row;          /* of any product's input; of any slot that a rows part writes */
     uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
     bool packed_many[LINEAR_FORMAT_COUNT];   /* more than LINEAR_FEW tokens at a time */
+    experts_size experts;                    /* the largest of each kind */
     uint32_t rows_max;                       /* of a pass */
     /* Scratch, grown on demand, bounded by rows_max rows. */
     program_block scratch, cut;
@@ -119,6 +131,7 @@ typedef struct exec {
     size_t private_packed[LINEAR_FORMAT_COUNT],
         private_row; /* offsets within: inputs packed by a thread for itself; a row */
     attend_work works[PROGRAM_SHAPES_MAX];
+    experts_work experts;
     float *partials;
     _Atomic uint32_t *counters; /* [n_nodes][2] chunks given out; 16 apart, a cache line each */
 } exec;
@@ -137,6 +150,9 @@ bool program_label(program *prog, node *n, const op *ops, uint32_t n_ops);
 void program_rope_angles(const exec *e, const team_member *member);
 /* False: it had nothing to do for anyone, and needs no barrier. */
 bool program_run_node(const exec *e, uint32_t index, const team_member *member);
+
+/* NODE_EXPERTS, in experts.c */
+void program_run_experts(const exec *e, uint32_t index, const team_member *member);
 
 static inline uint32_t exec_rows(const exec *e, const node *n)
 {

@@ -33,6 +33,8 @@ static bool reads(const op *o, slot s)
         return s == SLOT_K || s == SLOT_V;
     case OP_ATTEND:
         return s == SLOT_Q;
+    case OP_EXPERTS:
+        return o->src == s || s == SLOT_R;
     case OP_GATED:
     case OP_ADD:
         return o->dst == s || o->src == s;
@@ -49,6 +51,7 @@ static bool overwrites(const op *o, slot s)
     case OP_EMBED:
     case OP_NORM:
     case OP_LINEAR:
+    case OP_EXPERTS:
         return o->dst == s;
     case OP_ATTEND:
         return s == SLOT_A;
@@ -73,7 +76,7 @@ static bool read_later(const builder *b, uint32_t from, slot s)
 
 static bool row_wise(op_kind kind)
 {
-    return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_SCAN && kind != OP_TAKE_ROWS;
+    return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_SCAN && kind != OP_EXPERTS && kind != OP_TAKE_ROWS;
 }
 
 /* ---- pieces of nodes ---- */
@@ -242,6 +245,13 @@ static void build_node(builder *b)
         break;
     case OP_SCAN:
         take_scan(b, n);
+        break;
+    case OP_EXPERTS:
+        n->kind = NODE_EXPERTS;
+        n->experts = &b->ops[b->next++];
+        experts_size_add(&b->prog->experts, n->experts->experts, &b->prog->linear);
+        b->prog->widest_in = b->prog->experts.n_widest > b->prog->widest_in ? b->prog->experts.n_widest
+                                                                            : b->prog->widest_in;
         break;
     default: /* OP_TAKE_ROWS */
         n->kind = NODE_TAKE;

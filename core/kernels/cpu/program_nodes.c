@@ -394,6 +394,9 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member)
     case NODE_SCAN:
         run_scan(e, n, member);
         break;
+    case NODE_EXPERTS:
+        program_run_experts(e, index, member);
+        break;
     case NODE_TAKE:
         if (e->s.n_wanted == e->s.n_rows) {
             return false; /* all of them, in order */

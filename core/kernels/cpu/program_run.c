@@ -83,6 +83,20 @@ static void place(exec *e, carve *c, uint32_t n_positions)
         e->works[i].split = carve_take(c, e->works[i].n_split, sizeof(attend_task));
         n_partials = e->works[i].n_partials > n_partials ? e->works[i].n_partials : n_partials;
     }
+    const experts_size *x = &prog->experts;
+    uint64_t n_pairs = (uint64_t)n_rows * x->n_used;
+    if (n_pairs) {
+        e->experts.chosen = carve_take(c, n_pairs, sizeof(uint32_t));
+        e->experts.weights = carve_take(c, n_pairs, sizeof(float));
+        e->experts.place = carve_take(c, n_pairs, sizeof(uint32_t));
+        e->experts.row = carve_take(c, n_pairs, sizeof(uint32_t));
+        e->experts.groups = carve_take(c, x->n_expert + 1, sizeof(experts_group));
+        e->experts.input = carve_take(c, experts_packed_bytes(x, n_pairs, false), 1);
+        e->experts.middle = carve_take(c, experts_packed_bytes(x, n_pairs, true), 1);
+        e->experts.gate = carve_take(c, n_pairs * x->n_ff, sizeof(float));
+        e->experts.up = carve_take(c, n_pairs * x->n_ff, sizeof(float));
+        e->experts.out = carve_take(c, n_pairs * x->n_in, sizeof(float));
+    }
     e->partials = carve_take(c, n_partials, sizeof(float));
     e->counters = carve_take(c, (uint64_t)prog->n_nodes * 2, CACHE_LINE);
     place_private(e, c, n_positions);

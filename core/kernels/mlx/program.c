@@ -21,7 +21,7 @@ static double seconds(void)
 
 static const mlx_weight *weight_of(program *prog, const tensor *t)
 {
-    for (uint32_t i = 0; i < prog->n_weights; i++) {
+    for (uint32_t i = prog->n_weights; i-- > 0;) {
         if (prog->weights[i].source == t) {
             return &prog->weights[i];
         }
@@ -34,6 +34,22 @@ static const mlx_weight *weight_of(program *prog, const tensor *t)
     return w;
 }
 
+static bool load_experts(program *prog, const op_experts *x, op_arrays *arrays)
+{
+    arrays->experts = region_array(&prog->memory, 3 * (size_t)x->n_expert, sizeof *arrays->experts);
+    for (uint32_t i = 0; arrays->experts && i < x->n_expert; i++) {
+        const tensor *three[] = {&x->gate[i], &x->up[i], &x->down[i]};
+        for (uint32_t j = 0; j < 3; j++) {
+            mlx_weight *w = &prog->weights[prog->n_weights++];
+            if (!mlx_weight_load(w, prog->kept, three[j], false)) {
+                return false;
+            }
+            arrays->experts[3 * i + j] = w;
+        }
+    }
+    return arrays->experts != NULL;
+}
+
 static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_error *error)
 {
     const int32_t n_head = (int32_t)o->attend.n_head;
@@ -42,6 +58,9 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
     case OP_LINEAR:
         arrays->weight = weight_of(prog, o->weight);
         ok = arrays->weight != NULL;
+        break;
+    case OP_EXPERTS:
+        ok = load_experts(prog, o->experts, arrays);
         break;
     case OP_NORM:
     case OP_SCAN:
@@ -84,12 +103,13 @@ static mlxr_status load(program *prog, mlxr_error *error)
     const plan *p = prog->plan;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         op_kind kind = p->ops[i].kind;
+        prog->n_weights_max += kind == OP_EXPERTS ? 3 * p->ops[i].experts->n_expert : kind == OP_LINEAR;
         prog->n_rows_max += kind == OP_KV_WRITE || kind == OP_SCAN;
         prog->n_embeds_max += kind == OP_EMBED;
         prog->n_readers += kind == OP_ATTEND || kind == OP_SCAN;
     }
     prog->n_rows_max++;
-    prog->weights = region_array(&prog->memory, p->n_ops, sizeof *prog->weights);
+    prog->weights = region_array(&prog->memory, prog->n_weights_max, sizeof *prog->weights);
     prog->ops = region_array(&prog->memory, p->n_ops, sizeof *prog->ops);
     prog->kept = bridge_arena_open();
     prog->step = bridge_arena_open();

@@ -27,9 +27,10 @@
 
 /* What one operation of the plan needs that outlives a step. */
 typedef struct op_arrays {
-    const mlx_weight *weight; /* LINEAR */
-    mlx_value *vector;        /* NORM, SCAN: the weight */
-    mlx_value *bias, *sinks;  /* or NULL */
+    const mlx_weight *weight;   /* LINEAR */
+    mlx_value *vector;          /* NORM, SCAN: the weight */
+    mlx_value *bias, *sinks;    /* or NULL */
+    const mlx_weight **experts; /* EXPERTS: [n_expert][3] gate, up, down */
 } op_arrays;
 
 /* Keys and values, or states, of a step's rows: results that belong into pages. */
@@ -79,6 +80,7 @@ struct program {
     kernel_failures *failures; /* of the backend: where a runner runs them; NULL: Metal does */
     region memory;
     mlx_weight *weights; /* [n_weights], one a tensor */
+    uint32_t n_weights_max;
     uint32_t n_weights;
     op_arrays *ops;                   /* [plan.n_ops] */
     mlx_arena *kept, *step, *results; /* of the weights, of a graph being built, of what a step gives */

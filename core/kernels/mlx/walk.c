@@ -86,8 +86,20 @@ static mlx_value *activate(walk *w, activation act, mlx_value *x)
         return bridge_two(a, BRIDGE_MAXIMUM, x, bridge_scalar(a, 0));
     case ACT_RELU_SQUARED:
         return bridge_one(a, BRIDGE_SQUARE, bridge_two(a, BRIDGE_MAXIMUM, x, bridge_scalar(a, 0)));
+    case ACT_SWIGLU_CLAMPED: /* the half of it that sees the gate alone */
+        x = bridge_two(a, BRIDGE_MINIMUM, x, bridge_scalar(a, 7));
+        return value_mul(a, x, bridge_one(a, BRIDGE_SIGMOID, value_scale(a, x, 1.702f)));
     }
     return x;
+}
+
+mlx_value *walk_gate(walk *w, activation act, mlx_value *gate, mlx_value *up)
+{
+    gate = activate(w, act, gate);
+    if (act == ACT_SWIGLU_CLAMPED) {
+        up = value_add(w->a, value_clip(w->a, up, -7, 7), bridge_scalar(w->a, 1));
+    }
+    return up ? value_mul(w->a, gate, up) : gate;
 }
 
 static mlx_value *softcap(walk *w, const op *o)
@@ -270,11 +282,13 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         w->slots[SLOT_A] = walk_attend(w, o, arrays);
         break;
     case OP_GATED:
-        *dst = activate(w, o->act, *dst);
-        *dst = o->src == SLOT_NONE ? *dst : value_mul(w->a, *dst, w->slots[o->src]);
+        *dst = walk_gate(w, o->act, *dst, o->src == SLOT_NONE ? NULL : w->slots[o->src]);
         break;
     case OP_ADD:
         *dst = value_add(w->a, *dst, value_scale(w->a, w->slots[o->src], o->scale));
+        break;
+    case OP_EXPERTS:
+        *dst = walk_experts(w, o, arrays);
         break;
     case OP_SCALE:
         *dst = value_scale(w->a, *dst, o->scale);

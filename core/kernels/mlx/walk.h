@@ -81,6 +81,10 @@ void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes);
 void walk_keep_keys(walk *w, const op *o);
 /* The pages of a group up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row]. */
 mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end);
+/* OP_EXPERTS */
+mlx_value *walk_experts(walk *w, const op *o, const op_arrays *arrays);
+/* activation(gate) ∘ up; up NULL: activation(gate) */
+mlx_value *walk_gate(walk *w, activation act, mlx_value *gate, mlx_value *up);
 /* OP_ATTEND */
 mlx_value *walk_attend(walk *w, const op *o, const op_arrays *arrays);
 

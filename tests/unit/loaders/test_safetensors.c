@@ -92,48 +92,60 @@ static void every_name_of_every_class_is_translated(void **state)
     (void)state;
     static const struct {
         const char *class, *theirs, *ours;
-        bool plus_one;
+        unsigned change;
     } cases[] = {
-        {"LlamaForCausalLM", "model.embed_tokens.weight", "token_embd.weight", false},
-        {"LlamaForCausalLM", "model.norm.weight", "output_norm.weight", false},
-        {"LlamaForCausalLM", "lm_head.weight", "output.weight", false},
-        {"LlamaForCausalLM", "model.layers.0.input_layernorm.weight", "blk.0.attn_norm.weight", false},
-        {"LlamaForCausalLM", "model.layers.12.post_attention_layernorm.weight", "blk.12.ffn_norm.weight", false},
-        {"LlamaForCausalLM", "model.layers.999999.self_attn.q_proj.weight", "blk.999999.attn_q.weight", false},
-        {"MistralForCausalLM", "model.layers.3.self_attn.k_proj.weight", "blk.3.attn_k.weight", false},
-        {"Qwen2ForCausalLM", "model.layers.3.self_attn.v_proj.bias", "blk.3.attn_v.bias", false},
-        {"Qwen3ForCausalLM", "model.layers.3.self_attn.q_norm.weight", "blk.3.attn_q_norm.weight", false},
-        {"Qwen3ForCausalLM", "model.layers.3.self_attn.k_norm.weight", "blk.3.attn_k_norm.weight", false},
-        {"LlamaForCausalLM", "model.layers.3.self_attn.o_proj.bias", "blk.3.attn_output.bias", false},
-        {"LlamaForCausalLM", "model.layers.3.mlp.gate_proj.weight", "blk.3.ffn_gate.weight", false},
-        {"LlamaForCausalLM", "model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight", false},
-        {"Gemma3ForCausalLM", "model.norm.weight", "output_norm.weight", true},
+        {"LlamaForCausalLM", "model.embed_tokens.weight", "token_embd.weight", 0},
+        {"LlamaForCausalLM", "model.norm.weight", "output_norm.weight", 0},
+        {"LlamaForCausalLM", "lm_head.weight", "output.weight", 0},
+        {"LlamaForCausalLM", "model.layers.0.input_layernorm.weight", "blk.0.attn_norm.weight", 0},
+        {"LlamaForCausalLM", "model.layers.12.post_attention_layernorm.weight", "blk.12.ffn_norm.weight", 0},
+        {"LlamaForCausalLM", "model.layers.999999.self_attn.q_proj.weight", "blk.999999.attn_q.weight", 0},
+        {"MistralForCausalLM", "model.layers.3.self_attn.k_proj.weight", "blk.3.attn_k.weight", 0},
+        {"Qwen2ForCausalLM", "model.layers.3.self_attn.v_proj.bias", "blk.3.attn_v.bias", 0},
+        {"Qwen3ForCausalLM", "model.layers.3.self_attn.q_norm.weight", "blk.3.attn_q_norm.weight", 0},
+        {"Qwen3ForCausalLM", "model.layers.3.self_attn.k_norm.weight", "blk.3.attn_k_norm.weight", 0},
+        {"LlamaForCausalLM", "model.layers.3.self_attn.o_proj.bias", "blk.3.attn_output.bias", 0},
+        {"LlamaForCausalLM", "model.layers.3.mlp.gate_proj.weight", "blk.3.ffn_gate.weight", 0},
+        {"LlamaForCausalLM", "model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight", 0},
+        {"Gemma3ForCausalLM", "model.norm.weight", "output_norm.weight", HF_PLUS_ONE},
         {"Gemma3ForCausalLM", "model.layers.0.post_attention_layernorm.weight", "blk.0.post_attention_norm.weight",
-         true},
-        {"Gemma3ForCausalLM", "model.layers.0.pre_feedforward_layernorm.weight", "blk.0.ffn_norm.weight", true},
-        {"Gemma3ForCausalLM", "model.layers.0.post_feedforward_layernorm.weight", "blk.0.post_ffw_norm.weight", true},
-        {"Gemma3ForCausalLM", "model.layers.0.self_attn.q_norm.weight", "blk.0.attn_q_norm.weight", true},
-        {"Gemma3ForCausalLM", "model.layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight", false},
+         HF_PLUS_ONE},
+        {"Gemma3ForCausalLM", "model.layers.0.pre_feedforward_layernorm.weight", "blk.0.ffn_norm.weight", HF_PLUS_ONE},
+        {"Gemma3ForCausalLM", "model.layers.0.post_feedforward_layernorm.weight", "blk.0.post_ffw_norm.weight",
+         HF_PLUS_ONE},
+        {"Gemma3ForCausalLM", "model.layers.0.self_attn.q_norm.weight", "blk.0.attn_q_norm.weight", HF_PLUS_ONE},
+        {"Gemma3ForCausalLM", "model.layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight", 0},
+        {"Qwen3MoeForCausalLM", "model.layers.1.mlp.experts.17.up_proj.weight", "blk.1.ffn_up.17.weight", 0},
+        {"MixtralForCausalLM", "model.layers.1.block_sparse_moe.experts.0.w2.weight", "blk.1.ffn_down.0.weight", 0},
+        {"Glm4MoeForCausalLM", "model.layers.0.mlp.gate.e_score_correction_bias", "blk.0.exp_probs_b.bias", 0},
+        {"GptOssForCausalLM", "model.layers.0.self_attn.sinks", "blk.0.attn_sinks.weight", 0},
+        {"GptOssForCausalLM", "model.layers.0.mlp.experts.gate_up_proj", "blk.0.ffn_gate_up_exps.weight",
+         HF_TRANSPOSED | HF_ZIPPED},
         /* what is unknown keeps its name */
+        {"Qwen3MoeForCausalLM", "model.layers.1.mlp.experts.12345.up_proj.weight",
+         "model.layers.1.mlp.experts.12345.up_proj.weight", 0},
+        {"Qwen3MoeForCausalLM", "model.layers.1.mlp.experts.1.up_proj.scale",
+         "model.layers.1.mlp.experts.1.up_proj.scale", 0},
+        {"Qwen3MoeForCausalLM", "model.layers.1.mlp.experts.1x.up_proj.weight",
+         "model.layers.1.mlp.experts.1x.up_proj.weight", 0},
         {"LlamaForCausalLM", "model.layers.0.pre_feedforward_layernorm.weight",
-         "model.layers.0.pre_feedforward_layernorm.weight", false},
-        {"LlamaForCausalLM", "model.layers.01.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight", false},
-        {"LlamaForCausalLM", "model.layers.1234567.mlp.up_proj.weight", "model.layers.1234567.mlp.up_proj.weight",
-         false},
-        {"LlamaForCausalLM", "model.layers..mlp.up_proj.weight", "model.layers..mlp.up_proj.weight", false},
-        {"LlamaForCausalLM", "model.layers.1", "model.layers.1", false},
-        {"LlamaForCausalLM", "model.layers.1.mlp.up_proj", "model.layers.1.mlp.up_proj", false},
-        {"LlamaForCausalLM", ".weight", ".weight", false},
-        {"NoSuchClass", "model.norm.weight", "model.norm.weight", false},
+         "model.layers.0.pre_feedforward_layernorm.weight", 0},
+        {"LlamaForCausalLM", "model.layers.01.mlp.up_proj.weight", "model.layers.01.mlp.up_proj.weight", 0},
+        {"LlamaForCausalLM", "model.layers.1234567.mlp.up_proj.weight", "model.layers.1234567.mlp.up_proj.weight", 0},
+        {"LlamaForCausalLM", "model.layers..mlp.up_proj.weight", "model.layers..mlp.up_proj.weight", 0},
+        {"LlamaForCausalLM", "model.layers.1", "model.layers.1", 0},
+        {"LlamaForCausalLM", "model.layers.1.mlp.up_proj", "model.layers.1.mlp.up_proj", 0},
+        {"LlamaForCausalLM", ".weight", ".weight", 0},
+        {"NoSuchClass", "model.norm.weight", "model.norm.weight", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char ours[256];
-        bool plus_one;
-        assert_int_equal(
-            hf_tensor_name(hf_class_find(cases[i].class), false, cases[i].theirs, ours, sizeof ours, &plus_one),
-            HF_KEEP);
+        unsigned change;
+        assert_int_equal(hf_tensor_name(&(hf_config){.class = hf_class_find(cases[i].class), .n_layers = 4},
+                                        cases[i].theirs, ours, sizeof ours, &change),
+                         HF_KEEP);
         assert_string_equal(ours, cases[i].ours);
-        assert_int_equal(plus_one, cases[i].plus_one);
+        assert_int_equal(change, cases[i].change);
     }
 }
 
@@ -620,6 +632,14 @@ static const struct {
      "'no_rope_layers' is no list with one number a layer"},
     {CLASS("Exaone4ForCausalLM", ", \"sliding_window_pattern\": \"LLX\""), NULL, NULL,
      "'sliding_window_pattern' is no number, or word of the letters L and G"},
+    {CLASS("MixtralForCausalLM", ""), NULL, NULL, "'num_local_experts' is missing"},
+    {CLASS("MixtralForCausalLM", ", \"num_local_experts\": 4"), NULL, NULL, "'num_experts_per_tok' is missing"},
+    {CLASS("Qwen3MoeForCausalLM", ", \"num_experts\": 4, \"num_experts_per_tok\": 2, \"mlp_only_layers\": [1]"), NULL,
+     NULL, "dense layers among sparse ones is not supported in qwen3moe models"},
+    {CLASS("OlmoeForCausalLM", ", \"num_experts\": 4, \"num_experts_per_tok\": 2, \"clip_qkv\": 8"), NULL, NULL,
+     "'clip_qkv' is not supported"},
+    {CLASS("GptOssForCausalLM", ", \"num_experts\": 4, \"num_experts_per_tok\": 2, \"swiglu_limit\": 5"), NULL, NULL,
+     "another clamped SwiGLU than 7 and 1.702 is not supported"},
     {CLASS("Cohere2ForCausalLM", ", \"logit_scale\": \"1\""), NULL, NULL, "'logit_scale' is no number"},
     {CLASS("Starcoder2ForCausalLM", ", \"norm_epsilon\": []"), NULL, NULL, "'norm_epsilon' is no number"},
     {LLAMA(", \"partial_rotary_factor\": 0"), NULL, NULL, "'partial_rotary_factor' is no number above 0 and up to 1"},
@@ -688,13 +708,13 @@ static void an_unknown_class_keeps_its_name_for_show(void **state)
     (void)state;
     model_file *file = NULL;
     mlxr_error error = {0};
-    assert_ok(open_config(&file, "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\"}", NULL,
-                          NULL, &error),
+    assert_ok(open_config(&file, "{\"architectures\": [\"NeverHeardForCausalLM\"], \"model_type\": \"neverheard\"}",
+                          NULL, NULL, &error),
               &error);
-    assert_memory_equal(model_file_meta(file, "general.architecture")->s.data, "MixtralForCausalLM", 19);
+    assert_memory_equal(model_file_meta(file, "general.architecture")->s.data, "NeverHeardForCausalLM", 22);
     model_file_close(&file);
-    assert_ok(open_config(&file, "{\"model_type\": \"mixtral\"}", NULL, NULL, &error), &error);
-    assert_memory_equal(model_file_meta(file, "general.architecture")->s.data, "mixtral", 8);
+    assert_ok(open_config(&file, "{\"model_type\": \"neverheard\"}", NULL, NULL, &error), &error);
+    assert_memory_equal(model_file_meta(file, "general.architecture")->s.data, "neverheard", 11);
     model_file_close(&file);
 }
 
