@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "mlxr_grammar.h"
 #include "runtime/engine.h"
 
 static const char *piece_of(const void *user, int32_t id, size_t *n)
@@ -375,10 +376,36 @@ mlxr_status mlxr_sequence_constrain(mlxr_sequence *s, const mlxr_grammar *made, 
         constraint_clear(&s->rule);
         return MLXR_OK;
     }
+    return mlxr_sequence_constrain_behind(s, made, 0, error);
+}
+
+mlxr_status mlxr_sequence_constrain_behind(mlxr_sequence *s, const mlxr_grammar *made, size_t n_given,
+                                           mlxr_error *error)
+{
+    constraint fresh = {.g = NULL};
     if (made->model != s->model) {
         return error_set(error, MLXR_ARG, "the grammar was made for another model");
     }
-    return constraint_set(&s->rule, made->g, s->n_tokens, s->model->graph->h.n_vocab, error);
+    if (n_given > s->n_tokens) {
+        return error_set(error, MLXR_ARG, "%zu tokens cannot be in the grammar: there are %zu", n_given, s->n_tokens);
+    }
+    const int32_t *given = s->tokens + s->n_tokens - n_given; /* [n_given] */
+    mlxr_status status = constraint_set(&fresh, made->g, s->n_tokens - n_given, s->model->graph->h.n_vocab, error);
+    for (size_t i = 0; i < n_given && status == MLXR_OK; i++) {
+        status = constraint_accept(&fresh, given[i], error);
+        if (status == MLXR_OK && fresh.states[fresh.n] == GRAMMAR_DEAD) {
+            status = error_set(error, MLXR_ARG,
+                               "the text so far is no beginning of what the grammar allows: token %zu of %zu", i + 1,
+                               n_given);
+        }
+    }
+    if (status != MLXR_OK) {
+        constraint_clear(&fresh);
+        return status;
+    }
+    constraint_clear(&s->rule);
+    s->rule = fresh;
+    return MLXR_OK;
 }
 
 bool mlxr_sequence_may_end(const mlxr_sequence *s)

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "mlxr_grammar.h"
+
 static const char *const miss_names[SCHEDULER_N_MISSES] = {"none", "new", "evicted", "rejected", "no-room", "off"};
 
 const char *scheduler_miss_name(uint32_t index)
@@ -128,7 +130,7 @@ static mlxr_status constrain(const request *r, mlxr_sequence *sequence, mlxr_err
                              ? mlxr_grammar_open_schema(&grammar, r->ask.model, r->ask.grammar, n, error)
                              : mlxr_grammar_open_gbnf(&grammar, r->ask.model, r->ask.grammar, n, error);
     if (status == MLXR_OK) {
-        status = mlxr_sequence_constrain(sequence, grammar, error);
+        status = mlxr_sequence_constrain_behind(sequence, grammar, r->ask.n_given, error);
         mlxr_grammar_close(&grammar);
     }
     return status;
@@ -138,14 +140,14 @@ static mlxr_status open_sequence(mlxr_sequence **out, const request *r, mlxr_err
 {
     mlxr_sequence *sequence = NULL;
     mlxr_status status = mlxr_sequence_open(&sequence, r->ask.model, &r->sampling, error);
-    if (status == MLXR_OK) {
-        status = constrain(r, sequence, error);
-    }
     if (status == MLXR_OK && r->ask.draft) {
         status = mlxr_sequence_draft(sequence, r->ask.draft_model, r->ask.n_draft_max, error);
     }
     if (status == MLXR_OK) {
         status = mlxr_sequence_append(sequence, r->ask.tokens, r->ask.n_tokens, error);
+    }
+    if (status == MLXR_OK) {
+        status = constrain(r, sequence, error);
     }
     if (status != MLXR_OK) {
         mlxr_sequence_close(&sequence);

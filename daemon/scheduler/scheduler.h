@@ -72,6 +72,7 @@ typedef struct scheduler_request { /* {0} with model, tokens and on_event is val
     bool ignore_end;               /* go on past end tokens */
     const char *grammar;           /* NULL: none; NUL-terminated GBNF or JSON Schema */
     bool grammar_is_schema;
+    size_t n_given;          /* the last of the tokens, which are the beginning of the grammar's sentence */
     bool draft;              /* speculate */
     mlxr_model *draft_model; /* NULL: prompt lookup */
     uint32_t n_draft_max;    /* 0: the default */

@@ -27,17 +27,6 @@ void chat_prompt_close(chat_prompt *p)
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
-static bool is_forced(const chat_request *r)
-{
-    return r->choice == TOOL_CHOICE_REQUIRED || r->choice == TOOL_CHOICE_NAMED;
-}
-
-/* An answer that is bound from its first token on has no room for reasoning. */
-static bool is_bound(const chat_request *r)
-{
-    return is_forced(r) || r->f.grammar != NULL;
-}
-
 /* The template's further variables. */
 static json_t *variables_of(chat_request *r, const output_format *f)
 {
@@ -49,9 +38,9 @@ static json_t *variables_of(chat_request *r, const output_format *f)
     if (think == THINK_ON && !f->thinks) {
         request_fields_warn(&r->f, "this model does not reason before it answers");
     }
-    if (f->thinks && is_bound(r) && think != THINK_OFF) {
+    if (f->thinks && chat_request_is_bound(r) && think != THINK_OFF) {
         request_fields_warn(&r->f, "reasoning is left out: the answer is bound to a %s",
-                            is_forced(r) ? "tool call" : "grammar or schema");
+                            chat_request_is_forced(r) ? "tool call" : "grammar or schema");
         think = THINK_OFF;
     }
     if (think != THINK_DEFAULT) {
@@ -167,11 +156,11 @@ static bool chat_text(chat_prompt *p, const chat_model *m, chat_request *r, bool
     bool ok = messages && variables && render(p, m, r, messages, variables, true);
     ok = ok && (!last || append_foreign(p, m, json_string_value(json_object_get(last, "content"))));
     p->opened = ok && output_format_opened(m->format, p->text, p->n_text);
-    if (ok && p->opened && is_bound(r)) {
+    if (ok && p->opened && chat_request_is_bound(r)) {
         ok = close_thinking(p, m->format);
         p->opened = false;
     }
-    if (ok && is_forced(r)) {
+    if (ok && chat_request_is_forced(r)) {
         p->forced = true;
         free(p->grammar);
         p->grammar = chat_tools_schema(r, m->format->tools);

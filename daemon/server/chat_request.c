@@ -321,7 +321,7 @@ static bool has_tool(const chat_request *r, const char *name)
 
 bool chat_request_check(chat_request *r)
 {
-    bool forced = r->choice == TOOL_CHOICE_REQUIRED || r->choice == TOOL_CHOICE_NAMED;
+    bool forced = chat_request_is_forced(r);
     if (r->f.n_choices > CHAT_CHOICES_MAX) {
         return request_fields_bad(&r->f, "n", "n is %u; at most %u answers are made at once", r->f.n_choices,
                                   CHAT_CHOICES_MAX);
@@ -344,4 +344,14 @@ bool chat_request_check(chat_request *r)
             "or no tools");
     }
     return true;
+}
+
+bool chat_request_is_forced(const chat_request *r)
+{
+    return r->choice == TOOL_CHOICE_REQUIRED || r->choice == TOOL_CHOICE_NAMED;
+}
+
+bool chat_request_is_bound(const chat_request *r)
+{
+    return chat_request_is_forced(r) || r->f.grammar != NULL;
 }

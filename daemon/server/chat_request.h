@@ -82,4 +82,9 @@ bool chat_tool_choice_read(chat_request *r, const char *field, const json_t *cho
 /* What can only be judged when all fields are read: combinations, ranges. */
 bool chat_request_check(chat_request *r);
 
+/* The answer is one or more calls. */
+bool chat_request_is_forced(const chat_request *r);
+/* It is bound from its first token on, so there is no room for reasoning. */
+bool chat_request_is_bound(const chat_request *r);
+
 #endif

@@ -635,6 +635,7 @@ static void submit(generation *g)
                              .max_tokens = r->f.max_tokens && r->f.max_tokens < left ? r->f.max_tokens : (uint32_t)left,
                              .grammar = g->prompt.grammar ? g->prompt.grammar : r->f.grammar,
                              .grammar_is_schema = g->prompt.grammar ? true : r->f.grammar_is_schema,
+                             .n_given = r->n_answer,
                              .draft = r->draft && strcmp(r->draft, "ngram") == 0,
                              .priority = r->f.priority,
                              .client = r->f.client,

@@ -397,7 +397,7 @@ static void on_start(void *user, const generation_info *info)
         a->warnings = info->warnings ? json_copy((json_t *)info->warnings) : json_array();
     }
     /* A grammar is compiled when its request starts: until it has, the answer may still become a 400. */
-    bool bound = asked->f.grammar || asked->choice == TOOL_CHOICE_REQUIRED || asked->choice == TOOL_CHOICE_NAMED;
+    bool bound = chat_request_is_bound(asked);
     for (uint32_t i = 0; a->stream && !bound && i < a->n_each; i++) {
         open_choice(a, part->first_choice + i);
     }

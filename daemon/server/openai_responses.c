@@ -481,7 +481,7 @@ static void on_start(void *user, const generation_info *info)
     const chat_request *r = generation_request(a->g);
     strncpy(a->model, info->model, sizeof a->model - 1);
     a->warnings = info->warnings ? json_copy((json_t *)info->warnings) : json_array();
-    bool bound = r->f.grammar || r->choice == TOOL_CHOICE_REQUIRED || r->choice == TOOL_CHOICE_NAMED;
+    bool bound = chat_request_is_bound(r);
     if (!bound) {
         begin(a);
     }

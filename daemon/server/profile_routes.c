@@ -1,8 +1,8 @@
 /*
  * POST /ui-api/profile: {"steps": 100, "seconds": 10, "idle_seconds": 1, "format": "json" | "trace", "details":
- * true}. Profiles the engine's next steps and answers when there were so many, when it has had nothing to do for so long,
- * or when the time is over. Owner: the daemon. Lifetime: of a
- * profile, from the request until its answer; it goes on when the client leaves, and is thrown away.
+ * true}. Profiles engine's next steps and answers when there were so many, when there was nothing to do for so long,
+ * or when the time is over. Owner: the daemon. Lifetime: of a profile, from the request until its answer; it goes on
+ * when the client leaves, and is thrown away.
  *
  *   begin (pool, engine's thread) ─▶ looks at the number of steps every 20 ms (loop) ─▶ take (pool) ─▶ answer
  */
@@ -209,7 +209,7 @@ static bool read_body(http_exchange *x, profiling *p)
             found |= strcmp(known[i], name) == 0;
         }
         if (ok && !found) {
-            error_respondf(x, 400, NULL, name, "%.60s: there are steps, seconds, idle_seconds, format and details", name);
+            error_respondf(x, 400, NULL, name, "%.60s: there are steps, seconds, idle_seconds, format, details", name);
             ok = false;
         }
     }

@@ -258,7 +258,7 @@ void ui_call_start(void *service, http_exchange *x, const ui_spec *spec)
 
 /* ---- parameters -------------------------------------------------------------------------------------------------- */
 
-bool ui_parameters_check(const json_t *parameters, bool *bound, char *field, size_t cap, mlxr_error *error)
+bool ui_parameters_check(const json_t *parameters, char *field, size_t cap, mlxr_error *error)
 {
     openai_options o = {0};
     chat_request r;
@@ -276,9 +276,6 @@ bool ui_parameters_check(const json_t *parameters, bool *bound, char *field, siz
         snprintf(field, cap, "parameters%s%s", r.f.field ? "." : "", r.f.field ? r.f.field : "");
         snprintf(error->text, sizeof error->text, "parameters: %.480s", r.f.error.text);
         text_trim_cut(error->text);
-    }
-    if (bound) {
-        *bound = r.f.grammar || r.choice == TOOL_CHOICE_REQUIRED || r.choice == TOOL_CHOICE_NAMED;
     }
     chat_request_close(&r);
     return ok;

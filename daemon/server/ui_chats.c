@@ -36,7 +36,7 @@ static int64_t query_number(const ui_call *c, const char *name)
 static chats_status check_parameters(ui_call *c, const json_t *fields)
 {
     const json_t *parameters = json_object_get(fields, "parameters");
-    return !parameters || ui_parameters_check(parameters, NULL, c->field, sizeof c->field, &c->error) ? CHATS_OK
+    return !parameters || ui_parameters_check(parameters, c->field, sizeof c->field, &c->error) ? CHATS_OK
                                                                                                       : CHATS_INVALID;
 }
 

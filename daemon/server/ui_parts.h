@@ -79,7 +79,7 @@ chats_who ui_who(const auth_identity *identity);
 /* May it see what is this owner's? */
 bool ui_sees(const auth_identity *identity, const char *owner);
 /* Pool: parameters as /v1/chat/completions takes them, without what belongs to the chat. False: *field and *error. */
-bool ui_parameters_check(const json_t *parameters, bool *bound, char *field, size_t cap, mlxr_error *error);
+bool ui_parameters_check(const json_t *parameters, char *field, size_t cap, mlxr_error *error);
 
 /* ---- the feed: ui_feed.c ---- */
 mlxr_status ui_feed_open(struct ui_feed **out, struct ui *ui, mlxr_error *error);

@@ -322,9 +322,16 @@ static const generation_callbacks callbacks = {on_start, on_delta, on_finish, on
 
 /* ---- the request ------------------------------------------------------------------------------------------------- */
 
-/* Of an answer that goes on with its text only. */
+/* Of an answer that goes on with its text only. What it is bound to is known to hold for its tokens only: the text's
+ * could be others. */
 static bool go_on_with_text(const ui_run *run, chat_request *r)
 {
+    if (*run->begun.content && chat_request_is_bound(r)) {
+        return request_fields_bad(&r->f, "continue",
+                                  "an answer that is bound to a schema, a grammar or a tool call goes on from its own "
+                                  "tokens only: its text was edited, or another model made it; have the question "
+                                  "answered once more");
+    }
     if (*run->begun.content) {
         r->continues = true;
         return chat_message_add(r, "assistant", run->begun.content);
@@ -436,15 +443,9 @@ static chats_status check(void *user, chats_run *run, mlxr_error *error)
 {
     ui_call *call = user;
     registry_model m;
-    bool bound = false;
     (void)error; /* is the call's */
-    if (!ui_parameters_check(run->parameters, &bound, call->field, sizeof call->field, &call->error)) {
+    if (!ui_parameters_check(run->parameters, call->field, sizeof call->field, &call->error)) {
         return CHATS_INVALID;
-    }
-    if (run->continues && bound) {
-        return ui_call_bad(call, "continue",
-                           "an answer that is bound to a schema, a grammar or a tool call cannot go on: "
-                           "have the question answered once more");
     }
     const char *name = *run->model ? run->model : call->d->default_model;
     if (!*name) {

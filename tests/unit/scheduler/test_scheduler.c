@@ -597,6 +597,54 @@ static void scheduling_a_step_of_64_sequences_takes_at_most_50_us(void **unused)
     assert_true(least_us <= most_us);
 }
 
+/* An answer bound to a schema, cut anywhere and gone on with: the same tokens, within the same schema. */
+static void a_bound_answer_goes_on_where_it_was(void **unused)
+{
+    (void)unused;
+    enum { ANSWER = 60, PROMPT = 30 };
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"list\":{\"type\":"
+        "\"array\",\"items\":{\"type\":\"integer\"}}},\"required\":[\"name\",\"list\"]}";
+    setup s;
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, NULL);
+    client *whole = make(s.model, 3, PROMPT, ANSWER); /* 3: greedy */
+    whole->ask.grammar = schema;
+    whole->ask.grammar_is_schema = true;
+    whole->ask.ignore_end = false;
+    submit(sched, whole);
+    play(sched);
+    const result *all = &whole->results[0];
+    assert_true(all->n > 20);
+    for (size_t cut = 1; cut < all->n; cut += 3) {
+        client *rest = make(s.model, 3, PROMPT, (uint32_t)(all->n - cut));
+        rest->ask.grammar = schema;
+        rest->ask.grammar_is_schema = true;
+        rest->ask.ignore_end = false;
+        rest->ask.n_given = cut;
+        memcpy(rest->prompt + PROMPT, all->ids, cut * sizeof *all->ids);
+        rest->ask.n_tokens += cut;
+        rest->ask.draft = cut % 2; /* drafts are checked by the same grammar */
+        submit(sched, rest);
+        play(sched);
+        assert_int_equal(rest->results[0].n, all->n - cut);
+        assert_memory_equal(rest->results[0].ids, all->ids + cut, (all->n - cut) * sizeof *all->ids);
+        free(rest);
+    }
+    client *wrong = make(s.model, 3, PROMPT, 10); /* its prompt is no beginning of an object */
+    wrong->ask.grammar = schema;
+    wrong->ask.grammar_is_schema = true;
+    wrong->ask.n_given = PROMPT;
+    submit(sched, wrong);
+    play(sched);
+    assert_int_equal(wrong->results[0].finish, SCHEDULER_FAILED);
+    assert_non_null(strstr(wrong->error, "no beginning of what the grammar allows"));
+    free(wrong);
+    free(whole);
+    scheduler_close(&sched);
+    close_engine(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -616,6 +664,7 @@ int main(void)
         cmocka_unit_test(a_worker_starts_and_stops_a_hundred_times),
         cmocka_unit_test(an_idle_worker_uses_no_processor_and_still_answers),
         cmocka_unit_test(scheduling_a_step_of_64_sequences_takes_at_most_50_us),
+        cmocka_unit_test(a_bound_answer_goes_on_where_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
