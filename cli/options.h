@@ -40,6 +40,7 @@ enum {
     GROUP_LOAD = 1u << 23,
     GROUP_LOGS = 1u << 24,
     GROUP_STOP = 1u << 25,
+    GROUP_QUANTIZE = 1u << 26,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -84,6 +85,8 @@ typedef struct options {
     const char *output, *model;
     uint32_t n_parallel;
     bool retry_errors;
+    /* model files out of model files */
+    const char *type, *imatrix;
     /* the store of models */
     const char *as, *digest, *from;
     bool catalogue, alias, modelfile, pull;

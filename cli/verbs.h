@@ -25,6 +25,7 @@ int verb_tokenize(options *o);
 int verb_detokenize(options *o);
 int verb_perplexity(options *o);
 int verb_bench(options *o);
+int verb_quantize(options *o);
 int verb_batch(options *o);
 int verb_serve(options *o);
 int verb_key(options *o);

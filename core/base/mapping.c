@@ -81,6 +81,15 @@ void mapping_forget(const mapping *m, size_t n_bytes)
     }
 }
 
+void mapping_forget_part(const void *part, size_t n_bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
+    if (begin < end) {
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
+    }
+}
+
 path_kind path_find(const char *path)
 {
     struct stat info;

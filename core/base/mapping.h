@@ -18,6 +18,8 @@ void mapping_close(mapping *m);
 /* The first n_bytes are not needed for now: their pages leave this process's memory, and come back from the file when
  * they are looked at again. A hint. */
 void mapping_forget(const mapping *m, size_t n_bytes);
+/* The same of any bytes of a mapping: whole pages among them. */
+void mapping_forget_part(const void *part, size_t n_bytes);
 
 typedef enum path_kind { PATH_NONE, PATH_FILE, PATH_FOLDER, PATH_OTHER } path_kind;
 

@@ -4,6 +4,8 @@
  */
 #include "quant/codec_layout.h"
 
+#include "base/checked.h"
+
 static const codec_layout layouts[] = {
     [DTYPE_Q4_0] = {.n = 32, .group = 32, .zero = 8, .top = 15, .low = {2, 4, 16}},
     [DTYPE_Q4_1] = {.n = 32, .group = 32, .top = 15, .low = {4, 4, 16}, .dmin = 2},
@@ -45,27 +47,67 @@ const codec_layout *codec_layout_of(dtype type)
     return &layouts[type];
 }
 
-/* Adds the plane's bits, shifted up by `above`, to q[0…n). */
+static void store_u64le(uint8_t *at, uint64_t value)
+{
+    for (int i = 0; i < 8; i++) {
+        at[i] = (uint8_t)(value >> 8 * i);
+    }
+}
+
+#define EACH_BYTE 0x0101010101010101u
+
+/* Planes of one bit whose runs are single bytes: eight weights at a time. */
+static void bits_get(const codec_plane *plane, const uint8_t *block, uint8_t *q, unsigned n, unsigned above)
+{
+    for (unsigned i = 0; i < n; i += 8) {
+        /* the byte in each, its bit i kept in byte i and moved to the top by the addition */
+        uint64_t kept = block[plane->offset + i / 8] * EACH_BYTE & 0x8040201008040201u;
+        uint64_t ones = (kept + 0x00406070787c7e7fu) >> 7 & EACH_BYTE;
+        store_u64le(q + i, load_u64le(q + i) | ones << above);
+    }
+}
+
+static void bits_put(const codec_plane *plane, uint8_t *block, const uint8_t *q, unsigned n, unsigned above)
+{
+    for (unsigned i = 0; i < n; i += 8) {
+        uint64_t ones = load_u64le(q + i) >> above & EACH_BYTE;
+        block[plane->offset + i / 8] = (uint8_t)(ones * 0x0102040810204080u >> 56);
+    }
+}
+
+/* Adds the plane's bits, shifted up by `above`, to q[0…n). Runs of 16 and more go eight weights at a time. */
 static void plane_get(const codec_plane *plane, const uint8_t *block, uint8_t *q, unsigned n, unsigned above)
 {
-    unsigned per_byte = 8u / plane->bits, mask = (1u << plane->bits) - 1;
+    unsigned per_byte = 8u / plane->bits;
+    uint64_t mask = ((1u << plane->bits) - 1) * EACH_BYTE;
+    if (plane->run == 1) {
+        bits_get(plane, block, q, n, above);
+        return;
+    }
     for (unsigned first = 0; first < n; first += plane->run) {
         unsigned step = first / plane->run, shift = step % per_byte * plane->bits;
         const uint8_t *bytes = block + plane->offset + step / per_byte * plane->run;
-        for (unsigned i = 0; i < plane->run; i++) {
-            q[first + i] = (uint8_t)(q[first + i] | (bytes[i] >> shift & mask) << above);
+        for (unsigned i = 0; i < plane->run; i += 8) {
+            uint64_t bits = (load_u64le(bytes + i) >> shift & mask) << above;
+            store_u64le(q + first + i, load_u64le(q + first + i) | bits);
         }
     }
 }
 
 static void plane_put(const codec_plane *plane, uint8_t *block, const uint8_t *q, unsigned n, unsigned above)
 {
-    unsigned per_byte = 8u / plane->bits, mask = (1u << plane->bits) - 1;
+    unsigned per_byte = 8u / plane->bits;
+    uint64_t mask = ((1u << plane->bits) - 1) * EACH_BYTE;
+    if (plane->run == 1) {
+        bits_put(plane, block, q, n, above);
+        return;
+    }
     for (unsigned first = 0; first < n; first += plane->run) {
         unsigned step = first / plane->run, shift = step % per_byte * plane->bits;
         uint8_t *bytes = block + plane->offset + step / per_byte * plane->run;
-        for (unsigned i = 0; i < plane->run; i++) {
-            bytes[i] = (uint8_t)(bytes[i] | (q[first + i] >> above & mask) << shift);
+        for (unsigned i = 0; i < plane->run; i += 8) {
+            uint64_t bits = (load_u64le(q + first + i) >> above & mask) << shift;
+            store_u64le(bytes + i, load_u64le(bytes + i) | bits);
         }
     }
 }

@@ -7,7 +7,7 @@ import unittest
 
 import support
 
-VERBS = "run show tokenize detokenize perplexity bench batch doctor version completion help".split()
+VERBS = "run quantize show tokenize detokenize perplexity bench batch doctor version completion help".split()
 
 
 class Usage(support.CliTest):

@@ -19,7 +19,8 @@
     X(linear)                                                                                                          \
     X(linear_pack)                                                                                                     \
     X(rows)                                                                                                            \
-    X(attention)
+    X(attention)                                                                                                       \
+    X(encode)
 
 typedef struct check {
     uint64_t seed;         /* of this run; a failure prints it */

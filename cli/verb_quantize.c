@@ -1,0 +1,85 @@
+/*
+ * `mlxr quantize`: a model in another type.
+ * Owner: main. Lifetime: the call.
+ */
+#include <signal.h>
+#include <string.h>
+
+#include "mlxr_convert.h"
+#include "models.h"
+#include "output.h"
+#include "verbs.h"
+
+/* Set by the handler of SIGINT and SIGTERM: the one thing a handler may do. */
+static volatile sig_atomic_t interrupted;
+
+static void note_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+static bool show(void *user, uint64_t n_done, uint64_t n_total, const char *what)
+{
+    progress_show(user, (double)n_done, (double)n_total, what);
+    return !interrupted;
+}
+
+static int print_report(const options *o, const mlxr_quantize_report *r, double seconds)
+{
+    if (o->json) {
+        return print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:i, s:i, s:i, s:i, s:o}", "type", o->type,
+                                    "tensors", (json_int_t)r->n_tensors, "weights", (json_int_t)r->n_weights,
+                                    "bytes_in", (json_int_t)r->n_bytes_in, "bytes_out", (json_int_t)r->n_bytes_out,
+                                    "bits_per_weight", json_number(r->bits_per_weight), "encoded", (int)r->n_encoded,
+                                    "gave_way", (int)r->n_gave_way, "requantised", (int)r->n_requantised, "weighted",
+                                    (int)r->n_weighted, "seconds", json_number(seconds)));
+    }
+    printf("%s → %s, %.2f bits a weight; %s weights in %.1f s\n", human_bytes(r->n_bytes_in),
+           human_bytes(r->n_bytes_out), r->bits_per_weight, human_count(r->n_weights), seconds);
+    if (r->n_gave_way) {
+        print_note(
+            "%u tensors have rows that do not divide into the blocks of their type, and got another of about its "
+            "size",
+            r->n_gave_way);
+    }
+    if (r->n_requantised) {
+        print_note("%u tensors were quantised before: what was lost then stays lost", r->n_requantised);
+    }
+    if (o->imatrix && r->n_weighted < r->n_encoded) {
+        print_note("%u of %u tensors are not in the importance matrix: in these all weights count alike",
+                   r->n_encoded - r->n_weighted, r->n_encoded);
+    }
+    return finish_output(EXIT_OK);
+}
+
+int verb_quantize(options *o)
+{
+    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESETHAND}, on_int, on_term;
+    mlxr_quantize_report report;
+    mlxr_error error;
+    char in[MODEL_PATH_MAX];
+    if (!o->type) {
+        print_error("quantize needs --type, such as --type Q4_K_M");
+        return EXIT_USAGE;
+    }
+    if (!models_find(o->args[0], in, sizeof in)) {
+        return EXIT_FAILED;
+    }
+    progress bar = progress_begin("quantize");
+    mlxr_quantize_options how = {.type = o->type,
+                                 .imatrix = o->imatrix,
+                                 .n_threads = o->n_threads,
+                                 .cpu_features = o->cpu_features,
+                                 .progress = show,
+                                 .user = &bar};
+    double started = now_seconds();
+    interrupted = 0;
+    sigaction(SIGINT, &action, &on_int);
+    sigaction(SIGTERM, &action, &on_term);
+    mlxr_status status = mlxr_quantize(in, o->args[1], &how, &report, &error);
+    sigaction(SIGINT, &on_int, NULL);
+    sigaction(SIGTERM, &on_term, NULL);
+    progress_end(&bar);
+    return status == MLXR_OK ? print_report(o, &report, now_seconds() - started) : print_failure(&error);
+}

@@ -1,0 +1,171 @@
+/*
+ * Files that appear when they are whole: written without a name or under a hidden one, synced, renamed.
+ * Owner: whoever opened it. Lifetime: new_file_open to new_file_commit or new_file_discard.
+ */
+#include "base/new_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/mapping.h"
+
+#define WRITE_MAX ((size_t)1 << 30) /* of one call; systems have their limits */
+
+static mlxr_status failed(const new_file *f, const char *what, int number, mlxr_error *error)
+{
+    return error_set(error, MLXR_IO, "%s: %s: %s", f->path, what, strerror(number));
+}
+
+/* The folder of a path, in malloc'd memory. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+static char *hidden_name(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t n_folder = (size_t)(name - path), cap = strlen(path) + 48;
+    char *hidden = malloc(cap);
+    if (hidden) {
+        snprintf(hidden, cap, "%.*s.%s.%ld.new", (int)n_folder, path, name, (long)getpid());
+    }
+    return hidden;
+}
+
+static mlxr_status check_room(const new_file *f, const char *folder, uint64_t n_bytes, mlxr_error *error)
+{
+    struct statvfs info;
+    if (statvfs(folder, &info) == 0) {
+        uint64_t room = (uint64_t)info.f_bavail * info.f_frsize;
+        if (room < n_bytes) {
+            return error_set(error, MLXR_IO, "%s: it will have %llu bytes, but there is room for %llu", f->path,
+                             (unsigned long long)n_bytes, (unsigned long long)room);
+        }
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status create(new_file *f, const char *folder, mlxr_error *error)
+{
+#if defined(O_TMPFILE)
+    f->fd = open(folder, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+#endif
+    if (f->fd < 0) {
+        f->fd = open(f->hidden, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        f->named = f->fd >= 0;
+    }
+    return f->fd >= 0 ? MLXR_OK : failed(f, "cannot be created", errno, error);
+}
+
+mlxr_status new_file_open(new_file *out, const char *path, uint64_t n_bytes, mlxr_error *error)
+{
+    new_file f = {.fd = -1, .path = strdup(path), .hidden = hidden_name(path)};
+    char *folder = folder_of(path);
+    mlxr_status status = MLXR_OK;
+    if (!f.path || !f.hidden || !folder) {
+        status = error_nomem(error, "a path", strlen(path) + 48);
+    } else if (path_find(path) == PATH_FOLDER || path_find(path) == PATH_OTHER) {
+        status = error_set(error, MLXR_IO, "%s: there is something else than a file", path);
+    } else {
+        status = check_room(&f, folder, n_bytes, error);
+    }
+    if (status == MLXR_OK) {
+        status = create(&f, folder, error);
+    }
+    if (status == MLXR_OK && ftruncate(f.fd, (off_t)n_bytes) != 0) {
+        status = failed(&f, "cannot be made long enough", errno, error);
+    }
+    free(folder);
+    if (status == MLXR_OK) {
+        *out = f;
+    } else {
+        new_file_discard(&f);
+    }
+    return status;
+}
+
+mlxr_status new_file_write(const new_file *file, uint64_t at, const void *bytes, size_t n, mlxr_error *error)
+{
+    const uint8_t *from = bytes;
+    while (n > 0) {
+        ssize_t put = pwrite(file->fd, from, n < WRITE_MAX ? n : WRITE_MAX, (off_t)at);
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            return failed(file, "cannot be written", put < 0 ? errno : EIO, error);
+        }
+        from += put;
+        at += (uint64_t)put;
+        n -= (size_t)put;
+    }
+    return MLXR_OK;
+}
+
+/* Gives a nameless file its hidden name. */
+static int name_it(new_file *f)
+{
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", f->fd);
+    if (!f->named) {
+        unlink(f->hidden); /* of a process that had our number and was killed */
+        if (linkat(AT_FDCWD, self, AT_FDCWD, f->hidden, AT_SYMLINK_FOLLOW) != 0) {
+            return errno;
+        }
+        f->named = true;
+    }
+    return 0;
+}
+
+static int sync_folder(const char *path)
+{
+    char *folder = folder_of(path);
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1, number = 0;
+    if (fd >= 0) {
+        number = file_sync(fd);
+        close(fd);
+    }
+    free(folder);
+    return number == EINVAL ? 0 : number; /* file systems that cannot do it need not */
+}
+
+mlxr_status new_file_commit(new_file *file, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    int number = file_sync(file->fd);
+    if (number) {
+        status = failed(file, "cannot be brought to the disk", number, error);
+    } else if ((number = name_it(file)) != 0) {
+        status = failed(file, "cannot be named", number, error);
+    } else if (rename(file->hidden, file->path) != 0) {
+        status = failed(file, "cannot be put in its place", errno, error);
+    } else {
+        file->named = false;
+        number = sync_folder(file->path);
+        status = number ? failed(file, "its folder cannot be brought to the disk", number, error) : MLXR_OK;
+    }
+    new_file_discard(file);
+    return status;
+}
+
+void new_file_discard(new_file *file)
+{
+    if (file->fd >= 0) {
+        close(file->fd);
+    }
+    if (file->named) {
+        unlink(file->hidden);
+    }
+    free(file->path);
+    free(file->hidden);
+    *file = (new_file){.fd = -1};
+}

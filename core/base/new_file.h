@@ -1,0 +1,27 @@
+/*
+ * A file that appears under its name when it is whole, or never.
+ * Owner: whoever opened it. Lifetime: new_file_open to new_file_commit or new_file_discard. new_file_write on any
+ * thread, the rest on one.
+ *
+ * Until then it has no name at all where the system can do that (Linux on most file systems): whatever ends the
+ * process leaves nothing behind. Elsewhere it has a hidden name beside the final one, and only being killed leaves it.
+ */
+#ifndef MLXR_BASE_NEW_FILE_H
+#define MLXR_BASE_NEW_FILE_H
+
+#include "mlxr.h"
+
+typedef struct new_file { /* {.fd = -1}: not open */
+    int fd;
+    char *path, *hidden; /* the final name; the one it has until then */
+    bool named;          /* it has `hidden` already */
+} new_file;
+
+/* `n_bytes` is what it will have: MLXR_IO at once where the file system has less room. */
+mlxr_status new_file_open(new_file *out, const char *path, uint64_t n_bytes, mlxr_error *error);
+mlxr_status new_file_write(const new_file *file, uint64_t at, const void *bytes, size_t n, mlxr_error *error);
+/* On the disk, then under its name, in the place of what had it. The file is closed, also where this fails. */
+mlxr_status new_file_commit(new_file *file, mlxr_error *error);
+void new_file_discard(new_file *file);
+
+#endif

@@ -1,0 +1,127 @@
+/*
+ * mlxr_quantize: a model in other types.
+ * Owner: the caller. Lifetime: the call.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "convert/importance.h"
+#include "convert/mix.h"
+#include "convert/source.h"
+#include "convert/write.h"
+#include "quant/codec.h"
+
+typedef struct job {
+    const mlxr_quantize_options *options;
+    const mix *mix;
+    source source;
+    importance importance;
+    bool weighted;
+    mlxr_quantize_report report;
+} job;
+
+static bool quantised(dtype type)
+{
+    return dtype_find((uint32_t)type)->block_size > 1;
+}
+
+/* The tensor's entry in the importance matrix, if there is one: it must have the tensor's shape. */
+static mlxr_status find_importance(job *j, out_tensor *t, mlxr_error *error)
+{
+    const importance_entry *e = j->weighted ? importance_find(&j->importance, t->in->name) : NULL;
+    if (!e || !quantised(t->type)) {
+        return MLXR_OK;
+    }
+    uint64_t n_matrices = e->n_matrices > 1 ? t->in->shape[2] : 1;
+    if (e->n_matrices != n_matrices || e->n != n_matrices * t->in->shape[0]) {
+        return error_set(error, MLXR_FORMAT,
+                         "%s: importance of '%s' has %llu values in %u matrices, the tensor's rows have %llu weights "
+                         "in %llu matrices; it was made with another model",
+                         j->options->imatrix, t->in->name, (unsigned long long)e->n, e->n_matrices,
+                         (unsigned long long)t->in->shape[0], (unsigned long long)t->in->shape[2]);
+    }
+    t->importance = e->values;
+    t->n_matrices = e->n_matrices;
+    j->report.n_weighted++;
+    return MLXR_OK;
+}
+
+static mlxr_status choose_types(job *j, mlxr_error *error)
+{
+    mix_model model = mix_model_of(j->source.file, j->weighted);
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < j->source.n_tensors && status == MLXR_OK; i++) {
+        out_tensor *t = &j->source.tensors[i];
+        bool gave_way;
+        t->type = mix_type(j->mix, &model, t->in, &gave_way);
+        uint64_t n = t->in->shape[0] * t->in->shape[1] * t->in->shape[2] * t->in->shape[3];
+        j->report.n_weights += n;
+        j->report.n_bytes_in += t->in->n_bytes;
+        j->report.n_tensors++;
+        if (t->type != t->in->type) {
+            j->report.n_encoded++;
+            j->report.n_gave_way += gave_way;
+            j->report.n_requantised += quantised(t->in->type) && quantised(t->type);
+            status = find_importance(j, t, error);
+        }
+    }
+    return status;
+}
+
+static void put_metadata(job *j)
+{
+    gguf_out *header = &j->source.header;
+    gguf_out_u32(header, "general.file_type", mix_file_type(j->mix));
+    gguf_out_u32(header, "general.quantization_version", 2);
+    if (j->weighted) {
+        const char *path = j->options->imatrix;
+        gguf_out_text(header, "quantize.imatrix.file", path, strlen(path));
+        gguf_out_text(header, "quantize.imatrix.dataset", j->importance.dataset, strlen(j->importance.dataset));
+        gguf_out_u32(header, "quantize.imatrix.entries_count", (uint32_t)j->importance.n);
+        gguf_out_u32(header, "quantize.imatrix.chunks_count", j->importance.n_chunks);
+    }
+}
+
+static mlxr_status write_out(job *j, const char *out, mlxr_error *error)
+{
+    const mlxr_quantize_options *o = j->options;
+    write_options options = {
+        .n_threads = o->n_threads, .features = cpu_detect(), .progress = o->progress, .user = o->user};
+    mlxr_status status = o->cpu_features ? cpu_mask(&options.features, o->cpu_features, error) : MLXR_OK;
+    if (status == MLXR_OK) {
+        status = write_model(out, &j->source.header, j->source.tensors, j->source.n_tensors, &options,
+                             &j->report.n_bytes_out, error);
+    }
+    return status;
+}
+
+mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_options *options,
+                          mlxr_quantize_report *report, mlxr_error *error)
+{
+    job j = {.options = options, .mix = options->type ? mix_find(options->type) : NULL};
+    if (!j.mix) {
+        return error_set(error, MLXR_ARG, "type '%s' is unknown; known: %s", options->type ? options->type : "",
+                         mix_names());
+    }
+    mlxr_status status = source_open(&j.source, in, error);
+    if (status == MLXR_OK && options->imatrix) {
+        status = importance_open(&j.importance, options->imatrix, error);
+        j.weighted = status == MLXR_OK;
+    }
+    if (status == MLXR_OK) {
+        status = choose_types(&j, error);
+    }
+    if (status == MLXR_OK) {
+        put_metadata(&j);
+        status = write_out(&j, out, error);
+    }
+    if (status == MLXR_OK && report) {
+        j.report.bits_per_weight = j.report.n_weights ? 8 * (double)j.report.n_bytes_out / (double)j.report.n_weights
+                                                      : 0;
+        *report = j.report;
+    }
+    importance_close(&j.importance);
+    source_close(&j.source);
+    return status;
+}

@@ -1,0 +1,23 @@
+/*
+ * A model file as GGUF would have it: metadata ready to be written, tensors with what has to happen to their rows.
+ * Owner: the caller. Lifetime: source_open to source_close.
+ */
+#ifndef MLXR_CONVERT_SOURCE_H
+#define MLXR_CONVERT_SOURCE_H
+
+#include "base/region.h"
+#include "convert/gguf_out.h"
+#include "convert/write.h"
+
+typedef struct source {
+    model_file *file;
+    gguf_out header;     /* without general.file_type, .quantization_version and .alignment, and split.* */
+    out_tensor *tensors; /* [n_tensors] with the types they have */
+    size_t n_tensors;
+    region memory;
+} source;
+
+mlxr_status source_open(source *out, const char *path, mlxr_error *error);
+void source_close(source *s);
+
+#endif

@@ -1,0 +1,262 @@
+/*
+ * Streaming tensors through the encoder. Every tensor is cut into pieces of whole rows; a member of the team takes the
+ * next piece, decodes, encodes and writes it, and gives the pages it was read from back.
+ * Owner: the caller; a member owns its buffers. Lifetime: the call.
+ */
+#include "convert/write.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/mapping.h"
+#include "base/new_file.h"
+#include "base/region.h"
+#include "base/team.h"
+#include "kernels/cpu/encode.h"
+#include "quant/codec.h"
+
+#define PIECE_WEIGHTS (256u * 1024) /* with 4 bytes in and 4 out it stays in L2 and L3 */
+
+typedef struct work {
+    const out_tensor *tensors; /* [n] */
+    size_t n;
+    uint32_t *first_piece; /* [n + 1] */
+    uint64_t *offsets;     /* [n] in the file */
+    new_file file;
+    encode_fn *encode;
+    const write_options *options;
+    uint64_t n_weights;
+    _Atomic uint64_t n_done;
+    _Atomic bool stopped;
+    _Atomic int claimed; /* the first failure has the error */
+    mlxr_status status;
+    mlxr_error *error;
+} work;
+
+static uint64_t n_rows_of(const tensor *t)
+{
+    return t->shape[1] * t->shape[2] * t->shape[3];
+}
+
+/* Rows of a piece; of whole heads where they change places, which keeps what is read near what is written. */
+static uint64_t piece_rows(const out_tensor *t)
+{
+    uint64_t rows = PIECE_WEIGHTS / t->in->shape[0];
+    return rows ? rows : 1;
+}
+
+static void fail(work *w, mlxr_status status, const mlxr_error *error)
+{
+    if (atomic_exchange(&w->claimed, 1) == 0) {
+        w->status = status;
+        if (w->error) {
+            *w->error = *error;
+        }
+    }
+    atomic_store(&w->stopped, true);
+}
+
+/* Which row of the file becomes row `row`. */
+static uint64_t source_row(const out_tensor *t, uint64_t row)
+{
+    if (!t->n_pair_heads) {
+        return row;
+    }
+    uint64_t n = t->in->shape[1] / t->n_pair_heads, head = row / n, at = row % n;
+    return head * n + at % 2 * (n / 2) + at / 2;
+}
+
+static bool all_finite(const float *x, size_t n)
+{
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], 4);
+        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return !bad;
+}
+
+/* Decodes rows [first, first + n) to x. */
+static void read_rows(const out_tensor *t, uint64_t first, uint64_t n, float *x)
+{
+    const uint8_t *data = t->in->data;
+    size_t n_in = (size_t)t->in->shape[0];
+    if (!t->n_pair_heads) {
+        codec_decode(t->in->type, data + first * t->in->row_bytes, x, (size_t)n * n_in);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        codec_decode(t->in->type, data + source_row(t, first + i) * t->in->row_bytes, x + i * n_in, n_in);
+    }
+}
+
+/* Encodes rows that may belong to several matrices, each with its own importance. */
+static void encode_rows(const work *w, const out_tensor *t, uint64_t first, uint64_t n, const float *x, uint8_t *out)
+{
+    size_t n_in = (size_t)t->in->shape[0], row_bytes = dtype_row_bytes(t->type, n_in);
+    for (uint64_t done = 0; done < n;) {
+        uint64_t matrix = (first + done) / t->in->shape[1], left = (matrix + 1) * t->in->shape[1] - (first + done);
+        uint64_t some = t->n_matrices > 1 && left < n - done ? left : n - done;
+        encode_job job = {.type = t->type,
+                          .src = x + done * n_in,
+                          .dst = out + done * row_bytes,
+                          .n_rows = (size_t)some,
+                          .n_in = n_in,
+                          .importance = t->importance};
+        if (t->importance && t->n_matrices > 1) {
+            job.importance += matrix * n_in;
+        }
+        w->encode(&job);
+        done += some;
+    }
+}
+
+static mlxr_status write_piece(work *w, const out_tensor *t, uint64_t offset, uint64_t first, uint64_t n, float *x,
+                               uint8_t *out, mlxr_error *error)
+{
+    size_t n_in = (size_t)t->in->shape[0], row_bytes = dtype_row_bytes(t->type, n_in);
+    const uint8_t *from = (const uint8_t *)t->in->data + first * t->in->row_bytes;
+    const void *bytes = out;
+    if (t->type == t->in->type && !t->n_pair_heads) {
+        bytes = from;
+    } else if (t->type == t->in->type) {
+        for (uint64_t i = 0; i < n; i++) {
+            memcpy(out + i * row_bytes, (const uint8_t *)t->in->data + source_row(t, first + i) * row_bytes, row_bytes);
+        }
+    } else {
+        read_rows(t, first, n, x);
+        if (!all_finite(x, (size_t)n * n_in)) {
+            return error_set(error, MLXR_FORMAT,
+                             "tensor '%s': a weight in rows %" PRIu64 " to %" PRIu64
+                             " is no finite number; the file is damaged, or the model was",
+                             t->in->name, first, first + n - 1);
+        }
+        encode_rows(w, t, first, n, x, out);
+    }
+    mlxr_status status = new_file_write(&w->file, offset + first * row_bytes, bytes, (size_t)n * row_bytes, error);
+    mapping_forget_part(from, (size_t)n * t->in->row_bytes);
+    return status;
+}
+
+static size_t widest_piece(const work *w)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        size_t n = (size_t)(piece_rows(&w->tensors[i]) * w->tensors[i].in->shape[0]);
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+static void member_writes(void *context, const team_member *member)
+{
+    work *w = context;
+    size_t n_piece = widest_piece(w), at = 0;
+    float *x = malloc(n_piece * sizeof *x);
+    uint8_t *out = malloc(n_piece * sizeof *x + 512);
+    mlxr_error error;
+    team_chunks_reset(member);
+    if (!x || !out) {
+        fail(w, error_nomem(&error, "a piece of a tensor", n_piece * 8), &error);
+    }
+    for (uint32_t piece = team_next_chunk(member); piece < w->first_piece[w->n] && !atomic_load(&w->stopped);
+         piece = team_next_chunk(member)) {
+        while (piece >= w->first_piece[at + 1]) {
+            at++;
+        }
+        const out_tensor *t = &w->tensors[at];
+        uint64_t rows = piece_rows(t), first = (piece - w->first_piece[at]) * rows, all = n_rows_of(t->in);
+        uint64_t n = all - first < rows ? all - first : rows;
+        mlxr_status status = write_piece(w, t, w->offsets[at], first, n, x, out, &error);
+        if (status != MLXR_OK) {
+            fail(w, status, &error);
+        }
+        uint64_t done = atomic_fetch_add(&w->n_done, n * t->in->shape[0]) + n * t->in->shape[0];
+        if (member->index == 0 && w->options->progress &&
+            !w->options->progress(w->options->user, done, w->n_weights, t->in->name)) {
+            fail(w, error_set(&error, MLXR_IO, "stopped"), &error);
+        }
+    }
+    free(x);
+    free(out);
+}
+
+/* Pieces and offsets, and the header's bytes. */
+static mlxr_status lay_out(work *w, const gguf_out *header, region *memory, buffer *bytes, uint64_t *n_file_bytes,
+                           mlxr_error *error)
+{
+    gguf_tensor *table = region_array(memory, w->n, sizeof *table);
+    w->first_piece = region_array(memory, w->n + 1, sizeof *w->first_piece);
+    w->offsets = region_array(memory, w->n, sizeof *w->offsets);
+    if (!table || !w->first_piece || !w->offsets) {
+        return error_nomem(error, "the tensor table", w->n * sizeof *table);
+    }
+    uint64_t n_pieces = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        const out_tensor *t = &w->tensors[i];
+        uint64_t n_rows = n_rows_of(t->in);
+        w->first_piece[i] = (uint32_t)n_pieces;
+        n_pieces += (n_rows + piece_rows(t) - 1) / piece_rows(t);
+        w->n_weights += n_rows * t->in->shape[0];
+        table[i] = (gguf_tensor){.name = t->in->name,
+                                 .type = t->type,
+                                 .n_dims = t->in->n_dims,
+                                 .shape = t->in->shape,
+                                 .n_bytes = n_rows * dtype_row_bytes(t->type, (size_t)t->in->shape[0])};
+        if (n_pieces > UINT32_MAX) {
+            return error_set(error, MLXR_LIMIT, "tensor '%s': more weights than can be counted", t->in->name);
+        }
+    }
+    w->first_piece[w->n] = (uint32_t)n_pieces;
+    return gguf_out_begin(header, table, w->n, bytes, w->offsets, n_file_bytes, error);
+}
+
+static mlxr_status run(work *w, mlxr_error *error)
+{
+    team *t = NULL;
+    uint32_t n_threads = w->options->n_threads ? w->options->n_threads : cpu_cores_usable();
+    mlxr_status status = team_open(&t, n_threads, error);
+    if (status == MLXR_OK) {
+        team_run(t, member_writes, w);
+        status = w->status;
+    }
+    team_close(&t);
+    return status;
+}
+
+mlxr_status write_model(const char *path, const gguf_out *header, const out_tensor *tensors, size_t n,
+                        const write_options *options, uint64_t *n_bytes, mlxr_error *error)
+{
+    region memory = {0};
+    buffer bytes = buffer_make(SIZE_MAX / 2);
+    work w = {.tensors = tensors,
+              .n = n,
+              .file = {.fd = -1},
+              .encode = encode_find(options->features),
+              .options = options,
+              .error = error};
+    mlxr_status status = lay_out(&w, header, &memory, &bytes, n_bytes, error);
+    if (status == MLXR_OK) {
+        status = new_file_open(&w.file, path, *n_bytes, error);
+    }
+    if (status == MLXR_OK) {
+        status = new_file_write(&w.file, 0, bytes.data, bytes.n, error);
+    }
+    if (status == MLXR_OK) {
+        status = run(&w, error);
+    }
+    if (status == MLXR_OK) {
+        status = new_file_commit(&w.file, error);
+    } else {
+        new_file_discard(&w.file);
+    }
+    buffer_close(&bytes);
+    region_close(&memory);
+    return status;
+}

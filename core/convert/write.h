@@ -1,0 +1,31 @@
+/*
+ * Tensors of a model file, encoded and written to a GGUF file by a thread team.
+ * Owner: the caller. Lifetime: the call.
+ */
+#ifndef MLXR_CONVERT_WRITE_H
+#define MLXR_CONVERT_WRITE_H
+
+#include "base/cpu.h"
+#include "convert/gguf_out.h"
+#include "mlxr_convert.h"
+
+typedef struct out_tensor {
+    const tensor *in;
+    dtype type;
+    uint32_t n_pair_heads;   /* not 0: each head's rows change from halves (i, i + n/2) to pairs (2i, 2i + 1) */
+    const float *importance; /* [n_matrices][shape[0]] or NULL */
+    uint32_t n_matrices;     /* 1: the same for all rows; else shape[2] */
+} out_tensor;
+
+typedef struct write_options {
+    uint32_t n_threads; /* 0: one for each usable core */
+    cpu_features features;
+    mlxr_progress_fn *progress; /* or NULL */
+    void *user;
+} write_options;
+
+/* Writes header and tensors to `path`. */
+mlxr_status write_model(const char *path, const gguf_out *header, const out_tensor *tensors, size_t n,
+                        const write_options *options, uint64_t *n_bytes, mlxr_error *error);
+
+#endif

@@ -1,0 +1,62 @@
+"""quantize: model files out of model files."""
+import os
+import signal
+import subprocess
+import time
+
+import support
+
+
+class Quantize(support.CliTest):
+    def out(self, name="out.gguf"):
+        return os.path.join(self.home, name)
+
+    def test_it_writes_a_model_that_answers(self):
+        model = self.add_model("llama")
+        report = self.succeed("quantize", model, self.out(), "--type", "q8_0", "--json").json
+        self.assertEqual((report["type"], report["gave_way"], report["requantised"]), ("q8_0", 0, 0))
+        self.assertEqual(report["bytes_out"], os.path.getsize(self.out()))
+        types = {t["type"] for t in self.succeed("show", self.out(), "--tensors", "--json").json["tensors"]}
+        self.assertEqual(types, {"F32", "Q8_0"})
+        options = ["--raw", "-n", "8", "--temp", "0"]
+        self.assertEqual(self.succeed("run", self.out(), "zqxk", *options).code, 0)
+
+    def test_f32_of_f32_is_the_same_model(self):
+        model = self.add_model("gemma3")
+        self.succeed("quantize", model, self.out(), "--type", "F32")
+        options = ["--raw", "-n", "24", "--temp", "0"]
+        before = self.succeed("run", model, "zqxk", *options).out
+        self.assertEqual(self.succeed("run", self.out(), "zqxk", *options).out, before)
+
+    def test_people_are_told_the_sizes_and_what_gave_way(self):
+        result = self.succeed("quantize", self.add_model("llama"), self.out(), "--type", "Q4_K_M")
+        self.assertRegex(result.text, r"^[0-9.]+ .iB → [0-9.]+ .iB, [0-9.]+ bits a weight; [0-9.]+.? weights in ")
+        self.assertIn("rows that do not divide into the blocks of their type", result.err)
+
+    def test_a_type_is_needed_and_must_be_known(self):
+        model = self.add_model("llama")
+        self.fail_with(2, "quantize needs --type, such as --type Q4_K_M", "quantize", model, self.out())
+        self.fail_with(2, "type 'Q4_X' is unknown; known: F32, F16", "quantize", model, self.out(), "--type", "Q4_X")
+        self.assertFalse(os.path.exists(self.out()))
+
+    def test_a_file_that_is_no_model_is_refused(self):
+        path = os.path.join(self.home, "x.gguf")
+        with open(path, "wb") as file:
+            file.write(b"GGUFnonsense")
+        self.fail_with(1, "GGUF version", "quantize", path, self.out(), "--type", "Q8_0")
+        self.assertFalse(os.path.exists(self.out()))
+
+    def test_an_interrupted_run_leaves_nothing(self):
+        model = self.add_model("llama")
+        for wait in (0, 0.002, 0.01):
+            process = subprocess.Popen([support.MLXR, "quantize", model, self.out(), "--type", "Q2_K"],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(wait)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            left = [name for name in os.listdir(self.home) if name.endswith(".new")]
+            self.assertEqual(left, [])
+
+
+if __name__ == "__main__":
+    support.main()

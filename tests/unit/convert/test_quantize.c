@@ -1,0 +1,330 @@
+/*
+ * mlxr_quantize on tiny models: what is written is a model, of the types that were asked for, whole or not at all.
+ * Owner: the test program. Lifetime: the process; files lie in a folder of its own.
+ */
+#include <dirent.h>
+#include <math.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "base/mapping.h"
+#include "convert/mix.h"
+#include "mlxr_convert.h"
+#include "quant/codec.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
+
+static char folder[64], in[96], out[96];
+
+static int set_up(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/mlxr-quantize-XXXXXX");
+    if (!mkdtemp(folder)) {
+        return -1;
+    }
+    snprintf(in, sizeof in, "%s/in.gguf", folder);
+    snprintf(out, sizeof out, "%s/out.gguf", folder);
+    tiny_model_write_gguf(tiny_model_at(0), NULL, in);
+    return 0;
+}
+
+static size_t n_files(void)
+{
+    size_t n = 0;
+    DIR *d = opendir(folder);
+    for (struct dirent *e = readdir(d); e; e = readdir(d)) {
+        n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
+    }
+    closedir(d);
+    return n;
+}
+
+static int tear_down(void **state)
+{
+    char command[128];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static void quantize(const char *type, mlxr_quantize_report *report)
+{
+    mlxr_error error = {0};
+    assert_ok(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = type, .n_threads = 2}, report, &error), &error);
+}
+
+static void every_mix_gives_a_model_with_the_same_metadata_and_near_weights(void **state)
+{
+    static const struct {
+        const char *type;
+        double rmse; /* relative to the weights' own */
+    } cases[] = {{"F32", 0},      {"F16", 1e-3},   {"BF16", 1e-2},  {"Q8_0", 0.02},  {"Q6_K", 0.05},  {"Q5_K_M", 0.1},
+                 {"Q5_K_S", 0.1}, {"Q5_1", 0.1},   {"Q5_0", 0.1},   {"Q4_K_M", 0.1}, {"Q4_K_S", 0.1}, {"Q4_1", 0.2},
+                 {"Q4_0", 0.2},   {"Q3_K_L", 0.2}, {"Q3_K_M", 0.2}, {"Q3_K_S", 0.2}, {"Q2_K", 0.2},   {"Q2_K_S", 0.2},
+                 {"q4_k", 0.1},   {"q5_k", 0.1},   {"q3_k", 0.2}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mlxr_quantize_report report;
+        mlxr_error error = {0};
+        model_file *before = NULL, *after = NULL;
+        quantize(cases[i].type, &report);
+        assert_ok(model_file_open(&before, in, &error), &error);
+        assert_ok(model_file_open(&after, out, &error), &error);
+        assert_int_equal(after->n_tensors, before->n_tensors);
+        assert_int_equal(report.n_bytes_out, after->file_bytes);
+        uint32_t file_type = 999;
+        assert_ok(model_file_u32(after, "general.file_type", &file_type, &error), &error);
+        assert_int_equal(file_type, mix_file_type(mix_find(cases[i].type)));
+        for (uint64_t k = 0; k < before->n_meta; k++) {
+            if (strcmp(before->meta[k].key, "general.alignment") != 0) {
+                assert_non_null(model_file_meta(after, before->meta[k].key));
+            }
+        }
+        for (uint64_t t = 0; t < before->n_tensors; t++) {
+            const tensor *x = &before->tensors[t], *y = &after->tensors[t];
+            size_t n = (size_t)(x->shape[0] * x->shape[1] * x->shape[2]);
+            float *a = malloc(n * 4), *b = malloc(n * 4);
+            double square = 0, difference = 0;
+            assert_string_equal(x->name, y->name);
+            codec_decode(x->type, x->data, a, n);
+            codec_decode(y->type, y->data, b, n);
+            for (size_t j = 0; j < n; j++) {
+                square += (double)a[j] * (double)a[j];
+                difference += ((double)a[j] - (double)b[j]) * ((double)a[j] - (double)b[j]);
+            }
+            if (sqrt(difference) > cases[i].rmse * sqrt(square)) {
+                fail_msg("%s: %s (%s): %g of %g", cases[i].type, x->name, dtype_name(y->type), sqrt(difference),
+                         sqrt(square));
+            }
+            free(a);
+            free(b);
+        }
+        model_file_close(&before);
+        model_file_close(&after);
+    }
+}
+
+static void the_number_of_threads_and_the_instruction_set_change_no_byte(void **state)
+{
+    static const char *const masks[] = {NULL, "-avx512", NULL};
+    static const uint32_t threads[] = {1, 2, 5};
+    char *first = NULL;
+    size_t n_first = 0;
+    (void)state;
+    if (!(cpu_detect() & (CPU_AVX2 | CPU_NEON))) {
+        skip(); /* one encoder only */
+    }
+    for (size_t i = 0; i < 3; i++) {
+        mlxr_error error = {0};
+        char *bytes = NULL;
+        size_t n = 0;
+        mlxr_quantize_options o = {.type = "Q4_K_M", .n_threads = threads[i]};
+        o.cpu_features = cpu_detect() & CPU_AVX512 ? masks[i] : NULL;
+        assert_ok(mlxr_quantize(in, out, &o, NULL, &error), &error);
+        assert_ok(file_read(out, 1 << 24, &bytes, &n, &error), &error);
+        if (first) {
+            assert_int_equal(n, n_first);
+            assert_memory_equal(bytes, first, n);
+            free(bytes);
+        } else {
+            first = bytes;
+            n_first = n;
+        }
+    }
+    free(first);
+}
+
+static bool stop_at_once(void *user, uint64_t n_done, uint64_t n_total, const char *what)
+{
+    (void)n_done;
+    (void)n_total;
+    assert_non_null(what);
+    ++*(int *)user;
+    return false;
+}
+
+static void a_stopped_call_leaves_what_was_there(void **state)
+{
+    mlxr_error error = {0};
+    int calls = 0;
+    struct stat before, after;
+    (void)state;
+    quantize("Q8_0", NULL);
+    assert_int_equal(stat(out, &before), 0);
+    assert_int_equal(n_files(), 2);
+    mlxr_quantize_options o = {.type = "Q4_0", .n_threads = 1, .progress = stop_at_once, .user = &calls};
+    assert_int_equal(mlxr_quantize(in, out, &o, NULL, &error), MLXR_IO);
+    assert_string_equal(error.text, "stopped");
+    assert_int_equal(calls, 1);
+    assert_int_equal(stat(out, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    assert_int_equal(n_files(), 2);
+}
+
+/* Not even a signal that nothing can catch leaves a file behind. */
+static void a_killed_process_leaves_nothing(void **state)
+{
+    (void)state;
+    unlink(out);
+    for (useconds_t us = 100; us <= 102400; us *= 4) {
+        pid_t child = fork();
+        if (child == 0) {
+            mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "Q2_K", .n_threads = 1}, NULL, NULL);
+            _exit(0);
+        }
+        usleep(us);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        assert_true(n_files() == (path_find(out) == PATH_FILE ? 2u : 1u));
+        if (path_find(out) == PATH_FILE) {
+            model_file *whole = NULL;
+            mlxr_error error = {0};
+            assert_ok(model_file_open(&whole, out, &error), &error);
+            model_file_close(&whole);
+        }
+        unlink(out);
+    }
+}
+
+static void a_weight_that_is_no_number_names_its_tensor(void **state)
+{
+    mlxr_error error = {0};
+    model_file *file = NULL;
+    char bad[96], expected[128];
+    (void)state;
+    snprintf(bad, sizeof bad, "%s/bad.gguf", folder);
+    char *bytes = NULL;
+    size_t n = 0;
+    assert_ok(file_read(in, 1 << 24, &bytes, &n, &error), &error);
+    assert_ok(model_file_open(&file, in, &error), &error);
+    const tensor *t = model_file_tensor(file, "blk.1.ffn_down.weight");
+    size_t at = (size_t)((const uint8_t *)t->data - file->parts[0].data) + 4 * (size_t)t->shape[0] + 8;
+    const uint32_t nan_bits = 0x7fc00000u;
+    memcpy(bytes + at, &nan_bits, 4);
+    FILE *f = fopen(bad, "wb");
+    fwrite(bytes, 1, n, f);
+    fclose(f);
+    assert_int_equal(mlxr_quantize(bad, out, &(mlxr_quantize_options){.type = "Q4_0"}, NULL, &error), MLXR_FORMAT);
+    snprintf(expected, sizeof expected, "tensor 'blk.1.ffn_down.weight': a weight in rows 0 to");
+    assert_memory_equal(error.text, expected, strlen(expected));
+    assert_int_equal(path_find(out), PATH_NONE);
+    model_file_close(&file);
+    free(bytes);
+    unlink(bad);
+}
+
+static void what_cannot_be_is_said(void **state)
+{
+    mlxr_error error = {0};
+    char place[128];
+    (void)state;
+    assert_int_equal(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "Q9_K"}, NULL, &error), MLXR_ARG);
+    assert_non_null(strstr(error.text, "type 'Q9_K' is unknown; known: F32"));
+    assert_int_equal(mlxr_quantize("/nowhere.gguf", out, &(mlxr_quantize_options){.type = "F16"}, NULL, &error),
+                     MLXR_IO);
+    assert_int_equal(mlxr_quantize(in, folder, &(mlxr_quantize_options){.type = "F16"}, NULL, &error), MLXR_IO);
+    assert_non_null(strstr(error.text, "something else than a file"));
+    snprintf(place, sizeof place, "%s/absent/out.gguf", folder);
+    assert_int_equal(mlxr_quantize(in, place, &(mlxr_quantize_options){.type = "F16"}, NULL, &error), MLXR_IO);
+    assert_non_null(strstr(error.text, "cannot be created"));
+}
+
+static void a_model_may_take_its_own_place(void **state)
+{
+    mlxr_error error = {0};
+    model_file *file = NULL;
+    (void)state;
+    quantize("Q8_0", NULL);
+    assert_ok(mlxr_quantize(out, out, &(mlxr_quantize_options){.type = "Q4_0"}, NULL, &error), &error);
+    assert_ok(model_file_open(&file, out, &error), &error);
+    assert_int_equal(model_file_tensor(file, "blk.0.attn_q.weight")->type, DTYPE_Q4_0);
+    model_file_close(&file);
+    unlink(out);
+}
+
+/* The mixes for 32 layers whose keys and values four heads share, tied or not. */
+static void mixes_are_the_fields(void **state)
+{
+    static const struct {
+        const char *mix, *tensor;
+        uint32_t n_expert;
+        dtype type;
+    } cases[] = {
+        {"Q4_K_M", "blk.0.attn_v.weight", 0, DTYPE_Q6_K},
+        {"Q4_K_M", "blk.5.attn_v.weight", 0, DTYPE_Q4_K},
+        {"Q4_K_M", "blk.6.attn_v.weight", 0, DTYPE_Q6_K},
+        {"Q4_K_M", "blk.28.ffn_down.weight", 0, DTYPE_Q6_K},
+        {"Q4_K_M", "blk.4.ffn_down.weight", 0, DTYPE_Q4_K},
+        {"Q4_K_M", "output.weight", 0, DTYPE_Q6_K},
+        {"Q4_K_M", "token_embd.weight", 0, DTYPE_Q4_K},
+        {"Q4_K_M", "blk.3.attn_q.weight", 0, DTYPE_Q4_K},
+        {"Q4_K_M", "blk.0.attn_norm.weight", 0, DTYPE_F32},
+        {"Q4_K_M", "blk.0.ffn_gate_inp.weight", 0, DTYPE_F32},
+        {"Q4_K_M", "blk.0.attn_v.weight", 8, DTYPE_Q8_0},
+        {"Q4_K_M", "blk.9.attn_k.weight", 8, DTYPE_Q8_0},
+        {"Q4_K_M", "blk.9.attn_output.weight", 8, DTYPE_Q5_K},
+        {"Q4_K_S", "blk.3.attn_v.weight", 0, DTYPE_Q5_K},
+        {"Q4_K_S", "blk.4.attn_v.weight", 0, DTYPE_Q4_K},
+        {"Q4_K_S", "blk.3.ffn_down.weight", 0, DTYPE_Q5_K},
+        {"Q2_K", "blk.9.attn_v.weight", 0, DTYPE_Q4_K},
+        {"Q2_K", "blk.9.ffn_down.weight", 0, DTYPE_Q3_K},
+        {"Q2_K", "blk.9.attn_output.weight", 0, DTYPE_Q3_K},
+        {"Q3_K_M", "blk.1.attn_v.weight", 0, DTYPE_Q5_K},
+        {"Q3_K_M", "blk.2.attn_v.weight", 0, DTYPE_Q4_K},
+        {"Q3_K_M", "blk.1.ffn_down.weight", 0, DTYPE_Q5_K},
+        {"Q3_K_M", "blk.2.ffn_down.weight", 0, DTYPE_Q4_K},
+        {"Q3_K_L", "blk.2.attn_output.weight", 0, DTYPE_Q5_K},
+        {"Q8_0", "output.weight", 0, DTYPE_Q8_0},
+        {"F16", "output.weight", 0, DTYPE_F16},
+        {"Q6_K", "blk.0.ffn_up.weight", 0, DTYPE_Q6_K},
+        {"F32", "blk.0.attn_norm.weight", 0, DTYPE_F32},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mix_model model = {.n_layers = 32, .n_head = 32, .n_head_kv = 8, .n_expert = cases[i].n_expert};
+        tensor t = {.name = cases[i].tensor, .type = DTYPE_F32, .n_dims = 2, .shape = {4096, 64, 1, 1}};
+        bool gave_way;
+        dtype type = mix_type(mix_find(cases[i].mix), &model, &t, &gave_way);
+        if (type != cases[i].type || gave_way) {
+            fail_msg("%s: %s became %s", cases[i].mix, cases[i].tensor, dtype_name(type));
+        }
+    }
+}
+
+static void rows_that_do_not_divide_get_smaller_blocks(void **state)
+{
+    static const struct {
+        const char *mix;
+        uint64_t n_in;
+        dtype type;
+    } cases[] = {{"Q2_K", 96, DTYPE_Q4_0},   {"Q3_K_S", 96, DTYPE_Q4_0}, {"Q4_K_S", 96, DTYPE_Q5_0},
+                 {"Q5_K_S", 96, DTYPE_Q5_1}, {"Q6_K", 96, DTYPE_Q8_0},   {"Q4_K_S", 100, DTYPE_F16}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mix_model model = {.n_layers = 32, .n_head = 32, .n_head_kv = 32};
+        tensor t = {.name = "blk.9.ffn_up.weight", .n_dims = 2, .shape = {cases[i].n_in, 64, 1, 1}};
+        bool gave_way;
+        assert_int_equal(mix_type(mix_find(cases[i].mix), &model, &t, &gave_way), cases[i].type);
+        assert_true(gave_way);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_mix_gives_a_model_with_the_same_metadata_and_near_weights),
+        cmocka_unit_test(the_number_of_threads_and_the_instruction_set_change_no_byte),
+        cmocka_unit_test(a_stopped_call_leaves_what_was_there),
+        cmocka_unit_test(a_killed_process_leaves_nothing),
+        cmocka_unit_test(a_weight_that_is_no_number_names_its_tensor),
+        cmocka_unit_test(what_cannot_be_is_said),
+        cmocka_unit_test(a_model_may_take_its_own_place),
+        cmocka_unit_test(mixes_are_the_fields),
+        cmocka_unit_test(rows_that_do_not_divide_get_smaller_blocks),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
