@@ -31,6 +31,8 @@ const verb verb_table[] = {
      GROUP_BENCH | GROUP_DRAFT | GROUP_ENGINE | GROUP_COMPUTE | GROUP_JSON, 1, 1, verb_bench, true, false},
     {"quantize", "IN OUT --type TYPE", "write a model in another type, as a GGUF file", GROUP_QUANTIZE | GROUP_JSON, 2,
      2, verb_quantize, true, false},
+    {"convert", "FOLDER OUT", "write a folder of safetensors as one GGUF file", GROUP_QUANTIZE | GROUP_JSON, 2, 2,
+     verb_convert, true, false},
     {"batch", "[MODEL] FILE", "answer every line of a JSONL file, many at a time; goes on where it was stopped",
      GROUP_BATCH | GROUP_SAMPLING | GROUP_GRAMMAR | GROUP_DRAFT | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE |
          GROUP_JSON,

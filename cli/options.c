@@ -22,7 +22,7 @@ const option_spec option_table[] = {
     {"type", 0, OPTION_TEXT, AT(type), GROUP_QUANTIZE, "TYPE",
      "what to write: Q4_K_M, Q8_0, F16 … (docs/quantize.md lists them)"},
     {"imatrix", 0, OPTION_FILE, AT(imatrix), GROUP_QUANTIZE, "FILE",
-     "importance of the inputs, as mlxr imatrix measures it: errors count by it"},
+     "importance matrix: errors count by the inputs they meet"},
     {"metal", 0, OPTION_FLAG, AT(metal), GROUP_DOCTOR, NULL,
      "check the Metal kernels, put aside those that are wrong or slow"},
     {"prompt-tokens", 'p', OPTION_U32, AT(n_prompt), GROUP_BENCH, "N",

@@ -1,5 +1,5 @@
 /*
- * `mlxr quantize`: a model in another type.
+ * `mlxr quantize`: a model in another type. `mlxr convert`: safetensors as GGUF.
  * Owner: main. Lifetime: the call.
  */
 #include <signal.h>
@@ -28,12 +28,12 @@ static bool show(void *user, uint64_t n_done, uint64_t n_total, const char *what
 static int print_report(const options *o, const mlxr_quantize_report *r, double seconds)
 {
     if (o->json) {
-        return print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:i, s:i, s:i, s:i, s:o}", "type", o->type,
-                                    "tensors", (json_int_t)r->n_tensors, "weights", (json_int_t)r->n_weights,
-                                    "bytes_in", (json_int_t)r->n_bytes_in, "bytes_out", (json_int_t)r->n_bytes_out,
-                                    "bits_per_weight", json_number(r->bits_per_weight), "encoded", (int)r->n_encoded,
-                                    "gave_way", (int)r->n_gave_way, "requantised", (int)r->n_requantised, "weighted",
-                                    (int)r->n_weighted, "seconds", json_number(seconds)));
+        return print_json(json_pack(
+            "{s:s, s:I, s:I, s:I, s:I, s:o, s:i, s:i, s:i, s:i, s:o}", "type", o->type ? o->type : "kept", "tensors",
+            (json_int_t)r->n_tensors, "weights", (json_int_t)r->n_weights, "bytes_in", (json_int_t)r->n_bytes_in,
+            "bytes_out", (json_int_t)r->n_bytes_out, "bits_per_weight", json_number(r->bits_per_weight), "encoded",
+            (int)r->n_encoded, "gave_way", (int)r->n_gave_way, "requantised", (int)r->n_requantised, "weighted",
+            (int)r->n_weighted, "seconds", json_number(seconds)));
     }
     printf("%s → %s, %.2f bits a weight; %s weights in %.1f s\n", human_bytes(r->n_bytes_in),
            human_bytes(r->n_bytes_out), r->bits_per_weight, human_count(r->n_weights), seconds);
@@ -53,20 +53,16 @@ static int print_report(const options *o, const mlxr_quantize_report *r, double 
     return finish_output(EXIT_OK);
 }
 
-int verb_quantize(options *o)
+static int write_model(options *o, const char *label)
 {
     struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESETHAND}, on_int, on_term;
     mlxr_quantize_report report;
     mlxr_error error;
     char in[MODEL_PATH_MAX];
-    if (!o->type) {
-        print_error("quantize needs --type, such as --type Q4_K_M");
-        return EXIT_USAGE;
-    }
     if (!models_find(o->args[0], in, sizeof in)) {
         return EXIT_FAILED;
     }
-    progress bar = progress_begin("quantize");
+    progress bar = progress_begin(label);
     mlxr_quantize_options how = {.type = o->type,
                                  .imatrix = o->imatrix,
                                  .n_threads = o->n_threads,
@@ -82,4 +78,19 @@ int verb_quantize(options *o)
     sigaction(SIGTERM, &on_term, NULL);
     progress_end(&bar);
     return status == MLXR_OK ? print_report(o, &report, now_seconds() - started) : print_failure(&error);
+}
+
+int verb_quantize(options *o)
+{
+    if (!o->type) {
+        print_error("quantize needs --type, such as --type Q4_K_M");
+        return EXIT_USAGE;
+    }
+    return write_model(o, "quantize");
+}
+
+/* The same without --type; what safetensors have otherwise than GGUF is settled in either case. */
+int verb_convert(options *o)
+{
+    return write_model(o, "convert");
 }

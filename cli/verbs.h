@@ -26,6 +26,7 @@ int verb_detokenize(options *o);
 int verb_perplexity(options *o);
 int verb_bench(options *o);
 int verb_quantize(options *o);
+int verb_convert(options *o);
 int verb_batch(options *o);
 int verb_serve(options *o);
 int verb_key(options *o);

@@ -54,7 +54,8 @@ static mlxr_status choose_types(job *j, mlxr_error *error)
     for (size_t i = 0; i < j->source.n_tensors && status == MLXR_OK; i++) {
         out_tensor *t = &j->source.tensors[i];
         bool gave_way;
-        t->type = mix_type(j->mix, &model, t->in, &gave_way);
+        gave_way = false;
+        t->type = j->mix ? mix_type(j->mix, &model, t->in, &gave_way) : t->in->type;
         uint64_t n = t->in->shape[0] * t->in->shape[1] * t->in->shape[2] * t->in->shape[3];
         j->report.n_weights += n;
         j->report.n_bytes_in += t->in->n_bytes;
@@ -69,10 +70,30 @@ static mlxr_status choose_types(job *j, mlxr_error *error)
     return status;
 }
 
+/* general.file_type of a model whose types are kept: that of the most weights among those it is known for. */
+static uint32_t kept_file_type(const job *j)
+{
+    static const struct {
+        dtype type;
+        uint32_t file_type;
+    } known[] = {{DTYPE_F32, 0}, {DTYPE_F16, 1}, {DTYPE_BF16, 32}};
+    uint64_t most = 0;
+    uint32_t found = 0;
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
+        uint64_t n = 0;
+        for (size_t i = 0; i < j->source.n_tensors; i++) {
+            n += j->source.tensors[i].type == known[k].type ? j->source.tensors[i].in->n_bytes : 0;
+        }
+        found = n > most ? known[k].file_type : found;
+        most = n > most ? n : most;
+    }
+    return found;
+}
+
 static void put_metadata(job *j)
 {
     gguf_out *header = &j->source.header;
-    gguf_out_u32(header, "general.file_type", mix_file_type(j->mix));
+    gguf_out_u32(header, "general.file_type", j->mix ? mix_file_type(j->mix) : kept_file_type(j));
     gguf_out_u32(header, "general.quantization_version", 2);
     if (j->weighted) {
         const char *path = j->options->imatrix;
@@ -100,9 +121,8 @@ mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_o
                           mlxr_quantize_report *report, mlxr_error *error)
 {
     job j = {.options = options, .mix = options->type ? mix_find(options->type) : NULL};
-    if (!j.mix) {
-        return error_set(error, MLXR_ARG, "type '%s' is unknown; known: %s", options->type ? options->type : "",
-                         mix_names());
+    if (options->type && !j.mix) {
+        return error_set(error, MLXR_ARG, "type '%s' is unknown; known: %s", options->type, mix_names());
     }
     mlxr_status status = source_open(&j.source, in, error);
     if (status == MLXR_OK && options->imatrix) {

@@ -4,9 +4,17 @@
  */
 #include "convert/source.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/rope.h"
+#include "graph/vocabulary.h"
+#include "quant/codec.h"
+#include "text/tokenizer_export.h"
+
+/* gguf_out_texts takes a vocabulary's texts as they are. */
+_Static_assert(sizeof(token_text) == sizeof(text_view), "two views of texts");
 
 /* Keys that are written anew or say what will no longer be true. */
 static bool is_ours(const char *key)
@@ -22,10 +30,171 @@ static bool is_ours(const char *key)
     return false;
 }
 
+/* What a tensor says instead. */
+static bool is_scaling(const char *key)
+{
+    return strstr(key, ".rope.scaling.") != NULL;
+}
+
+/* Metadata that safetensors have in their tokenizer's files. */
+static mlxr_status put_tokenizer(source *s, mlxr_error *error)
+{
+    tokenizer *t = NULL;
+    tokenizer_export e;
+    mlxr_status status = vocabulary_open(&t, s->file, error);
+    if (status == MLXR_OK) {
+        status = tokenizer_export_make(&e, t, &s->memory, error);
+    }
+    if (status == MLXR_OK) {
+        const tokenizer_source *v = &e.source;
+        gguf_out *h = &s->header;
+        gguf_out_text(h, "tokenizer.ggml.model", e.model, strlen(e.model));
+        if (v->pre) {
+            gguf_out_text(h, "tokenizer.ggml.pre", v->pre, strlen(v->pre));
+        }
+        gguf_out_texts(h, "tokenizer.ggml.tokens", (const text_view *)(const void *)v->tokens, v->n_tokens);
+        gguf_out_array(h, "tokenizer.ggml.token_type", META_I32, v->types, v->n_tokens);
+        if (v->scores) {
+            gguf_out_array(h, "tokenizer.ggml.scores", META_F32, v->scores, v->n_tokens);
+        }
+        if (v->merges) {
+            gguf_out_texts(h, "tokenizer.ggml.merges", (const text_view *)(const void *)v->merges, v->n_merges);
+        }
+        if (v->kind == TOKENIZER_SPM) {
+            gguf_out_bool(h, "tokenizer.ggml.add_space_prefix", v->add_space_prefix);
+        }
+        if (v->bos >= 0 && !model_file_meta(s->file, "tokenizer.ggml.bos_token_id")) {
+            gguf_out_u32(h, "tokenizer.ggml.bos_token_id", (uint32_t)v->bos);
+        }
+        if (v->eos >= 0 && !model_file_meta(s->file, "tokenizer.ggml.eos_token_id")) {
+            gguf_out_u32(h, "tokenizer.ggml.eos_token_id", (uint32_t)v->eos);
+        }
+        if (v->unk >= 0) {
+            gguf_out_u32(h, "tokenizer.ggml.unknown_token_id", (uint32_t)v->unk);
+        }
+        gguf_out_bool(h, "tokenizer.ggml.add_bos_token", v->add_bos);
+    }
+    tokenizer_close(&t);
+    return status;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && strcmp(text + (n - n_end), end) == 0;
+}
+
+/* A bias in the order of its matrix's rows: a copy. */
+static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, mlxr_error *error)
+{
+    size_t n = (size_t)t->in->shape[0], half = n / n_heads / 2;
+    tensor *copy = region_array(&s->memory, 1, sizeof *copy);
+    float *values = region_array(&s->memory, n, sizeof *values), *plain = region_array(&s->memory, n, sizeof *plain);
+    if (!copy || !values || !plain) {
+        return error_nomem(error, t->in->name, 2 * n * sizeof *values);
+    }
+    codec_decode(t->in->type, t->in->data, plain, n);
+    for (size_t i = 0; i < n; i++) {
+        size_t head = i / (2 * half), at = i % (2 * half);
+        values[i] = plain[head * 2 * half + at % 2 * half + at / 2];
+    }
+    *copy = *t->in;
+    copy->type = DTYPE_F32;
+    copy->data = values;
+    copy->row_bytes = copy->n_bytes = n * sizeof *values;
+    t->in = copy;
+    t->type = DTYPE_F32;
+    return MLXR_OK;
+}
+
+/* GGUF keeps the rows of Q and K of some families as adjacent pairs, safetensors as halves. */
+static mlxr_status pair_rows(source *s, const hparams *h, mlxr_error *error)
+{
+    static const char *const ends[] = {".attn_q.weight", ".attn_q.bias", ".attn_k.weight", ".attn_k.bias"};
+    mlxr_status status = MLXR_OK;
+    if (h->fam->gguf_rope != ROPE_PAIRS || h->fam->safetensors_keep_pairs) {
+        return MLXR_OK;
+    }
+    for (size_t i = 0; i < s->n_tensors && status == MLXR_OK; i++) {
+        out_tensor *t = &s->tensors[i];
+        int which = 0;
+        while (which < 4 && !ends_with(t->in->name, ends[which])) {
+            which++;
+        }
+        if (ends_with(t->in->name, ".attn_qkv.weight")) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "tensor '%s': GGUF has its rows in another order, which is not known here", t->in->name);
+        }
+        if (which == 4) {
+            continue;
+        }
+        uint32_t n_heads = which < 2 ? h->n_head : h->n_head_kv;
+        uint64_t n_rows = t->in->shape[which % 2 ? 0 : 1];
+        if (n_rows % n_heads != 0 || n_rows / n_heads % 2 != 0) {
+            return error_set(error, MLXR_FORMAT, "tensor '%s': %llu rows are not %u heads of pairs", t->in->name,
+                             (unsigned long long)n_rows, n_heads);
+        }
+        if (which % 2) {
+            status = pair_bias(s, t, n_heads, error);
+        } else {
+            t->n_pair_heads = n_heads;
+        }
+    }
+    return status;
+}
+
+/* Llama 3's scaling is no metadata in GGUF but a tensor of what divides each frequency. */
+static mlxr_status add_frequencies(source *s, const hparams *h, mlxr_error *error)
+{
+    if (h->scaling.kind != ROPE_SCALING_LLAMA3 || model_file_tensor(s->file, "rope_freqs.weight")) {
+        return MLXR_OK;
+    }
+    uint32_t n = h->n_rot / 2;
+    const rope_scaling none = {.kind = ROPE_SCALING_NONE, .factor = 1};
+    float magnitude, *plain = region_array(&s->memory, n, sizeof *plain);
+    float *scaled = region_array(&s->memory, n, sizeof *scaled);
+    tensor *t = region_array(&s->memory, 1, sizeof *t);
+    if (!plain || !scaled || !t) {
+        return error_nomem(error, "rope_freqs.weight", 2 * n * sizeof *plain);
+    }
+    rope_frequencies(h->n_rot, h->rope_theta, &none, NULL, plain, &magnitude);
+    rope_frequencies(h->n_rot, h->rope_theta, &h->scaling, NULL, scaled, &magnitude);
+    for (uint32_t i = 0; i < n; i++) {
+        plain[i] /= scaled[i];
+    }
+    *t = (tensor){.name = "rope_freqs.weight",
+                  .type = DTYPE_F32,
+                  .n_dims = 1,
+                  .shape = {n, 1, 1, 1},
+                  .data = plain,
+                  .row_bytes = n * sizeof *plain,
+                  .n_bytes = n * sizeof *plain};
+    s->tensors[s->n_tensors++] = (out_tensor){.in = t, .type = DTYPE_F32};
+    s->scaling_is_tensor = true;
+    return MLXR_OK;
+}
+
+/* What safetensors have otherwise than GGUF. */
+static mlxr_status from_safetensors(source *s, mlxr_error *error)
+{
+    hparams *h = region_array(&s->memory, 1, sizeof *h);
+    if (!h) {
+        return error_nomem(error, "hyper-parameters", sizeof *h);
+    }
+    mlxr_status status = hparams_read(h, s->file, error);
+    if (status == MLXR_OK) {
+        status = pair_rows(s, h, error);
+    }
+    if (status == MLXR_OK) {
+        status = add_frequencies(s, h, error);
+    }
+    return status;
+}
+
 static mlxr_status take_tensors(source *s, mlxr_error *error)
 {
     s->n_tensors = (size_t)s->file->n_tensors;
-    s->tensors = region_array(&s->memory, s->n_tensors, sizeof *s->tensors);
+    s->tensors = region_array(&s->memory, s->n_tensors + 1, sizeof *s->tensors); /* one may be added */
     if (!s->tensors) {
         return error_nomem(error, "the tensor table", s->n_tensors * sizeof *s->tensors);
     }
@@ -39,16 +208,19 @@ mlxr_status source_open(source *out, const char *path, mlxr_error *error)
 {
     source s = {.header = gguf_out_make()};
     mlxr_status status = model_file_open(&s.file, path, error);
-    if (status == MLXR_OK && s.file->format != MODEL_GGUF) {
-        status = error_set(error, MLXR_UNSUPPORTED, "%s: safetensors; convert it to GGUF first: mlxr convert", path);
-    }
     if (status == MLXR_OK) {
         status = take_tensors(&s, error);
     }
+    if (status == MLXR_OK && s.file->format == MODEL_SAFETENSORS) {
+        status = from_safetensors(&s, error);
+    }
     for (uint64_t i = 0; status == MLXR_OK && i < s.file->n_meta; i++) {
-        if (!is_ours(s.file->meta[i].key)) {
+        if (!is_ours(s.file->meta[i].key) && !(s.scaling_is_tensor && is_scaling(s.file->meta[i].key))) {
             gguf_out_put(&s.header, s.file->meta[i].key, &s.file->meta[i]);
         }
+    }
+    if (status == MLXR_OK && s.file->format == MODEL_SAFETENSORS) {
+        status = put_tokenizer(&s, error);
     }
     if (status == MLXR_OK) {
         *out = s;

@@ -14,6 +14,7 @@ typedef struct source {
     gguf_out header;     /* without general.file_type, .quantization_version and .alignment, and split.* */
     out_tensor *tensors; /* [n_tensors] with the types they have */
     size_t n_tensors;
+    bool scaling_is_tensor; /* of RoPE: metadata does not say it again */
     region memory;
 } source;
 
