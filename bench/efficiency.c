@@ -10,8 +10,9 @@
 #include <string.h>
 
 #include "bench.h"
+#include "mlxr_profile.h"
 
-enum { ROUND_STEPS = 4, ROUNDS_MAX = 4096 };
+enum { ROUND_STEPS = 4, ROUNDS_MAX = 4096, PROFILE_STEPS = 4096 };
 
 typedef struct efficiency {
     mlxr_engine *engine;
@@ -72,15 +73,84 @@ static void run(void)
     }
 }
 
+/* Median over the steps of `n_slices` sequences and n_rows rows of what `of` gives for them, µs a row. */
+static double profile_median(const mlxr_profile *p, uint32_t n_slices, uint32_t n_rows, uint32_t operation,
+                             double (*of)(const mlxr_profile *, const mlxr_profile_step *, uint32_t))
+{
+    static double values[PROFILE_STEPS];
+    size_t n = 0;
+    for (uint32_t i = 0; i < p->n_steps && n < PROFILE_STEPS; i++) {
+        if (p->steps[i].n_slices == n_slices && p->steps[i].n_rows == n_rows) {
+            values[n++] = of(p, &p->steps[i], operation) / 1e3 / n_rows;
+        }
+    }
+    return n ? quantile_of(values, n, 0.5) : 0;
+}
+
+static double spans_ns(const mlxr_profile *p, const mlxr_profile_step *s, uint32_t operation)
+{
+    double sum = 0;
+    for (uint64_t i = s->first_span; i < s->first_span + s->n_spans; i++) {
+        sum += p->spans[i].operation == operation ? (double)(p->spans[i].end_ns - p->spans[i].begin_ns) : 0;
+    }
+    return sum;
+}
+
+static double waits_ns(const mlxr_profile *p, const mlxr_profile_step *s, uint32_t operation)
+{
+    double sum = 0;
+    for (uint64_t i = s->first_span; i < s->first_span + s->n_spans; i++) {
+        sum += p->spans[i].operation == operation ? (double)p->spans[i].wait_ns : 0;
+    }
+    return sum;
+}
+
+/* Preparing, sampling and committing. */
+static double around_ns(const mlxr_profile *p, const mlxr_profile_step *s, uint32_t operation)
+{
+    (void)p;
+    (void)operation;
+    return (double)(s->end_ns - s->begin_ns - (s->ran_ns - s->run_ns));
+}
+
+static double whole_ns(const mlxr_profile *p, const mlxr_profile_step *s, uint32_t operation)
+{
+    (void)p;
+    (void)operation;
+    return (double)(s->end_ns - s->begin_ns);
+}
+
+static void print_profile(const mlxr_profile *p)
+{
+    struct {
+        const char *name;
+        double (*of)(const mlxr_profile *, const mlxr_profile_step *, uint32_t);
+    } rest[] = {{"outside of the plan", around_ns}, {"step", whole_ns}};
+    for (uint32_t i = 0; i < p->n_operations + 2; i++) {
+        bool operation = i < p->n_operations;
+        const char *name = operation ? p->operations[i] : rest[i - p->n_operations].name;
+        double (*of)(const mlxr_profile *, const mlxr_profile_step *,
+                     uint32_t) = operation ? spans_ns : rest[i - p->n_operations].of;
+        double prompt_us = profile_median(p, 1, all.n_prompt, i, of),
+               decode_us = profile_median(p, all.n, all.n, i, of);
+        printf("{\"test\":\"efficiency_profile\",\"operation\":\"%s\",\"prompt_us\":%.2f,\"decode_us\":%.2f,"
+               "\"more_us\":%.2f,\"prompt_wait_us\":%.2f,\"decode_wait_us\":%.2f}\n",
+               name, prompt_us, decode_us, decode_us - prompt_us,
+               operation ? profile_median(p, 1, all.n_prompt, i, waits_ns) : 0,
+               operation ? profile_median(p, all.n, all.n, i, waits_ns) : 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    double n_prompt = 128, n_generate = 64, n_batch = 32, n_threads = 0, n_times = 3;
+    double n_prompt = 128, n_generate = 64, n_batch = 32, n_threads = 0, n_times = 3, profiled = 0;
     const char *path = BENCH_TEXT, *kv_type = NULL;
     const bench_option options[] = {{"prompt", &n_prompt, NULL, "tokens of a prompt"},
                                     {"generate", &n_generate, NULL, "tokens each sequence generates"},
                                     {"batch", &n_batch, NULL, "sequences that decode together"},
                                     {"times", &n_times, NULL, "all of it so many times"},
                                     {"threads", &n_threads, NULL, "0: one per core"},
+                                    {"profile", &profiled, NULL, "1: where the time of both kinds of steps goes"},
                                     {"kv-type", NULL, &kv_type, "type of the KV cache"},
                                     {"text", NULL, &path, "where the prompts come from"},
                                     {0}};
@@ -107,6 +177,9 @@ int main(int argc, char **argv)
         bench_check(mlxr_sequence_open(&all.sequences[i], model, &greedy, &error), &error);
     }
     run_prompt(all.sequences[0], text.ids, all.n_prompt); /* reads the weights */
+    if (profiled > 0) {
+        bench_check(mlxr_profile_begin(all.engine, PROFILE_STEPS, &error), &error);
+    }
     for (uint32_t i = 0; i < (uint32_t)n_times; i++) {
         run();
     }
@@ -118,6 +191,12 @@ int main(int argc, char **argv)
            all.n_decoded / all.decode_ms * 1e3, quantile_of(all.decode_rates, all.n_rounds, 1),
            quantile_of(all.prompt_rates, all.n_rounds, 1), batch_ratio, quantile_of(all.ratios, all.n_rounds, 0.25),
            quantile_of(all.ratios, all.n_rounds, 0.5), quantile_of(all.ratios, all.n_rounds, 0.75));
+    if (profiled > 0) {
+        mlxr_profile *profile = NULL;
+        bench_check(mlxr_profile_take(all.engine, &profile, &error), &error);
+        print_profile(profile);
+        mlxr_profile_free(&profile);
+    }
     for (uint32_t i = 0; i <= all.n; i++) {
         mlxr_sequence_close(&all.sequences[i]);
     }

@@ -14,6 +14,8 @@
 
 #include "base/error.h"
 
+#define LARGE_PAGE ((uintptr_t)2 << 20) /* the usual one; smaller blocks than that have none */
+
 /* Opens a regular file for reading and tells its size; −1 with the error filled. O_NONBLOCK: opening a FIFO must fail
  * in fstat's check below, not hang. */
 static int open_regular(const char *path, uint64_t *n_bytes, mlxr_error *error)
@@ -131,6 +133,20 @@ void memory_discard(void *part, size_t n_bytes)
     if (begin < end) {
         madvise((void *)begin, end - begin, advice);
     }
+}
+
+void memory_in_large_pages(void *part, size_t n_bytes)
+{
+#if defined(MADV_HUGEPAGE)
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
+    if (end > begin + LARGE_PAGE) {
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    }
+#else
+    (void)part; /* there they are the system's own choice */
+    (void)n_bytes;
+#endif
 }
 
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error)

@@ -36,6 +36,9 @@ int file_sync(int fd);
 /* Gives the memory of whole system pages inside part [n_bytes] back; its contents are lost. A hint: the system may keep
  * it. */
 void memory_discard(void *part, size_t n_bytes);
+/* Part [n_bytes], still untouched, will be read in pieces all over it: large system pages where there are some, so that
+ * finding an address costs less. What is touched becomes resident by the large page. A hint. */
+void memory_in_large_pages(void *part, size_t n_bytes);
 
 /* Reads a whole small file into malloc'd memory (NUL added past n_bytes), refusing more than `limit` bytes. */
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error);

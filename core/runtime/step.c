@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/error.h"
+#include "base/mapping.h"
 #include "runtime/engine.h"
 
 static mlxr_status grow(void **array, size_t n, size_t size, mlxr_error *error)
@@ -182,6 +183,7 @@ static mlxr_status reserve_logits(step_scratch *s, uint32_t n_wanted, uint32_t w
         if (!s->logits) {
             return error_nomem(error, "logits", n * sizeof *s->logits);
         }
+        memory_in_large_pages(s->logits, n * sizeof *s->logits);
         s->cap_logits = n;
     }
     return MLXR_OK;

@@ -76,6 +76,7 @@ static mlxr_status cpu_kv_alloc(backend *b, size_t n_bytes, void **out, mlxr_err
     }
     uint8_t *aligned = block + PAGE_BYTES - (uintptr_t)block % PAGE_BYTES; /* 16 bytes on at least: room for block */
     memcpy(aligned - sizeof block, &block, sizeof block);
+    memory_in_large_pages(aligned, n_bytes); /* a head's keys are 4 KiB here and 4 KiB there */
     *out = aligned;
     return MLXR_OK;
 }
