@@ -267,8 +267,8 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
         return;
     }
     /* Pieces taken in turn: a member that lost its core for a while takes fewer. */
-    uint32_t grains = total / LINEAR_ROW_GRAIN, piece = grains / (member->n_threads * STRIPS_A_THREAD);
-    piece = (piece ? piece : 1) * LINEAR_ROW_GRAIN;
+    uint32_t pairs = total / (2 * LINEAR_ROW_GRAIN), piece = pairs / (member->n_threads * STRIPS_A_THREAD);
+    piece = (piece ? piece : 1) * 2 * LINEAR_ROW_GRAIN; /* kernels take two grains at a time */
     for (begin = exec_next(e, index, 0) * piece; begin < total; begin = exec_next(e, index, 0) * piece) {
         products_range(e, n, &in, begin, total - begin < piece ? total : begin + piece, scratch);
     }
