@@ -197,6 +197,12 @@ mlxr_status sampler_open(sampler **out, const mlxr_sampling *params, const sampl
     return MLXR_OK;
 }
 
+const mlxr_logit_bias *sampler_bias(const sampler *s, size_t *n)
+{
+    *n = s->params.n_logit_bias;
+    return s->bias;
+}
+
 void sampler_close(sampler **pointer)
 {
     sampler *s = *pointer;

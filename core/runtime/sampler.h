@@ -38,6 +38,9 @@ mlxr_status sampler_accept(sampler *s, int32_t id, mlxr_error *error);
 /* Forgets the history after its first n tokens. */
 void sampler_truncate(sampler *s, size_t n);
 
+/* What was given as logit_bias. */
+const mlxr_logit_bias *sampler_bias(const sampler *s, size_t *n);
+
 /* logits[n_vocab] is read only. −INFINITY forbids a token; NaN counts as −INFINITY; if nothing is left: MLXR_FORMAT.
  * Does not accept the token. `allowed`: bit mask of n_vocab bits (a grammar's), or NULL. */
 mlxr_status sampler_sample(sampler *s, const float *logits, const uint32_t *allowed, sampler_result *out,

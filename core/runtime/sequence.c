@@ -280,6 +280,30 @@ static mlxr_status check_same_vocabulary(const mlxr_model *target, const mlxr_mo
     return MLXR_OK;
 }
 
+/* A sequence that drafts for this one: greedy, with the target's bias, so that it does not propose what that forbids.
+ */
+static mlxr_status open_draft(mlxr_sequence **out, const mlxr_sequence *target, mlxr_model *draft_model,
+                              mlxr_error *error)
+{
+    mlxr_sampling greedy = mlxr_sampling_default();
+    size_t n;
+    const mlxr_logit_bias *bias = sampler_bias(target->sampler, &n);
+    mlxr_logit_bias *known = n ? malloc(n * sizeof *known) : NULL;
+    if (n && !known) {
+        return error_nomem(error, "logit_bias of a draft", n * sizeof *known);
+    }
+    for (size_t i = 0; i < n; i++) { /* the target may have more rows of logits than the draft model */
+        if ((uint32_t)bias[i].id < draft_model->graph->h.n_vocab) {
+            known[greedy.n_logit_bias++] = bias[i];
+        }
+    }
+    greedy.temperature = 0;
+    greedy.logit_bias = known;
+    mlxr_status status = mlxr_sequence_open(out, draft_model, &greedy, error);
+    free(known);
+    return status;
+}
+
 mlxr_status mlxr_sequence_draft(mlxr_sequence *s, mlxr_model *draft_model, uint32_t n_max, mlxr_error *error)
 {
     if (n_max > SPEC_DRAFT_MAX) {
@@ -288,13 +312,11 @@ mlxr_status mlxr_sequence_draft(mlxr_sequence *s, mlxr_model *draft_model, uint3
     speculation spec = {.kind = draft_model ? SPECULATION_MODEL : SPECULATION_NGRAM};
     double draft_cost = 0;
     if (draft_model) {
-        mlxr_sampling greedy = mlxr_sampling_default();
-        greedy.temperature = 0;
         mlxr_status status = draft_model->engine == s->model->engine
                                  ? check_same_vocabulary(s->model, draft_model, error)
                                  : error_set(error, MLXR_ARG, "draft model belongs to another engine");
         if (status == MLXR_OK) {
-            status = mlxr_sequence_open(&spec.draft, draft_model, &greedy, error);
+            status = open_draft(&spec.draft, s, draft_model, error);
         }
         if (status != MLXR_OK) {
             return status;

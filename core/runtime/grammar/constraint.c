@@ -67,6 +67,22 @@ mlxr_status constraint_copy(constraint *out, const constraint *c, uint32_t n_voc
     return status;
 }
 
+mlxr_status constraint_follow(constraint *out, const constraint *c, size_t n_tokens, uint32_t n_vocab,
+                              mlxr_error *error)
+{
+    if (!c->g) {
+        constraint_clear(out);
+        return MLXR_OK;
+    }
+    mlxr_status status = out->g == c->g ? MLXR_OK : constraint_set(out, c->g, n_tokens, n_vocab, error);
+    if (status == MLXR_OK) {
+        out->from = n_tokens;
+        out->n = 0;
+        out->states[0] = c->states[c->n];
+    }
+    return status;
+}
+
 mlxr_status constraint_mask(constraint *c, const uint32_t **mask, mlxr_error *error)
 {
     *mask = NULL;

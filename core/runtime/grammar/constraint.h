@@ -21,6 +21,10 @@ mlxr_status constraint_set(constraint *c, grammar *g, size_t from, uint32_t n_vo
 void constraint_clear(constraint *c);
 mlxr_status constraint_copy(constraint *out, const constraint *c, uint32_t n_vocab, mlxr_error *error);
 
+/* *out stands where *c does now, as a constraint of a sequence of n_tokens; it cannot go back from there. */
+mlxr_status constraint_follow(constraint *out, const constraint *c, size_t n_tokens, uint32_t n_vocab,
+                              mlxr_error *error);
+
 /* The tokens allowed next; *mask is NULL where nothing is constrained. Borrowed until the next call. */
 mlxr_status constraint_mask(constraint *c, const uint32_t **mask, mlxr_error *error);
 /* One more token was sampled. */

@@ -11,6 +11,9 @@
 #include "runtime/engine.h"
 #include "runtime/spec/ngram.h"
 
+#define BIAS_FORBIDS (-100.0f) /* what OpenAI's interface calls a ban: a draft of such a token is as good as lost */
+#define BIASES_SEEN 1024u      /* of a longer list only these: looking must cost less than a wrong draft does */
+
 /* Tokens of a draft sequence that agree with the target's. */
 static size_t common_prefix(const mlxr_sequence *draft, const mlxr_sequence *target)
 {
@@ -19,6 +22,17 @@ static size_t common_prefix(const mlxr_sequence *draft, const mlxr_sequence *tar
         i++;
     }
     return i;
+}
+
+/* The draft model proposes what the grammar lets the target say. A vocabulary with more rows of logits than the
+ * target's has no mask for them: then it drafts freely. */
+static bool follow_grammar(mlxr_sequence *draft, const mlxr_sequence *target)
+{
+    uint32_t n_vocab = target->model->graph->h.n_vocab;
+    if (draft->model->graph->h.n_vocab > n_vocab) {
+        return true;
+    }
+    return constraint_follow(&draft->rule, &target->rule, target->n_tokens, n_vocab, NULL) == MLXR_OK;
 }
 
 /* Brings the draft sequence to the target's tokens; computes all but the newest. */
@@ -44,7 +58,7 @@ static bool follow(mlxr_engine *e, mlxr_sequence *draft, const mlxr_sequence *ta
             return false;
         }
     }
-    return true;
+    return follow_grammar(draft, target);
 }
 
 /* Drafts with draft models, all sequences together: one step a token. wants[i] is slice i's length. */
@@ -85,6 +99,30 @@ static void propose_by_model(mlxr_engine *e, const mlxr_slice *slices, size_t n_
     free(left);
 }
 
+static bool forbidden(const mlxr_logit_bias *bias, size_t n, int32_t token)
+{
+    for (size_t i = 0; i < n && i < BIASES_SEEN; i++) {
+        if (bias[i].id == token) {
+            return bias[i].bias <= BIAS_FORBIDS;
+        }
+    }
+    return false;
+}
+
+/* How many tokens of a draft the target can say at all: those before the first that its grammar or its bias forbids. */
+static uint32_t allowed_part(const mlxr_sequence *s, const int32_t *tokens, uint32_t n)
+{
+    size_t n_bias;
+    const mlxr_logit_bias *bias = sampler_bias(s->sampler, &n_bias);
+    uint32_t state = s->rule.g ? s->rule.states[s->rule.n] : GRAMMAR_DEAD, i = 0;
+    for (; i < n && !forbidden(bias, n_bias, tokens[i]); i++) {
+        if (s->rule.g && (state = grammar_advance(s->rule.g, state, tokens[i])) == GRAMMAR_DEAD) {
+            break;
+        }
+    }
+    return i;
+}
+
 void speculation_propose(mlxr_engine *e, const mlxr_slice *slices, size_t n_slices, uint32_t n_rows_left)
 {
     uint32_t *wants = NULL;
@@ -110,7 +148,7 @@ void speculation_propose(mlxr_engine *e, const mlxr_slice *slices, size_t n_slic
         k = k < room - 1 ? k : (uint32_t)room - 1;
         k = k < n_rows_left ? k : n_rows_left;
         if (spec->kind == SPECULATION_NGRAM) {
-            spec->n_tokens = ngram_draft(s->tokens, s->n_tokens, k, spec->tokens);
+            spec->n_tokens = allowed_part(s, spec->tokens, ngram_draft(s->tokens, s->n_tokens, k, spec->tokens));
             k = spec->n_tokens;
         } else {
             wants[i] = k;

@@ -197,6 +197,27 @@ static void discarding_touches_whole_pages_inside_a_part_only(void **state)
     munmap(memory, n);
 }
 
+static void large_pages_are_a_hint_that_changes_no_byte(void **state)
+{
+    (void)state;
+    size_t n = (size_t)6 << 20;
+    uint8_t *memory = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    memory[n - 1] = 5; /* touched before */
+    memory_in_large_pages(memory + 1, n - 1);
+    memory_in_large_pages(memory, 1); /* too small for one */
+    memory_in_large_pages(NULL, 0);
+    assert_int_equal(memory[n - 1], 5);
+    for (size_t i = 0; i < n - 1; i += 4096) {
+        assert_int_equal(memory[i], 0);
+        memory[i] = 9;
+    }
+    memory_discard(memory + 4096, 8192); /* a part of a large page goes, its neighbours stay */
+    assert_int_equal(memory[0], 9);
+    assert_int_equal(memory[3 * 4096], 9);
+    munmap(memory, n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +230,7 @@ int main(void)
         cmocka_unit_test(handles_are_not_leaked),
         cmocka_unit_test(what_cannot_be_synced_says_so),
         cmocka_unit_test(discarding_touches_whole_pages_inside_a_part_only),
+        cmocka_unit_test(large_pages_are_a_hint_that_changes_no_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
