@@ -8,6 +8,7 @@
 #include "base/region.h"
 #include "graph/graph.h"
 #include "runtime/grammar/constraint.h"
+#include "runtime/grammar/grammar_cache.h"
 #include "runtime/kv/cache.h"
 #include "runtime/kv/eviction.h"
 #include "runtime/profile.h"
@@ -75,6 +76,7 @@ struct mlxr_model {
     plan *hidden_plan; /* NULL: nobody wanted hidden states yet */
     program *hidden;
     token_trie *trie; /* made for the first grammar */
+    grammar_cache grammars;
     kv_pool *pools[KV_GROUPS_MAX];
     kv_cache cache;
     bool cache_open;

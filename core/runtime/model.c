@@ -192,6 +192,7 @@ static void model_close(mlxr_model *m)
     for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
         kv_pool_close(&m->pools[g]);
     }
+    grammar_cache_close(&m->grammars);
     token_trie_close(&m->trie);
     chat_template_close(&m->chat);
     tokenizer_close(&m->tokenizer);

@@ -356,9 +356,12 @@ static mlxr_status grammar_wrap(mlxr_grammar **out, mlxr_model *model, const cha
     if (!model->trie) {
         status = token_trie_open(&model->trie, model->tokenizer, model->graph->h.n_vocab, error);
     }
-    if (status == MLXR_OK) {
+    if (status == MLXR_OK && !(made->g = grammar_cache_find(&model->grammars, text, n, is_schema))) {
         status = is_schema ? grammar_open_schema(&made->g, text, n, model->trie, error)
                            : grammar_open_gbnf(&made->g, text, n, model->trie, error);
+        if (status == MLXR_OK) {
+            grammar_cache_keep(&model->grammars, text, n, is_schema, made->g);
+        }
     }
     if (status != MLXR_OK) {
         free(made);
@@ -379,6 +382,16 @@ mlxr_status mlxr_grammar_open_schema(mlxr_grammar **out, mlxr_model *model, cons
                                      mlxr_error *error)
 {
     return grammar_wrap(out, model, json, n_bytes, true, error);
+}
+
+mlxr_grammar_stats mlxr_grammar_stats_get(const mlxr_model *model)
+{
+    const grammar_cache *c = &model->grammars;
+    return (mlxr_grammar_stats){.n_made = c->n_made,
+                                .n_found = c->n_found,
+                                .n_dropped = c->n_dropped,
+                                .n_kept = c->n,
+                                .bytes_kept = grammar_cache_bytes(c)};
 }
 
 void mlxr_grammar_close(mlxr_grammar **pointer)

@@ -119,16 +119,19 @@ static lane *free_lane(scheduler *s)
     return NULL; /* admission counts lanes, forks to come included */
 }
 
-static mlxr_status constrain(const request *r, mlxr_sequence *sequence, mlxr_error *error)
+static mlxr_status constrain(scheduler *s, const request *r, mlxr_sequence *sequence, mlxr_error *error)
 {
     if (!r->ask.grammar) {
         return MLXR_OK;
     }
     mlxr_grammar *grammar = NULL;
     size_t n = strlen(r->ask.grammar);
+    uint64_t n_found = mlxr_grammar_stats_get(r->ask.model).n_found;
     mlxr_status status = r->ask.grammar_is_schema
                              ? mlxr_grammar_open_schema(&grammar, r->ask.model, r->ask.grammar, n, error)
                              : mlxr_grammar_open_gbnf(&grammar, r->ask.model, r->ask.grammar, n, error);
+    s->own.n_grammars++;
+    s->own.n_grammars_found += mlxr_grammar_stats_get(r->ask.model).n_found - n_found;
     if (status == MLXR_OK) {
         status = mlxr_sequence_constrain_behind(sequence, grammar, r->ask.n_given, error);
         mlxr_grammar_close(&grammar);
@@ -136,7 +139,7 @@ static mlxr_status constrain(const request *r, mlxr_sequence *sequence, mlxr_err
     return status;
 }
 
-static mlxr_status open_sequence(mlxr_sequence **out, const request *r, mlxr_error *error)
+static mlxr_status open_sequence(scheduler *s, mlxr_sequence **out, const request *r, mlxr_error *error)
 {
     mlxr_sequence *sequence = NULL;
     mlxr_status status = mlxr_sequence_open(&sequence, r->ask.model, &r->sampling, error);
@@ -147,7 +150,7 @@ static mlxr_status open_sequence(mlxr_sequence **out, const request *r, mlxr_err
         status = mlxr_sequence_append(sequence, r->ask.tokens, r->ask.n_tokens, error);
     }
     if (status == MLXR_OK) {
-        status = constrain(r, sequence, error);
+        status = constrain(s, r, sequence, error);
     }
     if (status != MLXR_OK) {
         mlxr_sequence_close(&sequence);
@@ -178,7 +181,7 @@ void lane_start(scheduler *s, request *r, uint64_t now_us)
     s->own.n_admitted++;
     s->own.waited_us += now_us > r->arrived_us ? now_us - r->arrived_us : 0;
     s->own.n_prompt_tokens += r->ask.n_tokens;
-    if (open_sequence(&sequence, r, &error) != MLXR_OK) {
+    if (open_sequence(s, &sequence, r, &error) != MLXR_OK) {
         request_finish(s, r, SCHEDULER_FAILED, error.text);
         return;
     }

@@ -113,6 +113,7 @@ typedef struct scheduler_stats {
     uint64_t n_finished[SCHEDULER_N_FINISHES]; /* choices */
     uint64_t n_steps, n_steps_failed, n_rows, n_sampled;
     uint64_t n_prompt_tokens, n_cached_tokens;
+    uint64_t n_grammars, n_grammars_found;  /* requests with a grammar or schema; compiled before */
     uint64_t n_misses[SCHEDULER_N_MISSES];  /* requests, by why the cache had no more: scheduler_miss_name */
     uint64_t waited_us;                     /* Σ from submission to admission */
     uint64_t step_us, step_max_us;          /* Σ and the longest of mlxr_step */

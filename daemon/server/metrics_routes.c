@@ -58,6 +58,8 @@ static void collect_scheduler(metrics *m, scheduler *s)
     set_of(m, METRIC_ADMISSION_HELD, "lanes", (double)t.n_held_lanes);
     set_of(m, METRIC_ADMISSION_HELD, "memory", (double)t.n_held_memory);
     set_of(m, METRIC_ADMISSION_HELD, "paused", (double)t.n_held_paused);
+    set_of(m, METRIC_GRAMMARS, "found", (double)t.n_grammars_found);
+    set_of(m, METRIC_GRAMMARS, "compiled", (double)(t.n_grammars - t.n_grammars_found));
     for (uint32_t i = SCHEDULER_TAKEN + 1; i < SCHEDULER_N_REFUSALS; i++) {
         set_of(m, METRIC_REQUEST_REFUSED, scheduler_refusal_name((scheduler_refusal)i), (double)t.n_refused[i]);
     }

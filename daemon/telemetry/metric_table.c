@@ -132,6 +132,10 @@ const metric metric_table[METRIC_COUNT] = {
                                .kind = METRIC_COUNTER,
                                .help = "Steps in which the first of the queue had to wait, by what for.",
                                .labels = {"reason"}},
+    [METRIC_GRAMMARS] = {.name = "grammar_requests_total",
+                         .kind = METRIC_COUNTER,
+                         .help = "Requests with a grammar or schema, by whether it was compiled before.",
+                         .labels = {"state"}},
     [METRIC_KV_USAGE] =
         {.name = "kv_cache_usage_perc",
          .kind = METRIC_GAUGE,

@@ -19,6 +19,7 @@
 #define UNKNOWN UINT32_MAX
 #define STATES_MAX (1u << 18)
 #define STACKS_MAX (1u << 21)
+#define GROWN_PART 8u                      /* of these limits: beyond it a grammar is not for further texts */
 #define SET_MAX 4096u                      /* stacks in one state: beyond this the grammar is hopelessly ambiguous */
 #define MASK_BYTES_MAX ((size_t)128 << 20) /* of kept masks; beyond it they are forgotten and computed again */
 
@@ -500,6 +501,26 @@ mlxr_status grammar_mask(grammar *g, uint32_t at, uint32_t *mask, mlxr_error *er
     }
     pthread_mutex_unlock(&g->lock);
     return status;
+}
+
+size_t grammar_bytes(grammar *g)
+{
+    pthread_mutex_lock(&g->lock);
+    size_t n = sizeof *g + g->rules.cap_elements * sizeof *g->rules.elements +
+               g->rules.cap_rules * sizeof *g->rules.list + g->cap_stacks * sizeof *g->stacks +
+               g->cap_states * sizeof *g->states +
+               ((size_t)g->n_stack_buckets + g->n_state_buckets + g->cap_members + g->cap_next) * sizeof *g->next +
+               (g->trie->depth_max + (size_t)2) * sizeof *g->path + g->mask_bytes;
+    pthread_mutex_unlock(&g->lock);
+    return n;
+}
+
+bool grammar_is_grown(grammar *g)
+{
+    pthread_mutex_lock(&g->lock);
+    bool grown = g->n_states > STATES_MAX / GROWN_PART || g->n_stacks > STACKS_MAX / GROWN_PART;
+    pthread_mutex_unlock(&g->lock);
+    return grown;
 }
 
 grammar_stats grammar_stats_get(grammar *g)

@@ -37,6 +37,11 @@ bool grammar_may_end(grammar *g, uint32_t state);
  * [(n_vocab + 31) / 32]. MLXR_LIMIT where the grammar needs more states than are kept. */
 mlxr_status grammar_mask(grammar *g, uint32_t state, uint32_t *mask, mlxr_error *error);
 
+/* Bytes of memory it takes now; more as texts need further states and masks. */
+size_t grammar_bytes(grammar *g);
+/* Has it got so many states that what is left of its limits may be too little for another long text? */
+bool grammar_is_grown(grammar *g);
+
 typedef struct grammar_stats {
     uint32_t n_states, n_stacks, n_classes, n_masks;
     uint64_t n_walks; /* masks computed, not found */

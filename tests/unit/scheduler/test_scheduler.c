@@ -370,10 +370,14 @@ static void prefix_hits_and_misses_are_counted_and_grammars_checked(void **unuse
     scheduler *sched = open_scheduler(&s, NULL);
     client *first = make(s.model, 1, 100, 5), *again = make(s.model, 1, 100, 5), *bad = make(s.model, 2, 10, 5);
     bad->ask.grammar = "root ::= nonsense";
+    client *bound = make(s.model, 3, 10, 5), *bound_again = make(s.model, 4, 10, 5);
+    bound->ask.grammar = bound_again->ask.grammar = "root ::= [^\\n]*";
     submit(sched, first);
     play(sched);
     submit(sched, again);
     submit(sched, bad);
+    submit(sched, bound);
+    submit(sched, bound_again);
     play(sched);
     assert_int_equal(first->n_cached, 0);
     assert_string_equal(first->miss, "new");
@@ -384,11 +388,15 @@ static void prefix_hits_and_misses_are_counted_and_grammars_checked(void **unuse
     scheduler_stats stats = scheduler_stats_get(sched);
     assert_int_equal(stats.n_cached_tokens, again->n_cached);
     assert_int_equal(stats.n_misses[1], 1);
-    assert_int_equal(stats.n_prompt_tokens, 210);
+    assert_int_equal(stats.n_prompt_tokens, 230);
+    assert_int_equal(stats.n_grammars, 3); /* the same twice, and one that is none */
+    assert_int_equal(stats.n_grammars_found, 1);
     scheduler_close(&sched);
     free(first);
     free(again);
     free(bad);
+    free(bound);
+    free(bound_again);
     close_engine(&s);
 }
 
