@@ -1,0 +1,65 @@
+// A daemon that wants a key: the page asks for it, and keeps it where no other page and no later visitor finds it.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Browser } from 'playwright-core';
+import { Daemon, missing, openBrowser, openPage, violations, type Watched } from './support';
+
+describe.skipIf(missing)('a daemon with keys', () => {
+  const daemon = new Daemon(true);
+  let browser: Browser;
+  let watched: Watched;
+  let key = '';
+
+  beforeAll(async () => {
+    key = /mlxr-[\w-]+/.exec(daemon.mlxr('key', 'create', 'page'))?.[0] ?? '';
+    expect(key.length).toBeGreaterThan(30);
+    await daemon.start();
+    browser = await openBrowser();
+    watched = await openPage(browser, daemon.url);
+  });
+  afterAll(async () => {
+    await browser.close();
+    await daemon.end();
+  });
+
+  it('asks for one, and says when it is not it', async () => {
+    const { page } = watched;
+    const dialog = page.getByRole('dialog', { name: 'API key' });
+    await dialog.waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Escape');
+    await dialog.waitFor();
+    await dialog.getByLabel('API key').fill('mlxr-wrong');
+    await dialog.getByRole('button', { name: 'Use' }).click();
+    await dialog.getByText('This key was refused.').waitFor();
+  });
+
+  it('opens everything with the right one, which is in no address and no storage', async () => {
+    const { page } = watched;
+    const requests: string[] = [];
+    page.on('request', (request) => requests.push(request.url()));
+    const dialog = page.getByRole('dialog', { name: 'API key' });
+    await dialog.getByLabel('API key').fill(key);
+    await dialog.getByRole('button', { name: 'Use' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    await page.getByRole('textbox', { name: 'Ask something' }).fill('Say yes.');
+    await page.keyboard.press('Enter');
+    await page.locator('article[data-state=complete][data-role=assistant]').waitFor();
+    const kept = await page.evaluate(async () => ({
+      storage: [localStorage, sessionStorage].map((storage) => JSON.stringify(storage)),
+      cookies: document.cookie,
+      databases: await indexedDB.databases(),
+      caches: await caches.keys(),
+      html: document.documentElement.outerHTML,
+    }));
+    expect(JSON.stringify([kept, requests, page.url()])).not.toContain(key);
+    expect(kept.cookies).toBe('');
+    expect(kept.databases).toEqual([]);
+  });
+
+  it('asks anew behind a reload', async () => {
+    await watched.page.reload();
+    await watched.page.getByRole('dialog', { name: 'API key' }).waitFor();
+    expect(watched.problems).toEqual([]);
+  });
+});

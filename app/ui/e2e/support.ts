@@ -1,0 +1,156 @@
+// A daemon of one's own with the default model, and Chromium before it.
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { UiChat, UiMessage } from '@/api/schema';
+import { chromium, type Browser, type Page } from 'playwright-core';
+
+const program = process.env.MLXR_BIN ?? '';
+const DEFAULT_MODEL = 'SmolLM2-135M-Instruct.Q4_1';
+export const MODEL = DEFAULT_MODEL;
+
+export function modelFile(): string {
+  const data = process.env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share');
+  const folder = process.env.MLXR_MODELS ?? join(data, 'mlxr', 'models');
+  return join(folder, `${DEFAULT_MODEL}.gguf`);
+}
+
+const chromiumPath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', process.env.MLXR_CHROMIUM ?? ''].find(
+  (path) => path !== '' && existsSync(path),
+);
+
+/** Why these tests cannot run here; undefined: they can. */
+export const missing = !existsSync(program)
+  ? 'no program'
+  : !chromiumPath
+    ? 'no Chromium (tools/setup test)'
+    : !existsSync(modelFile())
+      ? 'no model (make models)'
+      : undefined;
+
+export class Daemon {
+  private readonly home = mkdtempSync(join(tmpdir(), 'mlxr-ui-'));
+  private process: ChildProcess | undefined;
+  port = 0;
+
+  constructor(withModel: boolean) {
+    mkdirSync(join(this.home, 'models'));
+    if (withModel) symlinkSync(modelFile(), join(this.home, 'models', `${DEFAULT_MODEL}.gguf`));
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  private environment() {
+    return { PATH: process.env.PATH ?? '', HOME: this.home, MLXR_MODELS: join(this.home, 'models'), MLXR_ALLOW_PRIVATE: '127.0.0.1' };
+  }
+
+  /** What `mlxr …` prints beside it, in the same folder of models. */
+  mlxr(...words: string[]): string {
+    return execFileSync(program, words, { env: this.environment(), encoding: 'utf8' });
+  }
+
+  /** On the port it had before, if it is started anew. */
+  async start(...more: string[]): Promise<void> {
+    const env = this.environment();
+    const args = ['serve', '--port', String(this.port), '--threads', '2', ...more];
+    const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    this.process = child;
+    const told: string[] = [];
+    for await (const line of createInterface({ input: child.stderr })) {
+      told.push(line);
+      const found = /listening on http:\/\/\S+:(\d+)$/.exec(line);
+      if (found) this.port = Number(found[1]);
+      if (/: ready$/.test(line)) {
+        child.stderr.resume();
+        return;
+      }
+    }
+    throw new Error(`the daemon did not start: ${told.join('\n')}`);
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const child = this.process;
+    if (!child || child.exitCode !== null) return;
+    const ended = new Promise((done) => child.once('exit', done));
+    child.kill(signal);
+    await ended;
+  }
+
+  async end(): Promise<void> {
+    await this.stop('SIGKILL');
+    rmSync(this.home, { recursive: true, force: true });
+  }
+}
+
+export async function openBrowser(): Promise<Browser> {
+  return chromium.launch({ executablePath: chromiumPath ?? '', args: ['--no-sandbox', '--disable-gpu'] });
+}
+
+export interface Watched {
+  page: Page;
+  /** What the browser complained about: errors of scripts, refusals by the content security policy. */
+  problems: string[];
+}
+
+export async function openPage(browser: Browser, url: string): Promise<Watched> {
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 800 },
+    locale: 'en-GB',
+    colorScheme: 'light',
+    acceptDownloads: true,
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(60_000); // so that a test tells what it waited for
+  const problems: string[] = [];
+  page.on('pageerror', (error) => problems.push(error.message));
+  page.on('console', (message) => {
+    // That a request failed is told by the browser, too; whether it should have is the test's business.
+    if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) problems.push(message.text());
+  });
+  await page.goto(url);
+  return { page, problems };
+}
+
+/** A request of the page's own origin, for what a test wants to know or to have beforehand. */
+export async function request<T>(page: Page, method: string, path: string, body?: unknown): Promise<T> {
+  return page.evaluate(
+    async ([how, where, text]) => {
+      const response = await fetch(where, {
+        method: how,
+        headers: { 'Content-Type': 'application/json' },
+        ...(text === null ? {} : { body: text }),
+      });
+      if (!response.ok) throw new Error(`${how} ${where}: ${response.status} ${await response.text()}`);
+      return (await response.json()) as T;
+    },
+    [method, path, body === undefined ? null : JSON.stringify(body)] as const,
+  );
+}
+
+export const chatOf = (page: Page): string => new URL(page.url()).pathname.slice('/chat/'.length);
+
+/** The end of the branch that the open chat shows, as the daemon has it. */
+export async function lastMessage(page: Page): Promise<UiMessage> {
+  const { leaf } = await request<UiChat>(page, 'GET', `/ui-api/chats/${chatOf(page)}`);
+  return request<UiMessage>(page, 'GET', `/ui-api/chats/${chatOf(page)}/messages/${leaf ?? 0}`);
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** Rules of axe-core that the page breaks, with the places. */
+export async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  return page.evaluate(async () => {
+    interface Result {
+      violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
+    }
+    const { axe: run } = globalThis as unknown as { axe: { run: () => Promise<Result> } };
+    const found = await run.run();
+    return found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join(' | ')}`);
+  });
+}

@@ -1,0 +1,90 @@
+// Requests to the daemon that served this page. An API key stays in this module's memory: not in URLs, cookies or storage.
+import type { Routes } from './schema';
+import { readEvents, type ServerEvent } from './sse';
+
+export type Route = keyof Routes;
+type Body<R extends Route> = Routes[R] extends { body: infer B } ? B : never;
+
+export interface CallOptions<R extends Route> {
+  path?: Readonly<Record<string, string | number>>;
+  query?: Readonly<Record<string, string | number | boolean | undefined>>;
+  body?: Body<R>;
+  signal?: AbortSignal;
+}
+
+export class ApiError extends Error {
+  constructor(
+    /** 0: the daemon could not be reached. */
+    readonly status: number,
+    message: string,
+    readonly code: string | null = null,
+  ) {
+    super(message);
+    this.name = 'ApiError';
+  }
+}
+
+let apiKey = '';
+
+export function setApiKey(key: string): void {
+  apiKey = key;
+}
+
+export function addressOf<R extends Route>(route: R, options: CallOptions<R> = {}): { method: string; url: string } {
+  const space = route.indexOf(' ');
+  const path = route
+    .slice(space + 1)
+    .replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(options.path?.[name] ?? '')));
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(options.query ?? {})) {
+    if (value !== undefined) query.set(name, String(value));
+  }
+  const text = query.toString();
+  return { method: route.slice(0, space), url: text ? `${path}?${text}` : path };
+}
+
+async function send<R extends Route>(route: R, options: CallOptions<R>, accept: string): Promise<Response> {
+  const { method, url } = addressOf(route, options);
+  const headers: Record<string, string> = { Accept: accept };
+  if (apiKey) headers.Authorization = `Bearer ${apiKey}`;
+  if (options.body !== undefined) headers['Content-Type'] = 'application/json';
+  let response: Response;
+  try {
+    response = await fetch(url, {
+      method,
+      headers,
+      cache: 'no-store',
+      ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+      ...(options.signal ? { signal: options.signal } : {}),
+    });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'AbortError') throw error;
+    throw new ApiError(0, error instanceof Error ? error.message : String(error));
+  }
+  if (!response.ok) throw await errorOf(response);
+  return response;
+}
+
+async function errorOf(response: Response): Promise<ApiError> {
+  const text = await response.text().catch(() => '');
+  try {
+    const { error } = JSON.parse(text) as { error?: { message?: string; code?: string | null } };
+    if (error?.message) return new ApiError(response.status, error.message, error.code ?? null);
+  } catch {
+    // Not JSON: a proxy's page, perhaps.
+  }
+  return new ApiError(response.status, text.slice(0, 200) || `HTTP ${response.status}`);
+}
+
+export async function api<R extends Route>(route: R, options: CallOptions<R> = {}): Promise<Routes[R]['answer']> {
+  const response = await send(route, options, 'application/json');
+  return (await response.json()) as Routes[R]['answer'];
+}
+
+export async function* apiEvents<R extends Route>(
+  route: R,
+  options: CallOptions<R> = {},
+): AsyncGenerator<ServerEvent, void> {
+  const response = await send(route, options, 'text/event-stream');
+  if (response.body) yield* readEvents(response.body);
+}

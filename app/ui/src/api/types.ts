@@ -1,0 +1,93 @@
+// Answers of the routes that look after the daemon; the rest comes from schema.ts.
+export interface Model {
+  name: string;
+  path: string;
+  source: string;
+  digest: string;
+  id: string;
+  origin: string;
+  alias_of: string | null;
+  bytes: number;
+  modified: number;
+  family: string | null;
+  quantization: string | null;
+  n_params: number;
+  n_ctx_train: number;
+  has_template: boolean;
+  why_not: string | null;
+  template: string | null;
+  system: string | null;
+  license: string | null;
+  parameters: { name: string; value: string }[];
+  warnings: { what: string; why: string }[];
+}
+
+export interface LoadedModel {
+  name: string;
+  path: string;
+  n_ctx: number;
+  weight_bytes: number;
+  kv_bytes_per_token: number;
+  n_uses: number;
+  loading: boolean;
+  pinned: boolean;
+  expires_in_ms: number | null;
+}
+
+export interface ModelDetails {
+  model: Model;
+  modelfile: string | null;
+  fit: null | {
+    fits: 'now' | 'when_others_are_unloaded' | 'never';
+    weight_bytes: number;
+    loaded_weight_bytes: number;
+    budget_bytes: number;
+  };
+  description?: Record<string, unknown>;
+}
+
+export interface CatalogueEntry {
+  name: string;
+  source: string;
+  about: string;
+  n_params: number;
+  bytes: number;
+  memory_bytes: number;
+  digest: string | null;
+  exact: boolean;
+}
+
+export interface DaemonStatus {
+  version: string;
+  state: 'loading' | 'ready' | 'draining';
+  uptime_s: number;
+  engine: { backend: string; cpu_features: string; n_threads: number; alive: boolean };
+  models: { loaded: number; waiting: number };
+  memory: { budget_bytes: number; weight_bytes: number; kv_bytes_used: number; kv_bytes_budget: number };
+  streams: { answers: number; running: number; queued: number; paused: number };
+}
+
+export interface Job {
+  id: number;
+  what: string;
+  name: string;
+  [key: string]: unknown;
+}
+
+export interface JobProgress {
+  number: number;
+  what: string;
+  done: number;
+  total: number;
+  /** Of the file that comes now; the sum of all may not be known. */
+  file_done: number;
+  file_total: number;
+  file: number;
+  n_files: number;
+}
+
+export interface JobEnd {
+  name: string;
+  cancelled: boolean;
+  error: null | { message: string; status: number };
+}

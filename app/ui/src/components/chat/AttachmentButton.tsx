@@ -1,0 +1,46 @@
+import { useRef } from 'react';
+import type { UiAttachmentFields } from '@/api/schema';
+import { Button } from '@/components/ui/Button';
+import { Icon } from '@/components/ui/Icon';
+import { useT } from '@/i18n';
+import { showError } from '@/stores/toasts';
+
+const CHARACTERS_MAX = 2_000_000;
+
+/** A file as text; anything that is none is refused by name. */
+export async function readTextFile(file: File): Promise<UiAttachmentFields> {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  let content: string;
+  try {
+    content = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error(`${file.name}: not a text file`);
+  }
+  if (content.includes('\0')) throw new Error(`${file.name}: not a text file`);
+  if (content.length > CHARACTERS_MAX) throw new Error(`${file.name}: more than ${CHARACTERS_MAX} characters`);
+  return { name: file.name, type: file.type || 'text/plain', content };
+}
+
+export function AttachmentButton({ onFiles }: { onFiles: (files: UiAttachmentFields[]) => void }) {
+  const t = useT();
+  const input = useRef<HTMLInputElement>(null);
+  return (
+    <>
+      <input
+        ref={input}
+        type="file"
+        multiple
+        hidden
+        aria-label={t('chat.attach')}
+        onChange={({ currentTarget }) => {
+          const files = [...(currentTarget.files ?? [])];
+          currentTarget.value = '';
+          Promise.all(files.map(readTextFile)).then(onFiles).catch(showError);
+        }}
+      />
+      <Button look="ghost" aria-label={t('chat.attach')} title={t('chat.attach')} onClick={() => input.current?.click()}>
+        <Icon name="attach" className="size-5" />
+      </Button>
+    </>
+  );
+}

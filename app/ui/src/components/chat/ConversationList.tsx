@@ -1,0 +1,213 @@
+import { useDeferredValue, useRef, useState } from 'react';
+import type { UiChat } from '@/api/schema';
+import { Button } from '@/components/ui/Button';
+import { Icon } from '@/components/ui/Icon';
+import { useChatActions, useChats, useFolders, useSearch } from '@/hooks/useChats';
+import { useT } from '@/i18n';
+import { useNavigation } from '@/stores/navigation';
+
+function Row({ chat, current }: { chat: UiChat; current: boolean }) {
+  const t = useT();
+  const go = useNavigation((navigation) => navigation.go);
+  const { data: folders = [] } = useFolders();
+  const { remove, change } = useChatActions();
+  const [open, setOpen] = useState(false);
+  const [title, setTitle] = useState<string | null>(null);
+  const name = chat.title || t('chat.untitled');
+  if (title !== null) {
+    return (
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          change.mutate({ chat, fields: { title: title.trim() } });
+          setTitle(null);
+        }}
+      >
+        <input
+          autoFocus
+          aria-label={t('chat.title')}
+          value={title}
+          maxLength={300}
+          onChange={(event) => setTitle(event.target.value)}
+          onBlur={() => setTitle(null)}
+          onKeyDown={(event) => event.key === 'Escape' && setTitle(null)}
+          className="w-full rounded-md border border-line bg-ground px-2 py-1"
+        />
+      </form>
+    );
+  }
+  return (
+    <div className={`rounded-md ${current ? 'bg-accent-soft' : 'hover:bg-raised'}`}>
+      <div className="flex items-center">
+        <button
+          type="button"
+          aria-current={current ? 'true' : undefined}
+          className="min-w-0 grow truncate px-2 py-1.5 text-start"
+          onClick={() => go({ page: 'chat', id: chat.id })}
+        >
+          {chat.pinned && <Icon name="pin" className="me-1 inline text-accent" />}
+          {name}
+          {chat.generation !== null && <span className="ps-1 text-accent">●</span>}
+        </button>
+        <Button small look="ghost" aria-label={t('chat.more', { title: name })} aria-expanded={open} onClick={() => setOpen(!open)}>
+          <Icon name="more" />
+        </Button>
+      </div>
+      {open && (
+        <div className="flex flex-wrap gap-1 px-2 pb-2">
+          <Button small onClick={() => setTitle(chat.title)}>
+            {t('chat.rename')}
+          </Button>
+          <Button small onClick={() => change.mutate({ chat, fields: { pinned: !chat.pinned } })}>
+            {t(chat.pinned ? 'chat.unpin' : 'chat.pin')}
+          </Button>
+          <Button small look="danger" onClick={() => remove.mutate(chat)}>
+            {t('remove')}
+          </Button>
+          {folders.length > 0 && (
+            <select
+              aria-label={t('folder.move')}
+              value={chat.folder ?? ''}
+              onChange={({ target: { value } }) =>
+                change.mutate({ chat, fields: { folder: value ? Number(value) : null } })
+              }
+              className="min-h-7 max-w-full rounded-md border border-line bg-raised px-1 text-sm"
+            >
+              <option value="">{t('folder.none')}</option>
+              {folders.map((folder) => (
+                <option key={folder.id} value={folder.id}>
+                  {folder.name}
+                </option>
+              ))}
+            </select>
+          )}
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Results({ text }: { text: string }) {
+  const t = useT();
+  const go = useNavigation((navigation) => navigation.go);
+  const { data: results, error } = useSearch(text);
+  if (error) return <p className="p-2 text-danger">{error.message}</p>;
+  if (results?.length === 0) return <p className="p-2 text-muted">{t('search.nothing')}</p>;
+  return results?.map((result) => (
+    <button
+      key={`${result.chat} ${result.message ?? ''}`}
+      type="button"
+      className="rounded-md px-2 py-1.5 text-start hover:bg-raised"
+      onClick={() => go({ page: 'chat', id: result.chat })}
+    >
+      <span className="block truncate">{result.title || t('chat.untitled')}</span>
+      <span className="line-clamp-2 text-sm text-muted">
+        {result.snippet.map(({ text: part, hit }, at) => (hit ? <mark key={at}>{part}</mark> : part))}
+      </span>
+    </button>
+  ));
+}
+
+/** Chats by folder, search through all that was said, import. */
+export function ConversationList() {
+  const t = useT();
+  const current = useNavigation((navigation) => navigation.place.id);
+  const go = useNavigation((navigation) => navigation.go);
+  const [folder, setFolder] = useState<number>();
+  const [text, setText] = useState('');
+  const wanted = useDeferredValue(text.trim());
+  const { data: folders = [] } = useFolders();
+  const { chats, error, hasMore, more } = useChats({ folder });
+  const { addFolder, removeFolder, importFile } = useChatActions();
+  const [naming, setNaming] = useState<string | null>(null);
+  const file = useRef<HTMLInputElement>(null);
+
+  return (
+    <aside aria-label={t('chat.chats')} className="flex h-full flex-col gap-2 border-e border-line bg-panel p-2">
+      <div className="flex gap-2">
+        <Button look="primary" className="grow" onClick={() => go({ page: 'chat', id: null })}>
+          {t('chat.new')}
+        </Button>
+        <input
+          ref={file}
+          type="file"
+          accept=".json,.md"
+          hidden
+          aria-label={t('chat.import')}
+          onChange={({ currentTarget }) => {
+            const [chosen] = currentTarget.files ?? [];
+            if (chosen) importFile.mutate(chosen);
+            currentTarget.value = '';
+          }}
+        />
+        <Button title={t('chat.import')} onClick={() => file.current?.click()}>
+          {t('chat.import')}
+        </Button>
+      </div>
+      <input
+        type="search"
+        aria-label={t('search')}
+        placeholder={t('search')}
+        value={text}
+        onChange={(event) => setText(event.target.value)}
+        className="rounded-md border border-line bg-raised px-2 py-1.5"
+      />
+      <div className="flex gap-1">
+        <select
+          aria-label={t('folder')}
+          value={folder ?? ''}
+          onChange={({ target: { value } }) => setFolder(value ? Number(value) : undefined)}
+          className="min-w-0 grow rounded-md border border-line bg-raised px-1 text-sm"
+        >
+          <option value="">{t('folder.all')}</option>
+          {folders.map((one) => (
+            <option key={one.id} value={one.id}>
+              {one.name} ({one.n_chats})
+            </option>
+          ))}
+        </select>
+        <Button small onClick={() => setNaming('')}>
+          {t('folder.new')}
+        </Button>
+        {folder !== undefined && (
+          <Button
+            small
+            look="danger"
+            aria-label={t('folder.remove')}
+            onClick={() => {
+              removeFolder.mutate(folder);
+              setFolder(undefined);
+            }}
+          >
+            <Icon name="close" />
+          </Button>
+        )}
+      </div>
+      {naming !== null && (
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            if (naming.trim()) addFolder.mutate(naming.trim());
+            setNaming(null);
+          }}
+        >
+          <input
+            autoFocus
+            aria-label={t('folder.name')}
+            placeholder={t('folder.name')}
+            value={naming}
+            maxLength={200}
+            onChange={(event) => setNaming(event.target.value)}
+            onBlur={() => setNaming(null)}
+            className="w-full rounded-md border border-line bg-ground px-2 py-1"
+          />
+        </form>
+      )}
+      <div className="flex min-h-0 grow flex-col gap-0.5 overflow-y-auto">
+        {error && <p className="p-2 text-danger">{error.message}</p>}
+        {wanted ? <Results text={wanted} /> : chats.map((chat) => <Row key={chat.id} chat={chat} current={chat.id === current} />)}
+        {!wanted && hasMore && <Button onClick={more}>{t('chat.load_more')}</Button>}
+      </div>
+    </aside>
+  );
+}

@@ -1,0 +1,177 @@
+import { memo, useState } from 'react';
+import type { UiMessage, UiStats } from '@/api/schema';
+import { Button } from '@/components/ui/Button';
+import { Icon } from '@/components/ui/Icon';
+import { useT } from '@/i18n';
+import { formatBytes, formatMs } from '@/lib/format';
+import { useStreams } from '@/stores/streams';
+import { TokenStream } from './TokenStream';
+import { ToolCallView } from './ToolCallView';
+
+export interface MessageActions {
+  resend: (message: UiMessage, content: string) => void;
+  editInPlace: (message: UiMessage, content: string) => void;
+  regenerate: (message: UiMessage) => void;
+  goOn: (message: UiMessage) => void;
+  showBranch: (message: UiMessage) => void;
+}
+
+interface Props {
+  message: UiMessage;
+  siblings: readonly UiMessage[];
+  results: ReadonlyMap<string, string>;
+  actions: MessageActions;
+}
+
+function Stats({ stats }: { stats: UiStats | undefined }) {
+  const t = useT();
+  if (!stats) return null;
+  const parts = [
+    stats.first_token_ms !== undefined && t('stats.first', { time: formatMs(stats.first_token_ms) }),
+    typeof stats.tokens_per_second === 'number' && t('stats.speed', { n: stats.tokens_per_second.toFixed(1) }),
+    stats.answer_tokens !== undefined && t('stats.answer', { n: stats.answer_tokens }),
+    stats.prompt_tokens !== undefined &&
+      t('stats.prompt', { n: stats.prompt_tokens, cached: stats.cached_tokens ?? 0 }),
+    stats.finish_reason === 'length' && t('stats.length'),
+  ].filter((part) => typeof part === 'string');
+  return <span className="text-xs text-muted">{parts.join(' · ')}</span>;
+}
+
+function Branches({ message, siblings, show }: Pick<Props, 'message' | 'siblings'> & { show: (m: UiMessage) => void }) {
+  const t = useT();
+  if (siblings.length < 2) return null;
+  const at = siblings.findIndex((one) => one.id === message.id);
+  const step = (by: number) => {
+    const target = siblings[at + by];
+    if (target) show(target);
+  };
+  return (
+    <span className="inline-flex items-center text-sm text-muted">
+      <Button small look="ghost" aria-label={t('branch.previous')} disabled={at <= 0} onClick={() => step(-1)}>
+        ‹
+      </Button>
+      <span aria-label={t('branch.of', { at: at + 1, n: siblings.length })}>
+        {at + 1}/{siblings.length}
+      </span>
+      <Button small look="ghost" aria-label={t('branch.next')} disabled={at + 1 >= siblings.length} onClick={() => step(1)}>
+        ›
+      </Button>
+    </span>
+  );
+}
+
+function Editor({ message, actions, onDone }: Pick<Props, 'message' | 'actions'> & { onDone: () => void }) {
+  const t = useT();
+  const [text, setText] = useState(message.content);
+  const question = message.role === 'user';
+  return (
+    <form
+      className="flex flex-col gap-2"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (question) actions.resend(message, text);
+        else actions.editInPlace(message, text);
+        onDone();
+      }}
+    >
+      <textarea
+        autoFocus
+        aria-label={t('chat.edit')}
+        value={text}
+        rows={Math.min(20, text.split('\n').length + 1)}
+        onChange={(event) => setText(event.target.value)}
+        className="w-full rounded-md border border-line bg-ground p-2"
+      />
+      <div className="flex gap-2">
+        <Button small look="primary" type="submit" disabled={!text.trim()}>
+          {question ? t('chat.resend') : t('save')}
+        </Button>
+        {question && (
+          <Button
+            small
+            onClick={() => {
+              actions.editInPlace(message, text);
+              onDone();
+            }}
+          >
+            {t('chat.save_only')}
+          </Button>
+        )}
+        <Button small look="ghost" onClick={onDone}>
+          {t('cancel')}
+        </Button>
+      </div>
+    </form>
+  );
+}
+
+/** A question or an answer with its branches, its figures and what can be done with it. */
+export const Message = memo(function Message({ message, siblings, results, actions }: Props) {
+  const t = useT();
+  const live = useStreams((streams) => streams.live[message.id]);
+  const [editing, setEditing] = useState(false);
+  const now = live ?? { ...message, calls: message.tool_calls ?? [], stats: message.stats };
+  const running = now.state === 'running';
+  const answer = message.role === 'assistant';
+  const stats = now.stats ?? undefined;
+
+  return (
+    <article
+      aria-label={answer ? t('chat.answer') : t('chat.question')}
+      aria-busy={running}
+      data-role={message.role}
+      data-state={now.state}
+      className={`mx-auto max-w-3xl px-4 py-3 ${answer ? '' : 'flex flex-col items-end'}`}
+    >
+      {answer && message.model && <p className="text-xs text-muted">{message.model}</p>}
+      {editing ? (
+        <div className="w-full">
+          <Editor message={message} actions={actions} onDone={() => setEditing(false)} />
+        </div>
+      ) : answer ? (
+        <TokenStream content={now.content} reasoning={now.reasoning} running={running} />
+      ) : (
+        <p className="max-w-full rounded-xl bg-accent-soft px-4 py-2 break-words whitespace-pre-wrap">{message.content}</p>
+      )}
+      {message.attachments.map((file) => (
+        <p key={file.name} className="inline-flex items-center gap-1 text-sm text-muted">
+          <Icon name="file" /> {file.name} ({formatBytes(file.n_bytes)})
+        </p>
+      ))}
+      {now.calls.map((call) => (
+        <ToolCallView key={call.id} call={call} result={results.get(call.id)} />
+      ))}
+      {stats?.error && <p className="text-danger">{stats.error.message}</p>}
+      {stats?.warnings?.map((warning) => (
+        <p key={warning} className="text-sm text-warn-text">
+          {warning}
+        </p>
+      ))}
+      {(now.state === 'interrupted' || now.state === 'stopped') && (
+        <p className="text-sm text-muted">
+          {t(now.state === 'stopped' ? 'chat.stopped' : 'chat.interrupted')}{' '}
+          <Button small onClick={() => actions.goOn(message)}>
+            {t('chat.continue')}
+          </Button>
+        </p>
+      )}
+      {!running && !editing && (
+        <div className="flex flex-wrap items-center gap-1">
+          <Branches message={message} siblings={siblings} show={actions.showBranch} />
+          <Button small look="ghost" onClick={() => void navigator.clipboard.writeText(now.content)}>
+            {t('copy')}
+          </Button>
+          <Button small look="ghost" onClick={() => setEditing(true)}>
+            {t('chat.edit')}
+          </Button>
+          {answer && (
+            <Button small look="ghost" onClick={() => actions.regenerate(message)}>
+              {t('chat.regenerate')}
+            </Button>
+          )}
+          {answer && <Stats stats={stats} />}
+        </div>
+      )}
+    </article>
+  );
+});

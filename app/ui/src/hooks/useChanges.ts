@@ -1,0 +1,52 @@
+// What others change (another window, another client) is read anew.
+import { useQueryClient } from '@tanstack/react-query';
+import { useEffect } from 'react';
+import { ApiError, apiEvents } from '@/api/client';
+import type { UiChange } from '@/api/schema';
+import { useConnection } from '@/stores/connection';
+import { usePreferences } from '@/stores/preferences';
+
+export function useChanges(): void {
+  const client = useQueryClient();
+  useEffect(() => {
+    const gone = new AbortController();
+    const stale = (...queryKey: unknown[]) => void client.invalidateQueries({ queryKey });
+    const changed = ({ kind, chat, id }: UiChange) => {
+      if (kind === 'chat' || kind === 'folder') {
+        stale('chats');
+        stale('folders');
+        if (kind === 'chat') stale('chat', id);
+      } else if (kind === 'message' || kind === 'generation') {
+        stale('messages', chat);
+        stale('chat', chat);
+        stale('chats');
+      } else if (kind === 'settings') {
+        void usePreferences.getState().read();
+      } else if (kind === 'models') {
+        stale('models');
+        stale('loaded');
+      }
+    };
+    const run = async () => {
+      let last: string | undefined;
+      for (;;) {
+        try {
+          for await (const event of apiEvents('GET /ui-api/events', { query: { after: last }, signal: gone.signal })) {
+            last = event.id || last;
+            useConnection.getState().seen();
+            if (event.event === 'hello') void usePreferences.getState().read();
+            else if (event.event === 'change') changed(JSON.parse(event.data) as UiChange);
+            else if (event.event === 'reset') void client.invalidateQueries();
+          }
+        } catch (error) {
+          if (gone.signal.aborted) return;
+          if (error instanceof ApiError && error.status === 404) return;
+          useConnection.getState().seen(error);
+        }
+        await new Promise((done) => setTimeout(done, 1000));
+      }
+    };
+    void run();
+    return () => gone.abort();
+  }, [client]);
+}

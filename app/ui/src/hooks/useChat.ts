@@ -1,0 +1,147 @@
+// One chat: its messages, and everything that makes new ones.
+import { useQuery, useQueryClient, type QueryClient } from '@tanstack/react-query';
+import { useEffect, useMemo } from 'react';
+import { api } from '@/api/client';
+import type { UiAttachmentFields, UiChat, UiGenerate, UiMessage, UiParameters, UiStarted } from '@/api/schema';
+import { childrenOf, newestBelow, pathTo } from '@/lib/tree';
+import { useNavigation } from '@/stores/navigation';
+import { useStreams } from '@/stores/streams';
+
+async function readMessages(id: number, signal: AbortSignal): Promise<UiMessage[]> {
+  const all: UiMessage[] = [];
+  let after: number | null = null;
+  do {
+    const query: { after: number | undefined; limit: number } = { after: after ?? undefined, limit: 1000 };
+    const page = await api('GET /ui-api/chats/{id}/messages', { path: { id }, query, signal });
+    all.push(...page.messages);
+    after = page.next;
+  } while (after !== null);
+  return all;
+}
+
+/** A new answer, and the question before it, are in the chat at once; the stream fills it. */
+function putStarted(client: QueryClient, { chat, question, answer }: UiStarted): void {
+  client.setQueryData(['chat', chat.id], chat);
+  client.setQueryData<UiMessage[]>(['messages', chat.id], (before = []) => {
+    const fresh = question ? [question, answer] : [answer];
+    const ids = new Set(fresh.map((message) => message.id));
+    return [...before.filter((message) => !ids.has(message.id)), ...fresh];
+  });
+  void client.invalidateQueries({ queryKey: ['chats'] });
+}
+
+const NONE: UiMessage[] = [];
+
+export function useChat(id: number | null) {
+  const client = useQueryClient();
+  const follow = useStreams((streams) => streams.follow);
+  const chat = useQuery({
+    queryKey: ['chat', id],
+    queryFn: ({ signal }) => api('GET /ui-api/chats/{id}', { path: { id: id ?? 0 }, signal }),
+    enabled: id !== null,
+  });
+  const messages = useQuery({
+    queryKey: ['messages', id],
+    queryFn: ({ signal }) => readMessages(id ?? 0, signal),
+    enabled: id !== null,
+  });
+  const list = messages.data ?? NONE;
+  const leaf = chat.data?.leaf ?? null;
+  const shown = useMemo(() => pathTo(list, leaf), [list, leaf]);
+
+  // Answers under way are followed, whoever asked for them.
+  useEffect(() => {
+    if (id === null) return;
+    for (const { id: message, state, generation } of list) {
+      if (state === 'running' && generation !== null) {
+        follow(id, message, generation, () => {
+          const read = client.invalidateQueries({ queryKey: ['messages', id] });
+          void read.then(() => useStreams.getState().forget(message));
+          void client.invalidateQueries({ queryKey: ['chat', id] });
+          void client.invalidateQueries({ queryKey: ['chats'] });
+        });
+      }
+    }
+  }, [id, list, follow, client]);
+
+  return { chat: chat.data, shown, error: chat.error ?? messages.error };
+}
+
+export interface Ask {
+  content: string;
+  attachments: UiAttachmentFields[];
+  model: string;
+  parameters: UiParameters;
+  system: string;
+}
+
+/** A message's attachments with their texts, to be sent again. */
+async function attachmentsOf(chat: number, message: UiMessage): Promise<UiAttachmentFields[]> {
+  if (!message.attachments.length) return [];
+  const path = { id: chat, message: message.id };
+  const { attachments } = await api('GET /ui-api/chats/{id}/messages/{message}', { path });
+  return attachments.map(({ name, type, content }) => ({ name, type, content: content ?? '' }));
+}
+
+function turnsOf(client: QueryClient, id: number | null) {
+  const generate = async (body: UiGenerate, into: number) => {
+    putStarted(client, await api('POST /ui-api/chats/{id}/generations', { path: { id: into }, body }));
+  };
+
+  /** A new question at the end. A chat is made where there is none. */
+  const ask = async ({ content, attachments, model, parameters, system }: Ask): Promise<void> => {
+    let into = id;
+    if (into === null) {
+      const made = await api('POST /ui-api/chats', { body: { model, parameters, ...(system ? { system } : {}) } });
+      into = made.id;
+    }
+    try {
+      await generate({ message: { content, attachments }, model }, into);
+    } finally {
+      if (id === null) useNavigation.getState().go({ page: 'chat', id: into });
+    }
+  };
+  /** The question in other words, with what was attached to it, beside the one it was. */
+  const resend = async (question: UiMessage, content: string, model: string): Promise<void> => {
+    if (id === null) return;
+    const attachments = await attachmentsOf(id, question);
+    await generate({ message: { content, attachments, parent: question.parent }, model }, id);
+  };
+  const regenerate = async (answer: UiMessage, model: string): Promise<void> => {
+    if (answer.parent !== null && id !== null) await generate({ parent: answer.parent, model }, id);
+  };
+  const goOn = async (answer: UiMessage): Promise<void> => {
+    if (id !== null) await generate({ continue: answer.id }, id);
+  };
+  const stop = async (generation: number): Promise<void> => {
+    await api('POST /ui-api/generations/{id}/stop', { path: { id: generation } });
+  };
+
+  /** Shows the branch that goes through this message. */
+  const showBranch = async (message: UiMessage): Promise<void> => {
+    if (id === null) return;
+    const messages = client.getQueryData<UiMessage[]>(['messages', id]) ?? NONE;
+    const leaf = newestBelow(childrenOf(messages), message)?.id ?? message.id;
+    client.setQueryData<UiChat>(['chat', id], (before) => before && { ...before, leaf });
+    try {
+      client.setQueryData(['chat', id], await api('PATCH /ui-api/chats/{id}', { path: { id }, body: { leaf } }));
+    } catch (error) {
+      void client.invalidateQueries({ queryKey: ['chat', id] });
+      throw error;
+    }
+  };
+  const editInPlace = async (message: UiMessage, content: string): Promise<void> => {
+    if (id === null) return;
+    const path = { id, message: message.id };
+    const body = { revision: message.revision, content };
+    await api('PATCH /ui-api/chats/{id}/messages/{message}', { path, body });
+    await client.invalidateQueries({ queryKey: ['messages', id] });
+  };
+  return { ask, resend, regenerate, goOn, stop, showBranch, editInPlace };
+}
+
+/** What is done in a chat. The same functions as long as it is the same chat: messages need not be drawn anew. */
+export function useChatTurns(id: number | null) {
+  const client = useQueryClient();
+  return useMemo(() => turnsOf(client, id), [client, id]);
+}

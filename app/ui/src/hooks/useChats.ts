@@ -1,0 +1,102 @@
+// The list of chats, its folders, search, and what is done to them.
+import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { api } from '@/api/client';
+import type { UiChat, UiChatChange, UiFolder } from '@/api/schema';
+import { useT } from '@/i18n';
+import { useNavigation } from '@/stores/navigation';
+import { showError, useToasts } from '@/stores/toasts';
+
+export function useChats({ folder }: { folder?: number | undefined }) {
+  const query = useInfiniteQuery({
+    queryKey: ['chats', folder ?? 'all'],
+    queryFn: ({ pageParam, signal }) =>
+      api('GET /ui-api/chats', { query: { folder, after: pageParam ?? undefined, limit: 100 }, signal }),
+    initialPageParam: null as string | null,
+    getNextPageParam: (page) => page.next,
+  });
+  const chats = query.data?.pages.flatMap((page) => page.chats) ?? [];
+  return { chats, error: query.error, hasMore: query.hasNextPage, more: () => void query.fetchNextPage() };
+}
+
+export function useFolders() {
+  return useQuery({
+    queryKey: ['folders'],
+    queryFn: async ({ signal }) => (await api('GET /ui-api/folders', { signal })).folders,
+  });
+}
+
+export function useSearch(text: string) {
+  return useQuery({
+    queryKey: ['search', text],
+    queryFn: async ({ signal }) => (await api('GET /ui-api/search', { query: { q: text, limit: 50 }, signal })).results,
+    enabled: text !== '',
+    placeholderData: keepPreviousData,
+  });
+}
+
+export function useChatActions() {
+  const client = useQueryClient();
+  const t = useT();
+  const onSettled = () => {
+    for (const key of ['chats', 'chat', 'folders', 'search']) void client.invalidateQueries({ queryKey: [key] });
+  };
+  const options = { onError: showError, onSettled };
+  const restore = useMutation({
+    ...options,
+    mutationFn: (id: number) => api('POST /ui-api/chats/{id}/restore', { path: { id } }),
+  });
+  const remove = useMutation({
+    ...options,
+    mutationFn: (chat: UiChat) => api('DELETE /ui-api/chats/{id}', { path: { id: chat.id } }),
+    onSuccess: (_, chat) => {
+      const { place, go } = useNavigation.getState();
+      if (place.page === 'chat' && place.id === chat.id) go({ page: 'chat', id: null }, true);
+      useToasts.getState().show(t('chat.removed', { title: chat.title || t('chat.untitled') }), {
+        seconds: 15,
+        action: { label: t('undo'), run: () => restore.mutate(chat.id) },
+      });
+    },
+  });
+  const change = useMutation({
+    ...options,
+    mutationFn: ({ chat, fields }: { chat: UiChat; fields: UiChatChange }) =>
+      api('PATCH /ui-api/chats/{id}', { path: { id: chat.id }, body: { revision: chat.revision, ...fields } }),
+    onSuccess: (chat) => client.setQueryData(['chat', chat.id], chat),
+  });
+  const addFolder = useMutation({
+    ...options,
+    mutationFn: (name: string) => api('POST /ui-api/folders', { body: { name } }),
+  });
+  const renameFolder = useMutation({
+    ...options,
+    mutationFn: ({ folder, name }: { folder: UiFolder; name: string }) =>
+      api('PATCH /ui-api/folders/{id}', { path: { id: folder.id }, body: { revision: folder.revision, name } }),
+  });
+  const removeFolder = useMutation({
+    ...options,
+    mutationFn: (id: number) => api('DELETE /ui-api/folders/{id}', { path: { id } }),
+  });
+  const importFile = useMutation({
+    ...options,
+    mutationFn: async (file: File) => {
+      const text = await file.text();
+      const body = /\.json$/i.test(file.name) ? { chat: JSON.parse(text) as never } : { markdown: text };
+      return api('POST /ui-api/import', { body });
+    },
+    onSuccess: (chat) => useNavigation.getState().go({ page: 'chat', id: chat.id }),
+  });
+  return { restore, remove, change, addFolder, renameFolder, removeFolder, importFile };
+}
+
+/** The chat as a file, into the browser's downloads. */
+export async function downloadChat(chat: UiChat, format: 'json' | 'markdown'): Promise<void> {
+  const answer: unknown = await api('GET /ui-api/chats/{id}/export', { path: { id: chat.id }, query: { format } });
+  const text = format === 'json' ? JSON.stringify(answer, null, 1) : (answer as { markdown: string }).markdown;
+  const url = URL.createObjectURL(new Blob([text], { type: format === 'json' ? 'application/json' : 'text/markdown' }));
+  const link = document.createElement('a');
+  const name = chat.title.replace(/[^\p{L}\p{N} _-]+/gu, '').trim() || `chat-${chat.id}`;
+  link.href = url;
+  link.download = `${name}.${format === 'json' ? 'json' : 'md'}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

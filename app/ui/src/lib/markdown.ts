@@ -1,0 +1,147 @@
+// Markdown as blocks, and a block as markup that may be shown.
+//
+// A model's text is hostile: HTML in it is shown as text, links go to http(s) and mail only, images become links, and what
+// is left passes DOMPurify with a list of tags. This is the only file that makes markup of text.
+import DOMPurify from 'dompurify';
+import { Marked, type TokenizerAndRendererExtension, type Tokens } from 'marked';
+
+export interface Blocks {
+  /** Sources of blocks that will not change however the text goes on, in order. */
+  finished: readonly string[];
+  /** What follows them: the last block, which may still grow. */
+  tail: string;
+}
+
+export const NO_BLOCKS: Blocks = { finished: [], tail: '' };
+
+export type MathRenderer = (tex: string, display: boolean) => string;
+let renderMath: MathRenderer | undefined;
+
+const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => escapes[c] ?? c);
+
+/** Has text that may be a formula? Then KaTeX is worth loading. */
+export const mayHoldMath = (text: string): boolean => /\$\$|\\\(|\\\[|\$[^\s$]/.test(text);
+
+export function setMathRenderer(render: MathRenderer): void {
+  renderMath = render;
+}
+
+function mathExtension(name: string, display: boolean, level: 'block' | 'inline', start: RegExp, whole: RegExp) {
+  const extension: TokenizerAndRendererExtension = {
+    name,
+    level,
+    start: (src) => {
+      const at = src.search(start);
+      return at < 0 ? undefined : at;
+    },
+    tokenizer: (src) => {
+      const found = whole.exec(src);
+      return found ? { type: name, raw: found[0], text: (found[1] ?? found[2] ?? '').trim() } : undefined;
+    },
+    renderer: (token) => {
+      const tex = String(token.text);
+      return renderMath ? renderMath(tex, display) : `<code>${escapeHtml(tex)}</code>`;
+    },
+  };
+  return extension;
+}
+
+const marked = new Marked({
+  gfm: true,
+  breaks: false,
+  renderer: {
+    html: ({ text }: Tokens.HTML | Tokens.Tag) => escapeHtml(text),
+    image({ href, text }: Tokens.Image) {
+      const name = escapeHtml(text || href);
+      return /^https?:/i.test(href) ? `<a href="${escapeHtml(href)}">${name}</a>` : name;
+    },
+  },
+  extensions: [
+    mathExtension('mathBlock', true, 'block', /\$\$|\\\[/, /^(?:\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\])(?:\n+|$)/),
+    mathExtension('mathDisplay', true, 'inline', /\$\$|\\\[/, /^(?:\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\])/),
+    // A price is no formula: no blank inside the dollars, no digit behind them.
+    mathExtension('mathInline', false, 'inline', /\$|\\\(/, /^(?:\$(?!\s)((?:\\.|[^$\\\n])+?)(?<!\s)\$(?!\d)|\\\(([\s\S]+?)\\\))/),
+  ],
+});
+
+/**
+ * The blocks of a text that has grown since `before`: only what is behind its finished blocks is read again. A text that
+ * is another one starts anew.
+ */
+export function splitBlocks(text: string, before: Blocks = NO_BLOCKS): Blocks {
+  let length = 0;
+  for (const block of before.finished) {
+    if (!text.startsWith(block, length)) return splitBlocks(text);
+    length += block.length;
+  }
+  const rest = text.slice(length);
+  const tokens = marked.lexer(rest);
+  // The last block may grow, across blank lines, too ("- a\n\n- b").
+  let last = tokens.length - 1;
+  while (last > 0 && tokens[last]?.type === 'space') last--;
+  const fresh = tokens.slice(0, Math.max(last, 0)).map((token) => token.raw);
+  const n = fresh.reduce((sum, raw) => sum + raw.length, 0);
+  // marked normalises line ends and tabs; where its pieces are not the text's, everything stays one block.
+  if (!rest.startsWith(fresh.join(''))) return { finished: before.finished, tail: rest };
+  return { finished: fresh.length ? [...before.finished, ...fresh] : before.finished, tail: rest.slice(n) };
+}
+
+export interface CodeFence {
+  language: string;
+  code: string;
+}
+
+/** The block's code, if it is nothing but a fence. */
+export function codeFenceOf(block: string): CodeFence | undefined {
+  if (!/^ {0,3}(?:```|~~~)/.test(block)) return undefined;
+  const tokens = marked.lexer(block).filter((token) => token.type !== 'space');
+  const [code] = tokens;
+  if (tokens.length !== 1 || code?.type !== 'code') return undefined;
+  const { text, lang } = code as Tokens.Code;
+  return { code: text, language: /^[\w+#-]+/.exec(lang ?? '')?.[0].toLowerCase() ?? '' };
+}
+
+const TAGS =
+  'p br hr h1 h2 h3 h4 h5 h6 strong em del code pre blockquote ul ol li table thead tbody tr th td a input span ' +
+  'math semantics mrow mi mo mn ms mtext mspace msup msub msubsup mfrac msqrt mroot mtable mtr mtd mover munder ' +
+  'munderover mstyle mpadded mphantom menclose';
+const ATTRIBUTES =
+  'href title class align start type checked disabled ' +
+  'mathvariant stretchy fence separator lspace rspace accent accentunder displaystyle scriptlevel columnalign ' +
+  'rowspacing columnspacing width height depth voffset minsize maxsize linethickness display notation';
+
+const purify = DOMPurify();
+purify.addHook('afterSanitizeAttributes', (node) => {
+  if (node.tagName === 'A') {
+    const href = node.getAttribute('href') ?? '';
+    if (!/^(?:https?:\/\/|mailto:)/i.test(href)) {
+      node.removeAttribute('href');
+      return;
+    }
+    node.setAttribute('target', '_blank');
+    node.setAttribute('rel', 'noopener noreferrer nofollow');
+  } else if (node.tagName === 'INPUT') {
+    // Task lists have boxes; nothing else of a form is wanted.
+    if (node.getAttribute('type') !== 'checkbox') node.remove();
+    else node.setAttribute('disabled', '');
+  }
+  // Classes are ours: those of highlight.js. Others could dress text up as a part of the page.
+  const name = node.getAttribute('class');
+  if (name && !/^(?:(?:hljs-[\w-]+|language-[\w-]+|[a-z]+_) ?)+$/.test(name)) node.removeAttribute('class');
+});
+
+/** Markup that was cleaned; with trusted types, of that type. */
+export function clean(html: string): TrustedHTML | string {
+  return purify.sanitize(html, {
+    ALLOWED_TAGS: TAGS.split(' '),
+    ALLOWED_ATTR: ATTRIBUTES.split(' '),
+    ALLOW_DATA_ATTR: false,
+    ALLOW_ARIA_ATTR: false,
+    RETURN_TRUSTED_TYPE: true,
+  });
+}
+
+export function renderBlock(block: string): TrustedHTML | string {
+  return clean(marked.parse(block, { async: false }));
+}

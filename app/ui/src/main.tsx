@@ -1,0 +1,34 @@
+import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import { StrictMode } from 'react';
+import { createRoot } from 'react-dom/client';
+import { App } from './App';
+import { ApiError } from './api/client';
+import { followHistory } from './stores/navigation';
+import { applyPreferences } from './stores/preferences';
+import './styles.css';
+
+applyPreferences();
+followHistory();
+
+const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      // The daemon is on this machine or near it: whether the browser believes to be online says nothing.
+      networkMode: 'always',
+      retry: (count, error) => count < 2 && !(error instanceof ApiError && error.status >= 400 && error.status < 500),
+      staleTime: 1000,
+    },
+    mutations: { networkMode: 'always' },
+  },
+});
+
+const root = document.getElementById('root');
+if (root) {
+  createRoot(root).render(
+    <StrictMode>
+      <QueryClientProvider client={client}>
+        <App />
+      </QueryClientProvider>
+    </StrictMode>,
+  );
+}

@@ -1,0 +1,43 @@
+// Where we are: the path of the page. Pages are few, so that this is all a router has to do.
+import { create } from 'zustand';
+
+export type Page = 'chat' | 'models';
+
+export interface Place {
+  page: Page;
+  /** Of a chat. */
+  id: number | null;
+  /** Of a model. */
+  name: string | null;
+}
+
+export function placeOf(path: string): Place {
+  const [, page, ...rest] = path.split('/');
+  const below = decodeURIComponent(rest.join('/'));
+  if (page === 'models') return { page, id: null, name: below || null };
+  const id = /^[1-9]\d{0,15}$/.test(below) ? Number(below) : null;
+  return { page: 'chat', id, name: null };
+}
+
+export function pathOf(place: Partial<Place> & { page: Page }): string {
+  const below = place.page === 'chat' ? place.id : place.name;
+  return `/${place.page}${below === null || below === undefined ? '' : `/${encodeURIComponent(below)}`}`;
+}
+
+interface Navigation {
+  place: Place;
+  go: (place: Partial<Place> & { page: Page }, replace?: boolean) => void;
+}
+
+export const useNavigation = create<Navigation>((set) => ({
+  place: placeOf(location.pathname),
+  go: (place, replace = false) => {
+    const path = pathOf(place);
+    if (path !== location.pathname) history[replace ? 'replaceState' : 'pushState'](null, '', path);
+    set({ place: placeOf(path) });
+  },
+}));
+
+export function followHistory(): void {
+  window.addEventListener('popstate', () => useNavigation.setState({ place: placeOf(location.pathname) }));
+}

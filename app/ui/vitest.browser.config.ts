@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+// In Chromium against a daemon: one file after the other, each with a daemon of its own.
+export default defineConfig({
+  test: {
+    environment: 'node',
+    include: ['e2e/**/*.test.ts'],
+    fileParallelism: false,
+    testTimeout: 240_000,
+    hookTimeout: 120_000,
+  },
+});
