@@ -35,7 +35,7 @@ ifdef CI
 export WERROR := ON
 endif
 
-.PHONY: help build run model models setup setup-tests test test-cpp test-cpp-verbose check static-checks oracle soak \
+.PHONY: help build ui run model models setup setup-tests test test-cpp test-cpp-verbose check static-checks oracle soak \
         bench fuzz asan ubsan tsan metal coverage fmt install clean
 
 help: ## list the targets
@@ -46,8 +46,11 @@ help: ## list the targets
 run: build model ## build, fetch the default model, answer PROMPT (and chat on, on a terminal)
 	@exec build/bin/mlxr run $(MODEL) --serve --chat -- "$$MLXR_PROMPT"
 
-build: setup ## install what is missing and build build/bin/mlxr
+build: setup ui ## install what is missing and build build/bin/mlxr
 	@tools/build release
+
+ui: setup ## build the web page; without a network the program is built without it
+	@tools/ui build --if-possible
 
 model: setup
 	@$(PYTHON) tools/fetch-model
@@ -56,13 +59,14 @@ install: build ## install the program, the library and its headers under PREFIX
 	@cmake --install build --prefix "$(PREFIX)"
 
 clean: ## remove everything built (not the models)
-	rm -rf build
+	rm -rf build app/ui/dist app/ui/node_modules
 
 # ---- testing it ---------------------------------------------------------------------------------------------------
 
 test: setup-tests models static-checks ## install what the tests need and run all of them
 	@tools/mlx/install
 	@tools/venv api tools/api/requirements.txt
+	@tools/ui build
 	@tools/api/npm
 	@tools/mac/link-check --fetch
 	@tools/build release # for the test of `make run`

@@ -102,13 +102,6 @@ static void refuse(ask *a, const char *field, const char *message)
 
 /* ---- what needs no models ---------------------------------------------------------------------------------------- */
 
-void ollama_root(void *service, http_exchange *x)
-{
-    static const char text[] = "MLXR is running. It answers Ollama's API at /api, OpenAI's at /v1; see /openapi.json\n";
-    (void)service;
-    http_respond(x, 200, "text/plain; charset=utf-8", text, sizeof text - 1);
-}
-
 void ollama_version(void *service, http_exchange *x)
 {
     (void)service;

@@ -57,7 +57,6 @@ void ollama_chat(void *service, http_exchange *x);
 void ollama_generate(void *service, http_exchange *x);
 void ollama_embed(void *service, http_exchange *x);
 void ollama_embeddings(void *service, http_exchange *x);
-void ollama_root(void *service, http_exchange *x);
 void ollama_version(void *service, http_exchange *x);
 void ollama_tags(void *service, http_exchange *x);
 void ollama_ps(void *service, http_exchange *x);

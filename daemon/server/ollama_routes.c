@@ -2,6 +2,7 @@
  * The table of the Ollama dialect.
  * Owner: this module. Lifetime: the process.
  *
+ * `/`, where its clients look whether somebody is there, is ui_files.c's: browsers get the page.
  * Lists and descriptions are for whoever may use models, as with /v1/models; what changes the store is for admins.
  */
 #include "server/ollama_routes.h"
@@ -9,7 +10,6 @@
 #include "server/ollama_parts.h"
 
 const route ollama_routes[N_OLLAMA_ROUTES] = {
-    {"GET", "/", ROUTE_PUBLIC, ROUTE_OLLAMA, ROUTE_WHEN_CLOSING, 0, ollama_root},
     {"GET", "/api/version", ROUTE_PUBLIC, ROUTE_OLLAMA, ROUTE_WHEN_CLOSING, 0, ollama_version},
     {"POST", "/api/generate", ROUTE_USE, ROUTE_OLLAMA, ROUTE_BODY_JSON, 0, ollama_generate},
     {"POST", "/api/chat", ROUTE_USE, ROUTE_OLLAMA, ROUTE_BODY_JSON, 0, ollama_chat},

@@ -7,7 +7,7 @@
 
 #include "server/routes.h"
 
-#define N_OLLAMA_ROUTES 16
+#define N_OLLAMA_ROUTES 15
 extern const route ollama_routes[N_OLLAMA_ROUTES];
 
 #endif

@@ -71,7 +71,8 @@ def read_answer(file, head_only=False):
         if line in (b"\r\n", b""):
             break
         name, _, value = line.decode("latin-1").partition(":")
-        headers[name.lower()] = value.strip()
+        name = name.lower()
+        headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
     body = b""
     if head_only or status in (204, 304):
         pass
