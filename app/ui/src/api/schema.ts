@@ -15,8 +15,9 @@ export type UiAttachmentFields = {
 };
 
 export type UiChange = {
-  kind: "chat" | "folder" | "message" | "preset" | "settings" | "generation" | "models";
-  op: "created" | "changed" | "removed" | "restored" | "started" | "ended";
+  kind: "chat" | "folder" | "message" | "preset" | "settings" | "generation" | "models" | "loaded" | "job";
+  op: "created" | "changed" | "removed" | "restored" | "started" | "ended" | "progress";
+  job?: Record<string, unknown>;
   id?: number;
   chat?: number;
   state?: string;
