@@ -28,23 +28,10 @@ typedef struct token_head { /* followed by its alternatives */
 
 #define FILL(n) (((n) + 7u) & ~(size_t)7u)
 
-bool generation_text_add(generation_text *t, const void *data, size_t n)
+static bool add(text_buffer *t, const void *data, size_t n)
 {
-    if (t->n + n + 1 > t->cap) {
-        size_t cap = (t->n + n + 1) * 2;
-        char *grown = realloc(t->data, cap);
-        if (!grown) {
-            return false;
-        }
-        t->data = grown;
-        t->cap = cap;
-    }
-    if (n) {
-        memcpy(t->data + t->n, data, n);
-    }
-    t->n += n;
-    t->data[t->n] = 0;
-    return true;
+    text_add(t, data, n);
+    return !t->failed;
 }
 
 void generation_call_id(const generation *g, uint32_t choice, size_t index, char *out)
@@ -67,16 +54,17 @@ void generation_call_id(const generation *g, uint32_t choice, size_t index, char
 /* ---- the ring ---------------------------------------------------------------------------------------------------- */
 
 /* Appends a record; false: no memory, and the choice must end. */
-static bool push(generation *g, const record *head, const generation_text *tokens, const void *bytes)
+static bool push(generation *g, const record *head, const text_buffer *tokens, const void *bytes)
 {
     static const char zeros[8];
     pthread_mutex_lock(&g->lock);
     size_t before = g->ring.n;
-    bool ok = generation_text_add(&g->ring, head, sizeof *head) &&
-              generation_text_add(&g->ring, tokens ? tokens->data : NULL, head->n_token_bytes) &&
-              generation_text_add(&g->ring, bytes, head->n_bytes) &&
-              generation_text_add(&g->ring, zeros, FILL(g->ring.n) - g->ring.n);
-    g->ring.n = ok ? g->ring.n : before;
+    bool ok = add(&g->ring, head, sizeof *head) && add(&g->ring, tokens ? tokens->data : NULL, head->n_token_bytes) &&
+              add(&g->ring, bytes, head->n_bytes) && add(&g->ring, zeros, FILL(g->ring.n) - g->ring.n);
+    if (!ok) { /* none of it is there, and what is less may fit */
+        g->ring.n = before;
+        g->ring.failed = false;
+    }
     pthread_mutex_unlock(&g->lock);
     return ok;
 }
@@ -101,9 +89,9 @@ static bool push_delta(generation_choice *c, output_kind kind, const char *bytes
 static void keep_answer(generation_choice *c, output_kind kind, const char *bytes, size_t n)
 {
     if (kind == OUTPUT_TEXT) {
-        generation_text_add(&c->text, bytes, n);
+        add(&c->text, bytes, n);
     } else if (kind == OUTPUT_REASONING) {
-        generation_text_add(&c->reasoning, bytes, n);
+        add(&c->reasoning, bytes, n);
     } else if (kind == OUTPUT_TOOL_BEGIN) {
         char id[GENERATION_CALL_ID_MAX];
         c->calls = c->calls ? c->calls : json_array();
@@ -166,8 +154,8 @@ static bool keep_token(generation_choice *c, const mlxr_sampled *sampled)
     if (told && !c->again && (c->g->r.token_ids || !mlxr_token_is_end(c->g->model, sampled->id))) {
         token_head head = {.id = sampled->id, .logprob = sampled->logprob, .n_top = sampled->n_top};
         c->n_pending++;
-        return generation_text_add(&c->pending, &head, sizeof head) &&
-               generation_text_add(&c->pending, sampled->top, sampled->n_top * sizeof *sampled->top);
+        return add(&c->pending, &head, sizeof head) &&
+               add(&c->pending, sampled->top, sampled->n_top * sizeof *sampled->top);
     }
     return true;
 }
@@ -201,7 +189,7 @@ static void keep_tail(generation_choice *c, int32_t id)
         memmove(c->tail.data, c->tail.data + c->tail.n - most, most);
         c->tail.n = most;
     }
-    generation_text_add(&c->tail, piece, n);
+    add(&c->tail, piece, n);
 }
 
 /* Text that was held back for stop strings comes before a marker. */
@@ -446,8 +434,8 @@ static void hand_out(generation *g, ring_reader *r, const record *head, const ch
 bool generation_drain(generation *g)
 {
     pthread_mutex_lock(&g->lock);
-    generation_text taken = g->ring;
-    g->ring = taken.n ? (generation_text){0} : taken;
+    text_buffer taken = g->ring;
+    g->ring = taken.n ? (text_buffer){0} : taken;
     pthread_mutex_unlock(&g->lock);
     if (taken.n == 0) {
         return true;
@@ -462,10 +450,9 @@ bool generation_drain(generation *g)
         r.at += n;
     }
     if (r.at < r.end) { /* paused: what is left goes back before what came meanwhile */
-        generation_text rest = {0};
+        text_buffer rest = {0};
         pthread_mutex_lock(&g->lock);
-        if (generation_text_add(&rest, r.at, (size_t)(r.end - r.at)) &&
-            generation_text_add(&rest, g->ring.data, g->ring.n)) {
+        if (add(&rest, r.at, (size_t)(r.end - r.at)) && add(&rest, g->ring.data, g->ring.n)) {
             free(g->ring.data);
             g->ring = rest;
         }

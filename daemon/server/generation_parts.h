@@ -1,5 +1,6 @@
 /*
- * Inside of generations: shared by generation.c (loop and pool) and generation_output.c (worker's thread and ring).
+ * Inside of generations: shared by generation.c (loop), generation_prepare.c (pool) and generation_output.c (worker's
+ * thread and ring).
  * Owner: generation.c. Lifetime: the generation's.
  */
 #ifndef MLXR_SERVER_GENERATION_PARTS_H
@@ -13,28 +14,23 @@
 #include "server/generation.h"
 #include "server/response_store.h"
 
-typedef struct generation_text {
-    char *data; /* [n], NUL-terminated once anything was added */
-    size_t n, cap;
-} generation_text;
-
 typedef struct generation_choice { /* of the worker's thread, from submission to its last event */
     generation *g;
     uint32_t index;
     mlxr_stream *stream;
     output_parser *parser;
-    generation_text tail; /* the last bytes sampled, for telling which stop string it was */
-    int32_t *ids;         /* [n_ids] sampled */
+    text_buffer tail; /* the last bytes sampled, for telling which stop string it was */
+    int32_t *ids;     /* [n_ids] sampled */
     size_t n_ids, cap_ids;
     size_t n_reasoning;
     const char *stop; /* the one that was met */
     bool ended;
     bool again; /* what it is given is the answer so far */
     /* Tokens with log-probabilities that no delta has carried yet, as ring bytes. */
-    generation_text pending;
+    text_buffer pending;
     uint32_t n_pending;
     /* The answer as a client has it, for the token store; choice 0 only. */
-    generation_text text, reasoning;
+    text_buffer text, reasoning;
     json_t *calls;
 } generation_choice;
 
@@ -74,7 +70,7 @@ struct generation {
     pthread_mutex_t lock; /* of the rest, up to the next comment */
     bool submitted;
     uint64_t id; /* the scheduler's */
-    generation_text ring;
+    text_buffer ring;
     bool queued;
     struct generation *next_ready;
     struct generation *next_draining;   /* loop */
@@ -89,6 +85,13 @@ struct generation {
     bool worker_done; /* loop: the last event has come */
 };
 
+typedef struct known_format { /* a model's format, found out once */
+    struct known_format *next;
+    const mlxr_model *model; /* compared, never followed */
+    uint64_t key;
+    output_format format;
+} known_format;
+
 struct generations {
     struct daemon *d;
     pthread_mutex_t lock; /* of ready and posted */
@@ -96,7 +99,7 @@ struct generations {
     bool posted;
     http_task task;
     pthread_mutex_t formats_lock;
-    struct known_format *formats;
+    known_format *formats;
     token_store *store;
     response_store *responses;
     struct response_answer *background; /* loop; openai_responses.c */
@@ -106,6 +109,21 @@ struct generations {
     atomic_bool closing; /* the loop has ended: nothing is posted to it any more */
 };
 
+/* ---- generation.c ---- */
+/* What is told instead of an answer; the first reason stays. */
+void generation_fail(generation *g, int status, const char *code, const char *param, unsigned retry_s,
+                     const char *format, ...) __attribute__((format(printf, 6, 7)));
+void generation_fail_no_memory(generation *g);
+/* Under the generation's lock, so that what the scheduler hears last is what is so. */
+void generation_tell_paused(generation *g);
+/* Loop: the request was taken, or it was not; drops a reference. */
+void generation_composed(void *user);
+
+/* ---- generation_prepare.c ---- */
+enum { LEASE_WAITING, LEASE_READY, LEASE_AWAITED }; /* generation.lease */
+void generation_prepare(void *user);                /* pool; sets `composed` unless the model has to be waited for */
+void generation_lease_ready(void *user);            /* loop: a model that had to be waited for */
+
 /* ---- generation_output.c ---- */
 bool generation_on_event(void *user, const scheduler_event *event);
 mlxr_status generation_choices_open(generation *g, mlxr_error *error);
@@ -114,6 +132,5 @@ void generation_choices_close(generation *g);
 bool generation_drain(generation *g);
 /* Any thread: lets the loop look at it. */
 void generation_wake(generation *g);
-bool generation_text_add(generation_text *t, const void *data, size_t n);
 
 #endif

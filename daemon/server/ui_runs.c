@@ -81,11 +81,6 @@ static void add_event(ui_run *run, json_t *event)
     }
 }
 
-static json_t *text_json(const text_buffer *t)
-{
-    return json_stringn_nocheck(t->data ? t->data : "", t->n);
-}
-
 static void add_start(ui_run *run)
 {
     if (run->started) {
@@ -94,8 +89,9 @@ static void add_start(ui_run *run)
     run->started = true;
     json_t *event = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "type", "start", "model", run->model,
                               "prompt_tokens", (json_int_t)run->n_prompt, "context_tokens", (json_int_t)run->n_ctx,
-                              "content", text_json(&run->content), "reasoning", text_json(&run->reasoning),
-                              "tool_calls", run->calls ? json_copy(run->calls) : json_array());
+                              "content", generation_text_json(&run->content), "reasoning",
+                              generation_text_json(&run->reasoning), "tool_calls",
+                              run->calls ? json_copy(run->calls) : json_array());
     add_event(run, event);
 }
 
