@@ -194,6 +194,13 @@ INLINE void v_transpose(const uint8_t *p, size_t stride, vint out[4])
     out[3] = _mm256_unpackhi_epi64(b, d);
 }
 
+/* 32 bytes of each row → its eight words. */
+INLINE void v_transpose_wide(const uint8_t *p, size_t stride, vint out[8])
+{
+    v_transpose(p, stride, out);
+    v_transpose(p + 16, stride, out + 4);
+}
+
 INLINE int32_t word_at(const uint8_t *p)
 {
     int32_t word;

@@ -81,8 +81,7 @@ INLINE void fifth_bits(vint bits, vint w[8])
 /* 32 bytes a row, signed; made unsigned by an offset of 128 where the product wants that. */
 INLINE void signed_bytes(const uint8_t *p, size_t stride, bool make_unsigned, vint w[8])
 {
-    v_transpose(p, stride, w);
-    v_transpose(p + 16, stride, w + 4);
+    v_transpose_wide(p, stride, w);
     UNROLL
     for (int i = 0; make_unsigned && i < 8; i++) {
         w[i] = v_xor(w[i], v_bytes(0x80));
@@ -133,8 +132,7 @@ INLINE void super_q2_k(const uint8_t *p, size_t stride, super_block *s)
 INLINE void unpack_q2_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
 {
     if (i % 4 == 0) {
-        v_transpose(p + 16 + 8 * i, stride, s->raw);
-        v_transpose(p + 32 + 8 * i, stride, s->raw + 4);
+        v_transpose_wide(p + 16 + 8 * i, stride, s->raw);
     }
     UNROLL
     for (int j = 0; j < 8; j++) {
@@ -158,8 +156,7 @@ INLINE void super_q3_k(const uint8_t *p, size_t stride, super_block *s)
             s->scale[4 * g + i] = v_mul(d, v_sub(v_from_int(byte_of(scales, i)), v_floats(32.0f)));
         }
     }
-    v_transpose(p, stride, s->raw + 8);
-    v_transpose(p + 16, stride, s->raw + 12);
+    v_transpose_wide(p, stride, s->raw + 8);
 }
 
 INLINE void unpack_q3_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
@@ -192,8 +189,7 @@ INLINE void super_q45_k(const uint8_t *p, size_t stride, super_block *s)
 INLINE void unpack_q4_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
 {
     if (i % 2 == 0) {
-        v_transpose(p + 16 + 16 * i, stride, s->raw);
-        v_transpose(p + 32 + 16 * i, stride, s->raw + 4);
+        v_transpose_wide(p + 16 + 16 * i, stride, s->raw);
     }
     UNROLL
     for (int j = 0; j < 8; j++) {
@@ -205,8 +201,7 @@ INLINE void unpack_q4_k(const uint8_t *p, size_t stride, int i, super_block *s, 
 INLINE void unpack_q5_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
 {
     if (i == 0) {
-        v_transpose(p + 16, stride, s->raw + 8);
-        v_transpose(p + 32, stride, s->raw + 12);
+        v_transpose_wide(p + 16, stride, s->raw + 8);
     }
     unpack_q4_k(p + 32, stride, i, s, v);
     UNROLL
@@ -232,12 +227,9 @@ INLINE void unpack_q6_k(const uint8_t *p, size_t stride, int i, super_block *s, 
 {
     const int half = i / 4, b = i % 4;
     if (b == 0) {
-        UNROLL
-        for (int j = 0; j < 4; j++) {
-            v_transpose(p + 64 * half + 16 * j, stride, s->raw + 4 * j);
-        }
-        v_transpose(p + 128 + 32 * half, stride, s->raw + 16);
-        v_transpose(p + 144 + 32 * half, stride, s->raw + 20);
+        v_transpose_wide(p + 64 * half, stride, s->raw);
+        v_transpose_wide(p + 64 * half + 32, stride, s->raw + 8);
+        v_transpose_wide(p + 128 + 32 * half, stride, s->raw + 16);
     }
     UNROLL
     for (int j = 0; j < 8; j++) {
