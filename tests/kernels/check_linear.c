@@ -276,7 +276,10 @@ static void run(check *c)
         bool vector = strcmp(kernels.isa[id], "scalar") != 0;
         int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
         for (int i = 0; i < n; i++) {
-            uint32_t n_blocks = 1 + check_below(c, info->block_size == 1 ? 200 : info->block_size == 32 ? 40 : 6);
+            uint32_t n_blocks = 1 + check_below(c, info->block_size == 1    ? 200
+                                                   : info->block_size != 32 ? 6
+                                                   : check_below(c, 4)      ? 40
+                                                                            : 100);
             uint32_t n_out = check_below(c, 4) ? 1 + check_below(c, 70) : 16 * (1 + check_below(c, 12));
             weights_kind kind = check_below(c, 2) ? WEIGHTS_RANDOM : (weights_kind)check_below(c, WEIGHTS_KIND_COUNT);
             problem p = problem_make(c, &kernels, (dtype)id, n_blocks * info->block_size, n_out,
@@ -285,6 +288,12 @@ static void run(check *c)
             same_bits_alone(c, &kernels, &p);
             same_bits_as_least_set(c, &kernels, &p);
             keeps_nan(c, &kernels, &p);
+            problem_close(&p);
+        }
+        if (vector && info->block_size == 1) { /* several groups of rows, parts of k and tiles of many tokens */
+            problem p = problem_make(c, &kernels, (dtype)id, 1120, 203, 29, WEIGHTS_RANDOM);
+            matches_plain_loops(c, &kernels, &p);
+            same_bits_alone(c, &kernels, &p);
             problem_close(&p);
         }
         if (vector && !c->quick) { /* several groups of panels, and one panel larger than the scratch of a group */

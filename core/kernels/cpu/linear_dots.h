@@ -9,17 +9,20 @@
  *     dots_fma(w, x, sum)
  *     dots_sum(sum[4], out[4])      the four totals
  *     dots_element                  type of an input's element
- * Owner: const tables. Lifetime: static.
+ *     DOTS_WIDE                     where registers allow it: tokens a tile of linear_dots_wide.h, which many tokens
+ * take, and DOTS_KEEP(x): x stays in a register Owner: const tables. Lifetime: static.
  *
  * A pair's sum has the same order of additions in every tile, so a token's result does not depend on the batch.
  */
 #include "kernels/cpu/linear_table.h"
 
+#define DOTS_LINE_STEPS(w_bytes) (DOTS_STEP * (w_bytes) < 64 ? 64 / (DOTS_STEP * (w_bytes)) : 1)
 #define WEIGHT_BYTES ((size_t)256 * 1024) /* weight rows that stay in L2 while the tokens pass */
 
 /* A tile's operands: rows that do not exist repeat the last one, and are not stored. */
 typedef struct dots_tile {
     const uint8_t *w[4];
+    size_t row_bytes;
     const dots_element *x; /* first token */
     size_t x_stride;       /* elements */
     float *dst;            /* first token, first row */
@@ -88,7 +91,15 @@ INLINE void dots_run(dtype type, int n, const dots_tile *t)
             sum[i][r] = dots_zero();
         }
     }
-    for (uint32_t k = 0; k < t->n_in / DOTS_STEP; k++) {
+    const uint32_t n_steps = t->n_in / DOTS_STEP;
+    const size_t far = 4 * t->row_bytes;
+    for (uint32_t k = 0; k < n_steps; k++) {
+        if (n < DOTS_TOKENS && k % DOTS_LINE_STEPS(w_bytes) == 0) {
+            UNROLL
+            for (int r = 0; r < 4; r++) { /* few tokens: what the four rows after these need, into L2 */
+                __builtin_prefetch(w[r] + far, 0, 2);
+            }
+        }
         dots_step(type, n, w, x, t->x_stride, sum);
         x += DOTS_STEP;
         UNROLL
@@ -112,7 +123,8 @@ INLINE void dots_group(dtype type, const linear_weight *weight, const linear_inp
     for (uint32_t token = 0; token < input->n_tokens;) {
         uint32_t n = input->n_tokens - token < DOTS_TOKENS ? input->n_tokens - token : DOTS_TOKENS;
         for (uint32_t row = first; row < last; row += 4) {
-            dots_tile t = {.x = (const dots_element *)input->data + token * input->stride,
+            dots_tile t = {.row_bytes = weight->row_bytes,
+                           .x = (const dots_element *)input->data + token * input->stride,
                            .x_stride = input->stride,
                            .dst = output->dst + token * output->stride + row,
                            .dst_stride = output->stride,
@@ -150,14 +162,31 @@ INLINE void dots_group(dtype type, const linear_weight *weight, const linear_inp
     }
 }
 
+#ifdef DOTS_WIDE
+#include "kernels/cpu/linear_dots_wide.h"
+#endif
+
 INLINE void dots_rows(dtype type, const linear_weight *weight, const linear_input *input, const linear_output *output,
-                      uint32_t begin, uint32_t end)
+                      uint32_t begin, uint32_t end, void *scratch)
 {
+    linear_input few = *input;
+    linear_output out = *output;
+#ifdef DOTS_WIDE
+    uint32_t n_wide = wide_tokens(weight, input);
+    if (n_wide) {
+        wide_rows(type, n_wide, weight, input, output, begin, end, scratch);
+        few.data = (dots_element *)few.data + n_wide * few.stride;
+        few.n_tokens -= n_wide;
+        out.dst += n_wide * out.stride;
+    }
+#else
+    (void)scratch;
+#endif
     size_t fit = WEIGHT_BYTES / (weight->row_bytes ? weight->row_bytes : 1) / 4 * 4;
     uint32_t step = fit < 4 ? 4 : fit > 4096 ? 4096 : (uint32_t)fit;
     for (uint32_t first = begin; first < end;) {
         uint32_t last = end - first < step ? end : first + step;
-        dots_group(type, weight, input, output, first, last);
+        dots_group(type, weight, &few, &out, first, last);
         first = last;
     }
 }
@@ -166,6 +195,5 @@ INLINE void dots_rows(dtype type, const linear_weight *weight, const linear_inpu
     static void rows_##name(const linear_weight *weight, const linear_input *input, const linear_output *output,       \
                             uint32_t begin, uint32_t end, void *scratch)                                               \
     {                                                                                                                  \
-        (void)scratch;                                                                                                 \
-        dots_rows(type, weight, input, output, begin, end);                                                            \
+        dots_rows(type, weight, input, output, begin, end, scratch);                                                   \
     }

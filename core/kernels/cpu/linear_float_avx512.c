@@ -6,9 +6,12 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #define DOTS_STEP 16
 #define DOTS_TOKENS 6
+#define DOTS_WIDE 12
+/* Loaded once for two products: the compiler would let each load it, and loads are what L1 has too few of. */
+#define DOTS_KEEP(x) __asm__("" : "+v"(x))
 
 typedef __m512 vdot, vdot_w, vdot_x;
 typedef float dots_element;
