@@ -16,7 +16,7 @@
 
 /* What the software model of this program's instructions adds (model/isa_model.h); it needs AVX-512. */
 #ifdef CHECK_MODEL
-static const cpu_features modelled = CPU_AVX_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8;
+static const cpu_features modelled = CPU_AVX_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8 | CPU_AMX_BF16;
 static const cpu_features model_needs = CPU_AVX512 | CPU_AVX512_VNNI;
 #else
 static const cpu_features modelled = 0, model_needs = 0;
@@ -40,6 +40,7 @@ static const struct {
     {"avx512-vnni", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI},
     {"avx512-bf16", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16},
     {"amx", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8},
+    {"amx-bf16", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8 | CPU_AMX_BF16},
     {"neon", CPU_NEON},
     {"dotprod", CPU_NEON | CPU_DOTPROD},
     {"i8mm", CPU_NEON | CPU_DOTPROD | CPU_I8MM},

@@ -19,6 +19,7 @@ void linear_table_avxvnni(linear_kernels *kernels);
 void linear_table_avx512vnni(linear_kernels *kernels);
 void linear_table_float_avx512(linear_kernels *kernels);
 void linear_table_float_avx512bf16(linear_kernels *kernels);
+void linear_table_float_amx(linear_kernels *kernels);
 void linear_table_amx(linear_kernels *kernels);
 void linear_table_pack_neon(linear_kernels *kernels);
 void linear_table_neon(linear_kernels *kernels);

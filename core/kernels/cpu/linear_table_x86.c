@@ -26,4 +26,7 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features)
     if ((features & CPU_AMX_INT8) && (features & CPU_AVX512_VNNI)) {
         linear_table_amx(kernels);
     }
+    if ((features & CPU_AMX_BF16) && (features & CPU_AVX512)) {
+        linear_table_float_amx(kernels);
+    }
 }
