@@ -3,5 +3,6 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   resolve: { alias: { '@': fileURLToPath(new URL('./src', import.meta.url)) } },
-  test: { environment: 'jsdom', include: ['test/**/*.test.{ts,tsx}'] },
+  // Nothing waits for long; but a busy machine may hold any of them up.
+  test: { environment: 'jsdom', include: ['test/**/*.test.{ts,tsx}'], testTimeout: 60_000 },
 });

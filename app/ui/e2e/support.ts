@@ -113,6 +113,7 @@ export async function openPage(browser: Browser, url: string): Promise<Watched> 
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) problems.push(message.text());
   });
   await page.goto(url);
+  await page.locator('nav').waitFor();
   return { page, problems };
 }
 
