@@ -23,7 +23,6 @@ cli = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(cli)
 
 
-
 def pull_servers():
     """tests/cli/pull_servers.py: hosts that models are pulled from."""
     spec = importlib.util.spec_from_file_location(
@@ -43,6 +42,8 @@ SANITIZER = re.compile(r"runtime error: |(ERROR|WARNING|SUMMARY): \w+Sanitizer")
 # They also look into the process in ways that its sandbox forbids.
 SMALL = ["--kv-bytes", "256M"] if SLOW > 1 else []  # ThreadSanitizer frees large pools slowly
 SANDBOX = ["--no-sandbox", *SMALL] if SLOW > 1 else []
+# Suppressions go by names, which something has to look up.
+TSAN = f"suppressions={ROOT}/tests/support/tsan.supp:external_symbolizer_path=/usr/bin/addr2line"
 
 
 class Answer:
@@ -96,6 +97,8 @@ class Daemon:
     def __init__(self, *arguments, env, ready=True, port=0, tcp=True, **popen):
         self.lines, self.port, self.began = [], None, time.monotonic()
         command = [MLXR, "serve", *([] if port is None else ["--port", str(port)]), *SANDBOX, *arguments]
+        if "/tsan/" in MLXR:
+            env = {**env, "TSAN_OPTIONS": f"{TSAN}:{env.get('TSAN_OPTIONS', '')}"}
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, env=env, **popen)  # fmt: skip
         self.told = threading.Condition()

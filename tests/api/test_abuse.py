@@ -26,7 +26,8 @@ class Abuse(support.ApiTest):
         end = time.monotonic() + 10
         while self.files() > self.before + 2 and time.monotonic() < end:
             time.sleep(0.05)
-        self.assertLessEqual(self.files(), self.before + 2)
+        # a sanitizer has pipes to the program that looks up names for it
+        self.assertLessEqual(self.files(), self.before + (2 if support.SLOW == 1 else 8))
         self.assertEqual(self.daemon.stop(), 0)
         super().tearDown()
 

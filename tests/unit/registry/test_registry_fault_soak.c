@@ -44,12 +44,45 @@ static void send_all(int to, const char *data, size_t n)
     }
 }
 
+/* Of a push; the body has been read. Blobs are never there: each attempt sends all of them. */
+static bool answer_push(int to, const char *request)
+{
+    const char *head = strncmp(request, "HEAD ", 5) == 0   ? "HTTP/1.1 404 No"
+                       : strncmp(request, "POST ", 5) == 0 ? "HTTP/1.1 202 Accepted\r\nLocation: /v2/upload/1"
+                       : strncmp(request, "PUT ", 4) == 0  ? "HTTP/1.1 201 Created"
+                                                           : NULL;
+    if (head) {
+        send_all(to, head, strlen(head));
+        send_all(to, "\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 42);
+    }
+    return head != NULL;
+}
+
+/* What a client sends behind its head; `had` bytes of it have come. */
+static void read_body(int from, const char *request, size_t had)
+{
+    static char rest[8192];
+    size_t n = 0;
+    const char *field = strstr(request, "Content-Length: ");
+    if (strstr(request, "Expect: 100-continue")) {
+        send_all(from, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    }
+    if (field && sscanf(field, "Content-Length: %zu", &n) == 1) {
+        for (ssize_t got; had < n && (got = recv(from, rest, sizeof rest, 0)) > 0;) {
+            had += (size_t)got;
+        }
+    }
+}
+
 static void answer(int to, const char *request)
 {
     char head[256];
     const char *body = "", *range = strstr(request, "Range: bytes=");
     size_t n = 0, first = 0, last;
     int part = -1;
+    if (answer_push(to, request)) {
+        return;
+    }
     if (strstr(request, "GET /api/models/o/r/revision/main ")) {
         body = "{\"sha\": \"0123456789abcdef0123456789abcdef01234567\"}";
     } else if (strstr(request, "GET /api/models/o/r/tree/")) {
@@ -84,7 +117,9 @@ static void *serve(void *unused)
         for (ssize_t got; n + 1 < sizeof request && (got = recv(to, request + n, sizeof request - 1 - n, 0)) > 0;) {
             n += (size_t)got;
             request[n] = '\0';
-            if (strstr(request, "\r\n\r\n")) {
+            const char *body = strstr(request, "\r\n\r\n");
+            if (body) {
+                read_body(to, request, n - (size_t)(body + 4 - request));
                 answer(to, request);
                 break;
             }
@@ -121,6 +156,7 @@ static void start_hub(void)
     assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &n), 0);
     snprintf(url, sizeof url, "http://127.0.0.1:%u", ntohs(address.sin_port));
     setenv("HF_ENDPOINT", url, 1);
+    setenv("MLXR_OLLAMA_REGISTRY", url, 1);
     setenv("MLXR_ALLOW_PRIVATE", "127.0.0.1", 1);
     setenv("MLXR_PULL_RETRY_MS", "1", 1);
     setenv("MLXR_PULL_PARALLEL", "1", 1);
@@ -224,6 +260,12 @@ static mlxr_status do_pull(registry *r, mlxr_error *error)
     return registry_pull(r, "hf:o/r:Q8_0", NULL, NULL, error);
 }
 
+/* Reads the store and changes nothing in it. */
+static mlxr_status do_push(registry *r, mlxr_error *error)
+{
+    return registry_push(r, "keep", "me/kept", NULL, error);
+}
+
 static mlxr_status do_nothing(registry *r, mlxr_error *error)
 {
     (void)r;
@@ -243,6 +285,7 @@ static const workload workloads[] = {
     {"key", "new", NULL, NULL, do_key},
     {"migrate", "old", NULL, NULL, do_nothing},
     {"pull", "new", "o/r:Q8_0", NULL, do_pull},
+    {"push", "new", NULL, NULL, do_push},
 };
 enum { N_WORKLOADS = sizeof workloads / sizeof *workloads };
 
