@@ -44,7 +44,7 @@ describe.skipIf(missing)('a daemon with keys', () => {
     await dialog.waitFor({ state: 'detached' });
     await page.getByRole('textbox', { name: 'Ask something' }).fill('Say yes.');
     await page.keyboard.press('Enter');
-    await page.locator('article[data-state=complete][data-role=assistant]').waitFor();
+    await page.locator('article[data-role=assistant] .prose', { hasText: /\S/ }).waitFor();
     const kept = await page.evaluate(async () => ({
       storage: [localStorage, sessionStorage].map((storage) => JSON.stringify(storage)),
       cookies: document.cookie,
