@@ -7,7 +7,6 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/mapping.h"
 #include "kernels/cpu/program.h"
 #include "kernels/plan_check.h"
 
@@ -116,7 +115,6 @@ static mlxr_status grow(program_block *block, uint64_t n, mlxr_error *error)
     if (!grown) {
         return error_nomem(error, "step scratch", (size_t)n);
     }
-    memory_in_large_pages(grown, (size_t)n);
     free(block->memory);
     uintptr_t at = ((uintptr_t)grown + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1);
     *block = (program_block){.memory = grown, .data = (uint8_t *)grown + (at - (uintptr_t)grown), .n_bytes = (size_t)n};
