@@ -54,11 +54,20 @@ static mlxr_status check_room(const new_file *f, const char *folder, uint64_t n_
     return MLXR_OK;
 }
 
-static mlxr_status create(new_file *f, const char *folder, mlxr_error *error)
+/* A file without a name, which goes away with its process; -1 where the system or the file system has none. */
+static int open_nameless(const char *folder)
 {
 #if defined(O_TMPFILE)
-    f->fd = open(folder, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+    return open(folder, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+#else
+    (void)folder;
+    return -1;
 #endif
+}
+
+static mlxr_status create(new_file *f, const char *folder, mlxr_error *error)
+{
+    f->fd = open_nameless(folder);
     if (f->fd < 0) {
         f->fd = open(f->hidden, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
         f->named = f->fd >= 0;
