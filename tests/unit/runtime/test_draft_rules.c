@@ -168,6 +168,7 @@ static uint32_t looked_up(const char *gbnf, float bias)
     mlxr_slice slice = {.sequence = s, .n_compute = PROMPT - 1, .flags = MLXR_SLICE_NO_SAMPLE};
     assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
     slice = (mlxr_slice){.sequence = s, .n_compute = 1};
+    acceptance_tracker_init(&s->spec.tracker, 4, 0.1, 0); /* cheap rows, whatever a busy machine has measured */
     speculation_propose(engine, &slice, 1, 64);
     uint32_t n = s->spec.n_tokens;
     for (uint32_t i = 0; i < n; i++) {
