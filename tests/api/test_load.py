@@ -159,17 +159,20 @@ class Costs(support.ApiTest):
         return sum(done) / seconds, refusals
 
     def test_ten_times_more_than_it_can_do_keeps_goodput_and_refuses_at_once(self):
-        daemon = self.begin("--parallel", "16", "--queue", "16")
-        most, refused = self.goodput(daemon, 48, 10, at_once=16)
-        self.assertEqual(refused, [])
-        time.sleep(0.5)
-        under_load, refusals = self.goodput(daemon, 48, 15, rate=10 * most / 48)
-        self.assertGreater(len(refusals), 100)
-        p99 = sorted(refusals)[int(len(refusals) * 0.99)]
-        print(f"saturated: {most:.0f} tokens/s; at ten times that: {under_load:.0f}, {100 * under_load / most:.0f} %; "
-              f"{len(refusals)} refusals")  # fmt: skip
-        self.figure("a refusal at p99 under ten times the load", p99, "ms", 100)
-        self.assertGreaterEqual(under_load / most, 0.8)
+        daemon, shares, refusals = self.begin("--parallel", "16", "--queue", "16"), [], []
+        for _ in range(3):  # in turn, and the median: what else the machine does meets both
+            most, refused = self.goodput(daemon, 48, 7, at_once=16)
+            self.assertEqual(refused, [])
+            time.sleep(0.5)
+            under_load, more = self.goodput(daemon, 48, 9, rate=10 * most / 48)
+            self.assertGreater(len(more), 50)
+            refusals += more
+            shares.append(under_load / most)
+            print(f"saturated: {most:.0f} tokens/s; at ten times that: {under_load:.0f}, {100 * shares[-1]:.0f} %; "
+                  f"{len(more)} refusals")  # fmt: skip
+            time.sleep(0.5)
+        self.figure("a refusal at p99 under ten times the load", sorted(refusals)[int(len(refusals) * 0.99)], "ms", 100)
+        self.assertGreaterEqual(statistics.median(shares), 0.8)
         self.assertEqual(daemon.stop(), 0)
 
 
