@@ -25,6 +25,8 @@ const verb verb_table[] = {
      GROUP_TOKENIZE | GROUP_ENGINE | GROUP_JSON, 1, 2, verb_tokenize, true, false},
     {"detokenize", "MODEL [ID...]", "the text of token ids (nothing reads them from stdin)",
      GROUP_DETOKENIZE | GROUP_ENGINE | GROUP_JSON, 1, MAX_ARGS, verb_detokenize, true, false},
+    {"embed", "MODEL [TEXT]", "a text as a vector (nothing reads lines of stdin, or of --file)",
+     GROUP_EMBED | GROUP_ENGINE | GROUP_JSON, 1, 2, verb_embed, true, false},
     {"perplexity", "MODEL --file FILE", "how well a model predicts a text",
      GROUP_PERPLEXITY | GROUP_ENGINE | GROUP_COMPUTE | GROUP_JSON, 1, 1, verb_perplexity, true, false},
     {"bench", "MODEL", "measure the speed of prompts and generation",

@@ -41,6 +41,7 @@ enum {
     GROUP_LOGS = 1u << 24,
     GROUP_STOP = 1u << 25,
     GROUP_QUANTIZE = 1u << 26,
+    GROUP_EMBED = 1u << 27,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 

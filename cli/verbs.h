@@ -23,6 +23,7 @@ int verb_run(options *o);
 int verb_show(options *o);
 int verb_tokenize(options *o);
 int verb_detokenize(options *o);
+int verb_embed(options *o);
 int verb_perplexity(options *o);
 int verb_bench(options *o);
 int verb_quantize(options *o);

@@ -53,6 +53,7 @@ typedef enum need {
     NEED_EXPERTS, /* R in a layer of experts */
     NEED_EXPERTS_BIAS,
     NEED_CHOICE_BIAS,
+    NEED_OF_SUM, /* R with norms of X behind a block */
     NEED_SHARED, /* R in one with experts that all tokens share */
 } need;
 
@@ -91,6 +92,10 @@ static const struct {
     {"ffn_up.bias", SLOT(gate_up_bias), EXTENT_GATE_UP, EXTENT_NONE, NEED_GATE_UP_BIAS},
     {"ffn_down.bias", SLOT(down_bias), EXTENT_EMBD, EXTENT_NONE, NEED_DOWN_BIAS},
     {"post_attention_norm.weight", SLOT(ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_FFN_NORM_AFTER},
+    {"attn_output_norm.weight", SLOT(post_attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_OF_SUM},
+    {"attn_output_norm.bias", SLOT(post_attn_norm_bias), EXTENT_EMBD, EXTENT_NONE, NEED_OF_SUM},
+    {"layer_output_norm.weight", SLOT(post_ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_OF_SUM},
+    {"layer_output_norm.bias", SLOT(post_ffn_norm_bias), EXTENT_EMBD, EXTENT_NONE, NEED_OF_SUM},
     {"attn_sinks.weight", SLOT(sinks), EXTENT_HEADS, EXTENT_NONE, NEED_SINKS},
     {"ffn_gate_inp.weight", SLOT(router), EXTENT_EMBD, EXTENT_EXPERTS, NEED_EXPERTS},
     {"ffn_gate_inp.bias", SLOT(router_bias), EXTENT_EXPERTS, EXTENT_NONE, NEED_EXPERTS_BIAS},
@@ -142,7 +147,7 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
 {
     const family *fam = h->fam;
     bool sparse = hparams_is_sparse(h, layer);
-    bool before = fam->norms != NORMS_AFTER, apart = !sparse && !fam->fused_gate_up;
+    bool before = fam->norms == NORMS_BEFORE || fam->norms == NORMS_AROUND, apart = !sparse && !fam->fused_gate_up;
     *required = true;
     switch (n) {
     case NEED_ALWAYS:
@@ -161,7 +166,9 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     case NEED_FFN_NORM_BIAS:
         return before && !fam->parallel && fam->norm_bias;
     case NEED_AFTER:
-        return fam->norms != NORMS_BEFORE;
+        return fam->norms == NORMS_AROUND || fam->norms == NORMS_AFTER;
+    case NEED_OF_SUM:
+        return fam->norms == NORMS_OF_SUM;
     case NEED_SPLIT:
         return !fam->fused_qkv;
     case NEED_SPLIT_BIAS:
@@ -268,7 +275,7 @@ static mlxr_status bind_one(const tensor **out, const model_file *file, const ch
     if (!t) {
         return required ? error_set(error, MLXR_FORMAT, "tensor '%s' is missing", name) : MLXR_OK;
     }
-    bool vector = n_out == 1;
+    bool vector = n_out == 1 && t->n_dims == 1;
     bool fits = t->shape[0] == in && t->shape[1] == n_out && t->shape[2] == 1 && t->shape[3] == 1;
     if (!fits) {
         return error_set(error, MLXR_FORMAT, "tensor '%s' has shape [%llu, %llu, %llu, %llu]; expected [%llu, %llu]",
@@ -308,7 +315,8 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
 /* Does a tensor of this name have a place in the model? */
 static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
 {
-    if (t == w->embedding || t == w->output_norm || t == w->output_norm_bias || t == w->output || t == w->rope_freqs ||
+    if (t == w->embedding || t == w->output_norm || t == w->output_norm_bias || t == w->positions ||
+        t == w->token_types || t == w->embd_norm || t == w->embd_norm_bias || t == w->output || t == w->rope_freqs ||
         t == w->rope_long || t == w->rope_short) {
         return true;
     }
@@ -357,18 +365,30 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
                          (unsigned long long)embedding->shape[1], 1u << 24);
     }
     h->n_vocab = (uint32_t)embedding->shape[1];
+    const tensor *positions = model_file_tensor(file, "position_embd.weight");
+    const tensor *types = model_file_tensor(file, "token_types.weight");
+    const family *fam = h->fam;
+    if (positions && fam->positions && positions->shape[1] < h->n_ctx_train) {
+        return error_set(error, MLXR_FORMAT, "tensor 'position_embd.weight' has %llu positions for a context of %u",
+                         (unsigned long long)positions->shape[1], h->n_ctx_train);
+    }
     const struct {
         const tensor **out;
         const char *name;
         uint64_t in, n_out;
         bool required, taken;
-    } globals[] = {{&w->embedding, "token_embd.weight", h->n_embd, h->n_vocab, true, true},
-                   {&w->output_norm, "output_norm.weight", h->n_embd, 1, true, true},
-                   {&w->output_norm_bias, "output_norm.bias", h->n_embd, 1, true, h->fam->norm_bias},
-                   {&w->output, "output.weight", h->n_embd, h->n_vocab, false, true},
-                   {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 1, false, true},
-                   {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 1, false, true},
-                   {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 1, false, true}};
+    } globals[] = {
+        {&w->positions, "position_embd.weight", h->n_embd, positions ? positions->shape[1] : 0, true, fam->positions},
+        {&w->token_types, "token_types.weight", h->n_embd, types ? types->shape[1] : 0, false, fam->positions},
+        {&w->embd_norm, "token_embd_norm.weight", h->n_embd, 1, true, fam->embedding_norm},
+        {&w->embd_norm_bias, "token_embd_norm.bias", h->n_embd, 1, fam->norm_bias, fam->embedding_norm},
+        {&w->embedding, "token_embd.weight", h->n_embd, h->n_vocab, true, true},
+        {&w->output_norm, "output_norm.weight", h->n_embd, 1, true, fam->norms != NORMS_OF_SUM},
+        {&w->output_norm_bias, "output_norm.bias", h->n_embd, 1, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
+        {&w->output, "output.weight", h->n_embd, h->n_vocab, false, !fam->encoder},
+        {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 1, false, true},
+        {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 1, false, true},
+        {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 1, false, true}};
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
         if (!globals[i].taken) {
             continue;

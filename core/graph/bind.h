@@ -14,8 +14,9 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *q_bias, *k_bias, *v_bias, *attn_out_bias;
     const tensor *q_norm, *k_norm;                /* [head_dim], or of all heads */
     const tensor *post_attn_norm, *post_ffn_norm; /* [n_embd] */
-    const tensor *ffn_norm, *ffn_norm_bias;       /* [n_embd] */
-    const tensor *gate, *up, *down;               /* [n_embd, n_ff], [n_ff, n_embd] */
+    const tensor *post_attn_norm_bias, *post_ffn_norm_bias;
+    const tensor *ffn_norm, *ffn_norm_bias; /* [n_embd] */
+    const tensor *gate, *up, *down;         /* [n_embd, n_ff], [n_ff, n_embd] */
     const tensor *gate_bias, *up_bias, *down_bias;
     const tensor *sinks;                /* [n_head] */
     const tensor *router, *router_bias; /* [n_embd, n_expert] */
@@ -29,6 +30,9 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
 typedef struct model_weights {
     const tensor *embedding;                      /* [n_embd, n_vocab] */
     const tensor *output_norm, *output_norm_bias; /* [n_embd] */
+    const tensor *positions;                      /* [n_embd, n_positions] */
+    const tensor *token_types;                    /* [n_embd, n], of which the first is used */
+    const tensor *embd_norm, *embd_norm_bias;     /* [n_embd] */
     const tensor *output;                         /* [n_embd, n_vocab]; the embedding where the model ties them */
     const tensor *rope_freqs;                     /* [n_rot/2] or NULL */
     const tensor *rope_long, *rope_short;         /* [n_rot/2] LongRoPE's factors, or NULL */

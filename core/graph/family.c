@@ -59,6 +59,16 @@ static const family families[] = {
      .ffn_norm_after = true},
     /* Muennighoff et al. 2024 */
     {.name = "olmoe", .qk_norm = QK_NORM_ALL},
+    /* Devlin et al. 2018; Conneau et al. 2019 (XLM-R): MiniLM, BGE, E5. */
+    {.name = "bert",
+     .encoder = true,
+     .positions = true,
+     .embedding_norm = true,
+     .norm = NORM_LAYER,
+     .norm_bias = true,
+     .norms = NORMS_OF_SUM,
+     .ungated = true,
+     .act = ACT_GELU_ERF},
     /* GLM Team 2025 (GLM-4-0414) */
     {.name = "glm4",
      .gguf_rope = ROPE_PAIRS,

@@ -9,8 +9,8 @@
 
 #include "kernels/plan.h"
 
-/* Where a block has its norms: on its input, on its output before that joins X, or both. */
-typedef enum norm_place { NORMS_BEFORE, NORMS_AROUND, NORMS_AFTER } norm_place;
+/* Where a block has its norms: on its input, on its output before that joins X, or both; or on X when it has joined. */
+typedef enum norm_place { NORMS_BEFORE, NORMS_AROUND, NORMS_AFTER, NORMS_OF_SUM } norm_place;
 
 /* A norm of queries and keys: none, of each head, of all heads together. */
 typedef enum qk_norm_kind { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_ALL } qk_norm_kind;
@@ -32,6 +32,9 @@ typedef struct family {
     routing_kind routing;     /* of a mixture of experts, where the file does not say */
     bool normalise_experts;   /* the weights of the chosen ones sum to 1, likewise */
     bool ffn_norm_after;      /* GGUF calls the norm before the MLP post_attention_norm */
+    bool encoder;             /* a token sees later ones, too; the model gives hidden states and no logits */
+    bool positions;           /* a table of positions (and kinds of tokens) is added to the embedding */
+    bool embedding_norm;      /* a norm follows it */
     bool sinks;               /* a logit a head that joins the softmax without a value */
     activation act;           /* of the gate, or of what has none */
     bool scale_embedding;     /* × √n_embd */

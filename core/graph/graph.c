@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "graph/rope.h"
 #include "kernels/step_profile.h"
+#include "quant/codec.h"
 
 #define OPS_PER_LAYER_MAX 32u
 #define OPS_GLOBAL 8u
@@ -55,6 +56,13 @@ static void add_residual(builder *b, const tensor *post_norm)
     add(b, OP_ADD, SLOT_X, SLOT_O)->scale = b->g->h.residual_scale;
 }
 
+/* The same where the norm is X's, which the last one hands out. */
+static void add_normed_residual(builder *b, const tensor *norm, const tensor *bias, bool last)
+{
+    add(b, OP_ADD, SLOT_X, SLOT_O)->scale = b->g->h.residual_scale;
+    add_norm(b, last ? SLOT_LOGITS : SLOT_X, SLOT_X, norm, bias, b->g->h.n_embd);
+}
+
 /* What a block reads: X, or the norm of it. */
 static slot add_input(builder *b, const tensor *weight, const tensor *bias)
 {
@@ -96,7 +104,7 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
     add_linear(b, SLOT_V, in, w->v, w->v_bias);
     add_qk_norm(b, SLOT_Q, w->q_norm);
     add_qk_norm(b, SLOT_K, w->k_norm);
-    if (h->n_rot && !h->layer_is_unturned[layer]) {
+    if (h->n_rot && !h->fam->positions && !h->layer_is_unturned[layer]) {
         add_rope(b, window);
     }
     op_attend attend = {.sinks = w->sinks ? w->sinks->data : NULL,
@@ -106,12 +114,17 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
                         .scale = h->attn_scale,
                         .softcap = h->attn_softcap,
                         .window = window ? h->window : 0,
+                        .both_ways = h->fam->encoder,
                         .kv_group = window ? b->group_window : b->group_full,
                         .kv_layer = window ? b->n_window++ : b->n_full++};
     add(b, OP_KV_WRITE, SLOT_K, SLOT_K)->attend = attend;
     add(b, OP_ATTEND, SLOT_A, SLOT_Q)->attend = attend;
     add_linear(b, SLOT_O, SLOT_A, w->attn_out, w->attn_out_bias);
-    add_residual(b, w->post_attn_norm);
+    if (h->fam->norms == NORMS_OF_SUM) {
+        add_normed_residual(b, w->post_attn_norm, w->post_attn_norm_bias, false);
+    } else {
+        add_residual(b, w->post_attn_norm);
+    }
 }
 
 /* The mixture joins X before what all tokens share does. */
@@ -169,7 +182,36 @@ static void add_mlp(builder *b, const layer_weights *w)
         add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
     }
     add_linear(b, SLOT_O, SLOT_G, w->down, w->down_bias);
-    add_residual(b, w->post_ffn_norm);
+    if (h->fam->norms == NORMS_OF_SUM) {
+        add_normed_residual(b, w->post_ffn_norm, w->post_ffn_norm_bias, b->layer + 1u == h->n_layers);
+    } else {
+        add_residual(b, w->post_ffn_norm);
+    }
+}
+
+/* The table of positions, with what all tokens of the first kind have in common. */
+static void add_positions(builder *b, const model_weights *w)
+{
+    op *o = add(b, OP_POSITION, SLOT_N, SLOT_NONE);
+    o->weight = w->positions;
+    if (w->token_types) {
+        tensor *first = region_array(&b->g->memory, 1, sizeof *first);
+        float *values = region_array(&b->g->memory, b->g->h.n_embd, sizeof *values);
+        if (!first || !values) {
+            b->no_memory = true;
+            return;
+        }
+        codec_decode(w->token_types->type, w->token_types->data, values, b->g->h.n_embd);
+        *first = (tensor){.name = w->token_types->name,
+                          .type = DTYPE_F32,
+                          .n_dims = 1,
+                          .shape = {b->g->h.n_embd, 1, 1, 1},
+                          .row_bytes = b->g->h.n_embd * sizeof *values,
+                          .n_bytes = b->g->h.n_embd * sizeof *values,
+                          .data = values};
+        o->bias = first;
+    }
+    add(b, OP_ADD, SLOT_X, SLOT_N);
 }
 
 static void add_layers(builder *b)
@@ -180,6 +222,12 @@ static void add_layers(builder *b)
     op *embed = add(b, OP_EMBED, SLOT_X, SLOT_NONE);
     embed->weight = w->embedding;
     embed->scale = h->embedding_scale;
+    if (h->fam->positions) {
+        add_positions(b, w);
+    }
+    if (w->embd_norm) {
+        add_norm(b, SLOT_X, SLOT_X, w->embd_norm, w->embd_norm_bias, h->n_embd);
+    }
     for (uint32_t i = 0; i < h->n_layers; i++) {
         b->layer = (uint16_t)i;
         add_attention(b, &w->layers[i], i);
@@ -192,6 +240,9 @@ static void add_layers(builder *b)
         add_mlp(b, &w->layers[i]);
     }
     b->layer = STEP_NO_LAYER;
+    if (h->fam->encoder) {
+        return; /* with hidden states, which the last norm handed out */
+    }
     add_norm(b, SLOT_N, SLOT_X, w->output_norm, w->output_norm_bias, h->n_embd);
     add_linear(b, SLOT_LOGITS, SLOT_N, w->output, NULL);
     if (h->logit_scale != 1) {
@@ -211,7 +262,9 @@ static void set_slots(plan *p, const hparams *h)
     p->slot_width[SLOT_G] = p->slot_width[SLOT_U] = h->n_ff;
     p->slot_width[SLOT_R] = h->n_expert;
     p->slot_width[SLOT_SG] = p->slot_width[SLOT_SU] = h->n_ff_shared;
-    p->slot_width[SLOT_LOGITS] = h->n_vocab;
+    p->slot_width[SLOT_LOGITS] = h->fam->encoder ? h->n_embd : h->n_vocab;
+    p->both_ways = h->fam->encoder;
+    p->n_positions = h->fam->positions ? h->n_ctx_train : 0;
 }
 
 /* Layers of one group share a page table; window layers have their own, because their old pages can be dropped. */

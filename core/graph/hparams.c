@@ -296,6 +296,17 @@ static void read_scales(reader *r, hparams *h)
     read_f32(r, "embedding_scale", &h->embedding_scale);
     read_f32(r, "residual_scale", &h->residual_scale);
     read_f32(r, "logit_scale", &h->logit_scale);
+    read_u32(r, "pooling_type", &h->pooling);
+    if (r->status == MLXR_OK && h->pooling > 3) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                              "metadata '%s.pooling_type' is %u; 0 to 3 (none, mean, first, last) are supported",
+                              r->arch, h->pooling);
+    }
+    uint32_t causal = !h->fam->encoder;
+    read_u32(r, "attention.causal", &causal);
+    if (r->status == MLXR_OK && causal == h->fam->encoder) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "metadata '%s.attention.causal' is %u", r->arch, causal);
+    }
     read_f32(r, "attention.temperature_scale", &h->attn_temperature);
     if (r->status == MLXR_OK && h->logit_scale == 0) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.logit_scale' is 0", r->arch);

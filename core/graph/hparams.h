@@ -45,6 +45,7 @@ typedef struct hparams {
     uint32_t n_layers_ahead; /* behind the last layer: they predict further tokens, and are not used */
     routing_kind routing;
     bool normalise_experts;
+    uint32_t pooling; /* GGUF's pooling_type: 1 mean, 2 first token, 3 last token; 0: the file says nothing */
     float expert_scale;
     bool layer_has_window[HPARAMS_LAYERS_MAX];
     bool layer_is_unturned[HPARAMS_LAYERS_MAX]; /* no RoPE */

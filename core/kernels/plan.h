@@ -31,6 +31,7 @@ typedef enum slot {
 
 typedef enum op_kind {
     OP_EMBED,     /* dst = rows of `weight` [width, n_vocab] named by the step's tokens, × scale */
+    OP_POSITION,  /* dst = rows of `weight` [width, n_positions] named by the step's positions (+ bias) */
     OP_NORM,      /* dst = norm(src) over groups of norm.width; × weight [norm.width] (+ bias) */
     OP_LINEAR,    /* dst = src · weightᵀ (+ bias); weight [n_in, n_out] */
     OP_ROPE,      /* dst rotated in place by the step's positions */
@@ -78,6 +79,7 @@ typedef struct op_attend {
     float scale;        /* on q·k */
     float softcap;      /* 0: none */
     uint32_t window;    /* 0: all earlier tokens; else the last `window`, the query's own position included */
+    bool both_ways;     /* … and as many later ones, to the slice's end: a step has whole sequences then */
     uint16_t kv_group;  /* which layer group's pages */
     uint16_t kv_layer;  /* index within the group */
     const float *sinks; /* [n_head] logits that join the softmax without a value, or NULL */
@@ -151,6 +153,8 @@ typedef struct plan {
     kv_group kv_groups[KV_GROUPS_MAX];
     uint32_t n_kv_groups;
     uint32_t n_vocab, n_embd, n_layers;
+    uint32_t n_positions; /* of the shortest table of positions; 0: any */
+    bool both_ways;       /* an encoder: each slice is a whole sequence, and the plan ends with hidden states */
 } plan;
 
 #endif

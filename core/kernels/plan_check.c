@@ -22,9 +22,9 @@ typedef struct check {
 
 static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q", "K",  "V",  "A",
                                                    "O",    "G", "U", "R", "SG", "SU", "logits"};
-static const char *const kind_names[OP_KIND_COUNT] = {"embed",   "norm",  "linear",   "rope",    "kv_write",
-                                                      "attend",  "gated", "add",      "experts", "scale",
-                                                      "softcap", "scan",  "take_rows"};
+static const char *const kind_names[OP_KIND_COUNT] = {"embed",    "position", "norm",  "linear",   "rope",
+                                                      "kv_write", "attend",   "gated", "add",      "experts",
+                                                      "scale",    "softcap",  "scan",  "take_rows"};
 
 static mlxr_status bad(const check *c, const char *what)
 {
@@ -124,6 +124,9 @@ static mlxr_status check_attend(check *c)
     }
     if (c->taken) {
         return bad(c, "comes after the wanted rows were taken");
+    }
+    if (a->both_ways != c->p->both_ways) {
+        return bad(c, "and its plan disagree on what a token sees");
     }
     uint64_t q_width = (uint64_t)a->n_head * a->head_dim, kv_width = (uint64_t)a->n_head_kv * a->head_dim;
     if (q_width > UINT32_MAX / 2) {
@@ -249,6 +252,15 @@ static mlxr_status check_op(check *c)
         status = c->taken ? bad(c, "comes after the wanted rows were taken")
                           : shaped(c, o->weight, o->width, c->p->n_vocab);
         return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
+    case OP_POSITION:
+        status = c->taken || c->p->n_positions == 0
+                     ? bad(c, "comes after the wanted rows were taken, or has no rows")
+                     : shaped(c, o->weight, o->width, o->weight ? o->weight->shape[1] : 0);
+        if (status == MLXR_OK && o->weight->shape[1] < c->p->n_positions) {
+            status = bad(c, "has fewer rows than the plan has positions");
+        }
+        status = status != MLXR_OK ? status : check_bias(c, o->width);
+        return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
     case OP_NORM:
         return check_norm(c);
     case OP_LINEAR:
@@ -354,6 +366,11 @@ mlxr_status step_check(const plan *p, const step *s, mlxr_error *error)
                              slice->first_row + slice->n_rows, s->n_rows, slice->start);
         }
         row += slice->n_rows;
+        uint32_t end = slice->start + slice->n_rows;
+        if ((p->both_ways && slice->start) || (p->n_positions && end > p->n_positions)) {
+            return error_set(error, MLXR_ARG, "slice %u has positions %u…%u; the model has %u and sees all at once", i,
+                             slice->start, end, p->n_positions);
+        }
     }
     for (uint32_t i = 0; i < s->n_wanted; i++) {
         if (s->wanted[i] >= s->n_rows || (i && s->wanted[i] <= s->wanted[i - 1])) {

@@ -213,6 +213,15 @@ static mlxr_status read_tensor(const reader *r, const char *name, const json_t *
     if (change & (HF_TRANSPOSED | HF_ZIPPED)) {
         return turn_stack(r, t, change);
     }
+    uint64_t skipped = change & HF_POSITIONS ? r->config->class->first_position : 0;
+    if (skipped && (t->n_dims != 2 || t->shape[1] <= skipped)) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s' has no position but the %" PRIu64 " of padding", t->name, skipped);
+    }
+    if (skipped) {
+        t->shape[1] -= skipped;
+        t->n_bytes -= skipped * t->row_bytes;
+        t->data = (const uint8_t *)t->data + skipped * t->row_bytes;
+    }
     return t->n_dims == 1 ? convert_vector(r, t, (change & HF_PLUS_ONE) != 0) : MLXR_OK;
 }
 
@@ -325,7 +334,7 @@ mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const 
 /* An untied model without an output matrix would silently be run as a tied one. */
 static mlxr_status check_output(const model_file *file, const hf_config *config, mlxr_error *error)
 {
-    if (config->class && !config->tied && !model_file_tensor(file, "output.weight")) {
+    if (config->class && !config->class->encoder && !config->tied && !model_file_tensor(file, "output.weight")) {
         return error_set(error, MLXR_FORMAT,
                          "tensor 'lm_head.weight' is missing, and config.json does not tie it to the embedding");
     }

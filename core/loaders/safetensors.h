@@ -11,6 +11,7 @@
  *                                         differ
  *   ARCH.attn_logit_softcapping, .final_logit_softcapping, .embedding_scale, .residual_scale, .logit_scale
  *   ARCH.attention.temperature_scale
+ *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
  *   ARCH.rope.layers                      an array of one number a layer, 0: it does not turn
  *   ARCH.rope.scaling.type                linear, yarn, llama3 or what else config.json says
@@ -30,7 +31,8 @@
 /* The texts beside the weights; {0} where absent. They outlive the model_file. */
 typedef struct safetensors_texts {
     text_view config, generation_config, tokenizer_config, tokenizer_json, tokenizer_model, chat_template;
-    const char *name; /* general.name, or NULL */
+    text_view pooling; /* sentence-transformers' 1_Pooling/config.json */
+    const char *name;  /* general.name, or NULL */
 } safetensors_texts;
 
 /* Which layers have windows. */
@@ -42,6 +44,9 @@ typedef enum hf_windows {
 } hf_windows;
 
 /* What the names of norms mean: the same word stands for different ones. */
+/* Which words a class has for its tensors. */
+typedef enum hf_words { HF_WORDS_LLAMA, HF_WORDS_BERT } hf_words;
+
 typedef enum hf_norms {
     HF_NORMS_TWO,
     HF_NORMS_POST /* GGUF calls both the same */,
@@ -61,7 +66,11 @@ typedef struct hf_class {
     hf_windows windows;
     bool tied;
     hf_norms norms;
-    bool plus_one;                                   /* norms store w where GGUF stores 1 + w */
+    bool plus_one; /* norms store w where GGUF stores 1 + w */
+    hf_words words;
+    bool encoder;            /* no logits; `pooling` is GGUF's number for what makes a vector of a text by default */
+    uint32_t first_position; /* rows of the table of positions that no token has */
+    uint32_t pooling;
     bool layer_norm;                                 /* not RMS */
     const char *eps_key;                             /* NULL: rms_norm_eps */
     double eps;                                      /* 0: 1e-6 */
@@ -88,6 +97,7 @@ typedef enum hf_fate { HF_KEEP, HF_SKIP } hf_fate;
 enum {
     HF_PLUS_ONE = 1u << 0,   /* the file stores w, GGUF 1 + w */
     HF_TRANSPOSED = 1u << 1, /* each matrix of a stack has its inputs outermost */
+    HF_POSITIONS = 1u << 3,  /* the first rows stand for padding, and GGUF has none */
     HF_ZIPPED = 1u << 2,     /* gate and up alternate, where GGUF has all of gate first */
 };
 

@@ -228,6 +228,7 @@ static void write_shape(writer *w, shape *s)
     s->head_dim = class->head_dim ? class->head_dim : n_head ? n_embd / n_head : 0;
     get_u32(w, w->root, "head_dim", &s->head_dim);
     add_u32(w, ".block_count", s->n_layers);
+    s->n_ctx -= s->n_ctx > class->first_position ? class->first_position : 0;
     add_u32(w, ".context_length", s->n_ctx);
     add_u32(w, ".embedding_length", n_embd);
     add_u32(w, ".feed_forward_length", n_ff);
@@ -606,6 +607,42 @@ static void write_experts(writer *w)
     refuse_mixture(w);
 }
 
+/* What makes a vector of a text: sentence-transformers' file says, else the class. */
+static void write_pooling(writer *w, text_view text)
+{
+    static const struct {
+        const char *key;
+        uint32_t gguf; /* pooling_type */
+    } modes[] = {{"pooling_mode_mean_tokens", 1}, {"pooling_mode_cls_token", 2}, {"pooling_mode_lasttoken", 3}};
+    uint32_t pooling = w->class->pooling, n_modes = 0;
+    json_t *root = NULL;
+    if (text.n && w->status == MLXR_OK) {
+        w->status = safetensors_parse_json(&root, text, "1_Pooling/config.json", w->error);
+    }
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        bool used = false;
+        if (get_bool(w, root, modes[i].key, &used) && used) {
+            pooling = modes[i].gguf;
+            n_modes++;
+        }
+    }
+    if (root && n_modes != 1 && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "1_Pooling/config.json: exactly one of mean, first and last token is supported");
+    }
+    json_decref(root);
+    if (w->class->encoder) {
+        const char *kind = get_text(w, w->root, "position_embedding_type");
+        if (kind && strcmp(kind, "absolute") != 0 && w->status == MLXR_OK) {
+            w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: position_embedding_type '%.40s'", kind);
+        }
+        add_u32(w, ".attention.causal", 0);
+    }
+    if (pooling) {
+        add_u32(w, ".pooling_type", pooling);
+    }
+}
+
 /* ---- special tokens and template ------------------------------------------------------------------------------- */
 
 static bool is_id(const json_t *value)
@@ -737,6 +774,7 @@ static void write_all(writer *w, const safetensors_texts *texts, hf_config *conf
         write_windows(w, &s);
         write_scales(w);
         write_experts(w);
+        write_pooling(w, texts->pooling);
         config->n_layers = s.n_layers;
     }
     write_special_tokens(w, texts->generation_config);

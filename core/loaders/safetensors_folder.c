@@ -57,6 +57,7 @@ static mlxr_status map_texts(model_file *file, const char *folder, safetensors_t
                  {"tokenizer.json", &texts->tokenizer_json},
                  {"tokenizer.model", &texts->tokenizer_model},
                  {"chat_template.jinja", &texts->chat_template},
+                 {"1_Pooling/config.json", &texts->pooling},
                  {INDEX_NAME, index}};
     _Static_assert(sizeof files / sizeof *files <= EXTRAS_MAX, "EXTRAS_MAX is too small");
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

@@ -132,6 +132,33 @@ static const hf_class classes[] = {
      .experts = true,
      .activation_key = "hidden_act",
      .activation = "silu"},
+    {.class_name = "BertModel",
+     .model_type = "bert",
+     .arch = "bert",
+     .words = HF_WORDS_BERT,
+     .encoder = true,
+     .pooling = 1,
+     .n_ctx = 512,
+     .layer_norm = true,
+     .eps_key = "layer_norm_eps",
+     .eps = 1e-12,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "gelu"},
+    {.class_name = "XLMRobertaModel",
+     .model_type = "xlm-roberta",
+     .arch = "bert",
+     .words = HF_WORDS_BERT,
+     .encoder = true,
+     .first_position = 2,
+     .pooling = 1,
+     .n_ctx = 512,
+     .layer_norm = true,
+     .eps_key = "layer_norm_eps",
+     .eps = 1e-12,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "gelu"},
     {.class_name = "Gemma2ForCausalLM",
      .model_type = "gemma2",
      .arch = "gemma2",
@@ -334,6 +361,23 @@ static const stem global_stems[] = {
     {"lm_head", "output", false},
 };
 
+static const stem bert_layer_stems[] = {
+    {"attention.self.query", "attn_q", false},
+    {"attention.self.key", "attn_k", false},
+    {"attention.self.value", "attn_v", false},
+    {"attention.output.dense", "attn_output", false},
+    {"attention.output.LayerNorm", "attn_output_norm", true},
+    {"intermediate.dense", "ffn_up", false},
+    {"output.dense", "ffn_down", false},
+    {"output.LayerNorm", "layer_output_norm", true},
+};
+static const stem bert_global_stems[] = {
+    {"embeddings.word_embeddings", "token_embd", false},
+    {"embeddings.position_embeddings", "position_embd", false},
+    {"embeddings.token_type_embeddings", "token_types", false},
+    {"embeddings.LayerNorm", "token_embd_norm", true},
+};
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static const stem *find_stem(const stem *stems, size_t n_stems, const char *name, size_t n)
@@ -362,14 +406,14 @@ static const stem *find_norm(hf_norms kind, const char *name, size_t n)
     return find_stem(four_norms, COUNT(four_norms), name, n);
 }
 
-/* "model.layers.12." → 12 and what follows; NULL if it is not that. At most six digits, as `blk.12.` could say it. */
-static const char *skip_layer(const char *name, unsigned *layer)
+/* prefix "model.layers.": "model.layers.12." → 12 and what follows; NULL if it is not that. At most six digits, as
+ * `blk.12.` could say it. */
+static const char *skip_layer(const char *prefix, const char *name, unsigned *layer)
 {
-    static const char prefix[] = "model.layers.";
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0) {
+    if (strncmp(name, prefix, strlen(prefix)) != 0) {
         return NULL;
     }
-    const char *digits = name + sizeof prefix - 1;
+    const char *digits = name + strlen(prefix);
     size_t n = strspn(digits, "0123456789");
     if (n == 0 || n > 6 || (n > 1 && digits[0] == '0') || digits[n] != '.') {
         return NULL;
@@ -452,8 +496,13 @@ static bool layer_name(const hf_class *class, const char *rest, char *out, size_
         return true;
     }
     size_t n = stem_length(rest);
-    const stem *found = find_stem(layer_stems, COUNT(layer_stems), rest, n);
-    found = found ? found : find_norm(class->norms, rest, n);
+    const stem *found;
+    if (class->words == HF_WORDS_BERT) {
+        found = find_stem(bert_layer_stems, COUNT(bert_layer_stems), rest, n);
+    } else {
+        found = find_stem(layer_stems, COUNT(layer_stems), rest, n);
+        found = found ? found : find_norm(class->norms, rest, n);
+    }
     if (found) {
         snprintf(out, cap, "%s%s", found->ours, rest + n);
         *change = found->norm && class->plus_one ? HF_PLUS_ONE : 0;
@@ -474,7 +523,11 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     if ((config->tied && strcmp(name, "lm_head.weight") == 0) || ends_with(name, ".rotary_emb.inv_freq")) {
         return HF_SKIP;
     }
-    const char *rest = skip_layer(name, &layer);
+    bool bert = class->words == HF_WORDS_BERT;
+    if (bert && (strcmp(name, "embeddings.position_ids") == 0 || strncmp(name, "pooler.", 7) == 0)) {
+        return HF_SKIP; /* the pooler was of a task that nobody asks of it */
+    }
+    const char *rest = skip_layer(bert ? "encoder.layer." : "model.layers.", name, &layer);
     if (rest && class->layers_ahead && layer >= config->n_layers) {
         return HF_SKIP;
     }
@@ -485,10 +538,13 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
         return HF_KEEP;
     }
     size_t n = stem_length(name);
-    const stem *found = find_stem(global_stems, COUNT(global_stems), name, n);
+    const stem *found = bert ? find_stem(bert_global_stems, COUNT(bert_global_stems), name, n)
+                             : find_stem(global_stems, COUNT(global_stems), name, n);
     if (found) {
         snprintf(out, cap, "%s%s", found->ours, name + n);
-        *change = found->norm && class->plus_one ? HF_PLUS_ONE : 0;
+        *change = found->norm && class->plus_one                                       ? HF_PLUS_ONE
+                  : class->first_position && strcmp(found->ours, "position_embd") == 0 ? HF_POSITIONS
+                                                                                       : 0;
     }
     return HF_KEEP;
 }

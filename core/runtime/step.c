@@ -82,6 +82,13 @@ static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, 
             }
         }
         size_t pending = mlxr_sequence_pending(s);
+        if (s->model->graph->plan.both_ways &&
+            (!(slices[i].flags & MLXR_SLICE_HIDDEN) || s->n_computed || slices[i].n_compute != pending)) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "slice %zu: this model is an encoder; a step takes whole sequences of it and gives hidden "
+                             "states",
+                             i);
+        }
         if (slices[i].n_compute == 0 || slices[i].n_compute > pending) {
             return error_set(error, MLXR_ARG, "slice %zu: %u tokens to compute, %zu pending", i, slices[i].n_compute,
                              pending);

@@ -1,5 +1,5 @@
 /*
- * Embeddings: the normalised mean of a decoder's last hidden states.
+ * Embeddings: last hidden states, pooled as the model says and normalised.
  * Owner: a job belongs to its exchange and its call of a model together. Lifetime: until both have ended.
  *
  * The engine's thread computes a chunk of tokens of several inputs between two steps of the scheduler, so that streams
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mlxr_embed.h"
 #include "registry/registry.h"
 #include "server/embeddings.h"
 #include "server/errors.h"
@@ -194,8 +195,9 @@ static bool begin_input(embedding_job *j, embedding_input *in)
 static size_t lay_out(embedding_job *j, mlxr_slice *slices, size_t *index)
 {
     size_t n = 0;
-    uint32_t rows = 0;
-    for (size_t i = 0; i < j->n_inputs && n < (j->full ? 1 : CHUNK_INPUTS) && rows < CHUNK_ROWS; i++) {
+    bool whole = mlxr_embed_info_get(j->model).encoder; /* inputs are not cut */
+    uint32_t rows = 0, rows_max = CHUNK_ROWS;
+    for (size_t i = 0; i < j->n_inputs && n < (j->full ? 1 : CHUNK_INPUTS) && rows < rows_max; i++) {
         embedding_input *in = &j->inputs[i];
         if (in->n_done == in->n || (!in->sequence && !begin_input(j, in))) {
             if (j->error.status != MLXR_OK) {
@@ -204,7 +206,10 @@ static size_t lay_out(embedding_job *j, mlxr_slice *slices, size_t *index)
             continue;
         }
         size_t left = in->n - in->n_done;
-        uint32_t take = left < CHUNK_ROWS - rows ? (uint32_t)left : CHUNK_ROWS - rows;
+        if (whole && n > 0 && left > rows_max - rows) {
+            break;
+        }
+        uint32_t take = whole || left < rows_max - rows ? (uint32_t)left : rows_max - rows;
         slices[n] = (mlxr_slice){.sequence = in->sequence, .n_compute = take, .flags = MLXR_SLICE_HIDDEN};
         index[n++] = i;
         rows += take;
@@ -222,11 +227,19 @@ static void close_sequences(embedding_job *j)
     }
 }
 
+/* Does the input's token at `position` count? */
+static bool counts(mlxr_pooling pooling, size_t position, size_t n)
+{
+    return pooling == MLXR_POOLING_FIRST ? position == 0 : pooling == MLXR_POOLING_LAST ? position + 1 == n : true;
+}
+
 static void take_rows(embedding_job *j, const mlxr_slice *slice, embedding_input *in)
 {
     uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
+    mlxr_pooling pooling = mlxr_embed_info_get(j->model).pooling;
     for (uint32_t r = 0; r < slice->n_hidden; r++) {
-        for (uint32_t k = 0; k < n_embd; k++) {
+        bool used = counts(pooling, in->n_done + r, in->n);
+        for (uint32_t k = 0; used && k < n_embd; k++) {
             in->sum[k] += (double)slice->hidden[(size_t)r * n_embd + k];
         }
     }
@@ -298,8 +311,10 @@ static void make_answer(embedding_job *j)
         found.vectors[i] = vector_of(&j->inputs[i], found.n_dims);
         ok = found.vectors[i] != NULL;
     }
-    request_fields_warn(&j->f, "this model is a decoder that was not made for embeddings: they are the normalised mean "
-                               "of its last hidden states");
+    if (!mlxr_embed_info_get(j->model).intended) {
+        request_fields_warn(&j->f, "this model is a decoder that was not made for embeddings: they are the normalised "
+                                   "mean of its last hidden states");
+    }
     found.warnings = j->f.warnings;
     found.total_us = scheduler_now_us(worker_scheduler(j->d->worker)) - j->start_us;
     j->answer = ok ? j->dialect->answer(&found) : NULL;

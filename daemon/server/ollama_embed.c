@@ -82,14 +82,14 @@ static json_t *answer_embed(const embeddings_found *found)
     for (size_t i = 0; i < found->n; i++) {
         json_array_append_new(list, vector_json(found->vectors[i], found->n_dims));
     }
-    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:O}", "model", found->model, "embeddings", list, "total_duration",
+    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:O*}", "model", found->model, "embeddings", list, "total_duration",
                      (json_int_t)(found->total_us * 1000), "load_duration", (json_int_t)(found->load_us * 1000),
                      "prompt_eval_count", (json_int_t)found->n_tokens, "warnings", found->warnings);
 }
 
 static json_t *answer_embeddings(const embeddings_found *found)
 {
-    return json_pack("{s:o, s:O}", "embedding", vector_json(found->vectors[0], found->n_dims), "warnings",
+    return json_pack("{s:o, s:O*}", "embedding", vector_json(found->vectors[0], found->n_dims), "warnings",
                      found->warnings);
 }
 

@@ -50,7 +50,7 @@ static json_t *answer(const embeddings_found *found)
         json_array_append_new(
             list, json_pack("{s:s, s:I, s:o}", "object", "embedding", "index", (json_int_t)i, "embedding", one));
     }
-    return json_pack("{s:s, s:o, s:s, s:{s:I, s:I}, s:O}", "object", "list", "data", list, "model", found->model,
+    return json_pack("{s:s, s:o, s:s, s:{s:I, s:I}, s:O*}", "object", "list", "data", list, "model", found->model,
                      "usage", "prompt_tokens", (json_int_t)found->n_tokens, "total_tokens", (json_int_t)found->n_tokens,
                      "warnings", found->warnings);
 }

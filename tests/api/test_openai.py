@@ -205,6 +205,21 @@ class Tiny(OpenAITest):
         with self.assertRaises(openai.BadRequestError):
             self.client.embeddings.create(model=self.name, input="x", dimensions=3)
 
+    def test_an_encoder_gives_its_own_vectors_and_no_text(self):
+        models = os.path.join(self.home_of_class, "models")
+        os.makedirs(models, exist_ok=True)
+        name = os.path.basename(support.cli.write_family("bert", models))
+        texts = ["one two three", "another " * 40, "one two three"]
+        made = self.client.embeddings.create(model=name, input=texts, encoding_format="float")
+        self.assertEqual(made.data[0].embedding, made.data[2].embedding)
+        self.assertEqual(len(made.data[1].embedding), 80)
+        self.assertFalse(any("decoder" in w for w in getattr(made, "warnings", None) or []))
+        alone = self.client.embeddings.create(model=name, input=texts[1], encoding_format="float")
+        self.assertEqual(alone.data[0].embedding, made.data[1].embedding)
+        answer = self.daemon.ask("POST", "/v1/completions", {"model": name, "prompt": "x", "max_tokens": 4})
+        self.assertGreaterEqual(answer.status, 400, answer)
+        self.assertIn("encoder", answer.body if isinstance(answer.body, str) else answer.body.decode())
+
     def test_the_document_says_what_is_there(self):
         document = self.daemon.ask("GET", "/openapi.json").json
         told = {(method.upper(), path) for path, item in document["paths"].items() for method in item}

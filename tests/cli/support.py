@@ -35,6 +35,12 @@ def tiny_models():
     return _tiny
 
 
+def write_family(name, folder):
+    """folder/name, one of tests/oracle/families"""
+    subprocess.run([WRITER, folder, name], check=True, cwd=ROOT)
+    return os.path.join(folder, name)
+
+
 def remove_tiny_models():
     if _tiny:
         shutil.rmtree(_tiny, True)

@@ -7,6 +7,34 @@ import support
 TEXT = "Hello there, wörld 😀\n\ttwo\x00lines"
 
 
+class Embed(support.CliTest):
+    def setUp(self):
+        super().setUp()
+        self.encoder = support.write_family("bert", self.models)
+
+    def test_each_line_becomes_a_vector_of_length_one(self):
+        found = self.succeed("embed", self.encoder, "--json", stdin=b"the inn\n\nrain in the inn\nthe inn\n").json
+        self.assertEqual((len(found["embeddings"]), found["n_dims"]), (3, 80))
+        for vector in found["embeddings"]:
+            self.assertAlmostEqual(sum(x * x for x in vector), 1, places=5)
+        self.assertEqual(found["embeddings"][0], found["embeddings"][2])
+        self.assertNotEqual(found["embeddings"][0], found["embeddings"][1])
+        one = self.succeed("embed", self.encoder, "the inn").text.split()
+        for a, b in zip(one, found["embeddings"][0], strict=True):
+            self.assertAlmostEqual(float(a), b, places=6)
+
+    def test_a_decoder_gives_the_mean_and_says_so(self):
+        self.add_model("llama")
+        result = self.succeed("embed", "llama", "the inn")
+        self.assertIn("not made for embeddings", result.err)
+        self.assertEqual(len(result.text.split()), 64)
+
+    def test_an_encoder_writes_no_text(self):
+        result = self.run_mlxr("run", self.encoder, "hello")
+        self.assertNotEqual(result.code, 0)
+        self.assertIn("encoder", result.err)
+
+
 class Text(support.CliTest):
     def setUp(self):
         super().setUp()

@@ -123,6 +123,11 @@ static double activate(activation act, double x, double *steepness)
         return x / (1 + exp(-u));
     case ACT_GELU_ERF:
         return x / 2 * erfc(-x / sqrt(2.0));
+    case ACT_RELU_SQUARED:
+        return x > 0 ? x * x : 0;
+    case ACT_SWIGLU_CLAMPED:
+        *steepness *= 1.702;
+        return fmin(x, 7) / (1 + exp(-1.702 * fmin(x, 7)));
     default:
         return fmax(x, 0);
     }
@@ -131,14 +136,15 @@ static double activate(activation act, double x, double *steepness)
 static void check_gated_row(check *c, const ops_table *t)
 {
     uint32_t n = any_length(c);
-    activation act = (activation)check_below(c, 4);
+    activation act = (activation)check_below(c, 6);
+    bool alone = act != ACT_SWIGLU_CLAMPED && check_below(c, 4) == 0;
     row gate = row_make(c, n, check_below(c, 2) ? 2.0f : 40.0f), up = row_make(c, n, 1.0f);
-    t->gated(act, gate.x, up.x, n);
+    t->gated(act, gate.x, alone ? NULL : up.x, n);
     double worst = 0;
     for (uint32_t i = 0; i < n; i++) {
-        double steepness, y = activate(act, gate.before[i], &steepness) * up.x[i];
-        worst = fmax(worst, fabs(gate.x[i] - y) /
-                                ((16 + 4 * steepness) * EPS * fabs(y) + 1e-33 * fabs((double)up.x[i]) + 1e-38));
+        double u = alone ? 1 : act == ACT_SWIGLU_CLAMPED ? fmin(fmax(up.x[i], -7), 7) + 1 : (double)up.x[i];
+        double steepness, y = activate(act, gate.before[i], &steepness) * u;
+        worst = fmax(worst, fabs(gate.x[i] - y) / ((16 + 4 * steepness) * EPS * fabs(y) + 1e-33 * fabs(u) + 1e-38));
     }
     check_result(c, worst <= 1, "gated %d, n %u: %.3g × the bound", (int)act, n, worst);
     check_free(&gate.memory);

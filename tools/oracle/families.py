@@ -72,7 +72,11 @@ FAMILIES = {
                                             residual_multiplier=0.6, attention_multiplier=0.2, logits_scaling=2.5,
                                             rope_parameters=rope())),
     "olmoe": ("OlmoeConfig", dict(num_experts=6, num_experts_per_tok=2, rope_parameters=rope())),
+    "bert": ("BertConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), eos_token_id=None)),
+    "xlm-roberta": ("XLMRobertaConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
+                                             max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1)),
 }
+ENCODERS = ("BertConfig", "XLMRobertaConfig")
 
 
 def config(name):
@@ -93,7 +97,7 @@ def spread(cfg, name, shape):
     """(base, scale) of a tensor's values, by what its name says it is"""
     last = name.split(".")[-2] if name.endswith((".weight", ".bias")) else name.split(".")[-1]
     gemma = cfg.model_type.startswith("gemma")
-    if "norm" in last and name.endswith("weight"):
+    if "norm" in last.lower() and name.endswith("weight"):
         return (0.5 if last[:2] in ("q_", "k_") else 0.0) + (0.0 if gemma else 1.0), 0.5
     if "sinks" in name:
         return 0.5, 1.5
@@ -105,7 +109,7 @@ def spread(cfg, name, shape):
         return 0.125, 0.75
     if "embed" in name:
         return 0.0, 0.21875 if gemma else 0.5
-    gain = {"q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "o_proj": 1.5, "gate_proj": 1.5, "gate_up_proj": 1.3,
+    gain = {"query": 1.6, "key": 1.6, "q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "o_proj": 1.5, "gate_proj": 1.5, "gate_up_proj": 1.3,
             "lm_head": 2.0}.get(last, 1.0)
     n_in = shape[-2] if len(shape) == 3 and cfg.model_type == "gpt_oss" else shape[-1]  # its experts are stored the other way
     return 0.0, float(np.float32(gain) * np.sqrt(np.float32(3) / np.float32(n_in)))
@@ -119,7 +123,7 @@ def write_folder(name, folder):
     from safetensors.torch import save_file
 
     cfg = config(name)
-    cls = transformers.AutoModelForCausalLM
+    cls = transformers.AutoModel if FAMILIES[name][0] in ENCODERS else transformers.AutoModelForCausalLM
     torch.manual_seed(1)
     cls.from_config(cfg).save_pretrained(folder)
     path = os.path.join(folder, "model.safetensors")
@@ -134,9 +138,15 @@ def write_folder(name, folder):
     return listing
 
 
-def reference(folder, ids):
+def reference(folder, ids, encoder):
+    """Logits, of an encoder hidden states"""
     import torch
     import transformers
+
+    if encoder:
+        model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        with torch.no_grad():
+            return model.eval().double()(torch.tensor(ids[None].astype(np.int64))).last_hidden_state[0].numpy()
 
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
                                                               experts_implementation="eager")
@@ -148,7 +158,9 @@ def reference(folder, ids):
 
 def prompt(name):
     key = tiny.stream_key(seed(name), "tokens")
-    return (tiny.stream_bits(key, N_TOKENS) % np.uint64(tiny.N_VOCAB)).astype(np.int32)
+    # no padding: transformers numbers positions around it
+    return (tiny.stream_bits(key, N_TOKENS) % np.uint64(tiny.N_VOCAB - 2) + np.uint64(2)).astype(np.int32) if (
+        FAMILIES[name][0] in ENCODERS) else (tiny.stream_bits(key, N_TOKENS) % np.uint64(tiny.N_VOCAB)).astype(np.int32)
 
 
 def make(name):
@@ -156,7 +168,7 @@ def make(name):
     with tempfile.TemporaryDirectory() as folder:
         listing = write_folder(name, folder)
         ids = prompt(name)
-        logits = reference(folder, ids)
+        logits = reference(folder, ids, FAMILIES[name][0] in ENCODERS)
         with open(os.path.join(folder, "config.json")) as f:
             cfg = json.load(f)
     for key in ("transformers_version", "dtype", "initializer_range", "use_cache"):

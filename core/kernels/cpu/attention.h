@@ -26,6 +26,7 @@ typedef struct attend_view {
     const kv_layout *layout;
     const uint32_t *pages; /* page id of positions [i × page_tokens, …) */
     uint32_t layer;        /* within the group */
+    uint32_t n_positions;  /* written, this step's included */
 } attend_view;
 
 static inline uint8_t *attend_key(const attend_view *v, uint32_t head, uint32_t position)
@@ -44,6 +45,15 @@ static inline uint8_t *attend_value(const attend_view *v, uint32_t head, uint32_
 static inline uint32_t attend_first(uint32_t window, uint32_t position)
 {
     return window && position >= window ? position - window + 1 : 0;
+}
+
+/* One past the last position that it sees, of n_positions. */
+static inline uint32_t attend_end(const op_attend *a, uint32_t position, uint32_t n_positions)
+{
+    if (!a->both_ways) {
+        return position + 1;
+    }
+    return a->window && a->window < n_positions - position ? position + a->window : n_positions;
 }
 
 /* Floats a row of queries, keys or values takes inside a tile. */
@@ -146,7 +156,7 @@ void attend_join(const attend_kernels *kernels, const op_attend *a, const kv_lay
                  const attend_task *tile, uint32_t query, const attend_rows *rows, void *scratch);
 
 /* The oracle: out[head_dim] = attention of q[head_dim], query head `head` at `position`, in double and two passes.
- * Needs position + 1 + 2 × head_dim doubles of scratch. */
+ * Needs n_positions + 2 × head_dim doubles of scratch. */
 void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t head, uint32_t position, const float *q,
                    float *out, double *scratch);
 

@@ -25,12 +25,13 @@ static uint32_t least(uint32_t a, uint32_t b)
 /* Blocks the tile's rows see, and what it costs: the keys are read once, then met by every query. */
 static void measure(const planner *p, attend_task *tile)
 {
-    uint32_t first_position = p->s->slices[tile->slice].start + tile->first_row;
-    uint32_t last_position = first_position + tile->n_rows - 1;
+    const step_slice *slice = &p->s->slices[tile->slice];
+    uint32_t first_position = slice->start + tile->first_row;
+    uint32_t end = attend_end(p->a, first_position + tile->n_rows - 1, slice->start + slice->n_rows);
     uint32_t first = attend_first(p->a->window, first_position);
     tile->first_block = first / ATTEND_BLOCK;
-    tile->end_block = last_position / ATTEND_BLOCK + 1;
-    tile->cost = (uint64_t)(last_position + 1 - first) * (tile->n_rows * tile->n_heads + 4);
+    tile->end_block = (end - 1) / ATTEND_BLOCK + 1;
+    tile->cost = (uint64_t)(end - first) * (tile->n_rows * tile->n_heads + 4);
 }
 
 static size_t block_floats(const planner *p, const attend_task *tile)

@@ -13,11 +13,11 @@ void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t he
                    float *out, double *scratch)
 {
     uint32_t n = attend->head_dim, kv_head = head / (attend->n_head / attend->n_head_kv);
-    uint32_t first = attend_first(attend->window, position);
+    uint32_t first = attend_first(attend->window, position), end = attend_end(attend, position, view->n_positions);
     double *sum = scratch, *scores = scratch + 2 * (size_t)n;
     float *row = (float *)(scratch + n);
     double max = attend->sinks ? (double)attend->sinks[head] : -INFINITY;
-    for (uint32_t p = first; p <= position; p++) {
+    for (uint32_t p = first; p < end; p++) {
         kv_row_decode(view->layout->type, attend_key(view, kv_head, p), row, n);
         double s = ops_dot_double(q, row, n) * attend->scale;
         if (attend->softcap > 0) {
@@ -28,7 +28,7 @@ void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t he
     }
     double total = attend->sinks ? exp(attend->sinks[head] - max) : 0;
     memset(sum, 0, n * sizeof *sum);
-    for (uint32_t p = first; p <= position; p++) {
+    for (uint32_t p = first; p < end; p++) {
         double weight = exp(scores[p - first] - max);
         total += weight;
         kv_row_decode(view->layout->type, attend_value(view, kv_head, p), row, n);

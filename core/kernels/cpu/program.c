@@ -70,7 +70,7 @@ static uint32_t choose_rows(const program *prog)
         row_bytes += prog->packed_in[f] ? linear_input_bytes((linear_format)f, 1, prog->packed_in[f]) : 0;
     }
     for (uint32_t g = 0; g < p->n_kv_groups; g++) {
-        if (p->kv_groups[g].state_width) { /* a pass cannot go on from another one's states */
+        if (p->kv_groups[g].state_width || p->both_ways) { /* a pass cannot go on from another one's states */
             return PROGRAM_ROWS_MAX;
         }
     }

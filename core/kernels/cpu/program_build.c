@@ -39,6 +39,7 @@ static bool reads(const op *o, slot s)
     case OP_ADD:
         return o->dst == s || o->src == s;
     case OP_EMBED:
+    case OP_POSITION:
     case OP_KIND_COUNT:
         break;
     }
@@ -49,6 +50,7 @@ static bool overwrites(const op *o, slot s)
 {
     switch (o->kind) {
     case OP_EMBED:
+    case OP_POSITION:
     case OP_NORM:
     case OP_LINEAR:
     case OP_EXPERTS:
@@ -122,6 +124,8 @@ static void add_row_op(builder *b, node *n, const op *o)
         r->weight = vector_f32(b, o->weight);
         r->bias = vector_f32(b, o->bias);
         b->prog->widest_row = o->width > b->prog->widest_row ? o->width : b->prog->widest_row;
+    } else if (o->kind == OP_POSITION) {
+        r->bias = vector_f32(b, o->bias);
     } else if (o->kind == OP_ROPE) {
         r->rope_offset = share_angles(b->prog, &o->rope);
     }
@@ -275,7 +279,7 @@ static bool take_rows_early(builder *b)
             take = i;
             n_takes++;
         } else if (!n_takes && (kind == OP_ATTEND || kind == OP_KV_WRITE || kind == OP_SCAN || kind == OP_ROPE ||
-                                kind == OP_EMBED)) {
+                                kind == OP_EMBED || kind == OP_POSITION)) {
             last = i;
         }
     }

@@ -49,11 +49,21 @@ static void embed_row(const exec *e, const op *o, float *dst, uint32_t row)
     }
 }
 
+static void position_row(const exec *e, const row_op *r, float *dst, uint32_t row)
+{
+    const tensor *w = r->o->weight;
+    codec_decode(w->type, (const uint8_t *)w->data + (size_t)e->s.positions[row] * w->row_bytes, dst, r->o->width);
+    if (r->bias) {
+        e->prog->ops.add(dst, r->bias, 1.0f, r->o->width);
+    }
+}
+
 static attend_view view_of(const exec *e, const op_attend *a, const step_slice *slice)
 {
     return (attend_view){.base = e->s.kv.base[a->kv_group],
                          .layout = &e->s.kv.layout[a->kv_group],
                          .pages = slice->pages[a->kv_group],
+                         .n_positions = slice->start + slice->n_rows,
                          .layer = a->kv_layer};
 }
 
@@ -87,6 +97,9 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t *s
     switch (o->kind) {
     case OP_EMBED:
         embed_row(e, o, dst, row);
+        break;
+    case OP_POSITION:
+        position_row(e, r, dst, row);
         break;
     case OP_NORM:
         norm_row(e, r, exec_row(e, o->src, row), dst);

@@ -211,8 +211,9 @@ static void walk(void *context, const team_member *member)
 static mlxr_status check_states(const plan *p, const step *s, mlxr_error *error)
 {
     for (uint32_t g = 0; g < p->n_kv_groups; g++) {
-        if (p->kv_groups[g].state_width && s->n_rows > PROGRAM_ROWS_MAX) {
-            return error_set(error, MLXR_LIMIT, "a step of %u rows: with recurrent layers the CPU backend takes %d",
+        if ((p->kv_groups[g].state_width || p->both_ways) && s->n_rows > PROGRAM_ROWS_MAX) {
+            return error_set(error, MLXR_LIMIT,
+                             "a step of %u rows: of encoders and with recurrent layers the CPU backend takes %d",
                              s->n_rows, PROGRAM_ROWS_MAX);
         }
     }

@@ -127,6 +127,9 @@ static mlxr_status load(program *prog, mlxr_error *error)
 mlxr_status mlx_program_open(program **out, const plan *p, const program_device *device, mlxr_error *error)
 {
     mlxr_status status = plan_check(p, error);
+    if (status == MLXR_OK && p->both_ways) {
+        status = error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no encoders; the backend cpu does");
+    }
     if (status == MLXR_OK) {
         status = check_sizes(p, error);
     }
