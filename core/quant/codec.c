@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "quant/codec_layout.h"
+#include "quant/codec_table.h"
 #include "quant/half.h"
 
 static float load_half(const uint8_t *at)
@@ -86,6 +87,10 @@ void codec_decode(dtype type, const void *src, float *dst, size_t n)
             decode_bytes(float_from_bits(load_u32le(bytes)), bytes + 4, dst + i, 256);
             break;
         default:
+            if (codec_table_has(type)) {
+                codec_table_decode(type, bytes, dst + i);
+                break;
+            }
             decode_block(type, codec_layout_of(type), bytes, dst + i);
             break;
         }
@@ -94,7 +99,7 @@ void codec_decode(dtype type, const void *src, float *dst, size_t n)
 
 uint32_t codec_affine_group(dtype type)
 {
-    if (dtype_find((uint32_t)type)->block_size == 1) {
+    if (dtype_find((uint32_t)type)->block_size == 1 || codec_table_has(type)) {
         return 0;
     }
     const codec_layout *layout = codec_layout_of(type);

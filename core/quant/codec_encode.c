@@ -10,6 +10,7 @@
 #include "quant/codec.h"
 #include "quant/codec_fit.h"
 #include "quant/codec_layout.h"
+#include "quant/codec_table.h"
 #include "quant/half.h"
 
 #define HALF_MAX 65504.0
@@ -232,6 +233,11 @@ static void encode_plain(dtype type, const float *src, uint8_t *dst, size_t n)
             store_u16(dst + 2 * i, type == DTYPE_F16 ? half_from_float(value) : bf16_from_float(value));
         }
     }
+}
+
+bool codec_encodes(dtype type)
+{
+    return !codec_table_has(type);
 }
 
 void codec_encode(dtype type, const float *src, void *dst, size_t n, const float *importance)

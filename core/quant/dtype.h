@@ -24,7 +24,20 @@
     X(Q5_K, "Q5_K", 13, 256, 176)                                                                                      \
     X(Q6_K, "Q6_K", 14, 256, 210)                                                                                      \
     X(Q8_K, "Q8_K", 15, 256, 292)                                                                                      \
-    X(BF16, "BF16", 30, 1, 2)
+    X(IQ2_XXS, "IQ2_XXS", 16, 256, 66)                                                                                 \
+    X(IQ2_XS, "IQ2_XS", 17, 256, 74)                                                                                   \
+    X(IQ3_XXS, "IQ3_XXS", 18, 256, 98)                                                                                 \
+    X(IQ1_S, "IQ1_S", 19, 256, 50)                                                                                     \
+    X(IQ4_NL, "IQ4_NL", 20, 32, 18)                                                                                    \
+    X(IQ3_S, "IQ3_S", 21, 256, 110)                                                                                    \
+    X(IQ2_S, "IQ2_S", 22, 256, 82)                                                                                     \
+    X(IQ4_XS, "IQ4_XS", 23, 256, 136)                                                                                  \
+    X(IQ1_M, "IQ1_M", 29, 256, 56)                                                                                     \
+    X(BF16, "BF16", 30, 1, 2)                                                                                          \
+    X(TQ1_0, "TQ1_0", 34, 256, 54)                                                                                     \
+    X(TQ2_0, "TQ2_0", 35, 256, 66)                                                                                     \
+    X(MXFP4, "MXFP4", 39, 32, 17)                                                                                      \
+    X(NVFP4, "NVFP4", 40, 64, 36)
 
 typedef enum dtype {
 #define DTYPE_ENUM(name, text, id, n, bytes) DTYPE_##name = id,

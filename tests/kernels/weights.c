@@ -22,7 +22,19 @@ static block_fields fields_of(dtype type)
     case DTYPE_Q4_0:
     case DTYPE_Q5_0:
     case DTYPE_Q8_0:
+    case DTYPE_IQ1_S:
+    case DTYPE_IQ2_XXS:
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S:
+    case DTYPE_IQ3_XXS:
+    case DTYPE_IQ3_S:
+    case DTYPE_IQ4_NL:
+    case DTYPE_IQ4_XS:
         return (block_fields){{0, -1}, 0, 0};
+    case DTYPE_TQ1_0:
+        return (block_fields){{52, -1}, 0, 0};
+    case DTYPE_TQ2_0:
+        return (block_fields){{64, -1}, 0, 0};
     case DTYPE_Q4_1:
     case DTYPE_Q5_1:
         return (block_fields){{0, 2}, 0, 0};
@@ -80,6 +92,14 @@ void weights_fill(check *c, dtype type, weights_kind kind, uint8_t *dst, size_t 
         for (int j = 0; j < 2 && fields.half[j] >= 0; j++) {
             uint16_t h = half_from_float(usual_scale(c));
             memcpy(dst + fields.half[j], &h, sizeof h);
+        }
+        if (type == DTYPE_MXFP4) { /* a power of two */
+            dst[0] = (uint8_t)(112 + check_below(c, 10));
+        } else if (type == DTYPE_IQ1_M) { /* a half in the top nibbles of four words */
+            uint16_t h = half_from_float(usual_scale(c));
+            for (int j = 0; j < 4; j++) {
+                dst[49 + 2 * j] = (uint8_t)((dst[49 + 2 * j] & 15) | (h >> 4 * j & 15) << 4);
+            }
         }
         if (type == DTYPE_Q8_K) { /* f32 scale, 256 bytes, 16 sums of 16 */
             float d = usual_scale(c);

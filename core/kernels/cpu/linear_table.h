@@ -26,6 +26,9 @@ void linear_table_neon(linear_kernels *kernels);
 void linear_table_float_neon(linear_kernels *kernels);
 void linear_table_dotprod(linear_kernels *kernels);
 void linear_table_i8mm(linear_kernels *kernels);
+void linear_table_decoded_avx2(linear_kernels *kernels);
+void linear_table_decoded_avx512(linear_kernels *kernels);
+void linear_table_decoded_neon(linear_kernels *kernels);
 void linear_table_float_armbf16(linear_kernels *kernels);
 
 #endif

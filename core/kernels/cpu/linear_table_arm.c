@@ -10,6 +10,7 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features)
         linear_table_pack_neon(kernels);
         linear_table_neon(kernels);
         linear_table_float_neon(kernels);
+        linear_table_decoded_neon(kernels);
     }
     if (features & CPU_DOTPROD) {
         linear_table_dotprod(kernels);

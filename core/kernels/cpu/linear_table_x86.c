@@ -10,12 +10,14 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features)
         linear_table_pack_avx2(kernels);
         linear_table_avx2(kernels);
         linear_table_float_avx2(kernels);
+        linear_table_decoded_avx2(kernels);
     }
     if (features & CPU_AVX_VNNI) {
         linear_table_avxvnni(kernels);
     }
     if (features & CPU_AVX512) {
         linear_table_float_avx512(kernels);
+        linear_table_decoded_avx512(kernels);
     }
     if (features & CPU_AVX512_VNNI) {
         linear_table_avx512vnni(kernels);

@@ -10,6 +10,7 @@
 #include "kernels/mlx/values.h"
 #include "quant/codec.h"
 #include "quant/codec_layout.h"
+#include "quant/codec_table.h"
 
 #define MLX_GROUP 32u /* the smallest group of MLX's quantised product */
 
@@ -77,6 +78,24 @@ static bool load_blocks(mlx_weight *w, mlx_arena *arena)
     return ok;
 }
 
+/* Formats that MLX has nothing like, as F32. */
+static bool load_decoded(mlx_weight *w, mlx_arena *arena)
+{
+    const tensor *t = w->source;
+    size_t n_in = (size_t)w->n_in, n_rows = (size_t)w->n_out;
+    const int32_t shape[] = {w->n_out, w->n_in};
+    float *values = malloc(n_rows * n_in * sizeof *values);
+    if (!values) {
+        return false;
+    }
+    for (size_t r = 0; r < n_rows; r++) {
+        codec_decode(t->type, (const uint8_t *)t->data + r * t->row_bytes, values + r * n_in, n_in);
+    }
+    w->w = bridge_copy(arena, MLX_F32, 2, shape, values);
+    free(values);
+    return true;
+}
+
 static int32_t rows_of(const tensor *t)
 {
     return (int32_t)(t->shape[1] * t->shape[2] * t->shape[3]);
@@ -96,6 +115,9 @@ bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const tensor *t, bool ra
         out->bits = (int)codec_affine_bits(t->type);
         out->packed = group >= MLX_GROUP;
         return load_blocks(out, arena);
+    }
+    if (codec_table_has(t->type)) {
+        return load_decoded(out, arena);
     }
     const int32_t shape[] = {out->n_out, out->n_in};
     out->w = bridge_wrap(arena, plain_type(t->type), 2, shape, t->data);

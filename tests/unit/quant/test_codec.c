@@ -18,13 +18,33 @@ static const struct {
     dtype type;
     uint64_t hash[2];
 } frozen[] = {
-    {DTYPE_F32, {0x10dbded4fd498928, 0xaaf70616c983fc2e}},  {DTYPE_F16, {0x8d795b2c8666f01e, 0x412dc19d0d80ec23}},
-    {DTYPE_BF16, {0xcf051cb675449c93, 0x624b99e7ef7f499e}}, {DTYPE_Q4_0, {0xda8dd5e1a388533e, 0xc67b1a77ef0c5a67}},
-    {DTYPE_Q4_1, {0xec677cbf150a8d70, 0xd62d53329709e02b}}, {DTYPE_Q5_0, {0x15f94473add40fc1, 0xd49eb35380f6d51d}},
-    {DTYPE_Q5_1, {0xae60635463df0d1c, 0x073b1d19c29c85bf}}, {DTYPE_Q8_0, {0xf380ef8a6873052f, 0x2f5da92aeb2eb8ac}},
-    {DTYPE_Q2_K, {0x5b6a3c5d40289c69, 0xc3db7cd0cfee6081}}, {DTYPE_Q3_K, {0xc61e0b9b0937ffc8, 0xa5a3c4c130d175fd}},
-    {DTYPE_Q4_K, {0x4d0f2cead0279606, 0xbf60c2ee1173fed5}}, {DTYPE_Q5_K, {0xcd6883527a918958, 0x0fe957b283d17c04}},
-    {DTYPE_Q6_K, {0x674d2070d125faa9, 0xb29ca8bc74217258}}, {DTYPE_Q8_K, {0x00fe91ac1ccbc062, 0xc6ae802a8a073f21}},
+    {DTYPE_F32, {0x10dbded4fd498928, 0xaaf70616c983fc2e}},
+    {DTYPE_F16, {0x8d795b2c8666f01e, 0x412dc19d0d80ec23}},
+    {DTYPE_BF16, {0xcf051cb675449c93, 0x624b99e7ef7f499e}},
+    {DTYPE_Q4_0, {0xda8dd5e1a388533e, 0xc67b1a77ef0c5a67}},
+    {DTYPE_Q4_1, {0xec677cbf150a8d70, 0xd62d53329709e02b}},
+    {DTYPE_Q5_0, {0x15f94473add40fc1, 0xd49eb35380f6d51d}},
+    {DTYPE_Q5_1, {0xae60635463df0d1c, 0x073b1d19c29c85bf}},
+    {DTYPE_Q8_0, {0xf380ef8a6873052f, 0x2f5da92aeb2eb8ac}},
+    {DTYPE_Q2_K, {0x5b6a3c5d40289c69, 0xc3db7cd0cfee6081}},
+    {DTYPE_Q3_K, {0xc61e0b9b0937ffc8, 0xa5a3c4c130d175fd}},
+    {DTYPE_Q4_K, {0x4d0f2cead0279606, 0xbf60c2ee1173fed5}},
+    {DTYPE_Q5_K, {0xcd6883527a918958, 0x0fe957b283d17c04}},
+    {DTYPE_Q6_K, {0x674d2070d125faa9, 0xb29ca8bc74217258}},
+    {DTYPE_Q8_K, {0x00fe91ac1ccbc062, 0xc6ae802a8a073f21}},
+    {DTYPE_IQ1_S, {0xa4ea6938d1f9d11e, 0xa925d69e6892b095}},
+    {DTYPE_IQ1_M, {0xc9bfb33ed034f70d, 0x38503ce3544ed4e6}},
+    {DTYPE_IQ2_XXS, {0x6aac7795e5ead6d4, 0xa95577def302e72d}},
+    {DTYPE_IQ2_XS, {0x6b0ca3321fb6715f, 0x85bef02d165da392}},
+    {DTYPE_IQ2_S, {0x8f912a6c83bb8873, 0x71ed30ff5dea598f}},
+    {DTYPE_IQ3_XXS, {0x6efd2520c20dd935, 0x322b7c4f55613f2e}},
+    {DTYPE_IQ3_S, {0xf4d04b772410cdff, 0x43a6896cd4a902a2}},
+    {DTYPE_IQ4_NL, {0x30db68225cd432a3, 0x8aa1a2e4c37627b9}},
+    {DTYPE_IQ4_XS, {0xbdd0812b4687e660, 0xe9a0031a514ad54f}},
+    {DTYPE_TQ1_0, {0x3bf8d8fb896d4cf6, 0x0b659fab65210264}},
+    {DTYPE_TQ2_0, {0x720c4bbdf1a5db96, 0xab7889e538d0f052}},
+    {DTYPE_MXFP4, {0x70e46ab959503767, 0xdab170d05be20cc8}},
+    {DTYPE_NVFP4, {0x9721f2df06416013, 0xad93aa55104e4126}},
 };
 
 #define N_TYPES (sizeof frozen / sizeof *frozen)
@@ -115,7 +135,11 @@ static void every_known_type_is_tested(void **state)
         n += dtype_find(id) != NULL;
     }
     assert_int_equal(n, N_TYPES);
-    assert_int_equal(sizeof quality / sizeof *quality, N_TYPES);
+    size_t n_encoded = 0;
+    for (size_t t = 0; t < N_TYPES; t++) {
+        n_encoded += codec_encodes(frozen[t].type);
+    }
+    assert_int_equal(sizeof quality / sizeof *quality, n_encoded);
 }
 
 /* scale × q + bias, computed exactly, is the weight, up to the one rounding that decoding makes after its product. */
@@ -124,6 +148,9 @@ static void whole_numbers_scale_and_bias_are_the_weights(void **state)
     (void)state;
     uint64_t seed = 77;
     for (size_t t = 0; t < N_TYPES; t++) {
+        if (!codec_encodes(frozen[t].type)) {
+            continue;
+        }
         const dtype_info *info = dtype_find(frozen[t].type);
         uint32_t group = codec_affine_group(frozen[t].type), top = 1u << codec_affine_bits(frozen[t].type);
         assert_int_equal(group == 0, info->block_size == 1);
@@ -201,6 +228,9 @@ static void encoding_is_deterministic_and_needs_no_alignment(void **state)
 {
     (void)state;
     for (size_t t = 0; t < N_TYPES; t++) {
+        if (!codec_encodes(frozen[t].type)) {
+            continue;
+        }
         const dtype_info *info = dtype_find(frozen[t].type);
         float src[256];
         uint8_t a[600], b[601];
@@ -223,6 +253,9 @@ static void zeros_stay_zeros(void **state)
     (void)state;
     float src[256] = {0}, dst[256];
     for (size_t t = 0; t < N_TYPES; t++) {
+        if (!codec_encodes(frozen[t].type)) {
+            continue;
+        }
         round_trip(frozen[t].type, src, dst, 256, NULL);
         for (size_t i = 0; i < 256; i++) {
             assert_true(dst[i] == 0.0f);
@@ -235,6 +268,9 @@ static void what_is_not_finite_counts_as_zero(void **state)
     (void)state;
     const float odd[] = {NAN, INFINITY, -INFINITY};
     for (size_t t = 0; t < N_TYPES; t++) {
+        if (!codec_encodes(frozen[t].type)) {
+            continue;
+        }
         float hostile[256], tame[256];
         uint8_t a[1024], b[1024];
         uint64_t seed = 7;
@@ -265,6 +301,9 @@ static void extreme_blocks_decode_to_finite_numbers_near_them(void **state)
             most = fmax(most, fabs((double)src[i]));
         }
         for (size_t t = 0; t < N_TYPES; t++) {
+            if (!codec_encodes(frozen[t].type)) {
+                continue;
+            }
             dtype type = frozen[t].type;
             if (type == DTYPE_F16 || type == DTYPE_BF16) { /* IEEE's rounding, infinity included */
                 continue;
@@ -310,6 +349,9 @@ static void importance_moves_the_error_to_where_it_costs_least(void **state)
         weight[i] = (float)exp(2 * normal(&seed));
     }
     for (size_t t = 0; t < N_TYPES; t++) {
+        if (!codec_encodes(frozen[t].type)) {
+            continue;
+        }
         dtype type = frozen[t].type;
         if (dtype_find(type)->block_size == 1 || type == DTYPE_Q8_0 || type == DTYPE_Q8_K) {
             continue;

@@ -1,0 +1,15 @@
+/*
+ * Formats whose whole numbers stand for entries of a table: IQ4, MXFP4, NVFP4, IQ1 … IQ3, TQ.
+ * Owner: none. Lifetime: the call. Any thread.
+ */
+#ifndef MLXR_QUANT_CODEC_TABLE_H
+#define MLXR_QUANT_CODEC_TABLE_H
+
+#include "quant/dtype.h"
+
+/* Whether a type is one of these. */
+bool codec_table_has(dtype type);
+/* One block. Every value is exact: no product here needs more than the 24 bits of a float. */
+void codec_table_decode(dtype type, const uint8_t *block, float *dst);
+
+#endif
