@@ -131,6 +131,8 @@ const route ui_file_routes[N_UI_FILE_ROUTES] = {
     FILE_ROW("/chat/{id}", page),
     FILE_ROW("/models", page),
     FILE_ROW("/models/{name...}", page),
+    FILE_ROW("/logs", page),
+    FILE_ROW("/settings", page),
     FILE_ROW("/assets/{file}", file_of),
     FILE_ROW("/favicon.svg", file_of),
     FILE_ROW("/manifest.webmanifest", file_of),

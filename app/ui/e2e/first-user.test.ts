@@ -1,12 +1,9 @@
 // The way of somebody who opens the page for the first time.
-import { mkdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Browser } from 'playwright-core';
-import { Daemon, lastMessage, missing, MODEL, openBrowser, openPage, violations, type Watched } from './support';
-
-const images = process.env.MLXR_UI_IMAGES ?? join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..', 'build', 'ui', 'images');
+import { Daemon, images, lastMessage, missing, MODEL, openBrowser, openPage, violations, type Watched } from './support';
 
 describe.skipIf(missing)('a first-time user', () => {
   const daemon = new Daemon(true);
@@ -14,7 +11,6 @@ describe.skipIf(missing)('a first-time user', () => {
   let watched: Watched;
 
   beforeAll(async () => {
-    mkdirSync(images, { recursive: true });
     await daemon.start();
     browser = await openBrowser();
     watched = await openPage(browser, daemon.url);

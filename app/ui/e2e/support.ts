@@ -3,7 +3,8 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import type { UiChat, UiMessage } from '@/api/schema';
 import { chromium, type Browser, type Page } from 'playwright-core';
@@ -11,6 +12,11 @@ import { chromium, type Browser, type Page } from 'playwright-core';
 const program = process.env.MLXR_BIN ?? '';
 const DEFAULT_MODEL = 'SmolLM2-135M-Instruct.Q4_1';
 export const MODEL = DEFAULT_MODEL;
+
+/** Where the pictures of the pages go. */
+export const images =
+  process.env.MLXR_UI_IMAGES ?? join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..', 'build', 'ui', 'images');
+mkdirSync(images, { recursive: true });
 
 export function modelFile(): string {
   const data = process.env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share');

@@ -8,10 +8,15 @@ import { useNavigation } from '@/stores/navigation';
 
 const ChatPage = lazy(() => import('@/components/chat/ChatPage'));
 const ModelsPage = lazy(() => import('@/components/models/ModelsPage'));
+const LogViewer = lazy(() => import('@/components/logs/LogViewer'));
+const SettingsPage = lazy(() => import('@/components/settings/SettingsPage'));
 const CommandPalette = lazy(() => import('@/components/layout/CommandPalette'));
+
+const pages = { chat: ChatPage, models: ModelsPage, logs: LogViewer, settings: SettingsPage };
 
 export function App() {
   const page = useNavigation((navigation) => navigation.place.page);
+  const Shown = pages[page];
   const [palette, setPalette] = useState(false);
   useChanges();
 
@@ -31,7 +36,9 @@ export function App() {
       <Navigation onPalette={() => setPalette(true)} />
       <ConnectionBanner />
       <main className="min-h-0 grow">
-        <Suspense>{page === 'models' ? <ModelsPage /> : <ChatPage />}</Suspense>
+        <Suspense>
+          <Shown />
+        </Suspense>
       </main>
       <Suspense>{palette && <CommandPalette onClose={() => setPalette(false)} />}</Suspense>
       <KeyDialog />

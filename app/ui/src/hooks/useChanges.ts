@@ -22,8 +22,8 @@ export function useChanges(): void {
         stale('chats');
       } else if (kind === 'settings') {
         void usePreferences.getState().read();
-      } else if (kind === 'models') {
-        stale('models');
+      } else if (kind === 'models' || kind === 'loaded') {
+        if (kind === 'models') stale('models');
         stale('loaded');
       }
     };

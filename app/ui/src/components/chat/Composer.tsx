@@ -3,6 +3,7 @@ import type { UiAttachmentFields } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { Icon } from '@/components/ui/Icon';
 import { useT } from '@/i18n';
+import { useSetting } from '@/stores/preferences';
 import { showError } from '@/stores/toasts';
 import { AttachmentButton } from './AttachmentButton';
 
@@ -14,9 +15,10 @@ interface Props {
   children?: ReactNode;
 }
 
-/** Enter sends, Shift+Enter makes a line. What could not be sent stays. */
+/** Enter sends (or, as it is set, Ctrl+Enter only), Shift+Enter makes a line. What could not be sent stays. */
 export function Composer({ disabled, onStop, onSend, children }: Props) {
   const t = useT();
+  const sendKey = useSetting('send_key');
   const [text, setText] = useState('');
   const [files, setFiles] = useState<UiAttachmentFields[]>([]);
   const [sending, setSending] = useState(false);
@@ -62,7 +64,8 @@ export function Composer({ disabled, onStop, onSend, children }: Props) {
           rows={Math.min(10, Math.max(2, text.split('\n').length))}
           onChange={(event) => setText(event.target.value)}
           onKeyDown={(event) => {
-            if (event.key === 'Enter' && !event.shiftKey && !event.nativeEvent.isComposing) {
+            const modified = event.ctrlKey || event.metaKey;
+            if (event.key === 'Enter' && !event.shiftKey && !event.nativeEvent.isComposing && (modified || sendKey === 'enter')) {
               event.preventDefault();
               send();
             }

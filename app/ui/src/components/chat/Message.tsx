@@ -4,6 +4,7 @@ import { Button } from '@/components/ui/Button';
 import { Icon } from '@/components/ui/Icon';
 import { useT } from '@/i18n';
 import { formatBytes, formatMs } from '@/lib/format';
+import { useSetting } from '@/stores/preferences';
 import { useStreams } from '@/stores/streams';
 import { TokenStream } from './TokenStream';
 import { ToolCallView } from './ToolCallView';
@@ -25,7 +26,8 @@ interface Props {
 
 function Stats({ stats }: { stats: UiStats | undefined }) {
   const t = useT();
-  if (!stats) return null;
+  const wanted = useSetting('show_stats');
+  if (!stats || !wanted) return null;
   const parts = [
     stats.first_token_ms !== undefined && t('stats.first', { time: formatMs(stats.first_token_ms) }),
     typeof stats.tokens_per_second === 'number' && t('stats.speed', { n: stats.tokens_per_second.toFixed(1) }),

@@ -1,4 +1,5 @@
 import { useT } from '@/i18n';
+import { useSetting } from '@/stores/preferences';
 import { Markdown } from './Markdown';
 
 interface Props {
@@ -10,10 +11,11 @@ interface Props {
 /** An answer as it comes: reasoning folded, then text. */
 export function TokenStream({ content, reasoning, running }: Props) {
   const t = useT();
+  const reasons = useSetting('show_reasoning');
   return (
     <>
-      {reasoning && (
-        <details className="my-1 border-s-2 border-line ps-3 text-sm text-muted">
+      {reasoning && reasons !== 'hidden' && (
+        <details open={reasons === 'open'} className="my-1 border-s-2 border-line ps-3 text-sm text-muted">
           <summary className="cursor-pointer">{running && !content ? t('chat.thinking') : t('chat.reasoning')}</summary>
           <Markdown text={reasoning} growing={running && !content} />
         </details>

@@ -4,7 +4,7 @@ import { Dialog } from '@/components/ui/Dialog';
 import { useChats } from '@/hooks/useChats';
 import { useModels } from '@/hooks/useModels';
 import { LANGUAGES, useT } from '@/i18n';
-import { useNavigation } from '@/stores/navigation';
+import { PAGES, useNavigation } from '@/stores/navigation';
 import { THEMES, usePreferences } from '@/stores/preferences';
 
 interface Entry {
@@ -27,8 +27,11 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
       label: t('palette.actions'),
       entries: [
         { id: 'new-chat', label: t('chat.new'), run: () => go({ page: 'chat', id: null }) },
-        { id: 'go-chat', label: t('palette.go', { page: t('nav.chat') }), run: () => go({ page: 'chat' }) },
-        { id: 'go-models', label: t('palette.go', { page: t('nav.models') }), run: () => go({ page: 'models' }) },
+        ...PAGES.map((page) => ({
+          id: `go-${page}`,
+          label: t('palette.go', { page: t(`nav.${page}`) }),
+          run: () => go({ page }),
+        })),
         ...THEMES.map((theme) => ({
           id: `theme-${theme}`,
           label: `${t('theme')}: ${t(`theme.${theme}`)}`,

@@ -1,12 +1,10 @@
 import { useEffect } from 'react';
 import { Button } from '@/components/ui/Button';
 import { LANGUAGES, useT, useTexts } from '@/i18n';
-import { useNavigation, type Page } from '@/stores/navigation';
+import { PAGES, useNavigation } from '@/stores/navigation';
 import { THEMES, usePreferences, useSetting, type Theme } from '@/stores/preferences';
 
-const PAGES: readonly Page[] = ['chat', 'models'];
-
-/** Tabs with shortcuts (Alt+1, Alt+2), and what belongs to every page. */
+/** Tabs with shortcuts (Alt+1, Alt+2 …), and what belongs to every page. */
 export function Navigation({ onPalette }: { onPalette: () => void }) {
   const t = useT();
   const page = useNavigation((navigation) => navigation.place.page);

@@ -1,0 +1,63 @@
+import { useMutation } from '@tanstack/react-query';
+import { useState } from 'react';
+import { api } from '@/api/client';
+import { Button } from '@/components/ui/Button';
+import { useDaemon } from '@/hooks/useDaemon';
+import { useT } from '@/i18n';
+import { formatBytes, formatDuration } from '@/lib/format';
+import { showError } from '@/stores/toasts';
+import { Panel } from './SettingRow';
+
+/** How the daemon is, and its end: running answers may finish first. */
+export function DaemonControl() {
+  const t = useT();
+  const { data: status, error } = useDaemon();
+  const [asking, setAsking] = useState(false);
+  const drain = useMutation({
+    mutationFn: () => api('POST /ui-api/drain', { body: { now: false } }),
+    onError: showError,
+    onSettled: () => setAsking(false),
+  });
+  const rows = status && [
+    [t('daemon.state'), t(`daemon.${status.state}`)],
+    [t('daemon.version'), status.version],
+    [t('daemon.uptime'), formatDuration(status.uptime_s)],
+    [t('daemon.backend'), `${status.engine.backend}, ${status.engine.n_threads} × ${status.engine.cpu_features || 'CPU'}`],
+    [t('daemon.models'), String(status.models.loaded)],
+    [t('daemon.weights'), formatBytes(status.memory.weight_bytes)],
+    [t('daemon.kv'), `${formatBytes(status.memory.kv_bytes_used)} / ${formatBytes(status.memory.kv_bytes_budget)}`],
+    [t('daemon.answers'), `${status.streams.running} (+${status.streams.queued})`],
+  ];
+  return (
+    <Panel title={t('daemon.title')}>
+      {error && <p className="text-danger">{error.message}</p>}
+      {rows && (
+        <dl className="grid grid-cols-[auto_1fr] gap-x-6 gap-y-1 text-sm">
+          {rows.map(([name, value]) => (
+            <div key={name} className="contents">
+              <dt className="text-muted">{name}</dt>
+              <dd className="break-words">{value}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
+      <div className="flex flex-wrap items-center gap-2 pt-3">
+        {asking ? (
+          <>
+            <span className="text-sm">{t('daemon.drain.sure')}</span>
+            <Button small look="danger" disabled={drain.isPending} onClick={() => drain.mutate()}>
+              {t('daemon.drain')}
+            </Button>
+            <Button small onClick={() => setAsking(false)}>
+              {t('cancel')}
+            </Button>
+          </>
+        ) : (
+          <Button small look="danger" disabled={status?.state !== 'ready'} onClick={() => setAsking(true)}>
+            {t('daemon.drain')}
+          </Button>
+        )}
+      </div>
+    </Panel>
+  );
+}
