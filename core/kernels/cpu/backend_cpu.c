@@ -13,6 +13,9 @@
 #include "kernels/cpu/program.h"
 
 #define PAGE_BYTES 4096u
+/* The first part of KV memory stays in small pages: a large one that is resident for a little of it would show beside a
+ * small cache, and is nothing beside a large one. */
+#define SMALL_PAGES_BYTES ((size_t)16 << 20)
 
 struct backend {
     backend_options options;
@@ -76,7 +79,9 @@ static mlxr_status cpu_kv_alloc(backend *b, size_t n_bytes, void **out, mlxr_err
     }
     uint8_t *aligned = block + PAGE_BYTES - (uintptr_t)block % PAGE_BYTES; /* 16 bytes on at least: room for block */
     memcpy(aligned - sizeof block, &block, sizeof block);
-    memory_in_large_pages(aligned, n_bytes); /* a head's keys are 4 KiB here and 4 KiB there */
+    if (n_bytes > SMALL_PAGES_BYTES) { /* a head's keys are 4 KiB here and 4 KiB there */
+        memory_in_large_pages(aligned + SMALL_PAGES_BYTES, n_bytes - SMALL_PAGES_BYTES);
+    }
     *out = aligned;
     return MLXR_OK;
 }
