@@ -29,6 +29,7 @@ typedef struct rule {
 
 struct mix {
     const char *name;
+    const char *alias; /* NULL: none */
     uint32_t file_type;
     dtype plain;         /* of what no rule is for */
     rule value[2];       /* attn_v; the first that holds */
@@ -37,7 +38,7 @@ struct mix {
     bool more_for_eight; /* with eight experts, attn_output gets Q5_K */
 };
 
-/* file_type: GGUF's general.file_type. An alias comes behind what it stands for. */
+/* file_type: GGUF's general.file_type. */
 static const mix mixes[] = {
     {.name = "F32", .file_type = 0, .plain = DTYPE_F32},
     {.name = "F16", .file_type = 1, .plain = DTYPE_F16},
@@ -61,13 +62,7 @@ static const mix mixes[] = {
      .down = {{EIGHTH, DTYPE_Q4_K}}},
     {.name = "Q3_K_S", .file_type = 11, .plain = DTYPE_Q3_K, .more_for_eight = true},
     {.name = "Q3_K_M",
-     .file_type = 12,
-     .plain = DTYPE_Q3_K,
-     .value = {{FIRST_2, DTYPE_Q5_K}, {ALWAYS, DTYPE_Q4_K}},
-     .down = {{SIXTEENTH, DTYPE_Q5_K}, {ALWAYS, DTYPE_Q4_K}},
-     .out = DTYPE_Q4_K,
-     .more_for_eight = true},
-    {.name = "Q3_K",
+     .alias = "Q3_K",
      .file_type = 12,
      .plain = DTYPE_Q3_K,
      .value = {{FIRST_2, DTYPE_Q5_K}, {ALWAYS, DTYPE_Q4_K}},
@@ -87,12 +82,7 @@ static const mix mixes[] = {
      .down = {{EIGHTH, DTYPE_Q5_K}},
      .more_for_eight = true},
     {.name = "Q4_K_M",
-     .file_type = 15,
-     .plain = DTYPE_Q4_K,
-     .value = {{MORE_BITS, DTYPE_Q6_K}},
-     .down = {{MORE_BITS, DTYPE_Q6_K}},
-     .more_for_eight = true},
-    {.name = "Q4_K",
+     .alias = "Q4_K",
      .file_type = 15,
      .plain = DTYPE_Q4_K,
      .value = {{MORE_BITS, DTYPE_Q6_K}},
@@ -100,11 +90,7 @@ static const mix mixes[] = {
      .more_for_eight = true},
     {.name = "Q5_K_S", .file_type = 16, .plain = DTYPE_Q5_K},
     {.name = "Q5_K_M",
-     .file_type = 17,
-     .plain = DTYPE_Q5_K,
-     .value = {{MORE_BITS, DTYPE_Q6_K}},
-     .down = {{MORE_BITS, DTYPE_Q6_K}}},
-    {.name = "Q5_K",
+     .alias = "Q5_K",
      .file_type = 17,
      .plain = DTYPE_Q5_K,
      .value = {{MORE_BITS, DTYPE_Q6_K}},
@@ -115,7 +101,8 @@ static const mix mixes[] = {
 const mix *mix_find(const char *name)
 {
     for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++) {
-        if (strcasecmp(mixes[i].name, name) == 0) {
+        const char *alias = mixes[i].alias;
+        if (strcasecmp(mixes[i].name, name) == 0 || (alias && strcasecmp(alias, name) == 0)) {
             return &mixes[i];
         }
     }
@@ -126,11 +113,6 @@ const char *mix_names(void)
 {
     return "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, Q3_K_L, Q3_K_M, "
            "Q3_K_S, Q2_K, Q2_K_S";
-}
-
-const char *mix_name(const mix *m)
-{
-    return m->name;
 }
 
 uint32_t mix_file_type(const mix *m)
