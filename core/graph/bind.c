@@ -114,7 +114,7 @@ static uint64_t extent_of(const hparams *h, extent e)
     bool norm_all = h->fam->qk_norm == QK_NORM_ALL;
     switch (e) {
     case EXTENT_NONE:
-        return 1;
+        return 0;
     case EXTENT_EMBD:
         return h->n_embd;
     case EXTENT_Q:
@@ -267,15 +267,17 @@ static mlxr_status split_layer(layer_weights *w, const hparams *h, region *memor
 
 /* ---- binding ---- */
 
+/* n_out 0: a vector, which is read as it lies. */
 static mlxr_status bind_one(const tensor **out, const model_file *file, const char *name, uint64_t in, uint64_t n_out,
                             bool required, mlxr_error *error)
 {
     const tensor *t = model_file_tensor(file, name);
+    bool vector = n_out == 0;
+    n_out = vector ? 1 : n_out;
     *out = NULL;
     if (!t) {
         return required ? error_set(error, MLXR_FORMAT, "tensor '%s' is missing", name) : MLXR_OK;
     }
-    bool vector = n_out == 1 && t->n_dims == 1;
     bool fits = t->shape[0] == in && t->shape[1] == n_out && t->shape[2] == 1 && t->shape[3] == 1;
     if (!fits) {
         return error_set(error, MLXR_FORMAT, "tensor '%s' has shape [%llu, %llu, %llu, %llu]; expected [%llu, %llu]",
@@ -380,15 +382,15 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
     } globals[] = {
         {&w->positions, "position_embd.weight", h->n_embd, positions ? positions->shape[1] : 0, true, fam->positions},
         {&w->token_types, "token_types.weight", h->n_embd, types ? types->shape[1] : 0, false, fam->positions},
-        {&w->embd_norm, "token_embd_norm.weight", h->n_embd, 1, true, fam->embedding_norm},
-        {&w->embd_norm_bias, "token_embd_norm.bias", h->n_embd, 1, fam->norm_bias, fam->embedding_norm},
+        {&w->embd_norm, "token_embd_norm.weight", h->n_embd, 0, true, fam->embedding_norm},
+        {&w->embd_norm_bias, "token_embd_norm.bias", h->n_embd, 0, fam->norm_bias, fam->embedding_norm},
         {&w->embedding, "token_embd.weight", h->n_embd, h->n_vocab, true, true},
-        {&w->output_norm, "output_norm.weight", h->n_embd, 1, true, fam->norms != NORMS_OF_SUM},
-        {&w->output_norm_bias, "output_norm.bias", h->n_embd, 1, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
+        {&w->output_norm, "output_norm.weight", h->n_embd, 0, true, fam->norms != NORMS_OF_SUM},
+        {&w->output_norm_bias, "output_norm.bias", h->n_embd, 0, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
         {&w->output, "output.weight", h->n_embd, h->n_vocab, false, !fam->encoder},
-        {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 1, false, true},
-        {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 1, false, true},
-        {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 1, false, true}};
+        {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 0, false, true},
+        {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 0, false, true},
+        {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 0, false, true}};
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
         if (!globals[i].taken) {
             continue;
