@@ -67,29 +67,29 @@ static bool read_texts(texts *t, const session *s, const char *text, size_t n_by
     return true;
 }
 
-static void print_vectors(const options *o, const float *vectors, size_t n, uint32_t n_dims, size_t n_tokens)
+static int print_lines(const float *vectors, size_t n, uint32_t n_dims)
 {
-    json_t *list = o->json ? json_array() : NULL;
+    for (size_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k < n_dims; k++) {
+            printf("%s%.9g", k ? " " : "", (double)vectors[i * n_dims + k]);
+        }
+        putchar('\n');
+    }
+    return finish_output(EXIT_OK);
+}
+
+static int print_object(const float *vectors, size_t n, uint32_t n_dims, size_t n_tokens)
+{
+    json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
         json_t *vector = json_array();
         for (uint32_t k = 0; k < n_dims; k++) {
-            if (list) {
-                json_array_append_new(vector, json_real((double)vectors[i * n_dims + k]));
-            } else {
-                printf("%s%.9g", k ? " " : "", (double)vectors[i * n_dims + k]);
-            }
+            json_array_append_new(vector, json_real((double)vectors[i * n_dims + k]));
         }
-        if (list) {
-            json_array_append_new(list, vector);
-        } else {
-            json_decref(vector);
-            putchar('\n');
-        }
+        json_array_append_new(list, vector);
     }
-    if (list) {
-        print_json(json_pack("{s:o, s:I, s:I}", "embeddings", list, "n_dims", (json_int_t)n_dims, "n_tokens",
-                             (json_int_t)n_tokens));
-    }
+    return print_json(json_pack("{s:o, s:I, s:I}", "embeddings", list, "n_dims", (json_int_t)n_dims, "n_tokens",
+                                (json_int_t)n_tokens));
 }
 
 static int embed(const options *o, const session *s, const texts *t)
@@ -107,8 +107,10 @@ static int embed(const options *o, const session *s, const texts *t)
     double begin = now_seconds();
     mlxr_status status = mlxr_embed(s->engine, s->model, t->inputs, t->n, 0, vectors, &error);
     double took = now_seconds() - begin;
+    int exit_code = EXIT_FAILED;
     if (status == MLXR_OK) {
-        print_vectors(o, vectors, t->n, info.n_dims, t->n_tokens);
+        exit_code = o->json ? print_object(vectors, t->n, info.n_dims, t->n_tokens)
+                            : print_lines(vectors, t->n, info.n_dims);
         if (o->verbose) {
             print_note("%zu texts of %zu tokens in %.3f s: %.0f texts/s", t->n, t->n_tokens, took, (double)t->n / took);
         }
@@ -116,7 +118,7 @@ static int embed(const options *o, const session *s, const texts *t)
         print_error("%s", error.text);
     }
     free(vectors);
-    return status == MLXR_OK ? EXIT_OK : EXIT_FAILED;
+    return exit_code;
 }
 
 int verb_embed(options *o)

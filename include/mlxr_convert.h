@@ -1,6 +1,6 @@
 /*
- * mlxr_convert.h: model files out of model files: quantising, converting, measuring importance. The rules of mlxr.h
- * about errors and ownership hold here, too. These calls need no engine but mlxr_imatrix; each may run on any thread.
+ * mlxr_convert.h: model files out of model files: quantising, converting. The rules of mlxr.h about errors and
+ * ownership hold here, too. These calls need no engine; each may run on any thread.
  *
  * What is written appears under its name when it is whole, in the place of what had that name, or never.
  */

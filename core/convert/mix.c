@@ -15,8 +15,7 @@ typedef enum when {
     FIRST_2,
     FIRST_4,
     EIGHTH,          /* the first eighth of the layers */
-    EIGHTH_PLAIN,    /* … without an importance matrix */
-    EIGHTH_WEIGHTED, /* … with one */
+    EIGHTH_WEIGHTED, /* … with an importance matrix */
     SIXTEENTH,
     MORE_BITS,   /* the first eighth, the last, and every third between */
     SHARED_HEADS /* four query heads and more read the same keys and values: these are small and matter */
@@ -159,8 +158,6 @@ static bool holds(when w, const mix_model *m, uint32_t layer)
         return layer < 4;
     case EIGHTH:
         return layer < n / 8;
-    case EIGHTH_PLAIN:
-        return layer < n / 8 && !m->weighted;
     case EIGHTH_WEIGHTED:
         return layer < n / 8 && m->weighted;
     case SIXTEENTH:

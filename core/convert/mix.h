@@ -21,7 +21,7 @@ typedef struct mix_model {
 
 const mix *mix_find(const char *name); /* any case; NULL */
 const char *mix_names(void);           /* of all, for messages */
-uint32_t mix_file_type(const mix *m); /* general.file_type */
+uint32_t mix_file_type(const mix *m);  /* general.file_type */
 
 mix_model mix_model_of(const model_file *file, bool weighted);
 

@@ -20,6 +20,7 @@
 #include "kernels/cpu/encode.h"
 #include "quant/codec.h"
 
+#define HALF_OVERFLOW 65520.0f      /* from here on F16 rounds to infinity */
 #define PIECE_WEIGHTS (256u * 1024) /* with 4 bytes in and 4 out it stays in L2 and L3 */
 
 typedef struct work {
@@ -43,7 +44,7 @@ static uint64_t n_rows_of(const tensor *t)
     return t->shape[1] * t->shape[2] * t->shape[3];
 }
 
-/* Rows of a piece; of whole heads where they change places, which keeps what is read near what is written. */
+/* Rows of a piece. */
 static uint64_t piece_rows(const out_tensor *t)
 {
     uint64_t rows = PIECE_WEIGHTS / t->in->shape[0];
@@ -71,15 +72,32 @@ static uint64_t source_row(const out_tensor *t, uint64_t row)
     return head * n + at % 2 * (n / 2) + at / 2;
 }
 
-static bool all_finite(const float *x, size_t n)
+/* No NaN, and nothing at or beyond ±limit. */
+static bool all_within(const float *x, size_t n, float limit)
 {
-    uint32_t bad = 0;
+    uint32_t n_bad = 0;
     for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], 4);
-        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+        n_bad += !(fabsf(x[i]) < limit);
     }
-    return !bad;
+    return n_bad == 0;
+}
+
+static mlxr_status check_weights(const out_tensor *t, uint64_t first, uint64_t n, const float *x, mlxr_error *error)
+{
+    size_t n_weights = (size_t)(n * t->in->shape[0]);
+    if (!all_within(x, n_weights, INFINITY)) {
+        return error_set(error, MLXR_FORMAT,
+                         "tensor '%s': a weight in rows %" PRIu64 " to %" PRIu64
+                         " is no finite number; the file is damaged, or the model was",
+                         t->in->name, first, first + n - 1);
+    }
+    if (t->type == DTYPE_F16 && !all_within(x, n_weights, HALF_OVERFLOW)) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "tensor '%s': a weight in rows %" PRIu64 " to %" PRIu64
+                         " is too large for F16, which ends at 65,504; BF16 and F32 hold it",
+                         t->in->name, first, first + n - 1);
+    }
+    return MLXR_OK;
 }
 
 /* Decodes rows [first, first + n) to x. */
@@ -131,11 +149,9 @@ static mlxr_status write_piece(work *w, const out_tensor *t, uint64_t offset, ui
         }
     } else {
         read_rows(t, first, n, x);
-        if (!all_finite(x, (size_t)n * n_in)) {
-            return error_set(error, MLXR_FORMAT,
-                             "tensor '%s': a weight in rows %" PRIu64 " to %" PRIu64
-                             " is no finite number; the file is damaged, or the model was",
-                             t->in->name, first, first + n - 1);
+        mlxr_status status = check_weights(t, first, n, x, error);
+        if (status != MLXR_OK) {
+            return status;
         }
         encode_rows(w, t, first, n, x, out);
     }

@@ -182,10 +182,10 @@ static mlxr_status try_source(const tokenizer_source *s, const tokenizer *t, boo
 
 static mlxr_status find_pre(tokenizer_source *s, const tokenizer *t, region *memory, mlxr_error *error)
 {
-    char names[4096];
+    char names[4096], *rest = NULL;
     bool same = false;
     pre_recipe_names(names, sizeof names);
-    for (char *name = strtok(names, ", "); name && !same; name = strtok(NULL, ", ")) {
+    for (char *name = strtok_r(names, ", ", &rest); name && !same; name = strtok_r(NULL, ", ", &rest)) {
         s->pre = region_strndup(memory, name, strlen(name));
         mlxr_status status = s->pre ? try_source(s, t, &same, error) : error_nomem(error, "a name", strlen(name));
         if (status == MLXR_NOMEM) {

@@ -190,12 +190,12 @@ static void a_killed_process_leaves_nothing(void **state)
     }
 }
 
-static void a_weight_that_is_no_number_names_its_tensor(void **state)
+/* Quantises the model with one weight of blk.1.ffn_down replaced; nothing may be left behind. */
+static void check_refused(float weight, const char *type, mlxr_status wanted, const char *why)
 {
     mlxr_error error = {0};
     model_file *file = NULL;
-    char bad[96], expected[128];
-    (void)state;
+    char bad[96];
     snprintf(bad, sizeof bad, "%s/bad.gguf", folder);
     char *bytes = NULL;
     size_t n = 0;
@@ -203,18 +203,31 @@ static void a_weight_that_is_no_number_names_its_tensor(void **state)
     assert_ok(model_file_open(&file, in, &error), &error);
     const tensor *t = model_file_tensor(file, "blk.1.ffn_down.weight");
     size_t at = (size_t)((const uint8_t *)t->data - file->parts[0].data) + 4 * (size_t)t->shape[0] + 8;
-    const uint32_t nan_bits = 0x7fc00000u;
-    memcpy(bytes + at, &nan_bits, 4);
+    memcpy(bytes + at, &weight, 4);
     FILE *f = fopen(bad, "wb");
     fwrite(bytes, 1, n, f);
     fclose(f);
-    assert_int_equal(mlxr_quantize(bad, out, &(mlxr_quantize_options){.type = "Q4_0"}, NULL, &error), MLXR_FORMAT);
-    snprintf(expected, sizeof expected, "tensor 'blk.1.ffn_down.weight': a weight in rows 0 to");
+    assert_int_equal(mlxr_quantize(bad, out, &(mlxr_quantize_options){.type = type}, NULL, &error), wanted);
+    const char *expected = "tensor 'blk.1.ffn_down.weight': a weight in rows 0 to";
     assert_memory_equal(error.text, expected, strlen(expected));
+    assert_non_null(strstr(error.text, why));
     assert_int_equal(path_find(out), PATH_NONE);
     model_file_close(&file);
     free(bytes);
     unlink(bad);
+}
+
+static void a_weight_that_is_no_number_names_its_tensor(void **state)
+{
+    (void)state;
+    check_refused(NAN, "Q4_0", MLXR_FORMAT, "is no finite number");
+    check_refused(-INFINITY, "F16", MLXR_FORMAT, "is no finite number");
+}
+
+static void a_weight_that_f16_cannot_hold_does_not_become_infinite(void **state)
+{
+    (void)state;
+    check_refused(-65520, "F16", MLXR_UNSUPPORTED, "too large for F16");
 }
 
 static void what_cannot_be_is_said(void **state)
@@ -321,6 +334,7 @@ int main(void)
         cmocka_unit_test(a_stopped_call_leaves_what_was_there),
         cmocka_unit_test(a_killed_process_leaves_nothing),
         cmocka_unit_test(a_weight_that_is_no_number_names_its_tensor),
+        cmocka_unit_test(a_weight_that_f16_cannot_hold_does_not_become_infinite),
         cmocka_unit_test(what_cannot_be_is_said),
         cmocka_unit_test(a_model_may_take_its_own_place),
         cmocka_unit_test(mixes_are_the_fields),
