@@ -77,6 +77,12 @@ describe('hostile markdown', () => {
     expect(element.querySelector('mi')?.textContent).toBe('x<y');
   });
 
+  it('looks at a long class once', () => {
+    const began = performance.now();
+    expect(text(clean(`<code class="language-${'hljs-a'.repeat(60)}!">x</code>`))).toBe('<code>x</code>');
+    expect(performance.now() - began).toBeLessThan(1000);
+  });
+
   it('takes prices for no formulas', () => {
     expect(page('It costs $5, not $6.').querySelector('math')).toBeNull();
   });

@@ -38,7 +38,7 @@ export interface ModelDetails {
   model: Model;
   modelfile: string | null;
   fit: null | {
-    fits: 'now' | 'when_others_are_unloaded' | 'never';
+    fits: 'now' | 'when_others_are_unloaded' | 'when_memory_is_free' | 'never';
     weight_bytes: number;
     loaded_weight_bytes: number;
     budget_bytes: number;

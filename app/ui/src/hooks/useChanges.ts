@@ -36,7 +36,10 @@ export function useChanges(): void {
             useConnection.getState().seen();
             if (event.event === 'hello') void usePreferences.getState().read();
             else if (event.event === 'change') changed(JSON.parse(event.data) as UiChange);
-            else if (event.event === 'reset') void client.invalidateQueries();
+            else if (event.event === 'reset') {
+              void usePreferences.getState().read();
+              void client.invalidateQueries();
+            }
           }
         } catch (error) {
           if (gone.signal.aborted) return;

@@ -1,7 +1,7 @@
 // One chat: its messages, and everything that makes new ones.
 import { useQuery, useQueryClient, type QueryClient } from '@tanstack/react-query';
 import { useEffect, useMemo } from 'react';
-import { api } from '@/api/client';
+import { api, ApiError } from '@/api/client';
 import type { UiAttachmentFields, UiChat, UiGenerate, UiMessage, UiParameters, UiStarted } from '@/api/schema';
 import { childrenOf, newestBelow, pathTo } from '@/lib/tree';
 import { useNavigation } from '@/stores/navigation';
@@ -90,16 +90,22 @@ function turnsOf(client: QueryClient, id: number | null) {
 
   /** A new question at the end. A chat is made where there is none. */
   const ask = async ({ content, attachments, model, parameters, system }: Ask): Promise<void> => {
-    let into = id;
-    if (into === null) {
-      const made = await api('POST /ui-api/chats', { body: { model, parameters, ...(system ? { system } : {}) } });
-      into = made.id;
+    const body: UiGenerate = { message: { content, attachments }, model };
+    if (id !== null) {
+      await generate(body, id);
+      return;
     }
+    const made = await api('POST /ui-api/chats', { body: { model, parameters, ...(system ? { system } : {}) } });
     try {
-      await generate({ message: { content, attachments }, model }, into);
-    } finally {
-      if (id === null) useNavigation.getState().go({ page: 'chat', id: into });
+      await generate(body, made.id);
+    } catch (error) {
+      // Refused: the question stays where it was written, and no empty chat is left.
+      if (error instanceof ApiError) {
+        await api('DELETE /ui-api/chats/{id}', { path: { id: made.id } }).catch(() => undefined);
+      }
+      throw error;
     }
+    useNavigation.getState().go({ page: 'chat', id: made.id });
   };
   /** The question in other words, with what was attached to it, beside the one it was. */
   const resend = async (question: UiMessage, content: string, model: string): Promise<void> => {

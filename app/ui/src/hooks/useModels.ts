@@ -16,12 +16,10 @@ export function useModels() {
   const models = useQuery({
     queryKey: ['models'],
     queryFn: async ({ signal }) => ((await api('GET /ui-api/models', { signal })) as { models: Model[] }).models,
-    refetchInterval: 30_000,
   });
   const loaded = useQuery({
     queryKey: ['loaded'],
     queryFn: async ({ signal }) => ((await api('GET /ui-api/loaded', { signal })) as { loaded: LoadedModel[] }).loaded,
-    refetchInterval: 3000,
   });
   const rows = useMemo<RegistryRow[] | undefined>(() => {
     // One file may have several names, and a name may be a link to a file.

@@ -128,7 +128,7 @@ purify.addHook('afterSanitizeAttributes', (node) => {
   }
   // Classes are ours: those of highlight.js. Others could dress text up as a part of the page.
   const name = node.getAttribute('class');
-  if (name && !/^(?:(?:hljs-[\w-]+|language-[\w-]+|[a-z]+_) ?)+$/.test(name)) node.removeAttribute('class');
+  if (name && !name.split(' ').every((part) => /^(?:hljs-[\w-]+|language-[\w-]+|[a-z]+_)$/.test(part))) node.removeAttribute('class');
 });
 
 /** Markup that was cleaned; with trusted types, of that type. */

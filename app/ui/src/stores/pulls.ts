@@ -40,22 +40,25 @@ export const usePulls = create<Pulls>((set, get) => {
   const follow = async (client: QueryClient, source: string, events: AsyncGenerator<ServerEvent, void>) => {
     let id = 0;
     let ended = false;
-    for await (const { event, data } of events) {
-      if (event === 'job') {
-        ({ id } = JSON.parse(data) as { id: number });
-        watched.add(id);
-        put(id, { source });
-      } else if (event === 'progress') {
-        put(id, { progress: JSON.parse(data) as JobProgress });
-      } else if (event === 'end') {
-        ended = true;
-        put(id, { end: JSON.parse(data) as JobEnd });
-        void client.invalidateQueries({ queryKey: ['models'] });
+    try {
+      for await (const { event, data } of events) {
+        if (event === 'job') {
+          ({ id } = JSON.parse(data) as { id: number });
+          watched.add(id);
+          put(id, { source });
+        } else if (event === 'progress') {
+          put(id, { progress: JSON.parse(data) as JobProgress });
+        } else if (event === 'end') {
+          ended = true;
+          put(id, { end: JSON.parse(data) as JobEnd });
+          void client.invalidateQueries({ queryKey: ['models'] });
+        }
       }
+    } finally {
+      // The connection broke, the job need not have: it is found again.
+      watched.delete(id);
+      if (!ended && id) setTimeout(() => void get().find(client).catch(() => undefined), 2000);
     }
-    // The connection broke, the job need not have: it is found again.
-    watched.delete(id);
-    if (!ended && id) setTimeout(() => void get().find(client).catch(() => undefined), 2000);
   };
   return {
     pulls: [],

@@ -1,4 +1,5 @@
 import { lazy, Suspense, useMemo, useState } from 'react';
+import type { UiAttachmentFields } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { downloadChat, useChatActions } from '@/hooks/useChats';
 import { useChat, useChatTurns } from '@/hooks/useChat';
@@ -46,6 +47,12 @@ export function ChatPane({ id }: { id: number | null }) {
   const stats = (live ? live.stats : last?.stats) ?? undefined;
   const used = (stats?.prompt_tokens ?? live?.promptTokens ?? 0) + (stats?.answer_tokens ?? 0);
 
+  const send = async (content: string, attachments: UiAttachmentFields[]) => {
+    await turns.ask({ content, attachments, model, parameters, system });
+    // They were for this chat, not for those that are begun later.
+    setParameters({});
+    setSystem('');
+  };
   const choose = (name: string) => {
     changeSettings({ default_model: name });
     if (chat) change.mutate({ chat, fields: { model: name } });
@@ -122,7 +129,7 @@ export function ChatPane({ id }: { id: number | null }) {
         key={id ?? 'new'}
         disabled={!model}
         onStop={generation === null ? null : () => void turns.stop(generation).catch(showError)}
-        onSend={(content, attachments) => turns.ask({ content, attachments, model, parameters, system })}
+        onSend={send}
       />
     </section>
   );
