@@ -3,7 +3,8 @@
  * Owner: the caller's importance. Lifetime: importance_open to importance_close.
  *
  * The older format, all little-endian: int32 number of entries; each: int32 n, n bytes of name, int32 calls, int32 m, m
- * floats (sums over `calls` evaluations of means); then, in newer files, int32 chunks, int32 n, n bytes: the text.
+ * floats (sums over `calls` evaluations of means); then, in newer files, int32 chunks, int32 n, n bytes: the text. Of
+ * experts, m counts the inputs of all matrices; how many there are it does not tell.
  */
 #include "convert/importance.h"
 
@@ -14,6 +15,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "loaders/name_index.h"
 #include "loaders/readers.h"
 
@@ -221,7 +223,7 @@ mlxr_status importance_read_gguf(importance *out, const model_file *file, const 
     }
     for (uint64_t i = 0; i < file->n_tensors && status == MLXR_OK; i++) {
         size_t n = strlen(file->tensors[i].name);
-        if (n >= n_suffix && strcmp(file->tensors[i].name + (n - n_suffix), SUM_SUFFIX) == 0) {
+        if (text_ends_with(file->tensors[i].name, SUM_SUFFIX)) {
             status = take_tensor(out, file, &file->tensors[i], n - n_suffix, name, error);
         }
     }

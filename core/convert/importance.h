@@ -13,7 +13,7 @@ typedef struct importance_entry {
     const char *name; /* of the tensor */
     float *values;    /* [n_matrices][n / n_matrices], means */
     uint64_t n;
-    uint32_t n_matrices;
+    uint32_t n_matrices; /* 1 of the older format, which does not tell: n may be that of several matrices */
 } importance_entry;
 
 typedef struct importance {

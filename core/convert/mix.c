@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/text.h"
+
 /* Which layers a rule is for. */
 typedef enum when {
     NEVER,
@@ -119,6 +121,26 @@ uint32_t mix_file_type(const mix *m)
     return m->file_type;
 }
 
+bool mix_quantises(const mix *m)
+{
+    return dtype_find((uint32_t)m->plain)->block_size > 1;
+}
+
+uint32_t mix_file_type_of(dtype type)
+{
+    static const uint8_t read_only[MIX_TYPES] = {
+        [DTYPE_IQ2_XXS] = 19, [DTYPE_IQ2_XS] = 20, [DTYPE_IQ3_XXS] = 23, [DTYPE_IQ1_S] = 24, [DTYPE_IQ4_NL] = 25,
+        [DTYPE_IQ3_S] = 26,   [DTYPE_IQ2_S] = 28,  [DTYPE_IQ4_XS] = 30,  [DTYPE_IQ1_M] = 31, [DTYPE_TQ1_0] = 36,
+        [DTYPE_TQ2_0] = 37,   [DTYPE_MXFP4] = 38,  [DTYPE_NVFP4] = 39,
+    };
+    uint32_t found = read_only[type];
+    for (size_t i = 0; i < sizeof mixes / sizeof *mixes && found == 0; i++) {
+        const mix *m = &mixes[i];
+        found = m->plain == type && (m->alias || strcmp(m->name, dtype_name(type)) == 0) ? m->file_type : 0;
+    }
+    return found; /* 0 is F32's; Q8_K is no type of weights in files */
+}
+
 /* ---- what it depends on ---- */
 
 static uint32_t read_u32(const model_file *file, text_view arch, const char *name)
@@ -182,12 +204,6 @@ static dtype first_that_holds(const rule rules[2], const mix_model *m, uint32_t 
 
 /* ---- tensors' names ---- */
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n >= n_end && strcmp(text + (n - n_end), end) == 0;
-}
-
 /* Norms, biases, routers, tables of positions and small convolutions stay as they are: they take little and matter. */
 static bool may_change(const tensor *t)
 {
@@ -208,21 +224,21 @@ static bool may_change(const tensor *t)
             return false;
         }
     }
-    return t->n_dims >= 2 && ends_with(t->name, "weight");
+    return t->n_dims >= 2 && text_ends_with(t->name, "weight");
 }
 
 static bool is_value(const char *name)
 {
-    return ends_with(name, "attn_v.weight") || ends_with(name, "attn_qkv.weight") ||
-           ends_with(name, "attn_kv_b.weight");
+    return text_ends_with(name, "attn_v.weight") || text_ends_with(name, "attn_qkv.weight") ||
+           text_ends_with(name, "attn_kv_b.weight");
 }
 
 static dtype wanted_type(const mix *m, const mix_model *model, const char *name)
 {
-    bool quantised = dtype_find((uint32_t)m->plain)->block_size > 1, eight = model->n_expert == 8;
+    bool eight = model->n_expert == 8;
     unsigned layer = 0;
     sscanf(name, "blk.%u.", &layer);
-    if (!quantised) {
+    if (!mix_quantises(m)) {
         return m->plain;
     }
     if (strcmp(name, "output.weight") == 0 || (model->tied && strcmp(name, "token_embd.weight") == 0)) {
@@ -235,13 +251,13 @@ static dtype wanted_type(const mix *m, const mix_model *model, const char *name)
         type = large && (type == DTYPE_Q3_K || type == DTYPE_Q4_K) ? DTYPE_Q5_K : type;
         return eight ? DTYPE_Q8_0 : type;
     }
-    if (ends_with(name, "attn_k.weight") && eight) {
+    if (text_ends_with(name, "attn_k.weight") && eight) {
         return DTYPE_Q8_0;
     }
     if (strstr(name, "ffn_down")) {
         return first_that_holds(m->down, model, layer, m->plain);
     }
-    if (ends_with(name, "attn_output.weight")) {
+    if (text_ends_with(name, "attn_output.weight")) {
         return eight ? (m->more_for_eight ? DTYPE_Q5_K : m->plain) : m->out != DTYPE_F32 ? m->out : m->plain;
     }
     return m->plain;

@@ -33,8 +33,9 @@ static mlxr_status find_importance(job *j, out_tensor *t, mlxr_error *error)
     if (!e || !quantised(t->type)) {
         return MLXR_OK;
     }
-    uint64_t n_matrices = e->n_matrices > 1 ? t->in->shape[2] : 1;
-    if (e->n_matrices != n_matrices || e->n != n_matrices * t->in->shape[0]) {
+    uint64_t n_matrices = e->n / t->in->shape[0];
+    if (e->n % t->in->shape[0] != 0 || (n_matrices != 1 && n_matrices != t->in->shape[2]) ||
+        (e->n_matrices != n_matrices && e->n_matrices != 1)) {
         return error_set(error, MLXR_FORMAT,
                          "%s: importance of '%s' has %llu values in %u matrices, the tensor's rows have %llu weights "
                          "in %llu matrices; it was made with another model",
@@ -42,7 +43,7 @@ static mlxr_status find_importance(job *j, out_tensor *t, mlxr_error *error)
                          (unsigned long long)t->in->shape[0], (unsigned long long)t->in->shape[2]);
     }
     t->importance = e->values;
-    t->n_matrices = e->n_matrices;
+    t->n_matrices = (uint32_t)n_matrices;
     j->report.n_weighted++;
     return MLXR_OK;
 }
@@ -70,24 +71,23 @@ static mlxr_status choose_types(job *j, mlxr_error *error)
     return status;
 }
 
-/* general.file_type of a model whose types are kept: that of the most weights among those it is known for. */
+/* general.file_type of a model whose types are kept: what the file says of itself, else that of the type that most of
+ * the weights have. */
 static uint32_t kept_file_type(const job *j)
 {
-    static const struct {
-        dtype type;
-        uint32_t file_type;
-    } known[] = {{DTYPE_F32, 0}, {DTYPE_F16, 1}, {DTYPE_BF16, 32}};
-    uint64_t most = 0;
-    uint32_t found = 0;
-    for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
-        uint64_t n = 0;
-        for (size_t i = 0; i < j->source.n_tensors; i++) {
-            n += j->source.tensors[i].type == known[k].type ? j->source.tensors[i].in->n_bytes : 0;
-        }
-        found = n > most ? known[k].file_type : found;
-        most = n > most ? n : most;
+    uint64_t n_of[MIX_TYPES] = {0};
+    uint32_t file_type = 0, most = DTYPE_F32;
+    if (model_file_meta(j->source.file, "general.file_type") &&
+        model_file_u32(j->source.file, "general.file_type", &file_type, NULL) == MLXR_OK) {
+        return file_type;
     }
-    return found;
+    for (size_t i = 0; i < j->source.n_tensors; i++) {
+        const tensor *t = j->source.tensors[i].in;
+        uint32_t type = (uint32_t)j->source.tensors[i].type;
+        n_of[type] += t->shape[0] * t->shape[1] * t->shape[2] * t->shape[3];
+        most = n_of[type] > n_of[most] ? type : most;
+    }
+    return mix_file_type_of((dtype)most);
 }
 
 static void put_metadata(job *j)
@@ -123,6 +123,11 @@ mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_o
     job j = {.options = options, .mix = options->type ? mix_find(options->type) : NULL};
     if (options->type && !j.mix) {
         return error_set(error, MLXR_ARG, "type '%s' is unknown; known: %s", options->type, mix_names());
+    }
+    if (options->imatrix && (!j.mix || !mix_quantises(j.mix))) {
+        return error_set(error, MLXR_ARG, "importance matrix '%s' would change nothing: %s%s%s", options->imatrix,
+                         options->type ? "type '" : "without a type weights stay as they are",
+                         options->type ? options->type : "", options->type ? "' rounds each weight by itself" : "");
     }
     mlxr_status status = source_open(&j.source, in, error);
     if (status == MLXR_OK && options->imatrix) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "graph/rope.h"
 #include "graph/vocabulary.h"
 #include "quant/codec.h"
@@ -78,16 +79,10 @@ static mlxr_status put_tokenizer(source *s, mlxr_error *error)
     return status;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n >= n_end && strcmp(text + (n - n_end), end) == 0;
-}
-
 /* A bias in the order of its matrix's rows: a copy. */
-static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, mlxr_error *error)
+static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, uint32_t n_rot, mlxr_error *error)
 {
-    size_t n = (size_t)t->in->shape[0], half = n / n_heads / 2;
+    size_t n = (size_t)t->in->shape[0], n_head = n / n_heads;
     tensor *copy = region_array(&s->memory, 1, sizeof *copy);
     float *values = region_array(&s->memory, n, sizeof *values), *plain = region_array(&s->memory, n, sizeof *plain);
     if (!copy || !values || !plain) {
@@ -95,8 +90,8 @@ static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, mlxr_er
     }
     codec_decode(t->in->type, t->in->data, plain, n);
     for (size_t i = 0; i < n; i++) {
-        size_t head = i / (2 * half), at = i % (2 * half);
-        values[i] = plain[head * 2 * half + at % 2 * half + at / 2];
+        size_t at = i % n_head;
+        values[i] = plain[at < n_rot ? i - at + at % 2 * (n_rot / 2) + at / 2 : i];
     }
     *copy = *t->in;
     copy->type = DTYPE_F32;
@@ -107,7 +102,7 @@ static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, mlxr_er
     return MLXR_OK;
 }
 
-/* GGUF keeps the rows of Q and K of some families as adjacent pairs, safetensors as halves. */
+/* GGUF keeps the rows of Q and K that RoPE turns as adjacent pairs in some families, safetensors as halves. */
 static mlxr_status pair_rows(source *s, const hparams *h, mlxr_error *error)
 {
     static const char *const ends[] = {".attn_q.weight", ".attn_q.bias", ".attn_k.weight", ".attn_k.bias"};
@@ -118,10 +113,10 @@ static mlxr_status pair_rows(source *s, const hparams *h, mlxr_error *error)
     for (size_t i = 0; i < s->n_tensors && status == MLXR_OK; i++) {
         out_tensor *t = &s->tensors[i];
         int which = 0;
-        while (which < 4 && !ends_with(t->in->name, ends[which])) {
+        while (which < 4 && !text_ends_with(t->in->name, ends[which])) {
             which++;
         }
-        if (ends_with(t->in->name, ".attn_qkv.weight")) {
+        if (text_ends_with(t->in->name, ".attn_qkv.weight")) {
             return error_set(error, MLXR_UNSUPPORTED,
                              "tensor '%s': GGUF has its rows in another order, which is not known here", t->in->name);
         }
@@ -130,14 +125,15 @@ static mlxr_status pair_rows(source *s, const hparams *h, mlxr_error *error)
         }
         uint32_t n_heads = which < 2 ? h->n_head : h->n_head_kv;
         uint64_t n_rows = t->in->shape[which % 2 ? 0 : 1];
-        if (n_rows % n_heads != 0 || n_rows / n_heads % 2 != 0) {
-            return error_set(error, MLXR_FORMAT, "tensor '%s': %llu rows are not %u heads of pairs", t->in->name,
-                             (unsigned long long)n_rows, n_heads);
+        if (n_rows % n_heads != 0 || n_rows / n_heads < h->n_rot) {
+            return error_set(error, MLXR_FORMAT, "tensor '%s': %llu rows are not %u heads of %u pairs", t->in->name,
+                             (unsigned long long)n_rows, n_heads, h->n_rot / 2);
         }
         if (which % 2) {
-            status = pair_bias(s, t, n_heads, error);
+            status = pair_bias(s, t, n_heads, h->n_rot, error);
         } else {
             t->n_pair_heads = n_heads;
+            t->n_pair_rows = h->n_rot;
         }
     }
     return status;

@@ -68,8 +68,8 @@ static uint64_t source_row(const out_tensor *t, uint64_t row)
     if (!t->n_pair_heads) {
         return row;
     }
-    uint64_t n = t->in->shape[1] / t->n_pair_heads, head = row / n, at = row % n;
-    return head * n + at % 2 * (n / 2) + at / 2;
+    uint64_t n = t->in->shape[1] / t->n_pair_heads, at = row % n;
+    return at < t->n_pair_rows ? row - at + at % 2 * (t->n_pair_rows / 2) + at / 2 : row;
 }
 
 /* No NaN, and nothing at or beyond ±limit. */

@@ -12,7 +12,8 @@
 typedef struct out_tensor {
     const tensor *in;
     dtype type;
-    uint32_t n_pair_heads;   /* not 0: each head's rows change from halves (i, i + n/2) to pairs (2i, 2i + 1) */
+    uint32_t n_pair_heads;   /* not 0: in each head, rows change from halves (i, i + n/2) to pairs (2i, 2i + 1) … */
+    uint32_t n_pair_rows;    /* … the first n of them; RoPE does not turn the others */
     const float *importance; /* [n_matrices][shape[0]] or NULL */
     uint32_t n_matrices;     /* 1: the same for all rows; else shape[2] */
 } out_tensor;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/text.h"
 #include "loaders/readers.h"
 
 static const struct {
@@ -69,15 +70,9 @@ mlxr_status model_file_index(model_file *file, mlxr_error *error)
     return status;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n >= n_end && strcmp(text + (n - n_end), end) == 0;
-}
-
 static mlxr_status read_any(model_file *file, const char *path, mlxr_error *error)
 {
-    if (path_find(path) == PATH_FOLDER || ends_with(path, ".safetensors") || ends_with(path, ".json")) {
+    if (path_find(path) == PATH_FOLDER || text_ends_with(path, ".safetensors") || text_ends_with(path, ".json")) {
         return safetensors_read(file, path, error);
     }
     return gguf_read(file, path, error);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "loaders/safetensors.h"
 
 #define INDEX_NAME "model.safetensors.index.json"
@@ -214,12 +215,6 @@ static mlxr_status read_indexed(model_file *file, const char *folder, const char
 
 /* ---- the folder ------------------------------------------------------------------------------------------------ */
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n >= n_end && strcmp(text + (n - n_end), end) == 0;
-}
-
 /* The folder's own name for general.name; NULL for ".", "..", "/". */
 static const char *folder_name(const char *folder)
 {
@@ -236,7 +231,7 @@ static mlxr_status split_path(const char *path, region *memory, const char **fol
     if (path_find(path) != PATH_FOLDER) {
         const char *slash = strrchr(path, '/');
         const char *name = slash ? slash + 1 : path;
-        *weights = ends_with(name, ".safetensors") ? name : NULL;
+        *weights = text_ends_with(name, ".safetensors") ? name : NULL;
         n = slash ? (size_t)(slash - path) : 0;
         if (slash == path) {
             n = 1;

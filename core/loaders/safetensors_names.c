@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "loaders/safetensors.h"
 
 /* Defaults as in transformers' configuration_*.py. */
@@ -439,12 +440,6 @@ static size_t stem_length(const char *name)
     return 0;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n >= n_end && strcmp(text + (n - n_end), end) == 0;
-}
-
 /* Names that do not end in ".weight" or ".bias". */
 static const struct {
     const char *theirs, *ours;
@@ -520,7 +515,7 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     if (!class) {
         return HF_KEEP;
     }
-    if ((config->tied && strcmp(name, "lm_head.weight") == 0) || ends_with(name, ".rotary_emb.inv_freq")) {
+    if ((config->tied && strcmp(name, "lm_head.weight") == 0) || text_ends_with(name, ".rotary_emb.inv_freq")) {
         return HF_SKIP;
     }
     bool bert = class->words == HF_WORDS_BERT;

@@ -1,5 +1,7 @@
 """quantize, convert: model files out of model files."""
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -64,18 +66,33 @@ def folders():
 
 
 class Convert(support.CliTest):
+    def compare(self, folder):
+        out = os.path.join(self.home, "out.gguf")
+        report = self.succeed("convert", folder, out, "--json").json
+        self.assertEqual((report["type"], report["encoded"]), ("kept", 0))
+        options = ["--raw", "-n", "12", "--temp", "0", "--logprobs", "20", "--json"]
+        found = [self.succeed("run", model, "zqxkvjwp the end", *options).json for model in (folder, out)]
+        self.assertEqual(found[0]["text"], found[1]["text"], folder)
+        for one, other in zip(*[place["logprobs"] for place in found]):
+            for a, b in zip(one["top"], other["top"]):
+                self.assertAlmostEqual(a["logprob"], b["logprob"], 3, folder)
+
     def test_a_folder_and_its_file_give_the_same_probabilities(self):
         """The order of rows differs for some families, and with it that of summation: nothing else may."""
         for folder in folders():
-            out = os.path.join(self.home, "out.gguf")
-            report = self.succeed("convert", folder, out, "--json").json
-            self.assertEqual((report["type"], report["encoded"]), ("kept", 0))
-            options = ["--raw", "-n", "12", "--temp", "0", "--logprobs", "20", "--json"]
-            found = [self.succeed("run", model, "zqxkvjwp the end", *options).json for model in (folder, out)]
-            self.assertEqual(found[0]["text"], found[1]["text"], folder)
-            for one, other in zip(*[place["logprobs"] for place in found]):
-                for a, b in zip(one["top"], other["top"]):
-                    self.assertAlmostEqual(a["logprob"], b["logprob"], 3, folder)
+            self.compare(folder)
+
+    def test_rows_that_rope_does_not_turn_stay_where_they_are(self):
+        """A share of each head turns: only its rows become pairs."""
+        folder = os.path.join(self.home, "partial")
+        shutil.copytree(next(f for f in folders() if os.path.basename(f).startswith("llama")), folder)
+        path = os.path.join(folder, "config.json")
+        with open(path) as file:
+            config = json.load(file)
+        config["partial_rotary_factor"] = 0.5
+        with open(path, "w") as file:
+            json.dump(config, file)
+        self.compare(folder)
 
     def test_a_type_may_be_given_at_once(self):
         both, once = os.path.join(self.home, "both.gguf"), os.path.join(self.home, "once.gguf")

@@ -14,6 +14,7 @@
 #include "convert/mix.h"
 #include "mlxr_convert.h"
 #include "quant/codec.h"
+#include "support/family_model.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
@@ -246,6 +247,102 @@ static void what_cannot_be_is_said(void **state)
     assert_non_null(strstr(error.text, "cannot be created"));
 }
 
+static void an_importance_matrix_that_would_change_nothing_is_refused(void **state)
+{
+    static const char *const types[] = {"F16", "F32", "BF16", NULL};
+    (void)state;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        mlxr_error error = {0};
+        mlxr_quantize_options o = {.type = types[i], .imatrix = "/nowhere.imatrix"};
+        assert_int_equal(mlxr_quantize(in, out, &o, NULL, &error), MLXR_ARG);
+        assert_non_null(strstr(error.text, "importance matrix '/nowhere.imatrix' would change nothing: "));
+    }
+}
+
+/* A legacy importance matrix with one entry: values[n], 4 calls. */
+static void write_legacy(const char *path, const char *name, const float *values, int32_t n)
+{
+    const int32_t head[2] = {1, (int32_t)strlen(name)}, numbers[2] = {4, n};
+    FILE *f = fopen(path, "wb");
+    fwrite(head, sizeof head, 1, f);
+    fwrite(name, (size_t)head[1], 1, f);
+    fwrite(numbers, sizeof numbers, 1, f);
+    fwrite(values, sizeof *values, (size_t)n, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The older format does not tell how many matrices a tensor has: the tensor does. */
+static void experts_have_their_own_importance_in_the_older_format_too(void **state)
+{
+    static const char name[] = "blk.0.ffn_down_exps.weight";
+    char moe[96], matrix[96];
+    mlxr_error error = {0};
+    mlxr_quantize_report report;
+    model_file *file = NULL;
+    (void)state;
+    snprintf(moe, sizeof moe, "%s/moe", folder);
+    snprintf(matrix, sizeof matrix, "%s/imatrix.dat", folder);
+    family_model_write("gpt-oss", moe);
+    assert_ok(model_file_open(&file, moe, &error), &error);
+    const tensor *t = model_file_tensor(file, name);
+    size_t n_in = (size_t)t->shape[0], n = n_in * (size_t)t->shape[2], n_rows = (size_t)t->shape[1];
+    assert_true(t->shape[2] > 1);
+    float *values = calloc(n, sizeof *values), *from = malloc(n_in * n_rows * 4), *to = malloc(n_in * n_rows * 4);
+    for (size_t i = 0; i < n; i++) { /* expert 1: every eighth input counts, and the others nearly not */
+        values[i] = i / n_in == 1 && i % 8 ? 1e-6f : 4.0f;
+    }
+    write_legacy(matrix, name, values, (int32_t)n);
+    mlxr_quantize_options o = {.type = "Q4_0", .imatrix = matrix};
+    assert_ok(mlxr_quantize(moe, out, &o, &report, &error), &error);
+    assert_int_equal(report.n_weighted, 1);
+    model_file *after = NULL;
+    double errors[2] = {0}; /* of expert 1: of inputs that count, and of the others */
+    assert_ok(model_file_open(&after, out, &error), &error);
+    const tensor *y = model_file_tensor(after, name);
+    codec_decode(t->type, (const uint8_t *)t->data + t->row_bytes * n_rows, from, n_in * n_rows);
+    codec_decode(y->type, (const uint8_t *)y->data + y->row_bytes * n_rows, to, n_in * n_rows);
+    for (size_t i = 0; i < n_in * n_rows; i++) {
+        errors[i % 8 != 0] += fabs((double)from[i] - (double)to[i]) / (i % 8 ? 7 : 1);
+    }
+    assert_true(errors[0] < 0.7 * errors[1]);
+    write_legacy(matrix, name, values, (int32_t)n - 1);
+    assert_int_equal(mlxr_quantize(moe, out, &o, &report, &error), MLXR_FORMAT);
+    assert_non_null(strstr(error.text, "it was made with another model"));
+    write_legacy(matrix, name, values, 2 * (int32_t)n_in);
+    assert_int_equal(mlxr_quantize(moe, out, &o, &report, &error), t->shape[2] == 2 ? MLXR_OK : MLXR_FORMAT);
+    model_file_close(&after);
+    model_file_close(&file);
+    free(values);
+    free(from);
+    free(to);
+    unlink(matrix);
+    unlink(out);
+}
+
+static void kept_types_keep_the_files_word_for_them(void **state)
+{
+    mlxr_error error = {0};
+    model_file *file = NULL;
+    uint32_t file_type = 999;
+    (void)state;
+    quantize("Q4_K_S", NULL);
+    assert_ok(mlxr_quantize(out, out, &(mlxr_quantize_options){.type = NULL}, NULL, &error), &error);
+    assert_ok(model_file_open(&file, out, &error), &error);
+    assert_ok(model_file_u32(file, "general.file_type", &file_type, &error), &error);
+    assert_int_equal(file_type, 14);
+    model_file_close(&file);
+    unlink(out);
+    static const struct {
+        dtype type;
+        uint32_t file_type;
+    } known[] = {{DTYPE_F32, 0},   {DTYPE_F16, 1},   {DTYPE_Q4_0, 2},  {DTYPE_Q4_1, 3},   {DTYPE_Q8_0, 7},
+                 {DTYPE_Q5_0, 8},  {DTYPE_Q5_1, 9},  {DTYPE_Q2_K, 10}, {DTYPE_Q3_K, 12},  {DTYPE_Q4_K, 15},
+                 {DTYPE_Q5_K, 17}, {DTYPE_Q6_K, 18}, {DTYPE_BF16, 32}, {DTYPE_MXFP4, 38}, {DTYPE_IQ4_XS, 30}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        assert_int_equal(mix_file_type_of(known[i].type), known[i].file_type);
+    }
+}
+
 static void a_model_may_take_its_own_place(void **state)
 {
     mlxr_error error = {0};
@@ -336,6 +433,9 @@ int main(void)
         cmocka_unit_test(a_weight_that_is_no_number_names_its_tensor),
         cmocka_unit_test(a_weight_that_f16_cannot_hold_does_not_become_infinite),
         cmocka_unit_test(what_cannot_be_is_said),
+        cmocka_unit_test(an_importance_matrix_that_would_change_nothing_is_refused),
+        cmocka_unit_test(experts_have_their_own_importance_in_the_older_format_too),
+        cmocka_unit_test(kept_types_keep_the_files_word_for_them),
         cmocka_unit_test(a_model_may_take_its_own_place),
         cmocka_unit_test(mixes_are_the_fields),
         cmocka_unit_test(rows_that_do_not_divide_get_smaller_blocks),
