@@ -27,6 +27,8 @@ const verb verb_table[] = {
      GROUP_DETOKENIZE | GROUP_ENGINE | GROUP_JSON, 1, MAX_ARGS, verb_detokenize, true, false},
     {"embed", "MODEL [TEXT]", "a text as a vector (nothing reads lines of stdin, or of --file)",
      GROUP_EMBED | GROUP_ENGINE | GROUP_JSON, 1, 2, verb_embed, true, false},
+    {"rerank", "MODEL QUERY", "how well each line of stdin, or of --file, answers a query; the best first",
+     GROUP_EMBED | GROUP_RERANK | GROUP_ENGINE | GROUP_JSON, 2, 2, verb_rerank, true, false},
     {"perplexity", "MODEL --file FILE", "how well a model predicts a text",
      GROUP_PERPLEXITY | GROUP_ENGINE | GROUP_COMPUTE | GROUP_JSON, 1, 1, verb_perplexity, true, false},
     {"bench", "MODEL", "measure the speed of prompts and generation",
@@ -184,6 +186,22 @@ int main(int argc, char **argv)
 }
 
 /* ---- what verbs share -------------------------------------------------------------------------------------------- */
+
+const char *next_line(const char **text, size_t *n_bytes, size_t *n_line)
+{
+    while (*n_bytes) {
+        const char *line = *text, *end = memchr(line, '\n', *n_bytes);
+        size_t n = end ? (size_t)(end - line) : *n_bytes;
+        *n_line = n && line[n - 1] == '\r' ? n - 1 : n;
+        n += end != NULL;
+        *text += n;
+        *n_bytes -= n;
+        if (*n_line) {
+            return line;
+        }
+    }
+    return NULL;
+}
 
 char *read_all(const char *path, size_t *n)
 {

@@ -42,6 +42,7 @@ enum {
     GROUP_STOP = 1u << 25,
     GROUP_QUANTIZE = 1u << 26,
     GROUP_EMBED = 1u << 27,
+    GROUP_RERANK = 1u << 28,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -76,6 +77,9 @@ typedef struct options {
     const char *save_logits, *kld; /* files of reference logits */
     uint32_t n_windows, n_skip;    /* of perplexity; 0: all, none */
     bool add_special, parse_special, with_special, ids_only;
+    /* rerank */
+    const char *instruction;
+    uint32_t n_top; /* 0: all */
     /* bench */
     uint32_t n_prompt, n_generate, n_repeat; /* n_prompt UINT32_MAX: not given */
     count_list batches, depths;

@@ -53,16 +53,11 @@ static bool read_texts(texts *t, const session *s, const char *text, size_t n_by
     if (!lines) {
         return add_text(t, s, text, n_bytes);
     }
-    while (n_bytes) {
-        const char *end = memchr(text, '\n', n_bytes);
-        size_t n = end ? (size_t)(end - text) : n_bytes;
-        size_t n_line = n && text[n - 1] == '\r' ? n - 1 : n;
-        if (n_line && !add_text(t, s, text, n_line)) {
+    size_t n_line;
+    for (const char *line = next_line(&text, &n_bytes, &n_line); line; line = next_line(&text, &n_bytes, &n_line)) {
+        if (!add_text(t, s, line, n_line)) {
             return false;
         }
-        n += end != NULL;
-        text += n;
-        n_bytes -= n;
     }
     return true;
 }

@@ -24,6 +24,7 @@ int verb_show(options *o);
 int verb_tokenize(options *o);
 int verb_detokenize(options *o);
 int verb_embed(options *o);
+int verb_rerank(options *o);
 int verb_perplexity(options *o);
 int verb_bench(options *o);
 int verb_quantize(options *o);
@@ -52,5 +53,7 @@ int verb_models(options *o);
 
 /* Reads a whole file ("-": stdin), malloc'ed with a NUL behind it. NULL after telling why not. */
 char *read_all(const char *path, size_t *n);
+/* The next line of *text that is not empty, without its end; NULL: none. */
+const char *next_line(const char **text, size_t *n_bytes, size_t *n_line);
 
 #endif

@@ -14,11 +14,11 @@ extern "C" {
 typedef enum { MLXR_POOLING_MEAN, MLXR_POOLING_FIRST, MLXR_POOLING_LAST } mlxr_pooling;
 
 typedef struct mlxr_embed_info {
-    mlxr_pooling pooling; /* the model's own; the mean where it names none */
-    bool intended;        /* it names one: it was made for this */
-    bool encoder;         /* it gives nothing else; a step takes whole sequences, with MLXR_SLICE_HIDDEN */
-    uint32_t n_dims;
-    uint32_t n_tokens_max; /* of a text */
+    mlxr_pooling pooling;  /* the model's own; the mean where it names none */
+    bool intended;         /* it names one: it was made for this */
+    bool encoder;          /* it gives nothing else; a step takes whole sequences, with MLXR_SLICE_HIDDEN */
+    uint32_t n_dims;       /* of a vector; the model's n_embd where it has no layers behind pooling */
+    uint32_t n_tokens_max; /* of a text; of an encoder's that is longer than mlxr_step_tokens_max each takes a step */
 } mlxr_embed_info;
 MLXR_API mlxr_embed_info mlxr_embed_info_get(const mlxr_model *model);
 
@@ -31,6 +31,9 @@ typedef struct mlxr_embed_input {
  * together, as many as a step takes. On the engine's thread; on failure nothing is written that means anything. */
 MLXR_API mlxr_status mlxr_embed(mlxr_engine *engine, mlxr_model *model, const mlxr_embed_input *inputs, size_t n_inputs,
                                 uint32_t n_dims, float *vectors, mlxr_error *error);
+/* The first n_dims (0: all) of the vector of a text whose pooled hidden state [n_embd] the caller had computed. */
+MLXR_API mlxr_status mlxr_embed_vector(const mlxr_model *model, const double *pooled, uint32_t n_dims, float *vector,
+                                       mlxr_error *error);
 
 #ifdef __cplusplus
 }

@@ -156,6 +156,7 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         *required = false;
         return true;
     case NEED_BEFORE:
+        *required = !(fam->first_unnormed && layer == 0);
         return before;
     case NEED_BEFORE_BIAS:
         return before && fam->norm_bias;
@@ -317,10 +318,14 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
 /* Does a tensor of this name have a place in the model? */
 static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
 {
-    if (t == w->embedding || t == w->output_norm || t == w->output_norm_bias || t == w->positions ||
-        t == w->token_types || t == w->embd_norm || t == w->embd_norm_bias || t == w->output || t == w->rope_freqs ||
-        t == w->rope_long || t == w->rope_short) {
-        return true;
+    const tensor *const globals[] = {
+        w->embedding,      w->output_norm, w->output_norm_bias, w->positions, w->token_types, w->embd_norm,
+        w->embd_norm_bias, w->output,      w->rope_freqs,       w->rope_long, w->rope_short,  w->cls,
+        w->cls_bias,       w->cls_out,     w->cls_out_bias,     w->dense[0],  w->dense[1]};
+    for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
+        if (t == globals[i]) {
+            return true;
+        }
     }
     unsigned layer;
     int n = 0;
@@ -369,7 +374,12 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
     h->n_vocab = (uint32_t)embedding->shape[1];
     const tensor *positions = model_file_tensor(file, "position_embd.weight");
     const tensor *types = model_file_tensor(file, "token_types.weight");
+    const tensor *cls_out = model_file_tensor(file, "cls.output.weight");
+    const tensor *dense_2 = model_file_tensor(file, "dense_2.weight");
+    const tensor *dense_3 = model_file_tensor(file, "dense_3.weight");
     const family *fam = h->fam;
+    /* a decoder may have two of them: yes and no */
+    uint64_t n_labels = cls_out && cls_out->shape[1] == 2 && !fam->encoder ? 2 : 1;
     if (positions && fam->positions && positions->shape[1] < h->n_ctx_train) {
         return error_set(error, MLXR_FORMAT, "tensor 'position_embd.weight' has %llu positions for a context of %u",
                          (unsigned long long)positions->shape[1], h->n_ctx_train);
@@ -381,7 +391,8 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         bool required, taken;
     } globals[] = {
         {&w->positions, "position_embd.weight", h->n_embd, positions ? positions->shape[1] : 0, true, fam->positions},
-        {&w->token_types, "token_types.weight", h->n_embd, types ? types->shape[1] : 0, false, fam->positions},
+        {&w->token_types, "token_types.weight", h->n_embd, types ? types->shape[1] : 0, false,
+         fam->positions || fam->token_types},
         {&w->embd_norm, "token_embd_norm.weight", h->n_embd, 0, true, fam->embedding_norm},
         {&w->embd_norm_bias, "token_embd_norm.bias", h->n_embd, 0, fam->norm_bias, fam->embedding_norm},
         {&w->embedding, "token_embd.weight", h->n_embd, h->n_vocab, true, true},
@@ -390,7 +401,14 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         {&w->output, "output.weight", h->n_embd, h->n_vocab, false, !fam->encoder},
         {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 0, false, true},
         {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 0, false, true},
-        {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 0, false, true}};
+        {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 0, false, true},
+        {&w->dense[0], "dense_2.weight", h->n_embd, dense_2 ? dense_2->shape[1] : 1, dense_3 != NULL, fam->dense_heads},
+        {&w->dense[1], "dense_3.weight", dense_2 ? dense_2->shape[1] : 0, dense_3 ? dense_3->shape[1] : 1, false,
+         fam->dense_heads},
+        {&w->cls, "cls.weight", h->n_embd, h->n_embd, false, h->ranks},
+        {&w->cls_bias, "cls.bias", h->n_embd, 0, false, h->ranks},
+        {&w->cls_out, "cls.output.weight", h->n_embd, n_labels, true, h->ranks},
+        {&w->cls_out_bias, "cls.output.bias", n_labels, 0, false, h->ranks}};
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
         if (!globals[i].taken) {
             continue;

@@ -36,6 +36,9 @@ typedef struct model_weights {
     const tensor *output;                         /* [n_embd, n_vocab]; the embedding where the model ties them */
     const tensor *rope_freqs;                     /* [n_rot/2] or NULL */
     const tensor *rope_long, *rope_short;         /* [n_rot/2] LongRoPE's factors, or NULL */
+    const tensor *dense[2];                       /* layers behind pooling, or NULL */
+    const tensor *cls, *cls_bias;                 /* [n_embd, n_embd], of what ranks texts; or NULL */
+    const tensor *cls_out, *cls_out_bias;         /* [n_embd, 1 or 2] */
     layer_weights *layers;                        /* [n_layers] */
 } model_weights;
 

@@ -34,12 +34,16 @@ typedef struct family {
     bool ffn_norm_after;      /* GGUF calls the norm before the MLP post_attention_norm */
     bool encoder;             /* a token sees later ones, too; the model gives hidden states and no logits */
     bool positions;           /* a table of positions (and kinds of tokens) is added to the embedding */
+    bool token_types;         /* a table of kinds of tokens alone */
     bool embedding_norm;      /* a norm follows it */
     bool sinks;               /* a logit a head that joins the softmax without a value */
     activation act;           /* of the gate, or of what has none */
     bool scale_embedding;     /* × √n_embd */
     bool logit_scale_divides; /* logits are divided by the file's scale, not multiplied */
     uint32_t full_every;      /* with a window: every n-th layer attends to all (Gemma 3: 6); 0: every layer has it */
+    bool full_first;          /* … the first of every n */
+    bool first_unnormed;      /* the first layer's attention reads X itself */
+    bool dense_heads;         /* there may be layers behind pooling */
     uint32_t unturned_every;  /* every n-th layer does not turn Q and K; 0: all do */
     bool full_is_unturned;    /* in a model with windows the layers that have none do not turn */
     float local_rope_theta;   /* of window layers where the file says nothing; 0: the same as the others */

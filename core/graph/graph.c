@@ -189,29 +189,28 @@ static void add_mlp(builder *b, const layer_weights *w)
     }
 }
 
-/* The table of positions, with what all tokens of the first kind have in common. */
-static void add_positions(builder *b, const model_weights *w)
+/* What all tokens of the first kind have in common, as a vector; NULL where there are no kinds, or no memory is. */
+static const tensor *first_kind(builder *b, const tensor *kinds)
 {
-    op *o = add(b, OP_POSITION, SLOT_N, SLOT_NONE);
-    o->weight = w->positions;
-    if (w->token_types) {
-        tensor *first = region_array(&b->g->memory, 1, sizeof *first);
-        float *values = region_array(&b->g->memory, b->g->h.n_embd, sizeof *values);
-        if (!first || !values) {
-            b->no_memory = true;
-            return;
-        }
-        codec_decode(w->token_types->type, w->token_types->data, values, b->g->h.n_embd);
-        *first = (tensor){.name = w->token_types->name,
-                          .type = DTYPE_F32,
-                          .n_dims = 1,
-                          .shape = {b->g->h.n_embd, 1, 1, 1},
-                          .row_bytes = b->g->h.n_embd * sizeof *values,
-                          .n_bytes = b->g->h.n_embd * sizeof *values,
-                          .data = values};
-        o->bias = first;
+    if (!kinds) {
+        return NULL;
     }
-    add(b, OP_ADD, SLOT_X, SLOT_N);
+    uint32_t n = b->g->h.n_embd;
+    tensor *first = region_array(&b->g->memory, 1, sizeof *first);
+    float *values = region_array(&b->g->memory, n, sizeof *values);
+    if (!first || !values) {
+        b->no_memory = true;
+        return NULL;
+    }
+    codec_decode(kinds->type, kinds->data, values, n);
+    *first = (tensor){.name = kinds->name,
+                      .type = DTYPE_F32,
+                      .n_dims = 1,
+                      .shape = {n, 1, 1, 1},
+                      .row_bytes = n * sizeof *values,
+                      .n_bytes = n * sizeof *values,
+                      .data = values};
+    return first;
 }
 
 static void add_layers(builder *b)
@@ -223,7 +222,12 @@ static void add_layers(builder *b)
     embed->weight = w->embedding;
     embed->scale = h->embedding_scale;
     if (h->fam->positions) {
-        add_positions(b, w);
+        op *o = add(b, OP_POSITION, SLOT_N, SLOT_NONE);
+        o->weight = w->positions;
+        o->bias = first_kind(b, w->token_types);
+        add(b, OP_ADD, SLOT_X, SLOT_N);
+    } else {
+        embed->bias = first_kind(b, w->token_types);
     }
     if (w->embd_norm) {
         add_norm(b, SLOT_X, SLOT_X, w->embd_norm, w->embd_norm_bias, h->n_embd);
@@ -240,8 +244,11 @@ static void add_layers(builder *b)
         add_mlp(b, &w->layers[i]);
     }
     b->layer = STEP_NO_LAYER;
-    if (h->fam->encoder) {
-        return; /* with hidden states, which the last norm handed out */
+    if (h->fam->encoder) { /* ends with hidden states, which the last norm hands out */
+        if (h->fam->norms != NORMS_OF_SUM) {
+            add_norm(b, SLOT_LOGITS, SLOT_X, w->output_norm, w->output_norm_bias, h->n_embd);
+        }
+        return;
     }
     add_norm(b, SLOT_N, SLOT_X, w->output_norm, w->output_norm_bias, h->n_embd);
     add_linear(b, SLOT_LOGITS, SLOT_N, w->output, NULL);
@@ -345,6 +352,13 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
     return MLXR_OK;
 }
 
+static void add_head_layer(text_head *head, const tensor *weight, const tensor *bias, bool tanh)
+{
+    if (weight) {
+        head->layers[head->n_layers++] = (head_layer){weight, bias, tanh};
+    }
+}
+
 static void count_bytes(graph *g, const model_file *file)
 {
     uint64_t unused = 0; /* experts that a token does not go through */
@@ -394,6 +408,10 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
     set_slots(&g->plan, &g->h);
     set_groups(&b);
     add_layers(&b);
+    add_head_layer(&g->head, g->weights.dense[0], NULL, false);
+    add_head_layer(&g->head, g->weights.dense[1], NULL, false);
+    add_head_layer(&g->head, g->weights.cls, g->weights.cls_bias, true);
+    add_head_layer(&g->head, g->weights.cls_out, g->weights.cls_out_bias, false);
     if (b.no_memory) {
         status = error_nomem(error, "plan of experts", sizeof(op_experts));
         goto fail;

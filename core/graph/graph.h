@@ -7,10 +7,24 @@
 
 #include "graph/bind.h"
 
+#define HEAD_LAYERS_MAX 4
+
+/* What is made of a text's pooled hidden state: layer behind layer, each activation(weight · x + bias). */
+typedef struct head_layer {
+    const tensor *weight, *bias; /* [n_in, n_out]; bias or NULL */
+    bool tanh;                   /* else as it is */
+} head_layer;
+
+typedef struct text_head {
+    head_layer layers[HEAD_LAYERS_MAX];
+    uint32_t n_layers; /* 0: the state itself */
+} text_head;
+
 typedef struct graph {
     hparams h;
     model_weights weights;
     plan plan;
+    text_head head;
     uint64_t n_params;
     uint64_t weight_bytes;
     uint64_t

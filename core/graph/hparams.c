@@ -258,7 +258,10 @@ static void read_windows(reader *r, hparams *h)
     }
     for (uint32_t i = 0; i < h->n_layers; i++) {
         h->layer_has_window[i] = pattern ? meta_array_number(&pattern->array, i) != 0
-                                         : every == 0 || (i + 1) % every != 0;
+                                         : every == 0 || (i + !h->fam->full_first) % every != 0;
+    }
+    if (h->fam->encoder) {
+        h->window = h->window / 2 + 1; /* what files give is the width of both sides */
     }
 }
 
@@ -297,10 +300,17 @@ static void read_scales(reader *r, hparams *h)
     read_f32(r, "residual_scale", &h->residual_scale);
     read_f32(r, "logit_scale", &h->logit_scale);
     read_u32(r, "pooling_type", &h->pooling);
-    if (r->status == MLXR_OK && h->pooling > 3) {
+    if (r->status == MLXR_OK && h->pooling > 4) {
         r->status = error_set(r->error, MLXR_UNSUPPORTED,
-                              "metadata '%s.pooling_type' is %u; 0 to 3 (none, mean, first, last) are supported",
+                              "metadata '%s.pooling_type' is %u; 0 to 4 (none, mean, first, last, rank) are supported",
                               r->arch, h->pooling);
+    }
+    h->ranks = h->pooling == 4;
+    uint32_t headless = h->ranks;
+    read_u32(r, "headless", &headless);
+    h->headless = headless != 0 && !h->fam->encoder;
+    if (h->ranks) {
+        h->pooling = h->fam->encoder ? 2 : 3;
     }
     uint32_t causal = !h->fam->encoder;
     read_u32(r, "attention.causal", &causal);

@@ -46,6 +46,8 @@ typedef struct hparams {
     routing_kind routing;
     bool normalise_experts;
     uint32_t pooling; /* GGUF's pooling_type: 1 mean, 2 first token, 3 last token; 0: the file says nothing */
+    bool headless;    /* no output matrix: it gives hidden states alone */
+    bool ranks;       /* … 4: a head makes one number of the first token, of a decoder the last */
     float expert_scale;
     bool layer_has_window[HPARAMS_LAYERS_MAX];
     bool layer_is_unturned[HPARAMS_LAYERS_MAX]; /* no RoPE */

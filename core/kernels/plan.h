@@ -30,7 +30,7 @@ typedef enum slot {
 } slot;
 
 typedef enum op_kind {
-    OP_EMBED,     /* dst = rows of `weight` [width, n_vocab] named by the step's tokens, × scale */
+    OP_EMBED,     /* dst = rows of `weight` [width, n_vocab] named by the step's tokens, × scale (+ bias) */
     OP_POSITION,  /* dst = rows of `weight` [width, n_positions] named by the step's positions (+ bias) */
     OP_NORM,      /* dst = norm(src) over groups of norm.width; × weight [norm.width] (+ bias) */
     OP_LINEAR,    /* dst = src · weightᵀ (+ bias); weight [n_in, n_out] */

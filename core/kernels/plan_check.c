@@ -251,6 +251,7 @@ static mlxr_status check_op(check *c)
     case OP_EMBED:
         status = c->taken ? bad(c, "comes after the wanted rows were taken")
                           : shaped(c, o->weight, o->width, c->p->n_vocab);
+        status = status != MLXR_OK ? status : check_bias(c, o->width);
         return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
     case OP_POSITION:
         status = c->taken || c->p->n_positions == 0

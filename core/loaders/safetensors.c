@@ -334,7 +334,8 @@ mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const 
 /* An untied model without an output matrix would silently be run as a tied one. */
 static mlxr_status check_output(const model_file *file, const hf_config *config, mlxr_error *error)
 {
-    if (config->class && !config->class->encoder && !config->tied && !model_file_tensor(file, "output.weight")) {
+    if (config->class && !config->class->encoder && !config->headless && !config->tied &&
+        !model_file_tensor(file, "output.weight")) {
         return error_set(error, MLXR_FORMAT,
                          "tensor 'lm_head.weight' is missing, and config.json does not tie it to the embedding");
     }

@@ -12,6 +12,7 @@
  *   ARCH.attn_logit_softcapping, .final_logit_softcapping, .embedding_scale, .residual_scale, .logit_scale
  *   ARCH.attention.temperature_scale
  *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
+ *   ARCH.headless                         1: it has no output matrix, and ties none
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
  *   ARCH.rope.layers                      an array of one number a layer, 0: it does not turn
  *   ARCH.rope.scaling.type                linear, yarn, llama3 or what else config.json says
@@ -43,10 +44,10 @@ typedef enum hf_windows {
     HF_WINDOWS_OPTIONAL, /* as use_sliding_window and max_window_layers decide */
 } hf_windows;
 
-/* What the names of norms mean: the same word stands for different ones. */
 /* Which words a class has for its tensors. */
-typedef enum hf_words { HF_WORDS_LLAMA, HF_WORDS_BERT } hf_words;
+typedef enum hf_words { HF_WORDS_LLAMA, HF_WORDS_BERT, HF_WORDS_NOMIC, HF_WORDS_MODERN } hf_words;
 
+/* What the names of norms mean: the same word stands for different ones. */
 typedef enum hf_norms {
     HF_NORMS_TWO,
     HF_NORMS_POST /* GGUF calls both the same */,
@@ -68,7 +69,11 @@ typedef struct hf_class {
     hf_norms norms;
     bool plus_one; /* norms store w where GGUF stores 1 + w */
     hf_words words;
+    const char *folder;      /* around an encoder's tensors, in some checkpoints; NULL: none */
+    bool both_ways;          /* config.json must say use_bidirectional_attention */
+    uint32_t full_every;     /* the first of every n layers has no window, where config.json lists none; 0: no rule */
     bool encoder;            /* no logits; `pooling` is GGUF's number for what makes a vector of a text by default */
+    bool ranker;             /* with a head of one number it ranks texts (…ForSequenceClassification) */
     uint32_t first_position; /* rows of the table of positions that no token has */
     uint32_t pooling;
     bool layer_norm;                                 /* not RMS */
@@ -86,8 +91,6 @@ typedef struct hf_class {
     const char *activation_key, *activation;
 } hf_class;
 
-/* NULL if the class is not known. */
-const hf_class *hf_class_find(const char *class_name);
 const hf_class *hf_class_find_type(const char *model_type);
 
 /* What to do with a tensor. */
@@ -105,10 +108,17 @@ enum {
 typedef struct hf_config {
     const hf_class *class; /* NULL: unknown, only general.architecture is filled */
     bool tied;
+    bool ranks;     /* it has a head that makes one number of a text */
+    bool headless;  /* no output matrix, where others of the class have one */
+    uint32_t dense; /* the file is sentence-transformers' module of this number: layers behind pooling; 0: it is none */
     uint32_t n_layers;
     tensor extra[2]; /* made of config.json's numbers, in the region */
     uint32_t n_extra;
 } hf_config;
+
+/* NULL if the class is not known. Of one row are XForCausalLM, XModel and, where the row says so,
+ * XForSequenceClassification; sets `ranks` and `headless`. */
+const hf_class *hf_class_find(const char *class_name, hf_config *config);
 
 /* GGUF's name of a tensor, written to out[cap]; names we do not know stay, and all where the class is unknown. *change:
  * what has to be done to it. Skipped are tensors a model ignores: an output matrix where it is tied, buffers of old

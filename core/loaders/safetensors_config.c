@@ -123,6 +123,22 @@ static const json_t *member(const json_t *object, const char *key)
     return json_is_null(value) ? NULL : value;
 }
 
+/* What GPT-2 called it, and after it models that had its configuration; "": the same. */
+static const char *older_name(const char *key)
+{
+    static const char *const names[][2] = {{"hidden_size", "n_embd"},
+                                           {"intermediate_size", "n_inner"},
+                                           {"num_attention_heads", "n_head"},
+                                           {"num_hidden_layers", "n_layer"},
+                                           {"max_position_embeddings", "n_positions"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(names[i][0], key) == 0) {
+            return names[i][1];
+        }
+    }
+    return "";
+}
+
 static void wrong(writer *w, const char *key, const char *expected)
 {
     if (w->status == MLXR_OK) {
@@ -134,6 +150,7 @@ static void wrong(writer *w, const char *key, const char *expected)
 static bool get_u32(writer *w, const json_t *object, const char *key, uint32_t *out)
 {
     const json_t *value = member(object, key);
+    value = value ? value : member(object, older_name(key));
     if (!value) {
         return false;
     }
@@ -219,6 +236,7 @@ static void write_shape(writer *w, shape *s)
     s->n_layers = need_u32(w, "num_hidden_layers", LAYERS_MAX);
     s->n_ctx = class->n_ctx;
     get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
+    get_u32(w, w->root, "max_trained_positions", &s->n_ctx); /* NomicBERT; beyond it RoPE would have to change */
     uint32_t n_head_kv = class->n_head_kv ? class->n_head_kv : n_head;
     if (json_is_null(
             json_object_get(w->root, "num_key_value_heads"))) { /* null is not absence: as many as query heads */
@@ -240,6 +258,7 @@ static void write_shape(writer *w, shape *s)
     add_u32(w, ".attention.key_length", s->head_dim);
     add_u32(w, ".attention.value_length", s->head_dim);
     double eps = class->eps > 0 ? class->eps : 1e-6;
+    get_f64(w, w->root, class->words == HF_WORDS_NOMIC ? "layer_norm_epsilon" : "", &eps);
     get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
     add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
 }
@@ -253,11 +272,23 @@ static void refuse_unknown(writer *w)
                               "config.json: activation '%.60s'; %s models are supported with '%s'", activation,
                               w->class->arch, w->class->activation);
     }
+    static const char *const without[] = {"prenorm", "rotary_emb_interleaved"}; /* of NomicBERT */
+    for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
+        bool has = false;
+        if (get_bool(w, w->root, without[i], &has) && has && w->status == MLXR_OK) {
+            w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: '%s' is not supported", without[i]);
+        }
+    }
     bool both_ways = false;
     get_bool(w, w->root, "use_bidirectional_attention", &both_ways);
-    if (w->status == MLXR_OK && both_ways) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "config.json: 'use_bidirectional_attention' is not supported");
+    if (w->status == MLXR_OK && both_ways != w->class->both_ways) {
+        w->status = both_ways ? error_set(w->error, MLXR_UNSUPPORTED,
+                                          "config.json: 'use_bidirectional_attention' is not supported in %s models",
+                                          w->class->arch)
+                              : error_set(w->error, MLXR_UNSUPPORTED,
+                                          "config.json: %s models without 'use_bidirectional_attention' need a class "
+                                          "with a head",
+                                          w->class->arch);
     }
     if (w->status == MLXR_OK && member(w->root, "quantization_config")) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED,
@@ -401,8 +432,11 @@ static void write_rope(writer *w, const shape *s)
     rope = rope ? rope : get_object(w, w->root, "rope_parameters");
     get_f64(w, w->root, "rope_theta", &theta);
     get_f64(w, w->root, "rope_local_base_freq", &local_theta);
+    get_f64(w, w->root, "global_rope_theta", &theta); /* ModernBERT */
+    get_f64(w, w->root, "local_rope_theta", &local_theta);
+    get_f64(w, w->root, "rotary_emb_base", &theta); /* NomicBERT */
     get_f64(w, w->root, "partial_rotary_factor", &share);
-    if (w->class->windows == HF_WINDOWS_SOME && local_theta > 0 && !w->class->plus_one) {
+    if (w->class->windows == HF_WINDOWS_SOME && local_theta > 0 && !w->class->plus_one && !w->class->encoder) {
         local_theta = theta; /* OLMo 3: the same, and unscaled */
     }
     if (rope && w->class->rope_theta_local > 0 &&
@@ -476,6 +510,7 @@ static void write_windows(writer *w, const shape *s)
         window = 0;
     }
     get_u32(w, w->root, "sliding_window", &window);
+    get_u32(w, w->root, "local_attention", &window);
     get_bool(w, w->root, "use_sliding_window", &used);
     if (!used || window == 0 || w->class->windows == HF_WINDOWS_NONE) {
         return;
@@ -494,6 +529,13 @@ static void write_windows(writer *w, const shape *s)
         }
     } else if (json_is_string(pattern_value)) {
         write_letters(w, json_string_value(pattern_value), s->n_layers);
+    } else if (w->class->full_every) {
+        every = w->class->full_every;
+        get_u32(w, w->root, "global_attn_every_n_layers", &every);
+        uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
+        for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
+            pattern[i] = every > 0 && i % every != 0;
+        }
     } else if (get_u32(w, w->root, "sliding_window_pattern", &every)) {
         add_u32(w, ".attention.sliding_window_pattern", every);
     }
@@ -638,6 +680,7 @@ static void write_pooling(writer *w, text_view text)
         }
         add_u32(w, ".attention.causal", 0);
     }
+    pooling = w->config->ranks ? 4 : pooling; /* what a head makes of it */
     if (pooling) {
         add_u32(w, ".pooling_type", pooling);
     }
@@ -747,7 +790,7 @@ static void find_class(writer *w)
         w->status = error_set(w->error, MLXR_FORMAT,
                               "config.json: neither 'architectures' nor 'model_type' tells what this model is");
     } else {
-        w->class = class_name ? hf_class_find(class_name) : hf_class_find_type(type ? type : "");
+        w->class = class_name ? hf_class_find(class_name, w->config) : hf_class_find_type(type ? type : "");
         w->arch = w->class ? w->class->arch : class_name ? class_name : type;
     }
 }
@@ -775,6 +818,9 @@ static void write_all(writer *w, const safetensors_texts *texts, hf_config *conf
         write_scales(w);
         write_experts(w);
         write_pooling(w, texts->pooling);
+        if (config->headless && !config->tied) {
+            add_u32(w, ".headless", 1);
+        }
         config->n_layers = s.n_layers;
     }
     write_special_tokens(w, texts->generation_config);

@@ -11,6 +11,8 @@
 
 #define INDEX_NAME "model.safetensors.index.json"
 #define SINGLE_NAME "model.safetensors"
+#define DENSE_FIRST 2u /* sentence-transformers numbers its modules: 0 is the model, 1 the pooling */
+#define DENSE_MAX 2u
 
 /* The weight files in order. */
 typedef struct shards {
@@ -146,13 +148,66 @@ static mlxr_status check_index(const model_file *file, const json_t *map, const 
     return MLXR_OK;
 }
 
+/* ---- layers behind pooling ------------------------------------------------------------------------------------- */
+
+/* sentence-transformers' module: what it computes must be weight · x alone. */
+static mlxr_status check_dense(const char *folder, uint32_t number, region *memory, mlxr_error *error)
+{
+    char name[32];
+    mapping bytes = {0};
+    json_t *root = NULL;
+    snprintf(name, sizeof name, "%" PRIu32 "_Dense/config.json", number);
+    const char *path = join_path(memory, folder, name);
+    if (!path) {
+        return error_nomem(error, "a path", strlen(folder) + sizeof name);
+    }
+    mlxr_status status = mapping_open(&bytes, path, error);
+    if (status == MLXR_OK) {
+        status = safetensors_parse_json(&root, (text_view){(const char *)bytes.data, bytes.n_bytes}, name, error);
+    }
+    const char *activation = json_string_value(json_object_get(root, "activation_function"));
+    if (status == MLXR_OK && (!activation || !text_ends_with(activation, ".Identity"))) {
+        status = error_set(error, MLXR_UNSUPPORTED, "%s: activation '%.80s'; torch's Identity is supported", name,
+                           activation ? activation : "");
+    }
+    json_decref(root);
+    mapping_close(&bytes);
+    return status;
+}
+
+/* Appends the module's tensors, if there is such a module. */
+static mlxr_status read_dense(model_file *file, const char *folder, uint32_t number, const hf_config *config,
+                              mapping *part, tensor_list *list, mlxr_error *error)
+{
+    char name[40];
+    hf_config own = *config;
+    own.dense = number;
+    snprintf(name, sizeof name, "%" PRIu32 "_Dense/model.safetensors", number);
+    const char *path = join_path(&file->memory, folder, name);
+    if (!path) {
+        return error_nomem(error, "a path", strlen(folder) + sizeof name);
+    }
+    if (path_find(path) == PATH_NONE) {
+        return MLXR_OK;
+    }
+    mlxr_status status = check_dense(folder, number, &file->memory, error);
+    if (status == MLXR_OK) {
+        status = mapping_open(part, path, error);
+    }
+    if (status == MLXR_OK) {
+        file->n_parts++;
+        status = safetensors_read_part(list, part, path, &own, &file->memory, error);
+    }
+    return status;
+}
+
 /* ---- the weights ----------------------------------------------------------------------------------------------- */
 
 static mlxr_status read_weights(model_file *file, const char *folder, const shards *files,
                                 const safetensors_texts *texts, const hf_config *config, mlxr_error *error)
 {
-    mapping *parts = region_array(&file->memory, files->n, sizeof *parts);
-    tensor_list *lists = region_array(&file->memory, files->n, sizeof *lists);
+    mapping *parts = region_array(&file->memory, files->n + DENSE_MAX, sizeof *parts);
+    tensor_list *lists = region_array(&file->memory, files->n + DENSE_MAX, sizeof *lists);
     if (!parts || !lists) {
         return error_nomem(error, "the table of parts", files->n * (sizeof *parts + sizeof *lists));
     }
@@ -171,7 +226,14 @@ static mlxr_status read_weights(model_file *file, const char *folder, const shar
             return status;
         }
     }
-    return safetensors_finish(file, texts, config, lists, files->n, error);
+    for (uint32_t i = 0; i < DENSE_MAX; i++) {
+        uint32_t at = file->n_parts;
+        mlxr_status status = read_dense(file, folder, DENSE_FIRST + i, config, &parts[at], &lists[at], error);
+        if (status != MLXR_OK) {
+            return status;
+        }
+    }
+    return safetensors_finish(file, texts, config, lists, file->n_parts, error);
 }
 
 static bool lists(const shards *files, const char *name)

@@ -13,6 +13,7 @@ static const hf_class classes[] = {
     {.class_name = "LlamaForCausalLM",
      .model_type = "llama",
      .arch = "llama",
+     .ranker = true,
      .n_ctx = 2048,
      .rope_theta = 1e4,
      .activation_key = "hidden_act",
@@ -30,6 +31,7 @@ static const hf_class classes[] = {
     {.class_name = "Qwen2ForCausalLM",
      .model_type = "qwen2",
      .arch = "qwen2",
+     .ranker = true,
      .n_head_kv = 32,
      .n_ctx = 32768,
      .window = 4096,
@@ -40,6 +42,7 @@ static const hf_class classes[] = {
     {.class_name = "Qwen3ForCausalLM",
      .model_type = "qwen3",
      .arch = "qwen3",
+     .ranker = true,
      .n_head_kv = 32,
      .head_dim = 128,
      .n_ctx = 32768,
@@ -150,7 +153,9 @@ static const hf_class classes[] = {
      .model_type = "xlm-roberta",
      .arch = "bert",
      .words = HF_WORDS_BERT,
+     .folder = "roberta.",
      .encoder = true,
+     .ranker = true,
      .first_position = 2,
      .pooling = 1,
      .n_ctx = 512,
@@ -160,6 +165,57 @@ static const hf_class classes[] = {
      .rope_theta = 1e4,
      .activation_key = "hidden_act",
      .activation = "gelu"},
+    {.class_name = "NomicBertModel",
+     .model_type = "nomic_bert",
+     .arch = "nomic-bert",
+     .words = HF_WORDS_NOMIC,
+     .folder = "encoder.",
+     .encoder = true,
+     .pooling = 1,
+     .n_ctx = 2048,
+     .layer_norm = true,
+     .eps_key = "layer_norm_eps",
+     .eps = 1e-12,
+     .rope_theta = 1e3,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "ModernBertModel",
+     .model_type = "modernbert",
+     .arch = "modern-bert",
+     .words = HF_WORDS_MODERN,
+     .folder = "model.",
+     .encoder = true,
+     .pooling = 1,
+     .n_ctx = 8192,
+     .window = 128,
+     .windows = HF_WINDOWS_SOME,
+     .full_every = 3,
+     .layer_norm = true,
+     .eps_key = "norm_eps",
+     .eps = 1e-5,
+     .rope_theta = 1.6e5,
+     .rope_theta_local = 1e4,
+     .activation_key = "hidden_activation",
+     .activation = "gelu"},
+    {.class_name = "Gemma3TextModel",
+     .model_type = "gemma3_text",
+     .arch = "gemma-embedding",
+     .encoder = true,
+     .both_ways = true,
+     .pooling = 1,
+     .n_head_kv = 4,
+     .head_dim = 256,
+     .n_ctx = 131072,
+     .window = 4096,
+     .windows = HF_WINDOWS_SOME,
+     .tied = true,
+     .rope_theta = 1e6,
+     .rope_theta_local = 1e4,
+     .query_scalar = 256,
+     .activation_key = "hidden_activation",
+     .activation = "gelu_pytorch_tanh",
+     .norms = HF_NORMS_FOUR,
+     .plus_one = true},
     {.class_name = "Gemma2ForCausalLM",
      .model_type = "gemma2",
      .arch = "gemma2",
@@ -292,11 +348,31 @@ static const hf_class classes[] = {
 
 #define N_CLASSES (sizeof classes / sizeof *classes)
 
-const hf_class *hf_class_find(const char *class_name)
+/* What a class's name begins with: "Qwen3" of "Qwen3ForCausalLM" and "Qwen3Model". *end: which of the endings. */
+typedef enum class_end { END_CAUSAL, END_MODEL, END_CLASSES, END_NONE } class_end;
+
+static size_t class_stem(const char *name, class_end *end)
 {
-    for (size_t i = 0; i < N_CLASSES; i++) {
-        if (strcmp(classes[i].class_name, class_name) == 0) {
-            return &classes[i];
+    static const char *const ends[] = {"ForCausalLM", "Model", "ForSequenceClassification"};
+    for (*end = END_CAUSAL; *end < END_NONE; (*end)++) {
+        if (text_ends_with(name, ends[*end])) {
+            return strlen(name) - strlen(ends[*end]);
+        }
+    }
+    return strlen(name);
+}
+
+const hf_class *hf_class_find(const char *class_name, hf_config *config)
+{
+    class_end end, own_end;
+    size_t n = class_stem(class_name, &end);
+    for (size_t i = 0; i < N_CLASSES && end != END_NONE; i++) {
+        const hf_class *class = &classes[i];
+        if (class_stem(class->class_name, &own_end) == n && memcmp(class->class_name, class_name, n) == 0 &&
+            (own_end == end || (own_end == END_CAUSAL && end == END_MODEL) || (end == END_CLASSES && class->ranker))) {
+            config->ranks = end == END_CLASSES;
+            config->headless = own_end != end && !class->encoder;
+            return class;
         }
     }
     return NULL;
@@ -360,6 +436,7 @@ static const stem global_stems[] = {
     {"model.embed_tokens", "token_embd", false},
     {"model.norm", "output_norm", true},
     {"lm_head", "output", false},
+    {"score", "cls.output", false},
 };
 
 static const stem bert_layer_stems[] = {
@@ -377,9 +454,59 @@ static const stem bert_global_stems[] = {
     {"embeddings.position_embeddings", "position_embd", false},
     {"embeddings.token_type_embeddings", "token_types", false},
     {"embeddings.LayerNorm", "token_embd_norm", true},
+    {"classifier.dense", "cls", false},
+    {"classifier.out_proj", "cls.output", false},
+};
+
+/* The words of the model's first checkpoints, and of transformers. */
+static const stem nomic_layer_stems[] = {
+    {"attn.Wqkv", "attn_qkv", false},
+    {"attn.out_proj", "attn_output", false},
+    {"self_attn.o_proj", "attn_output", false},
+    {"norm1", "attn_output_norm", true},
+    {"post_attention_layernorm", "attn_output_norm", true},
+    {"mlp.fc11", "ffn_up", false},
+    {"mlp.up_proj", "ffn_up", false},
+    {"mlp.fc12", "ffn_gate", false},
+    {"mlp.gate_proj", "ffn_gate", false},
+    {"mlp.fc2", "ffn_down", false},
+    {"mlp.down_proj", "ffn_down", false},
+    {"norm2", "layer_output_norm", true},
+    {"post_mlp_layernorm", "layer_output_norm", true},
+};
+static const stem nomic_global_stems[] = {
+    {"embeddings.word_embeddings", "token_embd", false},
+    {"embeddings.token_type_embeddings", "token_types", false},
+    {"emb_ln", "token_embd_norm", true},
+    {"embeddings.LayerNorm", "token_embd_norm", true},
+};
+
+static const stem modern_layer_stems[] = {
+    {"attn_norm", "attn_norm", true}, {"attn.Wqkv", "attn_qkv", false}, {"attn.Wo", "attn_output", false},
+    {"mlp_norm", "ffn_norm", true},   {"mlp.Wi", "ffn_up", false},      {"mlp.Wo", "ffn_down", false},
+};
+static const stem modern_global_stems[] = {
+    {"embeddings.tok_embeddings", "token_embd", false},
+    {"embeddings.norm", "token_embd_norm", true},
+    {"final_norm", "output_norm", true},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* What a class's words are, and what stands before a layer's number. */
+static const struct {
+    const char *layers;
+    const stem *layer, *global;
+    size_t n_layer, n_global;
+} vocabularies[] = {
+    [HF_WORDS_LLAMA] = {"model.layers.", layer_stems, global_stems, COUNT(layer_stems), COUNT(global_stems)},
+    [HF_WORDS_BERT] = {"encoder.layer.", bert_layer_stems, bert_global_stems, COUNT(bert_layer_stems),
+                       COUNT(bert_global_stems)},
+    [HF_WORDS_NOMIC] = {"layers.", nomic_layer_stems, nomic_global_stems, COUNT(nomic_layer_stems),
+                        COUNT(nomic_global_stems)},
+    [HF_WORDS_MODERN] = {"layers.", modern_layer_stems, modern_global_stems, COUNT(modern_layer_stems),
+                         COUNT(modern_global_stems)},
+};
 
 static const stem *find_stem(const stem *stems, size_t n_stems, const char *name, size_t n)
 {
@@ -491,18 +618,30 @@ static bool layer_name(const hf_class *class, const char *rest, char *out, size_
         return true;
     }
     size_t n = stem_length(rest);
-    const stem *found;
-    if (class->words == HF_WORDS_BERT) {
-        found = find_stem(bert_layer_stems, COUNT(bert_layer_stems), rest, n);
-    } else {
-        found = find_stem(layer_stems, COUNT(layer_stems), rest, n);
-        found = found ? found : find_norm(class->norms, rest, n);
+    const stem *found = find_stem(vocabularies[class->words].layer, vocabularies[class->words].n_layer, rest, n);
+    if (!found && class->words == HF_WORDS_LLAMA) {
+        found = find_norm(class->norms, rest, n);
     }
     if (found) {
         snprintf(out, cap, "%s%s", found->ours, rest + n);
         *change = found->norm && class->plus_one ? HF_PLUS_ONE : 0;
     }
     return found != NULL;
+}
+
+/* Models without a head are saved without the folder that the others have around them, and encoders with one have one.
+ */
+static const char *in_folder(const hf_class *class, const char *name, char *whole, size_t cap)
+{
+    if (class->words != HF_WORDS_LLAMA) {
+        size_t n = class->folder ? strlen(class->folder) : 0;
+        return n && strncmp(name, class->folder, n) == 0 ? name + n : name;
+    }
+    if (strncmp(name, "layers.", 7) == 0 || strncmp(name, "embed_tokens.", 13) == 0 || strncmp(name, "norm.", 5) == 0) {
+        snprintf(whole, cap, "model.%s", name);
+        return whole;
+    }
+    return name;
 }
 
 hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change)
@@ -518,11 +657,16 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     if ((config->tied && strcmp(name, "lm_head.weight") == 0) || text_ends_with(name, ".rotary_emb.inv_freq")) {
         return HF_SKIP;
     }
-    bool bert = class->words == HF_WORDS_BERT;
-    if (bert && (strcmp(name, "embeddings.position_ids") == 0 || strncmp(name, "pooler.", 7) == 0)) {
+    if (config->dense) {
+        snprintf(out, cap, "dense_%u.%s", config->dense, strncmp(name, "linear.", 7) == 0 ? name + 7 : name);
+        return HF_KEEP;
+    }
+    char whole[256];
+    name = in_folder(class, name, whole, sizeof whole);
+    if (class->encoder && (strcmp(name, "embeddings.position_ids") == 0 || strncmp(name, "pooler.", 7) == 0)) {
         return HF_SKIP; /* the pooler was of a task that nobody asks of it */
     }
-    const char *rest = skip_layer(bert ? "encoder.layer." : "model.layers.", name, &layer);
+    const char *rest = skip_layer(vocabularies[class->words].layers, name, &layer);
     if (rest && class->layers_ahead && layer >= config->n_layers) {
         return HF_SKIP;
     }
@@ -533,8 +677,7 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
         return HF_KEEP;
     }
     size_t n = stem_length(name);
-    const stem *found = bert ? find_stem(bert_global_stems, COUNT(bert_global_stems), name, n)
-                             : find_stem(global_stems, COUNT(global_stems), name, n);
+    const stem *found = find_stem(vocabularies[class->words].global, vocabularies[class->words].n_global, name, n);
     if (found) {
         snprintf(out, cap, "%s%s", found->ours, name + n);
         *change = found->norm && class->plus_one                                       ? HF_PLUS_ONE

@@ -163,9 +163,6 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     uint32_t n_ctx = options ? options->n_ctx_max : 0;
     m->n_ctx_asked = n_ctx;
     m->n_ctx = n_ctx && n_ctx < m->graph->h.n_ctx_train ? n_ctx : m->graph->h.n_ctx_train;
-    if (m->graph->plan.both_ways && m->n_ctx > ENGINE_STEP_TOKENS_MAX) {
-        m->n_ctx = ENGINE_STEP_TOKENS_MAX; /* a step computes whole sequences */
-    }
     m->info.n_ctx = m->n_ctx;
     open_chat_template(m);
     m->info.has_chat_template = m->chat != NULL;

@@ -81,6 +81,12 @@ static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, 
                 return error_set(error, MLXR_ARG, "slices %zu and %zu: the same sequence twice in a step", j, i);
             }
         }
+        if (s->model->graph->h.headless && !(slices[i].flags & MLXR_SLICE_HIDDEN)) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "slice %zu: this model has no output matrix; it gives hidden states, for embeddings or "
+                             "ranking",
+                             i);
+        }
         size_t pending = mlxr_sequence_pending(s);
         if (s->model->graph->plan.both_ways &&
             (!(slices[i].flags & MLXR_SLICE_HIDDEN) || s->n_computed || slices[i].n_compute != pending)) {
@@ -95,7 +101,9 @@ static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, 
         }
         n_rows += slices[i].n_compute;
     }
-    if (n_slices == 0 || n_rows > ENGINE_STEP_TOKENS_MAX) {
+    /* a text longer than a step, from both ends: a step of its own */
+    bool alone = n_slices == 1 && slices[0].sequence->model->graph->plan.both_ways;
+    if (n_slices == 0 || (n_rows > ENGINE_STEP_TOKENS_MAX && !alone)) {
         return error_set(error, MLXR_LIMIT, "a step takes 1 to %u tokens, not %zu", ENGINE_STEP_TOKENS_MAX, n_rows);
     }
     *n_rows_out = (uint32_t)n_rows;
@@ -361,7 +369,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
     speculation_propose(e, slices, n_slices, hidden ? 0 : ENGINE_STEP_TOKENS_MAX - n_rows);
     double begin = seconds();
     uint32_t n_vocab = model->graph->h.n_vocab, width = hidden ? model->graph->h.n_embd : n_vocab;
-    status = reserve_rows(&e->scratch, ENGINE_STEP_TOKENS_MAX, error);
+    status = reserve_rows(&e->scratch, n_rows > ENGINE_STEP_TOKENS_MAX ? n_rows : ENGINE_STEP_TOKENS_MAX, error);
     if (status == MLXR_OK) {
         status = reserve_slices(&e->scratch, n_slices, error);
     }

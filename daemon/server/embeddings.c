@@ -1,16 +1,15 @@
 /*
- * Embeddings: last hidden states, pooled as the model says and normalised.
+ * Embeddings and reranking: last hidden states, pooled as the model says; normalised, or made a score.
  * Owner: a job belongs to its exchange and its call of a model together. Lifetime: until both have ended.
  *
  * The engine's thread computes a chunk of tokens of several inputs between two steps of the scheduler, so that streams
  * go on; between chunks the pool does what else waits.
  */
-#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "mlxr_embed.h"
+#include "mlxr_rerank.h"
 #include "registry/registry.h"
 #include "server/embeddings.h"
 #include "server/errors.h"
@@ -43,6 +42,7 @@ typedef struct embedding_job {
     uint64_t start_us, load_us;
     char model_name[256];
     mlxr_model *model;
+    mlxr_pooling pooling;
     embedding_input *inputs; /* [n_inputs] */
     size_t n_inputs, n_tokens;
     bool tokenized, finished, full;
@@ -57,7 +57,7 @@ static void free_job(embedding_job *j)
         return;
     }
     for (size_t i = 0; i < j->n_inputs; i++) {
-        free(j->inputs[i].ids);
+        mlxr_free(j->inputs[i].ids);
         free(j->inputs[i].sum);
     }
     free(j->inputs);
@@ -147,25 +147,83 @@ static bool read_input(embedding_job *j, embedding_input *in, const json_t *valu
     return true;
 }
 
+const char *embeddings_document(const json_t *document, size_t *n_bytes)
+{
+    const json_t *text = json_is_object(document) ? json_object_get(document, "text") : document;
+    *n_bytes = json_string_length(text);
+    return json_string_value(text);
+}
+
+/* A document with the query before it. */
+static bool read_pair(embedding_job *j, embedding_input *in, const json_t *value)
+{
+    mlxr_error error;
+    bool cut = false;
+    size_t n_ctx = mlxr_model_info_get(j->model)->n_ctx, i = (size_t)(in - j->inputs);
+    mlxr_rerank_pair pair = {.instruction = j->ask.instruction,
+                             .query = j->ask.query,
+                             .n_query = strlen(j->ask.query),
+                             .document_tokens_most = j->ask.document_tokens_most};
+    pair.document = embeddings_document(value, &pair.n_document);
+    if (!pair.document) {
+        return request_fields_bad(&j->f, j->ask.field, "%s[%zu] is neither a text nor an object with a \"text\"",
+                                  j->ask.field, i);
+    }
+    if (mlxr_rerank_tokenize(j->model, &pair, &in->ids, &in->n, &cut, &error) != MLXR_OK) {
+        return request_fields_bad(&j->f, j->ask.field, "%s[%zu]: %s", j->ask.field, i, error.text);
+    }
+    if (cut) {
+        request_fields_warn(&j->f, "document %zu was cut behind %u tokens", i, j->ask.document_tokens_most);
+    }
+    if (in->n == 0 || in->n > n_ctx) {
+        return request_fields_bad(&j->f, j->ask.field,
+                                  "%s[%zu] and the query are %zu tokens; 1 to %zu can be read (max_tokens_per_doc cuts "
+                                  "documents)",
+                                  j->ask.field, i, in->n, n_ctx);
+    }
+    j->n_tokens += in->n;
+    return true;
+}
+
+/* What the model is asked for: can it do that? */
+static bool check_ask(embedding_job *j)
+{
+    if (j->dialect->ranks) {
+        mlxr_rerank_info info = mlxr_rerank_info_get(j->model);
+        j->pooling = info.pooling;
+        return info.possible ||
+               request_fields_bad(&j->f, "model",
+                                  "this model cannot rank: that takes an encoder with a head for it (bge-reranker), or "
+                                  "a decoder with a chat template and tokens \"yes\" and \"no\" (Qwen3-Reranker)");
+    }
+    mlxr_embed_info info = mlxr_embed_info_get(j->model);
+    j->pooling = info.pooling;
+    uint32_t asked = j->ask.dimensions;
+    if (asked > info.n_dims || (asked && asked < info.n_dims && !j->ask.may_shorten)) {
+        return request_fields_bad(&j->f, "dimensions", "this model gives %u dimensions", info.n_dims);
+    }
+    return true;
+}
+
 static bool read_inputs(embedding_job *j)
 {
     const json_t *input = j->ask.input, *first = json_array_get(input, 0);
-    bool many = json_is_string(first) || json_is_array(first);
-    uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
-    if (j->ask.dimensions > n_embd || (j->ask.dimensions && j->ask.dimensions < n_embd && !j->ask.may_shorten)) {
-        return request_fields_bad(&j->f, "dimensions", "this model gives %u dimensions", n_embd);
+    bool many = j->dialect->ranks || json_is_string(first) || json_is_array(first);
+    if (!check_ask(j)) {
+        return false;
     }
     size_t n = many ? json_array_size(input) : 1;
     if (n > INPUTS_MAX) {
         return request_fields_bad(&j->f, j->ask.field, "%zu inputs; at most %u are taken at once", n, INPUTS_MAX);
     }
-    j->inputs = calloc(n, sizeof *j->inputs);
+    j->inputs = calloc(n + 1, sizeof *j->inputs);
     if (!j->inputs) {
         return request_fields_bad(&j->f, NULL, "out of memory");
     }
     j->n_inputs = n;
     for (size_t i = 0; i < n; i++) {
-        if (!read_input(j, &j->inputs[i], many ? json_array_get(input, i) : input)) {
+        const json_t *value = many ? json_array_get(input, i) : input;
+        if (!(j->dialect->ranks ? read_pair : read_input)(j, &j->inputs[i], value)) {
             return false;
         }
     }
@@ -185,9 +243,11 @@ static bool begin_input(embedding_job *j, embedding_input *in)
         mlxr_sequence_append(in->sequence, in->ids, in->n, &j->error) != MLXR_OK) {
         return false;
     }
-    mlxr_sequence_release(in->sequence); /* what the cache has of it has no hidden states */
+    if (j->pooling != MLXR_POOLING_LAST) {
+        mlxr_sequence_release(in->sequence); /* what the cache has of it has no hidden states */
+    }
     memset(in->sum, 0, n_embd * sizeof *in->sum);
-    in->n_done = 0;
+    in->n_done = mlxr_sequence_computed(in->sequence);
     return true;
 }
 
@@ -236,9 +296,8 @@ static bool counts(mlxr_pooling pooling, size_t position, size_t n)
 static void take_rows(embedding_job *j, const mlxr_slice *slice, embedding_input *in)
 {
     uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
-    mlxr_pooling pooling = mlxr_embed_info_get(j->model).pooling;
     for (uint32_t r = 0; r < slice->n_hidden; r++) {
-        bool used = counts(pooling, in->n_done + r, in->n);
+        bool used = counts(j->pooling, in->n_done + r, in->n);
         for (uint32_t k = 0; used && k < n_embd; k++) {
             in->sum[k] += (double)slice->hidden[(size_t)r * n_embd + k];
         }
@@ -281,40 +340,54 @@ static void compute_chunk(mlxr_engine *engine, void *user)
 
 /* ---- the answer -------------------------------------------------------------------------------------------------- */
 
-/* The first n_dims of a sum, normalised. */
-static float *vector_of(const embedding_input *in, uint32_t n_dims)
+/* What a sum comes to: [n_dims], or one score. NULL: no memory. */
+static float *vector_of(const embedding_job *j, const embedding_input *in, uint32_t n_dims)
 {
     float *values = malloc((n_dims + 1) * sizeof *values);
-    double norm = 0;
-    for (uint32_t k = 0; k < n_dims; k++) {
-        norm += in->sum[k] * in->sum[k];
+    double n = j->pooling == MLXR_POOLING_MEAN ? (double)in->n : 1;
+    for (uint32_t k = 0; k < mlxr_model_info_get(j->model)->n_embd; k++) {
+        in->sum[k] /= n;
     }
-    norm = norm > 0 ? 1 / sqrt(norm) : 0;
-    for (uint32_t k = 0; values && k < n_dims; k++) {
-        values[k] = (float)(in->sum[k] * norm);
+    mlxr_status status = !values             ? MLXR_NOMEM
+                         : j->dialect->ranks ? mlxr_rerank_score(j->model, in->sum, values, NULL)
+                                             : mlxr_embed_vector(j->model, in->sum, n_dims, values, NULL);
+    if (status != MLXR_OK) {
+        free(values);
+        return NULL;
     }
     return values;
 }
 
+static void warn(embedding_job *j)
+{
+    if (j->dialect->ranks && !mlxr_rerank_info_get(j->model).intended) {
+        request_fields_warn(&j->f, "this model is a decoder that was not made for ranking: what counts is its \"yes\" "
+                                   "against its \"no\"");
+    } else if (!j->dialect->ranks && !mlxr_embed_info_get(j->model).intended) {
+        request_fields_warn(&j->f, mlxr_embed_info_get(j->model).encoder
+                                       ? "this model was made for ranking, not for embeddings: they are its first "
+                                         "token's last hidden state"
+                                       : "this model is a decoder that was not made for embeddings: they are the "
+                                         "normalised mean of its last hidden states");
+    }
+}
+
 static void make_answer(embedding_job *j)
 {
-    uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
+    uint32_t n_dims = j->dialect->ranks ? 1 : mlxr_embed_info_get(j->model).n_dims;
     embeddings_found found = {.model = j->model_name,
                               .vectors = calloc(j->n_inputs + 1, sizeof *found.vectors),
                               .n = j->n_inputs,
                               .n_tokens = j->n_tokens,
-                              .n_dims = j->ask.dimensions ? j->ask.dimensions : n_embd,
+                              .n_dims = j->ask.dimensions ? j->ask.dimensions : n_dims,
                               .load_us = j->load_us,
                               .ask = &j->ask};
     bool ok = found.vectors != NULL;
     for (size_t i = 0; ok && i < j->n_inputs; i++) {
-        found.vectors[i] = vector_of(&j->inputs[i], found.n_dims);
+        found.vectors[i] = vector_of(j, &j->inputs[i], found.n_dims);
         ok = found.vectors[i] != NULL;
     }
-    if (!mlxr_embed_info_get(j->model).intended) {
-        request_fields_warn(&j->f, "this model is a decoder that was not made for embeddings: they are the normalised "
-                                   "mean of its last hidden states");
-    }
+    warn(j);
     found.warnings = j->f.warnings;
     found.total_us = scheduler_now_us(worker_scheduler(j->d->worker)) - j->start_us;
     j->answer = ok ? j->dialect->answer(&found) : NULL;

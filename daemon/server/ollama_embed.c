@@ -95,12 +95,12 @@ static json_t *answer_embeddings(const embeddings_found *found)
 
 void ollama_embed(void *service, http_exchange *x)
 {
-    static const embeddings_dialect dialect = {parse_embed, answer_embed};
+    static const embeddings_dialect dialect = {.parse = parse_embed, .answer = answer_embed};
     embeddings_start(service, x, &dialect);
 }
 
 void ollama_embeddings(void *service, http_exchange *x)
 {
-    static const embeddings_dialect dialect = {parse_embeddings, answer_embeddings};
+    static const embeddings_dialect dialect = {.parse = parse_embeddings, .answer = answer_embeddings};
     embeddings_start(service, x, &dialect);
 }

@@ -57,6 +57,6 @@ static json_t *answer(const embeddings_found *found)
 
 void openai_embeddings(void *service, http_exchange *x)
 {
-    static const embeddings_dialect dialect = {parse, answer};
+    static const embeddings_dialect dialect = {.parse = parse, .answer = answer};
     embeddings_start(service, x, &dialect);
 }

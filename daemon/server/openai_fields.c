@@ -380,6 +380,17 @@ static const request_field embedding_fields[] = {
     {"dimensions", field_count, T(dimensions), 0, 0, NULL},
     {"user", field_skip, 0, 0, 0, NULL},
 };
+static const request_field rerank_fields[] = {
+    {"model", field_text, T(model), 0, 0, NULL},
+    {"query", field_text, T(query), 0, 0, NULL},
+    {"documents", field_list, T(input), 0, 0, NULL},
+    {"top_n", field_count, T(top_n), 0, 0, NULL},
+    {"max_tokens_per_doc", field_count, T(max_tokens_per_doc), 0, 0, NULL},
+    {"return_documents", field_bool, T(return_documents), 0, 0, NULL},
+    {"raw_scores", field_bool, T(raw_scores), 0, 0, NULL},
+    {"instruction", field_text, T(instruction), 0, 0, NULL},
+    {"user", field_skip, 0, 0, 0, NULL},
+};
 
 static const struct {
     const char *pattern;
@@ -390,6 +401,7 @@ static const struct {
     {"/detokenize", detokenize_fields, N(detokenize_fields)},
     {"/apply-template", template_fields, N(template_fields)},
     {"/v1/embeddings", embedding_fields, N(embedding_fields)},
+    {"/v1/rerank", rerank_fields, N(rerank_fields)},
 };
 
 bool openai_text_parse(request_fields *f, const char *pattern, const json_t *body, openai_text_options *o)
@@ -431,6 +443,7 @@ static const struct {
      true,
      "[]"},
     {"/v1/embeddings", {{embedding_fields, N(embedding_fields), NULL}}, false, "[\"input\"]"},
+    {"/v1/rerank", {{rerank_fields, N(rerank_fields), NULL}}, false, "[\"query\",\"documents\"]"},
     {"/tokenize", {{tokenize_fields, N(tokenize_fields), NULL}}, false, "[]"},
     {"/detokenize", {{detokenize_fields, N(detokenize_fields), NULL}}, false, "[\"tokens\"]"},
     {"/apply-template", {{template_fields, N(template_fields), NULL}}, false, "[\"messages\"]"},

@@ -40,6 +40,9 @@ typedef struct openai_text_options {
     bool add_special, parse_special, with_pieces, with_special;
     const char *encoding_format;
     uint32_t dimensions;
+    const char *query, *instruction;
+    uint32_t top_n, max_tokens_per_doc;
+    bool return_documents, raw_scores;
 } openai_text_options;
 bool openai_text_parse(request_fields *f, const char *pattern, const json_t *body, openai_text_options *o);
 

@@ -1,5 +1,5 @@
 /*
- * /tokenize, /detokenize, /apply-template; /v1/rerank, which answers why not.
+ * /tokenize, /detokenize, /apply-template.
  * Owner: a job belongs to its exchange and its call of a model together. Lifetime: until both have ended.
  */
 #include <stdlib.h>
@@ -215,13 +215,4 @@ void openai_detokenize(void *service, http_exchange *x)
 void openai_apply_template(void *service, http_exchange *x)
 {
     start(service, x, "/apply-template");
-}
-
-void openai_rerank(void *service, http_exchange *x)
-{
-    (void)service;
-    error_respond(x, 400, "unsupported",
-                  "reranking needs a cross-encoder, and this server runs decoders only so far; compare /v1/embeddings "
-                  "instead",
-                  "model");
 }

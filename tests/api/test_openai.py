@@ -230,7 +230,7 @@ class Tiny(OpenAITest):
         for path, item in document["paths"].items():
             schema = item.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
             for name, alternatives in schema.get("properties", {}).items():
-                if not alternatives["anyOf"][0].get("type") or name in ("model", "user") or path == "/v1/rerank":
+                if not alternatives["anyOf"][0].get("type") or name in ("model", "user"):
                     continue
                 kind = {k: v["anyOf"][0].get("type") for k, v in schema["properties"].items()}
                 good = {k: 5 if k == "max_tokens" else False if kind[k] == "boolean" else
@@ -251,10 +251,37 @@ class Tiny(OpenAITest):
                     self.assertEqual(answer.json["error"]["param"], "zzz_unknown")
         self.assertGreater(n, 150)
 
-    def test_rerank_says_why_not(self):
+    def test_rerank_orders_documents(self):
+        models = os.path.join(self.home_of_class, "models")
+        os.makedirs(models, exist_ok=True)
+        folder = support.cli.write_family("xlm-roberta-reranker", models)
+        ask = {"model": os.path.basename(folder), "query": "one two", "documents": ["the inn", {"text": "rain " * 30}, "one two three", "zzz"]}
+        answer = self.daemon.ask("POST", "/v1/rerank", ask)
+        self.assertEqual(answer.status, 200, answer)
+        found, texts = answer.json["results"], ["the inn", "rain " * 30, "one two three", "zzz"]
+        scores = [r["relevance_score"] for r in found]
+        self.assertEqual((scores, {r["index"] for r in found}), (sorted(scores, reverse=True), {0, 1, 2, 3}))
+        self.assertTrue(all(0 < s < 1 for s in scores) and "warnings" not in answer.json, answer.json)
+        alone = self.succeed("rerank", folder, "one two", "--json", "--top", "3", stdin="\n".join(texts).encode()).json
+        self.assertEqual([r["index"] for r in alone["results"]], [r["index"] for r in found][:3])
+        for a, b in zip(alone["results"], found):
+            self.assertAlmostEqual(a["relevance_score"], b["relevance_score"], places=6)
+        self.assertEqual(alone["n_tokens"], answer.json["usage"]["prompt_tokens"])
+        more = {**ask, "top_n": 2, "return_documents": True, "raw_scores": True, "max_tokens_per_doc": 8}
+        cut = self.daemon.ask("POST", "/v1/rerank", more).json
+        self.assertEqual(len(cut["results"]), 2)
+        self.assertTrue(any("document 1 was cut" in w for w in cut["warnings"]), cut)
+        for r in cut["results"]:
+            self.assertEqual(r["document"]["text"], texts[r["index"]])
+        for field, value in (("documents", ["x " * 600]), ("documents", [7]), ("documents", [{"title": "x"}]), ("query", None)):
+            answer = self.daemon.ask("POST", "/v1/rerank", {**ask, field: value})
+            self.assertEqual((answer.status, answer.json["error"]["param"]), (400, field), answer)
+        self.assertEqual(self.daemon.ask("POST", "/v1/rerank", {**ask, "documents": []}).json["results"], [])
+
+    def test_a_model_that_cannot_rank_says_so(self):
         answer = self.daemon.ask("POST", "/v1/rerank", {"model": self.name, "query": "x", "documents": ["y"]})
-        self.assertEqual(answer.status, 400)
-        self.assertIn("cross-encoder", answer.json["error"]["message"])
+        self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "model"))
+        self.assertIn("cannot rank", answer.json["error"]["message"])
 
     def test_texts_and_tokens(self):
         made = self.daemon.ask("POST", "/tokenize", {"content": "The one", "with_pieces": True}).json

@@ -8,8 +8,13 @@
 #include "base/mapping.h"
 #include "support/test.h"
 
+/* What the rows are: logits, of an encoder hidden states, behind each token; the score of the text that ends there; its
+ * vector. */
+typedef enum reference_kind { REFERENCE_LOGITS, REFERENCE_SCORES, REFERENCE_VECTORS } reference_kind;
+
 typedef struct reference {
     uint32_t n_tokens, n_vocab, stride;
+    reference_kind kind;
     const int32_t *ids;  /* [n_tokens] */
     const float *logits; /* position p: ids v with v % stride == p % stride */
     mapping file;
@@ -28,6 +33,9 @@ static inline void reference_open(reference *r, const char *folder, const char *
     memcpy(&r->n_tokens, data + 8, 4);
     memcpy(&r->n_vocab, data + 12, 4);
     memcpy(&r->stride, data + 16, 4);
+    uint32_t kind;
+    memcpy(&kind, data + 20, 4);
+    r->kind = (reference_kind)kind;
     r->ids = (const int32_t *)(const void *)(data + 24);
     r->logits = (const float *)(const void *)(data + 24 + 4 * (size_t)r->n_tokens);
     assert_int_equal(r->file.n_bytes, 24 + 4 * (size_t)r->n_tokens * (1 + r->n_vocab / r->stride));

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "support/tiny_model.h"
 
@@ -93,14 +94,14 @@ static size_t read_list(const char *path, unsigned long *seed, listed *out)
     return n;
 }
 
-static void write_weights(const listed *tensors, size_t n, unsigned long seed, const char *path)
+static void write_weights(const listed *tensors, size_t n, unsigned long seed, const char *folder, const char *path)
 {
     char *text = NULL;
     size_t n_text = 0, offset = 0;
     FILE *header = open_memstream(&text, &n_text), *f = tiny_open(path);
     for (size_t i = 0; i < n; i++) {
         const listed *t = &tensors[i];
-        fprintf(header, "%s\"%s\": {\"dtype\": \"F32\", \"shape\": [", i ? ", " : "{", t->name);
+        fprintf(header, "%s\"%s\": {\"dtype\": \"F32\", \"shape\": [", i ? ", " : "{", t->name + strlen(folder));
         for (int d = 0; d < t->n_dims; d++) {
             fprintf(header, "%s%lu", d ? ", " : "", t->shape[d]);
         }
@@ -125,6 +126,31 @@ static void write_weights(const listed *tensors, size_t n, unsigned long seed, c
     tiny_close(f, path);
 }
 
+/* sentence-transformers' modules, whose tensors are listed with their folder before their names. */
+static size_t write_modules(const listed *tensors, size_t n, unsigned long seed, const char *dir)
+{
+    char folder[32], path[1024];
+    size_t n_modules = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *slash = strchr(tensors[i].name, '/');
+        if (!slash) {
+            continue;
+        }
+        n_modules++;
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - tensors[i].name), tensors[i].name);
+        snprintf(path, sizeof path, "%s/%s", dir, folder);
+        mkdir(path, 0777);
+        snprintf(path, sizeof path, "%s/%s/config.json", dir, folder);
+        FILE *f = tiny_open(path);
+        fprintf(f, "{\"activation_function\": \"torch.nn.modules.linear.Identity\"}");
+        tiny_close(f, path);
+        snprintf(path, sizeof path, "%s/%s/model.safetensors", dir, folder);
+        strcat(folder, "/");
+        write_weights(&tensors[i], 1, seed, folder, path);
+    }
+    return n_modules;
+}
+
 void family_model_write(const char *name, const char *dir)
 {
     static listed tensors[TENSORS_MAX];
@@ -137,9 +163,21 @@ void family_model_write(const char *name, const char *dir)
     snprintf(from, sizeof from, FOLDER "/%s.json", name);
     snprintf(to, sizeof to, "%s/config.json", dir);
     copy_file(from, to);
+    snprintf(from, sizeof from, FOLDER "/%s.pooling", name);
+    if (access(from, R_OK) == 0) {
+        snprintf(to, sizeof to, "%s/1_Pooling", dir);
+        mkdir(to, 0777);
+        snprintf(to, sizeof to, "%s/1_Pooling/config.json", dir);
+        copy_file(from, to);
+    }
     tiny_model_write_tokenizer(&(tiny_model){.name = name, .arch = "llama", .vocab = TINY_VOCAB_BPE}, dir);
     snprintf(from, sizeof from, FOLDER "/%s.tensors", name);
     snprintf(to, sizeof to, "%s/model.safetensors", dir);
     size_t n = read_list(from, &seed, tensors);
-    write_weights(tensors, n, seed, to);
+    n -= write_modules(tensors, n, seed, dir); /* which come first */
+    size_t first = 0;
+    while (strchr(tensors[first].name, '/')) {
+        first++;
+    }
+    write_weights(tensors + first, n, seed, "", to);
 }

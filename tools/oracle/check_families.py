@@ -34,11 +34,12 @@ def main():
     failed = False
     for name in options.names or families.FAMILIES:
         config, listing, ids, logits = families.make(name)
-        data = check_logits.pack(ids, logits)
+        data = check_logits.pack(ids, logits, families.kind(name))
         path = os.path.join(FOLDER, name)
         if options.write:
             os.makedirs(FOLDER, exist_ok=True)
-            for end, content in ((".json", config.encode()), (".tensors", listing.encode()), (".bin", data)):
+            extra = ((".pooling", families.pooling_config(name).encode()),) if families.pooling(name) else ()
+            for end, content in ((".json", config.encode()), (".tensors", listing.encode()), (".bin", data)) + extra:
                 with open(path + end, "wb") as f:
                     f.write(content)
         with open(path + ".bin", "rb") as f:

@@ -9,7 +9,7 @@ For each model, three routes must lead to the same logits: our generator in Pyth
 GGUF file the C code writes, read with the `gguf` package; the safetensors folder the C code writes, loaded by
 transformers itself with its config.json. Weights are compared bit by bit, logits with NMSE (Σ(a−b)² ÷ Σb²).
 
-A .bin file: "MLXRLOG1", then little-endian u32 n_tokens, n_vocab, stride, 0; i32 ids[n_tokens]; then for each position
+A .bin file: "MLXRLOG1", then little-endian u32 n_tokens, n_vocab, stride, kind (0); i32 ids[n_tokens]; then for each position
 p the f32 logits of the ids v with v % stride == p % stride, in order.
 """
 import argparse
@@ -39,10 +39,12 @@ def nmse(a, b):
     return float(((a - b) ** 2).sum() / (b**2).sum())
 
 
-def pack(ids, logits):
+def pack(ids, logits, kind=0):
+    """kind: what the rows are (families.KINDS)"""
     n_tokens, n_vocab = logits.shape
-    rows = [logits[p, p % STRIDE :: STRIDE].astype("<f4") for p in range(n_tokens)]
-    return (b"MLXRLOG1" + np.array([n_tokens, n_vocab, STRIDE, 0], "<u4").tobytes() + ids.astype("<i4").tobytes()
+    stride = 1 if n_vocab % STRIDE else STRIDE
+    rows = [logits[p, p % stride :: stride].astype("<f4") for p in range(n_tokens)]
+    return (b"MLXRLOG1" + np.array([n_tokens, n_vocab, stride, kind], "<u4").tobytes() + ids.astype("<i4").tobytes()
             + np.concatenate(rows).tobytes())
 
 

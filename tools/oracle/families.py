@@ -13,6 +13,7 @@ import numpy as np
 import tiny
 
 N_TOKENS = 96  # more than any window (16 to 24) and than twice the original context of any RoPE scaling (34 to 40)
+N_TOKENS_OF = {"modernbert-long": 600}  # more than a step takes of several texts
 COMMON = dict(vocab_size=tiny.N_VOCAB, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
               num_key_value_heads=2, max_position_embeddings=tiny.N_CTX, rms_norm_eps=float(np.float32(2e-3)),
               bos_token_id=None, eos_token_id=None, pad_token_id=None)
@@ -75,14 +76,52 @@ FAMILIES = {
     "bert": ("BertConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), eos_token_id=None)),
     "xlm-roberta": ("XLMRobertaConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
                                              max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1)),
+    "xlm-roberta-reranker": ("XLMRobertaConfig", dict(
+        hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), num_labels=1,
+        max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1), "AutoModelForSequenceClassification"),
+    "qwen3-reranker": ("Qwen3Config", dict(head_dim=32, num_labels=1, rope_parameters=rope(1e6)),
+                       "AutoModelForSequenceClassification"),
+    "nomic-bert": ("NomicBertConfig", dict(hidden_size=80, pad_token_id=0, num_attention_heads=5, num_key_value_heads=None, eos_token_id=None,
+                                           layer_norm_eps=float(np.float32(2e-3)), rope_parameters=rope(1e3))),
+    "modernbert": ("ModernBertConfig", dict(
+        hidden_size=80, num_attention_heads=5, num_key_value_heads=None, norm_eps=float(np.float32(2e-3)), local_attention=24,
+        eos_token_id=None, rope_parameters={"full_attention": rope(1.6e5), "sliding_attention": rope(1e4)})),
+    "modernbert-long": ("ModernBertConfig", dict(
+        hidden_size=80, num_attention_heads=5, num_key_value_heads=None, norm_eps=float(np.float32(2e-3)), local_attention=24,
+        eos_token_id=None, max_position_embeddings=1024, rope_parameters={
+            "full_attention": rope(1.6e5), "sliding_attention": rope(1e4)})),
+    "embeddinggemma": ("Gemma3TextConfig", dict(
+        hidden_size=80, head_dim=32, sliding_window=24, query_pre_attn_scalar=24, use_bidirectional_attention=True,
+        layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
+            "full_attention": rope(1e6), "sliding_attention": rope(1e4)}), "AutoModel", "mean", (120, 40)),
+    "qwen3-embedding": ("Qwen3Config", dict(head_dim=32, rope_parameters=rope(1e6)), "AutoModel", "lasttoken"),
 }
-ENCODERS = ("BertConfig", "XLMRobertaConfig")
+ENCODERS = ("BertConfig", "XLMRobertaConfig", "NomicBertConfig", "ModernBertConfig")
+# What the rows of a reference are: logits, of an encoder hidden states, behind each token; the score of the text that ends
+# there; its vector.
+KINDS = {"logits": 0, "scores": 1, "vectors": 2}
+
+
+def kind(name):
+    if pooling(name):
+        return KINDS["vectors"]
+    return KINDS["scores" if auto_class(name) == "AutoModelForSequenceClassification" else "logits"]
+
+
+def auto_class(name):
+    kind, more = FAMILIES[name][0], FAMILIES[name][2:]
+    return more[0] if more else "AutoModel" if kind in ENCODERS else "AutoModelForCausalLM"
+
+
+def pooling(name):
+    """sentence-transformers' word for what makes a vector of a text; None: it is not looked at"""
+    return (FAMILIES[name][3:] or (None,))[0]
 
 
 def config(name):
     import transformers
 
-    kind, arguments = FAMILIES[name]
+    kind, arguments = FAMILIES[name][:2]
     arguments = {k: v for k, v in dict(COMMON, **arguments).items() if v is not None or k.endswith("_token_id")}
     if isinstance(arguments.get("rope_parameters"), dict):
         arguments["rope_parameters"] = {k: v for k, v in arguments["rope_parameters"].items() if v is not None}
@@ -110,7 +149,7 @@ def spread(cfg, name, shape):
     if "embed" in name:
         return 0.0, 0.21875 if gemma else 0.5
     gain = {"query": 1.6, "key": 1.6, "q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "o_proj": 1.5, "gate_proj": 1.5, "gate_up_proj": 1.3,
-            "lm_head": 2.0}.get(last, 1.0)
+            "lm_head": 2.0, "score": 2.0, "out_proj": 2.0}.get(last, 1.0)
     n_in = shape[-2] if len(shape) == 3 and cfg.model_type == "gpt_oss" else shape[-1]  # its experts are stored the other way
     return 0.0, float(np.float32(gain) * np.sqrt(np.float32(3) / np.float32(n_in)))
 
@@ -123,7 +162,7 @@ def write_folder(name, folder):
     from safetensors.torch import save_file
 
     cfg = config(name)
-    cls = transformers.AutoModel if FAMILIES[name][0] in ENCODERS else transformers.AutoModelForCausalLM
+    cls = getattr(transformers, auto_class(name))
     torch.manual_seed(1)
     cls.from_config(cfg).save_pretrained(folder)
     path = os.path.join(folder, "model.safetensors")
@@ -135,18 +174,51 @@ def write_folder(name, folder):
         listing.append((key, shape, base, scale))
         state[key] = torch.from_numpy(tiny.random_tensor(seed(name), key, shape, base, scale))
     save_file(state, path, metadata={"format": "pt"})
+    n_in = cfg.hidden_size
+    for i, n_out in enumerate(dense(name)):
+        listing.insert(i, (f"{i + 2}_Dense/linear.weight", (n_out, n_in), 0.0, float(np.float32(np.sqrt(3 / n_in)))))
+        n_in = n_out
     return listing
 
 
-def reference(folder, ids, encoder):
-    """Logits, of an encoder hidden states"""
+def dense(name):
+    """Outputs of the layers behind pooling"""
+    return (FAMILIES[name][4:] or ((),))[0]
+
+
+def pooling_config(name):
+    """sentence-transformers' 1_Pooling/config.json"""
+    modes = {f"pooling_mode_{mode}": mode == {"lasttoken": "lasttoken", "mean": "mean_tokens", "cls": "cls_token"}[pooling(name)]
+             for mode in ("cls_token", "mean_tokens", "lasttoken")}
+    return json.dumps(dict(word_embedding_dimension=config(name).hidden_size, **modes), indent=1) + "\n"
+
+
+def vector(states, name):
+    """What sentence-transformers makes of hidden states [n, n_embd] of a text, a vector of length 1"""
+    pooled = {"lasttoken": states[-1], "mean": states.mean(0), "cls": states[0]}[pooling(name)]
+    for i, n_out in enumerate(dense(name)):
+        key, n_in = f"{i + 2}_Dense/linear.weight", len(pooled)
+        scale = float(np.float32(np.sqrt(3 / n_in)))
+        pooled = tiny.random_tensor(seed(name), key, (n_out, n_in), 0.0, scale).astype(np.float64) @ pooled
+    return pooled / np.linalg.norm(pooled)
+
+
+def reference(folder, ids, name):
+    """[n][width], as KINDS say"""
     import torch
     import transformers
 
-    if encoder:
-        model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    if auto_class(name) != "AutoModelForCausalLM":
+        model = getattr(transformers, auto_class(name)).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        model = model.eval().double()
+        ids = torch.tensor(ids[None].astype(np.int64))
         with torch.no_grad():
-            return model.eval().double()(torch.tensor(ids[None].astype(np.int64))).last_hidden_state[0].numpy()
+            if kind(name) == KINDS["logits"]:
+                return model(ids).last_hidden_state[0].numpy()
+            rows = [model(ids[:, : n + 1]) for n in range(ids.shape[1])]
+        if kind(name) == KINDS["scores"]:
+            return np.stack([row.logits[0].numpy() for row in rows])
+        return np.stack([vector(row.last_hidden_state[0].numpy(), name) for row in rows])
 
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
                                                               experts_implementation="eager")
@@ -157,10 +229,9 @@ def reference(folder, ids, encoder):
 
 
 def prompt(name):
-    key = tiny.stream_key(seed(name), "tokens")
-    # no padding: transformers numbers positions around it
-    return (tiny.stream_bits(key, N_TOKENS) % np.uint64(tiny.N_VOCAB - 2) + np.uint64(2)).astype(np.int32) if (
-        FAMILIES[name][0] in ENCODERS) else (tiny.stream_bits(key, N_TOKENS) % np.uint64(tiny.N_VOCAB)).astype(np.int32)
+    first = 0 if auto_class(name) == "AutoModelForCausalLM" else 2  # no padding: transformers numbers positions around it
+    bits = tiny.stream_bits(tiny.stream_key(seed(name), "tokens"), N_TOKENS_OF.get(name, N_TOKENS))
+    return (bits % np.uint64(tiny.N_VOCAB - first) + np.uint64(first)).astype(np.int32)
 
 
 def make(name):
@@ -168,7 +239,7 @@ def make(name):
     with tempfile.TemporaryDirectory() as folder:
         listing = write_folder(name, folder)
         ids = prompt(name)
-        logits = reference(folder, ids, FAMILIES[name][0] in ENCODERS)
+        logits = reference(folder, ids, name)
         with open(os.path.join(folder, "config.json")) as f:
             cfg = json.load(f)
     for key in ("transformers_version", "dtype", "initializer_range", "use_cache"):

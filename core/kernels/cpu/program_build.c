@@ -124,7 +124,7 @@ static void add_row_op(builder *b, node *n, const op *o)
         r->weight = vector_f32(b, o->weight);
         r->bias = vector_f32(b, o->bias);
         b->prog->widest_row = o->width > b->prog->widest_row ? o->width : b->prog->widest_row;
-    } else if (o->kind == OP_POSITION) {
+    } else if (o->kind == OP_POSITION || o->kind == OP_EMBED) {
         r->bias = vector_f32(b, o->bias);
     } else if (o->kind == OP_ROPE) {
         r->rope_offset = share_angles(b->prog, &o->rope);

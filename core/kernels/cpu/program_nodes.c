@@ -40,12 +40,15 @@ static void norm_row(const exec *e, const row_op *r, const float *src, float *ds
     }
 }
 
-static void embed_row(const exec *e, const op *o, float *dst, uint32_t row)
+static void embed_row(const exec *e, const row_op *r, float *dst, uint32_t row)
 {
-    const tensor *w = o->weight;
-    codec_decode(w->type, (const uint8_t *)w->data + (size_t)e->s.tokens[row] * w->row_bytes, dst, o->width);
-    if (o->scale != 1.0f) {
-        e->prog->ops.scale(dst, o->scale, o->width);
+    const tensor *w = r->o->weight;
+    codec_decode(w->type, (const uint8_t *)w->data + (size_t)e->s.tokens[row] * w->row_bytes, dst, r->o->width);
+    if (r->o->scale != 1.0f) {
+        e->prog->ops.scale(dst, r->o->scale, r->o->width);
+    }
+    if (r->bias) {
+        e->prog->ops.add(dst, r->bias, 1.0f, r->o->width);
     }
 }
 
@@ -96,7 +99,7 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t *s
     float *dst = o->dst != SLOT_NONE ? exec_row(e, o->dst, row) : NULL;
     switch (o->kind) {
     case OP_EMBED:
-        embed_row(e, o, dst, row);
+        embed_row(e, r, dst, row);
         break;
     case OP_POSITION:
         position_row(e, r, dst, row);

@@ -126,7 +126,7 @@ static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint3
 {
     carve c = {.base = e->prog->cut.data};
     step_slice *slices = carve_take(&c, s->n_slices, sizeof *slices);
-    uint32_t *wanted = carve_take(&c, PROGRAM_ROWS_MAX, sizeof *wanted);
+    uint32_t *wanted = carve_take(&c, s->n_wanted, sizeof *wanted);
     e->s = (step){.n_rows = end - begin,
                   .tokens = s->tokens + begin,
                   .positions = s->positions + begin,
@@ -211,9 +211,8 @@ static void walk(void *context, const team_member *member)
 static mlxr_status check_states(const plan *p, const step *s, mlxr_error *error)
 {
     for (uint32_t g = 0; g < p->n_kv_groups; g++) {
-        if ((p->kv_groups[g].state_width || p->both_ways) && s->n_rows > PROGRAM_ROWS_MAX) {
-            return error_set(error, MLXR_LIMIT,
-                             "a step of %u rows: of encoders and with recurrent layers the CPU backend takes %d",
+        if (p->kv_groups[g].state_width && s->n_rows > PROGRAM_ROWS_MAX) {
+            return error_set(error, MLXR_LIMIT, "a step of %u rows: with recurrent layers the CPU backend takes %d",
                              s->n_rows, PROGRAM_ROWS_MAX);
         }
     }
@@ -231,10 +230,11 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
     }
     carve cut = {0};
     carve_take(&cut, s->n_slices, sizeof(step_slice));
-    carve_take(&cut, PROGRAM_ROWS_MAX, sizeof(uint32_t));
+    carve_take(&cut, s->n_wanted, sizeof(uint32_t));
     status = grow(&prog->cut, cut.used, error);
     /* Passes of about equal size: rows of a sequence come in order, so a later pass finds its keys written. */
-    uint32_t n_passes = (s->n_rows + prog->rows_max - 1) / prog->rows_max;
+    uint32_t rows_max = prog->plan->both_ways ? s->n_rows : prog->rows_max; /* an end of a text sees the other one */
+    uint32_t n_passes = (s->n_rows + rows_max - 1) / rows_max;
     uint32_t n_rows = (s->n_rows + n_passes - 1) / n_passes;
     exec e = {.prog = prog};
     for (uint32_t begin = 0, n_done = 0; status == MLXR_OK && begin < s->n_rows; begin += n_rows) {

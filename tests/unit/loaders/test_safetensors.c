@@ -136,14 +136,23 @@ static void every_name_of_every_class_is_translated(void **state)
         {"LlamaForCausalLM", "model.layers.1", "model.layers.1", 0},
         {"LlamaForCausalLM", "model.layers.1.mlp.up_proj", "model.layers.1.mlp.up_proj", 0},
         {"LlamaForCausalLM", ".weight", ".weight", 0},
+        {"Qwen3Model", "layers.2.mlp.up_proj.weight", "blk.2.ffn_up.weight", 0},
+        {"Qwen3Model", "embed_tokens.weight", "token_embd.weight", 0},
+        {"Qwen3Model", "norm.weight", "output_norm.weight", 0},
+        {"Qwen3ForSequenceClassification", "score.weight", "cls.output.weight", 0},
+        {"XLMRobertaForSequenceClassification", "roberta.encoder.layer.1.output.dense.weight", "blk.1.ffn_down.weight",
+         0},
+        {"XLMRobertaForSequenceClassification", "classifier.dense.bias", "cls.bias", 0},
+        {"XLMRobertaForSequenceClassification", "classifier.out_proj.weight", "cls.output.weight", 0},
+        {"BertForSequenceClassification", "classifier.weight", "classifier.weight", 0},
         {"NoSuchClass", "model.norm.weight", "model.norm.weight", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char ours[256];
         unsigned change;
-        assert_int_equal(hf_tensor_name(&(hf_config){.class = hf_class_find(cases[i].class), .n_layers = 4},
-                                        cases[i].theirs, ours, sizeof ours, &change),
-                         HF_KEEP);
+        hf_config config = {.n_layers = 4};
+        config.class = hf_class_find(cases[i].class, &config);
+        assert_int_equal(hf_tensor_name(&config, cases[i].theirs, ours, sizeof ours, &change), HF_KEEP);
         assert_string_equal(ours, cases[i].ours);
         assert_int_equal(change, cases[i].change);
     }

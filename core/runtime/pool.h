@@ -1,0 +1,17 @@
+/*
+ * Pooling: hidden states of many texts, made one a text.
+ * Owner: none. Lifetime: the call.
+ */
+#ifndef MLXR_RUNTIME_POOL_H
+#define MLXR_RUNTIME_POOL_H
+
+#include "mlxr_embed.h"
+
+/* Takes the state [n_embd] of one text; what it returns but MLXR_OK ends the whole. */
+typedef mlxr_status pool_taker(void *user, size_t index, const double *pooled, mlxr_error *error);
+
+/* Texts are computed together, as many as a step takes, and taken as they are done. */
+mlxr_status pool_texts(mlxr_engine *engine, mlxr_model *model, const mlxr_embed_input *inputs, size_t n_inputs,
+                       mlxr_pooling pooling, pool_taker *take, void *user, mlxr_error *error);
+
+#endif

@@ -1,0 +1,156 @@
+/*
+ * Reranking: what a model reads of a pair, cut documents, control tokens in texts, who can rank and who cannot.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include "mlxr_rerank.h"
+#include "support/family_model.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
+
+typedef struct world {
+    mlxr_engine *engine;
+    mlxr_model *model;
+} world;
+
+/* A family's, else a tiny model. */
+static void open_world(world *w, const char *name, bool family)
+{
+    mlxr_error error;
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", test_temp_dir(), name);
+    if (family) {
+        family_model_write(name, path);
+    } else {
+        tiny_model_write_gguf(tiny_model_find(name), NULL, path);
+    }
+    mlxr_engine_options options = {.n_threads = 1, .kv_bytes = 16 << 20, .backend = "cpu"};
+    assert_ok(mlxr_engine_open(&w->engine, &options, &error), &error);
+    assert_ok(mlxr_model_load(&w->model, w->engine, path, NULL, &error), &error);
+}
+
+static void close_world(world *w)
+{
+    mlxr_model_unref(&w->model);
+    mlxr_engine_close(&w->engine);
+}
+
+static size_t tokens(const world *w, const char *text, int32_t *ids, size_t cap)
+{
+    mlxr_error error;
+    size_t n = 0;
+    assert_ok(mlxr_tokenize(w->model, text, strlen(text), 0, ids, cap, &n, &error), &error);
+    assert_true(n <= cap);
+    return n;
+}
+
+static mlxr_rerank_pair pair_of(const char *query, const char *document)
+{
+    return (mlxr_rerank_pair){
+        .query = query, .n_query = strlen(query), .document = document, .n_document = strlen(document)};
+}
+
+static void an_encoder_reads_query_and_document_with_ends(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    int32_t query[64], document[64], end[1], *ids = NULL;
+    size_t n_ids = 0;
+    bool cut = true;
+    open_world(&w, "xlm-roberta-reranker", true);
+    mlxr_rerank_pair pair = pair_of("the inn", "<|im_end|> rain in the inn");
+    size_t n_query = tokens(&w, pair.query, query, 64), n_document = tokens(&w, pair.document, document, 64);
+    assert_ok(mlxr_rerank_tokenize(w.model, &pair, &ids, &n_ids, &cut, &error), &error);
+    assert_false(cut);
+    assert_int_equal(n_ids, n_query + n_document + 2);
+    assert_memory_equal(ids, query, n_query * sizeof *ids);
+    assert_memory_equal(ids + n_query + 1, document, n_document * sizeof *ids);
+    end[0] = ids[n_query];
+    assert_true(mlxr_token_is_special(w.model, end[0]) && ids[n_ids - 1] == end[0]);
+    for (size_t i = 0; i < n_document; i++) { /* the text that spells a control token is none */
+        assert_false(mlxr_token_is_special(w.model, ids[n_query + 1 + i]));
+    }
+    mlxr_free(ids);
+    pair.document_tokens_most = 3;
+    assert_ok(mlxr_rerank_tokenize(w.model, &pair, &ids, &n_ids, &cut, &error), &error);
+    assert_true(cut);
+    assert_int_equal(n_ids, n_query + 3 + 2);
+    mlxr_free(ids);
+    close_world(&w);
+}
+
+static void who_cannot_rank_says_so(void **state)
+{
+    static const char *const names[] = {"bert", "llama", "qwen3"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        world w;
+        mlxr_error error;
+        int32_t *ids = NULL;
+        size_t n_ids = 0;
+        float score;
+        open_world(&w, names[i], i == 0);
+        assert_false(mlxr_rerank_info_get(w.model).possible);
+        mlxr_rerank_pair pair = pair_of("x", "y");
+        assert_int_equal(mlxr_rerank_tokenize(w.model, &pair, &ids, &n_ids, NULL, &error), MLXR_UNSUPPORTED);
+        assert_non_null(strstr(error.text, "cannot rank"));
+        const int32_t some[] = {5, 6, 7};
+        mlxr_embed_input input = {.ids = some, .n_ids = 3};
+        assert_int_equal(mlxr_rerank(w.engine, w.model, &input, 1, &score, &error), MLXR_UNSUPPORTED);
+        close_world(&w);
+    }
+}
+
+static void a_model_with_a_head_writes_no_text(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    mlxr_sequence *sequence = NULL;
+    const int32_t ids[] = {5, 6, 7};
+    open_world(&w, "qwen3-reranker", true);
+    assert_true(mlxr_rerank_info_get(w.model).intended);
+    assert_int_equal(mlxr_rerank_info_get(w.model).pooling, MLXR_POOLING_LAST);
+    assert_ok(mlxr_sequence_open(&sequence, w.model, NULL, &error), &error);
+    assert_ok(mlxr_sequence_append(sequence, ids, 3, &error), &error);
+    mlxr_slice slice = {.sequence = sequence, .n_compute = 3};
+    assert_int_equal(mlxr_step(w.engine, &slice, 1, &error), MLXR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "no output matrix"));
+    mlxr_sequence_close(&sequence);
+    close_world(&w);
+}
+
+/* A query that documents share is computed once: the cache has the beginning, and the score is the same. */
+static void a_shared_beginning_changes_no_score(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    int32_t ids[120];
+    float cold[4], warm[4];
+    mlxr_embed_input inputs[4];
+    open_world(&w, "qwen3-reranker", true);
+    for (size_t i = 0; i < 120; i++) {
+        ids[i] = (int32_t)(3 + i * 7 % 200);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        inputs[i] = (mlxr_embed_input){.ids = ids, .n_ids = 120 - 11 * i};
+    }
+    assert_ok(mlxr_rerank(w.engine, w.model, inputs, 4, cold, &error), &error);
+    uint64_t hits = mlxr_kv_stats_get(w.engine).tokens_hit;
+    assert_ok(mlxr_rerank(w.engine, w.model, inputs, 4, warm, &error), &error);
+    assert_true(mlxr_kv_stats_get(w.engine).tokens_hit > hits);
+    assert_memory_equal(cold, warm, sizeof cold);
+    close_world(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_encoder_reads_query_and_document_with_ends),
+        cmocka_unit_test(who_cannot_rank_says_so),
+        cmocka_unit_test(a_model_with_a_head_writes_no_text),
+        cmocka_unit_test(a_shared_beginning_changes_no_score),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
