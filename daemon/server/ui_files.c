@@ -133,6 +133,8 @@ const route ui_file_routes[N_UI_FILE_ROUTES] = {
     FILE_ROW("/models/{name...}", page),
     FILE_ROW("/logs", page),
     FILE_ROW("/settings", page),
+    FILE_ROW("/dashboard", page),
+    FILE_ROW("/playground", page),
     FILE_ROW("/assets/{file}", file_of),
     FILE_ROW("/favicon.svg", file_of),
     FILE_ROW("/manifest.webmanifest", file_of),

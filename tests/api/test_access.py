@@ -21,7 +21,8 @@ def path_of(route):
 
 # The web page and its files: known before anybody has a key.
 PAGE = {("GET", pattern) for pattern in (
-    "/", "/chat", "/chat/{id}", "/models", "/models/{name...}", "/logs", "/settings", "/assets/{file}", "/favicon.svg", "/manifest.webmanifest",
+    "/", "/chat", "/chat/{id}", "/models", "/models/{name...}", "/logs", "/settings", "/dashboard", "/playground", "/assets/{file}",
+    "/favicon.svg", "/manifest.webmanifest",
 )}  # fmt: skip
 
 

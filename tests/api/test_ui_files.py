@@ -43,7 +43,8 @@ class Files(support.ApiTest):
         self.assertIn("default-src 'none'", policy)
         self.assertNotRegex(policy, r"unsafe|https?:|\*")
         self.assertNotRegex(page.body.decode(), r"(?i)<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=")
-        for path in ("/chat", "/chat/12", "/models", "/models/a/b", "/models/a%2Fb", "/logs", "/settings"):
+        paths = ("/chat", "/chat/12", "/models", "/models/a/b", "/models/a%2Fb", "/logs", "/settings", "/dashboard", "/playground")
+        for path in paths:
             other = self.get(path)
             self.assertEqual((other.status, other.body), (200, page.body), path)
             self.assertEqual(other.headers["content-security-policy"], policy)

@@ -10,9 +10,18 @@ const ChatPage = lazy(() => import('@/components/chat/ChatPage'));
 const ModelsPage = lazy(() => import('@/components/models/ModelsPage'));
 const LogViewer = lazy(() => import('@/components/logs/LogViewer'));
 const SettingsPage = lazy(() => import('@/components/settings/SettingsPage'));
+const LiveMetrics = lazy(() => import('@/components/metrics/LiveMetrics'));
+const PlaygroundPage = lazy(() => import('@/components/playground/PlaygroundPage'));
 const CommandPalette = lazy(() => import('@/components/layout/CommandPalette'));
 
-const pages = { chat: ChatPage, models: ModelsPage, logs: LogViewer, settings: SettingsPage };
+const pages = {
+  chat: ChatPage,
+  models: ModelsPage,
+  logs: LogViewer,
+  settings: SettingsPage,
+  dashboard: LiveMetrics,
+  playground: PlaygroundPage,
+};
 
 export function App() {
   const page = useNavigation((navigation) => navigation.place.page);

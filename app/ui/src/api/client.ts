@@ -1,6 +1,9 @@
 // Requests to the daemon that served this page. An API key stays in this module's memory: not in URLs, cookies or storage.
-import type { Routes } from './schema';
+import type { Routes as UiRoutes } from './schema';
 import { readEvents, type ServerEvent } from './sse';
+import type { OtherRoutes } from './types';
+
+type Routes = UiRoutes & OtherRoutes;
 
 export type Route = keyof Routes;
 type Body<R extends Route> = Routes[R] extends { body: infer B } ? B : never;
@@ -79,6 +82,11 @@ async function errorOf(response: Response): Promise<ApiError> {
 export async function api<R extends Route>(route: R, options: CallOptions<R> = {}): Promise<Routes[R]['answer']> {
   const response = await send(route, options, 'application/json');
   return (await response.json()) as Routes[R]['answer'];
+}
+
+export async function apiText<R extends Route>(route: R, options: CallOptions<R> = {}): Promise<string> {
+  const response = await send(route, options, 'text/plain');
+  return response.text();
 }
 
 export async function* apiEvents<R extends Route>(

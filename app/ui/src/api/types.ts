@@ -91,3 +91,53 @@ export interface JobEnd {
   cancelled: boolean;
   error: null | { message: string; status: number };
 }
+
+/** What an answer of /v1/completions, or a piece of it, brings; with `logprobs` the tokens one by one. */
+export interface Completion {
+  choices: readonly {
+    text: string;
+    finish_reason: string | null;
+    logprobs: null | {
+      tokens: readonly string[];
+      token_logprobs: readonly (number | null)[];
+      top_logprobs: readonly (Readonly<Record<string, number>> | null)[];
+    };
+  }[];
+  error?: { message: string };
+}
+
+export interface Embeddings {
+  data: readonly { index: number; embedding: readonly number[] }[];
+  warnings?: readonly string[];
+}
+
+export interface ProfileTimes {
+  ms: number;
+  wait_ms: number;
+}
+
+export interface ProfilePhase {
+  steps: number;
+  rows: number;
+  ms: number;
+  prepare_ms: number;
+  run_ms: number;
+  sample_ms: number;
+  operations: readonly (ProfileTimes & { operation: string; count: number; share: number })[];
+  /** null: what belongs to no layer. */
+  layers: readonly (ProfileTimes & { layer: number | null })[];
+}
+
+export interface Profile {
+  backend: string;
+  threads: number;
+  duration_ms: number;
+  phases: Readonly<Partial<Record<'prompt' | 'decode' | 'draft', ProfilePhase>>>;
+}
+
+/** Routes outside of /ui-api that the page asks. */
+export interface OtherRoutes {
+  'GET /metrics': { answer: string };
+  'POST /v1/completions': { body: Record<string, unknown>; answer: Completion; event: Completion };
+  'POST /v1/embeddings': { body: { model: string; input: readonly string[] }; answer: Embeddings };
+}

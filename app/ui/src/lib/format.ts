@@ -26,3 +26,8 @@ export function formatDuration(seconds: number): string {
   if (h > 0) return `${h} h ${m} min`;
   return m > 0 ? `${m} min ${Math.floor(seconds % 60)} s` : `${Math.floor(seconds)} s`;
 }
+
+/** Of something a second. */
+export const formatRate = (n: number): string => (n >= 100 || n === 0 ? String(Math.round(n)) : n.toFixed(1));
+
+export const formatShare = (share: number): string => `${share > 0 && share < 0.1 ? (share * 100).toFixed(1) : Math.round(share * 100)} %`;

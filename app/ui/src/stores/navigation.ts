@@ -1,7 +1,8 @@
 // Where we are: the path of the page. Pages are few, so that this is all a router has to do.
 import { create } from 'zustand';
 
-export const PAGES = ['chat', 'models', 'logs', 'settings'] as const;
+// /dashboard, since /metrics is the text for Prometheus.
+export const PAGES = ['chat', 'models', 'logs', 'settings', 'dashboard', 'playground'] as const;
 export type Page = (typeof PAGES)[number];
 
 export interface Place {
@@ -16,7 +17,7 @@ export function placeOf(path: string): Place {
   const [, page, ...rest] = path.split('/');
   const below = decodeURIComponent(rest.join('/'));
   if (page === 'models') return { page, id: null, name: below || null };
-  if (page === 'logs' || page === 'settings') return { page, id: null, name: null };
+  if (page === 'logs' || page === 'settings' || page === 'dashboard' || page === 'playground') return { page, id: null, name: null };
   const id = /^[1-9]\d{0,15}$/.test(below) ? Number(below) : null;
   return { page: 'chat', id, name: null };
 }
