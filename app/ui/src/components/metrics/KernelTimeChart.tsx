@@ -17,7 +17,7 @@ function Times({ phase }: { phase: ProfilePhase }) {
   const x = useMemo(() => layers.map(({ layer }) => layer ?? 0), [layers]);
   const lines = useMemo<Line[]>(() => [{ label: 'ms', colour: 'accent', values: layers.map(({ ms }) => ms) }], [layers]);
   return (
-    <div className="grid gap-4 lg:grid-cols-2">
+    <div className="grid gap-4">
       <table className="self-start text-sm">
         <caption className="pb-1 text-start text-muted">
           {t('profile.steps', { n: phase.steps, tokens: phase.rows, time: formatMs(phase.ms) })}
@@ -37,7 +37,7 @@ function Times({ phase }: { phase: ProfilePhase }) {
               <td className="ps-3">
                 <span className="flex items-center gap-2">
                   <span aria-hidden="true" className="h-2.5 rounded-sm bg-accent" style={{ width: `${share * 70}%` }} />
-                  <span className="tabular-nums">{formatShare(share)}</span>
+                  <span className="whitespace-nowrap tabular-nums">{formatShare(share)}</span>
                 </span>
               </td>
             </tr>
