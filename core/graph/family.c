@@ -118,6 +118,12 @@ static const family families[] = {
      .full_is_unturned = true},
     /* LG AI Research 2025 */
     {.name = "exaone4", .qk_norm = QK_NORM_HEADS, .norms = NORMS_AFTER, .full_every = 4, .full_is_unturned = true},
+    /* Arcee AI 2025: AFM. */
+    {.name = "arcee", .gguf_rope = ROPE_PAIRS, .ungated = true, .act = ACT_RELU_SQUARED},
+    /* ByteDance Seed 2025 */
+    {.name = "seed_oss", .ffn_norm_after = true},
+    /* Baidu 2025: the dense ones. */
+    {.name = "ernie4_5", .gguf_rope = ROPE_PAIRS, .safetensors_keep_pairs = true},
     /* Mistral AI 2025: Ministral 3. Far queries are sharpened by their position. */
     {.name = "mistral3", .gguf_rope = ROPE_PAIRS},
 };

@@ -219,7 +219,12 @@ static void read_scaling(reader *r, hparams *h)
     } kinds[] = {{"linear", ROPE_SCALING_LINEAR},
                  {"yarn", ROPE_SCALING_YARN},
                  {"llama3", ROPE_SCALING_LLAMA3},
-                 {"longrope", ROPE_SCALING_LONGROPE}};
+                 {"longrope", ROPE_SCALING_LONGROPE},
+                 {"ntk", ROPE_SCALING_NTK},
+                 /* changes nothing within the context that the model was trained for, which nothing here exceeds */
+                 {"dynamic", ROPE_SCALING_NONE},
+                 /* positions of pictures; those of texts are the same in all its parts */
+                 {"mrope", ROPE_SCALING_NONE}};
     bool known = type.n == 4 && memcmp(type.data, "none", 4) == 0;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (strlen(kinds[i].name) == type.n && memcmp(kinds[i].name, type.data, type.n) == 0) {
@@ -229,8 +234,8 @@ static void read_scaling(reader *r, hparams *h)
     }
     if (!known) {
         r->status = error_set(r->error, MLXR_UNSUPPORTED,
-                              "RoPE scaling '%.*s' (known: none, linear, yarn, llama3, longrope)", (int)type.n,
-                              type.data);
+                              "RoPE scaling '%.*s' (known: none, linear, ntk, dynamic, yarn, llama3, longrope, mrope)",
+                              (int)type.n, type.data);
     } else if (!(s->factor > 0) || s->n_ctx_orig == 0) {
         r->status = error_set(r->error, MLXR_FORMAT, "RoPE scaling: factor %g and original context %u must be above 0",
                               (double)s->factor, s->n_ctx_orig);

@@ -15,7 +15,8 @@ typedef enum rope_scaling_kind {
     ROPE_SCALING_LINEAR,
     ROPE_SCALING_YARN,
     ROPE_SCALING_LLAMA3,
-    ROPE_SCALING_LONGROPE
+    ROPE_SCALING_LONGROPE,
+    ROPE_SCALING_NTK
 } rope_scaling_kind;
 
 /* See graph/rope.h for what the fields do. 0 in attn_factor: the kind's own default. */

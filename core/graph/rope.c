@@ -50,10 +50,15 @@ static double llama3_frequency(double freq, const rope_scaling *s)
 void rope_frequencies(uint32_t n_rot, float theta, const rope_scaling *scaling, const float *factors, float *inv_freq,
                       float *magnitude)
 {
+    double base = (double)theta;
+    if (scaling->kind == ROPE_SCALING_NTK && n_rot > 2) {
+        base *= pow((double)scaling->factor, n_rot / (n_rot - 2.0));
+    }
     for (uint32_t i = 0; i < n_rot / 2; i++) {
-        double freq = pow(theta, -2.0 * i / n_rot);
+        double freq = pow(base, -2.0 * i / n_rot);
         switch (scaling->kind) {
         case ROPE_SCALING_NONE:
+        case ROPE_SCALING_NTK:      /* all in the base */
         case ROPE_SCALING_LONGROPE: /* all in the factors */
             break;
         case ROPE_SCALING_LINEAR:

@@ -9,6 +9,7 @@
 
 /* Frequencies of n_rot/2 pairs: inv_freq[i] = theta^(−2i/n_rot) (Su et al. 2021), then
  *   linear   ÷ factor (Chen et al. 2023);
+ *   NTK      a theta × factor^(n_rot/(n_rot − 2)), so that the slowest pair is divided by factor (bloc97 2023);
  *   YaRN     between ÷ factor and unscaled by wavelength, magnitude 0.1·ln(factor) + 1 (Peng et al. 2023);
  *   LongRoPE each pair by a factor of its own, `factors`; magnitude √(1 + ln(factor) / ln(n_ctx_orig)) (Ding et al.
  * 2024); Llama 3  long waves ÷ factor, short ones untouched, a ramp between (Llama 3.1 model card). `factors` [n_rot/2]

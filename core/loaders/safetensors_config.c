@@ -347,8 +347,8 @@ static void write_scaling(writer *w, const json_t *rope, const shape *s)
 {
     const char *type = get_text(w, rope, "rope_type");
     type = type ? type : get_text(w, rope, "type");
-    if (!type || strcmp(type, "default") == 0) {
-        return;
+    if (!type || strcmp(type, "default") == 0 || strcmp(type, "mrope") == 0) {
+        return; /* m-RoPE's sections have the same positions in a text */
     }
     double factor = 0;
     uint32_t n_ctx_orig = s->n_ctx;

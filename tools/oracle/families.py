@@ -76,6 +76,10 @@ FAMILIES = {
     "bert": ("BertConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), eos_token_id=None)),
     "xlm-roberta": ("XLMRobertaConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
                                              max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1)),
+    "arcee": ("ArceeConfig", dict(attention_bias=True, mlp_bias=True, rope_parameters=rope(
+        1e4, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, original_max_position_embeddings=40))),
+    "seed_oss": ("SeedOssConfig", dict(head_dim=32, rope_parameters=rope(1e7))),
+    "ernie4_5": ("Ernie4_5Config", dict(head_dim=32, use_bias=True, pad_token_id=0, rope_parameters=rope(5e5))),
     "xlm-roberta-reranker": ("XLMRobertaConfig", dict(
         hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), num_labels=1,
         max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1), "AutoModelForSequenceClassification"),

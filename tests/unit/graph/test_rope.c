@@ -41,6 +41,20 @@ static void linear_scaling_divides_and_factors_divide_again(void **state)
     }
 }
 
+/* The base that makes the slowest pair `factor` times slower, and the fastest as it was. */
+static void ntk_scaling_divides_the_slowest_pair_alone(void **state)
+{
+    (void)state;
+    float freq[N_ROT / 2], magnitude;
+    rope_frequencies(N_ROT, 10000, &(rope_scaling){.kind = ROPE_SCALING_NTK, .factor = 4}, NULL, freq, &magnitude);
+    assert_close(freq[0], 1);
+    assert_close(freq[N_ROT / 2 - 1], pow(10000, -2.0 * (N_ROT / 2 - 1) / N_ROT) / 4);
+    for (uint32_t i = 0; i < N_ROT / 2; i++) {
+        assert_close(freq[i], pow(10000 * pow(4, N_ROT / (N_ROT - 2.0)), -2.0 * i / N_ROT));
+    }
+    assert_close(magnitude, 1);
+}
+
 static void llama3_scaling_leaves_short_waves_and_divides_long_ones(void **state)
 {
     (void)state;
@@ -102,6 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unscaled_frequencies_fall_geometrically),
         cmocka_unit_test(linear_scaling_divides_and_factors_divide_again),
+        cmocka_unit_test(ntk_scaling_divides_the_slowest_pair_alone),
         cmocka_unit_test(llama3_scaling_leaves_short_waves_and_divides_long_ones),
         cmocka_unit_test(yarn_runs_from_untouched_to_interpolated_and_scales_attention),
         cmocka_unit_test(every_family_row_is_found_by_its_name_only),
