@@ -56,7 +56,7 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
     if (!state) {
         return false;
     }
-    uint64_t numbers[] = {3 /* version of this scheme */,
+    uint64_t numbers[] = {4 /* version of this scheme, and of the order in which kernels add up */,
                           o->kv_type,
                           o->page_tokens,
                           o->device->scalar,

@@ -263,23 +263,30 @@ static void check_bits(check *c, problem *p, const attend_kernels *kernels)
     free(other);
 }
 
-static void check_random_problem(check *c, const attend_kernels *kernels)
+/* deep: past some groups of blocks, with few queries and with many. */
+static void check_random_problem(check *c, const attend_kernels *kernels, bool deep)
 {
     static const uint32_t sizes[] = {64, 80, 96, 128, 256, 8, 24, 1, 7, 30};
     static const uint32_t block_sizes[] = {32, 64, 96, 128, 160, 256, 512};
     static const uint32_t groups[] = {1, 1, 2, 3, 4, 5, 8, 37};
     static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
-    uint32_t group = groups[check_below(c, 8)];
+    uint32_t group = groups[deep ? 4 + check_below(c, 4) : check_below(c, 8)];
     dtype type = types[check_below(c, 5)];
     bool blocks = type == DTYPE_Q8_0 || type == DTYPE_Q4_0;
-    op_attend a = {.n_head_kv = group > 8 ? 1 : 1 + check_below(c, 2),
-                   .head_dim = blocks ? block_sizes[check_below(c, 7)] : sizes[check_below(c, 10)]};
+    op_attend a = {.n_head_kv = group > 8 || deep ? 1 : 1 + check_below(c, 2),
+                   .head_dim = deep     ? 32 * (1 + check_below(c, 2))
+                               : blocks ? block_sizes[check_below(c, 7)]
+                                        : sizes[check_below(c, 10)]};
     a.n_head = a.n_head_kv * group;
     a.scale = check_uniform(c, 0.5f, 2.0f) / sqrtf((float)a.head_dim);
     a.softcap = check_below(c, 4) == 0 ? check_uniform(c, 2.0f, 30.0f) : 0;
     uint32_t start = check_below(c, 3) ? check_below(c, 400) : 0;
     uint32_t n_rows = 1 + (check_below(c, 2) ? check_below(c, 3) : check_below(c, 70));
-    a.window = check_below(c, 3) == 0 ? 1 + check_below(c, 200) : 0;
+    a.window = check_below(c, 3) == 0 ? 1 + check_below(c, deep ? 3000 : 200) : 0;
+    if (deep) {
+        start = check_below(c, 4 * ATTEND_GROUP * ATTEND_BLOCK);
+        n_rows = 1 + check_below(c, 12);
+    }
     problem p = problem_make(c, a, type, 1u << check_below(c, 9), start, n_rows);
     check_problem(c, &p, kernels);
     if (kernels->scores) {
@@ -292,7 +299,7 @@ static void run(check *c)
 {
     attend_kernels kernels = ops_table_make(c->features).attend;
     for (uint32_t i = 0; i < (c->quick ? 50u : 250u); i++) {
-        check_random_problem(c, &kernels);
+        check_random_problem(c, &kernels, i % 8 == 7);
     }
 }
 

@@ -13,13 +13,13 @@ typedef struct tile_memory {
     float *scores; /* [ATTEND_QUERIES][ATTEND_STRIDE] */
     float *panel;  /* keys or values */
     uint32_t panel_rows;
-    attend_sums total, block;
+    attend_sums total, group, block;
 } tile_memory;
 
 size_t attend_scratch_bytes(uint32_t head_dim)
 {
     size_t padded = attend_padded(head_dim);
-    size_t floats = ATTEND_QUERIES * (3 * padded + ATTEND_STRIDE + 4) + attend_panel_rows(head_dim) * padded;
+    size_t floats = ATTEND_QUERIES * (4 * padded + ATTEND_STRIDE + 6) + attend_panel_rows(head_dim) * padded;
     return floats * sizeof(float);
 }
 
@@ -28,12 +28,15 @@ static tile_memory carve(void *scratch, uint32_t padded)
     size_t matrix = ATTEND_QUERIES * (size_t)padded;
     tile_memory t = {.q = scratch, .panel_rows = attend_panel_rows(padded)};
     t.total.out = t.q + matrix;
-    t.block.out = t.total.out + matrix;
+    t.group.out = t.total.out + matrix;
+    t.block.out = t.group.out + matrix;
     t.panel = t.block.out + matrix;
     t.scores = t.panel + (size_t)t.panel_rows * padded;
     t.total.max = t.scores + ATTEND_QUERIES * (size_t)ATTEND_STRIDE;
     t.total.sum = t.total.max + ATTEND_QUERIES;
-    t.block.max = t.total.sum + ATTEND_QUERIES;
+    t.group.max = t.total.sum + ATTEND_QUERIES;
+    t.group.sum = t.group.max + ATTEND_QUERIES;
+    t.block.max = t.group.sum + ATTEND_QUERIES;
     t.block.sum = t.block.max + ATTEND_QUERIES;
     return t;
 }
@@ -132,6 +135,11 @@ static attend_sums partial_at(float *partials, uint32_t n_queries)
     return (attend_sums){partials, partials + n_queries, partials + ((2 * (size_t)n_queries + 15) & ~(size_t)15)};
 }
 
+static bool ends_group(uint32_t block, uint32_t end_block)
+{
+    return block + 1 == end_block || (block + 1) % ATTEND_GROUP == 0;
+}
+
 /* Queries are turned as the keys they meet are, outputs are turned back as the values were; both by the same product.
  */
 static void turn(const attend_kernels *kernels, const kv_layout *l, float *x, size_t n)
@@ -180,19 +188,23 @@ void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_
              last = attend_end(a, t.first_position + t.n_rows - 1, view->n_positions);
     t.end_position = least(last, task->end_block * ATTEND_BLOCK);
     bool shared_out = task->partials != SIZE_MAX;
+    uint32_t unit = shared_out ? attend_unit(t.n_queries) : ATTEND_GROUP;
+    size_t n_floats = attend_partial_floats(t.n_queries, a->head_dim);
     for (uint32_t b = task->first_block; b < task->end_block; b++) {
         uint32_t origin = b * ATTEND_BLOCK, begin = first > origin ? first : origin;
-        uint32_t end = least(origin + ATTEND_BLOCK, last);
-        attend_sums *sums = b == task->first_block ? &m.total : &m.block, partial;
+        uint32_t end = least(origin + ATTEND_BLOCK, last), n_before = b / unit - task->first_block / unit;
+        bool fresh = b == task->first_block || b % unit == 0;
+        attend_sums *into = n_before ? &m.group : &m.total, partial;
         if (shared_out) {
-            partial = partial_at(rows->partials + task->partials +
-                                     (b - task->first_block) * attend_partial_floats(t.n_queries, a->head_dim),
-                                 t.n_queries);
-            sums = &partial;
+            partial = partial_at(rows->partials + task->partials + n_before * n_floats, t.n_queries);
+            into = &partial;
         }
-        compute_block(&t, &m, origin, begin, end, sums);
-        if (sums == &m.block) {
-            kernels->fold(&m.total, &m.block, t.n_queries, t.padded);
+        compute_block(&t, &m, origin, begin, end, fresh ? into : &m.block);
+        if (!fresh) {
+            kernels->fold(into, &m.block, t.n_queries, t.padded);
+        }
+        if (into == &m.group && ends_group(b, task->end_block)) {
+            kernels->fold(&m.total, &m.group, t.n_queries, t.padded);
         }
     }
     for (uint32_t row = 0; row < t.n_rows && !shared_out; row++) {
@@ -211,15 +223,21 @@ void attend_join(const attend_kernels *kernels, const op_attend *a, const kv_lay
     uint32_t padded = attend_padded(a->head_dim), n_queries = task->n_rows * task->n_heads;
     uint32_t row = query / task->n_heads, head = task->first_head + query % task->n_heads;
     tile_memory m = carve(scratch, padded);
+    attend_sums *sums = &m.total;
     float *partials = rows->partials + task->partials;
-    for (uint32_t b = task->first_block; b < task->end_block; b++) {
+    uint32_t unit = attend_unit(n_queries);
+    for (uint32_t b = task->first_block; b < task->end_block; b = (b / unit + 1) * unit) {
         attend_sums all = partial_at(partials, n_queries), one = sums_from(&all, query, padded);
-        if (b == task->first_block) {
-            *m.total.max = *one.max;
-            *m.total.sum = *one.sum;
-            memcpy(m.total.out, one.out, padded * sizeof *one.out);
+        if (b == task->first_block || b % ATTEND_GROUP == 0) {
+            sums = b == task->first_block ? &m.total : &m.group;
+            *sums->max = *one.max;
+            *sums->sum = *one.sum;
+            memcpy(sums->out, one.out, padded * sizeof *one.out);
         } else {
-            kernels->fold(&m.total, &one, 1, padded);
+            kernels->fold(sums, &one, 1, padded);
+        }
+        if (sums == &m.group && ends_group((b / unit + 1) * unit - 1, task->end_block)) {
+            kernels->fold(&m.total, &m.group, 1, padded);
         }
         partials += attend_partial_floats(n_queries, a->head_dim);
     }

@@ -3,10 +3,11 @@
  * kernels run.
  * Owner: none; views and functions. Lifetime: the call (views: the step).
  *
- * The tiled form cuts positions into blocks of ATTEND_BLOCK, at multiples of it whatever the pages, the window or the
- * step. A block gives each query (max, Σ exp, Σ exp × value) from nothing; blocks are folded into one result in rising
- * order. So the bits of a result depend neither on the pages, nor on what else is in the step, nor on whether blocks
- * were shared out between threads.
+ * The tiled form cuts positions into blocks of ATTEND_BLOCK, and blocks into groups of ATTEND_GROUP, at multiples of
+ * them whatever the pages, the window or the step. A block gives each query (max, Σ exp, Σ exp × value) from nothing;
+ * a group's blocks are folded into one in rising order, then the groups. So the bits of a result depend neither on the
+ * pages, nor on what else is in the step, nor on whether blocks were shared out between threads; and where they were,
+ * only whole groups of them have to be written down.
  */
 #ifndef MLXR_KERNELS_CPU_ATTENTION_H
 #define MLXR_KERNELS_CPU_ATTENTION_H
@@ -15,8 +16,10 @@
 #include "kernels/kv_layout.h"
 
 #define ATTEND_BLOCK 128u      /* positions a block */
+#define ATTEND_GROUP 8u        /* blocks a group */
+#define ATTEND_FEW 16u         /* so few queries share out single blocks: there is little to write down */
 #define ATTEND_STRIDE 144u     /* floats a row of scores: a block, and what a tile of 4 keys may write past it */
-#define ATTEND_QUERIES 48u     /* (row, head) pairs a tile holds at most */
+#define ATTEND_QUERIES 64u     /* (row, head) pairs a tile holds at most */
 #define ATTEND_PANEL 4096u     /* floats of keys or values made ready at a time: a part of L1 */
 #define ATTEND_NONE (-3.0e38f) /* the maximum of no scores; finite, so that differences are */
 
@@ -69,7 +72,13 @@ typedef struct attend_sums {
     float *out; /* [n_queries][padded] Σ exp(score − max) × value */
 } attend_sums;
 
-/* Floats of the partial sums of one block: max, sum, out. */
+/* Blocks that a tile of so many queries shares out together; their sums are written down as one. */
+static inline uint32_t attend_unit(uint32_t n_queries)
+{
+    return n_queries > ATTEND_FEW ? ATTEND_GROUP : 1;
+}
+
+/* Floats of the partial sums of one unit: max, sum, out. */
 static inline size_t attend_partial_floats(uint32_t n_queries, uint32_t head_dim)
 {
     return ((2 * (size_t)n_queries + 15) & ~(size_t)15) + (size_t)n_queries * attend_padded(head_dim);
@@ -118,7 +127,7 @@ typedef struct attend_task {
     uint32_t slice, first_row, n_rows; /* first_row within the slice */
     uint32_t kv_head, first_head, n_heads;
     uint32_t first_block, end_block;
-    size_t partials; /* where in the partial sums its first block goes, in floats; SIZE_MAX: it computes whole tiles */
+    size_t partials; /* where in the partial sums its first unit goes, in floats; SIZE_MAX: it computes whole tiles */
     uint64_t cost;
 } attend_task;
 

@@ -7,7 +7,8 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/attention.h"
 
-#define TASKS_A_THREAD 4u /* so many at least, where there are rows enough to cut */
+#define REGISTER_QUERIES 4u /* queries that kernels keep in registers together */
+#define TASKS_A_THREAD 4u   /* so many at least, where there are rows enough to cut */
 
 typedef struct planner {
     const step *s;
@@ -34,11 +35,6 @@ static void measure(const planner *p, attend_task *tile)
     tile->cost = (uint64_t)(end - first) * (tile->n_rows * tile->n_heads + 4);
 }
 
-static size_t block_floats(const planner *p, const attend_task *tile)
-{
-    return attend_partial_floats(tile->n_rows * tile->n_heads, p->a->head_dim);
-}
-
 static void emit(attend_work *work, const attend_task *task)
 {
     if (work->tasks) {
@@ -50,27 +46,40 @@ static void emit(attend_work *work, const attend_task *task)
 static void emit_tile(const planner *p, const attend_task *tile)
 {
     attend_work *work = p->work;
-    uint32_t n_blocks = tile->end_block - tile->first_block;
+    uint32_t n_queries = tile->n_rows * tile->n_heads, unit = attend_unit(n_queries);
+    uint32_t first = tile->first_block / unit, n_units = (tile->end_block - 1) / unit + 1 - first;
     uint64_t fair = p->total / (2 * (uint64_t)p->n_threads) + 1;
-    uint32_t n_pieces = p->n_threads > 1 ? (uint32_t)least((uint32_t)((tile->cost + fair - 1) / fair), n_blocks) : 1;
+    uint32_t n_pieces = p->n_threads > 1 ? (uint32_t)least((uint32_t)((tile->cost + fair - 1) / fair), n_units) : 1;
     attend_task part = *tile;
     if (n_pieces <= 1) {
         emit(work, &part);
         return;
     }
+    size_t n_floats = attend_partial_floats(n_queries, p->a->head_dim);
     part.partials = work->n_partials;
     if (work->split) {
         work->split[work->n_split] = part;
     }
     work->n_split++;
     for (uint32_t i = 0; i < n_pieces; i++) {
-        part.first_block = tile->first_block + n_blocks * i / n_pieces;
-        part.end_block = tile->first_block + n_blocks * (i + 1) / n_pieces;
-        part.partials = work->n_partials + (part.first_block - tile->first_block) * block_floats(p, tile);
-        part.cost = tile->cost * (part.end_block - part.first_block) / n_blocks;
+        uint32_t begin = n_units * i / n_pieces, end = n_units * (i + 1) / n_pieces;
+        part.first_block = i ? (first + begin) * unit : tile->first_block;
+        part.end_block = least((first + end) * unit, tile->end_block);
+        part.partials = work->n_partials + begin * n_floats;
+        part.cost = tile->cost * (part.end_block - part.first_block) / (tile->end_block - tile->first_block);
         emit(work, &part);
     }
-    work->n_partials += n_blocks * block_floats(p, tile);
+    work->n_partials += n_units * n_floats;
+}
+
+/* Rows of a slice's tiles: equal shares, so that no tile reads all keys for the few rows that are left. */
+static uint32_t rows_of_tile(const planner *p, uint32_t n_rows)
+{
+    uint32_t n_tiles = n_rows / p->rows + (n_rows % p->rows != 0), rows = n_rows ? (n_rows - 1) / n_tiles + 1 : 1;
+    while (rows < p->rows && rows * p->n_heads % REGISTER_QUERIES) {
+        rows++;
+    }
+    return rows;
 }
 
 /* All tiles in order: adds up their cost while p->total is 0, then emits them. */
@@ -80,12 +89,13 @@ static uint64_t walk_tiles(const planner *p, bool emitting)
     uint32_t group = p->a->n_head / p->a->n_head_kv;
     for (uint32_t i = 0; i < p->s->n_slices; i++) {
         const step_slice *slice = &p->s->slices[i];
-        for (uint32_t row = 0; row < slice->n_rows; row += p->rows) {
+        uint32_t rows = rows_of_tile(p, slice->n_rows);
+        for (uint32_t row = 0; row < slice->n_rows; row += rows) {
             for (uint32_t kv_head = 0; kv_head < p->a->n_head_kv; kv_head++) {
                 for (uint32_t head = 0; head < group; head += p->n_heads) {
                     attend_task tile = {.slice = i,
                                         .first_row = row,
-                                        .n_rows = least(p->rows, slice->n_rows - row),
+                                        .n_rows = least(rows, slice->n_rows - row),
                                         .kv_head = kv_head,
                                         .first_head = kv_head * group + head,
                                         .n_heads = least(p->n_heads, group - head),
