@@ -19,20 +19,13 @@
 #include <pthread.h>
 
 #include "scheduler/decode_queue.h"
+#include "scheduler/pace.h"
 #include "scheduler/request_queue.h"
-
-enum { ALONE_N = 15 };
-
-typedef struct alone_step { /* a step without prompts: what a long prompt's slowing down is measured by */
-    cost_load load;
-    double us;
-} alone_step;
 
 typedef struct model_use { /* what is known of a model that has lanes, or had */
     mlxr_model *model;     /* compared only, unless it has lanes */
     cost_model cost;
-    alone_step alone[ALONE_N]; /* the newest steps without prompts, in a ring */
-    uint32_t n_alone;          /* there were */
+    pace pace;
     uint32_t n_lanes;
     double served_us; /* time of steps; the model with the least is next */
 } model_use;

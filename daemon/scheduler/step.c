@@ -6,10 +6,8 @@
 #include <time.h>
 
 #include "scheduler/lanes.h"
-#include "scheduler/quantile.h"
 
 #define PROMPT_SHARE 0.25
-#define PROMPT_STRETCH 1.7
 
 typedef struct plan { /* what the next step is made of */
     uint32_t n_decodes, n_prefills;
@@ -60,45 +58,23 @@ static void line_up(scheduler *s, const model_use *use, plan *p)
     }
 }
 
-/* What decoding rows take alone over what the cost model says of them. Known from steps in which they were alone, the
- * median of the newest: drawn from steps that a long prompt shares it would be an extrapolation, and the budget would
- * drift with its errors. */
-static double alone_ratio(const model_use *use)
-{
-    double ratios[ALONE_N];
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < use->n_alone && i < ALONE_N; i++) {
-        double us = cost_model_step_us(&use->cost, &use->alone[i].load);
-        if (us > 0) {
-            ratios[n++] = use->alone[i].us / us;
-        }
-    }
-    return n ? quantile_of(ratios, n, 0.5) : 1;
-}
-
-static void learn_alone(model_use *use, const cost_load *load, double us)
-{
-    use->alone[use->n_alone % ALONE_N] = (alone_step){.load = *load, .us = us};
-    use->n_alone = use->n_alone + 1 < 2 * ALONE_N ? use->n_alone + 1 : ALONE_N;
-}
-
-/* With decoding sequences, a step may take `stretch` times what they take alone: that is how much a long prompt
- * can slow them down. Where the machine has become slower since they were alone that would leave the prompt next
- * to nothing: then it is PROMPT_STRETCH times what they take now. PROMPT_SHARE of the budget is the prompts'. The
- * decoding's own part is put in the cost model's terms: an error there must not leave streams out. */
+/* With decoding sequences a step takes what their pace allows: that is how much a long prompt can slow them down.
+ * PROMPT_SHARE of the budget is the prompts'. The decoding's own part is put in the cost model's terms: an error there
+ * must not leave streams out. */
 static void set_budget(const scheduler *s, const model_use *use, const plan *p, batch_limits *limits)
 {
+    if (p->n_decodes == 0) {
+        limits->budget_us = limits->decode_us = s->options.solo_us;
+        return;
+    }
     cost_load load = {0};
     for (uint32_t i = 0; i < p->n_decodes; i++) {
         batch_item_load(&s->items[i], 1, &load);
     }
-    double ratio = alone_ratio(use), now_us = cost_model_step_us(&use->cost, &load);
-    double floor_us = (PROMPT_STRETCH < s->options.stretch ? PROMPT_STRETCH : s->options.stretch) * now_us;
-    double budget = s->options.stretch * ratio * now_us;
-    budget = budget > floor_us ? budget : floor_us;
+    double ratio = p->n_prefills ? pace_alone_ratio(&use->pace, &use->cost) : 1;
+    double budget = pace_budget_us(&use->pace, cost_model_step_us(&use->cost, &load), ratio, s->options.stretch);
     budget = budget > s->options.step_us ? budget : s->options.step_us;
     budget = budget < s->options.step_max_us ? budget : s->options.step_max_us;
-    budget = p->n_decodes ? budget : s->options.solo_us;
     double decode_us = (1 - PROMPT_SHARE) * budget / ratio;
     limits->budget_us = budget;
     limits->decode_us = decode_us < budget ? decode_us : budget;
@@ -183,7 +159,7 @@ static void deliver(scheduler *s, uint32_t i, uint64_t now_us)
 static void learn(scheduler *s, model_use *use, const plan *p, uint64_t us)
 {
     cost_load load = {0};
-    bool decodes_only = true;
+    uint32_t n_decodes = 0;
     for (uint32_t i = 0; i < p->batch.n_slices; i++) {
         lane *l = &s->lanes[s->slice_lanes[i]];
         batch_item item = s->items[s->batch[i].item];
@@ -193,7 +169,7 @@ static void learn(scheduler *s, model_use *use, const plan *p, uint64_t us)
             l->n_drafted = n_drafted;
             item.n_draft = l->n_draft;
         }
-        decodes_only = decodes_only && s->batch[i].item < p->n_decodes;
+        n_decodes += s->batch[i].item < p->n_decodes;
         batch_item_load(&item, s->batch[i].n, &load);
     }
     double error_us = p->batch.cost_us - (double)us;
@@ -201,8 +177,10 @@ static void learn(scheduler *s, model_use *use, const plan *p, uint64_t us)
     s->own.predicted_us += p->batch.cost_us;
     s->own.error_us += error_us < 0 ? -error_us : error_us;
     cost_model_learn(&use->cost, &load, (double)us);
-    if (decodes_only) {
-        learn_alone(use, &load, (double)us);
+    if (n_decodes == p->batch.n_slices) {
+        pace_alone(&use->pace, &load, (double)us);
+    } else if (n_decodes) {
+        pace_shared(&use->pace, p->batch.cost_us, (double)us);
     }
 }
 
