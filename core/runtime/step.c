@@ -351,6 +351,17 @@ static void hand_out(mlxr_slice *slices, size_t n_slices, const float *rows, uin
     }
 }
 
+/* What the step's grammars have learned takes memory, and the model's cache keeps them. */
+static void trim_grammars(mlxr_model *model, const mlxr_slice *slices, size_t n_slices)
+{
+    for (size_t i = 0; i < n_slices; i++) {
+        if (slices[i].sequence->rule.g) {
+            grammar_cache_trim(&model->grammars);
+            return;
+        }
+    }
+}
+
 /* `mark` is NULL where nobody wants a profile. */
 static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, profile_mark *mark, mlxr_error *error)
 {
@@ -406,6 +417,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
     if (status == MLXR_OK) {
         commit(e, slices, n_slices);
         learn_costs(&model->times, slices, n_slices, begin - propose_begin, seconds() - begin);
+        trim_grammars(model, slices, n_slices);
         engine_trim(e);
     }
     return status;

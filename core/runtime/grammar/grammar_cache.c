@@ -59,6 +59,13 @@ static void drop_oldest(grammar_cache *c)
     drop(c, oldest);
 }
 
+void grammar_cache_trim(grammar_cache *c)
+{
+    while (c->n > 1 && grammar_cache_bytes(c) > GRAMMAR_CACHE_BYTES) {
+        drop_oldest(c);
+    }
+}
+
 void grammar_cache_keep(grammar_cache *c, const char *text, size_t n, bool is_schema, grammar *g)
 {
     char *copy = malloc(n + 1);
@@ -69,7 +76,7 @@ void grammar_cache_keep(grammar_cache *c, const char *text, size_t n, bool is_sc
         memcpy(copy, text, n);
     }
     c->n_made++;
-    while (c->n == GRAMMAR_CACHE_MOST || (c->n > 0 && grammar_cache_bytes(c) > GRAMMAR_CACHE_BYTES)) {
+    if (c->n == GRAMMAR_CACHE_MOST) {
         drop_oldest(c);
     }
     c->entries[c->n++] = (cached_grammar){.hash = hash_of(text, n, is_schema),
@@ -78,6 +85,7 @@ void grammar_cache_keep(grammar_cache *c, const char *text, size_t n, bool is_sc
                                           .n = n,
                                           .g = grammar_ref(g),
                                           .used = ++c->n_uses};
+    grammar_cache_trim(c);
 }
 
 void grammar_cache_close(grammar_cache *c)

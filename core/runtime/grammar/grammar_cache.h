@@ -3,8 +3,9 @@
  * and the states and masks that one request needed are there for the next.
  * Owner: a model. Lifetime: the model's. The engine's thread; what it gives may be used by any, as all grammars.
  *
- * Bounded in number and bytes: the one used longest ago goes, and what sequences still use lives on with them. A
- * grammar that has grown to a part of its limits is not given out again: a text must not fail for what others needed.
+ * Bounded in number and bytes: the one used longest ago goes, and what sequences still use lives on with them. States
+ * and masks are added as sequences go on, so a step that has had a grammar trims the cache as well. A grammar that has
+ * grown to a part of its limits is not given out again: a text must not fail for what others needed.
  */
 #ifndef MLXR_RUNTIME_GRAMMAR_GRAMMAR_CACHE_H
 #define MLXR_RUNTIME_GRAMMAR_GRAMMAR_CACHE_H
@@ -34,6 +35,8 @@ typedef struct grammar_cache { /* {0}: empty */
 grammar *grammar_cache_find(grammar_cache *c, const char *text, size_t n, bool is_schema);
 /* Takes a reference to what the text was made into; without memory it is not kept. */
 void grammar_cache_keep(grammar_cache *c, const char *text, size_t n, bool is_schema, grammar *g);
+/* Drops those used longest ago until the rest is within the bytes, or one. */
+void grammar_cache_trim(grammar_cache *c);
 size_t grammar_cache_bytes(const grammar_cache *c);
 void grammar_cache_close(grammar_cache *c);
 

@@ -106,7 +106,7 @@ static void bytes_are_bounded_as_well(void **state)
         text[EACH] = 0;
         mlxr_grammar *made = open_text(text, false);
         mlxr_grammar_close(&made);
-        assert_true(mlxr_grammar_stats_get(model).bytes_kept <= GRAMMAR_CACHE_BYTES + 2 * EACH);
+        assert_true(mlxr_grammar_stats_get(model).bytes_kept <= GRAMMAR_CACHE_BYTES);
     }
     assert_true(was_found(text, false));
     free(text);
@@ -130,6 +130,44 @@ static void a_grown_grammar_is_made_anew(void **state)
     assert_false(was_found(text, false));
     assert_true(mlxr_grammar_stats_get(model).n_dropped > n_dropped);
     assert_true(was_found(text, false));
+}
+
+/* They are small when they are compiled; what their texts need comes later. */
+static void what_grammars_learn_is_bounded_as_well(void **state)
+{
+    (void)state;
+    enum { N = 12, NESTINGS = 100000 };
+    mlxr_error error;
+    mlxr_sequence *s = NULL;
+    mlxr_grammar *made[N];
+    char text[N][64];
+    for (int i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "root ::= \"[\" root \"]\" | [0-9a-f]+ \"%d\"", i);
+        made[i] = open_text(text[i], false);
+    }
+    for (int i = 0; i < N; i++) {
+        uint32_t at = GRAMMAR_START;
+        for (int k = 0; k < NESTINGS; k++) {
+            at = grammar_advance_bytes(made[i]->g, at, "[", 1);
+            assert_int_not_equal(at, GRAMMAR_DEAD);
+        }
+    }
+    assert_true(mlxr_grammar_stats_get(model).bytes_kept > GRAMMAR_CACHE_BYTES);
+    int32_t prompt[4];
+    tiny_model_tokens(tiny_model_find("llama"), prompt, 4);
+    assert_ok(mlxr_sequence_open(&s, model, NULL, &error), &error);
+    assert_ok(mlxr_sequence_append(s, prompt, 4, &error), &error);
+    assert_ok(mlxr_sequence_constrain(s, made[N - 1], &error), &error);
+    mlxr_slice slice = {.sequence = s, .n_compute = 4};
+    assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
+    mlxr_grammar_stats stats = mlxr_grammar_stats_get(model);
+    assert_true(stats.bytes_kept <= GRAMMAR_CACHE_BYTES);
+    assert_true(stats.n_kept >= 1);                                                               /* the newest */
+    assert_int_not_equal(grammar_advance_bytes(made[0]->g, GRAMMAR_START, "[", 1), GRAMMAR_DEAD); /* whole for us */
+    mlxr_sequence_close(&s);
+    for (int i = 0; i < N; i++) {
+        mlxr_grammar_close(&made[i]);
+    }
 }
 
 static void a_found_grammar_binds_as_a_new_one_does(void **state)
@@ -170,11 +208,9 @@ static void a_found_grammar_binds_as_a_new_one_does(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_text_is_compiled_once),
-        cmocka_unit_test(the_longest_unused_goes_first),
-        cmocka_unit_test(bytes_are_bounded_as_well),
-        cmocka_unit_test(a_grown_grammar_is_made_anew),
-        cmocka_unit_test(a_found_grammar_binds_as_a_new_one_does),
+        cmocka_unit_test(a_text_is_compiled_once),      cmocka_unit_test(the_longest_unused_goes_first),
+        cmocka_unit_test(bytes_are_bounded_as_well),    cmocka_unit_test(what_grammars_learn_is_bounded_as_well),
+        cmocka_unit_test(a_grown_grammar_is_made_anew), cmocka_unit_test(a_found_grammar_binds_as_a_new_one_does),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
