@@ -450,6 +450,17 @@ static void unload(ask *a)
     }
 }
 
+/* What a->models[0] was found by is gone; is it still there under its own name? Then that was an alias. */
+static bool is_still_there(ask *a)
+{
+    mlxr_error ignored;
+    registry_model m = {0};
+    bool there = registry_resolve(a->owner->d->registry, a->models[0].name, &m, &ignored) == MLXR_OK &&
+                 strcmp(m.path, a->models[0].path) == 0;
+    registry_model_close(&m);
+    return there;
+}
+
 static void delete(ask *a)
 {
     mlxr_error error;
@@ -461,7 +472,7 @@ static void delete(ask *a)
         answer_error(a, 400, "not_in_store", error.text);
     } else if (status != MLXR_OK) {
         answer_registry(a, status, &error);
-    } else {
+    } else if (!is_still_there(a)) {
         let_go(a);
     }
 }

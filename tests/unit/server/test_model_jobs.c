@@ -515,9 +515,13 @@ static void models_are_listed_copied_loaded_and_deleted(void **state)
     assert_string_equal(q.left, "not_loaded");
 
     assert_int_equal(answer(d, DELETE, "tiny", NULL).status, 400); /* a file of the user's */
-    assert_int_equal(answer(d, DELETE, "alias", NULL).status, 200);
+    assert_int_equal(answer(d, LOAD, "alias", NULL).status, 200);
+    assert_int_equal(answer(d, DELETE, "alias", NULL).status, 200); /* a name is gone, what it named stays loaded */
+    assert_int_equal(answer(d, SHOW, "alias", NULL).status, 404);
+    assert_int_equal(answer(d, LOADED, NULL, NULL).n, 1);
     q = answer_to((asking){.d = d, .kind = DELETE, .name = "copy", .grace_s = 60});
     assert_int_equal(q.status, 200);
+    assert_int_equal(answer(d, LOADED, NULL, NULL).n, 0);
     assert_int_equal(answer(d, SHOW, "copy", NULL).status, 404);
     assert_int_equal(answer(d, RESTORE, "copy", NULL).status, 200);
     assert_int_equal(answer(d, SHOW, "copy", NULL).status, 200);
