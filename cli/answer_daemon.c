@@ -470,7 +470,7 @@ int answer_daemon_open(answerer **out, options *o, client *c, const char *model)
 
 const char *answer_daemon_cannot(const options *o)
 {
-    const unsigned own = GROUP_ENGINE | GROUP_DRAFT | GROUP_CACHE | GROUP_COMPUTE;
+    const unsigned own = GROUP_ENGINE | GROUP_DRAFT | GROUP_CACHE | GROUP_COMPUTE | GROUP_LORA;
     for (size_t i = 0; i < n_option_table; i++) {
         if ((option_table[i].groups & own) && options_given(o, &option_table[i])) {
             return option_table[i].name;

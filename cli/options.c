@@ -102,6 +102,8 @@ const option_spec option_table[] = {
     {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_CONTEXT, "N", "tokens of context [what the model was trained for]"},
     {"file", 'f', OPTION_FILE, AT(file), GROUP_PERPLEXITY | GROUP_TOKENIZE | GROUP_EMBED, "FILE",
      "the text; - reads stdin"},
+    {"lora", 0, OPTION_LIST, AT(adapters), GROUP_LORA, "FILE[=SCALE]",
+     "apply a LoRA adapter, GGUF or PEFT's folder; may be repeated"},
     {"top", 0, OPTION_U32, AT(n_top), GROUP_RERANK, "N", "only the N best"},
     {"instruction", 0, OPTION_TEXT, AT(instruction), GROUP_RERANK, "TEXT",
      "what a query is to be answered for; told to decoders"},

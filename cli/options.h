@@ -43,6 +43,7 @@ enum {
     GROUP_QUANTIZE = 1u << 26,
     GROUP_EMBED = 1u << 27,
     GROUP_RERANK = 1u << 28,
+    GROUP_LORA = 1u << 29,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 
@@ -57,6 +58,7 @@ typedef struct options {
     /* engine */
     const char *backend, *cpu_features, *kv_type;
     uint32_t n_threads, n_ctx;
+    text_list adapters; /* FILE, or FILE=SCALE */
     uint64_t kv_bytes, kv_disk_bytes;
     const char *kv_dir;
     bool batch_invariant;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernels.h"
+#include "mlxr_adapter.h"
 #include "models.h"
 #include "output.h"
 #include "prompt.h"
@@ -36,6 +37,63 @@ static uint32_t context_of(const options *o, const registry_model *m)
                                                                   : own;
     }
     return o->n_ctx ? o->n_ctx : own > 0 && own < UINT32_MAX ? (uint32_t)own : 0;
+}
+
+/* FILE, or FILE=SCALE where what stands behind the last = is a number. */
+static mlxr_status load_adapter(mlxr_adapter_use *use, const mlxr_model *model, const char *text, mlxr_error *error)
+{
+    const char *equals = strrchr(text, '=');
+    char *end = NULL, *path = strdup(text);
+    float scale = equals ? strtof(equals + 1, &end) : 1;
+    mlxr_status status = MLXR_NOMEM;
+    use->scale = 1;
+    if (path && end && end != equals + 1 && *end == 0) {
+        path[equals - text] = 0;
+        use->scale = scale;
+    }
+    if (path) {
+        status = mlxr_adapter_load(&use->adapter, model, path, error);
+    }
+    free(path);
+    return status;
+}
+
+/* The session's model becomes one with the adapters that the options name. */
+static int load_adapters(session *s, const options *o)
+{
+    mlxr_adapter_use uses[MLXR_ADAPTERS_MAX] = {0};
+    mlxr_error error = {.status = MLXR_NOMEM, .text = "out of memory"};
+    mlxr_model *adapted = NULL;
+    mlxr_status status = MLXR_OK;
+    size_t n = o->adapters.n;
+    if (n == 0) {
+        return EXIT_OK;
+    }
+    if (n > MLXR_ADAPTERS_MAX) {
+        print_error("--lora: at most %d adapters at once", MLXR_ADAPTERS_MAX);
+        return EXIT_USAGE;
+    }
+    for (size_t i = 0; i < n && status == MLXR_OK; i++) {
+        status = load_adapter(&uses[i], s->model, o->adapters.items[i], &error);
+    }
+    if (status == MLXR_OK) {
+        status = mlxr_model_adapt(&adapted, s->model, uses, n, &error);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (status == MLXR_OK && o->verbose) {
+            const mlxr_adapter_info *info = mlxr_adapter_info_get(uses[i].adapter);
+            print_note("%s: adapter of rank %u for %u matrices, %.1f MB, scale %g", info->path, info->rank,
+                       info->n_targets, (double)info->n_bytes / 1e6, (double)(info->scale * uses[i].scale));
+        }
+        mlxr_adapter_unref(&uses[i].adapter);
+    }
+    if (status != MLXR_OK) {
+        print_error("%s", error.text);
+        return EXIT_FAILED;
+    }
+    mlxr_model_unref(&s->model);
+    s->model = adapted;
+    return EXIT_OK;
 }
 
 int session_open(session *s, const options *o, const char *model, bool measuring)
@@ -67,8 +125,9 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         print_error("%s", error.text);
         return EXIT_FAILED;
     }
+    int code = load_adapters(s, o);
     s->load_ms = (now_seconds() - started) * 1e3;
-    int code = session_load_grammar(s, o);
+    code = code == EXIT_OK ? session_load_grammar(s, o) : code;
     code = code == EXIT_OK ? session_load_draft(s, o) : code;
     if (code != EXIT_OK) {
         session_close(s);

@@ -32,6 +32,12 @@ typedef enum batch_dependence {
     BATCH_NEVER_MATTERS /* no, whether asked or not */
 } batch_dependence;
 
+/* An adapter that a slice's sequence has. */
+typedef struct step_adapter {
+    const adapter_product *products; /* by op.product */
+    float scale;
+} step_adapter;
+
 /* The rows of one sequence in a step: consecutive positions start … start + n_rows − 1. */
 typedef struct step_slice {
     uint32_t first_row, n_rows;
@@ -41,6 +47,8 @@ typedef struct step_slice {
      * before it, zeros), and for each row the page that takes the state behind it, KV_PAGE_NONE where nobody wants it.
      */
     const uint32_t *pages[KV_GROUPS_MAX];
+    const step_adapter *adapters; /* [n_adapters], for the plan's OP_ADAPT; in the order in which they are added */
+    uint32_t n_adapters;
 } step_slice;
 
 /* Memory of the KV arena as a backend addresses it: page p of group g begins at base[g] + p × layout[g].page_bytes. */

@@ -40,6 +40,7 @@ typedef enum op_kind {
     OP_GATED,     /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
     OP_ADD,       /* dst += src × scale */
     OP_EXPERTS,   /* dst = Σ weight · expert(src) over the experts that SLOT_R chooses for the row */
+    OP_ADAPT,     /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`) */
     OP_SCALE,     /* dst × scale */
     OP_SOFTCAP,   /* dst = cap · tanh(dst / cap) */
     OP_SCAN,      /* dst += weight ∘ (dst of the row before), row after row; the first row's is the sequence's state */
@@ -114,6 +115,12 @@ typedef struct op_experts {
     const float *gate_bias, *up_bias, *down_bias; /* [n_expert][n_ff or n_in] or NULL */
 } op_experts;
 
+/* What an adapter adds to one matrix product: B · A of a low rank; rank 0: nothing. */
+typedef struct adapter_product {
+    uint32_t rank;
+    const float *a, *b; /* [rank][n_in], [rank][n_out] */
+} adapter_product;
+
 #define EXPERTS_MAX 1024u
 #define EXPERTS_USED_MAX 64u
 
@@ -130,6 +137,7 @@ typedef struct op {
         op_attend attend; /* KV_WRITE and ATTEND */
         op_state state;   /* SCAN */
         activation act;   /* GATED */
+        uint32_t product; /* ADAPT: number of the product it follows */
         const op_experts *experts;
     };
 } op;

@@ -22,9 +22,9 @@ typedef struct check {
 
 static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q", "K",  "V",  "A",
                                                    "O",    "G", "U", "R", "SG", "SU", "logits"};
-static const char *const kind_names[OP_KIND_COUNT] = {"embed",    "position", "norm",  "linear",   "rope",
-                                                      "kv_write", "attend",   "gated", "add",      "experts",
-                                                      "scale",    "softcap",  "scan",  "take_rows"};
+static const char *const kind_names[OP_KIND_COUNT] = {"embed",    "position", "norm",    "linear", "rope",
+                                                      "kv_write", "attend",   "gated",   "add",    "experts",
+                                                      "adapt",    "scale",    "softcap", "scan",   "take_rows"};
 
 static mlxr_status bad(const check *c, const char *what)
 {
@@ -200,6 +200,16 @@ static mlxr_status check_linear(check *c)
     return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
 }
 
+static mlxr_status check_adapt(check *c)
+{
+    const op *o = c->o;
+    if (o->src == o->dst || o->src <= SLOT_NONE || o->src >= SLOT_COUNT) {
+        return bad(c, "reads and writes the same slot, or none");
+    }
+    mlxr_status status = read_slot(c, o->src, c->p->slot_width[o->src]);
+    return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
+}
+
 static mlxr_status check_experts(check *c)
 {
     const op_experts *x = c->o->experts;
@@ -284,6 +294,8 @@ static mlxr_status check_op(check *c)
         return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
     case OP_EXPERTS:
         return check_experts(c);
+    case OP_ADAPT:
+        return check_adapt(c);
     case OP_SCALE:
         return read_slot(c, o->dst, o->width);
     case OP_SOFTCAP:

@@ -120,6 +120,9 @@ typedef struct hf_config {
  * XForSequenceClassification; sets `ranks` and `headless`. */
 const hf_class *hf_class_find(const char *class_name, hf_config *config);
 
+/* A class whose tensors have this architecture's names; NULL: none. */
+const hf_class *hf_class_of(const char *arch);
+
 /* GGUF's name of a tensor, written to out[cap]; names we do not know stay, and all where the class is unknown. *change:
  * what has to be done to it. Skipped are tensors a model ignores: an output matrix where it is tied, buffers of old
  * checkpoints, layers behind the last that predict further tokens. */

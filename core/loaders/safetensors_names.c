@@ -417,6 +417,16 @@ const hf_class *hf_class_find_type(const char *model_type)
     return NULL;
 }
 
+const hf_class *hf_class_of(const char *arch)
+{
+    for (size_t i = 0; i < N_CLASSES; i++) {
+        if (strcmp(classes[i].arch, arch) == 0) {
+            return &classes[i];
+        }
+    }
+    return NULL;
+}
+
 /* Stems; ".weight" and ".bias" follow. */
 typedef struct stem {
     const char *theirs, *ours;

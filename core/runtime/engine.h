@@ -64,9 +64,13 @@ typedef struct step_times {
     double row_cost; /* of one more row a sequence, in plain steps; 0: not known */
 } step_times;
 
+struct model_adapters;
+
 struct mlxr_model {
     mlxr_engine *engine;
     uint32_t refs;
+    mlxr_model *base;                /* NULL: itself; else what it shares everything of but its cache (adapter.c) */
+    struct model_adapters *adapters; /* NULL: none */
     model_file *file;
     graph *graph;
     tokenizer *tokenizer;
@@ -75,7 +79,8 @@ struct mlxr_model {
     program *program;
     plan *hidden_plan; /* NULL: nobody wanted hidden states yet */
     program *hidden;
-    token_trie *trie; /* made for the first grammar */
+    program *adapted, *adapted_hidden; /* of a base: with adapters; NULL: nobody wanted them yet */
+    token_trie *trie;                  /* made for the first grammar */
     grammar_cache grammars;
     kv_pool *pools[KV_GROUPS_MAX];
     kv_cache cache;
@@ -116,6 +121,23 @@ void engine_log(const mlxr_engine *engine, mlxr_log_level level, const char *for
 
 /* May a backend be opened with this option? If not, the error names both. */
 mlxr_status engine_insist(const backend_ops *ops, bool batch_invariant, mlxr_error *error);
+
+/* The model whose program runs. */
+static inline const mlxr_model *model_base(const mlxr_model *m)
+{
+    return m->base ? m->base : m;
+}
+
+static inline mlxr_model *model_base_of(mlxr_model *m)
+{
+    return m->base ? m->base : m;
+}
+
+/* What a step's slices of this model need. */
+const step_adapter *model_adapters_of(const mlxr_model *model, uint32_t *n);
+/* The base's program that applies adapters, made the first time. */
+mlxr_status model_adapted_program(mlxr_model *base, bool hidden, program **out, mlxr_error *error);
+void model_adapters_close(mlxr_model *m);
 
 /* Makes m->hidden, the first time. */
 mlxr_status model_hidden_program(mlxr_model *m, mlxr_error *error);

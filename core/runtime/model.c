@@ -183,6 +183,20 @@ static void model_close(mlxr_model *m)
         kv_cache_save_all(&m->cache);
         prefix_index_close(&m->cache.index);
     }
+    if (m->base) {
+        mlxr_model *base = m->base;
+        model_adapters_close(m);
+        region_close(&m->memory);
+        free(m);
+        mlxr_model_unref(&base);
+        return;
+    }
+    if (m->adapted) {
+        m->engine->ops->release(m->engine->device, &m->adapted);
+    }
+    if (m->adapted_hidden) {
+        m->engine->ops->release(m->engine->device, &m->adapted_hidden);
+    }
     if (m->program) { /* first: it may hold views of the pages */
         m->engine->ops->release(m->engine->device, &m->program);
     }

@@ -353,6 +353,7 @@ static mlxr_status grammar_wrap(mlxr_grammar **out, mlxr_model *model, const cha
         return error_nomem(error, "grammar", sizeof *made);
     }
     mlxr_status status = MLXR_OK;
+    model = model_base_of(model); /* adapters change no vocabulary */
     if (!model->trie) {
         status = token_trie_open(&model->trie, model->tokenizer, model->graph->h.n_vocab, error);
     }
@@ -386,7 +387,7 @@ mlxr_status mlxr_grammar_open_schema(mlxr_grammar **out, mlxr_model *model, cons
 
 mlxr_grammar_stats mlxr_grammar_stats_get(const mlxr_model *model)
 {
-    const grammar_cache *c = &model->grammars;
+    const grammar_cache *c = &model_base(model)->grammars;
     return (mlxr_grammar_stats){.n_made = c->n_made,
                                 .n_found = c->n_found,
                                 .n_dropped = c->n_dropped,
@@ -418,7 +419,7 @@ mlxr_status mlxr_sequence_constrain_behind(mlxr_sequence *s, const mlxr_grammar 
                                            mlxr_error *error)
 {
     constraint fresh = {.g = NULL};
-    if (made->model != s->model) {
+    if (model_base(made->model) != model_base(s->model)) {
         return error_set(error, MLXR_ARG, "the grammar was made for another model");
     }
     if (n_given > s->n_tokens) {

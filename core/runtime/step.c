@@ -70,7 +70,7 @@ static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, 
         if (!s || s->model->engine != e) {
             return error_set(error, MLXR_ARG, "slice %zu: its sequence does not belong to this engine", i);
         }
-        if (s->model != slices[0].sequence->model) {
+        if (model_base(s->model) != model_base(slices[0].sequence->model)) {
             return error_set(error, MLXR_UNSUPPORTED, "slice %zu: a step computes sequences of one model", i);
         }
         if ((slices[i].flags ^ slices[0].flags) & MLXR_SLICE_HIDDEN) {
@@ -166,6 +166,7 @@ static uint32_t lay_out(step_scratch *scratch, const mlxr_slice *slices, size_t 
         uint32_t n = rows_of(&slices[i]), n_unwanted = n - wanted_of(&slices[i]);
         step_slice *laid = &scratch->slices[i];
         *laid = (step_slice){.first_row = row, .n_rows = n, .start = (uint32_t)s->n_computed};
+        laid->adapters = model_adapters_of(s->model, &laid->n_adapters);
         for (uint32_t g = 0; g < s->pages.n_tables; g++) {
             laid->pages[g] = pager_step_pages(&s->pages, g);
         }
@@ -362,6 +363,22 @@ static void trim_grammars(mlxr_model *model, const mlxr_slice *slices, size_t n_
     }
 }
 
+/* One that applies adapters only where a slice has some: it fuses less. */
+static mlxr_status choose_program(mlxr_model *base, const mlxr_slice *slices, size_t n_slices, bool hidden,
+                                  program **out, mlxr_error *error)
+{
+    bool adapted = false;
+    for (size_t i = 0; i < n_slices; i++) {
+        adapted = adapted || slices[i].sequence->model->adapters;
+    }
+    if (adapted) {
+        return model_adapted_program(base, hidden, out, error);
+    }
+    mlxr_status status = hidden ? model_hidden_program(base, error) : MLXR_OK;
+    *out = hidden ? base->hidden : base->program;
+    return status;
+}
+
 /* `mark` is NULL where nobody wants a profile. */
 static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, profile_mark *mark, mlxr_error *error)
 {
@@ -371,8 +388,9 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
         return status;
     }
     bool hidden = slices[0].flags & MLXR_SLICE_HIDDEN;
-    mlxr_model *model = slices[0].sequence->model;
-    status = hidden ? model_hidden_program(model, error) : MLXR_OK;
+    mlxr_model *model = model_base_of(slices[0].sequence->model);
+    program *run = NULL;
+    status = choose_program(model, slices, n_slices, hidden, &run, error);
     if (status != MLXR_OK) {
         return status;
     }
@@ -405,7 +423,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
         laid.kv.layout[g] = model->pools[g]->layout;
     }
     laid.profile = mark ? profile_run_begin(e->profile, mark, &model->graph->plan, &laid) : NULL;
-    status = e->ops->run(e->device, hidden ? model->hidden : model->program, &laid, error);
+    status = e->ops->run(e->device, run, &laid, error);
     if (status != MLXR_OK) {
         return status;
     }

@@ -35,6 +35,42 @@ class Embed(support.CliTest):
         self.assertIn("encoder", result.err)
 
 
+class Adapters(support.CliTest):
+    def setUp(self):
+        super().setUp()
+        self.model = support.write_family("llama-lora", self.models)
+        self.adapter = os.path.join(self.model, "adapter")
+
+    def ask(self, *more):
+        return self.succeed("run", self.model, "the inn", "--raw", "--temp", "0", "-n", "12", "--json", *more).json["ids"]
+
+    def test_an_adapter_changes_the_answer_by_its_scale(self):
+        plain = self.ask()
+        self.assertNotEqual(self.ask("--lora", self.adapter), plain)
+        self.assertEqual(self.ask("--lora", f"{self.adapter}=0"), plain)
+        self.assertEqual(self.ask("--lora", f"{self.adapter}=0.5", "--lora", f"{self.adapter}/adapter_model.safetensors=0.5"),
+                         self.ask("--lora", self.adapter))
+        note = self.succeed("run", self.model, "the inn", "--raw", "-n", "1", "-v", "--lora", self.adapter).err
+        self.assertIn("adapter of rank 6 for 28 matrices", note)
+
+    def test_the_other_verbs_take_it(self):
+        path = os.path.join(self.home, "text")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("rain in the inn " * 40)
+        found = [self.succeed("perplexity", self.model, "--file", path, "--json", *more).json["ppl"]
+                 for more in ((), ("--lora", self.adapter))]
+        self.assertNotAlmostEqual(found[0], found[1], places=2)
+        self.succeed("bench", self.model, "-p", "16", "-n", "4", "-r", "1", "--json", "--lora", self.adapter)
+        self.assertNotEqual(self.succeed("embed", self.model, "the inn").out,
+                            self.succeed("embed", self.model, "the inn", "--lora", self.adapter).out)
+
+    def test_what_is_no_adapter_is_told(self):
+        for what, words in ((os.path.join(self.home, "nowhere"), "nowhere"), (self.model, "adapter_config.json")):
+            result = self.run_mlxr("run", self.model, "x", "--lora", what)
+            self.assertNotEqual(result.code, 0)
+            self.assertIn(words, result.err)
+
+
 class Text(support.CliTest):
     def setUp(self):
         super().setUp()

@@ -126,29 +126,34 @@ static void write_weights(const listed *tensors, size_t n, unsigned long seed, c
     tiny_close(f, path);
 }
 
-/* sentence-transformers' modules, whose tensors are listed with their folder before their names. */
-static size_t write_modules(const listed *tensors, size_t n, unsigned long seed, const char *dir)
+/* Folders of their own: sentence-transformers' modules and adapters, whose tensors are listed with their folder before
+ * their names. Returns how many tensors they take, which are the first ones. */
+static size_t write_folders(const char *model, const listed *tensors, unsigned long seed, const char *dir)
 {
-    char folder[32], path[1024];
-    size_t n_modules = 0;
-    for (size_t i = 0; i < n; i++) {
-        const char *slash = strchr(tensors[i].name, '/');
-        if (!slash) {
-            continue;
+    size_t n = 0;
+    for (const char *slash = strchr(tensors[0].name, '/'); slash; slash = strchr(tensors[n].name, '/')) {
+        char folder[40], from[512], path[1024];
+        size_t first = n;
+        snprintf(folder, sizeof folder, "%.*s/", (int)(slash - tensors[n].name), tensors[n].name);
+        while (strncmp(tensors[n].name, folder, strlen(folder)) == 0) {
+            n++;
         }
-        n_modules++;
-        snprintf(folder, sizeof folder, "%.*s", (int)(slash - tensors[i].name), tensors[i].name);
+        bool adapter = strcmp(folder, "adapter/") == 0;
         snprintf(path, sizeof path, "%s/%s", dir, folder);
         mkdir(path, 0777);
-        snprintf(path, sizeof path, "%s/%s/config.json", dir, folder);
-        FILE *f = tiny_open(path);
-        fprintf(f, "{\"activation_function\": \"torch.nn.modules.linear.Identity\"}");
-        tiny_close(f, path);
-        snprintf(path, sizeof path, "%s/%s/model.safetensors", dir, folder);
-        strcat(folder, "/");
-        write_weights(&tensors[i], 1, seed, folder, path);
+        snprintf(path, sizeof path, "%s/%s%sconfig.json", dir, folder, adapter ? "adapter_" : "");
+        if (adapter) {
+            snprintf(from, sizeof from, FOLDER "/%s.adapter", model);
+            copy_file(from, path);
+        } else {
+            FILE *f = tiny_open(path);
+            fprintf(f, "{\"activation_function\": \"torch.nn.modules.linear.Identity\"}");
+            tiny_close(f, path);
+        }
+        snprintf(path, sizeof path, "%s/%s%smodel.safetensors", dir, folder, adapter ? "adapter_" : "");
+        write_weights(tensors + first, n - first, seed, folder, path);
     }
-    return n_modules;
+    return n;
 }
 
 void family_model_write(const char *name, const char *dir)
@@ -174,10 +179,6 @@ void family_model_write(const char *name, const char *dir)
     snprintf(from, sizeof from, FOLDER "/%s.tensors", name);
     snprintf(to, sizeof to, "%s/model.safetensors", dir);
     size_t n = read_list(from, &seed, tensors);
-    n -= write_modules(tensors, n, seed, dir); /* which come first */
-    size_t first = 0;
-    while (strchr(tensors[first].name, '/')) {
-        first++;
-    }
-    write_weights(tensors + first, n, seed, "", to);
+    size_t first = write_folders(name, tensors, seed, dir);
+    write_weights(tensors + first, n - first, seed, "", to);
 }

@@ -39,6 +39,8 @@ def main():
         if options.write:
             os.makedirs(FOLDER, exist_ok=True)
             extra = ((".pooling", families.pooling_config(name).encode()),) if families.pooling(name) else ()
+            if "lora" in families.FAMILIES[name][1]:
+                extra += ((".adapter", families.adapter_config(name).encode()),)
             for end, content in ((".json", config.encode()), (".tensors", listing.encode()), (".bin", data)) + extra:
                 with open(path + end, "wb") as f:
                     f.write(content)

@@ -80,6 +80,10 @@ FAMILIES = {
         1e4, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, original_max_position_embeddings=40))),
     "seed_oss": ("SeedOssConfig", dict(head_dim=32, rope_parameters=rope(1e7))),
     "ernie4_5": ("Ernie4_5Config", dict(head_dim=32, use_bias=True, pad_token_id=0, rope_parameters=rope(5e5))),
+    "llama-lora": ("LlamaConfig", dict(rope_parameters=rope(), lora=(6, 9.0, (
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+        "mlp.down_proj")))),
+    "phi3-lora": ("Phi3Config", dict(rope_parameters=rope(), lora=(4, 4.0, ("self_attn.qkv_proj", "mlp.gate_up_proj")))),
     "xlm-roberta-reranker": ("XLMRobertaConfig", dict(
         hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), num_labels=1,
         max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1), "AutoModelForSequenceClassification"),
@@ -126,7 +130,7 @@ def config(name):
     import transformers
 
     kind, arguments = FAMILIES[name][:2]
-    arguments = {k: v for k, v in dict(COMMON, **arguments).items() if v is not None or k.endswith("_token_id")}
+    arguments = {k: v for k, v in dict(COMMON, **arguments).items() if (v is not None or k.endswith("_token_id")) and k != "lora"}
     if isinstance(arguments.get("rope_parameters"), dict):
         arguments["rope_parameters"] = {k: v for k, v in arguments["rope_parameters"].items() if v is not None}
     return getattr(transformers, kind)(**arguments)
@@ -179,6 +183,7 @@ def write_folder(name, folder):
         state[key] = torch.from_numpy(tiny.random_tensor(seed(name), key, shape, base, scale))
     save_file(state, path, metadata={"format": "pt"})
     n_in = cfg.hidden_size
+    listing = adapter(name, shapes) + listing
     for i, n_out in enumerate(dense(name)):
         listing.insert(i, (f"{i + 2}_Dense/linear.weight", (n_out, n_in), 0.0, float(np.float32(np.sqrt(3 / n_in)))))
         n_in = n_out
@@ -188,6 +193,44 @@ def write_folder(name, folder):
 def dense(name):
     """Outputs of the layers behind pooling"""
     return (FAMILIES[name][4:] or ((),))[0]
+
+
+def adapter(name, shapes):
+    """[(listed name, shape, base, scale)] of the LoRA adapter of a family that has one, as PEFT names its tensors"""
+    rank, _, modules = FAMILIES[name][1].get("lora", (0, 0, ()))
+    out = []
+    for key, shape in shapes.items():
+        module = key.removesuffix(".weight")
+        if module.endswith(modules) and len(shape) == 2 and rank:
+            stem = f"adapter/base_model.model.{module}.lora_"
+            out += [(stem + "A.weight", (rank, shape[1]), 0.0, float(np.float32(np.sqrt(3 / shape[1])))),
+                    (stem + "B.weight", (shape[0], rank), 0.0, float(np.float32(0.4)))]
+    return sorted(out)
+
+
+def adapter_config(name):
+    rank, alpha, modules = FAMILIES[name][1]["lora"]
+    return json.dumps(dict(peft_type="LORA", r=rank, lora_alpha=alpha, bias="none", target_modules=sorted(
+        {m.split(".")[-1] for m in modules}), fan_in_fan_out=False, use_rslora=False, use_dora=False), indent=1) + "\n"
+
+
+def adapted(name, model):
+    """W + alpha ÷ rank · B · A in the model's place of W, in double precision"""
+    import torch
+
+    if "lora" not in FAMILIES[name][1]:
+        return model
+    rank, alpha, _ = FAMILIES[name][1]["lora"]
+    shapes = {key: tuple(p.shape) for key, p in model.named_parameters()}
+    parameters = dict(model.named_parameters())
+    listed = {key: tiny.random_tensor(seed(name), key, shape, base, scale) for key, shape, base, scale in adapter(name, shapes)}
+    for key in listed:
+        if key.endswith("lora_A.weight"):
+            a, b = (torch.from_numpy(listed[k]).double() for k in (key, key.replace("lora_A", "lora_B")))
+            place = key.removeprefix("adapter/base_model.model.").replace(".lora_A.weight", ".weight")
+            with torch.no_grad():
+                parameters[place] += float(np.float32(alpha / rank)) * (b @ a)
+    return model
 
 
 def pooling_config(name):
@@ -229,7 +272,7 @@ def reference(folder, ids, name):
     model = model.eval().double()
     if getattr(model.config, "use_kernels", False):
         raise SystemExit("kernels would replace what transformers computes")
-    return tiny.logits(model, ids)
+    return tiny.logits(adapted(name, model), ids)
 
 
 def prompt(name):

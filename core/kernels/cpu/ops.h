@@ -23,6 +23,8 @@ typedef struct ops_table {
     void (*gated)(activation act, float *gate, const float *up, uint32_t n);
     /* dst[n] += src[n] × scale */
     void (*add)(float *dst, const float *src, float scale, uint32_t n);
+    /* Σ a[i] × b[i] */
+    float (*dot)(const float *a, const float *b, uint32_t n);
     /* x[n] += before[n] × factors[n] */
     void (*decay)(float *x, const float *before, const float *factors, uint32_t n);
     /* x[n] *= scale */
@@ -38,7 +40,8 @@ typedef struct ops_table {
 /* Double accumulators and libm: the oracle. */
 ops_table ops_table_scalar(void);
 /* The fastest for these features. Errors against the scalar table, with ε = 2⁻²³: norm (8 + √n) ε |y|; rope 2 ε (|a| +
- * |b|); gated 16 ε |y|, and for GELU-tanh up to 60 ε |y| where |x| > 4; add and decay ε; softcap 8 ε cap; to_kv none.
+ * |b|); gated 16 ε |y|, and for GELU-tanh up to 60 ε |y| where |x| > 4; add and decay ε; dot n/8 ε Σ|ab|; softcap 8 ε
+ * cap; to_kv none.
  */
 ops_table ops_table_make(cpu_features features);
 

@@ -82,6 +82,11 @@ static void add(float *dst, const float *src, float scale, uint32_t n)
     }
 }
 
+static float dot(const float *a, const float *b, uint32_t n)
+{
+    return (float)ops_dot_double(a, b, n);
+}
+
 static void decay(float *x, const float *before, const float *factors, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -134,6 +139,7 @@ ops_table ops_table_scalar(void)
                        .rope = rope,
                        .gated = gated,
                        .add = add,
+                       .dot = dot,
                        .decay = decay,
                        .scale = scale_row,
                        .softcap = softcap,

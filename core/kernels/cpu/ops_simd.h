@@ -59,6 +59,21 @@ static float simd_square_sum(const float *x, uint32_t n, float mean)
     return total;
 }
 
+static float simd_dot(const float *a, const float *b, uint32_t n)
+{
+    vf sums[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+    uint32_t i = 0;
+    for (; i + 4 * VF_N <= n; i += 4 * VF_N) {
+        for (uint32_t j = 0; j < 4; j++) {
+            sums[j] = vf_fma(vf_load(a + i + j * VF_N), vf_load(b + i + j * VF_N), sums[j]);
+        }
+    }
+    for (; i < n; i += VF_N) {
+        sums[0] = vf_fma(SIMD_LOAD(a, i, n), SIMD_LOAD(b, i, n), sums[0]);
+    }
+    return vf_sum(vf_add(vf_add(sums[0], sums[1]), vf_add(sums[2], sums[3])));
+}
+
 static void simd_norm(norm_kind kind, const float *src, float *dst, const float *weight, const float *bias, uint32_t n,
                       float eps)
 {
@@ -233,6 +248,7 @@ static void ops_simd_fill(ops_table *t)
     t->rope = simd_rope;
     t->gated = simd_gated_any;
     t->add = simd_add;
+    t->dot = simd_dot;
     t->decay = simd_decay;
     t->scale = simd_scale;
     t->softcap = simd_softcap;

@@ -8,6 +8,7 @@
  *     NODE_ATTEND   attention, tasks shared out
  *     NODE_SCAN     a recurrent sum, channels shared out
  *     NODE_EXPERTS  a mixture: rows grouped by expert, pieces of experts shared out (experts.h)
+ *     NODE_ADAPT    what adapters add to a product: rows shared out, or columns where rows are few
  *     NODE_TAKE     wanted rows gathered
  *
  * A Llama layer is NODE_LINEAR (norm, q k v), NODE_ROWS (RoPE, KV write), NODE_ATTEND, NODE_LINEAR (o, + residual),
@@ -39,6 +40,7 @@ typedef enum node_kind {
     NODE_ATTEND,
     NODE_SCAN,
     NODE_EXPERTS,
+    NODE_ADAPT,
     NODE_TAKE,
     NODE_KIND_COUNT
 } node_kind;
@@ -79,6 +81,7 @@ typedef struct node {
     const op *scan;
     const float *decay; /* [width] */
     const op *experts;  /* NODE_EXPERTS */
+    const op *adapt;    /* NODE_ADAPT */
     slot taken_slot;    /* NODE_TAKE */
 } node;
 

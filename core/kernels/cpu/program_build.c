@@ -37,6 +37,7 @@ static bool reads(const op *o, slot s)
         return o->src == s || s == SLOT_R;
     case OP_GATED:
     case OP_ADD:
+    case OP_ADAPT:
         return o->dst == s || o->src == s;
     case OP_EMBED:
     case OP_POSITION:
@@ -78,7 +79,8 @@ static bool read_later(const builder *b, uint32_t from, slot s)
 
 static bool row_wise(op_kind kind)
 {
-    return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_SCAN && kind != OP_EXPERTS && kind != OP_TAKE_ROWS;
+    return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_SCAN && kind != OP_EXPERTS && kind != OP_ADAPT &&
+           kind != OP_TAKE_ROWS;
 }
 
 /* ---- pieces of nodes ---- */
@@ -256,6 +258,10 @@ static void build_node(builder *b)
         experts_size_add(&b->prog->experts, n->experts->experts, &b->prog->linear);
         b->prog->widest_in = b->prog->experts.n_widest > b->prog->widest_in ? b->prog->experts.n_widest
                                                                             : b->prog->widest_in;
+        break;
+    case OP_ADAPT:
+        n->kind = NODE_ADAPT;
+        n->adapt = &b->ops[b->next++];
         break;
     default: /* OP_TAKE_ROWS */
         n->kind = NODE_TAKE;

@@ -290,6 +290,48 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
     }
 }
 
+/* ---- adapters ---- */
+
+/* Columns [begin, end) of a row: every member that has some computes the few sums of A for itself. */
+static void adapt_row(const exec *e, const op *o, const step_slice *slice, uint32_t row, uint32_t begin, uint32_t end)
+{
+    const ops_table *ops = &e->prog->ops;
+    const float *src = exec_row(e, o->src, row);
+    uint32_t n_in = e->prog->plan->slot_width[o->src];
+    for (uint32_t i = 0; i < slice->n_adapters; i++) {
+        const adapter_product *p = &slice->adapters[i].products[o->product];
+        for (uint32_t r = 0; r < p->rank; r++) {
+            float sum = ops->dot(p->a + (size_t)r * n_in, src, n_in) * slice->adapters[i].scale;
+            ops->add(exec_row(e, o->dst, row) + begin, p->b + (size_t)r * o->width + begin, sum, end - begin);
+        }
+    }
+}
+
+static bool run_adapt(const exec *e, const node *n, const team_member *member)
+{
+    const op *o = n->adapt;
+    uint32_t rows = exec_rows(e, n), first = 0, last = rows, begin = 0, end = o->width, hint = 0;
+    bool any = false;
+    for (uint32_t i = 0; i < e->s.n_slices; i++) {
+        for (uint32_t j = 0; j < e->s.slices[i].n_adapters; j++) {
+            any = any || e->s.slices[i].adapters[j].products[o->product].rank > 0;
+        }
+    }
+    if (!any) {
+        return false;
+    }
+    if (rows < 4 * member->n_threads) {
+        team_share(member, o->width, 16, &begin, &end);
+    } else {
+        team_share(member, rows, 1, &first, &last);
+    }
+    for (uint32_t row = first; row < last && begin < end; row++) {
+        uint32_t whole = n->taken ? e->s.wanted[row] : row;
+        adapt_row(e, o, slice_of(e, whole, &hint), row, begin, end);
+    }
+    return true;
+}
+
 /* ---- attention ---- */
 
 static void attend_by_definition(const exec *e, const op_attend *a, const team_member *member)
@@ -413,6 +455,8 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member)
     case NODE_EXPERTS:
         program_run_experts(e, index, member);
         break;
+    case NODE_ADAPT:
+        return run_adapt(e, n, member);
     case NODE_TAKE:
         if (e->s.n_wanted == e->s.n_rows) {
             return false; /* all of them, in order */

@@ -130,6 +130,11 @@ mlxr_status mlx_program_open(program **out, const plan *p, const program_device 
     if (status == MLXR_OK && p->both_ways) {
         status = error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no encoders; the backend cpu does");
     }
+    for (uint32_t i = 0; status == MLXR_OK && i < p->n_ops; i++) {
+        if (p->ops[i].kind == OP_ADAPT) {
+            status = error_set(error, MLXR_UNSUPPORTED, "the MLX backend applies no adapters; the backend cpu does");
+        }
+    }
     if (status == MLXR_OK) {
         status = check_sizes(p, error);
     }

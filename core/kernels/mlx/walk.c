@@ -266,7 +266,8 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
     case OP_EMBED:
         *dst = embed(w, o);
         break;
-    case OP_POSITION: /* of encoders only, which are refused */
+    case OP_POSITION: /* of encoders only, which are refused, as adapters are */
+    case OP_ADAPT:
         break;
     case OP_NORM:
         *dst = norm(w, o, arrays);

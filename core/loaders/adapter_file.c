@@ -1,0 +1,312 @@
+/*
+ * LoRA adapters on disk.
+ * Owner: see adapter_file.h. Lifetime: the file's.
+ */
+#include "loaders/adapter_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "loaders/safetensors.h"
+
+#define RANK_MAX 4096u
+#define CONFIG_NAME "adapter_config.json"
+#define WEIGHTS_NAME "adapter_model.safetensors"
+
+typedef struct lora_config {
+    double alpha;
+    bool rank_stable;
+    const json_t *alphas; /* alpha_pattern: {module name: number} */
+    const char *arch;
+    uint32_t n_layers;
+} lora_config;
+
+/* Adds the pair that `a` and `b` are; the scale is alpha ÷ rank, or ÷ √rank. */
+static mlxr_status add_target(adapter_file *f, adapter_target *targets, const char *name, const tensor *a,
+                              const tensor *b, double alpha, bool rank_stable, mlxr_error *error)
+{
+    uint64_t rank = a->shape[1];
+    if (a->n_dims != 2 || b->n_dims != 2 || rank == 0 || rank > RANK_MAX || b->shape[0] != rank) {
+        return error_set(error, MLXR_FORMAT, "adapter tensors '%s' [%llu, %llu] and '%s' [%llu, %llu] are no pair",
+                         a->name, (unsigned long long)a->shape[0], (unsigned long long)a->shape[1], b->name,
+                         (unsigned long long)b->shape[0], (unsigned long long)b->shape[1]);
+    }
+    const char *kept = region_strndup(&f->memory, name, strlen(name));
+    if (!kept) {
+        return error_nomem(error, "adapter", strlen(name));
+    }
+    double below = rank_stable ? sqrt((double)rank) : (double)rank;
+    targets[f->n_targets++] = (adapter_target){
+        .name = kept, .a = a, .b = b, .rank = (uint32_t)rank, .scale = alpha > 0 ? (float)(alpha / below) : 1.0f};
+    return MLXR_OK;
+}
+
+static const tensor *find(const tensor *tensors, uint64_t n, const char *name)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        if (strcmp(tensors[i].name, name) == 0) {
+            return &tensors[i];
+        }
+    }
+    return NULL;
+}
+
+static void hash_bytes(adapter_file *f, const mapping *parts, uint32_t n)
+{
+    XXH128_hash_t h = {f->hash_low, f->hash_high};
+    for (uint32_t i = 0; i < n; i++) {
+        XXH128_hash_t part = XXH3_128bits_withSeed(parts[i].data, parts[i].n_bytes, h.low64 ^ h.high64);
+        h = (XXH128_hash_t){h.low64 ^ part.low64, h.high64 + part.high64};
+    }
+    f->hash_low = h.low64;
+    f->hash_high = h.high64;
+}
+
+/* ---- GGUF -------------------------------------------------------------------------------------------------------- */
+
+static mlxr_status read_gguf(adapter_file *f, const lora_config *c, mlxr_error *error)
+{
+    const model_file *m = f->gguf;
+    text_view type = {0}, kind = {0}, arch = {0};
+    float alpha = 0;
+    mlxr_status status = model_file_text(m, "general.type", &type, error);
+    status = status != MLXR_OK ? status : model_file_text(m, "adapter.type", &kind, error);
+    status = status != MLXR_OK ? status : model_file_text(m, "general.architecture", &arch, error);
+    status = status != MLXR_OK ? status : model_file_f32(m, "adapter.lora.alpha", &alpha, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (type.n != 7 || memcmp(type.data, "adapter", 7) != 0 || kind.n != 4 || memcmp(kind.data, "lora", 4) != 0) {
+        return error_set(error, MLXR_FORMAT, "not a LoRA adapter: general.type is '%.*s', adapter.type '%.*s'",
+                         (int)type.n, type.n ? type.data : "", (int)kind.n, kind.n ? kind.data : "");
+    }
+    if (arch.n != strlen(c->arch) || memcmp(arch.data, c->arch, arch.n) != 0) {
+        return error_set(error, MLXR_ARG, "an adapter for models of the family '%.*s'; this is a %s model", (int)arch.n,
+                         arch.n ? arch.data : "", c->arch);
+    }
+    adapter_target *targets = region_array(&f->memory, m->n_tensors + 1, sizeof *targets);
+    if (!targets) {
+        return error_nomem(error, "adapter", m->n_tensors * sizeof *targets);
+    }
+    f->targets = targets;
+    for (uint64_t i = 0; i < m->n_tensors && status == MLXR_OK; i++) {
+        const tensor *t = &m->tensors[i];
+        char name[256];
+        size_t n = strlen(t->name);
+        bool a = text_ends_with(t->name, ".lora_a"), b = text_ends_with(t->name, ".lora_b");
+        if ((!a && !b) || n >= sizeof name) {
+            return error_set(error, MLXR_UNSUPPORTED, "adapter tensor '%s': only .lora_a and .lora_b are supported",
+                             t->name);
+        }
+        snprintf(name, sizeof name, "%.*s.lora_%c", (int)(n - 7), t->name, a ? 'b' : 'a');
+        const tensor *other = model_file_tensor(m, name);
+        if (!other) {
+            return error_set(error, MLXR_FORMAT, "adapter tensor '%s' is missing", name);
+        }
+        if (a) {
+            name[n - 7] = 0;
+            status = add_target(f, targets, name, t, other, (double)alpha, false, error);
+        }
+    }
+    hash_bytes(f, m->parts, m->n_parts);
+    return status;
+}
+
+/* ---- PEFT -------------------------------------------------------------------------------------------------------- */
+
+/* What would make it another thing than B · A on some matrices. */
+static mlxr_status check_peft(const json_t *root, mlxr_error *error)
+{
+    static const char *const switches[] = {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"};
+    static const char *const lists[] = {"modules_to_save", "trainable_token_indices", "target_parameters",
+                                        "layer_replication", "alora_invocation_tokens"};
+    const char *type = json_string_value(json_object_get(root, "peft_type"));
+    const char *bias = json_string_value(json_object_get(root, "bias"));
+    if (!type || strcmp(type, "LORA") != 0) {
+        return error_set(error, MLXR_UNSUPPORTED, CONFIG_NAME ": peft_type '%.60s'; LORA is supported",
+                         type ? type : "");
+    }
+    for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {
+        if (json_is_true(json_object_get(root, switches[i]))) {
+            return error_set(error, MLXR_UNSUPPORTED, CONFIG_NAME ": '%s' is not supported", switches[i]);
+        }
+    }
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        const json_t *value = json_object_get(root, lists[i]);
+        if (value && !json_is_null(value) && (json_array_size(value) > 0 || json_object_size(value) > 0)) {
+            return error_set(error, MLXR_UNSUPPORTED, CONFIG_NAME ": '%s' is not supported", lists[i]);
+        }
+    }
+    if (bias && strcmp(bias, "none") != 0) {
+        return error_set(error, MLXR_UNSUPPORTED, CONFIG_NAME ": biases ('%.40s') are not supported", bias);
+    }
+    return MLXR_OK;
+}
+
+/* PEFT's patterns: a module's whole name, or its end behind a dot. */
+static double patterned(const json_t *pattern, const char *module, double otherwise)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)pattern, key, value)
+    {
+        size_t n = strlen(key), n_module = strlen(module);
+        bool ends = text_ends_with(module, key) && (n == n_module || module[n_module - n - 1] == '.');
+        if (ends && json_is_number(value)) {
+            return json_number_value(value);
+        }
+    }
+    return otherwise;
+}
+
+/* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" → its module, and whether it is A. */
+static bool split_name(const char *name, char *module, size_t cap, bool *is_a)
+{
+    static const char before[] = "base_model.model.";
+    size_t n_before = sizeof before - 1, n = strlen(name);
+    const char *a = ".lora_A.weight", *b = ".lora_B.weight";
+    *is_a = text_ends_with(name, a);
+    if (strncmp(name, before, n_before) != 0 || (!*is_a && !text_ends_with(name, b)) || n - n_before >= cap) {
+        return false;
+    }
+    snprintf(module, cap, "%.*s", (int)(n - n_before - strlen(a)), name + n_before);
+    return true;
+}
+
+static mlxr_status read_pairs(adapter_file *f, const tensor_list *list, const lora_config *c, mlxr_error *error)
+{
+    hf_config names = {.class = hf_class_of(c->arch), .n_layers = c->n_layers};
+    adapter_target *targets = region_array(&f->memory, list->n + 1, sizeof *targets);
+    mlxr_status status = MLXR_OK;
+    if (!targets) {
+        return error_nomem(error, "adapter", list->n * sizeof *targets);
+    }
+    if (!names.class) {
+        return error_set(error, MLXR_UNSUPPORTED, "adapters of safetensors are not supported for %s models", c->arch);
+    }
+    f->targets = targets;
+    for (uint64_t i = 0; i < list->n && status == MLXR_OK; i++) {
+        const tensor *t = &list->tensors[i];
+        char module[256], other_name[300], theirs[300], ours[256];
+        unsigned change;
+        bool is_a;
+        if (!split_name(t->name, module, sizeof module, &is_a)) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "adapter tensor '%s': only lora_A and lora_B of linear layers are supported", t->name);
+        }
+        snprintf(other_name, sizeof other_name, "base_model.model.%s.lora_%c.weight", module, is_a ? 'B' : 'A');
+        const tensor *other = find(list->tensors, list->n, other_name);
+        if (!other) {
+            return error_set(error, MLXR_FORMAT, "adapter tensor '%s' is missing", other_name);
+        }
+        if (!is_a) {
+            continue;
+        }
+        snprintf(theirs, sizeof theirs, "%s.weight", module);
+        if (hf_tensor_name(&names, theirs, ours, sizeof ours, &change) != HF_KEEP || strcmp(theirs, ours) == 0 ||
+            change) {
+            return error_set(error, MLXR_UNSUPPORTED, "adapter tensor '%s' changes what no %s model takes adapters for",
+                             t->name, c->arch);
+        }
+        status = add_target(f, targets, ours, t, other, patterned(c->alphas, module, c->alpha), c->rank_stable, error);
+    }
+    return status;
+}
+
+static mlxr_status read_peft(adapter_file *f, lora_config *c, mlxr_error *error)
+{
+    json_t *root = NULL;
+    tensor_list list = {0};
+    const hf_config no_class = {0};
+    mlxr_status status = safetensors_parse_json(&root, (text_view){(const char *)f->config.data, f->config.n_bytes},
+                                                CONFIG_NAME, error);
+    if (status == MLXR_OK) {
+        status = check_peft(root, error);
+    }
+    if (status == MLXR_OK) {
+        c->alpha = json_number_value(json_object_get(root, "lora_alpha"));
+        c->rank_stable = json_is_true(json_object_get(root, "use_rslora"));
+        c->alphas = json_object_get(root, "alpha_pattern");
+        if (!(c->alpha > 0)) {
+            status = error_set(error, MLXR_FORMAT, CONFIG_NAME ": 'lora_alpha' is no number above 0");
+        }
+    }
+    if (status == MLXR_OK) {
+        status = safetensors_read_part(&list, &f->weights, WEIGHTS_NAME, &no_class, &f->memory, error);
+    }
+    if (status == MLXR_OK) {
+        f->halves = true;
+        status = read_pairs(f, &list, c, error);
+        hash_bytes(f, (const mapping[]){f->config, f->weights}, 2);
+    }
+    json_decref(root);
+    return status;
+}
+
+/* ---- both -------------------------------------------------------------------------------------------------------- */
+
+/* Maps adapter_config.json and the weights beside it. */
+static mlxr_status map_peft(adapter_file *f, const char *path, mlxr_error *error)
+{
+    size_t n = strlen(path);
+    if (path_find(path) != PATH_FOLDER) {
+        const char *slash = strrchr(path, '/');
+        n = slash ? (size_t)(slash - path) : 0;
+    }
+    size_t cap = n + sizeof WEIGHTS_NAME + 2;
+    char *name = region_alloc(&f->memory, cap);
+    if (!name) {
+        return error_nomem(error, "a path", cap);
+    }
+    snprintf(name, cap, "%.*s%s" CONFIG_NAME, (int)n, path, n ? "/" : "");
+    mlxr_status status = mapping_open(&f->config, name, error);
+    if (status == MLXR_OK) {
+        snprintf(name, cap, "%.*s%s" WEIGHTS_NAME, (int)n, path, n ? "/" : "");
+        status = mapping_open(&f->weights, name, error);
+    }
+    return status;
+}
+
+mlxr_status adapter_file_open(adapter_file **out, const char *path, const char *arch, uint32_t n_layers,
+                              mlxr_error *error)
+{
+    adapter_file *f = calloc(1, sizeof *f);
+    lora_config c = {.arch = arch, .n_layers = n_layers};
+    if (!f) {
+        return error_nomem(error, "adapter", sizeof *f);
+    }
+    bool peft = path_find(path) == PATH_FOLDER || text_ends_with(path, ".safetensors");
+    mlxr_status status = peft ? map_peft(f, path, error) : model_file_open(&f->gguf, path, error);
+    if (status == MLXR_OK) {
+        status = peft ? read_peft(f, &c, error) : read_gguf(f, &c, error);
+        status = status == MLXR_OK ? status : error_prefix(error, status, "%s", path);
+    }
+    if (status == MLXR_OK && f->n_targets == 0) {
+        status = error_set(error, MLXR_FORMAT, "%s: the adapter changes nothing", path);
+    }
+    if (status != MLXR_OK) {
+        adapter_file_close(&f);
+        return status;
+    }
+    *out = f;
+    return MLXR_OK;
+}
+
+void adapter_file_close(adapter_file **pointer)
+{
+    adapter_file *f = *pointer;
+    *pointer = NULL;
+    if (!f) {
+        return;
+    }
+    model_file_close(&f->gguf);
+    mapping_close(&f->weights);
+    mapping_close(&f->config);
+    region_close(&f->memory);
+    free(f);
+}

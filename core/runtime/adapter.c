@@ -1,0 +1,206 @@
+/*
+ * Adapters, and models that have some: a model that shares everything of another one but its KV cache.
+ * Owner: whoever holds a reference. Lifetime: load to the last unref; immutable in between.
+ */
+#include "mlxr_adapter.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/error.h"
+#include "graph/adapter.h"
+#include "runtime/engine.h"
+
+struct mlxr_adapter {
+    atomic_uint refs;
+    const graph *graph; /* of the model it was made for; only compared */
+    graph_adapter made;
+    kv_hash hash; /* of the file's bytes */
+    mlxr_adapter_info info;
+    region memory;
+};
+
+struct model_adapters {
+    step_adapter list[MLXR_ADAPTERS_MAX];
+    mlxr_adapter *owned[MLXR_ADAPTERS_MAX];
+    uint32_t n;
+};
+
+mlxr_status mlxr_adapter_load(mlxr_adapter **out, const mlxr_model *model, const char *path, mlxr_error *error)
+{
+    const mlxr_model *base = model_base(model);
+    adapter_file *file = NULL;
+    mlxr_adapter *a = calloc(1, sizeof *a);
+    if (!a) {
+        return error_nomem(error, "adapter", sizeof *a);
+    }
+    atomic_init(&a->refs, 1);
+    a->graph = base->graph;
+    mlxr_status status = adapter_file_open(&file, path, base->info.family, base->info.n_layers, error);
+    if (status == MLXR_OK) {
+        status = graph_adapter_bind(&a->made, base->graph, base->file, file, &a->memory, error);
+        status = status == MLXR_OK ? status : error_prefix(error, status, "%s", path);
+    }
+    const char *kept = status == MLXR_OK ? region_strndup(&a->memory, path, strlen(path)) : NULL;
+    if (status == MLXR_OK && !kept) {
+        status = error_nomem(error, "adapter", strlen(path));
+    }
+    if (status != MLXR_OK) {
+        adapter_file_close(&file);
+        mlxr_adapter_unref(&a);
+        return status;
+    }
+    a->hash = (kv_hash){file->hash_low, file->hash_high};
+    a->info = (mlxr_adapter_info){
+        .path = kept, .n_targets = file->n_targets, .scale = file->targets[0].scale, .n_bytes = a->made.n_bytes};
+    for (uint32_t i = 0; i < file->n_targets; i++) {
+        a->info.rank = file->targets[i].rank > a->info.rank ? file->targets[i].rank : a->info.rank;
+    }
+    adapter_file_close(&file);
+    *out = a;
+    return MLXR_OK;
+}
+
+mlxr_adapter *mlxr_adapter_ref(mlxr_adapter *adapter)
+{
+    atomic_fetch_add(&adapter->refs, 1);
+    return adapter;
+}
+
+void mlxr_adapter_unref(mlxr_adapter **pointer)
+{
+    mlxr_adapter *a = *pointer;
+    *pointer = NULL;
+    if (a && atomic_fetch_sub(&a->refs, 1) == 1) {
+        region_close(&a->memory);
+        free(a);
+    }
+}
+
+const mlxr_adapter_info *mlxr_adapter_info_get(const mlxr_adapter *adapter)
+{
+    return &adapter->info;
+}
+
+/* ---- models with adapters ---------------------------------------------------------------------------------------- */
+
+const step_adapter *model_adapters_of(const mlxr_model *model, uint32_t *n)
+{
+    *n = model->adapters ? model->adapters->n : 0;
+    return model->adapters ? model->adapters->list : NULL;
+}
+
+mlxr_status model_adapted_program(mlxr_model *base, bool hidden, program **out, mlxr_error *error)
+{
+    program **made = hidden ? &base->adapted_hidden : &base->adapted;
+    mlxr_status status = MLXR_OK;
+    if (!*made && hidden) {
+        status = model_hidden_program(base, error);
+    }
+    if (!*made && status == MLXR_OK) {
+        const plan *p = graph_adapted_plan(hidden ? base->hidden_plan : &base->graph->plan, &base->memory);
+        status = p ? base->engine->ops->prepare(base->engine->device, p, made, error)
+                   : error_nomem(error, "plan with adapters", sizeof *p);
+    }
+    *out = *made;
+    return status;
+}
+
+/* The name of what computes this model's pages: the base's, then each adapter with its scale. */
+static kv_hash name_pages(const mlxr_model *base, const mlxr_adapter_use *uses, size_t n)
+{
+    struct {
+        kv_hash base, adapters[MLXR_ADAPTERS_MAX];
+        float scales[MLXR_ADAPTERS_MAX];
+        uint64_t n;
+    } named;
+    memset(&named, 0, sizeof named);
+    named.base = base->cache.fingerprint;
+    named.n = n;
+    for (size_t i = 0; i < n; i++) {
+        named.adapters[i] = uses[i].adapter->hash;
+        named.scales[i] = uses[i].scale;
+    }
+    XXH128_hash_t h = XXH3_128bits(&named, sizeof named);
+    return (kv_hash){h.low64, h.high64};
+}
+
+static mlxr_status check_uses(const mlxr_model *base, const mlxr_adapter_use *uses, size_t n, mlxr_error *error)
+{
+    if (n > MLXR_ADAPTERS_MAX) {
+        return error_set(error, MLXR_LIMIT, "%zu adapters at once; at most %d are supported", n, MLXR_ADAPTERS_MAX);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!uses[i].adapter || uses[i].adapter->graph != base->graph) {
+            return error_set(error, MLXR_ARG, "adapter %zu was loaded for another model", i);
+        }
+        if (!(uses[i].scale >= -1e6f && uses[i].scale <= 1e6f)) {
+            return error_set(error, MLXR_ARG, "adapter %zu: its scale is no number between -1e6 and 1e6", i);
+        }
+    }
+    return MLXR_OK;
+}
+
+mlxr_status mlxr_model_adapt(mlxr_model **out, mlxr_model *model, const mlxr_adapter_use *uses, size_t n_uses,
+                             mlxr_error *error)
+{
+    mlxr_model *base = model_base_of(model);
+    program *unused;
+    mlxr_status status = check_uses(base, uses, n_uses, error);
+    if (status == MLXR_OK && n_uses) {
+        status = model_adapted_program(base, base->graph->plan.both_ways || base->graph->h.headless, &unused, error);
+    }
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (n_uses == 0) {
+        *out = mlxr_model_ref(base);
+        return MLXR_OK;
+    }
+    mlxr_model *m = calloc(1, sizeof *m);
+    struct model_adapters *list = calloc(1, sizeof *list);
+    if (!m || !list) {
+        free(m);
+        free(list);
+        return error_nomem(error, "model with adapters", sizeof *m);
+    }
+    *m = *base;
+    m->memory = (region){0};
+    m->base = mlxr_model_ref(base);
+    m->refs = 1;
+    m->adapters = list;
+    m->trie = NULL;
+    m->grammars = (grammar_cache){0};
+    m->times = (step_times){0};
+    m->cache.fingerprint = name_pages(base, uses, n_uses);
+    m->cache_open = false;
+    status = prefix_index_open(&m->cache.index, &m->graph->plan, m->pools, m->cache.fingerprint, error);
+    if (status != MLXR_OK) {
+        mlxr_model_unref(&m->base);
+        free(list);
+        free(m);
+        return status;
+    }
+    m->cache_open = true;
+    for (size_t i = 0; i < n_uses; i++) {
+        list->owned[i] = mlxr_adapter_ref(uses[i].adapter);
+        list->list[i] = (step_adapter){.products = uses[i].adapter->made.products, .scale = uses[i].scale};
+    }
+    list->n = (uint32_t)n_uses;
+    m->next = m->engine->models;
+    m->engine->models = m;
+    m->engine->n_models++;
+    *out = m;
+    return MLXR_OK;
+}
+
+void model_adapters_close(mlxr_model *m)
+{
+    for (uint32_t i = 0; m->adapters && i < m->adapters->n; i++) {
+        mlxr_adapter_unref(&m->adapters->owned[i]);
+    }
+    free(m->adapters);
+    m->adapters = NULL;
+}
