@@ -104,6 +104,8 @@ const option_spec option_table[] = {
      "the text; - reads stdin"},
     {"lora", 0, OPTION_LIST, AT(adapters), GROUP_LORA, "FILE[=SCALE]",
      "apply a LoRA adapter, GGUF or PEFT's folder; may be repeated"},
+    {"merge", 0, OPTION_LIST, AT(adapters), GROUP_QUANTIZE, "FILE[=SCALE]",
+     "add a LoRA adapter to the weights; may be repeated"},
     {"top", 0, OPTION_U32, AT(n_top), GROUP_RERANK, "N", "only the N best"},
     {"instruction", 0, OPTION_TEXT, AT(instruction), GROUP_RERANK, "TEXT",
      "what a query is to be answered for; told to decoders"},

@@ -39,21 +39,23 @@ static uint32_t context_of(const options *o, const registry_model *m)
     return o->n_ctx ? o->n_ctx : own > 0 && own < UINT32_MAX ? (uint32_t)own : 0;
 }
 
-/* FILE, or FILE=SCALE where what stands behind the last = is a number. */
-static mlxr_status load_adapter(mlxr_adapter_use *use, const mlxr_model *model, const char *text, mlxr_error *error)
+char *adapter_path(const char *text, float *scale)
 {
     const char *equals = strrchr(text, '=');
     char *end = NULL, *path = strdup(text);
-    float scale = equals ? strtof(equals + 1, &end) : 1;
-    mlxr_status status = MLXR_NOMEM;
-    use->scale = 1;
+    float found = equals ? strtof(equals + 1, &end) : 1;
+    *scale = 1;
     if (path && end && end != equals + 1 && *end == 0) {
         path[equals - text] = 0;
-        use->scale = scale;
+        *scale = found;
     }
-    if (path) {
-        status = mlxr_adapter_load(&use->adapter, model, path, error);
-    }
+    return path;
+}
+
+static mlxr_status load_adapter(mlxr_adapter_use *use, const mlxr_model *model, const char *text, mlxr_error *error)
+{
+    char *path = adapter_path(text, &use->scale);
+    mlxr_status status = path ? mlxr_adapter_load(&use->adapter, model, path, error) : MLXR_NOMEM;
     free(path);
     return status;
 }

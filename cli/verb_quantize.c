@@ -3,11 +3,14 @@
  * Owner: main. Lifetime: the call.
  */
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "mlxr_adapter.h"
 #include "mlxr_convert.h"
 #include "models.h"
 #include "output.h"
+#include "session.h"
 #include "verbs.h"
 
 /* Set by the handler of SIGINT and SIGTERM: the one thing a handler may do. */
@@ -53,6 +56,36 @@ static int print_report(const options *o, const mlxr_quantize_report *r, double 
     return finish_output(EXIT_OK);
 }
 
+typedef struct merged {
+    char *paths[MLXR_ADAPTERS_MAX];
+    float scales[MLXR_ADAPTERS_MAX];
+    size_t n;
+} merged;
+
+static void free_adapters(merged *m)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        free(m->paths[i]);
+    }
+}
+
+static bool take_adapters(merged *m, const options *o)
+{
+    if (o->adapters.n > MLXR_ADAPTERS_MAX) {
+        print_error("--merge: at most %d adapters at once", MLXR_ADAPTERS_MAX);
+        return false;
+    }
+    for (; m->n < o->adapters.n; m->n++) {
+        m->paths[m->n] = adapter_path(o->adapters.items[m->n], &m->scales[m->n]);
+        if (!m->paths[m->n]) {
+            print_error("out of memory");
+            free_adapters(m);
+            return false;
+        }
+    }
+    return true;
+}
+
 static int write_model(options *o, const char *label)
 {
     struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESETHAND}, on_int, on_term;
@@ -62,8 +95,15 @@ static int write_model(options *o, const char *label)
     if (!models_find(o->args[0], in, sizeof in)) {
         return EXIT_FAILED;
     }
+    merged with = {0};
+    if (!take_adapters(&with, o)) {
+        return EXIT_USAGE;
+    }
     progress bar = progress_begin(label);
     mlxr_quantize_options how = {.type = o->type,
+                                 .adapters = (const char *const *)with.paths,
+                                 .adapter_scales = with.scales,
+                                 .n_adapters = with.n,
                                  .imatrix = o->imatrix,
                                  .n_threads = o->n_threads,
                                  .cpu_features = o->cpu_features,
@@ -77,6 +117,7 @@ static int write_model(options *o, const char *label)
     sigaction(SIGINT, &on_int, NULL);
     sigaction(SIGTERM, &on_term, NULL);
     progress_end(&bar);
+    free_adapters(&with);
     return status == MLXR_OK ? print_report(o, &report, now_seconds() - started) : print_failure(&error);
 }
 

@@ -20,6 +20,9 @@ typedef bool mlxr_progress_fn(void *user, uint64_t n_done, uint64_t n_total, con
 typedef struct mlxr_quantize_options {
     const char
         *type; /* a mix such as "Q4_K_M", or a type for all matrices such as "Q8_0" or "F16"; NULL: as they are */
+    const char *const *adapters; /* [n_adapters] LoRA adapters to be merged into the weights */
+    const float *adapter_scales; /* [n_adapters] on top of their own, or NULL: 1 each */
+    size_t n_adapters;
     const char *imatrix;      /* path of an importance matrix, GGUF or the older format; NULL: none */
     uint32_t n_threads;       /* 0: one for each usable core */
     const char *cpu_features; /* mask as in mlxr_engine_options, or NULL; the result is the same with any */

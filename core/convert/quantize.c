@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "convert/importance.h"
+#include "convert/merge.h"
 #include "convert/mix.h"
 #include "convert/source.h"
 #include "convert/write.h"
@@ -54,6 +55,10 @@ static mlxr_status choose_types(job *j, mlxr_error *error)
     mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < j->source.n_tensors && status == MLXR_OK; i++) {
         out_tensor *t = &j->source.tensors[i];
+        if (t->merged && !j->mix && !codec_encodes(t->in->type)) {
+            return error_set(error, MLXR_UNSUPPORTED, "tensor '%s' is %s, which is not written here; give a type",
+                             t->in->name, dtype_name(t->in->type));
+        }
         bool gave_way;
         gave_way = false;
         t->type = j->mix ? mix_type(j->mix, &model, t->in, &gave_way) : t->in->type;
@@ -130,6 +135,9 @@ mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_o
                          options->type ? options->type : "", options->type ? "' rounds each weight by itself" : "");
     }
     mlxr_status status = source_open(&j.source, in, error);
+    if (status == MLXR_OK && options->n_adapters) {
+        status = merge_adapters(&j.source, options->adapters, options->adapter_scales, options->n_adapters, error);
+    }
     if (status == MLXR_OK && options->imatrix) {
         status = importance_open(&j.importance, options->imatrix, error);
         j.weighted = status == MLXR_OK;

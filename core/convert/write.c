@@ -17,6 +17,7 @@
 #include "base/new_file.h"
 #include "base/region.h"
 #include "base/team.h"
+#include "convert/merge.h"
 #include "kernels/cpu/encode.h"
 #include "quant/codec.h"
 
@@ -105,12 +106,14 @@ static void read_rows(const out_tensor *t, uint64_t first, uint64_t n, float *x)
 {
     const uint8_t *data = t->in->data;
     size_t n_in = (size_t)t->in->shape[0];
-    if (!t->n_pair_heads) {
+    if (!t->n_pair_heads && !t->merged) {
         codec_decode(t->in->type, data + first * t->in->row_bytes, x, (size_t)n * n_in);
         return;
     }
     for (uint64_t i = 0; i < n; i++) {
-        codec_decode(t->in->type, data + source_row(t, first + i) * t->in->row_bytes, x + i * n_in, n_in);
+        uint64_t row = source_row(t, first + i);
+        codec_decode(t->in->type, data + row * t->in->row_bytes, x + i * n_in, n_in);
+        merge_row(t->merged, row, x + i * n_in);
     }
 }
 
@@ -141,9 +144,9 @@ static mlxr_status write_piece(work *w, const out_tensor *t, uint64_t offset, ui
     size_t n_in = (size_t)t->in->shape[0], row_bytes = dtype_row_bytes(t->type, n_in);
     const uint8_t *from = (const uint8_t *)t->in->data + first * t->in->row_bytes;
     const void *bytes = out;
-    if (t->type == t->in->type && !t->n_pair_heads) {
+    if (t->type == t->in->type && !t->n_pair_heads && !t->merged) {
         bytes = from;
-    } else if (t->type == t->in->type) {
+    } else if (t->type == t->in->type && !t->merged) {
         for (uint64_t i = 0; i < n; i++) {
             memcpy(out + i * row_bytes, (const uint8_t *)t->in->data + source_row(t, first + i) * row_bytes, row_bytes);
         }

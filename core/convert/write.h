@@ -9,8 +9,11 @@
 #include "convert/gguf_out.h"
 #include "mlxr_convert.h"
 
+typedef struct merge_part merge_part;
+
 typedef struct out_tensor {
     const tensor *in;
+    const merge_part *merged; /* what adapters add, or NULL (merge.h) */
     dtype type;
     uint32_t n_pair_heads;   /* not 0: in each head, rows change from halves (i, i + n/2) to pairs (2i, 2i + 1) … */
     uint32_t n_pair_rows;    /* … the first n of them; RoPE does not turn the others */

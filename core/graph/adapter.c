@@ -19,21 +19,18 @@ typedef struct binding {
     mlxr_error *error;
 } binding;
 
-/* Which row of the adapter's B belongs to row `row` of the model's matrix: GGUF has what RoPE turns of Q and K as
- * pairs in some families, Hugging Face as halves. */
-static uint64_t row_of(const binding *b, const char *name, uint64_t row)
+uint64_t graph_adapter_row(const hparams *h, bool model_halves, bool adapter_halves, const char *name, uint64_t row)
 {
-    const hparams *h = &b->g->h;
     bool q = text_ends_with(name, ".attn_q.weight"), k = text_ends_with(name, ".attn_k.weight");
     bool differ = h->fam->gguf_rope == ROPE_PAIRS && !h->fam->safetensors_keep_pairs;
-    if ((!q && !k) || !differ || b->model->rope_halves == b->file->halves) {
+    if ((!q && !k) || !differ || model_halves == adapter_halves) {
         return row;
     }
     uint64_t head = row / h->head_dim * h->head_dim, at = row % h->head_dim, half = h->n_rot / 2;
     if (at >= h->n_rot) {
         return row;
     }
-    return head + (b->file->halves ? at / 2 + at % 2 * half : at % half * 2 + at / half);
+    return head + (adapter_halves ? at / 2 + at % 2 * half : at % half * 2 + at / half);
 }
 
 /* The product's part of a target; `first`: its first row in the whole matrix. */
@@ -51,7 +48,7 @@ static mlxr_status bind_product(const binding *b, const adapter_target *t, const
         codec_decode(t->a->type, (const uint8_t *)t->a->data + r * t->a->row_bytes, a + r * n_in, (size_t)n_in);
     }
     for (uint64_t i = 0; i < n_out; i++) {
-        uint64_t from = row_of(b, t->name, first + i);
+        uint64_t from = graph_adapter_row(&b->g->h, b->model->rope_halves, b->file->halves, t->name, first + i);
         codec_decode(t->b->type, (const uint8_t *)t->b->data + from * t->b->row_bytes, row, t->rank);
         for (uint32_t r = 0; r < t->rank; r++) {
             down[r * n_out + i] = row[r] * t->scale;

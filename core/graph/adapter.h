@@ -19,6 +19,10 @@ typedef struct graph_adapter {
 mlxr_status graph_adapter_bind(graph_adapter *out, const graph *g, const model_file *model, const adapter_file *file,
                                region *memory, mlxr_error *error);
 
+/* Which row of the adapter's B belongs to a row of the model's matrix: GGUF has what RoPE turns of Q and K as pairs in
+ * some families, Hugging Face as halves. */
+uint64_t graph_adapter_row(const hparams *h, bool model_halves, bool adapter_halves, const char *name, uint64_t row);
+
 /* The plan with an OP_ADAPT behind each matrix product. NULL: no memory. */
 const plan *graph_adapted_plan(const plan *p, region *memory);
 

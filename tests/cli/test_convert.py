@@ -94,6 +94,32 @@ class Convert(support.CliTest):
             json.dump(config, file)
         self.compare(folder)
 
+    def test_a_merged_adapter_is_the_adapter_applied(self):
+        folder = support.write_family("llama-lora", self.home)
+        adapter, plain, out = os.path.join(folder, "adapter"), *(os.path.join(self.home, f"{n}.gguf") for n in ("plain", "out"))
+        text = os.path.join(self.home, "text")
+        with open(text, "w", encoding="utf-8") as file:
+            file.write("rain in the inn " * 60)
+
+        def logprobs(model, *more):
+            return [place["top"] for place in self.succeed("run", model, "the inn", "--raw", "-n", "6", "--temp", "0", "--logprobs",
+                                                           "20", "--json", *more).json["logprobs"]]  # fmt: skip
+
+        self.succeed("convert", folder, plain)
+        applied = logprobs(folder, "--lora", f"{adapter}=0.8")
+        for source in (folder, plain):  # rows of Q and K in either order
+            self.succeed("convert", source, out, "--merge", f"{adapter}=0.5", "--merge", f"{adapter}=0.3")
+            for one, other in zip(applied, logprobs(out)):
+                self.assertEqual([a["id"] for a in one], [b["id"] for b in other])
+                for a, b in zip(one, other):
+                    self.assertAlmostEqual(a["logprob"], b["logprob"], 2)  # the cache rounds to f16
+        self.assertNotEqual(applied, logprobs(plain))
+        self.succeed("quantize", plain, out, "--type", "Q8_0", "--merge", adapter)
+        self.succeed("run", out, "the inn", "--raw", "-n", "2")
+        result = self.run_mlxr("convert", plain, os.path.join(self.home, "none.gguf"), "--merge", folder)
+        self.assertNotEqual(result.code, 0)
+        self.assertFalse(os.path.exists(os.path.join(self.home, "none.gguf")))
+
     def test_a_type_may_be_given_at_once(self):
         both, once = os.path.join(self.home, "both.gguf"), os.path.join(self.home, "once.gguf")
         self.succeed("convert", folders()[0], both)
