@@ -107,6 +107,13 @@ static mlxr_status pair_rows(source *s, const hparams *h, mlxr_error *error)
 {
     static const char *const ends[] = {".attn_q.weight", ".attn_q.bias", ".attn_k.weight", ".attn_k.bias"};
     mlxr_status status = MLXR_OK;
+    if (h->fam->gguf_heads_in_turn && h->n_mixer_heads != h->n_mixer_heads_k) {
+        return error_set(
+            error, MLXR_UNSUPPORTED,
+            "%s models: GGUF has the %u value heads of a mixer in another order than safetensors, which is "
+            "not written yet",
+            h->fam->name, h->n_mixer_heads);
+    }
     if (h->fam->gguf_rope != ROPE_PAIRS || h->fam->safetensors_keep_pairs) {
         return MLXR_OK;
     }

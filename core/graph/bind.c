@@ -15,6 +15,7 @@ typedef enum extent {
     EXTENT_NONE,
     EXTENT_EMBD,
     EXTENT_Q,
+    EXTENT_Q_GATED,
     EXTENT_KV,
     EXTENT_QKV,
     EXTENT_QNORM,
@@ -24,12 +25,20 @@ typedef enum extent {
     EXTENT_HEADS,
     EXTENT_EXPERTS,
     EXTENT_SHARED,
+    EXTENT_ONE,
+    EXTENT_CONV_ROWS,
+    EXTENT_CONV,
+    EXTENT_MIXER,
+    EXTENT_MIXER_IN,
+    EXTENT_MIXER_HEADS, /* vectors of these may have any shape */
+    EXTENT_MIXER_PAIRS,
+    EXTENT_MIXER_NORM,
 } extent;
 
 /* Whether a layer has the weight: R must, O may, else it has no place there. */
 typedef enum need {
-    NEED_ALWAYS,
-    NEED_OPTIONAL,
+    NEED_ATTENTION, /* R in a layer that attends */
+    NEED_ATTENTION_BIAS,
     NEED_BEFORE,      /* R with norms on a block's input */
     NEED_BEFORE_BIAS, /* … that have biases */
     NEED_FFN_NORM,    /* R likewise, unless attention and MLP share one */
@@ -55,6 +64,13 @@ typedef enum need {
     NEED_CHOICE_BIAS,
     NEED_OF_SUM, /* R with norms of X behind a block */
     NEED_SHARED, /* R in one with experts that all tokens share */
+    NEED_SHARED_WEIGHT,
+    NEED_CONV, /* R in a layer with a convolution for a mixer */
+    NEED_CONV_BIAS,
+    NEED_RECUR, /* R in one with a mixer that has a state */
+    NEED_DELTA_IN,
+    NEED_SSM,
+    NEED_SSM_BIAS,
 } need;
 
 /* One weight a layer: name after "blk.<i>.", shape [in, out] (a vector has no out), who needs it. */
@@ -69,14 +85,14 @@ static const struct {
     {"attn_norm.bias", SLOT(attn_norm_bias), EXTENT_EMBD, EXTENT_NONE, NEED_BEFORE_BIAS},
     {"attn_qkv.weight", SLOT(qkv), EXTENT_EMBD, EXTENT_QKV, NEED_FUSED},
     {"attn_qkv.bias", SLOT(qkv_bias), EXTENT_QKV, EXTENT_NONE, NEED_FUSED_BIAS},
-    {"attn_q.weight", SLOT(q), EXTENT_EMBD, EXTENT_Q, NEED_SPLIT},
+    {"attn_q.weight", SLOT(q), EXTENT_EMBD, EXTENT_Q_GATED, NEED_SPLIT},
     {"attn_k.weight", SLOT(k), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT},
     {"attn_v.weight", SLOT(v), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT},
-    {"attn_output.weight", SLOT(attn_out), EXTENT_Q, EXTENT_EMBD, NEED_ALWAYS},
-    {"attn_q.bias", SLOT(q_bias), EXTENT_Q, EXTENT_NONE, NEED_SPLIT_BIAS},
+    {"attn_output.weight", SLOT(attn_out), EXTENT_Q, EXTENT_EMBD, NEED_ATTENTION},
+    {"attn_q.bias", SLOT(q_bias), EXTENT_Q_GATED, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_k.bias", SLOT(k_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_v.bias", SLOT(v_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
-    {"attn_output.bias", SLOT(attn_out_bias), EXTENT_EMBD, EXTENT_NONE, NEED_OPTIONAL},
+    {"attn_output.bias", SLOT(attn_out_bias), EXTENT_EMBD, EXTENT_NONE, NEED_ATTENTION_BIAS},
     {"attn_q_norm.weight", SLOT(q_norm), EXTENT_QNORM, EXTENT_NONE, NEED_QK_NORM},
     {"attn_k_norm.weight", SLOT(k_norm), EXTENT_KNORM, EXTENT_NONE, NEED_QK_NORM},
     {"post_attention_norm.weight", SLOT(post_attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_AFTER},
@@ -103,10 +119,49 @@ static const struct {
     {"ffn_gate_shexp.weight", SLOT(shared_gate), EXTENT_EMBD, EXTENT_SHARED, NEED_SHARED},
     {"ffn_up_shexp.weight", SLOT(shared_up), EXTENT_EMBD, EXTENT_SHARED, NEED_SHARED},
     {"ffn_down_shexp.weight", SLOT(shared_down), EXTENT_SHARED, EXTENT_EMBD, NEED_SHARED},
+    {"ffn_gate_inp_shexp.weight", SLOT(shared_weight), EXTENT_EMBD, EXTENT_ONE, NEED_SHARED_WEIGHT},
+    {"shortconv.in_proj.weight", SLOT(mixer_in), EXTENT_EMBD, EXTENT_MIXER_IN, NEED_CONV},
+    {"shortconv.in_proj.bias", SLOT(mixer_in_bias), EXTENT_MIXER_IN, EXTENT_NONE, NEED_CONV_BIAS},
+    {"shortconv.conv.weight", SLOT(mixer_conv), EXTENT_CONV_ROWS, EXTENT_CONV, NEED_CONV},
+    {"shortconv.conv.bias", SLOT(mixer_conv_bias), EXTENT_CONV, EXTENT_NONE, NEED_CONV_BIAS},
+    {"shortconv.out_proj.weight", SLOT(mixer_out), EXTENT_MIXER, EXTENT_EMBD, NEED_CONV},
+    {"shortconv.out_proj.bias", SLOT(mixer_out_bias), EXTENT_EMBD, EXTENT_NONE, NEED_CONV_BIAS},
+    {"ssm_in.weight", SLOT(mixer_in), EXTENT_EMBD, EXTENT_MIXER_IN, NEED_SSM},
+    {"ssm_in.bias", SLOT(mixer_in_bias), EXTENT_MIXER_IN, EXTENT_NONE, NEED_SSM_BIAS},
+    {"ssm_in.weight", SLOT(mixer_in), EXTENT_EMBD, EXTENT_MIXER_IN, NEED_DELTA_IN},
+    {"attn_qkv.weight", SLOT(mixer_qkv), EXTENT_EMBD, EXTENT_CONV, NEED_DELTA_IN},
+    {"attn_gate.weight", SLOT(mixer_gate), EXTENT_EMBD, EXTENT_MIXER, NEED_DELTA_IN},
+    {"ssm_ba.weight", SLOT(mixer_beta_alpha), EXTENT_EMBD, EXTENT_MIXER_PAIRS, NEED_DELTA_IN},
+    {"ssm_beta.weight", SLOT(mixer_beta), EXTENT_EMBD, EXTENT_MIXER_HEADS, NEED_DELTA_IN},
+    {"ssm_alpha.weight", SLOT(mixer_alpha), EXTENT_EMBD, EXTENT_MIXER_HEADS, NEED_DELTA_IN},
+    {"ssm_conv1d.weight", SLOT(mixer_conv), EXTENT_CONV_ROWS, EXTENT_CONV, NEED_RECUR},
+    {"ssm_conv1d.bias", SLOT(mixer_conv_bias), EXTENT_CONV, EXTENT_NONE, NEED_SSM_BIAS},
+    {"ssm_dt.bias", SLOT(mixer_step_bias), EXTENT_MIXER_HEADS, EXTENT_NONE, NEED_RECUR},
+    {"ssm_a", SLOT(mixer_fade), EXTENT_MIXER_HEADS, EXTENT_NONE, NEED_RECUR},
+    {"ssm_d", SLOT(mixer_skip), EXTENT_MIXER_HEADS, EXTENT_NONE, NEED_SSM},
+    {"ssm_norm.weight", SLOT(mixer_norm), EXTENT_MIXER_NORM, EXTENT_NONE, NEED_RECUR},
+    {"ssm_out.weight", SLOT(mixer_out), EXTENT_MIXER, EXTENT_EMBD, NEED_RECUR},
+    {"ssm_out.bias", SLOT(mixer_out_bias), EXTENT_EMBD, EXTENT_NONE, NEED_SSM_BIAS},
 #undef SLOT
 };
 
 #define N_LAYER_SLOTS (sizeof layer_slots / sizeof *layer_slots)
+
+/* All that a mixer reads: gates and what they open (LFM2); or queries, keys, values and gates; with Mamba-2's steps. */
+static uint64_t mixer_in_width(const hparams *h)
+{
+    switch (h->fam->mixer) {
+    case MIXER_CONV:
+        return 3 * (uint64_t)h->n_embd;
+    case MIXER_DELTA:
+        return (uint64_t)h->conv_width + hparams_mixer_width(h);
+    case MIXER_SSM:
+        return (uint64_t)h->conv_width + hparams_mixer_width(h) + h->n_mixer_heads;
+    case MIXER_NONE:
+        break;
+    }
+    return 0;
+}
 
 static uint64_t extent_of(const hparams *h, extent e)
 {
@@ -119,6 +174,8 @@ static uint64_t extent_of(const hparams *h, extent e)
         return h->n_embd;
     case EXTENT_Q:
         return q;
+    case EXTENT_Q_GATED:
+        return h->fam->gated_attention ? 2 * q : q;
     case EXTENT_KV:
         return kv;
     case EXTENT_QKV:
@@ -137,6 +194,22 @@ static uint64_t extent_of(const hparams *h, extent e)
         return h->n_expert;
     case EXTENT_SHARED:
         return h->n_ff_shared;
+    case EXTENT_ONE:
+        return 1;
+    case EXTENT_CONV_ROWS:
+        return h->conv_rows;
+    case EXTENT_CONV:
+        return h->conv_width;
+    case EXTENT_MIXER:
+        return hparams_mixer_width(h);
+    case EXTENT_MIXER_IN:
+        return mixer_in_width(h);
+    case EXTENT_MIXER_HEADS:
+        return h->n_mixer_heads;
+    case EXTENT_MIXER_PAIRS:
+        return 2 * h->n_mixer_heads;
+    case EXTENT_MIXER_NORM:
+        return h->fam->mixer == MIXER_SSM ? hparams_mixer_width(h) : h->mixer_head_v;
     }
     return 0;
 }
@@ -146,43 +219,45 @@ static uint64_t extent_of(const hparams *h, extent e)
 static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
 {
     const family *fam = h->fam;
-    bool sparse = hparams_is_sparse(h, layer);
-    bool before = fam->norms == NORMS_BEFORE || fam->norms == NORMS_AROUND, apart = !sparse && !fam->fused_gate_up;
+    bool mlp = hparams_has_mlp(h, layer), sparse = mlp && hparams_is_sparse(h, layer), dense = mlp && !sparse;
+    bool before = fam->norms == NORMS_BEFORE || fam->norms == NORMS_AROUND, apart = dense && !fam->fused_gate_up;
+    bool attends = h->layer_kinds[layer] == LAYER_ATTENTION, mixes = h->layer_kinds[layer] == LAYER_MIXER;
+    bool second_norm = !fam->parallel && !fam->one_block;
     *required = true;
     switch (n) {
-    case NEED_ALWAYS:
-        return true;
-    case NEED_OPTIONAL:
+    case NEED_ATTENTION:
+        return attends;
+    case NEED_ATTENTION_BIAS:
         *required = false;
-        return true;
+        return attends;
     case NEED_BEFORE:
         *required = !(fam->first_unnormed && layer == 0);
         return before;
     case NEED_BEFORE_BIAS:
         return before && fam->norm_bias;
     case NEED_FFN_NORM:
-        return before && !fam->parallel && !fam->ffn_norm_after;
+        return before && second_norm && !fam->ffn_norm_after;
     case NEED_FFN_NORM_AFTER:
         return fam->ffn_norm_after;
     case NEED_FFN_NORM_BIAS:
-        return before && !fam->parallel && fam->norm_bias;
+        return before && second_norm && fam->norm_bias;
     case NEED_AFTER:
         return fam->norms == NORMS_AROUND || fam->norms == NORMS_AFTER;
     case NEED_OF_SUM:
         return fam->norms == NORMS_OF_SUM;
     case NEED_SPLIT:
-        return !fam->fused_qkv;
+        return attends && !fam->fused_qkv;
     case NEED_SPLIT_BIAS:
         *required = fam->qkv_bias;
-        return !fam->fused_qkv;
+        return attends && !fam->fused_qkv;
     case NEED_FUSED:
-        return fam->fused_qkv;
+        return attends && fam->fused_qkv;
     case NEED_FUSED_BIAS:
         *required = fam->qkv_bias;
-        return fam->fused_qkv;
+        return attends && fam->fused_qkv;
     case NEED_QK_NORM:
         *required = !fam->qk_norm_optional;
-        return fam->qk_norm != QK_NORM_NONE;
+        return attends && fam->qk_norm != QK_NORM_NONE;
     case NEED_GATE:
         return apart && !fam->ungated;
     case NEED_GATE_BIAS:
@@ -194,17 +269,17 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         *required = false;
         return apart;
     case NEED_GATE_UP:
-        return !sparse && fam->fused_gate_up;
+        return dense && fam->fused_gate_up;
     case NEED_GATE_UP_BIAS:
         *required = false;
-        return !sparse && fam->fused_gate_up;
+        return dense && fam->fused_gate_up;
     case NEED_DOWN:
-        return !sparse;
+        return dense;
     case NEED_DOWN_BIAS:
         *required = false;
-        return !sparse;
+        return dense;
     case NEED_SINKS:
-        return fam->sinks;
+        return attends && fam->sinks;
     case NEED_EXPERTS:
         return sparse;
     case NEED_EXPERTS_BIAS:
@@ -215,6 +290,23 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         return sparse;
     case NEED_SHARED:
         return sparse && h->n_ff_shared > 0;
+    case NEED_SHARED_WEIGHT:
+        return sparse && h->n_ff_shared > 0 && fam->gated_shared;
+    case NEED_CONV:
+        return mixes && fam->mixer == MIXER_CONV;
+    case NEED_CONV_BIAS:
+        *required = false;
+        return mixes && fam->mixer == MIXER_CONV;
+    case NEED_RECUR:
+        return mixes && fam->mixer != MIXER_CONV;
+    case NEED_DELTA_IN: /* in one of several forms: check_mixer */
+        *required = false;
+        return mixes && fam->mixer == MIXER_DELTA;
+    case NEED_SSM:
+        return mixes && fam->mixer == MIXER_SSM;
+    case NEED_SSM_BIAS:
+        *required = false;
+        return mixes && fam->mixer == MIXER_SSM;
     }
     return false;
 }
@@ -241,6 +333,12 @@ static const tensor *part_of(const tensor *whole, uint64_t first, uint64_t n, re
 static mlxr_status split_layer(layer_weights *w, const hparams *h, region *memory, mlxr_error *error)
 {
     uint64_t q = extent_of(h, EXTENT_Q), kv = extent_of(h, EXTENT_KV), ff = h->n_ff;
+    /* LFM2: a gate of what is convolved, one of the result, what is convolved. Mamba-2: gate, what is convolved, steps.
+     */
+    bool whole = h->fam->mixer != MIXER_DELTA; /* DeltaNet's is split by heads */
+    const tensor *in = whole ? w->mixer_in : NULL, *in_bias = whole ? w->mixer_in_bias : NULL;
+    uint64_t first = hparams_mixer_width(h), all = mixer_in_width(h);
+    uint64_t second = h->fam->mixer == MIXER_SSM ? h->conv_width : first, third = all - first - second;
     const struct {
         const tensor *whole;
         const tensor **part;
@@ -254,7 +352,13 @@ static mlxr_status split_layer(layer_weights *w, const hparams *h, region *memor
                  {w->gate_up, &w->gate, 0, ff},
                  {w->gate_up, &w->up, ff, ff},
                  {w->gate_up_bias, &w->gate_bias, 0, ff},
-                 {w->gate_up_bias, &w->up_bias, ff, ff}};
+                 {w->gate_up_bias, &w->up_bias, ff, ff},
+                 {in, &w->mixer_first, 0, first},
+                 {in, &w->mixer_second, first, second},
+                 {in, &w->mixer_third, first + second, third},
+                 {in_bias, &w->mixer_first_bias, 0, first},
+                 {in_bias, &w->mixer_second_bias, first, second},
+                 {in_bias, &w->mixer_third_bias, first + second, third}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i].whole) {
             *parts[i].part = part_of(parts[i].whole, parts[i].first, parts[i].n, memory);
@@ -268,9 +372,54 @@ static mlxr_status split_layer(layer_weights *w, const hparams *h, region *memor
 
 /* ---- binding ---- */
 
+/* The forms that DeltaNet's inputs come in. */
+static mlxr_status check_mixer(const layer_weights *w, const hparams *h, uint32_t layer, mlxr_error *error)
+{
+    bool whole = w->mixer_in && !w->mixer_qkv && !w->mixer_gate, parts = !w->mixer_in && w->mixer_qkv && w->mixer_gate;
+    bool pairs = w->mixer_beta_alpha && !w->mixer_beta && !w->mixer_alpha;
+    bool singles = !w->mixer_beta_alpha && w->mixer_beta && w->mixer_alpha;
+    if (h->fam->mixer != MIXER_DELTA || h->layer_kinds[layer] != LAYER_MIXER) {
+        return MLXR_OK;
+    }
+    if (!whole && !parts) {
+        return error_set(error, MLXR_FORMAT,
+                         "layer %u needs either 'blk.%u.ssm_in.weight' or 'blk.%u.attn_qkv.weight' and "
+                         "'blk.%u.attn_gate.weight'",
+                         layer, layer, layer, layer);
+    }
+    return pairs || singles ? MLXR_OK
+                            : error_set(error, MLXR_FORMAT,
+                                        "layer %u needs either 'blk.%u.ssm_ba.weight' or 'blk.%u.ssm_beta.weight' and "
+                                        "'blk.%u.ssm_alpha.weight'",
+                                        layer, layer, layer, layer);
+}
+
+/* Vectors of mixers come as matrices, too: as one row again. */
+static mlxr_status flatten_mixer(layer_weights *w, region *memory, mlxr_error *error)
+{
+    const tensor **vectors[] = {&w->mixer_fade, &w->mixer_skip, &w->mixer_step_bias, &w->mixer_norm};
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
+        const tensor *t = *vectors[i];
+        if (!t || t->n_dims == 1) {
+            continue;
+        }
+        tensor *flat = region_array(memory, 1, sizeof *flat);
+        if (!flat) {
+            return error_nomem(error, t->name, sizeof *flat);
+        }
+        *flat = *t;
+        flat->n_dims = 1;
+        flat->shape[0] = t->shape[0] * t->shape[1];
+        flat->shape[1] = 1;
+        flat->row_bytes = t->n_bytes;
+        *vectors[i] = flat;
+    }
+    return MLXR_OK;
+}
+
 /* n_out 0: a vector, which is read as it lies. */
 static mlxr_status bind_one(const tensor **out, const model_file *file, const char *name, uint64_t in, uint64_t n_out,
-                            bool required, mlxr_error *error)
+                            bool required, bool any_shape, mlxr_error *error)
 {
     const tensor *t = model_file_tensor(file, name);
     bool vector = n_out == 0;
@@ -280,6 +429,7 @@ static mlxr_status bind_one(const tensor **out, const model_file *file, const ch
         return required ? error_set(error, MLXR_FORMAT, "tensor '%s' is missing", name) : MLXR_OK;
     }
     bool fits = t->shape[0] == in && t->shape[1] == n_out && t->shape[2] == 1 && t->shape[3] == 1;
+    fits = fits || (vector && any_shape && t->n_dims == 2 && in % t->shape[0] == 0 && in / t->shape[0] == t->shape[1]);
     if (!fits) {
         return error_set(error, MLXR_FORMAT, "tensor '%s' has shape [%llu, %llu, %llu, %llu]; expected [%llu, %llu]",
                          name, (unsigned long long)t->shape[0], (unsigned long long)t->shape[1],
@@ -306,7 +456,8 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
         snprintf(name, sizeof name, "blk.%u.%s", layer, layer_slots[i].name);
         const tensor **field = (const tensor **)(void *)((char *)out + layer_slots[i].field);
         mlxr_status status = bind_one(field, file, name, extent_of(h, layer_slots[i].in),
-                                      extent_of(h, layer_slots[i].out), required, error);
+                                      extent_of(h, layer_slots[i].out), required,
+                                      layer_slots[i].in >= EXTENT_MIXER_HEADS, error);
         if (status != MLXR_OK) {
             return status;
         }
@@ -396,7 +547,8 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         {&w->embd_norm, "token_embd_norm.weight", h->n_embd, 0, true, fam->embedding_norm},
         {&w->embd_norm_bias, "token_embd_norm.bias", h->n_embd, 0, fam->norm_bias, fam->embedding_norm},
         {&w->embedding, "token_embd.weight", h->n_embd, h->n_vocab, true, true},
-        {&w->output_norm, "output_norm.weight", h->n_embd, 0, true, fam->norms != NORMS_OF_SUM},
+        {&w->output_norm, fam->output_norm_embd ? "token_embd_norm.weight" : "output_norm.weight", h->n_embd, 0, true,
+         fam->norms != NORMS_OF_SUM},
         {&w->output_norm_bias, "output_norm.bias", h->n_embd, 0, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
         {&w->output, "output.weight", h->n_embd, h->n_vocab, false, !fam->encoder},
         {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 0, false, true},
@@ -414,7 +566,7 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
             continue;
         }
         mlxr_status status = bind_one(globals[i].out, file, globals[i].name, globals[i].in, globals[i].n_out,
-                                      globals[i].required, error);
+                                      globals[i].required, false, error);
         if (status != MLXR_OK) {
             return status;
         }
@@ -439,6 +591,12 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
         status = bind_layer(&w.layers[i], h, file, i, &n_bound, error);
         if (status == MLXR_OK) {
             status = split_layer(&w.layers[i], h, memory, error);
+        }
+        if (status == MLXR_OK) {
+            status = check_mixer(&w.layers[i], h, i, error);
+        }
+        if (status == MLXR_OK) {
+            status = flatten_mixer(&w.layers[i], memory, error);
         }
         if (status == MLXR_OK && hparams_is_sparse(h, i)) {
             status = bind_experts(&w.layers[i], h, file, i, memory, &n_bound, error);

@@ -24,6 +24,16 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *shared_gate, *shared_up, *shared_down;
     const tensor *gate_experts, *up_experts, *down_experts;               /* [n_expert] matrices */
     const float *gate_experts_bias, *up_experts_bias, *down_experts_bias; /* [n_expert][n_ff or n_embd], or NULL */
+    /* of a mixer; GGUF has "in" whole, or in parts */
+    const tensor *mixer_in, *mixer_in_bias;                    /* [n_embd, all it reads] */
+    const tensor *mixer_qkv, *mixer_gate;                      /* [n_embd, conv_width], [n_embd, its width] */
+    const tensor *mixer_beta_alpha, *mixer_beta, *mixer_alpha; /* [n_embd, 2 n or n heads] */
+    const tensor *mixer_conv, *mixer_conv_bias;                /* [conv_rows, conv_width] */
+    const tensor *mixer_fade, *mixer_skip, *mixer_step_bias;   /* [n_mixer_heads] */
+    const tensor *mixer_norm, *mixer_out, *mixer_out_bias;     /* [head_v] or [its width], [its width, n_embd] */
+    const tensor *mixer_first, *mixer_second, *mixer_third;    /* parts of "in" and of its bias, in order */
+    const tensor *mixer_first_bias, *mixer_second_bias, *mixer_third_bias;
+    const tensor *shared_weight;                           /* [n_embd, 1] */
     const tensor *qkv, *qkv_bias, *gate_up, *gate_up_bias; /* fused in the file: the others are parts of them */
 } layer_weights;
 

@@ -12,6 +12,14 @@
 /* Where a block has its norms: on its input, on its output before that joins X, or both; or on X when it has joined. */
 typedef enum norm_place { NORMS_BEFORE, NORMS_AROUND, NORMS_AFTER, NORMS_OF_SUM } norm_place;
 
+/* What layers without attention have in its place. */
+typedef enum mixer_kind {
+    MIXER_NONE,
+    MIXER_CONV,  /* a gated short convolution (LFM2) */
+    MIXER_DELTA, /* gated DeltaNet */
+    MIXER_SSM,   /* Mamba-2 */
+} mixer_kind;
+
 /* A norm of queries and keys: none, of each head, of all heads together. */
 typedef enum qk_norm_kind { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_ALL } qk_norm_kind;
 
@@ -32,6 +40,12 @@ typedef struct family {
     routing_kind routing;     /* of a mixture of experts, where the file does not say */
     bool normalise_experts;   /* the weights of the chosen ones sum to 1, likewise */
     bool ffn_norm_after;      /* GGUF calls the norm before the MLP post_attention_norm */
+    mixer_kind mixer;         /* of layers without attention */
+    bool gguf_heads_in_turn;  /* GGUF has the mixer's value heads in another order: first one of each key head … */
+    bool one_block;           /* a layer is attention, a mixer or an MLP, behind one norm */
+    bool gated_attention;     /* a gate beside each query: of attention's output */
+    bool gated_shared;        /* a number a row weighs the experts that all tokens share */
+    bool output_norm_embd;    /* GGUF calls the last norm token_embd_norm */
     bool encoder;             /* a token sees later ones, too; the model gives hidden states and no logits */
     bool positions;           /* a table of positions (and kinds of tokens) is added to the embedding */
     bool token_types;         /* a table of kinds of tokens alone */

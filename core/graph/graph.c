@@ -4,6 +4,7 @@
  */
 #include "graph/graph.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -20,8 +21,8 @@ typedef struct builder {
     uint32_t n_ops;
     uint16_t layer;
     op_rope rope_full, rope_local; /* head_dim, n_rot, frequencies */
-    uint16_t group_full, group_window;
-    uint16_t n_full, n_window; /* layers placed in each group so far */
+    uint16_t group_full, group_window, group_mixer;
+    uint16_t n_full, n_window, n_mixer; /* layers placed in each group so far */
     bool no_memory;
 } builder;
 
@@ -94,12 +95,32 @@ static void add_rope(builder *b, bool window)
     add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = *rope;
 }
 
+static void add_pick(builder *b, slot dst, slot src, op_pick pick)
+{
+    add(b, OP_PICK, dst, src)->pick = pick;
+}
+
+/* Queries, and where each has a gate beside it, the gates. */
+static void add_queries(builder *b, slot in, const layer_weights *w)
+{
+    const hparams *h = &b->g->h;
+    if (!h->fam->gated_attention) {
+        add_linear(b, SLOT_Q, in, w->q, w->q_bias);
+        return;
+    }
+    op_pick pick = {.n_groups = h->n_head, .group = 2 * h->head_dim, .n = h->head_dim};
+    add_linear(b, SLOT_QG, in, w->q, w->q_bias);
+    add_pick(b, SLOT_Q, SLOT_QG, pick);
+    pick.from = h->head_dim;
+    add_pick(b, SLOT_AG, SLOT_QG, pick);
+}
+
 static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
 {
     const hparams *h = &b->g->h;
     bool window = h->layer_has_window[layer];
     slot in = add_input(b, w->attn_norm, w->attn_norm_bias);
-    add_linear(b, SLOT_Q, in, w->q, w->q_bias);
+    add_queries(b, in, w);
     add_linear(b, SLOT_K, in, w->k, w->k_bias);
     add_linear(b, SLOT_V, in, w->v, w->v_bias);
     add_qk_norm(b, SLOT_Q, w->q_norm);
@@ -119,12 +140,140 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
                         .kv_layer = window ? b->n_window++ : b->n_full++};
     add(b, OP_KV_WRITE, SLOT_K, SLOT_K)->attend = attend;
     add(b, OP_ATTEND, SLOT_A, SLOT_Q)->attend = attend;
-    add_linear(b, SLOT_O, SLOT_A, w->attn_out, w->attn_out_bias);
+    if (h->fam->gated_attention) {
+        add(b, OP_GATED, SLOT_AG, SLOT_A)->act = ACT_SIGMOID;
+    }
+    add_linear(b, SLOT_O, h->fam->gated_attention ? SLOT_AG : SLOT_A, w->attn_out, w->attn_out_bias);
     if (h->fam->norms == NORMS_OF_SUM) {
         add_normed_residual(b, w->post_attn_norm, w->post_attn_norm_bias, false);
     } else {
         add_residual(b, w->post_attn_norm);
     }
+}
+
+/* ---- mixers ---- */
+
+/* A small vector as aligned floats; NULL for none. */
+static const float *copy_vector(builder *b, const tensor *t)
+{
+    float *values = t ? region_array(&b->g->memory, (size_t)t->shape[0], sizeof *values) : NULL;
+    if (values) {
+        codec_decode(t->type, t->data, values, (size_t)t->shape[0]);
+    }
+    b->no_memory = b->no_memory || (t && !values);
+    return values;
+}
+
+/* The state of a layer: the rows of its convolution, then its heads. */
+static op_state mixer_state(const builder *b, uint32_t first)
+{
+    return (op_state){.kv_group = b->group_mixer, .kv_layer = b->n_mixer, .first = first};
+}
+
+static void add_conv(builder *b, const layer_weights *w, bool silu)
+{
+    op *o = add(b, OP_CONV, SLOT_C, SLOT_C);
+    o->weight = w->mixer_conv;
+    o->bias = w->mixer_conv_bias;
+    o->conv = (op_conv){.state = mixer_state(b, 0), .n = b->g->h.conv_rows, .silu = silu};
+}
+
+/* What is convolved: queries, keys, values (DeltaNet), or values, keys, queries (Mamba-2). */
+static void add_recur(builder *b, const layer_weights *w, bool turns)
+{
+    const hparams *h = &b->g->h;
+    bool delta = h->fam->mixer == MIXER_DELTA;
+    uint32_t keys = hparams_mixer_keys(h), width = hparams_mixer_width(h);
+    op_recur *r = region_array(&b->g->memory, 1, sizeof *r);
+    if (!r) {
+        b->no_memory = true;
+        return;
+    }
+    *r = (op_recur){.kind = delta ? RECUR_DELTA : RECUR_SSM,
+                    .take_turns = turns,
+                    .n_head = h->n_mixer_heads,
+                    .n_head_k = h->n_mixer_heads_k,
+                    .head_k = h->mixer_head_k,
+                    .head_v = h->mixer_head_v,
+                    .q_first = delta ? 0 : width + keys,
+                    .k_first = delta ? keys : width,
+                    .v_first = delta ? 2 * keys : 0,
+                    .fade = copy_vector(b, w->mixer_fade),
+                    .step_bias = copy_vector(b, w->mixer_step_bias),
+                    .skip = copy_vector(b, w->mixer_skip),
+                    .step_most = INFINITY,
+                    .state = mixer_state(b, (h->conv_rows - 1) * h->conv_width)};
+    add(b, OP_RECUR, SLOT_M, SLOT_C)->recur = r;
+}
+
+/* DeltaNet's inputs, which lie side by side for each key head where one matrix gives them all. */
+static void add_delta_inputs(builder *b, const layer_weights *w, slot in)
+{
+    const hparams *h = &b->g->h;
+    uint32_t n = h->n_mixer_heads_k, shared = h->n_mixer_heads / n, k = h->mixer_head_k, v = shared * h->mixer_head_v;
+    const op_pick whole = {.n_groups = n, .group = 2 * k + 2 * v},
+                  pair = {.n_groups = n, .group = 2 * shared, .n = shared};
+    if (w->mixer_in) {
+        add_linear(b, SLOT_W, in, w->mixer_in, NULL);
+    } else {
+        add_linear(b, SLOT_C, in, w->mixer_qkv, NULL);
+        add_linear(b, SLOT_Z, in, w->mixer_gate, NULL);
+    }
+    if (w->mixer_beta_alpha) {
+        add_linear(b, SLOT_DB, in, w->mixer_beta_alpha, NULL);
+    } else {
+        add_linear(b, SLOT_B, in, w->mixer_beta, NULL);
+        add_linear(b, SLOT_D, in, w->mixer_alpha, NULL);
+    }
+    const struct {
+        slot dst;
+        uint32_t from, n, to;
+    } parts[] = {{SLOT_C, 0, k, 0}, {SLOT_C, k, k, n * k}, {SLOT_C, 2 * k, v, 2 * n * k}, {SLOT_Z, 2 * k + v, v, 0}};
+    for (size_t i = 0; w->mixer_in && i < sizeof parts / sizeof *parts; i++) {
+        op_pick pick = whole;
+        pick.from = parts[i].from;
+        pick.n = parts[i].n;
+        pick.to = parts[i].to;
+        add_pick(b, parts[i].dst, SLOT_W, pick);
+    }
+    for (uint32_t i = 0; w->mixer_beta_alpha && i < 2; i++) {
+        op_pick pick = pair;
+        pick.from = i * shared;
+        add_pick(b, i ? SLOT_D : SLOT_B, SLOT_DB, pick);
+    }
+}
+
+/* A mixer in the place of attention, which leaves its gated output in Z. */
+static void add_mixer(builder *b, const layer_weights *w, bool turns)
+{
+    const hparams *h = &b->g->h;
+    slot in = add_input(b, w->attn_norm, w->attn_norm_bias);
+    if (h->fam->mixer == MIXER_CONV) {
+        add_linear(b, SLOT_M, in, w->mixer_first, w->mixer_first_bias);
+        add_linear(b, SLOT_Z, in, w->mixer_second, w->mixer_second_bias);
+        add_linear(b, SLOT_C, in, w->mixer_third, w->mixer_third_bias);
+        add(b, OP_GATED, SLOT_C, SLOT_M)->act = ACT_NONE;
+        add_conv(b, w, false);
+        add(b, OP_GATED, SLOT_Z, SLOT_C)->act = ACT_NONE;
+    } else if (h->fam->mixer == MIXER_DELTA) {
+        add_delta_inputs(b, w, in);
+        add_conv(b, w, true);
+        add_recur(b, w, turns);
+        add_norm(b, SLOT_M, SLOT_M, w->mixer_norm, NULL, h->mixer_head_v);
+        add(b, OP_GATED, SLOT_Z, SLOT_M)->act = ACT_SILU;
+    } else {
+        add_linear(b, SLOT_Z, in, w->mixer_first, w->mixer_first_bias);
+        add_linear(b, SLOT_C, in, w->mixer_second, w->mixer_second_bias);
+        add_linear(b, SLOT_D, in, w->mixer_third, w->mixer_third_bias);
+        add_conv(b, w, true);
+        add_recur(b, w, turns);
+        add(b, OP_GATED, SLOT_Z, SLOT_M)->act = ACT_SILU;
+        add_norm(b, SLOT_Z, SLOT_Z, w->mixer_norm, NULL, hparams_mixer_width(h) / h->n_mixer_heads_k);
+        b->ops[b->n_ops - 1].norm.whole_weight = true;
+    }
+    b->n_mixer++;
+    add_linear(b, SLOT_O, SLOT_Z, w->mixer_out, w->mixer_out_bias);
+    add_residual(b, NULL);
 }
 
 /* The mixture joins X before what all tokens share does. */
@@ -161,6 +310,10 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
         add_linear(b, SLOT_SU, in, w->shared_up, NULL);
         add(b, OP_GATED, SLOT_SG, SLOT_SU)->act = h->fam->act;
         add_linear(b, SLOT_O, SLOT_SG, w->shared_down, NULL);
+        if (w->shared_weight) {
+            add_linear(b, SLOT_SW, in, w->shared_weight, NULL);
+            add(b, OP_WEIGH, SLOT_O, SLOT_SW);
+        }
         add_residual(b, NULL);
     }
 }
@@ -168,7 +321,8 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
 static void add_mlp(builder *b, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
-    slot in = h->fam->parallel ? SLOT_N : add_input(b, w->ffn_norm, w->ffn_norm_bias);
+    const tensor *norm = h->fam->one_block ? w->attn_norm : w->ffn_norm;
+    slot in = h->fam->parallel ? SLOT_N : add_input(b, norm, w->ffn_norm_bias);
     if (w->router) {
         add_experts(b, w, in);
         return;
@@ -213,7 +367,7 @@ static const tensor *first_kind(builder *b, const tensor *kinds)
     return first;
 }
 
-static void add_layers(builder *b)
+static void add_layers(builder *b, bool turns)
 {
     const hparams *h = &b->g->h;
     const model_weights *w = &b->g->weights;
@@ -234,14 +388,20 @@ static void add_layers(builder *b)
     }
     for (uint32_t i = 0; i < h->n_layers; i++) {
         b->layer = (uint16_t)i;
-        add_attention(b, &w->layers[i], i);
+        if (h->layer_kinds[i] == LAYER_ATTENTION) {
+            add_attention(b, &w->layers[i], i);
+        } else if (h->layer_kinds[i] == LAYER_MIXER) {
+            add_mixer(b, &w->layers[i], turns);
+        }
         if (i + 1 == h->n_layers) { /* from here on only the rows whose logits are wanted matter */
             add(b, OP_TAKE_ROWS, SLOT_X, SLOT_X);
             if (h->fam->parallel) {
                 add(b, OP_TAKE_ROWS, SLOT_N, SLOT_N);
             }
         }
-        add_mlp(b, &w->layers[i]);
+        if (hparams_has_mlp(h, i)) {
+            add_mlp(b, &w->layers[i]);
+        }
     }
     b->layer = STEP_NO_LAYER;
     if (h->fam->encoder) { /* ends with hidden states, which the last norm hands out */
@@ -260,6 +420,24 @@ static void add_layers(builder *b)
     }
 }
 
+static void set_mixer_slots(plan *p, const hparams *h)
+{
+    if (h->fam->gated_attention) {
+        p->slot_width[SLOT_QG] = 2 * h->n_head * h->head_dim;
+        p->slot_width[SLOT_AG] = h->n_head * h->head_dim;
+    }
+    p->slot_width[SLOT_SW] = h->n_ff_shared && h->fam->gated_shared;
+    if (h->fam->mixer != MIXER_NONE) {
+        p->slot_width[SLOT_C] = h->conv_width;
+        p->slot_width[SLOT_Z] = p->slot_width[SLOT_M] = hparams_mixer_width(h);
+        p->slot_width[SLOT_D] = p->slot_width[SLOT_B] = h->n_mixer_heads;
+    }
+    if (h->fam->mixer == MIXER_DELTA) {
+        p->slot_width[SLOT_W] = h->conv_width + hparams_mixer_width(h);
+        p->slot_width[SLOT_DB] = 2 * h->n_mixer_heads;
+    }
+}
+
 static void set_slots(plan *p, const hparams *h)
 {
     uint32_t q = h->n_head * h->head_dim, kv = h->n_head_kv * h->head_dim;
@@ -269,6 +447,7 @@ static void set_slots(plan *p, const hparams *h)
     p->slot_width[SLOT_G] = p->slot_width[SLOT_U] = h->n_ff;
     p->slot_width[SLOT_R] = h->n_expert;
     p->slot_width[SLOT_SG] = p->slot_width[SLOT_SU] = h->n_ff_shared;
+    set_mixer_slots(p, h);
     p->slot_width[SLOT_LOGITS] = h->fam->encoder ? h->n_embd : h->n_vocab;
     p->both_ways = h->fam->encoder;
     p->n_positions = h->fam->positions ? h->n_ctx_train : 0;
@@ -279,11 +458,14 @@ static void set_groups(builder *b)
 {
     const hparams *h = &b->g->h;
     plan *p = &b->g->plan;
-    uint32_t n_window = 0;
+    uint32_t n_full = 0, n_window = 0, n_mixer = 0;
     for (uint32_t i = 0; i < h->n_layers; i++) {
-        n_window += h->layer_has_window[i];
+        bool attends = h->layer_kinds[i] == LAYER_ATTENTION;
+        n_window += attends && h->layer_has_window[i];
+        n_full += attends && !h->layer_has_window[i];
+        n_mixer += h->layer_kinds[i] == LAYER_MIXER;
     }
-    kv_group full = {.n_layers = h->n_layers - n_window, .n_head_kv = h->n_head_kv, .head_dim = h->head_dim};
+    kv_group full = {.n_layers = n_full, .n_head_kv = h->n_head_kv, .head_dim = h->head_dim};
     kv_group window = {.n_layers = n_window, .n_head_kv = h->n_head_kv, .head_dim = h->head_dim, .window = h->window};
     if (full.n_layers) {
         b->group_full = (uint16_t)p->n_kv_groups;
@@ -292,6 +474,12 @@ static void set_groups(builder *b)
     if (window.n_layers) {
         b->group_window = (uint16_t)p->n_kv_groups;
         p->kv_groups[p->n_kv_groups++] = window;
+    }
+    if (n_mixer) {
+        b->group_mixer = (uint16_t)p->n_kv_groups;
+        p->kv_groups[p->n_kv_groups++] = (kv_group){
+            .n_layers = n_mixer,
+            .state_width = (h->conv_rows - 1) * h->conv_width + h->n_mixer_heads * h->mixer_head_k * h->mixer_head_v};
     }
 }
 
@@ -407,7 +595,7 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
     }
     set_slots(&g->plan, &g->h);
     set_groups(&b);
-    add_layers(&b);
+    add_layers(&b, g->h.fam->gguf_heads_in_turn && !file->rope_halves);
     add_head_layer(&g->head, g->weights.dense[0], NULL, false);
     add_head_layer(&g->head, g->weights.dense[1], NULL, false);
     add_head_layer(&g->head, g->weights.cls, g->weights.cls_bias, true);

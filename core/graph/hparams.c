@@ -74,15 +74,110 @@ static void read_head_count_kv(reader *r, hparams *h)
                               (unsigned long long)a->n, h->n_layers);
         return;
     }
-    double first = meta_array_number(a, 0);
-    for (uint32_t i = 1; i < h->n_layers; i++) {
-        if (meta_array_number(a, i) != first) {
+    double n = 0; /* that of layers without attention is 0 */
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        double x = meta_array_number(a, i);
+        if (x == 0 && h->fam->mixer) {
+            h->layer_kinds[i] = LAYER_MIXER;
+            continue;
+        }
+        if (i && n != 0 && x != n) {
             r->status = error_set(r->error, MLXR_UNSUPPORTED,
                                   "metadata '%s': layers with different numbers of KV heads", key);
             return;
         }
+        n = x;
     }
-    h->n_head_kv = first >= 1 && first <= 65536 ? (uint32_t)first : 0;
+    if (n != 0 || !h->fam->mixer) {
+        h->n_head_kv = n >= 1 && n <= 65536 ? (uint32_t)n : 0;
+    }
+}
+
+/* One number, or an array with one a layer: 0 where the layer has no MLP. */
+static void read_feed_forward(reader *r, hparams *h)
+{
+    char key[160];
+    const uint32_t most = 1u << 22;
+    key_of(r, "feed_forward_length", key, sizeof key);
+    const meta_value *value = model_file_meta(r->file, key);
+    if (r->status != MLXR_OK || !value || value->type != META_ARRAY || !h->fam->one_block) {
+        need_u32(r, "feed_forward_length", most, &h->n_ff);
+        return;
+    }
+    const meta_array *a = &value->array;
+    bool fits = a->type != META_STRING && a->n >= h->n_layers;
+    for (uint32_t i = 0; i < h->n_layers && fits; i++) {
+        double x = meta_array_number(a, i);
+        fits = x == 0 || (x > 0 && x <= most && (h->n_ff == 0 || x == h->n_ff) && h->layer_kinds[i] == LAYER_MIXER);
+        if (x != 0 && fits) { /* it has no attention, and its MLP says that it has no mixer either */
+            h->n_ff = (uint32_t)x;
+            h->layer_kinds[i] = LAYER_MLP;
+        }
+    }
+    if (!fits || h->n_ff == 0) {
+        r->status = error_set(
+            r->error, MLXR_UNSUPPORTED,
+            "metadata '%s': expected 0 or the same number up to %u for each of %u layers, and 0 where "
+            "the layer has attention",
+            key, most, h->n_layers);
+    }
+}
+
+/* Every n-th layer attends, or those that the file lists as not recurrent do. */
+static void read_recurrent_layers(reader *r, hparams *h)
+{
+    char key[160];
+    uint32_t every = 4;
+    read_u32(r, "full_attention_interval", &every);
+    key_of(r, "attention.recurrent_layers", key, sizeof key);
+    const meta_value *list = model_file_meta(r->file, key);
+    if (r->status == MLXR_OK && list &&
+        (list->type != META_ARRAY || list->array.type == META_STRING || list->array.n < h->n_layers)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers", key,
+                              h->n_layers);
+        return;
+    }
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        bool recurrent = list ? meta_array_number(&list->array, i) != 0 : every == 0 || (i + 1) % every != 0;
+        h->layer_kinds[i] = recurrent ? LAYER_MIXER : LAYER_ATTENTION;
+    }
+}
+
+static void read_mixers(reader *r, hparams *h)
+{
+    uint32_t inner = 0;
+    if (h->fam->mixer == MIXER_NONE) {
+        return;
+    }
+    if (h->fam->mixer == MIXER_CONV) {
+        need_u32(r, "shortconv.l_cache", CONV_ROWS_MAX, &h->conv_rows);
+        h->conv_width = h->n_embd;
+    } else {
+        need_u32(r, "ssm.conv_kernel", CONV_ROWS_MAX, &h->conv_rows);
+        need_u32(r, "ssm.state_size", RECUR_HEAD_MAX, &h->mixer_head_k);
+        need_u32(r, "ssm.group_count", 1u << 12, &h->n_mixer_heads_k);
+        need_u32(r, "ssm.time_step_rank", 1u << 12, &h->n_mixer_heads);
+        need_u32(r, "ssm.inner_size", 1u << 20, &inner);
+    }
+    if (r->status == MLXR_OK && h->conv_rows < 2) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "a convolution over %u rows; 2 to %u are supported",
+                              h->conv_rows, CONV_ROWS_MAX);
+    }
+    if (r->status != MLXR_OK || h->fam->mixer == MIXER_CONV) {
+        return;
+    }
+    h->mixer_head_v = inner / h->n_mixer_heads;
+    h->conv_width = inner + 2 * h->n_mixer_heads_k * h->mixer_head_k;
+    if (inner % h->n_mixer_heads || h->n_mixer_heads % h->n_mixer_heads_k || h->mixer_head_v == 0 ||
+        h->mixer_head_v > RECUR_HEAD_MAX || inner % h->n_mixer_heads_k) {
+        r->status = error_set(r->error, MLXR_FORMAT,
+                              "metadata '%s.ssm.*': %u elements do not divide among %u heads of at most %u and these "
+                              "among %u groups",
+                              r->arch, inner, h->n_mixer_heads, RECUR_HEAD_MAX, h->n_mixer_heads_k);
+    }
+    if (r->status == MLXR_OK && h->fam->mixer == MIXER_DELTA) {
+        read_recurrent_layers(r, h);
+    }
 }
 
 /* GGUF's expert_gating_func. */
@@ -145,8 +240,10 @@ static void read_shape(reader *r, hparams *h)
     }
     h->n_layers -= h->n_layers_ahead;
     read_experts(r, h);
+    h->n_head_kv = h->n_head;
+    read_head_count_kv(r, h);
     if (h->n_expert == 0 || h->n_layers_dense > 0 || h->n_ff_expert == 0) {
-        need_u32(r, "feed_forward_length", 1u << 22, &h->n_ff);
+        read_feed_forward(r, h);
     } else {
         h->n_ff = h->n_ff_expert; /* no layer has a dense one */
     }
@@ -154,8 +251,6 @@ static void read_shape(reader *r, hparams *h)
     if (r->status != MLXR_OK) {
         return;
     }
-    h->n_head_kv = h->n_head;
-    read_head_count_kv(r, h);
     h->head_dim = h->n_embd / h->n_head;
     read_u32(r, "attention.key_length", &h->head_dim);
     uint32_t value_length = h->head_dim;
@@ -345,6 +440,9 @@ static void read_unturned(reader *r, hparams *h)
                               h->n_layers);
         return;
     }
+    uint32_t finetuned = 1; /* Granite's word for it */
+    read_u32(r, "rope.scaling.finetuned", &finetuned);
+    every = !finetuned && h->fam->mixer ? 1 : every;
     for (uint32_t i = 0; i < h->n_layers; i++) {
         bool full = h->fam->full_is_unturned && h->window && !h->layer_has_window[i];
         h->layer_is_unturned[i] = turned ? meta_array_number(&turned->array, i) == 0
@@ -383,6 +481,9 @@ mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error
     r.status = find_family(&r, &h);
     if (r.status == MLXR_OK) {
         read_shape(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        read_mixers(&r, &h);
     }
     if (r.status == MLXR_OK) {
         read_rope_and_scales(&r, &h);

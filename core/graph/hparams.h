@@ -30,6 +30,8 @@ typedef struct rope_scaling {
     uint32_t n_ctx_orig;
 } rope_scaling;
 
+typedef enum layer_kind { LAYER_ATTENTION, LAYER_MIXER, LAYER_MLP /* of families with one block a layer */ } layer_kind;
+
 typedef struct hparams {
     const family *fam;
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
@@ -50,6 +52,10 @@ typedef struct hparams {
     bool headless;    /* no output matrix: it gives hidden states alone */
     bool ranks;       /* … 4: a head makes one number of the first token, of a decoder the last */
     float expert_scale;
+    /* Mixers: a convolution over conv_rows rows of conv_width channels, and a state of mixer_heads heads
+     * [head_k][head_v] of which n_mixer_heads_k have keys and queries of their own; 0 heads: the convolution is all. */
+    uint32_t conv_rows, conv_width, n_mixer_heads, n_mixer_heads_k, mixer_head_k, mixer_head_v;
+    uint8_t layer_kinds[HPARAMS_LAYERS_MAX]; /* layer_kind */
     bool layer_has_window[HPARAMS_LAYERS_MAX];
     bool layer_is_unturned[HPARAMS_LAYERS_MAX]; /* no RoPE */
     float rope_theta, rope_theta_local;
@@ -60,6 +66,21 @@ typedef struct hparams {
 static inline bool hparams_is_sparse(const hparams *h, uint32_t layer)
 {
     return h->n_expert > 0 && layer >= h->n_layers_dense;
+}
+
+static inline bool hparams_has_mlp(const hparams *h, uint32_t layer)
+{
+    return !h->fam->one_block || h->layer_kinds[layer] == LAYER_MLP;
+}
+
+/* Elements of a mixer's output, and of its keys. */
+static inline uint32_t hparams_mixer_width(const hparams *h)
+{
+    return h->fam->mixer == MIXER_CONV ? h->n_embd : h->n_mixer_heads * h->mixer_head_v;
+}
+static inline uint32_t hparams_mixer_keys(const hparams *h)
+{
+    return h->n_mixer_heads_k * h->mixer_head_k;
 }
 
 /* Reads and checks everything; errors name the key, the value and what would be right. */

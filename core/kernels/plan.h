@@ -25,25 +25,39 @@ typedef enum slot {
     SLOT_R,  /* what a router makes of the experts [n_expert] */
     SLOT_SG, /* gate and up of experts that all tokens share */
     SLOT_SU,
+    SLOT_SW,     /* what these weigh            [1] */
+    SLOT_QG,     /* queries and their gates, head by head */
+    SLOT_AG,     /* gates of attention's output [n_head × head_dim] */
+    SLOT_W,      /* all that a mixer reads, as one matrix gives it */
+    SLOT_C,      /* what a mixer convolves      [queries, keys and values of the mixer] */
+    SLOT_Z,      /* gate of a mixer's output */
+    SLOT_M,      /* a mixer's output */
+    SLOT_D,      /* time steps of its heads     [n_head of the mixer] */
+    SLOT_B,      /* how much each head learns   [n_head of the mixer] */
+    SLOT_DB,     /* both, as one matrix gives them */
     SLOT_LOGITS, /* what a step gives: logits [n_vocab], or hidden states of a plan that ends with its last norm */
     SLOT_COUNT,
 } slot;
 
 typedef enum op_kind {
-    OP_EMBED,     /* dst = rows of `weight` [width, n_vocab] named by the step's tokens, × scale (+ bias) */
-    OP_POSITION,  /* dst = rows of `weight` [width, n_positions] named by the step's positions (+ bias) */
-    OP_NORM,      /* dst = norm(src) over groups of norm.width; × weight [norm.width] (+ bias) */
-    OP_LINEAR,    /* dst = src · weightᵀ (+ bias); weight [n_in, n_out] */
-    OP_ROPE,      /* dst rotated in place by the step's positions */
-    OP_KV_WRITE,  /* SLOT_K, SLOT_V → the sequence's pages */
-    OP_ATTEND,    /* SLOT_A = attention of SLOT_Q over the pages */
-    OP_GATED,     /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
-    OP_ADD,       /* dst += src × scale */
-    OP_EXPERTS,   /* dst = Σ weight · expert(src) over the experts that SLOT_R chooses for the row */
-    OP_ADAPT,     /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`) */
-    OP_SCALE,     /* dst × scale */
-    OP_SOFTCAP,   /* dst = cap · tanh(dst / cap) */
-    OP_SCAN,      /* dst += weight ∘ (dst of the row before), row after row; the first row's is the sequence's state */
+    OP_EMBED,    /* dst = rows of `weight` [width, n_vocab] named by the step's tokens, × scale (+ bias) */
+    OP_POSITION, /* dst = rows of `weight` [width, n_positions] named by the step's positions (+ bias) */
+    OP_NORM,     /* dst = norm(src) over groups of norm.width; × weight [norm.width] (+ bias) */
+    OP_LINEAR,   /* dst = src · weightᵀ (+ bias); weight [n_in, n_out] */
+    OP_ROPE,     /* dst rotated in place by the step's positions */
+    OP_KV_WRITE, /* SLOT_K, SLOT_V → the sequence's pages */
+    OP_ATTEND,   /* SLOT_A = attention of SLOT_Q over the pages */
+    OP_GATED,    /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
+    OP_ADD,      /* dst += src × scale */
+    OP_EXPERTS,  /* dst = Σ weight · expert(src) over the experts that SLOT_R chooses for the row */
+    OP_ADAPT,    /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`) */
+    OP_SCALE,    /* dst × scale */
+    OP_SOFTCAP,  /* dst = cap · tanh(dst / cap) */
+    OP_CONV,  /* dst = Σ of its last n rows, each × weight [n, width] (+ bias); those before the first are the state */
+    OP_RECUR, /* dst = what the queries in src find in a state that each row's keys and values change */
+    OP_PICK,  /* dst[to …] = elements [from, from + n) of each group of src */
+    OP_WEIGH, /* dst × σ(src), one number a row */
+    OP_SCAN,  /* dst += weight ∘ (dst of the row before), row after row; the first row's is the sequence's state */
     OP_TAKE_ROWS, /* keeps only the wanted rows of dst; all later operations run on those */
     OP_KIND_COUNT,
 } op_kind;
@@ -56,13 +70,17 @@ typedef enum activation {
     ACT_GELU_ERF,
     ACT_RELU,
     ACT_RELU_SQUARED,
-    ACT_SWIGLU_CLAMPED /* of two: g σ(1.702 g) (u + 1) with g ≤ 7, |u| ≤ 7 (gpt-oss) */
+    ACT_SWIGLU_CLAMPED, /* of two: g σ(1.702 g) (u + 1) with g ≤ 7, |u| ≤ 7 (gpt-oss) */
+    ACT_NONE,           /* x */
+    ACT_SIGMOID,
+    ACT_COUNT,
 } activation;
 
 typedef struct op_norm {
     norm_kind kind;
     uint32_t width; /* elements a group: n_embd, or head_dim for per-head norms */
     float eps;
+    bool whole_weight; /* weight and bias are [width of dst], not the same for each group */
 } op_norm;
 
 /* Every RoPE scaling known (linear, NTK, YaRN, LongRoPE, Llama 3) comes down to these frequencies and a magnitude. */
@@ -92,7 +110,43 @@ typedef struct op_attend {
 typedef struct op_state {
     uint16_t kv_group; /* a recurrent one */
     uint16_t kv_layer; /* index within the group */
+    uint32_t first;    /* element of the layer's state where the operation's own begins */
 } op_state;
+
+/* A short convolution. State: [n − 1][width], the rows before, oldest first. */
+typedef struct op_conv {
+    op_state state;
+    uint32_t n; /* rows that a result sees, its own included */
+    bool silu;  /* of the result */
+} op_conv;
+
+#define CONV_ROWS_MAX 16u
+
+/* Linear attention with a state S [n_head][head_k][head_v] that fades. For each head, with the step d = softplus(D +
+ * step_bias) and the fading f = exp(d · fade):
+ *   RECUR_SSM    Mamba-2 (Dao & Gu 2024): S = f S + k (d v)ᵀ,  out = Sᵀ q + skip · v
+ *   RECUR_DELTA  gated delta rule (Yang et al. 2024), q and k of length 1:
+ *                S = f S + k (b (v − (f S)ᵀ k))ᵀ,  b = σ(B),  out = Sᵀ q / √head_k
+ * Queries and keys are shared: head h has those of h ÷ (n_head / n_head_k), or where they take turns h mod n_head_k. */
+typedef enum recur_kind { RECUR_SSM, RECUR_DELTA } recur_kind;
+
+typedef struct op_recur {
+    recur_kind kind;
+    bool take_turns;
+    uint32_t n_head, n_head_k, head_k, head_v;
+    uint32_t q_first, k_first, v_first;   /* in a row of src */
+    const float *fade, *step_bias, *skip; /* [n_head]; skip of RECUR_SSM alone */
+    float step_least, step_most;          /* what steps are kept to */
+    op_state state;
+} op_recur;
+
+#define RECUR_HEAD_MAX 1024u /* elements of a key or value */
+#define RECUR_EPS 1e-6f      /* in the length of RECUR_DELTA's queries and keys */
+
+/* Groups of `group` elements of src, n of each from `from` on; they lie side by side from `to` of dst. */
+typedef struct op_pick {
+    uint32_t n_groups, group, from, n, to;
+} op_pick;
 
 /* How the experts of a row and their weights follow from the router's numbers. Of equal ones the first is chosen. */
 typedef enum routing_kind {
@@ -136,6 +190,9 @@ typedef struct op {
         op_rope rope;
         op_attend attend; /* KV_WRITE and ATTEND */
         op_state state;   /* SCAN */
+        op_conv conv;
+        op_pick pick;
+        const op_recur *recur;
         activation act;   /* GATED */
         uint32_t product; /* ADAPT: number of the product it follows */
         const op_experts *experts;

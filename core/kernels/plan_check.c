@@ -20,11 +20,12 @@ typedef struct check {
     mlxr_error *error;
 } check;
 
-static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q", "K",  "V",  "A",
-                                                   "O",    "G", "U", "R", "SG", "SU", "logits"};
-static const char *const kind_names[OP_KIND_COUNT] = {"embed",    "position", "norm",    "linear", "rope",
-                                                      "kv_write", "attend",   "gated",   "add",    "experts",
-                                                      "adapt",    "scale",    "softcap", "scan",   "take_rows"};
+static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q",  "K",  "V",  "A",  "O",
+                                                   "G",    "U", "R", "SG", "SU", "SW", "QG", "AG",
+                                                   "W",    "C", "Z", "M",  "D",  "B",  "DB", "logits"};
+static const char *const kind_names[OP_KIND_COUNT] = {
+    "embed", "position", "norm",    "linear", "rope",  "kv_write", "attend", "gated", "add",      "experts",
+    "adapt", "scale",    "softcap", "conv",   "recur", "pick",     "weigh",  "scan",  "take_rows"};
 
 static mlxr_status bad(const check *c, const char *what)
 {
@@ -157,6 +158,69 @@ static mlxr_status check_scan(check *c)
     return status != MLXR_OK ? status : shaped(c, c->o->weight, c->o->width, 1);
 }
 
+/* A place of n elements in the state of a layer. */
+static mlxr_status check_state(const check *c, const op_state *s, uint64_t n)
+{
+    if (s->kv_group >= c->p->n_kv_groups || s->kv_layer >= c->p->kv_groups[s->kv_group].n_layers) {
+        return bad(c, "names a KV layer that the plan does not have");
+    }
+    uint32_t width = c->p->kv_groups[s->kv_group].state_width;
+    if (n == 0 || s->first > width || n > width - s->first) {
+        return bad(c, "and its KV group disagree on the state");
+    }
+    return c->taken ? bad(c, "comes after the wanted rows were taken") : MLXR_OK;
+}
+
+static mlxr_status check_conv(check *c)
+{
+    const op_conv *v = &c->o->conv;
+    if (v->n < 2 || v->n > CONV_ROWS_MAX) {
+        return bad(c, "sees too few rows, or too many");
+    }
+    mlxr_status status = check_state(c, &v->state, (uint64_t)(v->n - 1) * c->o->width);
+    status = status != MLXR_OK ? status : read_slot(c, c->o->dst, c->o->width);
+    status = status != MLXR_OK ? status : shaped(c, c->o->weight, v->n, c->o->width);
+    return status != MLXR_OK ? status : check_bias(c, c->o->width);
+}
+
+static mlxr_status check_recur(check *c)
+{
+    const op_recur *r = c->o->recur;
+    if (!r || (unsigned)r->kind > RECUR_DELTA || r->n_head == 0 || r->n_head_k == 0 || r->head_k == 0 ||
+        r->head_v == 0 || r->n_head % r->n_head_k || r->head_k > RECUR_HEAD_MAX || r->head_v > RECUR_HEAD_MAX ||
+        r->n_head > SLOT_WIDTH_MAX / RECUR_HEAD_MAX) {
+        return bad(c, "has heads that do not fit");
+    }
+    if (!r->fade || !r->step_bias || (r->kind == RECUR_SSM) != (r->skip != NULL) || !(r->step_least <= r->step_most)) {
+        return bad(c, "lacks a weight, or has one too many");
+    }
+    uint32_t width = r->n_head * r->head_v, keys = r->n_head_k * r->head_k;
+    uint32_t n = c->o->src > SLOT_NONE && c->o->src < SLOT_COUNT ? c->p->slot_width[c->o->src] : 0;
+    if (c->o->src == c->o->dst || c->o->width != width || r->q_first > n || keys > n - r->q_first || r->k_first > n ||
+        keys > n - r->k_first || r->v_first > n || width > n - r->v_first) {
+        return bad(c, "reads past its rows, or writes a slot of another width");
+    }
+    mlxr_status status = check_state(c, &r->state, (uint64_t)r->n_head * r->head_k * r->head_v);
+    status = status != MLXR_OK ? status : read_slot(c, c->o->src, n);
+    status = status != MLXR_OK ? status : read_slot(c, SLOT_D, r->n_head);
+    if (status == MLXR_OK && r->kind == RECUR_DELTA) {
+        status = read_slot(c, SLOT_B, r->n_head);
+    }
+    return status != MLXR_OK ? status : write_slot(c, c->o->dst, width);
+}
+
+static mlxr_status check_pick(check *c)
+{
+    const op_pick *p = &c->o->pick;
+    uint64_t n_src = (uint64_t)p->n_groups * p->group, n_dst = p->to + (uint64_t)p->n_groups * p->n;
+    if (c->o->src == c->o->dst || n_src > SLOT_WIDTH_MAX || p->from > p->group || p->n == 0 ||
+        p->n > p->group - p->from || n_dst > c->o->width) {
+        return bad(c, "picks what is not there, or more than it has room for");
+    }
+    mlxr_status status = read_slot(c, c->o->src, (uint32_t)n_src);
+    return status != MLXR_OK ? status : write_slot(c, c->o->dst, c->o->width);
+}
+
 static mlxr_status check_rope(check *c)
 {
     const op_rope *r = &c->o->rope;
@@ -174,11 +238,12 @@ static mlxr_status check_norm(check *c)
         return bad(c, "has a width that is not a multiple of its groups'");
     }
     mlxr_status status = read_slot(c, o->src, o->width);
+    uint32_t n_weight = o->norm.whole_weight ? o->width : o->norm.width;
     if (status == MLXR_OK && o->weight) {
-        status = shaped(c, o->weight, o->norm.width, 1);
+        status = shaped(c, o->weight, n_weight, 1);
     }
     if (status == MLXR_OK) {
-        status = check_bias(c, o->norm.width);
+        status = check_bias(c, n_weight);
     }
     return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
 }
@@ -214,7 +279,7 @@ static mlxr_status check_experts(check *c)
 {
     const op_experts *x = c->o->experts;
     if (!x || x->n_expert == 0 || x->n_expert > EXPERTS_MAX || x->n_used == 0 || x->n_used > x->n_expert ||
-        x->n_used > EXPERTS_USED_MAX || (unsigned)x->routing > ROUTE_SIGMOID || (unsigned)x->act > ACT_SWIGLU_CLAMPED) {
+        x->n_used > EXPERTS_USED_MAX || (unsigned)x->routing > ROUTE_SIGMOID || (unsigned)x->act >= ACT_COUNT) {
         return bad(c, "has no experts, or more than are supported, or an unknown way to choose them");
     }
     if (x->n_groups > 1 && (x->n_expert % x->n_groups || x->n_groups_used == 0 || x->n_groups_used > x->n_groups ||
@@ -282,7 +347,7 @@ static mlxr_status check_op(check *c)
     case OP_ATTEND:
         return check_attend(c);
     case OP_GATED:
-        if ((unsigned)o->act > ACT_SWIGLU_CLAMPED || (o->act == ACT_SWIGLU_CLAMPED && o->src == SLOT_NONE)) {
+        if ((unsigned)o->act >= ACT_COUNT || (o->act == ACT_SWIGLU_CLAMPED && o->src == SLOT_NONE)) {
             return bad(c, "names an unknown activation");
         }
         if (o->src == SLOT_NONE) {
@@ -300,6 +365,15 @@ static mlxr_status check_op(check *c)
         return read_slot(c, o->dst, o->width);
     case OP_SOFTCAP:
         return o->scale > 0 ? read_slot(c, o->dst, o->width) : bad(c, "has a cap that is not positive");
+    case OP_CONV:
+        return check_conv(c);
+    case OP_RECUR:
+        return check_recur(c);
+    case OP_PICK:
+        return check_pick(c);
+    case OP_WEIGH:
+        status = read_slot(c, o->src, 1);
+        return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
     case OP_SCAN:
         return check_scan(c);
     case OP_TAKE_ROWS:

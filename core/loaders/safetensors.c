@@ -7,6 +7,7 @@
 #include "loaders/safetensors.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,9 +118,10 @@ static mlxr_status read_offsets(const reader *r, const char *name, const json_t 
 }
 
 /* Norms and biases become F32, and Gemma's norms 1 + w, so that readers find what GGUF files have. */
-static mlxr_status convert_vector(const reader *r, tensor *t, bool plus_one)
+static mlxr_status convert_vector(const reader *r, tensor *t, unsigned change)
 {
-    if (t->type == DTYPE_F32 && !plus_one) {
+    bool plus_one = (change & HF_PLUS_ONE) != 0, minus_exp = (change & HF_MINUS_EXP) != 0;
+    if (t->type == DTYPE_F32 && !plus_one && !minus_exp) {
         return MLXR_OK;
     }
     if (t->shape[0] > VECTOR_MAX) {
@@ -132,13 +134,36 @@ static mlxr_status convert_vector(const reader *r, tensor *t, bool plus_one)
         return error_nomem(r->error, t->name, n * sizeof *values);
     }
     codec_decode(t->type, t->data, values, n);
-    for (size_t i = 0; i < n && plus_one; i++) {
-        values[i] += 1.0f;
+    for (size_t i = 0; i < n; i++) {
+        values[i] = minus_exp ? -expf(values[i]) : plus_one ? values[i] + 1.0f : values[i];
     }
     t->type = DTYPE_F32;
     t->data = values;
     t->row_bytes = t->n_bytes = n * sizeof *values;
     return MLXR_OK;
+}
+
+/* A vector of n_rows rows, as GGUF has it. */
+static mlxr_status fold_vector(const reader *r, tensor *t, uint64_t n_rows)
+{
+    if (n_rows == 0 || t->shape[0] % n_rows != 0) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': %" PRIu64 " elements do not divide among %" PRIu64 " groups",
+                   t->name, t->shape[0], n_rows);
+    }
+    t->n_dims = 2;
+    t->shape[0] /= n_rows;
+    t->shape[1] = n_rows;
+    t->row_bytes /= (size_t)n_rows;
+    return MLXR_OK;
+}
+
+static mlxr_status read_vector(const reader *r, tensor *t, unsigned change)
+{
+    mlxr_status status = convert_vector(r, t, change);
+    if (status == MLXR_OK && change & (HF_COLUMN | HF_GROUPS)) {
+        status = fold_vector(r, t, change & HF_COLUMN ? t->shape[0] : r->config->n_groups);
+    }
+    return status;
 }
 
 /* A stack of matrices [n_stack][n_rows][n_columns] with rows and columns exchanged, and then rows 0, 2, 4 … before 1,
@@ -182,7 +207,7 @@ static mlxr_status turn_stack(const reader *r, tensor *t, unsigned change)
 }
 
 static mlxr_status read_tensor(const reader *r, const char *name, const json_t *entry, tensor *t, extent *e,
-                               hf_fate *fate)
+                               hf_fate *fate, bool *halves)
 {
     char ours[NAME_BYTES_MAX + 1];
     unsigned change;
@@ -222,7 +247,31 @@ static mlxr_status read_tensor(const reader *r, const char *name, const json_t *
         t->n_bytes -= skipped * t->row_bytes;
         t->data = (const uint8_t *)t->data + skipped * t->row_bytes;
     }
-    return t->n_dims == 1 ? convert_vector(r, t, (change & HF_PLUS_ONE) != 0) : MLXR_OK;
+    if (change & HF_SQUEEZED && t->n_dims == 3 && t->shape[1] == 1) {
+        t->n_dims = 2;
+        t->shape[1] = t->shape[2];
+        t->shape[2] = 1;
+    }
+    *halves = (change & HF_HALVES) != 0 && t->n_dims == 2;
+    return t->n_dims == 1 ? read_vector(r, t, change) : MLXR_OK;
+}
+
+/* One tensor of two matrices, "ffn_gate…" the first, becomes two. */
+static mlxr_status halve(const reader *r, tensor *first, tensor *second)
+{
+    const char *gate = strstr(first->name, "ffn_gate");
+    char name[NAME_BYTES_MAX + 1];
+    if (first->shape[1] % 2 || !gate) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s' holds gate and up, but has %" PRIu64 " rows", first->name,
+                   first->shape[1]);
+    }
+    snprintf(name, sizeof name, "%.*sffn_up%s", (int)(gate - first->name), first->name, gate + 8);
+    first->shape[1] /= 2;
+    first->n_bytes /= 2;
+    *second = *first;
+    second->data = (const uint8_t *)first->data + first->n_bytes;
+    second->name = region_strndup(r->memory, name, strlen(name));
+    return second->name ? MLXR_OK : error_nomem(r->error, "a tensor name", strlen(name) + 1);
 }
 
 /* ---- one file -------------------------------------------------------------------------------------------------- */
@@ -272,11 +321,15 @@ static mlxr_status read_entries(const reader *r, const json_t *header, tensor_li
         }
         tensor *t = &out->tensors[out->n];
         hf_fate fate = HF_SKIP;
-        mlxr_status status = read_tensor(r, name, entry, t, &extents[n_extents++], &fate);
+        bool halves = false;
+        mlxr_status status = read_tensor(r, name, entry, t, &extents[n_extents++], &fate, &halves);
+        if (status == MLXR_OK && halves) {
+            status = halve(r, t, t + 1);
+        }
         if (status != MLXR_OK) {
             return status;
         }
-        out->n += fate == HF_KEEP;
+        out->n += fate == HF_KEEP ? 1u + halves : 0;
     }
     return check_extents(r, extents, n_extents);
 }
@@ -315,7 +368,8 @@ mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const 
     }
     size_t n = json_object_size(header);
     extent *extents = calloc(n + 1, sizeof *extents);
-    tensor_list list = {.tensors = region_array(memory, n, sizeof *list.tensors)};
+    bool mixers = config->class && config->class->mixer; /* one of theirs may become two */
+    tensor_list list = {.tensors = region_array(memory, mixers ? 2 * n : n, sizeof *list.tensors)};
     if (extents && list.tensors) {
         status = read_entries(&r, header, &list, extents);
     } else {

@@ -14,6 +14,10 @@
  *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
  *   ARCH.headless                         1: it has no output matrix, and ties none
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
+ *   ARCH.attention.recurrent_layers       an array of one bool a layer, of DeltaNet's models; .head_count_kv and
+ *                                         .feed_forward_length of the others with mixers are arrays, 0: it has none
+ *   ARCH.shortconv.l_cache, .ssm.conv_kernel, .ssm.state_size, .ssm.group_count, .ssm.time_step_rank, .ssm.inner_size
+ *   ARCH.rope.scaling.finetuned           of Granite 4, 0: no layer turns
  *   ARCH.rope.layers                      an array of one number a layer, 0: it does not turn
  *   ARCH.rope.scaling.type                linear, yarn, llama3 or what else config.json says
  *   ARCH.rope.scaling.factor, .original_context_length
@@ -45,7 +49,16 @@ typedef enum hf_windows {
 } hf_windows;
 
 /* Which words a class has for its tensors. */
-typedef enum hf_words { HF_WORDS_LLAMA, HF_WORDS_BERT, HF_WORDS_NOMIC, HF_WORDS_MODERN } hf_words;
+typedef enum hf_words { HF_WORDS_LLAMA, HF_WORDS_BERT, HF_WORDS_NOMIC, HF_WORDS_MODERN, HF_WORDS_NEMOTRON } hf_words;
+
+/* What a class has in layers without attention, and so which words config.json has for it. */
+typedef enum hf_mixer {
+    HF_MIXER_NONE,
+    HF_MIXER_CONV,    /* conv_… (LFM2) */
+    HF_MIXER_DELTA,   /* linear_… (Qwen3-Next) */
+    HF_MIXER_MAMBA,   /* mamba_… (Granite 4) */
+    HF_MIXER_NEMOTRON /* the same with other words, and layers that are nothing but an MLP */
+} hf_mixer;
 
 /* What the names of norms mean: the same word stands for different ones. */
 typedef enum hf_norms {
@@ -69,9 +82,10 @@ typedef struct hf_class {
     hf_norms norms;
     bool plus_one; /* norms store w where GGUF stores 1 + w */
     hf_words words;
-    const char *folder;      /* around an encoder's tensors, in some checkpoints; NULL: none */
-    bool both_ways;          /* config.json must say use_bidirectional_attention */
-    uint32_t full_every;     /* the first of every n layers has no window, where config.json lists none; 0: no rule */
+    const char *folder;  /* around an encoder's tensors, in some checkpoints; NULL: none */
+    bool both_ways;      /* config.json must say use_bidirectional_attention */
+    uint32_t full_every; /* the first of every n layers has no window, where config.json lists none; 0: no rule */
+    hf_mixer mixer;
     bool encoder;            /* no logits; `pooling` is GGUF's number for what makes a vector of a text by default */
     bool ranker;             /* with a head of one number it ranks texts (…ForSequenceClassification) */
     uint32_t first_position; /* rows of the table of positions that no token has */
@@ -102,6 +116,11 @@ enum {
     HF_TRANSPOSED = 1u << 1, /* each matrix of a stack has its inputs outermost */
     HF_POSITIONS = 1u << 3,  /* the first rows stand for padding, and GGUF has none */
     HF_ZIPPED = 1u << 2,     /* gate and up alternate, where GGUF has all of gate first */
+    HF_MINUS_EXP = 1u << 4,  /* the file stores w, GGUF −eʷ */
+    HF_COLUMN = 1u << 5,     /* a vector, where GGUF has a row an element */
+    HF_SQUEEZED = 1u << 6,   /* [n, 1, m] is GGUF's [n, m] */
+    HF_HALVES = 1u << 7,     /* the second half of the rows is a tensor of its own: "up" to what is called "gate" */
+    HF_GROUPS = 1u << 8,     /* a vector, where GGUF has a row a group of Mamba's */
 };
 
 /* What config.json tells about names. */
@@ -111,8 +130,10 @@ typedef struct hf_config {
     bool ranks;     /* it has a head that makes one number of a text */
     bool headless;  /* no output matrix, where others of the class have one */
     uint32_t dense; /* the file is sentence-transformers' module of this number: layers behind pooling; 0: it is none */
+    bool no_experts; /* of a class with a mixture of experts: the model has none */
     uint32_t n_layers;
-    tensor extra[2]; /* made of config.json's numbers, in the region */
+    uint32_t n_groups; /* Mamba's */
+    tensor extra[2];   /* made of config.json's numbers, in the region */
     uint32_t n_extra;
 } hf_config;
 

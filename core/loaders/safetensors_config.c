@@ -225,15 +225,187 @@ static void copy_f32(writer *w, const json_t *object, const char *theirs, const 
 /* ---- the sections ---------------------------------------------------------------------------------------------- */
 
 typedef struct shape {
-    uint32_t n_layers, head_dim, n_ctx;
+    uint32_t n_layers, n_embd, head_dim, n_ctx;
 } shape;
+
+/* ---- layers without attention ---- */
+
+typedef enum layer_type { TYPE_ATTENTION, TYPE_MIXER, TYPE_MLP, TYPE_UNKNOWN } layer_type;
+
+static layer_type type_of_word(const char *word)
+{
+    static const struct {
+        const char *word;
+        layer_type type;
+    } words[] = {{"full_attention", TYPE_ATTENTION},
+                 {"attention", TYPE_ATTENTION},
+                 {"linear_attention", TYPE_MIXER},
+                 {"mamba", TYPE_MIXER},
+                 {"conv", TYPE_MIXER},
+                 {"mlp", TYPE_MLP}};
+    for (size_t i = 0; word && i < sizeof words / sizeof *words; i++) {
+        if (strcmp(words[i].word, word) == 0) {
+            return words[i].type;
+        }
+    }
+    return TYPE_UNKNOWN;
+}
+
+/* Where config.json lists the layers: an array of words, of Nemotron-H also one word of the letters M, * and -. */
+static const json_t *layer_list(const writer *w)
+{
+    static const char *const keys[] = {"layer_types", "layers_block_type", "hybrid_override_pattern"};
+    const json_t *list = NULL;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !list; i++) {
+        list = member(w->root, keys[i]);
+    }
+    return list;
+}
+
+static size_t layer_list_length(const json_t *list)
+{
+    return json_is_string(list) ? json_string_length(list) : json_array_size(list);
+}
+
+static layer_type type_of_layer(const json_t *list, size_t i)
+{
+    if (!json_is_string(list)) {
+        return type_of_word(json_string_value(json_array_get(list, i)));
+    }
+    char letter = json_string_value(list)[i];
+    return letter == 'M' ? TYPE_MIXER : letter == '*' ? TYPE_ATTENTION : letter == '-' ? TYPE_MLP : TYPE_UNKNOWN;
+}
+
+/* A number a layer: n in those of a type, 0 in the others. */
+static void write_per_layer(writer *w, const char *key, layer_type type, uint32_t n, uint32_t n_layers)
+{
+    const json_t *list = layer_list(w);
+    uint8_t *numbers = add_array(w, key, META_I32, n_layers);
+    for (uint32_t i = 0; i < n_layers && numbers; i++) {
+        layer_type found = type_of_layer(list, i);
+        bool fits = found != TYPE_UNKNOWN && (found != TYPE_MLP || w->class->mixer == HF_MIXER_NEMOTRON);
+        if (!fits && w->status == MLXR_OK) {
+            w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: layer %" PRIu32 " is of an unknown type",
+                                  i);
+        }
+        for (uint32_t byte = 0; byte < 4; byte++) {
+            numbers[4 * i + byte] = (uint8_t)(found == type ? n >> 8 * byte : 0);
+        }
+    }
+}
+
+static void write_recurrent_layers(writer *w, uint32_t n_layers)
+{
+    const json_t *list = layer_list(w);
+    uint32_t every = 4;
+    get_u32(w, w->root, "full_attention_interval", &every);
+    uint8_t *recurrent = add_array(w, ".attention.recurrent_layers", META_BOOL, n_layers);
+    for (uint32_t i = 0; i < n_layers && recurrent; i++) {
+        recurrent[i] = list ? type_of_layer(list, i) == TYPE_MIXER : every == 0 || (i + 1) % every != 0;
+        if (list && type_of_layer(list, i) > TYPE_MIXER) {
+            wrong(w, "layer_types", "array of 'linear_attention' and 'full_attention'");
+        }
+    }
+}
+
+/* LFM2 makes the width of its MLP from the one it names. */
+static uint32_t adjusted_width(writer *w, uint32_t n_ff)
+{
+    bool adjusted = true;
+    double factor = 1;
+    uint32_t multiple = 256;
+    get_bool(w, w->root, "block_auto_adjust_ff_dim", &adjusted);
+    get_f64(w, w->root, "block_ffn_dim_multiplier", &factor);
+    get_u32(w, w->root, "block_multiple_of", &multiple);
+    if (!adjusted || multiple == 0 || !(factor > 0 && factor < 1000)) {
+        return n_ff;
+    }
+    double wide = floor(factor * floor(2.0 * n_ff / 3));
+    return wide < UINT32_MAX / 2 ? ((uint32_t)wide + multiple - 1) / multiple * multiple : 0;
+}
+
+/* Steps are not kept to limits by any model known; infinity is no number in JSON. */
+static void refuse_step_limits(writer *w)
+{
+    const json_t *limits = member(w->root, "time_step_limit"), *least = json_array_get(limits, 0);
+    bool none = !limits || (json_number_value(least) == 0 && !json_is_number(json_array_get(limits, 1)));
+    if (!none && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'time_step_limit' other than 0 to infinity");
+    }
+}
+
+static void write_mamba(writer *w, const shape *s, bool nemotron)
+{
+    uint32_t n_heads = need_u32(w, nemotron ? "mamba_num_heads" : "mamba_n_heads", 1u << 16), head = 0, expand = 2;
+    uint32_t most = 1u << 16, n_groups = need_u32(w, nemotron ? "n_groups" : "mamba_n_groups", most);
+    get_u32(w, w->root, "mamba_expand", &expand);
+    head = n_heads ? (uint32_t)((uint64_t)expand * s->n_embd / n_heads) : 0;
+    const char *key = nemotron ? "mamba_head_dim" : "mamba_d_head";
+    if (!json_is_string(member(w->root, key))) { /* "auto" */
+        get_u32(w, w->root, key, &head);
+    }
+    add_u32(w, ".ssm.conv_kernel", need_u32(w, nemotron ? "conv_kernel" : "mamba_d_conv", most));
+    add_u32(w, ".ssm.state_size", need_u32(w, nemotron ? "ssm_state_size" : "mamba_d_state", most));
+    add_u32(w, ".ssm.group_count", n_groups);
+    add_u32(w, ".ssm.time_step_rank", n_heads);
+    add_u32(w, ".ssm.inner_size", head <= most ? head * n_heads : 0);
+    w->config->n_groups = n_groups;
+    refuse_step_limits(w);
+}
+
+static void write_mixer(writer *w, const shape *s)
+{
+    const uint32_t most = 1u << 16;
+    const char *positions = NULL;
+    switch (w->class->mixer) {
+    case HF_MIXER_NONE:
+        break;
+    case HF_MIXER_CONV:
+        add_u32(w, ".shortconv.l_cache", need_u32(w, "conv_L_cache", most));
+        break;
+    case HF_MIXER_DELTA:
+        add_u32(w, ".ssm.conv_kernel", need_u32(w, "linear_conv_kernel_dim", most));
+        add_u32(w, ".ssm.state_size", need_u32(w, "linear_key_head_dim", most));
+        add_u32(w, ".ssm.group_count", need_u32(w, "linear_num_key_heads", most));
+        add_u32(w, ".ssm.time_step_rank", need_u32(w, "linear_num_value_heads", most));
+        add_u32(w, ".ssm.inner_size",
+                need_u32(w, "linear_num_value_heads", 1u << 15) * need_u32(w, "linear_value_head_dim", 1u << 15));
+        write_recurrent_layers(w, s->n_layers);
+        break;
+    case HF_MIXER_MAMBA:
+        write_mamba(w, s, false);
+        positions = get_text(w, w->root, "position_embedding_type");
+        add_u32(w, ".rope.scaling.finetuned", positions && strcmp(positions, "rope") == 0);
+        break;
+    case HF_MIXER_NEMOTRON:
+        write_mamba(w, s, true);
+        break;
+    }
+}
 
 static void write_shape(writer *w, shape *s)
 {
     const hf_class *class = w->class;
-    uint32_t n_embd = need_u32(w, "hidden_size", UINT32_MAX), n_ff = need_u32(w, "intermediate_size", UINT32_MAX);
+    const char *ff_key = "intermediate_size";
+    if (class->mixer == HF_MIXER_CONV && member(w->root, "block_ff_dim")) {
+        ff_key = "block_ff_dim";
+    } else if (w->config->no_experts) {
+        ff_key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
+    }
+    uint32_t n_embd = need_u32(w, "hidden_size", UINT32_MAX), n_ff = need_u32(w, ff_key, UINT32_MAX);
     uint32_t n_head = need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0;
-    s->n_layers = need_u32(w, "num_hidden_layers", LAYERS_MAX);
+    const json_t *list = class->mixer ? layer_list(w) : NULL;
+    if (class->mixer == HF_MIXER_NEMOTRON && layer_list_length(list) > 0 && layer_list_length(list) <= LAYERS_MAX) {
+        s->n_layers = (uint32_t)layer_list_length(list); /* it may say nothing else of them */
+    } else {
+        s->n_layers = need_u32(w, "num_hidden_layers", LAYERS_MAX);
+    }
+    bool by_layers = class->mixer != HF_MIXER_NONE && class->mixer != HF_MIXER_DELTA;
+    if (w->status == MLXR_OK && (list ? layer_list_length(list) != s->n_layers : by_layers)) {
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'layer_types' is no list of one word a layer");
+    }
+    n_ff = class->mixer == HF_MIXER_CONV ? adjusted_width(w, n_ff) : n_ff;
+    s->n_embd = n_embd;
     s->n_ctx = class->n_ctx;
     get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
     get_u32(w, w->root, "max_trained_positions", &s->n_ctx); /* NomicBERT; beyond it RoPE would have to change */
@@ -249,12 +421,20 @@ static void write_shape(writer *w, shape *s)
     s->n_ctx -= s->n_ctx > class->first_position ? class->first_position : 0;
     add_u32(w, ".context_length", s->n_ctx);
     add_u32(w, ".embedding_length", n_embd);
-    add_u32(w, ".feed_forward_length", n_ff);
+    if (class->mixer == HF_MIXER_NEMOTRON) {
+        write_per_layer(w, ".feed_forward_length", TYPE_MLP, n_ff, s->n_layers);
+    } else {
+        add_u32(w, ".feed_forward_length", n_ff);
+    }
     if (get_u32(w, w->root, "vocab_size", &n_vocab)) {
         add_u32(w, ".vocab_size", n_vocab);
     }
     add_u32(w, ".attention.head_count", n_head);
-    add_u32(w, ".attention.head_count_kv", n_head_kv);
+    if (by_layers) {
+        write_per_layer(w, ".attention.head_count_kv", TYPE_ATTENTION, n_head_kv, s->n_layers);
+    } else {
+        add_u32(w, ".attention.head_count_kv", n_head_kv);
+    }
     add_u32(w, ".attention.key_length", s->head_dim);
     add_u32(w, ".attention.value_length", s->head_dim);
     double eps = class->eps > 0 ? class->eps : 1e-6;
@@ -619,7 +799,7 @@ static void write_experts(writer *w)
     static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
     uint32_t n_expert = 0, n_used = 0, number = 0;
     bool normalise = !w->class->unmixed_weights;
-    if (!w->class->experts) {
+    if (!w->class->experts || w->config->no_experts) {
         return;
     }
     if (!get_u32_of(w, counts, sizeof counts / sizeof *counts, &n_expert) && w->status == MLXR_OK) {
@@ -633,6 +813,10 @@ static void write_experts(writer *w)
     }
     if (get_u32(w, w->root, "n_shared_experts", &number)) {
         add_u32(w, ".expert_shared_count", number);
+    }
+    if (get_u32(w, w->root, "shared_expert_intermediate_size", &number) ||
+        (w->class->mixer == HF_MIXER_MAMBA && get_u32(w, w->root, "shared_intermediate_size", &number))) {
+        add_u32(w, ".expert_shared_feed_forward_length", number);
     }
     if (get_u32(w, w->root, "first_k_dense_replace", &number)) {
         add_u32(w, ".leading_dense_block_count", number);
@@ -811,7 +995,10 @@ static void write_all(writer *w, const safetensors_texts *texts, hf_config *conf
         shape s = {0};
         config->tied = w->class->tied;
         get_bool(w, w->root, "tie_word_embeddings", &config->tied);
+        config->no_experts = w->class->mixer == HF_MIXER_MAMBA && member(w->root, "num_local_experts") &&
+                             json_integer_value(member(w->root, "num_local_experts")) == 0;
         write_shape(w, &s);
+        write_mixer(w, &s);
         refuse_unknown(w);
         write_rope(w, &s);
         write_windows(w, &s);

@@ -362,6 +362,82 @@ static const hf_class classes[] = {
      .rope_theta = 1e4,
      .activation_key = "hidden_act",
      .activation = "silu"},
+    {.class_name = "Lfm2ForCausalLM",
+     .model_type = "lfm2",
+     .arch = "lfm2",
+     .n_head_kv = 8,
+     .n_ctx = 128000,
+     .tied = true,
+     .eps_key = "norm_eps",
+     .eps = 1e-5,
+     .mixer = HF_MIXER_CONV,
+     .rope_theta = 1e6,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "Qwen3NextForCausalLM",
+     .model_type = "qwen3_next",
+     .arch = "qwen3next",
+     .n_head_kv = 2,
+     .head_dim = 256,
+     .n_ctx = 32768,
+     .rotary_share = 0.25,
+     .mixer = HF_MIXER_DELTA,
+     .norms = HF_NORMS_POST,
+     .plus_one = true,
+     .rope_theta = 1e4,
+     .experts = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "Qwen3_5ForCausalLM",
+     .model_type = "qwen3_5_text",
+     .arch = "qwen35",
+     .n_head_kv = 4,
+     .head_dim = 256,
+     .n_ctx = 32768,
+     .rotary_share = 0.25,
+     .mixer = HF_MIXER_DELTA,
+     .norms = HF_NORMS_POST,
+     .plus_one = true,
+     .rope_theta = 1e4,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "Qwen3_5MoeForCausalLM",
+     .model_type = "qwen3_5_moe_text",
+     .arch = "qwen35moe",
+     .n_head_kv = 2,
+     .head_dim = 256,
+     .n_ctx = 32768,
+     .rotary_share = 0.25,
+     .mixer = HF_MIXER_DELTA,
+     .norms = HF_NORMS_POST,
+     .plus_one = true,
+     .rope_theta = 1e4,
+     .experts = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "GraniteMoeHybridForCausalLM",
+     .model_type = "granitemoehybrid",
+     .arch = "granitehybrid",
+     .n_ctx = 2048,
+     .mixer = HF_MIXER_MAMBA,
+     .rope_theta = 1e4,
+     .attn_multiplier = true,
+     .experts = true,
+     .activation_key = "hidden_act",
+     .activation = "silu"},
+    {.class_name = "NemotronHForCausalLM",
+     .model_type = "nemotron_h",
+     .arch = "nemotron_h",
+     .words = HF_WORDS_NEMOTRON,
+     .n_head_kv = 8,
+     .head_dim = 128,
+     .n_ctx = 4096,
+     .eps_key = "layer_norm_epsilon",
+     .eps = 1e-5,
+     .mixer = HF_MIXER_NEMOTRON,
+     .rope_theta = 1e4,
+     .activation_key = "mlp_hidden_act",
+     .activation = "relu2"},
     {.class_name = "Ministral3ForCausalLM",
      .model_type = "ministral3",
      .arch = "mistral3",
@@ -455,6 +531,36 @@ static const stem layer_stems[] = {
     {"mlp.shared_experts.gate_proj", "ffn_gate_shexp", false},
     {"mlp.shared_experts.up_proj", "ffn_up_shexp", false},
     {"mlp.shared_experts.down_proj", "ffn_down_shexp", false},
+    {"operator_norm", "attn_norm", true},
+    {"ffn_norm", "ffn_norm", true},
+    {"self_attn.q_layernorm", "attn_q_norm", true},
+    {"self_attn.k_layernorm", "attn_k_norm", true},
+    {"self_attn.out_proj", "attn_output", false},
+    {"feed_forward.w1", "ffn_gate", false},
+    {"feed_forward.w3", "ffn_up", false},
+    {"feed_forward.w2", "ffn_down", false},
+    {"conv.in_proj", "shortconv.in_proj", false},
+    {"conv.conv", "shortconv.conv", false},
+    {"conv.out_proj", "shortconv.out_proj", false},
+    {"linear_attn.in_proj_qkvz", "ssm_in", false},
+    {"linear_attn.in_proj_qkv", "attn_qkv", false},
+    {"linear_attn.in_proj_z", "attn_gate", false},
+    {"linear_attn.in_proj_ba", "ssm_ba", false},
+    {"linear_attn.in_proj_b", "ssm_beta", false},
+    {"linear_attn.in_proj_a", "ssm_alpha", false},
+    {"linear_attn.conv1d", "ssm_conv1d", false},
+    {"linear_attn.norm", "ssm_norm", false}, /* holds w, where the others hold w − 1 */
+    {"linear_attn.out_proj", "ssm_out", false},
+    {"mlp.shared_expert.gate_proj", "ffn_gate_shexp", false},
+    {"mlp.shared_expert.up_proj", "ffn_up_shexp", false},
+    {"mlp.shared_expert.down_proj", "ffn_down_shexp", false},
+    {"mlp.shared_expert_gate", "ffn_gate_inp_shexp", false},
+    {"mamba.in_proj", "ssm_in", false},
+    {"mamba.conv1d", "ssm_conv1d", false},
+    {"mamba.norm", "ssm_norm", false},
+    {"mamba.out_proj", "ssm_out", false},
+    {"shared_mlp.input_linear", "ffn_gate_shexp", false},
+    {"shared_mlp.output_linear", "ffn_down_shexp", false},
     {"mlp.c_fc", "ffn_up", false},
     {"mlp.c_proj", "ffn_down", false},
 };
@@ -474,6 +580,19 @@ static const stem glm_norms[] = {
 static const stem global_stems[] = {
     {"model.embed_tokens", "token_embd", false},
     {"model.norm", "output_norm", true},
+    {"model.embedding_norm", "token_embd_norm", true}, /* LFM2's last norm */
+    {"lm_head", "output", false},
+};
+
+static const stem nemotron_layer_stems[] = {
+    {"norm", "attn_norm", true},           {"mixer.q_proj", "attn_q", false},      {"mixer.k_proj", "attn_k", false},
+    {"mixer.v_proj", "attn_v", false},     {"mixer.o_proj", "attn_output", false}, {"mixer.in_proj", "ssm_in", false},
+    {"mixer.conv1d", "ssm_conv1d", false}, {"mixer.norm", "ssm_norm", false},      {"mixer.out_proj", "ssm_out", false},
+    {"mixer.up_proj", "ffn_up", false},    {"mixer.down_proj", "ffn_down", false},
+};
+static const stem nemotron_global_stems[] = {
+    {"backbone.embeddings", "token_embd", false},
+    {"backbone.norm_f", "output_norm", true},
     {"lm_head", "output", false},
     {"score", "cls.output", false},
 };
@@ -545,6 +664,8 @@ static const struct {
                         COUNT(nomic_global_stems)},
     [HF_WORDS_MODERN] = {"layers.", modern_layer_stems, modern_global_stems, COUNT(modern_layer_stems),
                          COUNT(modern_global_stems)},
+    [HF_WORDS_NEMOTRON] = {"backbone.layers.", nemotron_layer_stems, nemotron_global_stems, COUNT(nemotron_layer_stems),
+                           COUNT(nemotron_global_stems)},
 };
 
 static const stem *find_stem(const stem *stems, size_t n_stems, const char *name, size_t n)
@@ -612,6 +733,14 @@ static const struct {
     unsigned change;
 } whole_names[] = {
     {"self_attn.sinks", "attn_sinks.weight", 0},
+    {"linear_attn.A_log", "ssm_a", HF_MINUS_EXP},
+    {"linear_attn.dt_bias", "ssm_dt.bias", 0},
+    {"mamba.A_log", "ssm_a", HF_MINUS_EXP | HF_COLUMN},
+    {"mamba.D", "ssm_d", HF_COLUMN},
+    {"mamba.dt_bias", "ssm_dt.bias", 0},
+    {"mixer.A_log", "ssm_a", HF_MINUS_EXP | HF_COLUMN},
+    {"mixer.D", "ssm_d", HF_COLUMN},
+    {"mixer.dt_bias", "ssm_dt.bias", 0},
     {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias", 0},
     {"mlp.experts.gate_up_proj", "ffn_gate_up_exps.weight", HF_TRANSPOSED | HF_ZIPPED},
     {"mlp.experts.gate_up_proj_bias", "ffn_gate_up_exps.bias", HF_ZIPPED},
@@ -643,9 +772,29 @@ static bool expert_name(const char *name, char *out, size_t cap)
     return false;
 }
 
-/* GGUF's name of a layer's tensor, behind "blk.<i>."; false: not known. */
-static bool layer_name(const hf_class *class, const char *rest, char *out, size_t cap, unsigned *change)
+/* How GGUF has tensors of mixers otherwise, by GGUF's names; of Granite's MLP, which is called an expert that all
+ * tokens share even where there are no others. */
+static unsigned mixer_change(const hf_config *config, char *ours)
 {
+    bool mamba = config->class->mixer == HF_MIXER_MAMBA || config->class->mixer == HF_MIXER_NEMOTRON;
+    char *shared = config->class->mixer == HF_MIXER_MAMBA ? strstr(ours, "_shexp") : NULL;
+    if (shared) {
+        unsigned change = strncmp(ours, "ffn_gate", 8) == 0 ? HF_HALVES : 0;
+        if (config->no_experts) {
+            memmove(shared, shared + 6, strlen(shared + 6) + 1);
+        }
+        return change;
+    }
+    if (strcmp(ours, "ssm_conv1d.weight") == 0 || strcmp(ours, "shortconv.conv.weight") == 0) {
+        return HF_SQUEEZED;
+    }
+    return mamba && strcmp(ours, "ssm_norm.weight") == 0 ? HF_GROUPS : 0;
+}
+
+/* GGUF's name of a layer's tensor, behind "blk.<i>."; false: not known. */
+static bool layer_name(const hf_config *config, const char *rest, char *out, size_t cap, unsigned *change)
+{
+    const hf_class *class = config->class;
     for (size_t i = 0; i < COUNT(whole_names); i++) {
         if (strcmp(rest, whole_names[i].theirs) == 0) {
             snprintf(out, cap, "%s", whole_names[i].ours);
@@ -664,6 +813,7 @@ static bool layer_name(const hf_class *class, const char *rest, char *out, size_
     if (found) {
         snprintf(out, cap, "%s%s", found->ours, rest + n);
         *change = found->norm && class->plus_one ? HF_PLUS_ONE : 0;
+        *change |= class->mixer ? mixer_change(config, out) : 0;
     }
     return found != NULL;
 }
@@ -710,7 +860,7 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
         return HF_SKIP;
     }
     if (rest) {
-        if (layer_name(class, rest, ours, sizeof ours, change)) {
+        if (layer_name(config, rest, ours, sizeof ours, change)) {
             snprintf(out, cap, "blk.%u.%s", layer, ours);
         }
         return HF_KEEP;

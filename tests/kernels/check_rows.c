@@ -125,6 +125,10 @@ static double activate(activation act, double x, double *steepness)
         return x / 2 * erfc(-x / sqrt(2.0));
     case ACT_RELU_SQUARED:
         return x > 0 ? x * x : 0;
+    case ACT_NONE:
+        return x;
+    case ACT_SIGMOID:
+        return 1 / (1 + exp(-x));
     case ACT_SWIGLU_CLAMPED:
         *steepness *= 1.702;
         return fmin(x, 7) / (1 + exp(-1.702 * fmin(x, 7)));
@@ -136,7 +140,7 @@ static double activate(activation act, double x, double *steepness)
 static void check_gated_row(check *c, const ops_table *t)
 {
     uint32_t n = any_length(c);
-    activation act = (activation)check_below(c, 6);
+    activation act = (activation)check_below(c, ACT_COUNT);
     bool alone = act != ACT_SWIGLU_CLAMPED && check_below(c, 4) == 0;
     row gate = row_make(c, n, check_below(c, 2) ? 2.0f : 40.0f), up = row_make(c, n, 1.0f);
     t->gated(act, gate.x, alone ? NULL : up.x, n);
@@ -149,6 +153,52 @@ static void check_gated_row(check *c, const ops_table *t)
     check_result(c, worst <= 1, "gated %d, n %u: %.3g × the bound", (int)act, n, worst);
     check_free(&gate.memory);
     check_free(&up.memory);
+}
+
+/* One row of a head of linear attention; the state may stay in its place. */
+static void check_recur_row(check *c, const ops_table *t)
+{
+    uint32_t n_k = 1 + check_below(c, 24), n_v = 1 + check_below(c, N_MAX / 24 - 1);
+    bool delta = check_below(c, 2), fresh = check_below(c, 4) == 0, in_place = check_below(c, 2);
+    row state = row_make(c, n_k * n_v, 1.0f), next = row_make(c, n_k * n_v, 1.0f), q = row_make(c, n_k, 1.0f),
+        k = row_make(c, n_k, 1.0f), v = row_make(c, n_v, 1.0f), out = row_make(c, n_v, 1.0f);
+    recur_row r = {.before = fresh ? NULL : state.x,
+                   .after = in_place ? state.x : next.x,
+                   .q = q.x,
+                   .k = k.x,
+                   .v = v.x,
+                   .out = out.x,
+                   .n_k = n_k,
+                   .n_v = n_v,
+                   .fade = check_uniform(c, 0.0f, 1.0f),
+                   .learn = check_uniform(c, 0.0f, 2.0f),
+                   .delta = delta};
+    t->recur(&r);
+    double worst = 0;
+    for (uint32_t i = 0; i < n_v; i++) {
+        double known = 0, known_terms = 0, sum = 0, terms = 0;
+        for (uint32_t j = 0; j < n_k && delta && !fresh; j++) {
+            known += (double)state.before[j * n_v + i] * (double)k.x[j];
+            known_terms += fabs((double)state.before[j * n_v + i] * (double)k.x[j]);
+        }
+        double learned = (double)r.learn * ((double)v.x[i] - (double)r.fade * known);
+        double learned_terms = (double)r.learn * (fabs((double)v.x[i]) + (double)r.fade * known_terms);
+        for (uint32_t j = 0; j < n_k; j++) {
+            double s = fresh ? 0 : (double)r.fade * state.before[j * n_v + i];
+            double y = s + (double)k.x[j] * learned, y_terms = fabs(s) + fabs((double)k.x[j]) * learned_terms;
+            worst = fmax(worst, fabs(r.after[j * n_v + i] - y) / ((8 + 2 * n_k) * EPS * y_terms + 1e-38));
+            sum += y * (double)q.x[j];
+            terms += y_terms * fabs((double)q.x[j]);
+        }
+        worst = fmax(worst, fabs(out.x[i] - sum) / ((8 + 2 * n_k) * EPS * terms + 1e-38));
+    }
+    check_result(c, worst <= 1, "recur, state of %u × %u%s: %.3g × the bound", n_k, n_v, delta ? ", delta" : "", worst);
+    check_free(&state.memory);
+    check_free(&next.memory);
+    check_free(&q.memory);
+    check_free(&k.memory);
+    check_free(&v.memory);
+    check_free(&out.memory);
 }
 
 static void check_plain_rows(check *c, const ops_table *t)
@@ -338,6 +388,7 @@ static void run(check *c)
         check_rope_row(c, &t);
         check_gated_row(c, &t);
         check_plain_rows(c, &t);
+        check_recur_row(c, &t);
         check_kv_row(c, &t);
         check_block_row(c, &t);
         check_turn(c, &t);

@@ -40,7 +40,7 @@ static const matrix_backend *backend_at(uint32_t index)
 
 static matrix_family families[PAIRWISE_VALUES_MAX];
 
-/* Every tiny model there is, then those with recurrent layers. Returns how many. */
+/* Every tiny model there is, then those with recurrent layers, and families that have some. Returns how many. */
 static uint32_t make_families(void)
 {
     uint32_t n = 0;
@@ -50,13 +50,20 @@ static uint32_t make_families(void)
         return 1;
     }
     for (size_t i = 0; tiny_model_at(i); i++) {
-        assert_true(n < PAIRWISE_VALUES_MAX - RECURRENT_HYBRIDS);
+        assert_true(n < PAIRWISE_VALUES_MAX - RECURRENT_HYBRIDS - MIXER_FAMILIES);
         families[n++] = (matrix_family){.name = tiny_model_at(i)->name, .tiny = *tiny_model_at(i)};
     }
     for (size_t i = 0; i < RECURRENT_HYBRIDS; i++, n++) {
         const recurrent_hybrid *hybrid = &recurrent_hybrids[i];
-        families[n] = (matrix_family){hybrid->name, *tiny_model_find(hybrid->base), hybrid->layers};
+        families[n] = (matrix_family){
+            .name = hybrid->name, .tiny = *tiny_model_find(hybrid->base), .recurrent_layers = hybrid->layers};
         families[n].tiny.name = hybrid->name;
+    }
+    for (size_t i = 0; i < MIXER_FAMILIES && backend_at(0)->exact; i++, n++) { /* the others refuse them */
+        const mixer_family *mixer = &mixer_families[i];
+        families[n] = (matrix_family){.name = mixer->name, .tiny = *tiny_model_find("llama"), .folder = true};
+        families[n].tiny.name = mixer->name;
+        families[n].tiny.head_dim = mixer->head_dim;
     }
     return n;
 }

@@ -33,6 +33,7 @@ typedef struct matrix_family {
     const char *name;
     tiny_model tiny;           /* a copy, so that its name can differ */
     uint32_t recurrent_layers; /* a bit for each layer made recurrent (unit/runtime/recurrent.h); 0: none */
+    bool folder;               /* one of tests/oracle/families */
 } matrix_family;
 
 typedef struct matrix_backend {

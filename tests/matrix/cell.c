@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "scheduler/scheduler.h"
+#include "support/family_model.h"
 #include "support/test.h"
 #include "unit/runtime/recurrent.h"
 
@@ -41,8 +42,11 @@ static mlxr_model *load(const matrix_values *v, mlxr_engine *engine, dtype type)
     mlxr_model *model = NULL;
     char path[512];
     const tiny_model *tiny = &v->family->tiny;
-    snprintf(path, sizeof path, "%s/%s-%s.gguf", test_temp_dir(), tiny->name, dtype_find((uint32_t)type)->name);
-    if (access(path, F_OK) != 0) {
+    const char *type_name = v->family->folder ? "F32" : dtype_find((uint32_t)type)->name;
+    snprintf(path, sizeof path, "%s/%s-%s%s", test_temp_dir(), tiny->name, type_name, v->family->folder ? "" : ".gguf");
+    if (access(path, F_OK) != 0 && v->family->folder) {
+        family_model_write(tiny->name, path);
+    } else if (access(path, F_OK) != 0) {
         tiny_model_write_gguf(tiny, &(tiny_options){.type = type}, path);
     }
     assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
@@ -423,9 +427,13 @@ void cell_refused(const matrix_values *v, matrix_totals *totals)
     char path[512], heads[32];
     mlxr_engine_options options = {
         .backend = v->backend->name, .kv_type = v->kv_type, .n_threads = 1, .kv_bytes = KV_BYTES};
-    snprintf(path, sizeof path, "%s/refused.gguf", test_temp_dir());
+    snprintf(path, sizeof path, "%s/refused%s", test_temp_dir(), v->family->folder ? v->family->name : ".gguf");
     snprintf(heads, sizeof heads, "heads have %u", v->family->tiny.head_dim);
-    tiny_model_write_gguf(&v->family->tiny, &(tiny_options){.type = DTYPE_Q8_0}, path);
+    if (v->family->folder) {
+        family_model_write(v->family->name, path);
+    } else {
+        tiny_model_write_gguf(&v->family->tiny, &(tiny_options){.type = DTYPE_Q8_0}, path);
+    }
     assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
     mlxr_status status = mlxr_model_load(&model, engine, path, NULL, &error);
     if (status != MLXR_UNSUPPORTED || !strstr(error.text, v->kv_type) || !strstr(error.text, heads)) {

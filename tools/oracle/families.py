@@ -73,6 +73,36 @@ FAMILIES = {
                                             residual_multiplier=0.6, attention_multiplier=0.2, logits_scaling=2.5,
                                             rope_parameters=rope())),
     "olmoe": ("OlmoeConfig", dict(num_experts=6, num_experts_per_tok=2, rope_parameters=rope())),
+    "lfm2": ("Lfm2Config", dict(layer_types=["conv", "full_attention", "conv", "conv"], conv_L_cache=4, conv_bias=True,
+                                norm_eps=float(np.float32(2e-3)), rms_norm_eps=None, block_auto_adjust_ff_dim=False,
+                                tie_word_embeddings=False, rope_parameters=rope(1e5))),
+    "qwen3next": ("Qwen3NextConfig", dict(
+        head_dim=32, moe_intermediate_size=40, shared_expert_intermediate_size=56, num_experts=6, num_experts_per_tok=3,
+        linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=16, linear_value_head_dim=24,
+        layer_types=["linear_attention", "full_attention", "linear_attention", "full_attention"],
+        rope_parameters=rope(1e5, partial_rotary_factor=0.25))),
+    "qwen35": ("Qwen3_5TextConfig", dict(
+        head_dim=32, linear_num_value_heads=6, linear_num_key_heads=2, linear_key_head_dim=24, linear_value_head_dim=16,
+        num_hidden_layers=4, layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+        rope_parameters=rope(1e5, partial_rotary_factor=0.5))),
+    "qwen35moe": ("Qwen3_5MoeTextConfig", dict(
+        head_dim=32, moe_intermediate_size=40, shared_expert_intermediate_size=56, num_experts=6, num_experts_per_tok=3,
+        linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=16, linear_value_head_dim=16,
+        rope_parameters=rope(1e5, partial_rotary_factor=0.25))),
+    "granitehybrid": ("GraniteMoeHybridConfig", dict(
+        num_local_experts=5, num_experts_per_tok=2, shared_intermediate_size=56, embedding_multiplier=3.0,
+        residual_multiplier=0.6, attention_multiplier=0.2, logits_scaling=2.5, mamba_n_heads=8, mamba_d_head=16,
+        mamba_n_groups=2, mamba_d_state=24, mamba_d_conv=4, mamba_chunk_size=32, mamba_proj_bias=True,
+        layer_types=["linear_attention", "full_attention", "linear_attention", "linear_attention"],
+        position_embedding_type="rope", rope_parameters=rope())),
+    "granitehybrid-dense": ("GraniteMoeHybridConfig", dict(
+        num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=80, mamba_n_heads=4, mamba_d_head=32,
+        mamba_n_groups=1, mamba_d_state=16, mamba_chunk_size=32,
+        layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"])),
+    "nemotron-h": ("NemotronHConfig", dict(
+        layer_types=["linear_attention", "mlp", "full_attention", "linear_attention", "mlp"], num_hidden_layers=None,
+        mamba_num_heads=6, mamba_head_dim=16, n_groups=2, ssm_state_size=24, head_dim=32, chunk_size=32,
+        layer_norm_epsilon=float(np.float32(2e-3)), rms_norm_eps=None, use_conv_bias=True, mlp_bias=True)),
     "bert": ("BertConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), eos_token_id=None)),
     "xlm-roberta": ("XLMRobertaConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
                                              max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1)),
@@ -150,6 +180,8 @@ def spread(cfg, name, shape):
         return 0.5, 1.5
     if last in ("router", "gate") and name.endswith("bias") or "correction_bias" in name:
         return 0.0, 0.4
+    if last == "A_log":
+        return -2.5, 1.5  # a state that lasts
     if name.endswith("bias") or len(shape) == 1:
         return 0.125, 0.75
     if "experts" in name and "bias" in name:

@@ -12,6 +12,18 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/plan.h"
 
+/* One row of one head of OP_RECUR: the state it finds and the one it leaves, which may be the same memory. */
+typedef struct recur_row {
+    const float *before; /* [n_k][n_v]; NULL: zeros */
+    float *after;        /* [n_k][n_v] */
+    const float *q, *k;  /* [n_k] */
+    const float *v;      /* [n_v] */
+    float *out;          /* [n_v] */
+    uint32_t n_k, n_v;
+    float fade, learn;
+    bool delta; /* v less what the faded state has for k already */
+} recur_row;
+
 typedef struct ops_table {
     /* dst[n] = norm(src[n]) × weight[n] + bias[n]; weight and bias may be NULL (1 and 0). */
     void (*norm)(norm_kind kind, const float *src, float *dst, const float *weight, const float *bias, uint32_t n,
@@ -27,6 +39,8 @@ typedef struct ops_table {
     float (*dot)(const float *a, const float *b, uint32_t n);
     /* x[n] += before[n] × factors[n] */
     void (*decay)(float *x, const float *before, const float *factors, uint32_t n);
+    /* after = fade × before + k (learn × v)ᵀ, out = afterᵀ q */
+    void (*recur)(const recur_row *r);
     /* x[n] *= scale */
     void (*scale)(float *x, float scale, uint32_t n);
     /* x[n] = cap × tanh(x[n] / cap) */
@@ -40,8 +54,8 @@ typedef struct ops_table {
 /* Double accumulators and libm: the oracle. */
 ops_table ops_table_scalar(void);
 /* The fastest for these features. Errors against the scalar table, with ε = 2⁻²³: norm (8 + √n) ε |y|; rope 2 ε (|a| +
- * |b|); gated 16 ε |y|, and for GELU-tanh up to 60 ε |y| where |x| > 4; add and decay ε; dot n/8 ε Σ|ab|; softcap 8 ε
- * cap; to_kv none.
+ * |b|); gated 16 ε |y|, and for GELU-tanh up to 60 ε |y| where |x| > 4; add and decay ε; dot n/8 ε Σ|ab|; recur
+ * (8 + 2 n_k) ε Σ|terms|; softcap 8 ε cap; to_kv none.
  */
 ops_table ops_table_make(cpu_features features);
 

@@ -62,6 +62,11 @@ static double activate(activation act, double x)
     case ACT_SWIGLU_CLAMPED: /* the half of it that sees the gate alone */
         x = x < 7 ? x : 7;
         return x / (1.0 + exp(-1.702 * x));
+    case ACT_SIGMOID:
+        return 1.0 / (1.0 + exp(-x));
+    case ACT_NONE:
+    case ACT_COUNT:
+        break;
     }
     return x;
 }
@@ -91,6 +96,24 @@ static void decay(float *x, const float *before, const float *factors, uint32_t 
 {
     for (uint32_t i = 0; i < n; i++) {
         x[i] = (float)(x[i] + (double)before[i] * factors[i]);
+    }
+}
+
+static void recur(const recur_row *r)
+{
+    for (uint32_t i = 0; i < r->n_v; i++) {
+        double known = 0, out = 0;
+        for (uint32_t j = 0; j < r->n_k && r->before && r->delta; j++) {
+            known += (double)r->before[(size_t)j * r->n_v + i] * r->k[j];
+        }
+        double learned = r->learn * ((double)r->v[i] - r->fade * known);
+        for (uint32_t j = 0; j < r->n_k; j++) {
+            size_t at = (size_t)j * r->n_v + i;
+            double s = (r->before ? (double)r->before[at] * r->fade : 0) + r->k[j] * learned;
+            r->after[at] = (float)s;
+            out += s * r->q[j];
+        }
+        r->out[i] = (float)out;
     }
 }
 
@@ -141,6 +164,7 @@ ops_table ops_table_scalar(void)
                        .add = add,
                        .dot = dot,
                        .decay = decay,
+                       .recur = recur,
                        .scale = scale_row,
                        .softcap = softcap,
                        .to_kv = to_kv};

@@ -137,6 +137,10 @@ static void simd_gated(activation act, float *gate, const float *up, uint32_t n)
             y = vf_gate(x, vf_sub(vf_zero(), x));
         } else if (act == ACT_GELU_TANH) { /* ½ (1 + tanh u) is the logistic function of 2u */
             y = vf_gate(x, vf_mul(x, vf_fma(vf_mul(x, x), b, a)));
+        } else if (act == ACT_SIGMOID) {
+            y = vf_gate(vf_set(1), vf_sub(vf_zero(), x));
+        } else if (act == ACT_NONE) {
+            y = x;
         } else {
             y = vf_max(vf_zero(), x);
             y = act == ACT_RELU_SQUARED ? vf_mul(y, y) : y;
@@ -203,6 +207,52 @@ static void simd_decay(float *x, const float *before, const float *factors, uint
     }
 }
 
+#define RECUR_COLUMNS 4u /* vectors of a state's row at a time: their running sums stay in registers */
+
+/* Columns [i, i + n_vectors × VF_N) of the state. */
+static inline void simd_recur_columns(const recur_row *r, uint32_t i, const uint32_t n_vectors)
+{
+    vf learned[RECUR_COLUMNS], out[RECUR_COLUMNS], fade = vf_set(r->fade), learn = vf_set(r->learn);
+    for (uint32_t c = 0; c < n_vectors; c++) {
+        learned[c] = out[c] = vf_zero();
+    }
+    for (uint32_t j = 0; j < r->n_k && r->before && r->delta; j++) {
+        const float *row = r->before + (size_t)j * r->n_v;
+        vf k = vf_set(r->k[j]);
+        for (uint32_t c = 0; c < n_vectors; c++) {
+            learned[c] = vf_fma(SIMD_LOAD(row, i + c * VF_N, r->n_v), k, learned[c]);
+        }
+    }
+    for (uint32_t c = 0; c < n_vectors; c++) {
+        learned[c] = vf_mul(learn, vf_fnma(fade, learned[c], SIMD_LOAD(r->v, i + c * VF_N, r->n_v)));
+    }
+    for (uint32_t j = 0; j < r->n_k; j++) {
+        size_t at = (size_t)j * r->n_v;
+        vf k = vf_set(r->k[j]), q = vf_set(r->q[j]);
+        for (uint32_t c = 0; c < n_vectors; c++) {
+            uint32_t column = i + c * VF_N;
+            vf s = r->before ? vf_mul(fade, SIMD_LOAD(r->before + at, column, r->n_v)) : vf_zero();
+            s = vf_fma(k, learned[c], s);
+            simd_store(r->after + at, column, r->n_v, s);
+            out[c] = vf_fma(s, q, out[c]);
+        }
+    }
+    for (uint32_t c = 0; c < n_vectors; c++) {
+        simd_store(r->out, i + c * VF_N, r->n_v, out[c]);
+    }
+}
+
+static void simd_recur(const recur_row *r)
+{
+    uint32_t i = 0;
+    for (; i + RECUR_COLUMNS * VF_N <= r->n_v; i += RECUR_COLUMNS * VF_N) {
+        simd_recur_columns(r, i, RECUR_COLUMNS);
+    }
+    for (; i < r->n_v; i += VF_N) {
+        simd_recur_columns(r, i, 1);
+    }
+}
+
 static void simd_scale(float *x, float scale, uint32_t n)
 {
     vf factor = vf_set(scale);
@@ -250,6 +300,7 @@ static void ops_simd_fill(ops_table *t)
     t->add = simd_add;
     t->dot = simd_dot;
     t->decay = simd_decay;
+    t->recur = simd_recur;
     t->scale = simd_scale;
     t->softcap = simd_softcap;
     t->to_kv = simd_to_kv;

@@ -7,6 +7,8 @@
  *                   weight rows shared out
  *     NODE_ATTEND   attention, tasks shared out
  *     NODE_SCAN     a recurrent sum, channels shared out
+ *     NODE_CONV     a short convolution, likewise
+ *     NODE_RECUR    linear attention with a state, heads shared out
  *     NODE_EXPERTS  a mixture: rows grouped by expert, pieces of experts shared out (experts.h)
  *     NODE_ADAPT    what adapters add to a product: rows shared out, or columns where rows are few
  *     NODE_TAKE     wanted rows gathered
@@ -39,6 +41,8 @@ typedef enum node_kind {
     NODE_LINEAR,
     NODE_ATTEND,
     NODE_SCAN,
+    NODE_CONV,
+    NODE_RECUR,
     NODE_EXPERTS,
     NODE_ADAPT,
     NODE_TAKE,
@@ -77,9 +81,10 @@ typedef struct node {
     /* NODE_ATTEND */
     op_attend attend;
     uint32_t work; /* which of exec.works */
-    /* NODE_SCAN */
-    const op *scan;
-    const float *decay; /* [width] */
+    /* NODE_SCAN, NODE_CONV, NODE_RECUR */
+    const op *mixer;
+    const float *decay; /* SCAN: [width]; CONV: [n][width], of the oldest row first */
+    const float *bias;  /* CONV: [width] or NULL */
     const op *experts;  /* NODE_EXPERTS */
     const op *adapt;    /* NODE_ADAPT */
     slot taken_slot;    /* NODE_TAKE */
@@ -113,6 +118,7 @@ struct program {
     uint32_t rope_width;                  /* floats a row of all tables together */
     op_attend shapes[PROGRAM_SHAPES_MAX]; /* [n_shapes] attentions that are cut into tasks differently */
     uint32_t n_shapes;
+    uint32_t recur_floats;                   /* what a thread needs for a head of any NODE_RECUR */
     uint32_t widest_in, widest_row;          /* of any product's input; of any slot that a rows part writes */
     uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
     bool packed_many[LINEAR_FORMAT_COUNT];   /* more than LINEAR_FEW tokens at a time */
@@ -153,6 +159,10 @@ bool program_label(program *prog, node *n, const op *ops, uint32_t n_ops);
 void program_rope_angles(const exec *e, const team_member *member);
 /* False: it had nothing to do for anyone, and needs no barrier. */
 bool program_run_node(const exec *e, uint32_t index, const team_member *member);
+
+/* NODE_SCAN, NODE_CONV and NODE_RECUR, in mixers.c */
+void program_run_mixer(const exec *e, const node *n, const team_member *member);
+uint32_t program_recur_floats(const op_recur *r);
 
 /* NODE_EXPERTS, in experts.c */
 void program_run_experts(const exec *e, uint32_t index, const team_member *member);

@@ -26,9 +26,14 @@ static bool reads(const op *o, slot s)
     case OP_ROPE:
     case OP_SCALE:
     case OP_SOFTCAP:
+    case OP_CONV:
     case OP_SCAN:
     case OP_TAKE_ROWS:
         return o->dst == s;
+    case OP_RECUR:
+        return o->src == s || s == SLOT_D || (s == SLOT_B && o->recur->kind == RECUR_DELTA);
+    case OP_PICK: /* leaves the rest of dst as it is */
+    case OP_WEIGH:
     case OP_KV_WRITE:
         return s == SLOT_K || s == SLOT_V;
     case OP_ATTEND:
@@ -55,6 +60,7 @@ static bool overwrites(const op *o, slot s)
     case OP_NORM:
     case OP_LINEAR:
     case OP_EXPERTS:
+    case OP_RECUR:
         return o->dst == s;
     case OP_ATTEND:
         return s == SLOT_A;
@@ -79,8 +85,8 @@ static bool read_later(const builder *b, uint32_t from, slot s)
 
 static bool row_wise(op_kind kind)
 {
-    return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_SCAN && kind != OP_EXPERTS && kind != OP_ADAPT &&
-           kind != OP_TAKE_ROWS;
+    return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_SCAN && kind != OP_CONV && kind != OP_RECUR &&
+           kind != OP_EXPERTS && kind != OP_ADAPT && kind != OP_TAKE_ROWS;
 }
 
 /* ---- pieces of nodes ---- */
@@ -227,8 +233,33 @@ static void take_attend(builder *b, node *n)
 static void take_scan(builder *b, node *n)
 {
     n->kind = NODE_SCAN;
-    n->scan = &b->ops[b->next++];
-    n->decay = vector_f32(b, n->scan->weight);
+    n->mixer = &b->ops[b->next++];
+    n->decay = vector_f32(b, n->mixer->weight);
+}
+
+static void take_conv(builder *b, node *n)
+{
+    const op *o = n->mixer = &b->ops[b->next++];
+    uint32_t n_rows = o->conv.n;
+    float *weights = region_array(&b->prog->memory, (size_t)n_rows * o->width, sizeof *weights), row[CONV_ROWS_MAX];
+    n->kind = NODE_CONV;
+    n->bias = vector_f32(b, o->bias);
+    n->decay = weights;
+    b->ok = b->ok && weights;
+    for (uint32_t c = 0; c < o->width && weights; c++) {
+        codec_decode(o->weight->type, (const uint8_t *)o->weight->data + c * o->weight->row_bytes, row, n_rows);
+        for (uint32_t j = 0; j < n_rows; j++) {
+            weights[(size_t)j * o->width + c] = row[j];
+        }
+    }
+}
+
+static void take_recur(builder *b, node *n)
+{
+    n->kind = NODE_RECUR;
+    n->mixer = &b->ops[b->next++];
+    uint32_t floats = program_recur_floats(n->mixer->recur);
+    b->prog->recur_floats = floats > b->prog->recur_floats ? floats : b->prog->recur_floats;
 }
 
 static void build_node(builder *b)
@@ -251,6 +282,12 @@ static void build_node(builder *b)
         break;
     case OP_SCAN:
         take_scan(b, n);
+        break;
+    case OP_CONV:
+        take_conv(b, n);
+        break;
+    case OP_RECUR:
+        take_recur(b, n);
         break;
     case OP_EXPERTS:
         n->kind = NODE_EXPERTS;
@@ -284,8 +321,8 @@ static bool take_rows_early(builder *b)
         if (kind == OP_TAKE_ROWS) {
             take = i;
             n_takes++;
-        } else if (!n_takes && (kind == OP_ATTEND || kind == OP_KV_WRITE || kind == OP_SCAN || kind == OP_ROPE ||
-                                kind == OP_EMBED || kind == OP_POSITION)) {
+        } else if (!n_takes && (kind == OP_ATTEND || kind == OP_KV_WRITE || kind == OP_SCAN || kind == OP_CONV ||
+                                kind == OP_RECUR || kind == OP_ROPE || kind == OP_EMBED || kind == OP_POSITION)) {
             last = i;
         }
     }

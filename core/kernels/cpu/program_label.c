@@ -33,6 +33,7 @@ static const char *op_name(const op *o)
         [OP_EMBED] = "embed", [OP_POSITION] = "position",   [OP_NORM] = "norm",     [OP_LINEAR] = "linear",
         [OP_ROPE] = "rope",   [OP_KV_WRITE] = "kv_write",   [OP_ATTEND] = "attend", [OP_GATED] = "gated",
         [OP_ADD] = "add",     [OP_EXPERTS] = "experts",     [OP_SCALE] = "scale",   [OP_SOFTCAP] = "softcap",
+        [OP_CONV] = "conv",   [OP_RECUR] = "recur",         [OP_PICK] = "pick",     [OP_WEIGH] = "weigh",
         [OP_SCAN] = "scan",   [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",
     };
     return o->kind == OP_LINEAR ? matrix_name(o) : names[o->kind];

@@ -2,6 +2,7 @@
  * Running nodes: how the work of each is split over the team.
  * Owner: none. Lifetime: the pass.
  */
+#include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/program.h"
@@ -36,7 +37,9 @@ static void norm_row(const exec *e, const row_op *r, const float *src, float *ds
 {
     const op_norm *norm = &r->o->norm;
     for (uint32_t i = 0; i < r->o->width; i += norm->width) {
-        e->prog->ops.norm(norm->kind, src + i, dst + i, r->weight, r->bias, norm->width, norm->eps);
+        uint32_t at = norm->whole_weight ? i : 0;
+        e->prog->ops.norm(norm->kind, src + i, dst + i, r->weight ? r->weight + at : NULL,
+                          r->bias ? r->bias + at : NULL, norm->width, norm->eps);
     }
 }
 
@@ -58,6 +61,13 @@ static void position_row(const exec *e, const row_op *r, float *dst, uint32_t ro
     codec_decode(w->type, (const uint8_t *)w->data + (size_t)e->s.positions[row] * w->row_bytes, dst, r->o->width);
     if (r->bias) {
         e->prog->ops.add(dst, r->bias, 1.0f, r->o->width);
+    }
+}
+
+static void pick_row(const op_pick *p, const float *src, float *dst)
+{
+    for (uint32_t g = 0; g < p->n_groups; g++) {
+        memcpy(dst + p->to + (size_t)g * p->n, src + (size_t)g * p->group + p->from, p->n * sizeof *dst);
     }
 }
 
@@ -121,6 +131,12 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t *s
         break;
     case OP_ADD:
         ops->add(dst, exec_row(e, o->src, row), o->scale, o->width);
+        break;
+    case OP_PICK:
+        pick_row(&o->pick, exec_row(e, o->src, row), dst);
+        break;
+    case OP_WEIGH:
+        ops->scale(dst, (float)(1 / (1 + exp(-(double)*exec_row(e, o->src, row)))), o->width);
         break;
     case OP_SCALE:
         ops->scale(dst, o->scale, o->width);
@@ -389,38 +405,6 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
     }
 }
 
-/* ---- recurrent sums ---- */
-
-static float *state_of(const exec *e, const op *o, uint32_t page)
-{
-    const kv_layout *l = &e->s.kv.layout[o->state.kv_group];
-    uint8_t *base = e->s.kv.base[o->state.kv_group];
-    return (float *)(void *)(base + page * l->page_bytes + o->state.kv_layer * l->layer_bytes);
-}
-
-/* Rows wait for each other, channels do not: members own channels. A row's result is the state behind it. */
-static void run_scan(const exec *e, const node *n, const team_member *member)
-{
-    const op *o = n->scan;
-    uint32_t begin, end;
-    team_share(member, o->width, 16, &begin, &end);
-    for (uint32_t i = 0; i < e->s.n_slices && begin < end; i++) {
-        const step_slice *slice = &e->s.slices[i];
-        const uint32_t *pages = slice->pages[o->state.kv_group];
-        const float *before = pages[0] != KV_PAGE_NONE ? state_of(e, o, pages[0]) + begin : NULL;
-        for (uint32_t r = 0; r < slice->n_rows; r++) {
-            float *x = exec_row(e, o->dst, slice->first_row + r) + begin;
-            if (before) {
-                e->prog->ops.decay(x, before, n->decay + begin, end - begin);
-            }
-            if (pages[1 + r] != KV_PAGE_NONE) {
-                memcpy(state_of(e, o, pages[1 + r]) + begin, x, (end - begin) * sizeof *x);
-            }
-            before = x;
-        }
-    }
-}
-
 /* In place: wanted rows ascend, so a row is never overwritten before it was read. Members own columns. */
 static void run_take(const exec *e, const node *n, const team_member *member)
 {
@@ -450,7 +434,9 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member)
         run_attend(e, index, member);
         break;
     case NODE_SCAN:
-        run_scan(e, n, member);
+    case NODE_CONV:
+    case NODE_RECUR:
+        program_run_mixer(e, n, member);
         break;
     case NODE_EXPERTS:
         program_run_experts(e, index, member);

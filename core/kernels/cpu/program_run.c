@@ -48,6 +48,8 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
                                                  : (n_positions + 2 * n) * sizeof(double);
         attend = n_bytes > attend ? n_bytes : attend;
     }
+    size_t recur = prog->recur_floats * sizeof(float);
+    attend = recur > attend ? recur : attend;
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         e->private_packed[f] = at;
         at += prog->packed_in[f] ? linear_input_bytes((linear_format)f, LINEAR_TILE, prog->packed_in[f]) : 0;

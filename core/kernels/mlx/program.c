@@ -84,6 +84,19 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
     return status;
 }
 
+/* What the backend has no graph for. */
+static mlxr_status check_mixers(const plan *p, mlxr_error *error)
+{
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind == OP_CONV || p->ops[i].kind == OP_RECUR) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "the MLX backend runs no layers with a convolution or linear attention; the backend cpu "
+                             "does");
+        }
+    }
+    return MLXR_OK;
+}
+
 /* MLX counts elements of an axis in 32 bits. */
 static mlxr_status check_sizes(const plan *p, mlxr_error *error)
 {
@@ -134,6 +147,9 @@ mlxr_status mlx_program_open(program **out, const plan *p, const program_device 
         if (p->ops[i].kind == OP_ADAPT) {
             status = error_set(error, MLXR_UNSUPPORTED, "the MLX backend applies no adapters; the backend cpu does");
         }
+    }
+    if (status == MLXR_OK) {
+        status = check_mixers(p, error);
     }
     if (status == MLXR_OK) {
         status = check_sizes(p, error);

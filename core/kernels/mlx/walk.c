@@ -89,6 +89,11 @@ static mlx_value *activate(walk *w, activation act, mlx_value *x)
     case ACT_SWIGLU_CLAMPED: /* the half of it that sees the gate alone */
         x = bridge_two(a, BRIDGE_MINIMUM, x, bridge_scalar(a, 7));
         return value_mul(a, x, bridge_one(a, BRIDGE_SIGMOID, value_scale(a, x, 1.702f)));
+    case ACT_SIGMOID:
+        return bridge_one(a, BRIDGE_SIGMOID, x);
+    case ACT_NONE:
+    case ACT_COUNT:
+        break;
     }
     return x;
 }
@@ -301,6 +306,13 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         break;
     case OP_SCAN:
         *dst = scan(w, o, arrays);
+        break;
+    case OP_WEIGH:
+        *dst = value_mul(w->a, *dst, bridge_one(w->a, BRIDGE_SIGMOID, w->slots[o->src]));
+        break;
+    case OP_CONV: /* of mixers, which are refused */
+    case OP_RECUR:
+    case OP_PICK:
         break;
     case OP_TAKE_ROWS:
         *dst = take(w, o);

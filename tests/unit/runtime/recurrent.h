@@ -20,6 +20,27 @@ static const recurrent_hybrid recurrent_hybrids[] = {{"llama+states", "llama", 0
                                                      {"qwen2-states", "qwen2", 0xf}};
 enum { RECURRENT_HYBRIDS = sizeof recurrent_hybrids / sizeof *recurrent_hybrids };
 
+/* Families with mixers of their own, of tests/oracle/families. */
+typedef struct mixer_family {
+    const char *name;
+    uint32_t head_dim;
+} mixer_family;
+
+static const mixer_family mixer_families[] = {
+    {"lfm2", 16}, {"qwen3next", 32}, {"granitehybrid", 16}, {"nemotron-h", 32}};
+
+enum { MIXER_FAMILIES = sizeof mixer_families / sizeof *mixer_families };
+
+static inline bool is_mixer_family(const char *name)
+{
+    for (size_t i = 0; i < MIXER_FAMILIES; i++) {
+        if (strcmp(mixer_families[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static inline op *recurrent_add(plan *p, op *ops, const op *like, op_kind kind, slot dst, slot src)
 {
     op *o = &ops[p->n_ops++];

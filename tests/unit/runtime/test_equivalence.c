@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "recurrent.h"
 #include "runtime/engine.h"
+#include "support/family_model.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
@@ -36,6 +37,15 @@ static const tiny_model *hybrid_at(size_t index)
     }
     made[index] = *tiny_model_find(recurrent_hybrids[index].base);
     made[index].name = recurrent_hybrids[index].name;
+    return &made[index];
+}
+
+static const tiny_model *mixer_at(size_t index)
+{
+    static tiny_model made[MIXER_FAMILIES];
+    made[index] = *tiny_model_find("llama"); /* whose tokens it gets */
+    made[index].name = mixer_families[index].name;
+    made[index].head_dim = mixer_families[index].head_dim;
     return &made[index];
 }
 
@@ -79,8 +89,11 @@ static void use_type(void **state)
 static const char *model_path(const tiny_model *tiny)
 {
     static char path[512];
-    snprintf(path, sizeof path, "%s/%s.gguf", test_temp_dir(), tiny->name);
-    if (access(path, F_OK) != 0) {
+    bool mixer = is_mixer_family(tiny->name);
+    snprintf(path, sizeof path, "%s/%s%s", test_temp_dir(), tiny->name, mixer ? "" : ".gguf");
+    if (access(path, F_OK) != 0 && mixer) {
+        family_model_write(tiny->name, path);
+    } else if (access(path, F_OK) != 0) {
         tiny_model_write_gguf(tiny, &(tiny_options){.type = DTYPE_Q8_0}, path);
     }
     return path;
@@ -228,6 +241,11 @@ static const tiny_model *model_at(size_t index)
             return hybrid_at(first + index);
         }
         index -= n;
+    }
+    for (size_t i = 0; !plain.backend && i < MIXER_FAMILIES; i++) {
+        if ((!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
+            return mixer_at(i);
+        }
     }
     for (size_t i = 0; soak ? tiny_model_at(i) != NULL : i < n_quick; i++) {
         const tiny_model *tiny = soak ? tiny_model_at(i) : tiny_model_find(quick[i]);
