@@ -14,10 +14,7 @@
  *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
  *   ARCH.headless                         1: it has no output matrix, and ties none
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
- *   ARCH.attention.recurrent_layers       an array of one bool a layer, of DeltaNet's models; .head_count_kv and
- *                                         .feed_forward_length of the others with mixers are arrays, 0: it has none
- *   ARCH.shortconv.l_cache, .ssm.conv_kernel, .ssm.state_size, .ssm.group_count, .ssm.time_step_rank, .ssm.inner_size
- *   ARCH.rope.scaling.finetuned           of Granite 4, 0: no layer turns
+ *   and those of mixers, below
  *   ARCH.rope.layers                      an array of one number a layer, 0: it does not turn
  *   ARCH.rope.scaling.type                linear, yarn, llama3 or what else config.json says
  *   ARCH.rope.scaling.factor, .original_context_length
@@ -51,7 +48,11 @@ typedef enum hf_windows {
 /* Which words a class has for its tensors. */
 typedef enum hf_words { HF_WORDS_LLAMA, HF_WORDS_BERT, HF_WORDS_NOMIC, HF_WORDS_MODERN, HF_WORDS_NEMOTRON } hf_words;
 
-/* What a class has in layers without attention, and so which words config.json has for it. */
+/* What a class has in layers without attention, and so which words config.json has for it. Metadata made:
+ *   ARCH.attention.recurrent_layers       an array of one bool a layer, of DeltaNet's models; .head_count_kv and
+ *                                         .feed_forward_length of the others are arrays, 0: it has none
+ *   ARCH.shortconv.l_cache, .ssm.conv_kernel, .ssm.state_size, .ssm.group_count, .ssm.time_step_rank, .ssm.inner_size
+ *   ARCH.rope.scaling.finetuned           of Granite 4, 0: no layer turns */
 typedef enum hf_mixer {
     HF_MIXER_NONE,
     HF_MIXER_CONV,    /* conv_… (LFM2) */

@@ -582,6 +582,7 @@ static const stem global_stems[] = {
     {"model.norm", "output_norm", true},
     {"model.embedding_norm", "token_embd_norm", true}, /* LFM2's last norm */
     {"lm_head", "output", false},
+    {"score", "cls.output", false},
 };
 
 static const stem nemotron_layer_stems[] = {
@@ -594,7 +595,6 @@ static const stem nemotron_global_stems[] = {
     {"backbone.embeddings", "token_embd", false},
     {"backbone.norm_f", "output_norm", true},
     {"lm_head", "output", false},
-    {"score", "cls.output", false},
 };
 
 static const stem bert_layer_stems[] = {

@@ -14,8 +14,9 @@
 static float *state_of(const exec *e, const op_state *s, uint32_t page)
 {
     const kv_layout *l = &e->s.kv.layout[s->kv_group];
-    uint8_t *base = e->s.kv.base[s->kv_group];
-    return (float *)(void *)(base + page * l->page_bytes + s->kv_layer * l->layer_bytes) + s->first;
+    uint8_t *at = page >= PROGRAM_CARRY ? e->carry[page - PROGRAM_CARRY] + e->carry_first[s->kv_group]
+                                        : (uint8_t *)e->s.kv.base[s->kv_group] + page * l->page_bytes;
+    return (float *)(void *)(at + s->kv_layer * l->layer_bytes) + s->first;
 }
 
 /* A row's result is the state behind it. */

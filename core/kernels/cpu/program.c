@@ -69,11 +69,6 @@ static uint32_t choose_rows(const program *prog)
     for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
         row_bytes += prog->packed_in[f] ? linear_input_bytes((linear_format)f, 1, prog->packed_in[f]) : 0;
     }
-    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
-        if (p->kv_groups[g].state_width || p->both_ways) { /* a pass cannot go on from another one's states */
-            return PROGRAM_ROWS_MAX;
-        }
-    }
     uint64_t rows = weight_bytes / PROGRAM_SCRATCH_PART / row_bytes & ~(uint64_t)63;
     return rows < PROGRAM_ROWS_LEAST ? PROGRAM_ROWS_LEAST : rows > PROGRAM_ROWS_MAX ? PROGRAM_ROWS_MAX : (uint32_t)rows;
 }

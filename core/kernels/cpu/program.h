@@ -128,6 +128,10 @@ struct program {
     program_block scratch, cut;
 };
 
+/* Page ids of a recurrent group that stand for memory of the program: the states between two passes over one sequence,
+ * of this pass and the one before it by turns. */
+#define PROGRAM_CARRY (KV_PAGE_NONE - 2)
+
 /* One pass over the program: a step, or a part of it of at most rows_max rows. */
 typedef struct exec {
     const program *prog;
@@ -142,7 +146,10 @@ typedef struct exec {
     attend_work works[PROGRAM_SHAPES_MAX];
     experts_work experts;
     float *partials;
-    _Atomic uint32_t *counters; /* [n_nodes][2] chunks given out; 16 apart, a cache line each */
+    uint32_t pass;                     /* its number, from 0 */
+    uint8_t *carry[2];                 /* states; NULL: the step is one pass */
+    size_t carry_first[KV_GROUPS_MAX]; /* where each group's begin in them */
+    _Atomic uint32_t *counters;        /* [n_nodes][2] chunks given out; 16 apart, a cache line each */
 } exec;
 
 mlxr_status program_open(program **out, const plan *p, const backend_options *options, mlxr_error *error);

@@ -123,12 +123,58 @@ static mlxr_status grow(program_block *block, uint64_t n, mlxr_error *error)
     return MLXR_OK;
 }
 
-/* Makes *e the pass over rows [begin, end) of the step, with n_done wanted rows before it. */
-static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint32_t n_done)
+/* The pages of a slice's states in this pass. Where it goes on from the last pass, or goes on in the next, and nobody
+ * wants the state between, that is carried. */
+static void cut_states(const exec *e, const step_slice *all, step_slice *part, uint32_t n_before, uint32_t **room)
 {
-    carve c = {.base = e->prog->cut.data};
-    step_slice *slices = carve_take(&c, s->n_slices, sizeof *slices);
-    uint32_t *wanted = carve_take(&c, s->n_wanted, sizeof *wanted);
+    const plan *p = e->prog->plan;
+    for (uint32_t g = 0; g < p->n_kv_groups && e->carry[0]; g++) {
+        if (p->kv_groups[g].state_width == 0) {
+            continue;
+        }
+        uint32_t *pages = *room, n = part->n_rows;
+        *room += n + 1;
+        memcpy(pages, all->pages[g] + n_before, (n + 1) * sizeof *pages);
+        if (n_before > 0 && pages[0] == KV_PAGE_NONE) {
+            pages[0] = PROGRAM_CARRY + (e->pass + 1) % 2;
+        }
+        if (n_before + n < all->n_rows && pages[n] == KV_PAGE_NONE) {
+            pages[n] = PROGRAM_CARRY + e->pass % 2;
+        }
+        part->pages[g] = pages;
+    }
+}
+
+/* What cuts a step into passes of n_rows rows; called twice, to count and to place. */
+typedef struct cut_room {
+    step_slice *slices;
+    uint32_t *wanted, *pages;
+} cut_room;
+
+static cut_room place_cut(exec *e, carve *c, const step *s, uint32_t n_rows)
+{
+    const plan *p = e->prog->plan;
+    cut_room room = {.slices = carve_take(c, s->n_slices, sizeof *room.slices),
+                     .wanted = carve_take(c, s->n_wanted, sizeof *room.wanted)};
+    size_t n_bytes = 0, n_pages = 0;
+    for (uint32_t g = 0; g < p->n_kv_groups && n_rows < s->n_rows; g++) {
+        e->carry_first[g] = n_bytes;
+        n_bytes += p->kv_groups[g].state_width ? s->kv.layout[g].page_bytes : 0;
+        n_pages += p->kv_groups[g].state_width ? (size_t)n_rows + s->n_slices : 0;
+    }
+    if (n_bytes) {
+        room.pages = carve_take(c, n_pages, sizeof *room.pages);
+        e->carry[0] = carve_take(c, n_bytes, 1);
+        e->carry[1] = carve_take(c, n_bytes, 1);
+    }
+    return room;
+}
+
+/* Makes *e the pass over rows [begin, end) of the step, with n_done wanted rows before it. */
+static void cut_pass(exec *e, const step *s, cut_room room, uint32_t begin, uint32_t end, uint32_t n_done)
+{
+    step_slice *slices = room.slices;
+    uint32_t *wanted = room.wanted;
     e->s = (step){.n_rows = end - begin,
                   .tokens = s->tokens + begin,
                   .positions = s->positions + begin,
@@ -147,6 +193,7 @@ static void cut_pass(exec *e, const step *s, uint32_t begin, uint32_t end, uint3
             part->first_row = first - begin;
             part->n_rows = last - first;
             part->start = all->start + (first - all->first_row);
+            cut_states(e, all, part, first - all->first_row, &room.pages);
         }
     }
     while (n_done + e->s.n_wanted < s->n_wanted && s->wanted[n_done + e->s.n_wanted] < end) {
@@ -209,44 +256,31 @@ static void walk(void *context, const team_member *member)
     }
 }
 
-/* A later pass would not know from which state to go on. */
-static mlxr_status check_states(const plan *p, const step *s, mlxr_error *error)
-{
-    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
-        if (p->kv_groups[g].state_width && s->n_rows > PROGRAM_ROWS_MAX) {
-            return error_set(error, MLXR_LIMIT, "a step of %u rows: with recurrent layers the CPU backend takes %d",
-                             s->n_rows, PROGRAM_ROWS_MAX);
-        }
-    }
-    return MLXR_OK;
-}
-
 mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error)
 {
     mlxr_status status = step_check(prog->plan, s, error);
-    if (status == MLXR_OK) {
-        status = check_states(prog->plan, s, error);
-    }
     if (status != MLXR_OK || s->n_rows == 0) {
         return status;
     }
-    carve cut = {0};
-    carve_take(&cut, s->n_slices, sizeof(step_slice));
-    carve_take(&cut, s->n_wanted, sizeof(uint32_t));
-    status = grow(&prog->cut, cut.used, error);
     /* Passes of about equal size: rows of a sequence come in order, so a later pass finds its keys written. */
     uint32_t rows_max = prog->plan->both_ways ? s->n_rows : prog->rows_max; /* an end of a text sees the other one */
     uint32_t n_passes = (s->n_rows + rows_max - 1) / rows_max;
     uint32_t n_rows = (s->n_rows + n_passes - 1) / n_passes;
     exec e = {.prog = prog};
+    carve count = {0};
+    place_cut(&e, &count, s, n_rows);
+    status = grow(&prog->cut, count.overflow ? UINT64_MAX : count.used, error);
+    carve take = {.base = prog->cut.data};
+    cut_room room = place_cut(&e, &take, s, n_rows);
     for (uint32_t begin = 0, n_done = 0; status == MLXR_OK && begin < s->n_rows; begin += n_rows) {
         uint32_t end = s->n_rows - begin < n_rows ? s->n_rows : begin + n_rows;
-        cut_pass(&e, s, begin, end, n_done);
+        cut_pass(&e, s, room, begin, end, n_done);
         n_done += e.s.n_wanted;
         status = prepare_pass(prog, &e, error);
         if (status == MLXR_OK) {
             team_run(t, walk, &e);
         }
+        e.pass++;
     }
     return status;
 }

@@ -588,7 +588,7 @@ static void count_members(void *context, uint32_t index, uint32_t n)
 }
 
 /* What a state must be is known from the rows before it; a step of several passes would have to keep one for itself. */
-static void states_are_kept_where_asked_and_long_steps_refused(void **state)
+static void states_are_kept_where_asked_and_carried_through_long_steps(void **state)
 {
     (void)state;
     enum { N = 513, PAGES = 8 };
@@ -625,9 +625,25 @@ static void states_are_kept_where_asked_and_long_steps_refused(void **state)
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(base[i] & base[5 * n + i], 0xff); /* untouched */
     }
-    slice = (step_slice){.n_rows = N, .pages = {pages, states}};
+    slice = (step_slice){.n_rows = N, .pages = {pages, states}}; /* several passes */
     s = (step){.n_rows = N, .tokens = tokens, .positions = positions, .slices = &slice, .n_slices = 1, .kv = r.kv};
-    refused(&r, &s);
+    states[7] = states[20] = KV_PAGE_NONE;
+    states[N] = 6;
+    assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
+    states[171] = 1;
+    states[342] = 2;
+    states[N] = 7;
+    for (uint32_t first = 0; first < N; first += 171) {
+        slice = (step_slice){.n_rows = 171, .start = first, .pages = {pages, states + first}};
+        s = (step){.n_rows = 171,
+                   .tokens = tokens + first,
+                   .positions = positions + first,
+                   .slices = &slice,
+                   .n_slices = 1,
+                   .kv = r.kv};
+        assert_ok(r.ops->run(r.b, r.prog, &s, &r.error), &r.error);
+    }
+    assert_memory_equal(base + 6 * n, base + 7 * n, n);
     rig_close(&r);
     tiny_close(&t);
 }
@@ -686,7 +702,7 @@ int main(void)
         cmocka_unit_test(only_wanted_rows_of_a_long_step_give_logits),
         cmocka_unit_test(malformed_plans_are_refused_in_words),
         cmocka_unit_test(malformed_steps_are_refused),
-        cmocka_unit_test(states_are_kept_where_asked_and_long_steps_refused),
+        cmocka_unit_test(states_are_kept_where_asked_and_carried_through_long_steps),
         cmocka_unit_test(parallel_runs_once_on_every_thread),
         cmocka_unit_test(backends_are_found_by_name),
         cmocka_unit_test(kv_memory_is_aligned_and_zero),

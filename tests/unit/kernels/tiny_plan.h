@@ -76,7 +76,7 @@ static inline op *tiny_op(tiny *t, op_kind kind, uint32_t layer, slot dst, slot 
 static inline void tiny_norm(tiny *t, uint32_t layer, slot dst, slot src, uint32_t width, uint32_t group)
 {
     op *o = tiny_op(t, OP_NORM, layer, dst, src, width);
-    o->norm = (op_norm){t->o.norm, group, 1e-5f};
+    o->norm = (op_norm){.kind = t->o.norm, .width = group, .eps = 1e-5f};
     o->weight = tiny_tensor(t, DTYPE_F32, group, 1, 1.0f, 0.3f);
     o->bias = t->o.biases && t->o.norm == NORM_LAYER ? tiny_tensor(t, DTYPE_F32, group, 1, 0, 0.2f) : NULL;
 }
