@@ -46,7 +46,7 @@ static scheduler_options with_defaults(const scheduler_options *options, uint32_
     o.lanes_max = o.lanes_max ? o.lanes_max : 64;
     o.rows_max = o.rows_max && o.rows_max < rows_max ? o.rows_max : rows_max;
     o.step_us = o.step_us > 0 ? o.step_us : 40000;
-    o.stretch = o.stretch > 0 ? o.stretch : 2.45;
+    o.stretch = o.stretch > 0 ? o.stretch : 2.5;
     o.step_max_us = o.step_max_us > 0 ? o.step_max_us : 1e6;
     o.solo_us = o.solo_us > 0 ? o.solo_us : 250000;
     o.lookahead = o.lookahead ? o.lookahead : 256;

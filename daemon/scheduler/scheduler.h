@@ -91,7 +91,7 @@ typedef struct scheduler_options {  /* {0} is a valid default */
     uint32_t lanes_max;             /* sequences running at once; 0: 64 */
     uint32_t rows_max;              /* rows of a step; 0: mlxr_step_tokens_max */
     double step_us;                 /* what a step may always take; 0: 40,000 */
-    double stretch;                 /* … or this many times what its decoding takes alone (pace.h); 0: 2.45 */
+    double stretch;                 /* … or this many times what its decoding takes alone (pace.h); 0: 2.5 */
     double step_max_us;             /* but with decoding never more than this; 0: 1,000,000 */
     double solo_us;                 /* a step of prompts only; 0: 250,000 (cancellation waits for it) */
     uint32_t lookahead;             /* generated tokens that must fit for a request to start; 0: 256 */

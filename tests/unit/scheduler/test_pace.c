@@ -82,7 +82,7 @@ static outcome run(machine m, uint32_t n_prompt)
 {
     static double us[STEPS_MAX];
     outcome out = {0};
-    world w = {.m = m, .stretch = 2.45};
+    world w = {.m = m, .stretch = 2.5};
     cost_model_init(&w.cost, NULL);
     double solo_us = 0, prompt_us = 0;
     for (uint32_t at = 0; at < n_prompt; at += 128) { /* alone */
