@@ -41,8 +41,8 @@ const verb verb_table[] = {
      GROUP_BATCH | GROUP_SAMPLING | GROUP_GRAMMAR | GROUP_DRAFT | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE |
          GROUP_JSON,
      1, 2, verb_batch, true, false},
-    {"serve", "", "serve models over HTTP until Ctrl-C", GROUP_SERVE | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE, 0, 0,
-     verb_serve, false, false},
+    {"serve", "", "serve models over HTTP until Ctrl-C",
+     GROUP_SERVE | GROUP_LORA | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE, 0, 0, verb_serve, false, false},
     {"key", "create|list|revoke", "API keys of the daemon: create [LABEL], list, revoke ID",
      GROUP_KEY | GROUP_JSON | GROUP_CLIENT, 1, 2, verb_key, false, false},
     {"pull", "MODEL", "get a model: a name, hf:owner/repo[:type], a URL or a file",

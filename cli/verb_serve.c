@@ -2,6 +2,7 @@
  * `mlxr serve`: the daemon, in this process, until SIGTERM or Ctrl-C.
  * Owner: main. Lifetime: the call.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +10,11 @@
 
 #include "client.h"
 #include "kernels.h"
+#include "mlxr_adapter.h"
 #include "models.h"
 #include "output.h"
 #include "server/daemon.h"
+#include "session.h"
 #include "telemetry/logger.h"
 #include "verbs.h"
 
@@ -75,8 +78,38 @@ static bool find_models(const options *o, char (*paths)[MODEL_PATH_MAX], const c
     return true;
 }
 
+/* Adapters of all models that take them, by number; [n] paths. False after telling what is wrong. */
+static bool take_adapters(const options *o, mlxr_adapter_path *out, char **paths, size_t *n)
+{
+    *n = 0;
+    if (o->adapters.n > MLXR_ADAPTERS_MAX) {
+        print_error("--lora: at most %d adapters", MLXR_ADAPTERS_MAX);
+        return false;
+    }
+    for (size_t i = 0; i < o->adapters.n; i++) {
+        paths[i] = adapter_path(o->adapters.items[i], &out[i].scale);
+        if (!paths[i]) {
+            print_error("out of memory");
+            return false;
+        }
+        out[i].path = paths[i];
+        (*n)++;
+        if (access(out[i].path, R_OK) != 0) {
+            print_error("--lora %s: %s", out[i].path, strerror(errno));
+            return false;
+        }
+    }
+    return true;
+}
+
 static int serve(const options *o, const char *const *models, logger *l)
 {
+    mlxr_adapter_path adapters[MLXR_ADAPTERS_MAX];
+    char *paths[MLXR_ADAPTERS_MAX];
+    size_t n_adapters;
+    if (!take_adapters(o, adapters, paths, &n_adapters)) {
+        return EXIT_USAGE;
+    }
     char kernels[KERNELS_PATH_MAX];
     log_part part = {l, "server"};
     daemon_options d = {
@@ -87,6 +120,8 @@ static int serve(const options *o, const char *const *models, logger *l)
         .socket_path = o->socket,
         .no_tcp = o->no_tcp,
         .models = {models, o->models.n},
+        .adapters = adapters,
+        .n_adapters = n_adapters,
         .hosts = {o->allow_hosts.items, o->allow_hosts.n},
         .origins = {o->allow_origins.items, o->allow_origins.n},
         .tls_cert = o->tls_cert,
@@ -108,6 +143,9 @@ static int serve(const options *o, const char *const *models, logger *l)
     int code = daemon_run(&d, &error);
     if (*error.text) {
         print_error("%s", error.text);
+    }
+    for (size_t i = 0; i < n_adapters; i++) {
+        free(paths[i]);
     }
     return code;
 }

@@ -44,6 +44,17 @@ typedef struct mlxr_adapter_use {
 MLXR_API mlxr_status mlxr_model_adapt(mlxr_model **out, mlxr_model *model, const mlxr_adapter_use *uses, size_t n_uses,
                                       mlxr_error *error);
 
+typedef struct mlxr_adapter_path {
+    const char *path;
+    float scale;
+} mlxr_adapter_path;
+
+/* The model with the adapters of these files. The model keeps for its life what it has read, and some of the models it
+ * has made with what they cached: the same files and scales give the same model again. On the engine's thread, which
+ * waits for a file that was not read before. */
+MLXR_API mlxr_status mlxr_model_with(mlxr_model **out, mlxr_model *model, const mlxr_adapter_path *files,
+                                     size_t n_files, mlxr_error *error);
+
 #ifdef __cplusplus
 }
 #endif

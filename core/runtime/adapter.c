@@ -127,10 +127,18 @@ static kv_hash name_pages(const mlxr_model *base, const mlxr_adapter_use *uses, 
     return (kv_hash){h.low64, h.high64};
 }
 
+static mlxr_status check_count(size_t n, mlxr_error *error)
+{
+    return n <= MLXR_ADAPTERS_MAX
+               ? MLXR_OK
+               : error_set(error, MLXR_LIMIT, "%zu adapters at once; at most %d are supported", n, MLXR_ADAPTERS_MAX);
+}
+
 static mlxr_status check_uses(const mlxr_model *base, const mlxr_adapter_use *uses, size_t n, mlxr_error *error)
 {
-    if (n > MLXR_ADAPTERS_MAX) {
-        return error_set(error, MLXR_LIMIT, "%zu adapters at once; at most %d are supported", n, MLXR_ADAPTERS_MAX);
+    mlxr_status status = check_count(n, error);
+    if (status != MLXR_OK) {
+        return status;
     }
     for (size_t i = 0; i < n; i++) {
         if (!uses[i].adapter || uses[i].adapter->graph != base->graph) {
@@ -172,6 +180,7 @@ mlxr_status mlxr_model_adapt(mlxr_model **out, mlxr_model *model, const mlxr_ada
     m->refs = 1;
     m->adapters = list;
     m->trie = NULL;
+    m->kept = NULL;
     m->grammars = (grammar_cache){0};
     m->times = (step_times){0};
     m->cache.fingerprint = name_pages(base, uses, n_uses);
@@ -203,4 +212,124 @@ void model_adapters_close(mlxr_model *m)
     }
     free(m->adapters);
     m->adapters = NULL;
+}
+
+/* ---- what a model keeps of them ---------------------------------------------------------------------------------- */
+
+#define KEPT_FILES 64
+#define KEPT_MODELS 8
+
+struct kept_adapters {
+    char *paths[KEPT_FILES];
+    mlxr_adapter *adapters[KEPT_FILES];
+    size_t n;
+    mlxr_model *models[KEPT_MODELS]; /* least recently asked for first */
+    size_t n_models;
+};
+
+void model_kept_close(mlxr_model *base)
+{
+    struct kept_adapters *k = base->kept;
+    base->kept = NULL;
+    for (size_t i = 0; k && i < k->n_models; i++) {
+        model_close(k->models[i]);
+    }
+    for (size_t i = 0; k && i < k->n; i++) {
+        mlxr_adapter_unref(&k->adapters[i]);
+        free(k->paths[i]);
+    }
+    free(k);
+}
+
+static mlxr_status kept_adapter(struct kept_adapters *k, const mlxr_model *base, const char *path, mlxr_adapter **out,
+                                mlxr_error *error)
+{
+    for (size_t i = 0; i < k->n; i++) {
+        if (strcmp(k->paths[i], path) == 0) {
+            *out = k->adapters[i];
+            return MLXR_OK;
+        }
+    }
+    if (k->n == KEPT_FILES) {
+        return error_set(error, MLXR_LIMIT, "a model keeps %d adapters; %s would be one more", KEPT_FILES, path);
+    }
+    char *kept = strdup(path);
+    mlxr_status status = kept ? mlxr_adapter_load(out, base, path, error) : error_nomem(error, "adapter", strlen(path));
+    if (status != MLXR_OK) {
+        free(kept);
+        return status;
+    }
+    k->paths[k->n] = kept;
+    k->adapters[k->n++] = *out;
+    return MLXR_OK;
+}
+
+/* Takes the i-th out of the list. */
+static mlxr_model *take_out(struct kept_adapters *k, size_t i)
+{
+    mlxr_model *m = k->models[i];
+    k->n_models--;
+    memmove(&k->models[i], &k->models[i + 1], (k->n_models - i) * sizeof *k->models);
+    return m;
+}
+
+static mlxr_model *find_kept(struct kept_adapters *k, kv_hash name)
+{
+    for (size_t i = 0; i < k->n_models; i++) {
+        kv_hash h = k->models[i]->cache.fingerprint;
+        if (h.low == name.low && h.high == name.high) {
+            mlxr_model *m = take_out(k, i);
+            k->models[k->n_models++] = m;
+            if (m->refs++ == 0) {
+                mlxr_model_ref(m->base);
+            }
+            return m;
+        }
+    }
+    return NULL;
+}
+
+/* It is in use now, and stays when it no longer is; one that nobody uses may have to go for it. */
+static void keep(struct kept_adapters *k, mlxr_model *m)
+{
+    for (size_t i = 0; k->n_models == KEPT_MODELS && i < k->n_models; i++) {
+        if (k->models[i]->refs == 0) {
+            model_close(take_out(k, i));
+        }
+    }
+    if (k->n_models < KEPT_MODELS) {
+        m->is_kept = true;
+        k->models[k->n_models++] = m;
+    }
+}
+
+mlxr_status mlxr_model_with(mlxr_model **out, mlxr_model *model, const mlxr_adapter_path *files, size_t n_files,
+                            mlxr_error *error)
+{
+    mlxr_model *base = model_base_of(model);
+    mlxr_adapter_use uses[MLXR_ADAPTERS_MAX];
+    mlxr_status status = check_count(n_files, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (!base->kept && !(base->kept = calloc(1, sizeof *base->kept))) {
+        return error_nomem(error, "adapters", sizeof *base->kept);
+    }
+    for (size_t i = 0; i < n_files; i++) {
+        status = kept_adapter(base->kept, base, files[i].path, &uses[i].adapter, error);
+        if (status != MLXR_OK) {
+            return status;
+        }
+        uses[i].scale = files[i].scale;
+    }
+    mlxr_model *found = n_files ? find_kept(base->kept, name_pages(base, uses, n_files)) : NULL;
+    if (found) {
+        *out = found;
+        return MLXR_OK;
+    }
+    status = mlxr_model_adapt(out, base, uses, n_files, error);
+    if (status == MLXR_OK && n_files) {
+        keep(base->kept, *out);
+    }
+    return status;
 }

@@ -71,6 +71,8 @@ struct mlxr_model {
     uint32_t refs;
     mlxr_model *base;                /* NULL: itself; else what it shares everything of but its cache (adapter.c) */
     struct model_adapters *adapters; /* NULL: none */
+    struct kept_adapters *kept;      /* of a base: what mlxr_model_with read and made; NULL: nothing */
+    bool is_kept;                    /* in the base's list: without references it stays, and holds no base */
     model_file *file;
     graph *graph;
     tokenizer *tokenizer;
@@ -138,6 +140,9 @@ const step_adapter *model_adapters_of(const mlxr_model *model, uint32_t *n);
 /* The base's program that applies adapters, made the first time. */
 mlxr_status model_adapted_program(mlxr_model *base, bool hidden, program **out, mlxr_error *error);
 void model_adapters_close(mlxr_model *m);
+void model_kept_close(mlxr_model *base);
+/* Ends a model that nobody refers to. */
+void model_close(mlxr_model *m);
 
 /* Makes m->hidden, the first time. */
 mlxr_status model_hidden_program(mlxr_model *m, mlxr_error *error);

@@ -170,8 +170,9 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     return MLXR_OK;
 }
 
-static void model_close(mlxr_model *m)
+void model_close(mlxr_model *m)
 {
+    model_kept_close(m);
     for (mlxr_model **link = &m->engine->models; *link; link = &(*link)->next) {
         if (*link == m) {
             *link = m->next;
@@ -185,10 +186,13 @@ static void model_close(mlxr_model *m)
     }
     if (m->base) {
         mlxr_model *base = m->base;
+        bool counted = !m->is_kept;
         model_adapters_close(m);
         region_close(&m->memory);
         free(m);
-        mlxr_model_unref(&base);
+        if (counted) {
+            mlxr_model_unref(&base);
+        }
         return;
     }
     if (m->adapted) {
@@ -302,6 +306,11 @@ void mlxr_model_unref(mlxr_model **pointer)
     mlxr_model *m = *pointer;
     *pointer = NULL;
     if (m && --m->refs == 0) {
+        if (m->is_kept) {
+            mlxr_model *base = m->base;
+            mlxr_model_unref(&base);
+            return;
+        }
         model_close(m);
     }
 }

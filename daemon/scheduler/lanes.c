@@ -142,7 +142,17 @@ static mlxr_status constrain(scheduler *s, const request *r, mlxr_sequence *sequ
 static mlxr_status open_sequence(scheduler *s, mlxr_sequence **out, const request *r, mlxr_error *error)
 {
     mlxr_sequence *sequence = NULL;
-    mlxr_status status = mlxr_sequence_open(&sequence, r->ask.model, &r->sampling, error);
+    mlxr_model *adapted = NULL;
+    mlxr_status status = MLXR_OK;
+    if (r->ask.n_adapters) {
+        status = mlxr_model_with(&adapted, r->ask.model, r->ask.adapters, r->ask.n_adapters, error);
+    }
+    if (status == MLXR_OK) {
+        status = mlxr_sequence_open(&sequence, adapted ? adapted : r->ask.model, &r->sampling, error);
+    }
+    if (adapted) {
+        mlxr_model_unref(&adapted); /* the sequence has it */
+    }
     if (status == MLXR_OK && r->ask.draft) {
         status = mlxr_sequence_draft(sequence, r->ask.draft_model, r->ask.n_draft_max, error);
     }

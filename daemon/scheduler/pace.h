@@ -4,10 +4,10 @@
  *
  *   budget = stretch / (spread × slow) × what the decoding takes alone
  *
- * A step is to take at most `stretch` times what its decoding takes alone, but for one in thirty. Steps take now less and
- * now more than predicted, so the budget lies below that bound by as much as the slowest of the newest did (`spread`):
- * a machine that is ours gives a prompt more of the time than one whose cores come and go. Cores that go are away for
- * some steps, so what the last one took beyond its prediction (`slow`) is expected of the next as well.
+ * A step is to take at most `stretch` times what its decoding takes alone, but for one in thirty. Steps take now less
+ * and now more than predicted, so the budget lies below that bound by as much as the slowest of the newest did
+ * (`spread`): a machine that is ours gives a prompt more of the time than one whose cores come and go. Cores that go
+ * are away for some steps, so what the last one took beyond its prediction (`slow`) is expected of the next as well.
  */
 #ifndef MLXR_SCHEDULER_PACE_H
 #define MLXR_SCHEDULER_PACE_H

@@ -102,6 +102,7 @@ mlxr_status request_open(request **out, const scheduler_request *ask, mlxr_error
     atomic_init(&r->stalled, false);
     /* Every pointer becomes a copy or NULL, whatever fails, so that request_close frees no one else's. */
     bool copied = copy_array((const void **)&r->ask.tokens, ask->n_tokens, sizeof *ask->tokens);
+    copied = copy_array((const void **)&r->ask.adapters, ask->n_adapters, sizeof *ask->adapters) && copied;
     copied = copy_array((const void **)&r->ask.grammar, ask->grammar ? strlen(ask->grammar) + 1 : 0, 1) && copied;
     copied = copy_array((const void **)&r->ask.name, ask->name ? strlen(ask->name) + 1 : 0, 1) && copied;
     r->choices = calloc(r->ask.n_choices, sizeof *r->choices);

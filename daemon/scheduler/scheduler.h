@@ -17,6 +17,7 @@
 #define MLXR_SCHEDULER_H
 
 #include "mlxr.h"
+#include "mlxr_adapter.h"
 
 typedef struct scheduler scheduler;
 struct metrics; /* telemetry/metrics.h */
@@ -72,15 +73,17 @@ typedef struct scheduler_request { /* {0} with model, tokens and on_event is val
     bool ignore_end;               /* go on past end tokens */
     const char *grammar;           /* NULL: none; NUL-terminated GBNF or JSON Schema */
     bool grammar_is_schema;
-    size_t n_given;          /* the last of the tokens, which are the beginning of the grammar's sentence */
-    bool draft;              /* speculate */
-    mlxr_model *draft_model; /* NULL: prompt lookup */
-    uint32_t n_draft_max;    /* 0: the default */
-    int32_t priority;        /* higher first; −100 … 100 */
-    uint64_t client;         /* who shares fairly with whom */
-    uint64_t deadline_us;    /* on the scheduler's clock; 0: none */
-    const char *name;        /* of the model, for the metrics; NULL: "" */
-    uint64_t received_us;    /* when somebody began to wait for it, for the metrics; 0: when it is submitted */
+    size_t n_given;                    /* the last of the tokens, which are the beginning of the grammar's sentence */
+    bool draft;                        /* speculate */
+    mlxr_model *draft_model;           /* NULL: prompt lookup */
+    uint32_t n_draft_max;              /* 0: the default */
+    const mlxr_adapter_path *adapters; /* [n_adapters] the texts of paths outlive the scheduler */
+    size_t n_adapters;
+    int32_t priority;     /* higher first; −100 … 100 */
+    uint64_t client;      /* who shares fairly with whom */
+    uint64_t deadline_us; /* on the scheduler's clock; 0: none */
+    const char *name;     /* of the model, for the metrics; NULL: "" */
+    uint64_t received_us; /* when somebody began to wait for it, for the metrics; 0: when it is submitted */
     scheduler_on_event on_event;
     void *user;
 } scheduler_request;

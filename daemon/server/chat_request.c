@@ -20,6 +20,7 @@ const request_field chat_request_extensions[] = {
     {"n_ctx", field_count, R(n_ctx), 0, 0, NULL},
     {"keep_volatile", field_bool, R(keep_volatile), 0, 0, NULL},
     {"deadline_ms", field_count, R(deadline_ms), 0, 0, NULL},
+    {"lora", field_list, R(lora), 0, 0, NULL},
     {"prompt_cache_key", field_warn, 0, 0, 0, "prompts are found in the cache by their content, whoever asks"},
     {"safety_identifier", field_client, R(f.client), 0, 0, NULL},
 };

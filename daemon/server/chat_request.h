@@ -57,6 +57,7 @@ typedef struct chat_request {
     const char *draft;     /* "ngram", "none" or a model; borrowed; NULL: the daemon's */
     bool keep_volatile;    /* header lines that change with every request are left in the prompt */
     uint32_t deadline_ms;  /* 0: none */
+    const json_t *lora;    /* borrowed: [{"id", "scale"}]; NULL: what the daemon does with all */
     bool any_length;       /* nothing is generated: a prompt may be longer than the context */
 } chat_request;
 

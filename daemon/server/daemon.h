@@ -19,17 +19,20 @@ typedef struct daemon_list {
     size_t n;
 } daemon_list;
 
-typedef struct daemon_options { /* {0} is a valid default */
-    const char *host;           /* NULL: 127.0.0.1 */
-    uint16_t port;              /* 0: 11435 */
-    bool any_port;              /* take any free port instead (tests) */
-    uint16_t ollama_port;       /* 0: none; as `port`, for clients that know Ollama's only */
-    const char *socket_path;    /* a Unix socket besides; NULL: none */
-    bool no_tcp;                /* the Unix socket, or inherited ones, only */
-    const char *directory;      /* the registry's; NULL: registry_directory's */
-    daemon_list models;         /* loaded at start and kept: paths (beginning with / or .), else names */
-    daemon_list hosts;          /* further names in Host that are allowed */
-    daemon_list origins;        /* web pages that may ask: "https://chat.example" */
+typedef struct daemon_options {               /* {0} is a valid default */
+    const char *host;                         /* NULL: 127.0.0.1 */
+    uint16_t port;                            /* 0: 11435 */
+    bool any_port;                            /* take any free port instead (tests) */
+    uint16_t ollama_port;                     /* 0: none; as `port`, for clients that know Ollama's only */
+    const char *socket_path;                  /* a Unix socket besides; NULL: none */
+    bool no_tcp;                              /* the Unix socket, or inherited ones, only */
+    const char *directory;                    /* the registry's; NULL: registry_directory's */
+    daemon_list models;                       /* loaded at start and kept: paths (beginning with / or .), else names */
+    const struct mlxr_adapter_path *adapters; /* [n_adapters] what requests may name by number, with the scales of those
+                                                 that name none; borrowed */
+    size_t n_adapters;
+    daemon_list hosts;   /* further names in Host that are allowed */
+    daemon_list origins; /* web pages that may ask: "https://chat.example" */
     const char *tls_cert, *tls_key;
     const char *own_key;        /* a further API key, for the process it runs in, borrowed for its life; NULL: none */
     mlxr_engine_options engine; /* `log` is the daemon's */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "mlxr_adapter.h"
 #include "server/daemon_private.h"
 #include "server/sandbox.h"
 
@@ -115,6 +116,9 @@ static void allow_options(sandbox *s, const daemon_options *o)
         if (files[i]) {
             sandbox_allow(s, files[i], false);
         }
+    }
+    for (size_t i = 0; i < o->n_adapters; i++) {
+        sandbox_allow(s, o->adapters[i].path, false);
     }
     for (size_t i = 0; i < o->models.n; i++) {
         if (*o->models.items[i] == '/' || *o->models.items[i] == '.') {

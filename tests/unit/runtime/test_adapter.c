@@ -386,6 +386,45 @@ static void embeddings_take_adapters(void **state)
     close_world(&w);
 }
 
+/* The same files and scales are the same model, with what it cached, until its place is needed. */
+static void a_model_keeps_what_it_made_of_files(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    mlxr_model *model = NULL, *again = NULL;
+    float with[TINY_N_VOCAB], by_hand[TINY_N_VOCAB];
+    open_world(&w, 1, NULL);
+    char one[512], other[512];
+    snprintf(one, sizeof one, "%s", file_of("one"));
+    snprintf(other, sizeof other, "%s", file_of("other"));
+    mlxr_adapter_path files[] = {{one, 1}, {other, 0.5f}};
+    assert_ok(mlxr_model_with(&model, w.plain, files, 1, &error), &error);
+    logits_alone(&w, model, PROMPT, with);
+    logits_alone(&w, w.one, PROMPT, by_hand);
+    assert_memory_equal(with, by_hand, sizeof with);
+    mlxr_model *address = model;
+    mlxr_model_unref(&model);
+    assert_ok(mlxr_model_with(&again, w.plain, files, 1, &error), &error);
+    assert_ptr_equal(again, address);
+    mlxr_sequence *s = sequence_of(&w, again, PROMPT);
+    assert_true(mlxr_sequence_cached(s) >= 64);
+    for (uint32_t i = 0; i < 12; i++) { /* more than it keeps; the one in use stays */
+        files[1].scale = 0.25f * (float)(i + 1);
+        assert_ok(mlxr_model_with(&model, again, files, 2, &error), &error);
+        logits_alone(&w, model, 40, with);
+        mlxr_model_unref(&model);
+    }
+    assert_ok(mlxr_model_with(&model, w.plain, files, 1, &error), &error);
+    assert_ptr_equal(model, again);
+    mlxr_model_unref(&model);
+    files[1].path = "nowhere";
+    assert_int_not_equal(mlxr_model_with(&model, w.plain, files, 2, &error), MLXR_OK);
+    mlxr_sequence_close(&s);
+    mlxr_model_unref(&again);
+    close_world(&w); /* what was kept goes with the model */
+}
+
 /* ---- what is refused -----------------------------------------------------------------------------------------------
  */
 
@@ -478,6 +517,7 @@ int main(void)
         cmocka_unit_test(pages_are_found_with_the_same_adapters_only),
         cmocka_unit_test(formats_of_models_and_adapters_can_be_mixed),
         cmocka_unit_test(embeddings_take_adapters),
+        cmocka_unit_test(a_model_keeps_what_it_made_of_files),
         cmocka_unit_test(what_is_no_plain_adapter_is_refused_by_name),
         cmocka_unit_test(cut_files_are_errors),
     };

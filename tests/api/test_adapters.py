@@ -1,0 +1,84 @@
+"""LoRA adapters of the daemon: by request, many different ones at once, the same answers as `mlxr run`.
+
+Tiny models, standard library only.
+"""
+import os
+import threading
+
+import support
+
+
+class Adapters(support.ApiTest):
+    def setUp(self):
+        super().setUp()
+        self.model = support.cli.write_family("llama-lora", self.models)
+        self.adapter = os.path.join(self.model, "adapter")
+        self.other = os.path.join(self.home, "other")
+        support.cli.shutil.copytree(self.adapter, self.other)
+
+    def ask(self, daemon, lora=None, **fields):
+        body = {"model": "llama-lora", "prompt": "the inn", "max_tokens": 12, "temperature": 0, **fields}
+        return daemon.ask("POST", "/v1/completions", {**body, "lora": lora} if lora is not None else body)
+
+    def text(self, daemon, lora=None, **fields):
+        answer = self.ask(daemon, lora, **fields)
+        self.assertEqual(answer.status, 200, answer)
+        return answer.json["choices"][0]["text"]
+
+    def alone(self, *scales):
+        options = [o for s in scales for o in ("--lora", f"{self.adapter}={s}")]
+        return self.succeed("run", self.model, "the inn", "--raw", "--temp", "0", "-n", "12", "--json", *options).json["text"]
+
+    def test_requests_choose_by_number_and_scale(self):
+        daemon = self.serve("--model", self.model, "--threads", "1", "--lora", self.adapter, "--lora", f"{self.other}=0")
+        self.assertEqual(self.text(daemon), self.alone(1))  # what it was started with
+        self.assertEqual(self.text(daemon, []), self.alone())
+        self.assertEqual(self.text(daemon, [{"id": 0, "scale": 0}]), self.alone())
+        self.assertEqual(self.text(daemon, [{"id": 1}]), self.alone(1))
+        self.assertEqual(self.text(daemon, [{"id": 0, "scale": 0.5}, {"id": 1, "scale": -1.5}]), self.alone(0.5, -1.5))
+        self.assertEqual(len({self.alone(), self.alone(1), self.alone(0.5, -1.5)}), 3)
+        chat = daemon.ask("POST", "/v1/chat/completions", {"model": "llama-lora", "max_tokens": 4, "lora": [{"id": 0}], "messages": [
+            {"role": "user", "content": "x"}]})  # fmt: skip
+        self.assertIn(chat.status, (200, 400), chat)  # the tiny model may have no chat template
+        for bad in ([{"id": 2}], [{"id": -1}], [{"scale": 1}], [{"id": 0, "scale": "x"}], [{"id": 0, "weight": 1}], [0],
+                    [{"id": 0, "scale": 1e7}], [{"id": 0}] * 17, {"id": 0}, "x"):  # fmt: skip
+            answer = self.ask(daemon, bad)
+            self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "lora"), (bad, answer))
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_different_ones_at_once_do_not_mix(self):
+        daemon = self.serve("--model", self.model, "--threads", "1", "--lora", self.adapter)
+        scales = [0, 1, 0.5, -1.5]
+        expected = [self.alone(*([s] if s else [])) for s in scales]
+        wrong = []
+
+        def client(i):
+            for turn in range(3):
+                found = self.text(daemon, [{"id": 0, "scale": scales[(i + turn) % 4]}])
+                if found != expected[(i + turn) % 4]:
+                    wrong.append((i, turn, found))
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(wrong, [])
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_an_adapter_for_other_models_is_named(self):
+        qwen = os.path.join(support.tiny_models(), "qwen2.gguf")
+        daemon = self.serve("--model", qwen, "--threads", "1", "--lora", self.adapter)
+        body = {"model": "qwen2", "prompt": "x", "max_tokens": 2}
+        answer = daemon.ask("POST", "/v1/completions", body)
+        self.assertGreaterEqual(answer.status, 400)
+        self.assertIn("adapter", answer.json["error"]["message"])
+        self.assertEqual(daemon.ask("POST", "/v1/completions", {**body, "lora": []}).status, 200)
+        self.assertEqual(daemon.stop(), 0)
+        result = self.run_mlxr("serve", "--lora", os.path.join(self.home, "nowhere"))
+        self.assertEqual(result.code, 2)
+        self.assertIn("nowhere", result.err)
+
+
+if __name__ == "__main__":
+    support.cli.main()
