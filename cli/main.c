@@ -37,6 +37,8 @@ const verb verb_table[] = {
      2, verb_quantize, true, false},
     {"convert", "FOLDER OUT", "write a folder of safetensors as one GGUF file", GROUP_QUANTIZE | GROUP_JSON, 2, 2,
      verb_convert, true, false},
+    {"imatrix", "MODEL OUT --file FILE", "measure which inputs of its matrices matter on a text, for quantize",
+     GROUP_IMATRIX | GROUP_ENGINE | GROUP_JSON, 2, 2, verb_imatrix, true, false},
     {"batch", "[MODEL] FILE", "answer every line of a JSONL file, many at a time; goes on where it was stopped",
      GROUP_BATCH | GROUP_SAMPLING | GROUP_GRAMMAR | GROUP_DRAFT | GROUP_CACHE | MODEL_GROUPS | GROUP_COMPUTE |
          GROUP_JSON,

@@ -46,6 +46,7 @@ enum {
     GROUP_LORA = 1u << 29,
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
+#define GROUP_IMATRIX (1u << 31) /* an enumerator has no room for it */
 
 #define COUNTS_MAX 32u
 

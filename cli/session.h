@@ -61,6 +61,9 @@ char *adapter_path(const char *text, float *scale);
 /* Ids of a text. NULL after telling what is wrong; else freed by the caller, even if *n is 0. */
 int32_t *session_tokenize(const session *s, const char *text, size_t n_bytes, unsigned flags, size_t *n);
 
+/* The model's BOS if its tokenizer adds one, else −1. */
+int32_t session_bos(const session *s);
+
 typedef enum finish {
     FINISH_END,         /* the model ended its answer */
     FINISH_STOP,        /* a stop string */

@@ -252,3 +252,15 @@ int session_apply_entry(session *s, options *o)
     }
     return EXIT_OK;
 }
+
+int32_t session_bos(const session *s)
+{
+    size_t n = 0;
+    int32_t bos = -1;
+    if (mlxr_model_info_get(s->model)->adds_bos) {
+        int32_t *ids = session_tokenize(s, "", 0, MLXR_TOKENIZE_ADD_SPECIAL, &n);
+        bos = ids && n > 0 ? ids[0] : -1;
+        free(ids);
+    }
+    return bos;
+}

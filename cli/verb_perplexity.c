@@ -140,19 +140,6 @@ static int measure_window(measurement *m, size_t n)
     return EXIT_OK;
 }
 
-/* The model's BOS if its tokenizer adds one, else −1. */
-static int32_t find_bos(const session *s)
-{
-    size_t n = 0;
-    int32_t bos = -1;
-    if (mlxr_model_info_get(s->model)->adds_bos) {
-        int32_t *ids = session_tokenize(s, "", 0, MLXR_TOKENIZE_ADD_SPECIAL, &n);
-        bos = ids && n > 0 ? ids[0] : -1;
-        free(ids);
-    }
-    return bos;
-}
-
 /* Opens the files that were asked for, and makes room to compare. */
 static bool open_references(measurement *m, const options *o, const int32_t *ids)
 {
@@ -180,7 +167,7 @@ static bool open_references(measurement *m, const options *o, const int32_t *ids
 static bool choose_windows(measurement *m, const options *o)
 {
     size_t n_ctx = mlxr_model_info_get(m->s.model)->n_ctx_train, n_bos;
-    m->bos = find_bos(&m->s);
+    m->bos = session_bos(&m->s);
     n_bos = m->bos >= 0;
     m->n_window = o->n_ctx                         ? o->n_ctx
                   : WINDOW_TOKENS + n_bos <= n_ctx ? WINDOW_TOKENS

@@ -2,10 +2,10 @@
  * `mlxr quantize`: a model in another type. `mlxr convert`: safetensors as GGUF.
  * Owner: main. Lifetime: the call.
  */
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "interrupt.h"
 #include "mlxr_adapter.h"
 #include "mlxr_convert.h"
 #include "models.h"
@@ -13,19 +13,10 @@
 #include "session.h"
 #include "verbs.h"
 
-/* Set by the handler of SIGINT and SIGTERM: the one thing a handler may do. */
-static volatile sig_atomic_t interrupted;
-
-static void note_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
 static bool show(void *user, uint64_t n_done, uint64_t n_total, const char *what)
 {
     progress_show(user, (double)n_done, (double)n_total, what);
-    return !interrupted;
+    return !interrupt_seen();
 }
 
 static int print_report(const options *o, const mlxr_quantize_report *r, double seconds)
@@ -40,13 +31,16 @@ static int print_report(const options *o, const mlxr_quantize_report *r, double 
     }
     printf("%s → %s, %.2f bits a weight; %s weights in %.1f s\n", human_bytes(r->n_bytes_in),
            human_bytes(r->n_bytes_out), r->bits_per_weight, human_count(r->n_weights), seconds);
+    if (!o->type && r->n_encoded) {
+        print_note("%u tensors have a type that GGUF has not: they became F16", r->n_encoded);
+    }
     if (r->n_gave_way) {
         print_note(
             "%u tensors have rows that do not divide into the blocks of their type, and got another of about its "
             "size",
             r->n_gave_way);
     }
-    if (r->n_requantised) {
+    if (o->type && r->n_requantised) {
         print_note("%u tensors were quantised before: what was lost then stays lost", r->n_requantised);
     }
     if (o->imatrix && r->n_weighted < r->n_encoded) {
@@ -88,7 +82,7 @@ static bool take_adapters(merged *m, const options *o)
 
 static int write_model(options *o, const char *label)
 {
-    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESETHAND}, on_int, on_term;
+    interrupt_state before;
     mlxr_quantize_report report;
     mlxr_error error;
     char in[MODEL_PATH_MAX];
@@ -110,12 +104,9 @@ static int write_model(options *o, const char *label)
                                  .progress = show,
                                  .user = &bar};
     double started = now_seconds();
-    interrupted = 0;
-    sigaction(SIGINT, &action, &on_int);
-    sigaction(SIGTERM, &action, &on_term);
+    interrupt_begin(&before);
     mlxr_status status = mlxr_quantize(in, o->args[1], &how, &report, &error);
-    sigaction(SIGINT, &on_int, NULL);
-    sigaction(SIGTERM, &on_term, NULL);
+    interrupt_end(&before);
     progress_end(&bar);
     free_adapters(&with);
     return status == MLXR_OK ? print_report(o, &report, now_seconds() - started) : print_failure(&error);

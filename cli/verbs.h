@@ -29,6 +29,7 @@ int verb_perplexity(options *o);
 int verb_bench(options *o);
 int verb_quantize(options *o);
 int verb_convert(options *o);
+int verb_imatrix(options *o);
 int verb_batch(options *o);
 int verb_serve(options *o);
 int verb_key(options *o);

@@ -18,6 +18,7 @@ typedef enum when {
     FIRST_4,
     EIGHTH,          /* the first eighth of the layers */
     EIGHTH_WEIGHTED, /* … with an importance matrix */
+    EIGHTH_PLAIN,    /* … without one */
     SIXTEENTH,
     MORE_BITS,   /* the first eighth, the last, and every third between */
     SHARED_HEADS /* four query heads and more read the same keys and values: these are small and matter */
@@ -37,6 +38,7 @@ struct mix {
     rule down[2];        /* ffn_down */
     dtype out;           /* attn_output; 0 (F32): as plain */
     bool more_for_eight; /* with eight experts, attn_output gets Q5_K */
+    bool experts_only;   /* of a mixture of experts all but these are Q8_0 */
 };
 
 /* file_type: GGUF's general.file_type. */
@@ -97,6 +99,19 @@ static const mix mixes[] = {
      .value = {{MORE_BITS, DTYPE_Q6_K}},
      .down = {{MORE_BITS, DTYPE_Q6_K}}},
     {.name = "Q6_K", .file_type = 18, .plain = DTYPE_Q6_K},
+    {.name = "IQ4_NL",
+     .file_type = 25,
+     .plain = DTYPE_IQ4_NL,
+     .value = {{SHARED_HEADS, DTYPE_Q5_K}},
+     .down = {{EIGHTH_PLAIN, DTYPE_Q5_K}},
+     .more_for_eight = true},
+    {.name = "IQ4_XS",
+     .file_type = 30,
+     .plain = DTYPE_IQ4_XS,
+     .value = {{SHARED_HEADS, DTYPE_Q5_K}},
+     .down = {{EIGHTH_PLAIN, DTYPE_Q5_K}},
+     .more_for_eight = true},
+    {.name = "MXFP4", .alias = "MXFP4_MOE", .file_type = 38, .plain = DTYPE_MXFP4, .experts_only = true},
 };
 
 const mix *mix_find(const char *name)
@@ -112,8 +127,8 @@ const mix *mix_find(const char *name)
 
 const char *mix_names(void)
 {
-    return "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, Q3_K_L, Q3_K_M, "
-           "Q3_K_S, Q2_K, Q2_K_S";
+    return "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, IQ4_NL, IQ4_XS, "
+           "MXFP4, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K, Q2_K_S";
 }
 
 uint32_t mix_file_type(const mix *m)
@@ -129,9 +144,8 @@ bool mix_quantises(const mix *m)
 uint32_t mix_file_type_of(dtype type)
 {
     static const uint8_t read_only[MIX_TYPES] = {
-        [DTYPE_IQ2_XXS] = 19, [DTYPE_IQ2_XS] = 20, [DTYPE_IQ3_XXS] = 23, [DTYPE_IQ1_S] = 24, [DTYPE_IQ4_NL] = 25,
-        [DTYPE_IQ3_S] = 26,   [DTYPE_IQ2_S] = 28,  [DTYPE_IQ4_XS] = 30,  [DTYPE_IQ1_M] = 31, [DTYPE_TQ1_0] = 36,
-        [DTYPE_TQ2_0] = 37,   [DTYPE_MXFP4] = 38,  [DTYPE_NVFP4] = 39,
+        [DTYPE_IQ2_XXS] = 19, [DTYPE_IQ2_XS] = 20, [DTYPE_IQ3_XXS] = 23, [DTYPE_IQ1_S] = 24, [DTYPE_IQ3_S] = 26,
+        [DTYPE_IQ2_S] = 28,   [DTYPE_IQ1_M] = 31,  [DTYPE_TQ1_0] = 36,   [DTYPE_TQ2_0] = 37, [DTYPE_NVFP4] = 39,
     };
     uint32_t found = read_only[type];
     for (size_t i = 0; i < sizeof mixes / sizeof *mixes && found == 0; i++) {
@@ -182,6 +196,8 @@ static bool holds(when w, const mix_model *m, uint32_t layer)
         return layer < n / 8;
     case EIGHTH_WEIGHTED:
         return layer < n / 8 && m->weighted;
+    case EIGHTH_PLAIN:
+        return layer < n / 8 && !m->weighted;
     case SIXTEENTH:
         return layer < n / 16;
     case MORE_BITS:
@@ -242,7 +258,10 @@ static dtype wanted_type(const mix *m, const mix_model *model, const char *name)
         return m->plain;
     }
     if (strcmp(name, "output.weight") == 0 || (model->tied && strcmp(name, "token_embd.weight") == 0)) {
-        return m->plain == DTYPE_Q8_0 ? DTYPE_Q8_0 : DTYPE_Q6_K;
+        return m->plain == DTYPE_Q8_0 || m->experts_only ? DTYPE_Q8_0 : DTYPE_Q6_K;
+    }
+    if (m->experts_only) {
+        return model->n_expert && !strstr(name, "_exps.") ? DTYPE_Q8_0 : m->plain;
     }
     if (is_value(name)) {
         dtype type = first_that_holds(m->value, model, layer, m->plain);
@@ -270,6 +289,8 @@ static dtype smaller_blocks(dtype type)
     case DTYPE_Q2_K:
     case DTYPE_Q3_K:
         return DTYPE_Q4_0;
+    case DTYPE_IQ4_XS:
+        return DTYPE_IQ4_NL;
     case DTYPE_Q4_K:
         return DTYPE_Q5_0;
     case DTYPE_Q5_K:

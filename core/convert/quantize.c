@@ -62,6 +62,9 @@ static mlxr_status choose_types(job *j, mlxr_error *error)
         bool gave_way;
         gave_way = false;
         t->type = j->mix ? mix_type(j->mix, &model, t->in, &gave_way) : t->in->type;
+        if (t->type >= DTYPE_OWN) { /* GGUF has no such type */
+            t->type = DTYPE_F16;
+        }
         uint64_t n = t->in->shape[0] * t->in->shape[1] * t->in->shape[2] * t->in->shape[3];
         j->report.n_weights += n;
         j->report.n_bytes_in += t->in->n_bytes;

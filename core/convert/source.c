@@ -37,6 +37,23 @@ static bool is_scaling(const char *key)
     return strstr(key, ".rope.scaling.") != NULL;
 }
 
+/* Ids that config.json did not give already. */
+static void put_token_ids(source *s, const tokenizer_source *v)
+{
+    const struct {
+        const char *key;
+        int32_t id;
+    } ids[] = {{"tokenizer.ggml.bos_token_id", v->bos},     {"tokenizer.ggml.eos_token_id", v->eos},
+               {"tokenizer.ggml.unknown_token_id", v->unk}, {"tokenizer.ggml.padding_token_id", v->pad},
+               {"tokenizer.ggml.cls_token_id", v->cls},     {"tokenizer.ggml.seperator_token_id", v->sep},
+               {"tokenizer.ggml.mask_token_id", v->mask}};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        if (ids[i].id >= 0 && !model_file_meta(s->file, ids[i].key)) {
+            gguf_out_u32(&s->header, ids[i].key, (uint32_t)ids[i].id);
+        }
+    }
+}
+
 /* Metadata that safetensors have in their tokenizer's files. */
 static mlxr_status put_tokenizer(source *s, mlxr_error *error)
 {
@@ -61,19 +78,20 @@ static mlxr_status put_tokenizer(source *s, mlxr_error *error)
         if (v->merges) {
             gguf_out_texts(h, "tokenizer.ggml.merges", (const text_view *)(const void *)v->merges, v->n_merges);
         }
-        if (v->kind == TOKENIZER_SPM) {
+        if (v->kind == TOKENIZER_SPM || v->kind == TOKENIZER_UNIGRAM) {
             gguf_out_bool(h, "tokenizer.ggml.add_space_prefix", v->add_space_prefix);
         }
-        if (v->bos >= 0 && !model_file_meta(s->file, "tokenizer.ggml.bos_token_id")) {
-            gguf_out_u32(h, "tokenizer.ggml.bos_token_id", (uint32_t)v->bos);
+        if (v->kind == TOKENIZER_UNIGRAM) {
+            gguf_out_bool(h, "tokenizer.ggml.remove_extra_whitespaces", v->remove_extra_whitespaces);
         }
-        if (v->eos >= 0 && !model_file_meta(s->file, "tokenizer.ggml.eos_token_id")) {
-            gguf_out_u32(h, "tokenizer.ggml.eos_token_id", (uint32_t)v->eos);
+        if (v->charsmap) {
+            gguf_out_array(h, "tokenizer.ggml.precompiled_charsmap", META_U8, v->charsmap, v->n_charsmap);
         }
-        if (v->unk >= 0) {
-            gguf_out_u32(h, "tokenizer.ggml.unknown_token_id", (uint32_t)v->unk);
-        }
+        put_token_ids(s, v);
         gguf_out_bool(h, "tokenizer.ggml.add_bos_token", v->add_bos);
+        if (v->kind == TOKENIZER_UNIGRAM || v->kind == TOKENIZER_WORDPIECE) {
+            gguf_out_bool(h, "tokenizer.ggml.add_eos_token", v->add_eos);
+        }
     }
     tokenizer_close(&t);
     return status;
@@ -202,7 +220,8 @@ static mlxr_status take_tensors(source *s, mlxr_error *error)
         return error_nomem(error, "the tensor table", s->n_tensors * sizeof *s->tensors);
     }
     for (size_t i = 0; i < s->n_tensors; i++) {
-        s->tensors[i] = (out_tensor){.in = &s->file->tensors[i], .type = s->file->tensors[i].type};
+        const tensor *t = &s->file->tensors[i];
+        s->tensors[i] = (out_tensor){.in = t, .packed = model_file_packed(s->file, t), .type = t->type};
     }
     return MLXR_OK;
 }

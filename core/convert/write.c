@@ -101,19 +101,38 @@ static mlxr_status check_weights(const out_tensor *t, uint64_t first, uint64_t n
     return MLXR_OK;
 }
 
-/* Decodes rows [first, first + n) to x. */
-static void read_rows(const out_tensor *t, uint64_t first, uint64_t n, float *x)
+/* Rows [first, first + n) in the type they have: where they lie if that will do, else made or copied to `room`. */
+static const uint8_t *take_rows(const out_tensor *t, uint64_t first, uint64_t n, uint8_t *room)
 {
     const uint8_t *data = t->in->data;
-    size_t n_in = (size_t)t->in->shape[0];
-    if (!t->n_pair_heads && !t->merged) {
-        codec_decode(t->in->type, data + first * t->in->row_bytes, x, (size_t)n * n_in);
-        return;
+    size_t row_bytes = t->in->row_bytes;
+    if (t->packed && !t->n_pair_heads) {
+        packed_rows(t->packed, first, n, room);
+        return room;
+    }
+    if (!t->n_pair_heads) {
+        return data + first * row_bytes;
     }
     for (uint64_t i = 0; i < n; i++) {
         uint64_t row = source_row(t, first + i);
-        codec_decode(t->in->type, data + row * t->in->row_bytes, x + i * n_in, n_in);
-        merge_row(t->merged, row, x + i * n_in);
+        if (t->packed) {
+            packed_rows(t->packed, row, 1, room + i * row_bytes);
+        } else {
+            memcpy(room + i * row_bytes, data + row * row_bytes, row_bytes);
+        }
+    }
+    return room;
+}
+
+/* What a piece was read from leaves memory. Rows of packed tensors may lie side by side: all of one at once, when the
+ * next one is begun. */
+static void forget_source(const work *w, const out_tensor *t, uint64_t first, uint64_t n)
+{
+    if (first == 0 && t > w->tensors && t[-1].packed) {
+        packed_forget(t[-1].packed);
+    }
+    if (!t->packed) {
+        mapping_forget_part((const uint8_t *)t->in->data + first * t->in->row_bytes, (size_t)n * t->in->row_bytes);
     }
 }
 
@@ -142,24 +161,21 @@ static mlxr_status write_piece(work *w, const out_tensor *t, uint64_t offset, ui
                                uint8_t *out, mlxr_error *error)
 {
     size_t n_in = (size_t)t->in->shape[0], row_bytes = dtype_row_bytes(t->type, n_in);
-    const uint8_t *from = (const uint8_t *)t->in->data + first * t->in->row_bytes;
-    const void *bytes = out;
-    if (t->type == t->in->type && !t->n_pair_heads && !t->merged) {
-        bytes = from;
-    } else if (t->type == t->in->type && !t->merged) {
-        for (uint64_t i = 0; i < n; i++) {
-            memcpy(out + i * row_bytes, (const uint8_t *)t->in->data + source_row(t, first + i) * row_bytes, row_bytes);
+    const uint8_t *bytes = take_rows(t, first, n, out);
+    if (t->type != t->in->type || t->merged) {
+        codec_decode(t->in->type, bytes, x, (size_t)n * n_in);
+        for (uint64_t i = 0; i < n && t->merged; i++) {
+            merge_row(t->merged, source_row(t, first + i), x + i * n_in);
         }
-    } else {
-        read_rows(t, first, n, x);
         mlxr_status status = check_weights(t, first, n, x, error);
         if (status != MLXR_OK) {
             return status;
         }
         encode_rows(w, t, first, n, x, out);
+        bytes = out;
     }
     mlxr_status status = new_file_write(&w->file, offset + first * row_bytes, bytes, (size_t)n * row_bytes, error);
-    mapping_forget_part(from, (size_t)n * t->in->row_bytes);
+    forget_source(w, t, first, n);
     return status;
 }
 

@@ -13,7 +13,8 @@ typedef struct merge_part merge_part;
 
 typedef struct out_tensor {
     const tensor *in;
-    const merge_part *merged; /* what adapters add, or NULL (merge.h) */
+    const merge_part *merged;    /* what adapters add, or NULL (merge.h) */
+    const packed_weight *packed; /* or NULL: rows of in->type, where `in` has no data */
     dtype type;
     uint32_t n_pair_heads;   /* not 0: in each head, rows change from halves (i, i + n/2) to pairs (2i, 2i + 1) … */
     uint32_t n_pair_rows;    /* … the first n of them; RoPE does not turn the others */

@@ -9,6 +9,7 @@
 #include "kernels/kernel_report.h"
 #include "kernels/kv_layout.h"
 #include "kernels/plan.h"
+#include "kernels/step_observer.h"
 #include "kernels/step_profile.h"
 
 typedef struct backend backend; /* one open device; each backend defines its own struct */
@@ -67,8 +68,9 @@ typedef struct step {
     const uint32_t *wanted; /* [n_wanted] ascending row numbers whose logits are wanted */
     uint32_t n_wanted;
     kv_memory kv;
-    float *logits;         /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
-    step_profile *profile; /* NULL: off; a backend that can notes its spans there */
+    float *logits;                 /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
+    step_profile *profile;         /* NULL: off; a backend that can notes its spans there */
+    const step_observer *observer; /* NULL: nobody; the CPU's backends only */
 } step;
 
 typedef struct backend_ops {

@@ -367,7 +367,7 @@ static mlxr_status read_shape(reader *r, tensor *t)
 /* Bytes of a row and of the whole, from type and shape. */
 static mlxr_status measure(const reader *r, tensor *t, uint32_t type)
 {
-    const dtype_info *info = dtype_find(type);
+    const dtype_info *info = type < DTYPE_OWN ? dtype_find(type) : NULL;
     if (!info) {
         return bad(r, MLXR_UNSUPPORTED, "tensor '%s' has the unknown type %" PRIu32 "; this build cannot read it",
                    t->name, type);

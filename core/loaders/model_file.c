@@ -93,6 +93,31 @@ mlxr_status model_file_open(model_file **out, const char *path, mlxr_error *erro
     return MLXR_OK;
 }
 
+const packed_weight *model_file_packed(const model_file *file, const tensor *t)
+{
+    return file->packed && t >= file->tensors && t < file->tensors + file->n_tensors ? file->packed[t - file->tensors]
+                                                                                     : NULL;
+}
+
+mlxr_status model_file_unpack(model_file *file, mlxr_error *error)
+{
+    for (uint64_t i = 0; file->packed && i < file->n_tensors; i++) {
+        const packed_weight *p = file->packed[i];
+        tensor *t = (tensor *)(uintptr_t)&file->tensors[i]; /* the reader made the table; it is the file's own */
+        if (!p || t->data) {
+            continue;
+        }
+        void *data = region_alloc(&file->memory, t->n_bytes);
+        if (!data) {
+            return error_nomem(error, t->name, t->n_bytes);
+        }
+        packed_rows(p, 0, p->n_out, data);
+        packed_forget(p);
+        t->data = data;
+    }
+    return MLXR_OK;
+}
+
 void model_file_forget_metadata(const model_file *file)
 {
     const model_index *index = file->index;

@@ -9,6 +9,7 @@
 
 #include "base/mapping.h"
 #include "base/region.h"
+#include "loaders/packed.h"
 #include "quant/tensor.h"
 
 /* GGUF's numbering. */
@@ -61,6 +62,9 @@ typedef struct model_file {
     uint64_t n_meta;
     const tensor *tensors; /* [n_tensors], file order */
     uint64_t n_tensors;
+    /* [n_tensors] or NULL: of a tensor with an entry here, rows are made by packed_rows; its data is NULL until
+     * model_file_unpack. */
+    const packed_weight *const *packed;
     uint64_t file_bytes;  /* all parts */
     const mapping *parts; /* [n_parts] */
     uint32_t n_parts;
@@ -76,6 +80,11 @@ typedef struct model_file {
  * config.json, or such a directory's *.safetensors / *.index.json file. Everything is checked before it is used. */
 mlxr_status model_file_open(model_file **out, const char *path, mlxr_error *error);
 void model_file_close(model_file **file);
+/* Makes the data of packed tensors, which takes memory of their size; the pages of what they are made of are given
+ * back. Nothing else may use the file meanwhile. */
+mlxr_status model_file_unpack(model_file *file, mlxr_error *error);
+/* How the rows of one of its tensors are made; NULL: its data has them. */
+const packed_weight *model_file_packed(const model_file *file, const tensor *t);
 /* What stands before the tensors' data was read and is seldom needed again: its pages leave memory, until they are. */
 void model_file_forget_metadata(const model_file *file);
 

@@ -65,8 +65,9 @@ static mlxr_status read_type(const reader *r, const char *name, const json_t *en
     return bad(r, MLXR_UNSUPPORTED, "tensor '%.128s' has dtype '%.40s'; F32, F16 and BF16 are supported", name, text);
 }
 
-/* The header has the outermost dimension first, a tensor the innermost. A scalar becomes a vector of one. */
-static mlxr_status read_shape(const reader *r, const char *name, const json_t *entry, tensor *t)
+/* The header has the outermost dimension first, a tensor the innermost. A scalar becomes a vector of one. `size`: bytes
+ * of an element. */
+static mlxr_status read_shape(const reader *r, const char *name, const json_t *entry, size_t size, tensor *t)
 {
     const json_t *shape = json_object_get(entry, "shape");
     size_t n = json_array_size(shape);
@@ -74,23 +75,23 @@ static mlxr_status read_shape(const reader *r, const char *name, const json_t *e
         return bad(r, MLXR_FORMAT, "tensor '%.128s': 'shape' is no array of up to %d numbers", name, TENSOR_DIMS_MAX);
     }
     t->n_dims = n ? (uint32_t)n : 1;
-    uint64_t n_bytes = dtype_row_bytes(t->type, 1);
+    uint64_t n_bytes = size;
     for (size_t i = 0; i < TENSOR_DIMS_MAX; i++) {
         t->shape[i] = 1;
         if (i >= n) {
             continue;
         }
-        const json_t *size = json_array_get(shape, n - 1 - i);
-        if (!json_is_integer(size) || json_integer_value(size) < 1) {
+        const json_t *count = json_array_get(shape, n - 1 - i);
+        if (!json_is_integer(count) || json_integer_value(count) < 1) {
             return bad(r, MLXR_FORMAT, "tensor '%.128s': dimension %zu is no number above 0", name, n - 1 - i);
         }
-        t->shape[i] = (uint64_t)json_integer_value(size);
+        t->shape[i] = (uint64_t)json_integer_value(count);
         if (!checked_mul(n_bytes, t->shape[i], &n_bytes)) {
             return bad(r, MLXR_FORMAT, "tensor '%.128s': its shape overflows", name);
         }
     }
     t->n_bytes = (size_t)n_bytes;
-    t->row_bytes = dtype_row_bytes(t->type, 1) * (size_t)t->shape[0];
+    t->row_bytes = size * (size_t)t->shape[0];
     return MLXR_OK;
 }
 
@@ -206,6 +207,35 @@ static mlxr_status turn_stack(const reader *r, tensor *t, unsigned change)
     return MLXR_OK;
 }
 
+static mlxr_status check_bytes(const reader *r, const char *name, const tensor *t, const extent *e)
+{
+    if (e->end - e->begin != t->n_bytes) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s': its shape needs %zu bytes, data_offsets give %" PRIu64, name,
+                   t->n_bytes, e->end - e->begin);
+    }
+    return MLXR_OK;
+}
+
+/* A piece of a quantised weight, as it lies in the file. */
+static mlxr_status read_piece(const reader *r, const char *name, const json_t *entry, hf_part part, size_t n_stem,
+                              const extent *e, packed_piece *out)
+{
+    uint32_t size;
+    const char *text = json_string_value(json_object_get(entry, "dtype"));
+    *out = (packed_piece){.part = part, .stem = region_strndup(r->memory, name, n_stem)};
+    if (!out->stem) {
+        return error_nomem(r->error, "a tensor name", n_stem);
+    }
+    out->raw = raw_type_of(text ? text : "", &size, &out->t.type);
+    if (out->raw == RAW_OTHER) {
+        return bad(r, MLXR_UNSUPPORTED, "tensor '%.128s' of a quantised weight has dtype '%.40s'", name,
+                   text ? text : "(none)");
+    }
+    mlxr_status status = read_shape(r, name, entry, size, &out->t);
+    out->t.data = r->data + e->begin;
+    return status == MLXR_OK ? check_bytes(r, name, &out->t, e) : status;
+}
+
 static mlxr_status read_tensor(const reader *r, const char *name, const json_t *entry, tensor *t, extent *e,
                                hf_fate *fate, bool *halves)
 {
@@ -221,14 +251,13 @@ static mlxr_status read_tensor(const reader *r, const char *name, const json_t *
     }
     status = read_type(r, name, entry, t);
     if (status == MLXR_OK) {
-        status = read_shape(r, name, entry, t);
+        status = read_shape(r, name, entry, dtype_row_bytes(t->type, 1), t);
+    }
+    if (status == MLXR_OK) {
+        status = check_bytes(r, name, t, e);
     }
     if (status != MLXR_OK) {
         return status;
-    }
-    if (e->end - e->begin != t->n_bytes) {
-        return bad(r, MLXR_FORMAT, "tensor '%.128s': its shape needs %zu bytes, data_offsets give %" PRIu64, name,
-                   t->n_bytes, e->end - e->begin);
     }
     t->data = r->data + e->begin;
     t->name = region_strndup(r->memory, ours, strlen(ours));
@@ -319,17 +348,29 @@ static mlxr_status read_entries(const reader *r, const json_t *header, tensor_li
         if (strcmp(name, "__metadata__") == 0) {
             continue;
         }
-        tensor *t = &out->tensors[out->n];
+        size_t n_stem = 0;
         hf_fate fate = HF_SKIP;
-        bool halves = false;
-        mlxr_status status = read_tensor(r, name, entry, t, &extents[n_extents++], &fate, &halves);
-        if (status == MLXR_OK && halves) {
-            status = halve(r, t, t + 1);
+        extent *e = &extents[n_extents++];
+        const char *type = json_string_value(json_object_get(entry, "dtype"));
+        hf_part part = hf_part_of(&r->config->quant, name, type ? type : "", &n_stem);
+        mlxr_status status;
+        if (part == HF_PART_NONE) {
+            tensor *t = &out->tensors[out->n];
+            bool halves = false;
+            status = read_tensor(r, name, entry, t, e, &fate, &halves);
+            if (status == MLXR_OK && halves) {
+                status = halve(r, t, t + 1);
+            }
+            out->n += fate == HF_KEEP ? 1u + halves : 0;
+        } else {
+            status = read_offsets(r, name, entry, e);
+            if (status == MLXR_OK && part != HF_PART_SKIP) {
+                status = read_piece(r, name, entry, part, n_stem, e, &out->packed.pieces[out->packed.n++]);
+            }
         }
         if (status != MLXR_OK) {
             return status;
         }
-        out->n += fate == HF_KEEP ? 1u + halves : 0;
     }
     return check_extents(r, extents, n_extents);
 }
@@ -370,7 +411,8 @@ mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const 
     extent *extents = calloc(n + 1, sizeof *extents);
     bool mixers = config->class && config->class->mixer; /* one of theirs may become two */
     tensor_list list = {.tensors = region_array(memory, mixers ? 2 * n : n, sizeof *list.tensors)};
-    if (extents && list.tensors) {
+    list.packed.pieces = region_array(memory, config->quant.kind ? n : 1, sizeof *list.packed.pieces);
+    if (extents && list.tensors && list.packed.pieces) {
         status = read_entries(&r, header, &list, extents);
     } else {
         status = error_nomem(error, "the tensor table", n * (sizeof *extents + sizeof *list.tensors));
@@ -396,25 +438,69 @@ static mlxr_status check_output(const model_file *file, const hf_config *config,
     return MLXR_OK;
 }
 
+/* Quantised weights behind the others, under GGUF's names. */
+static mlxr_status add_packed(model_file *file, const hf_config *config, const packed_tensor *packed, uint64_t n_packed,
+                              tensor *all, uint64_t *at, mlxr_error *error)
+{
+    const packed_weight **table = region_array(&file->memory, (size_t)(*at + n_packed), sizeof *table);
+    if (!table) {
+        return error_nomem(error, "the tensor table", (size_t)(*at + n_packed) * sizeof *table);
+    }
+    for (uint64_t i = 0; i < n_packed; i++) {
+        char ours[NAME_BYTES_MAX + 16];
+        unsigned change;
+        if (hf_tensor_name(config, packed[i].name, ours, sizeof ours, &change) == HF_SKIP) {
+            continue;
+        }
+        tensor *t = &all[*at];
+        *t = packed[i].t;
+        t->name = region_strndup(&file->memory, ours, strlen(ours));
+        if (!t->name) {
+            return error_nomem(error, "a tensor name", strlen(ours) + 1);
+        }
+        packed[i].weight->n_zip = change & HF_ZIPPED ? t->shape[1] : 0; /* MXFP4's stacks are not transposed */
+        if ((change & HF_ZIPPED && t->shape[1] % 2) || change & ~(unsigned)(HF_TRANSPOSED | HF_ZIPPED)) {
+            return error_set(error, MLXR_UNSUPPORTED, "tensor '%.128s' is quantised, which it cannot be",
+                             packed[i].name);
+        }
+        table[(*at)++] = packed[i].weight;
+    }
+    file->packed = table;
+    return MLXR_OK;
+}
+
 static mlxr_status join(model_file *file, const hf_config *config, const tensor_list *parts, uint32_t n_parts,
                         mlxr_error *error)
 {
-    uint64_t n = config->n_extra, at = 0;
+    uint64_t n = config->n_extra, at = 0, n_packed = 0;
+    packed_tensor *packed = NULL;
+    packed_pieces *pieces = region_array(&file->memory, n_parts, sizeof *pieces);
+    if (!pieces) {
+        return error_nomem(error, "the table of parts", n_parts * sizeof *pieces);
+    }
     for (uint32_t i = 0; i < n_parts; i++) {
         n += parts[i].n;
+        pieces[i] = parts[i].packed;
     }
-    tensor *all = region_array(&file->memory, (size_t)n, sizeof *all);
+    mlxr_status status = packed_join(&packed, &n_packed, pieces, n_parts, &config->quant, &file->memory, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    tensor *all = region_array(&file->memory, (size_t)(n + n_packed), sizeof *all);
     if (!all) {
-        return error_nomem(error, "the tensor table", (size_t)n * sizeof *all);
+        return error_nomem(error, "the tensor table", (size_t)(n + n_packed) * sizeof *all);
     }
     for (uint32_t i = 0; i < n_parts; i++) {
         memcpy(all + at, parts[i].tensors, (size_t)parts[i].n * sizeof *all);
         at += parts[i].n;
     }
     memcpy(all + at, config->extra, config->n_extra * sizeof *all);
+    if (n_packed) {
+        status = add_packed(file, config, packed, n_packed, all, &n, error);
+    }
     file->tensors = all;
     file->n_tensors = n;
-    return MLXR_OK;
+    return status;
 }
 
 mlxr_status safetensors_finish(model_file *file, const safetensors_texts *texts, const hf_config *config,

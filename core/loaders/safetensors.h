@@ -29,6 +29,7 @@
 #include <jansson.h>
 
 #include "loaders/readers.h"
+#include "loaders/safetensors_packed.h"
 
 /* The texts beside the weights; {0} where absent. They outlive the model_file. */
 typedef struct safetensors_texts {
@@ -136,6 +137,7 @@ typedef struct hf_config {
     uint32_t n_groups; /* Mamba's */
     tensor extra[2];   /* made of config.json's numbers, in the region */
     uint32_t n_extra;
+    hf_quant quant;
 } hf_config;
 
 /* NULL if the class is not known. Of one row are XForCausalLM, XModel and, where the row says so,
@@ -158,10 +160,11 @@ mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_
 #define JSON_TEXT_BYTES_MAX ((size_t)32 << 20)
 mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *name, mlxr_error *error);
 
-/* The tensors of one weight file, appended to *tensors (region memory, its data pointing into `bytes`). */
+/* The tensors of one weight file (region memory, data pointing into `bytes`), and the pieces of quantised ones. */
 typedef struct tensor_list {
     tensor *tensors;
     uint64_t n;
+    packed_pieces packed;
 } tensor_list;
 mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const char *name, const hf_config *config,
                                   region *memory, mlxr_error *error);

@@ -470,10 +470,8 @@ static void refuse_unknown(writer *w)
                                           "with a head",
                                           w->class->arch);
     }
-    if (w->status == MLXR_OK && member(w->root, "quantization_config")) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "config.json: 'quantization_config': quantised safetensors are not "
-                              "supported; use F32, F16 or BF16 weights, or a GGUF file");
+    if (w->status == MLXR_OK) {
+        w->status = hf_quant_read(&w->config->quant, w->root, w->memory, w->error);
     }
 }
 

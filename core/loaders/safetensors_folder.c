@@ -137,9 +137,14 @@ static mlxr_status check_index(const model_file *file, const json_t *map, const 
     json_t *shard;
     json_object_foreach((json_t *)(uintptr_t)map, name, shard)
     {
-        char ours[256];
+        char ours[272], whole[272];
         unsigned change;
-        if (hf_tensor_name(config, name, ours, sizeof ours, &change) == HF_KEEP && !model_file_tensor(file, ours)) {
+        size_t n_stem = strlen(name);
+        hf_part part = hf_part_of(&config->quant, name, NULL, &n_stem);
+        const char *end = part == HF_PART_NONE || config->quant.kind == HF_QUANT_MXFP4 ? "" : ".weight";
+        snprintf(whole, sizeof whole, "%.*s%s", (int)(n_stem < 256 ? n_stem : 256), name, end);
+        if (part != HF_PART_SKIP && hf_tensor_name(config, whole, ours, sizeof ours, &change) == HF_KEEP &&
+            !model_file_tensor(file, ours)) {
             return error_set(error, MLXR_FORMAT,
                              "%.128s: tensor '%.128s' is missing, which " INDEX_NAME " says is there",
                              json_string_value(shard), name);

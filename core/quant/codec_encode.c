@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "quant/codec.h"
+#include "quant/codec_encode.h"
 #include "quant/codec_fit.h"
 #include "quant/codec_layout.h"
 #include "quant/codec_table.h"
@@ -28,8 +29,7 @@ static void store_u16(uint8_t *at, uint16_t value)
     at[1] = (uint8_t)(value >> 8);
 }
 
-/* Rounds to half, saturating, and returns what a reader will see. */
-static double store_half(uint8_t *at, double value)
+double codec_store_half(uint8_t *at, double value)
 {
     value = value > HALF_MAX ? HALF_MAX : value < -HALF_MAX ? -HALF_MAX : value;
     uint16_t half = half_from_float((float)value);
@@ -43,16 +43,16 @@ static double finite_or_zero(float value)
 }
 
 /* Groups in which no weight matters count as if all did. */
-static void load(block *b, const codec_layout *layout, const float *src, const float *importance)
+static void load(block *b, unsigned n, unsigned group, const float *src, const float *importance)
 {
-    for (unsigned first = 0; first < layout->n; first += layout->group) {
+    for (unsigned first = 0; first < n; first += group) {
         bool any = false;
-        for (unsigned i = first; i < first + layout->group; i++) {
+        for (unsigned i = first; i < first + group; i++) {
             b->x[i] = finite_or_zero(src[i]);
             b->w[i] = importance ? fmax(finite_or_zero(importance[i]), 0) : 1;
             any = any || b->w[i] > 0;
         }
-        for (unsigned i = first; i < first + layout->group && !any; i++) {
+        for (unsigned i = first; i < first + group && !any; i++) {
             b->w[i] = 1;
         }
     }
@@ -88,9 +88,9 @@ static void fit(block *b, const codec_layout *layout)
 /* Q4_0 … Q5_1: one group, its scale and min are halves. */
 static void encode_simple(block *b, const codec_layout *layout, uint8_t *dst)
 {
-    double scale = store_half(dst + layout->d, b->scale[0]), min = 0;
+    double scale = codec_store_half(dst + layout->d, b->scale[0]), min = 0;
     if (layout->dmin) {
-        min = store_half(dst + layout->dmin, b->min[0]);
+        min = codec_store_half(dst + layout->dmin, b->min[0]);
     }
     choose_q(b, layout, 0, scale, min);
     codec_planes_put(layout, dst, b->q);
@@ -156,8 +156,8 @@ static double block_error(const block *b, const codec_layout *layout, double d, 
 static double encode_factors(block *b, dtype type, const codec_layout *layout, double d, double dmin, uint8_t *dst)
 {
     memset(dst, 0, dtype_row_bytes(type, layout->n));
-    d = store_half(dst + layout->d, d);
-    dmin = layout->dmin ? store_half(dst + layout->dmin, dmin) : 0;
+    d = codec_store_half(dst + layout->d, d);
+    dmin = layout->dmin ? codec_store_half(dst + layout->dmin, dmin) : 0;
     for (unsigned g = 0; g < layout->n / layout->group; g++) {
         choose_scale(b, layout, g, d, dmin);
         choose_q(b, layout, g, d * b->scales[g], -dmin * b->mins[g]);
@@ -199,7 +199,7 @@ static void encode_bytes(dtype type, const float *src, uint8_t *dst, unsigned n)
     uint8_t *q = dst + (type == DTYPE_Q8_0 ? 2 : 4);
     double d = (double)(float)(most / 127);
     if (type == DTYPE_Q8_0) {
-        d = store_half(dst, d);
+        d = codec_store_half(dst, d);
     } else {
         d = d * 127 > (double)FLT_MAX ? (double)(FLT_MAX / 128)
                                       : d; /* rounded up, the largest would decode to infinity */
@@ -237,7 +237,7 @@ static void encode_plain(dtype type, const float *src, uint8_t *dst, size_t n)
 
 bool codec_encodes(dtype type)
 {
-    return !codec_table_has(type);
+    return !codec_table_has(type) || codec_table_values(type);
 }
 
 void codec_encode(dtype type, const float *src, void *dst, size_t n, const float *importance)
@@ -252,11 +252,16 @@ void codec_encode(dtype type, const float *src, void *dst, size_t n, const float
     }
     for (size_t i = 0; i < n; i += info->block_size, bytes += info->block_bytes) {
         memset(bytes, 0, info->block_bytes);
+        if (codec_table_values(type)) {
+            load(&b, info->block_size, 32, src + i, importance ? importance + i : NULL);
+            codec_table_encode(type, b.x, b.w, bytes);
+            continue;
+        }
         if (layout->n == 0) {
             encode_bytes(type, src + i, bytes, info->block_size);
             continue;
         }
-        load(&b, layout, src + i, importance ? importance + i : NULL);
+        load(&b, layout->n, layout->group, src + i, importance ? importance + i : NULL);
         fit(&b, layout);
         if (layout->scale_top) {
             encode_k(&b, type, layout, bytes);

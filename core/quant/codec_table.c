@@ -5,6 +5,7 @@
 #include "quant/codec_table.h"
 
 #include "base/checked.h"
+#include "quant/codec_checkpoint.h"
 #include "quant/codec_grids.h"
 #include "quant/half.h"
 
@@ -211,6 +212,11 @@ static void decode_iq1_m(const uint8_t *b, float *dst)
     }
 }
 
+const int8_t *codec_table_values(dtype type)
+{
+    return type == DTYPE_IQ4_NL || type == DTYPE_IQ4_XS ? iq4_values : type == DTYPE_MXFP4 ? e2m1_values : NULL;
+}
+
 bool codec_table_has(dtype type)
 {
     switch (type) {
@@ -229,7 +235,7 @@ bool codec_table_has(dtype type)
     case DTYPE_NVFP4:
         return true;
     default:
-        return false;
+        return type >= DTYPE_OWN;
     }
 }
 
@@ -272,8 +278,11 @@ void codec_table_decode(dtype type, const uint8_t *block, float *dst)
     case DTYPE_MXFP4:
         nibbles(e8m0_half(block[0]), e2m1_values, block + 1, dst, 32);
         break;
-    default: /* NVFP4 */
+    case DTYPE_NVFP4:
         decode_nvfp4(block, dst);
+        break;
+    default:
+        codec_checkpoint_decode(type, block, dst);
         break;
     }
 }

@@ -9,7 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* enum name, printed name, GGUF id, weights a block, bytes a block */
+/* enum name, printed name, GGUF id, weights a block, bytes a block. From DTYPE_OWN on: no GGUF file has them; they are
+ * what quantised safetensors become in memory (quant/codec_checkpoint.h). */
+#define DTYPE_OWN 56
+
 #define DTYPE_LIST(X)                                                                                                  \
     X(F32, "F32", 0, 1, 4)                                                                                             \
     X(F16, "F16", 1, 1, 2)                                                                                             \
@@ -37,7 +40,13 @@
     X(TQ1_0, "TQ1_0", 34, 256, 54)                                                                                     \
     X(TQ2_0, "TQ2_0", 35, 256, 66)                                                                                     \
     X(MXFP4, "MXFP4", 39, 32, 17)                                                                                      \
-    X(NVFP4, "NVFP4", 40, 64, 36)
+    X(NVFP4, "NVFP4", 40, 64, 36)                                                                                      \
+    X(AFFINE4, "AFFINE4", 56, 32, 20)                                                                                  \
+    X(ZERO4, "ZERO4", 57, 32, 20)                                                                                      \
+    X(AFFINE8, "AFFINE8", 58, 32, 40)                                                                                  \
+    X(NF4, "NF4", 59, 64, 36)                                                                                          \
+    X(FP8_E4M3, "FP8_E4M3", 60, 32, 36)                                                                                \
+    X(FP8_E5M2, "FP8_E5M2", 61, 32, 36)
 
 typedef enum dtype {
 #define DTYPE_ENUM(name, text, id, n, bytes) DTYPE_##name = id,

@@ -52,6 +52,7 @@ struct mlxr_engine {
     mlxr_model *models; /* list of those loaded */
     step_scratch scratch;
     engine_profile *profile;        /* NULL: off */
+    const step_observer *observer;  /* NULL: nobody; its owner takes it away again */
     uint32_t n_models, n_sequences; /* attached, alive: an engine is closed after them */
     void (*log)(void *user, mlxr_log_level level, const char *line);
     void *log_user;

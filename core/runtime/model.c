@@ -138,6 +138,9 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
 {
     mlxr_engine *e = m->engine;
     mlxr_status status = model_file_open(&m->file, path, error);
+    if (status == MLXR_OK) {
+        status = model_file_unpack(m->file, error);
+    }
     if (status != MLXR_OK) {
         return status; /* names the file itself */
     }

@@ -422,6 +422,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
         laid.kv.base[g] = model->pools[g]->memory;
         laid.kv.layout[g] = model->pools[g]->layout;
     }
+    laid.observer = e->observer;
     laid.profile = mark ? profile_run_begin(e->profile, mark, &model->graph->plan, &laid) : NULL;
     status = e->ops->run(e->device, run, &laid, error);
     if (status != MLXR_OK) {

@@ -10,6 +10,8 @@
 #include "base/error.h"
 #include "text/tokenizer_parts.h"
 
+#define WORD_CHARS_MAX 100u /* of WordPiece, where nothing says otherwise */
+
 /* What pre-tokenisations differ in: numbers, blanks and line ends, contractions in both cases, letters with marks,
  * other scripts, punctuation beside them, code. */
 static const char trial[] =
@@ -72,6 +74,11 @@ static bool put_token(const tokenizer *t, uint32_t id, buffer *b)
         token_text literal = piece.n ? piece : text;
         return buffer_append(b, literal.data, literal.n);
     }
+    if (t->kind == TOKENIZER_WORDPIECE) { /* GGUF marks what begins a word, not what goes on with one */
+        bool goes_on = text.n >= 2 && memcmp(text.data, "##", 2) == 0;
+        return goes_on ? buffer_append(b, text.data + 2, text.n - 2)
+                       : buffer_append_text(b, SPACE_MARK) && buffer_append(b, text.data, text.n);
+    }
     return t->byte_level ? put_alphabet(b, text) : put_marked(b, text);
 }
 
@@ -131,6 +138,40 @@ static mlxr_status put_merges(tokenizer_source *s, const tokenizer *t, region *m
     s->merges = merges;
     s->n_merges = n;
     return ok ? MLXR_OK : error_nomem(error, "merges", n * sizeof *merges);
+}
+
+static mlxr_status put_logprobs(tokenizer_source *s, const tokenizer *t, region *memory, mlxr_error *error)
+{
+    float *scores = region_array(memory, t->n_tokens, sizeof *scores);
+    if (!scores) {
+        return error_nomem(error, "token scores", t->n_tokens * sizeof *scores);
+    }
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        scores[id] = (float)t->logprobs[id];
+    }
+    s->scores = scores;
+    return MLXR_OK;
+}
+
+/* The map as SentencePiece keeps it: the trie's bytes, behind how many they are, then the replacements. */
+static mlxr_status put_charsmap(tokenizer_source *s, const tokenizer *t, region *memory, mlxr_error *error)
+{
+    const charsmap *map = &t->charsmap;
+    uint32_t n_trie = (uint32_t)(map->n_units * sizeof *map->units);
+    size_t n = sizeof n_trie + n_trie + map->n_replacements;
+    if (map->n_units == 0) {
+        return MLXR_OK;
+    }
+    uint8_t *bytes = region_alloc(memory, n);
+    if (!bytes) {
+        return error_nomem(error, "a normalisation map", n);
+    }
+    memcpy(bytes, &n_trie, sizeof n_trie);
+    memcpy(bytes + sizeof n_trie, map->units, n_trie);
+    memcpy(bytes + sizeof n_trie + n_trie, map->replacements, map->n_replacements);
+    s->charsmap = bytes;
+    s->n_charsmap = n;
+    return MLXR_OK;
 }
 
 /* SentencePiece's scores; where there are only merges, a token's is the rank of the first that makes it. */
@@ -197,6 +238,82 @@ static mlxr_status find_pre(tokenizer_source *s, const tokenizer *t, region *mem
                             "tokenizer: it splits texts in a way that GGUF has no name for, or that is not known here");
 }
 
+static int32_t find_text(const tokenizer *t, const char *a, const char *b)
+{
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        token_text text = text_table_get(&t->texts, id);
+        if ((text.n == strlen(a) && memcmp(text.data, a, text.n) == 0) ||
+            (text.n == strlen(b) && memcmp(text.data, b, text.n) == 0)) {
+            return (int32_t)id;
+        }
+    }
+    return -1;
+}
+
+/* What stands before and behind a text; GGUF has room for one token each. */
+static mlxr_status put_ends(tokenizer_source *s, const tokenizer *t, mlxr_error *error)
+{
+    if (t->n_prefix_ids > 1 || t->n_suffix_ids > 1) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "tokenizer: it puts %u tokens before a text and %u behind; GGUF can say one each",
+                         t->n_prefix_ids, t->n_suffix_ids);
+    }
+    s->add_bos = t->n_prefix_ids == 1;
+    s->add_eos = t->n_suffix_ids == 1;
+    s->bos = s->cls = s->add_bos ? t->prefix_ids[0] : t->bos;
+    s->eos = s->sep = s->add_eos ? t->suffix_ids[0] : t->eos;
+    s->pad = find_text(t, "[PAD]", "<pad>");
+    s->mask = find_text(t, "[MASK]", "<mask>");
+    return MLXR_OK;
+}
+
+/* The reader's tokenizer must be this one, with or without a space in front and with blanks trimmed or not. */
+static mlxr_status find_switches(tokenizer_source *s, const tokenizer *t, mlxr_error *error)
+{
+    bool same = false;
+    mlxr_status status = MLXR_OK;
+    for (unsigned way = 0; way < 4 && status == MLXR_OK && !same; way++) {
+        s->add_space_prefix = !(way & 1);
+        s->remove_extra_whitespaces = s->kind == TOKENIZER_UNIGRAM && !(way & 2);
+        status = try_source(s, t, &same, error);
+    }
+    if (status == MLXR_OK && !same) {
+        status = error_set(error, MLXR_UNSUPPORTED,
+                           "tokenizer: GGUF's form of it would give other tokens than this one");
+    }
+    return status;
+}
+
+static mlxr_status export_sentencepiece(tokenizer_source *s, const tokenizer *t, region *memory, mlxr_error *error)
+{
+    s->kind = t->kind == TOKENIZER_UNIGRAM ? TOKENIZER_UNIGRAM : TOKENIZER_SPM;
+    mlxr_status status = t->kind == TOKENIZER_UNIGRAM ? put_logprobs(s, t, memory, error)
+                                                      : put_scores(s, t, memory, error);
+    if (status == MLXR_OK && t->kind == TOKENIZER_UNIGRAM) {
+        status = put_charsmap(s, t, memory, error);
+        status = status == MLXR_OK ? put_ends(s, t, error) : status;
+    }
+    return status == MLXR_OK ? find_switches(s, t, error) : status;
+}
+
+static mlxr_status export_wordpiece(tokenizer_source *s, const tokenizer *t, mlxr_error *error)
+{
+    bool same = false;
+    s->kind = TOKENIZER_WORDPIECE;
+    if (t->word_chars_max != WORD_CHARS_MAX) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "tokenizer: words of more than %u characters are unknown to it; GGUF means %u",
+                         t->word_chars_max, WORD_CHARS_MAX);
+    }
+    mlxr_status status = put_ends(s, t, error);
+    status = status == MLXR_OK ? try_source(s, t, &same, error) : status;
+    if (status == MLXR_OK && !same) {
+        status = error_set(error, MLXR_UNSUPPORTED,
+                           "tokenizer: GGUF's form of WordPiece would give other tokens than this one");
+    }
+    return status;
+}
+
 mlxr_status tokenizer_export_make(tokenizer_export *out, const tokenizer *t, region *memory, mlxr_error *error)
 {
     tokenizer_source s = {.kind = TOKENIZER_BPE,
@@ -209,26 +326,19 @@ mlxr_status tokenizer_export_make(tokenizer_export *out, const tokenizer *t, reg
                           .cls = -1,
                           .mask = -1,
                           .add_bos = t->adds_bos};
-    if (t->kind != TOKENIZER_BPE && t->kind != TOKENIZER_SPM) {
-        return error_set(error, MLXR_UNSUPPORTED, "tokenizer: neither byte-level BPE nor SentencePiece's BPE");
-    }
+    static const char *const models[] = {[TOKENIZER_BPE] = "gpt2",
+                                         [TOKENIZER_SPM] = "llama",
+                                         [TOKENIZER_UNIGRAM] = "t5",
+                                         [TOKENIZER_WORDPIECE] = "bert"};
     mlxr_status status = put_tokens(&s, t, memory, error);
-    if (status == MLXR_OK && t->byte_level) {
+    if (status == MLXR_OK && t->kind == TOKENIZER_WORDPIECE) {
+        status = export_wordpiece(&s, t, error);
+    } else if (status == MLXR_OK && t->byte_level) {
         status = put_merges(&s, t, memory, error);
         status = status == MLXR_OK ? find_pre(&s, t, memory, error) : status;
     } else if (status == MLXR_OK) {
-        bool same = false;
-        s.kind = TOKENIZER_SPM;
-        status = put_scores(&s, t, memory, error);
-        for (int space = 1; space >= 0 && status == MLXR_OK && !same; space--) {
-            s.add_space_prefix = space;
-            status = try_source(&s, t, &same, error);
-        }
-        if (status == MLXR_OK && !same) {
-            status = error_set(error, MLXR_UNSUPPORTED,
-                               "tokenizer: GGUF's form of SentencePiece would give other tokens than this one");
-        }
+        status = export_sentencepiece(&s, t, memory, error);
     }
-    *out = (tokenizer_export){.model = s.kind == TOKENIZER_SPM ? "llama" : "gpt2", .source = s};
+    *out = (tokenizer_export){.model = models[s.kind], .source = s};
     return status;
 }

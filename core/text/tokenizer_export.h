@@ -9,8 +9,8 @@
 #include "text/tokenizer.h"
 
 typedef struct tokenizer_export {
-    const char *model;       /* tokenizer.ggml.model: "gpt2" or "llama" */
-    tokenizer_source source; /* what tokenizer_open takes; .pre is NULL for "llama" */
+    const char *model;       /* tokenizer.ggml.model: "gpt2", "llama", "t5" (unigram) or "bert" (WordPiece) */
+    tokenizer_source source; /* what tokenizer_open takes; .pre is NULL but for "gpt2" */
 } tokenizer_export;
 
 /* MLXR_UNSUPPORTED for what GGUF has no form for. For byte-level BPE the pre-tokenisation is found by trying: the first

@@ -435,8 +435,7 @@ static void let_go(ask *a)
     mlxr_error ignored;
     model_leaving leaving;
     atomic_fetch_add(&a->refs, 1); /* on_left's */
-    mlxr_status status =
-        model_table_unload(a->owner->d->models, a->models[0].path, on_left, a, &leaving, &ignored);
+    mlxr_status status = model_table_unload(a->owner->d->models, a->models[0].path, on_left, a, &leaving, &ignored);
     if (status != MLXR_OK || leaving != MODEL_LEAVES_NOW) {
         a->left = status == MLXR_OK ? how[leaving] : "not_loaded";
         atomic_fetch_sub(&a->refs, 1);

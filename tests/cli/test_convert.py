@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -127,6 +128,122 @@ class Convert(support.CliTest):
         self.succeed("convert", folders()[0], once, "--type", "Q4_0")
         with open(both, "rb") as first, open(once, "rb") as second:
             self.assertEqual(first.read(), second.read())
+
+
+def read_safetensors(path):
+    """name → (dtype, shape, bytes)"""
+    with open(path, "rb") as file:
+        n, = struct.unpack("<Q", file.read(8))
+        header, data = json.loads(file.read(n)), file.read()
+    header.pop("__metadata__", None)
+    return {name: (t["dtype"], t["shape"], data[slice(*t["data_offsets"])]) for name, t in header.items()}
+
+
+def write_safetensors(path, tensors):
+    header, data = {}, b""
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data)
+
+
+def floats(content):
+    return struct.unpack("<%df" % (len(content) // 4), content)
+
+
+def half(x):
+    return struct.unpack("<e", struct.pack("<e", x))[0]
+
+
+def as_gptq(stem, shape, content):
+    """Pieces of a weight in groups of 32 around 8, and its weights as float32."""
+    rows, columns = shape
+    values, exact = floats(content), [0.0] * (rows * columns)
+    words, scales = [0] * (columns // 8 * rows), []
+    for first in range(0, columns, 32):
+        for row in range(rows):
+            part = values[row * columns + first:row * columns + first + 32]
+            scales.append(half(max(max(map(abs, part)) / 7, 1e-4)))
+            for k, x in enumerate(part, first):
+                q = min(max(round(x / scales[-1]) + 8, 0), 15)
+                words[k // 8 * rows + row] |= q << 4 * (k % 8)
+                exact[row * columns + k] = scales[-1] * (q - 8)
+    groups = columns // 32
+    pieces = {stem + ".qweight": ("I32", [columns // 8, rows], struct.pack("<%dI" % len(words), *words)),
+              stem + ".qzeros": ("I32", [groups, rows // 8], b"\x77" * (groups * rows // 2)),
+              stem + ".scales": ("F16", [groups, rows], struct.pack("<%de" % len(scales), *scales))}
+    return pieces, struct.pack("<%df" % len(exact), *exact)
+
+
+def as_fp8(stem, shape, content):
+    """Floats of 8 bits (E5M2: the upper half of a half) with a scale a row."""
+    rows, columns = shape
+    values, exact, codes, scales = floats(content), [], bytearray(), []
+    for row in range(rows):
+        part = values[row * columns:(row + 1) * columns]
+        scale, = struct.unpack("<f", struct.pack("<f", max(map(abs, part)) / 1000 or 1.0))
+        scales.append(scale)
+        for x in part:
+            codes.append(struct.pack("<e", x / scale)[1])
+            exact.append(struct.unpack("<e", bytes((0, codes[-1])))[0] * scale)
+    pieces = {stem + ".weight": ("F8_E5M2", shape, bytes(codes)),
+              stem + ".weight_scale": ("F32", [rows, 1], struct.pack("<%df" % rows, *scales))}
+    return pieces, struct.pack("<%df" % len(exact), *exact)
+
+
+class Quantised(support.CliTest):
+    """A quantised checkpoint answers as the same weights in float32 do, and so does what it is converted to."""
+
+    def folders(self, name, pack, quant):
+        source = next(f for f in folders() if os.path.basename(f).startswith("llama"))
+        packed, plain = os.path.join(self.home, name), os.path.join(self.home, name + "-plain")
+        shutil.copytree(source, packed)
+        shutil.copytree(source, plain)
+        tensors, decoded = {}, {}
+        for key, (dtype, shape, content) in read_safetensors(os.path.join(source, "model.safetensors")).items():
+            pieces = {key: (dtype, shape, content)}
+            if key.endswith("_proj.weight") and shape[1] % 32 == 0:
+                pieces, content = pack(key[:-len(".weight")], shape, content)
+            tensors.update(pieces)
+            decoded[key] = (dtype, shape, content)
+        self.assertGreater(len(tensors), len(decoded) + 8)
+        write_safetensors(os.path.join(packed, "model.safetensors"), tensors)
+        write_safetensors(os.path.join(plain, "model.safetensors"), decoded)
+        path = os.path.join(packed, "config.json")
+        with open(path) as file:
+            config = dict(json.load(file), quantization_config=quant)
+        with open(path, "w") as file:
+            json.dump(config, file)
+        return packed, plain
+
+    def compare(self, one, other):
+        options = ["--raw", "-n", "12", "--temp", "0", "--logprobs", "20", "--json"]
+        found = [self.succeed("run", model, "zqxkvjwp the end", *options).json for model in (one, other)]
+        self.assertEqual(found[0]["text"], found[1]["text"])
+        for a, b in zip(*[place["logprobs"] for place in found]):
+            for x, y in zip(a["top"], b["top"]):
+                self.assertAlmostEqual(x["logprob"], y["logprob"], delta=0.004)  # inputs of 16 bits there, floats here
+
+    def test_gptq(self):
+        packed, plain = self.folders("gptq", as_gptq, {"quant_method": "gptq", "bits": 4, "group_size": 32})
+        self.compare(packed, plain)
+        out = os.path.join(self.home, "out.gguf")
+        self.assertEqual(self.succeed("convert", packed, out, "--json").json["encoded"], 0)
+        types = {t["type"] for t in self.succeed("show", out, "--tensors", "--json").json["tensors"]}
+        self.assertIn("Q4_0", types)
+        self.compare(out, plain)
+
+    def test_fp8(self):
+        quant = {"quant_method": "compressed-tensors", "format": "float-quantized"}
+        packed, plain = self.folders("fp8", as_fp8, quant)
+        self.compare(packed, plain)
+        out = os.path.join(self.home, "out.gguf")
+        self.succeed("convert", packed, out, "--type", "F32")
+        self.compare(out, plain)
+        result = self.succeed("convert", packed, out)
+        self.assertIn("tensors have a type that GGUF has not: they became F16", result.err)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,8 @@ static void compare(check *c, const problem *p, bool add, uint32_t begin, uint32
                 sum += (double)w[k] * x[(size_t)t * p->n_in + k];
                 terms += (double)magnitude[k] * fabs(x[(size_t)t * p->n_in + k]);
             }
-            bool floats = dtype_find(p->type)->block_size == 1 || codec_table_has(p->type);
+            bool floats = dtype_find(p->type)->block_size == 1 ||
+                          (codec_table_has(p->type) && p->packed.format == LINEAR_F32);
             double steps = floats ? (double)p->n_in : (double)p->n_in / 8;
             double bound = (bound_fixed + bound_steps * steps) * 0x1p-23 * terms + 1e-30;
             double ratio = fabs((double)value - sum) / bound;

@@ -74,6 +74,28 @@ static void fill_float(check *c, dtype type, weights_kind kind, uint8_t *dst, si
     }
 }
 
+/* The scale of a block of quant/codec_checkpoint.h, and its bias or zero point. */
+static void fill_checkpoint_scales(check *c, dtype type, uint8_t *block)
+{
+    float d[2] = {usual_scale(c), usual_scale(c)};
+    uint16_t h[2] = {bf16_from_float(d[0]), bf16_from_float(d[1])};
+    if (type == DTYPE_ZERO4) {
+        h[0] = half_from_float(d[0]);
+        h[1] = (uint16_t)check_below(c, 17);
+    }
+    if (type == DTYPE_AFFINE4 || type == DTYPE_ZERO4) {
+        memcpy(block, h, sizeof h);
+    } else {
+        memcpy(block, d, type == DTYPE_AFFINE8 ? 8 : 4);
+    }
+    for (int i = 4; type == DTYPE_FP8_E4M3 && i < 36; i++) { /* no NaN, and nothing infinite below */
+        block[i] = (block[i] & 0x7f) == 0x7f ? 0x7e : block[i];
+    }
+    for (int i = 4; type == DTYPE_FP8_E5M2 && i < 36; i++) {
+        block[i] = (block[i] & 0x7f) >= 0x7c ? 0x7b : block[i];
+    }
+}
+
 void weights_fill(check *c, dtype type, weights_kind kind, uint8_t *dst, size_t n)
 {
     const dtype_info *info = dtype_find(type);
@@ -93,7 +115,9 @@ void weights_fill(check *c, dtype type, weights_kind kind, uint8_t *dst, size_t 
             uint16_t h = half_from_float(usual_scale(c));
             memcpy(dst + fields.half[j], &h, sizeof h);
         }
-        if (type == DTYPE_MXFP4) { /* a power of two */
+        if (type >= DTYPE_OWN) {
+            fill_checkpoint_scales(c, type, dst);
+        } else if (type == DTYPE_MXFP4) { /* a power of two */
             dst[0] = (uint8_t)(112 + check_below(c, 10));
         } else if (type == DTYPE_IQ1_M) { /* a half in the top nibbles of four words */
             uint16_t h = half_from_float(usual_scale(c));
@@ -127,6 +151,18 @@ void weights_magnitude(dtype type, const uint8_t *src, float *magnitude, size_t 
     float values[256];
     for (size_t i = 0; i < n; i++) {
         magnitude[i] = fabsf(magnitude[i]);
+    }
+    for (size_t i = 0; (type == DTYPE_AFFINE4 || type == DTYPE_ZERO4 || type == DTYPE_AFFINE8) && i < n; i++) {
+        const uint8_t *at = src + i / info->block_size * info->block_bytes;
+        uint16_t h[2];
+        float d[2];
+        memcpy(h, at, sizeof h);
+        memcpy(d, at, sizeof d);
+        if (type != DTYPE_AFFINE8) {
+            d[0] = type == DTYPE_ZERO4 ? half_to_float(h[0]) : bf16_to_float(h[0]);
+            d[1] = type == DTYPE_ZERO4 ? d[0] * h[1] : bf16_to_float(h[1]);
+        }
+        magnitude[i] = fabsf(d[0]) * (type == DTYPE_AFFINE8 ? 255.0f : 15.0f) + fabsf(d[1]);
     }
     for (size_t i = 0; fields.half[0] >= 0 && i < n; i += info->block_size, src += info->block_bytes) {
         float ends[2][256];

@@ -294,6 +294,25 @@ static void combine(const exec *e, const op *o, uint32_t row)
     }
 }
 
+/* What the gates and ups, or the downs, of all groups meet. */
+static void show_groups(const exec *e, const op *o, bool middle, const team_member *member)
+{
+    const step_observer *seen = e->s.observer;
+    const op_experts *x = o->experts;
+    const experts_work *w = &e->experts;
+    for (const experts_group *g = w->groups; seen && g->n; g++) {
+        observed_rows rows = {
+            .data = e->slots[o->src].data, .stride = e->slots[o->src].stride, .order = w->row + g->first, .n = g->n};
+        if (middle) {
+            rows = (observed_rows){.data = middle_row(e, o, g->first), .stride = x->n_ff, .n = g->n};
+            seen->see(seen->user, x->down[g->expert].data, x->n_ff, &rows, member->index, member->n_threads);
+        } else {
+            seen->see(seen->user, x->gate[g->expert].data, x->n_in, &rows, member->index, member->n_threads);
+            seen->see(seen->user, x->up[g->expert].data, x->n_in, &rows, member->index, member->n_threads);
+        }
+    }
+}
+
 void program_run_experts(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
@@ -318,6 +337,7 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
         pack_group(e, g, &in, input_row, o, member, &job);
     }
     team_barrier(member);
+    show_groups(e, o, false, member);
     run_pieces(e, index, 0, x, x->n_ff, gate_up_piece, member);
     team_barrier(member);
     for (const experts_group *g = w->groups; g->n; g++) {
@@ -326,6 +346,7 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
         pack_group(e, g, &in, middle_row, o, member, &job);
     }
     team_barrier(member);
+    show_groups(e, o, true, member);
     run_pieces(e, index, 1, x, x->n_in, down_piece, member);
     team_barrier(member);
     for (uint32_t row = begin; row < end; row++) {

@@ -26,7 +26,7 @@
 #define LINEAR_FEW 16       /* at most so many tokens go through kernels that read another format than many do */
 #define LINEAR_ROW_GRAIN 16 /* weight rows computed together: row ranges in multiples of it are fastest */
 #define LINEAR_ALIGN 64     /* bytes: of packed inputs and scratch */
-#define LINEAR_TYPES 48     /* > the largest dtype */
+#define LINEAR_TYPES 64     /* > the largest dtype */
 
 /* What an input is packed to before it meets weights of some type. */
 typedef enum linear_format {

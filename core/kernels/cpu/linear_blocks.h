@@ -280,6 +280,27 @@ INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift,
     }
 }
 
+/* NVFP4: two blocks of 32 in one of the file. */
+INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
+                       size_t row_bytes, uint32_t n_in, sink to)
+{
+    ahead next = ahead_of(rows, row_bytes);
+    (void)type;
+    for (uint32_t b = 0; b < n_in / 64; b++) {
+        UNROLL
+        for (int i = 0; i < 2; i++) {
+            block v;
+            unpack_nvfp4(rows, row_bytes, i, &v);
+            put(kind, bits, shift, where, &v, &to);
+            if (where == TO_TOKENS) {
+                fetch_next(&next, (int)(2 * b % AHEAD_STREAMS) + i, bytes / 2);
+                fetch_rows(rows + 4 * bytes, row_bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
+            }
+        }
+        rows += bytes;
+    }
+}
+
 INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                    size_t row_bytes, uint32_t n_in, sink to)
 {
@@ -387,6 +408,12 @@ FORMAT(q6_k, walk_k, DTYPE_Q6_K, 210, HALVES, 6, 5)
 FORMAT_RARE(q2_k, walk_k, DTYPE_Q2_K, 84, MIN | HALVES, 4, 0)
 FORMAT_RARE(q3_k, walk_k, DTYPE_Q3_K, 110, HALVES, 4, 2)
 FORMAT_8BIT_RARE(q8_k, walk_k, DTYPE_Q8_K, 292, 0, 8, SHIFT8)
+FORMAT_8BIT_RARE(iq4_nl, walk_legacy, DTYPE_IQ4_NL, 18, 0, 8, SHIFT8)
+FORMAT_8BIT_RARE(iq4_xs, walk_k, DTYPE_IQ4_XS, 136, 0, 8, SHIFT8)
+FORMAT_RARE(mxfp4, walk_legacy, DTYPE_MXFP4, 17, 0, 5, 4)
+FORMAT_RARE(nvfp4, walk_pairs, DTYPE_NVFP4, 36, HALVES, 6, 5)
+FORMAT_RARE(affine4, walk_legacy, DTYPE_AFFINE4, 20, MIN, 4, 0)
+FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 
 #define DIGITS(kind, name, tiles) .digits = {TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles},
 #define WORDS(kind, name, tiles) .words = {WORDS_PANELS, BLOCK_BYTES(WORD_VECTORS, kind), words_of_##name, tiles},
@@ -415,6 +442,12 @@ const panel_kernel LINEAR_PANELS[LINEAR_TYPES] = {
     [DTYPE_Q5_K] = KERNEL(MIN, q5_k, tile_min5, wide_min),
     [DTYPE_Q6_K] = KERNEL(HALVES, q6_k, tile_q6_k, wide_halves),
     [DTYPE_Q8_K] = KERNEL_8BIT(q8_k),
+    [DTYPE_IQ4_NL] = KERNEL_8BIT(iq4_nl),
+    [DTYPE_IQ4_XS] = KERNEL_8BIT(iq4_xs),
+    [DTYPE_MXFP4] = KERNEL(0, mxfp4, tile_q5_0, wide_plain),
+    [DTYPE_NVFP4] = KERNEL(HALVES, nvfp4, tile_q6_k, wide_halves),
+    [DTYPE_AFFINE4] = KERNEL(MIN, affine4, tile_min4, wide_min),
+    [DTYPE_ZERO4] = KERNEL(MIN, zero4, tile_min4, wide_min),
 };
 
 static void rows_of_panels(const linear_weight *weight, const linear_input *input, const linear_output *output,

@@ -1,5 +1,5 @@
 /*
- * Linear layers of formats without a kernel of their own (those of quant/codec_table.h): four rows are decoded to
+ * Linear layers of formats without a kernel of their own (most of quant/codec_table.h): four rows are decoded to
  * floats by the codec and multiplied with all tokens. Include after simd_<isa>.h, with DECODED_FILL and DECODED_ISA
  * defined. Owner: none; scratch is the calling thread's. Lifetime: the call.
  *
@@ -81,8 +81,9 @@ static void rows_decoded(const linear_weight *weight, const linear_input *input,
 void DECODED_FILL(linear_kernels *kernels)
 {
     for (uint32_t id = 0; id < LINEAR_TYPES; id++) {
-        if (dtype_find(id) && codec_table_has((dtype)id)) {
-            kernels->rows[id] = rows_decoded; /* few and many stay LINEAR_F32, as the scalar table has them */
+        /* few and many stay LINEAR_F32, as the scalar table has them: else there are panels for it */
+        if (dtype_find(id) && codec_table_has((dtype)id) && kernels->few[id] == LINEAR_F32) {
+            kernels->rows[id] = rows_decoded;
             kernels->isa[id] = DECODED_ISA;
         }
     }

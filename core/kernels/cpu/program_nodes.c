@@ -282,15 +282,28 @@ static uint32_t product_total(const node *n)
     return total;
 }
 
+/* Behind pack_shared: the source's rows are made, and no product writes to them. */
+static void show_inputs(const exec *e, const node *n, const team_member *member)
+{
+    const step_observer *o = e->s.observer;
+    const observed_rows rows = {
+        .data = e->slots[n->source].data, .stride = e->slots[n->source].stride, .n = exec_rows(e, n)};
+    for (uint32_t i = 0; o && i < n->n_products; i++) {
+        const linear_weight *w = &n->products[i].weight;
+        o->see(o->user, w->data, w->n_in, &rows, member->index, member->n_threads);
+    }
+}
+
 static void run_linear(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
     uint32_t rows = exec_rows(e, n), total = product_total(n), begin, end;
     node_inputs in;
-    if (n->pure && rows <= LINEAR_TILE) {
+    if (n->pure && rows <= LINEAR_TILE && !e->s.observer) {
         pack_private(e, n, member, &in);
     } else {
         pack_shared(e, n, member, &in);
+        show_inputs(e, n, member);
     }
     void *scratch = exec_private(e, member);
     if (rows <= LINEAR_TILE || member->n_threads == 1) {

@@ -93,6 +93,18 @@ INLINE vint v_add_where(vint a, vint bits, vint mask, int value)
     return _mm256_add_epi8(a, v_and(_mm256_cmpeq_epi8(v_and(bits, mask), mask), v_bytes(value)));
 }
 
+/* Entries of a table of 16 bytes for the numbers 0 … 15 in the bytes of a. */
+INLINE vint v_lookup(const int8_t table[16], vint a)
+{
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)), a);
+}
+
+/* a without the bytes that are `byte`: these become 0. */
+INLINE vint v_without(vint a, int byte)
+{
+    return _mm256_andnot_si256(_mm256_cmpeq_epi8(a, v_bytes(byte)), a);
+}
+
 INLINE vflt v_floats(float f)
 {
     return _mm256_set1_ps(f);

@@ -97,6 +97,18 @@ INLINE vint v_add_where(vint a, vint bits, vint mask, int value)
     return _mm512_mask_add_epi8(a, _mm512_test_epi8_mask(bits, mask), a, v_bytes(value));
 }
 
+/* Entries of a table of 16 bytes for the numbers 0 … 15 in the bytes of a. */
+INLINE vint v_lookup(const int8_t table[16], vint a)
+{
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table)), a);
+}
+
+/* a without the bytes that are `byte`: these become 0. */
+INLINE vint v_without(vint a, int byte)
+{
+    return _mm512_maskz_mov_epi8(_mm512_cmpneq_epi8_mask(a, v_bytes(byte)), a);
+}
+
 INLINE vflt v_floats(float f)
 {
     return _mm512_set1_ps(f);

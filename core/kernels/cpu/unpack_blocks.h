@@ -88,12 +88,88 @@ INLINE void signed_bytes(const uint8_t *p, size_t stride, bool make_unsigned, vi
     }
 }
 
-/* Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: a block of 32 is a block of the file. */
+/* ---- nibbles that stand for entries of a table ----
+ * The tables are codec_table.c's with an offset of 0 or a power of two, as the products want them. */
+
+INLINE void look_up(const int8_t table[16], vint w[8])
+{
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        w[i] = v_lookup(table, w[i]);
+    }
+}
+
+/* IQ4_NL's and IQ4_XS's, as signed_bytes has those of Q8_0. */
+INLINE void look_up_iq4(bool make_unsigned, vint w[8])
+{
+    static const int8_t values[2][16] = {
+        {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113},
+        {1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15}, /* + 128 */
+    };
+    look_up(values[make_unsigned], w);
+}
+
+/* Half of 2^(e − 127), of the lowest byte of a word, as a product of two roots: the least are subnormal. */
+INLINE vflt e8m0_half(vint words)
+{
+    vint e = byte_of(words, 0), half = v_right32(e, 1);
+    vint rest = v_add32(e, v_xor(half, v_words(-1))); /* e − half − 1 */
+    vflt low = v_as_float(v_left32(v_add32(half, v_words(63)), 23));
+    return v_mul(low, v_as_float(v_left32(v_add32(rest, v_words(64)), 23)));
+}
+
+/* 17 bytes: a power of two, nibbles of E2M1, twice and 16 more. */
+INLINE void unpack_mxfp4(const uint8_t *p, size_t stride, block *v)
+{
+    static const int8_t values[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+    v->scale[0] = e8m0_half(v_gather(p, stride));
+    nibbles(p + 1, stride, v->w);
+    look_up(values, v->w);
+}
+
+/* 36 bytes for 64 weights: four scales (E4M3 without a sign), nibbles of 16 weights in 8 bytes; block i of the two.
+ * E2M1 twice and 32 more, as Q6_K's numbers. */
+INLINE void unpack_nvfp4(const uint8_t *p, size_t stride, int i, block *v)
+{
+    static const int8_t values[16] = {32, 33, 34, 35, 36, 38, 40, 44, 32, 31, 30, 29, 28, 26, 24, 20};
+    vint scales = v_and(v_without(v_gather(p, stride), 0x7f), v_bytes(0x7f)), raw[4];
+    UNROLL
+    for (int h = 0; h < 2; h++) { /* exponent and fraction where a float has them, off by 2¹¹⁹ */
+        vint bits = v_left32(v_and(v_right32(scales, 8 * (2 * i + h)), v_words(127)), 20);
+        v->scale[h] = v_mul(v_as_float(bits), v_floats(0x1p119f));
+    }
+    v_transpose(p + 4 + 16 * i, stride, raw);
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        v->w[j / 2 * 4 + j % 2] = low_nibbles(raw[j]);
+        v->w[j / 2 * 4 + j % 2 + 2] = high_nibbles(raw[j]);
+    }
+    look_up(values, v->w);
+}
+
+/* Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4 and those of checkpoints: a block of 32 is a block of the file. */
 INLINE void unpack_legacy(dtype type, bool make_unsigned, const uint8_t *p, size_t stride, block *v)
 {
+    if (type == DTYPE_MXFP4) {
+        unpack_mxfp4(p, stride, v);
+        return;
+    }
     vint head = v_gather(p, stride);
     v->scale[0] = low_half(head);
     switch ((int)type) {
+    case DTYPE_IQ4_NL:
+        nibbles(p + 2, stride, v->w);
+        look_up_iq4(make_unsigned, v->w);
+        break;
+    case DTYPE_AFFINE4:
+        v->scale[0] = v_as_float(v_left32(head, 16));
+        v->min[0] = v_as_float(v_and(head, v_words((int32_t)0xffff0000)));
+        nibbles(p + 4, stride, v->w);
+        break;
+    case DTYPE_ZERO4: /* exact: 11 bits times 5 */
+        v->min[0] = v_mul(v_from_int(v_right32(head, 16)), v_sub(v_floats(0.0f), v->scale[0]));
+        nibbles(p + 4, stride, v->w);
+        break;
     case DTYPE_Q4_0:
         nibbles(p + 2, stride, v->w);
         break;
@@ -240,6 +316,20 @@ INLINE void unpack_q6_k(const uint8_t *p, size_t stride, int i, super_block *s, 
     }
 }
 
+/* 136 bytes: a half, 16 top pairs of bits and 8 nibbles of scales of 6 bits less 32, nibbles in eight times 16 bytes.
+ */
+INLINE void super_iq4_xs(const uint8_t *p, size_t stride, super_block *s)
+{
+    vint head = v_gather(p, stride), low = v_gather(p + 4, stride);
+    vflt d = low_half(head);
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        vint nibble = v_and(v_right32(low, 4 * i), v_words(15));
+        vint pair = v_and(v_right32(head, 16 + 2 * i), v_words(3));
+        s->scale[i] = v_mul(d, v_sub(v_from_int(v_or(nibble, v_left32(pair, 4))), v_floats(32.0f)));
+    }
+}
+
 /* A float scale, 256 bytes, sums that we do not need. */
 INLINE void super_q8_k(const uint8_t *p, size_t stride, super_block *s)
 {
@@ -266,6 +356,9 @@ INLINE void unpack_super(dtype type, const uint8_t *p, size_t stride, super_bloc
     case DTYPE_Q8_K:
         super_q8_k(p, stride, s);
         break;
+    case DTYPE_IQ4_XS:
+        super_iq4_xs(p, stride, s);
+        break;
     }
 }
 
@@ -291,6 +384,10 @@ INLINE void unpack_super_block(dtype type, bool make_unsigned, const uint8_t *p,
         break;
     case DTYPE_Q8_K:
         signed_bytes(p + 4 + 32 * i, stride, make_unsigned, v->w);
+        break;
+    case DTYPE_IQ4_XS:
+        nibbles(p + 8 + 16 * i, stride, v->w);
+        look_up_iq4(make_unsigned, v->w);
         break;
     }
     v->scale[0] = s->scale[type == DTYPE_Q8_K ? 0 : halves ? 2 * i : i];

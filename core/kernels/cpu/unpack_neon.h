@@ -89,6 +89,19 @@ INLINE vint v_add_where(vint a, vint bits, vint mask, int value)
     return vreinterpretq_s32_u8(vaddq_u8(vreinterpretq_u8_s32(a), add));
 }
 
+/* Entries of a table of 16 bytes for the numbers 0 … 15 in the bytes of a. */
+INLINE vint v_lookup(const int8_t table[16], vint a)
+{
+    return vreinterpretq_s32_s8(vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s32(a)));
+}
+
+/* a without the bytes that are `byte`: these become 0. */
+INLINE vint v_without(vint a, int byte)
+{
+    uint8x16_t bytes = vreinterpretq_u8_s32(a);
+    return vreinterpretq_s32_u8(vbicq_u8(bytes, vceqq_u8(bytes, vdupq_n_u8((uint8_t)byte))));
+}
+
 INLINE vflt v_floats(float f)
 {
     return vdupq_n_f32(f);

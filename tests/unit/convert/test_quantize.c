@@ -66,7 +66,7 @@ static void every_mix_gives_a_model_with_the_same_metadata_and_near_weights(void
     } cases[] = {{"F32", 0},      {"F16", 1e-3},   {"BF16", 1e-2},  {"Q8_0", 0.02},  {"Q6_K", 0.05},  {"Q5_K_M", 0.1},
                  {"Q5_K_S", 0.1}, {"Q5_1", 0.1},   {"Q5_0", 0.1},   {"Q4_K_M", 0.1}, {"Q4_K_S", 0.1}, {"Q4_1", 0.2},
                  {"Q4_0", 0.2},   {"Q3_K_L", 0.2}, {"Q3_K_M", 0.2}, {"Q3_K_S", 0.2}, {"Q2_K", 0.2},   {"Q2_K_S", 0.2},
-                 {"q4_k", 0.1},   {"q5_k", 0.1},   {"q3_k", 0.2}};
+                 {"q4_k", 0.1},   {"q5_k", 0.1},   {"q3_k", 0.2},   {"IQ4_NL", 0.1}, {"IQ4_XS", 0.1}, {"MXFP4", 0.2}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mlxr_quantize_report report;
@@ -392,6 +392,15 @@ static void mixes_are_the_fields(void **state)
         {"F16", "output.weight", 0, DTYPE_F16},
         {"Q6_K", "blk.0.ffn_up.weight", 0, DTYPE_Q6_K},
         {"F32", "blk.0.attn_norm.weight", 0, DTYPE_F32},
+        {"IQ4_XS", "blk.9.attn_v.weight", 0, DTYPE_Q5_K},
+        {"IQ4_XS", "blk.3.ffn_down.weight", 0, DTYPE_Q5_K},
+        {"IQ4_XS", "blk.4.ffn_down.weight", 0, DTYPE_IQ4_XS},
+        {"IQ4_NL", "blk.9.attn_output.weight", 8, DTYPE_Q5_K},
+        {"IQ4_NL", "output.weight", 0, DTYPE_Q6_K},
+        {"MXFP4", "output.weight", 0, DTYPE_Q8_0},
+        {"MXFP4", "blk.9.ffn_down.weight", 0, DTYPE_MXFP4},
+        {"MXFP4", "blk.9.ffn_down_exps.weight", 32, DTYPE_MXFP4},
+        {"MXFP4", "blk.9.attn_q.weight", 32, DTYPE_Q8_0},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -411,8 +420,9 @@ static void rows_that_do_not_divide_get_smaller_blocks(void **state)
         const char *mix;
         uint64_t n_in;
         dtype type;
-    } cases[] = {{"Q2_K", 96, DTYPE_Q4_0},   {"Q3_K_S", 96, DTYPE_Q4_0}, {"Q4_K_S", 96, DTYPE_Q5_0},
-                 {"Q5_K_S", 96, DTYPE_Q5_1}, {"Q6_K", 96, DTYPE_Q8_0},   {"Q4_K_S", 100, DTYPE_F16}};
+    } cases[] = {{"Q2_K", 96, DTYPE_Q4_0},    {"Q3_K_S", 96, DTYPE_Q4_0}, {"Q4_K_S", 96, DTYPE_Q5_0},
+                 {"Q5_K_S", 96, DTYPE_Q5_1},  {"Q6_K", 96, DTYPE_Q8_0},   {"Q4_K_S", 100, DTYPE_F16},
+                 {"IQ4_XS", 96, DTYPE_IQ4_NL}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mix_model model = {.n_layers = 32, .n_head = 32, .n_head_kv = 32};

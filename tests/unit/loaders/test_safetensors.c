@@ -634,7 +634,7 @@ static const struct {
     {CLASS("Gemma3ForCausalLM", ", \"hidden_activation\": \"silu\""), NULL, NULL, "activation 'silu'"},
     {LLAMA(", \"use_bidirectional_attention\": true"), NULL, NULL, "'use_bidirectional_attention' is not supported"},
     {LLAMA(", \"use_bidirectional_attention\": 1"), NULL, NULL, "'use_bidirectional_attention' is no true or false"},
-    {LLAMA(", \"quantization_config\": {}"), NULL, NULL, "quantised safetensors are not supported"},
+    {LLAMA(", \"quantization_config\": {}"), NULL, NULL, "quantised safetensors: quant_method '(none)'"},
     {LLAMA(", \"rope_scaling\": 4"), NULL, NULL, "'rope_scaling' is no object"},
     {LLAMA(", \"rope_parameters\": []"), NULL, NULL, "'rope_parameters' is no object"},
     {LLAMA(", \"rope_scaling\": {\"type\": 4}"), NULL, NULL, "'type' is no string"},
