@@ -43,6 +43,18 @@ static void read_f32(reader *r, const char *suffix, float *out)
     }
 }
 
+/* A flag: true or false, or a number that is 0 for false, as files of different writers have it. */
+static void read_flag(reader *r, const char *suffix, uint32_t *out)
+{
+    char key[160];
+    const meta_value *value = model_file_meta(r->file, key_of(r, suffix, key, sizeof key));
+    if (r->status == MLXR_OK && value && value->type == META_BOOL) {
+        *out = value->u != 0;
+    } else {
+        read_u32(r, suffix, out);
+    }
+}
+
 /* A count that must be present and lie in [1, max]. */
 static void need_u32(reader *r, const char *suffix, uint32_t max, uint32_t *out)
 {
@@ -186,7 +198,7 @@ static void read_gating(reader *r, hparams *h)
     static const routing_kind kinds[] = {[1] = ROUTE_SOFTMAX, [2] = ROUTE_SIGMOID, [3] = ROUTE_TOP_SOFTMAX};
     uint32_t function = 0, normalise = h->normalise_experts;
     read_u32(r, "expert_gating_func", &function);
-    read_u32(r, "expert_weights_norm", &normalise);
+    read_flag(r, "expert_weights_norm", &normalise);
     h->normalise_experts = normalise != 0;
     if (r->status == MLXR_OK && function >= sizeof kinds / sizeof *kinds) {
         r->status = error_set(r->error, MLXR_UNSUPPORTED,
@@ -302,7 +314,7 @@ static void read_scaling(reader *r, hparams *h)
     read_f32(r, "rope.scaling.low_freq_factor", &s->low_freq_factor);
     read_f32(r, "rope.scaling.high_freq_factor", &s->high_freq_factor);
     uint32_t truncate = !s->untruncated;
-    read_u32(r, "rope.scaling.yarn_truncate", &truncate);
+    read_flag(r, "rope.scaling.yarn_truncate", &truncate);
     s->untruncated = !truncate;
     read_u32(r, "rope.scaling.original_context_length", &s->n_ctx_orig);
     if (r->status != MLXR_OK) {
@@ -382,6 +394,9 @@ static void read_rope_and_scales(reader *r, hparams *h)
     read_f32(r, "attention.scale", &h->attn_scale);
     h->norm_eps = 0;
     const char *eps = h->fam->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    if (h->fam->one_block) { /* Nemotron-H's files may have it under the other name alone */
+        read_f32(r, "attention.layer_norm_epsilon", &h->norm_eps);
+    }
     read_f32(r, eps, &h->norm_eps);
     if (r->status == MLXR_OK && !(h->norm_eps > 0 && h->norm_eps < 1)) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.%s' is missing or not between 0 and 1", r->arch,
@@ -407,13 +422,13 @@ static void read_scales(reader *r, hparams *h)
     }
     h->ranks = h->pooling == 4;
     uint32_t headless = h->ranks;
-    read_u32(r, "headless", &headless);
+    read_flag(r, "headless", &headless);
     h->headless = headless != 0 && !h->fam->encoder;
     if (h->ranks) {
         h->pooling = h->fam->encoder ? 2 : 3;
     }
     uint32_t causal = !h->fam->encoder;
-    read_u32(r, "attention.causal", &causal);
+    read_flag(r, "attention.causal", &causal);
     if (r->status == MLXR_OK && causal == h->fam->encoder) {
         r->status = error_set(r->error, MLXR_UNSUPPORTED, "metadata '%s.attention.causal' is %u", r->arch, causal);
     }
@@ -441,7 +456,7 @@ static void read_unturned(reader *r, hparams *h)
         return;
     }
     uint32_t finetuned = 1; /* Granite's word for it */
-    read_u32(r, "rope.scaling.finetuned", &finetuned);
+    read_flag(r, "rope.scaling.finetuned", &finetuned);
     every = !finetuned && h->fam->mixer ? 1 : every;
     for (uint32_t i = 0; i < h->n_layers; i++) {
         bool full = h->fam->full_is_unturned && h->window && !h->layer_has_window[i];

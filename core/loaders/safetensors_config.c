@@ -81,6 +81,14 @@ static void add_u32(writer *w, const char *key, uint32_t number)
     }
 }
 
+static void add_bool(writer *w, const char *key, bool yes)
+{
+    meta_value *value = add(w, key, META_BOOL);
+    if (value) {
+        value->u = yes;
+    }
+}
+
 static void add_f32(writer *w, const char *key, double number)
 {
     meta_value *value = add(w, key, META_F32);
@@ -375,7 +383,7 @@ static void write_mixer(writer *w, const shape *s)
     case HF_MIXER_MAMBA:
         write_mamba(w, s, false);
         positions = get_text(w, w->root, "position_embedding_type");
-        add_u32(w, ".rope.scaling.finetuned", positions && strcmp(positions, "rope") == 0);
+        add_bool(w, ".rope.scaling.finetuned", positions && strcmp(positions, "rope") == 0);
         break;
     case HF_MIXER_NEMOTRON:
         write_mamba(w, s, true);
@@ -441,6 +449,9 @@ static void write_shape(writer *w, shape *s)
     get_f64(w, w->root, class->words == HF_WORDS_NOMIC ? "layer_norm_epsilon" : "", &eps);
     get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
     add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
+    if (class->mixer == HF_MIXER_NEMOTRON) { /* others look for it under this name, though its norms are RMS */
+        add_f32(w, ".attention.layer_norm_epsilon", eps);
+    }
 }
 
 /* Things that would change the mathematics and that nothing below knows of. */

@@ -1,0 +1,86 @@
+/*
+ * Families with layers without attention from safetensors to GGUF: the file gives the same logits as the folder.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include "mlxr_convert.h"
+#include "support/family_model.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
+
+enum { N_TOKENS = 70 };
+
+static void logits_of(mlxr_engine *engine, const char *path, float *out)
+{
+    mlxr_error error;
+    mlxr_model *model = NULL;
+    mlxr_sequence *sequence = NULL;
+    int32_t ids[N_TOKENS];
+    for (int32_t i = 0; i < N_TOKENS; i++) {
+        ids[i] = (i * 53 + 7) % (int32_t)TINY_N_VOCAB;
+    }
+    assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
+    assert_ok(mlxr_sequence_open(&sequence, model, NULL, &error), &error);
+    assert_ok(mlxr_sequence_append(sequence, ids, N_TOKENS, &error), &error);
+    mlxr_slice slice = {
+        .sequence = sequence, .n_compute = N_TOKENS, .flags = MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL};
+    assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
+    assert_int_equal(slice.n_logits, N_TOKENS);
+    memcpy(out, slice.logits, (size_t)N_TOKENS * TINY_N_VOCAB * sizeof *out);
+    mlxr_sequence_close(&sequence);
+    mlxr_model_unref(&model);
+}
+
+static void a_converted_file_gives_the_folders_logits(void **state)
+{
+    (void)state;
+    static const char *const families[] = {"lfm2", "qwen3next", "granitehybrid", "granitehybrid-dense", "nemotron-h"};
+    static float expected[N_TOKENS * TINY_N_VOCAB], found[N_TOKENS * TINY_N_VOCAB];
+    mlxr_error error;
+    mlxr_engine *engine = NULL;
+    mlxr_engine_options options = {.backend = "cpu-scalar", .n_threads = 1, .kv_type = "f32", .kv_bytes = 16 << 20};
+    assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        char in[512], out[520];
+        double wrong = 0, all = 0;
+        snprintf(in, sizeof in, "%s/%s", test_temp_dir(), families[f]);
+        snprintf(out, sizeof out, "%s.gguf", in);
+        family_model_write(families[f], in);
+        assert_ok(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "F32", .n_threads = 1}, NULL, &error),
+                  &error);
+        logits_of(engine, in, expected);
+        logits_of(engine, out, found);
+        for (size_t i = 0; i < sizeof found / sizeof *found; i++) {
+            double d = (double)found[i] - (double)expected[i];
+            wrong += d * d;
+            all += (double)expected[i] * (double)expected[i];
+        }
+        if (!(wrong / all <
+              1e-11)) { /* not the same bits: GGUF has what RoPE turns of Granite's heads in another order */
+            fail_msg("%s: NMSE %.2e", families[f], wrong / all);
+        }
+    }
+    mlxr_engine_close(&engine);
+}
+
+/* GGUF's order of the value heads is another one, and no reader could tell a file that has the wrong one. */
+static void what_would_be_in_the_wrong_order_is_refused(void **state)
+{
+    (void)state;
+    mlxr_error error;
+    char in[512], out[520];
+    snprintf(in, sizeof in, "%s/qwen35", test_temp_dir());
+    snprintf(out, sizeof out, "%s.gguf", in);
+    family_model_write("qwen35", in);
+    assert_int_equal(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "F32", .n_threads = 1}, NULL, &error),
+                     MLXR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "6 value heads of a mixer in another order"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_converted_file_gives_the_folders_logits),
+        cmocka_unit_test(what_would_be_in_the_wrong_order_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
