@@ -26,6 +26,11 @@ typedef enum extent {
     EXTENT_EXPERTS,
     EXTENT_SHARED,
     EXTENT_ONE,
+    EXTENT_HEADS_V,
+    EXTENT_LATENT_Q,
+    EXTENT_LATENT_KV,
+    EXTENT_LATENT_KV_ROT,
+    EXTENT_LATENT_UP,
     EXTENT_CONV_ROWS,
     EXTENT_CONV,
     EXTENT_MIXER,
@@ -59,7 +64,10 @@ typedef enum need {
     NEED_DOWN,           /* R in a dense layer */
     NEED_DOWN_BIAS,
     NEED_SINKS,
-    NEED_EXPERTS, /* R in a layer of experts */
+    NEED_LATENT,      /* R in latent attention */
+    NEED_LATENT_Q,    /* … whose queries are made of few numbers, too */
+    NEED_LATENT_NO_Q, /* … whose are not */
+    NEED_EXPERTS,     /* R in a layer of experts */
     NEED_EXPERTS_BIAS,
     NEED_CHOICE_BIAS,
     NEED_OF_SUM, /* R with norms of X behind a block */
@@ -88,7 +96,14 @@ static const struct {
     {"attn_q.weight", SLOT(q), EXTENT_EMBD, EXTENT_Q_GATED, NEED_SPLIT},
     {"attn_k.weight", SLOT(k), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT},
     {"attn_v.weight", SLOT(v), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT},
-    {"attn_output.weight", SLOT(attn_out), EXTENT_Q, EXTENT_EMBD, NEED_ATTENTION},
+    {"attn_output.weight", SLOT(attn_out), EXTENT_HEADS_V, EXTENT_EMBD, NEED_ATTENTION},
+    {"attn_q.weight", SLOT(q), EXTENT_EMBD, EXTENT_Q, NEED_LATENT_NO_Q},
+    {"attn_q_a.weight", SLOT(q_down), EXTENT_EMBD, EXTENT_LATENT_Q, NEED_LATENT_Q},
+    {"attn_q_a_norm.weight", SLOT(q_down_norm), EXTENT_LATENT_Q, EXTENT_NONE, NEED_LATENT_Q},
+    {"attn_q_b.weight", SLOT(q_up), EXTENT_LATENT_Q, EXTENT_Q, NEED_LATENT_Q},
+    {"attn_kv_a_mqa.weight", SLOT(kv_down), EXTENT_EMBD, EXTENT_LATENT_KV_ROT, NEED_LATENT},
+    {"attn_kv_a_norm.weight", SLOT(kv_down_norm), EXTENT_LATENT_KV, EXTENT_NONE, NEED_LATENT},
+    {"attn_kv_b.weight", SLOT(kv_up), EXTENT_LATENT_KV, EXTENT_LATENT_UP, NEED_LATENT},
     {"attn_q.bias", SLOT(q_bias), EXTENT_Q_GATED, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_k.bias", SLOT(k_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_v.bias", SLOT(v_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
@@ -196,6 +211,16 @@ static uint64_t extent_of(const hparams *h, extent e)
         return h->n_ff_shared;
     case EXTENT_ONE:
         return 1;
+    case EXTENT_HEADS_V:
+        return h->fam->latent ? (uint64_t)h->n_head * h->head_v : q;
+    case EXTENT_LATENT_Q:
+        return h->n_latent_q;
+    case EXTENT_LATENT_KV:
+        return h->n_latent_kv;
+    case EXTENT_LATENT_KV_ROT:
+        return (uint64_t)h->n_latent_kv + h->n_rot;
+    case EXTENT_LATENT_UP:
+        return (uint64_t)h->n_head * (h->n_nope + h->head_v);
     case EXTENT_CONV_ROWS:
         return h->conv_rows;
     case EXTENT_CONV:
@@ -246,10 +271,16 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     case NEED_OF_SUM:
         return fam->norms == NORMS_OF_SUM;
     case NEED_SPLIT:
-        return attends && !fam->fused_qkv;
+        return attends && !fam->fused_qkv && !fam->latent;
     case NEED_SPLIT_BIAS:
         *required = fam->qkv_bias;
-        return attends && !fam->fused_qkv;
+        return attends && !fam->fused_qkv && !fam->latent;
+    case NEED_LATENT:
+        return attends && fam->latent;
+    case NEED_LATENT_Q:
+        return attends && fam->latent && h->n_latent_q > 0;
+    case NEED_LATENT_NO_Q:
+        return attends && fam->latent && h->n_latent_q == 0;
     case NEED_FUSED:
         return attends && fam->fused_qkv;
     case NEED_FUSED_BIAS:
@@ -343,7 +374,9 @@ static mlxr_status split_layer(layer_weights *w, const hparams *h, region *memor
         const tensor *whole;
         const tensor **part;
         uint64_t first, n;
-    } parts[] = {{w->qkv, &w->q, 0, q},
+    } parts[] = {{w->kv_down, &w->kv_latent, 0, h->n_latent_kv},
+                 {w->kv_down, &w->k_shared, h->n_latent_kv, h->n_rot},
+                 {w->qkv, &w->q, 0, q},
                  {w->qkv, &w->k, q, kv},
                  {w->qkv, &w->v, q + kv, kv},
                  {w->qkv_bias, &w->q_bias, 0, q},

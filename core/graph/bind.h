@@ -18,9 +18,13 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *ffn_norm, *ffn_norm_bias; /* [n_embd] */
     const tensor *gate, *up, *down;         /* [n_embd, n_ff], [n_ff, n_embd] */
     const tensor *gate_bias, *up_bias, *down_bias;
-    const tensor *sinks;                /* [n_head] */
-    const tensor *router, *router_bias; /* [n_embd, n_expert] */
-    const tensor *choice_bias;          /* [n_expert] */
+    const tensor *q_down, *q_down_norm, *q_up; /* latent attention: [n_embd, n_latent_q], … [n_latent_q, queries] */
+    const tensor *kv_down, *kv_down_norm;      /* [n_embd, n_latent_kv + n_rot], of which the parts are */
+    const tensor *kv_latent, *k_shared;        /* [n_embd, n_latent_kv], [n_embd, n_rot] */
+    const tensor *kv_up;                       /* [n_latent_kv, n_head·(n_nope + head_v)] */
+    const tensor *sinks;                       /* [n_head] */
+    const tensor *router, *router_bias;        /* [n_embd, n_expert] */
+    const tensor *choice_bias;                 /* [n_expert] */
     const tensor *shared_gate, *shared_up, *shared_down;
     const tensor *gate_experts, *up_experts, *down_experts;               /* [n_expert] matrices */
     const float *gate_experts_bias, *up_experts_bias, *down_experts_bias; /* [n_expert][n_ff or n_embd], or NULL */

@@ -155,6 +155,8 @@ static const family families[] = {
      .unturned_every = 1},
     /* LG AI Research 2025 */
     {.name = "exaone4", .qk_norm = QK_NORM_HEADS, .norms = NORMS_AFTER, .full_every = 4, .full_is_unturned = true},
+    /* DeepSeek-AI 2024: V2, V3, R1 and what has their shape (Kimi K2). */
+    {.name = "deepseek2", .gguf_rope = ROPE_PAIRS, .safetensors_keep_pairs = true, .latent = true},
     /* Arcee AI 2025: AFM. */
     {.name = "arcee", .gguf_rope = ROPE_PAIRS, .ungated = true, .act = ACT_RELU_SQUARED},
     /* ByteDance Seed 2025 */

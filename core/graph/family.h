@@ -40,6 +40,7 @@ typedef struct family {
     routing_kind routing;     /* of a mixture of experts, where the file does not say */
     bool normalise_experts;   /* the weights of the chosen ones sum to 1, likewise */
     bool ffn_norm_after;      /* GGUF calls the norm before the MLP post_attention_norm */
+    bool latent;              /* keys and values are made of a few numbers that all heads share (DeepSeek's MLA) */
     mixer_kind mixer;         /* of layers without attention */
     bool gguf_heads_in_turn;  /* GGUF has the mixer's value heads in another order: first one of each key head … */
     bool one_block;           /* a layer is attention, a mixer or an MLP, behind one norm */

@@ -115,14 +115,50 @@ static void add_queries(builder *b, slot in, const layer_weights *w)
     add_pick(b, SLOT_AG, SLOT_QG, pick);
 }
 
+/* Its epsilon is not the model's. */
+static void add_latent_norm(builder *b, slot s, const tensor *weight, uint32_t width)
+{
+    add_norm(b, s, s, weight, NULL, width);
+    b->ops[b->n_ops - 1].norm.eps = 1e-6f;
+}
+
+/* Queries, keys and values of latent attention (DeepSeek-AI 2024), a head's turned elements first. Heads of values are
+ * shorter than those of keys: what lies behind them is of the keys, and nobody reads what attention makes of it. */
+static void add_latent(builder *b, slot in, const layer_weights *w)
+{
+    const hparams *h = &b->g->h;
+    uint32_t n = h->n_head, head = h->head_dim, up = h->n_nope + h->head_v;
+    slot from = in;
+    if (w->q_down) {
+        add_linear(b, SLOT_QL, in, w->q_down, NULL);
+        add_latent_norm(b, SLOT_QL, w->q_down_norm, h->n_latent_q);
+        from = SLOT_QL;
+    }
+    add_linear(b, SLOT_QG, from, w->q_down ? w->q_up : w->q, NULL);
+    add_linear(b, SLOT_KL, in, w->kv_latent, NULL);
+    add_linear(b, SLOT_KR, in, w->k_shared, NULL);
+    add_latent_norm(b, SLOT_KL, w->kv_down_norm, h->n_latent_kv);
+    add_linear(b, SLOT_KV, SLOT_KL, w->kv_up, NULL);
+    add_pick(b, SLOT_Q, SLOT_QG, (op_pick){n, head, h->n_nope, h->n_rot, 0, head});
+    add_pick(b, SLOT_Q, SLOT_QG, (op_pick){n, head, 0, h->n_nope, h->n_rot, head});
+    add_pick(b, SLOT_K, SLOT_KR, (op_pick){n, 0, 0, h->n_rot, 0, head});
+    add_pick(b, SLOT_K, SLOT_KV, (op_pick){n, up, 0, h->n_nope, h->n_rot, head});
+    add_pick(b, SLOT_V, SLOT_K, (op_pick){n, head, 0, head, 0, head});
+    add_pick(b, SLOT_V, SLOT_KV, (op_pick){n, up, h->n_nope, h->head_v, 0, head});
+}
+
 static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
 {
     const hparams *h = &b->g->h;
     bool window = h->layer_has_window[layer];
     slot in = add_input(b, w->attn_norm, w->attn_norm_bias);
-    add_queries(b, in, w);
-    add_linear(b, SLOT_K, in, w->k, w->k_bias);
-    add_linear(b, SLOT_V, in, w->v, w->v_bias);
+    if (h->fam->latent) {
+        add_latent(b, in, w);
+    } else {
+        add_queries(b, in, w);
+        add_linear(b, SLOT_K, in, w->k, w->k_bias);
+        add_linear(b, SLOT_V, in, w->v, w->v_bias);
+    }
     add_qk_norm(b, SLOT_Q, w->q_norm);
     add_qk_norm(b, SLOT_K, w->k_norm);
     if (h->n_rot && !h->fam->positions && !h->layer_is_unturned[layer]) {
@@ -143,7 +179,11 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
     if (h->fam->gated_attention) {
         add(b, OP_GATED, SLOT_AG, SLOT_A)->act = ACT_SIGMOID;
     }
-    add_linear(b, SLOT_O, h->fam->gated_attention ? SLOT_AG : SLOT_A, w->attn_out, w->attn_out_bias);
+    if (h->fam->latent) {
+        add_pick(b, SLOT_AG, SLOT_A, (op_pick){h->n_head, h->head_dim, 0, h->head_v, 0, h->head_v});
+    }
+    bool apart = h->fam->gated_attention || h->fam->latent;
+    add_linear(b, SLOT_O, apart ? SLOT_AG : SLOT_A, w->attn_out, w->attn_out_bias);
     if (h->fam->norms == NORMS_OF_SUM) {
         add_normed_residual(b, w->post_attn_norm, w->post_attn_norm_bias, false);
     } else {
@@ -295,6 +335,7 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
                       .choice_bias = w->choice_bias ? w->choice_bias->data : NULL,
                       .n_groups = h->n_expert_groups,
                       .n_groups_used = h->n_expert_groups_used,
+                      .groups_by_best = h->groups_by_best,
                       .act = h->fam->act,
                       .gate = w->gate_experts,
                       .up = w->up_experts,
@@ -448,6 +489,14 @@ static void set_slots(plan *p, const hparams *h)
     p->slot_width[SLOT_R] = h->n_expert;
     p->slot_width[SLOT_SG] = p->slot_width[SLOT_SU] = h->n_ff_shared;
     set_mixer_slots(p, h);
+    if (h->fam->latent) {
+        p->slot_width[SLOT_QG] = q;
+        p->slot_width[SLOT_QL] = h->n_latent_q;
+        p->slot_width[SLOT_KL] = h->n_latent_kv;
+        p->slot_width[SLOT_KR] = h->n_rot;
+        p->slot_width[SLOT_KV] = h->n_head * (h->n_nope + h->head_v);
+        p->slot_width[SLOT_AG] = h->n_head * h->head_v;
+    }
     p->slot_width[SLOT_LOGITS] = h->fam->encoder ? h->n_embd : h->n_vocab;
     p->both_ways = h->fam->encoder;
     p->n_positions = h->fam->positions ? h->n_ctx_train : 0;

@@ -228,6 +228,9 @@ static void read_experts(reader *r, hparams *h)
     read_u32(r, "expert_group_count", &h->n_expert_groups);
     read_u32(r, "expert_group_used_count", &h->n_expert_groups_used);
     read_f32(r, "expert_weights_scale", &h->expert_scale);
+    uint32_t by_best = 0;
+    read_u32(r, "expert_group_by_best", &by_best);
+    h->groups_by_best = by_best != 0;
     read_gating(r, h);
     h->expert_scale = h->expert_scale == 0 ? 1 : h->expert_scale; /* what files write that have none */
     if (r->status == MLXR_OK && (h->n_expert > EXPERTS_MAX || h->n_ff_expert > 1u << 22 || h->n_ff_shared > 1u << 22 ||
@@ -236,6 +239,25 @@ static void read_experts(reader *r, hparams *h)
                               "%u experts of %u and %u shared elements behind %u dense layers; at most %u experts",
                               h->n_expert, h->n_ff_expert, h->n_ff_shared, h->n_layers_dense, EXPERTS_MAX);
     }
+}
+
+/* Files give the lengths of what heads see under names of their own where the cache's are others. */
+static void read_latent(reader *r, hparams *h, uint32_t value_length)
+{
+    need_u32(r, "attention.kv_lora_rank", 1u << 16, &h->n_latent_kv);
+    read_u32(r, "attention.q_lora_rank", &h->n_latent_q);
+    read_u32(r, "attention.key_length_mla", &h->head_dim);
+    h->head_v = value_length;
+    read_u32(r, "attention.value_length_mla", &h->head_v);
+    h->n_head_kv = h->n_head;
+    if (r->status == MLXR_OK && (h->n_rot == 0 || h->n_rot >= h->head_dim || h->head_v == 0 ||
+                                 h->head_v > h->head_dim || h->n_latent_q > 1u << 16)) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                              "latent attention with keys of %u elements a head, %u of which turn, and values of %u",
+                              h->head_dim, h->n_rot, h->head_v);
+        return;
+    }
+    h->n_nope = h->head_dim - h->n_rot;
 }
 
 static void read_shape(reader *r, hparams *h)
@@ -269,6 +291,10 @@ static void read_shape(reader *r, hparams *h)
     read_u32(r, "attention.value_length", &value_length);
     h->n_rot = h->head_dim;
     read_u32(r, "rope.dimension_count", &h->n_rot);
+    if (h->fam->latent) {
+        read_latent(r, h, value_length);
+        value_length = h->head_dim;
+    }
     if (r->status != MLXR_OK) {
         return;
     }
@@ -309,6 +335,13 @@ static void read_scaling(reader *r, hparams *h)
     read_f32(r, "rope.scaling.factor", &s->factor);
     read_f32(r, "rope.scaling.attn_factor", &s->attn_factor);
     read_f32(r, "rope.scaling.yarn_attn_factor", &s->attn_factor);
+    float log_multiplier = 0; /* of the scale on q·k, which YaRN changes then, and not the magnitude */
+    read_f32(r, "rope.scaling.yarn_log_multiplier", &log_multiplier);
+    if (log_multiplier != 0 && s->factor > 1) {
+        float more = 1 + log_multiplier * logf(s->factor);
+        h->attn_scale *= more * more;
+        s->attn_factor = s->attn_factor > 0 ? s->attn_factor : 1;
+    }
     read_f32(r, "rope.scaling.yarn_beta_fast", &s->beta_fast);
     read_f32(r, "rope.scaling.yarn_beta_slow", &s->beta_slow);
     read_f32(r, "rope.scaling.low_freq_factor", &s->low_freq_factor);

@@ -45,6 +45,9 @@ typedef struct hparams {
     /* A mixture of experts; n_expert 0: there is none. */
     uint32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared, n_layers_dense; /* the first layers are dense */
     uint32_t n_expert_groups, n_expert_groups_used;
+    bool groups_by_best; /* of these experts */
+    /* Latent attention: head_dim is n_nope + n_rot, as keys have it; n_latent_q 0: queries are made at once. */
+    uint32_t n_latent_q, n_latent_kv, n_nope, head_v;
     uint32_t n_layers_ahead; /* behind the last layer: they predict further tokens, and are not used */
     routing_kind routing;
     bool normalise_experts;

@@ -35,6 +35,10 @@ typedef enum slot {
     SLOT_D,      /* time steps of its heads     [n_head of the mixer] */
     SLOT_B,      /* how much each head learns   [n_head of the mixer] */
     SLOT_DB,     /* both, as one matrix gives them */
+    SLOT_QL,     /* what latent attention makes queries of    [n_latent_q] */
+    SLOT_KL,     /* … keys and values of                      [n_latent_kv] */
+    SLOT_KR,     /* the part of a key that all heads share    [n_rot] */
+    SLOT_KV,     /* the rest of keys, and values, head by head */
     SLOT_LOGITS, /* what a step gives: logits [n_vocab], or hidden states of a plan that ends with its last norm */
     SLOT_COUNT,
 } slot;
@@ -143,9 +147,10 @@ typedef struct op_recur {
 #define RECUR_HEAD_MAX 1024u /* elements of a key or value */
 #define RECUR_EPS 1e-6f      /* in the length of RECUR_DELTA's queries and keys */
 
-/* Groups of `group` elements of src, n of each from `from` on; they lie side by side from `to` of dst. */
+/* Groups of `group` elements of src (0: the same ones for all groups), n of each from `from` on; they lie from `to` of
+ * dst side by side, or so far apart. */
 typedef struct op_pick {
-    uint32_t n_groups, group, from, n, to;
+    uint32_t n_groups, group, from, n, to, apart;
 } op_pick;
 
 /* How the experts of a row and their weights follow from the router's numbers. Of equal ones the first is chosen. */
@@ -163,7 +168,8 @@ typedef struct op_experts {
     float scale;              /* … and multiplied by this */
     const float *choice_bias; /* [n_expert] added where experts are chosen, not where they are weighted; or NULL */
     uint32_t n_groups,
-        n_groups_used; /* experts are first chosen by groups (by the sum of a group's two best); 0, 1: no */
+        n_groups_used;   /* experts are first chosen by groups (by the sum of a group's two best); 0, 1: no */
+    bool groups_by_best; /* … by the best alone */
     activation act;
     const tensor *gate, *up, *down;               /* [n_expert] matrices [n_in, n_ff], [n_ff, n_in] */
     const float *gate_bias, *up_bias, *down_bias; /* [n_expert][n_ff or n_in] or NULL */

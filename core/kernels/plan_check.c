@@ -20,9 +20,9 @@ typedef struct check {
     mlxr_error *error;
 } check;
 
-static const char *const slot_names[SLOT_COUNT] = {"none", "X", "N", "Q",  "K",  "V",  "A",  "O",
-                                                   "G",    "U", "R", "SG", "SU", "SW", "QG", "AG",
-                                                   "W",    "C", "Z", "M",  "D",  "B",  "DB", "logits"};
+static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K",  "V",  "A",  "O",     "G", "U",
+                                                   "R",    "SG", "SU", "SW", "QG", "AG", "W",  "C",     "Z", "M",
+                                                   "D",    "B",  "DB", "QL", "KL", "KR", "KV", "logits"};
 static const char *const kind_names[OP_KIND_COUNT] = {
     "embed", "position", "norm",    "linear", "rope",  "kv_write", "attend", "gated", "add",      "experts",
     "adapt", "scale",    "softcap", "conv",   "recur", "pick",     "weigh",  "scan",  "take_rows"};
@@ -212,9 +212,11 @@ static mlxr_status check_recur(check *c)
 static mlxr_status check_pick(check *c)
 {
     const op_pick *p = &c->o->pick;
-    uint64_t n_src = (uint64_t)p->n_groups * p->group, n_dst = p->to + (uint64_t)p->n_groups * p->n;
-    if (c->o->src == c->o->dst || n_src > SLOT_WIDTH_MAX || p->from > p->group || p->n == 0 ||
-        p->n > p->group - p->from || n_dst > c->o->width) {
+    uint32_t group = p->group ? p->group : c->p->slot_width[c->o->src], apart = p->apart ? p->apart : p->n;
+    uint64_t n_src = p->group ? (uint64_t)p->n_groups * p->group : group;
+    uint64_t n_dst = p->n_groups ? p->to + (p->n_groups - 1u) * (uint64_t)apart + p->n : 0;
+    if (c->o->src == c->o->dst || n_src > SLOT_WIDTH_MAX || p->from > group || p->n == 0 || apart < p->n ||
+        p->n > group - p->from || n_dst > c->o->width) {
         return bad(c, "picks what is not there, or more than it has room for");
     }
     mlxr_status status = read_slot(c, c->o->src, (uint32_t)n_src);

@@ -12,6 +12,7 @@
  *   ARCH.attn_logit_softcapping, .final_logit_softcapping, .embedding_scale, .residual_scale, .logit_scale
  *   ARCH.attention.temperature_scale
  *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
+ *   ARCH.attention.q_lora_rank, .kv_lora_rank of latent attention
  *   ARCH.headless                         1: it has no output matrix, and ties none
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
  *   and those of mixers, below
@@ -100,6 +101,8 @@ typedef struct hf_class {
     double logit_scale, attn_softcap, final_softcap; /* of a model that says nothing */
     bool experts;                                    /* a mixture of experts */
     bool unmixed_weights;      /* of it: the weights of the chosen ones sum to 1 only where config.json says so */
+    bool sigmoid_experts;      /* chosen by each number's own probability */
+    bool latent;               /* keys and values are made of kv_lora_rank numbers */
     bool layers_ahead;         /* behind the last layer there may be some that predict further tokens */
     uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
     double rope_theta, rope_theta_local; /* local 0: the same everywhere */

@@ -233,6 +233,7 @@ static void copy_f32(writer *w, const json_t *object, const char *theirs, const 
 /* ---- the sections ---------------------------------------------------------------------------------------------- */
 
 typedef struct shape {
+    uint32_t n_nope; /* of latent attention: elements of a head that do not turn, and are not in head_dim */
     uint32_t n_layers, n_embd, head_dim, n_ctx;
 } shape;
 
@@ -391,6 +392,33 @@ static void write_mixer(writer *w, const shape *s)
     }
 }
 
+/* Ranks and lengths of latent attention, and its scale on q·k, which YaRN changes. Returns the length of values. */
+static uint32_t write_latent(writer *w, shape *s)
+{
+    uint32_t n_q = 0;
+    double factor = 1, all = 0;
+    bool pairs = true;
+    const json_t *rope = member(w->root, "rope_parameters");
+    rope = rope ? rope : member(w->root, "rope_scaling");
+    s->head_dim = need_u32(w, "qk_rope_head_dim", 4096);
+    s->n_nope = need_u32(w, "qk_nope_head_dim", 4096);
+    add_u32(w, ".attention.kv_lora_rank", need_u32(w, "kv_lora_rank", UINT32_MAX));
+    if (get_u32(w, w->root, "q_lora_rank", &n_q)) {
+        add_u32(w, ".attention.q_lora_rank", n_q);
+    }
+    if (json_is_object(rope)) {
+        get_f64(w, rope, "factor", &factor);
+        get_f64(w, rope, "mscale_all_dim", &all);
+    }
+    get_bool(w, w->root, "rope_interleave", &pairs);
+    if (!pairs && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'rope_interleave' false is not supported");
+    }
+    double more = factor > 1 ? 0.1 * all * log(factor) + 1 : 1;
+    add_f32(w, ".attention.scale", more * more / sqrt((double)s->head_dim + s->n_nope));
+    return need_u32(w, "v_head_dim", 4096);
+}
+
 static void write_shape(writer *w, shape *s)
 {
     const hf_class *class = w->class;
@@ -443,8 +471,12 @@ static void write_shape(writer *w, shape *s)
     } else {
         add_u32(w, ".attention.head_count_kv", n_head_kv);
     }
-    add_u32(w, ".attention.key_length", s->head_dim);
-    add_u32(w, ".attention.value_length", s->head_dim);
+    uint32_t head_v = s->head_dim;
+    if (class->latent) {
+        head_v = write_latent(w, s);
+    }
+    add_u32(w, ".attention.key_length", class->latent ? s->head_dim + s->n_nope : s->head_dim);
+    add_u32(w, ".attention.value_length", head_v);
     double eps = class->eps > 0 ? class->eps : 1e-6;
     get_f64(w, w->root, class->words == HF_WORDS_NOMIC ? "layer_norm_epsilon" : "", &eps);
     get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
@@ -830,10 +862,19 @@ static void write_experts(writer *w)
     if (get_u32(w, w->root, "first_k_dense_replace", &number)) {
         add_u32(w, ".leading_dense_block_count", number);
     }
-    if (get_u32(w, w->root, "n_group", &number)) {
+    const char *method = get_text(w, w->root, "topk_method");
+    bool by_best = method && strcmp(method, "group_limited_greedy") == 0,
+         greedy = method && strcmp(method, "greedy") == 0;
+    if (by_best) {
+        add_u32(w, ".expert_group_by_best", 1);
+    }
+    if (w->class->sigmoid_experts) {
+        add_u32(w, ".expert_gating_func", 2);
+    }
+    if (!greedy && get_u32(w, w->root, "n_group", &number)) {
         add_u32(w, ".expert_group_count", number);
     }
-    if (get_u32(w, w->root, "topk_group", &number)) {
+    if (!greedy && get_u32(w, w->root, "topk_group", &number)) {
         add_u32(w, ".expert_group_used_count", number);
     }
     get_bool(w, w->root, "norm_topk_prob", &normalise);

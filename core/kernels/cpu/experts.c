@@ -79,7 +79,7 @@ static void choose_groups(const op_experts *x, double *choice)
             second = c > first ? first : c > second ? c : second;
             first = c > first ? c : first;
         }
-        sums[g] = n > 1 ? first + second : first;
+        sums[g] = n > 1 && !x->groups_by_best ? first + second : first;
     }
     for (uint32_t i = 0; i < x->n_groups_used; i++) {
         kept[take_best(sums, x->n_groups)] = true;

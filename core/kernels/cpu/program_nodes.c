@@ -66,8 +66,9 @@ static void position_row(const exec *e, const row_op *r, float *dst, uint32_t ro
 
 static void pick_row(const op_pick *p, const float *src, float *dst)
 {
+    uint32_t apart = p->apart ? p->apart : p->n;
     for (uint32_t g = 0; g < p->n_groups; g++) {
-        memcpy(dst + p->to + (size_t)g * p->n, src + (size_t)g * p->group + p->from, p->n * sizeof *dst);
+        memcpy(dst + p->to + (size_t)g * apart, src + (size_t)g * p->group + p->from, p->n * sizeof *dst);
     }
 }
 

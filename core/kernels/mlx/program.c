@@ -94,6 +94,9 @@ static mlxr_status check_mixers(const plan *p, mlxr_error *error)
                              "does");
         }
     }
+    if (p->slot_width[SLOT_KL]) {
+        return error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no latent attention; the backend cpu does");
+    }
     return MLXR_OK;
 }
 
