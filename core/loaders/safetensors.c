@@ -144,6 +144,21 @@ static mlxr_status convert_vector(const reader *r, tensor *t, unsigned change)
     return MLXR_OK;
 }
 
+/* The weights of a short convolution [n][1][rows]: a matrix, and F32 whatever the others are. */
+static mlxr_status squeeze(const reader *r, tensor *t)
+{
+    uint64_t n_rows = t->shape[0], n = t->shape[2];
+    t->n_dims = 1;
+    t->shape[0] = n_rows * n; /* the product is that of the shape, which was checked */
+    t->shape[2] = 1;
+    mlxr_status status = convert_vector(r, t, 0);
+    t->n_dims = 2;
+    t->shape[0] = n_rows;
+    t->shape[1] = n;
+    t->row_bytes = t->n_bytes / (size_t)n;
+    return status;
+}
+
 /* A vector of n_rows rows, as GGUF has it. */
 static mlxr_status fold_vector(const reader *r, tensor *t, uint64_t n_rows)
 {
@@ -277,9 +292,7 @@ static mlxr_status read_tensor(const reader *r, const char *name, const json_t *
         t->data = (const uint8_t *)t->data + skipped * t->row_bytes;
     }
     if (change & HF_SQUEEZED && t->n_dims == 3 && t->shape[1] == 1) {
-        t->n_dims = 2;
-        t->shape[1] = t->shape[2];
-        t->shape[2] = 1;
+        return squeeze(r, t);
     }
     *halves = (change & HF_HALVES) != 0 && t->n_dims == 2;
     return t->n_dims == 1 ? read_vector(r, t, change) : MLXR_OK;
