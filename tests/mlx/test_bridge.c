@@ -178,6 +178,56 @@ static void grouped_query_heads_meet_their_own_keys(void **state)
     bridge_arena_close(&a);
 }
 
+/* Every width that files are packed to: the two ways of multiplying by them that the backend chooses from. */
+static void packed_weights_give_what_they_hold(void **state)
+{
+    (void)state;
+    enum { ROWS = 20, IN = 96, OUT = 24, GROUP = 32, WORD = 32 };
+    static const int widths[] = {4, 5, 8}, turned[] = {1, 0};
+    static const int32_t x_shape[] = {ROWS, IN}, group_shape[] = {OUT, IN / GROUP};
+    float *x = numbers(5, ROWS * IN), *scales = numbers(6, OUT * IN / GROUP), *biases = numbers(7, OUT * IN / GROUP);
+    mlx_arena *a = open_arena();
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        const int32_t bits = widths[i], n_words = IN / WORD * bits, shape[] = {OUT, n_words};
+        uint32_t words[OUT * IN / WORD * 8];
+        uint64_t seed = 8 + i;
+        for (int32_t j = 0; j < OUT * n_words; j++) {
+            words[j] = (uint32_t)test_random(&seed);
+        }
+        mlx_value *w = bridge_copy(a, MLX_U32, 2, shape, words), *rows = bridge_copy(a, MLX_F32, 2, x_shape, x);
+        mlx_value *s = bridge_copy(a, MLX_F32, 2, group_shape, scales),
+                  *b = bridge_copy(a, MLX_F32, 2, group_shape, biases);
+        mlx_value *dense = bridge_dequantize(a, w, s, b, GROUP, bits);
+        const float *held = bridge_data(a, dense);
+        const float *one = bridge_data(a, bridge_quantized_matmul(a, rows, w, s, b, GROUP, bits));
+        const float *other = bridge_data(a, bridge_two(a, BRIDGE_MATMUL, rows, bridge_transpose(a, dense, 2, turned)));
+        assert_non_null(held);
+        assert_non_null(one);
+        assert_non_null(other);
+        for (int32_t o = 0; o < OUT; o++) {
+            for (int32_t r = 0; r < ROWS; r++) {
+                double expected = 0, size = 0;
+                for (int32_t j = 0; j < IN; j++) {
+                    int32_t at = j * bits % WORD, word = o * n_words + j * bits / WORD;
+                    uint64_t two = words[word] | (uint64_t)(at + bits > WORD ? words[word + 1] : 0) << WORD;
+                    double q = (double)(two >> at & ((1u << bits) - 1)), group = (double)scales[(o * IN + j) / GROUP];
+                    double value = q * group + (double)biases[(o * IN + j) / GROUP];
+                    assert_true(fabs((double)held[o * IN + j] - value) <= 1e-6 * (fabs(q * group) + 1));
+                    expected += (double)x[r * IN + j] * value;
+                    size += fabs((double)x[r * IN + j]) * (fabs(q * group) + 1);
+                }
+                assert_true(fabs((double)one[r * OUT + o] - expected) < 1e-6 * size);
+                assert_true(fabs((double)other[r * OUT + o] - expected) < 1e-6 * size);
+            }
+        }
+        bridge_arena_empty(a);
+    }
+    free(x);
+    free(scales);
+    free(biases);
+    bridge_arena_close(&a);
+}
+
 static int emulate(void *context, const char *kernel, const metal_emulator_argument *arguments, size_t n_arguments,
                    const metal_emulator_launch *launch, char *error, size_t error_bytes)
 {
@@ -248,6 +298,7 @@ int main(void)
         cmocka_unit_test(wrapped_memory_may_begin_anywhere_in_a_page),
         cmocka_unit_test(results_are_read_in_the_order_of_their_shape),
         cmocka_unit_test(grouped_query_heads_meet_their_own_keys),
+        cmocka_unit_test(packed_weights_give_what_they_hold),
         cmocka_unit_test(kernels_take_views_that_are_not_contiguous),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

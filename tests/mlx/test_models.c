@@ -1,6 +1,6 @@
 /*
  * The real models on the backend that MLXR_TEST_BACKEND names against the CPU's: the greedy token of teacher-forced
- * positions, of sequences that are generated together, and with drafts. 64 positions; the whole text with MLXR_SOAK.
+ * positions, of sequences that are generated together, and with drafts. 256 positions; the whole text with MLXR_SOAK.
  * Owner: the test program. Lifetime: the process.
  */
 #include "base/mapping.h"
@@ -11,7 +11,15 @@
 /* Where the CPU's two largest logits are further apart than this, the greedy token must be the same. */
 #define CLEAR_MARGIN 0.3f
 
-enum { LEAD = 16, POSITIONS = 64, WINDOW = LEAD + POSITIONS, SPREAD = 32, STREAMS = 3, GENERATE = 12, PROMPT = 24 };
+enum {
+    LEAD = 16,      /* tokens before the first that is asked for */
+    SHORT = 256,    /* positions without MLXR_SOAK */
+    CHUNK = 512,    /* positions of a step */
+    STRETCH = 1024, /* positions of a sequence */
+    STREAMS = 3,
+    GENERATE = 12,
+    PROMPT = 24
+};
 
 typedef struct side { /* one of the two that are compared */
     mlxr_engine *engine;
@@ -51,24 +59,28 @@ typedef struct choice { /* what comes next, and how sure that is */
     float margin;
 } choice;
 
-/* The greedy token behind each of the last n − LEAD of n tokens. */
-static void choose(const side *s, const int32_t *ids, uint32_t n, choice *out)
+/* A sequence of LEAD tokens and of those n that are asked about. */
+static mlxr_sequence *begin(const side *s, const int32_t *ids, size_t n)
 {
     mlxr_error error;
     mlxr_sequence *sequence = NULL;
-    uint32_t n_vocab = mlxr_model_info_get(s->model)->n_vocab;
     assert_ok(mlxr_sequence_open(&sequence, s->model, NULL, &error), &error);
-    assert_ok(mlxr_sequence_append(sequence, ids, n, &error), &error);
-    const uint32_t parts[] = {LEAD, n - LEAD};
-    for (uint32_t i = 0; i < 2; i++) {
-        mlxr_slice slice = {.sequence = sequence, .n_compute = parts[i], .flags = MLXR_SLICE_NO_SAMPLE};
-        slice.flags |= i ? MLXR_SLICE_LOGITS_ALL : 0;
-        assert_ok(mlxr_step(s->engine, &slice, 1, &error), &error);
-        for (uint32_t j = 0; i && j < parts[i]; j++) {
-            out[j].id = best_of(slice.logits + (size_t)j * n_vocab, n_vocab, &out[j].margin);
-        }
+    assert_ok(mlxr_sequence_append(sequence, ids, LEAD + n, &error), &error);
+    mlxr_slice slice = {.sequence = sequence, .n_compute = LEAD, .flags = MLXR_SLICE_NO_SAMPLE};
+    assert_ok(mlxr_step(s->engine, &slice, 1, &error), &error);
+    return sequence;
+}
+
+/* The greedy token behind each of the next n tokens. */
+static void choose(const side *s, mlxr_sequence *sequence, uint32_t n, choice *out)
+{
+    mlxr_error error;
+    uint32_t n_vocab = mlxr_model_info_get(s->model)->n_vocab;
+    mlxr_slice slice = {.sequence = sequence, .n_compute = n, .flags = MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL};
+    assert_ok(mlxr_step(s->engine, &slice, 1, &error), &error);
+    for (uint32_t i = 0; i < n; i++) {
+        out[i].id = best_of(slice.logits + (size_t)i * n_vocab, n_vocab, &out[i].margin);
     }
-    mlxr_sequence_close(&sequence);
 }
 
 static size_t text_tokens(const mlxr_model *model, int32_t **ids)
@@ -80,7 +92,7 @@ static size_t text_tokens(const mlxr_model *model, int32_t **ids)
     *ids = malloc(file.n_bytes * sizeof **ids); /* a token has a byte at least */
     assert_non_null(*ids);
     assert_ok(mlxr_tokenize(model, (const char *)file.data, file.n_bytes, 0, *ids, file.n_bytes, &n, &error), &error);
-    assert_in_range(n, WINDOW, file.n_bytes);
+    assert_in_range(n, LEAD + SHORT, file.n_bytes);
     mapping_close(&file);
     return n;
 }
@@ -89,34 +101,39 @@ typedef struct tally { /* of positions */
     size_t n_all, n_clear, n_same;
 } tally;
 
-static void compare_window(const side *cpu, const side *mlx, const int32_t *ids, size_t at, const char *name, tally *t)
+/* The n positions behind the text's token at + LEAD − 1. */
+static void compare_stretch(const side *cpu, const side *mlx, const int32_t *ids, size_t at, size_t n, const char *name,
+                            tally *t)
 {
-    choice expected[POSITIONS], found[POSITIONS];
-    choose(cpu, ids + at, WINDOW, expected);
-    choose(mlx, ids + at, WINDOW, found);
-    for (size_t i = 0; i < POSITIONS; i++) {
-        bool same = expected[i].id == found[i].id, clear = expected[i].margin > CLEAR_MARGIN;
-        if (clear && !same) {
-            fail_msg("%s: position %zu: %u, the CPU says %u by %.3f", name, at + LEAD + i, found[i].id, expected[i].id,
-                     (double)expected[i].margin);
+    choice expected[CHUNK], found[CHUNK];
+    mlxr_sequence *of_cpu = begin(cpu, ids + at, n), *of_mlx = begin(mlx, ids + at, n);
+    for (size_t done = 0; done < n; done += CHUNK) {
+        size_t n_now = n - done < CHUNK ? n - done : CHUNK;
+        choose(cpu, of_cpu, (uint32_t)n_now, expected);
+        choose(mlx, of_mlx, (uint32_t)n_now, found);
+        for (size_t i = 0; i < n_now; i++) {
+            bool same = expected[i].id == found[i].id, clear = expected[i].margin > CLEAR_MARGIN;
+            if (clear && !same) {
+                fail_msg("%s: position %zu: %u, the CPU says %u by %.3f", name, at + LEAD + done + i, found[i].id,
+                         expected[i].id, (double)expected[i].margin);
+            }
+            t->n_all++;
+            t->n_clear += clear;
+            t->n_same += same;
         }
-        t->n_all++;
-        t->n_clear += clear;
-        t->n_same += same;
     }
+    mlxr_sequence_close(&of_cpu);
+    mlxr_sequence_close(&of_mlx);
 }
 
-/* The long form, which takes hours, goes over the text SPREAD times and tells each time what it has. */
+/* The long form, every position of the text but the first, tells after each stretch what it has. */
 static void forced_positions_have_the_cpus_greedy_tokens(const side *cpu, const side *mlx, const char *name)
 {
     int32_t *ids = NULL;
     tally t = {0};
-    size_t n_windows = (text_tokens(cpu->model, &ids) - LEAD) / POSITIONS;
-    bool soak = getenv("MLXR_SOAK") != NULL;
-    for (size_t pass = 0; pass < (soak ? SPREAD : 1); pass++) {
-        for (size_t w = pass; w < (soak ? n_windows : 1); w += SPREAD) {
-            compare_window(cpu, mlx, ids, w * POSITIONS, name, &t);
-        }
+    size_t n_text = text_tokens(cpu->model, &ids) - LEAD, n = getenv("MLXR_SOAK") ? n_text : SHORT;
+    for (size_t at = 0; at < n; at += STRETCH) {
+        compare_stretch(cpu, mlx, ids, at, n - at < STRETCH ? n - at : STRETCH, name, &t);
         printf("%s: %zu of %zu greedy tokens as the CPU's, among them all %zu with a margin\n", name, t.n_same, t.n_all,
                t.n_clear);
         fflush(stdout);

@@ -427,6 +427,13 @@ mlx_value *bridge_quantized_matmul(mlx_arena *arena, const mlx_value *x, const m
     });
 }
 
+mlx_value *bridge_dequantize(mlx_arena *arena, const mlx_value *w, const mlx_value *scales, const mlx_value *biases,
+                             int group, int bits)
+{
+    return bridge_make(arena,
+                       [&] { return mx::dequantize(bridge_at(w), bridge_at(scales), bridge_at(biases), group, bits); });
+}
+
 mlx_value *bridge_norm(mlx_arena *arena, bool layer_norm, const mlx_value *x, const mlx_value *weight,
                        const mlx_value *bias, float eps)
 {

@@ -111,6 +111,9 @@ mlx_value *bridge_take(mlx_arena *arena, const mlx_value *x, const mlx_value *in
 /* x · wᵀ with w = scales × q + biases by groups: q packed as a stream of bits, [n_out, n_in × bits / 32]. */
 mlx_value *bridge_quantized_matmul(mlx_arena *arena, const mlx_value *x, const mlx_value *w, const mlx_value *scales,
                                    const mlx_value *biases, int group, int bits);
+/* That w as F32, [n_out, n_in]. */
+mlx_value *bridge_dequantize(mlx_arena *arena, const mlx_value *w, const mlx_value *scales, const mlx_value *biases,
+                             int group, int bits);
 mlx_value *bridge_norm(mlx_arena *arena, bool layer_norm, const mlx_value *x, const mlx_value *weight,
                        const mlx_value *bias, float eps);
 /* q [n, n_head, n_rows, d], k and v [n, n_head_kv, n_keys, d]; mask [n, 1, n_rows, n_keys] of truth values, or NULL

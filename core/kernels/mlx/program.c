@@ -27,7 +27,7 @@ static const mlx_weight *weight_of(program *prog, const tensor *t)
         }
     }
     mlx_weight *w = &prog->weights[prog->n_weights];
-    if (!mlx_weight_load(w, prog->kept, t, prog->kernels && kernel_takes_weight(&prog->choices, t))) {
+    if (!mlx_weight_load(w, prog->kept, &prog->device, t, prog->kernels && kernel_takes_weight(&prog->choices, t))) {
         return NULL;
     }
     prog->n_weights++;
@@ -41,7 +41,7 @@ static bool load_experts(program *prog, const op_experts *x, op_arrays *arrays)
         const tensor *three[] = {&x->gate[i], &x->up[i], &x->down[i]};
         for (uint32_t j = 0; j < 3; j++) {
             mlx_weight *w = &prog->weights[prog->n_weights++];
-            if (!mlx_weight_load(w, prog->kept, three[j], false)) {
+            if (!mlx_weight_load(w, prog->kept, &prog->device, three[j], false)) {
                 return false;
             }
             arrays->experts[3 * i + j] = w;

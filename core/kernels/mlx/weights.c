@@ -14,6 +14,10 @@
 
 #define MLX_GROUP 32u /* the smallest group of MLX's quantised product */
 
+/* MLX's code for CPUs unpacks a weight again for each row: 0.75 ns a row, against 3.7 ns to decode it once and 0.02 ns
+ * a row for BLAS (AVX-512, OpenBLAS; 0.7 ns with the reference BLAS of MLX's wheel, which so loses nothing). */
+#define CPU_ROWS_PACKED 15
+
 static mlx_type plain_type(dtype type)
 {
     return type == DTYPE_F32 ? MLX_F32 : type == DTYPE_F16 ? MLX_F16 : MLX_BF16;
@@ -101,9 +105,10 @@ static int32_t rows_of(const tensor *t)
     return (int32_t)(t->shape[1] * t->shape[2] * t->shape[3]);
 }
 
-bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const tensor *t, bool raw)
+bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const bridge_device *device, const tensor *t, bool raw)
 {
     *out = (mlx_weight){.source = t, .n_in = (int32_t)t->shape[0], .n_out = rows_of(t), .raw = raw};
+    out->n_rows_packed = device->gpu ? INT32_MAX : CPU_ROWS_PACKED;
     if (raw) {
         const int32_t bytes[] = {out->n_out, (int32_t)t->row_bytes};
         out->w = bridge_wrap(arena, MLX_U8, 2, bytes, t->data);
@@ -177,10 +182,15 @@ static mlx_value *decode(mlx_arena *a, const mlx_weight *w)
 
 mlx_value *mlx_weight_product(mlx_arena *a, const mlx_weight *w, const mlx_value *x)
 {
-    if (w->packed) {
+    if (w->packed && bridge_dim(x, 0) <= w->n_rows_packed) {
         return bridge_quantized_matmul(a, x, w->w, w->scales, w->biases, w->group, w->bits);
     }
     static const int turned[] = {1, 0};
-    mlx_value *dense = w->scales ? decode(a, w) : bridge_cast(a, w->w, MLX_F32);
+    mlx_value *dense;
+    if (w->packed) {
+        dense = bridge_dequantize(a, w->w, w->scales, w->biases, w->group, w->bits);
+    } else {
+        dense = w->scales ? decode(a, w) : bridge_cast(a, w->w, MLX_F32);
+    }
     return bridge_two(a, BRIDGE_MATMUL, x, bridge_transpose(a, dense, 2, turned));
 }

@@ -25,11 +25,12 @@ typedef struct mlx_weight {
     mlx_value *scales, *biases; /* [n_out, n_in / group]; NULL: dense */
     int group, bits;
     bool packed;
-    bool raw; /* blocks as in the file, for our own kernels; no scales */
+    int32_t n_rows_packed; /* products of more rows than this decode what is packed first */
+    bool raw;              /* blocks as in the file, for our own kernels; no scales */
 } mlx_weight;
 
 /* False: no memory; what went wrong inside MLX is in the arena's status. */
-bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const tensor *source, bool raw);
+bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const bridge_device *device, const tensor *source, bool raw);
 /* A vector as F32, whatever its type. */
 mlx_value *mlx_vector_load(mlx_arena *arena, const tensor *source);
 
