@@ -121,12 +121,19 @@ static const struct {
     uint32_t n_head, n_head_kv;
 } heads[] = {{1, 1}, {2, 2}, {4, 2}, {6, 2}, {4, 1}, {5, 1}, {9, 1}};
 
+/* Cases from this on: pages of BF16 below activations of F32. */
+#define FIRST_BF16_PAGES 140u
+
 /* What decode and prefill cases have in common: the case's number decides. Slices must be set. */
 static world world_make(metal_check *c, world w)
 {
     uint32_t i = c->index;
     w.type = pairs[i % 4].type;
     w.layout.type = pairs[i % 4].kv;
+    if (i >= FIRST_BF16_PAGES) {
+        w.type = DTYPE_F32;
+        w.layout.type = DTYPE_BF16;
+    }
     w.a.head_dim = head_dims[i % 5];
     w.a.n_head = heads[i % 7].n_head;
     w.a.n_head_kv = heads[i % 7].n_head_kv;
@@ -398,7 +405,7 @@ static void run_decode(metal_check *c)
     world_close(&w);
 }
 
-const metal_suite metal_decode_suite = {"attention_decode", 140, run_decode};
+const metal_suite metal_decode_suite = {"attention_decode", FIRST_BF16_PAGES + 40, run_decode};
 
 /* ---- prefill ---- */
 
@@ -484,4 +491,4 @@ static void run_prefill(metal_check *c)
     world_close(&w);
 }
 
-const metal_suite metal_prefill_suite = {"attention_prefill", 140, run_prefill};
+const metal_suite metal_prefill_suite = {"attention_prefill", FIRST_BF16_PAGES + 40, run_prefill};

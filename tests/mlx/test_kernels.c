@@ -80,11 +80,11 @@ static const char *model_path(const tiny_model *tiny, dtype type)
 static void every_kernel_runs_in_an_answer_that_is_the_cpus(void **state)
 {
     (void)state;
-    static const dtype types[] = {DTYPE_Q4_0, DTYPE_Q6_K};
+    static const dtype types[] = {DTYPE_Q4_0, DTYPE_Q6_K, DTYPE_Q8_0};
     static const struct {
         const char *type;
-        double nmse; /* F16: an element that is rounded the other way */
-    } caches[] = {{"f32", 1e-9}, {"f16", 1e-5}};
+        double nmse; /* F16, BF16: an element that is rounded the other way */
+    } caches[] = {{"f32", 1e-9}, {"f16", 1e-5}, {"bf16", 1e-4}};
     const tiny_model *tiny = tiny_model_find("llama-wide");
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
         static answers expected, found;

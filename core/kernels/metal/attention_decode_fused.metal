@@ -299,6 +299,7 @@ template <typename T, typename KV>
 
 instantiate_kernel("attention_decode_fused_f32_f32_64", attention_decode_fused, float, float, 64);
 instantiate_kernel("attention_decode_fused_f32_f16_64", attention_decode_fused, float, half, 64);
+instantiate_kernel("attention_decode_fused_f32_bf16_64", attention_decode_fused, float, bfloat, 64);
 instantiate_kernel("attention_decode_fused_f16_f16_64", attention_decode_fused, half, half, 64);
 instantiate_kernel("attention_decode_fused_bf16_bf16_64", attention_decode_fused, bfloat, bfloat, 64);
 instantiate_kernel("attention_decode_merge_f32_64", attention_decode_merge, float, 64);
@@ -306,6 +307,7 @@ instantiate_kernel("attention_decode_merge_f16_64", attention_decode_merge, half
 instantiate_kernel("attention_decode_merge_bf16_64", attention_decode_merge, bfloat, 64);
 instantiate_kernel("attention_decode_fused_f32_f32_80", attention_decode_fused, float, float, 80);
 instantiate_kernel("attention_decode_fused_f32_f16_80", attention_decode_fused, float, half, 80);
+instantiate_kernel("attention_decode_fused_f32_bf16_80", attention_decode_fused, float, bfloat, 80);
 instantiate_kernel("attention_decode_fused_f16_f16_80", attention_decode_fused, half, half, 80);
 instantiate_kernel("attention_decode_fused_bf16_bf16_80", attention_decode_fused, bfloat, bfloat, 80);
 instantiate_kernel("attention_decode_merge_f32_80", attention_decode_merge, float, 80);
@@ -313,6 +315,7 @@ instantiate_kernel("attention_decode_merge_f16_80", attention_decode_merge, half
 instantiate_kernel("attention_decode_merge_bf16_80", attention_decode_merge, bfloat, 80);
 instantiate_kernel("attention_decode_fused_f32_f32_96", attention_decode_fused, float, float, 96);
 instantiate_kernel("attention_decode_fused_f32_f16_96", attention_decode_fused, float, half, 96);
+instantiate_kernel("attention_decode_fused_f32_bf16_96", attention_decode_fused, float, bfloat, 96);
 instantiate_kernel("attention_decode_fused_f16_f16_96", attention_decode_fused, half, half, 96);
 instantiate_kernel("attention_decode_fused_bf16_bf16_96", attention_decode_fused, bfloat, bfloat, 96);
 instantiate_kernel("attention_decode_merge_f32_96", attention_decode_merge, float, 96);
@@ -320,6 +323,7 @@ instantiate_kernel("attention_decode_merge_f16_96", attention_decode_merge, half
 instantiate_kernel("attention_decode_merge_bf16_96", attention_decode_merge, bfloat, 96);
 instantiate_kernel("attention_decode_fused_f32_f32_128", attention_decode_fused, float, float, 128);
 instantiate_kernel("attention_decode_fused_f32_f16_128", attention_decode_fused, float, half, 128);
+instantiate_kernel("attention_decode_fused_f32_bf16_128", attention_decode_fused, float, bfloat, 128);
 instantiate_kernel("attention_decode_fused_f16_f16_128", attention_decode_fused, half, half, 128);
 instantiate_kernel("attention_decode_fused_bf16_bf16_128", attention_decode_fused, bfloat, bfloat, 128);
 instantiate_kernel("attention_decode_merge_f32_128", attention_decode_merge, float, 128);
@@ -327,6 +331,7 @@ instantiate_kernel("attention_decode_merge_f16_128", attention_decode_merge, hal
 instantiate_kernel("attention_decode_merge_bf16_128", attention_decode_merge, bfloat, 128);
 instantiate_kernel("attention_decode_fused_f32_f32_256", attention_decode_fused, float, float, 256);
 instantiate_kernel("attention_decode_fused_f32_f16_256", attention_decode_fused, float, half, 256);
+instantiate_kernel("attention_decode_fused_f32_bf16_256", attention_decode_fused, float, bfloat, 256);
 instantiate_kernel("attention_decode_fused_f16_f16_256", attention_decode_fused, half, half, 256);
 instantiate_kernel("attention_decode_fused_bf16_bf16_256", attention_decode_fused, bfloat, bfloat, 256);
 instantiate_kernel("attention_decode_merge_f32_256", attention_decode_merge, float, 256);
@@ -334,5 +339,6 @@ instantiate_kernel("attention_decode_merge_f16_256", attention_decode_merge, hal
 instantiate_kernel("attention_decode_merge_bf16_256", attention_decode_merge, bfloat, 256);
 instantiate_kernel("kv_write_f32_f32", kv_write, float, float);
 instantiate_kernel("kv_write_f32_f16", kv_write, float, half);
+instantiate_kernel("kv_write_f32_bf16", kv_write, float, bfloat);
 instantiate_kernel("kv_write_f16_f16", kv_write, half, half);
 instantiate_kernel("kv_write_bf16_bf16", kv_write, bfloat, bfloat);

@@ -354,21 +354,26 @@ template <typename T, typename KV, int HEAD>
 
 instantiate_kernel("attention_prefill_fused_f32_f32_64", attention_prefill_fused, float, float, 64);
 instantiate_kernel("attention_prefill_fused_f32_f16_64", attention_prefill_fused, float, half, 64);
+instantiate_kernel("attention_prefill_fused_f32_bf16_64", attention_prefill_fused, float, bfloat, 64);
 instantiate_kernel("attention_prefill_fused_f16_f16_64", attention_prefill_fused, half, half, 64);
 instantiate_kernel("attention_prefill_fused_bf16_bf16_64", attention_prefill_fused, bfloat, bfloat, 64);
 instantiate_kernel("attention_prefill_fused_f32_f32_80", attention_prefill_fused, float, float, 80);
 instantiate_kernel("attention_prefill_fused_f32_f16_80", attention_prefill_fused, float, half, 80);
+instantiate_kernel("attention_prefill_fused_f32_bf16_80", attention_prefill_fused, float, bfloat, 80);
 instantiate_kernel("attention_prefill_fused_f16_f16_80", attention_prefill_fused, half, half, 80);
 instantiate_kernel("attention_prefill_fused_bf16_bf16_80", attention_prefill_fused, bfloat, bfloat, 80);
 instantiate_kernel("attention_prefill_fused_f32_f32_96", attention_prefill_fused, float, float, 96);
 instantiate_kernel("attention_prefill_fused_f32_f16_96", attention_prefill_fused, float, half, 96);
+instantiate_kernel("attention_prefill_fused_f32_bf16_96", attention_prefill_fused, float, bfloat, 96);
 instantiate_kernel("attention_prefill_fused_f16_f16_96", attention_prefill_fused, half, half, 96);
 instantiate_kernel("attention_prefill_fused_bf16_bf16_96", attention_prefill_fused, bfloat, bfloat, 96);
 instantiate_kernel("attention_prefill_fused_f32_f32_128", attention_prefill_fused, float, float, 128);
 instantiate_kernel("attention_prefill_fused_f32_f16_128", attention_prefill_fused, float, half, 128);
+instantiate_kernel("attention_prefill_fused_f32_bf16_128", attention_prefill_fused, float, bfloat, 128);
 instantiate_kernel("attention_prefill_fused_f16_f16_128", attention_prefill_fused, half, half, 128);
 instantiate_kernel("attention_prefill_fused_bf16_bf16_128", attention_prefill_fused, bfloat, bfloat, 128);
 instantiate_kernel("attention_prefill_fused_f32_f32_256", attention_prefill_fused, float, float, 256);
 instantiate_kernel("attention_prefill_fused_f32_f16_256", attention_prefill_fused, float, half, 256);
+instantiate_kernel("attention_prefill_fused_f32_bf16_256", attention_prefill_fused, float, bfloat, 256);
 instantiate_kernel("attention_prefill_fused_f16_f16_256", attention_prefill_fused, half, half, 256);
 instantiate_kernel("attention_prefill_fused_bf16_bf16_256", attention_prefill_fused, bfloat, bfloat, 256);

@@ -70,7 +70,8 @@ static uint32_t decode_cases(bool timed, kernel_case *c)
     c[2].softcap = 20;
     c[2].sinks = true;
     c[3] = (kernel_case){.n_rows = 1, .n_head = 2, .n_head_kv = 1, .head_dim = 80, .start = 1500, .kv = DTYPE_F32};
-    return 4;
+    c[4] = (kernel_case){.n_rows = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 96, .start = 75, .kv = DTYPE_BF16};
+    return 5;
 }
 
 static uint32_t prefill_cases(bool timed, kernel_case *c)
@@ -99,7 +100,9 @@ static uint32_t prefill_cases(bool timed, kernel_case *c)
     c[2].start = 5;
     c[2].softcap = 15;
     c[2].sinks = true;
-    return 3;
+    c[3] = (kernel_case){.n_rows = 19, .n_head = 4, .n_head_kv = 1, .head_dim = 64, .n_rot = 64, .kv = DTYPE_BF16};
+    c[3].start = 21;
+    return 4;
 }
 
 static uint32_t product_cases(bool timed, kernel_case *c)
@@ -384,8 +387,9 @@ static bool lay_pages(kernel_world *w, const kernel_case *c)
         if (c->kv == DTYPE_F32) {
             ((float *)w->kv)[i] = f;
         } else {
-            ((uint16_t *)w->kv)[2 * i] = half_from_float(f);
-            ((uint16_t *)w->kv)[2 * i + 1] = half_from_float(-0.5f * f);
+            uint16_t (*narrow)(float) = c->kv == DTYPE_F16 ? half_from_float : bf16_from_float;
+            ((uint16_t *)w->kv)[2 * i] = narrow(f);
+            ((uint16_t *)w->kv)[2 * i + 1] = narrow(-0.5f * f);
         }
     }
     w->s.kv.base[0] = w->kv;

@@ -14,7 +14,7 @@
 #include "kernels/backend.h"
 #include "kernels/mlx/units.h"
 
-#define KERNEL_CASES_MAX 4u
+#define KERNEL_CASES_MAX 5u
 #define KERNEL_CASE_OPS 128u
 #define KERNEL_SAMPLES 24u
 

@@ -139,7 +139,9 @@ static double difference_recorded(const kernel_world *w, const kernel_vector *v)
 /* Is what the kernel has just left in the logits right? */
 static bool compare(checker *k, const pair *p, const kernel_case *c, uint32_t index, uint32_t threads)
 {
-    double most = c->kv == DTYPE_F16 ? CHECK_ERROR_MOST_F16 : CHECK_ERROR_MOST;
+    double most = c->kv == DTYPE_F16    ? CHECK_ERROR_MOST_F16
+                  : c->kv == DTYPE_BF16 ? CHECK_ERROR_MOST_BF16
+                                        : CHECK_ERROR_MOST;
     const kernel_vector *v = kernel_vector_find(k->vectors, k->unit, index);
     double recorded = v ? difference_recorded(&p->world, v) : INFINITY;
     double fallback = difference(p->world.s.logits, p->expected, p->world.n_logits);

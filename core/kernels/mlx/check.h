@@ -15,10 +15,12 @@
 #include "kernels/mlx/cases.h"
 #include "kernels/mlx/program.h"
 
-/* The largest (found − expected)² / the mean expected², above which a kernel is wrong. Attention over F16 pages: what
- * is rounded to the other side. Without the kernel others round: to 11 bits, where MLX multiplies so. */
+/* The largest (found − expected)² / the mean expected², above which a kernel is wrong. Attention over F16 and
+ * BF16 pages: what is rounded to the other side. Without the kernel others round: to 11 bits, where MLX multiplies so.
+ */
 #define CHECK_ERROR_MOST 1e-8
 #define CHECK_ERROR_MOST_F16 1e-5
+#define CHECK_ERROR_MOST_BF16 1e-4
 #define CHECK_ERROR_MOST_FALLBACK 1e-4
 /* As much slower than what is done without it is still no reason to put a kernel aside. */
 #define CHECK_SLOWER 1.05

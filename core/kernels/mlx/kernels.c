@@ -208,7 +208,8 @@ bool kernel_takes_attention(const walk *w, const op_attend *attend)
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
         fits = fits || heads[i] == attend->head_dim;
     }
-    return fits && available(w, prompt ? UNIT_PREFILL : UNIT_DECODE) && (l->type == DTYPE_F32 || l->type == DTYPE_F16);
+    return fits && available(w, prompt ? UNIT_PREFILL : UNIT_DECODE) &&
+           (l->type == DTYPE_F32 || l->type == DTYPE_F16 || l->type == DTYPE_BF16);
 }
 
 /* The page tables of all slices, one below the other, and for each row which is its slice's. */
@@ -248,21 +249,27 @@ static bool make_tables(walk *w, uint16_t group, tables *out)
     return true;
 }
 
-static void instance_name(char name[64], const char *kernel, const walk *w, const op_attend *at)
-{
-    const char *kv = w->s->kv.layout[at->kv_group].type == DTYPE_F16 ? "f16" : "f32";
-    snprintf(name, 64, "%s_f32_%s_%u", kernel, kv, at->head_dim);
-}
-
 static mlx_type kv_type(const walk *w, const op_attend *at)
 {
-    return w->s->kv.layout[at->kv_group].type == DTYPE_F16 ? MLX_F16 : MLX_F32;
+    dtype type = w->s->kv.layout[at->kv_group].type;
+    return type == DTYPE_F32 ? MLX_F32 : type == DTYPE_F16 ? MLX_F16 : MLX_BF16;
+}
+
+/* "KERNEL_f32_PAGES", for a kernel that is made for heads of one length with "_LENGTH". */
+static void instance_name(char name[64], const char *kernel, const walk *w, const op_attend *at, uint32_t head_dim)
+{
+    int n = snprintf(name, 64, "%s_f32_%s", kernel, kv_type_name(w->s->kv.layout[at->kv_group].type));
+    if (head_dim) {
+        snprintf(name + n, 64 - (size_t)n, "_%u", head_dim);
+    }
 }
 
 /* Keys, turned already, and values of the step's rows into their pages; what comes after it reads them there. */
 static mlx_value *write_rows(walk *w, const op_attend *at, const tables *t, const mlx_value *pool)
 {
+    char name[64];
     uint32_t width = at->n_head_kv * at->head_dim;
+    instance_name(name, "kv_write", w, at, 0);
     metal_dispatch d = metal_kv_write_dispatch(
         &(metal_kv_write){.n_rows = w->s->n_rows,
                           .n_head_kv = at->n_head_kv,
@@ -273,7 +280,7 @@ static mlx_value *write_rows(walk *w, const op_attend *at, const tables *t, cons
                           .kv = metal_kv_of(&w->s->kv.layout[at->kv_group], at->kv_layer)});
     const int values[] = {MLX_F32, (int)kv_type(w, at)};
     return call_one(w, &(kernel_call){.source = "kv_write",
-                                      .instance = values[1] == MLX_F16 ? "kv_write_f32_f16" : "kv_write_f32_f32",
+                                      .instance = name,
                                       .template_values = values,
                                       .inputs = {w->slots[SLOT_K], w->slots[SLOT_V], nothing(w), pool, t->pages,
                                                  t->of_rows, positions_of(w)},
@@ -310,7 +317,7 @@ static mlx_value *decode(walk *w, const op *o, const tables *t, const mlx_value 
     const int values[] = {MLX_F32, (int)kv_type(w, at), (int)at->head_dim};
     const int32_t n_rows = (int32_t)m.n_rows, partial = (int32_t)(m.n_head * m.n_splits * (m.head_dim + 2));
     mlx_value *done = write_rows(w, at, t, pool), *out[KERNEL_OUTPUTS_MAX] = {NULL};
-    instance_name(name, "attention_decode_fused", w, at);
+    instance_name(name, "attention_decode_fused", w, at, at->head_dim);
     bridge_kernel_call(w->a, w->prog->failures,
                        &(kernel_call){.source = "attention_decode_fused",
                                       .instance = name,
@@ -421,7 +428,7 @@ static mlx_value *prefill(walk *w, const op *o, const tables *t, const mlx_value
     mlx_value *tiles = make_tiles(w, metal_prefill_rows(at->head_dim, DTYPE_F32), &m.n_tiles);
     metal_dispatch d = metal_prefill_dispatch(&m);
     const int values[] = {MLX_F32, (int)kv_type(w, at), (int)at->head_dim};
-    instance_name(name, "attention_prefill_fused", w, at);
+    instance_name(name, "attention_prefill_fused", w, at, at->head_dim);
     return call_one(w, &(kernel_call){.source = "attention_prefill_fused",
                                       .instance = name,
                                       .template_values = values,
