@@ -47,6 +47,11 @@ export class Daemon {
     if (withModel) symlinkSync(modelFile(), join(this.home, 'models', `${DEFAULT_MODEL}.gguf`));
   }
 
+  /** The same model under another name. */
+  addModel(name: string): void {
+    symlinkSync(modelFile(), join(this.home, 'models', `${name}.gguf`));
+  }
+
   get url(): string {
     return `http://127.0.0.1:${this.port}`;
   }

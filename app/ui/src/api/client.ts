@@ -13,6 +13,8 @@ export interface CallOptions<R extends Route> {
   query?: Readonly<Record<string, string | number | boolean | undefined>>;
   body?: Body<R>;
   signal?: AbortSignal;
+  /** It is sent even if the page is closed meanwhile. */
+  keepalive?: boolean;
 }
 
 export class ApiError extends Error {
@@ -57,6 +59,7 @@ async function send<R extends Route>(route: R, options: CallOptions<R>, accept: 
       method,
       headers,
       cache: 'no-store',
+      keepalive: options.keepalive ?? false,
       ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
       ...(options.signal ? { signal: options.signal } : {}),
     });

@@ -283,6 +283,7 @@ export type UiParameters = {
   n_ctx?: number | null;
   keep_volatile?: boolean | null;
   deadline_ms?: number | null;
+  lora?: readonly (unknown)[] | null;
   prompt_cache_key?: unknown | null;
   safety_identifier?: string | null;
 };

@@ -20,6 +20,8 @@ export function useChanges(): void {
         stale('messages', chat);
         stale('chat', chat);
         stale('chats');
+      } else if (kind === 'preset') {
+        stale('presets');
       } else if (kind === 'settings') {
         void usePreferences.getState().read();
       } else if (kind === 'models' || kind === 'loaded') {

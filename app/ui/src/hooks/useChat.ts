@@ -2,7 +2,7 @@
 import { useQuery, useQueryClient, type QueryClient } from '@tanstack/react-query';
 import { useEffect, useMemo } from 'react';
 import { api, ApiError } from '@/api/client';
-import type { UiAttachmentFields, UiChat, UiGenerate, UiMessage, UiParameters, UiStarted } from '@/api/schema';
+import type { UiAttachmentFields, UiChat, UiGenerate, UiMessage, UiParameters, UiQuestion, UiStarted } from '@/api/schema';
 import { childrenOf, newestBelow, pathTo } from '@/lib/tree';
 import { useNavigation } from '@/stores/navigation';
 import { useStreams } from '@/stores/streams';
@@ -64,7 +64,7 @@ export function useChat(id: number | null) {
     }
   }, [id, list, follow, client]);
 
-  return { chat: chat.data, shown, error: chat.error ?? messages.error };
+  return { chat: chat.data, messages: list, shown, error: chat.error ?? messages.error };
 }
 
 export interface Ask {
@@ -75,8 +75,19 @@ export interface Ask {
   system: string;
 }
 
+/** What is to be answered, and by whom. Of two that are compared one is not `activate`: the chat shows the other. */
+export interface Answer {
+  chat: number;
+  model: string;
+  parent?: number;
+  message?: UiQuestion;
+  activate?: boolean;
+}
+
+export type Turns = ReturnType<typeof turnsOf>;
+
 /** A message's attachments with their texts, to be sent again. */
-async function attachmentsOf(chat: number, message: UiMessage): Promise<UiAttachmentFields[]> {
+async function readAttachments(chat: number, message: UiMessage): Promise<UiAttachmentFields[]> {
   if (!message.attachments.length) return [];
   const path = { id: chat, message: message.id };
   const { attachments } = await api('GET /ui-api/chats/{id}/messages/{message}', { path });
@@ -84,20 +95,21 @@ async function attachmentsOf(chat: number, message: UiMessage): Promise<UiAttach
 }
 
 function turnsOf(client: QueryClient, id: number | null) {
-  const generate = async (body: UiGenerate, into: number) => {
-    putStarted(client, await api('POST /ui-api/chats/{id}/generations', { path: { id: into }, body }));
+  const generate = async (body: UiGenerate, into: number): Promise<UiStarted> => {
+    const started = await api('POST /ui-api/chats/{id}/generations', { path: { id: into }, body });
+    putStarted(client, started);
+    return started;
   };
+  const answer = ({ chat, ...body }: Answer): Promise<UiStarted> => generate(body, chat);
 
   /** A new question at the end. A chat is made where there is none. */
-  const ask = async ({ content, attachments, model, parameters, system }: Ask): Promise<void> => {
+  const ask = async ({ content, attachments, model, parameters, system }: Ask): Promise<UiStarted> => {
     const body: UiGenerate = { message: { content, attachments }, model };
-    if (id !== null) {
-      await generate(body, id);
-      return;
-    }
+    if (id !== null) return generate(body, id);
     const made = await api('POST /ui-api/chats', { body: { model, parameters, ...(system ? { system } : {}) } });
+    let started: UiStarted;
     try {
-      await generate(body, made.id);
+      started = await generate(body, made.id);
     } catch (error) {
       // Refused: the question stays where it was written, and no empty chat is left.
       if (error instanceof ApiError) {
@@ -106,11 +118,13 @@ function turnsOf(client: QueryClient, id: number | null) {
       throw error;
     }
     useNavigation.getState().go({ page: 'chat', id: made.id });
+    return started;
   };
+  const attachmentsOf = (question: UiMessage): Promise<UiAttachmentFields[]> => readAttachments(id ?? 0, question);
   /** The question in other words, with what was attached to it, beside the one it was. */
   const resend = async (question: UiMessage, content: string, model: string): Promise<void> => {
     if (id === null) return;
-    const attachments = await attachmentsOf(id, question);
+    const attachments = await attachmentsOf(question);
     await generate({ message: { content, attachments, parent: question.parent }, model }, id);
   };
   const regenerate = async (answer: UiMessage, model: string): Promise<void> => {
@@ -123,11 +137,15 @@ function turnsOf(client: QueryClient, id: number | null) {
     await api('POST /ui-api/generations/{id}/stop', { path: { id: generation } });
   };
 
+  /** Where the branch through this message ends. */
+  const leafBelow = (message: UiMessage): number => {
+    const messages = client.getQueryData<UiMessage[]>(['messages', id]) ?? NONE;
+    return newestBelow(childrenOf(messages), message)?.id ?? message.id;
+  };
   /** Shows the branch that goes through this message. */
   const showBranch = async (message: UiMessage): Promise<void> => {
     if (id === null) return;
-    const messages = client.getQueryData<UiMessage[]>(['messages', id]) ?? NONE;
-    const leaf = newestBelow(childrenOf(messages), message)?.id ?? message.id;
+    const leaf = leafBelow(message);
     client.setQueryData<UiChat>(['chat', id], (before) => before && { ...before, leaf });
     try {
       client.setQueryData(['chat', id], await api('PATCH /ui-api/chats/{id}', { path: { id }, body: { leaf } }));
@@ -143,7 +161,7 @@ function turnsOf(client: QueryClient, id: number | null) {
     await api('PATCH /ui-api/chats/{id}/messages/{message}', { path, body });
     await client.invalidateQueries({ queryKey: ['messages', id] });
   };
-  return { ask, resend, regenerate, goOn, stop, showBranch, editInPlace };
+  return { ask, answer, attachmentsOf, leafBelow, resend, regenerate, goOn, stop, showBranch, editInPlace };
 }
 
 /** What is done in a chat. The same functions as long as it is the same chat: messages need not be drawn anew. */

@@ -59,8 +59,12 @@ export function useChatActions() {
   });
   const change = useMutation({
     ...options,
-    mutationFn: ({ chat, fields }: { chat: UiChat; fields: UiChatChange }) =>
-      api('PATCH /ui-api/chats/{id}', { path: { id: chat.id }, body: { revision: chat.revision, ...fields } }),
+    // One after the other, each upon what the one before has made.
+    scope: { id: 'chat' },
+    mutationFn: ({ chat, fields }: { chat: UiChat; fields: UiChatChange }) => {
+      const { revision } = client.getQueryData<UiChat>(['chat', chat.id]) ?? chat;
+      return api('PATCH /ui-api/chats/{id}', { path: { id: chat.id }, body: { revision: Math.max(revision, chat.revision), ...fields } });
+    },
     onSuccess: (chat) => client.setQueryData(['chat', chat.id], chat),
   });
   const addFolder = useMutation({

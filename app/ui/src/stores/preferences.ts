@@ -45,12 +45,21 @@ function show(settings: Settings): void {
   if (wanted !== useTexts.getState().language) void useTexts.getState().setLanguage(wanted);
 }
 
-export const usePreferences = create<Preferences>((set, get) => {
+const PAUSE_MS = 250;
+
+export const usePreferences = create<Preferences>((set) => {
   let revision = 0;
+  let kept: UiSettingValues = stored();
+  // What somebody has changed lies over what the daemon has until it has that, too; a slider that is drawn makes one request in a
+  // while, not one a step.
+  let sent: UiSettingValues = {};
+  let waiting: UiSettingValues = {};
+  let paused = false;
   // One after the other: each names the revision that the one before has made.
   let queue = Promise.resolve();
 
-  const put = (values: UiSettingValues) => {
+  const put = () => {
+    const values = { ...kept, ...sent, ...waiting };
     const settings = { ...DEFAULTS, ...values };
     show(settings);
     set({ settings });
@@ -61,27 +70,50 @@ export const usePreferences = create<Preferences>((set, get) => {
     }
   };
   const take = (answer: UiSettings) => {
-    revision = answer.revision;
-    put(answer.values);
+    ({ revision, values: kept } = answer);
+    put();
   };
   const read = async () => take(await api('GET /ui-api/settings'));
-  const send = async (values: Partial<Settings>) => {
-    const patch = () => api('PATCH /ui-api/settings', { body: { revision, values } });
+  const patch = async () => {
+    const answer = await api('PATCH /ui-api/settings', { body: { revision, values: sent }, keepalive: true });
+    sent = {};
+    take(answer);
+  };
+  const send = async () => {
+    sent = waiting;
+    waiting = {};
+    if (!Object.keys(sent).length) return;
     try {
-      take(await patch());
+      try {
+        await patch();
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.status !== 409) throw error;
+        // Another window was faster: what it has changed stays, and so does this.
+        await read();
+        await patch();
+      }
     } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      // Another window was faster: what it has changed stays, and so does this.
-      await read();
-      if (error.status !== 409) throw error;
-      take(await patch());
+      sent = {};
+      put();
+      throw error;
     }
   };
+  const flush = () => {
+    queue = queue.then(send).catch(showError);
+  };
+  const tick = () => {
+    paused = Object.keys(waiting).length > 0;
+    if (!paused) return;
+    flush();
+    setTimeout(tick, PAUSE_MS);
+  };
+  addEventListener('pagehide', flush);
   return {
-    settings: { ...DEFAULTS, ...stored() },
+    settings: { ...DEFAULTS, ...kept },
     change: (values) => {
-      put({ ...get().settings, ...values });
-      queue = queue.then(() => send(values)).catch(showError);
+      waiting = { ...waiting, ...values };
+      put();
+      if (!paused) tick();
     },
     read: () => (queue = queue.then(read).catch(() => undefined)),
   };

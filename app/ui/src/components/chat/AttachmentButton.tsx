@@ -21,8 +21,19 @@ export async function readTextFile(file: File): Promise<UiAttachmentFields> {
   return { name: file.name, type: file.type || 'text/plain', content };
 }
 
+/** Of pictures it is said that no model here can see them: none is taken that nobody would look at. */
+export function useFileReader(onFiles: (files: UiAttachmentFields[]) => void): (files: readonly File[]) => void {
+  const t = useT();
+  return (files) => {
+    const picture = files.find(({ type }) => type.startsWith('image/'));
+    if (picture) showError(new Error(t('chat.no_images', { name: picture.name })));
+    else Promise.all(files.map(readTextFile)).then(onFiles).catch(showError);
+  };
+}
+
 export function AttachmentButton({ onFiles }: { onFiles: (files: UiAttachmentFields[]) => void }) {
   const t = useT();
+  const read = useFileReader(onFiles);
   const input = useRef<HTMLInputElement>(null);
   return (
     <>
@@ -35,7 +46,7 @@ export function AttachmentButton({ onFiles }: { onFiles: (files: UiAttachmentFie
         onChange={({ currentTarget }) => {
           const files = [...(currentTarget.files ?? [])];
           currentTarget.value = '';
-          Promise.all(files.map(readTextFile)).then(onFiles).catch(showError);
+          read(files);
         }}
       />
       <Button look="ghost" aria-label={t('chat.attach')} title={t('chat.attach')} onClick={() => input.current?.click()}>

@@ -3,19 +3,25 @@ import type { UiAttachmentFields } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { downloadChat, useChatActions } from '@/hooks/useChats';
 import { useChat, useChatTurns } from '@/hooks/useChat';
+import { useCompare } from '@/hooks/useCompare';
 import { useModels } from '@/hooks/useModels';
+import { usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
 import { useNavigation } from '@/stores/navigation';
 import { usePreferences, useSetting } from '@/stores/preferences';
 import { useStreams } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
+import type { Draft } from './ChatOptions';
 import { Composer } from './Composer';
 import type { MessageActions } from './Message';
 import { ModelSelector } from './ModelSelector';
-import { SamplingControls } from './SamplingControls';
 
 // With what it takes to show markdown: nobody waits for it before the first question.
 const MessageList = lazy(() => import('./MessageList'));
+const ComparePane = lazy(() => import('./ComparePane'));
+const ChatOptions = lazy(() => import('./ChatOptions'));
+
+const EMPTY: Draft & { model: string } = { system: '', parameters: {}, model: '' };
 
 /** How much of the model's context the newest answer of this branch took. */
 function ContextGauge({ used, size }: { used: number; size: number }) {
@@ -28,34 +34,47 @@ function ContextGauge({ used, size }: { used: number; size: number }) {
 /** One chat: its messages, and where one writes. */
 export function ChatPane({ id }: { id: number | null }) {
   const t = useT();
-  const { shown, error, chat } = useChat(id);
+  const { shown, messages, error, chat } = useChat(id);
   const turns = useChatTurns(id);
   const { change } = useChatActions();
   const preferred = useSetting('default_model');
   const changeSettings = usePreferences((preferences) => preferences.change);
   const { rows } = useModels();
   const [options, setOptions] = useState(false);
-  const [parameters, setParameters] = useState<Record<string, number>>({});
-  const [system, setSystem] = useState('');
+  // Of a chat that is not begun yet; untouched, it is what new chats begin with.
+  const [changed, setDraft] = useState<typeof EMPTY | null>(null);
+  const byDefault = useSetting('default_preset');
+  const { data: presets } = usePresets(byDefault !== null);
+  const draft = changed ?? presets?.find((preset) => preset.id === byDefault) ?? EMPTY;
 
   const first = rows?.find((row) => !row.why_not)?.name ?? '';
-  const model = (chat?.model ?? preferred) || first;
+  const model = (id === null ? draft.model : chat?.model) || preferred || first;
+  const compare = useCompare(id, chat?.leaf ?? null, messages, turns);
+  const second = compare.shown.at(-1)?.message;
+  const secondLive = useStreams((streams) => (second ? streams.live[second.id] : undefined));
   const last = shown.at(-1)?.message;
   const live = useStreams((streams) => (last ? streams.live[last.id] : undefined));
   const state = live?.state ?? last?.state;
-  const generation = state === 'running' ? (live?.generation ?? last?.generation ?? null) : null;
+  const runs = [
+    ...(state === 'running' ? [live?.generation ?? last?.generation ?? null] : []),
+    ...((secondLive?.state ?? second?.state) === 'running' ? [secondLive?.generation ?? second?.generation ?? null] : []),
+  ].filter((run) => run !== null);
   const stats = (live ? live.stats : last?.stats) ?? undefined;
   const used = (stats?.prompt_tokens ?? live?.promptTokens ?? 0) + (stats?.answer_tokens ?? 0);
 
   const send = async (content: string, attachments: UiAttachmentFields[]) => {
-    await turns.ask({ content, attachments, model, parameters, system });
+    await compare.ask({ content, attachments, model, parameters: draft.parameters, system: draft.system });
     // They were for this chat, not for those that are begun later.
-    setParameters({});
-    setSystem('');
+    setDraft(null);
   };
   const choose = (name: string) => {
     changeSettings({ default_model: name });
     if (chat) change.mutate({ chat, fields: { model: name } });
+    else if (changed) setDraft({ ...changed, model: name });
+  };
+  const setOption = (fields: Partial<typeof EMPTY>) => {
+    if (chat) change.mutate({ chat, fields });
+    else setDraft({ ...EMPTY, system: draft.system, parameters: draft.parameters, model: draft.model, ...fields });
   };
   const actions = useMemo<MessageActions>(
     () => ({
@@ -74,6 +93,9 @@ export function ChatPane({ id }: { id: number | null }) {
         <h1 className="min-w-0 grow truncate font-medium">{chat ? chat.title || t('chat.untitled') : t('chat.new')}</h1>
         <ContextGauge used={used} size={stats?.context_tokens ?? live?.contextTokens ?? 0} />
         <ModelSelector value={model} onChange={choose} />
+        <Button small aria-pressed={compare.model !== null} onClick={() => (compare.model === null ? compare.begin(model) : compare.end())}>
+          {t('compare')}
+        </Button>
         <Button small aria-expanded={options} onClick={() => setOptions(!options)}>
           {t('chat.options')}
         </Button>
@@ -88,47 +110,44 @@ export function ChatPane({ id }: { id: number | null }) {
           </>
         )}
       </div>
-      {options && (
-        <div key={chat?.id ?? 'new'} className="grid gap-3 border-b border-line bg-panel px-4 py-3 md:grid-cols-2">
-          <label className="flex flex-col gap-1 text-sm">
-            {t('chat.system')}
-            <textarea
-              rows={4}
-              defaultValue={chat?.system ?? system}
-              onBlur={({ currentTarget: { value } }) => {
-                if (!chat) setSystem(value);
-                else if (value !== (chat.system ?? '')) change.mutate({ chat, fields: { system: value } });
-              }}
-              className="rounded-md border border-line bg-ground p-2"
-            />
-          </label>
-          <SamplingControls
-            value={chat?.parameters ?? parameters}
-            onChange={(fields) => {
-              const merged = Object.entries({ ...(chat?.parameters ?? parameters), ...fields });
-              const next = Object.fromEntries(merged.filter(([, value]) => value !== null)) as Record<string, number>;
-              if (chat) change.mutate({ chat, fields: { parameters: next } });
-              else setParameters(next);
-            }}
+      {options && (id === null || chat) && (
+        <Suspense>
+          <ChatOptions
+            key={id ?? 'new'}
+            value={chat ? { system: chat.system ?? '', parameters: chat.parameters ?? {} } : draft}
+            model={model}
+            onChange={setOption}
           />
-        </div>
+        </Suspense>
       )}
       {error && <p className="p-4 text-danger">{error.message}</p>}
       {id === null ? (
         <div className="grid min-h-0 grow place-items-center p-4 text-center">
-          {rows?.length === 0 ? <FirstRun /> : <p className="text-lg text-muted">{t('chat.welcome')}</p>}
+          {rows?.length === 0 ? (
+            <FirstRun />
+          ) : (
+            <div>
+              <p className="text-lg text-muted">{t('chat.welcome')}</p>
+              {compare.model !== null && (
+                <p className="mt-3">
+                  {t('compare.with')} <ModelSelector label={t('compare.model')} value={compare.model} onChange={compare.begin} />
+                </p>
+              )}
+            </div>
+          )}
         </div>
       ) : (
-        <div className="flex min-h-0 grow flex-col">
+        <div className={`min-h-0 grow ${compare.model === null ? 'flex flex-col' : 'grid max-md:grid-rows-2 md:grid-cols-2'}`}>
           <Suspense>
             <MessageList key={id} shown={shown} actions={actions} />
+            {compare.model !== null && <ComparePane key={`beside ${id}`} compare={compare} turns={turns} />}
           </Suspense>
         </div>
       )}
       <Composer
         key={id ?? 'new'}
         disabled={!model}
-        onStop={generation === null ? null : () => void turns.stop(generation).catch(showError)}
+        onStop={runs.length === 0 ? null : () => runs.forEach((run) => void turns.stop(run).catch(showError))}
         onSend={send}
       />
     </section>

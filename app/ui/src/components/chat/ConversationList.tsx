@@ -1,5 +1,5 @@
 import { useDeferredValue, useRef, useState } from 'react';
-import type { UiChat } from '@/api/schema';
+import type { UiChat, UiFolder } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { Icon } from '@/components/ui/Icon';
 import { useChatActions, useChats, useFolders, useSearch } from '@/hooks/useChats';
@@ -118,8 +118,10 @@ export function ConversationList() {
   const wanted = useDeferredValue(text.trim());
   const { data: folders = [] } = useFolders();
   const { chats, error, hasMore, more } = useChats({ folder });
-  const { addFolder, removeFolder, importFile } = useChatActions();
-  const [naming, setNaming] = useState<string | null>(null);
+  const { addFolder, renameFolder, removeFolder, importFile } = useChatActions();
+  // A folder's name as it is written; `of` none: of a new one.
+  const [naming, setNaming] = useState<{ of: UiFolder | undefined; name: string } | null>(null);
+  const open = folders.find(({ id }) => id === folder);
   const file = useRef<HTMLInputElement>(null);
 
   return (
@@ -166,9 +168,14 @@ export function ConversationList() {
             </option>
           ))}
         </select>
-        <Button small onClick={() => setNaming('')}>
+        <Button small onClick={() => setNaming({ of: undefined, name: '' })}>
           {t('folder.new')}
         </Button>
+        {open && (
+          <Button small onClick={() => setNaming({ of: open, name: open.name })}>
+            {t('chat.rename')}
+          </Button>
+        )}
         {folder !== undefined && (
           <Button
             small
@@ -187,7 +194,9 @@ export function ConversationList() {
         <form
           onSubmit={(event) => {
             event.preventDefault();
-            if (naming.trim()) addFolder.mutate(naming.trim());
+            const name = naming.name.trim();
+            if (name && naming.of) renameFolder.mutate({ folder: naming.of, name });
+            else if (name) addFolder.mutate(name);
             setNaming(null);
           }}
         >
@@ -195,9 +204,10 @@ export function ConversationList() {
             autoFocus
             aria-label={t('folder.name')}
             placeholder={t('folder.name')}
-            value={naming}
+            value={naming.name}
             maxLength={200}
-            onChange={(event) => setNaming(event.target.value)}
+            onChange={(event) => setNaming({ ...naming, name: event.target.value })}
+            onKeyDown={(event) => event.key === 'Escape' && setNaming(null)}
             onBlur={() => setNaming(null)}
             className="w-full rounded-md border border-line bg-ground px-2 py-1"
           />

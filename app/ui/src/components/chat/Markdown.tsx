@@ -1,6 +1,5 @@
 import { memo, useEffect, useRef, useState } from 'react';
-import { Button } from '@/components/ui/Button';
-import { useT } from '@/i18n';
+import { CopyButton } from '@/components/ui/CopyButton';
 import { highlight } from '@/lib/highlight';
 import { clean, codeFenceOf, mayHoldMath, NO_BLOCKS, renderBlock, splitBlocks, type Blocks } from '@/lib/markdown';
 import { useMath } from '@/lib/math';
@@ -12,9 +11,7 @@ function Markup({ html, as: Tag, className }: { html: TrustedHTML | string; as: 
 }
 
 function CodeBlock({ code, language, finished }: { code: string; language: string; finished: boolean }) {
-  const t = useT();
   const [html, setHtml] = useState<TrustedHTML | string>();
-  const [copied, setCopied] = useState(false);
   useEffect(() => {
     if (!finished || !language) return;
     let current = true;
@@ -31,18 +28,7 @@ function CodeBlock({ code, language, finished }: { code: string; language: strin
     <div className="relative">
       <div className="absolute end-2 top-1 flex items-center gap-2 text-xs text-muted">
         {language}
-        <Button
-          small
-          look="ghost"
-          onClick={() => {
-            void navigator.clipboard.writeText(code).then(() => {
-              setCopied(true);
-              setTimeout(() => setCopied(false), 1500);
-            });
-          }}
-        >
-          {copied ? t('copied') : t('copy')}
-        </Button>
+        <CopyButton text={code} />
       </div>
       <pre tabIndex={0}>{html === undefined ? <code>{code}</code> : <Markup as="code" html={html} />}</pre>
     </div>

@@ -1,8 +1,9 @@
 import { memo, useState } from 'react';
 import type { UiMessage, UiStats } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
+import { CopyButton } from '@/components/ui/CopyButton';
 import { Icon } from '@/components/ui/Icon';
-import { useT } from '@/i18n';
+import { useT, type TextKey } from '@/i18n';
 import { formatBytes, formatMs } from '@/lib/format';
 import { useSetting } from '@/stores/preferences';
 import { useStreams } from '@/stores/streams';
@@ -24,10 +25,21 @@ interface Props {
   actions: MessageActions;
 }
 
-function Stats({ stats }: { stats: UiStats | undefined }) {
+const MISSES: Readonly<Record<string, TextKey>> = {
+  none: 'metrics.miss.none', new: 'metrics.miss.new', evicted: 'metrics.miss.evicted', rejected: 'metrics.miss.rejected',
+  'no-room': 'metrics.miss.no_room', off: 'metrics.miss.off',
+}; // prettier-ignore
+
+/** What an answer was made with: each on a line, objects as JSON. */
+const told = (parameters: UiMessage['parameters']) =>
+  Object.entries(parameters ?? {}).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)] as const);
+
+/** The figures of an answer in a line; opened, all of them, with its model and parameters. */
+function Stats({ stats, message }: { stats: UiStats | undefined; message: UiMessage }) {
   const t = useT();
   const wanted = useSetting('show_stats');
   if (!stats || !wanted) return null;
+  const ms = (time: number | undefined) => (time === undefined ? null : formatMs(time));
   const parts = [
     stats.first_token_ms !== undefined && t('stats.first', { time: formatMs(stats.first_token_ms) }),
     typeof stats.tokens_per_second === 'number' && t('stats.speed', { n: stats.tokens_per_second.toFixed(1) }),
@@ -36,7 +48,31 @@ function Stats({ stats }: { stats: UiStats | undefined }) {
       t('stats.prompt', { n: stats.prompt_tokens, cached: stats.cached_tokens ?? 0 }),
     stats.finish_reason === 'length' && t('stats.length'),
   ].filter((part) => typeof part === 'string');
-  return <span className="text-xs text-muted">{parts.join(' · ')}</span>;
+  const miss = MISSES[stats.cache_miss ?? ''];
+  const rows = [
+    [t('chat.model'), message.model],
+    [t('stats.miss'), miss ? t(miss) : (stats.cache_miss ?? null)],
+    [t('stats.load'), ms(stats.load_ms)],
+    [t('stats.total'), ms(stats.total_ms)],
+    [t('details.context'), stats.context_tokens === undefined ? null : t('stats.answer', { n: stats.context_tokens })],
+    ...told(message.parameters),
+  ] as const;
+  return (
+    <details className="min-w-0 text-xs text-muted">
+      <summary className="cursor-pointer">{parts.join(' · ')}</summary>
+      <dl className="grid grid-cols-[auto_1fr] gap-x-3 py-1">
+        {rows.map(
+          ([name, value]) =>
+            value !== null && (
+              <div key={name} className="contents">
+                <dt>{name}</dt>
+                <dd className="break-words">{value}</dd>
+              </div>
+            ),
+        )}
+      </dl>
+    </details>
+  );
 }
 
 function Branches({ message, siblings, show }: Pick<Props, 'message' | 'siblings'> & { show: (m: UiMessage) => void }) {
@@ -107,6 +143,10 @@ function Editor({ message, actions, onDone }: Pick<Props, 'message' | 'actions'>
   );
 }
 
+/** Whether an answer can be nothing but JSON. */
+const boundToJson = ({ parameters }: UiMessage): boolean =>
+  /^json/.test((parameters?.response_format as { type?: string } | null | undefined)?.type ?? 'text');
+
 /** A question or an answer with its branches, its figures and what can be done with it. */
 export const Message = memo(function Message({ message, siblings, results, actions }: Props) {
   const t = useT();
@@ -131,7 +171,7 @@ export const Message = memo(function Message({ message, siblings, results, actio
           <Editor message={message} actions={actions} onDone={() => setEditing(false)} />
         </div>
       ) : answer ? (
-        <TokenStream content={now.content} reasoning={now.reasoning} running={running} />
+        <TokenStream content={now.content} reasoning={now.reasoning} running={running} json={boundToJson(message)} />
       ) : (
         <p className="max-w-full rounded-xl bg-accent-soft px-4 py-2 break-words whitespace-pre-wrap">{message.content}</p>
       )}
@@ -160,9 +200,7 @@ export const Message = memo(function Message({ message, siblings, results, actio
       {!running && !editing && (
         <div className="flex flex-wrap items-center gap-1">
           <Branches message={message} siblings={siblings} show={actions.showBranch} />
-          <Button small look="ghost" onClick={() => void navigator.clipboard.writeText(now.content)}>
-            {t('copy')}
-          </Button>
+          <CopyButton text={now.content} />
           <Button small look="ghost" onClick={() => setEditing(true)}>
             {t('chat.edit')}
           </Button>
@@ -171,7 +209,7 @@ export const Message = memo(function Message({ message, siblings, results, actio
               {t('chat.regenerate')}
             </Button>
           )}
-          {answer && <Stats stats={stats} />}
+          {answer && <Stats stats={stats} message={message} />}
         </div>
       )}
     </article>

@@ -7,7 +7,7 @@ import { Message, type MessageActions } from './Message';
 const NEAR_PX = 80;
 
 /** Only what is in sight is in the page. Stays at the end while an answer grows, unless somebody has scrolled up. */
-export default function MessageList({ shown, actions }: { shown: readonly Shown[]; actions: MessageActions }) {
+export default function MessageList({ shown, actions, label }: { shown: readonly Shown[]; actions: MessageActions; label?: string }) {
   const t = useT();
   const scroller = useRef<HTMLDivElement>(null);
   const atEnd = useRef(true);
@@ -35,7 +35,7 @@ export default function MessageList({ shown, actions }: { shown: readonly Shown[
     <div
       ref={scroller}
       role="log"
-      aria-label={t('chat.messages')}
+      aria-label={label ?? t('chat.messages')}
       tabIndex={0}
       className="min-h-0 grow overflow-y-auto"
       onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {

@@ -1,4 +1,5 @@
 import type { UiParameters } from '@/api/schema';
+import { useDraftText } from '@/hooks/useDraftText';
 import { useT, type TextKey } from '@/i18n';
 
 interface Field {
@@ -23,30 +24,38 @@ interface Props {
   onChange: (change: Record<string, number | null>) => void;
 }
 
+function NumberField({ field: { key, label, min, max, step }, value, onChange }: { field: Field; value: unknown; onChange: Props['onChange'] }) {
+  const t = useT();
+  const [text, setText] = useDraftText(typeof value === 'number' ? String(value) : '');
+  return (
+    <label className="flex items-center justify-between gap-2">
+      {t(label)}
+      <input
+        type="number"
+        min={min}
+        max={max}
+        step={step}
+        placeholder={t('sampling.default')}
+        value={text}
+        onChange={({ target }) => setText(target.value)}
+        onBlur={({ currentTarget: { validity } }) => {
+          const next = text === '' ? null : Number(text);
+          if (validity.valid && next !== (value ?? null)) onChange({ [key]: next });
+        }}
+        className="w-28 rounded-md border border-line bg-ground px-2 py-1"
+      />
+    </label>
+  );
+}
+
 export function SamplingControls({ value, onChange }: Props) {
   const t = useT();
   const values = value as Readonly<Record<string, unknown>>;
   return (
     <fieldset className="grid grid-cols-2 gap-x-4 gap-y-2 text-sm">
       <legend className="pb-1 font-medium">{t('sampling.title')}</legend>
-      {FIELDS.map(({ key, label, min, max, step }) => (
-        <label key={key} className="flex items-center justify-between gap-2">
-          {t(label)}
-          <input
-            type="number"
-            min={min}
-            max={max}
-            step={step}
-            placeholder={t('sampling.default')}
-            defaultValue={typeof values[key] === 'number' ? values[key] : ''}
-            onBlur={({ currentTarget: { value: text, validity } }) => {
-              const next = text === '' ? null : Number(text);
-              if (!validity.valid || next === (values[key] ?? null)) return;
-              onChange({ [key]: next });
-            }}
-            className="w-28 rounded-md border border-line bg-ground px-2 py-1"
-          />
-        </label>
+      {FIELDS.map((field) => (
+        <NumberField key={field.key} field={field} value={values[field.key]} onChange={onChange} />
       ))}
     </fieldset>
   );

@@ -6,10 +6,22 @@ interface Props {
   content: string;
   reasoning: string;
   running: boolean;
+  /** It is JSON, by its parameters: shown as code. */
+  json?: boolean;
+}
+
+/** As a block of code, with its lines as people read them once it is whole. */
+function fenced(text: string, running: boolean): string {
+  if (!text) return '';
+  try {
+    return `\`\`\`json\n${JSON.stringify(JSON.parse(text), null, 2)}\n\`\`\``;
+  } catch {
+    return running ? `\`\`\`json\n${text}` : text; // cut off, perhaps: as it came
+  }
 }
 
 /** An answer as it comes: reasoning folded, then text. */
-export function TokenStream({ content, reasoning, running }: Props) {
+export function TokenStream({ content, reasoning, running, json = false }: Props) {
   const t = useT();
   const reasons = useSetting('show_reasoning');
   return (
@@ -20,7 +32,7 @@ export function TokenStream({ content, reasoning, running }: Props) {
           <Markdown text={reasoning} growing={running && !content} />
         </details>
       )}
-      <Markdown text={content} growing={running} />
+      <Markdown text={json ? fenced(content, running) : content} growing={running} />
       {running && !content && !reasoning && <p className="animate-pulse text-muted">{t('chat.waiting')}</p>}
     </>
   );

@@ -11,9 +11,11 @@ export function ConnectionBanner() {
     ? t('banner.offline')
     : data?.state === 'draining'
       ? t('banner.draining')
-      : data?.engine.alive === false
-        ? t('banner.stalled')
-        : '';
+      : data?.state === 'loading'
+        ? t('banner.loading')
+        : data?.engine.alive === false
+          ? t('banner.stalled')
+          : '';
   return (
     <div role="status" aria-live="polite">
       {text && <p className="bg-warn px-3 py-1.5 text-sm text-warn-text">{text}</p>}

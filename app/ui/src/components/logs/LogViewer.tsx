@@ -1,7 +1,7 @@
 import { useVirtualizer } from '@tanstack/react-virtual';
-import { useDeferredValue, useEffect, useMemo, useRef, useState } from 'react';
+import { useDeferredValue, useEffect, useRef, useState } from 'react';
 import { useT } from '@/i18n';
-import { choose, LEVELS, useLogs, type Level } from '@/stores/logs';
+import { LEVELS, useLogs, type Level } from '@/stores/logs';
 import { LogEntry } from './LogEntry';
 
 const control = 'min-h-9 rounded-md border border-line bg-raised px-2 text-sm';
@@ -10,14 +10,11 @@ const NEAR_PX = 60;
 /** The tail of the daemon's log: only what is in sight is in the page; stays at the end unless somebody scrolls up. */
 export default function LogViewer() {
   const t = useT();
-  const { lines, lost, error, follow } = useLogs();
-  const [level, setLevel] = useState<Level>('debug');
-  const [part, setPart] = useState('');
-  const [text, setText] = useState('');
+  const { shown, version, n, parts, filter, lost, error, setFilter, follow } = useLogs();
+  const { level, part } = filter;
+  const [text, setText] = useState(filter.text);
   const [opened, setOpened] = useState<ReadonlySet<number>>(new Set());
   const wanted = useDeferredValue(text);
-  const shown = useMemo(() => choose(lines, level, part, wanted), [lines, level, part, wanted]);
-  const parts = useMemo(() => [...new Set(lines.map((line) => line.part))].sort(), [lines]);
   const scroller = useRef<HTMLDivElement>(null);
   const atEnd = useRef(true);
 
@@ -27,19 +24,24 @@ export default function LogViewer() {
     return () => gone.abort();
   }, [follow]);
 
+  useEffect(() => {
+    const { filter: now } = useLogs.getState();
+    if (now.text !== wanted) setFilter({ ...now, text: wanted });
+  }, [wanted, setFilter]);
+
   // eslint-disable-next-line react-hooks/incompatible-library
   const virtual = useVirtualizer({
     count: shown.length,
     getScrollElement: () => scroller.current,
     estimateSize: () => 26,
     overscan: 12,
-    getItemKey: (at) => shown[at]?.seq ?? at,
+    getItemKey: (at) => shown.at(at)?.seq ?? at,
   });
   const total = virtual.getTotalSize();
   useEffect(() => {
     const element = scroller.current;
     if (element && atEnd.current) element.scrollTop = element.scrollHeight;
-  }, [total, shown]);
+  }, [total, version]);
   const toggle = (seq: number) => {
     const next = new Set(opened);
     if (!next.delete(seq)) next.add(seq);
@@ -58,12 +60,12 @@ export default function LogViewer() {
           onChange={({ target }) => setText(target.value)}
           className={`${control} w-64`}
         />
-        <select aria-label={t('logs.level')} value={level} onChange={({ target }) => setLevel(target.value as Level)} className={control}>
+        <select aria-label={t('logs.level')} value={level} onChange={({ target }) => setFilter({ ...filter, level: target.value as Level })} className={control}>
           {LEVELS.map((one) => (
             <option key={one}>{one}</option>
           ))}
         </select>
-        <select aria-label={t('logs.part')} value={part} onChange={({ target }) => setPart(target.value)} className={control}>
+        <select aria-label={t('logs.part')} value={part} onChange={({ target }) => setFilter({ ...filter, part: target.value })} className={control}>
           <option value="">{t('logs.all_parts')}</option>
           {parts.map((one) => (
             <option key={one}>{one}</option>
@@ -71,7 +73,7 @@ export default function LogViewer() {
         </select>
         <span className="grow" />
         <span role="status" className="text-sm text-muted">
-          {t('logs.count', { shown: shown.length, all: lines.length })}
+          {t('logs.count', { shown: shown.length, all: n })}
           {lost > 0 && ` · ${t('logs.lost', { n: lost })}`}
         </span>
       </div>
@@ -89,7 +91,7 @@ export default function LogViewer() {
         {shown.length === 0 && <p className="p-6 text-center text-muted">{t('logs.nothing')}</p>}
         <div className="relative w-full" style={{ height: total }}>
           {virtual.getVirtualItems().map((item) => {
-            const line = shown[item.index];
+            const line = shown.at(item.index);
             return (
               line && (
                 <div
