@@ -211,8 +211,11 @@ static void check_plain_rows(check *c, const ops_table *t)
     t->scale(s.x, factor, n);
     t->softcap(k.x, cap, n);
     t->decay(d.x, b.x, f.x, n);
-    double worst_decay = 0, worst_add = 0, worst_scale = 0, worst_cap = 0;
+    double worst_decay = 0, worst_add = 0, worst_scale = 0, worst_cap = 0, product = 0, size = 0;
+    float dot = t->dot(b.x, f.x, n);
     for (uint32_t i = 0; i < n; i++) {
+        product += (double)b.x[i] * (double)f.x[i];
+        size += fabs((double)b.x[i] * (double)f.x[i]);
         double sum = a.before[i] + (double)b.x[i] * (double)factor,
                terms = fabs((double)a.before[i]) + fabs((double)b.x[i] * (double)factor);
         worst_add = fmax(worst_add, fabs(a.x[i] - sum) / (EPS * terms + 1e-38));
@@ -225,6 +228,8 @@ static void check_plain_rows(check *c, const ops_table *t)
                                         (8 * EPS * (double)cap));
     }
     check_result(c, worst_add <= 1, "add, n %u: %.3g × the bound", n, worst_add);
+    check_result(c, fabs((double)dot - product) <= (n / 8.0 + 2) * EPS * size + 1e-38, "dot, n %u: %g instead of %g", n,
+                 (double)dot, product);
     check_result(c, worst_decay <= 1, "decay, n %u: %.3g × the bound", n, worst_decay);
     check_result(c, worst_scale <= 1, "scale, n %u: %.3g × the bound", n, worst_scale);
     check_result(c, worst_cap <= 1, "softcap %g, n %u: %.3g × the bound", (double)cap, n, worst_cap);
