@@ -61,6 +61,22 @@ class Quantize(support.CliTest):
             self.assertEqual(left, [])
 
 
+class Imatrix(support.CliTest):
+    def test_what_was_measured_weighs_the_errors(self):
+        model, text = self.add_model("llama"), os.path.join(self.home, "text")
+        matrix, out = os.path.join(self.home, "im.gguf"), os.path.join(self.home, "out.gguf")
+        with open(text, "w") as file:
+            file.write("the quick brown fox zqxk jumps over it 123 times. " * 20)
+        report = self.succeed("imatrix", model, matrix, "--file", text, "--ctx", "32", "--windows", "3", "--json").json
+        self.assertEqual((report["windows"], report["tokens"], report["tensors"]), (3, 96, 28))
+        weighted = self.succeed("quantize", model, out, "--type", "Q4_0", "--imatrix", matrix, "--json").json
+        self.assertEqual(weighted["weighted"], 28)
+        self.fail_with(2, "imatrix needs --file FILE", "imatrix", model, matrix)
+        self.fail_with(1, "whole windows of 5000", "imatrix", model, out + "x", "--file", text, "--ctx", "5000")
+        self.assertFalse(os.path.exists(out + "x"))
+        self.fail_with(2, "would change nothing", "quantize", model, out, "--type", "F16", "--imatrix", matrix)
+
+
 def folders():
     tiny = support.tiny_models()
     return [os.path.join(tiny, name) for name in sorted(os.listdir(tiny)) if not name.endswith(".gguf")]
