@@ -118,7 +118,12 @@ static void allow_options(sandbox *s, const daemon_options *o)
         }
     }
     for (size_t i = 0; i < o->n_adapters; i++) {
-        sandbox_allow(s, o->adapters[i].path, false);
+        struct stat found;
+        if (stat(o->adapters[i].path, &found) == 0 && S_ISREG(found.st_mode)) {
+            allow_model(s, o->adapters[i].path); /* adapter_config.json lies beside it */
+        } else {
+            sandbox_allow(s, o->adapters[i].path, false);
+        }
     }
     for (size_t i = 0; i < o->models.n; i++) {
         if (*o->models.items[i] == '/' || *o->models.items[i] == '.') {

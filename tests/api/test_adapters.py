@@ -30,7 +30,8 @@ class Adapters(support.ApiTest):
         return self.succeed("run", self.model, "the inn", "--raw", "--temp", "0", "-n", "12", "--json", *options).json["text"]
 
     def test_requests_choose_by_number_and_scale(self):
-        daemon = self.serve("--model", self.model, "--threads", "1", "--lora", self.adapter, "--lora", f"{self.other}=0")
+        daemon = self.serve("--model", self.model, "--threads", "1", "--lora", f"{self.adapter}/adapter_model.safetensors",
+                            "--lora", f"{self.other}=0")  # fmt: skip
         self.assertEqual(self.text(daemon), self.alone(1))  # what it was started with
         self.assertEqual(self.text(daemon, []), self.alone())
         self.assertEqual(self.text(daemon, [{"id": 0, "scale": 0}]), self.alone())
