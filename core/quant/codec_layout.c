@@ -39,7 +39,7 @@ static const codec_layout layouts[] = {
                     .d = 208,
                     .scales = 192,
                     .scale_top = 127},
-    [DTYPE_NVFP4] = {0}, /* the highest id, so that every known type may index the table */
+    [DTYPE_FP8_E5M2] = {0}, /* the highest id, so that every known type may index the table */
 };
 
 const codec_layout *codec_layout_of(dtype type)
