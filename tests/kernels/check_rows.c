@@ -164,6 +164,8 @@ static void check_recur_row(check *c, const ops_table *t)
         k = row_make(c, n_k, 1.0f), v = row_make(c, n_v, 1.0f), out = row_make(c, n_v, 1.0f);
     recur_row r = {.before = fresh ? NULL : state.x,
                    .after = in_place ? state.x : next.x,
+                   .before_stride = n_v,
+                   .after_stride = n_v,
                    .q = q.x,
                    .k = k.x,
                    .v = v.x,

@@ -124,10 +124,14 @@ static void run_conv(const exec *e, const node *n, const team_member *member)
 
 /* ---- linear attention ---- */
 
-/* In a thread's private memory: a state, a query and a key. */
+/* Columns of a state at a time: a value depends on those of its own column alone, and they stay in the L1 cache for all
+ * rows of a slice. */
+#define RECUR_STRIP 64u
+
+/* In a thread's private memory: a strip of a state, a query and a key. */
 uint32_t program_recur_floats(const op_recur *r)
 {
-    return r->head_k * r->head_v + 2 * r->head_k;
+    return r->head_k * RECUR_STRIP + 2 * r->head_k;
 }
 
 /* softplus, kept to its limits */
@@ -171,23 +175,40 @@ static void recur_operands(const exec *e, const op *o, uint32_t head, uint32_t r
     }
 }
 
-/* Each row goes on from the state of the one before, which lies in its page where somebody wants it, else here. */
-static void recur_head(const exec *e, const op *o, const step_slice *slice, uint32_t head, float *room)
+/* Columns [first, first + n) of a head. Each row goes on from the state of the one before, which lies in its page where
+ * somebody wants it, else here. */
+static void recur_strip(const exec *e, const op *o, const step_slice *slice, uint32_t head, uint32_t first, uint32_t n,
+                        float *room)
 {
     const op_recur *r = o->recur;
     const uint32_t *pages = slice->pages[r->state.kv_group];
-    size_t at = (size_t)head * r->head_k * r->head_v;
+    size_t at = (size_t)head * r->head_k * r->head_v + first, stride = r->head_v;
     const float *before = pages[0] != KV_PAGE_NONE ? state_of(e, &r->state, pages[0]) + at : NULL;
     for (uint32_t i = 0; i < slice->n_rows; i++) {
         recur_row row;
-        recur_operands(e, o, head, slice->first_row + i, room + (size_t)r->head_k * r->head_v, &row);
+        bool kept = pages[1 + i] != KV_PAGE_NONE;
+        recur_operands(e, o, head, slice->first_row + i, room + (size_t)r->head_k * RECUR_STRIP, &row);
         row.before = before;
-        row.after = pages[1 + i] != KV_PAGE_NONE ? state_of(e, &r->state, pages[1 + i]) + at : room;
+        row.before_stride = stride;
+        row.after = kept ? state_of(e, &r->state, pages[1 + i]) + at : room;
+        row.after_stride = kept ? r->head_v : n;
+        row.v += first;
+        row.out += first;
+        row.n_v = n;
         e->prog->ops.recur(&row);
         if (r->skip) {
-            e->prog->ops.add(row.out, row.v, r->skip[head], r->head_v);
+            e->prog->ops.add(row.out, row.v, r->skip[head], n);
         }
         before = row.after;
+        stride = row.after_stride;
+    }
+}
+
+static void recur_head(const exec *e, const op *o, const step_slice *slice, uint32_t head, float *room)
+{
+    uint32_t n = o->recur->head_v;
+    for (uint32_t first = 0; first < n; first += RECUR_STRIP) {
+        recur_strip(e, o, slice, head, first, n - first < RECUR_STRIP ? n - first : RECUR_STRIP, room);
     }
 }
 

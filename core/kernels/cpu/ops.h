@@ -12,13 +12,15 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/plan.h"
 
-/* One row of one head of OP_RECUR: the state it finds and the one it leaves, which may be the same memory. */
+/* One row of one head of OP_RECUR, or n_v columns of it: the state it finds and the one it leaves, which may be the
+ * same memory. */
 typedef struct recur_row {
-    const float *before; /* [n_k][n_v]; NULL: zeros */
-    float *after;        /* [n_k][n_v] */
-    const float *q, *k;  /* [n_k] */
-    const float *v;      /* [n_v] */
-    float *out;          /* [n_v] */
+    const float *before; /* [n_k] rows of n_v, before_stride apart; NULL: zeros */
+    float *after;        /* likewise */
+    size_t before_stride, after_stride;
+    const float *q, *k; /* [n_k] */
+    const float *v;     /* [n_v] */
+    float *out;         /* [n_v] */
     uint32_t n_k, n_v;
     float fade, learn;
     bool delta; /* v less what the faded state has for k already */

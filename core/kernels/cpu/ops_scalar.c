@@ -104,13 +104,13 @@ static void recur(const recur_row *r)
     for (uint32_t i = 0; i < r->n_v; i++) {
         double known = 0, out = 0;
         for (uint32_t j = 0; j < r->n_k && r->before && r->delta; j++) {
-            known += (double)r->before[(size_t)j * r->n_v + i] * r->k[j];
+            known += (double)r->before[j * r->before_stride + i] * r->k[j];
         }
         double learned = r->learn * ((double)r->v[i] - r->fade * known);
         for (uint32_t j = 0; j < r->n_k; j++) {
-            size_t at = (size_t)j * r->n_v + i;
-            double s = (r->before ? (double)r->before[at] * r->fade : 0) + r->k[j] * learned;
-            r->after[at] = (float)s;
+            double s = r->before ? (double)r->before[j * r->before_stride + i] * r->fade : 0;
+            s += r->k[j] * learned;
+            r->after[j * r->after_stride + i] = (float)s;
             out += s * r->q[j];
         }
         r->out[i] = (float)out;

@@ -209,47 +209,65 @@ static void simd_decay(float *x, const float *before, const float *factors, uint
 
 #define RECUR_COLUMNS 4u /* vectors of a state's row at a time: their running sums stay in registers */
 
-/* Columns [i, i + n_vectors × VF_N) of the state. */
-static inline void simd_recur_columns(const recur_row *r, uint32_t i, const uint32_t n_vectors)
+/* Columns [i, i + RECUR_COLUMNS × VF_N) of the state, all of which there are. */
+static void simd_recur_columns(const recur_row *r, uint32_t i)
 {
-    vf learned[RECUR_COLUMNS], out[RECUR_COLUMNS], fade = vf_set(r->fade), learn = vf_set(r->learn);
-    for (uint32_t c = 0; c < n_vectors; c++) {
-        learned[c] = out[c] = vf_zero();
+    const float *before = r->before ? r->before + i : NULL;
+    float *after = r->after + i;
+    vf u[RECUR_COLUMNS], out[RECUR_COLUMNS], fade = vf_set(r->fade), learn = vf_set(r->learn);
+    for (uint32_t c = 0; c < RECUR_COLUMNS; c++) {
+        u[c] = out[c] = vf_zero();
     }
-    for (uint32_t j = 0; j < r->n_k && r->before && r->delta; j++) {
-        const float *row = r->before + (size_t)j * r->n_v;
+    for (uint32_t j = 0; j < r->n_k && before && r->delta; j++) {
+        const float *row = before + j * r->before_stride;
         vf k = vf_set(r->k[j]);
-        for (uint32_t c = 0; c < n_vectors; c++) {
-            learned[c] = vf_fma(SIMD_LOAD(row, i + c * VF_N, r->n_v), k, learned[c]);
+        for (uint32_t c = 0; c < RECUR_COLUMNS; c++) {
+            u[c] = vf_fma(vf_load(row + c * VF_N), k, u[c]);
         }
     }
-    for (uint32_t c = 0; c < n_vectors; c++) {
-        learned[c] = vf_mul(learn, vf_fnma(fade, learned[c], SIMD_LOAD(r->v, i + c * VF_N, r->n_v)));
+    for (uint32_t c = 0; c < RECUR_COLUMNS; c++) {
+        u[c] = vf_mul(learn, vf_fnma(fade, u[c], vf_load(r->v + i + c * VF_N)));
     }
     for (uint32_t j = 0; j < r->n_k; j++) {
-        size_t at = (size_t)j * r->n_v;
+        const float *from = before ? before + j * r->before_stride : NULL;
+        float *to = after + j * r->after_stride;
         vf k = vf_set(r->k[j]), q = vf_set(r->q[j]);
-        for (uint32_t c = 0; c < n_vectors; c++) {
-            uint32_t column = i + c * VF_N;
-            vf s = r->before ? vf_mul(fade, SIMD_LOAD(r->before + at, column, r->n_v)) : vf_zero();
-            s = vf_fma(k, learned[c], s);
-            simd_store(r->after + at, column, r->n_v, s);
+        for (uint32_t c = 0; c < RECUR_COLUMNS; c++) {
+            vf s = vf_fma(k, u[c], from ? vf_mul(fade, vf_load(from + c * VF_N)) : vf_zero());
+            vf_store(to + c * VF_N, s);
             out[c] = vf_fma(s, q, out[c]);
         }
     }
-    for (uint32_t c = 0; c < n_vectors; c++) {
-        simd_store(r->out, i + c * VF_N, r->n_v, out[c]);
+    for (uint32_t c = 0; c < RECUR_COLUMNS; c++) {
+        vf_store(r->out + i + c * VF_N, out[c]);
     }
+}
+
+/* The same for one vector, or what is left. */
+static void simd_recur_column(const recur_row *r, uint32_t i)
+{
+    vf u = vf_zero(), out = vf_zero(), fade = vf_set(r->fade);
+    for (uint32_t j = 0; j < r->n_k && r->before && r->delta; j++) {
+        u = vf_fma(SIMD_LOAD(r->before + j * r->before_stride, i, r->n_v), vf_set(r->k[j]), u);
+    }
+    u = vf_mul(vf_set(r->learn), vf_fnma(fade, u, SIMD_LOAD(r->v, i, r->n_v)));
+    for (uint32_t j = 0; j < r->n_k; j++) {
+        vf s = r->before ? vf_mul(fade, SIMD_LOAD(r->before + j * r->before_stride, i, r->n_v)) : vf_zero();
+        s = vf_fma(vf_set(r->k[j]), u, s);
+        simd_store(r->after + j * r->after_stride, i, r->n_v, s);
+        out = vf_fma(s, vf_set(r->q[j]), out);
+    }
+    simd_store(r->out, i, r->n_v, out);
 }
 
 static void simd_recur(const recur_row *r)
 {
     uint32_t i = 0;
     for (; i + RECUR_COLUMNS * VF_N <= r->n_v; i += RECUR_COLUMNS * VF_N) {
-        simd_recur_columns(r, i, RECUR_COLUMNS);
+        simd_recur_columns(r, i);
     }
     for (; i < r->n_v; i += VF_N) {
-        simd_recur_columns(r, i, 1);
+        simd_recur_column(r, i);
     }
 }
 
