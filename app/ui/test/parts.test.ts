@@ -90,6 +90,7 @@ describe('addresses', () => {
     expect(placeOf(pathOf({ page: 'chat', id: 7 }))).toEqual({ page: 'chat', id: 7, name: null });
     expect(placeOf('/')).toEqual({ page: 'chat', id: null, name: null });
     expect(placeOf('/chat/7x').id).toBeNull();
+    expect(placeOf('/models/100%').name).toBe('100%');
   });
 });
 

@@ -13,9 +13,18 @@ export interface Place {
   name: string | null;
 }
 
+/** Addresses that somebody has typed may hold a % that is none of an encoding: then it is one. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 export function placeOf(path: string): Place {
   const [, page, ...rest] = path.split('/');
-  const below = decodeURIComponent(rest.join('/'));
+  const below = decoded(rest.join('/'));
   if (page === 'models') return { page, id: null, name: below || null };
   if (page === 'logs' || page === 'settings' || page === 'dashboard' || page === 'playground') return { page, id: null, name: null };
   const id = /^[1-9]\d{0,15}$/.test(below) ? Number(below) : null;
