@@ -426,6 +426,136 @@ static void configurations_that_cannot_be_read_are_named(void **state)
     }
 }
 
+static const checkpoint *find(const char *name)
+{
+    for (size_t i = 0; i < n_all; i++) {
+        if (strcmp(all[i].name, name) == 0) {
+            return &all[i];
+        }
+    }
+    fail_msg("no checkpoint '%s'", name);
+    return NULL;
+}
+
+/* The checkpoint's tensors under another "quantization" or "quantization_config"; error NULL: they open. */
+static void check_config(const char *name, const char *quantization, const char *wanted)
+{
+    char config[1024];
+    checkpoint c = *find(name);
+    mlxr_error error = {0};
+    snprintf(config, sizeof config,
+             "{\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":64,\"intermediate_size\":192,"
+             "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"tie_word_embeddings\":true,%s}",
+             quantization);
+    c.config = config;
+    c.n_config = strlen(config);
+    bool opened = opens(&c, c.items, &error);
+    if (opened != !wanted || (wanted && !strstr(error.text, wanted))) {
+        fail_msg("%s with %s: '%s' instead of '%s'", name, quantization, error.text, wanted ? wanted : "success");
+    }
+}
+
+static void what_config_json_says_must_fit_the_tensors(void **state)
+{
+    static const char down[] = "\"model.layers.0.mlp.down_proj\":";
+    char own[256];
+    (void)state;
+    check_config("mlx-4-float16", "\"quantization\":{\"group_size\":64,\"bits\":4}", NULL);
+    check_config("mlx-4-float16", "\"quantization_config\":{\"group_size\":64,\"bits\":4}", NULL);
+    snprintf(own, sizeof own, "\"quantization\":{\"group_size\":64,\"bits\":4,%s{\"bits\":4},\"x\":false}", down);
+    check_config("mlx-4-float16", own, NULL);
+    snprintf(own, sizeof own, "\"quantization\":{\"group_size\":64,\"bits\":4,%s{\"bits\":8,\"mode\":\"affine\"}}",
+             down);
+    check_config("mlx-4-float16", own, "down_proj': packed weights of shape");
+    snprintf(own, sizeof own, "\"quantization\":{\"group_size\":64,\"bits\":4,%s{\"group_size\":32}}", down);
+    check_config("mlx-4-float16", own, "down_proj': packed weights of shape");
+    static const char *const bits[] = {"1", "7", "9", "32"};
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(own, sizeof own, "\"quantization\":{\"group_size\":64,\"bits\":%s}", bits[i]);
+        check_config("mlx-4-float16", own, "2, 3, 4, 5, 6 or 8 bits can be read");
+    }
+    check_config("mlx-mxfp4", "\"quantization\":{\"group_size\":64,\"bits\":4,\"mode\":\"mxfp4\"}", "of MXFP4 4 in");
+    check_config("mlx-mxfp4", "\"quantization\":{\"group_size\":32,\"bits\":8,\"mode\":\"mxfp4\"}", "of MXFP4 4 in");
+    check_config("mlx-4-float16", "\"quantization\":{\"group_size\":48,\"bits\":4}", "no multiple of 32");
+    check_config("gptq", "\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":48}",
+                 "no multiple of 32");
+    check_config("awq",
+                 "\"quantization_config\":{\"quant_method\":\"awq\",\"w_bit\":4,\"q_group_size\":64,"
+                 "\"version\":\"GEMM\"}",
+                 NULL);
+    check_config("awq", "\"quantization_config\":{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":-1}",
+                 "scales of shape");
+    check_config("compressed-tensor",
+                 "\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"naive-quantized\"}",
+                 NULL);
+    check_config("fp8-blocks", "\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":null}",
+                 "scales of shape");
+    check_config("fp8-blocks", "\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[32,48]}",
+                 "no multiple of 32");
+    check_config("gptq", "\"quantization_config\":null", "dtype");
+}
+
+static void what_quant_state_says_must_fit_the_tensors(void **state)
+{
+    static const char *const states[] = {
+        "",
+        "x",
+        "[]",
+        "{}",
+        "{\"shape\":7,\"blocksize\":64}",
+        "{\"shape\":[64],\"blocksize\":64}",
+        "{\"shape\":[64,64,1],\"blocksize\":64}",
+        "{\"shape\":[0,64],\"blocksize\":64}",
+        "{\"shape\":[-64,64],\"blocksize\":64}",
+        "{\"shape\":[64,0],\"blocksize\":64}",
+        "{\"shape\":[64,-1],\"blocksize\":64}",
+        "{\"shape\":[4294967296,64],\"blocksize\":64}",
+        "{\"shape\":[64,4294967296],\"blocksize\":64}",
+        "{\"shape\":[2147483647,2147483647],\"blocksize\":64}",
+        "{\"shape\":[64,64]}",
+        "{\"shape\":[64,64],\"blocksize\":-64}",
+        "{\"shape\":[64,64],\"blocksize\":99999999}",
+        "{\"shape\":[64,64],\"blocksize\":32}",
+        "{\"shape\":[128,32],\"blocksize\":64}",
+        "{\"shape\":[64,64],\"blocksize\":128}",
+        "{\"shape\":[64,64],\"blocksize\":64}",
+        "{\"shape\":[64,64],\"blocksize\":64,\"nested_blocksize\":-1}",
+        "{\"shape\":[64,64],\"blocksize\":64,\"nested_blocksize\":99999999}",
+        "{\"shape\":[64,64],\"blocksize\":64,\"nested_blocksize\":16}",
+    };
+    const checkpoint *c = find("bnb-nf4-nested");
+    (void)state;
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+        item items[ITEMS_MAX];
+        mlxr_error error = {0};
+        memcpy(items, c->items, sizeof items);
+        for (size_t k = 0; k < c->n_items; k++) {
+            if (strstr(items[k].name, "q_proj.weight.quant_state")) {
+                items[k].bytes = (const uint8_t *)(states[i][0] ? states[i] : " ");
+                items[k].n_given = items[k].n_bytes = items[k].shape[0] = strlen(states[i]) ? strlen(states[i]) : 1;
+            }
+        }
+        if (opens(c, items, &error)) {
+            fail_msg("quant_state %s was taken", states[i]);
+        }
+    }
+}
+
+/* Two scales for one weight, under both of their names. */
+static void a_part_that_is_there_twice_is_refused(void **state)
+{
+    checkpoint c = *find("compressed-tensor");
+    mlxr_error error = {0};
+    (void)state;
+    for (size_t k = 0; k < c.n_items; k++) {
+        if (strstr(c.items[k].name, "q_proj.input_scale")) {
+            strcpy(strstr(c.items[k].name, ".input_scale"), ".weight_scale_inv");
+        }
+    }
+    assert_false(opens(&c, c.items, &error));
+    assert_non_null(strstr(error.text, "scales that are there twice"));
+}
+
 /* The floats of 8 bits are those of the formats' definitions. */
 static void small_floats_are_what_they_are_defined_to_be(void **state)
 {
@@ -451,6 +581,9 @@ int main(void)
         cmocka_unit_test(what_is_not_the_layout_is_refused),
         cmocka_unit_test(changed_bytes_do_no_harm),
         cmocka_unit_test(configurations_that_cannot_be_read_are_named),
+        cmocka_unit_test(what_config_json_says_must_fit_the_tensors),
+        cmocka_unit_test(what_quant_state_says_must_fit_the_tensors),
+        cmocka_unit_test(a_part_that_is_there_twice_is_refused),
         cmocka_unit_test(small_floats_are_what_they_are_defined_to_be),
     };
     return cmocka_run_group_tests(tests, load_all, free_all);
