@@ -57,6 +57,8 @@ const option_spec option_table[] = {
     {"schema", 0, OPTION_FILE, AT(schema), GROUP_GRAMMAR, "FILE", "answers are JSON that this JSON Schema describes"},
     {"draft", 0, OPTION_DRAFT, AT(draft), GROUP_DRAFT, "MODEL",
      "guess ahead with a smaller model, or ngram; same results, sooner"},
+    {"draft", 0, OPTION_TEXT, AT(draft), GROUP_SERVE, "ngram|none",
+     "guess ahead in answers whose request does not say [none]"},
     {"draft-max", 0, OPTION_U32, AT(n_draft_max), GROUP_DRAFT, "N", "the longest guess, 1 to 15 [8]"},
     {"verbose", 'v', OPTION_FLAG, AT(verbose),
      GROUP_RUN | GROUP_BENCH | GROUP_PERPLEXITY | GROUP_BATCH | GROUP_SERVE | GROUP_EMBED, NULL,

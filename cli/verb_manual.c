@@ -88,6 +88,7 @@ static void print_overview(void)
          "_$XDG\\_DATA\\_HOME/mlxr/models_, else _~/.local/share/mlxr/models_.\n\n"
          "*MLXR\\_HOST*\n\tThe daemon to ask, and where *mlxr serve* listens: HOST, HOST:PORT, http://HOST:PORT, "
          "unix:/PATH; _none_ does without. Without it 127.0.0.1:11435.\n\n"
+         "*MLXR\\_CONFIG*\n\tThe file of *mlxr serve*'s options [$XDG\\_CONFIG\\_HOME/mlxr/serve.json].\n\n"
          "*MLXR\\_API\\_KEY*\n\tThe key that a daemon asks for.\n\n"
          "*HF\\_TOKEN*\n\tFor models of Hugging Face that ask who wants them.");
 }

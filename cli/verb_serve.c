@@ -13,6 +13,7 @@
 #include "mlxr_adapter.h"
 #include "models.h"
 #include "output.h"
+#include "serve_config.h"
 #include "server/daemon.h"
 #include "session.h"
 #include "telemetry/logger.h"
@@ -102,11 +103,14 @@ static bool take_adapters(const options *o, mlxr_adapter_path *out, char **paths
     return true;
 }
 
-static int serve(const options *o, const char *const *models, logger *l)
+/* One daemon, from its start to its end. */
+static int serve_once(const options *o, const char *const *models, logger *l, const serve_config *config,
+                      daemon_again *again, mlxr_error *error)
 {
     mlxr_adapter_path adapters[MLXR_ADAPTERS_MAX];
     char *paths[MLXR_ADAPTERS_MAX];
     size_t n_adapters;
+    error->text[0] = '\0';
     if (!take_adapters(o, adapters, paths, &n_adapters)) {
         return EXIT_USAGE;
     }
@@ -114,8 +118,8 @@ static int serve(const options *o, const char *const *models, logger *l)
     log_part part = {l, "server"};
     daemon_options d = {
         .host = o->host,
-        .port = (uint16_t)o->port,
-        .any_port = o->port == 0,
+        .port = again->port ? again->port : (uint16_t)o->port,
+        .any_port = o->port == 0 && !again->port,
         .ollama_port = (uint16_t)o->ollama_port,
         .socket_path = o->socket,
         .no_tcp = o->no_tcp,
@@ -134,20 +138,48 @@ static int serve(const options *o, const char *const *models, logger *l)
         .queue_max = o->n_queue,
         .drain_ms = o->drain_s * 1000,
         .no_sandbox = o->no_sandbox,
+        .draft = o->draft && strcmp(o->draft, "ngram") == 0,
+        .config_path = *config->path ? config->path : NULL,
+        .config_note = config->note.text,
+        .fixed = {config->fixed, config->n_fixed},
+        .again = again,
         .log = log_part_line,
         .log_user = &part,
         .log_path = o->log_file,
         .logger = l,
     };
-    mlxr_error error;
-    int code = daemon_run(&d, &error);
-    if (*error.text) {
-        print_error("%s", error.text);
-    }
+    int code = daemon_run(&d, error);
     for (size_t i = 0; i < n_adapters; i++) {
         free(paths[i]);
     }
     return code;
+}
+
+/* Until it is to end. Where what its file says now keeps it from starting again, it goes on with what it said before.
+ */
+static int serve(const options *o, const char *const *models, logger *l, serve_config *config)
+{
+    daemon_again again = {0};
+    mlxr_error error;
+    log_part part = {l, "server"};
+    char line[sizeof config->note.text + 64];
+    for (;;) {
+        options now = *o;
+        serve_config_apply(config, &now);
+        int code = serve_once(&now, models, l, config, &again, &error);
+        if (again.wanted) {
+            serve_config_renew(config);
+        } else if (!serve_config_back(config, *error.text ? &error : &again.failure)) {
+            if (*error.text) {
+                print_error("%s", error.text);
+            }
+            return code;
+        }
+        if (*config->note.text) {
+            snprintf(line, sizeof line, "starts with the options of before: %s", config->note.text);
+            log_part_line(&part, MLXR_LOG_ERROR, line);
+        }
+    }
 }
 
 /* Where to listen, as $MLXR_HOST says it, unless the command line does. False after telling that it makes no sense. */
@@ -174,13 +206,23 @@ static bool take_host(options *o, client_address *a)
     return true;
 }
 
+static bool check_draft(const options *o)
+{
+    if (o->draft && strcmp(o->draft, "ngram") != 0 && strcmp(o->draft, "none") != 0) {
+        print_error("--draft %s: there are ngram and none", o->draft);
+        return false;
+    }
+    return true;
+}
+
 int verb_serve(options *o)
 {
     client_address address;
     if (o->routes) {
         return print_json(daemon_routes_json());
     }
-    if (!take_host(o, &address)) {
+    serve_config config;
+    if (!take_host(o, &address) || !check_draft(o)) {
         return EXIT_USAGE;
     }
     if (o->port > 65535 || o->ollama_port > 65535) {
@@ -196,7 +238,11 @@ int verb_serve(options *o)
         print_error("out of memory");
     } else if (find_models(o, paths, items)) {
         code = open_log(&l, o);
-        code = code == EXIT_OK ? serve(o, items, l) : code;
+        code = code == EXIT_OK ? serve_config_open(&config, o) : code;
+        if (code == EXIT_OK) {
+            code = serve(o, items, l, &config);
+            serve_config_close(&config);
+        }
     }
     logger_close(&l);
     free(items);

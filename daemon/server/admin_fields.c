@@ -39,6 +39,10 @@ static const request_field pull_fields[] = {
     {"digest", field_text, A(digest), 0, 0, NULL},
     {"keep_going", field_bool, A(keep_going), 0, 0, NULL},
 };
+static const request_field register_fields[] = {
+    {"path", field_text, A(path), 0, 0, NULL},
+    {"name", field_text, A(name), 0, 0, NULL},
+};
 static const request_field key_fields[] = {
     {"label", field_text, A(label), 0, 0, NULL},
     {"scopes", field_text, A(scopes), 0, 0, NULL},
@@ -63,6 +67,7 @@ static const struct {
     {"/ui-api/models/copy", copy_fields, N(copy_fields), "[\"from\",\"to\"]"},
     {"/ui-api/models/create", create_fields, N(create_fields), "[\"name\"]"},
     {"/ui-api/models/pull", pull_fields, N(pull_fields), "[\"source\"]"},
+    {"/ui-api/models/register", register_fields, N(register_fields), "[\"path\",\"name\"]"},
     {"/ui-api/keys", key_fields, N(key_fields), "[]"},
     {"/ui-api/drain", drain_fields, N(drain_fields), "[\"now\"]"},
 };

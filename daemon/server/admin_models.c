@@ -98,9 +98,9 @@ static uint64_t number(const json_t *object, const char *key)
 #define FIT_TOKENS 4096u
 
 typedef struct fit {
-    uint64_t weights, loaded;   /* bytes: its own; of models that are loaded */
-    uint64_t budget;            /* of weights and KV cache together, 0: no such bound */
-    uint64_t context;           /* the KV cache of a short conversation */
+    uint64_t weights, loaded;    /* bytes: its own; of models that are loaded */
+    uint64_t budget;             /* of weights and KV cache together, 0: no such bound */
+    uint64_t context;            /* the KV cache of a short conversation */
     uint64_t machine, available; /* memory; 0: not known */
 } fit;
 

@@ -12,7 +12,7 @@
 
 /* ---- admin_fields.c ---- */
 typedef struct admin_fields { /* of a body; texts are borrowed from it, NULL: not given */
-    const char *model, *name, *source, *from, *to, *digest;
+    const char *model, *name, *source, *from, *to, *digest, *path;
     const char *modelfile, *template_text, *system, *license;
     json_t *parameters, *messages;
     const char *label, *scopes, *models;
@@ -56,6 +56,9 @@ void admin_create(void *service, http_exchange *x);
 void admin_jobs(void *service, http_exchange *x);
 void admin_job(void *service, http_exchange *x);
 void admin_job_cancel(void *service, http_exchange *x);
+/* ---- admin_import.c ---- */
+void admin_import(void *service, http_exchange *x);
+void admin_register(void *service, http_exchange *x);
 /* ---- admin_keys.c ---- */
 void admin_keys(void *service, http_exchange *x);
 void admin_key_create(void *service, http_exchange *x);

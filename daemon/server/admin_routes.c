@@ -23,6 +23,8 @@ const route admin_routes[N_ADMIN_ROUTES] = {
     {"POST", "/ui-api/models/unload", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_JSON, BODY_MAX, admin_unload},
     {"POST", "/ui-api/models/create", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_JSON, RECIPE_MAX, admin_create},
     {"POST", "/ui-api/models/pull", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_JSON, BODY_MAX, admin_pull},
+    {"POST", "/ui-api/models/import", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_STREAM, 0, admin_import},
+    {"POST", "/ui-api/models/register", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_JSON, BODY_MAX, admin_register},
     {"GET", "/ui-api/loaded", ROUTE_READ, ROUTE_PLAIN, ROUTE_BODY_NONE, 0, admin_loaded},
     {"GET", "/ui-api/catalogue", ROUTE_READ, ROUTE_PLAIN, ROUTE_BODY_NONE, 0, admin_catalogue},
     {"GET", "/ui-api/jobs", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_NONE, 0, admin_jobs},

@@ -7,7 +7,7 @@
 
 #include "server/routes.h"
 
-#define N_ADMIN_ROUTES 20u
+#define N_ADMIN_ROUTES 22u
 extern const route admin_routes[N_ADMIN_ROUTES];
 
 #endif

@@ -48,6 +48,11 @@ daemon_state daemon_state_of(const struct daemon *d)
     return (daemon_state)atomic_load(&d->own->state);
 }
 
+bool daemon_drafts(const struct daemon *d, const char *said)
+{
+    return said ? strcmp(said, "ngram") == 0 : atomic_load(&d->own->draft);
+}
+
 uint64_t daemon_started_s(const struct daemon *d)
 {
     return d->own->started_s;
@@ -120,10 +125,11 @@ static mlxr_status listen_host(struct daemon_private *p, uint16_t port, bool any
             continue;
         }
         if (!access_is_loopback(address) && !auth_has_keys(p->d->auth)) {
-            status = telemetry_error(error, MLXR_ARG,
-                          "--host %s can be reached from other machines, and there is no API key: make one with "
-                          "mlxr key create, or stay on 127.0.0.1",
-                          host);
+            status = telemetry_error(
+                error, MLXR_ARG,
+                "--host %s can be reached from other machines, and there is no API key: make one with "
+                "mlxr key create, or stay on 127.0.0.1",
+                host);
         } else {
             status = http_listen_tcp(p->d->http, address, any_port ? 0 : port, bound, error);
         }
@@ -290,6 +296,7 @@ static void close_all(struct daemon_private *p)
     metrics_close(&d->metrics);
     pthread_cond_destroy(&p->changed);
     pthread_mutex_destroy(&p->lock);
+    pthread_mutex_destroy(&p->config_lock);
     free(p->leases);
     free(p);
     free(d);
@@ -308,7 +315,10 @@ static struct daemon *new_daemon(const daemon_options *options)
     p->options = *options;
     fill_defaults(&p->options);
     p->started_s = (uint64_t)time(NULL);
+    atomic_store(&p->draft, p->options.draft);
+    atomic_store(&p->drain_ms, p->options.drain_ms);
     pthread_mutex_init(&p->lock, NULL);
+    pthread_mutex_init(&p->config_lock, NULL);
     pthread_cond_init(&p->changed, NULL);
     d->own = p;
     d->options = &p->options;
@@ -382,7 +392,7 @@ static void drain_begin(void *user)
     if (!p->draining) {
         p->draining = true;
         atomic_store(&p->state, DAEMON_DRAINING);
-        p->drain_until_ms = daemon_clock_ms() + p->options.drain_ms;
+        p->drain_until_ms = daemon_clock_ms() + atomic_load(&p->drain_ms);
         ui_drain(p->d->ui);
         drain_on(p);
     }

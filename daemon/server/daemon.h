@@ -19,6 +19,13 @@ typedef struct daemon_list {
     size_t n;
 } daemon_list;
 
+typedef struct daemon_again { /* whoever calls daemon_run again says so here; zero at first */
+    bool wanted;              /* it returned because it is to begin again, with the options of now */
+    bool confined;            /* the process is in the sandbox already */
+    uint16_t port;            /* it had */
+    mlxr_error failure;       /* why it ended before it was ready: a model of the start; text "": it did not */
+} daemon_again;
+
 typedef struct daemon_options {               /* {0} is a valid default */
     const char *host;                         /* NULL: 127.0.0.1 */
     uint16_t port;                            /* 0: 11435 */
@@ -49,6 +56,11 @@ typedef struct daemon_options {               /* {0} is a valid default */
     unsigned n_sockets;       /* inherited listening sockets; then none is opened for TCP */
     const int *sockets;       /* [n_sockets] borrowed for the start; NULL: they are file descriptor 3 and following */
     bool no_sandbox;          /* daemon_run only */
+    bool draft;               /* answers whose request does not say guess ahead, by what the text repeats */
+    const char *config_path;  /* the file that /ui-api/options changes (config_file.h); NULL: none */
+    const char *config_note;  /* what of it did not work at this start; NULL: nothing */
+    daemon_list fixed;        /* names of options that the command line sets, whatever that file says */
+    daemon_again *again;      /* daemon_run only; NULL: POST /ui-api/restart is refused */
     void (*log)(void *user, mlxr_log_level level, const char *line); /* any thread; NULL: silence */
     void *log_user;
     const char *log_path;  /* the file it writes, for the sandbox; NULL: none */
@@ -70,7 +82,7 @@ void daemon_stop(struct daemon **d);
 
 /* All of it until SIGTERM or SIGINT, with the sandbox, sd_notify and socket activation; returns an exit code:
  * 0, 1, or 2 for options that make no sense. Where it did not start, the error says why; what went wrong later was told
- * through `log`, and the error's text is empty. */
+ * through `log`, and the error's text is empty. Where `again` is given: it may be wanted once more. */
 int daemon_run(const daemon_options *options, mlxr_error *error);
 
 /* The route table as JSON: an array of {"method","pattern","policy","dialect","body"}. */

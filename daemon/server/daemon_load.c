@@ -69,6 +69,7 @@ static void *load(void *user)
     }
     int loading = DAEMON_LOADING;
     if (!ok) {
+        p->failure = error;
         atomic_store(&p->failed, true);
         daemon_drain(d, true);
     } else {

@@ -35,6 +35,11 @@ struct daemon_private {
     mlxr_model **leases; /* [n_leases] of the models loaded at start */
     size_t n_leases;
     /* the loop's */
+    pthread_mutex_t config_lock; /* of the file of options */
+    _Atomic bool draft;          /* daemon_options.draft, as it is now; */
+    _Atomic uint32_t drain_ms;   /* and of drain_ms */
+    _Atomic bool again;          /* it ends to begin again */
+    mlxr_error failure;          /* of loading; read once `failed` is seen */
     bool draining, aborted;
     bool profiling;
     uint64_t drain_until_ms;

@@ -6,6 +6,7 @@
 
 #include "server/admin_routes.h"
 #include "server/anthropic_routes.h"
+#include "server/config_routes.h"
 #include "server/ollama_routes.h"
 #include "server/openai_routes.h"
 #include "server/system_routes.h"
@@ -14,9 +15,11 @@
 #include "server/ui_routes.h"
 
 const route_table daemon_tables[] = {
-    {system_routes, N_SYSTEM_ROUTES}, {openai_routes, N_OPENAI_ROUTES},       {anthropic_routes, N_ANTHROPIC_ROUTES},
-    {ollama_routes, N_OLLAMA_ROUTES}, {telemetry_routes, N_TELEMETRY_ROUTES}, {admin_routes, N_ADMIN_ROUTES},
-    {ui_routes, N_UI_ROUTES},         {ui_file_routes, N_UI_FILE_ROUTES},
+    {system_routes, N_SYSTEM_ROUTES},       {openai_routes, N_OPENAI_ROUTES},
+    {anthropic_routes, N_ANTHROPIC_ROUTES}, {ollama_routes, N_OLLAMA_ROUTES},
+    {telemetry_routes, N_TELEMETRY_ROUTES}, {admin_routes, N_ADMIN_ROUTES},
+    {config_routes, N_CONFIG_ROUTES},       {ui_routes, N_UI_ROUTES},
+    {ui_file_routes, N_UI_FILE_ROUTES},
 };
 const size_t n_daemon_tables = sizeof daemon_tables / sizeof *daemon_tables;
 

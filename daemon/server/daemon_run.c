@@ -22,10 +22,11 @@
 
 typedef struct ending {
     sigset_t signals;
-    uint64_t drain_ms;
+    uint64_t drain_ms;    /* as of the signal */
     pthread_mutex_t lock; /* of what follows */
     struct daemon *d;     /* NULL once it is being closed */
     bool over;            /* it is closed */
+    bool asked;           /* by a signal: then it does not begin again */
 } ending;
 
 static void sleep_ms(uint64_t ms)
@@ -38,6 +39,7 @@ static void drain(ending *e, bool now)
 {
     pthread_mutex_lock(&e->lock);
     if (e->d) {
+        e->drain_ms = atomic_load(&e->d->own->drain_ms);
         daemon_drain(e->d, now);
     }
     pthread_mutex_unlock(&e->lock);
@@ -74,6 +76,9 @@ static void *take_signals(void *user)
     while (sigwait(&e->signals, &signal_number) != 0) {
     }
     if (!over(e)) {
+        pthread_mutex_lock(&e->lock);
+        e->asked = true;
+        pthread_mutex_unlock(&e->lock);
         notify_send("STOPPING=1");
         drain(e, false);
     }
@@ -174,11 +179,61 @@ mlxr_status daemon_start_confined(struct daemon **out, const daemon_options *opt
     return s.status;
 }
 
+/* Sockets of whoever has started this process, if it has; those of before are closed where it begins again. */
+static void inherit(daemon_options *o, int **sockets)
+{
+    if (o->again && o->again->confined) {
+        return;
+    }
+    o->n_sockets = notify_sockets();
+    if (o->n_sockets == 0) {
+        o->n_sockets = launchd_sockets(sockets);
+        o->sockets = *sockets;
+    }
+}
+
+/* Waits for the end of a daemon that has started; an exit code. */
+static int run(ending *e)
+{
+    struct daemon *d = e->d;
+    daemon_again *again = d->options->again;
+    pthread_t signals;
+    tell_address(d);
+    bool listening = pthread_create(&signals, NULL, take_signals, e) == 0;
+    if (!listening) {
+        daemon_log(d, MLXR_LOG_ERROR, "the system has no thread for signals");
+        daemon_drain(d, true);
+    }
+    wait_end(d);
+    bool failed = atomic_load(&d->own->failed), wanted = atomic_load(&d->own->again);
+    uint16_t port = daemon_port(d);
+    mlxr_error failure = {.text = ""};
+    if (failed) {
+        failure = d->own->failure;
+    }
+    pthread_mutex_lock(&e->lock);
+    e->d = NULL;
+    wanted = wanted && listening && !e->asked;
+    pthread_mutex_unlock(&e->lock);
+    daemon_stop(&d);
+    if (listening) {
+        pthread_mutex_lock(&e->lock);
+        e->over = true;
+        pthread_mutex_unlock(&e->lock);
+        pthread_kill(signals, SIGTERM);
+        pthread_join(signals, NULL);
+    }
+    if (again) {
+        *again = (daemon_again){
+            .wanted = wanted && !failed, .confined = again->confined, .port = port, .failure = failure};
+    }
+    return failed || !listening ? 1 : 0;
+}
+
 int daemon_run(const daemon_options *options, mlxr_error *error)
 {
     daemon_options o = *options;
     ending e = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    pthread_t signals;
     int *sockets = NULL;
     error->text[0] = '\0';
     sigemptyset(&e.signals);
@@ -186,12 +241,12 @@ int daemon_run(const daemon_options *options, mlxr_error *error)
     sigaddset(&e.signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &e.signals, NULL); /* before there are threads: they inherit it */
     signal(SIGPIPE, SIG_IGN);
-    o.n_sockets = notify_sockets();
-    if (o.n_sockets == 0) {
-        o.n_sockets = launchd_sockets(&sockets);
-        o.sockets = sockets;
+    inherit(&o, &sockets);
+    bool confined = o.no_sandbox || (o.again && o.again->confined);
+    mlxr_status status = confined ? MLXR_OK : confine(&o, error);
+    if (o.again) {
+        *o.again = (daemon_again){.confined = status == MLXR_OK, .port = o.again->port};
     }
-    mlxr_status status = o.no_sandbox ? MLXR_OK : confine(&o, error);
     if (status == MLXR_OK) {
         status = daemon_start(&e.d, &o, error);
     }
@@ -199,26 +254,5 @@ int daemon_run(const daemon_options *options, mlxr_error *error)
     if (status != MLXR_OK) {
         return status == MLXR_ARG ? 2 : 1;
     }
-    struct daemon *d = e.d;
-    e.drain_ms = d->options->drain_ms;
-    tell_address(d);
-    bool listening = pthread_create(&signals, NULL, take_signals, &e) == 0;
-    if (!listening) {
-        tell(&o, MLXR_LOG_ERROR, "the system has no thread for signals");
-        daemon_drain(d, true);
-    }
-    wait_end(d);
-    bool failed = atomic_load(&d->own->failed);
-    pthread_mutex_lock(&e.lock);
-    e.d = NULL;
-    pthread_mutex_unlock(&e.lock);
-    daemon_stop(&d);
-    if (listening) {
-        pthread_mutex_lock(&e.lock);
-        e.over = true;
-        pthread_mutex_unlock(&e.lock);
-        pthread_kill(signals, SIGTERM);
-        pthread_join(signals, NULL);
-    }
-    return failed || !listening ? 1 : 0;
+    return run(&e);
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "mlxr_adapter.h"
+#include "registry/disk.h"
 #include "server/daemon_private.h"
 #include "server/sandbox.h"
 
@@ -108,6 +109,35 @@ static void allow_folders(sandbox *s)
     }
 }
 
+/* Where people keep things: GET /ui-api/directories lists names of folders and models there. */
+static void allow_names(sandbox *s)
+{
+    static const char *const roots[] = {"/media", "/mnt", "/run/media", "/srv", "/Volumes"};
+    const char *home = getenv("HOME");
+    for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
+        sandbox_allow_names(s, roots[i]);
+    }
+    if (home && *home == '/') {
+        sandbox_allow_names(s, home);
+    }
+}
+
+/* The folder of the file of options is made here: behind the sandbox's door nobody could. */
+static void allow_config(sandbox *s, const char *file)
+{
+    char folder[PATH_MAX];
+    mlxr_error ignored;
+    if (!file || snprintf(folder, sizeof folder, "%s", file) >= (int)sizeof folder) {
+        return;
+    }
+    char *slash = strrchr(folder, '/');
+    if (slash && slash != folder) {
+        *slash = '\0';
+        disk_make_dir(folder, &ignored);
+        sandbox_allow(s, folder, true);
+    }
+}
+
 static void allow_options(sandbox *s, const daemon_options *o)
 {
     char path[PATH_MAX];
@@ -162,6 +192,8 @@ mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_erro
             allow_links(s, o->directory ? o->directory : directory);
         }
         allow_folders(s);
+        allow_names(s);
+        allow_config(s, o->config_path);
         allow_options(s, o);
         registry_places(r, allow_registered, s, error);
     }

@@ -322,7 +322,7 @@ static void submit(generation *g)
                              .n_given = r->n_answer,
                              .adapters = adapters,
                              .n_adapters = n_adapters,
-                             .draft = r->draft && strcmp(r->draft, "ngram") == 0,
+                             .draft = daemon_drafts(g->d, r->draft),
                              .priority = r->f.priority,
                              .client = r->f.client,
                              .deadline_us = r->deadline_ms ? g->time.start_us + r->deadline_ms * UINT64_C(1000) : 0,

@@ -121,9 +121,9 @@ typedef struct model_answer { /* borrowed for the call */
     const char *description; /* of show with details: JSON, as mlxr_model_describe gives it; else NULL */
     bool is_loaded;          /* and of such a show: it is in memory already */
     uint64_t memory_bytes, memory_free_bytes; /* the machine's, or of what this process may have of it; 0: not known */
-    const char *left;        /* of unload: "unloaded": its memory is free; "in_use": it goes when nobody uses it any
-                                more; "pinned": it stays; "not_loaded": it was not */
-    uint64_t load_us;        /* of load: how long it was waited for */
+    const char *left; /* of unload: "unloaded": its memory is free; "in_use": it goes when nobody uses it any
+                         more; "pinned": it stays; "not_loaded": it was not */
+    uint64_t load_us; /* of load: how long it was waited for */
 } model_answer;
 
 typedef struct model_asker {
@@ -149,6 +149,9 @@ bool model_jobs_unload(model_jobs *j, const char *name, const model_asker *asker
 
 /* Called on the loop whenever a job begins or ends, or models of the registry may have changed (info NULL). Once. */
 void model_jobs_on_change(model_jobs *j, void (*fn)(void *user, const model_job_info *info), void *user);
+
+/* Somebody else has changed models of the registry. */
+void model_jobs_changed(const model_jobs *j);
 
 /* Any thread: this file was asked for by this name, which model_jobs_loaded tells. */
 void model_jobs_note_name(model_jobs *j, const char *path, const char *name);

@@ -25,7 +25,4 @@ struct model_jobs {
     size_t next_name; /* the one that is given up next */
 };
 
-/* Loop: models of the registry may have changed. */
-void model_jobs_changed(const model_jobs *j);
-
 #endif

@@ -31,7 +31,7 @@ typedef struct answer {
     ollama_options o;
     bool stream, raw, wants_context;     /* of o, whose texts end with the generation */
     json_t *warnings, *calls, *logprobs; /* calls, logprobs: collected, or of the line to come */
-    text_buffer text, thinking; /* collected */
+    text_buffer text, thinking;          /* collected */
     char *call_name;
     size_t n_calls;
     const char *finish;

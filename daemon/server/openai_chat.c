@@ -297,8 +297,8 @@ static json_t *whole_choice(const openai_answer *a, const openai_choice *c, uint
     json_t *one = json_pack("{s:I}", "index", (json_int_t)index);
     if (a->chat) {
         json_t *message = json_pack("{s:s, s:o, s:n, s:[]}", "role", "assistant", "content",
-                                    c->bytes.n || !c->calls ? generation_text_json(&c->bytes) : json_null(),
-                                    "refusal", "annotations");
+                                    c->bytes.n || !c->calls ? generation_text_json(&c->bytes) : json_null(), "refusal",
+                                    "annotations");
         if (c->thought.n) {
             json_object_set_new(message, "reasoning_content", generation_text_json(&c->thought));
         }

@@ -24,7 +24,7 @@ typedef struct profiling {
     uint32_t n_steps, seconds, idle_seconds;
     bool trace, details;
     uint64_t until_ms, first_step, last_step, busy_ms; /* busy: when it was seen last that there was something to do */
-    uint64_t timer; /* timer: 0: something is under way that goes on by itself */
+    uint64_t timer;                                    /* timer: 0: something is under way that goes on by itself */
     mlxr_profile *profile;
     mlxr_status status;
     mlxr_error error;

@@ -82,20 +82,29 @@ void sandbox_close(sandbox **s)
     }
 }
 
-void sandbox_allow(sandbox *s, const char *path, bool write)
+static void allow(sandbox *s, const char *path, uint64_t allowed)
 {
     struct stat info;
     int fd = s->ruleset >= 0 ? open(path, O_PATH | O_CLOEXEC) : -1;
     if (fd < 0) {
         return;
     }
-    uint64_t allowed = write ? s->handled & ~(uint64_t)FS_EXECUTE : FS_READ_FILE | FS_READ_DIR;
     if (fstat(fd, &info) == 0 && !S_ISDIR(info.st_mode)) {
         allowed &= FS_OF_FILES;
     }
     beneath_attribute attribute = {.allowed = allowed, .parent = fd};
     syscall(ADD_RULE, s->ruleset, RULE_PATH_BENEATH, &attribute, 0);
     close(fd);
+}
+
+void sandbox_allow(sandbox *s, const char *path, bool write)
+{
+    allow(s, path, write ? s->handled & ~(uint64_t)FS_EXECUTE : FS_READ_FILE | FS_READ_DIR);
+}
+
+void sandbox_allow_names(sandbox *s, const char *path)
+{
+    allow(s, path, FS_READ_DIR);
 }
 
 /* ---- system calls ------------------------------------------------------------------------------------------------ */
@@ -213,6 +222,12 @@ void sandbox_allow(sandbox *s, const char *path, bool write)
     (void)s;
     (void)path;
     (void)write;
+}
+
+void sandbox_allow_names(sandbox *s, const char *path)
+{
+    (void)s;
+    (void)path;
 }
 
 mlxr_status sandbox_enter(sandbox *s, const char **what, mlxr_error *error)

@@ -16,6 +16,8 @@ mlxr_status sandbox_open(sandbox **out, mlxr_error *error);
 void sandbox_close(sandbox **s);
 /* What lies under a path may be read, or changed, too. A path that is not there is left out. */
 void sandbox_allow(sandbox *s, const char *path, bool write);
+/* What folders under a path hold may be listed; no file of them can be opened. */
+void sandbox_allow_names(sandbox *s, const char *path);
 /* From now on, for this thread and all that it starts; call it before there are others. *what (static text) is in
  * force. MLXR_UNSUPPORTED: this system has none of it. */
 mlxr_status sandbox_enter(sandbox *s, const char **what, mlxr_error *error);

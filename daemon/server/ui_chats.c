@@ -37,7 +37,7 @@ static chats_status check_parameters(ui_call *c, const json_t *fields)
 {
     const json_t *parameters = json_object_get(fields, "parameters");
     return !parameters || ui_parameters_check(parameters, c->field, sizeof c->field, &c->error) ? CHATS_OK
-                                                                                                      : CHATS_INVALID;
+                                                                                                : CHATS_INVALID;
 }
 
 /* ---- folders ----------------------------------------------------------------------------------------------------- */

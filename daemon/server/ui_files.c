@@ -26,7 +26,7 @@ typedef struct ui_file {
 static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
                              "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
                              "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
-                             "trusted-types dompurify";
+                             "trusted-types dompurify mlxr-worker; worker-src 'self'";
 
 #define APIS "It answers Ollama's API at /api, OpenAI's and Anthropic's at /v1; see /openapi.json\n"
 static const char alive[] = "MLXR is running. " APIS;
@@ -135,6 +135,8 @@ const route ui_file_routes[N_UI_FILE_ROUTES] = {
     FILE_ROW("/settings", page),
     FILE_ROW("/dashboard", page),
     FILE_ROW("/playground", page),
+    FILE_ROW("/tray", page),
+    FILE_ROW("/sw.js", file_of),
     FILE_ROW("/assets/{file}", file_of),
     FILE_ROW("/favicon.svg", file_of),
     FILE_ROW("/manifest.webmanifest", file_of),

@@ -7,7 +7,7 @@
 
 #include "server/routes.h"
 
-#define N_UI_FILE_ROUTES 12
+#define N_UI_FILE_ROUTES 14
 extern const route ui_file_routes[N_UI_FILE_ROUTES];
 
 /* Does a client with this Accept-Encoding (NULL: it sent none) take gzip? */

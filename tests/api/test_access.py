@@ -21,7 +21,7 @@ def path_of(route):
 
 # The web page and its files: known before anybody has a key.
 PAGE = {("GET", pattern) for pattern in (
-    "/", "/chat", "/chat/{id}", "/models", "/models/{name...}", "/logs", "/settings", "/dashboard", "/playground", "/assets/{file}",
+    "/", "/chat", "/chat/{id}", "/models", "/models/{name...}", "/logs", "/settings", "/dashboard", "/playground", "/tray", "/sw.js", "/assets/{file}",
     "/favicon.svg", "/manifest.webmanifest",
 )}  # fmt: skip
 

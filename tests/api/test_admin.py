@@ -216,6 +216,47 @@ class Admin(support.ApiTest):
             self.assertIsNotNone(events[-1][1]["error"])
         self.assertNotIn("x", self.names())
 
+    def tiny(self, name="gemma3"):
+        with open(os.path.join(support.tiny_models(), name + ".gguf"), "rb") as file:
+            return file.read()
+
+    def test_a_file_that_is_sent_becomes_a_model(self):
+        data = self.tiny()
+        answer = self.daemon.ask("POST", "/ui-api/models/import?name=mine", data)
+        self.assertEqual((answer.status, answer.json["name"]), (200, "mine"), answer)
+        model = self.get("/ui-api/models/mine?details=true")
+        self.assertEqual((model["model"]["bytes"], model["model"]["family"]), (len(data), "gemma3"))
+        self.assertEqual(self.daemon.ask("POST", "/v1/completions", {"model": "mine", "prompt": "a", "max_tokens": 1}).status, 200)
+        for body, word in ((b"GGUF" + bytes(100), ""), (b"", ""), (data[: len(data) // 2], "")):
+            answer = self.daemon.ask("POST", "/ui-api/models/import?name=bad", body)
+            self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "import_failed"), answer)
+        for name in ("", "?name=", "?name=../x", "?name=%2Fetc%2Fpasswd", "?name=a%20b"):
+            self.assertEqual(self.daemon.ask("POST", "/ui-api/models/import" + name, data).json["error"]["param"], "name", name)
+        with self.daemon.connect() as connection:  # one that leaves in the middle leaves nothing
+            connection.sendall(b"POST /ui-api/models/import?name=half HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data))
+            connection.sendall(data[:1000])
+        self.assertEqual(sorted(self.names()), ["llama", "mine"])
+
+    def test_a_file_of_this_machine_is_used_where_it_lies(self):
+        path = os.path.join(self.models, "below", "other.gguf")
+        os.makedirs(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.write(self.tiny())
+        self.assertEqual(self.post("/ui-api/models/register", {"path": path, "name": "there"}), {"name": "there"})
+        self.assertEqual(self.get("/ui-api/models/there")["model"]["path"], os.path.realpath(path))
+        self.refused("/ui-api/models/register", {"path": path}, "name")
+        self.refused("/ui-api/models/register", {"name": "x"}, "path")
+        self.refused("/ui-api/models/register", {"path": "x.gguf", "name": "x"}, "path")
+        self.refused("/ui-api/models/register", {"path": path + ".no", "name": "x"}, "path")
+        self.refused("/ui-api/models/register", {"path": path, "name": "../x"}, "name")
+        outside = os.path.join(self.home, "outside.gguf")
+        with open(outside, "wb") as file:
+            file.write(self.tiny())
+        if not support.SANDBOX:
+            self.refused("/ui-api/models/register", {"path": outside, "name": "x"}, "path", 403)
+            self.refused("/ui-api/models/register", {"path": "/etc/shadow", "name": "x"}, "path", 403)
+        self.assertEqual(sorted(n for n in self.names() if "other" not in n), ["llama", "there"])
+
     def test_a_pull_tells_how_far_it_is(self):
         with open(os.path.join(support.tiny_models(), "gemma3.gguf"), "rb") as file:
             data = file.read()

@@ -15,7 +15,7 @@ CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conform
           "unsupported_method", "negative_data_rejection", "not_now_says_when")  # fmt: skip
 SOAK = bool(os.environ.get("MLXR_SOAK"))
 # They end the daemon, never end themselves, or wait for seconds; each has tests of its own.
-LEFT_OUT = ["/ui-api/drain", "/ui-api/logs", "/ui-api/events"] + ([] if SOAK else ["/ui-api/profile"])
+LEFT_OUT = ["/ui-api/drain", "/ui-api/restart", "/ui-api/logs", "/ui-api/events"] + ([] if SOAK else ["/ui-api/profile"])
 CONFIG = '[checks]\nnot_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]\n'
 
 

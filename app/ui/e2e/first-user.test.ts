@@ -43,7 +43,6 @@ describe.skipIf(missing)('a first-time user', () => {
     await row.getByText('In memory').waitFor();
     await row.getByRole('button', { name: MODEL, exact: true }).click();
     await page.getByRole('dialog', { name: MODEL }).getByText('Fits now').waitFor();
-    await page.screenshot({ path: join(images, 'ui-models.png') });
     expect(await violations(page)).toEqual([]);
     await page.keyboard.press('Escape');
     expect(await violations(page)).toEqual([]);

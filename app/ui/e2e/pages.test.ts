@@ -69,7 +69,7 @@ describe.skipIf(missing)('pages about the daemon', () => {
       await page.getByRole('region', { name: 'General' }).getByLabel('Theme').selectOption({ value: scheme });
       expect(await violations(page)).toEqual([]);
     }
-    await page.screenshot({ path: join(images, 'ui-settings.png') });
+
   });
 
   it('the log comes as it is written, filtered and opened', async () => {

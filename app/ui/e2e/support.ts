@@ -38,7 +38,7 @@ export const missing = !existsSync(program)
       : undefined;
 
 export class Daemon {
-  private readonly home = mkdtempSync(join(tmpdir(), 'mlxr-ui-'));
+  readonly home = mkdtempSync(join(tmpdir(), 'mlxr-ui-'));
   private process: ChildProcess | undefined;
   port = 0;
 
@@ -114,6 +114,8 @@ export async function openPage(browser: Browser, url: string): Promise<Watched> 
     locale: 'en-GB',
     colorScheme: 'light',
     acceptDownloads: true,
+    // What a page keeps for when the daemon is away has a test of its own; here requests are to be the page's.
+    serviceWorkers: 'block',
   });
   const page = await context.newPage();
   page.setDefaultTimeout(60_000); // so that a test tells what it waited for
@@ -124,7 +126,7 @@ export async function openPage(browser: Browser, url: string): Promise<Watched> 
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) problems.push(message.text());
   });
   await page.goto(url);
-  await page.locator('nav').waitFor();
+  await page.locator('header nav').waitFor();
   return { page, problems };
 }
 

@@ -1,9 +1,11 @@
-import { lazy, Suspense, useEffect, useState } from 'react';
+import { lazy, Suspense, useMemo, useState } from 'react';
+import { ErrorBoundary } from '@/components/layout/ErrorBoundary';
 import { ConnectionBanner } from '@/components/layout/ConnectionBanner';
 import { KeyDialog } from '@/components/layout/KeyDialog';
 import { Navigation } from '@/components/layout/Navigation';
 import { Toasts } from '@/components/layout/Toasts';
 import { useChanges } from '@/hooks/useChanges';
+import { useShortcuts } from '@/hooks/useShortcuts';
 import { useNavigation } from '@/stores/navigation';
 
 const ChatPage = lazy(() => import('@/components/chat/ChatPage'));
@@ -29,25 +31,20 @@ export function App() {
   const [palette, setPalette] = useState(false);
   useChanges();
 
-  useEffect(() => {
-    const onKey = (event: KeyboardEvent) => {
-      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === 'k') {
-        event.preventDefault();
-        setPalette((open) => !open);
-      }
-    };
-    window.addEventListener('keydown', onKey);
-    return () => window.removeEventListener('keydown', onKey);
-  }, []);
+  const [tray, setTray] = useState(false);
+  const run = useMemo(() => ({ palette: () => setPalette((open) => !open), tray: () => setTray((open) => !open) }), []);
+  useShortcuts(run);
 
   return (
     <div className="flex h-full flex-col">
-      <Navigation onPalette={() => setPalette(true)} />
+      <Navigation onPalette={() => setPalette(true)} tray={tray} onTray={setTray} />
       <ConnectionBanner />
       <main className="min-h-0 grow">
-        <Suspense>
-          <Shown />
-        </Suspense>
+        <ErrorBoundary at={page}>
+          <Suspense>
+            <Shown />
+          </Suspense>
+        </ErrorBoundary>
       </main>
       <Suspense>{palette && <CommandPalette onClose={() => setPalette(false)} />}</Suspense>
       <KeyDialog />

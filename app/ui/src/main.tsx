@@ -1,8 +1,9 @@
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
-import { StrictMode } from 'react';
+import { lazy, StrictMode, Suspense } from 'react';
 import { createRoot } from 'react-dom/client';
 import { App } from './App';
 import { ApiError } from './api/client';
+import { keepPage } from './lib/worker';
 import { followHistory } from './stores/navigation';
 import { applyPreferences } from './stores/preferences';
 import './styles.css';
@@ -22,13 +23,24 @@ const client = new QueryClient({
   },
 });
 
+const TrayPage = lazy(() => import('./components/layout/TrayPage'));
+
 const root = document.getElementById('root');
 if (root) {
   createRoot(root).render(
     <StrictMode>
       <QueryClientProvider client={client}>
-        <App />
+        {location.pathname === '/tray' ? (
+          <Suspense>
+            <TrayPage />
+          </Suspense>
+        ) : (
+          <App />
+        )}
       </QueryClientProvider>
     </StrictMode>,
   );
 }
+
+// After the page: it is for the next time. A browser that has none does without.
+window.addEventListener('load', () => void keepPage().catch(() => undefined));

@@ -173,7 +173,7 @@ describe('components of settings', () => {
 describe('the frame of all pages', () => {
   it('Navigation goes to every page, and has what belongs to all', () => {
     fakeDaemon({});
-    show(<Navigation onPalette={() => undefined} />);
+    show(<Navigation onPalette={() => undefined} tray={false} onTray={() => undefined} />);
     fireEvent.click(screen.getByRole('link', { name: 'Metrics' }));
     expect(useNavigation.getState().place.page).toBe('dashboard');
     fireEvent.change(screen.getByRole('combobox', { name: 'Theme' }), { target: { value: 'dark' } });

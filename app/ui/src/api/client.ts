@@ -35,6 +35,9 @@ export function setApiKey(key: string): void {
   apiKey = key;
 }
 
+/** The header that carries the key; '' without one. */
+export const authorization = (): string => (apiKey ? `Bearer ${apiKey}` : '');
+
 export function addressOf<R extends Route>(route: R, options: CallOptions<R> = {}): { method: string; url: string } {
   const space = route.indexOf(' ');
   const path = route
@@ -51,7 +54,7 @@ export function addressOf<R extends Route>(route: R, options: CallOptions<R> = {
 async function send<R extends Route>(route: R, options: CallOptions<R>, accept: string): Promise<Response> {
   const { method, url } = addressOf(route, options);
   const headers: Record<string, string> = { Accept: accept };
-  if (apiKey) headers.Authorization = `Bearer ${apiKey}`;
+  if (apiKey) headers.Authorization = authorization();
   if (options.body !== undefined) headers['Content-Type'] = 'application/json';
   let response: Response;
   try {

@@ -73,6 +73,18 @@ export type UiChatPage = {
   next: string | null;
 };
 
+export type UiDirectory = {
+  path: string;
+  parent: string | null;
+  folders: readonly (string)[];
+  files: readonly ({
+    name: string;
+    bytes: number;
+  })[];
+  left_out: number;
+  places: readonly (string)[];
+};
+
 export type UiExport = {
   format: "mlxr-chat";
   version: 1;
@@ -223,6 +235,64 @@ export type UiModelName = string;
 
 export type UiName = string;
 
+export type UiOption = {
+  name: string;
+  option: string;
+  group: "performance" | "limits" | "paths";
+  applies: "now" | "restart";
+  source: "default" | "file" | "command_line";
+  pending: boolean;
+};
+
+export type UiOptionValues = {
+  threads?: number;
+  backend?: "" | "cpu" | "cpu-scalar" | "mlx";
+  kv_type?: "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
+  kv_bytes?: number;
+  kv_dir?: string;
+  kv_disk_bytes?: number;
+  draft?: "none" | "ngram";
+  batch_invariant?: boolean;
+  memory_bytes?: number;
+  ctx?: number;
+  keep_alive_s?: number;
+  parallel?: number;
+  queue?: number;
+  drain_s?: number;
+};
+
+export type UiOptions = {
+  file: string;
+  writable: boolean;
+  can_restart: boolean;
+  restart_needed: boolean;
+  note: string;
+  options: readonly (UiOption)[];
+  running: UiOptionValues;
+  saved: UiOptionValues;
+  defaults: UiOptionValues;
+  places: readonly ({
+    name: "models" | "kv_dir" | "file" | "log" | "socket";
+    path: string;
+    free_bytes: number | null;
+  })[];
+  build: {
+    replaced: boolean;
+    version: string;
+    compiler: string;
+    system: string;
+    machine: string;
+    backend: string;
+    cpu_features: string;
+    n_threads: number;
+  };
+};
+
+export type UiOptionsChange = {
+  values: Record<string, unknown>;
+  check_only?: boolean;
+};
+
 export type UiParameters = {
   tools?: readonly (Record<string, unknown>)[] | null;
   tool_choice?: "none" | "auto" | "required" | Record<string, unknown> | null;
@@ -328,6 +398,10 @@ export type UiRemoved = {
   removed: boolean;
 };
 
+export type UiRestart = {
+  now: boolean;
+};
+
 export type UiRevision = number;
 
 export type UiSearch = {
@@ -380,6 +454,10 @@ export type UiStarted = {
   question: null | UiMessage;
   answer: UiMessage;
   chat: UiChat;
+};
+
+export type UiState = {
+  status: string;
 };
 
 export type UiStats = {
@@ -435,6 +513,7 @@ export interface Routes {
   'GET /ui-api/chats/{id}/export': { answer: UiExport | UiMarkdown };
   'GET /ui-api/chats/{id}/messages': { answer: UiMessagePage };
   'GET /ui-api/chats/{id}/messages/{message}': { answer: UiMessage };
+  'GET /ui-api/directories': { answer: UiDirectory };
   'GET /ui-api/events': { answer: UiChanges; event: UiChange };
   'GET /ui-api/folders': { answer: UiFolders };
   'GET /ui-api/generations': { answer: UiGenerations };
@@ -447,6 +526,7 @@ export interface Routes {
   'GET /ui-api/logs': { answer: unknown };
   'GET /ui-api/models': { answer: unknown };
   'GET /ui-api/models/{name}': { answer: unknown };
+  'GET /ui-api/options': { answer: UiOptions };
   'GET /ui-api/presets': { answer: UiPresets };
   'GET /ui-api/search': { answer: UiSearch };
   'GET /ui-api/settings': { answer: UiSettings };
@@ -455,6 +535,7 @@ export interface Routes {
   'PATCH /ui-api/chats/{id}': { body: UiChatChange; answer: UiChat };
   'PATCH /ui-api/chats/{id}/messages/{message}': { body: UiMessageChange; answer: UiMessage };
   'PATCH /ui-api/folders/{id}': { body: UiFolderChange; answer: UiFolder };
+  'PATCH /ui-api/options': { body: UiOptionsChange; answer: UiOptions };
   'PATCH /ui-api/presets/{id}': { body: UiPresetChange; answer: UiPreset };
   'PATCH /ui-api/settings': { body: UiSettingsChange; answer: UiSettings };
   'POST /ui-api/chats': { body: UiChatFields; answer: UiChat };
@@ -491,6 +572,7 @@ export interface Routes {
       messages?: readonly (unknown)[] | null;
       keep_going?: boolean | null;
     }; answer: unknown };
+  'POST /ui-api/models/import': { answer: unknown };
   'POST /ui-api/models/load': { body: {
       model: string | null;
       keep_alive_s?: number | null;
@@ -501,6 +583,10 @@ export interface Routes {
       digest?: string | null;
       keep_going?: boolean | null;
     }; answer: unknown };
+  'POST /ui-api/models/register': { body: {
+      path: string | null;
+      name: string | null;
+    }; answer: unknown };
   'POST /ui-api/models/restore': { body: {
       model: string | null;
     }; answer: unknown };
@@ -509,4 +595,5 @@ export interface Routes {
     }; answer: unknown };
   'POST /ui-api/presets': { body: UiPresetFields; answer: UiPreset };
   'POST /ui-api/profile': { body: Record<string, unknown>; answer: unknown };
+  'POST /ui-api/restart': { body: UiRestart; answer: UiState };
 }

@@ -55,7 +55,7 @@ export function useModelActions() {
   const options = { onError: showError, onSettled: settled };
   const load = useMutation({
     ...options,
-    mutationFn: (model: string) => api('POST /ui-api/models/load', { body: { model } }),
+    mutationFn: (what: { model: string; keep_alive_s?: number }) => api('POST /ui-api/models/load', { body: what }),
   });
   const unload = useMutation({
     ...options,
@@ -74,5 +74,13 @@ export function useModelActions() {
         action: { label: t('undo'), run: () => restore.mutate(name) },
       }),
   });
-  return { load, unload, remove };
+  const alias = useMutation({
+    ...options,
+    mutationFn: (names: { from: string; to: string }) => api('POST /ui-api/models/copy', { body: { ...names, alias: true } }),
+  });
+  const unalias = useMutation({
+    ...options,
+    mutationFn: (name: string) => api('DELETE /ui-api/models/{name}', { path: { name } }),
+  });
+  return { load, unload, remove, alias, unalias };
 }

@@ -7,7 +7,6 @@ import { useCompare } from '@/hooks/useCompare';
 import { useModels } from '@/hooks/useModels';
 import { usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
-import { useNavigation } from '@/stores/navigation';
 import { usePreferences, useSetting } from '@/stores/preferences';
 import { useStreams } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
@@ -16,6 +15,7 @@ import { Composer } from './Composer';
 import type { MessageActions } from './Message';
 import { ModelSelector } from './ModelSelector';
 
+const FirstRun = lazy(() => import('@/components/layout/FirstRun'));
 // With what it takes to show markdown: nobody waits for it before the first question.
 const MessageList = lazy(() => import('./MessageList'));
 const ComparePane = lazy(() => import('./ComparePane'));
@@ -124,7 +124,9 @@ export function ChatPane({ id }: { id: number | null }) {
       {id === null ? (
         <div className="grid min-h-0 grow place-items-center p-4 text-center">
           {rows?.length === 0 ? (
-            <FirstRun />
+            <Suspense>
+              <FirstRun />
+            </Suspense>
           ) : (
             <div>
               <p className="text-lg text-muted">{t('chat.welcome')}</p>
@@ -155,15 +157,3 @@ export function ChatPane({ id }: { id: number | null }) {
 }
 
 /** Nothing can answer yet: the way to a model. */
-function FirstRun() {
-  const t = useT();
-  const go = useNavigation((navigation) => navigation.go);
-  return (
-    <div className="flex flex-col items-center gap-3">
-      <p className="text-lg">{t('first.text')}</p>
-      <Button look="primary" onClick={() => go({ page: 'models' })}>
-        {t('models.get')}
-      </Button>
-    </div>
-  );
-}

@@ -25,7 +25,7 @@ export function ModelActions({ row }: { row: RegistryRow }) {
         </Button>
       )}
       {usable && !row.loaded && (
-        <Button small disabled={load.isPending} onClick={() => load.mutate(row.name)}>
+        <Button small disabled={load.isPending} onClick={() => load.mutate({ model: row.name })}>
           {load.isPending ? t('models.loading') : t('models.load')}
         </Button>
       )}

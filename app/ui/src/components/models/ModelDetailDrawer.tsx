@@ -4,7 +4,10 @@ import { Icon } from '@/components/ui/Icon';
 import { Dialog } from '@/components/ui/Dialog';
 import { useModelDetails } from '@/hooks/useModels';
 import { useT } from '@/i18n';
+import { licenceOf, templateOf, typesOf } from '@/lib/description';
 import { formatBytes, formatCount } from '@/lib/format';
+import { KeepAlive } from './KeepAlive';
+import { ModelNames } from './ModelNames';
 
 function Row({ label, children }: { label: string; children: ReactNode }) {
   return (
@@ -20,7 +23,7 @@ function Text({ label, text }: { label: string; text: string | null }) {
   return (
     <details className="border-t border-line pt-2">
       <summary className="cursor-pointer font-medium">{label}</summary>
-      <pre className="mt-2 max-h-80 overflow-auto rounded-md bg-code p-3 text-xs whitespace-pre-wrap">{text}</pre>
+      <pre tabIndex={0} className="mt-2 max-h-80 overflow-auto rounded-md bg-code p-3 text-xs whitespace-pre-wrap">{text}</pre>
     </details>
   );
 }
@@ -55,9 +58,12 @@ export function ModelDetailDrawer({ name, onClose }: { name: string; onClose: ()
             {model.why_not && <Row label={t('models.unusable')}>{model.why_not}</Row>}
           </dl>
         )}
-        <Text label={t('details.template')} text={model?.template ?? null} />
+        {model && !model.why_not && <KeepAlive name={name} />}
+        {model && <ModelNames name={name} />}
+        <Text label={t('details.template')} text={model?.template ?? templateOf(data?.description)} />
         <Text label={t('details.system')} text={model?.system ?? null} />
-        <Text label={t('details.license')} text={model?.license ?? null} />
+        <Text label={t('details.license')} text={model?.license ?? licenceOf(data?.description)} />
+        <Text label={t('details.types')} text={typesOf(data?.description)} />
         <Text label="Modelfile" text={data?.modelfile ?? null} />
         <Text
           label={t('details.metadata')}

@@ -4,11 +4,12 @@ import { Button } from '@/components/ui/Button';
 import { useDaemon } from '@/hooks/useDaemon';
 import { useModels } from '@/hooks/useModels';
 import { useT } from '@/i18n';
-import { formatBytes } from '@/lib/format';
 import { useNavigation } from '@/stores/navigation';
 import { usePulls } from '@/stores/pulls';
 import { ModelDetailDrawer } from './ModelDetailDrawer';
+import { ModelImport } from './ModelImport';
 import { ModelPullDialog } from './ModelPullDialog';
+import { ModelStats } from './ModelStats';
 import { PullProgress } from './PullProgress';
 import { RegistryTable } from './RegistryTable';
 
@@ -21,6 +22,7 @@ export default function ModelsPage() {
   const go = useNavigation((navigation) => navigation.go);
   const { pulls, find } = usePulls();
   const [pulling, setPulling] = useState(false);
+  const [importing, setImporting] = useState(false);
 
   useEffect(() => {
     // Without the right to see jobs there are none to show.
@@ -31,16 +33,8 @@ export default function ModelsPage() {
     <div className="mx-auto flex h-full max-w-6xl flex-col gap-4 overflow-auto p-4">
       <div className="flex flex-wrap items-center gap-3">
         <h1 className="text-xl font-semibold">{t('nav.models')}</h1>
-        {status && (
-          <span className="text-sm text-muted">
-            {t('models.memory', {
-              weights: formatBytes(status.memory.weight_bytes),
-              kv: formatBytes(status.memory.kv_bytes_used),
-              backend: status.engine.backend,
-            })}
-          </span>
-        )}
         <span className="grow" />
+        <Button onClick={() => setImporting(true)}>{t('import.open')}</Button>
         <Button look="primary" onClick={() => setPulling(true)}>
           {t('models.get')}
         </Button>
@@ -50,7 +44,9 @@ export default function ModelsPage() {
       ))}
       {error && <p className="text-danger">{error.message}</p>}
       {rows?.length === 0 && <p className="text-muted">{t('models.none')}</p>}
+      {rows && rows.length > 0 && <ModelStats rows={rows} status={status} />}
       {rows && rows.length > 0 && <RegistryTable rows={rows} />}
+      {importing && <ModelImport onClose={() => setImporting(false)} />}
       {pulling && <ModelPullDialog onClose={() => setPulling(false)} />}
       {name !== null && <ModelDetailDrawer key={name} name={name} onClose={() => go({ page: 'models' })} />}
     </div>

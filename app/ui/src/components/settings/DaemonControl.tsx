@@ -3,15 +3,18 @@ import { useState } from 'react';
 import { api } from '@/api/client';
 import { Button } from '@/components/ui/Button';
 import { useDaemon } from '@/hooks/useDaemon';
+import { useOptions } from '@/hooks/useOptions';
 import { useT } from '@/i18n';
 import { formatBytes, formatDuration } from '@/lib/format';
 import { showError } from '@/stores/toasts';
+import { RestartButton } from './RestartNote';
 import { Panel } from './SettingRow';
 
-/** How the daemon is, and its end: running answers may finish first. */
+/** How the daemon is, its restart and its end: running answers may finish first. */
 export function DaemonControl() {
   const t = useT();
   const { data: status, error } = useDaemon();
+  const { data: options } = useOptions();
   const [asking, setAsking] = useState(false);
   const drain = useMutation({
     mutationFn: () => api('POST /ui-api/drain', { body: { now: false } }),
@@ -41,7 +44,9 @@ export function DaemonControl() {
           ))}
         </dl>
       )}
+      {options && !options.can_restart && <p className="pt-3 text-sm text-muted">{t('daemon.restart.cannot', { why: options.note })}</p>}
       <div className="flex flex-wrap items-center gap-2 pt-3">
+        {options?.can_restart && <RestartButton disabled={status?.state !== 'ready'} />}
         {asking ? (
           <>
             <span className="text-sm">{t('daemon.drain.sure')}</span>

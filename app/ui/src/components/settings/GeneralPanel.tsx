@@ -1,9 +1,7 @@
 import { useModels } from '@/hooks/useModels';
 import { LANGUAGES, useT, type TextKey } from '@/i18n';
 import { THEMES, usePreferences } from '@/stores/preferences';
-import { Panel, SettingRow } from './SettingRow';
-
-const control = 'min-h-9 min-w-48 rounded-md border border-line bg-ground px-2';
+import { control, Panel, SettingRow } from './SettingRow';
 
 interface Choice {
   name: 'theme' | 'send_key' | 'show_reasoning' | 'language' | 'default_model';

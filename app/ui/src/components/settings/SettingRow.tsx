@@ -1,5 +1,7 @@
 import { useId, type ReactNode } from 'react';
 
+export const control = 'min-h-9 min-w-48 rounded-md border border-line bg-ground px-2 disabled:opacity-70';
+
 interface Props {
   label: string;
   hint?: string;

@@ -1,0 +1,172 @@
+// What is around the pages: the state of the daemon in a corner, a part that fails, the installed page, small screens.
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Browser } from 'playwright-core';
+import { Daemon, images, missing, MODEL, openBrowser, openPage, request, violations, type Watched } from './support';
+
+const PAGES = ['chat', 'models', 'logs', 'settings', 'dashboard', 'playground', 'tray'];
+
+describe.skipIf(missing)('the frame of the page', () => {
+  const daemon = new Daemon(true);
+  let browser: Browser;
+  let watched: Watched;
+
+  beforeAll(async () => {
+    await daemon.start();
+    browser = await openBrowser();
+    watched = await openPage(browser, daemon.url);
+  });
+  afterAll(async () => {
+    await browser.close();
+    await daemon.end();
+  });
+
+  it('the state of the daemon is a key away, on every page', async () => {
+    const { page } = watched;
+    await request(page, 'POST', '/ui-api/models/load', { model: MODEL });
+    await page.keyboard.press('Alt+s');
+    const tray = page.getByRole('region', { name: 'State of the daemon' });
+    await tray.getByText('Ready').waitFor();
+    await tray.getByText(MODEL).waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.screenshot({ path: join(images, 'ui-tray.png'), clip: { x: 560, y: 0, width: 720, height: 400 } });
+    await tray.getByRole('button', { name: `Unload ${MODEL}` }).click();
+    await tray.getByText(MODEL).waitFor({ state: 'detached' });
+    await page.keyboard.press('Escape');
+    await tray.waitFor({ state: 'detached' });
+    expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe('State of the daemon');
+  });
+
+  it('stands alone at /tray for a menu bar, and restarts the daemon', async () => {
+    const context = await browser.newContext({ viewport: { width: 320, height: 420 }, locale: 'en-GB' });
+    const page = await context.newPage();
+    await page.goto(`${daemon.url}/tray`);
+    const tray = page.getByRole('region', { name: 'State of the daemon' });
+    await tray.getByText('Ready').waitFor();
+    expect(await page.locator('header').count()).toBe(0);
+    expect(await violations(page)).toEqual([]);
+    const { uptime_s: before } = await request<{ uptime_s: number }>(page, 'GET', '/ui-api/status');
+    await new Promise((done) => setTimeout(done, 1100));
+    await tray.getByRole('button', { name: 'Restart the daemon' }).click();
+    await tray.getByRole('button', { name: 'Restart the daemon' }).click();
+    await page.waitForFunction(async (was) => {
+      const answer = await fetch('/ui-api/status').catch(() => undefined);
+      return answer?.ok === true && ((await answer.json()) as { uptime_s: number }).uptime_s <= was;
+    }, before);
+    await context.close();
+  });
+
+  it('a part that fails says so, and the rest goes on', async () => {
+    const { page } = await openPage(browser, `${daemon.url}/chat`);
+    await page.route('**/assets/SettingsPage*', (route) => route.fulfill({ contentType: 'text/javascript', body: 'export default () => { throw new Error("on purpose"); }' }));
+    await page.getByRole('link', { name: 'Settings' }).click();
+    const alert = page.getByRole('alert');
+    await alert.getByText('Something of this page failed').waitFor();
+    await alert.getByText(/on purpose/).first().waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.getByRole('link', { name: 'Models' }).click();
+    await page.getByRole('row', { name: new RegExp(MODEL) }).waitFor();
+    expect(await page.getByRole('alert').count()).toBe(0);
+    await page.route('**/assets/LogViewer*', (route) => route.abort());
+    await page.getByRole('link', { name: 'Logs' }).click();
+    await page.getByText('The program was replaced by another version').waitFor();
+    await page.context().close();
+  });
+
+  it('can be installed, opens without the daemon, and keeps nothing that the daemon answers', async () => {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB' });
+    const page = await context.newPage();
+    const problems: string[] = [];
+    page.on('pageerror', (error) => problems.push(error.message));
+    await page.goto(daemon.url);
+    await page.evaluate(async () => (await navigator.serviceWorker.ready).active?.state);
+    await page.reload();
+    await page.getByText('What would you like to know?').waitFor();
+    for (const one of ['Models', 'Settings']) await page.getByRole('link', { name: one }).click();
+    await page.getByRole('region', { name: 'Performance' }).getByLabel('Threads').waitFor();
+    const kept = await page.evaluate(async () => {
+      const cache = await caches.open((await caches.keys())[0] ?? '');
+      return (await cache.keys()).map((one) => new URL(one.url).pathname);
+    });
+    expect(kept).toContain('/');
+    expect(kept.filter((path) => !/^\/($|assets\/|favicon\.svg$|manifest\.webmanifest$)/.test(path))).toEqual([]);
+    // What the browser needs to offer it.
+    const manifest = await page.evaluate(async () => (await fetch('/manifest.webmanifest')).json() as Promise<{ icons: { src: string; sizes: string }[]; start_url: string; display: string }>);
+    expect(manifest).toMatchObject({ start_url: '/chat', display: 'standalone' });
+    for (const { src, sizes } of manifest.icons.filter((icon) => icon.sizes !== 'any')) {
+      const size = await page.evaluate(async (where) => {
+        const picture = await createImageBitmap(await (await fetch(where)).blob());
+        return `${picture.width}x${picture.height}`;
+      }, src);
+      expect(size).toBe(sizes);
+    }
+    await daemon.stop();
+    await page.goto(`${daemon.url}/models`);
+    await page.getByText('The daemon does not answer.').waitFor();
+    expect(await page.getByRole('row').count()).toBe(0);
+    await daemon.start();
+    await page.getByRole('row', { name: new RegExp(MODEL) }).waitFor();
+    expect(problems).toEqual([]);
+    await context.close();
+  });
+
+  it('fits a telephone: nothing is wider than the screen, on any page', async () => {
+    const context = await browser.newContext({ viewport: { width: 360, height: 740 }, locale: 'en-GB', hasTouch: true, isMobile: true, serviceWorkers: 'block' });
+    const page = await context.newPage();
+    for (const one of PAGES) {
+      await page.goto(`${daemon.url}/${one}`);
+      await page.locator('main').waitFor();
+      await page.waitForTimeout(300);
+      const [wide, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      expect([one, wide]).toEqual([one, screen]);
+      await page.screenshot({ path: join(images, `phone-${one}.png`) });
+    }
+    await page.goto(`${daemon.url}/chat`);
+    await page.getByRole('button', { name: 'Chats' }).click();
+    await page.getByRole('searchbox', { name: 'Search all chats' }).waitFor();
+    await context.close();
+  });
+
+  it('breaks no rule of accessibility, on any page, in both themes', async () => {
+    const { page } = watched;
+    for (const theme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme: theme });
+      for (const one of PAGES) {
+        await page.goto(`${daemon.url}/${one}`);
+        await page.locator('main').waitFor();
+        await page.waitForTimeout(300);
+        expect([theme, one, await violations(page)]).toEqual([theme, one, []]);
+      }
+    }
+  });
+
+  it('is used with the keyboard alone: everything that can be clicked is reached, in sight, and the way goes round', async () => {
+    const { page } = watched;
+    for (const one of PAGES.slice(0, -1)) {
+      await page.goto(`${daemon.url}/${one}`);
+      await page.locator('main').waitFor();
+      await page.waitForTimeout(300);
+      const wanted = await page.evaluate(
+        () =>
+          [...document.querySelectorAll<HTMLElement>('a[href], button, input, select, textarea, summary')].filter(
+            (element) => element.checkVisibility() && !element.matches(':disabled, [tabindex="-1"], [type=file]') && !element.closest('[inert]'),
+          ).length,
+      );
+      const seen = new Set<string>();
+      for (let at = 0; at < wanted + 40; at++) {
+        await page.keyboard.press('Tab');
+        const found = await page.evaluate(() => {
+          const element = document.activeElement as HTMLElement | null;
+          if (!element || element === document.body) return null;
+          const box = element.getBoundingClientRect();
+          element.dataset.walked ??= String(performance.now());
+          return { id: element.dataset.walked, natural: element.matches('a[href], button, input:not([type=file]), select, textarea, summary'), visible: box.width > 0 && box.height > 0 };
+        });
+        if (!found) continue;
+        expect(found.visible).toBe(true);
+        if (found.natural) seen.add(found.id);
+      }
+      expect([one, seen.size]).toEqual([one, wanted]);
+    }
+  });
+});

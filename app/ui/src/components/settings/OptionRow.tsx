@@ -1,0 +1,128 @@
+import { useState, type ReactNode } from 'react';
+import type { UiOptions } from '@/api/schema';
+import { Button } from '@/components/ui/Button';
+import { useChangeOptions, type OptionName } from '@/hooks/useOptions';
+import { useT, type TextKey } from '@/i18n';
+import { parseSize, writeSize } from '@/lib/sizes';
+import { control, SettingRow } from './SettingRow';
+
+type Kind = 'count' | 'size' | 'text' | 'flag' | readonly string[];
+interface Names {
+  id: string;
+  'aria-describedby'?: string;
+}
+interface FieldProps {
+  names: Names;
+  kind: 'count' | 'size' | 'text';
+  value: string | number;
+  disabled: boolean;
+  onChange: (value: string | number) => void;
+}
+
+/** Is sent when it is left, or Enter is pressed; what makes no sense is told by the browser's own means. */
+function Field({ names, kind, value, disabled, onChange }: FieldProps) {
+  const t = useT();
+  const shown = kind === 'size' ? writeSize(Number(value)) : String(value);
+  const [draft, setDraft] = useState<string | null>(null);
+  const [wrong, setWrong] = useState(false);
+  const send = () => {
+    if (draft === null || draft === shown) {
+      setDraft(null);
+      setWrong(false);
+      return;
+    }
+    const next = kind === 'size' ? parseSize(draft) : kind === 'count' ? (/^-?\d+$/.test(draft.trim()) ? Number(draft) : undefined) : draft.trim();
+    setWrong(next === undefined);
+    if (next === undefined) return;
+    setDraft(null);
+    onChange(next);
+  };
+  return (
+    <span className="flex flex-col gap-1">
+      <input
+        {...names}
+        className={`${control} ${kind === 'text' ? 'w-80 max-w-full' : 'w-48'}`}
+        value={draft ?? shown}
+        disabled={disabled}
+        spellCheck={false}
+        aria-invalid={wrong}
+        onChange={({ target }) => setDraft(target.value)}
+        onBlur={send}
+        onKeyDown={(event) => {
+          if (event.key === 'Enter') send();
+          if (event.key === 'Escape') setDraft(null);
+        }}
+      />
+      {wrong && (
+        <span role="alert" className="text-sm text-danger">
+          {t(kind === 'size' ? 'options.no_size' : 'options.no_number')}
+        </span>
+      )}
+    </span>
+  );
+}
+
+interface Props {
+  options: UiOptions;
+  name: OptionName;
+  kind: Kind;
+  /** Beside the control. */
+  children?: ReactNode;
+}
+
+/** One of the daemon's options: what its file says, whether that is in use, and a way back. */
+export function OptionRow({ options, name, kind, children }: Props) {
+  const t = useT();
+  const change = useChangeOptions();
+  const about = options.options.find((one) => one.name === name);
+  if (!about) return null;
+  const fixed = about.source === 'command_line';
+  const value = (fixed ? options.running[name] : (options.saved[name] ?? options.defaults[name])) ?? '';
+  const disabled = fixed || !options.writable || change.isPending;
+  const put = (next: string | number | boolean) => change.mutate({ [name]: next });
+  return (
+    <SettingRow label={t(`options.${name}`)} hint={t(`options.${name}.hint`)}>
+      {(names) => (
+        <div className="flex min-w-0 flex-col items-start gap-1 sm:items-end">
+          <div className="flex flex-wrap items-center gap-2">
+            {kind === 'flag' ? (
+              <input
+                {...names}
+                type="checkbox"
+                className="size-5 accent-accent"
+                checked={value === true}
+                disabled={disabled}
+                onChange={({ target }) => put(target.checked)}
+              />
+            ) : typeof kind === 'string' ? (
+              <Field names={names} kind={kind} value={typeof value === 'boolean' ? String(value) : value} disabled={disabled} onChange={put} />
+            ) : (
+              <select {...names} className={control} value={String(value)} disabled={disabled} onChange={({ target }) => put(target.value)}>
+                {kind.map((word) => (
+                  <option key={word} value={word}>
+                    {word in wordTexts ? t(wordTexts[word] as TextKey) : word}
+                  </option>
+                ))}
+              </select>
+            )}
+            {children}
+            {options.saved[name] !== undefined && !fixed && (
+              <Button small look="ghost" disabled={disabled} aria-label={t('options.reset_name', { name: t(`options.${name}`) })} onClick={() => change.mutate({ [name]: null })}>
+                {t('options.reset')}
+              </Button>
+            )}
+          </div>
+          {fixed && <span className="text-sm text-muted">{t('options.fixed', { option: `--${about.option}` })}</span>}
+          {about.pending && <span className="text-sm text-warn-text">{t('options.pending', { value: String(options.running[name]) || '—' })}</span>}
+          {change.error && (
+            <span role="alert" className="text-sm text-danger">
+              {change.error.message}
+            </span>
+          )}
+        </div>
+      )}
+    </SettingRow>
+  );
+}
+
+const wordTexts: Readonly<Record<string, TextKey>> = { '': 'options.automatic', none: 'options.off' };

@@ -1,0 +1,152 @@
+/*
+ * Files of people's own as models: /ui-api/models/import takes the bytes, /ui-api/models/register a path of this
+ * machine. Owner: a call belongs to its exchange and the pool's work together. Lifetime: until both have ended.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/admin_parts.h"
+#include "server/blob_upload.h"
+#include "server/errors.h"
+
+typedef struct import_call {
+    struct daemon *d;
+    http_exchange *x; /* of register; NULL: gone */
+    char name[REGISTRY_NAME_MAX + 1], path[REGISTRY_PATH_MAX];
+    bool closed; /* the sandbox, or the system's rights, keep this process from reading it */
+    mlxr_status status;
+    mlxr_error error;
+} import_call;
+
+static void answer(import_call *c, http_exchange *x, mlxr_status status, const char *message)
+{
+    if (status == MLXR_OK) {
+        model_jobs_changed(c->d->jobs);
+        admin_respond(x, json_pack("{s:s}", "name", c->name));
+    } else {
+        int http = c->closed ? 403 : status == MLXR_IO || status == MLXR_FORMAT ? 400 : error_status_of(status);
+        error_respond(x, http, c->closed ? "folder_closed" : "import_failed", message, *c->path ? "path" : "name");
+    }
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
+
+static mlxr_status stored(void *user, const char *digest, mlxr_error *error)
+{
+    import_call *c = user;
+    registry_recipe recipe = {.from = strdup(digest)};
+    mlxr_status status = MLXR_NOMEM;
+    if (recipe.from) {
+        status = registry_create(c->d->registry, c->name, &recipe, NULL, error);
+    }
+    registry_recipe_close(&recipe);
+    return status;
+}
+
+static void uploaded(void *user, http_exchange *x, const blob_upload_result *result)
+{
+    answer(user, x, result->status, result->message);
+}
+
+void admin_import(void *service, http_exchange *x)
+{
+    char name[REGISTRY_NAME_MAX + 1];
+    if (!http_query_param(x, "name", name, sizeof name) || !registry_name_valid(name)) {
+        error_respond(x, 400, "invalid_value",
+                      "name must be the name of a model: letters, digits and . _ - / :", "name");
+        return;
+    }
+    import_call *c = calloc(1, sizeof *c);
+    if (!c) {
+        admin_no_memory(x);
+        return;
+    }
+    c->d = service;
+    memcpy(c->name, name, sizeof name);
+    blob_upload_begin(c->d, x, &(blob_upload_plan){.stored = stored, .answer = uploaded, .end = free, .user = c});
+}
+
+/* ---- a path ------------------------------------------------------------------------------------------------------ */
+
+static void work(void *user)
+{
+    import_call *c = user;
+    char *description = NULL;
+    int fd = open(c->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        c->closed = errno == EACCES || errno == EPERM;
+        c->status = MLXR_IO;
+        snprintf(c->error.text, sizeof c->error.text,
+                 c->closed ? "path: this daemon may not read %.200s: it confined itself to the folders known at its "
+                             "start. Send the file instead, or run mlxr create NAME --from PATH and start it anew"
+                           : "path: there is no file %.300s",
+                 c->path);
+        return;
+    }
+    close(fd);
+    c->status = mlxr_model_describe(c->path, &description, &c->error);
+    mlxr_free(description);
+    if (c->status == MLXR_OK) {
+        c->status = registry_register_path(c->d->registry, c->path, c->name, true, &c->error);
+    }
+}
+
+static void done(void *user)
+{
+    import_call *c = user;
+    if (c->x) {
+        answer(c, c->x, c->status, c->error.text);
+        http_on_gone(c->x, NULL, NULL);
+    }
+    free(c);
+}
+
+static void on_gone(void *user)
+{
+    import_call *c = user;
+    c->x = NULL;
+}
+
+/* As of folders (config_folders.c): whoever is asked for no key must sit at this machine. */
+static bool may_name_paths(http_exchange *x)
+{
+    if (route_identity(x)->key_id == 0 && !http_request_of(x)->loopback) {
+        error_respond(x, 403, NULL, "paths are taken from this machine only, or from who has an admin key", NULL);
+        return false;
+    }
+    return true;
+}
+
+void admin_register(void *service, http_exchange *x)
+{
+    struct daemon *d = service;
+    admin_fields f;
+    if (!may_name_paths(x) || !admin_fields_read(&f, x)) {
+        return;
+    }
+    import_call *c = NULL;
+    if (!admin_fields_need(x, "path", f.path) || !admin_fields_need(x, "name", f.name)) {
+    } else if (*f.path != '/' || strlen(f.path) >= sizeof c->path) {
+        error_respond(x, 400, "invalid_value", "path must begin with /, and have fewer than 4,096 bytes", "path");
+    } else if (!registry_name_valid(f.name)) {
+        error_respond(x, 400, "invalid_value",
+                      "name must be the name of a model: letters, digits and . _ - / :", "name");
+    } else if (!(c = calloc(1, sizeof *c))) {
+        admin_no_memory(x);
+    } else {
+        c->d = d;
+        c->x = x;
+        snprintf(c->name, sizeof c->name, "%s", f.name);
+        snprintf(c->path, sizeof c->path, "%s", f.path);
+        http_on_gone(x, on_gone, c);
+        if (http_work(d->http, work, done, c) != 0) {
+            http_on_gone(x, NULL, NULL);
+            admin_no_memory(x);
+            free(c);
+        }
+    }
+    admin_fields_close(&f);
+}

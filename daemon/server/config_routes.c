@@ -1,0 +1,345 @@
+/*
+ * /ui-api/options: what the daemon was started with, and what its file says. /ui-api/restart: begin anew with that.
+ * Owner: a call belongs to its exchange and the pool's work together. Lifetime: until both have ended.
+ *
+ *   handler ─▶ pool: reads, checks, writes the file ─▶ loop: takes over what applies at once, answers
+ *   restart ─▶ drain ─▶ daemon_run returns, and says that it is meant to begin again (daemon.h: daemon_again)
+ */
+#include "server/config_routes.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "registry/disk.h"
+#include "registry/registry.h"
+#include "server/config_file.h"
+#include "server/daemon_private.h"
+#include "server/ui_parts.h"
+
+#define BODY_MAX (64u << 10)
+
+typedef struct config_call {
+    struct daemon *d;
+    http_exchange *x; /* NULL: gone */
+    char *body;       /* NULL: nothing is changed */
+    size_t n_body;
+    json_t *saved, *places;
+    bool writable, written;
+    const char *code;
+    char field[CONFIG_FIELD_MAX];
+    int status; /* of an error; 0 */
+    mlxr_error error;
+} config_call;
+
+static void free_call(config_call *c)
+{
+    json_decref(c->saved);
+    json_decref(c->places);
+    free(c->body);
+    free(c);
+}
+
+static void on_gone(void *user)
+{
+    config_call *c = user;
+    c->x = NULL;
+}
+
+static bool refuse(config_call *c, int status, const char *code)
+{
+    c->status = status;
+    c->code = code;
+    return false;
+}
+
+/* ---- on the pool ------------------------------------------------------------------------------------------------- */
+
+static void add_place(json_t *list, const char *name, const char *path)
+{
+    if (path && *path) {
+        uint64_t bytes = disk_free_bytes(path);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", name, "path", path, "free_bytes",
+                                              bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)bytes)));
+    }
+}
+
+static json_t *find_places(const struct daemon *d)
+{
+    const daemon_options *o = d->options;
+    char models[REGISTRY_PATH_MAX];
+    json_t *list = json_array();
+    bool usual = !o->directory && registry_directory(models, sizeof models);
+    add_place(list, "models", usual ? models : o->directory);
+    add_place(list, "kv_dir", o->engine.kv_dir);
+    add_place(list, "file", o->config_path);
+    add_place(list, "log", o->log_path);
+    add_place(list, "socket", o->socket_path);
+    return list;
+}
+
+/* Can the file be written, or made? */
+static bool can_write(const char *path)
+{
+    char folder[CONFIG_PATH_MAX];
+    if (!path || snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder) {
+        return false;
+    }
+    char *slash = strrchr(folder, '/');
+    *(slash ? slash + (slash == folder) : folder) = '\0';
+    return access(*folder ? folder : ".", W_OK) == 0;
+}
+
+/* The body as it lies over what is saved; false: it is refused. */
+static bool merge(config_call *c, bool *check_only)
+{
+    const json_t *document = c->d->ui->document;
+    json_error_t where;
+    json_t *fields = json_loadb(c->body, c->n_body, JSON_REJECT_DUPLICATES, &where), *value;
+    const char *name;
+    if (!fields) {
+        snprintf(c->error.text, sizeof c->error.text, "the body is no JSON: line %d, column %d: %s", where.line,
+                 where.column, where.text);
+        return refuse(c, 400, "invalid_json");
+    }
+    bool ok = ui_schema_check(document, ui_schema_named(document, "UiOptionsChange"), fields, c->field, sizeof c->field,
+                              &c->error);
+    if (ok) {
+        json_t *given = json_object();
+        json_object_foreach(json_object_get(fields, "values"), name, value)
+        {
+            if (json_is_null(value) && config_default(document, name)) {
+                json_object_del(c->saved, name);
+            } else {
+                json_object_set(given, name, value);
+            }
+        }
+        ok = config_check(given, document, c->field, &c->error) && config_check_paths(given, c->field, &c->error);
+        json_object_update(c->saved, given);
+        json_decref(given);
+    }
+    *check_only = json_is_true(json_object_get(fields, "check_only"));
+    json_decref(fields);
+    return ok || refuse(c, 400, "invalid_value");
+}
+
+static void work(void *user)
+{
+    config_call *c = user;
+    const char *path = c->d->options->config_path;
+    struct daemon_private *p = c->d->own;
+    bool check_only = false;
+    pthread_mutex_lock(&p->config_lock); /* between reading and writing nobody else writes */
+    c->saved = path ? config_read(path, c->d->ui->document, &c->error) : json_object();
+    c->writable = can_write(path);
+    if (!c->saved) {
+        refuse(c, 409, "file_broken");
+    } else if (c->body && merge(c, &check_only) && !check_only) {
+        if (!path) {
+            snprintf(c->error.text, sizeof c->error.text, "this daemon has no file of options: `mlxr serve` has one");
+            refuse(c, 409, "no_file");
+        } else if (config_write(path, c->saved, &c->error) != MLXR_OK) {
+            refuse(c, 409, "not_writable");
+        } else {
+            c->written = true;
+        }
+    }
+    pthread_mutex_unlock(&p->config_lock);
+    c->places = find_places(c->d);
+}
+
+/* ---- the answer, on the loop ------------------------------------------------------------------------------------- */
+
+static json_t *running_values(const struct daemon *d)
+{
+    const daemon_options *o = d->options;
+    const mlxr_engine_options *e = &o->engine;
+    json_int_t keep = o->keep_alive_ms < 0 ? -1 : o->keep_alive_ms ? o->keep_alive_ms / 1000 : 300;
+    uint64_t disk = e->kv_disk_bytes ? e->kv_disk_bytes : UINT64_C(8) << 30;
+    return json_pack("{s:I, s:s, s:s, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",
+                     (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type",
+                     e->kv_type ? e->kv_type : "f16", "kv_bytes", (json_int_t)e->kv_bytes, "kv_dir",
+                     e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", (json_int_t)disk, "draft",
+                     atomic_load(&d->own->draft) ? "ngram" : "none", "batch_invariant", (int)e->batch_invariant,
+                     "memory_bytes", (json_int_t)o->memory_bytes, "ctx", (json_int_t)o->model.n_ctx_max, "keep_alive_s",
+                     keep, "parallel", (json_int_t)o->lanes_max, "queue", (json_int_t)o->queue_max, "drain_s",
+                     (json_int_t)((atomic_load(&d->own->drain_ms) + 999) / 1000));
+}
+
+static bool is_fixed(const struct daemon *d, const char *name)
+{
+    for (size_t i = 0; i < d->options->fixed.n; i++) {
+        if (strcmp(d->options->fixed.items[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Linux tells it; elsewhere it is not known. */
+static bool program_replaced(void)
+{
+    char path[CONFIG_PATH_MAX];
+    static const char mark[] = " (deleted)";
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    size_t length = strlen(path), n_mark = sizeof mark - 1;
+    return length > n_mark && strcmp(path + length - n_mark, mark) == 0;
+}
+
+static json_t *build_json(const struct daemon *d)
+{
+    const mlxr_engine_info *info = mlxr_engine_info_get(d->engine);
+    struct utsname system = {0};
+    uname(&system);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:b}", "version", mlxr_version(), "compiler", __VERSION__,
+                     "system", system.sysname, "machine", system.machine, "backend", info->backend, "cpu_features",
+                     info->cpu_features, "n_threads", (json_int_t)info->n_threads, "replaced", (int)program_replaced());
+}
+
+static const char *no_restart(const struct daemon *d)
+{
+    return d->options->n_sockets ? "a service manager holds this daemon's sockets: it has to start it anew"
+           : !d->options->again  ? "this daemon lives in another program, and ends with it"
+                                 : NULL;
+}
+
+/* What the daemon takes over while it runs; what the command line says stays. */
+static void take_over(struct daemon *d, const json_t *saved)
+{
+    const json_t *draft = json_object_get(saved, "draft"), *drain = json_object_get(saved, "drain_s");
+    const json_t *document = d->ui->document;
+    draft = draft ? draft : config_default(document, "draft");
+    drain = drain ? drain : config_default(document, "drain_s");
+    if (!is_fixed(d, "draft")) {
+        atomic_store(&d->own->draft, strcmp(json_string_value(draft), "ngram") == 0);
+    }
+    if (!is_fixed(d, "drain_s")) {
+        atomic_store(&d->own->drain_ms, (uint32_t)json_integer_value(drain) * 1000);
+    }
+}
+
+static json_t *options_json(config_call *c)
+{
+    const struct daemon *d = c->d;
+    const json_t *document = d->ui->document;
+    json_t *running = running_values(d), *defaults = json_object(), *list = json_array();
+    const char *why = no_restart(d), *note = d->options->config_note;
+    bool restart = false;
+    for (size_t i = 0; i < N_CONFIG_OPTIONS; i++) {
+        const config_option *o = &config_options[i];
+        const json_t *standard = config_default(document, o->name), *said = json_object_get(c->saved, o->name);
+        bool fixed = is_fixed(d, o->name);
+        bool pending = !fixed && !json_equal((json_t *)(said ? said : standard), json_object_get(running, o->name));
+        bool given = json_equal(json_object_get(running, o->name), (json_t *)standard) == 0;
+        restart = restart || pending;
+        json_object_set(defaults, o->name, (json_t *)standard);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "name", o->name, "option", o->option,
+                                              "group", o->group, "applies", o->now ? "now" : "restart", "source",
+                                              fixed   ? "command_line"
+                                              : given ? "file"
+                                                      : "default",
+                                              "pending", (int)pending));
+    }
+    return json_pack("{s:s, s:b, s:b, s:b, s:s, s:o, s:o, s:O, s:o, s:O, s:o}", "file",
+                     d->options->config_path ? d->options->config_path : "", "writable", (int)c->writable,
+                     "can_restart", why == NULL, "restart_needed", (int)restart, "note",
+                     note && *note ? note
+                     : why         ? why
+                                   : "",
+                     "options", list, "running", running, "saved", c->saved, "defaults", defaults, "places", c->places,
+                     "build", build_json(d));
+}
+
+static void done(void *user)
+{
+    config_call *c = user;
+    if (c->written) {
+        take_over(c->d, c->saved);
+        daemon_log(c->d, MLXR_LOG_INFO, "the file of options was changed");
+    }
+    if (c->x && c->status) {
+        error_respond(c->x, c->status, c->code, c->error.text, *c->field ? c->field : NULL);
+    } else if (c->x) {
+        http_header_add(c->x, "Cache-Control", "no-store");
+        http_respond_json(c->x, 200, options_json(c));
+    }
+    if (c->x) {
+        http_on_gone(c->x, NULL, NULL);
+    }
+    free_call(c);
+}
+
+static void begin(struct daemon *d, http_exchange *x, const char *body, size_t n)
+{
+    config_call *c = calloc(1, sizeof *c);
+    char *copy = body ? malloc(n + 1) : NULL;
+    if (c) {
+        *c = (config_call){.d = d, .x = x, .body = copy, .n_body = n};
+    }
+    if (!c || (body && !copy)) {
+        free(c);
+        free(copy);
+        error_respond(x, 503, NULL, "out of memory", NULL);
+        return;
+    }
+    if (body) {
+        memcpy(copy, body, n);
+        copy[n] = '\0';
+    }
+    http_on_gone(x, on_gone, c);
+    if (http_work(d->http, work, done, c) != 0) {
+        http_on_gone(x, NULL, NULL);
+        error_respond(x, 503, NULL, "out of memory", NULL);
+        free_call(c);
+    }
+}
+
+static void options_get(void *service, http_exchange *x)
+{
+    begin(service, x, NULL, 0);
+}
+
+static void options_change(void *service, http_exchange *x)
+{
+    const http_request *q = http_request_of(x);
+    begin(service, x, q->body, q->n_body);
+}
+
+/* ---- restart ----------------------------------------------------------------------------------------------------- */
+
+static void restart(void *service, http_exchange *x)
+{
+    struct daemon *d = service;
+    const http_request *q = http_request_of(x);
+    const json_t *document = d->ui->document;
+    json_error_t where;
+    mlxr_error error;
+    char field[CONFIG_FIELD_MAX] = "";
+    json_t *fields = json_loadb(q->body, q->n_body, JSON_REJECT_DUPLICATES, &where);
+    if (!fields) {
+        error_respondf(x, 400, "invalid_json", NULL, "the body is no JSON: line %d, column %d: %s", where.line,
+                       where.column, where.text);
+    } else if (!ui_schema_check(document, ui_schema_named(document, "UiRestart"), fields, field, sizeof field,
+                                &error)) {
+        error_respond(x, 400, "invalid_value", error.text, *field ? field : NULL);
+    } else if (no_restart(d)) {
+        error_respond(x, 409, "no_restart", no_restart(d), NULL);
+    } else {
+        daemon_log(d, MLXR_LOG_INFO, "starts anew because it was asked to");
+        http_header_add(x, "Cache-Control", "no-store");
+        http_respond_json(x, 200, json_pack("{s:s}", "status", "restarting"));
+        atomic_store(&d->own->again, true);
+        daemon_drain(d, json_is_true(json_object_get(fields, "now")));
+    }
+    json_decref(fields);
+}
+
+const route config_routes[N_CONFIG_ROUTES] = {
+    {"GET", "/ui-api/options", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_NONE, 0, options_get},
+    {"PATCH", "/ui-api/options", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_JSON, BODY_MAX, options_change},
+    {"POST", "/ui-api/restart", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_JSON, BODY_MAX, restart},
+    {"GET", "/ui-api/directories", ROUTE_ADMIN, ROUTE_PLAIN, ROUTE_BODY_NONE, 0, config_directory},
+};

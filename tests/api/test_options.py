@@ -1,0 +1,255 @@
+"""The daemon's own options: its file, the command line before it, changes that apply at once or after a restart, folders."""
+import json
+import os
+import socket
+import stat
+import time
+
+import support
+
+
+class Options(support.ApiTest):
+    def setUp(self):
+        super().setUp()
+        self.folder = os.path.join(self.home, "config", "mlxr")
+        self.file = os.path.join(self.folder, "serve.json")
+
+    def start(self, *arguments, saved=None, **more):
+        if saved is not None:
+            os.makedirs(self.folder, exist_ok=True)
+            with open(self.file, "w", encoding="utf-8") as file:
+                file.write(saved if isinstance(saved, str) else json.dumps(saved))
+        self.daemon = self.serve(*arguments, env=self.environment(XDG_CONFIG_HOME=os.path.join(self.home, "config")), **more)
+        return self.daemon
+
+    def get(self):
+        answer = self.daemon.ask("GET", "/ui-api/options")
+        self.assertEqual(answer.status, 200, answer)
+        return answer.json
+
+    def change(self, values, status=200, **more):
+        answer = self.daemon.ask("PATCH", "/ui-api/options", {"values": values, **more})
+        self.assertEqual(answer.status, status, answer)
+        return answer.json
+
+    def refused(self, values, field, *words):
+        error = self.change(values, 400)["error"]
+        self.assertEqual(error["param"], field, error)
+        for word in words:
+            self.assertIn(word, error["message"])
+
+    def option(self, name, told=None):
+        return next(o for o in (told or self.get())["options"] if o["name"] == name)
+
+    def on_disk(self):
+        with open(self.file, encoding="utf-8") as file:
+            return json.load(file)
+
+    def test_without_a_file_everything_is_as_usual_and_nothing_is_written(self):
+        self.start("--threads", "1")
+        told = self.get()
+        self.assertEqual((told["file"], told["saved"], told["writable"]), (self.file, {}, True))
+        self.assertEqual(set(told["defaults"]), {o["name"] for o in told["options"]})
+        self.assertEqual(set(told["running"]), set(told["defaults"]))
+        self.assertFalse(told["restart_needed"])
+        self.assertEqual((self.option("threads")["source"], told["running"]["threads"]), ("command_line", 1))
+        others = {n: v for n, v in told["running"].items() if n not in ("threads", *(["kv_bytes"] if support.SMALL else []))}
+        self.assertEqual(others, {n: told["defaults"][n] for n in others})
+        self.assertTrue({"version", "compiler", "machine", "backend", "cpu_features"} <= set(told["build"]))
+        self.assertEqual((told["build"]["n_threads"], told["build"]["replaced"]), (1, False))
+        self.assertFalse(os.path.exists(self.file))
+
+    def test_the_file_is_what_the_daemon_starts_with_and_the_command_line_goes_before_it(self):
+        saved = {"threads": 2, "kv_type": "q8_0", "kv_bytes": 1 << 28, "ctx": 512, "keep_alive_s": -1, "parallel": 7, "queue": 3,
+                 "drain_s": 4, "draft": "ngram", "memory_bytes": 1 << 30}  # fmt: skip
+        self.start("--threads", "1", "--queue", "5", saved=saved)
+        told = self.get()
+        self.assertEqual(told["saved"], saved)
+        wanted = {**told["defaults"], **saved, "threads": 1, "queue": 5}
+        self.assertEqual(told["running"], {**wanted, "kv_bytes": told["running"]["kv_bytes"]})
+        self.assertEqual({n: self.option(n, told)["source"] for n in ("threads", "queue", "ctx", "backend")},
+                         {"threads": "command_line", "queue": "command_line", "ctx": "file", "backend": "default"})  # fmt: skip
+        self.assertFalse(told["restart_needed"], told)
+        status = self.daemon.ask("GET", "/ui-api/status").json
+        self.assertEqual((status["streams"]["running_max"], status["streams"]["queued_max"], status["memory"]["budget_bytes"]), (7, 5, 1 << 30))
+
+    def test_a_file_that_makes_no_sense_ends_the_start_with_the_place_and_what_is_allowed(self):
+        for saved, words in (('{"threads": 1,', ["line 1"]), ({"threads": 5000}, ["threads", "at most 1024"]),
+                             ({"thread": 1}, ['"thread"', "not known"]), ({"kv_type": "q9"}, ["kv_type", "q8_0"]),
+                             ({"kv_dir": "here"}, ["kv_dir", "beginning with /"]), ("[]", ["object"])):  # fmt: skip
+            with self.assertRaises(AssertionError) as caught:
+                self.start(saved=saved)
+            told = str(caught.exception)
+            for word in [self.file, *words]:
+                self.assertIn(word, told)
+
+    def test_changes_are_written_whole_and_say_what_needs_a_restart(self):
+        self.start()
+        told = self.change({"kv_type": "q8_0", "drain_s": 3, "draft": "ngram"})
+        self.assertEqual(self.on_disk(), {"kv_type": "q8_0", "drain_s": 3, "draft": "ngram"})
+        self.assertEqual((told["running"]["drain_s"], told["running"]["draft"]), (3, "ngram"))
+        self.assertEqual((told["running"]["kv_type"], told["restart_needed"]), ("f16", True))
+        self.assertEqual([o["name"] for o in told["options"] if o["pending"]], ["kv_type"])
+        self.assertEqual(stat.S_IMODE(os.stat(self.file).st_mode) & 0o077, 0)
+        self.assertEqual(os.listdir(self.folder), ["serve.json"], "nothing is left beside it")
+        told = self.change({"kv_type": None, "drain_s": None})
+        self.assertEqual((self.on_disk(), told["running"]["drain_s"], told["restart_needed"]), ({"draft": "ngram"}, 30, False))
+
+    def test_what_is_only_checked_is_not_written(self):
+        self.start()
+        told = self.change({"threads": 3}, check_only=True)
+        self.assertEqual((told["saved"], told["restart_needed"]), ({"threads": 3}, True))
+        self.assertFalse(os.path.exists(self.file))
+        self.change({"threads": -1}, 400, check_only=True)
+
+    def test_bad_values_are_refused_by_name_and_change_nothing(self):
+        self.start(saved={"threads": 1})
+        self.refused({"threads": 1025}, "threads", "at most 1024")
+        self.refused({"threads": "2"}, "threads", "integer")
+        self.refused({"kv_type": "q8"}, "kv_type", "f32", "q4_0")
+        self.refused({"kv_disk_bytes": 5}, "kv_disk_bytes", "at least")
+        self.refused({"nothing": None}, None, '"nothing"', "not known")
+        self.refused({"kv_dir": "kv"}, "kv_dir", "beginning with /")
+        self.refused({"kv_dir": self.file}, "kv_dir", "folder")
+        self.refused({"kv_dir": "/no-such/folder/kv"}, "kv_dir", "/no-such/folder")
+        self.refused({"drain_s": 5, "threads": 2000}, "threads")
+        for body in ({"value": {}}, {}, {"values": []}, {"values": {}, "more": 1}):
+            self.assertEqual(self.daemon.ask("PATCH", "/ui-api/options", body).status, 400, body)
+        answer = self.daemon.ask("PATCH", "/ui-api/options", "{", headers=[("Content-Type", "application/json")])
+        self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "invalid_json"))
+        self.assertEqual((self.on_disk(), self.get()["running"]["drain_s"]), ({"threads": 1}, 30))
+
+    def test_a_file_that_was_broken_by_hand_is_told_and_left_alone(self):
+        self.start(saved={})
+        with open(self.file, "w", encoding="utf-8") as file:
+            file.write("{nonsense")
+        for method, body in (("GET", None), ("PATCH", {"values": {"threads": 1}})):
+            answer = self.daemon.ask(method, "/ui-api/options", body)
+            self.assertEqual((answer.status, answer.json["error"]["code"]), (409, "file_broken"))
+            self.assertIn(self.file, answer.json["error"]["message"])
+        with open(self.file, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "{nonsense")
+
+    def test_a_restart_takes_the_file_and_keeps_the_port(self):
+        self.start("--model", os.path.join(support.tiny_models(), "qwen2.gguf"), "--threads", "1")
+        self.change({"kv_type": "bf16", "parallel": 9})
+        for body in ({}, {"now": 1}, {"now": True, "later": 1}):
+            self.assertEqual(self.daemon.ask("POST", "/ui-api/restart", body).status, 400, body)
+        self.assertEqual(self.restart({"now": False})["status"], "restarting")
+        told = self.get()
+        self.assertEqual((told["running"]["kv_type"], told["running"]["parallel"], told["restart_needed"], told["note"]),
+                         ("bf16", 9, False, ""))  # fmt: skip
+        answer = self.daemon.ask("POST", "/v1/completions", {"model": "qwen2", "prompt": "a", "max_tokens": 2})
+        self.assertEqual(answer.status, 200, answer)
+        self.restart({"now": True})
+        self.assertEqual(self.daemon.stop(), 0)
+
+    def restart(self, body):
+        answer = self.daemon.ask("POST", "/ui-api/restart", body)
+        self.assertEqual(answer.status, 200, answer)
+        self.n_ready = getattr(self, "n_ready", 1) + 1
+        end = time.monotonic() + support.TIMEOUT
+        while sum(line is not None and line.endswith(": ready") for line in self.daemon.lines) < self.n_ready:
+            self.assertLess(time.monotonic(), end, self.daemon.lines)
+            self.assertIsNone(self.daemon.process.poll(), self.daemon.lines)
+            time.sleep(0.02)
+        return answer.json
+
+    def test_a_restart_that_cannot_be_goes_on_with_the_options_of_before_and_says_why(self):
+        # Its heads have 16 elements, blocks of q8_0 have 32: the model of the start cannot be loaded.
+        self.start("--model", os.path.join(support.tiny_models(), "qwen2.gguf"), "--threads", "1")
+        self.change({"kv_type": "q8_0", "parallel": 11})
+        self.restart({"now": False})
+        told = self.get()
+        self.assertEqual((told["running"]["kv_type"], told["running"]["parallel"]), ("f16", 256))
+        self.assertTrue(told["restart_needed"])
+        self.assertIn("q8_0", told["note"])
+        self.change({"kv_type": None})
+        self.restart({"now": False})
+        told = self.get()
+        self.assertEqual((told["running"]["parallel"], told["restart_needed"], told["note"]), (11, False, ""))
+        self.assertEqual(self.daemon.stop(), 0)
+
+    def test_speculation_that_is_set_for_the_daemon_is_used_by_requests_that_do_not_say(self):
+        self.start("--model", os.path.join(support.tiny_models(), "qwen2.gguf"), "--threads", "1")
+        ask = {"model": "qwen2", "prompt": "ab ab ab ab ab ab", "max_tokens": 24, "temperature": 0}
+        plain = self.daemon.ask("POST", "/v1/completions", ask).json["choices"][0]["text"]
+        drafts = self.drafts()
+        self.change({"draft": "ngram"})
+        self.assertEqual(self.daemon.ask("POST", "/v1/completions", ask).json["choices"][0]["text"], plain)
+        self.assertGreater(self.drafts(), drafts)
+        drafts = self.drafts()
+        self.assertEqual(self.daemon.ask("POST", "/v1/completions", {**ask, "draft": "none"}).json["choices"][0]["text"], plain)
+        self.assertEqual(self.drafts(), drafts)
+
+    def drafts(self):
+        lines = self.daemon.ask("GET", "/metrics").body.decode().split("\n")
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("mlxr_spec_decode_num_drafts_total"))
+
+
+class Folders(support.ApiTest):
+    def setUp(self):
+        super().setUp()
+        self.top = os.path.join(self.home, "things")
+        for name in ("b", "a", ".hidden", "a/below"):
+            os.makedirs(os.path.join(self.top, name))
+        for name, data in (("m.gguf", b"12345"), ("notes.txt", b"secret"), ("w.safetensors", b"1")):
+            with open(os.path.join(self.top, name), "wb") as file:
+                file.write(data)
+        self.daemon = self.serve()
+
+    def ask(self, path=None, status=200, **more):
+        query = "&".join(f"{k}={v}" for k, v in {**({"path": path} if path is not None else {}), **more}.items())
+        answer = self.daemon.ask("GET", "/ui-api/directories" + (f"?{query}" if query else ""))
+        self.assertEqual(answer.status, status, answer)
+        return answer.json
+
+    def test_folders_and_models_are_listed_and_nothing_else(self):
+        told = self.ask(self.top)
+        self.assertEqual((told["path"], told["parent"]), (self.top, self.home))
+        self.assertEqual(told["folders"], ["a", "b"])
+        self.assertEqual(told["files"], [{"name": "m.gguf", "bytes": 5}, {"name": "w.safetensors", "bytes": 1}])
+        self.assertEqual(self.ask(self.top, hidden="true")["folders"], [".hidden", "a", "b"])
+        self.assertEqual(self.ask(self.top + "/a/../b/./")["path"], self.top + "/b")
+        self.assertEqual(self.ask()["path"], os.path.realpath(self.home))
+        self.assertIn(self.home, self.ask()["places"])
+
+    def test_what_cannot_be_listed_says_why(self):
+        self.assertEqual(self.ask(self.top + "/none", 404)["error"]["param"], "path")
+        self.assertEqual(self.ask("relative", 400)["error"]["param"], "path")
+        self.assertEqual(self.ask(self.top, 400, hidden="x")["error"]["param"], "hidden")
+        self.ask(self.top + "/notes.txt", 404)
+
+    @support.cli.unittest.skipIf(support.SANDBOX, "without the sandbox")
+    def test_the_sandbox_lists_names_of_the_users_folder_and_opens_none_of_its_files(self):
+        closed = self.ask("/proc/1", 403)["error"]
+        self.assertEqual(closed["code"], "folder_closed")
+        answer = self.daemon.ask("POST", "/ui-api/models/create", {"name": "x", "from": os.path.join(self.top, "m.gguf")})
+        self.assertNotIn(b'"error": null', answer.body)
+
+    def test_without_a_key_only_this_machine_sees_them(self):
+        address = self.outside()
+        if not address:
+            self.skipTest("this machine has no other address")
+        key, _ = self.key("boss", "--scopes", "admin")
+        daemon = self.serve("--host", "0.0.0.0", env=self.environment(), port=0)
+        for headers, status in (([], 401), ([("Authorization", f"Bearer {key}")], 200)):
+            with socket.create_connection((address, daemon.port), 10) as connection:
+                lines = ["GET /ui-api/directories HTTP/1.1", f"Host: {address}:{daemon.port}", "Connection: close"]
+                lines += [f"{n}: {v}" for n, v in headers]
+                connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
+                with connection.makefile("rb") as file:
+                    self.assertEqual(support.read_answer(file).status, status)
+
+    @staticmethod
+    def outside():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 9))  # sends nothing
+                return probe.getsockname()[0]
+            except OSError:
+                return None
+
+
+if __name__ == "__main__":
+    support.main()
