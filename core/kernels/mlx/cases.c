@@ -258,7 +258,7 @@ static void add_rows(kernel_world *w, slot dst, uint32_t width)
 static void add_norm(kernel_world *w, slot dst, slot src, uint32_t width, uint32_t groups)
 {
     op *o = add_op(w, OP_NORM, dst, src, width);
-    o->norm = (op_norm){NORM_RMS, width / groups, 1e-5f};
+    o->norm = (op_norm){.kind = NORM_RMS, .width = width / groups, .eps = 1e-5f};
     o->weight = float_tensor(w, width / groups, 1, 1, 0.25f);
 }
 
@@ -267,7 +267,7 @@ static void add_logits(kernel_world *w, slot src, uint32_t width)
 {
     add_op(w, OP_TAKE_ROWS, src, SLOT_NONE, width);
     op *o = add_op(w, OP_NORM, SLOT_LOGITS, src, width);
-    o->norm = (op_norm){NORM_LAYER, width, 1e-5f}; /* which is no kernel of ours */
+    o->norm = (op_norm){.kind = NORM_LAYER, .width = width, .eps = 1e-5f}; /* which is no kernel of ours */
 }
 
 static void plan_norm(kernel_world *w, const kernel_case *c)
