@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "convert/experts.h"
 #include "convert/importance.h"
 #include "convert/merge.h"
 #include "convert/mix.h"
@@ -27,26 +28,73 @@ static bool quantised(dtype type)
     return dtype_find((uint32_t)type)->block_size > 1;
 }
 
+static mlxr_status bad_importance(const job *j, const importance_entry *e, const tensor *t, mlxr_error *error)
+{
+    return error_set(error, MLXR_FORMAT,
+                     "%s: importance of '%s' has %llu values in %u matrices, the tensor's rows have %llu weights "
+                     "in %llu matrices; it was made with another model",
+                     j->options->imatrix, t->name, (unsigned long long)e->n, e->n_matrices,
+                     (unsigned long long)t->shape[0], (unsigned long long)t->shape[2]);
+}
+
+/* The importance of each matrix by the names that the parts have in the folder, where it may have been measured. A
+ * matrix without: everything counts alike. */
+static mlxr_status find_parts_importance(job *j, out_tensor *t, mlxr_error *error)
+{
+    size_t n_in = (size_t)t->in->shape[0], n = (size_t)t->in->shape[2];
+    float *values = region_array(&j->source.memory, n_in * n, sizeof *values);
+    bool found = false;
+    if (!values) {
+        return error_nomem(error, t->in->name, n_in * n * sizeof *values);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const tensor *from = t->parts[i].from->in;
+        const importance_entry *e = importance_find(&j->importance, from->name);
+        size_t matrix = (size_t)(t->parts[i].first_row / from->shape[1]);
+        if (e && e->n != n_in * from->shape[2]) {
+            return bad_importance(j, e, from, error);
+        }
+        for (size_t k = 0; k < n_in; k++) {
+            values[i * n_in + k] = e ? e->values[matrix * n_in + k] : 1.0f;
+        }
+        found = found || e;
+    }
+    if (found) {
+        t->importance = values;
+        t->n_matrices = (uint32_t)n;
+        j->report.n_weighted++;
+    }
+    return MLXR_OK;
+}
+
 /* The tensor's entry in the importance matrix, if there is one: it must have the tensor's shape. */
 static mlxr_status find_importance(job *j, out_tensor *t, mlxr_error *error)
 {
-    const importance_entry *e = j->weighted ? importance_find(&j->importance, t->in->name) : NULL;
-    if (!e || !quantised(t->type)) {
+    if (!j->weighted || !quantised(t->type)) {
         return MLXR_OK;
+    }
+    const importance_entry *e = importance_find(&j->importance, t->in->name);
+    if (!e) {
+        return t->parts ? find_parts_importance(j, t, error) : MLXR_OK;
     }
     uint64_t n_matrices = e->n / t->in->shape[0];
     if (e->n % t->in->shape[0] != 0 || (n_matrices != 1 && n_matrices != t->in->shape[2]) ||
         (e->n_matrices != n_matrices && e->n_matrices != 1)) {
-        return error_set(error, MLXR_FORMAT,
-                         "%s: importance of '%s' has %llu values in %u matrices, the tensor's rows have %llu weights "
-                         "in %llu matrices; it was made with another model",
-                         j->options->imatrix, t->in->name, (unsigned long long)e->n, e->n_matrices,
-                         (unsigned long long)t->in->shape[0], (unsigned long long)t->in->shape[2]);
+        return bad_importance(j, e, t->in, error);
     }
     t->importance = e->values;
     t->n_matrices = (uint32_t)n_matrices;
     j->report.n_weighted++;
     return MLXR_OK;
+}
+
+static bool is_merged(const out_tensor *t)
+{
+    bool merged = t->merged != NULL;
+    for (uint64_t i = 0; t->parts && i < t->in->shape[2] && !merged; i++) {
+        merged = t->parts[i].from->merged != NULL;
+    }
+    return merged;
 }
 
 static mlxr_status choose_types(job *j, mlxr_error *error)
@@ -55,7 +103,7 @@ static mlxr_status choose_types(job *j, mlxr_error *error)
     mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < j->source.n_tensors && status == MLXR_OK; i++) {
         out_tensor *t = &j->source.tensors[i];
-        if (t->merged && !j->mix && !codec_encodes(t->in->type)) {
+        if (is_merged(t) && !j->mix && !codec_encodes(t->in->type)) {
             return error_set(error, MLXR_UNSUPPORTED, "tensor '%s' is %s, which is not written here; give a type",
                              t->in->name, dtype_name(t->in->type));
         }
@@ -140,6 +188,9 @@ mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_o
     mlxr_status status = source_open(&j.source, in, error);
     if (status == MLXR_OK && options->n_adapters) {
         status = merge_adapters(&j.source, options->adapters, options->adapter_scales, options->n_adapters, error);
+    }
+    if (status == MLXR_OK) {
+        status = experts_stack(&j.source, error);
     }
     if (status == MLXR_OK && options->imatrix) {
         status = importance_open(&j.importance, options->imatrix, error);

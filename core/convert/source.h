@@ -12,7 +12,7 @@
 typedef struct source {
     model_file *file;
     gguf_out header;     /* without general.file_type, .quantization_version and .alignment, and split.* */
-    out_tensor *tensors; /* [n_tensors] with the types they have */
+    out_tensor *tensors; /* [n_tensors] with the types they have: the file's in their order, then those added */
     size_t n_tensors;
     bool scaling_is_tensor; /* of RoPE: metadata does not say it again */
     region memory;

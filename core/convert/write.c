@@ -83,7 +83,8 @@ static bool all_within(const float *x, size_t n, float limit)
     return n_bad == 0;
 }
 
-static mlxr_status check_weights(const out_tensor *t, uint64_t first, uint64_t n, const float *x, mlxr_error *error)
+static mlxr_status check_weights(const out_tensor *t, dtype type, uint64_t first, uint64_t n, const float *x,
+                                 mlxr_error *error)
 {
     size_t n_weights = (size_t)(n * t->in->shape[0]);
     if (!all_within(x, n_weights, INFINITY)) {
@@ -92,7 +93,7 @@ static mlxr_status check_weights(const out_tensor *t, uint64_t first, uint64_t n
                          " is no finite number; the file is damaged, or the model was",
                          t->in->name, first, first + n - 1);
     }
-    if (t->type == DTYPE_F16 && !all_within(x, n_weights, HALF_OVERFLOW)) {
+    if (type == DTYPE_F16 && !all_within(x, n_weights, HALF_OVERFLOW)) {
         return error_set(error, MLXR_UNSUPPORTED,
                          "tensor '%s': a weight in rows %" PRIu64 " to %" PRIu64
                          " is too large for F16, which ends at 65,504; BF16 and F32 hold it",
@@ -124,15 +125,39 @@ static const uint8_t *take_rows(const out_tensor *t, uint64_t first, uint64_t n,
     return room;
 }
 
-/* What a piece was read from leaves memory. Rows of packed tensors may lie side by side: all of one at once, when the
- * next one is begun. */
-static void forget_source(const work *w, const out_tensor *t, uint64_t first, uint64_t n)
+/* The tensor that row `row` of t lies in, *from_row there. */
+static const out_tensor *source_of(const out_tensor *t, uint64_t row, uint64_t *from_row)
 {
-    if (first == 0 && t > w->tensors && t[-1].packed) {
-        packed_forget(t[-1].packed);
+    if (!t->parts) {
+        *from_row = row;
+        return t;
     }
-    if (!t->packed) {
-        mapping_forget_part((const uint8_t *)t->in->data + first * t->in->row_bytes, (size_t)n * t->in->row_bytes);
+    const out_part *part = &t->parts[row / t->in->shape[1]];
+    *from_row = part->first_row + row % t->in->shape[1];
+    return part->from;
+}
+
+/* The one that the rows before lie in; NULL: there are none. */
+static const out_tensor *source_before(const work *w, const out_tensor *t, uint64_t row)
+{
+    if (row == 0 && t == w->tensors) {
+        return NULL;
+    }
+    return row ? source_of(t, row - 1, &row) : source_of(t - 1, n_rows_of(t[-1].in) - 1, &row);
+}
+
+/* What rows [first, first + n) of t, which are `from`'s from_row and on, were read from leaves memory. Rows of packed
+ * tensors may lie side by side: all of one at once, when the next one is begun. */
+static void forget_source(const work *w, const out_tensor *t, uint64_t first, uint64_t n, const out_tensor *from,
+                          uint64_t from_row)
+{
+    const out_tensor *before = source_before(w, t, first);
+    if (before && before != from && before->packed) {
+        packed_forget(before->packed);
+    }
+    if (!from->packed) {
+        mapping_forget_part((const uint8_t *)from->in->data + from_row * from->in->row_bytes,
+                            (size_t)n * from->in->row_bytes);
     }
 }
 
@@ -157,17 +182,20 @@ static void encode_rows(const work *w, const out_tensor *t, uint64_t first, uint
     }
 }
 
-static mlxr_status write_piece(work *w, const out_tensor *t, uint64_t offset, uint64_t first, uint64_t n, float *x,
-                               uint8_t *out, mlxr_error *error)
+/* Rows of one source. */
+static mlxr_status write_rows(work *w, const out_tensor *t, uint64_t offset, uint64_t first, uint64_t n, float *x,
+                              uint8_t *out, mlxr_error *error)
 {
     size_t n_in = (size_t)t->in->shape[0], row_bytes = dtype_row_bytes(t->type, n_in);
-    const uint8_t *bytes = take_rows(t, first, n, out);
-    if (t->type != t->in->type || t->merged) {
-        codec_decode(t->in->type, bytes, x, (size_t)n * n_in);
-        for (uint64_t i = 0; i < n && t->merged; i++) {
-            merge_row(t->merged, source_row(t, first + i), x + i * n_in);
+    uint64_t from_row = 0;
+    const out_tensor *from = source_of(t, first, &from_row);
+    const uint8_t *bytes = take_rows(from, from_row, n, out);
+    if (t->type != from->in->type || from->merged) {
+        codec_decode(from->in->type, bytes, x, (size_t)n * n_in);
+        for (uint64_t i = 0; i < n && from->merged; i++) {
+            merge_row(from->merged, source_row(from, from_row + i), x + i * n_in);
         }
-        mlxr_status status = check_weights(t, first, n, x, error);
+        mlxr_status status = check_weights(from, t->type, from_row, n, x, error);
         if (status != MLXR_OK) {
             return status;
         }
@@ -175,7 +203,20 @@ static mlxr_status write_piece(work *w, const out_tensor *t, uint64_t offset, ui
         bytes = out;
     }
     mlxr_status status = new_file_write(&w->file, offset + first * row_bytes, bytes, (size_t)n * row_bytes, error);
-    forget_source(w, t, first, n);
+    forget_source(w, t, first, n, from, from_row);
+    return status;
+}
+
+static mlxr_status write_piece(work *w, const out_tensor *t, uint64_t offset, uint64_t first, uint64_t n, float *x,
+                               uint8_t *out, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    for (uint64_t done = 0; done < n && status == MLXR_OK;) {
+        uint64_t left = t->in->shape[1] - (first + done) % t->in->shape[1];
+        uint64_t some = t->parts && left < n - done ? left : n - done;
+        status = write_rows(w, t, offset, first + done, some, x, out, error);
+        done += some;
+    }
     return status;
 }
 

@@ -11,8 +11,17 @@
 
 typedef struct merge_part merge_part;
 
-typedef struct out_tensor {
+typedef struct out_tensor out_tensor;
+
+/* Where the rows of one matrix lie: in->shape[1] of another tensor's. */
+typedef struct out_part {
+    const out_tensor *from;
+    uint64_t first_row;
+} out_part;
+
+struct out_tensor {
     const tensor *in;
+    const out_part *parts;       /* [in->shape[2]], where `in` has no data, or NULL (experts.h) */
     const merge_part *merged;    /* what adapters add, or NULL (merge.h) */
     const packed_weight *packed; /* or NULL: rows of in->type, where `in` has no data */
     dtype type;
@@ -20,7 +29,7 @@ typedef struct out_tensor {
     uint32_t n_pair_rows;    /* … the first n of them; RoPE does not turn the others */
     const float *importance; /* [n_matrices][shape[0]] or NULL */
     uint32_t n_matrices;     /* 1: the same for all rows; else shape[2] */
-} out_tensor;
+};
 
 typedef struct write_options {
     uint32_t n_threads; /* 0: one for each usable core */

@@ -849,7 +849,7 @@ static void write_experts(writer *w)
     n_used = need_u32(w, "num_experts_per_tok", UINT32_MAX);
     add_u32(w, ".expert_count", n_expert);
     add_u32(w, ".expert_used_count", n_used);
-    if (get_u32(w, w->root, "moe_intermediate_size", &number)) {
+    if (get_u32(w, w->root, "moe_intermediate_size", &number) || get_u32(w, w->root, "intermediate_size", &number)) {
         add_u32(w, ".expert_feed_forward_length", number);
     }
     if (get_u32(w, w->root, "n_shared_experts", &number)) {
@@ -878,7 +878,7 @@ static void write_experts(writer *w)
         add_u32(w, ".expert_group_used_count", number);
     }
     get_bool(w, w->root, "norm_topk_prob", &normalise);
-    add_u32(w, ".expert_weights_norm", normalise);
+    add_bool(w, ".expert_weights_norm", normalise);
     copy_f32(w, w->root, "routed_scaling_factor", ".expert_weights_scale");
     refuse_mixture(w);
 }

@@ -212,8 +212,8 @@ def as_fp8(stem, shape, content):
 class Quantised(support.CliTest):
     """A quantised checkpoint answers as the same weights in float32 do, and so does what it is converted to."""
 
-    def folders(self, name, pack, quant):
-        source = next(f for f in folders() if os.path.basename(f).startswith("llama"))
+    def folders(self, name, pack, quant, source=None):
+        source = source or next(f for f in folders() if os.path.basename(f).startswith("llama"))
         packed, plain = os.path.join(self.home, name), os.path.join(self.home, name + "-plain")
         shutil.copytree(source, packed)
         shutil.copytree(source, plain)
@@ -249,6 +249,18 @@ class Quantised(support.CliTest):
         self.assertEqual(self.succeed("convert", packed, out, "--json").json["encoded"], 0)
         types = {t["type"] for t in self.succeed("show", out, "--tensors", "--json").json["tensors"]}
         self.assertIn("Q4_0", types)
+        self.compare(out, plain)
+
+    def test_experts_in_gptq(self):
+        quant = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+        packed, plain = self.folders("moe", as_gptq, quant, support.write_family("qwen3moe", self.home))
+        self.compare(packed, plain)
+        out = os.path.join(self.home, "out.gguf")
+        self.assertEqual(self.succeed("convert", packed, out, "--json").json["encoded"], 0)
+        tensors = {t["name"]: t for t in self.succeed("show", out, "--tensors", "--json").json["tensors"]}
+        for name, kind, shape in (("gate", "Q4_0", [64, 48, 7]), ("up", "Q4_0", [64, 48, 7]), ("down", "F32", [48, 64, 7])):
+            found = tensors[f"blk.0.ffn_{name}_exps.weight"]
+            self.assertEqual((found["type"], found["shape"]), (kind, shape))
         self.compare(out, plain)
 
     def test_fp8(self):

@@ -1,5 +1,6 @@
 /*
- * Families with layers without attention from safetensors to GGUF: the file gives the same logits as the folder.
+ * Families with layers without attention, and with experts, from safetensors to GGUF: the file gives the same logits
+ * as the folder.
  * Owner: the test program. Lifetime: the process.
  */
 #include "mlxr_convert.h"
@@ -33,7 +34,9 @@ static void logits_of(mlxr_engine *engine, const char *path, float *out)
 static void a_converted_file_gives_the_folders_logits(void **state)
 {
     (void)state;
-    static const char *const families[] = {"lfm2", "qwen3next", "granitehybrid", "granitehybrid-dense", "nemotron-h"};
+    static const char *const families[] = {"lfm2",       "qwen3next", "granitehybrid", "granitehybrid-dense",
+                                           "nemotron-h", "mixtral",   "qwen3moe",      "olmoe",
+                                           "granitemoe", "glm4moe",   "gpt-oss"};
     static float expected[N_TOKENS * TINY_N_VOCAB], found[N_TOKENS * TINY_N_VOCAB];
     mlxr_error error;
     mlxr_engine *engine = NULL;

@@ -1,0 +1,15 @@
+/*
+ * Experts as GGUF files have them: one tensor for those of a layer, gate and up apart.
+ * Owner: the source's memory. Lifetime: the source's.
+ */
+#ifndef MLXR_CONVERT_EXPERTS_H
+#define MLXR_CONVERT_EXPERTS_H
+
+#include "convert/source.h"
+
+/* Of tensors that are one expert's, blk.<i>.ffn_<part>.<expert>.weight, makes blk.<i>.ffn_<part>_exps.weight; of a
+ * folder's tensors with gate and up in one, two. Rows stay where they lie: the tensors made have parts. Call it when
+ * nothing changes the source's tensors any more. */
+mlxr_status experts_stack(source *s, mlxr_error *error);
+
+#endif
