@@ -46,6 +46,10 @@ static mlxr_status merge_target(source *s, const hparams *h, const adapter_file 
     }
     for (uint64_t row = 0; row < n_rows; row++) {
         uint64_t from = graph_adapter_row(h, s->file->rope_halves, file->halves, target->name, row);
+        if (from >= n_rows) {
+            return error_set(error, MLXR_FORMAT, "the adapter changes '%s', whose %llu rows are no whole heads",
+                             target->name, (unsigned long long)n_rows);
+        }
         float *out = b + row * target->rank;
         codec_decode(target->b->type, (const uint8_t *)target->b->data + from * target->b->row_bytes, out,
                      target->rank);

@@ -34,7 +34,7 @@ static mlxr_status bad_importance(const job *j, const importance_entry *e, const
                      "%s: importance of '%s' has %llu values in %u matrices, the tensor's rows have %llu weights "
                      "in %llu matrices; it was made with another model",
                      j->options->imatrix, t->name, (unsigned long long)e->n, e->n_matrices,
-                     (unsigned long long)t->shape[0], (unsigned long long)t->shape[2]);
+                     (unsigned long long)t->shape[0], (unsigned long long)(t->shape[2] * t->shape[3]));
 }
 
 /* The importance of each matrix by the names that the parts have in the folder, where it may have been measured. A
@@ -78,7 +78,7 @@ static mlxr_status find_importance(job *j, out_tensor *t, mlxr_error *error)
         return t->parts ? find_parts_importance(j, t, error) : MLXR_OK;
     }
     uint64_t n_matrices = e->n / t->in->shape[0];
-    if (e->n % t->in->shape[0] != 0 || (n_matrices != 1 && n_matrices != t->in->shape[2]) ||
+    if (e->n % t->in->shape[0] != 0 || (n_matrices != 1 && n_matrices != t->in->shape[2] * t->in->shape[3]) ||
         (e->n_matrices != n_matrices && e->n_matrices != 1)) {
         return bad_importance(j, e, t->in, error);
     }
@@ -103,15 +103,15 @@ static mlxr_status choose_types(job *j, mlxr_error *error)
     mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < j->source.n_tensors && status == MLXR_OK; i++) {
         out_tensor *t = &j->source.tensors[i];
-        if (is_merged(t) && !j->mix && !codec_encodes(t->in->type)) {
-            return error_set(error, MLXR_UNSUPPORTED, "tensor '%s' is %s, which is not written here; give a type",
-                             t->in->name, dtype_name(t->in->type));
-        }
         bool gave_way;
         gave_way = false;
         t->type = j->mix ? mix_type(j->mix, &model, t->in, &gave_way) : t->in->type;
         if (t->type >= DTYPE_OWN) { /* GGUF has no such type */
             t->type = DTYPE_F16;
+        }
+        if (is_merged(t) && !codec_encodes(t->type)) {
+            return error_set(error, MLXR_UNSUPPORTED, "tensor '%s' is %s, which is not written here; give a type",
+                             t->in->name, dtype_name(t->type));
         }
         uint64_t n = t->in->shape[0] * t->in->shape[1] * t->in->shape[2] * t->in->shape[3];
         j->report.n_weights += n;

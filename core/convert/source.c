@@ -100,6 +100,9 @@ static mlxr_status put_tokenizer(source *s, mlxr_error *error)
 /* A bias in the order of its matrix's rows: a copy. */
 static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, uint32_t n_rot, mlxr_error *error)
 {
+    if (t->packed) {
+        return error_set(error, MLXR_UNSUPPORTED, "bias '%s' is quantised, which a bias cannot be", t->in->name);
+    }
     size_t n = (size_t)t->in->shape[0], n_head = n / n_heads;
     tensor *copy = region_array(&s->memory, 1, sizeof *copy);
     float *values = region_array(&s->memory, n, sizeof *values), *plain = region_array(&s->memory, n, sizeof *plain);

@@ -80,6 +80,9 @@ static mlxr_status bind_target(const binding *b, const adapter_target *t)
             continue;
         }
         uint64_t first = (uint64_t)((const uint8_t *)o->weight->data - (const uint8_t *)whole->data) / whole->row_bytes;
+        if (product->rank) {
+            return error_set(b->error, MLXR_FORMAT, "the adapter changes '%s' twice", t->name);
+        }
         mlxr_status status = bind_product(b, t, o, first, product);
         if (status != MLXR_OK) {
             return status;

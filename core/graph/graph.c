@@ -644,6 +644,10 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
     }
     set_slots(&g->plan, &g->h);
     set_groups(&b);
+    if (g->plan.n_kv_groups == 0) {
+        status = error_set(error, MLXR_UNSUPPORTED, "no layer of the model sees other tokens than its own");
+        goto fail;
+    }
     add_layers(&b, g->h.fam->gguf_heads_in_turn && !file->rope_halves);
     add_head_layer(&g->head, g->weights.dense[0], NULL, false);
     add_head_layer(&g->head, g->weights.dense[1], NULL, false);

@@ -50,6 +50,13 @@ static void add_meta(XXH3_state_t *state, const meta_value *value)
     }
 }
 
+/* What the configuration beside packed weights says of them makes other weights of the same bytes. */
+static void add_packed(XXH3_state_t *state, const packed_weight *p)
+{
+    uint64_t numbers[] = {p->layout, p->type, p->group, p->group_rows, p->bits, p->zero_less_one, p->n_zip};
+    add(state, numbers, sizeof numbers);
+}
+
 bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_hash *out)
 {
     XXH3_state_t *state = XXH3_createState();
@@ -70,6 +77,11 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
     for (uint64_t i = 0; i < file->n_meta; i++) {
         if (computes(file->meta[i].key)) {
             add_meta(state, &file->meta[i]);
+        }
+    }
+    for (uint64_t i = 0; file->packed && i < file->n_tensors; i++) {
+        if (file->packed[i]) {
+            add_packed(state, file->packed[i]);
         }
     }
     for (uint32_t i = 0; i < file->n_parts; i++) {

@@ -55,7 +55,8 @@ static bool name_ranks(const char *name)
 mlxr_rerank_info mlxr_rerank_info_get(const mlxr_model *model)
 {
     bool encoder = model->graph->plan.both_ways, head = model->graph->h.ranks;
-    bool asked = !encoder && model->chat && token_of(model, "yes") >= 0 && token_of(model, "no") >= 0;
+    bool asked = !encoder && !model->graph->h.headless && model->chat && token_of(model, "yes") >= 0 &&
+                 token_of(model, "no") >= 0;
     return (mlxr_rerank_info){.possible = head || asked,
                               .intended = head || (asked && name_ranks(model->info.name)),
                               .pooling = encoder ? MLXR_POOLING_FIRST : MLXR_POOLING_LAST,

@@ -351,7 +351,7 @@ static void logits_equal_the_reference(void **state)
         }
     }
     if (has_mixers(name) && strcmp(backends[0], "mlx") == 0) {
-        assert_true(is_refused(path, "runs no layers with a convolution or linear attention"));
+        assert_true(is_refused(path, "runs no layers with a convolution, linear attention or gated attention"));
         mapping_close(&r.file);
         return;
     }

@@ -88,10 +88,12 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
 static mlxr_status check_mixers(const plan *p, mlxr_error *error)
 {
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind == OP_CONV || p->ops[i].kind == OP_RECUR) {
-            return error_set(error, MLXR_UNSUPPORTED,
-                             "the MLX backend runs no layers with a convolution or linear attention; the backend cpu "
-                             "does");
+        op_kind kind = p->ops[i].kind;
+        if (kind == OP_CONV || kind == OP_RECUR || kind == OP_PICK) {
+            return error_set(
+                error, MLXR_UNSUPPORTED,
+                "the MLX backend runs no layers with a convolution, linear attention or gated attention; the "
+                "backend cpu does");
         }
     }
     if (p->slot_width[SLOT_KL]) {
