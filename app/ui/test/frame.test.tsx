@@ -1,14 +1,17 @@
-import { cleanup, configure, fireEvent, screen, waitFor } from '@testing-library/react';
+import { act, cleanup, configure, fireEvent, screen, waitFor } from '@testing-library/react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import CommandPalette from '@/components/layout/CommandPalette';
 import { ConnectionBanner } from '@/components/layout/ConnectionBanner';
 import { Navigation } from '@/components/layout/Navigation';
+import { TrayPopover } from '@/components/layout/TrayPopover';
 import { LogEntry } from '@/components/logs/LogEntry';
 import LogViewer from '@/components/logs/LogViewer';
 import { ModelActions } from '@/components/models/ModelActions';
 import { ModelCard } from '@/components/models/ModelCard';
 import { ModelDetailDrawer } from '@/components/models/ModelDetailDrawer';
+import { ModelImport } from '@/components/models/ModelImport';
 import { ModelPullDialog } from '@/components/models/ModelPullDialog';
+import { ModelStats } from '@/components/models/ModelStats';
 import { RegistryTable } from '@/components/models/RegistryTable';
 import { DaemonControl } from '@/components/settings/DaemonControl';
 import { GeneralPanel } from '@/components/settings/GeneralPanel';
@@ -18,7 +21,8 @@ import { copyText } from '@/lib/clipboard';
 import { useLogs } from '@/stores/logs';
 import { useNavigation } from '@/stores/navigation';
 import { DEFAULTS, usePreferences } from '@/stores/preferences';
-import { chat, fakeDaemon, loaded, model, show, withSizes } from './support';
+import { useToasts } from '@/stores/toasts';
+import { chat, fakeDaemon, loaded, model, options, sentFiles, show, status, withDialogs, withSizes, type SentFile } from './support';
 
 // A busy machine takes its time.
 configure({ asyncUtilTimeout: 15_000 });
@@ -28,8 +32,7 @@ const entry = { name: 'SmolLM2', source: 's', about: 'small', n_params: 135e6, b
 beforeEach(() => {
   withSizes();
   Element.prototype.scrollIntoView = () => undefined;
-  HTMLDialogElement.prototype.showModal = function () { this.open = true; };
-  HTMLDialogElement.prototype.close = function () { this.open = false; };
+  withDialogs();
 });
 afterEach(() => {
   cleanup();
@@ -90,6 +93,70 @@ describe('components of models', () => {
     await screen.findByText('Does not fit');
     for (const text of ['1.0 MiB', 'Q4_1', '135 M', 'T{{x}}', 'Apache-2.0', /"heads": 9/]) expect(screen.getByText(text)).toBeTruthy();
   });
+  it('ModelStats counts a file of several names once, and tells how long each stays in memory', () => {
+    const held = (fields: Parameters<typeof loaded>[0]) => ({ ...model({ path: fields?.path ?? '', bytes: 3 << 20 }), loaded: loaded(fields) });
+    const a = held({ name: 'a', path: '/a.gguf', weight_bytes: 2 << 20, n_ctx: 4096, kv_bytes_per_token: 1024, n_uses: 2, expires_in_ms: 65_000 });
+    const rows = [
+      a, { ...a, name: 'also-a' }, held({ name: 'b', path: '/b.gguf', pinned: true }), held({ name: 'c', path: '/c.gguf', loading: true }),
+      { ...model({ name: 'd', path: '/d.gguf', bytes: 1 << 20 }), loaded: undefined },
+    ]; // prettier-ignore
+    show(<ModelStats rows={rows} status={status()} />);
+    const figure = (label: string) => screen.getByText(label).nextElementSibling?.textContent;
+    expect([figure('Models'), figure('On disk'), figure('Weights'), figure('KV cache')]).toEqual(['5', '10.0 MiB', '1.0 MiB', '512 KiB / 1.0 MiB']);
+    const meter = (label: string) => screen.getByRole('meter', { name: label }).getAttribute('value');
+    expect([meter('Weights'), meter('KV cache')]).toEqual(['0.25', '0.5']);
+    expect(screen.getAllByRole('listitem').map((line) => line.textContent)).toEqual([
+      'a 2.0 MiB of weights, context 4096, 1.0 KiB of KV cache a token, 2 in use stays 1 min 5 s when idle',
+      expect.stringMatching(/^b .* stays: the daemon was started with it$/),
+      'c Loading… stays until it is unloaded',
+    ]);
+    cleanup();
+    show(<ModelStats rows={[]} status={undefined} />);
+    expect(screen.queryByRole('meter')).toBeNull();
+    expect(screen.queryByRole('listitem')).toBeNull();
+  });
+  it('ModelImport sends a file of this computer, under the name it is given, and tells what is wrong with it', async () => {
+    const sent: SentFile[] = [];
+    vi.stubGlobal('XMLHttpRequest', sentFiles(sent));
+    const onClose = vi.fn();
+    fakeDaemon({});
+    show(<ModelImport onClose={onClose} />);
+    const go = () => fireEvent.click(screen.getByRole('button', { name: 'Import' }));
+    expect(screen.getByRole('button', { name: 'Import' }).hasAttribute('disabled')).toBe(true);
+    const file = new File([new Uint8Array(2048)], 'My model (1).GGUF');
+    fireEvent.change(screen.getByLabelText('A file of this computer'), { target: { files: [file] } });
+    expect(screen.getByText('My model (1).GGUF · 2.0 KiB')).toBeTruthy();
+    expect(screen.getByLabelText<HTMLInputElement>('Name').value).toBe('My-model-1');
+    go();
+    await waitFor(() => expect(sent).toHaveLength(1));
+    expect(sent[0]).toMatchObject({ method: 'POST', url: '/ui-api/models/import?name=My-model-1', body: file });
+    act(() => sent[0]?.ask.upload.onprogress?.({ loaded: 1024 }));
+    expect(screen.getByText('1.0 KiB of 2.0 KiB')).toBeTruthy();
+    act(() => sent[0]?.ask.upload.onprogress?.({ loaded: 2048 }));
+    expect(screen.getByText('Being checked…')).toBeTruthy();
+    act(() => sent[0]?.ask.answer(400, { error: { message: 'no GGUF file' } }));
+    expect((await screen.findByRole('alert')).textContent).toBe('no GGUF file');
+    expect(onClose).not.toHaveBeenCalled();
+    fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'mine' } });
+    go();
+    await waitFor(() => expect(sent[1]?.url).toBe('/ui-api/models/import?name=mine'));
+    expect(screen.queryByRole('alert')).toBeNull();
+    act(() => sent[1]?.ask.answer(201, {}));
+    await waitFor(() => expect(onClose).toHaveBeenCalled());
+    expect(useToasts.getState().toasts.at(-1)?.text).toBe('mine is there.');
+  });
+  it('ModelImport uses a file of the daemon’s machine where it lies', async () => {
+    const folder = { path: '/srv', parent: '/', folders: [], files: [{ name: 'big.gguf', bytes: 1 << 20 }], left_out: 0, places: [] };
+    const asked = fakeDaemon({ 'GET /ui-api/directories': folder, 'POST /ui-api/models/register': {} });
+    const onClose = vi.fn();
+    show(<ModelImport onClose={onClose} />);
+    fireEvent.click(screen.getByRole('button', { name: /A file on the daemon’s machine/ }));
+    fireEvent.click(await screen.findByText('big.gguf'));
+    expect(screen.getByText('/srv/big.gguf')).toBeTruthy();
+    fireEvent.click(screen.getByRole('button', { name: 'Import' }));
+    await waitFor(() => expect(onClose).toHaveBeenCalled());
+    expect(asked.find(({ method }) => method === 'POST')).toEqual({ method: 'POST', url: '/ui-api/models/register', body: { path: '/srv/big.gguf', name: 'big' } });
+  });
 });
 
 describe('components of the log', () => {
@@ -118,13 +185,8 @@ describe('components of the log', () => {
 });
 
 describe('components of settings', () => {
-  const status = {
-    version: '1.2.3', state: 'ready', uptime_s: 61, engine: { backend: 'cpu', cpu_features: 'avx2', n_threads: 2, alive: true },
-    models: { loaded: 1, waiting: 0 }, memory: { budget_bytes: 1, weight_bytes: 1048576, kv_bytes_used: 0, kv_bytes_budget: 1048576 },
-    streams: { answers: 0, running: 3, queued: 4, paused: 0 },
-  }; // prettier-ignore
   it('DaemonControl tells how the daemon is, and ends it when that was asked for twice', async () => {
-    const asked = fakeDaemon({ 'GET /ui-api/status': status, 'POST /ui-api/drain': {} });
+    const asked = fakeDaemon({ 'GET /ui-api/status': status(), 'POST /ui-api/drain': {} });
     show(<DaemonControl />);
     await screen.findByText('1.2.3');
     for (const text of ['Ready', '1 min 1 s', '3 (+4)']) expect(screen.getByText(text)).toBeTruthy();
@@ -178,6 +240,34 @@ describe('the frame of all pages', () => {
     expect(useNavigation.getState().place.page).toBe('dashboard');
     fireEvent.change(screen.getByRole('combobox', { name: 'Theme' }), { target: { value: 'dark' } });
     expect(document.documentElement.dataset.theme).toBe('dark');
+  });
+  it('TrayPopover tells how the daemon is, unloads models and restarts it', async () => {
+    const rows = [model(), model({ name: 'also-m' }), model({ name: 'n', path: '/n.gguf' })];
+    const asked = fakeDaemon({
+      'GET /ui-api/status': status(), 'GET /ui-api/options': options(), 'GET /ui-api/models': { models: rows }, 'GET /ui-api/loaded': { loaded: [loaded()] },
+      'POST /ui-api/models/unload': {}, 'POST /ui-api/restart': {},
+    }); // prettier-ignore
+    show(<TrayPopover alone />);
+    await screen.findByText('MLXR 1.2.3');
+    expect(screen.getByRole('img', { name: 'Answering' })).toBeTruthy();
+    for (const text of ['1 min 1 s', '3 (+4)', '1.0 MiB', '512 KiB']) expect(screen.getByText(text)).toBeTruthy();
+    expect(screen.getByRole('link', { name: 'Settings' })).toMatchObject({ pathname: '/settings', target: '_blank', rel: 'noreferrer' });
+    const unload = await screen.findAllByRole('button', { name: /^Unload/ });
+    expect(unload).toHaveLength(1); // one file, whatever its names
+    fireEvent.click(unload[0] as HTMLElement);
+    await waitFor(() => expect(asked.find(({ url }) => url === '/ui-api/models/unload')?.body).toMatchObject({ model: expect.stringMatching(/^(also-)?m$/) as string }));
+    fireEvent.click(await screen.findByRole('button', { name: 'Restart the daemon' }));
+    expect(asked.some(({ url }) => url === '/ui-api/restart')).toBe(false);
+    fireEvent.click(screen.getByRole('button', { name: 'Restart the daemon' }));
+    await waitFor(() => expect(asked.find(({ url }) => url === '/ui-api/restart')?.body).toEqual({ now: false }));
+  });
+  it('TrayPopover says when nobody answers', async () => {
+    fakeDaemon({});
+    show(<TrayPopover />);
+    expect((await screen.findByRole('alert')).textContent).toContain('The daemon does not answer');
+    expect(screen.getByRole('img', { name: 'No answer' })).toBeTruthy();
+    expect(screen.getByRole('link', { name: 'Settings' }).hasAttribute('target')).toBe(false);
+    expect(screen.queryByRole('button')).toBeNull();
   });
   it('CommandPalette finds actions, models and chats, however they are written', async () => {
     fakeDaemon({ 'GET /ui-api/models': { models: [model({ name: 'Smol' })] }, 'GET /ui-api/loaded': { loaded: [] }, 'GET /ui-api/chats': { chats: [chat({ id: 7 })], next: null } });

@@ -3,8 +3,8 @@ import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { render, type RenderResult } from '@testing-library/react';
 import type { ReactNode } from 'react';
 import { vi } from 'vitest';
-import type { UiChat, UiMessage } from '@/api/schema';
-import type { LoadedModel, Model } from '@/api/types';
+import type { UiChat, UiMessage, UiOptions, UiOptionValues } from '@/api/schema';
+import type { DaemonStatus, LoadedModel, Model } from '@/api/types';
 
 export interface Asked {
   method: string;
@@ -25,8 +25,40 @@ export function fakeDaemon(answers: Readonly<Record<string, unknown>>): Asked[] 
   return asked;
 }
 
+export interface SentFile {
+  method: string;
+  url: string;
+  body: unknown;
+  ask: { upload: { onprogress?: (event: { loaded: number }) => void }; answer: (status: number, body: unknown) => void };
+}
+
+/** In place of XMLHttpRequest, which the page uses for files alone: what was sent, for a test to answer. */
+export const sentFiles = (sent: SentFile[]) =>
+  class {
+    upload = {};
+    status = 0;
+    responseText = '';
+    onload?: () => void;
+    private to = { method: '', url: '' };
+    open(method: string, url: string) { this.to = { method, url }; }
+    setRequestHeader() { /* of no account */ }
+    abort() { /* nothing is under way */ }
+    answer(status: number, body: unknown) {
+      this.status = status;
+      this.responseText = JSON.stringify(body);
+      this.onload?.();
+    }
+    send(body: unknown) { sent.push({ ...this.to, body, ask: this }); }
+  }; // prettier-ignore
+
 export const show = (children: ReactNode): RenderResult =>
   render(<QueryClientProvider client={new QueryClient({ defaultOptions: { queries: { retry: false } } })}>{children}</QueryClientProvider>);
+
+/** jsdom has the element, but not what it does. */
+export function withDialogs(): void {
+  HTMLDialogElement.prototype.showModal = function () { this.open = true; };
+  HTMLDialogElement.prototype.close = function () { this.open = false; };
+}
 
 /** jsdom lays nothing out: lists that show what is in sight are told a height. */
 export function withSizes(): void {
@@ -52,4 +84,27 @@ export const model = (fields: Partial<Model> = {}): Model => ({
 
 export const loaded = (fields: Partial<LoadedModel> = {}): LoadedModel => ({
   name: 'm', path: '/m.gguf', n_ctx: 2048, weight_bytes: 1, kv_bytes_per_token: 1, n_uses: 0, loading: false, pinned: false, expires_in_ms: null, ...fields,
+}); // prettier-ignore
+
+export const status = (fields: Partial<DaemonStatus> = {}): DaemonStatus => ({
+  version: '1.2.3', state: 'ready', uptime_s: 61, engine: { backend: 'cpu', cpu_features: 'avx2', n_threads: 2, alive: true },
+  models: { loaded: 1, waiting: 0 }, memory: { budget_bytes: 4 << 20, weight_bytes: 1 << 20, kv_bytes_used: 512 << 10, kv_bytes_budget: 1 << 20 },
+  streams: { answers: 0, running: 3, queued: 4, paused: 0 }, ...fields,
+}); // prettier-ignore
+
+const OPTION_VALUES: Required<UiOptionValues> = {
+  threads: 0, backend: '', kv_type: 'f16', kv_bytes: 0, kv_dir: '', kv_disk_bytes: 0, draft: 'none', batch_invariant: false,
+  memory_bytes: 0, ctx: 0, keep_alive_s: 300, parallel: 4, queue: 64, drain_s: 30,
+}; // prettier-ignore
+
+/** The daemon's options, `saved` in its file; the names in `fixed` come from its command line. */
+export const options = (saved: UiOptionValues = {}, fields: Partial<UiOptions> = {}, fixed: readonly string[] = []): UiOptions => ({
+  file: '/etc/mlxr.json', writable: true, can_restart: true, restart_needed: false, note: '', saved, running: OPTION_VALUES, defaults: OPTION_VALUES,
+  options: Object.keys(OPTION_VALUES).map((name) => ({
+    name, option: name.replaceAll('_', '-'), group: 'performance', applies: 'restart', pending: false,
+    source: fixed.includes(name) ? 'command_line' : name in saved ? 'file' : 'default',
+  })),
+  places: [{ name: 'models', path: '/srv/models', free_bytes: 3 << 20 }, { name: 'socket', path: '/run/mlxr.sock', free_bytes: null }],
+  build: { replaced: false, version: '1.2.3', compiler: 'gcc 14', system: 'Linux', machine: 'x86_64', backend: 'cpu', cpu_features: 'avx2', n_threads: 2 },
+  ...fields,
 }); // prettier-ignore
