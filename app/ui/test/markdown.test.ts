@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { clean, codeFenceOf, escapeHtml, NO_BLOCKS, renderBlock, setMathRenderer, splitBlocks, type Blocks } from '@/lib/markdown';
+import { clean, codeFenceOf, escapeHtml, GROUP, NO_BLOCKS, renderBlock, setMathRenderer, splitBlocks, type Blocks } from '@/lib/markdown';
 
 // jsdom has no trusted types: what clean() gives is text here.
 const text = (html: TrustedHTML | string): string => {
@@ -11,7 +11,7 @@ const markup = (block: string): string => text(renderBlock(block));
 const page = (text: string): HTMLElement => {
   const { finished, tail } = splitBlocks(text);
   const element = document.createElement('div');
-  for (const block of [...finished, tail]) {
+  for (const block of [...finished.flat(), tail]) {
     const part = document.createElement('div');
     const fence = codeFenceOf(block);
     if (fence) part.textContent = fence.code;
@@ -95,27 +95,52 @@ describe('blocks', () => {
     for (let step = 1; step < 9; step++) {
       let blocks: Blocks = NO_BLOCKS;
       for (let n = step; n < text.length + step; n += step) blocks = splitBlocks(text.slice(0, n), blocks);
-      expect(blocks.finished.join('') + blocks.tail).toBe(text);
-      const shown = [...blocks.finished, blocks.tail].map((b) => markup(b)).join('');
+      expect(blocks.finished.flat().join('') + blocks.tail).toBe(text);
+      const shown = [...blocks.finished.flat(), blocks.tail].map((b) => markup(b)).join('');
       const whole = splitBlocks(text);
-      expect(shown).toBe([...whole.finished, whole.tail].map((b) => markup(b)).join(''));
+      expect(shown).toBe([...whole.finished.flat(), whole.tail].map((b) => markup(b)).join(''));
     }
   });
 
   it('that are finished are never read again', () => {
     let blocks = splitBlocks('One.\n\nTwo.\n\nThr');
-    const [first] = blocks.finished;
+    const [first] = blocks.finished.flat();
     for (const more of ['e', 'e.', '\n\n', 'Four']) {
-      const before = blocks.finished;
-      blocks = splitBlocks(blocks.finished.join('') + blocks.tail + more, blocks);
-      expect(blocks.finished.slice(0, before.length)).toEqual(before);
+      const before = blocks.finished.flat();
+      blocks = splitBlocks(blocks.finished.flat().join('') + blocks.tail + more, blocks);
+      expect(blocks.finished.flat().slice(0, before.length)).toEqual(before);
     }
-    expect(blocks.finished[0]).toBe(first);
+    expect(blocks.finished.flat()[0]).toBe(first);
+  });
+
+  it('are in groups, of which a full one is never made anew', () => {
+    let blocks: Blocks = NO_BLOCKS;
+    let text = '';
+    for (let n = 0; n < 60; n++) {
+      const before = blocks;
+      text += n % 3 ? `Block ${n}.\n\n` : `Block ${n}.\n\n`.repeat(n);
+      blocks = splitBlocks(text, before);
+      before.finished.filter(({ length }) => length === GROUP).forEach((group, at) => expect(blocks.finished[at]).toBe(group));
+      expect(blocks.finished.slice(0, -1).every(({ length }) => length === GROUP)).toBe(true);
+      expect(blocks.finished.at(-1)?.length ?? 1).toBeGreaterThan(0);
+      expect(blocks.finished.at(-1)?.length ?? 1).toBeLessThanOrEqual(GROUP);
+    }
+    expect(blocks.finished.flat()).toEqual(splitBlocks(text).finished.flat());
+  });
+
+  it('know of a formula from the piece that brings it on', () => {
+    let blocks = splitBlocks('It costs $ 5.\n\nAnd');
+    expect(blocks.math).toBe(false);
+    for (const more of [' then $x', '$ is y.', '\n\nEnd.\n\n', 'End.']) {
+      blocks = splitBlocks(blocks.text + more, blocks);
+      expect(blocks.math).toBe(true);
+    }
+    expect(splitBlocks('Other.', blocks).math).toBe(false);
   });
 
   it('of another text begin anew', () => {
     const blocks = splitBlocks('Other.\n\nText.', splitBlocks('One.\n\nTwo.\n\nThree.'));
-    expect(blocks.finished.join('') + blocks.tail).toBe('Other.\n\nText.');
+    expect(blocks.finished.flat().join('') + blocks.tail).toBe('Other.\n\nText.');
   });
 
   it('cost the same at the end of a long text as at its beginning', () => {
@@ -129,6 +154,6 @@ describe('blocks', () => {
     }
     const { user, system } = process.cpuUsage(began);
     expect((user + system) / 1000 / 200).toBeLessThan(16);
-    expect(blocks.finished.length).toBeGreaterThan(3999);
+    expect(blocks.finished.flat().length).toBeGreaterThan(3999);
   });
 });

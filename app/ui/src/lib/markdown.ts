@@ -5,14 +5,25 @@
 import DOMPurify from 'dompurify';
 import { Marked, type TokenizerAndRendererExtension, type Tokens } from 'marked';
 
+/** Blocks of a full group. */
+export const GROUP = 32;
+export type Groups = readonly (readonly string[])[];
+
 export interface Blocks {
-  /** Sources of blocks that will not change however the text goes on, in order. */
-  finished: readonly string[];
+  /** The text that they are of. */
+  text: string;
+  /**
+   * Sources of blocks that will not change however the text goes on, in order. In groups, of which only the last gets more: the others stay
+   * the very same, so that what shows them need not look into them.
+   */
+  finished: Groups;
   /** What follows them: the last block, which may still grow. */
   tail: string;
+  /** Something may be a formula: then KaTeX is worth loading. */
+  math: boolean;
 }
 
-export const NO_BLOCKS: Blocks = { finished: [], tail: '' };
+export const NO_BLOCKS: Blocks = { text: '', finished: [], tail: '', math: false };
 
 export type MathRenderer = (tex: string, display: boolean) => string;
 let renderMath: MathRenderer | undefined;
@@ -20,8 +31,7 @@ let renderMath: MathRenderer | undefined;
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => escapes[c] ?? c);
 
-/** Has text that may be a formula? Then KaTeX is worth loading. */
-export const mayHoldMath = (text: string): boolean => /\$\$|\\\(|\\\[|\$[^\s$]/.test(text);
+const mayHoldMath = (text: string): boolean => /\$\$|\\\(|\\\[|\$[^\s$]/.test(text);
 
 export function setMathRenderer(render: MathRenderer): void {
   renderMath = render;
@@ -71,17 +81,24 @@ const marked = new Marked({
  */
 const owned = (part: string): string => part.split('').join('');
 
+/** Groups with more blocks at the end. */
+function withMore(groups: Groups, fresh: readonly string[]): Groups {
+  if (!fresh.length) return groups;
+  const open = groups.at(-1);
+  const [full, rest] = open && open.length < GROUP ? [groups.slice(0, -1), [...open, ...fresh]] : [groups, fresh];
+  const made = [...full];
+  for (let at = 0; at < rest.length; at += GROUP) made.push(rest.slice(at, at + GROUP));
+  return made;
+}
+
 /**
  * The blocks of a text that has grown since `before`: only what is behind its finished blocks is read again. A text that
  * is another one starts anew.
  */
 export function splitBlocks(text: string, before: Blocks = NO_BLOCKS): Blocks {
-  let length = 0;
-  for (const block of before.finished) {
-    if (!text.startsWith(block, length)) return splitBlocks(text);
-    length += block.length;
-  }
-  const rest = text.slice(length);
+  if (!text.startsWith(before.text)) return splitBlocks(text);
+  const rest = text.slice(before.text.length - before.tail.length);
+  const math = before.math || mayHoldMath(rest);
   const tokens = marked.lexer(rest);
   // The last block may grow, across blank lines, too ("- a\n\n- b").
   let last = tokens.length - 1;
@@ -89,8 +106,8 @@ export function splitBlocks(text: string, before: Blocks = NO_BLOCKS): Blocks {
   const fresh = tokens.slice(0, Math.max(last, 0)).map((token) => owned(token.raw));
   const n = fresh.reduce((sum, raw) => sum + raw.length, 0);
   // marked normalises line ends and tabs; where its pieces are not the text's, everything stays one block.
-  if (!rest.startsWith(fresh.join(''))) return { finished: before.finished, tail: rest };
-  return { finished: fresh.length ? [...before.finished, ...fresh] : before.finished, tail: rest.slice(n) };
+  if (!rest.startsWith(fresh.join(''))) return { text, finished: before.finished, tail: rest, math };
+  return { text, finished: withMore(before.finished, fresh), tail: rest.slice(n), math };
 }
 
 export interface CodeFence {

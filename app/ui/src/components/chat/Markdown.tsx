@@ -1,7 +1,7 @@
 import { memo, useEffect, useRef, useState } from 'react';
 import { CopyButton } from '@/components/ui/CopyButton';
 import { highlight } from '@/lib/highlight';
-import { clean, codeFenceOf, mayHoldMath, NO_BLOCKS, renderBlock, splitBlocks, type Blocks } from '@/lib/markdown';
+import { clean, codeFenceOf, GROUP, NO_BLOCKS, renderBlock, splitBlocks, type Blocks } from '@/lib/markdown';
 import { useMath } from '@/lib/math';
 
 function Markup({ html, as: Tag, className }: { html: TrustedHTML | string; as: 'div' | 'code'; className?: string }) {
@@ -11,13 +11,13 @@ function Markup({ html, as: Tag, className }: { html: TrustedHTML | string; as: 
 }
 
 function CodeBlock({ code, language, finished }: { code: string; language: string; finished: boolean }) {
-  const [html, setHtml] = useState<TrustedHTML | string>();
+  const [coloured, setColoured] = useState<{ code: string; html: TrustedHTML | string }>();
   useEffect(() => {
     if (!finished || !language) return;
     let current = true;
     highlight(code, language)
       .then((markup) => {
-        if (current && markup !== undefined) setHtml(clean(markup));
+        if (current && markup !== undefined) setColoured({ code, html: clean(markup) });
       })
       .catch(() => undefined);
     return () => {
@@ -30,7 +30,7 @@ function CodeBlock({ code, language, finished }: { code: string; language: strin
         {language}
         <CopyButton text={code} />
       </div>
-      <pre tabIndex={0}>{html === undefined ? <code>{code}</code> : <Markup as="code" html={html} />}</pre>
+      <pre tabIndex={0}>{coloured?.code === code ? <Markup as="code" html={coloured.html} /> : <code>{code}</code>}</pre>
     </div>
   );
 }
@@ -52,24 +52,41 @@ const Block = memo(function Block({ source, finished }: BlockProps) {
   );
 });
 
+interface GroupProps {
+  finished: readonly string[];
+  /** The block behind them, which may grow; ''. */
+  tail: string;
+  growing: boolean;
+  math: boolean;
+}
+
+/** A full one is passed over whole. The last holds the block that grows, too, which so stays the same element when it is finished. */
+const Group = memo(function Group({ finished, tail, growing, math }: GroupProps) {
+  const sources = tail ? [...finished, tail] : finished;
+  return sources.map((source, at) => <Block key={at} source={source} finished={at < finished.length || !growing} math={math} />);
+});
+
+const EMPTY: readonly string[] = [];
+
 /** Text of a model. While it grows only its last block is read and rendered again. */
 export function Markdown({ text, growing = false }: { text: string; growing?: boolean }) {
   const before = useRef<Blocks>(NO_BLOCKS);
-  const math = useMath(mayHoldMath(text));
-  // Rendering twice gives the same: the blocks kept are a prefix of this text, or are thrown away.
+  // Rendering twice gives the same: the blocks kept are of a prefix of this text, or are thrown away.
   // eslint-disable-next-line react-hooks/refs
   const blocks = splitBlocks(text, before.current);
+  const math = useMath(blocks.math);
   useEffect(() => {
     before.current = blocks;
   });
+  const { finished, tail } = blocks;
+  const full = (finished.at(-1)?.length ?? GROUP) === GROUP;
+  const groups = full && tail ? [...finished, EMPTY] : finished;
   return (
     <div className="prose">
-      {blocks.finished.map((source, at) => (
-        <Block key={at} source={source} finished math={math} />
-      ))}
-      {blocks.tail && (
-        <Block key={blocks.finished.length} source={blocks.tail} finished={!growing} math={math} />
-      )}
+      {groups.map((group, at) => {
+        const last = at === groups.length - 1;
+        return <Group key={at} finished={group} tail={last ? tail : ''} growing={last && growing} math={math} />;
+      })}
     </div>
   );
 }

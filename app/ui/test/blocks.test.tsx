@@ -1,0 +1,100 @@
+// What a frame of a growing answer costs: only what is new is rendered, and what is finished is not even looked at one by one.
+import { cleanup, configure, render, waitFor } from '@testing-library/react';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Markdown } from '@/components/chat/Markdown';
+import { GROUP, renderBlock, splitBlocks } from '@/lib/markdown';
+
+// A busy machine takes its time.
+configure({ asyncUtilTimeout: 15_000 });
+
+const counts = vi.hoisted(() => ({ elements: 0, blocks: 0 }));
+vi.mock('react/jsx-dev-runtime', async (original) => {
+  const runtime = await original<{ jsxDEV: (...given: unknown[]) => unknown }>();
+  const jsxDEV = (...given: unknown[]) => {
+    counts.elements++;
+    return runtime.jsxDEV(...given);
+  };
+  return { ...runtime, jsxDEV };
+});
+vi.mock('@/lib/markdown', async (original) => {
+  const lib = await original<typeof import('@/lib/markdown')>();
+  const counted = (source: string) => {
+    counts.blocks++;
+    return lib.renderBlock(source);
+  };
+  return { ...lib, renderBlock: counted };
+});
+/** Elements made, and blocks rendered, meanwhile. */
+const counted = (run: () => void) => {
+  Object.assign(counts, { elements: 0, blocks: 0 });
+  run();
+  return { ...counts };
+};
+
+/** So many blocks, without blank lines, which are blocks, too. */
+const headings = (n: number, from = 0) => Array.from({ length: n }, (_, at) => `# Part *${at + from}*\n`).join('');
+const blocksOf = (page: Element) => [...page.querySelectorAll('.prose > .block')];
+
+afterEach(cleanup);
+
+describe('a growing answer', () => {
+  it.each([1, 8])('of %i full groups makes as many elements a frame as it has groups, and renders one block', (groups) => {
+    let text = `${headings(groups * GROUP)}The`;
+    const { container, rerender } = render(<Markdown text={text} growing />);
+    expect(blocksOf(container)).toHaveLength(groups * GROUP + 1);
+    for (let frame = 0; frame < 8; frame++) {
+      const { elements, blocks } = counted(() => rerender(<Markdown text={(text += ' end')} growing />));
+      expect(blocks).toBe(1);
+      // One a group, of which the last has what grows; two around them; four of the block.
+      expect(elements).toBe(groups + 1 + 2 + 4);
+    }
+    for (let block = 0; block < 2 * GROUP; block++) {
+      const { elements, blocks } = counted(() => rerender(<Markdown text={(text += `\n# ${block}`)} growing />));
+      expect(blocks).toBeLessThanOrEqual(2); // the one that is finished, and the next
+      // Of the last group, and of the next if it is full, one more a block.
+      expect(elements).toBeLessThanOrEqual(groups + 3 + 2 + GROUP + 1 + 2 * 3);
+    }
+    expect(blocksOf(container)).toHaveLength((groups + 2) * GROUP + 1);
+  });
+  it('is the same page as the whole of it, block by block', () => {
+    const text = `${headings(GROUP)}# Title\n\n- a\n- b\n\n${headings(GROUP + 3)}End.`;
+    const { container, rerender } = render(<Markdown text="" growing />);
+    for (let n = 1; n < text.length; n += 7) rerender(<Markdown text={text.slice(0, n)} growing />);
+    rerender(<Markdown text={text} />);
+    const { finished, tail } = splitBlocks(text);
+    const blocks = [...finished.flat(), tail].map((source) => `<div class="block"><div>${renderBlock(source) as string}</div></div>`);
+    expect(blocks.length).toBeGreaterThan(2 * GROUP);
+    expect(container.firstElementChild?.outerHTML).toBe(`<div class="prose">${blocks.join('')}</div>`);
+  });
+  it('leaves its blocks the elements that they are, also the one that is finished', () => {
+    let [text, seen] = ['', [] as Element[]];
+    const { container, rerender } = render(<Markdown text={text} growing />);
+    for (const word of headings(2 * GROUP + 2).split(/(?<=\s)(?=\S)/)) {
+      rerender(<Markdown text={(text += word)} growing />);
+      const now = blocksOf(container);
+      expect(seen.every((block, at) => block === now[at])).toBe(true);
+      seen = now;
+    }
+    rerender(<Markdown text={text} />);
+    expect(blocksOf(container)).toEqual(seen);
+    expect(seen).toHaveLength(2 * GROUP + 2);
+  });
+  it('that is another one, or shorter, begins anew', () => {
+    const { container, rerender } = render(<Markdown text={headings(3 * GROUP)} growing />);
+    rerender(<Markdown text={headings(GROUP + 2, 7)} growing />);
+    expect(blocksOf(container).map(({ textContent }) => textContent.trim())).toEqual(Array.from({ length: GROUP + 2 }, (_, at) => `Part ${at + 7}`));
+    rerender(<Markdown text="" growing />);
+    expect(blocksOf(container)).toEqual([]);
+  });
+  it('colours code when it is finished, and shows what came to it since', async () => {
+    const { container, rerender } = render(<Markdown text={'```c\nint x;'} />);
+    const code = () => container.querySelector('pre code');
+    await waitFor(() => expect(code()?.querySelector('.hljs-type')?.textContent).toBe('int'));
+    rerender(<Markdown text={'```c\nint x;\nint y;'} growing />);
+    expect(code()?.textContent).toBe('int x;\nint y;');
+    expect(code()?.children).toHaveLength(0);
+    rerender(<Markdown text={'```c\nint x;\nint y;\n```\n\nEnd.'} growing />);
+    await waitFor(() => expect(code()?.querySelectorAll('.hljs-type')).toHaveLength(2));
+    expect(code()?.textContent).toBe('int x;\nint y;');
+  });
+});
