@@ -105,7 +105,9 @@ static void every_family_row_is_found_by_its_name_only(void **state)
     for (; family_at(n); n++) {
         const char *name = family_at(n)->name;
         assert_ptr_equal(family_find(name, strlen(name)), family_at(n));
-        assert_null(family_find(name, strlen(name) - 1));
+        /* one letter less is another family or none: qwen35 and qwen3 are both rows */
+        const family *shorter = family_find(name, strlen(name) - 1);
+        assert_true(!shorter || strlen(shorter->name) == strlen(name) - 1);
     }
     assert_true(n >= 4);
     assert_null(family_find("", 0));
