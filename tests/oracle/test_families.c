@@ -1,7 +1,8 @@
 /*
  * Logits of the families in tests/oracle/families against transformers (tools/oracle/check_families.py): the prompt at
- * once, token by token, in chunks, among other sequences, and behind a restart from pages on disk. MLXR_FAMILY_TABLE
- * names a file to which a line is added for each check; tools/oracle/family_table makes docs/models.md's table of them.
+ * once, token by token, in chunks, among other sequences, behind a restart from pages on disk, and those of the last
+ * token alone. MLXR_FAMILY_TABLE names a file to which a line is added for each check; tools/oracle/family_table makes
+ * docs/models.md's table of them.
  * Owner: the test program. Lifetime: the process.
  */
 #include <math.h>
@@ -198,6 +199,31 @@ static double check_reloaded(const char *backend, const char *path, const refere
     return close_setup(&s);
 }
 
+/* What generation asks for: the logits behind the last token, of a prompt that is one step or two. Nobody wants the
+ * other rows, and a backend may drop them as soon as no operation needs them. */
+static double check_last_row(const char *backend, const char *path, const reference *r)
+{
+    setup s;
+    mlxr_error error;
+    open_setup(&s, backend, path, NULL, r);
+    for (uint32_t first = 0; first < r->n_tokens; first += 23) {
+        mlxr_sequence *sequence = start(&s, r->n_tokens);
+        mlxr_sequence_release(sequence); /* of the prompt before it */
+        for (uint32_t pending; (pending = (uint32_t)mlxr_sequence_pending(sequence)) > 0;) {
+            bool all = pending < r->n_tokens || first == 0;
+            mlxr_slice slice = {
+                .sequence = sequence, .n_compute = all ? pending : first, .flags = MLXR_SLICE_NO_SAMPLE};
+            assert_ok(mlxr_step(s.engine, &slice, 1, &error), &error);
+            if (all) {
+                assert_int_equal(slice.n_logits, 1);
+                add_position(&s.sum, r, r->n_tokens - 1, slice.logits);
+            }
+        }
+        mlxr_sequence_close(&sequence);
+    }
+    return close_setup(&s);
+}
+
 /* Scores or vectors of texts that are the reference's first 1, 2, … tokens, n_together in a call. */
 static double check_texts(const char *backend, const char *path, const reference *r, size_t n_together)
 {
@@ -242,7 +268,7 @@ static const struct {
 } checks[] = {
     {"at once", check_at_once, true},      {"token by token", check_token_by_token, false},
     {"in chunks", check_in_chunks, false}, {"batched", check_batched, true},
-    {"reloaded", check_reloaded, false},
+    {"reloaded", check_reloaded, false},   {"last row", check_last_row, false},
 };
 
 /* Of an encoder the reference has hidden states, which are narrower than any vocabulary here. */

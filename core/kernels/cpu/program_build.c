@@ -32,8 +32,6 @@ static bool reads(const op *o, slot s)
         return o->dst == s;
     case OP_RECUR:
         return o->src == s || s == SLOT_D || (s == SLOT_B && o->recur->kind == RECUR_DELTA);
-    case OP_PICK: /* leaves the rest of dst as it is */
-    case OP_WEIGH:
     case OP_KV_WRITE:
         return s == SLOT_K || s == SLOT_V;
     case OP_ATTEND:
@@ -43,6 +41,8 @@ static bool reads(const op *o, slot s)
     case OP_GATED:
     case OP_ADD:
     case OP_ADAPT:
+    case OP_WEIGH:
+    case OP_PICK: /* leaves the rest of dst as it is */
         return o->dst == s || o->src == s;
     case OP_EMBED:
     case OP_POSITION:
