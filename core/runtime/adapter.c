@@ -92,17 +92,27 @@ const step_adapter *model_adapters_of(const mlxr_model *model, uint32_t *n)
     return model->adapters ? model->adapters->list : NULL;
 }
 
+/* Made once, also where the backend refuses it each time somebody asks: its memory is the model's until the end. */
+static mlxr_status make_adapted_plan(mlxr_model *base, bool hidden, mlxr_error *error)
+{
+    mlxr_status status = hidden ? model_hidden_plan(base, error) : MLXR_OK;
+    const plan **made = &base->adapted_plan[hidden];
+    if (status == MLXR_OK && !*made) {
+        *made = graph_adapted_plan(hidden ? base->hidden_plan : &base->graph->plan, &base->memory);
+        status = *made ? MLXR_OK : error_nomem(error, "plan with adapters", sizeof **made);
+    }
+    return status;
+}
+
 mlxr_status model_adapted_program(mlxr_model *base, bool hidden, program **out, mlxr_error *error)
 {
     program **made = hidden ? &base->adapted_hidden : &base->adapted;
     mlxr_status status = MLXR_OK;
-    if (!*made && hidden) {
-        status = model_hidden_program(base, error);
-    }
-    if (!*made && status == MLXR_OK) {
-        const plan *p = graph_adapted_plan(hidden ? base->hidden_plan : &base->graph->plan, &base->memory);
-        status = p ? base->engine->ops->prepare(base->engine->device, p, made, error)
-                   : error_nomem(error, "plan with adapters", sizeof *p);
+    if (!*made) {
+        status = make_adapted_plan(base, hidden, error);
+        status = status == MLXR_OK
+                     ? base->engine->ops->prepare(base->engine->device, base->adapted_plan[hidden], made, error)
+                     : status;
     }
     *out = *made;
     return status;

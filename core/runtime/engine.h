@@ -82,7 +82,8 @@ struct mlxr_model {
     program *program;
     plan *hidden_plan; /* NULL: nobody wanted hidden states yet */
     program *hidden;
-    program *adapted, *adapted_hidden; /* of a base: with adapters; NULL: nobody wanted them yet */
+    const plan *adapted_plan[2]; /* of a base: with adapters, [1] to hidden states; NULL: nobody wanted them yet */
+    program *adapted, *adapted_hidden; /* the same, ready; NULL also where the backend refused */
     token_trie *trie;                  /* made for the first grammar */
     grammar_cache grammars;
     kv_pool *pools[KV_GROUPS_MAX];
@@ -145,7 +146,8 @@ void model_kept_close(mlxr_model *base);
 /* Ends a model that nobody refers to. */
 void model_close(mlxr_model *m);
 
-/* Makes m->hidden, the first time. */
+/* Makes m->hidden_plan, and m->hidden of it, the first time. */
+mlxr_status model_hidden_plan(mlxr_model *m, mlxr_error *error);
 mlxr_status model_hidden_program(mlxr_model *m, mlxr_error *error);
 
 /* Room for n tokens in all. */

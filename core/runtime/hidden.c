@@ -36,9 +36,14 @@ static mlxr_status make_plan(mlxr_model *m, mlxr_error *error)
     return MLXR_OK;
 }
 
+mlxr_status model_hidden_plan(mlxr_model *m, mlxr_error *error)
+{
+    return m->hidden_plan ? MLXR_OK : make_plan(m, error);
+}
+
 mlxr_status model_hidden_program(mlxr_model *m, mlxr_error *error)
 {
-    mlxr_status status = m->hidden_plan ? MLXR_OK : make_plan(m, error);
+    mlxr_status status = model_hidden_plan(m, error);
     if (status == MLXR_OK && !m->hidden) {
         status = m->engine->ops->prepare(m->engine->device, m->hidden_plan, &m->hidden, error);
     }

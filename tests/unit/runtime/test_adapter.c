@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/error.h"
 #include "mlxr_embed.h"
+#include "runtime/engine.h"
 #include "support/family_model.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
@@ -486,6 +488,47 @@ static void what_is_no_plain_adapter_is_refused_by_name(void **state)
     close_world(&w);
 }
 
+static mlxr_status refuse(backend *b, const plan *p, program **out, mlxr_error *error)
+{
+    (void)b;
+    (void)out;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind == OP_ADAPT) {
+            return error_set(error, MLXR_UNSUPPORTED, "applies no adapters");
+        }
+    }
+    return error_set(error, MLXR_ARG, "a plan without adapters");
+}
+
+/* Whoever asks again is told again, and a model that lives for months does not grow by it. */
+static void a_backend_that_refuses_adapters_costs_no_memory_a_request(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    open_world(&w, 1, NULL);
+    backend_ops refusing = *w.engine->ops;
+    mlxr_model *model = NULL, *base = NULL;
+    mlxr_adapter *adapter = NULL;
+    refusing.prepare = refuse;
+    assert_ok(mlxr_model_load(&base, w.engine, file_of("base.gguf"), NULL, &error), &error);
+    assert_ok(mlxr_adapter_load(&adapter, base, file_of("one"), &error), &error);
+    const backend_ops *own = w.engine->ops;
+    w.engine->ops = &refusing;
+    size_t n_bytes = 0;
+    for (size_t i = 0; i < 3; i++) {
+        program *unused = NULL;
+        assert_int_equal(mlxr_model_adapt(&model, base, &(mlxr_adapter_use){adapter, 1}, 1, &error), MLXR_UNSUPPORTED);
+        assert_int_equal(model_adapted_program(base, true, &unused, &error), MLXR_UNSUPPORTED);
+        assert_true(i == 0 || base->memory.bytes_used == n_bytes);
+        n_bytes = base->memory.bytes_used;
+    }
+    w.engine->ops = own;
+    mlxr_adapter_unref(&adapter);
+    mlxr_model_unref(&base);
+    close_world(&w);
+}
+
 /* Cut anywhere, an adapter is an error or, where nothing of it is missing, the same adapter; it is never a crash. */
 static void cut_files_are_errors(void **state)
 {
@@ -519,6 +562,7 @@ int main(void)
         cmocka_unit_test(embeddings_take_adapters),
         cmocka_unit_test(a_model_keeps_what_it_made_of_files),
         cmocka_unit_test(what_is_no_plain_adapter_is_refused_by_name),
+        cmocka_unit_test(a_backend_that_refuses_adapters_costs_no_memory_a_request),
         cmocka_unit_test(cut_files_are_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
