@@ -15,7 +15,7 @@
 
 struct mlxr_adapter {
     atomic_uint refs;
-    const graph *graph; /* of the model it was made for; only compared */
+    model_mark *mark; /* of the model it was made for */
     graph_adapter made;
     kv_hash hash; /* of the file's bytes */
     mlxr_adapter_info info;
@@ -28,6 +28,34 @@ struct model_adapters {
     uint32_t n;
 };
 
+struct model_mark {
+    atomic_uint refs;
+};
+
+model_mark *model_mark_open(void)
+{
+    model_mark *mark = calloc(1, sizeof *mark);
+    if (mark) {
+        atomic_init(&mark->refs, 1);
+    }
+    return mark;
+}
+
+static model_mark *mark_ref(model_mark *mark)
+{
+    atomic_fetch_add(&mark->refs, 1);
+    return mark;
+}
+
+void model_mark_unref(model_mark **pointer)
+{
+    model_mark *mark = *pointer;
+    *pointer = NULL;
+    if (mark && atomic_fetch_sub(&mark->refs, 1) == 1) {
+        free(mark);
+    }
+}
+
 mlxr_status mlxr_adapter_load(mlxr_adapter **out, const mlxr_model *model, const char *path, mlxr_error *error)
 {
     const mlxr_model *base = model_base(model);
@@ -37,7 +65,7 @@ mlxr_status mlxr_adapter_load(mlxr_adapter **out, const mlxr_model *model, const
         return error_nomem(error, "adapter", sizeof *a);
     }
     atomic_init(&a->refs, 1);
-    a->graph = base->graph;
+    a->mark = mark_ref(base->mark);
     mlxr_status status = adapter_file_open(&file, path, base->info.family, base->info.n_layers, error);
     if (status == MLXR_OK) {
         status = graph_adapter_bind(&a->made, base->graph, base->file, file, &a->memory, error);
@@ -74,6 +102,7 @@ void mlxr_adapter_unref(mlxr_adapter **pointer)
     mlxr_adapter *a = *pointer;
     *pointer = NULL;
     if (a && atomic_fetch_sub(&a->refs, 1) == 1) {
+        model_mark_unref(&a->mark);
         region_close(&a->memory);
         free(a);
     }
@@ -151,7 +180,7 @@ static mlxr_status check_uses(const mlxr_model *base, const mlxr_adapter_use *us
         return status;
     }
     for (size_t i = 0; i < n; i++) {
-        if (!uses[i].adapter || uses[i].adapter->graph != base->graph) {
+        if (!uses[i].adapter || uses[i].adapter->mark != base->mark) {
             return error_set(error, MLXR_ARG, "adapter %zu was loaded for another model", i);
         }
         if (!(uses[i].scale >= -1e6f && uses[i].scale <= 1e6f)) {

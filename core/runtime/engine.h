@@ -67,10 +67,14 @@ typedef struct step_times {
 
 struct model_adapters;
 
+/* Tells one loaded model from all others: its adapters hold it, too, so that no later model can have its address. */
+typedef struct model_mark model_mark;
+
 struct mlxr_model {
     mlxr_engine *engine;
     uint32_t refs;
     mlxr_model *base;                /* NULL: itself; else what it shares everything of but its cache (adapter.c) */
+    model_mark *mark;                /* of a base */
     struct model_adapters *adapters; /* NULL: none */
     struct kept_adapters *kept;      /* of a base: what mlxr_model_with read and made; NULL: nothing */
     bool is_kept;                    /* in the base's list: without references it stays, and holds no base */
@@ -137,6 +141,9 @@ static inline mlxr_model *model_base_of(mlxr_model *m)
     return m->base ? m->base : m;
 }
 
+/* NULL: no memory. References are counted across threads. */
+model_mark *model_mark_open(void);
+void model_mark_unref(model_mark **mark);
 /* What a step's slices of this model need. */
 const step_adapter *model_adapters_of(const mlxr_model *model, uint32_t *n);
 /* The base's program that applies adapters, made the first time. */

@@ -220,6 +220,7 @@ void model_close(mlxr_model *m)
     graph_close(&m->graph);
     model_file_close(&m->file);
     region_close(&m->memory);
+    model_mark_unref(&m->mark);
     free(m);
 }
 
@@ -232,7 +233,8 @@ mlxr_status mlxr_model_read(mlxr_model **out, mlxr_engine *engine, const char *p
     }
     m->engine = engine;
     m->refs = 1;
-    mlxr_status status = open_parts(m, path, options, error);
+    m->mark = model_mark_open();
+    mlxr_status status = m->mark ? open_parts(m, path, options, error) : error_nomem(error, "model", sizeof *m);
     if (status != MLXR_OK) {
         model_close(m);
         return status;

@@ -529,6 +529,34 @@ static void a_backend_that_refuses_adapters_costs_no_memory_a_request(void **sta
     close_world(&w);
 }
 
+/* Also one that lies where the other lay, in an engine that lies where the other's did. */
+static void an_adapter_of_a_model_that_is_gone_is_refused(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    open_world(&w, 1, NULL);
+    close_world(&w); /* the files stay */
+    for (size_t i = 0; i < 8; i++) {
+        mlxr_adapter *adapter = NULL;
+        mlxr_model *model = NULL;
+        open_engine(&w, file_of("base.gguf"), 1, NULL);
+        assert_ok(mlxr_adapter_load(&adapter, w.plain, file_of("one"), &error), &error);
+        mlxr_model_unref(&w.plain);
+        if (i % 2) {
+            assert_ok(mlxr_model_load(&w.plain, w.engine, file_of("base.gguf"), NULL, &error), &error);
+        } else {
+            mlxr_engine_close(&w.engine);
+            open_engine(&w, file_of("base.gguf"), 1, NULL);
+        }
+        assert_int_equal(mlxr_model_adapt(&model, w.plain, &(mlxr_adapter_use){adapter, 1}, 1, &error), MLXR_ARG);
+        assert_non_null(strstr(error.text, "another model"));
+        mlxr_adapter_unref(&adapter);
+        mlxr_model_unref(&w.plain);
+        mlxr_engine_close(&w.engine);
+    }
+}
+
 /* Cut anywhere, an adapter is an error or, where nothing of it is missing, the same adapter; it is never a crash. */
 static void cut_files_are_errors(void **state)
 {
@@ -563,6 +591,7 @@ int main(void)
         cmocka_unit_test(a_model_keeps_what_it_made_of_files),
         cmocka_unit_test(what_is_no_plain_adapter_is_refused_by_name),
         cmocka_unit_test(a_backend_that_refuses_adapters_costs_no_memory_a_request),
+        cmocka_unit_test(an_adapter_of_a_model_that_is_gone_is_refused),
         cmocka_unit_test(cut_files_are_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
