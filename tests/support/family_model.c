@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +68,16 @@ static void copy_file(const char *from, const char *to)
     tiny_close(out, to);
 }
 
-/* Returns the number of tensors. */
-static size_t read_list(const char *path, unsigned long *seed, listed *out)
+static bool has_word(const char *name, const char *const *words)
+{
+    while (*words && !strstr(name, *words)) {
+        words++;
+    }
+    return *words != NULL;
+}
+
+/* Returns the number of tensors, of which those with one of the words in their names are not. */
+static size_t read_list(const char *path, const char *const *words, unsigned long *seed, listed *out)
 {
     char line[512];
     size_t n = 0;
@@ -89,6 +98,7 @@ static size_t read_list(const char *path, unsigned long *seed, listed *out)
         for (int i = 0; i < t->n_dims; i++) {
             t->n *= t->shape[i];
         }
+        n -= has_word(t->name, words);
     }
     fclose(f);
     return n;
@@ -158,6 +168,11 @@ static size_t write_folders(const char *model, const listed *tensors, unsigned l
 
 void family_model_write(const char *name, const char *dir)
 {
+    family_model_write_without(name, dir, (const char *const[]){NULL});
+}
+
+void family_model_write_without(const char *name, const char *dir, const char *const *words)
+{
     static listed tensors[TENSORS_MAX];
     char from[512], to[1024];
     unsigned long seed;
@@ -178,7 +193,30 @@ void family_model_write(const char *name, const char *dir)
     tiny_model_write_tokenizer(&(tiny_model){.name = name, .arch = "llama", .vocab = TINY_VOCAB_BPE}, dir);
     snprintf(from, sizeof from, FOLDER "/%s.tensors", name);
     snprintf(to, sizeof to, "%s/model.safetensors", dir);
-    size_t n = read_list(from, &seed, tensors);
+    size_t n = read_list(from, words, &seed, tensors);
     size_t first = write_folders(name, tensors, seed, dir);
     write_weights(tensors + first, n - first, seed, "", to);
+}
+
+void family_model_exchange(const char *path, const char *from, const char *to)
+{
+    size_t n = strlen(from), n_bytes = 0, n_found = 0;
+    FILE *f = fopen(path, "r+b");
+    char *bytes = f && fseek(f, 0, SEEK_END) == 0 ? malloc(n_bytes = (size_t)ftell(f)) : NULL;
+    if (!bytes || fseek(f, 0, SEEK_SET) != 0 || fread(bytes, 1, n_bytes, f) != n_bytes || strlen(to) != n) {
+        fprintf(stderr, "cannot change %s\n", path);
+        abort();
+    }
+    for (size_t i = 0; i + n <= n_bytes; i++) {
+        if (memcmp(bytes + i, from, n) == 0) {
+            memcpy(bytes + i, to, n);
+            n_found++;
+        }
+    }
+    if (n_found == 0 || fseek(f, 0, SEEK_SET) != 0 || fwrite(bytes, 1, n_bytes, f) != n_bytes) {
+        fprintf(stderr, "%s has no %s\n", path, from);
+        abort();
+    }
+    tiny_close(f, path);
+    free(bytes);
 }

@@ -17,5 +17,9 @@
 size_t family_model_list(char (*names)[FAMILY_NAME_MAX], size_t cap);
 /* Makes the directory `dir` with config.json, tokenizer.json and model.safetensors (F32). */
 void family_model_write(const char *name, const char *dir);
+/* The same without the tensors whose names have one of the words in them; the last word is NULL. */
+void family_model_write_without(const char *name, const char *dir, const char *const *words);
+/* Exchanges every `from` in a file for `to`, which is as long: names of tensors in safetensors, words in JSON. */
+void family_model_exchange(const char *path, const char *from, const char *to);
 
 #endif

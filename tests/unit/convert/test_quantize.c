@@ -12,6 +12,7 @@
 #include "base/cpu.h"
 #include "base/mapping.h"
 #include "convert/mix.h"
+#include "convert/write.h"
 #include "mlxr_convert.h"
 #include "quant/codec.h"
 #include "support/family_model.h"
@@ -319,6 +320,49 @@ static void experts_have_their_own_importance_in_the_older_format_too(void **sta
     unlink(out);
 }
 
+static void importance_of_fewer_matrices_than_four_dimensions_have_is_refused(void **state)
+{
+    static const char name[] = "blk.0.ffn_up_exps.weight";
+    static const float data[32 * 2 * 3];
+    static const int32_t n_values[] = {2 * 32, 3 * 32, 5 * 32, 7 * 32};
+    char deep[96], matrix[96];
+    float ones[7 * 32];
+    mlxr_error error = {0};
+    mlxr_quantize_report report;
+    uint64_t n_bytes = 0;
+    const tensor t = {.name = name,
+                      .type = DTYPE_F32,
+                      .n_dims = 4,
+                      .shape = {32, 1, 2, 3},
+                      .data = data,
+                      .row_bytes = 32 * sizeof *data,
+                      .n_bytes = sizeof data};
+    const out_tensor whole = {.in = &t, .type = DTYPE_F32};
+    const write_options options = {.n_threads = 1};
+    gguf_out header = gguf_out_make();
+    (void)state;
+    snprintf(deep, sizeof deep, "%s/deep.gguf", folder);
+    snprintf(matrix, sizeof matrix, "%s/imatrix.dat", folder);
+    gguf_out_text(&header, "general.architecture", "llama", 5);
+    assert_ok(write_model(deep, &header, &whole, 1, &options, &n_bytes, &error), &error);
+    gguf_out_close(&header);
+    for (size_t i = 0; i < 7 * 32; i++) {
+        ones[i] = 1;
+    }
+    const mlxr_quantize_options o = {.type = "Q4_0", .imatrix = matrix, .n_threads = 1};
+    for (size_t i = 0; i < sizeof n_values / sizeof *n_values; i++) {
+        write_legacy(matrix, name, ones, n_values[i]);
+        assert_int_equal(mlxr_quantize(deep, out, &o, NULL, &error), MLXR_FORMAT);
+        assert_non_null(strstr(error.text, "in 6 matrices; it was made with another model"));
+    }
+    write_legacy(matrix, name, ones, 6 * 32);
+    assert_ok(mlxr_quantize(deep, out, &o, &report, &error), &error);
+    assert_int_equal(report.n_weighted, 1);
+    unlink(deep);
+    unlink(matrix);
+    unlink(out);
+}
+
 static void kept_types_keep_the_files_word_for_them(void **state)
 {
     mlxr_error error = {0};
@@ -445,6 +489,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_is_said),
         cmocka_unit_test(an_importance_matrix_that_would_change_nothing_is_refused),
         cmocka_unit_test(experts_have_their_own_importance_in_the_older_format_too),
+        cmocka_unit_test(importance_of_fewer_matrices_than_four_dimensions_have_is_refused),
         cmocka_unit_test(kept_types_keep_the_files_word_for_them),
         cmocka_unit_test(a_model_may_take_its_own_place),
         cmocka_unit_test(mixes_are_the_fields),

@@ -557,6 +557,25 @@ static void an_adapter_of_a_model_that_is_gone_is_refused(void **state)
     }
 }
 
+/* With the folder around the layers and without it, as models without a head are saved, a name means the same. */
+static void a_matrix_that_is_changed_twice_is_refused(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    mlxr_adapter *adapter = NULL;
+    open_world(&w, 1, NULL);
+    write_peft(file_of("twice"), 1, NULL, "base_model.model.model.", ".weight");
+    const char *weights = file_of("twice/adapter_model.safetensors");
+    family_model_exchange(weights, "\"base_model.model.model.layers.1.", "      \"base_model.model.layers.1.");
+    assert_ok(mlxr_adapter_load(&adapter, w.plain, file_of("twice"), &error), &error);
+    mlxr_adapter_unref(&adapter);
+    family_model_exchange(weights, "\"base_model.model.layers.1.", "\"base_model.model.layers.0.");
+    assert_int_equal(mlxr_adapter_load(&adapter, w.plain, file_of("twice"), &error), MLXR_FORMAT);
+    assert_non_null(strstr(error.text, "the adapter changes 'blk.0.attn_q.weight' twice"));
+    close_world(&w);
+}
+
 /* Cut anywhere, an adapter is an error or, where nothing of it is missing, the same adapter; it is never a crash. */
 static void cut_files_are_errors(void **state)
 {
@@ -592,6 +611,7 @@ int main(void)
         cmocka_unit_test(what_is_no_plain_adapter_is_refused_by_name),
         cmocka_unit_test(a_backend_that_refuses_adapters_costs_no_memory_a_request),
         cmocka_unit_test(an_adapter_of_a_model_that_is_gone_is_refused),
+        cmocka_unit_test(a_matrix_that_is_changed_twice_is_refused),
         cmocka_unit_test(cut_files_are_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

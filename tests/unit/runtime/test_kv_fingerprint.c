@@ -4,9 +4,12 @@
  * with a cold run bit for bit.
  * Owner: the test program. Lifetime: the process.
  */
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/mapping.h"
 #include "runtime/engine.h"
+#include "runtime/fingerprint.h"
 #include "runtime/kv/store_file.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
@@ -218,6 +221,47 @@ static void another_backend_or_instruction_set_never_matches(void **state)
     }
 }
 
+/* The fingerprint of a GPTQ folder with this in its quantization_config; the weights' bytes are always the same. */
+static kv_hash gptq_with(const char *name, const char *setting)
+{
+    char dir[512], path[600], *weights = NULL;
+    size_t n_weights = 0;
+    mlxr_error error;
+    model_file *file = NULL;
+    kv_hash hash = {0};
+    const backend_options device = {.n_threads = 1};
+    const fingerprint_options options = {.backend = "cpu", .device = &device, .kv_type = DTYPE_F16, .page_tokens = 32};
+    snprintf(dir, sizeof dir, "%s/%s", test_temp_dir(), name);
+    assert_int_equal(mkdir(dir, 0777), 0);
+    assert_ok(file_read("tests/data/checkpoints/gptq/model.safetensors", 1 << 24, &weights, &n_weights, &error),
+              &error);
+    snprintf(path, sizeof path, "%s/model.safetensors", name);
+    test_write_file(path, weights, n_weights);
+    free(weights);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    FILE *config = tiny_open(path);
+    fprintf(config,
+            "{\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":64,\"intermediate_size\":192,"
+            "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"tie_word_embeddings\":true,"
+            "\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":64%s}}",
+            setting);
+    tiny_close(config, path);
+    assert_ok(model_file_open(&file, dir, &error), &error);
+    assert_true(fingerprint_make(file, &options, &hash));
+    model_file_close(&file);
+    return hash;
+}
+
+/* The two formats' zero points differ by one. */
+static void another_format_of_packed_weights_never_matches(void **state)
+{
+    (void)state;
+    kv_hash none = gptq_with("gptq", ""), one = gptq_with("gptq-1", ",\"checkpoint_format\":\"gptq\"");
+    kv_hash two = gptq_with("gptq-2", ",\"checkpoint_format\":\"gptq_v2\"");
+    assert_memory_equal(&none, &one, sizeof one);
+    assert_memory_not_equal(&two, &one, sizeof one);
+}
+
 /* Whatever the fingerprint said: a file names everything that gives its bytes a meaning. */
 static void a_file_matches_in_every_dimension_or_not_at_all(void **state)
 {
@@ -275,6 +319,7 @@ int main(void)
         cmocka_unit_test(one_changed_bit_of_the_file_never_matches),
         cmocka_unit_test(another_quantisation_never_matches),
         cmocka_unit_test(another_rope_or_norm_never_matches),
+        cmocka_unit_test(another_format_of_packed_weights_never_matches),
         cmocka_unit_test(another_chat_template_matches),
         cmocka_unit_test(another_kv_type_never_matches),
         cmocka_unit_test(another_backend_or_instruction_set_never_matches),

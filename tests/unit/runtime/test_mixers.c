@@ -261,12 +261,33 @@ static void files_whose_mixers_do_not_fit_say_so(void **state)
     mlxr_engine_close(&engine);
 }
 
+/* The two layers of the model that have no mixer, without the others. */
+static void a_model_in_which_no_layer_mixes_is_refused(void **state)
+{
+    (void)state;
+    char folder[512], weights[600];
+    mlxr_error error;
+    mlxr_model *model = NULL;
+    mlxr_engine *engine = engine_open();
+    snprintf(folder, sizeof folder, "%s/no-mixer", test_temp_dir());
+    snprintf(weights, sizeof weights, "%s/model.safetensors", folder);
+    family_model_write_without("nemotron-h", folder,
+                               (const char *const[]){"layers.0.", "layers.2.", "layers.3.", NULL});
+    family_model_exchange(weights, "layers.1.", "layers.0.");
+    family_model_exchange(weights, "layers.4.", "layers.1.");
+    edit(folder, "\"linear_attention\",\n  \"mlp\",\n  \"full_attention\",\n  \"linear_attention\"", "\"mlp\"");
+    assert_int_equal(mlxr_model_load(&model, engine, folder, NULL, &error), MLXR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "no layer of the model sees other tokens than its own"));
+    mlxr_engine_close(&engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(passes_hand_on_their_states),
         cmocka_unit_test(plans_whose_mixers_do_not_fit_are_refused),
         cmocka_unit_test(files_whose_mixers_do_not_fit_say_so),
+        cmocka_unit_test(a_model_in_which_no_layer_mixes_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,10 +12,17 @@ typedef struct world {
     mlxr_model *model;
 } world;
 
+static void open_path(world *w, const char *path)
+{
+    mlxr_error error;
+    mlxr_engine_options options = {.n_threads = 1, .kv_bytes = 16 << 20, .backend = "cpu"};
+    assert_ok(mlxr_engine_open(&w->engine, &options, &error), &error);
+    assert_ok(mlxr_model_load(&w->model, w->engine, path, NULL, &error), &error);
+}
+
 /* A family's, else a tiny model. */
 static void open_world(world *w, const char *name, bool family)
 {
-    mlxr_error error;
     char path[512];
     snprintf(path, sizeof path, "%s/%s", test_temp_dir(), name);
     if (family) {
@@ -23,9 +30,7 @@ static void open_world(world *w, const char *name, bool family)
     } else {
         tiny_model_write_gguf(tiny_model_find(name), NULL, path);
     }
-    mlxr_engine_options options = {.n_threads = 1, .kv_bytes = 16 << 20, .backend = "cpu"};
-    assert_ok(mlxr_engine_open(&w->engine, &options, &error), &error);
-    assert_ok(mlxr_model_load(&w->model, w->engine, path, NULL, &error), &error);
+    open_path(w, path);
 }
 
 static void close_world(world *w)
@@ -101,6 +106,38 @@ static void who_cannot_rank_says_so(void **state)
     }
 }
 
+/* An embedding model with a template and the words "yes" and "no": its output matrix decides, which is tied or none. */
+static void a_decoder_without_an_output_matrix_cannot_rank(void **state)
+{
+#define TOKEN_REST "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": "
+    (void)state;
+    char dir[512], path[600];
+    world w;
+    mlxr_error error;
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    snprintf(dir, sizeof dir, "%s/headless", test_temp_dir());
+    family_model_write("qwen3-embedding", dir);
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    family_model_exchange(path, "\"<|user|>\", " TOKEN_REST "true}", "\"yes\",     " TOKEN_REST "false}");
+    family_model_exchange(path, "\"<|tool|>\", " TOKEN_REST "true}", "\"no\",      " TOKEN_REST "false}");
+    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
+    FILE *template = tiny_open(path);
+    fputs("{{ messages[0].content }}{{ messages[1].content }}", template);
+    tiny_close(template, path);
+    open_path(&w, dir);
+    assert_false(mlxr_rerank_info_get(w.model).possible);
+    mlxr_rerank_pair pair = pair_of("x", "y");
+    assert_int_equal(mlxr_rerank_tokenize(w.model, &pair, &ids, &n_ids, NULL, &error), MLXR_UNSUPPORTED);
+    close_world(&w);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    family_model_exchange(path, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true ");
+    open_path(&w, dir);
+    assert_true(mlxr_rerank_info_get(w.model).possible);
+    close_world(&w);
+#undef TOKEN_REST
+}
+
 static void a_model_with_a_head_writes_no_text(void **state)
 {
     (void)state;
@@ -149,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_encoder_reads_query_and_document_with_ends),
         cmocka_unit_test(who_cannot_rank_says_so),
+        cmocka_unit_test(a_decoder_without_an_output_matrix_cannot_rank),
         cmocka_unit_test(a_model_with_a_head_writes_no_text),
         cmocka_unit_test(a_shared_beginning_changes_no_score),
     };
