@@ -70,6 +70,19 @@ describe.skipIf(missing)('the frame of the page', () => {
     await page.route('**/assets/LogViewer*', (route) => route.abort());
     await page.getByRole('link', { name: 'Logs' }).click();
     await page.getByText('The program was replaced by another version').waitFor();
+    // Nor takes what stands over the pages anything else with it.
+    await page.getByRole('link', { name: 'Models' }).click();
+    await page.route(/\/assets\/(TrayPopover|CommandPalette)/, (route) => route.abort());
+    await page.keyboard.press('Alt+s');
+    await page.getByRole('banner').getByText('The program was replaced by another version').waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: /^Commands/ }).click();
+    const palette = page.getByRole('dialog', { name: 'Commands' });
+    await palette.getByText('The program was replaced by another version').waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.keyboard.press('Escape');
+    await palette.waitFor({ state: 'detached' });
+    await page.getByRole('row', { name: new RegExp(MODEL) }).waitFor();
     await page.context().close();
   });
 

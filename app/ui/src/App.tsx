@@ -4,8 +4,10 @@ import { ConnectionBanner } from '@/components/layout/ConnectionBanner';
 import { KeyDialog } from '@/components/layout/KeyDialog';
 import { Navigation } from '@/components/layout/Navigation';
 import { Toasts } from '@/components/layout/Toasts';
+import { Dialog } from '@/components/ui/Dialog';
 import { useChanges } from '@/hooks/useChanges';
 import { useShortcuts } from '@/hooks/useShortcuts';
+import { useT } from '@/i18n';
 import { useNavigation } from '@/stores/navigation';
 
 const ChatPage = lazy(() => import('@/components/chat/ChatPage'));
@@ -26,6 +28,7 @@ const pages = {
 };
 
 export function App() {
+  const t = useT();
   const page = useNavigation((navigation) => navigation.place.page);
   const Shown = pages[page];
   const [palette, setPalette] = useState(false);
@@ -46,7 +49,20 @@ export function App() {
           </Suspense>
         </ErrorBoundary>
       </main>
-      <Suspense>{palette && <CommandPalette onClose={() => setPalette(false)} />}</Suspense>
+      {palette && (
+        <ErrorBoundary
+          at="palette"
+          frame={(words) => (
+            <Dialog label={t('palette.open')} onClose={() => setPalette(false)}>
+              {words}
+            </Dialog>
+          )}
+        >
+          <Suspense>
+            <CommandPalette onClose={() => setPalette(false)} />
+          </Suspense>
+        </ErrorBoundary>
+      )}
       <KeyDialog />
       <Toasts />
     </div>

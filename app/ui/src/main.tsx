@@ -3,6 +3,7 @@ import { lazy, StrictMode, Suspense } from 'react';
 import { createRoot } from 'react-dom/client';
 import { App } from './App';
 import { ApiError } from './api/client';
+import { ErrorBoundary } from './components/layout/ErrorBoundary';
 import { keepPage } from './lib/worker';
 import { followHistory } from './stores/navigation';
 import { applyPreferences } from './stores/preferences';
@@ -29,15 +30,17 @@ const root = document.getElementById('root');
 if (root) {
   createRoot(root).render(
     <StrictMode>
-      <QueryClientProvider client={client}>
-        {location.pathname === '/tray' ? (
-          <Suspense>
-            <TrayPage />
-          </Suspense>
-        ) : (
-          <App />
-        )}
-      </QueryClientProvider>
+      <ErrorBoundary at="" whole frame={(words) => <main>{words}</main>}>
+        <QueryClientProvider client={client}>
+          {location.pathname === '/tray' ? (
+            <Suspense>
+              <TrayPage />
+            </Suspense>
+          ) : (
+            <App />
+          )}
+        </QueryClientProvider>
+      </ErrorBoundary>
     </StrictMode>,
   );
 }

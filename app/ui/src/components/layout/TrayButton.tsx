@@ -1,6 +1,7 @@
 import { lazy, Suspense, useEffect, useRef } from 'react';
 import { Button } from '@/components/ui/Button';
 import { useT } from '@/i18n';
+import { ErrorBoundary } from './ErrorBoundary';
 import { StatusLight } from './StatusLight';
 
 const TrayPopover = lazy(() => import('./TrayPopover').then((found) => ({ default: found.TrayPopover })));
@@ -33,9 +34,11 @@ export function TrayButton({ open, onToggle }: { open: boolean; onToggle: (open:
       </Button>
       {open && (
         <div className="absolute end-0 top-full z-20 mt-1 w-80 max-w-[90vw] rounded-xl border border-line bg-raised shadow-xl">
-          <Suspense>
-            <TrayPopover />
-          </Suspense>
+          <ErrorBoundary at="tray">
+            <Suspense>
+              <TrayPopover />
+            </Suspense>
+          </ErrorBoundary>
         </div>
       )}
     </div>
