@@ -16,13 +16,15 @@ self.addEventListener('activate', (event) => {
   );
 });
 
+// A store that is full, or not to be written: the answer is as good without.
+const keep = (kept, path, answer) => kept.put(path, answer.clone()).catch(() => undefined);
 const usable = (answer, type) => answer.ok && answer.type === 'basic' && (answer.headers.get('Content-Type') ?? '').startsWith(type);
 
 async function page(request) {
   const kept = await caches.open(KEPT);
   try {
     const answer = await fetch(request);
-    if (usable(answer, 'text/html')) await kept.put('/', answer.clone());
+    if (usable(answer, 'text/html')) await keep(kept, '/', answer);
     return answer;
   } catch (error) {
     const before = await kept.match('/', { ignoreVary: true });
@@ -39,7 +41,7 @@ async function file(request, path) {
   try {
     const answer = await fetch(request);
     if (usable(answer, '')) {
-      await kept.put(path, answer.clone());
+      await keep(kept, path, answer);
       const names = await kept.keys();
       // The oldest first; of a program that is no more.
       for (const name of names.slice(0, Math.max(0, names.length - ASSETS_MAX))) {
