@@ -41,6 +41,20 @@ describe.skipIf(missing)('models of one’s own', () => {
     await row('my-model').getByText('On disk').waitFor();
   });
 
+  it('a name that is taken is asked about, and then replaced', async () => {
+    const { page } = watched;
+    await page.getByRole('button', { name: 'Import a file' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Import a model file' });
+    await dialog.getByLabel('A file of this computer').setInputFiles(modelFile());
+    await dialog.getByLabel('Name').fill('my-model');
+    await dialog.getByRole('button', { name: 'Import', exact: true }).click();
+    await dialog.getByText('There is a model of the name my-model.').waitFor();
+    expect(await violations(page)).toEqual([]);
+    await dialog.getByRole('button', { name: 'Replace my-model' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    expect(await row('my-model').count()).toBe(1);
+  });
+
   it('a file of the daemon’s machine is used where it lies', async () => {
     const { page } = watched;
     await page.getByRole('button', { name: 'Import a file' }).click();

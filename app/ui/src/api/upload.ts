@@ -9,7 +9,7 @@ export function upload<R extends Route>(
   const { method, url } = addressOf(route, options);
   return new Promise((resolve, reject) => {
     const ask = new XMLHttpRequest();
-    const fail = (message: string) => reject(new ApiError(ask.status, message));
+    const fail = (message: string, code: string | null = null) => reject(new ApiError(ask.status, message, code));
     ask.open(method, url);
     ask.setRequestHeader('Accept', 'application/json');
     ask.setRequestHeader('Content-Type', 'application/octet-stream');
@@ -18,9 +18,9 @@ export function upload<R extends Route>(
     ask.upload.onprogress = ({ loaded }) => options.onProgress?.(loaded);
     ask.onload = () => {
       try {
-        const answer = JSON.parse(ask.responseText) as { error?: { message: string } };
+        const answer = JSON.parse(ask.responseText) as { error?: { message: string; code?: string | null } };
         if (ask.status < 300) resolve(answer);
-        else fail(answer.error?.message ?? `HTTP ${ask.status}`);
+        else fail(answer.error?.message ?? `HTTP ${ask.status}`, answer.error?.code ?? null);
       } catch {
         fail(ask.responseText.slice(0, 200) || `HTTP ${ask.status}`);
       }
