@@ -18,13 +18,13 @@ import { useReadings } from '@/stores/metrics';
 // A busy machine takes its time.
 configure({ asyncUtilTimeout: 15_000 });
 
-const drawn = vi.hoisted(() => [] as { label: string; data: (number | null)[][] }[]);
+const drawn = vi.hoisted(() => [] as { label: string; data: (number | null)[][]; steps: number[] | undefined }[]);
 vi.mock('uplot', () => {
   class Plot {
     static paths = {};
-    constructor(_: unknown, __: unknown, private readonly place: HTMLElement) {}
+    constructor(private readonly options: { axes: { incrs?: number[] }[] }, _: unknown, private readonly place: HTMLElement) {}
     setData(data: (number | null)[][]) {
-      drawn.push({ label: this.place.getAttribute('aria-label') ?? '', data });
+      drawn.push({ label: this.place.getAttribute('aria-label') ?? '', data, steps: this.options.axes[1]?.incrs });
     }
     setSize() { /* nothing to see */ }
     destroy() { /* nothing to free */ }
@@ -117,6 +117,7 @@ describe('components of the metrics', () => {
     show(<KVChart history={busy()} />);
     expect(newest('KV cache in memory')?.slice(1)).toEqual([[1048576, 1048576], [2097152, 2097152]]);
     expect(newest('Prompt tokens found')?.[1]).toEqual([null, 0.5]);
+    expect(drawn.findLast((one) => one.label === 'KV cache in memory')?.steps?.slice(8, 11)).toEqual([256, 512, 1024]);
     expect(screen.getByRole('row', { name: 'Never seen before 6' })).toBeTruthy();
     expect(screen.getByRole('row', { name: 'Evicted 3' })).toBeTruthy();
   });

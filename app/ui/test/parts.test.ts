@@ -10,7 +10,7 @@ import de from '@/i18n/de.json';
 import en from '@/i18n/en.json';
 import es from '@/i18n/es.json';
 import fr from '@/i18n/fr.json';
-import { formatBytes, formatCount } from '@/lib/format';
+import { BYTE_STEPS, formatBytes, formatCount } from '@/lib/format';
 import { highlight } from '@/lib/highlight';
 import { pathTo } from '@/lib/tree';
 import { pathOf, placeOf } from '@/stores/navigation';
@@ -118,6 +118,11 @@ describe('what is shown', () => {
   it('numbers as people read them', () => {
     expect(formatBytes(98362432)).toBe('93.8 MiB');
     expect(formatCount(134515008)).toBe('135 M');
+  });
+  it('bytes on an axis without a rest', () => {
+    const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+    const read = (text: string) => Number.parseFloat(text) * 1024 ** units.indexOf(text.split(' ')[1] ?? '');
+    for (const step of BYTE_STEPS) for (const n of [0, 1, 2, 3, 4]) expect(read(formatBytes(n * step))).toBe(n * step);
   });
   it('highlights what it knows, by any of its names, and leaves the rest', async () => {
     expect(await highlight('if x: pass', 'py')).toContain('hljs-keyword');

@@ -10,6 +10,9 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit] ?? ''}`;
 }
 
+/** Of an axis: binary, so that up to four of them have no rest behind the one decimal. */
+export const BYTE_STEPS: readonly number[] = Array.from({ length: 50 }, (_, at) => 2 ** at);
+
 export function formatCount(n: number): string {
   if (n >= 1e9) return `${(n / 1e9).toFixed(n >= 1e10 ? 0 : 1)} B`;
   if (n >= 1e6) return `${Math.round(n / 1e6)} M`;

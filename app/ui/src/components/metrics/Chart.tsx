@@ -24,6 +24,8 @@ interface Props {
   format: (value: number) => string;
   bars?: boolean;
   max?: number;
+  /** What may lie between two lines of the grid; none: decimal steps. */
+  steps?: readonly number[];
 }
 
 const HEIGHT_PX = 190;
@@ -31,12 +33,12 @@ const HEIGHT_PX = 190;
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
 
 /** A picture by uPlot; its newest values stand below it as text. */
-export function Chart({ label, x, names, lines, format, bars = false, max }: Props) {
+export function Chart({ label, x, names, lines, format, bars = false, max, steps }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(null);
   const texts = useRef({ names, format });
   const theme = useSetting('theme');
-  const shape = JSON.stringify([lines.map(({ label: name, colour }) => [name, colour]), bars, max]);
+  const shape = JSON.stringify([lines.map(({ label: name, colour }) => [name, colour]), bars, max, steps]);
 
   useEffect(() => {
     texts.current = { names, format };
@@ -44,7 +46,7 @@ export function Chart({ label, x, names, lines, format, bars = false, max }: Pro
   useEffect(() => {
     const element = place.current;
     if (!element) return;
-    const [series, asBars, top] = JSON.parse(shape) as [[string, Colour][], boolean, number | null];
+    const [series, asBars, top, incrs] = JSON.parse(shape) as [[string, Colour][], boolean, number | null, number[] | null];
     const paths = uPlot.paths.bars?.({ size: [0.8, 60] });
     const axis = { stroke: () => css('muted'), grid: { stroke: () => css('line'), width: 1 }, ticks: { show: false } };
     const made = new uPlot(
@@ -59,7 +61,7 @@ export function Chart({ label, x, names, lines, format, bars = false, max }: Pro
         },
         axes: [
           asBars ? { ...axis, grid: { show: false }, values: (_, at) => at.map((one) => (Number.isInteger(one) ? (texts.current.names?.(one) ?? String(one)) : '')) } : axis,
-          { ...axis, size: 72, values: (_, at) => at.map((one) => texts.current.format(one)) },
+          { ...axis, size: 72, ...(incrs ? { incrs } : {}), values: (_, at) => at.map((one) => texts.current.format(one)) },
         ],
         series: [
           {},

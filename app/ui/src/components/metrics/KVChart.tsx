@@ -1,6 +1,6 @@
 import { useMemo } from 'react';
 import { useT, type TextKey } from '@/i18n';
-import { formatBytes, formatShare } from '@/lib/format';
+import { BYTE_STEPS, formatBytes, formatShare } from '@/lib/format';
 import { gaugeOf, growthBy, hitRates, type History } from '@/lib/metrics';
 import { Chart, type Line } from './Chart';
 
@@ -23,7 +23,7 @@ export function KVChart({ history }: { history: History }) {
   const misses = growthBy(history, 'prefix_cache_misses_total');
   return (
     <>
-      <Chart label={t('metrics.kv.bytes')} x={history.times} lines={bytes} format={formatBytes} />
+      <Chart label={t('metrics.kv.bytes')} x={history.times} lines={bytes} format={formatBytes} steps={BYTE_STEPS} />
       <Chart label={t('metrics.kv.hits')} x={history.times} lines={hits} format={formatShare} max={1} />
       <table className="text-sm">
         <caption className="pb-1 text-start text-muted">{t('metrics.misses')}</caption>
