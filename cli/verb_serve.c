@@ -79,40 +79,51 @@ static bool find_models(const options *o, char (*paths)[MODEL_PATH_MAX], const c
     return true;
 }
 
-/* Adapters of all models that take them, by number; [n] paths. False after telling what is wrong. */
-static bool take_adapters(const options *o, mlxr_adapter_path *out, char **paths, size_t *n)
+/* Adapters of all models that take them, by number; [n] paths to be freed, in any case. */
+static mlxr_status take_adapters(const options *o, mlxr_adapter_path *out, char **paths, size_t *n, mlxr_error *error)
 {
     *n = 0;
+    *error = (mlxr_error){.status = MLXR_ARG};
     if (o->adapters.n > MLXR_ADAPTERS_MAX) {
-        print_error("--lora: at most %d adapters", MLXR_ADAPTERS_MAX);
-        return false;
+        snprintf(error->text, sizeof error->text, "--lora: at most %d adapters", MLXR_ADAPTERS_MAX);
+        return MLXR_ARG;
     }
     for (size_t i = 0; i < o->adapters.n; i++) {
         paths[i] = adapter_path(o->adapters.items[i], &out[i].scale);
         if (!paths[i]) {
-            print_error("out of memory");
-            return false;
+            *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
+            return MLXR_NOMEM;
         }
         out[i].path = paths[i];
         (*n)++;
         if (access(out[i].path, R_OK) != 0) {
-            print_error("--lora %s: %s", out[i].path, strerror(errno));
-            return false;
+            snprintf(error->text, sizeof error->text, "--lora %.300s: %s", out[i].path, strerror(errno));
+            return MLXR_ARG;
         }
     }
-    return true;
+    *error = (mlxr_error){.status = MLXR_OK};
+    return MLXR_OK;
 }
 
-/* One daemon, from its start to its end. */
+static void free_paths(char **paths, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(paths[i]);
+    }
+}
+
+/* One daemon, from its start to its end; where it did not start, the error says why. */
 static int serve_once(const options *o, const char *const *models, logger *l, const serve_config *config,
                       daemon_again *again, mlxr_error *error)
 {
     mlxr_adapter_path adapters[MLXR_ADAPTERS_MAX];
     char *paths[MLXR_ADAPTERS_MAX];
     size_t n_adapters;
-    error->text[0] = '\0';
-    if (!take_adapters(o, adapters, paths, &n_adapters)) {
-        return EXIT_USAGE;
+    again->wanted = false; /* what is left of the one before would begin again for ever */
+    again->failure.text[0] = '\0';
+    if (take_adapters(o, adapters, paths, &n_adapters, error) != MLXR_OK) {
+        free_paths(paths, n_adapters);
+        return error->status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
     }
     char kernels[KERNELS_PATH_MAX];
     log_part part = {l, "server"};
@@ -149,9 +160,7 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         .logger = l,
     };
     int code = daemon_run(&d, error);
-    for (size_t i = 0; i < n_adapters; i++) {
-        free(paths[i]);
-    }
+    free_paths(paths, n_adapters);
     return code;
 }
 

@@ -170,6 +170,16 @@ class Options(support.ApiTest):
         self.assertEqual((told["running"]["parallel"], told["restart_needed"], told["note"]), (11, False, ""))
         self.assertEqual(self.daemon.stop(), 0)
 
+    def test_a_restart_whose_adapter_has_gone_ends_with_the_reason(self):
+        adapter = os.path.join(self.models, "style.gguf")
+        with open(adapter, "wb") as file:
+            file.write(b"GGUF")
+        self.start("--lora", adapter)
+        os.unlink(adapter)
+        self.assertEqual(self.daemon.ask("POST", "/ui-api/restart", {"now": True}).status, 200)
+        self.assertEqual(self.daemon.process.wait(support.TIMEOUT), 2)
+        self.assertIn(adapter, "\n".join(line for line in self.daemon.lines if line))
+
     def test_speculation_that_is_set_for_the_daemon_is_used_by_requests_that_do_not_say(self):
         self.start("--model", os.path.join(support.tiny_models(), "qwen2.gguf"), "--threads", "1")
         ask = {"model": "qwen2", "prompt": "ab ab ab ab ab ab", "max_tokens": 24, "temperature": 0}
