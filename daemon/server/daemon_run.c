@@ -68,6 +68,18 @@ static bool wait_second(ending *e)
     return false;
 }
 
+/* Whether the signal that was taken came from elsewhere: end_signals' own one, sent under the lock, waits otherwise. */
+static bool note_signal(ending *e)
+{
+    sigset_t pending;
+    pthread_mutex_lock(&e->lock);
+    bool last = e->over;
+    sigpending(&pending);
+    e->asked = !last || sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
+    pthread_mutex_unlock(&e->lock);
+    return !last;
+}
+
 /* Ends when `over` is set and a last signal has woken it. */
 static void *take_signals(void *user)
 {
@@ -75,10 +87,7 @@ static void *take_signals(void *user)
     int signal_number;
     while (sigwait(&e->signals, &signal_number) != 0) {
     }
-    if (!over(e)) {
-        pthread_mutex_lock(&e->lock);
-        e->asked = true;
-        pthread_mutex_unlock(&e->lock);
+    if (note_signal(e)) {
         notify_send("STOPPING=1");
         drain(e, false);
     }
@@ -192,6 +201,16 @@ static void inherit(daemon_options *o, int **sockets)
     }
 }
 
+/* The daemon is closed. From here on nobody but this thread has `e`; a signal that came meanwhile is in `asked`. */
+static void end_signals(ending *e, pthread_t signals)
+{
+    pthread_mutex_lock(&e->lock);
+    e->over = true;
+    pthread_kill(signals, SIGTERM);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(signals, NULL);
+}
+
 /* Waits for the end of a daemon that has started; an exit code. */
 static int run(ending *e)
 {
@@ -213,19 +232,16 @@ static int run(ending *e)
     }
     pthread_mutex_lock(&e->lock);
     e->d = NULL;
-    wanted = wanted && listening && !e->asked;
     pthread_mutex_unlock(&e->lock);
     daemon_stop(&d);
     if (listening) {
-        pthread_mutex_lock(&e->lock);
-        e->over = true;
-        pthread_mutex_unlock(&e->lock);
-        pthread_kill(signals, SIGTERM);
-        pthread_join(signals, NULL);
+        end_signals(e, signals);
     }
     if (again) {
-        *again = (daemon_again){
-            .wanted = wanted && !failed, .confined = again->confined, .port = port, .failure = failure};
+        again->wanted = wanted && listening && !failed && !e->asked;
+        again->port = port;
+        again->failure = failure;
+        again->failure.text[0] = e->asked ? '\0' : failure.text[0]; /* nothing to begin again for */
     }
     return failed || !listening ? 1 : 0;
 }

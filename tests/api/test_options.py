@@ -180,6 +180,13 @@ class Options(support.ApiTest):
         self.assertEqual(self.daemon.process.wait(support.TIMEOUT), 2)
         self.assertIn(adapter, "\n".join(line for line in self.daemon.lines if line))
 
+    def test_a_signal_in_the_middle_of_a_restart_ends_it(self):
+        for delay_ms in (0, 1, 2, 4, 8, 16, 32):
+            self.start("--threads", "1")
+            self.assertEqual(self.daemon.ask("POST", "/ui-api/restart", {"now": True}).status, 200)
+            time.sleep(delay_ms / 1000)
+            self.assertEqual(self.daemon.stop(), 0, delay_ms)
+
     def test_speculation_that_is_set_for_the_daemon_is_used_by_requests_that_do_not_say(self):
         self.start("--model", os.path.join(support.tiny_models(), "qwen2.gguf"), "--threads", "1")
         ask = {"model": "qwen2", "prompt": "ab ab ab ab ab ab", "max_tokens": 24, "temperature": 0}
