@@ -19,11 +19,14 @@ typedef struct daemon_list {
     size_t n;
 } daemon_list;
 
-typedef struct daemon_again { /* whoever calls daemon_run again says so here; zero at first */
-    bool wanted;              /* it returned because it is to begin again, with the options of now */
-    bool confined;            /* the process is in the sandbox already */
-    uint16_t port;            /* it had */
-    mlxr_error failure;       /* why it ended before it was ready: a model of the start; text "": it did not */
+#define DAEMON_PATH_MAX 4096u
+
+typedef struct daemon_again {     /* whoever calls daemon_run again says so here; zero at first */
+    bool wanted;                  /* it returned because it is to begin again, with the options of now */
+    bool confined;                /* the process is in the sandbox already */
+    char kv_dir[DAEMON_PATH_MAX]; /* that this sandbox leaves open; "": none */
+    uint16_t port;                /* it had */
+    mlxr_error failure;           /* why it ended before it was ready: a model of the start; text "": it did not */
 } daemon_again;
 
 typedef struct daemon_options {               /* {0} is a valid default */

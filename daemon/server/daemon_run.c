@@ -5,9 +5,13 @@
  *   SIGTERM, SIGINT ─▶ drain ─▶ saved ─▶ exit 0
  *     a second one  ─▶ what runs is ended now; after 1.8 s the process ends whatever it is doing
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -211,6 +215,31 @@ static void end_signals(ending *e, pthread_t signals)
     pthread_join(signals, NULL);
 }
 
+/* Where it begins again the process is in the sandbox of its first start: in another folder for the cache the store
+ * would read only, and nobody would notice. */
+static mlxr_status check_kv_dir(const daemon_options *o, mlxr_error *error)
+{
+    const char *folder = o->engine.kv_dir;
+    char path[DAEMON_PATH_MAX + 32];
+    if (!folder || strcmp(folder, o->again->kv_dir) == 0) {
+        return MLXR_OK;
+    }
+    mkdir(folder, 0700); /* as at the first start; what is wrong with it opening the file tells */
+    snprintf(path, sizeof path, "%.4095s/.check-%ld", folder, (long)getpid());
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        *error = (mlxr_error){.status = MLXR_ARG};
+        snprintf(error->text, sizeof error->text,
+                 "kv_dir %.250s: nothing can be written there (%s): this process confined itself before to the folders "
+                 "of its start; stop it and start it anew",
+                 folder, strerror(errno));
+        return MLXR_ARG;
+    }
+    close(fd);
+    unlink(path);
+    return MLXR_OK;
+}
+
 /* Waits for the end of a daemon that has started; an exit code. */
 static int run(ending *e)
 {
@@ -258,10 +287,15 @@ int daemon_run(const daemon_options *options, mlxr_error *error)
     pthread_sigmask(SIG_BLOCK, &e.signals, NULL); /* before there are threads: they inherit it */
     signal(SIGPIPE, SIG_IGN);
     inherit(&o, &sockets);
-    bool confined = o.no_sandbox || (o.again && o.again->confined);
-    mlxr_status status = confined ? MLXR_OK : confine(&o, error);
-    if (o.again) {
+    bool again = o.again && o.again->confined;
+    mlxr_status status = o.no_sandbox || again ? MLXR_OK : confine(&o, error);
+    if (again) {
+        o.again->wanted = false;
+        o.again->failure.text[0] = '\0';
+        status = o.no_sandbox ? MLXR_OK : check_kv_dir(&o, error);
+    } else if (o.again) {
         *o.again = (daemon_again){.confined = status == MLXR_OK, .port = o.again->port};
+        snprintf(o.again->kv_dir, sizeof o.again->kv_dir, "%s", o.engine.kv_dir ? o.engine.kv_dir : "");
     }
     if (status == MLXR_OK) {
         status = daemon_start(&e.d, &o, error);

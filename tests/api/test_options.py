@@ -170,6 +170,26 @@ class Options(support.ApiTest):
         self.assertEqual((told["running"]["parallel"], told["restart_needed"], told["note"]), (11, False, ""))
         self.assertEqual(self.daemon.stop(), 0)
 
+    @support.cli.unittest.skipIf(support.SANDBOX, "without the sandbox")
+    def test_a_restart_cannot_leave_the_sandbox_for_another_cache_folder_and_says_so(self):
+        first, other = (os.path.join(self.home, name) for name in ("kv", "kv-other"))
+        self.start("--threads", "1", saved={"kv_dir": first})
+        self.change({"kv_dir": first + "/below", "parallel": 12})
+        self.restart({"now": False})
+        told = self.get()
+        self.assertEqual((told["running"]["kv_dir"], told["note"]), (first + "/below", ""))
+        self.change({"kv_dir": other})
+        self.restart({"now": False})
+        told = self.get()
+        self.assertEqual((told["running"]["kv_dir"], told["running"]["parallel"]), (first + "/below", 12))
+        self.assertTrue(told["restart_needed"])
+        self.assertIn(other, told["note"])
+        self.assertIn("stop it and start it anew", told["note"])
+        self.assertFalse(os.path.exists(other))
+        self.assertEqual(self.daemon.stop(), 0)
+        self.start("--threads", "1")
+        self.assertEqual(self.get()["running"]["kv_dir"], other)
+
     def test_a_restart_whose_adapter_has_gone_ends_with_the_reason(self):
         adapter = os.path.join(self.models, "style.gguf")
         with open(adapter, "wb") as file:
