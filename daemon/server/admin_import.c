@@ -16,7 +16,9 @@ typedef struct import_call {
     struct daemon *d;
     http_exchange *x; /* of register; NULL: gone */
     char name[REGISTRY_NAME_MAX + 1], path[REGISTRY_PATH_MAX];
-    bool closed; /* the sandbox, or the system's rights, keep this process from reading it */
+    bool closed;  /* the sandbox, or the system's rights, keep this process from reading it */
+    bool replace; /* a model of this name may go */
+    bool taken;   /* there is one, and it may not */
     mlxr_status status;
     mlxr_error error;
 } import_call;
@@ -27,9 +29,46 @@ static void answer(import_call *c, http_exchange *x, mlxr_status status, const c
         model_jobs_changed(c->d->jobs);
         admin_respond(x, json_pack("{s:s}", "name", c->name));
     } else {
-        int http = c->closed ? 403 : status == MLXR_IO || status == MLXR_FORMAT ? 400 : error_status_of(status);
-        error_respond(x, http, c->closed ? "folder_closed" : "import_failed", message, *c->path ? "path" : "name");
+        int http = c->taken                                     ? 409
+                   : c->closed                                  ? 403
+                   : status == MLXR_IO || status == MLXR_FORMAT ? 400
+                                                                : error_status_of(status);
+        error_respond(x, http,
+                      c->taken    ? "name_taken"
+                      : c->closed ? "folder_closed"
+                                  : "import_failed",
+                      message, *c->path && !c->taken ? "path" : "name");
     }
+}
+
+/* Whatever answers to this name now would not any more. */
+static mlxr_status check_name(void *user, mlxr_error *error)
+{
+    import_call *c = user;
+    registry_model there;
+    if (c->replace || registry_resolve(c->d->registry, c->name, &there, error) != MLXR_OK) {
+        return MLXR_OK; /* what else keeps it from being stored, storing it tells */
+    }
+    c->taken = true;
+    *error = (mlxr_error){.status = MLXR_ARG};
+    snprintf(error->text, sizeof error->text,
+             "name: there is a model %s already (%s); choose another name, remove it, or ask with ?replace=true",
+             there.name, registry_source_name(there.source));
+    registry_model_close(&there);
+    return MLXR_ARG;
+}
+
+/* ?replace=true. False after answering. */
+static bool read_replace(http_exchange *x, bool *replace)
+{
+    char text[8] = "false";
+    http_query_param(x, "replace", text, sizeof text);
+    *replace = strcmp(text, "true") == 0;
+    if (!*replace && strcmp(text, "false") != 0) {
+        error_respond(x, 400, "invalid_value", "replace must be true or false", "replace");
+        return false;
+    }
+    return true;
 }
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
@@ -38,8 +77,8 @@ static mlxr_status stored(void *user, const char *digest, mlxr_error *error)
 {
     import_call *c = user;
     registry_recipe recipe = {.from = strdup(digest)};
-    mlxr_status status = MLXR_NOMEM;
-    if (recipe.from) {
+    mlxr_status status = recipe.from ? check_name(c, error) : MLXR_NOMEM; /* again: it took its time to come */
+    if (status == MLXR_OK) {
         status = registry_create(c->d->registry, c->name, &recipe, NULL, error);
     }
     registry_recipe_close(&recipe);
@@ -54,9 +93,13 @@ static void uploaded(void *user, http_exchange *x, const blob_upload_result *res
 void admin_import(void *service, http_exchange *x)
 {
     char name[REGISTRY_NAME_MAX + 1];
+    bool replace;
     if (!http_query_param(x, "name", name, sizeof name) || !registry_name_valid(name)) {
         error_respond(x, 400, "invalid_value",
                       "name must be the name of a model: letters, digits and . _ - / :", "name");
+        return;
+    }
+    if (!read_replace(x, &replace)) {
         return;
     }
     import_call *c = calloc(1, sizeof *c);
@@ -65,8 +108,11 @@ void admin_import(void *service, http_exchange *x)
         return;
     }
     c->d = service;
+    c->replace = replace;
     memcpy(c->name, name, sizeof name);
-    blob_upload_begin(c->d, x, &(blob_upload_plan){.stored = stored, .answer = uploaded, .end = free, .user = c});
+    blob_upload_begin(
+        c->d, x,
+        &(blob_upload_plan){.check = check_name, .stored = stored, .answer = uploaded, .end = free, .user = c});
 }
 
 /* ---- a path ------------------------------------------------------------------------------------------------------ */
@@ -75,6 +121,10 @@ static void work(void *user)
 {
     import_call *c = user;
     char *description = NULL;
+    c->status = check_name(c, &c->error);
+    if (c->status != MLXR_OK) {
+        return;
+    }
     int fd = open(c->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         c->closed = errno == EACCES || errno == EPERM;
@@ -124,7 +174,8 @@ void admin_register(void *service, http_exchange *x)
 {
     struct daemon *d = service;
     admin_fields f;
-    if (!may_name_paths(x) || !admin_fields_read(&f, x)) {
+    bool replace;
+    if (!may_name_paths(x) || !read_replace(x, &replace) || !admin_fields_read(&f, x)) {
         return;
     }
     import_call *c = NULL;
@@ -139,6 +190,7 @@ void admin_register(void *service, http_exchange *x)
     } else {
         c->d = d;
         c->x = x;
+        c->replace = replace;
         snprintf(c->name, sizeof c->name, "%s", f.name);
         snprintf(c->path, sizeof c->path, "%s", f.path);
         http_on_gone(x, on_gone, c);

@@ -34,8 +34,9 @@ static void work(void *user)
     const char *digest = *u->digest ? u->digest : NULL;
     if (!u->looked) {
         u->looked = true;
-        u->there = digest && registry_blob_exists(u->d->registry, digest, NULL);
-        if (!u->there) {
+        u->status = u->plan.check ? u->plan.check(u->plan.user, &u->error) : MLXR_OK;
+        u->there = u->status == MLXR_OK && digest && registry_blob_exists(u->d->registry, digest, NULL);
+        if (u->status == MLXR_OK && !u->there) {
             u->status = registry_blob_begin(&u->blob, u->d->registry, digest, UINT64_MAX, &u->error);
         }
     }

@@ -2,7 +2,7 @@
  * Files that clients bring, as blobs of the registry: a body in pieces, written on the pool while more of it comes.
  * Owner: an upload belongs to its exchange and the pool's work together. Lifetime: until both have ended.
  *
- *   body's pieces ─▶ queue ─▶ pool: begin, write, at the end commit, `stored` ─▶ loop: more, or `answer`
+ *   body's pieces ─▶ queue ─▶ pool: `check`, begin, write, at the end commit, `stored` ─▶ loop: more, or `answer`
  *                      └─ above 1 MiB the client waits
  */
 #ifndef MLXR_SERVER_BLOB_UPLOAD_H
@@ -18,6 +18,8 @@ typedef struct blob_upload_result {
 
 typedef struct blob_upload_plan {
     const char *digest; /* what it must have; NULL: any */
+    /* Pool, before anything is written: whether it may be. NULL: yes. */
+    mlxr_status (*check)(void *user, mlxr_error *error);
     /* Pool: it is there, under this digest. NULL: nothing else is done with it. */
     mlxr_status (*stored)(void *user, const char *digest, mlxr_error *error);
     void (*answer)(void *user, http_exchange *x, const blob_upload_result *result); /* loop; once at most */

@@ -237,6 +237,26 @@ class Admin(support.ApiTest):
             connection.sendall(data[:1000])
         self.assertEqual(sorted(self.names()), ["llama", "mine"])
 
+    def test_a_name_that_is_taken_is_not_taken_from_its_model_unasked(self):
+        data, other = self.tiny(), self.tiny("qwen2")
+        path = os.path.join(self.models, "below", "other.gguf")
+        os.makedirs(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.write(other)
+        answer = self.daemon.ask("POST", "/ui-api/models/import?name=mine", data)
+        self.assertEqual(answer.status, 200, answer)
+        for name in ("mine", "mine:latest", "llama"):  # stored, and found in the folder of models
+            for target, body in ((f"import?name={name}", other), ("register", {"path": path, "name": name})):
+                answer = self.daemon.ask("POST", "/ui-api/models/" + target, body)
+                error = answer.json["error"]
+                self.assertEqual((answer.status, error["code"], error["param"]), (409, "name_taken", "name"), answer)
+        self.assertEqual(self.get("/ui-api/models/mine")["model"]["family"], "gemma3")
+        self.assertEqual(self.daemon.ask("POST", "/ui-api/models/import?name=mine&replace=yes", other).json["error"]["param"], "replace")
+        self.assertEqual(self.daemon.ask("POST", "/ui-api/models/import?name=mine&replace=true", other).status, 200)
+        self.assertEqual(self.get("/ui-api/models/mine")["model"]["family"], "qwen2")
+        self.post("/ui-api/models/register?replace=true", {"path": path, "name": "mine"})
+        self.assertEqual(self.get("/ui-api/models/mine")["model"]["path"], os.path.realpath(path))
+
     def test_a_file_of_this_machine_is_used_where_it_lies(self):
         path = os.path.join(self.models, "below", "other.gguf")
         os.makedirs(os.path.dirname(path))
