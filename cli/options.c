@@ -208,6 +208,7 @@ void options_mark(options *o, const option_spec *spec)
 void options_init(options *o)
 {
     *o = (options){.n_predict = -1,
+                   .keep_alive_s = 300,
                    .n_logprobs = -1,
                    .n_prompt = UINT32_MAX,
                    .n_generate = 64,

@@ -5,6 +5,7 @@
 #include "serve_config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "output.h"
@@ -16,6 +17,16 @@ static const option_spec *spec_of(const config_option *o)
                         GROUP_SERVE | GROUP_ENGINE | GROUP_CONTEXT | GROUP_CACHE | GROUP_COMPUTE);
 }
 
+/* A link to where somebody keeps such files: it is read, written and let through the sandbox there. */
+static void follow(char path[CONFIG_PATH_MAX])
+{
+    char *real = *path ? realpath(path, NULL) : NULL;
+    if (real && strlen(real) < CONFIG_PATH_MAX) {
+        memcpy(path, real, strlen(real) + 1);
+    }
+    free(real);
+}
+
 int serve_config_open(serve_config *c, const options *o)
 {
     mlxr_error error;
@@ -23,6 +34,7 @@ int serve_config_open(serve_config *c, const options *o)
     if (!config_path(c->path, sizeof c->path)) {
         *c->path = '\0';
     }
+    follow(c->path);
     for (size_t i = 0; i < N_CONFIG_OPTIONS; i++) {
         const option_spec *spec = spec_of(&config_options[i]);
         if (spec && options_given(o, spec)) {

@@ -144,7 +144,10 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         .engine = kernels_engine(o, kernels),
         .model = {.n_ctx_max = o->n_ctx},
         .memory_bytes = o->memory_bytes,
-        .keep_alive_ms = o->keep_alive_s < 0 ? -1 : (int64_t)o->keep_alive_s * 1000,
+        /* 0 is a time, too: a model goes as soon as nobody uses it. */
+        .keep_alive_ms = o->keep_alive_s < 0 ? -1
+                         : o->keep_alive_s   ? (int64_t)o->keep_alive_s * 1000
+                                             : 1,
         .lanes_max = o->n_parallel,
         .queue_max = o->n_queue,
         .drain_ms = o->drain_s * 1000,

@@ -73,6 +73,35 @@ class Options(support.ApiTest):
         status = self.daemon.ask("GET", "/ui-api/status").json
         self.assertEqual((status["streams"]["running_max"], status["streams"]["queued_max"], status["memory"]["budget_bytes"]), (7, 5, 1 << 30))
 
+    def test_a_model_that_is_to_be_kept_for_no_time_goes_behind_its_answer(self):
+        self.start("--threads", "1", saved={"keep_alive_s": 0})
+        told = self.get()
+        self.assertEqual((told["running"]["keep_alive_s"], told["restart_needed"]), (0, False))
+        self.change({"keep_alive_s": None})
+        self.restart({"now": True})
+        self.assertEqual(self.get()["running"]["keep_alive_s"], 300)
+        os.symlink(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(self.models, "qwen2.gguf"))
+        self.daemon = self.serve("--threads", "1", "--keep-alive", "0")
+        self.assertEqual(self.daemon.ask("POST", "/v1/completions", {"model": "qwen2", "prompt": "a", "max_tokens": 1}).status, 200)
+        end = time.monotonic() + support.TIMEOUT
+        while self.daemon.ask("GET", "/ui-api/loaded").json["loaded"]:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+
+    def test_a_file_that_is_a_link_is_read_and_changed_where_it_lies(self):
+        real = os.path.join(self.home, "dotfiles", "serve.json")
+        os.makedirs(os.path.dirname(real))
+        os.makedirs(self.folder)
+        with open(real, "w", encoding="utf-8") as file:
+            file.write('{"parallel": 7}')
+        os.symlink(real, self.file)
+        self.start("--threads", "1")
+        told = self.get()
+        self.assertEqual((told["running"]["parallel"], told["file"], told["writable"]), (7, real, True))
+        self.change({"parallel": 8})
+        self.assertTrue(os.path.islink(self.file))
+        self.assertEqual(self.on_disk(), {"parallel": 8})
+
     def test_a_file_that_makes_no_sense_ends_the_start_with_the_place_and_what_is_allowed(self):
         for saved, words in (('{"threads": 1,', ["line 1"]), ({"threads": 5000}, ["threads", "at most 1024"]),
                              ({"thread": 1}, ['"thread"', "not known"]), ({"kv_type": "q9"}, ["kv_type", "q8_0"]),
