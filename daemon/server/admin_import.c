@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "server/admin_parts.h"
@@ -125,7 +126,8 @@ static void work(void *user)
     if (c->status != MLXR_OK) {
         return;
     }
-    int fd = open(c->path, O_RDONLY | O_CLOEXEC);
+    struct stat info;
+    int fd = open(c->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would wait for who writes */
     if (fd < 0) {
         c->closed = errno == EACCES || errno == EPERM;
         c->status = MLXR_IO;
@@ -136,7 +138,13 @@ static void work(void *user)
                  c->path);
         return;
     }
+    bool possible = fstat(fd, &info) == 0 && (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode));
     close(fd);
+    if (!possible) {
+        c->status = MLXR_IO;
+        snprintf(c->error.text, sizeof c->error.text, "path: %.300s is neither a file nor a folder", c->path);
+        return;
+    }
     c->status = mlxr_model_describe(c->path, &description, &c->error);
     mlxr_free(description);
     if (c->status == MLXR_OK) {
@@ -160,22 +168,13 @@ static void on_gone(void *user)
     c->x = NULL;
 }
 
-/* As of folders (config_folders.c): whoever is asked for no key must sit at this machine. */
-static bool may_name_paths(http_exchange *x)
-{
-    if (route_identity(x)->key_id == 0 && !http_request_of(x)->loopback) {
-        error_respond(x, 403, NULL, "paths are taken from this machine only, or from who has an admin key", NULL);
-        return false;
-    }
-    return true;
-}
-
 void admin_register(void *service, http_exchange *x)
 {
     struct daemon *d = service;
     admin_fields f;
     bool replace;
-    if (!may_name_paths(x) || !read_replace(x, &replace) || !admin_fields_read(&f, x)) {
+    if (!route_from_here(x, "paths are taken from this machine only, or from who has an admin key") ||
+        !read_replace(x, &replace) || !admin_fields_read(&f, x)) {
         return;
     }
     import_call *c = NULL;

@@ -164,8 +164,7 @@ void config_directory(void *service, http_exchange *x)
     struct daemon *d = service;
     const char *home = getenv("HOME");
     char hidden[8] = "false";
-    if (route_identity(x)->key_id == 0 && !http_request_of(x)->loopback) {
-        error_respond(x, 403, NULL, "folders are shown on this machine only, or to who has an admin key", NULL);
+    if (!route_from_here(x, "folders are shown on this machine only, or to who has an admin key")) {
         return;
     }
     folder_call *c = calloc(1, sizeof *c);

@@ -305,7 +305,9 @@ static void options_get(void *service, http_exchange *x)
 static void options_change(void *service, http_exchange *x)
 {
     const http_request *q = http_request_of(x);
-    begin(service, x, q->body, q->n_body);
+    if (route_from_here(x, "options are changed from this machine only, or by who has an admin key")) {
+        begin(service, x, q->body, q->n_body);
+    }
 }
 
 /* ---- restart ----------------------------------------------------------------------------------------------------- */
@@ -318,6 +320,9 @@ static void restart(void *service, http_exchange *x)
     json_error_t where;
     mlxr_error error;
     char field[CONFIG_FIELD_MAX] = "";
+    if (!route_from_here(x, "a restart is asked for from this machine only, or by who has an admin key")) {
+        return;
+    }
     json_t *fields = json_loadb(q->body, q->n_body, JSON_REJECT_DUPLICATES, &where);
     if (!fields) {
         error_respondf(x, 400, "invalid_json", NULL, "the body is no JSON: line %d, column %d: %s", where.line,

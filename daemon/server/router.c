@@ -439,3 +439,12 @@ const auth_identity *route_identity(const http_exchange *x)
     const route_context *context = http_context(x);
     return context ? &context->identity : &nobody;
 }
+
+bool route_from_here(http_exchange *x, const char *message)
+{
+    if (route_identity(x)->key_id == 0 && !http_request_of(x)->loopback) {
+        error_respond(x, 403, NULL, message, NULL);
+        return false;
+    }
+    return true;
+}

@@ -60,5 +60,8 @@ const route *route_of(const http_exchange *x);
 route_dialect route_dialect_of(const http_exchange *x);
 /* Who asks, verified; key_id 0 where no keys are configured. */
 const auth_identity *route_identity(const http_exchange *x);
+/* Whoever is asked for no key must sit at this machine to see or set what is its own: folders, paths, the daemon's
+ * options. False after answering 403 with the message. */
+bool route_from_here(http_exchange *x, const char *message);
 
 #endif

@@ -269,6 +269,10 @@ class Admin(support.ApiTest):
         self.refused("/ui-api/models/register", {"path": "x.gguf", "name": "x"}, "path")
         self.refused("/ui-api/models/register", {"path": path + ".no", "name": "x"}, "path")
         self.refused("/ui-api/models/register", {"path": path, "name": "../x"}, "name")
+        os.mkfifo(os.path.join(self.models, "below", "pipe.gguf"))
+        began = time.monotonic()
+        error = self.refused("/ui-api/models/register", {"path": os.path.join(self.models, "below", "pipe.gguf"), "name": "x"}, "path")
+        self.assertLess(time.monotonic() - began, 10, error)
         outside = os.path.join(self.home, "outside.gguf")
         with open(outside, "wb") as file:
             file.write(self.tiny())

@@ -307,6 +307,31 @@ class Folders(support.ApiTest):
                 with connection.makefile("rb") as file:
                     self.assertEqual(support.read_answer(file).status, status)
 
+    def test_without_a_key_only_this_machine_changes_options_restarts_and_names_paths(self):
+        address = self.outside()
+        if not address:
+            self.skipTest("this machine has no other address")
+        # A service manager may hand over any socket; LISTEN_PID must be the daemon's own: a shell that becomes it knows it.
+        with socket.create_server((address, 0)) as inherited:
+            port = inherited.getsockname()[1]
+            command = ["/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$0" serve "$@"', support.MLXR, *support.SANDBOX]
+            process = support.subprocess.Popen(command, env=self.environment(LISTEN_FDS="1"), close_fds=False, stderr=support.subprocess.DEVNULL,
+                                               preexec_fn=lambda: (os.dup2(inherited.fileno(), 3), os.set_inheritable(3, True)))  # fmt: skip
+            try:
+                for method, path, body in (("PATCH", "options", {"values": {"threads": 1}}), ("POST", "restart", {"now": True}),
+                                           ("POST", "models/register", {"path": "/x", "name": "x"}), ("GET", "directories", None)):  # fmt: skip
+                    text = json.dumps(body).encode() if body else b""
+                    head = f"{method} /ui-api/{path} HTTP/1.1\r\nHost: {address}:{port}\r\nContent-Type: application/json\r\n"
+                    with socket.create_connection((address, port), support.TIMEOUT) as connection:
+                        connection.sendall(f"{head}Content-Length: {len(text)}\r\nConnection: close\r\n\r\n".encode() + text)
+                        with connection.makefile("rb") as file:
+                            answer = support.read_answer(file)
+                    self.assertEqual(answer.status, 403, (path, answer))
+                    self.assertIn("from this machine only" if body else "on this machine only", answer.json["error"]["message"])
+            finally:
+                process.terminate()
+                process.wait()
+
     @staticmethod
     def outside():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
