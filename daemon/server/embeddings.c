@@ -17,7 +17,8 @@
 #include "server/routes.h"
 
 #define INPUTS_MAX 2048u
-#define CHUNK_ROWS 128u /* tokens between two steps of the scheduler */
+#define TOKENS_MAX ((size_t)4 << 20) /* of all inputs; documents are read with the query before each */
+#define CHUNK_ROWS 128u              /* tokens between two steps of the scheduler */
 #define CHUNK_INPUTS 32u
 
 typedef struct embedding_input {
@@ -221,10 +222,15 @@ static bool read_inputs(embedding_job *j)
         return request_fields_bad(&j->f, NULL, "out of memory");
     }
     j->n_inputs = n;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !atomic_load(&j->gone); i++) {
         const json_t *value = many ? json_array_get(input, i) : input;
         if (!(j->dialect->ranks ? read_pair : read_input)(j, &j->inputs[i], value)) {
             return false;
+        }
+        if (j->n_tokens > TOKENS_MAX) {
+            return request_fields_bad(&j->f, j->ask.field,
+                                      "%s: the first %zu are %zu tokens%s; at most %zu are taken at once", j->ask.field,
+                                      i + 1, j->n_tokens, j->dialect->ranks ? ", the query with each" : "", TOKENS_MAX);
         }
     }
     return true;

@@ -351,6 +351,17 @@ class Admin(support.ApiTest):
         self.assertTrue(self.get(f"/ui-api/jobs/{job['id']}")["end"]["cancelled"])
         self.assertNotIn("never", self.names())
 
+    def test_more_tokens_than_are_read_at_once_are_refused_by_name(self):
+        data, key = bytearray(self.tiny("llama")), b"llama.context_length"
+        struct.pack_into("<I", data, data.index(key) + len(key) + 4, 1 << 14)
+        with open(os.path.join(self.models, "long.gguf"), "wb") as file:
+            file.write(data)
+        inputs = [[1] * 12000] * 400  # 4.8 million; each of them fits
+        answer = self.daemon.ask("POST", "/v1/embeddings", json.dumps({"model": "long", "input": inputs}, separators=(",", ":")),
+                                 headers=[("Content-Type", "application/json")])  # fmt: skip
+        self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "input"), answer)
+        self.assertIn("at most 4194304", answer.json["error"]["message"])
+
     def test_keys(self):
         made = self.post("/ui-api/keys", {"label": "ui", "scopes": "read", "requests_per_minute": 600})
         self.assertTrue(made["key"].startswith("mlxr-"))
