@@ -11,6 +11,7 @@
 
 #include "mlxr_rerank.h"
 #include "registry/registry.h"
+#include "server/adapters.h"
 #include "server/embeddings.h"
 #include "server/errors.h"
 #include "server/model_call.h"
@@ -44,6 +45,8 @@ typedef struct embedding_job {
     char model_name[256];
     mlxr_model *model;
     mlxr_pooling pooling;
+    mlxr_adapter_path adapters[MLXR_ADAPTERS_MAX];
+    size_t n_adapters;
     embedding_input *inputs; /* [n_inputs] */
     size_t n_inputs, n_tokens;
     bool tokenized, finished, full;
@@ -210,7 +213,7 @@ static bool read_inputs(embedding_job *j)
 {
     const json_t *input = j->ask.input, *first = json_array_get(input, 0);
     bool many = j->dialect->ranks || json_is_string(first) || json_is_array(first);
-    if (!check_ask(j)) {
+    if (!check_ask(j) || !adapters_choose(&j->f, j->d->options, j->ask.lora, j->adapters, &j->n_adapters)) {
         return false;
     }
     size_t n = many ? json_array_size(input) : 1;
@@ -238,6 +241,22 @@ static bool read_inputs(embedding_job *j)
 
 /* ---- on the engine's thread -------------------------------------------------------------------------------------- */
 
+static mlxr_status open_sequence(embedding_job *j, mlxr_sequence **out)
+{
+    mlxr_model *adapted = NULL;
+    mlxr_status status = MLXR_OK;
+    if (j->n_adapters) {
+        status = mlxr_model_with(&adapted, j->model, j->adapters, j->n_adapters, &j->error);
+    }
+    if (status == MLXR_OK) {
+        status = mlxr_sequence_open(out, adapted ? adapted : j->model, NULL, &j->error);
+    }
+    if (adapted) {
+        mlxr_model_unref(&adapted); /* the sequence has it */
+    }
+    return status;
+}
+
 static bool begin_input(embedding_job *j, embedding_input *in)
 {
     uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
@@ -245,7 +264,7 @@ static bool begin_input(embedding_job *j, embedding_input *in)
         j->error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
         return false;
     }
-    if (mlxr_sequence_open(&in->sequence, j->model, NULL, &j->error) != MLXR_OK ||
+    if (open_sequence(j, &in->sequence) != MLXR_OK ||
         mlxr_sequence_append(in->sequence, in->ids, in->n, &j->error) != MLXR_OK) {
         return false;
     }
@@ -443,7 +462,6 @@ static bool work(void *user, mlxr_model *model, const char *name)
 static void done(void *user, int status, const char *code, const char *message)
 {
     embedding_job *j = user;
-    bool busy = j->error.status == MLXR_KV_FULL || j->error.status == MLXR_NOMEM;
     j->done = true;
     if (!j->x) {
         free_job(j);
@@ -454,7 +472,7 @@ static void done(void *user, int status, const char *code, const char *message)
     } else if (j->f.bad) {
         error_respond(j->x, 400, "invalid_value", j->f.error.text, j->f.field);
     } else {
-        error_respond(j->x, busy ? 503 : 500, NULL, j->error.text, NULL);
+        error_respond(j->x, error_status_of(j->error.status), NULL, j->error.text, NULL);
     }
 }
 

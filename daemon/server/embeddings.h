@@ -19,6 +19,7 @@ typedef struct embeddings_ask { /* borrowed from the body */
     bool may_shorten;           /* `dimensions` may be less than the model's */
     int64_t keep_alive_ms;      /* MODEL_KEEP_DEFAULT unless given */
     uint32_t n_ctx;             /* use no more of the context; 0: all */
+    const json_t *lora;         /* adapters.h; NULL: the daemon's own */
     /* Of a dialect that ranks `input`, texts or objects with a "text". */
     const char *query, *instruction;
     uint32_t top_n, document_tokens_most; /* 0: all */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "mlxr_adapter.h"
+#include "server/adapters.h"
 #include "server/errors.h"
 #include "server/generation_parts.h"
 #include "server/model_jobs.h"
@@ -258,50 +258,12 @@ static output_format format_of(struct generations *gs, const mlxr_model *model, 
     return found;
 }
 
-/* Which adapters the request gets: those it names, else what the daemon was started with. False after saying what is
- * wrong. */
-static bool choose_adapters(generation *g, mlxr_adapter_path *out, size_t *n)
-{
-    const daemon_options *o = g->d->options;
-    const json_t *lora = g->r.lora;
-    *n = 0;
-    for (size_t i = 0; !lora && i < o->n_adapters; i++) {
-        if (o->adapters[i].scale != 0) {
-            out[(*n)++] = o->adapters[i];
-        }
-    }
-    if (json_array_size(lora) > MLXR_ADAPTERS_MAX) {
-        return request_fields_bad(&g->r.f, "lora", "lora: at most %d adapters at once", MLXR_ADAPTERS_MAX);
-    }
-    for (size_t i = 0; i < json_array_size(lora); i++) {
-        const json_t *one = json_array_get(lora, i), *scale = json_object_get(one, "scale");
-        json_int_t id;
-        if (!request_field_whole(json_object_get(one, "id"), 0, UINT32_MAX, &id) || (scale && !json_is_number(scale)) ||
-            json_object_size(one) != 1u + (scale != NULL)) {
-            return request_fields_bad(&g->r.f, "lora", "lora[%zu] must be {\"id\": 0, \"scale\": 1}", i);
-        }
-        if ((size_t)id >= o->n_adapters) {
-            return request_fields_bad(&g->r.f, "lora",
-                                      "lora[%zu]: there is no adapter %lld; the daemon was started with %zu", i,
-                                      (long long)id, o->n_adapters);
-        }
-        double value = scale ? json_number_value(scale) : 1;
-        if (!(value >= -1e6 && value <= 1e6)) {
-            return request_fields_bad(&g->r.f, "lora", "lora[%zu]: scale must be a number from -1e6 to 1e6", i);
-        }
-        if (value != 0) {
-            out[(*n)++] = (mlxr_adapter_path){.path = o->adapters[id].path, .scale = (float)value};
-        }
-    }
-    return true;
-}
-
 static void submit(generation *g)
 {
     mlxr_error error;
     mlxr_adapter_path adapters[MLXR_ADAPTERS_MAX];
     size_t n_adapters;
-    if (!choose_adapters(g, adapters, &n_adapters)) {
+    if (!adapters_choose(&g->r.f, g->d->options, g->r.lora, adapters, &n_adapters)) {
         fail_fields(g);
         return;
     }

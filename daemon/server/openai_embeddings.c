@@ -17,6 +17,7 @@ static bool parse(request_fields *f, const json_t *body, embeddings_ask *ask)
     }
     ask->model = o.model;
     ask->input = o.input;
+    ask->lora = o.lora;
     ask->dimensions = o.dimensions;
     ask->base64 = o.encoding_format && strcmp(o.encoding_format, "base64") == 0;
     return true;

@@ -378,6 +378,7 @@ static const request_field embedding_fields[] = {
     {"input", field_json, T(input), 0, 0, NULL},
     {"encoding_format", field_one_of, T(encoding_format), 0, 0, "float|base64"},
     {"dimensions", field_count, T(dimensions), 0, 0, NULL},
+    {"lora", field_list, T(lora), 0, 0, NULL},
     {"user", field_skip, 0, 0, 0, NULL},
 };
 static const request_field rerank_fields[] = {
@@ -389,6 +390,7 @@ static const request_field rerank_fields[] = {
     {"return_documents", field_bool, T(return_documents), 0, 0, NULL},
     {"raw_scores", field_bool, T(raw_scores), 0, 0, NULL},
     {"instruction", field_text, T(instruction), 0, 0, NULL},
+    {"lora", field_list, T(lora), 0, 0, NULL},
     {"user", field_skip, 0, 0, 0, NULL},
 };
 
@@ -397,10 +399,8 @@ static const struct {
     const request_field *rows;
     size_t n;
 } text_tables[] = {
-    {"/tokenize", tokenize_fields, N(tokenize_fields)},
-    {"/detokenize", detokenize_fields, N(detokenize_fields)},
-    {"/apply-template", template_fields, N(template_fields)},
-    {"/v1/embeddings", embedding_fields, N(embedding_fields)},
+    {"/tokenize", tokenize_fields, N(tokenize_fields)},       {"/detokenize", detokenize_fields, N(detokenize_fields)},
+    {"/apply-template", template_fields, N(template_fields)}, {"/v1/embeddings", embedding_fields, N(embedding_fields)},
     {"/v1/rerank", rerank_fields, N(rerank_fields)},
 };
 

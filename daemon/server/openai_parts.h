@@ -36,7 +36,7 @@ json_t *openai_body_schema(const char *pattern);
 /* Tables for /tokenize and its like. */
 typedef struct openai_text_options {
     const char *model, *content, *prompt, *prefix, *suffix;
-    json_t *messages, *tools, *variables, *tokens, *input;
+    json_t *messages, *tools, *variables, *tokens, *input, *lora;
     bool add_special, parse_special, with_pieces, with_special;
     const char *encoding_format;
     uint32_t dimensions;

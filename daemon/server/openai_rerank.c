@@ -22,6 +22,7 @@ static bool parse(request_fields *f, const json_t *body, embeddings_ask *ask)
     ask->instruction = o.instruction;
     ask->field = "documents";
     ask->input = o.input;
+    ask->lora = o.lora;
     ask->top_n = o.top_n;
     ask->document_tokens_most = o.max_tokens_per_doc;
     ask->return_documents = o.return_documents;

@@ -47,6 +47,32 @@ class Adapters(support.ApiTest):
             self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "lora"), (bad, answer))
         self.assertEqual(daemon.stop(), 0)
 
+    def test_embeddings_get_them_as_answers_do(self):
+        daemon = self.serve("--model", self.model, "--threads", "1", "--lora", self.adapter)
+
+        def embedding(**fields):
+            answer = daemon.ask("POST", "/v1/embeddings", {"model": "llama-lora", "input": "the inn", **fields})
+            self.assertEqual(answer.status, 200, answer)
+            return answer.json["data"][0]["embedding"]
+
+        def alone(*options):
+            return self.succeed("embed", self.model, "the inn", "--json", *options).json
+
+        plain, adapted = embedding(lora=[]), embedding()
+        self.assertNotEqual(plain, adapted)
+        self.assertEqual(embedding(lora=[{"id": 0}]), adapted)
+        self.assertNotEqual(embedding(lora=[{"id": 0, "scale": 0.5}]), adapted)
+        for found, own in ((plain, alone()), (adapted, alone("--lora", self.adapter))):
+            own = own["embeddings"][0] if isinstance(own, dict) else own[0]
+            for a, b in zip(own["embedding"] if isinstance(own, dict) else own, found):
+                self.assertAlmostEqual(a, b, places=5)
+        answer = daemon.ask("POST", "/v1/embeddings", {"model": "llama-lora", "input": "x", "lora": [{"id": 1}]})
+        self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "lora"), answer)
+        support.cli.shutil.copy(os.path.join(support.tiny_models(), "qwen2.gguf"), self.models)
+        answer = daemon.ask("POST", "/v1/embeddings", {"model": "qwen2", "input": "x"})
+        self.assertEqual(answer.status, 400, answer)
+        self.assertEqual(daemon.ask("POST", "/v1/embeddings", {"model": "qwen2", "input": "x", "lora": []}).status, 200)
+
     def test_different_ones_at_once_do_not_mix(self):
         daemon = self.serve("--model", self.model, "--threads", "1", "--lora", self.adapter)
         scales = [0, 1, 0.5, -1.5]
