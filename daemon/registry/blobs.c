@@ -214,16 +214,35 @@ mlxr_status blob_forget_unused(registry *r, char ***digests, size_t *n, mlxr_err
     return status;
 }
 
-void blob_unlink_all(registry *r, char **digests, size_t n)
+void blob_unlink_all(registry *r, mlxr_status committed, char **digests, size_t n)
 {
     char path[REGISTRY_PATH_MAX];
     for (size_t i = 0; i < n; i++) {
-        if (blob_path(r, digests[i], path)) {
+        if (committed == MLXR_OK && blob_path(r, digests[i], path)) {
             disk_remove(path, NULL); /* one that stays is found by blob_tidy */
         }
         free(digests[i]);
     }
     free(digests);
+}
+
+mlxr_status registry_blob_forget(registry *r, const char *digest, mlxr_error *error)
+{
+    char clean[REGISTRY_DIGEST_MAX], **digests = NULL;
+    size_t n = 0;
+    if (!registry_digest_parse(digest, clean)) {
+        return registry_fail(error, MLXR_ARG, "'%.80s' is no digest", digest);
+    }
+    mlxr_status status = inside_begin(r, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    status = db_run(r->db, error, "UPDATE blobs SET created_us = 0 WHERE digest = ?", "t", clean);
+    status = status == MLXR_OK ? blob_forget_unused(r, &digests, &n, error) : status;
+    status = inside_commit(r, status, error);
+    blob_unlink_all(r, status, digests, n);
+    inside_release(r);
+    return status;
 }
 
 /* Removes the files of a folder of the store that are a day old and that `needed` does not know. */

@@ -102,9 +102,10 @@ mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest
 bool blob_recover(registry *r, const char *digest, uint64_t *n_bytes);
 /* Makes the row of a blob that is in its place. Inside inside_begin. */
 mlxr_status blob_insert(registry *r, const char *digest, uint64_t n_bytes, mlxr_error *error);
-/* Removes files whose rows nothing needs, and the rows: two steps around the commit. */
+/* Removes files whose rows nothing needs, and the rows: two steps around the commit. The second one frees the list, and
+ * leaves the files where there was none: nothing was forgotten then. */
 mlxr_status blob_forget_unused(registry *r, char ***digests, size_t *n, mlxr_error *error);
-void blob_unlink_all(registry *r, char **digests, size_t n);
+void blob_unlink_all(registry *r, mlxr_status committed, char **digests, size_t n);
 /* Old leftovers: downloads nobody goes on with, blobs of uploads nothing was made of, files without a row. */
 mlxr_status blob_tidy(registry *r, mlxr_error *error);
 

@@ -160,6 +160,8 @@ mlxr_status registry_blob_write(registry_blob *b, const void *data, size_t n, ml
 /* Ends the blob either way. digest: REGISTRY_DIGEST_MAX bytes, or NULL. */
 mlxr_status registry_blob_commit(registry_blob **b, char *digest, mlxr_error *error);
 void registry_blob_abort(registry_blob **b);
+/* Removes a blob that no model has now; else it would stay for a day, for who makes a model of it later. */
+mlxr_status registry_blob_forget(registry *r, const char *digest, mlxr_error *error);
 
 /* ---- pulling ----------------------------------------------------------------------------------------------------- */
 

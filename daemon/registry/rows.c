@@ -164,14 +164,7 @@ mlxr_status rows_put(registry *r, const stored_model *m, mlxr_error *error)
         w.status = blob_forget_unused(r, &digests, &n_digests, error);
     }
     status = inside_commit(r, w.status, error);
-    if (status != MLXR_OK) { /* nothing was forgotten after all */
-        for (size_t i = 0; i < n_digests; i++) {
-            free(digests[i]);
-        }
-        free(digests);
-    } else {
-        blob_unlink_all(r, digests, n_digests);
-    }
+    blob_unlink_all(r, status, digests, n_digests);
     inside_release(r);
     return status;
 }
@@ -320,16 +313,9 @@ static mlxr_status finish_removal(registry *r, mlxr_status status, int64_t gone,
     status = status == MLXR_OK ? delete_expired(r, error) : status;
     status = status == MLXR_OK ? blob_forget_unused(r, &digests, &n, error) : status;
     status = inside_commit(r, status, error);
-    if (status == MLXR_OK) {
-        blob_unlink_all(r, digests, n);
-        if (gone) {
-            remove_set(r, gone);
-        }
-    } else {
-        for (size_t i = 0; i < n; i++) {
-            free(digests[i]);
-        }
-        free(digests);
+    blob_unlink_all(r, status, digests, n);
+    if (status == MLXR_OK && gone) {
+        remove_set(r, gone);
     }
     inside_release(r);
     return status;

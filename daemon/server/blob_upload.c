@@ -32,6 +32,7 @@ static void work(void *user)
 {
     upload *u = user;
     const char *digest = *u->digest ? u->digest : NULL;
+    mlxr_error ignored;
     if (!u->looked) {
         u->looked = true;
         u->status = u->plan.check ? u->plan.check(u->plan.user, &u->error) : MLXR_OK;
@@ -47,6 +48,9 @@ static void work(void *user)
         u->status = registry_blob_commit(&u->blob, u->digest, &u->error);
         if (u->status == MLXR_OK && u->plan.stored) {
             u->status = u->plan.stored(u->plan.user, u->digest, &u->error);
+            if (u->status != MLXR_OK) { /* what cannot go now goes in a day */
+                registry_blob_forget(u->d->registry, u->digest, &ignored);
+            }
         }
         u->stored = u->status == MLXR_OK;
     }

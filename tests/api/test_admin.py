@@ -230,6 +230,8 @@ class Admin(support.ApiTest):
         for body, word in ((b"GGUF" + bytes(100), ""), (b"", ""), (data[: len(data) // 2], "")):
             answer = self.daemon.ask("POST", "/ui-api/models/import?name=bad", body)
             self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "import_failed"), answer)
+        blobs = os.path.join(self.models, ".mlxr", "blobs")
+        self.assertEqual([os.path.getsize(os.path.join(blobs, n)) for n in os.listdir(blobs)], [len(data)], "what was refused is gone")
         for name in ("", "?name=", "?name=../x", "?name=%2Fetc%2Fpasswd", "?name=a%20b"):
             self.assertEqual(self.daemon.ask("POST", "/ui-api/models/import" + name, data).json["error"]["param"], "name", name)
         with self.daemon.connect() as connection:  # one that leaves in the middle leaves nothing
