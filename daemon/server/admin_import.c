@@ -63,9 +63,9 @@ static mlxr_status check_name(void *user, mlxr_error *error)
 static bool read_replace(http_exchange *x, bool *replace)
 {
     char text[8] = "false";
-    http_query_param(x, "replace", text, sizeof text);
-    *replace = strcmp(text, "true") == 0;
-    if (!*replace && strcmp(text, "false") != 0) {
+    bool good = !http_query_has(x, "replace") || http_query_param(x, "replace", text, sizeof text);
+    *replace = good && strcmp(text, "true") == 0;
+    if (!*replace && (!good || strcmp(text, "false") != 0)) {
         error_respond(x, 400, "invalid_value", "replace must be true or false", "replace");
         return false;
     }

@@ -19,6 +19,7 @@
 #include "server/config_routes.h"
 #include "server/daemon_parts.h"
 #include "server/errors.h"
+#include "server/http_target.h"
 
 #define ENTRIES_MAX 2000u
 #define PATH_CAP 4096u
@@ -163,7 +164,7 @@ void config_directory(void *service, http_exchange *x)
 {
     struct daemon *d = service;
     const char *home = getenv("HOME");
-    char hidden[8] = "false";
+    char hidden[8] = "false", path[HTTP_TARGET_MAX] = "";
     if (!route_from_here(x, "folders are shown on this machine only, or to who has an admin key")) {
         return;
     }
@@ -176,10 +177,11 @@ void config_directory(void *service, http_exchange *x)
     c->x = x;
     http_query_param(x, "hidden", hidden, sizeof hidden);
     c->hidden = strcmp(hidden, "true") == 0;
-    if (!http_query_param(x, "path", c->asked, sizeof c->asked) || !*c->asked) {
-        snprintf(c->asked, sizeof c->asked, "%s", home && *home == '/' ? home : "/");
-    }
-    const char *wrong = *c->asked != '/'                             ? "path must begin with /"
+    bool given = http_query_has(x, "path");
+    bool good = !given || (http_query_param(x, "path", path, sizeof path) && strlen(path) < sizeof c->asked);
+    snprintf(c->asked, sizeof c->asked, "%s", !good ? "" : *path ? path : home && *home == '/' ? home : "/");
+    const char *wrong = !good ? "path must have fewer than 4,096 bytes, and proper escapes where it has any"
+                        : *c->asked != '/'                           ? "path must begin with /"
                         : !c->hidden && strcmp(hidden, "false") != 0 ? "hidden must be true or false"
                                                                      : NULL;
     if (wrong) {

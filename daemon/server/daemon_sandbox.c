@@ -131,7 +131,9 @@ static void allow_config(sandbox *s, const char *file)
         return;
     }
     char *slash = strrchr(folder, '/');
-    if (slash && slash != folder) {
+    if (!slash) {
+        sandbox_allow(s, ".", true);
+    } else if (slash != folder) {
         *slash = '\0';
         disk_make_dir(folder, &ignored);
         sandbox_allow(s, folder, true);

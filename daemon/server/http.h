@@ -45,6 +45,8 @@ unsigned http_header_count(const http_exchange *x, const char *lower_case_name);
 const char *http_path_param(const http_exchange *x, const char *name);
 /* A decoded parameter of the query, into `out`, NUL-terminated; false if there is none, or it does not fit. */
 bool http_query_param(const http_exchange *x, const char *name, char *out, size_t cap);
+/* Whether there is one, be it as it may: for who must not take a value that is wrong for none. */
+bool http_query_has(const http_exchange *x, const char *name);
 http_server *http_server_of(const http_exchange *x);
 
 typedef struct http_outcome { /* of an exchange so far */

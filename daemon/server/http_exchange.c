@@ -113,22 +113,36 @@ const char *http_path_param(const http_exchange *x, const char *name)
     return NULL;
 }
 
-bool http_query_param(const http_exchange *x, const char *name, char *out, size_t cap)
+/* Its value as it stands there, [*n_value]; NULL: there is none of this name. */
+static const char *find_query(const http_exchange *x, const char *name, size_t *n_value)
 {
     for (const char *at = x->request.query; *at;) {
         size_t n = strcspn(at, "&"), n_name = strcspn(at, "=&");
         if (n_name == strlen(name) && memcmp(at, name, n_name) == 0) {
-            size_t n_value = n > n_name ? n - n_name - 1 : 0;
-            if (n_value >= cap) {
-                return false;
-            }
-            memcpy(out, at + (n > n_name ? n_name + 1 : n), n_value);
-            out[n_value] = '\0';
-            return http_query_decode(out);
+            *n_value = n > n_name ? n - n_name - 1 : 0;
+            return at + (n > n_name ? n_name + 1 : n);
         }
         at += n + (at[n] == '&');
     }
-    return false;
+    return NULL;
+}
+
+bool http_query_has(const http_exchange *x, const char *name)
+{
+    size_t n_value;
+    return find_query(x, name, &n_value) != NULL;
+}
+
+bool http_query_param(const http_exchange *x, const char *name, char *out, size_t cap)
+{
+    size_t n_value;
+    const char *value = find_query(x, name, &n_value);
+    if (!value || n_value >= cap) {
+        return false;
+    }
+    memcpy(out, value, n_value);
+    out[n_value] = '\0';
+    return http_query_decode(out);
 }
 
 const char *http_local_address(const http_exchange *x)

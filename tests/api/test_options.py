@@ -102,6 +102,16 @@ class Options(support.ApiTest):
         self.assertTrue(os.path.islink(self.file))
         self.assertEqual(self.on_disk(), {"parallel": 8})
 
+    def test_a_file_that_is_named_without_a_folder_is_in_the_working_directory(self):
+        with open(os.path.join(self.home, "own.json"), "w", encoding="utf-8") as file:
+            file.write('{"parallel": 7}')
+        for name in ("own.json", "new.json"):
+            self.daemon = self.serve("--threads", "1", env=self.environment(MLXR_CONFIG=name), cwd=self.home)
+            self.assertEqual(self.get()["saved"], {"parallel": 7} if name == "own.json" else {})
+            self.change({"parallel": 8})
+            with open(os.path.join(self.home, name), encoding="utf-8") as file:
+                self.assertEqual(json.load(file), {"parallel": 8})
+
     def test_a_file_that_makes_no_sense_ends_the_start_with_the_place_and_what_is_allowed(self):
         for saved, words in (('{"threads": 1,', ["line 1"]), ({"threads": 5000}, ["threads", "at most 1024"]),
                              ({"thread": 1}, ['"thread"', "not known"]), ({"kv_type": "q9"}, ["kv_type", "q8_0"]),
@@ -285,6 +295,11 @@ class Folders(support.ApiTest):
         self.assertEqual(self.ask("relative", 400)["error"]["param"], "path")
         self.assertEqual(self.ask(self.top, 400, hidden="x")["error"]["param"], "hidden")
         self.ask(self.top + "/notes.txt", 404)
+        for path in ("%zz", "/x%2", "/%00", "/" + "x" * 4200):  # not the user's own folder, which is for none
+            error = self.ask(path, 400)["error"]
+            self.assertEqual((error["param"], "4,096" in error["message"]), ("path", True))
+        deep = "/".join(["%C3%A4" * 60] * 12)  # more bytes with their escapes than without
+        self.assertEqual(self.ask(self.top + "/" + deep, 404)["error"]["param"], "path")
 
     @support.cli.unittest.skipIf(support.SANDBOX, "without the sandbox")
     def test_the_sandbox_lists_names_of_the_users_folder_and_opens_none_of_its_files(self):
