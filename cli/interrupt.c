@@ -4,6 +4,8 @@
  */
 #include "interrupt.h"
 
+#include <stddef.h>
+
 /* The one thing a handler may do is to set it. */
 static volatile sig_atomic_t seen;
 
