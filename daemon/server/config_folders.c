@@ -175,7 +175,9 @@ void config_directory(void *service, http_exchange *x)
     }
     c->d = d;
     c->x = x;
-    http_query_param(x, "hidden", hidden, sizeof hidden);
+    if (http_query_has(x, "hidden") && !http_query_param(x, "hidden", hidden, sizeof hidden)) {
+        *hidden = '\0'; /* too long to be either word */
+    }
     c->hidden = strcmp(hidden, "true") == 0;
     bool given = http_query_has(x, "path");
     bool good = !given || (http_query_param(x, "path", path, sizeof path) && strlen(path) < sizeof c->asked);

@@ -61,6 +61,7 @@ static json_t *answers_of(const route *row)
         {"409", "Something else is there already."},
         {"411", "The body's length is missing."},
         {"413", "The body is too large."},
+        {"414", "The path and its parameters are longer than 8 KiB."},
         {"415", "The body must be JSON, and say so."},
         {"429", "Too many requests: see Retry-After."},
         {"431", "The header is too large."},

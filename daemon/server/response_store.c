@@ -214,7 +214,8 @@ mlxr_status response_store_get(response_store *s, const char *id, uint64_t owner
     }
     pthread_mutex_unlock(&s->lock);
     if (text) {
-        *out = json_loads(text, JSON_DECODE_ANY, NULL);
+        /* A model may write U+0000, which is stored as its escape. */
+        *out = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         status = *out ? status : registry_fail(error, MLXR_FORMAT, "the response '%.80s' is damaged", id);
         free(text);
     }

@@ -294,6 +294,7 @@ class Folders(support.ApiTest):
         self.assertEqual(self.ask(self.top + "/none", 404)["error"]["param"], "path")
         self.assertEqual(self.ask("relative", 400)["error"]["param"], "path")
         self.assertEqual(self.ask(self.top, 400, hidden="x")["error"]["param"], "hidden")
+        self.assertEqual(self.ask(self.top, 400, hidden="x" * 20)["error"]["param"], "hidden")
         self.ask(self.top + "/notes.txt", 404)
         for path in ("%zz", "/x%2", "/%00", "/" + "x" * 4200):  # not the user's own folder, which is for none
             error = self.ask(path, 400)["error"]

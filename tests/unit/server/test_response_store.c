@@ -64,6 +64,21 @@ static void what_was_put_is_found_by_the_next_process(void **state)
     response_store_close(&s);
 }
 
+static void an_answer_may_hold_any_character(void **state)
+{
+    (void)state;
+    response_store *s = open_store("characters", 10, 1 << 20);
+    json_t *response = json_pack("{s:s, s:s%}", "id", "a", "text", "x\0y", (size_t)3), *list = json_array(), *found;
+    const kept_response kept = {"a", 7, 1, response, list, list};
+    assert_ok(response_store_put(s, &kept, &error), &error);
+    assert_ok(response_store_get(s, "a", 7, RESPONSE_WHOLE, &found, &error), &error);
+    assert_true(json_equal(found, response));
+    json_decref(found);
+    json_decref(response);
+    json_decref(list);
+    response_store_close(&s);
+}
+
 static void an_older_version_does_not_replace_a_newer_one(void **state)
 {
     (void)state;
@@ -161,6 +176,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_put_is_found_by_the_next_process),
+        cmocka_unit_test(an_answer_may_hold_any_character),
         cmocka_unit_test(an_older_version_does_not_replace_a_newer_one),
         cmocka_unit_test(what_is_removed_is_gone_for_its_owner_only),
         cmocka_unit_test(the_oldest_go_where_there_are_too_many),
