@@ -4,20 +4,15 @@
  */
 #include "convert/merge.h"
 
-#include <string.h>
-
 #include "base/error.h"
 #include "graph/adapter.h"
 #include "quant/codec.h"
 
+/* The source's tensors begin with the file's, in its order. */
 static out_tensor *find(source *s, const char *name)
 {
-    for (size_t i = 0; i < s->n_tensors; i++) {
-        if (strcmp(s->tensors[i].in->name, name) == 0) {
-            return &s->tensors[i];
-        }
-    }
-    return NULL;
+    const tensor *t = model_file_tensor(s->file, name);
+    return t ? &s->tensors[t - s->file->tensors] : NULL;
 }
 
 static mlxr_status merge_target(source *s, const hparams *h, const adapter_file *file, const adapter_target *target,
