@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "loaders/name_index.h"
 #include "loaders/safetensors.h"
 
 #define RANK_MAX 4096u
@@ -44,16 +45,6 @@ static mlxr_status add_target(adapter_file *f, adapter_target *targets, const ch
     targets[f->n_targets++] = (adapter_target){
         .name = kept, .a = a, .b = b, .rank = (uint32_t)rank, .scale = alpha > 0 ? (float)(alpha / below) : 1.0f};
     return MLXR_OK;
-}
-
-static const tensor *find(const tensor *tensors, uint64_t n, const char *name)
-{
-    for (uint64_t i = 0; i < n; i++) {
-        if (strcmp(tensors[i].name, name) == 0) {
-            return &tensors[i];
-        }
-    }
-    return NULL;
 }
 
 static void hash_bytes(adapter_file *f, const mapping *parts, uint32_t n)
@@ -182,7 +173,7 @@ static mlxr_status read_pairs(adapter_file *f, const tensor_list *list, const lo
 {
     hf_config names = {.class = hf_class_of(c->arch), .n_layers = c->n_layers};
     adapter_target *targets = region_array(&f->memory, list->n + 1, sizeof *targets);
-    mlxr_status status = MLXR_OK;
+    name_index index;
     if (!targets) {
         return error_nomem(error, "adapter", list->n * sizeof *targets);
     }
@@ -190,6 +181,8 @@ static mlxr_status read_pairs(adapter_file *f, const tensor_list *list, const lo
         return error_set(error, MLXR_UNSUPPORTED, "adapters of safetensors are not supported for %s models", c->arch);
     }
     f->targets = targets;
+    mlxr_status status = name_index_open(&index, &f->memory, list->tensors, sizeof *list->tensors, list->n, "tensor",
+                                         error);
     for (uint64_t i = 0; i < list->n && status == MLXR_OK; i++) {
         const tensor *t = &list->tensors[i];
         char module[256], other_name[300], theirs[300], ours[256];
@@ -200,8 +193,8 @@ static mlxr_status read_pairs(adapter_file *f, const tensor_list *list, const lo
                              "adapter tensor '%s': only lora_A and lora_B of linear layers are supported", t->name);
         }
         snprintf(other_name, sizeof other_name, "base_model.model.%s.lora_%c.weight", module, is_a ? 'B' : 'A');
-        const tensor *other = find(list->tensors, list->n, other_name);
-        if (!other) {
+        uint64_t other = name_index_find(&index, other_name);
+        if (other == NAME_INDEX_NONE) {
             return error_set(error, MLXR_FORMAT, "adapter tensor '%s' is missing", other_name);
         }
         if (!is_a) {
@@ -213,7 +206,8 @@ static mlxr_status read_pairs(adapter_file *f, const tensor_list *list, const lo
             return error_set(error, MLXR_UNSUPPORTED, "adapter tensor '%s' changes what no %s model takes adapters for",
                              t->name, c->arch);
         }
-        status = add_target(f, targets, ours, t, other, patterned(c->alphas, module, c->alpha), c->rank_stable, error);
+        status = add_target(f, targets, ours, t, &list->tensors[other], patterned(c->alphas, module, c->alpha),
+                            c->rank_stable, error);
     }
     return status;
 }
