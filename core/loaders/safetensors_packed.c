@@ -186,11 +186,12 @@ static dtype affine_type(unsigned bits, dtype scale_type)
 
 static hf_quant_own how_of(const group *g)
 {
-    hf_quant_own how = {.bits = g->quant->bits, .group = g->quant->group, .mx = g->quant->mx};
-    for (size_t i = 0; i < g->quant->n_own; i++) {
-        how = strcmp(g->quant->own[i].stem, g->stem) == 0 ? g->quant->own[i] : how;
+    const name_index *own = &g->quant->own;
+    uint64_t row = name_index_find(own, g->stem);
+    if (row != NAME_INDEX_NONE) {
+        return ((const hf_quant_own *)(const void *)own->rows)[row];
     }
-    return how;
+    return (hf_quant_own){.bits = g->quant->bits, .group = g->quant->group, .mx = g->quant->mx};
 }
 
 static mlxr_status make_mlx(const group *g, packed_weight *w)

@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "loaders/model_file.h"
+#include "loaders/name_index.h"
 #include "loaders/packed.h"
 
 typedef enum hf_quant_kind {
@@ -36,9 +37,8 @@ typedef struct hf_quant {
     uint32_t bits, group; /* group 0: a row */
     uint32_t group_rows;  /* FP8: of blocks; 0: none */
     bool zero_less_one;
-    bool mx;                 /* MLX: MXFP4 */
-    const hf_quant_own *own; /* [n_own] */
-    size_t n_own;
+    bool mx;        /* MLX: MXFP4 */
+    name_index own; /* of hf_quant_own by their stems */
 } hf_quant;
 
 /* What "quantization" or "quantization_config" says; kind NONE where there is neither. What cannot be read is
@@ -60,8 +60,7 @@ typedef enum hf_part {
 } hf_part;
 
 /* Which part the tensor `name` is, and the length of its stem. `type_text` is its dtype, or NULL where that is not
- * known: a
- * ".weight" counts as HF_PART_NONE then. */
+ * known: a ".weight" counts as HF_PART_NONE then. */
 hf_part hf_part_of(const hf_quant *quant, const char *name, const char *type_text, size_t *n_stem);
 
 typedef enum raw_type { RAW_FLOAT, RAW_WORDS, RAW_BYTES, RAW_E4M3, RAW_E5M2, RAW_OTHER } raw_type;

@@ -140,12 +140,12 @@ static mlxr_status read_mlx(hf_quant *q, const json_t *c, region *memory, mlxr_e
 {
     const char *name;
     json_t *value;
+    size_t n_own = 0;
     hf_quant_own *own = region_array(memory, json_object_size(c), sizeof *own);
     if (!own) {
         return error_nomem(error, "quantisation", json_object_size(c) * sizeof *own);
     }
     q->kind = HF_QUANT_MLX;
-    q->own = own;
     if (!count_of(c, "bits", false, &q->bits)) {
         return wrong(error, "bits");
     }
@@ -158,7 +158,7 @@ static mlxr_status read_mlx(hf_quant *q, const json_t *c, region *memory, mlxr_e
         if (status != MLXR_OK || !json_is_object(value)) {
             continue;
         }
-        hf_quant_own *o = &own[q->n_own++];
+        hf_quant_own *o = &own[n_own++];
         *o = (hf_quant_own){.stem = region_strndup(memory, name, strlen(name)), .bits = q->bits, .group = q->group};
         if (!o->stem) {
             return error_nomem(error, "quantisation", strlen(name));
@@ -172,7 +172,7 @@ static mlxr_status read_mlx(hf_quant *q, const json_t *c, region *memory, mlxr_e
             status = read_mlx_mode(value, &o->mx, error);
         }
     }
-    return status;
+    return status == MLXR_OK ? name_index_open(&q->own, memory, own, sizeof *own, n_own, "module", error) : status;
 }
 
 mlxr_status hf_quant_read(hf_quant *out, const json_t *config, region *memory, mlxr_error *error)
