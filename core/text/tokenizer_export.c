@@ -267,14 +267,15 @@ static mlxr_status put_ends(tokenizer_source *s, const tokenizer *t, mlxr_error 
     return MLXR_OK;
 }
 
-/* The reader's tokenizer must be this one, with or without a space in front and with blanks trimmed or not. */
+/* The reader's tokenizer must be this one, with or without a space in front and, of unigram, with blanks trimmed or
+ * not. */
 static mlxr_status find_switches(tokenizer_source *s, const tokenizer *t, mlxr_error *error)
 {
-    bool same = false;
+    bool same = false, unigram = s->kind == TOKENIZER_UNIGRAM;
     mlxr_status status = MLXR_OK;
-    for (unsigned way = 0; way < 4 && status == MLXR_OK && !same; way++) {
+    for (unsigned way = 0; way < (unigram ? 4 : 2) && status == MLXR_OK && !same; way++) {
         s->add_space_prefix = !(way & 1);
-        s->remove_extra_whitespaces = s->kind == TOKENIZER_UNIGRAM && !(way & 2);
+        s->remove_extra_whitespaces = unigram && !(way & 2);
         status = try_source(s, t, &same, error);
     }
     if (status == MLXR_OK && !same) {
