@@ -103,8 +103,7 @@ static mlxr_status choose_types(job *j, mlxr_error *error)
     mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < j->source.n_tensors && status == MLXR_OK; i++) {
         out_tensor *t = &j->source.tensors[i];
-        bool gave_way;
-        gave_way = false;
+        bool gave_way = false;
         t->type = j->mix ? mix_type(j->mix, &model, t->in, &gave_way) : t->in->type;
         if (t->type >= DTYPE_OWN) { /* GGUF has no such type */
             t->type = DTYPE_F16;
