@@ -228,11 +228,9 @@ static const char *skip_layer(const char *prefix, const char *name, unsigned *la
 static size_t stem_length(const char *name)
 {
     static const char *const ends[] = {".weight", ".bias"};
-    size_t n = strlen(name);
     for (size_t i = 0; i < COUNT(ends); i++) {
-        size_t n_end = strlen(ends[i]);
-        if (n > n_end && strcmp(name + n - n_end, ends[i]) == 0) {
-            return n - n_end;
+        if (text_ends_with(name, ends[i])) {
+            return strlen(name) - strlen(ends[i]);
         }
     }
     return 0;
