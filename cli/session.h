@@ -64,6 +64,9 @@ int32_t *session_tokenize(const session *s, const char *text, size_t n_bytes, un
 /* The model's BOS if its tokenizer adds one, else −1. */
 int32_t session_bos(const session *s);
 
+/* Rows of a step that asks for the logits of all of them: as many as take 64 MiB. */
+uint32_t session_rows_max(const session *s);
+
 typedef enum finish {
     FINISH_END,         /* the model ended its answer */
     FINISH_STOP,        /* a stop string */

@@ -11,6 +11,8 @@
 #include "session.h"
 #include "verbs.h"
 
+/* Logits of a step are kept below this, so that a vocabulary of 262k tokens does not need half a gigabyte. */
+#define LOGITS_BYTES ((size_t)64 << 20)
 #define DRAFT_MAX (sizeof((mlxr_draft_stats *)0)->drafted_at / sizeof(uint64_t))
 
 int session_load_grammar(session *s, const options *o)
@@ -263,4 +265,11 @@ int32_t session_bos(const session *s)
         free(ids);
     }
     return bos;
+}
+
+uint32_t session_rows_max(const session *s)
+{
+    size_t rows = LOGITS_BYTES / sizeof(float) / mlxr_model_info_get(s->model)->n_vocab;
+    size_t max = mlxr_step_tokens_max(s->engine);
+    return (uint32_t)(rows < 1 ? 1 : rows < max ? rows : max);
 }

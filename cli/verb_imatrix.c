@@ -16,10 +16,6 @@
 #include "verbs.h"
 
 #define WINDOW_TOKENS 512u
-#define LOGITS_BYTES                                                                                                   \
-    ((size_t)64 << 20) /* of a step: the last layers show all rows only where all logits are wanted                    \
-                        */
-
 typedef struct task {
     session s;
     mlxr_importance *measured;
@@ -82,9 +78,7 @@ static bool choose_windows(task *t, const options *o, size_t n_tokens)
         return false;
     }
     t->n_windows = o->n_windows ? o->n_windows : t->n_windows;
-    size_t rows = LOGITS_BYTES / sizeof(float) / mlxr_model_info_get(t->s.model)->n_vocab;
-    size_t max = mlxr_step_tokens_max(t->s.engine);
-    t->chunk = (uint32_t)(rows < 1 ? 1 : rows < max ? rows : max);
+    t->chunk = session_rows_max(&t->s); /* the last layers show all rows only where all logits are wanted */
     return true;
 }
 

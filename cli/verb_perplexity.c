@@ -22,9 +22,6 @@
 
 #define WINDOW_TOKENS 512u
 
-/* Logits of a step are kept below this, so that a vocabulary of 262k tokens does not need half a gigabyte. */
-#define LOGITS_BYTES ((size_t)64 << 20)
-
 /* ln of softmax(logits[n])'s denominator, relative to the greatest logit, which goes to *max. */
 static double log_total(const float *logits, uint32_t n, float *max)
 {
@@ -303,8 +300,7 @@ int verb_perplexity(options *o)
     code = code == EXIT_OK && !choose_windows(&m, o) ? EXIT_USAGE : code;
     if (code == EXIT_OK) {
         m.n_vocab = mlxr_model_info_get(m.s.model)->n_vocab;
-        size_t rows = LOGITS_BYTES / sizeof(float) / m.n_vocab, max = mlxr_step_tokens_max(m.s.engine);
-        m.chunk = (uint32_t)(rows < 1 ? 1 : rows < max ? rows : max);
+        m.chunk = session_rows_max(&m.s);
         code = perplexity_of(o, &m, text, n_text);
     }
     reference_close(&m.save);
