@@ -4,27 +4,11 @@
  */
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "loaders/safetensors.h"
+#include "loaders/safetensors_writer.h"
 
-#define META_MAX 64
 #define LAYERS_MAX 65536
-
-/* Reads from config.json and appends to the metadata; the first failure sticks, so that rows of reads need one check.
- */
-typedef struct writer {
-    const json_t *root;
-    const hf_class *class;
-    hf_config *config;
-    const char *arch;
-    meta_value *meta; /* [META_MAX] */
-    uint64_t n_meta;
-    region *memory;
-    mlxr_status status;
-    mlxr_error *error;
-} writer;
 
 mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *name, mlxr_error *error)
 {
@@ -52,190 +36,7 @@ mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *nam
     return MLXR_OK;
 }
 
-/* ---- appending ------------------------------------------------------------------------------------------------- */
-
-/* A new row for key; a key that begins with '.' gets the architecture before it. NULL once something has failed. */
-static meta_value *add(writer *w, const char *key, meta_type type)
-{
-    if (w->status != MLXR_OK) {
-        return NULL;
-    }
-    const char *arch = key[0] == '.' ? w->arch : "";
-    size_t n = strlen(arch) + strlen(key) + 1;
-    char *copy = region_alloc(w->memory, n);
-    if (!copy) {
-        w->status = error_nomem(w->error, key, n);
-        return NULL;
-    }
-    snprintf(copy, n, "%s%s", arch, key);
-    meta_value *value = &w->meta[w->n_meta++]; /* META_MAX is more than there are calls */
-    *value = (meta_value){.key = copy, .type = type};
-    return value;
-}
-
-static void add_u32(writer *w, const char *key, uint32_t number)
-{
-    meta_value *value = add(w, key, META_U32);
-    if (value) {
-        value->u = number;
-    }
-}
-
-static void add_bool(writer *w, const char *key, bool yes)
-{
-    meta_value *value = add(w, key, META_BOOL);
-    if (value) {
-        value->u = yes;
-    }
-}
-
-static void add_f32(writer *w, const char *key, double number)
-{
-    meta_value *value = add(w, key, META_F32);
-    if (value) {
-        value->f = (double)(float)number;
-    }
-}
-
-static void add_text(writer *w, const char *key, const char *text, size_t n)
-{
-    meta_value *value = add(w, key, META_STRING);
-    char *copy = value ? region_strndup(w->memory, text, n) : NULL;
-    if (copy) {
-        value->s = (text_view){copy, n};
-    } else if (value) {
-        w->status = error_nomem(w->error, key, n);
-    }
-}
-
-/* An array of bytes the caller fills; NULL when something failed. */
-static uint8_t *add_array(writer *w, const char *key, meta_type type, uint64_t n)
-{
-    meta_value *value = add(w, key, META_ARRAY);
-    size_t n_bytes = (size_t)n * meta_type_bytes(type);
-    uint8_t *bytes = value ? region_alloc(w->memory, n_bytes) : NULL;
-    if (bytes) {
-        value->array = (meta_array){.type = type, .n = n, .data = bytes};
-    } else if (value) {
-        w->status = error_nomem(w->error, key, n_bytes);
-    }
-    return bytes;
-}
-
-/* ---- reading --------------------------------------------------------------------------------------------------- */
-
-/* A member; NULL where it is absent or null. */
-static const json_t *member(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    return json_is_null(value) ? NULL : value;
-}
-
-/* What GPT-2 called it, and after it models that had its configuration; "": the same. */
-static const char *older_name(const char *key)
-{
-    static const char *const names[][2] = {{"hidden_size", "n_embd"},
-                                           {"intermediate_size", "n_inner"},
-                                           {"num_attention_heads", "n_head"},
-                                           {"num_hidden_layers", "n_layer"},
-                                           {"max_position_embeddings", "n_positions"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(names[i][0], key) == 0) {
-            return names[i][1];
-        }
-    }
-    return "";
-}
-
-static void wrong(writer *w, const char *key, const char *expected)
-{
-    if (w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is no %s", key, expected);
-    }
-}
-
-/* False where the key is absent or wrong; *out keeps its value then. */
-static bool get_u32(writer *w, const json_t *object, const char *key, uint32_t *out)
-{
-    const json_t *value = member(object, key);
-    value = value ? value : member(object, older_name(key));
-    if (!value) {
-        return false;
-    }
-    json_int_t number = json_integer_value(value);
-    if (!json_is_integer(value) || number < 0 || number > UINT32_MAX) {
-        wrong(w, key, "whole number from 0 to 4294967295");
-        return false;
-    }
-    *out = (uint32_t)number;
-    return true;
-}
-
-static bool get_f64(writer *w, const json_t *object, const char *key, double *out)
-{
-    const json_t *value = member(object, key);
-    if (!value) {
-        return false;
-    }
-    if (!json_is_number(value)) {
-        wrong(w, key, "number");
-        return false;
-    }
-    *out = json_number_value(value);
-    return true;
-}
-
-static bool get_bool(writer *w, const json_t *object, const char *key, bool *out)
-{
-    const json_t *value = member(object, key);
-    if (!value) {
-        return false;
-    }
-    if (!json_is_boolean(value)) {
-        wrong(w, key, "true or false");
-        return false;
-    }
-    *out = json_is_true(value);
-    return true;
-}
-
-static const char *get_text(writer *w, const json_t *object, const char *key)
-{
-    const json_t *value = member(object, key);
-    if (value && !json_is_string(value)) {
-        wrong(w, key, "string");
-        return NULL;
-    }
-    return json_string_value(value);
-}
-
-static uint32_t need_u32(writer *w, const char *key, uint32_t most)
-{
-    uint32_t number = 0;
-    if (!get_u32(w, w->root, key, &number) && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is missing", key);
-    }
-    if (w->status == MLXR_OK && (number == 0 || number > most)) {
-        w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is %" PRIu32 "; it must be 1 to %" PRIu32, key,
-                              number, most);
-    }
-    return number;
-}
-
-static void copy_f32(writer *w, const json_t *object, const char *theirs, const char *ours)
-{
-    double number;
-    if (get_f64(w, object, theirs, &number)) {
-        add_f32(w, ours, number);
-    }
-}
-
 /* ---- the sections ---------------------------------------------------------------------------------------------- */
-
-typedef struct shape {
-    uint32_t n_nope; /* of latent attention: elements of a head that do not turn, and are not in head_dim */
-    uint32_t n_layers, n_embd, head_dim, n_ctx;
-} shape;
 
 /* ---- layers without attention ---- */
 
@@ -261,12 +62,12 @@ static layer_type type_of_word(const char *word)
 }
 
 /* Where config.json lists the layers: an array of words, of Nemotron-H also one word of the letters M, * and -. */
-static const json_t *layer_list(const writer *w)
+static const json_t *layer_list(const hf_writer *w)
 {
     static const char *const keys[] = {"layer_types", "layers_block_type", "hybrid_override_pattern"};
     const json_t *list = NULL;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !list; i++) {
-        list = member(w->root, keys[i]);
+        list = hf_member(w->root, keys[i]);
     }
     return list;
 }
@@ -286,10 +87,10 @@ static layer_type type_of_layer(const json_t *list, size_t i)
 }
 
 /* A number a layer: n in those of a type, 0 in the others. */
-static void write_per_layer(writer *w, const char *key, layer_type type, uint32_t n, uint32_t n_layers)
+static void write_per_layer(hf_writer *w, const char *key, layer_type type, uint32_t n, uint32_t n_layers)
 {
     const json_t *list = layer_list(w);
-    uint8_t *numbers = add_array(w, key, META_I32, n_layers);
+    uint8_t *numbers = hf_add_array(w, key, META_I32, n_layers);
     for (uint32_t i = 0; i < n_layers && numbers; i++) {
         layer_type found = type_of_layer(list, i);
         bool fits = found != TYPE_UNKNOWN && (found != TYPE_MLP || w->class->mixer == HF_MIXER_NEMOTRON);
@@ -303,29 +104,29 @@ static void write_per_layer(writer *w, const char *key, layer_type type, uint32_
     }
 }
 
-static void write_recurrent_layers(writer *w, uint32_t n_layers)
+static void write_recurrent_layers(hf_writer *w, uint32_t n_layers)
 {
     const json_t *list = layer_list(w);
     uint32_t every = 4;
-    get_u32(w, w->root, "full_attention_interval", &every);
-    uint8_t *recurrent = add_array(w, ".attention.recurrent_layers", META_BOOL, n_layers);
+    hf_get_u32(w, w->root, "full_attention_interval", &every);
+    uint8_t *recurrent = hf_add_array(w, ".attention.recurrent_layers", META_BOOL, n_layers);
     for (uint32_t i = 0; i < n_layers && recurrent; i++) {
         recurrent[i] = list ? type_of_layer(list, i) == TYPE_MIXER : every == 0 || (i + 1) % every != 0;
         if (list && type_of_layer(list, i) > TYPE_MIXER) {
-            wrong(w, "layer_types", "array of 'linear_attention' and 'full_attention'");
+            hf_wrong(w, "layer_types", "array of 'linear_attention' and 'full_attention'");
         }
     }
 }
 
 /* LFM2 makes the width of its MLP from the one it names. */
-static uint32_t adjusted_width(writer *w, uint32_t n_ff)
+static uint32_t adjusted_width(hf_writer *w, uint32_t n_ff)
 {
     bool adjusted = true;
     double factor = 1;
     uint32_t multiple = 256;
-    get_bool(w, w->root, "block_auto_adjust_ff_dim", &adjusted);
-    get_f64(w, w->root, "block_ffn_dim_multiplier", &factor);
-    get_u32(w, w->root, "block_multiple_of", &multiple);
+    hf_get_bool(w, w->root, "block_auto_adjust_ff_dim", &adjusted);
+    hf_get_f64(w, w->root, "block_ffn_dim_multiplier", &factor);
+    hf_get_u32(w, w->root, "block_multiple_of", &multiple);
     if (!adjusted || multiple == 0 || !(factor > 0 && factor < 1000)) {
         return n_ff;
     }
@@ -334,35 +135,35 @@ static uint32_t adjusted_width(writer *w, uint32_t n_ff)
 }
 
 /* Steps are not kept to limits by any model known; infinity is no number in JSON. */
-static void refuse_step_limits(writer *w)
+static void refuse_step_limits(hf_writer *w)
 {
-    const json_t *limits = member(w->root, "time_step_limit"), *least = json_array_get(limits, 0);
+    const json_t *limits = hf_member(w->root, "time_step_limit"), *least = json_array_get(limits, 0);
     bool none = !limits || (json_number_value(least) == 0 && !json_is_number(json_array_get(limits, 1)));
     if (!none && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'time_step_limit' other than 0 to infinity");
     }
 }
 
-static void write_mamba(writer *w, const shape *s, bool nemotron)
+static void write_mamba(hf_writer *w, const hf_shape *s, bool nemotron)
 {
-    uint32_t n_heads = need_u32(w, nemotron ? "mamba_num_heads" : "mamba_n_heads", 1u << 16), head = 0, expand = 2;
-    uint32_t most = 1u << 16, n_groups = need_u32(w, nemotron ? "n_groups" : "mamba_n_groups", most);
-    get_u32(w, w->root, "mamba_expand", &expand);
+    uint32_t n_heads = hf_need_u32(w, nemotron ? "mamba_num_heads" : "mamba_n_heads", 1u << 16), head = 0, expand = 2;
+    uint32_t most = 1u << 16, n_groups = hf_need_u32(w, nemotron ? "n_groups" : "mamba_n_groups", most);
+    hf_get_u32(w, w->root, "mamba_expand", &expand);
     head = n_heads ? (uint32_t)((uint64_t)expand * s->n_embd / n_heads) : 0;
     const char *key = nemotron ? "mamba_head_dim" : "mamba_d_head";
-    if (!json_is_string(member(w->root, key))) { /* "auto" */
-        get_u32(w, w->root, key, &head);
+    if (!json_is_string(hf_member(w->root, key))) { /* "auto" */
+        hf_get_u32(w, w->root, key, &head);
     }
-    add_u32(w, ".ssm.conv_kernel", need_u32(w, nemotron ? "conv_kernel" : "mamba_d_conv", most));
-    add_u32(w, ".ssm.state_size", need_u32(w, nemotron ? "ssm_state_size" : "mamba_d_state", most));
-    add_u32(w, ".ssm.group_count", n_groups);
-    add_u32(w, ".ssm.time_step_rank", n_heads);
-    add_u32(w, ".ssm.inner_size", head <= most ? head * n_heads : 0);
+    hf_add_u32(w, ".ssm.conv_kernel", hf_need_u32(w, nemotron ? "conv_kernel" : "mamba_d_conv", most));
+    hf_add_u32(w, ".ssm.state_size", hf_need_u32(w, nemotron ? "ssm_state_size" : "mamba_d_state", most));
+    hf_add_u32(w, ".ssm.group_count", n_groups);
+    hf_add_u32(w, ".ssm.time_step_rank", n_heads);
+    hf_add_u32(w, ".ssm.inner_size", head <= most ? head * n_heads : 0);
     w->config->n_groups = n_groups;
     refuse_step_limits(w);
 }
 
-static void write_mixer(writer *w, const shape *s)
+static void write_mixer(hf_writer *w, const hf_shape *s)
 {
     const uint32_t most = 1u << 16;
     const char *positions = NULL;
@@ -370,21 +171,22 @@ static void write_mixer(writer *w, const shape *s)
     case HF_MIXER_NONE:
         break;
     case HF_MIXER_CONV:
-        add_u32(w, ".shortconv.l_cache", need_u32(w, "conv_L_cache", most));
+        hf_add_u32(w, ".shortconv.l_cache", hf_need_u32(w, "conv_L_cache", most));
         break;
     case HF_MIXER_DELTA:
-        add_u32(w, ".ssm.conv_kernel", need_u32(w, "linear_conv_kernel_dim", most));
-        add_u32(w, ".ssm.state_size", need_u32(w, "linear_key_head_dim", most));
-        add_u32(w, ".ssm.group_count", need_u32(w, "linear_num_key_heads", most));
-        add_u32(w, ".ssm.time_step_rank", need_u32(w, "linear_num_value_heads", most));
-        add_u32(w, ".ssm.inner_size",
-                need_u32(w, "linear_num_value_heads", 1u << 15) * need_u32(w, "linear_value_head_dim", 1u << 15));
+        hf_add_u32(w, ".ssm.conv_kernel", hf_need_u32(w, "linear_conv_kernel_dim", most));
+        hf_add_u32(w, ".ssm.state_size", hf_need_u32(w, "linear_key_head_dim", most));
+        hf_add_u32(w, ".ssm.group_count", hf_need_u32(w, "linear_num_key_heads", most));
+        hf_add_u32(w, ".ssm.time_step_rank", hf_need_u32(w, "linear_num_value_heads", most));
+        hf_add_u32(w, ".ssm.inner_size",
+                   hf_need_u32(w, "linear_num_value_heads", 1u << 15) *
+                       hf_need_u32(w, "linear_value_head_dim", 1u << 15));
         write_recurrent_layers(w, s->n_layers);
         break;
     case HF_MIXER_MAMBA:
         write_mamba(w, s, false);
-        positions = get_text(w, w->root, "position_embedding_type");
-        add_bool(w, ".rope.scaling.finetuned", positions && strcmp(positions, "rope") == 0);
+        positions = hf_get_text(w, w->root, "position_embedding_type");
+        hf_add_bool(w, ".rope.scaling.finetuned", positions && strcmp(positions, "rope") == 0);
         break;
     case HF_MIXER_NEMOTRON:
         write_mamba(w, s, true);
@@ -393,48 +195,48 @@ static void write_mixer(writer *w, const shape *s)
 }
 
 /* Ranks and lengths of latent attention, and its scale on q·k, which YaRN changes. Returns the length of values. */
-static uint32_t write_latent(writer *w, shape *s)
+static uint32_t write_latent(hf_writer *w, hf_shape *s)
 {
     uint32_t n_q = 0;
     double factor = 1, all = 0;
     bool pairs = true;
-    const json_t *rope = member(w->root, "rope_parameters");
-    rope = rope ? rope : member(w->root, "rope_scaling");
-    s->head_dim = need_u32(w, "qk_rope_head_dim", 4096);
-    s->n_nope = need_u32(w, "qk_nope_head_dim", 4096);
-    add_u32(w, ".attention.kv_lora_rank", need_u32(w, "kv_lora_rank", UINT32_MAX));
-    if (get_u32(w, w->root, "q_lora_rank", &n_q)) {
-        add_u32(w, ".attention.q_lora_rank", n_q);
+    const json_t *rope = hf_member(w->root, "rope_parameters");
+    rope = rope ? rope : hf_member(w->root, "rope_scaling");
+    s->head_dim = hf_need_u32(w, "qk_rope_head_dim", 4096);
+    s->n_nope = hf_need_u32(w, "qk_nope_head_dim", 4096);
+    hf_add_u32(w, ".attention.kv_lora_rank", hf_need_u32(w, "kv_lora_rank", UINT32_MAX));
+    if (hf_get_u32(w, w->root, "q_lora_rank", &n_q)) {
+        hf_add_u32(w, ".attention.q_lora_rank", n_q);
     }
     if (json_is_object(rope)) {
-        get_f64(w, rope, "factor", &factor);
-        get_f64(w, rope, "mscale_all_dim", &all);
+        hf_get_f64(w, rope, "factor", &factor);
+        hf_get_f64(w, rope, "mscale_all_dim", &all);
     }
-    get_bool(w, w->root, "rope_interleave", &pairs);
+    hf_get_bool(w, w->root, "rope_interleave", &pairs);
     if (!pairs && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'rope_interleave' false is not supported");
     }
     double more = factor > 1 ? 0.1 * all * log(factor) + 1 : 1;
-    add_f32(w, ".attention.scale", more * more / sqrt((double)s->head_dim + s->n_nope));
-    return need_u32(w, "v_head_dim", 4096);
+    hf_add_f32(w, ".attention.scale", more * more / sqrt((double)s->head_dim + s->n_nope));
+    return hf_need_u32(w, "v_head_dim", 4096);
 }
 
-static void write_shape(writer *w, shape *s)
+static void write_shape(hf_writer *w, hf_shape *s)
 {
     const hf_class *class = w->class;
     const char *ff_key = "intermediate_size";
-    if (class->mixer == HF_MIXER_CONV && member(w->root, "block_ff_dim")) {
+    if (class->mixer == HF_MIXER_CONV && hf_member(w->root, "block_ff_dim")) {
         ff_key = "block_ff_dim";
     } else if (w->config->no_experts) {
         ff_key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
     }
-    uint32_t n_embd = need_u32(w, "hidden_size", UINT32_MAX), n_ff = need_u32(w, ff_key, UINT32_MAX);
-    uint32_t n_head = need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0;
+    uint32_t n_embd = hf_need_u32(w, "hidden_size", UINT32_MAX), n_ff = hf_need_u32(w, ff_key, UINT32_MAX);
+    uint32_t n_head = hf_need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0;
     const json_t *list = class->mixer ? layer_list(w) : NULL;
     if (class->mixer == HF_MIXER_NEMOTRON && layer_list_length(list) > 0 && layer_list_length(list) <= LAYERS_MAX) {
         s->n_layers = (uint32_t)layer_list_length(list); /* it may say nothing else of them */
     } else {
-        s->n_layers = need_u32(w, "num_hidden_layers", LAYERS_MAX);
+        s->n_layers = hf_need_u32(w, "num_hidden_layers", LAYERS_MAX);
     }
     bool by_layers = class->mixer != HF_MIXER_NONE && class->mixer != HF_MIXER_DELTA;
     if (w->status == MLXR_OK && (list ? layer_list_length(list) != s->n_layers : by_layers)) {
@@ -443,53 +245,53 @@ static void write_shape(writer *w, shape *s)
     n_ff = class->mixer == HF_MIXER_CONV ? adjusted_width(w, n_ff) : n_ff;
     s->n_embd = n_embd;
     s->n_ctx = class->n_ctx;
-    get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
-    get_u32(w, w->root, "max_trained_positions", &s->n_ctx); /* NomicBERT; beyond it RoPE would have to change */
+    hf_get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
+    hf_get_u32(w, w->root, "max_trained_positions", &s->n_ctx); /* NomicBERT; beyond it RoPE would have to change */
     uint32_t n_head_kv = class->n_head_kv ? class->n_head_kv : n_head;
     if (json_is_null(
             json_object_get(w->root, "num_key_value_heads"))) { /* null is not absence: as many as query heads */
         n_head_kv = n_head;
     }
-    get_u32(w, w->root, "num_key_value_heads", &n_head_kv);
+    hf_get_u32(w, w->root, "num_key_value_heads", &n_head_kv);
     s->head_dim = class->head_dim ? class->head_dim : n_head ? n_embd / n_head : 0;
-    get_u32(w, w->root, "head_dim", &s->head_dim);
-    add_u32(w, ".block_count", s->n_layers);
+    hf_get_u32(w, w->root, "head_dim", &s->head_dim);
+    hf_add_u32(w, ".block_count", s->n_layers);
     s->n_ctx -= s->n_ctx > class->first_position ? class->first_position : 0;
-    add_u32(w, ".context_length", s->n_ctx);
-    add_u32(w, ".embedding_length", n_embd);
+    hf_add_u32(w, ".context_length", s->n_ctx);
+    hf_add_u32(w, ".embedding_length", n_embd);
     if (class->mixer == HF_MIXER_NEMOTRON) {
         write_per_layer(w, ".feed_forward_length", TYPE_MLP, n_ff, s->n_layers);
     } else {
-        add_u32(w, ".feed_forward_length", n_ff);
+        hf_add_u32(w, ".feed_forward_length", n_ff);
     }
-    if (get_u32(w, w->root, "vocab_size", &n_vocab)) {
-        add_u32(w, ".vocab_size", n_vocab);
+    if (hf_get_u32(w, w->root, "vocab_size", &n_vocab)) {
+        hf_add_u32(w, ".vocab_size", n_vocab);
     }
-    add_u32(w, ".attention.head_count", n_head);
+    hf_add_u32(w, ".attention.head_count", n_head);
     if (by_layers) {
         write_per_layer(w, ".attention.head_count_kv", TYPE_ATTENTION, n_head_kv, s->n_layers);
     } else {
-        add_u32(w, ".attention.head_count_kv", n_head_kv);
+        hf_add_u32(w, ".attention.head_count_kv", n_head_kv);
     }
     uint32_t head_v = s->head_dim;
     if (class->latent) {
         head_v = write_latent(w, s);
     }
-    add_u32(w, ".attention.key_length", class->latent ? s->head_dim + s->n_nope : s->head_dim);
-    add_u32(w, ".attention.value_length", head_v);
+    hf_add_u32(w, ".attention.key_length", class->latent ? s->head_dim + s->n_nope : s->head_dim);
+    hf_add_u32(w, ".attention.value_length", head_v);
     double eps = class->eps > 0 ? class->eps : 1e-6;
-    get_f64(w, w->root, class->words == HF_WORDS_NOMIC ? "layer_norm_epsilon" : "", &eps);
-    get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
-    add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
+    hf_get_f64(w, w->root, class->words == HF_WORDS_NOMIC ? "layer_norm_epsilon" : "", &eps);
+    hf_get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
+    hf_add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
     if (class->mixer == HF_MIXER_NEMOTRON) { /* others look for it under this name, though its norms are RMS */
-        add_f32(w, ".attention.layer_norm_epsilon", eps);
+        hf_add_f32(w, ".attention.layer_norm_epsilon", eps);
     }
 }
 
 /* Things that would change the mathematics and that nothing below knows of. */
-static void refuse_unknown(writer *w)
+static void refuse_unknown(hf_writer *w)
 {
-    const char *activation = get_text(w, w->root, w->class->activation_key);
+    const char *activation = hf_get_text(w, w->root, w->class->activation_key);
     if (w->status == MLXR_OK && activation && strcmp(activation, w->class->activation) != 0) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED,
                               "config.json: activation '%.60s'; %s models are supported with '%s'", activation,
@@ -498,12 +300,12 @@ static void refuse_unknown(writer *w)
     static const char *const without[] = {"prenorm", "rotary_emb_interleaved"}; /* of NomicBERT */
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
         bool has = false;
-        if (get_bool(w, w->root, without[i], &has) && has && w->status == MLXR_OK) {
+        if (hf_get_bool(w, w->root, without[i], &has) && has && w->status == MLXR_OK) {
             w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: '%s' is not supported", without[i]);
         }
     }
     bool both_ways = false;
-    get_bool(w, w->root, "use_bidirectional_attention", &both_ways);
+    hf_get_bool(w, w->root, "use_bidirectional_attention", &both_ways);
     if (w->status == MLXR_OK && both_ways != w->class->both_ways) {
         w->status = both_ways ? error_set(w->error, MLXR_UNSUPPORTED,
                                           "config.json: 'use_bidirectional_attention' is not supported in %s models",
@@ -518,233 +320,60 @@ static void refuse_unknown(writer *w)
     }
 }
 
-/* A YaRN scale on cos and sin: given, or from the ratio of two mscales; else the reader's default. */
-static void write_attention_factor(writer *w, const json_t *rope, double factor)
-{
-    double given, mscale = 0, all = 0;
-    if (get_f64(w, rope, "attention_factor", &given)) {
-        add_f32(w, ".rope.scaling.attn_factor", given);
-        return;
-    }
-    get_f64(w, rope, "mscale", &mscale);
-    get_f64(w, rope, "mscale_all_dim", &all);
-    if (mscale != 0 && all != 0 && factor > 1) {
-        add_f32(w, ".rope.scaling.attn_factor", (0.1 * mscale * log(factor) + 1) / (0.1 * all * log(factor) + 1));
-    }
-}
-
-/* A list of numbers as a tensor. */
-static void write_factors(writer *w, const json_t *rope, const char *key, const char *name)
-{
-    const json_t *list = member(rope, key);
-    size_t n = json_array_size(list);
-    if (n == 0 || n > 4096) {
-        wrong(w, key, "list of 1 to 4096 numbers");
-        return;
-    }
-    float *values = region_array(w->memory, n, sizeof *values);
-    if (!values) {
-        w->status = error_nomem(w->error, key, n * sizeof *values);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const json_t *value = json_array_get(list, i);
-        values[i] = (float)json_number_value(value);
-        if (!json_is_number(value) || !(values[i] > 0) || !isfinite(values[i])) {
-            wrong(w, key, "list of numbers above 0");
-            return;
-        }
-    }
-    w->config->extra[w->config->n_extra++] = (tensor){.name = name,
-                                                      .type = DTYPE_F32,
-                                                      .n_dims = 1,
-                                                      .shape = {n, 1, 1, 1},
-                                                      .row_bytes = n * sizeof *values,
-                                                      .n_bytes = n * sizeof *values,
-                                                      .data = values};
-}
-
-static void write_scaling(writer *w, const json_t *rope, const shape *s)
-{
-    const char *type = get_text(w, rope, "rope_type");
-    type = type ? type : get_text(w, rope, "type");
-    if (!type || strcmp(type, "default") == 0 || strcmp(type, "mrope") == 0) {
-        return; /* m-RoPE's sections have the same positions in a text */
-    }
-    double factor = 0;
-    uint32_t n_ctx_orig = s->n_ctx;
-    bool truncate = true;
-    if (!get_u32(w, w->root, "original_max_position_embeddings", &n_ctx_orig)) {
-        get_u32(w, rope, "original_max_position_embeddings", &n_ctx_orig);
-    }
-    get_bool(w, rope, "truncate", &truncate);
-    if (!get_f64(w, rope, "factor", &factor) && w->status == MLXR_OK) {
-        if ((strcmp(type, "yarn") != 0 && strcmp(type, "longrope") != 0) || n_ctx_orig == 0) {
-            w->status = error_set(w->error, MLXR_FORMAT, "config.json: RoPE scaling '%.60s' without 'factor'", type);
-        }
-        factor = (double)s->n_ctx / (n_ctx_orig ? n_ctx_orig : 1);
-    }
-    type = strcmp(type, "su") == 0 ? "longrope" : type; /* what it was called at first */
-    add_text(w, ".rope.scaling.type", type, strlen(type));
-    add_f32(w, ".rope.scaling.factor", factor);
-    add_u32(w, ".rope.scaling.original_context_length", n_ctx_orig);
-    if (strcmp(type, "longrope") == 0) {
-        copy_f32(w, rope, "attention_factor", ".rope.scaling.attn_factor");
-        write_factors(w, rope, "long_factor", "rope_factors_long.weight");
-        write_factors(w, rope, "short_factor", "rope_factors_short.weight");
-    }
-    if (strcmp(type, "yarn") == 0) {
-        if (!truncate) {
-            add_u32(w, ".rope.scaling.yarn_truncate", 0);
-        }
-        write_attention_factor(w, rope, factor);
-        copy_f32(w, rope, "beta_fast", ".rope.scaling.yarn_beta_fast");
-        copy_f32(w, rope, "beta_slow", ".rope.scaling.yarn_beta_slow");
-    }
-    copy_f32(w, rope, "low_freq_factor", ".rope.scaling.low_freq_factor");
-    copy_f32(w, rope, "high_freq_factor", ".rope.scaling.high_freq_factor");
-}
-
-static const json_t *get_object(writer *w, const json_t *object, const char *key)
-{
-    const json_t *value = member(object, key);
-    if (value && !json_is_object(value)) {
-        wrong(w, key, "object");
-        return NULL;
-    }
-    return value;
-}
-
-/* Window layers with a theta of their own are only known without scaling. */
-static void check_local_rope(writer *w, const json_t *local)
-{
-    const char *type = get_text(w, local, "rope_type");
-    if (type && strcmp(type, "default") != 0 && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "config.json: RoPE scaling '%.60s' of window layers is not supported", type);
-    }
-}
-
-/* no_rope_layers: one number a layer, 0 for those that do not turn (the name says the opposite). */
-static void write_turned(writer *w, const shape *s)
-{
-    uint32_t every = w->class->no_rope_interval;
-    const json_t *list = every ? member(w->root, "no_rope_layers") : NULL;
-    if (every == 0) {
-        return;
-    }
-    get_u32(w, w->root, "no_rope_layer_interval", &every);
-    if (list && json_array_size(list) != s->n_layers) {
-        wrong(w, "no_rope_layers", "list with one number a layer");
-        return;
-    }
-    uint8_t *turned = add_array(w, ".rope.layers", META_BOOL, s->n_layers);
-    for (uint32_t i = 0; i < s->n_layers && turned; i++) {
-        turned[i] = list ? json_integer_value(json_array_get(list, i)) != 0 : every == 0 || (i + 1) % every != 0;
-    }
-}
-
-/* rope_parameters (transformers 5; one set, or one for each kind of layer), or rope_theta and rope_scaling (before). */
-static void write_rope(writer *w, const shape *s)
-{
-    double theta = w->class->rope_theta, local_theta = w->class->rope_theta_local;
-    double share = w->class->rotary_share > 0 ? w->class->rotary_share : 1, temperature;
-    const json_t *rope = get_object(w, w->root, "rope_scaling"), *local = NULL;
-    rope = rope ? rope : get_object(w, w->root, "rope_parameters");
-    get_f64(w, w->root, "rope_theta", &theta);
-    get_f64(w, w->root, "rope_local_base_freq", &local_theta);
-    get_f64(w, w->root, "global_rope_theta", &theta); /* ModernBERT */
-    get_f64(w, w->root, "local_rope_theta", &local_theta);
-    get_f64(w, w->root, "rotary_emb_base", &theta); /* NomicBERT */
-    get_f64(w, w->root, "partial_rotary_factor", &share);
-    if (w->class->windows == HF_WINDOWS_SOME && local_theta > 0 && !w->class->plus_one && !w->class->encoder) {
-        local_theta = theta; /* OLMo 3: the same, and unscaled */
-    }
-    if (rope && w->class->rope_theta_local > 0 &&
-        (member(rope, "full_attention") || member(rope, "sliding_attention"))) {
-        local = get_object(w, rope, "sliding_attention");
-        rope = get_object(w, rope, "full_attention");
-    }
-    if (local) {
-        get_f64(w, local, "rope_theta", &local_theta);
-        check_local_rope(w, local);
-    }
-    if (rope) {
-        get_f64(w, rope, "rope_theta", &theta);
-        get_f64(w, rope, "partial_rotary_factor", &share);
-    }
-    if (!(share > 0 && share <= 1)) {
-        wrong(w, "partial_rotary_factor", "number above 0 and up to 1");
-        return;
-    }
-    add_u32(w, ".rope.dimension_count", (uint32_t)(s->head_dim * share));
-    add_f32(w, ".rope.freq_base", theta);
-    if (w->class->rope_theta_local > 0) {
-        add_f32(w, ".rope.freq_base_swa", local_theta);
-    }
-    if (rope) {
-        write_scaling(w, rope, s);
-    }
-    if (rope && get_f64(w, rope, "llama_4_scaling_beta", &temperature)) {
-        add_f32(w, ".attention.temperature_scale", temperature);
-    }
-    write_turned(w, s);
-}
-
 /* layer_types: an array of "sliding_attention" and "full_attention", one a layer. */
-static void write_layer_types(writer *w, const json_t *types, uint32_t n_layers)
+static void write_layer_types(hf_writer *w, const json_t *types, uint32_t n_layers)
 {
     if (!json_is_array(types) || json_array_size(types) != n_layers) {
-        wrong(w, "layer_types", "array with one string a layer");
+        hf_wrong(w, "layer_types", "array with one string a layer");
         return;
     }
-    uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, n_layers);
+    uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, n_layers);
     for (uint32_t i = 0; i < n_layers && pattern; i++) {
         const char *type = json_string_value(json_array_get(types, i));
         pattern[i] = type && strcmp(type, "sliding_attention") == 0;
         if (!type || (!pattern[i] && strcmp(type, "full_attention") != 0)) {
-            wrong(w, "layer_types", "array of 'sliding_attention' and 'full_attention'");
+            hf_wrong(w, "layer_types", "array of 'sliding_attention' and 'full_attention'");
             return;
         }
     }
 }
 
 /* "LLLG": local and global layers, again and again. */
-static void write_letters(writer *w, const char *letters, uint32_t n_layers)
+static void write_letters(hf_writer *w, const char *letters, uint32_t n_layers)
 {
     size_t n = strspn(letters, "LG");
     if (n == 0 || letters[n] != 0) {
-        wrong(w, "sliding_window_pattern", "number, or word of the letters L and G");
+        hf_wrong(w, "sliding_window_pattern", "number, or word of the letters L and G");
         return;
     }
-    uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, n_layers);
+    uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, n_layers);
     for (uint32_t i = 0; i < n_layers && pattern; i++) {
         pattern[i] = letters[i % n] == 'L';
     }
 }
 
-static void write_windows(writer *w, const shape *s)
+static void write_windows(hf_writer *w, const hf_shape *s)
 {
     bool optional = w->class->windows == HF_WINDOWS_OPTIONAL, used = !optional;
     uint32_t window = w->class->window, first = 28, every = 0;
     if (json_is_null(json_object_get(w->root, "sliding_window"))) { /* null switches a default off */
         window = 0;
     }
-    get_u32(w, w->root, "sliding_window", &window);
-    get_u32(w, w->root, "local_attention", &window);
-    get_bool(w, w->root, "use_sliding_window", &used);
+    hf_get_u32(w, w->root, "sliding_window", &window);
+    hf_get_u32(w, w->root, "local_attention", &window);
+    hf_get_bool(w, w->root, "use_sliding_window", &used);
     if (!used || window == 0 || w->class->windows == HF_WINDOWS_NONE) {
         return;
     }
-    add_u32(w, ".attention.sliding_window", window);
+    hf_add_u32(w, ".attention.sliding_window", window);
     /* Mistral's class does not look at layer_types */
-    const json_t *types = w->class->windows == HF_WINDOWS_ALL ? NULL : member(w->root, "layer_types");
-    const json_t *pattern_value = member(w->root, "sliding_window_pattern");
+    const json_t *types = w->class->windows == HF_WINDOWS_ALL ? NULL : hf_member(w->root, "layer_types");
+    const json_t *pattern_value = hf_member(w->root, "sliding_window_pattern");
     if (types) {
         write_layer_types(w, types, s->n_layers);
     } else if (optional) {
-        get_u32(w, w->root, "max_window_layers", &first);
-        uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
+        hf_get_u32(w, w->root, "max_window_layers", &first);
+        uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
         for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
             pattern[i] = i >= first;
         }
@@ -752,61 +381,61 @@ static void write_windows(writer *w, const shape *s)
         write_letters(w, json_string_value(pattern_value), s->n_layers);
     } else if (w->class->full_every) {
         every = w->class->full_every;
-        get_u32(w, w->root, "global_attn_every_n_layers", &every);
-        uint8_t *pattern = add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
+        hf_get_u32(w, w->root, "global_attn_every_n_layers", &every);
+        uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
         for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
             pattern[i] = every > 0 && i % every != 0;
         }
-    } else if (get_u32(w, w->root, "sliding_window_pattern", &every)) {
-        add_u32(w, ".attention.sliding_window_pattern", every);
+    } else if (hf_get_u32(w, w->root, "sliding_window_pattern", &every)) {
+        hf_add_u32(w, ".attention.sliding_window_pattern", every);
     }
 }
 
 /* A number that null switches off. */
-static void write_softcap(writer *w, const char *key, const char *ours, double value)
+static void write_softcap(hf_writer *w, const char *key, const char *ours, double value)
 {
     if (json_is_null(json_object_get(w->root, key))) {
         return;
     }
-    get_f64(w, w->root, key, &value);
+    hf_get_f64(w, w->root, key, &value);
     if (value != 0) {
-        add_f32(w, ours, value);
+        hf_add_f32(w, ours, value);
     }
 }
 
-static void write_scales(writer *w)
+static void write_scales(hf_writer *w)
 {
     const hf_class *class = w->class;
     double scalar = class->query_scalar, logit_scale = class->logit_scale;
     if (scalar > 0) {
-        get_f64(w, w->root, "query_pre_attn_scalar", &scalar);
+        hf_get_f64(w, w->root, "query_pre_attn_scalar", &scalar);
         if (!(scalar > 0)) {
-            wrong(w, "query_pre_attn_scalar", "number above 0");
+            hf_wrong(w, "query_pre_attn_scalar", "number above 0");
             return;
         }
-        add_f32(w, ".attention.scale", 1 / sqrt(scalar));
+        hf_add_f32(w, ".attention.scale", 1 / sqrt(scalar));
         write_softcap(w, "attn_logit_softcapping", ".attn_logit_softcapping", class->attn_softcap);
         write_softcap(w, "final_logit_softcapping", ".final_logit_softcapping", class->final_softcap);
     }
     if (logit_scale > 0) {
-        get_f64(w, w->root, "logit_scale", &logit_scale);
-        add_f32(w, ".logit_scale", logit_scale);
+        hf_get_f64(w, w->root, "logit_scale", &logit_scale);
+        hf_add_f32(w, ".logit_scale", logit_scale);
     }
     if (class->attn_multiplier) {
         double attention = 1;
-        get_f64(w, w->root, "attention_multiplier", &attention);
-        add_f32(w, ".attention.scale", attention);
-        copy_f32(w, w->root, "embedding_multiplier", ".embedding_scale");
-        copy_f32(w, w->root, "residual_multiplier", ".residual_scale");
-        copy_f32(w, w->root, "logits_scaling", ".logit_scale");
+        hf_get_f64(w, w->root, "attention_multiplier", &attention);
+        hf_add_f32(w, ".attention.scale", attention);
+        hf_copy_f32(w, w->root, "embedding_multiplier", ".embedding_scale");
+        hf_copy_f32(w, w->root, "residual_multiplier", ".residual_scale");
+        hf_copy_f32(w, w->root, "logits_scaling", ".logit_scale");
     }
 }
 
 /* The first of the names that is there. */
-static bool get_u32_of(writer *w, const char *const *names, size_t n, uint32_t *out)
+static bool get_u32_of(hf_writer *w, const char *const *names, size_t n, uint32_t *out)
 {
     for (size_t i = 0; i < n; i++) {
-        if (get_u32(w, w->root, names[i], out)) {
+        if (hf_get_u32(w, w->root, names[i], out)) {
             return true;
         }
     }
@@ -814,19 +443,19 @@ static bool get_u32_of(writer *w, const char *const *names, size_t n, uint32_t *
 }
 
 /* What of a mixture nothing below knows of. */
-static void refuse_mixture(writer *w)
+static void refuse_mixture(hf_writer *w)
 {
     uint32_t step = 1;
     double limit = 7, alpha = 1.702;
-    get_u32(w, w->root, "decoder_sparse_step", &step);
-    get_f64(w, w->root, "swiglu_limit", &limit);
-    get_f64(w, w->root, "swiglu_alpha", &alpha);
+    hf_get_u32(w, w->root, "decoder_sparse_step", &step);
+    hf_get_f64(w, w->root, "swiglu_limit", &limit);
+    hf_get_f64(w, w->root, "swiglu_alpha", &alpha);
     if (w->status != MLXR_OK) {
         return;
     }
-    const char *what = step != 1 || json_array_size(member(w->root, "mlp_only_layers")) > 0
+    const char *what = step != 1 || json_array_size(hf_member(w->root, "mlp_only_layers")) > 0
                            ? "dense layers among sparse ones"
-                       : member(w->root, "clip_qkv")              ? "'clip_qkv'"
+                       : hf_member(w->root, "clip_qkv")           ? "'clip_qkv'"
                        : limit != 7 || fabs(alpha - 1.702) > 1e-6 ? "another clamped SwiGLU than 7 and 1.702"
                                                                   : NULL;
     if (what) {
@@ -835,7 +464,7 @@ static void refuse_mixture(writer *w)
     }
 }
 
-static void write_experts(writer *w)
+static void write_experts(hf_writer *w)
 {
     static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
     uint32_t n_expert = 0, n_used = 0, number = 0;
@@ -846,45 +475,46 @@ static void write_experts(writer *w)
     if (!get_u32_of(w, counts, sizeof counts / sizeof *counts, &n_expert) && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'num_local_experts' is missing");
     }
-    n_used = need_u32(w, "num_experts_per_tok", UINT32_MAX);
-    add_u32(w, ".expert_count", n_expert);
-    add_u32(w, ".expert_used_count", n_used);
-    if (get_u32(w, w->root, "moe_intermediate_size", &number) || get_u32(w, w->root, "intermediate_size", &number)) {
-        add_u32(w, ".expert_feed_forward_length", number);
+    n_used = hf_need_u32(w, "num_experts_per_tok", UINT32_MAX);
+    hf_add_u32(w, ".expert_count", n_expert);
+    hf_add_u32(w, ".expert_used_count", n_used);
+    if (hf_get_u32(w, w->root, "moe_intermediate_size", &number) ||
+        hf_get_u32(w, w->root, "intermediate_size", &number)) {
+        hf_add_u32(w, ".expert_feed_forward_length", number);
     }
-    if (get_u32(w, w->root, "n_shared_experts", &number)) {
-        add_u32(w, ".expert_shared_count", number);
+    if (hf_get_u32(w, w->root, "n_shared_experts", &number)) {
+        hf_add_u32(w, ".expert_shared_count", number);
     }
-    if (get_u32(w, w->root, "shared_expert_intermediate_size", &number) ||
-        (w->class->mixer == HF_MIXER_MAMBA && get_u32(w, w->root, "shared_intermediate_size", &number))) {
-        add_u32(w, ".expert_shared_feed_forward_length", number);
+    if (hf_get_u32(w, w->root, "shared_expert_intermediate_size", &number) ||
+        (w->class->mixer == HF_MIXER_MAMBA && hf_get_u32(w, w->root, "shared_intermediate_size", &number))) {
+        hf_add_u32(w, ".expert_shared_feed_forward_length", number);
     }
-    if (get_u32(w, w->root, "first_k_dense_replace", &number)) {
-        add_u32(w, ".leading_dense_block_count", number);
+    if (hf_get_u32(w, w->root, "first_k_dense_replace", &number)) {
+        hf_add_u32(w, ".leading_dense_block_count", number);
     }
-    const char *method = get_text(w, w->root, "topk_method");
+    const char *method = hf_get_text(w, w->root, "topk_method");
     bool by_best = method && strcmp(method, "group_limited_greedy") == 0,
          greedy = method && strcmp(method, "greedy") == 0;
     if (by_best) {
-        add_u32(w, ".expert_group_by_best", 1);
+        hf_add_u32(w, ".expert_group_by_best", 1);
     }
     if (w->class->sigmoid_experts) {
-        add_u32(w, ".expert_gating_func", 2);
+        hf_add_u32(w, ".expert_gating_func", 2);
     }
-    if (!greedy && get_u32(w, w->root, "n_group", &number)) {
-        add_u32(w, ".expert_group_count", number);
+    if (!greedy && hf_get_u32(w, w->root, "n_group", &number)) {
+        hf_add_u32(w, ".expert_group_count", number);
     }
-    if (!greedy && get_u32(w, w->root, "topk_group", &number)) {
-        add_u32(w, ".expert_group_used_count", number);
+    if (!greedy && hf_get_u32(w, w->root, "topk_group", &number)) {
+        hf_add_u32(w, ".expert_group_used_count", number);
     }
-    get_bool(w, w->root, "norm_topk_prob", &normalise);
-    add_bool(w, ".expert_weights_norm", normalise);
-    copy_f32(w, w->root, "routed_scaling_factor", ".expert_weights_scale");
+    hf_get_bool(w, w->root, "norm_topk_prob", &normalise);
+    hf_add_bool(w, ".expert_weights_norm", normalise);
+    hf_copy_f32(w, w->root, "routed_scaling_factor", ".expert_weights_scale");
     refuse_mixture(w);
 }
 
 /* What makes a vector of a text: sentence-transformers' file says, else the class. */
-static void write_pooling(writer *w, text_view text)
+static void write_pooling(hf_writer *w, text_view text)
 {
     static const struct {
         const char *key;
@@ -897,7 +527,7 @@ static void write_pooling(writer *w, text_view text)
     }
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         bool used = false;
-        if (get_bool(w, root, modes[i].key, &used) && used) {
+        if (hf_get_bool(w, root, modes[i].key, &used) && used) {
             pooling = modes[i].gguf;
             n_modes++;
         }
@@ -908,15 +538,15 @@ static void write_pooling(writer *w, text_view text)
     }
     json_decref(root);
     if (w->class->encoder) {
-        const char *kind = get_text(w, w->root, "position_embedding_type");
+        const char *kind = hf_get_text(w, w->root, "position_embedding_type");
         if (kind && strcmp(kind, "absolute") != 0 && w->status == MLXR_OK) {
             w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: position_embedding_type '%.40s'", kind);
         }
-        add_u32(w, ".attention.causal", 0);
+        hf_add_u32(w, ".attention.causal", 0);
     }
     pooling = w->config->ranks ? 4 : pooling; /* what a head makes of it */
     if (pooling) {
-        add_u32(w, ".pooling_type", pooling);
+        hf_add_u32(w, ".pooling_type", pooling);
     }
 }
 
@@ -928,10 +558,10 @@ static bool is_id(const json_t *value)
 }
 
 /* One id, or a list of them. */
-static void write_ids(writer *w, const json_t *value, const char *name, const char *one, const char *many)
+static void write_ids(hf_writer *w, const json_t *value, const char *name, const char *one, const char *many)
 {
     if (is_id(value)) {
-        add_u32(w, one, (uint32_t)json_integer_value(value));
+        hf_add_u32(w, one, (uint32_t)json_integer_value(value));
         return;
     }
     size_t n = json_array_size(value);
@@ -941,11 +571,11 @@ static void write_ids(writer *w, const json_t *value, const char *name, const ch
         }
     }
     if (n == 0 || n > 1024) {
-        wrong(w, name, "token id or list of them");
+        hf_wrong(w, name, "token id or list of them");
         return;
     }
-    add_u32(w, one, (uint32_t)json_integer_value(json_array_get(value, 0)));
-    uint8_t *ids = many ? add_array(w, many, META_I32, n) : NULL;
+    hf_add_u32(w, one, (uint32_t)json_integer_value(json_array_get(value, 0)));
+    uint8_t *ids = many ? hf_add_array(w, many, META_I32, n) : NULL;
     for (size_t i = 0; i < n && ids; i++) {
         uint32_t id = (uint32_t)json_integer_value(json_array_get(value, i));
         for (int byte = 0; byte < 4; byte++) {
@@ -955,7 +585,7 @@ static void write_ids(writer *w, const json_t *value, const char *name, const ch
 }
 
 /* generation_config.json knows better than config.json which tokens end a generation. */
-static void write_special_tokens(writer *w, text_view generation_text)
+static void write_special_tokens(hf_writer *w, text_view generation_text)
 {
     json_t *generation = NULL;
     if (generation_text.n && w->status == MLXR_OK) {
@@ -966,8 +596,8 @@ static void write_special_tokens(writer *w, text_view generation_text)
     } ids[] = {{"bos_token_id", "tokenizer.ggml.bos_token_id", NULL},
                {"eos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eos_token_ids"}};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        const json_t *value = member(generation, ids[i].theirs);
-        value = value ? value : member(w->root, ids[i].theirs);
+        const json_t *value = hf_member(generation, ids[i].theirs);
+        value = value ? value : hf_member(w->root, ids[i].theirs);
         if (value) {
             write_ids(w, value, ids[i].theirs, ids[i].one, ids[i].many);
         }
@@ -978,7 +608,7 @@ static void write_special_tokens(writer *w, text_view generation_text)
 /* "chat_template" is a string, or a list of {name, template} of which "default" is the one for chats. */
 static const json_t *find_template(const json_t *tokenizer_config)
 {
-    const json_t *value = member(tokenizer_config, "chat_template");
+    const json_t *value = hf_member(tokenizer_config, "chat_template");
     for (size_t i = 0; i < json_array_size(value); i++) {
         const json_t *entry = json_array_get(value, i);
         const char *name = json_string_value(json_object_get(entry, "name"));
@@ -989,7 +619,7 @@ static const json_t *find_template(const json_t *tokenizer_config)
     return value;
 }
 
-static void write_template(writer *w, const safetensors_texts *texts)
+static void write_template(hf_writer *w, const safetensors_texts *texts)
 {
     json_t *tokenizer_config = NULL;
     if (texts->tokenizer_config.n && w->status == MLXR_OK) {
@@ -997,14 +627,14 @@ static void write_template(writer *w, const safetensors_texts *texts)
                                            w->error);
     }
     if (texts->chat_template.n) { /* the newer place */
-        meta_value *value = add(w, "tokenizer.chat_template", META_STRING);
+        meta_value *value = hf_add(w, "tokenizer.chat_template", META_STRING);
         if (value) {
             value->s = texts->chat_template;
         }
     } else {
         const json_t *template = find_template(tokenizer_config);
         if (json_is_string(template)) {
-            add_text(w, "tokenizer.chat_template", json_string_value(template), json_string_length(template));
+            hf_add_text(w, "tokenizer.chat_template", json_string_value(template), json_string_length(template));
         }
     }
     json_decref(tokenizer_config);
@@ -1014,12 +644,12 @@ static void write_template(writer *w, const safetensors_texts *texts)
 
 /* The class from "architectures", or from "model_type" where that is absent. What is unknown keeps its own name as the
  * architecture: `show` can describe it, and running it fails with that name. */
-static void find_class(writer *w)
+static void find_class(hf_writer *w)
 {
-    const json_t *list = member(w->root, "architectures");
-    const char *class_name = json_string_value(json_array_get(list, 0)), *type = get_text(w, w->root, "model_type");
+    const json_t *list = hf_member(w->root, "architectures");
+    const char *class_name = json_string_value(json_array_get(list, 0)), *type = hf_get_text(w, w->root, "model_type");
     if (list && !class_name) {
-        wrong(w, "architectures", "list of class names");
+        hf_wrong(w, "architectures", "list of class names");
     } else if (!class_name && !type && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_FORMAT,
                               "config.json: neither 'architectures' nor 'model_type' tells what this model is");
@@ -1029,34 +659,34 @@ static void find_class(writer *w)
     }
 }
 
-static void write_all(writer *w, const safetensors_texts *texts, hf_config *config)
+static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *config)
 {
     find_class(w);
     if (w->status != MLXR_OK) {
         return;
     }
-    add_text(w, "general.architecture", w->arch, strlen(w->arch));
+    hf_add_text(w, "general.architecture", w->arch, strlen(w->arch));
     if (texts->name) {
-        add_text(w, "general.name", texts->name, strlen(texts->name));
+        hf_add_text(w, "general.name", texts->name, strlen(texts->name));
     }
     config->class = w->class;
     config->tied = false;
     if (w->class) {
-        shape s = {0};
+        hf_shape s = {0};
         config->tied = w->class->tied;
-        get_bool(w, w->root, "tie_word_embeddings", &config->tied);
-        config->no_experts = w->class->mixer == HF_MIXER_MAMBA && member(w->root, "num_local_experts") &&
-                             json_integer_value(member(w->root, "num_local_experts")) == 0;
+        hf_get_bool(w, w->root, "tie_word_embeddings", &config->tied);
+        config->no_experts = w->class->mixer == HF_MIXER_MAMBA && hf_member(w->root, "num_local_experts") &&
+                             json_integer_value(hf_member(w->root, "num_local_experts")) == 0;
         write_shape(w, &s);
         write_mixer(w, &s);
         refuse_unknown(w);
-        write_rope(w, &s);
+        hf_write_rope(w, &s);
         write_windows(w, &s);
         write_scales(w);
         write_experts(w);
         write_pooling(w, texts->pooling);
         if (config->headless && !config->tied) {
-            add_u32(w, ".headless", 1);
+            hf_add_u32(w, ".headless", 1);
         }
         config->n_layers = s.n_layers;
     }
@@ -1071,7 +701,7 @@ mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_
     if (status != MLXR_OK) {
         return status;
     }
-    writer w = {.root = root, .config = config, .memory = &file->memory, .error = error};
+    hf_writer w = {.root = root, .config = config, .memory = &file->memory, .error = error};
     w.meta = region_array(&file->memory, META_MAX, sizeof *w.meta);
     if (w.meta) {
         write_all(&w, texts, config);

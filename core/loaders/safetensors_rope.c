@@ -1,0 +1,171 @@
+/*
+ * RoPE of config.json as metadata, and LongRoPE's factors as tensors.
+ * Owner: the model_file being filled; factors live in its region. Lifetime: its own.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "loaders/safetensors_writer.h"
+
+/* A YaRN scale on cos and sin: given, or from the ratio of two mscales; else the reader's default. */
+static void write_attention_factor(hf_writer *w, const json_t *rope, double factor)
+{
+    double given, mscale = 0, all = 0;
+    if (hf_get_f64(w, rope, "attention_factor", &given)) {
+        hf_add_f32(w, ".rope.scaling.attn_factor", given);
+        return;
+    }
+    hf_get_f64(w, rope, "mscale", &mscale);
+    hf_get_f64(w, rope, "mscale_all_dim", &all);
+    if (mscale != 0 && all != 0 && factor > 1) {
+        hf_add_f32(w, ".rope.scaling.attn_factor", (0.1 * mscale * log(factor) + 1) / (0.1 * all * log(factor) + 1));
+    }
+}
+
+/* A list of numbers as a tensor. */
+static void write_factors(hf_writer *w, const json_t *rope, const char *key, const char *name)
+{
+    const json_t *list = hf_member(rope, key);
+    size_t n = json_array_size(list);
+    if (n == 0 || n > 4096) {
+        hf_wrong(w, key, "list of 1 to 4096 numbers");
+        return;
+    }
+    float *values = region_array(w->memory, n, sizeof *values);
+    if (!values) {
+        w->status = error_nomem(w->error, key, n * sizeof *values);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *value = json_array_get(list, i);
+        values[i] = (float)json_number_value(value);
+        if (!json_is_number(value) || !(values[i] > 0) || !isfinite(values[i])) {
+            hf_wrong(w, key, "list of numbers above 0");
+            return;
+        }
+    }
+    w->config->extra[w->config->n_extra++] = (tensor){.name = name,
+                                                      .type = DTYPE_F32,
+                                                      .n_dims = 1,
+                                                      .shape = {n, 1, 1, 1},
+                                                      .row_bytes = n * sizeof *values,
+                                                      .n_bytes = n * sizeof *values,
+                                                      .data = values};
+}
+
+static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
+{
+    const char *type = hf_get_text(w, rope, "rope_type");
+    type = type ? type : hf_get_text(w, rope, "type");
+    if (!type || strcmp(type, "default") == 0 || strcmp(type, "mrope") == 0) {
+        return; /* m-RoPE's sections have the same positions in a text */
+    }
+    double factor = 0;
+    uint32_t n_ctx_orig = s->n_ctx;
+    bool truncate = true;
+    if (!hf_get_u32(w, w->root, "original_max_position_embeddings", &n_ctx_orig)) {
+        hf_get_u32(w, rope, "original_max_position_embeddings", &n_ctx_orig);
+    }
+    hf_get_bool(w, rope, "truncate", &truncate);
+    if (!hf_get_f64(w, rope, "factor", &factor) && w->status == MLXR_OK) {
+        if ((strcmp(type, "yarn") != 0 && strcmp(type, "longrope") != 0) || n_ctx_orig == 0) {
+            w->status = error_set(w->error, MLXR_FORMAT, "config.json: RoPE scaling '%.60s' without 'factor'", type);
+        }
+        factor = (double)s->n_ctx / (n_ctx_orig ? n_ctx_orig : 1);
+    }
+    type = strcmp(type, "su") == 0 ? "longrope" : type; /* what it was called at first */
+    hf_add_text(w, ".rope.scaling.type", type, strlen(type));
+    hf_add_f32(w, ".rope.scaling.factor", factor);
+    hf_add_u32(w, ".rope.scaling.original_context_length", n_ctx_orig);
+    if (strcmp(type, "longrope") == 0) {
+        hf_copy_f32(w, rope, "attention_factor", ".rope.scaling.attn_factor");
+        write_factors(w, rope, "long_factor", "rope_factors_long.weight");
+        write_factors(w, rope, "short_factor", "rope_factors_short.weight");
+    }
+    if (strcmp(type, "yarn") == 0) {
+        if (!truncate) {
+            hf_add_u32(w, ".rope.scaling.yarn_truncate", 0);
+        }
+        write_attention_factor(w, rope, factor);
+        hf_copy_f32(w, rope, "beta_fast", ".rope.scaling.yarn_beta_fast");
+        hf_copy_f32(w, rope, "beta_slow", ".rope.scaling.yarn_beta_slow");
+    }
+    hf_copy_f32(w, rope, "low_freq_factor", ".rope.scaling.low_freq_factor");
+    hf_copy_f32(w, rope, "high_freq_factor", ".rope.scaling.high_freq_factor");
+}
+
+/* Window layers with a theta of their own are only known without scaling. */
+static void check_local_rope(hf_writer *w, const json_t *local)
+{
+    const char *type = hf_get_text(w, local, "rope_type");
+    if (type && strcmp(type, "default") != 0 && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: RoPE scaling '%.60s' of window layers is not supported", type);
+    }
+}
+
+/* no_rope_layers: one number a layer, 0 for those that do not turn (the name says the opposite). */
+static void write_turned(hf_writer *w, const hf_shape *s)
+{
+    uint32_t every = w->class->no_rope_interval;
+    const json_t *list = every ? hf_member(w->root, "no_rope_layers") : NULL;
+    if (every == 0) {
+        return;
+    }
+    hf_get_u32(w, w->root, "no_rope_layer_interval", &every);
+    if (list && json_array_size(list) != s->n_layers) {
+        hf_wrong(w, "no_rope_layers", "list with one number a layer");
+        return;
+    }
+    uint8_t *turned = hf_add_array(w, ".rope.layers", META_BOOL, s->n_layers);
+    for (uint32_t i = 0; i < s->n_layers && turned; i++) {
+        turned[i] = list ? json_integer_value(json_array_get(list, i)) != 0 : every == 0 || (i + 1) % every != 0;
+    }
+}
+
+/* rope_parameters (transformers 5; one set, or one for each kind of layer), or rope_theta and rope_scaling (before). */
+void hf_write_rope(hf_writer *w, const hf_shape *s)
+{
+    double theta = w->class->rope_theta, local_theta = w->class->rope_theta_local;
+    double share = w->class->rotary_share > 0 ? w->class->rotary_share : 1, temperature;
+    const json_t *rope = hf_get_object(w, w->root, "rope_scaling"), *local = NULL;
+    rope = rope ? rope : hf_get_object(w, w->root, "rope_parameters");
+    hf_get_f64(w, w->root, "rope_theta", &theta);
+    hf_get_f64(w, w->root, "rope_local_base_freq", &local_theta);
+    hf_get_f64(w, w->root, "global_rope_theta", &theta); /* ModernBERT */
+    hf_get_f64(w, w->root, "local_rope_theta", &local_theta);
+    hf_get_f64(w, w->root, "rotary_emb_base", &theta); /* NomicBERT */
+    hf_get_f64(w, w->root, "partial_rotary_factor", &share);
+    if (w->class->windows == HF_WINDOWS_SOME && local_theta > 0 && !w->class->plus_one && !w->class->encoder) {
+        local_theta = theta; /* OLMo 3: the same, and unscaled */
+    }
+    if (rope && w->class->rope_theta_local > 0 &&
+        (hf_member(rope, "full_attention") || hf_member(rope, "sliding_attention"))) {
+        local = hf_get_object(w, rope, "sliding_attention");
+        rope = hf_get_object(w, rope, "full_attention");
+    }
+    if (local) {
+        hf_get_f64(w, local, "rope_theta", &local_theta);
+        check_local_rope(w, local);
+    }
+    if (rope) {
+        hf_get_f64(w, rope, "rope_theta", &theta);
+        hf_get_f64(w, rope, "partial_rotary_factor", &share);
+    }
+    if (!(share > 0 && share <= 1)) {
+        hf_wrong(w, "partial_rotary_factor", "number above 0 and up to 1");
+        return;
+    }
+    hf_add_u32(w, ".rope.dimension_count", (uint32_t)(s->head_dim * share));
+    hf_add_f32(w, ".rope.freq_base", theta);
+    if (w->class->rope_theta_local > 0) {
+        hf_add_f32(w, ".rope.freq_base_swa", local_theta);
+    }
+    if (rope) {
+        write_scaling(w, rope, s);
+    }
+    if (rope && hf_get_f64(w, rope, "llama_4_scaling_beta", &temperature)) {
+        hf_add_f32(w, ".attention.temperature_scale", temperature);
+    }
+    write_turned(w, s);
+}

@@ -1,0 +1,58 @@
+/*
+ * Inside of the reader of config.json: rows of metadata made of its members.
+ * Owner: the model_file being filled; strings live in its region. Lifetime: hf_config_read.
+ */
+#ifndef MLXR_LOADERS_SAFETENSORS_WRITER_H
+#define MLXR_LOADERS_SAFETENSORS_WRITER_H
+
+#include "loaders/safetensors.h"
+
+#define META_MAX 64
+
+/* Reads from config.json and appends to the metadata; the first failure sticks, so that rows of reads need one check.
+ */
+typedef struct hf_writer {
+    const json_t *root;
+    const hf_class *class;
+    hf_config *config;
+    const char *arch;
+    meta_value *meta; /* [META_MAX] */
+    uint64_t n_meta;
+    region *memory;
+    mlxr_status status;
+    mlxr_error *error;
+} hf_writer;
+
+typedef struct hf_shape {
+    uint32_t n_nope; /* of latent attention: elements of a head that do not turn, and are not in head_dim */
+    uint32_t n_layers, n_embd, head_dim, n_ctx;
+} hf_shape;
+
+/* A new row for key; a key that begins with '.' gets the architecture before it. NULL once something has failed. */
+meta_value *hf_add(hf_writer *w, const char *key, meta_type type);
+void hf_add_u32(hf_writer *w, const char *key, uint32_t number);
+void hf_add_bool(hf_writer *w, const char *key, bool yes);
+void hf_add_f32(hf_writer *w, const char *key, double number);
+void hf_add_text(hf_writer *w, const char *key, const char *text, size_t n);
+/* An array of bytes the caller fills; NULL when something failed. */
+uint8_t *hf_add_array(hf_writer *w, const char *key, meta_type type, uint64_t n);
+
+/* A member; NULL where it is absent or null. */
+const json_t *hf_member(const json_t *object, const char *key);
+void hf_wrong(hf_writer *w, const char *key, const char *expected);
+/* False where the key is absent or wrong; *out keeps its value then. */
+bool hf_get_u32(hf_writer *w, const json_t *object, const char *key, uint32_t *out);
+bool hf_get_f64(hf_writer *w, const json_t *object, const char *key, double *out);
+bool hf_get_bool(hf_writer *w, const json_t *object, const char *key, bool *out);
+/* NULL where it is absent or wrong. */
+const char *hf_get_text(hf_writer *w, const json_t *object, const char *key);
+const json_t *hf_get_object(hf_writer *w, const json_t *object, const char *key);
+/* A member of config.json that must be there, from 1 to `most`. */
+uint32_t hf_need_u32(hf_writer *w, const char *key, uint32_t most);
+/* A number under our name, where theirs is there. */
+void hf_copy_f32(hf_writer *w, const json_t *object, const char *theirs, const char *ours);
+
+/* What turns in a head, how fast, and in which layers. */
+void hf_write_rope(hf_writer *w, const hf_shape *s);
+
+#endif
