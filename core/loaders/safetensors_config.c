@@ -315,9 +315,6 @@ static void refuse_unknown(hf_writer *w)
                                           "with a head",
                                           w->class->arch);
     }
-    if (w->status == MLXR_OK) {
-        w->status = hf_quant_read(&w->config->quant, w->root, w->memory, w->error);
-    }
 }
 
 /* layer_types: an array of "sliding_attention" and "full_attention", one a layer. */
@@ -680,6 +677,9 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         write_shape(w, &s);
         write_mixer(w, &s);
         refuse_unknown(w);
+        if (w->status == MLXR_OK) {
+            w->status = hf_quant_read(&config->quant, w->root, w->memory, w->error);
+        }
         hf_write_rope(w, &s);
         write_windows(w, &s);
         write_scales(w);
