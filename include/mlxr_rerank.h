@@ -16,8 +16,9 @@ extern "C" {
 #endif
 
 typedef struct mlxr_rerank_info {
-    bool possible;        /* it has a head, or is a decoder with a chat template and tokens "yes" and "no" */
-    bool intended;        /* it has a head, or its name says that it ranks */
+    bool possible; /* it has a head, or is a decoder with a chat template and tokens "yes" and "no", of whose output
+                      matrix no adapter changes anything */
+    bool intended; /* it has a head, or its name says that it ranks */
     mlxr_pooling pooling; /* the token whose hidden state tells: the first, of a decoder the last */
     uint32_t n_tokens_max;
 } mlxr_rerank_info;

@@ -17,7 +17,8 @@ struct mlxr_adapter {
     atomic_uint refs;
     model_mark *mark; /* of the model it was made for */
     graph_adapter made;
-    kv_hash hash; /* of the file's bytes */
+    kv_hash hash;        /* of the file's bytes */
+    bool changes_output; /* the output matrix is one of its targets */
     mlxr_adapter_info info;
     region memory;
 };
@@ -83,8 +84,10 @@ mlxr_status mlxr_adapter_load(mlxr_adapter **out, const mlxr_model *model, const
     a->hash = (kv_hash){file->hash_low, file->hash_high};
     a->info = (mlxr_adapter_info){
         .path = kept, .n_targets = file->n_targets, .scale = file->targets[0].scale, .n_bytes = a->made.n_bytes};
+    const tensor *output = base->graph->weights.output;
     for (uint32_t i = 0; i < file->n_targets; i++) {
         a->info.rank = file->targets[i].rank > a->info.rank ? file->targets[i].rank : a->info.rank;
+        a->changes_output = a->changes_output || (output && strcmp(file->targets[i].name, output->name) == 0);
     }
     adapter_file_close(&file);
     *out = a;
@@ -119,6 +122,16 @@ const step_adapter *model_adapters_of(const mlxr_model *model, uint32_t *n)
 {
     *n = model->adapters ? model->adapters->n : 0;
     return model->adapters ? model->adapters->list : NULL;
+}
+
+bool model_adapts_output(const mlxr_model *model)
+{
+    for (uint32_t i = 0; model->adapters && i < model->adapters->n; i++) {
+        if (model->adapters->owned[i]->changes_output) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Made once, also where the backend refuses it each time somebody asks: its memory is the model's until the end. */

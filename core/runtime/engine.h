@@ -146,6 +146,8 @@ model_mark *model_mark_open(void);
 void model_mark_unref(model_mark **mark);
 /* What a step's slices of this model need. */
 const step_adapter *model_adapters_of(const mlxr_model *model, uint32_t *n);
+/* Does an adapter of this model change its output matrix? */
+bool model_adapts_output(const mlxr_model *model);
 /* The base's program that applies adapters, made the first time. */
 mlxr_status model_adapted_program(mlxr_model *base, bool hidden, program **out, mlxr_error *error);
 void model_adapters_close(mlxr_model *m);

@@ -56,7 +56,7 @@ mlxr_rerank_info mlxr_rerank_info_get(const mlxr_model *model)
 {
     bool encoder = model->graph->plan.both_ways, head = model->graph->h.ranks;
     bool asked = !encoder && !model->graph->h.headless && model->chat && token_of(model, "yes") >= 0 &&
-                 token_of(model, "no") >= 0;
+                 token_of(model, "no") >= 0 && !model_adapts_output(model);
     return (mlxr_rerank_info){.possible = head || asked,
                               .intended = head || (asked && name_ranks(model->info.name)),
                               .pooling = encoder ? MLXR_POOLING_FIRST : MLXR_POOLING_LAST,
@@ -67,6 +67,9 @@ static mlxr_status check_possible(const mlxr_model *model, mlxr_error *error)
 {
     if (mlxr_rerank_info_get(model).possible) {
         return MLXR_OK;
+    }
+    if (model_adapts_output(model)) { /* a score is made of its rows as they are in the file */
+        return error_set(error, MLXR_UNSUPPORTED, "a model cannot rank with an adapter that changes its output matrix");
     }
     return error_set(error, MLXR_UNSUPPORTED,
                      "%s cannot rank: that takes an encoder with a head for it (bge-reranker), or a decoder with a "

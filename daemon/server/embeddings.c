@@ -248,6 +248,11 @@ static mlxr_status open_sequence(embedding_job *j, mlxr_sequence **out)
     if (j->n_adapters) {
         status = mlxr_model_with(&adapted, j->model, j->adapters, j->n_adapters, &j->error);
     }
+    if (status == MLXR_OK && adapted && j->dialect->ranks && !mlxr_rerank_info_get(adapted).possible) {
+        status = MLXR_UNSUPPORTED;
+        j->error = (mlxr_error){.status = status,
+                                .text = "a model cannot rank with an adapter that changes its output matrix"};
+    }
     if (status == MLXR_OK) {
         status = mlxr_sequence_open(out, adapted ? adapted : j->model, NULL, &j->error);
     }

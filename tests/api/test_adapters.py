@@ -2,7 +2,9 @@
 
 Tiny models, standard library only.
 """
+import json
 import os
+import struct
 import threading
 
 import support
@@ -72,6 +74,51 @@ class Adapters(support.ApiTest):
         answer = daemon.ask("POST", "/v1/embeddings", {"model": "qwen2", "input": "x"})
         self.assertEqual(answer.status, 400, answer)
         self.assertEqual(daemon.ask("POST", "/v1/embeddings", {"model": "qwen2", "input": "x", "lora": []}).status, 200)
+
+    def teach_yes_and_no(self):
+        """A template, and the words as tokens in the place of two others."""
+        path = os.path.join(self.model, "tokenizer.json")
+        with open(path) as f:
+            tokenizer = json.load(f)
+        for token in tokenizer["added_tokens"]:
+            if token["content"] in ("<|user|>", "<|tool|>"):
+                token.update(content="yes" if token["content"] == "<|user|>" else "no", special=False)
+        with open(path, "w") as f:
+            json.dump(tokenizer, f)
+        with open(os.path.join(self.model, "chat_template.jinja"), "w") as f:
+            f.write("{{ messages[0].content }}{{ messages[1].content }}")
+
+    def write_output_adapter(self):
+        """For the output matrix alone, of rank 1."""
+        a, b = [0.1] * 64, [0.01 * i for i in range(320)]
+        name = "base_model.model.lm_head.lora_%s.weight"
+        header = json.dumps({
+            name % "A": {"dtype": "F32", "shape": [1, len(a)], "data_offsets": [0, 4 * len(a)]},
+            name % "B": {"dtype": "F32", "shape": [len(b), 1], "data_offsets": [4 * len(a), 4 * len(a + b)]}}).encode()  # fmt: skip
+        folder = os.path.join(self.home, "output")
+        os.mkdir(folder)
+        with open(os.path.join(folder, "adapter_model.safetensors"), "wb") as f:
+            f.write(struct.pack("<Q", len(header)) + header + struct.pack("<%df" % len(a + b), *a, *b))
+        with open(os.path.join(folder, "adapter_config.json"), "w") as f:
+            json.dump({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "bias": "none"}, f)
+        return folder
+
+    def test_none_of_the_output_matrix_is_ranked_with(self):
+        self.teach_yes_and_no()
+        daemon = self.serve("--model", self.model, "--threads", "1", "--lora", self.adapter, "--lora", self.write_output_adapter())
+        ask = {"model": "llama-lora", "query": "the inn", "documents": ["rain", "the inn"], "raw_scores": True}
+
+        def scores(lora):
+            answer = daemon.ask("POST", "/v1/rerank", {**ask, "lora": lora})
+            self.assertEqual(answer.status, 200, answer)
+            return sorted((r["index"], r["relevance_score"]) for r in answer.json["results"])
+
+        self.assertNotEqual(scores([]), scores([{"id": 0}]))
+        answer = daemon.ask("POST", "/v1/rerank", {**ask, "lora": [{"id": 0}, {"id": 1}]})
+        self.assertEqual(answer.status, 400, answer)
+        self.assertIn("changes its output matrix", answer.json["error"]["message"])
+        self.assertNotEqual(self.text(daemon, [{"id": 1, "scale": 30}]), self.text(daemon, []))  # texts are written with it
+        self.assertEqual(daemon.stop(), 0)
 
     def test_different_ones_at_once_do_not_mix(self):
         daemon = self.serve("--model", self.model, "--threads", "1", "--lora", self.adapter)

@@ -3,6 +3,10 @@
  * Owner: the test program. Lifetime: the process.
  */
 #include "mlxr_rerank.h"
+
+#include <sys/stat.h>
+
+#include "mlxr_adapter.h"
 #include "support/family_model.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
@@ -106,10 +110,24 @@ static void who_cannot_rank_says_so(void **state)
     }
 }
 
+#define TOKEN_REST "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": "
+
+/* Gives a model's folder the words "yes" and "no" as tokens, and a template. */
+static void teach_yes_and_no(const char *dir)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    family_model_exchange(path, "\"<|user|>\", " TOKEN_REST "true}", "\"yes\",     " TOKEN_REST "false}");
+    family_model_exchange(path, "\"<|tool|>\", " TOKEN_REST "true}", "\"no\",      " TOKEN_REST "false}");
+    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
+    FILE *template = tiny_open(path);
+    fputs("{{ messages[0].content }}{{ messages[1].content }}", template);
+    tiny_close(template, path);
+}
+
 /* An embedding model with a template and the words "yes" and "no": its output matrix decides, which is tied or none. */
 static void a_decoder_without_an_output_matrix_cannot_rank(void **state)
 {
-#define TOKEN_REST "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": "
     (void)state;
     char dir[512], path[600];
     world w;
@@ -118,13 +136,7 @@ static void a_decoder_without_an_output_matrix_cannot_rank(void **state)
     size_t n_ids = 0;
     snprintf(dir, sizeof dir, "%s/headless", test_temp_dir());
     family_model_write("qwen3-embedding", dir);
-    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
-    family_model_exchange(path, "\"<|user|>\", " TOKEN_REST "true}", "\"yes\",     " TOKEN_REST "false}");
-    family_model_exchange(path, "\"<|tool|>\", " TOKEN_REST "true}", "\"no\",      " TOKEN_REST "false}");
-    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
-    FILE *template = tiny_open(path);
-    fputs("{{ messages[0].content }}{{ messages[1].content }}", template);
-    tiny_close(template, path);
+    teach_yes_and_no(dir);
     open_path(&w, dir);
     assert_false(mlxr_rerank_info_get(w.model).possible);
     mlxr_rerank_pair pair = pair_of("x", "y");
@@ -135,7 +147,72 @@ static void a_decoder_without_an_output_matrix_cannot_rank(void **state)
     open_path(&w, dir);
     assert_true(mlxr_rerank_info_get(w.model).possible);
     close_world(&w);
-#undef TOKEN_REST
+}
+
+/* A LoRA adapter of rank 1 for one matrix of the tiny model "llama". */
+static void write_adapter(const char *dir, const char *matrix, size_t n_in, size_t n_out)
+{
+    char path[700], header[400];
+    mkdir(dir, 0777);
+    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
+    FILE *f = tiny_open(path);
+    fputs("{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"bias\": \"none\"}", f);
+    tiny_close(f, path);
+    int n = snprintf(header, sizeof header,
+                     "{\"base_model.model.%s.lora_A.weight\": {\"dtype\": \"F32\", \"shape\": [1, %zu], "
+                     "\"data_offsets\": [0, %zu]}, \"base_model.model.%s.lora_B.weight\": {\"dtype\": \"F32\", "
+                     "\"shape\": [%zu, 1], \"data_offsets\": [%zu, %zu]}}",
+                     matrix, n_in, 4 * n_in, matrix, n_out, 4 * n_in, 4 * (n_in + n_out));
+    uint64_t length = ((uint64_t)n + 7) / 8 * 8;
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
+    f = tiny_open(path);
+    fwrite(&length, sizeof length, 1, f);
+    fprintf(f, "%-*s", (int)length, header);
+    for (size_t i = 0; i < n_in + n_out; i++) {
+        float value = 0.01f * (float)(i % 7);
+        fwrite(&value, sizeof value, 1, f);
+    }
+    tiny_close(f, path);
+}
+
+/* Scores are made of the output matrix as it is in the file: with another one they would be silently wrong. */
+static void an_adapter_of_the_output_matrix_cannot_rank(void **state)
+{
+    static const struct {
+        const char *matrix;
+        size_t n_out;
+        bool possible;
+    } cases[] = {{"model.layers.1.self_attn.o_proj", 64, true}, {"lm_head", TINY_N_VOCAB, false}};
+    (void)state;
+    char dir[512], path[600];
+    world w;
+    mlxr_error error;
+    snprintf(dir, sizeof dir, "%s/answers", test_temp_dir());
+    tiny_model_write_safetensors(tiny_model_find("llama"), NULL, dir);
+    teach_yes_and_no(dir);
+    open_path(&w, dir);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mlxr_model *adapted = NULL;
+        const int32_t some[] = {5, 6, 7};
+        mlxr_embed_input input = {.ids = some, .n_ids = 3};
+        float score, plain;
+        snprintf(path, sizeof path, "%s/adapter-%zu", test_temp_dir(), i);
+        write_adapter(path, cases[i].matrix, 64, cases[i].n_out);
+        assert_ok(mlxr_model_with(&adapted, w.model, &(mlxr_adapter_path){path, 1}, 1, &error), &error);
+        assert_true(mlxr_rerank_info_get(w.model).possible);
+        assert_int_equal(mlxr_rerank_info_get(adapted).possible, cases[i].possible);
+        assert_ok(mlxr_rerank(w.engine, w.model, &input, 1, &plain, &error), &error);
+        mlxr_status status = mlxr_rerank(w.engine, adapted, &input, 1, &score, &error);
+        if (cases[i].possible) {
+            assert_ok(status, &error);
+            assert_true(score != plain);
+        } else {
+            assert_int_equal(status, MLXR_UNSUPPORTED);
+            assert_non_null(strstr(error.text, "changes its output matrix"));
+        }
+        mlxr_model_unref(&adapted);
+    }
+    close_world(&w);
 }
 
 static void a_model_with_a_head_writes_no_text(void **state)
@@ -187,6 +264,7 @@ int main(void)
         cmocka_unit_test(an_encoder_reads_query_and_document_with_ends),
         cmocka_unit_test(who_cannot_rank_says_so),
         cmocka_unit_test(a_decoder_without_an_output_matrix_cannot_rank),
+        cmocka_unit_test(an_adapter_of_the_output_matrix_cannot_rank),
         cmocka_unit_test(a_model_with_a_head_writes_no_text),
         cmocka_unit_test(a_shared_beginning_changes_no_score),
     };
