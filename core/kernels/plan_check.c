@@ -24,12 +24,16 @@ static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K"
                                                    "R",    "SG", "SU", "SW", "QG", "AG", "W",  "C",     "Z", "M",
                                                    "D",    "B",  "DB", "QL", "KL", "KR", "KV", "logits"};
 static const char *const kind_names[OP_KIND_COUNT] = {
-    "embed", "position", "norm",    "linear", "rope",  "kv_write", "attend", "gated", "add",      "experts",
-    "adapt", "scale",    "softcap", "conv",   "recur", "pick",     "weigh",  "scan",  "take_rows"};
+    [OP_EMBED] = "embed", [OP_POSITION] = "position",   [OP_NORM] = "norm",     [OP_LINEAR] = "linear",
+    [OP_ROPE] = "rope",   [OP_KV_WRITE] = "kv_write",   [OP_ATTEND] = "attend", [OP_GATED] = "gated",
+    [OP_ADD] = "add",     [OP_EXPERTS] = "experts",     [OP_SCALE] = "scale",   [OP_SOFTCAP] = "softcap",
+    [OP_CONV] = "conv",   [OP_RECUR] = "recur",         [OP_PICK] = "pick",     [OP_WEIGH] = "weigh",
+    [OP_SCAN] = "scan",   [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",
+};
 
 static mlxr_status bad(const check *c, const char *what)
 {
-    const char *kind = (unsigned)c->o->kind < OP_KIND_COUNT ? kind_names[c->o->kind] : "unknown";
+    const char *kind = plan_kind_name(c->o->kind);
     return error_set(c->error, MLXR_ARG, "plan operation %u (%s, layer %u): %s", c->index, kind, c->o->layer, what);
 }
 
@@ -40,7 +44,7 @@ static mlxr_status read_slot(const check *c, slot s, uint32_t width)
     }
     if (c->p->slot_width[s] != width) {
         return error_set(c->error, MLXR_ARG, "plan operation %u (%s, layer %u): slot %s is %u wide, not %u", c->index,
-                         kind_names[c->o->kind], c->o->layer, slot_names[s], c->p->slot_width[s], width);
+                         plan_kind_name(c->o->kind), c->o->layer, slot_names[s], c->p->slot_width[s], width);
     }
     if (!((c->taken ? c->valid_taken : c->valid) >> s & 1)) {
         return bad(c, c->taken ? "reads a slot that was not among the rows taken" : "reads a slot never written");
@@ -84,7 +88,7 @@ static mlxr_status shaped(const check *c, const tensor *t, uint64_t n_in, uint64
     if (t->n_dims < 1 || t->n_dims > TENSOR_DIMS_MAX || t->shape[0] != n_in || n != n_out) {
         return error_set(c->error, MLXR_ARG,
                          "plan operation %u (%s, layer %u): tensor %s is %llu × %llu, not %llu × %llu", c->index,
-                         kind_names[c->o->kind], c->o->layer, name, (unsigned long long)t->shape[0],
+                         plan_kind_name(c->o->kind), c->o->layer, name, (unsigned long long)t->shape[0],
                          (unsigned long long)n, (unsigned long long)n_in, (unsigned long long)n_out);
     }
     if (n_in % info->block_size || t->row_bytes != dtype_row_bytes(t->type, n_in) ||
@@ -385,6 +389,11 @@ static mlxr_status check_op(check *c)
     }
     return error_set(c->error, MLXR_UNSUPPORTED, "there is no operation number %d (plan operation %u)", (int)o->kind,
                      c->index);
+}
+
+const char *plan_kind_name(op_kind kind)
+{
+    return (unsigned)kind < OP_KIND_COUNT ? kind_names[kind] : "unknown";
 }
 
 mlxr_status plan_check(const plan *p, mlxr_error *error)

@@ -7,6 +7,9 @@
 
 #include "kernels/backend.h"
 
+/* "linear", "kv_write", … */
+const char *plan_kind_name(op_kind kind);
+
 /* Refuses plans that are not well-formed, in words. */
 mlxr_status plan_check(const plan *p, mlxr_error *error);
 

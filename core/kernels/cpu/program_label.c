@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/program.h"
+#include "kernels/plan_check.h"
 
 /* A matrix is known by what it makes of what. */
 static const char *matrix_name(const op *o)
@@ -29,14 +30,7 @@ static const char *matrix_name(const op *o)
 
 static const char *op_name(const op *o)
 {
-    static const char *const names[OP_KIND_COUNT] = {
-        [OP_EMBED] = "embed", [OP_POSITION] = "position",   [OP_NORM] = "norm",     [OP_LINEAR] = "linear",
-        [OP_ROPE] = "rope",   [OP_KV_WRITE] = "kv_write",   [OP_ATTEND] = "attend", [OP_GATED] = "gated",
-        [OP_ADD] = "add",     [OP_EXPERTS] = "experts",     [OP_SCALE] = "scale",   [OP_SOFTCAP] = "softcap",
-        [OP_CONV] = "conv",   [OP_RECUR] = "recur",         [OP_PICK] = "pick",     [OP_WEIGH] = "weigh",
-        [OP_SCAN] = "scan",   [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",
-    };
-    return o->kind == OP_LINEAR ? matrix_name(o) : names[o->kind];
+    return o->kind == OP_LINEAR ? matrix_name(o) : plan_kind_name(o->kind);
 }
 
 bool program_label(program *prog, node *n, const op *ops, uint32_t n_ops)
