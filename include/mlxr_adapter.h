@@ -19,7 +19,7 @@ typedef struct mlxr_adapter mlxr_adapter;
 typedef struct mlxr_adapter_info {
     const char *path;
     uint32_t n_targets, rank; /* matrices that change; the largest rank */
-    float scale;              /* alpha ÷ rank, as most of the file's matrices have it */
+    float scale;              /* alpha ÷ rank, as the first of the file's matrices has it */
     uint64_t n_bytes;         /* in memory */
 } mlxr_adapter_info;
 
@@ -38,9 +38,9 @@ typedef struct mlxr_adapter_use {
     float scale;           /* on top of the adapter's own; 1 usually */
 } mlxr_adapter_use;
 
-/* The model with adapters; of one that has adapters already, with these instead. It keeps both alive, shares the
- * model's weights and takes microseconds. On the engine's thread; mlxr_model_unref ends it. Backends that cannot
- * compute it say so: MLXR_UNSUPPORTED. */
+/* The model with adapters; of one that has adapters already, with these instead. It keeps both alive and shares
+ * the model's weights; the first one of a model also makes the program that all of them share. On the engine's thread;
+ * mlxr_model_unref ends it. Backends that cannot compute it say so: MLXR_UNSUPPORTED. */
 MLXR_API mlxr_status mlxr_model_adapt(mlxr_model **out, mlxr_model *model, const mlxr_adapter_use *uses, size_t n_uses,
                                       mlxr_error *error);
 

@@ -654,7 +654,7 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
     add_head_layer(&g->head, g->weights.cls, g->weights.cls_bias, true);
     add_head_layer(&g->head, g->weights.cls_out, g->weights.cls_out_bias, false);
     if (b.no_memory) {
-        status = error_nomem(error, "plan of experts", sizeof(op_experts));
+        status = error_nomem(error, "plan", sizeof(op));
         goto fail;
     }
     g->plan.ops = b.ops;
