@@ -205,7 +205,7 @@ static mlxr_status read_command(reader *r, registry_recipe *recipe, mlxr_error *
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         if (strcasecmp(command, others[i]) == 0) {
             return registry_fail(error, MLXR_UNSUPPORTED, "%s is not supported%s", others[i],
-                                 i == 0 ? ": LoRA adapters cannot be used yet" : "");
+                                 i == 0 ? ": LoRA adapters are given with --lora" : "");
         }
     }
     bool parameter = strcasecmp(command, "PARAMETER") == 0, message = strcasecmp(command, "MESSAGE") == 0;

@@ -215,7 +215,8 @@ static mlxr_status take_layer(ollama_pull *o, const manifest_layer *layer, mlxr_
         return MLXR_OK;
     }
     if (layer->kind == MANIFEST_ADAPTER) {
-        return registry_fail(error, MLXR_UNSUPPORTED, "the model has an adapter (LoRA), which cannot be used yet");
+        return registry_fail(error, MLXR_UNSUPPORTED,
+                             "the model has an adapter (LoRA), which is no part of a model here");
     }
     if (layer->kind == MANIFEST_PROJECTOR || layer->kind == MANIFEST_OTHER) {
         return warn(o, layer->kind == MANIFEST_PROJECTOR ? "projector" : "layer",

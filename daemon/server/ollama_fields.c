@@ -403,7 +403,7 @@ bool ollama_only_loads(const json_t *body, bool chat)
 
 /* ---- the other routes -------------------------------------------------------------------------------------------- */
 
-static const char adapters_note[] = "LoRA adapters cannot be used yet";
+static const char adapters_note[] = "LoRA adapters are given with --lora, and are no part of a model";
 static const char old_login_note[] = "registries are logged in to by their own tokens";
 
 #define NAME_FIELDS                                                                                                    \
