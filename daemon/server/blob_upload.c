@@ -18,6 +18,7 @@ typedef struct upload {
     http_exchange *x; /* NULL: gone */
     blob_upload_plan plan;
     bool working, paused, all, answered;
+    bool lost;        /* a piece, for want of memory: what was written is not the body */
     byte_queue queue; /* of the loop */
     byte_queue batch; /* of the pool's work, or empty */
     /* the pool's */
@@ -105,6 +106,8 @@ static void worked(void *user)
     byte_queue_clear(&u->batch);
     if (!u->x) {
         end(u);
+    } else if (u->lost) {
+        answer_no_memory(u);
     } else if (u->status != MLXR_OK || (u->last && (u->stored || u->there))) {
         answer(u);
     } else {
@@ -134,14 +137,13 @@ static void go_on(upload *u)
 static void on_body(void *user, const void *data, size_t n, bool last)
 {
     upload *u = user;
-    if (u->answered) {
+    if (u->answered || u->lost) {
         return;
     }
     if (n && !byte_queue_add(&u->queue, data, n)) {
-        u->status = MLXR_NOMEM;
-        strcpy(u->error.text, "out of memory");
-        if (!u->working) {
-            answer(u);
+        u->lost = true;
+        if (!u->working) { /* else `worked` does: status and error are the pool's until then */
+            answer_no_memory(u);
         }
         return;
     }
