@@ -23,8 +23,7 @@ bool disk_join(char *out, size_t cap, const char *directory, const char *name)
     return n >= 0 && (size_t)n < cap;
 }
 
-/* The directory a path is in; false if it does not fit. */
-static bool parent_of(const char *path, char *out, size_t cap)
+bool disk_parent(const char *path, char *out, size_t cap)
 {
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
@@ -67,7 +66,7 @@ mlxr_status disk_make_dir(const char *path, mlxr_error *error)
     if (stat(path, &info) == 0) {
         return S_ISDIR(info.st_mode) ? MLXR_OK : registry_fail_errno(error, ENOTDIR, "cannot use", path);
     }
-    if (errno != ENOENT || !parent_of(path, parent, sizeof parent) || strcmp(parent, path) == 0) {
+    if (errno != ENOENT || !disk_parent(path, parent, sizeof parent) || strcmp(parent, path) == 0) {
         return registry_fail_errno(error, errno, "cannot make", path);
     }
     mlxr_status status = disk_make_dir(parent, error); /* as deep as the path has parts, which PATH_MAX bounds */
@@ -129,7 +128,7 @@ mlxr_status disk_sync(int fd, const char *path, mlxr_error *error)
 mlxr_status disk_rename(const char *from, const char *to, mlxr_error *error)
 {
     char parent[REGISTRY_PATH_MAX];
-    if (!parent_of(to, parent, sizeof parent)) {
+    if (!disk_parent(to, parent, sizeof parent)) {
         return registry_fail_errno(error, ENAMETOOLONG, "cannot rename to", to);
     }
     if (rename(from, to) != 0) {
@@ -141,8 +140,8 @@ mlxr_status disk_rename(const char *from, const char *to, mlxr_error *error)
 mlxr_status disk_sync_parent(const char *path, mlxr_error *error)
 {
     char parent[REGISTRY_PATH_MAX];
-    return parent_of(path, parent, sizeof parent) ? disk_sync_dir(parent, error)
-                                                  : registry_fail_errno(error, ENAMETOOLONG, "cannot sync", path);
+    return disk_parent(path, parent, sizeof parent) ? disk_sync_dir(parent, error)
+                                                    : registry_fail_errno(error, ENAMETOOLONG, "cannot sync", path);
 }
 
 mlxr_status disk_remove(const char *path, mlxr_error *error)

@@ -37,6 +37,8 @@ uint64_t disk_free_bytes(const char *path);
 /* SHA-256 of n bytes of a file from its beginning, as "sha256:…" in REGISTRY_DIGEST_MAX bytes. */
 mlxr_status disk_digest(const char *path, char *digest, uint64_t *n_bytes, mlxr_error *error);
 
+/* The directory a path is in, by its text: "/" of "/a", "." of "a"; false if it does not fit. */
+bool disk_parent(const char *path, char *out, size_t cap);
 /* Joins with a slash; false if it does not fit. */
 bool disk_join(char *out, size_t cap, const char *directory, const char *name);
 

@@ -79,7 +79,7 @@ bool config_check(const json_t *values, const json_t *document, char *field, mlx
 bool config_check_paths(const json_t *values, char *field, mlxr_error *error)
 {
     const char *folder = json_string_value(json_object_get(values, "kv_dir"));
-    char parent[CONFIG_PATH_MAX];
+    char path[CONFIG_PATH_MAX], parent[CONFIG_PATH_MAX];
     struct stat info;
     if (!folder || !*folder) {
         return true;
@@ -88,12 +88,11 @@ bool config_check_paths(const json_t *values, char *field, mlxr_error *error)
         return S_ISDIR(info.st_mode) ||
                bad_path(field, error, "kv_dir", "%s must be a folder; %.300s is a file", folder);
     }
-    snprintf(parent, sizeof parent, "%s", folder);
-    for (size_t n = strlen(parent); n > 1 && parent[n - 1] == '/'; n--) {
-        parent[n - 1] = '\0';
+    snprintf(path, sizeof path, "%s", folder);
+    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) {
+        path[n - 1] = '\0';
     }
-    char *slash = strrchr(parent, '/');
-    *(slash == parent ? slash + 1 : slash) = '\0';
+    disk_parent(path, parent, sizeof parent);
     return (stat(parent, &info) == 0 && S_ISDIR(info.st_mode)) ||
            bad_path(field, error, "kv_dir",
                     "%s is made where it is missing, but there is no folder %.300s to make it in", parent);
@@ -132,13 +131,8 @@ mlxr_status config_write(const char *path, const json_t *values, mlxr_error *err
     char folder[CONFIG_PATH_MAX];
     char *text = json_dumps(values, JSON_INDENT(2) | JSON_SORT_KEYS), *with_end = NULL;
     size_t n = text ? strlen(text) : 0;
-    mlxr_status status = MLXR_OK;
-    snprintf(folder, sizeof folder, "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (slash && slash != folder) {
-        *slash = '\0';
-        status = disk_make_dir(folder, error);
-    }
+    bool fits = disk_parent(path, folder, sizeof folder); /* if not, writing it says that */
+    mlxr_status status = fits ? disk_make_dir(folder, error) : MLXR_OK;
     if (status == MLXR_OK) {
         with_end = text ? realloc(text, n + 2) : NULL;
         status = with_end ? MLXR_OK : MLXR_NOMEM;

@@ -84,12 +84,7 @@ static json_t *find_places(const struct daemon *d)
 static bool can_write(const char *path)
 {
     char folder[CONFIG_PATH_MAX];
-    if (!path || snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder) {
-        return false;
-    }
-    char *slash = strrchr(folder, '/');
-    *(slash ? slash + (slash == folder) : folder) = '\0';
-    return access(*folder ? folder : ".", W_OK) == 0;
+    return path && disk_parent(path, folder, sizeof folder) && access(folder, W_OK) == 0;
 }
 
 /* The body as it lies over what is saved; false: it is refused. */

@@ -127,14 +127,7 @@ static void allow_config(sandbox *s, const char *file)
 {
     char folder[PATH_MAX];
     mlxr_error ignored;
-    if (!file || snprintf(folder, sizeof folder, "%s", file) >= (int)sizeof folder) {
-        return;
-    }
-    char *slash = strrchr(folder, '/');
-    if (!slash) {
-        sandbox_allow(s, ".", true);
-    } else if (slash != folder) {
-        *slash = '\0';
+    if (file && disk_parent(file, folder, sizeof folder) && strcmp(folder, "/") != 0) {
         disk_make_dir(folder, &ignored);
         sandbox_allow(s, folder, true);
     }
@@ -170,10 +163,8 @@ static void allow_options(sandbox *s, const daemon_options *o)
     }
     const char *beside[] = {o->socket_path, o->log_path}; /* made, and renamed, in their folders */
     for (size_t i = 0; i < 2; i++) {
-        if (beside[i] && snprintf(path, sizeof path, "%s", beside[i]) < (int)sizeof path) {
-            char *slash = strrchr(path, '/');
-            *(slash ? slash + (slash == path) : path) = '\0';
-            sandbox_allow(s, *path ? path : ".", true);
+        if (beside[i] && disk_parent(beside[i], path, sizeof path)) {
+            sandbox_allow(s, path, true);
         }
     }
 }
