@@ -59,19 +59,6 @@ static mlxr_status check_name(void *user, mlxr_error *error)
     return MLXR_ARG;
 }
 
-/* ?replace=true. False after answering. */
-static bool read_replace(http_exchange *x, bool *replace)
-{
-    char text[8] = "false";
-    bool good = !http_query_has(x, "replace") || http_query_param(x, "replace", text, sizeof text);
-    *replace = good && strcmp(text, "true") == 0;
-    if (!*replace && (!good || strcmp(text, "false") != 0)) {
-        error_respond(x, 400, "invalid_value", "replace must be true or false", "replace");
-        return false;
-    }
-    return true;
-}
-
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
 static mlxr_status stored(void *user, const char *digest, mlxr_error *error)
@@ -100,7 +87,7 @@ void admin_import(void *service, http_exchange *x)
                       "name must be the name of a model: letters, digits and . _ - / :", "name");
         return;
     }
-    if (!read_replace(x, &replace)) {
+    if (!route_query_flag(x, "replace", &replace)) {
         return;
     }
     import_call *c = calloc(1, sizeof *c);
@@ -174,7 +161,7 @@ void admin_register(void *service, http_exchange *x)
     admin_fields f;
     bool replace;
     if (!route_from_here(x, "paths are taken from this machine only, or from who has an admin key") ||
-        !read_replace(x, &replace) || !admin_fields_read(&f, x)) {
+        !route_query_flag(x, "replace", &replace) || !admin_fields_read(&f, x)) {
         return;
     }
     import_call *c = NULL;

@@ -164,8 +164,21 @@ void config_directory(void *service, http_exchange *x)
 {
     struct daemon *d = service;
     const char *home = getenv("HOME");
-    char hidden[8] = "false", path[HTTP_TARGET_MAX] = "";
+    char path[HTTP_TARGET_MAX] = "";
+    bool hidden;
     if (!route_from_here(x, "folders are shown on this machine only, or to who has an admin key")) {
+        return;
+    }
+    bool good = http_query_read(x, "path", path, sizeof path) != HTTP_QUERY_BAD && strlen(path) < PATH_CAP;
+    const char *asked = *path ? path : home && *home == '/' ? home : "/";
+    if (!good || *asked != '/') {
+        error_respond(x, 400, "invalid_value",
+                      good ? "path must begin with /"
+                           : "path must have fewer than 4,096 bytes, and proper escapes where it has any",
+                      "path");
+        return;
+    }
+    if (!route_query_flag(x, "hidden", &hidden)) {
         return;
     }
     folder_call *c = calloc(1, sizeof *c);
@@ -175,22 +188,8 @@ void config_directory(void *service, http_exchange *x)
     }
     c->d = d;
     c->x = x;
-    if (http_query_has(x, "hidden") && !http_query_param(x, "hidden", hidden, sizeof hidden)) {
-        *hidden = '\0'; /* too long to be either word */
-    }
-    c->hidden = strcmp(hidden, "true") == 0;
-    bool given = http_query_has(x, "path");
-    bool good = !given || (http_query_param(x, "path", path, sizeof path) && strlen(path) < sizeof c->asked);
-    snprintf(c->asked, sizeof c->asked, "%s", !good ? "" : *path ? path : home && *home == '/' ? home : "/");
-    const char *wrong = !good ? "path must have fewer than 4,096 bytes, and proper escapes where it has any"
-                        : *c->asked != '/'                           ? "path must begin with /"
-                        : !c->hidden && strcmp(hidden, "false") != 0 ? "hidden must be true or false"
-                                                                     : NULL;
-    if (wrong) {
-        error_respond(x, 400, "invalid_value", wrong, *c->asked != '/' ? "path" : "hidden");
-        free(c);
-        return;
-    }
+    c->hidden = hidden;
+    snprintf(c->asked, sizeof c->asked, "%s", asked);
     http_on_gone(x, on_gone, c);
     if (http_work(d->http, work, done, c) != 0) {
         http_on_gone(x, NULL, NULL);

@@ -43,10 +43,12 @@ const char *http_header_get(const http_exchange *x, const char *lower_case_name)
 unsigned http_header_count(const http_exchange *x, const char *lower_case_name);
 /* Of the route's pattern "/v1/models/{id}"; NULL if it has no such parameter. */
 const char *http_path_param(const http_exchange *x, const char *name);
-/* A decoded parameter of the query, into `out`, NUL-terminated; false if there is none, or it does not fit. */
+typedef enum http_query_state { HTTP_QUERY_NONE, HTTP_QUERY_GIVEN, HTTP_QUERY_BAD } http_query_state;
+/* A decoded parameter of the query, into `out`, NUL-terminated. BAD: there is one, and it does not fit, or its escapes
+ * are none; what `out` holds then is of no use. NONE leaves it as it is. */
+http_query_state http_query_read(const http_exchange *x, const char *name, char *out, size_t cap);
+/* The same for who takes a bad one for none. */
 bool http_query_param(const http_exchange *x, const char *name, char *out, size_t cap);
-/* Whether there is one, be it as it may: for who must not take a value that is wrong for none. */
-bool http_query_has(const http_exchange *x, const char *name);
 http_server *http_server_of(const http_exchange *x);
 
 typedef struct http_outcome { /* of an exchange so far */

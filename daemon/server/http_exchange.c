@@ -127,22 +127,24 @@ static const char *find_query(const http_exchange *x, const char *name, size_t *
     return NULL;
 }
 
-bool http_query_has(const http_exchange *x, const char *name)
+http_query_state http_query_read(const http_exchange *x, const char *name, char *out, size_t cap)
 {
     size_t n_value;
-    return find_query(x, name, &n_value) != NULL;
+    const char *value = find_query(x, name, &n_value);
+    if (!value) {
+        return HTTP_QUERY_NONE;
+    }
+    if (n_value >= cap) {
+        return HTTP_QUERY_BAD;
+    }
+    memcpy(out, value, n_value);
+    out[n_value] = '\0';
+    return http_query_decode(out) ? HTTP_QUERY_GIVEN : HTTP_QUERY_BAD;
 }
 
 bool http_query_param(const http_exchange *x, const char *name, char *out, size_t cap)
 {
-    size_t n_value;
-    const char *value = find_query(x, name, &n_value);
-    if (!value || n_value >= cap) {
-        return false;
-    }
-    memcpy(out, value, n_value);
-    out[n_value] = '\0';
-    return http_query_decode(out);
+    return http_query_read(x, name, out, cap) == HTTP_QUERY_GIVEN;
 }
 
 const char *http_local_address(const http_exchange *x)

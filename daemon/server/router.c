@@ -448,3 +448,15 @@ bool route_from_here(http_exchange *x, const char *message)
     }
     return true;
 }
+
+bool route_query_flag(http_exchange *x, const char *name, bool *out)
+{
+    char text[8] = "false";
+    bool bad = http_query_read(x, name, text, sizeof text) == HTTP_QUERY_BAD;
+    *out = !bad && strcmp(text, "true") == 0;
+    if (!*out && (bad || strcmp(text, "false") != 0)) {
+        error_respondf(x, 400, "invalid_value", name, "%s must be true or false", name);
+        return false;
+    }
+    return true;
+}

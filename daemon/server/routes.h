@@ -63,5 +63,7 @@ const auth_identity *route_identity(const http_exchange *x);
 /* Whoever is asked for no key must sit at this machine to see or set what is its own: folders, paths, the daemon's
  * options. False after answering 403 with the message. */
 bool route_from_here(http_exchange *x, const char *message);
+/* A parameter of the query that is true or false; false where it is not given. False after answering 400. */
+bool route_query_flag(http_exchange *x, const char *name, bool *out);
 
 #endif
