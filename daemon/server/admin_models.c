@@ -227,9 +227,9 @@ void admin_delete(void *service, http_exchange *x)
     struct daemon *d = service;
     model_asker asker;
     char text[16] = "0", *end;
-    http_query_param(x, "grace_s", text, sizeof text);
+    bool bad = http_query_read(x, "grace_s", text, sizeof text) == HTTP_QUERY_BAD;
     unsigned long grace_s = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || grace_s > 86400) {
+    if (bad || *text < '0' || *text > '9' || *end || grace_s > 86400) {
         error_respond(x, 400, "invalid_value", "grace_s: seconds, up to a day", "grace_s");
         return;
     }

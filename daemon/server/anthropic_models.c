@@ -42,15 +42,16 @@ static size_t find(const json_t *all, const char *id)
 
 static bool read_limit(http_exchange *x, size_t *limit)
 {
-    char text[16];
+    char text[16] = "";
     *limit = PAGE_USUAL;
-    if (!http_query_param(x, "limit", text, sizeof text)) {
+    http_query_state state = http_query_read(x, "limit", text, sizeof text);
+    if (state == HTTP_QUERY_NONE) {
         return true;
     }
     char *end;
     unsigned long n = strtoul(text, &end, 10);
     *limit = n;
-    if (*text < '0' || *text > '9' || *end || n < 1 || n > PAGE_MAX) {
+    if (state == HTTP_QUERY_BAD || *text < '0' || *text > '9' || *end || n < 1 || n > PAGE_MAX) {
         error_respondf(x, 400, NULL, "limit", "limit: %.15s: it must be from 1 to %u", text, PAGE_MAX);
         return false;
     }

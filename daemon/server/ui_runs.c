@@ -651,11 +651,12 @@ static bool read_after(http_exchange *x, uint64_t *out)
 {
     char text[32], *end;
     const char *last = http_header_get(x, "last-event-id");
+    http_query_state state = http_query_read(x, "after", text, sizeof text);
     *out = 0;
     if (last) {
         snprintf(text, sizeof text, "%s", last);
-    } else if (!http_query_param(x, "after", text, sizeof text)) {
-        return true;
+    } else if (state != HTTP_QUERY_GIVEN) {
+        return state == HTTP_QUERY_NONE;
     }
     *out = strtoull(text, &end, 10);
     return *text >= '0' && *text <= '9' && !*end;

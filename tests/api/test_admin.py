@@ -194,7 +194,9 @@ class Admin(support.ApiTest):
         self.assertEqual(self.get("/ui-api/models/three")["model"]["path"], self.get("/ui-api/models/two")["model"]["path"])
         self.assertEqual(self.daemon.ask("DELETE", "/ui-api/models/two").status, 200)
         self.assertEqual(self.daemon.ask("DELETE", "/ui-api/models/two").status, 404)
-        self.assertEqual(self.daemon.ask("DELETE", "/ui-api/models/llama?grace_s=x").status, 400)
+        for grace_s in ("x", "0" * 16 + "60", "%zz"):  # a bad one is no word for none: that would be for good
+            answer = self.daemon.ask("DELETE", f"/ui-api/models/llama?grace_s={grace_s}")
+            self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "grace_s"))
         self.refused("/ui-api/models/copy", {"from": "llama"}, "to")
 
     def test_creating_by_parts_and_by_a_modelfile(self):

@@ -101,6 +101,8 @@ class Generations(ui_support.UiTest):
             late = self.attach(started, after=after)
             late.wait_end()
             self.assertEqual(late.numbered(), streams[1].numbered()[after:])
+        for after in ("x", "0" * 40, "%zz"):
+            self.assertEqual(self.daemon.ask("GET", f"/ui-api/generations/{started['generation']}/events?after={after}").status, 400, after)
         lost = self.attach(started, after=10**6)
         self.assertEqual(lost.wait_end()[0][1], "reset")
         self.check_events(lost.numbered(), message)
