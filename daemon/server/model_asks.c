@@ -207,13 +207,27 @@ static void list(ask *a)
     }
 }
 
+typedef struct loaded_search {
+    const char *real; /* path */
+    bool found;
+} loaded_search;
+
 /* Under the table's lock. */
 static void find_loaded(void *user, const model_table_item *item)
 {
-    ask *a = user;
-    char *real = item->info && !a->is_loaded ? realpath(a->models[0].path, NULL) : NULL;
-    a->is_loaded = a->is_loaded || (real && strcmp(real, item->path) == 0);
+    loaded_search *s = user;
+    s->found = s->found || (item->info && strcmp(s->real, item->path) == 0);
+}
+
+static bool is_loaded(const ask *a)
+{
+    char *real = realpath(a->models[0].path, NULL);
+    loaded_search s = {.real = real};
+    if (real) {
+        model_table_each(a->owner->d->models, find_loaded, &s);
+    }
     free(real);
+    return s.found;
 }
 
 static void look_at_memory(ask *a)
@@ -237,7 +251,7 @@ static void show(ask *a)
         answer_error(a, 500, "model_failed", error.text);
         return;
     }
-    model_table_each(a->owner->d->models, find_loaded, a);
+    a->is_loaded = is_loaded(a);
     look_at_memory(a);
 }
 
