@@ -30,7 +30,6 @@
 #define STORE_BYTES ((size_t)64 << 20)
 #define RESPONSES_MAX 4096u
 #define RESPONSES_BYTES ((size_t)256 << 20)
-#define JSON_FLAGS (JSON_REJECT_DUPLICATES)
 
 /* ---- what went wrong --------------------------------------------------------------------------------------------- */
 
