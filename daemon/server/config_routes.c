@@ -9,7 +9,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -151,7 +150,9 @@ static json_t *running_values(const struct daemon *d)
 {
     const daemon_options *o = d->options;
     const mlxr_engine_options *e = &o->engine;
-    json_int_t keep = o->keep_alive_ms < 0 ? -1 : o->keep_alive_ms ? o->keep_alive_ms / 1000 : 300;
+    json_int_t keep = o->keep_alive_ms < 0 ? -1
+                      : o->keep_alive_ms   ? o->keep_alive_ms / 1000
+                                           : MODEL_KEEP_USUAL_MS / 1000;
     uint64_t disk = e->kv_disk_bytes ? e->kv_disk_bytes : UINT64_C(8) << 30;
     return json_pack("{s:I, s:s, s:s, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",
                      (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type",

@@ -26,6 +26,11 @@ struct daemon_private {
     _Atomic int state;         /* daemon_state */
     _Atomic uint64_t asked_ms; /* since when the watchdog waits for an answer of the engine's thread; 0: it does not */
     _Atomic bool failed;       /* it ends because something went wrong */
+    _Atomic bool again;        /* it ends to begin again */
+    _Atomic bool draft;        /* daemon_options.draft and drain_ms, as they are now */
+    _Atomic uint32_t drain_ms;
+    mlxr_error failure;          /* of loading; read once `failed` is seen */
+    pthread_mutex_t config_lock; /* of the file of options */
     pthread_t loop, watch, load;
     bool has_loop, has_watch, has_load;
     pthread_mutex_t lock; /* of what follows */
@@ -35,11 +40,6 @@ struct daemon_private {
     mlxr_model **leases; /* [n_leases] of the models loaded at start */
     size_t n_leases;
     /* the loop's */
-    pthread_mutex_t config_lock; /* of the file of options */
-    _Atomic bool draft;          /* daemon_options.draft, as it is now; */
-    _Atomic uint32_t drain_ms;   /* and of drain_ms */
-    _Atomic bool again;          /* it ends to begin again */
-    mlxr_error failure;          /* of loading; read once `failed` is seen */
     bool draining, aborted;
     bool profiling;
     uint64_t drain_until_ms;
