@@ -139,20 +139,23 @@ static mlxr_status constrain(scheduler *s, const request *r, mlxr_sequence *sequ
     return status;
 }
 
+mlxr_status scheduler_sequence_open(mlxr_sequence **out, mlxr_model *model, const mlxr_adapter_path *adapters,
+                                    size_t n_adapters, const mlxr_sampling *sampling, mlxr_error *error)
+{
+    mlxr_model *adapted = NULL;
+    mlxr_status status = n_adapters ? mlxr_model_with(&adapted, model, adapters, n_adapters, error) : MLXR_OK;
+    if (status == MLXR_OK) {
+        status = mlxr_sequence_open(out, adapted ? adapted : model, sampling, error);
+    }
+    mlxr_model_unref(&adapted); /* the sequence has it */
+    return status;
+}
+
 static mlxr_status open_sequence(scheduler *s, mlxr_sequence **out, const request *r, mlxr_error *error)
 {
     mlxr_sequence *sequence = NULL;
-    mlxr_model *adapted = NULL;
-    mlxr_status status = MLXR_OK;
-    if (r->ask.n_adapters) {
-        status = mlxr_model_with(&adapted, r->ask.model, r->ask.adapters, r->ask.n_adapters, error);
-    }
-    if (status == MLXR_OK) {
-        status = mlxr_sequence_open(&sequence, adapted ? adapted : r->ask.model, &r->sampling, error);
-    }
-    if (adapted) {
-        mlxr_model_unref(&adapted); /* the sequence has it */
-    }
+    mlxr_status status = scheduler_sequence_open(&sequence, r->ask.model, r->ask.adapters, r->ask.n_adapters,
+                                                 &r->sampling, error);
     if (status == MLXR_OK && r->ask.draft) {
         status = mlxr_sequence_draft(sequence, r->ask.draft_model, r->ask.n_draft_max, error);
     }

@@ -171,4 +171,9 @@ bool scheduler_idle(scheduler *s);
 size_t scheduler_uses(scheduler *s, const mlxr_model *model);
 scheduler_stats scheduler_stats_get(scheduler *s);
 
+/* A sequence of the model with these adapters, as those of requests are. On the engine's thread. sampling: NULL: the
+ * defaults. */
+mlxr_status scheduler_sequence_open(mlxr_sequence **out, mlxr_model *model, const mlxr_adapter_path *adapters,
+                                    size_t n_adapters, const mlxr_sampling *sampling, mlxr_error *error);
+
 #endif

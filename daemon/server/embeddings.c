@@ -241,25 +241,21 @@ static bool read_inputs(embedding_job *j)
 
 /* ---- on the engine's thread -------------------------------------------------------------------------------------- */
 
-static mlxr_status open_sequence(embedding_job *j, mlxr_sequence **out)
+/* Adapters that change the output matrix leave a decoder nothing to rank by. */
+static bool ranks_adapted(embedding_job *j)
 {
     mlxr_model *adapted = NULL;
-    mlxr_status status = MLXR_OK;
-    if (j->n_adapters) {
-        status = mlxr_model_with(&adapted, j->model, j->adapters, j->n_adapters, &j->error);
+    if (!j->dialect->ranks || !j->n_adapters) {
+        return true;
     }
-    if (status == MLXR_OK && adapted && j->dialect->ranks && !mlxr_rerank_info_get(adapted).possible) {
+    mlxr_status status = mlxr_model_with(&adapted, j->model, j->adapters, j->n_adapters, &j->error);
+    if (status == MLXR_OK && !mlxr_rerank_info_get(adapted).possible) {
         status = MLXR_UNSUPPORTED;
         j->error = (mlxr_error){.status = status,
                                 .text = "a model cannot rank with an adapter that changes its output matrix"};
     }
-    if (status == MLXR_OK) {
-        status = mlxr_sequence_open(out, adapted ? adapted : j->model, NULL, &j->error);
-    }
-    if (adapted) {
-        mlxr_model_unref(&adapted); /* the sequence has it */
-    }
-    return status;
+    mlxr_model_unref(&adapted);
+    return status == MLXR_OK;
 }
 
 static bool begin_input(embedding_job *j, embedding_input *in)
@@ -269,7 +265,8 @@ static bool begin_input(embedding_job *j, embedding_input *in)
         j->error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
         return false;
     }
-    if (open_sequence(j, &in->sequence) != MLXR_OK ||
+    if (!ranks_adapted(j) ||
+        scheduler_sequence_open(&in->sequence, j->model, j->adapters, j->n_adapters, NULL, &j->error) != MLXR_OK ||
         mlxr_sequence_append(in->sequence, in->ids, in->n, &j->error) != MLXR_OK) {
         return false;
     }
