@@ -107,7 +107,7 @@ static void decode_steps(scheduler *s, uint32_t n)
 
 typedef struct window { /* statistics of the scheduler over some steps */
     scheduler_stats begin, end;
-    double over[3]; /* quartile points of step over prediction: 0.5, 0.9, 0.99 */
+    double over[3]; /* quantiles of step over prediction: 0.5, 0.9, 0.99 */
 } window;
 
 static void window_begin(scheduler *s, window *w)
