@@ -387,6 +387,9 @@ static float *vector_of(const embedding_job *j, const embedding_input *in, uint3
 
 static void warn(embedding_job *j)
 {
+    if (j->ask.instruction && mlxr_embed_info_get(j->model).encoder) {
+        request_fields_warn(&j->f, "instruction: only decoders are told it, and this model is an encoder");
+    }
     if (j->dialect->ranks && !mlxr_rerank_info_get(j->model).intended) {
         request_fields_warn(&j->f, "this model is a decoder that was not made for ranking: what counts is its \"yes\" "
                                    "against its \"no\"");

@@ -273,6 +273,8 @@ class Tiny(OpenAITest):
         self.assertTrue(any("document 1 was cut" in w for w in cut["warnings"]), cut)
         for r in cut["results"]:
             self.assertEqual(r["document"]["text"], texts[r["index"]])
+        told = self.daemon.ask("POST", "/v1/rerank", {**ask, "instruction": "Find the inn."}).json
+        self.assertEqual((told["results"], [w.split(":")[0] for w in told["warnings"]]), (answer.json["results"], ["instruction"]))
         for field, value in (("documents", ["x " * 600]), ("documents", [7]), ("documents", [{"title": "x"}]), ("query", None)):
             answer = self.daemon.ask("POST", "/v1/rerank", {**ask, field: value})
             self.assertEqual((answer.status, answer.json["error"]["param"]), (400, field), answer)
