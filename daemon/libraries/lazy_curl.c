@@ -44,8 +44,8 @@ LAZY(lazy_curl, CURLU *, curl_url, (void), (), NULL)
 LAZY_VOID(lazy_curl, curl_url_cleanup, (CURLU * url), (url))
 /* Newer headers have const here. */
 typedef __typeof__(_Generic(&curl_url_get,
-                            CURLUcode (*)(const CURLU *, CURLUPart, char **, unsigned int): (const CURLU *)NULL,
-                            default: (CURLU *)NULL)) url_read;
+                       CURLUcode (*)(const CURLU *, CURLUPart, char **, unsigned int): (const CURLU *)NULL,
+                       default: (CURLU *)NULL)) url_read;
 LAZY(lazy_curl, CURLUcode, curl_url_get, (url_read url, CURLUPart part, char **text, unsigned int flags),
      (url, part, text, flags), CURLUE_OUT_OF_MEMORY)
 LAZY(lazy_curl, CURLUcode, curl_url_set, (CURLU * url, CURLUPart part, const char *text, unsigned int flags),
@@ -55,8 +55,8 @@ LAZY(lazy_curl, CURLUcode, curl_url_set, (CURLU * url, CURLUPart part, const cha
 CURLcode(curl_easy_setopt)(CURL *curl, CURLoption option, ...)
 {
     static _Atomic(uintptr_t) known;
-    CURLcode (*set)(CURL *, CURLoption, ...) =
-        (CURLcode(*)(CURL *, CURLoption, ...))lazy_function(&lazy_curl, &known, "curl_easy_setopt");
+    CURLcode (*set)(CURL *, CURLoption, ...) = (CURLcode(*)(CURL *, CURLoption, ...))lazy_function(&lazy_curl, &known,
+                                                                                                   "curl_easy_setopt");
     CURLcode code = CURLE_FAILED_INIT;
     va_list values;
     va_start(values, option);
@@ -74,8 +74,8 @@ CURLcode(curl_easy_setopt)(CURL *curl, CURLoption option, ...)
 CURLcode(curl_easy_getinfo)(CURL *curl, CURLINFO info, ...)
 {
     static _Atomic(uintptr_t) known;
-    CURLcode (*get)(CURL *, CURLINFO, ...) =
-        (CURLcode(*)(CURL *, CURLINFO, ...))lazy_function(&lazy_curl, &known, "curl_easy_getinfo");
+    CURLcode (*get)(CURL *, CURLINFO, ...) = (CURLcode(*)(CURL *, CURLINFO, ...))lazy_function(&lazy_curl, &known,
+                                                                                               "curl_easy_getinfo");
     va_list values;
     va_start(values, info);
     CURLcode code = get ? get(curl, info, va_arg(values, void *)) : CURLE_FAILED_INIT;

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 typedef struct lazy_library {
-    const char *name;      /* what the loader looks for: "libcurl.so.4" */
+    const char *name;       /* what the loader looks for: "libcurl.so.4" */
     _Atomic(void *) handle; /* NULL: not opened, or not there */
 } lazy_library;
 

@@ -477,11 +477,10 @@ static mlxr_status list_rows(registry *r, listing *l, mlxr_error *error)
 static mlxr_status list_aliases(registry *r, const found_list *found, listing *l, mlxr_error *error)
 {
     sqlite3_stmt *s;
-    mlxr_status status =
-        db_prepare(r->db, &s, error,
-                   "SELECT name, target FROM aliases WHERE NOT EXISTS "
-                   "(SELECT 1 FROM models WHERE models.name = aliases.target AND removed_us = 0)",
-                   "");
+    mlxr_status status = db_prepare(r->db, &s, error,
+                                    "SELECT name, target FROM aliases WHERE NOT EXISTS "
+                                    "(SELECT 1 FROM models WHERE models.name = aliases.target AND removed_us = 0)",
+                                    "");
     for (bool row = true; status == MLXR_OK && s;) {
         status = db_step(r->db, &s, &row, error);
         if (status != MLXR_OK || !row) {
