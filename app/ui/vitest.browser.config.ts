@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     environment: 'node',
     include: ['e2e/**/*.test.ts'],
+    globalSetup: 'e2e/needs.ts',
     fileParallelism: false,
     testTimeout: 240_000,
     hookTimeout: 120_000,

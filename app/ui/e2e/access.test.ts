@@ -1,24 +1,14 @@
 // A daemon that wants a key: the page asks for it, and keeps it where no other page and no later visitor finds it.
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
-import { Daemon, missing, openBrowser, openPage, violations, type Watched } from './support';
+import { describe, expect, it } from 'vitest';
+import { stage, violations } from './support';
 
-describe.skipIf(missing)('a daemon with keys', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
+describe('a daemon with keys', () => {
   let key = '';
-
-  beforeAll(async () => {
-    key = /mlxr-[\w-]+/.exec(daemon.mlxr('key', 'create', 'page'))?.[0] ?? '';
-    expect(key.length).toBeGreaterThan(30);
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
+  const { watched } = stage({
+    before: (made) => {
+      key = /mlxr-[\w-]+/.exec(made.mlxr('key', 'create', 'page'))?.[0] ?? '';
+      expect(key.length).toBeGreaterThan(30);
+    },
   });
 
   it('asks for one, and says when it is not it', async () => {

@@ -1,23 +1,10 @@
 // Answers that outlive the daemon and the page, calls of tools, and what a question had with it.
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
 import type { UiChat, UiMessage } from '@/api/schema';
-import { chatOf, Daemon, lastMessage, missing, MODEL, openBrowser, openPage, request, violations, type Watched } from './support';
+import { chatOf, lastMessage, MODEL, request, stage, violations } from './support';
 
-describe.skipIf(missing)('answers', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
-
-  beforeAll(async () => {
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
-  });
+describe('answers', () => {
+  const { daemon, watched } = stage();
 
   const newChat = async (fields: object): Promise<UiChat> => {
     const { page } = watched;

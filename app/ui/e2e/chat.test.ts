@@ -1,27 +1,13 @@
 // What a chat can be told beyond its questions: presets, JSON by a schema, a second model beside the first; and what it tells.
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
 import type { UiChat, UiMessage, UiPreset } from '@/api/schema';
-import { chatOf, Daemon, images, lastMessage, missing, MODEL, openBrowser, openPage, request, violations, type Watched } from './support';
+import { chatOf, images, lastMessage, MODEL, request, stage, violations } from './support';
 
 const OTHER = 'Tiny-Other';
 
-describe.skipIf(missing)('a chat', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
-
-  beforeAll(async () => {
-    daemon.addModel(OTHER);
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
-  });
+describe('a chat', () => {
+  const { daemon, watched } = stage({ before: (made) => made.addModel(OTHER) });
 
   const ask = async (text: string) => {
     await watched.page.getByRole('textbox', { name: 'Ask something' }).fill(text);

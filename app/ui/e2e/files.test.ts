@@ -1,28 +1,19 @@
 // Models out of files of people's own, further names, how long they stay, what they take.
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
-import { Daemon, images, missing, MODEL, modelFile, openBrowser, openPage, request, violations, type Watched } from './support';
+import { describe, expect, it } from 'vitest';
+import { images, MODEL, modelFile, request, stage, violations } from './support';
 
-describe.skipIf(missing)('models of one’s own', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
+describe('models of one’s own', () => {
+  const { daemon, watched } = stage({
+    path: '/models',
+    before: ({ home }) => {
+      mkdirSync(join(home, 'models', 'below'));
+      copyFileSync(modelFile(), join(home, 'models', 'below', 'Second-Model.gguf'));
+      writeFileSync(join(home, 'notes.gguf'), 'no model at all');
+    },
+  });
   const row = (name: string) => watched.page.getByRole('row', { name: new RegExp(`^${name} `) });
-
-  beforeAll(async () => {
-    mkdirSync(join(daemon.home, 'models', 'below'));
-    copyFileSync(modelFile(), join(daemon.home, 'models', 'below', 'Second-Model.gguf'));
-    writeFileSync(join(daemon.home, 'notes.gguf'), 'no model at all');
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, `${daemon.url}/models`);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
-  });
 
   it('a file that is no model is refused with the reason, one that is becomes one', async () => {
     const { page } = watched;

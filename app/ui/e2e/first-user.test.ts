@@ -1,24 +1,11 @@
 // The way of somebody who opens the page for the first time.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
-import { Daemon, images, lastMessage, missing, MODEL, openBrowser, openPage, violations, type Watched } from './support';
+import { describe, expect, it } from 'vitest';
+import { images, lastMessage, MODEL, stage, violations } from './support';
 
-describe.skipIf(missing)('a first-time user', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
-
-  beforeAll(async () => {
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
-  });
+describe('a first-time user', () => {
+  const { daemon, watched } = stage();
 
   const answers = () => watched.page.locator('article[data-role=assistant]');
   const question = (text: string) => watched.page.locator('article[data-role=user]', { hasText: text });

@@ -1,25 +1,12 @@
 // What is around the pages: the state of the daemon in a corner, a part that fails, the installed page, small screens.
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
-import { Daemon, images, missing, MODEL, openBrowser, openPage, request, violations, type Watched } from './support';
+import { describe, expect, it } from 'vitest';
+import { images, MODEL, openPage, request, stage, violations } from './support';
 
 const PAGES = ['chat', 'models', 'logs', 'settings', 'dashboard', 'playground', 'tray'];
 
-describe.skipIf(missing)('the frame of the page', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
-
-  beforeAll(async () => {
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
-  });
+describe('the frame of the page', () => {
+  const { daemon, watched, browser } = stage();
 
   it('the state of the daemon is a key away, on every page', async () => {
     const { page } = watched;
@@ -38,7 +25,7 @@ describe.skipIf(missing)('the frame of the page', () => {
   });
 
   it('stands alone at /tray for a menu bar, and restarts the daemon', async () => {
-    const context = await browser.newContext({ viewport: { width: 320, height: 420 }, locale: 'en-GB' });
+    const context = await browser().newContext({ viewport: { width: 320, height: 420 }, locale: 'en-GB' });
     const page = await context.newPage();
     await page.goto(`${daemon.url}/tray`);
     const tray = page.getByRole('region', { name: 'State of the daemon' });
@@ -57,7 +44,7 @@ describe.skipIf(missing)('the frame of the page', () => {
   });
 
   it('a part that fails says so, and the rest goes on', async () => {
-    const { page } = await openPage(browser, `${daemon.url}/chat`);
+    const { page } = await openPage(browser(), `${daemon.url}/chat`);
     await page.route('**/assets/SettingsPage*', (route) => route.fulfill({ contentType: 'text/javascript', body: 'export default () => { throw new Error("on purpose"); }' }));
     await page.getByRole('link', { name: 'Settings' }).click();
     const alert = page.getByRole('alert');
@@ -87,7 +74,7 @@ describe.skipIf(missing)('the frame of the page', () => {
   });
 
   it('can be installed, opens without the daemon, and keeps nothing that the daemon answers', async () => {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB' });
+    const context = await browser().newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB' });
     const page = await context.newPage();
     const problems: string[] = [];
     page.on('pageerror', (error) => problems.push(error.message));
@@ -124,7 +111,7 @@ describe.skipIf(missing)('the frame of the page', () => {
   });
 
   it('fits a telephone: nothing is wider than the screen, on any page', async () => {
-    const context = await browser.newContext({ viewport: { width: 360, height: 740 }, locale: 'en-GB', hasTouch: true, isMobile: true, serviceWorkers: 'block' });
+    const context = await browser().newContext({ viewport: { width: 360, height: 740 }, locale: 'en-GB', hasTouch: true, isMobile: true, serviceWorkers: 'block' });
     const page = await context.newPage();
     for (const one of PAGES) {
       await page.goto(`${daemon.url}/${one}`);

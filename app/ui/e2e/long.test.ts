@@ -5,9 +5,9 @@
 import { createServer, request as ask, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser, CDPSession } from 'playwright-core';
+import type { CDPSession } from 'playwright-core';
 import type { UiChat, UiExport, UiMessage, UiStarted } from '@/api/schema';
-import { Daemon, missing, MODEL, openBrowser, openPage, request, type Watched } from './support';
+import { MODEL, request, stage } from './support';
 
 const TOKENS = 200_000;
 const CHARACTERS_A_TOKEN = 4;
@@ -35,10 +35,8 @@ function textOf(characters: number, seed: number): string {
   return `${parts.join('\n\n')}\n\n`;
 }
 
-describe.skipIf(missing)('a conversation of 200,000 tokens', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
+describe('a conversation of 200,000 tokens', () => {
+  const { daemon, watched } = stage();
   let heap: CDPSession;
   let chat: UiChat;
   let end: () => void = () => undefined;
@@ -94,10 +92,7 @@ describe.skipIf(missing)('a conversation of 200,000 tokens', () => {
   });
 
   beforeAll(async () => {
-    await daemon.start();
     await new Promise<void>((done) => between.listen(0, '127.0.0.1', done));
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
     const messages = Array.from({ length: TURNS }, (_, turn) => ({
       id: turn + 1,
       ...(turn ? { parent: turn } : {}),
@@ -112,10 +107,8 @@ describe.skipIf(missing)('a conversation of 200,000 tokens', () => {
     await watched.page.goto(`http://127.0.0.1:${(between.address() as AddressInfo).port}/chat/${chat.id}`);
     heap = await watched.page.context().newCDPSession(watched.page);
   });
-  afterAll(async () => {
+  afterAll(() => {
     end();
-    await browser.close();
-    await daemon.end();
     between.closeAllConnections();
     between.close();
   });

@@ -1,8 +1,8 @@
 // What the machine does, as it does it, and models without a chat around them.
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser, Page } from 'playwright-core';
-import { Daemon, images, missing, MODEL, openBrowser, openPage, request, violations, type Watched } from './support';
+import { describe, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { images, MODEL, request, stage, violations } from './support';
 
 interface Drawn {
   /** Columns of pixels from the first to the last that a line went through, and how many of them it did not go through. */
@@ -33,20 +33,8 @@ async function drawnIn(page: Page, label: string): Promise<Drawn> {
   });
 }
 
-describe.skipIf(missing)('the machine', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
-
-  beforeAll(async () => {
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
-  });
+describe('the machine', () => {
+  const { daemon, watched } = stage();
 
   const complete = (prompt: string, tokens: number) =>
     request(watched.page, 'POST', '/v1/completions', { model: MODEL, prompt, max_tokens: tokens, temperature: 0 });

@@ -3,13 +3,12 @@ import { createReadStream, statSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
-import { Daemon, missing, modelFile, openBrowser, openPage, violations, type Watched } from './support';
+import { modelFile, stage, violations } from './support';
 
 const FIRST_BYTES = 8 << 20;
 
-describe.skipIf(missing)('getting a model', () => {
-  const daemon = new Daemon(false);
+describe('getting a model', () => {
+  const { watched } = stage({ bare: true });
   const asked: (string | undefined)[] = [];
   let stalls = true;
   const held: ServerResponse[] = [];
@@ -35,20 +34,13 @@ describe.skipIf(missing)('getting a model', () => {
       createReadStream(modelFile(), { start: first, end: last }).pipe(answer);
     }
   });
-  let browser: Browser;
-  let watched: Watched;
   let source = '';
 
   beforeAll(async () => {
     await new Promise<void>((done) => files.listen(0, '127.0.0.1', done));
     source = `http://127.0.0.1:${(files.address() as AddressInfo).port}/Little-Model.gguf`;
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
   });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
+  afterAll(() => {
     files.closeAllConnections();
     files.close();
   });

@@ -1,23 +1,10 @@
 // The pages about the daemon: settings that another browser has, too, and the log as it comes.
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
-import { Daemon, images, missing, MODEL, openBrowser, openPage, request, violations, type Watched } from './support';
+import { describe, expect, it } from 'vitest';
+import { images, MODEL, openPage, request, stage, violations } from './support';
 
-describe.skipIf(missing)('pages about the daemon', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
-
-  beforeAll(async () => {
-    await daemon.start('--drain', '1');
-    browser = await openBrowser();
-    watched = await openPage(browser, daemon.url);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
-  });
+describe('pages about the daemon', () => {
+  const { daemon, watched, browser } = stage({ options: ['--drain', '1'] });
 
   it('settings are kept by the daemon, and another browser has them', async () => {
     const { page } = watched;
@@ -33,7 +20,7 @@ describe.skipIf(missing)('pages about the daemon', () => {
       const { values } = (await (await fetch('/ui-api/settings')).json()) as { values: Record<string, unknown> };
       return values.theme === 'dark' && values.send_key === 'ctrl_enter' && values.text_size === 18 && values.show_stats === false;
     });
-    const other = await openPage(browser, `${daemon.url}/settings`);
+    const other = await openPage(browser(), `${daemon.url}/settings`);
     await other.page.waitForFunction(() => document.documentElement.dataset.theme === 'dark');
     expect(await other.page.getByLabel('Key that sends').inputValue()).toBe('ctrl_enter');
     // And what one changes is seen by the other without being asked for.

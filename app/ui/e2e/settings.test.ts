@@ -1,15 +1,17 @@
 // The daemon's own options from the page: changed, checked as text, taken over by a restart; folders; keys; what it is.
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Browser } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
 import type { UiOptions } from '@/api/schema';
-import { Daemon, images, missing, openBrowser, openPage, request, violations, type Watched } from './support';
+import { images, request, stage, violations } from './support';
 
-describe.skipIf(missing)('settings of the daemon', () => {
-  const daemon = new Daemon(true);
-  let browser: Browser;
-  let watched: Watched;
+describe('settings of the daemon', () => {
+  const { daemon, watched } = stage({
+    path: '/settings',
+    before: ({ home }) => {
+      mkdirSync(join(home, 'big disk', 'caches'), { recursive: true });
+    },
+  });
   const file = join(daemon.home, '.config', 'mlxr', 'serve.json');
   const saved = () => JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
   const panel = (name: string) => watched.page.getByRole('region', { name, exact: true });
@@ -19,17 +21,6 @@ describe.skipIf(missing)('settings of the daemon', () => {
       expect(await violations(watched.page)).toEqual([]);
     }
   };
-
-  beforeAll(async () => {
-    mkdirSync(join(daemon.home, 'big disk', 'caches'), { recursive: true });
-    await daemon.start();
-    browser = await openBrowser();
-    watched = await openPage(browser, `${daemon.url}/settings`);
-  });
-  afterAll(async () => {
-    await browser.close();
-    await daemon.end();
-  });
 
   it('what the command line says is shown, and cannot be changed', async () => {
     const performance = panel('Performance');

@@ -1,41 +1,22 @@
 // A daemon of one's own with the default model, and Chromium before it.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import type { UiChat, UiMessage } from '@/api/schema';
 import { chromium, type Browser, type Page } from 'playwright-core';
+import { afterAll, beforeAll } from 'vitest';
+import { chromiumPath, MODEL, modelFile, program } from './needs';
 
-const program = process.env.MLXR_BIN ?? '';
-const DEFAULT_MODEL = 'SmolLM2-135M-Instruct.Q4_1';
-export const MODEL = DEFAULT_MODEL;
+export { MODEL, modelFile };
 
 /** Where the pictures of the pages go. */
 export const images =
   process.env.MLXR_UI_IMAGES ?? join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..', 'build', 'ui', 'images');
 mkdirSync(images, { recursive: true });
-
-export function modelFile(): string {
-  const data = process.env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share');
-  const folder = process.env.MLXR_MODELS ?? join(data, 'mlxr', 'models');
-  return join(folder, `${DEFAULT_MODEL}.gguf`);
-}
-
-const chromiumPath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', process.env.MLXR_CHROMIUM ?? ''].find(
-  (path) => path !== '' && existsSync(path),
-);
-
-/** Why these tests cannot run here; undefined: they can. */
-export const missing = !existsSync(program)
-  ? 'no program'
-  : !chromiumPath
-    ? 'no Chromium (tools/setup test)'
-    : !existsSync(modelFile())
-      ? 'no model (make models)'
-      : undefined;
 
 export class Daemon {
   readonly home = mkdtempSync(join(tmpdir(), 'mlxr-ui-'));
@@ -44,7 +25,7 @@ export class Daemon {
 
   constructor(withModel: boolean) {
     mkdirSync(join(this.home, 'models'));
-    if (withModel) symlinkSync(modelFile(), join(this.home, 'models', `${DEFAULT_MODEL}.gguf`));
+    if (withModel) symlinkSync(modelFile(), join(this.home, 'models', `${MODEL}.gguf`));
   }
 
   /** The same model under another name. */
@@ -98,7 +79,7 @@ export class Daemon {
   }
 }
 
-export async function openBrowser(): Promise<Browser> {
+async function openBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: chromiumPath ?? '', args: ['--no-sandbox', '--disable-gpu'] });
 }
 
@@ -128,6 +109,49 @@ export async function openPage(browser: Browser, url: string): Promise<Watched> 
   await page.goto(url);
   await page.locator('header nav').waitFor();
   return { page, problems };
+}
+
+interface Wanted {
+  /** Without the default model. */
+  bare?: boolean;
+  /** The page that is opened. */
+  path?: string;
+  /** Of `mlxr serve`. */
+  options?: readonly string[];
+  /** What the daemon shall find when it starts. */
+  before?: (daemon: Daemon) => void;
+}
+
+interface Stage {
+  daemon: Daemon;
+  /** Is there from the first test on. */
+  watched: Watched;
+  browser: () => Browser;
+}
+
+/** For the tests of a describe(): a daemon of their own, Chromium, and a page of it, until the last of them. */
+export function stage({ bare = false, path = '', options = [], before }: Wanted = {}): Stage {
+  const daemon = new Daemon(!bare);
+  const watched = {} as Watched;
+  let browser: Browser | undefined;
+  beforeAll(async () => {
+    before?.(daemon);
+    await daemon.start(...options);
+    browser = await openBrowser();
+    Object.assign(watched, await openPage(browser, `${daemon.url}${path}`));
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await daemon.end();
+  });
+  return {
+    daemon,
+    watched,
+    browser: () => {
+      if (!browser) throw new Error('no browser before the first test');
+      return browser;
+    },
+  };
 }
 
 /** A request of the page's own origin, for what a test wants to know or to have beforehand. */
