@@ -3,8 +3,9 @@ import type { UiMessage, UiStats } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { CopyButton } from '@/components/ui/CopyButton';
 import { Icon } from '@/components/ui/Icon';
-import { useT, type TextKey } from '@/i18n';
+import { useT } from '@/i18n';
 import { formatBytes, formatMs } from '@/lib/format';
+import { missText } from '@/lib/misses';
 import { useSetting } from '@/stores/preferences';
 import { useStreams } from '@/stores/streams';
 import { TokenStream } from './TokenStream';
@@ -25,11 +26,6 @@ interface Props {
   actions: MessageActions;
 }
 
-const MISSES: Readonly<Record<string, TextKey>> = {
-  none: 'metrics.miss.none', new: 'metrics.miss.new', evicted: 'metrics.miss.evicted', rejected: 'metrics.miss.rejected',
-  'no-room': 'metrics.miss.no_room', off: 'metrics.miss.off',
-}; // prettier-ignore
-
 /** What an answer was made with: each on a line, objects as JSON. */
 const told = (parameters: UiMessage['parameters']) =>
   Object.entries(parameters ?? {}).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)] as const);
@@ -48,10 +44,9 @@ function Stats({ stats, message }: { stats: UiStats | undefined; message: UiMess
       t('stats.prompt', { n: stats.prompt_tokens, cached: stats.cached_tokens ?? 0 }),
     stats.finish_reason === 'length' && t('stats.length'),
   ].filter((part) => typeof part === 'string');
-  const miss = MISSES[stats.cache_miss ?? ''];
   const rows = [
     [t('chat.model'), message.model],
-    [t('stats.miss'), miss ? t(miss) : (stats.cache_miss ?? null)],
+    [t('stats.miss'), stats.cache_miss === undefined ? null : missText(t, stats.cache_miss)],
     [t('stats.load'), ms(stats.load_ms)],
     [t('stats.total'), ms(stats.total_ms)],
     [t('details.context'), stats.context_tokens === undefined ? null : t('stats.answer', { n: stats.context_tokens })],

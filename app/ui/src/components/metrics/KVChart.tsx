@@ -1,13 +1,9 @@
 import { useMemo } from 'react';
-import { useT, type TextKey } from '@/i18n';
+import { useT } from '@/i18n';
 import { BYTE_STEPS, formatBytes, formatShare } from '@/lib/format';
 import { gaugeOf, growthBy, hitRates, type History } from '@/lib/metrics';
+import { missText } from '@/lib/misses';
 import { Chart, type Line } from './Chart';
-
-const reasons: Readonly<Record<string, TextKey>> = {
-  none: 'metrics.miss.none', new: 'metrics.miss.new', evicted: 'metrics.miss.evicted', rejected: 'metrics.miss.rejected',
-  'no-room': 'metrics.miss.no_room', off: 'metrics.miss.off',
-}; // prettier-ignore
 
 /** What holds the KV cache, how much of prompts it has, and why it had no more. */
 export function KVChart({ history }: { history: History }) {
@@ -31,7 +27,7 @@ export function KVChart({ history }: { history: History }) {
           {misses.map(({ label, n }) => (
             <tr key={label}>
               <th scope="row" className="pe-4 text-start font-normal">
-                {reasons[label] ? t(reasons[label]) : label}
+                {missText(t, label)}
               </th>
               <td className="text-end tabular-nums">{Math.round(n)}</td>
             </tr>
