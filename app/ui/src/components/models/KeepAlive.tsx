@@ -1,6 +1,7 @@
 import { useModelActions, useModels } from '@/hooks/useModels';
 import { useT } from '@/i18n';
 import { formatDuration } from '@/lib/format';
+import { stayText } from './stay';
 
 const CHOICES = [60, 300, 1800, 7200, -1] as const;
 
@@ -10,15 +11,7 @@ export function KeepAlive({ name }: { name: string }) {
   const { rows = [] } = useModels();
   const { load } = useModelActions();
   const loaded = rows.find((row) => row.name === name)?.loaded;
-  const now = !loaded
-    ? t('models.on_disk')
-    : loaded.loading
-      ? t('models.loading')
-      : loaded.pinned
-        ? t('stats.pinned')
-        : loaded.expires_in_ms === null
-          ? t('stats.for_ever')
-          : t('stats.expires', { time: formatDuration(Math.max(0, loaded.expires_in_ms / 1000)) });
+  const now = !loaded ? t('models.on_disk') : loaded.loading ? t('models.loading') : stayText(t, loaded);
   return (
     <section aria-label={t('keep.title')} className="flex flex-wrap items-center gap-2 border-t border-line pt-2">
       <h3 className="font-medium">{t('keep.title')}</h3>

@@ -1,10 +1,11 @@
 import type { DaemonStatus } from '@/api/types';
 import type { RegistryRow } from '@/hooks/useModels';
 import { useT } from '@/i18n';
-import { formatBytes, formatDuration } from '@/lib/format';
+import { formatBytes } from '@/lib/format';
+import { stayText } from './stay';
 
 /** Bytes on the disk: of files that several names share once. */
-export function bytesOnDisk(rows: readonly RegistryRow[]): number {
+function bytesOnDisk(rows: readonly RegistryRow[]): number {
   return [...new Map(rows.map((row) => [row.path, row.bytes])).values()].reduce((sum, bytes) => sum + bytes, 0);
 }
 
@@ -45,11 +46,7 @@ export function ModelStats({ rows, status }: { rows: readonly RegistryRow[]; sta
               {one.loading
                 ? t('models.loading')
                 : t('stats.loaded', { weights: formatBytes(one.weight_bytes), ctx: one.n_ctx, kv: formatBytes(one.kv_bytes_per_token), uses: one.n_uses })}{' '}
-              {one.pinned
-                ? t('stats.pinned')
-                : one.expires_in_ms === null
-                  ? t('stats.for_ever')
-                  : t('stats.expires', { time: formatDuration(Math.max(0, one.expires_in_ms / 1000)) })}
+              {stayText(t, one)}
             </li>
           ))}
         </ul>
