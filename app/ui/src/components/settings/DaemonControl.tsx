@@ -2,6 +2,7 @@ import { useMutation } from '@tanstack/react-query';
 import { useState } from 'react';
 import { api } from '@/api/client';
 import { Button } from '@/components/ui/Button';
+import { Facts } from '@/components/ui/Facts';
 import { useDaemon } from '@/hooks/useDaemon';
 import { useOptions } from '@/hooks/useOptions';
 import { useT } from '@/i18n';
@@ -21,7 +22,7 @@ export function DaemonControl() {
     onError: showError,
     onSettled: () => setAsking(false),
   });
-  const rows = status && [
+  const rows = status && ([
     [t('daemon.state'), t(`daemon.${status.state}`)],
     [t('daemon.version'), status.version],
     [t('daemon.uptime'), formatDuration(status.uptime_s)],
@@ -30,20 +31,11 @@ export function DaemonControl() {
     [t('daemon.weights'), formatBytes(status.memory.weight_bytes)],
     [t('daemon.kv'), `${formatBytes(status.memory.kv_bytes_used)} / ${formatBytes(status.memory.kv_bytes_budget)}`],
     [t('daemon.answers'), `${status.streams.running} (+${status.streams.queued})`],
-  ];
+  ] as const);
   return (
     <Panel title={t('daemon.title')}>
       {error && <p className="text-danger">{error.message}</p>}
-      {rows && (
-        <dl className="grid grid-cols-[auto_1fr] gap-x-6 gap-y-1 text-sm">
-          {rows.map(([name, value]) => (
-            <div key={name} className="contents">
-              <dt className="text-muted">{name}</dt>
-              <dd className="break-words">{value}</dd>
-            </div>
-          ))}
-        </dl>
-      )}
+      {rows && <Facts rows={rows} />}
       {options && !options.can_restart && <p className="pt-3 text-sm text-muted">{t('daemon.restart.cannot', { why: options.note })}</p>}
       <div className="flex flex-wrap items-center gap-2 pt-3">
         {options?.can_restart && <RestartButton disabled={status?.state !== 'ready'} />}

@@ -1,5 +1,6 @@
 import { useOptions } from '@/hooks/useOptions';
 import { Button } from '@/components/ui/Button';
+import { Facts } from '@/components/ui/Facts';
 import { useT } from '@/i18n';
 import { copyText } from '@/lib/clipboard';
 import { showError, useToasts } from '@/stores/toasts';
@@ -10,14 +11,14 @@ export function UpdatesPanel() {
   const t = useT();
   const { data, error } = useOptions();
   const build = data?.build;
-  const rows = build && [
+  const rows = build && ([
     [t('daemon.version'), build.version],
     [t('updates.system'), `${build.system}, ${build.machine}`],
     [t('daemon.backend'), build.backend],
     [t('updates.cpu'), build.cpu_features || t('updates.cpu_plain')],
     [t('options.threads'), String(build.n_threads)],
     [t('updates.compiler'), build.compiler],
-  ];
+  ] as const);
   const copy = async () => {
     await copyText((rows ?? []).map(([name, value]) => `${name}: ${value}`).join('\n'));
     useToasts.getState().show(t('copied'));
@@ -25,16 +26,7 @@ export function UpdatesPanel() {
   return (
     <Panel title={t('settings.updates')}>
       {error && <p className="text-danger">{error.message}</p>}
-      {rows && (
-        <dl className="grid grid-cols-[auto_1fr] gap-x-6 gap-y-1 text-sm">
-          {rows.map(([name, value]) => (
-            <div key={name} className="contents">
-              <dt className="text-muted">{name}</dt>
-              <dd className="break-words">{value}</dd>
-            </div>
-          ))}
-        </dl>
-      )}
+      {rows && <Facts rows={rows} />}
       <p role="status" className="pt-3 text-sm">
         {build?.replaced ? t('updates.replaced') : t('updates.none_known')}
       </p>
