@@ -70,19 +70,19 @@ async function send<R extends Route>(route: R, options: CallOptions<R>, accept: 
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
     throw new ApiError(0, error instanceof Error ? error.message : String(error));
   }
-  if (!response.ok) throw await errorOf(response);
+  if (!response.ok) throw errorOf(response.status, await response.text().catch(() => ''));
   return response;
 }
 
-async function errorOf(response: Response): Promise<ApiError> {
-  const text = await response.text().catch(() => '');
+/** What an answer that is no success tells. */
+export function errorOf(status: number, text: string): ApiError {
   try {
     const { error } = JSON.parse(text) as { error?: { message?: string; code?: string | null } };
-    if (error?.message) return new ApiError(response.status, error.message, error.code ?? null);
+    if (error?.message) return new ApiError(status, error.message, error.code ?? null);
   } catch {
     // Not JSON: a proxy's page, perhaps.
   }
-  return new ApiError(response.status, text.slice(0, 200) || `HTTP ${response.status}`);
+  return new ApiError(status, text.slice(0, 200) || `HTTP ${status}`);
 }
 
 export async function api<R extends Route>(route: R, options: CallOptions<R> = {}): Promise<Routes[R]['answer']> {

@@ -1,5 +1,5 @@
 // A file as the body of a request, with progress, which fetch does not tell.
-import { addressOf, ApiError, authorization, type CallOptions, type Route } from './client';
+import { addressOf, ApiError, authorization, errorOf, type CallOptions, type Route } from './client';
 
 export function upload<R extends Route>(
   route: R,
@@ -9,7 +9,6 @@ export function upload<R extends Route>(
   const { method, url } = addressOf(route, options);
   return new Promise((resolve, reject) => {
     const ask = new XMLHttpRequest();
-    const fail = (message: string, code: string | null = null) => reject(new ApiError(ask.status, message, code));
     ask.open(method, url);
     ask.setRequestHeader('Accept', 'application/json');
     ask.setRequestHeader('Content-Type', 'application/octet-stream');
@@ -18,14 +17,16 @@ export function upload<R extends Route>(
     ask.upload.onprogress = ({ loaded }) => options.onProgress?.(loaded);
     ask.onload = () => {
       try {
-        const answer = JSON.parse(ask.responseText) as { error?: { message: string; code?: string | null } };
-        if (ask.status < 300) resolve(answer);
-        else fail(answer.error?.message ?? `HTTP ${ask.status}`, answer.error?.code ?? null);
+        if (ask.status < 300) {
+          resolve(JSON.parse(ask.responseText));
+          return;
+        }
       } catch {
-        fail(ask.responseText.slice(0, 200) || `HTTP ${ask.status}`);
+        // Not JSON: that is told as a failure is.
       }
+      reject(errorOf(ask.status, ask.responseText));
     };
-    ask.onerror = () => fail('the connection broke');
+    ask.onerror = () => reject(new ApiError(ask.status, 'the connection broke'));
     ask.onabort = () => reject(new DOMException('stopped', 'AbortError'));
     options.signal?.addEventListener('abort', () => ask.abort());
     ask.send(file);
