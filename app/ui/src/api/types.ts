@@ -67,13 +67,6 @@ export interface DaemonStatus {
   streams: { answers: number; running: number; queued: number; paused: number };
 }
 
-export interface Job {
-  id: number;
-  what: string;
-  name: string;
-  [key: string]: unknown;
-}
-
 export interface JobProgress {
   number: number;
   what: string;

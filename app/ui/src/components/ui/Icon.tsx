@@ -2,9 +2,7 @@
 const paths = {
   attach: 'M8 12.5l5.8-5.8a3 3 0 0 1 4.3 4.3l-7.6 7.6a5 5 0 0 1-7-7l7.2-7.3',
   back: 'M15 5l-7 7 7 7',
-  chat: 'M4 5h16v11H10l-4.5 4V16H4z',
   close: 'M6 6l12 12M18 6L6 18',
-  copy: 'M9 9h11v11H9zM15 9V4H4v11h5',
   down: 'M6 9l6 6 6-6',
   file: 'M6 3h8l4 4v14H6zM14 3v4h4',
   folder: 'M3 6h6l2 2.5h10V19H3z',
@@ -14,9 +12,6 @@ const paths = {
   model: 'M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9',
   more: 'M5 12h.01M12 12h.01M19 12h.01',
   pin: 'M9 3h6l-1 6 3 3v2H7v-2l3-3zM12 14v7',
-  remove: 'M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5',
-  search: 'M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.5 15.5L20 20',
-  tool: 'M14.5 6.5a4 4 0 0 1 5-2l-2.7 2.7 1 2 2 .2L21 6.500a4 4 0 0 1-5.500 5L7 20l-3-3 8.500-8.500a4 4 0 0 1 2-2z',
   upload: 'M12 15V4M7 8.500l5-5 5 5M5 20h14',
 } as const;
 
