@@ -1,4 +1,5 @@
 // Requests to the daemon that served this page. An API key stays in this module's memory: not in URLs, cookies or storage.
+import { messageOf } from '@/lib/format';
 import type { Routes as UiRoutes } from './schema';
 import { readEvents, type ServerEvent } from './sse';
 import type { OtherRoutes } from './types';
@@ -68,7 +69,7 @@ async function send<R extends Route>(route: R, options: CallOptions<R>, accept: 
     });
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
-    throw new ApiError(0, error instanceof Error ? error.message : String(error));
+    throw new ApiError(0, messageOf(error));
   }
   if (!response.ok) throw errorOf(response.status, await response.text().catch(() => ''));
   return response;

@@ -1,5 +1,6 @@
 // The text of the file of options, and what of it is new.
 import type { OptionChange, OptionName } from '@/hooks/useOptions';
+import { messageOf } from './format';
 
 export interface Reading {
   /** What differs from what is saved; null: taken out. */
@@ -23,7 +24,7 @@ export function readChange(text: string, saved: Readonly<Record<string, unknown>
   try {
     found = JSON.parse(text.trim() || '{}');
   } catch (error) {
-    const wrong = error instanceof Error ? error.message : String(error);
+    const wrong = messageOf(error);
     return { change: {}, wrong, line: lineOf(text, wrong) };
   }
   if (found === null || typeof found !== 'object' || Array.isArray(found)) return { change: {}, wrong: '{…}', line: 1 };

@@ -1,4 +1,4 @@
-// Numbers for people.
+// Numbers, and errors, for people.
 export function formatBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let value = bytes;
@@ -34,3 +34,6 @@ export function formatDuration(seconds: number): string {
 export const formatRate = (n: number): string => (n >= 100 || n === 0 ? String(Math.round(n)) : n.toFixed(1));
 
 export const formatShare = (share: number): string => `${share > 0 && share < 0.1 ? (share * 100).toFixed(1) : Math.round(share * 100)} %`;
+
+/** What was wrong, whatever was thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,6 +1,7 @@
 // The daemon's log as it comes: the newest 100,000 lines, shown a batch at a time.
 import { create } from 'zustand';
 import { apiEvents } from '@/api/client';
+import { messageOf } from '@/lib/format';
 import { Tail } from '@/lib/tail';
 
 export const LEVELS = ['error', 'warn', 'info', 'debug'] as const;
@@ -109,7 +110,7 @@ export const useLogs = create<Logs>((set, get) => {
             }
           }
         } catch (error) {
-          if (!gone()) set({ error: error instanceof Error ? error.message : String(error) });
+          if (!gone()) set({ error: messageOf(error) });
         }
         clearTimeout(timer);
         flush();

@@ -1,5 +1,6 @@
 // Short notes at the edge of the page, some with an action such as Undo.
 import { create } from 'zustand';
+import { messageOf } from '@/lib/format';
 
 export interface Toast {
   id: number;
@@ -27,4 +28,4 @@ export const useToasts = create<Toasts>((set, get) => ({
 }));
 
 export const showError = (error: unknown): void =>
-  useToasts.getState().show(error instanceof Error ? error.message : String(error), { error: true, seconds: 10 });
+  useToasts.getState().show(messageOf(error), { error: true, seconds: 10 });

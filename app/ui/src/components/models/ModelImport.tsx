@@ -8,7 +8,7 @@ import { Dialog } from '@/components/ui/Dialog';
 import { Icon } from '@/components/ui/Icon';
 import { useModels } from '@/hooks/useModels';
 import { useT } from '@/i18n';
-import { formatBytes } from '@/lib/format';
+import { formatBytes, messageOf } from '@/lib/format';
 import { useToasts } from '@/stores/toasts';
 
 /** What a model may be called that comes from this file. */
@@ -64,7 +64,7 @@ export function ModelImport({ onClose }: { onClose: () => void }) {
     } catch (error) {
       // Somebody else gave the name away meanwhile.
       if (error instanceof ApiError && error.code === 'name_taken') setTaken(name);
-      else if (!gone.current.signal.aborted) setWrong(error instanceof Error ? error.message : String(error));
+      else if (!gone.current.signal.aborted) setWrong(messageOf(error));
       setSent(null);
     }
   };

@@ -4,7 +4,7 @@ import type { Completion } from '@/api/types';
 import { ModelSelector } from '@/components/chat/ModelSelector';
 import { Button } from '@/components/ui/Button';
 import { useT } from '@/i18n';
-import { formatShare } from '@/lib/format';
+import { formatShare, messageOf } from '@/lib/format';
 import { perplexityOf, tokensOf, visible, type Token } from './tokens';
 import { useModelChoice } from './useModelChoice';
 
@@ -111,7 +111,7 @@ export function CompletionPlayground() {
         frame ||= requestAnimationFrame(flush);
       }
     } catch (failed) {
-      if (!control.signal.aborted) setError(failed instanceof Error ? failed.message : String(failed));
+      if (!control.signal.aborted) setError(messageOf(failed));
     }
     if (frame) cancelAnimationFrame(frame);
     flush();

@@ -3,6 +3,7 @@ import { Button } from '@/components/ui/Button';
 import { checkOptions, useChangeOptions, useOptions } from '@/hooks/useOptions';
 import { useT } from '@/i18n';
 import { lineOfMember, readChange } from '@/lib/changes';
+import { messageOf } from '@/lib/format';
 import { Panel } from './SettingRow';
 
 const write = (saved: object) => `${JSON.stringify(saved, null, 2)}\n`;
@@ -31,7 +32,7 @@ export function ConfigEditor() {
         () => setJudged({ text: draft, wrong: '', line: 0 }),
         (reason: unknown) => {
           if (gone.signal.aborted) return;
-          const message = reason instanceof Error ? reason.message : String(reason);
+          const message = messageOf(reason);
           const name = Object.keys(values).find((one) => message.includes(one)) ?? '';
           setJudged({ text: draft, wrong: message, line: lineOfMember(draft, name) });
         },
