@@ -1,5 +1,5 @@
 import { lazy, Suspense, useMemo, useState } from 'react';
-import type { UiAttachmentFields } from '@/api/schema';
+import type { UiAttachmentFields, UiMessage } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { downloadChat, useChatActions } from '@/hooks/useChats';
 import { useChat, useChatTurns } from '@/hooks/useChat';
@@ -8,7 +8,7 @@ import { useModels } from '@/hooks/useModels';
 import { usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
 import { usePreferences, useSetting } from '@/stores/preferences';
-import { useStreams } from '@/stores/streams';
+import { useStreams, type Live } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
 import type { Draft } from './ChatOptions';
 import { Composer } from './Composer';
@@ -30,6 +30,10 @@ function ContextGauge({ used, size }: { used: number; size: number }) {
   const label = t('chat.context', { used, size });
   return <meter aria-label={label} title={label} min={0} max={size} high={size * 0.9} value={used} className="w-20" />;
 }
+
+/** What makes an answer now; null: it is at its end. */
+const runOf = (message: UiMessage | undefined, live: Live | undefined): number | null =>
+  (live?.state ?? message?.state) === 'running' ? (live?.generation ?? message?.generation ?? null) : null;
 
 /** One chat: its messages, and where one writes. */
 export function ChatPane({ id }: { id: number | null }) {
@@ -54,11 +58,8 @@ export function ChatPane({ id }: { id: number | null }) {
   const secondLive = useStreams((streams) => (second ? streams.live[second.id] : undefined));
   const last = shown.at(-1)?.message;
   const live = useStreams((streams) => (last ? streams.live[last.id] : undefined));
-  const state = live?.state ?? last?.state;
-  const runs = [
-    ...(state === 'running' ? [live?.generation ?? last?.generation ?? null] : []),
-    ...((secondLive?.state ?? second?.state) === 'running' ? [secondLive?.generation ?? second?.generation ?? null] : []),
-  ].filter((run) => run !== null);
+  // Until the second model has its own answer both panes end with the same one.
+  const runs = [...new Set([runOf(last, live), runOf(second, secondLive)])].filter((run) => run !== null);
   const stats = (live ? live.stats : last?.stats) ?? undefined;
   const used = (stats?.prompt_tokens ?? live?.promptTokens ?? 0) + (stats?.answer_tokens ?? 0);
 
@@ -155,5 +156,3 @@ export function ChatPane({ id }: { id: number | null }) {
     </section>
   );
 }
-
-/** Nothing can answer yet: the way to a model. */
