@@ -136,9 +136,15 @@ uint32_t mix_file_type(const mix *m)
     return m->file_type;
 }
 
-bool mix_quantises(const mix *m)
+static bool mix_quantises(const mix *m)
 {
     return dtype_find((uint32_t)m->plain)->block_size > 1;
+}
+
+/* The scale of Q8_0's blocks follows from the largest weight: nothing is chosen. */
+bool mix_weighs(const mix *m)
+{
+    return mix_quantises(m) && m->plain != DTYPE_Q8_0;
 }
 
 uint32_t mix_file_type_of(dtype type)

@@ -22,7 +22,7 @@ typedef struct mix_model {
 const mix *mix_find(const char *name); /* any case; NULL */
 const char *mix_names(void);           /* of all, for messages */
 uint32_t mix_file_type(const mix *m);  /* general.file_type */
-bool mix_quantises(const mix *m);      /* in blocks, whose errors an importance matrix can weigh */
+bool mix_weighs(const mix *m);         /* there is a choice of errors, which an importance matrix can weigh */
 
 #define MIX_TYPES 64 /* more than the largest dtype */
 /* general.file_type of a model whose weights mostly have this type. */

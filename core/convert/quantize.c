@@ -179,7 +179,7 @@ mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_o
     if (options->type && !j.mix) {
         return error_set(error, MLXR_ARG, "type '%s' is unknown; known: %s", options->type, mix_names());
     }
-    if (options->imatrix && (!j.mix || !mix_quantises(j.mix))) {
+    if (options->imatrix && (!j.mix || !mix_weighs(j.mix))) {
         return error_set(error, MLXR_ARG, "importance matrix '%s' would change nothing: %s%s%s", options->imatrix,
                          options->type ? "type '" : "without a type weights stay as they are",
                          options->type ? options->type : "", options->type ? "' rounds each weight by itself" : "");

@@ -250,7 +250,7 @@ static void what_cannot_be_is_said(void **state)
 
 static void an_importance_matrix_that_would_change_nothing_is_refused(void **state)
 {
-    static const char *const types[] = {"F16", "F32", "BF16", NULL};
+    static const char *const types[] = {"F16", "F32", "BF16", "Q8_0", NULL};
     (void)state;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         mlxr_error error = {0};
