@@ -87,6 +87,9 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
 /* What the backend has no graph for. */
 static mlxr_status check_mixers(const plan *p, mlxr_error *error)
 {
+    if (p->slot_width[SLOT_KL]) { /* first: it has picks, too */
+        return error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no latent attention; the backend cpu does");
+    }
     for (uint32_t i = 0; i < p->n_ops; i++) {
         op_kind kind = p->ops[i].kind;
         if (kind == OP_CONV || kind == OP_RECUR || kind == OP_PICK) {
@@ -95,9 +98,6 @@ static mlxr_status check_mixers(const plan *p, mlxr_error *error)
                 "the MLX backend runs no layers with a convolution, linear attention or gated attention; the "
                 "backend cpu does");
         }
-    }
-    if (p->slot_width[SLOT_KL]) {
-        return error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no latent attention; the backend cpu does");
     }
     return MLXR_OK;
 }
