@@ -57,10 +57,7 @@ size_t alphabet_encode(const char *bytes, size_t n, char *out)
 
 static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, mlxr_error *error)
 {
-    uint64_t n_bytes = 0;
-    for (uint32_t id = 0; id < t->n_tokens; id++) {
-        n_bytes += source->tokens[id].n;
-    }
+    uint64_t n_bytes = texts_bytes(source->tokens, t->n_tokens);
     mlxr_status status = text_table_make(&t->texts, &t->memory, t->n_tokens, n_bytes, error);
     if (status != MLXR_OK) {
         return status;

@@ -6,8 +6,9 @@
 #include "text/tokenizer_parts.h"
 #include "text/unicode.h"
 
-mlxr_status op_find(const text_op *op, scratch *s, const char *text, size_t at, size_t n, size_t *begin, size_t *end,
-                    bool *found, mlxr_error *error)
+/* The first match at or after `at`; an empty one is possible. */
+static mlxr_status find(const text_op *op, scratch *s, const char *text, size_t at, size_t n, size_t *begin,
+                        size_t *end, bool *found, mlxr_error *error)
 {
     *found = false;
     if (op->splitter) {
@@ -32,6 +33,30 @@ mlxr_status op_find(const text_op *op, scratch *s, const char *text, size_t at, 
         *begin = (size_t)(hit - text);
         *end = *begin + op->literal.n;
         *found = true;
+    }
+    return MLXR_OK;
+}
+
+mlxr_status op_next(const text_op *op, scratch *s, const char *text, size_t n, op_match *m, bool *found,
+                    mlxr_error *error)
+{
+    m->gap = m->end;
+    *found = false;
+    while (m->at <= n) {
+        mlxr_status status = find(op, s, text, m->at, n, &m->begin, &m->end, found, error);
+        if (status != MLXR_OK || !*found) {
+            return status;
+        }
+        m->at = m->end;
+        if (m->begin < m->end) {
+            return MLXR_OK;
+        }
+        uint32_t code;
+        m->at += m->end < n ? unicode_read(text + m->end, n - m->end, &code) : 1;
+        if (m->begin != m->gap || m->begin == 0) { /* an empty match right after a match does not count */
+            return MLXR_OK;
+        }
+        *found = false;
     }
     return MLXR_OK;
 }
@@ -110,33 +135,20 @@ static void take(splitting *p, size_t begin, size_t end, bool match)
 static mlxr_status split_piece(const text_op *op, scratch *s, const char *text, size_t n, splitting *p,
                                mlxr_error *error)
 {
-    size_t gap = 0;
-    for (size_t at = 0; at <= n;) {
-        size_t begin, end;
-        bool found;
-        mlxr_status status = op_find(op, s, text, at, n, &begin, &end, &found, error);
-        if (status != MLXR_OK) {
-            return status;
+    op_match m = {0};
+    bool found;
+    mlxr_status status;
+    while ((status = op_next(op, s, text, n, &m, &found, error)) == MLXR_OK && found) {
+        if (m.gap < m.begin) {
+            take(p, m.gap, m.begin, false);
         }
-        if (!found) {
-            break;
-        }
-        at = end;
-        if (begin == end) { /* an empty match right after a match does not count */
-            uint32_t code;
-            at += end < n ? unicode_read(text + end, n - end, &code) : 1;
-            if (begin == gap && begin > 0) {
-                continue;
-            }
-        }
-        if (gap < begin) {
-            take(p, gap, begin, false);
-        }
-        take(p, begin, end, true);
-        gap = end;
+        take(p, m.begin, m.end, true);
     }
-    if (gap < n) {
-        take(p, gap, n, false);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (m.gap < n) {
+        take(p, m.gap, n, false);
     }
     if (p->pending) {
         put(p, p->held.begin, p->held.end);

@@ -467,10 +467,7 @@ static mlxr_status open_bpe(json_build *b, mlxr_error *error)
 static mlxr_status open_literal_texts(json_build *b, mlxr_error *error)
 {
     tokenizer *t = b->t;
-    uint64_t n_bytes = 0;
-    for (uint32_t id = 0; id < t->n_tokens; id++) {
-        n_bytes += b->tokens[id].n;
-    }
+    uint64_t n_bytes = texts_bytes(b->tokens, t->n_tokens);
     mlxr_status status = text_table_make(&t->texts, &t->memory, t->n_tokens, n_bytes, error);
     if (status != MLXR_OK) {
         return status;

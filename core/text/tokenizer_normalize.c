@@ -314,31 +314,15 @@ static void strip_text(unsigned flags, const char *text, size_t n, buffer *out)
 static mlxr_status replace_text(const text_op *op, scratch *s, const char *text, size_t n, buffer *out,
                                 mlxr_error *error)
 {
-    size_t from = 0;
-    for (size_t at = 0; at <= n;) {
-        size_t begin, end;
-        bool found;
-        mlxr_status status = op_find(op, s, text, at, n, &begin, &end, &found, error);
-        if (status != MLXR_OK) {
-            return status;
-        }
-        if (!found) {
-            break;
-        }
-        at = end;
-        if (begin == end) { /* an empty match right after a match does not count */
-            uint32_t code;
-            at += end < n ? unicode_read(text + end, n - end, &code) : 1;
-            if (begin == from && begin > 0) {
-                continue;
-            }
-        }
-        buffer_append(out, text + from, begin - from);
+    op_match m = {0};
+    bool found;
+    mlxr_status status;
+    while ((status = op_next(op, s, text, n, &m, &found, error)) == MLXR_OK && found) {
+        buffer_append(out, text + m.gap, m.begin - m.gap);
         buffer_append(out, op->content.data, op->content.n);
-        from = end;
     }
-    buffer_append(out, text + from, n - from);
-    return MLXR_OK;
+    buffer_append(out, text + m.gap, n - m.gap);
+    return status;
 }
 
 static void bert_text(const text_op *op, scratch *s, const char *text, size_t n, buffer *out)

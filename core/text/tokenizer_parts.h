@@ -207,9 +207,16 @@ mlxr_status normalize_text(const tokenizer *t, scratch *s, text_in *text, mlxr_e
 /* pretokenize_run.c: splits; *text may move to scratch, *pieces (in scratch) are spans of it. */
 mlxr_status pretokenize_text(const tokenizer *t, scratch *s, text_in *text, const span_list **pieces,
                              mlxr_error *error);
-/* The next match of an operation's pattern at or after `at`; an empty match is possible. *found false: none. */
-mlxr_status op_find(const text_op *op, scratch *s, const char *text, size_t at, size_t n, size_t *begin, size_t *end,
-                    bool *found, mlxr_error *error);
+/* A walk through the matches of an operation's pattern in a text; begin with {0}. */
+typedef struct op_match {
+    size_t at;         /* where to look on */
+    size_t gap;        /* end of the match before; text[gap, begin) belongs to none */
+    size_t begin, end; /* of this one; an empty match is possible */
+} op_match;
+
+/* *found false: none left, and text[gap, n) remains. */
+mlxr_status op_next(const text_op *op, scratch *s, const char *text, size_t n, op_match *m, bool *found,
+                    mlxr_error *error);
 
 /* pretokenize_regex.c: regular expressions as the reference's engine (Oniguruma) reads them, on PCRE2. */
 mlxr_status pattern_open(pattern **out, const char *source, size_t n, mlxr_error *error);

@@ -20,6 +20,15 @@ static uint32_t slots_for(uint32_t n)
     return slots;
 }
 
+uint64_t texts_bytes(const token_text *texts, uint32_t n)
+{
+    uint64_t n_bytes = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        n_bytes += texts[i].n;
+    }
+    return n_bytes;
+}
+
 mlxr_status text_table_make(text_table *table, region *memory, uint32_t n, uint64_t n_bytes, mlxr_error *error)
 {
     if (n_bytes > UINT32_MAX || n > INT32_MAX - 1) {

@@ -22,6 +22,7 @@ static inline token_text text_table_get(const text_table *table, uint32_t id)
     return (token_text){table->bytes + table->offsets[id], table->offsets[id + 1] - table->offsets[id]};
 }
 
+uint64_t texts_bytes(const token_text *texts, uint32_t n);
 /* Room for n texts of n_bytes in all; fill with text_table_push in the order of ids. */
 mlxr_status text_table_make(text_table *table, region *memory, uint32_t n, uint64_t n_bytes, mlxr_error *error);
 

@@ -93,10 +93,7 @@ mlxr_status wordpiece_index(tokenizer *t, mlxr_error *error)
  * latter, pieces begin with a space. */
 static mlxr_status open_texts(tokenizer *t, const tokenizer_source *source, bool *upper, mlxr_error *error)
 {
-    uint64_t n_bytes = 0;
-    for (uint32_t id = 0; id < t->n_tokens; id++) {
-        n_bytes += source->tokens[id].n + 2;
-    }
+    uint64_t n_bytes = texts_bytes(source->tokens, t->n_tokens) + 2 * (uint64_t)t->n_tokens;
     mlxr_status status = text_table_make(&t->texts, &t->memory, t->n_tokens, n_bytes, error);
     if (status == MLXR_OK) {
         status = text_table_make(&t->pieces, &t->memory, t->n_tokens, n_bytes, error);

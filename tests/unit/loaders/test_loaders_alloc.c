@@ -9,6 +9,7 @@
 #include "loaders/readers.h"
 #include "loaders/safetensors.h"
 #include "support/fail_alloc.h"
+#include "support/region_malloc.inc"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
@@ -26,51 +27,6 @@ static void *json_malloc(size_t n)
 static void json_free(void *memory)
 {
     free(memory);
-}
-
-/* Stands in for core/base/region.c, whose blocks would hide most requests: here each is a malloc of its own, which can
- * fail, and whose end AddressSanitizer guards. */
-struct region_block {
-    region_block *next;
-    _Alignas(16) unsigned char data[];
-};
-
-void *region_alloc(region *r, size_t n_bytes)
-{
-    region_block *block = n_bytes < SIZE_MAX / 2 ? malloc(sizeof *block + n_bytes) : NULL;
-    if (!block) {
-        return NULL;
-    }
-    block->next = r->blocks;
-    r->blocks = block;
-    r->bytes_used += n_bytes;
-    return block->data;
-}
-
-void *region_array(region *r, size_t count, size_t size)
-{
-    void *memory = region_alloc(r, count * size);
-    return memory ? memset(memory, 0, count * size) : NULL;
-}
-
-char *region_strndup(region *r, const char *text, size_t n)
-{
-    char *copy = region_alloc(r, n + 1);
-    if (copy) {
-        memcpy(copy, text, n);
-        copy[n] = 0;
-    }
-    return copy;
-}
-
-void region_close(region *r)
-{
-    while (r->blocks) {
-        region_block *next = r->blocks->next;
-        free(r->blocks);
-        r->blocks = next;
-    }
-    *r = (region){0};
 }
 
 typedef struct input {

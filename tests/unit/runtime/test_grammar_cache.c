@@ -4,32 +4,9 @@
  * the test program. Lifetime: the process.
  */
 #include "mlxr_grammar.h"
+#include "one_model.inc"
 #include "runtime/engine.h"
 #include "support/test.h"
-#include "support/tiny_model.h"
-
-static mlxr_engine *engine;
-static mlxr_model *model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    char path[512];
-    mlxr_error error;
-    snprintf(path, sizeof path, "%s/llama.gguf", test_temp_dir());
-    tiny_model_write_gguf(tiny_model_find("llama"), &(tiny_options){0}, path);
-    assert_ok(mlxr_engine_open(&engine, &(mlxr_engine_options){.n_threads = 1}, &error), &error);
-    assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    mlxr_model_unref(&model);
-    mlxr_engine_close(&engine);
-    return 0;
-}
 
 static mlxr_grammar *open_text(const char *text, bool is_schema)
 {

@@ -5,56 +5,12 @@
 #include "base/region.h"
 #include "jinja_contexts.h"
 #include "support/fail_alloc.h"
+#include "support/region_malloc.inc"
 #include "support/test.h"
 #include "text/chat_template.h"
 #include "text/json_text.h"
 
 #define FOLDER "tests/unit/text/templates/"
-
-/* Stands in for core/base/region.c, whose blocks would hide most requests: here each is a malloc of its own, which can
- * fail, and whose end AddressSanitizer guards. */
-struct region_block {
-    region_block *next;
-    _Alignas(16) unsigned char data[];
-};
-
-void *region_alloc(region *r, size_t n_bytes)
-{
-    region_block *block = n_bytes < SIZE_MAX / 2 ? malloc(sizeof *block + n_bytes) : NULL;
-    if (!block) {
-        return NULL;
-    }
-    block->next = r->blocks;
-    r->blocks = block;
-    r->bytes_used += n_bytes;
-    return block->data;
-}
-
-void *region_array(region *r, size_t count, size_t size)
-{
-    void *memory = region_alloc(r, count * size);
-    return memory ? memset(memory, 0, count * size) : NULL;
-}
-
-char *region_strndup(region *r, const char *text, size_t n)
-{
-    char *copy = region_alloc(r, n + 1);
-    if (copy) {
-        memcpy(copy, text, n);
-        copy[n] = 0;
-    }
-    return copy;
-}
-
-void region_close(region *r)
-{
-    while (r->blocks) {
-        region_block *next = r->blocks->next;
-        free(r->blocks);
-        r->blocks = next;
-    }
-    *r = (region){0};
-}
 
 static mlxr_status render(const json_t *source, const json_t *variables, buffer *out, mlxr_error *error)
 {
