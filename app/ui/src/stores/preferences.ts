@@ -122,5 +122,7 @@ export const usePreferences = create<Preferences>((set) => {
 export const useSetting = <K extends keyof Settings>(name: K): Settings[K] =>
   usePreferences((preferences) => preferences.settings[name]);
 
+export const useChangeSettings = (): Preferences['change'] => usePreferences((preferences) => preferences.change);
+
 /** Before the first paint. */
 export const applyPreferences = (): void => show(usePreferences.getState().settings);

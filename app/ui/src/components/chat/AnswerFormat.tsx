@@ -1,5 +1,6 @@
 import { useState } from 'react';
 import type { UiParameters } from '@/api/schema';
+import { Select } from '@/components/ui/Select';
 import { useDraftText } from '@/hooks/useDraftText';
 import { useT } from '@/i18n';
 
@@ -36,21 +37,16 @@ export function AnswerFormat({ value, onChange }: Props) {
     <div className="flex flex-col gap-2 text-sm md:col-span-2">
       <label className="flex items-center gap-2">
         {t('format')}
-        <select
+        <Select
           value={type}
-          onChange={({ target }) => {
+          options={FORMATS.map((one) => [one, t(`format.${one}`)])}
+          onChange={(one) => {
             setWrong(false);
-            if (target.value === 'json_schema') choose(EXAMPLE);
-            else onChange(target.value === 'json_object' ? { type: 'json_object' } : null);
+            if (one === 'json_schema') choose(EXAMPLE);
+            else onChange(one === 'json_object' ? { type: one } : null);
           }}
-          className="min-h-8 rounded-md border border-line bg-raised px-2"
-        >
-          {FORMATS.map((one) => (
-            <option key={one} value={one}>
-              {t(`format.${one}`)}
-            </option>
-          ))}
-        </select>
+          size={8}
+        />
       </label>
       {type === 'json_schema' && (
         <label className="flex flex-col gap-1">

@@ -7,7 +7,7 @@ import { useCompare } from '@/hooks/useCompare';
 import { useModels } from '@/hooks/useModels';
 import { usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
-import { usePreferences, useSetting } from '@/stores/preferences';
+import { useChangeSettings, useSetting } from '@/stores/preferences';
 import { useStreams, type Live } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
 import type { Draft } from './ChatOptions';
@@ -42,7 +42,7 @@ export function ChatPane({ id }: { id: number | null }) {
   const turns = useChatTurns(id);
   const { change } = useChatActions();
   const preferred = useSetting('default_model');
-  const changeSettings = usePreferences((preferences) => preferences.change);
+  const changeSettings = useChangeSettings();
   const { rows } = useModels();
   const [options, setOptions] = useState(false);
   // Of a chat that is not begun yet; untouched, it is what new chats begin with.

@@ -2,6 +2,7 @@ import { useDeferredValue, useRef, useState } from 'react';
 import type { UiChat, UiFolder } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { Icon } from '@/components/ui/Icon';
+import { Select } from '@/components/ui/Select';
 import { useChatActions, useChats, useFolders, useSearch } from '@/hooks/useChats';
 import { useT } from '@/i18n';
 import { useNavigation } from '@/stores/navigation';
@@ -65,21 +66,13 @@ function Row({ chat, current }: { chat: UiChat; current: boolean }) {
             {t('remove')}
           </Button>
           {folders.length > 0 && (
-            <select
-              aria-label={t('folder.move')}
-              value={chat.folder ?? ''}
-              onChange={({ target: { value } }) =>
-                change.mutate({ chat, fields: { folder: value ? Number(value) : null } })
-              }
-              className="min-h-7 max-w-full rounded-md border border-line bg-raised px-1 text-sm"
-            >
-              <option value="">{t('folder.none')}</option>
-              {folders.map((folder) => (
-                <option key={folder.id} value={folder.id}>
-                  {folder.name}
-                </option>
-              ))}
-            </select>
+            <Select
+              label={t('folder.move')}
+              value={chat.folder ?? 0}
+              options={[[0, t('folder.none')], ...folders.map((folder) => [folder.id, folder.name] as const)]}
+              onChange={(folder) => change.mutate({ chat, fields: { folder: folder || null } })}
+              className="max-w-full"
+            />
           )}
         </div>
       )}
@@ -155,39 +148,33 @@ export function ConversationList() {
         className="rounded-md border border-line bg-raised px-2 py-1.5"
       />
       <div className="flex gap-1">
-        <select
-          aria-label={t('folder')}
-          value={folder ?? ''}
-          onChange={({ target: { value } }) => setFolder(value ? Number(value) : undefined)}
-          className="min-w-0 grow rounded-md border border-line bg-raised px-1 text-sm"
-        >
-          <option value="">{t('folder.all')}</option>
-          {folders.map((one) => (
-            <option key={one.id} value={one.id}>
-              {one.name} ({one.n_chats})
-            </option>
-          ))}
-        </select>
+        <Select
+          label={t('folder')}
+          value={folder ?? 0}
+          options={[[0, t('folder.all')], ...folders.map((one) => [one.id, `${one.name} (${one.n_chats})`] as const)]}
+          onChange={(id) => setFolder(id || undefined)}
+          className="min-w-0 grow"
+        />
         <Button small onClick={() => setNaming({ of: undefined, name: '' })}>
           {t('folder.new')}
         </Button>
         {open && (
-          <Button small onClick={() => setNaming({ of: open, name: open.name })}>
-            {t('chat.rename')}
-          </Button>
-        )}
-        {folder !== undefined && (
-          <Button
-            small
-            look="danger"
-            aria-label={t('folder.remove')}
-            onClick={() => {
-              removeFolder.mutate(folder);
-              setFolder(undefined);
-            }}
-          >
-            <Icon name="close" />
-          </Button>
+          <>
+            <Button small onClick={() => setNaming({ of: open, name: open.name })}>
+              {t('chat.rename')}
+            </Button>
+            <Button
+              small
+              look="danger"
+              aria-label={t('folder.remove')}
+              onClick={() => {
+                removeFolder.mutate(open.id);
+                setFolder(undefined);
+              }}
+            >
+              <Icon name="close" />
+            </Button>
+          </>
         )}
       </div>
       {naming !== null && (

@@ -1,3 +1,4 @@
+import { Select } from '@/components/ui/Select';
 import { useModels } from '@/hooks/useModels';
 import { useT } from '@/i18n';
 
@@ -13,20 +14,15 @@ export function ModelSelector({ value, onChange, label }: Props) {
   const { rows = [] } = useModels();
   const usable = rows.filter((row) => !row.why_not);
   const known = usable.some((row) => row.name === value);
+  const options = usable.map((row) => [row.name, `${row.loaded ? '● ' : ''}${row.name}`] as const);
   return (
-    <select
-      aria-label={label ?? t('chat.model')}
+    <Select
+      label={label ?? t('chat.model')}
       value={value}
-      onChange={(event) => onChange(event.target.value)}
-      className="max-w-72 min-h-8 rounded-md border border-line bg-raised px-2 text-sm"
-    >
-      {!known && <option value={value}>{value || t('chat.no_model')}</option>}
-      {usable.map((row) => (
-        <option key={row.name} value={row.name}>
-          {row.loaded ? '● ' : ''}
-          {row.name}
-        </option>
-      ))}
-    </select>
+      options={known ? options : [[value, value || t('chat.no_model')], ...options]}
+      onChange={onChange}
+      size={8}
+      className="max-w-72"
+    />
   );
 }

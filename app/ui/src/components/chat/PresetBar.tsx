@@ -1,9 +1,10 @@
 import { useState } from 'react';
 import type { UiPreset } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
+import { controlClass, Select } from '@/components/ui/Select';
 import { usePresetActions, usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
-import { usePreferences, useSetting } from '@/stores/preferences';
+import { useChangeSettings, useSetting } from '@/stores/preferences';
 import type { Draft } from './ChatOptions';
 
 interface Props {
@@ -13,7 +14,6 @@ interface Props {
   onChoose: (preset: UiPreset) => void;
 }
 
-const control = 'min-h-8 rounded-md border border-line bg-raised px-2 text-sm';
 const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
 
 /** System prompts and parameters under a name: chosen, kept, changed, taken away; one may be what new chats begin with. */
@@ -22,7 +22,7 @@ export function PresetBar({ value, model, onChoose }: Props) {
   const { data: presets = [] } = usePresets();
   const { add, change, remove } = usePresetActions();
   const byDefault = useSetting('default_preset');
-  const changeSettings = usePreferences((preferences) => preferences.change);
+  const changeSettings = useChangeSettings();
   const [chosen, setChosen] = useState<number | null>(null);
   const [name, setName] = useState<string | null>(null);
   // The one that was chosen here, else one that says just this.
@@ -32,23 +32,18 @@ export function PresetBar({ value, model, onChoose }: Props) {
 
   return (
     <div className="flex flex-wrap items-center gap-2 md:col-span-2">
-      <select
-        aria-label={t('preset')}
-        value={current?.id ?? ''}
-        onChange={({ target }) => {
-          const preset = presets.find(({ id }) => String(id) === target.value);
+      <Select
+        label={t('preset')}
+        value={current?.id ?? 0}
+        options={[[0, t('preset.none')], ...presets.map((preset) => [preset.id, preset.name] as const)]}
+        onChange={(id) => {
+          const preset = presets.find((one) => one.id === id);
           setChosen(preset?.id ?? null);
           if (preset) onChoose(preset);
         }}
-        className={`${control} max-w-72`}
-      >
-        <option value="">{t('preset.none')}</option>
-        {presets.map((preset) => (
-          <option key={preset.id} value={preset.id}>
-            {preset.name}
-          </option>
-        ))}
-      </select>
+        size={8}
+        className="max-w-72"
+      />
       {name === null ? (
         <Button small onClick={() => setName('')}>
           {t('preset.add')}
@@ -70,7 +65,7 @@ export function PresetBar({ value, model, onChoose }: Props) {
             maxLength={200}
             onChange={({ target }) => setName(target.value)}
             onKeyDown={(event) => event.key === 'Escape' && setName(null)}
-            className={control}
+            className={controlClass(8)}
           />
           <Button small look="primary" type="submit" disabled={!name.trim()}>
             {t('save')}

@@ -5,7 +5,7 @@ import { useChats } from '@/hooks/useChats';
 import { useModels } from '@/hooks/useModels';
 import { LANGUAGES, useT } from '@/i18n';
 import { PAGES, useNavigation } from '@/stores/navigation';
-import { THEMES, usePreferences } from '@/stores/preferences';
+import { THEMES, useChangeSettings } from '@/stores/preferences';
 
 interface Entry {
   id: string;
@@ -17,7 +17,7 @@ interface Entry {
 export default function CommandPalette({ onClose }: { onClose: () => void }) {
   const t = useT();
   const go = useNavigation((navigation) => navigation.go);
-  const change = usePreferences((preferences) => preferences.change);
+  const change = useChangeSettings();
   const { rows = [] } = useModels();
   const { chats } = useChats({});
   const [text, setText] = useState('');

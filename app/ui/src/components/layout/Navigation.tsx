@@ -1,9 +1,12 @@
 import { Button } from '@/components/ui/Button';
-import { LANGUAGES, useT, useTexts } from '@/i18n';
+import { Select } from '@/components/ui/Select';
+import { LANGUAGES, useT, useTexts, type Language } from '@/i18n';
 import { keysOf, showKeys } from '@/lib/shortcuts';
 import { PAGES, useNavigation } from '@/stores/navigation';
-import { THEMES, usePreferences, useSetting, type Theme } from '@/stores/preferences';
+import { THEMES, useChangeSettings, useSetting } from '@/stores/preferences';
 import { TrayButton } from './TrayButton';
+
+const LANGUAGE_NAMES = Object.entries(LANGUAGES) as [Language, string][];
 
 interface Props {
   onPalette: () => void;
@@ -18,7 +21,7 @@ export function Navigation({ onPalette, tray, onTray }: Props) {
   const go = useNavigation((navigation) => navigation.go);
   const language = useTexts((texts) => texts.language);
   const theme = useSetting('theme');
-  const change = usePreferences((preferences) => preferences.change);
+  const change = useChangeSettings();
   const keys = keysOf(useSetting('shortcuts'));
 
   return (
@@ -47,30 +50,20 @@ export function Navigation({ onPalette, tray, onTray }: Props) {
       <Button small onClick={onPalette}>
         {t('palette.open')} <kbd className="text-xs text-muted max-sm:hidden">{showKeys(keys.palette)}</kbd>
       </Button>
-      <select
-        aria-label={t('theme')}
+      <Select
+        label={t('theme')}
         value={theme}
-        onChange={(event) => change({ theme: event.target.value as Theme })}
-        className="hidden min-h-7 rounded-md border border-line bg-raised px-1 text-sm sm:block"
-      >
-        {THEMES.map((one) => (
-          <option key={one} value={one}>
-            {t(`theme.${one}`)}
-          </option>
-        ))}
-      </select>
-      <select
-        aria-label={t('language')}
+        options={THEMES.map((one) => [one, t(`theme.${one}`)])}
+        onChange={(one) => change({ theme: one })}
+        className="max-sm:hidden"
+      />
+      <Select
+        label={t('language')}
         value={language}
-        onChange={(event) => change({ language: event.target.value })}
-        className="hidden min-h-7 rounded-md border border-line bg-raised px-1 text-sm sm:block"
-      >
-        {Object.entries(LANGUAGES).map(([code, name]) => (
-          <option key={code} value={code}>
-            {name}
-          </option>
-        ))}
-      </select>
+        options={LANGUAGE_NAMES}
+        onChange={(code) => change({ language: code })}
+        className="max-sm:hidden"
+      />
     </header>
   );
 }

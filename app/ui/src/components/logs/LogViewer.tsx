@@ -1,10 +1,10 @@
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useDeferredValue, useEffect, useRef, useState } from 'react';
+import { controlClass, Select } from '@/components/ui/Select';
 import { useT } from '@/i18n';
-import { LEVELS, useLogs, type Level } from '@/stores/logs';
+import { LEVELS, useLogs } from '@/stores/logs';
 import { LogEntry } from './LogEntry';
 
-const control = 'min-h-9 rounded-md border border-line bg-raised px-2 text-sm';
 const NEAR_PX = 60;
 
 /** The tail of the daemon's log: only what is in sight is in the page; stays at the end unless somebody scrolls up. */
@@ -58,19 +58,22 @@ export default function LogViewer() {
           placeholder={t('logs.filter')}
           value={text}
           onChange={({ target }) => setText(target.value)}
-          className={`${control} w-64`}
+          className={`${controlClass(9)} w-64`}
         />
-        <select aria-label={t('logs.level')} value={level} onChange={({ target }) => setFilter({ ...filter, level: target.value as Level })} className={control}>
-          {LEVELS.map((one) => (
-            <option key={one}>{one}</option>
-          ))}
-        </select>
-        <select aria-label={t('logs.part')} value={part} onChange={({ target }) => setFilter({ ...filter, part: target.value })} className={control}>
-          <option value="">{t('logs.all_parts')}</option>
-          {parts.map((one) => (
-            <option key={one}>{one}</option>
-          ))}
-        </select>
+        <Select
+          label={t('logs.level')}
+          value={level}
+          options={LEVELS.map((one) => [one, one])}
+          onChange={(one) => setFilter({ ...filter, level: one })}
+          size={9}
+        />
+        <Select
+          label={t('logs.part')}
+          value={part}
+          options={[['', t('logs.all_parts')], ...parts.map((one) => [one, one] as const)]}
+          onChange={(one) => setFilter({ ...filter, part: one })}
+          size={9}
+        />
         <span className="grow" />
         <span role="status" className="text-sm text-muted">
           {t('logs.count', { shown: shown.length, all: n })}

@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from 'react';
 import { api } from '@/api/client';
 import type { Profile, ProfilePhase } from '@/api/types';
 import { Button } from '@/components/ui/Button';
+import { Select } from '@/components/ui/Select';
 import { useT } from '@/i18n';
 import { formatMs, formatShare } from '@/lib/format';
 import { Chart, type Line } from './Chart';
@@ -75,18 +76,7 @@ export function KernelTimeChart() {
           {t('profile.record')}
         </Button>
         {phase && (
-          <select
-            aria-label={t('profile.phase')}
-            value={phase}
-            onChange={({ target }) => setChosen(target.value as Phase)}
-            className="min-h-7 rounded-md border border-line bg-raised px-2 text-sm"
-          >
-            {there.map((one) => (
-              <option key={one} value={one}>
-                {t(`profile.phase.${one}`)}
-              </option>
-            ))}
-          </select>
+          <Select label={t('profile.phase')} value={phase} options={there.map((one) => [one, t(`profile.phase.${one}`)])} onChange={setChosen} />
         )}
         <span role="status" className="text-sm text-muted">
           {isPending ? t('profile.recording') : data && !phase ? t('profile.nothing') : ''}

@@ -1,4 +1,5 @@
 import { useState } from 'react';
+import { Select } from '@/components/ui/Select';
 import { useMetrics } from '@/hooks/useMetrics';
 import { useT } from '@/i18n';
 import { formatBytes, formatRate, formatShare } from '@/lib/format';
@@ -54,18 +55,12 @@ export default function LiveMetrics() {
             title={t('metrics.latency')}
             about={t('metrics.latency.about')}
             control={
-              <select
-                aria-label={t('metrics.latency.of')}
+              <Select
+                label={t('metrics.latency.of')}
                 value={latency}
-                onChange={({ target }) => setLatency(target.value as Latency)}
-                className="min-h-7 rounded-md border border-line bg-raised px-2 text-sm"
-              >
-                {latencies.map((one) => (
-                  <option key={one} value={one}>
-                    {t(`metrics.latency.${one}`)}
-                  </option>
-                ))}
-              </select>
+                options={latencies.map((one) => [one, t(`metrics.latency.${one}`)])}
+                onChange={setLatency}
+              />
             }
           >
             <LatencyChart history={history} model={model} latency={latency} />

@@ -2,13 +2,13 @@ import { Button } from '@/components/ui/Button';
 import { useModelActions, type RegistryRow } from '@/hooks/useModels';
 import { useT } from '@/i18n';
 import { useNavigation } from '@/stores/navigation';
-import { usePreferences } from '@/stores/preferences';
+import { useChangeSettings } from '@/stores/preferences';
 
 /** Chat with it, load, unload, remove (with a way back). */
 export function ModelActions({ row }: { row: RegistryRow }) {
   const t = useT();
   const go = useNavigation((navigation) => navigation.go);
-  const change = usePreferences((preferences) => preferences.change);
+  const change = useChangeSettings();
   const { load, unload, remove } = useModelActions();
   const usable = !row.why_not;
   return (

@@ -3,14 +3,14 @@ import { Button } from '@/components/ui/Button';
 import { useT, type TextKey } from '@/i18n';
 import { ACTIONS, combinationOf, keysOf, refusalOf, showKeys, SHORTCUTS, type Action } from '@/lib/shortcuts';
 import type { Page } from '@/stores/navigation';
-import { usePreferences, useSetting } from '@/stores/preferences';
+import { useChangeSettings, useSetting } from '@/stores/preferences';
 import { Panel } from './SettingRow';
 
 /** Which keys do what; a click, then the keys that shall do it. Escape leaves it as it was, Delete takes the keys away. */
 export function KeyboardShortcuts() {
   const t = useT();
   const set = useSetting('shortcuts');
-  const change = usePreferences((preferences) => preferences.change);
+  const change = useChangeSettings();
   const [listening, setListening] = useState<Action | null>(null);
   const [refused, setRefused] = useState('');
   const keys = keysOf(set);
