@@ -233,6 +233,21 @@ HANDLER(ui_preset_remove, CHANGES(remove_preset, "preset", "removed"))
 /* ---- settings: what is kept differs from the defaults, what is told has all of them -------------------------------
  */
 
+/* What another version kept and this one does not know would make every change one that is refused. */
+static void drop_unknown(json_t *values, const json_t *schema)
+{
+    const json_t *known = json_object_get(schema, "properties");
+    const char *name;
+    json_t *one;
+    void *next;
+    json_object_foreach_safe(values, next, name, one)
+    {
+        if (!json_object_get(known, name)) {
+            json_object_del(values, name);
+        }
+    }
+}
+
 static chats_status give_settings(ui_call *c, chats_status status)
 {
     const json_t *schema = ui_schema_named(c->d->ui->document, "UiSettingValues");
@@ -242,6 +257,7 @@ static chats_status give_settings(ui_call *c, chats_status status)
         return status;
     }
     json_t *values = json_object_get(c->out, "values");
+    drop_unknown(values, schema);
     json_object_foreach(json_object_get(schema, "properties"), name, one)
     {
         if (!json_object_get(values, name)) {
@@ -267,6 +283,7 @@ static chats_status change_settings(ui_call *c)
         return status;
     }
     json_t *values = json_object_get(kept, "values");
+    drop_unknown(values, schema);
     json_object_foreach(json_object_get(c->fields, "values"), name, value)
     {
         if (json_is_null(value)) {

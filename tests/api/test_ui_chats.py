@@ -2,7 +2,10 @@
 
 Every answer is checked against /openapi.json. Standard library only, so that it runs under sanitizers, too.
 """
+import contextlib
 import json
+import os
+import sqlite3
 import threading
 
 import support
@@ -205,6 +208,16 @@ class Chats(ui_support.UiTest):
         self.assertEqual(self.c("PATCH", "/settings", {"revision": 1, "values": {"theme": None}})["values"]["theme"], "auto")
         self.assertEqual([p["name"] for p in self.c("GET", "/presets")["presets"]], ["Terser"])
         self.c("DELETE", f"/presets/{preset['id']}")
+
+    def test_settings_of_another_version_do_not_stand_in_the_way(self):
+        self.c("PATCH", "/settings", {"revision": 0, "values": {"theme": "dark"}})
+        self.assertEqual(self.daemon.stop(), 0)
+        with contextlib.closing(sqlite3.connect(os.path.join(self.models, ".mlxr", "chats.db"))) as db, db:
+            self.assertEqual(db.execute("UPDATE settings SET content = json_set(content, '$.gone', true)").rowcount, 1)
+        self.daemon = self.start()
+        self.assertEqual(self.c("GET", "/settings")["values"]["theme"], "dark")  # the schema knows no `gone`
+        self.assertEqual(self.c("PATCH", "/settings", {"revision": 1, "values": {"text_size": 20}})["values"]["text_size"], 20)
+        self.c("PATCH", "/settings", {"revision": 2, "values": {"gone": True}}, 400)
 
     def test_changes_are_told(self):
         first = self.events(self.daemon, "/ui-api/events")

@@ -433,8 +433,6 @@ export type UiSettingValues = {
   confirm_delete?: boolean;
   sidebar?: boolean;
   chart_window_s?: number;
-  load_remote_images?: boolean;
-  check_updates?: boolean;
   shortcuts?: Record<string, string>;
 };
 

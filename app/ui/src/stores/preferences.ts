@@ -13,7 +13,7 @@ export type Settings = Required<UiSettingValues>;
 export const DEFAULTS: Settings = {
   language: 'auto', theme: 'auto', text_size: 16, send_key: 'enter', default_model: '', default_preset: null,
   show_reasoning: 'folded', show_stats: true, wrap_code: false, confirm_delete: false, sidebar: true, chart_window_s: 300,
-  load_remote_images: false, check_updates: false, shortcuts: {},
+  shortcuts: {},
 }; // prettier-ignore
 
 interface Preferences {
