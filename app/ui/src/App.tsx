@@ -1,6 +1,7 @@
 import { lazy, Suspense, useMemo, useState } from 'react';
-import { ErrorBoundary } from '@/components/layout/ErrorBoundary';
 import { ConnectionBanner } from '@/components/layout/ConnectionBanner';
+import { Confirmation } from '@/components/layout/Confirmation';
+import { ErrorBoundary } from '@/components/layout/ErrorBoundary';
 import { KeyDialog } from '@/components/layout/KeyDialog';
 import { Navigation } from '@/components/layout/Navigation';
 import { Toasts } from '@/components/layout/Toasts';
@@ -63,6 +64,7 @@ export function App() {
           </Suspense>
         </ErrorBoundary>
       )}
+      <Confirmation />
       <KeyDialog />
       <Toasts />
     </div>

@@ -1,4 +1,4 @@
-import { lazy, Suspense, useMemo, useState } from 'react';
+import { lazy, Suspense, useMemo, useState, type ReactNode } from 'react';
 import type { UiAttachmentFields, UiMessage } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { downloadChat, useChatActions } from '@/hooks/useChats';
@@ -35,8 +35,14 @@ function ContextGauge({ used, size }: { used: number; size: number }) {
 const runOf = (message: UiMessage | undefined, live: Live | undefined): number | null =>
   (live?.state ?? message?.state) === 'running' ? (live?.generation ?? message?.generation ?? null) : null;
 
+interface Props {
+  id: number | null;
+  /** Before the title. */
+  lead?: ReactNode;
+}
+
 /** One chat: its messages, and where one writes. */
-export function ChatPane({ id }: { id: number | null }) {
+export function ChatPane({ id, lead }: Props) {
   const t = useT();
   const { shown, messages, error, chat } = useChat(id);
   const turns = useChatTurns(id);
@@ -91,6 +97,7 @@ export function ChatPane({ id }: { id: number | null }) {
   return (
     <section className="flex h-full min-w-0 flex-col" aria-label={t('nav.chat')}>
       <div className="flex flex-wrap items-center gap-2 border-b border-line px-4 py-1.5">
+        {lead}
         <h1 className="min-w-0 grow truncate font-medium">{chat ? chat.title || t('chat.untitled') : t('chat.new')}</h1>
         <ContextGauge used={used} size={stats?.context_tokens ?? live?.contextTokens ?? 0} />
         <ModelSelector value={model} onChange={choose} />

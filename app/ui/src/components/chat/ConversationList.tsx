@@ -5,6 +5,7 @@ import { Icon } from '@/components/ui/Icon';
 import { Select } from '@/components/ui/Select';
 import { useChatActions, useChats, useFolders, useSearch } from '@/hooks/useChats';
 import { useT } from '@/i18n';
+import { whenConfirmed } from '@/stores/confirmation';
 import { useNavigation } from '@/stores/navigation';
 
 function Row({ chat, current }: { chat: UiChat; current: boolean }) {
@@ -62,7 +63,7 @@ function Row({ chat, current }: { chat: UiChat; current: boolean }) {
           <Button small onClick={() => change.mutate({ chat, fields: { pinned: !chat.pinned } })}>
             {t(chat.pinned ? 'chat.unpin' : 'chat.pin')}
           </Button>
-          <Button small look="danger" onClick={() => remove.mutate(chat)}>
+          <Button small look="danger" onClick={() => whenConfirmed(name, () => remove.mutate(chat))}>
             {t('remove')}
           </Button>
           {folders.length > 0 && (
@@ -167,10 +168,12 @@ export function ConversationList() {
               small
               look="danger"
               aria-label={t('folder.remove')}
-              onClick={() => {
-                removeFolder.mutate(open.id);
-                setFolder(undefined);
-              }}
+              onClick={() =>
+                whenConfirmed(open.name, () => {
+                  removeFolder.mutate(open.id);
+                  setFolder(undefined);
+                })
+              }
             >
               <Icon name="close" />
             </Button>

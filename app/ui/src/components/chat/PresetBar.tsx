@@ -4,6 +4,7 @@ import { Button } from '@/components/ui/Button';
 import { controlClass, Select } from '@/components/ui/Select';
 import { usePresetActions, usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
+import { whenConfirmed } from '@/stores/confirmation';
 import { useChangeSettings, useSetting } from '@/stores/preferences';
 import type { Draft } from './ChatOptions';
 
@@ -92,11 +93,13 @@ export function PresetBar({ value, model, onChoose }: Props) {
             small
             look="danger"
             aria-label={t('preset.remove', { name: current.name })}
-            onClick={() => {
-              if (byDefault === current.id) changeSettings({ default_preset: null });
-              remove.mutate(current);
-              setChosen(null);
-            }}
+            onClick={() =>
+              whenConfirmed(current.name, () => {
+                if (byDefault === current.id) changeSettings({ default_preset: null });
+                remove.mutate(current);
+                setChosen(null);
+              })
+            }
           >
             {t('remove')}
           </Button>

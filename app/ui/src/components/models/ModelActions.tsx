@@ -1,6 +1,7 @@
 import { Button } from '@/components/ui/Button';
 import { useModelActions, type RegistryRow } from '@/hooks/useModels';
 import { useT } from '@/i18n';
+import { whenConfirmed } from '@/stores/confirmation';
 import { useNavigation } from '@/stores/navigation';
 import { useChangeSettings } from '@/stores/preferences';
 
@@ -39,7 +40,7 @@ export function ModelActions({ row }: { row: RegistryRow }) {
         look="danger"
         aria-label={t('models.remove_name', { name: row.name })}
         disabled={remove.isPending}
-        onClick={() => remove.mutate(row.name)}
+        onClick={() => whenConfirmed(row.name, () => remove.mutate(row.name))}
       >
         {t('remove')}
       </Button>

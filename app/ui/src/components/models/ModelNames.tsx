@@ -2,6 +2,7 @@ import { useState } from 'react';
 import { Button } from '@/components/ui/Button';
 import { useModelActions, useModels } from '@/hooks/useModels';
 import { useT } from '@/i18n';
+import { whenConfirmed } from '@/stores/confirmation';
 
 /** Further names that lead to a model: new ones, and their end. The model stays as it is. */
 export function ModelNames({ name }: { name: string }) {
@@ -19,7 +20,7 @@ export function ModelNames({ name }: { name: string }) {
         {names.map((one) => (
           <li key={one} className="flex items-center gap-2 py-1 text-sm">
             <span className="grow break-all">{one}</span>
-            <Button small look="ghost" aria-label={t('alias.remove', { name: one })} disabled={unalias.isPending} onClick={() => unalias.mutate(one)}>
+            <Button small look="ghost" aria-label={t('alias.remove', { name: one })} disabled={unalias.isPending} onClick={() => whenConfirmed(one, () => unalias.mutate(one))}>
               {t('remove')}
             </Button>
           </li>

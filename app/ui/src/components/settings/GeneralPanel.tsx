@@ -36,6 +36,8 @@ export function GeneralPanel() {
   const flags = [
     ['show_stats', 'settings.stats'],
     ['wrap_code', 'settings.wrap'],
+    ['sidebar', 'settings.sidebar'],
+    ['confirm_delete', 'settings.confirm'],
   ] as const;
   return (
     <Panel title={t('settings.general')}>

@@ -1,0 +1,132 @@
+// What the settings change in the page.
+import { cleanup, configure, fireEvent, screen, waitFor, within } from '@testing-library/react';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import ChatPage from '@/components/chat/ChatPage';
+import { ConversationList } from '@/components/chat/ConversationList';
+import { PresetBar } from '@/components/chat/PresetBar';
+import { Confirmation } from '@/components/layout/Confirmation';
+import { ModelActions } from '@/components/models/ModelActions';
+import { ModelNames } from '@/components/models/ModelNames';
+import { GeneralPanel } from '@/components/settings/GeneralPanel';
+import { DEFAULTS, usePreferences } from '@/stores/preferences';
+import { chat, fakeDaemon, model, show, withDialogs, withSizes } from './support';
+
+configure({ asyncUtilTimeout: 15_000 });
+
+beforeEach(() => {
+  withDialogs();
+  withSizes();
+});
+afterEach(() => {
+  cleanup();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+  usePreferences.setState({ settings: DEFAULTS });
+});
+
+const press = (name: string | RegExp) => fireEvent.click(screen.getByRole('button', { name }));
+const folder = { id: 3, name: 'Work', n_chats: 0, revision: 1, created_ms: 1, modified_ms: 1 };
+const preset = { id: 5, name: 'Terse', model: '', system: 'Be brief.', parameters: {}, revision: 1, created_ms: 1, modified_ms: 1 };
+
+const deletions = [
+  {
+    what: 'a chat', name: 'Rivers', url: '/ui-api/chats/1', element: <ConversationList />,
+    press: async () => {
+      fireEvent.click(await screen.findByRole('button', { name: 'More about Rivers' }));
+      press('Delete');
+    },
+  },
+  {
+    what: 'a folder', name: 'Work', url: '/ui-api/folders/3', element: <ConversationList />,
+    press: async () => {
+      await screen.findByRole('option', { name: 'Work (0)' });
+      fireEvent.change(screen.getByLabelText('Folder'), { target: { value: '3' } });
+      press('Delete this folder; its chats stay');
+    },
+  },
+  {
+    what: 'a preset', name: 'Terse', url: '/ui-api/presets/5',
+    element: <PresetBar value={{ system: preset.system, parameters: {} }} model="m" onChoose={() => undefined} />,
+    press: async () => {
+      fireEvent.click(await screen.findByRole('button', { name: 'Delete the preset Terse' }));
+    },
+  },
+  {
+    what: 'a model', name: 'm', url: '/ui-api/models/m?grace_s=20', element: <ModelActions row={{ ...model(), loaded: undefined }} />,
+    press: async () => {
+      fireEvent.click(await screen.findByRole('button', { name: 'Delete m' }));
+    },
+  },
+  {
+    what: 'a name of a model', name: 'also-m', url: '/ui-api/models/also-m', element: <ModelNames name="m" />,
+    press: async () => {
+      fireEvent.click(await screen.findByRole('button', { name: 'Delete the name also-m' }));
+    },
+  },
+]; // prettier-ignore
+
+describe('before something is deleted', () => {
+  it.each(deletions)('it is asked whether $what is to go, if the settings say so', async ({ name, url, element, press: pressDelete }) => {
+    const asked = fakeDaemon({
+      'GET /ui-api/chats': { chats: [chat()], next: null },
+      'GET /ui-api/folders': { folders: [folder] },
+      'GET /ui-api/presets': { presets: [preset] },
+      'GET /ui-api/models': { models: [model(), model({ name: 'also-m', alias_of: 'm' })] },
+      'GET /ui-api/loaded': { loaded: [] },
+      [`DELETE ${url.split('?')[0] ?? ''}`]: {},
+    });
+    const gone = () => asked.filter(({ method }) => method === 'DELETE').map((one) => one.url);
+    usePreferences.setState({ settings: { ...DEFAULTS, confirm_delete: true } });
+    show(<>{element}<Confirmation /></>); // prettier-ignore
+    await pressDelete();
+    const dialog = () => within(screen.getByRole('dialog', { name: `Delete “${name}”?` }));
+    fireEvent.click(dialog().getByRole('button', { name: 'Cancel' }));
+    expect(screen.queryByRole('dialog')).toBeNull();
+    expect(gone()).toEqual([]);
+    fireEvent.click(screen.getByRole('button', { name: /^Delete/ }));
+    fireEvent.click(dialog().getByRole('button', { name: 'Delete' }));
+    await waitFor(() => expect(gone()).toEqual([url]));
+    expect(screen.queryByRole('dialog')).toBeNull();
+  });
+  it.each(deletions)('nothing is asked about $what otherwise: there is a way back where something is lost', async ({ url, element, press: pressDelete }) => {
+    const asked = fakeDaemon({
+      'GET /ui-api/chats': { chats: [chat()], next: null },
+      'GET /ui-api/folders': { folders: [folder] },
+      'GET /ui-api/presets': { presets: [preset] },
+      'GET /ui-api/models': { models: [model(), model({ name: 'also-m', alias_of: 'm' })] },
+      'GET /ui-api/loaded': { loaded: [] },
+    });
+    show(<>{element}<Confirmation /></>); // prettier-ignore
+    await pressDelete();
+    expect(screen.queryByRole('dialog')).toBeNull();
+    await waitFor(() => expect(asked.filter(({ method }) => method === 'DELETE').map((one) => one.url)).toEqual([url]));
+  });
+});
+
+describe('the list of chats', () => {
+  it('is beside the chat, or not, as the settings have it, and its button changes them', async () => {
+    const kept: unknown[] = [];
+    fakeDaemon({
+      'GET /ui-api/chats': { chats: [chat()], next: null },
+      'GET /ui-api/folders': { folders: [] },
+      'GET /ui-api/models': { models: [model()] },
+      'GET /ui-api/loaded': { loaded: [] },
+      'PATCH /ui-api/settings': ({ body }: { body: { values: object } }) => {
+        kept.push(body.values);
+        return { version: 1, revision: kept.length, values: body.values };
+      },
+    });
+    show(<><ChatPage /><GeneralPanel /></>); // prettier-ignore
+    const list = screen.getByRole('complementary', { name: 'Chats' });
+    const isBeside = () => list.parentElement?.classList.contains('md:block');
+    const button = screen.getByRole('button', { name: 'List of chats' });
+    expect([isBeside(), button.getAttribute('aria-expanded')]).toEqual([true, 'true']);
+    fireEvent.click(button);
+    expect([isBeside(), button.getAttribute('aria-expanded')]).toEqual([false, 'false']);
+    expect(screen.getByLabelText<HTMLInputElement>('Show the list of chats').checked).toBe(false);
+    await waitFor(() => expect(kept).toEqual([{ sidebar: false }]));
+    fireEvent.click(screen.getByLabelText('Show the list of chats'));
+    expect(isBeside()).toBe(true);
+    await waitFor(() => expect(kept.at(-1)).toEqual({ sidebar: true }));
+  });
+});
