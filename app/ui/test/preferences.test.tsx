@@ -1,4 +1,4 @@
-// What the settings change in the page.
+// What the settings change in the page, and what becomes of a change that the daemon does not get at once.
 import { cleanup, configure, fireEvent, screen, waitFor, within } from '@testing-library/react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import ChatPage from '@/components/chat/ChatPage';
@@ -9,7 +9,7 @@ import { ModelActions } from '@/components/models/ModelActions';
 import { ModelNames } from '@/components/models/ModelNames';
 import { GeneralPanel } from '@/components/settings/GeneralPanel';
 import { DEFAULTS, usePreferences } from '@/stores/preferences';
-import { chat, fakeDaemon, model, show, withDialogs, withSizes } from './support';
+import { chat, fakeDaemon, model, show, withDialogs, withSizes, type Asked } from './support';
 
 configure({ asyncUtilTimeout: 15_000 });
 
@@ -19,6 +19,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   cleanup();
+  vi.useRealTimers();
   vi.unstubAllGlobals();
   vi.restoreAllMocks();
   usePreferences.setState({ settings: DEFAULTS });
@@ -128,5 +129,79 @@ describe('the list of chats', () => {
     fireEvent.click(screen.getByLabelText('Show the list of chats'));
     expect(isBeside()).toBe(true);
     await waitFor(() => expect(kept.at(-1)).toEqual({ sidebar: true }));
+  });
+});
+
+describe('a change that the daemon does not take at once', () => {
+  const fresh = async () => {
+    vi.resetModules();
+    localStorage.clear();
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    const { usePreferences: preferences } = await import('@/stores/preferences');
+    const { useToasts } = await import('@/stores/toasts');
+    return { preferences: () => preferences.getState(), told: () => useToasts.getState().toasts.map(({ text }) => text) };
+  };
+  const patches = (asked: readonly Asked[]) => asked.filter(({ method }) => method === 'PATCH').length;
+
+  it('stays while the daemon is away, and is sent when it is back', async () => {
+    const { preferences, told } = await fresh();
+    let away = true;
+    const kept: unknown[] = [];
+    const asked = fakeDaemon({
+      'GET /ui-api/settings': () => {
+        if (away) throw new TypeError('Failed to fetch');
+        return { version: 1, revision: 7, values: { theme: 'light', send_key: 'ctrl_enter' } };
+      },
+      'PATCH /ui-api/settings': ({ body }: { body: { values: object } }) => {
+        if (away) throw new TypeError('Failed to fetch');
+        kept.push(body.values);
+        return { version: 1, revision: 8, values: { theme: 'light', send_key: 'ctrl_enter', ...body.values } };
+      },
+    });
+    preferences().change({ theme: 'dark', text_size: 18 });
+    await vi.advanceTimersByTimeAsync(1000);
+    preferences().change({ text_size: 20 });
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(patches(asked)).toBeGreaterThan(1);
+    expect(patches(asked)).toBeLessThan(6);
+    expect(preferences().settings).toMatchObject({ theme: 'dark', text_size: 20 });
+    away = false;
+    await preferences().read();
+    expect(preferences().settings).toMatchObject({ theme: 'dark', text_size: 20, send_key: 'ctrl_enter' });
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(kept).toEqual([{ theme: 'dark', text_size: 20 }]);
+    expect(preferences().settings).toMatchObject({ theme: 'dark', text_size: 20, send_key: 'ctrl_enter' });
+    expect(told()).toEqual([]); // the page has a banner for that
+  });
+
+  it('is taken back where the daemon refuses it', async () => {
+    const { preferences, told } = await fresh();
+    const asked = fakeDaemon({ 'PATCH /ui-api/settings': () => Response.json({ error: { message: 'theme: no' } }, { status: 400 }) });
+    preferences().change({ theme: 'dark' });
+    expect(preferences().settings.theme).toBe('dark');
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(preferences().settings.theme).toBe('auto');
+    expect(told()).toEqual(['theme: no']);
+    await vi.advanceTimersByTimeAsync(9000);
+    expect(patches(asked)).toBe(1);
+  });
+
+  it('is tried again where the daemon could not keep it, which is told once', async () => {
+    const { preferences, told } = await fresh();
+    let full = true;
+    const asked = fakeDaemon({
+      'PATCH /ui-api/settings': ({ body }: { body: { values: object } }) =>
+        full ? Response.json({ error: { message: 'the disk is full' } }, { status: 500 }) : { version: 1, revision: 1, values: body.values },
+    });
+    preferences().change({ theme: 'dark' });
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(patches(asked)).toBeGreaterThan(1);
+    expect(told()).toEqual(['the disk is full']);
+    full = false;
+    await vi.advanceTimersByTimeAsync(3000);
+    const sent = patches(asked);
+    await vi.advanceTimersByTimeAsync(9000);
+    expect(patches(asked)).toBe(sent);
+    expect(preferences().settings.theme).toBe('dark');
   });
 });

@@ -18,7 +18,7 @@ export const DEFAULTS: Settings = {
 
 interface Preferences {
   settings: Settings;
-  /** Shown at once, then kept by the daemon; what it refuses is taken back. */
+  /** Shown at once, then kept by the daemon, which gets it when it is back if it is away; what it refuses is taken back. */
   change: (values: Partial<Settings>) => void;
   read: () => Promise<void>;
 }
@@ -46,6 +46,12 @@ function show(settings: Settings): void {
 }
 
 const PAUSE_MS = 250;
+const RETRY_MS = 2000;
+
+/** It was read, and is not wanted. Where another window was faster, a key is missing or there is too much to do, it was not read. */
+const isRefusal = (error: unknown) =>
+  error instanceof ApiError && error.status >= 400 && error.status < 500 && ![401, 408, 409, 429].includes(error.status);
+const isAway = (error: unknown) => error instanceof ApiError && error.status === 0;
 
 export const usePreferences = create<Preferences>((set) => {
   let revision = 0;
@@ -54,9 +60,10 @@ export const usePreferences = create<Preferences>((set) => {
   // while, not one a step.
   let sent: UiSettingValues = {};
   let waiting: UiSettingValues = {};
-  let paused = false;
+  let busy = false;
+  let told = false;
   // One after the other: each names the revision that the one before has made.
-  let queue = Promise.resolve();
+  let queue: Promise<unknown> = Promise.resolve();
 
   const put = () => {
     const values = { ...kept, ...sent, ...waiting };
@@ -79,10 +86,11 @@ export const usePreferences = create<Preferences>((set) => {
     sent = {};
     take(answer);
   };
-  const send = async () => {
+  /** Whether the daemon has said what becomes of it; else it waits, beneath what was changed since. */
+  const send = async (): Promise<boolean> => {
     sent = waiting;
     waiting = {};
-    if (!Object.keys(sent).length) return;
+    if (!Object.keys(sent).length) return true;
     try {
       try {
         await patch();
@@ -92,30 +100,43 @@ export const usePreferences = create<Preferences>((set) => {
         await read();
         await patch();
       }
+      told = false;
+      return true;
     } catch (error) {
+      const refused = isRefusal(error);
+      if (!refused) waiting = { ...sent, ...waiting };
       sent = {};
       put();
-      throw error;
+      // That nothing answers the page tells by itself; of what else may pass, once is enough.
+      if (refused || !(told || isAway(error))) {
+        showError(error);
+        told = !refused;
+      }
+      return refused;
     }
   };
   const flush = () => {
-    queue = queue.then(send).catch(showError);
+    const sending = queue.then(send);
+    queue = sending;
+    return sending;
   };
   const tick = () => {
-    paused = Object.keys(waiting).length > 0;
-    if (!paused) return;
-    flush();
-    setTimeout(tick, PAUSE_MS);
+    busy = Object.keys(waiting).length > 0;
+    if (busy) void flush().then((answered) => setTimeout(tick, answered ? PAUSE_MS : RETRY_MS));
   };
-  addEventListener('pagehide', flush);
+  addEventListener('pagehide', () => void flush());
   return {
     settings: { ...DEFAULTS, ...kept },
     change: (values) => {
       waiting = { ...waiting, ...values };
       put();
-      if (!paused) tick();
+      if (!busy) tick();
     },
-    read: () => (queue = queue.then(read).catch(() => undefined)),
+    read: async () => {
+      const reading = queue.then(read).catch(() => undefined);
+      queue = reading;
+      await reading;
+    },
   };
 });
 
