@@ -26,6 +26,7 @@ export function useChanges(): void {
         void usePreferences.getState().read();
       } else if (kind === 'models' || kind === 'loaded') {
         if (kind === 'models') stale('models');
+        stale('model'); // whether it fits depends on the others
         stale('loaded');
       }
     };

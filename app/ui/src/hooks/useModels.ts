@@ -49,8 +49,7 @@ export function useModelActions() {
   const client = useQueryClient();
   const t = useT();
   const settled = () => {
-    void client.invalidateQueries({ queryKey: ['models'] });
-    void client.invalidateQueries({ queryKey: ['loaded'] });
+    for (const key of ['models', 'model', 'loaded']) void client.invalidateQueries({ queryKey: [key] });
   };
   const options = { onError: showError, onSettled: settled };
   const load = useMutation({
