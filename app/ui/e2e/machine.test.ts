@@ -103,6 +103,12 @@ describe('the machine', () => {
 
   it('has no gap in its charts behind a daemon that was started anew', async () => {
     const { page } = watched;
+    await page.keyboard.press('Alt+5');
+    await page.waitForURL('**/dashboard');
+    // What there is to be seen of the one before.
+    await complete('The sea is', 60);
+    for (let n = 0; n < 3; n++) await page.waitForResponse('**/metrics');
+    expect((await drawnIn(page, 'Throughput')).columns).toBeGreaterThan(0);
     await daemon.stop('SIGKILL');
     await page.getByText('The daemon does not answer.').waitFor();
     await page.waitForTimeout(5000);

@@ -45,6 +45,45 @@ describe('pages about the daemon', () => {
     expect(await page.locator('article[data-role=assistant]').innerText()).not.toContain('tokens/s');
   });
 
+  it('the list of chats is put away, and stays so, and deletions are asked about', async () => {
+    const { page } = watched;
+    const kept = (name: string, value: boolean) =>
+      page.waitForFunction(
+        async ([one, wanted]) => ((await (await fetch('/ui-api/settings')).json()) as { values: Record<string, unknown> }).values[one] === wanted,
+        [name, value] as const,
+      );
+    await request(page, 'POST', '/ui-api/chats', { title: 'Lakes' });
+    await page.goto(`${daemon.url}/settings`);
+    await page.getByRole('region', { name: 'General' }).getByLabel('Ask before something is deleted').check();
+    await kept('confirm_delete', true);
+    await page.getByRole('link', { name: 'Chat' }).click();
+    const list = page.getByRole('button', { name: 'List of chats' });
+    const search = page.getByRole('searchbox', { name: 'Search all chats' });
+    await search.waitFor();
+    await list.click();
+    await search.waitFor({ state: 'hidden' });
+    expect(await violations(page)).toEqual([]);
+    await kept('sidebar', false);
+    await page.reload();
+    await list.waitFor();
+    await page.getByRole('textbox', { name: 'Ask something' }).waitFor();
+    expect(await search.isVisible()).toBe(false);
+    await list.press('Enter');
+    await search.waitFor();
+    const row = page.getByRole('complementary', { name: 'Chats' });
+    await row.getByRole('button', { name: 'More about Lakes' }).click();
+    await row.getByRole('button', { name: 'Delete', exact: true }).click();
+    const question = page.getByRole('dialog', { name: 'Delete “Lakes”?' });
+    await question.waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.keyboard.press('Enter'); // keeps it
+    await question.waitFor({ state: 'detached' });
+    await row.getByRole('button', { name: 'Delete', exact: true }).click();
+    await question.getByRole('button', { name: 'Delete' }).click();
+    await page.getByText(/was deleted\.$/).waitFor();
+    await row.getByRole('button', { name: 'More about Lakes' }).waitFor({ state: 'detached' });
+  });
+
   it('the daemon tells how it is, and what is private', async () => {
     const { page } = watched;
     await page.goto(`${daemon.url}/settings`);
