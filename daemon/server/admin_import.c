@@ -81,8 +81,8 @@ static void uploaded(void *user, http_exchange *x, const blob_upload_result *res
 void admin_import(void *service, http_exchange *x)
 {
     char name[REGISTRY_NAME_MAX + 1];
-    bool replace;
-    if (!http_query_param(x, "name", name, sizeof name) || !registry_name_valid(name)) {
+    bool replace = false;
+    if (http_query_read(x, "name", name, sizeof name) != HTTP_QUERY_GIVEN || !registry_name_valid(name)) {
         error_respond(x, 400, "invalid_value",
                       "name must be the name of a model: letters, digits and . _ - / :", "name");
         return;
@@ -159,7 +159,7 @@ void admin_register(void *service, http_exchange *x)
 {
     struct daemon *d = service;
     admin_fields f;
-    bool replace;
+    bool replace = false;
     if (!route_from_here(x, "paths are taken from this machine only, or from who has an admin key") ||
         !route_query_flag(x, "replace", &replace) || !admin_fields_read(&f, x)) {
         return;

@@ -274,14 +274,16 @@ static uint64_t id_of(http_exchange *x)
 
 static void watch_job(struct daemon *d, http_exchange *x, uint64_t id)
 {
-    char text[32] = "0";
+    uint64_t after = 0;
     model_watcher w;
-    http_query_param(x, "after", text, sizeof text);
+    if (!route_query_number(x, "after", UINT64_MAX, &after)) {
+        return;
+    }
     job_stream *s = new_stream(d, x, &w);
     if (!s) {
         return;
     }
-    s->watch = model_jobs_watch(d->jobs, id, strtoull(text, NULL, 10), &w);
+    s->watch = model_jobs_watch(d->jobs, id, after, &w);
     if (s->watch) {
         begin_stream(s);
     } else {

@@ -212,12 +212,13 @@ void admin_model(void *service, http_exchange *x)
 {
     struct daemon *d = service;
     model_asker asker;
-    char details[8] = "";
-    http_query_param(x, "details", details, sizeof details);
+    bool details = false;
+    if (!route_query_flag(x, "details", &details)) {
+        return;
+    }
     admin_call *c = begin(d, x, tell_model, &asker);
     if (c) {
-        bool all = strcmp(details, "true") == 0 || strcmp(details, "1") == 0;
-        end_begin(c, model_jobs_show(d->jobs, http_path_param(x, "name"), all, &asker));
+        end_begin(c, model_jobs_show(d->jobs, http_path_param(x, "name"), details, &asker));
     }
 }
 
@@ -226,11 +227,8 @@ void admin_delete(void *service, http_exchange *x)
 {
     struct daemon *d = service;
     model_asker asker;
-    char text[16] = "0", *end;
-    bool bad = http_query_read(x, "grace_s", text, sizeof text) == HTTP_QUERY_BAD;
-    unsigned long grace_s = strtoul(text, &end, 10);
-    if (bad || *text < '0' || *text > '9' || *end || grace_s > 86400) {
-        error_respond(x, 400, "invalid_value", "grace_s: seconds, up to a day", "grace_s");
+    uint64_t grace_s = 0;
+    if (!route_query_number(x, "grace_s", 86400, &grace_s)) {
         return;
     }
     admin_call *c = begin(d, x, tell_done, &asker);

@@ -61,12 +61,12 @@ static bool read_limit(http_exchange *x, size_t *limit)
 void anthropic_models_answer(http_exchange *x, const json_t *all)
 {
     char after[256], before[256];
+    bool has_after, has_before;
     size_t limit, n = json_array_size(all), from = 0, to = n;
-    if (!read_limit(x, &limit)) {
+    if (!read_limit(x, &limit) || !route_query_text(x, "after_id", after, sizeof after, &has_after) ||
+        !route_query_text(x, "before_id", before, sizeof before, &has_before)) {
         return;
     }
-    bool has_after = http_query_param(x, "after_id", after, sizeof after);
-    bool has_before = http_query_param(x, "before_id", before, sizeof before);
     if (has_after && has_before) {
         error_respond(x, 400, NULL, "after_id and before_id do not go together", "after_id");
         return;

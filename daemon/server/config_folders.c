@@ -165,7 +165,7 @@ void config_directory(void *service, http_exchange *x)
     struct daemon *d = service;
     const char *home = getenv("HOME");
     char path[HTTP_TARGET_MAX] = "";
-    bool hidden;
+    bool hidden = false;
     if (!route_from_here(x, "folders are shown on this machine only, or to who has an admin key")) {
         return;
     }

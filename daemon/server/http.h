@@ -47,8 +47,6 @@ typedef enum http_query_state { HTTP_QUERY_NONE, HTTP_QUERY_GIVEN, HTTP_QUERY_BA
 /* A decoded parameter of the query, into `out`, NUL-terminated. BAD: there is one, and it does not fit, or its escapes
  * are none; what `out` holds then is of no use. NONE leaves it as it is. */
 http_query_state http_query_read(const http_exchange *x, const char *name, char *out, size_t cap);
-/* The same for who takes a bad one for none. */
-bool http_query_param(const http_exchange *x, const char *name, char *out, size_t cap);
 http_server *http_server_of(const http_exchange *x);
 
 typedef struct http_outcome { /* of an exchange so far */

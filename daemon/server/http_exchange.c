@@ -142,11 +142,6 @@ http_query_state http_query_read(const http_exchange *x, const char *name, char 
     return http_query_decode(out) ? HTTP_QUERY_GIVEN : HTTP_QUERY_BAD;
 }
 
-bool http_query_param(const http_exchange *x, const char *name, char *out, size_t cap)
-{
-    return http_query_read(x, name, out, cap) == HTTP_QUERY_GIVEN;
-}
-
 const char *http_local_address(const http_exchange *x)
 {
     return x->conn->local;

@@ -159,27 +159,12 @@ static void answer_stream(struct daemon *d, const question *q, http_exchange *x)
 /* ---- the route ---- */
 
 /* False: it has been answered. */
-static bool read_number(http_exchange *x, const char *name, uint64_t most, uint64_t *out)
-{
-    char text[32] = "", *end;
-    http_query_state state = http_query_read(x, name, text, sizeof text);
-    if (state == HTTP_QUERY_NONE) {
-        return true;
-    }
-    unsigned long long number = strtoull(text, &end, 10);
-    if (state == HTTP_QUERY_BAD || *text < '0' || *text > '9' || *end || number > most) {
-        error_respondf(x, 400, NULL, name, "%s: a whole number up to %llu is needed", name, (unsigned long long)most);
-        return false;
-    }
-    *out = number;
-    return true;
-}
-
 static bool read_question(http_exchange *x, logger *log, question *q)
 {
     char level[16] = "";
     *q = (question){.limit = LINES_DEFAULT, .level = MLXR_LOG_DEBUG};
-    if (!read_number(x, "after", UINT64_MAX, &q->after) || !read_number(x, "limit", LINES_MAX, &q->limit)) {
+    if (!route_query_number(x, "after", UINT64_MAX, &q->after) ||
+        !route_query_number(x, "limit", LINES_MAX, &q->limit)) {
         return false;
     }
     http_query_state state = http_query_read(x, "level", level, sizeof level);

@@ -4,6 +4,7 @@
  */
 #include "server/router.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -451,11 +452,44 @@ bool route_from_here(http_exchange *x, const char *message)
 
 bool route_query_flag(http_exchange *x, const char *name, bool *out)
 {
-    char text[8] = "false";
-    bool bad = http_query_read(x, name, text, sizeof text) == HTTP_QUERY_BAD;
-    *out = !bad && strcmp(text, "true") == 0;
-    if (!*out && (bad || strcmp(text, "false") != 0)) {
+    char text[8];
+    http_query_state state = http_query_read(x, name, text, sizeof text);
+    if (state == HTTP_QUERY_NONE) {
+        return true;
+    }
+    *out = state == HTTP_QUERY_GIVEN && strcmp(text, "true") == 0;
+    if (!*out && (state == HTTP_QUERY_BAD || strcmp(text, "false") != 0)) {
         error_respondf(x, 400, "invalid_value", name, "%s must be true or false", name);
+        return false;
+    }
+    return true;
+}
+
+bool route_query_number(http_exchange *x, const char *name, uint64_t most, uint64_t *out)
+{
+    char text[32], *end = text;
+    http_query_state state = http_query_read(x, name, text, sizeof text);
+    if (state == HTTP_QUERY_NONE) {
+        return true;
+    }
+    errno = 0;
+    unsigned long long number = state == HTTP_QUERY_GIVEN ? strtoull(text, &end, 10) : 0;
+    if (state == HTTP_QUERY_BAD || *text < '0' || *text > '9' || *end || errno || number > most) {
+        error_respondf(x, 400, "invalid_value", name, "%s: a whole number up to %llu is needed", name,
+                       (unsigned long long)most);
+        return false;
+    }
+    *out = number;
+    return true;
+}
+
+bool route_query_text(http_exchange *x, const char *name, char *out, size_t cap, bool *given)
+{
+    http_query_state state = http_query_read(x, name, out, cap);
+    *given = state == HTTP_QUERY_GIVEN;
+    if (state == HTTP_QUERY_BAD) {
+        error_respondf(x, 400, "invalid_value", name,
+                       "%s must have fewer than %zu bytes, and proper escapes where it has any", name, cap);
         return false;
     }
     return true;

@@ -63,7 +63,10 @@ const auth_identity *route_identity(const http_exchange *x);
 /* Whoever is asked for no key must sit at this machine to see or set what is its own: folders, paths, the daemon's
  * options. False after answering 403 with the message. */
 bool route_from_here(http_exchange *x, const char *message);
-/* A parameter of the query that is true or false; false where it is not given. False after answering 400. */
-bool route_query_flag(http_exchange *x, const char *name, bool *out);
+/* Parameters of the query; what they put out stays as it is where there is none of the name. False after answering 400:
+ * the value is of another kind, does not fit, or its escapes are none. */
+bool route_query_flag(http_exchange *x, const char *name, bool *out); /* true or false */
+bool route_query_number(http_exchange *x, const char *name, uint64_t most, uint64_t *out);
+bool route_query_text(http_exchange *x, const char *name, char *out, size_t cap, bool *given);
 
 #endif

@@ -207,9 +207,13 @@ static bool read_query(ui_call *call, const json_t *document)
     call->query = json_object();
     json_object_foreach(json_object_get(call->route, "query"), name, schema)
     {
-        if (!http_query_param(call->x, name, text, sizeof text)) {
+        bool given;
+        if (!route_query_text(call->x, name, text, sizeof text, &given)) {
+            return false;
+        }
+        if (!given) {
             if (json_is_true(json_object_get(schema, "x-required"))) {
-                error_respondf(call->x, 400, "missing_field", name, "%s is missing, or too long", name);
+                error_respondf(call->x, 400, "missing_field", name, "%s is missing", name);
                 return false;
             }
             continue;

@@ -293,30 +293,36 @@ static void place_of(const struct ui_feed *feed, char *out, size_t cap)
     snprintf(out, cap, "%llx-%llu", (unsigned long long)feed->boot, (unsigned long long)feed->newest);
 }
 
-/* What the client has seen last; false: it does not say, or it is not known here. *asked: it says something. */
-static bool read_seen(const struct ui_feed *feed, http_exchange *x, bool *asked, uint64_t *out)
+typedef struct seen_place {
+    bool asked; /* the client says what it has seen last */
+    bool known; /* and it is known here */
+    uint64_t number;
+} seen_place;
+
+/* False: it has been answered. */
+static bool read_seen(const struct ui_feed *feed, http_exchange *x, seen_place *out)
 {
     char after[64] = "";
     const char *last = http_header_get(x, "last-event-id"); /* what a browser sends when it comes back */
-    *asked = http_query_param(x, "after", after, sizeof after);
+    if (!route_query_text(x, "after", after, sizeof after, &out->asked)) {
+        return false;
+    }
     if (last && strlen(last) < sizeof after) {
         snprintf(after, sizeof after, "%s", last);
-        *asked = true;
+        out->asked = true;
     }
-    *out = feed->newest;
-    return *asked && read_place(feed, after, out);
+    out->number = feed->newest;
+    out->known = out->asked && read_place(feed, after, &out->number);
+    return true;
 }
 
 /* For who does not want a stream. */
-static void answer_once(struct ui_feed *feed, http_exchange *x)
+static void answer_once(struct ui_feed *feed, http_exchange *x, const seen_place *seen)
 {
-    bool asked;
-    uint64_t seen;
     char place[64];
-    bool known = read_seen(feed, x, &asked, &seen);
-    bool reset = asked && (!known || (feed->newest > KEPT && seen < feed->newest - KEPT));
+    bool reset = seen->asked && (!seen->known || (feed->newest > KEPT && seen->number < feed->newest - KEPT));
     json_t *list = json_array();
-    for (uint64_t n = reset ? feed->newest : seen; n++ < feed->newest;) {
+    for (uint64_t n = reset ? feed->newest : seen->number; n++ < feed->newest;) {
         const change *c = &feed->kept[n % KEPT];
         if (c->json && is_meant(c, route_identity(x))) {
             json_array_append_new(list, json_loads(c->json, 0, NULL));
@@ -327,16 +333,16 @@ static void answer_once(struct ui_feed *feed, http_exchange *x)
     http_respond_json(x, 200, json_pack("{s:o, s:s, s:b}", "changes", list, "next", place, "reset", (int)reset));
 }
 
-static void answer_stream(struct ui_feed *feed, http_exchange *x)
+static void answer_stream(struct ui_feed *feed, http_exchange *x, const seen_place *seen)
 {
-    bool asked;
     char place[64];
     follower *f = feed->n_followers < FOLLOWERS_MAX ? calloc(1, sizeof *f) : NULL;
     if (!f) {
         error_respond(x, 503, NULL, "too many clients follow the changes", NULL);
         return;
     }
-    *f = (follower){.feed = feed, .x = x, .identity = *route_identity(x), .next = feed->followers};
+    *f = (follower){
+        .feed = feed, .x = x, .identity = *route_identity(x), .seen = seen->number, .next = feed->followers};
     if (f->next) {
         f->next->previous = f;
     }
@@ -345,12 +351,12 @@ static void answer_stream(struct ui_feed *feed, http_exchange *x)
     http_on_gone(x, on_gone, f);
     http_on_drain(x, on_drain, f);
     sse_begin(x);
-    if (read_seen(feed, x, &asked, &f->seen)) {
+    if (seen->known) {
         sse_ping(x);
     } else { /* the place to come back to */
         place_of(feed, place, sizeof place);
         sse_id(x, place);
-        sse_write(x, asked ? "reset" : "hello", "{}", 2);
+        sse_write(x, seen->asked ? "reset" : "hello", "{}", 2);
     }
     catch_up(f);
     if (!feed->timer) {
@@ -362,10 +368,14 @@ void ui_events(void *service, http_exchange *x)
 {
     struct daemon *d = service;
     const char *accept = http_header_get(x, "accept");
+    seen_place seen;
+    if (!read_seen(d->ui->feed, x, &seen)) {
+        return;
+    }
     if (accept && strstr(accept, "text/event-stream")) {
-        answer_stream(d->ui->feed, x);
+        answer_stream(d->ui->feed, x, &seen);
     } else {
-        answer_once(d->ui->feed, x);
+        answer_once(d->ui->feed, x, &seen);
     }
 }
 

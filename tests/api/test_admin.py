@@ -73,6 +73,9 @@ class Admin(support.ApiTest):
     def test_one_model_with_what_is_in_its_file_and_whether_it_fits(self):
         shown = self.get("/ui-api/models/llama")
         self.assertEqual(list(shown), ["model", "modelfile"])
+        self.assertEqual(list(self.get("/ui-api/models/llama?details=false")), ["model", "modelfile"])
+        for bad in ("yes", "1", "true" + "+" * 40, "%zz"):
+            self.assertEqual(self.get("/ui-api/models/llama?details=" + bad, 400)["error"]["param"], "details")
         shown = self.get("/ui-api/models/llama?details=true")
         self.assertEqual((shown["fit"]["fits"], shown["fit"]["loaded_weight_bytes"]), ("now", 0))
         self.assertEqual(shown["fit"]["weight_bytes"], shown["description"]["memory"]["weight_bytes"])
@@ -194,7 +197,7 @@ class Admin(support.ApiTest):
         self.assertEqual(self.get("/ui-api/models/three")["model"]["path"], self.get("/ui-api/models/two")["model"]["path"])
         self.assertEqual(self.daemon.ask("DELETE", "/ui-api/models/two").status, 200)
         self.assertEqual(self.daemon.ask("DELETE", "/ui-api/models/two").status, 404)
-        for grace_s in ("x", "0" * 16 + "60", "%zz"):  # a bad one is no word for none: that would be for good
+        for grace_s in ("x", "0" * 40 + "60", "%zz"):  # a bad one is no word for none: that would be for good
             answer = self.daemon.ask("DELETE", f"/ui-api/models/llama?grace_s={grace_s}")
             self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "grace_s"))
         self.refused("/ui-api/models/copy", {"from": "llama"}, "to")
@@ -331,6 +334,9 @@ class Admin(support.ApiTest):
         watcher.start()
         time.sleep(0.2)
         self.assertEqual(self.get(path)["state"], "running")
+        for bad in ("x", "-1", "0" * 40, "%zz"):  # not from the beginning
+            error = self.get(f"{path}?after={bad}", 400, headers=[("Accept", "text/event-stream")])["error"]
+            self.assertEqual(error["param"], "after")
         release.set()
         watcher.join(30)
         self.assertEqual(watched[0][-1], ("end", {"name": "slow", "cancelled": False, "error": None}))

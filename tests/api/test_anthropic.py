@@ -296,7 +296,8 @@ class Tiny(AnthropicTest):
         page = self.client.models.list(limit=2, after_id=names[1])
         self.assertEqual([m.id for m in page.data], names[2:4])
         self.assertEqual([m.id for m in self.client.models.list(limit=1, before_id=names[2]).data], names[1:2])
-        for bad in ({"limit": 0}, {"limit": 1001}, {"limit": "0" * 20 + "1"}, {"after_id": "nothing"}):
+        for bad in ({"limit": 0}, {"limit": 1001}, {"limit": "0" * 20 + "1"}, {"after_id": "nothing"},
+                    {"after_id": "n" * 300}, {"before_id": "n" * 300}):  # fmt: skip
             with self.assertRaises(anthropic.BadRequestError):
                 self.client.models.list(**bad)
 

@@ -122,6 +122,10 @@ class Chats(ui_support.UiTest):
             self.c("GET", path, status=404)
         for query in ("limit=0", "limit=501", "limit=x", "limit=1.5", "folder=-1", "after=nonsense", "removed=maybe"):
             self.c("GET", "/chats?" + query, status=400)
+        # One that does not fit is not taken for none.
+        for path, name, value in (("/chats", "removed", "t" * 5000), ("/chats", "limit", "0" * 5000 + "1"), ("/search", "q", "w" * 5000),
+                                  ("/chats", "after", "%zz"), ("/events", "after", "a" * 100)):  # fmt: skip
+            self.assertEqual(self.c("GET", f"{path}?{name}={value}", status=400)["error"]["param"], name)
         self.c("GET", "/search", status=400)
         self.c("GET", "/search?q=%20", status=400)
 

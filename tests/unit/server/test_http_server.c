@@ -154,14 +154,15 @@ static void on_request(void *user, http_exchange *x)
         http_respond(x, 200, "application/octet-stream", q->body, q->n_body);
     } else if (strcmp(q->path, "/stream") == 0) {
         job *j = new_job(w, x);
-        j->n = http_query_param(x, "n", text, sizeof text) ? strtoul(text, NULL, 10) : 0;
+        j->n = http_query_read(x, "n", text, sizeof text) == HTTP_QUERY_GIVEN ? strtoul(text, NULL, 10) : 0;
         http_on_drain(x, on_drain, j);
         http_stream_begin(x, 200, "text/plain");
         produce(j);
     } else if (strcmp(q->path, "/late") == 0) {
         job *j = new_job(w, x);
-        j->timer = http_timer(w->s, http_query_param(x, "ms", text, sizeof text) ? strtoul(text, NULL, 10) : 100000,
-                              answer_late, j);
+        j->timer = http_timer(
+            w->s, http_query_read(x, "ms", text, sizeof text) == HTTP_QUERY_GIVEN ? strtoul(text, NULL, 10) : 100000,
+            answer_late, j);
     } else if (strcmp(q->path, "/abort") == 0) {
         http_stream_begin(x, 200, "text/plain");
         http_stream_write(x, "half", 4);
