@@ -6,7 +6,7 @@
  * comes with the number of another run of the daemon, is told to read lists anew. How far jobs are is told besides,
  * without a number: the next word of it says more.
  *
- *   model table, model jobs: something is different ─▶ look (pool) ─▶ is it? ─▶ change
+ *   model jobs, or the model table, which tells nothing of the registry ─▶ look (pool): is it different? ─▶ change
  *   tick: progress of jobs; now and then a look, for files that appear without a request
  */
 #include <stdatomic.h>
@@ -54,13 +54,14 @@ struct ui_feed {
     uint64_t timer;
     struct {
         uint64_t id, number;
-    } told[TOLD_JOBS];       /* the last progress told of job id, at id % TOLD_JOBS */
-    bool looking, looked;    /* at the models; has done so once */
-    bool again;              /* they were changed while it looked */
-    bool changed;            /* they were, before it had looked for the first time */
-    atomic_bool posted;      /* the loop is to look */
-    http_task task;          /* for that */
-    uint64_t models, loaded; /* marks of both lists */
+    } told[TOLD_JOBS];             /* the last progress told of job id, at id % TOLD_JOBS */
+    bool looking, looked;          /* at the models; has done so once */
+    bool again;                    /* they were changed while it looked */
+    bool registry, registry_again; /* not only at what is in memory */
+    bool changed;                  /* they were, before it had looked for the first time */
+    atomic_bool posted;            /* the loop is to look */
+    http_task task;                /* for that */
+    uint64_t models, loaded;       /* marks of both lists */
     uint64_t models_now, loaded_now;
 };
 
@@ -158,12 +159,15 @@ static void look(void *user)
 {
     struct ui_feed *feed = user;
     mlxr_error error;
-    feed->models_now = feed->loaded_now = 0;
-    registry_each(feed->ui->d->registry, add_model, feed, &error);
+    feed->loaded_now = 0;
+    if (feed->registry) {
+        feed->models_now = 0;
+        registry_each(feed->ui->d->registry, add_model, feed, &error);
+    }
     model_table_each(feed->ui->d->models, add_loaded, feed);
 }
 
-static void start_look(struct ui_feed *feed);
+static void start_look(struct ui_feed *feed, bool with_registry);
 
 static void has_looked(void *user)
 {
@@ -181,30 +185,37 @@ static void has_looked(void *user)
     feed->models = feed->models_now;
     feed->loaded = feed->loaded_now;
     if (feed->again) {
-        start_look(feed);
+        start_look(feed, feed->registry_again);
     }
 }
 
-static void start_look(struct ui_feed *feed)
+/* With the registry, which is read as a whole, where that may have changed, too. */
+static void start_look(struct ui_feed *feed, bool with_registry)
 {
     feed->again = feed->looking;
-    if (!feed->looking && !feed->ui->draining && http_work(feed->ui->d->http, look, has_looked, feed) == 0) {
+    if (feed->looking) {
+        feed->registry_again |= with_registry;
+        return;
+    }
+    feed->registry_again = false;
+    feed->registry = with_registry || !feed->looked;
+    if (!feed->ui->draining && http_work(feed->ui->d->http, look, has_looked, feed) == 0) {
         feed->looking = true;
         feed->ui->n_jobs++;
     }
 }
 
-static void look_at_change(struct ui_feed *feed)
+static void look_at_change(struct ui_feed *feed, bool with_registry)
 {
     feed->changed = feed->changed || !feed->looked;
-    start_look(feed);
+    start_look(feed, with_registry);
 }
 
 static void on_posted(void *user)
 {
     struct ui_feed *feed = user;
     atomic_store(&feed->posted, false);
-    look_at_change(feed);
+    look_at_change(feed, false);
 }
 
 /* Any thread, under the model table's lock. */
@@ -222,7 +233,7 @@ static void on_jobs_change(void *user, const model_job_info *info)
 {
     struct ui_feed *feed = user;
     if (!info) {
-        look_at_change(feed);
+        look_at_change(feed, true);
         return;
     }
     publish(feed, FOR_ADMINS, NULL,
@@ -257,7 +268,7 @@ static void on_tick(void *user)
     struct ui_feed *feed = user;
     feed->timer = 0;
     if (!feed->looked) {
-        start_look(feed);
+        start_look(feed, true);
     }
     if (!feed->followers || feed->ui->draining) {
         return;
@@ -267,7 +278,7 @@ static void on_tick(void *user)
     }
     model_jobs_each(feed->ui->d->jobs, tell_progress, feed);
     if (feed->ticks++ % LOOK_TICKS == 0) {
-        start_look(feed);
+        start_look(feed, true);
     }
     feed->timer = http_timer(feed->ui->d->http, TICK_MS, on_tick, feed);
 }
