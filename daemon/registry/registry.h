@@ -111,6 +111,8 @@ mlxr_status registry_each(registry *r, registry_seen *seen, void *user, mlxr_err
 /* The paths of models registered in place in the store; reads no files. */
 mlxr_status registry_places(registry *r, void (*seen)(void *user, const char *path), void *user, mlxr_error *error);
 
+/* Whether a file of this name is one that models come in: GGUF or safetensors, in small letters or capitals. */
+bool registry_is_model_file(const char *name);
 /* Makes a file or folder known under `name` (NULL: the file's stem): to this registry only, or, with `keep`, in the
  * store. Nothing is copied. */
 mlxr_status registry_register_path(registry *r, const char *path, const char *name, bool keep, mlxr_error *error);

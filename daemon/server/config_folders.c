@@ -40,18 +40,6 @@ static void on_gone(void *user)
     c->x = NULL;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-    return n > n_end && strcmp(text + n - n_end, end) == 0;
-}
-
-static bool is_model_file(const char *name)
-{
-    return ends_with(name, ".gguf") || ends_with(name, ".safetensors") ||
-           strcmp(name, "model.safetensors.index.json") == 0;
-}
-
 static void add_entry(folder_call *c, const char *name)
 {
     char path[PATH_MAX];
@@ -59,7 +47,8 @@ static void add_entry(folder_call *c, const char *name)
     if (!disk_join(path, sizeof path, c->path, name) || stat(path, &info) != 0) {
         return;
     }
-    json_t *text = S_ISDIR(info.st_mode) || (S_ISREG(info.st_mode) && is_model_file(name)) ? json_string(name) : NULL;
+    json_t *text = S_ISDIR(info.st_mode) || (S_ISREG(info.st_mode) && registry_is_model_file(name)) ? json_string(name)
+                                                                                                    : NULL;
     if (!text) { /* of no interest, or no UTF-8, which is the more honest to count */
         c->n_left_out += S_ISDIR(info.st_mode) != 0;
     } else if (json_array_size(c->folders) + json_array_size(c->files) >= ENTRIES_MAX) {

@@ -269,7 +269,7 @@ class Folders(support.ApiTest):
         self.top = os.path.join(self.home, "things")
         for name in ("b", "a", ".hidden", "a/below"):
             os.makedirs(os.path.join(self.top, name))
-        for name, data in (("m.gguf", b"12345"), ("notes.txt", b"secret"), ("w.safetensors", b"1")):
+        for name, data in (("m.gguf", b"12345"), ("N.GGUF", b"12"), (".gguf", b""), ("notes.txt", b"secret"), ("w.safetensors", b"1")):
             with open(os.path.join(self.top, name), "wb") as file:
                 file.write(data)
         self.daemon = self.serve()
@@ -284,7 +284,7 @@ class Folders(support.ApiTest):
         told = self.ask(self.top)
         self.assertEqual((told["path"], told["parent"]), (self.top, self.home))
         self.assertEqual(told["folders"], ["a", "b"])
-        self.assertEqual(told["files"], [{"name": "m.gguf", "bytes": 5}, {"name": "w.safetensors", "bytes": 1}])
+        self.assertEqual(told["files"], [{"name": n, "bytes": b} for n, b in (("N.GGUF", 2), ("m.gguf", 5), ("w.safetensors", 1))])
         self.assertEqual(self.ask(self.top, hidden="true")["folders"], [".hidden", "a", "b"])
         self.assertEqual(self.ask(self.top + "/a/../b/./")["path"], self.top + "/b")
         self.assertEqual(self.ask()["path"], os.path.realpath(self.home))
