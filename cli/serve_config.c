@@ -83,13 +83,15 @@ static void apply(options *o, const option_spec *spec, const json_t *value)
     }
 }
 
-void serve_config_apply(const serve_config *c, options *o)
+void serve_config_apply(serve_config *c, options *o)
 {
+    c->n_applied = 0;
     for (size_t i = 0; i < N_CONFIG_OPTIONS; i++) {
         const option_spec *spec = spec_of(&config_options[i]);
         const json_t *value = json_object_get(c->values, config_options[i].name);
         if (spec && value && !options_given(o, spec)) {
             apply(o, spec, value);
+            c->applied[c->n_applied++] = config_options[i].name;
         }
     }
 }

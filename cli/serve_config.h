@@ -9,9 +9,10 @@
 #include "server/config_file.h"
 
 typedef struct serve_config {
-    char path[CONFIG_PATH_MAX]; /* "": there is no place for one */
-    const char *fixed[N_CONFIG_OPTIONS];
-    size_t n_fixed;
+    char path[CONFIG_PATH_MAX];            /* "": there is no place for one */
+    const char *fixed[N_CONFIG_OPTIONS];   /* what the command line sets */
+    const char *applied[N_CONFIG_OPTIONS]; /* what the file has set */
+    size_t n_fixed, n_applied;
     json_t *document, *values, *before; /* before: what it said when it last served, if that is something else */
     mlxr_error note;                    /* why the file's values are not those in use; text "" */
 } serve_config;
@@ -20,7 +21,7 @@ typedef struct serve_config {
 int serve_config_open(serve_config *c, const options *o);
 void serve_config_close(serve_config *c);
 /* Puts the file's values where the command line says nothing. */
-void serve_config_apply(const serve_config *c, options *o);
+void serve_config_apply(serve_config *c, options *o);
 /* Reads the file again; one that makes no sense now changes nothing and is noted. */
 void serve_config_renew(serve_config *c);
 /* Goes back to the values of before the last renewal, and notes why. False: there are none, or nothing was wrong. */

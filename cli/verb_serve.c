@@ -156,6 +156,7 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         .config_path = *config->path ? config->path : NULL,
         .config_note = config->note.text,
         .fixed = {config->fixed, config->n_fixed},
+        .from_file = {config->applied, config->n_applied},
         .again = again,
         .log = log_part_line,
         .log_user = &part,

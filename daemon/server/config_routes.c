@@ -153,25 +153,39 @@ static json_t *running_values(const struct daemon *d)
     json_int_t keep = o->keep_alive_ms < 0 ? -1
                       : o->keep_alive_ms   ? o->keep_alive_ms / 1000
                                            : MODEL_KEEP_USUAL_MS / 1000;
-    uint64_t disk = e->kv_disk_bytes ? e->kv_disk_bytes : UINT64_C(8) << 30;
+    json_int_t disk = e->kv_disk_bytes ? (json_int_t)e->kv_disk_bytes
+                                       : json_integer_value(config_default(d->ui->document, "kv_disk_bytes"));
     return json_pack("{s:I, s:s, s:s, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",
                      (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type",
                      e->kv_type ? e->kv_type : "f16", "kv_bytes", (json_int_t)e->kv_bytes, "kv_dir",
-                     e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", (json_int_t)disk, "draft",
+                     e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", disk, "draft",
                      atomic_load(&d->own->draft) ? "ngram" : "none", "batch_invariant", (int)e->batch_invariant,
                      "memory_bytes", (json_int_t)o->memory_bytes, "ctx", (json_int_t)o->model.n_ctx_max, "keep_alive_s",
                      keep, "parallel", (json_int_t)o->lanes_max, "queue", (json_int_t)o->queue_max, "drain_s",
                      (json_int_t)((atomic_load(&d->own->drain_ms) + 999) / 1000));
 }
 
-static bool is_fixed(const struct daemon *d, const char *name)
+static bool is_in(const daemon_list *names, const char *name)
 {
-    for (size_t i = 0; i < d->options->fixed.n; i++) {
-        if (strcmp(d->options->fixed.items[i], name) == 0) {
+    for (size_t i = 0; i < names->n; i++) {
+        if (strcmp(names->items[i], name) == 0) {
             return true;
         }
     }
     return false;
+}
+
+static bool is_fixed(const struct daemon *d, const char *name)
+{
+    return is_in(&d->options->fixed, name);
+}
+
+/* Where the value in use comes from, whatever the file says by now. */
+static const char *source_of(const struct daemon *d, size_t i)
+{
+    const config_option *o = &config_options[i];
+    bool file = o->now && d->own->taken_over ? d->own->taken_from >> i & 1 : is_in(&d->options->from_file, o->name);
+    return is_fixed(d, o->name) ? "command_line" : file ? "file" : "default";
 }
 
 /* Linux tells it; elsewhere it is not known. */
@@ -207,6 +221,11 @@ static void take_over(struct daemon *d, const json_t *saved)
 {
     const json_t *draft = json_object_get(saved, "draft"), *drain = json_object_get(saved, "drain_s");
     const json_t *document = d->ui->document;
+    d->own->taken_over = true;
+    d->own->taken_from = 0;
+    for (size_t i = 0; i < N_CONFIG_OPTIONS; i++) {
+        d->own->taken_from |= (uint32_t)(json_object_get(saved, config_options[i].name) != NULL) << i;
+    }
     draft = draft ? draft : config_default(document, "draft");
     drain = drain ? drain : config_default(document, "drain_s");
     if (!is_fixed(d, "draft")) {
@@ -229,15 +248,11 @@ static json_t *options_json(config_call *c)
         const json_t *standard = config_default(document, o->name), *said = json_object_get(c->saved, o->name);
         bool fixed = is_fixed(d, o->name);
         bool pending = !fixed && !json_equal((json_t *)(said ? said : standard), json_object_get(running, o->name));
-        bool given = json_equal(json_object_get(running, o->name), (json_t *)standard) == 0;
         restart = restart || pending;
         json_object_set(defaults, o->name, (json_t *)standard);
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "name", o->name, "option", o->option,
                                               "group", o->group, "applies", o->now ? "now" : "restart", "source",
-                                              fixed   ? "command_line"
-                                              : given ? "file"
-                                                      : "default",
-                                              "pending", (int)pending));
+                                              source_of(d, i), "pending", (int)pending));
     }
     return json_pack("{s:s, s:b, s:b, s:b, s:s, s:o, s:o, s:O, s:o, s:O, s:o}", "file",
                      d->options->config_path ? d->options->config_path : "", "writable", (int)c->writable,

@@ -63,6 +63,7 @@ typedef struct daemon_options {               /* {0} is a valid default */
     const char *config_path;  /* the file that /ui-api/options changes (config_file.h); NULL: none */
     const char *config_note;  /* what of it did not work at this start; NULL: nothing */
     daemon_list fixed;        /* names of options that the command line sets, whatever that file says */
+    daemon_list from_file;    /* names of those that it has set at this start */
     daemon_again *again;      /* daemon_run only; NULL: POST /ui-api/restart is refused */
     void (*log)(void *user, mlxr_log_level level, const char *line); /* any thread; NULL: silence */
     void *log_user;

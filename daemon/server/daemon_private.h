@@ -29,6 +29,8 @@ struct daemon_private {
     _Atomic bool again;        /* it ends to begin again */
     _Atomic bool draft;        /* daemon_options.draft and drain_ms, as they are now */
     _Atomic uint32_t drain_ms;
+    bool taken_over;             /* the loop's: the file was changed meanwhile */
+    uint32_t taken_from;         /* bits of config_options that it has, of those that apply at once */
     mlxr_error failure;          /* of loading; read once `failed` is seen */
     pthread_mutex_t config_lock; /* of the file of options */
     pthread_t loop, watch, load;

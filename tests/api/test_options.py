@@ -73,6 +73,19 @@ class Options(support.ApiTest):
         status = self.daemon.ask("GET", "/ui-api/status").json
         self.assertEqual((status["streams"]["running_max"], status["streams"]["queued_max"], status["memory"]["budget_bytes"]), (7, 5, 1 << 30))
 
+    def test_an_option_tells_where_the_value_in_use_comes_from(self):
+        self.start("--queue", "5", saved={"parallel": 256, "drain_s": 30, "ctx": 512})
+        sources = lambda *names: [self.option(n)["source"] for n in names]  # noqa: E731
+        self.assertEqual(sources("parallel", "drain_s", "ctx", "queue", "keep_alive_s", "draft"),
+                         ["file", "file", "file", "command_line", "default", "default"])  # fmt: skip
+        # What needs a restart still is what it was; the others are by the file as it is now.
+        self.change({"ctx": None, "parallel": None, "keep_alive_s": 9, "drain_s": None, "draft": "none"})
+        self.assertEqual(sources("parallel", "drain_s", "ctx", "queue", "keep_alive_s", "draft"),
+                         ["file", "default", "file", "command_line", "default", "file"])  # fmt: skip
+        self.restart({"now": True})
+        self.assertEqual(sources("parallel", "drain_s", "ctx", "queue", "keep_alive_s", "draft"),
+                         ["default", "default", "default", "command_line", "file", "file"])  # fmt: skip
+
     def test_a_model_that_is_to_be_kept_for_no_time_goes_behind_its_answer(self):
         self.start("--threads", "1", saved={"keep_alive_s": 0})
         told = self.get()
