@@ -122,20 +122,48 @@ static void allow_names(sandbox *s)
     }
 }
 
-/* The folder of the file of options is made here: behind the sandbox's door nobody could. */
+static bool is_root(const char *folder)
+{
+    char real[PATH_MAX];
+    return realpath(folder, real) && strcmp(real, "/") == 0;
+}
+
+/* A folder that is written to. Of the whole disk nothing would be kept from anybody: that is no sandbox. */
+static mlxr_status allow_written(sandbox *s, const char *option, const char *folder, mlxr_error *error)
+{
+    if (is_root(folder)) {
+        *error = (mlxr_error){.status = MLXR_ARG};
+        snprintf(error->text, sizeof error->text,
+                 "%s: the sandbox would have to leave all of / open to be written to; choose a folder below it, or do "
+                 "without with --no-sandbox",
+                 option);
+        return MLXR_ARG;
+    }
+    sandbox_allow(s, folder, true);
+    return MLXR_OK;
+}
+
+/* The folder of the file of options is made here: behind the sandbox's door nobody could. In / itself the file can be
+ * read, and changes to it are refused. */
 static void allow_config(sandbox *s, const char *file)
 {
     char folder[PATH_MAX];
     mlxr_error ignored;
-    if (file && disk_parent(file, folder, sizeof folder) && strcmp(folder, "/") != 0) {
+    if (!file || !disk_parent(file, folder, sizeof folder)) {
+        return;
+    }
+    if (is_root(folder)) {
+        sandbox_allow(s, file, false);
+    } else {
         disk_make_dir(folder, &ignored);
         sandbox_allow(s, folder, true);
     }
 }
 
-static void allow_options(sandbox *s, const daemon_options *o)
+static mlxr_status allow_options(sandbox *s, const daemon_options *o, mlxr_error *error)
 {
     char path[PATH_MAX];
+    mlxr_status status = MLXR_OK;
     const char *files[] = {o->tls_cert, o->tls_key};
     for (size_t i = 0; i < 2; i++) {
         if (files[i]) {
@@ -159,14 +187,17 @@ static void allow_options(sandbox *s, const daemon_options *o)
     if (o->engine.kv_dir) {
         mkdir(o->engine.kv_dir,
               0700); /* behind the sandbox's door nobody could; what is wrong with it the engine tells */
-        sandbox_allow(s, o->engine.kv_dir, true);
+        status = allow_written(s, "--kv-dir", o->engine.kv_dir, error);
     }
-    const char *beside[] = {o->socket_path, o->log_path}; /* made, and renamed, in their folders */
-    for (size_t i = 0; i < 2; i++) {
-        if (beside[i] && disk_parent(beside[i], path, sizeof path)) {
-            sandbox_allow(s, path, true);
+    const struct {
+        const char *option, *path;
+    } beside[] = {{"--socket", o->socket_path}, {"--log-file", o->log_path}}; /* made, and renamed, in their folders */
+    for (size_t i = 0; i < 2 && status == MLXR_OK; i++) {
+        if (beside[i].path && disk_parent(beside[i].path, path, sizeof path)) {
+            status = allow_written(s, beside[i].option, path, error);
         }
     }
+    return status;
 }
 
 mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_error *error)
@@ -179,21 +210,27 @@ mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_erro
         return status;
     }
     status = sandbox_open(&s, error);
-    if (status == MLXR_OK) {
+    bool opened = status == MLXR_OK;
+    if (opened) {
         if (o->directory || registry_directory(directory, sizeof directory)) {
-            sandbox_allow(s, o->directory ? o->directory : directory, true);
-            allow_links(s, o->directory ? o->directory : directory);
+            const char *models = o->directory ? o->directory : directory;
+            status = allow_written(s, "the folder of models", models, error);
+            allow_links(s, models);
         }
         allow_folders(s);
         allow_names(s);
         allow_config(s, o->config_path);
-        allow_options(s, o);
-        registry_places(r, allow_registered, s, error);
+        status = status == MLXR_OK ? allow_options(s, o, error) : status;
+        if (status == MLXR_OK) {
+            registry_places(r, allow_registered, s, error);
+        }
     }
     registry_close(&r);
     if (status == MLXR_OK) {
         registry_prepare();
         status = sandbox_enter(s, what, error);
+    }
+    if (opened) {
         sandbox_close(&s);
     }
     return status;

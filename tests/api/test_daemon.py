@@ -57,7 +57,7 @@ class Start(support.ApiTest):
             (["--backend", "nonsense"], "nonsense"),
             (["--kv-type", "q3"], "q3"),
             (["--socket", "/nonexistent/socket"], "cannot listen on /nonexistent/socket"),
-            (["--socket", "/" + "x" * 200], "a socket's path may have"),
+            (["--socket", os.path.join(self.home, "x" * 200)], "a socket's path may have"),
             (["--kv-bytes", "x"], "a whole number"),
             (["--no-such-option"], "no-such-option"),
             (["model"], "too many arguments"),
@@ -117,6 +117,15 @@ class Confined(support.ApiTest):
         free = self.serve("--no-sandbox")
         with open(f"/proc/{free.process.pid}/status", encoding="ascii") as file:
             self.assertIn("Seccomp:\t0", file.read())
+
+    @unittest.skipUnless(sys.platform.startswith("linux") and not support.SANDBOX, "Linux only, not under sanitizers")
+    def test_what_would_leave_the_whole_disk_open_is_refused(self):
+        os.symlink("/", os.path.join(self.home, "top"))
+        for option, path in (("--socket", "/mlxr-test.sock"), ("--socket", os.path.join(self.home, "top", "mlxr-test.sock")),
+                             ("--kv-dir", "/"), ("--kv-dir", os.path.join(self.home, "top"))):  # fmt: skip
+            result = self.run_mlxr("serve", "--port", "0", option, path)
+            self.assertEqual(result.code, 2, result)
+            self.assertIn(f"{option}: the sandbox would have to leave all of / open", result.err)
 
     def foreign_name(self):
         names = [m["name"] for m in self.succeed("list", "--json").json if "a/b" in m["name"]]
