@@ -85,25 +85,19 @@ bool admin_fields_read(admin_fields *f, http_exchange *x)
 {
     const http_request *q = http_request_of(x);
     size_t at = table_of(route_of(x)->pattern);
-    json_error_t where;
+    mlxr_error error;
     request_fields r;
     *f = (admin_fields){.keep_alive_s = INT64_MIN};
-    f->body = q->n_body ? json_loadb(q->body, q->n_body, JSON_REJECT_DUPLICATES, &where) : json_object();
-    if (!json_is_object(f->body)) {
-        if (f->body) {
-            error_respond(x, 400, "invalid_json", "the body must be a JSON object", NULL);
-        } else {
-            error_respondf(x, 400, "invalid_json", NULL, "the body is no JSON: line %d, column %d: %s", where.line,
-                           where.column, where.text);
-        }
-        admin_fields_close(f);
+    f->body = q->n_body ? request_body_read(q->body, q->n_body, &error) : json_object();
+    if (!f->body) {
+        error_respond_body(x, &error);
         return false;
     }
     const field_table table = {tables[at].rows, tables[at].n, f};
     request_fields_open(&r, NULL);
     bool ok = request_fields_read(&r, f->body, &table, 1);
     if (!ok) {
-        error_respond(x, 400, "invalid_value", r.error.text, r.field);
+        error_respond_fields(x, &r);
         admin_fields_close(f);
     }
     request_fields_close(&r);

@@ -23,7 +23,7 @@ typedef struct input_reader {
 
 static bool no_memory(chat_request *r)
 {
-    return request_fields_bad(&r->f, NULL, "out of memory");
+    return request_fields_no_memory(&r->f);
 }
 
 static bool is_type(const json_t *block, const char *type)

@@ -14,7 +14,7 @@
 
 static bool no_memory(chat_request *r)
 {
-    return request_fields_bad(&r->f, NULL, "out of memory");
+    return request_fields_no_memory(&r->f);
 }
 
 void chat_prompt_close(chat_prompt *p)

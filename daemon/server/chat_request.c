@@ -48,7 +48,7 @@ void chat_request_close(chat_request *r)
 
 static bool no_memory(chat_request *r)
 {
-    return request_fields_bad(&r->f, NULL, "out of memory");
+    return request_fields_no_memory(&r->f);
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */

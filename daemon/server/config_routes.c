@@ -90,13 +90,11 @@ static bool can_write(const char *path)
 static bool merge(config_call *c, bool *check_only)
 {
     const json_t *document = c->d->ui->document;
-    json_error_t where;
-    json_t *fields = json_loadb(c->body, c->n_body, JSON_REJECT_DUPLICATES, &where), *value;
+    json_t *fields = request_body_read(c->body, c->n_body, &c->error), *value;
     const char *name;
     if (!fields) {
-        snprintf(c->error.text, sizeof c->error.text, "the body is no JSON: line %d, column %d: %s", where.line,
-                 where.column, where.text);
-        return refuse(c, 400, "invalid_json");
+        bool no_memory = c->error.status == MLXR_NOMEM;
+        return refuse(c, no_memory ? 503 : 400, no_memory ? NULL : "invalid_json");
     }
     bool ok = ui_schema_check(document, ui_schema_named(document, "UiOptionsChange"), fields, c->field, sizeof c->field,
                               &c->error);
@@ -328,16 +326,14 @@ static void restart(void *service, http_exchange *x)
     struct daemon *d = service;
     const http_request *q = http_request_of(x);
     const json_t *document = d->ui->document;
-    json_error_t where;
     mlxr_error error;
     char field[CONFIG_FIELD_MAX] = "";
     if (!route_from_here(x, "a restart is asked for from this machine only, or by who has an admin key")) {
         return;
     }
-    json_t *fields = json_loadb(q->body, q->n_body, JSON_REJECT_DUPLICATES, &where);
+    json_t *fields = request_body_read(q->body, q->n_body, &error);
     if (!fields) {
-        error_respondf(x, 400, "invalid_json", NULL, "the body is no JSON: line %d, column %d: %s", where.line,
-                       where.column, where.text);
+        error_respond_body(x, &error);
     } else if (!ui_schema_check(document, ui_schema_named(document, "UiRestart"), fields, field, sizeof field,
                                 &error)) {
         error_respond(x, 400, "invalid_value", error.text, *field ? field : NULL);

@@ -49,6 +49,8 @@ typedef struct embedding_job {
     size_t n_adapters;
     embedding_input *inputs; /* [n_inputs] */
     size_t n_inputs, n_tokens;
+    size_t n_cut, first_cut,
+        first_tokens; /* inputs of which only the beginning is read; the first one's number and length */
     bool tokenized, finished, full;
     int status; /* of the answer, where it is no 200 and no field is wrong */
     mlxr_error error;
@@ -83,12 +85,11 @@ static void on_gone(void *user)
 static const char *prepare(void *user)
 {
     embedding_job *j = user;
-    json_error_t where;
+    mlxr_error error;
     request_fields_open(&j->f, NULL);
-    j->body = json_loadb(j->text, j->n_text, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(j->body)) {
-        request_fields_bad(&j->f, NULL, "the body must be a JSON object%s%s", j->body ? "" : ": ",
-                           j->body ? "" : where.text);
+    j->body = request_body_read(j->text, j->n_text, &error);
+    if (!j->body) {
+        request_fields_fail(&j->f, error.status, NULL, "%s", error.text);
         return NULL;
     }
     if (!j->dialect->parse(&j->f, j->body, &j->ask)) {
@@ -115,24 +116,40 @@ static bool read_ids(embedding_job *j, embedding_input *in, const json_t *list)
         }
         in->ids[i] = (int32_t)id;
     }
-    return in->ids || request_fields_bad(&j->f, NULL, "out of memory");
+    return in->ids || request_fields_no_memory(&j->f);
+}
+
+/* Tokens of an input that are read at most. */
+static size_t readable(const embedding_job *j)
+{
+    size_t n_ctx = mlxr_model_info_get(j->model)->n_ctx;
+    return j->ask.n_ctx && j->ask.n_ctx < n_ctx ? j->ask.n_ctx : n_ctx;
+}
+
+static void note_cut(embedding_job *j, const embedding_input *in)
+{
+    if (j->n_cut++ == 0) {
+        j->first_cut = (size_t)(in - j->inputs);
+        j->first_tokens = in->n;
+    }
 }
 
 static bool read_input(embedding_job *j, embedding_input *in, const json_t *value)
 {
     mlxr_error error;
-    size_t n_ctx = mlxr_model_info_get(j->model)->n_ctx;
-    n_ctx = j->ask.n_ctx && j->ask.n_ctx < n_ctx ? j->ask.n_ctx : n_ctx;
+    size_t n_ctx = readable(j);
     if (json_is_string(value)) {
         size_t n = json_string_length(value), cap = n + 8;
         in->ids = malloc(cap * sizeof *in->ids);
         if (!in->ids) {
-            return request_fields_bad(&j->f, NULL, "out of memory");
+            return request_fields_no_memory(&j->f);
         }
         if (mlxr_tokenize(j->model, json_string_value(value), n, MLXR_TOKENIZE_ADD_SPECIAL, in->ids, cap, &in->n,
-                          &error) != MLXR_OK ||
-            in->n > cap) {
-            return request_fields_bad(&j->f, j->ask.field, "%s", in->n > cap ? "too many tokens" : error.text);
+                          &error) != MLXR_OK) {
+            return request_fields_fail(&j->f, error.status, j->ask.field, "%s", error.text);
+        }
+        if (in->n > cap) {
+            return request_fields_bad(&j->f, j->ask.field, "too many tokens");
         }
     } else if (!json_is_array(value)) {
         return request_fields_bad(&j->f, j->ask.field, "%s must be a text, tokens, or a list of these", j->ask.field);
@@ -140,8 +157,7 @@ static bool read_input(embedding_job *j, embedding_input *in, const json_t *valu
         return false;
     }
     if (in->n > n_ctx && j->ask.truncate) {
-        request_fields_warn(&j->f, "input %zu was cut: it has %zu tokens, and %zu can be read",
-                            (size_t)(in - j->inputs), in->n, n_ctx);
+        note_cut(j, in);
         in->n = n_ctx;
     }
     if (in->n == 0 || in->n > n_ctx) {
@@ -174,10 +190,10 @@ static bool read_pair(embedding_job *j, embedding_input *in, const json_t *value
                                   j->ask.field, i);
     }
     if (mlxr_rerank_tokenize(j->model, &pair, &in->ids, &in->n, &cut, &error) != MLXR_OK) {
-        return request_fields_bad(&j->f, j->ask.field, "%s[%zu]: %s", j->ask.field, i, error.text);
+        return request_fields_fail(&j->f, error.status, j->ask.field, "%s[%zu]: %s", j->ask.field, i, error.text);
     }
     if (cut) {
-        request_fields_warn(&j->f, "document %zu was cut behind %u tokens", i, j->ask.document_tokens_most);
+        note_cut(j, in);
     }
     if (in->n == 0 || in->n > n_ctx) {
         return request_fields_bad(&j->f, j->ask.field,
@@ -222,7 +238,7 @@ static bool read_inputs(embedding_job *j)
     }
     j->inputs = calloc(n + 1, sizeof *j->inputs);
     if (!j->inputs) {
-        return request_fields_bad(&j->f, NULL, "out of memory");
+        return request_fields_no_memory(&j->f);
     }
     j->n_inputs = n;
     for (size_t i = 0; i < n && !atomic_load(&j->gone); i++) {
@@ -385,8 +401,27 @@ static float *vector_of(const embedding_job *j, const embedding_input *in, uint3
     return values;
 }
 
+/* One warning, however many they are. */
+static void warn_cut(embedding_job *j)
+{
+    size_t first = j->first_cut, n_ctx = readable(j);
+    if (j->n_cut == 1 && j->dialect->ranks) {
+        request_fields_warn(&j->f, "document %zu was cut behind %u tokens", first, j->ask.document_tokens_most);
+    } else if (j->n_cut == 1) {
+        request_fields_warn(&j->f, "input %zu was cut: it has %zu tokens, and %zu can be read", first, j->first_tokens,
+                            n_ctx);
+    } else if (j->n_cut && j->dialect->ranks) {
+        request_fields_warn(&j->f, "%zu of %zu documents were cut behind %u tokens, document %zu the first of them",
+                            j->n_cut, j->n_inputs, j->ask.document_tokens_most, first);
+    } else if (j->n_cut) {
+        request_fields_warn(&j->f, "%zu of %zu inputs were cut, input %zu the first of them: %zu tokens can be read",
+                            j->n_cut, j->n_inputs, first, n_ctx);
+    }
+}
+
 static void warn(embedding_job *j)
 {
+    warn_cut(j);
     if (j->ask.instruction && mlxr_embed_info_get(j->model).encoder) {
         request_fields_warn(&j->f, "instruction: only decoders are told it, and this model is an encoder");
     }
@@ -475,7 +510,7 @@ static void done(void *user, int status, const char *code, const char *message)
     } else if (j->answer) {
         http_respond_json(j->x, 200, json_incref(j->answer));
     } else if (j->f.bad) {
-        error_respond(j->x, 400, "invalid_value", j->f.error.text, j->f.field);
+        error_respond_fields(j->x, &j->f);
     } else {
         error_respond(j->x, error_status_of(j->error.status), NULL, j->error.text, NULL);
     }

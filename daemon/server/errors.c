@@ -99,6 +99,18 @@ void error_respondf(http_exchange *x, int status, const char *code, const char *
     error_respond(x, status, code, message, param);
 }
 
+void error_respond_fields(http_exchange *x, const request_fields *f)
+{
+    int status = error_status_of(f->error.status);
+    error_respond(x, status, status == 400 ? "invalid_value" : NULL, f->error.text, f->field);
+}
+
+void error_respond_body(http_exchange *x, const mlxr_error *error)
+{
+    int status = error_status_of(error->status);
+    error_respond(x, status, status == 400 ? "invalid_json" : NULL, error->text, NULL);
+}
+
 int error_status_of(mlxr_status status)
 {
     switch (status) {

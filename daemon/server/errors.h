@@ -10,6 +10,7 @@
 #ifndef MLXR_SERVER_ERRORS_H
 #define MLXR_SERVER_ERRORS_H
 
+#include "server/request_fields.h"
 #include "server/routes.h"
 
 /* Answers with an error in the shape of the request's route. `code`: a short word such as "model_not_found"; NULL: the
@@ -18,6 +19,10 @@
 void error_respond(http_exchange *x, int status, const char *code, const char *message, const char *param);
 void error_respondf(http_exchange *x, int status, const char *code, const char *param, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* What a reader of fields said. */
+void error_respond_fields(http_exchange *x, const request_fields *f);
+/* That a body is none: request_body_read's error. */
+void error_respond_body(http_exchange *x, const mlxr_error *error);
 /* With Retry-After: retry_s seconds (1 … 3,600). */
 void error_respond_retry(http_exchange *x, int status, const char *code, const char *message, unsigned retry_s);
 /* The same body, for the middle of a stream (an SSE event, an NDJSON line). */

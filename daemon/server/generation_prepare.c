@@ -13,8 +13,6 @@
 #include "server/generation_parts.h"
 #include "server/model_jobs.h"
 
-#define JSON_FLAGS (JSON_REJECT_DUPLICATES)
-
 /* ---- what is wrong with it --------------------------------------------------------------------------------------- */
 
 /* What a reader of fields said. */
@@ -22,6 +20,10 @@ static void fail_fields(generation *g)
 {
     const request_fields *f = &g->r.f;
     bool long_prompt = f->error.status == MLXR_LIMIT;
+    if (f->error.status == MLXR_NOMEM) {
+        generation_fail_no_memory(g);
+        return;
+    }
     generation_fail(g, 400, long_prompt ? "context_length_exceeded" : "invalid_value", f->field, 0, "%s",
                     f->error.text);
 }
@@ -110,22 +112,19 @@ static void apply_parameters(generation *g)
 
 static json_t *load_body(generation *g)
 {
-    json_error_t where;
+    mlxr_error error;
     if (g->job.json) {
         json_t *taken = g->job.json;
         g->job.json = NULL;
         return taken;
     }
-    json_t *made = json_loadb(g->body, g->n_body, JSON_FLAGS, &where);
+    json_t *made = request_body_read(g->body, g->n_body, &error);
     free(g->body);
     g->body = NULL;
-    if (!made) {
-        generation_fail(g, 400, "invalid_json", NULL, 0, "the body is no JSON: line %d, column %d: %s", where.line,
-                        where.column, where.text);
-    } else if (!json_is_object(made)) {
-        generation_fail(g, 400, "invalid_json", NULL, 0, "the body must be a JSON object");
-        json_decref(made);
-        made = NULL;
+    if (!made && error.status == MLXR_NOMEM) {
+        generation_fail_no_memory(g);
+    } else if (!made) {
+        generation_fail(g, 400, "invalid_json", NULL, 0, "%s", error.text);
     }
     return made;
 }

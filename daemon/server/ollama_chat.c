@@ -22,8 +22,9 @@ typedef struct answer {
     bool chat, begun, failed;
     char *body; /* [n_body] until it was looked at */
     size_t n_body;
-    json_t *json; /* what it says; NULL: bad, or handed on */
-    char message[256];
+    json_t *json;      /* what it says; NULL: bad, or handed on */
+    char message[256]; /* "": nothing is wrong */
+    int status;        /* with that */
     bool loads, unloads;
     int64_t keep_alive_ms;
     char model[REGISTRY_NAME_MAX + 1];
@@ -381,6 +382,7 @@ static void look_at_load(answer *a)
         a->keep_alive_ms = a->o.keep_alive_ms;
         a->unloads = a->o.has_keep_alive && a->o.keep_alive_ms == 0;
     } else {
+        a->status = error_status_of(r.f.error.status);
         snprintf(a->message, sizeof a->message, "%.250s", r.f.error.text);
     }
     chat_request_close(&r);
@@ -391,14 +393,13 @@ static void look_at_load(answer *a)
 static void look(void *user)
 {
     answer *a = user;
-    json_error_t where;
-    a->json = json_loadb(a->body, a->n_body, JSON_REJECT_DUPLICATES, &where);
+    mlxr_error error;
+    a->json = request_body_read(a->body, a->n_body, &error);
+    a->status = 400;
     const char *name = json_string_value(json_object_get(a->json, "model"));
     if (!a->json) {
-        snprintf(a->message, sizeof a->message, "the body is no JSON: line %d, column %d: %s", where.line, where.column,
-                 where.text);
-    } else if (!json_is_object(a->json)) {
-        snprintf(a->message, sizeof a->message, "the body must be a JSON object");
+        a->status = error_status_of(error.status);
+        snprintf(a->message, sizeof a->message, "%.250s", error.text);
     } else if (!name || !*name) {
         snprintf(a->message, sizeof a->message, "model is required");
     } else if (strlen(name) > REGISTRY_NAME_MAX) {
@@ -418,7 +419,7 @@ static void looked(void *user)
     if (!a->x) {
         free_answer(a);
     } else if (a->message[0]) {
-        fail_answer(a, 400, "invalid_value", a->message, NULL, 0);
+        fail_answer(a, a->status, a->status == 400 ? "invalid_value" : NULL, a->message, NULL, 0);
     } else if (a->loads) {
         start_load(a);
     } else {

@@ -18,7 +18,7 @@ static bool read_options(request_fields *f, const ollama_options *o, embeddings_
     bool ok = body && chat_request_open(&r, body, NULL);
     if (!ok) {
         json_decref(body);
-        return request_fields_bad(f, NULL, "out of memory");
+        return request_fields_no_memory(f);
     }
     ok = ollama_chat_parse(&r, &unused) || request_fields_bad(f, "options", "options: %s", r.f.error.text);
     ask->n_ctx = r.n_ctx;

@@ -310,7 +310,7 @@ static json_t *adapt_messages(chat_request *r, const json_t *messages)
         }
     }
     if (!list) {
-        request_fields_bad(&r->f, NULL, "out of memory");
+        request_fields_no_memory(&r->f);
     }
     return list;
 }
@@ -344,7 +344,7 @@ static bool read_context(chat_request *r, const json_t *context)
         r->before[i] = (int32_t)id;
     }
     r->n_before = r->before ? n : 0;
-    return r->before || request_fields_bad(&r->f, NULL, "out of memory");
+    return r->before || request_fields_no_memory(&r->f);
 }
 
 char *ollama_template(request_fields *f, const char *text)
@@ -358,7 +358,7 @@ char *ollama_template(request_fields *f, const char *text)
         return NULL;
     }
     if (!jinja) {
-        request_fields_bad(f, NULL, "out of memory");
+        request_fields_no_memory(f);
     }
     return jinja;
 }

@@ -137,7 +137,7 @@ static bool take_text(telling *t, char **to, const char *text)
     }
     free(*to);
     *to = strdup(text);
-    return *to || request_fields_bad(&t->f, NULL, "out of memory");
+    return *to || request_fields_no_memory(&t->f);
 }
 
 /* A parameter's value as a Modelfile has it; of a list each. */
@@ -155,7 +155,7 @@ static bool add_parameter(telling *t, const char *name, const json_t *value)
     char *text = json_is_string(value) ? strdup(json_string_value(value))
                                        : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
     bool ok = text && registry_pairs_add(&t->recipe.parameters, name, text);
-    ok = ok || request_fields_bad(&t->f, NULL, "out of memory");
+    ok = ok || request_fields_no_memory(&t->f);
     if (ok && registry_parameter_check(name, text, &error) != MLXR_OK) {
         ok = request_fields_bad(&t->f, "parameters", "parameters: %s", error.text);
     }
@@ -189,7 +189,7 @@ static bool take_messages(telling *t)
                                       "messages[%zu] must have a content and the role system, user or assistant", i);
         }
         if (!registry_pairs_add(&t->recipe.messages, role, content)) {
-            return request_fields_bad(&t->f, NULL, "out of memory");
+            return request_fields_no_memory(&t->f);
         }
     }
     return true;
@@ -240,7 +240,7 @@ static bool take_files(telling *t)
             return take_text(t, &t->recipe.from, clean);
         }
         if (!registry_pairs_add(&t->recipe.files, name, clean)) {
-            return request_fields_bad(&t->f, NULL, "out of memory");
+            return request_fields_no_memory(&t->f);
         }
     }
     return true;
@@ -268,10 +268,10 @@ static void read_body(void *user)
     static const char *const patterns[] = {
         [MODEL_JOB_PULL] = "/api/pull", [MODEL_JOB_CREATE] = "/api/create", [MODEL_JOB_PUSH] = "/api/push"};
     telling *t = user;
-    json_error_t where;
-    t->body = json_loadb(t->text, t->n_text, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(t->body)) {
-        request_fields_bad(&t->f, NULL, "the body must be a JSON object");
+    mlxr_error error;
+    t->body = request_body_read(t->text, t->n_text, &error);
+    if (!t->body) {
+        request_fields_fail(&t->f, error.status, NULL, "%s", error.text);
     } else if (ollama_parse(&t->f, patterns[t->kind], t->body, &t->o)) {
         t->stream = t->o.stream;
         if (!*t->o.model) {
@@ -293,7 +293,7 @@ static void was_read(void *user)
     }
     if (t->f.bad) {
         t->answered = true;
-        error_respond(t->x, 400, "invalid_value", t->f.error.text, t->f.field);
+        error_respond_fields(t->x, &t->f);
         return;
     }
     model_watcher watcher = {on_event, on_end, t};

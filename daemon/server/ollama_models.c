@@ -69,7 +69,7 @@ static ask *begin(struct daemon *d, http_exchange *x, const char *pattern,
         bool ok = json_is_object(a->body) ||
                   request_fields_bad(&a->f, NULL, "the body must be a JSON object of at most 64 KiB");
         if (!ok || !ollama_parse(&a->f, pattern, a->body, &a->o)) {
-            error_respond(x, 400, "invalid_value", a->f.error.text, a->f.field);
+            error_respond_fields(x, &a->f);
             a->x = NULL;
             a->answered = true;
             free_ask(a);

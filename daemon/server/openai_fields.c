@@ -148,7 +148,7 @@ static bool read_token_list(chat_request *r, const json_t *list)
     size_t n = json_array_size(list);
     r->tokens = n ? malloc(n * sizeof *r->tokens) : NULL;
     if (!r->tokens) {
-        return request_fields_bad(&r->f, "prompt", n ? "out of memory" : "the prompt is empty");
+        return n ? request_fields_no_memory(&r->f) : request_fields_bad(&r->f, "prompt", "the prompt is empty");
     }
     for (size_t i = 0; i < n; i++) {
         json_int_t id;

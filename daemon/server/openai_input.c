@@ -11,7 +11,7 @@
 
 static bool no_memory(chat_request *r)
 {
-    return request_fields_bad(&r->f, NULL, "out of memory");
+    return request_fields_no_memory(&r->f);
 }
 
 static json_t *last_assistant(json_t *list)

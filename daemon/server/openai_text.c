@@ -43,12 +43,11 @@ static void on_gone(void *user)
 static const char *prepare(void *user)
 {
     text_job *j = user;
-    json_error_t where;
-    json_t *body = json_loadb(j->text, j->n_text, JSON_REJECT_DUPLICATES, &where);
+    mlxr_error error;
+    json_t *body = request_body_read(j->text, j->n_text, &error);
     if (!body) {
         request_fields_open(&j->r.f, NULL);
-        request_fields_bad(&j->r.f, NULL, "the body is no JSON: line %d, column %d: %s", where.line, where.column,
-                           where.text);
+        request_fields_fail(&j->r.f, error.status, NULL, "%s", error.text);
         return NULL;
     }
     if (!chat_request_open(&j->r, body, NULL) || !openai_text_parse(&j->r.f, j->pattern, body, &j->o)) {
@@ -98,7 +97,8 @@ static void tokenize(text_job *j, const mlxr_model *model)
         j->answer = json_pack("{s:o, s:I}", "tokens", pieces_of(model, ids, n, j->o.with_pieces), "count",
                               (json_int_t)n);
     } else {
-        request_fields_bad(&j->r.f, "content", "%s", ids && status != MLXR_OK ? error.text : "out of memory");
+        request_fields_fail(&j->r.f, status == MLXR_OK ? MLXR_NOMEM : status, "content", "%s",
+                            ids && status != MLXR_OK ? error.text : "out of memory");
     }
     free(ids);
 }
@@ -120,8 +120,10 @@ static void detokenize(text_job *j, const mlxr_model *model)
     }
     if (!j->o.tokens) {
         request_fields_bad(&j->r.f, "tokens", "tokens are missing");
-    } else if (!ids || mlxr_detokenize(model, ids, n, j->o.with_special, &text, &n_bytes, &error) != MLXR_OK) {
-        request_fields_bad(&j->r.f, "tokens", "%s", ids ? error.text : "out of memory");
+    } else if (!ids) {
+        request_fields_no_memory(&j->r.f);
+    } else if (mlxr_detokenize(model, ids, n, j->o.with_special, &text, &n_bytes, &error) != MLXR_OK) {
+        request_fields_fail(&j->r.f, error.status, "tokens", "%s", error.text);
     } else {
         j->answer = json_pack("{s:s%}", "content", text, n_bytes);
         if (!j->answer) {
@@ -179,7 +181,7 @@ static void done(void *user, int status, const char *code, const char *message)
     } else if (j->answer) {
         http_respond_json(j->x, 200, json_incref(j->answer));
     } else {
-        error_respond(j->x, 400, "invalid_value", j->r.f.error.text, j->r.f.field);
+        error_respond_fields(j->x, &j->r.f);
     }
 }
 

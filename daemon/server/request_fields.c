@@ -11,6 +11,26 @@
 #include <string.h>
 #include <xxhash.h>
 
+json_t *request_body_read(const char *body, size_t n, mlxr_error *error)
+{
+    json_error_t where;
+    json_t *made = json_loadb(body, n, JSON_REJECT_DUPLICATES, &where);
+    if (json_is_object(made)) {
+        return made;
+    }
+    bool no_memory = !made && json_error_code(&where) == json_error_out_of_memory;
+    *error = (mlxr_error){.status = no_memory ? MLXR_NOMEM : MLXR_ARG};
+    if (made || no_memory) {
+        snprintf(error->text, sizeof error->text, no_memory ? "out of memory" : "the body must be a JSON object");
+    } else {
+        snprintf(error->text, sizeof error->text, "the body is no JSON: line %d, column %d: %s", where.line,
+                 where.column, where.text);
+    }
+    text_trim_cut(error->text);
+    json_decref(made);
+    return NULL;
+}
+
 void request_fields_open(request_fields *r, const mlxr_sampling *sampling)
 {
     *r = (request_fields){.n_choices = 1, .sampling = sampling ? *sampling : mlxr_sampling_default()};
@@ -28,20 +48,39 @@ void request_fields_close(request_fields *r)
     *r = (request_fields){0};
 }
 
-bool request_fields_bad(request_fields *r, const char *field, const char *format, ...)
+static void fail(request_fields *r, mlxr_status status, const char *field, const char *format, va_list args)
 {
     if (!r->bad) {
-        va_list args;
-        va_start(args, format);
         int n = snprintf(r->error.text, sizeof r->error.text, "%s", r->where);
         vsnprintf(r->error.text + n, sizeof r->error.text - (size_t)n, format, args);
-        va_end(args);
         text_trim_cut(r->error.text);
-        r->error.status = MLXR_ARG;
+        r->error.status = status;
         r->field = field;
         r->bad = true;
     }
+}
+
+bool request_fields_bad(request_fields *r, const char *field, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fail(r, MLXR_ARG, field, format, args);
+    va_end(args);
     return false;
+}
+
+bool request_fields_fail(request_fields *r, mlxr_status status, const char *field, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fail(r, status, field, format, args);
+    va_end(args);
+    return false;
+}
+
+bool request_fields_no_memory(request_fields *r)
+{
+    return request_fields_fail(r, MLXR_NOMEM, NULL, "out of memory");
 }
 
 bool request_fields_warn(request_fields *r, const char *format, ...)
@@ -53,7 +92,7 @@ bool request_fields_warn(request_fields *r, const char *format, ...)
     va_end(args);
     text_trim_cut(text);
     r->warnings = r->warnings ? r->warnings : json_array();
-    return json_array_append_new(r->warnings, json_string(text)) == 0 || request_fields_bad(r, NULL, "out of memory");
+    return json_array_append_new(r->warnings, json_string(text)) == 0 || request_fields_no_memory(r);
 }
 
 bool request_fields_want(request_fields *r, const request_field *f, const char *what)
@@ -247,7 +286,7 @@ bool field_texts(request_fields *r, const request_field *f, void *target, const 
     text_list *out = target;
     *out = (text_list){.items = calloc(n + 1, sizeof *out->items), .cap = n + 1};
     if (!out->items) {
-        return request_fields_bad(r, f->name, "out of memory");
+        return request_fields_no_memory(r);
     }
     for (size_t i = 0; i < n; i++) {
         const char *text = json_string_value(json_is_string(value) ? value : json_array_get(value, i));
@@ -288,7 +327,7 @@ static bool read_bias(request_fields *r, const request_field *f, void *target, c
     }
     r->bias = calloc(json_object_size(value) + 1, sizeof *r->bias);
     if (!r->bias) {
-        return request_fields_bad(r, f->name, "out of memory");
+        return request_fields_no_memory(r);
     }
     json_object_foreach((json_t *)value, key, one)
     {
@@ -314,7 +353,7 @@ bool request_fields_grammar(request_fields *r, const char *field, char *text, bo
     }
     r->grammar = text;
     r->grammar_is_schema = is_schema;
-    return text || request_fields_bad(r, field, "out of memory");
+    return text || request_fields_no_memory(r);
 }
 
 bool field_grammar(request_fields *r, const request_field *f, void *target, const json_t *value)

@@ -54,6 +54,10 @@ typedef struct field_table {
 extern const request_field request_fields_common[];
 extern const size_t n_request_fields_common;
 
+/* A body that is to be a JSON object; an empty one is none. NULL: the error says where it is wrong (MLXR_ARG), or that
+ * memory is out. */
+json_t *request_body_read(const char *body, size_t n, mlxr_error *error);
+
 void request_fields_open(request_fields *r, const mlxr_sampling *sampling);
 void request_fields_close(request_fields *r);
 
@@ -62,6 +66,10 @@ bool request_fields_read(request_fields *r, const json_t *object, const field_ta
 /* Marks the request as bad; the first reason stays. Returns false. */
 bool request_fields_bad(request_fields *r, const char *field, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same where a call failed: whether that is the client's fault its status tells (error_respond_fields). */
+bool request_fields_fail(request_fields *r, mlxr_status status, const char *field, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+bool request_fields_no_memory(request_fields *r);
 bool request_fields_warn(request_fields *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* "NAME must be WHAT". */
 bool request_fields_want(request_fields *r, const request_field *f, const char *what);

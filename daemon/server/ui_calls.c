@@ -94,17 +94,18 @@ chats_status ui_call_bad(ui_call *call, const char *field, const char *format, .
 static chats_status read_body(ui_call *call, const json_t *document)
 {
     const char *body = json_string_value(json_object_get(call->route, "body"));
-    json_error_t where;
     if (!body) {
         return CHATS_OK;
     }
-    call->fields = json_loadb(call->body, call->n_body, JSON_REJECT_DUPLICATES, &where);
+    call->fields = request_body_read(call->body, call->n_body, &call->error);
     free(call->body);
     call->body = NULL;
+    if (!call->fields && call->error.status == MLXR_NOMEM) {
+        return CHATS_NO_MEMORY;
+    }
     if (!call->fields) {
         snprintf(call->code, sizeof call->code, "invalid_json");
-        return ui_call_bad(call, NULL, "the body is no JSON: line %d, column %d: %s", where.line, where.column,
-                           where.text);
+        return CHATS_INVALID;
     }
     return ui_schema_check(document, ui_schema_named(document, body), call->fields, call->field, sizeof call->field,
                            &call->error)

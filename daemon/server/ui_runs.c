@@ -366,7 +366,7 @@ static bool go_on(const ui_run *run, chat_request *r)
     if (b->unfinished && r->f.max_tokens > b->n_tokens) { /* of the whole answer */
         r->f.max_tokens -= (uint32_t)b->n_tokens;
     }
-    return (r->answer && (!b->n_prompt || r->tokens)) || request_fields_bad(&r->f, NULL, "out of memory");
+    return (r->answer && (!b->n_prompt || r->tokens)) || request_fields_no_memory(&r->f);
 }
 
 static bool parse(void *user, chat_request *r)
