@@ -1,5 +1,7 @@
 """The daemon as a process: start, options that make no sense, signals, the service manager, what it costs."""
 import os
+import re
+import resource
 import shutil
 import signal
 import socket
@@ -87,6 +89,31 @@ class Start(support.ApiTest):
             answer = daemon.ask("GET", path)
             self.assertEqual((answer.status, answer.json), (200, expected))
             self.assertEqual(daemon.ask("HEAD", path).status, 200)
+
+
+class Memory(support.ApiTest):
+    @unittest.skipUnless(sys.platform.startswith("linux") and not support.SANDBOX, "Linux only, not under sanitizers")
+    def test_want_of_memory_is_not_the_clients_fault(self):
+        folder = support.cli.write_family("xlm-roberta-reranker", self.models)
+        daemon = self.serve("--threads", "1", "--kv-bytes", "1M")
+        pid, seen = daemon.process.pid, set()
+
+        def status(n_words):
+            ask = {"model": os.path.basename(folder), "query": "one", "documents": ["rain " * n_words]}
+            answer = daemon.ask("POST", "/v1/rerank", ask)
+            message = answer.json["error"]["message"]
+            self.assertEqual(answer.status == 400, "can be read" in message, answer)
+            seen.add(answer.status)
+            return answer.status
+
+        self.assertEqual(status(1000), 400)  # too long; finding that out takes memory where it is much too long
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            used = 1024 * int(re.search(r"VmSize:\s+(\d+)", file.read()).group(1))
+        for more in range(4, 400, 4):
+            resource.prlimit(pid, resource.RLIMIT_AS, (used + (more << 20), resource.RLIM_INFINITY))
+            if status(1 << 20) == 400:
+                break
+        self.assertEqual(seen, {400, 503})
 
 
 class Confined(support.ApiTest):

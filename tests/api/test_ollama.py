@@ -364,6 +364,8 @@ class Answers(OllamaTest):
         self.assertAlmostEqual(sum(x * x for x in short.embeddings[0]), 1, places=4)
         long = "word " * 100
         self.assertIn("was cut", "".join(self.ask("/api/embed", {"model": self.name, "input": long, "options": {"num_ctx": 16}}).json["warnings"]))
+        both = self.ask("/api/embed", {"model": self.name, "input": ["short", long, long], "options": {"num_ctx": 16}}).json["warnings"]
+        self.assertEqual([w for w in both if "cut" in w], ["2 of 3 inputs were cut, input 1 the first of them: 16 tokens can be read"])
         self.refused(400, "16 can be read", self.client.embed, self.name, long, truncate=False, options={"num_ctx": 16})
         self.refused(400, "dimensions", self.client.embed, self.name, "x", dimensions=100000)
 

@@ -273,6 +273,9 @@ class Tiny(OpenAITest):
         self.assertTrue(any("document 1 was cut" in w for w in cut["warnings"]), cut)
         for r in cut["results"]:
             self.assertEqual(r["document"]["text"], texts[r["index"]])
+        many = self.daemon.ask("POST", "/v1/rerank", {**more, "documents": ["no"] + ["rain " * 30] * 40}).json
+        self.assertEqual([w for w in many["warnings"] if "cut" in w],
+                         ["40 of 41 documents were cut behind 8 tokens, document 1 the first of them"])  # fmt: skip
         told = self.daemon.ask("POST", "/v1/rerank", {**ask, "instruction": "Find the inn."}).json
         self.assertEqual((told["results"], [w.split(":")[0] for w in told["warnings"]]), (answer.json["results"], ["instruction"]))
         for field, value in (("documents", ["x " * 600]), ("documents", [7]), ("documents", [{"title": "x"}]), ("query", None)):
