@@ -50,12 +50,17 @@ bool registry_blob_exists(registry *r, const char *digest, uint64_t *n_bytes)
     return status == MLXR_OK && n >= 0;
 }
 
-mlxr_status blob_insert(registry *r, const char *digest, uint64_t n_bytes, mlxr_error *error)
+static mlxr_status insert_at(registry *r, const char *digest, uint64_t n_bytes, int64_t now_us, mlxr_error *error)
 {
     return db_run(r->db, error,
                   "INSERT INTO blobs (digest, n_bytes, created_us) VALUES (?, ?, ?) "
-                  "ON CONFLICT (digest) DO UPDATE SET created_us = excluded.created_us",
-                  "tii", digest, (int64_t)n_bytes, inside_now_us());
+                  "ON CONFLICT (digest) DO UPDATE SET created_us = max(excluded.created_us, created_us + 1)",
+                  "tii", digest, (int64_t)n_bytes, now_us);
+}
+
+mlxr_status blob_insert(registry *r, const char *digest, uint64_t n_bytes, mlxr_error *error)
+{
+    return insert_at(r, digest, n_bytes, inside_now_us(), error);
 }
 
 mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *digest, uint64_t n_bytes_max,
@@ -104,16 +109,24 @@ mlxr_status registry_blob_write(registry_blob *b, const void *data, size_t n, ml
     return status;
 }
 
-mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest, uint64_t n_bytes, mlxr_error *error)
+mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest, uint64_t n_bytes, int64_t *made_us,
+                       mlxr_error *error)
 {
     char path[REGISTRY_PATH_MAX];
+    int64_t now_us = inside_now_us(), n_there = 0;
     mlxr_status status = disk_sync(fd, from, error);
     status = status == MLXR_OK ? inside_begin(r, error) : status;
     if (status == MLXR_OK) {
         status = blob_path(r, digest, path) ? disk_rename(from, path, error)
                                             : registry_fail(error, MLXR_ARG, "the path of the store is too long");
-        status = status == MLXR_OK ? blob_insert(r, digest, n_bytes, error) : status;
+        if (status == MLXR_OK && made_us) {
+            status = db_number(r->db, &n_there, 0, error, "SELECT count(*) FROM blobs WHERE digest = ?", "t", digest);
+        }
+        status = status == MLXR_OK ? insert_at(r, digest, n_bytes, now_us, error) : status;
         status = inside_end(r, status, error);
+    }
+    if (made_us) {
+        *made_us = n_there ? 0 : now_us;
     }
     return status;
 }
@@ -142,7 +155,12 @@ bool blob_recover(registry *r, const char *digest, uint64_t *n_bytes)
     return inside_end(r, status, NULL) == MLXR_OK;
 }
 
-mlxr_status registry_blob_commit(registry_blob **pointer, char *digest, mlxr_error *error)
+mlxr_status registry_blob_commit(registry_blob **b, char *digest, mlxr_error *error)
+{
+    return registry_blob_commit_marked(b, digest, NULL, error);
+}
+
+mlxr_status registry_blob_commit_marked(registry_blob **pointer, char *digest, int64_t *made_us, mlxr_error *error)
 {
     registry_blob *b = *pointer;
     char found[REGISTRY_DIGEST_MAX];
@@ -150,7 +168,7 @@ mlxr_status registry_blob_commit(registry_blob **pointer, char *digest, mlxr_err
     if (status == MLXR_OK && b->expected[0] && strcmp(found, b->expected) != 0) {
         status = registry_fail(error, MLXR_FORMAT, "the digest is %s, not %s", found, b->expected);
     }
-    status = status == MLXR_OK ? blob_adopt(b->owner, b->fd, b->path, found, b->n_bytes, error) : status;
+    status = status == MLXR_OK ? blob_adopt(b->owner, b->fd, b->path, found, b->n_bytes, made_us, error) : status;
     if (status == MLXR_OK && digest) {
         memcpy(digest, found, sizeof found);
     }
@@ -226,7 +244,7 @@ void blob_unlink_all(registry *r, mlxr_status committed, char **digests, size_t 
     free(digests);
 }
 
-mlxr_status registry_blob_forget(registry *r, const char *digest, mlxr_error *error)
+mlxr_status registry_blob_forget(registry *r, const char *digest, int64_t made_us, mlxr_error *error)
 {
     char clean[REGISTRY_DIGEST_MAX], **digests = NULL;
     size_t n = 0;
@@ -237,7 +255,8 @@ mlxr_status registry_blob_forget(registry *r, const char *digest, mlxr_error *er
     if (status != MLXR_OK) {
         return status;
     }
-    status = db_run(r->db, error, "UPDATE blobs SET created_us = 0 WHERE digest = ?", "t", clean);
+    status = db_run(r->db, error, "UPDATE blobs SET created_us = 0 WHERE digest = ? AND created_us = ?", "ti", clean,
+                    made_us);
     status = status == MLXR_OK ? blob_forget_unused(r, &digests, &n, error) : status;
     status = inside_commit(r, status, error);
     blob_unlink_all(r, status, digests, n);

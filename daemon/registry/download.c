@@ -495,7 +495,7 @@ static mlxr_status verify_and_keep(download *d, char *digest, mlxr_error *error)
         return registry_fail(error, MLXR_FORMAT, "what was downloaded has the digest %s, not %s: it was thrown away",
                              digest, d->request->digest);
     }
-    status = blob_adopt(d->r, d->fd, d->path, digest, d->n_bytes, error);
+    status = blob_adopt(d->r, d->fd, d->path, digest, d->n_bytes, NULL, error);
     if (status == MLXR_OK) {
         disk_remove(d->state_path, NULL);
     }

@@ -95,8 +95,10 @@ mlxr_status describe_model(registry *r, registry_model *m, mlxr_error *error);
 
 /* blobs.c. path: REGISTRY_PATH_MAX bytes. */
 bool blob_path(const registry *r, const char *digest, char *path);
-/* Makes a blob of a file of the store that is whole and has this digest: syncs, renames, makes its row. */
-mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest, uint64_t n_bytes, mlxr_error *error);
+/* Makes a blob of a file of the store that is whole and has this digest: syncs, renames, makes its row. made_us: see
+ * registry_blob_commit_marked; may be NULL. */
+mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest, uint64_t n_bytes, int64_t *made_us,
+                       mlxr_error *error);
 /* A file in its place without a row, which an interruption may leave: becomes a blob if its digest is right, else it
  * goes. False: it is none now. */
 bool blob_recover(registry *r, const char *digest, uint64_t *n_bytes);

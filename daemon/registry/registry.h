@@ -161,9 +161,12 @@ mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *di
 mlxr_status registry_blob_write(registry_blob *b, const void *data, size_t n, mlxr_error *error);
 /* Ends the blob either way. digest: REGISTRY_DIGEST_MAX bytes, or NULL. */
 mlxr_status registry_blob_commit(registry_blob **b, char *digest, mlxr_error *error);
+/* *made_us: for registry_blob_forget; 0: the store had these bytes before. */
+mlxr_status registry_blob_commit_marked(registry_blob **b, char *digest, int64_t *made_us, mlxr_error *error);
 void registry_blob_abort(registry_blob **b);
-/* Removes a blob that no model has now; else it would stay for a day, for who makes a model of it later. */
-mlxr_status registry_blob_forget(registry *r, const char *digest, mlxr_error *error);
+/* Takes a blob back that was made at made_us, unless a model has it or somebody has brought the same bytes since, who
+ * may make one of them; else it would stay for a day. */
+mlxr_status registry_blob_forget(registry *r, const char *digest, int64_t made_us, mlxr_error *error);
 
 /* ---- pulling ----------------------------------------------------------------------------------------------------- */
 

@@ -33,6 +33,7 @@ static void work(void *user)
 {
     upload *u = user;
     const char *digest = *u->digest ? u->digest : NULL;
+    int64_t made_us = 0;
     mlxr_error ignored;
     if (!u->looked) {
         u->looked = true;
@@ -46,11 +47,11 @@ static void work(void *user)
         u->status = registry_blob_write(u->blob, u->batch.data, u->batch.n, &u->error);
     }
     if (u->blob && u->status == MLXR_OK && u->last) {
-        u->status = registry_blob_commit(&u->blob, u->digest, &u->error);
+        u->status = registry_blob_commit_marked(&u->blob, u->digest, &made_us, &u->error);
         if (u->status == MLXR_OK && u->plan.stored) {
             u->status = u->plan.stored(u->plan.user, u->digest, &u->error);
             if (u->status != MLXR_OK) { /* what cannot go now goes in a day */
-                registry_blob_forget(u->d->registry, u->digest, &ignored);
+                registry_blob_forget(u->d->registry, u->digest, made_us, &ignored);
             }
         }
         u->stored = u->status == MLXR_OK;

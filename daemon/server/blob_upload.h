@@ -21,7 +21,7 @@ typedef struct blob_upload_plan {
     /* Pool, before anything is written: whether it may be. NULL: yes. */
     mlxr_status (*check)(void *user, mlxr_error *error);
     /* Pool: it is there, under this digest. NULL: nothing else is done with it; an error: it is removed, unless a model
-     * has it. */
+     * has it, or somebody else has brought the same bytes. */
     mlxr_status (*stored)(void *user, const char *digest, mlxr_error *error);
     void (*answer)(void *user, http_exchange *x, const blob_upload_result *result); /* loop; once at most */
     void (*end)(void *user); /* loop, or the pool where memory is short: `user` is not used any more. NULL: nothing */

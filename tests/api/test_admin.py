@@ -1,4 +1,5 @@
 """The routes for who looks after a daemon: its models, what takes long, its keys, its state."""
+import hashlib
 import json
 import math
 import os
@@ -237,6 +238,11 @@ class Admin(support.ApiTest):
             self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "import_failed"), answer)
         blobs = os.path.join(self.models, ".mlxr", "blobs")
         self.assertEqual([os.path.getsize(os.path.join(blobs, n)) for n in os.listdir(blobs)], [len(data)], "what was refused is gone")
+        # The same bytes that somebody has brought to make a model of them are not taken away by who brings them in vain.
+        digest = "sha256:" + hashlib.sha256(b"GGUF" + bytes(100)).hexdigest()
+        self.assertEqual(self.daemon.ask("POST", f"/api/blobs/{digest}", b"GGUF" + bytes(100)).status, 201)
+        self.assertEqual(self.daemon.ask("POST", "/ui-api/models/import?name=bad", b"GGUF" + bytes(100)).status, 400)
+        self.assertEqual(self.daemon.ask("HEAD", f"/api/blobs/{digest}").status, 200)
         for name in ("", "?name=", "?name=../x", "?name=%2Fetc%2Fpasswd", "?name=a%20b"):
             self.assertEqual(self.daemon.ask("POST", "/ui-api/models/import" + name, data).json["error"]["param"], "name", name)
         with self.daemon.connect() as connection:  # one that leaves in the middle leaves nothing

@@ -342,6 +342,34 @@ static void a_blob_with_a_wrong_digest_or_too_many_bytes_is_not_there(void **unu
     registry_close(&w.r);
 }
 
+/* One who brings a blob and takes it back does not take it from another who has brought the same bytes. */
+static void a_blob_is_taken_back_by_who_made_it_unless_others_count_on_it(void **unused)
+{
+    (void)unused;
+    enum { NOBODY, BEFORE, BEHIND, N_OTHERS };
+    for (int others = 0; others < N_OTHERS; others++) {
+        world w = open_world();
+        char digest[REGISTRY_DIGEST_MAX], path[700];
+        int64_t made_us = -1;
+        registry_blob *b;
+        if (others == BEFORE) {
+            put_blob(&w, "hello", 5, digest);
+        }
+        assert_ok(registry_blob_begin(&b, w.r, NULL, 5, &w.error), &w.error);
+        assert_ok(registry_blob_write(b, "hello", 5, &w.error), &w.error);
+        assert_ok(registry_blob_commit_marked(&b, digest, &made_us, &w.error), &w.error);
+        assert_true(others == BEFORE ? made_us == 0 : made_us > 0);
+        if (others == BEHIND) {
+            put_blob(&w, "hello", 5, digest);
+        }
+        assert_ok(registry_blob_forget(w.r, digest, made_us, &w.error), &w.error);
+        assert_int_equal(registry_blob_exists(w.r, digest, NULL), others != NOBODY);
+        snprintf(path, sizeof path, "%s/.mlxr/blobs/sha256-%s", w.dir, digest + 7);
+        assert_int_equal(access(path, F_OK) == 0, others != NOBODY);
+        registry_close(&w.r);
+    }
+}
+
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 static void a_key_is_valid_until_revoked_and_only_as_it_is(void **unused)
@@ -499,6 +527,7 @@ int main(void)
         cmocka_unit_test(a_removed_model_can_be_restored_within_its_grace),
         cmocka_unit_test(a_model_of_several_files_is_a_folder_of_links),
         cmocka_unit_test(a_blob_with_a_wrong_digest_or_too_many_bytes_is_not_there),
+        cmocka_unit_test(a_blob_is_taken_back_by_who_made_it_unless_others_count_on_it),
         cmocka_unit_test(a_key_is_valid_until_revoked_and_only_as_it_is),
         cmocka_unit_test(the_text_of_a_key_is_not_in_the_store),
         cmocka_unit_test(usage_adds_up_over_flushes_and_restarts),
