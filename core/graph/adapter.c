@@ -133,6 +133,7 @@ const plan *graph_adapted_plan(const plan *p, region *memory)
                             .dst = o->dst,
                             .src = o->src,
                             .width = o->width,
+                            .weight = o->weight,
                             .scale = 1,
                             .product = number++};
         }

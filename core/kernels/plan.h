@@ -4,7 +4,8 @@
  * Owner: the model. Lifetime: the model's. Immutable after building; any thread.
  *
  * A slot is a matrix of f32 with one row per token of the step (slot X, N, …) or, after OP_TAKE_ROWS, one row per
- * wanted row. The scalar CPU backend defines what each operation means.
+ * wanted row. Its rows are as wide as the operation that last wrote them made them: layers may have heads of their own
+ * size. The scalar CPU backend defines what each operation means.
  */
 #ifndef MLXR_KERNELS_PLAN_H
 #define MLXR_KERNELS_PLAN_H
@@ -39,6 +40,9 @@ typedef enum slot {
     SLOT_KL,     /* … keys and values of                      [n_latent_kv] */
     SLOT_KR,     /* the part of a key that all heads share    [n_rot] */
     SLOT_KV,     /* the rest of keys, and values, head by head */
+    SLOT_LE,     /* what each layer has of the token, layer by layer [n_layers × n_embd_layer] */
+    SLOT_LP,     /* the same made of X */
+    SLOT_P,      /* what joins a block's output before that joins X [n_embd] */
     SLOT_LOGITS, /* what a step gives: logits [n_vocab], or hidden states of a plan that ends with its last norm */
     SLOT_COUNT,
 } slot;
@@ -54,7 +58,8 @@ typedef enum op_kind {
     OP_GATED,    /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
     OP_ADD,      /* dst += src × scale */
     OP_EXPERTS,  /* dst = Σ weight · expert(src) over the experts that SLOT_R chooses for the row */
-    OP_ADAPT,    /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`) */
+    OP_ADAPT,    /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`);
+                    `weight` is the product's own */
     OP_SCALE,    /* dst × scale */
     OP_SOFTCAP,  /* dst = cap · tanh(dst / cap) */
     OP_CONV,  /* dst = Σ of its last n rows, each × weight [n, width] (+ bias); those before the first are the state */
@@ -168,8 +173,9 @@ typedef struct op_experts {
     float scale;              /* … and multiplied by this */
     const float *choice_bias; /* [n_expert] added where experts are chosen, not where they are weighted; or NULL */
     uint32_t n_groups,
-        n_groups_used;   /* experts are first chosen by groups (by the sum of a group's two best); 0, 1: no */
-    bool groups_by_best; /* … by the best alone */
+        n_groups_used;          /* experts are first chosen by groups (by the sum of a group's two best); 0, 1: no */
+    bool groups_by_best;        /* … by the best alone */
+    const float *expert_scales; /* [n_expert] multiply the weight of each, or NULL */
     activation act;
     const tensor *gate, *up, *down;               /* [n_expert] matrices [n_in, n_ff], [n_ff, n_in] */
     const float *gate_bias, *up_bias, *down_bias; /* [n_expert][n_ff or n_in] or NULL */
@@ -220,7 +226,7 @@ typedef struct kv_group {
 typedef struct plan {
     const op *ops; /* [n_ops] */
     uint32_t n_ops;
-    uint32_t slot_width[SLOT_COUNT]; /* elements a row; 0: unused */
+    uint32_t slot_width[SLOT_COUNT]; /* elements of the widest row; 0: unused */
     kv_group kv_groups[KV_GROUPS_MAX];
     uint32_t n_kv_groups;
     uint32_t n_vocab, n_embd, n_layers;

@@ -14,15 +14,16 @@ typedef struct check {
     const plan *p;
     const op *o;
     uint32_t index;
-    bool taken;           /* an OP_TAKE_ROWS went before */
-    uint32_t valid;       /* bit per slot that holds something */
-    uint32_t valid_taken; /* … and whose rows are the wanted ones */
+    bool taken;                 /* an OP_TAKE_ROWS went before */
+    uint32_t valid;             /* bit per slot that holds something */
+    uint32_t valid_taken;       /* … and whose rows are the wanted ones */
+    uint32_t width[SLOT_COUNT]; /* of what it holds */
     mlxr_error *error;
 } check;
 
-static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K",  "V",  "A",  "O",     "G", "U",
-                                                   "R",    "SG", "SU", "SW", "QG", "AG", "W",  "C",     "Z", "M",
-                                                   "D",    "B",  "DB", "QL", "KL", "KR", "KV", "logits"};
+static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K",  "V",  "A",  "O", "G",     "U", "R",
+                                                   "SG",   "SU", "SW", "QG", "AG", "W",  "C",  "Z", "M",     "D", "B",
+                                                   "DB",   "QL", "KL", "KR", "KV", "LE", "LP", "P", "logits"};
 static const char *const kind_names[OP_KIND_COUNT] = {
     [OP_EMBED] = "embed", [OP_POSITION] = "position",   [OP_NORM] = "norm",     [OP_LINEAR] = "linear",
     [OP_ROPE] = "rope",   [OP_KV_WRITE] = "kv_write",   [OP_ATTEND] = "attend", [OP_GATED] = "gated",
@@ -42,24 +43,25 @@ static mlxr_status read_slot(const check *c, slot s, uint32_t width)
     if (s <= SLOT_NONE || s >= SLOT_COUNT || c->p->slot_width[s] == 0) {
         return bad(c, "reads a slot that the plan does not have");
     }
-    if (c->p->slot_width[s] != width) {
-        return error_set(c->error, MLXR_ARG, "plan operation %u (%s, layer %u): slot %s is %u wide, not %u", c->index,
-                         plan_kind_name(c->o->kind), c->o->layer, slot_names[s], c->p->slot_width[s], width);
-    }
     if (!((c->taken ? c->valid_taken : c->valid) >> s & 1)) {
         return bad(c, c->taken ? "reads a slot that was not among the rows taken" : "reads a slot never written");
+    }
+    if (c->width[s] != width) {
+        return error_set(c->error, MLXR_ARG, "plan operation %u (%s, layer %u): slot %s is %u wide, not %u", c->index,
+                         plan_kind_name(c->o->kind), c->o->layer, slot_names[s], c->width[s], width);
     }
     return MLXR_OK;
 }
 
 static mlxr_status write_slot(check *c, slot s, uint32_t width)
 {
-    if (s <= SLOT_NONE || s >= SLOT_COUNT || c->p->slot_width[s] != width || width == 0) {
-        return bad(c, "writes a slot that the plan does not have or has with another width");
+    if (s <= SLOT_NONE || s >= SLOT_COUNT || width > c->p->slot_width[s] || width == 0) {
+        return bad(c, "writes a slot that the plan does not have or has with a smaller width");
     }
-    if (s == SLOT_LOGITS && !c->taken) {
-        return bad(c, "logits are written before the wanted rows are taken");
+    if (s == SLOT_LOGITS && (!c->taken || width != c->p->slot_width[s])) {
+        return bad(c, "logits are written before the wanted rows are taken, or not all of them");
     }
+    c->width[s] = width;
     c->valid |= 1u << s;
     if (c->taken) {
         c->valid_taken |= 1u << s;
@@ -199,7 +201,7 @@ static mlxr_status check_recur(check *c)
         return bad(c, "lacks a weight, or has one too many");
     }
     uint32_t width = r->n_head * r->head_v, keys = r->n_head_k * r->head_k;
-    uint32_t n = c->o->src > SLOT_NONE && c->o->src < SLOT_COUNT ? c->p->slot_width[c->o->src] : 0;
+    uint32_t n = c->o->src > SLOT_NONE && c->o->src < SLOT_COUNT ? c->width[c->o->src] : 0;
     if (c->o->src == c->o->dst || c->o->width != width || r->q_first > n || keys > n - r->q_first || r->k_first > n ||
         keys > n - r->k_first || r->v_first > n || width > n - r->v_first) {
         return bad(c, "reads past its rows, or writes a slot of another width");
@@ -216,7 +218,7 @@ static mlxr_status check_recur(check *c)
 static mlxr_status check_pick(check *c)
 {
     const op_pick *p = &c->o->pick;
-    uint32_t group = p->group ? p->group : c->p->slot_width[c->o->src], apart = p->apart ? p->apart : p->n;
+    uint32_t group = p->group ? p->group : c->width[c->o->src], apart = p->apart ? p->apart : p->n;
     uint64_t n_src = p->group ? (uint64_t)p->n_groups * p->group : group;
     uint64_t n_dst = p->n_groups ? p->to + (p->n_groups - 1u) * (uint64_t)apart + p->n : 0;
     if (c->o->src == c->o->dst || n_src > SLOT_WIDTH_MAX || p->from > group || p->n == 0 || apart < p->n ||
@@ -260,7 +262,7 @@ static mlxr_status check_linear(check *c)
     if (o->src == o->dst || o->src <= SLOT_NONE || o->src >= SLOT_COUNT) {
         return bad(c, "reads and writes the same slot, or none");
     }
-    uint32_t n_in = c->p->slot_width[o->src];
+    uint32_t n_in = c->width[o->src];
     mlxr_status status = read_slot(c, o->src, n_in);
     if (status == MLXR_OK) {
         status = shaped(c, o->weight, n_in, o->width);
@@ -277,7 +279,9 @@ static mlxr_status check_adapt(check *c)
     if (o->src == o->dst || o->src <= SLOT_NONE || o->src >= SLOT_COUNT) {
         return bad(c, "reads and writes the same slot, or none");
     }
-    mlxr_status status = read_slot(c, o->src, c->p->slot_width[o->src]);
+    uint32_t n_in = c->width[o->src];
+    mlxr_status status = read_slot(c, o->src, n_in);
+    status = status != MLXR_OK ? status : shaped(c, o->weight, n_in, o->width);
     return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
 }
 

@@ -116,7 +116,8 @@ void experts_route(const op_experts *x, const float *logits, uint32_t *chosen, f
     }
     bool whole = x->normalise || x->routing == ROUTE_TOP_SOFTMAX;
     for (uint32_t k = 0; k < x->n_used; k++) {
-        weights[k] = (float)(w[k] / (whole ? sum : 1) * (double)x->scale);
+        double scale = (double)x->scale * (x->expert_scales ? (double)x->expert_scales[chosen[k]] : 1);
+        weights[k] = (float)(w[k] / (whole ? sum : 1) * scale);
     }
 }
 

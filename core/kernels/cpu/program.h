@@ -118,6 +118,7 @@ struct program {
     uint32_t rope_width;                  /* floats a row of all tables together */
     op_attend shapes[PROGRAM_SHAPES_MAX]; /* [n_shapes] attentions that are cut into tasks differently */
     uint32_t n_shapes;
+    bool attends_taken;                      /* some attend for the wanted rows alone */
     uint32_t recur_floats;                   /* what a thread needs for a head of any NODE_RECUR */
     uint32_t widest_in, widest_row;          /* of any product's input; of any slot that a rows part writes */
     uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
@@ -143,7 +144,8 @@ typedef struct exec {
     size_t private_stride;
     size_t private_packed[LINEAR_FORMAT_COUNT],
         private_row; /* offsets within: inputs packed by a thread for itself; a row */
-    attend_work works[PROGRAM_SHAPES_MAX];
+    step taken;      /* the wanted rows as slices of their own; where all rows are wanted the pass itself */
+    attend_work works[PROGRAM_SHAPES_MAX], taken_works[PROGRAM_SHAPES_MAX];
     experts_work experts;
     float *partials;
     uint32_t pass;                     /* its number, from 0 */
@@ -177,6 +179,12 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
 static inline uint32_t exec_rows(const exec *e, const node *n)
 {
     return n->taken ? e->s.n_wanted : e->s.n_rows;
+}
+
+/* The row of the pass that is a node's row. */
+static inline uint32_t exec_whole_row(const exec *e, const node *n, uint32_t row)
+{
+    return n->taken ? e->s.wanted[row] : row;
 }
 
 static inline float *exec_row(const exec *e, slot s, uint32_t row)

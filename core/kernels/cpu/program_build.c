@@ -218,6 +218,7 @@ static void take_attend(builder *b, node *n)
     program *prog = b->prog;
     n->kind = NODE_ATTEND;
     n->attend = b->ops[b->next++].attend;
+    prog->attends_taken = prog->attends_taken || n->taken;
     for (n->work = 0; n->work < prog->n_shapes; n->work++) {
         const op_attend *s = &prog->shapes[n->work];
         if (s->n_head == n->attend.n_head && s->n_head_kv == n->attend.n_head_kv && s->head_dim == n->attend.head_dim &&
@@ -310,23 +311,40 @@ static void build_node(builder *b)
 
 /* ---- taking the wanted rows earlier ---- */
 
-/* Everything after the last attention or scan works row by row, so the rows nobody wants may as well be dropped right
- * there: a prompt then skips most of its last layer. Copies the operations with that change; false: out of memory. */
+/* Does a later row depend on what the operation does for this one? Attention reads pages, so that of encoders alone,
+ * which see what is not written yet. */
+static bool serves_later_rows(const op *o)
+{
+    switch (o->kind) {
+    case OP_EMBED:
+    case OP_POSITION:
+    case OP_KV_WRITE:
+    case OP_SCAN:
+    case OP_CONV:
+    case OP_RECUR:
+        return true;
+    case OP_ATTEND:
+        return o->attend.both_ways;
+    default:
+        return false;
+    }
+}
+
+/* Behind the last keys that are written, or the last state, nothing that a row computes is of use to another one, so
+ * the rows nobody wants may as well be dropped right there: a prompt then skips most of its last layer, and all the
+ * layers that read keys of earlier ones. Copies the operations with that change; false: out of memory. */
 static bool take_rows_early(builder *b)
 {
     const plan *p = b->prog->plan;
-    uint32_t take = 0, last = 0, n_takes = 0;
+    uint32_t take = 0, last = 0;
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        op_kind kind = p->ops[i].kind;
-        if (kind == OP_TAKE_ROWS) {
+        if (p->ops[i].kind == OP_TAKE_ROWS) {
             take = i;
-            n_takes++;
-        } else if (!n_takes && (kind == OP_ATTEND || kind == OP_KV_WRITE || kind == OP_SCAN || kind == OP_CONV ||
-                                kind == OP_RECUR || kind == OP_ROPE || kind == OP_EMBED || kind == OP_POSITION)) {
+        } else if (serves_later_rows(&p->ops[i])) {
             last = i;
         }
     }
-    if (n_takes != 1) {
+    if (take == 0) {
         return true;
     }
     op *copy = region_array(&b->prog->memory, p->n_ops + SLOT_COUNT, sizeof *copy);
@@ -342,7 +360,7 @@ static bool take_rows_early(builder *b)
         }
     }
     for (uint32_t i = last + 1; i < p->n_ops; i++) {
-        if (i != take) {
+        if (p->ops[i].kind != OP_TAKE_ROWS) {
             copy[n++] = p->ops[i];
         }
     }

@@ -103,7 +103,8 @@ static void kv_write_row(const exec *e, const op_attend *a, const step_slice *sl
     }
 }
 
-static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t *slice_hint)
+/* `whole`: which row of the pass it is. */
+static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t whole, uint32_t *slice_hint)
 {
     const op *o = r->o;
     const ops_table *ops = &e->prog->ops;
@@ -119,7 +120,7 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t *s
         norm_row(e, r, exec_row(e, o->src, row), dst);
         break;
     case OP_ROPE: {
-        const float *cosines = e->rope + (size_t)row * e->prog->rope_width + r->rope_offset;
+        const float *cosines = e->rope + (size_t)whole * e->prog->rope_width + r->rope_offset;
         ops->rope(o->rope.kind, dst, o->width / o->rope.head_dim, o->rope.head_dim, o->rope.n_rot, cosines,
                   cosines + o->rope.n_rot / 2);
         break;
@@ -156,7 +157,7 @@ static void rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end
     uint32_t hint = 0;
     for (uint32_t row = begin; row < end; row++) {
         for (uint32_t i = 0; i < n->n_rows; i++) {
-            row_op_run(e, &n->rows[i], row, &hint);
+            row_op_run(e, &n->rows[i], row, exec_whole_row(e, n, row), &hint);
         }
     }
 }
@@ -327,7 +328,7 @@ static void adapt_row(const exec *e, const op *o, const step_slice *slice, uint3
 {
     const ops_table *ops = &e->prog->ops;
     const float *src = exec_row(e, o->src, row);
-    uint32_t n_in = e->prog->plan->slot_width[o->src];
+    uint32_t n_in = (uint32_t)o->weight->shape[0];
     for (uint32_t i = 0; i < slice->n_adapters; i++) {
         const adapter_product *p = &slice->adapters[i].products[o->product];
         for (uint32_t r = 0; r < p->rank; r++) {
@@ -356,20 +357,19 @@ static bool run_adapt(const exec *e, const node *n, const team_member *member)
         team_share(member, rows, 1, &first, &last);
     }
     for (uint32_t row = first; row < last && begin < end; row++) {
-        uint32_t whole = n->taken ? e->s.wanted[row] : row;
-        adapt_row(e, o, slice_of(e, whole, &hint), row, begin, end);
+        adapt_row(e, o, slice_of(e, exec_whole_row(e, n, row), &hint), row, begin, end);
     }
     return true;
 }
 
 /* ---- attention ---- */
 
-static void attend_by_definition(const exec *e, const op_attend *a, const team_member *member)
+static void attend_by_definition(const exec *e, const step *s, const op_attend *a, const team_member *member)
 {
     double *scratch = (double *)exec_private(e, member);
     uint32_t job = 0;
-    for (uint32_t i = 0; i < e->s.n_slices; i++) {
-        const step_slice *slice = &e->s.slices[i];
+    for (uint32_t i = 0; i < s->n_slices; i++) {
+        const step_slice *slice = &s->slices[i];
         attend_view view = view_of(e, a, slice);
         for (uint32_t r = 0; r < slice->n_rows; r++) {
             for (uint32_t h = 0; h < a->n_head; h++) { /* in turn: neighbours in a prompt cost the same */
@@ -387,11 +387,12 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
     const attend_kernels *kernels = &e->prog->ops.attend;
+    const step *s = n->taken ? &e->taken : &e->s;
     if (!kernels->scores) {
-        attend_by_definition(e, &n->attend, member);
+        attend_by_definition(e, s, &n->attend, member);
         return;
     }
-    const attend_work *work = &e->works[n->work];
+    const attend_work *work = n->taken ? &e->taken_works[n->work] : &e->works[n->work];
     attend_rows rows = {.q = e->slots[SLOT_Q].data,
                         .out = e->slots[SLOT_A].data,
                         .q_stride = e->slots[SLOT_Q].stride,
@@ -400,7 +401,7 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
     void *scratch = exec_private(e, member);
     for (uint32_t i = exec_next(e, index, 0); i < work->n_tasks; i = exec_next(e, index, 0)) {
         const attend_task *task = &work->tasks[i];
-        const step_slice *slice = &e->s.slices[task->slice];
+        const step_slice *slice = &s->slices[task->slice];
         attend_view view = view_of(e, &n->attend, slice);
         attend_run(kernels, &n->attend, &view, slice->first_row, slice->start, task, &rows, scratch);
     }
@@ -412,8 +413,8 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
         const attend_task *whole = &work->split[i];
         for (uint32_t q = 0; q < whole->n_rows * whole->n_heads; q++) {
             if ((i + q) % member->n_threads == member->index) {
-                attend_join(kernels, &n->attend, &e->s.kv.layout[n->attend.kv_group],
-                            e->s.slices[whole->slice].first_row, whole, q, &rows, scratch);
+                attend_join(kernels, &n->attend, &e->s.kv.layout[n->attend.kv_group], s->slices[whole->slice].first_row,
+                            whole, q, &rows, scratch);
             }
         }
     }

@@ -61,6 +61,12 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
     e->private = carve_take(c, prog->n_threads, e->private_stride);
 }
 
+/* Is there attention for some of the rows alone? */
+static bool takes_some(const exec *e)
+{
+    return e->prog->attends_taken && e->s.n_wanted < e->s.n_rows;
+}
+
 /* All scratch of a pass; called twice, to count and to place. */
 static void place(exec *e, carve *c, uint32_t n_positions)
 {
@@ -84,6 +90,12 @@ static void place(exec *e, carve *c, uint32_t n_positions)
         e->works[i].tasks = carve_take(c, e->works[i].n_tasks, sizeof(attend_task));
         e->works[i].split = carve_take(c, e->works[i].n_split, sizeof(attend_task));
         n_partials = e->works[i].n_partials > n_partials ? e->works[i].n_partials : n_partials;
+        if (takes_some(e)) {
+            attend_work *taken = &e->taken_works[i];
+            taken->tasks = carve_take(c, taken->n_tasks, sizeof(attend_task));
+            taken->split = carve_take(c, taken->n_split, sizeof(attend_task));
+            n_partials = taken->n_partials > n_partials ? taken->n_partials : n_partials;
+        }
     }
     const experts_size *x = &prog->experts;
     uint64_t n_pairs = (uint64_t)n_rows * x->n_used;
@@ -147,7 +159,7 @@ static void cut_states(const exec *e, const step_slice *all, step_slice *part, u
 
 /* What cuts a step into passes of n_rows rows; called twice, to count and to place. */
 typedef struct cut_room {
-    step_slice *slices;
+    step_slice *slices, *taken;
     uint32_t *wanted, *pages;
 } cut_room;
 
@@ -155,6 +167,7 @@ static cut_room place_cut(exec *e, carve *c, const step *s, uint32_t n_rows)
 {
     const plan *p = e->prog->plan;
     cut_room room = {.slices = carve_take(c, s->n_slices, sizeof *room.slices),
+                     .taken = carve_take(c, s->n_wanted, sizeof *room.taken),
                      .wanted = carve_take(c, s->n_wanted, sizeof *room.wanted)};
     size_t n_bytes = 0, n_pages = 0;
     for (uint32_t g = 0; g < p->n_kv_groups && n_rows < s->n_rows; g++) {
@@ -168,6 +181,35 @@ static cut_room place_cut(exec *e, carve *c, const step *s, uint32_t n_rows)
         e->carry[1] = carve_take(c, n_bytes, 1);
     }
     return room;
+}
+
+/* Runs of wanted rows as slices, so that attention for them is like any other. */
+static void cut_taken(exec *e, step_slice *slices)
+{
+    e->taken = e->s;
+    if (!takes_some(e)) {
+        return;
+    }
+    e->taken.slices = slices;
+    e->taken.n_rows = e->s.n_wanted;
+    e->taken.n_slices = 0;
+    for (uint32_t i = 0, of = 0; i < e->s.n_wanted; i++) {
+        uint32_t row = e->s.wanted[i];
+        bool goes_on = i > 0 && row == e->s.wanted[i - 1] + 1 &&
+                       row < e->s.slices[of].first_row + e->s.slices[of].n_rows;
+        if (goes_on) {
+            slices[e->taken.n_slices - 1].n_rows++;
+            continue;
+        }
+        while (row >= e->s.slices[of].first_row + e->s.slices[of].n_rows) {
+            of++;
+        }
+        step_slice *run = &slices[e->taken.n_slices++];
+        *run = e->s.slices[of];
+        run->start += row - run->first_row;
+        run->first_row = i;
+        run->n_rows = 1;
+    }
 }
 
 /* Makes *e the pass over rows [begin, end) of the step, with n_done wanted rows before it. */
@@ -201,7 +243,22 @@ static void cut_pass(exec *e, const step *s, cut_room room, uint32_t begin, uint
         wanted[e->s.n_wanted] = s->wanted[n_done + e->s.n_wanted] - begin;
         e->s.n_wanted++;
     }
+    cut_taken(e, room.taken);
     e->slots[SLOT_LOGITS] = (slot_view){e->s.logits, e->prog->plan->slot_width[SLOT_LOGITS]};
+}
+
+/* Counts the tasks of attention, and makes them where there is room. */
+static void plan_attention(exec *e)
+{
+    const program *prog = e->prog;
+    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
+        attend_plan(&e->s, &prog->shapes[i], prog->n_threads, &e->works[i]);
+        if (takes_some(e)) {
+            attend_plan(&e->taken, &prog->shapes[i], prog->n_threads, &e->taken_works[i]);
+        } else {
+            e->taken_works[i] = e->works[i];
+        }
+    }
 }
 
 /* Scratch and attention tasks of the pass that cut_pass laid out. */
@@ -213,9 +270,9 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
         n_positions = n > n_positions ? n : n_positions;
     }
     for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
-        e->works[i] = (attend_work){0};
-        attend_plan(&e->s, &prog->shapes[i], prog->n_threads, &e->works[i]);
+        e->works[i] = e->taken_works[i] = (attend_work){0};
     }
+    plan_attention(e);
     carve count = {0};
     place(e, &count, n_positions);
     mlxr_status status = grow(&prog->scratch, count.overflow ? UINT64_MAX : count.used, error);
@@ -224,9 +281,7 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
     }
     carve take = {.base = prog->scratch.data};
     place(e, &take, n_positions);
-    for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
-        attend_plan(&e->s, &prog->shapes[i], prog->n_threads, &e->works[i]);
-    }
+    plan_attention(e);
     memset((void *)e->counters, 0, (size_t)prog->n_nodes * 2 * CACHE_LINE);
     return MLXR_OK;
 }

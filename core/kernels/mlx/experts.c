@@ -65,6 +65,7 @@ static mlx_value *route(walk *w, const op_experts *x, mlx_value *logits)
     if (x->normalise || x->routing == ROUTE_TOP_SOFTMAX) {
         weights = value_div(a, weights, bridge_reduce(a, BRIDGE_SUM, weights, 1));
     }
+    weights = x->expert_scales ? value_mul(a, weights, bridge_copy(a, MLX_F32, 2, shape, x->expert_scales)) : weights;
     return value_scale(a, weights, x->scale);
 }
 

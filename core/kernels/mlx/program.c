@@ -90,6 +90,15 @@ static mlxr_status check_mixers(const plan *p, mlxr_error *error)
     if (p->slot_width[SLOT_KL]) { /* first: it has picks, too */
         return error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no latent attention; the backend cpu does");
     }
+    for (uint32_t i = 1; i < p->n_ops; i++) {
+        const op *o = &p->ops[i], *before = o - 1;
+        bool reads = o->kind == OP_ATTEND && before->kind != OP_KV_WRITE;
+        if (reads || (o->kind == OP_PICK && (o->src == SLOT_K || o->src == SLOT_LE))) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "the MLX backend runs no layers that take keys of others or for values, or have "
+                             "embeddings of their own; the backend cpu does");
+        }
+    }
     for (uint32_t i = 0; i < p->n_ops; i++) {
         op_kind kind = p->ops[i].kind;
         if (kind == OP_CONV || kind == OP_RECUR || kind == OP_PICK) {

@@ -122,7 +122,7 @@ CHANGE(pick_more_than_there_is, o->pick.n = o->pick.group + 1)
 CHANGE(pick_more_groups, o->pick.n_groups *= 2)
 CHANGE(pick_out_of_room, o->pick.to = o->width)
 CHANGE(pick_in_place, o->src = o->dst)
-CHANGE(many_weights_a_row, p->slot_width[SLOT_SW] = 2)
+CHANGE(many_weights_a_row, o->src = SLOT_N)
 
 static const change changes[] = {
     {"qwen3next", OP_CONV, one_row},
