@@ -26,6 +26,7 @@ typedef enum extent {
     EXTENT_EXPERTS,
     EXTENT_SHARED,
     EXTENT_ONE,
+    EXTENT_LAYER_EMBD,
     EXTENT_HEADS_V,
     EXTENT_LATENT_Q,
     EXTENT_LATENT_KV,
@@ -48,12 +49,15 @@ typedef enum need {
     NEED_BEFORE_BIAS, /* … that have biases */
     NEED_FFN_NORM,    /* R likewise, unless attention and MLP share one */
     NEED_FFN_NORM_BIAS,
-    NEED_AFTER, /* R with norms on a block's output */
-    NEED_SPLIT, /* R where Q, K and V are apart */
+    NEED_AFTER,   /* R with norms on a block's output */
+    NEED_SPLIT,   /* R where Q, K and V are apart */
+    NEED_SPLIT_K, /* … and the layer writes keys */
+    NEED_SPLIT_V, /* … and values of their own */
     NEED_SPLIT_BIAS,
     NEED_FUSED, /* R where they are not */
     NEED_FUSED_BIAS,
     NEED_QK_NORM,
+    NEED_K_NORM,
     NEED_GATE, /* R in a gated MLP whose gate is apart */
     NEED_GATE_BIAS,
     NEED_UP, /* R where "up" is up alone */
@@ -73,6 +77,10 @@ typedef enum need {
     NEED_OF_SUM, /* R with norms of X behind a block */
     NEED_SHARED, /* R in one with experts that all tokens share */
     NEED_SHARED_WEIGHT,
+    NEED_BESIDE,        /* R in a layer of experts beside a dense MLP */
+    NEED_EXPERT_SCALES, /* O there */
+    NEED_LAYER_EMBD,    /* R where layers have embeddings of their own */
+    NEED_LAYER_SCALE,
     NEED_CONV, /* R in a layer with a convolution for a mixer */
     NEED_CONV_BIAS,
     NEED_RECUR, /* R in one with a mixer that has a state */
@@ -94,8 +102,8 @@ static const struct {
     {"attn_qkv.weight", SLOT(qkv), EXTENT_EMBD, EXTENT_QKV, NEED_FUSED},
     {"attn_qkv.bias", SLOT(qkv_bias), EXTENT_QKV, EXTENT_NONE, NEED_FUSED_BIAS},
     {"attn_q.weight", SLOT(q), EXTENT_EMBD, EXTENT_Q_GATED, NEED_SPLIT},
-    {"attn_k.weight", SLOT(k), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT},
-    {"attn_v.weight", SLOT(v), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT},
+    {"attn_k.weight", SLOT(k), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT_K},
+    {"attn_v.weight", SLOT(v), EXTENT_EMBD, EXTENT_KV, NEED_SPLIT_V},
     {"attn_output.weight", SLOT(attn_out), EXTENT_HEADS_V, EXTENT_EMBD, NEED_ATTENTION},
     {"attn_q.weight", SLOT(q), EXTENT_EMBD, EXTENT_Q, NEED_LATENT_NO_Q},
     {"attn_q_a.weight", SLOT(q_down), EXTENT_EMBD, EXTENT_LATENT_Q, NEED_LATENT_Q},
@@ -109,7 +117,7 @@ static const struct {
     {"attn_v.bias", SLOT(v_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_output.bias", SLOT(attn_out_bias), EXTENT_EMBD, EXTENT_NONE, NEED_ATTENTION_BIAS},
     {"attn_q_norm.weight", SLOT(q_norm), EXTENT_QNORM, EXTENT_NONE, NEED_QK_NORM},
-    {"attn_k_norm.weight", SLOT(k_norm), EXTENT_KNORM, EXTENT_NONE, NEED_QK_NORM},
+    {"attn_k_norm.weight", SLOT(k_norm), EXTENT_KNORM, EXTENT_NONE, NEED_K_NORM},
     {"post_attention_norm.weight", SLOT(post_attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_AFTER},
     {"post_ffw_norm.weight", SLOT(post_ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_AFTER},
     {"ffn_norm.weight", SLOT(ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_FFN_NORM},
@@ -135,6 +143,15 @@ static const struct {
     {"ffn_up_shexp.weight", SLOT(shared_up), EXTENT_EMBD, EXTENT_SHARED, NEED_SHARED},
     {"ffn_down_shexp.weight", SLOT(shared_down), EXTENT_SHARED, EXTENT_EMBD, NEED_SHARED},
     {"ffn_gate_inp_shexp.weight", SLOT(shared_weight), EXTENT_EMBD, EXTENT_ONE, NEED_SHARED_WEIGHT},
+    {"ffn_gate_inp.scale", SLOT(router_scale), EXTENT_EMBD, EXTENT_NONE, NEED_BESIDE},
+    {"pre_ffw_norm_2.weight", SLOT(experts_norm), EXTENT_EMBD, EXTENT_NONE, NEED_BESIDE},
+    {"post_ffw_norm_1.weight", SLOT(post_dense_norm), EXTENT_EMBD, EXTENT_NONE, NEED_BESIDE},
+    {"post_ffw_norm_2.weight", SLOT(post_experts_norm), EXTENT_EMBD, EXTENT_NONE, NEED_BESIDE},
+    {"ffn_down_exps.scale", SLOT(expert_scales), EXTENT_EXPERTS, EXTENT_NONE, NEED_EXPERT_SCALES},
+    {"inp_gate.weight", SLOT(layer_gate), EXTENT_EMBD, EXTENT_LAYER_EMBD, NEED_LAYER_EMBD},
+    {"proj.weight", SLOT(layer_proj), EXTENT_LAYER_EMBD, EXTENT_EMBD, NEED_LAYER_EMBD},
+    {"post_norm.weight", SLOT(post_layer_norm), EXTENT_EMBD, EXTENT_NONE, NEED_LAYER_EMBD},
+    {"layer_output_scale.weight", SLOT(layer_scale), EXTENT_ONE, EXTENT_NONE, NEED_LAYER_SCALE},
     {"shortconv.in_proj.weight", SLOT(mixer_in), EXTENT_EMBD, EXTENT_MIXER_IN, NEED_CONV},
     {"shortconv.in_proj.bias", SLOT(mixer_in_bias), EXTENT_MIXER_IN, EXTENT_NONE, NEED_CONV_BIAS},
     {"shortconv.conv.weight", SLOT(mixer_conv), EXTENT_CONV_ROWS, EXTENT_CONV, NEED_CONV},
@@ -178,9 +195,9 @@ static uint64_t mixer_in_width(const hparams *h)
     return 0;
 }
 
-static uint64_t extent_of(const hparams *h, extent e)
+static uint64_t extent_of(const hparams *h, uint32_t layer, extent e)
 {
-    uint64_t q = (uint64_t)h->n_head * h->head_dim, kv = (uint64_t)h->n_head_kv * h->head_dim;
+    uint64_t head = hparams_head_dim(h, layer), q = h->n_head * head, kv = hparams_n_head_kv(h, layer) * head;
     bool norm_all = h->fam->qk_norm == QK_NORM_ALL;
     switch (e) {
     case EXTENT_NONE:
@@ -196,13 +213,13 @@ static uint64_t extent_of(const hparams *h, extent e)
     case EXTENT_QKV:
         return q + 2 * kv;
     case EXTENT_QNORM:
-        return norm_all ? q : h->head_dim;
+        return norm_all ? q : head;
     case EXTENT_KNORM:
-        return norm_all ? kv : h->head_dim;
+        return norm_all ? kv : head;
     case EXTENT_FF:
-        return h->n_ff;
+        return h->layer_ff[layer];
     case EXTENT_GATE_UP:
-        return 2 * (uint64_t)h->n_ff;
+        return 2 * (uint64_t)h->layer_ff[layer];
     case EXTENT_HEADS:
         return h->n_head;
     case EXTENT_EXPERTS:
@@ -211,6 +228,8 @@ static uint64_t extent_of(const hparams *h, extent e)
         return h->n_ff_shared;
     case EXTENT_ONE:
         return 1;
+    case EXTENT_LAYER_EMBD:
+        return h->n_embd_layer;
     case EXTENT_HEADS_V:
         return h->fam->latent ? (uint64_t)h->n_head * h->head_v : q;
     case EXTENT_LATENT_Q:
@@ -244,7 +263,8 @@ static uint64_t extent_of(const hparams *h, extent e)
 static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
 {
     const family *fam = h->fam;
-    bool mlp = hparams_has_mlp(h, layer), sparse = mlp && hparams_is_sparse(h, layer), dense = mlp && !sparse;
+    bool mlp = hparams_has_mlp(h, layer), sparse = mlp && hparams_is_sparse(h, layer);
+    bool dense = mlp && hparams_is_dense(h, layer);
     bool before = fam->norms == NORMS_BEFORE || fam->norms == NORMS_AROUND, apart = dense && !fam->fused_gate_up;
     bool attends = h->layer_kinds[layer] == LAYER_ATTENTION, mixes = h->layer_kinds[layer] == LAYER_MIXER;
     bool second_norm = !fam->parallel && !fam->one_block;
@@ -272,6 +292,12 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         return fam->norms == NORMS_OF_SUM;
     case NEED_SPLIT:
         return attends && !fam->fused_qkv && !fam->latent;
+    case NEED_SPLIT_K: /* files may have those that nobody uses */
+        *required = !hparams_reads_kv(h, layer);
+        return attends && !fam->fused_qkv && !fam->latent;
+    case NEED_SPLIT_V:
+        *required = !hparams_reads_kv(h, layer) && !fam->keys_as_values;
+        return attends && !fam->fused_qkv && !fam->latent;
     case NEED_SPLIT_BIAS:
         *required = fam->qkv_bias;
         return attends && !fam->fused_qkv && !fam->latent;
@@ -288,6 +314,9 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         return attends && fam->fused_qkv;
     case NEED_QK_NORM:
         *required = !fam->qk_norm_optional;
+        return attends && fam->qk_norm != QK_NORM_NONE;
+    case NEED_K_NORM:
+        *required = !fam->qk_norm_optional && !hparams_reads_kv(h, layer);
         return attends && fam->qk_norm != QK_NORM_NONE;
     case NEED_GATE:
         return apart && !fam->ungated;
@@ -323,6 +352,16 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         return sparse && h->n_ff_shared > 0;
     case NEED_SHARED_WEIGHT:
         return sparse && h->n_ff_shared > 0 && fam->gated_shared;
+    case NEED_BESIDE:
+        return sparse && fam->experts_beside;
+    case NEED_EXPERT_SCALES:
+        *required = false;
+        return sparse && fam->experts_beside;
+    case NEED_LAYER_EMBD:
+        return h->n_embd_layer > 0;
+    case NEED_LAYER_SCALE:
+        *required = false;
+        return fam->layer_scale;
     case NEED_CONV:
         return mixes && fam->mixer == MIXER_CONV;
     case NEED_CONV_BIAS:
@@ -361,9 +400,9 @@ static const tensor *part_of(const tensor *whole, uint64_t first, uint64_t n, re
     return part;
 }
 
-static mlxr_status split_layer(layer_weights *w, const hparams *h, region *memory, mlxr_error *error)
+static mlxr_status split_layer(layer_weights *w, const hparams *h, uint32_t layer, region *memory, mlxr_error *error)
 {
-    uint64_t q = extent_of(h, EXTENT_Q), kv = extent_of(h, EXTENT_KV), ff = h->n_ff;
+    uint64_t q = extent_of(h, layer, EXTENT_Q), kv = extent_of(h, layer, EXTENT_KV), ff = h->layer_ff[layer];
     /* LFM2: a gate of what is convolved, one of the result, what is convolved. Mamba-2: gate, what is convolved, steps.
      */
     bool whole = h->fam->mixer != MIXER_DELTA; /* DeltaNet's is split by heads */
@@ -488,8 +527,8 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
         char name[96];
         snprintf(name, sizeof name, "blk.%u.%s", layer, layer_slots[i].name);
         const tensor **field = (const tensor **)(void *)((char *)out + layer_slots[i].field);
-        mlxr_status status = bind_one(field, file, name, extent_of(h, layer_slots[i].in),
-                                      extent_of(h, layer_slots[i].out), required,
+        mlxr_status status = bind_one(field, file, name, extent_of(h, layer, layer_slots[i].in),
+                                      extent_of(h, layer, layer_slots[i].out), required,
                                       layer_slots[i].in >= EXTENT_MIXER_HEADS, error);
         if (status != MLXR_OK) {
             return status;
@@ -502,10 +541,11 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
 /* Does a tensor of this name have a place in the model? */
 static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
 {
-    const tensor *const globals[] = {
-        w->embedding,      w->output_norm, w->output_norm_bias, w->positions, w->token_types, w->embd_norm,
-        w->embd_norm_bias, w->output,      w->rope_freqs,       w->rope_long, w->rope_short,  w->cls,
-        w->cls_bias,       w->cls_out,     w->cls_out_bias,     w->dense[0],  w->dense[1]};
+    const tensor *const globals[] = {w->embedding,   w->output_norm,     w->output_norm_bias, w->positions,
+                                     w->token_types, w->embd_norm,       w->embd_norm_bias,   w->output,
+                                     w->rope_freqs,  w->rope_long,       w->rope_short,       w->cls,
+                                     w->cls_bias,    w->cls_out,         w->cls_out_bias,     w->dense[0],
+                                     w->dense[1],    w->layer_embedding, w->layer_inputs,     w->layer_inputs_norm};
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
         if (t == globals[i]) {
             return true;
@@ -562,6 +602,7 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
     const tensor *dense_2 = model_file_tensor(file, "dense_2.weight");
     const tensor *dense_3 = model_file_tensor(file, "dense_3.weight");
     const family *fam = h->fam;
+    uint64_t n_layer_inputs = (uint64_t)h->n_layers * h->n_embd_layer;
     /* a decoder may have two of them: yes and no */
     uint64_t n_labels = cls_out && cls_out->shape[1] == 2 && !fam->encoder ? 2 : 1;
     if (positions && fam->positions && positions->shape[1] < h->n_ctx_train) {
@@ -584,6 +625,9 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
          fam->norms != NORMS_OF_SUM},
         {&w->output_norm_bias, "output_norm.bias", h->n_embd, 0, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
         {&w->output, "output.weight", h->n_embd, h->n_vocab, false, !fam->encoder},
+        {&w->layer_embedding, "per_layer_token_embd.weight", n_layer_inputs, h->n_vocab, true, h->n_embd_layer > 0},
+        {&w->layer_inputs, "per_layer_model_proj.weight", h->n_embd, n_layer_inputs, true, h->n_embd_layer > 0},
+        {&w->layer_inputs_norm, "per_layer_proj_norm.weight", h->n_embd_layer, 0, true, h->n_embd_layer > 0},
         {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 0, false, true},
         {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 0, false, true},
         {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 0, false, true},
@@ -623,7 +667,7 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
     for (uint32_t i = 0; i < h->n_layers && status == MLXR_OK; i++) {
         status = bind_layer(&w.layers[i], h, file, i, &n_bound, error);
         if (status == MLXR_OK) {
-            status = split_layer(&w.layers[i], h, memory, error);
+            status = split_layer(&w.layers[i], h, i, memory, error);
         }
         if (status == MLXR_OK) {
             status = check_mixer(&w.layers[i], h, i, error);

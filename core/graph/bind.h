@@ -24,7 +24,12 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *kv_up;                       /* [n_latent_kv, n_head·(n_nope + head_v)] */
     const tensor *sinks;                       /* [n_head] */
     const tensor *router, *router_bias;        /* [n_embd, n_expert] */
-    const tensor *choice_bias;                 /* [n_expert] */
+    const tensor *router_scale;                /* [n_embd] of what the router reads, beside a dense MLP */
+    const tensor *expert_scales;               /* [n_expert] */
+    const tensor *experts_norm, *post_experts_norm, *post_dense_norm; /* [n_embd], beside a dense MLP */
+    const tensor *layer_gate, *layer_proj, *post_layer_norm;          /* [n_embd, n_embd_layer] and back, [n_embd] */
+    const tensor *layer_scale;                                        /* [1] */
+    const tensor *choice_bias;                                        /* [n_expert] */
     const tensor *shared_gate, *shared_up, *shared_down;
     const tensor *gate_experts, *up_experts, *down_experts;               /* [n_expert] matrices */
     const float *gate_experts_bias, *up_experts_bias, *down_experts_bias; /* [n_expert][n_ff or n_embd], or NULL */
@@ -42,18 +47,20 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
 } layer_weights;
 
 typedef struct model_weights {
-    const tensor *embedding;                      /* [n_embd, n_vocab] */
-    const tensor *output_norm, *output_norm_bias; /* [n_embd] */
-    const tensor *positions;                      /* [n_embd, n_positions] */
-    const tensor *token_types;                    /* [n_embd, n], of which the first is used */
-    const tensor *embd_norm, *embd_norm_bias;     /* [n_embd] */
-    const tensor *output;                         /* [n_embd, n_vocab]; the embedding where the model ties them */
-    const tensor *rope_freqs;                     /* [n_rot/2] or NULL */
-    const tensor *rope_long, *rope_short;         /* [n_rot/2] LongRoPE's factors, or NULL */
-    const tensor *dense[2];                       /* layers behind pooling, or NULL */
-    const tensor *cls, *cls_bias;                 /* [n_embd, n_embd], of what ranks texts; or NULL */
-    const tensor *cls_out, *cls_out_bias;         /* [n_embd, 1 or 2] */
-    layer_weights *layers;                        /* [n_layers] */
+    const tensor *embedding;                        /* [n_embd, n_vocab] */
+    const tensor *output_norm, *output_norm_bias;   /* [n_embd] */
+    const tensor *positions;                        /* [n_embd, n_positions] */
+    const tensor *token_types;                      /* [n_embd, n], of which the first is used */
+    const tensor *embd_norm, *embd_norm_bias;       /* [n_embd] */
+    const tensor *output;                           /* [n_embd, n_vocab]; the embedding where the model ties them */
+    const tensor *rope_freqs;                       /* [n_rot/2] or NULL */
+    const tensor *rope_long, *rope_short;           /* [n_rot/2] LongRoPE's factors, or NULL */
+    const tensor *dense[2];                         /* layers behind pooling, or NULL */
+    const tensor *cls, *cls_bias;                   /* [n_embd, n_embd], of what ranks texts; or NULL */
+    const tensor *cls_out, *cls_out_bias;           /* [n_embd, 1 or 2] */
+    const tensor *layer_embedding;                  /* [n_layers × n_embd_layer, n_vocab] */
+    const tensor *layer_inputs, *layer_inputs_norm; /* [n_embd, n_layers × n_embd_layer], [n_embd_layer] */
+    layer_weights *layers;                          /* [n_layers] */
 } model_weights;
 
 /* Also sets h->n_vocab from the embedding. */

@@ -41,6 +41,23 @@ static const family families[] = {
      .local_rope_theta = 10000.0f,
      .local_rope_unscaled = true,
      .wide_head_scale_layers = 62},
+    /* Gemma Team 2026: heads and KV heads of window layers differ from the others', the last layers read the keys and
+     * values of earlier ones. */
+    {.name = "gemma4",
+     .qk_norm = QK_NORM_HEADS,
+     .norms = NORMS_AROUND,
+     .scale_embedding = true,
+     .unscaled_attention = true,
+     .value_norm = true,
+     .keys_as_values = true,
+     .layer_embeddings = true,
+     .layer_scale = true,
+     .experts_beside = true,
+     .normalise_experts = true,
+     .act = ACT_GELU_TANH,
+     .full_every = 6,
+     .local_rope_theta = 10000.0f,
+     .local_rope_unscaled = true},
     /* Abdin et al. 2024: Phi-3, Phi-3.5, Phi-4, Phi-4-mini. */
     {.name = "phi3", .fused_qkv = true, .fused_gate_up = true},
     /* Bakouch et al. 2025 */
@@ -118,6 +135,12 @@ static const family families[] = {
      .full_is_unturned = true},
     /* Liquid AI 2025 */
     {.name = "lfm2", .qk_norm = QK_NORM_HEADS, .mixer = MIXER_CONV, .output_norm_embd = true},
+    {.name = "lfm2moe",
+     .qk_norm = QK_NORM_HEADS,
+     .mixer = MIXER_CONV,
+     .output_norm_embd = true,
+     .routing = ROUTE_SIGMOID,
+     .normalise_experts = true},
     /* Qwen Team 2025, 2026: three layers of gated DeltaNet to one of attention. */
     {.name = "qwen3next",
      .qk_norm = QK_NORM_HEADS,

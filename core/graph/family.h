@@ -59,6 +59,12 @@ typedef struct family {
     bool full_first;          /* … the first of every n */
     bool first_unnormed;      /* the first layer's attention reads X itself */
     bool dense_heads;         /* there may be layers behind pooling */
+    bool unscaled_attention;  /* q·k as it is */
+    bool value_norm;          /* values are normed, head by head, without a weight */
+    bool keys_as_values;      /* a layer without V has K, before its norm, for values */
+    bool layer_embeddings;    /* each layer may have an embedding of its own, which its output is gated with */
+    bool layer_scale;         /* a layer's output may be multiplied by a number */
+    bool experts_beside;      /* a layer of experts has a dense MLP beside them, each with norms of its own */
     uint32_t unturned_every;  /* every n-th layer does not turn Q and K; 0: all do */
     bool full_is_unturned;    /* in a model with windows the layers that have none do not turn */
     float local_rope_theta;   /* of window layers where the file says nothing; 0: the same as the others */

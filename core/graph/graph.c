@@ -6,14 +6,15 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "graph/rope.h"
 #include "kernels/step_profile.h"
 #include "quant/codec.h"
 
-#define OPS_PER_LAYER_MAX 32u
-#define OPS_GLOBAL 8u
+#define OPS_PER_LAYER_MAX 40u
+#define OPS_GLOBAL 16u
 
 typedef struct builder {
     graph *g;
@@ -23,13 +24,14 @@ typedef struct builder {
     op_rope rope_full, rope_local; /* head_dim, n_rot, frequencies */
     uint16_t group_full, group_window, group_mixer;
     uint16_t n_full, n_window, n_mixer; /* layers placed in each group so far */
+    uint32_t width[SLOT_COUNT];         /* of what the next operation leaves in each slot */
     bool no_memory;
 } builder;
 
 static op *add(builder *b, op_kind kind, slot dst, slot src)
 {
     op *o = &b->ops[b->n_ops++];
-    *o = (op){.kind = kind, .layer = b->layer, .dst = dst, .src = src, .width = b->g->plan.slot_width[dst], .scale = 1};
+    *o = (op){.kind = kind, .layer = b->layer, .dst = dst, .src = src, .width = b->width[dst], .scale = 1};
     return o;
 }
 
@@ -43,6 +45,7 @@ static void add_norm(builder *b, slot dst, slot src, const tensor *weight, const
 
 static void add_linear(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias)
 {
+    b->width[dst] = (uint32_t)weight->shape[1];
     op *o = add(b, OP_LINEAR, dst, src);
     o->weight = weight;
     o->bias = bias;
@@ -74,15 +77,21 @@ static slot add_input(builder *b, const tensor *weight, const tensor *bias)
     return SLOT_N;
 }
 
+/* RMS in all families, whatever their other norms are. */
+static void add_head_norm(builder *b, slot s, const tensor *weight, uint32_t width)
+{
+    add_norm(b, s, s, weight, NULL, width);
+    b->ops[b->n_ops - 1].norm.kind = NORM_RMS;
+}
+
 static void add_qk_norm(builder *b, slot s, const tensor *weight)
 {
-    if (weight) { /* RMS in all families, whatever their other norms are */
-        add_norm(b, s, s, weight, NULL, (uint32_t)weight->shape[0]);
-        b->ops[b->n_ops - 1].norm.kind = NORM_RMS;
+    if (weight) {
+        add_head_norm(b, s, weight, (uint32_t)weight->shape[0]);
     }
 }
 
-static void add_rope(builder *b, bool window)
+static void add_rope(builder *b, bool window, bool keys)
 {
     const hparams *h = &b->g->h;
     const op_rope *rope = window && h->rope_theta_local > 0 ? &b->rope_local : &b->rope_full;
@@ -92,7 +101,9 @@ static void add_rope(builder *b, bool window)
         q->rope.temperature = h->attn_temperature;
         q->rope.temperature_span = h->scaling.n_ctx_orig;
     }
-    add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = *rope;
+    if (keys) {
+        add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = *rope;
+    }
 }
 
 static void add_pick(builder *b, slot dst, slot src, op_pick pick)
@@ -147,34 +158,61 @@ static void add_latent(builder *b, slot in, const layer_weights *w)
     add_pick(b, SLOT_V, SLOT_KV, (op_pick){n, up, h->n_nope, h->head_v, 0, head});
 }
 
+/* Keys and values, where the layer has some of its own. */
+static void add_keys(builder *b, slot in, const layer_weights *w, uint32_t layer)
+{
+    const hparams *h = &b->g->h;
+    add_linear(b, SLOT_K, in, w->k, w->k_bias);
+    if (w->v) {
+        add_linear(b, SLOT_V, in, w->v, w->v_bias);
+    } else {
+        add_pick(b, SLOT_V, SLOT_K, (op_pick){.n_groups = 1, .group = b->width[SLOT_K], .n = b->width[SLOT_K]});
+    }
+    if (h->fam->value_norm) {
+        add_head_norm(b, SLOT_V, NULL, hparams_head_dim(h, layer));
+    }
+}
+
+/* Which layer's keys and values: its own, or those of the last one of its kind. */
+static uint16_t next_kv_layer(builder *b, uint32_t layer)
+{
+    uint16_t *n = b->g->h.layer_has_window[layer] ? &b->n_window : &b->n_full;
+    return (uint16_t)(hparams_reads_kv(&b->g->h, layer) ? *n - 1 : (*n)++);
+}
+
 static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
 {
     const hparams *h = &b->g->h;
-    bool window = h->layer_has_window[layer];
+    bool window = h->layer_has_window[layer], writes = !hparams_reads_kv(h, layer);
     slot in = add_input(b, w->attn_norm, w->attn_norm_bias);
     if (h->fam->latent) {
         add_latent(b, in, w);
     } else {
         add_queries(b, in, w);
-        add_linear(b, SLOT_K, in, w->k, w->k_bias);
-        add_linear(b, SLOT_V, in, w->v, w->v_bias);
+        if (writes) {
+            add_keys(b, in, w, layer);
+        }
     }
     add_qk_norm(b, SLOT_Q, w->q_norm);
-    add_qk_norm(b, SLOT_K, w->k_norm);
+    if (writes) {
+        add_qk_norm(b, SLOT_K, w->k_norm);
+    }
     if (h->n_rot && !h->fam->positions && !h->layer_is_unturned[layer]) {
-        add_rope(b, window);
+        add_rope(b, window, writes);
     }
     op_attend attend = {.sinks = w->sinks ? w->sinks->data : NULL,
                         .n_head = h->n_head,
-                        .n_head_kv = h->n_head_kv,
-                        .head_dim = h->head_dim,
+                        .n_head_kv = hparams_n_head_kv(h, layer),
+                        .head_dim = hparams_head_dim(h, layer),
                         .scale = h->attn_scale,
                         .softcap = h->attn_softcap,
                         .window = window ? h->window : 0,
                         .both_ways = h->fam->encoder,
                         .kv_group = window ? b->group_window : b->group_full,
-                        .kv_layer = window ? b->n_window++ : b->n_full++};
-    add(b, OP_KV_WRITE, SLOT_K, SLOT_K)->attend = attend;
+                        .kv_layer = next_kv_layer(b, layer)};
+    if (writes) {
+        add(b, OP_KV_WRITE, SLOT_K, SLOT_K)->attend = attend;
+    }
     add(b, OP_ATTEND, SLOT_A, SLOT_Q)->attend = attend;
     if (h->fam->gated_attention) {
         add(b, OP_GATED, SLOT_AG, SLOT_A)->act = ACT_SIGMOID;
@@ -316,8 +354,7 @@ static void add_mixer(builder *b, const layer_weights *w, bool turns)
     add_residual(b, NULL);
 }
 
-/* The mixture joins X before what all tokens share does. */
-static void add_experts(builder *b, const layer_weights *w, slot in)
+static void add_mixture(builder *b, const layer_weights *w, slot in)
 {
     const hparams *h = &b->g->h;
     op_experts *x = region_array(&b->g->memory, 1, sizeof *x);
@@ -336,6 +373,7 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
                       .n_groups = h->n_expert_groups,
                       .n_groups_used = h->n_expert_groups_used,
                       .groups_by_best = h->groups_by_best,
+                      .expert_scales = copy_vector(b, w->expert_scales),
                       .act = h->fam->act,
                       .gate = w->gate_experts,
                       .up = w->up_experts,
@@ -343,8 +381,15 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
                       .gate_bias = w->gate_experts_bias,
                       .up_bias = w->up_experts_bias,
                       .down_bias = w->down_experts_bias};
-    add_linear(b, SLOT_R, in, w->router, w->router_bias);
     add(b, OP_EXPERTS, SLOT_O, in)->experts = x;
+}
+
+/* The mixture joins X before what all tokens share does. */
+static void add_experts(builder *b, const layer_weights *w, slot in)
+{
+    const hparams *h = &b->g->h;
+    add_linear(b, SLOT_R, in, w->router, w->router_bias);
+    add_mixture(b, w, in);
     add_residual(b, w->post_ffn_norm);
     if (w->shared_gate) {
         add_linear(b, SLOT_SG, in, w->shared_gate, NULL);
@@ -359,12 +404,46 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
     }
 }
 
+/* A vector × factor, as a tensor; NULL: no memory. */
+static const tensor *scaled_vector(builder *b, const tensor *t, float factor)
+{
+    tensor *made = region_array(&b->g->memory, 1, sizeof *made);
+    float *values = region_array(&b->g->memory, (size_t)t->shape[0], sizeof *values);
+    if (!made || !values) {
+        b->no_memory = true;
+        return NULL;
+    }
+    codec_decode(t->type, t->data, values, (size_t)t->shape[0]);
+    for (size_t i = 0; i < t->shape[0]; i++) {
+        values[i] *= factor;
+    }
+    *made = *t;
+    made->data = values;
+    return made;
+}
+
+/* Experts beside a dense MLP: all three, the router too, read X through norms of their own, and what the two give joins
+ * behind others. */
+static void add_experts_beside(builder *b, const layer_weights *w)
+{
+    uint32_t n = b->g->h.n_embd;
+    add_norm(b, SLOT_N, SLOT_X, scaled_vector(b, w->router_scale, 1.0f / sqrtf((float)n)), NULL, n);
+    add_linear(b, SLOT_R, SLOT_N, w->router, w->router_bias);
+    add_norm(b, SLOT_N, SLOT_X, w->experts_norm, NULL, n);
+    add_mixture(b, w, SLOT_N);
+    add_norm(b, SLOT_P, SLOT_O, w->post_experts_norm, NULL, n);
+}
+
 static void add_mlp(builder *b, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
     const tensor *norm = h->fam->one_block ? w->attn_norm : w->ffn_norm;
+    bool beside = w->router && h->fam->experts_beside;
+    if (beside) {
+        add_experts_beside(b, w);
+    }
     slot in = h->fam->parallel ? SLOT_N : add_input(b, norm, w->ffn_norm_bias);
-    if (w->router) {
+    if (w->router && !beside) {
         add_experts(b, w, in);
         return;
     }
@@ -377,11 +456,59 @@ static void add_mlp(builder *b, const layer_weights *w)
         add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
     }
     add_linear(b, SLOT_O, SLOT_G, w->down, w->down_bias);
+    if (beside) {
+        add_norm(b, SLOT_O, SLOT_O, w->post_dense_norm, NULL, h->n_embd);
+        add(b, OP_ADD, SLOT_O, SLOT_P);
+    }
     if (h->fam->norms == NORMS_OF_SUM) {
         add_normed_residual(b, w->post_ffn_norm, w->post_ffn_norm_bias, b->layer + 1u == h->n_layers);
     } else {
         add_residual(b, w->post_ffn_norm);
     }
+}
+
+/* What each layer has of the token: an embedding, and what a matrix makes of X. */
+static void add_layer_inputs(builder *b)
+{
+    const hparams *h = &b->g->h;
+    const model_weights *w = &b->g->weights;
+    const float half = sqrtf(0.5f); /* of the sum of two */
+    op *o = add(b, OP_EMBED, SLOT_LE, SLOT_NONE);
+    o->weight = w->layer_embedding;
+    o->scale = sqrtf((float)h->n_embd_layer) * half;
+    add_linear(b, SLOT_LP, SLOT_X, w->layer_inputs, NULL);
+    add(b, OP_SCALE, SLOT_LP, SLOT_LP)->scale = 1.0f / sqrtf((float)h->n_embd);
+    add_norm(b, SLOT_LP, SLOT_LP, w->layer_inputs_norm, NULL, h->n_embd_layer);
+    add(b, OP_ADD, SLOT_LE, SLOT_LP)->scale = half;
+}
+
+/* What the layer has of the token, gated by X, joins X. */
+static void add_layer_embedding(builder *b, const layer_weights *w, uint32_t layer)
+{
+    const hparams *h = &b->g->h;
+    uint32_t n = h->n_embd_layer;
+    add_linear(b, SLOT_G, SLOT_X, w->layer_gate, NULL);
+    b->width[SLOT_U] = n;
+    add_pick(b, SLOT_U, SLOT_LE, (op_pick){.n_groups = 1, .group = h->n_layers * n, .from = layer * n, .n = n});
+    add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
+    add_linear(b, SLOT_O, SLOT_G, w->layer_proj, NULL);
+    add_residual(b, w->post_layer_norm);
+}
+
+static void add_layer_scale(builder *b, const tensor *scale)
+{
+    float value = 1;
+    codec_decode(scale->type, scale->data, &value, 1);
+    add(b, OP_SCALE, SLOT_X, SLOT_X)->scale = value;
+}
+
+/* Heads of the layer may have another size than those before it. */
+static void set_layer_widths(builder *b, uint32_t layer)
+{
+    const hparams *h = &b->g->h;
+    uint32_t head = hparams_head_dim(h, layer);
+    b->width[SLOT_Q] = b->width[SLOT_A] = h->n_head * head;
+    b->width[SLOT_K] = b->width[SLOT_V] = hparams_n_head_kv(h, layer) * head;
 }
 
 /* What all tokens of the first kind have in common, as a vector; NULL where there are no kinds, or no memory is. */
@@ -427,8 +554,12 @@ static void add_layers(builder *b, bool turns)
     if (w->embd_norm) {
         add_norm(b, SLOT_X, SLOT_X, w->embd_norm, w->embd_norm_bias, h->n_embd);
     }
+    if (h->n_embd_layer) {
+        add_layer_inputs(b);
+    }
     for (uint32_t i = 0; i < h->n_layers; i++) {
         b->layer = (uint16_t)i;
+        set_layer_widths(b, i);
         if (h->layer_kinds[i] == LAYER_ATTENTION) {
             add_attention(b, &w->layers[i], i);
         } else if (h->layer_kinds[i] == LAYER_MIXER) {
@@ -439,9 +570,18 @@ static void add_layers(builder *b, bool turns)
             if (h->fam->parallel) {
                 add(b, OP_TAKE_ROWS, SLOT_N, SLOT_N);
             }
+            if (h->n_embd_layer) {
+                add(b, OP_TAKE_ROWS, SLOT_LE, SLOT_LE);
+            }
         }
         if (hparams_has_mlp(h, i)) {
             add_mlp(b, &w->layers[i]);
+        }
+        if (h->n_embd_layer) {
+            add_layer_embedding(b, &w->layers[i], i);
+        }
+        if (w->layers[i].layer_scale) {
+            add_layer_scale(b, w->layers[i].layer_scale);
         }
     }
     b->layer = STEP_NO_LAYER;
@@ -481,11 +621,22 @@ static void set_mixer_slots(plan *p, const hparams *h)
 
 static void set_slots(plan *p, const hparams *h)
 {
-    uint32_t q = h->n_head * h->head_dim, kv = h->n_head_kv * h->head_dim;
+    uint32_t q = 0, kv = 0;
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        uint32_t head = hparams_head_dim(h, i), n_kv = hparams_n_head_kv(h, i) * head;
+        q = h->n_head * head > q ? h->n_head * head : q;
+        kv = n_kv > kv ? n_kv : kv;
+    }
     p->slot_width[SLOT_X] = p->slot_width[SLOT_N] = p->slot_width[SLOT_O] = h->n_embd;
     p->slot_width[SLOT_Q] = p->slot_width[SLOT_A] = q;
     p->slot_width[SLOT_K] = p->slot_width[SLOT_V] = kv;
     p->slot_width[SLOT_G] = p->slot_width[SLOT_U] = h->n_ff;
+    if (h->n_embd_layer) {
+        uint32_t n = h->n_ff > h->n_embd_layer ? h->n_ff : h->n_embd_layer;
+        p->slot_width[SLOT_G] = p->slot_width[SLOT_U] = n;
+        p->slot_width[SLOT_LE] = p->slot_width[SLOT_LP] = h->n_layers * h->n_embd_layer;
+    }
+    p->slot_width[SLOT_P] = h->n_expert && h->fam->experts_beside ? h->n_embd : 0;
     p->slot_width[SLOT_R] = h->n_expert;
     p->slot_width[SLOT_SG] = p->slot_width[SLOT_SU] = h->n_ff_shared;
     set_mixer_slots(p, h);
@@ -509,13 +660,14 @@ static void set_groups(builder *b)
     plan *p = &b->g->plan;
     uint32_t n_full = 0, n_window = 0, n_mixer = 0;
     for (uint32_t i = 0; i < h->n_layers; i++) {
-        bool attends = h->layer_kinds[i] == LAYER_ATTENTION;
+        bool attends = h->layer_kinds[i] == LAYER_ATTENTION && !hparams_reads_kv(h, i);
         n_window += attends && h->layer_has_window[i];
         n_full += attends && !h->layer_has_window[i];
         n_mixer += h->layer_kinds[i] == LAYER_MIXER;
     }
     kv_group full = {.n_layers = n_full, .n_head_kv = h->n_head_kv, .head_dim = h->head_dim};
-    kv_group window = {.n_layers = n_window, .n_head_kv = h->n_head_kv, .head_dim = h->head_dim, .window = h->window};
+    kv_group window = {
+        .n_layers = n_window, .n_head_kv = h->n_head_kv_window, .head_dim = h->head_dim_window, .window = h->window};
     if (full.n_layers) {
         b->group_full = (uint16_t)p->n_kv_groups;
         p->kv_groups[p->n_kv_groups++] = full;
@@ -557,11 +709,10 @@ static void choose_longrope(graph *g, uint32_t n_ctx)
 static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *error)
 {
     const hparams *h = &b->g->h;
-    uint32_t n_pairs = h->n_rot / 2;
-    float *full = region_array(&b->g->memory, n_pairs, sizeof *full);
-    float *local = region_array(&b->g->memory, n_pairs, sizeof *local);
+    float *full = region_array(&b->g->memory, h->n_rot / 2, sizeof *full);
+    float *local = region_array(&b->g->memory, h->n_rot_window / 2, sizeof *local);
     if (!full || !local) {
-        return error_nomem(error, "RoPE frequencies", 2 * n_pairs * sizeof *full);
+        return error_nomem(error, "RoPE frequencies", h->n_rot * sizeof *full);
     }
     const tensor *factors = rope_factors(b->g);
     if (factors && (uintptr_t)factors->data % sizeof(float) != 0) {
@@ -578,13 +729,13 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
     bool pairs = file->rope_halves ? h->fam->safetensors_keep_pairs : h->fam->gguf_rope == ROPE_PAIRS;
     rope_kind kind = pairs ? ROPE_PAIRS : ROPE_HALVES;
     b->rope_full = (op_rope){.kind = kind, .head_dim = h->head_dim, .n_rot = h->n_rot, .inv_freq = full};
-    b->rope_local = b->rope_full;
-    b->rope_local.inv_freq = local;
+    b->rope_local = (op_rope){
+        .kind = kind, .head_dim = h->head_dim_window, .n_rot = h->n_rot_window, .inv_freq = local};
     rope_frequencies(h->n_rot, h->rope_theta, &h->scaling, factors ? factors->data : NULL, full,
                      &b->rope_full.magnitude);
     if (h->rope_theta_local > 0) {
         const rope_scaling none = {.kind = ROPE_SCALING_NONE};
-        rope_frequencies(h->n_rot, h->rope_theta_local, &none, NULL, local, &b->rope_local.magnitude);
+        rope_frequencies(h->n_rot_window, h->rope_theta_local, &none, NULL, local, &b->rope_local.magnitude);
     }
     return MLXR_OK;
 }
@@ -613,6 +764,9 @@ static void count_bytes(graph *g, const model_file *file)
     g->bytes_per_token = g->weight_bytes - unused;
     if (g->weights.output != g->weights.embedding) {
         g->bytes_per_token -= g->weights.embedding->n_bytes - g->weights.embedding->row_bytes;
+    }
+    if (g->weights.layer_embedding) {
+        g->bytes_per_token -= g->weights.layer_embedding->n_bytes - g->weights.layer_embedding->row_bytes;
     }
 }
 
@@ -643,6 +797,7 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
         goto fail;
     }
     set_slots(&g->plan, &g->h);
+    memcpy(b.width, g->plan.slot_width, sizeof b.width);
     set_groups(&b);
     if (g->plan.n_kv_groups == 0) {
         status = error_set(error, MLXR_UNSUPPORTED, "no layer of the model sees other tokens than its own");

@@ -69,14 +69,18 @@ static void need_u32(reader *r, const char *suffix, uint32_t max, uint32_t *out)
     }
 }
 
-/* head_count_kv may be one number, or an array with one number a layer; layers that differ are not supported yet. */
+/* head_count_kv may be one number, or an array with one number a layer, of which those with windows may have another
+ * one than those without. That of layers without attention is 0. */
 static void read_head_count_kv(reader *r, hparams *h)
 {
     char key[160];
+    uint32_t *counts[] = {&h->n_head_kv, &h->n_head_kv_window};
+    bool found[] = {false, false};
     key_of(r, "attention.head_count_kv", key, sizeof key);
     const meta_value *value = model_file_meta(r->file, key);
     if (r->status != MLXR_OK || !value || value->type != META_ARRAY) {
         read_u32(r, "attention.head_count_kv", &h->n_head_kv);
+        h->n_head_kv_window = h->n_head_kv;
         return;
     }
     const meta_array *a = &value->array;
@@ -86,52 +90,70 @@ static void read_head_count_kv(reader *r, hparams *h)
                               (unsigned long long)a->n, h->n_layers);
         return;
     }
-    double n = 0; /* that of layers without attention is 0 */
     for (uint32_t i = 0; i < h->n_layers; i++) {
         double x = meta_array_number(a, i);
+        bool window = h->layer_has_window[i];
+        uint32_t n = x >= 1 && x <= 65536 ? (uint32_t)x : 0;
         if (x == 0 && h->fam->mixer) {
             h->layer_kinds[i] = LAYER_MIXER;
             continue;
         }
-        if (i && n != 0 && x != n) {
+        if (found[window] && n != *counts[window]) {
             r->status = error_set(r->error, MLXR_UNSUPPORTED,
-                                  "metadata '%s': layers with different numbers of KV heads", key);
+                                  "metadata '%s': layers %s windows with different numbers of KV heads", key,
+                                  window ? "with" : "without");
             return;
         }
-        n = x;
+        *counts[window] = n;
+        found[window] = true;
     }
-    if (n != 0 || !h->fam->mixer) {
-        h->n_head_kv = n >= 1 && n <= 65536 ? (uint32_t)n : 0;
+    if (found[0] != found[1]) { /* the other kind is none's */
+        *counts[found[0]] = *counts[found[1]];
     }
 }
 
-/* One number, or an array with one a layer: 0 where the layer has no MLP. */
+static void refuse_feed_forward(reader *r, const hparams *h, const char *what)
+{
+    char key[160];
+    if (r->status == MLXR_OK) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "metadata '%s': expected %s for each of %u layers",
+                              key_of(r, "feed_forward_length", key, sizeof key), what, h->n_layers);
+    }
+}
+
+/* One number, or an array with one a layer: 0 where a layer of one block has no MLP. */
 static void read_feed_forward(reader *r, hparams *h)
 {
     char key[160];
     const uint32_t most = 1u << 22;
     key_of(r, "feed_forward_length", key, sizeof key);
     const meta_value *value = model_file_meta(r->file, key);
-    if (r->status != MLXR_OK || !value || value->type != META_ARRAY || !h->fam->one_block) {
+    if (r->status != MLXR_OK || !value || value->type != META_ARRAY) {
         need_u32(r, "feed_forward_length", most, &h->n_ff);
+        for (uint32_t i = 0; i < h->n_layers; i++) {
+            h->layer_ff[i] = h->n_ff;
+        }
         return;
     }
     const meta_array *a = &value->array;
-    bool fits = a->type != META_STRING && a->n >= h->n_layers;
-    for (uint32_t i = 0; i < h->n_layers && fits; i++) {
+    if (a->type == META_STRING || a->n < h->n_layers) {
+        refuse_feed_forward(r, h, "a number");
+        return;
+    }
+    for (uint32_t i = 0; i < h->n_layers; i++) {
         double x = meta_array_number(a, i);
-        fits = x == 0 || (x > 0 && x <= most && (h->n_ff == 0 || x == h->n_ff) && h->layer_kinds[i] == LAYER_MIXER);
-        if (x != 0 && fits) { /* it has no attention, and its MLP says that it has no mixer either */
-            h->n_ff = (uint32_t)x;
+        if (!(x >= !h->fam->one_block && x <= most)) {
+            refuse_feed_forward(r, h, h->fam->one_block ? "0 or a number up to 4194304" : "1 to 4194304");
+        } else if (h->fam->one_block && x > 0 && h->layer_kinds[i] != LAYER_MIXER) {
+            refuse_feed_forward(r, h, "0 where it has attention, and else 0 or a number up to 4194304");
+        } else if (h->fam->one_block && x > 0) { /* no attention, and its MLP says that it has no mixer either */
             h->layer_kinds[i] = LAYER_MLP;
         }
+        h->layer_ff[i] = r->status == MLXR_OK ? (uint32_t)x : 0;
+        h->n_ff = h->layer_ff[i] > h->n_ff ? h->layer_ff[i] : h->n_ff;
     }
-    if (!fits || h->n_ff == 0) {
-        r->status = error_set(
-            r->error, MLXR_UNSUPPORTED,
-            "metadata '%s': expected 0 or the same number up to %u for each of %u layers, and 0 where "
-            "the layer has attention",
-            key, most, h->n_layers);
+    if (h->n_ff == 0) {
+        refuse_feed_forward(r, h, "at least once a number above 0");
     }
 }
 
@@ -260,6 +282,100 @@ static void read_latent(reader *r, hparams *h, uint32_t value_length)
     h->n_nope = h->head_dim - h->n_rot;
 }
 
+static void read_windows(reader *r, hparams *h)
+{
+    char key[160];
+    uint32_t every = h->fam->full_every;
+    read_u32(r, "attention.sliding_window", &h->window);
+    key_of(r, "attention.sliding_window_pattern", key, sizeof key);
+    const meta_value *pattern = model_file_meta(r->file, key);
+    if (r->status != MLXR_OK || h->window == 0) {
+        return;
+    }
+    if (pattern && pattern->type != META_ARRAY) {
+        read_u32(r, "attention.sliding_window_pattern", &every);
+        pattern = NULL;
+    }
+    if (r->status == MLXR_OK && pattern && (pattern->array.type == META_STRING || pattern->array.n < h->n_layers)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers", key,
+                              h->n_layers);
+        return;
+    }
+    for (uint32_t i = 0; i < h->n_layers; i++) {
+        h->layer_has_window[i] = pattern ? meta_array_number(&pattern->array, i) != 0
+                                         : every == 0 || (i + !h->fam->full_first) % every != 0;
+    }
+    if (h->fam->encoder) {
+        h->window = h->window / 2 + 1; /* what files give is the width of both sides */
+    }
+}
+
+/* Sizes of heads, which those of window layers may differ from. */
+static void check_heads(reader *r, const hparams *h, uint32_t n_head_kv, uint32_t head_dim, uint32_t value_length,
+                        uint32_t n_rot, const char *end)
+{
+    if (r->status != MLXR_OK) {
+        return;
+    }
+    if (n_head_kv == 0 || h->n_head % n_head_kv != 0) {
+        r->status = error_set(r->error, MLXR_FORMAT, "%u query heads do not divide among %u KV heads", h->n_head,
+                              n_head_kv);
+    } else if (head_dim == 0 || head_dim > 4096) {
+        r->status = error_set(r->error, MLXR_FORMAT, "head size %u is outside 1…4096", head_dim);
+    } else if (value_length != head_dim) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "keys of %u and values of %u elements a head", head_dim,
+                              value_length);
+    } else if (n_rot > head_dim || n_rot % 2 != 0) {
+        r->status = error_set(
+            r->error, MLXR_FORMAT,
+            "metadata '%s.rope.dimension_count%s' is %u; it must be even and at most the head size %u", r->arch, end,
+            n_rot, head_dim);
+    }
+}
+
+/* Heads of window layers are those of the others where the file says nothing else of them. */
+static void read_window_heads(reader *r, hparams *h)
+{
+    h->head_dim_window = h->head_dim;
+    read_u32(r, "attention.key_length_swa", &h->head_dim_window);
+    uint32_t value_length = h->head_dim_window;
+    read_u32(r, "attention.value_length_swa", &value_length);
+    h->n_rot_window = h->head_dim_window == h->head_dim ? h->n_rot : h->head_dim_window;
+    read_u32(r, "rope.dimension_count_swa", &h->n_rot_window);
+    check_heads(r, h, h->n_head_kv_window, h->head_dim_window, value_length, h->n_rot_window, "_swa");
+    bool differ = h->head_dim_window != h->head_dim || h->n_rot_window != h->n_rot;
+    if (r->status == MLXR_OK && differ && (!h->fam->unscaled_attention || h->fam->local_rope_theta == 0)) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                              "%s models with heads of another size in layers that have windows", r->arch);
+    }
+}
+
+/* The last layers may read keys and values that others wrote; there must be one of each kind. */
+static void read_shared_layers(reader *r, hparams *h)
+{
+    bool written[2] = {false, false}, read[2] = {false, false};
+    if (!h->fam->layer_embeddings) {
+        return;
+    }
+    read_u32(r, "attention.shared_kv_layers", &h->n_layers_reading);
+    read_u32(r, "embedding_length_per_layer_input", &h->n_embd_layer);
+    if (r->status == MLXR_OK && (h->n_layers_reading >= h->n_layers || h->n_embd_layer > 1u << 16)) {
+        r->status = error_set(r->error, MLXR_FORMAT,
+                              "metadata '%s': %u of %u layers read keys of others, and each has %u elements of its own",
+                              r->arch, h->n_layers_reading, h->n_layers, h->n_embd_layer);
+        return;
+    }
+    for (uint32_t i = 0; i < h->n_layers && r->status == MLXR_OK; i++) {
+        (hparams_reads_kv(h, i) ? read : written)[h->layer_has_window[i]] = true;
+    }
+    if ((read[0] && !written[0]) || (read[1] && !written[1])) {
+        r->status = error_set(r->error, MLXR_FORMAT,
+                              "metadata '%s.attention.shared_kv_layers' is %u: no layer of the same kind is left to "
+                              "write what these read",
+                              r->arch, h->n_layers_reading);
+    }
+}
+
 static void read_shape(reader *r, hparams *h)
 {
     need_u32(r, "block_count", HPARAMS_LAYERS_MAX, &h->n_layers);
@@ -273,10 +389,11 @@ static void read_shape(reader *r, hparams *h)
         return;
     }
     h->n_layers -= h->n_layers_ahead;
+    read_windows(r, h);
     read_experts(r, h);
-    h->n_head_kv = h->n_head;
+    h->n_head_kv = h->n_head_kv_window = h->n_head;
     read_head_count_kv(r, h);
-    if (h->n_expert == 0 || h->n_layers_dense > 0 || h->n_ff_expert == 0) {
+    if (h->n_expert == 0 || h->n_layers_dense > 0 || h->n_ff_expert == 0 || h->fam->experts_beside) {
         read_feed_forward(r, h);
     } else {
         h->n_ff = h->n_ff_expert; /* no layer has a dense one */
@@ -295,22 +412,10 @@ static void read_shape(reader *r, hparams *h)
         read_latent(r, h, value_length);
         value_length = h->head_dim;
     }
-    if (r->status != MLXR_OK) {
-        return;
-    }
-    if (h->n_head_kv == 0 || h->n_head % h->n_head_kv != 0) {
-        r->status = error_set(r->error, MLXR_FORMAT, "%u query heads do not divide among %u KV heads", h->n_head,
-                              h->n_head_kv);
-    } else if (h->head_dim == 0 || h->head_dim > 4096) {
-        r->status = error_set(r->error, MLXR_FORMAT, "head size %u is outside 1…4096", h->head_dim);
-    } else if (value_length != h->head_dim) {
-        r->status = error_set(r->error, MLXR_UNSUPPORTED, "keys of %u and values of %u elements a head", h->head_dim,
-                              value_length);
-    } else if (h->n_rot > h->head_dim || h->n_rot % 2 != 0) {
-        r->status = error_set(r->error, MLXR_FORMAT,
-                              "metadata '%s.rope.dimension_count' is %u; it must be even and at most the head size %u",
-                              r->arch, h->n_rot, h->head_dim);
-    }
+    check_heads(r, h, h->n_head_kv, h->head_dim, value_length, h->n_rot, "");
+    h->n_head_kv_window = h->fam->latent ? h->n_head_kv : h->n_head_kv_window;
+    read_window_heads(r, h);
+    read_shared_layers(r, h);
 }
 
 static void read_scaling(reader *r, hparams *h)
@@ -382,34 +487,6 @@ static void read_scaling(reader *r, hparams *h)
     }
 }
 
-static void read_windows(reader *r, hparams *h)
-{
-    char key[160];
-    uint32_t every = h->fam->full_every;
-    read_u32(r, "attention.sliding_window", &h->window);
-    key_of(r, "attention.sliding_window_pattern", key, sizeof key);
-    const meta_value *pattern = model_file_meta(r->file, key);
-    if (r->status != MLXR_OK || h->window == 0) {
-        return;
-    }
-    if (pattern && pattern->type != META_ARRAY) {
-        read_u32(r, "attention.sliding_window_pattern", &every);
-        pattern = NULL;
-    }
-    if (r->status == MLXR_OK && pattern && (pattern->array.type == META_STRING || pattern->array.n < h->n_layers)) {
-        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers", key,
-                              h->n_layers);
-        return;
-    }
-    for (uint32_t i = 0; i < h->n_layers; i++) {
-        h->layer_has_window[i] = pattern ? meta_array_number(&pattern->array, i) != 0
-                                         : every == 0 || (i + !h->fam->full_first) % every != 0;
-    }
-    if (h->fam->encoder) {
-        h->window = h->window / 2 + 1; /* what files give is the width of both sides */
-    }
-}
-
 static void read_rope_and_scales(reader *r, hparams *h)
 {
     h->rope_theta = 10000.0f;
@@ -423,7 +500,8 @@ static void read_rope_and_scales(reader *r, hparams *h)
     read_f32(r, "attn_logit_softcapping", &h->attn_softcap);
     read_f32(r, "final_logit_softcapping", &h->final_softcap);
     bool wide = h->fam->wide_head_scale_layers && h->fam->wide_head_scale_layers == h->n_layers;
-    h->attn_scale = 1.0f / sqrtf((float)(wide ? h->n_embd / h->n_head : h->head_dim));
+    h->attn_scale = h->fam->unscaled_attention ? 1.0f
+                                               : 1.0f / sqrtf((float)(wide ? h->n_embd / h->n_head : h->head_dim));
     read_f32(r, "attention.scale", &h->attn_scale);
     h->norm_eps = 0;
     const char *eps = h->fam->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
@@ -538,9 +616,6 @@ mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error
     }
     if (r.status == MLXR_OK) {
         read_scaling(&r, &h);
-    }
-    if (r.status == MLXR_OK) {
-        read_windows(&r, &h);
     }
     if (r.status == MLXR_OK) {
         read_unturned(&r, &h);

@@ -36,6 +36,9 @@ typedef struct hparams {
     const family *fam;
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
     uint32_t n_rot;
+    uint32_t n_head_kv_window, head_dim_window, n_rot_window; /* of window layers */
+    uint32_t n_layers_reading; /* the last ones, which read what the last of their kind before them wrote */
+    uint32_t n_embd_layer;     /* elements of the embedding that each layer has of its own; 0: there are none */
     float norm_eps;
     float attn_scale;
     float attn_softcap, final_softcap; /* 0: none */
@@ -58,6 +61,7 @@ typedef struct hparams {
     /* Mixers: a convolution over conv_rows rows of conv_width channels, and a state of mixer_heads heads
      * [head_k][head_v] of which n_mixer_heads_k have keys and queries of their own; 0 heads: the convolution is all. */
     uint32_t conv_rows, conv_width, n_mixer_heads, n_mixer_heads_k, mixer_head_k, mixer_head_v;
+    uint32_t layer_ff[HPARAMS_LAYERS_MAX];   /* of its dense MLP; n_ff is the widest */
     uint8_t layer_kinds[HPARAMS_LAYERS_MAX]; /* layer_kind */
     bool layer_has_window[HPARAMS_LAYERS_MAX];
     bool layer_is_unturned[HPARAMS_LAYERS_MAX]; /* no RoPE */
@@ -69,6 +73,27 @@ typedef struct hparams {
 static inline bool hparams_is_sparse(const hparams *h, uint32_t layer)
 {
     return h->n_expert > 0 && layer >= h->n_layers_dense;
+}
+
+/* Has a layer a dense MLP, alone or beside its experts? */
+static inline bool hparams_is_dense(const hparams *h, uint32_t layer)
+{
+    return !hparams_is_sparse(h, layer) || h->fam->experts_beside;
+}
+
+static inline bool hparams_reads_kv(const hparams *h, uint32_t layer)
+{
+    return layer + h->n_layers_reading >= h->n_layers;
+}
+
+static inline uint32_t hparams_head_dim(const hparams *h, uint32_t layer)
+{
+    return h->layer_has_window[layer] ? h->head_dim_window : h->head_dim;
+}
+
+static inline uint32_t hparams_n_head_kv(const hparams *h, uint32_t layer)
+{
+    return h->layer_has_window[layer] ? h->n_head_kv_window : h->n_head_kv;
 }
 
 static inline bool hparams_has_mlp(const hparams *h, uint32_t layer)

@@ -71,7 +71,8 @@ void rope_frequencies(uint32_t n_rot, float theta, const rope_scaling *scaling, 
             freq = llama3_frequency(freq, scaling);
             break;
         }
-        inv_freq[i] = (float)(factors ? freq / factors[i] : freq);
+        bool still = factors && factors[i] >= ROPE_FACTOR_STILL;
+        inv_freq[i] = still ? 0 : (float)(factors ? freq / factors[i] : freq);
     }
     *magnitude = 1;
     if (scaling->kind == ROPE_SCALING_YARN) {

@@ -12,8 +12,10 @@
  *   NTK      a theta × factor^(n_rot/(n_rot − 2)), so that the slowest pair is divided by factor (bloc97 2023);
  *   YaRN     between ÷ factor and unscaled by wavelength, magnitude 0.1·ln(factor) + 1 (Peng et al. 2023);
  *   LongRoPE each pair by a factor of its own, `factors`; magnitude √(1 + ln(factor) / ln(n_ctx_orig)) (Ding et al.
- * 2024); Llama 3  long waves ÷ factor, short ones untouched, a ramp between (Llama 3.1 model card). `factors` [n_rot/2]
- * divides each frequency in addition (GGUF's rope_freqs.weight), or is NULL. */
+ * 2024); Llama 3  long waves ÷ factor, short ones untouched, a ramp between (Llama 3.1 model card).
+ * `factors` [n_rot/2] divides each frequency in addition (GGUF's rope_freqs.weight), or is NULL. Proportional RoPE
+ * (Gemma 4) is no more than such factors: the pairs behind a share of the head have ROPE_FACTOR_STILL and do not turn,
+ * while the frequencies of the others are those of a head that turns as a whole. */
 void rope_frequencies(uint32_t n_rot, float theta, const rope_scaling *scaling, const float *factors, float *inv_freq,
                       float *magnitude);
 

@@ -53,6 +53,9 @@ typedef struct meta_value {
     };
 } meta_value;
 
+/* In rope_freqs.weight, from here on: a pair that does not turn. */
+#define ROPE_FACTOR_STILL 1e30f
+
 typedef enum model_format { MODEL_GGUF, MODEL_SAFETENSORS } model_format;
 
 typedef struct model_file {

@@ -13,6 +13,10 @@
  *   ARCH.attention.temperature_scale
  *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
  *   ARCH.attention.q_lora_rank, .kv_lora_rank of latent attention
+ *   ARCH.attention.key_length_swa, .value_length_swa, ARCH.rope.dimension_count_swa
+ *                                         of window layers with heads of another size; .head_count_kv is an array then
+ *   ARCH.attention.shared_kv_layers, .embedding_length_per_layer_input of Gemma 4, whose .feed_forward_length is an
+ *                                         array where some layers' MLP is twice as wide
  *   ARCH.headless                         1: it has no output matrix, and ties none
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
  *   and those of mixers, below
@@ -21,7 +25,8 @@
  *   ARCH.rope.scaling.factor, .original_context_length
  *   ARCH.rope.scaling.attn_factor         YaRN: what multiplies cos and sin, where config.json fixes it
  *   ARCH.rope.scaling.yarn_beta_fast, .yarn_beta_slow, .yarn_truncate, .low_freq_factor, .high_freq_factor
- * LongRoPE's factors become tensors, rope_factors_long.weight and rope_factors_short.weight.
+ * LongRoPE's factors become tensors, rope_factors_long.weight and rope_factors_short.weight; proportional RoPE becomes
+ * rope_freqs.weight, which divides the frequency of a pair that does not turn by 1e30.
  *   tokenizer.ggml.bos_token_id, .eos_token_id, and .eos_token_ids (array of int32) where there are several
  */
 #ifndef MLXR_LOADERS_SAFETENSORS_H
@@ -75,9 +80,11 @@ typedef enum hf_norms {
 /* A class of config.json's "architectures" and the defaults its configuration has in transformers. */
 typedef struct hf_class {
     const char *class_name, *model_type;
-    const char *arch;   /* GGUF's */
-    uint32_t n_head_kv; /* 0: as many as query heads */
-    uint32_t head_dim;  /* 0: hidden_size / heads */
+    const char *arch;       /* GGUF's */
+    uint32_t n_head_kv;     /* 0: as many as query heads */
+    uint32_t head_dim;      /* 0: hidden_size / heads */
+    uint32_t head_dim_full; /* of layers without windows, which may have KV heads of their own, too; 0: the same */
+    uint32_t n_embd_layer;  /* of the embedding that each layer has of its own; 0: none */
     uint32_t n_ctx;
     uint32_t window; /* of a model that says nothing; 0: none */
     hf_windows windows;

@@ -118,7 +118,7 @@ static void write_recurrent_layers(hf_writer *w, uint32_t n_layers)
     }
 }
 
-/* LFM2 makes the width of its MLP from the one it names. */
+/* LFM2 makes the width of its MLP from the one it names; its form with experts does not. */
 static uint32_t adjusted_width(hf_writer *w, uint32_t n_ff)
 {
     bool adjusted = true;
@@ -221,13 +221,86 @@ static uint32_t write_latent(hf_writer *w, hf_shape *s)
     return hf_need_u32(w, "v_head_dim", 4096);
 }
 
+/* ---- layers with windows and those without, of Gemma 4 ---- */
+
+/* A number of the layers without windows: under a name of its own, or as transformers 5 has it, in per_layer_config
+ * under the name of the others'. */
+static bool get_full(hf_writer *w, const char *own, const char *shared, uint32_t *out)
+{
+    const char *index;
+    json_t *layer;
+    bool found = hf_get_u32(w, w->root, own, out);
+    json_object_foreach((json_t *)(uintptr_t)hf_member(w->root, "per_layer_config"), index, layer)
+    {
+        found = (!found && hf_get_u32(w, layer, shared, out)) || found;
+    }
+    return found;
+}
+
+static bool is_window_layer(const hf_writer *w, uint32_t i)
+{
+    const char *type = json_string_value(json_array_get(hf_member(w->root, "layer_types"), i));
+    return type && strcmp(type, "sliding_attention") == 0;
+}
+
+/* Numbers that differ from layer to layer as one that is not 0 where `second` says so. */
+static void write_two_numbers(hf_writer *w, const char *key, uint32_t first, uint32_t second, uint32_t n_layers,
+                              uint32_t second_from)
+{
+    uint8_t *numbers = first != second ? hf_add_array(w, key, META_I32, n_layers) : NULL;
+    if (first == second) {
+        hf_add_u32(w, key, first);
+    }
+    for (uint32_t i = 0; i < n_layers && numbers; i++) {
+        uint32_t n = (second_from ? i >= second_from : !is_window_layer(w, i)) ? second : first;
+        for (uint32_t byte = 0; byte < 4; byte++) {
+            numbers[4 * i + byte] = (uint8_t)(n >> 8 * byte);
+        }
+    }
+}
+
+/* Sizes of heads, numbers of KV heads, widths of MLPs. s->head_dim is that of window layers, and then the others'. */
+static void write_two_kinds(hf_writer *w, hf_shape *s, uint32_t n_head_kv, uint32_t n_ff)
+{
+    const hf_class *class = w->class;
+    uint32_t n_shared = 0, n_embd_layer = class->n_embd_layer, n_head_kv_full = n_head_kv;
+    bool k_is_v = false, wide = false;
+    if (json_array_size(hf_member(w->root, "layer_types")) != s->n_layers && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'layer_types' is no list of one word a layer");
+    }
+    s->head_dim_window = s->head_dim;
+    s->head_dim = class->head_dim_full;
+    get_full(w, "global_head_dim", "head_dim", &s->head_dim);
+    hf_get_bool(w, w->root, "attention_k_eq_v", &k_is_v);
+    if (k_is_v) { /* others ignore that number */
+        get_full(w, "num_global_key_value_heads", "num_key_value_heads", &n_head_kv_full);
+    }
+    hf_get_u32(w, w->root, "num_kv_shared_layers", &n_shared);
+    hf_get_bool(w, w->root, "use_double_wide_mlp", &wide);
+    if (json_is_null(json_object_get(w->root, "hidden_size_per_layer_input"))) {
+        n_embd_layer = 0;
+    }
+    hf_get_u32(w, w->root, "hidden_size_per_layer_input", &n_embd_layer);
+    if ((n_shared >= s->n_layers || n_ff > UINT32_MAX / 2) && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'num_kv_shared_layers' is %" PRIu32 " of %" PRIu32,
+                              n_shared, s->n_layers);
+    }
+    write_two_numbers(w, ".attention.head_count_kv", n_head_kv, n_head_kv_full, s->n_layers, 0);
+    write_two_numbers(w, ".feed_forward_length", n_ff, wide && n_shared ? 2 * n_ff : n_ff, s->n_layers,
+                      s->n_layers - n_shared);
+    hf_add_u32(w, ".attention.key_length_swa", s->head_dim_window);
+    hf_add_u32(w, ".attention.value_length_swa", s->head_dim_window);
+    hf_add_u32(w, ".attention.shared_kv_layers", n_shared);
+    hf_add_u32(w, ".embedding_length_per_layer_input", n_embd_layer);
+}
+
 static void write_shape(hf_writer *w, hf_shape *s)
 {
     const hf_class *class = w->class;
     const char *ff_key = "intermediate_size";
     if (class->mixer == HF_MIXER_CONV && hf_member(w->root, "block_ff_dim")) {
         ff_key = "block_ff_dim";
-    } else if (w->config->no_experts) {
+    } else if (w->config->no_experts && class->mixer) {
         ff_key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
     }
     uint32_t n_embd = hf_need_u32(w, "hidden_size", UINT32_MAX), n_ff = hf_need_u32(w, ff_key, UINT32_MAX);
@@ -242,7 +315,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     if (w->status == MLXR_OK && (list ? layer_list_length(list) != s->n_layers : by_layers)) {
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'layer_types' is no list of one word a layer");
     }
-    n_ff = class->mixer == HF_MIXER_CONV ? adjusted_width(w, n_ff) : n_ff;
+    n_ff = class->mixer == HF_MIXER_CONV && !class->experts ? adjusted_width(w, n_ff) : n_ff;
     s->n_embd = n_embd;
     s->n_ctx = class->n_ctx;
     hf_get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
@@ -261,7 +334,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     hf_add_u32(w, ".embedding_length", n_embd);
     if (class->mixer == HF_MIXER_NEMOTRON) {
         write_per_layer(w, ".feed_forward_length", TYPE_MLP, n_ff, s->n_layers);
-    } else {
+    } else if (!class->head_dim_full) {
         hf_add_u32(w, ".feed_forward_length", n_ff);
     }
     if (hf_get_u32(w, w->root, "vocab_size", &n_vocab)) {
@@ -270,6 +343,8 @@ static void write_shape(hf_writer *w, hf_shape *s)
     hf_add_u32(w, ".attention.head_count", n_head);
     if (by_layers) {
         write_per_layer(w, ".attention.head_count_kv", TYPE_ATTENTION, n_head_kv, s->n_layers);
+    } else if (class->head_dim_full) {
+        write_two_kinds(w, s, n_head_kv, n_ff);
     } else {
         hf_add_u32(w, ".attention.head_count_kv", n_head_kv);
     }
@@ -305,7 +380,12 @@ static void refuse_unknown(hf_writer *w)
         }
     }
     bool both_ways = false;
-    hf_get_bool(w, w->root, "use_bidirectional_attention", &both_ways);
+    const char *which = json_string_value(hf_member(w->root, "use_bidirectional_attention"));
+    if (which) { /* "vision": not of texts */
+        both_ways = strcmp(which, "vision") != 0;
+    } else {
+        hf_get_bool(w, w->root, "use_bidirectional_attention", &both_ways);
+    }
     if (w->status == MLXR_OK && both_ways != w->class->both_ways) {
         w->status = both_ways ? error_set(w->error, MLXR_UNSUPPORTED,
                                           "config.json: 'use_bidirectional_attention' is not supported in %s models",
@@ -412,6 +492,8 @@ static void write_scales(hf_writer *w)
         }
         hf_add_f32(w, ".attention.scale", 1 / sqrt(scalar));
         write_softcap(w, "attn_logit_softcapping", ".attn_logit_softcapping", class->attn_softcap);
+    }
+    if (scalar > 0 || class->head_dim_full) {
         write_softcap(w, "final_logit_softcapping", ".final_logit_softcapping", class->final_softcap);
     }
     if (logit_scale > 0) {
@@ -472,7 +554,7 @@ static void write_experts(hf_writer *w)
     if (!get_u32_of(w, counts, sizeof counts / sizeof *counts, &n_expert) && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'num_local_experts' is missing");
     }
-    n_used = hf_need_u32(w, "num_experts_per_tok", UINT32_MAX);
+    n_used = hf_need_u32(w, hf_member(w->root, "top_k_experts") ? "top_k_experts" : "num_experts_per_tok", UINT32_MAX);
     hf_add_u32(w, ".expert_count", n_expert);
     hf_add_u32(w, ".expert_used_count", n_used);
     if (hf_get_u32(w, w->root, "moe_intermediate_size", &number) ||
@@ -486,7 +568,8 @@ static void write_experts(hf_writer *w)
         (w->class->mixer == HF_MIXER_MAMBA && hf_get_u32(w, w->root, "shared_intermediate_size", &number))) {
         hf_add_u32(w, ".expert_shared_feed_forward_length", number);
     }
-    if (hf_get_u32(w, w->root, "first_k_dense_replace", &number)) {
+    if (hf_get_u32(w, w->root, "first_k_dense_replace", &number) ||
+        hf_get_u32(w, w->root, "num_dense_layers", &number)) {
         hf_add_u32(w, ".leading_dense_block_count", number);
     }
     const char *method = hf_get_text(w, w->root, "topk_method");
@@ -656,6 +739,18 @@ static void find_class(hf_writer *w)
     }
 }
 
+/* Of a class that may have some. */
+static bool has_no_experts(hf_writer *w)
+{
+    const json_t *n = hf_member(w->root, "num_local_experts");
+    bool enabled = false;
+    if (w->class->head_dim_full) {
+        hf_get_bool(w, w->root, "enable_moe_block", &enabled);
+        return !enabled;
+    }
+    return w->class->mixer == HF_MIXER_MAMBA && n && json_integer_value(n) == 0;
+}
+
 static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *config)
 {
     find_class(w);
@@ -672,8 +767,7 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         hf_shape s = {0};
         config->tied = w->class->tied;
         hf_get_bool(w, w->root, "tie_word_embeddings", &config->tied);
-        config->no_experts = w->class->mixer == HF_MIXER_MAMBA && hf_member(w->root, "num_local_experts") &&
-                             json_integer_value(hf_member(w->root, "num_local_experts")) == 0;
+        config->no_experts = has_no_experts(w);
         write_shape(w, &s);
         write_mixer(w, &s);
         refuse_unknown(w);

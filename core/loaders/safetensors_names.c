@@ -44,6 +44,7 @@ static const stem layer_stems[] = {
     {"feed_forward.w1", "ffn_gate", false},
     {"feed_forward.w3", "ffn_up", false},
     {"feed_forward.w2", "ffn_down", false},
+    {"feed_forward.gate", "ffn_gate_inp", false},
     {"conv.in_proj", "shortconv.in_proj", false},
     {"conv.conv", "shortconv.conv", false},
     {"conv.out_proj", "shortconv.out_proj", false},
@@ -72,6 +73,13 @@ static const stem layer_stems[] = {
     {"self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa", false},
     {"self_attn.kv_a_layernorm", "attn_kv_a_norm", true},
     {"self_attn.kv_b_proj", "attn_kv_b", false},
+    {"router.proj", "ffn_gate_inp", false},
+    {"pre_feedforward_layernorm_2", "pre_ffw_norm_2", true},
+    {"post_feedforward_layernorm_1", "post_ffw_norm_1", true},
+    {"post_feedforward_layernorm_2", "post_ffw_norm_2", true},
+    {"per_layer_input_gate", "inp_gate", false},
+    {"per_layer_projection", "proj", false},
+    {"post_per_layer_input_norm", "post_norm", true},
     {"mlp.c_fc", "ffn_up", false},
     {"mlp.c_proj", "ffn_down", false},
 };
@@ -92,6 +100,9 @@ static const stem global_stems[] = {
     {"model.embed_tokens", "token_embd", false},
     {"model.norm", "output_norm", true},
     {"model.embedding_norm", "token_embd_norm", true}, /* LFM2's last norm */
+    {"model.embed_tokens_per_layer", "per_layer_token_embd", false},
+    {"model.per_layer_model_projection", "per_layer_model_proj", false},
+    {"model.per_layer_projection_norm", "per_layer_proj_norm", true},
     {"lm_head", "output", false},
     {"score", "cls.output", false},
 };
@@ -255,12 +266,18 @@ static const struct {
     {"mlp.experts.gate_up_proj_bias", "ffn_gate_up_exps.bias", HF_ZIPPED},
     {"mlp.experts.down_proj", "ffn_down_exps.weight", HF_TRANSPOSED},
     {"mlp.experts.down_proj_bias", "ffn_down_exps.bias", 0},
+    {"feed_forward.expert_bias", "exp_probs_b.bias", 0},
+    {"experts.gate_up_proj", "ffn_gate_up_exps.weight", 0},
+    {"experts.down_proj", "ffn_down_exps.weight", 0},
+    {"router.scale", "ffn_gate_inp.scale", 0},
+    {"router.per_expert_scale", "ffn_down_exps.scale", 0},
+    {"layer_scalar", "layer_output_scale.weight", 0},
 };
 
 /* "mlp.experts.7.up_proj.weight" → "ffn_up.7.weight". */
 static bool expert_name(const char *name, char *out, size_t cap)
 {
-    static const char *const folders[] = {"mlp.experts.", "block_sparse_moe.experts."};
+    static const char *const folders[] = {"mlp.experts.", "block_sparse_moe.experts.", "feed_forward.experts."};
     static const char *const theirs[] = {"gate_proj", "up_proj", "down_proj", "w1", "w3", "w2"};
     static const char *const ours[] = {"gate", "up", "down"};
     for (size_t i = 0; i < COUNT(folders); i++) {

@@ -22,6 +22,17 @@ static void write_attention_factor(hf_writer *w, const json_t *rope, double fact
     }
 }
 
+static void add_factors(hf_writer *w, const char *name, const float *values, size_t n)
+{
+    w->config->extra[w->config->n_extra++] = (tensor){.name = name,
+                                                      .type = DTYPE_F32,
+                                                      .n_dims = 1,
+                                                      .shape = {n, 1, 1, 1},
+                                                      .row_bytes = n * sizeof *values,
+                                                      .n_bytes = n * sizeof *values,
+                                                      .data = values};
+}
+
 /* A list of numbers as a tensor. */
 static void write_factors(hf_writer *w, const json_t *rope, const char *key, const char *name)
 {
@@ -44,13 +55,22 @@ static void write_factors(hf_writer *w, const json_t *rope, const char *key, con
             return;
         }
     }
-    w->config->extra[w->config->n_extra++] = (tensor){.name = name,
-                                                      .type = DTYPE_F32,
-                                                      .n_dims = 1,
-                                                      .shape = {n, 1, 1, 1},
-                                                      .row_bytes = n * sizeof *values,
-                                                      .n_bytes = n * sizeof *values,
-                                                      .data = values};
+    add_factors(w, name, values, n);
+}
+
+/* Proportional RoPE: frequencies are those of the whole head, and the first share of its pairs turns. */
+static void write_proportional(hf_writer *w, uint32_t head_dim, double share)
+{
+    uint32_t n = head_dim / 2, n_turned = (uint32_t)(share * head_dim / 2);
+    float *values = region_array(w->memory, n, sizeof *values);
+    if (!values) {
+        w->status = error_nomem(w->error, "RoPE factors", n * sizeof *values);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        values[i] = i < n_turned ? 1.0f : ROPE_FACTOR_STILL;
+    }
+    add_factors(w, "rope_freqs.weight", values, n);
 }
 
 static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
@@ -67,7 +87,12 @@ static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
         hf_get_u32(w, rope, "original_max_position_embeddings", &n_ctx_orig);
     }
     hf_get_bool(w, rope, "truncate", &truncate);
-    if (!hf_get_f64(w, rope, "factor", &factor) && w->status == MLXR_OK) {
+    if (strcmp(type, "proportional") == 0) { /* the tensor says it; a factor is of all frequencies */
+        if (!hf_get_f64(w, rope, "factor", &factor) || factor == 1) {
+            return;
+        }
+        type = "linear";
+    } else if (!hf_get_f64(w, rope, "factor", &factor) && w->status == MLXR_OK) {
         if ((strcmp(type, "yarn") != 0 && strcmp(type, "longrope") != 0) || n_ctx_orig == 0) {
             w->status = error_set(w->error, MLXR_FORMAT, "config.json: RoPE scaling '%.60s' without 'factor'", type);
         }
@@ -127,7 +152,7 @@ static void write_turned(hf_writer *w, const hf_shape *s)
 void hf_write_rope(hf_writer *w, const hf_shape *s)
 {
     double theta = w->class->rope_theta, local_theta = w->class->rope_theta_local;
-    double share = w->class->rotary_share > 0 ? w->class->rotary_share : 1, temperature;
+    double share = w->class->rotary_share > 0 ? w->class->rotary_share : 1, local_share = 1, temperature;
     const json_t *rope = hf_get_object(w, w->root, "rope_scaling"), *local = NULL;
     rope = rope ? rope : hf_get_object(w, w->root, "rope_parameters");
     hf_get_f64(w, w->root, "rope_theta", &theta);
@@ -146,17 +171,27 @@ void hf_write_rope(hf_writer *w, const hf_shape *s)
     }
     if (local) {
         hf_get_f64(w, local, "rope_theta", &local_theta);
+        hf_get_f64(w, local, "partial_rotary_factor", &local_share);
         check_local_rope(w, local);
     }
     if (rope) {
         hf_get_f64(w, rope, "rope_theta", &theta);
         hf_get_f64(w, rope, "partial_rotary_factor", &share);
     }
-    if (!(share > 0 && share <= 1)) {
+    const char *type = rope ? hf_get_text(w, rope, "rope_type") : NULL;
+    bool proportional = w->class->head_dim_full && (!rope || (type && strcmp(type, "proportional") == 0));
+    share = proportional && !rope ? 0.25 : share;
+    if (!(share > 0 && share <= 1 && local_share > 0 && local_share <= 1)) {
         hf_wrong(w, "partial_rotary_factor", "number above 0 and up to 1");
         return;
     }
-    hf_add_u32(w, ".rope.dimension_count", (uint32_t)(s->head_dim * share));
+    if (proportional) {
+        write_proportional(w, s->head_dim, share);
+    }
+    hf_add_u32(w, ".rope.dimension_count", proportional ? s->head_dim : (uint32_t)(s->head_dim * share));
+    if (w->class->head_dim_full) {
+        hf_add_u32(w, ".rope.dimension_count_swa", (uint32_t)(s->head_dim_window * local_share));
+    }
     hf_add_f32(w, ".rope.freq_base", theta);
     if (w->class->rope_theta_local > 0) {
         hf_add_f32(w, ".rope.freq_base_swa", local_theta);

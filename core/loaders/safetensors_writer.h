@@ -26,6 +26,7 @@ typedef struct hf_writer {
 typedef struct hf_shape {
     uint32_t n_nope; /* of latent attention: elements of a head that do not turn, and are not in head_dim */
     uint32_t n_layers, n_embd, head_dim, n_ctx;
+    uint32_t head_dim_window; /* of layers with windows */
 } hf_shape;
 
 /* A new row for key; a key that begins with '.' gets the architecture before it. NULL once something has failed. */

@@ -381,6 +381,11 @@ static void logits_equal_the_reference(void **state)
         mapping_close(&r.file);
         return;
     }
+    if (strncmp(name, "gemma4", 6) == 0 && strcmp(backends[0], "mlx") == 0) {
+        assert_true(is_refused(path, "runs no layers that take keys of others or for values, or have embeddings of"));
+        mapping_close(&r.file);
+        return;
+    }
     if (strncmp(name, "deepseek", 8) == 0 && strcmp(backends[0], "mlx") == 0) {
         assert_true(is_refused(path, "runs no latent attention"));
         mapping_close(&r.file);

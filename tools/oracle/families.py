@@ -28,10 +28,32 @@ def factors(n, first, last):
     return [float(np.float32(first + (last - first) * i / (n - 1))) for i in range(n)]
 
 
+GEMMA4_LAYERS = ["sliding_attention", "full_attention", "sliding_attention", "full_attention", "sliding_attention",
+                 "sliding_attention", "full_attention"]
 # name → (config class, arguments)
 FAMILIES = {
     "gemma2": ("Gemma2Config", dict(head_dim=32, sliding_window=16, query_pre_attn_scalar=24, attn_logit_softcapping=5.0,
                                     final_logit_softcapping=4.0, rope_parameters=rope())),
+    "gemma4": ("Gemma4TextConfig", dict(
+        num_hidden_layers=7, head_dim=16, global_head_dim=32, num_global_key_value_heads=1, attention_k_eq_v=False,
+        sliding_window=16, num_kv_shared_layers=3, use_double_wide_mlp=True, hidden_size_per_layer_input=12,
+        vocab_size_per_layer_input=tiny.N_VOCAB, final_logit_softcapping=4.0, attention_bias=True,
+        layer_types=GEMMA4_LAYERS, rope_parameters={
+            "sliding_attention": rope(1e4),
+            "full_attention": rope(1e6, rope_type="proportional", partial_rotary_factor=0.25)})),
+    "gemma4-31b": ("Gemma4TextConfig", dict(
+        num_hidden_layers=4, head_dim=32, global_head_dim=64, num_global_key_value_heads=1, attention_k_eq_v=True,
+        sliding_window=20, hidden_size_per_layer_input=0, final_logit_softcapping=4.0,
+        layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
+            "sliding_attention": rope(1e4),
+            "full_attention": rope(1e6, rope_type="proportional", partial_rotary_factor=0.5)})),
+    "gemma4-moe": ("Gemma4TextConfig", dict(
+        num_hidden_layers=4, head_dim=16, global_head_dim=32, num_global_key_value_heads=1, attention_k_eq_v=True,
+        sliding_window=16, hidden_size_per_layer_input=0, final_logit_softcapping=4.0,
+        enable_moe_block=True, num_experts=6, top_k_experts=2, moe_intermediate_size=40,
+        layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
+            "sliding_attention": rope(1e4),
+            "full_attention": rope(1e6, rope_type="proportional", partial_rotary_factor=0.25)})),
     "phi3": ("Phi3Config", dict(sliding_window=20, rope_parameters=rope())),
     "phi3-longrope": ("Phi3Config", dict(
         head_dim=None, original_max_position_embeddings=40, rope_parameters=rope(
@@ -76,6 +98,10 @@ FAMILIES = {
     "lfm2": ("Lfm2Config", dict(layer_types=["conv", "full_attention", "conv", "conv"], conv_L_cache=4, conv_bias=True,
                                 norm_eps=float(np.float32(2e-3)), rms_norm_eps=None, block_auto_adjust_ff_dim=False,
                                 tie_word_embeddings=False, rope_parameters=rope(1e5))),
+    "lfm2moe": ("Lfm2MoeConfig", dict(
+        layer_types=["conv", "full_attention", "conv", "conv"], conv_L_cache=3, norm_eps=float(np.float32(2e-3)), rms_norm_eps=None,
+        num_dense_layers=1, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=40, routed_scaling_factor=1.7,
+        rope_parameters=rope(1e5))),
     "qwen3next": ("Qwen3NextConfig", dict(
         head_dim=32, moe_intermediate_size=40, shared_expert_intermediate_size=56, num_experts=6, num_experts_per_tok=3,
         linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=16, linear_value_head_dim=24,
@@ -189,12 +215,15 @@ def seed(name):
 def spread(cfg, name, shape):
     """(base, scale) of a tensor's values, by what its name says it is"""
     last = name.split(".")[-2] if name.endswith((".weight", ".bias")) else name.split(".")[-1]
-    gemma = cfg.model_type.startswith("gemma")
+    gemma, gemma4 = cfg.model_type.startswith("gemma"), cfg.model_type.startswith("gemma4")
+    if last in ("layer_scalar", "scale", "per_expert_scale"):
+        return 1.0, 0.5
     if "norm" in last.lower() and name.endswith("weight"):
-        return (0.5 if last[:2] in ("q_", "k_") else 0.0) + (0.0 if gemma else 1.0), 0.5
+        turned = last[:2] in ("q_", "k_")
+        return (0.5 if turned else 0.0) + (0.0 if gemma and not gemma4 or gemma4 and turned else 1.0), 0.5
     if "sinks" in name:
         return 0.5, 1.5
-    if last in ("router", "gate") and name.endswith("bias") or "correction_bias" in name:
+    if last in ("router", "gate") and name.endswith("bias") or "correction_bias" in name or last == "expert_bias":
         return 0.0, 0.4
     if last == "A_log":
         return -2.5, 1.5  # a state that lasts

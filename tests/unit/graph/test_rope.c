@@ -41,6 +41,29 @@ static void linear_scaling_divides_and_factors_divide_again(void **state)
     }
 }
 
+/* A quarter of a head turns, as fast as if all of it did: frequencies of n_rot, not of the quarter. */
+static void proportional_rope_turns_a_share_of_the_head_with_frequencies_of_all_of_it(void **state)
+{
+    (void)state;
+    const uint32_t n_turned = N_ROT / 8;
+    float freq[N_ROT / 2], factors[N_ROT / 2], magnitude;
+    for (uint32_t i = 0; i < N_ROT / 2; i++) {
+        factors[i] = i < n_turned ? 1 : ROPE_FACTOR_STILL;
+    }
+    for (int scaled = 0; scaled < 2; scaled++) {
+        rope_scaling s = {.kind = scaled ? ROPE_SCALING_LINEAR : ROPE_SCALING_NONE, .factor = scaled ? 2 : 1};
+        rope_frequencies(N_ROT, 1e6f, &s, factors, freq, &magnitude);
+        for (uint32_t i = 0; i < N_ROT / 2; i++) {
+            if (i < n_turned) {
+                assert_close(freq[i], pow(1e6, -2.0 * i / N_ROT) / (1 + scaled));
+            } else {
+                assert_true(freq[i] == 0);
+            }
+        }
+        assert_close(magnitude, 1);
+    }
+}
+
 /* The base that makes the slowest pair `factor` times slower, and the fastest as it was. */
 static void ntk_scaling_divides_the_slowest_pair_alone(void **state)
 {
@@ -118,6 +141,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unscaled_frequencies_fall_geometrically),
         cmocka_unit_test(linear_scaling_divides_and_factors_divide_again),
+        cmocka_unit_test(proportional_rope_turns_a_share_of_the_head_with_frequencies_of_all_of_it),
         cmocka_unit_test(ntk_scaling_divides_the_slowest_pair_alone),
         cmocka_unit_test(llama3_scaling_leaves_short_waves_and_divides_long_ones),
         cmocka_unit_test(yarn_runs_from_untouched_to_interpolated_and_scales_attention),

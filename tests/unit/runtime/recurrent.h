@@ -20,14 +20,14 @@ static const recurrent_hybrid recurrent_hybrids[] = {{"llama+states", "llama", 0
                                                      {"qwen2-states", "qwen2", 0xf}};
 enum { RECURRENT_HYBRIDS = sizeof recurrent_hybrids / sizeof *recurrent_hybrids };
 
-/* Families with mixers of their own, of tests/oracle/families. */
+/* Families with mixers of their own, and one whose last layers read keys of others, of tests/oracle/families. */
 typedef struct mixer_family {
     const char *name;
     uint32_t head_dim;
 } mixer_family;
 
 static const mixer_family mixer_families[] = {
-    {"lfm2", 16}, {"qwen3next", 32}, {"granitehybrid", 16}, {"nemotron-h", 32}};
+    {"lfm2", 16}, {"qwen3next", 32}, {"granitehybrid", 16}, {"nemotron-h", 32}, {"gemma4", 16}};
 
 enum { MIXER_FAMILIES = sizeof mixer_families / sizeof *mixer_families };
 

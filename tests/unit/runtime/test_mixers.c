@@ -123,6 +123,8 @@ CHANGE(pick_more_groups, o->pick.n_groups *= 2)
 CHANGE(pick_out_of_room, o->pick.to = o->width)
 CHANGE(pick_in_place, o->src = o->dst)
 CHANGE(many_weights_a_row, o->src = SLOT_N)
+CHANGE(narrow_slot, p->slot_width[SLOT_G]--)
+CHANGE(narrow_queries, o->attend.n_head--)
 
 static const change changes[] = {
     {"qwen3next", OP_CONV, one_row},
@@ -159,6 +161,8 @@ static const change changes[] = {
     {"qwen3next", OP_PICK, pick_out_of_room},
     {"qwen3next", OP_PICK, pick_in_place},
     {"qwen3next", OP_WEIGH, many_weights_a_row},
+    {"gemma4", OP_GATED, narrow_slot},
+    {"gemma4", OP_ATTEND, narrow_queries},
 };
 
 static void plans_whose_mixers_do_not_fit_are_refused(void **state)
