@@ -142,6 +142,7 @@ typedef struct hf_config {
     bool ranks;     /* it has a head that makes one number of a text */
     bool headless;  /* no output matrix, where others of the class have one */
     uint32_t dense; /* the file is sentence-transformers' module of this number: layers behind pooling; 0: it is none */
+    bool inner;     /* the language model of one that sees and hears, too, which is left out */
     bool no_experts; /* of a class with a mixture of experts: the model has none */
     uint32_t n_layers;
     uint32_t n_groups; /* Mamba's */

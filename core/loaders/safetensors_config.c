@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "loaders/safetensors_writer.h"
 
 #define LAYERS_MAX 65536
@@ -722,8 +723,9 @@ static void write_template(hf_writer *w, const safetensors_texts *texts)
 
 /* ---- all ------------------------------------------------------------------------------------------------------- */
 
-/* The class from "architectures", or from "model_type" where that is absent. What is unknown keeps its own name as the
- * architecture: `show` can describe it, and running it fails with that name. */
+/* The class from "architectures" (of a model that sees and hears that of its language model), or from "model_type"
+ * where that is absent. What is unknown keeps its own name as the architecture: `show` can describe it, and running it
+ * fails with that name. */
 static void find_class(hf_writer *w)
 {
     const json_t *list = hf_member(w->root, "architectures");
@@ -736,6 +738,14 @@ static void find_class(hf_writer *w)
     } else {
         w->class = class_name ? hf_class_find(class_name, w->config) : hf_class_find_type(type ? type : "");
         w->arch = w->class ? w->class->arch : class_name ? class_name : type;
+    }
+    const json_t *inner = hf_member(w->root, "text_config");
+    const char *inner_type = json_string_value(hf_member(inner, "model_type"));
+    if (!w->class && inner_type && text_ends_with(class_name ? class_name : "", "ForConditionalGeneration")) {
+        w->class = hf_class_find_type(inner_type);
+        w->arch = w->class ? w->class->arch : w->arch;
+        w->root = w->class ? inner : w->root;
+        w->config->inner = w->class != NULL;
     }
 }
 
@@ -753,6 +763,7 @@ static bool has_no_experts(hf_writer *w)
 
 static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *config)
 {
+    const json_t *outer = w->root;
     find_class(w);
     if (w->status != MLXR_OK) {
         return;
@@ -767,12 +778,13 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         hf_shape s = {0};
         config->tied = w->class->tied;
         hf_get_bool(w, w->root, "tie_word_embeddings", &config->tied);
+        hf_get_bool(w, outer, "tie_word_embeddings", &config->tied);
         config->no_experts = has_no_experts(w);
         write_shape(w, &s);
         write_mixer(w, &s);
         refuse_unknown(w);
         if (w->status == MLXR_OK) {
-            w->status = hf_quant_read(&config->quant, w->root, w->memory, w->error);
+            w->status = hf_quant_read(&config->quant, outer, w->memory, w->error);
         }
         hf_write_rope(w, &s);
         write_windows(w, &s);

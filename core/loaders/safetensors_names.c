@@ -359,15 +359,44 @@ static const char *in_folder(const hf_class *class, const char *name, char *whol
     return name;
 }
 
+/* The name of a language model's tensor inside a model that sees and hears, as it is called where it stands alone;
+ * NULL: it is of another part. */
+static const char *inner_name(const char *name, char *out, size_t cap)
+{
+    static const char *const others[] = {"vision",      "audio",       "visual", "embed_vision",
+                                         "embed_audio", "multi_modal", "mtp."};
+    static const struct {
+        const char *theirs, *ours;
+    } folders[] = {{"model.language_model.", "model."}, {"language_model.model.", "model."}, {"language_model.", ""}};
+    const char *part = strncmp(name, "model.", 6) == 0 ? name + 6 : name;
+    for (size_t i = 0; i < COUNT(others); i++) {
+        if (strncmp(part, others[i], strlen(others[i])) == 0) {
+            return NULL;
+        }
+    }
+    for (size_t i = 0; i < COUNT(folders); i++) {
+        size_t n = strlen(folders[i].theirs);
+        if (strncmp(name, folders[i].theirs, n) == 0) {
+            snprintf(out, cap, "%s%s", folders[i].ours, name + n);
+            return out;
+        }
+    }
+    return name;
+}
+
 hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change)
 {
     const hf_class *class = config->class;
     unsigned layer = 0;
-    char ours[96];
+    char ours[96], plain[256];
     *change = 0;
     snprintf(out, cap, "%s", name);
     if (!class) {
         return HF_KEEP;
+    }
+    name = config->inner ? inner_name(name, plain, sizeof plain) : name;
+    if (!name) {
+        return HF_SKIP;
     }
     if ((config->tied && strcmp(name, "lm_head.weight") == 0) || text_ends_with(name, ".rotary_emb.inv_freq")) {
         return HF_SKIP;

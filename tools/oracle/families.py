@@ -47,6 +47,13 @@ FAMILIES = {
         layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
             "sliding_attention": rope(1e4),
             "full_attention": rope(1e6, rope_type="proportional", partial_rotary_factor=0.5)})),
+    "gemma4-sees": ("Gemma4Config", dict(
+        text_config=dict(
+            num_hidden_layers=3, head_dim=16, global_head_dim=32, sliding_window=16, num_kv_shared_layers=1,
+            hidden_size_per_layer_input=12, vocab_size_per_layer_input=tiny.N_VOCAB, final_logit_softcapping=4.0,
+            use_bidirectional_attention="vision", pad_token_id=0, layer_types=["sliding_attention", "full_attention", "full_attention"]),
+        vision_config=dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+                           num_key_value_heads=2, head_dim=8, position_embedding_size=4))),
     "gemma4-moe": ("Gemma4TextConfig", dict(
         num_hidden_layers=4, head_dim=16, global_head_dim=32, num_global_key_value_heads=1, attention_k_eq_v=True,
         sliding_window=16, hidden_size_per_layer_input=0, final_logit_softcapping=4.0,
@@ -202,6 +209,8 @@ def config(name):
     import transformers
 
     kind, arguments = FAMILIES[name][:2]
+    if "text_config" in arguments:
+        return getattr(transformers, kind)(**dict(arguments, text_config=dict(COMMON, **arguments["text_config"])))
     arguments = {k: v for k, v in dict(COMMON, **arguments).items() if (v is not None or k.endswith("_token_id")) and k != "lora"}
     if isinstance(arguments.get("rope_parameters"), dict):
         arguments["rope_parameters"] = {k: v for k, v in arguments["rope_parameters"].items() if v is not None}
@@ -259,7 +268,7 @@ def write_folder(name, folder):
         listing.append((key, shape, base, scale))
         state[key] = torch.from_numpy(tiny.random_tensor(seed(name), key, shape, base, scale))
     save_file(state, path, metadata={"format": "pt"})
-    n_in = cfg.hidden_size
+    n_in = cfg.get_text_config().hidden_size
     listing = adapter(name, shapes) + listing
     for i, n_out in enumerate(dense(name)):
         listing.insert(i, (f"{i + 2}_Dense/linear.weight", (n_out, n_in), 0.0, float(np.float32(np.sqrt(3 / n_in)))))
