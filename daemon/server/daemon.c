@@ -63,7 +63,7 @@ uint16_t daemon_port(const struct daemon *d)
     return d->own->port;
 }
 
-bool daemon_sleep(struct daemon_private *p, uint64_t ms)
+bool daemon_wait(struct daemon_private *p, const bool *end, uint64_t ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
@@ -72,11 +72,16 @@ bool daemon_sleep(struct daemon_private *p, uint64_t ms)
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&p->lock);
-    while (!p->stop && pthread_cond_timedwait(&p->changed, &p->lock, &until) == 0) {
+    while (!*end && pthread_cond_timedwait(&p->changed, &p->lock, &until) == 0) {
     }
-    bool go_on = !p->stop;
+    bool go_on = !*end;
     pthread_mutex_unlock(&p->lock);
     return go_on;
+}
+
+bool daemon_sleep(struct daemon_private *p, uint64_t ms)
+{
+    return daemon_wait(p, &p->stop, ms);
 }
 
 static const char *closed(void *service, unsigned *retry_s)
@@ -259,6 +264,7 @@ static void abort_all(mlxr_engine *engine, void *user)
 static void close_all(struct daemon_private *p)
 {
     struct daemon *d = p->d;
+    watch_closing(p);
     pthread_mutex_lock(&p->lock);
     p->stop = true;
     pthread_cond_broadcast(&p->changed);
@@ -294,6 +300,7 @@ static void close_all(struct daemon_private *p)
     auth_registry_close(&p->keys);
     registry_close(&d->registry);
     metrics_close(&d->metrics);
+    watch_closed(p);
     pthread_cond_destroy(&p->changed);
     pthread_mutex_destroy(&p->lock);
     pthread_mutex_destroy(&p->config_lock);

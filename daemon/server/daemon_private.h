@@ -33,11 +33,11 @@ struct daemon_private {
     uint32_t taken_from;         /* bits of config_options that it has, of those that apply at once */
     mlxr_error failure;          /* of loading; read once `failed` is seen */
     pthread_mutex_t config_lock; /* of the file of options */
-    pthread_t loop, watch, load;
-    bool has_loop, has_watch, has_load;
+    pthread_t loop, watch, load, closing;
+    bool has_loop, has_watch, has_load, has_closing;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
-    bool stop, loaded, loop_ended;
+    bool stop, loaded, loop_ended, closed;
     mlxr_kv_stats kv;    /* as of the last answer to the watchdog */
     mlxr_model **leases; /* [n_leases] of the models loaded at start */
     size_t n_leases;
@@ -47,9 +47,15 @@ struct daemon_private {
     uint64_t drain_until_ms;
 };
 
+/* A close that hangs (a driver that never returns) must not go on for ever; saving a large cache may take long. */
+#define DAEMON_HANGS_MS 120000u
+
 uint64_t daemon_clock_ms(void); /* monotonic */
 /* daemon_watch.c: asks the engine's thread for a sign of life now and then. */
 mlxr_status watch_start(struct daemon_private *p, mlxr_error *error);
+/* While the daemon closes, which writes its KV cache: the service manager hears of it all the same. */
+void watch_closing(struct daemon_private *p);
+void watch_closed(struct daemon_private *p);
 /* daemon_load.c: loads the models of the options, then the daemon is ready. */
 mlxr_status load_start(struct daemon_private *p, mlxr_error *error);
 /* daemon_sandbox.c: confines this process to what a daemon with these options needs; *what is in force.
@@ -62,6 +68,8 @@ void telemetry_answered(void *service, const http_exchange *x, const route *row,
                         const route_usage *usage);
 /* Sleeps; false: the daemon stops. */
 bool daemon_sleep(struct daemon_private *p, uint64_t ms);
+/* The same until another flag under p->lock is set. */
+bool daemon_wait(struct daemon_private *p, const bool *end, uint64_t ms);
 
 extern const route_table daemon_tables[];
 extern const size_t n_daemon_tables;

@@ -20,8 +20,6 @@
 #include "server/notify.h"
 
 #define LAST_MS 1800u
-/* A drain that hangs (a driver that never returns) must not keep the process; saving a large cache may take long. */
-#define HANGS_MS 120000u
 #define POLL_MS 50u
 
 typedef struct ending {
@@ -62,7 +60,7 @@ static bool wait_second(ending *e)
 {
     sigset_t pending;
     int signal_number;
-    for (uint64_t waited = 0; waited < e->drain_ms + HANGS_MS && !over(e); waited += POLL_MS) {
+    for (uint64_t waited = 0; waited < e->drain_ms + DAEMON_HANGS_MS && !over(e); waited += POLL_MS) {
         sigpending(&pending);
         if (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1) {
             return sigwait(&e->signals, &signal_number) == 0 && !over(e);

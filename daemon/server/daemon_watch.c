@@ -1,6 +1,6 @@
 /*
  * Watchdog: does the engine's thread still answer? A step that never ends would otherwise look like a busy daemon.
- * Owner: the daemon. Lifetime: watch_start until the daemon stops.
+ * Owner: the daemon. Lifetime: watch_start until the daemon stops; while it closes, a thread that only tells of that.
  */
 #include <time.h>
 
@@ -50,6 +50,32 @@ mlxr_status watch_start(struct daemon_private *p, mlxr_error *error)
         return MLXR_LIMIT;
     }
     return MLXR_OK;
+}
+
+static void *tell_closing(void *user)
+{
+    struct daemon_private *p = user;
+    uint64_t every_ms = notify_watchdog_us() / 1000 / 2, until_ms = daemon_clock_ms() + DAEMON_HANGS_MS;
+    do {
+        notify_send("WATCHDOG=1");
+    } while (daemon_clock_ms() < until_ms && daemon_wait(p, &p->closed, every_ms ? every_ms : 1));
+    return NULL;
+}
+
+void watch_closing(struct daemon_private *p)
+{
+    p->has_closing = p->has_watch && notify_watchdog_us() && pthread_create(&p->closing, NULL, tell_closing, p) == 0;
+}
+
+void watch_closed(struct daemon_private *p)
+{
+    if (p->has_closing) {
+        pthread_mutex_lock(&p->lock);
+        p->closed = true;
+        pthread_cond_broadcast(&p->changed);
+        pthread_mutex_unlock(&p->lock);
+        pthread_join(p->closing, NULL);
+    }
 }
 
 bool daemon_engine_alive(const struct daemon *d)

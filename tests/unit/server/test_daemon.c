@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,6 +74,38 @@ static void *hang_engine(void *user)
     hanging *h = user;
     worker_call(h->d->worker, hang, h);
     return NULL;
+}
+
+/* What a restart from the page does to a daemon of systemd's: the KV cache is written, and nobody asks the engine. */
+static void a_daemon_that_takes_long_to_close_goes_on_telling_of_its_life(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char text[64];
+    unsigned n = 0;
+    (void)state;
+    snprintf(address.sun_path, sizeof address.sun_path, "%.90s/notify", test_temp_dir());
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    setenv("NOTIFY_SOCKET", address.sun_path, 1);
+    setenv("WATCHDOG_USEC", "400000", 1);
+    struct daemon *d = start((daemon_options){0});
+    hanging h = {d, 2500};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, hang_engine, &h), 0);
+    sleep_ms(100);
+    while (recv(fd, text, sizeof text, MSG_DONTWAIT) > 0) {
+    }
+    uint64_t began = clock_ms();
+    daemon_stop(&d);
+    assert_true(clock_ms() - began >= 2000);
+    pthread_join(thread, NULL);
+    for (ssize_t got; (got = recv(fd, text, sizeof text, MSG_DONTWAIT)) > 0;) {
+        n += got == 10 && memcmp(text, "WATCHDOG=1", 10) == 0;
+    }
+    assert_true(n >= 5);
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    close(fd);
 }
 
 static void an_engine_that_hangs_shows_within_ten_seconds(void **state)
@@ -160,6 +193,7 @@ int main(void)
         cmocka_unit_test(every_route_declares_who_may_use_it),
         cmocka_unit_test(what_cannot_be_served_is_refused_before_anything_is_opened),
         cmocka_unit_test(it_ends_and_starts_again_many_times),
+        cmocka_unit_test(a_daemon_that_takes_long_to_close_goes_on_telling_of_its_life),
         cmocka_unit_test(an_engine_that_hangs_shows_within_ten_seconds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
