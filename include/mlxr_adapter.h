@@ -51,7 +51,9 @@ typedef struct mlxr_adapter_path {
 
 /* The model with the adapters of these files. The model keeps for its life what it has read, and some of the models it
  * has made with what they cached: the same files and scales give the same model again. On the engine's thread, which
- * waits for a file that was not read before. */
+ * waits for a file that was not read before: mlxr_model_read_adapters, from any thread, reads it beforehand. */
+MLXR_API mlxr_status mlxr_model_read_adapters(mlxr_model *model, const mlxr_adapter_path *files, size_t n_files,
+                                              mlxr_error *error);
 MLXR_API mlxr_status mlxr_model_with(mlxr_model **out, mlxr_model *model, const mlxr_adapter_path *files,
                                      size_t n_files, mlxr_error *error);
 

@@ -4,6 +4,7 @@
  */
 #include "mlxr_adapter.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ struct model_adapters {
 
 struct model_mark {
     atomic_uint refs;
+    pthread_mutex_t files_lock; /* of the base's kept_adapters: that there are any, and their files */
 };
 
 model_mark *model_mark_open(void)
@@ -38,6 +40,7 @@ model_mark *model_mark_open(void)
     model_mark *mark = calloc(1, sizeof *mark);
     if (mark) {
         atomic_init(&mark->refs, 1);
+        pthread_mutex_init(&mark->files_lock, NULL);
     }
     return mark;
 }
@@ -53,6 +56,7 @@ void model_mark_unref(model_mark **pointer)
     model_mark *mark = *pointer;
     *pointer = NULL;
     if (mark && atomic_fetch_sub(&mark->refs, 1) == 1) {
+        pthread_mutex_destroy(&mark->files_lock);
         free(mark);
     }
 }
@@ -293,27 +297,67 @@ void model_kept_close(mlxr_model *base)
     free(k);
 }
 
-static mlxr_status kept_adapter(struct kept_adapters *k, const mlxr_model *base, const char *path, mlxr_adapter **out,
-                                mlxr_error *error)
+static mlxr_adapter *find_file(const struct kept_adapters *k, const char *path)
 {
-    for (size_t i = 0; i < k->n; i++) {
+    for (size_t i = 0; k && i < k->n; i++) {
         if (strcmp(k->paths[i], path) == 0) {
-            *out = k->adapters[i];
-            return MLXR_OK;
+            return k->adapters[i];
         }
     }
-    if (k->n == KEPT_FILES) {
-        return error_set(error, MLXR_LIMIT, "a model keeps %d adapters; %s would be one more", KEPT_FILES, path);
+    return NULL;
+}
+
+/* Under the lock. Takes the adapter over, or, where somebody else was faster, lets it go; *out is the one that stays.
+ */
+static mlxr_status keep_file(mlxr_model *base, mlxr_adapter *made, const char *path, mlxr_adapter **out,
+                             mlxr_error *error)
+{
+    base->kept = base->kept ? base->kept : calloc(1, sizeof *base->kept);
+    struct kept_adapters *k = base->kept;
+    mlxr_adapter *there = find_file(k, path);
+    char *name = k && !there && k->n < KEPT_FILES ? strdup(path) : NULL;
+    if (!name) {
+        mlxr_adapter_unref(&made);
+        *out = there;
+        return there ? MLXR_OK
+               : k && k->n == KEPT_FILES
+                   ? error_set(error, MLXR_LIMIT, "a model keeps %d adapters; %s would be one more", KEPT_FILES, path)
+                   : error_nomem(error, "adapters", sizeof *k);
     }
-    char *kept = strdup(path);
-    mlxr_status status = kept ? mlxr_adapter_load(out, base, path, error) : error_nomem(error, "adapter", strlen(path));
-    if (status != MLXR_OK) {
-        free(kept);
-        return status;
-    }
-    k->paths[k->n] = kept;
-    k->adapters[k->n++] = *out;
+    k->paths[k->n] = name;
+    k->adapters[k->n++] = made;
+    *out = made;
     return MLXR_OK;
+}
+
+/* Any thread. Nobody waits for a file that another one reads: it is read twice rather than that. */
+static mlxr_status kept_adapter(mlxr_model *base, const char *path, mlxr_adapter **out, mlxr_error *error)
+{
+    pthread_mutex_lock(&base->mark->files_lock);
+    *out = find_file(base->kept, path);
+    pthread_mutex_unlock(&base->mark->files_lock);
+    if (*out) {
+        return MLXR_OK;
+    }
+    mlxr_adapter *made;
+    mlxr_status status = mlxr_adapter_load(&made, base, path, error);
+    if (status == MLXR_OK) {
+        pthread_mutex_lock(&base->mark->files_lock);
+        status = keep_file(base, made, path, out, error);
+        pthread_mutex_unlock(&base->mark->files_lock);
+    }
+    return status;
+}
+
+mlxr_status mlxr_model_read_adapters(mlxr_model *model, const mlxr_adapter_path *files, size_t n_files,
+                                     mlxr_error *error)
+{
+    mlxr_status status = check_count(n_files, error);
+    for (size_t i = 0; i < n_files && status == MLXR_OK; i++) {
+        mlxr_adapter *unused;
+        status = kept_adapter(model_base_of(model), files[i].path, &unused, error);
+    }
+    return status;
 }
 
 /* Takes the i-th out of the list. */
@@ -359,16 +403,13 @@ mlxr_status mlxr_model_with(mlxr_model **out, mlxr_model *model, const mlxr_adap
                             mlxr_error *error)
 {
     mlxr_model *base = model_base_of(model);
-    mlxr_adapter_use uses[MLXR_ADAPTERS_MAX];
+    mlxr_adapter_use uses[MLXR_ADAPTERS_MAX] = {0};
     mlxr_status status = check_count(n_files, error);
     if (status != MLXR_OK) {
         return status;
     }
-    if (!base->kept && !(base->kept = calloc(1, sizeof *base->kept))) {
-        return error_nomem(error, "adapters", sizeof *base->kept);
-    }
     for (size_t i = 0; i < n_files; i++) {
-        status = kept_adapter(base->kept, base, files[i].path, &uses[i].adapter, error);
+        status = kept_adapter(base, files[i].path, &uses[i].adapter, error);
         if (status != MLXR_OK) {
             return status;
         }

@@ -229,8 +229,13 @@ static bool read_inputs(embedding_job *j)
 {
     const json_t *input = j->ask.input, *first = json_array_get(input, 0);
     bool many = j->dialect->ranks || json_is_string(first) || json_is_array(first);
+    mlxr_error error;
     if (!check_ask(j) || !adapters_choose(&j->f, j->d->options, j->ask.lora, j->adapters, &j->n_adapters)) {
         return false;
+    }
+    /* Here, so that the engine's thread waits for no file. */
+    if (mlxr_model_read_adapters(j->model, j->adapters, j->n_adapters, &error) != MLXR_OK) {
+        return request_fields_fail(&j->f, error.status, "lora", "%s", error.text);
     }
     size_t n = many ? json_array_size(input) : 1;
     if (n > INPUTS_MAX) {

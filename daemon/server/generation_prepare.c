@@ -266,6 +266,11 @@ static void submit(generation *g)
         fail_fields(g);
         return;
     }
+    mlxr_status status = mlxr_model_read_adapters(g->model, adapters, n_adapters, &error); /* here: others go on */
+    if (status != MLXR_OK) {
+        generation_fail(g, error_status_of(status), NULL, "lora", 0, "%s", error.text);
+        return;
+    }
     scheduler *s = worker_scheduler(g->d->worker);
     scheduler_refusal refusal = SCHEDULER_TAKEN;
     chat_request *r = &g->r;

@@ -49,6 +49,18 @@ class Adapters(support.ApiTest):
             self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "lora"), (bad, answer))
         self.assertEqual(daemon.stop(), 0)
 
+    def test_an_adapter_that_cannot_be_read_is_told_by_its_field(self):
+        daemon = self.serve("--model", self.model, "--threads", "1", "--lora", f"{self.adapter}=0", "--lora", f"{self.other}=0")
+        self.assertEqual(self.text(daemon, [{"id": 0}]), self.alone(1))
+        for folder in (self.adapter, self.other):
+            os.remove(os.path.join(folder, "adapter_config.json"))
+        self.text(daemon, [{"id": 0}])  # it was read, and is kept
+        for path, body in (("/v1/completions", {"prompt": "x", "max_tokens": 1}), ("/v1/embeddings", {"input": "x"})):
+            answer = daemon.ask("POST", path, {"model": "llama-lora", "lora": [{"id": 1}], **body})
+            self.assertEqual((answer.status, answer.json["error"]["param"]), (500, "lora"), answer)
+            self.assertIn("adapter_config.json", answer.json["error"]["message"])
+        self.assertEqual(daemon.stop(), 0)
+
     def test_embeddings_get_them_as_answers_do(self):
         daemon = self.serve("--model", self.model, "--threads", "1", "--lora", self.adapter)
 

@@ -4,6 +4,7 @@
  * Owner: the test program. Lifetime: the process.
  */
 #include "mlxr_adapter.h"
+#include <pthread.h>
 
 #include <math.h>
 #include <stdlib.h>
@@ -427,6 +428,53 @@ static void a_model_keeps_what_it_made_of_files(void **state)
     close_world(&w); /* what was kept goes with the model */
 }
 
+typedef struct reading {
+    mlxr_model *model;
+    mlxr_adapter_path files[2];
+    mlxr_status status;
+    mlxr_error error;
+} reading;
+
+static void *read_files(void *user)
+{
+    reading *r = user;
+    r->status = mlxr_model_read_adapters(r->model, r->files, 2, &r->error);
+    return NULL;
+}
+
+static void files_are_read_by_any_thread_and_the_engines_waits_for_none(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    mlxr_model *model = NULL;
+    float with[TINY_N_VOCAB], by_hand[TINY_N_VOCAB];
+    open_world(&w, 1, NULL);
+    char one[512], other[512], away[520];
+    snprintf(one, sizeof one, "%s", file_of("one"));
+    snprintf(other, sizeof other, "%s", file_of("other"));
+    snprintf(away, sizeof away, "%s-away", one);
+    reading readings[4];
+    pthread_t threads[4];
+    for (size_t i = 0; i < 4; i++) {
+        readings[i] = (reading){.model = w.plain, .files = {{one, 1}, {i < 3 ? other : "nowhere", 0.5f}}};
+        assert_int_equal(pthread_create(&threads[i], NULL, read_files, &readings[i]), 0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(readings[i].status == MLXR_OK, i < 3);
+    }
+    assert_non_null(strstr(readings[3].error.text, "nowhere"));
+    rename(one, away); /* who looked for it now would not find it */
+    assert_ok(mlxr_model_with(&model, w.plain, readings[0].files, 1, &error), &error);
+    logits_alone(&w, model, PROMPT, with);
+    logits_alone(&w, w.one, PROMPT, by_hand);
+    assert_memory_equal(with, by_hand, sizeof with);
+    rename(away, one);
+    mlxr_model_unref(&model);
+    close_world(&w);
+}
+
 /* ---- what is refused -----------------------------------------------------------------------------------------------
  */
 
@@ -608,6 +656,7 @@ int main(void)
         cmocka_unit_test(formats_of_models_and_adapters_can_be_mixed),
         cmocka_unit_test(embeddings_take_adapters),
         cmocka_unit_test(a_model_keeps_what_it_made_of_files),
+        cmocka_unit_test(files_are_read_by_any_thread_and_the_engines_waits_for_none),
         cmocka_unit_test(what_is_no_plain_adapter_is_refused_by_name),
         cmocka_unit_test(a_backend_that_refuses_adapters_costs_no_memory_a_request),
         cmocka_unit_test(an_adapter_of_a_model_that_is_gone_is_refused),
