@@ -27,6 +27,7 @@ typedef enum extent {
     EXTENT_SHARED,
     EXTENT_ONE,
     EXTENT_LAYER_EMBD,
+    EXTENT_EXPERT_LATENT,
     EXTENT_HEADS_V,
     EXTENT_LATENT_Q,
     EXTENT_LATENT_KV,
@@ -74,8 +75,10 @@ typedef enum need {
     NEED_EXPERTS,     /* R in a layer of experts */
     NEED_EXPERTS_BIAS,
     NEED_CHOICE_BIAS,
-    NEED_OF_SUM, /* R with norms of X behind a block */
-    NEED_SHARED, /* R in one with experts that all tokens share */
+    NEED_OF_SUM,        /* R with norms of X behind a block */
+    NEED_SHARED,        /* R in one with experts that all tokens share */
+    NEED_SHARED_GATE,   /* … with gates */
+    NEED_EXPERT_LATENT, /* R where experts read fewer numbers than X has */
     NEED_SHARED_WEIGHT,
     NEED_BESIDE,        /* R in a layer of experts beside a dense MLP */
     NEED_EXPERT_SCALES, /* O there */
@@ -139,7 +142,9 @@ static const struct {
     {"ffn_gate_inp.weight", SLOT(router), EXTENT_EMBD, EXTENT_EXPERTS, NEED_EXPERTS},
     {"ffn_gate_inp.bias", SLOT(router_bias), EXTENT_EXPERTS, EXTENT_NONE, NEED_EXPERTS_BIAS},
     {"exp_probs_b.bias", SLOT(choice_bias), EXTENT_EXPERTS, EXTENT_NONE, NEED_CHOICE_BIAS},
-    {"ffn_gate_shexp.weight", SLOT(shared_gate), EXTENT_EMBD, EXTENT_SHARED, NEED_SHARED},
+    {"ffn_latent_down.weight", SLOT(latent_down), EXTENT_EMBD, EXTENT_EXPERT_LATENT, NEED_EXPERT_LATENT},
+    {"ffn_latent_up.weight", SLOT(latent_up), EXTENT_EXPERT_LATENT, EXTENT_EMBD, NEED_EXPERT_LATENT},
+    {"ffn_gate_shexp.weight", SLOT(shared_gate), EXTENT_EMBD, EXTENT_SHARED, NEED_SHARED_GATE},
     {"ffn_up_shexp.weight", SLOT(shared_up), EXTENT_EMBD, EXTENT_SHARED, NEED_SHARED},
     {"ffn_down_shexp.weight", SLOT(shared_down), EXTENT_SHARED, EXTENT_EMBD, NEED_SHARED},
     {"ffn_gate_inp_shexp.weight", SLOT(shared_weight), EXTENT_EMBD, EXTENT_ONE, NEED_SHARED_WEIGHT},
@@ -228,6 +233,8 @@ static uint64_t extent_of(const hparams *h, uint32_t layer, extent e)
         return h->n_ff_shared;
     case EXTENT_ONE:
         return 1;
+    case EXTENT_EXPERT_LATENT:
+        return h->n_expert_latent;
     case EXTENT_LAYER_EMBD:
         return h->n_embd_layer;
     case EXTENT_HEADS_V:
@@ -350,6 +357,10 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         return sparse;
     case NEED_SHARED:
         return sparse && h->n_ff_shared > 0;
+    case NEED_SHARED_GATE:
+        return sparse && h->n_ff_shared > 0 && !fam->ungated;
+    case NEED_EXPERT_LATENT:
+        return sparse && h->n_expert_latent > 0;
     case NEED_SHARED_WEIGHT:
         return sparse && h->n_ff_shared > 0 && fam->gated_shared;
     case NEED_BESIDE:
@@ -559,7 +570,7 @@ static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
     if (layer >= h->n_layers) {
         return layer < h->n_layers + h->n_layers_ahead;
     }
-    if (hparams_is_sparse(h, layer) && experts_know(t->name + n, h->n_expert)) {
+    if (hparams_has_mlp(h, layer) && hparams_is_sparse(h, layer) && experts_know(t->name + n, h->n_expert)) {
         return true;
     }
     for (size_t i = 0; i < N_LAYER_SLOTS; i++) {
@@ -675,7 +686,7 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
         if (status == MLXR_OK) {
             status = flatten_mixer(&w.layers[i], memory, error);
         }
-        if (status == MLXR_OK && hparams_is_sparse(h, i)) {
+        if (status == MLXR_OK && hparams_has_mlp(h, i) && hparams_is_sparse(h, i)) {
             status = bind_experts(&w.layers[i], h, file, i, memory, &n_bound, error);
         }
     }

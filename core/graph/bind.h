@@ -31,6 +31,7 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *layer_scale;                                        /* [1] */
     const tensor *choice_bias;                                        /* [n_expert] */
     const tensor *shared_gate, *shared_up, *shared_down;
+    const tensor *latent_down, *latent_up;                                /* [n_embd, n_expert_latent] and back */
     const tensor *gate_experts, *up_experts, *down_experts;               /* [n_expert] matrices */
     const float *gate_experts_bias, *up_experts_bias, *down_experts_bias; /* [n_expert][n_ff or n_embd], or NULL */
     /* of a mixer; GGUF has "in" whole, or in parts */

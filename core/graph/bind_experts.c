@@ -13,6 +13,7 @@
 typedef struct binder {
     const model_file *file;
     uint32_t layer, n_expert;
+    bool ungated;
     region *memory;
     uint64_t *n_bound;
     mlxr_error *error;
@@ -146,6 +147,10 @@ static mlxr_status bind_bias(const binder *b, const char *part, uint64_t n_all, 
 
 static mlxr_status bind_gate_up(const binder *b, uint64_t embd, uint64_t ff, layer_weights *out)
 {
+    if (b->ungated) {
+        mlxr_status status = bind_part(b, "up", embd, ff, &out->up_experts);
+        return status != MLXR_OK ? status : bind_bias(b, "up", ff, 0, ff, &out->up_experts_bias);
+    }
     const tensor *both = find(b, "gate_up", "weight");
     const char *gate = both ? "gate_up" : "gate", *up = both ? "gate_up" : "up";
     uint64_t n_all = both ? 2 * ff : ff;
@@ -162,9 +167,14 @@ static mlxr_status bind_gate_up(const binder *b, uint64_t embd, uint64_t ff, lay
 mlxr_status bind_experts(layer_weights *out, const hparams *h, const model_file *file, uint32_t layer, region *memory,
                          uint64_t *n_bound, mlxr_error *error)
 {
-    binder b = {
-        .file = file, .layer = layer, .n_expert = h->n_expert, .memory = memory, .n_bound = n_bound, .error = error};
-    uint64_t embd = h->n_embd, ff = h->n_ff_expert;
+    binder b = {.file = file,
+                .layer = layer,
+                .n_expert = h->n_expert,
+                .ungated = h->fam->ungated,
+                .memory = memory,
+                .n_bound = n_bound,
+                .error = error};
+    uint64_t embd = hparams_expert_in(h), ff = h->n_ff_expert;
     mlxr_status status = bind_gate_up(&b, embd, ff, out);
     status = status != MLXR_OK ? status : bind_part(&b, "down", ff, embd, &out->down_experts);
     return status != MLXR_OK ? status : bind_bias(&b, "down", embd, 0, embd, &out->down_experts_bias);

@@ -176,6 +176,15 @@ static const family families[] = {
      .ungated = true,
      .act = ACT_RELU_SQUARED,
      .unturned_every = 1},
+    /* NVIDIA 2025: Nemotron 3 Nano, Super */
+    {.name = "nemotron_h_moe",
+     .mixer = MIXER_SSM,
+     .one_block = true,
+     .ungated = true,
+     .act = ACT_RELU_SQUARED,
+     .routing = ROUTE_SIGMOID,
+     .normalise_experts = true,
+     .unturned_every = 1},
     /* LG AI Research 2025 */
     {.name = "exaone4", .qk_norm = QK_NORM_HEADS, .norms = NORMS_AFTER, .full_every = 4, .full_is_unturned = true},
     /* DeepSeek-AI 2024: V2, V3, R1 and what has their shape (Kimi K2). */

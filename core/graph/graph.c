@@ -354,7 +354,7 @@ static void add_mixer(builder *b, const layer_weights *w, bool turns)
     add_residual(b, NULL);
 }
 
-static void add_mixture(builder *b, const layer_weights *w, slot in)
+static void add_mixture(builder *b, const layer_weights *w, slot dst, slot in)
 {
     const hparams *h = &b->g->h;
     op_experts *x = region_array(&b->g->memory, 1, sizeof *x);
@@ -364,7 +364,7 @@ static void add_mixture(builder *b, const layer_weights *w, slot in)
     }
     *x = (op_experts){.n_expert = h->n_expert,
                       .n_used = h->n_expert_used,
-                      .n_in = h->n_embd,
+                      .n_in = hparams_expert_in(h),
                       .n_ff = h->n_ff_expert,
                       .routing = h->routing,
                       .normalise = h->normalise_experts,
@@ -381,7 +381,8 @@ static void add_mixture(builder *b, const layer_weights *w, slot in)
                       .gate_bias = w->gate_experts_bias,
                       .up_bias = w->up_experts_bias,
                       .down_bias = w->down_experts_bias};
-    add(b, OP_EXPERTS, SLOT_O, in)->experts = x;
+    b->width[dst] = x->n_in;
+    add(b, OP_EXPERTS, dst, in)->experts = x;
 }
 
 /* The mixture joins X before what all tokens share does. */
@@ -389,12 +390,20 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
 {
     const hparams *h = &b->g->h;
     add_linear(b, SLOT_R, in, w->router, w->router_bias);
-    add_mixture(b, w, in);
+    if (w->latent_down) {
+        add_linear(b, SLOT_O, in, w->latent_down, NULL);
+        add_mixture(b, w, SLOT_P, SLOT_O);
+        add_linear(b, SLOT_O, SLOT_P, w->latent_up, NULL);
+    } else {
+        add_mixture(b, w, SLOT_O, in);
+    }
     add_residual(b, w->post_ffn_norm);
-    if (w->shared_gate) {
-        add_linear(b, SLOT_SG, in, w->shared_gate, NULL);
-        add_linear(b, SLOT_SU, in, w->shared_up, NULL);
-        add(b, OP_GATED, SLOT_SG, SLOT_SU)->act = h->fam->act;
+    if (w->shared_up) {
+        add_linear(b, SLOT_SG, in, w->shared_gate ? w->shared_gate : w->shared_up, NULL);
+        if (w->shared_gate) {
+            add_linear(b, SLOT_SU, in, w->shared_up, NULL);
+        }
+        add(b, OP_GATED, SLOT_SG, w->shared_gate ? SLOT_SU : SLOT_NONE)->act = h->fam->act;
         add_linear(b, SLOT_O, SLOT_SG, w->shared_down, NULL);
         if (w->shared_weight) {
             add_linear(b, SLOT_SW, in, w->shared_weight, NULL);
@@ -430,7 +439,7 @@ static void add_experts_beside(builder *b, const layer_weights *w)
     add_norm(b, SLOT_N, SLOT_X, scaled_vector(b, w->router_scale, 1.0f / sqrtf((float)n)), NULL, n);
     add_linear(b, SLOT_R, SLOT_N, w->router, w->router_bias);
     add_norm(b, SLOT_N, SLOT_X, w->experts_norm, NULL, n);
-    add_mixture(b, w, SLOT_N);
+    add_mixture(b, w, SLOT_O, SLOT_N);
     add_norm(b, SLOT_P, SLOT_O, w->post_experts_norm, NULL, n);
 }
 
@@ -636,7 +645,10 @@ static void set_slots(plan *p, const hparams *h)
         p->slot_width[SLOT_G] = p->slot_width[SLOT_U] = n;
         p->slot_width[SLOT_LE] = p->slot_width[SLOT_LP] = h->n_layers * h->n_embd_layer;
     }
-    p->slot_width[SLOT_P] = h->n_expert && h->fam->experts_beside ? h->n_embd : 0;
+    p->slot_width[SLOT_P] = h->n_expert && h->fam->experts_beside ? h->n_embd : h->n_expert_latent;
+    if (h->n_expert_latent > h->n_embd) {
+        p->slot_width[SLOT_O] = h->n_expert_latent;
+    }
     p->slot_width[SLOT_R] = h->n_expert;
     p->slot_width[SLOT_SG] = p->slot_width[SLOT_SU] = h->n_ff_shared;
     set_mixer_slots(p, h);
@@ -758,7 +770,8 @@ static void count_bytes(graph *g, const model_file *file)
     for (uint32_t i = 0; i < g->plan.n_ops; i++) {
         const op *o = &g->plan.ops[i];
         for (uint32_t x = o->kind == OP_EXPERTS ? o->experts->n_used : UINT32_MAX; x < g->h.n_expert; x++) {
-            unused += o->experts->gate[x].n_bytes + o->experts->up[x].n_bytes + o->experts->down[x].n_bytes;
+            unused += o->experts->gate ? o->experts->gate[x].n_bytes : 0;
+            unused += o->experts->up[x].n_bytes + o->experts->down[x].n_bytes;
         }
     }
     g->bytes_per_token = g->weight_bytes - unused;

@@ -250,13 +250,14 @@ static void read_experts(reader *r, hparams *h)
     read_u32(r, "expert_group_count", &h->n_expert_groups);
     read_u32(r, "expert_group_used_count", &h->n_expert_groups_used);
     read_f32(r, "expert_weights_scale", &h->expert_scale);
+    read_u32(r, "moe_latent_size", &h->n_expert_latent);
     uint32_t by_best = 0;
     read_u32(r, "expert_group_by_best", &by_best);
     h->groups_by_best = by_best != 0;
     read_gating(r, h);
     h->expert_scale = h->expert_scale == 0 ? 1 : h->expert_scale; /* what files write that have none */
     if (r->status == MLXR_OK && (h->n_expert > EXPERTS_MAX || h->n_ff_expert > 1u << 22 || h->n_ff_shared > 1u << 22 ||
-                                 h->n_layers_dense > h->n_layers)) {
+                                 h->n_expert_latent > 1u << 20 || h->n_layers_dense > h->n_layers)) {
         r->status = error_set(r->error, MLXR_UNSUPPORTED,
                               "%u experts of %u and %u shared elements behind %u dense layers; at most %u experts",
                               h->n_expert, h->n_ff_expert, h->n_ff_shared, h->n_layers_dense, EXPERTS_MAX);
@@ -393,7 +394,8 @@ static void read_shape(reader *r, hparams *h)
     read_experts(r, h);
     h->n_head_kv = h->n_head_kv_window = h->n_head;
     read_head_count_kv(r, h);
-    if (h->n_expert == 0 || h->n_layers_dense > 0 || h->n_ff_expert == 0 || h->fam->experts_beside) {
+    if (h->n_expert == 0 || h->n_layers_dense > 0 || h->n_ff_expert == 0 || h->fam->experts_beside ||
+        h->fam->one_block) {
         read_feed_forward(r, h);
     } else {
         h->n_ff = h->n_ff_expert; /* no layer has a dense one */

@@ -47,6 +47,7 @@ typedef struct hparams {
     uint32_t window;        /* of window layers; 0: there are none */
     /* A mixture of experts; n_expert 0: there is none. */
     uint32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared, n_layers_dense; /* the first layers are dense */
+    uint32_t n_expert_latent; /* of what experts read and give instead of X; 0: X itself */
     uint32_t n_expert_groups, n_expert_groups_used;
     bool groups_by_best; /* of these experts */
     /* Latent attention: head_dim is n_nope + n_rot, as keys have it; n_latent_q 0: queries are made at once. */
@@ -79,6 +80,11 @@ static inline bool hparams_is_sparse(const hparams *h, uint32_t layer)
 static inline bool hparams_is_dense(const hparams *h, uint32_t layer)
 {
     return !hparams_is_sparse(h, layer) || h->fam->experts_beside;
+}
+
+static inline uint32_t hparams_expert_in(const hparams *h)
+{
+    return h->n_expert_latent ? h->n_expert_latent : h->n_embd;
 }
 
 static inline bool hparams_reads_kv(const hparams *h, uint32_t layer)

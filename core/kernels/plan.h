@@ -42,7 +42,7 @@ typedef enum slot {
     SLOT_KV,     /* the rest of keys, and values, head by head */
     SLOT_LE,     /* what each layer has of the token, layer by layer [n_layers × n_embd_layer] */
     SLOT_LP,     /* the same made of X */
-    SLOT_P,      /* what joins a block's output before that joins X [n_embd] */
+    SLOT_P,      /* what joins a block's output before that joins X [n_embd], or what it is made of */
     SLOT_LOGITS, /* what a step gives: logits [n_vocab], or hidden states of a plan that ends with its last norm */
     SLOT_COUNT,
 } slot;
@@ -177,7 +177,8 @@ typedef struct op_experts {
     bool groups_by_best;        /* … by the best alone */
     const float *expert_scales; /* [n_expert] multiply the weight of each, or NULL */
     activation act;
-    const tensor *gate, *up, *down;               /* [n_expert] matrices [n_in, n_ff], [n_ff, n_in] */
+    /* [n_expert] matrices [n_in, n_ff], [n_ff, n_in]; gate NULL: an expert is down(act(up(x))) */
+    const tensor *gate, *up, *down;
     const float *gate_bias, *up_bias, *down_bias; /* [n_expert][n_ff or n_in] or NULL */
 } op_experts;
 

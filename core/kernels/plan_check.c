@@ -296,11 +296,12 @@ static mlxr_status check_experts(check *c)
                             x->n_used > x->n_groups_used * (x->n_expert / x->n_groups))) {
         return bad(c, "chooses groups that do not fit its experts");
     }
-    if (c->o->width != x->n_in || c->o->src == c->o->dst || x->n_ff == 0 || !x->gate || !x->up || !x->down) {
+    if (c->o->width != x->n_in || c->o->src == c->o->dst || x->n_ff == 0 || !x->up || !x->down ||
+        (!x->gate && (x->gate_bias || x->act == ACT_SWIGLU_CLAMPED))) {
         return bad(c, "has experts of another width");
     }
     for (uint32_t i = 0; i < x->n_expert; i++) {
-        mlxr_status status = shaped(c, &x->gate[i], x->n_in, x->n_ff);
+        mlxr_status status = x->gate ? shaped(c, &x->gate[i], x->n_in, x->n_ff) : MLXR_OK;
         status = status != MLXR_OK ? status : shaped(c, &x->up[i], x->n_in, x->n_ff);
         status = status != MLXR_OK ? status : shaped(c, &x->down[i], x->n_ff, x->n_in);
         if (status != MLXR_OK) {

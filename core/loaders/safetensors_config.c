@@ -41,7 +41,7 @@ mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *nam
 
 /* ---- layers without attention ---- */
 
-typedef enum layer_type { TYPE_ATTENTION, TYPE_MIXER, TYPE_MLP, TYPE_UNKNOWN } layer_type;
+typedef enum layer_type { TYPE_ATTENTION, TYPE_MIXER, TYPE_MLP, TYPE_EXPERTS, TYPE_UNKNOWN } layer_type;
 
 static layer_type type_of_word(const char *word)
 {
@@ -53,7 +53,8 @@ static layer_type type_of_word(const char *word)
                  {"linear_attention", TYPE_MIXER},
                  {"mamba", TYPE_MIXER},
                  {"conv", TYPE_MIXER},
-                 {"mlp", TYPE_MLP}};
+                 {"mlp", TYPE_MLP},
+                 {"moe", TYPE_EXPERTS}};
     for (size_t i = 0; word && i < sizeof words / sizeof *words; i++) {
         if (strcmp(words[i].word, word) == 0) {
             return words[i].type;
@@ -62,7 +63,7 @@ static layer_type type_of_word(const char *word)
     return TYPE_UNKNOWN;
 }
 
-/* Where config.json lists the layers: an array of words, of Nemotron-H also one word of the letters M, * and -. */
+/* Where config.json lists the layers: an array of words, of Nemotron-H also one word of the letters M, *, - and E. */
 static const json_t *layer_list(const hf_writer *w)
 {
     static const char *const keys[] = {"layer_types", "layers_block_type", "hybrid_override_pattern"};
@@ -84,7 +85,21 @@ static layer_type type_of_layer(const json_t *list, size_t i)
         return type_of_word(json_string_value(json_array_get(list, i)));
     }
     char letter = json_string_value(list)[i];
-    return letter == 'M' ? TYPE_MIXER : letter == '*' ? TYPE_ATTENTION : letter == '-' ? TYPE_MLP : TYPE_UNKNOWN;
+    return letter == 'M'   ? TYPE_MIXER
+           : letter == '*' ? TYPE_ATTENTION
+           : letter == '-' ? TYPE_MLP
+           : letter == 'E' ? TYPE_EXPERTS
+                           : TYPE_UNKNOWN;
+}
+
+static bool lists_experts(const json_t *list)
+{
+    for (size_t i = 0; i < layer_list_length(list); i++) {
+        if (type_of_layer(list, i) == TYPE_EXPERTS) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* A number a layer: n in those of a type, 0 in the others. */
@@ -94,7 +109,8 @@ static void write_per_layer(hf_writer *w, const char *key, layer_type type, uint
     uint8_t *numbers = hf_add_array(w, key, META_I32, n_layers);
     for (uint32_t i = 0; i < n_layers && numbers; i++) {
         layer_type found = type_of_layer(list, i);
-        bool fits = found != TYPE_UNKNOWN && (found != TYPE_MLP || w->class->mixer == HF_MIXER_NEMOTRON);
+        layer_type mlp = w->class->experts ? TYPE_EXPERTS : TYPE_MLP; /* all of a kind */
+        bool fits = found <= TYPE_MIXER || (found == mlp && w->class->mixer == HF_MIXER_NEMOTRON);
         if (!fits && w->status == MLXR_OK) {
             w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: layer %" PRIu32 " is of an unknown type",
                                   i);
@@ -301,6 +317,8 @@ static void write_shape(hf_writer *w, hf_shape *s)
     const char *ff_key = "intermediate_size";
     if (class->mixer == HF_MIXER_CONV && hf_member(w->root, "block_ff_dim")) {
         ff_key = "block_ff_dim";
+    } else if (class->mixer == HF_MIXER_NEMOTRON && class->experts) {
+        ff_key = "moe_intermediate_size";
     } else if (w->config->no_experts && class->mixer) {
         ff_key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
     }
@@ -334,7 +352,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     hf_add_u32(w, ".context_length", s->n_ctx);
     hf_add_u32(w, ".embedding_length", n_embd);
     if (class->mixer == HF_MIXER_NEMOTRON) {
-        write_per_layer(w, ".feed_forward_length", TYPE_MLP, n_ff, s->n_layers);
+        write_per_layer(w, ".feed_forward_length", class->experts ? TYPE_EXPERTS : TYPE_MLP, n_ff, s->n_layers);
     } else if (!class->head_dim_full) {
         hf_add_u32(w, ".feed_forward_length", n_ff);
     }
@@ -565,7 +583,11 @@ static void write_experts(hf_writer *w)
     if (hf_get_u32(w, w->root, "n_shared_experts", &number)) {
         hf_add_u32(w, ".expert_shared_count", number);
     }
+    if (hf_get_u32(w, w->root, "moe_latent_size", &number)) {
+        hf_add_u32(w, ".moe_latent_size", number);
+    }
     if (hf_get_u32(w, w->root, "shared_expert_intermediate_size", &number) ||
+        hf_get_u32(w, w->root, "moe_shared_expert_intermediate_size", &number) ||
         (w->class->mixer == HF_MIXER_MAMBA && hf_get_u32(w, w->root, "shared_intermediate_size", &number))) {
         hf_add_u32(w, ".expert_shared_feed_forward_length", number);
     }
@@ -738,6 +760,10 @@ static void find_class(hf_writer *w)
     } else {
         w->class = class_name ? hf_class_find(class_name, w->config) : hf_class_find_type(type ? type : "");
         w->arch = w->class ? w->class->arch : class_name ? class_name : type;
+    }
+    if (w->class && w->class->mixer == HF_MIXER_NEMOTRON && lists_experts(layer_list(w))) {
+        w->class = hf_class_of("nemotron_h_moe");
+        w->arch = w->class->arch;
     }
     const json_t *inner = hf_member(w->root, "text_config");
     const char *inner_type = json_string_value(hf_member(inner, "model_type"));

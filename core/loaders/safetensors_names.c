@@ -108,10 +108,22 @@ static const stem global_stems[] = {
 };
 
 static const stem nemotron_layer_stems[] = {
-    {"norm", "attn_norm", true},           {"mixer.q_proj", "attn_q", false},      {"mixer.k_proj", "attn_k", false},
-    {"mixer.v_proj", "attn_v", false},     {"mixer.o_proj", "attn_output", false}, {"mixer.in_proj", "ssm_in", false},
-    {"mixer.conv1d", "ssm_conv1d", false}, {"mixer.norm", "ssm_norm", false},      {"mixer.out_proj", "ssm_out", false},
-    {"mixer.up_proj", "ffn_up", false},    {"mixer.down_proj", "ffn_down", false},
+    {"norm", "attn_norm", true},
+    {"mixer.q_proj", "attn_q", false},
+    {"mixer.k_proj", "attn_k", false},
+    {"mixer.v_proj", "attn_v", false},
+    {"mixer.o_proj", "attn_output", false},
+    {"mixer.in_proj", "ssm_in", false},
+    {"mixer.conv1d", "ssm_conv1d", false},
+    {"mixer.norm", "ssm_norm", false},
+    {"mixer.out_proj", "ssm_out", false},
+    {"mixer.up_proj", "ffn_up", false},
+    {"mixer.down_proj", "ffn_down", false},
+    {"mixer.gate", "ffn_gate_inp", false},
+    {"mixer.shared_experts.up_proj", "ffn_up_shexp", false},
+    {"mixer.shared_experts.down_proj", "ffn_down_shexp", false},
+    {"mixer.fc1_latent_proj", "ffn_latent_down", false},
+    {"mixer.fc2_latent_proj", "ffn_latent_up", false},
 };
 static const stem nemotron_global_stems[] = {
     {"backbone.embeddings", "token_embd", false},
@@ -262,6 +274,9 @@ static const struct {
     {"mixer.D", "ssm_d", HF_COLUMN},
     {"mixer.dt_bias", "ssm_dt.bias", 0},
     {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias", 0},
+    {"mixer.gate.e_score_correction_bias", "exp_probs_b.bias", 0},
+    {"mixer.experts.up_proj", "ffn_up_exps.weight", 0},
+    {"mixer.experts.down_proj", "ffn_down_exps.weight", 0},
     {"mlp.experts.gate_up_proj", "ffn_gate_up_exps.weight", HF_TRANSPOSED | HF_ZIPPED},
     {"mlp.experts.gate_up_proj_bias", "ffn_gate_up_exps.bias", HF_ZIPPED},
     {"mlp.experts.down_proj", "ffn_down_exps.weight", HF_TRANSPOSED},
@@ -277,7 +292,8 @@ static const struct {
 /* "mlp.experts.7.up_proj.weight" → "ffn_up.7.weight". */
 static bool expert_name(const char *name, char *out, size_t cap)
 {
-    static const char *const folders[] = {"mlp.experts.", "block_sparse_moe.experts.", "feed_forward.experts."};
+    static const char *const folders[] = {"mlp.experts.", "block_sparse_moe.experts.", "feed_forward.experts.",
+                                          "mixer.experts."};
     static const char *const theirs[] = {"gate_proj", "up_proj", "down_proj", "w1", "w3", "w2"};
     static const char *const ours[] = {"gate", "up", "down"};
     for (size_t i = 0; i < COUNT(folders); i++) {
@@ -407,6 +423,9 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     }
     char whole[256];
     name = in_folder(class, name, whole, sizeof whole);
+    if (class->mixer == HF_MIXER_NEMOTRON && strncmp(name, "mtp.", 4) == 0) {
+        return HF_SKIP; /* it predicts further tokens */
+    }
     if (class->encoder && (strcmp(name, "embeddings.position_ids") == 0 || strncmp(name, "pooler.", 7) == 0)) {
         return HF_SKIP; /* the pooler was of a task that nobody asks of it */
     }

@@ -347,7 +347,7 @@ double mlxr_model_flops(const mlxr_model *m, size_t n_computed, size_t n_more, s
         } else if (o->kind == OP_LINEAR) {
             flops += 2.0 * (double)o->weight->shape[0] * (double)o->weight->shape[1] * n_rows;
         } else if (o->kind == OP_EXPERTS) {
-            flops += 6.0 * o->experts->n_in * o->experts->n_ff * o->experts->n_used * n_rows;
+            flops += (o->experts->gate ? 6.0 : 4.0) * o->experts->n_in * o->experts->n_ff * o->experts->n_used * n_rows;
         } else if (o->kind == OP_ATTEND) { /* q·k and p·v */
             flops += 4.0 * o->attend.n_head * o->attend.head_dim * keys_seen(o->attend.window, n_computed, n_more);
         }

@@ -136,6 +136,16 @@ FAMILIES = {
         layer_types=["linear_attention", "mlp", "full_attention", "linear_attention", "mlp"], num_hidden_layers=None,
         mamba_num_heads=6, mamba_head_dim=16, n_groups=2, ssm_state_size=24, head_dim=32, chunk_size=32,
         layer_norm_epsilon=float(np.float32(2e-3)), rms_norm_eps=None, use_conv_bias=True, mlp_bias=True)),
+    "nemotron-h-moe": ("NemotronHConfig", dict(
+        layer_types=["linear_attention", "moe", "full_attention", "moe", "linear_attention"], num_hidden_layers=None,
+        mamba_num_heads=6, mamba_head_dim=16, n_groups=2, ssm_state_size=24, head_dim=32, chunk_size=32,
+        layer_norm_epsilon=float(np.float32(2e-3)), rms_norm_eps=None, n_routed_experts=8, num_experts_per_tok=3,
+        moe_intermediate_size=40, moe_shared_expert_intermediate_size=56, n_group=4, topk_group=2, routed_scaling_factor=1.7)),
+    "nemotron-h-latent": ("NemotronHConfig", dict(
+        layer_types=["linear_attention", "moe", "full_attention", "moe"], num_hidden_layers=None, mamba_num_heads=6,
+        mamba_head_dim=16, n_groups=2, ssm_state_size=24, head_dim=32, chunk_size=32,
+        layer_norm_epsilon=float(np.float32(2e-3)), rms_norm_eps=None, n_routed_experts=6, num_experts_per_tok=2,
+        moe_intermediate_size=40, moe_shared_expert_intermediate_size=56, moe_latent_size=28)),
     "bert": ("BertConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), eos_token_id=None)),
     "xlm-roberta": ("XLMRobertaConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
                                              max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1)),

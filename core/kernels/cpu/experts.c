@@ -13,6 +13,17 @@
 
 /* ---- sizes ---- */
 
+/* The matrices that an expert's input meets: gate and up, or up alone. */
+typedef struct input_weights {
+    const tensor *of[2];
+    uint32_t n;
+} input_weights;
+
+static input_weights input_weights_of(const op_experts *x, uint32_t expert)
+{
+    return x->gate ? (input_weights){{&x->gate[expert], &x->up[expert]}, 2} : (input_weights){{&x->up[expert]}, 1};
+}
+
 void experts_size_add(experts_size *size, const op_experts *x, const linear_kernels *kernels)
 {
     size->n_expert = x->n_expert > size->n_expert ? x->n_expert : size->n_expert;
@@ -21,9 +32,9 @@ void experts_size_add(experts_size *size, const op_experts *x, const linear_kern
     size->n_ff = x->n_ff > size->n_ff ? x->n_ff : size->n_ff;
     size->n_widest = size->n_in > size->n_ff ? size->n_in : size->n_ff;
     for (uint32_t i = 0; i < x->n_expert; i++) {
-        const tensor *inputs[] = {&x->gate[i], &x->up[i]};
-        for (uint32_t j = 0; j < 2; j++) {
-            size->formats |= 1u << kernels->few[inputs[j]->type] | 1u << kernels->many[inputs[j]->type];
+        input_weights in = input_weights_of(x, i);
+        for (uint32_t j = 0; j < in.n; j++) {
+            size->formats |= 1u << kernels->few[in.of[j]->type] | 1u << kernels->many[in.of[j]->type];
         }
         size->middle_formats |= 1u << kernels->few[x->down[i].type] | 1u << kernels->many[x->down[i].type];
     }
@@ -153,9 +164,10 @@ static void group_pairs(const exec *e, const op_experts *x, uint32_t n_rows)
         uint32_t n = counts[i];
         counts[i] = at; /* from now on: where its next pair goes */
         if (n) {
-            const tensor *in[] = {&x->gate[i], &x->up[i]}, *out[] = {&x->down[i]};
+            const tensor *out[] = {&x->down[i]};
+            input_weights in = input_weights_of(x, i);
             w->groups[n_groups++] = (experts_group){.expert = i, .first = at, .n = n, .input = input, .middle = middle};
-            input = packed_end(&e->prog->linear, in, 2, n, input);
+            input = packed_end(&e->prog->linear, in.of, in.n, n, input);
             middle = packed_end(&e->prog->linear, out, 1, n, middle);
             at += n;
         }
@@ -235,16 +247,20 @@ static void gate_up_piece(const exec *e, const op_experts *x, const experts_grou
                           void *scratch)
 {
     const experts_work *w = &e->experts;
-    const tensor *both[] = {&x->gate[g->expert], &x->up[g->expert]};
+    input_weights weights = input_weights_of(x, g->expert);
     group_inputs in;
-    inputs_of(e, both, 2, g->n, w->input + g->input, &in);
-    float *gate = w->gate + (size_t)g->first * x->n_ff, *up = w->up + (size_t)g->first * x->n_ff;
+    inputs_of(e, weights.of, weights.n, g->n, w->input + g->input, &in);
+    float *first = w->gate + (size_t)g->first * x->n_ff, *up = w->up + (size_t)g->first * x->n_ff;
     size_t bias = (size_t)g->expert * x->n_ff;
-    multiply(e, both[0], &in, x->gate_bias ? x->gate_bias + bias : NULL, gate, g->n, begin, end, scratch);
-    multiply(e, both[1], &in, x->up_bias ? x->up_bias + bias : NULL, up, g->n, begin, end, scratch);
+    const float *up_bias = x->up_bias ? x->up_bias + bias : NULL;
+    const float *first_bias = !x->gate ? up_bias : x->gate_bias ? x->gate_bias + bias : NULL;
+    multiply(e, weights.of[0], &in, first_bias, first, g->n, begin, end, scratch);
+    if (x->gate) {
+        multiply(e, weights.of[1], &in, up_bias, up, g->n, begin, end, scratch);
+    }
     for (uint32_t i = 0; i < g->n; i++) {
         size_t at = (size_t)i * x->n_ff + begin;
-        e->prog->ops.gated(x->act, gate + at, up + at, end - begin);
+        e->prog->ops.gated(x->act, first + at, x->gate ? up + at : NULL, end - begin);
     }
 }
 
@@ -308,8 +324,10 @@ static void show_groups(const exec *e, const op *o, bool middle, const team_memb
             rows = (observed_rows){.data = middle_row(e, o, g->first), .stride = x->n_ff, .n = g->n};
             seen->see(seen->user, x->down[g->expert].data, x->n_ff, &rows, member->index, member->n_threads);
         } else {
-            seen->see(seen->user, x->gate[g->expert].data, x->n_in, &rows, member->index, member->n_threads);
-            seen->see(seen->user, x->up[g->expert].data, x->n_in, &rows, member->index, member->n_threads);
+            input_weights in = input_weights_of(x, g->expert);
+            for (uint32_t i = 0; i < in.n; i++) {
+                seen->see(seen->user, in.of[i]->data, x->n_in, &rows, member->index, member->n_threads);
+            }
         }
     }
 }
@@ -333,8 +351,8 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
     team_barrier(member);
     group_inputs in;
     for (const experts_group *g = w->groups; g->n; g++) {
-        const tensor *both[] = {&x->gate[g->expert], &x->up[g->expert]};
-        inputs_of(e, both, 2, g->n, w->input + g->input, &in);
+        input_weights weights = input_weights_of(x, g->expert);
+        inputs_of(e, weights.of, weights.n, g->n, w->input + g->input, &in);
         pack_group(e, g, &in, input_row, o, member, &job);
     }
     team_barrier(member);

@@ -23,9 +23,10 @@ static mlxr_status check_supported(const program *prog, mlxr_error *error)
                              o->weight->name ? o->weight->name : "?", dtype_name(o->weight->type));
         }
         for (uint32_t x = 0; o->kind == OP_EXPERTS && x < o->experts->n_expert; x++) {
-            const tensor *three[] = {&o->experts->gate[x], &o->experts->up[x], &o->experts->down[x]};
+            const tensor *three[] = {&o->experts->up[x], &o->experts->down[x],
+                                     o->experts->gate ? &o->experts->gate[x] : NULL};
             for (uint32_t j = 0; j < 3; j++) {
-                if (!prog->linear.rows[three[j]->type]) {
+                if (three[j] && !prog->linear.rows[three[j]->type]) {
                     return error_set(error, MLXR_UNSUPPORTED,
                                      "tensor %s: the CPU backend has no product with %s weights",
                                      three[j]->name ? three[j]->name : "?", dtype_name(three[j]->type));
@@ -57,9 +58,9 @@ static uint32_t choose_rows(const program *prog)
     uint64_t weight_bytes = 0, row_bytes = 1;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const op *o = &p->ops[i];
-        weight_bytes += o->kind == OP_EXPERTS
-                            ? 3 * (uint64_t)o->experts->n_expert * o->experts->gate->row_bytes * o->experts->n_ff
-                            : 0;
+        weight_bytes += o->kind == OP_EXPERTS ? (o->experts->gate ? 3 : 2) * (uint64_t)o->experts->n_expert *
+                                                    o->experts->up->row_bytes * o->experts->n_ff
+                                              : 0;
         weight_bytes += o->kind == OP_LINEAR ? (uint64_t)o->weight->row_bytes * o->weight->shape[1] : 0;
     }
     for (uint32_t i = 1; i < SLOT_COUNT; i++) {

@@ -101,6 +101,10 @@ static mlxr_status check_mixers(const plan *p, mlxr_error *error)
     }
     for (uint32_t i = 0; i < p->n_ops; i++) {
         op_kind kind = p->ops[i].kind;
+        if (kind == OP_EXPERTS && !p->ops[i].experts->gate) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "the MLX backend runs no experts without a gate; the backend cpu does");
+        }
         if (kind == OP_CONV || kind == OP_RECUR || kind == OP_PICK) {
             return error_set(
                 error, MLXR_UNSUPPORTED,
