@@ -8,6 +8,9 @@
  * it; from the best of these a few rounds more. Then a K-quant's factors are rounded to halves, each group's scale (and
  * min) is chosen again among the whole numbers nearby, and the factors are solved for again.
  *
+ * IQ4_NL, IQ4_XS and MXFP4 differ in what a weight over its scale is rounded to: not a whole number but the nearest of
+ * sixteen of a table (vf_entry). The rest is the same; MXFP4's scales are powers of two, of which few are worth a try.
+ *
  * Weights are scaled by a power of two for each block, so that no sum overflows or vanishes.
  */
 #include <math.h>
@@ -15,6 +18,7 @@
 
 #include "kernels/cpu/encode.h"
 #include "quant/codec_layout.h"
+#include "quant/codec_table.h"
 #include "quant/half.h"
 
 #define LANES 16
@@ -24,10 +28,20 @@
 #define REFINE 2        /* rounds from the best of the fan */
 #define REFIT 1         /* of a K-quant's factors */
 #define FAN_STEP 0.1f
+#define ENTRIES 16          /* of a table */
+#define TABLE_FAN 6         /* steps to each side of an end of the table … */
+#define TABLE_FAN_STEP 2.5f /* … of so many of its numbers */
+
+/* The entries of a format, rising. What is at or above from[i] and below from[i + 1] is nearest to values[i]. */
+typedef struct entries {
+    float from[ENTRIES], values[ENTRIES];
+    uint8_t codes[256]; /* of a value as int8 */
+} entries;
 
 typedef struct unit {
     dtype type;
     const codec_layout *layout;
+    const entries *table;                            /* NULL: whole numbers from lowest to highest */
     unsigned n, n_blocks, per_block;                 /* weights a group; blocks that are there; groups a block */
     float lowest, highest;                           /* of a whole number */
     bool weighted;                                   /* else all w are 1 */
@@ -162,13 +176,19 @@ static inline vf whole(vf x, vf inv, vf least, vf most)
     return vf_sub(vf_min(vf_max(t, least), most), vf_set(MAGIC));
 }
 
-static inline __attribute__((always_inline)) sums add_up(const unit *u, unsigned n, unsigned h, bool weighted,
-                                                         bool with_min, vf scale, vf min)
+/* What a weight less its min is rounded to, over the scale. */
+static inline __attribute__((always_inline)) vf level(const unit *u, bool tabled, vf x, vf inv, vf least, vf most)
+{
+    return tabled ? vf_entry(vf_mul(x, inv), u->table->from, u->table->values) : whole(x, inv, least, most);
+}
+
+static inline __attribute__((always_inline)) sums add_up(const unit *u, unsigned n, unsigned h, bool tabled,
+                                                         bool weighted, bool with_min, vf scale, vf min)
 {
     sums s = {vf_zero(), vf_zero(), vf_zero()};
     vf inv = inverse(scale), least = vf_set(MAGIC + u->lowest), most = vf_set(MAGIC + u->highest);
     for (unsigned i = 0; i < n; i++) {
-        vf x = vf_load(&u->x[i][h]), q = whole(with_min ? vf_sub(x, min) : x, inv, least, most);
+        vf x = vf_load(&u->x[i][h]), q = level(u, tabled, with_min ? vf_sub(x, min) : x, inv, least, most);
         vf wq = weighted ? vf_mul(q, vf_load(&u->w[i][h])) : q;
         s.q = with_min ? vf_add(s.q, wq) : s.q;
         s.qq = vf_fma(wq, q, s.qq);
@@ -177,38 +197,51 @@ static inline __attribute__((always_inline)) sums add_up(const unit *u, unsigned
     return s;
 }
 
-static sums sums_of(const unit *u, unsigned h, vf scale, vf min)
+/* The same with what is known of a unit made constants. */
+static inline __attribute__((always_inline)) sums add_up_kind(const unit *u, unsigned h, bool weighted, vf scale,
+                                                              vf min)
 {
-    bool with_min = u->layout->dmin != 0;
-    if (u->n == 32) {
-        return u->weighted
-                   ? with_min ? add_up(u, 32, h, true, true, scale, min) : add_up(u, 32, h, true, false, scale, min)
-               : with_min ? add_up(u, 32, h, false, true, scale, min)
-                          : add_up(u, 32, h, false, false, scale, min);
+    if (u->table) {
+        return add_up(u, 32, h, true, weighted, false, scale, min);
     }
-    return u->weighted ? with_min ? add_up(u, 16, h, true, true, scale, min) : add_up(u, 16, h, true, false, scale, min)
-           : with_min ? add_up(u, 16, h, false, true, scale, min)
-                       : add_up(u, 16, h, false, false, scale, min);
+    if (u->layout->dmin != 0) {
+        return u->n == 32 ? add_up(u, 32, h, false, weighted, true, scale, min)
+                          : add_up(u, 16, h, false, weighted, true, scale, min);
+    }
+    return u->n == 32 ? add_up(u, 32, h, false, weighted, false, scale, min)
+                      : add_up(u, 16, h, false, weighted, false, scale, min);
 }
 
-static inline __attribute__((always_inline)) vf add_errors(const unit *u, unsigned n, unsigned h, bool weighted,
-                                                           vf scale, vf min)
+static sums sums_of(const unit *u, unsigned h, vf scale, vf min)
+{
+    return u->weighted ? add_up_kind(u, h, true, scale, min) : add_up_kind(u, h, false, scale, min);
+}
+
+static inline __attribute__((always_inline)) vf add_errors(const unit *u, unsigned n, unsigned h, bool tabled,
+                                                           bool weighted, vf scale, vf min)
 {
     vf error = vf_zero(), inv = inverse(scale), least = vf_set(MAGIC + u->lowest), most = vf_set(MAGIC + u->highest);
     for (unsigned i = 0; i < n; i++) {
-        vf x = vf_sub(vf_load(&u->x[i][h]), min), e = vf_fnma(scale, whole(x, inv, least, most), x);
+        vf x = vf_sub(vf_load(&u->x[i][h]), min), e = vf_fnma(scale, level(u, tabled, x, inv, least, most), x);
         error = vf_fma(weighted ? vf_mul(e, vf_load(&u->w[i][h])) : e, e, error);
     }
     return error;
 }
 
+static inline __attribute__((always_inline)) vf add_errors_kind(const unit *u, unsigned h, bool weighted, vf scale,
+                                                                vf min)
+{
+    if (u->table) {
+        return add_errors(u, 32, h, true, weighted, scale, min);
+    }
+    return u->n == 32 ? add_errors(u, 32, h, false, weighted, scale, min)
+                      : add_errors(u, 16, h, false, weighted, scale, min);
+}
+
 /* Σw (x − scale·q − min)² */
 static vf error_of(const unit *u, unsigned h, vf scale, vf min)
 {
-    if (u->n == 32) {
-        return u->weighted ? add_errors(u, 32, h, true, scale, min) : add_errors(u, 32, h, false, scale, min);
-    }
-    return u->weighted ? add_errors(u, 16, h, true, scale, min) : add_errors(u, 16, h, false, scale, min);
+    return u->weighted ? add_errors_kind(u, h, true, scale, min) : add_errors_kind(u, h, false, scale, min);
 }
 
 static void choose_q(unit *u)
@@ -218,38 +251,83 @@ static void choose_q(unit *u)
         vf scale = vf_load(u->scale + h), min = vf_load(u->min + h), inv = inverse(scale);
         for (unsigned i = 0; i < u->n; i++) {
             vf x = vf_sub(vf_load(&u->x[i][h]), min);
-            vf_store_i8(&u->q[i][h], vf_add(whole(x, inv, least, most), zero));
+            vf_store_i8(&u->q[i][h], vf_add(level(u, u->table != NULL, x, inv, least, most), zero));
         }
     }
 }
 
 /* ---- fits ---- */
 
-/* Scale alone: the best for given whole numbers is Σwxq / Σwq², and lowers the error by (Σwxq)² / Σwq². */
-static void fit_scales(unit *u)
+/* The best scales so far, alone: for given q it is Σwxq / Σwq², and lowers the error by (Σwxq)² / Σwq². */
+typedef struct fan {
+    vf scale, gain;
+} fan;
+
+static inline void try_scale(const unit *u, unsigned h, vf scale, fan *best)
+{
+    sums s = sums_of(u, h, scale, vf_zero());
+    vf solved = vf_mul(s.xq, inverse(s.qq)), gain = vf_mul(solved, s.xq);
+    best->scale = vf_where_less(best->gain, gain, solved, best->scale);
+    best->gain = vf_where_less(best->gain, gain, gain, best->gain);
+}
+
+/* Scales that map the largest weight near the last whole number of either side. */
+static void try_whole(const unit *u, unsigned h, vf most, fan *best)
 {
     bool fine = u->highest > 20; /* with many levels, one more on a side matters little */
+    for (int sign = -1; sign <= (fine ? -1 : 1); sign += 2) {
+        for (int step = fine ? -10 : -12; step <= (fine ? 10 : 14); step += fine ? 1 : 2) {
+            /* the largest weight falls on the side with one level more, or on the other */
+            float levels = (sign < 0 ? -u->lowest : u->highest) + FAN_STEP * (float)step;
+            try_scale(u, h, vf_mul(most, vf_set((float)sign / levels)), best);
+        }
+    }
+}
+
+/* Scales that map the largest weight near the first or the last entry. */
+static void try_entries(const unit *u, unsigned h, vf most, fan *best)
+{
+    for (unsigned end = 0; end < ENTRIES; end += ENTRIES - 1) {
+        for (int step = -TABLE_FAN; step <= TABLE_FAN; step++) {
+            float at = u->table->values[end] + TABLE_FAN_STEP * (float)step;
+            try_scale(u, h, vf_mul(most, vf_set(1 / at)), best);
+        }
+    }
+}
+
+/* Of either sign, without a min. */
+static void fit_scales(unit *u)
+{
     for (unsigned h = 0; h < LANES; h += VF_N) {
         vf low = vf_load(u->low + h), high = vf_load(u->high + h);
         vf most = vf_where_less(high, vf_sub(vf_zero(), low), low, high); /* the farthest from 0, with its sign */
-        vf best = vf_zero(), best_gain = vf_zero();
-        for (int sign = -1; sign <= (fine ? -1 : 1); sign += 2) {
-            for (int step = fine ? -10 : -12; step <= (fine ? 10 : 14); step += fine ? 1 : 2) {
-                /* the largest weight falls on the side with one level more, or on the other */
-                float levels = (sign < 0 ? -u->lowest : u->highest) + FAN_STEP * (float)step;
-                sums s = sums_of(u, h, vf_mul(most, vf_set((float)sign / levels)), vf_zero());
-                vf solved = vf_mul(s.xq, inverse(s.qq)), gain = vf_mul(solved, s.xq);
-                best = vf_where_less(best_gain, gain, solved, best);
-                best_gain = vf_where_less(best_gain, gain, gain, best_gain);
-            }
+        fan best = {vf_zero(), vf_zero()};
+        if (u->table) {
+            try_entries(u, h, most, &best);
+        } else {
+            try_whole(u, h, most, &best);
         }
         for (int round = 0; round < REFINE; round++) {
-            sums s = sums_of(u, h, best, vf_zero());
-            vf solved = vf_mul(s.xq, inverse(s.qq)), gain = vf_mul(solved, s.xq);
-            best = vf_where_less(best_gain, gain, solved, best);
-            best_gain = vf_where_less(best_gain, gain, gain, best_gain);
+            try_scale(u, h, best.scale, &best);
         }
-        vf_store(u->scale + h, best);
+        vf_store(u->scale + h, best.scale);
+        vf_store(u->min + h, vf_zero());
+    }
+}
+
+/* MXFP4: the largest of the lane's block lies in [1, 2) and its entries end at 12: of the powers 2⁻⁵ to 2⁻¹ one is the
+ * best, or none is better than 0. */
+static void fit_powers(unit *u)
+{
+    for (unsigned h = 0; h < LANES; h += VF_N) {
+        vf best = vf_load(u->sum_xx + h), scale = vf_zero();
+        for (int e = -5; e <= -1; e++) {
+            vf at = vf_set(power_of_two(e)), stored = vf_mul(at, vf_load(u->back + h)); /* 12 × 2¹²⁵ is infinite */
+            vf error = vf_where_less(stored, vf_set(0x1p125f), error_of(u, h, at, vf_zero()), vf_set(INFINITY));
+            scale = vf_where_less(error, best, at, scale);
+            best = vf_where_less(error, best, error, best);
+        }
+        vf_store(u->scale + h, scale);
         vf_store(u->min + h, vf_zero());
     }
 }
@@ -329,6 +407,14 @@ static void take_q(const unit *u, unsigned block, uint8_t *q)
     }
 }
 
+/* The codes of 32 entries that stand in a block's q: the first half in the low bits. */
+static void put_codes(const entries *table, const uint8_t *q, uint8_t *dst)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        dst[i] = (uint8_t)(table->codes[q[i]] | table->codes[q[i + 16]] << 4);
+    }
+}
+
 static void put_simple(unit *u, uint8_t *dst, size_t block_bytes)
 {
     uint16_t d[LANES], m[LANES];
@@ -344,7 +430,24 @@ static void put_simple(unit *u, uint8_t *dst, size_t block_bytes)
             put_half(dst + u->layout->dmin, m[block]);
         }
         take_q(u, block, q);
-        codec_planes_put(u->layout, dst, q);
+        if (u->table) {
+            put_codes(u->table, q, dst + 2);
+        } else {
+            codec_planes_put(u->layout, dst, q);
+        }
+    }
+}
+
+/* The byte is the exponent of twice the scale, as a float has it. */
+static void put_powers(unit *u, uint8_t *dst, size_t block_bytes)
+{
+    uint8_t q[CODEC_BLOCK_MAX];
+    choose_q(u);
+    for (unsigned block = 0; block < u->n_blocks; block++, dst += block_bytes) {
+        float scale = u->scale[block] * u->back[block];
+        dst[0] = (uint8_t)(scale > 0 ? (float_to_bits(scale) >> 23) + 1 : 0);
+        take_q(u, block, q);
+        put_codes(u->table, q, dst + 1);
     }
 }
 
@@ -466,6 +569,17 @@ static void try_factors(unit *u, const float *d, const float *dmin, chosen *best
     }
 }
 
+/* IQ4_XS: scales of 6 bits, 32 standing for 0: the low four of each, the high two of each, then the codes. */
+static void put_groups(const unit *u, const int *scales, const uint8_t *q, uint8_t *dst)
+{
+    for (unsigned g = 0; g < u->per_block; g++) {
+        unsigned s = (unsigned)(scales[g] + 32);
+        dst[2 + g / 4] = (uint8_t)(dst[2 + g / 4] | s >> 4 << g % 4 * 2);
+        dst[4 + g / 2] = (uint8_t)(dst[4 + g / 2] | (s & 15) << g % 2 * 4);
+        put_codes(u->table, q + 32 * g, dst + 8 + 16 * g);
+    }
+}
+
 static void put_k(unit *u, uint8_t *dst, size_t block_bytes)
 {
     float d[LANES], dmin[LANES];
@@ -494,21 +608,79 @@ static void put_k(unit *u, uint8_t *dst, size_t block_bytes)
         if (u->layout->dmin) {
             put_half(dst + u->layout->dmin, best.dmin_bits[first]);
         }
-        codec_scales_put(u->type, dst, scales, mins);
         take_q(u, block, q);
-        codec_planes_put(u->layout, dst, q);
+        if (u->table) {
+            put_groups(u, scales, q, dst);
+        } else {
+            codec_scales_put(u->type, dst, scales, mins);
+            codec_planes_put(u->layout, dst, q);
+        }
+    }
+}
+
+/* ---- rows ---- */
+
+static void encode_blocks(unit *u, uint8_t *dst, size_t block_bytes)
+{
+    if (u->type == DTYPE_MXFP4) {
+        fit_powers(u);
+        put_powers(u, dst, block_bytes);
+        return;
+    }
+    if (u->layout->dmin) {
+        fit_pairs(u);
+    } else {
+        fit_scales(u);
+    }
+    if (u->layout->scale_top) {
+        put_k(u, dst, block_bytes);
+    } else {
+        put_simple(u, dst, block_bytes);
+    }
+}
+
+/* What the formats with tables have of a layout. */
+static const codec_layout *table_layout(dtype type)
+{
+    static const codec_layout one = {.n = 32, .group = 32}, eight = {.n = 256, .group = 32, .scale_top = 31};
+    return type == DTYPE_IQ4_XS ? &eight : &one;
+}
+
+/* Sorts the entries. Of two at the same distance a weight takes the one that codec_encode does: the lower one, of MXFP4
+ * the one nearer to 0. */
+static void read_table(entries *out, dtype type, const int8_t *values)
+{
+    float *sorted = out->values;
+    bool mirrored = type == DTYPE_MXFP4;
+    for (unsigned code = 0; code < ENTRIES; code++) {
+        unsigned at = mirrored ? code < 8 ? 8 + code : ENTRIES - 1 - code : code;
+        sorted[at] = values[code];
+    }
+    for (unsigned code = ENTRIES; code-- > 0;) { /* 0, which is there twice, gets the first code */
+        out->codes[(uint8_t)values[code]] = (uint8_t)code;
+    }
+    out->from[0] = -INFINITY;
+    for (unsigned i = 1; i < ENTRIES; i++) {
+        float middle = (sorted[i - 1] + sorted[i]) / 2;
+        out->from[i] = mirrored && middle <= 0 ? middle : nextafterf(middle, INFINITY);
     }
 }
 
 void ENCODE_NAME(const encode_job *job)
 {
-    const codec_layout *layout = codec_layout_of(job->type);
+    const int8_t *values = codec_table_values(job->type);
+    const codec_layout *layout = values ? table_layout(job->type) : codec_layout_of(job->type);
+    entries table;
     if (!layout->n) {
         encode_scalar(job);
         return;
     }
+    if (values) {
+        read_table(&table, job->type, values);
+    }
     unit u = {.type = job->type,
               .layout = layout,
+              .table = values ? &table : NULL,
               .n = layout->group,
               .per_block = layout->n / layout->group,
               .lowest = -(float)layout->zero,
@@ -526,15 +698,6 @@ void ENCODE_NAME(const encode_job *job)
         sum_up(&u);
         uint8_t *dst = (uint8_t *)job->dst + at * block_bytes;
         memset(dst, 0, u.n_blocks * block_bytes);
-        if (layout->dmin) {
-            fit_pairs(&u);
-        } else {
-            fit_scales(&u);
-        }
-        if (layout->scale_top) {
-            put_k(&u, dst, block_bytes);
-        } else {
-            put_simple(&u, dst, block_bytes);
-        }
+        encode_blocks(&u, dst, block_bytes);
     }
 }
