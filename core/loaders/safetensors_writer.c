@@ -15,6 +15,11 @@ meta_value *hf_add(hf_writer *w, const char *key, meta_type type)
     if (w->status != MLXR_OK) {
         return NULL;
     }
+    if (w->n_meta == META_MAX) {
+        w->status = error_set(w->error, MLXR_LIMIT, "config.json: '%s' is more than the %d rows of metadata", key,
+                              META_MAX);
+        return NULL;
+    }
     const char *arch = key[0] == '.' ? w->arch : "";
     size_t n = strlen(arch) + strlen(key) + 1;
     char *copy = region_alloc(w->memory, n);
@@ -23,7 +28,7 @@ meta_value *hf_add(hf_writer *w, const char *key, meta_type type)
         return NULL;
     }
     snprintf(copy, n, "%s%s", arch, key);
-    meta_value *value = &w->meta[w->n_meta++]; /* META_MAX is more than there are calls */
+    meta_value *value = &w->meta[w->n_meta++];
     *value = (meta_value){.key = copy, .type = type};
     return value;
 }

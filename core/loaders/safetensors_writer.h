@@ -7,7 +7,7 @@
 
 #include "loaders/safetensors.h"
 
-#define META_MAX 64
+#define META_MAX 64 /* rows: more than any class has */
 
 /* Reads from config.json and appends to the metadata; the first failure sticks, so that rows of reads need one check.
  */

@@ -4,6 +4,7 @@
  */
 #include <math.h>
 
+#include "loaders/safetensors_writer.h"
 #include "safetensors_text.h"
 
 static mlxr_status open_config(model_file **file, const char *config, const char *generation, const char *tokenizer,
@@ -419,6 +420,26 @@ static void the_chat_template_is_found_in_every_place(void **state)
     }
 }
 
+static void metadata_ends_where_its_table_does(void **state)
+{
+    mlxr_error error = {0};
+    region memory = {0};
+    meta_value rows[META_MAX];
+    hf_writer w = {.arch = "llama", .meta = rows, .memory = &memory, .error = &error};
+    (void)state;
+    for (uint32_t i = 0; i < META_MAX; i++) {
+        hf_add_u32(&w, ".key", i);
+        assert_int_equal(w.status, MLXR_OK);
+        assert_int_equal(rows[i].u, i);
+    }
+    hf_add_u32(&w, ".one_more", 1);
+    assert_int_equal(w.status, MLXR_LIMIT);
+    assert_non_null(strstr(error.text, "'.one_more' is more than the 64 rows"));
+    hf_add_u32(&w, ".another", 1);
+    assert_int_equal(w.n_meta, META_MAX);
+    region_close(&memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +453,7 @@ int main(void)
         cmocka_unit_test(lists_of_ids_are_bounded),
         cmocka_unit_test(texts_beyond_the_limit_are_not_even_looked_at),
         cmocka_unit_test(the_chat_template_is_found_in_every_place),
+        cmocka_unit_test(metadata_ends_where_its_table_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
