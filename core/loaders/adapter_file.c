@@ -4,6 +4,7 @@
  */
 #include "loaders/adapter_file.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "loaders/name_index.h"
+#include "loaders/readers.h"
 #include "loaders/safetensors.h"
 
 #define RANK_MAX 4096u
@@ -27,7 +28,7 @@ typedef struct lora_config {
     uint32_t n_layers;
 } lora_config;
 
-/* Adds the pair that `a` and `b` are; the scale is alpha ÷ rank, or ÷ √rank. */
+/* Adds the pair that `a` and `b` are; the scale is alpha ÷ rank, or ÷ √rank, and 1 where alpha is 0: there is none. */
 static mlxr_status add_target(adapter_file *f, adapter_target *targets, const char *name, const tensor *a,
                               const tensor *b, double alpha, bool rank_stable, mlxr_error *error)
 {
@@ -42,8 +43,13 @@ static mlxr_status add_target(adapter_file *f, adapter_target *targets, const ch
         return error_nomem(error, "adapter", strlen(name));
     }
     double below = rank_stable ? sqrt((double)rank) : (double)rank;
+    double scale = alpha != 0 ? alpha / below : 1;
+    if (!(scale <= (double)FLT_MAX)) {
+        return error_set(error, MLXR_FORMAT, "adapter tensor '%s': an alpha of %g, which no float holds", a->name,
+                         alpha);
+    }
     targets[f->n_targets++] = (adapter_target){
-        .name = kept, .a = a, .b = b, .rank = (uint32_t)rank, .scale = alpha > 0 ? (float)(alpha / below) : 1.0f};
+        .name = kept, .a = a, .b = b, .rank = (uint32_t)rank, .scale = (float)scale};
     return MLXR_OK;
 }
 
@@ -60,6 +66,12 @@ static void hash_bytes(adapter_file *f, const mapping *parts, uint32_t n)
 
 /* ---- GGUF -------------------------------------------------------------------------------------------------------- */
 
+/* Of a text for an error line. */
+static int shown(text_view text)
+{
+    return text.n < 60 ? (int)text.n : 60;
+}
+
 static mlxr_status read_gguf(adapter_file *f, const lora_config *c, mlxr_error *error)
 {
     const model_file *m = f->gguf;
@@ -74,10 +86,13 @@ static mlxr_status read_gguf(adapter_file *f, const lora_config *c, mlxr_error *
     }
     if (type.n != 7 || memcmp(type.data, "adapter", 7) != 0 || kind.n != 4 || memcmp(kind.data, "lora", 4) != 0) {
         return error_set(error, MLXR_FORMAT, "not a LoRA adapter: general.type is '%.*s', adapter.type '%.*s'",
-                         (int)type.n, type.n ? type.data : "", (int)kind.n, kind.n ? kind.data : "");
+                         shown(type), type.n ? type.data : "", shown(kind), kind.n ? kind.data : "");
+    }
+    if (!(alpha >= 0)) {
+        return error_set(error, MLXR_FORMAT, "adapter.lora.alpha is %g; it cannot be below 0", (double)alpha);
     }
     if (arch.n != strlen(c->arch) || memcmp(arch.data, c->arch, arch.n) != 0) {
-        return error_set(error, MLXR_ARG, "an adapter for models of the family '%.*s'; this is a %s model", (int)arch.n,
+        return error_set(error, MLXR_ARG, "an adapter for models of the family '%.*s'; this is a %s model", shown(arch),
                          arch.n ? arch.data : "", c->arch);
     }
     adapter_target *targets = region_array(&f->memory, m->n_tensors + 1, sizeof *targets);
@@ -110,6 +125,23 @@ static mlxr_status read_gguf(adapter_file *f, const lora_config *c, mlxr_error *
 
 /* ---- PEFT -------------------------------------------------------------------------------------------------------- */
 
+/* How training began. Some ways take B · A of the beginning off the model's own weights, so that the adapter is made
+ * for others than the model has. */
+static mlxr_status check_begin(const char *name, mlxr_error *error)
+{
+    static const char *const plain[] = {"gaussian", "eva", "orthogonal"};
+    for (size_t i = 0; name && i < sizeof plain / sizeof *plain; i++) {
+        if (strcmp(name, plain[i]) == 0) {
+            return MLXR_OK;
+        }
+    }
+    return !name ? MLXR_OK
+                 : error_set(error, MLXR_UNSUPPORTED,
+                             CONFIG_NAME ": init_lora_weights '%.60s' may change the model's own weights; convert the "
+                                         "adapter to a plain one with PEFT",
+                             name);
+}
+
 /* What would make it another thing than B · A on some matrices. */
 static mlxr_status check_peft(const json_t *root, mlxr_error *error)
 {
@@ -136,6 +168,27 @@ static mlxr_status check_peft(const json_t *root, mlxr_error *error)
     if (bias && strcmp(bias, "none") != 0) {
         return error_set(error, MLXR_UNSUPPORTED, CONFIG_NAME ": biases ('%.40s') are not supported", bias);
     }
+    return check_begin(json_string_value(json_object_get(root, "init_lora_weights")), error);
+}
+
+/* PEFT has regular expressions here; all that training programs write are names. */
+static mlxr_status check_alphas(const json_t *alphas, mlxr_error *error)
+{
+    const char *key;
+    json_t *value;
+    if (alphas && !json_is_null(alphas) && !json_is_object(alphas)) {
+        return error_set(error, MLXR_FORMAT, CONFIG_NAME ": 'alpha_pattern' is no object");
+    }
+    json_object_foreach((json_t *)(uintptr_t)alphas, key, value)
+    {
+        if (strpbrk(key, "\\*+?[](){}|^$")) {
+            return error_set(error, MLXR_UNSUPPORTED, CONFIG_NAME ": alpha_pattern '%.80s': names alone are supported",
+                             key);
+        }
+        if (!(json_number_value(value) > 0)) {
+            return error_set(error, MLXR_FORMAT, CONFIG_NAME ": alpha of '%.80s' is no number above 0", key);
+        }
+    }
     return MLXR_OK;
 }
 
@@ -147,8 +200,7 @@ static double patterned(const json_t *pattern, const char *module, double otherw
     json_object_foreach((json_t *)(uintptr_t)pattern, key, value)
     {
         size_t n = strlen(key), n_module = strlen(module);
-        bool ends = text_ends_with(module, key) && (n == n_module || module[n_module - n - 1] == '.');
-        if (ends && json_is_number(value)) {
+        if (n > 0 && text_ends_with(module, key) && (n == n_module || module[n_module - n - 1] == '.')) {
             return json_number_value(value);
         }
     }
@@ -229,6 +281,7 @@ static mlxr_status read_peft(adapter_file *f, lora_config *c, mlxr_error *error)
         if (!(c->alpha > 0)) {
             status = error_set(error, MLXR_FORMAT, CONFIG_NAME ": 'lora_alpha' is no number above 0");
         }
+        status = status == MLXR_OK ? check_alphas(c->alphas, error) : status;
     }
     if (status == MLXR_OK) {
         status = safetensors_read_part(&list, &f->weights, WEIGHTS_NAME, &no_class, &f->memory, error);
@@ -266,6 +319,22 @@ static mlxr_status map_peft(adapter_file *f, const char *path, mlxr_error *error
     return status;
 }
 
+/* What was opened becomes *out; else it is closed. `path` begins the error. */
+static mlxr_status read_adapter(adapter_file *f, adapter_file **out, const char *path, lora_config *c,
+                                mlxr_error *error)
+{
+    mlxr_status status = f->gguf ? read_gguf(f, c, error) : read_peft(f, c, error);
+    if (status == MLXR_OK && f->n_targets == 0) {
+        status = error_set(error, MLXR_FORMAT, "the adapter changes nothing");
+    }
+    if (status != MLXR_OK) {
+        adapter_file_close(&f);
+        return error_prefix(error, status, "%s", path);
+    }
+    *out = f;
+    return MLXR_OK;
+}
+
 mlxr_status adapter_file_open(adapter_file **out, const char *path, const char *arch, uint32_t n_layers,
                               mlxr_error *error)
 {
@@ -276,19 +345,30 @@ mlxr_status adapter_file_open(adapter_file **out, const char *path, const char *
     }
     bool peft = path_find(path) == PATH_FOLDER || text_ends_with(path, ".safetensors");
     mlxr_status status = peft ? map_peft(f, path, error) : model_file_open(&f->gguf, path, error);
-    if (status == MLXR_OK) {
-        status = peft ? read_peft(f, &c, error) : read_gguf(f, &c, error);
-        status = status == MLXR_OK ? status : error_prefix(error, status, "%s", path);
-    }
-    if (status == MLXR_OK && f->n_targets == 0) {
-        status = error_set(error, MLXR_FORMAT, "%s: the adapter changes nothing", path);
-    }
     if (status != MLXR_OK) {
         adapter_file_close(&f);
         return status;
     }
-    *out = f;
-    return MLXR_OK;
+    return read_adapter(f, out, path, &c, error);
+}
+
+mlxr_status adapter_file_open_memory(adapter_file **out, text_view config, const void *data, size_t n_bytes,
+                                     const char *arch, uint32_t n_layers, mlxr_error *error)
+{
+    adapter_file *f = calloc(1, sizeof *f);
+    lora_config c = {.arch = arch, .n_layers = n_layers};
+    if (!f) {
+        return error_nomem(error, "adapter", sizeof *f);
+    }
+    f->borrowed = true;
+    f->config = (mapping){(const uint8_t *)config.data, config.n};
+    f->weights = (mapping){data, n_bytes};
+    mlxr_status status = config.data ? MLXR_OK : gguf_open_memory(&f->gguf, data, n_bytes, error);
+    if (status != MLXR_OK) {
+        adapter_file_close(&f);
+        return status;
+    }
+    return read_adapter(f, out, "memory", &c, error);
 }
 
 void adapter_file_close(adapter_file **pointer)
@@ -299,8 +379,10 @@ void adapter_file_close(adapter_file **pointer)
         return;
     }
     model_file_close(&f->gguf);
-    mapping_close(&f->weights);
-    mapping_close(&f->config);
+    if (!f->borrowed) {
+        mapping_close(&f->weights);
+        mapping_close(&f->config);
+    }
     region_close(&f->memory);
     free(f);
 }

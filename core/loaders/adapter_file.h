@@ -23,12 +23,17 @@ typedef struct adapter_file {
     uint64_t hash_low, hash_high; /* of all its bytes */
     model_file *gguf;             /* or NULL */
     mapping weights, config;
+    bool borrowed; /* the last two are somebody else's memory */
     region memory;
 } adapter_file;
 
 /* `arch` and n_layers: of the model it is for, which tells what names mean. */
 mlxr_status adapter_file_open(adapter_file **out, const char *path, const char *arch, uint32_t n_layers,
                               mlxr_error *error);
+/* The same from memory that outlives it: GGUF where `config` has no data, else PEFT's weights. For tests and fuzzing.
+ */
+mlxr_status adapter_file_open_memory(adapter_file **out, text_view config, const void *data, size_t n_bytes,
+                                     const char *arch, uint32_t n_layers, mlxr_error *error);
 void adapter_file_close(adapter_file **file);
 
 #endif

@@ -6,8 +6,9 @@
 #include <sys/stat.h>
 
 #include "byte_script.h"
+#include "loaders/adapter_file.h"
 #include "loaders/readers.h"
-#include "loaders/safetensors.h"
+#include "safetensors_text.h"
 #include "support/fail_alloc.h"
 #include "support/region_malloc.inc"
 #include "support/test.h"
@@ -122,12 +123,15 @@ static void texts_of_safetensors_report_each_failing_allocation(void **state)
         "{\"architectures\": [\"Qwen2ForCausalLM\"], \"hidden_size\": 8, \"intermediate_size\": 16, "
         "\"num_hidden_layers\": 2, "
         "\"num_attention_heads\": 2, \"use_sliding_window\": true, \"tie_word_embeddings\": true}";
+    static const char mixed[] = LLAMA(
+        ", \"quantization\": {\"bits\": 4, \"group_size\": 64, \"a.b\": {\"bits\": 8, \"mode\": \"affine\"}}");
+    static const text_view configs[] = {
+        {config, sizeof config - 1}, {qwen, sizeof qwen - 1}, {mixed, sizeof mixed - 1}};
     static const char tokenizer[] = "{\"chat_template\": \"{{ x }}\"}";
-    static uint8_t weights[10] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
-    for (int i = 0; i < 4; i++) {
+    static uint8_t empty[10] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
+    for (size_t i = 0; i < 6; i++) {
         const text_view template = {"{{ y }}", i % 2 ? 7 : 0};
-        const safetensors_texts texts = {.config = i < 2 ? (text_view){config, sizeof config - 1}
-                                                         : (text_view){qwen, sizeof qwen - 1},
+        const safetensors_texts texts = {.config = configs[i / 2],
                                          .tokenizer_config = {tokenizer, sizeof tokenizer - 1},
                                          .generation_config = {"{}", 2},
                                          .chat_template = template,
@@ -136,7 +140,7 @@ static void texts_of_safetensors_report_each_failing_allocation(void **state)
             model_file *file = NULL;
             mlxr_error error = {0};
             fail_alloc_at(n);
-            mlxr_status status = safetensors_open_memory(&file, &texts, weights, sizeof weights, &error);
+            mlxr_status status = safetensors_open_memory(&file, &texts, empty, sizeof empty, &error);
             if (!fail_alloc_stop()) {
                 assert_ok(status, &error);
                 model_file_close(&file);
@@ -145,6 +149,94 @@ static void texts_of_safetensors_report_each_failing_allocation(void **state)
             if (status != MLXR_NOMEM || file) {
                 fail_msg("allocation %ld: status %d: %s", n, status, error.text);
             }
+        }
+    }
+}
+
+/* One of each kind of quantisation, and what rewriting their weights takes. */
+static void quantised_safetensors_report_each_failing_allocation(void **state)
+{
+    static const char *const names[] = {"gptq-ordered", "mlx-4-float16", "bnb-nf4-nested", "fp8-blocks",
+                                        "gpt-oss-mxfp4"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "tests/data/checkpoints/%s", names[i]);
+        fail_each(&(input){.path = path});
+        for (long n = 1;; n++) {
+            model_file *file = NULL;
+            mlxr_error error = {0};
+            assert_ok(model_file_open(&file, path, &error), &error);
+            fail_alloc_at(n);
+            mlxr_status status = model_file_unpack(file, &error);
+            bool failed = fail_alloc_stop();
+            assert_int_equal(status, failed ? MLXR_NOMEM : MLXR_OK);
+            model_file_close(&file);
+            if (!failed) {
+                assert_true(n > 1);
+                break;
+            }
+        }
+    }
+}
+
+#define LORA_A "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+#define LORA_B "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
+
+static void adapters_report_each_failing_allocation(void **state)
+{
+    static const char config[] = "{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"alpha_pattern\": {\"q_proj\": 3}}";
+    (void)state;
+    for (int peft = 0; peft < 2; peft++) {
+        size_t n_bytes;
+        uint8_t *bytes = peft ? weights(
+                                    "{" E(LORA_A, "F32", "[1, 8]", 0, 32) ", " E(LORA_B, "F32", "[8, 1]", 32, 64) "}",
+                                    64, &n_bytes)
+                              : byte_script("=GGUF 4:3 8:2 8:3 'general.type 4:8 'adapter 'adapter.type 4:8 'lora "
+                                            "'general.architecture 4:8 'llama 'w.lora_a 4:2 8:8 8:1 4:0 8:0 "
+                                            "'w.lora_b 4:2 8:1 8:8 4:0 8:32 |32 0*64",
+                                            &n_bytes);
+        for (long n = 1;; n++) {
+            adapter_file *file = NULL;
+            mlxr_error error = {0};
+            fail_alloc_at(n);
+            mlxr_status status = adapter_file_open_memory(&file, view(peft ? config : NULL), bytes, n_bytes, "llama", 4,
+                                                          &error);
+            bool failed = fail_alloc_stop();
+            if (status != (failed ? MLXR_NOMEM : MLXR_OK) || failed != !file) {
+                fail_msg("allocation %ld: status %d: %s", n, status, error.text);
+            }
+            adapter_file_close(&file);
+            if (!failed) {
+                assert_true(n > 3);
+                break;
+            }
+        }
+        free(bytes);
+    }
+}
+
+/* By its path: room for the names of two files, too. */
+static void adapters_in_folders_report_each_failing_allocation(void **state)
+{
+    static const char config[] = "{\"peft_type\": \"LORA\", \"lora_alpha\": 6}";
+    size_t n_bytes;
+    uint8_t *bytes = weights("{" E(LORA_A, "F32", "[1, 8]", 0, 32) ", " E(LORA_B, "F32", "[8, 1]", 32, 64) "}", 64,
+                             &n_bytes);
+    (void)state;
+    test_write_file("adapter_config.json", config, sizeof config - 1);
+    test_write_file("adapter_model.safetensors", bytes, n_bytes);
+    free(bytes);
+    for (long n = 1;; n++) {
+        adapter_file *file = NULL;
+        mlxr_error error = {0};
+        fail_alloc_at(n);
+        mlxr_status status = adapter_file_open(&file, test_temp_dir(), "llama", 4, &error);
+        bool failed = fail_alloc_stop();
+        assert_int_equal(status, failed ? MLXR_NOMEM : MLXR_OK);
+        adapter_file_close(&file);
+        if (!failed) {
+            break;
         }
     }
 }
@@ -158,6 +250,9 @@ int main(void)
         cmocka_unit_test(safetensors_report_each_failing_allocation),
         cmocka_unit_test(json_that_finds_no_memory_crashes_nothing),
         cmocka_unit_test(texts_of_safetensors_report_each_failing_allocation),
+        cmocka_unit_test(quantised_safetensors_report_each_failing_allocation),
+        cmocka_unit_test(adapters_report_each_failing_allocation),
+        cmocka_unit_test(adapters_in_folders_report_each_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
