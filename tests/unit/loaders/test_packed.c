@@ -493,6 +493,11 @@ static void what_config_json_says_must_fit_the_tensors(void **state)
     check_config("fp8-blocks", "\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[32,48]}",
                  "no multiple of 32");
     check_config("gptq", "\"quantization_config\":null", "dtype");
+    check_config("mlx-4-float16", "\"quantization\":7", "dtype");
+    check_config("bnb-nf4",
+                 "\"quantization_config\":{\"quant_method\":\"bitsandbytes\",\"load_in_8bit\":false,"
+                 "\"bnb_4bit_quant_type\":\"nf4\"}",
+                 NULL);
 }
 
 static void what_quant_state_says_must_fit_the_tensors(void **state)
