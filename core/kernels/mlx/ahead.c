@@ -127,6 +127,9 @@ static bool expect(program *prog, const step *s)
 {
     region_close(&prog->expecting);
     prog->expected = nothing_expected;
+    if (prog->plan->both_ways) { /* a text is one step, and the next one is another text */
+        return false;
+    }
     step next = *s;
     int32_t *tokens = region_array(&prog->expecting, s->n_rows, sizeof *tokens);
     int32_t *positions = region_array(&prog->expecting, s->n_rows, sizeof *positions);

@@ -14,6 +14,9 @@
 /* Slices whose earlier tokens differ by more than this and by half are not padded to the same length. */
 #define UNLIKE_TOKENS 512u
 
+/* Queries of a text that is seen from both ends that are attended to at a time. */
+#define BOTH_ROWS 512
+
 /* A step's graph that cannot be built for want of memory fails as MLX itself would. */
 static void *take_memory(walk *w, size_t n, size_t size)
 {
@@ -34,18 +37,26 @@ static int by_shape(const void *x, const void *y)
     return a->first_row < b->first_row ? -1 : a->first_row > b->first_row;
 }
 
-/* Does b go with the batch that a, which has no fewer tokens before it, began? */
-static bool alike(const step_slice *a, const step_slice *b)
+/* Does b go with the batch that a, which has no fewer tokens before it, began? Texts that are seen from both ends have
+ * none before them; the shorter ones are padded. */
+static bool alike(const step_slice *a, const step_slice *b, bool both_ways)
 {
+    if (both_ways) {
+        return a->n_rows >= b->n_rows / 2;
+    }
     return a->n_rows == b->n_rows && (a->start - b->start <= UNLIKE_TOKENS || b->start >= a->start / 2);
 }
 
-/* The rows of all batches in their order, and its inverse. */
+/* The rows of all batches in their order, and its inverse. Padding is a slice's last row again. */
 static void order_rows(walk *w)
 {
-    int32_t n = (int32_t)w->s->n_rows, at = 0;
-    int32_t *rows = take_memory(w, (size_t)n, sizeof *rows), *inverse = take_memory(w, (size_t)n, sizeof *inverse);
-    bool in_order = true;
+    int32_t n = (int32_t)w->s->n_rows, n_padded = 0, at = 0;
+    for (uint32_t i = 0; i < w->n_batches; i++) {
+        n_padded += w->batches[i].n * w->batches[i].n_rows;
+    }
+    int32_t *rows = take_memory(w, (size_t)n_padded, sizeof *rows);
+    int32_t *inverse = take_memory(w, (size_t)n, sizeof *inverse);
+    bool in_order = n_padded == n;
     if (!rows || !inverse) {
         w->n_batches = 0;
         return;
@@ -53,10 +64,13 @@ static void order_rows(walk *w)
     for (uint32_t i = 0; i < w->n_batches; i++) {
         batch *b = &w->batches[i];
         for (int32_t j = 0; j < b->n; j++) {
+            int32_t first = (int32_t)b->slices[j]->first_row, last = first + (int32_t)b->slices[j]->n_rows - 1;
             for (int32_t r = 0; r < b->n_rows; r++, at++) {
-                rows[at] = (int32_t)b->slices[j]->first_row + r;
-                inverse[rows[at]] = at;
+                rows[at] = first + r < last ? first + r : last;
                 in_order = in_order && rows[at] == at;
+                if (first + r <= last) {
+                    inverse[rows[at]] = at;
+                }
             }
         }
     }
@@ -89,10 +103,11 @@ void batches_make(walk *w)
     qsort(sorted, n, sizeof *sorted, by_shape);
     for (uint32_t i = 0; i < n; i++) {
         batch *b = w->n_batches ? &w->batches[w->n_batches - 1] : NULL;
-        if (!b || !alike(b->slices[0], sorted[i])) {
+        if (!b || !alike(b->slices[0], sorted[i], w->prog->plan->both_ways)) {
             b = &w->batches[w->n_batches++];
-            *b = (batch){.slices = &sorted[i], .n_rows = (int32_t)sorted[i]->n_rows};
+            *b = (batch){.slices = &sorted[i]};
         }
+        b->n_rows = (int32_t)sorted[i]->n_rows; /* the longest, which comes last */
         b->n++;
     }
     order_rows(w);
@@ -286,6 +301,11 @@ static mlx_value *keep_rows(walk *w, const kv_layout *l, mlx_value *x)
 void walk_keep_keys(walk *w, const op *o)
 {
     const kv_layout *l = &w->s->kv.layout[o->attend.kv_group];
+    if (o->attend.both_ways) { /* a text is one step, and nothing of it is kept */
+        w->keys = w->slots[SLOT_K];
+        w->values = w->slots[SLOT_V];
+        return;
+    }
     mlx_value *k = keep_rows(w, l, w->slots[SLOT_K]), *v = keep_rows(w, l, w->slots[SLOT_V]);
     w->keys = kv_values_round(w, l->type, l->head_dim, k);
     w->values = kv_values_round(w, l->type, l->head_dim, v);
@@ -299,21 +319,21 @@ void walk_keep_keys(walk *w, const op *o)
 /* ---- attention ---- */
 
 /* With a cap on the scores, which MLX's own attention does not have. q [n, n_head, n_rows, d]: the heads that share a
- * key head are rows of one product. */
-static mlx_value *attend_capped(walk *w, const batch *b, const batch_view *v, const op_attend *at, mlx_value *q,
-                                mlx_value *k, mlx_value *values, const mlx_value *sinks)
+ * key head are rows of one product. mask [1 or n, 1, 1 or n_rows, n_keys] or NULL. */
+static mlx_value *attend_capped(walk *w, const op_attend *at, mlx_value *q, mlx_value *k, mlx_value *values,
+                                const mlx_value *mask, const mlx_value *sinks)
 {
     static const int turned[] = {0, 1, 3, 2};
     mlx_arena *a = w->a;
     int32_t n_kv = (int32_t)at->n_head_kv, shared = (int32_t)at->n_head / n_kv, d = (int32_t)at->head_dim;
-    int32_t n_keys = v->n_past + b->n_rows;
-    q = value_reshape(a, q, 4, b->n, n_kv, shared * b->n_rows, d);
+    int32_t n = bridge_dim(q, 0), n_rows = bridge_dim(q, 2), n_keys = bridge_dim(k, 2);
+    q = value_reshape(a, q, 4, n, n_kv, shared * n_rows, d);
     mlx_value *s = bridge_two(a, BRIDGE_MATMUL, value_scale(a, q, at->scale / at->softcap),
                               bridge_transpose(a, k, 4, turned));
     s = value_scale(a, bridge_one(a, BRIDGE_TANH, s), at->softcap);
-    s = value_reshape(a, s, 5, b->n, n_kv, shared, b->n_rows, n_keys);
-    if (v->mask) {
-        mlx_value *mask = value_reshape(a, v->mask, 5, b->n, 1, 1, b->n_rows, n_keys);
+    s = value_reshape(a, s, 5, n, n_kv, shared, n_rows, n_keys);
+    if (mask) {
+        mask = value_reshape(a, mask, 5, bridge_dim(mask, 0), 1, 1, bridge_dim(mask, 2), n_keys);
         s = bridge_where(a, mask, s, bridge_scalar(a, -3.0e38f));
     }
     mlx_value *top = bridge_reduce(a, BRIDGE_MAX, s, 4), *sink = NULL;
@@ -326,8 +346,16 @@ static mlx_value *attend_capped(walk *w, const batch *b, const batch_view *v, co
     if (sinks) {
         total = value_add(a, total, bridge_one(a, BRIDGE_EXP, value_sub(a, sink, top)));
     }
-    s = value_reshape(a, value_div(a, s, total), 4, b->n, n_kv, shared * b->n_rows, n_keys);
-    return value_reshape(a, bridge_two(a, BRIDGE_MATMUL, s, values), 4, b->n, (int32_t)at->n_head, b->n_rows, d);
+    s = value_reshape(a, value_div(a, s, total), 4, n, n_kv, shared * n_rows, n_keys);
+    return value_reshape(a, bridge_two(a, BRIDGE_MATMUL, s, values), 4, n, (int32_t)at->n_head, n_rows, d);
+}
+
+/* [n, n_heads, n_rows, head_dim] as rows again. */
+static mlx_value *rows_of(walk *w, const batch *b, mlx_value *x, const op_attend *at)
+{
+    static const int rows_first[] = {0, 2, 1, 3};
+    x = bridge_transpose(w->a, x, 4, rows_first);
+    return value_reshape(w->a, x, 2, b->n * b->n_rows, (int32_t)(at->n_head * at->head_dim));
 }
 
 static mlx_value *attend_batch(walk *w, batch *b, const op *o, const op_arrays *arrays)
@@ -358,13 +386,77 @@ static mlx_value *attend_batch(walk *w, batch *b, const op *o, const op_arrays *
         if (!v->mask && v->causal && !make_masks(w, b, &masked, l->page_tokens)) {
             return NULL;
         }
-        out = attend_capped(w, b, &masked, at, q, k, values, arrays->sinks);
+        out = attend_capped(w, at, q, k, values, masked.mask, arrays->sinks);
     } else {
         out = bridge_attention(a, q, k, values, at->scale, v->causal, v->mask, arrays->sinks);
     }
-    static const int rows_first[] = {0, 2, 1, 3};
-    out = kv_values_turn(w, l->type, l->head_dim, out, back);
-    return value_reshape(a, bridge_transpose(a, out, 4, rows_first), 2, b->n * b->n_rows, n_head * d);
+    return rows_of(w, b, kv_values_turn(w, l->type, l->head_dim, out, back), at);
+}
+
+/* ---- texts that are seen from both ends ---- */
+
+/* Queries [first, last) of a batch and the keys [begin, end) that they see. */
+typedef struct both_view {
+    int32_t first, last, begin, end;
+} both_view;
+
+/* Which keys each query sees: [n, 1, 1 or queries, keys]; NULL: all. What is padding nobody sees. */
+static mlx_value *both_mask(walk *w, const batch *b, const op_attend *at, const both_view *v)
+{
+    mlx_arena *a = w->a;
+    const int32_t n_keys = v->end - v->begin, n_queries = v->last - v->first, window = (int32_t)at->window;
+    bool near = window && window < b->n_rows, padded = (int32_t)b->slices[0]->n_rows < b->n_rows;
+    if (!near && !padded) {
+        return NULL;
+    }
+    int32_t *keys = take_memory(w, (size_t)b->n * (size_t)n_keys, sizeof *keys);
+    int32_t *queries = take_memory(w, (size_t)n_queries, sizeof *queries);
+    if (!keys || !queries) {
+        return NULL;
+    }
+    for (int32_t i = 0; i < b->n; i++) {
+        for (int32_t j = 0; j < n_keys; j++) {
+            keys[i * n_keys + j] = v->begin + j < (int32_t)b->slices[i]->n_rows ? v->begin + j : NEVER;
+        }
+    }
+    for (int32_t i = 0; i < n_queries; i++) {
+        queries[i] = v->first + i;
+    }
+    const int32_t key_shape[] = {b->n, 1, 1, n_keys}, query_shape[] = {1, 1, n_queries, 1}, never = NEVER;
+    mlx_value *k = bridge_copy(a, MLX_I32, 4, key_shape, keys);
+    if (!near) {
+        return bridge_two(a, BRIDGE_LESS, k, bridge_copy(a, MLX_I32, 0, NULL, &never));
+    }
+    mlx_value *apart = value_sub(a, k, bridge_copy(a, MLX_I32, 4, query_shape, queries));
+    return bridge_two(a, BRIDGE_LESS, bridge_one(a, BRIDGE_ABS, apart), bridge_copy(a, MLX_I32, 0, NULL, &window));
+}
+
+/* Some queries at a time, so that the scores of a long text are never all there. */
+static mlx_value *attend_both_ways(walk *w, const batch *b, const op *o, const op_arrays *arrays)
+{
+    const op_attend *at = &o->attend;
+    mlx_arena *a = w->a;
+    int32_t d = (int32_t)at->head_dim, n_kv = (int32_t)at->n_head_kv, window = (int32_t)at->window;
+    mlx_value *q = heads_of(w, b, w->slots[SLOT_Q], (int32_t)at->n_head, d);
+    mlx_value *k = heads_of(w, b, w->keys, n_kv, d), *values = heads_of(w, b, w->values, n_kv, d);
+    int32_t n_parts = (b->n_rows + BOTH_ROWS - 1) / BOTH_ROWS;
+    const mlx_value **parts = take_memory(w, (size_t)n_parts, sizeof *parts);
+    if (!parts) {
+        return NULL;
+    }
+    for (int32_t i = 0; i < n_parts; i++) {
+        both_view v = {.first = i * BOTH_ROWS, .last = (i + 1) * BOTH_ROWS, .end = b->n_rows};
+        v.last = v.last < b->n_rows ? v.last : b->n_rows;
+        if (window) {
+            v.begin = v.first >= window ? v.first - window + 1 : 0;
+            v.end = window < b->n_rows - v.last + 1 ? v.last - 1 + window : b->n_rows;
+        }
+        mlx_value *part = bridge_slice(a, q, 2, v.first, v.last), *mask = both_mask(w, b, at, &v);
+        mlx_value *seen = bridge_slice(a, k, 2, v.begin, v.end), *found = bridge_slice(a, values, 2, v.begin, v.end);
+        parts[i] = at->softcap > 0 ? attend_capped(w, at, part, seen, found, mask, arrays->sinks)
+                                   : bridge_attention(a, part, seen, found, at->scale, false, mask, arrays->sinks);
+    }
+    return rows_of(w, b, bridge_join(a, parts, (size_t)n_parts, 2), at);
 }
 
 mlx_value *walk_attend(walk *w, const op *o, const op_arrays *arrays)
@@ -377,7 +469,8 @@ mlx_value *walk_attend(walk *w, const op *o, const op_arrays *arrays)
         return NULL;
     }
     for (uint32_t i = 0; i < w->n_batches; i++) {
-        parts[i] = attend_batch(w, &w->batches[i], o, arrays);
+        parts[i] = o->attend.both_ways ? attend_both_ways(w, &w->batches[i], o, arrays)
+                                       : attend_batch(w, &w->batches[i], o, arrays);
     }
     mlx_value *out = w->n_batches == 1 ? bridge_keep(w->a, parts[0]) : bridge_join(w->a, parts, w->n_batches, 0);
     return w->order ? bridge_take(w->a, out, w->order, 0) : out;

@@ -205,6 +205,9 @@ bool kernel_takes_attention(const walk *w, const op_attend *attend)
     static const uint32_t heads[] = {64, 80, 96, 128, 256};
     const kv_layout *l = &w->s->kv.layout[attend->kv_group];
     bool fits = false, prompt = is_prompt(w->s);
+    if (attend->both_ways) {
+        return false;
+    }
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
         fits = fits || heads[i] == attend->head_dim;
     }

@@ -158,9 +158,6 @@ static mlxr_status load(program *prog, mlxr_error *error)
 mlxr_status mlx_program_open(program **out, const plan *p, const program_device *device, mlxr_error *error)
 {
     mlxr_status status = plan_check(p, error);
-    if (status == MLXR_OK && p->both_ways) {
-        status = error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no encoders; the backend cpu does");
-    }
     for (uint32_t i = 0; status == MLXR_OK && i < p->n_ops; i++) {
         if (p->ops[i].kind == OP_ADAPT) {
             status = error_set(error, MLXR_UNSUPPORTED, "the MLX backend applies no adapters; the backend cpu does");

@@ -25,7 +25,7 @@ void walk_embed_rows(const op *o, const step *s, float *rows)
     }
 }
 
-static mlx_value *embed(walk *w, const op *o)
+static mlx_value *embed(walk *w, const op *o, const op_arrays *arrays)
 {
     const step *s = w->s;
     float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
@@ -41,7 +41,26 @@ static mlx_value *embed(walk *w, const op *o)
         w->g->embeds[w->g->n_embeds++] = (late_rows){o, rows};
         walk_late(w, array, rows, (size_t)s->n_rows * o->width * sizeof *rows);
     }
-    return value_scale(w->a, array, o->scale);
+    array = value_scale(w->a, array, o->scale);
+    return arrays->bias ? value_add(w->a, array, arrays->bias) : array;
+}
+
+/* Decoded here, too; positions are known before tokens are. */
+static mlx_value *position(walk *w, const op *o, const op_arrays *arrays)
+{
+    const step *s = w->s;
+    const tensor *t = o->weight;
+    const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
+    float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
+    if (!rows) {
+        return NULL;
+    }
+    for (uint32_t r = 0; r < s->n_rows; r++) {
+        codec_decode(t->type, (const uint8_t *)t->data + (size_t)s->positions[r] * t->row_bytes,
+                     rows + (size_t)r * o->width, o->width);
+    }
+    mlx_value *array = bridge_copy(w->a, MLX_F32, 2, shape, rows);
+    return arrays->bias ? value_add(w->a, array, arrays->bias) : array;
 }
 
 static mlx_value *norm(walk *w, const op *o, const op_arrays *arrays)
@@ -269,10 +288,12 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
     mlx_value **dst = &w->slots[o->dst];
     switch (o->kind) {
     case OP_EMBED:
-        *dst = embed(w, o);
+        *dst = embed(w, o, arrays);
         break;
-    case OP_POSITION: /* of encoders only, which are refused, as adapters are */
-    case OP_ADAPT:
+    case OP_POSITION:
+        *dst = position(w, o, arrays);
+        break;
+    case OP_ADAPT: /* of adapters, which are refused */
         break;
     case OP_NORM:
         *dst = norm(w, o, arrays);

@@ -24,11 +24,12 @@ typedef struct batch_view {
     bool causal;          /* without a mask: a row sees what is before it */
 } batch_view;
 
-/* Slices that are attended to together: as many rows each, and about as much before them. */
+/* Slices that are attended to together: as many rows each, and about as much before them. Of an encoder they are texts
+ * of about one length, shortest first, padded to the longest. */
 typedef struct batch {
     const step_slice **slices; /* [n] */
     int32_t n, n_rows;
-    mlx_value *rows; /* [n × n_rows] their rows in the step; NULL: it has no others */
+    mlx_value *rows; /* [n × n_rows] their rows in the step, padding included; NULL: these are all, in order */
     batch_view views[WALK_SHAPES_MAX];
     uint32_t n_views;
 } batch;
