@@ -4,6 +4,7 @@
  */
 #include "graph/adapter.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -33,6 +34,16 @@ uint64_t graph_adapter_row(const hparams *h, bool model_halves, bool adapter_hal
     return head + (adapter_halves ? at / 2 + at % 2 * half : at % half * 2 + at / half);
 }
 
+/* One that is not would reach sequences that do not have the adapter, where a backend computes their rows together. */
+static bool all_finite(const float *x, size_t n)
+{
+    bool finite = true;
+    for (size_t i = 0; i < n; i++) {
+        finite = finite && isfinite(x[i]);
+    }
+    return finite;
+}
+
 /* The product's part of a target; `first`: its first row in the whole matrix. */
 static mlxr_status bind_product(const binding *b, const adapter_target *t, const op *o, uint64_t first,
                                 adapter_product *p)
@@ -53,6 +64,10 @@ static mlxr_status bind_product(const binding *b, const adapter_target *t, const
         for (uint32_t r = 0; r < t->rank; r++) {
             down[r * n_out + i] = row[r] * t->scale;
         }
+    }
+    if (!all_finite(a, (size_t)n_in * t->rank) || !all_finite(down, (size_t)n_out * t->rank)) {
+        return error_set(b->error, MLXR_FORMAT, "the adapter's matrices for '%s' hold numbers that are not finite",
+                         t->name);
     }
     *p = (adapter_product){.rank = t->rank, .a = a, .b = down};
     b->out->n_bytes += (n_in + n_out) * t->rank * sizeof *a;

@@ -35,7 +35,8 @@ typedef enum batch_dependence {
 
 /* An adapter that a slice's sequence has. */
 typedef struct step_adapter {
-    const adapter_product *products; /* by op.product */
+    const adapter_product *products; /* by op.product; all numbers finite */
+    uint64_t name[2];                /* of what is in them: a backend may keep it under this */
     float scale;
 } step_adapter;
 

@@ -251,7 +251,9 @@ mlxr_status mlxr_model_adapt(mlxr_model **out, mlxr_model *model, const mlxr_ada
     m->cache_open = true;
     for (size_t i = 0; i < n_uses; i++) {
         list->owned[i] = mlxr_adapter_ref(uses[i].adapter);
-        list->list[i] = (step_adapter){.products = uses[i].adapter->made.products, .scale = uses[i].scale};
+        list->list[i] = (step_adapter){.products = uses[i].adapter->made.products,
+                                       .name = {uses[i].adapter->hash.low, uses[i].adapter->hash.high},
+                                       .scale = uses[i].scale};
     }
     list->n = (uint32_t)n_uses;
     m->next = m->engine->models;

@@ -43,7 +43,7 @@ static bool same_shape(const step *a, const step *b)
     }
     for (uint32_t i = 0; i < a->n_slices; i++) {
         const step_slice *x = &a->slices[i], *y = &b->slices[i];
-        if (x->first_row != y->first_row || x->n_rows != y->n_rows || x->start != y->start) {
+        if (x->first_row != y->first_row || x->n_rows != y->n_rows || x->start != y->start || !adapters_same(x, y)) {
             return false;
         }
     }
@@ -147,8 +147,18 @@ static bool expect(program *prog, const step *s)
         if (last->start > INT32_MAX / 2) {
             return false;
         }
-        slices[i] = (step_slice){
-            .first_row = last->first_row, .n_rows = last->n_rows, .start = last->start + last->n_rows};
+        step_adapter *adapters = region_array(&prog->expecting, last->n_adapters, sizeof *adapters);
+        if (!adapters) {
+            return false;
+        }
+        if (last->n_adapters) {
+            memcpy(adapters, last->adapters, last->n_adapters * sizeof *adapters);
+        }
+        slices[i] = (step_slice){.first_row = last->first_row,
+                                 .n_rows = last->n_rows,
+                                 .start = last->start + last->n_rows,
+                                 .adapters = adapters,
+                                 .n_adapters = last->n_adapters};
         for (uint32_t j = 0; j < last->n_rows; j++) {
             positions[last->first_row + j] = (int32_t)(slices[i].start + j);
         }

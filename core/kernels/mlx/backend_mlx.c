@@ -24,6 +24,7 @@ struct backend {
     mlx_worker *worker;
     team *threads; /* of the host, for sampling */
     program_device device;
+    weight_set *sets; /* of the models that have programs */
     char numerics[80];
 };
 
@@ -132,6 +133,7 @@ static mlxr_status open_device(backend **out, const backend_options *options, bo
         return error_nomem(error, "backend", sizeof *b);
     }
     b->device.kernels = kernels;
+    b->device.sets = &b->sets;
     b->device.failures = runner ? bridge_failures_open(runner) : NULL;
     mlxr_status status = runner && !b->device.failures ? error_nomem(error, "kernel runner", sizeof *runner) : MLXR_OK;
     if (status == MLXR_OK) {

@@ -178,6 +178,11 @@ void bridge_arena_close(mlx_arena **arena)
 void bridge_arena_empty(mlx_arena *arena)
 {
     arena->values.clear();
+    bridge_arena_recover(arena);
+}
+
+void bridge_arena_recover(mlx_arena *arena)
+{
     arena->failed = false;
     arena->status = MLXR_OK;
     arena->text[0] = '\0';

@@ -45,6 +45,8 @@ void bridge_arena_close(mlx_arena **arena);
 void bridge_refill(mlx_arena *arena, mlx_value *x, const void *data, size_t n_bytes);
 /* Drops all arrays and the error. */
 void bridge_arena_empty(mlx_arena *arena);
+/* Drops the error alone. */
+void bridge_arena_recover(mlx_arena *arena);
 mlxr_status bridge_status(const mlx_arena *arena, mlxr_error *error);
 /* Bytes of memory that all arrays of this process take now. */
 size_t bridge_bytes(void);

@@ -21,33 +21,8 @@ static double seconds(void)
 
 static const mlx_weight *weight_of(program *prog, const tensor *t)
 {
-    for (uint32_t i = prog->n_weights; i-- > 0;) {
-        if (prog->weights[i].source == t) {
-            return &prog->weights[i];
-        }
-    }
-    mlx_weight *w = &prog->weights[prog->n_weights];
-    if (!mlx_weight_load(w, prog->kept, &prog->device, t, prog->kernels && kernel_takes_weight(&prog->choices, t))) {
-        return NULL;
-    }
-    prog->n_weights++;
-    return w;
-}
-
-static bool load_experts(program *prog, const op_experts *x, op_arrays *arrays)
-{
-    arrays->experts = region_array(&prog->memory, 3 * (size_t)x->n_expert, sizeof *arrays->experts);
-    for (uint32_t i = 0; arrays->experts && i < x->n_expert; i++) {
-        const tensor *three[] = {&x->gate[i], &x->up[i], &x->down[i]};
-        for (uint32_t j = 0; j < 3; j++) {
-            mlx_weight *w = &prog->weights[prog->n_weights++];
-            if (!mlx_weight_load(w, prog->kept, &prog->device, three[j], false)) {
-                return false;
-            }
-            arrays->experts[3 * i + j] = w;
-        }
-    }
-    return arrays->experts != NULL;
+    bool raw = prog->kernels && kernel_takes_weight(&prog->choices, t);
+    return weight_set_get(prog->weights, &prog->device, t, raw);
 }
 
 static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_error *error)
@@ -60,7 +35,8 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
         ok = arrays->weight != NULL;
         break;
     case OP_EXPERTS:
-        ok = load_experts(prog, o->experts, arrays);
+        arrays->experts = weight_set_experts(prog->weights, &prog->device, o->experts);
+        ok = arrays->experts != NULL;
         break;
     case OP_NORM:
     case OP_SCAN:
@@ -78,6 +54,7 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
         ok = arrays->bias != NULL;
     }
     mlxr_status status = bridge_status(prog->kept, error);
+    status = status == MLXR_OK ? weight_set_status(prog->weights, error) : status;
     if (status == MLXR_OK && !ok) {
         status = error_nomem(error, "weights for MLX", o->weight ? o->weight->n_bytes : 0);
     }
@@ -134,13 +111,12 @@ static mlxr_status load(program *prog, mlxr_error *error)
     const plan *p = prog->plan;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         op_kind kind = p->ops[i].kind;
-        prog->n_weights_max += kind == OP_EXPERTS ? 3 * p->ops[i].experts->n_expert : kind == OP_LINEAR;
         prog->n_rows_max += kind == OP_KV_WRITE || kind == OP_SCAN;
         prog->n_embeds_max += kind == OP_EMBED;
         prog->n_readers += kind == OP_ATTEND || kind == OP_SCAN;
     }
     prog->n_rows_max++;
-    prog->weights = region_array(&prog->memory, prog->n_weights_max, sizeof *prog->weights);
+    prog->weights = weight_set_open(prog->sets, p);
     prog->ops = region_array(&prog->memory, p->n_ops, sizeof *prog->ops);
     prog->kept = bridge_arena_open();
     prog->step = bridge_arena_open();
@@ -158,11 +134,6 @@ static mlxr_status load(program *prog, mlxr_error *error)
 mlxr_status mlx_program_open(program **out, const plan *p, const program_device *device, mlxr_error *error)
 {
     mlxr_status status = plan_check(p, error);
-    for (uint32_t i = 0; status == MLXR_OK && i < p->n_ops; i++) {
-        if (p->ops[i].kind == OP_ADAPT) {
-            status = error_set(error, MLXR_UNSUPPORTED, "the MLX backend applies no adapters; the backend cpu does");
-        }
-    }
     if (status == MLXR_OK) {
         status = check_mixers(p, error);
     }
@@ -181,6 +152,7 @@ mlxr_status mlx_program_open(program **out, const plan *p, const program_device 
     prog->kernels = device->kernels;
     prog->choices = device->choices;
     prog->failures = device->failures;
+    prog->sets = device->sets;
     status = load(prog, error);
     if (status != MLXR_OK) {
         mlx_program_close(&prog);
@@ -200,6 +172,8 @@ void mlx_program_close(program **pointer)
         bridge_arena_close(&prog->results);
         bridge_arena_close(&prog->step);
         bridge_arena_close(&prog->kept);
+        adapter_store_close(&prog->adapters);
+        weight_set_close(prog->sets, &prog->weights);
         region_close(&prog->memory);
         free(prog);
         *pointer = NULL;

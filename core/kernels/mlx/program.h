@@ -21,16 +21,17 @@
 
 #include "base/region.h"
 #include "kernels/backend.h"
+#include "kernels/mlx/adapters.h"
 #include "kernels/mlx/bridge_kernel.h"
 #include "kernels/mlx/units.h"
-#include "kernels/mlx/weights.h"
+#include "kernels/mlx/weight_set.h"
 
 /* What one operation of the plan needs that outlives a step. */
 typedef struct op_arrays {
-    const mlx_weight *weight;   /* LINEAR */
-    mlx_value *vector;          /* NORM, SCAN: the weight */
-    mlx_value *bias, *sinks;    /* or NULL */
-    const mlx_weight **experts; /* EXPERTS: [n_expert][3] gate, up, down */
+    const mlx_weight *weight;         /* LINEAR */
+    mlx_value *vector;                /* NORM, SCAN: the weight */
+    mlx_value *bias, *sinks;          /* or NULL */
+    const mlx_weight *const *experts; /* EXPERTS: [n_expert][3] gate, up, down */
 } op_arrays;
 
 /* Keys and values, or states, of a step's rows: results that belong into pages. */
@@ -79,12 +80,12 @@ struct program {
     unit_choices choices;      /* which of them, and how */
     kernel_failures *failures; /* of the backend: where a runner runs them; NULL: Metal does */
     region memory;
-    mlx_weight *weights; /* [n_weights], one a tensor */
-    uint32_t n_weights_max;
-    uint32_t n_weights;
+    weight_set **sets;                /* the backend's list */
+    weight_set *weights;              /* the model's, of all its programs */
     op_arrays *ops;                   /* [plan.n_ops] */
-    mlx_arena *kept, *step, *results; /* of the weights, of a graph being built, of what a step gives */
+    mlx_arena *kept, *step, *results; /* of vectors, of a graph being built, of what a step gives */
     uint32_t n_rows_max, n_embeds_max;
+    adapter_store adapters;
     uint32_t n_readers; /* operations that read pages, each once for a slice at most */
     step_graph now, next;
     step expected;    /* what should follow the last step; n_rows 0: nothing to expect */
@@ -101,6 +102,7 @@ typedef struct program_device {
     bool kernels;
     unit_choices choices;
     kernel_failures *failures;
+    weight_set **sets; /* of the models that have programs */
 } program_device;
 
 mlxr_status mlx_program_open(program **out, const plan *p, const program_device *device, mlxr_error *error);

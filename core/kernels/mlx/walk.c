@@ -293,7 +293,8 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
     case OP_POSITION:
         *dst = position(w, o, arrays);
         break;
-    case OP_ADAPT: /* of adapters, which are refused */
+    case OP_ADAPT:
+        *dst = walk_adapt(w, o);
         break;
     case OP_NORM:
         *dst = norm(w, o, arrays);
@@ -368,6 +369,10 @@ void walk_build(program *prog, const step *s, step_graph *g, bool late)
     walk w = {.prog = prog, .s = s, .g = g, .memory = &g->memory, .late = late, .a = prog->step};
     const plan *p = prog->plan;
     batches_make(&w);
+    if (!adapters_make(&w)) {
+        g->logits = bridge_keep(prog->step, NULL); /* which fails */
+        return;
+    }
     for (uint32_t i = 0; i < p->n_ops; i++) {
         if (p->ops[i].kind == OP_TAKE_ROWS && s->n_wanted == 0) {
             if (prog->kernels && w.slots[SLOT_A]) { /* attention may store the rows itself, and nobody asks for it */

@@ -45,7 +45,7 @@ typedef struct turned_slot {
     const mlx_value *from, *to;
 } turned_slot;
 
-typedef struct walk {
+struct walk {
     program *prog;
     const step *s;
     step_graph *g;
@@ -66,7 +66,9 @@ typedef struct walk {
     uint32_t pool_pages[KV_GROUPS_MAX];
     mlx_value *hadamard; /* [turn_length, turn_length] of ±1, when pages are turned */
     uint32_t turn_length;
-} walk;
+    walk_adapter *adapters; /* [n_adapters] of all sequences in the step */
+    uint32_t n_adapters;
+};
 
 /* Groups the slices. */
 void batches_make(walk *w);

@@ -536,6 +536,44 @@ static void what_is_no_plain_adapter_is_refused_by_name(void **state)
     close_world(&w);
 }
 
+/* They would reach other sequences of a step, where a backend computes all rows together. */
+static void numbers_that_are_not_finite_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        float value;
+        long from_end; /* first: the last of the file, of a matrix B; then the last of the A before it */
+        bool refused;
+    } cases[] = {{NAN, 4, true},
+                 {INFINITY, 4, true},
+                 {3e38f, 4, true}, /* × 1.5, the adapter's scale */
+                 {2e38f, 4, false},
+                 {NAN, 4 + 4L * RANK * EMBD, true},
+                 {3e38f, 4 + 4L * RANK * EMBD, false}};
+    world w;
+    open_world(&w, 1, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mlxr_error error;
+        mlxr_adapter *adapter = NULL;
+        char path[600];
+        write_peft(file_of("odd"), 1, NULL, "base_model.model.model.", ".weight");
+        snprintf(path, sizeof path, "%s/adapter_model.safetensors", file_of("odd"));
+        FILE *f = fopen(path, "r+b");
+        assert_non_null(f);
+        assert_int_equal(fseek(f, -cases[i].from_end, SEEK_END), 0);
+        fwrite(&cases[i].value, sizeof cases[i].value, 1, f);
+        tiny_close(f, path);
+        mlxr_status status = mlxr_adapter_load(&adapter, w.plain, file_of("odd"), &error);
+        assert_int_equal(status, cases[i].refused ? MLXR_FORMAT : MLXR_OK);
+        if (adapter) {
+            mlxr_adapter_unref(&adapter);
+        } else {
+            assert_non_null(strstr(error.text, "attn_output.weight' hold numbers that are not finite"));
+        }
+    }
+    close_world(&w);
+}
+
 static mlxr_status refuse(backend *b, const plan *p, program **out, mlxr_error *error)
 {
     (void)b;
@@ -658,6 +696,7 @@ int main(void)
         cmocka_unit_test(a_model_keeps_what_it_made_of_files),
         cmocka_unit_test(files_are_read_by_any_thread_and_the_engines_waits_for_none),
         cmocka_unit_test(what_is_no_plain_adapter_is_refused_by_name),
+        cmocka_unit_test(numbers_that_are_not_finite_are_refused),
         cmocka_unit_test(a_backend_that_refuses_adapters_costs_no_memory_a_request),
         cmocka_unit_test(an_adapter_of_a_model_that_is_gone_is_refused),
         cmocka_unit_test(a_matrix_that_is_changed_twice_is_refused),
