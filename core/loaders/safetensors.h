@@ -13,10 +13,6 @@
  *   ARCH.attention.temperature_scale
  *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
  *   ARCH.attention.q_lora_rank, .kv_lora_rank of latent attention
- *   ARCH.attention.key_length_swa, .value_length_swa, ARCH.rope.dimension_count_swa
- *                                         of window layers with heads of another size; .head_count_kv is an array then
- *   ARCH.attention.shared_kv_layers, .embedding_length_per_layer_input of Gemma 4, whose .feed_forward_length is an
- *                                         array where some layers' MLP is twice as wide
  *   ARCH.headless                         1: it has no output matrix, and ties none
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
  *   and those of mixers, below
@@ -77,7 +73,11 @@ typedef enum hf_norms {
     HF_NORMS_GLM
 } hf_norms;
 
-/* A class of config.json's "architectures" and the defaults its configuration has in transformers. */
+/* A class of config.json's "architectures" and the defaults its configuration has in transformers. Metadata made where
+ * layers with windows have other heads than those without (Gemma 4):
+ *   ARCH.attention.key_length_swa, .value_length_swa, ARCH.rope.dimension_count_swa; .head_count_kv is an array then
+ *   ARCH.attention.shared_kv_layers, .embedding_length_per_layer_input; .feed_forward_length is an array where some
+ *                                         layers' MLP is twice as wide */
 typedef struct hf_class {
     const char *class_name, *model_type;
     const char *arch;       /* GGUF's */
