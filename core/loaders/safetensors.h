@@ -21,8 +21,7 @@
  *   ARCH.rope.scaling.factor, .original_context_length
  *   ARCH.rope.scaling.attn_factor         YaRN: what multiplies cos and sin, where config.json fixes it
  *   ARCH.rope.scaling.yarn_beta_fast, .yarn_beta_slow, .yarn_truncate, .low_freq_factor, .high_freq_factor
- * LongRoPE's factors become tensors, rope_factors_long.weight and rope_factors_short.weight; proportional RoPE becomes
- * rope_freqs.weight, which divides the frequency of a pair that does not turn by 1e30.
+ * LongRoPE's factors become tensors, rope_factors_long.weight and rope_factors_short.weight.
  *   tokenizer.ggml.bos_token_id, .eos_token_id, and .eos_token_ids (array of int32) where there are several
  */
 #ifndef MLXR_LOADERS_SAFETENSORS_H
@@ -77,7 +76,9 @@ typedef enum hf_norms {
  * layers with windows have other heads than those without (Gemma 4):
  *   ARCH.attention.key_length_swa, .value_length_swa, ARCH.rope.dimension_count_swa; .head_count_kv is an array then
  *   ARCH.attention.shared_kv_layers, .embedding_length_per_layer_input; .feed_forward_length is an array where some
- *                                         layers' MLP is twice as wide */
+ *                                         layers' MLP is twice as wide
+ * Proportional RoPE is the tensor rope_freqs.weight, which divides the frequency of a pair that does not turn by 1e30.
+ */
 typedef struct hf_class {
     const char *class_name, *model_type;
     const char *arch;       /* GGUF's */
