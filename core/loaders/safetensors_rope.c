@@ -61,6 +61,10 @@ static void write_factors(hf_writer *w, const json_t *rope, const char *key, con
 /* Proportional RoPE: frequencies are those of the whole head, and the first share of its pairs turns. */
 static void write_proportional(hf_writer *w, uint32_t head_dim, double share)
 {
+    if (head_dim < 2 || head_dim > 4096) {
+        hf_wrong(w, "global_head_dim", "number from 2 to 4096");
+        return;
+    }
     uint32_t n = head_dim / 2, n_turned = (uint32_t)(share * head_dim / 2);
     float *values = region_array(w->memory, n, sizeof *values);
     if (!values) {
@@ -161,7 +165,8 @@ void hf_write_rope(hf_writer *w, const hf_shape *s)
     hf_get_f64(w, w->root, "local_rope_theta", &local_theta);
     hf_get_f64(w, w->root, "rotary_emb_base", &theta); /* NomicBERT */
     hf_get_f64(w, w->root, "partial_rotary_factor", &share);
-    if (w->class->windows == HF_WINDOWS_SOME && local_theta > 0 && !w->class->plus_one && !w->class->encoder) {
+    bool gemma = w->class->plus_one || w->class->head_dim_full;
+    if (w->class->windows == HF_WINDOWS_SOME && local_theta > 0 && !gemma && !w->class->encoder) {
         local_theta = theta; /* OLMo 3: the same, and unscaled */
     }
     if (rope && w->class->rope_theta_local > 0 &&

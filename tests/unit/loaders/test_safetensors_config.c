@@ -199,6 +199,49 @@ static void windows_of_layers_become_a_pattern(void **state)
                  (const expected[]){{"llama.attention.sliding_window_pattern", NAN}, {0}});
 }
 
+#define GEMMA4(more)                                                                                                   \
+    CLASS("Gemma4ForCausalLM", ", \"head_dim\": 32, \"num_key_value_heads\": 2, \"layer_types\": "                     \
+                               "[\"sliding_attention\", \"full_attention\"]" more)
+
+/* transformers 5 writes numbers of layers without windows layer by layer, and published models as they were called. */
+static void gemma_4s_two_kinds_of_layers_are_read_in_old_words_and_new(void **state)
+{
+    (void)state;
+    static const char *const configs[] = {
+        GEMMA4(", \"attention_k_eq_v\": true, \"global_head_dim\": 64, \"num_global_key_value_heads\": 1"),
+        GEMMA4(", \"attention_k_eq_v\": true, \"per_layer_config\": {\"1\": {\"head_dim\": 64, "
+               "\"num_key_value_heads\": 1}}")};
+    for (size_t i = 0; i < 2; i++) {
+        model_file *file = NULL;
+        mlxr_error error;
+        assert_ok(open_config(&file, configs[i], NULL, NULL, &error), &error);
+        const meta_value *heads = model_file_meta(file, "gemma4.attention.head_count_kv");
+        assert_true(heads && heads->type == META_ARRAY && heads->array.n == 2);
+        assert_true(meta_array_number(&heads->array, 0) == 2 && meta_array_number(&heads->array, 1) == 1);
+        const tensor *factors = model_file_tensor(file, "rope_freqs.weight");
+        assert_true(factors && factors->shape[0] == 32);
+        const float *values = factors->data;
+        for (uint32_t j = 0; j < 32; j++) { /* a quarter of the head turns, where nothing is said of it */
+            assert_true(values[j] == (j < 8 ? 1.0f : ROPE_FACTOR_STILL));
+        }
+        model_file_close(&file);
+        check_values(configs[i], (const expected[]){{"gemma4.attention.key_length", 64},
+                                                    {"gemma4.attention.key_length_swa", 32},
+                                                    {"gemma4.rope.dimension_count", 64},
+                                                    {"gemma4.rope.dimension_count_swa", 32},
+                                                    {"gemma4.rope.freq_base", 1e6},
+                                                    {"gemma4.rope.freq_base_swa", 1e4},
+                                                    {"gemma4.attention.sliding_window", 512},
+                                                    {"gemma4.embedding_length_per_layer_input", 256},
+                                                    {"gemma4.expert_count", NAN},
+                                                    {"gemma4.rope.scaling.type", NAN},
+                                                    {0}});
+    }
+    /* one of two numbers for all layers where values have weights of their own */
+    check_values(GEMMA4(", \"num_global_key_value_heads\": 1, \"use_bidirectional_attention\": \"vision\""),
+                 (const expected[]){{"gemma4.attention.head_count_kv", 2}, {"gemma4.attention.key_length", 512}, {0}});
+}
+
 /* Each row: config.json, generation_config.json, tokenizer_config.json, and what the error line must say. */
 static const struct {
     const char *config, *generation, *tokenizer, *error;
@@ -232,6 +275,13 @@ static const struct {
     {CLASS("Gemma3ForCausalLM", ", \"hidden_activation\": \"silu\""), NULL, NULL, "activation 'silu'"},
     {LLAMA(", \"use_bidirectional_attention\": true"), NULL, NULL, "'use_bidirectional_attention' is not supported"},
     {LLAMA(", \"use_bidirectional_attention\": 1"), NULL, NULL, "'use_bidirectional_attention' is no true or false"},
+    {GEMMA4(", \"use_bidirectional_attention\": \"all\""), NULL, NULL,
+     "'use_bidirectional_attention' is not supported"},
+    {GEMMA4(", \"num_kv_shared_layers\": 2"), NULL, NULL, "'num_kv_shared_layers' is 2 of 2"},
+    {GEMMA4(", \"global_head_dim\": 4294967295"), NULL, NULL, "'global_head_dim' is no number from 2 to 4096"},
+    {GEMMA4(", \"per_layer_config\": {\"1\": {\"head_dim\": \"64\"}}"), NULL, NULL, "'head_dim' is no whole number"},
+    {GEMMA4(", \"enable_moe_block\": true"), NULL, NULL, "'num_local_experts' is missing"},
+    {CLASS("Gemma4ForCausalLM", ""), NULL, NULL, "'layer_types' is no list of one word a layer"},
     {LLAMA(", \"quantization_config\": {}"), NULL, NULL, "quantised safetensors: quant_method '(none)'"},
     {LLAMA(", \"rope_scaling\": 4"), NULL, NULL, "'rope_scaling' is no object"},
     {LLAMA(", \"rope_parameters\": []"), NULL, NULL, "'rope_parameters' is no object"},
@@ -447,6 +497,7 @@ int main(void)
         cmocka_unit_test(values_given_replace_the_defaults),
         cmocka_unit_test(rope_scaling_of_old_and_new_configs_is_read),
         cmocka_unit_test(windows_of_layers_become_a_pattern),
+        cmocka_unit_test(gemma_4s_two_kinds_of_layers_are_read_in_old_words_and_new),
         cmocka_unit_test(every_hostile_config_gets_one_clear_line),
         cmocka_unit_test(an_unknown_class_keeps_its_name_for_show),
         cmocka_unit_test(end_tokens_come_from_the_generation_config_first),
