@@ -95,6 +95,7 @@ typedef struct options {
     bool retry_errors;
     /* model files out of model files */
     const char *type, *imatrix;
+    uint64_t split_max_bytes; /* 0: one file */
     /* the store of models */
     const char *as, *digest, *from;
     bool catalogue, alias, modelfile, pull;

@@ -22,15 +22,19 @@ static bool show(void *user, uint64_t n_done, uint64_t n_total, const char *what
 static int print_report(const options *o, const mlxr_quantize_report *r, double seconds)
 {
     if (o->json) {
-        return print_json(json_pack(
-            "{s:s, s:I, s:I, s:I, s:I, s:o, s:i, s:i, s:i, s:i, s:o}", "type", o->type ? o->type : "kept", "tensors",
-            (json_int_t)r->n_tensors, "weights", (json_int_t)r->n_weights, "bytes_in", (json_int_t)r->n_bytes_in,
-            "bytes_out", (json_int_t)r->n_bytes_out, "bits_per_weight", json_number(r->bits_per_weight), "encoded",
-            (int)r->n_encoded, "gave_way", (int)r->n_gave_way, "requantised", (int)r->n_requantised, "weighted",
-            (int)r->n_weighted, "seconds", json_number(seconds)));
+        return print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:i, s:o, s:i, s:i, s:i, s:i, s:o}", "type",
+                                    o->type ? o->type : "kept", "tensors", (json_int_t)r->n_tensors, "weights",
+                                    (json_int_t)r->n_weights, "bytes_in", (json_int_t)r->n_bytes_in, "bytes_out",
+                                    (json_int_t)r->n_bytes_out, "files", (int)r->n_files, "bits_per_weight",
+                                    json_number(r->bits_per_weight), "encoded", (int)r->n_encoded, "gave_way",
+                                    (int)r->n_gave_way, "requantised", (int)r->n_requantised, "weighted",
+                                    (int)r->n_weighted, "seconds", json_number(seconds)));
     }
     printf("%s → %s, %.2f bits a weight; %s weights in %.1f s\n", human_bytes(r->n_bytes_in),
            human_bytes(r->n_bytes_out), r->bits_per_weight, human_count(r->n_weights), seconds);
+    if (r->n_files > 1) {
+        print_note("%u files; the first, which ends in -00001-of-%05u.gguf, stands for all", r->n_files, r->n_files);
+    }
     if (!o->type && r->n_encoded) {
         print_note("%u tensors have a type that GGUF has not: they became F16", r->n_encoded);
     }
@@ -99,6 +103,7 @@ static int write_model(options *o, const char *label)
                                  .adapter_scales = with.scales,
                                  .n_adapters = with.n,
                                  .imatrix = o->imatrix,
+                                 .split_max_bytes = o->split_max_bytes,
                                  .n_threads = o->n_threads,
                                  .cpu_features = o->cpu_features,
                                  .progress = show,

@@ -2,7 +2,8 @@
  * mlxr_convert.h: model files out of model files: quantising, converting. The rules of mlxr.h about errors and
  * ownership hold here, too. These calls need no engine; each may run on any thread.
  *
- * What is written appears under its name when it is whole, in the place of what had that name, or never.
+ * What is written appears under its name when it is whole, in the place of what had that name, or never. Of several
+ * files the first, which a model is opened by, appears last.
  */
 #ifndef MLXR_CONVERT_H
 #define MLXR_CONVERT_H
@@ -23,7 +24,10 @@ typedef struct mlxr_quantize_options {
     const char *const *adapters; /* [n_adapters] LoRA adapters to be merged into the weights */
     const float *adapter_scales; /* [n_adapters] on top of their own, or NULL: 1 each */
     size_t n_adapters;
-    const char *imatrix;      /* path of an importance matrix, GGUF or the older format; NULL: none */
+    const char *imatrix; /* path of an importance matrix, GGUF or the older format; NULL: none */
+    /* 0: one file. Else parts, OUT-00001-of-00003.gguf and so on, of at most so many bytes, but for tensors that have
+     * more; what fits in one file is OUT. */
+    uint64_t split_max_bytes;
     uint32_t n_threads;       /* 0: one for each usable core */
     const char *cpu_features; /* mask as in mlxr_engine_options, or NULL; the result is the same with any */
     mlxr_progress_fn *progress;
@@ -37,6 +41,7 @@ typedef struct mlxr_quantize_report {
     uint32_t n_gave_way;    /* of them: rows do not divide into the blocks of the type they should have had */
     uint32_t n_requantised; /* of them: were quantised before; what was lost then stays lost */
     uint32_t n_weighted;    /* of them: with importance from the matrix */
+    uint32_t n_files;       /* 1, or the parts that the model was cut into */
 } mlxr_quantize_report;
 
 /* `in` is a GGUF file (the first of its parts) or a folder with safetensors; `out` a GGUF file. `report` may be NULL. A

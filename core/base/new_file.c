@@ -41,17 +41,20 @@ static char *hidden_name(const char *path)
     return hidden;
 }
 
-static mlxr_status check_room(const new_file *f, const char *folder, uint64_t n_bytes, mlxr_error *error)
+mlxr_status new_file_room(const char *path, uint64_t n_bytes, mlxr_error *error)
 {
     struct statvfs info;
-    if (statvfs(folder, &info) == 0) {
+    char *folder = folder_of(path);
+    mlxr_status status = folder ? MLXR_OK : error_nomem(error, "a path", strlen(path));
+    if (folder && statvfs(folder, &info) == 0) {
         uint64_t room = (uint64_t)info.f_bavail * info.f_frsize;
         if (room < n_bytes) {
-            return error_set(error, MLXR_IO, "%s: it will have %llu bytes, but there is room for %llu", f->path,
-                             (unsigned long long)n_bytes, (unsigned long long)room);
+            status = error_set(error, MLXR_IO, "%s: it will have %llu bytes, but there is room for %llu", path,
+                               (unsigned long long)n_bytes, (unsigned long long)room);
         }
     }
-    return MLXR_OK;
+    free(folder);
+    return status;
 }
 
 /* A file without a name, which goes away with its process; -1 where the system or the file system has none. */
@@ -85,7 +88,7 @@ mlxr_status new_file_open(new_file *out, const char *path, uint64_t n_bytes, mlx
     } else if (path_find(path) == PATH_FOLDER || path_find(path) == PATH_OTHER) {
         status = error_set(error, MLXR_IO, "%s: there is something else than a file", path);
     } else {
-        status = check_room(&f, folder, n_bytes, error);
+        status = new_file_room(path, n_bytes, error);
     }
     if (status == MLXR_OK) {
         status = create(&f, folder, error);
@@ -147,23 +150,82 @@ static int sync_folder(const char *path)
     return number == EINVAL ? 0 : number; /* file systems that cannot do it need not */
 }
 
+static mlxr_status put_in_place(new_file *f, mlxr_error *error)
+{
+    if (rename(f->hidden, f->path) != 0) {
+        return failed(f, "cannot be put in its place", errno, error);
+    }
+    f->named = false;
+    return MLXR_OK;
+}
+
+static mlxr_status settle(const new_file *f, mlxr_error *error)
+{
+    int number = sync_folder(f->path);
+    return number ? failed(f, "its folder cannot be brought to the disk", number, error) : MLXR_OK;
+}
+
+/* On the disk, under hidden names. */
+static mlxr_status name_all(new_file *files, size_t n, mlxr_error *error)
+{
+    for (size_t i = 0; i < n; i++) {
+        int number = file_sync(files[i].fd);
+        if (number) {
+            return failed(&files[i], "cannot be brought to the disk", number, error);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        int number = name_it(&files[i]);
+        if (number) {
+            return failed(&files[i], "cannot be named", number, error);
+        }
+    }
+    return MLXR_OK;
+}
+
+/* What had the first's name goes, before others are put where its own may lie. */
+static mlxr_status clear_way(const new_file *first, mlxr_error *error)
+{
+    if (unlink(first->path) != 0 && errno != ENOENT) {
+        return failed(first, "cannot be replaced", errno, error);
+    }
+    return settle(first, error);
+}
+
+static mlxr_status place(new_file *files, size_t n, mlxr_error *error)
+{
+    size_t n_placed = 1;
+    mlxr_status status = n > 1 ? clear_way(files, error) : MLXR_OK;
+    for (; status == MLXR_OK && n_placed < n; n_placed += status == MLXR_OK) {
+        status = put_in_place(&files[n_placed], error);
+    }
+    if (status == MLXR_OK && n > 1) {
+        status = settle(files, error);
+    }
+    if (status == MLXR_OK) {
+        status = put_in_place(files, error);
+    }
+    while (status != MLXR_OK && n_placed > 1) {
+        unlink(files[--n_placed].path);
+    }
+    return status == MLXR_OK ? settle(files, error) : status;
+}
+
+mlxr_status new_files_commit(new_file *files, size_t n, mlxr_error *error)
+{
+    mlxr_status status = name_all(files, n, error);
+    if (status == MLXR_OK) {
+        status = place(files, n, error);
+    }
+    for (size_t i = 0; i < n; i++) {
+        new_file_discard(&files[i]);
+    }
+    return status;
+}
+
 mlxr_status new_file_commit(new_file *file, mlxr_error *error)
 {
-    mlxr_status status = MLXR_OK;
-    int number = file_sync(file->fd);
-    if (number) {
-        status = failed(file, "cannot be brought to the disk", number, error);
-    } else if ((number = name_it(file)) != 0) {
-        status = failed(file, "cannot be named", number, error);
-    } else if (rename(file->hidden, file->path) != 0) {
-        status = failed(file, "cannot be put in its place", errno, error);
-    } else {
-        file->named = false;
-        number = sync_folder(file->path);
-        status = number ? failed(file, "its folder cannot be brought to the disk", number, error) : MLXR_OK;
-    }
-    new_file_discard(file);
-    return status;
+    return new_files_commit(file, 1, error);
 }
 
 void new_file_discard(new_file *file)

@@ -17,11 +17,17 @@ typedef struct new_file { /* {.fd = -1}: not open */
     bool named;          /* it has `hidden` already */
 } new_file;
 
-/* `n_bytes` is what it will have: MLXR_IO at once where the file system has less room. */
+/* MLXR_IO where the file system of `path` has less room than that. */
+mlxr_status new_file_room(const char *path, uint64_t n_bytes, mlxr_error *error);
+/* `n_bytes` is what it will have, for which there must be room. */
 mlxr_status new_file_open(new_file *out, const char *path, uint64_t n_bytes, mlxr_error *error);
 mlxr_status new_file_write(const new_file *file, uint64_t at, const void *bytes, size_t n, mlxr_error *error);
 /* On the disk, then under its name, in the place of what had it. The file is closed, also where this fails. */
 mlxr_status new_file_commit(new_file *file, mlxr_error *error);
+/* Several that are one: all on the disk, then each under its name, the first, by which the others are found, last. What
+ * had the first's name goes before any other is replaced: whatever ends the process or the power, a first file that is
+ * there has the others that belong to it. Where this fails none of them is there. */
+mlxr_status new_files_commit(new_file *files, size_t n, mlxr_error *error);
 void new_file_discard(new_file *file);
 
 #endif

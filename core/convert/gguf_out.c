@@ -41,6 +41,18 @@ static void begin(gguf_out *out, const char *key, meta_type type)
     out->n_meta++;
 }
 
+void gguf_out_u16(gguf_out *out, const char *key, uint16_t value)
+{
+    begin(out, key, META_U16);
+    buffer_append(&out->meta, &value, 2);
+}
+
+void gguf_out_i32(gguf_out *out, const char *key, int32_t value)
+{
+    begin(out, key, META_I32);
+    buffer_append(&out->meta, &value, 4);
+}
+
 void gguf_out_u32(gguf_out *out, const char *key, uint32_t value)
 {
     begin(out, key, META_U32);
@@ -109,15 +121,28 @@ void gguf_out_put(gguf_out *out, const char *key, const meta_value *value)
     }
 }
 
-mlxr_status gguf_out_begin(const gguf_out *out, const gguf_tensor *tensors, size_t n, buffer *bytes, uint64_t *offsets,
-                           uint64_t *n_file_bytes, mlxr_error *error)
+uint64_t gguf_out_entry_bytes(const gguf_tensor *t)
 {
-    const uint64_t n_tensors = n;
+    return 8 + strlen(t->name) + 4 + 8 * (uint64_t)t->n_dims + 4 + 8;
+}
+
+uint64_t gguf_out_data_bytes(const gguf_tensor *t)
+{
+    return t->n_bytes + (GGUF_ALIGNMENT - t->n_bytes % GGUF_ALIGNMENT) % GGUF_ALIGNMENT;
+}
+
+mlxr_status gguf_out_begin(const gguf_out *out, const gguf_out *more, const gguf_tensor *tensors, size_t n,
+                           buffer *bytes, uint64_t *offsets, uint64_t *n_file_bytes, mlxr_error *error)
+{
+    static const gguf_out nothing = {0};
+    out = out ? out : &nothing;
+    const uint64_t n_tensors = n, n_meta = out->n_meta + more->n_meta;
     uint64_t at = 0;
     buffer_append(bytes, "GGUF\3\0\0\0", 8);
     buffer_append(bytes, &n_tensors, 8);
-    buffer_append(bytes, &out->n_meta, 8);
+    buffer_append(bytes, &n_meta, 8);
     buffer_append(bytes, out->meta.data, out->meta.n);
+    buffer_append(bytes, more->meta.data, more->meta.n);
     for (size_t i = 0; i < n; i++) {
         const gguf_tensor *t = &tensors[i];
         put_text(bytes, t->name, strlen(t->name));
@@ -132,7 +157,7 @@ mlxr_status gguf_out_begin(const gguf_out *out, const gguf_tensor *tensors, size
     }
     static const char zeros[GGUF_ALIGNMENT] = {0};
     buffer_append(bytes, zeros, (GGUF_ALIGNMENT - bytes->n % GGUF_ALIGNMENT) % GGUF_ALIGNMENT);
-    if (bytes->failed || out->meta.failed) {
+    if (bytes->failed || out->meta.failed || more->meta.failed) {
         return error_nomem(error, "the header", bytes->n + out->meta.n);
     }
     for (size_t i = 0; i < n; i++) {

@@ -20,7 +20,9 @@ void gguf_out_close(gguf_out *out);
 
 /* A failure sticks to the buffer; gguf_out_begin tells it. */
 void gguf_out_put(gguf_out *out, const char *key, const meta_value *value); /* under another key than its own, too */
+void gguf_out_u16(gguf_out *out, const char *key, uint16_t value);
 void gguf_out_u32(gguf_out *out, const char *key, uint32_t value);
+void gguf_out_i32(gguf_out *out, const char *key, int32_t value);
 void gguf_out_f32(gguf_out *out, const char *key, float value);
 void gguf_out_bool(gguf_out *out, const char *key, bool value);
 void gguf_out_text(gguf_out *out, const char *key, const char *text, size_t n);
@@ -37,9 +39,13 @@ typedef struct gguf_tensor {
     uint64_t n_bytes;
 } gguf_tensor;
 
+/* Bytes of what stands in the table for a tensor, and of its data with what is between it and the next one's. */
+uint64_t gguf_out_entry_bytes(const gguf_tensor *t);
+uint64_t gguf_out_data_bytes(const gguf_tensor *t);
+
 /* Everything before the data, padded, appended to *bytes; offsets[i] from the beginning of the file, *n_file_bytes of
- * all. */
-mlxr_status gguf_out_begin(const gguf_out *out, const gguf_tensor *tensors, size_t n, buffer *bytes, uint64_t *offsets,
-                           uint64_t *n_file_bytes, mlxr_error *error);
+ * all. The metadata is that of `out` (or NULL) and that of `more`. */
+mlxr_status gguf_out_begin(const gguf_out *out, const gguf_out *more, const gguf_tensor *tensors, size_t n,
+                           buffer *bytes, uint64_t *offsets, uint64_t *n_file_bytes, mlxr_error *error);
 
 #endif

@@ -207,7 +207,7 @@ static mlxr_status write_all(const mlxr_importance *imp, const char *path, const
                              mlxr_error *error)
 {
     const write_options options = {.n_threads = 1};
-    uint64_t n_bytes;
+    write_result written;
     size_t n = 0;
     mlxr_status status = MLXR_OK;
     out_tensor *out = region_array(memory, 2 * imp->n + 1, sizeof *out);
@@ -224,7 +224,7 @@ static mlxr_status write_all(const mlxr_importance *imp, const char *path, const
     if (status == MLXR_OK && n == 0) {
         status = error_set(error, MLXR_ARG, "nothing was measured");
     }
-    return status == MLXR_OK ? write_model(path, header, out, n, &options, &n_bytes, error) : status;
+    return status == MLXR_OK ? write_model(path, header, out, n, &options, &written, error) : status;
 }
 
 mlxr_status mlxr_importance_write(const mlxr_importance *imp, const char *path, const char *dataset, uint32_t n_chunks,

@@ -162,13 +162,18 @@ static void put_metadata(job *j)
 static mlxr_status write_out(job *j, const char *out, mlxr_error *error)
 {
     const mlxr_quantize_options *o = j->options;
-    write_options options = {
-        .n_threads = o->n_threads, .features = cpu_detect(), .progress = o->progress, .user = o->user};
+    write_result written = {0};
+    write_options options = {.n_threads = o->n_threads,
+                             .features = cpu_detect(),
+                             .progress = o->progress,
+                             .user = o->user,
+                             .most_bytes = o->split_max_bytes};
     mlxr_status status = o->cpu_features ? cpu_mask(&options.features, o->cpu_features, error) : MLXR_OK;
     if (status == MLXR_OK) {
-        status = write_model(out, &j->source.header, j->source.tensors, j->source.n_tensors, &options,
-                             &j->report.n_bytes_out, error);
+        status = write_model(out, &j->source.header, j->source.tensors, j->source.n_tensors, &options, &written, error);
     }
+    j->report.n_bytes_out = written.n_bytes;
+    j->report.n_files = written.n_files;
     return status;
 }
 

@@ -14,9 +14,9 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/mapping.h"
-#include "base/new_file.h"
 #include "base/region.h"
 #include "base/team.h"
+#include "convert/files_out.h"
 #include "convert/merge.h"
 #include "kernels/cpu/encode.h"
 #include "quant/codec.h"
@@ -28,8 +28,7 @@ typedef struct work {
     const out_tensor *tensors; /* [n] */
     size_t n;
     uint32_t *first_piece; /* [n + 1] */
-    uint64_t *offsets;     /* [n] in the file */
-    new_file file;
+    files_out files;
     encode_fn *encode;
     const write_options *options;
     uint64_t n_weights;
@@ -183,9 +182,11 @@ static void encode_rows(const work *w, const out_tensor *t, uint64_t first, uint
 }
 
 /* Rows of one source. */
-static mlxr_status write_rows(work *w, const out_tensor *t, uint64_t offset, uint64_t first, uint64_t n, float *x,
-                              uint8_t *out, mlxr_error *error)
+static mlxr_status write_rows(const work *w, const out_tensor *t, uint64_t first, uint64_t n, float *x, uint8_t *out,
+                              mlxr_error *error)
 {
+    size_t at = (size_t)(t - w->tensors);
+    const new_file *file = &w->files.files[w->files.file_of[at]];
     size_t n_in = (size_t)t->in->shape[0], row_bytes = dtype_row_bytes(t->type, n_in);
     uint64_t from_row = 0;
     const out_tensor *from = source_of(t, first, &from_row);
@@ -202,19 +203,20 @@ static mlxr_status write_rows(work *w, const out_tensor *t, uint64_t offset, uin
         encode_rows(w, t, first, n, x, out);
         bytes = out;
     }
-    mlxr_status status = new_file_write(&w->file, offset + first * row_bytes, bytes, (size_t)n * row_bytes, error);
+    mlxr_status status = new_file_write(file, w->files.offsets[at] + first * row_bytes, bytes, (size_t)n * row_bytes,
+                                        error);
     forget_source(w, t, first, n, from, from_row);
     return status;
 }
 
-static mlxr_status write_piece(work *w, const out_tensor *t, uint64_t offset, uint64_t first, uint64_t n, float *x,
-                               uint8_t *out, mlxr_error *error)
+static mlxr_status write_piece(const work *w, const out_tensor *t, uint64_t first, uint64_t n, float *x, uint8_t *out,
+                               mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
     for (uint64_t done = 0; done < n && status == MLXR_OK;) {
         uint64_t left = t->in->shape[1] - (first + done) % t->in->shape[1];
         uint64_t some = t->parts && left < n - done ? left : n - done;
-        status = write_rows(w, t, offset, first + done, some, x, out, error);
+        status = write_rows(w, t, first + done, some, x, out, error);
         done += some;
     }
     return status;
@@ -249,7 +251,7 @@ static void member_writes(void *context, const team_member *member)
         const out_tensor *t = &w->tensors[at];
         uint64_t rows = piece_rows(t), first = (piece - w->first_piece[at]) * rows, all = n_rows_of(t->in);
         uint64_t n = all - first < rows ? all - first : rows;
-        mlxr_status status = write_piece(w, t, w->offsets[at], first, n, x, out, &error);
+        mlxr_status status = write_piece(w, t, first, n, x, out, &error);
         if (status != MLXR_OK) {
             fail(w, status, &error);
         }
@@ -263,14 +265,12 @@ static void member_writes(void *context, const team_member *member)
     free(out);
 }
 
-/* Pieces and offsets, and the header's bytes. */
-static mlxr_status lay_out(work *w, const gguf_out *header, region *memory, buffer *bytes, uint64_t *n_file_bytes,
-                           mlxr_error *error)
+/* Pieces, and the files with their headers. */
+static mlxr_status lay_out(work *w, const char *path, const gguf_out *header, region *memory, mlxr_error *error)
 {
     gguf_tensor *table = region_array(memory, w->n, sizeof *table);
     w->first_piece = region_array(memory, w->n + 1, sizeof *w->first_piece);
-    w->offsets = region_array(memory, w->n, sizeof *w->offsets);
-    if (!table || !w->first_piece || !w->offsets) {
+    if (!table || !w->first_piece) {
         return error_nomem(error, "the tensor table", w->n * sizeof *table);
     }
     uint64_t n_pieces = 0;
@@ -290,7 +290,7 @@ static mlxr_status lay_out(work *w, const gguf_out *header, region *memory, buff
         }
     }
     w->first_piece[w->n] = (uint32_t)n_pieces;
-    return gguf_out_begin(header, table, w->n, bytes, w->offsets, n_file_bytes, error);
+    return files_out_open(&w->files, path, header, table, w->n, w->options->most_bytes, error);
 }
 
 static mlxr_status run(work *w, mlxr_error *error)
@@ -307,32 +307,20 @@ static mlxr_status run(work *w, mlxr_error *error)
 }
 
 mlxr_status write_model(const char *path, const gguf_out *header, const out_tensor *tensors, size_t n,
-                        const write_options *options, uint64_t *n_bytes, mlxr_error *error)
+                        const write_options *options, write_result *result, mlxr_error *error)
 {
     region memory = {0};
-    buffer bytes = buffer_make(SIZE_MAX / 2);
-    work w = {.tensors = tensors,
-              .n = n,
-              .file = {.fd = -1},
-              .encode = encode_find(options->features),
-              .options = options,
-              .error = error};
-    mlxr_status status = lay_out(&w, header, &memory, &bytes, n_bytes, error);
+    work w = {.tensors = tensors, .n = n, .encode = encode_find(options->features), .options = options, .error = error};
+    mlxr_status status = lay_out(&w, path, header, &memory, error);
     if (status == MLXR_OK) {
-        status = new_file_open(&w.file, path, *n_bytes, error);
-    }
-    if (status == MLXR_OK) {
-        status = new_file_write(&w.file, 0, bytes.data, bytes.n, error);
-    }
-    if (status == MLXR_OK) {
+        *result = (write_result){.n_bytes = w.files.n_bytes, .n_files = w.files.n_files};
         status = run(&w, error);
     }
     if (status == MLXR_OK) {
-        status = new_file_commit(&w.file, error);
+        status = files_out_commit(&w.files, error);
     } else {
-        new_file_discard(&w.file);
+        files_out_discard(&w.files);
     }
-    buffer_close(&bytes);
     region_close(&memory);
     return status;
 }

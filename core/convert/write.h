@@ -36,10 +36,16 @@ typedef struct write_options {
     cpu_features features;
     mlxr_progress_fn *progress; /* or NULL */
     void *user;
+    uint64_t most_bytes; /* of a file, 0: one file; see files_out.h */
 } write_options;
 
-/* Writes header and tensors to `path`. */
+typedef struct write_result {
+    uint64_t n_bytes;
+    uint32_t n_files;
+} write_result;
+
+/* Writes header and tensors to `path`, or to parts of its name. */
 mlxr_status write_model(const char *path, const gguf_out *header, const out_tensor *tensors, size_t n,
-                        const write_options *options, uint64_t *n_bytes, mlxr_error *error);
+                        const write_options *options, write_result *result, mlxr_error *error);
 
 #endif

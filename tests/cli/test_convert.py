@@ -36,6 +36,23 @@ class Quantize(support.CliTest):
         self.assertRegex(result.text, r"^[0-9.]+ .iB → [0-9.]+ .iB, [0-9.]+ bits a weight; [0-9.]+.? weights in ")
         self.assertIn("rows that do not divide into the blocks of their type", result.err)
 
+    def test_parts_answer_as_the_whole_does(self):
+        model, options = self.add_model("llama"), ["--raw", "-n", "12", "--temp", "0"]
+        self.succeed("quantize", model, self.out(), "--type", "Q8_0")
+        for verb, source, more in (("quantize", model, ["--type", "Q8_0"]), ("convert", self.out(), [])):
+            out = self.out(f"{verb}.gguf")
+            report = self.succeed(verb, source, out, *more, "--split-max-size", "40K", "--json").json
+            self.assertGreater(report["files"], 2)
+            parts = [self.out(f"{verb}-{i + 1:05}-of-{report['files']:05}.gguf") for i in range(report["files"])]
+            self.assertEqual(report["bytes_out"], sum(map(os.path.getsize, parts)))
+            self.assertFalse(os.path.exists(out))
+            self.assertEqual(self.succeed("run", parts[0], "zqxk", *options).out,
+                             self.succeed("run", self.out(), "zqxk", *options).out)
+            self.fail_with(1, "open the first", "run", parts[1], "zqxk", *options)
+        result = self.succeed("quantize", model, self.out(), "--type", "Q8_0", "--split-max-size", "40K")
+        self.assertIn("00001-of-", result.err)
+        self.fail_with(2, "--split-max-size", "quantize", model, self.out(), "--type", "Q8_0", "--split-max-size", "much")
+
     def test_a_type_is_needed_and_must_be_known(self):
         model = self.add_model("llama")
         self.fail_with(2, "quantize needs --type, such as --type Q4_K_M", "quantize", model, self.out())

@@ -216,7 +216,7 @@ static void an_adapter_of_rows_that_are_no_whole_heads_is_refused(void **state)
     char adapter[128];
     const char *const adapters[] = {adapter};
     mlxr_error error = {0};
-    uint64_t n_bytes = 0;
+    write_result written;
     gguf_out header = gguf_out_make();
     const write_options options = {.n_threads = 1};
     const tensor t = {.name = "blk.0.attn_q.weight",
@@ -238,7 +238,7 @@ static void an_adapter_of_rows_that_are_no_whole_heads_is_refused(void **state)
         snprintf(key, sizeof key, "llama.%s", keys[i]);
         gguf_out_u32(&header, key, 64);
     }
-    assert_ok(write_model(expected, &header, &all, 1, &options, &n_bytes, &error), &error);
+    assert_ok(write_model(expected, &header, &all, 1, &options, &written, &error), &error);
     gguf_out_close(&header);
     write_adapter(adapter, "self_attn.q_proj", zeros, 64, zeros, 40);
     const mlxr_quantize_options o = {.adapters = adapters, .n_adapters = 1, .n_threads = 1};

@@ -155,7 +155,7 @@ static void metadata_says_what_the_experts_are(void **state)
 static void write_old_file(const model_file *folder, const char *path)
 {
     mlxr_error error;
-    uint64_t n_bytes = 0;
+    write_result written;
     gguf_out header = gguf_out_make();
     out_tensor *tensors = calloc((size_t)folder->n_tensors, sizeof *tensors);
     const write_options options = {.n_threads = 1};
@@ -167,7 +167,7 @@ static void write_old_file(const model_file *folder, const char *path)
     }
     gguf_out_text(&header, "general.architecture", "qwen3moe", 8);
     gguf_out_u32(&header, "qwen3moe.expert_count", 7);
-    assert_ok(write_model(path, &header, tensors, (size_t)folder->n_tensors, &options, &n_bytes, &error), &error);
+    assert_ok(write_model(path, &header, tensors, (size_t)folder->n_tensors, &options, &written, &error), &error);
     gguf_out_close(&header);
     free(tensors);
 }

@@ -192,6 +192,179 @@ static void a_killed_process_leaves_nothing(void **state)
     }
 }
 
+/* ---- parts ---- */
+
+static mlxr_status split(const char *path, uint64_t most, mlxr_progress_fn *progress, void *user,
+                         mlxr_quantize_report *report, mlxr_error *error)
+{
+    mlxr_quantize_options o = {
+        .type = "Q8_0", .split_max_bytes = most, .n_threads = 2, .progress = progress, .user = user};
+    return mlxr_quantize(in, path, &o, report, error);
+}
+
+static void part_of(char path[128], uint32_t number, uint32_t n)
+{
+    snprintf(path, 128, "%s/out-%05u-of-%05u.gguf", folder, number, n);
+}
+
+static void remove_parts(uint32_t n)
+{
+    char path[128];
+    for (uint32_t i = 1; i <= n; i++) {
+        part_of(path, i, n);
+        unlink(path);
+    }
+}
+
+/* Whether there is a first file of n parts, which then must open. */
+static bool is_whole(uint32_t n)
+{
+    char path[128];
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    part_of(path, 1, n);
+    if (path_find(path) == PATH_NONE) {
+        return false;
+    }
+    assert_ok(model_file_open(&file, path, &error), &error);
+    assert_int_equal(file->n_parts, n);
+    model_file_close(&file);
+    return true;
+}
+
+static void parts_are_the_same_model_and_no_longer_than_asked_for(void **state)
+{
+    const uint64_t sizes[] = {1, 20000, 50000, 100000};
+    mlxr_error error = {0};
+    model_file *one = NULL;
+    (void)state;
+    quantize("Q8_0", NULL);
+    assert_ok(model_file_open(&one, out, &error), &error);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char path[128];
+        mlxr_quantize_report report;
+        model_file *parts = NULL;
+        uint32_t total = 0;
+        assert_ok(split(out, sizes[i], NULL, NULL, &report, &error), &error);
+        assert_true(report.n_files > 1);
+        part_of(path, 1, report.n_files);
+        assert_ok(model_file_open(&parts, path, &error), &error);
+        assert_int_equal(parts->n_parts, report.n_files);
+        assert_int_equal(parts->file_bytes, report.n_bytes_out);
+        assert_int_equal(parts->n_tensors, one->n_tensors);
+        assert_int_equal(parts->n_meta, one->n_meta + 3);
+        assert_ok(model_file_u32(parts, "split.tensors.count", &total, &error), &error);
+        assert_int_equal(total, one->n_tensors);
+        for (uint64_t t = 0; t < one->n_tensors; t++) {
+            assert_string_equal(parts->tensors[t].name, one->tensors[t].name);
+            assert_int_equal(parts->tensors[t].type, one->tensors[t].type);
+            assert_memory_equal(parts->tensors[t].data, one->tensors[t].data, one->tensors[t].n_bytes);
+        }
+        for (uint32_t k = 0; k < report.n_files; k++) { /* longer only with one tensor, or the metadata */
+            uint64_t n_here = 0;
+            for (uint64_t t = 0; t < parts->n_tensors; t++) {
+                n_here += (uintptr_t)parts->tensors[t].data - (uintptr_t)parts->parts[k].data < parts->parts[k].n_bytes;
+            }
+            assert_true(n_here >= 1 && (parts->parts[k].n_bytes <= sizes[i] || n_here == 1));
+        }
+        model_file_close(&parts);
+        remove_parts(report.n_files);
+    }
+    model_file_close(&one);
+    mlxr_quantize_report report;
+    assert_ok(split(out, 1 << 30, NULL, NULL, &report, &error), &error);
+    assert_int_equal(report.n_files, 1);
+    assert_ok(model_file_open(&one, out, &error), &error);
+    assert_null(model_file_meta(one, "split.count"));
+    model_file_close(&one);
+}
+
+static void what_was_split_becomes_one_file_again(void **state)
+{
+    char path[128], again[128], *first = NULL, *second = NULL;
+    size_t n_first = 0, n_second = 0;
+    mlxr_quantize_report report;
+    mlxr_error error = {0};
+    const mlxr_quantize_options as_it_is = {.n_threads = 1};
+    (void)state;
+    quantize("Q8_0", NULL);
+    snprintf(again, sizeof again, "%s/again.gguf", folder);
+    assert_ok(split(out, 50000, NULL, NULL, &report, &error), &error);
+    part_of(path, 1, report.n_files);
+    assert_ok(mlxr_quantize(path, again, &as_it_is, NULL, &error), &error);
+    assert_ok(file_read(out, 1 << 24, &first, &n_first, &error), &error);
+    assert_ok(file_read(again, 1 << 24, &second, &n_second, &error), &error);
+    assert_int_equal(n_first, n_second);
+    assert_memory_equal(first, second, n_first);
+    free(first);
+    free(second);
+    remove_parts(report.n_files);
+    unlink(again);
+}
+
+/* A name without an ending gets one; parts of a model may be written over. */
+static void parts_take_the_place_of_parts(void **state)
+{
+    char path[128], bare[128];
+    mlxr_quantize_report report;
+    mlxr_error error = {0};
+    struct stat before, after;
+    (void)state;
+    snprintf(bare, sizeof bare, "%s/out", folder);
+    assert_ok(split(bare, 50000, NULL, NULL, &report, &error), &error);
+    part_of(path, report.n_files, report.n_files);
+    assert_int_equal(stat(path, &before), 0);
+    assert_ok(split(out, 50000, NULL, NULL, &report, &error), &error);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_not_equal(before.st_ino, after.st_ino);
+    assert_true(is_whole(report.n_files));
+    remove_parts(report.n_files);
+}
+
+static void parts_that_cannot_be_placed_leave_none(void **state)
+{
+    char path[128];
+    int calls = 0;
+    mlxr_quantize_report report;
+    mlxr_error error = {0};
+    (void)state;
+    unlink(out);
+    assert_ok(split(out, 50000, NULL, NULL, &report, &error), &error);
+    remove_parts(report.n_files);
+    size_t n_before = n_files();
+    assert_int_equal(split(out, 50000, stop_at_once, &calls, NULL, &error), MLXR_IO);
+    assert_int_equal(n_files(), n_before);
+    for (uint32_t i = 1; i <= report.n_files; i++) { /* a folder in the place of any of them */
+        part_of(path, i, report.n_files);
+        assert_int_equal(mkdir(path, 0777), 0);
+        assert_int_equal(split(out, 50000, NULL, NULL, NULL, &error), MLXR_IO);
+        assert_non_null(strstr(error.text, "something else than a file"));
+        assert_int_equal(rmdir(path), 0);
+        assert_int_equal(n_files(), n_before);
+    }
+}
+
+/* Wherever a process is killed, a first part that is there has the others it was written with. */
+static void a_process_killed_among_parts_leaves_a_whole_model_or_none(void **state)
+{
+    mlxr_quantize_report report;
+    mlxr_error error = {0};
+    (void)state;
+    assert_ok(split(out, 20000, NULL, NULL, &report, &error), &error);
+    for (useconds_t us = 100; us <= 102400; us = us * 3 / 2) {
+        pid_t child = fork();
+        if (child == 0) {
+            split(out, 20000, NULL, NULL, NULL, NULL);
+            _exit(0);
+        }
+        usleep(us);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        is_whole(report.n_files);
+    }
+    remove_parts(report.n_files);
+}
+
 /* Quantises the model with one weight of blk.1.ffn_down replaced; nothing may be left behind. */
 static void check_refused(float weight, const char *type, mlxr_status wanted, const char *why)
 {
@@ -329,7 +502,7 @@ static void importance_of_fewer_matrices_than_four_dimensions_have_is_refused(vo
     float ones[7 * 32];
     mlxr_error error = {0};
     mlxr_quantize_report report;
-    uint64_t n_bytes = 0;
+    write_result written;
     const tensor t = {.name = name,
                       .type = DTYPE_F32,
                       .n_dims = 4,
@@ -344,7 +517,7 @@ static void importance_of_fewer_matrices_than_four_dimensions_have_is_refused(vo
     snprintf(deep, sizeof deep, "%s/deep.gguf", folder);
     snprintf(matrix, sizeof matrix, "%s/imatrix.dat", folder);
     gguf_out_text(&header, "general.architecture", "llama", 5);
-    assert_ok(write_model(deep, &header, &whole, 1, &options, &n_bytes, &error), &error);
+    assert_ok(write_model(deep, &header, &whole, 1, &options, &written, &error), &error);
     gguf_out_close(&header);
     for (size_t i = 0; i < 7 * 32; i++) {
         ones[i] = 1;
@@ -484,6 +657,11 @@ int main(void)
         cmocka_unit_test(the_number_of_threads_and_the_instruction_set_change_no_byte),
         cmocka_unit_test(a_stopped_call_leaves_what_was_there),
         cmocka_unit_test(a_killed_process_leaves_nothing),
+        cmocka_unit_test(parts_are_the_same_model_and_no_longer_than_asked_for),
+        cmocka_unit_test(what_was_split_becomes_one_file_again),
+        cmocka_unit_test(parts_take_the_place_of_parts),
+        cmocka_unit_test(parts_that_cannot_be_placed_leave_none),
+        cmocka_unit_test(a_process_killed_among_parts_leaves_a_whole_model_or_none),
         cmocka_unit_test(a_weight_that_is_no_number_names_its_tensor),
         cmocka_unit_test(a_weight_that_f16_cannot_hold_does_not_become_infinite),
         cmocka_unit_test(what_cannot_be_is_said),
