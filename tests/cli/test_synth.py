@@ -74,6 +74,16 @@ class Synth(support.CliTest):
         self.assertEqual(types["token_embd.weight"], "Q8_0")
         self.assertEqual(len(self.succeed("run", path, "--raw", "-n", "3", "--temp", "0", "abc", "--json").json["ids"]), 3)
 
+    def test_latent_attention_in_both_forms_of_its_matrices(self):
+        """One row of latent numbers a token, whatever the heads."""
+        for apart in (0, 1):
+            path = self.write(f"arch=deepseek2,layers=2,width=64,ffn=96,heads=4,head_dim=32,rot=8,value_dim=16,kv_rank=24,"
+                              f"q_rank={28 * apart},vocab=400,apart={apart}", "F16")
+            run = self.succeed("run", path, "--raw", "-n", "3", "--temp", "0", "abc", "--json").json
+            self.assertEqual(len(run["ids"]), 3)
+            memory = self.succeed("show", path, "--json").json["memory"]
+            self.assertEqual(memory["kv_bytes_per_token_f16"], 2 * (24 + 8) * 2)
+
     def test_named_shapes_have_the_types_and_sizes_of_real_files(self):
         """Counts as the loaders of the field print them for the published Q4_K_M files of these models."""
         for shape, counts, n_weights in (
@@ -94,7 +104,9 @@ class Synth(support.CliTest):
             ("lacks width", "layers=1,ffn=2,heads=1", "Q4_0"),
             ("do not fit", SHAPE + ",kv_heads=3", "Q4_0"),
             ("at least 354", SHAPE + ",vocab=10", "Q4_0"),
-            ("llama and qwen3", SHAPE + ",arch=phi", "Q4_0"),
+            ("qwen3 and deepseek2", SHAPE + ",arch=phi", "Q4_0"),
+            ("kv_rank, rot", SHAPE + ",kv_rank=16", "Q4_0"),
+            ("kv_rank, rot", SHAPE + ",arch=deepseek2", "Q4_0"),
             ("is no mix", SHAPE, "Q9"),
             ("NAME=TYPE", SHAPE, "Q4_0,Q5_0"),
             ("no tensor is called router", SHAPE, "Q4_0,router=Q8_0"),
