@@ -391,6 +391,11 @@ mlx_value *bridge_reshape(mlx_arena *arena, const mlx_value *x, size_t n_dims, c
     return bridge_make(arena, [&] { return mx::reshape(bridge_at(x), shape_of(n_dims, shape)); });
 }
 
+mlx_value *bridge_broadcast(mlx_arena *arena, const mlx_value *x, size_t n_dims, const int32_t *shape)
+{
+    return bridge_make(arena, [&] { return mx::broadcast_to(bridge_at(x), shape_of(n_dims, shape)); });
+}
+
 mlx_value *bridge_transpose(mlx_arena *arena, const mlx_value *x, size_t n_dims, const int *axes)
 {
     return bridge_make(arena, [&] { return mx::transpose(bridge_at(x), std::vector<int>(axes, axes + n_dims)); });

@@ -105,6 +105,7 @@ mlx_value *bridge_where(mlx_arena *arena, const mlx_value *condition, const mlx_
 mlx_value *bridge_cast(mlx_arena *arena, const mlx_value *x, mlx_type type);
 mlx_value *bridge_view(mlx_arena *arena, const mlx_value *x, mlx_type type); /* the same bytes */
 mlx_value *bridge_reshape(mlx_arena *arena, const mlx_value *x, size_t n_dims, const int32_t *shape);
+mlx_value *bridge_broadcast(mlx_arena *arena, const mlx_value *x, size_t n_dims, const int32_t *shape);
 mlx_value *bridge_transpose(mlx_arena *arena, const mlx_value *x, size_t n_dims, const int *axes);
 mlx_value *bridge_slice(mlx_arena *arena, const mlx_value *x, size_t axis, int32_t begin, int32_t end);
 mlx_value *bridge_join(mlx_arena *arena, const mlx_value *const *parts, size_t n, int axis);

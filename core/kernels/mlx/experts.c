@@ -39,7 +39,7 @@ static mlx_value *keep_groups(walk *w, const op_experts *x, mlx_value *choice, i
     mlx_arena *a = w->a;
     int32_t n_groups = (int32_t)x->n_groups, n = (int32_t)(x->n_expert / x->n_groups);
     mlx_value *rows = value_reshape(a, choice, 2, n_rows * n_groups, n);
-    mlx_value *best = mark_best(w, rows, (uint32_t)n, n > 1 ? 2 : 1);
+    mlx_value *best = mark_best(w, rows, (uint32_t)n, n > 1 && !x->groups_by_best ? 2 : 1);
     mlx_value *sums = bridge_reduce(a, BRIDGE_SUM, value_mul(a, rows, best), 1);
     mlx_value *kept = mark_best(w, value_reshape(a, sums, 2, n_rows, n_groups), x->n_groups, x->n_groups_used);
     kept = bridge_two(a, BRIDGE_LESS, bridge_scalar(a, 0), value_reshape(a, kept, 3, n_rows, n_groups, 1));

@@ -62,11 +62,8 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
 }
 
 /* What the backend has no graph for. */
-static mlxr_status check_mixers(const plan *p, mlxr_error *error)
+static mlxr_status check_ops(const plan *p, mlxr_error *error)
 {
-    if (p->slot_width[SLOT_KL]) { /* first: it has picks, too */
-        return error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no latent attention; the backend cpu does");
-    }
     for (uint32_t i = 1; i < p->n_ops; i++) {
         const op *o = &p->ops[i], *before = o - 1;
         bool reads = o->kind == OP_ATTEND && before->kind != OP_KV_WRITE;
@@ -77,16 +74,15 @@ static mlxr_status check_mixers(const plan *p, mlxr_error *error)
         }
     }
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        op_kind kind = p->ops[i].kind;
-        if (kind == OP_EXPERTS && !p->ops[i].experts->gate) {
+        if (p->ops[i].kind == OP_EXPERTS && !p->ops[i].experts->gate) {
             return error_set(error, MLXR_UNSUPPORTED,
                              "the MLX backend runs no experts without a gate; the backend cpu does");
         }
-        if (kind == OP_CONV || kind == OP_RECUR || kind == OP_PICK) {
-            return error_set(
-                error, MLXR_UNSUPPORTED,
-                "the MLX backend runs no layers with a convolution, linear attention or gated attention; the "
-                "backend cpu does");
+        if (!walk_has_graph(&p->ops[i])) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "the MLX backend has no graph for this model's '%s' (plan operation %u); the backend cpu "
+                             "runs it",
+                             plan_kind_name(p->ops[i].kind), i);
         }
     }
     return MLXR_OK;
@@ -135,7 +131,7 @@ mlxr_status mlx_program_open(program **out, const plan *p, const program_device 
 {
     mlxr_status status = plan_check(p, error);
     if (status == MLXR_OK) {
-        status = check_mixers(p, error);
+        status = check_ops(p, error);
     }
     if (status == MLXR_OK) {
         status = check_sizes(p, error);

@@ -283,6 +283,33 @@ static mlx_value *take(walk *w, const op *o)
     return bridge_take(w->a, w->slots[o->dst], bridge_copy(w->a, MLX_U32, 1, &n, s->wanted), 0);
 }
 
+bool walk_has_graph(const op *o)
+{
+    switch (o->kind) {
+    case OP_EMBED:
+    case OP_POSITION:
+    case OP_NORM:
+    case OP_LINEAR:
+    case OP_ROPE:
+    case OP_KV_WRITE:
+    case OP_ATTEND:
+    case OP_GATED:
+    case OP_ADD:
+    case OP_EXPERTS:
+    case OP_ADAPT:
+    case OP_SCALE:
+    case OP_SOFTCAP:
+    case OP_WEIGH:
+    case OP_SCAN:
+    case OP_TAKE_ROWS:
+        return true;
+    case OP_PICK:
+        return walk_can_pick(o);
+    default:
+        return false;
+    }
+}
+
 static void walk_op(walk *w, const op *o, const op_arrays *arrays)
 {
     mlx_value **dst = &w->slots[o->dst];
@@ -334,7 +361,8 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         break;
     case OP_CONV: /* of mixers, which are refused */
     case OP_RECUR:
-    case OP_PICK:
+        break;
+    case OP_PICK: /* walk_picks */
         break;
     case OP_TAKE_ROWS:
         *dst = take(w, o);
@@ -382,6 +410,8 @@ void walk_build(program *prog, const step *s, step_graph *g, bool late)
         }
         if (walk_gated(&w, i)) {
             i += 2;
+        } else if (p->ops[i].kind == OP_PICK) {
+            i += walk_picks(&w, &p->ops[i], p->n_ops - i) - 1;
         } else {
             walk_op(&w, &p->ops[i], &prog->ops[i]);
         }

@@ -84,6 +84,12 @@ void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes);
 void walk_keep_keys(walk *w, const op *o);
 /* The pages of a group up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row]. */
 mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end);
+/* Can walk_picks make an OP_PICK? */
+bool walk_can_pick(const op *o);
+/* Is there a graph for an operation? */
+bool walk_has_graph(const op *o);
+/* The OP_PICK at o and, of the n_ops from there on, those that fill the same slot. Returns how many. */
+uint32_t walk_picks(walk *w, const op *o, uint32_t n_ops);
 /* OP_EXPERTS */
 mlx_value *walk_experts(walk *w, const op *o, const op_arrays *arrays);
 /* activation(gate) ∘ up; up NULL: activation(gate) */
