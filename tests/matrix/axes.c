@@ -59,7 +59,7 @@ static uint32_t make_families(void)
             .name = hybrid->name, .tiny = *tiny_model_find(hybrid->base), .recurrent_layers = hybrid->layers};
         families[n].tiny.name = hybrid->name;
     }
-    for (size_t i = 0; i < MIXER_FAMILIES && backend_at(0)->exact; i++, n++) { /* the others refuse them */
+    for (size_t i = 0; i < MIXER_FAMILIES; i++, n++) {
         const mixer_family *mixer = &mixer_families[i];
         families[n] = (matrix_family){.name = mixer->name, .tiny = *tiny_model_find("llama"), .folder = true};
         families[n].tiny.name = mixer->name;

@@ -214,11 +214,12 @@ static void fill_cache(const run *r, uint64_t seed)
     }
 }
 
-/* The least budget that takes each request alone, so that two can hardly run. */
+/* The least budget that takes each request alone, so that two can hardly run. In small steps: where states are large,
+ * what 32 tokens take is room for half of a request. */
 static void limit_for_preemption(run *r)
 {
-    uint64_t page = mlxr_model_kv_bytes(r->own.model, 0, 32);
-    for (uint64_t n_bytes = page;; n_bytes += page) {
+    uint64_t piece = mlxr_model_kv_bytes(r->own.model, 0, 32) / 8 + 1;
+    for (uint64_t n_bytes = piece;; n_bytes += piece) {
         bool fits = scheduler_budget_set(r->sched, n_bytes);
         for (uint32_t i = 0; i <= r->n_requests && fits; i++) {
             uint64_t id;

@@ -4,7 +4,9 @@
  */
 #include "kernels/mlx/program.h"
 #include "mlx/backend_emulated.h"
+#include "mlxr_adapter.h"
 #include "runtime/engine.h"
+#include "support/family_model.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
@@ -17,39 +19,71 @@ typedef struct answers {
 
 typedef struct world {
     mlxr_engine *engine;
-    mlxr_model *model;
+    mlxr_model *base, *model; /* without and with the adapter that there may be */
+    program *prog;
 } world;
+
+/* A tiny model, or one of tests/oracle/families. */
+static void write_model(const char *name, char path[512])
+{
+    snprintf(path, 512, "%s/%s", test_temp_dir(), name);
+    for (size_t i = 0; tiny_model_at(i); i++) {
+        if (strcmp(tiny_model_at(i)->name, name) == 0) {
+            strcat(path, ".gguf");
+            tiny_model_write_gguf(tiny_model_at(i), &(tiny_options){.type = DTYPE_F32}, path);
+            return;
+        }
+    }
+    family_model_write(name, path);
+}
+
+static void adapt(world *w, const char *path)
+{
+    mlxr_error error;
+    char folder[600];
+    mlxr_adapter *adapter = NULL;
+    snprintf(folder, sizeof folder, "%s/adapter", path);
+    w->model = mlxr_model_ref(w->base);
+    w->prog = w->base->program;
+    if (path_find(folder) != PATH_NONE) {
+        mlxr_model_unref(&w->model);
+        assert_ok(mlxr_adapter_load(&adapter, w->base, folder, &error), &error);
+        assert_ok(mlxr_model_adapt(&w->model, w->base, &(mlxr_adapter_use){adapter, 1}, 1, &error), &error);
+        mlxr_adapter_unref(&adapter);
+        w->prog = w->base->adapted;
+    }
+}
 
 static world open_world(const char *device, const char *name, bool ahead)
 {
     mlxr_error error;
-    world w = {NULL, NULL};
+    world w = {0};
     char path[512];
-    const tiny_model *tiny = tiny_model_find(name);
-    snprintf(path, sizeof path, "%s/%s.gguf", test_temp_dir(), name);
-    tiny_model_write_gguf(tiny, &(tiny_options){.type = DTYPE_F32}, path);
+    write_model(name, path);
     mlxr_engine_options options = {
         .backend = device, .kv_type = "f32", .n_threads = 1, .kv_bytes = 8u << 20, .no_prefix_cache = true};
     assert_ok(mlxr_engine_open(&w.engine, &options, &error), &error);
-    assert_ok(mlxr_model_load(&w.model, w.engine, path, NULL, &error), &error);
-    w.model->program->no_ahead = !ahead;
+    assert_ok(mlxr_model_load(&w.base, w.engine, path, NULL, &error), &error);
+    adapt(&w, path);
+    w.prog->no_ahead = !ahead;
     return w;
 }
 
 static void close_world(world *w)
 {
     mlxr_model_unref(&w->model);
+    mlxr_model_unref(&w->base);
     mlxr_engine_close(&w->engine);
 }
 
-static mlxr_sequence *open_sequence(world *w, const tiny_model *tiny, size_t skip, size_t n)
+static mlxr_sequence *open_sequence(world *w, size_t skip, size_t n)
 {
     mlxr_error error;
     int32_t ids[PROMPT];
     mlxr_sequence *sequence = NULL;
     mlxr_sampling greedy = mlxr_sampling_default();
     greedy.temperature = 0;
-    tiny_model_tokens(tiny, ids, PROMPT);
+    tiny_model_tokens(tiny_model_find("llama"), ids, PROMPT); /* all have the same vocabulary */
     assert_ok(mlxr_sequence_open(&sequence, w->model, &greedy, &error), &error);
     assert_ok(mlxr_sequence_append(sequence, ids + skip, n, &error), &error);
     return sequence;
@@ -69,7 +103,7 @@ static graph_counts answer(const char *device, const char *name, bool ahead, ans
     world w = open_world(device, name, ahead);
     mlxr_sequence *sequences[STREAMS];
     for (size_t i = 0; i < STREAMS; i++) {
-        sequences[i] = open_sequence(&w, tiny_model_find(name), i, PROMPT - 10 * i);
+        sequences[i] = open_sequence(&w, i, PROMPT - 10 * i);
         for (int piece = 0; piece < 4; piece++) {
             step_one(&w, sequences[i], 6);
         }
@@ -86,7 +120,7 @@ static graph_counts answer(const char *device, const char *name, bool ahead, ans
             memcpy(out->logits[i][n], slices[i].logits, sizeof out->logits[i][n]);
         }
     }
-    graph_counts counts = w.model->program->counts;
+    graph_counts counts = w.prog->counts;
     for (size_t i = 0; i < STREAMS; i++) {
         mlxr_sequence_close(&sequences[i]);
     }
@@ -99,7 +133,8 @@ static void a_graph_built_ahead_computes_the_same_bits(void **state)
     (void)state;
     static const struct {
         const char *device, *model;
-    } runs[] = {{"mlx", "llama"}, {"mlx", "gemma3"}, {"mlx-emulated", "llama-wide"}};
+    } runs[] = {{"mlx", "llama"},     {"mlx", "gemma3"},     {"mlx-emulated", "llama-wide"},
+                {"mlx", "qwen3next"}, {"mlx", "nemotron-h"}, {"mlx", "llama-lora"}};
     static answers expected, found;
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         graph_counts plain = answer(runs[i].device, runs[i].model, false, &expected);
@@ -124,12 +159,11 @@ static void what_was_not_expected_is_built_anew(void **state)
 {
     (void)state;
     mlxr_error error;
-    const tiny_model *tiny = tiny_model_find("llama");
     float logits[2][2][TINY_N_VOCAB];
     uint64_t n_dropped = 0;
     for (int ahead = 0; ahead < 2; ahead++) {
         world w = open_world("mlx", "llama", ahead);
-        mlxr_sequence *a = open_sequence(&w, tiny, 0, 40), *b = open_sequence(&w, tiny, 9, 40), *fork = NULL;
+        mlxr_sequence *a = open_sequence(&w, 0, 40), *b = open_sequence(&w, 9, 40), *fork = NULL;
         for (int i = 0; i < 4; i++) {
             step_one(&w, b, 5); /* 20 of 40 */
         }
@@ -151,7 +185,7 @@ static void what_was_not_expected_is_built_anew(void **state)
         last = (mlxr_slice){.sequence = a, .n_compute = 5};
         assert_ok(mlxr_step(w.engine, &last, 1, &error), &error);
         memcpy(logits[ahead][1], last.logits, sizeof logits[ahead][1]);
-        n_dropped = w.model->program->counts.n_dropped;
+        n_dropped = w.prog->counts.n_dropped;
         mlxr_sequence_close(&a);
         mlxr_sequence_close(&b);
         mlxr_sequence_close(&fork);

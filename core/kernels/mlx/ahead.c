@@ -25,7 +25,7 @@ static uint32_t entries_read(const program *prog, const step *s, const step_slic
 {
     const kv_group *group = &prog->plan->kv_groups[g];
     uint32_t page_tokens = s->kv.layout[g].page_tokens;
-    if (group->state_width) { /* the state that the slice begins with; where later ones go only the host asks */
+    if (group->state_width) { /* the state that the slice begins with; of later ones see keeps_as_expected */
         *first = 0;
         return 1;
     }
@@ -50,11 +50,26 @@ static bool same_shape(const step *a, const step *b)
     return a->n_wanted == 0 || memcmp(a->wanted, b->wanted, a->n_wanted * sizeof *a->wanted) == 0;
 }
 
+/* Are the states that a slice wants to keep among those that the graph gives? Which pages take them only the host
+ * asks. */
+static bool keeps_as_expected(const step_slice *expected, const step_slice *slice, uint32_t g)
+{
+    for (uint32_t r = 1; r <= slice->n_rows; r++) {
+        if (slice->pages[g][r] != KV_PAGE_NONE && expected->pages[g][r] == KV_PAGE_NONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool same_pages(const program *prog, const step *expected, const step *s)
 {
     for (uint32_t i = 0; i < s->n_slices; i++) {
         for (uint32_t g = 0; g < prog->plan->n_kv_groups; g++) {
             uint32_t first, end = entries_read(prog, s, &s->slices[i], g, &first);
+            if (prog->plan->kv_groups[g].state_width && !keeps_as_expected(&expected->slices[i], &s->slices[i], g)) {
+                return false;
+            }
             if (end > first && memcmp(expected->slices[i].pages[g] + first, s->slices[i].pages[g] + first,
                                       (end - first) * sizeof(uint32_t)) != 0) {
                 return false;
@@ -100,6 +115,22 @@ bool ahead_take(program *prog, const step *s)
     return true;
 }
 
+/* The states that the next step of a slice will keep: as far from its end as the last one did without a gap, which is
+ * where drafts may be given up, and the one behind the last whole block. */
+static void expect_states(const step_slice *last, const step_slice *next, uint32_t g, uint32_t page_tokens,
+                          uint32_t *pages)
+{
+    uint32_t n = last->n_rows, border = (next->start + n) / page_tokens * page_tokens;
+    memset(pages, 0xff, ((size_t)n + 1) * sizeof *pages); /* KV_PAGE_NONE */
+    pages[0] = last->pages[g][n];                         /* of the state behind the last row, if anybody wanted it */
+    for (uint32_t r = n; r > 0 && last->pages[g][r] != KV_PAGE_NONE; r--) {
+        pages[r] = 0; /* any page */
+    }
+    if (border > next->start) {
+        pages[border - next->start] = 0;
+    }
+}
+
 /* A slice's entries as far as the next step reads them. False: they are not known yet, or there is no memory. */
 static bool expect_pages(program *prog, const step *s, uint32_t index, step_slice *slice)
 {
@@ -108,12 +139,13 @@ static bool expect_pages(program *prog, const step *s, uint32_t index, step_slic
         uint32_t first, end = entries_read(prog, s, slice, g, &first);
         uint32_t n_known = (last->start + last->n_rows + s->kv.layout[g].page_tokens - 1) / s->kv.layout[g].page_tokens;
         bool recurrent = prog->plan->kv_groups[g].state_width != 0;
-        uint32_t *pages = region_array(&prog->expecting, end + 1, sizeof *pages);
+        uint32_t n_entries = recurrent ? slice->n_rows : end;
+        uint32_t *pages = region_array(&prog->expecting, (size_t)n_entries + 1, sizeof *pages);
         if (!pages || (!recurrent && end > n_known)) {
             return false;
         }
         if (recurrent) {
-            pages[0] = last->pages[g][last->n_rows]; /* of the state behind the last row, if anybody wanted it */
+            expect_states(last, slice, g, s->kv.layout[g].page_tokens, pages);
         } else {
             memcpy(pages, last->pages[g], end * sizeof *pages);
         }

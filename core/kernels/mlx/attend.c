@@ -245,9 +245,10 @@ mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end)
     if (page_end > w->pool_pages[group]) {
         int32_t n;
         mlx_type type = page_type(l->type, &n, l);
-        const int32_t shape[] = {(int32_t)(page_end * l->n_layers), 2, (int32_t)l->n_head_kv, (int32_t)l->page_tokens,
-                                 n};
-        w->pools[group] = bridge_wrap(w->a, type, 5, shape, w->s->kv.base[group]);
+        const int32_t n_all = (int32_t)(page_end * l->n_layers), states[] = {n_all, (int32_t)l->state_width};
+        const int32_t rows[] = {n_all, 2, (int32_t)l->n_head_kv, (int32_t)l->page_tokens, n};
+        bool recurrent = l->state_width != 0;
+        w->pools[group] = bridge_wrap(w->a, type, recurrent ? 2 : 5, recurrent ? states : rows, w->s->kv.base[group]);
         if (w->late && !w->prog->device.wraps) { /* a copy, of what earlier steps are still writing */
             walk_late(w, w->pools[group], w->s->kv.base[group], page_end * l->page_bytes);
         }

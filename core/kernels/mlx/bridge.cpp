@@ -313,6 +313,8 @@ mlx_value *bridge_one(mlx_arena *arena, bridge_unary op, const mlx_value *x)
             return mx::erf(a);
         case BRIDGE_EXP:
             return mx::exp(a);
+        case BRIDGE_LOG1P:
+            return mx::log1p(a);
         case BRIDGE_NEGATIVE:
             return mx::negative(a);
         case BRIDGE_RINT:
@@ -369,6 +371,11 @@ mlx_value *bridge_reduce(mlx_arena *arena, bridge_reduction op, const mlx_value 
     return bridge_make(arena, [&] {
         return op == BRIDGE_SUM ? mx::sum(bridge_at(x), axis, true) : mx::max(bridge_at(x), axis, true);
     });
+}
+
+mlx_value *bridge_cumsum(mlx_arena *arena, const mlx_value *x, int axis)
+{
+    return bridge_make(arena, [&] { return mx::cumsum(bridge_at(x), axis); });
 }
 
 mlx_value *bridge_where(mlx_arena *arena, const mlx_value *condition, const mlx_value *a, const mlx_value *b)
@@ -460,6 +467,14 @@ mlx_value *bridge_norm(mlx_arena *arena, bool layer_norm, const mlx_value *x, co
         }
         mx::array y = mx::fast::rms_norm(bridge_at(x), w, eps);
         return b ? mx::add(y, *b) : y;
+    });
+}
+
+mlx_value *bridge_conv(mlx_arena *arena, const mlx_value *x, const mlx_value *taps)
+{
+    return bridge_make(arena, [&] {
+        const mx::array &a = bridge_at(x);
+        return mx::conv1d(a, bridge_at(taps), 1, 0, 1, a.shape(2));
     });
 }
 

@@ -72,6 +72,7 @@ typedef enum bridge_unary {
     BRIDGE_ABS,
     BRIDGE_ERF,
     BRIDGE_EXP,
+    BRIDGE_LOG1P,
     BRIDGE_NEGATIVE,
     BRIDGE_RINT,
     BRIDGE_SIGMOID,
@@ -101,6 +102,7 @@ mlx_value *bridge_one(mlx_arena *arena, bridge_unary op, const mlx_value *x);
 mlx_value *bridge_two(mlx_arena *arena, bridge_binary op, const mlx_value *a, const mlx_value *b);
 mlx_value *bridge_reduce(mlx_arena *arena, bridge_reduction op, const mlx_value *x,
                          int axis); /* the axis stays, as 1 */
+mlx_value *bridge_cumsum(mlx_arena *arena, const mlx_value *x, int axis);
 mlx_value *bridge_where(mlx_arena *arena, const mlx_value *condition, const mlx_value *a, const mlx_value *b);
 mlx_value *bridge_cast(mlx_arena *arena, const mlx_value *x, mlx_type type);
 mlx_value *bridge_view(mlx_arena *arena, const mlx_value *x, mlx_type type); /* the same bytes */
@@ -119,6 +121,8 @@ mlx_value *bridge_dequantize(mlx_arena *arena, const mlx_value *w, const mlx_val
                              int group, int bits);
 mlx_value *bridge_norm(mlx_arena *arena, bool layer_norm, const mlx_value *x, const mlx_value *weight,
                        const mlx_value *bias, float eps);
+/* x [n, n_rows + k − 1, width] with its own taps [width, k, 1] for each channel → [n, n_rows, width] */
+mlx_value *bridge_conv(mlx_arena *arena, const mlx_value *x, const mlx_value *taps);
 /* q [n, n_head, n_rows, d], k and v [n, n_head_kv, n_keys, d]; mask [n, 1, n_rows, n_keys] of truth values, or NULL
  * (all, or with `causal` those up to the row's own); sinks [n_head] or NULL. Query heads share keys, nothing is
  * repeated. */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "kernels/kv_row.h"
-#include "kernels/mlx/program.h"
+#include "kernels/mlx/mixers.h"
 
 /* One row of all heads [n_head_kv][head_dim], which begins at `first` of its page. */
 static void write_heads(const kv_layout *l, const uint8_t *src, uint8_t *first)
@@ -41,18 +41,17 @@ static void write_keys(const op_attend *a, const step *s, const uint8_t *k, cons
     }
 }
 
-static void write_states(const op_state *state, const step *s, const uint8_t *rows)
+static void write_states(const page_rows *rows, const step *s, const float *states)
 {
-    const kv_layout *l = &s->kv.layout[state->kv_group];
-    uint8_t *base = s->kv.base[state->kv_group];
-    for (uint32_t i = 0; i < s->n_slices; i++) {
-        const step_slice *slice = &s->slices[i];
-        for (uint32_t j = 0; j < slice->n_rows; j++) {
-            uint32_t page = slice->pages[state->kv_group][j + 1];
-            if (page != KV_PAGE_NONE) {
-                memcpy(base + page * l->page_bytes + state->kv_layer * l->layer_bytes,
-                       rows + (slice->first_row + j) * l->layer_bytes, l->layer_bytes);
-            }
+    const state_part part = state_part_of(rows->o);
+    const kv_layout *l = &s->kv.layout[part.state->kv_group];
+    uint8_t *base = (uint8_t *)s->kv.base[part.state->kv_group] + part.state->kv_layer * l->layer_bytes;
+    for (uint32_t i = 0; i < rows->n_targets; i++) {
+        const state_target *t = &rows->targets[i];
+        uint32_t page = s->slices[t->slice].pages[part.state->kv_group][t->row + 1];
+        if (page != KV_PAGE_NONE) { /* a graph that was built before the step may give more than are wanted */
+            memcpy(base + page * l->page_bytes + part.state->first * sizeof *states, states + (size_t)i * part.width,
+                   part.width * sizeof *states);
         }
     }
 }
@@ -62,8 +61,8 @@ void pages_write(const page_rows *rows, const step *s, const void *k, const void
     if (!rows->o) {
         return;
     }
-    if (rows->o->kind == OP_SCAN) {
-        write_states(&rows->o->state, s, k);
+    if (rows->o->kind != OP_KV_WRITE) {
+        write_states(rows, s, k);
     } else {
         write_keys(&rows->o->attend, s, k, v);
     }

@@ -25,6 +25,14 @@ static const mlx_weight *weight_of(program *prog, const tensor *t)
     return weight_set_get(prog->weights, &prog->device, t, raw);
 }
 
+static void load_recur(program *prog, const op_recur *r, op_arrays *arrays)
+{
+    const int32_t n = (int32_t)r->n_head;
+    arrays->fade = bridge_copy(prog->kept, MLX_F32, 1, &n, r->fade);
+    arrays->step_bias = bridge_copy(prog->kept, MLX_F32, 1, &n, r->step_bias);
+    arrays->skip = r->skip ? bridge_copy(prog->kept, MLX_F32, 1, &n, r->skip) : NULL;
+}
+
 static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_error *error)
 {
     const int32_t n_head = (int32_t)o->attend.n_head;
@@ -42,6 +50,13 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
     case OP_SCAN:
         arrays->vector = o->weight ? mlx_vector_load(prog->kept, o->weight) : NULL;
         ok = arrays->vector || !o->weight;
+        break;
+    case OP_CONV:
+        arrays->vector = mlx_taps_load(prog->kept, o->weight);
+        ok = arrays->vector != NULL;
+        break;
+    case OP_RECUR:
+        load_recur(prog, o->recur, arrays);
         break;
     case OP_ATTEND:
         arrays->sinks = o->attend.sinks ? bridge_copy(prog->kept, MLX_F32, 1, &n_head, o->attend.sinks) : NULL;
@@ -107,9 +122,11 @@ static mlxr_status load(program *prog, mlxr_error *error)
     const plan *p = prog->plan;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         op_kind kind = p->ops[i].kind;
-        prog->n_rows_max += kind == OP_KV_WRITE || kind == OP_SCAN;
+        bool mixes = kind == OP_SCAN || kind == OP_CONV || kind == OP_RECUR;
+        prog->n_rows_max += kind == OP_KV_WRITE;
+        prog->n_mixers += mixes;
         prog->n_embeds_max += kind == OP_EMBED;
-        prog->n_readers += kind == OP_ATTEND || kind == OP_SCAN;
+        prog->n_readers += kind == OP_ATTEND || mixes;
     }
     prog->n_rows_max++;
     prog->weights = weight_set_open(prog->sets, p);
@@ -176,11 +193,28 @@ void mlx_program_close(program **pointer)
     }
 }
 
+/* The most states that a mixer of the plan keeps in this step. */
+static size_t states_kept(const program *prog, const step *s)
+{
+    size_t most = 0;
+    for (uint32_t g = 0; g < prog->plan->n_kv_groups; g++) {
+        size_t n = 0;
+        for (uint32_t i = 0; prog->plan->kv_groups[g].state_width && i < s->n_slices; i++) {
+            for (uint32_t r = 0; r < s->slices[i].n_rows; r++) {
+                n += s->slices[i].pages[g][r + 1] != KV_PAGE_NONE;
+            }
+        }
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 bool step_graph_begin(step_graph *g, const program *prog, const step *s)
 {
+    size_t n_rows = prog->n_rows_max + prog->n_mixers * states_kept(prog, s);
     size_t n_late = prog->n_embeds_max + (size_t)prog->n_readers * s->n_slices;
     *g = (step_graph){0};
-    g->rows = region_array(&g->memory, prog->n_rows_max, sizeof *g->rows);
+    g->rows = region_array(&g->memory, n_rows, sizeof *g->rows);
     g->embeds = region_array(&g->memory, prog->n_embeds_max, sizeof *g->embeds);
     g->late = region_array(&g->memory, n_late, sizeof *g->late);
     return g->rows && g->embeds && g->late;

@@ -28,17 +28,27 @@
 
 /* What one operation of the plan needs that outlives a step. */
 typedef struct op_arrays {
-    const mlx_weight *weight;         /* LINEAR */
-    mlx_value *vector;                /* NORM, SCAN: the weight */
-    mlx_value *bias, *sinks;          /* or NULL */
-    const mlx_weight *const *experts; /* EXPERTS: [n_expert][3] gate, up, down */
+    const mlx_weight *weight;           /* LINEAR */
+    mlx_value *vector;                  /* NORM, SCAN: the weight; CONV: [width, n, 1] */
+    mlx_value *bias, *sinks;            /* or NULL */
+    mlx_value *fade, *step_bias, *skip; /* RECUR: [n_head]; skip or NULL */
+    const mlx_weight *const *experts;   /* EXPERTS: [n_expert][3] gate, up, down */
 } op_arrays;
 
-/* Keys and values, or states, of a step's rows: results that belong into pages. */
+/* A row whose state somebody wants. */
+typedef struct state_target {
+    uint32_t slice;    /* of the step */
+    uint32_t in_batch; /* its place there (walk.h) */
+    uint32_t row;      /* of the slice */
+} state_target;
+
+/* Keys and values of a step's rows, or states: results that belong into pages. */
 typedef struct page_rows {
-    const op *o;  /* KV_WRITE or SCAN; NULL: it only has to be computed, for what a kernel stores itself */
-    mlx_value *k; /* [n_rows, n_head_kv × head_dim] in the pages' type, F32 where that has blocks; SCAN: the states */
-    mlx_value *v; /* NULL for SCAN */
+    const op *o;  /* KV_WRITE, SCAN, CONV, RECUR; NULL: it only has to be computed, for what a kernel stores itself */
+    mlx_value *k; /* [n_rows, n_head_kv × head_dim] in the pages' type, F32 where that has blocks; states [n_targets] */
+    mlx_value *v; /* NULL: states */
+    const state_target *targets; /* [n_targets] */
+    uint32_t n_targets;
 } page_rows;
 
 /* The memory of an array in a graph whose content comes last: tokens' rows, pages of earlier steps. */
@@ -57,7 +67,7 @@ typedef struct late_rows {
 /* One step as a graph. */
 typedef struct step_graph {
     region memory;
-    page_rows *rows; /* [n_rows_max] */
+    page_rows *rows; /* [n_rows_max + n_mixers × states that the step keeps] */
     uint32_t n_rows;
     mlx_value *logits; /* or NULL */
     late_rows *embeds; /* [n_embeds_max] */
@@ -85,6 +95,7 @@ struct program {
     op_arrays *ops;                   /* [plan.n_ops] */
     mlx_arena *kept, *step, *results; /* of vectors, of a graph being built, of what a step gives */
     uint32_t n_rows_max, n_embeds_max;
+    uint32_t n_mixers; /* operations that have a state */
     adapter_store adapters;
     uint32_t n_readers; /* operations that read pages, each once for a slice at most */
     step_graph now, next;

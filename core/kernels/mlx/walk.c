@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/mlx/kernels.h"
+#include "kernels/mlx/mixers.h"
 #include "kernels/rope_angles.h"
 #include "quant/codec.h"
 
@@ -66,14 +67,18 @@ static mlx_value *position(walk *w, const op *o, const op_arrays *arrays)
 static mlx_value *norm(walk *w, const op *o, const op_arrays *arrays)
 {
     int32_t width = (int32_t)o->norm.width, groups = (int32_t)(o->width / o->norm.width);
-    mlx_value *x = w->slots[o->src], *y = kernel_norm(w, o, arrays, x);
+    bool behind = groups > 1 && o->norm.whole_weight; /* weight and bias are not the same for each group */
+    mlx_value *x = w->slots[o->src], *y = behind ? NULL : kernel_norm(w, o, arrays, x);
     int32_t n_rows = bridge_dim(x, 0);
     if (y) {
         return y;
     }
     x = groups > 1 ? value_reshape(w->a, x, 3, n_rows, groups, width) : x;
-    x = bridge_norm(w->a, o->norm.kind == NORM_LAYER, x, arrays->vector, arrays->bias, o->norm.eps);
-    return groups > 1 ? value_reshape(w->a, x, 2, n_rows, (int32_t)o->width) : x;
+    x = bridge_norm(w->a, o->norm.kind == NORM_LAYER, x, behind ? NULL : arrays->vector, behind ? NULL : arrays->bias,
+                    o->norm.eps);
+    x = groups > 1 ? value_reshape(w->a, x, 2, n_rows, (int32_t)o->width) : x;
+    x = behind && arrays->vector ? value_mul(w->a, x, arrays->vector) : x;
+    return behind && arrays->bias ? value_add(w->a, x, arrays->bias) : x;
 }
 
 static mlx_value *linear(walk *w, const op *o, const op_arrays *arrays)
@@ -218,58 +223,6 @@ static mlx_value *rotate(walk *w, const op *o)
     return y;
 }
 
-/* ---- recurrent layers ---- */
-
-/* y[r] = x[r] + f y[r − 1] for every row at once, by doubling: after the step of s rows, y[r] holds the last 2s terms.
- */
-static mlx_value *scan_slice(walk *w, const op *o, const op_arrays *arrays, const step_slice *slice)
-{
-    mlx_arena *a = w->a;
-    int32_t first = (int32_t)slice->first_row, n = (int32_t)slice->n_rows, width = (int32_t)o->width;
-    const uint32_t before = slice->pages[o->state.kv_group][0];
-    const kv_layout *l = &w->s->kv.layout[o->state.kv_group];
-    mlx_value *y = bridge_slice(a, w->slots[o->dst], 0, first, first + n), *parts[2];
-    bool goes_on = before != KV_PAGE_NONE;
-    if (goes_on) {
-        const int32_t shape[] = {1, width};
-        const uint8_t *base = w->s->kv.base[o->state.kv_group];
-        const uint8_t *state = base + before * l->page_bytes + o->state.kv_layer * l->layer_bytes;
-        mlx_value *copy = bridge_copy(a, MLX_F32, 2, shape, state);
-        if (w->late) {
-            walk_late(w, copy, state, l->layer_bytes);
-        }
-        parts[0] = copy;
-        parts[1] = y;
-        y = bridge_join(a, (const mlx_value *const *)parts, 2, 0);
-    }
-    mlx_value *factor = arrays->vector;
-    for (int32_t s = 1, n_all = n + goes_on; s < n_all; s *= 2) {
-        mlx_value *earlier = value_mul(a, bridge_slice(a, y, 0, 0, n_all - s), factor);
-        parts[0] = bridge_slice(a, y, 0, 0, s);
-        parts[1] = value_add(a, bridge_slice(a, y, 0, s, n_all), earlier);
-        y = bridge_join(a, (const mlx_value *const *)parts, 2, 0);
-        factor = value_mul(a, factor, factor);
-    }
-    return goes_on ? bridge_slice(a, y, 0, 1, n + 1) : y;
-}
-
-static mlx_value *scan(walk *w, const op *o, const op_arrays *arrays)
-{
-    const mlx_value **parts = region_array(w->memory, w->s->n_slices, sizeof *parts);
-    uint32_t n = 0;
-    if (!parts) {
-        return NULL;
-    }
-    for (uint32_t i = 0; i < w->s->n_slices; i++) {
-        if (w->s->slices[i].n_rows) {
-            parts[n++] = scan_slice(w, o, arrays, &w->s->slices[i]);
-        }
-    }
-    mlx_value *y = bridge_join(w->a, parts, n, 0);
-    w->g->rows[w->g->n_rows++] = (page_rows){.o = o, .k = y};
-    return y;
-}
-
 /* ---- the walk ---- */
 
 static mlx_value *take(walk *w, const op *o)
@@ -299,6 +252,8 @@ bool walk_has_graph(const op *o)
     case OP_ADAPT:
     case OP_SCALE:
     case OP_SOFTCAP:
+    case OP_CONV:
+    case OP_RECUR:
     case OP_WEIGH:
     case OP_SCAN:
     case OP_TAKE_ROWS:
@@ -354,13 +309,16 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         *dst = softcap(w, o);
         break;
     case OP_SCAN:
-        *dst = scan(w, o, arrays);
+        *dst = walk_scan(w, o, arrays);
         break;
     case OP_WEIGH:
         *dst = value_mul(w->a, *dst, bridge_one(w->a, BRIDGE_SIGMOID, w->slots[o->src]));
         break;
-    case OP_CONV: /* of mixers, which are refused */
+    case OP_CONV:
+        *dst = walk_conv(w, o, arrays);
+        break;
     case OP_RECUR:
+        *dst = walk_recur(w, o, arrays);
         break;
     case OP_PICK: /* walk_picks */
         break;

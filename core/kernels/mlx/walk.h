@@ -10,6 +10,7 @@
 
 #define WALK_ANGLES_MAX 8u /* tables of rotation angles a step keeps; more are made again */
 #define WALK_SHAPES_MAX 8u /* likewise of what attentions see */
+#define WALK_MASKS_MAX 32u /* likewise of what linear attention multiplies by */
 
 /* What the slices of a batch see of their earlier pages in a layer group, with a window. */
 typedef struct batch_view {
@@ -45,6 +46,12 @@ typedef struct turned_slot {
     const mlx_value *from, *to;
 } turned_slot;
 
+/* A matrix that linear attention needs, of n rows. */
+typedef struct walk_mask {
+    int32_t n, kind;
+    mlx_value *mask;
+} walk_mask;
+
 struct walk {
     program *prog;
     const step *s;
@@ -68,6 +75,8 @@ struct walk {
     uint32_t turn_length;
     walk_adapter *adapters; /* [n_adapters] of all sequences in the step */
     uint32_t n_adapters;
+    walk_mask masks[WALK_MASKS_MAX];
+    uint32_t n_masks;
 };
 
 /* Groups the slices. */
@@ -82,7 +91,8 @@ void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes);
 
 /* OP_KV_WRITE: rounds keys and values as the pages' type does, notes them as results. */
 void walk_keep_keys(walk *w, const op *o);
-/* The pages of a group up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row]. */
+/* The pages of a group up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row]; states as [pages × layers,
+ * state_width]. */
 mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end);
 /* Can walk_picks make an OP_PICK? */
 bool walk_can_pick(const op *o);

@@ -82,27 +82,31 @@ static bool load_blocks(mlx_weight *w, mlx_arena *arena)
     return ok;
 }
 
-/* Formats that MLX has nothing like, as F32. */
-static bool load_decoded(mlx_weight *w, mlx_arena *arena)
+static int32_t rows_of(const tensor *t)
 {
-    const tensor *t = w->source;
-    size_t n_in = (size_t)w->n_in, n_rows = (size_t)w->n_out;
-    const int32_t shape[] = {w->n_out, w->n_in};
+    return (int32_t)(t->shape[1] * t->shape[2] * t->shape[3]);
+}
+
+/* A tensor as F32 [rows, columns] or [rows, columns, 1], whatever its type; NULL: no memory. */
+static mlx_value *load_decoded(mlx_arena *arena, const tensor *t, size_t n_dims)
+{
+    const int32_t shape[] = {rows_of(t), (int32_t)t->shape[0], 1};
+    size_t n_in = (size_t)t->shape[0], n_rows = (size_t)shape[0];
     float *values = malloc(n_rows * n_in * sizeof *values);
     if (!values) {
-        return false;
+        return NULL;
     }
     for (size_t r = 0; r < n_rows; r++) {
         codec_decode(t->type, (const uint8_t *)t->data + r * t->row_bytes, values + r * n_in, n_in);
     }
-    w->w = bridge_copy(arena, MLX_F32, 2, shape, values);
+    mlx_value *x = bridge_copy(arena, MLX_F32, n_dims, shape, values);
     free(values);
-    return true;
+    return x;
 }
 
-static int32_t rows_of(const tensor *t)
+mlx_value *mlx_taps_load(mlx_arena *arena, const tensor *t)
 {
-    return (int32_t)(t->shape[1] * t->shape[2] * t->shape[3]);
+    return load_decoded(arena, t, 3);
 }
 
 bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const bridge_device *device, const tensor *t, bool raw)
@@ -122,7 +126,8 @@ bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const bridge_device *dev
         return load_blocks(out, arena);
     }
     if (codec_table_has(t->type)) {
-        return load_decoded(out, arena);
+        out->w = load_decoded(arena, t, 2); /* MLX has nothing like them */
+        return out->w != NULL;
     }
     const int32_t shape[] = {out->n_out, out->n_in};
     out->w = bridge_wrap(arena, plain_type(t->type), 2, shape, t->data);

@@ -31,6 +31,8 @@ typedef struct mlx_weight {
 
 /* False: no memory; what went wrong inside MLX is in the arena's status. */
 bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const bridge_device *device, const tensor *source, bool raw);
+/* What a convolution multiplies by, [n_out, n_in, 1] of F32. */
+mlx_value *mlx_taps_load(mlx_arena *arena, const tensor *source);
 /* A vector as F32, whatever its type. */
 mlx_value *mlx_vector_load(mlx_arena *arena, const tensor *source);
 

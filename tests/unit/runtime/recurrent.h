@@ -26,6 +26,7 @@ typedef struct mixer_family {
     uint32_t head_dim;
 } mixer_family;
 
+/* Delta rule and Mamba-2 at the odd places. */
 static const mixer_family mixer_families[] = {
     {"lfm2", 16}, {"qwen3next", 32}, {"granitehybrid", 16}, {"nemotron-h", 32}, {"gemma4", 16}};
 

@@ -246,8 +246,10 @@ static const tiny_model *model_at(size_t index)
         }
         index -= n;
     }
-    for (size_t i = 0; !plain.backend && i < MIXER_FAMILIES; i++) {
-        if ((!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
+    for (size_t i = 0; i < MIXER_FAMILIES; i++) {
+        /* both kinds of states, behind convolutions; they are F32 whatever the cache's type is */
+        bool quickly = !plain.backend || soak || (i % 2 && strcmp(plain.kv_type, "f32") == 0);
+        if (quickly && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
             return mixer_at(i);
         }
     }
