@@ -312,7 +312,7 @@ static void logits_equal_the_reference(void **state)
         mapping_close(&r.file);
         return;
     }
-    if (strcmp(name, "nemotron_h-moe") == 0 && strcmp(backends[0], "mlx") == 0) {
+    if (strncmp(name, "nemotron-h-", 11) == 0 && strcmp(backends[0], "mlx") == 0) {
         assert_true(is_refused(path, "runs no experts without a gate"));
         mapping_close(&r.file);
         return;
