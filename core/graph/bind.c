@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "graph/bind_experts.h"
+#include "graph/bind_latent.h"
 
 typedef enum extent {
     EXTENT_NONE,
@@ -32,7 +33,6 @@ typedef enum extent {
     EXTENT_LATENT_Q,
     EXTENT_LATENT_KV,
     EXTENT_LATENT_KV_ROT,
-    EXTENT_LATENT_UP,
     EXTENT_CONV_ROWS,
     EXTENT_CONV,
     EXTENT_MIXER,
@@ -114,7 +114,6 @@ static const struct {
     {"attn_q_b.weight", SLOT(q_up), EXTENT_LATENT_Q, EXTENT_Q, NEED_LATENT_Q},
     {"attn_kv_a_mqa.weight", SLOT(kv_down), EXTENT_EMBD, EXTENT_LATENT_KV_ROT, NEED_LATENT},
     {"attn_kv_a_norm.weight", SLOT(kv_down_norm), EXTENT_LATENT_KV, EXTENT_NONE, NEED_LATENT},
-    {"attn_kv_b.weight", SLOT(kv_up), EXTENT_LATENT_KV, EXTENT_LATENT_UP, NEED_LATENT},
     {"attn_q.bias", SLOT(q_bias), EXTENT_Q_GATED, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_k.bias", SLOT(k_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_v.bias", SLOT(v_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
@@ -245,8 +244,6 @@ static uint64_t extent_of(const hparams *h, uint32_t layer, extent e)
         return h->n_latent_kv;
     case EXTENT_LATENT_KV_ROT:
         return (uint64_t)h->n_latent_kv + h->n_rot;
-    case EXTENT_LATENT_UP:
-        return (uint64_t)h->n_head * (h->n_nope + h->head_v);
     case EXTENT_CONV_ROWS:
         return h->conv_rows;
     case EXTENT_CONV:
@@ -573,6 +570,9 @@ static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
     if (hparams_has_mlp(h, layer) && hparams_is_sparse(h, layer) && experts_know(t->name + n, h->n_expert)) {
         return true;
     }
+    if (h->fam->latent && latent_knows(t->name + n)) {
+        return true;
+    }
     for (size_t i = 0; i < N_LAYER_SLOTS; i++) {
         bool required;
         if (takes(h, layer, layer_slots[i].needed, &required) && strcmp(t->name + n, layer_slots[i].name) == 0) {
@@ -688,6 +688,9 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
         }
         if (status == MLXR_OK && hparams_has_mlp(h, i) && hparams_is_sparse(h, i)) {
             status = bind_experts(&w.layers[i], h, file, i, memory, &n_bound, error);
+        }
+        if (status == MLXR_OK && h->fam->latent) {
+            status = bind_latent(&w.layers[i], h, file, i, memory, &n_bound, error);
         }
     }
     if (status == MLXR_OK && n_bound < file->n_tensors) {

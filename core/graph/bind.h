@@ -21,11 +21,12 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *q_down, *q_down_norm, *q_up; /* latent attention: [n_embd, n_latent_q], … [n_latent_q, queries] */
     const tensor *kv_down, *kv_down_norm;      /* [n_embd, n_latent_kv + n_rot], of which the parts are */
     const tensor *kv_latent, *k_shared;        /* [n_embd, n_latent_kv], [n_embd, n_rot] */
-    const tensor *kv_up;                       /* [n_latent_kv, n_head·(n_nope + head_v)] */
-    const tensor *sinks;                       /* [n_head] */
-    const tensor *router, *router_bias;        /* [n_embd, n_expert] */
-    const tensor *router_scale;                /* [n_embd] of what the router reads, beside a dense MLP */
-    const tensor *expert_scales;               /* [n_expert] */
+    const tensor *kv_up; /* [n_latent_kv, n_head·(n_nope + head_v)] keys and values of a head; NULL: they are apart */
+    tensor *k_up, *v_up; /* [n_head] matrices [n_nope, n_latent_kv] and [n_latent_kv, head_v] */
+    const tensor *sinks; /* [n_head] */
+    const tensor *router, *router_bias; /* [n_embd, n_expert] */
+    const tensor *router_scale;         /* [n_embd] of what the router reads, beside a dense MLP */
+    const tensor *expert_scales;        /* [n_expert] */
     const tensor *experts_norm, *post_experts_norm, *post_dense_norm; /* [n_embd], beside a dense MLP */
     const tensor *layer_gate, *layer_proj, *post_layer_norm;          /* [n_embd, n_embd_layer] and back, [n_embd] */
     const tensor *layer_scale;                                        /* [1] */

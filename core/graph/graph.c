@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/bind_latent.h"
 #include "graph/rope.h"
 #include "kernels/step_profile.h"
 #include "quant/codec.h"
@@ -27,6 +28,20 @@ typedef struct builder {
     uint32_t width[SLOT_COUNT];         /* of what the next operation leaves in each slot */
     bool no_memory;
 } builder;
+
+/* What is cached of a token in a layer with a window, or in one without. */
+static kv_group kv_of(const hparams *h, bool window)
+{
+    kv_group kv = {.n_head_kv = window ? h->n_head_kv_window : h->n_head_kv,
+                   .head_dim = window ? h->head_dim_window : h->head_dim,
+                   .window = window ? h->window : 0};
+    if (h->fam->latent) {
+        kv.n_head_kv = 1;
+        kv.head_dim = hparams_latent_row(h);
+        kv.one_row = true;
+    }
+    return kv;
+}
 
 static op *add(builder *b, op_kind kind, slot dst, slot src)
 {
@@ -133,29 +148,63 @@ static void add_latent_norm(builder *b, slot s, const tensor *weight, uint32_t w
     b->ops[b->n_ops - 1].norm.eps = 1e-6f;
 }
 
-/* Queries, keys and values of latent attention (DeepSeek-AI 2024), a head's turned elements first. Heads of values are
- * shorter than those of keys: what lies behind them is of the keys, and nobody reads what attention makes of it. */
+static void add_heads(builder *b, slot dst, slot src, op_heads heads)
+{
+    op_heads *x = region_array(&b->g->memory, 1, sizeof *x);
+    if (!x) {
+        b->no_memory = true;
+        return;
+    }
+    *x = heads;
+    add(b, OP_HEADS, dst, src)->heads = x;
+}
+
+/* Latent attention (DeepSeek-AI 2024). A head's keys and values are products of the token's latent numbers c with its
+ * matrices K and V. Of a token c alone is cached, and the part of a key that turns, which all heads share: as
+ * q · (K c) = (Kᵀ q) · c and Σ p V c = V Σ p c, queries are made to meet c itself, and V meets what attention sums up.
+ * So there is one key for all heads, and it is its value, too; what attention makes of its turned part nobody reads. */
 static void add_latent(builder *b, slot in, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
-    uint32_t n = h->n_head, head = h->head_dim, up = h->n_nope + h->head_v;
-    slot from = in;
+    uint32_t n = h->n_head, head = h->head_dim, row = hparams_latent_row(h);
     if (w->q_down) {
         add_linear(b, SLOT_QL, in, w->q_down, NULL);
-        add_latent_norm(b, SLOT_QL, w->q_down_norm, h->n_latent_q);
-        from = SLOT_QL;
+    } else {
+        add_linear(b, SLOT_QG, in, w->q, NULL);
     }
-    add_linear(b, SLOT_QG, from, w->q_down ? w->q_up : w->q, NULL);
     add_linear(b, SLOT_KL, in, w->kv_latent, NULL);
     add_linear(b, SLOT_KR, in, w->k_shared, NULL);
     add_latent_norm(b, SLOT_KL, w->kv_down_norm, h->n_latent_kv);
-    add_linear(b, SLOT_KV, SLOT_KL, w->kv_up, NULL);
-    add_pick(b, SLOT_Q, SLOT_QG, (op_pick){n, head, h->n_nope, h->n_rot, 0, head});
-    add_pick(b, SLOT_Q, SLOT_QG, (op_pick){n, head, 0, h->n_nope, h->n_rot, head});
-    add_pick(b, SLOT_K, SLOT_KR, (op_pick){n, 0, 0, h->n_rot, 0, head});
-    add_pick(b, SLOT_K, SLOT_KV, (op_pick){n, up, 0, h->n_nope, h->n_rot, head});
-    add_pick(b, SLOT_V, SLOT_K, (op_pick){n, head, 0, head, 0, head});
-    add_pick(b, SLOT_V, SLOT_KV, (op_pick){n, up, h->n_nope, h->head_v, 0, head});
+    if (w->q_down) {
+        add_latent_norm(b, SLOT_QL, w->q_down_norm, h->n_latent_q);
+        add_linear(b, SLOT_QG, SLOT_QL, w->q_up, NULL);
+    }
+    add_heads(b, SLOT_Q, SLOT_QG,
+              (op_heads){.n_heads = n,
+                         .n_in = h->n_nope,
+                         .n_out = h->n_latent_kv,
+                         .from_apart = head,
+                         .to = h->n_rot,
+                         .to_apart = row,
+                         .weights = w->k_up,
+                         .whole = w->kv_up,
+                         .whole_src = SLOT_KL});
+    add_pick(b, SLOT_Q, SLOT_QG, (op_pick){n, head, h->n_nope, h->n_rot, 0, row});
+    add_pick(b, SLOT_K, SLOT_KR, (op_pick){1, 0, 0, h->n_rot, 0, 0});
+    add_pick(b, SLOT_K, SLOT_KL, (op_pick){1, 0, 0, h->n_latent_kv, h->n_rot, 0});
+}
+
+static void add_latent_values(builder *b, const layer_weights *w)
+{
+    const hparams *h = &b->g->h;
+    add_heads(b, SLOT_AG, SLOT_A,
+              (op_heads){.n_heads = h->n_head,
+                         .n_in = h->n_latent_kv,
+                         .n_out = h->head_v,
+                         .from = h->n_rot,
+                         .from_apart = hparams_latent_row(h),
+                         .to_apart = h->head_v,
+                         .weights = w->v_up});
 }
 
 /* Keys and values, where the layer has some of its own. */
@@ -184,6 +233,7 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
 {
     const hparams *h = &b->g->h;
     bool window = h->layer_has_window[layer], writes = !hparams_reads_kv(h, layer);
+    kv_group kv = kv_of(h, window);
     slot in = add_input(b, w->attn_norm, w->attn_norm_bias);
     if (h->fam->latent) {
         add_latent(b, in, w);
@@ -202,11 +252,11 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
     }
     op_attend attend = {.sinks = w->sinks ? w->sinks->data : NULL,
                         .n_head = h->n_head,
-                        .n_head_kv = hparams_n_head_kv(h, layer),
-                        .head_dim = hparams_head_dim(h, layer),
+                        .n_head_kv = kv.n_head_kv,
+                        .head_dim = kv.head_dim,
                         .scale = h->attn_scale,
                         .softcap = h->attn_softcap,
-                        .window = window ? h->window : 0,
+                        .window = kv.window,
                         .both_ways = h->fam->encoder,
                         .kv_group = window ? b->group_window : b->group_full,
                         .kv_layer = next_kv_layer(b, layer)};
@@ -218,7 +268,7 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
         add(b, OP_GATED, SLOT_AG, SLOT_A)->act = ACT_SIGMOID;
     }
     if (h->fam->latent) {
-        add_pick(b, SLOT_AG, SLOT_A, (op_pick){h->n_head, h->head_dim, 0, h->head_v, 0, h->head_v});
+        add_latent_values(b, w);
     }
     bool apart = h->fam->gated_attention || h->fam->latent;
     add_linear(b, SLOT_O, apart ? SLOT_AG : SLOT_A, w->attn_out, w->attn_out_bias);
@@ -515,9 +565,9 @@ static void add_layer_scale(builder *b, const tensor *scale)
 static void set_layer_widths(builder *b, uint32_t layer)
 {
     const hparams *h = &b->g->h;
-    uint32_t head = hparams_head_dim(h, layer);
-    b->width[SLOT_Q] = b->width[SLOT_A] = h->n_head * head;
-    b->width[SLOT_K] = b->width[SLOT_V] = hparams_n_head_kv(h, layer) * head;
+    kv_group kv = kv_of(h, h->layer_has_window[layer]);
+    b->width[SLOT_Q] = b->width[SLOT_A] = h->n_head * kv.head_dim;
+    b->width[SLOT_K] = b->width[SLOT_V] = kv.n_head_kv * kv.head_dim;
 }
 
 /* What all tokens of the first kind have in common, as a vector; NULL where there are no kinds, or no memory is. */
@@ -653,11 +703,13 @@ static void set_slots(plan *p, const hparams *h)
     p->slot_width[SLOT_SG] = p->slot_width[SLOT_SU] = h->n_ff_shared;
     set_mixer_slots(p, h);
     if (h->fam->latent) {
+        p->slot_width[SLOT_Q] = p->slot_width[SLOT_A] = h->n_head * hparams_latent_row(h);
+        p->slot_width[SLOT_K] = hparams_latent_row(h);
+        p->slot_width[SLOT_V] = 0;
         p->slot_width[SLOT_QG] = q;
         p->slot_width[SLOT_QL] = h->n_latent_q;
         p->slot_width[SLOT_KL] = h->n_latent_kv;
         p->slot_width[SLOT_KR] = h->n_rot;
-        p->slot_width[SLOT_KV] = h->n_head * (h->n_nope + h->head_v);
         p->slot_width[SLOT_AG] = h->n_head * h->head_v;
     }
     p->slot_width[SLOT_LOGITS] = h->fam->encoder ? h->n_embd : h->n_vocab;
@@ -677,9 +729,9 @@ static void set_groups(builder *b)
         n_full += attends && !h->layer_has_window[i];
         n_mixer += h->layer_kinds[i] == LAYER_MIXER;
     }
-    kv_group full = {.n_layers = n_full, .n_head_kv = h->n_head_kv, .head_dim = h->head_dim};
-    kv_group window = {
-        .n_layers = n_window, .n_head_kv = h->n_head_kv_window, .head_dim = h->head_dim_window, .window = h->window};
+    kv_group full = kv_of(h, false), window = kv_of(h, true);
+    full.n_layers = n_full;
+    window.n_layers = n_window;
     if (full.n_layers) {
         b->group_full = (uint16_t)p->n_kv_groups;
         p->kv_groups[p->n_kv_groups++] = full;
@@ -740,9 +792,9 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
     }
     bool pairs = file->rope_halves ? h->fam->safetensors_keep_pairs : h->fam->gguf_rope == ROPE_PAIRS;
     rope_kind kind = pairs ? ROPE_PAIRS : ROPE_HALVES;
-    b->rope_full = (op_rope){.kind = kind, .head_dim = h->head_dim, .n_rot = h->n_rot, .inv_freq = full};
+    b->rope_full = (op_rope){.kind = kind, .head_dim = kv_of(h, false).head_dim, .n_rot = h->n_rot, .inv_freq = full};
     b->rope_local = (op_rope){
-        .kind = kind, .head_dim = h->head_dim_window, .n_rot = h->n_rot_window, .inv_freq = local};
+        .kind = kind, .head_dim = kv_of(h, true).head_dim, .n_rot = h->n_rot_window, .inv_freq = local};
     rope_frequencies(h->n_rot, h->rope_theta, &h->scaling, factors ? factors->data : NULL, full,
                      &b->rope_full.magnitude);
     if (h->rope_theta_local > 0) {
@@ -761,7 +813,7 @@ static void add_head_layer(text_head *head, const tensor *weight, const tensor *
 
 static void count_bytes(graph *g, const model_file *file)
 {
-    uint64_t unused = 0; /* experts that a token does not go through */
+    uint64_t unused = 0; /* experts that a token does not go through, rows that there is a copy of */
     for (uint64_t i = 0; i < file->n_tensors; i++) {
         const tensor *t = &file->tensors[i];
         g->weight_bytes += t->n_bytes;
@@ -773,6 +825,12 @@ static void count_bytes(graph *g, const model_file *file)
             unused += o->experts->gate ? o->experts->gate[x].n_bytes : 0;
             unused += o->experts->up[x].n_bytes + o->experts->down[x].n_bytes;
         }
+    }
+    for (uint32_t i = 0; i < g->h.n_layers; i++) {
+        const layer_weights *w = &g->weights.layers[i];
+        uint64_t n_bytes = latent_keys_bytes(w, &g->h);
+        g->weight_bytes += n_bytes;
+        unused += n_bytes ? (uint64_t)g->h.n_head * g->h.n_nope * w->kv_up->row_bytes : 0;
     }
     g->bytes_per_token = g->weight_bytes - unused;
     if (g->weights.output != g->weights.embedding) {
@@ -835,6 +893,15 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
     return MLXR_OK;
 fail:
     graph_close(&g);
+    return status;
+}
+
+mlxr_status graph_make_weights(graph *g, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    for (uint32_t i = 0; i < g->h.n_layers && status == MLXR_OK; i++) {
+        status = latent_make_keys(&g->weights.layers[i], &g->h, &g->memory, error);
+    }
     return status;
 }
 

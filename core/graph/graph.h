@@ -34,6 +34,8 @@ typedef struct graph {
 
 /* n_ctx: the longest context asked for (0: the model's own), which decides between LongRoPE's factors. */
 mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlxr_error *error);
+/* Copies what kernels read in another order than the file has it in: before a backend prepares the plan. */
+mlxr_status graph_make_weights(graph *g, mlxr_error *error);
 void graph_close(graph **g);
 
 #endif

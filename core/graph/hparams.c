@@ -251,10 +251,10 @@ static void read_experts(reader *r, hparams *h)
     read_u32(r, "expert_group_used_count", &h->n_expert_groups_used);
     read_f32(r, "expert_weights_scale", &h->expert_scale);
     read_u32(r, "moe_latent_size", &h->n_expert_latent);
-    uint32_t by_best = 0;
+    read_gating(r, h);
+    uint32_t by_best = h->fam->latent && h->routing == ROUTE_SOFTMAX; /* DeepSeek V2; no other program's key tells it */
     read_u32(r, "expert_group_by_best", &by_best);
     h->groups_by_best = by_best != 0;
-    read_gating(r, h);
     h->expert_scale = h->expert_scale == 0 ? 1 : h->expert_scale; /* what files write that have none */
     if (r->status == MLXR_OK && (h->n_expert > EXPERTS_MAX || h->n_ff_expert > 1u << 22 || h->n_ff_shared > 1u << 22 ||
                                  h->n_expert_latent > 1u << 20 || h->n_layers_dense > h->n_layers)) {
@@ -273,11 +273,12 @@ static void read_latent(reader *r, hparams *h, uint32_t value_length)
     h->head_v = value_length;
     read_u32(r, "attention.value_length_mla", &h->head_v);
     h->n_head_kv = h->n_head;
-    if (r->status == MLXR_OK && (h->n_rot == 0 || h->n_rot >= h->head_dim || h->head_v == 0 ||
-                                 h->head_v > h->head_dim || h->n_latent_q > 1u << 16)) {
+    if (r->status == MLXR_OK && (h->n_rot == 0 || h->n_rot >= h->head_dim || h->head_v == 0 || h->head_v > 4096 ||
+                                 hparams_latent_row(h) > 4096 || h->n_latent_q > 1u << 16)) {
         r->status = error_set(r->error, MLXR_UNSUPPORTED,
-                              "latent attention with keys of %u elements a head, %u of which turn, and values of %u",
-                              h->head_dim, h->n_rot, h->head_v);
+                              "latent attention with keys of %u elements a head, %u of which turn, and values of %u, "
+                              "made of %u",
+                              h->head_dim, h->n_rot, h->head_v, h->n_latent_kv);
         return;
     }
     h->n_nope = h->head_dim - h->n_rot;

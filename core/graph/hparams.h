@@ -71,6 +71,12 @@ typedef struct hparams {
     rope_scaling scaling; /* of full-attention layers (of all where there is no local theta) */
 } hparams;
 
+/* Of latent attention, what is cached of a token: the turned part of all heads' keys, then the latent numbers. */
+static inline uint32_t hparams_latent_row(const hparams *h)
+{
+    return h->n_rot + h->n_latent_kv;
+}
+
 static inline bool hparams_is_sparse(const hparams *h, uint32_t layer)
 {
     return h->n_expert > 0 && layer >= h->n_layers_dense;

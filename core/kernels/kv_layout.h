@@ -4,7 +4,8 @@
  *
  * A page holds `page_tokens` consecutive positions for every layer of its group:
  *   page: [layer][K: [head_kv][token][head_dim] | V: [head_kv][token][head_dim]]
- * so that one head's keys are contiguous for the attention kernels.
+ * so that one head's keys are contiguous for the attention kernels. Where values are the keys themselves (latent
+ * attention) there is no V.
  *
  * A row of F32, F16 or BF16 is the head's elements. A row of Q8_0 or Q4_0 is the head turned by a Hadamard matrix, in
  * blocks of 32. A block's scale follows from its largest element, and a few channels of keys are many times as large as
@@ -44,7 +45,8 @@ typedef struct kv_layout {
     uint32_t state_width; /* recurrent: F32 elements of a layer; 0: attention */
     size_t row_bytes;     /* one head of one token */
     size_t head_bytes;    /* page_tokens × row_bytes */
-    size_t layer_bytes;   /* 2 × n_head_kv × head_bytes */
+    bool one_row;         /* values are the keys */
+    size_t layer_bytes;   /* 2 × n_head_kv × head_bytes, or once that */
     size_t page_bytes;    /* n_layers × layer_bytes */
 } kv_layout;
 
@@ -93,7 +95,8 @@ static inline kv_layout kv_layout_make(const kv_group *group, dtype type, uint32
     l.state_width = group->state_width;
     l.row_bytes = dtype_row_bytes(type, group->head_dim);
     l.head_bytes = page_tokens * l.row_bytes;
-    l.layer_bytes = 2 * l.n_head_kv * l.head_bytes;
+    l.one_row = group->one_row;
+    l.layer_bytes = (l.one_row ? 1 : 2) * l.n_head_kv * l.head_bytes;
     if (group->state_width) {
         l.type = DTYPE_F32;
         l.layer_bytes = group->state_width * sizeof(float);
@@ -108,6 +111,12 @@ static inline size_t kv_layout_token_bytes(const kv_layout *l)
     return l->state_width ? 0 : l->page_bytes / l->page_tokens;
 }
 
+/* Bytes from a key to its value. */
+static inline size_t kv_layout_value_offset(const kv_layout *l)
+{
+    return l->one_row ? 0 : l->n_head_kv * l->head_bytes;
+}
+
 /* Byte offsets within a page of the first token's row of one head. */
 static inline size_t kv_layout_k(const kv_layout *l, uint32_t layer, uint32_t head)
 {
@@ -116,7 +125,7 @@ static inline size_t kv_layout_k(const kv_layout *l, uint32_t layer, uint32_t he
 
 static inline size_t kv_layout_v(const kv_layout *l, uint32_t layer, uint32_t head)
 {
-    return layer * l->layer_bytes + (l->n_head_kv + head) * l->head_bytes;
+    return kv_layout_k(l, layer, head) + kv_layout_value_offset(l);
 }
 
 #endif

@@ -37,9 +37,8 @@ typedef enum slot {
     SLOT_B,      /* how much each head learns   [n_head of the mixer] */
     SLOT_DB,     /* both, as one matrix gives them */
     SLOT_QL,     /* what latent attention makes queries of    [n_latent_q] */
-    SLOT_KL,     /* … keys and values of                      [n_latent_kv] */
-    SLOT_KR,     /* the part of a key that all heads share    [n_rot] */
-    SLOT_KV,     /* the rest of keys, and values, head by head */
+    SLOT_KL,     /* … and what stands for keys and values     [n_latent_kv] */
+    SLOT_KR,     /* the turned part of a key                  [n_rot] */
     SLOT_LE,     /* what each layer has of the token, layer by layer [n_layers × n_embd_layer] */
     SLOT_LP,     /* the same made of X */
     SLOT_P,      /* what joins a block's output before that joins X [n_embd], or what it is made of */
@@ -53,7 +52,7 @@ typedef enum op_kind {
     OP_NORM,     /* dst = norm(src) over groups of norm.width; × weight [norm.width] (+ bias) */
     OP_LINEAR,   /* dst = src · weightᵀ (+ bias); weight [n_in, n_out] */
     OP_ROPE,     /* dst rotated in place by the step's positions */
-    OP_KV_WRITE, /* SLOT_K, SLOT_V → the sequence's pages */
+    OP_KV_WRITE, /* SLOT_K, SLOT_V → the sequence's pages; of a group with `one_row` SLOT_K alone */
     OP_ATTEND,   /* SLOT_A = attention of SLOT_Q over the pages */
     OP_GATED,    /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
     OP_ADD,      /* dst += src × scale */
@@ -65,6 +64,7 @@ typedef enum op_kind {
     OP_CONV,  /* dst = Σ of its last n rows, each × weight [n, width] (+ bias); those before the first are the state */
     OP_RECUR, /* dst = what the queries in src find in a state that each row's keys and values change */
     OP_PICK,  /* dst[to …] = elements [from, from + n) of each group of src */
+    OP_HEADS, /* dst[to …] = src[from …] · weightᵀ, with a matrix for each head */
     OP_WEIGH, /* dst × σ(src), one number a row */
     OP_SCAN,  /* dst += weight ∘ (dst of the row before), row after row; the first row's is the sequence's state */
     OP_TAKE_ROWS, /* keeps only the wanted rows of dst; all later operations run on those */
@@ -158,6 +158,15 @@ typedef struct op_pick {
     uint32_t n_groups, group, from, n, to, apart;
 } op_pick;
 
+/* A product for each head: its n_in elements of src, from_apart from those of the one before, make n_out of dst. */
+typedef struct op_heads {
+    uint32_t n_heads, n_in, n_out;
+    uint32_t from, from_apart, to, to_apart;
+    const tensor *weights; /* [n_heads] matrices [n_in, n_out] */
+    const tensor *whole;   /* the file's matrix that they are made of, if they are no part of it; it would meet … */
+    slot whole_src;        /* … this, which observers are told */
+} op_heads;
+
 /* How the experts of a row and their weights follow from the router's numbers. Of equal ones the first is chosen. */
 typedef enum routing_kind {
     ROUTE_SOFTMAX,     /* the most probable, weighted by their probabilities */
@@ -205,6 +214,7 @@ typedef struct op {
         op_state state;   /* SCAN */
         op_conv conv;
         op_pick pick;
+        const op_heads *heads;
         const op_recur *recur;
         activation act;   /* GATED */
         uint32_t product; /* ADAPT: number of the product it follows */
@@ -222,6 +232,7 @@ typedef struct kv_group {
     uint32_t n_layers, n_head_kv, head_dim;
     uint32_t window;      /* 0: full attention, or recurrent */
     uint32_t state_width; /* F32 elements of a layer's state; 0: attention */
+    bool one_row;         /* a value is the whole of its key, and is kept once */
 } kv_group;
 
 typedef struct plan {

@@ -21,15 +21,15 @@ typedef struct check {
     mlxr_error *error;
 } check;
 
-static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K",  "V",  "A",  "O", "G",     "U", "R",
-                                                   "SG",   "SU", "SW", "QG", "AG", "W",  "C",  "Z", "M",     "D", "B",
-                                                   "DB",   "QL", "KL", "KR", "KV", "LE", "LP", "P", "logits"};
+static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K",  "V",  "A",  "O",  "G", "U",
+                                                   "R",    "SG", "SU", "SW", "QG", "AG", "W",  "C",  "Z", "M",
+                                                   "D",    "B",  "DB", "QL", "KL", "KR", "LE", "LP", "P", "logits"};
 static const char *const kind_names[OP_KIND_COUNT] = {
     [OP_EMBED] = "embed", [OP_POSITION] = "position",   [OP_NORM] = "norm",     [OP_LINEAR] = "linear",
     [OP_ROPE] = "rope",   [OP_KV_WRITE] = "kv_write",   [OP_ATTEND] = "attend", [OP_GATED] = "gated",
     [OP_ADD] = "add",     [OP_EXPERTS] = "experts",     [OP_SCALE] = "scale",   [OP_SOFTCAP] = "softcap",
     [OP_CONV] = "conv",   [OP_RECUR] = "recur",         [OP_PICK] = "pick",     [OP_WEIGH] = "weigh",
-    [OP_SCAN] = "scan",   [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",
+    [OP_SCAN] = "scan",   [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",   [OP_HEADS] = "heads",
 };
 
 static mlxr_status bad(const check *c, const char *what)
@@ -145,7 +145,7 @@ static mlxr_status check_attend(check *c)
         return status != MLXR_OK ? status : write_slot(c, SLOT_A, (uint32_t)q_width);
     }
     status = read_slot(c, SLOT_K, (uint32_t)kv_width);
-    return status != MLXR_OK ? status : read_slot(c, SLOT_V, (uint32_t)kv_width);
+    return status != MLXR_OK || g->one_row ? status : read_slot(c, SLOT_V, (uint32_t)kv_width);
 }
 
 static mlxr_status check_scan(check *c)
@@ -226,6 +226,35 @@ static mlxr_status check_pick(check *c)
         return bad(c, "picks what is not there, or more than it has room for");
     }
     mlxr_status status = read_slot(c, c->o->src, (uint32_t)n_src);
+    return status != MLXR_OK ? status : write_slot(c, c->o->dst, c->o->width);
+}
+
+static mlxr_status check_heads(check *c)
+{
+    const op_heads *x = c->o->heads;
+    slot src = c->o->src;
+    if (!x || !x->weights || x->n_heads == 0 || x->n_heads > SLOT_WIDTH_MAX || src == c->o->dst || src <= SLOT_NONE ||
+        src >= SLOT_COUNT) {
+        return bad(c, "has no heads, or reads and writes the same slot, or none");
+    }
+    uint64_t last = x->n_heads - 1u, n_src = x->from + last * x->from_apart + x->n_in;
+    uint64_t n_dst = x->to + last * x->to_apart + x->n_out;
+    if (x->n_in == 0 || x->n_out == 0 || x->to_apart < x->n_out || n_src > c->p->slot_width[src] ||
+        n_dst > c->o->width) {
+        return bad(c, "has heads that do not fit");
+    }
+    mlxr_status status = read_slot(c, src, c->p->slot_width[src]);
+    for (uint32_t i = 0; i < x->n_heads && status == MLXR_OK; i++) {
+        status = shaped(c, &x->weights[i], x->n_in, x->n_out);
+    }
+    if (status == MLXR_OK && x->whole) {
+        status = x->whole_src > SLOT_NONE && x->whole_src < SLOT_COUNT
+                     ? read_slot(c, x->whole_src, c->p->slot_width[x->whole_src])
+                     : bad(c, "shows a slot that there is not");
+        status = status == MLXR_OK && x->whole->shape[0] != c->p->slot_width[x->whole_src]
+                     ? bad(c, "shows what another matrix meets")
+                     : status;
+    }
     return status != MLXR_OK ? status : write_slot(c, c->o->dst, c->o->width);
 }
 
@@ -382,6 +411,8 @@ static mlxr_status check_op(check *c)
         return check_recur(c);
     case OP_PICK:
         return check_pick(c);
+    case OP_HEADS:
+        return check_heads(c);
     case OP_WEIGH:
         status = read_slot(c, o->src, 1);
         return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
@@ -437,8 +468,8 @@ static mlxr_status check_kv(const plan *p, const step *s, mlxr_error *error)
         const kv_group *group = &p->kv_groups[g];
         const kv_layout *l = &s->kv.layout[g];
         if (l->n_layers != group->n_layers || l->n_head_kv != group->n_head_kv || l->head_dim != group->head_dim ||
-            l->state_width != group->state_width || l->page_tokens == 0 || (l->page_tokens & (l->page_tokens - 1)) ||
-            !s->kv.base[g]) {
+            l->state_width != group->state_width || l->one_row != group->one_row || l->page_tokens == 0 ||
+            (l->page_tokens & (l->page_tokens - 1)) || !s->kv.base[g]) {
             return error_set(error, MLXR_ARG,
                              "KV group %u has %u layers of %u heads of %u, states of %u and %u tokens a page, but the "
                              "model %u, %u, %u, %u",

@@ -211,11 +211,12 @@ static void write_mixer(hf_writer *w, const hf_shape *s)
     }
 }
 
-/* Ranks and lengths of latent attention, and its scale on q·k, which YaRN changes. Returns the length of values. */
+/* Ranks and lengths of latent attention, and its scale on q·k, which YaRN changes: by a key that other programs know,
+ * too, where its two factors are one, as in all models there are. Returns the length of values. */
 static uint32_t write_latent(hf_writer *w, hf_shape *s)
 {
     uint32_t n_q = 0;
-    double factor = 1, all = 0;
+    double factor = 1, all = 0, mscale = 0;
     bool pairs = true;
     const json_t *rope = hf_member(w->root, "rope_parameters");
     rope = rope ? rope : hf_member(w->root, "rope_scaling");
@@ -228,13 +229,18 @@ static uint32_t write_latent(hf_writer *w, hf_shape *s)
     if (json_is_object(rope)) {
         hf_get_f64(w, rope, "factor", &factor);
         hf_get_f64(w, rope, "mscale_all_dim", &all);
+        hf_get_f64(w, rope, "mscale", &mscale);
     }
     hf_get_bool(w, w->root, "rope_interleave", &pairs);
     if (!pairs && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'rope_interleave' false is not supported");
     }
     double more = factor > 1 ? 0.1 * all * log(factor) + 1 : 1;
-    hf_add_f32(w, ".attention.scale", more * more / sqrt((double)s->head_dim + s->n_nope));
+    if (more > 1 && mscale == all) {
+        hf_add_f32(w, ".rope.scaling.yarn_log_multiplier", 0.1 * all);
+    } else {
+        hf_add_f32(w, ".attention.scale", more * more / sqrt((double)s->head_dim + s->n_nope));
+    }
     return hf_need_u32(w, "v_head_dim", 4096);
 }
 

@@ -146,6 +146,9 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     }
     status = graph_build(&m->graph, m->file, options ? options->n_ctx_max : 0, error);
     if (status == MLXR_OK) {
+        status = graph_make_weights(m->graph, error);
+    }
+    if (status == MLXR_OK) {
         status = vocabulary_open(&m->tokenizer, m->file, error);
     }
     if (status == MLXR_OK) {

@@ -66,7 +66,9 @@ static void fill_arena(check *c, problem *p)
                 row[i] = check_normal(c);
             }
             uint8_t *at = h % 2 ? attend_value(&view, h / 2, position) : attend_key(&view, h / 2, position);
-            ops_table_scalar().to_kv(p->layout.type, row, at, p->a.head_dim);
+            if (h % 2 == 0 || !p->layout.one_row) {
+                ops_table_scalar().to_kv(p->layout.type, row, at, p->a.head_dim);
+            }
             kv_row_decode(p->layout.type, at, read_at(p, h / 2, h % 2, position), p->a.head_dim);
         }
     }
@@ -76,7 +78,8 @@ static void fill_arena(check *c, problem *p)
 static problem problem_make(check *c, op_attend a, dtype type, uint32_t page_tokens, uint32_t start, uint32_t n_rows)
 {
     problem p = {.a = a, .start = start, .n_rows = n_rows};
-    kv_group group = {.n_layers = 2, .n_head_kv = a.n_head_kv, .head_dim = a.head_dim};
+    kv_group group = {
+        .n_layers = 2, .n_head_kv = a.n_head_kv, .head_dim = a.head_dim, .one_row = check_below(c, 4) == 0};
     p.layout = kv_layout_make(&group, type, page_tokens);
     p.a.kv_layer = 1;
     uint32_t n_used = (start + n_rows + page_tokens - 1) / page_tokens;
@@ -266,8 +269,8 @@ static void check_bits(check *c, problem *p, const attend_kernels *kernels)
 /* deep: past some groups of blocks, with few queries and with many. */
 static void check_random_problem(check *c, const attend_kernels *kernels, bool deep)
 {
-    static const uint32_t sizes[] = {64, 80, 96, 128, 256, 8, 24, 1, 7, 30};
-    static const uint32_t block_sizes[] = {32, 64, 96, 128, 160, 256, 512};
+    static const uint32_t sizes[] = {64, 80, 96, 128, 256, 8, 24, 1, 7, 30, 576};
+    static const uint32_t block_sizes[] = {32, 64, 96, 128, 160, 256, 512, 576};
     static const uint32_t groups[] = {1, 1, 2, 3, 4, 5, 8, 37};
     static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
     uint32_t group = groups[deep ? 4 + check_below(c, 4) : check_below(c, 8)];
@@ -275,8 +278,8 @@ static void check_random_problem(check *c, const attend_kernels *kernels, bool d
     bool blocks = type == DTYPE_Q8_0 || type == DTYPE_Q4_0;
     op_attend a = {.n_head_kv = group > 8 || deep ? 1 : 1 + check_below(c, 2),
                    .head_dim = deep     ? 32 * (1 + check_below(c, 2))
-                               : blocks ? block_sizes[check_below(c, 7)]
-                                        : sizes[check_below(c, 10)]};
+                               : blocks ? block_sizes[check_below(c, 8)]
+                                        : sizes[check_below(c, 11)]};
     a.n_head = a.n_head_kv * group;
     a.scale = check_uniform(c, 0.5f, 2.0f) / sqrtf((float)a.head_dim);
     a.softcap = check_below(c, 4) == 0 ? check_uniform(c, 2.0f, 30.0f) : 0;

@@ -299,6 +299,25 @@ static void note(const char *model, const char *backend, const char *check, doub
     }
 }
 
+/* Is the model refused, by these words? */
+static bool is_refused(const char *path, const char *words)
+{
+    mlxr_error error;
+    mlxr_engine *engine = NULL;
+    mlxr_model *model = NULL;
+    mlxr_engine_options options = {.backend = backends[0], .n_threads = 1, .kv_bytes = 1 << 20};
+    assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
+    bool refused = mlxr_model_load(&model, engine, path, NULL, &error) != MLXR_OK;
+    if (refused) {
+        assert_int_equal(error.status, MLXR_UNSUPPORTED);
+        assert_non_null(strstr(error.text, words));
+    } else {
+        mlxr_model_unref(&model);
+    }
+    mlxr_engine_close(&engine);
+    return refused;
+}
+
 static void logits_equal_the_reference(void **state)
 {
     const char *name = *state;

@@ -159,8 +159,8 @@ FAMILIES = {
         routed_scaling_factor=1.7, n_group=4, topk_group=2, topk_method="group_limited_greedy", rope_parameters=rope(
             rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, mscale=0.707, mscale_all_dim=1.1,
             original_max_position_embeddings=40))),
-    "deepseek3": ("DeepseekV3Config", dict(
-        num_key_value_heads=4, q_lora_rank=28, kv_lora_rank=24, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=16,
+    "deepseek3": ("DeepseekV3Config", dict( # its cached rows are whole blocks of a quantised cache
+        num_key_value_heads=4, q_lora_rank=28, kv_lora_rank=52, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=16,
         n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=1, moe_intermediate_size=40, first_k_dense_replace=1,
         routed_scaling_factor=2.5, n_group=4, topk_group=2, norm_topk_prob=True, rope_parameters=rope(
             rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,

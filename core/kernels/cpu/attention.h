@@ -41,7 +41,7 @@ static inline uint8_t *attend_key(const attend_view *v, uint32_t head, uint32_t 
 
 static inline uint8_t *attend_value(const attend_view *v, uint32_t head, uint32_t position)
 {
-    return attend_key(v, head, position) + v->layout->n_head_kv * v->layout->head_bytes;
+    return attend_key(v, head, position) + kv_layout_value_offset(v->layout);
 }
 
 /* The first position a query at `position` sees. */
@@ -114,11 +114,12 @@ typedef struct attend_kernels {
     void (*turn)(float *x, uint32_t n, uint32_t length, float factor);
 } attend_kernels;
 
-/* How many rows the kernels take at a time: what a part of L1 holds as f32. */
+/* How many rows the kernels take at a time: what a part of L1 holds as f32; of wide heads more, because each time all
+ * sums of values are read and written. */
 static inline uint32_t attend_panel_rows(uint32_t head_dim)
 {
     uint32_t n = ATTEND_PANEL / attend_padded(head_dim) & ~3u;
-    return n ? n : 4;
+    return n > 16 ? n : 16;
 }
 
 /* The part of a step that one thread computes at a time: some rows of a slice, some query heads of one KV head, all or

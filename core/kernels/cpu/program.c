@@ -10,6 +10,12 @@
 
 #include "base/error.h"
 
+static mlxr_status no_product(const tensor *t, mlxr_error *error)
+{
+    return error_set(error, MLXR_UNSUPPORTED, "tensor %s: the CPU backend has no product with %s weights",
+                     t->name ? t->name : "?", dtype_name(t->type));
+}
+
 /* What the plan is sound in but this device cannot do. */
 static mlxr_status check_supported(const program *prog, mlxr_error *error)
 {
@@ -19,17 +25,20 @@ static mlxr_status check_supported(const program *prog, mlxr_error *error)
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const op *o = &p->ops[i];
         if (o->kind == OP_LINEAR && !prog->linear.rows[o->weight->type]) {
-            return error_set(error, MLXR_UNSUPPORTED, "tensor %s: the CPU backend has no product with %s weights",
-                             o->weight->name ? o->weight->name : "?", dtype_name(o->weight->type));
+            return no_product(o->weight, error);
+        }
+        for (uint32_t h = 0; o->kind == OP_HEADS && h < o->heads->n_heads; h++) {
+            const tensor *t = &o->heads->weights[h];
+            if (!prog->linear.rows[t->type]) {
+                return no_product(t, error);
+            }
         }
         for (uint32_t x = 0; o->kind == OP_EXPERTS && x < o->experts->n_expert; x++) {
             const tensor *three[] = {&o->experts->up[x], &o->experts->down[x],
                                      o->experts->gate ? &o->experts->gate[x] : NULL};
             for (uint32_t j = 0; j < 3; j++) {
                 if (three[j] && !prog->linear.rows[three[j]->type]) {
-                    return error_set(error, MLXR_UNSUPPORTED,
-                                     "tensor %s: the CPU backend has no product with %s weights",
-                                     three[j]->name ? three[j]->name : "?", dtype_name(three[j]->type));
+                    return no_product(three[j], error);
                 }
             }
         }
@@ -61,6 +70,9 @@ static uint32_t choose_rows(const program *prog)
         weight_bytes += o->kind == OP_EXPERTS ? (o->experts->gate ? 3 : 2) * (uint64_t)o->experts->n_expert *
                                                     o->experts->up->row_bytes * o->experts->n_ff
                                               : 0;
+        weight_bytes += o->kind == OP_HEADS
+                            ? (uint64_t)o->heads->n_heads * o->heads->weights->row_bytes * o->heads->n_out
+                            : 0;
         weight_bytes += o->kind == OP_LINEAR ? (uint64_t)o->weight->row_bytes * o->weight->shape[1] : 0;
     }
     for (uint32_t i = 1; i < SLOT_COUNT; i++) {

@@ -9,6 +9,7 @@
  *     NODE_SCAN     a recurrent sum, channels shared out
  *     NODE_CONV     a short convolution, likewise
  *     NODE_RECUR    linear attention with a state, heads shared out
+ *     NODE_HEADS    a matrix for each head: heads and rows shared out
  *     NODE_EXPERTS  a mixture: rows grouped by expert, pieces of experts shared out (experts.h)
  *     NODE_ADAPT    what adapters add to a product: rows shared out, or columns where rows are few
  *     NODE_TAKE     wanted rows gathered
@@ -35,6 +36,7 @@
 #define PROGRAM_ROWS_LEAST 128  /* of a pass; fewer would cost speed */
 #define PROGRAM_SCRATCH_PART 16 /* of the weights: what the rows of a pass may take */
 #define PROGRAM_PRODUCTS_MAX 4  /* matrices that share one packed input */
+#define HEADS_ROWS 64           /* that a thread multiplies with a head's matrix at a time: their inputs stay in L2 */
 
 typedef enum node_kind {
     NODE_ROWS,
@@ -43,6 +45,7 @@ typedef enum node_kind {
     NODE_SCAN,
     NODE_CONV,
     NODE_RECUR,
+    NODE_HEADS,
     NODE_EXPERTS,
     NODE_ADAPT,
     NODE_TAKE,
@@ -85,6 +88,7 @@ typedef struct node {
     const op *mixer;
     const float *decay; /* SCAN: [width]; CONV: [n][width], of the oldest row first */
     const float *bias;  /* CONV: [width] or NULL */
+    const op *heads;    /* NODE_HEADS */
     const op *experts;  /* NODE_EXPERTS */
     const op *adapt;    /* NODE_ADAPT */
     slot taken_slot;    /* NODE_TAKE */
@@ -119,6 +123,7 @@ struct program {
     op_attend shapes[PROGRAM_SHAPES_MAX]; /* [n_shapes] attentions that are cut into tasks differently */
     uint32_t n_shapes;
     bool attends_taken;                      /* some attend for the wanted rows alone */
+    uint64_t heads_bytes;                    /* packed inputs of a thread for any NODE_HEADS */
     uint32_t recur_floats;                   /* what a thread needs for a head of any NODE_RECUR */
     uint32_t widest_in, widest_row;          /* of any product's input; of any slot that a rows part writes */
     uint32_t packed_in[LINEAR_FORMAT_COUNT]; /* widest input packed to each format; 0: none */
@@ -142,9 +147,9 @@ typedef struct exec {
     void *packed[LINEAR_FORMAT_COUNT]; /* inputs packed by the team */
     uint8_t *private;                  /* [n_threads][private_stride] */
     size_t private_stride;
-    size_t private_packed[LINEAR_FORMAT_COUNT],
-        private_row; /* offsets within: inputs packed by a thread for itself; a row */
-    step taken;      /* the wanted rows as slices of their own; where all rows are wanted the pass itself */
+    size_t private_packed[LINEAR_FORMAT_COUNT], private_row,
+        private_heads; /* offsets within: inputs packed by a thread for itself; a row; a head's inputs */
+    step taken;        /* the wanted rows as slices of their own; where all rows are wanted the pass itself */
     attend_work works[PROGRAM_SHAPES_MAX], taken_works[PROGRAM_SHAPES_MAX];
     experts_work experts;
     float *partials;
@@ -172,6 +177,10 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member);
 /* NODE_SCAN, NODE_CONV and NODE_RECUR, in mixers.c */
 void program_run_mixer(const exec *e, const node *n, const team_member *member);
 uint32_t program_recur_floats(const op_recur *r);
+
+/* NODE_HEADS, in heads.c */
+void program_run_heads(const exec *e, uint32_t index, const team_member *member);
+uint64_t program_heads_bytes(const op_heads *x, const linear_kernels *kernels);
 
 /* NODE_EXPERTS, in experts.c */
 void program_run_experts(const exec *e, uint32_t index, const team_member *member);

@@ -43,6 +43,7 @@ static bool reads(const op *o, slot s)
     case OP_ADAPT:
     case OP_WEIGH:
     case OP_PICK: /* leaves the rest of dst as it is */
+    case OP_HEADS:
         return o->dst == s || o->src == s;
     case OP_EMBED:
     case OP_POSITION:
@@ -86,7 +87,7 @@ static bool read_later(const builder *b, uint32_t from, slot s)
 static bool row_wise(op_kind kind)
 {
     return kind != OP_LINEAR && kind != OP_ATTEND && kind != OP_SCAN && kind != OP_CONV && kind != OP_RECUR &&
-           kind != OP_EXPERTS && kind != OP_ADAPT && kind != OP_TAKE_ROWS;
+           kind != OP_HEADS && kind != OP_EXPERTS && kind != OP_ADAPT && kind != OP_TAKE_ROWS;
 }
 
 /* ---- pieces of nodes ---- */
@@ -263,6 +264,17 @@ static void take_recur(builder *b, node *n)
     b->prog->recur_floats = floats > b->prog->recur_floats ? floats : b->prog->recur_floats;
 }
 
+static void take_heads(builder *b, node *n)
+{
+    program *prog = b->prog;
+    n->kind = NODE_HEADS;
+    n->heads = &b->ops[b->next++];
+    const op_heads *x = n->heads->heads;
+    uint64_t n_bytes = program_heads_bytes(x, &prog->linear);
+    prog->heads_bytes = n_bytes > prog->heads_bytes ? n_bytes : prog->heads_bytes;
+    prog->widest_in = x->n_in > prog->widest_in ? x->n_in : prog->widest_in;
+}
+
 static void build_node(builder *b)
 {
     node *n = &b->prog->nodes[b->prog->n_nodes++];
@@ -289,6 +301,9 @@ static void build_node(builder *b)
         break;
     case OP_RECUR:
         take_recur(b, n);
+        break;
+    case OP_HEADS:
+        take_heads(b, n);
         break;
     case OP_EXPERTS:
         n->kind = NODE_EXPERTS;

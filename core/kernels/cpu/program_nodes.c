@@ -98,8 +98,10 @@ static void kv_write_row(const exec *e, const op_attend *a, const step_slice *sl
         size_t offset = (size_t)h * a->head_dim;
         e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_K, row) + offset, attend_key(&view, h, position),
                            a->head_dim);
-        e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_V, row) + offset, attend_value(&view, h, position),
-                           a->head_dim);
+        if (!view.layout->one_row) {
+            e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_V, row) + offset, attend_value(&view, h, position),
+                               a->head_dim);
+        }
     }
 }
 
@@ -452,6 +454,9 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member)
     case NODE_CONV:
     case NODE_RECUR:
         program_run_mixer(e, n, member);
+        break;
+    case NODE_HEADS:
+        program_run_heads(e, index, member);
         break;
     case NODE_EXPERTS:
         program_run_experts(e, index, member);

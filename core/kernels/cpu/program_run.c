@@ -56,6 +56,8 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
     }
     e->private_row = at;
     at += prog->widest_row * sizeof(float);
+    e->private_heads = (at + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
+    at = e->private_heads + (size_t)prog->heads_bytes;
     at = at > attend ? at : attend;
     e->private_stride = (at + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
     e->private = carve_take(c, prog->n_threads, e->private_stride);

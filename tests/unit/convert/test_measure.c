@@ -183,6 +183,34 @@ static void experts_count_the_rows_that_came_to_them(void **state)
     importance_close(&fast);
 }
 
+/* Nothing is multiplied with the matrix as the file has it: it shows what it would meet. */
+static void the_matrix_of_latent_keys_and_values_shows_the_latent_numbers(void **state)
+{
+    char latent[96];
+    importance oracle, fast;
+    (void)state;
+    snprintf(latent, sizeof latent, "%s/latent", folder);
+    family_model_write("deepseek2", latent);
+    measure(latent, "cpu-scalar", 1, N_TOKENS, &oracle);
+    measure(latent, "cpu", 2, 16, &fast);
+    compare(&oracle, &fast, 1e-3);
+    for (int layer = 0; layer < 4; layer++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%d.attn_kv_b.weight", layer);
+        const importance_entry *e = importance_find(&fast, name);
+        assert_non_null(e);
+        assert_int_equal(e->n, 24);
+        assert_int_equal(e->n_matrices, 1);
+        double mean = 0; /* of squares behind an RMS norm whose weights are about 1 */
+        for (size_t i = 0; i < 24; i++) {
+            mean += (double)e->values[i] / 24;
+        }
+        assert_true(mean > 0.3 && mean < 3);
+    }
+    importance_close(&oracle);
+    importance_close(&fast);
+}
+
 static void quantize_takes_what_was_measured(void **state)
 {
     importance imp;
@@ -222,6 +250,7 @@ int main(void)
         cmocka_unit_test(the_first_layer_is_what_its_definition_says),
         cmocka_unit_test(fast_kernels_threads_and_steps_show_the_same_as_the_oracle),
         cmocka_unit_test(experts_count_the_rows_that_came_to_them),
+        cmocka_unit_test(the_matrix_of_latent_keys_and_values_shows_the_latent_numbers),
         cmocka_unit_test(quantize_takes_what_was_measured),
         cmocka_unit_test(a_place_that_cannot_be_written_is_told),
     };

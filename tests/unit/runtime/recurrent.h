@@ -20,15 +20,16 @@ static const recurrent_hybrid recurrent_hybrids[] = {{"llama+states", "llama", 0
                                                      {"qwen2-states", "qwen2", 0xf}};
 enum { RECURRENT_HYBRIDS = sizeof recurrent_hybrids / sizeof *recurrent_hybrids };
 
-/* Families with mixers of their own, and one whose last layers read keys of others, of tests/oracle/families. */
+/* Families with mixers of their own or latent attention, and one whose last layers read keys of others, of
+ * tests/oracle/families. */
 typedef struct mixer_family {
     const char *name;
-    uint32_t head_dim;
+    uint32_t head_dim; /* of the cache */
 } mixer_family;
 
 /* Delta rule and Mamba-2 at the odd places. */
-static const mixer_family mixer_families[] = {
-    {"lfm2", 16}, {"qwen3next", 32}, {"granitehybrid", 16}, {"nemotron-h", 32}, {"gemma4", 16}};
+static const mixer_family mixer_families[] = {{"lfm2", 16},       {"qwen3next", 32}, {"granitehybrid", 16},
+                                              {"nemotron-h", 32}, {"gemma4", 16},    {"deepseek3", 64}};
 
 enum { MIXER_FAMILIES = sizeof mixer_families / sizeof *mixer_families };
 

@@ -3,6 +3,7 @@
  * Owner: the test program. Lifetime: the process.
  */
 #include "runtime/engine.h"
+#include "support/family_model.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
@@ -78,6 +79,41 @@ static void a_sequence_takes_what_the_formula_says(void **state)
     }
 }
 
+/* Latent attention keeps a row a token and layer: 52 latent numbers and the 12 turned elements that all heads share. Of
+ * four heads with keys of 32 elements and values as long it would be 256. */
+static void latent_attention_keeps_its_latent_numbers_alone(void **state)
+{
+    (void)state;
+    enum { LAYERS = 4, ROW = 52 + 12 };
+    char path[512];
+    snprintf(path, sizeof path, "%s/deepseek3", test_temp_dir());
+    family_model_write("deepseek3", path);
+    for (size_t type = 0; type < sizeof types / sizeof *types; type++) {
+        mlxr_error error;
+        mlxr_engine *engine = NULL;
+        mlxr_model *model = NULL;
+        mlxr_engine_options options = {
+            .n_threads = 1, .kv_bytes = 32 << 20, .kv_type = types[type].name, .no_prefix_cache = true};
+        uint64_t token = LAYERS * ROW * types[type].bytes_of_32 / 32;
+        int32_t ids[TINY_N_CTX];
+        tiny_model_tokens(tiny_model_find("llama"), ids, TINY_N_CTX);
+        assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
+        assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
+        assert_int_equal(mlxr_model_info_get(model)->kv_bytes_per_token, token);
+        for (uint32_t n = 1; n < 250; n += 83) {
+            mlxr_sequence *sequence = NULL;
+            assert_ok(mlxr_sequence_open(&sequence, model, NULL, &error), &error);
+            assert_ok(mlxr_sequence_append(sequence, ids, n, &error), &error);
+            mlxr_slice slice = {.sequence = sequence, .n_compute = n, .flags = MLXR_SLICE_NO_SAMPLE};
+            assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
+            assert_int_equal(mlxr_kv_stats_get(engine).bytes_used, (n + 31) / 32 * 32 * token);
+            mlxr_sequence_close(&sequence);
+        }
+        mlxr_model_unref(&model);
+        mlxr_engine_close(&engine);
+    }
+}
+
 static void an_unknown_type_is_refused_with_the_list(void **state)
 {
     (void)state;
@@ -93,6 +129,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_takes_what_the_formula_says),
+        cmocka_unit_test(latent_attention_keeps_its_latent_numbers_alone),
         cmocka_unit_test(an_unknown_type_is_refused_with_the_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

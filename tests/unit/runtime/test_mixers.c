@@ -247,7 +247,7 @@ static void files_whose_mixers_do_not_fit_say_so(void **state)
         {"granitehybrid", "\"time_step_limit\": [\n  0.0", "\"time_step_limit\": [\n  0.5", "'time_step_limit'"},
         {"granitehybrid-dense", "\"shared_intermediate_size\": 80", "\"shared_intermediate_size\": 81",
          "tensor 'blk.0.ffn_gate.weight' has shape"},
-        {"nemotron-h", "\"mlp\",", "\"moe\",", "layer 1 is of an unknown type"},
+        {"nemotron-h", "\"mlp\",", "\"moe\",", "layer 4 is of an unknown type"},
         {"nemotron-h", "\"mamba_num_heads\": 6", "\"mamba_num_heads\": 0", "'mamba_num_heads' is 0"},
         {"nemotron-h", "\"relu2\"", "\"silu\"", "activation 'silu'"},
     };
