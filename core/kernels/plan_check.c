@@ -432,6 +432,23 @@ const char *plan_kind_name(op_kind kind)
     return (unsigned)kind < OP_KIND_COUNT ? kind_names[kind] : "unknown";
 }
 
+bool plan_serves_later_rows(const op *o)
+{
+    switch (o->kind) {
+    case OP_EMBED:
+    case OP_POSITION:
+    case OP_KV_WRITE:
+    case OP_SCAN:
+    case OP_CONV:
+    case OP_RECUR:
+        return true;
+    case OP_ATTEND:
+        return o->attend.both_ways;
+    default:
+        return false;
+    }
+}
+
 mlxr_status plan_check(const plan *p, mlxr_error *error)
 {
     if (p->n_kv_groups > KV_GROUPS_MAX || p->n_vocab == 0) {

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "graph/vocabulary.h"
+#include "kernels/plan_check.h"
 #include "runtime/engine.h"
 #include "runtime/fingerprint.h"
 
@@ -342,17 +343,22 @@ static double keys_seen(uint32_t window, size_t n_computed, size_t n_more)
 double mlxr_model_flops(const mlxr_model *m, size_t n_computed, size_t n_more, size_t n_logits)
 {
     const plan *p = &m->graph->plan;
-    double flops = 0, n_rows = (double)n_more;
+    double flops = 0;
+    uint32_t n_serving = p->n_ops; /* up to the last operation that later rows depend on */
+    while (n_serving > 0 && !plan_serves_later_rows(&p->ops[n_serving - 1])) {
+        n_serving--;
+    }
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const op *o = &p->ops[i];
-        if (o->kind == OP_TAKE_ROWS) {
-            n_rows = (double)n_logits;
-        } else if (o->kind == OP_LINEAR) {
+        size_t n_seeing = i < n_serving ? n_more : n_logits;
+        double n_rows = (double)n_seeing;
+        if (o->kind == OP_LINEAR) {
             flops += 2.0 * (double)o->weight->shape[0] * (double)o->weight->shape[1] * n_rows;
         } else if (o->kind == OP_EXPERTS) {
             flops += (o->experts->gate ? 6.0 : 4.0) * o->experts->n_in * o->experts->n_ff * o->experts->n_used * n_rows;
         } else if (o->kind == OP_ATTEND) { /* q·k and p·v */
-            flops += 4.0 * o->attend.n_head * o->attend.head_dim * keys_seen(o->attend.window, n_computed, n_more);
+            flops += 4.0 * o->attend.n_head * o->attend.head_dim *
+                     keys_seen(o->attend.window, n_computed + n_more - n_seeing, n_seeing);
         }
     }
     return flops;

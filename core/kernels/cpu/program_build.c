@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/program.h"
+#include "kernels/plan_check.h"
 #include "kernels/rope_angles.h"
 #include "quant/codec.h"
 
@@ -326,25 +327,6 @@ static void build_node(builder *b)
 
 /* ---- taking the wanted rows earlier ---- */
 
-/* Does a later row depend on what the operation does for this one? Attention reads pages, so that of encoders alone,
- * which see what is not written yet. */
-static bool serves_later_rows(const op *o)
-{
-    switch (o->kind) {
-    case OP_EMBED:
-    case OP_POSITION:
-    case OP_KV_WRITE:
-    case OP_SCAN:
-    case OP_CONV:
-    case OP_RECUR:
-        return true;
-    case OP_ATTEND:
-        return o->attend.both_ways;
-    default:
-        return false;
-    }
-}
-
 /* Behind the last keys that are written, or the last state, nothing that a row computes is of use to another one, so
  * the rows nobody wants may as well be dropped right there: a prompt then skips most of its last layer, and all the
  * layers that read keys of earlier ones. Copies the operations with that change; false: out of memory. */
@@ -355,7 +337,7 @@ static bool take_rows_early(builder *b)
     for (uint32_t i = 0; i < p->n_ops; i++) {
         if (p->ops[i].kind == OP_TAKE_ROWS) {
             take = i;
-        } else if (serves_later_rows(&p->ops[i])) {
+        } else if (plan_serves_later_rows(&p->ops[i])) {
             last = i;
         }
     }
