@@ -17,6 +17,7 @@
 #include "loaders/safetensors.h"
 
 #define RANK_MAX 4096u
+#define NAME_ROOM 256 /* the readers refuse names of more than 255 bytes */
 #define CONFIG_NAME "adapter_config.json"
 #define WEIGHTS_NAME "adapter_model.safetensors"
 
@@ -102,10 +103,10 @@ static mlxr_status read_gguf(adapter_file *f, const lora_config *c, mlxr_error *
     f->targets = targets;
     for (uint64_t i = 0; i < m->n_tensors && status == MLXR_OK; i++) {
         const tensor *t = &m->tensors[i];
-        char name[256];
+        char name[NAME_ROOM];
         size_t n = strlen(t->name);
         bool a = text_ends_with(t->name, ".lora_a"), b = text_ends_with(t->name, ".lora_b");
-        if ((!a && !b) || n >= sizeof name) {
+        if (!a && !b) {
             return error_set(error, MLXR_UNSUPPORTED, "adapter tensor '%s': only .lora_a and .lora_b are supported",
                              t->name);
         }
@@ -208,16 +209,16 @@ static double patterned(const json_t *pattern, const char *module, double otherw
 }
 
 /* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" → its module, and whether it is A. */
-static bool split_name(const char *name, char *module, size_t cap, bool *is_a)
+static bool split_name(const char *name, char module[NAME_ROOM], bool *is_a)
 {
     static const char before[] = "base_model.model.";
     size_t n_before = sizeof before - 1, n = strlen(name);
     const char *a = ".lora_A.weight", *b = ".lora_B.weight";
     *is_a = text_ends_with(name, a);
-    if (strncmp(name, before, n_before) != 0 || (!*is_a && !text_ends_with(name, b)) || n - n_before >= cap) {
+    if (strncmp(name, before, n_before) != 0 || (!*is_a && !text_ends_with(name, b))) {
         return false;
     }
-    snprintf(module, cap, "%.*s", (int)(n - n_before - strlen(a)), name + n_before);
+    snprintf(module, NAME_ROOM, "%.*s", (int)(n - n_before - strlen(a)), name + n_before);
     return true;
 }
 
@@ -237,10 +238,10 @@ static mlxr_status read_pairs(adapter_file *f, const tensor_list *list, const lo
                                          error);
     for (uint64_t i = 0; i < list->n && status == MLXR_OK; i++) {
         const tensor *t = &list->tensors[i];
-        char module[256], other_name[300], theirs[300], ours[256];
+        char module[NAME_ROOM], other_name[NAME_ROOM + 48], theirs[NAME_ROOM + 8], ours[NAME_ROOM];
         unsigned change;
         bool is_a;
-        if (!split_name(t->name, module, sizeof module, &is_a)) {
+        if (!split_name(t->name, module, &is_a)) {
             return error_set(error, MLXR_UNSUPPORTED,
                              "adapter tensor '%s': only lora_A and lora_B of linear layers are supported", t->name);
         }
