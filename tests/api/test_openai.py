@@ -270,7 +270,9 @@ class Tiny(OpenAITest):
         more = {**ask, "top_n": 2, "return_documents": True, "raw_scores": True, "max_tokens_per_doc": 8}
         cut = self.daemon.ask("POST", "/v1/rerank", more).json
         self.assertEqual(len(cut["results"]), 2)
-        self.assertTrue(any("document 1 was cut" in w for w in cut["warnings"]), cut)
+        self.assertEqual(cut["warnings"], ["2 of 4 documents were cut behind 8 tokens, document 1 the first of them"])
+        one = self.daemon.ask("POST", "/v1/rerank", {**more, "documents": ["no", "rain " * 30]}).json
+        self.assertEqual(one["warnings"], ["document 1 was cut behind 8 tokens"])
         for r in cut["results"]:
             self.assertEqual(r["document"]["text"], texts[r["index"]])
         many = self.daemon.ask("POST", "/v1/rerank", {**more, "documents": ["no"] + ["rain " * 30] * 40}).json
