@@ -13,6 +13,7 @@ typedef struct catalogue_entry {
     uint64_t bytes;     /* exact where there is a digest, else within a tenth */
     const char *digest; /* NULL: not known; what is downloaded is compared with the server's list in any case */
     uint32_t kv_bytes_per_token; /* f16, as if all layers saw everything */
+    bool first;                  /* one to begin with, on a machine that it fits */
 } catalogue_entry;
 
 /* NULL: no such name. */

@@ -308,8 +308,12 @@ void admin_copy(void *service, http_exchange *x)
     handle(service, x, tell_done, ask_copy, true);
 }
 
+/* With the machine's memory, by which somebody who has no model yet is offered one. */
 void admin_catalogue(void *service, http_exchange *x)
 {
+    uint64_t machine, available;
     (void)service;
-    admin_respond(x, json_pack("{s:o}", "models", registry_catalogue_json()));
+    model_memory_look(&machine, &available);
+    admin_respond(x,
+                  json_pack("{s:o, s:I}", "models", registry_catalogue_json(), "machine_bytes", (json_int_t)machine));
 }

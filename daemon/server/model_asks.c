@@ -230,13 +230,13 @@ static bool is_loaded(const ask *a)
     return s.found;
 }
 
-static void look_at_memory(ask *a)
+void model_memory_look(uint64_t *bytes, uint64_t *free_bytes)
 {
     mlxr_error ignored;
     char *text = NULL;
     json_t *system = mlxr_system_describe(&text, &ignored) == MLXR_OK ? json_loads(text, 0, NULL) : NULL;
-    a->memory_bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_bytes"));
-    a->memory_free_bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_available_bytes"));
+    *bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_bytes"));
+    *free_bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_available_bytes"));
     json_decref(system);
     mlxr_free(text);
 }
@@ -252,7 +252,7 @@ static void show(ask *a)
         return;
     }
     a->is_loaded = is_loaded(a);
-    look_at_memory(a);
+    model_memory_look(&a->memory_bytes, &a->memory_free_bytes);
 }
 
 static void copy(ask *a)

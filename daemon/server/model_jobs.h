@@ -156,6 +156,9 @@ void model_jobs_changed(const model_jobs *j);
 /* Any thread: this file was asked for by this name, which model_jobs_loaded tells. */
 void model_jobs_note_name(model_jobs *j, const char *path, const char *name);
 
+/* The machine's memory, or of what this process may have of it, and how much of that is free; 0: not known. */
+void model_memory_look(uint64_t *bytes, uint64_t *free_bytes);
+
 /* ---- for daemon.c ------------------------------------------------------------------------------------------------ */
 
 mlxr_status model_jobs_open(model_jobs **out, struct daemon *d, mlxr_error *error);

@@ -400,8 +400,13 @@ class Admin(support.ApiTest):
         self.assertEqual(self.daemon.process.wait(10), 0)
 
     def test_the_catalogue(self):
-        models = self.get("/ui-api/catalogue")["models"]
+        answer = self.get("/ui-api/catalogue")
+        models = answer["models"]
         self.assertGreater(len(models), 5)
+        # Some are to begin with, the smallest of them on any machine that this runs on.
+        first = [m for m in models if m["first"]]
+        self.assertTrue(1 < len(first) < len(models))
+        self.assertLess(min(m["memory_bytes"] for m in first), answer["machine_bytes"])
         self.assertTrue(all(m["digest"] is None or m["digest"].startswith("sha256:") or m["digest"] == "" for m in models))
 
 

@@ -1,9 +1,7 @@
 // A model is got from a server that stalls: progress, pause, resume from where it was, and a page that was closed meanwhile.
-import { createReadStream, statSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { modelFile, stage, violations } from './support';
+import type { ServerResponse } from 'node:http';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { modelFile, sendFile, serving, stage, violations } from './support';
 
 const FIRST_BYTES = 8 << 20;
 
@@ -12,37 +10,15 @@ describe('getting a model', () => {
   const asked: (string | undefined)[] = [];
   let stalls = true;
   const held: ServerResponse[] = [];
-  const files = createServer((ask: IncomingMessage, answer: ServerResponse) => {
-    const size = statSync(modelFile()).size;
-    const [, from = '0', to = ''] = /^bytes=(\d+)-(\d*)$/.exec(ask.headers.range ?? '') ?? [];
-    const first = Number(from);
-    const last = to === '' ? size - 1 : Math.min(Number(to), size - 1);
+  const files = serving((ask, answer) => {
     asked.push(ask.headers.range);
-    answer.writeHead(ask.headers.range ? 206 : 200, {
-      'Content-Length': last - first + 1,
-      ETag: '"one"',
-      'Accept-Ranges': 'bytes',
-      ...(ask.headers.range ? { 'Content-Range': `bytes ${first}-${last}/${size}` } : {}),
-    });
-    if (ask.method === 'HEAD') {
-      answer.end();
-    } else if (stalls) {
-      // Some of it, then nothing: until the test has seen how far it is.
-      createReadStream(modelFile(), { start: first, end: Math.min(last, first + FIRST_BYTES - 1) }).pipe(answer, { end: false });
-      held.push(answer);
-    } else {
-      createReadStream(modelFile(), { start: first, end: last }).pipe(answer);
-    }
+    // Some of it, then nothing: until the test has seen how far it is.
+    sendFile(ask, answer, modelFile(), stalls ? FIRST_BYTES : Infinity);
+    if (stalls) held.push(answer);
   });
   let source = '';
-
-  beforeAll(async () => {
-    await new Promise<void>((done) => files.listen(0, '127.0.0.1', done));
-    source = `http://127.0.0.1:${(files.address() as AddressInfo).port}/Little-Model.gguf`;
-  });
-  afterAll(() => {
-    files.closeAllConnections();
-    files.close();
+  beforeAll(() => {
+    source = `${files.url}/Little-Model.gguf`;
   });
 
   it('begins where there is none, with the catalogue', async () => {

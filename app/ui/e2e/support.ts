@@ -1,7 +1,9 @@
 // A daemon of one's own with the default model, and Chromium before it.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { createReadStream, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +22,8 @@ mkdirSync(images, { recursive: true });
 
 export class Daemon {
   readonly home = mkdtempSync(join(tmpdir(), 'mlxr-ui-'));
+  /** Of its environment, beside what all have. */
+  readonly variables: Record<string, string> = {};
   private process: ChildProcess | undefined;
   port = 0;
 
@@ -38,7 +42,8 @@ export class Daemon {
   }
 
   private environment() {
-    return { PATH: process.env.PATH ?? '', HOME: this.home, MLXR_MODELS: join(this.home, 'models'), MLXR_ALLOW_PRIVATE: '127.0.0.1' };
+    const own = { PATH: process.env.PATH ?? '', HOME: this.home, MLXR_MODELS: join(this.home, 'models'), MLXR_ALLOW_PRIVATE: '127.0.0.1' };
+    return { ...own, ...this.variables };
   }
 
   /** What `mlxr …` prints beside it, in the same folder of models. */
@@ -79,7 +84,38 @@ export class Daemon {
   }
 }
 
-async function openBrowser(): Promise<Browser> {
+/** A server of one's own, for what the daemon gets from elsewhere; its address. It ends with the tests of the describe(). */
+export function serving(listener: RequestListener): { url: string } {
+  const server = createServer(listener);
+  const place = { url: '' };
+  beforeAll(async () => {
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    place.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+  afterAll(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return place;
+}
+
+/** A file, or the piece of it that is asked for; of that `most` bytes, and then nothing more. */
+export function sendFile(ask: IncomingMessage, answer: ServerResponse, path: string, most = Infinity): void {
+  const size = statSync(path).size;
+  const [, from = '0', to = ''] = /^bytes=(\d+)-(\d*)$/.exec(ask.headers.range ?? '') ?? [];
+  const first = Number(from);
+  const last = to === '' ? size - 1 : Math.min(Number(to), size - 1);
+  answer.writeHead(ask.headers.range ? 206 : 200, {
+    'Content-Length': last - first + 1,
+    ETag: '"one"',
+    'Accept-Ranges': 'bytes',
+    ...(ask.headers.range ? { 'Content-Range': `bytes ${first}-${last}/${size}` } : {}),
+  });
+  if (ask.method === 'HEAD') answer.end();
+  else createReadStream(path, { start: first, end: Math.min(last, first + most - 1) }).pipe(answer, { end: first + most > last });
+}
+
+export async function openBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: chromiumPath ?? '', args: ['--no-sandbox', '--disable-gpu'] });
 }
 
@@ -87,6 +123,17 @@ export interface Watched {
   page: Page;
   /** What the browser complained about: errors of scripts, refusals by the content security policy. */
   problems: string[];
+}
+
+/** Complaints from now on. */
+export function problemsOf(page: Page): string[] {
+  const problems: string[] = [];
+  page.on('pageerror', (error) => problems.push(error.message));
+  page.on('console', (message) => {
+    // That a request failed is told by the browser, too; whether it should have is the test's business.
+    if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) problems.push(message.text());
+  });
+  return problems;
 }
 
 export async function openPage(browser: Browser, url: string): Promise<Watched> {
@@ -100,12 +147,7 @@ export async function openPage(browser: Browser, url: string): Promise<Watched> 
   });
   const page = await context.newPage();
   page.setDefaultTimeout(60_000); // so that a test tells what it waited for
-  const problems: string[] = [];
-  page.on('pageerror', (error) => problems.push(error.message));
-  page.on('console', (message) => {
-    // That a request failed is told by the browser, too; whether it should have is the test's business.
-    if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) problems.push(message.text());
-  });
+  const problems = problemsOf(page);
   await page.goto(url);
   await page.locator('header nav').waitFor();
   return { page, problems };
@@ -181,14 +223,14 @@ export async function lastMessage(page: Page): Promise<UiMessage> {
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** Rules of axe-core that the page breaks, with the places. */
-export async function violations(page: Page): Promise<string[]> {
+export async function violations(page: Page, { iframes = true } = {}): Promise<string[]> {
   await page.evaluate(axe);
-  return page.evaluate(async () => {
+  return page.evaluate(async (options) => {
     interface Result {
       violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
     }
-    const { axe: run } = globalThis as unknown as { axe: { run: () => Promise<Result> } };
-    const found = await run.run();
+    const { axe: run } = globalThis as unknown as { axe: { run: (options: object) => Promise<Result> } };
+    const found = await run.run(options);
     return found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join(' | ')}`);
-  });
+  }, { iframes });
 }

@@ -27,7 +27,7 @@ import { chat, fakeDaemon, loaded, model, options, sentFiles, show, status, with
 // A busy machine takes its time.
 configure({ asyncUtilTimeout: 15_000 });
 
-const entry = { name: 'SmolLM2', source: 's', about: 'small', n_params: 135e6, bytes: 98362432, memory_bytes: 2e8, digest: null, exact: true };
+const entry = { name: 'SmolLM2', source: 's', about: 'small', n_params: 135e6, bytes: 98362432, memory_bytes: 2e8, digest: null, exact: true, first: true };
 
 beforeEach(() => {
   withSizes();

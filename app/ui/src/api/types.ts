@@ -55,6 +55,14 @@ export interface CatalogueEntry {
   memory_bytes: number;
   digest: string | null;
   exact: boolean;
+  /** One to begin with, on a machine that it fits. */
+  first: boolean;
+}
+
+export interface Catalogue {
+  models: CatalogueEntry[];
+  /** Memory of the daemon's machine; 0: not known. */
+  machine_bytes: number;
 }
 
 export interface DaemonStatus {

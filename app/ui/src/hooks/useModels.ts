@@ -2,7 +2,7 @@
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useMemo } from 'react';
 import { api } from '@/api/client';
-import type { CatalogueEntry, LoadedModel, Model, ModelDetails } from '@/api/types';
+import type { Catalogue, LoadedModel, Model, ModelDetails } from '@/api/types';
 import { useT } from '@/i18n';
 import { showError, useToasts } from '@/stores/toasts';
 
@@ -40,7 +40,7 @@ export function useModelDetails(name: string) {
 export function useCatalogue() {
   return useQuery({
     queryKey: ['catalogue'],
-    queryFn: async ({ signal }) => ((await api('GET /ui-api/catalogue', { signal })) as { models: CatalogueEntry[] }).models,
+    queryFn: async ({ signal }) => (await api('GET /ui-api/catalogue', { signal })) as Catalogue,
     staleTime: Infinity,
   });
 }

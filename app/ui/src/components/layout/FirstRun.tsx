@@ -1,5 +1,6 @@
 import { useQueryClient } from '@tanstack/react-query';
 import { useEffect } from 'react';
+import type { Catalogue, CatalogueEntry } from '@/api/types';
 import { PullProgress } from '@/components/models/PullProgress';
 import { Button } from '@/components/ui/Button';
 import { useDaemon } from '@/hooks/useDaemon';
@@ -10,6 +11,17 @@ import { useNavigation } from '@/stores/navigation';
 import { usePulls } from '@/stores/pulls';
 import { showError } from '@/stores/toasts';
 
+/**
+ * Those to begin with on this machine, the one that answers best first: it leaves half of the memory to others. The smallest is there
+ * sooner, and where nothing is known of the memory it is the only one.
+ */
+export function toBeginWith({ models, machine_bytes }: Catalogue, budget_bytes: number): CatalogueEntry[] {
+  const room = Math.min(budget_bytes || Infinity, machine_bytes / 2 || Infinity);
+  const known = models.filter((entry) => entry.first).sort((a, b) => a.bytes - b.bytes);
+  const best = room === Infinity ? undefined : known.findLast((entry) => entry.memory_bytes <= room);
+  return [...new Set([best ?? known[0], known[0]])].filter((entry) => entry !== undefined);
+}
+
 /** Where there is no model yet: one click gets the one we recommend for this machine; the others are a page away. */
 export default function FirstRun() {
   const t = useT();
@@ -18,10 +30,7 @@ export default function FirstRun() {
   const { data: catalogue } = useCatalogue();
   const { data: status } = useDaemon();
   const { pulls, start, find } = usePulls();
-  const budget = status?.memory.budget_bytes ?? 0;
-  const fitting = catalogue?.filter((entry) => budget === 0 || entry.memory_bytes <= budget) ?? [];
-  // The smallest answers at once on any machine; bigger ones are chosen by who knows theirs.
-  const first = [...(fitting.length ? fitting : (catalogue ?? []))].sort((a, b) => a.bytes - b.bytes)[0];
+  const offered = catalogue && status ? toBeginWith(catalogue, status.memory.budget_bytes) : [];
   const running = pulls.some((pull) => !pull.end);
   useEffect(() => {
     find(client).catch(() => undefined);
@@ -36,14 +45,19 @@ export default function FirstRun() {
           <PullProgress pull={pull} />
         </div>
       ))}
-      {first && !running && (
-        <Button look="primary" className="text-lg" onClick={() => void start(client, first.name).catch(showError)}>
-          {t('first.get', { name: first.name, size: formatBytes(first.bytes) })}
-        </Button>
+      {!running && (
+        <ul className="flex flex-col gap-3">
+          {offered.map(({ name, bytes, about }, at) => (
+            <li key={name} className="flex flex-col items-center gap-1">
+              <Button look={at === 0 ? 'primary' : 'plain'} className={at === 0 ? 'text-lg' : ''} onClick={() => void start(client, name).catch(showError)}>
+                {t('first.get', { name, size: formatBytes(bytes) })}
+              </Button>
+              <span className="text-sm text-muted">{about}</span>
+            </li>
+          ))}
+        </ul>
       )}
-      <div className="flex flex-wrap justify-center gap-2">
-        <Button onClick={() => go({ page: 'models' })}>{t('models.get')}</Button>
-      </div>
+      <Button onClick={() => go({ page: 'models' })}>{t('models.get')}</Button>
       <p className="text-sm text-muted">{t('first.private')}</p>
     </section>
   );

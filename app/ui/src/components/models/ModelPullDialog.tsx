@@ -43,7 +43,7 @@ export function ModelPullDialog({ onClose }: { onClose: () => void }) {
           </Button>
         </form>
         {error && <p className="text-danger">{error.message}</p>}
-        {catalogue?.map((entry) => (
+        {catalogue?.models.map((entry) => (
           <ModelCard key={entry.name} entry={entry} onGet={() => get(entry.name)} />
         ))}
       </div>
