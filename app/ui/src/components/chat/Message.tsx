@@ -54,7 +54,7 @@ function Stats({ stats, message }: { stats: UiStats | undefined; message: UiMess
   ] as const;
   return (
     <details className="min-w-0 text-xs text-muted">
-      <summary className="cursor-pointer">{parts.join(' · ')}</summary>
+      <summary className="cursor-pointer">{parts.join(' · ') || t('stats.more')}</summary>
       <dl className="grid grid-cols-[auto_1fr] gap-x-3 py-1">
         {rows.map(
           ([name, value]) =>

@@ -76,7 +76,6 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
           className="w-full border-b border-line bg-transparent px-4 py-3 outline-none"
         />
         <Command.List className="max-h-[55vh] overflow-auto p-2">
-          <Command.Empty className="p-4 text-center text-muted">{t('palette.nothing')}</Command.Empty>
           {groups
             .filter((group) => group.entries.length)
             .map((group) => (
@@ -97,6 +96,8 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
               </Command.Group>
             ))}
         </Command.List>
+        {/* Outside of the list, which has commands only. */}
+        <Command.Empty className="p-4 pt-0 text-center text-muted">{t('palette.nothing')}</Command.Empty>
       </Command>
     </Dialog>
   );

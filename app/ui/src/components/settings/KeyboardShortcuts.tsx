@@ -37,7 +37,7 @@ export function KeyboardShortcuts() {
             <span className="grow">{nameOf(action)}</span>
             <button
               type="button"
-              aria-label={t('keys.change', { action: nameOf(action), keys: keys[action] ? showKeys(keys[action]) : t('keys.none') })}
+              aria-label={t('keys.change', { action: nameOf(action), keys: listening === action ? t('keys.press') : keys[action] ? showKeys(keys[action]) : t('keys.none') })}
               aria-pressed={listening === action}
               className={`min-w-32 rounded-md border px-3 py-1 font-mono text-sm ${listening === action ? 'border-accent bg-accent-soft' : 'border-line bg-ground'}`}
               onClick={() => {
