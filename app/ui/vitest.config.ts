@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
-import { emptiedPlugin } from './scripts/emptied';
+import { emptiedPlugin } from './scripts/emptied.ts';
 
 export default defineConfig({
   plugins: [emptiedPlugin(process.env.MLXR_EMPTY)],

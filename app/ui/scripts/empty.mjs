@@ -7,18 +7,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const WANTED = {
-  chat: 'Message MessageList Composer TokenStream ChatPane ConversationList ModelSelector SamplingControls AttachmentButton ToolCallView',
-  models: 'RegistryTable ModelCard ModelImport ModelPullDialog ModelDetailDrawer ModelStats ModelActions',
-  settings:
-    'GeneralPanel PerformancePanel PathsPanel UpdatesPanel PrivacyPanel SettingRow PathPicker ConfigEditor DaemonControl KeyboardShortcuts',
-  metrics: 'LiveMetrics ThroughputChart KVChart LatencyChart KernelTimeChart MetricsCard StatsCard MetricsFilter',
-  logs: 'LogViewer LogEntry',
-  playground: 'CompletionPlayground EmbeddingsPlayground VisionPlayground',
-  layout: 'Navigation CommandPalette TrayPopover',
-};
+const WANTED = JSON.parse(readFileSync('scripts/components.json', 'utf8'));
 const FEW = ['StatsCard', 'ToolCallView'];
-const all = Object.entries(WANTED).flatMap(([folder, names]) => names.split(' ').map((name) => ({ name, file: `src/components/${folder}/${name}.tsx` })));
+const all = Object.entries(WANTED).flatMap(([folder, names]) => names.map((name) => ({ name, file: `src/components/${folder}/${name}.tsx` })));
 const tests = readdirSync('test').filter((file) => /\.test\.tsx?$/.test(file)).map((name) => `test/${name}`).map((file) => ({ file, source: readFileSync(file, 'utf8') }));
 const there = all.filter(({ file }) => existsSync(file));
 const files = (name) => tests.filter(({ source }) => new RegExp(`\\bit\\('${name} `).test(source)).map(({ file }) => file);
