@@ -22,7 +22,7 @@ export function ModelSelector({ value, onChange, label }: Props) {
       options={known ? options : [[value, value || t('chat.no_model')], ...options]}
       onChange={onChange}
       size={8}
-      className="max-w-72"
+      className="w-64 max-w-full"
     />
   );
 }
