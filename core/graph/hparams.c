@@ -516,8 +516,12 @@ static void read_rope_and_scales(reader *r, hparams *h)
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.%s' is missing or not between 0 and 1", r->arch,
                               eps);
     }
-    if (r->status == MLXR_OK && !(h->rope_theta > 0 && h->rope_theta_local >= 0)) {
-        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.rope.freq_base' must be above 0", r->arch);
+    /* 0: window layers turn as the others do, if their heads allow it */
+    bool same = h->head_dim_window == h->head_dim && h->n_rot_window == h->n_rot;
+    bool local = h->rope_theta_local > 0 || (h->rope_theta_local == 0 && same);
+    if (r->status == MLXR_OK && !(h->rope_theta > 0 && local)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.rope.freq_base%s' must be above 0", r->arch,
+                              h->rope_theta > 0 ? "_swa" : "");
     }
 }
 

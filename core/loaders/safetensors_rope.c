@@ -77,10 +77,16 @@ static void write_proportional(hf_writer *w, uint32_t head_dim, double share)
     add_factors(w, "rope_freqs.weight", values, n);
 }
 
-static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
+/* The word that older files have is "type". */
+static const char *type_of(hf_writer *w, const json_t *rope)
 {
     const char *type = hf_get_text(w, rope, "rope_type");
-    type = type ? type : hf_get_text(w, rope, "type");
+    return type ? type : hf_get_text(w, rope, "type");
+}
+
+static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
+{
+    const char *type = type_of(w, rope);
     if (!type || strcmp(type, "default") == 0 || strcmp(type, "mrope") == 0) {
         return; /* m-RoPE's sections have the same positions in a text */
     }
@@ -183,7 +189,7 @@ void hf_write_rope(hf_writer *w, const hf_shape *s)
         hf_get_f64(w, rope, "rope_theta", &theta);
         hf_get_f64(w, rope, "partial_rotary_factor", &share);
     }
-    const char *type = rope ? hf_get_text(w, rope, "rope_type") : NULL;
+    const char *type = rope ? type_of(w, rope) : NULL;
     bool proportional = w->class->head_dim_full && (!rope || (type && strcmp(type, "proportional") == 0));
     share = proportional && !rope ? 0.25 : share;
     if (!(share > 0 && share <= 1 && local_share > 0 && local_share <= 1)) {

@@ -32,7 +32,7 @@ struct model_adapters {
 
 struct model_mark {
     atomic_uint refs;
-    pthread_mutex_t files_lock; /* of the base's kept_adapters: that there are any, and their files */
+    pthread_mutex_t files_lock; /* of the base's kept_adapters: their files */
 };
 
 model_mark *model_mark_open(void)
@@ -285,6 +285,11 @@ struct kept_adapters {
     size_t n_models;
 };
 
+struct kept_adapters *model_kept_open(void)
+{
+    return calloc(1, sizeof(struct kept_adapters));
+}
+
 void model_kept_close(mlxr_model *base)
 {
     struct kept_adapters *k = base->kept;
@@ -301,7 +306,7 @@ void model_kept_close(mlxr_model *base)
 
 static mlxr_adapter *find_file(const struct kept_adapters *k, const char *path)
 {
-    for (size_t i = 0; k && i < k->n; i++) {
+    for (size_t i = 0; i < k->n; i++) {
         if (strcmp(k->paths[i], path) == 0) {
             return k->adapters[i];
         }
@@ -314,15 +319,14 @@ static mlxr_adapter *find_file(const struct kept_adapters *k, const char *path)
 static mlxr_status keep_file(mlxr_model *base, mlxr_adapter *made, const char *path, mlxr_adapter **out,
                              mlxr_error *error)
 {
-    base->kept = base->kept ? base->kept : calloc(1, sizeof *base->kept);
     struct kept_adapters *k = base->kept;
     mlxr_adapter *there = find_file(k, path);
-    char *name = k && !there && k->n < KEPT_FILES ? strdup(path) : NULL;
+    char *name = !there && k->n < KEPT_FILES ? strdup(path) : NULL;
     if (!name) {
         mlxr_adapter_unref(&made);
         *out = there;
         return there ? MLXR_OK
-               : k && k->n == KEPT_FILES
+               : k->n == KEPT_FILES
                    ? error_set(error, MLXR_LIMIT, "a model keeps %d adapters; %s would be one more", KEPT_FILES, path)
                    : error_nomem(error, "adapters", sizeof *k);
     }

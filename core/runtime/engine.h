@@ -76,9 +76,8 @@ struct mlxr_model {
     mlxr_model *base;                /* NULL: itself; else what it shares everything of but its cache (adapter.c) */
     model_mark *mark;                /* of a base */
     struct model_adapters *adapters; /* NULL: none */
-    struct kept_adapters
-        *kept;    /* of a base: what mlxr_model_with read and made; NULL: nothing; under its mark's lock */
-    bool is_kept; /* in the base's list: without references it stays, and holds no base */
+    struct kept_adapters *kept; /* of a base: files that were read, under its mark's lock, and models made of them */
+    bool is_kept;               /* in the base's list: without references it stays, and holds no base */
     model_file *file;
     graph *graph;
     tokenizer *tokenizer;
@@ -152,6 +151,7 @@ bool model_adapts_output(const mlxr_model *model);
 /* The base's program that applies adapters, made the first time. */
 mlxr_status model_adapted_program(mlxr_model *base, bool hidden, program **out, mlxr_error *error);
 void model_adapters_close(mlxr_model *m);
+struct kept_adapters *model_kept_open(void);
 void model_kept_close(mlxr_model *base);
 /* Ends a model that nobody refers to. */
 void model_close(mlxr_model *m);

@@ -238,7 +238,9 @@ mlxr_status mlxr_model_read(mlxr_model **out, mlxr_engine *engine, const char *p
     m->engine = engine;
     m->refs = 1;
     m->mark = model_mark_open();
-    mlxr_status status = m->mark ? open_parts(m, path, options, error) : error_nomem(error, "model", sizeof *m);
+    m->kept = model_kept_open();
+    mlxr_status status = m->mark && m->kept ? open_parts(m, path, options, error)
+                                            : error_nomem(error, "model", sizeof *m);
     if (status != MLXR_OK) {
         model_close(m);
         return status;
@@ -354,6 +356,8 @@ double mlxr_model_flops(const mlxr_model *m, size_t n_computed, size_t n_more, s
         double n_rows = (double)n_seeing;
         if (o->kind == OP_LINEAR) {
             flops += 2.0 * (double)o->weight->shape[0] * (double)o->weight->shape[1] * n_rows;
+        } else if (o->kind == OP_HEADS) {
+            flops += 2.0 * o->heads->n_heads * o->heads->n_in * o->heads->n_out * n_rows;
         } else if (o->kind == OP_EXPERTS) {
             flops += (o->experts->gate ? 6.0 : 4.0) * o->experts->n_in * o->experts->n_ff * o->experts->n_used * n_rows;
         } else if (o->kind == OP_ATTEND) { /* q·k and p·v */

@@ -31,7 +31,8 @@ bool notify_send(const char *state)
         return false;
     }
     fcntl(fd, F_SETFD, FD_CLOEXEC);
-    ssize_t sent = sendto(fd, state, strlen(state), 0, (struct sockaddr *)&address,
+    /* A service manager that does not read holds nobody up. */
+    ssize_t sent = sendto(fd, state, strlen(state), MSG_DONTWAIT, (struct sockaddr *)&address,
                           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
     close(fd);
     return sent == (ssize_t)strlen(state);

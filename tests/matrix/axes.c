@@ -59,11 +59,14 @@ static uint32_t make_families(void)
             .name = hybrid->name, .tiny = *tiny_model_find(hybrid->base), .recurrent_layers = hybrid->layers};
         families[n].tiny.name = hybrid->name;
     }
-    for (size_t i = 0; i < MIXER_FAMILIES; i++, n++) {
+    for (size_t i = 0; i < MIXER_FAMILIES; i++) {
         const mixer_family *mixer = &mixer_families[i];
+        if (!backend_at(0)->exact && mixer->not_on_mlx) {
+            continue;
+        }
         families[n] = (matrix_family){.name = mixer->name, .tiny = *tiny_model_find("llama"), .folder = true};
         families[n].tiny.name = mixer->name;
-        families[n].tiny.head_dim = mixer->head_dim;
+        families[n++].tiny.head_dim = mixer->head_dim;
     }
     return n;
 }

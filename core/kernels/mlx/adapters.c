@@ -202,8 +202,9 @@ mlx_value *walk_adapt(walk *w, const op *o)
         const walk_adapter *a = &w->adapters[i];
         mlx_value *const *pair = a->on_device->products + 2 * (size_t)o->product;
         if (pair[0]) {
-            mlx_value *low = bridge_two(w->a, BRIDGE_MATMUL, w->slots[o->src], pair[0]);
-            low = value_mul(w->a, low, w->taken ? a->factor_taken : a->factor);
+            /* weighed before it is multiplied: 0 times a sum of huge numbers would be no number */
+            mlx_value *own = value_mul(w->a, w->slots[o->src], w->taken ? a->factor_taken : a->factor);
+            mlx_value *low = bridge_two(w->a, BRIDGE_MATMUL, own, pair[0]);
             y = value_add(w->a, y, bridge_two(w->a, BRIDGE_MATMUL, low, pair[1]));
         }
     }

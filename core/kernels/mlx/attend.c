@@ -413,7 +413,7 @@ static mlx_value *both_mask(walk *w, const batch *b, const op_attend *at, const 
     int32_t *keys = take_memory(w, (size_t)b->n * (size_t)n_keys, sizeof *keys);
     int32_t *queries = take_memory(w, (size_t)n_queries, sizeof *queries);
     if (!keys || !queries) {
-        return NULL;
+        return bridge_keep(a, NULL); /* no mask would say that everything is seen */
     }
     for (int32_t i = 0; i < b->n; i++) {
         for (int32_t j = 0; j < n_keys; j++) {

@@ -138,7 +138,11 @@ static void keep_rows_of(walk *w, const batch *b, const op *o, const mlx_value *
     uint32_t n_targets;
     const state_target *targets = states_wanted(w, b, o, &n_targets);
     const mlx_value **parts = region_array(w->memory, n_targets, sizeof *parts);
-    if (!targets || !parts || n_targets == 0) {
+    if (!targets || n_targets == 0) {
+        return;
+    }
+    if (!parts) {
+        bridge_keep(w->a, NULL);
         return;
     }
     for (uint32_t i = 0; i < n_targets; i++) {

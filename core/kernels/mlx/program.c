@@ -79,6 +79,11 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
 /* What the backend has no graph for. */
 static mlxr_status check_ops(const plan *p, mlxr_error *error)
 {
+    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
+        if (p->kv_groups[g].one_row) { /* pages with keys and values apart are all it knows */
+            return error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no latent attention; the backend cpu does");
+        }
+    }
     for (uint32_t i = 1; i < p->n_ops; i++) {
         const op *o = &p->ops[i], *before = o - 1;
         bool reads = o->kind == OP_ATTEND && before->kind != OP_KV_WRITE;

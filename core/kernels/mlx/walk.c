@@ -320,7 +320,7 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
     case OP_RECUR:
         *dst = walk_recur(w, o, arrays);
         break;
-    case OP_PICK: /* walk_picks */
+    case OP_PICK:  /* walk_picks */
     case OP_HEADS: /* refused */
         break;
     case OP_TAKE_ROWS:

@@ -210,8 +210,11 @@ static void gemma_4s_two_kinds_of_layers_are_read_in_old_words_and_new(void **st
     static const char *const configs[] = {
         GEMMA4(", \"attention_k_eq_v\": true, \"global_head_dim\": 64, \"num_global_key_value_heads\": 1"),
         GEMMA4(", \"attention_k_eq_v\": true, \"per_layer_config\": {\"1\": {\"head_dim\": 64, "
-               "\"num_key_value_heads\": 1}}")};
-    for (size_t i = 0; i < 2; i++) {
+               "\"num_key_value_heads\": 1}}"),
+        GEMMA4(", \"attention_k_eq_v\": true, \"global_head_dim\": 64, \"num_global_key_value_heads\": 1, "
+               "\"rope_parameters\": {\"full_attention\": {\"type\": \"proportional\", \"rope_theta\": 1e6, "
+               "\"partial_rotary_factor\": 0.25}}")};
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
         model_file *file = NULL;
         mlxr_error error;
         assert_ok(open_config(&file, configs[i], NULL, NULL, &error), &error);

@@ -250,6 +250,7 @@ static void files_whose_mixers_do_not_fit_say_so(void **state)
         {"nemotron-h", "\"mlp\",", "\"moe\",", "layer 4 is of an unknown type"},
         {"nemotron-h", "\"mamba_num_heads\": 6", "\"mamba_num_heads\": 0", "'mamba_num_heads' is 0"},
         {"nemotron-h", "\"relu2\"", "\"silu\"", "activation 'silu'"},
+        {"gemma4", "\"rope_theta\": 10000.0", "\"rope_theta\": 0.0", "'gemma4.rope.freq_base_swa' must be above 0"},
     };
     mlxr_engine *engine = engine_open();
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
