@@ -112,7 +112,7 @@ struct generations {
 /* ---- generation.c ---- */
 /* What is told instead of an answer; the first reason stays. */
 void generation_fail(generation *g, int status, const char *code, const char *param, unsigned retry_s,
-                     const char *format, ...) __attribute__((format(printf, 6, 7)));
+                     const char *format, ...) __attribute__((nonnull(3), format(printf, 6, 7)));
 void generation_fail_no_memory(generation *g);
 /* Under the generation's lock, so that what the scheduler hears last is what is so. */
 void generation_tell_paused(generation *g);

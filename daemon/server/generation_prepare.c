@@ -28,6 +28,17 @@ static void fail_fields(generation *g)
                     f->error.text);
 }
 
+/* Of their files; with the words that embeddings have for the same. */
+static void fail_adapters(generation *g, const mlxr_error *error)
+{
+    int status = error_status_of(error->status);
+    if (error->status == MLXR_NOMEM) {
+        generation_fail_no_memory(g);
+        return;
+    }
+    generation_fail(g, status, status == 400 ? "invalid_value" : "internal_error", "lora", 0, "%s", error->text);
+}
+
 static void fail_refused(generation *g, scheduler_refusal refusal, const mlxr_error *error)
 {
     switch (refusal) {
@@ -268,7 +279,7 @@ static void submit(generation *g)
     }
     mlxr_status status = mlxr_model_read_adapters(g->model, adapters, n_adapters, &error); /* here: others go on */
     if (status != MLXR_OK) {
-        generation_fail(g, error_status_of(status), NULL, "lora", 0, "%s", error.text);
+        fail_adapters(g, &error);
         return;
     }
     scheduler *s = worker_scheduler(g->d->worker);

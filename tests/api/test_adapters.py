@@ -57,8 +57,9 @@ class Adapters(support.ApiTest):
         self.text(daemon, [{"id": 0}])  # it was read, and is kept
         for path, body in (("/v1/completions", {"prompt": "x", "max_tokens": 1}), ("/v1/embeddings", {"input": "x"})):
             answer = daemon.ask("POST", path, {"model": "llama-lora", "lora": [{"id": 1}], **body})
-            self.assertEqual((answer.status, answer.json["error"]["param"]), (500, "lora"), answer)
-            self.assertIn("adapter_config.json", answer.json["error"]["message"])
+            error = answer.json["error"]
+            self.assertEqual((answer.status, error["param"], error["code"]), (500, "lora", "internal_error"), answer)
+            self.assertIn("adapter_config.json", error["message"])
         self.assertEqual(daemon.stop(), 0)
 
     def test_embeddings_get_them_as_answers_do(self):
