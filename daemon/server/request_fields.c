@@ -13,12 +13,12 @@
 
 json_t *request_body_read(const char *body, size_t n, mlxr_error *error)
 {
-    json_error_t where;
+    json_error_t where = {.text = ""}; /* where memory ends, jansson says nothing at all */
     json_t *made = json_loadb(body, n, JSON_REJECT_DUPLICATES, &where);
     if (json_is_object(made)) {
         return made;
     }
-    bool no_memory = !made && json_error_code(&where) == json_error_out_of_memory;
+    bool no_memory = !made && !where.text[0];
     *error = (mlxr_error){.status = no_memory ? MLXR_NOMEM : MLXR_ARG};
     if (made || no_memory) {
         snprintf(error->text, sizeof error->text, no_memory ? "out of memory" : "the body must be a JSON object");
