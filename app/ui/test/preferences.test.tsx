@@ -133,14 +133,20 @@ describe('the list of chats', () => {
 });
 
 describe('a change that the daemon does not take at once', () => {
-  const fresh = async () => {
-    vi.resetModules();
+  const fresh = () => {
     localStorage.clear();
+    return reload();
+  };
+  /** The page, anew: of the one before there is what it has stored. */
+  const reload = async () => {
+    vi.useRealTimers();
+    vi.resetModules();
     vi.useFakeTimers({ toFake: ['setTimeout'] });
     const { usePreferences: preferences } = await import('@/stores/preferences');
     const { useToasts } = await import('@/stores/toasts');
     return { preferences: () => preferences.getState(), told: () => useToasts.getState().toasts.map(({ text }) => text) };
   };
+  const all = (parts: readonly object[]) => Object.assign({}, ...parts) as object;
   const patches = (asked: readonly Asked[]) => asked.filter(({ method }) => method === 'PATCH').length;
 
   it('stays while the daemon is away, and is sent when it is back', async () => {
@@ -172,6 +178,61 @@ describe('a change that the daemon does not take at once', () => {
     expect(kept).toEqual([{ theme: 'dark', text_size: 20 }]);
     expect(preferences().settings).toMatchObject({ theme: 'dark', text_size: 20, send_key: 'ctrl_enter' });
     expect(told()).toEqual([]); // the page has a banner for that
+  });
+
+  it('outlives the page that was closed while the daemon was away', async () => {
+    const before = await fresh();
+    let away = true;
+    const kept: object[] = [];
+    const asked = fakeDaemon({
+      'GET /ui-api/settings': () => {
+        if (away) throw new TypeError('Failed to fetch');
+        return { version: 1, revision: 7, values: { theme: 'light', wrap_code: true, ...all(kept) } };
+      },
+      'PATCH /ui-api/settings': ({ body }: { body: { values: object } }) => {
+        if (away) throw new TypeError('Failed to fetch');
+        kept.push(body.values);
+        return { version: 1, revision: 8, values: { theme: 'light', wrap_code: true, ...all(kept) } };
+      },
+    });
+    before.preferences().change({ theme: 'dark', text_size: 18 });
+    await vi.advanceTimersByTimeAsync(1000);
+    const { preferences } = await reload();
+    expect(preferences().settings).toMatchObject({ theme: 'dark', text_size: 18 });
+    await preferences().read();
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(preferences().settings).toMatchObject({ theme: 'dark', text_size: 18 });
+    away = false;
+    await preferences().read();
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(kept).toEqual([{ theme: 'dark', text_size: 18 }]);
+    expect(preferences().settings).toMatchObject({ theme: 'dark', text_size: 18, wrap_code: true });
+    const sent = patches(asked);
+    const last = await reload();
+    await last.preferences().read();
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(patches(asked)).toBe(sent); // the daemon has it: nothing is left to send
+    expect(last.preferences().settings).toMatchObject({ theme: 'dark', text_size: 18, wrap_code: true });
+  });
+
+  it('is not taken back because of another one that is refused', async () => {
+    const { preferences, told } = await fresh();
+    const kept: object[] = [];
+    const asked = fakeDaemon({
+      'PATCH /ui-api/settings': ({ body }: { body: { values: object } }) => {
+        if ('default_model' in body.values) return Response.json({ error: { message: 'default_model: no' } }, { status: 400 });
+        kept.push(body.values);
+        return { version: 1, revision: kept.length, values: all(kept) };
+      },
+    });
+    preferences().change({ theme: 'dark', default_model: 'x', text_size: 18 });
+    await vi.advanceTimersByTimeAsync(9000);
+    expect(kept).toEqual([{ theme: 'dark' }, { text_size: 18 }]);
+    expect(preferences().settings).toMatchObject({ theme: 'dark', default_model: '', text_size: 18 });
+    expect(told()).toEqual(['default_model: no']);
+    expect(patches(asked)).toBe(4);
+    const { preferences: later } = await reload();
+    expect(later().settings).toMatchObject({ theme: 'dark', default_model: '', text_size: 18 });
   });
 
   it('is taken back where the daemon refuses it', async () => {

@@ -1,5 +1,5 @@
 // What somebody has set: kept by the daemon, so that it is the same in every browser. A copy lies in this one's storage for
-// the first paint; there is nothing secret in it.
+// the first paint, and so does what the daemon does not have yet; there is nothing secret in it.
 import { create } from 'zustand';
 import { api, ApiError } from '@/api/client';
 import type { UiSettings, UiSettingValues } from '@/api/schema';
@@ -18,19 +18,30 @@ export const DEFAULTS: Settings = {
 
 interface Preferences {
   settings: Settings;
-  /** Shown at once, then kept by the daemon, which gets it when it is back if it is away; what it refuses is taken back. */
+  /** Shown at once, then kept by the daemon, which gets it when it is back if it is away, also from the next page; what it refuses is
+   * taken back. */
   change: (values: Partial<Settings>) => void;
   read: () => Promise<void>;
 }
 
-const STORED = 'mlxr.settings';
+const KEPT = 'mlxr.settings';
+const UNSENT = 'mlxr.settings.unsent';
 
-function stored(): UiSettingValues {
+function stored(name: string): UiSettingValues {
   try {
-    const found: unknown = JSON.parse(localStorage.getItem(STORED) ?? '{}');
+    const found: unknown = JSON.parse(localStorage.getItem(name) ?? '{}');
     return found !== null && typeof found === 'object' ? found : {};
   } catch {
     return {};
+  }
+}
+
+function store(name: string, values: UiSettingValues): void {
+  try {
+    if (Object.keys(values).length) localStorage.setItem(name, JSON.stringify(values));
+    else localStorage.removeItem(name);
+  } catch {
+    // A browser that keeps nothing: then the daemon's copy has to do.
   }
 }
 
@@ -49,70 +60,88 @@ const PAUSE_MS = 250;
 const RETRY_MS = 2000;
 
 /** It was read, and is not wanted. Where another window was faster, a key is missing or there is too much to do, it was not read. */
-const isRefusal = (error: unknown) =>
+const isRefusal = (error: unknown): error is ApiError =>
   error instanceof ApiError && error.status >= 400 && error.status < 500 && ![401, 408, 409, 429].includes(error.status);
 const isAway = (error: unknown) => error instanceof ApiError && error.status === 0;
 
 export const usePreferences = create<Preferences>((set) => {
   let revision = 0;
-  let kept: UiSettingValues = stored();
+  let kept = stored(KEPT);
   // What somebody has changed lies over what the daemon has until it has that, too; a slider that is drawn makes one request in a
   // while, not one a step.
   let sent: UiSettingValues = {};
-  let waiting: UiSettingValues = {};
+  let waiting = stored(UNSENT);
   let busy = false;
   let told = false;
   // One after the other: each names the revision that the one before has made.
   let queue: Promise<unknown> = Promise.resolve();
 
+  const merged = (): Settings => ({ ...DEFAULTS, ...kept, ...sent, ...waiting });
   const put = () => {
-    const values = { ...kept, ...sent, ...waiting };
-    const settings = { ...DEFAULTS, ...values };
+    const settings = merged();
     show(settings);
     set({ settings });
-    try {
-      localStorage.setItem(STORED, JSON.stringify(values));
-    } catch {
-      // A browser that keeps nothing: then the daemon's copy has to do.
-    }
+    store(KEPT, kept);
   };
+  // Only where this window's own have changed: what another one waits to send is not to be forgotten.
+  const storeUnsent = () => store(UNSENT, { ...sent, ...waiting });
   const take = (answer: UiSettings) => {
     ({ revision, values: kept } = answer);
     put();
   };
   const read = async () => take(await api('GET /ui-api/settings'));
-  const patch = async () => {
-    const answer = await api('PATCH /ui-api/settings', { body: { revision, values: sent }, keepalive: true });
-    sent = {};
+  /** The daemon has said what becomes of them. */
+  const settle = (values: UiSettingValues) => {
+    sent = Object.fromEntries(Object.entries(sent).filter(([name]) => !Object.hasOwn(values, name)));
+    storeUnsent();
+  };
+  const patch = async (values: UiSettingValues) => {
+    const answer = await api('PATCH /ui-api/settings', { body: { revision, values }, keepalive: true });
+    settle(values);
     take(answer);
   };
-  /** Whether the daemon has said what becomes of it; else it waits, beneath what was changed since. */
+  /** What is refused is taken back: of several one by one, so that the others stay. */
+  const offer = async (values: UiSettingValues): Promise<void> => {
+    try {
+      try {
+        await patch(values);
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.status !== 409) throw error;
+        // Another window was faster: what it has changed stays, and so does this.
+        await read();
+        await patch(values);
+      }
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      const each = Object.entries(values);
+      if (error.status === 400 && each.length > 1) {
+        for (const [name, value] of each) await offer({ [name]: value });
+        return;
+      }
+      settle(values);
+      put();
+      showError(error);
+    }
+    told = false;
+  };
+  /** Whether the daemon has said what becomes of it all; else it waits, beneath what was changed since. */
   const send = async (): Promise<boolean> => {
     sent = waiting;
     waiting = {};
     if (!Object.keys(sent).length) return true;
     try {
-      try {
-        await patch();
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.status !== 409) throw error;
-        // Another window was faster: what it has changed stays, and so does this.
-        await read();
-        await patch();
-      }
-      told = false;
+      await offer(sent);
       return true;
     } catch (error) {
-      const refused = isRefusal(error);
-      if (!refused) waiting = { ...sent, ...waiting };
+      waiting = { ...sent, ...waiting };
       sent = {};
       put();
       // That nothing answers the page tells by itself; of what else may pass, once is enough.
-      if (refused || !(told || isAway(error))) {
+      if (!(told || isAway(error))) {
         showError(error);
-        told = !refused;
+        told = true;
       }
-      return refused;
+      return false;
     }
   };
   const flush = () => {
@@ -126,16 +155,21 @@ export const usePreferences = create<Preferences>((set) => {
   };
   addEventListener('pagehide', () => void flush());
   return {
-    settings: { ...DEFAULTS, ...kept },
+    settings: merged(),
     change: (values) => {
       waiting = { ...waiting, ...values };
+      storeUnsent();
       put();
       if (!busy) tick();
     },
     read: async () => {
-      const reading = queue.then(read).catch(() => undefined);
+      const reading = queue.then(read).then(
+        () => true,
+        () => false,
+      );
       queue = reading;
-      await reading;
+      // What an earlier page could not send goes now that the daemon is there.
+      if ((await reading) && !busy) tick();
     },
   };
 });
