@@ -15,7 +15,7 @@ import { ToolCallView } from '@/components/chat/ToolCallView';
 import { useNavigation } from '@/stores/navigation';
 import { DEFAULTS, usePreferences } from '@/stores/preferences';
 import { useToasts } from '@/stores/toasts';
-import { chat, fakeDaemon, loaded, message, model, show, withSizes } from './support';
+import { chat, fakeDaemon, loaded, message, model, show, withSizes, type Asked } from './support';
 
 // A busy machine takes its time.
 configure({ asyncUtilTimeout: 15_000 });
@@ -162,6 +162,26 @@ describe('components of chats', () => {
     await waitFor(() => expect(asked.find(({ method }) => method === 'PATCH')?.body).toEqual({ revision: 3, name: 'Play' }));
     fireEvent.change(screen.getByRole('searchbox'), { target: { value: 'nile' } });
     expect((await screen.findByText(HOSTILE)).tagName).toBe('MARK');
+  });
+  it('ConversationList shows all chats again when another window deletes the folder that is shown', async () => {
+    let folders = [{ id: 5, name: 'Work', n_chats: 0, revision: 3, created_ms: 1, modified_ms: 1 }];
+    fakeDaemon({
+      'GET /ui-api/folders': () => ({ folders }),
+      'GET /ui-api/chats': ({ url }: Asked) => ({ chats: url.includes('folder=5') ? [] : [chat()], next: null }),
+      'POST /ui-api/folders': () => ({}),
+    });
+    show(<ConversationList />);
+    await screen.findByRole('option', { name: 'Work (0)' });
+    fireEvent.change(screen.getByRole('combobox', { name: 'Folder' }), { target: { value: '5' } });
+    await waitFor(() => expect(screen.queryByRole('button', { name: 'Rivers' })).toBeNull());
+    folders = [];
+    // What is done here makes it read them anew.
+    fireEvent.click(screen.getByRole('button', { name: 'New folder' }));
+    fireEvent.change(screen.getByRole('textbox', { name: 'Name of the folder' }), { target: { value: 'Play' } });
+    fireEvent.submit(screen.getByRole('textbox', { name: 'Name of the folder' }));
+    await screen.findByRole('button', { name: 'Rivers' });
+    expect(screen.getByRole<HTMLSelectElement>('combobox', { name: 'Folder' }).value).toBe('0');
+    expect(screen.queryByRole('button', { name: 'Rename' })).toBeNull();
   });
   it('ChatPane asks what was written, of the model that is chosen, with what new chats begin with', async () => {
     usePreferences.setState({ settings: { ...DEFAULTS, default_preset: 4 } });

@@ -107,15 +107,16 @@ export function ConversationList() {
   const t = useT();
   const current = useNavigation((navigation) => navigation.place.id);
   const go = useNavigation((navigation) => navigation.go);
-  const [folder, setFolder] = useState<number>();
+  const [chosen, setChosen] = useState<number>();
   const [text, setText] = useState('');
   const wanted = useDeferredValue(text.trim());
   const { data: folders = [] } = useFolders();
-  const { chats, error, hasMore, more } = useChats({ folder });
+  // One that somebody else has deleted is none any more: all chats are shown, as the choice says.
+  const open = folders.find(({ id }) => id === chosen);
+  const { chats, error, hasMore, more } = useChats({ folder: open?.id });
   const { addFolder, renameFolder, removeFolder, importFile } = useChatActions();
   // A folder's name as it is written; `of` none: of a new one.
   const [naming, setNaming] = useState<{ of: UiFolder | undefined; name: string } | null>(null);
-  const open = folders.find(({ id }) => id === folder);
   const file = useRef<HTMLInputElement>(null);
 
   return (
@@ -151,9 +152,9 @@ export function ConversationList() {
       <div className="flex gap-1">
         <Select
           label={t('folder')}
-          value={folder ?? 0}
+          value={open?.id ?? 0}
           options={[[0, t('folder.all')], ...folders.map((one) => [one.id, `${one.name} (${one.n_chats})`] as const)]}
-          onChange={(id) => setFolder(id || undefined)}
+          onChange={(id) => setChosen(id || undefined)}
           className="min-w-0 grow"
         />
         <Button small onClick={() => setNaming({ of: undefined, name: '' })}>
@@ -171,7 +172,7 @@ export function ConversationList() {
               onClick={() =>
                 whenConfirmed(open.name, () => {
                   removeFolder.mutate(open.id);
-                  setFolder(undefined);
+                  setChosen(undefined);
                 })
               }
             >
