@@ -17,7 +17,8 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NODE = shutil.which("node")
 SKIPPED = 77
-TOOLS = ["sh", "env", "cat", "sed", "find", "sort", "tr", "xargs", "mkdir", "rm", "ls", "dirname", "sha256sum", "python3", "tail", "echo"]
+TOOLS = ["sh", "env", "cat", "sed", "find", "sort", "tr", "xargs", "mkdir", "rm", "ls", "dirname", "python3", "tail", "echo",
+         *(["sha256sum"] if shutil.which("sha256sum") else ["shasum", "perl"])]
 
 
 def script(path, text):
@@ -40,7 +41,9 @@ class Node(unittest.TestCase):
         self.bin = os.path.join(self.folder, "bin")
         os.makedirs(self.bin)
         for tool in TOOLS:
-            os.symlink(shutil.which(tool) or f"/bin/{tool}", os.path.join(self.bin, tool))
+            found = shutil.which(tool)
+            if found:  # one that is none of the system's is the shell's own
+                os.symlink(found, os.path.join(self.bin, tool))
         self.copy("tools/ui", "app/ui/node-requirements.txt")
 
     def copy(self, *names):
@@ -94,6 +97,10 @@ class Node(unittest.TestCase):
         self.system_has("18.20.4", False)
         for command in ("node", "check", "test"):
             self.assertEqual(self.ask(command).returncode, SKIPPED, command)
+        for command in ("node", "gallery"):  # people are told what to do
+            asked = self.ask(command)
+            self.assertEqual((asked.returncode, asked.stdout), (SKIPPED, ""), command)
+            self.assertRegex(asked.stderr, rf"^tools/ui {command}: .*run `tools/ui build` first\n$")
         self.assertFalse(os.path.exists(os.path.join(self.root, "build/venv-node")))
 
     @unittest.skipUnless(NODE, "no node here")
