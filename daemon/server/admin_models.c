@@ -183,6 +183,12 @@ static json_t *tell_loaded(const admin_call *c, const model_answer *a)
     return json_pack("{s:o}", "loaded", list);
 }
 
+static json_t *tell_catalogue(const admin_call *c, const model_answer *a)
+{
+    (void)c;
+    return json_pack("{s:o, s:I}", "models", registry_catalogue_json(), "machine_bytes", (json_int_t)a->memory_bytes);
+}
+
 /* ---- answers ----------------------------------------------------------------------------------------------------- */
 
 void admin_respond(http_exchange *x, json_t *body)
@@ -311,9 +317,10 @@ void admin_copy(void *service, http_exchange *x)
 /* With the machine's memory, by which somebody who has no model yet is offered one. */
 void admin_catalogue(void *service, http_exchange *x)
 {
-    uint64_t machine, available;
-    (void)service;
-    model_memory_look(&machine, &available);
-    admin_respond(x,
-                  json_pack("{s:o, s:I}", "models", registry_catalogue_json(), "machine_bytes", (json_int_t)machine));
+    struct daemon *d = service;
+    model_asker asker;
+    admin_call *c = begin(d, x, tell_catalogue, &asker);
+    if (c) {
+        end_begin(c, model_jobs_machine(d->jobs, &asker));
+    }
 }

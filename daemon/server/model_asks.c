@@ -23,7 +23,8 @@ typedef enum ask_kind {
     ASK_RESTORE,
     ASK_LOADED,
     ASK_LOAD,
-    ASK_UNLOAD
+    ASK_UNLOAD,
+    ASK_MACHINE
 } ask_kind;
 
 typedef struct ask {
@@ -230,13 +231,14 @@ static bool is_loaded(const ask *a)
     return s.found;
 }
 
-void model_memory_look(uint64_t *bytes, uint64_t *free_bytes)
+/* It opens backends and reads files of the system. */
+static void look_at_machine(ask *a)
 {
     mlxr_error ignored;
     char *text = NULL;
     json_t *system = mlxr_system_describe(&text, &ignored) == MLXR_OK ? json_loads(text, 0, NULL) : NULL;
-    *bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_bytes"));
-    *free_bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_available_bytes"));
+    a->memory_bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_bytes"));
+    a->memory_free_bytes = (uint64_t)json_integer_value(json_object_get(system, "memory_available_bytes"));
     json_decref(system);
     mlxr_free(text);
 }
@@ -252,7 +254,7 @@ static void show(ask *a)
         return;
     }
     a->is_loaded = is_loaded(a);
-    model_memory_look(&a->memory_bytes, &a->memory_free_bytes);
+    look_at_machine(a);
 }
 
 static void copy(ask *a)
@@ -503,9 +505,11 @@ static void restore(ask *a)
 
 static void work(void *user)
 {
-    static void (*const works[])(ask *a) = {
-        [ASK_LIST] = list,       [ASK_SHOW] = show,     [ASK_COPY] = copy, [ASK_ALIAS] = copy,   [ASK_DELETE] = delete,
-        [ASK_RESTORE] = restore, [ASK_LOADED] = loaded, [ASK_LOAD] = load, [ASK_UNLOAD] = unload};
+    static void (*const works[])(ask *a) = {[ASK_LIST] = list,     [ASK_SHOW] = show,
+                                            [ASK_COPY] = copy,     [ASK_ALIAS] = copy,
+                                            [ASK_DELETE] = delete, [ASK_RESTORE] = restore,
+                                            [ASK_LOADED] = loaded, [ASK_LOAD] = load,
+                                            [ASK_UNLOAD] = unload, [ASK_MACHINE] = look_at_machine};
     ask *a = user;
     works[a->kind](a);
 }
@@ -586,4 +590,9 @@ bool model_jobs_load(model_jobs *j, const char *name, int64_t keep_alive_ms, con
 bool model_jobs_unload(model_jobs *j, const char *name, const model_asker *asker)
 {
     return begin(new_ask(j, ASK_UNLOAD, name, NULL, asker));
+}
+
+bool model_jobs_machine(model_jobs *j, const model_asker *asker)
+{
+    return begin(new_ask(j, ASK_MACHINE, NULL, NULL, asker));
 }

@@ -120,7 +120,8 @@ typedef struct model_answer { /* borrowed for the call */
     size_t n_loaded;
     const char *description; /* of show with details: JSON, as mlxr_model_describe gives it; else NULL */
     bool is_loaded;          /* and of such a show: it is in memory already */
-    uint64_t memory_bytes, memory_free_bytes; /* the machine's, or of what this process may have of it; 0: not known */
+    uint64_t memory_bytes, memory_free_bytes; /* of such a show and of model_jobs_machine: the machine's, or of what
+                                                 this process may have of it; 0: not known */
     const char *left; /* of unload: "unloaded": its memory is free; "in_use": it goes when nobody uses it any
                          more; "pinned": it stays; "not_loaded": it was not */
     uint64_t load_us; /* of load: how long it was waited for */
@@ -146,6 +147,8 @@ bool model_jobs_load(model_jobs *j, const char *name, int64_t keep_alive_ms, con
 /* As soon as nobody uses it; of one that is idle the answer comes when it has gone. One that is not loaded is no
  * error. */
 bool model_jobs_unload(model_jobs *j, const char *name, const model_asker *asker);
+/* How much memory there is, whatever the models. */
+bool model_jobs_machine(model_jobs *j, const model_asker *asker);
 
 /* Called on the loop whenever a job begins or ends, or models of the registry may have changed (info NULL). Once. */
 void model_jobs_on_change(model_jobs *j, void (*fn)(void *user, const model_job_info *info), void *user);
@@ -155,9 +158,6 @@ void model_jobs_changed(const model_jobs *j);
 
 /* Any thread: this file was asked for by this name, which model_jobs_loaded tells. */
 void model_jobs_note_name(model_jobs *j, const char *path, const char *name);
-
-/* The machine's memory, or of what this process may have of it, and how much of that is free; 0: not known. */
-void model_memory_look(uint64_t *bytes, uint64_t *free_bytes);
 
 /* ---- for daemon.c ------------------------------------------------------------------------------------------------ */
 
