@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +199,29 @@ mlxr_status disk_write_file(const char *path, const void *data, size_t n, mlxr_e
         disk_remove(temporary, NULL);
     }
     return status;
+}
+
+bool disk_takes_files(const char *folder)
+{
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/.check-%ld", folder, (long)getpid());
+    if (n < 0 || (size_t)n >= sizeof path) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return false;
+    }
+    close(fd);
+    unlink(path);
+    return true;
+}
+
+bool disk_is_root(const char *folder)
+{
+    char real[PATH_MAX];
+    return realpath(folder, real) && strcmp(real, "/") == 0;
 }
 
 uint64_t disk_free_bytes(const char *path)

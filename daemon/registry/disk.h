@@ -32,6 +32,9 @@ mlxr_status disk_remove(const char *path, mlxr_error *error);
 mlxr_status disk_read_file(const char *path, size_t limit, char **data, size_t *n, mlxr_error *error);
 /* A whole small file, by the rule. */
 mlxr_status disk_write_file(const char *path, const void *data, size_t n, mlxr_error *error);
+/* Can files be made in it? One is, and goes again: access() does not know of sandboxes. False: errno says why not. */
+bool disk_takes_files(const char *folder);
+bool disk_is_root(const char *folder);
 /* Bytes a user may still write in the file system of `path`; UINT64_MAX if it does not tell. */
 uint64_t disk_free_bytes(const char *path);
 /* SHA-256 of n bytes of a file from its beginning, as "sha256:…" in REGISTRY_DIGEST_MAX bytes. */

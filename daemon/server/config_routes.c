@@ -79,11 +79,13 @@ static json_t *find_places(const struct daemon *d)
     return list;
 }
 
-/* Can the file be written, or made? */
+/* Can the file be written, or made? In / the sandbox may be in the way (daemon_sandbox.c), so that it has to be tried.
+ */
 static bool can_write(const char *path)
 {
     char folder[CONFIG_PATH_MAX];
-    return path && disk_parent(path, folder, sizeof folder) && access(folder, W_OK) == 0;
+    return path && disk_parent(path, folder, sizeof folder) && access(folder, W_OK) == 0 &&
+           (!disk_is_root(folder) || disk_takes_files(folder));
 }
 
 /* The body as it lies over what is saved; false: it is refused. */

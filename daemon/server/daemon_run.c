@@ -6,7 +6,6 @@
  *     a second one  ─▶ what runs is ended now; after 1.8 s the process ends whatever it is doing
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "registry/disk.h"
 #include "server/daemon_private.h"
 #include "server/launchd.h"
 #include "server/notify.h"
@@ -218,14 +218,11 @@ static void end_signals(ending *e, pthread_t signals)
 static mlxr_status check_kv_dir(const daemon_options *o, mlxr_error *error)
 {
     const char *folder = o->engine.kv_dir;
-    char path[DAEMON_PATH_MAX + 32];
     if (!folder || strcmp(folder, o->again->kv_dir) == 0) {
         return MLXR_OK;
     }
     mkdir(folder, 0700); /* as at the first start; what is wrong with it opening the file tells */
-    snprintf(path, sizeof path, "%.4095s/.check-%ld", folder, (long)getpid());
-    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) {
+    if (!disk_takes_files(folder)) {
         *error = (mlxr_error){.status = MLXR_ARG};
         snprintf(error->text, sizeof error->text,
                  "kv_dir %.250s: nothing can be written there (%s): this process confined itself before to the folders "
@@ -233,8 +230,6 @@ static mlxr_status check_kv_dir(const daemon_options *o, mlxr_error *error)
                  folder, strerror(errno));
         return MLXR_ARG;
     }
-    close(fd);
-    unlink(path);
     return MLXR_OK;
 }
 

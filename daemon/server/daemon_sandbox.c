@@ -122,16 +122,10 @@ static void allow_names(sandbox *s)
     }
 }
 
-static bool is_root(const char *folder)
-{
-    char real[PATH_MAX];
-    return realpath(folder, real) && strcmp(real, "/") == 0;
-}
-
 /* A folder that is written to. Of the whole disk nothing would be kept from anybody: that is no sandbox. */
 static mlxr_status allow_written(sandbox *s, const char *option, const char *folder, mlxr_error *error)
 {
-    if (is_root(folder)) {
+    if (sandbox_keeps_files(s) && disk_is_root(folder)) {
         *error = (mlxr_error){.status = MLXR_ARG};
         snprintf(error->text, sizeof error->text,
                  "%s: the sandbox would have to leave all of / open to be written to; choose a folder below it, or do "
@@ -152,7 +146,7 @@ static void allow_config(sandbox *s, const char *file)
     if (!file || !disk_parent(file, folder, sizeof folder)) {
         return;
     }
-    if (is_root(folder)) {
+    if (disk_is_root(folder)) {
         sandbox_allow(s, file, false);
     } else {
         disk_make_dir(folder, &ignored);

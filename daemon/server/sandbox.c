@@ -82,6 +82,11 @@ void sandbox_close(sandbox **s)
     }
 }
 
+bool sandbox_keeps_files(const sandbox *s)
+{
+    return s->ruleset >= 0;
+}
+
 static void allow(sandbox *s, const char *path, uint64_t allowed)
 {
     struct stat info;
@@ -215,6 +220,12 @@ void sandbox_close(sandbox **s)
 {
     free(*s);
     *s = NULL;
+}
+
+bool sandbox_keeps_files(const sandbox *s)
+{
+    (void)s;
+    return false;
 }
 
 void sandbox_allow(sandbox *s, const char *path, bool write)

@@ -14,6 +14,8 @@ typedef struct sandbox sandbox; /* the rules, while they are collected */
 
 mlxr_status sandbox_open(sandbox **out, mlxr_error *error);
 void sandbox_close(sandbox **s);
+/* False: this kernel keeps nobody from files, whatever is allowed. */
+bool sandbox_keeps_files(const sandbox *s);
 /* What lies under a path may be read, or changed, too. A path that is not there is left out. */
 void sandbox_allow(sandbox *s, const char *path, bool write);
 /* What folders under a path hold may be listed; no file of them can be opened. */

@@ -154,6 +154,18 @@ class Confined(support.ApiTest):
             self.assertEqual(result.code, 2, result)
             self.assertIn(f"{option}: the sandbox would have to leave all of / open", result.err)
 
+    @unittest.skipUnless(sys.platform.startswith("linux") and not support.SANDBOX, "Linux only, not under sanitizers")
+    def test_where_the_kernel_keeps_nobody_from_files_it_is_no_reason_not_to_serve(self):
+        path = f"/mlxr-test-{os.getpid()}.sock"
+        self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
+        daemon = self.serve("--verbose", "--socket", path, ready=False, tcp=False, preexec_fn=support.without_landlock)
+        if os.access("/", os.W_OK):
+            daemon.wait_line("sandbox: seccomp$")
+            daemon.wait_line(": ready$")
+            self.assertTrue(os.path.exists(path))
+        daemon.stop()
+        self.assertFalse([line for line in daemon.lines if line and "the sandbox would have to" in line], daemon.lines)
+
     def foreign_name(self):
         names = [m["name"] for m in self.succeed("list", "--json").json if "a/b" in m["name"]]
         self.assertTrue(names)

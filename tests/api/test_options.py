@@ -3,7 +3,9 @@ import json
 import os
 import socket
 import stat
+import sys
 import time
+import unittest
 
 import support
 
@@ -124,6 +126,19 @@ class Options(support.ApiTest):
             self.change({"parallel": 8})
             with open(os.path.join(self.home, name), encoding="utf-8") as file:
                 self.assertEqual(json.load(file), {"parallel": 8})
+
+    @unittest.skipIf(support.SANDBOX, "not under sanitizers")
+    def test_a_file_in_the_uppermost_folder_is_told_as_what_it_is_to_the_sandbox(self):
+        """There it leaves nothing open to be written to."""
+        mine, path = os.access("/", os.W_OK), f"/mlxr-test-{os.getpid()}.json"
+        for arguments, writable in (([], mine and not sys.platform.startswith("linux")), (["--no-sandbox"], mine)):
+            self.daemon = self.serve("--threads", "1", *arguments, env=self.environment(MLXR_CONFIG=path))
+            told = self.get()
+            self.assertEqual((told["file"], told["writable"]), (path, writable))
+            if not writable:
+                self.assertEqual(self.change({"parallel": 8}, 409)["error"]["code"], "not_writable")
+            self.daemon.stop()
+        self.assertEqual([name for name in os.listdir("/") if name.startswith((".check-", "mlxr-test-"))], [])
 
     def test_a_file_that_makes_no_sense_ends_the_start_with_the_place_and_what_is_allowed(self):
         for saved, words in (('{"threads": 1,', ["line 1"]), ({"threads": 5000}, ["threads", "at most 1024"]),
