@@ -50,6 +50,24 @@ bool registry_blob_exists(registry *r, const char *digest, uint64_t *n_bytes)
     return status == MLXR_OK && n >= 0;
 }
 
+bool registry_blob_renew(registry *r, const char *digest, uint64_t *n_bytes)
+{
+    char clean[REGISTRY_DIGEST_MAX];
+    if (!registry_blob_exists(r, digest, n_bytes) || !registry_digest_parse(digest, clean)) {
+        return false;
+    }
+    if (r->options.read_only || inside_begin(r, NULL) != MLXR_OK) {
+        return true;
+    }
+    int64_t n = 0; /* who made it may have been faster */
+    mlxr_status status = db_run(r->db, NULL, "UPDATE blobs SET created_us = max(?, created_us + 1) WHERE digest = ?",
+                                "it", inside_now_us(), clean);
+    status = status == MLXR_OK
+                 ? db_number(r->db, &n, 0, NULL, "SELECT count(*) FROM blobs WHERE digest = ?", "t", clean)
+                 : status;
+    return inside_end(r, status, NULL) == MLXR_OK && n > 0;
+}
+
 static mlxr_status insert_at(registry *r, const char *digest, uint64_t n_bytes, int64_t now_us, mlxr_error *error)
 {
     return db_run(r->db, error,

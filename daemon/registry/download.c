@@ -596,7 +596,7 @@ mlxr_status download_blob(registry *r, transfer *t, const download_request *requ
                              (unsigned long long)request->n_bytes, (unsigned long long)request->bytes_max);
     }
     if (request->digest &&
-        (registry_blob_exists(r, request->digest, n_bytes) || blob_recover(r, request->digest, n_bytes))) {
+        (registry_blob_renew(r, request->digest, n_bytes) || blob_recover(r, request->digest, n_bytes))) {
         memcpy(digest, request->digest, strlen(request->digest) + 1);
         return MLXR_OK;
     }

@@ -154,6 +154,9 @@ typedef struct registry_blob registry_blob;
 
 /* False also for what is no digest. */
 bool registry_blob_exists(registry *r, const char *digest, uint64_t *n_bytes);
+/* The same for somebody who will not bring what is there: it stays for a day from now on, also where who has brought it
+ * takes it back. */
+bool registry_blob_renew(registry *r, const char *digest, uint64_t *n_bytes);
 /* Writes a blob piece by piece; it is there once commit has returned MLXR_OK. digest: what it must have, or NULL;
  * n_bytes_max: more is refused. */
 mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *digest, uint64_t n_bytes_max,
@@ -164,8 +167,8 @@ mlxr_status registry_blob_commit(registry_blob **b, char *digest, mlxr_error *er
 /* *made_us: for registry_blob_forget; 0: the store had these bytes before. */
 mlxr_status registry_blob_commit_marked(registry_blob **b, char *digest, int64_t *made_us, mlxr_error *error);
 void registry_blob_abort(registry_blob **b);
-/* Takes a blob back that was made at made_us, unless a model has it or somebody has brought the same bytes since, who
- * may make one of them; else it would stay for a day. */
+/* Takes a blob back that was made at made_us, unless a model has it or somebody has brought or renewed the same bytes
+ * since, who may make one of them; else it would stay for a day. */
 mlxr_status registry_blob_forget(registry *r, const char *digest, int64_t made_us, mlxr_error *error);
 
 /* ---- pulling ----------------------------------------------------------------------------------------------------- */

@@ -48,7 +48,7 @@ typedef struct blob_search {
 static void look(void *user)
 {
     blob_search *s = user;
-    s->there = registry_blob_exists(s->d->registry, s->digest, NULL);
+    s->there = registry_blob_renew(s->d->registry, s->digest, NULL);
 }
 
 static void looked(void *user)

@@ -346,7 +346,7 @@ static void a_blob_with_a_wrong_digest_or_too_many_bytes_is_not_there(void **unu
 static void a_blob_is_taken_back_by_who_made_it_unless_others_count_on_it(void **unused)
 {
     (void)unused;
-    enum { NOBODY, BEFORE, BEHIND, N_OTHERS };
+    enum { NOBODY, BEFORE, BEHIND, TOLD, N_OTHERS }; /* TOLD: that it is there, so that they did not bring it */
     for (int others = 0; others < N_OTHERS; others++) {
         world w = open_world();
         char digest[REGISTRY_DIGEST_MAX], path[700];
@@ -361,6 +361,8 @@ static void a_blob_is_taken_back_by_who_made_it_unless_others_count_on_it(void *
         assert_true(others == BEFORE ? made_us == 0 : made_us > 0);
         if (others == BEHIND) {
             put_blob(&w, "hello", 5, digest);
+        } else if (others == TOLD) {
+            assert_true(registry_blob_renew(w.r, digest, NULL));
         }
         assert_ok(registry_blob_forget(w.r, digest, made_us, &w.error), &w.error);
         assert_int_equal(registry_blob_exists(w.r, digest, NULL), others != NOBODY);
