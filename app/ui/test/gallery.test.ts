@@ -34,16 +34,24 @@ describe('the gallery', () => {
 
 describe('what is shipped', () => {
   it('is the sources of the page and the packages that it depends on, nothing else', () => {
-    const mine = ['\0vite/preload-helper.js', '/ui/src/main.tsx', '/ui/index.html?html-proxy', '/ui/node_modules/react/index.js', '/ui/node_modules/@tanstack/react-query/x.js'];
+    const mine = ['\0vite/preload-helper.js', '/ui/src/main.tsx', '/ui/index.html?html-proxy', '/ui/node_modules/react/index.js', '/ui/node_modules/@tanstack/react-query/x.js', '/ui/node_modules/vite/node_modules/react/x.js'];
     const other = ['/ui/gallery/world.ts', '/ui/test/fixtures.ts', '/ui/node_modules/@testing-library/react/x.js', '/elsewhere/x.js'];
-    const developers = ['@testing-library/react', 'vite'];
-    expect(strangers(mine, '/ui', developers)).toEqual([]);
-    expect(strangers([...mine, ...other], '/ui', developers)).toEqual(['gallery/world.ts', 'test/fixtures.ts', 'node_modules/@testing-library/react/x.js', '/elsewhere/x.js']);
+    // Of packages for developers: what another one brings, what lies in one that is shipped, and what nothing is known of.
+    const brought = ['/ui/node_modules/aria-query/x.js', '/ui/node_modules/react/node_modules/vite/x.js', '/ui/node_modules/unknown/x.js'];
+    const dev = { dev: true };
+    const packages = {
+      '': {}, 'node_modules/react': {}, 'node_modules/@tanstack/react-query': {}, 'node_modules/vite/node_modules/react': {}, 'node_modules/vite': dev,
+      'node_modules/@testing-library/react': dev, 'node_modules/aria-query': dev, 'node_modules/react/node_modules/vite': dev,
+    }; // prettier-ignore
+    expect(strangers(mine, '/ui', { packages })).toEqual([]);
+    expect(strangers([...mine, ...other], '/ui', { packages })).toEqual(['gallery/world.ts', 'test/fixtures.ts', 'node_modules/@testing-library/react/x.js', '/elsewhere/x.js']);
+    expect(strangers(brought, '/ui', { packages })).toEqual(brought.map((id) => id.replace('/ui/', '')));
   });
   it('is looked at in each build: one with the made-up daemon in it fails', async () => {
     const made = (input: string) =>
       build({ root, configFile: false, logLevel: 'silent', plugins: [shippedOnly()], build: { write: false, rolldownOptions: { input: join(root, input) } } });
     await expect(made('test/fixtures.ts')).rejects.toThrow('not to be shipped: test/fixtures.ts');
+    await expect(made('node_modules/@testing-library/dom/dist/config.js')).rejects.toThrow(/not to be shipped: .*node_modules\/@testing-library\/dom\//);
     await expect(made('src/lib/sizes.ts')).resolves.toBeTruthy();
   });
 });
