@@ -1,6 +1,6 @@
 // A daemon that wants a key: the page asks for it, and keeps it where no other page and no later visitor finds it.
 import { describe, expect, it } from 'vitest';
-import { stage, violations } from './support';
+import { askIn, stage, violations } from './support';
 
 describe('a daemon with keys', () => {
   let key = '';
@@ -32,8 +32,7 @@ describe('a daemon with keys', () => {
     await dialog.getByLabel('API key').fill(key);
     await dialog.getByRole('button', { name: 'Use' }).click();
     await dialog.waitFor({ state: 'detached' });
-    await page.getByRole('textbox', { name: 'Ask something' }).fill('Say yes.');
-    await page.keyboard.press('Enter');
+    await askIn(page, 'Say yes.');
     await page.locator('article[data-role=assistant] .prose', { hasText: /\S/ }).waitFor();
     const kept = await page.evaluate(async () => ({
       storage: [localStorage, sessionStorage].map((storage) => JSON.stringify(storage)),

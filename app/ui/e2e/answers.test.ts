@@ -1,7 +1,7 @@
 // Answers that outlive the daemon and the page, calls of tools, and what a question had with it.
 import { describe, expect, it } from 'vitest';
 import type { UiChat, UiMessage } from '@/api/schema';
-import { chatOf, lastMessage, MODEL, request, stage, violations } from './support';
+import { askIn, chatOf, lastMessage, MODEL, request, stage, violations } from './support';
 
 describe('answers', () => {
   const { daemon, watched } = stage();
@@ -12,10 +12,7 @@ describe('answers', () => {
     await page.goto(`${daemon.url}/chat/${chat.id}`);
     return chat;
   };
-  const ask = async (text: string) => {
-    await watched.page.getByRole('textbox', { name: 'Ask something' }).fill(text);
-    await watched.page.keyboard.press('Enter');
-  };
+  const ask = (text: string) => askIn(watched.page, text);
 
   it('go on behind a killed daemon, with every token that was seen', async () => {
     const { page } = watched;

@@ -2,17 +2,14 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { UiChat, UiMessage, UiPreset } from '@/api/schema';
-import { chatOf, images, lastMessage, MODEL, request, stage, violations } from './support';
+import { askIn, chatOf, images, lastMessage, MODEL, request, stage, violations } from './support';
 
 const OTHER = 'Tiny-Other';
 
 describe('a chat', () => {
   const { daemon, watched } = stage({ before: (made) => made.addModel(OTHER) });
 
-  const ask = async (text: string) => {
-    await watched.page.getByRole('textbox', { name: 'Ask something' }).fill(text);
-    await watched.page.keyboard.press('Enter');
-  };
+  const ask = (text: string) => askIn(watched.page, text);
   const button = (name: string) => watched.page.getByRole('button', { name, exact: true });
   const settled = async (n: number) => {
     await watched.page.waitForFunction(

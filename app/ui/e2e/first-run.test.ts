@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { lastMessage, modelFile, request, sendFile, serving, stage, violations } from './support';
+import { askIn, lastMessage, modelFile, request, sendFile, serving, stage, violations } from './support';
 
 // What the catalogue says of the model that fits the memory given below.
 const NAME = 'smollm2:135m';
@@ -41,8 +41,7 @@ describe('the first click', () => {
     expect(asked.filter((path) => path.endsWith(FILE))).not.toEqual([]);
     expect(await page.getByRole('combobox', { name: 'Model', exact: true }).inputValue()).toBe(NAME);
 
-    await page.getByRole('textbox', { name: 'Ask something' }).fill('Name a colour, please.');
-    await page.keyboard.press('Enter');
+    await askIn(page, 'Name a colour, please.');
     await page.locator('article[data-role=assistant] .prose', { hasText: /\w/ }).waitFor();
     // A small model may not find an end by itself.
     const stop = page.getByRole('button', { name: 'Stop', exact: true });

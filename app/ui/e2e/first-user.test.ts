@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { images, lastMessage, MODEL, stage, violations } from './support';
+import { askIn, images, lastMessage, MODEL, stage, violations } from './support';
 
 describe('a first-time user', () => {
   const { daemon, watched } = stage();
@@ -11,8 +11,7 @@ describe('a first-time user', () => {
   const question = (text: string) => watched.page.locator('article[data-role=user]', { hasText: text });
   const ended = () => watched.page.locator('article[data-role=assistant]:not([data-state=running])').last().waitFor();
   const ask = async (text: string) => {
-    await watched.page.getByRole('textbox', { name: 'Ask something' }).fill(text);
-    await watched.page.keyboard.press('Enter');
+    await askIn(watched.page, text);
     await question(text).waitFor();
   };
 

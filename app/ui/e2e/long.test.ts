@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CDPSession } from 'playwright-core';
 import type { UiChat, UiExport, UiMessage, UiStarted } from '@/api/schema';
-import { MODEL, request, stage } from './support';
+import { askIn, MODEL, request, stage } from './support';
 
 const TOKENS = 200_000;
 const CHARACTERS_A_TOKEN = 4;
@@ -121,8 +121,7 @@ describe('a conversation of 200,000 tokens', () => {
   it(`stays quick for ${SECONDS} seconds, with a heap that grows by its text alone`, async () => {
     const { page } = watched;
     await page.locator('article').last().waitFor();
-    await page.getByRole('textbox', { name: 'Ask something' }).fill('And then?');
-    await page.keyboard.press('Enter');
+    await askIn(page, 'And then?');
     await page.locator('article[data-state=running] .prose').waitFor();
     // Only what is in sight is in the page.
     expect(await page.locator('article').count()).toBeLessThan(30);

@@ -154,8 +154,8 @@ describe('settings of the daemon', () => {
     await page.reload();
     const updates = panel('Updates');
     await updates.getByText('Whether there is a newer version is not known').waitFor();
-    expect(await updates.innerText()).toMatch(/Version\s+\d+\.\d+/);
     await updates.getByText(/Compiled with/).waitFor();
+    expect(await updates.innerText()).toMatch(/Version\s+\d+\.\d+/);
     expect(new Set(asked)).toEqual(new Set([daemon.url]));
   });
 

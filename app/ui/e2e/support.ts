@@ -212,6 +212,13 @@ export async function request<T>(page: Page, method: string, path: string, body?
   );
 }
 
+/** Asks as soon as it can be sent: when the page knows whom to, and with what preset. */
+export async function askIn(page: Page, text: string): Promise<void> {
+  await page.getByRole('textbox', { name: 'Ask something' }).fill(text);
+  await page.locator('button[type=submit]:enabled', { hasText: 'Send' }).waitFor();
+  await page.keyboard.press('Enter');
+}
+
 export const chatOf = (page: Page): string => new URL(page.url()).pathname.slice('/chat/'.length);
 
 /** The end of the branch that the open chat shows, as the daemon has it. */

@@ -54,7 +54,7 @@ export function ChatPane({ id, lead }: Props) {
   // Of a chat that is not begun yet; untouched, it is what new chats begin with.
   const [changed, setDraft] = useState<typeof EMPTY | null>(null);
   const byDefault = useSetting('default_preset');
-  const { data: presets } = usePresets(byDefault !== null);
+  const { data: presets, isLoading } = usePresets(byDefault !== null);
   const draft = changed ?? presets?.find((preset) => preset.id === byDefault) ?? EMPTY;
 
   const first = rows?.find((row) => !row.why_not)?.name ?? '';
@@ -156,7 +156,7 @@ export function ChatPane({ id, lead }: Props) {
       )}
       <Composer
         key={id ?? 'new'}
-        disabled={!model}
+        disabled={!model || isLoading}
         onStop={runs.length === 0 ? null : () => runs.forEach((run) => void turns.stop(run).catch(showError))}
         onSend={send}
       />
