@@ -16,6 +16,8 @@ export interface CallOptions<R extends Route> {
   signal?: AbortSignal;
   /** It is sent even if the page is closed meanwhile. */
   keepalive?: boolean;
+  /** low: behind what the page is waiting for, as a stream that stays open has to be. */
+  priority?: RequestPriority;
 }
 
 export class ApiError extends Error {
@@ -64,6 +66,7 @@ async function send<R extends Route>(route: R, options: CallOptions<R>, accept: 
       headers,
       cache: 'no-store',
       keepalive: options.keepalive ?? false,
+      priority: options.priority ?? 'auto',
       ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
       ...(options.signal ? { signal: options.signal } : {}),
     });

@@ -34,7 +34,7 @@ export function useChanges(): void {
       let last: string | undefined;
       for (;;) {
         try {
-          for await (const event of apiEvents('GET /ui-api/events', { query: { after: last }, signal: gone.signal })) {
+          for await (const event of apiEvents('GET /ui-api/events', { query: { after: last }, signal: gone.signal, priority: 'low' })) {
             last = event.id || last;
             useConnection.getState().seen();
             if (event.event === 'hello') void usePreferences.getState().read();

@@ -101,7 +101,7 @@ export const useLogs = create<Logs>((set, get) => {
         };
         try {
           const query = { after: lines.at(-1)?.seq };
-          for await (const { event, data } of apiEvents('GET /ui-api/logs', { query, signal })) {
+          for await (const { event, data } of apiEvents('GET /ui-api/logs', { query, signal, priority: 'low' })) {
             if (event === 'lost') {
               set({ lost: get().lost + (JSON.parse(data) as { lost: number }).lost });
             } else {
