@@ -32,7 +32,7 @@ function* filesBelow(folder, path = '') {
 const files = new Map(filesBelow(dist));
 const packed = new Map([...files].map(([path, bytes]) => [path, gzipSync(bytes, { level: 9 })]));
 
-// What a first visit loads: index.html, its script and styles, the chat page, and all that these import at once.
+// What a first visit loads: index.html, its script and styles, the frame, the chat page, and all that these import at once.
 const html = files.get('/index.html').toString();
 const manifest = JSON.parse(readFileSync(join(dist, '.vite', 'manifest.json'), 'utf8'));
 const initial = new Set(['/index.html', '/favicon.svg']);
@@ -42,7 +42,7 @@ function addChunk(name) {
   [file, ...css].forEach((path) => initial.add(`/${path}`));
   imports.forEach(addChunk);
 }
-['index.html', 'src/components/chat/ChatPage.tsx'].forEach(addChunk);
+['index.html', 'src/main.tsx', 'src/components/chat/ChatPage.tsx'].forEach(addChunk);
 const bytes = [...initial].reduce((sum, path) => sum + packed.get(path).length, 0);
 if (/<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=/i.test(html)) {
   console.error('pack: index.html holds inline script or style, which its content security policy forbids');

@@ -1,4 +1,4 @@
-// The page that is opened first is loaded with the frame around it, not after it: its parts are named in index.html.
+// What the page's small first script sends for at once is named in index.html, so that it is on its way before that script has come.
 import type { Plugin } from 'vite';
 
 /** Names in index.html the parts of this module, given by the end of its path, that the page's own script does not import at once. */

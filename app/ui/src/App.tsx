@@ -9,29 +9,24 @@ import { Dialog } from '@/components/ui/Dialog';
 import { useChanges } from '@/hooks/useChanges';
 import { useShortcuts } from '@/hooks/useShortcuts';
 import { useT } from '@/i18n';
+import { pages } from '@/pages';
 import { useNavigation } from '@/stores/navigation';
 
-const ChatPage = lazy(() => import('@/components/chat/ChatPage'));
-const ModelsPage = lazy(() => import('@/components/models/ModelsPage'));
-const LogViewer = lazy(() => import('@/components/logs/LogViewer'));
-const SettingsPage = lazy(() => import('@/components/settings/SettingsPage'));
-const LiveMetrics = lazy(() => import('@/components/metrics/LiveMetrics'));
-const PlaygroundPage = lazy(() => import('@/components/playground/PlaygroundPage'));
 const CommandPalette = lazy(() => import('@/components/layout/CommandPalette'));
 
-const pages = {
-  chat: ChatPage,
-  models: ModelsPage,
-  logs: LogViewer,
-  settings: SettingsPage,
-  dashboard: LiveMetrics,
-  playground: PlaygroundPage,
+const shown = {
+  chat: lazy(pages.chat),
+  models: lazy(pages.models),
+  logs: lazy(pages.logs),
+  settings: lazy(pages.settings),
+  dashboard: lazy(pages.dashboard),
+  playground: lazy(pages.playground),
 };
 
 export function App() {
   const t = useT();
   const page = useNavigation((navigation) => navigation.place.page);
-  const Shown = pages[page];
+  const Shown = shown[page];
   const [palette, setPalette] = useState(false);
   useChanges();
 
