@@ -17,7 +17,7 @@ async function drawnIn(page: Page, label: string): Promise<Drawn> {
     const canvas = place.querySelector('canvas');
     const context = canvas?.getContext('2d');
     if (!canvas || !context) throw new Error('nothing is drawn');
-    const colours = [...(place.parentElement?.querySelectorAll('figcaption [aria-hidden]') ?? [])].map((square) => {
+    const colours = [...(place.closest('figure')?.querySelectorAll('figcaption [aria-hidden]') ?? [])].map((square) => {
       const one = document.createElement('canvas').getContext('2d');
       if (!one) throw new Error('no context');
       one.fillStyle = getComputedStyle(square).backgroundColor;

@@ -1,5 +1,5 @@
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
-import { act, cleanup, configure, fireEvent, render, screen, waitFor, within } from '@testing-library/react';
+import { cleanup, configure, fireEvent, render, screen, waitFor, within } from '@testing-library/react';
 import type { ReactNode } from 'react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { KernelTimeChart } from '@/components/metrics/KernelTimeChart';
@@ -108,21 +108,24 @@ describe('figures over time', () => {
 });
 
 describe('components of the metrics', () => {
-  it('ThroughputChart draws tokens a second and tells the newest', () => {
+  it('ThroughputChart draws tokens a second and tells the newest', async () => {
     show(<ThroughputChart history={busy()} model="" />);
+    await waitFor(() => expect(newest('Throughput')).toBeTruthy());
     expect(newest('Throughput')).toEqual([[100, 102], [null, 10], [null, 20], [null, 0]]);
     expect(screen.getByText('10.0')).toBeTruthy();
   });
-  it('KVChart draws what holds the cache, its hits, and why it missed', () => {
+  it('KVChart draws what holds the cache, its hits, and why it missed', async () => {
     show(<KVChart history={busy()} />);
+    await waitFor(() => expect(newest('Prompt tokens found')).toBeTruthy());
     expect(newest('KV cache in memory')?.slice(1)).toEqual([[1048576, 1048576], [2097152, 2097152]]);
     expect(newest('Prompt tokens found')?.[1]).toEqual([null, 0.5]);
     expect(drawn.findLast((one) => one.label === 'KV cache in memory')?.steps?.slice(8, 11)).toEqual([256, 512, 1024]);
     expect(screen.getByRole('row', { name: 'Never seen before 6' })).toBeTruthy();
     expect(screen.getByRole('row', { name: 'Evicted 3' })).toBeTruthy();
   });
-  it('LatencyChart draws the histogram and tells its quantiles', () => {
+  it('LatencyChart draws the histogram and tells its quantiles', async () => {
     show(<LatencyChart history={busy()} model="m" latency="first" />);
+    await waitFor(() => expect(newest('To the first token')).toBeTruthy());
     expect(newest('To the first token')).toEqual([[0, 1], [10, 30]]);
     expect(screen.getByText('133 ms')).toBeTruthy();
     cleanup();
@@ -157,7 +160,7 @@ describe('components of the metrics', () => {
     await screen.findByText('<img src=x onerror=alert(1)>');
     expect(container.querySelector('img')).toBeNull();
     expect(screen.getByText('75 %')).toBeTruthy();
-    expect(newest('Time by layer')).toEqual([[0, 1], [2, 4]]);
+    await waitFor(() => expect(newest('Time by layer')).toEqual([[0, 1], [2, 4]]));
   });
   it('LiveMetrics reads, shows, and filters by model', async () => {
     useReadings.setState({ history: busy() });
@@ -169,8 +172,7 @@ describe('components of the metrics', () => {
     expect(card('Waiting')).toBe('Waiting4');
     expect(card('KV cache')).toBe('KV cache3.0 MiBof 4.0 MiB');
     fireEvent.change(screen.getByRole('combobox', { name: 'Model' }), { target: { value: 'second' } });
-    await act(() => Promise.resolve());
-    expect(newest('Throughput')?.[1]?.every((value) => value === null || value === 0)).toBe(true);
+    await waitFor(() => expect(newest('Throughput')?.[1]?.every((value) => value === null || value === 0)).toBe(true));
     expect(container.querySelectorAll('section')).toHaveLength(4);
   });
 });
