@@ -59,7 +59,7 @@ install: build ## install the program, the library and its headers under PREFIX
 	@cmake --install build --prefix "$(PREFIX)"
 
 clean: ## remove everything built (not the models)
-	rm -rf build app/ui/dist app/ui/node_modules
+	rm -rf build app/ui/dist app/ui/node_modules app/ui/lighthouse/node_modules
 
 # ---- testing it ---------------------------------------------------------------------------------------------------
 
@@ -67,6 +67,7 @@ test: setup-tests models static-checks ## install what the tests need and run al
 	@tools/mlx/install
 	@tools/venv api tools/api/requirements.txt
 	@tools/ui build
+	@tools/ui lighthouse-install
 	@tools/api/npm
 	@tools/mac/link-check --fetch
 	@tools/build release # for the test of `make run`
