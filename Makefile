@@ -67,7 +67,7 @@ test: setup-tests models static-checks ## install what the tests need and run al
 	@tools/mlx/install
 	@tools/venv api tools/api/requirements.txt
 	@tools/ui build
-	@tools/ui lighthouse-install
+	@tools/ui lighthouse-install --if-possible
 	@tools/api/npm
 	@tools/mac/link-check --fetch
 	@tools/build release # for the test of `make run`
