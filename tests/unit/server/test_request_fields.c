@@ -9,6 +9,7 @@
 
 #include "server/request_fields.h"
 
+/* No token is longer than the 16 bytes that jansson begins with: it cannot stand a buffer that does not grow. */
 static const char body[] =
     "{\"prompt\": \"a\\u00e9b\", \"stop\": [\"x\", \"yy\"], \"n\": 1, \"options\": {\"seed\": 2.5}}";
 
