@@ -24,7 +24,7 @@ const option_spec option_table[] = {
     {"imatrix", 0, OPTION_FILE, AT(imatrix), GROUP_QUANTIZE, "FILE",
      "importance matrix: errors count by the inputs they meet"},
     {"split-max-size", 0, OPTION_BYTES, AT(split_max_bytes), GROUP_QUANTIZE, "SIZE",
-     "write parts of at most this size, OUT-00001-of-0000N.gguf; 0: one file"},
+     "parts of at most this size, OUT-00001-of-0000N.gguf; 0: one file"},
     {"metal", 0, OPTION_FLAG, AT(metal), GROUP_DOCTOR, NULL,
      "check the Metal kernels, put aside those that are wrong or slow"},
     {"prompt-tokens", 'p', OPTION_U32, AT(n_prompt), GROUP_BENCH, "N",
