@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/bind_stack.h"
 #include "quant/codec.h"
 
 typedef struct binder {
@@ -25,30 +26,6 @@ static const tensor *find(const binder *b, const char *part, const char *end)
     char name[96];
     snprintf(name, sizeof name, "blk.%u.ffn_%s_exps.%s", b->layer, part, end);
     return model_file_tensor(b->file, name);
-}
-
-static mlxr_status check_shape(const binder *b, const tensor *t, uint64_t in, uint64_t n_out, uint64_t n)
-{
-    if (t->shape[0] == in && t->shape[1] == n_out && t->shape[2] == n && t->shape[3] == 1) {
-        return MLXR_OK;
-    }
-    return error_set(
-        b->error, MLXR_FORMAT, "tensor '%s' has shape [%llu, %llu, %llu, %llu]; expected [%llu, %llu, %llu]", t->name,
-        (unsigned long long)t->shape[0], (unsigned long long)t->shape[1], (unsigned long long)t->shape[2],
-        (unsigned long long)t->shape[3], (unsigned long long)in, (unsigned long long)n_out, (unsigned long long)n);
-}
-
-/* Rows [first, first + n_out) of each expert of a tensor [in, n_all, n_expert], as matrices of their own. */
-static void cut(const tensor *all, uint64_t n_all, uint64_t first, uint64_t n_out, uint32_t n_expert, tensor *out)
-{
-    for (uint32_t i = 0; i < n_expert; i++) {
-        out[i] = *all;
-        out[i].n_dims = 2;
-        out[i].shape[1] = n_out;
-        out[i].shape[2] = 1;
-        out[i].n_bytes = (size_t)n_out * all->row_bytes;
-        out[i].data = (const uint8_t *)all->data + (i * n_all + first) * all->row_bytes;
-    }
 }
 
 static tensor *take_table(const binder *b, size_t n)
@@ -71,7 +48,7 @@ static mlxr_status bind_each(const binder *b, const char *part, uint64_t in, uin
             return error_set(b->error, MLXR_FORMAT, "tensor '%s' is missing, and so is blk.%u.ffn_%s_exps.weight", name,
                              b->layer, part);
         }
-        mlxr_status status = check_shape(b, t, in, n_out, 1);
+        mlxr_status status = stack_check(t, in, n_out, 1, b->error);
         if (status != MLXR_OK) {
             return status;
         }
@@ -92,9 +69,9 @@ static mlxr_status bind_part(const binder *b, const char *part, uint64_t in, uin
     if (!all) {
         return bind_each(b, part, in, n_out, made);
     }
-    mlxr_status status = check_shape(b, all, in, n_out, b->n_expert);
+    mlxr_status status = stack_check(all, in, n_out, b->n_expert, b->error);
     if (status == MLXR_OK) {
-        cut(all, n_out, 0, n_out, b->n_expert, made);
+        stack_cut(all, 0, n_out, n_out, b->n_expert, made);
         *b->n_bound += 1;
     }
     return status;
@@ -103,7 +80,7 @@ static mlxr_status bind_part(const binder *b, const char *part, uint64_t in, uin
 /* gate and up in one tensor, gate first. */
 static mlxr_status bind_both(const binder *b, const tensor *all, uint64_t in, uint64_t n_ff, layer_weights *out)
 {
-    mlxr_status status = check_shape(b, all, in, 2 * n_ff, b->n_expert);
+    mlxr_status status = stack_check(all, in, 2 * n_ff, b->n_expert, b->error);
     if (status != MLXR_OK) {
         return status;
     }
@@ -111,8 +88,8 @@ static mlxr_status bind_both(const binder *b, const tensor *all, uint64_t in, ui
     if (!made) {
         return MLXR_NOMEM;
     }
-    cut(all, 2 * n_ff, 0, n_ff, b->n_expert, made);
-    cut(all, 2 * n_ff, n_ff, n_ff, b->n_expert, made + b->n_expert);
+    stack_cut(all, 0, 2 * n_ff, n_ff, b->n_expert, made);
+    stack_cut(all, n_ff, 2 * n_ff, n_ff, b->n_expert, made + b->n_expert);
     out->gate_experts = made;
     out->up_experts = made + b->n_expert;
     *b->n_bound += 1;
@@ -127,7 +104,7 @@ static mlxr_status bind_bias(const binder *b, const char *part, uint64_t n_all, 
     if (!t) {
         return MLXR_OK;
     }
-    mlxr_status status = check_shape(b, t, n_all, b->n_expert, 1);
+    mlxr_status status = stack_check(t, n_all, b->n_expert, 1, b->error);
     if (status != MLXR_OK) {
         return status;
     }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/bind_stack.h"
 #include "quant/codec.h"
 
 static const char *const names[] = {"attn_kv_b.weight", "attn_k_b.weight", "attn_v_b.weight"};
@@ -18,28 +19,7 @@ static mlxr_status find(const model_file *file, uint32_t layer, const char *end,
     char name[96];
     snprintf(name, sizeof name, "blk.%u.%s", layer, end);
     const tensor *t = *out = model_file_tensor(file, name);
-    if (!t || (t->shape[0] == shape[0] && t->shape[1] == shape[1] && t->shape[2] == shape[2] && t->shape[3] == 1)) {
-        return MLXR_OK;
-    }
-    return error_set(error, MLXR_FORMAT, "tensor '%s' has shape [%llu, %llu, %llu, %llu]; expected [%llu, %llu, %llu]",
-                     name, (unsigned long long)t->shape[0], (unsigned long long)t->shape[1],
-                     (unsigned long long)t->shape[2], (unsigned long long)t->shape[3], (unsigned long long)shape[0],
-                     (unsigned long long)shape[1], (unsigned long long)shape[2]);
-}
-
-/* Rows [first + i × apart, … + n_out) of a tensor as the matrix of head i. */
-static void cut(const tensor *all, uint64_t first, uint64_t apart, uint64_t n_out, uint32_t n_heads, tensor *out)
-{
-    for (uint32_t i = 0; i < n_heads; i++) {
-        out[i] = *all;
-        out[i].n_dims = 2;
-        out[i].shape[1] = n_out;
-        out[i].shape[2] = 1;
-        out[i].n_bytes = (size_t)n_out * all->row_bytes;
-        if (all->data) { /* a packed tensor that is only described has none */
-            out[i].data = (const uint8_t *)all->data + (first + i * apart) * all->row_bytes;
-        }
-    }
+    return t ? stack_check(t, shape[0], shape[1], shape[2], error) : MLXR_OK;
 }
 
 /* Matrices [n_nope, n_latent_kv] that are yet to be made. */
@@ -83,13 +63,13 @@ mlxr_status bind_latent(layer_weights *out, const hparams *h, const model_file *
     out->k_up = made;
     out->v_up = made + h->n_head;
     if (k && v) { /* a file may have the whole beside them: the same numbers once more */
-        cut(k, 0, h->n_latent_kv, h->n_latent_kv, h->n_head, out->k_up);
-        cut(v, 0, h->head_v, h->head_v, h->n_head, out->v_up);
+        stack_cut(k, 0, h->n_latent_kv, h->n_latent_kv, h->n_head, out->k_up);
+        stack_cut(v, 0, h->head_v, h->head_v, h->n_head, out->v_up);
         return MLXR_OK;
     }
     out->kv_up = whole;
     lay_out_keys(whole, h, out->k_up);
-    cut(whole, h->n_nope, up, h->head_v, h->n_head, out->v_up);
+    stack_cut(whole, h->n_nope, up, h->head_v, h->n_head, out->v_up);
     return MLXR_OK;
 }
 

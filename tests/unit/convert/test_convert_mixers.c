@@ -3,33 +3,10 @@
  * as the folder.
  * Owner: the test program. Lifetime: the process.
  */
+#include "logits_of.inc"
 #include "mlxr_convert.h"
 #include "support/family_model.h"
 #include "support/test.h"
-#include "support/tiny_model.h"
-
-enum { N_TOKENS = 70 };
-
-static void logits_of(mlxr_engine *engine, const char *path, float *out)
-{
-    mlxr_error error;
-    mlxr_model *model = NULL;
-    mlxr_sequence *sequence = NULL;
-    int32_t ids[N_TOKENS];
-    for (int32_t i = 0; i < N_TOKENS; i++) {
-        ids[i] = (i * 53 + 7) % (int32_t)TINY_N_VOCAB;
-    }
-    assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
-    assert_ok(mlxr_sequence_open(&sequence, model, NULL, &error), &error);
-    assert_ok(mlxr_sequence_append(sequence, ids, N_TOKENS, &error), &error);
-    mlxr_slice slice = {
-        .sequence = sequence, .n_compute = N_TOKENS, .flags = MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL};
-    assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
-    assert_int_equal(slice.n_logits, N_TOKENS);
-    memcpy(out, slice.logits, (size_t)N_TOKENS * TINY_N_VOCAB * sizeof *out);
-    mlxr_sequence_close(&sequence);
-    mlxr_model_unref(&model);
-}
 
 static void a_converted_file_gives_the_folders_logits(void **state)
 {

@@ -6,14 +6,14 @@
 
 #include "convert/write.h"
 #include "kernels/plan_check.h"
+#include "logits_of.inc"
 #include "mlxr_convert.h"
 #include "runtime/engine.h"
 #include "support/family_model.h"
 #include "support/test.h"
-#include "support/tiny_model.h"
 
 /* Of the tiny models: layers, heads; a head's elements that do not turn, that do, of values; latent numbers. */
-enum { N_TOKENS = 70, N_LAYERS = 4, N_HEADS = 4, NOPE = 20, ROT = 12, HEAD_V = 16, TENSORS_MAX = 256 };
+enum { N_LAYERS = 4, N_HEADS = 4, NOPE = 20, ROT = 12, HEAD_V = 16, TENSORS_MAX = 256 };
 
 static const char *const families[] = {"deepseek2", "deepseek2-lite", "deepseek3"};
 
@@ -131,27 +131,6 @@ static mlxr_engine *engine_open(const char *on)
         .backend = on, .n_threads = 2, .kv_type = "f32", .kv_bytes = 16 << 20, .no_prefix_cache = true};
     assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
     return engine;
-}
-
-static void logits_of(mlxr_engine *engine, const char *path, float *out)
-{
-    mlxr_error error;
-    mlxr_model *model = NULL;
-    mlxr_sequence *sequence = NULL;
-    int32_t ids[N_TOKENS];
-    for (int32_t i = 0; i < N_TOKENS; i++) {
-        ids[i] = (i * 53 + 7) % (int32_t)TINY_N_VOCAB;
-    }
-    assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
-    assert_ok(mlxr_sequence_open(&sequence, model, NULL, &error), &error);
-    assert_ok(mlxr_sequence_append(sequence, ids, N_TOKENS, &error), &error);
-    mlxr_slice slice = {
-        .sequence = sequence, .n_compute = N_TOKENS, .flags = MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL};
-    assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
-    assert_int_equal(slice.n_logits, N_TOKENS);
-    memcpy(out, slice.logits, (size_t)N_TOKENS * TINY_N_VOCAB * sizeof *out);
-    mlxr_sequence_close(&sequence);
-    mlxr_model_unref(&model);
 }
 
 static void keys_and_values_apart_give_the_bits_of_both_in_one(void **state)
