@@ -26,7 +26,8 @@ mlxr_status new_file_write(const new_file *file, uint64_t at, const void *bytes,
 mlxr_status new_file_commit(new_file *file, mlxr_error *error);
 /* Several that are one: all on the disk, then each under its name, the first, by which the others are found, last. What
  * had the first's name goes before any other is replaced: whatever ends the process or the power, a first file that is
- * there has the others that belong to it. Where this fails none of them is there. */
+ * there has the others that belong to it. Where this fails none of them is there; or all are, where only their folder
+ * cannot be brought to the disk. */
 mlxr_status new_files_commit(new_file *files, size_t n, mlxr_error *error);
 void new_file_discard(new_file *file);
 

@@ -402,7 +402,9 @@ static const tensor *part_of(const tensor *whole, uint64_t first, uint64_t n, re
     bool vector = whole->n_dims == 1;
     size_t stride = vector ? sizeof(float) : whole->row_bytes;
     part->shape[vector ? 0 : 1] = n;
-    part->data = (const uint8_t *)whole->data + first * stride;
+    if (whole->data) { /* a packed tensor that is only described has none */
+        part->data = (const uint8_t *)whole->data + first * stride;
+    }
     part->n_bytes = (size_t)n * stride;
     part->row_bytes = vector ? part->n_bytes : whole->row_bytes;
     return part;

@@ -113,7 +113,7 @@ static mlxr_status bind_bias(const binder *b, const char *part, uint64_t n_all, 
     if (!made || !row) {
         return error_nomem(b->error, t->name, (size_t)(b->n_expert * n) * sizeof *made);
     }
-    for (uint32_t i = 0; i < b->n_expert; i++) {
+    for (uint32_t i = 0; t->data && i < b->n_expert; i++) { /* none: a packed tensor that is only described */
         codec_decode(t->type, (const uint8_t *)t->data + i * t->row_bytes, row, (size_t)n_all);
         memcpy(made + i * n, row + first, (size_t)n * sizeof *row);
     }

@@ -583,7 +583,9 @@ static const tensor *first_kind(builder *b, const tensor *kinds)
         b->no_memory = true;
         return NULL;
     }
-    codec_decode(kinds->type, kinds->data, values, n);
+    if (kinds->data) { /* a packed tensor that is only described has none */
+        codec_decode(kinds->type, kinds->data, values, n);
+    }
     *first = (tensor){.name = kinds->name,
                       .type = DTYPE_F32,
                       .n_dims = 1,

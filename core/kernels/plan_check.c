@@ -239,19 +239,18 @@ static mlxr_status check_heads(check *c)
     }
     uint64_t last = x->n_heads - 1u, n_src = x->from + last * x->from_apart + x->n_in;
     uint64_t n_dst = x->to + last * x->to_apart + x->n_out;
-    if (x->n_in == 0 || x->n_out == 0 || x->to_apart < x->n_out || n_src > c->p->slot_width[src] ||
-        n_dst > c->o->width) {
+    if (x->n_in == 0 || x->n_out == 0 || x->to_apart < x->n_out || n_src > c->width[src] || n_dst > c->o->width) {
         return bad(c, "has heads that do not fit");
     }
-    mlxr_status status = read_slot(c, src, c->p->slot_width[src]);
+    mlxr_status status = read_slot(c, src, c->width[src]);
     for (uint32_t i = 0; i < x->n_heads && status == MLXR_OK; i++) {
         status = shaped(c, &x->weights[i], x->n_in, x->n_out);
     }
     if (status == MLXR_OK && x->whole) {
         status = x->whole_src > SLOT_NONE && x->whole_src < SLOT_COUNT
-                     ? read_slot(c, x->whole_src, c->p->slot_width[x->whole_src])
+                     ? read_slot(c, x->whole_src, c->width[x->whole_src])
                      : bad(c, "shows a slot that there is not");
-        status = status == MLXR_OK && x->whole->shape[0] != c->p->slot_width[x->whole_src]
+        status = status == MLXR_OK && x->whole->shape[0] != c->width[x->whole_src]
                      ? bad(c, "shows what another matrix meets")
                      : status;
     }
@@ -432,7 +431,9 @@ const char *plan_kind_name(op_kind kind)
     return (unsigned)kind < OP_KIND_COUNT ? kind_names[kind] : "unknown";
 }
 
-bool plan_serves_later_rows(const op *o)
+/* Does a later row depend on what the operation does for this one? Attention reads pages, so that of encoders alone,
+ * which see what is not written yet. */
+static bool serves_later_rows(const op *o)
 {
     switch (o->kind) {
     case OP_EMBED:
@@ -447,6 +448,15 @@ bool plan_serves_later_rows(const op *o)
     default:
         return false;
     }
+}
+
+uint32_t plan_serving_ops(const plan *p)
+{
+    uint32_t n = p->n_ops;
+    while (n > 0 && !serves_later_rows(&p->ops[n - 1])) {
+        n--;
+    }
+    return n;
 }
 
 mlxr_status plan_check(const plan *p, mlxr_error *error)

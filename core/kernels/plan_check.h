@@ -10,9 +10,9 @@
 /* "linear", "kv_write", … */
 const char *plan_kind_name(op_kind kind);
 
-/* Does a later row depend on what the operation does for this one? Attention reads pages, so that of encoders alone,
- * which see what is not written yet. Behind the last such operation only wanted rows need be computed. */
-bool plan_serves_later_rows(const op *o);
+/* How many operations there are up to the last one that later rows depend on. Behind it only wanted rows need be
+ * computed. */
+uint32_t plan_serving_ops(const plan *p);
 
 /* Refuses plans that are not well-formed, in words. */
 mlxr_status plan_check(const plan *p, mlxr_error *error);

@@ -32,7 +32,6 @@ struct model_adapters {
 
 struct model_mark {
     atomic_uint refs;
-    pthread_mutex_t files_lock; /* of the base's kept_adapters: their files */
 };
 
 model_mark *model_mark_open(void)
@@ -40,7 +39,6 @@ model_mark *model_mark_open(void)
     model_mark *mark = calloc(1, sizeof *mark);
     if (mark) {
         atomic_init(&mark->refs, 1);
-        pthread_mutex_init(&mark->files_lock, NULL);
     }
     return mark;
 }
@@ -56,7 +54,6 @@ void model_mark_unref(model_mark **pointer)
     model_mark *mark = *pointer;
     *pointer = NULL;
     if (mark && atomic_fetch_sub(&mark->refs, 1) == 1) {
-        pthread_mutex_destroy(&mark->files_lock);
         free(mark);
     }
 }
@@ -278,6 +275,7 @@ void model_adapters_close(mlxr_model *m)
 #define KEPT_MODELS 8
 
 struct kept_adapters {
+    pthread_mutex_t lock; /* of the files */
     char *paths[KEPT_FILES];
     mlxr_adapter *adapters[KEPT_FILES];
     size_t n;
@@ -287,7 +285,11 @@ struct kept_adapters {
 
 struct kept_adapters *model_kept_open(void)
 {
-    return calloc(1, sizeof(struct kept_adapters));
+    struct kept_adapters *k = calloc(1, sizeof *k);
+    if (k) {
+        pthread_mutex_init(&k->lock, NULL);
+    }
+    return k;
 }
 
 void model_kept_close(mlxr_model *base)
@@ -301,7 +303,15 @@ void model_kept_close(mlxr_model *base)
         mlxr_adapter_unref(&k->adapters[i]);
         free(k->paths[i]);
     }
+    if (k) {
+        pthread_mutex_destroy(&k->lock);
+    }
     free(k);
+}
+
+static mlxr_status no_place(const char *path, mlxr_error *error)
+{
+    return error_set(error, MLXR_LIMIT, "a model keeps %d adapters; %s would be one more", KEPT_FILES, path);
 }
 
 static mlxr_adapter *find_file(const struct kept_adapters *k, const char *path)
@@ -325,10 +335,7 @@ static mlxr_status keep_file(mlxr_model *base, mlxr_adapter *made, const char *p
     if (!name) {
         mlxr_adapter_unref(&made);
         *out = there;
-        return there ? MLXR_OK
-               : k->n == KEPT_FILES
-                   ? error_set(error, MLXR_LIMIT, "a model keeps %d adapters; %s would be one more", KEPT_FILES, path)
-                   : error_nomem(error, "adapters", sizeof *k);
+        return there ? MLXR_OK : k->n == KEPT_FILES ? no_place(path, error) : error_nomem(error, "adapters", sizeof *k);
     }
     k->paths[k->n] = name;
     k->adapters[k->n++] = made;
@@ -339,18 +346,20 @@ static mlxr_status keep_file(mlxr_model *base, mlxr_adapter *made, const char *p
 /* Any thread. Nobody waits for a file that another one reads: it is read twice rather than that. */
 static mlxr_status kept_adapter(mlxr_model *base, const char *path, mlxr_adapter **out, mlxr_error *error)
 {
-    pthread_mutex_lock(&base->mark->files_lock);
-    *out = find_file(base->kept, path);
-    pthread_mutex_unlock(&base->mark->files_lock);
-    if (*out) {
-        return MLXR_OK;
+    struct kept_adapters *k = base->kept;
+    pthread_mutex_lock(&k->lock);
+    *out = find_file(k, path);
+    bool full = k->n == KEPT_FILES;
+    pthread_mutex_unlock(&k->lock);
+    if (*out || full) { /* a file that could not stay is not read */
+        return *out ? MLXR_OK : no_place(path, error);
     }
     mlxr_adapter *made;
     mlxr_status status = mlxr_adapter_load(&made, base, path, error);
     if (status == MLXR_OK) {
-        pthread_mutex_lock(&base->mark->files_lock);
+        pthread_mutex_lock(&k->lock);
         status = keep_file(base, made, path, out, error);
-        pthread_mutex_unlock(&base->mark->files_lock);
+        pthread_mutex_unlock(&k->lock);
     }
     return status;
 }

@@ -76,8 +76,8 @@ struct mlxr_model {
     mlxr_model *base;                /* NULL: itself; else what it shares everything of but its cache (adapter.c) */
     model_mark *mark;                /* of a base */
     struct model_adapters *adapters; /* NULL: none */
-    struct kept_adapters *kept; /* of a base: files that were read, under its mark's lock, and models made of them */
-    bool is_kept;               /* in the base's list: without references it stays, and holds no base */
+    struct kept_adapters *kept;      /* of a base: files that were read, under its own lock, and models made of them */
+    bool is_kept;                    /* in the base's list: without references it stays, and holds no base */
     model_file *file;
     graph *graph;
     tokenizer *tokenizer;

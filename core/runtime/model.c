@@ -346,10 +346,7 @@ double mlxr_model_flops(const mlxr_model *m, size_t n_computed, size_t n_more, s
 {
     const plan *p = &m->graph->plan;
     double flops = 0;
-    uint32_t n_serving = p->n_ops; /* up to the last operation that later rows depend on */
-    while (n_serving > 0 && !plan_serves_later_rows(&p->ops[n_serving - 1])) {
-        n_serving--;
-    }
+    uint32_t n_serving = plan_serving_ops(p);
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const op *o = &p->ops[i];
         size_t n_seeing = i < n_serving ? n_more : n_logits;

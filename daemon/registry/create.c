@@ -67,19 +67,6 @@ static mlxr_status from_blob(creation *c, const char *digest, mlxr_error *error)
     return status;
 }
 
-static bool is_weights(const char *name)
-{
-    static const char *const endings[] = {".gguf", ".safetensors"};
-    size_t n = strlen(name);
-    for (size_t i = 0; i < 2; i++) {
-        size_t n_ending = strlen(endings[i]);
-        if (n > n_ending && strcasecmp(name + n - n_ending, endings[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Several blobs under the names their loader looks for; the first part of the weights stands for all of them. */
 static mlxr_status from_files(creation *c, const registry_pairs *files, mlxr_error *error)
 {
@@ -87,7 +74,7 @@ static mlxr_status from_files(creation *c, const registry_pairs *files, mlxr_err
     mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < files->n; i++) {
         bool before = first == files->n || strcmp(files->items[i].name, files->items[first].name) < 0;
-        first = is_weights(files->items[i].name) && before ? i : first;
+        first = found_is_weights(files->items[i].name) && before ? i : first;
     }
     if (first == files->n) {
         return registry_fail(error, MLXR_ARG, "none of the files is a .gguf or .safetensors");

@@ -30,11 +30,15 @@ static bool ends_with(const char *text, size_t n, const char *end)
     return n >= n_end && strncasecmp(text + n - n_end, end, n_end) == 0;
 }
 
-bool registry_is_model_file(const char *name)
+bool found_is_weights(const char *name)
 {
     size_t n = strlen(name);
-    return (n > 5 && ends_with(name, n, ".gguf")) || (n > 12 && ends_with(name, n, ".safetensors")) ||
-           strcmp(name, "model.safetensors.index.json") == 0;
+    return (n > 5 && ends_with(name, n, ".gguf")) || (n > 12 && ends_with(name, n, ".safetensors"));
+}
+
+bool registry_is_model_file(const char *name)
+{
+    return found_is_weights(name) || strcmp(name, "model.safetensors.index.json") == 0;
 }
 
 size_t found_without_part(const char *name, size_t n)

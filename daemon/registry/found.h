@@ -10,6 +10,8 @@
 #include "registry/disk.h"
 #include "registry/inside.h"
 
+/* By its ending. */
+bool found_is_weights(const char *name);
 bool found_is_file(const char *path, struct stat *info);
 /* A folder with a config.json; *info is of that. */
 bool found_is_folder_model(const char *path, struct stat *info);

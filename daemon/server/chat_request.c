@@ -96,12 +96,12 @@ json_t *chat_content_text(chat_request *r, const char *field, const json_t *cont
 /* Arguments are a text that holds an object; templates want the object. One that is none stays the text it is. */
 static json_t *call_arguments(const json_t *arguments)
 {
-    json_t *object = json_is_string(arguments) ? json_loads(json_string_value(arguments), JSON_REJECT_DUPLICATES, NULL)
-                                               : NULL;
-    if (json_is_object(object)) {
+    const char *text = json_string_value(arguments);
+    mlxr_error ignored;
+    json_t *object = text ? request_body_read(text, strlen(text), &ignored) : NULL;
+    if (object) {
         return object;
     }
-    json_decref(object);
     return arguments ? json_incref((json_t *)arguments) : json_object();
 }
 

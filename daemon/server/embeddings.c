@@ -286,7 +286,7 @@ static bool begin_input(embedding_job *j, embedding_input *in)
         j->error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
         return false;
     }
-    if (!ranks_adapted(j) ||
+    if ((in == j->inputs && !ranks_adapted(j)) || /* the same for all of them */
         scheduler_sequence_open(&in->sequence, j->model, j->adapters, j->n_adapters, NULL, &j->error) != MLXR_OK ||
         mlxr_sequence_append(in->sequence, in->ids, in->n, &j->error) != MLXR_OK) {
         return false;

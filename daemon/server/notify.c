@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -31,8 +32,9 @@ bool notify_send(const char *state)
         return false;
     }
     fcntl(fd, F_SETFD, FD_CLOEXEC);
-    /* A service manager that does not read holds nobody up. */
-    ssize_t sent = sendto(fd, state, strlen(state), MSG_DONTWAIT, (struct sockaddr *)&address,
+    const struct timeval most = {.tv_sec = 1}; /* a service manager that does not read holds nobody up for long */
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
+    ssize_t sent = sendto(fd, state, strlen(state), 0, (struct sockaddr *)&address,
                           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
     close(fd);
     return sent == (ssize_t)strlen(state);

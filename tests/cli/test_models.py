@@ -1,8 +1,51 @@
 """Finding models by name or path, and showing them."""
+import json
+import math
 import os
 import shutil
+import struct
 
 import support
+
+FAMILIES = os.path.join(support.ROOT, "tests", "oracle", "families")
+
+
+def write_packed(family, part, folder, width=None):
+    """The family's model of zeros as a checkpoint of MLX, with 4 bits in the tensors whose names hold `part`. `width`: (old, new) of
+    each layer, where rows have to be whole groups."""
+    old, new = width or (0, 0)
+    tensors, data = {}, 0
+
+    def put(name, dtype, shape, size):
+        nonlocal data
+        end = data + math.prod(shape) * size
+        tensors[name] = {"dtype": dtype, "shape": shape, "data_offsets": [data, end]}
+        data = end
+
+    with open(os.path.join(FAMILIES, family + ".json"), encoding="utf-8") as f:
+        config = json.load(f)
+    config["quantization"] = {"group_size": 32, "bits": 4}
+    if width:
+        config["hidden_size"] = new
+    with open(os.path.join(FAMILIES, family + ".tensors"), encoding="utf-8") as f:
+        for line in f:
+            name, *rest = line.split()
+            if name == "seed":
+                continue
+            shape = [new if width and int(n) == old else int(n) for n in rest[2:]]
+            if part in name:
+                put(name, "U32", [shape[0], shape[1] // 8], 4)
+                for end in (".scales", ".biases"):
+                    put(name.removesuffix(".weight") + end, "BF16", [shape[0], shape[1] // 32], 2)
+            else:
+                put(name, "F32", shape, 4)
+    head = json.dumps(tensors).encode()
+    head += b" " * (-len(head) % 8)
+    os.makedirs(folder)
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
+        json.dump(config, f)
+    with open(os.path.join(folder, "model.safetensors"), "wb") as f:
+        f.write(struct.pack("<Q", len(head)) + head + bytes(data))
 
 
 class Names(support.CliTest):
@@ -156,6 +199,16 @@ class Show(support.CliTest):
                 cut.write(data)
             self.fail_with(1, "llama.gguf", "show", name)
             self.fail_with(1, "llama.gguf", "run", name, "hi")
+
+
+class Packed(support.CliTest):
+    def test_what_is_made_of_packed_tensors_is_shown_though_they_are_not_decoded(self):
+        """Parts of fused matrices, and a vector of one: to show a model its numbers are not read."""
+        for family, part, width in (("phi3", "qkv_proj", None), ("deepseek2-lite", "kv_a_proj", None),
+                                    ("bert", "token_type", (80, 160))):  # fmt: skip
+            folder = os.path.join(self.models, family + "-packed")
+            write_packed(family, part, folder, width)
+            self.assertEqual(self.succeed("show", folder, "--json").json["path"], folder)
 
 
 if __name__ == "__main__":

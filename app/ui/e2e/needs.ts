@@ -12,7 +12,7 @@ export function modelFile(): string {
   return join(folder, `${MODEL}.gguf`);
 }
 
-export const chromiumPath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', process.env.MLXR_CHROMIUM ?? ''].find(
+export const chromiumPath = [process.env.MLXR_CHROMIUM ?? '', '/usr/bin/chromium', '/usr/bin/chromium-browser'].find(
   (path) => path !== '' && existsSync(path),
 );
 

@@ -119,7 +119,7 @@ export async function openBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: chromiumPath ?? '', args: ['--no-sandbox', '--disable-gpu'] });
 }
 
-export interface Watched {
+interface Watched {
   page: Page;
   /** What the browser complained about: errors of scripts, refusals by the content security policy. */
   problems: string[];

@@ -96,7 +96,7 @@ export const otherAnswer = message({ ...answer, id: 13, content: 'Because of the
 export const running = message({ id: 14, parent: 11, role: 'assistant', state: 'running', content: '', model: qwen.name, generation: 5 });
 export const called = message({ id: 15, parent: 11, role: 'assistant', content: 'I look that up.', tool_calls: [call], model: qwen.name, stats });
 export const result = message({ id: 16, parent: 15, role: 'tool', tool_call_id: call.id, content: '{"high":[{"at":"08:22","m":12.9},{"at":"20:47","m":12.7}]}' });
-export const talk: UiMessage[] = [question, answer, otherAnswer];
+const talk: UiMessage[] = [question, answer, otherAnswer];
 /** Question and answer by turns, each below the one before. */
 export const longTalk = (n: number): UiMessage[] =>
   Array.from({ length: n }, (_, at) => ({ ...(at % 2 ? answer : question), id: 100 + at, parent: at ? 99 + at : null }));
@@ -119,7 +119,7 @@ const STARTED = now / 1000 - 3000;
 const waves = (at: number) => Math.max(0, 40 + 25 * Math.sin(at / 37) + 10 * Math.sin(at / 7));
 
 /** As /metrics tells it `at` seconds since 1970. */
-export function metricsText(at: number): string {
+function metricsText(at: number): string {
   const s = at - STARTED;
   // Never less than before: they are counters.
   const sum = (f: (x: number) => number) => Math.round(Array.from({ length: Math.max(0, Math.floor(s / EVERY_S)) }, (_, i) => EVERY_S * f(i * EVERY_S)).reduce((a, b) => a + b, 0));

@@ -333,13 +333,9 @@ static void build_node(builder *b)
 static bool take_rows_early(builder *b)
 {
     const plan *p = b->prog->plan;
-    uint32_t take = 0, last = 0;
+    uint32_t take = 0, n_serving = plan_serving_ops(p), n = n_serving;
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind == OP_TAKE_ROWS) {
-            take = i;
-        } else if (plan_serves_later_rows(&p->ops[i])) {
-            last = i;
-        }
+        take = p->ops[i].kind == OP_TAKE_ROWS ? i : take;
     }
     if (take == 0) {
         return true;
@@ -348,15 +344,14 @@ static bool take_rows_early(builder *b)
     if (!copy) {
         return false;
     }
-    uint32_t n = last + 1;
     memcpy(copy, p->ops, n * sizeof *copy);
     for (uint32_t s = 1; s < SLOT_COUNT; s++) {
-        if (p->slot_width[s] && read_later(b, last + 1, (slot)s) && s != SLOT_LOGITS) {
+        if (p->slot_width[s] && read_later(b, n_serving, (slot)s) && s != SLOT_LOGITS) {
             copy[n++] = (op){
                 .kind = OP_TAKE_ROWS, .layer = p->ops[take].layer, .dst = (slot)s, .width = p->slot_width[s]};
         }
     }
-    for (uint32_t i = last + 1; i < p->n_ops; i++) {
+    for (uint32_t i = n_serving; i < p->n_ops; i++) {
         if (p->ops[i].kind != OP_TAKE_ROWS) {
             copy[n++] = p->ops[i];
         }

@@ -42,10 +42,11 @@ bool adapters_same(const step_slice *a, const step_slice *b)
 
 /* ---- the store ---- */
 
-static bool upload_product(device_adapter *d, const op *o, int32_t n_in, const adapter_product *p)
+static bool upload_product(device_adapter *d, const op *o, const adapter_product *p)
 {
     static const int turned[] = {1, 0};
-    const int32_t down[] = {(int32_t)p->rank, n_in}, up[] = {(int32_t)p->rank, (int32_t)o->width};
+    const int32_t down[] = {(int32_t)p->rank, (int32_t)o->weight->shape[0]},
+                  up[] = {(int32_t)p->rank, (int32_t)o->width};
     mlx_value **pair = d->products + 2 * (size_t)o->product;
     if (p->rank && !pair[0]) {
         pair[0] = bridge_transpose(d->arena, bridge_copy(d->arena, MLX_F32, 2, down, p->a), 2, turned);
@@ -72,9 +73,8 @@ static device_adapter *upload(const plan *p, const step_adapter *source)
     bool ok = d->arena && d->products;
     for (uint32_t i = 0; ok && i < p->n_ops; i++) {
         const op *o = &p->ops[i];
-        if (o->kind == OP_ADAPT) { /* behind the product that it adds to */
-            ok = i > 0 && o[-1].kind == OP_LINEAR &&
-                 upload_product(d, o, (int32_t)o[-1].weight->shape[0], &source->products[o->product]);
+        if (o->kind == OP_ADAPT) {
+            ok = upload_product(d, o, &source->products[o->product]);
         }
     }
     if (!ok) {
@@ -84,14 +84,17 @@ static device_adapter *upload(const plan *p, const step_adapter *source)
     return d;
 }
 
-/* The one that was used the longest ago goes, where there are many and this step has no use for it. */
+/* Those that were used the longest ago go, where there are many and this step has no use for them. */
 static void make_room(adapter_store *store)
 {
-    size_t oldest = 0;
-    for (size_t i = 1; i < store->n; i++) {
-        oldest = store->list[i]->last_step < store->list[oldest]->last_step ? i : oldest;
-    }
-    if (store->n >= ADAPTERS_KEPT && store->list[oldest]->last_step < store->n_steps) {
+    while (store->n >= ADAPTERS_KEPT) {
+        size_t oldest = 0;
+        for (size_t i = 1; i < store->n; i++) {
+            oldest = store->list[i]->last_step < store->list[oldest]->last_step ? i : oldest;
+        }
+        if (store->list[oldest]->last_step >= store->n_steps) {
+            return;
+        }
         device_adapter_close(store->list[oldest]);
         store->list[oldest] = store->list[--store->n];
     }

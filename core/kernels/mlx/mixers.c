@@ -137,10 +137,14 @@ static void keep_rows_of(walk *w, const batch *b, const op *o, const mlx_value *
 {
     uint32_t n_targets;
     const state_target *targets = states_wanted(w, b, o, &n_targets);
-    const mlx_value **parts = region_array(w->memory, n_targets, sizeof *parts);
     if (!targets || n_targets == 0) {
         return;
     }
+    if (b->n_rows == 1 && n_targets == (uint32_t)b->n) { /* all of them, as they lie */
+        states_keep(w, o, bridge_slice(w->a, x, 1, 0, n_before + 1), targets, n_targets);
+        return;
+    }
+    const mlx_value **parts = region_array(w->memory, n_targets, sizeof *parts);
     if (!parts) {
         bridge_keep(w->a, NULL);
         return;
@@ -149,9 +153,7 @@ static void keep_rows_of(walk *w, const batch *b, const op *o, const mlx_value *
         int32_t slice = (int32_t)targets[i].in_batch, row = (int32_t)targets[i].row;
         parts[i] = bridge_slice(w->a, bridge_slice(w->a, x, 0, slice, slice + 1), 1, row, row + n_before + 1);
     }
-    bool all = b->n_rows == 1 && n_targets == (uint32_t)b->n;
-    mlx_value *kept = all ? bridge_slice(w->a, x, 1, 0, n_before + 1) : bridge_join(w->a, parts, n_targets, 0);
-    states_keep(w, o, kept, targets, n_targets);
+    states_keep(w, o, bridge_join(w->a, parts, n_targets, 0), targets, n_targets);
 }
 
 mlx_value *walk_scan(walk *w, const op *o, const op_arrays *arrays)

@@ -2,8 +2,8 @@
  * Equivalences, with every type of KV cache: however a sequence's tokens get computed (at once, in chunks, among
  * others, on shared, forked, evicted, reloaded or released pages, with drafts, on any number of threads), logits and
  * tokens are bit for bit the same. On a backend that does not promise that (MLXR_TEST_BACKEND names it) logits are
- * close, and so are tokens up to where a difference that small decided between two. Owner: the test program. Lifetime:
- * the process.
+ * close, and so are tokens up to where a difference that small decided between two. MLXR_TEST_CPU leaves instruction
+ * sets out, such as "-avx512". Owner: the test program. Lifetime: the process.
  */
 #include <unistd.h>
 
