@@ -5,6 +5,7 @@ import ChatPage from '@/components/chat/ChatPage';
 import { ConversationList } from '@/components/chat/ConversationList';
 import { PresetBar } from '@/components/chat/PresetBar';
 import { Confirmation } from '@/components/layout/Confirmation';
+import { Toasts } from '@/components/layout/Toasts';
 import { ModelActions } from '@/components/models/ModelActions';
 import { ModelNames } from '@/components/models/ModelNames';
 import { GeneralPanel } from '@/components/settings/GeneralPanel';
@@ -101,6 +102,37 @@ describe('before something is deleted', () => {
     await pressDelete();
     expect(screen.queryByRole('dialog')).toBeNull();
     await waitFor(() => expect(asked.filter(({ method }) => method === 'DELETE').map((one) => one.url)).toEqual([url]));
+  });
+});
+
+describe('a preset that new chats begin with', () => {
+  it('is what they begin with again when its deletion is taken back', async () => {
+    const kept: unknown[] = [];
+    let there = [preset];
+    fakeDaemon({
+      'GET /ui-api/presets': () => ({ presets: there }),
+      'DELETE /ui-api/presets/5': () => {
+        there = [];
+        return {};
+      },
+      'POST /ui-api/presets': () => {
+        there = [{ ...preset, id: 6 }];
+        return there[0];
+      },
+      'PATCH /ui-api/settings': ({ body }: { body: { values: object } }) => {
+        kept.push(body.values);
+        return { version: 1, revision: kept.length, values: body.values };
+      },
+    });
+    usePreferences.setState({ settings: { ...DEFAULTS, default_preset: 5 } });
+    const bar = show(<PresetBar value={{ system: preset.system, parameters: {} }} model="m" onChoose={() => undefined} />);
+    fireEvent.click(await screen.findByRole('button', { name: 'Delete the preset Terse' }));
+    await waitFor(() => expect(kept).toEqual([{ default_preset: null }]));
+    // The options may have been closed meanwhile.
+    bar.unmount();
+    show(<Toasts />);
+    press('Undo');
+    await waitFor(() => expect(kept).toEqual([{ default_preset: null }, { default_preset: 6 }]));
   });
 });
 

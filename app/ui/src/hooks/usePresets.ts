@@ -3,6 +3,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { api } from '@/api/client';
 import type { UiPreset, UiPresetFields } from '@/api/schema';
 import { useT } from '@/i18n';
+import { usePreferences } from '@/stores/preferences';
 import { showError, useToasts } from '@/stores/toasts';
 
 export function usePresets(wanted = true) {
@@ -26,11 +27,20 @@ export function usePresetActions() {
   const remove = useMutation({
     ...options,
     mutationFn: (preset: UiPreset) => api('DELETE /ui-api/presets/{id}', { path: { id: preset.id } }),
-    onSuccess: (_, { name, model, system, parameters }) =>
+    onSuccess: (_, { id, name, model, system, parameters }) => {
+      const { settings, change: changeSettings } = usePreferences.getState();
+      const byDefault = settings.default_preset === id;
+      if (byDefault) changeSettings({ default_preset: null });
+      const restore = async () => {
+        const made = await add.mutateAsync({ name, model, system, parameters });
+        // Unless new chats begin with another one by now.
+        if (byDefault && usePreferences.getState().settings.default_preset === null) changeSettings({ default_preset: made.id });
+      };
       useToasts.getState().show(t('preset.removed', { name }), {
         seconds: 15,
-        action: { label: t('undo'), run: () => add.mutate({ name, model, system, parameters }) },
-      }),
+        action: { label: t('undo'), run: () => void restore().catch(() => undefined) }, // `add` tells of it
+      });
+    },
   });
   return { add, change, remove };
 }

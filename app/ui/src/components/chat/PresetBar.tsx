@@ -95,7 +95,6 @@ export function PresetBar({ value, model, onChoose }: Props) {
             aria-label={t('preset.remove', { name: current.name })}
             onClick={() =>
               whenConfirmed(current.name, () => {
-                if (byDefault === current.id) changeSettings({ default_preset: null });
                 remove.mutate(current);
                 setChosen(null);
               })
