@@ -1,7 +1,7 @@
 // Answers that outlive the daemon and the page, calls of tools, and what a question had with it.
 import { describe, expect, it } from 'vitest';
 import type { UiChat, UiMessage } from '@/api/schema';
-import { askIn, chatOf, lastMessage, MODEL, request, stage, violations } from './support';
+import { askIn, chatOf, endAnswer, lastMessage, MODEL, request, stage, violations } from './support';
 
 describe('answers', () => {
   const { daemon, watched } = stage();
@@ -31,10 +31,7 @@ describe('answers', () => {
       (n) => (document.querySelector<HTMLElement>('article[data-role=assistant] .prose')?.innerText.trim().length ?? 0) > n,
       seen.length,
     );
-    const stop = page.getByRole('button', { name: 'Stop', exact: true });
-    await stop.or(page.locator('article[data-state=complete]')).first().waitFor();
-    if (await stop.isVisible()) await stop.click();
-    await page.locator('article[data-role=assistant]:not([data-state=running])').waitFor();
+    await endAnswer(page);
     expect((await shown.innerText()).trim().slice(0, seen.length)).toBe(seen);
     expect((await lastMessage(page)).content.slice(0, 20)).toBe(seen.slice(0, 20));
   });

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { askIn, lastMessage, modelFile, request, sendFile, serving, stage, violations } from './support';
+import { askIn, endAnswer, lastMessage, modelFile, request, sendFile, serving, stage, violations } from './support';
 
 // What the catalogue says of the model that fits the memory given below.
 const NAME = 'smollm2:135m';
@@ -43,10 +43,7 @@ describe('the first click', () => {
 
     await askIn(page, 'Name a colour, please.');
     await page.locator('article[data-role=assistant] .prose', { hasText: /\w/ }).waitFor();
-    // A small model may not find an end by itself.
-    const stop = page.getByRole('button', { name: 'Stop', exact: true });
-    if (await stop.isVisible()) await stop.click({ timeout: 5000 }).catch(() => undefined);
-    await page.locator('article[data-role=assistant]:not([data-state=running])').waitFor();
+    await endAnswer(page); // a small model may not find one by itself
     const answer = await lastMessage(page);
     expect(answer).toMatchObject({ role: 'assistant', model: NAME });
     expect(answer.content).toMatch(/\w/);

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { askIn, images, lastMessage, MODEL, stage, violations } from './support';
+import { askIn, changeChat, images, lastMessage, limitAnswers, MODEL, stage, violations, withoutEnd } from './support';
 
 describe('a first-time user', () => {
   const { daemon, watched } = stage();
@@ -37,11 +37,7 @@ describe('a first-time user', () => {
   });
 
   it('asks and reads the answer as it comes', async () => {
-    // A small model may not find an end by itself.
-    await watched.page.getByRole('button', { name: 'Options' }).click();
-    await watched.page.getByLabel('Tokens at most').fill('160');
-    await watched.page.keyboard.press('Tab');
-    await watched.page.getByRole('button', { name: 'Options' }).click();
+    await limitAnswers(watched.page, 160);
     await ask('Name three colours, please.');
     await answers().first().waitFor();
     await ended();
@@ -51,7 +47,8 @@ describe('a first-time user', () => {
 
   it('stops an answer and goes on with it, from where it was', async () => {
     const { page } = watched;
-    await ask('Write a long story about a ship and a storm.'); // not over before it is stopped
+    await changeChat(page, { parameters: withoutEnd(320) }); // not over before it is stopped
+    await ask('Write a long story about a ship and a storm.');
     const running = page.locator('article[data-state=running]');
     await running.locator('.prose', { hasText: /\S/ }).waitFor();
     await page.getByRole('button', { name: 'Stop', exact: true }).click();
@@ -72,6 +69,7 @@ describe('a first-time user', () => {
 
   it('loses nothing when the page is opened anew in mid-answer', async () => {
     const { page } = watched;
+    await changeChat(page, { parameters: withoutEnd(4000) }); // nor before the page is back
     await ask('Write a long story about a lighthouse.');
     await page.locator('article[data-state=running] .prose').waitFor();
     await page.reload();
@@ -79,6 +77,7 @@ describe('a first-time user', () => {
     await running.locator('.prose').waitFor();
     await page.getByRole('button', { name: 'Stop', exact: true }).click();
     await page.locator('article[data-state=stopped]').last().waitFor();
+    await changeChat(page, { parameters: { max_tokens: 160 } });
   });
 
   it('edits a question, which makes a branch, and goes back to the other', async () => {

@@ -1,7 +1,7 @@
 // The pages about the daemon: settings that another browser has, too, and the log as it comes.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { images, MODEL, openPage, request, stage, violations } from './support';
+import { endAnswer, images, MODEL, openPage, request, stage, violations } from './support';
 
 describe('pages about the daemon', () => {
   const { daemon, watched, browser } = stage({ options: ['--drain', '1'] });
@@ -38,10 +38,7 @@ describe('pages about the daemon', () => {
     expect(await box.inputValue()).toBe('one\n');
     await box.press('Control+Enter');
     await page.locator('article[data-role=assistant]').waitFor();
-    await page.getByRole('button', { name: 'Stop', exact: true }).or(page.locator('article[data-state=complete]')).first().waitFor();
-    const stop = page.getByRole('button', { name: 'Stop', exact: true });
-    if (await stop.isVisible()) await stop.click();
-    await page.locator('article[data-role=assistant]:not([data-state=running])').waitFor();
+    await endAnswer(page);
     expect(await page.locator('article[data-role=assistant]').innerText()).not.toContain('tokens/s');
   });
 
@@ -118,7 +115,8 @@ describe('pages about the daemon', () => {
     await page.getByLabel('Level').selectOption('debug');
     await page.getByLabel('Part').selectOption('engine');
     await log.getByText(/backend cpu/).waitFor();
-    expect(await log.locator('[data-level]').count()).toBeLessThan(5);
+    // The rest goes a moment later.
+    await expect.poll(() => log.locator('[data-level]').count()).toBeLessThan(5);
     await page.getByLabel('Part').selectOption('All parts');
     expect(await violations(page)).toEqual([]);
     await page.screenshot({ path: join(images, 'ui-logs.png') });

@@ -45,7 +45,7 @@ describe('settings of the daemon', () => {
       return running.draft === 'ngram' && running.drain_s === 7;
     });
     expect(saved()).toEqual({ kv_type: 'q8_0', kv_bytes: 1536 * 1024 * 1024, draft: 'ngram', drain_s: 7 });
-    expect(await performance.getByRole('textbox', { name: 'Memory for the KV cache', exact: true }).inputValue()).toBe('1536M');
+    await expect.poll(() => performance.getByRole('textbox', { name: 'Memory for the KV cache', exact: true }).inputValue()).toBe('1536M');
   });
 
   it('what makes no sense is told beside it and changes nothing', async () => {

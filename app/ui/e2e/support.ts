@@ -8,10 +8,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
-import type { UiChat, UiMessage } from '@/api/schema';
-import { chromium, type Browser, type Page } from 'playwright-core';
-import { afterAll, beforeAll } from 'vitest';
+import type { UiChat, UiChatChange, UiMessage } from '@/api/schema';
+import { chromium, type Browser, type Page, type Request } from 'playwright-core';
+import { afterAll, beforeAll, beforeEach } from 'vitest';
 import { chromiumPath, MODEL, modelFile, program } from './needs';
+import { openRequests, reportOf } from './report';
 
 export { MODEL, modelFile };
 
@@ -20,10 +21,14 @@ export const images =
   process.env.MLXR_UI_IMAGES ?? join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..', 'build', 'ui', 'images');
 mkdirSync(images, { recursive: true });
 
+const LOG_LINES = 200;
+
 export class Daemon {
   readonly home = mkdtempSync(join(tmpdir(), 'mlxr-ui-'));
   /** Of its environment, beside what all have. */
   readonly variables: Record<string, string> = {};
+  /** The newest lines of its log. */
+  readonly log: string[] = [];
   private process: ChildProcess | undefined;
   port = 0;
 
@@ -57,17 +62,17 @@ export class Daemon {
     const args = ['serve', '--port', String(this.port), '--threads', '2', ...more];
     const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
     this.process = child;
-    const told: string[] = [];
-    for await (const line of createInterface({ input: child.stderr })) {
-      told.push(line);
-      const found = /listening on http:\/\/\S+:(\d+)$/.exec(line);
-      if (found) this.port = Number(found[1]);
-      if (/: ready$/.test(line)) {
-        child.stderr.resume();
-        return;
-      }
-    }
-    throw new Error(`the daemon did not start: ${told.join('\n')}`);
+    const lines = createInterface({ input: child.stderr });
+    await new Promise<void>((ready, failed) => {
+      lines.on('line', (line) => {
+        this.log.push(line);
+        if (this.log.length > LOG_LINES) this.log.shift();
+        const found = /listening on http:\/\/\S+:(\d+)$/.exec(line);
+        if (found) this.port = Number(found[1]);
+        if (/: ready$/.test(line)) ready();
+      });
+      lines.on('close', () => failed(new Error(`the daemon did not start: ${this.log.join('\n')}`)));
+    });
   }
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
@@ -119,10 +124,12 @@ export async function openBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: chromiumPath ?? '', args: ['--no-sandbox', '--disable-gpu'] });
 }
 
-interface Watched {
+export interface Watched {
   page: Page;
   /** What the browser complained about: errors of scripts, refusals by the content security policy. */
   problems: string[];
+  /** What it waits for, and since when. */
+  open: ReadonlyMap<Request, number>;
 }
 
 /** Complaints from now on. */
@@ -148,9 +155,10 @@ export async function openPage(browser: Browser, url: string): Promise<Watched> 
   const page = await context.newPage();
   page.setDefaultTimeout(60_000); // so that a test tells what it waited for
   const problems = problemsOf(page);
+  const open = openRequests(page);
   await page.goto(url);
   await page.locator('header nav').waitFor();
-  return { page, problems };
+  return { page, problems, open };
 }
 
 interface Wanted {
@@ -181,6 +189,11 @@ export function stage({ bare = false, path = '', options = [], before }: Wanted 
     await daemon.start(...options);
     browser = await openBrowser();
     Object.assign(watched, await openPage(browser, `${daemon.url}${path}`));
+  });
+  beforeEach(({ task, onTestFailed }) => {
+    onTestFailed(async () => {
+      if (Object.hasOwn(watched, 'page')) console.error(await reportOf(watched, daemon, images, task.name));
+    });
   });
   afterAll(async () => {
     await browser?.close();
@@ -225,6 +238,37 @@ export const chatOf = (page: Page): string => new URL(page.url()).pathname.slice
 export async function lastMessage(page: Page): Promise<UiMessage> {
   const { leaf } = await request<UiChat>(page, 'GET', `/ui-api/chats/${chatOf(page)}`);
   return request<UiMessage>(page, 'GET', `/ui-api/chats/${chatOf(page)}/messages/${leaf ?? 0}`);
+}
+
+/** Of the open chat: what answers from now on are made with, and the like. */
+export async function changeChat(page: Page, fields: UiChatChange): Promise<void> {
+  const path = `/ui-api/chats/${chatOf(page)}`;
+  const { revision } = await request<UiChat>(page, 'GET', path);
+  await request(page, 'PATCH', path, { revision, ...fields });
+}
+
+/**
+ * How many tokens an answer of this chat may have, set as people set it. A small model may not find an end by itself: without this an
+ * answer takes, now and then, as long as the model's whole context does.
+ */
+export async function limitAnswers(page: Page, tokens: number): Promise<void> {
+  await page.getByRole('button', { name: 'Options', exact: true }).click();
+  await page.getByLabel('Tokens at most').fill(String(tokens));
+  await page.keyboard.press('Tab');
+  await page.getByRole('button', { name: 'Options', exact: true }).click();
+}
+
+/** For answers that have to be under way for a while: the default model cannot choose one of its ends, so that they end where they must. */
+export const withoutEnd = (tokens: number) => ({ max_tokens: tokens, logit_bias: { '0': -100, '2': -100 } });
+
+/** Ends the answer under way, if there still is one, however that happens. */
+export async function endAnswer(page: Page): Promise<void> {
+  const { messages } = await request<{ messages: UiMessage[] }>(page, 'GET', `/ui-api/chats/${chatOf(page)}/messages?limit=1000`);
+  for (const { state, generation } of messages) {
+    if (state === 'running' && generation !== null) await request(page, 'POST', `/ui-api/generations/${generation}/stop`);
+  }
+  await page.locator('article[data-role=assistant]').last().waitFor();
+  await page.waitForFunction(() => !document.querySelector('article[data-state=running]'));
 }
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
