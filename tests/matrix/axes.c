@@ -61,9 +61,6 @@ static uint32_t make_families(void)
     }
     for (size_t i = 0; i < MIXER_FAMILIES; i++) {
         const mixer_family *mixer = &mixer_families[i];
-        if (!backend_at(0)->exact && mixer->not_on_mlx) {
-            continue;
-        }
         families[n] = (matrix_family){.name = mixer->name, .tiny = *tiny_model_find("llama"), .folder = true};
         families[n].tiny.name = mixer->name;
         families[n++].tiny.head_dim = mixer->head_dim;

@@ -246,7 +246,7 @@ mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end)
         int32_t n;
         mlx_type type = page_type(l->type, &n, l);
         const int32_t n_all = (int32_t)(page_end * l->n_layers), states[] = {n_all, (int32_t)l->state_width};
-        const int32_t rows[] = {n_all, 2, (int32_t)l->n_head_kv, (int32_t)l->page_tokens, n};
+        const int32_t rows[] = {n_all, l->one_row ? 1 : 2, (int32_t)l->n_head_kv, (int32_t)l->page_tokens, n};
         bool recurrent = l->state_width != 0;
         w->pools[group] = bridge_wrap(w->a, type, recurrent ? 2 : 5, recurrent ? states : rows, w->s->kv.base[group]);
         if (w->late && !w->prog->device.wraps) { /* a copy, of what earlier steps are still writing */
@@ -257,8 +257,9 @@ mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end)
     return w->pools[group];
 }
 
-/* Earlier keys (0) or values (1) of a batch: [n, n_head_kv, n_past, head_dim], F32, as stored. */
-static mlx_value *past_of(walk *w, const batch *b, const batch_view *v, const op_attend *attend, int which,
+/* Earlier keys (0) or values (1) of a batch: [n, n_head_kv, n_past, head_dim], F32, as stored. `summed`: they will be,
+ * as values are. */
+static mlx_value *past_of(walk *w, const batch *b, const batch_view *v, const op_attend *attend, int which, bool summed,
                           const mlx_value *gathered)
 {
     static const int heads_first[] = {0, 2, 1, 3, 4};
@@ -275,7 +276,7 @@ static mlx_value *past_of(walk *w, const batch *b, const batch_view *v, const op
     x = kv_values_decode(w, l, x, b->n * n_heads * v->n_past);
     x = value_reshape(a, x, 4, b->n, n_heads, v->n_past, (int32_t)l->head_dim);
     /* Where nothing was written yet there may be anything, and 0 × NaN is not 0. Keys are masked after the product. */
-    return which && v->written ? bridge_where(a, v->written, x, bridge_scalar(a, 0)) : x;
+    return summed && v->written ? bridge_where(a, v->written, x, bridge_scalar(a, 0)) : x;
 }
 
 /* The batch's rows of x [n_rows of the step, n_heads × head_dim] as [n, n_heads, n_rows, head_dim]. */
@@ -299,22 +300,34 @@ static mlx_value *keep_rows(walk *w, const kv_layout *l, mlx_value *x)
     }
 }
 
+/* NULL: no memory. */
+static layer_keys *keys_of(walk *w, const op_attend *at)
+{
+    layer_keys **all = &w->keys[at->kv_group];
+    *all = *all ? *all : take_memory(w, w->prog->plan->kv_groups[at->kv_group].n_layers, sizeof **all);
+    return *all ? &(*all)[at->kv_layer] : NULL;
+}
+
 void walk_keep_keys(walk *w, const op *o)
 {
     const kv_layout *l = &w->s->kv.layout[o->attend.kv_group];
-    if (o->attend.both_ways) { /* a text is one step, and nothing of it is kept */
-        w->keys = w->slots[SLOT_K];
-        w->values = w->slots[SLOT_V];
+    layer_keys *of = keys_of(w, &o->attend);
+    if (!of) {
+        bridge_keep(w->a, NULL); /* which fails */
         return;
     }
-    mlx_value *k = keep_rows(w, l, w->slots[SLOT_K]), *v = keep_rows(w, l, w->slots[SLOT_V]);
-    w->keys = kv_values_round(w, l->type, l->head_dim, k);
-    w->values = kv_values_round(w, l->type, l->head_dim, v);
-    if (w->prog->device.wraps && kernel_takes_attention(w, &o->attend)) {
+    if (o->attend.both_ways) { /* a text is one step, and nothing of it is kept */
+        *of = (layer_keys){w->slots[SLOT_K], w->slots[SLOT_V]};
+        return;
+    }
+    mlx_value *k = keep_rows(w, l, w->slots[SLOT_K]), *v = l->one_row ? NULL : keep_rows(w, l, w->slots[SLOT_V]);
+    of->keys = kv_values_round(w, l->type, l->head_dim, k);
+    of->values = v ? kv_values_round(w, l->type, l->head_dim, v) : of->keys;
+    if (w->prog->device.wraps && kernel_takes_attention(w, o)) {
         return; /* attention puts them into the host's own pages */
     }
     w->g->rows[w->g->n_rows++] = (page_rows){
-        .o = o, .k = bridge_one(w->a, BRIDGE_CONTIGUOUS, k), .v = bridge_one(w->a, BRIDGE_CONTIGUOUS, v)};
+        .o = o, .k = bridge_one(w->a, BRIDGE_CONTIGUOUS, k), .v = v ? bridge_one(w->a, BRIDGE_CONTIGUOUS, v) : NULL};
 }
 
 /* ---- attention ---- */
@@ -366,20 +379,26 @@ static mlx_value *attend_batch(walk *w, batch *b, const op *o, const op_arrays *
     int32_t d = (int32_t)at->head_dim, n_kv = (int32_t)at->n_head_kv, n_head = (int32_t)at->n_head;
     const kv_layout *l = &w->s->kv.layout[at->kv_group];
     const batch_view *v = batch_view_of(w, b, at);
-    if (!v) {
+    const layer_keys *of = keys_of(w, at);
+    if (!v || !of) {
         return NULL;
     }
     float back = kv_turn_length(l->type, l->head_dim) ? kv_turn_back_factor(kv_turn_length(l->type, l->head_dim)) : 1;
     mlx_value *q = kv_values_turn(w, l->type, l->head_dim, heads_of(w, b, w->slots[SLOT_Q], n_head, d), back);
-    mlx_value *k = heads_of(w, b, w->keys, n_kv, d), *values = heads_of(w, b, w->values, n_kv, d);
+    mlx_value *k = heads_of(w, b, of->keys, n_kv, d), *values = k;
+    values = l->one_row ? k : heads_of(w, b, of->values, n_kv, d);
     if (v->n_past) {
         const int32_t layer = at->kv_layer;
         mlx_value *ids = value_add(a, v->pages, bridge_copy(a, MLX_I32, 0, NULL, &layer));
         mlx_value *gathered = bridge_take(a, walk_pool(w, at->kv_group, v->page_end), ids, 0);
-        const mlx_value *all_k[] = {past_of(w, b, v, at, 0, gathered), k};
-        const mlx_value *all_v[] = {past_of(w, b, v, at, 1, gathered), values};
+        const mlx_value *all_k[] = {past_of(w, b, v, at, 0, l->one_row, gathered), k};
         k = bridge_join(a, all_k, 2, 2);
-        values = bridge_join(a, all_v, 2, 2);
+        if (l->one_row) {
+            values = k;
+        } else {
+            const mlx_value *all_v[] = {past_of(w, b, v, at, 1, true, gathered), values};
+            values = bridge_join(a, all_v, 2, 2);
+        }
     }
     mlx_value *out;
     if (at->softcap > 0) {
@@ -439,7 +458,11 @@ static mlx_value *attend_both_ways(walk *w, const batch *b, const op *o, const o
     mlx_arena *a = w->a;
     int32_t d = (int32_t)at->head_dim, n_kv = (int32_t)at->n_head_kv, window = (int32_t)at->window;
     mlx_value *q = heads_of(w, b, w->slots[SLOT_Q], (int32_t)at->n_head, d);
-    mlx_value *k = heads_of(w, b, w->keys, n_kv, d), *values = heads_of(w, b, w->values, n_kv, d);
+    const layer_keys *of = keys_of(w, at);
+    if (!of) {
+        return NULL;
+    }
+    mlx_value *k = heads_of(w, b, of->keys, n_kv, d), *values = heads_of(w, b, of->values, n_kv, d);
     int32_t n_parts = (b->n_rows + BOTH_ROWS - 1) / BOTH_ROWS;
     const mlx_value **parts = take_memory(w, (size_t)n_parts, sizeof *parts);
     if (!parts) {
@@ -462,7 +485,7 @@ static mlx_value *attend_both_ways(walk *w, const batch *b, const op *o, const o
 
 mlx_value *walk_attend(walk *w, const op *o, const op_arrays *arrays)
 {
-    if (kernel_takes_attention(w, &o->attend)) {
+    if (kernel_takes_attention(w, o)) {
         return kernel_attend(w, o, arrays);
     }
     const mlx_value **parts = take_memory(w, w->n_batches, sizeof *parts);

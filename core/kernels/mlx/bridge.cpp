@@ -74,6 +74,22 @@ mx::array wrap_pages(const void *data, const mx::Shape &shape, mx::Dtype dtype)
     return mx::reshape(unit == 1 ? mx::view(part, dtype) : part, shape);
 }
 
+/* Newer releases have one more argument before the last. */
+template <class Array>
+mx::array gather_qmm(const Array &x, const Array &w, const Array &scales, const Array &biases, const Array &chosen,
+                     bool sorted, int group, int bits)
+{
+    if constexpr (requires {
+                      mx::gather_qmm(x, w, scales, biases, std::nullopt, chosen, true, group, bits, "affine",
+                                     std::nullopt, sorted);
+                  }) {
+        return mx::gather_qmm(x, w, scales, biases, std::nullopt, chosen, true, group, bits, "affine", std::nullopt,
+                              sorted);
+    } else {
+        return mx::gather_qmm(x, w, scales, biases, std::nullopt, chosen, true, group, bits, "affine", sorted);
+    }
+}
+
 } // namespace
 
 void bridge_fail(mlx_arena *arena, mlxr_status status, const char *text) noexcept
@@ -433,6 +449,33 @@ mlx_value *bridge_join(mlx_arena *arena, const mlx_value *const *parts, size_t n
 mlx_value *bridge_take(mlx_arena *arena, const mlx_value *x, const mlx_value *indices, int axis)
 {
     return bridge_make(arena, [&] { return mx::take(bridge_at(x), bridge_at(indices), axis); });
+}
+
+mlx_value *bridge_take_along(mlx_arena *arena, const mlx_value *x, const mlx_value *indices, int axis)
+{
+    return bridge_make(arena, [&] { return mx::take_along_axis(bridge_at(x), bridge_at(indices), axis); });
+}
+
+mlx_value *bridge_sorting(mlx_arena *arena, const mlx_value *x, int axis)
+{
+    return bridge_make(arena, [&] { return mx::argsort(bridge_at(x), axis); });
+}
+
+mlx_value *bridge_gather_matmul(mlx_arena *arena, const mlx_value *x, const mlx_value *w, const mlx_value *chosen,
+                                bool sorted)
+{
+    return bridge_make(
+        arena, [&] { return mx::gather_mm(bridge_at(x), bridge_at(w), std::nullopt, bridge_at(chosen), sorted); });
+}
+
+mlx_value *bridge_gather_quantized_matmul(mlx_arena *arena, const mlx_value *x, const mlx_value *w,
+                                          const mlx_value *scales, const mlx_value *biases, const mlx_value *chosen,
+                                          bool sorted, int group, int bits)
+{
+    return bridge_make(arena, [&] {
+        return gather_qmm(bridge_at(x), bridge_at(w), bridge_at(scales), bridge_at(biases), bridge_at(chosen), sorted,
+                          group, bits);
+    });
 }
 
 mlx_value *bridge_quantized_matmul(mlx_arena *arena, const mlx_value *x, const mlx_value *w, const mlx_value *scales,

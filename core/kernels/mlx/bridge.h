@@ -112,6 +112,10 @@ mlx_value *bridge_transpose(mlx_arena *arena, const mlx_value *x, size_t n_dims,
 mlx_value *bridge_slice(mlx_arena *arena, const mlx_value *x, size_t axis, int32_t begin, int32_t end);
 mlx_value *bridge_join(mlx_arena *arena, const mlx_value *const *parts, size_t n, int axis);
 mlx_value *bridge_take(mlx_arena *arena, const mlx_value *x, const mlx_value *indices, int axis);
+/* Elements of each row, by indices that have x's other axes. */
+mlx_value *bridge_take_along(mlx_arena *arena, const mlx_value *x, const mlx_value *indices, int axis);
+/* Where the smallest element is, the next, …; in which order equal ones come is not said. */
+mlx_value *bridge_sorting(mlx_arena *arena, const mlx_value *x, int axis);
 
 /* x · wᵀ with w = scales × q + biases by groups: q packed as a stream of bits, [n_out, n_in × bits / 32]. */
 mlx_value *bridge_quantized_matmul(mlx_arena *arena, const mlx_value *x, const mlx_value *w, const mlx_value *scales,
@@ -119,6 +123,14 @@ mlx_value *bridge_quantized_matmul(mlx_arena *arena, const mlx_value *x, const m
 /* That w as F32, [n_out, n_in]. */
 mlx_value *bridge_dequantize(mlx_arena *arena, const mlx_value *w, const mlx_value *scales, const mlx_value *biases,
                              int group, int bits);
+/* x [.., n_rows, n_in] by the matrices of w [n, n_in, n_out] that `chosen` names, whose axes and those of x before
+ * n_rows are broadcast together. `sorted`: chosen is in ascending order. */
+mlx_value *bridge_gather_matmul(mlx_arena *arena, const mlx_value *x, const mlx_value *w, const mlx_value *chosen,
+                                bool sorted);
+/* The same by packed ones, [n, n_out, n_in × bits / 32] as above. */
+mlx_value *bridge_gather_quantized_matmul(mlx_arena *arena, const mlx_value *x, const mlx_value *w,
+                                          const mlx_value *scales, const mlx_value *biases, const mlx_value *chosen,
+                                          bool sorted, int group, int bits);
 mlx_value *bridge_norm(mlx_arena *arena, bool layer_norm, const mlx_value *x, const mlx_value *weight,
                        const mlx_value *bias, float eps);
 /* x [n, n_rows + k − 1, width] with its own taps [width, k, 1] for each channel → [n, n_rows, width] */

@@ -1,9 +1,14 @@
 /*
- * Mixtures of experts as a graph. MLX's graph is built before the router's numbers are known, so that every expert
- * computes every row and those that were not chosen weigh 0: exact, and as slow as all experts together. Owner: the
- * walk. Lifetime: the step's graph.
+ * Mixtures of experts as a graph, which is built before the router's numbers are known. A pair is a row and an expert
+ * that it has chosen. Few pairs are products that look up their matrices, in the order of the matrices where there are
+ * some for each. Of many rows, where looking up does not pay (mlx_stack_gathers), every expert computes every row, and
+ * those that were not chosen weigh 0.
+ * Owner: the walk. Lifetime: the step's graph.
  */
 #include "kernels/mlx/walk.h"
+
+/* Pairs for each expert from which on they are sorted: MLX's grouped product wants as many. */
+#define PAIRS_SORTED 4
 
 /* [1, n] of 0, −1, −2, …: the first of equals is the largest. */
 static mlx_value *minus_index(walk *w, uint32_t n)
@@ -16,8 +21,9 @@ static mlx_value *minus_index(walk *w, uint32_t n)
     return values ? bridge_copy(w->a, MLX_F32, 2, shape, values) : NULL;
 }
 
-/* 1 where one of the `n_best` largest of a row is, else 0; x [n_rows, n]. */
-static mlx_value *mark_best(walk *w, mlx_value *x, uint32_t n, uint32_t n_best)
+/* 1 where one of the `n_best` largest of a row is, else 0; x [n_rows, n]. In `which`, unless it is NULL, where these
+ * are: minus their index, [n_rows, 1] each. */
+static mlx_value *mark_best(walk *w, mlx_value *x, uint32_t n, uint32_t n_best, const mlx_value **which)
 {
     mlx_arena *a = w->a;
     mlx_value *order = minus_index(w, n), *marks = NULL, *never = bridge_scalar(a, -3.0e38f);
@@ -26,6 +32,9 @@ static mlx_value *mark_best(walk *w, mlx_value *x, uint32_t n, uint32_t n_best)
         mlx_value *top = bridge_reduce(a, BRIDGE_MAX, x, 1);
         mlx_value *equal = bridge_where(a, bridge_two(a, BRIDGE_LESS_EQUAL, top, x), order, never);
         mlx_value *first = bridge_reduce(a, BRIDGE_MAX, equal, 1);
+        if (which) {
+            which[k] = first;
+        }
         mlx_value *mark = bridge_where(a, bridge_two(a, BRIDGE_LESS_EQUAL, first, equal), one, zero);
         marks = marks ? value_add(a, marks, mark) : mark;
         x = bridge_where(a, bridge_two(a, BRIDGE_LESS, zero, mark), never, x);
@@ -39,57 +48,146 @@ static mlx_value *keep_groups(walk *w, const op_experts *x, mlx_value *choice, i
     mlx_arena *a = w->a;
     int32_t n_groups = (int32_t)x->n_groups, n = (int32_t)(x->n_expert / x->n_groups);
     mlx_value *rows = value_reshape(a, choice, 2, n_rows * n_groups, n);
-    mlx_value *best = mark_best(w, rows, (uint32_t)n, n > 1 && !x->groups_by_best ? 2 : 1);
+    mlx_value *best = mark_best(w, rows, (uint32_t)n, n > 1 && !x->groups_by_best ? 2 : 1, NULL);
     mlx_value *sums = bridge_reduce(a, BRIDGE_SUM, value_mul(a, rows, best), 1);
-    mlx_value *kept = mark_best(w, value_reshape(a, sums, 2, n_rows, n_groups), x->n_groups, x->n_groups_used);
+    mlx_value *kept = mark_best(w, value_reshape(a, sums, 2, n_rows, n_groups), x->n_groups, x->n_groups_used, NULL);
     kept = bridge_two(a, BRIDGE_LESS, bridge_scalar(a, 0), value_reshape(a, kept, 3, n_rows, n_groups, 1));
     choice = value_reshape(a, choice, 3, n_rows, n_groups, n);
     return value_reshape(a, bridge_where(a, kept, choice, bridge_scalar(a, -3.0e37f)), 2, n_rows, n_groups * n);
 }
 
-/* [n_rows, n_expert] what each expert weighs. */
-static mlx_value *route(walk *w, const op_experts *x, mlx_value *logits)
+/* What a row's router has decided. */
+typedef struct routes {
+    mlx_value *chosen;  /* [n_rows, n_used] numbers of experts; NULL: weights are of all experts */
+    mlx_value *weights; /* [n_rows, n_used or n_expert] */
+} routes;
+
+static routes route(walk *w, const op_experts *x, const op_arrays *arrays, bool choose)
 {
     mlx_arena *a = w->a;
-    mlx_value *likely, *choice;
+    mlx_value *logits = w->slots[SLOT_R], *likely, *scales = arrays->scales;
+    const mlx_value *which[EXPERTS_USED_MAX];
     if (x->routing == ROUTE_SIGMOID) {
         likely = bridge_one(a, BRIDGE_SIGMOID, logits);
     } else {
         likely = bridge_one(a, BRIDGE_EXP, value_sub(a, logits, bridge_reduce(a, BRIDGE_MAX, logits, 1)));
         likely = x->routing == ROUTE_SOFTMAX ? value_div(a, likely, bridge_reduce(a, BRIDGE_SUM, likely, 1)) : likely;
     }
-    const int32_t shape[] = {1, (int32_t)x->n_expert};
-    choice = x->choice_bias ? value_add(a, likely, bridge_copy(a, MLX_F32, 2, shape, x->choice_bias)) : likely;
+    mlx_value *choice = arrays->choice_bias ? value_add(a, likely, arrays->choice_bias) : likely;
     choice = x->n_groups > 1 ? keep_groups(w, x, choice, bridge_dim(logits, 0)) : choice;
-    mlx_value *weights = value_mul(a, likely, mark_best(w, choice, x->n_expert, x->n_used));
-    if (x->normalise || x->routing == ROUTE_TOP_SOFTMAX) {
-        weights = value_div(a, weights, bridge_reduce(a, BRIDGE_SUM, weights, 1));
+    mlx_value *marks = mark_best(w, choice, x->n_expert, x->n_used, which);
+    routes r = {0};
+    if (choose) {
+        r.chosen = bridge_one(a, BRIDGE_NEGATIVE, bridge_join(a, which, x->n_used, 1));
+        r.chosen = bridge_cast(a, r.chosen, MLX_U32);
+        r.weights = bridge_take_along(a, likely, r.chosen, 1);
+        scales = scales ? bridge_take(a, value_reshape(a, scales, 1, (int32_t)x->n_expert), r.chosen, 0) : NULL;
+    } else {
+        r.weights = value_mul(a, likely, marks);
     }
-    weights = x->expert_scales ? value_mul(a, weights, bridge_copy(a, MLX_F32, 2, shape, x->expert_scales)) : weights;
-    return value_scale(a, weights, x->scale);
+    if (x->normalise || x->routing == ROUTE_TOP_SOFTMAX) {
+        r.weights = value_div(a, r.weights, bridge_reduce(a, BRIDGE_SUM, r.weights, 1));
+    }
+    r.weights = value_scale(a, scales ? value_mul(a, r.weights, scales) : r.weights, x->scale);
+    return r;
 }
 
-static mlx_value *with_bias(walk *w, mlx_value *y, const float *bias, uint32_t n)
+static mlx_value *gated(walk *w, const op_experts *x, mlx_value *gate, mlx_value *up)
 {
-    const int32_t shape[] = {1, (int32_t)n};
-    return bias ? value_add(w->a, y, bridge_copy(w->a, MLX_F32, 2, shape, bias)) : y;
+    return gate ? walk_gate(w, x->act, gate, up) : walk_gate(w, x->act, up, NULL);
+}
+
+/* ---- by pairs ---- */
+
+enum { GATE, UP, DOWN };
+
+/* Rows and their experts: x [n, 1, 1, n_in], chosen [n, m]. */
+typedef struct pairs {
+    mlx_value *x, *chosen;
+    bool sorted; /* m = 1, and they are in the order of their experts */
+} pairs;
+
+/* Pairs, and where those of each row went. */
+static mlx_value *sort_pairs(walk *w, pairs *p, int32_t n_rows, int32_t n_used)
+{
+    mlx_arena *a = w->a;
+    const int32_t n = n_rows * n_used;
+    int32_t *rows = region_array(w->memory, (size_t)n, sizeof *rows);
+    for (int32_t i = 0; rows && i < n; i++) {
+        rows[i] = i / n_used;
+    }
+    mlx_value *chosen = value_reshape(a, p->chosen, 1, n), *order = bridge_sorting(a, chosen, 0);
+    mlx_value *from = rows ? bridge_take(a, bridge_copy(a, MLX_I32, 1, &n, rows), order, 0) : NULL;
+    p->chosen = value_reshape(a, bridge_take(a, chosen, order, 0), 2, n, 1);
+    p->x = bridge_take(a, p->x, from, 0);
+    p->sorted = true;
+    return bridge_sorting(a, order, 0);
+}
+
+static mlx_value *by_pairs(walk *w, const op_arrays *arrays, int which, mlx_value *x, const pairs *p)
+{
+    mlx_arena *a = w->a;
+    if (!arrays->stacks[which]) {
+        return NULL;
+    }
+    x = mlx_stack_chosen(a, arrays->stacks[which], x, p->chosen, p->sorted);
+    mlx_value *bias = arrays->stack_biases[which];
+    if (bias) {
+        bias = bridge_take(a, bias, p->chosen, 0);
+        bias = value_reshape(a, bias, 4, bridge_dim(bias, 0), bridge_dim(bias, 1), 1, bridge_dim(bias, 2));
+    }
+    return bias ? value_add(a, x, bias) : x;
+}
+
+static mlx_value *chosen_experts(walk *w, const op *o, const op_arrays *arrays)
+{
+    mlx_arena *a = w->a;
+    const op_experts *x = o->experts;
+    const routes r = route(w, x, arrays, true);
+    int32_t n_rows = bridge_dim(w->slots[o->src], 0), n_used = (int32_t)x->n_used, n_in = (int32_t)x->n_in;
+    pairs p = {.x = value_reshape(a, w->slots[o->src], 4, n_rows, 1, 1, n_in), .chosen = r.chosen};
+    bool sort = n_rows * n_used / PAIRS_SORTED >= (int32_t)x->n_expert;
+    mlx_value *places = sort ? sort_pairs(w, &p, n_rows, n_used) : NULL;
+    mlx_value *gate = by_pairs(w, arrays, GATE, p.x, &p), *up = by_pairs(w, arrays, UP, p.x, &p);
+    mlx_value *y = by_pairs(w, arrays, DOWN, gated(w, x, gate, up), &p);
+    y = sort ? bridge_take(a, value_reshape(a, y, 2, n_rows * n_used, n_in), places, 0) : y;
+    y = value_mul(a, value_reshape(a, y, 3, n_rows, n_used, n_in), value_reshape(a, r.weights, 3, n_rows, n_used, 1));
+    return value_reshape(a, bridge_reduce(a, BRIDGE_SUM, y, 1), 2, n_rows, n_in);
+}
+
+/* ---- all of them ---- */
+
+static mlx_value *by_one(walk *w, const op_arrays *arrays, int which, mlx_value *x, int32_t expert)
+{
+    if (!arrays->stacks[which]) {
+        return NULL;
+    }
+    x = mlx_weight_product(w->a, &arrays->stacks[which]->each[expert], x);
+    mlx_value *bias = arrays->stack_biases[which];
+    return bias ? value_add(w->a, x, bridge_slice(w->a, bias, 0, expert, expert + 1)) : x;
+}
+
+static mlx_value *all_experts(walk *w, const op *o, const op_arrays *arrays)
+{
+    mlx_arena *a = w->a;
+    const op_experts *x = o->experts;
+    const routes r = route(w, x, arrays, false);
+    mlx_value *in = w->slots[o->src], *sum = NULL;
+    for (int32_t i = 0; i < (int32_t)x->n_expert; i++) {
+        mlx_value *gate = by_one(w, arrays, GATE, in, i), *up = by_one(w, arrays, UP, in, i);
+        mlx_value *y = by_one(w, arrays, DOWN, gated(w, x, gate, up), i);
+        y = value_mul(a, y, bridge_slice(a, r.weights, 1, i, i + 1));
+        sum = sum ? value_add(a, sum, y) : y;
+    }
+    return sum;
 }
 
 mlx_value *walk_experts(walk *w, const op *o, const op_arrays *arrays)
 {
-    const op_experts *x = o->experts;
-    mlx_arena *a = w->a;
-    mlx_value *in = w->slots[o->src], *weights = route(w, x, w->slots[SLOT_R]), *sum = NULL;
-    for (uint32_t i = 0; i < x->n_expert; i++) {
-        const mlx_weight *const *three = arrays->experts + 3 * (size_t)i;
-        size_t at = (size_t)i * x->n_ff;
-        mlx_value *gate = mlx_weight_product(a, three[0], in), *up = mlx_weight_product(a, three[1], in);
-        gate = with_bias(w, gate, x->gate_bias ? x->gate_bias + at : NULL, x->n_ff);
-        up = with_bias(w, up, x->up_bias ? x->up_bias + at : NULL, x->n_ff);
-        mlx_value *y = mlx_weight_product(a, three[2], walk_gate(w, x->act, gate, up));
-        y = with_bias(w, y, x->down_bias ? x->down_bias + (size_t)i * x->n_in : NULL, x->n_in);
-        y = value_mul(a, y, bridge_slice(a, weights, 1, (int32_t)i, (int32_t)i + 1));
-        sum = sum ? value_add(a, sum, y) : y;
+    int32_t n_pairs = bridge_dim(w->slots[o->src], 0) * (int32_t)o->experts->n_used;
+    bool few = true;
+    for (size_t i = 0; i < 3; i++) {
+        few = few && (!arrays->stacks[i] || mlx_stack_gathers(arrays->stacks[i], n_pairs));
     }
-    return sum;
+    return few ? chosen_experts(w, o, arrays) : all_experts(w, o, arrays);
 }

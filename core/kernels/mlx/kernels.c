@@ -200,12 +200,21 @@ static bool is_prompt(const step *s)
     return false;
 }
 
-bool kernel_takes_attention(const walk *w, const op_attend *attend)
+/* A layer that stores its own keys, and right then sees them. */
+static bool stores_and_sees(const plan *p, const op *o)
+{
+    const op *write = o->kind == OP_KV_WRITE ? o : o - 1, *attend = write + 1;
+    return write >= p->ops && attend < p->ops + p->n_ops && write->kind == OP_KV_WRITE && attend->kind == OP_ATTEND &&
+           write->attend.kv_group == attend->attend.kv_group && write->attend.kv_layer == attend->attend.kv_layer;
+}
+
+bool kernel_takes_attention(const walk *w, const op *o)
 {
     static const uint32_t heads[] = {64, 80, 96, 128, 256};
+    const op_attend *attend = &o->attend;
     const kv_layout *l = &w->s->kv.layout[attend->kv_group];
     bool fits = false, prompt = is_prompt(w->s);
-    if (attend->both_ways) {
+    if (attend->both_ways || l->one_row || !stores_and_sees(w->prog->plan, o)) {
         return false;
     }
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {

@@ -35,8 +35,9 @@ mlx_value *kernel_product(walk *w, const mlx_weight *weight, const mlx_value *x,
 mlx_value *kernel_gated(walk *w, const mlx_weight *gate, const mlx_weight *up, activation act, const mlx_value *x,
                         int32_t n_rows);
 
-/* May the attention of this layer be ours in this step? */
-bool kernel_takes_attention(const walk *w, const op_attend *attend);
+/* Is the attention of this layer ours in this step? o: its KV_WRITE or ATTEND. Not where the one does not follow the
+ * other: ours stores what it sees. */
+bool kernel_takes_attention(const walk *w, const op *o);
 /* Attention of all rows of the step, which puts their keys and values into the pages, too. */
 mlx_value *kernel_attend(walk *w, const op *o, const op_arrays *arrays);
 

@@ -8,7 +8,8 @@
 
 static mlx_value *hadamard(walk *w, uint32_t length)
 {
-    if (w->turn_length != length) {
+    mlx_value **made = &w->hadamard[__builtin_ctz(length)];
+    if (!*made) {
         const int32_t shape[] = {(int32_t)length, (int32_t)length};
         float *h = region_array(w->memory, (size_t)length * length, sizeof *h);
         if (!h) {
@@ -19,10 +20,9 @@ static mlx_value *hadamard(walk *w, uint32_t length)
                 h[i * length + j] = __builtin_parity(i & j) ? -1.0f : 1.0f;
             }
         }
-        w->hadamard = bridge_copy(w->a, MLX_F32, 2, shape, h);
-        w->turn_length = length;
+        *made = bridge_copy(w->a, MLX_F32, 2, shape, h);
     }
-    return w->hadamard;
+    return *made;
 }
 
 mlx_value *kv_values_turn(walk *w, dtype type, uint32_t head_dim, mlx_value *x, float factor)

@@ -36,7 +36,9 @@ static void write_keys(const op_attend *a, const step *s, const uint8_t *k, cons
             size_t row = slice->first_row + j, at = (position & (l->page_tokens - 1)) * l->row_bytes;
             uint8_t *page = base + slice->pages[a->kv_group][position / l->page_tokens] * l->page_bytes;
             write_heads(l, k + row * stride, page + kv_layout_k(l, a->kv_layer, 0) + at);
-            write_heads(l, v + row * stride, page + kv_layout_v(l, a->kv_layer, 0) + at);
+            if (v) { /* else values are the keys */
+                write_heads(l, v + row * stride, page + kv_layout_v(l, a->kv_layer, 0) + at);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 /*
- * OP_PICK as a graph: parts of rows into parts of other rows. Picks into one slot that follow each other and leave no
- * gap are one concatenation.
+ * OP_PICK and OP_HEADS as a graph: parts of rows, or products with them, into parts of other rows. Picks into one slot
+ * that follow each other and leave no gap are one concatenation.
  * Owner: the walk. Lifetime: the step's graph.
  */
 #include "kernels/mlx/walk.h"
@@ -104,4 +104,26 @@ uint32_t walk_picks(walk *w, const op *o, uint32_t n_ops)
     mlx_value *x = n == 1 ? bridge_keep(w->a, parts[0]) : bridge_join(w->a, parts, n, 2);
     w->slots[o->dst] = value_reshape(w->a, x, 2, bridge_dim(x, 0), (int32_t)o->width);
     return n;
+}
+
+/* ---- a product for each head ---- */
+
+bool walk_can_heads(const op_heads *x, uint32_t src_width, uint32_t dst_width)
+{
+    return x->from + x->n_in <= x->from_apart && (uint64_t)x->n_heads * x->from_apart == src_width &&
+           x->to + x->n_out <= x->to_apart && (uint64_t)x->n_heads * x->to_apart == dst_width;
+}
+
+mlx_value *walk_heads(walk *w, const op *o, const op_arrays *arrays)
+{
+    static const int turned[] = {1, 0, 2}; /* rows and heads */
+    const op_heads *h = o->heads;
+    mlx_arena *a = w->a;
+    mlx_value *x = w->slots[o->src];
+    const int32_t n_rows = bridge_dim(x, 0), n_heads = (int32_t)h->n_heads, from = (int32_t)h->from;
+    x = value_reshape(a, x, 3, n_rows, n_heads, (int32_t)h->from_apart);
+    x = bridge_slice(a, x, 2, from, from + (int32_t)h->n_in);
+    x = mlx_stack_product(a, arrays->stacks[0], bridge_transpose(a, x, 3, turned));
+    const place to = {n_heads, (int32_t)h->to_apart, (int32_t)h->to, (int32_t)h->n_out};
+    return put(w, w->slots[o->dst], bridge_transpose(a, x, 3, turned), &to);
 }

@@ -33,6 +33,28 @@ static void load_recur(program *prog, const op_recur *r, op_arrays *arrays)
     arrays->skip = r->skip ? bridge_copy(prog->kept, MLX_F32, 1, &n, r->skip) : NULL;
 }
 
+static mlx_value *load_matrix(program *prog, const float *values, uint32_t n_rows, uint32_t width)
+{
+    const int32_t shape[] = {(int32_t)n_rows, (int32_t)width};
+    return values ? bridge_copy(prog->kept, MLX_F32, 2, shape, values) : NULL;
+}
+
+static bool load_experts(program *prog, const op_experts *x, op_arrays *arrays)
+{
+    const tensor *const three[] = {x->gate, x->up, x->down};
+    bool ok = true;
+    arrays->stack_biases[0] = load_matrix(prog, x->gate_bias, x->n_expert, x->n_ff);
+    arrays->stack_biases[1] = load_matrix(prog, x->up_bias, x->n_expert, x->n_ff);
+    arrays->stack_biases[2] = load_matrix(prog, x->down_bias, x->n_expert, x->n_in);
+    arrays->choice_bias = load_matrix(prog, x->choice_bias, 1, x->n_expert);
+    arrays->scales = load_matrix(prog, x->expert_scales, 1, x->n_expert);
+    for (size_t i = 0; i < 3 && ok; i++) {
+        arrays->stacks[i] = three[i] ? weight_set_stack(prog->weights, &prog->device, three[i], x->n_expert) : NULL;
+        ok = arrays->stacks[i] || !three[i];
+    }
+    return ok;
+}
+
 static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_error *error)
 {
     const int32_t n_head = (int32_t)o->attend.n_head;
@@ -43,8 +65,11 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
         ok = arrays->weight != NULL;
         break;
     case OP_EXPERTS:
-        arrays->experts = weight_set_experts(prog->weights, &prog->device, o->experts);
-        ok = arrays->experts != NULL;
+        ok = load_experts(prog, o->experts, arrays);
+        break;
+    case OP_HEADS:
+        arrays->stacks[0] = weight_set_stack(prog->weights, &prog->device, o->heads->weights, o->heads->n_heads);
+        ok = arrays->stacks[0] != NULL;
         break;
     case OP_NORM:
     case OP_SCAN:
@@ -76,48 +101,66 @@ static mlxr_status load_op(program *prog, const op *o, op_arrays *arrays, mlxr_e
     return status;
 }
 
-/* What the backend has no graph for. */
+/* Has an operation before the i-th written the keys that it reads? */
+static bool keys_are_written(const plan *p, uint32_t i)
+{
+    const op_attend *at = &p->ops[i].attend;
+    while (i-- > 0) {
+        const op *o = &p->ops[i];
+        if (o->kind == OP_KV_WRITE && o->attend.kv_group == at->kv_group && o->attend.kv_layer == at->kv_layer) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* MLX counts elements of an axis in 32 bits: of n such matrices, one behind the other. */
+static bool fits(const tensor *t, uint64_t n)
+{
+    uint64_t n_rows = t ? n * t->shape[1] * t->shape[2] * t->shape[3] : 0;
+    return !t || (t->shape[0] <= INT32_MAX && n_rows <= INT32_MAX && t->row_bytes <= INT32_MAX);
+}
+
+/* The tensor of an operation that is too large for MLX; NULL: none is. */
+static const tensor *too_large(const op *o)
+{
+    const tensor *all[] = {o->weight, NULL, NULL};
+    uint64_t n = 1;
+    if (o->kind == OP_EXPERTS) {
+        all[0] = o->experts->gate;
+        all[1] = o->experts->up;
+        all[2] = o->experts->down;
+        n = o->experts->n_expert;
+    } else if (o->kind == OP_HEADS) {
+        all[0] = o->heads->weights;
+        n = o->heads->n_heads;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        if (!fits(all[i], n)) {
+            return all[i];
+        }
+    }
+    return NULL;
+}
+
+/* What the backend has no graph for is refused, by name. */
 static mlxr_status check_ops(const plan *p, mlxr_error *error)
 {
-    for (uint32_t g = 0; g < p->n_kv_groups; g++) {
-        if (p->kv_groups[g].one_row) { /* pages with keys and values apart are all it knows */
-            return error_set(error, MLXR_UNSUPPORTED, "the MLX backend runs no latent attention; the backend cpu does");
-        }
-    }
-    for (uint32_t i = 1; i < p->n_ops; i++) {
-        const op *o = &p->ops[i], *before = o - 1;
-        bool reads = o->kind == OP_ATTEND && before->kind != OP_KV_WRITE;
-        if (reads || (o->kind == OP_PICK && (o->src == SLOT_K || o->src == SLOT_LE))) {
-            return error_set(error, MLXR_UNSUPPORTED,
-                             "the MLX backend runs no layers that take keys of others or for values, or have "
-                             "embeddings of their own; the backend cpu does");
-        }
-    }
+    uint32_t width[SLOT_COUNT] = {0};
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind == OP_EXPERTS && !p->ops[i].experts->gate) {
-            return error_set(error, MLXR_UNSUPPORTED,
-                             "the MLX backend runs no experts without a gate; the backend cpu does");
+        const op *o = &p->ops[i];
+        const tensor *large = too_large(o);
+        if (large) {
+            return error_set(error, MLXR_UNSUPPORTED, "tensor %s has an axis longer than MLX can count",
+                             large->name ? large->name : "?");
         }
-        if (!walk_has_graph(&p->ops[i])) {
+        if (!walk_has_graph(o, width[o->src]) || (o->kind == OP_ATTEND && !keys_are_written(p, i))) {
             return error_set(error, MLXR_UNSUPPORTED,
                              "the MLX backend has no graph for this model's '%s' (plan operation %u); the backend cpu "
                              "runs it",
-                             plan_kind_name(p->ops[i].kind), i);
+                             plan_kind_name(o->kind), i);
         }
-    }
-    return MLXR_OK;
-}
-
-/* MLX counts elements of an axis in 32 bits. */
-static mlxr_status check_sizes(const plan *p, mlxr_error *error)
-{
-    for (uint32_t i = 0; i < p->n_ops; i++) {
-        const tensor *t = p->ops[i].weight;
-        if (t && (t->shape[0] > INT32_MAX || t->shape[1] * t->shape[2] * t->shape[3] > INT32_MAX ||
-                  t->row_bytes > INT32_MAX)) {
-            return error_set(error, MLXR_UNSUPPORTED, "tensor %s has an axis longer than MLX can count",
-                             t->name ? t->name : "?");
-        }
+        width[o->dst] = o->kind == OP_KV_WRITE ? width[o->dst] : o->width;
     }
     return MLXR_OK;
 }
@@ -154,9 +197,6 @@ mlxr_status mlx_program_open(program **out, const plan *p, const program_device 
     mlxr_status status = plan_check(p, error);
     if (status == MLXR_OK) {
         status = check_ops(p, error);
-    }
-    if (status == MLXR_OK) {
-        status = check_sizes(p, error);
     }
     if (status != MLXR_OK) {
         return status;

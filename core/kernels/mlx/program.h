@@ -32,7 +32,9 @@ typedef struct op_arrays {
     mlx_value *vector;                  /* NORM, SCAN: the weight; CONV: [width, n, 1] */
     mlx_value *bias, *sinks;            /* or NULL */
     mlx_value *fade, *step_bias, *skip; /* RECUR: [n_head]; skip or NULL */
-    const mlx_weight *const *experts;   /* EXPERTS: [n_expert][3] gate, up, down */
+    const mlx_stack *stacks[3];         /* EXPERTS: gate or NULL, up, down; HEADS: its matrices */
+    mlx_value *stack_biases[3];         /* … [n_expert, n_ff or n_in] or NULL */
+    mlx_value *choice_bias, *scales;    /* … [1, n_expert] or NULL */
 } op_arrays;
 
 /* A row whose state somebody wants. */
@@ -46,7 +48,7 @@ typedef struct state_target {
 typedef struct page_rows {
     const op *o;  /* KV_WRITE, SCAN, CONV, RECUR; NULL: it only has to be computed, for what a kernel stores itself */
     mlx_value *k; /* [n_rows, n_head_kv × head_dim] in the pages' type, F32 where that has blocks; states [n_targets] */
-    mlx_value *v; /* NULL: states */
+    mlx_value *v; /* NULL: states, or values that are the keys */
     const state_target *targets; /* [n_targets] */
     uint32_t n_targets;
 } page_rows;

@@ -236,7 +236,7 @@ static mlx_value *take(walk *w, const op *o)
     return bridge_take(w->a, w->slots[o->dst], bridge_copy(w->a, MLX_U32, 1, &n, s->wanted), 0);
 }
 
-bool walk_has_graph(const op *o)
+bool walk_has_graph(const op *o, uint32_t src_width)
 {
     switch (o->kind) {
     case OP_EMBED:
@@ -260,6 +260,8 @@ bool walk_has_graph(const op *o)
         return true;
     case OP_PICK:
         return walk_can_pick(o);
+    case OP_HEADS:
+        return walk_can_heads(o->heads, src_width, o->width);
     default:
         return false;
     }
@@ -320,8 +322,10 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
     case OP_RECUR:
         *dst = walk_recur(w, o, arrays);
         break;
-    case OP_PICK:  /* walk_picks */
-    case OP_HEADS: /* refused */
+    case OP_HEADS:
+        *dst = walk_heads(w, o, arrays);
+        break;
+    case OP_PICK: /* walk_picks */
         break;
     case OP_TAKE_ROWS:
         *dst = take(w, o);

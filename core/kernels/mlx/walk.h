@@ -11,6 +11,7 @@
 #define WALK_ANGLES_MAX 8u /* tables of rotation angles a step keeps; more are made again */
 #define WALK_SHAPES_MAX 8u /* likewise of what attentions see */
 #define WALK_MASKS_MAX 32u /* likewise of what linear attention multiplies by */
+#define WALK_TURNS 9u      /* 1 + log2(KV_TURN_MAX) */
 
 /* What the slices of a batch see of their earlier pages in a layer group, with a window. */
 typedef struct batch_view {
@@ -46,6 +47,11 @@ typedef struct turned_slot {
     const mlx_value *from, *to;
 } turned_slot;
 
+/* Keys and values of the step's rows in a layer, as the pages keep them, in F32; the same where values are the keys. */
+typedef struct layer_keys {
+    mlx_value *keys, *values; /* NULL: of a layer further on */
+} layer_keys;
+
 /* A matrix that linear attention needs, of n rows. */
 typedef struct walk_mask {
     int32_t n, kind;
@@ -67,13 +73,12 @@ struct walk {
     uint32_t n_batches;
     mlx_value *positions; /* [n_rows], for kernels */
     turned_slot turned[SLOT_COUNT];
-    mlx_value *order;         /* [n_rows] where the batches' rows, one after the other, belong; NULL: where they are */
-    mlx_value *keys, *values; /* of the step's rows in the layer under way, as the pages keep them, in F32 */
+    mlx_value *order; /* [n_rows] where the batches' rows, one after the other, belong; NULL: where they are */
+    layer_keys *keys[KV_GROUPS_MAX]; /* [n_layers] of the group; NULL: of none yet */
     mlx_value *pools[KV_GROUPS_MAX]; /* the pages of a group that this step reads, [pages × layers, 2, …] */
     uint32_t pool_pages[KV_GROUPS_MAX];
-    mlx_value *hadamard; /* [turn_length, turn_length] of ±1, when pages are turned */
-    uint32_t turn_length;
-    walk_adapter *adapters; /* [n_adapters] of all sequences in the step */
+    mlx_value *hadamard[WALK_TURNS]; /* [2^i, 2^i] of ±1, when rows of pages are turned so many elements at a time */
+    walk_adapter *adapters;          /* [n_adapters] of all sequences in the step */
     uint32_t n_adapters;
     walk_mask masks[WALK_MASKS_MAX];
     uint32_t n_masks;
@@ -91,15 +96,19 @@ void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes);
 
 /* OP_KV_WRITE: rounds keys and values as the pages' type does, notes them as results. */
 void walk_keep_keys(walk *w, const op *o);
-/* The pages of a group up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row]; states as [pages × layers,
- * state_width]. */
+/* The pages of a group up to page_end, as [pages × layers, 2, n_head_kv, page_tokens, row], 1 in the place of 2 where
+ * values are the keys; states as [pages × layers, state_width]. */
 mlx_value *walk_pool(walk *w, uint16_t group, uint32_t page_end);
 /* Can walk_picks make an OP_PICK? */
 bool walk_can_pick(const op *o);
-/* Is there a graph for an operation? */
-bool walk_has_graph(const op *o);
+/* … or an OP_HEADS out of rows of src_width elements into rows of dst_width? */
+bool walk_can_heads(const op_heads *x, uint32_t src_width, uint32_t dst_width);
+/* Is there a graph for an operation that reads rows of so many elements? */
+bool walk_has_graph(const op *o, uint32_t src_width);
 /* The OP_PICK at o and, of the n_ops from there on, those that fill the same slot. Returns how many. */
 uint32_t walk_picks(walk *w, const op *o, uint32_t n_ops);
+/* OP_HEADS */
+mlx_value *walk_heads(walk *w, const op *o, const op_arrays *arrays);
 /* OP_EXPERTS */
 mlx_value *walk_experts(walk *w, const op *o, const op_arrays *arrays);
 /* activation(gate) ∘ up; up NULL: activation(gate) */

@@ -6,11 +6,11 @@
 
 #include <stdlib.h>
 
-typedef struct experts_entry {
-    struct experts_entry *next;
-    const op_experts *source;
-    const mlx_weight **weights;
-} experts_entry;
+typedef struct stack_entry {
+    struct stack_entry *next;
+    const tensor *source;
+    mlx_stack stack;
+} stack_entry;
 
 struct weight_set {
     weight_set *next;
@@ -19,7 +19,7 @@ struct weight_set {
     mlx_arena *arena;
     mlx_weight **weights; /* [n], of matrices that OP_LINEAR multiplies by */
     size_t n, cap;
-    experts_entry *experts;
+    stack_entry *stacks;
     region memory;
     mlxr_error error; /* of what could not be loaded, until somebody asks */
 };
@@ -72,16 +72,14 @@ void weight_set_close(weight_set **sets, weight_set **pointer)
     free(set);
 }
 
-/* Kept by the set, whether anybody will look for it or not. */
-static mlx_weight *load(weight_set *set, const bridge_device *device, const tensor *t, bool raw)
+/* Was it, as far as MLX is concerned, too? */
+static bool loaded(weight_set *set, bool ok)
 {
-    mlx_weight *w = region_array(&set->memory, 1, sizeof *w);
-    bool ok = w && mlx_weight_load(w, set->arena, device, t, raw);
     if (bridge_status(set->arena, &set->error) != MLXR_OK) { /* what others have loaded stays good */
         bridge_arena_recover(set->arena);
         ok = false;
     }
-    return ok ? w : NULL;
+    return ok;
 }
 
 const mlx_weight *weight_set_get(weight_set *set, const bridge_device *device, const tensor *t, bool raw)
@@ -100,38 +98,29 @@ const mlx_weight *weight_set_get(weight_set *set, const bridge_device *device, c
         set->weights = more;
         set->cap = cap;
     }
-    mlx_weight *w = load(set, device, t, raw);
-    if (w) {
-        set->weights[set->n++] = w;
+    mlx_weight *w = region_array(&set->memory, 1, sizeof *w);
+    if (!loaded(set, w && mlx_weight_load(w, set->arena, device, t, raw))) {
+        return NULL;
     }
+    set->weights[set->n++] = w;
     return w;
 }
 
-const mlx_weight *const *weight_set_experts(weight_set *set, const bridge_device *device, const op_experts *x)
+const mlx_stack *weight_set_stack(weight_set *set, const bridge_device *device, const tensor *parts, uint32_t n)
 {
-    for (experts_entry *e = set->experts; e; e = e->next) {
-        if (e->source == x) {
-            return e->weights;
+    for (const stack_entry *e = set->stacks; e; e = e->next) {
+        if (e->source == parts) {
+            return &e->stack;
         }
     }
-    experts_entry *e = region_array(&set->memory, 1, sizeof *e);
-    const mlx_weight **weights = region_array(&set->memory, 3 * (size_t)x->n_expert, sizeof *weights);
-    if (!e || !weights) {
+    stack_entry *e = region_array(&set->memory, 1, sizeof *e);
+    if (!loaded(set, e && mlx_stack_load(&e->stack, set->arena, &set->memory, device, parts, n))) {
         return NULL;
     }
-    for (uint32_t i = 0; i < x->n_expert; i++) {
-        const tensor *three[] = {&x->gate[i], &x->up[i], &x->down[i]};
-        for (uint32_t j = 0; j < 3; j++) {
-            const mlx_weight *w = load(set, device, three[j], false);
-            if (!w) {
-                return NULL;
-            }
-            weights[3 * i + j] = w;
-        }
-    }
-    *e = (experts_entry){.next = set->experts, .source = x, .weights = weights};
-    set->experts = e;
-    return weights;
+    e->source = parts;
+    e->next = set->stacks;
+    set->stacks = e;
+    return &e->stack;
 }
 
 mlxr_status weight_set_status(weight_set *set, mlxr_error *error)

@@ -18,8 +18,8 @@ void weight_set_close(weight_set **sets, weight_set **set);
 
 /* Loaded the first time. NULL: no memory, or MLX failed (weight_set_status). */
 const mlx_weight *weight_set_get(weight_set *set, const bridge_device *device, const tensor *t, bool raw);
-/* [n_expert][3] gate, up, down */
-const mlx_weight *const *weight_set_experts(weight_set *set, const bridge_device *device, const op_experts *x);
+/* The same of matrices of one shape. */
+const mlx_stack *weight_set_stack(weight_set *set, const bridge_device *device, const tensor *parts, uint32_t n);
 /* What MLX said of what could not be loaded since somebody asked. */
 mlxr_status weight_set_status(weight_set *set, mlxr_error *error);
 

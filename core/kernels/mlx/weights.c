@@ -127,10 +127,12 @@ bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const bridge_device *dev
     }
     if (codec_table_has(t->type)) {
         out->w = load_decoded(arena, t, 2); /* MLX has nothing like them */
+        out->f32 = true;
         return out->w != NULL;
     }
     const int32_t shape[] = {out->n_out, out->n_in};
     out->w = bridge_wrap(arena, plain_type(t->type), 2, shape, t->data);
+    out->f32 = t->type == DTYPE_F32;
     return true;
 }
 
@@ -185,17 +187,19 @@ static mlx_value *decode(mlx_arena *a, const mlx_weight *w)
     return value_reshape(a, q, 2, w->n_out, w->n_in);
 }
 
+mlx_value *mlx_weight_dense(mlx_arena *a, const mlx_weight *w)
+{
+    if (w->packed) {
+        return bridge_dequantize(a, w->w, w->scales, w->biases, w->group, w->bits);
+    }
+    return w->scales ? decode(a, w) : bridge_cast(a, w->w, MLX_F32);
+}
+
 mlx_value *mlx_weight_product(mlx_arena *a, const mlx_weight *w, const mlx_value *x)
 {
+    static const int turned[] = {1, 0};
     if (w->packed && bridge_dim(x, 0) <= w->n_rows_packed) {
         return bridge_quantized_matmul(a, x, w->w, w->scales, w->biases, w->group, w->bits);
     }
-    static const int turned[] = {1, 0};
-    mlx_value *dense;
-    if (w->packed) {
-        dense = bridge_dequantize(a, w->w, w->scales, w->biases, w->group, w->bits);
-    } else {
-        dense = w->scales ? decode(a, w) : bridge_cast(a, w->w, MLX_F32);
-    }
-    return bridge_two(a, BRIDGE_MATMUL, x, bridge_transpose(a, dense, 2, turned));
+    return bridge_two(a, BRIDGE_MATMUL, x, bridge_transpose(a, mlx_weight_dense(a, w), 2, turned));
 }

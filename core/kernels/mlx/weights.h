@@ -15,6 +15,7 @@
 #ifndef MLXR_KERNELS_MLX_WEIGHTS_H
 #define MLXR_KERNELS_MLX_WEIGHTS_H
 
+#include "base/region.h"
 #include "kernels/mlx/bridge.h"
 #include "quant/tensor.h"
 
@@ -25,9 +26,17 @@ typedef struct mlx_weight {
     mlx_value *scales, *biases; /* [n_out, n_in / group]; NULL: dense */
     int group, bits;
     bool packed;
-    int32_t n_rows_packed; /* products of more rows than this decode what is packed first */
+    bool f32;              /* w is dense, of F32 */
+    int32_t n_rows_packed; /* products of more rows than this decode what is packed first; INT32_MAX on a GPU */
     bool raw;              /* blocks as in the file, for our own kernels; no scales */
 } mlx_weight;
+
+/* Matrices of one shape: experts, heads. */
+typedef struct mlx_stack {
+    int32_t n;
+    mlx_weight all;         /* one below the other, [n × n_out, n_in]; all.w NULL: their types differ */
+    const mlx_weight *each; /* [n], parts of it */
+} mlx_stack;
 
 /* False: no memory; what went wrong inside MLX is in the arena's status. */
 bool mlx_weight_load(mlx_weight *out, mlx_arena *arena, const bridge_device *device, const tensor *source, bool raw);
@@ -38,5 +47,20 @@ mlx_value *mlx_vector_load(mlx_arena *arena, const tensor *source);
 
 /* x [n_rows, n_in] → [n_rows, n_out] */
 mlx_value *mlx_weight_product(mlx_arena *arena, const mlx_weight *w, const mlx_value *x);
+/* The weight as F32 [n_out, n_in]. */
+mlx_value *mlx_weight_dense(mlx_arena *arena, const mlx_weight *w);
+
+/* ---- stacks.c ---- */
+
+/* Those that lie one behind the other in the file are kept as one matrix is, others are joined: a copy. */
+bool mlx_stack_load(mlx_stack *out, mlx_arena *arena, region *memory, const bridge_device *device, const tensor *parts,
+                    uint32_t n);
+/* Is it better to look up the matrices of n_pairs rows (mlx_stack_chosen) than to multiply all rows by all of them? */
+bool mlx_stack_gathers(const mlx_stack *s, int32_t n_pairs);
+/* x [n, 1 or m, 1, n_in] by those that chosen [n, m] names → [n, m, 1, n_out] */
+mlx_value *mlx_stack_chosen(mlx_arena *arena, const mlx_stack *s, const mlx_value *x, const mlx_value *chosen,
+                            bool sorted);
+/* x [n, n_rows, n_in] → [n, n_rows, n_out], each with its own */
+mlx_value *mlx_stack_product(mlx_arena *arena, const mlx_stack *s, const mlx_value *x);
 
 #endif

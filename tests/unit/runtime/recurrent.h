@@ -25,13 +25,11 @@ enum { RECURRENT_HYBRIDS = sizeof recurrent_hybrids / sizeof *recurrent_hybrids 
 typedef struct mixer_family {
     const char *name;
     uint32_t head_dim; /* of the cache */
-    bool not_on_mlx;   /* it is refused there, by name (tests/oracle/test_families.c) */
 } mixer_family;
 
-/* Delta rule and Mamba-2 at the odd places of those that run on MLX, which come first. */
-static const mixer_family mixer_families[] = {{"lfm2", 16, false},          {"qwen3next", 32, false},
-                                              {"granitehybrid", 16, false}, {"nemotron-h", 32, false},
-                                              {"gemma4", 16, true},         {"deepseek3", 64, true}};
+/* Delta rule, Mamba-2 and latent attention at the odd places. */
+static const mixer_family mixer_families[] = {{"lfm2", 16},       {"qwen3next", 32}, {"granitehybrid", 16},
+                                              {"nemotron-h", 32}, {"gemma4", 16},    {"deepseek3", 64}};
 
 enum { MIXER_FAMILIES = sizeof mixer_families / sizeof *mixer_families };
 

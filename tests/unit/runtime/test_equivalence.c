@@ -247,10 +247,9 @@ static const tiny_model *model_at(size_t index)
         index -= n;
     }
     for (size_t i = 0; i < MIXER_FAMILIES; i++) {
-        /* both kinds of states, behind convolutions; they are F32 whatever the cache's type is */
+        /* both kinds of states, behind convolutions, which are F32 whatever the cache's type is, and latent numbers */
         bool quickly = !plain.backend || soak || (i % 2 && strcmp(plain.kv_type, "f32") == 0);
-        bool runs = !plain.backend || !mixer_families[i].not_on_mlx;
-        if (runs && quickly && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
+        if (quickly && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
             return mixer_at(i);
         }
     }
