@@ -84,6 +84,11 @@ class Synth(support.CliTest):
             memory = self.succeed("show", path, "--json").json["memory"]
             self.assertEqual(memory["kv_bytes_per_token_f16"], 2 * (24 + 8) * 2)
 
+    def test_experts_are_stacks(self):
+        path = self.write("layers=2,width=64,ffn=96,heads=4,vocab=400,experts=6,used=2", "Q8_0")
+        self.assertEqual(self.types_of(path)["blk.1.ffn_down_exps.weight"], "Q8_0")
+        self.assertEqual(len(self.succeed("run", path, "--raw", "-n", "3", "--temp", "0", "abc", "--json").json["ids"]), 3)
+
     def test_named_shapes_have_the_types_and_sizes_of_real_files(self):
         """Counts as the loaders of the field print them for the published Q4_K_M files of these models."""
         for shape, counts, n_weights in (
@@ -107,6 +112,9 @@ class Synth(support.CliTest):
             ("qwen3 and deepseek2", SHAPE + ",arch=phi", "Q4_0"),
             ("kv_rank, rot", SHAPE + ",kv_rank=16", "Q4_0"),
             ("kv_rank, rot", SHAPE + ",arch=deepseek2", "Q4_0"),
+            ("has experts", SHAPE + ",experts=4,used=5", "Q4_0"),
+            ("has experts", SHAPE + ",arch=qwen3,experts=4,used=1", "Q4_0"),
+            ("has experts", SHAPE + ",used=1", "Q4_0"),
             ("is no mix", SHAPE, "Q9"),
             ("NAME=TYPE", SHAPE, "Q4_0,Q5_0"),
             ("no tensor is called router", SHAPE, "Q4_0,router=Q8_0"),

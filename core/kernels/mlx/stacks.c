@@ -5,10 +5,6 @@
 #include "kernels/mlx/values.h"
 #include "kernels/mlx/weights.h"
 
-/* MLX's code for CPUs unpacks a matrix again for each row that has chosen it; so many rows for each matrix, and all are
- * multiplied by all instead (weights.c has the times). */
-#define CPU_PAIRS 5
-
 static bool are_alike(const tensor *parts, uint32_t n)
 {
     for (uint32_t i = 1; i < n; i++) {
@@ -178,13 +174,8 @@ mlx_value *mlx_stack_product(mlx_arena *a, const mlx_stack *s, const mlx_value *
 bool mlx_stack_gathers(const mlx_stack *s, int32_t n_pairs)
 {
     const mlx_weight *w = &s->all;
-    if (!w->w) {
-        return false;
-    }
-    if (!w->packed && !w->f32) { /* those that are looked up are decoded once for each pair */
-        return n_pairs < s->n;
-    }
-    return w->n_rows_packed == INT32_MAX || n_pairs / CPU_PAIRS <= s->n;
+    /* What MLX does not multiply by is decoded once for each pair. */
+    return w->w && (w->packed || w->f32 || n_pairs < s->n);
 }
 
 /* Decoded copies of those that are chosen: the blocks of one are not MLX's to multiply by. */

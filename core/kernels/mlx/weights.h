@@ -27,7 +27,7 @@ typedef struct mlx_weight {
     int group, bits;
     bool packed;
     bool f32;              /* w is dense, of F32 */
-    int32_t n_rows_packed; /* products of more rows than this decode what is packed first; INT32_MAX on a GPU */
+    int32_t n_rows_packed; /* products of more rows than this decode what is packed first */
     bool raw;              /* blocks as in the file, for our own kernels; no scales */
 } mlx_weight;
 
