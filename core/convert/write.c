@@ -146,7 +146,7 @@ static const out_tensor *source_before(const work *w, const out_tensor *t, uint6
 }
 
 /* What rows [first, first + n) of t, which are `from`'s from_row and on, were read from leaves memory. Rows of packed
- * tensors may lie side by side: all of one at once, when the next one is begun. */
+ * tensors may lie side by side: what is left of one all at once, when the next one is begun. */
 static void forget_source(const work *w, const out_tensor *t, uint64_t first, uint64_t n, const out_tensor *from,
                           uint64_t from_row)
 {
@@ -154,7 +154,9 @@ static void forget_source(const work *w, const out_tensor *t, uint64_t first, ui
     if (before && before != from && before->packed) {
         packed_forget(before->packed);
     }
-    if (!from->packed) {
+    if (from->packed) {
+        packed_forget_rows(from->packed, from_row, n);
+    } else {
         mapping_forget_part((const uint8_t *)from->in->data + from_row * from->in->row_bytes,
                             (size_t)n * from->in->row_bytes);
     }

@@ -116,6 +116,8 @@ static void take(const packed_weight *p, uint64_t k, uint64_t row, uint64_t n, u
         case PACKED_FP8:
             memcpy(q[r], p->q + at, 32);
             break;
+        case PACKED_TURNED: /* see put_turned */
+            break;
         }
     }
 }
@@ -162,6 +164,7 @@ static float scale_of(const packed_weight *p, uint64_t k, uint64_t row, float *b
     case PACKED_FP8:
         return number_at(p->scale_type, p->scales, row / p->group_rows * n_groups + group);
     case PACKED_MXFP4:
+    case PACKED_TURNED:
         break;
     }
     return 0;
@@ -253,6 +256,36 @@ static uint64_t source_row(const packed_weight *p, uint64_t row)
     return row - at + (at < half ? 2 * at : 2 * (at - half) + 1);
 }
 
+/* Rows of one matrix whose columns lie together: LINE bytes of each at a time, as the memory has them. */
+#define LINE 64
+static void turn_rows(const packed_weight *p, const uint8_t *matrix, uint64_t row, uint64_t n, size_t step,
+                      uint8_t *dst)
+{
+    size_t size = dtype_row_bytes(p->type, 1), row_bytes = size * (size_t)p->n_in, most = LINE / size;
+    for (uint64_t done = 0; done < n; done += most) {
+        size_t some = n - done < most ? (size_t)(n - done) : most;
+        for (size_t k = 0; k < p->n_in; k++) {
+            const uint8_t *from = matrix + (k * p->n_rows + row + done * step) * size;
+            for (size_t r = 0; r < some; r++) {
+                memcpy(dst + (done + r) * row_bytes + k * size, from + r * step * size, size);
+            }
+        }
+    }
+}
+
+/* Where rows alternate, each half of a matrix has every second one. */
+static void put_turned(const packed_weight *p, uint64_t first, uint64_t n, uint8_t *dst)
+{
+    size_t size = dtype_row_bytes(p->type, 1), row_bytes = size * (size_t)p->n_in;
+    uint64_t together = p->n_zip ? p->n_rows / 2 : p->n_rows;
+    for (uint64_t done = 0; done < n;) {
+        uint64_t row = first + done, left = together - row % together, some = n - done < left ? n - done : left;
+        const uint8_t *matrix = p->q + row / p->n_rows * p->n_rows * row_bytes;
+        turn_rows(p, matrix, source_row(p, row) % p->n_rows, some, p->n_zip ? 2 : 1, dst + done * row_bytes);
+        done += some;
+    }
+}
+
 void packed_rows(const packed_weight *p, uint64_t first, uint64_t n, void *dst)
 {
     const dtype_info *info = dtype_find((uint32_t)p->type);
@@ -260,6 +293,10 @@ void packed_rows(const packed_weight *p, uint64_t first, uint64_t n, void *dst)
     uint8_t q[ROWS][WIDTH], *out = dst;
     if (p->order) {
         put_unordered(p, first, n, dst);
+        return;
+    }
+    if (p->layout == PACKED_TURNED) {
+        put_turned(p, first, n, dst);
         return;
     }
     for (uint64_t done = 0; done < n;) {
@@ -279,5 +316,31 @@ void packed_forget(const packed_weight *p)
 {
     for (uint32_t i = 0; i < p->n_sources; i++) {
         mapping_forget_part(p->sources[i], (size_t)p->source_bytes[i]);
+    }
+}
+
+/* Bytes that rows [first, first + n) of q have, where rows lie one behind the other. */
+static void forget_lines(const packed_weight *p, uint64_t first, uint64_t n, uint64_t bits)
+{
+    const uint8_t *lines = p->q + first * p->n_in * bits / 8;
+    mapping_forget_part(lines, (size_t)(n * p->n_in * bits / 8));
+}
+
+/* Every row of a turned matrix is made of all of it: what is given back are the two before, where threads that were
+ * slower may have looked at them again, and those that end here. Where rows alternate, a half's have the other
+ * half's between them. */
+void packed_forget_rows(const packed_weight *p, uint64_t first, uint64_t n)
+{
+    if (p->layout == PACKED_TURNED) {
+        uint64_t matrix = first / p->n_rows, begin = matrix > 2 ? matrix - 2 : 0, end = (first + n) / p->n_rows;
+        forget_lines(p, begin * p->n_rows, (end - begin) * p->n_rows, 8 * dtype_row_bytes(p->type, 1));
+    } else if (p->n_zip) {
+        for (uint64_t done = 0, some; done < n; done += some) {
+            uint64_t left = p->n_zip / 2 - (first + done) % (p->n_zip / 2);
+            some = n - done < left ? n - done : left;
+            forget_lines(p, source_row(p, first + done) / 2 * 2, 2 * some, p->bits);
+        }
+    } else if (p->layout != PACKED_GPTQ && p->layout != PACKED_AWQ) {
+        forget_lines(p, first, n, p->bits);
     }
 }

@@ -1,6 +1,6 @@
 /*
- * Weights of quantised safetensors: packed in ways that no kernel reads, rewritten row by row as blocks of one that
- * does. Owner: the model_file; nothing is copied until rows are asked for. Lifetime: its own. Immutable; any thread.
+ * Weights of safetensors that lie in ways that no kernel reads, quantised or turned, rewritten row by row as one does.
+ * Owner: the model_file; nothing is copied until rows are asked for. Lifetime: its own. Immutable; any thread.
  *
  * A checkpoint's numbers become blocks that stand for the same weights exactly: of a GGUF format where one holds them
  * (GPTQ without zero points: Q4_0; MLX with halves: Q4_1 or Q5_1; MXFP4), else of quant/codec_checkpoint.h. Scales of
@@ -18,12 +18,14 @@ typedef enum packed_layout {
     PACKED_MXFP4,  /* bytes of two inputs, the first one low: q[n_out][n_in / 2], scales[n_out][n_in / 32] of E8M0 */
     PACKED_NF4,    /* bitsandbytes: bytes of two weights, the first one high; scales[n_out × groups], maybe quantised */
     PACKED_FP8,    /* q[n_out][n_in], scales[⌈n_out / group_rows⌉][⌈n_in / group⌉] */
+    PACKED_TURNED, /* plain weights, of each matrix of a stack q[n_in][n_rows] */
 } packed_layout;
 
 typedef struct packed_weight {
     packed_layout layout;
-    dtype type; /* of the blocks that rows become */
-    uint64_t n_in, n_out;
+    dtype type;                 /* of the blocks that rows become */
+    uint64_t n_in, n_out;       /* n_out: of all matrices of a stack */
+    uint64_t n_rows;            /* PACKED_TURNED: of one of them */
     uint64_t group, group_rows; /* inputs and outputs that share a scale */
     uint32_t bits;
     bool zero_less_one; /* GPTQ: zero points are stored less 1 */
@@ -46,5 +48,8 @@ typedef struct packed_weight {
 void packed_rows(const packed_weight *p, uint64_t first, uint64_t n, void *dst);
 /* The pages of what it was made of leave memory until they are needed again. */
 void packed_forget(const packed_weight *p);
+/* The same of what no row but [first, first + n), and of turned matrices those before, is made of, as far as it lies
+ * together: memory is bounded whatever the tensor's size. Where outputs lie side by side (GPTQ, AWQ) nothing does. */
+void packed_forget_rows(const packed_weight *p, uint64_t first, uint64_t n);
 
 #endif

@@ -182,44 +182,66 @@ static mlxr_status read_vector(const reader *r, tensor *t, unsigned change)
     return status;
 }
 
-/* A stack of matrices [n_stack][n_rows][n_columns] with rows and columns exchanged, and then rows 0, 2, 4 … before 1,
- * 3, 5 …: a copy, which weights as large as real ones are too much for. */
-static mlxr_status turn_stack(const reader *r, tensor *t, unsigned change)
+/* Elements 0, 2, 4 … of each row before 1, 3, 5 …: a copy. */
+static mlxr_status unzip_rows(const reader *r, tensor *t)
 {
-    bool turned = (change & HF_TRANSPOSED) != 0, zipped = (change & HF_ZIPPED) != 0;
-    if (t->n_dims != (turned ? 3 : 2) || t->n_bytes > COPY_MAX) {
+    size_t size = dtype_row_bytes(t->type, 1), n = (size_t)t->shape[0];
+    if (t->n_dims != 2 || t->n_bytes > COPY_MAX) {
         return bad(r, MLXR_LIMIT,
-                   "tensor '%.128s' has %u dimensions and %zu bytes; it must be copied, which takes %d and at "
-                   "most %zu",
-                   t->name, t->n_dims, t->n_bytes, turned ? 3 : 2, COPY_MAX);
+                   "tensor '%.128s' has %u dimensions and %zu bytes; it must be copied, which takes 2 and at most %zu",
+                   t->name, t->n_dims, t->n_bytes, COPY_MAX);
     }
-    size_t size = dtype_row_bytes(t->type, 1), n_in = (size_t)t->shape[turned ? 1 : 0];
-    size_t n_out = turned ? (size_t)t->shape[0] : 1, n_stack = (size_t)(turned ? t->shape[2] : t->shape[1]);
-    size_t n_zip = turned ? n_out : n_in;
     uint8_t *copy = region_alloc(r->memory, t->n_bytes);
     if (!copy) {
         return error_nomem(r->error, t->name, t->n_bytes);
     }
-    if (zipped && n_zip % 2) {
-        return bad(r, MLXR_FORMAT, "tensor '%.128s' holds pairs of gate and up, but has %zu", t->name, n_zip);
-    }
     const uint8_t *from = t->data;
-    for (size_t s = 0; s < n_stack; s++) {
-        for (size_t i = 0; i < n_in; i++) {
-            for (size_t o = 0; o < n_out; o++) {
-                size_t z = turned ? o : i, to = zipped ? z / 2 + z % 2 * (n_zip / 2) : z;
-                size_t at = turned ? to * n_in + i : to;
-                memcpy(copy + (s * n_in * n_out + at) * size, from + ((s * n_in + i) * n_out + o) * size, size);
-            }
+    for (size_t row = 0; row < t->shape[1]; row++) {
+        for (size_t i = 0; i < n; i++) {
+            size_t to = i / 2 + i % 2 * (n / 2);
+            memcpy(copy + (row * n + to) * size, from + (row * n + i) * size, size);
         }
     }
     t->data = copy;
-    if (turned) {
-        t->shape[0] = n_in;
-        t->shape[1] = n_out;
-        t->row_bytes = n_in * size;
-    }
     return MLXR_OK;
+}
+
+/* A stack of matrices whose inputs are outermost: rows are made when they are needed. */
+static mlxr_status turn_stack(const reader *r, tensor *t, unsigned change, const packed_weight **packed)
+{
+    if (t->n_dims != 3) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s' has %u dimensions; a stack of matrices has 3", t->name, t->n_dims);
+    }
+    packed_weight *w = region_alloc(r->memory, sizeof *w);
+    if (!w) {
+        return error_nomem(r->error, t->name, sizeof *w);
+    }
+    *w = (packed_weight){.layout = PACKED_TURNED,
+                         .type = t->type,
+                         .n_in = t->shape[1],
+                         .n_rows = t->shape[0],
+                         .n_out = t->shape[0] * t->shape[2],
+                         .n_zip = change & HF_ZIPPED ? t->shape[0] : 0,
+                         .q = t->data,
+                         .sources = {t->data},
+                         .source_bytes = {t->n_bytes},
+                         .n_sources = 1};
+    t->data = NULL;
+    t->shape[0] = w->n_in;
+    t->shape[1] = w->n_rows;
+    t->row_bytes = dtype_row_bytes(t->type, (size_t)w->n_in);
+    *packed = w;
+    return MLXR_OK;
+}
+
+/* Tensors of gate and up in turn, and those that are stored the other way round. */
+static mlxr_status rearrange(const reader *r, tensor *t, unsigned change, const packed_weight **packed)
+{
+    if (change & HF_ZIPPED && t->shape[0] % 2) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s' holds pairs of gate and up, but has %" PRIu64, t->name,
+                   t->shape[0]);
+    }
+    return change & HF_TRANSPOSED ? turn_stack(r, t, change, packed) : unzip_rows(r, t);
 }
 
 static mlxr_status check_bytes(const reader *r, const char *name, const tensor *t, const extent *e)
@@ -252,7 +274,7 @@ static mlxr_status read_piece(const reader *r, const char *name, const json_t *e
 }
 
 static mlxr_status read_tensor(const reader *r, const char *name, const json_t *entry, tensor *t, extent *e,
-                               hf_fate *fate, bool *halves)
+                               hf_fate *fate, bool *halves, const packed_weight **packed)
 {
     char ours[NAME_BYTES_MAX + 1];
     unsigned change;
@@ -280,7 +302,7 @@ static mlxr_status read_tensor(const reader *r, const char *name, const json_t *
         return error_nomem(r->error, "a tensor name", strlen(ours) + 1);
     }
     if (change & (HF_TRANSPOSED | HF_ZIPPED)) {
-        return turn_stack(r, t, change);
+        return rearrange(r, t, change, packed);
     }
     uint64_t skipped = change & HF_POSITIONS ? r->config->class->first_position : 0;
     if (skipped && (t->n_dims != 2 || t->shape[1] <= skipped)) {
@@ -370,7 +392,7 @@ static mlxr_status read_entries(const reader *r, const json_t *header, tensor_li
         if (part == HF_PART_NONE) {
             tensor *t = &out->tensors[out->n];
             bool halves = false;
-            status = read_tensor(r, name, entry, t, e, &fate, &halves);
+            status = read_tensor(r, name, entry, t, e, &fate, &halves, &out->turned[out->n]);
             if (status == MLXR_OK && halves) {
                 status = halve(r, t, t + 1);
             }
@@ -424,8 +446,9 @@ mlxr_status safetensors_read_part(tensor_list *out, const mapping *bytes, const 
     extent *extents = calloc(n + 1, sizeof *extents);
     bool mixers = config->class && config->class->mixer; /* one of theirs may become two */
     tensor_list list = {.tensors = region_array(memory, mixers ? 2 * n : n, sizeof *list.tensors)};
+    list.turned = region_array(memory, mixers ? 2 * n : n, sizeof *list.turned);
     list.packed.pieces = region_array(memory, config->quant.kind ? n : 1, sizeof *list.packed.pieces);
-    if (extents && list.tensors && list.packed.pieces) {
+    if (extents && list.tensors && list.turned && list.packed.pieces) {
         status = read_entries(&r, header, &list, extents);
     } else {
         status = error_nomem(error, "the tensor table", n * (sizeof *extents + sizeof *list.tensors));
@@ -451,14 +474,10 @@ static mlxr_status check_output(const model_file *file, const hf_config *config,
     return MLXR_OK;
 }
 
-/* Quantised weights behind the others, under GGUF's names. */
+/* Quantised weights behind the others, under GGUF's names; in `table` how their rows are made. */
 static mlxr_status add_packed(model_file *file, const hf_config *config, const packed_tensor *packed, uint64_t n_packed,
-                              tensor *all, uint64_t *at, mlxr_error *error)
+                              tensor *all, const packed_weight **table, uint64_t *at, mlxr_error *error)
 {
-    const packed_weight **table = region_array(&file->memory, (size_t)(*at + n_packed), sizeof *table);
-    if (!table) {
-        return error_nomem(error, "the tensor table", (size_t)(*at + n_packed) * sizeof *table);
-    }
     for (uint64_t i = 0; i < n_packed; i++) {
         char ours[NAME_BYTES_MAX + 16];
         unsigned change;
@@ -478,7 +497,6 @@ static mlxr_status add_packed(model_file *file, const hf_config *config, const p
         }
         table[(*at)++] = packed[i].weight;
     }
-    file->packed = table;
     return MLXR_OK;
 }
 
@@ -500,17 +518,20 @@ static mlxr_status join(model_file *file, const hf_config *config, const tensor_
         return status;
     }
     tensor *all = region_array(&file->memory, (size_t)(n + n_packed), sizeof *all);
-    if (!all) {
+    const packed_weight **table = region_array(&file->memory, (size_t)(n + n_packed), sizeof *table);
+    if (!all || !table) {
         return error_nomem(error, "the tensor table", (size_t)(n + n_packed) * sizeof *all);
     }
     for (uint32_t i = 0; i < n_parts; i++) {
         memcpy(all + at, parts[i].tensors, (size_t)parts[i].n * sizeof *all);
+        memcpy(table + at, parts[i].turned, (size_t)parts[i].n * sizeof *table);
         at += parts[i].n;
     }
     memcpy(all + at, config->extra, config->n_extra * sizeof *all);
     if (n_packed) {
-        status = add_packed(file, config, packed, n_packed, all, &n, error);
+        status = add_packed(file, config, packed, n_packed, all, table, &n, error);
     }
+    file->packed = table;
     file->tensors = all;
     file->n_tensors = n;
     return status;

@@ -175,6 +175,7 @@ mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *nam
 /* The tensors of one weight file (region memory, data pointing into `bytes`), and the pieces of quantised ones. */
 typedef struct tensor_list {
     tensor *tensors;
+    const packed_weight **turned; /* [n]: how rows are made of those that are stored the other way round; else NULL */
     uint64_t n;
     packed_pieces packed;
 } tensor_list;

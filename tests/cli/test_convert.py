@@ -1,10 +1,12 @@
 """quantize, convert: model files out of model files."""
 import json
+import math
 import os
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import time
 
 import support
@@ -92,6 +94,64 @@ class Imatrix(support.CliTest):
         self.fail_with(1, "whole windows of 5000", "imatrix", model, out + "x", "--file", text, "--ctx", "5000")
         self.assertFalse(os.path.exists(out + "x"))
         self.fail_with(2, "would change nothing", "quantize", model, out, "--type", "F16", "--imatrix", matrix)
+
+
+class Memory(support.CliTest):
+    """Pages of a file that is mapped are resident, too, until they are given back."""
+
+    RESIDENT_MAX = 160 << 20
+    WIDTH = 1024
+
+    def write_folder(self, tensors, **config):
+        """gpt-oss's, with one layer of these tensors, all zeros: the file has holes, which are read as any other bytes."""
+        folder = support.write_family("gpt-oss", self.home)
+        with open(os.path.join(folder, "config.json"), "r+", encoding="utf-8") as file:
+            known = json.load(file)
+            known.update(hidden_size=self.WIDTH, intermediate_size=self.WIDTH, num_hidden_layers=1, layer_types=["full_attention"],
+                         tie_word_embeddings=True, **config)  # fmt: skip
+            file.seek(0)
+            file.truncate()
+            json.dump(known, file)
+        header, at = {}, 0
+        for name, kind, size, dims in [("model.embed_tokens.weight", "BF16", 2, [320, self.WIDTH]), *tensors]:
+            n_bytes = size * math.prod(dims)
+            header[name] = {"dtype": kind, "shape": dims, "data_offsets": [at, at + n_bytes]}
+            at += n_bytes
+        text = json.dumps(header).encode()
+        with open(os.path.join(folder, "model.safetensors"), "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            file.truncate(8 + len(text) + at)
+        return folder, at
+
+    def check(self, tensors, *options, **config):
+        folder, n_bytes = self.write_folder(tensors, **config)
+        self.assertGreater(n_bytes, 2.3 * self.RESIDENT_MAX)
+        out = os.path.join(self.home, "out.gguf")
+        process = subprocess.Popen([support.MLXR, "convert", folder, out, *options], env=self.environment(),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+        with process.stderr:
+            said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0, said)
+        resident = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        self.assertLess(resident, self.RESIDENT_MAX, f"{n_bytes} bytes of tensors")
+
+    def test_a_model_larger_than_the_limit_is_converted_within_it(self):
+        matrices = [(f"model.layers.0.self_attn.{name}_proj.weight", "BF16", 2, [65536, self.WIDTH]) for name in "vkq"]
+        self.check(matrices, "--type", "Q4_K_M")
+
+    def test_a_stack_that_is_turned_is_never_in_memory_as_a_whole(self):
+        stacks = [("gate_up_proj", [64, self.WIDTH, 2 * self.WIDTH]), ("down_proj", [64, self.WIDTH, self.WIDTH])]
+        self.check([(f"model.layers.0.mlp.experts.{name}", "BF16", 2, dims) for name, dims in stacks], "--type", "Q4_0",
+                   num_local_experts=64)  # fmt: skip
+
+    def test_a_stack_that_is_quantised_is_never_in_memory_as_a_whole(self):
+        n, rows, blocks = 512, 2 * self.WIDTH, self.WIDTH // 32
+        stacks = [("gate_up_proj_blocks", [n, rows, blocks, 16]), ("gate_up_proj_scales", [n, rows, blocks])]
+        stacks += [("down_proj_blocks", [n, self.WIDTH, blocks, 16]), ("down_proj_scales", [n, self.WIDTH, blocks])]
+        self.check([(f"model.layers.0.mlp.experts.{name}", "U8", 1, dims) for name, dims in stacks], num_local_experts=n,
+                   quantization_config={"quant_method": "mxfp4"})  # fmt: skip
 
 
 def folders():
