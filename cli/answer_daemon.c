@@ -458,6 +458,7 @@ int answer_daemon_open(answerer **out, options *o, client *c, const char *model)
     t->base.has_template = json_is_true(json_object_get(t->model, "has_template")) ||
                            json_is_string(json_object_get(t->model, "template"));
     t->base.batch_invariant = json_is_true(json_object_get(loaded, "batch_invariant"));
+    t->base.activations = (uint32_t)json_integer_value(json_object_get(loaded, "activations"));
     json_decref(loaded);
     int code = apply_entry(t, o);
     if (code != EXIT_OK) {

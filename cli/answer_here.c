@@ -228,6 +228,7 @@ int answer_here_open(answerer **out, options *o, const char *model)
     h->base.load_ms = s->load_ms;
     h->base.has_template = info->has_chat_template || h->session.entry.template_text;
     h->base.batch_invariant = mlxr_engine_info_get(s->engine)->batch_invariant;
+    h->base.activations = mlxr_engine_info_get(s->engine)->activation_bits;
     *out = &h->base;
     return EXIT_OK;
 }

@@ -114,6 +114,7 @@ static json_t *row_json(const bench_report *r, const bench_row *row, const figur
                               engine->backend, "threads", (int)engine->n_threads, "cpu_features", engine->cpu_features);
     json_object_update(line, costs);
     json_decref(costs);
+    json_object_set_new(line, "activations", json_integer(engine->activation_bits));
     if (row->depth) {
         json_object_set_new(line, "depth", json_integer(row->depth));
     }

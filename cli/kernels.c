@@ -27,6 +27,7 @@ mlxr_engine_options kernels_engine(const options *o, char kernels[KERNELS_PATH_M
                                  .n_threads = o->n_threads,
                                  .kv_bytes = (size_t)o->kv_bytes,
                                  .kv_type = o->kv_type,
+                                 .activations = o->activations,
                                  .cpu_features = o->cpu_features,
                                  .batch_invariant = o->batch_invariant,
                                  .kernel_file = kernels_file(kernels),

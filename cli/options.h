@@ -57,7 +57,7 @@ typedef struct count_list { /* 1,8,32 */
 typedef struct options {
     bool help, json, verbose, tensors, metal;
     /* engine */
-    const char *backend, *cpu_features, *kv_type;
+    const char *backend, *cpu_features, *kv_type, *activations;
     uint32_t n_threads, n_ctx;
     text_list adapters; /* FILE, or FILE=SCALE */
     uint64_t kv_bytes, kv_disk_bytes;

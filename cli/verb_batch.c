@@ -65,7 +65,7 @@ static void feed_list(XXH3_state_t *state, const text_list *list)
 /* Options that change what is computed or taken for the default; where a file is named, its text is fed. */
 static bool decides(const option_spec *spec)
 {
-    static const char *const names[] = {"tokens", "raw", "system", "ctx", "kv-type", NULL};
+    static const char *const names[] = {"tokens", "raw", "system", "ctx", "kv-type", "activations", NULL};
     bool named = spec->groups & GROUP_SAMPLING;
     for (const char *const *name = names; *name && !named; name++) {
         named = strcmp(spec->name, *name) == 0;
@@ -313,6 +313,7 @@ static json_t *summary_json(const batch *b, const scheduler_stats *stats, double
     json_object_set_new(root, "steps", json_integer((json_int_t)stats->n_steps));
     json_object_set_new(root, "preempted", json_integer((json_int_t)stats->n_preempted));
     json_object_set_new(root, "batch_invariant", json_boolean(mlxr_engine_info_get(b->s.engine)->batch_invariant));
+    json_object_set_new(root, "activations", json_integer(mlxr_engine_info_get(b->s.engine)->activation_bits));
     json_t *draft = session_draft_json(b->o, stats->drafts);
     if (draft) {
         json_object_set_new(root, "draft", draft);

@@ -99,9 +99,11 @@ static void check_backends(findings *f, const json_t *system)
         bool present = json_is_true(json_object_get(entry, "present"));
         bool invariant = json_is_true(json_object_get(entry, "batch_invariant"));
         const char *device = json_string_value(json_object_get(entry, "device"));
-        char here[160];
-        snprintf(here, sizeof here, "present%s%s; %s", device ? ": " : "", device ? device : "",
-                 invariant ? "results never depend on the batch" : "cannot keep --batch-invariant");
+        bool rounds = json_array_size(json_object_get(entry, "activations")) > 1;
+        char here[200];
+        snprintf(here, sizeof here, "present%s%s; %s%s", device ? ": " : "", device ? device : "",
+                 invariant ? "results never depend on the batch" : "cannot keep --batch-invariant",
+                 rounds ? "; activations of 16 or 8 bits" : "");
         snprintf(what, sizeof what, "backend %s", name ? name : "?");
         add(f, GOOD, what, present ? here : why ? why : "absent", NULL);
         any |= present;

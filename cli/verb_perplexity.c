@@ -236,6 +236,7 @@ static int print_result(const options *o, measurement *m, double seconds)
         if (o->batch_invariant) {
             json_object_set_new(root, "batch_invariant", json_true());
         }
+        json_object_set_new(root, "activations", json_integer(mlxr_engine_info_get(m->s.engine)->activation_bits));
         if (o->kld) {
             json_object_set_new(root, "kld_mean", json_number(c.mean));
             json_object_set_new(root, "kld_p99", json_number(c.p99));

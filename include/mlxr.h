@@ -77,8 +77,13 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
     uint32_t n_threads;              /* 0: one per core this process may run on */
     size_t kv_bytes;                 /* 0: sized from free memory; the byte budget of the KV arena */
     const char *kv_type;             /* NULL: "f16"; also "f32", "bf16", "q8_0", "q4_0": 4, 2, 2, 1.06, 0.56 bytes */
-    const char *cpu_features;        /* NULL: all granted; "-avx512,-amx" masks levels */
-    bool no_prefix_cache;            /* sequences share nothing and nothing is kept */
+    /* Bits of what meets quantised weights. NULL: "16", where nothing that can be measured tells it from float32. "8",
+     * as most engines have it ("W4A8" for weights of 4 bits): prompts up to 1.8 times as fast on a CPU, for a mean KL
+     * divergence of some thousandths (docs/performance.md). Logits and the first layers keep 16 then, and weights of
+     * 16 bits or more are not touched. A backend that cannot is refused by mlxr_engine_open with MLXR_UNSUPPORTED. */
+    const char *activations;
+    const char *cpu_features; /* NULL: all granted; "-avx512,-amx" masks levels */
+    bool no_prefix_cache;     /* sequences share nothing and nothing is kept */
     /* Insist that results do not depend on the batch: the logits of a token are the same bits whatever else its step
      * computes, however its prompt was cut into steps, and for any n_threads. Then only kernels that keep this are
      * used; a backend that has none for something is refused by mlxr_engine_open with MLXR_UNSUPPORTED. The CPU
@@ -106,7 +111,8 @@ typedef struct mlxr_engine_info {
     const char *backend;
     const char *cpu_features; /* in use: granted and not masked, such as "avx2,avx512"; "" */
     uint32_t n_threads;
-    bool batch_invariant; /* results never depend on the batch, whether that was insisted on or not */
+    uint32_t activation_bits; /* 16, or 8 where that was asked for */
+    bool batch_invariant;     /* results never depend on the batch, whether that was insisted on or not */
 } mlxr_engine_info;
 MLXR_API const mlxr_engine_info *mlxr_engine_info_get(const mlxr_engine *engine);
 

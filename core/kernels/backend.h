@@ -16,12 +16,13 @@ typedef struct backend backend; /* one open device; each backend defines its own
 typedef struct program program; /* a plan made ready for a device: fused, kernels chosen, weights in place */
 
 typedef struct backend_options {
-    uint32_t n_threads;      /* ≥ 1 */
-    cpu_features features;   /* what the CPU backend may use */
-    bool scalar;             /* the oracle: scalar kernels, double accumulators, no fusion */
-    bool batch_invariant;    /* use no kernel whose result for a row depends on the step's other rows; set only where
-                                backend_ops says that there are such kernels for everything */
-    const char *kernel_file; /* what is known of this device's kernels (check_kernels), or NULL; read by open */
+    uint32_t n_threads;       /* ≥ 1 */
+    cpu_features features;    /* what the CPU backend may use */
+    bool scalar;              /* the oracle: scalar kernels, double accumulators, no fusion */
+    uint32_t activation_bits; /* of inputs that meet quantised weights: 8, or what the backend has best */
+    bool batch_invariant;     /* use no kernel whose result for a row depends on the step's other rows; set only where
+                                 backend_ops says that there are such kernels for everything */
+    const char *kernel_file;  /* what is known of this device's kernels (check_kernels), or NULL; read by open */
     void (*warn)(void *user, const char *line); /* what open has to tell, or NULL */
     void *warn_user;
 } backend_options;
@@ -77,6 +78,7 @@ typedef struct step {
 typedef struct backend_ops {
     const char *name;
     batch_dependence batch;
+    bool rounds_activations; /* heeds backend_options.activation_bits; else the engine refuses it */
     mlxr_status (*open)(backend **out, const backend_options *options, mlxr_error *error);
     void (*close)(backend **b);
     /* Makes a plan ready. What the device cannot run is MLXR_UNSUPPORTED, said in words at load time. The plan and its

@@ -54,6 +54,8 @@ static json_t *backends_json(void)
         json_t *entry = json_pack("{s:s, s:b}", "name", known[i].name, "present", ops != NULL);
         if (ops) {
             json_object_set_new(entry, "batch_invariant", json_boolean(ops->batch != BATCH_MATTERS));
+            json_object_set_new(entry, "activations",
+                                ops->rounds_activations ? json_pack("[i, i]", 16, 8) : json_pack("[i]", 16));
             if (ops->numerics) {
                 add_device(entry, ops);
             }

@@ -65,6 +65,21 @@ mlxr_status engine_insist(const backend_ops *ops, bool batch_invariant, mlxr_err
     return MLXR_OK;
 }
 
+static mlxr_status choose_activations(mlxr_engine *e, const char *bits, mlxr_error *error)
+{
+    bool eight = bits && strcmp(bits, "8") == 0;
+    if (bits && !eight && strcmp(bits, "16") != 0) {
+        return error_set(error, MLXR_ARG, "activations of '%s' bits are unknown; use 16 or 8", bits);
+    }
+    if (eight && !e->ops->rounds_activations) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "backend '%s' has no kernels for activations of 8 bits; use 16, or backend 'cpu'",
+                         e->ops->name);
+    }
+    e->options.activation_bits = eight ? 8 : 16;
+    return MLXR_OK;
+}
+
 static mlxr_status choose_kv_type(mlxr_engine *e, const char *name, mlxr_error *error)
 {
     e->kv_type = KV_TYPE_DEFAULT;
@@ -164,6 +179,7 @@ static void note_info(mlxr_engine *e)
     e->info = (mlxr_engine_info){.backend = e->options.scalar ? "cpu-scalar" : e->ops->name,
                                  .cpu_features = e->features_text,
                                  .n_threads = e->options.n_threads,
+                                 .activation_bits = e->options.activation_bits,
                                  .batch_invariant = e->options.batch_invariant || e->ops->batch == BATCH_NEVER_MATTERS};
 }
 
@@ -211,6 +227,9 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
     }
     if (status == MLXR_OK) {
         status = choose_kv_type(e, o->kv_type, error);
+    }
+    if (status == MLXR_OK) {
+        status = choose_activations(e, o->activations, error);
     }
     if (status == MLXR_OK) {
         status = open_cache(e, o, error);

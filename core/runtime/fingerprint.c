@@ -63,11 +63,12 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
     if (!state) {
         return false;
     }
-    uint64_t numbers[] = {4 /* version of this scheme, and of the order in which kernels add up */,
+    uint64_t numbers[] = {5 /* version of this scheme, and of the order in which kernels add up */,
                           o->kv_type,
                           o->page_tokens,
                           o->device->scalar,
                           o->device->features,
+                          o->device->activation_bits,
                           file->rope_halves | (uint64_t)o->rope_is_long << 1};
     XXH3_128bits_reset(state);
     add(state, numbers, sizeof numbers);

@@ -9,6 +9,7 @@
  *   KV type, tokens a page                           they say what the bytes of a page mean
  *   backend, what it computes with (instruction      the order of summation differs, and with it the last bits
  *   sets in use; a library's version, a device)
+ *   bits of activations                              8 of them round what meets the weights
  *   sources of the layers that compute, compiler     a new kernel may round differently; so may another compiler
  *
  * Not in the name: threads, batch, budgets, context limit (but which of LongRoPE's factors it chose), tokenizer and

@@ -152,8 +152,10 @@ static json_t *tell_model(const admin_call *c, const model_answer *a)
 
 static json_t *tell_load(const admin_call *c, const model_answer *a)
 {
-    return json_pack("{s:o, s:f, s:b}", "model", registry_model_json(&a->models[0]), "load_ms",
-                     (double)a->load_us / 1e3, "batch_invariant", mlxr_engine_info_get(c->d->engine)->batch_invariant);
+    const mlxr_engine_info *engine = mlxr_engine_info_get(c->d->engine);
+    return json_pack("{s:o, s:f, s:b, s:I}", "model", registry_model_json(&a->models[0]), "load_ms",
+                     (double)a->load_us / 1e3, "batch_invariant", engine->batch_invariant, "activations",
+                     (json_int_t)engine->activation_bits);
 }
 
 static json_t *tell_unload(const admin_call *c, const model_answer *a)

@@ -25,9 +25,9 @@ void admin_version(void *service, http_exchange *x)
 static json_t *engine_json(const struct daemon *d)
 {
     const mlxr_engine_info *info = mlxr_engine_info_get(d->engine);
-    return json_pack("{s:s, s:s, s:I, s:b, s:b}", "backend", info->backend, "cpu_features", info->cpu_features,
-                     "n_threads", (json_int_t)info->n_threads, "batch_invariant", info->batch_invariant, "alive",
-                     daemon_engine_alive(d));
+    return json_pack("{s:s, s:s, s:I, s:I, s:b, s:b}", "backend", info->backend, "cpu_features", info->cpu_features,
+                     "n_threads", (json_int_t)info->n_threads, "activations", (json_int_t)info->activation_bits,
+                     "batch_invariant", info->batch_invariant, "alive", daemon_engine_alive(d));
 }
 
 static json_t *memory_json(const struct daemon *d)

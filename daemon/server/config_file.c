@@ -20,6 +20,7 @@ const config_option config_options[N_CONFIG_OPTIONS] = {
     {"threads", "threads", "performance", false},
     {"backend", "backend", "performance", false},
     {"kv_type", "kv-type", "performance", false},
+    {"activations", "activations", "performance", false},
     {"kv_bytes", "kv-bytes", "performance", false},
     {"kv_disk_bytes", "kv-disk-bytes", "performance", false},
     {"draft", "draft", "performance", true},

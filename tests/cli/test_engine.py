@@ -124,6 +124,16 @@ class BatchInvariant(Options):
         self.fail_with(2, "takes no value", "run", self.model, "x", "--batch-invariant=yes")
         self.fail_with(2, "unknown option", "tokenize", self.model, "x", "--batch-invariant")
 
+    def test_activations_of_8_bits_are_an_option_and_told(self):
+        plain, same, less = (self.answer("the", "-n", "8", *o) for o in ([], ["--activations", "16"], ["--activations=8"]))
+        self.assertEqual([told["activations"] for told in (plain, same, less)], [16, 16, 8])
+        self.assertEqual(same["ids"], plain["ids"])
+        self.assertEqual(len(less["ids"]), len(plain["ids"]))
+        self.fail_with(1, "'4' bits.*16 or 8", "run", self.model, "x", "--activations", "4")
+        backends = {b["name"]: b for b in self.succeed("doctor", "--json").json["backends"]}
+        self.assertEqual(backends["cpu"]["activations"], [16, 8])
+        self.assertIn("activations of 16 or 8 bits", self.succeed("doctor").text)
+
     def test_doctor_tells_which_backends_keep_it(self):
         self.assertIn("results never depend on the batch", self.succeed("doctor").text)
         backends = {b["name"]: b for b in self.succeed("doctor", "--json").json["backends"]}

@@ -36,6 +36,9 @@ class Mlx(support.CliTest):
     def test_it_refuses_to_be_batch_invariant(self):
         self.fail_with(1, "'mlx'.*batch", "run", self.model, "x", "--backend", "mlx", "--batch-invariant")
 
+    def test_it_refuses_activations_of_8_bits(self):
+        self.fail_with(1, "'mlx'.*8 bits.*'cpu'", "run", self.model, "x", "--backend", "mlx", "--activations", "8")
+
     def test_an_unknown_backend_is_told_which_there_are(self):
         self.fail_with(2, "it has cpu, cpu-scalar, mlx, mlx-metal", "run", self.model, "x", "--backend", "warp")
 

@@ -149,6 +149,9 @@ void check_linear_bench(check *c)
 {
     linear_kernels kernels;
     linear_init(&kernels, c->features);
+    if (c->rounded) {
+        linear_round(&kernels);
+    }
     team *t = NULL;
     mlxr_error error;
     size_t pool_bytes = (size_t)192 << 20; /* the largest matrix: 262,144 rows of 640 in Q8_0 */

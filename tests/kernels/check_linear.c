@@ -106,12 +106,17 @@ static void unpack_token(const linear_input *in, uint32_t token, double *x)
             static const uint32_t place[4] = {0, 2, 1, 3}; /* of words */
             q16_place at = q16_find(in, token);
             float unit;
-            int16_t word;
+            int16_t word = 0;
             const uint8_t *of_block = at.q + k / Q16_BLOCK * at.record, *digits = of_block + k % Q16_BLOCK;
             memcpy(&unit, at.words + k / Q16_BLOCK * at.record + Q16_UNIT * at.word, sizeof unit);
-            memcpy(&word, of_block + 2 * (k % Q16_BLOCK / 4 * 4 + place[k % 4]), sizeof word);
-            x[k] = (double)unit *
-                   (in->format == LINEAR_W16 ? word : 256 * (int8_t)digits[0] + (int8_t)digits[Q16_BLOCK]);
+            if (in->format == LINEAR_W16) {
+                memcpy(&word, of_block + 2 * (k % Q16_BLOCK / 4 * 4 + place[k % 4]), sizeof word);
+            } else if (in->format == LINEAR_Q8) {
+                word = (int8_t)digits[0];
+            } else {
+                word = (int16_t)(256 * (int8_t)digits[0] + (int8_t)digits[Q16_BLOCK]);
+            }
+            x[k] = (double)unit * word;
         }
     }
 }
@@ -212,12 +217,15 @@ static void same_bits_alone(check *c, const linear_kernels *kernels, problem *p)
 }
 
 /* The products with int8 inputs are exact and their sums have one order: all instruction sets agree to the bit. */
-static void same_bits_as_least_set(check *c, const linear_kernels *kernels, problem *p)
+static void same_bits_as_least_set(check *c, const linear_kernels *kernels, problem *p, bool rounded)
 {
     linear_kernels least;
     linear_init(&least, c->features & (CPU_AVX2 | CPU_NEON));
+    if (rounded) {
+        linear_round(&least);
+    }
     linear_format format = linear_format_for(&least, p->type, p->n_tokens);
-    if ((format != LINEAR_Q16 && format != LINEAR_W16) || least.rows[p->type] == kernels->rows[p->type]) {
+    if (format < LINEAR_Q16 || least.rows[p->type] == kernels->rows[p->type]) {
         return;
     }
     fill_output(c, p, false, 0, p->n_out);
@@ -226,11 +234,12 @@ static void same_bits_as_least_set(check *c, const linear_kernels *kernels, prob
     float *first = get(p->output.n_bytes);
     memcpy(first, p->output.bytes, p->output.n_bytes);
     linear_input packed = p->packed;
-    p->packed.format = format; /* of the same size */
+    check_memory input = check_alloc(linear_input_bytes(format, p->n_tokens, p->n_in), false);
+    p->packed = linear_input_make(format, p->n_tokens, p->n_in, input.bytes);
     pack_all(p, &least);
     linear_rows(&least, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
     p->packed = packed;
-    pack_all(p, kernels);
+    check_free(&input);
     check_result(c, memcmp(first, p->output.bytes, p->output.n_bytes) == 0, "%s %u → %u, %u tokens: differs from %s",
                  dtype_name(p->type), p->n_in, p->n_out, p->n_tokens, least.isa[p->type]);
     free(first);
@@ -263,20 +272,19 @@ static void keeps_nan(check *c, const linear_kernels *kernels, problem *p)
     pack_all(p, kernels);
 }
 
-static void run(check *c)
+static void run_table(check *c, const linear_kernels *kernels, bool rounded)
 {
     static const uint32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 24, 31, 65};
-    linear_kernels kernels;
-    linear_init(&kernels, c->features);
     for (uint32_t id = 0; id < LINEAR_TYPES; id++) {
         const dtype_info *info = dtype_find(id);
         if (!info || (c->type && strcmp(c->type, info->name) != 0)) {
             continue;
         }
-        if (strcmp(kernels.isa[id], c->set) != 0) { /* checked with the set it is from */
+        if (strcmp(kernels->isa[id], c->set) != 0 || (rounded && kernels->rounded[id] == LINEAR_F32)) {
+            /* checked with the set it is from */
             continue;
         }
-        bool vector = strcmp(kernels.isa[id], "scalar") != 0;
+        bool vector = strcmp(kernels->isa[id], "scalar") != 0;
         int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
         for (int i = 0; i < n; i++) {
             uint32_t n_blocks = 1 + check_below(c, info->block_size == 1    ? 200
@@ -285,30 +293,39 @@ static void run(check *c)
                                                                             : 100);
             uint32_t n_out = check_below(c, 4) ? 1 + check_below(c, 70) : 16 * (1 + check_below(c, 12));
             weights_kind kind = check_below(c, 2) ? WEIGHTS_RANDOM : (weights_kind)check_below(c, WEIGHTS_KIND_COUNT);
-            problem p = problem_make(c, &kernels, (dtype)id, n_blocks * info->block_size, n_out,
+            problem p = problem_make(c, kernels, (dtype)id, n_blocks * info->block_size, n_out,
                                      tokens[check_below(c, sizeof tokens / sizeof *tokens)], kind);
-            matches_plain_loops(c, &kernels, &p);
-            same_bits_alone(c, &kernels, &p);
-            same_bits_as_least_set(c, &kernels, &p);
-            keeps_nan(c, &kernels, &p);
+            matches_plain_loops(c, kernels, &p);
+            same_bits_alone(c, kernels, &p);
+            same_bits_as_least_set(c, kernels, &p, rounded);
+            keeps_nan(c, kernels, &p);
             problem_close(&p);
         }
         if (vector && info->block_size == 1) { /* several groups of rows, parts of k and tiles of many tokens */
-            problem p = problem_make(c, &kernels, (dtype)id, 1120, 203, 29, WEIGHTS_RANDOM);
-            matches_plain_loops(c, &kernels, &p);
-            same_bits_alone(c, &kernels, &p);
+            problem p = problem_make(c, kernels, (dtype)id, 1120, 203, 29, WEIGHTS_RANDOM);
+            matches_plain_loops(c, kernels, &p);
+            same_bits_alone(c, kernels, &p);
             problem_close(&p);
         }
         if (vector && !c->quick) { /* several groups of panels, and one panel larger than the scratch of a group */
-            problem p = problem_make(c, &kernels, (dtype)id, 2048, 200, 9, WEIGHTS_RANDOM);
-            matches_plain_loops(c, &kernels, &p);
+            problem p = problem_make(c, kernels, (dtype)id, 2048, 200, 9, WEIGHTS_RANDOM);
+            matches_plain_loops(c, kernels, &p);
             problem_close(&p);
-            p = problem_make(c, &kernels, (dtype)id, 16384, 33, 9, WEIGHTS_RANDOM);
-            matches_plain_loops(c, &kernels, &p);
-            same_bits_alone(c, &kernels, &p);
+            p = problem_make(c, kernels, (dtype)id, 16384, 33, 9, WEIGHTS_RANDOM);
+            matches_plain_loops(c, kernels, &p);
+            same_bits_alone(c, kernels, &p);
             problem_close(&p);
         }
     }
+}
+
+static void run(check *c)
+{
+    linear_kernels kernels;
+    linear_init(&kernels, c->features);
+    run_table(c, &kernels, false);
+    linear_round(&kernels);
+    run_table(c, &kernels, true);
 }
 
 const check_suite check_linear = {"linear", run, check_linear_bench, true};

@@ -36,7 +36,12 @@ static void run(check *c)
     linear_kernels scalar, kernels;
     linear_init(&scalar, 0);
     linear_init(&kernels, c->features);
-    for (int i = 0; i < (c->quick ? 200 : 2000); i++) {
+    int n = c->quick ? 200 : 2000;
+    for (int i = 0; i < 2 * n; i++) {
+        if (i == n) {
+            linear_round(&scalar);
+            linear_round(&kernels);
+        }
         linear_format format = (linear_format)check_below(c, LINEAR_FORMAT_COUNT);
         uint32_t n_in = format >= LINEAR_Q16 ? 32 * (1 + check_below(c, 20)) : 1 + check_below(c, 200);
         uint32_t n_tokens = 1 + check_below(c, 20);
@@ -50,8 +55,8 @@ static void run(check *c)
             linear_pack(&scalar, &in_a, t, (const float *)(const void *)x.bytes);
             linear_pack(&kernels, &in_b, t, (const float *)(const void *)x.bytes);
         }
-        check_result(c, memcmp(a.bytes, b.bytes, n_bytes) == 0, "pack format %d, %u tokens of %u differ from scalar",
-                     (int)format, n_tokens, n_in);
+        check_result(c, memcmp(a.bytes, b.bytes, n_bytes) == 0, "pack format %d%s, %u tokens of %u differ from scalar",
+                     (int)format, i < n ? "" : ", rounded", n_tokens, n_in);
         check_free(&a);
         check_free(&b);
         check_free(&x);
@@ -73,7 +78,7 @@ static double time_pack(const linear_kernels *kernels, const linear_input *in, c
 
 static void bench(check *c)
 {
-    static const char *const names[LINEAR_FORMAT_COUNT] = {"f32", "bf16", "digits", "words"};
+    static const char *const names[LINEAR_FORMAT_COUNT] = {"f32", "bf16", "digits", "words", "8 bits"};
     static float x[5632];
     linear_kernels kernels, scalar;
     linear_init(&kernels, c->features);

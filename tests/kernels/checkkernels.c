@@ -104,11 +104,10 @@ double check_seconds(void)
 
 static int usage(const char *program)
 {
-    fprintf(
-        stderr,
-        "usage: %s [--quick] [--bench] [--hot] [--seed N] [--isa NAME] [--only SUITE] [--type TYPE] [--shape TEXT]\n"
-        "          [--threads N]\n",
-        program);
+    fprintf(stderr,
+            "usage: %s [--quick] [--bench] [--hot] [--rounded] [--seed N] [--isa NAME] [--only SUITE] [--type TYPE]\n"
+            "          [--shape TEXT] [--threads N]\n",
+            program);
     return 2;
 }
 
@@ -131,6 +130,10 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[i], "--bench") == 0) {
             bench = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--rounded") == 0) {
+            c.rounded = true;
             continue;
         }
         if (strcmp(argv[i], "--hot") == 0) {

@@ -31,6 +31,7 @@ typedef struct check {
     cpu_features features; /* of the set under test */
     const char *set;       /* its name */
     uint32_t n_threads;    /* of a benchmark */
+    bool rounded;          /* benchmarks round the inputs of products to 8 bits */
     bool hot;              /* benchmarks read the same data again and again: from the caches */
     uint64_t n_cases, n_failed;
 } check;

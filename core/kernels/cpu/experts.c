@@ -152,7 +152,7 @@ static size_t packed_end(const linear_kernels *k, const tensor *const *weights, 
 }
 
 /* Sorts pairs by expert, rows of one in their order. One member does. */
-static void group_pairs(const exec *e, const op_experts *x, uint32_t n_rows)
+static void group_pairs(const exec *e, const linear_kernels *k, const op_experts *x, uint32_t n_rows)
 {
     const experts_work *w = &e->experts;
     uint32_t counts[EXPERTS_MAX] = {0}, n_groups = 0, at = 0;
@@ -166,9 +166,10 @@ static void group_pairs(const exec *e, const op_experts *x, uint32_t n_rows)
         if (n) {
             const tensor *out[] = {&x->down[i]};
             input_weights in = input_weights_of(x, i);
-            w->groups[n_groups++] = (experts_group){.expert = i, .first = at, .n = n, .input = input, .middle = middle};
-            input = packed_end(&e->prog->linear, in.of, in.n, n, input);
-            middle = packed_end(&e->prog->linear, out, 1, n, middle);
+            w->groups[n_groups++] = (experts_group){
+                .kernels = k, .expert = i, .first = at, .n = n, .input = input, .middle = middle};
+            input = packed_end(k, in.of, in.n, n, input);
+            middle = packed_end(k, out, 1, n, middle);
             at += n;
         }
     }
@@ -187,12 +188,13 @@ typedef struct group_inputs {
     uint32_t needed;
 } group_inputs;
 
-static void inputs_of(const exec *e, const tensor *const *weights, uint32_t n_weights, uint32_t n_tokens, uint8_t *at,
+static void inputs_of(const experts_group *g, const tensor *const *weights, uint32_t n_weights, uint8_t *at,
                       group_inputs *in)
 {
+    const uint32_t n_tokens = g->n;
     in->needed = 0;
     for (uint32_t i = 0; i < n_weights; i++) {
-        in->needed |= 1u << linear_format_for(&e->prog->linear, weights[i]->type, n_tokens);
+        in->needed |= 1u << linear_format_for(g->kernels, weights[i]->type, n_tokens);
     }
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         if (in->needed >> f & 1) {
@@ -217,7 +219,7 @@ static void pack_group(const exec *e, const experts_group *g, const group_inputs
             const float *src = row_of(e, o, g->first + i);
             for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
                 if (in->needed >> f & 1) {
-                    linear_pack(&e->prog->linear, &in->of[f], i, src);
+                    linear_pack(g->kernels, &in->of[f], i, src);
                 }
             }
         }
@@ -234,13 +236,13 @@ static const float *middle_row(const exec *e, const op *o, uint32_t pair)
     return e->experts.gate + (size_t)pair * o->experts->n_ff;
 }
 
-static void multiply(const exec *e, const tensor *weight, const group_inputs *in, const float *bias, float *dst,
-                     uint32_t n_tokens, uint32_t begin, uint32_t end, void *scratch)
+static void multiply(const experts_group *g, const tensor *weight, const group_inputs *in, const float *bias,
+                     float *dst, uint32_t begin, uint32_t end, void *scratch)
 {
-    const linear_kernels *k = &e->prog->linear;
+    const linear_kernels *k = g->kernels;
     linear_weight w = linear_weight_of(weight);
     linear_output out = {.dst = dst, .stride = w.n_out, .bias = bias};
-    linear_rows(k, &w, &in->of[linear_format_for(k, w.type, n_tokens)], &out, begin, end, scratch);
+    linear_rows(k, &w, &in->of[linear_format_for(k, w.type, g->n)], &out, begin, end, scratch);
 }
 
 static void gate_up_piece(const exec *e, const op_experts *x, const experts_group *g, uint32_t begin, uint32_t end,
@@ -249,14 +251,14 @@ static void gate_up_piece(const exec *e, const op_experts *x, const experts_grou
     const experts_work *w = &e->experts;
     input_weights weights = input_weights_of(x, g->expert);
     group_inputs in;
-    inputs_of(e, weights.of, weights.n, g->n, w->input + g->input, &in);
+    inputs_of(g, weights.of, weights.n, w->input + g->input, &in);
     float *first = w->gate + (size_t)g->first * x->n_ff, *up = w->up + (size_t)g->first * x->n_ff;
     size_t bias = (size_t)g->expert * x->n_ff;
     const float *up_bias = x->up_bias ? x->up_bias + bias : NULL;
     const float *first_bias = !x->gate ? up_bias : x->gate_bias ? x->gate_bias + bias : NULL;
-    multiply(e, weights.of[0], &in, first_bias, first, g->n, begin, end, scratch);
+    multiply(g, weights.of[0], &in, first_bias, first, begin, end, scratch);
     if (x->gate) {
-        multiply(e, weights.of[1], &in, up_bias, up, g->n, begin, end, scratch);
+        multiply(g, weights.of[1], &in, up_bias, up, begin, end, scratch);
     }
     for (uint32_t i = 0; i < g->n; i++) {
         size_t at = (size_t)i * x->n_ff + begin;
@@ -270,9 +272,9 @@ static void down_piece(const exec *e, const op_experts *x, const experts_group *
     const experts_work *w = &e->experts;
     const tensor *down[] = {&x->down[g->expert]};
     group_inputs in;
-    inputs_of(e, down, 1, g->n, w->middle + g->middle, &in);
-    multiply(e, down[0], &in, x->down_bias ? x->down_bias + (size_t)g->expert * x->n_in : NULL,
-             w->out + (size_t)g->first * x->n_in, g->n, begin, end, scratch);
+    inputs_of(g, down, 1, w->middle + g->middle, &in);
+    multiply(g, down[0], &in, x->down_bias ? x->down_bias + (size_t)g->expert * x->n_in : NULL,
+             w->out + (size_t)g->first * x->n_in, begin, end, scratch);
 }
 
 typedef void piece_fn(const exec *e, const op_experts *x, const experts_group *g, uint32_t begin, uint32_t end,
@@ -346,13 +348,13 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
     }
     team_barrier(member);
     if (member->index == 0) {
-        group_pairs(e, x, rows);
+        group_pairs(e, n->kernels, x, rows);
     }
     team_barrier(member);
     group_inputs in;
     for (const experts_group *g = w->groups; g->n; g++) {
         input_weights weights = input_weights_of(x, g->expert);
-        inputs_of(e, weights.of, weights.n, g->n, w->input + g->input, &in);
+        inputs_of(g, weights.of, weights.n, w->input + g->input, &in);
         pack_group(e, g, &in, input_row, o, member, &job);
     }
     team_barrier(member);
@@ -361,7 +363,7 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
     team_barrier(member);
     for (const experts_group *g = w->groups; g->n; g++) {
         const tensor *down[] = {&x->down[g->expert]};
-        inputs_of(e, down, 1, g->n, w->middle + g->middle, &in);
+        inputs_of(g, down, 1, w->middle + g->middle, &in);
         pack_group(e, g, &in, middle_row, o, member, &job);
     }
     team_barrier(member);

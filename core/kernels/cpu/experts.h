@@ -21,6 +21,7 @@ typedef struct experts_size {
 
 /* The pairs of one expert. */
 typedef struct experts_group {
+    const linear_kernels *kernels; /* of its products */
     uint32_t expert;
     uint32_t first, n;    /* pairs */
     size_t input, middle; /* offsets of its packed inputs */

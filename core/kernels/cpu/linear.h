@@ -24,6 +24,7 @@
 
 #define LINEAR_TILE 8       /* tokens that lie interleaved in a packed input: give members multiples of it to pack */
 #define LINEAR_FEW 16       /* at most so many tokens go through kernels that read another format than many do */
+#define LINEAR_DIRECT 4     /* so many tokens meet weights straight from the file; more, unpacked ones */
 #define LINEAR_ROW_GRAIN 16 /* weight rows computed together: row ranges in multiples of it are fastest */
 #define LINEAR_ALIGN 64     /* bytes: of packed inputs and scratch */
 #define LINEAR_TYPES 64     /* > the largest dtype */
@@ -34,6 +35,7 @@ typedef enum linear_format {
     LINEAR_BF16, /* rows of bfloat16 */
     LINEAR_Q16,  /* 16 bits as two int8 digits, with one f32 scale for 32 elements */
     LINEAR_W16,  /* the same integers as words: with them, and so with the results, nothing else changes */
+    LINEAR_Q8,   /* integers of 8 bits: the lower digits of a LINEAR_Q16 whose higher ones are all zero */
     LINEAR_FORMAT_COUNT,
 } linear_format;
 
@@ -71,11 +73,19 @@ typedef struct linear_kernels {
     linear_rows_fn *rows[LINEAR_TYPES]; /* NULL where there is no such dtype */
     const char *isa[LINEAR_TYPES];      /* "scalar", "avx2", …: for `doctor` and the tests */
     linear_pack_fn *pack[LINEAR_FORMAT_COUNT];
+    /* What linear_round makes of the table: formats of inputs that are rounded to 8 bits, by dtype (LINEAR_F32: none
+     * are), and their packers. */
+    linear_format rounded[LINEAR_TYPES];
+    linear_pack_fn *pack_rounded[LINEAR_FORMAT_COUNT];
 } linear_kernels;
 
 /* Fills the table for these features (0: scalar, which reads f32 inputs and accumulates in double: the definition of
  * the operation). */
 void linear_init(linear_kernels *kernels, cpu_features features);
+/* Inputs of quantised weights become integers of 8 bits, where they were of 16: half the products, and a relative error
+ * of 2⁻⁸ of each block's largest value. Types that read floats are left as they are. All instruction sets and batches
+ * still give the same bits. */
+void linear_round(linear_kernels *kernels);
 
 /* What an input of so many tokens must be packed to for weights of this type. */
 static inline linear_format linear_format_for(const linear_kernels *kernels, dtype type, uint32_t n_tokens)

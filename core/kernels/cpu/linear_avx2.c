@@ -14,6 +14,7 @@
 #define LINEAR_ISA "avx2"
 #define PASS_TOKENS 4
 #define GROUP_TOKENS 1
+#define LOWER_DIGITS
 #define TURN_WORDS 8
 #define WORDS_PANELS 1
 #define WORDS_8BIT_ONLY

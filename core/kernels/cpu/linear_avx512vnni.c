@@ -13,6 +13,7 @@
 #define LINEAR_ISA "avx512-vnni"
 #define PASS_TOKENS 8
 #define GROUP_TOKENS 4
+#define LOWER_DIGITS
 #define TURN_WORDS 1
 #define WORDS_PANELS 2
 #define WORDS_TOKENS 8

@@ -10,6 +10,7 @@
 #define LINEAR_ISA "avx-vnni"
 #define PASS_TOKENS 4
 #define GROUP_TOKENS 2
+#define LOWER_DIGITS
 #define TURN_WORDS 1
 #define WORDS_PANELS 2
 #define WORDS_TOKENS 4

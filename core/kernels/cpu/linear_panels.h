@@ -62,12 +62,12 @@ typedef struct panel_path {
     panel_tile_fn *tile; /* NULL: there is no such way */
 } panel_path;
 
-#define PANEL_DIRECT 4 /* tokens: more gain nothing over a panel that is still in L1 */
+#define PANEL_DIRECT LINEAR_DIRECT /* tokens: more gain nothing over a panel that is still in L1 */
 
 struct panel_kernel {
     uint32_t rows;                             /* a panel */
     panel_direct_fn *direct[PANEL_DIRECT + 1]; /* by number of tokens; NULL: through panels */
-    panel_path digits, words;                  /* by the input's format */
+    panel_path digits, words, digit;           /* by the input's format: LINEAR_Q16, LINEAR_W16, LINEAR_Q8 */
 };
 
 /* By type; what an instruction set has no kernel for is zero. One array a set, in linear_<set>.c. */

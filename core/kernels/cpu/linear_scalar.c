@@ -2,9 +2,31 @@
  * Scalar linear layer for every weight type: rows decoded by the codec, products summed in double.
  * Owner: none. Lifetime: the call. It is the oracle's arithmetic, not meant to be fast.
  */
+#include <string.h>
+
 #include "kernels/cpu/linear_table.h"
 #include "kernels/cpu/quantize_act.h"
 #include "quant/codec.h"
+
+/* Those that vector kernels multiply as integers (linear_blocks.h): their inputs may be rounded. */
+static const dtype integer_types[] = {
+    DTYPE_Q4_0,   DTYPE_Q4_1,  DTYPE_Q5_0,  DTYPE_Q5_1,    DTYPE_Q8_0,  DTYPE_Q2_K,
+    DTYPE_Q3_K,   DTYPE_Q4_K,  DTYPE_Q5_K,  DTYPE_Q6_K,    DTYPE_Q8_K,  DTYPE_IQ4_NL,
+    DTYPE_IQ4_XS, DTYPE_MXFP4, DTYPE_NVFP4, DTYPE_AFFINE4, DTYPE_ZERO4,
+};
+
+/* The input as it is or, where it was rounded to 8 bits, what its integers stand for. */
+static double input_at(const linear_input *input, uint32_t token, uint32_t k)
+{
+    if (input->format == LINEAR_F32) {
+        return (double)((const float *)input->data)[token * input->stride + k];
+    }
+    q16_place at = q16_find(input, token);
+    size_t block = k / Q16_BLOCK * at.record;
+    float unit;
+    memcpy(&unit, at.words + block + Q16_UNIT * at.word, sizeof unit);
+    return (double)unit * (int8_t)at.q[block + k % Q16_BLOCK];
+}
 
 static void rows_scalar(const linear_weight *weight, const linear_input *input, const linear_output *output,
                         uint32_t begin, uint32_t end, void *scratch)
@@ -13,10 +35,9 @@ static void rows_scalar(const linear_weight *weight, const linear_input *input, 
     for (uint32_t row = begin; row < end; row++) {
         codec_decode(weight->type, (const uint8_t *)weight->data + row * weight->row_bytes, w, weight->n_in);
         for (uint32_t token = 0; token < input->n_tokens; token++) {
-            const float *x = (const float *)input->data + token * input->stride;
             double sum = output->bias ? (double)output->bias[row] : 0.0;
             for (uint32_t k = 0; k < weight->n_in; k++) {
-                sum += (double)w[k] * (double)x[k];
+                sum += (double)w[k] * input_at(input, token, k);
             }
             float *dst = output->dst + token * output->stride + row;
             *dst = (float)(output->add ? (double)*dst + sum : sum);
@@ -33,8 +54,13 @@ void linear_table_scalar(linear_kernels *kernels)
             kernels->isa[id] = "scalar";
         }
     }
+    for (uint32_t i = 0; i < sizeof integer_types / sizeof *integer_types; i++) {
+        kernels->rounded[integer_types[i]] = LINEAR_Q8;
+    }
     kernels->pack[LINEAR_F32] = quantize_act_f32;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_scalar;
     kernels->pack[LINEAR_Q16] = quantize_act_q16_scalar;
     kernels->pack[LINEAR_W16] = quantize_act_w16_scalar;
+    kernels->pack[LINEAR_Q8] = quantize_act_rounded_scalar;
+    kernels->pack_rounded[LINEAR_Q16] = kernels->pack_rounded[LINEAR_W16] = quantize_act_rounded_scalar;
 }

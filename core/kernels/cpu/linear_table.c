@@ -14,6 +14,27 @@ void linear_init(linear_kernels *kernels, cpu_features features)
     linear_table_arch(kernels, features);
 }
 
+void linear_round(linear_kernels *kernels)
+{
+    for (uint32_t type = 0; type < LINEAR_TYPES; type++) {
+        if (kernels->rounded[type] == LINEAR_F32) {
+            continue;
+        }
+        if (kernels->few[type] == LINEAR_F32) {
+            kernels->few[type] = kernels->rounded[type];
+        }
+        kernels->many[type] = kernels->rounded[type];
+        if (kernels->rounded[type] == LINEAR_Q8 && kernels->n_few[type] > LINEAR_DIRECT) {
+            kernels->n_few[type] = LINEAR_DIRECT; /* no other way does with one digit */
+        }
+    }
+    for (uint32_t format = 0; format < LINEAR_FORMAT_COUNT; format++) {
+        if (kernels->pack_rounded[format]) {
+            kernels->pack[format] = kernels->pack_rounded[format];
+        }
+    }
+}
+
 size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in)
 {
     uint64_t bytes, per_token = 0;
@@ -26,7 +47,8 @@ size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in
         break;
     case LINEAR_Q16:
     case LINEAR_W16:
-        per_token = ((uint64_t)n_in + Q16_BLOCK - 1) / Q16_BLOCK * Q16_RECORD_BYTES;
+    case LINEAR_Q8:
+        per_token = ((uint64_t)n_in + Q16_BLOCK - 1) / Q16_BLOCK * q16_record_bytes(format);
         break;
     case LINEAR_FORMAT_COUNT:
         break;

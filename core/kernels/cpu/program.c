@@ -101,6 +101,10 @@ mlxr_status program_open(program **out, const plan *p, const backend_options *op
     prog->n_threads = options->n_threads;
     prog->ops = options->scalar ? ops_table_scalar() : ops_table_make(options->features);
     linear_init(&prog->linear, options->scalar ? 0 : options->features);
+    prog->rounded = prog->linear;
+    if (options->activation_bits == 8) {
+        linear_round(&prog->rounded);
+    }
     status = check_supported(prog, error);
     if (status == MLXR_OK && !program_build(prog)) {
         status = error_nomem(error, "program", prog->memory.bytes_used);

@@ -80,6 +80,7 @@ typedef struct node {
     uint32_t n_products;
     bool gated; /* products 0 (gate) and 1 (up) end as activation(gate) ∘ up in product 0's slot */
     activation act;
+    const linear_kernels *kernels; /* the program's `linear` or `rounded` */
     bool pure; /* the rows part is at most a norm whose result nothing else reads: any thread may repeat it */
     /* NODE_ATTEND */
     op_attend attend;
@@ -89,7 +90,7 @@ typedef struct node {
     const float *decay; /* SCAN: [width]; CONV: [n][width], of the oldest row first */
     const float *bias;  /* CONV: [width] or NULL */
     const op *heads;    /* NODE_HEADS */
-    const op *experts;  /* NODE_EXPERTS */
+    const op *experts;  /* NODE_EXPERTS; with `kernels` */
     const op *adapt;    /* NODE_ADAPT */
     slot taken_slot;    /* NODE_TAKE */
 } node;
@@ -112,6 +113,7 @@ struct program {
     const plan *plan;
     ops_table ops;
     linear_kernels linear;
+    linear_kernels rounded; /* of inputs that are rounded to 8 bits; equal to `linear` where nobody asked for that */
     bool scalar;
     uint32_t n_threads;
     region memory;
@@ -168,6 +170,16 @@ bool program_build(program *prog);
 
 /* Gives the node a label that tells its operations. False: no memory. */
 bool program_label(program *prog, node *n, const op *ops, uint32_t n_ops);
+
+/* Layers at the start whose inputs are not rounded: they give a text's first tokens the huge values that attention
+ * falls back on. */
+#define PROGRAM_EXACT_LAYERS 2u
+
+/* The kernels for an operation's products: logits and the first layers are not rounded. */
+static inline const linear_kernels *program_kernels(const program *prog, const op *o)
+{
+    return o->layer < PROGRAM_EXACT_LAYERS || o->dst == SLOT_LOGITS ? &prog->linear : &prog->rounded;
+}
 
 /* Parts of a walk, called by every member. */
 void program_rope_angles(const exec *e, const team_member *member);

@@ -165,7 +165,7 @@ static void add_product(builder *b, node *n, const op *o)
     *p = (product){.weight = linear_weight_of(o->weight), .bias = vector_f32(b, o->bias), .dst = o->dst};
     uint32_t n_in = p->weight.n_in;
     prog->widest_in = n_in > prog->widest_in ? n_in : prog->widest_in;
-    linear_format few = prog->linear.few[p->weight.type], many = prog->linear.many[p->weight.type];
+    linear_format few = n->kernels->few[p->weight.type], many = n->kernels->many[p->weight.type];
     prog->packed_in[few] = n_in > prog->packed_in[few] ? n_in : prog->packed_in[few];
     prog->packed_in[many] = n_in > prog->packed_in[many] ? n_in : prog->packed_in[many];
     prog->packed_many[many] = true;
@@ -197,9 +197,11 @@ static void take_products(builder *b, node *n)
 {
     n->kind = NODE_LINEAR;
     n->source = b->ops[b->next].src;
+    n->kernels = program_kernels(b->prog, &b->ops[b->next]);
     while (b->next < b->n_ops && n->n_products < PROGRAM_PRODUCTS_MAX) {
         const op *o = &b->ops[b->next];
-        bool joins = o->kind == OP_LINEAR && o->src == n->source && (n->n_products == 0 || !b->prog->scalar);
+        bool joins = o->kind == OP_LINEAR && o->src == n->source && (n->n_products == 0 || !b->prog->scalar) &&
+                     program_kernels(b->prog, o) == n->kernels;
         for (uint32_t i = 0; i < n->n_products; i++) {
             joins = joins && n->products[i].dst != o->dst;
         }
@@ -309,7 +311,8 @@ static void build_node(builder *b)
     case OP_EXPERTS:
         n->kind = NODE_EXPERTS;
         n->experts = &b->ops[b->next++];
-        experts_size_add(&b->prog->experts, n->experts->experts, &b->prog->linear);
+        n->kernels = program_kernels(b->prog, n->experts);
+        experts_size_add(&b->prog->experts, n->experts->experts, n->kernels);
         b->prog->widest_in = b->prog->experts.n_widest > b->prog->widest_in ? b->prog->experts.n_widest
                                                                             : b->prog->widest_in;
         break;

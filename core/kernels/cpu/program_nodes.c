@@ -172,12 +172,11 @@ typedef struct node_inputs {
     uint32_t needed; /* bit per format */
 } node_inputs;
 
-static void set_inputs(const exec *e, const node *n, node_inputs *in, uint32_t rows,
-                       void *const packed[LINEAR_FORMAT_COUNT])
+static void set_inputs(const node *n, node_inputs *in, uint32_t rows, void *const packed[LINEAR_FORMAT_COUNT])
 {
     in->needed = 0;
     for (uint32_t i = 0; i < n->n_products; i++) {
-        in->needed |= 1u << linear_format_for(&e->prog->linear, n->products[i].weight.type, rows);
+        in->needed |= 1u << linear_format_for(n->kernels, n->products[i].weight.type, rows);
     }
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         in->of[f] = linear_input_make((linear_format)f, rows, n->products[0].weight.n_in, packed[f]);
@@ -189,7 +188,7 @@ static void pack_row(const exec *e, const node *n, const node_inputs *in, uint32
 {
     for (uint32_t f = LINEAR_F32; f < LINEAR_FORMAT_COUNT; f++) {
         if (in->needed >> f & 1 && in->of[f].data != e->slots[n->source].data) {
-            linear_pack(&e->prog->linear, &in->of[f], row, src);
+            linear_pack(n->kernels, &in->of[f], row, src);
         }
     }
 }
@@ -198,7 +197,7 @@ static void pack_row(const exec *e, const node *n, const node_inputs *in, uint32
 static void pack_shared(const exec *e, const node *n, const team_member *member, node_inputs *in)
 {
     uint32_t rows = exec_rows(e, n), begin, end;
-    set_inputs(e, n, in, rows, e->packed);
+    set_inputs(n, in, rows, e->packed);
     in->of[LINEAR_F32] = linear_input_wrap(e->slots[n->source].data, e->slots[n->source].stride, rows,
                                            n->products[0].weight.n_in);
     team_share(member, rows, LINEAR_TILE, &begin, &end);
@@ -219,7 +218,7 @@ static void pack_private(const exec *e, const node *n, const team_member *member
     for (uint32_t f = 0; f < LINEAR_FORMAT_COUNT; f++) {
         packed[f] = private + e->private_packed[f];
     }
-    set_inputs(e, n, in, rows, packed);
+    set_inputs(n, in, rows, packed);
     for (uint32_t row = 0; row < rows; row++) {
         const float *src = n->n_rows ? buffer : exec_row(e, n->source, row);
         if (n->n_rows) {
@@ -229,12 +228,12 @@ static void pack_private(const exec *e, const node *n, const team_member *member
     }
 }
 
-static void product_rows(const exec *e, const product *p, const node_inputs *in, uint32_t begin, uint32_t end,
-                         void *scratch)
+static void product_rows(const exec *e, const node *n, const product *p, const node_inputs *in, uint32_t begin,
+                         uint32_t end, void *scratch)
 {
     linear_output out = {
         .dst = e->slots[p->dst].data, .stride = e->slots[p->dst].stride, .bias = p->bias, .add = p->add};
-    const linear_kernels *k = &e->prog->linear;
+    const linear_kernels *k = n->kernels;
     linear_format f = linear_format_for(k, p->weight.type, in->of[0].n_tokens);
     linear_rows(k, &p->weight, &in->of[f], &out, begin, end, scratch);
 }
@@ -246,8 +245,8 @@ static void gated_rows(const exec *e, const node *n, const node_inputs *in, uint
     strip = strip ? strip : LINEAR_ROW_GRAIN;
     for (uint32_t i = begin; i < end; i += strip) {
         uint32_t last = end - i < strip ? end : i + strip;
-        product_rows(e, &n->products[0], in, i, last, scratch);
-        product_rows(e, &n->products[1], in, i, last, scratch);
+        product_rows(e, n, &n->products[0], in, i, last, scratch);
+        product_rows(e, n, &n->products[1], in, i, last, scratch);
         for (uint32_t row = 0; row < rows; row++) {
             e->prog->ops.gated(n->act, exec_row(e, n->products[0].dst, row) + i,
                                exec_row(e, n->products[1].dst, row) + i, last - i);
@@ -271,7 +270,7 @@ static void products_range(const exec *e, const node *n, const node_inputs *in, 
         uint32_t first = begin > origin ? begin - origin : 0, last = end > origin ? end - origin : 0;
         last = last < n_out ? last : n_out;
         if (first < last) {
-            product_rows(e, p, in, first, last, scratch);
+            product_rows(e, n, p, in, first, last, scratch);
         }
         origin += padded;
     }

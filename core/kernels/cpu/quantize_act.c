@@ -35,9 +35,11 @@ static void put_f32(uint8_t *p, float value)
     memcpy(p, &value, sizeof value);
 }
 
-static void put_digits(uint8_t *to, unsigned i, int32_t high, int32_t low, bool words)
+static void put_digits(uint8_t *to, unsigned i, int32_t high, int32_t low, linear_format format)
 {
-    if (words) {
+    if (format == LINEAR_Q8) {
+        to[i] = (uint8_t)low;
+    } else if (format == LINEAR_W16) {
         static const unsigned place[4] = {0, 2, 1, 3};
         int16_t value = (int16_t)(256 * high + low);
         memcpy(to + 2 * (i / 4 * 4 + place[i % 4]), &value, sizeof value);
@@ -47,7 +49,8 @@ static void put_digits(uint8_t *to, unsigned i, int32_t high, int32_t low, bool 
     }
 }
 
-static void quantize(const linear_input *input, uint32_t token, const float *src, bool words)
+/* most: Q16_MOST, or Q8_MOST where values are rounded to 8 bits */
+static void quantize(const linear_input *input, uint32_t token, const float *src, float most)
 {
     q16_place at = q16_find(input, token);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++, src += Q16_BLOCK) {
@@ -60,14 +63,14 @@ static void quantize(const linear_input *input, uint32_t token, const float *src
         float max = float_from_bits(largest);
         bool tiny = max < Q16_TINY;
         bool finite = largest < 0x7f800000u;
-        float unit = tiny ? 0.0f : max * (1.0f / Q16_MOST);
-        float inverse = tiny || !finite ? 0.0f : Q16_MOST / max;
+        float unit = tiny ? 0.0f : max * (1.0f / most);
+        float inverse = tiny || !finite ? 0.0f : most / max;
         int32_t sums[2] = {0, 0};
         for (unsigned i = 0; i < Q16_BLOCK; i++) {
-            int32_t value = finite ? (int32_t)lrintf(src[i] * inverse) : 256;
+            int32_t value = finite ? (int32_t)lrintf(src[i] * inverse) : (int32_t)(most / 127.0f);
             int32_t high = (value + 128 + 32768) / 256 - 128, low = value - 256 * high; /* rounded down */
             low = low < -127 ? -127 : low; /* −128 has no negative, which AVX2's products need */
-            put_digits(at.q + b * at.record, i, high, low, words);
+            put_digits(at.q + b * at.record, i, high, low, input->format);
             sums[i / 16] += 256 * high + low;
         }
         uint8_t *of = at.words + b * at.record;
@@ -81,10 +84,15 @@ static void quantize(const linear_input *input, uint32_t token, const float *src
 
 void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src)
 {
-    quantize(input, token, src, false);
+    quantize(input, token, src, Q16_MOST);
 }
 
 void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src)
 {
-    quantize(input, token, src, true);
+    quantize(input, token, src, Q16_MOST);
+}
+
+void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(input, token, src, Q8_MOST);
 }

@@ -15,6 +15,10 @@
  *     {int8 q[32], r[32]}[T], or as words {int16[32]}[T] | f32 unit[T] | f32 scaled_sum[T] | i32 minus_sum[T] | i32
  * minus_low[T] | i32 minus_high[T]
  *
+ * Inputs that are rounded to 8 bits are integers q with |q| ≤ 127: all of them lower digits r, with higher ones of
+ * zero, or words, or (LINEAR_Q8) the lower digits alone, {int8 r[32]}[T]. So every way to multiply them gives the same
+ * bits.
+ *
  *     scaled_sum = unit × Σ(256 q + r)                    meets a format's minimum
  *     minus_sum = −Σ(256 q + r), and of each half of 16   take an unsigned weight's offset back within the integers
  *
@@ -31,6 +35,7 @@
 #define Q16_DIGITS 64       /* bytes of a token's digits in a record: 32 high ones, 32 low ones */
 #define Q16_RECORD_BYTES 84 /* a token's part of a record */
 #define Q16_MOST 32512.0f   /* 256 × 127: what the largest magnitude of a block becomes */
+#define Q8_MOST 127.0f      /* the same of inputs that are rounded to 8 bits */
 #define Q16_TINY 0x1p-100f  /* blocks whose largest magnitude is below become zero */
 
 enum { Q16_UNIT, Q16_SCALED_SUM, Q16_MINUS_SUM, Q16_MINUS_LOW, Q16_MINUS_HIGH };
@@ -49,24 +54,37 @@ static inline uint32_t q16_tile_tokens(uint32_t n_tokens, uint32_t first)
     return n_tokens - first < LINEAR_TILE ? n_tokens - first : LINEAR_TILE;
 }
 
+/* A token's part of a record, and of it its digits. */
+static inline size_t q16_digit_bytes(linear_format format)
+{
+    return format == LINEAR_Q8 ? Q16_BLOCK : Q16_DIGITS;
+}
+
+static inline size_t q16_record_bytes(linear_format format)
+{
+    return Q16_RECORD_BYTES - Q16_DIGITS + q16_digit_bytes(format);
+}
+
 static inline uint8_t *q16_tile(const linear_input *input, uint32_t first)
 {
-    return (uint8_t *)input->data + (size_t)first * (input->n_in / Q16_BLOCK) * Q16_RECORD_BYTES;
+    return (uint8_t *)input->data + (size_t)first * (input->n_in / Q16_BLOCK) * q16_record_bytes(input->format);
 }
 
 static inline q16_place q16_find(const linear_input *input, uint32_t token)
 {
     uint32_t first = token / LINEAR_TILE * LINEAR_TILE;
-    size_t t = q16_tile_tokens(input->n_tokens, first);
+    size_t t = q16_tile_tokens(input->n_tokens, first), digits = q16_digit_bytes(input->format);
     uint8_t *tile = q16_tile(input, first);
-    return (q16_place){.q = tile + (token - first) * (size_t)Q16_DIGITS,
-                       .words = tile + t * Q16_DIGITS + (token - first) * sizeof(float),
-                       .record = t * Q16_RECORD_BYTES,
+    return (q16_place){.q = tile + (token - first) * digits,
+                       .words = tile + t * digits + (token - first) * sizeof(float),
+                       .record = t * q16_record_bytes(input->format),
                        .word = t * sizeof(float)};
 }
 
 void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src);
+/* Rounded to 8 bits, in any of the three formats of integers. */
+void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_f32(const linear_input *input, uint32_t token, const float *src);
 

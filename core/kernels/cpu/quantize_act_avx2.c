@@ -38,10 +38,10 @@ typedef struct digits {
     __m256i q, r, word, minus;
 } digits;
 
-static inline digits split(__m256i values, bool finite)
+static inline digits split(__m256i values, bool finite, float most)
 {
     digits d;
-    values = finite ? values : _mm256_set1_epi16(256);
+    values = finite ? values : _mm256_set1_epi16((int16_t)(most / 127.0f));
     d.q = _mm256_srai_epi16(_mm256_add_epi16(values, _mm256_set1_epi16(128)), 8);
     __m256i high = _mm256_slli_epi16(d.q, 8);
     d.r = _mm256_max_epi16(_mm256_sub_epi16(values, high), _mm256_set1_epi16(-127));
@@ -59,6 +59,13 @@ static inline void put_digits(uint8_t *to, const digits *low, const digits *high
     _mm256_storeu_si256((void *)(to + Q16_BLOCK), _mm256_permutevar8x32_epi32(r, in_order));
 }
 
+/* The lower digits alone. */
+static inline void put_lower(uint8_t *to, const digits *low, const digits *high)
+{
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256((void *)to, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low->r, high->r), in_order));
+}
+
 /* Fours come out as 0 2 | 1 3; in each, the middle two change places. */
 static inline void put_words(uint8_t *to, const digits *d)
 {
@@ -67,7 +74,8 @@ static inline void put_words(uint8_t *to, const digits *d)
     _mm256_storeu_si256((void *)to, _mm256_shufflehi_epi16(low, _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
-static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, size_t word, bool as_words)
+static inline void pack_block(linear_format format, float most, const float *src, uint8_t *to, uint8_t *words,
+                              size_t word)
 {
     __m256 x[4];
     for (int i = 0; i < 4; i++) {
@@ -76,15 +84,17 @@ static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, siz
     uint32_t largest = largest_magnitude(x);
     float max = float_from_bits(largest);
     bool tiny = max < Q16_TINY, finite = largest < 0x7f800000u;
-    float unit = tiny ? 0.0f : max * (1.0f / Q16_MOST);
-    float inverse = tiny || !finite ? 0.0f : Q16_MOST / max;
+    float unit = tiny ? 0.0f : max * (1.0f / most);
+    float inverse = tiny || !finite ? 0.0f : most / max;
     __m256i rounded[4];
     for (int i = 0; i < 4; i++) {
         rounded[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)));
     }
-    digits low = split(_mm256_packs_epi32(rounded[0], rounded[1]), finite);
-    digits high = split(_mm256_packs_epi32(rounded[2], rounded[3]), finite);
-    if (as_words) {
+    digits low = split(_mm256_packs_epi32(rounded[0], rounded[1]), finite, most);
+    digits high = split(_mm256_packs_epi32(rounded[2], rounded[3]), finite, most);
+    if (format == LINEAR_Q8) {
+        put_lower(to, &low, &high);
+    } else if (format == LINEAR_W16) {
         put_words(to, &low);
         put_words(to + Q16_BLOCK, &high);
     } else {
@@ -101,11 +111,12 @@ static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, siz
     put(words + Q16_MINUS_HIGH * word, minus_high);
 }
 
-static inline void quantize(const linear_input *input, uint32_t token, const float *src, bool as_words)
+static inline void quantize(linear_format format, float most, const linear_input *input, uint32_t token,
+                            const float *src)
 {
     q16_place at = q16_find(input, token);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++) {
-        pack_block(src, at.q, at.words, at.word, as_words);
+        pack_block(format, most, src, at.q, at.words, at.word);
         src += Q16_BLOCK;
         at.q += at.record;
         at.words += at.record;
@@ -114,12 +125,27 @@ static inline void quantize(const linear_input *input, uint32_t token, const flo
 
 static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, const float *src)
 {
-    quantize(input, token, src, false);
+    quantize(LINEAR_Q16, Q16_MOST, input, token, src);
 }
 
 static void quantize_act_w16_avx2(const linear_input *input, uint32_t token, const float *src)
 {
-    quantize(input, token, src, true);
+    quantize(LINEAR_W16, Q16_MOST, input, token, src);
+}
+
+static void quantize_act_q16_rounded_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(LINEAR_Q16, Q8_MOST, input, token, src);
+}
+
+static void quantize_act_w16_rounded_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(LINEAR_W16, Q8_MOST, input, token, src);
+}
+
+static void quantize_act_q8_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(LINEAR_Q8, Q8_MOST, input, token, src);
 }
 
 /* As bf16_from_float: round to nearest even, NaN stays NaN. */
@@ -147,5 +173,8 @@ void linear_table_pack_avx2(linear_kernels *kernels)
 {
     kernels->pack[LINEAR_Q16] = quantize_act_q16_avx2;
     kernels->pack[LINEAR_W16] = quantize_act_w16_avx2;
+    kernels->pack[LINEAR_Q8] = quantize_act_q8_avx2;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_avx2;
+    kernels->pack_rounded[LINEAR_Q16] = quantize_act_q16_rounded_avx2;
+    kernels->pack_rounded[LINEAR_W16] = quantize_act_w16_rounded_avx2;
 }

@@ -314,8 +314,9 @@ static void batch_invariant_engines_keep_their_promise(void **state)
 {
     use_type(state);
     static const struct {
-        const char *backend, *cpu_features;
-    } kernels[] = {{"cpu", NULL}, {"cpu", "-avx512"}, {"cpu", "scalar"}, {"cpu-scalar", NULL}};
+        const char *backend, *cpu_features, *activations;
+    } kernels[] = {{"cpu", NULL, NULL}, {"cpu", "-avx512", NULL}, {"cpu", "scalar", NULL}, {"cpu-scalar", NULL, NULL},
+                   {"cpu", NULL, "8"},  {"cpu", "-avx512", "8"},  {"cpu", "scalar", "8"},  {"cpu-scalar", NULL, "8"}};
     if (plain.backend) { /* one that cannot keep it says so */
         mlxr_error error;
         mlxr_engine *engine = NULL;
@@ -334,7 +335,8 @@ static void batch_invariant_engines_keep_their_promise(void **state)
                                        .batch_invariant = true,
                                        .kv_type = plain.kv_type,
                                        .backend = kernels[k].backend,
-                                       .cpu_features = kernels[k].cpu_features};
+                                       .cpu_features = kernels[k].cpu_features,
+                                       .activations = kernels[k].activations};
         size_t n = k ? 2 : SEQUENCES;
         static run alone[SEQUENCES], together[SEQUENCES];
         mlxr_sequence *sequences[SEQUENCES];
@@ -723,7 +725,8 @@ static void a_changed_kv_type_never_matches_what_is_on_disk(void **state)
 int main(int argc, char **argv)
 {
     plain.backend = cached.backend = getenv("MLXR_TEST_BACKEND");
-    plain.cpu_features = cached.cpu_features = getenv("MLXR_TEST_CPU"); /* such as "-avx512" */
+    plain.cpu_features = cached.cpu_features = getenv("MLXR_TEST_CPU");       /* such as "-avx512" */
+    plain.activations = cached.activations = getenv("MLXR_TEST_ACTIVATIONS"); /* "8" */
     static const struct {
         const char *name;
         CMUnitTestFunction function;

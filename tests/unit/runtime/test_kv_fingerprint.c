@@ -203,6 +203,18 @@ static void another_kv_type_never_matches(void **state)
     }
 }
 
+static void another_number_of_activation_bits_never_matches(void **state)
+{
+    (void)state;
+    static const char *const bits[] = {"16", "8"};
+    for (size_t i = 0; i < 4; i++) {
+        computer a = {.path = gguf("bits", tiny_model_find("llama"), DTYPE_Q8_0),
+                      .engine = {.activations = bits[i / 2]}};
+        computer b = {.path = a.path, .engine = {.activations = bits[i % 2]}};
+        assert_takes(&a, &b, i / 2 == i % 2 ? BLOCKS : 0, bits[i % 2]);
+    }
+}
+
 /* The order of summation differs from one instruction set to the next, and the pages with it: a block computed with one
  * is not taken by another, or "evicted and reloaded" would differ from "never evicted" on another machine. */
 static void another_backend_or_instruction_set_never_matches(void **state)
@@ -322,6 +334,7 @@ int main(void)
         cmocka_unit_test(another_format_of_packed_weights_never_matches),
         cmocka_unit_test(another_chat_template_matches),
         cmocka_unit_test(another_kv_type_never_matches),
+        cmocka_unit_test(another_number_of_activation_bits_never_matches),
         cmocka_unit_test(another_backend_or_instruction_set_never_matches),
         cmocka_unit_test(a_file_matches_in_every_dimension_or_not_at_all),
     };

@@ -8,6 +8,7 @@ const ROWS: readonly (readonly [OptionName, 'count' | 'size' | 'flag' | readonly
   ['threads', 'count'],
   ['backend', ['', 'cpu', 'cpu-scalar', 'mlx']],
   ['kv_type', ['f32', 'f16', 'bf16', 'q8_0', 'q4_0']],
+  ['activations', ['16', '8']],
   ['kv_bytes', 'size'],
   ['kv_disk_bytes', 'size'],
   ['draft', ['none', 'ngram']],
