@@ -138,6 +138,9 @@ MLXR_API mlxr_status mlxr_kernels_check(const char *backend, const char *file, c
 
 typedef struct mlxr_model_options { /* {0} is a valid default */
     uint32_t n_ctx_max;             /* 0: the model's own context length */
+    /* With the model's multi-token-prediction head, for mlxr_sequence_draft_mtp: its keys and values are computed and
+     * kept with the others, about one layer more. MLXR_UNSUPPORTED where there is none, or the backend runs none. */
+    bool mtp;
 } mlxr_model_options;
 
 typedef struct mlxr_model_info {
@@ -154,6 +157,9 @@ typedef struct mlxr_model_info {
     uint64_t kv_bytes_per_token; /* with the engine's KV type, full-attention and window layers alike */
     bool has_chat_template;
     bool adds_bos;
+    bool has_mtp;       /* the file has a multi-token-prediction head that can be used … */
+    bool mtp;           /* … and the model was loaded with it */
+    uint64_t mtp_bytes; /* of weight_bytes: layers that predict further tokens, used or not */
 } mlxr_model_info;
 
 /* Loads a GGUF file (or the first file of a split one), or a directory or index with safetensors and config.json.
@@ -338,6 +344,8 @@ MLXR_API bool mlxr_sequence_may_end(const mlxr_sequence *sequence);
  * the longest draft, 1 … 15; 0: 8. How long a draft pays is learned; where it does not, none is made. */
 MLXR_API mlxr_status mlxr_sequence_draft(mlxr_sequence *sequence, mlxr_model *draft_model, uint32_t n_max,
                                          mlxr_error *error);
+/* The same with the multi-token-prediction head of the sequence's own model, which was loaded with it. */
+MLXR_API mlxr_status mlxr_sequence_draft_mtp(mlxr_sequence *sequence, uint32_t n_max, mlxr_error *error);
 typedef struct mlxr_draft_stats {
     uint64_t n_steps, n_drafting_steps, n_drafted, n_accepted;
     double acceptance;                        /* probability of the next drafted token, a moving average */

@@ -548,6 +548,57 @@ static mlxr_status bind_layer(layer_weights *out, const hparams *h, const model_
     return MLXR_OK;
 }
 
+/* ---- the head that predicts ahead ---- */
+
+/* What stands behind "blk.<i>.nextn."; shapes are [n_embd] (0), or [in × n_embd, n_embd or n_vocab]. */
+static const struct {
+    const char *name;
+    size_t field;
+    uint32_t in;
+    bool to_vocab, required;
+} ahead_slots[] = {
+#define SLOT(field) offsetof(ahead_weights, field)
+    {"eh_proj.weight", SLOT(joined), 2, false, true},
+    {"enorm.weight", SLOT(embd_norm), 0, false, true},
+    {"hnorm.weight", SLOT(hidden_norm), 0, false, true},
+    {"shared_head_norm.weight", SLOT(output_norm), 0, false, false},
+    {"embed_tokens.weight", SLOT(embedding), 1, true, false},
+    {"shared_head_head.weight", SLOT(output), 1, true, false},
+#undef SLOT
+};
+#define N_AHEAD_SLOTS (sizeof ahead_slots / sizeof *ahead_slots)
+
+static bool ahead_knows(const char *name)
+{
+    for (size_t i = 0; i < N_AHEAD_SLOTS; i++) {
+        if (strncmp(name, "nextn.", 6) == 0 && strcmp(name + 6, ahead_slots[i].name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static mlxr_status bind_ahead(model_weights *w, const hparams *h, const model_file *file, uint64_t *n_bound,
+                              mlxr_error *error)
+{
+    for (size_t i = 0; i < N_AHEAD_SLOTS; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "blk.%u.nextn.%s", h->n_layers, ahead_slots[i].name);
+        const tensor **field = (const tensor **)(void *)((char *)&w->ahead + ahead_slots[i].field);
+        uint64_t n_in = ahead_slots[i].in ? ahead_slots[i].in * (uint64_t)h->n_embd : h->n_embd;
+        uint64_t n_out = ahead_slots[i].in == 0 ? 0 : ahead_slots[i].to_vocab ? h->n_vocab : h->n_embd;
+        mlxr_status status = bind_one(field, file, name, n_in, n_out, ahead_slots[i].required, false, error);
+        if (status != MLXR_OK) {
+            return status;
+        }
+        *n_bound += *field != NULL;
+    }
+    w->ahead.output_norm = w->ahead.output_norm ? w->ahead.output_norm : w->output_norm;
+    w->ahead.embedding = w->ahead.embedding ? w->ahead.embedding : w->embedding;
+    w->ahead.output = w->ahead.output ? w->ahead.output : w->output;
+    return MLXR_OK;
+}
+
 /* Does a tensor of this name have a place in the model? */
 static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
 {
@@ -566,8 +617,14 @@ static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
     if (sscanf(t->name, "blk.%u.%n", &layer, &n) != 1 || n == 0) {
         return false;
     }
-    if (layer >= h->n_layers) {
+    if (layer >= h->n_layers && !h->predicts_ahead) {
         return layer < h->n_layers + h->n_layers_ahead;
+    }
+    if (layer >= hparams_layers_bound(h)) {
+        return false;
+    }
+    if (layer == h->n_layers && ahead_knows(t->name + n)) {
+        return true;
     }
     if (hparams_has_mlp(h, layer) && hparams_is_sparse(h, layer) && experts_know(t->name + n, h->n_expert)) {
         return true;
@@ -672,12 +729,15 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
 {
     model_weights w = {0};
     uint64_t n_bound = 0;
-    w.layers = region_array(memory, h->n_layers, sizeof *w.layers);
+    w.layers = region_array(memory, hparams_layers_bound(h), sizeof *w.layers);
     if (!w.layers) {
         return error_nomem(error, "layer table", h->n_layers * sizeof *w.layers);
     }
     mlxr_status status = bind_globals(&w, h, file, &n_bound, error);
-    for (uint32_t i = 0; i < h->n_layers && status == MLXR_OK; i++) {
+    if (status == MLXR_OK && h->predicts_ahead) {
+        status = bind_ahead(&w, h, file, &n_bound, error);
+    }
+    for (uint32_t i = 0; i < hparams_layers_bound(h) && status == MLXR_OK; i++) {
         status = bind_layer(&w.layers[i], h, file, i, &n_bound, error);
         if (status == MLXR_OK) {
             status = split_layer(&w.layers[i], h, i, memory, error);

@@ -48,6 +48,14 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *qkv, *qkv_bias, *gate_up, *gate_up_bias; /* fused in the file: the others are parts of them */
 } layer_weights;
 
+/* What a head that predicts ahead has beside its layer, which is the one behind the model's. */
+typedef struct ahead_weights {
+    const tensor *embd_norm, *hidden_norm; /* [n_embd] of the next token's embedding, of the hidden state */
+    const tensor *joined;                  /* [2 × n_embd, n_embd] of both, in this order */
+    const tensor *output_norm;             /* [n_embd]; the model's where the head has none */
+    const tensor *embedding, *output;      /* [n_embd, n_vocab]; the model's likewise */
+} ahead_weights;
+
 typedef struct model_weights {
     const tensor *embedding;                        /* [n_embd, n_vocab] */
     const tensor *output_norm, *output_norm_bias;   /* [n_embd] */
@@ -62,7 +70,8 @@ typedef struct model_weights {
     const tensor *cls_out, *cls_out_bias;           /* [n_embd, 1 or 2] */
     const tensor *layer_embedding;                  /* [n_layers × n_embd_layer, n_vocab] */
     const tensor *layer_inputs, *layer_inputs_norm; /* [n_embd, n_layers × n_embd_layer], [n_embd_layer] */
-    layer_weights *layers;                          /* [n_layers] */
+    layer_weights *layers;                          /* [hparams_layers_bound] */
+    ahead_weights ahead;                            /* where the model predicts ahead */
 } model_weights;
 
 /* Also sets h->n_vocab from the embedding. */

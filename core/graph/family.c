@@ -69,6 +69,7 @@ static const family families[] = {
     {.name = "granitemoe", .gguf_rope = ROPE_PAIRS, .logit_scale_divides = true, .routing = ROUTE_TOP_SOFTMAX},
     /* GLM Team 2025: GLM-4.5 to 4.7 */
     {.name = "glm4moe",
+     .ahead = AHEAD_RAW,
      .qk_norm = QK_NORM_HEADS,
      .qk_norm_optional = true,
      .routing = ROUTE_SIGMOID,
@@ -143,6 +144,7 @@ static const family families[] = {
      .normalise_experts = true},
     /* Qwen Team 2025, 2026: three layers of gated DeltaNet to one of attention. */
     {.name = "qwen3next",
+     .ahead = AHEAD_NORMED,
      .qk_norm = QK_NORM_HEADS,
      .mixer = MIXER_DELTA,
      .gated_attention = true,
@@ -150,12 +152,14 @@ static const family families[] = {
      .normalise_experts = true,
      .ffn_norm_after = true},
     {.name = "qwen35",
+     .ahead = AHEAD_NORMED,
      .qk_norm = QK_NORM_HEADS,
      .mixer = MIXER_DELTA,
      .gguf_heads_in_turn = true,
      .gated_attention = true,
      .ffn_norm_after = true},
     {.name = "qwen35moe",
+     .ahead = AHEAD_NORMED,
      .qk_norm = QK_NORM_HEADS,
      .mixer = MIXER_DELTA,
      .gguf_heads_in_turn = true,
@@ -188,7 +192,7 @@ static const family families[] = {
     /* LG AI Research 2025 */
     {.name = "exaone4", .qk_norm = QK_NORM_HEADS, .norms = NORMS_AFTER, .full_every = 4, .full_is_unturned = true},
     /* DeepSeek-AI 2024: V2, V3, R1 and what has their shape (Kimi K2). */
-    {.name = "deepseek2", .gguf_rope = ROPE_PAIRS, .safetensors_keep_pairs = true, .latent = true},
+    {.name = "deepseek2", .ahead = AHEAD_RAW, .gguf_rope = ROPE_PAIRS, .safetensors_keep_pairs = true, .latent = true},
     /* Arcee AI 2025: AFM. */
     {.name = "arcee", .gguf_rope = ROPE_PAIRS, .ungated = true, .act = ACT_RELU_SQUARED},
     /* ByteDance Seed 2025 */

@@ -20,6 +20,13 @@ typedef enum mixer_kind {
     MIXER_SSM,   /* Mamba-2 */
 } mixer_kind;
 
+/* What a head that predicts the token behind the next reads of the model, and hands on when it goes on by itself. */
+typedef enum ahead_kind {
+    AHEAD_NONE,   /* the family has no such head, or none is known here */
+    AHEAD_RAW,    /* what the last layer leaves (DeepSeek-AI 2024b, section 2.2) */
+    AHEAD_NORMED, /* its last norm, which logits are made of */
+} ahead_kind;
+
 /* A norm of queries and keys: none, of each head, of all heads together. */
 typedef enum qk_norm_kind { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_ALL } qk_norm_kind;
 
@@ -41,6 +48,7 @@ typedef struct family {
     bool normalise_experts;   /* the weights of the chosen ones sum to 1, likewise */
     bool ffn_norm_after;      /* GGUF calls the norm before the MLP post_attention_norm */
     bool latent;              /* keys and values are made of a few numbers that all heads share (DeepSeek's MLA) */
+    ahead_kind ahead;         /* of a head for multi-token prediction */
     mixer_kind mixer;         /* of layers without attention */
     bool gguf_heads_in_turn;  /* GGUF has the mixer's value heads in another order: first one of each key head … */
     bool one_block;           /* a layer is attention, a mixer or an MLP, behind one norm */

@@ -5,29 +5,19 @@
 #include "graph/graph.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "graph/bind_latent.h"
+#include "graph/plan_builder.h"
 #include "graph/rope.h"
 #include "kernels/step_profile.h"
 #include "quant/codec.h"
 
 #define OPS_PER_LAYER_MAX 40u
 #define OPS_GLOBAL 16u
-
-typedef struct builder {
-    graph *g;
-    op *ops;
-    uint32_t n_ops;
-    uint16_t layer;
-    op_rope rope_full, rope_local; /* head_dim, n_rot, frequencies */
-    uint16_t group_full, group_window, group_mixer;
-    uint16_t n_full, n_window, n_mixer; /* layers placed in each group so far */
-    uint32_t width[SLOT_COUNT];         /* of what the next operation leaves in each slot */
-    bool no_memory;
-} builder;
 
 /* What is cached of a token in a layer with a window, or in one without. */
 static kv_group kv_of(const hparams *h, bool window)
@@ -43,25 +33,25 @@ static kv_group kv_of(const hparams *h, bool window)
     return kv;
 }
 
-static op *add(builder *b, op_kind kind, slot dst, slot src)
+op *plan_add(builder *b, op_kind kind, slot dst, slot src)
 {
     op *o = &b->ops[b->n_ops++];
     *o = (op){.kind = kind, .layer = b->layer, .dst = dst, .src = src, .width = b->width[dst], .scale = 1};
     return o;
 }
 
-static void add_norm(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias, uint32_t width)
+void plan_add_norm(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias, uint32_t width)
 {
-    op *o = add(b, OP_NORM, dst, src);
+    op *o = plan_add(b, OP_NORM, dst, src);
     o->weight = weight;
     o->bias = bias;
     o->norm = (op_norm){.kind = b->g->h.fam->norm, .width = width, .eps = b->g->h.norm_eps};
 }
 
-static void add_linear(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias)
+void plan_add_linear(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias)
 {
     b->width[dst] = (uint32_t)weight->shape[1];
-    op *o = add(b, OP_LINEAR, dst, src);
+    op *o = plan_add(b, OP_LINEAR, dst, src);
     o->weight = weight;
     o->bias = bias;
 }
@@ -70,16 +60,16 @@ static void add_linear(builder *b, slot dst, slot src, const tensor *weight, con
 static void add_residual(builder *b, const tensor *post_norm)
 {
     if (post_norm) {
-        add_norm(b, SLOT_O, SLOT_O, post_norm, NULL, b->g->h.n_embd);
+        plan_add_norm(b, SLOT_O, SLOT_O, post_norm, NULL, b->g->h.n_embd);
     }
-    add(b, OP_ADD, SLOT_X, SLOT_O)->scale = b->g->h.residual_scale;
+    plan_add(b, OP_ADD, SLOT_X, SLOT_O)->scale = b->g->h.residual_scale;
 }
 
 /* The same where the norm is X's, which the last one hands out. */
 static void add_normed_residual(builder *b, const tensor *norm, const tensor *bias, bool last)
 {
-    add(b, OP_ADD, SLOT_X, SLOT_O)->scale = b->g->h.residual_scale;
-    add_norm(b, last ? SLOT_LOGITS : SLOT_X, SLOT_X, norm, bias, b->g->h.n_embd);
+    plan_add(b, OP_ADD, SLOT_X, SLOT_O)->scale = b->g->h.residual_scale;
+    plan_add_norm(b, last ? SLOT_LOGITS : SLOT_X, SLOT_X, norm, bias, b->g->h.n_embd);
 }
 
 /* What a block reads: X, or the norm of it. */
@@ -88,14 +78,14 @@ static slot add_input(builder *b, const tensor *weight, const tensor *bias)
     if (!weight) {
         return SLOT_X;
     }
-    add_norm(b, SLOT_N, SLOT_X, weight, bias, b->g->h.n_embd);
+    plan_add_norm(b, SLOT_N, SLOT_X, weight, bias, b->g->h.n_embd);
     return SLOT_N;
 }
 
 /* RMS in all families, whatever their other norms are. */
 static void add_head_norm(builder *b, slot s, const tensor *weight, uint32_t width)
 {
-    add_norm(b, s, s, weight, NULL, width);
+    plan_add_norm(b, s, s, weight, NULL, width);
     b->ops[b->n_ops - 1].norm.kind = NORM_RMS;
 }
 
@@ -110,20 +100,20 @@ static void add_rope(builder *b, bool window, bool keys)
 {
     const hparams *h = &b->g->h;
     const op_rope *rope = window && h->rope_theta_local > 0 ? &b->rope_local : &b->rope_full;
-    op *q = add(b, OP_ROPE, SLOT_Q, SLOT_Q);
+    op *q = plan_add(b, OP_ROPE, SLOT_Q, SLOT_Q);
     q->rope = *rope;
     if (h->attn_temperature != 0) {
         q->rope.temperature = h->attn_temperature;
         q->rope.temperature_span = h->scaling.n_ctx_orig;
     }
     if (keys) {
-        add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = *rope;
+        plan_add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = *rope;
     }
 }
 
-static void add_pick(builder *b, slot dst, slot src, op_pick pick)
+void plan_add_pick(builder *b, slot dst, slot src, op_pick pick)
 {
-    add(b, OP_PICK, dst, src)->pick = pick;
+    plan_add(b, OP_PICK, dst, src)->pick = pick;
 }
 
 /* Queries, and where each has a gate beside it, the gates. */
@@ -131,20 +121,20 @@ static void add_queries(builder *b, slot in, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
     if (!h->fam->gated_attention) {
-        add_linear(b, SLOT_Q, in, w->q, w->q_bias);
+        plan_add_linear(b, SLOT_Q, in, w->q, w->q_bias);
         return;
     }
     op_pick pick = {.n_groups = h->n_head, .group = 2 * h->head_dim, .n = h->head_dim};
-    add_linear(b, SLOT_QG, in, w->q, w->q_bias);
-    add_pick(b, SLOT_Q, SLOT_QG, pick);
+    plan_add_linear(b, SLOT_QG, in, w->q, w->q_bias);
+    plan_add_pick(b, SLOT_Q, SLOT_QG, pick);
     pick.from = h->head_dim;
-    add_pick(b, SLOT_AG, SLOT_QG, pick);
+    plan_add_pick(b, SLOT_AG, SLOT_QG, pick);
 }
 
 /* Its epsilon is not the model's. */
 static void add_latent_norm(builder *b, slot s, const tensor *weight, uint32_t width)
 {
-    add_norm(b, s, s, weight, NULL, width);
+    plan_add_norm(b, s, s, weight, NULL, width);
     b->ops[b->n_ops - 1].norm.eps = 1e-6f;
 }
 
@@ -156,7 +146,22 @@ static void add_heads(builder *b, slot dst, slot src, op_heads heads)
         return;
     }
     *x = heads;
-    add(b, OP_HEADS, dst, src)->heads = x;
+    plan_add(b, OP_HEADS, dst, src)->heads = x;
+}
+
+/* The two parts of what is cached of a token, and the row they make. */
+static void add_latent_products(builder *b, slot in, const layer_weights *w)
+{
+    plan_add_linear(b, SLOT_KL, in, w->kv_latent, NULL);
+    plan_add_linear(b, SLOT_KR, in, w->k_shared, NULL);
+    add_latent_norm(b, SLOT_KL, w->kv_down_norm, b->g->h.n_latent_kv);
+}
+
+static void add_latent_row(builder *b)
+{
+    const hparams *h = &b->g->h;
+    plan_add_pick(b, SLOT_K, SLOT_KR, (op_pick){1, 0, 0, h->n_rot, 0, 0});
+    plan_add_pick(b, SLOT_K, SLOT_KL, (op_pick){1, 0, 0, h->n_latent_kv, h->n_rot, 0});
 }
 
 /* Latent attention (DeepSeek-AI 2024). A head's keys and values are products of the token's latent numbers c with its
@@ -168,16 +173,14 @@ static void add_latent(builder *b, slot in, const layer_weights *w)
     const hparams *h = &b->g->h;
     uint32_t n = h->n_head, head = h->head_dim, row = hparams_latent_row(h);
     if (w->q_down) {
-        add_linear(b, SLOT_QL, in, w->q_down, NULL);
+        plan_add_linear(b, SLOT_QL, in, w->q_down, NULL);
     } else {
-        add_linear(b, SLOT_QG, in, w->q, NULL);
+        plan_add_linear(b, SLOT_QG, in, w->q, NULL);
     }
-    add_linear(b, SLOT_KL, in, w->kv_latent, NULL);
-    add_linear(b, SLOT_KR, in, w->k_shared, NULL);
-    add_latent_norm(b, SLOT_KL, w->kv_down_norm, h->n_latent_kv);
+    add_latent_products(b, in, w);
     if (w->q_down) {
         add_latent_norm(b, SLOT_QL, w->q_down_norm, h->n_latent_q);
-        add_linear(b, SLOT_QG, SLOT_QL, w->q_up, NULL);
+        plan_add_linear(b, SLOT_QG, SLOT_QL, w->q_up, NULL);
     }
     add_heads(b, SLOT_Q, SLOT_QG,
               (op_heads){.n_heads = n,
@@ -189,9 +192,8 @@ static void add_latent(builder *b, slot in, const layer_weights *w)
                          .weights = w->k_up,
                          .whole = w->kv_up,
                          .whole_src = SLOT_KL});
-    add_pick(b, SLOT_Q, SLOT_QG, (op_pick){n, head, h->n_nope, h->n_rot, 0, row});
-    add_pick(b, SLOT_K, SLOT_KR, (op_pick){1, 0, 0, h->n_rot, 0, 0});
-    add_pick(b, SLOT_K, SLOT_KL, (op_pick){1, 0, 0, h->n_latent_kv, h->n_rot, 0});
+    plan_add_pick(b, SLOT_Q, SLOT_QG, (op_pick){n, head, h->n_nope, h->n_rot, 0, row});
+    add_latent_row(b);
 }
 
 static void add_latent_values(builder *b, const layer_weights *w)
@@ -211,11 +213,11 @@ static void add_latent_values(builder *b, const layer_weights *w)
 static void add_keys(builder *b, slot in, const layer_weights *w, uint32_t layer)
 {
     const hparams *h = &b->g->h;
-    add_linear(b, SLOT_K, in, w->k, w->k_bias);
+    plan_add_linear(b, SLOT_K, in, w->k, w->k_bias);
     if (w->v) {
-        add_linear(b, SLOT_V, in, w->v, w->v_bias);
+        plan_add_linear(b, SLOT_V, in, w->v, w->v_bias);
     } else {
-        add_pick(b, SLOT_V, SLOT_K, (op_pick){.n_groups = 1, .group = b->width[SLOT_K], .n = b->width[SLOT_K]});
+        plan_add_pick(b, SLOT_V, SLOT_K, (op_pick){.n_groups = 1, .group = b->width[SLOT_K], .n = b->width[SLOT_K]});
     }
     if (h->fam->value_norm) {
         add_head_norm(b, SLOT_V, NULL, hparams_head_dim(h, layer));
@@ -229,11 +231,46 @@ static uint16_t next_kv_layer(builder *b, uint32_t layer)
     return (uint16_t)(hparams_reads_kv(&b->g->h, layer) ? *n - 1 : (*n)++);
 }
 
-static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
+/* A head that predicts ahead has nothing at position 0. */
+static op_attend attend_of(const builder *b, const layer_weights *w, uint32_t layer)
+{
+    const hparams *h = &b->g->h;
+    bool window = h->layer_has_window[layer];
+    kv_group kv = kv_of(h, window);
+    return (op_attend){.sinks = w->sinks ? w->sinks->data : NULL,
+                       .n_head = h->n_head,
+                       .n_head_kv = kv.n_head_kv,
+                       .head_dim = kv.head_dim,
+                       .scale = h->attn_scale,
+                       .softcap = h->attn_softcap,
+                       .first = layer == h->n_layers,
+                       .window = kv.window,
+                       .both_ways = h->fam->encoder,
+                       .kv_group = window ? b->group_window : b->group_full};
+}
+
+void plan_add_keys_alone(builder *b, slot in, const layer_weights *w, uint32_t layer)
+{
+    const hparams *h = &b->g->h;
+    if (h->fam->latent) {
+        add_latent_products(b, in, w);
+        add_latent_row(b);
+    } else {
+        add_keys(b, in, w, layer);
+    }
+    add_qk_norm(b, SLOT_K, w->k_norm);
+    if (h->n_rot && !h->fam->positions && !h->layer_is_unturned[layer]) {
+        plan_add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = b->rope_full;
+    }
+    op_attend attend = attend_of(b, w, layer);
+    attend.kv_layer = b->n_full;
+    plan_add(b, OP_KV_WRITE, SLOT_K, SLOT_K)->attend = attend;
+}
+
+void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
 {
     const hparams *h = &b->g->h;
     bool window = h->layer_has_window[layer], writes = !hparams_reads_kv(h, layer);
-    kv_group kv = kv_of(h, window);
     slot in = add_input(b, w->attn_norm, w->attn_norm_bias);
     if (h->fam->latent) {
         add_latent(b, in, w);
@@ -250,28 +287,20 @@ static void add_attention(builder *b, const layer_weights *w, uint32_t layer)
     if (h->n_rot && !h->fam->positions && !h->layer_is_unturned[layer]) {
         add_rope(b, window, writes);
     }
-    op_attend attend = {.sinks = w->sinks ? w->sinks->data : NULL,
-                        .n_head = h->n_head,
-                        .n_head_kv = kv.n_head_kv,
-                        .head_dim = kv.head_dim,
-                        .scale = h->attn_scale,
-                        .softcap = h->attn_softcap,
-                        .window = kv.window,
-                        .both_ways = h->fam->encoder,
-                        .kv_group = window ? b->group_window : b->group_full,
-                        .kv_layer = next_kv_layer(b, layer)};
+    op_attend attend = attend_of(b, w, layer);
+    attend.kv_layer = next_kv_layer(b, layer);
     if (writes) {
-        add(b, OP_KV_WRITE, SLOT_K, SLOT_K)->attend = attend;
+        plan_add(b, OP_KV_WRITE, SLOT_K, SLOT_K)->attend = attend;
     }
-    add(b, OP_ATTEND, SLOT_A, SLOT_Q)->attend = attend;
+    plan_add(b, OP_ATTEND, SLOT_A, SLOT_Q)->attend = attend;
     if (h->fam->gated_attention) {
-        add(b, OP_GATED, SLOT_AG, SLOT_A)->act = ACT_SIGMOID;
+        plan_add(b, OP_GATED, SLOT_AG, SLOT_A)->act = ACT_SIGMOID;
     }
     if (h->fam->latent) {
         add_latent_values(b, w);
     }
     bool apart = h->fam->gated_attention || h->fam->latent;
-    add_linear(b, SLOT_O, apart ? SLOT_AG : SLOT_A, w->attn_out, w->attn_out_bias);
+    plan_add_linear(b, SLOT_O, apart ? SLOT_AG : SLOT_A, w->attn_out, w->attn_out_bias);
     if (h->fam->norms == NORMS_OF_SUM) {
         add_normed_residual(b, w->post_attn_norm, w->post_attn_norm_bias, false);
     } else {
@@ -300,7 +329,7 @@ static op_state mixer_state(const builder *b, uint32_t first)
 
 static void add_conv(builder *b, const layer_weights *w, bool silu)
 {
-    op *o = add(b, OP_CONV, SLOT_C, SLOT_C);
+    op *o = plan_add(b, OP_CONV, SLOT_C, SLOT_C);
     o->weight = w->mixer_conv;
     o->bias = w->mixer_conv_bias;
     o->conv = (op_conv){.state = mixer_state(b, 0), .n = b->g->h.conv_rows, .silu = silu};
@@ -331,7 +360,7 @@ static void add_recur(builder *b, const layer_weights *w, bool turns)
                     .skip = copy_vector(b, w->mixer_skip),
                     .step_most = INFINITY,
                     .state = mixer_state(b, (h->conv_rows - 1) * h->conv_width)};
-    add(b, OP_RECUR, SLOT_M, SLOT_C)->recur = r;
+    plan_add(b, OP_RECUR, SLOT_M, SLOT_C)->recur = r;
 }
 
 /* DeltaNet's inputs, which lie side by side for each key head where one matrix gives them all. */
@@ -342,16 +371,16 @@ static void add_delta_inputs(builder *b, const layer_weights *w, slot in)
     const op_pick whole = {.n_groups = n, .group = 2 * k + 2 * v},
                   pair = {.n_groups = n, .group = 2 * shared, .n = shared};
     if (w->mixer_in) {
-        add_linear(b, SLOT_W, in, w->mixer_in, NULL);
+        plan_add_linear(b, SLOT_W, in, w->mixer_in, NULL);
     } else {
-        add_linear(b, SLOT_C, in, w->mixer_qkv, NULL);
-        add_linear(b, SLOT_Z, in, w->mixer_gate, NULL);
+        plan_add_linear(b, SLOT_C, in, w->mixer_qkv, NULL);
+        plan_add_linear(b, SLOT_Z, in, w->mixer_gate, NULL);
     }
     if (w->mixer_beta_alpha) {
-        add_linear(b, SLOT_DB, in, w->mixer_beta_alpha, NULL);
+        plan_add_linear(b, SLOT_DB, in, w->mixer_beta_alpha, NULL);
     } else {
-        add_linear(b, SLOT_B, in, w->mixer_beta, NULL);
-        add_linear(b, SLOT_D, in, w->mixer_alpha, NULL);
+        plan_add_linear(b, SLOT_B, in, w->mixer_beta, NULL);
+        plan_add_linear(b, SLOT_D, in, w->mixer_alpha, NULL);
     }
     const struct {
         slot dst;
@@ -362,12 +391,12 @@ static void add_delta_inputs(builder *b, const layer_weights *w, slot in)
         pick.from = parts[i].from;
         pick.n = parts[i].n;
         pick.to = parts[i].to;
-        add_pick(b, parts[i].dst, SLOT_W, pick);
+        plan_add_pick(b, parts[i].dst, SLOT_W, pick);
     }
     for (uint32_t i = 0; w->mixer_beta_alpha && i < 2; i++) {
         op_pick pick = pair;
         pick.from = i * shared;
-        add_pick(b, i ? SLOT_D : SLOT_B, SLOT_DB, pick);
+        plan_add_pick(b, i ? SLOT_D : SLOT_B, SLOT_DB, pick);
     }
 }
 
@@ -377,30 +406,30 @@ static void add_mixer(builder *b, const layer_weights *w, bool turns)
     const hparams *h = &b->g->h;
     slot in = add_input(b, w->attn_norm, w->attn_norm_bias);
     if (h->fam->mixer == MIXER_CONV) {
-        add_linear(b, SLOT_M, in, w->mixer_first, w->mixer_first_bias);
-        add_linear(b, SLOT_Z, in, w->mixer_second, w->mixer_second_bias);
-        add_linear(b, SLOT_C, in, w->mixer_third, w->mixer_third_bias);
-        add(b, OP_GATED, SLOT_C, SLOT_M)->act = ACT_NONE;
+        plan_add_linear(b, SLOT_M, in, w->mixer_first, w->mixer_first_bias);
+        plan_add_linear(b, SLOT_Z, in, w->mixer_second, w->mixer_second_bias);
+        plan_add_linear(b, SLOT_C, in, w->mixer_third, w->mixer_third_bias);
+        plan_add(b, OP_GATED, SLOT_C, SLOT_M)->act = ACT_NONE;
         add_conv(b, w, false);
-        add(b, OP_GATED, SLOT_Z, SLOT_C)->act = ACT_NONE;
+        plan_add(b, OP_GATED, SLOT_Z, SLOT_C)->act = ACT_NONE;
     } else if (h->fam->mixer == MIXER_DELTA) {
         add_delta_inputs(b, w, in);
         add_conv(b, w, true);
         add_recur(b, w, turns);
-        add_norm(b, SLOT_M, SLOT_M, w->mixer_norm, NULL, h->mixer_head_v);
-        add(b, OP_GATED, SLOT_Z, SLOT_M)->act = ACT_SILU;
+        plan_add_norm(b, SLOT_M, SLOT_M, w->mixer_norm, NULL, h->mixer_head_v);
+        plan_add(b, OP_GATED, SLOT_Z, SLOT_M)->act = ACT_SILU;
     } else {
-        add_linear(b, SLOT_Z, in, w->mixer_first, w->mixer_first_bias);
-        add_linear(b, SLOT_C, in, w->mixer_second, w->mixer_second_bias);
-        add_linear(b, SLOT_D, in, w->mixer_third, w->mixer_third_bias);
+        plan_add_linear(b, SLOT_Z, in, w->mixer_first, w->mixer_first_bias);
+        plan_add_linear(b, SLOT_C, in, w->mixer_second, w->mixer_second_bias);
+        plan_add_linear(b, SLOT_D, in, w->mixer_third, w->mixer_third_bias);
         add_conv(b, w, true);
         add_recur(b, w, turns);
-        add(b, OP_GATED, SLOT_Z, SLOT_M)->act = ACT_SILU;
-        add_norm(b, SLOT_Z, SLOT_Z, w->mixer_norm, NULL, hparams_mixer_width(h) / h->n_mixer_heads_k);
+        plan_add(b, OP_GATED, SLOT_Z, SLOT_M)->act = ACT_SILU;
+        plan_add_norm(b, SLOT_Z, SLOT_Z, w->mixer_norm, NULL, hparams_mixer_width(h) / h->n_mixer_heads_k);
         b->ops[b->n_ops - 1].norm.whole_weight = true;
     }
     b->n_mixer++;
-    add_linear(b, SLOT_O, SLOT_Z, w->mixer_out, w->mixer_out_bias);
+    plan_add_linear(b, SLOT_O, SLOT_Z, w->mixer_out, w->mixer_out_bias);
     add_residual(b, NULL);
 }
 
@@ -432,32 +461,32 @@ static void add_mixture(builder *b, const layer_weights *w, slot dst, slot in)
                       .up_bias = w->up_experts_bias,
                       .down_bias = w->down_experts_bias};
     b->width[dst] = x->n_in;
-    add(b, OP_EXPERTS, dst, in)->experts = x;
+    plan_add(b, OP_EXPERTS, dst, in)->experts = x;
 }
 
 /* The mixture joins X before what all tokens share does. */
 static void add_experts(builder *b, const layer_weights *w, slot in)
 {
     const hparams *h = &b->g->h;
-    add_linear(b, SLOT_R, in, w->router, w->router_bias);
+    plan_add_linear(b, SLOT_R, in, w->router, w->router_bias);
     if (w->latent_down) {
-        add_linear(b, SLOT_O, in, w->latent_down, NULL);
+        plan_add_linear(b, SLOT_O, in, w->latent_down, NULL);
         add_mixture(b, w, SLOT_P, SLOT_O);
-        add_linear(b, SLOT_O, SLOT_P, w->latent_up, NULL);
+        plan_add_linear(b, SLOT_O, SLOT_P, w->latent_up, NULL);
     } else {
         add_mixture(b, w, SLOT_O, in);
     }
     add_residual(b, w->post_ffn_norm);
     if (w->shared_up) {
-        add_linear(b, SLOT_SG, in, w->shared_gate ? w->shared_gate : w->shared_up, NULL);
+        plan_add_linear(b, SLOT_SG, in, w->shared_gate ? w->shared_gate : w->shared_up, NULL);
         if (w->shared_gate) {
-            add_linear(b, SLOT_SU, in, w->shared_up, NULL);
+            plan_add_linear(b, SLOT_SU, in, w->shared_up, NULL);
         }
-        add(b, OP_GATED, SLOT_SG, w->shared_gate ? SLOT_SU : SLOT_NONE)->act = h->fam->act;
-        add_linear(b, SLOT_O, SLOT_SG, w->shared_down, NULL);
+        plan_add(b, OP_GATED, SLOT_SG, w->shared_gate ? SLOT_SU : SLOT_NONE)->act = h->fam->act;
+        plan_add_linear(b, SLOT_O, SLOT_SG, w->shared_down, NULL);
         if (w->shared_weight) {
-            add_linear(b, SLOT_SW, in, w->shared_weight, NULL);
-            add(b, OP_WEIGH, SLOT_O, SLOT_SW);
+            plan_add_linear(b, SLOT_SW, in, w->shared_weight, NULL);
+            plan_add(b, OP_WEIGH, SLOT_O, SLOT_SW);
         }
         add_residual(b, NULL);
     }
@@ -486,14 +515,14 @@ static const tensor *scaled_vector(builder *b, const tensor *t, float factor)
 static void add_experts_beside(builder *b, const layer_weights *w)
 {
     uint32_t n = b->g->h.n_embd;
-    add_norm(b, SLOT_N, SLOT_X, scaled_vector(b, w->router_scale, 1.0f / sqrtf((float)n)), NULL, n);
-    add_linear(b, SLOT_R, SLOT_N, w->router, w->router_bias);
-    add_norm(b, SLOT_N, SLOT_X, w->experts_norm, NULL, n);
+    plan_add_norm(b, SLOT_N, SLOT_X, scaled_vector(b, w->router_scale, 1.0f / sqrtf((float)n)), NULL, n);
+    plan_add_linear(b, SLOT_R, SLOT_N, w->router, w->router_bias);
+    plan_add_norm(b, SLOT_N, SLOT_X, w->experts_norm, NULL, n);
     add_mixture(b, w, SLOT_O, SLOT_N);
-    add_norm(b, SLOT_P, SLOT_O, w->post_experts_norm, NULL, n);
+    plan_add_norm(b, SLOT_P, SLOT_O, w->post_experts_norm, NULL, n);
 }
 
-static void add_mlp(builder *b, const layer_weights *w)
+void plan_add_mlp(builder *b, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
     const tensor *norm = h->fam->one_block ? w->attn_norm : w->ffn_norm;
@@ -507,17 +536,17 @@ static void add_mlp(builder *b, const layer_weights *w)
         return;
     }
     if (h->fam->ungated) {
-        add_linear(b, SLOT_G, in, w->up, w->up_bias);
-        add(b, OP_GATED, SLOT_G, SLOT_NONE)->act = h->fam->act;
+        plan_add_linear(b, SLOT_G, in, w->up, w->up_bias);
+        plan_add(b, OP_GATED, SLOT_G, SLOT_NONE)->act = h->fam->act;
     } else {
-        add_linear(b, SLOT_G, in, w->gate, w->gate_bias);
-        add_linear(b, SLOT_U, in, w->up, w->up_bias);
-        add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
+        plan_add_linear(b, SLOT_G, in, w->gate, w->gate_bias);
+        plan_add_linear(b, SLOT_U, in, w->up, w->up_bias);
+        plan_add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
     }
-    add_linear(b, SLOT_O, SLOT_G, w->down, w->down_bias);
+    plan_add_linear(b, SLOT_O, SLOT_G, w->down, w->down_bias);
     if (beside) {
-        add_norm(b, SLOT_O, SLOT_O, w->post_dense_norm, NULL, h->n_embd);
-        add(b, OP_ADD, SLOT_O, SLOT_P);
+        plan_add_norm(b, SLOT_O, SLOT_O, w->post_dense_norm, NULL, h->n_embd);
+        plan_add(b, OP_ADD, SLOT_O, SLOT_P);
     }
     if (h->fam->norms == NORMS_OF_SUM) {
         add_normed_residual(b, w->post_ffn_norm, w->post_ffn_norm_bias, b->layer + 1u == h->n_layers);
@@ -532,13 +561,13 @@ static void add_layer_inputs(builder *b)
     const hparams *h = &b->g->h;
     const model_weights *w = &b->g->weights;
     const float half = sqrtf(0.5f); /* of the sum of two */
-    op *o = add(b, OP_EMBED, SLOT_LE, SLOT_NONE);
+    op *o = plan_add(b, OP_EMBED, SLOT_LE, SLOT_NONE);
     o->weight = w->layer_embedding;
     o->scale = sqrtf((float)h->n_embd_layer) * half;
-    add_linear(b, SLOT_LP, SLOT_X, w->layer_inputs, NULL);
-    add(b, OP_SCALE, SLOT_LP, SLOT_LP)->scale = 1.0f / sqrtf((float)h->n_embd);
-    add_norm(b, SLOT_LP, SLOT_LP, w->layer_inputs_norm, NULL, h->n_embd_layer);
-    add(b, OP_ADD, SLOT_LE, SLOT_LP)->scale = half;
+    plan_add_linear(b, SLOT_LP, SLOT_X, w->layer_inputs, NULL);
+    plan_add(b, OP_SCALE, SLOT_LP, SLOT_LP)->scale = 1.0f / sqrtf((float)h->n_embd);
+    plan_add_norm(b, SLOT_LP, SLOT_LP, w->layer_inputs_norm, NULL, h->n_embd_layer);
+    plan_add(b, OP_ADD, SLOT_LE, SLOT_LP)->scale = half;
 }
 
 /* What the layer has of the token, gated by X, joins X. */
@@ -546,11 +575,11 @@ static void add_layer_embedding(builder *b, const layer_weights *w, uint32_t lay
 {
     const hparams *h = &b->g->h;
     uint32_t n = h->n_embd_layer;
-    add_linear(b, SLOT_G, SLOT_X, w->layer_gate, NULL);
+    plan_add_linear(b, SLOT_G, SLOT_X, w->layer_gate, NULL);
     b->width[SLOT_U] = n;
-    add_pick(b, SLOT_U, SLOT_LE, (op_pick){.n_groups = 1, .group = h->n_layers * n, .from = layer * n, .n = n});
-    add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
-    add_linear(b, SLOT_O, SLOT_G, w->layer_proj, NULL);
+    plan_add_pick(b, SLOT_U, SLOT_LE, (op_pick){.n_groups = 1, .group = h->n_layers * n, .from = layer * n, .n = n});
+    plan_add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
+    plan_add_linear(b, SLOT_O, SLOT_G, w->layer_proj, NULL);
     add_residual(b, w->post_layer_norm);
 }
 
@@ -558,11 +587,11 @@ static void add_layer_scale(builder *b, const tensor *scale)
 {
     float value = 1;
     codec_decode(scale->type, scale->data, &value, 1);
-    add(b, OP_SCALE, SLOT_X, SLOT_X)->scale = value;
+    plan_add(b, OP_SCALE, SLOT_X, SLOT_X)->scale = value;
 }
 
 /* Heads of the layer may have another size than those before it. */
-static void set_layer_widths(builder *b, uint32_t layer)
+void plan_set_layer_widths(builder *b, uint32_t layer)
 {
     const hparams *h = &b->g->h;
     kv_group kv = kv_of(h, h->layer_has_window[layer]);
@@ -596,47 +625,65 @@ static const tensor *first_kind(builder *b, const tensor *kinds)
     return first;
 }
 
+void plan_add_logits(builder *b, const tensor *output)
+{
+    const hparams *h = &b->g->h;
+    plan_add_linear(b, SLOT_LOGITS, SLOT_N, output, NULL);
+    if (h->logit_scale != 1) {
+        plan_add(b, OP_SCALE, SLOT_LOGITS, SLOT_LOGITS)->scale = h->logit_scale;
+    }
+    if (h->final_softcap > 0) {
+        plan_add(b, OP_SOFTCAP, SLOT_LOGITS, SLOT_LOGITS)->scale = h->final_softcap;
+    }
+}
+
+/* From here on only the rows whose logits are wanted matter. */
+static void add_take(builder *b)
+{
+    plan_add(b, OP_TAKE_ROWS, SLOT_X, SLOT_X);
+    if (b->g->h.fam->parallel) {
+        plan_add(b, OP_TAKE_ROWS, SLOT_N, SLOT_N);
+    }
+    if (b->g->h.n_embd_layer) {
+        plan_add(b, OP_TAKE_ROWS, SLOT_LE, SLOT_LE);
+    }
+}
+
 static void add_layers(builder *b, bool turns)
 {
     const hparams *h = &b->g->h;
     const model_weights *w = &b->g->weights;
     b->layer = STEP_NO_LAYER;
-    op *embed = add(b, OP_EMBED, SLOT_X, SLOT_NONE);
+    op *embed = plan_add(b, OP_EMBED, SLOT_X, SLOT_NONE);
     embed->weight = w->embedding;
     embed->scale = h->embedding_scale;
     if (h->fam->positions) {
-        op *o = add(b, OP_POSITION, SLOT_N, SLOT_NONE);
+        op *o = plan_add(b, OP_POSITION, SLOT_N, SLOT_NONE);
         o->weight = w->positions;
         o->bias = first_kind(b, w->token_types);
-        add(b, OP_ADD, SLOT_X, SLOT_N);
+        plan_add(b, OP_ADD, SLOT_X, SLOT_N);
     } else {
         embed->bias = first_kind(b, w->token_types);
     }
     if (w->embd_norm) {
-        add_norm(b, SLOT_X, SLOT_X, w->embd_norm, w->embd_norm_bias, h->n_embd);
+        plan_add_norm(b, SLOT_X, SLOT_X, w->embd_norm, w->embd_norm_bias, h->n_embd);
     }
     if (h->n_embd_layer) {
         add_layer_inputs(b);
     }
     for (uint32_t i = 0; i < h->n_layers; i++) {
         b->layer = (uint16_t)i;
-        set_layer_widths(b, i);
+        plan_set_layer_widths(b, i);
         if (h->layer_kinds[i] == LAYER_ATTENTION) {
-            add_attention(b, &w->layers[i], i);
+            plan_add_attention(b, &w->layers[i], i);
         } else if (h->layer_kinds[i] == LAYER_MIXER) {
             add_mixer(b, &w->layers[i], turns);
         }
-        if (i + 1 == h->n_layers) { /* from here on only the rows whose logits are wanted matter */
-            add(b, OP_TAKE_ROWS, SLOT_X, SLOT_X);
-            if (h->fam->parallel) {
-                add(b, OP_TAKE_ROWS, SLOT_N, SLOT_N);
-            }
-            if (h->n_embd_layer) {
-                add(b, OP_TAKE_ROWS, SLOT_LE, SLOT_LE);
-            }
+        if (i + 1 == h->n_layers && !b->ahead) {
+            add_take(b);
         }
         if (hparams_has_mlp(h, i)) {
-            add_mlp(b, &w->layers[i]);
+            plan_add_mlp(b, &w->layers[i]);
         }
         if (h->n_embd_layer) {
             add_layer_embedding(b, &w->layers[i], i);
@@ -646,20 +693,18 @@ static void add_layers(builder *b, bool turns)
         }
     }
     b->layer = STEP_NO_LAYER;
+    if (b->ahead) { /* its keys need what the last layer leaves of every row */
+        ahead_add_keys(b);
+        add_take(b);
+    }
     if (h->fam->encoder) { /* ends with hidden states, which the last norm hands out */
         if (h->fam->norms != NORMS_OF_SUM) {
-            add_norm(b, SLOT_LOGITS, SLOT_X, w->output_norm, w->output_norm_bias, h->n_embd);
+            plan_add_norm(b, SLOT_LOGITS, SLOT_X, w->output_norm, w->output_norm_bias, h->n_embd);
         }
         return;
     }
-    add_norm(b, SLOT_N, SLOT_X, w->output_norm, w->output_norm_bias, h->n_embd);
-    add_linear(b, SLOT_LOGITS, SLOT_N, w->output, NULL);
-    if (h->logit_scale != 1) {
-        add(b, OP_SCALE, SLOT_LOGITS, SLOT_LOGITS)->scale = h->logit_scale;
-    }
-    if (h->final_softcap > 0) {
-        add(b, OP_SOFTCAP, SLOT_LOGITS, SLOT_LOGITS)->scale = h->final_softcap;
-    }
+    plan_add_norm(b, SLOT_N, SLOT_X, w->output_norm, w->output_norm_bias, h->n_embd);
+    plan_add_logits(b, w->output);
 }
 
 static void set_mixer_slots(plan *p, const hparams *h)
@@ -680,7 +725,7 @@ static void set_mixer_slots(plan *p, const hparams *h)
     }
 }
 
-static void set_slots(plan *p, const hparams *h)
+static void set_slots(plan *p, const hparams *h, bool ahead)
 {
     uint32_t q = 0, kv = 0;
     for (uint32_t i = 0; i < h->n_layers; i++) {
@@ -704,6 +749,8 @@ static void set_slots(plan *p, const hparams *h)
     p->slot_width[SLOT_R] = h->n_expert;
     p->slot_width[SLOT_SG] = p->slot_width[SLOT_SU] = h->n_ff_shared;
     set_mixer_slots(p, h);
+    p->slot_width[SLOT_H] = ahead ? h->n_embd : 0;
+    p->slot_width[SLOT_EH] = ahead ? 2 * h->n_embd : 0;
     if (h->fam->latent) {
         p->slot_width[SLOT_Q] = p->slot_width[SLOT_A] = h->n_head * hparams_latent_row(h);
         p->slot_width[SLOT_K] = hparams_latent_row(h);
@@ -732,7 +779,7 @@ static void set_groups(builder *b)
         n_mixer += h->layer_kinds[i] == LAYER_MIXER;
     }
     kv_group full = kv_of(h, false), window = kv_of(h, true);
-    full.n_layers = n_full;
+    full.n_layers = n_full + b->ahead;
     window.n_layers = n_window;
     if (full.n_layers) {
         b->group_full = (uint16_t)p->n_kv_groups;
@@ -747,6 +794,10 @@ static void set_groups(builder *b)
         p->kv_groups[p->n_kv_groups++] = (kv_group){
             .n_layers = n_mixer,
             .state_width = (h->conv_rows - 1) * h->conv_width + h->n_mixer_heads * h->mixer_head_k * h->mixer_head_v};
+    }
+    if (b->ahead) { /* the hidden state behind the newest token, which belongs to the next one */
+        b->group_ahead = (uint16_t)p->n_kv_groups;
+        p->kv_groups[p->n_kv_groups++] = (kv_group){.n_layers = 1, .state_width = h->n_embd};
     }
 }
 
@@ -813,9 +864,47 @@ static void add_head_layer(text_head *head, const tensor *weight, const tensor *
     }
 }
 
+/* Weights that a row of the plan reads. */
+static uint64_t bytes_read(const plan *p)
+{
+    uint64_t n_bytes = 0;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const op *o = &p->ops[i];
+        n_bytes += o->kind == OP_LINEAR ? o->weight->n_bytes : 0;
+        for (uint32_t x = 0; o->kind == OP_EXPERTS && x < o->experts->n_used; x++) {
+            n_bytes += o->experts->gate ? o->experts->gate[x].n_bytes : 0;
+            n_bytes += o->experts->up[x].n_bytes + o->experts->down[x].n_bytes;
+        }
+        for (uint32_t x = 0; o->kind == OP_HEADS && x < o->heads->n_heads; x++) {
+            n_bytes += o->heads->weights[x].n_bytes;
+        }
+    }
+    return n_bytes;
+}
+
+/* Layers behind the last one are read by nobody who does not predict ahead; who does reads what their keys need. */
+static uint64_t bytes_ahead(const graph *g, const model_file *file, uint64_t *unread)
+{
+    uint64_t n_bytes = 0;
+    unsigned layer;
+    for (uint64_t i = 0; i < file->n_tensors; i++) {
+        if (sscanf(file->tensors[i].name, "blk.%u.", &layer) == 1 && layer >= g->h.n_layers) {
+            n_bytes += file->tensors[i].n_bytes;
+        }
+    }
+    *unread = n_bytes;
+    for (uint32_t i = 0; i < g->plan.n_ops; i++) {
+        const op *o = &g->plan.ops[i];
+        *unread -= o->kind == OP_LINEAR && o->layer == g->h.n_layers ? o->weight->n_bytes : 0;
+    }
+    return n_bytes;
+}
+
 static void count_bytes(graph *g, const model_file *file)
 {
-    uint64_t unused = 0; /* experts that a token does not go through, rows that there is a copy of */
+    uint64_t unused; /* experts that a token does not go through, rows that there is a copy of, layers ahead */
+    g->ahead_bytes = bytes_ahead(g, file, &unused);
+    g->ahead_bytes_per_token = bytes_read(&g->ahead_plan);
     for (uint64_t i = 0; i < file->n_tensors; i++) {
         const tensor *t = &file->tensors[i];
         g->weight_bytes += t->n_bytes;
@@ -828,11 +917,12 @@ static void count_bytes(graph *g, const model_file *file)
             unused += o->experts->up[x].n_bytes + o->experts->down[x].n_bytes;
         }
     }
-    for (uint32_t i = 0; i < g->h.n_layers; i++) {
+    for (uint32_t i = 0; i < hparams_layers_bound(&g->h); i++) {
         const layer_weights *w = &g->weights.layers[i];
         uint64_t n_bytes = latent_keys_bytes(w, &g->h);
+        bool is_read = i < g->h.n_layers;
         g->weight_bytes += n_bytes;
-        unused += n_bytes ? (uint64_t)g->h.n_head * g->h.n_nope * w->kv_up->row_bytes : 0;
+        unused += !n_bytes ? 0 : is_read ? (uint64_t)g->h.n_head * g->h.n_nope * w->kv_up->row_bytes : n_bytes;
     }
     g->bytes_per_token = g->weight_bytes - unused;
     if (g->weights.output != g->weights.embedding) {
@@ -843,14 +933,17 @@ static void count_bytes(graph *g, const model_file *file)
     }
 }
 
-mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlxr_error *error)
+mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, bool ahead, mlxr_error *error)
 {
     graph *g = calloc(1, sizeof *g);
     if (!g) {
         return error_nomem(error, "model graph", sizeof *g);
     }
-    builder b = {.g = g};
+    builder b = {.g = g, .ahead = ahead};
     mlxr_status status = hparams_read(&g->h, file, error);
+    if (status == MLXR_OK && ahead) {
+        status = ahead_check(&g->h, error);
+    }
     if (status != MLXR_OK) {
         goto fail;
     }
@@ -863,13 +956,13 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
     if (status != MLXR_OK) {
         goto fail;
     }
-    size_t n_ops_max = (size_t)g->h.n_layers * OPS_PER_LAYER_MAX + OPS_GLOBAL;
+    size_t n_ops_max = ((size_t)g->h.n_layers + ahead) * OPS_PER_LAYER_MAX + OPS_GLOBAL;
     b.ops = region_array(&g->memory, n_ops_max, sizeof *b.ops);
     if (!b.ops) {
         status = error_nomem(error, "plan", n_ops_max * sizeof *b.ops);
         goto fail;
     }
-    set_slots(&g->plan, &g->h);
+    set_slots(&g->plan, &g->h, ahead);
     memcpy(b.width, g->plan.slot_width, sizeof b.width);
     set_groups(&b);
     if (g->plan.n_kv_groups == 0) {
@@ -877,6 +970,14 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
         goto fail;
     }
     add_layers(&b, g->h.fam->gguf_heads_in_turn && !file->rope_halves);
+    g->plan.ops = b.ops;
+    g->plan.n_ops = b.n_ops;
+    g->plan.n_vocab = g->h.n_vocab;
+    g->plan.n_embd = g->h.n_embd;
+    g->plan.n_layers = g->h.n_layers;
+    if (ahead) {
+        ahead_make_plan(&b, OPS_PER_LAYER_MAX + OPS_GLOBAL);
+    }
     add_head_layer(&g->head, g->weights.dense[0], NULL, false);
     add_head_layer(&g->head, g->weights.dense[1], NULL, false);
     add_head_layer(&g->head, g->weights.cls, g->weights.cls_bias, true);
@@ -885,11 +986,6 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, mlx
         status = error_nomem(error, "plan", sizeof(op));
         goto fail;
     }
-    g->plan.ops = b.ops;
-    g->plan.n_ops = b.n_ops;
-    g->plan.n_vocab = g->h.n_vocab;
-    g->plan.n_embd = g->h.n_embd;
-    g->plan.n_layers = g->h.n_layers;
     count_bytes(g, file);
     *out = g;
     return MLXR_OK;
@@ -901,7 +997,7 @@ fail:
 mlxr_status graph_make_weights(graph *g, mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
-    for (uint32_t i = 0; i < g->h.n_layers && status == MLXR_OK; i++) {
+    for (uint32_t i = 0; i < hparams_layers_bound(&g->h) && status == MLXR_OK; i++) {
         status = latent_make_keys(&g->weights.layers[i], &g->h, &g->memory, error);
     }
     return status;

@@ -378,6 +378,19 @@ static void read_shared_layers(reader *r, hparams *h)
     }
 }
 
+/* Is there any tensor of the layer? Files may name one that they have left out. */
+static bool has_layer(const model_file *file, uint32_t layer)
+{
+    char stem[32];
+    int n = snprintf(stem, sizeof stem, "blk.%u.", layer);
+    for (uint64_t i = 0; i < file->n_tensors; i++) {
+        if (strncmp(file->tensors[i].name, stem, (size_t)n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void read_shape(reader *r, hparams *h)
 {
     need_u32(r, "block_count", HPARAMS_LAYERS_MAX, &h->n_layers);
@@ -391,6 +404,7 @@ static void read_shape(reader *r, hparams *h)
         return;
     }
     h->n_layers -= h->n_layers_ahead;
+    h->predicts_ahead = h->n_layers_ahead == 1 && h->fam->ahead != AHEAD_NONE && has_layer(r->file, h->n_layers);
     read_windows(r, h);
     read_experts(r, h);
     h->n_head_kv = h->n_head_kv_window = h->n_head;
@@ -402,6 +416,9 @@ static void read_shape(reader *r, hparams *h)
         h->n_ff = h->n_ff_expert; /* no layer has a dense one */
     }
     h->n_ff_expert = h->n_ff_expert ? h->n_ff_expert : h->n_ff;
+    if (h->predicts_ahead) { /* block_count, which is below LAYERS_MAX, counts it */
+        h->layer_ff[h->n_layers] = h->n_ff;
+    }
     if (r->status != MLXR_OK) {
         return;
     }

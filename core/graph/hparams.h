@@ -52,7 +52,8 @@ typedef struct hparams {
     bool groups_by_best; /* of these experts */
     /* Latent attention: head_dim is n_nope + n_rot, as keys have it; n_latent_q 0: queries are made at once. */
     uint32_t n_latent_q, n_latent_kv, n_nope, head_v;
-    uint32_t n_layers_ahead; /* behind the last layer: they predict further tokens, and are not used */
+    uint32_t n_layers_ahead; /* behind the last layer: they predict further tokens */
+    bool predicts_ahead;     /* there is one, all of it is in the file, and the family is known to have it */
     routing_kind routing;
     bool normalise_experts;
     uint32_t pooling; /* GGUF's pooling_type: 1 mean, 2 first token, 3 last token; 0: the file says nothing */
@@ -95,7 +96,7 @@ static inline uint32_t hparams_expert_in(const hparams *h)
 
 static inline bool hparams_reads_kv(const hparams *h, uint32_t layer)
 {
-    return layer + h->n_layers_reading >= h->n_layers;
+    return h->n_layers_reading > 0 && layer + h->n_layers_reading >= h->n_layers;
 }
 
 static inline uint32_t hparams_head_dim(const hparams *h, uint32_t layer)
@@ -111,6 +112,12 @@ static inline uint32_t hparams_n_head_kv(const hparams *h, uint32_t layer)
 static inline bool hparams_has_mlp(const hparams *h, uint32_t layer)
 {
     return !h->fam->one_block || h->layer_kinds[layer] == LAYER_MLP;
+}
+
+/* Layers that are bound: those of the model, and the one that predicts ahead. */
+static inline uint32_t hparams_layers_bound(const hparams *h)
+{
+    return h->n_layers + h->predicts_ahead;
 }
 
 /* Elements of a mixer's output, and of its keys. */

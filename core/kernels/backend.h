@@ -70,8 +70,9 @@ typedef struct step {
     const uint32_t *wanted; /* [n_wanted] ascending row numbers whose logits are wanted */
     uint32_t n_wanted;
     kv_memory kv;
-    float *logits;                 /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
-    step_profile *profile;         /* NULL: off; a backend that can notes its spans there */
+    float *carried;        /* [n_rows][plan.carried], which the plan loads and stores; every row is wanted then */
+    float *logits;         /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
+    step_profile *profile; /* NULL: off; a backend that can notes its spans there */
     const step_observer *observer; /* NULL: nobody; the CPU's backends only */
 } step;
 

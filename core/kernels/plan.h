@@ -42,6 +42,8 @@ typedef enum slot {
     SLOT_LE,     /* what each layer has of the token, layer by layer [n_layers × n_embd_layer] */
     SLOT_LP,     /* the same made of X */
     SLOT_P,      /* what joins a block's output before that joins X [n_embd], or what it is made of */
+    SLOT_H,      /* the hidden state behind the token before  [n_embd] */
+    SLOT_EH,     /* the next token's embedding, then SLOT_H    [2 × n_embd] */
     SLOT_LOGITS, /* what a step gives: logits [n_vocab], or hidden states of a plan that ends with its last norm */
     SLOT_COUNT,
 } slot;
@@ -67,6 +69,8 @@ typedef enum op_kind {
     OP_HEADS, /* dst[to …] = src[from …] · weightᵀ, with a matrix for each head */
     OP_WEIGH, /* dst × σ(src), one number a row */
     OP_SCAN,  /* dst += weight ∘ (dst of the row before), row after row; the first row's is the sequence's state */
+    OP_LOAD,  /* dst = the row's part of step.carried [width] */
+    OP_STORE, /* the row's part of step.carried = src */
     OP_TAKE_ROWS, /* keeps only the wanted rows of dst; all later operations run on those */
     OP_KIND_COUNT,
 } op_kind;
@@ -106,6 +110,7 @@ typedef struct op_attend {
     uint32_t n_head, n_head_kv, head_dim;
     float scale;        /* on q·k */
     float softcap;      /* 0: none */
+    uint32_t first;     /* positions before it hold nothing and are not seen; a query always sees its own */
     uint32_t window;    /* 0: all earlier tokens; else the last `window`, the query's own position included */
     bool both_ways;     /* … and as many later ones, to the slice's end: a step has whole sequences then */
     uint16_t kv_group;  /* which layer group's pages */
@@ -243,6 +248,7 @@ typedef struct plan {
     uint32_t n_kv_groups;
     uint32_t n_vocab, n_embd, n_layers;
     uint32_t n_positions; /* of the shortest table of positions; 0: any */
+    uint32_t carried;     /* elements a row of step.carried; 0: the plan neither loads nor stores any */
     bool both_ways;       /* an encoder: each slice is a whole sequence, and the plan ends with hidden states */
 } plan;
 

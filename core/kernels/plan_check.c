@@ -21,15 +21,16 @@ typedef struct check {
     mlxr_error *error;
 } check;
 
-static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K",  "V",  "A",  "O",  "G", "U",
-                                                   "R",    "SG", "SU", "SW", "QG", "AG", "W",  "C",  "Z", "M",
-                                                   "D",    "B",  "DB", "QL", "KL", "KR", "LE", "LP", "P", "logits"};
+static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K",  "V",  "A", "O", "G",  "U",     "R",
+                                                   "SG",   "SU", "SW", "QG", "AG", "W",  "C", "Z", "M",  "D",     "B",
+                                                   "DB",   "QL", "KL", "KR", "LE", "LP", "P", "H", "EH", "logits"};
 static const char *const kind_names[OP_KIND_COUNT] = {
     [OP_EMBED] = "embed", [OP_POSITION] = "position",   [OP_NORM] = "norm",     [OP_LINEAR] = "linear",
     [OP_ROPE] = "rope",   [OP_KV_WRITE] = "kv_write",   [OP_ATTEND] = "attend", [OP_GATED] = "gated",
     [OP_ADD] = "add",     [OP_EXPERTS] = "experts",     [OP_SCALE] = "scale",   [OP_SOFTCAP] = "softcap",
     [OP_CONV] = "conv",   [OP_RECUR] = "recur",         [OP_PICK] = "pick",     [OP_WEIGH] = "weigh",
     [OP_SCAN] = "scan",   [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",   [OP_HEADS] = "heads",
+    [OP_LOAD] = "load",   [OP_STORE] = "store",
 };
 
 static mlxr_status bad(const check *c, const char *what)
@@ -122,6 +123,9 @@ static mlxr_status check_attend(check *c)
     const kv_group *g = &c->p->kv_groups[a->kv_group];
     if (g->state_width) {
         return bad(c, "names a recurrent KV group");
+    }
+    if (a->first && (a->window || a->both_ways)) {
+        return bad(c, "begins behind the first position and has a window, or sees both ways");
     }
     if (g->n_head_kv != a->n_head_kv || g->head_dim != a->head_dim) {
         return bad(c, "and its KV group disagree on the heads");
@@ -357,6 +361,19 @@ static mlxr_status check_take(check *c)
     return status;
 }
 
+/* Rows of the caller's go in and out whole. */
+static mlxr_status check_carried(check *c)
+{
+    const op *o = c->o;
+    if (o->width == 0 || o->width != c->p->carried) {
+        return bad(c, "and its plan disagree on what is carried");
+    }
+    if (o->kind == OP_LOAD) {
+        return c->taken ? bad(c, "comes after the wanted rows were taken") : write_slot(c, o->dst, o->width);
+    }
+    return read_slot(c, o->src, o->width);
+}
+
 static mlxr_status check_op(check *c)
 {
     const op *o = c->o;
@@ -417,6 +434,9 @@ static mlxr_status check_op(check *c)
         return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
     case OP_SCAN:
         return check_scan(c);
+    case OP_LOAD:
+    case OP_STORE:
+        return check_carried(c);
     case OP_TAKE_ROWS:
         return check_take(c);
     case OP_KIND_COUNT:
@@ -540,6 +560,10 @@ mlxr_status step_check(const plan *p, const step *s, mlxr_error *error)
     }
     if (row != s->n_rows || (s->n_wanted && !s->logits)) {
         return error_set(error, MLXR_ARG, "slices cover %u of %u rows, or logits have no place", row, s->n_rows);
+    }
+    if (p->carried && (!s->carried || s->n_wanted != s->n_rows)) {
+        return error_set(error, MLXR_ARG, "%u rows of %u are wanted, and all that are carried have to be", s->n_wanted,
+                         s->n_rows);
     }
     return check_kv(p, s, error);
 }

@@ -537,10 +537,74 @@ static mlxr_status join(model_file *file, const hf_config *config, const tensor_
     return status;
 }
 
+/* How many layers there are behind the last that config.json counts, which predict further tokens. */
+static uint32_t count_layers_ahead(const model_file *file, const hf_config *config)
+{
+    uint32_t n = 0;
+    bool ahead = config->class && config->class->mtp;
+    for (uint64_t i = 0; config->class && i < file->n_tensors; i++) {
+        unsigned layer;
+        if (sscanf(file->tensors[i].name, "blk.%6u.", &layer) == 1 && layer >= config->n_layers) {
+            n = layer + 1 - config->n_layers > n ? layer + 1 - config->n_layers : n;
+            ahead = ahead || strstr(file->tensors[i].name, ".nextn.");
+        }
+    }
+    return ahead ? n : 0;
+}
+
+/* The same array with n_more zeros behind it. */
+static mlxr_status lengthen(meta_value *value, uint32_t n_more, region *memory, mlxr_error *error)
+{
+    size_t size = meta_type_bytes(value->array.type), n = (size_t)value->array.n;
+    uint8_t *longer = region_alloc(memory, (n + n_more) * size);
+    if (!longer) {
+        return error_nomem(error, value->key, (n + n_more) * size);
+    }
+    memcpy(longer, value->array.data, n * size);
+    memset(longer + n * size, 0, n_more * size);
+    value->array.data = longer;
+    value->array.n = n + n_more;
+    return MLXR_OK;
+}
+
+/* config.json does not count these layers, and not all say that there are some: only the tensors do. */
+static mlxr_status add_layers_ahead(model_file *file, const hf_config *config, mlxr_error *error)
+{
+    uint32_t n_more = count_layers_ahead(file, config);
+    if (n_more == 0) {
+        return MLXR_OK;
+    }
+    const char *arch = config->class->arch;
+    size_t n_key = strlen(arch) + sizeof ".nextn_predict_layers";
+    meta_value *meta = region_array(&file->memory, (size_t)file->n_meta + 1, sizeof *meta);
+    char *key = region_alloc(&file->memory, n_key);
+    if (!meta || !key) {
+        return error_nomem(error, "metadata", (size_t)(file->n_meta + 1) * sizeof *meta);
+    }
+    memcpy(meta, file->meta, (size_t)file->n_meta * sizeof *meta);
+    snprintf(key, n_key, "%s.nextn_predict_layers", arch);
+    meta[file->n_meta] = (meta_value){.key = key, .type = META_U32, .u = n_more};
+    mlxr_status status = MLXR_OK;
+    for (uint64_t i = 0; i < file->n_meta && status == MLXR_OK; i++) {
+        const char *of = strncmp(meta[i].key, arch, strlen(arch)) == 0 ? meta[i].key + strlen(arch) : "";
+        if (strcmp(of, ".block_count") == 0) {
+            meta[i].u += n_more;
+        } else if (strcmp(of, ".attention.recurrent_layers") == 0) {
+            status = lengthen(&meta[i], n_more, &file->memory, error);
+        }
+    }
+    file->meta = meta;
+    file->n_meta++;
+    return status;
+}
+
 mlxr_status safetensors_finish(model_file *file, const safetensors_texts *texts, const hf_config *config,
                                const tensor_list *parts, uint32_t n_parts, mlxr_error *error)
 {
     mlxr_status status = join(file, config, parts, n_parts, error);
+    if (status == MLXR_OK) {
+        status = add_layers_ahead(file, config, error);
+    }
     if (status == MLXR_OK) {
         status = model_file_index(file, error);
     }

@@ -111,7 +111,7 @@ typedef struct hf_class {
     bool unmixed_weights;      /* of it: the weights of the chosen ones sum to 1 only where config.json says so */
     bool sigmoid_experts;      /* chosen by each number's own probability */
     bool latent;               /* keys and values are made of kv_lora_rank numbers */
-    bool layers_ahead;         /* behind the last layer there may be some that predict further tokens */
+    bool mtp;                  /* a head that predicts further tokens stands apart from the layers */
     uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
     double rope_theta, rope_theta_local; /* local 0: the same everywhere */
     double query_scalar;                 /* 0: head_dim */
@@ -136,7 +136,8 @@ enum {
     HF_GROUPS = 1u << 8,     /* a vector, where GGUF has a row a group of Mamba's */
 };
 
-/* What config.json tells about names. */
+/* What config.json tells about names. Once the tensors are known, layers that predict further tokens count in
+ * ARCH.block_count and in arrays of layers, and ARCH.nextn_predict_layers says how many they are. */
 typedef struct hf_config {
     const hf_class *class; /* NULL: unknown, only general.architecture is filled */
     bool tied;
@@ -161,7 +162,7 @@ const hf_class *hf_class_of(const char *arch);
 
 /* GGUF's name of a tensor, written to out[cap]; names we do not know stay, and all where the class is unknown. *change:
  * what has to be done to it. Skipped are tensors a model ignores: an output matrix where it is tied, buffers of old
- * checkpoints, layers behind the last that predict further tokens. */
+ * checkpoints, heads that predict further tokens where none is known here. */
 hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change);
 
 /* Fills file->meta and *config from the texts. */

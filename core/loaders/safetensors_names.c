@@ -82,6 +82,17 @@ static const stem layer_stems[] = {
     {"post_per_layer_input_norm", "post_norm", true},
     {"mlp.c_fc", "ffn_up", false},
     {"mlp.c_proj", "ffn_down", false},
+    {"eh_proj", "nextn.eh_proj", false}, /* of a layer that predicts ahead */
+    {"enorm", "nextn.enorm", true},
+    {"hnorm", "nextn.hnorm", true},
+    {"shared_head.norm", "nextn.shared_head_norm", true},
+    {"shared_head.head", "nextn.shared_head_head", false},
+    {"embed_tokens", "nextn.embed_tokens", false},
+};
+/* Qwen's head that predicts ahead, beside its layer. */
+static const stem mtp_stems[] = {
+    {"fc", "eh_proj", false},           {"pre_fc_norm_embedding", "enorm", true}, {"pre_fc_norm_hidden", "hnorm", true},
+    {"norm", "shared_head_norm", true}, {"embed_tokens", "embed_tokens", false},
 };
 /* The same word stands for the norm before the MLP, and in others for the one after attention. */
 static const stem two_norms[] = {{"post_attention_layernorm", "ffn_norm", true}};
@@ -379,8 +390,7 @@ static const char *in_folder(const hf_class *class, const char *name, char *whol
  * NULL: it is of another part. */
 static const char *inner_name(const char *name, char *out, size_t cap)
 {
-    static const char *const others[] = {"vision",      "audio",       "visual", "embed_vision",
-                                         "embed_audio", "multi_modal", "mtp."};
+    static const char *const others[] = {"vision", "audio", "visual", "embed_vision", "embed_audio", "multi_modal"};
     static const struct {
         const char *theirs, *ours;
     } folders[] = {{"model.language_model.", "model."}, {"language_model.model.", "model."}, {"language_model.", ""}};
@@ -398,6 +408,26 @@ static const char *inner_name(const char *name, char *out, size_t cap)
         }
     }
     return name;
+}
+
+/* Tensors of a head that stand apart from the layers: "mtp.layers.0.…" is the layer behind the last one. */
+static void mtp_name(const hf_config *config, const char *part, char *out, size_t cap, unsigned *change)
+{
+    char ours[96];
+    unsigned layer = 0;
+    const char *rest = skip_layer("layers.", part, &layer);
+    if (rest) {
+        if (layer_name(config, rest, ours, sizeof ours, change)) {
+            snprintf(out, cap, "blk.%u.%s", config->n_layers + layer, ours);
+        }
+        return;
+    }
+    size_t n = stem_length(part);
+    const stem *found = find_stem(mtp_stems, COUNT(mtp_stems), part, n);
+    if (found) {
+        snprintf(out, cap, "blk.%u.nextn.%s%s", config->n_layers, found->ours, part + n);
+        *change = found->norm && config->class->plus_one ? HF_PLUS_ONE : 0;
+    }
 }
 
 hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change)
@@ -423,16 +453,17 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     }
     char whole[256];
     name = in_folder(class, name, whole, sizeof whole);
-    if (class->mixer == HF_MIXER_NEMOTRON && strncmp(name, "mtp.", 4) == 0) {
+    if (strncmp(name, "mtp.", 4) == 0 && (class->mixer == HF_MIXER_NEMOTRON || (config->inner && !class->mtp))) {
         return HF_SKIP; /* it predicts further tokens */
+    }
+    if (strncmp(name, "mtp.", 4) == 0 && class->mtp) {
+        mtp_name(config, name + 4, out, cap, change);
+        return HF_KEEP;
     }
     if (class->encoder && (strcmp(name, "embeddings.position_ids") == 0 || strncmp(name, "pooler.", 7) == 0)) {
         return HF_SKIP; /* the pooler was of a task that nobody asks of it */
     }
     const char *rest = skip_layer(vocabularies[class->words].layers, name, &layer);
-    if (rest && class->layers_ahead && layer >= config->n_layers) {
-        return HF_SKIP;
-    }
     if (rest) {
         if (layer_name(config, rest, ours, sizeof ours, change)) {
             snprintf(out, cap, "blk.%u.%s", layer, ours);

@@ -203,6 +203,30 @@ static json_t *kv_types_json(const graph *g)
     return list;
 }
 
+/* The head that predicts further tokens, and what a model loaded with it takes more; null: there is none. */
+static json_t *ahead_json(const graph *g, const model_file *file)
+{
+    graph *with = NULL;
+    mlxr_error why = {0};
+    if (g->h.n_layers_ahead == 0) {
+        return json_null();
+    }
+    bool usable = graph_build(&with, file, 0, true, &why) == MLXR_OK;
+    json_t *root = json_pack("{s:i, s:I, s:b, s:o}", "layers", (int)g->h.n_layers_ahead, "bytes",
+                             (json_int_t)g->ahead_bytes, "usable", usable, "why_not",
+                             usable ? json_null() : json_string(why.text));
+    if (usable) {
+        uint64_t per_token, full_context;
+        kv_need(with, DTYPE_F16, &per_token, &full_context);
+        json_object_set_new(root, "bytes_per_drafted_token", json_integer((json_int_t)with->ahead_bytes_per_token));
+        json_object_set_new(root, "bytes_per_token", json_integer((json_int_t)with->bytes_per_token));
+        json_object_set_new(root, "kv_bytes_per_token_f16", json_integer((json_int_t)per_token));
+        json_object_set_new(root, "kv_bytes_full_context_f16", json_integer((json_int_t)full_context));
+    }
+    graph_close(&with);
+    return root;
+}
+
 /* What running it needs: weights (mapped, so page cache) and KV for a full context. */
 static json_t *memory_json(const graph *g)
 {
@@ -227,7 +251,7 @@ mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error
     for (uint64_t i = 0; i < file->n_meta; i++) {
         json_object_set_new(meta, file->meta[i].key, meta_json(&file->meta[i]));
     }
-    bool supported = graph_build(&g, file, 0, &why) == MLXR_OK;
+    bool supported = graph_build(&g, file, 0, false, &why) == MLXR_OK;
     json_object_set_new(root, "path", json_string(path));
     json_object_set_new(root, "format", json_string(file->format == MODEL_GGUF ? "gguf" : "safetensors"));
     json_object_set_new(root, "version", json_integer(file->version));
@@ -241,6 +265,7 @@ mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error
     json_object_set_new(root, "n_params", json_integer((json_int_t)n_params));
     json_object_set_new(root, "tensor_bytes", json_integer((json_int_t)n_bytes));
     json_object_set_new(root, "memory", g ? memory_json(g) : json_null());
+    json_object_set_new(root, "mtp", g ? ahead_json(g, file) : json_null());
     json_object_set_new(root, "metadata", meta);
     json_object_set_new(root, "tensors", tensors);
     status = dump(root, json, error);

@@ -277,6 +277,7 @@ void mlxr_engine_close(mlxr_engine **pointer)
     free(e->scratch.n_sampled);
     free(e->scratch.errors);
     free(e->scratch.logits);
+    free(e->scratch.carried);
     free(e);
     *pointer = NULL;
 }

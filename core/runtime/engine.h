@@ -33,6 +33,8 @@ typedef struct step_scratch {
     uint32_t cap_slices;
     float *logits; /* [cap_logits] */
     size_t cap_logits;
+    float *carried; /* [cap_carried], of heads that predict ahead */
+    size_t cap_carried;
 } step_scratch;
 
 struct mlxr_engine {
@@ -84,6 +86,7 @@ struct mlxr_model {
     chat_template *chat; /* NULL: none, or chat_error says why it cannot be used */
     mlxr_error chat_error;
     program *program;
+    program *ahead;    /* of the head that predicts ahead; NULL: the model was loaded without */
     plan *hidden_plan; /* NULL: nobody wanted hidden states yet */
     program *hidden;
     const plan *adapted_plan[2]; /* of a base: with adapters, [1] to hidden states; NULL: nobody wanted them yet */
@@ -159,6 +162,12 @@ void model_close(mlxr_model *m);
 /* Makes m->hidden_plan, and m->hidden of it, the first time. */
 mlxr_status model_hidden_plan(mlxr_model *m, mlxr_error *error);
 mlxr_status model_hidden_program(mlxr_model *m, mlxr_error *error);
+
+/* Room in the engine's scratch for a step of so many rows and slices, and for rows of logits of `width`. */
+mlxr_status step_reserve(step_scratch *scratch, uint32_t n_rows, size_t n_slices, mlxr_error *error);
+mlxr_status step_reserve_logits(step_scratch *scratch, uint32_t n_wanted, uint32_t width, mlxr_error *error);
+/* Where the pages of a step of this model lie. */
+kv_memory model_kv_memory(const mlxr_model *model);
 
 /* Room for n tokens in all. */
 mlxr_status sequence_reserve(mlxr_sequence *sequence, size_t n, mlxr_error *error);

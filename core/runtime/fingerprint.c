@@ -69,7 +69,7 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
                           o->device->scalar,
                           o->device->features,
                           o->device->activation_bits,
-                          file->rope_halves | (uint64_t)o->rope_is_long << 1};
+                          file->rope_halves | (uint64_t)o->rope_is_long << 1 | (uint64_t)o->ahead << 2};
     XXH3_128bits_reset(state);
     add(state, numbers, sizeof numbers);
     add_text(state, fingerprint_numerics);

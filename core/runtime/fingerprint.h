@@ -32,6 +32,7 @@ typedef struct fingerprint_options {
     dtype kv_type;
     uint32_t page_tokens;
     bool rope_is_long; /* LongRoPE with its factors for long contexts */
+    bool ahead;        /* pages hold the keys of a head that predicts ahead, too */
 } fingerprint_options;
 
 /* Reads every byte of the model. false: no memory. */

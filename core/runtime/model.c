@@ -40,7 +40,8 @@ static mlxr_status name_cache(mlxr_model *m, mlxr_error *error)
                                        .device = &m->engine->options,
                                        .kv_type = m->engine->kv_type,
                                        .page_tokens = ENGINE_PAGE_TOKENS,
-                                       .rope_is_long = m->graph->h.rope_is_long};
+                                       .rope_is_long = m->graph->h.rope_is_long,
+                                       .ahead = m->graph->ahead_plan.n_ops > 0};
         if (!fingerprint_make(m->file, &options, &m->cache.fingerprint)) {
             return error_nomem(error, "fingerprint", sizeof m->cache.fingerprint);
         }
@@ -119,6 +120,9 @@ static mlxr_status fill_info(mlxr_model *m, const char *path, mlxr_error *error)
         .weight_bytes = m->graph->weight_bytes,
         .bytes_per_token = m->graph->bytes_per_token,
         .adds_bos = tokenizer_adds_bos(m->tokenizer),
+        .has_mtp = h->predicts_ahead,
+        .mtp = m->ahead != NULL,
+        .mtp_bytes = m->graph->ahead_bytes,
     };
     if (!m->info.path || !m->info.name || !m->info.weight_types) {
         return error_nomem(error, "model information", strlen(path) + name.n);
@@ -135,9 +139,18 @@ static mlxr_status check_vocabulary(const mlxr_model *m, mlxr_error *error)
     return MLXR_OK;
 }
 
+/* The head's first: what a backend does not run it says of that. */
+static mlxr_status prepare_programs(mlxr_model *m, mlxr_error *error)
+{
+    const mlxr_engine *e = m->engine;
+    mlxr_status status = m->graph->ahead_plan.n_ops > 0
+                             ? e->ops->prepare(e->device, &m->graph->ahead_plan, &m->ahead, error)
+                             : MLXR_OK;
+    return status != MLXR_OK ? status : e->ops->prepare(e->device, &m->graph->plan, &m->program, error);
+}
+
 static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_options *options, mlxr_error *error)
 {
-    mlxr_engine *e = m->engine;
     mlxr_status status = model_file_open(&m->file, path, error);
     if (status == MLXR_OK) {
         status = model_file_unpack(m->file, error);
@@ -145,7 +158,7 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     if (status != MLXR_OK) {
         return status; /* names the file itself */
     }
-    status = graph_build(&m->graph, m->file, options ? options->n_ctx_max : 0, error);
+    status = graph_build(&m->graph, m->file, options ? options->n_ctx_max : 0, options && options->mtp, error);
     if (status == MLXR_OK) {
         status = graph_make_weights(m->graph, error);
     }
@@ -156,7 +169,7 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
         status = check_vocabulary(m, error);
     }
     if (status == MLXR_OK) {
-        status = e->ops->prepare(e->device, &m->graph->plan, &m->program, error);
+        status = prepare_programs(m, error);
     }
     if (status == MLXR_OK) {
         status = fill_info(m, path, error);
@@ -213,6 +226,9 @@ void model_close(mlxr_model *m)
     }
     if (m->hidden) {
         m->engine->ops->release(m->engine->device, &m->hidden);
+    }
+    if (m->ahead) {
+        m->engine->ops->release(m->engine->device, &m->ahead);
     }
     for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
         kv_pool_close(&m->pools[g]);

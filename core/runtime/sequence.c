@@ -59,7 +59,7 @@ void mlxr_sequence_close(mlxr_sequence **pointer)
     kv_cache_release(&s->model->cache, &s->node, 0);
     pager_close(&s->pages);
     sampler_close(&s->sampler);
-    mlxr_sequence_close(&s->spec.draft);
+    speculation_close(&s->spec);
     constraint_clear(&s->rule);
     mlxr_model_unref(&s->model);
     free(s->top);
@@ -191,7 +191,9 @@ mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, cons
     }
     if (s->spec.kind != SPECULATION_NONE) {
         mlxr_model *draft_model = s->spec.draft ? s->spec.draft->model : NULL;
-        status = mlxr_sequence_draft(copy, draft_model, s->spec.tracker.n_max, error);
+        status = s->spec.kind == SPECULATION_HEAD
+                     ? mlxr_sequence_draft_mtp(copy, s->spec.tracker.n_max, error)
+                     : mlxr_sequence_draft(copy, draft_model, s->spec.tracker.n_max, error);
         if (status != MLXR_OK) {
             mlxr_sequence_close(&copy);
             return status;
@@ -280,53 +282,99 @@ static mlxr_status check_same_vocabulary(const mlxr_model *target, const mlxr_mo
     return MLXR_OK;
 }
 
-/* A sequence that drafts for this one: greedy, with the target's bias, so that it does not propose what that forbids.
- */
-static mlxr_status open_draft(mlxr_sequence **out, const mlxr_sequence *target, mlxr_model *draft_model,
-                              mlxr_error *error)
+/* What drafts are drawn with: greedy, with the target's bias, so that nothing is proposed that it forbids. The bias is
+ * copied, but for rows of logits that whoever drafts does not have; the caller frees it. */
+static mlxr_status draft_sampling(mlxr_sampling *out, mlxr_logit_bias **copy, const mlxr_sequence *target,
+                                  uint32_t n_vocab, mlxr_error *error)
 {
-    mlxr_sampling greedy = mlxr_sampling_default();
     size_t n;
     const mlxr_logit_bias *bias = sampler_bias(target->sampler, &n);
     mlxr_logit_bias *known = n ? malloc(n * sizeof *known) : NULL;
     if (n && !known) {
         return error_nomem(error, "logit_bias of a draft", n * sizeof *known);
     }
-    for (size_t i = 0; i < n; i++) { /* the target may have more rows of logits than the draft model */
-        if ((uint32_t)bias[i].id < draft_model->graph->h.n_vocab) {
-            known[greedy.n_logit_bias++] = bias[i];
+    *out = mlxr_sampling_default();
+    for (size_t i = 0; i < n; i++) {
+        if ((uint32_t)bias[i].id < n_vocab) {
+            known[out->n_logit_bias++] = bias[i];
         }
     }
-    greedy.temperature = 0;
-    greedy.logit_bias = known;
-    mlxr_status status = mlxr_sequence_open(out, draft_model, &greedy, error);
+    out->temperature = 0;
+    out->logit_bias = *copy = known;
+    return MLXR_OK;
+}
+
+/* A sequence of another model that drafts for this one. */
+static mlxr_status open_draft(mlxr_sequence **out, const mlxr_sequence *target, mlxr_model *draft_model,
+                              mlxr_error *error)
+{
+    mlxr_sampling greedy;
+    mlxr_logit_bias *known = NULL;
+    mlxr_status status = draft_sampling(&greedy, &known, target, draft_model->graph->h.n_vocab, error);
+    if (status == MLXR_OK) {
+        status = mlxr_sequence_open(out, draft_model, &greedy, error);
+    }
     free(known);
     return status;
 }
 
+static mlxr_status check_draft_length(uint32_t n_max, mlxr_error *error)
+{
+    return n_max <= SPEC_DRAFT_MAX
+               ? MLXR_OK
+               : error_set(error, MLXR_ARG, "a draft has at most %u tokens, not %u", SPEC_DRAFT_MAX, n_max);
+}
+
+/* draft_bytes: read to draft a token; 0: none. */
+static void begin_drafting(mlxr_sequence *s, speculation spec, uint32_t n_max, uint64_t draft_bytes)
+{
+    double draft_cost = (double)draft_bytes / (double)s->model->info.bytes_per_token;
+    acceptance_tracker_init(&spec.tracker, n_max ? n_max : 8, s->model->times.row_cost, draft_cost);
+    speculation_close(&s->spec);
+    s->spec = spec;
+}
+
 mlxr_status mlxr_sequence_draft(mlxr_sequence *s, mlxr_model *draft_model, uint32_t n_max, mlxr_error *error)
 {
-    if (n_max > SPEC_DRAFT_MAX) {
-        return error_set(error, MLXR_ARG, "a draft has at most %u tokens, not %u", SPEC_DRAFT_MAX, n_max);
-    }
     speculation spec = {.kind = draft_model ? SPECULATION_MODEL : SPECULATION_NGRAM};
-    double draft_cost = 0;
-    if (draft_model) {
-        mlxr_status status = draft_model->engine == s->model->engine
-                                 ? check_same_vocabulary(s->model, draft_model, error)
-                                 : error_set(error, MLXR_ARG, "draft model belongs to another engine");
-        if (status == MLXR_OK) {
-            status = open_draft(&spec.draft, s, draft_model, error);
-        }
-        if (status != MLXR_OK) {
-            return status;
-        }
-        draft_cost = (double)draft_model->info.bytes_per_token / (double)s->model->info.bytes_per_token;
+    mlxr_status status = check_draft_length(n_max, error);
+    if (status == MLXR_OK && draft_model) {
+        status = draft_model->engine == s->model->engine
+                     ? check_same_vocabulary(s->model, draft_model, error)
+                     : error_set(error, MLXR_ARG, "draft model belongs to another engine");
     }
-    acceptance_tracker_init(&spec.tracker, n_max ? n_max : 8, s->model->times.row_cost, draft_cost);
-    mlxr_sequence_close(&s->spec.draft);
-    s->spec = spec;
-    return MLXR_OK;
+    if (status == MLXR_OK && draft_model) {
+        status = open_draft(&spec.draft, s, draft_model, error);
+    }
+    if (status == MLXR_OK) {
+        begin_drafting(s, spec, n_max, draft_model ? draft_model->info.bytes_per_token : 0);
+    }
+    return status;
+}
+
+mlxr_status mlxr_sequence_draft_mtp(mlxr_sequence *s, uint32_t n_max, mlxr_error *error)
+{
+    speculation spec = {.kind = SPECULATION_HEAD};
+    uint32_t n_vocab = s->model->graph->h.n_vocab;
+    mlxr_sampling greedy;
+    mlxr_logit_bias *known = NULL;
+    mlxr_status status = check_draft_length(n_max, error);
+    if (status == MLXR_OK && !model_base(s->model)->ahead) {
+        status = error_set(error, MLXR_UNSUPPORTED, "the model was loaded without a multi-token-prediction head%s",
+                           s->model->info.has_mtp ? ", but has one: load it with mlxr_model_options.mtp" : "");
+    }
+    if (status == MLXR_OK) {
+        status = draft_sampling(&greedy, &known, s, n_vocab, error);
+    }
+    if (status == MLXR_OK) {
+        sampler_vocab vocab = {.n_vocab = n_vocab, .piece = piece_of, .user = s->model->tokenizer};
+        status = sampler_open(&spec.greedy, &greedy, &vocab, error);
+    }
+    if (status == MLXR_OK) {
+        begin_drafting(s, spec, n_max, s->model->graph->ahead_bytes_per_token);
+    }
+    free(known);
+    return status;
 }
 
 mlxr_draft_stats mlxr_draft_stats_get(const mlxr_sequence *s)

@@ -189,7 +189,23 @@ static uint32_t lay_out(step_scratch *scratch, const mlxr_slice *slices, size_t 
     return n_wanted;
 }
 
-static mlxr_status reserve_logits(step_scratch *s, uint32_t n_wanted, uint32_t width, mlxr_error *error)
+mlxr_status step_reserve(step_scratch *s, uint32_t n_rows, size_t n_slices, mlxr_error *error)
+{
+    mlxr_status status = reserve_rows(s, n_rows, error);
+    return status != MLXR_OK ? status : reserve_slices(s, n_slices, error);
+}
+
+kv_memory model_kv_memory(const mlxr_model *model)
+{
+    kv_memory kv = {0};
+    for (uint32_t g = 0; g < model->graph->plan.n_kv_groups; g++) {
+        kv.base[g] = model->pools[g]->memory;
+        kv.layout[g] = model->pools[g]->layout;
+    }
+    return kv;
+}
+
+mlxr_status step_reserve_logits(step_scratch *s, uint32_t n_wanted, uint32_t width, mlxr_error *error)
 {
     size_t n = (size_t)n_wanted * width;
     if (n > s->cap_logits) {
@@ -303,7 +319,7 @@ static void learn_costs(step_times *times, const mlxr_slice *slices, size_t n_sl
     for (size_t i = 0; i < n_slices; i++) {
         const speculation *spec = &slices[i].sequence->spec;
         n_drafted += spec->n_tokens;
-        n_by_model += spec->kind == SPECULATION_MODEL ? spec->n_tokens : 0;
+        n_by_model += speculation_computes(spec) ? spec->n_tokens : 0;
         n_pending += slices[i].n_compute;
     }
     if (n_pending != n_slices) { /* a prompt in the batch: tells nothing about decoding */
@@ -323,7 +339,7 @@ static void learn_costs(step_times *times, const mlxr_slice *slices, size_t n_sl
     for (size_t i = 0; i < n_slices; i++) {
         speculation *spec = &slices[i].sequence->spec;
         if (spec->n_tokens) {
-            acceptance_tracker_costs(&spec->tracker, row_cost, spec->kind == SPECULATION_MODEL ? draft_cost : 0);
+            acceptance_tracker_costs(&spec->tracker, row_cost, speculation_computes(spec) ? draft_cost : 0);
             times->row_cost = spec->tracker.row_cost; /* where the next sequence starts from */
         }
     }
@@ -398,10 +414,8 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
     speculation_propose(e, slices, n_slices, hidden ? 0 : ENGINE_STEP_TOKENS_MAX - n_rows);
     double begin = seconds();
     uint32_t n_vocab = model->graph->h.n_vocab, width = hidden ? model->graph->h.n_embd : n_vocab;
-    status = reserve_rows(&e->scratch, n_rows > ENGINE_STEP_TOKENS_MAX ? n_rows : ENGINE_STEP_TOKENS_MAX, error);
-    if (status == MLXR_OK) {
-        status = reserve_slices(&e->scratch, n_slices, error);
-    }
+    status = step_reserve(&e->scratch, n_rows > ENGINE_STEP_TOKENS_MAX ? n_rows : ENGINE_STEP_TOKENS_MAX, n_slices,
+                          error);
     if (status == MLXR_OK) {
         status = reserve_sampled(slices, n_slices, error);
     }
@@ -413,15 +427,12 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
     }
     step laid;
     uint32_t n_wanted = lay_out(&e->scratch, slices, n_slices, &laid);
-    status = reserve_logits(&e->scratch, n_wanted, width, error);
+    status = step_reserve_logits(&e->scratch, n_wanted, width, error);
     if (status != MLXR_OK) {
         return status;
     }
     laid.logits = e->scratch.logits;
-    for (uint32_t g = 0; g < model->graph->plan.n_kv_groups; g++) {
-        laid.kv.base[g] = model->pools[g]->memory;
-        laid.kv.layout[g] = model->pools[g]->layout;
-    }
+    laid.kv = model_kv_memory(model);
     laid.observer = e->observer;
     laid.profile = mark ? profile_run_begin(e->profile, mark, &model->graph->plan, &laid) : NULL;
     status = e->ops->run(e->device, run, &laid, error);

@@ -197,9 +197,9 @@ static void bench_shape(check *c, team *t, const attend_kernels *kernels, const 
     for (uint32_t i = 0; i < j.s.n_slices; i++) {
         const step_slice *slice = &j.slices[i];
         for (uint32_t r = 0; r < slice->n_rows; r++) {
-            seen += slice->start + r + 1 - attend_first(s->a.window, slice->start + r);
+            seen += slice->start + r + 1 - attend_first(&s->a, slice->start + r);
         }
-        read += slice->start + slice->n_rows - attend_first(s->a.window, slice->start);
+        read += slice->start + slice->n_rows - attend_first(&s->a, slice->start);
     }
     double bytes = 2.0 * s->a.n_head_kv * (double)j.layout.row_bytes * read;
     printf("%-14s %-4s %2u/%u × %3u, %2u × %5u + %3u  %-11s %9.1f µs  %6.1f GB/s  %6.1f GFLOP/s  %6.1f × scalar\n",

@@ -56,7 +56,7 @@ static void fill_arena(check *c, problem *p)
     attend_view view = view_of(p);
     float *row = get(p->a.head_dim * sizeof *row);
     memset(p->arena.bytes, 0xff, p->arena.n_bytes);
-    uint32_t first = attend_first(p->a.window, p->start), page = p->layout.page_tokens;
+    uint32_t first = attend_first(&p->a, p->start), page = p->layout.page_tokens;
     for (uint32_t i = 0; i < first / page; i++) {
         p->pages[i] = KV_PAGE_NONE;
     }
@@ -172,7 +172,7 @@ static double norm(const float *x, uint32_t n)
 /* One head of one row; returns the worst error as a multiple of the bound. */
 static double compare_head(const problem *p, uint32_t r, uint32_t h, double *keys, double *sums)
 {
-    uint32_t n = p->a.head_dim, position = p->start + r, first = attend_first(p->a.window, position);
+    uint32_t n = p->a.head_dim, position = p->start + r, first = attend_first(&p->a, position);
     uint32_t kv_head = h / (p->a.n_head / p->a.n_head_kv);
     const float *q = p->q + r * p->stride + (size_t)h * n, *out = p->out + r * p->stride + (size_t)h * n;
     double total = p->a.sinks ? exp((double)p->a.sinks[h]) : 0, score_error = 0, worst = 0;

@@ -55,7 +55,7 @@ static void fill_arena(metal_check *c, world *w, float scale)
     memset(w->arena, 0xff, arena_bytes(w));
     for (uint32_t s = 0; s < w->n_slices; s++) {
         attend_view view = view_of(w, s, w->arena);
-        for (uint32_t p = attend_first(w->a.window, w->slices[s].start); p < w->slices[s].start; p++) {
+        for (uint32_t p = attend_first(&w->a, w->slices[s].start); p < w->slices[s].start; p++) {
             for (uint32_t h = 0; h < 2 * w->a.n_head_kv; h++) {
                 for (uint32_t i = 0; i < w->a.head_dim; i++) {
                     row[i] = check_normal(&c->base) * (h % 2 ? 1.0f : scale);
@@ -81,7 +81,7 @@ static void make_pages(metal_check *c, world *w, uint32_t page_tokens)
     w->n_pages = w->n_slices * w->table_stride + 2;
     w->tables = metal_get((w->n_slices * w->table_stride + 8) * sizeof *w->tables);
     for (uint32_t s = 0; s < w->n_slices; s++) {
-        uint32_t gone = attend_first(w->a.window, w->slices[s].start) / page_tokens;
+        uint32_t gone = attend_first(&w->a, w->slices[s].start) / page_tokens;
         for (uint32_t i = 0; i < w->table_stride; i++) { /* backwards and interleaved; window pages given back */
             uint32_t page = 1 + (w->table_stride - 1 - i) * w->n_slices + s;
             w->tables[s * w->table_stride + i] = i < gone ? KV_PAGE_NONE : page;
@@ -235,7 +235,7 @@ static void compare_head(metal_check *c, const world *w, uint32_t s, uint32_t r,
                          tolerance allowed, float *out)
 {
     attend_view view = view_of(w, s, w->arena);
-    uint32_t n = w->a.head_dim, position = w->slices[s].start + r, first = attend_first(w->a.window, position);
+    uint32_t n = w->a.head_dim, position = w->slices[s].start + r, first = attend_first(&w->a, position);
     uint32_t kv_head = h / (w->a.n_head / w->a.n_head_kv), row = w->slices[s].first_row + r;
     double *scratch = metal_get((position + 1 + 2 * (size_t)n) * sizeof *scratch), score_error = 0, largest[256] = {0};
     float key[256];

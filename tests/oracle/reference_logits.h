@@ -20,12 +20,12 @@ typedef struct reference {
     mapping file;
 } reference;
 
-/* tests/oracle/FOLDER/NAME.bin */
-static inline void reference_open(reference *r, const char *folder, const char *name)
+/* tests/oracle/FOLDER/NAME */
+static inline void reference_open_file(reference *r, const char *folder, const char *name)
 {
     mlxr_error error;
     char path[256];
-    snprintf(path, sizeof path, "tests/oracle/%s/%s.bin", folder, name);
+    snprintf(path, sizeof path, "tests/oracle/%s/%s", folder, name);
     assert_ok(mapping_open(&r->file, path, &error), &error);
     const char *data = (const char *)r->file.data;
     assert_true(r->file.n_bytes > 24);
@@ -39,6 +39,14 @@ static inline void reference_open(reference *r, const char *folder, const char *
     r->ids = (const int32_t *)(const void *)(data + 24);
     r->logits = (const float *)(const void *)(data + 24 + 4 * (size_t)r->n_tokens);
     assert_int_equal(r->file.n_bytes, 24 + 4 * (size_t)r->n_tokens * (1 + r->n_vocab / r->stride));
+}
+
+/* tests/oracle/FOLDER/NAME.bin */
+static inline void reference_open(reference *r, const char *folder, const char *name)
+{
+    char file[128];
+    snprintf(file, sizeof file, "%s.bin", name);
+    reference_open_file(r, folder, file);
 }
 
 typedef struct error_sum {

@@ -5,7 +5,8 @@
     check_families.py --write [NAME…]  write tests/oracle/families/NAME.{json,tensors,bin} anew
 
 NAME.json is the config.json of a tiny model as transformers saves it, NAME.tensors lists its tensors (see families.py),
-NAME.bin holds ids and logits as check_logits.py packs them.
+NAME.bin holds ids and logits as check_logits.py packs them. NAME.ahead and NAME.again hold in the same form what a head
+for multi-token prediction gives (mtp.py).
 """
 import argparse
 import os
@@ -33,7 +34,7 @@ def main():
     logging.disable_progress_bar()
     failed = False
     for name in options.names or families.FAMILIES:
-        config, listing, ids, logits = families.make(name)
+        config, listing, ids, logits, ahead = families.make(name)
         data = check_logits.pack(ids, logits, families.kind(name))
         path = os.path.join(FOLDER, name)
         if options.write:
@@ -41,6 +42,8 @@ def main():
             extra = ((".pooling", families.pooling_config(name).encode()),) if families.pooling(name) else ()
             if "lora" in families.FAMILIES[name][1]:
                 extra += ((".adapter", families.adapter_config(name).encode()),)
+            if ahead is not None:
+                extra += tuple((end, check_logits.pack(ids, rows)) for end, rows in zip((".ahead", ".again"), ahead))
             for end, content in ((".json", config.encode()), (".tensors", listing.encode()), (".bin", data)) + extra:
                 with open(path + end, "wb") as f:
                     f.write(content)
@@ -49,6 +52,11 @@ def main():
         with open(path + ".tensors") as f:
             same = f.read() == listing
         committed = check_logits.nmse(old, check_logits.kept(data)[1]) if np.array_equal(old_ids, ids) else float("inf")
+        for end, rows in zip((".ahead", ".again"), () if ahead is None else ahead):
+            with open(path + end, "rb") as f:
+                old_ids, old = check_logits.kept(f.read())
+            found = check_logits.nmse(old, check_logits.kept(check_logits.pack(ids, rows))[1])
+            committed = max(committed, found if np.array_equal(old_ids, ids) else float("inf"))
         failed |= not (same and committed < check_logits.TOLERANCE)
         print(f"{name:20} logits' spread {logits.std():8.3f}  NMSE {committed:.2e}{'' if same else '  other tensors'}")
     if failed:

@@ -10,6 +10,7 @@ import tempfile
 
 import numpy as np
 
+import mtp
 import tiny
 
 N_TOKENS = 96  # more than any window (16 to 24) and than twice the original context of any RoPE scaling (34 to 40)
@@ -193,10 +194,18 @@ FAMILIES = {
             "full_attention": rope(1e6), "sliding_attention": rope(1e4)}), "AutoModel", "mean", (120, 40)),
     "qwen3-embedding": ("Qwen3Config", dict(head_dim=32, rope_parameters=rope(1e6)), "AutoModel", "lasttoken"),
 }
+# With a head for multi-token prediction behind the last layer, as Qwen's checkpoints name it ("mtp.…", apart) and as
+# DeepSeek's and GLM's do ("model.layers.N.…"): mtp.py. Of DeepSeek's, the head has matrices of its own.
+for _name in ("qwen3next", "qwen35", "qwen35moe", "glm4moe", "deepseek3"):
+    FAMILIES[_name + "-mtp"] = (FAMILIES[_name][0], dict(FAMILIES[_name][1], mtp=True))
 ENCODERS = ("BertConfig", "XLMRobertaConfig", "NomicBertConfig", "ModernBertConfig")
 # What the rows of a reference are: logits, of an encoder hidden states, behind each token; the score of the text that ends
 # there; its vector.
 KINDS = {"logits": 0, "scores": 1, "vectors": 2}
+
+
+def has_mtp(name):
+    return FAMILIES[name][1].get("mtp", False)
 
 
 def kind(name):
@@ -221,7 +230,7 @@ def config(name):
     kind, arguments = FAMILIES[name][:2]
     if "text_config" in arguments:
         return getattr(transformers, kind)(**dict(arguments, text_config=dict(COMMON, **arguments["text_config"])))
-    arguments = {k: v for k, v in dict(COMMON, **arguments).items() if (v is not None or k.endswith("_token_id")) and k != "lora"}
+    arguments = {k: v for k, v in dict(COMMON, **arguments).items() if (v is not None or k.endswith("_token_id")) and k not in ("lora", "mtp")}
     if isinstance(arguments.get("rope_parameters"), dict):
         arguments["rope_parameters"] = {k: v for k, v in arguments["rope_parameters"].items() if v is not None}
     return getattr(transformers, kind)(**arguments)
@@ -272,6 +281,8 @@ def write_folder(name, folder):
     path = os.path.join(folder, "model.safetensors")
     with safe_open(path, "pt") as f:
         shapes = {key: tuple(f.get_slice(key).get_shape()) for key in f.keys()}
+    if has_mtp(name):
+        shapes.update(mtp.shapes(cfg, shapes))
     listing, state = [], {}
     for key, shape in sorted(shapes.items()):
         base, scale = (float(np.float32(x)) for x in spread(cfg, key, shape))
@@ -378,15 +389,16 @@ def prompt(name):
 
 
 def make(name):
-    """(config.json's text, listing's text, ids, logits)"""
+    """(config.json's text, listing's text, ids, logits, what a head for multi-token prediction gives or None)"""
     with tempfile.TemporaryDirectory() as folder:
         listing = write_folder(name, folder)
         ids = prompt(name)
         logits = reference(folder, ids, name)
+        ahead = mtp.reference(folder, config(name), ids) if has_mtp(name) else None
         with open(os.path.join(folder, "config.json")) as f:
             cfg = json.load(f)
     for key in ("transformers_version", "dtype", "initializer_range", "use_cache"):
         cfg.pop(key, None)
     lines = [f"seed {seed(name)}"] + [f"{key} {base:.9g} {scale:.9g} {' '.join(map(str, shape))}"
                                       for key, shape, base, scale in listing]
-    return json.dumps(cfg, indent=1, sort_keys=True) + "\n", "\n".join(lines) + "\n", ids, logits
+    return json.dumps(cfg, indent=1, sort_keys=True) + "\n", "\n".join(lines) + "\n", ids, logits, ahead

@@ -100,7 +100,7 @@ static void compute_block(const tile *t, tile_memory *m, uint32_t origin, uint32
     meet_rows(t, m, false, origin, begin, end, NULL);
     uint32_t i = 0;
     for (uint32_t row = 0; row < t->n_rows; row++) {
-        uint32_t position = t->first_position + row, first = attend_first(t->a->window, position);
+        uint32_t position = t->first_position + row, first = attend_first(t->a, position);
         uint32_t lo = first > begin ? first : begin, hi = least(attend_end(t->a, position, t->view->n_positions), end);
         lo = least(lo, end); /* a later query of a window tile may see nothing of an early block */
         hi = hi > lo ? hi : lo;
@@ -184,7 +184,7 @@ void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_
               .first_position = slice_start + task->first_row};
     tile_memory m = carve(scratch, t.padded);
     gather(&t, &m, slice_row, task, rows);
-    uint32_t first = attend_first(a->window, t.first_position),
+    uint32_t first = attend_first(a, t.first_position),
              last = attend_end(a, t.first_position + t.n_rows - 1, view->n_positions);
     t.end_position = least(last, task->end_block * ATTEND_BLOCK);
     bool shared_out = task->partials != SIZE_MAX;

@@ -45,9 +45,10 @@ static inline uint8_t *attend_value(const attend_view *v, uint32_t head, uint32_
 }
 
 /* The first position a query at `position` sees. */
-static inline uint32_t attend_first(uint32_t window, uint32_t position)
+static inline uint32_t attend_first(const op_attend *a, uint32_t position)
 {
-    return window && position >= window ? position - window + 1 : 0;
+    uint32_t least = a->first < position ? a->first : position;
+    return a->window && position >= a->window ? position - a->window + 1 : least;
 }
 
 /* One past the last position that it sees, of n_positions. */

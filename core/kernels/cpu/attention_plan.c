@@ -29,7 +29,7 @@ static void measure(const planner *p, attend_task *tile)
     const step_slice *slice = &p->s->slices[tile->slice];
     uint32_t first_position = slice->start + tile->first_row;
     uint32_t end = attend_end(p->a, first_position + tile->n_rows - 1, slice->start + slice->n_rows);
-    uint32_t first = attend_first(p->a->window, first_position);
+    uint32_t first = attend_first(p->a, first_position);
     tile->first_block = first / ATTEND_BLOCK;
     tile->end_block = (end - 1) / ATTEND_BLOCK + 1;
     tile->cost = (uint64_t)(end - first) * (tile->n_rows * tile->n_heads + 4);

@@ -13,7 +13,7 @@ void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t he
                    float *out, double *scratch)
 {
     uint32_t n = attend->head_dim, kv_head = head / (attend->n_head / attend->n_head_kv);
-    uint32_t first = attend_first(attend->window, position), end = attend_end(attend, position, view->n_positions);
+    uint32_t first = attend_first(attend, position), end = attend_end(attend, position, view->n_positions);
     double *sum = scratch, *scores = scratch + 2 * (size_t)n;
     float *row = (float *)(scratch + n);
     double max = attend->sinks ? (double)attend->sinks[head] : -INFINITY;

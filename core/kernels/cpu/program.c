@@ -45,7 +45,8 @@ static mlxr_status check_supported(const program *prog, mlxr_error *error)
         uint32_t s = 0;
         while (o->kind == OP_ATTEND && s < n_shapes &&
                (shapes[s].n_head != o->attend.n_head || shapes[s].n_head_kv != o->attend.n_head_kv ||
-                shapes[s].head_dim != o->attend.head_dim || shapes[s].window != o->attend.window)) {
+                shapes[s].head_dim != o->attend.head_dim || shapes[s].window != o->attend.window ||
+                shapes[s].first != o->attend.first)) {
             s++;
         }
         if (o->kind == OP_ATTEND && s == n_shapes) {

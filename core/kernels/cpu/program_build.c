@@ -23,6 +23,7 @@ static bool reads(const op *o, slot s)
     switch (o->kind) {
     case OP_NORM:
     case OP_LINEAR:
+    case OP_STORE:
         return o->src == s;
     case OP_ROPE:
     case OP_SCALE:
@@ -48,6 +49,7 @@ static bool reads(const op *o, slot s)
         return o->dst == s || o->src == s;
     case OP_EMBED:
     case OP_POSITION:
+    case OP_LOAD:
     case OP_KIND_COUNT:
         break;
     }
@@ -59,6 +61,7 @@ static bool overwrites(const op *o, slot s)
     switch (o->kind) {
     case OP_EMBED:
     case OP_POSITION:
+    case OP_LOAD:
     case OP_NORM:
     case OP_LINEAR:
     case OP_EXPERTS:
@@ -226,7 +229,7 @@ static void take_attend(builder *b, node *n)
     for (n->work = 0; n->work < prog->n_shapes; n->work++) {
         const op_attend *s = &prog->shapes[n->work];
         if (s->n_head == n->attend.n_head && s->n_head_kv == n->attend.n_head_kv && s->head_dim == n->attend.head_dim &&
-            s->window == n->attend.window) {
+            s->window == n->attend.window && s->first == n->attend.first) {
             return;
         }
     }

@@ -139,6 +139,12 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t wh
     case OP_PICK:
         pick_row(&o->pick, exec_row(e, o->src, row), dst);
         break;
+    case OP_LOAD:
+        memcpy(dst, e->s.carried + (size_t)whole * o->width, o->width * sizeof *dst);
+        break;
+    case OP_STORE:
+        memcpy(e->s.carried + (size_t)whole * o->width, exec_row(e, o->src, row), o->width * sizeof *dst);
+        break;
     case OP_WEIGH:
         ops->scale(dst, (float)(1 / (1 + exp(-(double)*exec_row(e, o->src, row)))), o->width);
         break;

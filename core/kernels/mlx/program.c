@@ -147,6 +147,10 @@ static const tensor *too_large(const op *o)
 static mlxr_status check_ops(const plan *p, mlxr_error *error)
 {
     uint32_t width[SLOT_COUNT] = {0};
+    if (p->carried) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "the MLX backend runs no multi-token-prediction heads; the backend cpu does");
+    }
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const op *o = &p->ops[i];
         const tensor *large = too_large(o);

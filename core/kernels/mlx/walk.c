@@ -326,6 +326,8 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         *dst = walk_heads(w, o, arrays);
         break;
     case OP_PICK: /* walk_picks */
+    case OP_LOAD: /* refused, as the next */
+    case OP_STORE:
         break;
     case OP_TAKE_ROWS:
         *dst = take(w, o);

@@ -366,6 +366,32 @@ mlxr_status pager_reserve_draft(pager *p, uint32_t n_computed, uint32_t n_sure, 
     return status;
 }
 
+mlxr_status pager_reserve_ahead(pager *p, uint32_t begin, uint32_t end, mlxr_error *error)
+{
+    uint32_t n_pages = end / p->page_tokens + (end % p->page_tokens != 0), before[KV_GROUPS_MAX];
+    mlxr_status status = MLXR_OK;
+    for (uint32_t g = 0; g < p->n_tables; g++) {
+        before[g] = p->tables[g].n_pages;
+    }
+    for (uint32_t g = 0; g < p->n_tables && status == MLXR_OK; g++) {
+        pager_table *t = &p->tables[g];
+        if (!t->recurrent) {
+            status = table_unshare(t, begin, p->page_tokens, error);
+            status = status != MLXR_OK ? status : table_grow(t, n_pages, error);
+        }
+    }
+    for (uint32_t g = 0; g < p->n_tables && status != MLXR_OK; g++) {
+        table_shrink(&p->tables[g], before[g]);
+    }
+    return status;
+}
+
+uint32_t pager_state(const pager *p, uint32_t group)
+{
+    const pager_table *t = &p->tables[group];
+    return t->states ? t->states[0] : KV_PAGE_NONE;
+}
+
 /* The first position a query at `position` can see. */
 static uint64_t first_seen(uint32_t window, uint64_t position)
 {

@@ -66,6 +66,13 @@ mlxr_status pager_reserve(pager *p, uint32_t n_computed, uint32_t n_tokens, mlxr
 /* The same where positions from n_sure on are drafted: the step may be committed at any position from n_sure. */
 mlxr_status pager_reserve_draft(pager *p, uint32_t n_computed, uint32_t n_sure, uint32_t n_tokens, mlxr_error *error);
 
+/* Maps pages of attention for positions [begin, end) alone, behind those computed: what lies there before the step that
+ * computes them does not outlive it. On an error nothing has changed that matters. */
+mlxr_status pager_reserve_ahead(pager *p, uint32_t begin, uint32_t end, mlxr_error *error);
+
+/* The state at the computed position of a recurrent group; KV_PAGE_NONE: zeros. */
+uint32_t pager_state(const pager *p, uint32_t group);
+
 /* What a step_slice needs of a group: pages, or the states that reserve laid out. */
 const uint32_t *pager_step_pages(const pager *p, uint32_t group);
 

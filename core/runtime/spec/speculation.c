@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "runtime/engine.h"
+#include "runtime/spec/ahead.h"
 #include "runtime/spec/ngram.h"
 
 #define BIAS_FORBIDS (-100.0f) /* what OpenAI's interface calls a ban: a draft of such a token is as good as lost */
@@ -123,6 +124,13 @@ static uint32_t allowed_part(const mlxr_sequence *s, const int32_t *tokens, uint
     return i;
 }
 
+void speculation_close(speculation *s)
+{
+    mlxr_sequence_close(&s->draft);
+    sampler_close(&s->greedy);
+    constraint_clear(&s->rule);
+}
+
 void speculation_propose(mlxr_engine *e, const mlxr_slice *slices, size_t n_slices, uint32_t n_rows_left)
 {
     uint32_t *wants = NULL;
@@ -134,14 +142,15 @@ void speculation_propose(mlxr_engine *e, const mlxr_slice *slices, size_t n_slic
     if (!any || n_rows_left == 0 || !(wants = calloc(n_slices, sizeof *wants))) {
         return;
     }
-    bool by_model = false;
+    bool by_model = false, by_head = false;
     for (size_t i = 0; i < n_slices; i++) {
         mlxr_sequence *s = slices[i].sequence;
         speculation *spec = &s->spec;
         bool decoding = mlxr_sequence_pending(s) == 1 &&
                         !(slices[i].flags & (MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL));
         size_t room = s->model->n_ctx - s->n_tokens; /* a draft's rows need positions, the token behind it a place */
-        if (spec->kind == SPECULATION_NONE || !decoding || room < 2) {
+        bool blind = spec->kind == SPECULATION_HEAD && s->n_computed == 0; /* nothing is behind the first token */
+        if (spec->kind == SPECULATION_NONE || !decoding || room < 2 || blind) {
             continue;
         }
         uint32_t k = acceptance_tracker_length(&spec->tracker);
@@ -152,12 +161,16 @@ void speculation_propose(mlxr_engine *e, const mlxr_slice *slices, size_t n_slic
             k = spec->n_tokens;
         } else {
             wants[i] = k;
-            by_model = by_model || k > 0;
+            by_model = by_model || (k > 0 && spec->kind == SPECULATION_MODEL);
+            by_head = by_head || (k > 0 && spec->kind == SPECULATION_HEAD);
         }
         n_rows_left -= k;
     }
     if (by_model) {
         propose_by_model(e, slices, n_slices, wants);
+    }
+    if (by_head) {
+        ahead_propose(e, slices, n_slices, wants);
     }
     free(wants);
 }

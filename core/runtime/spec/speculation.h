@@ -1,5 +1,5 @@
 /*
- * Speculation: drafts for the sequences of a step, from prompt lookup or a draft model.
+ * Speculation: drafts for the sequences of a step, from prompt lookup, a draft model or the model's own head.
  * Owner: a sequence. Lifetime: from mlxr_sequence_draft to the sequence's close. One thread at a time.
  *
  *   speculation_propose   before a step: every decoding sequence gets up to SPEC_DRAFT_MAX tokens to try
@@ -15,17 +15,34 @@
 #define MLXR_RUNTIME_SPEC_SPECULATION_H
 
 #include "mlxr.h"
+#include "runtime/grammar/constraint.h"
+#include "runtime/sampler.h"
 #include "runtime/spec/acceptance_tracker.h"
 
-typedef enum speculation_kind { SPECULATION_NONE, SPECULATION_NGRAM, SPECULATION_MODEL } speculation_kind;
+typedef enum speculation_kind {
+    SPECULATION_NONE,
+    SPECULATION_NGRAM,
+    SPECULATION_MODEL,
+    SPECULATION_HEAD /* of the sequence's own model */
+} speculation_kind;
 
 typedef struct speculation {
     speculation_kind kind;
     acceptance_tracker tracker;
     mlxr_sequence *draft;           /* of the draft model; follows the target's tokens */
+    sampler *greedy;                /* of a head: what it proposes, but for what the target's bias forbids … */
+    constraint rule;                /* … and its grammar */
     int32_t tokens[SPEC_DRAFT_MAX]; /* drafted for the step under way */
     uint32_t n_tokens;
 } speculation;
+
+/* Does a draft cost a step? */
+static inline bool speculation_computes(const speculation *s)
+{
+    return s->kind == SPECULATION_MODEL || s->kind == SPECULATION_HEAD;
+}
+
+void speculation_close(speculation *s);
 
 /* Fills spec.tokens of each slice's sequence; n_rows_left bounds how many rows the drafts may add to the step. Drafting
  * that fails drafts nothing: it can never fail a step. */

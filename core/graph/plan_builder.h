@@ -1,0 +1,46 @@
+/*
+ * Building plans: what graph.c writes operations with, for the other parts of it.
+ * Owner: graph_build. Lifetime: the call; what is made lies in the graph's region.
+ */
+#ifndef MLXR_GRAPH_PLAN_BUILDER_H
+#define MLXR_GRAPH_PLAN_BUILDER_H
+
+#include "graph/graph.h"
+
+typedef struct builder {
+    graph *g;
+    op *ops;
+    uint32_t n_ops;
+    uint16_t layer;
+    op_rope rope_full, rope_local; /* head_dim, n_rot, frequencies */
+    uint16_t group_full, group_window, group_mixer, group_ahead;
+    uint16_t n_full, n_window, n_mixer; /* layers placed in each group so far */
+    uint32_t width[SLOT_COUNT];         /* of what the next operation leaves in each slot */
+    bool ahead;                         /* with the head that predicts ahead */
+    bool no_memory;
+} builder;
+
+op *plan_add(builder *b, op_kind kind, slot dst, slot src);
+/* `width`: elements a group. */
+void plan_add_norm(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias, uint32_t width);
+void plan_add_linear(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias);
+void plan_add_pick(builder *b, slot dst, slot src, op_pick pick);
+/* The widths that a layer's heads have. */
+void plan_set_layer_widths(builder *b, uint32_t layer);
+/* A layer's attention, behind which X has it; its keys and values alone, of a layer that is the next of its group. */
+void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer);
+void plan_add_keys_alone(builder *b, slot in, const layer_weights *w, uint32_t layer);
+void plan_add_mlp(builder *b, const layer_weights *w);
+/* N through the output matrix, scaled and capped as the model has it. */
+void plan_add_logits(builder *b, const tensor *output);
+
+/* ---- ahead.c: a head that predicts the token behind the next ---- */
+
+/* Has the model one that can be used? The error says why not. */
+mlxr_status ahead_check(const hparams *h, mlxr_error *error);
+/* Behind the model's last layer: the keys and values of the head's own, of every row. */
+void ahead_add_keys(builder *b);
+/* g->ahead_plan, when g->plan is done. */
+void ahead_make_plan(builder *b, size_t n_ops_max);
+
+#endif
