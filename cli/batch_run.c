@@ -11,6 +11,7 @@
 
 #include "output.h"
 #include "prompt.h"
+#include "session.h"
 #include "verbs.h"
 
 /* Sequences that run at once unless --parallel says otherwise: where weights that are read once for all rows have paid.
@@ -202,6 +203,7 @@ static bool submit(batch_run *run, batch_job *job, const int32_t *ids, size_t n)
                              .grammar = r->f.grammar ? r->f.grammar : run->grammar,
                              .grammar_is_schema = r->f.grammar ? r->f.grammar_is_schema : o->schema != NULL,
                              .draft = o->draft != NULL,
+                             .draft_mtp = session_drafts_ahead(o),
                              .draft_model = run->s->draft_model,
                              .n_draft_max = o->n_draft_max,
                              .priority = r->f.priority,

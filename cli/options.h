@@ -65,7 +65,7 @@ typedef struct options {
     bool batch_invariant;
     /* what constrains and what speeds up */
     const char *grammar, *schema; /* files */
-    const char *draft;            /* "ngram" or a model */
+    const char *draft;            /* "ngram", "mtp" or a model */
     uint32_t n_draft_max;
     /* run */
     mlxr_sampling sampling;
@@ -130,7 +130,7 @@ typedef enum option_kind {
     OPTION_TEXT,
     OPTION_FILE,   /* a text that names a file */
     OPTION_MODEL,  /* a text that names a model */
-    OPTION_DRAFT,  /* the same, or ngram */
+    OPTION_DRAFT,  /* the same, ngram or mtp */
     OPTION_COUNTS, /* count_list: whole numbers above 0, with commas between */
     OPTION_DEPTHS, /* the same, 0 among them */
     OPTION_LIST,   /* text_list, may be given several times */

@@ -116,7 +116,8 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         session_close(s);
         return EXIT_USAGE;
     }
-    mlxr_model_options limits = {.n_ctx_max = measuring ? 0 : context_of(o, &s->entry)};
+    mlxr_model_options limits = {.n_ctx_max = measuring ? 0 : context_of(o, &s->entry),
+                                 .mtp = session_drafts_ahead(o) ? MLXR_MTP_NEEDED : MLXR_MTP_OFF};
     double started = now_seconds();
     if (mlxr_engine_open(&s->engine, &engine, &error) != MLXR_OK) {
         session_close(s);

@@ -15,7 +15,7 @@
 typedef struct session {
     mlxr_engine *engine;
     mlxr_model *model;
-    mlxr_model *draft_model; /* NULL: none, or drafts are n-grams */
+    mlxr_model *draft_model; /* NULL: none, or drafts are n-grams or the model's own */
     mlxr_grammar *grammar;   /* NULL: none */
     mlxr_sequence *sequence; /* opened by session_sequence */
     registry_model entry;    /* what the registry has besides the file; all empty for a path */
@@ -36,6 +36,8 @@ int session_sequence(session *s, const options *o);
 int session_open_sequence(session *s, const options *o, mlxr_sequence **out);
 /* Makes the grammar that the options name, instead of the one there is; says what is wrong with it, and where. */
 int session_load_grammar(session *s, const options *o);
+/* Do the options say that drafts come from the model's own head? */
+bool session_drafts_ahead(const options *o);
 /* Loads what drafts come from; with a sequence open, that one drafts from now on. */
 int session_load_draft(session *s, const options *o);
 /* The sequence goes on with other sampling, another grammar, other drafts, as the options now say. False after telling

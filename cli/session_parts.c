@@ -48,6 +48,17 @@ static bool is_ngram(const options *o)
     return strcmp(o->draft, "ngram") == 0;
 }
 
+bool session_drafts_ahead(const options *o)
+{
+    return o->draft && strcmp(o->draft, "mtp") == 0;
+}
+
+static mlxr_status begin_drafting(mlxr_sequence *sequence, mlxr_model *model, const options *o, mlxr_error *error)
+{
+    return session_drafts_ahead(o) ? mlxr_sequence_draft_mtp(sequence, o->n_draft_max, error)
+                                   : mlxr_sequence_draft(sequence, model, o->n_draft_max, error);
+}
+
 int session_load_draft(session *s, const options *o)
 {
     char path[MODEL_PATH_MAX];
@@ -55,7 +66,7 @@ int session_load_draft(session *s, const options *o)
     mlxr_model *model = NULL;
     if (!o->draft) {
         if (o->n_draft_max) {
-            print_error("--draft-max needs --draft: MODEL or ngram");
+            print_error("--draft-max needs --draft: MODEL, ngram or mtp");
             return EXIT_USAGE;
         }
         return EXIT_OK;
@@ -64,7 +75,11 @@ int session_load_draft(session *s, const options *o)
         print_error("--draft-max %u: a draft has 1 to %zu tokens", o->n_draft_max, DRAFT_MAX);
         return EXIT_USAGE;
     }
-    if (!is_ngram(o)) {
+    if (session_drafts_ahead(o) && !mlxr_model_info_get(s->model)->mtp) {
+        print_error("--draft mtp has to be there when the model is loaded: it was loaded without its head");
+        return EXIT_FAILED;
+    }
+    if (!is_ngram(o) && !session_drafts_ahead(o)) {
         if (!models_find(o->draft, path, sizeof path)) {
             return EXIT_FAILED;
         }
@@ -72,7 +87,7 @@ int session_load_draft(session *s, const options *o)
             return print_failure(&error);
         }
     }
-    if (s->sequence && mlxr_sequence_draft(s->sequence, model, o->n_draft_max, &error) != MLXR_OK) {
+    if (s->sequence && begin_drafting(s->sequence, model, o, &error) != MLXR_OK) {
         mlxr_model_unref(&model);
         return print_failure(&error);
     }
@@ -89,7 +104,7 @@ int session_open_sequence(session *s, const options *o, mlxr_sequence **out)
         status = mlxr_sequence_constrain(*out, s->grammar, &error);
     }
     if (status == MLXR_OK && o->draft) {
-        status = mlxr_sequence_draft(*out, s->draft_model, o->n_draft_max, &error);
+        status = begin_drafting(*out, s->draft_model, o, &error);
     }
     if (status != MLXR_OK) {
         mlxr_sequence_close(out);

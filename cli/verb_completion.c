@@ -64,7 +64,7 @@ static void print_bash(void)
     print_options_of(OPTION_FILE, " | ");
     printf(") COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n    ");
     print_options_of(OPTION_DRAFT, " | ");
-    printf(") models='ngram ' ;;\n    ");
+    printf(") models='ngram mtp ' ;;\n    ");
     print_options_of(OPTION_MODEL, " | ");
     puts(") models=' ' ;;\n    esac\n"
          "    if [ -n \"$models\" ]; then\n        local IFS=$'\\n '\n"
@@ -128,7 +128,7 @@ static void print_zsh(void)
     print_options_of(OPTION_FILE, " | ");
     printf(") _files; return ;;\n    ");
     print_options_of(OPTION_DRAFT, " | ");
-    puts(") models=(ngram ${(f)\"$($words[1] models 2>/dev/null)\"}); compadd -a models; _files; return ;;");
+    puts(") models=(ngram mtp ${(f)\"$($words[1] models 2>/dev/null)\"}); compadd -a models; _files; return ;;");
     printf("    ");
     print_options_of(OPTION_MODEL, " | ");
     puts(") models=(${(f)\"$($words[1] models 2>/dev/null)\"}); compadd -a models; _files; return ;;\n    esac\n"
@@ -164,7 +164,7 @@ static void print_fish(void)
             printf("%s -d '", !spec->argument              ? ""
                               : spec->kind == OPTION_FILE  ? " -r -F"
                               : spec->kind == OPTION_MODEL ? " -x -a '(mlxr models 2>/dev/null)'"
-                              : spec->kind == OPTION_DRAFT ? " -x -a 'ngram (mlxr models 2>/dev/null)'"
+                              : spec->kind == OPTION_DRAFT ? " -x -a 'ngram mtp (mlxr models 2>/dev/null)'"
                                                            : " -x");
             print_plain(spec->help);
             puts("'");

@@ -127,6 +127,10 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
     }
     char kernels[KERNELS_PATH_MAX];
     log_part part = {l, "server"};
+    daemon_draft draft = DAEMON_DRAFT_NONE;
+    if (o->draft) { /* a known name: check_draft */
+        daemon_draft_find(o->draft, &draft);
+    }
     daemon_options d = {
         .host = o->host,
         .port = again->port ? again->port : (uint16_t)o->port,
@@ -152,7 +156,7 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         .queue_max = o->n_queue,
         .drain_ms = o->drain_s * 1000,
         .no_sandbox = o->no_sandbox,
-        .draft = o->draft && strcmp(o->draft, "ngram") == 0,
+        .draft = draft,
         .config_path = *config->path ? config->path : NULL,
         .config_note = config->note.text,
         .fixed = {config->fixed, config->n_fixed},
@@ -221,8 +225,9 @@ static bool take_host(options *o, client_address *a)
 
 static bool check_draft(const options *o)
 {
-    if (o->draft && strcmp(o->draft, "ngram") != 0 && strcmp(o->draft, "none") != 0) {
-        print_error("--draft %s: there are ngram and none", o->draft);
+    daemon_draft draft;
+    if (o->draft && !daemon_draft_find(o->draft, &draft)) {
+        print_error("--draft %s: there are ngram, mtp and none", o->draft);
         return false;
     }
     return true;

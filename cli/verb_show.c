@@ -104,6 +104,22 @@ static void print_tensors(const json_t *tensors)
     }
 }
 
+/* The head that predicts further tokens, and what drafting with it takes more. */
+static void print_head(const json_t *head)
+{
+    if (!json_is_object(head)) {
+        return;
+    }
+    printf("  mtp head     %llu layer%s, %s", (unsigned long long)number(head, "layers"),
+           number(head, "layers") == 1 ? "" : "s", human_bytes(number(head, "bytes")));
+    if (json_is_true(json_object_get(head, "usable"))) {
+        printf("; --draft mtp reads %s a drafted token and keeps", human_bytes(number(head, "bytes_per_drafted_token")));
+        printf(" %s a token (f16)\n", human_bytes(number(head, "kv_bytes_per_token_f16")));
+    } else {
+        printf("; %s\n", json_string_value(json_object_get(head, "why_not")));
+    }
+}
+
 static void print_memory(const json_t *memory)
 {
     uint64_t weights = number(memory, "weight_bytes"), full = number(memory, "kv_bytes_full_context_f16");
@@ -144,6 +160,7 @@ static void print_model(const options *o, const json_t *root)
     printf("  types        ");
     print_types(tensors);
     print_memory(json_object_get(root, "memory"));
+    print_head(json_object_get(root, "mtp"));
     const char *template = text(meta, "tokenizer.chat_template");
     printf("  chat         %s\n", *template ? "has a chat template" : "no chat template: a base model");
     if (json_is_true(json_object_get(root, "supported"))) {

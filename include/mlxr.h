@@ -136,11 +136,14 @@ MLXR_API mlxr_status mlxr_kernels_check(const char *backend, const char *file, c
 
 /* ---- models -------------------------------------------------------------------------------------------------- */
 
+typedef enum { MLXR_MTP_OFF, MLXR_MTP_NEEDED, MLXR_MTP_IF_ANY } mlxr_mtp;
+
 typedef struct mlxr_model_options { /* {0} is a valid default */
     uint32_t n_ctx_max;             /* 0: the model's own context length */
     /* With the model's multi-token-prediction head, for mlxr_sequence_draft_mtp: its keys and values are computed and
-     * kept with the others, about one layer more. MLXR_UNSUPPORTED where there is none, or the backend runs none. */
-    bool mtp;
+     * kept with the others, about one layer more. Where there is none, or the backend runs none, MLXR_UNSUPPORTED says
+     * so; MLXR_MTP_IF_ANY loads the model without. */
+    mlxr_mtp mtp;
 } mlxr_model_options;
 
 typedef struct mlxr_model_info {

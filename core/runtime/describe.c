@@ -161,18 +161,20 @@ static json_t *tensors_json(const model_file *file, uint64_t *n_params, uint64_t
 /* KV bytes of a token in layers that see everything, and of a full context, in one type. */
 static void kv_need(const graph *g, dtype type, uint64_t *per_token, uint64_t *full_context)
 {
-    uint64_t windows = 0;
+    uint64_t windows = 0, states = 0;
     *per_token = 0;
     for (uint32_t i = 0; i < g->plan.n_kv_groups; i++) {
         const kv_group *group = &g->plan.kv_groups[i];
         uint64_t bytes = kv_layout_make(group, type, 1).page_bytes;
-        if (group->window && group->window < g->h.n_ctx_train) {
+        if (group->state_width) {
+            states += bytes * PAGER_STATES_HELD;
+        } else if (group->window && group->window < g->h.n_ctx_train) {
             windows += bytes * group->window;
         } else {
             *per_token += bytes;
         }
     }
-    *full_context = *per_token * g->h.n_ctx_train + windows;
+    *full_context = *per_token * g->h.n_ctx_train + windows + states;
 }
 
 /* Each KV type and its need; why not, where the model's heads do not fit it. */

@@ -139,14 +139,36 @@ static mlxr_status check_vocabulary(const mlxr_model *m, mlxr_error *error)
     return MLXR_OK;
 }
 
-/* The head's first: what a backend does not run it says of that. */
-static mlxr_status prepare_programs(mlxr_model *m, mlxr_error *error)
+/* Graph and programs; the head's first: what a backend does not run it says of that. On a failure there is neither. */
+static mlxr_status build(mlxr_model *m, uint32_t n_ctx, bool ahead, mlxr_error *error)
 {
-    const mlxr_engine *e = m->engine;
-    mlxr_status status = m->graph->ahead_plan.n_ops > 0
-                             ? e->ops->prepare(e->device, &m->graph->ahead_plan, &m->ahead, error)
-                             : MLXR_OK;
-    return status != MLXR_OK ? status : e->ops->prepare(e->device, &m->graph->plan, &m->program, error);
+    const backend_ops *ops = m->engine->ops;
+    backend *device = m->engine->device;
+    mlxr_status status = graph_build(&m->graph, m->file, n_ctx, ahead, error);
+    if (status == MLXR_OK) {
+        status = graph_make_weights(m->graph, error);
+    }
+    if (status == MLXR_OK && ahead) {
+        status = ops->prepare(device, &m->graph->ahead_plan, &m->ahead, error);
+    }
+    if (status == MLXR_OK) {
+        status = ops->prepare(device, &m->graph->plan, &m->program, error);
+    }
+    if (status != MLXR_OK) {
+        if (m->ahead) {
+            ops->release(device, &m->ahead);
+        }
+        graph_close(&m->graph);
+    }
+    return status;
+}
+
+static mlxr_status build_as_asked(mlxr_model *m, const mlxr_model_options *options, mlxr_error *error)
+{
+    uint32_t n_ctx = options ? options->n_ctx_max : 0;
+    mlxr_mtp mtp = options ? options->mtp : MLXR_MTP_OFF;
+    mlxr_status status = build(m, n_ctx, mtp != MLXR_MTP_OFF, error);
+    return status == MLXR_UNSUPPORTED && mtp == MLXR_MTP_IF_ANY ? build(m, n_ctx, false, error) : status;
 }
 
 static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_options *options, mlxr_error *error)
@@ -158,18 +180,12 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     if (status != MLXR_OK) {
         return status; /* names the file itself */
     }
-    status = graph_build(&m->graph, m->file, options ? options->n_ctx_max : 0, options && options->mtp, error);
-    if (status == MLXR_OK) {
-        status = graph_make_weights(m->graph, error);
-    }
+    status = build_as_asked(m, options, error);
     if (status == MLXR_OK) {
         status = vocabulary_open(&m->tokenizer, m->file, error);
     }
     if (status == MLXR_OK) {
         status = check_vocabulary(m, error);
-    }
-    if (status == MLXR_OK) {
-        status = prepare_programs(m, error);
     }
     if (status == MLXR_OK) {
         status = fill_info(m, path, error);

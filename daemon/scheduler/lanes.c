@@ -157,7 +157,8 @@ static mlxr_status open_sequence(scheduler *s, mlxr_sequence **out, const reques
     mlxr_status status = scheduler_sequence_open(&sequence, r->ask.model, r->ask.adapters, r->ask.n_adapters,
                                                  &r->sampling, error);
     if (status == MLXR_OK && r->ask.draft) {
-        status = mlxr_sequence_draft(sequence, r->ask.draft_model, r->ask.n_draft_max, error);
+        status = r->ask.draft_mtp ? mlxr_sequence_draft_mtp(sequence, r->ask.n_draft_max, error)
+                                  : mlxr_sequence_draft(sequence, r->ask.draft_model, r->ask.n_draft_max, error);
     }
     if (status == MLXR_OK) {
         status = mlxr_sequence_append(sequence, r->ask.tokens, r->ask.n_tokens, error);

@@ -75,7 +75,8 @@ typedef struct scheduler_request { /* {0} with model, tokens and on_event is val
     bool grammar_is_schema;
     size_t n_given;                    /* the last of the tokens, which are the beginning of the grammar's sentence */
     bool draft;                        /* speculate */
-    mlxr_model *draft_model;           /* NULL: prompt lookup */
+    bool draft_mtp;                    /* … with the model's own head, which it was loaded with */
+    mlxr_model *draft_model;           /* … or with this one; NULL: prompt lookup */
     uint32_t n_draft_max;              /* 0: the default */
     const mlxr_adapter_path *adapters; /* [n_adapters] the texts of paths outlive the scheduler */
     size_t n_adapters;

@@ -16,7 +16,7 @@
 #define R(member) offsetof(chat_request, member)
 
 const request_field chat_request_extensions[] = {
-    {"draft", field_one_of, R(draft), 0, 0, "ngram|none"},
+    {"draft", field_one_of, R(draft), 0, 0, "ngram|mtp|none"},
     {"n_ctx", field_count, R(n_ctx), 0, 0, NULL},
     {"keep_volatile", field_bool, R(keep_volatile), 0, 0, NULL},
     {"deadline_ms", field_count, R(deadline_ms), 0, 0, NULL},

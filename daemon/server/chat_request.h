@@ -54,7 +54,7 @@ typedef struct chat_request {
     chat_truncate truncate;
     uint32_t n_ctx;        /* use no more of the context than this; 0: all */
     int64_t keep_alive_ms; /* MODEL_KEEP_DEFAULT unless given */
-    const char *draft;     /* "ngram", "none" or a model; borrowed; NULL: the daemon's */
+    const char *draft;     /* "ngram", "mtp" or "none"; borrowed; NULL: the daemon's */
     bool keep_volatile;    /* header lines that change with every request are left in the prompt */
     uint32_t deadline_ms;  /* 0: none */
     const json_t *lora;    /* borrowed: [{"id", "scale"}]; NULL: what the daemon does with all */

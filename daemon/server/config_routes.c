@@ -159,7 +159,7 @@ static json_t *running_values(const struct daemon *d)
                      (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type",
                      e->kv_type ? e->kv_type : "f16", "activations", e->activations ? e->activations : "16", "kv_bytes",
                      (json_int_t)e->kv_bytes, "kv_dir", e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", disk, "draft",
-                     atomic_load(&d->own->draft) ? "ngram" : "none", "batch_invariant", (int)e->batch_invariant,
+                     daemon_draft_name(daemon_drafts(d, NULL)), "batch_invariant", (int)e->batch_invariant,
                      "memory_bytes", (json_int_t)o->memory_bytes, "ctx", (json_int_t)o->model.n_ctx_max, "keep_alive_s",
                      keep, "parallel", (json_int_t)o->lanes_max, "queue", (json_int_t)o->queue_max, "drain_s",
                      (json_int_t)((atomic_load(&d->own->drain_ms) + 999) / 1000));
@@ -229,7 +229,7 @@ static void take_over(struct daemon *d, const json_t *saved)
     draft = draft ? draft : config_default(document, "draft");
     drain = drain ? drain : config_default(document, "drain_s");
     if (!is_fixed(d, "draft")) {
-        atomic_store(&d->own->draft, strcmp(json_string_value(draft), "ngram") == 0);
+        atomic_store(&d->own->draft, (int)daemon_drafts(d, json_string_value(draft)));
     }
     if (!is_fixed(d, "drain_s")) {
         atomic_store(&d->own->drain_ms, (uint32_t)json_integer_value(drain) * 1000);

@@ -48,9 +48,32 @@ daemon_state daemon_state_of(const struct daemon *d)
     return (daemon_state)atomic_load(&d->own->state);
 }
 
-bool daemon_drafts(const struct daemon *d, const char *said)
+static const char *const draft_names[] = {
+    [DAEMON_DRAFT_NONE] = "none", [DAEMON_DRAFT_NGRAM] = "ngram", [DAEMON_DRAFT_MTP] = "mtp"};
+
+bool daemon_draft_find(const char *name, daemon_draft *out)
 {
-    return said ? strcmp(said, "ngram") == 0 : atomic_load(&d->own->draft);
+    for (size_t i = 0; i < sizeof draft_names / sizeof *draft_names; i++) {
+        if (strcmp(name, draft_names[i]) == 0) {
+            *out = (daemon_draft)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *daemon_draft_name(daemon_draft draft)
+{
+    return draft_names[draft];
+}
+
+daemon_draft daemon_drafts(const struct daemon *d, const char *said)
+{
+    daemon_draft draft = (daemon_draft)atomic_load(&d->own->draft);
+    if (said) {
+        daemon_draft_find(said, &draft);
+    }
+    return draft;
 }
 
 uint64_t daemon_started_s(const struct daemon *d)
@@ -192,6 +215,7 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
                                   .models_max = o->models_max,
                                   .keep_alive_ms = o->keep_alive_ms,
                                   .model = o->model};
+    models.model.mtp = o->draft == DAEMON_DRAFT_MTP ? MLXR_MTP_IF_ANY : o->model.mtp;
     mlxr_status status = mlxr_engine_open(&d->engine, &o->engine, error);
     status = status == MLXR_OK ? worker_start(&d->worker, d->engine, &limits, error) : status;
     status = status == MLXR_OK ? model_table_open(&d->models, d->worker, &models, error) : status;
@@ -322,7 +346,7 @@ static struct daemon *new_daemon(const daemon_options *options)
     p->options = *options;
     fill_defaults(&p->options);
     p->started_s = (uint64_t)time(NULL);
-    atomic_store(&p->draft, p->options.draft);
+    atomic_store(&p->draft, (int)p->options.draft);
     atomic_store(&p->drain_ms, p->options.drain_ms);
     pthread_mutex_init(&p->lock, NULL);
     pthread_mutex_init(&p->config_lock, NULL);

@@ -29,6 +29,11 @@ typedef struct daemon_again {     /* whoever calls daemon_run again says so here
     mlxr_error failure;           /* why it ended before it was ready: a model of the start; text "": it did not */
 } daemon_again;
 
+/* By what the text repeats; with a head of the model's own, where it has one. */
+typedef enum daemon_draft { DAEMON_DRAFT_NONE, DAEMON_DRAFT_NGRAM, DAEMON_DRAFT_MTP } daemon_draft;
+bool daemon_draft_find(const char *name, daemon_draft *out);
+const char *daemon_draft_name(daemon_draft draft);
+
 typedef struct daemon_options {               /* {0} is a valid default */
     const char *host;                         /* NULL: 127.0.0.1 */
     uint16_t port;                            /* 0: 11435 */
@@ -59,7 +64,7 @@ typedef struct daemon_options {               /* {0} is a valid default */
     unsigned n_sockets;       /* inherited listening sockets; then none is opened for TCP */
     const int *sockets;       /* [n_sockets] borrowed for the start; NULL: they are file descriptor 3 and following */
     bool no_sandbox;          /* daemon_run only */
-    bool draft;               /* answers whose request does not say guess ahead, by what the text repeats */
+    daemon_draft draft;       /* how answers guess ahead whose request does not say */
     const char *config_path;  /* the file that /ui-api/options changes (config_file.h); NULL: none */
     const char *config_note;  /* what of it did not work at this start; NULL: nothing */
     daemon_list fixed;        /* names of options that the command line sets, whatever that file says */

@@ -39,8 +39,8 @@ daemon_state daemon_state_of(const struct daemon *d);
 uint64_t daemon_started_s(const struct daemon *d); /* Unix time */
 /* Has the engine's thread answered a call within the last seconds? */
 bool daemon_engine_alive(const struct daemon *d);
-/* Any thread. Does an answer guess ahead whose request says this ("ngram", "none", NULL: nothing)? */
-bool daemon_drafts(const struct daemon *d, const char *said);
+/* Any thread. How an answer guesses ahead whose request says this (a name, NULL: nothing). */
+daemon_draft daemon_drafts(const struct daemon *d, const char *said);
 void daemon_log(const struct daemon *d, mlxr_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -27,7 +27,7 @@ struct daemon_private {
     _Atomic uint64_t asked_ms; /* since when the watchdog waits for an answer of the engine's thread; 0: it does not */
     _Atomic bool failed;       /* it ends because something went wrong */
     _Atomic bool again;        /* it ends to begin again */
-    _Atomic bool draft;        /* daemon_options.draft and drain_ms, as they are now */
+    _Atomic int draft;         /* daemon_options.draft and drain_ms, as they are now */
     _Atomic uint32_t drain_ms;
     bool taken_over;             /* the loop's: the file was changed meanwhile */
     uint32_t taken_from;         /* bits of config_options that it has, of those that apply at once */

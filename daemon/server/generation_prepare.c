@@ -268,6 +268,25 @@ static output_format format_of(struct generations *gs, const mlxr_model *model, 
     return found;
 }
 
+/* A head is there only where the model was loaded with it: who asks for it is told, the daemon's own wish is none then. */
+static bool choose_draft(generation *g, daemon_draft *out)
+{
+    const mlxr_model_info *info = mlxr_model_info_get(g->model);
+    *out = daemon_drafts(g->d, g->r.draft);
+    if (*out != DAEMON_DRAFT_MTP || info->mtp) {
+        return true;
+    }
+    *out = DAEMON_DRAFT_NONE;
+    if (g->r.draft) {
+        generation_fail(g, 400, "invalid_value", "draft", 0, "%s",
+                        info->has_mtp ? "this model was loaded without its multi-token-prediction head; a daemon "
+                                        "started with --draft mtp loads it"
+                                      : "this model has no multi-token-prediction head");
+        return false;
+    }
+    return true;
+}
+
 static void submit(generation *g)
 {
     mlxr_error error;
@@ -280,6 +299,10 @@ static void submit(generation *g)
     mlxr_status status = mlxr_model_read_adapters(g->model, adapters, n_adapters, &error); /* here: others go on */
     if (status != MLXR_OK) {
         fail_adapters(g, &error);
+        return;
+    }
+    daemon_draft draft;
+    if (!choose_draft(g, &draft)) {
         return;
     }
     scheduler *s = worker_scheduler(g->d->worker);
@@ -299,7 +322,8 @@ static void submit(generation *g)
                              .n_given = r->n_answer,
                              .adapters = adapters,
                              .n_adapters = n_adapters,
-                             .draft = daemon_drafts(g->d, r->draft),
+                             .draft = draft != DAEMON_DRAFT_NONE,
+                             .draft_mtp = draft == DAEMON_DRAFT_MTP,
                              .priority = r->f.priority,
                              .client = r->f.client,
                              .deadline_us = r->deadline_ms ? g->time.start_us + r->deadline_ms * UINT64_C(1000) : 0,

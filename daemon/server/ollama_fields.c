@@ -249,7 +249,7 @@ static const request_field chat_fields[] = {
 
 static const request_field run_request_fields[] = {
     {"top_logprobs", field_count, R(f.sampling.n_logprobs), 0, 20, NULL},
-    {"draft", field_one_of, R(draft), 0, 0, "ngram|none"},
+    {"draft", field_one_of, R(draft), 0, 0, "ngram|mtp|none"},
 };
 
 /* true, false, or how much. */

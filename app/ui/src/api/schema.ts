@@ -252,7 +252,7 @@ export type UiOptionValues = {
   kv_bytes?: number;
   kv_dir?: string;
   kv_disk_bytes?: number;
-  draft?: "none" | "ngram";
+  draft?: "none" | "ngram" | "mtp";
   batch_invariant?: boolean;
   memory_bytes?: number;
   ctx?: number;
@@ -350,7 +350,7 @@ export type UiParameters = {
     };
   } | null;
   user?: string | null;
-  draft?: "ngram" | "none" | null;
+  draft?: "ngram" | "mtp" | "none" | null;
   n_ctx?: number | null;
   keep_volatile?: boolean | null;
   deadline_ms?: number | null;

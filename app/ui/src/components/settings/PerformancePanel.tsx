@@ -11,7 +11,7 @@ const ROWS: readonly (readonly [OptionName, 'count' | 'size' | 'flag' | readonly
   ['activations', ['16', '8']],
   ['kv_bytes', 'size'],
   ['kv_disk_bytes', 'size'],
-  ['draft', ['none', 'ngram']],
+  ['draft', ['none', 'ngram', 'mtp']],
   ['batch_invariant', 'flag'],
   ['memory_bytes', 'size'],
   ['ctx', 'count'],
