@@ -32,6 +32,11 @@ function putStarted(client: QueryClient, { chat, question, answer }: UiStarted):
 
 const NONE: UiMessage[] = [];
 
+/** Of answers that the chat says have ended nothing need be known besides. */
+function forgetEnded(messages: readonly UiMessage[]): void {
+  useStreams.getState().forget(messages.filter(({ state }) => state !== 'running').map(({ id }) => id));
+}
+
 export function useChat(id: number | null) {
   const client = useQueryClient();
   const follow = useStreams((streams) => streams.follow);
@@ -52,11 +57,12 @@ export function useChat(id: number | null) {
   // Answers under way are followed, whoever asked for them.
   useEffect(() => {
     if (id === null) return;
+    forgetEnded(list);
     for (const { id: message, state, generation } of list) {
       if (state === 'running' && generation !== null) {
         follow(id, message, generation, () => {
           const read = client.invalidateQueries({ queryKey: ['messages', id] });
-          void read.then(() => useStreams.getState().forget(message));
+          void read.then(() => forgetEnded(client.getQueryData<UiMessage[]>(['messages', id]) ?? NONE));
           void client.invalidateQueries({ queryKey: ['chat', id] });
           void client.invalidateQueries({ queryKey: ['chats'] });
         });

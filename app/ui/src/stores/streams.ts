@@ -44,16 +44,24 @@ export function applyEvent(live: Live, event: UiGenerationEvent): Live {
 
 interface Streams {
   live: Readonly<Record<number, Live>>;
-  /** Follows until the end; `ended` is called once, after it was shown. */
+  /** Follows until the end, or until it is forgotten; `ended` is called once, after it was shown. */
   follow: (chat: number, message: number, generation: number, ended: () => void) => void;
-  /** What was shown can be read from the chat again. */
-  forget: (message: number) => void;
+  /** Of these the chat has it all. */
+  forget: (messages: readonly number[]) => void;
 }
+
+/** What the events of an answer tell of it; undefined where the chat itself has it all, as it does when it says that the answer has ended. */
+export const useLive = (message: UiMessage | undefined): Live | undefined =>
+  useStreams(({ live }) => {
+    const found = message?.state === 'running' ? live[message.id] : undefined;
+    return found?.generation === message?.generation ? found : undefined;
+  });
 
 const wait = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
 export const useStreams = create<Streams>((set, get) => {
-  const followed = new Set<number>();
+  /** By message: of what is followed, what ends that. */
+  const followed = new Map<number, { generation: number; gone: AbortController }>();
   const fresh = new Map<number, Live>();
   let asked = false;
 
@@ -72,7 +80,7 @@ export const useStreams = create<Streams>((set, get) => {
     }
   };
 
-  const run = async (chat: number, message: number, generation: number) => {
+  const run = async (chat: number, message: number, generation: number, { signal }: AbortController) => {
     const empty: Live = {
       generation, chat, content: '', reasoning: '', calls: [], warnings: [], state: 'running', stats: undefined,
       promptTokens: 0, contextTokens: 0,
@@ -85,7 +93,7 @@ export const useStreams = create<Streams>((set, get) => {
       live = empty;
       try {
         const route = 'GET /ui-api/generations/{id}/events';
-        for await (const { event, data } of apiEvents(route, { path: { id: generation } })) {
+        for await (const { event, data } of apiEvents(route, { path: { id: generation }, signal })) {
           pause = 250;
           if (event === 'reset') {
             live = empty;
@@ -103,6 +111,7 @@ export const useStreams = create<Streams>((set, get) => {
         // Gone: the daemon was started anew; what it had written stands in the chat.
         if (error instanceof ApiError && error.status >= 400 && error.status < 500) return;
       }
+      if (signal.aborted) return;
       if (live.state === 'running') await wait(pause);
     }
   };
@@ -110,16 +119,21 @@ export const useStreams = create<Streams>((set, get) => {
   return {
     live: {},
     follow: (chat, message, generation, ended) => {
-      if (followed.has(generation)) return;
-      followed.add(generation);
-      void run(chat, message, generation).finally(() => {
-        followed.delete(generation);
+      const before = followed.get(message);
+      if (before?.generation === generation && !before.gone.signal.aborted) return;
+      const own = { generation, gone: new AbortController() };
+      followed.set(message, own);
+      void run(chat, message, generation, own.gone).finally(() => {
+        if (followed.get(message) === own) followed.delete(message);
         ended();
       });
     },
-    forget: (message) => {
-      fresh.delete(message);
-      set({ live: Object.fromEntries(Object.entries(get().live).filter(([id]) => Number(id) !== message)) });
+    forget: (messages) => {
+      // Events that fell silent, or come late: they would hold one of the few connections that a browser has for a server.
+      for (const id of messages) followed.get(id)?.gone.abort();
+      const gone = messages.filter((id) => fresh.delete(id) || Object.hasOwn(get().live, id));
+      if (!gone.length) return;
+      set({ live: Object.fromEntries(Object.entries(get().live).filter(([id]) => !gone.includes(Number(id)))) });
     },
   };
 });

@@ -8,7 +8,7 @@ import { useModels } from '@/hooks/useModels';
 import { usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
 import { useChangeSettings, useSetting } from '@/stores/preferences';
-import { useStreams, type Live } from '@/stores/streams';
+import { useLive, type Live } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
 import type { Draft } from './ChatOptions';
 import { Composer } from './Composer';
@@ -61,9 +61,9 @@ export function ChatPane({ id, lead }: Props) {
   const model = (id === null ? draft.model : chat?.model) || preferred || first;
   const compare = useCompare(id, chat?.leaf ?? null, messages, turns);
   const second = compare.shown.at(-1)?.message;
-  const secondLive = useStreams((streams) => (second ? streams.live[second.id] : undefined));
+  const secondLive = useLive(second);
   const last = shown.at(-1)?.message;
-  const live = useStreams((streams) => (last ? streams.live[last.id] : undefined));
+  const live = useLive(last);
   // Until the second model has its own answer both panes end with the same one.
   const runs = [...new Set([runOf(last, live), runOf(second, secondLive)])].filter((run) => run !== null);
   const stats = (live ? live.stats : last?.stats) ?? undefined;

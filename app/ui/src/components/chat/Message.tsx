@@ -7,7 +7,7 @@ import { useT } from '@/i18n';
 import { formatBytes, formatMs } from '@/lib/format';
 import { missText } from '@/lib/misses';
 import { useSetting } from '@/stores/preferences';
-import { useStreams } from '@/stores/streams';
+import { useLive } from '@/stores/streams';
 import { TokenStream } from './TokenStream';
 import { ToolCallView } from './ToolCallView';
 
@@ -145,7 +145,7 @@ const boundToJson = ({ parameters }: UiMessage): boolean =>
 /** A question or an answer with its branches, its figures and what can be done with it. */
 export const Message = memo(function Message({ message, siblings, results, actions }: Props) {
   const t = useT();
-  const live = useStreams((streams) => streams.live[message.id]);
+  const live = useLive(message);
   const [editing, setEditing] = useState(false);
   const now = live ?? { ...message, calls: message.tool_calls ?? [], stats: message.stats };
   const running = now.state === 'running';
