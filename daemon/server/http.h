@@ -68,7 +68,7 @@ void http_respond_json(http_exchange *x, int status, json_t *body); /* takes the
 void http_stream_begin(http_exchange *x, int status, const char *content_type);
 /* False: the client is gone; `gone` has come or will. */
 bool http_stream_write(http_exchange *x, const void *data, size_t n);
-/* Bytes not yet taken by the system. Above HTTP_BUFFER_MAX: stop producing until `drain`; who stays above for 30 s is
+/* Bytes not yet taken by the system. From HTTP_BUFFER_MAX on: stop producing until `drain`; who stays there for 30 s is
  * dropped, and so is one that is written more than 16 × that. */
 size_t http_stream_buffered(const http_exchange *x);
 void http_stream_end(http_exchange *x);
@@ -77,7 +77,7 @@ bool http_began(const http_exchange *x); /* its status is decided: http_respond 
 void http_abort(http_exchange *x);
 /* Exactly once, when the client has left, was dropped, or the answer is completely sent; then `x` is no more. */
 void http_on_gone(http_exchange *x, void (*fn)(void *user), void *user);
-/* Whenever the buffer falls below half of HTTP_BUFFER_MAX after it was above it. */
+/* Whenever the buffer falls below half of HTTP_BUFFER_MAX after it had reached it. */
 void http_on_drain(http_exchange *x, void (*fn)(void *user), void *user);
 
 /* ---- bodies in pieces (routes with ROUTE_BODY_STREAM) ------------------------------------------------------------ */

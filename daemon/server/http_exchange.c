@@ -361,7 +361,7 @@ bool http_stream_write(http_exchange *x, const void *data, size_t n)
         append(x, "\r\n", 2);
     }
     size_t buffered = conn_buffered(x->conn);
-    if (buffered > HTTP_BUFFER_MAX && !x->over) {
+    if (buffered >= HTTP_BUFFER_MAX && !x->over) {
         x->over = true;
         x->over_ms = uv_now(&x->conn->server->loop);
     }

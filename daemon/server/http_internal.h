@@ -60,7 +60,7 @@ struct http_exchange {
     int status; /* of the answer, once it has begun */
     uint64_t n_out, opened_us;
     bool left; /* the connection was closed before everything was sent */
-    bool over; /* was above HTTP_BUFFER_MAX, and not yet below half of it */
+    bool over; /* has reached HTTP_BUFFER_MAX, and is not yet below half of it */
     uint64_t over_ms;
     void (*on_gone)(void *user);
     void *gone_user;

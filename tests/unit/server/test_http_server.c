@@ -40,6 +40,7 @@ typedef struct job { /* of one exchange that takes its time */
     uint64_t timer;
     byte_queue body;
     bool pausing;
+    bool exact; /* stops when HTTP_BUFFER_MAX bytes wait, not one more */
 } job;
 
 static uint64_t clock_ms(void)
@@ -70,8 +71,11 @@ static void produce(void *user)
 {
     job *j = user;
     char piece[1000];
-    while (j->n_sent < j->n && http_stream_buffered(j->x) <= HTTP_BUFFER_MAX) {
+    const size_t most = HTTP_BUFFER_MAX - j->exact;
+    while (j->n_sent < j->n && http_stream_buffered(j->x) <= most) {
         size_t n = j->n - j->n_sent < sizeof piece ? j->n - j->n_sent : sizeof piece;
+        size_t room = HTTP_BUFFER_MAX - http_stream_buffered(j->x);
+        n = j->exact && room < n ? room : n;
         for (size_t i = 0; i < n; i++) {
             piece[i] = stream_byte(j->n_sent + i);
         }
@@ -155,6 +159,7 @@ static void on_request(void *user, http_exchange *x)
     } else if (strcmp(q->path, "/stream") == 0) {
         job *j = new_job(w, x);
         j->n = http_query_read(x, "n", text, sizeof text) == HTTP_QUERY_GIVEN ? strtoul(text, NULL, 10) : 0;
+        j->exact = http_query_read(x, "exact", text, sizeof text) == HTTP_QUERY_GIVEN;
         http_on_drain(x, on_drain, j);
         http_stream_begin(x, 200, "text/plain");
         produce(j);
@@ -451,6 +456,19 @@ static void streams_come_whole_through_readers_of_any_speed(void **state)
     byte_queue heard = ask(&w, "GET /stream?n=100000 HTTP/1.0\r\n\r\n"); /* no chunks: until the connection closes */
     const char *body = strstr(heard.data, "\r\n\r\n") + 4;
     assert_stream(body, (size_t)(heard.data + heard.n - body), 100000);
+    byte_queue_free(&heard);
+    close_world(&w);
+}
+
+static void a_producer_that_stops_at_the_bound_itself_goes_on_too(void **state)
+{
+    world w;
+    (void)state;
+    open_world(&w, (http_options){0});
+    byte_queue heard = ask(&w, "GET /stream?n=1000000&exact=1 HTTP/1.0\r\n\r\n"); /* without chunks a byte is a byte */
+    const char *body = strstr(heard.data, "\r\n\r\n") + 4;
+    assert_stream(body, (size_t)(heard.data + heard.n - body), 1000000);
+    assert_int_equal(atomic_load(&w.most_buffered), HTTP_BUFFER_MAX);
     byte_queue_free(&heard);
     close_world(&w);
 }
@@ -878,6 +896,7 @@ int main(void)
         cmocka_unit_test(bodies_arrive_whole_or_are_refused),
         cmocka_unit_test(bodies_in_pieces_can_be_paused),
         cmocka_unit_test(streams_come_whole_through_readers_of_any_speed),
+        cmocka_unit_test(a_producer_that_stops_at_the_bound_itself_goes_on_too),
         cmocka_unit_test(a_client_that_leaves_is_seen_at_once),
         cmocka_unit_test(a_reader_that_stalls_is_dropped),
         cmocka_unit_test(an_aborted_answer_does_not_look_whole),
