@@ -148,15 +148,20 @@ static walk_adapter *find(walk *w, const step_adapter *source)
     return a;
 }
 
-/* One number where all rows have the same. */
-static mlx_value *factor_of(walk *w, const float *scales, int32_t n)
+/* One number where all rows have the same, NULL where that is 1. */
+static mlx_value *factor_of(walk *w, const float *scales, int32_t n, bool *used)
 {
     bool same = true;
-    for (int32_t i = 1; i < n; i++) {
+    *used = false;
+    for (int32_t i = 0; i < n; i++) {
         same = same && memcmp(&scales[i], &scales[0], sizeof *scales) == 0;
+        *used = *used || scales[i] != 0;
     }
     const int32_t shape[] = {n, 1};
-    return same ? bridge_scalar(w->a, n ? scales[0] : 0) : bridge_copy(w->a, MLX_F32, 2, shape, scales);
+    if (!*used || (same && scales[0] == 1)) {
+        return NULL;
+    }
+    return same ? bridge_scalar(w->a, scales[0]) : bridge_copy(w->a, MLX_F32, 2, shape, scales);
 }
 
 bool adapters_make(walk *w)
@@ -192,8 +197,8 @@ bool adapters_make(walk *w)
         for (uint32_t j = 0; j < s->n_wanted; j++) {
             taken[j] = a->scales[s->wanted[j]];
         }
-        a->factor = factor_of(w, a->scales, (int32_t)s->n_rows);
-        a->factor_taken = factor_of(w, taken, (int32_t)s->n_wanted);
+        a->factor = factor_of(w, a->scales, (int32_t)s->n_rows, &a->used);
+        a->factor_taken = factor_of(w, taken, (int32_t)s->n_wanted, &a->used_taken);
     }
     return true;
 }
@@ -204,9 +209,10 @@ mlx_value *walk_adapt(walk *w, const op *o)
     for (uint32_t i = 0; i < w->n_adapters; i++) {
         const walk_adapter *a = &w->adapters[i];
         mlx_value *const *pair = a->on_device->products + 2 * (size_t)o->product;
-        if (pair[0]) {
+        const mlx_value *own = w->slots[o->src], *factor = w->taken ? a->factor_taken : a->factor;
+        if (pair[0] && (w->taken ? a->used_taken : a->used)) {
             /* weighed before it is multiplied: 0 times a sum of huge numbers would be no number */
-            mlx_value *own = value_mul(w->a, w->slots[o->src], w->taken ? a->factor_taken : a->factor);
+            own = factor ? value_mul(w->a, own, factor) : own;
             mlx_value *low = bridge_two(w->a, BRIDGE_MATMUL, own, pair[0]);
             y = value_add(w->a, y, bridge_two(w->a, BRIDGE_MATMUL, low, pair[1]));
         }

@@ -33,7 +33,8 @@ typedef struct walk_adapter {
     const device_adapter *on_device;
     const step_adapter *source;
     float *scales;                    /* [n_rows], 0 where a row's sequence does not have it */
-    mlx_value *factor, *factor_taken; /* a number, or [rows, 1]; of the rows of the step and of those that are taken */
+    bool used, used_taken;            /* by any of the step's rows, and of those that are taken */
+    mlx_value *factor, *factor_taken; /* a number, or [rows, 1]; NULL: 1 for all */
 } walk_adapter;
 
 void adapter_store_close(adapter_store *store);
