@@ -134,7 +134,8 @@ static void a_graph_built_ahead_computes_the_same_bits(void **state)
     static const struct {
         const char *device, *model;
     } runs[] = {{"mlx", "llama"},     {"mlx", "gemma3"},     {"mlx-emulated", "llama-wide"},
-                {"mlx", "qwen3next"}, {"mlx", "nemotron-h"}, {"mlx", "llama-lora"}};
+                {"mlx", "qwen3next"}, {"mlx", "nemotron-h"}, {"mlx", "llama-lora"},
+                {"mlx", "gemma4"},    {"mlx", "deepseek3"},  {"mlx", "mixtral"}};
     static answers expected, found;
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         graph_counts plain = answer(runs[i].device, runs[i].model, false, &expected);
