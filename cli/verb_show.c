@@ -113,7 +113,8 @@ static void print_head(const json_t *head)
     printf("  mtp head     %llu layer%s, %s", (unsigned long long)number(head, "layers"),
            number(head, "layers") == 1 ? "" : "s", human_bytes(number(head, "bytes")));
     if (json_is_true(json_object_get(head, "usable"))) {
-        printf("; --draft mtp reads %s a drafted token and keeps", human_bytes(number(head, "bytes_per_drafted_token")));
+        printf("; --draft mtp reads %s a drafted token and keeps",
+               human_bytes(number(head, "bytes_per_drafted_token")));
         printf(" %s a token (f16)\n", human_bytes(number(head, "kv_bytes_per_token_f16")));
     } else {
         printf("; %s\n", json_string_value(json_object_get(head, "why_not")));

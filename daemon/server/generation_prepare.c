@@ -268,7 +268,8 @@ static output_format format_of(struct generations *gs, const mlxr_model *model, 
     return found;
 }
 
-/* A head is there only where the model was loaded with it: who asks for it is told, the daemon's own wish is none then. */
+/* A head is there only where the model was loaded with it: who asks for it is told, the daemon's own wish is none then.
+ */
 static bool choose_draft(generation *g, daemon_draft *out)
 {
     const mlxr_model_info *info = mlxr_model_info_get(g->model);

@@ -7,7 +7,7 @@
 #include "unit/runtime/recurrent.h"
 
 static const uint32_t batches[] = {1, 8, 64}, choices[] = {1, 4};
-static const char *const draft_names[] = {"no draft", "n-gram", "draft model"};
+static const char *const draft_names[] = {"no draft", "n-gram", "draft model", "its own head"};
 static const char *const rule_names[] = {"no rule", "GBNF", "schema"};
 static const char *const sampling_names[] = {"greedy", "seeded"};
 static const char *const prefix_names[] = {"cold", "prefix in memory", "prefix on disk"};
@@ -61,6 +61,9 @@ static uint32_t make_families(void)
     }
     for (size_t i = 0; i < MIXER_FAMILIES; i++) {
         const mixer_family *mixer = &mixer_families[i];
+        if (!backend_at(0)->exact && has_mtp(mixer->name)) { /* MLX refuses heads, by name */
+            continue;
+        }
         families[n] = (matrix_family){.name = mixer->name, .tiny = *tiny_model_find("llama"), .folder = true};
         families[n].tiny.name = mixer->name;
         families[n++].tiny.head_dim = mixer->head_dim;
@@ -75,9 +78,17 @@ static uint32_t n_families(void)
     return n;
 }
 
-/* Quantised caches hold heads in blocks of 32. */
+bool matrix_has_head(const matrix_values *v)
+{
+    return has_mtp(v->family->name);
+}
+
+/* Quantised caches hold heads in blocks of 32; few families have a head that drafts. */
 static bool is_refused(uint32_t a, uint32_t value_a, uint32_t b, uint32_t value_b)
 {
+    if (a == AXIS_DRAFT && b == AXIS_FAMILY && value_a == DRAFT_MTP) {
+        return !has_mtp(families[value_b].name);
+    }
     return a == AXIS_KV_TYPE && b == AXIS_FAMILY && kv_types[value_a][0] == 'q' &&
            families[value_b].tiny.head_dim % 32 != 0;
 }

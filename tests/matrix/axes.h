@@ -23,7 +23,7 @@ typedef enum matrix_axis {
     N_AXES
 } matrix_axis;
 
-typedef enum { DRAFT_OFF, DRAFT_NGRAM, DRAFT_MODEL } matrix_draft;
+typedef enum { DRAFT_OFF, DRAFT_NGRAM, DRAFT_MODEL, DRAFT_MTP, N_DRAFTS } matrix_draft;
 typedef enum { RULE_OFF, RULE_GBNF, RULE_SCHEMA } matrix_rule;
 typedef enum { SAMPLING_GREEDY, SAMPLING_SEEDED } matrix_sampling;
 typedef enum { PREFIX_COLD, PREFIX_MEMORY, PREFIX_DISK } matrix_prefix; /* DISK: by an engine that was closed */
@@ -63,6 +63,8 @@ typedef struct matrix_values {
 
 /* Is this all of the program's cells, or does a backend's price leave some out? */
 bool matrix_is_whole(void);
+/* Can the cell's model draft with its own head, on its backend? */
+bool matrix_has_head(const matrix_values *v);
 /* After all cells: did what the backend was to run them with run? counts_none.c, or tests/mlx/matrix_counts.c. */
 void matrix_check_backend(void);
 void matrix_space(pairwise_space *out);

@@ -36,7 +36,7 @@ typedef struct run {
 
 /* ---- engines and models ---------------------------------------------------------------------------------------- */
 
-static mlxr_model *load(const matrix_values *v, mlxr_engine *engine, dtype type)
+static mlxr_model *load(const matrix_values *v, mlxr_engine *engine, dtype type, bool head)
 {
     mlxr_error error;
     mlxr_model *model = NULL;
@@ -49,7 +49,8 @@ static mlxr_model *load(const matrix_values *v, mlxr_engine *engine, dtype type)
     } else if (access(path, F_OK) != 0) {
         tiny_model_write_gguf(tiny, &(tiny_options){.type = type}, path);
     }
-    assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
+    mlxr_model_options with = {.mtp = head ? MLXR_MTP_NEEDED : MLXR_MTP_OFF};
+    assert_ok(mlxr_model_load(&model, engine, path, &with, &error), &error);
     if (v->family->recurrent_layers) {
         recurrent_make(model, v->family->recurrent_layers);
     }
@@ -67,8 +68,9 @@ static void open_world(world *w, const matrix_values *v, const mlxr_engine_optio
     memset(w, 0, sizeof *w);
     assert_ok(mlxr_engine_open(&w->engine, &o, &error), &error);
     /* A draft model has the same weights, rounded to a fourth of the bytes: cheaper, and often right. */
-    w->model = load(v, w->engine, v->draft == DRAFT_MODEL ? DTYPE_F32 : DTYPE_Q8_0);
-    w->draft = v->draft == DRAFT_MODEL && !o.no_prefix_cache ? load(v, w->engine, DTYPE_Q8_0) : NULL;
+    w->model = load(v, w->engine, v->draft == DRAFT_MODEL ? DTYPE_F32 : DTYPE_Q8_0,
+                    v->draft == DRAFT_MTP && !o.no_prefix_cache);
+    w->draft = v->draft == DRAFT_MODEL && !o.no_prefix_cache ? load(v, w->engine, DTYPE_Q8_0, false) : NULL;
 }
 
 static void close_world(world *w)
@@ -135,6 +137,7 @@ static scheduler_request ask_of(const run *r, const matrix_request *q)
                                .grammar = q->rule,
                                .grammar_is_schema = q->rule_is_schema,
                                .draft = r->v->draft != DRAFT_OFF,
+                               .draft_mtp = r->v->draft == DRAFT_MTP,
                                .draft_model = r->own.draft,
                                .n_draft_max = DRAFT_MOST,
                                .priority = q == &r->requests[r->n_requests] ? 10 : 0,
@@ -436,8 +439,13 @@ void cell_refused(const matrix_values *v, matrix_totals *totals)
         tiny_model_write_gguf(&v->family->tiny, &(tiny_options){.type = DTYPE_Q8_0}, path);
     }
     assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
-    mlxr_status status = mlxr_model_load(&model, engine, path, NULL, &error);
-    if (status != MLXR_UNSUPPORTED || !strstr(error.text, v->kv_type) || !strstr(error.text, heads)) {
+    bool headless = v->draft == DRAFT_MTP && !matrix_has_head(v);
+    mlxr_model_options with = {.mtp = v->draft == DRAFT_MTP ? MLXR_MTP_NEEDED : MLXR_MTP_OFF};
+    mlxr_status status = mlxr_model_load(&model, engine, path, &with, &error);
+    if (headless && (status != MLXR_UNSUPPORTED || !strstr(error.text, "multi-token-prediction head"))) {
+        fail_msg("%s: %s, %s", v->text, mlxr_status_text(status), status == MLXR_OK ? "not refused" : error.text);
+    }
+    if (!headless && (status != MLXR_UNSUPPORTED || !strstr(error.text, v->kv_type) || !strstr(error.text, heads))) {
         fail_msg("%s: %s, %s", v->text, mlxr_status_text(status), status == MLXR_OK ? "not refused" : error.text);
     }
     assert_null(model);

@@ -11,8 +11,8 @@ typedef struct matrix_totals { /* what the cells did, to show that they did it *
     uint32_t n_green, n_refused, n_choices;
     difference differences; /* of backends that do not promise bits */
     uint64_t n_tokens, n_hit_memory, n_hit_disk, n_evicted_bytes, n_preempted, n_forked;
-    uint64_t n_drafted[3], n_accepted[3]; /* by matrix_draft */
-    uint32_t n_sentences[3];              /* ended, by matrix_rule */
+    uint64_t n_drafted[N_DRAFTS], n_accepted[N_DRAFTS]; /* by matrix_draft */
+    uint32_t n_sentences[3];                            /* ended, by matrix_rule */
 } matrix_totals;
 
 /* It must be green. */

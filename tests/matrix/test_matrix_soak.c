@@ -25,11 +25,11 @@ static void report(const matrix_totals *t, size_t n_cells, uint32_t strength, do
                       t->differences.worst, (int)t->differences.n_parted);
     }
     print_message("tokens found in memory %d, on disk %d; evicted %d KiB; pre-empted %d; forked %d; drafted and right: "
-                  "n-gram %d, %d, model %d, %d; sentences: GBNF %d, schema %d\n",
+                  "n-gram %d, %d, model %d, %d, head %d, %d; sentences: GBNF %d, schema %d\n",
                   (int)t->n_hit_memory, (int)t->n_hit_disk, (int)(t->n_evicted_bytes >> 10), (int)t->n_preempted,
                   (int)t->n_forked, (int)t->n_drafted[DRAFT_NGRAM], (int)t->n_accepted[DRAFT_NGRAM],
-                  (int)t->n_drafted[DRAFT_MODEL], (int)t->n_accepted[DRAFT_MODEL], (int)t->n_sentences[RULE_GBNF],
-                  (int)t->n_sentences[RULE_SCHEMA]);
+                  (int)t->n_drafted[DRAFT_MODEL], (int)t->n_accepted[DRAFT_MODEL], (int)t->n_drafted[DRAFT_MTP],
+                  (int)t->n_accepted[DRAFT_MTP], (int)t->n_sentences[RULE_GBNF], (int)t->n_sentences[RULE_SCHEMA]);
 }
 
 static void every_cell_is_green_or_refused_by_name(void **unused)
@@ -63,6 +63,7 @@ static void every_cell_is_green_or_refused_by_name(void **unused)
     if (!only) {
         assert_int_equal(totals.n_green + totals.n_refused, n_cells);
         assert_true((totals.n_refused > 0 || !matrix_is_whole()) && totals.n_hit_memory > 0 && totals.n_hit_disk > 0);
+        assert_true(totals.n_drafted[DRAFT_MTP] > 0 || getenv("MLXR_TEST_BACKEND"));
         assert_true(totals.n_drafted[DRAFT_NGRAM] > 0 && totals.n_accepted[DRAFT_MODEL] > 0);
         assert_true(totals.n_sentences[RULE_GBNF] > 0 && totals.n_sentences[RULE_SCHEMA] > 0);
         matrix_check_backend();

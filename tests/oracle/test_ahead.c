@@ -43,7 +43,8 @@ static void open_setup(setup *s, const char *on, const char *name, const char *k
     open_reference(&s->again, name, ".again");
     snprintf(path, sizeof path, "%s/%s", test_temp_dir(), name);
     assert_ok(mlxr_engine_open(&s->engine, &options, &error), &error);
-    assert_ok(mlxr_model_load(&s->model, s->engine, path, &(mlxr_model_options){.mtp = MLXR_MTP_NEEDED}, &error), &error);
+    assert_ok(mlxr_model_load(&s->model, s->engine, path, &(mlxr_model_options){.mtp = MLXR_MTP_NEEDED}, &error),
+              &error);
     assert_true(mlxr_model_info_get(s->model)->mtp);
 }
 

@@ -104,6 +104,8 @@ static size_t read_list(const char *path, const char *const *words, unsigned lon
     return n;
 }
 
+static family_change *changing; /* of the model being written; NULL: none */
+
 static void write_weights(const listed *tensors, size_t n, unsigned long seed, const char *folder, const char *path)
 {
     char *text = NULL;
@@ -130,6 +132,9 @@ static void write_weights(const listed *tensors, size_t n, unsigned long seed, c
             abort();
         }
         tiny_random_fill(seed, tensors[i].name, tensors[i].base, tensors[i].scale, values, tensors[i].n);
+        if (changing) {
+            changing(tensors[i].name, values, tensors[i].n);
+        }
         fwrite(values, sizeof *values, tensors[i].n, f);
         free(values);
     }
@@ -169,6 +174,13 @@ static size_t write_folders(const char *model, const listed *tensors, unsigned l
 void family_model_write(const char *name, const char *dir)
 {
     family_model_write_without(name, dir, (const char *const[]){NULL});
+}
+
+void family_model_write_changed(const char *name, const char *dir, family_change *change)
+{
+    changing = change;
+    family_model_write(name, dir);
+    changing = NULL;
 }
 
 void family_model_write_without(const char *name, const char *dir, const char *const *words)

@@ -19,6 +19,10 @@ size_t family_model_list(char (*names)[FAMILY_NAME_MAX], size_t cap);
 void family_model_write(const char *name, const char *dir);
 /* The same without the tensors whose names have one of the words in them; the last word is NULL. */
 void family_model_write_without(const char *name, const char *dir, const char *const *words);
+/* Changes what the generator made of a tensor [n], or leaves it. */
+typedef void family_change(const char *name, float *values, size_t n);
+/* The same as family_model_write, with some tensors changed. */
+void family_model_write_changed(const char *name, const char *dir, family_change *change);
 /* Exchanges every `from` in a file for `to`, which is as long: names of tensors in safetensors, words in JSON. */
 void family_model_exchange(const char *path, const char *from, const char *to);
 

@@ -12,10 +12,10 @@ static void a_converted_file_gives_the_folders_logits(void **state)
 {
     (void)state;
     static const char *const families[] = {
-        "lfm2",           "qwen3next",        "granitehybrid", "granitehybrid-dense", "nemotron-h",
-        "mixtral",        "qwen3moe",         "olmoe",         "granitemoe",          "glm4moe",
-        "gpt-oss",        "lfm2moe",          "gemma4",        "gemma4-31b",          "gemma4-moe",
-        "nemotron-h-moe", "nemotron-h-latent"};
+        "lfm2",           "qwen3next",         "granitehybrid", "granitehybrid-dense", "nemotron-h",
+        "mixtral",        "qwen3moe",          "olmoe",         "granitemoe",          "glm4moe",
+        "gpt-oss",        "lfm2moe",           "gemma4",        "gemma4-31b",          "gemma4-moe",
+        "nemotron-h-moe", "nemotron-h-latent", "qwen3next-mtp", "glm4moe-mtp",         "deepseek3-mtp"};
     static float expected[N_TOKENS * TINY_N_VOCAB], found[N_TOKENS * TINY_N_VOCAB];
     mlxr_error error;
     mlxr_engine *engine = NULL;

@@ -20,18 +20,26 @@ static const recurrent_hybrid recurrent_hybrids[] = {{"llama+states", "llama", 0
                                                      {"qwen2-states", "qwen2", 0xf}};
 enum { RECURRENT_HYBRIDS = sizeof recurrent_hybrids / sizeof *recurrent_hybrids };
 
-/* Families with mixers of their own or latent attention, and one whose last layers read keys of others, of
- * tests/oracle/families. */
+/* Families with mixers of their own or latent attention, one whose last layers read keys of others, and two with heads
+ * for multi-token prediction, of tests/oracle/families. */
 typedef struct mixer_family {
     const char *name;
     uint32_t head_dim; /* of the cache */
 } mixer_family;
 
-/* Delta rule, Mamba-2 and latent attention at the odd places. */
-static const mixer_family mixer_families[] = {{"lfm2", 16},       {"qwen3next", 32}, {"granitehybrid", 16},
-                                              {"nemotron-h", 32}, {"gemma4", 16},    {"deepseek3", 64}};
+/* Delta rule, Mamba-2 and latent attention at the odd places of those that run on MLX, which come first. */
+static const mixer_family mixer_families[] = {{"lfm2", 16},          {"qwen3next", 32},    {"granitehybrid", 16},
+                                              {"nemotron-h", 32},    {"gemma4", 16},       {"deepseek3", 64},
+                                              {"qwen3next-mtp", 32}, {"deepseek3-mtp", 64}};
 
 enum { MIXER_FAMILIES = sizeof mixer_families / sizeof *mixer_families };
+
+/* Is it there with its head for multi-token prediction? */
+static inline bool has_mtp(const char *name)
+{
+    const char *end = strstr(name, "-mtp");
+    return end && !end[4];
+}
 
 static inline bool is_mixer_family(const char *name)
 {

@@ -105,7 +105,8 @@ static void open_with(setup *s, const tiny_model *tiny, const mlxr_engine_option
     mlxr_error error;
     memset(s, 0, sizeof *s);
     assert_ok(mlxr_engine_open(&s->engine, options, &error), &error);
-    assert_ok(mlxr_model_load(&s->model, s->engine, model_path(tiny), NULL, &error), &error);
+    mlxr_model_options with_head = {.mtp = has_mtp(tiny->name) ? MLXR_MTP_NEEDED : MLXR_MTP_OFF};
+    assert_ok(mlxr_model_load(&s->model, s->engine, model_path(tiny), &with_head, &error), &error);
     make_hybrid(s->model, tiny);
 }
 
@@ -249,7 +250,8 @@ static const tiny_model *model_at(size_t index)
     for (size_t i = 0; i < MIXER_FAMILIES; i++) {
         /* both kinds of states, behind convolutions, which are F32 whatever the cache's type is, and latent numbers */
         bool quickly = !plain.backend || soak || (i % 2 && strcmp(plain.kv_type, "f32") == 0);
-        if (quickly && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
+        bool runs = !plain.backend || !has_mtp(mixer_families[i].name); /* MLX refuses heads, by name */
+        if (runs && quickly && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
             return mixer_at(i);
         }
     }
@@ -532,7 +534,8 @@ static void speculation_changes_nothing_but_the_number_of_steps(void **state)
     use_type(state);
     for (size_t m = 0; model_at(m); m++) {
         const tiny_model *tiny = model_at(m);
-        for (int kind = 0; kind < 4; kind++) { /* lookup or draft model, greedy or sampled */
+        int n_kinds = has_mtp(tiny->name) ? 6 : 4;
+        for (int kind = 0; kind < n_kinds; kind++) { /* lookup, draft model or the model's head, greedy or sampled */
             mlxr_error error;
             mlxr_sampling sampling = sampling_of(kind & 1 ? 0.8f : 0, 4);
             setup s;
@@ -547,7 +550,9 @@ static void speculation_changes_nothing_but_the_number_of_steps(void **state)
                 sequences[i] = start(&s, tiny, i, &sampling);
                 runs[i] = (run){.n = 0};
                 /* the model drafts for itself: greedy drafts are then all accepted */
-                assert_ok(mlxr_sequence_draft(sequences[i], kind & 2 ? s.model : NULL, 4, &error), &error);
+                assert_ok(kind & 4 ? mlxr_sequence_draft_mtp(sequences[i], 4, &error)
+                                   : mlxr_sequence_draft(sequences[i], kind & 2 ? s.model : NULL, 4, &error),
+                          &error);
                 sequences[i]->spec.tracker.draft_cost = 0; /* or it would see that this does not pay */
             }
             finish(&s, sequences, runs, SEQUENCES, 512);
@@ -558,9 +563,12 @@ static void speculation_changes_nothing_but_the_number_of_steps(void **state)
                     assert_in_range(stats.n_drafted - stats.n_accepted, 0, runs[i].n_ends);
                 }
                 mlxr_sequence_close(&sequences[i]);
-                assert_same(&expected[i], &runs[i], tiny, kind & 2 ? "draft model" : "prompt lookup");
+                assert_same(&expected[i], &runs[i], tiny,
+                            kind & 4   ? "head"
+                            : kind & 2 ? "draft model"
+                                       : "prompt lookup");
             }
-            assert_true(!(kind & 2) || n_drafted > 0);
+            assert_true(kind < 2 || n_drafted > 0);
             close_all(&s);
         }
     }
