@@ -4,7 +4,7 @@
  *
  * Texts. "sampled": real text goes on at temperature 1, which repeats nothing; "greedy": at temperature 0, where small
  * models soon repeat themselves; "repeat": greedy, behind a passage that the prompt holds several times. Drafts: prompt
- * lookup, and a draft model (--draft). With a seed the tokens must be the same with and without.
+ * lookup, a draft model (--draft), the model's own head (--mtp 1). With a seed the tokens must be the same with and without.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ typedef struct outcome {
     mlxr_draft_stats draft;
 } outcome;
 
-typedef enum drafting { DRAFT_NONE, DRAFT_NGRAM, DRAFT_MODEL } drafting;
+typedef enum drafting { DRAFT_NONE, DRAFT_NGRAM, DRAFT_MODEL, DRAFT_MTP } drafting;
 
 /* Decodes n_generate tokens of each of n_streams sequences, batched; the prompts are not timed. */
 static void generate(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, drafting kind, const int32_t *ids,
@@ -43,7 +43,9 @@ static void generate(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, 
     for (size_t i = 0; i < n; i++) {
         sampling.seed = 1 + i;
         bench_check(mlxr_sequence_open(&sequences[i], model, &sampling, &error), &error);
-        if (kind != DRAFT_NONE) {
+        if (kind == DRAFT_MTP) {
+            bench_check(mlxr_sequence_draft_mtp(sequences[i], (uint32_t)set->n_max, &error), &error);
+        } else if (kind != DRAFT_NONE) {
             bench_check(
                 mlxr_sequence_draft(sequences[i], kind == DRAFT_MODEL ? draft : NULL, (uint32_t)set->n_max, &error),
                 &error);
@@ -118,7 +120,7 @@ static void compare(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, d
         if (plain_first) {
             generate(engine, model, NULL, DRAFT_NONE, ids, n_prompt, set, &a);
         }
-        generate(engine, model, draft, kind, ids, n_prompt, set, &b);
+        generate(engine, kind == DRAFT_MTP ? draft : model, draft, kind, ids, n_prompt, set, &b);
         if (!plain_first) {
             generate(engine, model, NULL, DRAFT_NONE, ids, n_prompt, set, &a);
         }
@@ -147,7 +149,7 @@ static void repeat_passage(const bench_text *text, int32_t *ids, size_t n)
 int main(int argc, char **argv)
 {
     settings set = {.n_prompt = 256, .n_generate = 128, .n_runs = 8, .n_streams = 1};
-    double n_threads = 0;
+    double n_threads = 0, mtp = 0;
     const char *path = BENCH_TEXT, *draft_path = NULL;
     const bench_option options[] = {{"prompt", &set.n_prompt, NULL, "tokens of the prompt"},
                                     {"generate", &set.n_generate, NULL, "tokens generated"},
@@ -156,14 +158,19 @@ int main(int argc, char **argv)
                                     {"n-max", &set.n_max, NULL, "longest draft; 0: the default"},
                                     {"threads", &n_threads, NULL, "0: one per core"},
                                     {"draft", NULL, &draft_path, "a draft model as well"},
+                                    {"mtp", &mtp, NULL, "1: the model's own head as well, loaded with it"},
                                     {"text", NULL, &path, "where the prompts come from"},
                                     {0}};
     const char *model_path = bench_arguments(argc, argv, options);
     mlxr_error error;
     mlxr_engine *engine = NULL;
-    mlxr_model *model = NULL, *draft = NULL;
+    mlxr_model *model = NULL, *draft = NULL, *headed = NULL;
     bench_check(mlxr_engine_open(&engine, &(mlxr_engine_options){.n_threads = (uint32_t)n_threads}, &error), &error);
     bench_check(mlxr_model_load(&model, engine, model_path, NULL, &error), &error);
+    if (mtp != 0) {
+        mlxr_model_options with = {.mtp = MLXR_MTP_NEEDED};
+        bench_check(mlxr_model_load(&headed, engine, model_path, &with, &error), &error);
+    }
     if (draft_path) {
         bench_check(mlxr_model_load(&draft, engine, draft_path, NULL, &error), &error);
     }
@@ -177,16 +184,21 @@ int main(int argc, char **argv)
     repeat_passage(&text, repeated, n_all);
     set.temperature = 1; /* how far two equal runs are apart on this machine */
     compare(engine, model, NULL, DRAFT_NONE, "none", "sampled", text.ids, n_prompt, &set);
-    for (int kind = DRAFT_NGRAM; kind <= (draft ? DRAFT_MODEL : DRAFT_NGRAM); kind++) {
-        const char *name = kind == DRAFT_NGRAM ? "ngram" : mlxr_model_info_get(draft)->name;
+    for (int kind = DRAFT_NGRAM; kind <= DRAFT_MTP; kind++) {
+        mlxr_model *by = kind == DRAFT_MTP ? headed : draft;
+        if (kind != DRAFT_NGRAM && !by) {
+            continue;
+        }
+        const char *name = kind == DRAFT_NGRAM ? "ngram" : kind == DRAFT_MTP ? "mtp" : mlxr_model_info_get(by)->name;
         set.temperature = 1;
-        compare(engine, model, draft, (drafting)kind, name, "sampled", text.ids, n_prompt, &set);
+        compare(engine, model, by, (drafting)kind, name, "sampled", text.ids, n_prompt, &set);
         set.temperature = 0;
-        compare(engine, model, draft, (drafting)kind, name, "greedy", text.ids, n_prompt, &set);
-        compare(engine, model, draft, (drafting)kind, name, "repeat", repeated, n_prompt, &set);
+        compare(engine, model, by, (drafting)kind, name, "greedy", text.ids, n_prompt, &set);
+        compare(engine, model, by, (drafting)kind, name, "repeat", repeated, n_prompt, &set);
     }
     free(repeated);
     bench_text_close(&text);
+    mlxr_model_unref(&headed);
     mlxr_model_unref(&draft);
     mlxr_model_unref(&model);
     mlxr_engine_close(&engine);

@@ -291,8 +291,8 @@ static check_run *check_of(size_t i, const reference *r)
 
 static void note(const char *model, const char *backend, const char *check, double nmse)
 {
-    const char *path = getenv("MLXR_FAMILY_TABLE");
-    FILE *f = path ? fopen(path, "a") : NULL;
+    const char *path = getenv("MLXR_FAMILY_TABLE"), *head = strstr(model, "-mtp"); /* the family once more */
+    FILE *f = path && !head ? fopen(path, "a") : NULL;
     if (f) {
         fprintf(f, "%s\t%s\t%s\t%.2e\n", model, backend, check, nmse);
         fclose(f);
