@@ -286,6 +286,29 @@ class Options(support.ApiTest):
         self.assertEqual(self.daemon.ask("POST", "/v1/completions", {**ask, "draft": "none"}).json["choices"][0]["text"], plain)
         self.assertEqual(self.drafts(), drafts)
 
+    def test_a_models_own_head_drafts_where_it_was_loaded_and_else_says_so(self):
+        model = support.cli.write_family("qwen3next-mtp", self.home)
+        ask = {"model": "qwen3next-mtp", "prompt": "the the", "max_tokens": 60, "temperature": 0.8, "seed": 4}
+
+        def text(**more):
+            return self.daemon.ask("POST", "/v1/completions", {**ask, **more}).json["choices"][0]["text"]
+
+        self.start("--model", model, "--threads", "1")
+        plain, refused = text(), self.daemon.ask("POST", "/v1/completions", {**ask, "draft": "mtp"})
+        self.assertEqual((refused.status, refused.json["error"]["param"]), (400, "draft"))
+        self.assertIn("loaded without its multi-token-prediction head", refused.json["error"]["message"])
+        self.change({"draft": "mtp"})  # models loaded from the next start on have theirs
+        self.assertEqual((text(), self.drafts()), (plain, 0))
+        self.daemon.stop()
+        self.start("--model", model, "--threads", "1", saved={"draft": "mtp"})
+        self.assertEqual(text(), plain)
+        drafts = self.drafts()
+        self.assertGreater(drafts, 0)
+        self.assertEqual(text(draft="none"), plain)
+        self.assertEqual(self.drafts(), drafts)
+        self.assertEqual(text(draft="mtp"), plain)
+        self.assertGreater(self.drafts(), drafts)
+
     def drafts(self):
         lines = self.daemon.ask("GET", "/metrics").body.decode().split("\n")
         return sum(float(line.split()[-1]) for line in lines if line.startswith("mlxr_spec_decode_num_drafts_total"))

@@ -87,6 +87,25 @@ class Draft(Options):
         options = ["--schema", path, "--seed", "3", "--temp", "1.2"]
         self.assertEqual(self.answer("x", *options, "--draft", "ngram")["text"], self.answer("x", *options)["text"])
 
+    def test_a_models_own_head_changes_nothing_but_the_steps(self):
+        model = support.write_family("qwen3next-mtp", self.home)
+        for options in (["--temp", "0"], ["--seed", "5", "--temp", "1"]):
+            answers = [self.succeed("run", model, "the the", "--raw", "--logprobs", "2", "-n", "60", "--json", *options, *more).json
+                       for more in ([], ["--draft", "mtp"], ["--draft", "mtp", "--draft-max", "3"])]
+            for found in answers[1:]:
+                self.assertEqual((found["ids"], found["logprobs"]), (answers[0]["ids"], answers[0]["logprobs"]))
+                self.assertEqual(found["draft"]["by"], "mtp")
+                self.assertGreater(found["draft"]["drafted"], 0)
+        self.assertRegex(self.succeed("show", model).text, r"mtp head +1 layer, .*; --draft mtp reads .* a drafted token")
+        head = self.succeed("show", model, "--json").json["mtp"]
+        self.assertEqual((head["layers"], head["usable"]), (1, True))
+
+    def test_a_model_without_a_head_says_so(self):
+        model = support.write_family("qwen3next", self.home)
+        for verb in (["run", model, "x", "--raw"], ["bench", model]):
+            self.fail_with(1, "this qwen3next model has no multi-token-prediction head", *verb, "--draft", "mtp")
+        self.fail_with(2, "--draft ahead: there are ngram, mtp and none", "serve", "--draft", "ahead")
+
     def test_what_cannot_draft_is_refused(self):
         other = self.add_model("gemma3")
         self.fail_with(2, "draft model: token \\d+ is|vocabulary", "run", self.model, "x", "--draft", other)
