@@ -82,7 +82,7 @@ static mlxr_status read_shape(const reader *r, const char *name, const json_t *e
             continue;
         }
         const json_t *count = json_array_get(shape, n - 1 - i);
-        if (!json_is_integer(count) || json_integer_value(count) < 1) {
+        if (json_typeof(count) != JSON_INTEGER || json_integer_value(count) < 1) {
             return bad(r, MLXR_FORMAT, "tensor '%.128s': dimension %zu is no number above 0", name, n - 1 - i);
         }
         t->shape[i] = (uint64_t)json_integer_value(count);
@@ -99,7 +99,7 @@ static mlxr_status read_offsets(const reader *r, const char *name, const json_t 
 {
     const json_t *offsets = json_object_get(entry, "data_offsets");
     const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
-    if (json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(last)) {
+    if (json_array_size(offsets) != 2 || json_typeof(first) != JSON_INTEGER || json_typeof(last) != JSON_INTEGER) {
         return bad(r, MLXR_FORMAT, "tensor '%.128s': 'data_offsets' is no pair of whole numbers", name);
     }
     json_int_t begin = json_integer_value(first), end = json_integer_value(last);
@@ -377,7 +377,7 @@ static mlxr_status read_entries(const reader *r, const json_t *header, tensor_li
     json_t *entry;
     json_object_foreach((json_t *)(uintptr_t)header, name, entry)
     {
-        if (!json_is_object(entry)) {
+        if (json_typeof(entry) != JSON_OBJECT) {
             return bad(r, MLXR_FORMAT, "'%.128s' in the header is no object", name);
         }
         if (strcmp(name, "__metadata__") == 0) {

@@ -120,7 +120,7 @@ bool hf_get_u32(hf_writer *w, const json_t *object, const char *key, uint32_t *o
         return false;
     }
     json_int_t number = json_integer_value(value);
-    if (!json_is_integer(value) || number < 0 || number > UINT32_MAX) {
+    if (json_typeof(value) != JSON_INTEGER || number < 0 || number > UINT32_MAX) {
         hf_wrong(w, key, "whole number from 0 to 4294967295");
         return false;
     }
@@ -134,7 +134,7 @@ bool hf_get_f64(hf_writer *w, const json_t *object, const char *key, double *out
     if (!value) {
         return false;
     }
-    if (!json_is_number(value)) {
+    if (json_typeof(value) != JSON_INTEGER && json_typeof(value) != JSON_REAL) {
         hf_wrong(w, key, "number");
         return false;
     }
@@ -148,18 +148,18 @@ bool hf_get_bool(hf_writer *w, const json_t *object, const char *key, bool *out)
     if (!value) {
         return false;
     }
-    if (!json_is_boolean(value)) {
+    if (json_typeof(value) != JSON_TRUE && json_typeof(value) != JSON_FALSE) {
         hf_wrong(w, key, "true or false");
         return false;
     }
-    *out = json_is_true(value);
+    *out = json_typeof(value) == JSON_TRUE;
     return true;
 }
 
 const char *hf_get_text(hf_writer *w, const json_t *object, const char *key)
 {
     const json_t *value = hf_member(object, key);
-    if (value && !json_is_string(value)) {
+    if (value && json_typeof(value) != JSON_STRING) {
         hf_wrong(w, key, "string");
         return NULL;
     }
@@ -169,7 +169,7 @@ const char *hf_get_text(hf_writer *w, const json_t *object, const char *key)
 const json_t *hf_get_object(hf_writer *w, const json_t *object, const char *key)
 {
     const json_t *value = hf_member(object, key);
-    if (value && !json_is_object(value)) {
+    if (value && json_typeof(value) != JSON_OBJECT) {
         hf_wrong(w, key, "object");
         return NULL;
     }

@@ -153,6 +153,62 @@ static void texts_of_safetensors_report_each_failing_allocation(void **state)
     }
 }
 
+#define LAYERS(a, b) ", \"layer_types\": [\"" a "\", \"" b "\"]"
+
+/* Lists of a number a layer, factors of RoPE, and tensors that are made of others. */
+static void lists_and_changed_tensors_report_each_failing_allocation(void **state)
+{
+    static const struct {
+        const char *config, *header;
+        size_t n_data;
+    } cases[] = {
+        {CLASS("Exaone4ForCausalLM", ", \"sliding_window_pattern\": \"LG\""), "{}", 0},
+        {CLASS("ModernBertModel", ""), "{}", 0},
+        {CLASS("SmolLM3ForCausalLM", ", \"no_rope_layer_interval\": 2"), "{}", 0},
+        {CLASS("Gemma4ForCausalLM", ", \"head_dim\": 32, \"num_key_value_heads\": 2, \"attention_k_eq_v\": true, "
+                                    "\"num_global_key_value_heads\": 1" LAYERS("sliding_attention", "full_attention")),
+         "{}", 0},
+        {LLAMA(", \"rope_scaling\": {\"type\": \"su\", \"factor\": 2, \"long_factor\": [1], \"short_factor\": [1]}"),
+         "{}", 0},
+        {CLASS("Qwen3NextForCausalLM",
+               ", \"linear_conv_kernel_dim\": 4, \"linear_key_head_dim\": 4, \"linear_num_key_heads\": 1, "
+               "\"linear_num_value_heads\": 2, \"linear_value_head_dim\": 4, \"num_experts\": 4, "
+               "\"num_experts_per_tok\": 2"),
+         "{" E("model.layers.0.linear_attn.A_log", "BF16", "[2]", 0, 4) "}", 4},
+        {CLASS("Lfm2ForCausalLM", ", \"conv_L_cache\": 3" LAYERS("conv", "full_attention")),
+         "{" E("model.layers.0.conv.conv.weight", "BF16", "[2, 1, 3]", 0, 12) "}", 12},
+        {CLASS("GraniteMoeHybridForCausalLM",
+               ", \"mamba_n_heads\": 4, \"mamba_n_groups\": 1, \"mamba_d_conv\": 4, \"mamba_d_state\": 4, "
+               "\"num_local_experts\": 0, \"shared_intermediate_size\": 8" LAYERS("mamba", "attention")),
+         "{" E("model.layers.0.shared_mlp.input_linear.weight", "BF16", "[2, 1]", 0, 4) "}", 4},
+        {CLASS("GptOssForCausalLM", ", \"num_local_experts\": 2, \"num_experts_per_tok\": 1"),
+         "{" E("model.layers.0.mlp.experts.gate_up_proj", "BF16", "[2, 1, 2]", 0,
+               8) ", " E("model.layers.0.mlp.experts.gate_up_proj_bias", "BF16", "[2, 2]", 8, 16) "}",
+         16},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const safetensors_texts texts = {.config = view(cases[i].config)};
+        for (long n = 1;; n++) {
+            size_t n_bytes;
+            uint8_t *bytes = weights(cases[i].header, cases[i].n_data, &n_bytes);
+            model_file *file = NULL;
+            mlxr_error error = {0};
+            fail_alloc_at(n);
+            mlxr_status status = safetensors_open_memory(&file, &texts, bytes, n_bytes, &error);
+            bool failed = fail_alloc_stop();
+            if (failed ? status != MLXR_NOMEM || file : status != MLXR_OK) {
+                fail_msg("%s: allocation %ld: status %d: %s", cases[i].config, n, status, error.text);
+            }
+            model_file_close(&file);
+            free(bytes);
+            if (!failed) {
+                break;
+            }
+        }
+    }
+}
+
 /* One of each kind of quantisation, and what rewriting their weights takes. */
 static void quantised_safetensors_report_each_failing_allocation(void **state)
 {
@@ -250,6 +306,7 @@ int main(void)
         cmocka_unit_test(safetensors_report_each_failing_allocation),
         cmocka_unit_test(json_that_finds_no_memory_crashes_nothing),
         cmocka_unit_test(texts_of_safetensors_report_each_failing_allocation),
+        cmocka_unit_test(lists_and_changed_tensors_report_each_failing_allocation),
         cmocka_unit_test(quantised_safetensors_report_each_failing_allocation),
         cmocka_unit_test(adapters_report_each_failing_allocation),
         cmocka_unit_test(adapters_in_folders_report_each_failing_allocation),
