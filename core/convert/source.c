@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "convert/heads.h"
 #include "graph/rope.h"
 #include "graph/vocabulary.h"
 #include "quant/codec.h"
@@ -128,13 +129,6 @@ static mlxr_status pair_rows(source *s, const hparams *h, mlxr_error *error)
 {
     static const char *const ends[] = {".attn_q.weight", ".attn_q.bias", ".attn_k.weight", ".attn_k.bias"};
     mlxr_status status = MLXR_OK;
-    if (h->fam->gguf_heads_in_turn && h->n_mixer_heads != h->n_mixer_heads_k) {
-        return error_set(
-            error, MLXR_UNSUPPORTED,
-            "%s models: GGUF has the %u value heads of a mixer in another order than safetensors, which is "
-            "not written yet",
-            h->fam->name, h->n_mixer_heads);
-    }
     if (h->fam->gguf_rope != ROPE_PAIRS || h->fam->safetensors_keep_pairs) {
         return MLXR_OK;
     }
@@ -208,6 +202,9 @@ static mlxr_status from_safetensors(source *s, mlxr_error *error)
     mlxr_status status = hparams_read(h, s->file, error);
     if (status == MLXR_OK) {
         status = pair_rows(s, h, error);
+    }
+    if (status == MLXR_OK && h->fam->gguf_heads_in_turn && h->n_mixer_heads != h->n_mixer_heads_k) {
+        status = heads_in_turn(s, h, error);
     }
     if (status == MLXR_OK) {
         status = add_frequencies(s, h, error);

@@ -17,6 +17,7 @@
 #include "base/region.h"
 #include "base/team.h"
 #include "convert/files_out.h"
+#include "convert/heads.h"
 #include "convert/merge.h"
 #include "kernels/cpu/encode.h"
 #include "quant/codec.h"
@@ -62,9 +63,18 @@ static void fail(work *w, mlxr_status status, const mlxr_error *error)
     atomic_store(&w->stopped, true);
 }
 
+/* Rows are written in the order they have. */
+static bool keeps_rows(const out_tensor *t)
+{
+    return !t->n_pair_heads && (!t->order || t->order->columns);
+}
+
 /* Which row of the file becomes row `row`. */
 static uint64_t source_row(const out_tensor *t, uint64_t row)
 {
+    if (t->order && !t->order->columns) {
+        return head_order_source(t->order, row);
+    }
     if (!t->n_pair_heads) {
         return row;
     }
@@ -106,11 +116,11 @@ static const uint8_t *take_rows(const out_tensor *t, uint64_t first, uint64_t n,
 {
     const uint8_t *data = t->in->data;
     size_t row_bytes = t->in->row_bytes;
-    if (t->packed && !t->n_pair_heads) {
+    if (t->packed && keeps_rows(t)) {
         packed_rows(t->packed, first, n, room);
         return room;
     }
-    if (!t->n_pair_heads) {
+    if (keeps_rows(t)) {
         return data + first * row_bytes;
     }
     for (uint64_t i = 0; i < n; i++) {
@@ -154,11 +164,33 @@ static void forget_source(const work *w, const out_tensor *t, uint64_t first, ui
     if (before && before != from && before->packed) {
         packed_forget(before->packed);
     }
-    if (from->packed) {
-        packed_forget_rows(from->packed, from_row, n);
-    } else {
-        mapping_forget_part((const uint8_t *)from->in->data + from_row * from->in->row_bytes,
-                            (size_t)n * from->in->row_bytes);
+    for (uint64_t done = 0, some; done < n; done += some) { /* rows that lie together */
+        uint64_t row = from->order ? source_row(from, from_row + done) : from_row;
+        for (some = from->order ? 1 : n; done + some < n; some++) {
+            if (source_row(from, from_row + done + some) != row + some) {
+                break;
+            }
+        }
+        if (from->packed) {
+            packed_forget_rows(from->packed, row, some);
+        } else {
+            mapping_forget_part((const uint8_t *)from->in->data + row * from->in->row_bytes,
+                                (size_t)some * from->in->row_bytes);
+        }
+    }
+}
+
+/* Columns of n rows of row_bytes in the order of heads; `room` is for a row. */
+static void order_columns(const head_order *order, const uint8_t *from, uint64_t n, size_t row_bytes, uint8_t *room,
+                          uint8_t *to)
+{
+    size_t head_bytes = row_bytes / order->n_heads;
+    for (uint64_t row = 0; row < n; row++) {
+        memcpy(room, from + row * row_bytes, row_bytes);
+        for (uint32_t head = 0; head < order->n_heads; head++) {
+            uint64_t of = head_order_source(order, head * order->size) / order->size;
+            memcpy(to + row * row_bytes + head * head_bytes, room + of * head_bytes, head_bytes);
+        }
     }
 }
 
@@ -192,17 +224,24 @@ static mlxr_status write_rows(const work *w, const out_tensor *t, uint64_t first
     size_t n_in = (size_t)t->in->shape[0], row_bytes = dtype_row_bytes(t->type, n_in);
     uint64_t from_row = 0;
     const out_tensor *from = source_of(t, first, &from_row);
+    const head_order *columns = from->order && from->order->columns ? from->order : NULL;
     const uint8_t *bytes = take_rows(from, from_row, n, out);
     if (t->type != from->in->type || from->merged) {
         codec_decode(from->in->type, bytes, x, (size_t)n * n_in);
         for (uint64_t i = 0; i < n && from->merged; i++) {
             merge_row(from->merged, source_row(from, from_row + i), x + i * n_in);
         }
+        if (columns) {
+            order_columns(columns, (uint8_t *)x, n, n_in * sizeof *x, out, (uint8_t *)x);
+        }
         mlxr_status status = check_weights(from, t->type, from_row, n, x, error);
         if (status != MLXR_OK) {
             return status;
         }
         encode_rows(w, t, first, n, x, out);
+        bytes = out;
+    } else if (columns) {
+        order_columns(columns, bytes, n, row_bytes, (uint8_t *)x, out);
         bytes = out;
     }
     mlxr_status status = new_file_write(file, w->files.offsets[at] + first * row_bytes, bytes, (size_t)n * row_bytes,

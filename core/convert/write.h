@@ -10,6 +10,7 @@
 #include "mlxr_convert.h"
 
 typedef struct merge_part merge_part;
+typedef struct head_order head_order;
 
 typedef struct out_tensor out_tensor;
 
@@ -24,6 +25,7 @@ struct out_tensor {
     const out_part *parts;       /* [in->shape[2]], where `in` has no data, or NULL (experts.h) */
     const merge_part *merged;    /* what adapters add, or NULL (merge.h) */
     const packed_weight *packed; /* or NULL: rows of in->type, where `in` has no data */
+    const head_order *order;     /* of value heads, or NULL (heads.h) */
     dtype type;
     uint32_t n_pair_heads;   /* not 0: in each head, rows change from halves (i, i + n/2) to pairs (2i, 2i + 1) … */
     uint32_t n_pair_rows;    /* … the first n of them; RoPE does not turn the others */

@@ -1,0 +1,103 @@
+/*
+ * Which tensors have value heads, and where in them.
+ * Owner: the source's memory. Lifetime: its own.
+ */
+#include "convert/heads.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "quant/codec.h"
+
+uint64_t head_order_source(const head_order *order, uint64_t at)
+{
+    if (at < order->first) {
+        return at;
+    }
+    uint64_t head = (at - order->first) / order->size, within = (at - order->first) % order->size;
+    uint64_t each = order->n_heads / order->n_keys; /* values of a key */
+    uint64_t from = head % order->n_keys * each + head / order->n_keys;
+    return order->first + from * order->size + within;
+}
+
+/* Steps and decays: a number a head, as a copy. */
+static mlxr_status order_vector(source *s, out_tensor *t, const head_order *order, mlxr_error *error)
+{
+    size_t n = (size_t)t->in->shape[0];
+    tensor *copy = region_array(&s->memory, 1, sizeof *copy);
+    float *values = region_array(&s->memory, n, sizeof *values), *plain = region_array(&s->memory, n, sizeof *plain);
+    if (!copy || !values || !plain) {
+        return error_nomem(error, t->in->name, 2 * n * sizeof *values);
+    }
+    codec_decode(t->in->type, t->in->data, plain, n);
+    for (size_t i = 0; i < n; i++) {
+        values[i] = plain[head_order_source(order, i)];
+    }
+    *copy = *t->in;
+    copy->type = DTYPE_F32;
+    copy->data = values;
+    copy->row_bytes = copy->n_bytes = n * sizeof *values;
+    t->in = copy;
+    t->type = DTYPE_F32;
+    return MLXR_OK;
+}
+
+static mlxr_status order_tensor(source *s, out_tensor *t, const head_order *order, mlxr_error *error)
+{
+    const tensor *in = t->in;
+    bool vector = in->n_dims == 1;
+    uint64_t n = vector || order->columns ? in->shape[0] : in->shape[1];
+    if (n != order->first + order->n_heads * order->size || (vector && t->packed)) {
+        return error_set(error, MLXR_FORMAT, "tensor '%s': %llu %s are not those of %u value heads of %llu", in->name,
+                         (unsigned long long)n, vector || order->columns ? "columns" : "rows", order->n_heads,
+                         (unsigned long long)order->size);
+    }
+    if (order->columns && order->size % dtype_find((uint32_t)in->type)->block_size != 0) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "tensor '%s': value heads of %llu columns are no whole blocks of %s, whose order could be "
+                         "GGUF's",
+                         in->name, (unsigned long long)order->size, dtype_name(in->type));
+    }
+    if (vector) {
+        return order_vector(s, t, order, error);
+    }
+    head_order *own = region_alloc(&s->memory, sizeof *own);
+    if (!own) {
+        return error_nomem(error, in->name, sizeof *own);
+    }
+    *own = *order;
+    t->order = own;
+    return MLXR_OK;
+}
+
+mlxr_status heads_in_turn(source *s, const hparams *h, mlxr_error *error)
+{
+    const uint64_t keys = 2 * (uint64_t)h->n_mixer_heads_k * h->mixer_head_k;
+    const struct {
+        const char *end;
+        uint64_t first, size;
+        bool columns;
+    } parts[] = {{".attn_qkv.weight", keys, h->mixer_head_v, false},
+                 {".ssm_conv1d.weight", keys, h->mixer_head_v, false},
+                 {".attn_gate.weight", 0, h->mixer_head_v, false},
+                 {".ssm_beta.weight", 0, 1, false},
+                 {".ssm_alpha.weight", 0, 1, false},
+                 {".ssm_a", 0, 1, false},
+                 {".ssm_dt.bias", 0, 1, false},
+                 {".ssm_out.weight", 0, h->mixer_head_v, true}};
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < s->n_tensors && status == MLXR_OK; i++) {
+        for (size_t k = 0; k < sizeof parts / sizeof *parts && status == MLXR_OK; k++) {
+            const head_order order = {.first = parts[k].first,
+                                      .size = parts[k].size,
+                                      .n_heads = h->n_mixer_heads,
+                                      .n_keys = h->n_mixer_heads_k,
+                                      .columns = parts[k].columns};
+            if (text_ends_with(s->tensors[i].in->name, parts[k].end)) {
+                status = order_tensor(s, &s->tensors[i], &order, error);
+            }
+        }
+    }
+    return status;
+}
