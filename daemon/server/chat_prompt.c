@@ -103,7 +103,7 @@ static bool render(chat_prompt *p, const chat_model *m, chat_request *r, const j
                                 "this model has no chat template; it can go on with a text, see /v1/completions");
     } else if (mlxr_chat_render_with(m->model, m->template_text, list, tools, extra, ask, true, &p->text, &error) !=
                MLXR_OK) {
-        ok = request_fields_bad(&r->f, "messages", "the model's chat template: %s", error.text);
+        ok = request_fields_fail(&r->f, error.status, "messages", "the model's chat template: %s", error.text);
     } else {
         p->n_text = strlen(p->text);
     }
@@ -244,7 +244,8 @@ static bool tokenize(chat_prompt *p, const mlxr_model *model, const char *text, 
         }
         p->ids = grown;
         if (mlxr_tokenize(model, text, n, flags, p->ids + p->n_ids, cap, &n_new, &error) != MLXR_OK) {
-            return r ? request_fields_bad(&r->f, r->messages ? "messages" : "prompt", "%s", error.text) : false;
+            return r ? request_fields_fail(&r->f, error.status, r->messages ? "messages" : "prompt", "%s", error.text)
+                     : false;
         }
         if (n_new <= cap) {
             p->n_ids += n_new;

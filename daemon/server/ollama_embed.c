@@ -20,7 +20,8 @@ static bool read_options(request_fields *f, const ollama_options *o, embeddings_
         json_decref(body);
         return request_fields_no_memory(f);
     }
-    ok = ollama_chat_parse(&r, &unused) || request_fields_bad(f, "options", "options: %s", r.f.error.text);
+    ok = ollama_chat_parse(&r, &unused) ||
+         request_fields_fail(f, r.f.error.status, "options", "options: %s", r.f.error.text);
     ask->n_ctx = r.n_ctx;
     chat_request_close(&r);
     return ok;

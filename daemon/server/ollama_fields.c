@@ -354,7 +354,7 @@ char *ollama_template(request_fields *f, const char *text)
     if (!go_template_is(text)) {
         jinja = strdup(text);
     } else if (go_template_to_jinja(text, &jinja, &error) != MLXR_OK) {
-        request_fields_bad(f, "template", "template: %s", error.text);
+        request_fields_fail(f, error.status, "template", "template: %s", error.text);
         return NULL;
     }
     if (!jinja) {

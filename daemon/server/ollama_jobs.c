@@ -157,7 +157,7 @@ static bool add_parameter(telling *t, const char *name, const json_t *value)
     bool ok = text && registry_pairs_add(&t->recipe.parameters, name, text);
     ok = ok || request_fields_no_memory(&t->f);
     if (ok && registry_parameter_check(name, text, &error) != MLXR_OK) {
-        ok = request_fields_bad(&t->f, "parameters", "parameters: %s", error.text);
+        ok = request_fields_fail(&t->f, error.status, "parameters", "parameters: %s", error.text);
     }
     free(text);
     return ok;
@@ -252,7 +252,7 @@ static bool make_recipe(telling *t)
     const ollama_options *o = &t->o;
     if (o->modelfile && *o->modelfile &&
         registry_modelfile_parse(&t->recipe, o->modelfile, strlen(o->modelfile), &error) != MLXR_OK) {
-        return request_fields_bad(&t->f, "modelfile", "%s", error.text);
+        return request_fields_fail(&t->f, error.status, "modelfile", "%s", error.text);
     }
     bool ok = take_text(t, &t->recipe.from, o->from && *o->from ? o->from : NULL) && take_files(t) &&
               take_text(t, &t->recipe.template_text, o->template_text) && take_text(t, &t->recipe.system, o->system) &&

@@ -56,7 +56,7 @@ static ask *begin(struct daemon *d, http_exchange *x, const char *pattern,
                   void (*respond)(ask *a, const model_answer *found))
 {
     const http_request *q = http_request_of(x);
-    json_error_t where;
+    mlxr_error error;
     ask *a = calloc(1, sizeof *a);
     if (!a) {
         error_respond(x, 503, NULL, "out of memory", NULL);
@@ -65,9 +65,11 @@ static ask *begin(struct daemon *d, http_exchange *x, const char *pattern,
     *a = (ask){.d = d, .x = x, .respond = respond};
     request_fields_open(&a->f, NULL);
     if (pattern) {
-        a->body = q->n_body > 65536 ? NULL : json_loadb(q->body, q->n_body, JSON_REJECT_DUPLICATES, &where);
-        bool ok = json_is_object(a->body) ||
-                  request_fields_bad(&a->f, NULL, "the body must be a JSON object of at most 64 KiB");
+        bool fits = q->n_body <= 65536;
+        a->body = fits ? request_body_read(q->body, q->n_body, &error) : NULL;
+        bool ok = a->body ||
+                  (fits ? request_fields_fail(&a->f, error.status, NULL, "%s", error.text)
+                        : request_fields_bad(&a->f, NULL, "the body must be a JSON object of at most 64 KiB"));
         if (!ok || !ollama_parse(&a->f, pattern, a->body, &a->o)) {
             error_respond_fields(x, &a->f);
             a->x = NULL;

@@ -650,7 +650,7 @@ static bool parse(void *user, chat_request *r)
         mlxr_error error;
         if (response_store_get(generation_responses(a->d), a->o.previous, a->owner, RESPONSE_MESSAGES, &earlier,
                                &error) != MLXR_OK) {
-            return request_fields_bad(&r->f, "previous_response_id", "%s", error.text);
+            return request_fields_fail(&r->f, error.status, "previous_response_id", "%s", error.text);
         }
         if (!earlier) {
             return request_fields_bad(&r->f, "previous_response_id", "there is no response '%.80s'", a->o.previous);

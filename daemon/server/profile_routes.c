@@ -194,13 +194,15 @@ static bool read_body(http_exchange *x, profiling *p)
 {
     static const char *const known[] = {"steps", "seconds", "idle_seconds", "format", "details"};
     const http_request *q = http_request_of(x);
-    json_error_t wrong;
-    json_t *body = q->n_body ? json_loadb(q->body, q->n_body, JSON_REJECT_DUPLICATES, &wrong) : json_object();
-    bool ok = json_is_object(body);
+    mlxr_error error;
+    json_t *body = q->n_body ? request_body_read(q->body, q->n_body, &error) : json_object();
+    bool ok = body != NULL;
     const char *name;
     json_t *value;
-    if (!ok) {
-        error_respond(x, 400, NULL, "the body must be a JSON object", NULL);
+    if (!ok && q->n_body) {
+        error_respond_body(x, &error);
+    } else if (!ok) {
+        error_respond(x, 503, NULL, "out of memory", NULL);
     }
     json_object_foreach(body, name, value)
     {
