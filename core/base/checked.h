@@ -50,6 +50,13 @@ static inline uint32_t load_u32le(const void *p)
     return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
 
+static inline void store_u16le(void *p, uint16_t value)
+{
+    uint8_t *b = p;
+    b[0] = (uint8_t)value;
+    b[1] = (uint8_t)(value >> 8);
+}
+
 static inline uint64_t load_u64le(const void *p)
 {
     return (uint64_t)load_u32le(p) | (uint64_t)load_u32le((const uint8_t *)p + 4) << 32;

@@ -18,12 +18,6 @@
 #define ROWS 32
 #define WIDTH 64 /* weights of the widest block here */
 
-static void store_u16(uint8_t *at, uint16_t value)
-{
-    at[0] = (uint8_t)value;
-    at[1] = (uint8_t)(value >> 8);
-}
-
 static void store_float(uint8_t *at, float value)
 {
     memcpy(at, &value, sizeof value); /* little-endian machines only, as everything here */
@@ -187,28 +181,28 @@ static void put_block(const packed_weight *p, uint64_t k, uint64_t row, const ui
     float scale = scale_of(p, k, row, &bias, &zero);
     switch ((int)p->type) {
     case DTYPE_Q4_0:
-        store_u16(dst, half_from_float(scale));
+        store_u16le(dst, half_from_float(scale));
         put_nibbles(q, 32, dst + 2);
         break;
     case DTYPE_Q4_1:
-        store_u16(dst, half_from_float(scale));
-        store_u16(dst + 2, half_from_float(bias));
+        store_u16le(dst, half_from_float(scale));
+        store_u16le(dst + 2, half_from_float(bias));
         put_nibbles(q, 32, dst + 4);
         break;
     case DTYPE_Q5_1:
         memset(dst, 0, dtype_row_bytes(DTYPE_Q5_1, 32));
-        store_u16(dst, half_from_float(scale));
-        store_u16(dst + 2, half_from_float(bias));
+        store_u16le(dst, half_from_float(scale));
+        store_u16le(dst + 2, half_from_float(bias));
         codec_planes_put(codec_layout_of(DTYPE_Q5_1), dst, q);
         break;
     case DTYPE_AFFINE4:
-        store_u16(dst, bf16_from_float(scale));
-        store_u16(dst + 2, bf16_from_float(bias));
+        store_u16le(dst, bf16_from_float(scale));
+        store_u16le(dst + 2, bf16_from_float(bias));
         put_nibbles(q, 32, dst + 4);
         break;
     case DTYPE_ZERO4:
-        store_u16(dst, half_from_float(scale));
-        store_u16(dst + 2, (uint16_t)zero);
+        store_u16le(dst, half_from_float(scale));
+        store_u16le(dst + 2, (uint16_t)zero);
         put_nibbles(q, 32, dst + 4);
         break;
     case DTYPE_AFFINE8:
@@ -241,7 +235,7 @@ static void put_unordered(const packed_weight *p, uint64_t row, uint64_t n, uint
             unsigned q = load_u32le(p->q + 4 * (k / 8 * p->n_out + row + r)) >> 4 * (k % 8) & 15;
             float scale = number_at(p->scale_type, p->scales, group * p->n_out + row + r);
             float weight = scale * (float)((int)q - (int)zero_of(p, group, row + r));
-            store_u16(dst + 2 * (r * p->n_in + k), half_from_float(weight));
+            store_u16le(dst + 2 * (r * p->n_in + k), half_from_float(weight));
         }
     }
 }

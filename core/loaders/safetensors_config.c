@@ -573,6 +573,11 @@ static void write_experts(hf_writer *w)
     static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
     uint32_t n_expert = 0, n_used = 0, number = 0;
     bool normalise = !w->class->unmixed_weights;
+    if ((!w->class->experts || w->config->no_experts) && hf_get_u32(w, w->root, "moe_latent_size", &number) && number &&
+        w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: 'moe_latent_size' is %" PRIu32 ", but the model has no experts", number);
+    }
     if (!w->class->experts || w->config->no_experts) {
         return;
     }

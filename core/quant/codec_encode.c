@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "quant/codec.h"
 #include "quant/codec_encode.h"
 #include "quant/codec_fit.h"
@@ -23,17 +24,11 @@ typedef struct block {
     uint8_t q[CODEC_BLOCK_MAX];
 } block;
 
-static void store_u16(uint8_t *at, uint16_t value)
-{
-    at[0] = (uint8_t)value;
-    at[1] = (uint8_t)(value >> 8);
-}
-
 double codec_store_half(uint8_t *at, double value)
 {
     value = value > HALF_MAX ? HALF_MAX : value < -HALF_MAX ? -HALF_MAX : value;
     uint16_t half = half_from_float((float)value);
-    store_u16(at, half);
+    store_u16le(at, half);
     return (double)half_to_float(half);
 }
 
@@ -204,8 +199,8 @@ static void encode_bytes(dtype type, const float *src, uint8_t *dst, unsigned n)
         d = d * 127 > (double)FLT_MAX ? (double)(FLT_MAX / 128)
                                       : d; /* rounded up, the largest would decode to infinity */
         uint32_t bits = float_to_bits((float)d);
-        store_u16(dst, (uint16_t)bits);
-        store_u16(dst + 2, (uint16_t)(bits >> 16));
+        store_u16le(dst, (uint16_t)bits);
+        store_u16le(dst + 2, (uint16_t)(bits >> 16));
     }
     double inverse = codec_fit_inverse(d);
     for (unsigned first = 0; first < n; first += 16) {
@@ -216,7 +211,7 @@ static void encode_bytes(dtype type, const float *src, uint8_t *dst, unsigned n)
             sum += value;
         }
         if (type == DTYPE_Q8_K) {
-            store_u16(q + n + first / 8, (uint16_t)sum);
+            store_u16le(q + n + first / 8, (uint16_t)sum);
         }
     }
 }
@@ -227,10 +222,10 @@ static void encode_plain(dtype type, const float *src, uint8_t *dst, size_t n)
         float value = isfinite(src[i]) ? src[i] : 0.0f;
         if (type == DTYPE_F32) {
             uint32_t bits = float_to_bits(value);
-            store_u16(dst + 4 * i, (uint16_t)bits);
-            store_u16(dst + 4 * i + 2, (uint16_t)(bits >> 16));
+            store_u16le(dst + 4 * i, (uint16_t)bits);
+            store_u16le(dst + 4 * i + 2, (uint16_t)(bits >> 16));
         } else {
-            store_u16(dst + 2 * i, type == DTYPE_F16 ? half_from_float(value) : bf16_from_float(value));
+            store_u16le(dst + 2 * i, type == DTYPE_F16 ? half_from_float(value) : bf16_from_float(value));
         }
     }
 }

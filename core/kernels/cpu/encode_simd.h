@@ -16,6 +16,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "kernels/cpu/encode.h"
 #include "quant/codec_layout.h"
 #include "quant/codec_table.h"
@@ -392,12 +393,6 @@ static float as_half(const unit *u, unsigned lane, float value, uint16_t *bits)
     return half_to_float(*bits) * u->factor[lane];
 }
 
-static void put_half(uint8_t *at, uint16_t bits)
-{
-    at[0] = (uint8_t)bits;
-    at[1] = (uint8_t)(bits >> 8);
-}
-
 static void take_q(const unit *u, unsigned block, uint8_t *q)
 {
     for (unsigned g = 0; g < u->per_block; g++) {
@@ -425,9 +420,9 @@ static void put_simple(unit *u, uint8_t *dst, size_t block_bytes)
     }
     choose_q(u);
     for (unsigned block = 0; block < u->n_blocks; block++, dst += block_bytes) {
-        put_half(dst + u->layout->d, d[block]);
+        store_u16le(dst + u->layout->d, d[block]);
         if (u->layout->dmin) {
-            put_half(dst + u->layout->dmin, m[block]);
+            store_u16le(dst + u->layout->dmin, m[block]);
         }
         take_q(u, block, q);
         if (u->table) {
@@ -604,9 +599,9 @@ static void put_k(unit *u, uint8_t *dst, size_t block_bytes)
             scales[g] = (int)best.scales[first + g];
             mins[g] = (int)best.mins[first + g];
         }
-        put_half(dst + u->layout->d, best.d_bits[first]);
+        store_u16le(dst + u->layout->d, best.d_bits[first]);
         if (u->layout->dmin) {
-            put_half(dst + u->layout->dmin, best.dmin_bits[first]);
+            store_u16le(dst + u->layout->dmin, best.dmin_bits[first]);
         }
         take_q(u, block, q);
         if (u->table) {
