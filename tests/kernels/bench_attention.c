@@ -80,11 +80,20 @@ static void work_on(void *context, const team_member *member)
 {
     job *j = context;
     void *scratch = j->scratch + member->index * j->scratch_bytes;
-    for (uint32_t i = team_next_chunk(member); i < j->work.n_tasks; i = team_next_chunk(member)) {
+    attend_ahead ahead = {0};
+    bool many = j->work.n_tasks > 4 * member->n_threads;
+    for (uint32_t i = team_next_chunk(member), taken; i < j->work.n_tasks; i = many ? taken : team_next_chunk(member)) {
         const attend_task *task = &j->work.tasks[i];
         const step_slice *slice = &j->slices[task->slice];
         attend_view view = view_of(j, task->slice);
-        attend_run(j->kernels, &j->a, &view, slice->first_row, slice->start, task, &j->rows, scratch);
+        attend_reach next = {0};
+        taken = many ? team_next_chunk(member) : UINT32_MAX;
+        if (taken < j->work.n_tasks) {
+            const attend_task *after = &j->work.tasks[taken];
+            attend_view its = view_of(j, after->slice);
+            next = attend_reach_of(&j->a, &its, j->slices[after->slice].start, after);
+        }
+        attend_run(j->kernels, &j->a, &view, slice->first_row, slice->start, task, &next, &j->rows, &ahead, scratch);
     }
     team_barrier(member);
     for (uint32_t i = 0; i < j->work.n_split; i++) {

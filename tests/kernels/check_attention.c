@@ -133,8 +133,12 @@ static void compute(const problem *p, const attend_kernels *kernels, uint32_t fi
                         .partials = get(work.n_partials * sizeof(float))};
     attend_view view = view_of(p);
     check_memory scratch = check_alloc(attend_scratch_bytes(p->a.head_dim), false);
+    attend_ahead ahead = {0};
     for (uint32_t i = 0; i < work.n_tasks; i++) {
-        attend_run(kernels, &p->a, &view, 0, slice.start, &work.tasks[i], &rows, scratch.bytes);
+        bool more = i + 1 < work.n_tasks;
+        attend_reach next = attend_reach_of(&p->a, &view, slice.start, &work.tasks[more ? i + 1 : i]);
+        attend_run(kernels, &p->a, &view, 0, slice.start, &work.tasks[i], more ? &next : NULL, &rows, &ahead,
+                   scratch.bytes);
     }
     for (uint32_t i = 0; i < work.n_split; i++) {
         for (uint32_t q = 0; q < work.split[i].n_rows * work.split[i].n_heads; q++) {

@@ -7,6 +7,10 @@
 #include <math.h>
 #include <string.h>
 
+/* How far keys and values are fetched ahead of where they are met: beyond what memory takes to answer, in a part of L2.
+ */
+#define AHEAD_BYTES 16384u
+
 /* A thread's scratch for one task. */
 typedef struct tile_memory {
     float *q;      /* [ATTEND_QUERIES][padded] */
@@ -50,41 +54,107 @@ typedef struct tile {
     const attend_kernels *k;
     const op_attend *a;
     const attend_view *view;
-    uint32_t kv_head, n_rows, n_heads, n_queries, padded;
+    const attend_reach *reach;
+    attend_ahead *ahead;
+    uint32_t n_rows, n_heads, n_queries, padded;
     uint32_t first_position; /* of the first row */
-    uint32_t end_position;   /* of all keys the task meets */
 } tile;
 
-/* The keys (or values) from `position` on that lie side by side: within a page, and no more than a panel holds. */
-static attend_rows_at run_at(const tile *t, const tile_memory *m, bool values, uint32_t position, uint32_t end)
+/* The keys (or values) from `position` on that lie side by side: within a page, at most n. */
+static attend_rows_at run_at(const attend_reach *r, bool values, uint32_t position, uint32_t n)
 {
-    const kv_layout *l = t->view->layout;
+    const kv_layout *l = r->view.layout;
     uint32_t in_page = l->page_tokens - (position & (l->page_tokens - 1));
-    return (attend_rows_at){.at = values ? attend_value(t->view, t->kv_head, position)
-                                         : attend_key(t->view, t->kv_head, position),
-                            .n_rows = least(least(m->panel_rows, in_page), end - position),
+    return (attend_rows_at){.at = values ? attend_value(&r->view, r->kv_head, position)
+                                         : attend_key(&r->view, r->kv_head, position),
+                            .n_rows = least(n, in_page),
                             .head_dim = l->head_dim,
                             .row_bytes = l->row_bytes,
                             .type = l->type};
 }
 
-/* The keys (or values) of positions [begin, end), run by run. What comes after them is fetched meanwhile: the values of
- * the block after its keys, the keys of the next block after its values. */
+attend_reach attend_reach_of(const op_attend *a, const attend_view *view, uint32_t slice_start, const attend_task *task)
+{
+    uint32_t position = slice_start + task->first_row, origin = task->first_block * ATTEND_BLOCK;
+    uint32_t first = attend_first(a, position);
+    return (attend_reach){
+        .view = *view,
+        .kv_head = task->kv_head,
+        .first = first > origin ? first : origin,
+        .end = least(attend_end(a, position + task->n_rows - 1, view->n_positions), task->end_block * ATTEND_BLOCK)};
+}
+
+static void ahead_begin(attend_ahead *h, uint32_t position, uint32_t end)
+{
+    h->begin = h->position = position;
+    h->end = least((position / ATTEND_BLOCK + 1) * ATTEND_BLOCK, end);
+    h->values = false;
+}
+
+/* At most n rows of what comes next in the order in which tasks meet them: a block's keys, its values, the next one's
+ * keys. */
+static attend_rows_at ahead_next(attend_ahead *h, uint32_t n)
+{
+    const attend_reach *r = h->crossed ? &h->next : &h->now;
+    if (h->position == h->end && !h->values && h->begin < h->end) {
+        h->position = h->begin;
+        h->values = true;
+    } else if (h->position == h->end && h->end < r->end) {
+        ahead_begin(h, h->end, r->end);
+    } else if (h->position == h->end && !h->crossed && h->next.end) {
+        h->crossed = true;
+        r = &h->next;
+        ahead_begin(h, r->first, r->end);
+    }
+    if (h->position == h->end) {
+        return (attend_rows_at){0};
+    }
+    attend_rows_at run = run_at(r, h->values, h->position, least(n, h->end - h->position));
+    h->position += run.n_rows;
+    return run;
+}
+
+/* A task begins: where the thread has fetched some of it already, it goes on from there. */
+static void ahead_task(attend_ahead *h, const attend_reach *task, const attend_reach *next)
+{
+    h->now = *task;
+    h->next = next ? *next : (attend_reach){0};
+    if (h->crossed) {
+        h->crossed = false;
+        return;
+    }
+    ahead_begin(h, task->first, task->end);
+    h->lead = 0;
+}
+
+/* What to fetch while n rows are met: as many more. Where that is too little of a lead, as many again are fetched at
+ * once. */
+static attend_rows_at ahead_of(attend_ahead *h, uint32_t n)
+{
+    uint32_t far = AHEAD_BYTES / (uint32_t)h->now.view.layout->row_bytes;
+    if (h->lead < n) {
+        h->lead += ahead_next(h, n - h->lead).n_rows; /* these are met at once */
+    }
+    if (h->lead < far) {
+        attend_rows_at more = ahead_next(h, n);
+        h->lead += more.n_rows;
+        for (size_t i = 0; i < more.n_rows * more.row_bytes; i += 64) {
+            __builtin_prefetch(more.at + i, 0, 2);
+        }
+    }
+    attend_rows_at run = ahead_next(h, n);
+    h->lead = h->lead + run.n_rows > n ? h->lead + run.n_rows - n : 0;
+    return run;
+}
+
+/* The keys (or values) of positions [begin, end), run by run; as many rows ahead are fetched meanwhile. */
 static void meet_rows(const tile *t, tile_memory *m, bool values, uint32_t origin, uint32_t begin, uint32_t end,
                       float *out)
 {
-    attend_rows_at now = run_at(t, m, values, begin, end), next;
-    for (uint32_t p = begin; p < end; p += now.n_rows, now = next) {
-        uint32_t after = p + now.n_rows;
-        if (after < end) {
-            next = run_at(t, m, values, after, end);
-        } else if (!values) {
-            next = run_at(t, m, true, begin, end);
-        } else if (end < t->end_position) {
-            next = run_at(t, m, false, end, t->end_position);
-        } else {
-            next = (attend_rows_at){0};
-        }
+    attend_rows_at now;
+    for (uint32_t p = begin; p < end; p += now.n_rows) {
+        now = run_at(t->reach, values, p, least(m->panel_rows, end - p));
+        attend_rows_at next = ahead_of(t->ahead, now.n_rows);
         if (values) {
             t->k->values(m->scores + (p - origin), t->n_queries, &now, p == begin, m->panel, out, &next);
         } else {
@@ -171,12 +241,15 @@ static void gather(const tile *t, tile_memory *m, uint32_t slice_row, const atte
 }
 
 void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,
-                uint32_t slice_start, const attend_task *task, const attend_rows *rows, void *scratch)
+                uint32_t slice_start, const attend_task *task, const attend_reach *next, const attend_rows *rows,
+                attend_ahead *ahead, void *scratch)
 {
+    attend_reach reach = attend_reach_of(a, view, slice_start, task);
     tile t = {.k = kernels,
               .a = a,
               .view = view,
-              .kv_head = task->kv_head,
+              .reach = &reach,
+              .ahead = ahead,
               .n_rows = task->n_rows,
               .n_heads = task->n_heads,
               .n_queries = task->n_rows * task->n_heads,
@@ -184,15 +257,13 @@ void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_
               .first_position = slice_start + task->first_row};
     tile_memory m = carve(scratch, t.padded);
     gather(&t, &m, slice_row, task, rows);
-    uint32_t first = attend_first(a, t.first_position),
-             last = attend_end(a, t.first_position + t.n_rows - 1, view->n_positions);
-    t.end_position = least(last, task->end_block * ATTEND_BLOCK);
+    ahead_task(ahead, &reach, next);
     bool shared_out = task->partials != SIZE_MAX;
     uint32_t unit = shared_out ? attend_unit(t.n_queries) : ATTEND_GROUP;
     size_t n_floats = attend_partial_floats(t.n_queries, a->head_dim);
     for (uint32_t b = task->first_block; b < task->end_block; b++) {
-        uint32_t origin = b * ATTEND_BLOCK, begin = first > origin ? first : origin;
-        uint32_t end = least(origin + ATTEND_BLOCK, last), n_before = b / unit - task->first_block / unit;
+        uint32_t origin = b * ATTEND_BLOCK, begin = reach.first > origin ? reach.first : origin;
+        uint32_t end = least(origin + ATTEND_BLOCK, reach.end), n_before = b / unit - task->first_block / unit;
         bool fresh = b == task->first_block || b % unit == 0;
         attend_sums *into = n_before ? &m.group : &m.total, partial;
         if (shared_out) {

@@ -95,7 +95,7 @@ typedef struct attend_rows_at {
 
 /* Vector kernels; rows of queries and outputs are attend_padded(head_dim) floats with zeros at the end, rows of scores
  * ATTEND_STRIDE. `panel` is scratch (attend_panel_rows × padded floats) that rows may be converted in; `ahead` is met
- * next and fetched into the cache meanwhile. */
+ * later and fetched into L2 meanwhile. */
 typedef struct attend_kernels {
     /* scores[i][j] = q[i] · k[j]; writes up to 3 scores more */
     void (*scores)(const float *q, uint32_t n_queries, const attend_rows_at *keys, float *panel, float *scores,
@@ -160,8 +160,28 @@ typedef struct attend_rows {
     float *partials;
 } attend_rows;
 
+/* The keys and values that a task meets: positions [first, end) of a head. */
+typedef struct attend_reach {
+    attend_view view;
+    uint32_t kv_head, first, end;
+} attend_reach;
+
+attend_reach attend_reach_of(const op_attend *a, const attend_view *view, uint32_t slice_start,
+                             const attend_task *task);
+
+/* How far a thread has fetched what it will meet: a run of keys or values, some way ahead of where it computes, in the
+ * task it is at or the one it has taken as its next. {0} before the first task; lives as long as the node. */
+typedef struct attend_ahead {
+    attend_reach now, next;        /* next.end = 0: there is none */
+    uint32_t begin, end, position; /* the positions of a block; of the run, within it */
+    uint32_t lead;                 /* rows it is ahead */
+    bool values, crossed;          /* keys come first; it is in `next` */
+} attend_ahead;
+
+/* One task; `next`, the task that will come after it, may be NULL. */
 void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,
-                uint32_t slice_start, const attend_task *task, const attend_rows *rows, void *scratch);
+                uint32_t slice_start, const attend_task *task, const attend_reach *next, const attend_rows *rows,
+                attend_ahead *ahead, void *scratch);
 /* Folds query i (row-major over the tile's rows and heads) of a tile whose blocks were shared out. */
 void attend_join(const attend_kernels *kernels, const op_attend *a, const kv_layout *layout, uint32_t slice_row,
                  const attend_task *tile, uint32_t query, const attend_rows *rows, void *scratch);

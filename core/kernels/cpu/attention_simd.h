@@ -95,12 +95,13 @@ static void simd_convert(const attend_rows_at *rows, float *panel)
     }
 }
 
+/* Into L2: it is too early for L1. */
 static inline void simd_fetch(const attend_rows_at *ahead, uint32_t row)
 {
     if (row < ahead->n_rows) {
         const uint8_t *at = ahead->at + row * ahead->row_bytes;
         for (size_t i = 0; i < ahead->row_bytes; i += 64) {
-            __builtin_prefetch(at + i);
+            __builtin_prefetch(at + i, 0, 2);
         }
     }
 }

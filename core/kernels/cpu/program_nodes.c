@@ -10,6 +10,7 @@
 #include "quant/codec.h"
 
 #define STRIP_FLOATS 32768u /* outputs of gate and up computed before they are joined: what stays in L2 */
+#define TASKS_LAST 2u       /* of attention, a thread: so many at the end are taken one by one */
 #define STRIPS_A_THREAD 6u  /* pieces of a product's rows a thread takes, in prompts */
 
 void program_rope_angles(const exec *e, const team_member *member)
@@ -390,6 +391,33 @@ static void attend_by_definition(const exec *e, const step *s, const op_attend *
     }
 }
 
+/* Takes tasks one by one or, while there are many left, one before it is needed: then its keys are fetched during the
+ * end of the one before. */
+static void attend_tasks(const exec *e, uint32_t index, const step *s, const attend_work *work, const attend_rows *rows,
+                         const team_member *member)
+{
+    const op_attend *a = &e->prog->nodes[index].attend;
+    void *scratch = exec_private(e, member);
+    attend_ahead ahead = {0};
+    uint32_t many = work->n_tasks > TASKS_LAST * member->n_threads ? work->n_tasks - TASKS_LAST * member->n_threads : 0;
+    uint32_t i = exec_next(e, index, 0);
+    while (i < work->n_tasks) {
+        const attend_task *task = &work->tasks[i];
+        const step_slice *slice = &s->slices[task->slice];
+        attend_view view = view_of(e, a, slice);
+        attend_reach next = {0};
+        uint32_t taken = i < many ? exec_next(e, index, 0) : UINT32_MAX;
+        if (taken < work->n_tasks) {
+            const attend_task *after = &work->tasks[taken];
+            const step_slice *of = &s->slices[after->slice];
+            attend_view its = view_of(e, a, of);
+            next = attend_reach_of(a, &its, of->start, after);
+        }
+        attend_run(&e->prog->ops.attend, a, &view, slice->first_row, slice->start, task, &next, rows, &ahead, scratch);
+        i = i < many ? taken : exec_next(e, index, 0);
+    }
+}
+
 static void run_attend(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
@@ -405,13 +433,7 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
                         .q_stride = e->slots[SLOT_Q].stride,
                         .out_stride = e->slots[SLOT_A].stride,
                         .partials = e->partials};
-    void *scratch = exec_private(e, member);
-    for (uint32_t i = exec_next(e, index, 0); i < work->n_tasks; i = exec_next(e, index, 0)) {
-        const attend_task *task = &work->tasks[i];
-        const step_slice *slice = &s->slices[task->slice];
-        attend_view view = view_of(e, &n->attend, slice);
-        attend_run(kernels, &n->attend, &view, slice->first_row, slice->start, task, &rows, scratch);
-    }
+    attend_tasks(e, index, s, work, &rows, member);
     if (work->n_split == 0) {
         return;
     }
@@ -421,7 +443,7 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
         for (uint32_t q = 0; q < whole->n_rows * whole->n_heads; q++) {
             if ((i + q) % member->n_threads == member->index) {
                 attend_join(kernels, &n->attend, &e->s.kv.layout[n->attend.kv_group], s->slices[whole->slice].first_row,
-                            whole, q, &rows, scratch);
+                            whole, q, &rows, exec_private(e, member));
             }
         }
     }
