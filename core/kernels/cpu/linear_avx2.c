@@ -14,9 +14,8 @@
 #define LINEAR_ISA "avx2"
 #define PASS_TOKENS 4
 #define GROUP_TOKENS 1
-#define LOWER_DIGITS
 #define TURN_WORDS 8
-#define WORDS_PANELS 1
+#define WORDS_PANELS 2
 #define WORDS_8BIT_ONLY
 #define WORDS_TOKENS 4
 #define MAKE_UNSIGNED false
@@ -70,6 +69,23 @@ INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
 INLINE vint dot_words(vint start, vint w, vint x)
 {
     return _mm256_add_epi32(start, _mm256_madd_epi16(w, x));
+}
+
+#define LOWER_TURN(bits) ((bits) == 5 || (bits) == 6 ? 2 : 1)
+#define LOWER_NARROW(bits) ((bits) == 4)
+
+/* Weights of 4 bits fill 16 bits with a whole block; two of 5 or 6 bits are added before they are widened. */
+INLINE vint lower_turn(int bits, vint sum, const vint *w, const uint8_t *q)
+{
+    if (bits == 4) {
+        return _mm256_add_epi16(sum, products(bits, w[0], q));
+    }
+    return widen(sum, bits == 8 ? products(bits, w[0], q) : two(bits, w, q));
+}
+
+INLINE vint lower_widen(vint start, vint sum)
+{
+    return widen(start, sum);
 }
 
 #include "kernels/cpu/linear_blocks.h"

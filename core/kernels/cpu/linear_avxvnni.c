@@ -10,7 +10,6 @@
 #define LINEAR_ISA "avx-vnni"
 #define PASS_TOKENS 4
 #define GROUP_TOKENS 2
-#define LOWER_DIGITS
 #define TURN_WORDS 1
 #define WORDS_PANELS 2
 #define WORDS_TOKENS 4
@@ -29,6 +28,20 @@ INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
 INLINE vint dot_words(vint start, vint w, vint x)
 {
     return _mm256_dpwssd_avx_epi32(start, w, x);
+}
+
+#define LOWER_TURN(bits) 1
+#define LOWER_NARROW(bits) false
+
+INLINE vint lower_turn(int bits, vint sum, const vint *w, const uint8_t *q)
+{
+    return dot(bits, sum, w, q, 1);
+}
+
+INLINE vint lower_widen(vint start, vint sum)
+{
+    (void)start;
+    return sum;
 }
 
 #include "kernels/cpu/linear_blocks.h"

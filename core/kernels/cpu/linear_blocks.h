@@ -5,7 +5,7 @@
  *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
  *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_8BIT_ONLY: only for
  *                                 weights of 8 bits, which then have them beyond PANEL_DIRECT tokens
- *     LOWER_DIGITS                where panels of bytes meet tokens of one digit (LINEAR_Q8), too, by dot
+ *     LOWER_TURN                  where panels of bytes meet tokens of one digit (linear_lower.h), too
  *     OWN_SUM_DIGITS              where the set brings its sum_digits, instead of dot
  *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
@@ -94,36 +94,12 @@ INLINE void sum_digits(int bits, int shift, int n, const vint *w, int n_words, c
 }
 #endif
 
-/* The same where tokens have their lower digits alone. */
-INLINE void sum_lower(int bits, int shift, int n, const vint *w, int n_words, const uint8_t *q, const uint8_t *minus,
-                      vint sum[])
-{
-#ifdef LOWER_DIGITS
-    const int turn = n_words < TURN_WORDS ? n_words : TURN_WORDS;
-    UNROLL
-    for (int t = 0; t < n; t++) {
-        sum[t] = shift ? v_left32(v_words(word_at(minus + 4 * t)), shift) : v_words(0);
-    }
-    UNROLL
-    for (int i = 0; i < n_words; i += turn) {
-        UNROLL
-        for (int t = 0; t < n; t++) {
-            sum[t] = dot(bits, sum[t], w + i, q + t * Q16_BLOCK + 4 * i, turn);
-        }
-    }
-#endif
-}
-
-/* acc[t] += 16 or 32 k of the block × those of n tokens whose digits, one or two each, begin at q. */
-INLINE void multiply_part(int bits, int shift, int digits, int n, const vint *w, int n_words, vflt scale,
-                          const uint8_t *q, const uint8_t *minus, const uint8_t *units, vflt acc[])
+/* acc[t] += 16 or 32 k of the block × those of n tokens whose digits begin at q. */
+INLINE void multiply_part(int bits, int shift, int n, const vint *w, int n_words, vflt scale, const uint8_t *q,
+                          const uint8_t *minus, const uint8_t *units, vflt acc[])
 {
     vint sum[GROUP_TOKENS];
-    if (digits == 1) {
-        sum_lower(bits, shift, n, w, n_words, q, minus, sum);
-    } else {
-        sum_digits(bits, shift, n, w, n_words, q, minus, sum);
-    }
+    sum_digits(bits, shift, n, w, n_words, q, minus, sum);
     UNROLL
     for (int t = 0; t < n; t++) {
         acc[t] = v_fma(v_from_int(sum[t]), v_mul(scale, v_floats(float_at(units + 4 * t))), acc[t]);
@@ -131,18 +107,17 @@ INLINE void multiply_part(int bits, int shift, int digits, int n, const vint *w,
 }
 
 /* The same of one group of n tokens, the first of which is `first` of a record of T. */
-INLINE void multiply_group(int kind, int bits, int shift, int digits, int T, int first, int n, const block *v,
+INLINE void multiply_group(int kind, int bits, int shift, int T, int first, int n, const block *v,
                            const uint8_t *record, vflt acc[])
 {
-    const int token = digits * Q16_BLOCK;
-    const uint8_t *q = record + first * token, *words = record + T * token + first * 4;
+    const uint8_t *q = record + first * Q16_DIGITS, *words = record + T * Q16_DIGITS + first * 4;
     const uint8_t *units = words + Q16_UNIT * T * 4, *minus = words + Q16_MINUS_SUM * T * 4;
     const uint8_t *low = words + Q16_MINUS_LOW * T * 4, *high = words + Q16_MINUS_HIGH * T * 4;
     if (kind & HALVES) {
-        multiply_part(bits, shift, digits, n, v->w, 4, v->scale[0], q, low, units, acc);
-        multiply_part(bits, shift, digits, n, v->w + 4, 4, v->scale[1], q + 16, high, units, acc);
+        multiply_part(bits, shift, n, v->w, 4, v->scale[0], q, low, units, acc);
+        multiply_part(bits, shift, n, v->w + 4, 4, v->scale[1], q + 16, high, units, acc);
     } else {
-        multiply_part(bits, shift, digits, n, v->w, 8, v->scale[0], q, minus, units, acc);
+        multiply_part(bits, shift, n, v->w, 8, v->scale[0], q, minus, units, acc);
     }
     UNROLL
     for (int t = 0; t < n; t++) {
@@ -158,13 +133,13 @@ INLINE void multiply_group(int kind, int bits, int shift, int digits, int T, int
 }
 
 /* Tokens first … first + n − 1 of a record of T: acc[t] += block · token; see linear_panels.h for the order. */
-INLINE void multiply(int kind, int bits, int shift, int digits, int T, int first, int n, const block *v,
-                     const uint8_t *record, vflt acc[])
+INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, const block *v, const uint8_t *record,
+                     vflt acc[])
 {
     UNROLL
     for (int t = 0; t < n; t += GROUP_TOKENS) {
         int group = n - t < GROUP_TOKENS ? n - t : GROUP_TOKENS;
-        multiply_group(kind, bits, shift, digits, T, first + t, group, v, record, acc + t);
+        multiply_group(kind, bits, shift, T, first + t, group, v, record, acc + t);
     }
 }
 
@@ -181,6 +156,9 @@ INLINE void multiply(int kind, int bits, int shift, int digits, int T, int first
 #endif
 #ifdef WORDS_PANELS
 #include "kernels/cpu/linear_words.h"
+#endif
+#ifdef LOWER_TURN
+#include "kernels/cpu/linear_lower.h"
 #endif
 
 /* Where a walk takes the blocks: tokens first … first + n − 1 of records of T, or a panel. */
@@ -228,7 +206,7 @@ INLINE void put(int kind, int bits, int shift, target where, const block *v, sin
     }
 #endif
 #ifndef LINEAR_MANY_ONLY
-    multiply(kind, bits, shift, 2, to->T, to->first, to->n, v, to->record, to->acc);
+    multiply(kind, bits, shift, to->T, to->first, to->n, v, to->record, to->acc);
     to->record += to->T * Q16_RECORD_BYTES;
 #endif
 }
@@ -359,7 +337,9 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #define UNPACK_8BIT UNPACK
 #elif defined(WORDS_8BIT_ONLY)
 #define UNPACK(...) UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)
-#define UNPACK_8BIT UNPACK_WORDS
+#define UNPACK_8BIT(...)                                                                                               \
+    UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)                                                                        \
+    UNPACK_WORDS(__VA_ARGS__)
 #else
 #define UNPACK(...)                                                                                                    \
     UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)                                                                        \
@@ -442,19 +422,19 @@ FORMAT_RARE(affine4, walk_legacy, DTYPE_AFFINE4, 20, MIN, 4, 0)
 FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 
 #define DIGITS(kind, name, tiles) .digits = {TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles},
-#ifdef LOWER_DIGITS
+#ifdef LOWER_TURN
 #define LOWER(kind, name, tiles)                                                                                       \
-    .digit = {TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, lower_##tiles},
+    .digit = {WORDS_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, lower_##tiles},
 #else
 #define LOWER(kind, name, tiles)
 #endif
 #define WORDS(kind, name, tiles) .words = {WORDS_PANELS, BLOCK_BYTES(WORD_VECTORS, kind), words_of_##name, tiles},
 #ifndef WORDS_PANELS
-#define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles) LOWER(kind, name, tiles)
+#define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles)
 #define PATHS_8BIT PATHS
 #elif defined(WORDS_8BIT_ONLY)
 #define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles) LOWER(kind, name, tiles)
-#define PATHS_8BIT(kind, name, tiles, wide) WORDS(kind, name, wide)
+#define PATHS_8BIT(kind, name, tiles, wide) LOWER(kind, name, tiles) WORDS(kind, name, wide)
 #else
 #define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles) LOWER(kind, name, tiles) WORDS(kind, name, wide)
 #define PATHS_8BIT PATHS

@@ -1,6 +1,6 @@
 /*
- * Unpacked panels × tiles of tokens with products of bytes: weights × the two digits of a token, one after the other,
- * or the lower one alone where inputs are rounded to 8 bits. Included by linear_blocks.h; uses its definitions and
+ * Unpacked panels × tiles of tokens with products of bytes: weights × the two digits of a token, one after the other.
+ * Included by linear_blocks.h; uses its definitions and
  *     PASS_TOKENS                 tokens whose sums fit in registers beside a block of weights
  * Owner: const tables. Lifetime: static.
  */
@@ -36,8 +36,8 @@ INLINE void get_block(int kind, const uint8_t *from, block *v)
     }
 }
 
-INLINE void tile_pass(int kind, int bits, int shift, int digits, int T, int first, int n, const uint8_t *panel,
-                      uint32_t n_in, const uint8_t *record, const panel_output *out, const panel_ahead *ahead)
+INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, const uint8_t *panel, uint32_t n_in,
+                      const uint8_t *record, const panel_output *out, const panel_ahead *ahead)
 {
     vflt acc[PASS_TOKENS];
     const uint8_t *far = ahead->bytes;
@@ -46,35 +46,35 @@ INLINE void tile_pass(int kind, int bits, int shift, int digits, int T, int firs
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         block v;
         get_block(kind, panel, &v);
-        multiply(kind, bits, shift, digits, T, first, n, &v, record, acc);
+        multiply(kind, bits, shift, T, first, n, &v, record, acc);
         for (size_t i = 0; i < far_step; i += 64) {
             __builtin_prefetch(far + i, 0, 2);
         }
         far += far_step;
         panel += BLOCK_BYTES(BYTE_VECTORS, kind);
-        record += T * (Q16_RECORD_BYTES - Q16_DIGITS + digits * Q16_BLOCK);
+        record += T * Q16_RECORD_BYTES;
     }
     store(first, n, acc, out);
 }
 
-#define PASS(name, kind, bits, shift, digits, n)                                                                       \
+#define PASS(name, kind, bits, shift, n)                                                                               \
     static void pass_##name##_##n(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T, int first,        \
                                   const panel_output *out, const panel_ahead *ahead)                                   \
     {                                                                                                                  \
-        tile_pass(kind, bits, shift, digits, T, first, n, panel, n_in, record, out, ahead);                            \
+        tile_pass(kind, bits, shift, T, first, n, panel, n_in, record, out, ahead);                                    \
     }
 
 /* Panels of one kind × a tile of T tokens: a full tile with constant offsets, others in passes of up to four. */
-#define TILES_OF(name, kind, bits, shift, digits)                                                                      \
-    PASS(name, kind, bits, shift, digits, 1)                                                                           \
-    PASS(name, kind, bits, shift, digits, 2)                                                                           \
-    PASS(name, kind, bits, shift, digits, 3)                                                                           \
-    PASS(name, kind, bits, shift, digits, 4)                                                                           \
-    static void name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T, const panel_output *out,       \
-                     const panel_ahead *ahead)                                                                         \
+#define TILES(name, kind, bits, shift)                                                                                 \
+    PASS(name, kind, bits, shift, 1)                                                                                   \
+    PASS(name, kind, bits, shift, 2)                                                                                   \
+    PASS(name, kind, bits, shift, 3)                                                                                   \
+    PASS(name, kind, bits, shift, 4)                                                                                   \
+    static void tile_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                         \
+                            const panel_output *out, const panel_ahead *ahead)                                         \
     {                                                                                                                  \
         if (T == LINEAR_TILE && PASS_TOKENS == LINEAR_TILE) {                                                          \
-            tile_pass(kind, bits, shift, digits, LINEAR_TILE, 0, PASS_TOKENS, panel, n_in, record, out, ahead);        \
+            tile_pass(kind, bits, shift, LINEAR_TILE, 0, PASS_TOKENS, panel, n_in, record, out, ahead);                \
             return;                                                                                                    \
         }                                                                                                              \
         for (int first = 0; first < T; first += 4) {                                                                   \
@@ -94,14 +94,6 @@ INLINE void tile_pass(int kind, int bits, int shift, int digits, int T, int firs
             }                                                                                                          \
         }                                                                                                              \
     }
-
-#ifdef LOWER_DIGITS
-#define TILES(name, kind, bits, shift)                                                                                 \
-    TILES_OF(tile_##name, kind, bits, shift, 2)                                                                        \
-    TILES_OF(lower_tile_##name, kind, bits, shift, 1)
-#else
-#define TILES(name, kind, bits, shift) TILES_OF(tile_##name, kind, bits, shift, 2)
-#endif
 
 TILES(q4_0, 0, 4, 3)
 TILES(q5_0, 0, 5, 4)
