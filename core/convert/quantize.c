@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "convert/experts.h"
 #include "convert/importance.h"
+#include "convert/latent.h"
 #include "convert/merge.h"
 #include "convert/mix.h"
 #include "convert/source.h"
@@ -195,6 +196,9 @@ mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_o
     }
     if (status == MLXR_OK) {
         status = experts_stack(&j.source, error);
+    }
+    if (status == MLXR_OK) { /* the last: the others know tensors by their number in the file */
+        status = latent_split(&j.source, error);
     }
     if (status == MLXR_OK && options->imatrix) {
         status = importance_open(&j.importance, options->imatrix, error);

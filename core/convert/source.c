@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "convert/heads.h"
+#include "convert/latent.h"
 #include "graph/rope.h"
 #include "graph/vocabulary.h"
 #include "quant/codec.h"
@@ -200,6 +201,7 @@ static mlxr_status from_safetensors(source *s, mlxr_error *error)
         return error_nomem(error, "hyper-parameters", sizeof *h);
     }
     mlxr_status status = hparams_read(h, s->file, error);
+    s->is_latent = status == MLXR_OK && h->fam->latent;
     if (status == MLXR_OK) {
         status = pair_rows(s, h, error);
     }
@@ -237,8 +239,9 @@ mlxr_status source_open(source *out, const char *path, mlxr_error *error)
         status = from_safetensors(&s, error);
     }
     for (uint64_t i = 0; status == MLXR_OK && i < s.file->n_meta; i++) {
-        if (!is_ours(s.file->meta[i].key) && !(s.scaling_is_tensor && is_scaling(s.file->meta[i].key))) {
-            gguf_out_put(&s.header, s.file->meta[i].key, &s.file->meta[i]);
+        const char *key = s.file->meta[i].key;
+        if (!is_ours(key) && !(s.scaling_is_tensor && is_scaling(key)) && !(s.is_latent && latent_says(key))) {
+            gguf_out_put(&s.header, key, &s.file->meta[i]);
         }
     }
     if (status == MLXR_OK && s.file->format == MODEL_SAFETENSORS) {

@@ -267,6 +267,12 @@ static void turn_rows(const packed_weight *p, const uint8_t *matrix, uint64_t ro
     }
 }
 
+/* Bytes from one turned matrix to the next. */
+static size_t step_bytes(const packed_weight *p)
+{
+    return (size_t)(p->step ? p->step : p->n_rows * p->n_in) * dtype_row_bytes(p->type, 1);
+}
+
 /* Where rows alternate, each half of a matrix has every second one. */
 static void put_turned(const packed_weight *p, uint64_t first, uint64_t n, uint8_t *dst)
 {
@@ -274,7 +280,7 @@ static void put_turned(const packed_weight *p, uint64_t first, uint64_t n, uint8
     uint64_t together = p->n_zip ? p->n_rows / 2 : p->n_rows;
     for (uint64_t done = 0; done < n;) {
         uint64_t row = first + done, left = together - row % together, some = n - done < left ? n - done : left;
-        const uint8_t *matrix = p->q + row / p->n_rows * p->n_rows * row_bytes;
+        const uint8_t *matrix = p->q + row / p->n_rows * step_bytes(p);
         turn_rows(p, matrix, source_row(p, row) % p->n_rows, some, p->n_zip ? 2 : 1, dst + done * row_bytes);
         done += some;
     }
@@ -314,10 +320,10 @@ void packed_forget(const packed_weight *p)
 }
 
 /* Bytes that rows [first, first + n) of q have, where rows lie one behind the other. */
-static void forget_lines(const packed_weight *p, uint64_t first, uint64_t n, uint64_t bits)
+static void forget_lines(const packed_weight *p, uint64_t first, uint64_t n)
 {
-    const uint8_t *lines = p->q + first * p->n_in * bits / 8;
-    mapping_forget_part(lines, (size_t)(n * p->n_in * bits / 8));
+    const uint8_t *lines = p->q + first * p->n_in * p->bits / 8;
+    mapping_forget_part(lines, (size_t)(n * p->n_in * p->bits / 8));
 }
 
 /* Every row of a turned matrix is made of all of it: what is given back are the two before, where threads that were
@@ -327,14 +333,14 @@ void packed_forget_rows(const packed_weight *p, uint64_t first, uint64_t n)
 {
     if (p->layout == PACKED_TURNED) {
         uint64_t matrix = first / p->n_rows, begin = matrix > 2 ? matrix - 2 : 0, end = (first + n) / p->n_rows;
-        forget_lines(p, begin * p->n_rows, (end - begin) * p->n_rows, 8 * dtype_row_bytes(p->type, 1));
+        mapping_forget_part(p->q + begin * step_bytes(p), (size_t)(end - begin) * step_bytes(p));
     } else if (p->n_zip) {
         for (uint64_t done = 0, some; done < n; done += some) {
             uint64_t left = p->n_zip / 2 - (first + done) % (p->n_zip / 2);
             some = n - done < left ? n - done : left;
-            forget_lines(p, source_row(p, first + done) / 2 * 2, 2 * some, p->bits);
+            forget_lines(p, source_row(p, first + done) / 2 * 2, 2 * some);
         }
     } else if (p->layout != PACKED_GPTQ && p->layout != PACKED_AWQ) {
-        forget_lines(p, first, n, p->bits);
+        forget_lines(p, first, n);
     }
 }

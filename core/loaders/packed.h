@@ -25,7 +25,8 @@ typedef struct packed_weight {
     packed_layout layout;
     dtype type;                 /* of the blocks that rows become */
     uint64_t n_in, n_out;       /* n_out: of all matrices of a stack */
-    uint64_t n_rows;            /* PACKED_TURNED: of one of them */
+    uint64_t n_rows;            /* PACKED_TURNED: of one of them … */
+    uint64_t step;              /* … and weights from one to the next; 0: of one */
     uint64_t group, group_rows; /* inputs and outputs that share a scale */
     uint32_t bits;
     bool zero_less_one; /* GPTQ: zero points are stored less 1 */

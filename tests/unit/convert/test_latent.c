@@ -23,6 +23,7 @@ typedef struct parting {
     uint32_t more_rows; /* in each head's values */
 } parting;
 
+/* As `mlxr convert` writes it: keys and values apart. */
 static const char *converted(const char *name)
 {
     static char out[520];
@@ -66,6 +67,40 @@ static void part(region *memory, const tensor *whole, const parting *p, const te
     out[0] = matrices_of(memory, region_strndup(memory, name, strlen(name)), k, NOPE, rank);
     snprintf(name, sizeof name, "blk.%u.attn_v_b.weight", layer);
     out[1] = matrices_of(memory, region_strndup(memory, name, strlen(name)), v, rank, rows);
+}
+
+/* attn_kv_b in the place of the two, as older files have it; other tensors are NULL. */
+static const tensor *join(region *memory, const model_file *file, const tensor *k)
+{
+    unsigned layer;
+    char name[64];
+    if (sscanf(k->name, "blk.%u.attn_k_b.weight", &layer) != 1 || !strstr(k->name, "attn_k_b")) {
+        return NULL;
+    }
+    snprintf(name, sizeof name, "blk.%u.attn_v_b.weight", layer);
+    const tensor *v = model_file_tensor(file, name);
+    size_t rank = (size_t)k->shape[1];
+    assert_true(v && v->type == DTYPE_F32 && v->shape[0] == rank && v->shape[1] == HEAD_V && v->shape[2] == N_HEADS);
+    assert_true(k->type == DTYPE_F32 && k->shape[0] == NOPE && k->shape[2] == N_HEADS);
+    float *values = region_array(memory, N_HEADS * (NOPE + HEAD_V) * rank, sizeof *values);
+    tensor *t = region_array(memory, 1, sizeof *t);
+    assert_true(values && t);
+    for (size_t h = 0; h < N_HEADS; h++) {
+        float *head = values + h * (NOPE + HEAD_V) * rank;
+        for (size_t i = 0; i < NOPE * rank; i++) {
+            head[i] = ((const float *)k->data)[(h * rank + i % rank) * NOPE + i / rank];
+        }
+        memcpy(head + NOPE * rank, (const float *)v->data + h * HEAD_V * rank, HEAD_V * rank * sizeof *head);
+    }
+    snprintf(name, sizeof name, "blk.%u.attn_kv_b.weight", layer);
+    *t = (tensor){.name = region_strndup(memory, name, strlen(name)),
+                  .type = DTYPE_F32,
+                  .n_dims = 2,
+                  .shape = {rank, N_HEADS * (NOPE + HEAD_V), 1, 1},
+                  .data = values,
+                  .row_bytes = rank * sizeof *values};
+    t->n_bytes = (size_t)t->shape[1] * t->row_bytes;
+    return t;
 }
 
 /* No other program's file tells how groups of experts are chosen. */
@@ -123,6 +158,40 @@ static const char *parted(const char *path, const parting *p)
     return out_path;
 }
 
+/* A file as it was before the two were written apart. */
+static const char *whole_of(const char *path)
+{
+    static char out_path[540];
+    static out_tensor tensors[TENSORS_MAX];
+    mlxr_error error;
+    model_file *file = NULL;
+    region memory = {0};
+    write_result written;
+    size_t n = 0;
+    gguf_out header = gguf_out_make();
+    assert_ok(model_file_open(&file, path, &error), &error);
+    for (uint64_t i = 0; i < file->n_meta; i++) {
+        if (!is_changed(file->meta[i].key) || strstr(file->meta[i].key, ".expert_group_by_best")) {
+            gguf_out_put(&header, file->meta[i].key, &file->meta[i]);
+        }
+    }
+    gguf_out_u32(&header, "deepseek2.attention.head_count_kv", N_HEADS);
+    gguf_out_u32(&header, "deepseek2.attention.key_length", NOPE + ROT);
+    gguf_out_u32(&header, "deepseek2.attention.value_length", HEAD_V);
+    for (uint64_t i = 0; i < file->n_tensors; i++) {
+        const tensor *t = &file->tensors[i], *both = join(&memory, file, t);
+        if (both || !strstr(t->name, "attn_v_b")) {
+            tensors[n++] = (out_tensor){.in = both ? both : t, .type = t->type};
+        }
+    }
+    snprintf(out_path, sizeof out_path, "%s/whole.gguf", test_temp_dir());
+    assert_ok(write_model(out_path, &header, tensors, n, &(write_options){.n_threads = 1}, &written, &error), &error);
+    gguf_out_close(&header);
+    region_close(&memory);
+    model_file_close(&file);
+    return out_path;
+}
+
 static mlxr_engine *engine_open(const char *on)
 {
     mlxr_error error;
@@ -141,14 +210,60 @@ static void keys_and_values_apart_give_the_bits_of_both_in_one(void **state)
     for (size_t b = 0; b < 2; b++) {
         mlxr_engine *engine = engine_open(backends[b]);
         for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
-            const char *whole = converted(families[f]);
+            const char *apart = converted(families[f]), *whole = whole_of(apart);
             logits_of(engine, whole, expected);
+            logits_of(engine, apart, found);
+            assert_memory_equal(expected, found, sizeof found);
             logits_of(engine, parted(whole, &(parting){0}), found);
             assert_memory_equal(expected, found, sizeof found);
             logits_of(engine, parted(whole, &(parting){.keeps_whole = true}), found);
             assert_memory_equal(expected, found, sizeof found);
         }
         mlxr_engine_close(&engine);
+    }
+}
+
+/* What llama.cpp's converter writes of the cache, and the same numbers in its two tensors. */
+static void a_converted_file_has_keys_and_values_apart(void **state)
+{
+    static const char *const types[] = {"F32", "Q8_0", NULL};
+    (void)state;
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        for (size_t t = 0; t < 3; t++) {
+            char in[512], out[540];
+            mlxr_error error;
+            model_file *file = NULL;
+            snprintf(in, sizeof in, "%s/apart-%s", test_temp_dir(), families[f]);
+            snprintf(out, sizeof out, "%s-%zu.gguf", in, t);
+            family_model_write(families[f], in);
+            const mlxr_quantize_options options = {.type = types[t], .n_threads = 2};
+            assert_ok(mlxr_quantize(in, out, &options, NULL, &error), &error);
+            assert_ok(model_file_open(&file, out, &error), &error);
+            const struct {
+                const char *key;
+                uint32_t value;
+            } numbers[] = {{"head_count_kv", 1}, {"key_length_mla", NOPE + ROT}, {"value_length_mla", HEAD_V}};
+            for (size_t i = 0; i < 3; i++) {
+                char key[64];
+                uint32_t value = 0;
+                snprintf(key, sizeof key, "deepseek2.attention.%s", numbers[i].key);
+                assert_ok(model_file_u32(file, key, &value, &error), &error);
+                assert_int_equal(value, numbers[i].value);
+            }
+            uint32_t rank = 0, k_length = 0, v_length = 0;
+            assert_ok(model_file_u32(file, "deepseek2.attention.kv_lora_rank", &rank, &error), &error);
+            assert_ok(model_file_u32(file, "deepseek2.attention.key_length", &k_length, &error), &error);
+            assert_ok(model_file_u32(file, "deepseek2.attention.value_length", &v_length, &error), &error);
+            assert_true(k_length == rank + ROT && v_length == rank);
+            for (unsigned layer = 0; layer < N_LAYERS; layer++) {
+                char name[64];
+                snprintf(name, sizeof name, "blk.%u.attn_kv_b.weight", layer);
+                assert_null(model_file_tensor(file, name));
+                snprintf(name, sizeof name, "blk.%u.attn_k_b.weight", layer);
+                assert_non_null(model_file_tensor(file, name));
+            }
+            model_file_close(&file);
+        }
     }
 }
 
@@ -183,7 +298,7 @@ static void a_part_that_is_missing_or_does_not_fit_is_named(void **state)
         {{.more_rows = 1}, "'blk.0.attn_v_b.weight' has shape [24, 17, 4, 1]; expected [24, 16, 4]"},
     };
     mlxr_engine *engine = engine_open("cpu");
-    const char *whole = converted("deepseek2");
+    const char *whole = whole_of(converted("deepseek2"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mlxr_error error;
         mlxr_model *model = NULL;
@@ -231,7 +346,7 @@ static void plans_whose_heads_do_not_fit_are_refused(void **state)
     mlxr_error error;
     mlxr_engine *engine = engine_open("cpu");
     mlxr_model *model = NULL;
-    assert_ok(mlxr_model_load(&model, engine, converted("deepseek2"), NULL, &error), &error);
+    assert_ok(mlxr_model_load(&model, engine, whole_of(converted("deepseek2")), NULL, &error), &error);
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         plan p = model->graph->plan;
         op *ops = calloc(p.n_ops, sizeof *ops), *o = ops;
@@ -257,6 +372,7 @@ static void plans_whose_heads_do_not_fit_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_converted_file_has_keys_and_values_apart),
         cmocka_unit_test(keys_and_values_apart_give_the_bits_of_both_in_one),
         cmocka_unit_test(the_scale_that_yarn_changes_is_told_as_others_tell_it),
         cmocka_unit_test(a_part_that_is_missing_or_does_not_fit_is_named),
