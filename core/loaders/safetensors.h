@@ -14,7 +14,7 @@
  *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
  *   ARCH.attention.q_lora_rank, .kv_lora_rank of latent attention
  *   ARCH.headless                         1: it has no output matrix, and ties none
- *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count
+ *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count, .dimension_sections (of m-RoPE)
  *   and those of mixers, below
  *   ARCH.rope.layers                      an array of one number a layer, 0: it does not turn
  *   ARCH.rope.scaling.type                linear, yarn, llama3 or what else config.json says
@@ -113,6 +113,7 @@ typedef struct hf_class {
     bool latent;               /* keys and values are made of kv_lora_rank numbers */
     bool mtp;                  /* a head that predicts further tokens stands apart from the layers */
     uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
+    uint8_t rope_sections[4];  /* of m-RoPE, pairs; 0s: it has none */
     double rope_theta, rope_theta_local; /* local 0: the same everywhere */
     double query_scalar;                 /* 0: head_dim */
     const char *activation_key, *activation;

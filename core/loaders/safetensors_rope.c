@@ -158,6 +158,27 @@ static void write_turned(hf_writer *w, const hf_shape *s)
     }
 }
 
+/* m-RoPE's sections: pictures have several positions, which nothing here computes, but other programs ask for it. */
+static void write_sections(hf_writer *w, const json_t *rope)
+{
+    const json_t *list = hf_member(rope, "mrope_section");
+    size_t n = json_array_size(list);
+    if (list && (n < 1 || n > 4)) {
+        hf_wrong(w, "mrope_section", "list of 1 to 4 numbers of pairs");
+        return;
+    }
+    uint8_t *sections = w->class->rope_sections[0] ? hf_add_array(w, ".rope.dimension_sections", META_I32, 4) : NULL;
+    for (size_t i = 0; i < 4 && sections; i++) {
+        const json_t *pairs = json_array_get(list, i);
+        json_int_t number = list ? json_integer_value(pairs) : w->class->rope_sections[i];
+        if (number < 0 || number > UINT8_MAX || (pairs && json_typeof(pairs) != JSON_INTEGER)) {
+            hf_wrong(w, "mrope_section", "list of 1 to 4 numbers of pairs");
+            return;
+        }
+        memcpy(sections + 4 * i, (const uint8_t[4]){(uint8_t)number}, 4);
+    }
+}
+
 /* rope_parameters (transformers 5; one set, or one for each kind of layer), or rope_theta and rope_scaling (before). */
 void hf_write_rope(hf_writer *w, const hf_shape *s)
 {
@@ -213,5 +234,6 @@ void hf_write_rope(hf_writer *w, const hf_shape *s)
     if (rope && hf_get_f64(w, rope, "llama_4_scaling_beta", &temperature)) {
         hf_add_f32(w, ".attention.temperature_scale", temperature);
     }
+    write_sections(w, rope);
     write_turned(w, s);
 }

@@ -44,6 +44,11 @@ static void check_configs(const hostile *cases, size_t n, const char *pooling)
           ", \"linear_conv_kernel_dim\": 4, \"linear_key_head_dim\": 4, \"linear_num_key_heads\": 1, "                 \
           "\"linear_num_value_heads\": 2, \"linear_value_head_dim\": 4, \"num_experts\": 4, "                          \
           "\"num_experts_per_tok\": 2, \"moe_intermediate_size\": 8, \"shared_expert_intermediate_size\": 8" more)
+#define QWEN35(more)                                                                                                   \
+    CLASS("Qwen3_5ForCausalLM", ", \"linear_conv_kernel_dim\": 4, \"linear_key_head_dim\": 4, "                        \
+                                "\"linear_num_key_heads\": 1, \"linear_num_value_heads\": 2, "                         \
+                                "\"linear_value_head_dim\": 4" more)
+#define SECTIONS(list) QWEN35(", \"rope_parameters\": {\"rope_type\": \"default\", \"mrope_section\": " list "}")
 #define GRANITE_HYBRID(more)                                                                                           \
     CLASS("GraniteMoeHybridForCausalLM",                                                                               \
           ", \"mamba_n_heads\": 4, \"mamba_n_groups\": 1, \"mamba_d_conv\": 4, \"mamba_d_state\": 4, "                 \
@@ -184,6 +189,16 @@ static void attention_and_rope_that_cannot_be_are_named(void **state)
         {CLASS("BertModel", ", \"position_embedding_type\": 1"), "'position_embedding_type' is no string"},
         {CLASS("BertModel", ", \"position_embedding_type\": \"relative_key\", \"layer_norm_eps\": []"),
          "'layer_norm_eps' is no number"},
+        {QWEN35(""), NULL},
+        {SECTIONS("[24, 20, 20]"), NULL},
+        {SECTIONS("null"), NULL},
+        {SECTIONS("[]"), "'mrope_section' is no list of 1 to 4 numbers of pairs"},
+        {SECTIONS("{}"), "'mrope_section' is no list of 1 to 4 numbers of pairs"},
+        {SECTIONS("[1, 1, 1, 1, 1]"), "'mrope_section' is no list of 1 to 4 numbers of pairs"},
+        {SECTIONS("[1, -1]"), "'mrope_section' is no list of 1 to 4 numbers of pairs"},
+        {SECTIONS("[1, 256]"), "'mrope_section' is no list of 1 to 4 numbers of pairs"},
+        {SECTIONS("[1, \"1\"]"), "'mrope_section' is no list of 1 to 4 numbers of pairs"},
+        {QWEN35(BAD_FIRST), "'vocab_size' is no whole number"},
         {LLAMA(", \"bos_token_id\": -1"), "'bos_token_id' is no token id"},
         {LLAMA(", \"bos_token_id\": 1.5"), "'bos_token_id' is no token id"},
     };
@@ -211,6 +226,28 @@ static void what_makes_a_vector_of_a_text_must_be_one_thing(void **state)
         check_configs(&(hostile){CLASS("BertModel", ""), cases[i].error}, 1, cases[i].pooling);
     }
     check_configs(&(hostile){LLAMA(BAD_FIRST), "'vocab_size' is no whole number"}, 1, "{}");
+}
+
+static void m_ropes_sections_are_what_config_json_says(void **state)
+{
+    static const struct {
+        const char *config;
+        int sections[4];
+    } cases[] = {
+        {QWEN35(""), {11, 11, 10, 0}}, {SECTIONS("[24, 20, 20]"), {24, 20, 20, 0}}, {SECTIONS("[4]"), {4, 0, 0, 0}}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        const safetensors_texts texts = {.config = view(cases[i].config)};
+        assert_ok(safetensors_open_memory(&file, &texts, no_tensors, sizeof no_tensors, &error), &error);
+        const meta_value *found = model_file_meta(file, "qwen35.rope.dimension_sections");
+        assert_true(found && found->type == META_ARRAY && found->array.n == 4);
+        for (uint64_t k = 0; k < 4; k++) {
+            assert_true(meta_array_number(&found->array, k) == cases[i].sections[k]);
+        }
+        model_file_close(&file);
+    }
 }
 
 /* ---- tensors ---- */
@@ -609,6 +646,7 @@ int main(void)
         cmocka_unit_test(mixers_that_cannot_be_are_named),
         cmocka_unit_test(attention_and_rope_that_cannot_be_are_named),
         cmocka_unit_test(what_makes_a_vector_of_a_text_must_be_one_thing),
+        cmocka_unit_test(m_ropes_sections_are_what_config_json_says),
         cmocka_unit_test(stacks_that_cannot_be_turned_are_named),
         cmocka_unit_test(rows_of_turned_stacks_are_where_they_belong),
         cmocka_unit_test(rows_are_the_same_after_their_pages_were_given_back),
