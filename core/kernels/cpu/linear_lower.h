@@ -13,10 +13,11 @@
  * so 9.
  */
 
-/* acc += 16 or 32 k of the block × tokens, whose digits begin at x, scales at units, sums to be taken back at minus. */
-INLINE void multiply_lower(int bits, int shift, int n, int n_panels, int n_words, const uint8_t *const w[],
+/* acc += 16 or 32 k of the block × tokens, whose digits begin at x, scales at units, sums to be taken back at minus; of
+ * blocks with one minimum that, too. */
+INLINE void multiply_lower(int kind, int bits, int shift, int n, int n_panels, int n_words, const uint8_t *const w[],
                            const uint8_t *const scale[], const uint8_t *x, const uint8_t *minus, const uint8_t *units,
-                           float *acc)
+                           const uint8_t *scaled_sums, float *acc)
 {
     vint sum[WORDS_TOKENS][WORDS_PANELS], start[WORDS_TOKENS];
     UNROLL
@@ -52,7 +53,11 @@ INLINE void multiply_lower(int bits, int shift, int n, int n_panels, int n_words
         for (int p = 0; p < n_panels; p++) {
             float *a = acc + (t * WORDS_PANELS + p) * ROWS;
             vint total = LOWER_NARROW(bits) ? lower_widen(start[t], sum[t][p]) : sum[t][p];
-            v_put_floats(a, v_fma(v_from_int(total), v_mul(v_get_floats(scale[p]), unit), v_get_floats(a)));
+            vflt value = v_fma(v_from_int(total), v_mul(v_get_floats(scale[p]), unit), v_get_floats(a));
+            if (kind == MIN) {
+                value = v_fma(v_get_floats(scale[p] + VECTOR), v_floats(float_at(scaled_sums + 4 * t)), value);
+            }
+            v_put_floats(a, value);
         }
     }
 }
@@ -72,17 +77,18 @@ INLINE void lower_pass(int kind, int bits, int shift, int n_panels, int T, int f
         const uint8_t *x = record + first * Q16_BLOCK, *words = record + T * Q16_BLOCK + 4 * first;
         const uint8_t *units = words + Q16_UNIT * T * 4, *minus = words + Q16_MINUS_SUM * T * 4;
         const uint8_t *low = words + Q16_MINUS_LOW * T * 4, *high = words + Q16_MINUS_HIGH * T * 4;
+        const uint8_t *scaled_sums = words + Q16_SCALED_SUM * T * 4;
         const uint8_t *const w[2] = {panel, panel + panel_bytes};
         const uint8_t *const half[2] = {w[0] + 4 * VECTOR, w[1] + 4 * VECTOR};
         const uint8_t *const scale[2] = {w[0] + 8 * VECTOR, w[1] + 8 * VECTOR};
         const uint8_t *const scale_high[2] = {scale[0] + VECTOR, scale[1] + VECTOR};
         if (kind & HALVES) {
-            multiply_lower(bits, shift, n, n_panels, 4, w, scale, x, low, units, acc);
-            multiply_lower(bits, shift, n, n_panels, 4, half, scale_high, x + 16, high, units, acc);
+            multiply_lower(kind, bits, shift, n, n_panels, 4, w, scale, x, low, units, scaled_sums, acc);
+            multiply_lower(kind, bits, shift, n, n_panels, 4, half, scale_high, x + 16, high, units, scaled_sums, acc);
         } else {
-            multiply_lower(bits, shift, n, n_panels, 8, w, scale, x, minus, units, acc);
+            multiply_lower(kind, bits, shift, n, n_panels, 8, w, scale, x, minus, units, scaled_sums, acc);
         }
-        if (kind & MIN) {
+        if (kind == (MIN | HALVES)) {
             add_minima(kind, T, n, n_panels, scale, words, acc);
         }
         for (size_t i = 0; i < far_step; i += 64) {
