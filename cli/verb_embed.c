@@ -87,7 +87,8 @@ static int print_object(const float *vectors, size_t n, uint32_t n_dims, size_t 
                                 (json_int_t)n_tokens));
 }
 
-static int embed(const options *o, const session *s, const texts *t)
+/* began: before the texts were tokenised, which is counted as theirs */
+static int embed(const options *o, const session *s, const texts *t, double began)
 {
     mlxr_error error;
     mlxr_embed_info info = mlxr_embed_info_get(s->model);
@@ -99,9 +100,8 @@ static int embed(const options *o, const session *s, const texts *t)
     if (!info.intended) {
         print_note("this model was not made for embeddings: they are the mean of its last hidden states");
     }
-    double begin = now_seconds();
     mlxr_status status = mlxr_embed(s->engine, s->model, t->inputs, t->n, 0, vectors, &error);
-    double took = now_seconds() - begin;
+    double took = now_seconds() - began;
     int exit_code = EXIT_FAILED;
     if (status == MLXR_OK) {
         exit_code = o->json ? print_object(vectors, t->n, info.n_dims, t->n_tokens)
@@ -138,8 +138,9 @@ int verb_embed(options *o)
         n_text = strlen(text);
     }
     int code = session_open(&s, o, o->args[0], true);
+    double begin = now_seconds();
     if (code == EXIT_OK) {
-        code = read_texts(&t, &s, text, n_text, lines) ? embed(o, &s, &t) : EXIT_FAILED;
+        code = read_texts(&t, &s, text, n_text, lines) ? embed(o, &s, &t, begin) : EXIT_FAILED;
     }
     free_texts(&t);
     session_close(&s);

@@ -109,16 +109,29 @@ static void unpack_token(const linear_input *in, uint32_t token, double *x)
             int16_t word = 0;
             const uint8_t *of_block = at.q + k / Q16_BLOCK * at.record, *digits = of_block + k % Q16_BLOCK;
             memcpy(&unit, at.words + k / Q16_BLOCK * at.record + Q16_UNIT * at.word, sizeof unit);
-            if (in->format == LINEAR_W16) {
-                memcpy(&word, of_block + 2 * (k % Q16_BLOCK / 4 * 4 + place[k % 4]), sizeof word);
+            if (in->format == LINEAR_Q16) {
+                word = (int16_t)(256 * (int8_t)digits[0] + (int8_t)digits[Q16_BLOCK]);
             } else if (in->format == LINEAR_Q8) {
                 word = (int8_t)digits[0];
             } else {
-                word = (int16_t)(256 * (int8_t)digits[0] + (int8_t)digits[Q16_BLOCK]);
+                memcpy(&word, of_block + 2 * (k % Q16_BLOCK / 4 * 4 + place[k % 4]), sizeof word);
             }
             x[k] = (double)unit * word;
         }
     }
+}
+
+/* By how much rounding 32 weights to words can change their sum with x: half a unit each. The unit lets magnitudes add
+ * up to 131,000, the largest be 32,767. */
+static double word_error(const float *w, const double *x)
+{
+    double largest = 0, weights = 0, inputs = 0;
+    for (uint32_t k = 0; k < Q16_BLOCK; k++) {
+        largest = fmax(largest, fabs((double)w[k]));
+        weights += fabs((double)w[k]);
+        inputs += fabs(x[k]);
+    }
+    return 0.5 * inputs * fmax(largest / 32767, weights / 131000);
 }
 
 static void fill_output(check *c, problem *p, bool add, uint32_t begin, uint32_t end)
@@ -161,6 +174,9 @@ static void compare(check *c, const problem *p, bool add, uint32_t begin, uint32
                           (codec_table_has(p->type) && p->packed.format == LINEAR_F32);
             double steps = floats ? (double)p->n_in : (double)p->n_in / 8;
             double bound = (bound_fixed + bound_steps * steps) * 0x1p-23 * terms + 1e-30;
+            for (uint32_t k = 0; k < p->n_in && p->packed.format == LINEAR_W15; k += Q16_BLOCK) {
+                bound += word_error(w + k, x + (size_t)t * p->n_in + k);
+            }
             double ratio = fabs((double)value - sum) / bound;
             worst = ratio <= worst ? worst : ratio; /* NaN becomes the worst */
         }
@@ -272,49 +288,64 @@ static void keeps_nan(check *c, const linear_kernels *kernels, problem *p)
     pack_all(p, kernels);
 }
 
-static void run_table(check *c, const linear_kernels *kernels, bool rounded)
+/* All checks of one type, whose rows have multiples of `grain` elements; `rounded`: the table is linear_round's. */
+static void run_type(check *c, const linear_kernels *kernels, dtype id, uint32_t grain, bool rounded)
 {
     static const uint32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 24, 31, 65};
+    bool vector = strcmp(kernels->isa[id], "scalar") != 0, single = dtype_find(id)->block_size == 1;
+    int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
+    for (int i = 0; i < n; i++) {
+        uint32_t n_blocks = 1 + check_below(c, grain == 1 ? 200 : grain != 32 ? 6 : check_below(c, 4) ? 40 : 100);
+        uint32_t n_out = check_below(c, 4) ? 1 + check_below(c, 70) : 16 * (1 + check_below(c, 12));
+        weights_kind kind = check_below(c, 2) ? WEIGHTS_RANDOM : (weights_kind)check_below(c, WEIGHTS_KIND_COUNT);
+        problem p = problem_make(c, kernels, id, n_blocks * grain, n_out,
+                                 tokens[check_below(c, sizeof tokens / sizeof *tokens)], kind);
+        matches_plain_loops(c, kernels, &p);
+        same_bits_alone(c, kernels, &p);
+        same_bits_as_least_set(c, kernels, &p, rounded);
+        keeps_nan(c, kernels, &p);
+        problem_close(&p);
+    }
+    if (vector && single) { /* several groups of rows, parts of k and tiles of many tokens */
+        problem p = problem_make(c, kernels, id, 1120, 203, 29, WEIGHTS_RANDOM);
+        matches_plain_loops(c, kernels, &p);
+        same_bits_alone(c, kernels, &p);
+        problem_close(&p);
+    }
+    if (vector && !c->quick) { /* several groups of panels, and one panel larger than the scratch of a group */
+        problem p = problem_make(c, kernels, id, 2048, 200, 9, WEIGHTS_RANDOM);
+        matches_plain_loops(c, kernels, &p);
+        problem_close(&p);
+        p = problem_make(c, kernels, id, 16384, 33, 9, WEIGHTS_RANDOM);
+        matches_plain_loops(c, kernels, &p);
+        same_bits_alone(c, kernels, &p);
+        problem_close(&p);
+    }
+}
+
+static void run_table(check *c, const linear_kernels *kernels, bool rounded)
+{
     for (uint32_t id = 0; id < LINEAR_TYPES; id++) {
         const dtype_info *info = dtype_find(id);
-        if (!info || (c->type && strcmp(c->type, info->name) != 0)) {
-            continue;
+        if (info && (!c->type || strcmp(c->type, info->name) == 0) &&
+            strcmp(kernels->isa[id], c->set) == 0 && /* checked with the set it is from */
+            (!rounded || kernels->rounded[id] != LINEAR_F32)) {
+            run_type(c, kernels, (dtype)id, (uint32_t)info->block_size, rounded);
         }
-        if (strcmp(kernels->isa[id], c->set) != 0 || (rounded && kernels->rounded[id] == LINEAR_F32)) {
-            /* checked with the set it is from */
-            continue;
-        }
-        bool vector = strcmp(kernels->isa[id], "scalar") != 0;
-        int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
-        for (int i = 0; i < n; i++) {
-            uint32_t n_blocks = 1 + check_below(c, info->block_size == 1    ? 200
-                                                   : info->block_size != 32 ? 6
-                                                   : check_below(c, 4)      ? 40
-                                                                            : 100);
-            uint32_t n_out = check_below(c, 4) ? 1 + check_below(c, 70) : 16 * (1 + check_below(c, 12));
-            weights_kind kind = check_below(c, 2) ? WEIGHTS_RANDOM : (weights_kind)check_below(c, WEIGHTS_KIND_COUNT);
-            problem p = problem_make(c, kernels, (dtype)id, n_blocks * info->block_size, n_out,
-                                     tokens[check_below(c, sizeof tokens / sizeof *tokens)], kind);
-            matches_plain_loops(c, kernels, &p);
-            same_bits_alone(c, kernels, &p);
-            same_bits_as_least_set(c, kernels, &p, rounded);
-            keeps_nan(c, kernels, &p);
-            problem_close(&p);
-        }
-        if (vector && info->block_size == 1) { /* several groups of rows, parts of k and tiles of many tokens */
-            problem p = problem_make(c, kernels, (dtype)id, 1120, 203, 29, WEIGHTS_RANDOM);
-            matches_plain_loops(c, kernels, &p);
-            same_bits_alone(c, kernels, &p);
-            problem_close(&p);
-        }
-        if (vector && !c->quick) { /* several groups of panels, and one panel larger than the scratch of a group */
-            problem p = problem_make(c, kernels, (dtype)id, 2048, 200, 9, WEIGHTS_RANDOM);
-            matches_plain_loops(c, kernels, &p);
-            problem_close(&p);
-            p = problem_make(c, kernels, (dtype)id, 16384, 33, 9, WEIGHTS_RANDOM);
-            matches_plain_loops(c, kernels, &p);
-            same_bits_alone(c, kernels, &p);
-            problem_close(&p);
+    }
+}
+
+static void run_words(check *c)
+{
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16};
+    linear_kernels kernels;
+    linear_init(&kernels, c->features);
+    if (!linear_use_words(&kernels) || strcmp(kernels.word_isa, c->set) != 0) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (!c->type || strcmp(c->type, dtype_find(types[i])->name) == 0) {
+            run_type(c, &kernels, types[i], Q16_BLOCK, false);
         }
     }
 }
@@ -326,6 +357,7 @@ static void run(check *c)
     run_table(c, &kernels, false);
     linear_round(&kernels);
     run_table(c, &kernels, true);
+    run_words(c);
 }
 
 const check_suite check_linear = {"linear", run, check_linear_bench, true};

@@ -36,6 +36,7 @@ typedef enum linear_format {
     LINEAR_Q16,  /* 16 bits as two int8 digits, with one f32 scale for 32 elements */
     LINEAR_W16,  /* the same integers as words: with them, and so with the results, nothing else changes */
     LINEAR_Q8,   /* integers of 8 bits: the lower digits of a LINEAR_Q16 whose higher ones are all zero */
+    LINEAR_W15,  /* words of 15 bits, likewise with a scale, for float weights that are made words, too */
     LINEAR_FORMAT_COUNT,
 } linear_format;
 
@@ -77,6 +78,8 @@ typedef struct linear_kernels {
      * are), and their packers. */
     linear_format rounded[LINEAR_TYPES];
     linear_pack_fn *pack_rounded[LINEAR_FORMAT_COUNT];
+    linear_rows_fn *word_rows; /* float weights as words, see linear_use_words; NULL: no set has it */
+    const char *word_isa;
 } linear_kernels;
 
 /* Fills the table for these features (0: scalar, which reads f32 inputs and accumulates in double: the definition of
@@ -86,6 +89,12 @@ void linear_init(linear_kernels *kernels, cpu_features features);
  * of 2⁻⁸ of each block's largest value. Types that read floats are left as they are. All instruction sets and batches
  * still give the same bits. */
 void linear_round(linear_kernels *kernels);
+
+/* F32 and F16 weights shall be multiplied as integers of about 15 bits with a scale for 32 of them, as inputs are,
+ * whatever the number of tokens: twice as many products an instruction as in floats, and a result's error of about 1e-4
+ * of its size instead of 1e-6. False, and nothing is changed: these features have no such kernel. Rows must be whole
+ * blocks of 32 elements. */
+bool linear_use_words(linear_kernels *kernels);
 
 /* What an input of so many tokens must be packed to for weights of this type. */
 static inline linear_format linear_format_for(const linear_kernels *kernels, dtype type, uint32_t n_tokens)

@@ -79,9 +79,9 @@ static void run_group(const panel_path *k, uint32_t panel_rows, const linear_wei
 void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, const linear_input *input,
                        const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
 {
-    const panel_path *k = input->format == LINEAR_W16  ? &kernel->words
+    const panel_path *k = input->format == LINEAR_Q16  ? &kernel->digits
                           : input->format == LINEAR_Q8 ? &kernel->digit
-                                                       : &kernel->digits;
+                                                       : &kernel->words;
     size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes, tile_bytes = k->n_panels * panel_bytes;
     uint8_t *panels = scratch, *copy = panels + (tile_bytes > PANELS_BYTES ? tile_bytes : PANELS_BYTES);
     if (input->format == LINEAR_Q16 && input->n_tokens <= PANEL_DIRECT && kernel->direct[input->n_tokens]) {

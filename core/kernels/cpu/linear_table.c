@@ -35,6 +35,17 @@ void linear_round(linear_kernels *kernels)
     }
 }
 
+bool linear_use_words(linear_kernels *kernels)
+{
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16};
+    for (size_t i = 0; i < sizeof types / sizeof *types && kernels->word_rows; i++) {
+        kernels->few[types[i]] = kernels->many[types[i]] = LINEAR_W15;
+        kernels->rows[types[i]] = kernels->word_rows;
+        kernels->isa[types[i]] = kernels->word_isa;
+    }
+    return kernels->word_rows != NULL;
+}
+
 size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in)
 {
     uint64_t bytes, per_token = 0;
@@ -47,6 +58,7 @@ size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in
         break;
     case LINEAR_Q16:
     case LINEAR_W16:
+    case LINEAR_W15:
     case LINEAR_Q8:
         per_token = ((uint64_t)n_in + Q16_BLOCK - 1) / Q16_BLOCK * q16_record_bytes(format);
         break;
@@ -86,7 +98,7 @@ size_t linear_scratch_bytes(uint32_t n_in)
     const size_t panels = 256 * 1024;
     size_t blocks = ((size_t)n_in + 31) / 32;
     size_t panel = 2 * blocks * (1024 + 4 * 64);
-    size_t rows = 16 * (blocks * 37 + 64);
+    size_t rows = 16 * (blocks * 32 * sizeof(float) + 64);
     size_t decoded = (size_t)n_in * sizeof(float);
     size_t bytes = (panel > panels ? panel : panels) + rows + decoded + 4096;
     return (bytes + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;

@@ -21,6 +21,7 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features)
     }
     if (features & CPU_AVX512_VNNI) {
         linear_table_avx512vnni(kernels);
+        linear_table_words_avx512vnni(kernels);
     }
     if (features & CPU_AVX512_BF16) {
         linear_table_float_avx512bf16(kernels);

@@ -87,6 +87,16 @@ static uint32_t choose_rows(const program *prog)
     return rows < PROGRAM_ROWS_LEAST ? PROGRAM_ROWS_LEAST : rows > PROGRAM_ROWS_MAX ? PROGRAM_ROWS_MAX : (uint32_t)rows;
 }
 
+/* Are all matrices' rows as long as linear_use_words wants them? */
+static bool whole_blocks(const plan *p)
+{
+    bool whole = true;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        whole = whole && (p->ops[i].kind != OP_LINEAR || p->ops[i].weight->shape[0] % 32 == 0);
+    }
+    return whole;
+}
+
 mlxr_status program_open(program **out, const plan *p, const backend_options *options, mlxr_error *error)
 {
     mlxr_status status = plan_check(p, error);
@@ -102,6 +112,9 @@ mlxr_status program_open(program **out, const plan *p, const backend_options *op
     prog->n_threads = options->n_threads;
     prog->ops = options->scalar ? ops_table_scalar() : ops_table_make(options->features);
     linear_init(&prog->linear, options->scalar ? 0 : options->features);
+    if (p->both_ways && whole_blocks(p)) {
+        linear_use_words(&prog->linear);
+    }
     prog->rounded = prog->linear;
     if (options->activation_bits == 8) {
         linear_round(&prog->rounded);

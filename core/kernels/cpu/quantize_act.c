@@ -35,14 +35,30 @@ static void put_f32(uint8_t *p, float value)
     memcpy(p, &value, sizeof value);
 }
 
+/* Magnitudes are compared as bits: infinity and, above it, NaN win and end up in the scale. */
+static uint32_t largest_magnitude(const float *src)
+{
+    uint32_t largest = 0;
+    for (unsigned i = 0; i < Q16_BLOCK; i++) {
+        uint32_t magnitude = float_to_bits(src[i]) & 0x7fffffffu;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+static void put_word(uint8_t *to, unsigned i, int32_t value)
+{
+    static const unsigned place[4] = {0, 2, 1, 3};
+    int16_t word = (int16_t)value;
+    memcpy(to + 2 * (i / 4 * 4 + place[i % 4]), &word, sizeof word);
+}
+
 static void put_digits(uint8_t *to, unsigned i, int32_t high, int32_t low, linear_format format)
 {
     if (format == LINEAR_Q8) {
         to[i] = (uint8_t)low;
     } else if (format == LINEAR_W16) {
-        static const unsigned place[4] = {0, 2, 1, 3};
-        int16_t value = (int16_t)(256 * high + low);
-        memcpy(to + 2 * (i / 4 * 4 + place[i % 4]), &value, sizeof value);
+        put_word(to, i, 256 * high + low);
     } else {
         to[i] = (uint8_t)high;
         to[Q16_BLOCK + i] = (uint8_t)low;
@@ -54,12 +70,7 @@ static void quantize(const linear_input *input, uint32_t token, const float *src
 {
     q16_place at = q16_find(input, token);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++, src += Q16_BLOCK) {
-        /* Magnitudes are compared as bits: infinity and, above it, NaN win and end up in the scale. */
-        uint32_t largest = 0;
-        for (unsigned i = 0; i < Q16_BLOCK; i++) {
-            uint32_t magnitude = float_to_bits(src[i]) & 0x7fffffffu;
-            largest = magnitude > largest ? magnitude : largest;
-        }
+        uint32_t largest = largest_magnitude(src);
         float max = float_from_bits(largest);
         bool tiny = max < Q16_TINY;
         bool finite = largest < 0x7f800000u;
@@ -95,4 +106,19 @@ void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const fl
 void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, const float *src)
 {
     quantize(input, token, src, Q8_MOST);
+}
+
+void quantize_act_w15_scalar(const linear_input *input, uint32_t token, const float *src)
+{
+    q16_place at = q16_find(input, token);
+    for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++, src += Q16_BLOCK) {
+        uint32_t largest = largest_magnitude(src);
+        float max = float_from_bits(largest);
+        bool tiny = max < Q16_TINY, finite = largest < 0x7f800000u;
+        float inverse = tiny || !finite ? 0.0f : W15_MOST / max;
+        for (unsigned i = 0; i < Q16_BLOCK; i++) {
+            put_word(at.q + b * at.record, i, finite ? (int32_t)lrintf(src[i] * inverse) : 1);
+        }
+        put_f32(at.words + b * at.record + Q16_UNIT * at.word, tiny ? 0.0f : max * (1.0f / W15_MOST));
+    }
 }

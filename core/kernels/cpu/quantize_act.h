@@ -25,6 +25,9 @@
  * Words are the integers 256 q + r in the order k = 0 2 1 3 | 4 6 5 7 | …, see linear_words.h.
  *
  * No sum over a block leaves 32 bits: 32 × 255 × (256 × 127 + 127) < 2^28.
+ *
+ * Words of 15 bits lie as those of 16 do, with their unit alone. They meet float weights that were made integers of up
+ * to 16 bits such that the magnitudes of a row's 32 add up to less than 2^17: 16383 × 2^17 < 2^31.
  */
 #ifndef MLXR_KERNELS_CPU_QUANTIZE_ACT_H
 #define MLXR_KERNELS_CPU_QUANTIZE_ACT_H
@@ -36,6 +39,7 @@
 #define Q16_RECORD_BYTES 84 /* a token's part of a record */
 #define Q16_MOST 32512.0f   /* 256 × 127: what the largest magnitude of a block becomes */
 #define Q8_MOST 127.0f      /* the same of inputs that are rounded to 8 bits */
+#define W15_MOST 16383.0f   /* of words that meet words */
 #define Q16_TINY 0x1p-100f  /* blocks whose largest magnitude is below become zero */
 
 enum { Q16_UNIT, Q16_SCALED_SUM, Q16_MINUS_SUM, Q16_MINUS_LOW, Q16_MINUS_HIGH };
@@ -85,6 +89,7 @@ void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const fl
 void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src);
 /* Rounded to 8 bits, in any of the three formats of integers. */
 void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, const float *src);
+void quantize_act_w15_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_f32(const linear_input *input, uint32_t token, const float *src);
 

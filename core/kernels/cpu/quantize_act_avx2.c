@@ -67,9 +67,9 @@ static inline void put_lower(uint8_t *to, const digits *low, const digits *high)
 }
 
 /* Fours come out as 0 2 | 1 3; in each, the middle two change places. */
-static inline void put_words(uint8_t *to, const digits *d)
+static inline void put_words(uint8_t *to, __m256i words)
 {
-    __m256i in_order = _mm256_permute4x64_epi64(d->word, _MM_SHUFFLE(3, 1, 2, 0));
+    __m256i in_order = _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0));
     __m256i low = _mm256_shufflelo_epi16(in_order, _MM_SHUFFLE(3, 1, 2, 0));
     _mm256_storeu_si256((void *)to, _mm256_shufflehi_epi16(low, _MM_SHUFFLE(3, 1, 2, 0)));
 }
@@ -95,8 +95,8 @@ static inline void pack_block(linear_format format, float most, const float *src
     if (format == LINEAR_Q8) {
         put_lower(to, &low, &high);
     } else if (format == LINEAR_W16) {
-        put_words(to, &low);
-        put_words(to + Q16_BLOCK, &high);
+        put_words(to, low.word);
+        put_words(to + Q16_BLOCK, high.word);
     } else {
         put_digits(to, &low, &high);
     }
@@ -148,6 +148,30 @@ static void quantize_act_q8_avx2(const linear_input *input, uint32_t token, cons
     quantize(LINEAR_Q8, Q8_MOST, input, token, src);
 }
 
+static void quantize_act_w15_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    q16_place at = q16_find(input, token);
+    for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++, src += Q16_BLOCK) {
+        __m256 x[4];
+        __m256i rounded[4];
+        for (int i = 0; i < 4; i++) {
+            x[i] = _mm256_loadu_ps(src + 8 * i);
+        }
+        uint32_t largest = largest_magnitude(x);
+        float max = float_from_bits(largest);
+        bool tiny = max < Q16_TINY, finite = largest < 0x7f800000u;
+        float inverse = tiny || !finite ? 0.0f : W15_MOST / max;
+        for (int i = 0; i < 4; i++) {
+            rounded[i] = finite ? _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)))
+                                : _mm256_set1_epi32(1);
+        }
+        uint8_t *to = at.q + b * at.record;
+        put_words(to, _mm256_packs_epi32(rounded[0], rounded[1]));
+        put_words(to + Q16_BLOCK, _mm256_packs_epi32(rounded[2], rounded[3]));
+        put_float(at.words + b * at.record + Q16_UNIT * at.word, tiny ? 0.0f : max * (1.0f / W15_MOST));
+    }
+}
+
 /* As bf16_from_float: round to nearest even, NaN stays NaN. */
 static void quantize_act_bf16_avx2(const linear_input *input, uint32_t token, const float *src)
 {
@@ -174,6 +198,7 @@ void linear_table_pack_avx2(linear_kernels *kernels)
     kernels->pack[LINEAR_Q16] = quantize_act_q16_avx2;
     kernels->pack[LINEAR_W16] = quantize_act_w16_avx2;
     kernels->pack[LINEAR_Q8] = quantize_act_q8_avx2;
+    kernels->pack[LINEAR_W15] = quantize_act_w15_avx2;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_avx2;
     kernels->pack_rounded[LINEAR_Q16] = quantize_act_q16_rounded_avx2;
     kernels->pack_rounded[LINEAR_W16] = quantize_act_w16_rounded_avx2;
