@@ -148,6 +148,9 @@ FAMILIES = {
         layer_norm_epsilon=float(np.float32(2e-3)), rms_norm_eps=None, n_routed_experts=6, num_experts_per_tok=2,
         moe_intermediate_size=40, moe_shared_expert_intermediate_size=56, moe_latent_size=28)),
     "bert": ("BertConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), eos_token_id=None)),
+    # All inputs are whole blocks of 32, which the CPU multiplies as 16-bit words where it can.
+    "bert-blocks": ("BertConfig", dict(hidden_size=64, intermediate_size=160, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
+                                       eos_token_id=None)),
     "xlm-roberta": ("XLMRobertaConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
                                              max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1)),
     "deepseek2-lite": ("DeepseekV2Config", dict(
