@@ -2,12 +2,11 @@
 //
 // The daemon and its chat are real; the answer is not a model's, which would not hold that speed on every machine: a server between page
 // and daemon makes it, and passes all else on.
-import { createServer, request as ask, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { request as ask, type ServerResponse } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CDPSession } from 'playwright-core';
 import type { UiChat, UiExport, UiMessage, UiStarted } from '@/api/schema';
-import { askIn, MODEL, request, stage } from './support';
+import { askIn, MODEL, request, serving, stage } from './support';
 
 const TOKENS = 200_000;
 const CHARACTERS_A_TOKEN = 4;
@@ -67,7 +66,7 @@ describe('a conversation of 200,000 tokens', () => {
     answer.on('close', () => clearInterval(timer));
   }
 
-  const between = createServer((asked: IncomingMessage, answer: ServerResponse) => {
+  const between = serving((asked, answer) => {
     const path = asked.url ?? '';
     if (asked.method === 'POST' && path.endsWith('/generations')) {
       const at = { created_ms: 1, modified_ms: 1, revision: 1, attachments: [], reasoning: '', tool_calls: null, tool_call_id: null, parameters: null, stats: null };
@@ -92,7 +91,6 @@ describe('a conversation of 200,000 tokens', () => {
   });
 
   beforeAll(async () => {
-    await new Promise<void>((done) => between.listen(0, '127.0.0.1', done));
     const messages = Array.from({ length: TURNS }, (_, turn) => ({
       id: turn + 1,
       ...(turn ? { parent: turn } : {}),
@@ -104,14 +102,10 @@ describe('a conversation of 200,000 tokens', () => {
     expect(messages.reduce((sum, { content }) => sum + content.length, 0)).toBeGreaterThan(TOKENS * CHARACTERS_A_TOKEN);
     const made = await request<UiChat>(watched.page, 'POST', '/ui-api/import', { chat: whole });
     chat = await request<UiChat>(watched.page, 'GET', `/ui-api/chats/${made.id}`);
-    await watched.page.goto(`http://127.0.0.1:${(between.address() as AddressInfo).port}/chat/${chat.id}`);
+    await watched.page.goto(`${between.url}/chat/${chat.id}`);
     heap = await watched.page.context().newCDPSession(watched.page);
   });
-  afterAll(() => {
-    end();
-    between.closeAllConnections();
-    between.close();
-  });
+  afterAll(() => end());
 
   const bytes = async (): Promise<number> => {
     await heap.send('HeapProfiler.collectGarbage');
