@@ -58,7 +58,7 @@ const option_spec option_table[] = {
     {"grammar", 0, OPTION_FILE, AT(grammar), GROUP_GRAMMAR, "FILE", "answers are sentences of this GBNF grammar"},
     {"schema", 0, OPTION_FILE, AT(schema), GROUP_GRAMMAR, "FILE", "answers are JSON that this JSON Schema describes"},
     {"draft", 0, OPTION_DRAFT, AT(draft), GROUP_DRAFT, "MODEL",
-     "guess ahead: a smaller model, ngram, or mtp, its own head; same results"},
+     "guess ahead: smaller model, ngram, or mtp (its head); same results"},
     {"draft", 0, OPTION_TEXT, AT(draft), GROUP_SERVE, "ngram|mtp|none",
      "guess ahead in answers whose request does not say [none]"},
     {"draft-max", 0, OPTION_U32, AT(n_draft_max), GROUP_DRAFT, "N", "the longest guess, 1 to 15 [8]"},
