@@ -290,6 +290,7 @@ static void check_random_problem(check *c, const attend_kernels *kernels, bool d
     uint32_t start = check_below(c, 3) ? check_below(c, 400) : 0;
     uint32_t n_rows = 1 + (check_below(c, 2) ? check_below(c, 3) : check_below(c, 70));
     a.window = check_below(c, 3) == 0 ? 1 + check_below(c, deep ? 3000 : 200) : 0;
+    a.first = !a.window && check_below(c, 3) == 0 ? 1 + check_below(c, 40) : 0;
     if (deep) {
         start = check_below(c, 4 * ATTEND_GROUP * ATTEND_BLOCK);
         n_rows = 1 + check_below(c, 12);

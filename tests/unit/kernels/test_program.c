@@ -449,12 +449,18 @@ MUTATION(state_of_attention, find_op(t, OP_SCAN)->state.kv_group = 0)
 MUTATION(attention_over_states, find_op(t, OP_ATTEND)->attend.kv_group = 1)
 MUTATION(state_without_decay, find_op(t, OP_SCAN)->weight = NULL)
 MUTATION(rows_taken_too_early, t->ops[1] = *find_op(t, OP_TAKE_ROWS))
+MUTATION(carried_by_nobody, *find_op(t, OP_ADD) = (op){.kind = OP_STORE, .src = SLOT_X, .width = 64})
+MUTATION(carried_narrow, t->p.carried = 63; t->ops[1] = (op){.kind = OP_LOAD, .dst = SLOT_N, .width = 64})
+MUTATION(late_window, find_op(t, OP_ATTEND)->attend.first = 1; find_op(t, OP_ATTEND)->attend.window = 3)
 #define ROW(label) {#label, mutate_##label}
 
 static void malformed_plans_are_refused_in_words(void **state)
 {
     (void)state;
     static const mutation mutations[] = {ROW(no_weight),
+                                         ROW(carried_by_nobody),
+                                         ROW(carried_narrow),
+                                         ROW(late_window),
                                          ROW(no_table),
                                          ROW(weight_too_narrow),
                                          ROW(weight_too_short),
