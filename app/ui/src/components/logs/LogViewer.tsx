@@ -1,11 +1,9 @@
-import { useVirtualizer } from '@tanstack/react-virtual';
-import { useDeferredValue, useEffect, useRef, useState } from 'react';
+import { useDeferredValue, useEffect, useState } from 'react';
 import { controlClass, Select } from '@/components/ui/Select';
+import { TailList } from '@/components/TailList';
 import { useT } from '@/i18n';
 import { LEVELS, useLogs } from '@/stores/logs';
 import { LogEntry } from './LogEntry';
-
-const NEAR_PX = 60;
 
 /** The tail of the daemon's log: only what is in sight is in the page; stays at the end unless somebody scrolls up. */
 export default function LogViewer() {
@@ -15,8 +13,6 @@ export default function LogViewer() {
   const [text, setText] = useState(filter.text);
   const [opened, setOpened] = useState<ReadonlySet<number>>(new Set());
   const wanted = useDeferredValue(text);
-  const scroller = useRef<HTMLDivElement>(null);
-  const atEnd = useRef(true);
 
   useEffect(() => {
     const gone = new AbortController();
@@ -29,19 +25,6 @@ export default function LogViewer() {
     if (now.text !== wanted) setFilter({ ...now, text: wanted });
   }, [wanted, setFilter]);
 
-  // eslint-disable-next-line react-hooks/incompatible-library
-  const virtual = useVirtualizer({
-    count: shown.length,
-    getScrollElement: () => scroller.current,
-    estimateSize: () => 26,
-    overscan: 12,
-    getItemKey: (at) => shown.at(at)?.seq ?? at,
-  });
-  const total = virtual.getTotalSize();
-  useEffect(() => {
-    const element = scroller.current;
-    if (element && atEnd.current) element.scrollTop = element.scrollHeight;
-  }, [total, version]);
   const toggle = (seq: number) => {
     const next = new Set(opened);
     if (!next.delete(seq)) next.add(seq);
@@ -81,36 +64,21 @@ export default function LogViewer() {
         </span>
       </div>
       {error && <p className="text-danger">{error}</p>}
-      <div
-        ref={scroller}
-        role="log"
-        aria-label={t('nav.logs')}
-        tabIndex={0}
-        className="min-h-0 grow overflow-auto rounded-lg border border-line bg-raised"
-        onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
-          atEnd.current = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+      <TailList
+        label={t('nav.logs')}
+        count={shown.length}
+        estimatePx={26}
+        overscan={12}
+        keyOf={(at) => shown.at(at)?.seq ?? at}
+        version={version}
+        className="overflow-auto rounded-lg border border-line bg-raised"
+        row={(at) => {
+          const line = shown.at(at);
+          return line && <LogEntry line={line} open={opened.has(line.seq)} onToggle={() => toggle(line.seq)} />;
         }}
       >
         {shown.length === 0 && <p className="p-6 text-center text-muted">{t('logs.nothing')}</p>}
-        <div className="relative w-full" style={{ height: total }}>
-          {virtual.getVirtualItems().map((item) => {
-            const line = shown.at(item.index);
-            return (
-              line && (
-                <div
-                  key={item.key}
-                  ref={virtual.measureElement}
-                  data-index={item.index}
-                  className="absolute inset-x-0 top-0"
-                  style={{ transform: `translateY(${item.start}px)` }}
-                >
-                  <LogEntry line={line} open={opened.has(line.seq)} onToggle={() => toggle(line.seq)} />
-                </div>
-              )
-            );
-          })}
-        </div>
-      </div>
+      </TailList>
     </div>
   );
 }

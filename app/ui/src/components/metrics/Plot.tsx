@@ -5,8 +5,6 @@ import 'uplot/dist/uPlot.min.css';
 import { useSetting } from '@/stores/preferences';
 import type { ChartProps, Colour } from './Chart';
 
-const HEIGHT_PX = 190; // what Chart keeps for it
-
 // Of the theme that is on when it is drawn.
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
 
@@ -26,10 +24,11 @@ export default function Plot({ label, x, names, lines, format, bars = false, max
     const [series, asBars, top, incrs] = JSON.parse(shape) as [[string, Colour][], boolean, number | null, number[] | null];
     const paths = uPlot.paths.bars?.({ size: [0.8, 60] });
     const axis = { stroke: () => css('muted'), grid: { stroke: () => css('line'), width: 1 }, ticks: { show: false } };
+    // As large as the place that Chart keeps for it.
+    const size = () => ({ width: element.clientWidth || 400, height: element.clientHeight || 200 });
     const made = new uPlot(
       {
-        width: element.clientWidth || 400,
-        height: HEIGHT_PX,
+        ...size(),
         legend: { show: false },
         cursor: { show: false },
         scales: {
@@ -55,7 +54,7 @@ export default function Plot({ label, x, names, lines, format, bars = false, max
       element,
     );
     plot.current = made;
-    const watcher = new ResizeObserver(() => made.setSize({ width: element.clientWidth || 400, height: HEIGHT_PX }));
+    const watcher = new ResizeObserver(() => made.setSize(size()));
     watcher.observe(element);
     return () => {
       watcher.disconnect();
@@ -67,5 +66,5 @@ export default function Plot({ label, x, names, lines, format, bars = false, max
     plot.current?.setData([[...x], ...lines.map(({ values }) => [...values])]);
   }, [x, lines, shape, theme]);
 
-  return <div ref={place} role="img" aria-label={label} className="w-full overflow-hidden" />;
+  return <div ref={place} role="img" aria-label={label} className="size-full overflow-hidden" />;
 }
