@@ -184,7 +184,7 @@ const option_spec option_table[] = {
     {"kv-type", 0, OPTION_TEXT, AT(kv_type), GROUP_ENGINE, "TYPE",
      "type of the KV cache: f32, f16, bf16, q8_0, q4_0 [f16]"},
     {"activations", 0, OPTION_TEXT, AT(activations), GROUP_ENGINE, "BITS",
-     "what meets quantised weights: 16, or 8, faster on CPUs and less exact [16]"},
+     "of inputs of quantised weights: 16, or 8: faster, less exact [16]"},
     {"kv-bytes", 0, OPTION_BYTES, AT(kv_bytes), GROUP_ENGINE, "SIZE",
      "memory for the KV cache, such as 512M [half of what is free]"},
     {"kv-dir", 0, OPTION_FILE, AT(kv_dir), GROUP_CACHE, "DIR",

@@ -144,7 +144,7 @@ class BatchInvariant(Options):
         self.fail_with(2, "unknown option", "tokenize", self.model, "x", "--batch-invariant")
 
     def test_activations_of_8_bits_are_an_option_and_told(self):
-        plain, same, less = (self.answer("the", "-n", "8", *o) for o in ([], ["--activations", "16"], ["--activations=8"]))
+        plain, same, less = (self.answer("the", "--temp", "0", "-n", "8", *o) for o in ([], ["--activations", "16"], ["--activations=8"]))
         self.assertEqual([told["activations"] for told in (plain, same, less)], [16, 16, 8])
         self.assertEqual(same["ids"], plain["ids"])
         self.assertEqual(len(less["ids"]), len(plain["ids"]))
