@@ -148,7 +148,7 @@ class BatchInvariant(Options):
         self.assertEqual([told["activations"] for told in (plain, same, less)], [16, 16, 8])
         self.assertEqual(same["ids"], plain["ids"])
         self.assertEqual(len(less["ids"]), len(plain["ids"]))
-        self.fail_with(1, "'4' bits.*16 or 8", "run", self.model, "x", "--activations", "4")
+        self.fail_with(2, "'4' bits.*16 or 8", "run", self.model, "x", "--activations", "4")
         backends = {b["name"]: b for b in self.succeed("doctor", "--json").json["backends"]}
         self.assertEqual(backends["cpu"]["activations"], [16, 8])
         self.assertIn("activations of 16 or 8 bits", self.succeed("doctor").text)
