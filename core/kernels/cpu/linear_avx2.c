@@ -15,7 +15,7 @@
 #define PASS_TOKENS 4
 #define GROUP_TOKENS 1
 #define TURN_WORDS 8
-#define WORDS_PANELS 2
+#define WORDS_PANELS 1
 #define WORDS_8BIT_ONLY
 #define WORDS_TOKENS 4
 #define MAKE_UNSIGNED false

@@ -1,6 +1,6 @@
 /*
  * Unpacked panels × tiles of tokens whose inputs are rounded to 8 bits (LINEAR_Q8): products of bytes with the lower
- * digit alone. Included by linear_blocks.h after linear_words.h, whose panels and tokens a pass it shares, as it does
+ * digit alone. Included by linear_blocks.h after linear_words.h, whose tokens a pass it shares, as it does
  * what follows a block's sums; uses its definitions and
  *     LOWER_TURN(bits)            words of weights a turn: 1 or 2
  *     LOWER_NARROW(bits)          sums of a block stay in 16 bits until lower_widen(start, sum)
@@ -19,7 +19,7 @@ INLINE void multiply_lower(int kind, int bits, int shift, int n, int n_panels, i
                            const uint8_t *const scale[], const uint8_t *x, const uint8_t *minus, const uint8_t *units,
                            const uint8_t *scaled_sums, float *acc)
 {
-    vint sum[WORDS_TOKENS][WORDS_PANELS], start[WORDS_TOKENS];
+    vint sum[WORDS_TOKENS][ACC_PANELS], start[WORDS_TOKENS];
     UNROLL
     for (int t = 0; t < n; t++) {
         start[t] = shift ? v_left32(v_words(word_at(minus + 4 * t)), shift) : v_words(0);
@@ -30,7 +30,7 @@ INLINE void multiply_lower(int kind, int bits, int shift, int n, int n_panels, i
     }
     UNROLL
     for (int i = 0; i < n_words; i += LOWER_TURN(bits)) {
-        vint weights[WORDS_PANELS][2];
+        vint weights[ACC_PANELS][2];
         UNROLL
         for (int p = 0; p < n_panels; p++) {
             weights[p][0] = v_get(w[p] + i * VECTOR);
@@ -51,7 +51,7 @@ INLINE void multiply_lower(int kind, int bits, int shift, int n, int n_panels, i
         vflt unit = v_floats(float_at(units + 4 * t));
         UNROLL
         for (int p = 0; p < n_panels; p++) {
-            float *a = acc + (t * WORDS_PANELS + p) * ROWS;
+            float *a = acc + (t * ACC_PANELS + p) * ROWS;
             vint total = LOWER_NARROW(bits) ? lower_widen(start[t], sum[t][p]) : sum[t][p];
             vflt value = v_fma(v_from_int(total), v_mul(v_get_floats(scale[p]), unit), v_get_floats(a));
             if (kind == MIN) {
@@ -66,11 +66,11 @@ INLINE void multiply_lower(int kind, int bits, int shift, int n, int n_panels, i
 INLINE void lower_pass(int kind, int bits, int shift, int n_panels, int T, int first, int n, const uint8_t *panel,
                        uint32_t n_in, const uint8_t *record, const panel_output *out, const panel_ahead *ahead)
 {
-    _Alignas(64) float acc[WORDS_TOKENS * WORDS_PANELS * ROWS];
+    _Alignas(64) float acc[WORDS_TOKENS * ACC_PANELS * ROWS];
     const size_t panel_bytes = n_in / Q16_BLOCK * BLOCK_BYTES(BYTE_VECTORS, kind), far_step = first ? 0 : ahead->step;
     const uint8_t *far = ahead->bytes;
     UNROLL
-    for (int i = 0; i < n * WORDS_PANELS; i++) {
+    for (int i = 0; i < n * ACC_PANELS; i++) {
         v_put_floats(acc + i * ROWS, v_floats(0.0f));
     }
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {

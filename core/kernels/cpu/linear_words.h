@@ -16,6 +16,8 @@
  *
  * w[2i] holds k = 4i and 4i + 2, w[2i + 1] holds 4i + 1 and 4i + 3: so bytes fall apart by a mask and a shift.
  */
+#define ACC_PANELS 2 /* sums of so many panels lie side by side, of words and of lower digits */
+
 INLINE void put_words(int bits, int shift, const block *v, uint8_t *to)
 {
     const int offset_bits = bits == 8 ? 7 : shift; /* of bytes made unsigned as well */
@@ -68,7 +70,7 @@ INLINE void multiply_words(int n, int n_panels, int n_words, const uint8_t *cons
         vflt unit = v_floats(float_at(units + 4 * t));
         UNROLL
         for (int p = 0; p < n_panels; p++) {
-            float *a = acc + (t * WORDS_PANELS + p) * ROWS;
+            float *a = acc + (t * ACC_PANELS + p) * ROWS;
             v_put_floats(a, v_fma(v_from_int(sum[t][p]), v_mul(v_get_floats(scale[p]), unit), v_get_floats(a)));
         }
     }
@@ -87,7 +89,7 @@ INLINE void add_minima(int kind, int T, int n, int n_panels, const uint8_t *cons
         vflt high = v_mul(v_from_int(v_words(word_at(of + Q16_MINUS_HIGH * T * 4))), unit);
         UNROLL
         for (int p = 0; p < n_panels; p++) {
-            float *a = acc + (t * WORDS_PANELS + p) * ROWS;
+            float *a = acc + (t * ACC_PANELS + p) * ROWS;
             vflt sum = v_get_floats(a);
             if (kind == MIN) {
                 sum = v_fma(v_get_floats(scale[p] + VECTOR), whole, sum);
@@ -106,7 +108,7 @@ INLINE void store_words(int first, int n, int n_panels, const float *acc, const 
     for (int p = 0; p < n_panels; p++) {
         panel_output part = panel_part(out, p);
         for (int t = 0; t < n; t++) {
-            vflt sum = v_get_floats(acc + (t * WORDS_PANELS + p) * ROWS);
+            vflt sum = v_get_floats(acc + (t * ACC_PANELS + p) * ROWS);
             store(first + t, 1, &sum, &part);
         }
     }
@@ -117,11 +119,11 @@ INLINE void store_words(int first, int n, int n_panels, const float *acc, const 
 INLINE void words_pass(int kind, int n_panels, int T, int first, int n, const uint8_t *panel, uint32_t n_in,
                        const uint8_t *record, const panel_output *out, const panel_ahead *ahead)
 {
-    _Alignas(64) float acc[WORDS_TOKENS * WORDS_PANELS * ROWS];
+    _Alignas(64) float acc[WORDS_TOKENS * ACC_PANELS * ROWS];
     const size_t panel_bytes = n_in / Q16_BLOCK * BLOCK_BYTES(WORD_VECTORS, kind), far_step = first ? 0 : ahead->step;
     const uint8_t *far = ahead->bytes;
     UNROLL
-    for (int i = 0; i < n * WORDS_PANELS; i++) {
+    for (int i = 0; i < n * ACC_PANELS; i++) {
         v_put_floats(acc + i * ROWS, v_floats(0.0f));
     }
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
