@@ -423,8 +423,7 @@ FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 
 #define DIGITS(kind, name, tiles) .digits = {TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles},
 #ifdef LOWER_TURN
-#define LOWER(kind, name, tiles)                                                                                       \
-    .digit = {ACC_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, lower_##tiles},
+#define LOWER(kind, name, tiles) .digit = {ACC_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, lower_##tiles},
 #else
 #define LOWER(kind, name, tiles)
 #endif
