@@ -430,10 +430,10 @@ static void names_around_a_language_model_are_taken_off_or_left_out(void **state
          "model.layers.0.mlp.experts.12345.up_proj.weight"},
         {DEEPSEEK(""), "model.layers.0.mlp.experts.1.up_proj.bias", "model.layers.0.mlp.experts.1.up_proj.bias"},
         {DEEPSEEK(""), "model.layers.0.mlp.experts.x.up_proj.weight", "model.layers.0.mlp.experts.x.up_proj.weight"},
-        {DEEPSEEK(""), "model.layers.2.enorm.weight", "model.layers.2.enorm.weight"},
+        {DEEPSEEK(""), "model.layers.2.enorm.weight", "blk.2.nextn.enorm.weight"},
         {CLASS("Glm4MoeForCausalLM", ", \"n_routed_experts\": 4, \"num_experts_per_tok\": 2, "
                                      "\"moe_intermediate_size\": 8, \"first_k_dense_replace\": 1"),
-         "model.layers.2.enorm.weight", NULL},
+         "model.layers.2.enorm.weight", "blk.2.nextn.enorm.weight"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
