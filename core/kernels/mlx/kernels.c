@@ -203,8 +203,12 @@ static bool is_prompt(const step *s)
 /* A layer that stores its own keys, and right then sees them. */
 static bool stores_and_sees(const plan *p, const op *o)
 {
-    const op *write = o->kind == OP_KV_WRITE ? o : o - 1, *attend = write + 1;
-    return write >= p->ops && attend < p->ops + p->n_ops && write->kind == OP_KV_WRITE && attend->kind == OP_ATTEND &&
+    const bool writes = o->kind == OP_KV_WRITE;
+    if (writes ? o + 1 == p->ops + p->n_ops : o == p->ops) {
+        return false; /* nothing after it, nothing before it */
+    }
+    const op *write = writes ? o : o - 1, *attend = write + 1;
+    return write->kind == OP_KV_WRITE && attend->kind == OP_ATTEND &&
            write->attend.kv_group == attend->attend.kv_group && write->attend.kv_layer == attend->attend.kv_layer;
 }
 
