@@ -385,8 +385,8 @@ static mlx_value *attend_batch(walk *w, batch *b, const op *o, const op_arrays *
     }
     float back = kv_turn_length(l->type, l->head_dim) ? kv_turn_back_factor(kv_turn_length(l->type, l->head_dim)) : 1;
     mlx_value *q = kv_values_turn(w, l->type, l->head_dim, heads_of(w, b, w->slots[SLOT_Q], n_head, d), back);
-    mlx_value *k = heads_of(w, b, of->keys, n_kv, d), *values = k;
-    values = l->one_row ? k : heads_of(w, b, of->values, n_kv, d);
+    mlx_value *k = heads_of(w, b, of->keys, n_kv, d);
+    mlx_value *values = l->one_row ? k : heads_of(w, b, of->values, n_kv, d);
     if (v->n_past) {
         const int32_t layer = at->kv_layer;
         mlx_value *ids = value_add(a, v->pages, bridge_copy(a, MLX_I32, 0, NULL, &layer));
