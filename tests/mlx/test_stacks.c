@@ -7,6 +7,7 @@
 
 #include "base/region.h"
 #include "kernels/backend.h"
+#include "kernels/mlx/weights.h"
 #include "quant/codec.h"
 #include "support/test.h"
 
@@ -268,6 +269,23 @@ static void few_rows_touch_only_the_experts_that_they_chose(void **state)
     }
 }
 
+/* Of a large model in a format that is decoded first: 256 experts of 2048 × 7168. */
+static void matrices_are_decoded_for_no_more_pairs_than_memory_has_room_for(void **state)
+{
+    (void)state;
+    mlx_stack s = {.n = 256, .all = {.w = (void *)&s, .n_in = 7168, .n_out = 256 * 2048}};
+    assert_true(mlx_stack_gathers(&s, 1, 8)); /* of one row: all of them would be more */
+    assert_false(mlx_stack_gathers(&s, 2, 8));
+    assert_true(mlx_stack_gathers(&s, 2, 2));
+    assert_false(mlx_stack_gathers(&s, 31, 8)); /* 14 GiB */
+    s.all.n_in = 64;
+    assert_true(mlx_stack_gathers(&s, 31, 8));
+    assert_false(mlx_stack_gathers(&s, 32, 8));
+    s.all.n_in = 7168;
+    s.all.packed = true; /* multiplied as it is */
+    assert_true(mlx_stack_gathers(&s, 31, 8));
+}
+
 /* A plan that no family has. */
 static void heads_that_overlap_are_refused_by_name(void **state)
 {
@@ -290,6 +308,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(experts_and_heads_of_every_format_equal_the_scalar_backend),
         cmocka_unit_test(few_rows_touch_only_the_experts_that_they_chose),
+        cmocka_unit_test(matrices_are_decoded_for_no_more_pairs_than_memory_has_room_for),
         cmocka_unit_test(heads_that_overlap_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,10 +184,10 @@ static mlx_value *all_experts(walk *w, const op *o, const op_arrays *arrays)
 
 mlx_value *walk_experts(walk *w, const op *o, const op_arrays *arrays)
 {
-    int32_t n_pairs = bridge_dim(w->slots[o->src], 0) * (int32_t)o->experts->n_used;
+    int32_t n_rows = bridge_dim(w->slots[o->src], 0), n_used = (int32_t)o->experts->n_used;
     bool few = true;
     for (size_t i = 0; i < 3; i++) {
-        few = few && (!arrays->stacks[i] || mlx_stack_gathers(arrays->stacks[i], n_pairs));
+        few = few && (!arrays->stacks[i] || mlx_stack_gathers(arrays->stacks[i], n_rows, n_used));
     }
     return few ? chosen_experts(w, o, arrays) : all_experts(w, o, arrays);
 }

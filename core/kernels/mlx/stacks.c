@@ -171,11 +171,23 @@ mlx_value *mlx_stack_product(mlx_arena *a, const mlx_stack *s, const mlx_value *
 
 /* ---- those that are chosen ---- */
 
-bool mlx_stack_gathers(const mlx_stack *s, int32_t n_pairs)
+/* Bytes of matrices that are decoded for the pairs of several rows. */
+#define COPIES_MAX ((size_t)256 << 20)
+
+/* What MLX does not multiply by is decoded once for each pair. */
+static bool copies_pay(const mlx_stack *s, int32_t n_rows, int32_t n_used)
 {
     const mlx_weight *w = &s->all;
-    /* What MLX does not multiply by is decoded once for each pair. */
-    return w->w && (w->packed || w->f32 || n_pairs < s->n);
+    size_t n_pairs = (size_t)n_rows * (size_t)n_used;
+    size_t bytes = n_pairs * (size_t)(w->n_out / s->n) * (size_t)w->n_in * sizeof(float);
+    /* Of one row nothing else decodes less. */
+    return n_pairs < (size_t)s->n && (n_rows == 1 || bytes <= COPIES_MAX);
+}
+
+bool mlx_stack_gathers(const mlx_stack *s, int32_t n_rows, int32_t n_used)
+{
+    const mlx_weight *w = &s->all;
+    return w->w && (w->packed || w->f32 || copies_pay(s, n_rows, n_used));
 }
 
 /* Decoded copies of those that are chosen: the blocks of one are not MLX's to multiply by. */

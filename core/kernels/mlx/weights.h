@@ -55,8 +55,9 @@ mlx_value *mlx_weight_dense(mlx_arena *arena, const mlx_weight *w);
 /* Those that lie one behind the other in the file are kept as one matrix is, others are joined: a copy. */
 bool mlx_stack_load(mlx_stack *out, mlx_arena *arena, region *memory, const bridge_device *device, const tensor *parts,
                     uint32_t n);
-/* Is it better to look up the matrices of n_pairs rows (mlx_stack_chosen) than to multiply all rows by all of them? */
-bool mlx_stack_gathers(const mlx_stack *s, int32_t n_pairs);
+/* Is it better to look up the matrices of n_rows rows, n_used each (mlx_stack_chosen), than to multiply all rows by all
+ * of them? */
+bool mlx_stack_gathers(const mlx_stack *s, int32_t n_rows, int32_t n_used);
 /* x [n, 1 or m, 1, n_in] by those that chosen [n, m] names → [n, m, 1, n_out] */
 mlx_value *mlx_stack_chosen(mlx_arena *arena, const mlx_stack *s, const mlx_value *x, const mlx_value *chosen,
                             bool sorted);
