@@ -269,6 +269,38 @@ static void few_rows_touch_only_the_experts_that_they_chose(void **state)
     }
 }
 
+/* Numbers of a damaged file: whatever the router then names is an expert, whether pairs are sorted or not. */
+static void a_row_without_numbers_spoils_no_other(void **state)
+{
+    (void)state;
+    static const dtype types[] = {DTYPE_F32, DTYPE_Q4_0, DTYPE_Q6_K};
+    static const uint32_t rows[] = {2, ROWS_MAX};
+    static const routing_kind routings[] = {ROUTE_TOP_SOFTMAX, ROUTE_SOFTMAX, ROUTE_SIGMOID};
+    static float expected[ROWS_MAX * N_VOCAB], found[ROWS_MAX * N_VOCAB];
+    for (size_t i = 0; i < 18; i++) {
+        const uint32_t n = rows[i % 2], damaged = 13; /* the token of row 1 */
+        model m;
+        make_model(&m, types[i / 2 % 3], TOGETHER, true);
+        m.experts.routing = routings[i / 6];
+        run("mlx", &m, n, expected);
+        float *embedding = (void *)(uintptr_t)((const float *)m.ops[0].weight->data + damaged * WIDTH);
+        for (size_t k = 0; k < WIDTH; k++) {
+            embedding[k] = NAN;
+        }
+        run("mlx", &m, n, found);
+        for (uint32_t row = 0; row < n; row++) {
+            const float *x = found + row * N_VOCAB;
+            for (size_t k = 0; k < N_VOCAB && row * 13 % N_VOCAB == damaged; k++) {
+                assert_true(isnan(x[k]));
+            }
+            if (row * 13 % N_VOCAB != damaged && nmse(x, expected + row * N_VOCAB, N_VOCAB) >= NMSE_LIMIT) {
+                fail_msg("case %zu: row %u has changed", i, row);
+            }
+        }
+        region_close(&m.memory);
+    }
+}
+
 /* Of a large model in a format that is decoded first: 256 experts of 2048 × 7168. */
 static void matrices_are_decoded_for_no_more_pairs_than_memory_has_room_for(void **state)
 {
@@ -308,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(experts_and_heads_of_every_format_equal_the_scalar_backend),
         cmocka_unit_test(few_rows_touch_only_the_experts_that_they_chose),
+        cmocka_unit_test(a_row_without_numbers_spoils_no_other),
         cmocka_unit_test(matrices_are_decoded_for_no_more_pairs_than_memory_has_room_for),
         cmocka_unit_test(heads_that_overlap_are_refused_by_name),
     };

@@ -79,7 +79,8 @@ static routes route(walk *w, const op_experts *x, const op_arrays *arrays, bool 
     routes r = {0};
     if (choose) {
         r.chosen = bridge_one(a, BRIDGE_NEGATIVE, bridge_join(a, which, x->n_used, 1));
-        r.chosen = bridge_cast(a, r.chosen, MLX_U32);
+        /* Of a row without numbers nothing is largest: "never" is no expert's number. */
+        r.chosen = bridge_cast(a, value_clip(a, r.chosen, 0, (float)x->n_expert - 1), MLX_U32);
         r.weights = bridge_take_along(a, likely, r.chosen, 1);
         scales = scales ? bridge_take(a, value_reshape(a, scales, 1, (int32_t)x->n_expert), r.chosen, 0) : NULL;
     } else {
