@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "quant/codec.h"
 
 uint64_t head_order_source(const head_order *order, uint64_t at)
 {
@@ -21,26 +20,9 @@ uint64_t head_order_source(const head_order *order, uint64_t at)
     return order->first + from * order->size + within;
 }
 
-/* Steps and decays: a number a head, as a copy. */
-static mlxr_status order_vector(source *s, out_tensor *t, const head_order *order, mlxr_error *error)
+static uint64_t number_source(const void *order, uint64_t at)
 {
-    size_t n = (size_t)t->in->shape[0];
-    tensor *copy = region_array(&s->memory, 1, sizeof *copy);
-    float *values = region_array(&s->memory, n, sizeof *values), *plain = region_array(&s->memory, n, sizeof *plain);
-    if (!copy || !values || !plain) {
-        return error_nomem(error, t->in->name, 2 * n * sizeof *values);
-    }
-    codec_decode(t->in->type, t->in->data, plain, n);
-    for (size_t i = 0; i < n; i++) {
-        values[i] = plain[head_order_source(order, i)];
-    }
-    *copy = *t->in;
-    copy->type = DTYPE_F32;
-    copy->data = values;
-    copy->row_bytes = copy->n_bytes = n * sizeof *values;
-    t->in = copy;
-    t->type = DTYPE_F32;
-    return MLXR_OK;
+    return head_order_source(order, at);
 }
 
 static mlxr_status order_tensor(source *s, out_tensor *t, const head_order *order, mlxr_error *error)
@@ -60,7 +42,7 @@ static mlxr_status order_tensor(source *s, out_tensor *t, const head_order *orde
                          in->name, (unsigned long long)order->size, dtype_name(in->type));
     }
     if (vector) {
-        return order_vector(s, t, order, error);
+        return source_reorder(s, t, number_source, order, error); /* steps and decays: a number a head */
     }
     head_order *own = region_alloc(&s->memory, sizeof *own);
     if (!own) {

@@ -99,13 +99,9 @@ static mlxr_status put_tokenizer(source *s, mlxr_error *error)
     return status;
 }
 
-/* A bias in the order of its matrix's rows: a copy. */
-static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, uint32_t n_rot, mlxr_error *error)
+mlxr_status source_reorder(source *s, out_tensor *t, source_index *from, const void *order, mlxr_error *error)
 {
-    if (t->packed) {
-        return error_set(error, MLXR_UNSUPPORTED, "bias '%s' is quantised, which a bias cannot be", t->in->name);
-    }
-    size_t n = (size_t)t->in->shape[0], n_head = n / n_heads;
+    size_t n = (size_t)t->in->shape[0];
     tensor *copy = region_array(&s->memory, 1, sizeof *copy);
     float *values = region_array(&s->memory, n, sizeof *values), *plain = region_array(&s->memory, n, sizeof *plain);
     if (!copy || !values || !plain) {
@@ -113,8 +109,7 @@ static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, uint32_
     }
     codec_decode(t->in->type, t->in->data, plain, n);
     for (size_t i = 0; i < n; i++) {
-        size_t at = i % n_head;
-        values[i] = plain[at < n_rot ? i - at + at % 2 * (n_rot / 2) + at / 2 : i];
+        values[i] = plain[from(order, i)];
     }
     *copy = *t->in;
     copy->type = DTYPE_F32;
@@ -123,6 +118,28 @@ static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, uint32_
     t->in = copy;
     t->type = DTYPE_F32;
     return MLXR_OK;
+}
+
+/* Heads of rows that RoPE turns, the first n_rot of each. */
+typedef struct pair_order {
+    uint64_t n_head, n_rot;
+} pair_order;
+
+static uint64_t pair_source(const void *order, uint64_t i)
+{
+    const pair_order *o = order;
+    uint64_t at = i % o->n_head;
+    return at < o->n_rot ? i - at + at % 2 * (o->n_rot / 2) + at / 2 : i;
+}
+
+/* A bias in the order of its matrix's rows. */
+static mlxr_status pair_bias(source *s, out_tensor *t, uint32_t n_heads, uint32_t n_rot, mlxr_error *error)
+{
+    if (t->packed) {
+        return error_set(error, MLXR_UNSUPPORTED, "bias '%s' is quantised, which a bias cannot be", t->in->name);
+    }
+    const pair_order order = {.n_head = t->in->shape[0] / n_heads, .n_rot = n_rot};
+    return source_reorder(s, t, pair_source, &order, error);
 }
 
 /* GGUF keeps the rows of Q and K that RoPE turns as adjacent pairs in some families, safetensors as halves. */

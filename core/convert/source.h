@@ -22,4 +22,10 @@ typedef struct source {
 mlxr_status source_open(source *out, const char *path, mlxr_error *error);
 void source_close(source *s);
 
+/* Where number `i` of a vector comes from, in an order that only the function knows. */
+typedef uint64_t source_index(const void *order, uint64_t i);
+
+/* Puts a copy of a vector in the order that `from` tells, as F32. */
+mlxr_status source_reorder(source *s, out_tensor *t, source_index *from, const void *order, mlxr_error *error);
+
 #endif
