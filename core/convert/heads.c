@@ -53,7 +53,7 @@ static mlxr_status order_tensor(source *s, out_tensor *t, const head_order *orde
     return MLXR_OK;
 }
 
-mlxr_status heads_in_turn(source *s, const hparams *h, mlxr_error *error)
+bool head_order_find(head_order *out, const hparams *h, const char *name)
 {
     const uint64_t keys = 2 * (uint64_t)h->n_mixer_heads_k * h->mixer_head_k;
     const struct {
@@ -68,17 +68,29 @@ mlxr_status heads_in_turn(source *s, const hparams *h, mlxr_error *error)
                  {".ssm_a", 0, 1, false},
                  {".ssm_dt.bias", 0, 1, false},
                  {".ssm_out.weight", 0, h->mixer_head_v, true}};
+    if (!h->fam->gguf_heads_in_turn || h->n_mixer_heads == h->n_mixer_heads_k) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (text_ends_with(name, parts[i].end)) {
+            *out = (head_order){.first = parts[i].first,
+                                .size = parts[i].size,
+                                .n_heads = h->n_mixer_heads,
+                                .n_keys = h->n_mixer_heads_k,
+                                .columns = parts[i].columns};
+            return true;
+        }
+    }
+    return false;
+}
+
+mlxr_status heads_in_turn(source *s, const hparams *h, mlxr_error *error)
+{
     mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < s->n_tensors && status == MLXR_OK; i++) {
-        for (size_t k = 0; k < sizeof parts / sizeof *parts && status == MLXR_OK; k++) {
-            const head_order order = {.first = parts[k].first,
-                                      .size = parts[k].size,
-                                      .n_heads = h->n_mixer_heads,
-                                      .n_keys = h->n_mixer_heads_k,
-                                      .columns = parts[k].columns};
-            if (text_ends_with(s->tensors[i].in->name, parts[k].end)) {
-                status = order_tensor(s, &s->tensors[i], &order, error);
-            }
+        head_order order;
+        if (head_order_find(&order, h, s->tensors[i].in->name)) {
+            status = order_tensor(s, &s->tensors[i], &order, error);
         }
     }
     return status;

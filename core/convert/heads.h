@@ -21,6 +21,9 @@ typedef struct head_order {
 /* Which row (or column) of the folder becomes number `at`. */
 uint64_t head_order_source(const head_order *order, uint64_t at);
 
+/* The order of a folder's tensor of that name; false: it has the folder's own in GGUF, too. */
+bool head_order_find(head_order *out, const hparams *h, const char *name);
+
 /* Sets `order` of the tensors that have such heads; elements of vectors are put in order here. */
 mlxr_status heads_in_turn(source *s, const hparams *h, mlxr_error *error);
 

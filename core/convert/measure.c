@@ -3,7 +3,8 @@
  * Owner: the caller; the engine borrows the observer. Lifetime: mlxr_importance_begin to mlxr_importance_end.
  *
  * Written as GGUF (general.type "imatrix"): NAME.in_sum2, the sums [matrices][inputs], and NAME.counts, how many rows
- * each matrix met. Sums are kept in double.
+ * each matrix met. Sums are kept in double. Inputs of a folder's matrices are written in GGUF's order (heads.h), which
+ * is what other programs, and our own quantiser, encode.
  */
 #include <math.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "convert/heads.h"
 #include "convert/write.h"
 #include "mlxr_importance.h"
 #include "runtime/engine.h"
@@ -25,6 +27,7 @@ typedef struct measured {
 
 struct mlxr_importance {
     mlxr_engine *engine;
+    const hparams *folder; /* NULL: the model is a GGUF file */
     step_observer observer;
     measured *tensors; /* [n] by address */
     size_t n;
@@ -135,6 +138,7 @@ mlxr_status mlxr_importance_begin(mlxr_importance **out, mlxr_engine *engine, ml
         return status;
     }
     imp->engine = engine;
+    imp->folder = model->file->rope_halves ? &model->graph->h : NULL;
     imp->observer = (step_observer){.see = see, .user = imp};
     engine->observer = &imp->observer;
     *out = imp;
@@ -172,9 +176,15 @@ uint32_t mlxr_importance_count(const mlxr_importance *imp)
 
 /* ---- writing ---- */
 
+/* Which of a tensor's sums is written as number `at`. */
+static size_t sum_source(const head_order *order, size_t n_in, size_t at)
+{
+    return order ? at - at % n_in + (size_t)head_order_source(order, at % n_in) : at;
+}
+
 /* "NAME.in_sum2" or "NAME.counts" with the given numbers, as float32. */
-static mlxr_status add_tensor(out_tensor *out, const measured *m, const char *end, bool counts, region *memory,
-                              mlxr_error *error)
+static mlxr_status add_tensor(out_tensor *out, const measured *m, const head_order *order, const char *end, bool counts,
+                              region *memory, mlxr_error *error)
 {
     size_t n_matrices = (size_t)(m->t->shape[2] * m->t->shape[3]), n_in = counts ? 1 : (size_t)m->t->shape[0];
     size_t n = n_in * n_matrices, n_name = strlen(m->t->name) + strlen(end) + 1;
@@ -186,7 +196,7 @@ static mlxr_status add_tensor(out_tensor *out, const measured *m, const char *en
     }
     snprintf(name, n_name, "%s%s", m->t->name, end);
     for (size_t i = 0; i < n; i++) {
-        values[i] = counts ? (float)m->counts[i] : (float)m->sums[i];
+        values[i] = counts ? (float)m->counts[i] : (float)m->sums[sum_source(order, n_in, i)];
         if (!isfinite(values[i])) {
             return error_set(error, MLXR_FORMAT, "what tensor '%s' met is no finite number: the model is damaged",
                              m->t->name);
@@ -216,9 +226,11 @@ static mlxr_status write_all(const mlxr_importance *imp, const char *path, const
     }
     for (size_t i = 0; i < imp->n && status == MLXR_OK; i++) {
         const measured *m = &imp->tensors[i];
+        head_order order;
+        bool other = imp->folder && head_order_find(&order, imp->folder, m->t->name) && order.columns;
         if (met(m)) {
-            status = add_tensor(&out[n++], m, ".in_sum2", false, memory, error);
-            status = status == MLXR_OK ? add_tensor(&out[n++], m, ".counts", true, memory, error) : status;
+            status = add_tensor(&out[n++], m, other ? &order : NULL, ".in_sum2", false, memory, error);
+            status = status == MLXR_OK ? add_tensor(&out[n++], m, NULL, ".counts", true, memory, error) : status;
         }
     }
     if (status == MLXR_OK && n == 0) {

@@ -222,7 +222,7 @@ static mlxr_status from_safetensors(source *s, mlxr_error *error)
     if (status == MLXR_OK) {
         status = pair_rows(s, h, error);
     }
-    if (status == MLXR_OK && h->fam->gguf_heads_in_turn && h->n_mixer_heads != h->n_mixer_heads_k) {
+    if (status == MLXR_OK) {
         status = heads_in_turn(s, h, error);
     }
     if (status == MLXR_OK) {

@@ -211,6 +211,25 @@ static void the_matrix_of_latent_keys_and_values_shows_the_latent_numbers(void *
     importance_close(&fast);
 }
 
+/* Value heads come in another order in GGUF: so do the columns of what takes their results, and their importance. */
+static void the_importance_of_a_folder_is_that_of_its_gguf(void **state)
+{
+    char path[96], converted[112];
+    importance of_folder, of_file;
+    mlxr_error error = {0};
+    (void)state;
+    snprintf(path, sizeof path, "%s/qwen35", folder);
+    snprintf(converted, sizeof converted, "%s.gguf", path);
+    family_model_write("qwen35", path);
+    assert_ok(mlxr_quantize(path, converted, &(mlxr_quantize_options){.n_threads = 1}, NULL, &error), &error);
+    measure(path, "cpu-scalar", 1, N_TOKENS, &of_folder);
+    measure(converted, "cpu-scalar", 1, N_TOKENS, &of_file);
+    assert_non_null(importance_find(&of_folder, "blk.0.ssm_out.weight"));
+    compare(&of_folder, &of_file, 1e-5);
+    importance_close(&of_folder);
+    importance_close(&of_file);
+}
+
 static void quantize_takes_what_was_measured(void **state)
 {
     importance imp;
@@ -251,6 +270,7 @@ int main(void)
         cmocka_unit_test(fast_kernels_threads_and_steps_show_the_same_as_the_oracle),
         cmocka_unit_test(experts_count_the_rows_that_came_to_them),
         cmocka_unit_test(the_matrix_of_latent_keys_and_values_shows_the_latent_numbers),
+        cmocka_unit_test(the_importance_of_a_folder_is_that_of_its_gguf),
         cmocka_unit_test(quantize_takes_what_was_measured),
         cmocka_unit_test(a_place_that_cannot_be_written_is_told),
     };
