@@ -10,6 +10,8 @@
 
 #define SLOT_WIDTH_MAX (1u << 22) /* times the rows of any step fits 32 bits */
 
+_Static_assert(SLOT_COUNT <= 32, "a bit per slot");
+
 typedef struct check {
     const plan *p;
     const op *o;
