@@ -53,7 +53,8 @@ typedef struct hparams {
     /* Latent attention: head_dim is n_nope + n_rot, as keys have it; n_latent_q 0: queries are made at once. */
     uint32_t n_latent_q, n_latent_kv, n_nope, head_v;
     uint32_t n_layers_ahead; /* behind the last layer: they predict further tokens */
-    bool predicts_ahead;     /* there is one, all of it is in the file, and the family is known to have it */
+    bool predicts_ahead;     /* there is one, the family is known to have it, and a tensor of it is in the
+                              * file; binding names what is missing */
     routing_kind routing;
     bool normalise_experts;
     uint32_t pooling; /* GGUF's pooling_type: 1 mean, 2 first token, 3 last token; 0: the file says nothing */
