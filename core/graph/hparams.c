@@ -155,6 +155,12 @@ static void read_feed_forward(reader *r, hparams *h)
     if (h->n_ff == 0) {
         refuse_feed_forward(r, h, "at least once a number above 0");
     }
+    /* The list may go on to the layer that predicts ahead, which is none where it is not in the file. */
+    double ahead = h->predicts_ahead && a->n > h->n_layers ? meta_array_number(a, h->n_layers) : 0;
+    if (r->status == MLXR_OK && ahead >= 1 && ahead <= most) {
+        h->layer_ff[h->n_layers] = (uint32_t)ahead;
+        h->n_ff = h->layer_ff[h->n_layers] > h->n_ff ? h->layer_ff[h->n_layers] : h->n_ff;
+    }
 }
 
 /* Every n-th layer attends, or those that the file lists as not recurrent do. */
@@ -416,7 +422,7 @@ static void read_shape(reader *r, hparams *h)
         h->n_ff = h->n_ff_expert; /* no layer has a dense one */
     }
     h->n_ff_expert = h->n_ff_expert ? h->n_ff_expert : h->n_ff;
-    if (h->predicts_ahead) { /* block_count, which is below LAYERS_MAX, counts it */
+    if (h->predicts_ahead && !h->layer_ff[h->n_layers]) { /* block_count, which is below LAYERS_MAX, counts it */
         h->layer_ff[h->n_layers] = h->n_ff;
     }
     if (r->status != MLXR_OK) {

@@ -414,6 +414,33 @@ static void a_head_that_is_not_whole_names_the_tensor(void **state)
     expect_refused("second", MLXR_MTP_NEEDED, "head of 2 layers; one of 1 is supported");
 }
 
+/* GGUF may list the widths layer by layer; its list goes on to the head. */
+static void a_list_of_dense_widths_has_one_for_the_head(void **state)
+{
+    (void)state;
+    mlxr_error error;
+    model_file *file = NULL;
+    hparams h;
+    assert_ok(model_file_open(&file, path_of("qwen35-mtp"), &error), &error);
+    assert_ok(hparams_read(&h, file, &error), &error);
+    uint32_t n = h.n_layers, width = h.n_ff, list[HPARAMS_LAYERS_MAX];
+    assert_int_equal(h.layer_ff[n], width);
+    for (uint32_t i = 0; i < n; i++) {
+        list[i] = width;
+    }
+    list[n] = width + 32;
+    meta_value *value = (meta_value *)(uintptr_t)model_file_meta(file, "qwen35.feed_forward_length");
+    *value = (meta_value){.key = value->key, .type = META_ARRAY, .array = {.type = META_U32, .n = n + 1, .data = list}};
+    assert_ok(hparams_read(&h, file, &error), &error);
+    assert_int_equal(h.layer_ff[n - 1], width);
+    assert_int_equal(h.layer_ff[n], width + 32);
+    assert_int_equal(h.n_ff, width + 32);
+    value->array.n = n; /* it may end before */
+    assert_ok(hparams_read(&h, file, &error), &error);
+    assert_int_equal(h.layer_ff[n], width);
+    model_file_close(&file);
+}
+
 static void converted_files_draft_the_same(void **state)
 {
     (void)state;
@@ -448,6 +475,7 @@ int main(void)
         cmocka_unit_test(a_head_that_is_never_right_is_soon_left_alone),
         cmocka_unit_test(who_has_no_head_is_told_so),
         cmocka_unit_test(a_head_that_is_not_whole_names_the_tensor),
+        cmocka_unit_test(a_list_of_dense_widths_has_one_for_the_head),
         cmocka_unit_test(converted_files_draft_the_same),
     };
     return cmocka_run_group_tests(tests, open_engine, close_engine);
