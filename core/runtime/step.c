@@ -142,19 +142,37 @@ static mlxr_status reserve_sequence(const mlxr_slice *slice, mlxr_error *error)
     return status;
 }
 
-static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr_error *error)
+static mlxr_status reserve_all(const mlxr_slice *slices, size_t n_slices, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < n_slices && status == MLXR_OK; i++) {
+        status = reserve_sequence(&slices[i], error);
+    }
+    return status;
+}
+
+/* Drafts, and what is mapped for them and for the step. */
+static void give_back(const mlxr_slice *slices, size_t n_slices)
 {
     for (size_t i = 0; i < n_slices; i++) {
-        mlxr_status status = reserve_sequence(&slices[i], error);
-        if (status != MLXR_OK) {
-            while (i-- > 0) { /* pages taken for a step that will not happen would starve others */
-                mlxr_sequence *earlier = slices[i].sequence;
-                pager_truncate(&earlier->pages, (uint32_t)earlier->n_computed);
-            }
-            return status;
-        }
+        mlxr_sequence *s = slices[i].sequence;
+        s->spec.n_tokens = 0;
+        pager_truncate(&s->pages, (uint32_t)s->n_computed);
     }
-    return MLXR_OK;
+}
+
+/* Drafts take pages before every slice has those that it needs: where these are missing then, nobody drafts. */
+static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr_error *error)
+{
+    mlxr_status status = reserve_all(slices, n_slices, error);
+    if (status != MLXR_OK) {
+        give_back(slices, n_slices);
+        status = reserve_all(slices, n_slices, error);
+    }
+    if (status != MLXR_OK) { /* pages taken for a step that will not happen would starve others */
+        give_back(slices, n_slices);
+    }
+    return status;
 }
 
 /* Fills tokens, positions, slices and the wanted rows; returns how many rows of logits are wanted. */

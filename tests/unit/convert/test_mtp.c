@@ -329,6 +329,73 @@ static void a_head_that_is_never_right_is_soon_left_alone(void **state)
     mlxr_model_unref(&model);
 }
 
+/* ---- memory ---- */
+
+/* A step of two sequences in a new engine: the first drafts across the end of a page where the second's own token needs
+ * a page. How the step went, and how many tokens were drafted. */
+static mlxr_status step_in(size_t kv_bytes, bool drafts, size_t first, uint32_t *n_drafted)
+{
+    mlxr_error error;
+    mlxr_engine *small = NULL;
+    mlxr_model *model = NULL;
+    mlxr_sequence *s[2] = {NULL, NULL};
+    mlxr_slice slices[2];
+    int32_t ids[PROMPT];
+    tiny_model_tokens(tiny_model_find("llama"), ids, PROMPT);
+    mlxr_engine_options options = {.n_threads = 1, .kv_bytes = kv_bytes, .no_prefix_cache = true};
+    assert_ok(mlxr_engine_open(&small, &options, &error), &error);
+    mlxr_status status = mlxr_model_load(&model, small, path_of("deepseek3-mtp"),
+                                         &(mlxr_model_options){.mtp = MLXR_MTP_NEEDED}, &error);
+    for (size_t i = 0; i < 2 && status == MLXR_OK; i++) {
+        const uint32_t n = ENGINE_PAGE_TOKENS - 2 + (uint32_t)i; /* the drafting one's page has room for a token more */
+        assert_ok(mlxr_sequence_open(&s[i], model, NULL, &error), &error);
+        assert_ok(mlxr_sequence_append(s[i], ids, n + 1, &error), &error);
+        mlxr_slice slice = {.sequence = s[i], .n_compute = n, .flags = MLXR_SLICE_NO_SAMPLE};
+        status = mlxr_step(small, &slice, 1, &error);
+    }
+    if (status == MLXR_OK && drafts) {
+        assert_ok(mlxr_sequence_draft_mtp(s[0], 4, &error), &error);
+        s[0]->spec.tracker.row_cost = s[0]->spec.tracker.draft_cost = 0;
+        s[0]->spec.tracker.acceptance = 0.9;
+    }
+    if (status == MLXR_OK) {
+        assert_ok(mlxr_sequence_append(s[1], ids, 1, &error), &error);
+        slices[first] = (mlxr_slice){.sequence = s[0], .n_compute = 1};
+        slices[1 - first] = (mlxr_slice){.sequence = s[1], .n_compute = 2};
+        status = mlxr_step(small, slices, 2, &error);
+        *n_drafted = (uint32_t)mlxr_draft_stats_get(s[0]).n_drafted;
+    }
+    if (status != MLXR_OK && status != MLXR_KV_FULL) {
+        fail_msg("%zu bytes: %s", kv_bytes, error.text);
+    }
+    mlxr_sequence_close(&s[0]);
+    mlxr_sequence_close(&s[1]);
+    mlxr_model_unref(&model);
+    mlxr_engine_close(&small);
+    return status;
+}
+
+static void drafting_never_fails_a_step_for_want_of_pages(void **state)
+{
+    (void)state;
+    int n_full = 0, n_without = 0, n_with = 0;
+    for (size_t kv_bytes = 20 << 10; kv_bytes <= 130 << 10; kv_bytes += 1024) {
+        for (size_t first = 0; first < 2; first++) {
+            uint32_t n_plain = 0, n_drafted = 0;
+            mlxr_status plain = step_in(kv_bytes, false, first, &n_plain);
+            mlxr_status drafting = step_in(kv_bytes, true, first, &n_drafted);
+            if (drafting != plain) {
+                fail_msg("%zu bytes: status %d with drafts, %d without", kv_bytes, (int)drafting, (int)plain);
+            }
+            n_full += plain != MLXR_OK;
+            n_without += plain == MLXR_OK && n_drafted == 0;
+            n_with += plain == MLXR_OK && n_drafted > 0;
+        }
+    }
+    print_message("%d too small, %d too small to draft, %d large enough\n", n_full, n_without, n_with);
+    assert_true(n_full > 0 && n_without > 0 && n_with > 0);
+}
+
 /* ---- what is refused ---- */
 
 static void expect_refused(const char *name, mlxr_mtp mtp, const char *words)
@@ -473,6 +540,7 @@ int main(void)
         cmocka_unit_test(a_head_that_agrees_knows_grammar_and_bias),
         cmocka_unit_test(what_is_copied_released_or_cut_goes_on_being_right),
         cmocka_unit_test(a_head_that_is_never_right_is_soon_left_alone),
+        cmocka_unit_test(drafting_never_fails_a_step_for_want_of_pages),
         cmocka_unit_test(who_has_no_head_is_told_so),
         cmocka_unit_test(a_head_that_is_not_whole_names_the_tensor),
         cmocka_unit_test(a_list_of_dense_widths_has_one_for_the_head),
