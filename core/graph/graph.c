@@ -900,6 +900,12 @@ static uint64_t bytes_ahead(const graph *g, const model_file *file, uint64_t *un
     return n_bytes;
 }
 
+/* Of those that are bound: one that predicts ahead is used only where it was asked for. */
+static uint32_t layers_used(const graph *g)
+{
+    return g->ahead_plan.n_ops ? hparams_layers_bound(&g->h) : g->h.n_layers;
+}
+
 static void count_bytes(graph *g, const model_file *file)
 {
     uint64_t unused; /* experts that a token does not go through, rows that there is a copy of, layers ahead */
@@ -917,7 +923,7 @@ static void count_bytes(graph *g, const model_file *file)
             unused += o->experts->up[x].n_bytes + o->experts->down[x].n_bytes;
         }
     }
-    for (uint32_t i = 0; i < hparams_layers_bound(&g->h); i++) {
+    for (uint32_t i = 0; i < layers_used(g); i++) {
         const layer_weights *w = &g->weights.layers[i];
         uint64_t n_bytes = latent_keys_bytes(w, &g->h);
         bool is_read = i < g->h.n_layers;
@@ -997,7 +1003,7 @@ fail:
 mlxr_status graph_make_weights(graph *g, mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
-    for (uint32_t i = 0; i < hparams_layers_bound(&g->h) && status == MLXR_OK; i++) {
+    for (uint32_t i = 0; i < layers_used(g) && status == MLXR_OK; i++) {
         status = latent_make_keys(&g->weights.layers[i], &g->h, &g->memory, error);
     }
     return status;

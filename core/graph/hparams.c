@@ -630,6 +630,16 @@ static mlxr_status find_family(reader *r, hparams *h)
     return MLXR_OK;
 }
 
+uint32_t hparams_layers_own(const model_file *file)
+{
+    hparams h = {0};
+    reader r = {.file = file};
+    r.status = find_family(&r, &h);
+    read_u32(&r, "block_count", &h.n_layers);
+    read_u32(&r, "nextn_predict_layers", &h.n_layers_ahead);
+    return r.status == MLXR_OK && h.n_layers_ahead < h.n_layers ? h.n_layers - h.n_layers_ahead : UINT32_MAX;
+}
+
 mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error)
 {
     hparams h = {0};

@@ -131,6 +131,9 @@ static inline uint32_t hparams_mixer_keys(const hparams *h)
     return h->n_mixer_heads_k * h->mixer_head_k;
 }
 
+/* Layers of the model itself, without those that predict ahead; UINT32_MAX: the file does not say. */
+uint32_t hparams_layers_own(const model_file *file);
+
 /* Reads and checks everything; errors name the key, the value and what would be right. */
 mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error);
 

@@ -99,12 +99,13 @@ const packed_weight *model_file_packed(const model_file *file, const tensor *t)
                                                                                      : NULL;
 }
 
-mlxr_status model_file_unpack(model_file *file, mlxr_error *error)
+mlxr_status model_file_unpack(model_file *file, uint32_t end, mlxr_error *error)
 {
     for (uint64_t i = 0; file->packed && i < file->n_tensors; i++) {
         const packed_weight *p = file->packed[i];
         tensor *t = (tensor *)(uintptr_t)&file->tensors[i]; /* the reader made the table; it is the file's own */
-        if (!p || t->data) {
+        unsigned layer;
+        if (!p || t->data || (sscanf(t->name, "blk.%6u.", &layer) == 1 && layer >= end)) {
             continue;
         }
         void *data = region_alloc(&file->memory, t->n_bytes);

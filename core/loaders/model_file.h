@@ -84,8 +84,9 @@ typedef struct model_file {
 mlxr_status model_file_open(model_file **out, const char *path, mlxr_error *error);
 void model_file_close(model_file **file);
 /* Makes the data of packed tensors, which takes memory of their size; the pages of what they are made of are given
- * back. Nothing else may use the file meanwhile. */
-mlxr_status model_file_unpack(model_file *file, mlxr_error *error);
+ * back. Those of layers from `end` on stay packed, without data; UINT32_MAX: none does. Nothing else may use the file
+ * meanwhile. */
+mlxr_status model_file_unpack(model_file *file, uint32_t end, mlxr_error *error);
 /* How the rows of one of its tensors are made; NULL: its data has them. */
 const packed_weight *model_file_packed(const model_file *file, const tensor *t);
 /* What stands before the tensors' data was read and is seldom needed again: its pages leave memory, until they are. */

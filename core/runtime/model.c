@@ -171,11 +171,18 @@ static mlxr_status build_as_asked(mlxr_model *m, const mlxr_model_options *optio
     return status == MLXR_UNSUPPORTED && mtp == MLXR_MTP_IF_ANY ? build(m, n_ctx, false, error) : status;
 }
 
+/* A head that is not asked for stays packed: it can be as large as many layers. */
+static mlxr_status unpack(const mlxr_model *m, const mlxr_model_options *options, mlxr_error *error)
+{
+    bool with_head = options && options->mtp != MLXR_MTP_OFF;
+    return model_file_unpack(m->file, with_head ? UINT32_MAX : hparams_layers_own(m->file), error);
+}
+
 static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_options *options, mlxr_error *error)
 {
     mlxr_status status = model_file_open(&m->file, path, error);
     if (status == MLXR_OK) {
-        status = model_file_unpack(m->file, error);
+        status = unpack(m, options, error);
     }
     if (status != MLXR_OK) {
         return status; /* names the file itself */

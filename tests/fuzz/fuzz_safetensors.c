@@ -60,7 +60,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         (status != MLXR_OK && (error.text[0] == 0 || strchr(error.text, '\n')))) {
         abort();
     }
-    if (file && model_file_unpack(file, &error) != MLXR_OK) { /* a few times the input: there is memory for it */
+    if (file &&
+        model_file_unpack(file, UINT32_MAX, &error) != MLXR_OK) { /* a few times the input: there is memory for it */
         abort();
     }
     if (file) {

@@ -83,7 +83,7 @@ static void experts_of_a_layer_become_one_tensor(void **state)
         model_file *folder = NULL, *file = NULL;
         write_both(m->family, in, out);
         assert_ok(model_file_open(&folder, in, &error), &error);
-        assert_ok(model_file_unpack(folder, &error), &error);
+        assert_ok(model_file_unpack(folder, UINT32_MAX, &error), &error);
         assert_ok(model_file_open(&file, out, &error), &error);
         uint32_t n_stacks = 0;
         for (uint64_t k = 0; k < file->n_tensors; k++) {

@@ -396,6 +396,20 @@ static void drafting_never_fails_a_step_for_want_of_pages(void **state)
     assert_true(n_full > 0 && n_without > 0 && n_with > 0);
 }
 
+/* The keys by head that latent attention makes of its weights are made for layers that are used. */
+static void a_head_that_is_not_asked_for_takes_no_memory(void **state)
+{
+    (void)state;
+    mlxr_model *off = load("deepseek3-mtp", MLXR_MTP_OFF), *on = load("deepseek3-mtp", MLXR_MTP_NEEDED);
+    uint32_t head = off->graph->h.n_layers;
+    assert_non_null(off->graph->weights.layers[head - 1].k_up->data);
+    assert_null(off->graph->weights.layers[head].k_up->data);
+    assert_non_null(on->graph->weights.layers[head].k_up->data);
+    assert_true(mlxr_model_info_get(off)->weight_bytes < mlxr_model_info_get(on)->weight_bytes);
+    mlxr_model_unref(&off);
+    mlxr_model_unref(&on);
+}
+
 /* ---- what is refused ---- */
 
 static void expect_refused(const char *name, mlxr_mtp mtp, const char *words)
@@ -541,6 +555,7 @@ int main(void)
         cmocka_unit_test(what_is_copied_released_or_cut_goes_on_being_right),
         cmocka_unit_test(a_head_that_is_never_right_is_soon_left_alone),
         cmocka_unit_test(drafting_never_fails_a_step_for_want_of_pages),
+        cmocka_unit_test(a_head_that_is_not_asked_for_takes_no_memory),
         cmocka_unit_test(who_has_no_head_is_told_so),
         cmocka_unit_test(a_head_that_is_not_whole_names_the_tensor),
         cmocka_unit_test(a_list_of_dense_widths_has_one_for_the_head),

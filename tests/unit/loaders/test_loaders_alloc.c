@@ -224,7 +224,7 @@ static void quantised_safetensors_report_each_failing_allocation(void **state)
             mlxr_error error = {0};
             assert_ok(model_file_open(&file, path, &error), &error);
             fail_alloc_at(n);
-            mlxr_status status = model_file_unpack(file, &error);
+            mlxr_status status = model_file_unpack(file, UINT32_MAX, &error);
             bool failed = fail_alloc_stop();
             assert_int_equal(status, failed ? MLXR_NOMEM : MLXR_OK);
             model_file_close(&file);

@@ -148,7 +148,7 @@ static void every_layout_gives_the_weights_of_its_own_program(void **state)
         size_t n_lines = 0;
         snprintf(path, sizeof path, FOLDER "/%.200s", all[i].name);
         assert_ok(model_file_open(&file, path, &error), &error);
-        assert_ok(model_file_unpack(file, &error), &error);
+        assert_ok(model_file_unpack(file, UINT32_MAX, &error), &error);
         for (const char *line = all[i].expected;
              sscanf(line, "%63s %31s %" SCNx64 "%n", name, type, &wanted, &used) == 3; line += used, n_lines++) {
             const tensor *t = model_file_tensor(file, name);
@@ -164,6 +164,40 @@ static void every_layout_gives_the_weights_of_its_own_program(void **state)
         assert_int_equal(n_lines, file->n_tensors);
         model_file_close(&file);
     }
+}
+
+static size_t count_without_data(const model_file *file, uint32_t end)
+{
+    size_t n = 0;
+    for (uint64_t i = 0; i < file->n_tensors; i++) {
+        unsigned layer;
+        const tensor *t = &file->tensors[i];
+        bool behind = sscanf(t->name, "blk.%u.", &layer) == 1 && layer >= end;
+        assert_true(t->data || (behind && model_file_packed(file, t)));
+        n += !t->data;
+    }
+    return n;
+}
+
+static void layers_behind_the_end_stay_packed(void **state)
+{
+    (void)state;
+    size_t n_left = 0;
+    for (size_t i = 0; i < n_all; i++) {
+        char path[PATH_MAX_HERE];
+        mlxr_error error = {0};
+        model_file *file = NULL;
+        snprintf(path, sizeof path, FOLDER "/%.200s", all[i].name);
+        assert_ok(model_file_open(&file, path, &error), &error);
+        for (uint32_t end = 0; end < 2; end++) {
+            assert_ok(model_file_unpack(file, end, &error), &error);
+            n_left += count_without_data(file, end);
+        }
+        assert_ok(model_file_unpack(file, UINT32_MAX, &error), &error);
+        assert_int_equal(count_without_data(file, UINT32_MAX), 0);
+        model_file_close(&file);
+    }
+    assert_true(n_left >= n_all);
 }
 
 /* convert asks for rows in pieces, and for single rows where RoPE wants another order. */
@@ -245,7 +279,7 @@ static bool opens(const checkpoint *c, const item *items, mlxr_error *error)
     safetensors_texts texts = {.config = {c->config, c->n_config}};
     mlxr_status status = safetensors_open_memory(&file, &texts, bytes, n, error);
     if (status == MLXR_OK) {
-        assert_ok(model_file_unpack(file, error), error);
+        assert_ok(model_file_unpack(file, UINT32_MAX, error), error);
     }
     model_file_close(&file);
     free(bytes);
@@ -582,6 +616,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layout_gives_the_weights_of_its_own_program),
+        cmocka_unit_test(layers_behind_the_end_stay_packed),
         cmocka_unit_test(rows_are_the_same_one_by_one),
         cmocka_unit_test(what_is_not_the_layout_is_refused),
         cmocka_unit_test(changed_bytes_do_no_harm),
