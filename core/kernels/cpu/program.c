@@ -90,11 +90,15 @@ static uint32_t choose_rows(const program *prog)
 /* Are all matrices' rows as long as linear_use_words wants them? */
 static bool whole_blocks(const plan *p)
 {
-    bool whole = true;
+    uint64_t rest = 0;
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        whole = whole && (p->ops[i].kind != OP_LINEAR || p->ops[i].weight->shape[0] % 32 == 0);
+        const op *o = &p->ops[i];
+        rest |= o->kind == OP_LINEAR    ? o->weight->shape[0] % 32
+                : o->kind == OP_EXPERTS ? o->experts->n_in % 32 | o->experts->n_ff % 32
+                : o->kind == OP_HEADS   ? o->heads->n_in % 32
+                                        : 0;
     }
-    return whole;
+    return rest == 0;
 }
 
 mlxr_status program_open(program **out, const plan *p, const backend_options *options, mlxr_error *error)
