@@ -59,7 +59,7 @@ void serve_config_close(serve_config *c)
     *c = (serve_config){.n_fixed = 0};
 }
 
-static void apply(options *o, const option_spec *spec, const json_t *value)
+static void apply(options *o, const option_spec *spec, const json_t *value, char number_text[12])
 {
     void *field = (char *)o + spec->offset;
     json_int_t number = json_integer_value(value);
@@ -78,7 +78,10 @@ static void apply(options *o, const option_spec *spec, const json_t *value)
         *(uint64_t *)field = (uint64_t)number;
         break;
     default: /* texts; an empty one is none */
-        *(const char **)field = *json_string_value(value) ? json_string_value(value) : NULL;
+        snprintf(number_text, 12, "%d", (int)number);
+        *(const char **)field = json_is_integer(value)      ? number_text
+                                : *json_string_value(value) ? json_string_value(value)
+                                                            : NULL;
         break;
     }
 }
@@ -90,7 +93,7 @@ void serve_config_apply(serve_config *c, options *o)
         const option_spec *spec = spec_of(&config_options[i]);
         const json_t *value = json_object_get(c->values, config_options[i].name);
         if (spec && value && !options_given(o, spec)) {
-            apply(o, spec, value);
+            apply(o, spec, value, c->numbers[i]);
             c->applied[c->n_applied++] = config_options[i].name;
         }
     }

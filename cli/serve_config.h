@@ -13,6 +13,7 @@ typedef struct serve_config {
     const char *fixed[N_CONFIG_OPTIONS];   /* what the command line sets */
     const char *applied[N_CONFIG_OPTIONS]; /* what the file has set */
     size_t n_fixed, n_applied;
+    char numbers[N_CONFIG_OPTIONS][12]; /* integers of the file that are texts on the command line */
     json_t *document, *values, *before; /* before: what it said when it last served, if that is something else */
     mlxr_error note;                    /* why the file's values are not those in use; text "" */
 } serve_config;

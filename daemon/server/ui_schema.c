@@ -112,7 +112,9 @@ static bool check_words(const checking *c, const json_t *schema, const json_t *v
     char words[160] = "";
     for (size_t i = 0; i < json_array_size(list); i++) {
         size_t n = strlen(words);
-        snprintf(words + n, sizeof words - n, "%s%s", i ? ", " : "", json_string_value(json_array_get(list, i)));
+        char *text = json_dumps(json_array_get(list, i), JSON_ENCODE_ANY); /* texts in quotes, numbers without */
+        snprintf(words + n, sizeof words - n, "%s%s", i ? ", " : "", text ? text : "?");
+        free(text);
     }
     return wrong(c, "must be one of %s", words);
 }

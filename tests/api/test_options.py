@@ -62,7 +62,7 @@ class Options(support.ApiTest):
         self.assertFalse(os.path.exists(self.file))
 
     def test_the_file_is_what_the_daemon_starts_with_and_the_command_line_goes_before_it(self):
-        saved = {"threads": 2, "kv_type": "q8_0", "activations": "8", "kv_bytes": 1 << 28, "ctx": 512, "keep_alive_s": -1, "parallel": 7, "queue": 3,
+        saved = {"threads": 2, "kv_type": "q8_0", "activations": 8, "kv_bytes": 1 << 28, "ctx": 512, "keep_alive_s": -1, "parallel": 7, "queue": 3,
                  "drain_s": 4, "draft": "ngram", "memory_bytes": 1 << 30}  # fmt: skip
         self.start("--threads", "1", "--queue", "5", saved=saved)
         told = self.get()
@@ -142,7 +142,8 @@ class Options(support.ApiTest):
 
     def test_a_file_that_makes_no_sense_ends_the_start_with_the_place_and_what_is_allowed(self):
         for saved, words in (('{"threads": 1,', ["line 1"]), ({"threads": 5000}, ["threads", "at most 1024"]),
-                             ({"thread": 1}, ['"thread"', "not known"]), ({"kv_type": "q9"}, ["kv_type", "q8_0"]), ({"activations": "4"}, ["activations", "16"]),
+                             ({"thread": 1}, ['"thread"', "not known"]), ({"kv_type": "q9"}, ["kv_type", "q8_0"]), ({"activations": 4}, ["activations must be one of 16, 8"]),
+                             ({"activations": "8"}, ["activations must be of type integer"]),
                              ({"kv_dir": "here"}, ["kv_dir", "beginning with /"]), ("[]", ["object"])):  # fmt: skip
             with self.assertRaises(AssertionError) as caught:
                 self.start(saved=saved)
@@ -173,7 +174,7 @@ class Options(support.ApiTest):
         self.start(saved={"threads": 1})
         self.refused({"threads": 1025}, "threads", "at most 1024")
         self.refused({"threads": "2"}, "threads", "integer")
-        self.refused({"kv_type": "q8"}, "kv_type", "f32", "q4_0")
+        self.refused({"kv_type": "q8"}, "kv_type", 'one of "f32", "f16"', '"q4_0"')
         self.refused({"kv_disk_bytes": 5}, "kv_disk_bytes", "at least")
         self.refused({"nothing": None}, None, '"nothing"', "not known")
         self.refused({"kv_dir": "kv"}, "kv_dir", "beginning with /")

@@ -76,7 +76,7 @@ export const status = (fields: Partial<DaemonStatus> = {}): DaemonStatus => ({
 }); // prettier-ignore
 
 const OPTION_VALUES: Required<UiOptionValues> = {
-  threads: 0, backend: '', kv_type: 'f16', activations: '16', kv_bytes: 0, kv_dir: '', kv_disk_bytes: 0, draft: 'none', batch_invariant: false,
+  threads: 0, backend: '', kv_type: 'f16', activations: 16, kv_bytes: 0, kv_dir: '', kv_disk_bytes: 0, draft: 'none', batch_invariant: false,
   memory_bytes: 0, ctx: 0, keep_alive_s: 300, parallel: 4, queue: 64, drain_s: 30,
 }; // prettier-ignore
 

@@ -6,7 +6,7 @@ import { useT, type TextKey } from '@/i18n';
 import { parseSize, writeSize } from '@/lib/sizes';
 import { control, SettingRow } from './SettingRow';
 
-type Kind = 'count' | 'size' | 'text' | 'flag' | readonly string[];
+type Kind = 'count' | 'size' | 'text' | 'flag' | readonly (string | number)[];
 interface Names {
   id: string;
   'aria-describedby'?: string;
@@ -97,7 +97,7 @@ export function OptionRow({ options, name, kind, children }: Props) {
             ) : typeof kind === 'string' ? (
               <Field names={names} kind={kind} value={typeof value === 'boolean' ? String(value) : value} disabled={disabled} onChange={put} />
             ) : (
-              <select {...names} className={control} value={String(value)} disabled={disabled} onChange={({ target }) => put(target.value)}>
+              <select {...names} className={control} value={String(value)} disabled={disabled} onChange={({ target }) => put(kind.find((word) => String(word) === target.value) ?? '')}>
                 {kind.map((word) => (
                   <option key={word} value={word}>
                     {word in wordTexts ? t(wordTexts[word] as TextKey) : word}

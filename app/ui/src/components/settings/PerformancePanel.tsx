@@ -4,11 +4,11 @@ import { OptionRow } from './OptionRow';
 import { Panel } from './SettingRow';
 import { RestartNote } from './RestartNote';
 
-const ROWS: readonly (readonly [OptionName, 'count' | 'size' | 'flag' | readonly string[]])[] = [
+const ROWS: readonly (readonly [OptionName, 'count' | 'size' | 'flag' | readonly (string | number)[]])[] = [
   ['threads', 'count'],
   ['backend', ['', 'cpu', 'cpu-scalar', 'mlx']],
   ['kv_type', ['f32', 'f16', 'bf16', 'q8_0', 'q4_0']],
-  ['activations', ['16', '8']],
+  ['activations', [16, 8]],
   ['kv_bytes', 'size'],
   ['kv_disk_bytes', 'size'],
   ['draft', ['none', 'ngram', 'mtp']],
