@@ -217,19 +217,32 @@ static const char *no_restart(const struct daemon *d)
                                  : NULL;
 }
 
+/* Heads come with their models: a daemon that loads none cannot draft with them before it has begun anew. */
+static bool applies_now(const struct daemon *d, const config_option *o, const json_t *value)
+{
+    bool needs_heads = strcmp(o->name, "draft") == 0 && strcmp(json_string_value(value), "mtp") == 0;
+    return o->now && (!needs_heads || daemon_loads_heads(d));
+}
+
 /* What the daemon takes over while it runs; what the command line says stays. */
 static void take_over(struct daemon *d, const json_t *saved)
 {
     const json_t *draft = json_object_get(saved, "draft"), *drain = json_object_get(saved, "drain_s");
     const json_t *document = d->ui->document;
-    d->own->taken_over = true;
-    d->own->taken_from = 0;
-    for (size_t i = 0; i < N_CONFIG_OPTIONS; i++) {
-        d->own->taken_from |= (uint32_t)(json_object_get(saved, config_options[i].name) != NULL) << i;
-    }
+    uint32_t from = 0;
+    bool drafts_now = true;
     draft = draft ? draft : config_default(document, "draft");
     drain = drain ? drain : config_default(document, "drain_s");
-    if (!is_fixed(d, "draft")) {
+    for (size_t i = 0; i < N_CONFIG_OPTIONS; i++) {
+        const config_option *o = &config_options[i];
+        const json_t *said = json_object_get(saved, o->name);
+        bool stays = o->now && said && !applies_now(d, o, said); /* as it is, wherever it came from */
+        drafts_now = drafts_now && !stays;
+        from |= (uint32_t)(stays ? strcmp(source_of(d, i), "file") == 0 : said != NULL) << i;
+    }
+    d->own->taken_over = true;
+    d->own->taken_from = from;
+    if (!is_fixed(d, "draft") && drafts_now) {
         atomic_store(&d->own->draft, (int)daemon_drafts(d, json_string_value(draft)));
     }
     if (!is_fixed(d, "drain_s")) {
@@ -249,10 +262,11 @@ static json_t *options_json(config_call *c)
         const json_t *standard = config_default(document, o->name), *said = json_object_get(c->saved, o->name);
         bool fixed = is_fixed(d, o->name);
         bool pending = !fixed && !json_equal((json_t *)(said ? said : standard), json_object_get(running, o->name));
+        bool now = applies_now(d, o, said ? said : standard);
         restart = restart || pending;
         json_object_set(defaults, o->name, (json_t *)standard);
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "name", o->name, "option", o->option,
-                                              "group", o->group, "applies", o->now ? "now" : "restart", "source",
+                                              "group", o->group, "applies", now ? "now" : "restart", "source",
                                               source_of(d, i), "pending", (int)pending));
     }
     return json_pack("{s:s, s:b, s:b, s:b, s:s, s:o, s:o, s:O, s:o, s:O, s:o}", "file",

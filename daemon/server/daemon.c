@@ -76,6 +76,11 @@ daemon_draft daemon_drafts(const struct daemon *d, const char *said)
     return draft;
 }
 
+bool daemon_loads_heads(const struct daemon *d)
+{
+    return d->options->draft == DAEMON_DRAFT_MTP || d->options->model.mtp != MLXR_MTP_OFF;
+}
+
 uint64_t daemon_started_s(const struct daemon *d)
 {
     return d->own->started_s;
@@ -215,7 +220,7 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
                                   .models_max = o->models_max,
                                   .keep_alive_ms = o->keep_alive_ms,
                                   .model = o->model};
-    models.model.mtp = o->draft == DAEMON_DRAFT_MTP ? MLXR_MTP_IF_ANY : o->model.mtp;
+    models.model.mtp = o->draft == DAEMON_DRAFT_MTP ? MLXR_MTP_IF_ANY : o->model.mtp; /* daemon_loads_heads */
     mlxr_status status = mlxr_engine_open(&d->engine, &o->engine, error);
     status = status == MLXR_OK ? worker_start(&d->worker, d->engine, &limits, error) : status;
     status = status == MLXR_OK ? model_table_open(&d->models, d->worker, &models, error) : status;

@@ -41,6 +41,8 @@ uint64_t daemon_started_s(const struct daemon *d); /* Unix time */
 bool daemon_engine_alive(const struct daemon *d);
 /* Any thread. How an answer guesses ahead whose request says this (a name, NULL: nothing). */
 daemon_draft daemon_drafts(const struct daemon *d, const char *said);
+/* Are models loaded with their multi-token-prediction heads? As it was at the start. */
+bool daemon_loads_heads(const struct daemon *d);
 void daemon_log(const struct daemon *d, mlxr_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

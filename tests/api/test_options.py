@@ -163,6 +163,25 @@ class Options(support.ApiTest):
         told = self.change({"kv_type": None, "drain_s": None})
         self.assertEqual((self.on_disk(), told["running"]["drain_s"], told["restart_needed"]), ({"draft": "ngram"}, 30, False))
 
+    def test_drafting_with_heads_waits_for_the_start_that_loads_them(self):
+        self.start("--threads", "1", saved={"drain_s": 9})
+
+        def told(draft):
+            answer = self.change({"draft": draft})
+            one = self.option("draft", answer)
+            self.assertEqual(answer["restart_needed"], one["pending"])
+            return answer["running"]["draft"], one["pending"], one["applies"], one["source"]
+
+        self.assertEqual(told("mtp"), ("none", True, "restart", "default"))
+        self.assertEqual(told("ngram"), ("ngram", False, "now", "file"))
+        self.assertEqual(told("mtp"), ("ngram", True, "restart", "file"))
+        self.restart({"now": True})
+        one = self.option("draft")
+        self.assertEqual((self.get()["running"]["draft"], one["pending"], one["applies"], one["source"]), ("mtp", False, "now", "file"))
+        # Heads stay with their models: back and forth needs no restart.
+        self.assertEqual(told("none"), ("none", False, "now", "file"))
+        self.assertEqual(told("mtp"), ("mtp", False, "now", "file"))
+
     def test_what_is_only_checked_is_not_written(self):
         self.start()
         told = self.change({"threads": 3}, check_only=True)
