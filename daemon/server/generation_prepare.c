@@ -280,9 +280,11 @@ static bool choose_draft(generation *g, daemon_draft *out)
     *out = DAEMON_DRAFT_NONE;
     if (g->r.draft) {
         generation_fail(g, 400, "invalid_value", "draft", 0, "%s",
-                        info->has_mtp ? "this model was loaded without its multi-token-prediction head; a daemon "
-                                        "started with --draft mtp loads it"
-                                      : "this model has no multi-token-prediction head");
+                        !info->has_mtp ? "this model has no multi-token-prediction head"
+                        : daemon_loads_heads(g->d)
+                            ? "this daemon's backend cannot run this model's multi-token-prediction head"
+                            : "this model was loaded without its multi-token-prediction head; a daemon started with "
+                              "--draft mtp loads it");
         return false;
     }
     return true;
