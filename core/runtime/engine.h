@@ -87,6 +87,7 @@ struct mlxr_model {
     mlxr_error chat_error;
     program *program;
     program *ahead;    /* of the head that predicts ahead; NULL: the model was loaded without */
+    bool ahead_missed; /* it was to be there if possible, and is not */
     plan *hidden_plan; /* NULL: nobody wanted hidden states yet */
     program *hidden;
     const plan *adapted_plan[2]; /* of a base: with adapters, [1] to hidden states; NULL: nobody wanted them yet */

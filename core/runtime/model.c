@@ -168,7 +168,8 @@ static mlxr_status build_as_asked(mlxr_model *m, const mlxr_model_options *optio
     uint32_t n_ctx = options ? options->n_ctx_max : 0;
     mlxr_mtp mtp = options ? options->mtp : MLXR_MTP_OFF;
     mlxr_status status = build(m, n_ctx, mtp != MLXR_MTP_OFF, error);
-    return status == MLXR_UNSUPPORTED && mtp == MLXR_MTP_IF_ANY ? build(m, n_ctx, false, error) : status;
+    m->ahead_missed = status == MLXR_UNSUPPORTED && mtp == MLXR_MTP_IF_ANY;
+    return m->ahead_missed ? build(m, n_ctx, false, error) : status;
 }
 
 /* A head that is not asked for stays packed: it can be as large as many layers. */
@@ -297,6 +298,11 @@ static void log_loaded(const mlxr_model *m)
         engine_log(e, MLXR_LOG_WARN,
                    "%s: context of %u tokens was asked for; the model was trained for %u and gets that", m->info.path,
                    m->n_ctx_asked, m->n_ctx);
+    }
+    if (m->ahead_missed) {
+        engine_log(e, MLXR_LOG_INFO, "%s: %s; --draft mtp does nothing for it", m->info.path,
+                   m->info.has_mtp ? "this backend cannot run its multi-token-prediction head"
+                                   : "it has no multi-token-prediction head");
     }
     text_view source = {0};
     if (!m->chat && model_file_text(m->file, "tokenizer.chat_template", &source, NULL) == MLXR_OK && source.data) {

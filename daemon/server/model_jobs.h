@@ -107,6 +107,7 @@ typedef struct model_loaded {
     uint64_t n_params, file_bytes, weight_bytes, kv_bytes_per_token;
     uint32_t n_ctx, n_uses;
     bool loading, pinned;  /* loading, or unloading: the numbers are not known */
+    bool mtp;              /* with its multi-token-prediction head */
     int64_t expires_in_ms; /* when idle; negative: never. In use: as if it were idle from now on */
 } model_loaded;
 

@@ -319,15 +319,32 @@ class Options(support.ApiTest):
         self.assertIn("loaded without its multi-token-prediction head", refused.json["error"]["message"])
         self.change({"draft": "mtp"})  # models loaded from the next start on have theirs
         self.assertEqual((text(), self.drafts()), (plain, 0))
+        self.assertEqual(self.heads(), {"qwen3next-mtp": False})
         self.daemon.stop()
         self.start("--model", model, "--threads", "1", saved={"draft": "mtp"})
         self.assertEqual(text(), plain)
         drafts = self.drafts()
         self.assertGreater(drafts, 0)
+        self.assertEqual(self.heads(), {"qwen3next-mtp": True})
+        self.assertFalse(any("does nothing" in line for line in self.daemon.lines if line))
         self.assertEqual(text(draft="none"), plain)
         self.assertEqual(self.drafts(), drafts)
         self.assertEqual(text(draft="mtp"), plain)
         self.assertGreater(self.drafts(), drafts)
+
+    def test_a_model_without_a_head_says_so_where_heads_were_to_be_loaded(self):
+        self.start("--model", os.path.join(support.tiny_models(), "qwen2.gguf"), "--threads", "1", "--draft", "mtp")
+        self.assertEqual(self.heads(), {"qwen2": False})
+        said = [line for line in self.daemon.lines if line and "--draft mtp does nothing for it" in line]
+        self.assertEqual(len(said), 1, self.daemon.lines)
+        self.assertIn("qwen2.gguf: it has no multi-token-prediction head", said[0])
+        ask = {"model": "qwen2", "prompt": "a", "max_tokens": 1}
+        self.assertEqual(self.daemon.ask("POST", "/v1/completions", ask).status, 200)
+        refused = self.daemon.ask("POST", "/v1/completions", {**ask, "draft": "mtp"})
+        self.assertEqual((refused.status, refused.json["error"]["message"]), (400, "this model has no multi-token-prediction head"))
+
+    def heads(self):
+        return {one["name"]: one["mtp"] for one in self.daemon.ask("GET", "/ui-api/loaded").json["loaded"]}
 
     def drafts(self):
         lines = self.daemon.ask("GET", "/metrics").body.decode().split("\n")

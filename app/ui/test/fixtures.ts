@@ -66,7 +66,7 @@ export const model = (fields: Partial<Model> = {}): Model => ({
 }); // prettier-ignore
 
 export const loaded = (fields: Partial<LoadedModel> = {}): LoadedModel => ({
-  name: 'm', path: '/m.gguf', n_ctx: 2048, weight_bytes: 1, kv_bytes_per_token: 1, n_uses: 0, loading: false, pinned: false, expires_in_ms: null, ...fields,
+  name: 'm', path: '/m.gguf', n_ctx: 2048, weight_bytes: 1, kv_bytes_per_token: 1, n_uses: 0, loading: false, pinned: false, mtp: false, expires_in_ms: null, ...fields,
 }); // prettier-ignore
 
 export const status = (fields: Partial<DaemonStatus> = {}): DaemonStatus => ({

@@ -31,6 +31,8 @@ export interface LoadedModel {
   n_uses: number;
   loading: boolean;
   pinned: boolean;
+  /** With its multi-token-prediction head. */
+  mtp: boolean;
   expires_in_ms: number | null;
 }
 
