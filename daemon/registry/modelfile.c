@@ -26,6 +26,7 @@ void registry_recipe_close(registry_recipe *recipe)
 typedef struct reader {
     const char *at, *end;
     unsigned line;
+    bool no_memory; /* for the text that was read last */
 } reader;
 
 static void skip_blanks(reader *r)
@@ -35,9 +36,10 @@ static void skip_blanks(reader *r)
     }
 }
 
-static char *copy(const char *text, size_t n)
+static char *copy(reader *r, const char *text, size_t n)
 {
     char *out = malloc(n + 1);
+    r->no_memory = !out;
     if (out) {
         memcpy(out, text, n);
         out[n] = '\0';
@@ -71,7 +73,7 @@ static char *read_quoted(reader *r)
             return NULL;
         }
         if (*r->at == '"' && (!triple || (r->end - r->at >= 3 && memcmp(r->at, "\"\"\"", 3) == 0))) {
-            char *text = copy(begin, (size_t)(r->at - begin));
+            char *text = copy(r, begin, (size_t)(r->at - begin));
             r->at += triple ? 3 : 1;
             return text;
         }
@@ -95,7 +97,7 @@ static char *read_rest(reader *r)
     while (n > 0 && strchr(" \t\r", begin[n - 1])) {
         n--;
     }
-    return copy(begin, n);
+    return copy(r, begin, n);
 }
 
 /* ---- parameters -------------------------------------------------------------------------------------------------- */
@@ -213,6 +215,9 @@ static mlxr_status read_command(reader *r, registry_recipe *recipe, mlxr_error *
         return registry_fail(error, MLXR_FORMAT, "%s needs a name and a value", command);
     }
     char *text = read_rest(r);
+    if (!text && r->no_memory) {
+        return registry_fail_nomem(error);
+    }
     if (!text) {
         return registry_fail(error, MLXR_FORMAT, "%s has a quote that does not end", command);
     }

@@ -185,7 +185,9 @@ static bool read_recipe(http_exchange *x, const admin_fields *f, registry_recipe
             return false;
         }
         if (registry_modelfile_parse(out, f->modelfile, strlen(f->modelfile), &error) != MLXR_OK) {
-            error_respond(x, 400, "invalid_value", error.text, "modelfile");
+            int status = error_status_of(error.status); /* what it says, or want of memory */
+            error_respond(x, status, status == 400 ? "invalid_value" : NULL, error.text,
+                          status == 400 ? "modelfile" : NULL);
             return false;
         }
         return true;
