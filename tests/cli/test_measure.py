@@ -53,7 +53,7 @@ class Perplexity(support.CliTest):
                     expected += window - 1 + bos if window > 1 else 0
                 found = self.measure(model, text, "--ctx", "16")
                 self.assertEqual((found["n_tokens"], found["n_predicted"]), (count, expected))
-                self.assertEqual(set(found), {"ppl", "n_tokens", "n_predicted"})
+                self.assertEqual(set(found), {"ppl", "n_tokens", "n_predicted", "activations"})
 
     def test_the_default_window_fits_any_context(self):
         """The tiny models have 256 tokens of context: one of Gemma's goes to BOS."""
