@@ -196,8 +196,8 @@ static void print_machine(const bench_report *r)
         const char *name;
         double per_s;
     } peaks[] = {{"int8", m->int8_per_s}, {"bf16", m->bf16_per_s}, {"f32", m->f32_per_s}};
-    printf("%s, %u threads%s%s", engine->backend, engine->n_threads, *engine->cpu_features ? ", " : "",
-           engine->cpu_features);
+    printf("%s, %u threads%s%s%s", engine->backend, engine->n_threads, *engine->cpu_features ? ", " : "",
+           engine->cpu_features, engine->activation_bits == 8 ? ", activations of 8 bits" : "");
     for (size_t i = 0; i < sizeof peaks / sizeof *peaks; i++) {
         if (peaks[i].per_s > 0) {
             printf("; %.3f Tops %s", peaks[i].per_s / 1e12, peaks[i].name);

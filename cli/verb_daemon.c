@@ -216,8 +216,8 @@ static void print_status(const client *c, const json_t *s)
     printf("  daemon       %s, version %s\n", client_where(c), text_of(s, "version"));
     printf("  state        %s, for %" PRIu64 ":%02" PRIu64 ":%02" PRIu64 "%s\n", text_of(s, "state"), up / 3600,
            up / 60 % 60, up % 60, json_is_true(json_object_get(engine, "alive")) ? "" : "; the engine does not answer");
-    printf("  engine       %s, %" PRIu64 " threads, %s\n", text_of(engine, "backend"), number_of(engine, "n_threads"),
-           text_of(engine, "cpu_features"));
+    printf("  engine       %s, %" PRIu64 " threads, %s%s\n", text_of(engine, "backend"), number_of(engine, "n_threads"),
+           text_of(engine, "cpu_features"), number_of(engine, "activations") == 8 ? ", activations of 8 bits" : "");
     printf("  answers      %" PRIu64 " running of %" PRIu64 ", %" PRIu64 " waiting of %" PRIu64 "\n",
            number_of(streams, "running"), number_of(streams, "running_max"), number_of(streams, "queued"),
            number_of(streams, "queued_max"));

@@ -230,13 +230,14 @@ static int print_result(const options *o, measurement *m, double seconds)
         c = compare(m);
     }
     double ppl = exp(m->sum / (double)m->n_predicted);
+    uint32_t bits = mlxr_engine_info_get(m->s.engine)->activation_bits;
     if (o->json) {
         json_t *root = json_pack("{s:o, s:I, s:I}", "ppl", json_number(ppl), "n_tokens", (json_int_t)m->n_tokens,
                                  "n_predicted", (json_int_t)m->n_predicted);
         if (o->batch_invariant) {
             json_object_set_new(root, "batch_invariant", json_true());
         }
-        json_object_set_new(root, "activations", json_integer(mlxr_engine_info_get(m->s.engine)->activation_bits));
+        json_object_set_new(root, "activations", json_integer(bits));
         if (o->kld) {
             json_object_set_new(root, "kld_mean", json_number(c.mean));
             json_object_set_new(root, "kld_p99", json_number(c.p99));
@@ -244,8 +245,8 @@ static int print_result(const options *o, measurement *m, double seconds)
         }
         return print_json(root);
     }
-    printf("perplexity %.4f over %zu predicted of %zu tokens (%.0f tokens/s)\n", ppl, m->n_predicted, m->n_tokens,
-           (double)m->n_predicted / seconds);
+    printf("perplexity %.4f over %zu predicted of %zu tokens (%.0f tokens/s)%s\n", ppl, m->n_predicted, m->n_tokens,
+           (double)m->n_predicted / seconds, bits == 8 ? "; activations of 8 bits" : "");
     if (o->kld) {
         printf("KL divergence from the reference %.6g, 99 %% of positions below %.6g; the same favourite at %.2f %%\n",
                c.mean, c.p99, 100 * c.agreement);

@@ -479,6 +479,9 @@ class Looking(ClientTest):
         text = self.succeed("status", env=self.here(daemon.port)).text
         for what in (f"http://127.0.0.1:{daemon.port}", "ready", "of KV cache", "running of 256", "llama"):
             self.assertIn(what, text)
+        self.assertNotIn("activations", text)
+        less = self.serve("--activations", "8")
+        self.assertIn(", activations of 8 bits", self.succeed("status", env=self.here(less.port)).text)
 
     def test_the_log_and_what_is_added_to_it(self):
         daemon = self.serve()

@@ -99,7 +99,9 @@ class Perplexity(support.CliTest):
 
     def test_it_tells_people_too_and_what_is_wrong(self):
         model = self.add_model("llama")
-        self.assertRegex(self.succeed("perplexity", model, "--file", self.write("the inn")).text, r"^perplexity \d")
+        self.assertRegex(self.succeed("perplexity", model, "--file", self.write("the inn")).text, r"^perplexity \d.*tokens/s\)$")
+        less = self.succeed("perplexity", model, "--file", self.write("the inn"), "--activations", "8").text
+        self.assertRegex(less, r"^perplexity \d.*; activations of 8 bits$")
         found = self.measure(model, "the inn", "--batch-invariant", "--kv-type", "bf16", "--kv-bytes", "64M")
         self.assertIs(found["batch_invariant"], True)
         self.fail_with(1, "at least 2", "perplexity", model, "--file", self.write("z"))
@@ -351,6 +353,8 @@ class Bench(support.CliTest):
         table = [line for line in lines if line.startswith("|")]
         self.assertEqual(len(table), 2 + 5)
         self.assertEqual({line.count("|") for line in table}, {len(rows[0]) + 1})
+        self.assertNotIn("activations", self.succeed(*options).text)
+        self.assertRegex(self.succeed(*options, "--activations", "8").text, r"(?m)^cpu.*, activations of 8 bits")
         self.assertRegex(self.succeed(*options).text, r"(?m)^pp16 @32 +\d.*% (reading|computing)$")
         self.fail_with(2, "exclude each other", *options, "--csv", "--json")
 

@@ -49,7 +49,7 @@ export const details = (which: typeof smol) => ({
 // ---- the daemon
 
 export const health = status({
-  version: '0.9.0', uptime_s: 93_784, engine: { backend: 'cpu', cpu_features: 'avx512-vnni', n_threads: 8, alive: true }, models: { loaded: 2, waiting: 0 },
+  version: '0.9.0', uptime_s: 93_784, engine: { backend: 'cpu', cpu_features: 'avx512-vnni', n_threads: 8, activations: 16, alive: true }, models: { loaded: 2, waiting: 0 },
   memory: { ...status().memory, budget_bytes: 6 * GIB, weight_bytes: 2_595_642_688, kv_bytes_used: 402_653_184, kv_bytes_budget: GIB },
   streams: { answers: 412, running: 2, queued: 1, paused: 0 },
 }); // prettier-ignore

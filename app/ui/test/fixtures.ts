@@ -70,7 +70,7 @@ export const loaded = (fields: Partial<LoadedModel> = {}): LoadedModel => ({
 }); // prettier-ignore
 
 export const status = (fields: Partial<DaemonStatus> = {}): DaemonStatus => ({
-  version: '1.2.3', state: 'ready', uptime_s: 61, engine: { backend: 'cpu', cpu_features: 'avx2', n_threads: 2, alive: true },
+  version: '1.2.3', state: 'ready', uptime_s: 61, engine: { backend: 'cpu', cpu_features: 'avx2', n_threads: 2, activations: 16, alive: true },
   models: { loaded: 1, waiting: 0 }, memory: { budget_bytes: 4 << 20, weight_bytes: 1 << 20, kv_bytes_used: 512 << 10, kv_bytes_budget: 1 << 20 },
   streams: { answers: 0, running: 3, queued: 4, paused: 0 }, ...fields,
 }); // prettier-ignore

@@ -190,10 +190,17 @@ describe('components of settings', () => {
     show(<DaemonControl />);
     await screen.findByText('1.2.3');
     for (const text of ['Ready', '1 min 1 s', '3 (+4)']) expect(screen.getByText(text)).toBeTruthy();
+    expect(screen.queryByText('Activations')).toBeNull();
     fireEvent.click(screen.getByRole('button', { name: 'End the daemon' }));
     expect(asked.some(({ method }) => method === 'POST')).toBe(false);
     fireEvent.click(screen.getByRole('button', { name: 'End the daemon' }));
     await waitFor(() => expect(asked.find(({ method }) => method === 'POST')?.url).toBe('/ui-api/drain'));
+  });
+  it('DaemonControl tells that numbers are rounded to 8 bits', async () => {
+    fakeDaemon({ 'GET /ui-api/status': { ...status(), engine: { ...status().engine, activations: 8 } } });
+    show(<DaemonControl />);
+    await screen.findByText('8 bits: prompts are faster and less exact');
+    expect(screen.getByText('Activations')).toBeTruthy();
   });
   it('GeneralPanel changes settings, a slider not once a step, and nothing is undone by an earlier answer', async () => {
     const kept: Record<string, unknown>[] = [];

@@ -71,7 +71,8 @@ export interface DaemonStatus {
   version: string;
   state: 'loading' | 'ready' | 'draining';
   uptime_s: number;
-  engine: { backend: string; cpu_features: string; n_threads: number; alive: boolean };
+  /** activations: bits. */
+  engine: { backend: string; cpu_features: string; n_threads: number; activations: number; alive: boolean };
   models: { loaded: number; waiting: number };
   memory: { budget_bytes: number; weight_bytes: number; kv_bytes_used: number; kv_bytes_budget: number };
   streams: { answers: number; running: number; queued: number; paused: number };

@@ -27,6 +27,7 @@ export function DaemonControl() {
     [t('daemon.version'), status.version],
     [t('daemon.uptime'), formatDuration(status.uptime_s)],
     [t('daemon.backend'), `${status.engine.backend}, ${status.engine.n_threads} × ${status.engine.cpu_features || 'CPU'}`],
+    ...(status.engine.activations === 8 ? [[t('options.activations'), t('daemon.activations', { n: 8 })] as const] : []),
     [t('daemon.models'), String(status.models.loaded)],
     [t('daemon.weights'), formatBytes(status.memory.weight_bytes)],
     [t('daemon.kv'), `${formatBytes(status.memory.kv_bytes_used)} / ${formatBytes(status.memory.kv_bytes_budget)}`],
