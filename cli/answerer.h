@@ -33,7 +33,7 @@ struct answerer {
     double load_ms;    /* 0: it was loaded already */
     size_t n_context;  /* tokens of the conversation, after the last answer */
     bool has_template, batch_invariant;
-    uint32_t activations; /* bits */
+    uint32_t activations; /* bits; 0: a daemon that does not say */
 };
 
 /* Both return an exit code after telling why not, and take over into *o what the model was made with (its system

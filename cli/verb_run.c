@@ -42,7 +42,9 @@ static int print_answer_json(const options *o, const conversation *c, generation
     json_object_set_new(root, "raw", json_boolean(c->raw));
     json_object_set_new(root, "n_cached", json_integer((json_int_t)g->n_cached));
     json_object_set_new(root, "batch_invariant", json_boolean(a->batch_invariant));
-    json_object_set_new(root, "activations", json_integer(a->activations));
+    if (a->activations > 0) {
+        json_object_set_new(root, "activations", json_integer(a->activations));
+    }
     json_t *draft = a->ops->drafts(a, o);
     if (draft) {
         json_object_set_new(root, "draft", draft);
