@@ -74,6 +74,16 @@ class Options(support.ApiTest):
         self.assertFalse(told["restart_needed"], told)
         status = self.daemon.ask("GET", "/ui-api/status").json
         self.assertEqual((status["streams"]["running_max"], status["streams"]["queued_max"], status["memory"]["budget_bytes"]), (7, 5, 1 << 30))
+        self.assertEqual(status["engine"]["activations"], 8)
+
+    def test_the_bits_of_activations_are_told_of_the_engine_and_of_what_is_loaded(self):
+        os.symlink(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(self.models, "qwen2.gguf"))
+        for saved, bits in (({}, 16), ({"activations": 8}, 8)):
+            self.start("--threads", "1", saved=saved)
+            self.assertEqual(self.daemon.ask("GET", "/ui-api/status").json["engine"]["activations"], bits)
+            loaded = self.daemon.ask("POST", "/ui-api/models/load", {"model": "qwen2"})
+            self.assertEqual((loaded.status, loaded.json.get("activations")), (200, bits), loaded)
+            self.assertEqual(self.daemon.stop(), 0)
 
     def test_an_option_tells_where_the_value_in_use_comes_from(self):
         self.start("--queue", "5", saved={"parallel": 256, "drain_s": 30, "ctx": 512})

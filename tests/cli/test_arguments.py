@@ -161,6 +161,7 @@ class Completion(support.CliTest):
         self.assertEqual(self.complete("mlxr", "run", "some"), ["some-model.Q4"])
         self.assertEqual(self.complete("mlxr", "bench", "m", "--rep"), ["--repetitions"])
         self.assertEqual(self.complete("mlxr", "run", "m", "--draft", "ng"), ["ngram"])
+        self.assertEqual(self.complete("mlxr", "run", "m", "--draft", "mt"), ["mtp"])
         self.assertEqual(self.complete("mlxr", "run", "m", "--draft", "some"), ["some-model.Q4"])
         self.assertEqual(self.complete("mlxr", "batch", "m", "--ou"), ["--output"])
         for name in ("schema.json", "requests.jsonl"):

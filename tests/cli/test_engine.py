@@ -2,6 +2,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import support
 
@@ -152,6 +154,20 @@ class BatchInvariant(Options):
         backends = {b["name"]: b for b in self.succeed("doctor", "--json").json["backends"]}
         self.assertEqual(backends["cpu"]["activations"], [16, 8])
         self.assertIn("activations of 16 or 8 bits", self.succeed("doctor").text)
+
+    def test_activations_of_8_bits_change_numbers_where_weights_are_quantised(self):
+        """Behind the first layers, which keep 16."""
+        self.model = os.path.join(self.home, "quantised.gguf")
+        synth = os.path.join(support.ROOT, "bench", "synth")
+        shape = "layers=4,width=256,ffn=512,heads=8,kv_heads=2,vocab=512,ctx=512"
+        subprocess.run([sys.executable, synth, shape, "Q8_0", self.model], check=True, stdout=subprocess.DEVNULL, timeout=support.TIMEOUT)
+        options = ["the inn at the corner had a lamp", "--raw", "--temp", "0", "-n", "1", "--logprobs", "20"]
+        top = lambda *more: {t["id"]: t["logprob"] for t in self.answer(*options, *more)["logprobs"][0]["top"]}  # noqa: E731
+        plain, same, less = top(), top("--activations", "16"), top("--activations", "8")
+        self.assertEqual(same, plain)
+        both = plain.keys() & less.keys()
+        self.assertTrue(any(less[i] != plain[i] for i in both), less)
+        self.assertLess(max(abs(less[i] - plain[i]) for i in both), 1)  # less exact, no other model
 
     def test_doctor_tells_which_backends_keep_it(self):
         self.assertIn("results never depend on the batch", self.succeed("doctor").text)
