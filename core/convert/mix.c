@@ -249,10 +249,16 @@ static bool may_change(const tensor *t)
     return t->n_dims >= 2 && text_ends_with(t->name, "weight");
 }
 
+/* Of latent attention: each head has its own, though the cache has one. */
+static bool is_value_of_head(const char *name)
+{
+    return text_ends_with(name, "attn_v_b.weight");
+}
+
 static bool is_value(const char *name)
 {
     return text_ends_with(name, "attn_v.weight") || text_ends_with(name, "attn_qkv.weight") ||
-           text_ends_with(name, "attn_kv_b.weight");
+           text_ends_with(name, "attn_kv_b.weight") || is_value_of_head(name);
 }
 
 static dtype wanted_type(const mix *m, const mix_model *model, const char *name)
@@ -270,9 +276,11 @@ static dtype wanted_type(const mix *m, const mix_model *model, const char *name)
         return model->n_expert && !strstr(name, "_exps.") ? DTYPE_Q8_0 : m->plain;
     }
     if (is_value(name)) {
-        dtype type = first_that_holds(m->value, model, layer, m->plain);
+        mix_model own = *model;
+        own.n_head_kv = is_value_of_head(name) ? own.n_head : own.n_head_kv;
+        dtype type = first_that_holds(m->value, &own, layer, m->plain);
         /* Eight query heads read one of 80 layers' value heads: what more bits cost is next to nothing. */
-        bool large = model->n_layers == 80 && model->n_head_kv && model->n_head / model->n_head_kv == 8;
+        bool large = own.n_layers == 80 && own.n_head_kv && own.n_head / own.n_head_kv == 8;
         type = large && (type == DTYPE_Q3_K || type == DTYPE_Q4_K) ? DTYPE_Q5_K : type;
         return eight ? DTYPE_Q8_0 : type;
     }

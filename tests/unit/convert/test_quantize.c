@@ -599,6 +599,11 @@ static void mixes_are_the_fields(void **state)
         {"Q4_K_S", "blk.4.attn_v.weight", 0, DTYPE_Q4_K},
         {"Q4_K_S", "blk.3.ffn_down.weight", 0, DTYPE_Q5_K},
         {"Q2_K", "blk.9.attn_v.weight", 0, DTYPE_Q4_K},
+        {"Q4_K_M", "blk.0.attn_kv_b.weight", 0, DTYPE_Q6_K},
+        {"Q4_K_M", "blk.0.attn_v_b.weight", 0, DTYPE_Q6_K}, /* the field's is Q4_K */
+        {"Q4_K_M", "blk.5.attn_v_b.weight", 0, DTYPE_Q4_K},
+        {"Q4_K_M", "blk.0.attn_k_b.weight", 0, DTYPE_Q4_K},
+        {"Q2_K", "blk.9.attn_v_b.weight", 0, DTYPE_Q3_K}, /* of no other head */
         {"Q2_K", "blk.9.ffn_down.weight", 0, DTYPE_Q3_K},
         {"Q2_K", "blk.9.attn_output.weight", 0, DTYPE_Q3_K},
         {"Q3_K_M", "blk.1.attn_v.weight", 0, DTYPE_Q5_K},
