@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "convert/experts.h"
 #include "convert/importance.h"
 #include "convert/latent.h"
@@ -68,13 +69,27 @@ static mlxr_status find_parts_importance(job *j, out_tensor *t, mlxr_error *erro
     return MLXR_OK;
 }
 
+/* The tensor's entry, or NULL. Values of latent attention meet what the matrix of keys and values meets that a folder
+ * has; of keys' matrices, which are turned, that has the rows. */
+static const importance_entry *entry_of(const job *j, const char *name)
+{
+    static const char part[] = ".attn_v_b.weight";
+    const importance_entry *e = importance_find(&j->importance, name);
+    if (!e && text_ends_with(name, part)) {
+        char whole[128];
+        snprintf(whole, sizeof whole, "%.*s.attn_kv_b.weight", (int)(strlen(name) - strlen(part)), name);
+        e = importance_find(&j->importance, whole);
+    }
+    return e;
+}
+
 /* The tensor's entry in the importance matrix, if there is one: it must have the tensor's shape. */
 static mlxr_status find_importance(job *j, out_tensor *t, mlxr_error *error)
 {
     if (!j->weighted || !quantised(t->type)) {
         return MLXR_OK;
     }
-    const importance_entry *e = importance_find(&j->importance, t->in->name);
+    const importance_entry *e = entry_of(j, t->in->name);
     if (!e) {
         return t->parts ? find_parts_importance(j, t, error) : MLXR_OK;
     }

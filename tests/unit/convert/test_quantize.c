@@ -537,6 +537,51 @@ static void importance_of_fewer_matrices_than_four_dimensions_have_is_refused(vo
     unlink(out);
 }
 
+/* A folder's imatrix has both in one; what meets the values' matrices is what met that, keys' are turned. */
+static void values_of_latent_attention_find_the_importance_of_the_whole(void **state)
+{
+    static const float data[32 * 2 * 3];
+    static const char *const names[] = {"blk.0.attn_k_b.weight", "blk.0.attn_v_b.weight"};
+    char parts[96], matrix[96];
+    float values[32];
+    mlxr_error error = {0};
+    mlxr_quantize_report report;
+    write_result written;
+    tensor t[2];
+    out_tensor tensors[2];
+    gguf_out header = gguf_out_make();
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        t[i] = (tensor){.name = names[i],
+                        .type = DTYPE_F32,
+                        .n_dims = 3,
+                        .shape = {32, 2, 3, 1},
+                        .data = data,
+                        .row_bytes = 32 * sizeof *data,
+                        .n_bytes = sizeof data};
+        tensors[i] = (out_tensor){.in = &t[i], .type = DTYPE_F32};
+    }
+    for (size_t i = 0; i < 32; i++) {
+        values[i] = (float)i;
+    }
+    snprintf(parts, sizeof parts, "%s/parts.gguf", folder);
+    snprintf(matrix, sizeof matrix, "%s/imatrix.dat", folder);
+    gguf_out_text(&header, "general.architecture", "deepseek2", 9);
+    assert_ok(write_model(parts, &header, tensors, 2, &(write_options){.n_threads = 1}, &written, &error), &error);
+    gguf_out_close(&header);
+    const mlxr_quantize_options o = {.type = "Q4_0", .imatrix = matrix, .n_threads = 1};
+    write_legacy(matrix, "blk.0.attn_kv_b.weight", values, 32);
+    assert_ok(mlxr_quantize(parts, out, &o, &report, &error), &error);
+    assert_int_equal(report.n_encoded, 2);
+    assert_int_equal(report.n_weighted, 1);
+    write_legacy(matrix, "blk.0.attn_kv_b.weight", values, 31);
+    assert_int_equal(mlxr_quantize(parts, out, &o, &report, &error), MLXR_FORMAT);
+    assert_non_null(strstr(error.text, "'blk.0.attn_v_b.weight'"));
+    unlink(parts);
+    unlink(matrix);
+    unlink(out);
+}
+
 static void kept_types_keep_the_files_word_for_them(void **state)
 {
     mlxr_error error = {0};
@@ -674,6 +719,7 @@ int main(void)
         cmocka_unit_test(an_importance_matrix_that_would_change_nothing_is_refused),
         cmocka_unit_test(experts_have_their_own_importance_in_the_older_format_too),
         cmocka_unit_test(importance_of_fewer_matrices_than_four_dimensions_have_is_refused),
+        cmocka_unit_test(values_of_latent_attention_find_the_importance_of_the_whole),
         cmocka_unit_test(kept_types_keep_the_files_word_for_them),
         cmocka_unit_test(a_model_may_take_its_own_place),
         cmocka_unit_test(mixes_are_the_fields),
