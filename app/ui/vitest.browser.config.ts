@@ -9,5 +9,7 @@ export default defineConfig({
     fileParallelism: false,
     testTimeout: 240_000,
     hookTimeout: 120_000,
+    // A busy machine takes its time.
+    expect: { poll: { timeout: 60_000 } },
   },
 });

@@ -1,7 +1,7 @@
 // Answers that outlive the daemon and the page, calls of tools, and what a question had with it.
 import { describe, expect, it } from 'vitest';
 import type { UiChat, UiMessage } from '@/api/schema';
-import { askIn, chatOf, endAnswer, lastMessage, MODEL, request, stage, violations } from './support';
+import { askIn, chatOf, endAnswer, lastMessage, MODEL, request, stage, violations, withoutEnd } from './support';
 
 describe('answers', () => {
   const { daemon, watched } = stage();
@@ -16,7 +16,7 @@ describe('answers', () => {
 
   it('go on behind a killed daemon, with every token that was seen', async () => {
     const { page } = watched;
-    await newChat({ parameters: { temperature: 0, max_tokens: 600 } });
+    await newChat({ parameters: { temperature: 0, ...withoutEnd(4000) } });
     await ask('Write a long story about a lighthouse and a storm.');
     const shown = page.locator('article[data-role=assistant] .prose').last();
     await page.waitForFunction(() => (document.querySelector<HTMLElement>('article[data-state=running] .prose')?.innerText.length ?? 0) > 40);

@@ -47,7 +47,7 @@ describe('a first-time user', () => {
 
   it('stops an answer and goes on with it, from where it was', async () => {
     const { page } = watched;
-    await changeChat(page, { parameters: withoutEnd(320) }); // not over before it is stopped
+    await changeChat(page, { parameters: withoutEnd(1200) }); // not over before it is stopped
     await ask('Write a long story about a ship and a storm.');
     const running = page.locator('article[data-state=running]');
     await running.locator('.prose', { hasText: /\S/ }).waitFor();
@@ -60,7 +60,7 @@ describe('a first-time user', () => {
     await stopped.getByRole('button', { name: 'Continue' }).click();
     await running.waitFor();
     await page.locator('article[data-state=complete]').last().waitFor();
-    await page.waitForFunction(() => !document.querySelector('article[data-state=running]'));
+    await page.waitForFunction(() => !document.querySelector('article[data-state=running]'), undefined, { timeout: 200_000 });
     const after = await lastMessage(page);
     expect(after).toMatchObject({ id: before.id, state: 'complete' });
     expect(after.content.startsWith(before.content)).toBe(true);
