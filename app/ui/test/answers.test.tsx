@@ -11,7 +11,7 @@ configure({ asyncUtilTimeout: 15_000 });
 
 const question = message({ id: 1, content: 'Which?' });
 const running = message({ id: 2, parent: 1, role: 'assistant', model: 'm', state: 'running', content: '', generation: 70 });
-const complete = message({ ...running, state: 'complete', content: 'The Nile, of course.', generation: null });
+const complete = message({ ...running, state: 'complete', content: 'The Nile, as the chat has it.', generation: null });
 
 /** A chat with an answer under way: what the daemon says of its messages, as often as it is asked, and the answer's events. */
 function underWay() {
@@ -94,7 +94,7 @@ describe('an answer under way', () => {
     await daemon.messages(1, running);
     expect([shownState(), screen.queryByText('The Nile, of course.') !== null]).toEqual(['complete', true]);
     await daemon.messages(2, complete);
-    expect([shownState(), screen.queryByText('The Nile, of course.') !== null]).toEqual(['complete', true]);
+    expect([shownState(), screen.queryByText('The Nile, as the chat has it.') !== null]).toEqual(['complete', true]);
     await waitFor(() => expect(useStreams.getState().live).toEqual({}));
   });
 
@@ -108,7 +108,7 @@ describe('an answer under way', () => {
     expect(screen.getByRole('button', { name: 'Stop' })).toBeTruthy();
     daemon.stale();
     await daemon.messages(1, complete);
-    await screen.findByText('The Nile, of course.');
+    await screen.findByText('The Nile, as the chat has it.');
     expect(shownState()).toBe('complete');
     expect(screen.queryByRole('button', { name: 'Stop' })).toBeNull();
     // The connection is given back, and nothing is kept of it.
