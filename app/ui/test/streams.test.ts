@@ -42,4 +42,16 @@ describe('an answer whose daemon was killed', () => {
     expect(connections).toBe(2);
     expect(shown.at(-1)).toBe('saved');
   });
+  it('is not asked for again when it was forgotten between two attempts', async () => {
+    let connections = 0;
+    vi.stubGlobal('fetch', () => {
+      connections++;
+      return Promise.reject(new TypeError('network error'));
+    });
+    const ended = new Promise<void>((done) => useStreams.getState().follow(1, 8, 80, done));
+    await new Promise((pausing) => setTimeout(pausing, 50));
+    useStreams.getState().forget([8]);
+    await ended;
+    expect(connections).toBe(1);
+  });
 });

@@ -85,9 +85,11 @@ export const useStreams = create<Streams>((set, get) => {
       generation, chat, content: '', reasoning: '', calls: [], warnings: [], state: 'running', stats: undefined,
       promptTokens: 0, contextTokens: 0,
     }; // prettier-ignore
+    const gone = () => signal.aborted;
     let live = empty;
     let shown = 0;
     for (let pause = 250; live.state === 'running'; pause = Math.min(pause * 2, 4000)) {
+      if (gone()) return; // while it waited
       // From the beginning: a daemon that was killed and started anew may have given numbers that were seen, but not saved,
       // to other events.
       live = empty;
@@ -111,7 +113,7 @@ export const useStreams = create<Streams>((set, get) => {
         // Gone: the daemon was started anew; what it had written stands in the chat.
         if (error instanceof ApiError && error.status >= 400 && error.status < 500) return;
       }
-      if (signal.aborted) return;
+      if (gone()) return;
       if (live.state === 'running') await wait(pause);
     }
   };
