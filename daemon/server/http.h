@@ -21,7 +21,7 @@
 typedef struct http_server http_server;
 typedef struct http_exchange http_exchange; /* one request and its answer */
 
-#define HTTP_BUFFER_MAX (256u * 1024u)      /* buffered output beyond which a producer waits for on_drain */
+#define HTTP_BUFFER_MAX (256u * 1024u)      /* buffered output from which on a producer waits for `drain` */
 #define HTTP_BODY_MAX (16u * 1024u * 1024u) /* of a request, unless its route says otherwise */
 #define HTTP_PARAMS_MAX 4u
 
@@ -127,11 +127,11 @@ typedef struct http_app { /* who answers: router.h */
 
 typedef struct http_options { /* {0} is a valid default */
     http_app app;
-    uint32_t connections_max;       /* 0: 1,024; beyond: 503 with Retry-After */
-    uint32_t head_ms;               /* for a whole head; 0: 10,000 */
-    uint32_t body_idle_ms;          /* between bytes of a body; 0: 30,000 */
-    uint32_t keep_alive_ms;         /* between requests; 0: 75,000 */
-    uint32_t stall_ms;              /* a reader that takes nothing, or stays above HTTP_BUFFER_MAX; 0: 30,000 */
+    uint32_t connections_max; /* 0: 1,024; beyond: 503 with Retry-After */
+    uint32_t head_ms;         /* for a whole head; 0: 10,000 */
+    uint32_t body_idle_ms;    /* between bytes of a body; 0: 30,000 */
+    uint32_t keep_alive_ms;   /* between requests; 0: 75,000 */
+    uint32_t stall_ms; /* a reader that takes nothing, or, once at HTTP_BUFFER_MAX, not below half of it; 0: 30,000 */
     const char *tls_cert, *tls_key; /* PEM files; NULL: no TLS on TCP */
 } http_options;
 
