@@ -74,6 +74,7 @@ describe('components of chats', () => {
     const shown = [question, called, result].map((one) => ({ message: one, siblings: [one] }));
     show(<MessageList shown={shown} actions={actions()} />);
     await waitFor(() => expect(within(screen.getByRole('log', { name: 'Messages' })).getAllByRole('article')).toHaveLength(2));
+    expect(screen.getByRole('log', { name: 'Messages' }).hasAttribute('aria-live')).toBe(false); // as its role has it: politely
     expect(screen.getByText('"found"')).toBeTruthy();
   });
   it('Composer sends with Enter, and keeps what could not be sent', async () => {

@@ -176,6 +176,7 @@ describe('components of the log', () => {
     useLogs.getState().take([line, { ...line, seq: 2, level: 'info', message: 'went well' }]);
     show(<LogViewer />);
     await screen.findByText('went well');
+    expect(screen.getByRole('log').getAttribute('aria-live')).toBe('off'); // a log that goes on is not read aloud
     fireEvent.change(screen.getByRole('combobox', { name: 'Level' }), { target: { value: 'error' } });
     await waitFor(() => expect(screen.queryByText('went well')).toBeNull());
     expect(screen.getByText('failed')).toBeTruthy();

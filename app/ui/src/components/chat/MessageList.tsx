@@ -1,4 +1,4 @@
-import { useMemo } from 'react';
+import { useCallback, useMemo } from 'react';
 import { TailList } from '@/components/TailList';
 import { useT } from '@/i18n';
 import type { Shown } from '@/lib/tree';
@@ -12,13 +12,14 @@ export default function MessageList({ shown, actions, label }: { shown: readonly
     () => new Map(shown.map(({ message }) => [message.tool_call_id ?? '', message.content])),
     [shown],
   );
+  const keyOf = useCallback((at: number) => rows[at]?.message.id ?? at, [rows]);
   return (
     <TailList
       label={label ?? t('chat.messages')}
       count={rows.length}
       estimatePx={140}
       overscan={4}
-      keyOf={(at) => rows[at]?.message.id ?? at}
+      keyOf={keyOf}
       version={rows.length}
       className="overflow-y-auto"
       row={(at) => {

@@ -1,4 +1,4 @@
-import { useDeferredValue, useEffect, useState } from 'react';
+import { useCallback, useDeferredValue, useEffect, useState } from 'react';
 import { controlClass, Select } from '@/components/ui/Select';
 import { TailList } from '@/components/TailList';
 import { useT } from '@/i18n';
@@ -25,6 +25,7 @@ export default function LogViewer() {
     if (now.text !== wanted) setFilter({ ...now, text: wanted });
   }, [wanted, setFilter]);
 
+  const keyOf = useCallback((at: number) => shown.at(at)?.seq ?? at, [shown]);
   const toggle = (seq: number) => {
     const next = new Set(opened);
     if (!next.delete(seq)) next.add(seq);
@@ -69,8 +70,9 @@ export default function LogViewer() {
         count={shown.length}
         estimatePx={26}
         overscan={12}
-        keyOf={(at) => shown.at(at)?.seq ?? at}
+        keyOf={keyOf}
         version={version}
+        quiet
         className="overflow-auto rounded-lg border border-line bg-raised"
         row={(at) => {
           const line = shown.at(at);
