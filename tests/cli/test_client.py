@@ -2,6 +2,7 @@
 
 Every daemon here listens on a port of its own; what the program is to ask is told by MLXR_HOST.
 """
+import http.client
 import http.server
 import importlib.util
 import json
@@ -570,6 +571,36 @@ class Finding(ClientTest):
         for handler in (Other, Html, Hanging):
             port = self.other_server(handler)
             self.fail_with(1, "is no MLXR daemon, or an older one", "list", env=self.here(port))
+
+    def test_what_an_older_daemon_does_not_say_is_left_out(self):
+        self.add_model("llama")
+        daemon = self.serve()
+
+        class Older(Other):
+            """The daemon, as it was before it told of activations."""
+
+            def do_GET(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=support.TIMEOUT)
+                connection.request(self.command, self.path, body or None, dict(self.headers))
+                answer = connection.getresponse()
+                data = answer.read()
+                if self.path == "/ui-api/models/load":
+                    data = json.dumps({k: v for k, v in json.loads(data).items() if k != "activations"}).encode()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                        self.send_header(name, value)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+                connection.close()
+
+            do_POST = do_GET
+
+        run = ["run", "llama", "x", "-n", "1", "--json", *ENDLESS]
+        self.assertEqual(self.succeed(*run, env=self.here(daemon.port)).json["activations"], 16)
+        self.assertNotIn("activations", self.succeed(*run, env=self.here(self.other_server(Older))).json)
 
     def test_a_daemon_with_another_store_is_not_meant(self):
         if answers(11435):
