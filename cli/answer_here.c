@@ -196,6 +196,7 @@ static json_t *drafts(const answerer *a, const options *o)
 static void note_drafts(const answerer *a, const options *o)
 {
     session_draft_note(o, mlxr_draft_stats_get(((const here *)a)->session.sequence));
+    session_expert_note(((const here *)a)->session.engine);
 }
 
 static void close_here(answerer *a)

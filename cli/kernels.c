@@ -26,6 +26,9 @@ mlxr_engine_options kernels_engine(const options *o, char kernels[KERNELS_PATH_M
     return (mlxr_engine_options){.backend = o->backend,
                                  .n_threads = o->n_threads,
                                  .kv_bytes = (size_t)o->kv_bytes,
+                                 .expert_bytes = o->expert_bytes == UINT64_MAX ? 0
+                                                 : o->expert_bytes == 0        ? MLXR_EXPERTS_UNBOUND
+                                                                               : o->expert_bytes,
                                  .kv_type = o->kv_type,
                                  .activations = o->activations,
                                  .cpu_features = o->cpu_features,

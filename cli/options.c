@@ -187,6 +187,8 @@ const option_spec option_table[] = {
      "of inputs of quantised weights: 16, or 8: faster, less exact [16]"},
     {"kv-bytes", 0, OPTION_BYTES, AT(kv_bytes), GROUP_ENGINE, "SIZE",
      "memory for the KV cache, such as 512M [half of what is free]"},
+    {"expert-bytes", 0, OPTION_BYTES, AT(expert_bytes), GROUP_ENGINE, "SIZE",
+     "memory for a mixture's experts; 0: as the system has it [what is free]"},
     {"kv-dir", 0, OPTION_FILE, AT(kv_dir), GROUP_CACHE, "DIR",
      "keep what leaves the KV cache there, and find it again"},
     {"kv-disk-bytes", 0, OPTION_BYTES, AT(kv_disk_bytes), GROUP_CACHE, "SIZE", "room for it [8G]"},
@@ -218,6 +220,7 @@ void options_init(options *o)
                    .n_generate = 64,
                    .n_repeat = 3,
                    .port = 11435,
+                   .expert_bytes = UINT64_MAX,
                    .n_lines = 100};
     o->sampling = mlxr_sampling_default();
 }

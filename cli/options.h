@@ -61,6 +61,7 @@ typedef struct options {
     uint32_t n_threads, n_ctx;
     text_list adapters; /* FILE, or FILE=SCALE */
     uint64_t kv_bytes, kv_disk_bytes;
+    uint64_t expert_bytes; /* UINT64_MAX: not given */
     const char *kv_dir;
     bool batch_invariant;
     /* what constrains and what speeds up */

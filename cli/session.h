@@ -51,6 +51,8 @@ void session_close(session *s);
 json_t *session_draft_json(const options *o, mlxr_draft_stats stats);
 /* The same as a note. */
 void session_draft_note(const options *o, mlxr_draft_stats stats);
+/* Where a model's experts do not all stay in memory: how it went. */
+void session_expert_note(const mlxr_engine *engine);
 
 /* A sampled token with its log-probability and those of its alternatives, and one of them. */
 json_t *session_sampled_json(const mlxr_model *model, const mlxr_sampled *sampled);

@@ -220,6 +220,21 @@ void session_draft_note(const options *o, mlxr_draft_stats stats)
         (unsigned long long)stats.n_steps, stats.row_cost);
 }
 
+void session_expert_note(const mlxr_engine *engine)
+{
+    mlxr_expert_stats x = mlxr_expert_stats_get(engine);
+    if (x.bytes_all) {
+        char hot[32], budget[32], all[32], locked[32], got[32];
+        snprintf(hot, sizeof hot, "%s", human_bytes(x.bytes_hot));
+        snprintf(budget, sizeof budget, "%s", human_bytes(x.bytes_budget));
+        snprintf(all, sizeof all, "%s", human_bytes(x.bytes_all));
+        snprintf(locked, sizeof locked, "%s", human_bytes(x.bytes_locked));
+        snprintf(got, sizeof got, "%s", human_bytes(x.bytes_read));
+        print_note("experts: %s of %s kept, budget %s, locked %s; %llu of %llu uses found; %s read", hot, all, budget,
+                   locked, (unsigned long long)x.n_hits, (unsigned long long)(x.n_hits + x.n_misses), got);
+    }
+}
+
 /* ---- what the registry has for a model --------------------------------------------------------------------------- */
 
 /* The option that a parameter of a Modelfile is, or NULL. */

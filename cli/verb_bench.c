@@ -148,6 +148,9 @@ static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benc
     if (!ok || ((b->o->profile || b->o->trace) && !profile_test(b, label, n, run))) {
         return EXIT_FAILED;
     }
+    if (b->o->verbose) {
+        session_expert_note(b->s.engine);
+    }
     bool batch = strcmp(kind, "batch") == 0;
     bench_row row = {
         .kind = kind,

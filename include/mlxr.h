@@ -72,6 +72,8 @@ typedef struct mlxr_stream mlxr_stream;
 
 typedef enum { MLXR_LOG_ERROR, MLXR_LOG_WARN, MLXR_LOG_INFO, MLXR_LOG_DEBUG } mlxr_log_level;
 
+#define MLXR_EXPERTS_UNBOUND UINT64_MAX
+
 typedef struct mlxr_engine_options { /* {0} is a valid default */
     const char *backend;             /* NULL: the best present; "cpu", "cpu-scalar", "mlx" in builds with it */
     uint32_t n_threads;              /* 0: one per core this process may run on */
@@ -83,7 +85,14 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
      * 16 bits or more are not touched. A backend that cannot is refused by mlxr_engine_open with MLXR_UNSUPPORTED. */
     const char *activations;
     const char *cpu_features; /* NULL: all granted; "-avx512,-amx" masks levels */
-    bool no_prefix_cache;     /* sequences share nothing and nothing is kept */
+    /* Of a mixture's experts at most so many bytes are kept in memory, those used most; the others are read from the
+     * file when they are needed. 0: all, where the weights fit in the memory that is free (or in weight_memory), else
+     * what fits; MLXR_EXPERTS_UNBOUND: the system has its own way. Only of experts whose bytes are used as they lie in
+     * the file, by the CPU backends. Results do not depend on it. A budget that is named here is locked in memory as
+     * far as RLIMIT_MEMLOCK allows. */
+    uint64_t expert_bytes;
+    uint64_t weight_memory; /* bytes for a model's weights, where expert_bytes is 0; 0: what is free */
+    bool no_prefix_cache;   /* sequences share nothing and nothing is kept */
     /* Insist that results do not depend on the batch: the logits of a token are the same bits whatever else its step
      * computes, however its prompt was cut into steps, and for any n_threads. Then only kernels that keep this are
      * used; a backend that has none for something is refused by mlxr_engine_open with MLXR_UNSUPPORTED. The CPU
@@ -160,9 +169,10 @@ typedef struct mlxr_model_info {
     uint64_t kv_bytes_per_token; /* with the engine's KV type, full-attention and window layers alike */
     bool has_chat_template;
     bool adds_bos;
-    bool has_mtp;       /* the file has a multi-token-prediction head that can be used … */
-    bool mtp;           /* … and the model was loaded with it */
-    uint64_t mtp_bytes; /* of weight_bytes: layers that predict further tokens, used or not */
+    bool has_mtp;            /* the file has a multi-token-prediction head that can be used … */
+    bool mtp;                /* … and the model was loaded with it */
+    uint64_t mtp_bytes;      /* of weight_bytes: layers that predict further tokens, used or not */
+    uint64_t resident_bytes; /* of weight_bytes: without experts beyond their budget */
 } mlxr_model_info;
 
 /* Loads a GGUF file (or the first file of a split one), or a directory or index with safetensors and config.json.
@@ -374,6 +384,16 @@ typedef struct mlxr_kv_stats {
     uint64_t disk_files, disk_bytes, disk_hits, disk_rejected, disk_write_errors, disk_dropped;
 } mlxr_kv_stats;
 MLXR_API mlxr_kv_stats mlxr_kv_stats_get(const mlxr_engine *engine);
+typedef struct mlxr_expert_stats { /* of the engine's models whose experts do not all stay in memory; else zeros */
+    uint64_t n_hits, n_misses;     /* experts that a layer's rows used: kept from before, or not */
+    uint64_t n_given_back;         /* kept ones that fell out of the budget */
+    uint64_t bytes_all, bytes_budget;
+    uint64_t bytes_hot;    /* of the kept ones */
+    uint64_t bytes_locked; /* of them, locked in memory */
+    uint64_t bytes_read;   /* asked for because they were not in memory */
+} mlxr_expert_stats;
+MLXR_API mlxr_expert_stats mlxr_expert_stats_get(const mlxr_engine *engine);
+
 /* Lowers the KV budget, or raises it again up to what the engine was opened with: evicts cached pages, gives memory
  * that is not needed back to the system, and returns the budget now in force, which is what sequences hold where that
  * is more. */

@@ -92,6 +92,67 @@ void mapping_forget_part(const void *part, size_t n_bytes)
     }
 }
 
+#define READ_AHEAD ((uintptr_t)128 << 10) /* Linux cuts one wish down to what it reads ahead by itself */
+#define PAGES_ASKED 1024u                 /* at a time */
+
+void mapping_read_ahead(const void *part, size_t n_bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = (uintptr_t)part + n_bytes;
+    for (uintptr_t at = (uintptr_t)part / page * page; at < end; at += READ_AHEAD) {
+        madvise((void *)at, end - at < READ_AHEAD ? end - at : READ_AHEAD, MADV_WILLNEED);
+    }
+}
+
+void mapping_give_back(const void *part, size_t n_bytes)
+{
+#if defined(MADV_COLD)
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
+    if (begin < end) {
+        madvise((void *)begin, end - begin, MADV_COLD); /* while they are still mapped: it looks at nothing else */
+    }
+#endif
+    mapping_forget_part(part, n_bytes);
+}
+
+size_t mapping_missing(const void *part, size_t n_bytes)
+{
+#if defined(__APPLE__)
+    char in_memory[PAGES_ASKED];
+#else
+    unsigned char in_memory[PAGES_ASKED];
+#endif
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = (uintptr_t)part + n_bytes;
+    size_t n_missing = 0;
+    for (uintptr_t at = (uintptr_t)part / page * page; at < end; at += PAGES_ASKED * page) {
+        size_t n = (end - at + page - 1) / page;
+        n = n < PAGES_ASKED ? n : PAGES_ASKED;
+        if (mincore((void *)at, n * page, in_memory) != 0) {
+            return 0;
+        }
+        for (size_t i = 0; i < n; i++) {
+            n_missing += !(in_memory[i] & 1);
+        }
+    }
+    return n_missing * page;
+}
+
+bool mapping_lock(const void *part, size_t n_bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
+    return begin >= end || mlock((void *)begin, end - begin) == 0;
+}
+
+void mapping_unlock(const void *part, size_t n_bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
+    if (begin < end) {
+        munlock((void *)begin, end - begin);
+    }
+}
+
 path_kind path_find(const char *path)
 {
     struct stat info;

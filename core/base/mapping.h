@@ -20,6 +20,16 @@ void mapping_close(mapping *m);
 void mapping_forget(const mapping *m, size_t n_bytes);
 /* The same of any bytes of a mapping: whole pages among them. */
 void mapping_forget_part(const void *part, size_t n_bytes);
+/* Starts reading a part of a mapping and does not wait. A hint. */
+void mapping_read_ahead(const void *part, size_t n_bytes);
+/* mapping_forget_part, and of all that files have in memory the system may reuse this first. */
+void mapping_give_back(const void *part, size_t n_bytes);
+/* Bytes of the pages that a part of a mapping touches and that are not in memory; 0 where the system does not tell. */
+size_t mapping_missing(const void *part, size_t n_bytes);
+/* Whole pages inside a part of a mapping stay in memory until mapping_unlock. False: the system refuses, as beyond
+ * RLIMIT_MEMLOCK. */
+bool mapping_lock(const void *part, size_t n_bytes);
+void mapping_unlock(const void *part, size_t n_bytes);
 
 typedef enum path_kind { PATH_NONE, PATH_FILE, PATH_FOLDER, PATH_OTHER } path_kind;
 

@@ -71,6 +71,11 @@ uint64_t memory_available(void)
     return available > LEAST_AVAILABLE ? available : LEAST_AVAILABLE;
 }
 
+uint64_t memory_for_weights(void)
+{
+    return memory_available();
+}
+
 #else
 
 uint64_t memory_total(void)
@@ -82,6 +87,11 @@ uint64_t memory_available(void)
 {
     uint64_t half = physical_bytes() / 2;
     return half > LEAST_AVAILABLE ? half : LEAST_AVAILABLE;
+}
+
+uint64_t memory_for_weights(void)
+{
+    return physical_bytes() / 4 * 3;
 }
 
 #endif

@@ -60,6 +60,13 @@ typedef struct kv_memory {
     kv_layout layout[KV_GROUPS_MAX];
 } kv_memory;
 
+/* Who wants to know which experts an operation is about to multiply with: each once, ascending, before any is read.
+ * Told by one thread while the others wait. */
+typedef struct step_experts {
+    void (*use)(void *user, const op *o, const uint32_t *experts, uint32_t n);
+    void *user;
+} step_experts;
+
 /* One batch laid out for a backend. */
 typedef struct step {
     uint32_t n_rows;
@@ -74,12 +81,14 @@ typedef struct step {
     float *logits;         /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
     step_profile *profile; /* NULL: off; a backend that can notes its spans there */
     const step_observer *observer; /* NULL: nobody; the CPU's backends only */
+    const step_experts *experts;   /* NULL: nobody; backends that tell (backend_ops.tells_experts) */
 } step;
 
 typedef struct backend_ops {
     const char *name;
     batch_dependence batch;
     bool rounds_activations; /* heeds backend_options.activation_bits; else the engine refuses it */
+    bool tells_experts;      /* computes from the weights where they lie, and heeds step.experts */
     mlxr_status (*open)(backend **out, const backend_options *options, mlxr_error *error);
     void (*close)(backend **b);
     /* Makes a plan ready. What the device cannot run is MLXR_UNSUPPORTED, said in words at load time. The plan and its

@@ -223,6 +223,8 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
         e->options.kernel_file = o->kernel_file;
         e->options.warn = log_warning;
         e->options.warn_user = e;
+        e->experts = (expert_cache_options){.n_bytes_max = o->expert_bytes, .n_bytes_all = o->weight_memory};
+        e->no_expert_cache = o->expert_bytes == MLXR_EXPERTS_UNBOUND || !e->ops->tells_experts;
         status = engine_insist(e->ops, o->batch_invariant, error);
     }
     if (status == MLXR_OK) {
@@ -315,6 +317,25 @@ mlxr_kv_stats mlxr_kv_stats_get(const mlxr_engine *engine)
         stats.disk_dropped = disk.n_dropped;
     }
     return stats;
+}
+
+mlxr_expert_stats mlxr_expert_stats_get(const mlxr_engine *engine)
+{
+    mlxr_expert_stats all = engine->experts_before;
+    for (const mlxr_model *m = engine->models; m; m = m->next) {
+        if (m->experts) {
+            mlxr_expert_stats one = expert_cache_stats(m->experts);
+            all.n_hits += one.n_hits;
+            all.n_misses += one.n_misses;
+            all.n_given_back += one.n_given_back;
+            all.bytes_all += one.bytes_all;
+            all.bytes_budget += one.bytes_budget;
+            all.bytes_hot += one.bytes_hot;
+            all.bytes_locked += one.bytes_locked;
+            all.bytes_read += one.bytes_read;
+        }
+    }
+    return all;
 }
 
 uint64_t mlxr_kv_budget_set(mlxr_engine *e, uint64_t n_bytes)

@@ -7,6 +7,7 @@
 
 #include "base/region.h"
 #include "graph/graph.h"
+#include "runtime/expert_cache.h"
 #include "runtime/grammar/constraint.h"
 #include "runtime/grammar/grammar_cache.h"
 #include "runtime/kv/cache.h"
@@ -47,6 +48,9 @@ struct mlxr_engine {
     kv_arena arena;
     kv_store *store; /* NULL: no disk tier */
     eviction_policy eviction;
+    expert_cache_options experts;
+    bool no_expert_cache;
+    mlxr_expert_stats experts_before; /* counts of models that are gone */
     bool no_prefix_cache;
     uint64_t n_evicted_bytes, tokens_hit, tokens_missed;
     uint64_t (*now_ms)(void *user);
@@ -85,6 +89,7 @@ struct mlxr_model {
     tokenizer *tokenizer;
     chat_template *chat; /* NULL: none, or chat_error says why it cannot be used */
     mlxr_error chat_error;
+    expert_cache *experts; /* of a base; NULL: all stay where they are */
     program *program;
     program *ahead;    /* of the head that predicts ahead; NULL: the model was loaded without */
     bool ahead_missed; /* it was to be there if possible, and is not */

@@ -139,6 +139,22 @@ static mlxr_status check_vocabulary(const mlxr_model *m, mlxr_error *error)
     return MLXR_OK;
 }
 
+/* What of the weights has to be in memory, too. */
+static mlxr_status open_experts(mlxr_model *m, mlxr_error *error)
+{
+    const mlxr_engine *e = m->engine;
+    m->info.resident_bytes = m->graph->weight_bytes;
+    if (e->no_expert_cache) {
+        return MLXR_OK;
+    }
+    mlxr_status status = expert_cache_open(&m->experts, m->graph, m->file, &e->experts, error);
+    if (m->experts) {
+        mlxr_expert_stats stats = expert_cache_stats(m->experts);
+        m->info.resident_bytes -= stats.bytes_all - stats.bytes_budget;
+    }
+    return status;
+}
+
 /* Graph and programs; the head's first: what a backend does not run it says of that. On a failure there is neither. */
 static mlxr_status build(mlxr_model *m, uint32_t n_ctx, bool ahead, mlxr_error *error)
 {
@@ -199,6 +215,9 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
         status = fill_info(m, path, error);
     }
     if (status == MLXR_OK) {
+        status = open_experts(m, error);
+    }
+    if (status == MLXR_OK) {
         status = name_cache(m, error);
     }
     if (status != MLXR_OK) {
@@ -212,6 +231,18 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     m->info.has_chat_template = m->chat != NULL;
     model_file_forget_metadata(m->file);
     return MLXR_OK;
+}
+
+static void close_experts(mlxr_model *m)
+{
+    if (m->experts && m->cache_open) { /* it was attached: this is the engine's thread */
+        mlxr_expert_stats one = expert_cache_stats(m->experts), *all = &m->engine->experts_before;
+        all->n_hits += one.n_hits;
+        all->n_misses += one.n_misses;
+        all->n_given_back += one.n_given_back;
+        all->bytes_read += one.bytes_read;
+    }
+    expert_cache_close(&m->experts);
 }
 
 void model_close(mlxr_model *m)
@@ -257,6 +288,7 @@ void model_close(mlxr_model *m)
     for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
         kv_pool_close(&m->pools[g]);
     }
+    close_experts(m);
     grammar_cache_close(&m->grammars);
     token_trie_close(&m->trie);
     chat_template_close(&m->chat);
@@ -294,6 +326,11 @@ static void log_loaded(const mlxr_model *m)
     const mlxr_engine *e = m->engine;
     engine_log(e, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u", m->info.path, m->info.family,
                (unsigned long long)(m->info.n_params / 1000000), m->info.weight_types, m->n_ctx);
+    if (m->experts) {
+        mlxr_expert_stats x = expert_cache_stats(m->experts);
+        engine_log(e, MLXR_LOG_INFO, "%s: %llu MiB of experts are read as they are needed, %llu MiB of them stay",
+                   m->info.path, (unsigned long long)(x.bytes_all >> 20), (unsigned long long)(x.bytes_budget >> 20));
+    }
     if (m->n_ctx_asked > m->n_ctx) {
         engine_log(e, MLXR_LOG_WARN,
                    "%s: context of %u tokens was asked for; the model was trained for %u and gets that", m->info.path,

@@ -452,6 +452,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
     laid.logits = e->scratch.logits;
     laid.kv = model_kv_memory(model);
     laid.observer = e->observer;
+    laid.experts = expert_cache_hook(model->experts);
     laid.profile = mark ? profile_run_begin(e->profile, mark, &model->graph->plan, &laid) : NULL;
     status = e->ops->run(e->device, run, &laid, error);
     if (status != MLXR_OK) {

@@ -293,8 +293,8 @@ static mlxr_status check_ever_fits(model_table *t, const cached_model *m, uint64
     }
     t->stats.n_never_fits++;
     return scheduler_error(error, MLXR_LIMIT,
-                           "%s has %llu bytes of weights; the memory budget is %llu, of which %llu are kept for the KV "
-                           "cache: raise the budget or use a smaller model",
+                           "%s needs %llu bytes of weights in memory; the memory budget is %llu, of which %llu are "
+                           "kept for the KV cache: raise the budget or use a smaller model",
                            m->path, (unsigned long long)weight_bytes, (unsigned long long)all, (unsigned long long)kv);
 }
 
@@ -307,7 +307,7 @@ static bool has_room(const model_table *t, uint64_t weight_bytes)
 /* Makes room for a model that has been read and attaches it. */
 static mlxr_status settle(model_table *t, const cached_model *m, mlxr_model *model, mlxr_error *error)
 {
-    uint64_t weight_bytes = mlxr_model_info_get(model)->weight_bytes;
+    uint64_t weight_bytes = mlxr_model_info_get(model)->resident_bytes;
     mlxr_status status = check_ever_fits(t, m, weight_bytes, error);
     while (status == MLXR_OK) {
         if (t->closing || !is_wanted(t, m)) {
@@ -362,7 +362,7 @@ static void load(model_table *t, cached_model *m)
         t->stats.n_loads++;
         t->stats.load_us += us;
         t->stats.load_max_us = us > t->stats.load_max_us ? us : t->stats.load_max_us;
-        model_cache_loaded(&t->cache, m, model, mlxr_model_info_get(model)->weight_bytes, now_of(t));
+        model_cache_loaded(&t->cache, m, model, mlxr_model_info_get(model)->resident_bytes, now_of(t));
         changed(t);
         return;
     }

@@ -212,6 +212,7 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
     o->engine.log = o->logger ? log_part_line : o->log;
     o->engine.log_user = o->logger ? &p->engine_log : o->log_user;
     p->engine_log = (log_part){o->logger, "engine"};
+    o->engine.weight_memory = o->memory_bytes - o->memory_bytes / 8; /* the table leaves no less to the KV cache */
     /* generation_admit bounds both together; what comes while a step runs lies in the queue, even where lanes are free.
      */
     scheduler_options limits = {

@@ -38,6 +38,7 @@ struct daemon_private {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
     bool stop, loaded, loop_ended, closed;
+    mlxr_expert_stats experts;
     mlxr_kv_stats kv;    /* as of the last answer to the watchdog */
     mlxr_model **leases; /* [n_leases] of the models loaded at start */
     size_t n_leases;

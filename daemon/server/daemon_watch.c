@@ -21,7 +21,9 @@ static void beat(mlxr_engine *engine, void *user)
 {
     struct daemon_private *p = user;
     mlxr_kv_stats kv = mlxr_kv_stats_get(engine);
+    mlxr_expert_stats experts = mlxr_expert_stats_get(engine);
     pthread_mutex_lock(&p->lock);
+    p->experts = experts;
     p->kv = kv;
     pthread_mutex_unlock(&p->lock);
 }

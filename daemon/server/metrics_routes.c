@@ -89,6 +89,17 @@ static void collect_kv(metrics *m, const mlxr_kv_stats *k)
     set_of(m, METRIC_KV_DISK_BLOCKS, "dropped", (double)k->disk_dropped);
 }
 
+static void collect_experts(metrics *m, const mlxr_expert_stats *x)
+{
+    set_of(m, METRIC_EXPERT_BYTES, "all", (double)x->bytes_all);
+    set_of(m, METRIC_EXPERT_BYTES, "budget", (double)x->bytes_budget);
+    set_of(m, METRIC_EXPERT_BYTES, "hot", (double)x->bytes_hot);
+    set_of(m, METRIC_EXPERT_BYTES, "locked", (double)x->bytes_locked);
+    set_of(m, METRIC_EXPERT_USES, "hit", (double)x->n_hits);
+    set_of(m, METRIC_EXPERT_USES, "miss", (double)x->n_misses);
+    set(m, METRIC_EXPERT_READ_BYTES, (double)x->bytes_read);
+}
+
 /* ---- models ---- */
 
 typedef struct loaded_model {
@@ -191,9 +202,11 @@ static void collect(void *user, metrics *m)
     const struct daemon *d = p->d;
     pthread_mutex_lock(&p->lock);
     mlxr_kv_stats kv = p->kv;
+    mlxr_expert_stats experts = p->experts;
     pthread_mutex_unlock(&p->lock);
     collect_scheduler(m, worker_scheduler(d->worker));
     collect_kv(m, &kv);
+    collect_experts(m, &experts);
     collect_models(m, d);
     if (d->options->logger) {
         collect_log(m, d->options->logger);

@@ -27,7 +27,7 @@ class Usage(support.CliTest):
         for option in ("--temp --top-k --top-p --min-p --typical --xtc-probability --xtc-threshold --dry-multiplier "
                        "--dry-base --dry-allowed-length --dry-penalty-last-n --mirostat --mirostat-tau --mirostat-eta "
                        "--repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --logit-bias --seed "
-                       "--stop --logprobs --grammar --schema --draft --draft-max --kv-dir --kv-disk-bytes --kv-bytes --batch-invariant --activations --ctx --threads --system --cpu-features --kv-type --json --raw --chat").split():
+                       "--stop --logprobs --grammar --schema --draft --draft-max --kv-dir --kv-disk-bytes --kv-bytes --expert-bytes --batch-invariant --activations --ctx --threads --system --cpu-features --kv-type --json --raw --chat").split():
             self.assertIn(option + " ", text + " ")
 
     def test_lines_of_help_fit_a_terminal(self):

@@ -142,6 +142,7 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
         .name = the_name,                                                                                              \
         .batch = BATCH_NEVER_MATTERS,                                                                                  \
         .rounds_activations = true,                                                                                    \
+        .tells_experts = true,                                                                                         \
         .open = how_to_open,                                                                                           \
         .close = cpu_close,                                                                                            \
         .prepare = cpu_prepare,                                                                                        \

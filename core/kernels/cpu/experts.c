@@ -180,6 +180,16 @@ static void group_pairs(const exec *e, const linear_kernels *k, const op_experts
     }
 }
 
+static void tell_chosen(const exec *e, const op *o)
+{
+    const experts_group *groups = e->experts.groups;
+    uint32_t chosen[EXPERTS_MAX], n = 0;
+    for (; groups[n].n; n++) {
+        chosen[n] = groups[n].expert;
+    }
+    e->s.experts->use(e->s.experts->user, o, chosen, n);
+}
+
 /* ---- products ---- */
 
 /* The packed inputs of a group: `of` by format, those of `needed` made. */
@@ -349,6 +359,9 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
     team_barrier(member);
     if (member->index == 0) {
         group_pairs(e, n->kernels, x, rows);
+        if (e->s.experts) {
+            tell_chosen(e, o);
+        }
     }
     team_barrier(member);
     group_inputs in;

@@ -227,6 +227,7 @@ static void cut_pass(exec *e, const step *s, cut_room room, uint32_t begin, uint
                   .kv = s->kv,
                   .profile = s->profile,
                   .observer = s->observer,
+                  .experts = s->experts,
                   .carried = s->carried ? s->carried + (size_t)begin * e->prog->plan->carried : NULL,
                   .logits = s->logits ? s->logits + (size_t)n_done * e->prog->plan->slot_width[SLOT_LOGITS] : NULL};
     for (uint32_t i = 0; i < s->n_slices; i++) {

@@ -85,6 +85,7 @@ static mlxr_status run(const drafting *d, mlxr_error *error)
                  .wanted = scratch->wanted,
                  .n_wanted = d->n,
                  .kv = model_kv_memory(d->model),
+                 .experts = expert_cache_hook(d->model->experts),
                  .carried = scratch->carried,
                  .logits = scratch->logits};
     return d->e->ops->run(d->e->device, d->model->ahead, &laid, error);
