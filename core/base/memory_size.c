@@ -4,12 +4,14 @@
  */
 #include "base/memory_size.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define LEAST_AVAILABLE ((uint64_t)256 << 20)
+#define GROUP_PATH_MAX 1024
 
 static uint64_t physical_bytes(void)
 {
@@ -52,22 +54,102 @@ static uint64_t meminfo_available(uint64_t absent)
     return result;
 }
 
+/* The files of a control group, in the two versions that there are. */
+typedef struct group_version {
+    const char *tag, *root, *limit, *used, *stat[2]; /* tag: before its path in /proc/self/cgroup */
+} group_version;
+
+static const group_version group_versions[] = {
+    {"0::/", "/sys/fs/cgroup", "memory.max", "memory.current", {"inactive_file ", "active_file "}},
+    {":memory:/",
+     "/sys/fs/cgroup/memory",
+     "memory.limit_in_bytes",
+     "memory.usage_in_bytes",
+     {"total_inactive_file ", "total_active_file "}},
+};
+
+static uint64_t number_in_group(const char *folder, const char *file, uint64_t absent)
+{
+    char path[GROUP_PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    return number_in_file(path, absent);
+}
+
+/* Pages of files that the system takes back when it needs them: they count as used, and are not in the way. */
+static uint64_t files_in_group(const char *folder, const group_version *v)
+{
+    char path[GROUP_PATH_MAX + 32], line[128];
+    uint64_t sum = 0;
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof line, file)) {
+        for (size_t i = 0; i < 2; i++) {
+            size_t n = strlen(v->stat[i]);
+            sum += strncmp(line, v->stat[i], n) == 0 ? strtoull(line + n, NULL, 10) : 0;
+        }
+    }
+    if (file) {
+        fclose(file);
+    }
+    return sum;
+}
+
+/* The lowest limit of a group and those around it, and the least that any of them leaves. */
+static void bound_by_groups(const group_version *v, const char *own, uint64_t *limit, uint64_t *left)
+{
+    char folder[GROUP_PATH_MAX];
+    size_t n_root = strlen(v->root);
+    if (snprintf(folder, sizeof folder, "%s%s", v->root, own) >= (int)sizeof folder) {
+        return;
+    }
+    for (char *end = folder + strlen(folder); end && end >= folder + n_root; end = strrchr(folder, '/')) {
+        *end = 0;
+        uint64_t most = number_in_group(folder, v->limit, UINT64_MAX);
+        if (most < physical_bytes()) {
+            uint64_t used = number_in_group(folder, v->used, 0), files = files_in_group(folder, v);
+            used -= files < used ? files : used;
+            uint64_t rest = most > used ? most - used : 0;
+            *limit = most < *limit ? most : *limit;
+            *left = rest < *left ? rest : *left;
+        }
+    }
+}
+
+static void bound_by_all_groups(uint64_t *limit, uint64_t *left)
+{
+    char line[GROUP_PATH_MAX];
+    FILE *file = fopen("/proc/self/cgroup", "r");
+    bool any = false;
+    while (file && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        for (size_t i = 0; i < sizeof group_versions / sizeof *group_versions; i++) {
+            const group_version *v = &group_versions[i];
+            const char *tag = strstr(line, v->tag);
+            if (tag && (i > 0 || tag == line)) {
+                bound_by_groups(v, tag + strlen(v->tag) - 1, limit, left);
+                any = true;
+            }
+        }
+    }
+    if (file) {
+        fclose(file);
+    }
+    if (!any) {
+        bound_by_groups(&group_versions[0], "", limit, left);
+    }
+}
+
 uint64_t memory_total(void)
 {
-    uint64_t total = physical_bytes();
-    uint64_t limit = number_in_file("/sys/fs/cgroup/memory.max", total);
-    return limit < total ? limit : total;
+    uint64_t total = physical_bytes(), left = total;
+    bound_by_all_groups(&total, &left);
+    return total;
 }
 
 uint64_t memory_available(void)
 {
-    uint64_t available = meminfo_available(physical_bytes() / 2);
-    uint64_t limit = number_in_file("/sys/fs/cgroup/memory.max", UINT64_MAX);
-    if (limit != UINT64_MAX) {
-        uint64_t used = number_in_file("/sys/fs/cgroup/memory.current", 0);
-        uint64_t left = limit > used ? limit - used : 0;
-        available = left < available ? left : available;
-    }
+    uint64_t limit = UINT64_MAX, available = meminfo_available(physical_bytes() / 2);
+    bound_by_all_groups(&limit, &available);
     return available > LEAST_AVAILABLE ? available : LEAST_AVAILABLE;
 }
 
