@@ -188,7 +188,7 @@ const option_spec option_table[] = {
     {"kv-bytes", 0, OPTION_BYTES, AT(kv_bytes), GROUP_ENGINE, "SIZE",
      "memory for the KV cache, such as 512M [half of what is free]"},
     {"expert-bytes", 0, OPTION_BYTES, AT(expert_bytes), GROUP_ENGINE, "SIZE",
-     "memory for a mixture's experts; 0: as the system has it [what is free]"},
+     "memory for experts of a mixture; 0: the system's way [what is free]"},
     {"kv-dir", 0, OPTION_FILE, AT(kv_dir), GROUP_CACHE, "DIR",
      "keep what leaves the KV cache there, and find it again"},
     {"kv-disk-bytes", 0, OPTION_BYTES, AT(kv_disk_bytes), GROUP_CACHE, "SIZE", "room for it [8G]"},

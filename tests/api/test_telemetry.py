@@ -44,6 +44,30 @@ class Metrics(support.ApiTest):
         self.assertGreater(second.value("mlxr_process_resident_memory_bytes"), 1e6)
         self.assertAlmostEqual(second.value("mlxr_process_start_time_seconds"), time.time(), delta=120)
 
+    def test_a_mixture_larger_than_the_budget_of_memory_is_loaded_and_its_experts_are_counted(self):
+        path = os.path.join(self.models, "mixture.gguf")
+        shape = "layers=4,width=256,ffn=512,heads=8,kv_heads=2,vocab=512,experts=32,used=2"
+        subprocess.run([sys.executable, os.path.join(support.ROOT, "bench", "synth"), shape, "pure:Q4_0", path],
+                       check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+        body = {"model": "mixture", "prompt": "it was", "max_tokens": 40, "temperature": 1.5, "seed": 5}
+        texts = []
+        for memory in ("1G", "16M"):  # experts have 27 MiB
+            daemon = self.serve("--memory", memory, "--model", path)
+            answer = daemon.ask("POST", "/v1/completions", body)
+            self.assertEqual(answer.status, 200, answer)
+            texts.append(answer.json["choices"][0]["text"])
+            time.sleep(2.5)  # what the engine's thread counts is up to a second old
+            seen = scrape(daemon)
+            of = {what: seen.value("mlxr_expert_bytes", what=what) for what in ("all", "budget", "hot", "locked")}
+            uses = [seen.value("mlxr_expert_uses_total", outcome=outcome) for outcome in ("hit", "miss")]
+            if memory == "1G":
+                self.assertEqual((set(of.values()), uses), ({0}, [0, 0]))
+            else:
+                self.assertTrue(of["all"] > of["budget"] > 0 and of["hot"] > 0 and of["locked"] == 0, of)
+                self.assertGreaterEqual(sum(uses), 39 * 4 * 2)
+                self.assertGreater(min(uses), 0)
+        self.assertEqual(*texts)
+
     def test_promtool_finds_nothing_to_say(self):
         answer = self.serve().ask("GET", "/metrics")
         done = subprocess.run(["promtool", "check", "metrics"], input=answer.body, stdout=subprocess.PIPE,
