@@ -248,6 +248,9 @@ static mlxr_status start(expert_cache *c, uint32_t n_items, uint64_t budget, mlx
             c->policy.items[l->first + x].n_bytes = bytes_of(l->experts, x);
         }
     }
+    for (uint32_t i = 0; i < n_items; i++) {
+        each_part(c, i, give_up_part); /* naming the model for its stored pages has read them all */
+    }
     c->hook = (step_experts){.use = use, .user = c};
     return MLXR_OK;
 }

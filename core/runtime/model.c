@@ -215,10 +215,10 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
         status = fill_info(m, path, error);
     }
     if (status == MLXR_OK) {
-        status = open_experts(m, error);
+        status = name_cache(m, error);
     }
     if (status == MLXR_OK) {
-        status = name_cache(m, error);
+        status = open_experts(m, error);
     }
     if (status != MLXR_OK) {
         return error_prefix(error, status, "%s", path);
