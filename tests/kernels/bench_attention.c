@@ -71,30 +71,33 @@ static void *get(size_t n_bytes)
     return p;
 }
 
-static attend_view view_of(const job *j, uint32_t slice)
+static attend_view view_of(const job *j, const step_slice *slice)
 {
-    return (attend_view){.base = j->base, .layout = &j->layout, .pages = j->slices[slice].pages[0], .layer = j->layer};
+    return (attend_view){.base = j->base, .layout = &j->layout, .pages = slice->pages[0], .layer = j->layer};
+}
+
+typedef struct member_tasks {
+    const job *j;
+    const team_member *member;
+} member_tasks;
+
+static uint32_t next_task(const void *context)
+{
+    return team_next_chunk(((const member_tasks *)context)->member);
+}
+
+static attend_view view_of_task(const void *context, const step_slice *slice)
+{
+    return view_of(((const member_tasks *)context)->j, slice);
 }
 
 static void work_on(void *context, const team_member *member)
 {
     job *j = context;
     void *scratch = j->scratch + member->index * j->scratch_bytes;
-    attend_ahead ahead = {0};
-    bool many = j->work.n_tasks > 4 * member->n_threads;
-    for (uint32_t i = team_next_chunk(member), taken; i < j->work.n_tasks; i = many ? taken : team_next_chunk(member)) {
-        const attend_task *task = &j->work.tasks[i];
-        const step_slice *slice = &j->slices[task->slice];
-        attend_view view = view_of(j, task->slice);
-        attend_reach next = {0};
-        taken = many ? team_next_chunk(member) : UINT32_MAX;
-        if (taken < j->work.n_tasks) {
-            const attend_task *after = &j->work.tasks[taken];
-            attend_view its = view_of(j, after->slice);
-            next = attend_reach_of(&j->a, &its, j->slices[after->slice].start, after);
-        }
-        attend_run(j->kernels, &j->a, &view, slice->first_row, slice->start, task, &next, &j->rows, &ahead, scratch);
-    }
+    const member_tasks tasks = {j, member};
+    const attend_source from = {next_task, view_of_task, &tasks};
+    attend_tasks(j->kernels, &j->a, &j->s, &j->work, &j->rows, &from, member->n_threads, scratch);
     team_barrier(member);
     for (uint32_t i = 0; i < j->work.n_split; i++) {
         const attend_task *whole = &j->work.split[i];
@@ -181,7 +184,7 @@ static void job_close(job *j)
 /* Seconds the scalar definition takes for a layer, from one head of one row. */
 static double scalar_seconds(const job *j, const shape *s)
 {
-    attend_view view = view_of(j, 0);
+    attend_view view = view_of(j, &j->slices[0]);
     double *scratch = get((s->start + s->n_rows + 2 * (size_t)j->a.head_dim) * sizeof *scratch);
     double begin = check_seconds();
     attend_scalar(&view, &j->a, 0, s->start + s->n_rows / 2, j->rows.q, j->rows.out, scratch);

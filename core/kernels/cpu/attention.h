@@ -143,6 +143,7 @@ typedef struct attend_work {
 } attend_work;
 
 struct step;
+struct step_slice;
 
 /* Lists the tasks of a pass. With work->tasks NULL it only counts (n_tasks, n_split, n_partials); else tasks and split
  * have room for what was counted. Tiles are shared out in pieces where a single one would keep other threads waiting.
@@ -182,6 +183,19 @@ typedef struct attend_ahead {
 void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,
                 uint32_t slice_start, const attend_task *task, const attend_reach *next, const attend_rows *rows,
                 attend_ahead *ahead, void *scratch);
+
+/* What a thread asks for tasks, and for what they meet. */
+typedef struct attend_source {
+    uint32_t (*next)(const void *context); /* the number of a task that nobody has; n_tasks and more: none is left */
+    attend_view (*view)(const void *context, const struct step_slice *slice);
+    const void *context;
+} attend_source;
+
+/* A thread's share of work->tasks: one by one or, while there are many left, one before it is needed: then its keys are
+ * fetched during the end of the one before. */
+void attend_tasks(const attend_kernels *kernels, const op_attend *a, const struct step *s, const attend_work *work,
+                  const attend_rows *rows, const attend_source *from, uint32_t n_threads, void *scratch);
+
 /* Folds query i (row-major over the tile's rows and heads) of a tile whose blocks were shared out. */
 void attend_join(const attend_kernels *kernels, const op_attend *a, const kv_layout *layout, uint32_t slice_row,
                  const attend_task *tile, uint32_t query, const attend_rows *rows, void *scratch);

@@ -1,5 +1,5 @@
 /*
- * Cutting a step's attention into tasks for the team.
+ * Cutting a step's attention into tasks for the team, and taking them.
  * Owner: none. Lifetime: the pass.
  */
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 
 #define REGISTER_QUERIES 4u /* queries that kernels keep in registers together */
 #define TASKS_A_THREAD 4u   /* so many at least, where there are rows enough to cut */
+#define TASKS_LAST 2u       /* a thread: so many at the end are taken one by one */
 
 typedef struct planner {
     const step *s;
@@ -151,5 +152,28 @@ void attend_plan(const step *s, const op_attend *a, uint32_t n_threads, attend_w
     walk_tiles(&p, true);
     if (work->tasks) {
         qsort(work->tasks, work->n_tasks, sizeof *work->tasks, by_cost);
+    }
+}
+
+void attend_tasks(const attend_kernels *kernels, const op_attend *a, const step *s, const attend_work *work,
+                  const attend_rows *rows, const attend_source *from, uint32_t n_threads, void *scratch)
+{
+    attend_ahead ahead = {0};
+    uint32_t many = work->n_tasks > TASKS_LAST * n_threads ? work->n_tasks - TASKS_LAST * n_threads : 0;
+    uint32_t i = from->next(from->context);
+    while (i < work->n_tasks) {
+        const attend_task *task = &work->tasks[i];
+        const step_slice *slice = &s->slices[task->slice];
+        attend_view view = from->view(from->context, slice);
+        attend_reach next = {0};
+        uint32_t taken = i < many ? from->next(from->context) : UINT32_MAX;
+        if (taken < work->n_tasks) {
+            const attend_task *after = &work->tasks[taken];
+            const step_slice *of = &s->slices[after->slice];
+            attend_view its = from->view(from->context, of);
+            next = attend_reach_of(a, &its, of->start, after);
+        }
+        attend_run(kernels, a, &view, slice->first_row, slice->start, task, &next, rows, &ahead, scratch);
+        i = i < many ? taken : from->next(from->context);
     }
 }

@@ -10,7 +10,6 @@
 #include "quant/codec.h"
 
 #define STRIP_FLOATS 32768u /* outputs of gate and up computed before they are joined: what stays in L2 */
-#define TASKS_LAST 2u       /* of attention, a thread: so many at the end are taken one by one */
 #define STRIPS_A_THREAD 6u  /* pieces of a product's rows a thread takes, in prompts */
 
 void program_rope_angles(const exec *e, const team_member *member)
@@ -391,31 +390,22 @@ static void attend_by_definition(const exec *e, const step *s, const op_attend *
     }
 }
 
-/* Takes tasks one by one or, while there are many left, one before it is needed: then its keys are fetched during the
- * end of the one before. */
-static void attend_tasks(const exec *e, uint32_t index, const step *s, const attend_work *work, const attend_rows *rows,
-                         const team_member *member)
+/* A node's tasks, for attend_tasks. */
+typedef struct node_tasks {
+    const exec *e;
+    uint32_t index;
+} node_tasks;
+
+static uint32_t next_task(const void *context)
 {
-    const op_attend *a = &e->prog->nodes[index].attend;
-    void *scratch = exec_private(e, member);
-    attend_ahead ahead = {0};
-    uint32_t many = work->n_tasks > TASKS_LAST * member->n_threads ? work->n_tasks - TASKS_LAST * member->n_threads : 0;
-    uint32_t i = exec_next(e, index, 0);
-    while (i < work->n_tasks) {
-        const attend_task *task = &work->tasks[i];
-        const step_slice *slice = &s->slices[task->slice];
-        attend_view view = view_of(e, a, slice);
-        attend_reach next = {0};
-        uint32_t taken = i < many ? exec_next(e, index, 0) : UINT32_MAX;
-        if (taken < work->n_tasks) {
-            const attend_task *after = &work->tasks[taken];
-            const step_slice *of = &s->slices[after->slice];
-            attend_view its = view_of(e, a, of);
-            next = attend_reach_of(a, &its, of->start, after);
-        }
-        attend_run(&e->prog->ops.attend, a, &view, slice->first_row, slice->start, task, &next, rows, &ahead, scratch);
-        i = i < many ? taken : exec_next(e, index, 0);
-    }
+    const node_tasks *t = context;
+    return exec_next(t->e, t->index, 0);
+}
+
+static attend_view view_of_task(const void *context, const step_slice *slice)
+{
+    const node_tasks *t = context;
+    return view_of(t->e, &t->e->prog->nodes[t->index].attend, slice);
 }
 
 static void run_attend(const exec *e, uint32_t index, const team_member *member)
@@ -433,7 +423,9 @@ static void run_attend(const exec *e, uint32_t index, const team_member *member)
                         .q_stride = e->slots[SLOT_Q].stride,
                         .out_stride = e->slots[SLOT_A].stride,
                         .partials = e->partials};
-    attend_tasks(e, index, s, work, &rows, member);
+    const node_tasks tasks = {e, index};
+    const attend_source from = {next_task, view_of_task, &tasks};
+    attend_tasks(kernels, &n->attend, s, work, &rows, &from, member->n_threads, exec_private(e, member));
     if (work->n_split == 0) {
         return;
     }
