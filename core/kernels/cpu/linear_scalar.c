@@ -15,17 +15,27 @@ static const dtype integer_types[] = {
     DTYPE_IQ4_XS, DTYPE_MXFP4, DTYPE_NVFP4, DTYPE_AFFINE4, DTYPE_ZERO4,
 };
 
-/* The input as it is or, where it was rounded to 8 bits, what its integers stand for. */
-static double input_at(const linear_input *input, uint32_t token, uint32_t k)
+/* The sum of products with a token's input as it is. */
+static double dot_f32(const float *w, const linear_input *input, uint32_t token, uint32_t n_in, double sum)
 {
-    if (input->format == LINEAR_F32) {
-        return (double)((const float *)input->data)[token * input->stride + k];
+    const float *x = (const float *)input->data + token * input->stride;
+    for (uint32_t k = 0; k < n_in; k++) {
+        sum += (double)w[k] * (double)x[k];
     }
+    return sum;
+}
+
+/* … and with what its integers stand for, where it was rounded to 8 bits. */
+static double dot_rounded(const float *w, const linear_input *input, uint32_t token, uint32_t n_in, double sum)
+{
     q16_place at = q16_find(input, token);
-    size_t block = k / Q16_BLOCK * at.record;
-    float unit;
-    memcpy(&unit, at.words + block + Q16_UNIT * at.word, sizeof unit);
-    return (double)unit * (int8_t)at.q[block + k % Q16_BLOCK];
+    for (uint32_t k = 0; k < n_in; k++) {
+        size_t block = k / Q16_BLOCK * at.record;
+        float unit;
+        memcpy(&unit, at.words + block + Q16_UNIT * at.word, sizeof unit);
+        sum += (double)w[k] * ((double)unit * (int8_t)at.q[block + k % Q16_BLOCK]);
+    }
+    return sum;
 }
 
 static void rows_scalar(const linear_weight *weight, const linear_input *input, const linear_output *output,
@@ -36,9 +46,8 @@ static void rows_scalar(const linear_weight *weight, const linear_input *input, 
         codec_decode(weight->type, (const uint8_t *)weight->data + row * weight->row_bytes, w, weight->n_in);
         for (uint32_t token = 0; token < input->n_tokens; token++) {
             double sum = output->bias ? (double)output->bias[row] : 0.0;
-            for (uint32_t k = 0; k < weight->n_in; k++) {
-                sum += (double)w[k] * input_at(input, token, k);
-            }
+            sum = input->format == LINEAR_F32 ? dot_f32(w, input, token, weight->n_in, sum)
+                                              : dot_rounded(w, input, token, weight->n_in, sum);
             float *dst = output->dst + token * output->stride + row;
             *dst = (float)(output->add ? (double)*dst + sum : sum);
         }
