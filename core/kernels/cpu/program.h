@@ -172,13 +172,14 @@ bool program_build(program *prog);
 bool program_label(program *prog, node *n, const op *ops, uint32_t n_ops);
 
 /* Layers at the start whose inputs are not rounded: they give a text's first tokens the huge values that attention
- * falls back on. */
+ * falls back on. What comes before them (Gemma 4's inputs of layers) is not rounded either. */
 #define PROGRAM_EXACT_LAYERS 2u
 
-/* The kernels for an operation's products: logits and the first layers are not rounded. */
+/* The kernels for an operation's products: those of no layer and of the first layers, and logits, are not rounded. */
 static inline const linear_kernels *program_kernels(const program *prog, const op *o)
 {
-    return o->layer < PROGRAM_EXACT_LAYERS || o->dst == SLOT_LOGITS ? &prog->linear : &prog->rounded;
+    bool exact = o->layer < PROGRAM_EXACT_LAYERS || o->layer == STEP_NO_LAYER || o->dst == SLOT_LOGITS;
+    return exact ? &prog->linear : &prog->rounded;
 }
 
 /* Parts of a walk, called by every member. */

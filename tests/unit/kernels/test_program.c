@@ -3,6 +3,8 @@
  * cut, batched, threaded or paged.
  * Owner: the test program. Lifetime: the process.
  */
+#include "kernels/cpu/program.h"
+
 #include "tiny_plan.h"
 #include "tiny_reference.h"
 
@@ -209,6 +211,20 @@ static void results_do_not_depend_on_chunks_threads_or_pages(void **state)
         check_manners(&all_ways[i], DTYPE_Q8_0, DTYPE_F32);
         check_manners(&all_ways[i], DTYPE_Q4_0, DTYPE_F32);
     }
+}
+
+static void the_first_layers_what_is_before_them_and_logits_are_not_rounded(void **state)
+{
+    (void)state;
+    static program prog;
+    for (uint16_t layer = 0; layer < 4; layer++) {
+        op o = {.kind = OP_LINEAR, .layer = layer, .dst = SLOT_Q};
+        assert_ptr_equal(program_kernels(&prog, &o), layer < 2 ? &prog.linear : &prog.rounded);
+    }
+    op inputs = {.kind = OP_LINEAR, .layer = STEP_NO_LAYER, .dst = SLOT_LP};
+    op logits = {.kind = OP_LINEAR, .layer = 7, .dst = SLOT_LOGITS};
+    assert_ptr_equal(program_kernels(&prog, &inputs), &prog.linear);
+    assert_ptr_equal(program_kernels(&prog, &logits), &prog.linear);
 }
 
 static void heads_that_are_no_whole_blocks_are_refused(void **state)
@@ -702,6 +718,7 @@ int main(void)
         cmocka_unit_test(logits_survive_rounded_keys),
         cmocka_unit_test(quantised_weights_and_embeddings_are_decoded),
         cmocka_unit_test(results_do_not_depend_on_chunks_threads_or_pages),
+        cmocka_unit_test(the_first_layers_what_is_before_them_and_logits_are_not_rounded),
         cmocka_unit_test(heads_that_are_no_whole_blocks_are_refused),
         cmocka_unit_test(batches_equal_each_sequence_alone),
         cmocka_unit_test(deep_contexts_give_the_same_bits_on_many_threads),
