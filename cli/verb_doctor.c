@@ -100,10 +100,10 @@ static void check_backends(findings *f, const json_t *system)
         bool invariant = json_is_true(json_object_get(entry, "batch_invariant"));
         const char *device = json_string_value(json_object_get(entry, "device"));
         bool rounds = json_array_size(json_object_get(entry, "activations")) > 1;
-        char here[200];
+        char here[280];
         snprintf(here, sizeof here, "present%s%s; %s%s", device ? ": " : "", device ? device : "",
                  invariant ? "results never depend on the batch" : "cannot keep --batch-invariant",
-                 rounds ? "; activations of 16 or 8 bits" : "");
+                 rounds ? "; activations of 16 or 8 bits (8 is faster with AVX2, AVX-VNNI and AVX-512 VNNI)" : "");
         snprintf(what, sizeof what, "backend %s", name ? name : "?");
         add(f, GOOD, what, present ? here : why ? why : "absent", NULL);
         any |= present;

@@ -80,9 +80,11 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
     size_t kv_bytes;                 /* 0: sized from free memory; the byte budget of the KV arena */
     const char *kv_type;             /* NULL: "f16"; also "f32", "bf16", "q8_0", "q4_0": 4, 2, 2, 1.06, 0.56 bytes */
     /* Bits of what meets quantised weights. NULL: "16", where nothing that can be measured tells it from float32. "8",
-     * as most engines have it ("W4A8" for weights of 4 bits): prompts 1.3 to 1.6 times as fast on a CPU, for a mean KL
-     * divergence of some thousandths (docs/performance.md). Logits and the first layers keep 16 then, and weights of
-     * 16 bits or more are not touched. A backend that cannot is refused by mlxr_engine_open with MLXR_UNSUPPORTED. */
+     * as most engines have it ("W4A8" for weights of 4 bits): prompts 1.3 to 1.6 times as fast on x86 with AVX2,
+     * AVX-VNNI or AVX-512 VNNI, for a mean KL divergence of some thousandths (docs/performance.md); AMX and ARM64
+     * round, too, but gain nothing yet. Logits, the first layers, what comes before them and latent attention's
+     * products by head keep 16 then, and weights of 16 bits or more are not touched. A backend that cannot is refused
+     * by mlxr_engine_open with MLXR_UNSUPPORTED. */
     const char *activations;
     const char *cpu_features; /* NULL: all granted; "-avx512,-amx" masks levels */
     /* Of a mixture's experts at most so many bytes are kept in memory, those used most; the others are read from the
