@@ -107,12 +107,22 @@ bool matrix_is_whole(void)
     return n_batches() == N_OF(batches) && !backend_at(0)->family;
 }
 
+/* Where no family has a head (MLX refuses them: oracle/families), a draft of "its own head" would meet nothing. */
+static uint32_t n_drafts(void)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < n_families(); i++) {
+        any = any || has_mtp(families[i].name);
+    }
+    return any ? N_DRAFTS : DRAFT_MTP;
+}
+
 void matrix_space(pairwise_space *out)
 {
     *out = (pairwise_space){.n_axes = N_AXES, .refused = is_refused};
     uint32_t *n = out->n_values;
     n[AXIS_BATCH] = n_batches();
-    n[AXIS_DRAFT] = N_OF(draft_names);
+    n[AXIS_DRAFT] = n_drafts();
     n[AXIS_RULE] = N_OF(rule_names);
     n[AXIS_SAMPLING] = N_OF(sampling_names);
     n[AXIS_CHOICES] = N_OF(choices);
