@@ -30,18 +30,6 @@ INLINE vint dot_words(vint start, vint w, vint x)
     return _mm256_dpwssd_avx_epi32(start, w, x);
 }
 
-#define LOWER_TURN(bits) 1
-#define LOWER_NARROW(bits) false
-
-INLINE vint lower_turn(int bits, vint sum, const vint *w, const uint8_t *q)
-{
-    return dot(bits, sum, w, q, 1);
-}
-
-INLINE vint lower_widen(vint start, vint sum)
-{
-    (void)start;
-    return sum;
-}
+#define LOWER_BY_DOT
 
 #include "kernels/cpu/linear_blocks.h"

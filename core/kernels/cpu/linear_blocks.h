@@ -5,7 +5,7 @@
  *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
  *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_8BIT_ONLY: only for
  *                                 weights of 8 bits, which then have them beyond PANEL_DIRECT tokens
- *     LOWER_TURN                  where panels of bytes meet tokens of one digit (linear_lower.h), too
+ *     LOWER_TURN, LOWER_BY_DOT    where panels of bytes meet tokens of one digit (linear_lower.h), too
  *     OWN_SUM_DIGITS              where the set brings its sum_digits, instead of dot
  *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
@@ -157,7 +157,7 @@ INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, con
 #ifdef WORDS_PANELS
 #include "kernels/cpu/linear_words.h"
 #endif
-#ifdef LOWER_TURN
+#if defined(LOWER_TURN) || defined(LOWER_BY_DOT)
 #include "kernels/cpu/linear_lower.h"
 #endif
 

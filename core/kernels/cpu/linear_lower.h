@@ -6,12 +6,29 @@
  *     LOWER_NARROW(bits)          sums of a block stay in 16 bits until lower_widen(start, sum)
  *     vint lower_turn(bits, vint sum, const vint *w, const uint8_t *q)
  *                                 sum + Σ of a turn's words of weights × q
+ * or LOWER_BY_DOT alone, where dot() adds products up in 32 bits.
  * Owner: const tables. Lifetime: static.
  *
  * Two panels share each broadcast token, and four or eight tokens each vector of weights: reading bounds these loops,
  * not multiplying. With one panel and the weights in registers 15 vectors are read for 32 k of 8 rows and a token,
  * so 9.
  */
+
+#ifdef LOWER_BY_DOT
+#define LOWER_TURN(bits) 1
+#define LOWER_NARROW(bits) false
+
+INLINE vint lower_turn(int bits, vint sum, const vint *w, const uint8_t *q)
+{
+    return dot(bits, sum, w, q, 1);
+}
+
+INLINE vint lower_widen(vint start, vint sum)
+{
+    (void)start;
+    return sum;
+}
+#endif
 
 /* acc += 16 or 32 k of the block × tokens, whose digits begin at x, scales at units, sums to be taken back at minus; of
  * blocks with one minimum that, too. */
