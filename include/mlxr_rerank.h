@@ -19,7 +19,7 @@ typedef struct mlxr_rerank_info {
     bool possible; /* it has a head, or is a decoder with a chat template and tokens "yes" and "no", of whose output
                       matrix no adapter changes anything */
     bool intended; /* it has a head, or its name says that it ranks */
-    mlxr_pooling pooling; /* the token whose hidden state tells: the first, of a decoder the last */
+    mlxr_pooling pooling; /* what tells: the first token's hidden state, of a decoder the last, of some the mean */
     uint32_t n_tokens_max;
 } mlxr_rerank_info;
 MLXR_API mlxr_rerank_info mlxr_rerank_info_get(const mlxr_model *model);
@@ -37,10 +37,12 @@ MLXR_API mlxr_status mlxr_rerank_tokenize(const mlxr_model *model, const mlxr_re
                                           size_t *n_ids, bool *cut, mlxr_error *error);
 
 /* scores [n_inputs], one for the tokens of each pair: 1 ÷ (1 + exp(−score)) is the probability that the document
- * answers. Computed as mlxr_embed computes. */
+ * answers. Computed as mlxr_embed computes.
+ * Where a model is told which tokens are the document's (BERT), they are those behind the first token that ends a text.
+ */
 MLXR_API mlxr_status mlxr_rerank(mlxr_engine *engine, mlxr_model *model, const mlxr_embed_input *inputs,
                                  size_t n_inputs, float *scores, mlxr_error *error);
-/* The same of a hidden state [n_embd] that the caller had computed, of the token that info's pooling names. */
+/* The same of a hidden state [n_embd] that the caller had computed and pooled as info's pooling says. */
 MLXR_API mlxr_status mlxr_rerank_score(const mlxr_model *model, const double *hidden, float *score, mlxr_error *error);
 
 #ifdef __cplusplus

@@ -602,11 +602,11 @@ static mlxr_status bind_ahead(model_weights *w, const hparams *h, const model_fi
 /* Does a tensor of this name have a place in the model? */
 static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
 {
-    const tensor *const globals[] = {w->embedding,   w->output_norm,     w->output_norm_bias, w->positions,
-                                     w->token_types, w->embd_norm,       w->embd_norm_bias,   w->output,
-                                     w->rope_freqs,  w->rope_long,       w->rope_short,       w->cls,
-                                     w->cls_bias,    w->cls_out,         w->cls_out_bias,     w->dense[0],
-                                     w->dense[1],    w->layer_embedding, w->layer_inputs,     w->layer_inputs_norm};
+    const tensor *const globals[] = {
+        w->embedding,      w->output_norm,     w->output_norm_bias, w->positions,        w->token_types,  w->embd_norm,
+        w->embd_norm_bias, w->output,          w->rope_freqs,       w->rope_long,        w->rope_short,   w->cls,
+        w->cls_bias,       w->cls_norm,        w->cls_norm_bias,    w->cls_out,          w->cls_out_bias, w->dense[0],
+        w->dense[1],       w->layer_embedding, w->layer_inputs,     w->layer_inputs_norm};
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
         if (t == globals[i]) {
             return true;
@@ -706,6 +706,8 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
          fam->dense_heads},
         {&w->cls, "cls.weight", h->n_embd, h->n_embd, false, h->ranks},
         {&w->cls_bias, "cls.bias", h->n_embd, 0, false, h->ranks},
+        {&w->cls_norm, "cls.norm.weight", h->n_embd, 0, false, h->ranks && fam->gelu_head},
+        {&w->cls_norm_bias, "cls.norm.bias", h->n_embd, 0, false, h->ranks && fam->gelu_head},
         {&w->cls_out, "cls.output.weight", h->n_embd, n_labels, true, h->ranks},
         {&w->cls_out_bias, "cls.output.bias", n_labels, 0, false, h->ranks}};
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {

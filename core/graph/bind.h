@@ -60,13 +60,14 @@ typedef struct model_weights {
     const tensor *embedding;                        /* [n_embd, n_vocab] */
     const tensor *output_norm, *output_norm_bias;   /* [n_embd] */
     const tensor *positions;                        /* [n_embd, n_positions] */
-    const tensor *token_types;                      /* [n_embd, n], of which the first is used */
+    const tensor *token_types;                      /* [n_embd, n]: the first, and of pairs of texts the second */
     const tensor *embd_norm, *embd_norm_bias;       /* [n_embd] */
     const tensor *output;                           /* [n_embd, n_vocab]; the embedding where the model ties them */
     const tensor *rope_freqs;                       /* [n_rot/2] or NULL */
     const tensor *rope_long, *rope_short;           /* [n_rot/2] LongRoPE's factors, or NULL */
     const tensor *dense[2];                         /* layers behind pooling, or NULL */
     const tensor *cls, *cls_bias;                   /* [n_embd, n_embd], of what ranks texts; or NULL */
+    const tensor *cls_norm, *cls_norm_bias;         /* [n_embd] */
     const tensor *cls_out, *cls_out_bias;           /* [n_embd, 1 or 2] */
     const tensor *layer_embedding;                  /* [n_layers × n_embd_layer, n_vocab] */
     const tensor *layer_inputs, *layer_inputs_norm; /* [n_embd, n_layers × n_embd_layer], [n_embd_layer] */

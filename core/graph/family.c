@@ -106,7 +106,8 @@ static const family families[] = {
      .fused_gate_up = true,
      .act = ACT_GELU_ERF,
      .full_every = 3,
-     .full_first = true},
+     .full_first = true,
+     .gelu_head = true},
     /* Gemma Team 2025: Gemma 3 that sees both ways. */
     {.name = "gemma-embedding",
      .encoder = true,

@@ -66,6 +66,7 @@ typedef struct family {
     uint32_t full_every;      /* with a window: every n-th layer attends to all (Gemma 3: 6); 0: every layer has it */
     bool full_first;          /* … the first of every n */
     bool first_unnormed;      /* the first layer's attention reads X itself */
+    bool gelu_head;           /* of what ranks texts; else tanh, and no norm */
     bool dense_heads;         /* there may be layers behind pooling */
     bool unscaled_attention;  /* q·k as it is */
     bool value_norm;          /* values are normed, head by head, without a weight */

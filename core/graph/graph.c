@@ -660,10 +660,14 @@ static void add_layers(builder *b, bool turns)
     if (h->fam->positions) {
         op *o = plan_add(b, OP_POSITION, SLOT_N, SLOT_NONE);
         o->weight = w->positions;
-        o->bias = first_kind(b, w->token_types);
+        o->bias = b->g->plan.pairs ? NULL : first_kind(b, w->token_types);
         plan_add(b, OP_ADD, SLOT_X, SLOT_N);
     } else {
-        embed->bias = first_kind(b, w->token_types);
+        embed->bias = b->g->plan.pairs ? NULL : first_kind(b, w->token_types);
+    }
+    if (b->g->plan.pairs) {
+        plan_add(b, OP_KIND, SLOT_N, SLOT_NONE)->weight = w->token_types;
+        plan_add(b, OP_ADD, SLOT_X, SLOT_N);
     }
     if (w->embd_norm) {
         plan_add_norm(b, SLOT_X, SLOT_X, w->embd_norm, w->embd_norm_bias, h->n_embd);
@@ -857,11 +861,26 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
     return MLXR_OK;
 }
 
-static void add_head_layer(text_head *head, const tensor *weight, const tensor *bias, bool tanh)
+static void add_head_layer(text_head *head, const tensor *weight, const tensor *bias, head_act act)
 {
     if (weight) {
-        head->layers[head->n_layers++] = (head_layer){weight, bias, tanh};
+        head->layers[head->n_layers++] = (head_layer){.weight = weight, .bias = bias, .act = act};
     }
+}
+
+static void add_head(graph *g)
+{
+    const model_weights *w = &g->weights;
+    add_head_layer(&g->head, w->dense[0], NULL, HEAD_PLAIN);
+    add_head_layer(&g->head, w->dense[1], NULL, HEAD_PLAIN);
+    if (w->cls) {
+        add_head_layer(&g->head, w->cls, w->cls_bias, g->h.fam->gelu_head ? HEAD_GELU : HEAD_TANH);
+        head_layer *made = &g->head.layers[g->head.n_layers - 1];
+        made->norm = w->cls_norm;
+        made->norm_bias = w->cls_norm_bias;
+        made->eps = g->h.norm_eps;
+    }
+    add_head_layer(&g->head, w->cls_out, w->cls_out_bias, HEAD_PLAIN);
 }
 
 /* Weights that a row of the plan reads. */
@@ -969,6 +988,8 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, boo
         goto fail;
     }
     set_slots(&g->plan, &g->h, ahead);
+    /* What ranks reads two texts, which others never do. */
+    g->plan.pairs = g->h.ranks && g->weights.token_types && g->weights.token_types->shape[1] > 1;
     memcpy(b.width, g->plan.slot_width, sizeof b.width);
     set_groups(&b);
     if (g->plan.n_kv_groups == 0) {
@@ -984,10 +1005,7 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, boo
     if (ahead) {
         ahead_make_plan(&b, OPS_PER_LAYER_MAX + OPS_GLOBAL);
     }
-    add_head_layer(&g->head, g->weights.dense[0], NULL, false);
-    add_head_layer(&g->head, g->weights.dense[1], NULL, false);
-    add_head_layer(&g->head, g->weights.cls, g->weights.cls_bias, true);
-    add_head_layer(&g->head, g->weights.cls_out, g->weights.cls_out_bias, false);
+    add_head(g);
     if (b.no_memory) {
         status = error_nomem(error, "plan", sizeof(op));
         goto fail;

@@ -9,10 +9,14 @@
 
 #define HEAD_LAYERS_MAX 4
 
-/* What is made of a text's pooled hidden state: layer behind layer, each activation(weight · x + bias). */
+typedef enum head_act { HEAD_PLAIN, HEAD_TANH, HEAD_GELU } head_act;
+
+/* What is made of a text's pooled hidden state: layer behind layer, each norm(activation(weight · x + bias)). */
 typedef struct head_layer {
     const tensor *weight, *bias; /* [n_in, n_out]; bias or NULL */
-    bool tanh;                   /* else as it is */
+    head_act act;
+    const tensor *norm, *norm_bias; /* [n_out] of a LayerNorm, or NULL */
+    float eps;
 } head_layer;
 
 typedef struct text_head {

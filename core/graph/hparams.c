@@ -548,6 +548,20 @@ static void read_rope_and_scales(reader *r, hparams *h)
     }
 }
 
+/* What a head that ranks reads: the first token, of a decoder the last, or what the file says. Files of ModernBERT that
+ * say nothing have the mean. */
+static void read_ranking(reader *r, hparams *h)
+{
+    uint32_t pooling = !h->fam->encoder ? 3 : h->fam->gelu_head ? 1 : 2;
+    read_u32(r, "classifier.pooling_type", &pooling);
+    if (r->status == MLXR_OK && (pooling == 0 || pooling > 3)) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                              "metadata '%s.classifier.pooling_type' is %u; 1 to 3 (mean, first, last) are supported",
+                              r->arch, pooling);
+    }
+    h->pooling = pooling;
+}
+
 static void read_scales(reader *r, hparams *h)
 {
     h->embedding_scale = h->fam->scale_embedding ? sqrtf((float)h->n_embd) : 1.0f;
@@ -561,12 +575,13 @@ static void read_scales(reader *r, hparams *h)
                               "metadata '%s.pooling_type' is %u; 0 to 4 (none, mean, first, last, rank) are supported",
                               r->arch, h->pooling);
     }
-    h->ranks = h->pooling == 4;
+    /* llama.cpp's files of rankers may say it by having the head alone. */
+    h->ranks = h->pooling == 4 || (h->fam->encoder && model_file_tensor(r->file, "cls.output.weight"));
     uint32_t headless = h->ranks;
     read_flag(r, "headless", &headless);
     h->headless = headless != 0 && !h->fam->encoder;
     if (h->ranks) {
-        h->pooling = h->fam->encoder ? 2 : 3;
+        read_ranking(r, h);
     }
     uint32_t causal = !h->fam->encoder;
     read_flag(r, "attention.causal", &causal);

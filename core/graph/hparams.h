@@ -59,7 +59,7 @@ typedef struct hparams {
     bool normalise_experts;
     uint32_t pooling; /* GGUF's pooling_type: 1 mean, 2 first token, 3 last token; 0: the file says nothing */
     bool headless;    /* no output matrix: it gives hidden states alone */
-    bool ranks;       /* … 4: a head makes one number of the first token, of a decoder the last */
+    bool ranks;       /* … 4: a head makes one number of what is pooled so */
     float expert_scale;
     /* Mixers: a convolution over conv_rows rows of conv_width channels, and a state of mixer_heads heads
      * [head_k][head_v] of which n_mixer_heads_k have keys and queries of their own; 0 heads: the convolution is all. */

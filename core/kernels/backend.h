@@ -45,6 +45,7 @@ typedef struct step_adapter {
 typedef struct step_slice {
     uint32_t first_row, n_rows;
     uint32_t start;
+    uint32_t second; /* the position from which tokens are of the second kind, for OP_KIND; 0: none is */
     /* Attention: page id of positions [i × page_tokens, …); KV_PAGE_NONE where a window has passed. Covers start +
      * n_rows positions. Recurrent: [n_rows + 1], the page of the state before the first row (KV_PAGE_NONE: nothing was
      * before it, zeros), and for each row the page that takes the state behind it, KV_PAGE_NONE where nobody wants it.

@@ -51,6 +51,7 @@ typedef enum slot {
 typedef enum op_kind {
     OP_EMBED,    /* dst = rows of `weight` [width, n_vocab] named by the step's tokens, × scale (+ bias) */
     OP_POSITION, /* dst = rows of `weight` [width, n_positions] named by the step's positions (+ bias) */
+    OP_KIND,     /* dst = row 1 of `weight` [width, 2 or more] from the slice's position `second` on, before it row 0 */
     OP_NORM,     /* dst = norm(src) over groups of norm.width; × weight [norm.width] (+ bias) */
     OP_LINEAR,   /* dst = src · weightᵀ (+ bias); weight [n_in, n_out] */
     OP_ROPE,     /* dst rotated in place by the step's positions */
@@ -249,6 +250,7 @@ typedef struct plan {
     uint32_t n_vocab, n_embd, n_layers;
     uint32_t n_positions; /* of the shortest table of positions; 0: any */
     uint32_t carried;     /* elements a row of step.carried; 0: the plan neither loads nor stores any */
+    bool pairs;           /* OP_KIND tells the second text of a slice from the first */
     bool both_ways;       /* an encoder: each slice is a whole sequence, and the plan ends with hidden states */
 } plan;
 

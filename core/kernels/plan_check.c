@@ -27,12 +27,12 @@ static const char *const slot_names[SLOT_COUNT] = {"none", "X",  "N",  "Q",  "K"
                                                    "SG",   "SU", "SW", "QG", "AG", "W",  "C", "Z", "M",  "D",     "B",
                                                    "DB",   "QL", "KL", "KR", "LE", "LP", "P", "H", "EH", "logits"};
 static const char *const kind_names[OP_KIND_COUNT] = {
-    [OP_EMBED] = "embed", [OP_POSITION] = "position",   [OP_NORM] = "norm",     [OP_LINEAR] = "linear",
-    [OP_ROPE] = "rope",   [OP_KV_WRITE] = "kv_write",   [OP_ATTEND] = "attend", [OP_GATED] = "gated",
-    [OP_ADD] = "add",     [OP_EXPERTS] = "experts",     [OP_SCALE] = "scale",   [OP_SOFTCAP] = "softcap",
-    [OP_CONV] = "conv",   [OP_RECUR] = "recur",         [OP_PICK] = "pick",     [OP_WEIGH] = "weigh",
-    [OP_SCAN] = "scan",   [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",   [OP_HEADS] = "heads",
-    [OP_LOAD] = "load",   [OP_STORE] = "store",
+    [OP_EMBED] = "embed",     [OP_POSITION] = "position", [OP_KIND] = "kind",           [OP_NORM] = "norm",
+    [OP_LINEAR] = "linear",   [OP_ROPE] = "rope",         [OP_KV_WRITE] = "kv_write",   [OP_ATTEND] = "attend",
+    [OP_GATED] = "gated",     [OP_ADD] = "add",           [OP_EXPERTS] = "experts",     [OP_SCALE] = "scale",
+    [OP_SOFTCAP] = "softcap", [OP_CONV] = "conv",         [OP_RECUR] = "recur",         [OP_PICK] = "pick",
+    [OP_WEIGH] = "weigh",     [OP_SCAN] = "scan",         [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",
+    [OP_HEADS] = "heads",     [OP_LOAD] = "load",         [OP_STORE] = "store",
 };
 
 static mlxr_status bad(const check *c, const char *what)
@@ -395,6 +395,11 @@ static mlxr_status check_op(check *c)
         }
         status = status != MLXR_OK ? status : check_bias(c, o->width);
         return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
+    case OP_KIND:
+        status = c->taken || !o->weight || o->weight->shape[1] < 2
+                     ? bad(c, "comes after the wanted rows were taken, or has not two rows")
+                     : shaped(c, o->weight, o->width, o->weight->shape[1]);
+        return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
     case OP_NORM:
         return check_norm(c);
     case OP_LINEAR:
@@ -460,6 +465,7 @@ static bool serves_later_rows(const op *o)
     switch (o->kind) {
     case OP_EMBED:
     case OP_POSITION:
+    case OP_KIND:
     case OP_KV_WRITE:
     case OP_SCAN:
     case OP_CONV:

@@ -11,7 +11,7 @@
  *                                         differ
  *   ARCH.attn_logit_softcapping, .final_logit_softcapping, .embedding_scale, .residual_scale, .logit_scale
  *   ARCH.attention.temperature_scale
- *   ARCH.attention.causal, .pooling_type  of encoders, the latter of whatever has a 1_Pooling/config.json
+ *   ARCH.attention.causal, .pooling_type, .classifier.pooling_type of encoders (.pooling_type by 1_Pooling)
  *   ARCH.attention.q_lora_rank, .kv_lora_rank of latent attention
  *   ARCH.headless                         1: it has no output matrix, and ties none
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count, .dimension_sections (of m-RoPE)

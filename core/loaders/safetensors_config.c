@@ -627,6 +627,24 @@ static void write_experts(hf_writer *w)
     refuse_mixture(w);
 }
 
+/* What ModernBERT's head reads, and how. */
+static void write_classifier(hf_writer *w)
+{
+    const char *pooling = hf_get_text(w, w->root, "classifier_pooling");
+    const char *activation = hf_get_text(w, w->root, "classifier_activation");
+    bool mean = pooling && strcmp(pooling, "mean") == 0;
+    if (w->class->words != HF_WORDS_MODERN || w->status != MLXR_OK) {
+        return;
+    }
+    if (pooling && !mean && strcmp(pooling, "cls") != 0) {
+        hf_wrong(w, "classifier_pooling", "\"cls\" or \"mean\"");
+    } else if (activation && strcmp(activation, "gelu") != 0) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'classifier_activation' is '%.40s', not 'gelu'",
+                              activation);
+    }
+    hf_add_u32(w, ".classifier.pooling_type", mean ? 1 : 2);
+}
+
 /* What makes a vector of a text: sentence-transformers' file says, else the class. */
 static void write_pooling(hf_writer *w, text_view text)
 {
@@ -658,7 +676,10 @@ static void write_pooling(hf_writer *w, text_view text)
         }
         hf_add_u32(w, ".attention.causal", 0);
     }
-    pooling = w->config->ranks ? 4 : pooling; /* what a head makes of it */
+    if (w->config->ranks) { /* what a head makes of it */
+        write_classifier(w);
+        pooling = 4;
+    }
     if (pooling) {
         hf_add_u32(w, ".pooling_type", pooling);
     }

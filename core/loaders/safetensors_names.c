@@ -159,6 +159,8 @@ static const stem bert_global_stems[] = {
     {"embeddings.LayerNorm", "token_embd_norm", true},
     {"classifier.dense", "cls", false},
     {"classifier.out_proj", "cls.output", false},
+    {"pooler.dense", "cls", false},
+    {"classifier", "cls.output", false},
 };
 
 /* The words of the model's first checkpoints, and of transformers. */
@@ -192,6 +194,9 @@ static const stem modern_global_stems[] = {
     {"embeddings.tok_embeddings", "token_embd", false},
     {"embeddings.norm", "token_embd_norm", true},
     {"final_norm", "output_norm", true},
+    {"head.dense", "cls", false},
+    {"head.norm", "cls.norm", true},
+    {"classifier", "cls.output", false},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -460,8 +465,9 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
         mtp_name(config, name + 4, out, cap, change);
         return HF_KEEP;
     }
-    if (class->encoder && (strcmp(name, "embeddings.position_ids") == 0 || strncmp(name, "pooler.", 7) == 0)) {
-        return HF_SKIP; /* the pooler was of a task that nobody asks of it */
+    if (class->encoder &&
+        (strcmp(name, "embeddings.position_ids") == 0 || (strncmp(name, "pooler.", 7) == 0 && !config->ranks))) {
+        return HF_SKIP; /* without a classifier the pooler was of a task that nobody asks of it */
     }
     const char *rest = skip_layer(vocabularies[class->words].layers, name, &layer);
     if (rest) {

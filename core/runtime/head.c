@@ -16,7 +16,25 @@ uint32_t head_width(const text_head *head, uint32_t n_in)
     return head->n_layers ? (uint32_t)head->layers[head->n_layers - 1].weight->shape[1] : n_in;
 }
 
-/* out[n_out] = weight · in + bias; row has room for one of the weight's rows. */
+/* LayerNorm of x[n_out], in place. */
+static void apply_norm(const head_layer *layer, double *x)
+{
+    size_t n = (size_t)layer->weight->shape[1];
+    double mean = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        mean += x[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        square += (x[i] - mean) * (x[i] - mean) / (double)n;
+    }
+    double factor = 1 / sqrt(square + (double)layer->eps);
+    for (size_t i = 0; i < n; i++) {
+        double bias = layer->norm_bias ? (double)((const float *)layer->norm_bias->data)[i] : 0;
+        x[i] = (x[i] - mean) * factor * (double)((const float *)layer->norm->data)[i] + bias;
+    }
+}
+
+/* out[n_out] = norm(activation(weight · in + bias)); row has room for one of the weight's rows. */
 static void apply_layer(const head_layer *layer, const double *in, float *row, double *out)
 {
     const tensor *w = layer->weight, *b = layer->bias;
@@ -30,7 +48,12 @@ static void apply_layer(const head_layer *layer, const double *in, float *row, d
         for (uint64_t k = 0; k < w->shape[0]; k++) {
             sum += (double)row[k] * in[k];
         }
-        out[i] = layer->tanh ? tanh(sum) : sum;
+        out[i] = layer->act == HEAD_TANH   ? tanh(sum)
+                 : layer->act == HEAD_GELU ? sum * (1 + erf(sum * M_SQRT1_2)) / 2
+                                           : sum;
+    }
+    if (layer->norm) {
+        apply_norm(layer, out);
     }
 }
 

@@ -54,12 +54,13 @@ static bool name_ranks(const char *name)
 
 mlxr_rerank_info mlxr_rerank_info_get(const mlxr_model *model)
 {
+    static const mlxr_pooling kinds[] = {MLXR_POOLING_MEAN, MLXR_POOLING_MEAN, MLXR_POOLING_FIRST, MLXR_POOLING_LAST};
     bool encoder = model->graph->plan.both_ways, head = model->graph->h.ranks;
     bool asked = !encoder && !model->graph->h.headless && model->chat && token_of(model, "yes") >= 0 &&
                  token_of(model, "no") >= 0 && !model_adapts_output(model);
     return (mlxr_rerank_info){.possible = head || asked,
                               .intended = head || (asked && name_ranks(model->info.name)),
-                              .pooling = encoder ? MLXR_POOLING_FIRST : MLXR_POOLING_LAST,
+                              .pooling = head ? kinds[model->graph->h.pooling] : MLXR_POOLING_LAST,
                               .n_tokens_max = model->n_ctx};
 }
 
@@ -72,8 +73,8 @@ static mlxr_status check_possible(const mlxr_model *model, mlxr_error *error)
         return error_set(error, MLXR_UNSUPPORTED, "a model cannot rank with an adapter that changes its output matrix");
     }
     return error_set(error, MLXR_UNSUPPORTED,
-                     "%s cannot rank: that takes an encoder with a head for it (bge-reranker), or a decoder with a "
-                     "chat template and tokens \"yes\" and \"no\" (Qwen3-Reranker)",
+                     "%s cannot rank: that takes an encoder with a head for it (bge-reranker, ms-marco-MiniLM), or a "
+                     "decoder with a chat template and tokens \"yes\" and \"no\" (Qwen3-Reranker)",
                      model->info.name[0] ? model->info.name : model->info.path);
 }
 

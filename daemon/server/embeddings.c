@@ -435,8 +435,8 @@ static void warn(embedding_job *j)
                                    "against its \"no\"");
     } else if (!j->dialect->ranks && !mlxr_embed_info_get(j->model).intended) {
         request_fields_warn(&j->f, mlxr_embed_info_get(j->model).encoder
-                                       ? "this model was made for ranking, not for embeddings: they are its first "
-                                         "token's last hidden state"
+                                       ? "this model was made for ranking, not for embeddings: they are what its "
+                                         "head would read"
                                        : "this model is a decoder that was not made for embeddings: they are the "
                                          "normalised mean of its last hidden states");
     }

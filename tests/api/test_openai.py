@@ -254,7 +254,11 @@ class Tiny(OpenAITest):
     def test_rerank_orders_documents(self):
         models = os.path.join(self.home_of_class, "models")
         os.makedirs(models, exist_ok=True)
-        folder = support.cli.write_family("xlm-roberta-reranker", models)
+        for family in ("xlm-roberta-reranker", "bert-reranker", "modernbert-reranker"):
+            with self.subTest(family):
+                self.check_rerank(support.cli.write_family(family, models))
+
+    def check_rerank(self, folder):
         ask = {"model": os.path.basename(folder), "query": "one two", "documents": ["the inn", {"text": "rain " * 30}, "one two three", "zzz"]}
         answer = self.daemon.ask("POST", "/v1/rerank", ask)
         self.assertEqual(answer.status, 200, answer)

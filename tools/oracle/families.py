@@ -14,6 +14,7 @@ import mtp
 import tiny
 
 N_TOKENS = 96  # more than any window (16 to 24) and than twice the original context of any RoPE scaling (34 to 40)
+SEPARATOR = tiny.N_VOCAB - 5  # the tiny tokenizer's token behind a text
 N_TOKENS_OF = {"modernbert-long": 600}  # more than a step takes of several texts
 COMMON = dict(vocab_size=tiny.N_VOCAB, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
               num_key_value_heads=2, max_position_embeddings=tiny.N_CTX, rms_norm_eps=float(np.float32(2e-3)),
@@ -180,6 +181,17 @@ FAMILIES = {
     "xlm-roberta-reranker": ("XLMRobertaConfig", dict(
         hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), num_labels=1,
         max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1), "AutoModelForSequenceClassification"),
+    "bert-reranker": ("BertConfig", dict(
+        hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), num_labels=1,
+        eos_token_id=None), "AutoModelForSequenceClassification"),
+    "modernbert-reranker": ("ModernBertConfig", dict(
+        hidden_size=80, num_attention_heads=5, num_key_value_heads=None, norm_eps=float(np.float32(2e-3)), local_attention=24,
+        num_labels=1, classifier_pooling="mean", classifier_bias=True, eos_token_id=None, rope_parameters={
+            "full_attention": rope(1.6e5), "sliding_attention": rope(1e4)}), "AutoModelForSequenceClassification"),
+    "modernbert-reranker-cls": ("ModernBertConfig", dict(
+        hidden_size=80, num_attention_heads=5, num_key_value_heads=None, norm_eps=float(np.float32(2e-3)), local_attention=24,
+        num_labels=1, classifier_pooling="cls", eos_token_id=None, rope_parameters={
+            "full_attention": rope(1.6e5), "sliding_attention": rope(1e4)}), "AutoModelForSequenceClassification"),
     "qwen3-reranker": ("Qwen3Config", dict(head_dim=32, num_labels=1, rope_parameters=rope(1e6)),
                        "AutoModelForSequenceClassification"),
     "nomic-bert": ("NomicBertConfig", dict(hidden_size=80, pad_token_id=0, num_attention_heads=5, num_key_value_heads=None, eos_token_id=None,
@@ -372,7 +384,7 @@ def reference(folder, ids, name):
         with torch.no_grad():
             if kind(name) == KINDS["logits"]:
                 return model(ids).last_hidden_state[0].numpy()
-            rows = [model(ids[:, : n + 1]) for n in range(ids.shape[1])]
+            rows = [model(ids[:, : n + 1], **kinds(name, ids[:, : n + 1])) for n in range(ids.shape[1])]
         if kind(name) == KINDS["scores"]:
             return np.stack([row.logits[0].numpy() for row in rows])
         return np.stack([vector(row.last_hidden_state[0].numpy(), name) for row in rows])
@@ -385,10 +397,22 @@ def reference(folder, ids, name):
     return tiny.logits(adapted(name, model), ids)
 
 
+def kinds(name, ids):
+    """Which of two texts each token of ids [1, n] belongs to, where a model is told: what a tokenizer gives for a pair"""
+    if FAMILIES[name][0] != "BertConfig":
+        return {}
+    ends = (ids == SEPARATOR).int()
+    return dict(token_type_ids=((ends.cumsum(1) - ends) > 0).long())
+
+
 def prompt(name):
     first = 0 if auto_class(name) == "AutoModelForCausalLM" else 2  # no padding: transformers numbers positions around it
     bits = tiny.stream_bits(tiny.stream_key(seed(name), "tokens"), N_TOKENS_OF.get(name, N_TOKENS))
-    return (bits % np.uint64(tiny.N_VOCAB - first) + np.uint64(first)).astype(np.int32)
+    ids = (bits % np.uint64(tiny.N_VOCAB - first) + np.uint64(first)).astype(np.int32)
+    if kind(name) == KINDS["scores"] and FAMILIES[name][0] == "BertConfig":
+        ids[ids == SEPARATOR] += 1
+        ids[40] = SEPARATOR  # a query of 40 tokens, then a document
+    return ids
 
 
 def make(name):

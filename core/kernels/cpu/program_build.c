@@ -49,6 +49,7 @@ static bool reads(const op *o, slot s)
         return o->dst == s || o->src == s;
     case OP_EMBED:
     case OP_POSITION:
+    case OP_KIND:
     case OP_LOAD:
     case OP_KIND_COUNT:
         break;
@@ -61,6 +62,7 @@ static bool overwrites(const op *o, slot s)
     switch (o->kind) {
     case OP_EMBED:
     case OP_POSITION:
+    case OP_KIND:
     case OP_LOAD:
     case OP_NORM:
     case OP_LINEAR:

@@ -64,6 +64,13 @@ static void position_row(const exec *e, const row_op *r, float *dst, uint32_t ro
     }
 }
 
+static void kind_row(const row_op *r, float *dst, uint32_t row, const step_slice *slice)
+{
+    const tensor *w = r->o->weight;
+    bool second = slice->second && slice->start + (row - slice->first_row) >= slice->second;
+    codec_decode(w->type, (const uint8_t *)w->data + second * w->row_bytes, dst, r->o->width);
+}
+
 static void pick_row(const op_pick *p, const float *src, float *dst)
 {
     uint32_t apart = p->apart ? p->apart : p->n;
@@ -117,6 +124,9 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t wh
         break;
     case OP_POSITION:
         position_row(e, r, dst, row);
+        break;
+    case OP_KIND:
+        kind_row(r, dst, row, slice_of(e, row, slice_hint));
         break;
     case OP_NORM:
         norm_row(e, r, exec_row(e, o->src, row), dst);

@@ -64,6 +64,26 @@ static mlx_value *position(walk *w, const op *o, const op_arrays *arrays)
     return arrays->bias ? value_add(w->a, array, arrays->bias) : array;
 }
 
+static mlx_value *kind(walk *w, const op *o)
+{
+    const step *s = w->s;
+    const tensor *t = o->weight;
+    const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
+    float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
+    if (!rows) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < s->n_slices; i++) {
+        const step_slice *slice = &s->slices[i];
+        for (uint32_t r = 0; r < slice->n_rows; r++) {
+            bool second = slice->second && slice->start + r >= slice->second;
+            codec_decode(t->type, (const uint8_t *)t->data + second * t->row_bytes,
+                         rows + (size_t)(slice->first_row + r) * o->width, o->width);
+        }
+    }
+    return bridge_copy(w->a, MLX_F32, 2, shape, rows);
+}
+
 static mlx_value *norm(walk *w, const op *o, const op_arrays *arrays)
 {
     int32_t width = (int32_t)o->norm.width, groups = (int32_t)(o->width / o->norm.width);
@@ -241,6 +261,7 @@ bool walk_has_graph(const op *o, uint32_t src_width)
     switch (o->kind) {
     case OP_EMBED:
     case OP_POSITION:
+    case OP_KIND:
     case OP_NORM:
     case OP_LINEAR:
     case OP_ROPE:
@@ -276,6 +297,9 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         break;
     case OP_POSITION:
         *dst = position(w, o, arrays);
+        break;
+    case OP_KIND:
+        *dst = kind(w, o);
         break;
     case OP_ADAPT:
         *dst = walk_adapt(w, o);

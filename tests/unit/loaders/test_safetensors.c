@@ -111,9 +111,13 @@ static void every_name_of_every_class_is_translated(void **state)
         {"Qwen3ForSequenceClassification", "score.weight", "cls.output.weight", 0},
         {"XLMRobertaForSequenceClassification", "roberta.encoder.layer.1.output.dense.weight", "blk.1.ffn_down.weight",
          0},
+        {"BertForSequenceClassification", "bert.pooler.dense.weight", "cls.weight", 0},
+        {"BertForSequenceClassification", "classifier.bias", "cls.output.bias", 0},
+        {"ModernBertForSequenceClassification", "head.norm.weight", "cls.norm.weight", 0},
+        {"ModernBertForSequenceClassification", "classifier.weight", "cls.output.weight", 0},
         {"XLMRobertaForSequenceClassification", "classifier.dense.bias", "cls.bias", 0},
         {"XLMRobertaForSequenceClassification", "classifier.out_proj.weight", "cls.output.weight", 0},
-        {"BertForSequenceClassification", "classifier.weight", "classifier.weight", 0},
+        {"NomicBertForSequenceClassification", "classifier.weight", "classifier.weight", 0},
         {"NoSuchClass", "model.norm.weight", "model.norm.weight", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

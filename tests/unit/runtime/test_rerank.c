@@ -88,6 +88,34 @@ static void an_encoder_reads_query_and_document_with_ends(void **state)
     close_world(&w);
 }
 
+static void a_classifier_of_several_labels_is_refused_by_name(void **state)
+{
+    (void)state;
+    char dir[512], path[600];
+    mlxr_error error;
+    mlxr_engine *engine = NULL;
+    mlxr_model *model = NULL;
+    assert_ok(mlxr_engine_open(&engine, &(mlxr_engine_options){.n_threads = 1}, &error), &error);
+    snprintf(dir, sizeof dir, "%s/two-labels", test_temp_dir());
+    family_model_write("bert-reranker", dir);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    family_model_exchange(path, "\"classifier.weight\": {\"dtype\": \"F32\", \"shape\": [1, 80]",
+                          "\"classifier.weight\": {\"dtype\": \"F32\", \"shape\": [2, 40]");
+    assert_int_equal(mlxr_model_load(&model, engine, dir, NULL, &error), MLXR_FORMAT);
+    assert_non_null(strstr(error.text, "cls.output.weight"));
+    snprintf(dir, sizeof dir, "%s/other-activation", test_temp_dir());
+    family_model_write("modernbert-reranker", dir);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    family_model_exchange(path, "\"classifier_activation\": \"gelu\"", "\"classifier_activation\": \"relu\"");
+    assert_int_equal(mlxr_model_load(&model, engine, dir, NULL, &error), MLXR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "'classifier_activation' is 'relu'"));
+    family_model_exchange(path, "\"classifier_activation\": \"relu\"", "\"classifier_activation\": \"gelu\"");
+    family_model_exchange(path, "\"classifier_pooling\": \"mean\"", "\"classifier_pooling\": \"most\"");
+    assert_int_not_equal(mlxr_model_load(&model, engine, dir, NULL, &error), MLXR_OK);
+    assert_non_null(strstr(error.text, "classifier_pooling"));
+    mlxr_engine_close(&engine);
+}
+
 static void who_cannot_rank_says_so(void **state)
 {
     static const char *const names[] = {"bert", "llama", "qwen3"};
@@ -262,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_encoder_reads_query_and_document_with_ends),
+        cmocka_unit_test(a_classifier_of_several_labels_is_refused_by_name),
         cmocka_unit_test(who_cannot_rank_says_so),
         cmocka_unit_test(a_decoder_without_an_output_matrix_cannot_rank),
         cmocka_unit_test(an_adapter_of_the_output_matrix_cannot_rank),

@@ -1,0 +1,130 @@
+/*
+ * Rankers that read a query and a document together: which of the two a token is of, and the same scores from GGUF.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include <string.h>
+
+#include "mlxr_convert.h"
+#include "mlxr_rerank.h"
+#include "support/family_model.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
+
+typedef struct world {
+    mlxr_engine *engine;
+    mlxr_model *model;
+} world;
+
+static void open_path(world *w, const char *path)
+{
+    mlxr_error error;
+    mlxr_engine_options options = {.n_threads = 1, .kv_bytes = 16 << 20, .backend = "cpu-scalar"};
+    assert_ok(mlxr_engine_open(&w->engine, &options, &error), &error);
+    assert_ok(mlxr_model_load(&w->model, w->engine, path, NULL, &error), &error);
+}
+
+static void open_world(world *w, const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", test_temp_dir(), name);
+    family_model_write(name, path);
+    open_path(w, path);
+}
+
+static void close_world(world *w)
+{
+    mlxr_model_unref(&w->model);
+    mlxr_engine_close(&w->engine);
+}
+
+enum { PAIR = 24, QUERY = 9 };
+
+/* Scores of QUERY tokens and an end, alone and with a document behind them. */
+static void scores_of(const world *w, float *alone, float *paired)
+{
+    mlxr_error error;
+    int32_t ids[PAIR];
+    float scores[2];
+    for (int32_t i = 0; i < PAIR; i++) {
+        ids[i] = 3 + 7 * i;
+    }
+    ids[QUERY] = ids[PAIR - 1] = TINY_N_VOCAB - 5;
+    const mlxr_embed_input inputs[] = {{.ids = ids, .n_ids = QUERY + 1}, {.ids = ids, .n_ids = PAIR}};
+    assert_ok(mlxr_rerank(w->engine, w->model, inputs, 2, scores, &error), &error);
+    *alone = scores[0];
+    *paired = scores[1];
+}
+
+/* Another row for tokens of the second kind. */
+static void change_second_kind(const char *name, float *values, size_t n)
+{
+    for (size_t i = n / 2; strstr(name, "token_type_embeddings") && i < n; i++) {
+        values[i] += 0.5f;
+    }
+}
+
+static void a_document_behind_its_query_is_of_the_second_kind(void **state)
+{
+    (void)state;
+    world plain, changed;
+    char path[512];
+    float alone[2], paired[2];
+    open_world(&plain, "bert-reranker");
+    assert_int_equal(mlxr_rerank_info_get(plain.model).pooling, MLXR_POOLING_FIRST);
+    scores_of(&plain, &alone[0], &paired[0]);
+    snprintf(path, sizeof path, "%s/bert-other-kind", test_temp_dir());
+    family_model_write_changed("bert-reranker", path, change_second_kind);
+    open_path(&changed, path);
+    scores_of(&changed, &alone[1], &paired[1]);
+    assert_true(alone[0] == alone[1]);
+    assert_true(paired[0] != paired[1]);
+    close_world(&plain);
+    close_world(&changed);
+}
+
+static void a_converted_ranker_gives_the_same_scores(void **state)
+{
+    static const struct {
+        const char *name, *key;
+        mlxr_pooling pooling;
+    } models[] = {{"bert-reranker", "bert.pooling_type", MLXR_POOLING_FIRST},
+                  {"modernbert-reranker", "modern-bert.pooling_type", MLXR_POOLING_MEAN},
+                  {"modernbert-reranker-cls", "modern-bert.pooling_type", MLXR_POOLING_FIRST},
+                  {"xlm-roberta-reranker", "bert.pooling_type", MLXR_POOLING_FIRST}};
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        world folder, file, bare;
+        mlxr_error error;
+        char in[512], out[520], other[64];
+        float alone[3], paired[3];
+        open_world(&folder, models[i].name);
+        snprintf(in, sizeof in, "%s/%s", test_temp_dir(), models[i].name);
+        snprintf(out, sizeof out, "%s.gguf", in);
+        assert_ok(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "F32", .n_threads = 1}, NULL, &error),
+                  &error);
+        open_path(&file, out);
+        assert_int_equal(mlxr_rerank_info_get(file.model).pooling, models[i].pooling);
+        scores_of(&folder, &alone[0], &paired[0]);
+        scores_of(&file, &alone[1], &paired[1]);
+        assert_true(alone[0] == alone[1] && paired[0] == paired[1]);
+        close_world(&file);
+        /* as llama.cpp's converter leaves them: the head alone says what they are for */
+        snprintf(other, sizeof other, "%s", models[i].key);
+        other[strlen(other) - 1] = 'x';
+        family_model_exchange(out, models[i].key, other);
+        open_path(&bare, out);
+        scores_of(&bare, &alone[2], &paired[2]);
+        assert_true(mlxr_rerank_info_get(bare.model).intended && paired[2] == paired[0]);
+        close_world(&bare);
+        close_world(&folder);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_document_behind_its_query_is_of_the_second_kind),
+        cmocka_unit_test(a_converted_ranker_gives_the_same_scores),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
