@@ -4,7 +4,7 @@
  *
  * Texts. "sampled": real text goes on at temperature 1, which repeats nothing; "greedy": at temperature 0, where small
  * models soon repeat themselves; "repeat": greedy, behind a passage that the prompt holds several times. Drafts: prompt
- * lookup, a draft model (--draft), the model's own head (--mtp 1). With a seed the tokens must be the same with and
+ * lookup, a draft model (--draft), the model's own head (--mtp 1; "mtp idle": what its keys cost, no drafts). With a seed the tokens must be the same with and
  * without.
  */
 #include <stdio.h>
@@ -24,7 +24,7 @@ typedef struct outcome {
     mlxr_draft_stats draft;
 } outcome;
 
-typedef enum drafting { DRAFT_NONE, DRAFT_NGRAM, DRAFT_MODEL, DRAFT_MTP } drafting;
+typedef enum drafting { DRAFT_NONE, DRAFT_NGRAM, DRAFT_MODEL, DRAFT_MTP, DRAFT_IDLE } drafting;
 
 /* Decodes n_generate tokens of each of n_streams sequences, batched; the prompts are not timed. */
 static void generate(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, drafting kind, const int32_t *ids,
@@ -46,7 +46,7 @@ static void generate(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, 
         bench_check(mlxr_sequence_open(&sequences[i], model, &sampling, &error), &error);
         if (kind == DRAFT_MTP) {
             bench_check(mlxr_sequence_draft_mtp(sequences[i], (uint32_t)set->n_max, &error), &error);
-        } else if (kind != DRAFT_NONE) {
+        } else if (kind == DRAFT_NGRAM || kind == DRAFT_MODEL) {
             bench_check(
                 mlxr_sequence_draft(sequences[i], kind == DRAFT_MODEL ? draft : NULL, (uint32_t)set->n_max, &error),
                 &error);
@@ -121,7 +121,7 @@ static void compare(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, d
         if (plain_first) {
             generate(engine, model, NULL, DRAFT_NONE, ids, n_prompt, set, &a);
         }
-        generate(engine, kind == DRAFT_MTP ? draft : model, draft, kind, ids, n_prompt, set, &b);
+        generate(engine, kind >= DRAFT_MTP ? draft : model, draft, kind, ids, n_prompt, set, &b);
         if (!plain_first) {
             generate(engine, model, NULL, DRAFT_NONE, ids, n_prompt, set, &a);
         }
@@ -150,7 +150,7 @@ static void repeat_passage(const bench_text *text, int32_t *ids, size_t n)
 int main(int argc, char **argv)
 {
     settings set = {.n_prompt = 256, .n_generate = 128, .n_runs = 8, .n_streams = 1};
-    double n_threads = 0, mtp = 0;
+    double n_threads = 0, mtp = 0, ngram = 1;
     const char *path = BENCH_TEXT, *draft_path = NULL;
     const bench_option options[] = {{"prompt", &set.n_prompt, NULL, "tokens of the prompt"},
                                     {"generate", &set.n_generate, NULL, "tokens generated"},
@@ -159,6 +159,7 @@ int main(int argc, char **argv)
                                     {"n-max", &set.n_max, NULL, "longest draft; 0: the default"},
                                     {"threads", &n_threads, NULL, "0: one per core"},
                                     {"draft", NULL, &draft_path, "a draft model as well"},
+                                    {"ngram", &ngram, NULL, "0: without prompt lookup"},
                                     {"mtp", &mtp, NULL, "1: the model's own head as well, loaded with it"},
                                     {"text", NULL, &path, "where the prompts come from"},
                                     {0}};
@@ -185,9 +186,12 @@ int main(int argc, char **argv)
     repeat_passage(&text, repeated, n_all);
     set.temperature = 1; /* how far two equal runs are apart on this machine */
     compare(engine, model, NULL, DRAFT_NONE, "none", "sampled", text.ids, n_prompt, &set);
+    if (headed) { /* what a head costs that never drafts: its keys */
+        compare(engine, model, headed, DRAFT_IDLE, "mtp idle", "sampled", text.ids, n_prompt, &set);
+    }
     for (int kind = DRAFT_NGRAM; kind <= DRAFT_MTP; kind++) {
         mlxr_model *by = kind == DRAFT_MTP ? headed : draft;
-        if (kind != DRAFT_NGRAM && !by) {
+        if (kind == DRAFT_NGRAM ? ngram == 0 : !by) {
             continue;
         }
         const char *name = kind == DRAFT_NGRAM ? "ngram" : kind == DRAFT_MTP ? "mtp" : mlxr_model_info_get(by)->name;

@@ -5,6 +5,7 @@
 #include "runtime/spec/acceptance_tracker.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #define START_ACCEPTANCE 0.6 /* optimistic: the first drafts find out */
 #define START_TRIALS 3u      /* a start counts as much as so many drafted tokens … */
@@ -15,6 +16,12 @@
 #define HOPE 0.02 /* above the acceptance at which one drafted token pays */
 #define FIRST_PAUSE 8u
 #define LONGEST_PAUSE 256u
+/* What a sequence may lose by drafts, in plain steps: this at once … */
+#define LOSS_AT_ONCE 0.7
+/* … and so much more with each of its steps. Together 1.6 % of 64 steps and 0.8 % of 256. */
+#define LOSS_A_STEP 0.005
+/* What drafts have gained may be lost again, up to so many plain steps. */
+#define GAIN_KEPT 4.0
 
 void acceptance_tracker_init(acceptance_tracker *t, uint32_t n_max, double row_cost, double draft_cost)
 {
@@ -45,18 +52,28 @@ static void pause_drafting(acceptance_tracker *t)
     t->n_trials = START_TRIALS;
 }
 
+/* May it try k tokens that would all be wrong? Of a draft that costs more than may be lost at once, one is tried, too. */
+static bool affords(const acceptance_tracker *t, uint32_t k)
+{
+    return (k == 1 && t->loss <= 0) || t->loss + k * (t->row_cost + t->draft_cost) <= LOSS_AT_ONCE;
+}
+
 uint32_t acceptance_tracker_length(acceptance_tracker *t)
 {
     t->n_steps++;
+    t->loss = t->loss > LOSS_A_STEP ? t->loss - LOSS_A_STEP : fmin(t->loss, 0);
     if (t->pause > 0) {
         t->pause--;
+        return 0;
+    }
+    if (!affords(t, 1)) {
         return 0;
     }
     uint32_t best = 0;
     double best_gain = LEAST_GAIN;
     for (uint32_t k = 1; k <= t->n_max; k++) {
         double g = gain(t, k);
-        if (g > best_gain) {
+        if (g > best_gain && affords(t, k)) {
             best_gain = g;
             best = k;
         }
@@ -72,6 +89,9 @@ void acceptance_tracker_update(acceptance_tracker *t, uint32_t n_drafted, uint32
     t->n_drafting_steps++;
     t->n_drafted += n_drafted;
     t->n_accepted += n_accepted;
+    t->n_charged = n_drafted;
+    t->charged = t->row_cost + t->draft_cost;
+    t->loss = fmax(t->loss + n_drafted * t->charged - n_accepted, -GAIN_KEPT);
     for (uint32_t i = 0; i < n_drafted; i++) {
         t->drafted_at[i]++;
         t->accepted_at[i] += i < n_accepted;
@@ -85,15 +105,24 @@ void acceptance_tracker_update(acceptance_tracker *t, uint32_t n_drafted, uint32
     }
 }
 
-/* Moves a cost towards what was measured; one measurement that was disturbed moves it little. */
-static double learned(double cost, double measured)
+/* One measurement that was disturbed counts little. */
+static double believed(double cost, double measured)
 {
-    double most = 2 * cost + 0.1, bounded = fmax(fmin(measured, most), 0);
-    return COST_MEMORY * cost + (1 - COST_MEMORY) * bounded;
+    return fmax(fmin(measured, 2 * cost + 0.1), 0);
+}
+
+/* Moves a cost towards what was measured. */
+static void learn(double *cost, double measured)
+{
+    *cost = COST_MEMORY * *cost + (1 - COST_MEMORY) * measured;
 }
 
 void acceptance_tracker_costs(acceptance_tracker *t, double row_cost, double draft_cost)
 {
-    t->row_cost = learned(t->row_cost, row_cost);
-    t->draft_cost = draft_cost > 0 ? learned(t->draft_cost, draft_cost) : t->draft_cost;
+    double row = believed(t->row_cost, row_cost);
+    double draft = draft_cost > 0 ? believed(t->draft_cost, draft_cost) : t->draft_cost;
+    t->loss += t->n_charged * (row + draft - t->charged); /* of what was expected */
+    t->n_charged = 0;
+    learn(&t->row_cost, row);
+    learn(&t->draft_cost, draft);
 }

@@ -6,7 +6,10 @@
  * the price of one step with k + 1 rows (Leviathan et al. 2023, equation 1). A row beyond the first costs `row_cost` of
  * a whole plain step, a draft token `draft_cost` more; both are measured. The tracker picks the k with the best
  * E(k) / cost and drafts nothing where that is not above 1. It then looks again, with hope for just one token, after a
- * pause that doubles each time looking did not help: that bounds what useless drafts cost.
+ * pause that doubles each time looking did not help.
+ *
+ * What useless drafts cost is bounded by an account: each draft is charged what it costs, gets what it gave, and none is
+ * made that could lose more than a fixed allowance (0.7 plain steps, and 0.005 more with each step).
  */
 #ifndef MLXR_RUNTIME_SPEC_ACCEPTANCE_TRACKER_H
 #define MLXR_RUNTIME_SPEC_ACCEPTANCE_TRACKER_H
@@ -19,6 +22,9 @@ typedef struct acceptance_tracker {
     double acceptance; /* probability, a moving average over drafted tokens */
     double row_cost;   /* of one more row, in plain steps */
     double draft_cost; /* of one draft token, in plain steps; 0 for lookups */
+    double loss;       /* what drafts have cost more than they gave, in plain steps; less than 0: gained */
+    double charged;    /* for each of n_charged tokens, until it is known what they cost */
+    uint32_t n_charged;
     uint32_t n_max;    /* 1 … SPEC_DRAFT_MAX */
     uint32_t pause;    /* steps left without drafting */
     uint32_t next_pause;
