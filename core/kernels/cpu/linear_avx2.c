@@ -78,9 +78,12 @@ INLINE vint dot_words(vint start, vint w, vint x)
 INLINE vint lower_turn(int bits, vint sum, const vint *w, const uint8_t *q)
 {
     if (bits == 4) {
-        return _mm256_add_epi16(sum, products(bits, w[0], q));
+        sum = _mm256_add_epi16(sum, products(bits, w[0], q));
+    } else {
+        sum = widen(sum, bits == 8 ? products(bits, w[0], q) : two(bits, w, q));
     }
-    return widen(sum, bits == 8 ? products(bits, w[0], q) : two(bits, w, q));
+    __asm__("" : "+x"(sum));
+    return sum;
 }
 
 INLINE vint lower_widen(vint start, vint sum)
