@@ -4,8 +4,8 @@
  *
  * Texts. "sampled": real text goes on at temperature 1, which repeats nothing; "greedy": at temperature 0, where small
  * models soon repeat themselves; "repeat": greedy, behind a passage that the prompt holds several times. Drafts: prompt
- * lookup, a draft model (--draft), the model's own head (--mtp 1; "mtp idle": what its keys cost, no drafts). With a seed the tokens must be the same with and
- * without.
+ * lookup, a draft model (--draft), the model's own head (--mtp 1; "mtp idle": with its keys and without drafts). With a
+ * seed the tokens must be the same with and without.
  */
 #include <stdio.h>
 #include <stdlib.h>

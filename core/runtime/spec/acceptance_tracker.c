@@ -52,7 +52,7 @@ static void pause_drafting(acceptance_tracker *t)
     t->n_trials = START_TRIALS;
 }
 
-/* May it try k tokens that would all be wrong? Of a draft that costs more than may be lost at once, one is tried, too. */
+/* May it try k tokens that would all be wrong? One is tried even where it costs more than may be lost at once. */
 static bool affords(const acceptance_tracker *t, uint32_t k)
 {
     return (k == 1 && t->loss <= 0) || t->loss + k * (t->row_cost + t->draft_cost) <= LOSS_AT_ONCE;

@@ -8,8 +8,8 @@
  * E(k) / cost and drafts nothing where that is not above 1. It then looks again, with hope for just one token, after a
  * pause that doubles each time looking did not help.
  *
- * What useless drafts cost is bounded by an account: each draft is charged what it costs, gets what it gave, and none is
- * made that could lose more than a fixed allowance (0.7 plain steps, and 0.005 more with each step).
+ * What useless drafts cost is bounded by an account: each draft is charged what it costs, gets what it gave, and none
+ * is made that could lose more than a fixed allowance (0.7 plain steps, and 0.005 more with each step).
  */
 #ifndef MLXR_RUNTIME_SPEC_ACCEPTANCE_TRACKER_H
 #define MLXR_RUNTIME_SPEC_ACCEPTANCE_TRACKER_H
@@ -25,8 +25,8 @@ typedef struct acceptance_tracker {
     double loss;       /* what drafts have cost more than they gave, in plain steps; less than 0: gained */
     double charged;    /* for each of n_charged tokens, until it is known what they cost */
     uint32_t n_charged;
-    uint32_t n_max;    /* 1 … SPEC_DRAFT_MAX */
-    uint32_t pause;    /* steps left without drafting */
+    uint32_t n_max; /* 1 … SPEC_DRAFT_MAX */
+    uint32_t pause; /* steps left without drafting */
     uint32_t next_pause;
     uint32_t n_trials; /* drafted tokens that `acceptance` rests on; starts anew with each look */
     uint64_t n_drafted, n_accepted, n_steps, n_drafting_steps;
