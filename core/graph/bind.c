@@ -300,7 +300,7 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         *required = !hparams_reads_kv(h, layer);
         return attends && !fam->fused_qkv && !fam->latent;
     case NEED_SPLIT_V:
-        *required = !hparams_reads_kv(h, layer) && !fam->keys_as_values;
+        *required = !hparams_reads_kv(h, layer) && !(fam->keys_as_values && !h->layer_has_window[layer]);
         return attends && !fam->fused_qkv && !fam->latent;
     case NEED_SPLIT_BIAS:
         *required = fam->qkv_bias;
@@ -599,6 +599,20 @@ static mlxr_status bind_ahead(model_weights *w, const hparams *h, const model_fi
     return MLXR_OK;
 }
 
+/* The layer of "blk.<layer>.<rest>", written as GGUF does: no sign, blank or leading 0. False: it is no such name. */
+static bool layer_of(const char *name, uint32_t *layer, const char **rest)
+{
+    const char *at = name + 4;
+    if (strncmp(name, "blk.", 4) != 0 || *at < '0' || *at > '9' || (*at == '0' && at[1] != '.')) {
+        return false;
+    }
+    for (*layer = 0; *at >= '0' && *at <= '9' && *layer < HPARAMS_LAYERS_MAX; at++) {
+        *layer = *layer * 10 + (uint32_t)(*at - '0');
+    }
+    *rest = at + 1;
+    return *at == '.';
+}
+
 /* Does a tensor of this name have a place in the model? */
 static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
 {
@@ -612,9 +626,9 @@ static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
             return true;
         }
     }
-    unsigned layer;
-    int n = 0;
-    if (sscanf(t->name, "blk.%u.%n", &layer, &n) != 1 || n == 0) {
+    uint32_t layer;
+    const char *rest;
+    if (!layer_of(t->name, &layer, &rest)) {
         return false;
     }
     if (layer >= h->n_layers && !h->predicts_ahead) {
@@ -623,18 +637,18 @@ static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
     if (layer >= hparams_layers_bound(h)) {
         return false;
     }
-    if (layer == h->n_layers && ahead_knows(t->name + n)) {
+    if (layer == h->n_layers && ahead_knows(rest)) {
         return true;
     }
-    if (hparams_has_mlp(h, layer) && hparams_is_sparse(h, layer) && experts_know(t->name + n, h->n_expert)) {
+    if (hparams_has_mlp(h, layer) && hparams_is_sparse(h, layer) && experts_know(&w->layers[layer], h, t, rest)) {
         return true;
     }
-    if (h->fam->latent && latent_knows(t->name + n)) {
+    if (h->fam->latent && latent_knows(rest)) {
         return true;
     }
     for (size_t i = 0; i < N_LAYER_SLOTS; i++) {
         bool required;
-        if (takes(h, layer, layer_slots[i].needed, &required) && strcmp(t->name + n, layer_slots[i].name) == 0) {
+        if (takes(h, layer, layer_slots[i].needed, &required) && strcmp(rest, layer_slots[i].name) == 0) {
             return true;
         }
     }
@@ -653,6 +667,39 @@ static mlxr_status refuse_extra(const model_weights *w, const hparams *h, const 
     return MLXR_OK;
 }
 
+/* Layers that read what others wrote may have what they do not use; DeltaNet's inputs have several forms. */
+static bool may_differ(const hparams *h, uint32_t layer, size_t row)
+{
+    const char *name = layer_slots[row].name;
+    bool keys_values = strncmp(name, "attn_k", 6) == 0 || strncmp(name, "attn_v", 6) == 0;
+    return layer_slots[row].needed == NEED_DELTA_IN || (keys_values && hparams_reads_kv(h, layer));
+}
+
+/* What layers may lack, all of them have or none has: one that is missing would silently count for nothing. */
+static mlxr_status refuse_gaps(const model_weights *w, const hparams *h, mlxr_error *error)
+{
+    for (size_t i = 0; i < N_LAYER_SLOTS; i++) {
+        uint32_t with = UINT32_MAX, without = UINT32_MAX;
+        for (uint32_t layer = 0; layer < hparams_layers_bound(h); layer++) {
+            bool required;
+            if (takes(h, layer, layer_slots[i].needed, &required) && !required && !may_differ(h, layer, i)) {
+                const void *field = (const char *)&w->layers[layer] + layer_slots[i].field;
+                *(*(const tensor *const *)field ? &with : &without) = layer;
+            }
+        }
+        if (with != UINT32_MAX && without != UINT32_MAX) {
+            return error_set(error, MLXR_FORMAT, "tensor 'blk.%u.%s' is missing, while layer %u has one", without,
+                             layer_slots[i].name, with);
+        }
+    }
+    return MLXR_OK;
+}
+
+static bool has(const model_file *file, const char *name)
+{
+    return model_file_tensor(file, name) != NULL;
+}
+
 static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *file, uint64_t *n_bound,
                                 mlxr_error *error)
 {
@@ -666,6 +713,10 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
                          (unsigned long long)embedding->shape[1], 1u << 24);
     }
     h->n_vocab = (uint32_t)embedding->shape[1];
+    if (h->n_vocab_said > 0 && h->n_vocab != h->n_vocab_said) {
+        return error_set(error, MLXR_FORMAT, "tensor 'token_embd.weight' has %u rows; vocab_size in config.json is %u",
+                         h->n_vocab, h->n_vocab_said);
+    }
     const tensor *positions = model_file_tensor(file, "position_embd.weight");
     const tensor *types = model_file_tensor(file, "token_types.weight");
     const tensor *cls_out = model_file_tensor(file, "cls.output.weight");
@@ -686,7 +737,8 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         bool required, taken;
     } globals[] = {
         {&w->positions, "position_embd.weight", h->n_embd, positions ? positions->shape[1] : 0, true, fam->positions},
-        {&w->token_types, "token_types.weight", h->n_embd, types ? types->shape[1] : 0, false,
+        {&w->token_types, "token_types.weight", h->n_embd,
+         h->n_token_types || !types ? h->n_token_types : types->shape[1], h->needs_token_types,
          fam->positions || fam->token_types},
         {&w->embd_norm, "token_embd_norm.weight", h->n_embd, 0, true, fam->embedding_norm},
         {&w->embd_norm_bias, "token_embd_norm.bias", h->n_embd, 0, fam->norm_bias, fam->embedding_norm},
@@ -699,17 +751,18 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         {&w->layer_inputs, "per_layer_model_proj.weight", h->n_embd, n_layer_inputs, true, h->n_embd_layer > 0},
         {&w->layer_inputs_norm, "per_layer_proj_norm.weight", h->n_embd_layer, 0, true, h->n_embd_layer > 0},
         {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 0, false, true},
-        {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 0, false, true},
-        {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 0, false, true},
+        {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 0, has(file, "rope_factors_short.weight"), true},
+        {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 0, has(file, "rope_factors_long.weight"), true},
         {&w->dense[0], "dense_2.weight", h->n_embd, dense_2 ? dense_2->shape[1] : 1, dense_3 != NULL, fam->dense_heads},
-        {&w->dense[1], "dense_3.weight", dense_2 ? dense_2->shape[1] : 0, dense_3 ? dense_3->shape[1] : 1, false,
-         fam->dense_heads},
-        {&w->cls, "cls.weight", h->n_embd, h->n_embd, false, h->ranks},
-        {&w->cls_bias, "cls.bias", h->n_embd, 0, false, h->ranks},
-        {&w->cls_norm, "cls.norm.weight", h->n_embd, 0, false, h->ranks && fam->gelu_head},
+        {&w->dense[1], "dense_3.weight", dense_2 ? dense_2->shape[1] : 0, dense_3 ? dense_3->shape[1] : 1,
+         dense_2 != NULL, fam->dense_heads},
+        /* of an encoder's first token first another vector is made, of a decoder's last token the number at once */
+        {&w->cls, "cls.weight", h->n_embd, h->n_embd, fam->encoder, h->ranks},
+        {&w->cls_bias, "cls.bias", h->n_embd, 0, fam->encoder && !fam->gelu_head, h->ranks},
+        {&w->cls_norm, "cls.norm.weight", h->n_embd, 0, fam->gelu_head, h->ranks && fam->gelu_head},
         {&w->cls_norm_bias, "cls.norm.bias", h->n_embd, 0, false, h->ranks && fam->gelu_head},
         {&w->cls_out, "cls.output.weight", h->n_embd, n_labels, true, h->ranks},
-        {&w->cls_out_bias, "cls.output.bias", n_labels, 0, false, h->ranks}};
+        {&w->cls_out_bias, "cls.output.bias", n_labels, 0, fam->encoder, h->ranks}};
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
         if (!globals[i].taken) {
             continue;
@@ -756,6 +809,12 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
         if (status == MLXR_OK && h->fam->latent) {
             status = bind_latent(&w.layers[i], h, file, i, memory, &n_bound, error);
         }
+    }
+    if (status == MLXR_OK) {
+        status = refuse_gaps(&w, h, error);
+    }
+    if (status == MLXR_OK && h->n_expert > 0) {
+        status = experts_refuse_gaps(w.layers, h, error);
     }
     if (status == MLXR_OK && n_bound < file->n_tensors) {
         status = refuse_extra(&w, h, file, error);

@@ -45,8 +45,12 @@ static mlxr_status bind_each(const binder *b, const char *part, uint64_t in, uin
         snprintf(name, sizeof name, "blk.%u.ffn_%s.%u.weight", b->layer, part, i);
         const tensor *t = model_file_tensor(b->file, name);
         if (!t) {
-            return error_set(b->error, MLXR_FORMAT, "tensor '%s' is missing, and so is blk.%u.ffn_%s_exps.weight", name,
-                             b->layer, part);
+            char both[64] = "";
+            if (!b->ungated && strcmp(part, "down") != 0) {
+                snprintf(both, sizeof both, " or blk.%u.ffn_gate_up_exps.weight", b->layer);
+            }
+            return error_set(b->error, MLXR_FORMAT, "tensor '%s' is missing, and so is blk.%u.ffn_%s_exps.weight%s",
+                             name, b->layer, part, both);
         }
         mlxr_status status = stack_check(t, in, n_out, 1, b->error);
         if (status != MLXR_OK) {
@@ -157,24 +161,62 @@ mlxr_status bind_experts(layer_weights *out, const hparams *h, const model_file 
     return status != MLXR_OK ? status : bind_bias(&b, "down", embd, 0, embd, &out->down_experts_bias);
 }
 
-bool experts_know(const char *name, uint32_t n_expert)
+/* Do gate and up come from one tensor? */
+static bool is_of_both(const layer_weights *w)
 {
-    static const char *const parts[] = {"gate", "up", "down", "gate_up"};
-    char known[64];
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        for (uint32_t bias = 0; bias < 2; bias++) {
-            snprintf(known, sizeof known, "ffn_%s_exps.%s", parts[i], bias ? "bias" : "weight");
-            if (strcmp(name, known) == 0) {
+    return w->gate_experts && strstr(w->gate_experts->name, ".ffn_gate_up_exps.");
+}
+
+bool experts_know(const layer_weights *w, const hparams *h, const tensor *t, const char *name)
+{
+    const tensor *const bound[] = {w->gate_experts, w->up_experts, w->down_experts};
+    for (size_t i = 0; i < sizeof bound / sizeof *bound; i++) {
+        for (uint32_t e = 0; bound[i] && e < h->n_expert; e++) {
+            if (bound[i][e].name == t->name) { /* they are views of it, or copies */
                 return true;
             }
         }
-        unsigned expert;
-        int n = 0;
-        size_t length = (size_t)snprintf(known, sizeof known, "ffn_%s.", parts[i]);
-        if (strncmp(name, known, length) == 0 && sscanf(name + length, "%u.weight%n", &expert, &n) == 1 && n > 0 &&
-            name[length + (size_t)n] == 0) {
-            return expert < n_expert;
+    }
+    bool both = is_of_both(w);
+    const struct {
+        const char *name;
+        bool bound;
+    } biases[] = {{"ffn_gate_up_exps.bias", both},
+                  {"ffn_gate_exps.bias", !both && !h->fam->ungated},
+                  {"ffn_up_exps.bias", !both},
+                  {"ffn_down_exps.bias", true}};
+    for (size_t i = 0; i < sizeof biases / sizeof *biases; i++) {
+        if (strcmp(name, biases[i].name) == 0) {
+            return biases[i].bound;
         }
     }
     return false;
+}
+
+mlxr_status experts_refuse_gaps(const layer_weights *layers, const hparams *h, mlxr_error *error)
+{
+    uint32_t with = UINT32_MAX, without = UINT32_MAX;
+    const char *lacks = NULL;
+    for (uint32_t layer = 0; layer < hparams_layers_bound(h); layer++) {
+        const layer_weights *w = &layers[layer];
+        if (!hparams_has_mlp(h, layer) || !hparams_is_sparse(h, layer)) {
+            continue;
+        }
+        const struct {
+            const char *part;
+            bool there;
+        } biases[] = {{is_of_both(w) ? "gate_up" : "gate", w->gate_experts_bias},
+                      {is_of_both(w) ? "gate_up" : "up", w->up_experts_bias},
+                      {"down", w->down_experts_bias}};
+        for (size_t i = h->fam->ungated; i < sizeof biases / sizeof *biases; i++) {
+            with = biases[i].there ? layer : with;
+            without = biases[i].there ? without : layer;
+            lacks = biases[i].there ? lacks : biases[i].part;
+        }
+    }
+    if (with == UINT32_MAX || without == UINT32_MAX) {
+        return MLXR_OK;
+    }
+    return error_set(error, MLXR_FORMAT, "tensor 'blk.%u.ffn_%s_exps.bias' is missing, while layer %u has biases",
+                     without, lacks, with);
 }

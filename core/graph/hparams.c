@@ -69,6 +69,20 @@ static void need_u32(reader *r, const char *suffix, uint32_t max, uint32_t *out)
     }
 }
 
+/* Rows of tables that nothing else tells. A folder's config.json is held to; GGUF's vocab_size is nobody's word, and
+ * its embedding may be padded. */
+static void read_rows(reader *r, hparams *h)
+{
+    bool folder = r->file->format == MODEL_SAFETENSORS;
+    if (folder) {
+        read_u32(r, "vocab_size", &h->n_vocab_said);
+    }
+    if (r->status == MLXR_OK) {
+        r->status = model_file_u32(r->file, "tokenizer.ggml.token_type_count", &h->n_token_types, r->error);
+    }
+    h->needs_token_types = h->n_token_types > (folder ? 0 : 1);
+}
+
 /* head_count_kv may be one number, or an array with one number a layer, of which those with windows may have another
  * one than those without. That of layers without attention is 0. */
 static void read_head_count_kv(reader *r, hparams *h)
@@ -403,6 +417,7 @@ static void read_shape(reader *r, hparams *h)
     need_u32(r, "embedding_length", 1u << 20, &h->n_embd);
     need_u32(r, "attention.head_count", 1u << 16, &h->n_head);
     need_u32(r, "context_length", 1u << 30, &h->n_ctx_train);
+    read_rows(r, h);
     read_u32(r, "nextn_predict_layers", &h->n_layers_ahead);
     if (r->status == MLXR_OK && h->n_layers_ahead >= h->n_layers) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.nextn_predict_layers' is %u, of %u layers in all",

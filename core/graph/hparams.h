@@ -39,6 +39,9 @@ typedef struct hparams {
     uint32_t n_head_kv_window, head_dim_window, n_rot_window; /* of window layers */
     uint32_t n_layers_reading; /* the last ones, which read what the last of their kind before them wrote */
     uint32_t n_embd_layer;     /* elements of the embedding that each layer has of its own; 0: there are none */
+    uint32_t n_vocab_said;     /* rows of the embedding that config.json says there are; 0: it says nothing */
+    uint32_t n_token_types;    /* rows of token_types; 0: the file does not say */
+    bool needs_token_types;    /* it has them: other programs write 1 for an encoder without any */
     float norm_eps;
     float attn_scale;
     float attn_softcap, final_softcap; /* 0: none */

@@ -329,7 +329,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
         ff_key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
     }
     uint32_t n_embd = hf_need_u32(w, "hidden_size", UINT32_MAX), n_ff = hf_need_u32(w, ff_key, UINT32_MAX);
-    uint32_t n_head = hf_need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0;
+    uint32_t n_head = hf_need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0, n_types = 0;
     const json_t *list = class->mixer ? layer_list(w) : NULL;
     if (class->mixer == HF_MIXER_NEMOTRON && layer_list_length(list) > 0 && layer_list_length(list) <= LAYERS_MAX) {
         s->n_layers = (uint32_t)layer_list_length(list); /* it may say nothing else of them */
@@ -364,6 +364,9 @@ static void write_shape(hf_writer *w, hf_shape *s)
     }
     if (hf_get_u32(w, w->root, "vocab_size", &n_vocab)) {
         hf_add_u32(w, ".vocab_size", n_vocab);
+    }
+    if (class->encoder && hf_get_u32(w, w->root, "type_vocab_size", &n_types)) {
+        hf_add_u32(w, "tokenizer.ggml.token_type_count", n_types);
     }
     hf_add_u32(w, ".attention.head_count", n_head);
     if (by_layers) {

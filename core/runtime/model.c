@@ -133,7 +133,7 @@ static mlxr_status fill_info(mlxr_model *m, const char *path, mlxr_error *error)
 static mlxr_status check_vocabulary(const mlxr_model *m, mlxr_error *error)
 {
     if (tokenizer_size(m->tokenizer) > m->graph->h.n_vocab) {
-        return error_set(error, MLXR_FORMAT, "the tokenizer has %u tokens, the embedding only %u rows",
+        return error_set(error, MLXR_FORMAT, "the tokenizer has %u tokens, tensor 'token_embd.weight' only %u rows",
                          tokenizer_size(m->tokenizer), m->graph->h.n_vocab);
     }
     return MLXR_OK;
