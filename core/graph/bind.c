@@ -295,16 +295,16 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     case NEED_OF_SUM:
         return fam->norms == NORMS_OF_SUM;
     case NEED_SPLIT:
-        return attends && !fam->fused_qkv && !fam->latent;
+        return attends && !h->fused_qkv && !fam->latent;
     case NEED_SPLIT_K: /* files may have those that nobody uses */
         *required = !hparams_reads_kv(h, layer);
-        return attends && !fam->fused_qkv && !fam->latent;
+        return attends && !h->fused_qkv && !fam->latent;
     case NEED_SPLIT_V:
         *required = !hparams_reads_kv(h, layer) && !(fam->keys_as_values && !h->layer_has_window[layer]);
-        return attends && !fam->fused_qkv && !fam->latent;
+        return attends && !h->fused_qkv && !fam->latent;
     case NEED_SPLIT_BIAS:
         *required = fam->qkv_bias;
-        return attends && !fam->fused_qkv && !fam->latent;
+        return attends && !h->fused_qkv && !fam->latent;
     case NEED_LATENT:
         return attends && fam->latent;
     case NEED_LATENT_Q:
@@ -312,10 +312,10 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     case NEED_LATENT_NO_Q:
         return attends && fam->latent && h->n_latent_q == 0;
     case NEED_FUSED:
-        return attends && fam->fused_qkv;
+        return attends && h->fused_qkv;
     case NEED_FUSED_BIAS:
         *required = fam->qkv_bias;
-        return attends && fam->fused_qkv;
+        return attends && h->fused_qkv;
     case NEED_QK_NORM:
         *required = !fam->qk_norm_optional;
         return attends && fam->qk_norm != QK_NORM_NONE;
@@ -747,6 +747,7 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
          fam->norms != NORMS_OF_SUM},
         {&w->output_norm_bias, "output_norm.bias", h->n_embd, 0, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
         {&w->output, "output.weight", h->n_embd, h->n_vocab, false, !fam->encoder},
+        {&w->output_bias, "output.bias", h->n_vocab, 0, false, fam->output_bias},
         {&w->layer_embedding, "per_layer_token_embd.weight", n_layer_inputs, h->n_vocab, true, h->n_embd_layer > 0},
         {&w->layer_inputs, "per_layer_model_proj.weight", h->n_embd, n_layer_inputs, true, h->n_embd_layer > 0},
         {&w->layer_inputs_norm, "per_layer_proj_norm.weight", h->n_embd_layer, 0, true, h->n_embd_layer > 0},

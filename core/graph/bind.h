@@ -63,6 +63,7 @@ typedef struct model_weights {
     const tensor *token_types;                      /* [n_embd, n]: the first, and of pairs of texts the second */
     const tensor *embd_norm, *embd_norm_bias;       /* [n_embd] */
     const tensor *output;                           /* [n_embd, n_vocab]; the embedding where the model ties them */
+    const tensor *output_bias;                      /* [n_vocab] or NULL */
     const tensor *rope_freqs;                       /* [n_rot/2] or NULL */
     const tensor *rope_long, *rope_short;           /* [n_rot/2] LongRoPE's factors, or NULL */
     const tensor *dense[2];                         /* layers behind pooling, or NULL */

@@ -12,6 +12,12 @@ static const family families[] = {
     {.name = "llama", .gguf_rope = ROPE_PAIRS, .normalise_experts = true},
     /* Yang et al. 2024 */
     {.name = "qwen2", .qkv_bias = true},
+    {.name = "qwen2moe", .gated_shared = true},
+    /* Wang et al. 2024; Bai et al. 2025: their language models, as those of Qwen3-VL below. Positions of texts are the
+     * same in all parts of m-RoPE. */
+    {.name = "qwen2vl", .qkv_bias = true},
+    {.name = "qwen3vl", .qk_norm = QK_NORM_HEADS},
+    {.name = "qwen3vlmoe", .qk_norm = QK_NORM_HEADS, .normalise_experts = true},
     /* Yang et al. 2025 */
     {.name = "qwen3", .qk_norm = QK_NORM_HEADS},
     {.name = "qwen3moe", .qk_norm = QK_NORM_HEADS, .normalise_experts = true},
@@ -24,6 +30,8 @@ static const family families[] = {
      .full_every = 2,
      .yarn_untruncated = true,
      .ffn_norm_after = true},
+    /* Gemma Team 2024: the first */
+    {.name = "gemma", .scale_embedding = true, .act = ACT_GELU_TANH},
     /* Gemma Team 2024: a window on every other layer, two caps. */
     {.name = "gemma2",
      .norms = NORMS_AROUND,
@@ -59,7 +67,7 @@ static const family families[] = {
      .local_rope_theta = 10000.0f,
      .local_rope_unscaled = true},
     /* Abdin et al. 2024: Phi-3, Phi-3.5, Phi-4, Phi-4-mini. */
-    {.name = "phi3", .fused_qkv = true, .fused_gate_up = true},
+    {.name = "phi3", .fused_gate_up = true},
     /* Bakouch et al. 2025 */
     {.name = "smollm3", .gguf_rope = ROPE_PAIRS, .unturned_every = 4},
     /* OLMo Team 2024, 2025 (OLMo 3 is the same with windows). */
@@ -94,15 +102,13 @@ static const family families[] = {
      .embedding_norm = true,
      .norm = NORM_LAYER,
      .norm_bias = true,
-     .norms = NORMS_OF_SUM,
-     .fused_qkv = true},
+     .norms = NORMS_OF_SUM},
     /* Warner et al. 2024: a window on two of three layers, norms on inputs. */
     {.name = "modern-bert",
      .encoder = true,
      .embedding_norm = true,
      .norm = NORM_LAYER,
      .first_unnormed = true,
-     .fused_qkv = true,
      .fused_gate_up = true,
      .act = ACT_GELU_ERF,
      .full_every = 3,
@@ -125,8 +131,16 @@ static const family families[] = {
      .safetensors_keep_pairs = true,
      .norms = NORMS_AROUND,
      .fused_gate_up = true},
+    /* GLM Team 2024: GLM-4-9B and its predecessors. */
+    {.name = "chatglm", .gguf_rope = ROPE_PAIRS, .safetensors_keep_pairs = true, .fused_gate_up = true},
     /* Lozhkov et al. 2024 */
     {.name = "starcoder2", .norm = NORM_LAYER, .norm_bias = true, .ungated = true, .act = ACT_GELU_TANH},
+    /* Cohere 2024: Command R, Aya. */
+    {.name = "command-r",
+     .gguf_rope = ROPE_PAIRS,
+     .safetensors_keep_pairs = true,
+     .norm = NORM_LAYER,
+     .parallel = true},
     /* Cohere Team 2025: Command R7B, Command A. */
     {.name = "cohere2",
      .gguf_rope = ROPE_PAIRS,
@@ -190,6 +204,8 @@ static const family families[] = {
      .routing = ROUTE_SIGMOID,
      .normalise_experts = true,
      .unturned_every = 1},
+    /* LG AI Research 2024: EXAONE 3, 3.5, Deep */
+    {.name = "exaone"},
     /* LG AI Research 2025 */
     {.name = "exaone4", .qk_norm = QK_NORM_HEADS, .norms = NORMS_AFTER, .full_every = 4, .full_is_unturned = true},
     /* DeepSeek-AI 2024: V2, V3, R1 and what has their shape (Kimi K2). */
@@ -200,6 +216,35 @@ static const family families[] = {
     {.name = "seed_oss", .ffn_norm_after = true},
     /* Baidu 2025: the dense ones. */
     {.name = "ernie4_5", .gguf_rope = ROPE_PAIRS, .safetensors_keep_pairs = true},
+    {.name = "ernie4_5-moe", .gguf_rope = ROPE_PAIRS, .safetensors_keep_pairs = true, .normalise_experts = true},
+    /* Parmar et al. 2024: Nemotron-4, Minitron. */
+    {.name = "nemotron", .norm = NORM_LAYER, .norm_bias = true, .ungated = true, .act = ACT_RELU_SQUARED},
+    /* Bellagente et al. 2024: StableLM 2 1.6B, Zephyr 3B, Stable Code. */
+    {.name = "stablelm", .norm = NORM_LAYER, .norm_bias = true},
+    /* Javaheripi et al. 2023 */
+    {.name = "phi2",
+     .norm = NORM_LAYER,
+     .norm_bias = true,
+     .parallel = true,
+     .qkv_bias = true,
+     .ungated = true,
+     .output_bias = true,
+     .act = ACT_GELU_TANH},
+    /* Tencent Hunyuan 2025 */
+    {.name = "hunyuan-dense", .qk_norm = QK_NORM_HEADS, .qk_norm_turned = true},
+    {.name = "hunyuan-moe", .qk_norm = QK_NORM_HEADS, .qk_norm_turned = true, .normalise_experts = true},
+    /* Huo et al. 2025 (rednote) */
+    {.name = "dots1", .qk_norm = QK_NORM_HEADS, .routing = ROUTE_SIGMOID},
+    /* MiniMax 2025: M2 */
+    {.name = "minimax-m2", .qk_norm = QK_NORM_ALL, .routing = ROUTE_SIGMOID, .normalise_experts = true},
+    /* JetBrains 2026: Mellum 2 */
+    {.name = "mellum",
+     .qk_norm = QK_NORM_HEADS,
+     .normalise_experts = true,
+     .full_every = 4,
+     .local_rope_unscaled = true},
+    /* Boizard et al. 2025: Llama that sees both ways. */
+    {.name = "eurobert", .encoder = true},
     /* Mistral AI 2025: Ministral 3. Far queries are sharpened by their position. */
     {.name = "mistral3", .gguf_rope = ROPE_PAIRS},
 };

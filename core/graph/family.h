@@ -41,7 +41,7 @@ typedef struct family {
     bool qkv_bias; /* Q, K and V carry a bias (elsewhere it is optional) */
     qk_norm_kind qk_norm;
     bool qk_norm_optional;
-    bool fused_qkv;           /* one tensor holds the rows of Q, K and V */
+    bool qk_norm_turned;      /* … behind RoPE */
     bool fused_gate_up;       /* "ffn_up" holds the rows of gate and up */
     bool ungated;             /* the MLP is down(act(up(x))) */
     routing_kind routing;     /* of a mixture of experts, where the file does not say */
@@ -54,6 +54,7 @@ typedef struct family {
     bool one_block;           /* a layer is attention, a mixer or an MLP, behind one norm */
     bool gated_attention;     /* a gate beside each query: of attention's output */
     bool gated_shared;        /* a number a row weighs the experts that all tokens share */
+    bool output_bias;         /* logits carry one, or may */
     bool output_norm_embd;    /* GGUF calls the last norm token_embd_norm */
     bool encoder;             /* a token sees later ones, too; the model gives hidden states and no logits */
     bool positions;           /* a table of positions (and kinds of tokens) is added to the embedding */

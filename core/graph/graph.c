@@ -96,6 +96,15 @@ static void add_qk_norm(builder *b, slot s, const tensor *weight)
     }
 }
 
+/* Of queries, and of keys where the layer writes some. */
+static void add_qk_norms(builder *b, const layer_weights *w, bool keys)
+{
+    add_qk_norm(b, SLOT_Q, w->q_norm);
+    if (keys) {
+        add_qk_norm(b, SLOT_K, w->k_norm);
+    }
+}
+
 static void add_rope(builder *b, bool window, bool keys)
 {
     const hparams *h = &b->g->h;
@@ -280,12 +289,14 @@ void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
             add_keys(b, in, w, layer);
         }
     }
-    add_qk_norm(b, SLOT_Q, w->q_norm);
-    if (writes) {
-        add_qk_norm(b, SLOT_K, w->k_norm);
+    if (!h->fam->qk_norm_turned) {
+        add_qk_norms(b, w, writes);
     }
     if (h->n_rot && !h->fam->positions && !h->layer_is_unturned[layer]) {
         add_rope(b, window, writes);
+    }
+    if (h->fam->qk_norm_turned) {
+        add_qk_norms(b, w, writes);
     }
     op_attend attend = attend_of(b, w, layer);
     attend.kv_layer = next_kv_layer(b, layer);
@@ -628,7 +639,7 @@ static const tensor *first_kind(builder *b, const tensor *kinds)
 void plan_add_logits(builder *b, const tensor *output)
 {
     const hparams *h = &b->g->h;
-    plan_add_linear(b, SLOT_LOGITS, SLOT_N, output, NULL);
+    plan_add_linear(b, SLOT_LOGITS, SLOT_N, output, b->g->weights.output_bias);
     if (h->logit_scale != 1) {
         plan_add(b, OP_SCALE, SLOT_LOGITS, SLOT_LOGITS)->scale = h->logit_scale;
     }

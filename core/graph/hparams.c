@@ -252,7 +252,7 @@ static void read_gating(reader *r, hparams *h)
 
 static void read_experts(reader *r, hparams *h)
 {
-    uint32_t n_shared = 0;
+    uint32_t n_shared = 0, step = 1;
     h->routing = h->fam->routing;
     h->normalise_experts = h->fam->normalise_experts;
     h->expert_scale = 1;
@@ -267,6 +267,7 @@ static void read_experts(reader *r, hparams *h)
     h->n_ff_shared = n_shared * h->n_ff_expert;
     read_u32(r, "expert_shared_feed_forward_length", &h->n_ff_shared);
     read_u32(r, "leading_dense_block_count", &h->n_layers_dense);
+    read_u32(r, "interleave_moe_layer_step", &step);
     read_u32(r, "expert_group_count", &h->n_expert_groups);
     read_u32(r, "expert_group_used_count", &h->n_expert_groups_used);
     read_f32(r, "expert_weights_scale", &h->expert_scale);
@@ -275,6 +276,9 @@ static void read_experts(reader *r, hparams *h)
     uint32_t by_best = h->fam->latent && h->routing == ROUTE_SOFTMAX; /* DeepSeek V2; no other program's key tells it */
     read_u32(r, "expert_group_by_best", &by_best);
     h->groups_by_best = by_best != 0;
+    if (r->status == MLXR_OK && step > 1) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED, "%s models with dense layers among sparse ones", r->arch);
+    }
     h->expert_scale = h->expert_scale == 0 ? 1 : h->expert_scale; /* what files write that have none */
     if (r->status == MLXR_OK && (h->n_expert > EXPERTS_MAX || h->n_ff_expert > 1u << 22 || h->n_ff_shared > 1u << 22 ||
                                  h->n_expert_latent > 1u << 20 || h->n_layers_dense > h->n_layers)) {
@@ -636,6 +640,19 @@ static void read_unturned(reader *r, hparams *h)
     }
 }
 
+/* Writers fuse Q, K and V of any family, or do not. */
+static void read_fused(reader *r, hparams *h)
+{
+    char name[48];
+    uint32_t first = 0;
+    while (first + 1 < h->n_layers && h->layer_kinds[first] != LAYER_ATTENTION) {
+        first++;
+    }
+    snprintf(name, sizeof name, "blk.%u.attn_qkv.weight", first);
+    h->fused_qkv = h->layer_kinds[first] == LAYER_ATTENTION && !h->fam->latent && !h->fam->gated_attention &&
+                   model_file_tensor(r->file, name);
+}
+
 static mlxr_status find_family(reader *r, hparams *h)
 {
     text_view arch = {0};
@@ -680,6 +697,9 @@ mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error
     }
     if (r.status == MLXR_OK) {
         read_mixers(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        read_fused(&r, &h);
     }
     if (r.status == MLXR_OK) {
         read_rope_and_scales(&r, &h);

@@ -234,6 +234,13 @@ static mlxr_status turn_stack(const reader *r, tensor *t, unsigned change, const
     return MLXR_OK;
 }
 
+/* What has to be done to a stack of a class whose stacks lie one way or the other: its shape tells which. */
+static unsigned change_of_stack(const reader *r, const tensor *t, const char *ours)
+{
+    uint64_t n_embd = t->shape[strstr(ours, "ffn_down") ? 1 : 0]; /* if inputs are innermost */
+    return n_embd == r->config->n_embd ? 0 : HF_TRANSPOSED;
+}
+
 /* Tensors of gate and up in turn, and those that are stored the other way round. */
 static mlxr_status rearrange(const reader *r, tensor *t, unsigned change, const packed_weight **packed)
 {
@@ -300,6 +307,9 @@ static mlxr_status read_tensor(const reader *r, const char *name, const json_t *
     t->name = region_strndup(r->memory, ours, strlen(ours));
     if (!t->name) {
         return error_nomem(r->error, "a tensor name", strlen(ours) + 1);
+    }
+    if (change & HF_TRANSPOSED && r->config->class->stacks_turned) {
+        change = change_of_stack(r, t, ours);
     }
     if (change & (HF_TRANSPOSED | HF_ZIPPED)) {
         return rearrange(r, t, change, packed);

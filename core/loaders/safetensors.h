@@ -48,7 +48,14 @@ typedef enum hf_windows {
 } hf_windows;
 
 /* Which words a class has for its tensors. */
-typedef enum hf_words { HF_WORDS_LLAMA, HF_WORDS_BERT, HF_WORDS_NOMIC, HF_WORDS_MODERN, HF_WORDS_NEMOTRON } hf_words;
+typedef enum hf_words {
+    HF_WORDS_LLAMA,
+    HF_WORDS_BERT,
+    HF_WORDS_NOMIC,
+    HF_WORDS_MODERN,
+    HF_WORDS_NEMOTRON,
+    HF_WORDS_EXAONE
+} hf_words;
 
 /* What a class has in layers without attention, and so which words config.json has for it. Metadata made:
  *   ARCH.attention.recurrent_layers       an array of one bool a layer, of DeltaNet's models; .head_count_kv and
@@ -110,6 +117,8 @@ typedef struct hf_class {
     bool experts;                                    /* a mixture of experts */
     bool unmixed_weights;      /* of it: the weights of the chosen ones sum to 1 only where config.json says so */
     bool sigmoid_experts;      /* chosen by each number's own probability */
+    bool stacks_turned;        /* its stacks of experts have their inputs outermost, as first published, or innermost */
+    bool shared_as_wide;       /* experts, and the MLP beside them that all share, are intermediate_size wide */
     bool latent;               /* keys and values are made of kv_lora_rank numbers */
     bool mtp;                  /* a head that predicts further tokens stands apart from the layers */
     uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
@@ -147,7 +156,7 @@ typedef struct hf_config {
     uint32_t dense; /* the file is sentence-transformers' module of this number: layers behind pooling; 0: it is none */
     bool inner;     /* the language model of one that sees and hears, too, which is left out */
     bool no_experts; /* of a class with a mixture of experts: the model has none */
-    uint32_t n_layers;
+    uint32_t n_layers, n_embd;
     uint32_t n_groups; /* Mamba's */
     tensor extra[2];   /* made of config.json's numbers, in the region */
     uint32_t n_extra;

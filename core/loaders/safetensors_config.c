@@ -334,7 +334,10 @@ static void write_shape(hf_writer *w, hf_shape *s)
     if (class->mixer == HF_MIXER_NEMOTRON && layer_list_length(list) > 0 && layer_list_length(list) <= LAYERS_MAX) {
         s->n_layers = (uint32_t)layer_list_length(list); /* it may say nothing else of them */
     } else {
-        s->n_layers = hf_need_u32(w, "num_hidden_layers", LAYERS_MAX);
+        const char *layers_key = hf_member(w->root, "num_hidden_layers") || class->words != HF_WORDS_EXAONE
+                                     ? "num_hidden_layers"
+                                     : "num_layers";
+        s->n_layers = hf_need_u32(w, layers_key, LAYERS_MAX);
     }
     bool by_layers = class->mixer != HF_MIXER_NONE && class->mixer != HF_MIXER_DELTA;
     if (w->status == MLXR_OK && (list ? layer_list_length(list) != s->n_layers : by_layers)) {
@@ -344,6 +347,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     s->n_embd = n_embd;
     s->n_ctx = class->n_ctx;
     hf_get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
+    hf_get_u32(w, w->root, class->logit_scale > 0 ? "model_max_length" : "", &s->n_ctx); /* Command R */
     hf_get_u32(w, w->root, "max_trained_positions", &s->n_ctx); /* NomicBERT; beyond it RoPE would have to change */
     uint32_t n_head_kv = class->n_head_kv ? class->n_head_kv : n_head;
     if (json_is_null(
@@ -383,7 +387,8 @@ static void write_shape(hf_writer *w, hf_shape *s)
     hf_add_u32(w, ".attention.key_length", class->latent ? s->head_dim + s->n_nope : s->head_dim);
     hf_add_u32(w, ".attention.value_length", head_v);
     double eps = class->eps > 0 ? class->eps : 1e-6;
-    hf_get_f64(w, w->root, class->words == HF_WORDS_NOMIC ? "layer_norm_epsilon" : "", &eps);
+    bool gpt = class->words == HF_WORDS_NOMIC || class->words == HF_WORDS_EXAONE; /* GPT-2's word for it */
+    hf_get_f64(w, w->root, gpt ? "layer_norm_epsilon" : "", &eps);
     hf_get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
     hf_add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
     if (class->mixer == HF_MIXER_NEMOTRON) { /* others look for it under this name, though its norms are RMS */
@@ -400,7 +405,8 @@ static void refuse_unknown(hf_writer *w)
                               "config.json: activation '%.60s'; %s models are supported with '%s'", activation,
                               w->class->arch, w->class->activation);
     }
-    static const char *const without[] = {"prenorm", "rotary_emb_interleaved"}; /* of NomicBERT */
+    static const char *const without[] = {"prenorm", "rotary_emb_interleaved", "use_parallel_residual", "qk_layernorm",
+                                          "use_cla"}; /* of NomicBERT, StableLM, Phi, Hunyuan */
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
         bool has = false;
         if (hf_get_bool(w, w->root, without[i], &has) && has && w->status == MLXR_OK) {
@@ -571,9 +577,62 @@ static void refuse_mixture(hf_writer *w)
     }
 }
 
+/* A number, or a list of one for each layer that are all the same. */
+static uint32_t need_one_of_layers(hf_writer *w, const char *key)
+{
+    const json_t *list = hf_member(w->root, key);
+    if (!json_is_array(list)) {
+        return hf_need_u32(w, key, UINT32_MAX);
+    }
+    json_int_t first = json_integer_value(json_array_get(list, 0));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (!json_is_integer(json_array_get(list, i)) || json_integer_value(json_array_get(list, i)) != first) {
+            first = 0;
+        }
+    }
+    if (first < 1 || first > UINT32_MAX) {
+        hf_wrong(w, key, "number above 0, or list of the same one for each layer");
+    }
+    return (uint32_t)first;
+}
+
+/* Layers before the first of experts; all behind it must have some. */
+static void write_leading_dense(hf_writer *w)
+{
+    uint32_t n_dense = 0, interval = 1, end = 0;
+    const json_t *types = hf_member(w->root, "mlp_layer_types");
+    for (size_t i = 0; i < json_array_size(types) && w->status == MLXR_OK; i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        bool dense = type && strcmp(type, "dense") == 0;
+        if (!dense && (!type || strcmp(type, "sparse") != 0)) {
+            hf_wrong(w, "mlp_layer_types", "list of 'dense' and 'sparse'");
+        } else if (dense && n_dense != i) {
+            interval = 2;
+        }
+        n_dense += dense;
+    }
+    bool found = n_dense > 0 || hf_get_u32(w, w->root, "first_k_dense_replace", &n_dense) ||
+                 hf_get_u32(w, w->root, "num_dense_layers", &n_dense) ||
+                 hf_get_u32(w, w->root, "moe_layer_start_index", &n_dense);
+    if (interval == 1) {
+        hf_get_u32(w, w->root, "moe_layer_interval", &interval);
+    }
+    bool ends = hf_get_u32(w, w->root, "moe_layer_end_index", &end) && end + 1 != w->n_layers;
+    if ((interval != 1 || ends) && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: dense layers among sparse ones are not supported in %s models",
+                              w->class->arch);
+    }
+    if (found) {
+        hf_add_u32(w, ".leading_dense_block_count", n_dense);
+    }
+}
+
 static void write_experts(hf_writer *w)
 {
-    static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts"};
+    static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"};
+    static const char *const used[] = {"top_k_experts", "moe_topk", "moe_k"};
+    const char *used_key = "num_experts_per_tok";
     uint32_t n_expert = 0, n_used = 0, number = 0;
     bool normalise = !w->class->unmixed_weights;
     if ((!w->class->experts || w->config->no_experts) && hf_get_u32(w, w->root, "moe_latent_size", &number) && number &&
@@ -587,14 +646,21 @@ static void write_experts(hf_writer *w)
     if (!get_u32_of(w, counts, sizeof counts / sizeof *counts, &n_expert) && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'num_local_experts' is missing");
     }
-    n_used = hf_need_u32(w, hf_member(w->root, "top_k_experts") ? "top_k_experts" : "num_experts_per_tok", UINT32_MAX);
+    for (size_t i = 0; i < sizeof used / sizeof *used; i++) {
+        used_key = hf_member(w->root, used[i]) ? used[i] : used_key;
+    }
+    n_used = need_one_of_layers(w, used_key);
     hf_add_u32(w, ".expert_count", n_expert);
     hf_add_u32(w, ".expert_used_count", n_used);
-    if (hf_get_u32(w, w->root, "moe_intermediate_size", &number) ||
+    if ((!w->class->shared_as_wide && hf_get_u32(w, w->root, "moe_intermediate_size", &number)) ||
         hf_get_u32(w, w->root, "intermediate_size", &number)) {
         hf_add_u32(w, ".expert_feed_forward_length", number);
     }
-    if (hf_get_u32(w, w->root, "n_shared_experts", &number)) {
+    if (w->class->shared_as_wide && hf_get_u32(w, w->root, "intermediate_size", &number)) {
+        hf_add_u32(w, ".expert_shared_feed_forward_length", number);
+    }
+    if (hf_get_u32(w, w->root, "n_shared_experts", &number) ||
+        hf_get_u32(w, w->root, "moe_num_shared_experts", &number)) {
         hf_add_u32(w, ".expert_shared_count", number);
     }
     if (hf_get_u32(w, w->root, "moe_latent_size", &number)) {
@@ -605,10 +671,7 @@ static void write_experts(hf_writer *w)
         (w->class->mixer == HF_MIXER_MAMBA && hf_get_u32(w, w->root, "shared_intermediate_size", &number))) {
         hf_add_u32(w, ".expert_shared_feed_forward_length", number);
     }
-    if (hf_get_u32(w, w->root, "first_k_dense_replace", &number) ||
-        hf_get_u32(w, w->root, "num_dense_layers", &number)) {
-        hf_add_u32(w, ".leading_dense_block_count", number);
-    }
+    write_leading_dense(w);
     const char *method = hf_get_text(w, w->root, "topk_method");
     bool by_best = method && strcmp(method, "group_limited_greedy") == 0,
          greedy = method && strcmp(method, "greedy") == 0;
@@ -802,7 +865,15 @@ static void find_class(hf_writer *w)
     }
     const json_t *inner = hf_member(w->root, "text_config");
     const char *inner_type = json_string_value(hf_member(inner, "model_type"));
-    if (!w->class && inner_type && text_ends_with(class_name ? class_name : "", "ForConditionalGeneration")) {
+    bool sees = text_ends_with(class_name ? class_name : "", "ForConditionalGeneration");
+    if (!w->class && !inner && sees) { /* older files have both parts' numbers side by side */
+        char inner_of[64];
+        snprintf(inner_of, sizeof inner_of, "%.50s_text", type ? type : "");
+        w->class = hf_class_find_type(inner_of);
+        w->arch = w->class ? w->class->arch : w->arch;
+        w->config->inner = w->class != NULL;
+    }
+    if (!w->class && inner_type && sees) {
         w->class = hf_class_find_type(inner_type);
         w->arch = w->class ? w->class->arch : w->arch;
         w->root = w->class ? inner : w->root;
@@ -842,6 +913,7 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         hf_get_bool(w, outer, "tie_word_embeddings", &config->tied);
         config->no_experts = has_no_experts(w);
         write_shape(w, &s);
+        w->n_layers = s.n_layers;
         write_mixer(w, &s);
         refuse_unknown(w);
         if (w->status == MLXR_OK) {
@@ -856,6 +928,7 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
             hf_add_u32(w, ".headless", 1);
         }
         config->n_layers = s.n_layers;
+        config->n_embd = s.n_embd;
     }
     write_special_tokens(w, texts->generation_config);
     write_template(w, texts);

@@ -80,6 +80,15 @@ static const stem layer_stems[] = {
     {"per_layer_input_gate", "inp_gate", false},
     {"per_layer_projection", "proj", false},
     {"post_per_layer_input_norm", "post_norm", true},
+    {"self_attn.query_layernorm", "attn_q_norm", true},
+    {"self_attn.key_layernorm", "attn_k_norm", true},
+    {"mlp.gate.wg", "ffn_gate_inp", false},
+    {"mlp.shared_mlp.gate_proj", "ffn_gate_shexp", false},
+    {"mlp.shared_mlp.up_proj", "ffn_up_shexp", false},
+    {"mlp.shared_mlp.down_proj", "ffn_down_shexp", false},
+    {"self_attn.dense", "attn_output", false},
+    {"mlp.fc1", "ffn_up", false},
+    {"mlp.fc2", "ffn_down", false},
     {"mlp.c_fc", "ffn_up", false},
     {"mlp.c_proj", "ffn_down", false},
     {"eh_proj", "nextn.eh_proj", false}, /* of a layer that predicts ahead */
@@ -110,6 +119,7 @@ static const stem glm_norms[] = {
 static const stem global_stems[] = {
     {"model.embed_tokens", "token_embd", false},
     {"model.norm", "output_norm", true},
+    {"model.final_layernorm", "output_norm", true},
     {"model.embedding_norm", "token_embd_norm", true}, /* LFM2's last norm */
     {"model.embed_tokens_per_layer", "per_layer_token_embd", false},
     {"model.per_layer_model_projection", "per_layer_model_proj", false},
@@ -199,6 +209,24 @@ static const stem modern_global_stems[] = {
     {"classifier", "cls.output", false},
 };
 
+/* EXAONE 3's, which are GPT-2's. */
+static const stem exaone_layer_stems[] = {
+    {"ln_1", "attn_norm", true},
+    {"attn.attention.q_proj", "attn_q", false},
+    {"attn.attention.k_proj", "attn_k", false},
+    {"attn.attention.v_proj", "attn_v", false},
+    {"attn.attention.out_proj", "attn_output", false},
+    {"ln_2", "ffn_norm", true},
+    {"mlp.c_fc_0", "ffn_gate", false},
+    {"mlp.c_fc_1", "ffn_up", false},
+    {"mlp.c_proj", "ffn_down", false},
+};
+static const stem exaone_global_stems[] = {
+    {"transformer.wte", "token_embd", false},
+    {"transformer.ln_f", "output_norm", true},
+    {"lm_head", "output", false},
+};
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* What a class's words are, and what stands before a layer's number. */
@@ -214,6 +242,8 @@ static const struct {
                         COUNT(nomic_global_stems)},
     [HF_WORDS_MODERN] = {"layers.", modern_layer_stems, modern_global_stems, COUNT(modern_layer_stems),
                          COUNT(modern_global_stems)},
+    [HF_WORDS_EXAONE] = {"transformer.h.", exaone_layer_stems, exaone_global_stems, COUNT(exaone_layer_stems),
+                         COUNT(exaone_global_stems)},
     [HF_WORDS_NEMOTRON] = {"backbone.layers.", nemotron_layer_stems, nemotron_global_stems, COUNT(nemotron_layer_stems),
                            COUNT(nemotron_global_stems)},
 };
@@ -291,6 +321,8 @@ static const struct {
     {"mixer.dt_bias", "ssm_dt.bias", 0},
     {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias", 0},
     {"mixer.gate.e_score_correction_bias", "exp_probs_b.bias", 0},
+    {"mlp.moe_statics.e_score_correction_bias", "exp_probs_b.bias", 0},
+    {"block_sparse_moe.e_score_correction_bias", "exp_probs_b.bias", 0},
     {"mixer.experts.up_proj", "ffn_up_exps.weight", 0},
     {"mixer.experts.down_proj", "ffn_down_exps.weight", 0},
     {"mlp.experts.gate_up_proj", "ffn_gate_up_exps.weight", HF_TRANSPOSED | HF_ZIPPED},
@@ -370,7 +402,7 @@ static bool layer_name(const hf_config *config, const char *rest, char *out, siz
     }
     if (found) {
         snprintf(out, cap, "%s%s", found->ours, rest + n);
-        *change = found->norm && class->plus_one ? HF_PLUS_ONE : 0;
+        *change = found->norm && class->plus_one && strcmp(rest + n, ".weight") == 0 ? HF_PLUS_ONE : 0;
         *change |= class->mixer ? mixer_change(config, out) : 0;
     }
     return found != NULL;
@@ -458,6 +490,9 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     }
     char whole[256];
     name = in_folder(class, name, whole, sizeof whole);
+    if (strncmp(name, "model.mtp_", 10) == 0) {
+        return HF_SKIP; /* ERNIE's do, too */
+    }
     if (strncmp(name, "mtp.", 4) == 0 && (class->mixer == HF_MIXER_NEMOTRON || (config->inner && !class->mtp))) {
         return HF_SKIP; /* it predicts further tokens */
     }
@@ -480,7 +515,7 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     const stem *found = find_stem(vocabularies[class->words].global, vocabularies[class->words].n_global, name, n);
     if (found) {
         snprintf(out, cap, "%s%s", found->ours, name + n);
-        *change = found->norm && class->plus_one                                       ? HF_PLUS_ONE
+        *change = found->norm && class->plus_one && strcmp(name + n, ".weight") == 0   ? HF_PLUS_ONE
                   : class->first_position && strcmp(found->ours, "position_embd") == 0 ? HF_POSITIONS
                                                                                        : 0;
     }

@@ -87,7 +87,8 @@ static const char *type_of(hf_writer *w, const json_t *rope)
 static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
 {
     const char *type = type_of(w, rope);
-    if (!type || strcmp(type, "default") == 0 || strcmp(type, "mrope") == 0) {
+    bool alpha = type && strcmp(type, "dynamic") == 0 && hf_member(rope, "alpha"); /* Hunyuan's: theta is another */
+    if (!type || alpha || strcmp(type, "default") == 0 || strcmp(type, "mrope") == 0) {
         return; /* m-RoPE's sections have the same positions in a text */
     }
     double factor = 0;
@@ -211,6 +212,14 @@ void hf_write_rope(hf_writer *w, const hf_shape *s)
         hf_get_f64(w, rope, "partial_rotary_factor", &share);
     }
     const char *type = rope ? type_of(w, rope) : NULL;
+    uint32_t n_rot = 0;
+    if (hf_get_u32(w, w->root, "rotary_dim", &n_rot) && s->head_dim) { /* MiniMax */
+        share = (double)n_rot / s->head_dim;
+    }
+    double alpha = 0;
+    if (type && strcmp(type, "dynamic") == 0 && hf_get_f64(w, rope, "alpha", &alpha) && s->head_dim > 2) {
+        theta *= pow(alpha, (double)s->head_dim / (s->head_dim - 2));
+    }
     bool proportional = w->class->head_dim_full && (!rope || (type && strcmp(type, "proportional") == 0));
     share = proportional && !rope ? 0.25 : share;
     if (!(share > 0 && share <= 1 && local_share > 0 && local_share <= 1)) {

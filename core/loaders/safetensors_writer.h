@@ -19,6 +19,7 @@ typedef struct hf_writer {
     meta_value *meta; /* [META_MAX] */
     uint64_t n_meta;
     region *memory;
+    uint32_t n_layers; /* once the shape is known */
     mlxr_status status;
     mlxr_error *error;
 } hf_writer;

@@ -216,6 +216,8 @@ static double logit_of(const mlxr_model *model, int32_t id, const double *hidden
     for (uint32_t k = 0; k < h->n_embd; k++) {
         sum += (double)row[k] * hidden[k];
     }
+    const tensor *bias = model->graph->weights.output_bias;
+    sum += bias ? (double)((const float *)bias->data)[id] : 0;
     sum *= (double)h->logit_scale;
     return h->final_softcap > 0 ? (double)h->final_softcap * tanh(sum / (double)h->final_softcap) : sum;
 }

@@ -21,7 +21,7 @@
 #define OF_WORDS "bert-blocks"
 #define NO_WORDS "-avx512-vnni"
 
-enum { OTHERS = 3, FAMILIES_MAX = 96, TEXTS_MAX = 96, DIMS_MAX = 96, STEP_TOKENS = 512 };
+enum { OTHERS = 3, FAMILIES_MAX = 160, TEXTS_MAX = 96, DIMS_MAX = 96, STEP_TOKENS = 512 };
 
 static const char *backends[] = {"cpu-scalar", "cpu"};
 static size_t n_backends = sizeof backends / sizeof *backends;

@@ -174,6 +174,56 @@ FAMILIES = {
         1e4, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, original_max_position_embeddings=40))),
     "seed_oss": ("SeedOssConfig", dict(head_dim=32, rope_parameters=rope(1e7))),
     "ernie4_5": ("Ernie4_5Config", dict(head_dim=32, use_bias=True, pad_token_id=0, rope_parameters=rope(5e5))),
+    "gemma": ("GemmaConfig", dict(head_dim=32, rope_parameters=rope())),
+    "qwen2moe": ("Qwen2MoeConfig", dict(moe_intermediate_size=40, shared_expert_intermediate_size=56, num_experts=6,
+                                        num_experts_per_tok=3, norm_topk_prob=False, rope_parameters=rope(1e6))),
+    "qwen2vl": ("Qwen2_5_VLConfig", dict(
+        text_config=dict(rope_parameters=rope(1e6, rope_type="default", mrope_section=[2, 3, 3])),
+        vision_config=dict(hidden_size=16, intermediate_size=24, depth=1, num_heads=2, out_hidden_size=64, fullatt_block_indexes=[0])),
+        "AutoModelForImageTextToText"),
+    "qwen3vl": ("Qwen3VLConfig", dict(
+        text_config=dict(head_dim=32, rope_parameters=rope(5e6, rope_type="default", mrope_section=[6, 5, 5])),
+        vision_config=dict(hidden_size=16, intermediate_size=24, depth=2, num_heads=2, out_hidden_size=64,
+                           deepstack_visual_indexes=[0, 1], num_position_embeddings=16)), "AutoModelForImageTextToText"),
+    "qwen3vlmoe": ("Qwen3VLMoeConfig", dict(
+        text_config=dict(head_dim=32, moe_intermediate_size=40, num_experts=6, num_experts_per_tok=3,
+                         rope_parameters=rope(5e6, rope_type="default", mrope_section=[6, 5, 5])),
+        vision_config=dict(hidden_size=16, intermediate_size=24, depth=1, num_heads=2, out_hidden_size=64,
+                           deepstack_visual_indexes=[0], num_position_embeddings=16)), "AutoModelForImageTextToText"),
+    "dots1": ("Dots1Config", dict(
+        head_dim=32, moe_intermediate_size=40, n_shared_experts=2, n_routed_experts=8, num_experts_per_tok=3, n_group=4, topk_group=2,
+        first_k_dense_replace=1, norm_topk_prob=True, routed_scaling_factor=2.5, attention_bias=True, rope_parameters=rope(1e6))),
+    "minimax-m2": ("MiniMaxM2Config", dict(head_dim=32, num_local_experts=6, num_experts_per_tok=3, rotary_dim=24,
+                                           rope_parameters=rope(1e6, partial_rotary_factor=0.75))),
+    "glm4-moe-lite": ("Glm4MoeLiteConfig", dict(
+        num_key_value_heads=4, q_lora_rank=28, kv_lora_rank=24, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=16,
+        n_routed_experts=6, num_experts_per_tok=2, moe_intermediate_size=40, rope_parameters=rope(1e6))),
+    "youtu": ("YoutuConfig", dict(num_key_value_heads=4, q_lora_rank=28, kv_lora_rank=24, qk_nope_head_dim=20,
+                                  qk_rope_head_dim=12, v_head_dim=16, rope_parameters=rope(1e6))),
+    "solar-open": ("SolarOpenConfig", dict(head_dim=32, moe_intermediate_size=40, n_routed_experts=6, num_experts_per_tok=2,
+                                           n_shared_experts=1, routed_scaling_factor=1.7, rope_parameters=rope(1e6))),
+    "internlm3": ("InternLM3Config", dict(head_dim=32, attention_bias=True, mlp_bias=True, rope_parameters=rope(5e4))),
+    "exaone": ("ExaoneConfig", dict(rope_parameters=rope(
+        1e6, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=40))),
+    "chatglm": ("GlmConfig", dict(head_dim=32, eos_token_id=1, attention_bias=True, rope_parameters=rope(partial_rotary_factor=0.5))),
+    "nemotron": ("NemotronConfig", dict(head_dim=32, norm_eps=float(np.float32(2e-3)), attention_bias=True, mlp_bias=True,
+                                        rope_parameters=rope(partial_rotary_factor=0.5))),
+    "stablelm": ("StableLmConfig", dict(use_qkv_bias=True, layer_norm_eps=float(np.float32(2e-3)),
+                                        rope_parameters=rope(partial_rotary_factor=0.25))),
+    "command-r": ("CohereConfig", dict(layer_norm_eps=float(np.float32(2e-3)), logit_scale=0.375, rope_parameters=rope(5e4))),
+    "phi2": ("PhiConfig", dict(layer_norm_eps=float(np.float32(2e-3)), rope_parameters=rope(partial_rotary_factor=0.5))),
+    "hunyuan-dense": ("HunYuanDenseV1Config", dict(head_dim=32, rope_parameters=rope(rope_type="dynamic", alpha=50.0, factor=1.0))),
+    "hunyuan-moe": ("HunYuanMoEV1Config", dict(head_dim=32, num_experts=6, moe_topk=2, rope_parameters=rope())),
+    "ernie4_5-moe": ("Ernie4_5_MoeConfig", dict(
+        head_dim=32, moe_num_experts=6, moe_k=2, moe_intermediate_size=40, moe_num_shared_experts=2, pad_token_id=0,
+        rope_parameters=rope(5e5))),
+    "mellum": ("MellumConfig", dict(
+        head_dim=32, moe_intermediate_size=40, num_local_experts=6, num_experts_per_tok=2, sliding_window=16,
+        layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
+            "sliding_attention": rope(1e4), "full_attention": rope(5e5, rope_type="yarn", factor=4.0, beta_fast=4.0,
+                                                                   beta_slow=1.0, original_max_position_embeddings=40)})),
+    "eurobert": ("EuroBertConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=1, head_dim=None, eos_token_id=None,
+                                        rope_parameters=rope(1e4))),
     "llama-lora": ("LlamaConfig", dict(rope_parameters=rope(), lora=(6, 9.0, (
         "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
         "mlp.down_proj")))),
@@ -213,7 +263,11 @@ FAMILIES = {
 # DeepSeek's and GLM's do ("model.layers.N.…"): mtp.py. Of DeepSeek's, the head has matrices of its own.
 for _name in ("qwen3next", "qwen35", "qwen35moe", "glm4moe", "deepseek3"):
     FAMILIES[_name + "-mtp"] = (FAMILIES[_name][0], dict(FAMILIES[_name][1], mtp=True))
-ENCODERS = ("BertConfig", "XLMRobertaConfig", "NomicBertConfig", "ModernBertConfig")
+ENCODERS = ("EuroBertConfig", "BertConfig", "XLMRobertaConfig", "NomicBertConfig", "ModernBertConfig")
+# Published checkpoints name a class of their own, where transformers 5 computes and saves them as Llama.
+PUBLISHED = {"internlm3": "InternLM3ForCausalLM", "exaone": "ExaoneForCausalLM"}
+TURNED = ("qwen3vlmoe",)  # stacks of experts have their inputs outermost
+CAUSAL = ("AutoModelForCausalLM", "AutoModelForImageTextToText")
 # What the rows of a reference are: logits, of an encoder hidden states, behind each token; the score of the text that ends
 # there; its vector.
 KINDS = {"logits": 0, "scores": 1, "vectors": 2}
@@ -278,7 +332,7 @@ def spread(cfg, name, shape):
         return 0.0, 0.21875 if gemma else 0.5
     gain = {"query": 1.6, "key": 1.6, "q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "o_proj": 1.5, "gate_proj": 1.5, "gate_up_proj": 1.3,
             "lm_head": 2.0, "score": 2.0, "out_proj": 2.0}.get(last, 1.0)
-    n_in = shape[-2] if len(shape) == 3 and cfg.model_type == "gpt_oss" else shape[-1]  # its experts are stored the other way
+    n_in = shape[-2] if len(shape) == 3 and cfg.model_type in ("gpt_oss", "qwen3_vl_moe") else shape[-1]  # its experts are stored the other way
     return 0.0, float(np.float32(gain) * np.sqrt(np.float32(3) / np.float32(n_in)))
 
 
@@ -296,6 +350,8 @@ def write_folder(name, folder):
     path = os.path.join(folder, "model.safetensors")
     with safe_open(path, "pt") as f:
         shapes = {key: tuple(f.get_slice(key).get_shape()) for key in f.keys()}
+    if name in TURNED: # as published; transformers turns what it saves, and takes both
+        shapes = {key: (s[0], s[2], s[1]) if ".experts." in key else s for key, s in shapes.items()}
     if has_mtp(name):
         shapes.update(mtp.shapes(cfg, shapes))
     listing, state = [], {}
@@ -377,7 +433,7 @@ def reference(folder, ids, name):
     import torch
     import transformers
 
-    if auto_class(name) != "AutoModelForCausalLM":
+    if auto_class(name) not in CAUSAL:
         model = getattr(transformers, auto_class(name)).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         model = model.eval().double()
         ids = torch.tensor(ids[None].astype(np.int64))
@@ -389,8 +445,8 @@ def reference(folder, ids, name):
             return np.stack([row.logits[0].numpy() for row in rows])
         return np.stack([vector(row.last_hidden_state[0].numpy(), name) for row in rows])
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
-                                                              experts_implementation="eager")
+    model = getattr(transformers, auto_class(name)).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                                                    experts_implementation="eager")
     model = model.eval().double()
     if getattr(model.config, "use_kernels", False):
         raise SystemExit("kernels would replace what transformers computes")
@@ -406,7 +462,7 @@ def kinds(name, ids):
 
 
 def prompt(name):
-    first = 0 if auto_class(name) == "AutoModelForCausalLM" else 2  # no padding: transformers numbers positions around it
+    first = 0 if auto_class(name) in CAUSAL else 2  # no padding: transformers numbers positions around it
     bits = tiny.stream_bits(tiny.stream_key(seed(name), "tokens"), N_TOKENS_OF.get(name, N_TOKENS))
     ids = (bits % np.uint64(tiny.N_VOCAB - first) + np.uint64(first)).astype(np.int32)
     if kind(name) == KINDS["scores"] and FAMILIES[name][0] == "BertConfig":
@@ -424,6 +480,7 @@ def make(name):
         ahead = mtp.reference(folder, config(name), ids) if has_mtp(name) else None
         with open(os.path.join(folder, "config.json")) as f:
             cfg = json.load(f)
+    cfg["architectures"] = [PUBLISHED[name]] if name in PUBLISHED else cfg["architectures"]
     for key in ("transformers_version", "dtype", "initializer_range", "use_cache"):
         cfg.pop(key, None)
     lines = [f"seed {seed(name)}"] + [f"{key} {base:.9g} {scale:.9g} {' '.join(map(str, shape))}"

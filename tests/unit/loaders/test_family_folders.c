@@ -6,7 +6,7 @@
 #include "safetensors_text.h"
 #include "support/family_model.h"
 
-enum { FAMILIES_MAX = 128, FAMILY_FILE_MAX = 1 << 26 };
+enum { FAMILIES_MAX = 160, FAMILY_FILE_MAX = 1 << 26 };
 
 typedef struct folder {
     char name[FAMILY_NAME_MAX];
