@@ -123,15 +123,22 @@ mlxr_status new_file_write(const new_file *file, uint64_t at, const void *bytes,
     return MLXR_OK;
 }
 
-/* Gives a nameless file its hidden name. */
-static int name_it(new_file *f)
+/* Gives a nameless file this name, which nothing has. */
+static int link_as(const new_file *f, const char *path)
 {
     char self[64];
     snprintf(self, sizeof self, "/proc/self/fd/%d", f->fd);
+    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
+}
+
+/* Gives a nameless file its hidden name. */
+static int name_it(new_file *f)
+{
     if (!f->named) {
         unlink(f->hidden); /* of a process that had our number and was killed */
-        if (linkat(AT_FDCWD, self, AT_FDCWD, f->hidden, AT_SYMLINK_FOLLOW) != 0) {
-            return errno;
+        int number = link_as(f, f->hidden);
+        if (number) {
+            return number;
         }
         f->named = true;
     }
@@ -152,11 +159,29 @@ static int sync_folder(const char *path)
 
 static mlxr_status put_in_place(new_file *f, mlxr_error *error)
 {
-    if (rename(f->hidden, f->path) != 0) {
-        return failed(f, "cannot be put in its place", errno, error);
+    int number = name_it(f);
+    if (number == 0 && rename(f->hidden, f->path) != 0) {
+        number = errno;
+    }
+    if (number) {
+        return failed(f, "cannot be put in its place", number, error);
     }
     f->named = false;
     return MLXR_OK;
+}
+
+/* One of several, which may be absent meanwhile: a nameless file gets no other name than its own, so that whatever ends
+ * the process leaves no hidden one. */
+static mlxr_status put_alone(new_file *f, mlxr_error *error)
+{
+    if (f->named) {
+        return put_in_place(f, error);
+    }
+    if (unlink(f->path) != 0 && errno != ENOENT) {
+        return failed(f, "cannot be replaced", errno, error);
+    }
+    int number = link_as(f, f->path);
+    return number ? failed(f, "cannot be put in its place", number, error) : MLXR_OK;
 }
 
 static mlxr_status settle(const new_file *f, mlxr_error *error)
@@ -165,19 +190,12 @@ static mlxr_status settle(const new_file *f, mlxr_error *error)
     return number ? failed(f, "its folder cannot be brought to the disk", number, error) : MLXR_OK;
 }
 
-/* On the disk, under hidden names. */
-static mlxr_status name_all(new_file *files, size_t n, mlxr_error *error)
+static mlxr_status sync_all(new_file *files, size_t n, mlxr_error *error)
 {
     for (size_t i = 0; i < n; i++) {
         int number = file_sync(files[i].fd);
         if (number) {
             return failed(&files[i], "cannot be brought to the disk", number, error);
-        }
-    }
-    for (size_t i = 0; i < n; i++) {
-        int number = name_it(&files[i]);
-        if (number) {
-            return failed(&files[i], "cannot be named", number, error);
         }
     }
     return MLXR_OK;
@@ -197,13 +215,13 @@ static mlxr_status place(new_file *files, size_t n, mlxr_error *error)
     size_t n_placed = 1;
     mlxr_status status = n > 1 ? clear_way(files, error) : MLXR_OK;
     for (; status == MLXR_OK && n_placed < n; n_placed += status == MLXR_OK) {
-        status = put_in_place(&files[n_placed], error);
+        status = put_alone(&files[n_placed], error);
     }
     if (status == MLXR_OK && n > 1) {
         status = settle(files, error);
     }
     if (status == MLXR_OK) {
-        status = put_in_place(files, error);
+        status = n > 1 ? put_alone(files, error) : put_in_place(files, error);
     }
     while (status != MLXR_OK && n_placed > 1) {
         unlink(files[--n_placed].path);
@@ -213,7 +231,7 @@ static mlxr_status place(new_file *files, size_t n, mlxr_error *error)
 
 mlxr_status new_files_commit(new_file *files, size_t n, mlxr_error *error)
 {
-    mlxr_status status = name_all(files, n, error);
+    mlxr_status status = sync_all(files, n, error);
     if (status == MLXR_OK) {
         status = place(files, n, error);
     }

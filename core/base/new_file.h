@@ -4,7 +4,8 @@
  * thread, the rest on one.
  *
  * Until then it has no name at all where the system can do that (Linux on most file systems): whatever ends the
- * process leaves nothing behind. Elsewhere it has a hidden name beside the final one, and only being killed leaves it.
+ * process leaves nothing behind, but between two calls of the system where one file is replaced. Elsewhere it has a
+ * hidden name beside the final one, and only being killed leaves it.
  */
 #ifndef MLXR_BASE_NEW_FILE_H
 #define MLXR_BASE_NEW_FILE_H
@@ -26,8 +27,9 @@ mlxr_status new_file_write(const new_file *file, uint64_t at, const void *bytes,
 mlxr_status new_file_commit(new_file *file, mlxr_error *error);
 /* Several that are one: all on the disk, then each under its name, the first, by which the others are found, last. What
  * had the first's name goes before any other is replaced: whatever ends the process or the power, a first file that is
- * there has the others that belong to it. Where this fails none of them is there; or all are, where only their folder
- * cannot be brought to the disk. */
+ * there has the others that belong to it. What is killed while names are given leaves others without the first, which
+ * are no model, under the names that the next try replaces. Where this fails none of them is there; or all are, where
+ * only their folder cannot be brought to the disk. */
 mlxr_status new_files_commit(new_file *files, size_t n, mlxr_error *error);
 void new_file_discard(new_file *file);
 
