@@ -20,7 +20,7 @@ typedef struct mlxr_importance mlxr_importance;
 MLXR_API mlxr_status mlxr_importance_begin(mlxr_importance **out, mlxr_engine *engine, mlxr_model *model,
                                            mlxr_error *error);
 
-/* Matrices that met anything. */
+/* Tensors of a GGUF file, stacks of experts as one, that met anything. */
 MLXR_API uint32_t mlxr_importance_count(const mlxr_importance *imp);
 
 /* What there is so far as a GGUF file that mlxr_quantize and other tools read; it appears when it is whole. `dataset`

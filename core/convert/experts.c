@@ -12,7 +12,7 @@
 #include "convert/mix.h"
 #include "quant/codec.h"
 
-#define NAME_BYTES 96
+#define NAME_BYTES EXPERTS_NAME_BYTES
 
 typedef struct stacker {
     source *s;
@@ -178,6 +178,29 @@ static bool is_both(const char *name, unsigned *layer, bool *bias)
     *bias = text_ends_with(name, ".bias");
     snprintf(same, sizeof same, "blk.%u.ffn_gate_up_exps.%s", *layer, *bias ? "bias" : "weight");
     return strcmp(name, same) == 0;
+}
+
+bool experts_stack_name(const char *name, char out[EXPERTS_NAME_BYTES], uint32_t *expert)
+{
+    expert_name e;
+    if (!read_name(name, &e)) {
+        return false;
+    }
+    *expert = e.expert;
+    snprintf(out, EXPERTS_NAME_BYTES, "blk.%u.ffn_%s_exps.weight", e.layer, e.part);
+    return true;
+}
+
+bool experts_halves_names(const char *name, char gate[EXPERTS_NAME_BYTES], char up[EXPERTS_NAME_BYTES])
+{
+    unsigned layer;
+    bool bias;
+    if (!is_both(name, &layer, &bias) || bias) {
+        return false;
+    }
+    snprintf(gate, EXPERTS_NAME_BYTES, "blk.%u.ffn_gate_exps.weight", layer);
+    snprintf(up, EXPERTS_NAME_BYTES, "blk.%u.ffn_up_exps.weight", layer);
+    return true;
 }
 
 static mlxr_status split(stacker *b, const out_tensor *both, unsigned layer, bool bias)

@@ -12,4 +12,10 @@
  * nothing changes the source's tensors any more. */
 mlxr_status experts_stack(source *s, mlxr_error *error);
 
+#define EXPERTS_NAME_BYTES 96
+/* GGUF's name of the tensor that has this one as matrix *expert. False: it is no single expert's. */
+bool experts_stack_name(const char *name, char out[EXPERTS_NAME_BYTES], uint32_t *expert);
+/* GGUF's names of the two that have gate's and up's weights of a tensor with both. False: it is none. */
+bool experts_halves_names(const char *name, char gate[EXPERTS_NAME_BYTES], char up[EXPERTS_NAME_BYTES]);
+
 #endif

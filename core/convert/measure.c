@@ -3,8 +3,8 @@
  * Owner: the caller; the engine borrows the observer. Lifetime: mlxr_importance_begin to mlxr_importance_end.
  *
  * Written as GGUF (general.type "imatrix"): NAME.in_sum2, the sums [matrices][inputs], and NAME.counts, how many rows
- * each matrix met. Sums are kept in double. Inputs of a folder's matrices are written in GGUF's order (heads.h), which
- * is what other programs, and our own quantiser, encode.
+ * each matrix met. Sums are kept in double. A folder's matrices are written under the names and with inputs in the
+ * order that its GGUF file has (experts.h, heads.h): what other programs, and our own quantiser, encode.
  */
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "convert/experts.h"
 #include "convert/heads.h"
 #include "convert/write.h"
 #include "mlxr_importance.h"
@@ -165,41 +166,89 @@ static bool met(const measured *m)
     return n > 0;
 }
 
+/* Was any of the experts of one part of a layer met? */
+static bool met_experts(const mlxr_importance *imp, const char *stack)
+{
+    char other[EXPERTS_NAME_BYTES];
+    uint32_t expert;
+    bool any = false;
+    for (size_t i = 0; i < imp->n && !any; i++) {
+        const measured *m = &imp->tensors[i];
+        any = met(m) && experts_stack_name(m->t->name, other, &expert) && strcmp(other, stack) == 0;
+    }
+    return any;
+}
+
 uint32_t mlxr_importance_count(const mlxr_importance *imp)
 {
-    uint32_t n = 0;
+    uint32_t n = 0, expert;
     for (size_t i = 0; i < imp->n; i++) {
-        n += met(&imp->tensors[i]);
+        char name[EXPERTS_NAME_BYTES], second[EXPERTS_NAME_BYTES];
+        const measured *m = &imp->tensors[i];
+        if (experts_stack_name(m->t->name, name, &expert)) {
+            n += expert == 0 && met_experts(imp, name);
+        } else {
+            n += met(m) * (imp->folder && experts_halves_names(m->t->name, name, second) ? 2u : 1u);
+        }
     }
     return n;
 }
 
 /* ---- writing ---- */
 
-/* Which of a tensor's sums is written as number `at`. */
-static size_t sum_source(const head_order *order, size_t n_in, size_t at)
+/* What is written as one: a tensor, or each expert's. */
+typedef struct entry {
+    const char *name;
+    const measured *const *parts; /* [n_parts] of as many inputs, one behind the other */
+    size_t n_parts;
+    const head_order *order; /* of the inputs, or NULL */
+} entry;
+
+typedef struct writer {
+    const mlxr_importance *imp;
+    out_tensor *out; /* [n] */
+    size_t n;
+    region *memory;
+    mlxr_error *error;
+} writer;
+
+static size_t matrices_of(const measured *m)
 {
-    return order ? at - at % n_in + (size_t)head_order_source(order, at % n_in) : at;
+    return (size_t)(m->t->shape[2] * m->t->shape[3]);
 }
 
-/* "NAME.in_sum2" or "NAME.counts" with the given numbers, as float32. */
-static mlxr_status add_tensor(out_tensor *out, const measured *m, const head_order *order, const char *end, bool counts,
-                              region *memory, mlxr_error *error)
+/* A part's numbers, as float32: its counts, or its sums in the order of the inputs that is written. */
+static void put_numbers(const measured *m, const head_order *order, bool counts, float *to)
 {
-    size_t n_matrices = (size_t)(m->t->shape[2] * m->t->shape[3]), n_in = counts ? 1 : (size_t)m->t->shape[0];
-    size_t n = n_in * n_matrices, n_name = strlen(m->t->name) + strlen(end) + 1;
-    tensor *t = region_alloc(memory, sizeof *t);
-    float *values = region_alloc(memory, n * sizeof *values);
-    char *name = region_alloc(memory, n_name);
-    if (!t || !values || !name) {
-        return error_nomem(error, m->t->name, n * sizeof *values);
+    size_t n_in = (size_t)m->t->shape[0], n = matrices_of(m);
+    for (size_t i = 0; i < (counts ? n : n * n_in); i++) {
+        size_t from = order ? i - i % n_in + (size_t)head_order_source(order, i % n_in) : i;
+        to[i] = counts ? (float)m->counts[i] : (float)m->sums[from];
     }
-    snprintf(name, n_name, "%s%s", m->t->name, end);
+}
+
+/* "NAME.in_sum2" or "NAME.counts". */
+static mlxr_status add_tensor(writer *w, const entry *e, const char *end, bool counts)
+{
+    size_t n_in = counts ? 1 : (size_t)e->parts[0]->t->shape[0], n_matrices = 0, at = 0;
+    for (size_t i = 0; i < e->n_parts; i++) {
+        n_matrices += matrices_of(e->parts[i]);
+    }
+    size_t n = n_in * n_matrices, n_name = strlen(e->name) + strlen(end) + 1;
+    tensor *t = region_alloc(w->memory, sizeof *t);
+    float *values = region_alloc(w->memory, n * sizeof *values);
+    char *name = region_alloc(w->memory, n_name);
+    if (!t || !values || !name) {
+        return error_nomem(w->error, e->name, n * sizeof *values);
+    }
+    snprintf(name, n_name, "%s%s", e->name, end);
+    for (size_t i = 0; i < e->n_parts; at += n_in * matrices_of(e->parts[i]), i++) {
+        put_numbers(e->parts[i], e->order, counts, values + at);
+    }
     for (size_t i = 0; i < n; i++) {
-        values[i] = counts ? (float)m->counts[i] : (float)m->sums[sum_source(order, n_in, i)];
         if (!isfinite(values[i])) {
-            return error_set(error, MLXR_FORMAT, "what tensor '%s' met is no finite number: the model is damaged",
-                             m->t->name);
+            return error_set(w->error, MLXR_FORMAT, "what tensor '%s' met is no finite number: the model is damaged",
+                             e->name);
         }
     }
     *t = (tensor){.name = name,
@@ -209,8 +258,57 @@ static mlxr_status add_tensor(out_tensor *out, const measured *m, const head_ord
                   .data = values,
                   .row_bytes = n_in * sizeof *values,
                   .n_bytes = n * sizeof *values};
-    *out = (out_tensor){.in = t, .type = DTYPE_F32};
+    w->out[w->n++] = (out_tensor){.in = t, .type = DTYPE_F32};
     return MLXR_OK;
+}
+
+static mlxr_status add_entry(writer *w, const entry *e)
+{
+    bool any = false;
+    for (size_t i = 0; i < e->n_parts; i++) {
+        any = any || met(e->parts[i]);
+    }
+    mlxr_status status = any ? add_tensor(w, e, ".in_sum2", false) : MLXR_OK;
+    return any && status == MLXR_OK ? add_tensor(w, e, ".counts", true) : status;
+}
+
+/* The experts of one part of a layer, of which `name` is the stack's. */
+static mlxr_status add_experts(writer *w, const char *name)
+{
+    const measured **parts = region_array(w->memory, w->imp->n, sizeof *parts);
+    entry e = {.name = name, .parts = parts};
+    if (!parts) {
+        return error_nomem(w->error, name, w->imp->n * sizeof *parts);
+    }
+    for (size_t i = 0; i < w->imp->n; i++) {
+        char other[EXPERTS_NAME_BYTES];
+        uint32_t expert;
+        const measured *m = &w->imp->tensors[i];
+        if (experts_stack_name(m->t->name, other, &expert) && strcmp(other, name) == 0 && expert < w->imp->n) {
+            parts[expert] = m; /* the model has bound 0 to n - 1 */
+            e.n_parts++;
+        }
+    }
+    return add_entry(w, &e);
+}
+
+static mlxr_status add_measured(writer *w, const measured *m)
+{
+    head_order order;
+    char name[EXPERTS_NAME_BYTES], second[EXPERTS_NAME_BYTES];
+    uint32_t expert;
+    bool other = w->imp->folder && head_order_find(&order, w->imp->folder, m->t->name) && order.columns;
+    entry e = {.name = m->t->name, .parts = &m, .n_parts = 1, .order = other ? &order : NULL};
+    if (experts_stack_name(m->t->name, name, &expert)) {
+        return expert == 0 ? add_experts(w, name) : MLXR_OK;
+    }
+    if (w->imp->folder && experts_halves_names(m->t->name, name, second)) { /* both meet the same */
+        e.name = name;
+        mlxr_status status = add_entry(w, &e);
+        e.name = second;
+        return status == MLXR_OK ? add_entry(w, &e) : status;
+    }
+    return add_entry(w, &e);
 }
 
 static mlxr_status write_all(const mlxr_importance *imp, const char *path, const gguf_out *header, region *memory,
@@ -218,25 +316,16 @@ static mlxr_status write_all(const mlxr_importance *imp, const char *path, const
 {
     const write_options options = {.n_threads = 1};
     write_result written;
-    size_t n = 0;
-    mlxr_status status = MLXR_OK;
-    out_tensor *out = region_array(memory, 2 * imp->n + 1, sizeof *out);
-    if (!out) {
-        return error_nomem(error, "an importance matrix", 2 * imp->n * sizeof *out);
-    }
+    writer w = {.imp = imp, .memory = memory, .error = error};
+    w.out = region_array(memory, 4 * imp->n + 1, sizeof *w.out);
+    mlxr_status status = w.out ? MLXR_OK : error_nomem(error, "an importance matrix", 4 * imp->n * sizeof *w.out);
     for (size_t i = 0; i < imp->n && status == MLXR_OK; i++) {
-        const measured *m = &imp->tensors[i];
-        head_order order;
-        bool other = imp->folder && head_order_find(&order, imp->folder, m->t->name) && order.columns;
-        if (met(m)) {
-            status = add_tensor(&out[n++], m, other ? &order : NULL, ".in_sum2", false, memory, error);
-            status = status == MLXR_OK ? add_tensor(&out[n++], m, NULL, ".counts", true, memory, error) : status;
-        }
+        status = add_measured(&w, &imp->tensors[i]);
     }
-    if (status == MLXR_OK && n == 0) {
+    if (status == MLXR_OK && w.n == 0) {
         status = error_set(error, MLXR_ARG, "nothing was measured");
     }
-    return status == MLXR_OK ? write_model(path, header, out, n, &options, &written, error) : status;
+    return status == MLXR_OK ? write_model(path, header, w.out, w.n, &options, &written, error) : status;
 }
 
 mlxr_status mlxr_importance_write(const mlxr_importance *imp, const char *path, const char *dataset, uint32_t n_chunks,

@@ -236,33 +236,61 @@ static void importance_measured_on_the_folder_weighs_each_expert(void **state)
     static const char *const families[] = {"qwen3moe", "gpt-oss"};
     (void)state;
     for (size_t f = 0; f < 2; f++) {
-        char in[512], out[528], matrix[2][544], quantised[3][544];
+        char in[512], out[528], matrix[2][544], quantised[5][544];
         mlxr_error error;
-        mlxr_quantize_report reports[3];
-        model_file *files[3] = {0};
+        mlxr_quantize_report reports[5];
+        model_file *files[5] = {0};
         write_both(families[f], in, out);
-        for (uint32_t i = 0; i < 3; i++) { /* the folder's, the file's, none */
+        for (uint32_t i = 0; i < 5; i++) { /* the folder's matrix and the file's, of both; none */
             snprintf(quantised[i], sizeof quantised[i], "%s-%u.gguf", in, i);
             if (i < 2) {
                 snprintf(matrix[i], sizeof matrix[i], "%s-%u.imatrix", in, i);
                 measure(i == 0 ? in : out, matrix[i]);
             }
-            mlxr_quantize_options o = {.type = "Q4_1", .imatrix = i < 2 ? matrix[i] : NULL, .n_threads = 1};
-            assert_ok(mlxr_quantize(in, quantised[i], &o, &reports[i], &error), &error);
+            mlxr_quantize_options o = {.type = "Q4_1", .imatrix = i < 4 ? matrix[i % 2] : NULL, .n_threads = 1};
+            assert_ok(mlxr_quantize(i < 2 ? in : out, quantised[i], &o, &reports[i], &error), &error);
             assert_ok(model_file_open(&files[i], quantised[i], &error), &error);
+            assert_int_equal(reports[i].n_weighted, i < 4 ? reports[0].n_weighted : 0);
         }
-        assert_int_equal(reports[0].n_weighted, reports[1].n_weighted);
         uint32_t n_changed = 0;
         for (uint64_t k = 0; k < files[0]->n_tensors; k++) {
             const tensor *t = &files[0]->tensors[k];
-            assert_memory_equal(t->data, files[1]->tensors[k].data, t->n_bytes);
-            bool changed = memcmp(t->data, files[2]->tensors[k].data, t->n_bytes) != 0;
+            for (uint32_t i = 1; i < 4; i++) {
+                assert_memory_equal(t->data, model_file_tensor(files[i], t->name)->data, t->n_bytes);
+            }
+            bool changed = memcmp(t->data, model_file_tensor(files[4], t->name)->data, t->n_bytes) != 0;
             n_changed += changed && strstr(t->name, "_exps.weight");
         }
         assert_int_equal(n_changed, f == 0 ? 8 : 12); /* Qwen's rows of 48 are not whole blocks of 32 */
-        for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t i = 0; i < 5; i++) {
             model_file_close(&files[i]);
         }
+    }
+}
+
+/* Other programs look for these. */
+static void importance_of_a_folder_has_the_names_of_its_file(void **state)
+{
+    static const char *const families[] = {"qwen3moe", "gpt-oss", "granitemoe"};
+    (void)state;
+    for (size_t f = 0; f < 3; f++) {
+        char in[512], out[528], matrix[2][544];
+        mlxr_error error;
+        model_file *files[2] = {0};
+        write_both(families[f], in, out);
+        for (uint32_t i = 0; i < 2; i++) {
+            snprintf(matrix[i], sizeof matrix[i], "%s-%u.imatrix", in, i);
+            measure(i == 0 ? in : out, matrix[i]);
+            assert_ok(model_file_open(&files[i], matrix[i], &error), &error);
+        }
+        assert_int_equal(files[0]->n_tensors, files[1]->n_tensors);
+        for (uint64_t k = 0; k < files[0]->n_tensors; k++) {
+            const tensor *t = &files[0]->tensors[k], *other = model_file_tensor(files[1], t->name);
+            assert_non_null(other);
+            assert_memory_equal(t->shape, other->shape, sizeof t->shape);
+        }
+        model_file_close(&files[0]);
+        model_file_close(&files[1]);
     }
 }
 
@@ -308,6 +336,7 @@ int main(void)
         cmocka_unit_test(metadata_says_what_the_experts_are),
         cmocka_unit_test(a_file_with_a_tensor_an_expert_is_stacked_too),
         cmocka_unit_test(importance_measured_on_the_folder_weighs_each_expert),
+        cmocka_unit_test(importance_of_a_folder_has_the_names_of_its_file),
         cmocka_unit_test(experts_too_few_or_too_many_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -168,7 +168,7 @@ static void experts_count_the_rows_that_came_to_them(void **state)
     compare(&oracle, &fast, 1e-3);
     assert_ok(model_file_open(&file, out, &error), &error);
     const tensor *counts = model_file_tensor(file, "blk.0.ffn_down_exps.weight.counts");
-    const tensor *up = model_file_tensor(file, "blk.0.ffn_gate_up_exps.weight.counts");
+    const tensor *up = model_file_tensor(file, "blk.0.ffn_up_exps.weight.counts");
     assert_non_null(counts);
     assert_non_null(up);
     assert_memory_equal(counts->data, up->data, up->n_bytes);
