@@ -34,38 +34,49 @@ bool blob_path(const registry *r, const char *digest, char *path)
     return n > 0 && (size_t)n < REGISTRY_PATH_MAX;
 }
 
+/* The bytes of a blob, or −1: it is not there. */
+static mlxr_status look_up(registry *r, const char *clean, int64_t *n, mlxr_error *error)
+{
+    inside_lock(r);
+    mlxr_status status = db_number(r->db, n, -1, error, "SELECT n_bytes FROM blobs WHERE digest = ?", "t", clean);
+    inside_unlock(r);
+    return status;
+}
+
 bool registry_blob_exists(registry *r, const char *digest, uint64_t *n_bytes)
 {
     char clean[REGISTRY_DIGEST_MAX];
     int64_t n = -1;
-    if (!registry_digest_parse(digest, clean)) {
-        return false;
-    }
-    inside_lock(r);
-    mlxr_status status = db_number(r->db, &n, -1, NULL, "SELECT n_bytes FROM blobs WHERE digest = ?", "t", clean);
-    inside_unlock(r);
-    if (status == MLXR_OK && n >= 0 && n_bytes) {
+    bool there = registry_digest_parse(digest, clean) && look_up(r, clean, &n, NULL) == MLXR_OK && n >= 0;
+    if (there && n_bytes) {
         *n_bytes = (uint64_t)n;
     }
-    return status == MLXR_OK && n >= 0;
+    return there;
 }
 
-bool registry_blob_renew(registry *r, const char *digest, uint64_t *n_bytes)
+mlxr_status registry_blob_renew(registry *r, const char *digest, bool *there, uint64_t *n_bytes, mlxr_error *error)
 {
     char clean[REGISTRY_DIGEST_MAX];
-    if (!registry_blob_exists(r, digest, n_bytes) || !registry_digest_parse(digest, clean)) {
-        return false;
+    int64_t n = -1;
+    *there = false;
+    mlxr_status status = registry_digest_parse(digest, clean) ? look_up(r, clean, &n, error) : MLXR_OK;
+    if (status == MLXR_OK && n >= 0 && !r->options.read_only) {
+        status = inside_begin(r, error);
+        if (status != MLXR_OK) {
+            return status;
+        }
+        status = db_run(r->db, error, "UPDATE blobs SET created_us = max(?, created_us + 1) WHERE digest = ?", "it",
+                        inside_now_us(), clean);
+        if (status == MLXR_OK) { /* who made it may have been faster */
+            status = db_number(r->db, &n, -1, error, "SELECT n_bytes FROM blobs WHERE digest = ?", "t", clean);
+        }
+        status = inside_end(r, status, error);
     }
-    if (r->options.read_only || inside_begin(r, NULL) != MLXR_OK) {
-        return true;
+    *there = status == MLXR_OK && n >= 0;
+    if (*there && n_bytes) {
+        *n_bytes = (uint64_t)n;
     }
-    int64_t n = 0; /* who made it may have been faster */
-    mlxr_status status = db_run(r->db, NULL, "UPDATE blobs SET created_us = max(?, created_us + 1) WHERE digest = ?",
-                                "it", inside_now_us(), clean);
-    status = status == MLXR_OK
-                 ? db_number(r->db, &n, 0, NULL, "SELECT count(*) FROM blobs WHERE digest = ?", "t", clean)
-                 : status;
-    return inside_end(r, status, NULL) == MLXR_OK && n > 0;
+    return status;
 }
 
 static mlxr_status insert_at(registry *r, const char *digest, uint64_t n_bytes, int64_t now_us, mlxr_error *error)

@@ -595,11 +595,15 @@ mlxr_status download_blob(registry *r, transfer *t, const download_request *requ
         return registry_fail(error, MLXR_LIMIT, "the file has %llu bytes; %llu are allowed",
                              (unsigned long long)request->n_bytes, (unsigned long long)request->bytes_max);
     }
-    if (request->digest &&
-        (registry_blob_renew(r, request->digest, n_bytes) || blob_recover(r, request->digest, n_bytes))) {
+    bool there = false;
+    mlxr_status status = request->digest ? registry_blob_renew(r, request->digest, &there, n_bytes, error) : MLXR_OK;
+    if (status != MLXR_OK) {
+        return status;
+    }
+    if (there || (request->digest && blob_recover(r, request->digest, n_bytes))) {
         memcpy(digest, request->digest, strlen(request->digest) + 1);
         return MLXR_OK;
     }
-    mlxr_status status = attempt(r, t, request, digest, n_bytes, &again, error);
+    status = attempt(r, t, request, digest, n_bytes, &again, error);
     return again ? attempt(r, t, request, digest, n_bytes, &again, error) : status;
 }

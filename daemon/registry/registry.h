@@ -155,8 +155,9 @@ typedef struct registry_blob registry_blob;
 /* False also for what is no digest. */
 bool registry_blob_exists(registry *r, const char *digest, uint64_t *n_bytes);
 /* The same for somebody who will not bring what is there: it stays for a day from now on, also where who has brought it
- * takes it back. */
-bool registry_blob_renew(registry *r, const char *digest, uint64_t *n_bytes);
+ * takes it back. Where that cannot be written (a full disk) the call fails, and says so: *there is false then, and the
+ * blob may be there. A store that is only read takes nothing back. */
+mlxr_status registry_blob_renew(registry *r, const char *digest, bool *there, uint64_t *n_bytes, mlxr_error *error);
 /* Writes a blob piece by piece; it is there once commit has returned MLXR_OK. digest: what it must have, or NULL;
  * n_bytes_max: more is refused. */
 mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *digest, uint64_t n_bytes_max,

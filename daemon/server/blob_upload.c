@@ -38,7 +38,9 @@ static void work(void *user)
     if (!u->looked) {
         u->looked = true;
         u->status = u->plan.check ? u->plan.check(u->plan.user, &u->error) : MLXR_OK;
-        u->there = u->status == MLXR_OK && digest && registry_blob_renew(u->d->registry, digest, NULL);
+        if (u->status == MLXR_OK && digest) {
+            u->status = registry_blob_renew(u->d->registry, digest, &u->there, NULL, &u->error);
+        }
         if (u->status == MLXR_OK && !u->there) {
             u->status = registry_blob_begin(&u->blob, u->d->registry, digest, UINT64_MAX, &u->error);
         }

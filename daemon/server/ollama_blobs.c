@@ -43,12 +43,14 @@ typedef struct blob_search {
     http_exchange *x; /* NULL: gone */
     char digest[REGISTRY_DIGEST_MAX];
     bool there;
+    mlxr_status status;
+    mlxr_error error;
 } blob_search;
 
 static void look(void *user)
 {
     blob_search *s = user;
-    s->there = registry_blob_renew(s->d->registry, s->digest, NULL);
+    s->status = registry_blob_renew(s->d->registry, s->digest, &s->there, NULL, &s->error);
 }
 
 static void looked(void *user)
@@ -56,6 +58,8 @@ static void looked(void *user)
     blob_search *s = user;
     if (s->x && s->there) {
         http_respond(s->x, 200, NULL, "", 0);
+    } else if (s->x && s->status != MLXR_OK) {
+        error_respond(s->x, error_status_of(s->status), NULL, s->error.text, "digest");
     } else if (s->x) {
         error_respond(s->x, 404, "blob_not_found", "there is no such blob", "digest");
     }

@@ -362,7 +362,9 @@ static void a_blob_is_taken_back_by_who_made_it_unless_others_count_on_it(void *
         if (others == BEHIND) {
             put_blob(&w, "hello", 5, digest);
         } else if (others == TOLD) {
-            assert_true(registry_blob_renew(w.r, digest, NULL));
+            bool there = false;
+            assert_ok(registry_blob_renew(w.r, digest, &there, NULL, &w.error), &w.error);
+            assert_true(there);
         }
         assert_ok(registry_blob_forget(w.r, digest, made_us, &w.error), &w.error);
         assert_int_equal(registry_blob_exists(w.r, digest, NULL), others != NOBODY);
