@@ -1,8 +1,8 @@
 // What a frame of a growing answer costs: only what is new is rendered, and what is finished is not even looked at one by one.
 import { cleanup, configure, render, waitFor } from '@testing-library/react';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { Markdown } from '@/components/chat/Markdown';
-import { GROUP, renderBlock, splitBlocks } from '@/lib/markdown';
+import { CODE_LINES, Markdown } from '@/components/chat/Markdown';
+import { GROUP, PIECE, renderBlock, splitBlocks } from '@/lib/markdown';
 
 // A busy machine takes its time.
 configure({ asyncUtilTimeout: 15_000 });
@@ -96,5 +96,54 @@ describe('a growing answer', () => {
     rerender(<Markdown text={'```c\nint x;\nint y;\n```\n\nEnd.'} growing />);
     await waitFor(() => expect(code()?.querySelectorAll('.hljs-type')).toHaveLength(2));
     expect(code()?.textContent).toBe('int x;\nint y;');
+  });
+
+  const items = (n: number, mark: (at: number) => string = (at) => `${at + 1}.`) => Array.from({ length: n }, (_, at) => `${mark(at)} Item *${at}*\n`);
+  it.each([
+    ['numbers', undefined],
+    ['bullets', () => '-'],
+    ['numbers from 7 in brackets', (at: number) => `${at + 7})`],
+  ])('that is one long list of %s renders its newest items only, and is whole at its end', (_, mark) => {
+    const list = items(5 * PIECE, mark);
+    let text = '';
+    const { container, rerender } = render(<Markdown text={text} growing />);
+    let longest = 0;
+    const seen: Element[] = [];
+    for (const item of list) {
+      const { blocks } = counted(() => rerender(<Markdown text={(text += item)} growing />));
+      expect(blocks).toBeLessThanOrEqual(2);
+      longest = Math.max(longest, blocksOf(container).at(-1)?.querySelectorAll('li').length ?? 0);
+      blocksOf(container).slice(0, -1).forEach((block, at) => expect((seen[at] ??= block)).toBe(block)); // prettier-ignore
+    }
+    expect(longest).toBeLessThanOrEqual(PIECE + 2);
+    expect(container.querySelectorAll('li')).toHaveLength(list.length);
+    // Each goes on with the numbers of the one before, and stands close to it.
+    const starts = [...container.querySelectorAll<HTMLOListElement>('ol')].map((piece) => piece.start);
+    if (mark?.(0) !== '-') starts.forEach((start, at) => expect(start).toBe((mark ? 7 : 1) + at * PIECE));
+    expect(container.querySelectorAll('.joined')).toHaveLength(4);
+    rerender(<Markdown text={text} />);
+    expect(container.firstElementChild?.outerHTML).toBe(`<div class="prose"><div class="block"><div>${renderBlock(text) as string}</div></div></div>`);
+  });
+  it('leaves a list together whose numbers are not its own', () => {
+    const { container } = render(<Markdown text={items(4 * PIECE, () => '1.').join('')} growing />);
+    expect(container.querySelectorAll('ol')).toHaveLength(1);
+  });
+  it('does not take lists that stand beside each other for one', () => {
+    const { container } = render(<Markdown text={'- a\n- b\n\nText\n\n- c\n\n1. d\n\n2) e\n\n* f\n+ g\n'} />);
+    expect(container.querySelectorAll('li')).toHaveLength(7);
+    expect(container.querySelectorAll('.joined')).toHaveLength(0);
+  });
+  it('that is long code has elements of its own for the lines that are there, until it is finished', () => {
+    const lines = Array.from({ length: 3 * CODE_LINES }, (_, at) => `line ${at}\n`).join('');
+    const { container, rerender } = render(<Markdown text={`\`\`\`\n${lines}`} growing />);
+    const code = () => container.querySelector('pre code');
+    const parts = [...(code()?.children ?? [])];
+    expect(parts).toHaveLength(3);
+    rerender(<Markdown text={`\`\`\`\n${lines}the last`} growing />);
+    expect([...(code()?.children ?? [])].slice(0, 2)).toEqual(parts.slice(0, 2));
+    expect(code()?.textContent).toBe(`${lines}the last`);
+    rerender(<Markdown text={`\`\`\`\n${lines}the last\n\`\`\``} />);
+    expect(code()?.children).toHaveLength(0);
+    expect(code()?.textContent).toBe(`${lines}the last`);
   });
 });

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { UiGenerationEvent } from '@/api/schema';
+import { useConnection } from '@/stores/connection';
 import { useStreams } from '@/stores/streams';
 
 /** The events of an answer behind `after`, as the daemon sends them. */
@@ -53,5 +54,55 @@ describe('an answer whose daemon was killed', () => {
     useStreams.getState().forget([8]);
     await ended;
     expect(connections).toBe(1);
+  });
+});
+
+describe('events that the daemon does not send for the moment', () => {
+  afterEach(() => {
+    vi.unstubAllGlobals();
+    vi.useRealTimers();
+    useConnection.getState().seen();
+  });
+
+  const ending: UiGenerationEvent[] = [{ n: 1, type: 'start', content: '' }, { n: 2, type: 'text', text: 'there' }, { n: 3, type: 'end', state: 'complete', stats: null }];
+  /** Answers with these statuses, and then as if nothing had been. */
+  const after = (...statuses: number[]) => {
+    const asked: number[] = [];
+    vi.stubGlobal('fetch', () => {
+      asked.push(performance.now());
+      const status = statuses.shift();
+      return Promise.resolve(status === undefined ? stream(ending, 0, false) : new Response('{"error":{"message":"not now"}}', { status }));
+    });
+    return asked;
+  };
+
+  it.each([408, 429])('are asked for again, ever later, behind %i', async (status) => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'performance'] });
+    const asked = after(status, status, status);
+    let ended = false;
+    useStreams.getState().follow(1, status, 1, () => (ended = true));
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(ended).toBe(true);
+    expect(useStreams.getState().live[status]).toMatchObject({ content: 'there', state: 'complete' });
+    const pauses = asked.slice(1).map((time, at) => Math.round(time - (asked[at] ?? 0)));
+    expect(pauses).toEqual([250, 500, 1000]);
+    expect(useConnection.getState().needsKey).toBe(false);
+  });
+  it('ask for the key behind 401, and come once it is right', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'performance'] });
+    after(401);
+    let ended = false;
+    useStreams.getState().follow(1, 401, 1, () => (ended = true));
+    await vi.advanceTimersByTimeAsync(100);
+    expect(useConnection.getState().needsKey).toBe(true);
+    expect(ended).toBe(false);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(useStreams.getState().live[401]).toMatchObject({ content: 'there', state: 'complete' });
+    expect(ended).toBe(true);
+  });
+  it.each([403, 404, 410])('are gone behind %i', async (status) => {
+    const asked = after(status);
+    await new Promise<void>((ended) => useStreams.getState().follow(1, status, 1, ended));
+    expect(asked).toHaveLength(1);
   });
 });

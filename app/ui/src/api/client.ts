@@ -32,6 +32,10 @@ export class ApiError extends Error {
   }
 }
 
+/** It was read, and is not to be: asked again it is refused again. Where a key is missing or there is too much to do it may not be. */
+export const isRefusal = (error: unknown): error is ApiError =>
+  error instanceof ApiError && error.status >= 400 && error.status < 500 && ![401, 408, 429].includes(error.status);
+
 let apiKey = '';
 
 export function setApiKey(key: string): void {

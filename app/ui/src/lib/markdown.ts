@@ -7,6 +7,8 @@ import { Marked, type TokenizerAndRendererExtension, type Tokens } from 'marked'
 
 /** Blocks of a full group. */
 export const GROUP = 32;
+/** Items of a piece of a list that grows. */
+export const PIECE = 16;
 export type Groups = readonly (readonly string[])[];
 
 export interface Blocks {
@@ -19,11 +21,13 @@ export interface Blocks {
   finished: Groups;
   /** What follows them: the last block, which may still grow. */
   tail: string;
+  /** A list that grew is in pieces, each a block of its own. */
+  inPieces: boolean;
   /** Something may be a formula: then KaTeX is worth loading. */
   math: boolean;
 }
 
-export const NO_BLOCKS: Blocks = { text: '', finished: [], tail: '', math: false };
+export const NO_BLOCKS: Blocks = { text: '', finished: [], tail: '', inPieces: false, math: false };
 
 export type MathRenderer = (tex: string, display: boolean) => string;
 let renderMath: MathRenderer | undefined;
@@ -91,23 +95,56 @@ function withMore(groups: Groups, fresh: readonly string[]): Groups {
   return made;
 }
 
+const MARKER = /^ {0,3}(?:([-+*])|(\d{1,9})([.)]))(?=[ \t\n]|$)/;
+const markerOf = (item: string) => {
+  const [, bullet, number, behind] = MARKER.exec(item) ?? [];
+  return { kind: bullet ?? behind, number: Number(number) };
+};
+
+/** Whether two blocks, one behind the other, are pieces of one list: else blocks of the same marker would be one. */
+export function continuesList(before: string | undefined, block: string): boolean {
+  const { kind } = markerOf(block);
+  return before !== undefined && kind !== undefined && kind === markerOf(before).kind;
+}
+
+/** What of a list can be shown apart because more items follow. Its last two stay: what begins as an item may become a line of the one before. */
+function piecesOf({ items, start }: Tokens.List): string[] {
+  const pieces: string[] = [];
+  for (let at = 0; at + PIECE <= items.length - 2; at += PIECE) {
+    // A list counts for itself, whatever its items say: a piece begins with the number of its first one.
+    const next = markerOf(items[at + PIECE]?.raw ?? '').number;
+    if (start !== '' && next !== start + at + PIECE) break;
+    pieces.push(
+      items
+        .slice(at, at + PIECE)
+        .map(({ raw }) => raw)
+        .join(''),
+    );
+  }
+  return pieces;
+}
+
 /**
  * The blocks of a text that has grown since `before`: only what is behind its finished blocks is read again. A text that
- * is another one starts anew.
+ * is another one starts anew. While it is `growing` long lists come in pieces; whether their items are apart is then each piece's own.
  */
-export function splitBlocks(text: string, before: Blocks = NO_BLOCKS): Blocks {
-  if (!text.startsWith(before.text)) return splitBlocks(text);
+export function splitBlocks(text: string, before: Blocks = NO_BLOCKS, growing = false): Blocks {
+  if (!text.startsWith(before.text) || (before.inPieces && !growing)) return splitBlocks(text, NO_BLOCKS, growing);
   const rest = text.slice(before.text.length - before.tail.length);
   const math = before.math || mayHoldMath(rest);
   const tokens = marked.lexer(rest);
   // The last block may grow, across blank lines, too ("- a\n\n- b").
   let last = tokens.length - 1;
   while (last > 0 && tokens[last]?.type === 'space') last--;
-  const fresh = tokens.slice(0, Math.max(last, 0)).map((token) => owned(token.raw));
+  const tail = tokens[last];
+  const pieces = growing && tail?.type === 'list' ? piecesOf(tail as Tokens.List) : [];
+  const whole = tokens.slice(0, Math.max(last, 0)).map(({ raw }) => raw);
+  const fresh = [...whole, ...pieces].map(owned);
   const n = fresh.reduce((sum, raw) => sum + raw.length, 0);
+  const { finished, inPieces } = before;
   // marked normalises line ends and tabs; where its pieces are not the text's, everything stays one block.
-  if (!rest.startsWith(fresh.join(''))) return { text, finished: before.finished, tail: rest, math };
-  return { text, finished: withMore(before.finished, fresh), tail: rest.slice(n), math };
+  if (!rest.startsWith(fresh.join(''))) return { text, finished, tail: rest, inPieces, math };
+  return { text, finished: withMore(finished, fresh), tail: rest.slice(n), inPieces: inPieces || pieces.length > 0, math };
 }
 
 export interface CodeFence {

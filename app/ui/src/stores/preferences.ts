@@ -1,7 +1,7 @@
 // What somebody has set: kept by the daemon, so that it is the same in every browser. A copy lies in this one's storage for
 // the first paint, and so does what the daemon does not have yet; there is nothing secret in it.
 import { create } from 'zustand';
-import { api, ApiError } from '@/api/client';
+import { api, ApiError, isRefusal } from '@/api/client';
 import type { UiSettings, UiSettingValues } from '@/api/schema';
 import { languageOf, LANGUAGES, useTexts, type Language } from '@/i18n';
 import { showError } from './toasts';
@@ -59,9 +59,8 @@ function show(settings: Settings): void {
 const PAUSE_MS = 250;
 const RETRY_MS = 2000;
 
-/** It was read, and is not wanted. Where another window was faster, a key is missing or there is too much to do, it was not read. */
-const isRefusal = (error: unknown): error is ApiError =>
-  error instanceof ApiError && error.status >= 400 && error.status < 500 && ![401, 408, 409, 429].includes(error.status);
+/** Not wanted; where another window was faster the next attempt is another one. */
+const isUnwanted = (error: unknown): error is ApiError => isRefusal(error) && error.status !== 409;
 const isAway = (error: unknown) => error instanceof ApiError && error.status === 0;
 
 export const usePreferences = create<Preferences>((set) => {
@@ -112,7 +111,7 @@ export const usePreferences = create<Preferences>((set) => {
         await patch(values);
       }
     } catch (error) {
-      if (!isRefusal(error)) throw error;
+      if (!isUnwanted(error)) throw error;
       const each = Object.entries(values);
       if (error.status === 400 && each.length > 1) {
         for (const [name, value] of each) await offer({ [name]: value });

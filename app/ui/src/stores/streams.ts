@@ -1,8 +1,10 @@
 // Answers under way, by message. They are the daemon's: a page follows their events, as often as the connection breaks,
-// and shows what has come once a frame.
+// and shows what has come some times a second.
 import { create } from 'zustand';
-import { ApiError, apiEvents } from '@/api/client';
+import { ApiError, apiEvents, isRefusal } from '@/api/client';
 import type { UiGenerationEvent, UiMessage, UiStats, UiToolCall } from '@/api/schema';
+import { Pace } from '@/lib/pace';
+import { useConnection } from './connection';
 
 export interface Live {
   generation: number;
@@ -63,21 +65,17 @@ export const useStreams = create<Streams>((set, get) => {
   /** By message: of what is followed, what ends that. */
   const followed = new Map<number, { generation: number; gone: AbortController }>();
   const fresh = new Map<number, Live>();
-  let asked = false;
 
   const flush = () => {
-    asked = false;
     if (!fresh.size) return;
     set({ live: { ...get().live, ...Object.fromEntries(fresh) } });
     fresh.clear();
   };
+  const pace = new Pace(flush);
   const show = (message: number, live: Live, now: boolean) => {
     fresh.set(message, live);
-    if (now || document.hidden) flush();
-    else if (!asked) {
-      asked = true;
-      requestAnimationFrame(flush);
-    }
+    if (now) flush();
+    else pace.ask();
   };
 
   const run = async (chat: number, message: number, generation: number, { signal }: AbortController) => {
@@ -111,7 +109,8 @@ export const useStreams = create<Streams>((set, get) => {
         }
       } catch (error) {
         // Gone: the daemon was started anew; what it had written stands in the chat.
-        if (error instanceof ApiError && error.status >= 400 && error.status < 500) return;
+        if (isRefusal(error)) return;
+        if (error instanceof ApiError && error.status === 401) useConnection.getState().seen(error);
       }
       if (gone()) return;
       if (live.state === 'running') await wait(pause);

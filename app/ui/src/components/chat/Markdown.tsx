@@ -1,13 +1,28 @@
 import { memo, useEffect, useRef, useState } from 'react';
 import { CopyButton } from '@/components/ui/CopyButton';
 import { highlight } from '@/lib/highlight';
-import { clean, codeFenceOf, GROUP, NO_BLOCKS, renderBlock, splitBlocks, type Blocks } from '@/lib/markdown';
+import { clean, codeFenceOf, continuesList, GROUP, NO_BLOCKS, renderBlock, splitBlocks, type Blocks } from '@/lib/markdown';
 import { useMath } from '@/lib/math';
 
 function Markup({ html, as: Tag, className }: { html: TrustedHTML | string; as: 'div' | 'code'; className?: string }) {
   // The one place where markup gets into the page: it comes from clean().
   // eslint-disable-next-line no-restricted-syntax
   return <Tag className={className} dangerouslySetInnerHTML={{ __html: html as string }} />;
+}
+
+/** Lines of code that are laid out together while more of them come. */
+export const CODE_LINES = 64;
+
+/** Code as it comes, in parts of which only the last changes. */
+function GrowingCode({ code }: { code: string }) {
+  const lines = code.split(/(?<=\n)/);
+  if (lines.length <= CODE_LINES) return code;
+  const parts = Array.from({ length: Math.ceil(lines.length / CODE_LINES) }, (_, at) => lines.slice(at * CODE_LINES, (at + 1) * CODE_LINES));
+  return parts.map((part, at) => (
+    <span key={at} className="block">
+      {part.join('')}
+    </span>
+  ));
 }
 
 function CodeBlock({ code, language, finished }: { code: string; language: string; finished: boolean }) {
@@ -30,29 +45,35 @@ function CodeBlock({ code, language, finished }: { code: string; language: strin
         {language}
         <CopyButton text={code} />
       </div>
-      <pre tabIndex={0}>{coloured?.code === code ? <Markup as="code" html={coloured.html} /> : <code>{code}</code>}</pre>
+      <pre tabIndex={0}>
+        {coloured?.code === code ? <Markup as="code" html={coloured.html} /> : <code>{finished ? code : <GrowingCode code={code} />}</code>}
+      </pre>
     </div>
   );
 }
 
 interface BlockProps {
   source: string;
+  /** It goes on with the list of the block before. */
+  joined: boolean;
   finished: boolean;
   /** Formulas can be shown by now: not read here, but reason enough to render again. */
   math: boolean;
 }
 
 /** Rendered once: a finished block never changes. */
-const Block = memo(function Block({ source, finished }: BlockProps) {
+const Block = memo(function Block({ source, joined, finished }: BlockProps) {
   const fence = codeFenceOf(source);
   return (
-    <div className="block">
+    <div className={joined ? 'block joined' : 'block'}>
       {fence ? <CodeBlock {...fence} finished={finished} /> : <Markup as="div" html={renderBlock(source)} />}
     </div>
   );
 });
 
 interface GroupProps {
+  /** The block before the first one. */
+  before: string | undefined;
   finished: readonly string[];
   /** The block behind them, which may grow; ''. */
   tail: string;
@@ -61,9 +82,12 @@ interface GroupProps {
 }
 
 /** A full one is passed over whole. The last holds the block that grows, too, which so stays the same element when it is finished. */
-const Group = memo(function Group({ finished, tail, growing, math }: GroupProps) {
+const Group = memo(function Group({ before, finished, tail, growing, math }: GroupProps) {
   const sources = tail ? [...finished, tail] : finished;
-  return sources.map((source, at) => <Block key={at} source={source} finished={at < finished.length || !growing} math={math} />);
+  return sources.map((source, at) => {
+    const joined = continuesList(at ? sources[at - 1] : before, source);
+    return <Block key={at} source={source} joined={joined} finished={at < finished.length || !growing} math={math} />;
+  });
 });
 
 const EMPTY: readonly string[] = [];
@@ -73,7 +97,7 @@ export function Markdown({ text, growing = false }: { text: string; growing?: bo
   const before = useRef<Blocks>(NO_BLOCKS);
   // Rendering twice gives the same: the blocks kept are of a prefix of this text, or are thrown away.
   // eslint-disable-next-line react-hooks/refs
-  const blocks = splitBlocks(text, before.current);
+  const blocks = splitBlocks(text, before.current, growing);
   const math = useMath(blocks.math);
   useEffect(() => {
     before.current = blocks;
@@ -85,7 +109,9 @@ export function Markdown({ text, growing = false }: { text: string; growing?: bo
     <div className="prose">
       {groups.map((group, at) => {
         const last = at === groups.length - 1;
-        return <Group key={at} finished={group} tail={last ? tail : ''} growing={last && growing} math={math} />;
+        return (
+          <Group key={at} before={groups[at - 1]?.at(-1)} finished={group} tail={last ? tail : ''} growing={last && growing} math={math} />
+        );
       })}
     </div>
   );
