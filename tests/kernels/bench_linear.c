@@ -117,7 +117,11 @@ static void bench_one(check *c, const linear_kernels *kernels, team *t, const sh
             continue;
         }
         job j = {.kernels = kernels, .pack = true};
-        j.weight = (linear_weight){pool, dtype_row_bytes(type, s->n_in), type, s->n_in, s->n_out};
+        j.weight = (linear_weight){.data = pool,
+                                   .row_bytes = dtype_row_bytes(type, s->n_in),
+                                   .type = type,
+                                   .n_in = s->n_in,
+                                   .n_out = s->n_out};
         j.scratch_bytes = linear_scratch_bytes(s->n_in);
         linear_format format = linear_format_for(kernels, type, m);
         float *x = malloc((size_t)m * s->n_in * sizeof(float));

@@ -58,7 +58,8 @@ static problem problem_make(check *c, const linear_kernels *kernels, dtype type,
     p.row_bytes = dtype_row_bytes(type, n_in);
     p.weights = check_alloc(p.row_bytes * n_out, check_below(c, 2));
     weights_fill(c, type, kind, p.weights.bytes, (size_t)n_in * n_out);
-    p.weight = (linear_weight){p.weights.bytes, p.row_bytes, type, n_in, n_out};
+    p.weight = (linear_weight){
+        .data = p.weights.bytes, .row_bytes = p.row_bytes, .type = type, .n_in = n_in, .n_out = n_out};
     p.x = get((size_t)n_tokens * n_in * sizeof(float));
     bool spiky = check_below(c, 4) == 0, holes = check_below(c, 4) == 0;
     for (size_t i = 0; i < (size_t)n_tokens * n_in; i++) {

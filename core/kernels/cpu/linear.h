@@ -49,11 +49,18 @@ typedef struct linear_input {
     void *data;    /* linear_input_bytes(), LINEAR_ALIGN-aligned unless wrapped */
 } linear_input;
 
+/* What the calling thread will probably read after some rows: fetched meanwhile. */
+typedef struct linear_soon {
+    const void *rows; /* NULL: what follows them */
+    size_t n_bytes;
+} linear_soon;
+
 typedef struct linear_weight {
     const void *data; /* [n_out] rows of n_in elements, at any address */
     size_t row_bytes;
     dtype type;
     uint32_t n_in, n_out;
+    linear_soon soon;
 } linear_weight;
 
 typedef struct linear_output {

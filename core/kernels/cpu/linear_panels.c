@@ -56,10 +56,10 @@ static panel_ahead ahead_part(const uint8_t *bytes, size_t n_bytes, uint32_t i, 
 
 /* Panels of a group × all tokens: a tile of tokens stays in L1 while the panels pass. */
 static void run_group(const panel_path *k, uint32_t panel_rows, const linear_weight *weight, const linear_input *input,
-                      const linear_output *output, uint32_t first, uint32_t last, const uint8_t *panels)
+                      const linear_output *output, uint32_t first, uint32_t last, const uint8_t *panels,
+                      const linear_soon *next)
 {
-    size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes, group_bytes = (last - first) * weight->row_bytes;
-    const uint8_t *next = (const uint8_t *)weight->data + last * weight->row_bytes;
+    size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes;
     uint32_t n_tiles = (input->n_tokens + LINEAR_TILE - 1) / LINEAR_TILE, tile_rows = panel_rows * k->n_panels;
     for (uint32_t i = 0; i < n_tiles; i++) {
         uint32_t token = i * LINEAR_TILE;
@@ -67,7 +67,7 @@ static void run_group(const panel_path *k, uint32_t panel_rows, const linear_wei
         int n_tokens = (int)q16_tile_tokens(input->n_tokens, token);
         panel_ahead ahead = {0};
         if (n_tiles <= FEW_TILES) { /* the group is what a tile takes */
-            ahead = ahead_part(next, group_bytes, i, n_tiles, weight->n_in / Q16_BLOCK);
+            ahead = ahead_part(next->rows, next->n_bytes, i, n_tiles, weight->n_in / Q16_BLOCK);
         }
         for (uint32_t row = first; row < last; row += tile_rows) {
             panel_output out = output_at(output, token, row, last - row < tile_rows ? last - row : tile_rows);
@@ -98,7 +98,12 @@ void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, 
             k->unpack(panel_rows(kernel, weight, row, end, copy), weight->row_bytes, weight->n_in,
                       panels + (row - first) / kernel->rows * panel_bytes);
         }
-        run_group(k, kernel->rows, weight, input, output, first, last, panels);
+        linear_soon next = weight->soon;
+        if (last < end || !next.rows) {
+            next = (linear_soon){(const uint8_t *)weight->data + last * weight->row_bytes,
+                                 (last - first) * weight->row_bytes};
+        }
+        run_group(k, kernel->rows, weight, input, output, first, last, panels, &next);
         first = last;
     }
 }

@@ -11,6 +11,7 @@
 
 #define STRIP_FLOATS 32768u /* outputs of gate and up computed before they are joined: what stays in L2 */
 #define STRIPS_A_THREAD 6u  /* pieces of a product's rows a thread takes, in prompts */
+#define KERNEL_ROWS (2 * LINEAR_ROW_GRAIN) /* weight rows that kernels take at a time */
 
 void program_rope_angles(const exec *e, const team_member *member)
 {
@@ -244,25 +245,49 @@ static void pack_private(const exec *e, const node *n, const team_member *member
     }
 }
 
-static void product_rows(const exec *e, const node *n, const product *p, const node_inputs *in, uint32_t begin,
-                         uint32_t end, void *scratch)
+static uint32_t in_grains(uint32_t n_out)
 {
+    return (n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+}
+
+/* Rows of weights that a member will multiply soon: as many as kernels take at a time, from an output column of the
+ * node's products laid end to end. */
+static linear_soon rows_at(const node *n, uint32_t column)
+{
+    for (uint32_t i = 0; i < n->n_products; i++) {
+        const linear_weight *w = &n->products[i].weight;
+        if (column < w->n_out) {
+            uint32_t left = w->n_out - column, n_rows = left < KERNEL_ROWS ? left : KERNEL_ROWS;
+            return (linear_soon){(const uint8_t *)w->data + column * w->row_bytes, n_rows * w->row_bytes};
+        }
+        column -= in_grains(w->n_out);
+    }
+    return (linear_soon){0};
+}
+
+static void product_rows(const exec *e, const node *n, const product *p, const node_inputs *in, uint32_t begin,
+                         uint32_t end, linear_soon soon, void *scratch)
+{
+    linear_weight weight = p->weight;
+    weight.soon = soon;
     linear_output out = {
         .dst = e->slots[p->dst].data, .stride = e->slots[p->dst].stride, .bias = p->bias, .add = p->add};
     const linear_kernels *k = n->kernels;
     linear_format f = linear_format_for(k, p->weight.type, in->of[0].n_tokens);
-    linear_rows(k, &p->weight, &in->of[f], &out, begin, end, scratch);
+    linear_rows(k, &weight, &in->of[f], &out, begin, end, scratch);
 }
 
 /* Gate and up in strips that are still in cache when they are joined. */
-static void gated_rows(const exec *e, const node *n, const node_inputs *in, uint32_t begin, uint32_t end, void *scratch)
+static void gated_rows(const exec *e, const node *n, const node_inputs *in, uint32_t begin, uint32_t end,
+                       linear_soon soon, void *scratch)
 {
     uint32_t rows = exec_rows(e, n), strip = STRIP_FLOATS / rows / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
     strip = strip ? strip : LINEAR_ROW_GRAIN;
     for (uint32_t i = begin; i < end; i += strip) {
         uint32_t last = end - i < strip ? end : i + strip;
-        product_rows(e, n, &n->products[0], in, i, last, scratch);
-        product_rows(e, n, &n->products[1], in, i, last, scratch);
+        uint32_t n_out = n->products[0].weight.n_out; /* up's columns lie behind gate's */
+        product_rows(e, n, &n->products[0], in, i, last, rows_at(n, in_grains(n_out) + i), scratch);
+        product_rows(e, n, &n->products[1], in, i, last, last < end ? rows_at(n, last) : soon, scratch);
         for (uint32_t row = 0; row < rows; row++) {
             e->prog->ops.gated(n->act, exec_row(e, n->products[0].dst, row) + i,
                                exec_row(e, n->products[1].dst, row) + i, last - i);
@@ -270,23 +295,24 @@ static void gated_rows(const exec *e, const node *n, const node_inputs *in, uint
     }
 }
 
-/* Output columns [begin, end) of all products laid end to end, each rounded up to whole grains. */
+/* Output columns [begin, end) of all products laid end to end, each rounded up to whole grains; behind them the member
+ * will probably read `soon`. */
 static void products_range(const exec *e, const node *n, const node_inputs *in, uint32_t begin, uint32_t end,
-                           void *scratch)
+                           linear_soon soon, void *scratch)
 {
     if (n->gated) {
         uint32_t n_out = n->products[0].weight.n_out;
-        gated_rows(e, n, in, begin, end < n_out ? end : n_out, scratch);
+        gated_rows(e, n, in, begin, end < n_out ? end : n_out, soon, scratch);
         return;
     }
     uint32_t origin = 0;
     for (uint32_t i = 0; i < n->n_products; i++) {
         const product *p = &n->products[i];
-        uint32_t n_out = p->weight.n_out, padded = (n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+        uint32_t n_out = p->weight.n_out, padded = in_grains(n_out);
         uint32_t first = begin > origin ? begin - origin : 0, last = end > origin ? end - origin : 0;
         last = last < n_out ? last : n_out;
         if (first < last) {
-            product_rows(e, n, p, in, first, last, scratch);
+            product_rows(e, n, p, in, first, last, end > origin + padded ? rows_at(n, origin + padded) : soon, scratch);
         }
         origin += padded;
     }
@@ -296,7 +322,7 @@ static uint32_t product_total(const node *n)
 {
     uint32_t total = 0;
     for (uint32_t i = 0; i < (n->gated ? 1 : n->n_products); i++) {
-        total += (n->products[i].weight.n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+        total += in_grains(n->products[i].weight.n_out);
     }
     return total;
 }
@@ -313,6 +339,32 @@ static void show_inputs(const exec *e, const node *n, const team_member *member)
     }
 }
 
+/* Output columns a member takes at a time. */
+static uint32_t piece_of(const node *n, uint32_t n_threads)
+{
+    uint32_t piece = product_total(n) / KERNEL_ROWS / (n_threads * STRIPS_A_THREAD);
+    return (piece ? piece : 1) * KERNEL_ROWS;
+}
+
+/* What the member will multiply behind a piece: members take turns where none loses its core, from node to node, too.
+ */
+static linear_soon soon_after(const exec *e, uint32_t index, uint32_t begin, const team_member *member)
+{
+    const program *prog = e->prog;
+    const node *n = &prog->nodes[index];
+    uint32_t next = begin + member->n_threads * piece_of(n, member->n_threads);
+    if (next < product_total(n)) {
+        return rows_at(n, next);
+    }
+    while (++index < prog->n_nodes) {
+        n = &prog->nodes[index];
+        if (n->kind == NODE_LINEAR) {
+            return rows_at(n, member->index * piece_of(n, member->n_threads));
+        }
+    }
+    return (linear_soon){0};
+}
+
 static void run_linear(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
@@ -327,14 +379,16 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
     void *scratch = exec_private(e, member);
     if (rows <= LINEAR_TILE || member->n_threads == 1) {
         team_share(member, total, LINEAR_ROW_GRAIN, &begin, &end);
-        products_range(e, n, &in, begin, end, scratch);
+        products_range(e, n, &in, begin, end, (linear_soon){0}, scratch);
         return;
     }
-    /* Pieces taken in turn: a member that lost its core for a while takes fewer. */
-    uint32_t pairs = total / (2 * LINEAR_ROW_GRAIN), piece = pairs / (member->n_threads * STRIPS_A_THREAD);
-    piece = (piece ? piece : 1) * 2 * LINEAR_ROW_GRAIN; /* kernels take two grains at a time */
-    for (begin = exec_next(e, index, 0) * piece; begin < total; begin = exec_next(e, index, 0) * piece) {
-        products_range(e, n, &in, begin, total - begin < piece ? total : begin + piece, scratch);
+    /* Pieces taken in turn: a member that lost its core for a while takes fewer. Each one's first is known beforehand.
+     */
+    uint32_t piece = piece_of(n, member->n_threads), taken = member->index;
+    for (; taken * piece < total; taken = member->n_threads + exec_next(e, index, 0)) {
+        begin = taken * piece;
+        end = total - begin < piece ? total : begin + piece;
+        products_range(e, n, &in, begin, end, soon_after(e, index, begin, member), scratch);
     }
 }
 
