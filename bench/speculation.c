@@ -13,28 +13,37 @@
 
 #include "bench.h"
 
+#define TURN ((size_t)8) /* tokens */
+
 typedef struct settings {
     float temperature;
     double n_prompt, n_generate, n_runs, n_streams, n_max;
 } settings;
 
-typedef struct outcome {
-    double ms;
-    int32_t *ids; /* [n_streams][n_generate] */
-    mlxr_draft_stats draft;
-} outcome;
-
 typedef enum drafting { DRAFT_NONE, DRAFT_NGRAM, DRAFT_MODEL, DRAFT_MTP, DRAFT_IDLE } drafting;
 
-/* Decodes n_generate tokens of each of n_streams sequences, batched; the prompts are not timed. */
-static void generate(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, drafting kind, const int32_t *ids,
-                     size_t n_prompt, const settings *set, outcome *out)
+/* n_streams sequences that decode together. */
+typedef struct group {
+    mlxr_engine *engine;
+    const settings *set;
+    mlxr_sequence **sequences; /* [n_streams] */
+    mlxr_slice *slices;        /* [n_streams] */
+    size_t *n_done;            /* [n_streams] tokens generated */
+    int32_t *ids;              /* [n_streams][n_generate] */
+    double ms;                 /* decoding; prompts are not timed */
+} group;
+
+static void group_open(group *g, mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, drafting kind,
+                       const int32_t *ids, size_t n_prompt, const settings *set)
 {
-    size_t n = (size_t)set->n_streams, n_generate = (size_t)set->n_generate, *n_done = calloc(n, sizeof *n_done);
-    mlxr_sequence **sequences = calloc(n, sizeof *sequences);
-    mlxr_slice *slices = calloc(n, sizeof *slices);
+    size_t n = (size_t)set->n_streams;
     mlxr_error error;
-    if (!n_done || !sequences || !slices) {
+    *g = (group){.engine = engine, .set = set};
+    g->sequences = calloc(n, sizeof *g->sequences);
+    g->slices = calloc(n, sizeof *g->slices);
+    g->n_done = calloc(n, sizeof *g->n_done);
+    g->ids = calloc(n * (size_t)set->n_generate, sizeof *g->ids);
+    if (!g->sequences || !g->slices || !g->n_done || !g->ids) {
         exit(1);
     }
     mlxr_sampling sampling = mlxr_sampling_default();
@@ -42,49 +51,62 @@ static void generate(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, 
     sampling.top_k = 0;
     sampling.top_p = 1;
     for (size_t i = 0; i < n; i++) {
+        mlxr_sequence **s = &g->sequences[i];
         sampling.seed = 1 + i;
-        bench_check(mlxr_sequence_open(&sequences[i], model, &sampling, &error), &error);
+        bench_check(mlxr_sequence_open(s, model, &sampling, &error), &error);
         if (kind == DRAFT_MTP) {
-            bench_check(mlxr_sequence_draft_mtp(sequences[i], (uint32_t)set->n_max, &error), &error);
+            bench_check(mlxr_sequence_draft_mtp(*s, (uint32_t)set->n_max, &error), &error);
         } else if (kind == DRAFT_NGRAM || kind == DRAFT_MODEL) {
-            bench_check(
-                mlxr_sequence_draft(sequences[i], kind == DRAFT_MODEL ? draft : NULL, (uint32_t)set->n_max, &error),
-                &error);
+            bench_check(mlxr_sequence_draft(*s, kind == DRAFT_MODEL ? draft : NULL, (uint32_t)set->n_max, &error),
+                        &error);
         }
-        bench_check(mlxr_sequence_append(sequences[i], ids + i * 16, n_prompt, &error), &error);
-        while (mlxr_sequence_pending(sequences[i]) > 1) {
-            size_t pending = mlxr_sequence_pending(sequences[i]) - 1, most = mlxr_step_tokens_max(engine);
-            mlxr_slice chunk = {.sequence = sequences[i], .n_compute = (uint32_t)(pending < most ? pending : most)};
+        bench_check(mlxr_sequence_append(*s, ids + i * 16, n_prompt, &error), &error);
+        while (mlxr_sequence_pending(*s) > 1) {
+            size_t pending = mlxr_sequence_pending(*s) - 1, most = mlxr_step_tokens_max(engine);
+            mlxr_slice chunk = {.sequence = *s, .n_compute = (uint32_t)(pending < most ? pending : most)};
             bench_check(mlxr_step(engine, &chunk, 1, &error), &error);
         }
     }
+}
+
+/* Goes on until every stream has n tokens. */
+static void group_run(group *g, size_t n)
+{
+    size_t n_generate = (size_t)g->set->n_generate;
+    mlxr_error error;
     double begin_ms = bench_now_ms();
     for (;;) {
         size_t n_slices = 0, of[64];
-        for (size_t i = 0; i < n; i++) {
-            if (n_done[i] < n_generate) {
+        for (size_t i = 0; i < (size_t)g->set->n_streams; i++) {
+            if (g->n_done[i] < n) {
                 of[n_slices] = i;
-                slices[n_slices++] = (mlxr_slice){.sequence = sequences[i], .n_compute = 1};
+                g->slices[n_slices++] = (mlxr_slice){.sequence = g->sequences[i], .n_compute = 1};
             }
         }
         if (n_slices == 0) {
             break;
         }
-        bench_check(mlxr_step(engine, slices, n_slices, &error), &error);
+        bench_check(mlxr_step(g->engine, g->slices, n_slices, &error), &error);
         for (size_t j = 0; j < n_slices; j++) {
-            for (uint32_t k = 0; k < slices[j].n_sampled && n_done[of[j]] < n_generate; k++) {
-                out->ids[of[j] * n_generate + n_done[of[j]]++] = slices[j].sampled[k].id;
+            for (uint32_t k = 0; k < g->slices[j].n_sampled && g->n_done[of[j]] < n_generate; k++) {
+                g->ids[of[j] * n_generate + g->n_done[of[j]]++] = g->slices[j].sampled[k].id;
             }
         }
     }
-    out->ms = bench_now_ms() - begin_ms;
-    out->draft = mlxr_draft_stats_get(sequences[0]);
-    for (size_t i = 0; i < n; i++) {
-        mlxr_sequence_close(&sequences[i]);
+    g->ms += bench_now_ms() - begin_ms;
+}
+
+static mlxr_draft_stats group_close(group *g)
+{
+    mlxr_draft_stats stats = mlxr_draft_stats_get(g->sequences[0]);
+    for (size_t i = 0; i < (size_t)g->set->n_streams; i++) {
+        mlxr_sequence_close(&g->sequences[i]);
     }
-    free(sequences);
-    free(slices);
-    free(n_done);
+    free(g->sequences);
+    free(g->slices);
+    free(g->n_done);
+    free(g->ids);
+    return stats;
 }
 
 static void report(const mlxr_model *model, const char *text, const char *draft, const settings *set, double *plain_ms,
@@ -104,38 +126,39 @@ static void report(const mlxr_model *model, const char *text, const char *draft,
     fflush(stdout);
 }
 
-/* Plain and drafted in turn, A B B A, so that a machine that grows slower or faster favours neither. */
+/* Plain and drafted take turns, TURN tokens at a time, so that a machine whose speed changes favours neither. */
 static void compare(mlxr_engine *engine, mlxr_model *model, mlxr_model *draft, drafting kind, const char *name,
                     const char *text, const int32_t *ids, size_t n_prompt, const settings *set)
 {
-    size_t n = (size_t)set->n_runs, n_ids = (size_t)(set->n_streams * set->n_generate);
+    size_t n = (size_t)set->n_runs, n_generate = (size_t)set->n_generate;
     double *plain = calloc(n, sizeof *plain), *drafted = calloc(n, sizeof *drafted),
            *ratios = calloc(n, sizeof *ratios);
-    outcome a = {.ids = calloc(n_ids, sizeof(int32_t))}, b = {.ids = calloc(n_ids, sizeof(int32_t))};
-    if (!plain || !drafted || !ratios || !a.ids || !b.ids) {
+    if (!plain || !drafted || !ratios) {
         exit(1);
     }
+    mlxr_draft_stats stats = {0};
     bool same = true;
     for (size_t i = 0; i < n; i++) {
-        bool plain_first = i % 2 == 0;
-        if (plain_first) {
-            generate(engine, model, NULL, DRAFT_NONE, ids, n_prompt, set, &a);
-        }
-        generate(engine, kind >= DRAFT_MTP ? draft : model, draft, kind, ids, n_prompt, set, &b);
-        if (!plain_first) {
-            generate(engine, model, NULL, DRAFT_NONE, ids, n_prompt, set, &a);
+        group a, b;
+        group_open(&a, engine, model, NULL, DRAFT_NONE, ids, n_prompt, set);
+        group_open(&b, engine, kind >= DRAFT_MTP ? draft : model, draft, kind, ids, n_prompt, set);
+        for (size_t done = 0; done < n_generate;) {
+            done = done + TURN < n_generate ? done + TURN : n_generate;
+            bool plain_first = (i + done / TURN) % 2 == 0;
+            group_run(plain_first ? &a : &b, done);
+            group_run(plain_first ? &b : &a, done);
         }
         plain[i] = a.ms;
         drafted[i] = b.ms;
         ratios[i] = a.ms / b.ms;
-        same = same && memcmp(a.ids, b.ids, n_ids * sizeof *a.ids) == 0;
+        same = same && memcmp(a.ids, b.ids, n_generate * (size_t)set->n_streams * sizeof *a.ids) == 0;
+        group_close(&a);
+        stats = group_close(&b);
     }
-    report(model, text, name, set, plain, drafted, ratios, &b.draft, same);
+    report(model, text, name, set, plain, drafted, ratios, &stats, same);
     free(plain);
     free(drafted);
     free(ratios);
-    free(a.ids);
-    free(b.ids);
 }
 
 /* A passage of the text, again and again; its last copy is cut in the middle. */

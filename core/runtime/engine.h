@@ -68,7 +68,8 @@ struct mlxr_engine {
 typedef struct step_times {
     double plain_s; /* of one row for each of n_slices sequences; moving average */
     size_t n_slices;
-    double row_cost; /* of one more row a sequence, in plain steps; 0: not known */
+    double row_cost;  /* of one more row a sequence, in plain steps; 0: not known */
+    double head_loss; /* the account of the sequence whose head drafted last (acceptance_tracker.h) */
 } step_times;
 
 struct model_adapters;

@@ -330,6 +330,9 @@ static void begin_drafting(mlxr_sequence *s, speculation spec, uint32_t n_max, u
 {
     double draft_cost = (double)draft_bytes / (double)s->model->info.bytes_per_token;
     acceptance_tracker_init(&spec.tracker, n_max ? n_max : 8, s->model->times.row_cost, draft_cost);
+    if (spec.kind == SPECULATION_HEAD) { /* the same head has drafted before; the text may be another */
+        spec.tracker.loss = s->model->times.head_loss / 2;
+    }
     speculation_close(&s->spec);
     s->spec = spec;
 }

@@ -324,6 +324,9 @@ static void commit(mlxr_engine *e, mlxr_slice *slices, size_t n_slices)
         if (s->spec.n_tokens) {
             acceptance_tracker_update(&s->spec.tracker, s->spec.n_tokens, n_accepted);
         }
+        if (s->spec.kind == SPECULATION_HEAD) {
+            s->model->times.head_loss = s->spec.tracker.loss;
+        }
         const mlxr_sampled *last = n_sampled ? &s->sampled[n_sampled - 1] : NULL;
         slice->sampled = n_sampled ? s->sampled : NULL;
         slice->n_sampled = n_sampled;

@@ -118,7 +118,7 @@ static void answer_all(mlxr_model *model, const asked *asks, answer *answers, si
                 if (asks[i].always) {
                     acceptance_tracker *t = &sequences[i]->spec.tracker;
                     t->pause = 0;
-                    t->row_cost = 0;
+                    t->row_cost = t->draft_cost = t->loss = 0;
                     t->acceptance = 0.9;
                 }
                 of[n_slices] = i;
@@ -325,6 +325,10 @@ static void a_head_that_is_never_right_is_soon_left_alone(void **state)
     print_message("%d of %d steps drafted, %d of %d tokens were right\n", (int)stats.n_drafting_steps,
                   (int)stats.n_steps, (int)stats.n_accepted, (int)stats.n_drafted);
     assert_true(stats.n_drafted > 0 && stats.n_drafting_steps * 5 < stats.n_steps);
+    mlxr_sequence_close(&s);
+    s = start(model, &ask); /* it is the same head: the next one begins with half of what that one lost */
+    assert_true(s->spec.tracker.loss == model->times.head_loss / 2);
+    assert_true(s->spec.tracker.loss > 0 && s->spec.tracker.loss < 0.36);
     mlxr_sequence_close(&s);
     mlxr_model_unref(&model);
 }
