@@ -56,6 +56,43 @@ static void put_token_ids(source *s, const tokenizer_source *v)
     }
 }
 
+/* Embeddings are often padded to a round number of rows. Other programs want a token for each: one that is never used.
+ */
+static mlxr_status pad_tokens(source *s, tokenizer_source *v, mlxr_error *error)
+{
+    enum { NAME_CAP = 20 };
+    const tensor *embedding = model_file_tensor(s->file, "token_embd.weight");
+    size_t n = embedding ? (size_t)embedding->shape[1] : 0, n_had = v->n_tokens;
+    if (n <= n_had) {
+        return MLXR_OK;
+    }
+    token_text *tokens = region_array(&s->memory, n, sizeof *tokens);
+    int32_t *types = region_array(&s->memory, n, sizeof *types);
+    float *scores = region_array(&s->memory, v->scores ? n : 0, sizeof *scores);
+    char *names = region_array(&s->memory, n - n_had, NAME_CAP);
+    if (n > UINT32_MAX || !tokens || !types || !names || !scores) {
+        return error_nomem(error, "a vocabulary", n * sizeof *tokens);
+    }
+    memcpy(tokens, v->tokens, n_had * sizeof *tokens);
+    memcpy(types, v->types, n_had * sizeof *types);
+    for (size_t i = n_had; i < n; i++, names += NAME_CAP) {
+        int length = snprintf(names, NAME_CAP, "[PAD%u]", (uint32_t)i);
+        tokens[i] = (token_text){names, (uint32_t)length};
+        types[i] = TOKEN_UNUSED;
+    }
+    if (v->scores) {
+        memcpy(scores, v->scores, n_had * sizeof *scores);
+        for (size_t i = n_had; i < n; i++) {
+            scores[i] = -10000.0f; /* what others write, too */
+        }
+        v->scores = scores;
+    }
+    v->tokens = tokens;
+    v->types = types;
+    v->n_tokens = (uint32_t)n;
+    return MLXR_OK;
+}
+
 /* Metadata that safetensors have in their tokenizer's files. */
 static mlxr_status put_tokenizer(source *s, mlxr_error *error)
 {
@@ -64,6 +101,9 @@ static mlxr_status put_tokenizer(source *s, mlxr_error *error)
     mlxr_status status = vocabulary_open(&t, s->file, error);
     if (status == MLXR_OK) {
         status = tokenizer_export_make(&e, t, &s->memory, error);
+    }
+    if (status == MLXR_OK) {
+        status = pad_tokens(s, &e.source, error);
     }
     if (status == MLXR_OK) {
         const tokenizer_source *v = &e.source;

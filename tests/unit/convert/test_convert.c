@@ -3,6 +3,7 @@
  * adapters and packed weights make of it, and what they may not.
  * Owner: the test program. Lifetime: the process; files lie in a folder of its own.
  */
+#include <jansson.h>
 #include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -67,11 +68,25 @@ static void compare_tensors(const char *model, dtype type, const model_file *a, 
     }
 }
 
+/* The same tokens, with every way to read the text. */
+static void compare_texts(const tokenizer *x, const tokenizer *y, const char *text)
+{
+    token_list p = {0}, q = {0};
+    mlxr_error error = {0};
+    for (unsigned flags = 0; flags < 4; flags++) {
+        p.n = q.n = 0;
+        assert_ok(tokenizer_encode(x, text, strlen(text), flags, &p, &error), &error);
+        assert_ok(tokenizer_encode(y, text, strlen(text), flags, &q, &error), &error);
+        assert_int_equal(p.n, q.n);
+        assert_memory_equal(p.ids, q.ids, p.n * sizeof *p.ids);
+    }
+    token_list_close(&p);
+    token_list_close(&q);
+}
+
 static void compare_tokens(const char *model, const model_file *a, const model_file *b)
 {
-    static const char text[] = "Hello there, zqxkvjw 123  and <|im_start|>user\nnaïve ünïcode 你好 \t end";
     tokenizer *x = NULL, *y = NULL;
-    token_list p = {0}, q = {0};
     mlxr_error error = {0};
     assert_ok(vocabulary_open(&x, a, &error), &error);
     assert_ok(vocabulary_open(&y, b, &error), &error);
@@ -87,15 +102,7 @@ static void compare_tokens(const char *model, const model_file *a, const model_f
             fail_msg("%s: token %d differs", model, id);
         }
     }
-    for (unsigned flags = 0; flags < 4; flags++) {
-        p.n = q.n = 0;
-        assert_ok(tokenizer_encode(x, text, sizeof text - 1, flags, &p, &error), &error);
-        assert_ok(tokenizer_encode(y, text, sizeof text - 1, flags, &q, &error), &error);
-        assert_int_equal(p.n, q.n);
-        assert_memory_equal(p.ids, q.ids, p.n * sizeof *p.ids);
-    }
-    token_list_close(&p);
-    token_list_close(&q);
+    compare_texts(x, y, "Hello there, zqxkvjw 123  and <|im_start|>user\nnaïve ünïcode 你好 \t end");
     tokenizer_close(&x);
     tokenizer_close(&y);
 }
@@ -332,10 +339,72 @@ static void adapters_merge_into_packed_weights_without_a_type(void **state)
     }
 }
 
+/* Takes the last token out of a tokenizer.json: an added one, or one that a merge makes. */
+static void take_last_token(const char *path)
+{
+    json_t *root = json_load_file(path, 0, NULL), *model = json_object_get(root, "model"), *id;
+    json_t *vocab = json_object_get(model, "vocab"), *merges = json_object_get(model, "merges");
+    json_t *added = json_object_get(root, "added_tokens");
+    const char *name;
+    void *next;
+    size_t n = 0;
+    for (size_t k = json_array_size(added); k-- > 0;) {
+        if (json_integer_value(json_object_get(json_array_get(added, k), "id")) == TINY_N_VOCAB - 1) {
+            n += json_array_remove(added, k) == 0;
+        }
+    }
+    json_object_foreach_safe(vocab, next, name, id)
+    {
+        if (json_integer_value(id) == TINY_N_VOCAB - 1) {
+            n += json_object_del(vocab, name) == 0;
+            json_array_remove(merges, json_array_size(merges) - 1);
+        }
+    }
+    assert_int_equal(n, 1);
+    assert_int_equal(json_dump_file(root, path, 0), 0);
+    json_decref(root);
+}
+
+/* The embedding keeps its rows; the file has a name for each, as other programs want it. */
+static void rows_without_a_token_get_names_that_no_text_has(void **state)
+{
+    static const char *const models[] = {"llama", "gemma3"}; /* byte-level BPE, SentencePiece's */
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        char path[160];
+        mlxr_error error = {0};
+        model_file *before = NULL, *after = NULL;
+        tiny_model_write_safetensors(tiny_model_find(models[i]), NULL, in);
+        snprintf(path, sizeof path, "%s/tokenizer.json", in);
+        take_last_token(path);
+        assert_ok(mlxr_quantize(in, out, &(mlxr_quantize_options){.n_threads = 1}, NULL, &error), &error);
+        assert_ok(model_file_open(&before, in, &error), &error);
+        assert_ok(model_file_open(&after, out, &error), &error);
+        const meta_array *tokens = &model_file_meta(after, "tokenizer.ggml.tokens")->array;
+        assert_int_equal(tokens->n, model_file_tensor(after, "token_embd.weight")->shape[1]);
+        assert_int_equal(tokens->n, TINY_N_VOCAB);
+        const text_view *name = &tokens->strings[TINY_N_VOCAB - 1];
+        assert_int_equal(name->n, 8);
+        assert_memory_equal(name->data, "[PAD319]", 8);
+        assert_true(meta_array_number(&model_file_meta(after, "tokenizer.ggml.token_type")->array, TINY_N_VOCAB - 1) ==
+                    TOKEN_UNUSED);
+        tokenizer *x = NULL, *y = NULL;
+        assert_ok(vocabulary_open(&x, before, &error), &error);
+        assert_ok(vocabulary_open(&y, after, &error), &error);
+        compare_texts(x, y, "a [PAD319] b[PAD319] and the rest");
+        tokenizer_close(&x);
+        tokenizer_close(&y);
+        model_file_close(&before);
+        model_file_close(&after);
+        remove_input();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_becomes_the_gguf_file_of_the_same_model),
+        cmocka_unit_test(rows_without_a_token_get_names_that_no_text_has),
         cmocka_unit_test(an_adapter_of_rows_that_are_no_whole_heads_is_refused),
         cmocka_unit_test(a_quantised_bias_is_refused),
         cmocka_unit_test(adapters_merge_into_packed_weights_without_a_type),
