@@ -106,9 +106,9 @@ void ollama_line(http_exchange *x, json_t *line)
         http_abort(x); /* a line that cannot be written is no reason to go on as if it had been */
         return;
     }
-    if (http_stream_write(x, text, strlen(text))) {
-        http_stream_write(x, "\n", 1);
-    }
+    size_t n = strlen(text);
+    text[n] = '\n'; /* in the place of its NUL: one piece */
+    http_stream_write(x, text, n + 1);
     free(text);
 }
 

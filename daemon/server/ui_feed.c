@@ -83,15 +83,13 @@ static void catch_up(follower *f)
         if (f->seen + 1 < oldest) {
             f->seen = feed->newest;
             snprintf(id, sizeof id, "%llx-%llu", (unsigned long long)feed->boot, (unsigned long long)f->seen);
-            sse_id(f->x, id);
-            sse_write(f->x, "reset", "{}", 2);
+            sse_write_numbered(f->x, id, "reset", "{}", 2);
             return;
         }
         const change *c = &feed->kept[++f->seen % KEPT];
         if (c->json && is_meant(c, &f->identity)) {
             snprintf(id, sizeof id, "%llx-%llu", (unsigned long long)feed->boot, (unsigned long long)f->seen);
-            sse_id(f->x, id);
-            sse_write(f->x, "change", c->json, strlen(c->json));
+            sse_write_numbered(f->x, id, "change", c->json, strlen(c->json));
         }
     }
 }
@@ -366,8 +364,7 @@ static void answer_stream(struct ui_feed *feed, http_exchange *x, const seen_pla
         sse_ping(x);
     } else { /* the place to come back to */
         place_of(feed, place, sizeof place);
-        sse_id(x, place);
-        sse_write(x, seen->asked ? "reset" : "hello", "{}", 2);
+        sse_write_numbered(x, place, seen->asked ? "reset" : "hello", "{}", 2);
     }
     catch_up(f);
     if (!feed->timer) {

@@ -15,6 +15,9 @@
 #include "server/sse.h"
 
 #define PING_MS 15000u
+/* What comes within this time goes out together: each piece that is sent wakes a browser's network, page and screen, on
+ * the cores that the model computes on. */
+#define GATHER_MS 50u
 
 typedef struct logged {
     const char *type; /* static */
@@ -37,6 +40,8 @@ struct ui_log {
     logged *items; /* [n] */
     size_t n, cap;
     uint64_t shown, saved;
+    uint64_t served_ms; /* when clients got what there was */
+    uint64_t timer;     /* until they get more; 0: none */
     bool ended, released;
     client *clients; /* linked */
 };
@@ -55,6 +60,7 @@ static void free_if_left(ui_log *log)
     if (!log->released || log->clients) {
         return;
     }
+    http_timer_cancel(log->http, log->timer);
     for (size_t i = 0; i < log->n; i++) {
         free(log->items[i].json);
     }
@@ -124,8 +130,7 @@ static void serve(client *c)
     while (!c->ended && c->at < log->shown && has_room(c)) {
         const logged *e = &log->items[c->at++];
         snprintf(id, sizeof id, "%llu", (unsigned long long)c->at);
-        sse_id(c->x, id);
-        sse_write(c->x, e->type, e->json, e->n);
+        sse_write_numbered(c->x, id, e->type, e->json, e->n);
     }
     uint64_t saved = log->saved < c->at ? log->saved : c->at;
     if (!c->ended && saved > c->saved && has_room(c)) {
@@ -140,21 +145,44 @@ static void serve(client *c)
 
 static void serve_all(ui_log *log)
 {
+    log->served_ms = http_now_ms(log->http);
     for (client *c = log->clients; c; c = c->next) {
         serve(c);
+    }
+}
+
+static void on_gathered(void *user)
+{
+    ui_log *log = user;
+    log->timer = 0;
+    serve_all(log);
+}
+
+/* At once where nothing went out for a while, else together with what comes meanwhile. */
+static void serve_soon(ui_log *log)
+{
+    uint64_t since_ms = http_now_ms(log->http) - log->served_ms;
+    if (log->timer) {
+        return;
+    }
+    if (since_ms < GATHER_MS) {
+        log->timer = http_timer(log->http, GATHER_MS - since_ms, on_gathered, log);
+    }
+    if (!log->timer) {
+        serve_all(log);
     }
 }
 
 void ui_log_show(ui_log *log, uint64_t n)
 {
     log->shown = n < log->n ? n : log->n;
-    serve_all(log);
+    serve_soon(log);
 }
 
 void ui_log_saved(ui_log *log, uint64_t n)
 {
     log->saved = n;
-    serve_all(log);
+    serve_soon(log);
 }
 
 void ui_log_end(ui_log *log)

@@ -15,7 +15,7 @@ typedef struct ui_log ui_log;
 ui_log *ui_log_open(http_server *http); /* NULL: no memory */
 /* Takes the event, whose number it must have; false: no memory. */
 bool ui_log_add(ui_log *log, json_t *event);
-/* Clients get what is there up to number n. */
+/* Clients get what is there up to number n, within 50 ms: what comes meanwhile goes with it. */
 void ui_log_show(ui_log *log, uint64_t n);
 /* What is there up to number n is on the disk, which clients are told. */
 void ui_log_saved(ui_log *log, uint64_t n);

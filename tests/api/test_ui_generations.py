@@ -107,6 +107,25 @@ class Generations(ui_support.UiTest):
         self.assertEqual(lost.wait_end()[0][1], "reset")
         self.check_events(lost.numbered(), message)
 
+    def test_events_come_together_some_times_a_second(self):
+        # Each that comes alone wakes a browser's network, page and screen, on the cores that the model computes on.
+        started = self.begin()
+        begun = support.time.monotonic()
+        connection = self.daemon.connect()
+        self.addCleanup(connection.close)
+        connection.sendall(f"GET /ui-api/generations/{started['generation']}/events HTTP/1.1\r\nHost: localhost\r\n"
+                           "Connection: close\r\n\r\n".encode())  # fmt: skip
+        pieces = []
+        while piece := connection.recv(1 << 20):
+            pieces.append(piece)
+        seconds = support.time.monotonic() - begun
+        whole = b"".join(pieces)
+        n_events = whole.count(b"event: text\n")
+        self.assertGreater(n_events, 50)
+        self.assertLess(len(pieces), 6 + seconds / 0.045, f"{n_events} events in {seconds:.2f} s")
+        # and one is one piece of HTTP's
+        self.assertEqual(whole.count(b"\nid: "), whole.count(b"\r\nid: "))
+
     def test_it_goes_on_when_everybody_leaves(self):
         started = self.begin()
         stream = self.attach(started)
