@@ -5,7 +5,8 @@
  *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
  *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_8BIT_ONLY: only for
  *                                 weights of 8 bits, which then have them beyond PANEL_DIRECT tokens
- *     LOWER_TURN, LOWER_BY_DOT    where panels of bytes meet tokens of one digit (linear_lower.h), too
+ *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: few tokens as weights lie in the file,
+ *                                 more as panels of bytes (linear_lower.h)
  *     OWN_SUM_DIGITS              where the set brings its sum_digits, instead of dot
  *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
@@ -27,6 +28,9 @@
 #define AHEAD_FAR 8192
 #define AHEAD_SHORT 12288              /* bytes of a panel that L1 has room for beside another one */
 #define SHIFT8 (MAKE_UNSIGNED ? 7 : 0) /* of the offset of 8-bit weights */
+#if defined(LOWER_TURN) || defined(LOWER_BY_DOT)
+#define ONE_DIGIT
+#endif
 
 INLINE float float_at(const uint8_t *p)
 {
@@ -94,30 +98,62 @@ INLINE void sum_digits(int bits, int shift, int n, const vint *w, int n_words, c
 }
 #endif
 
+#ifdef ONE_DIGIT
+/* The same of tokens that have one digit. */
+INLINE void sum_lower(int bits, int shift, int n, const vint *w, int n_words, const uint8_t *q, const uint8_t *minus,
+                      vint sum[])
+{
+    const int turn = n_words < TURN_WORDS ? n_words : TURN_WORDS;
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        sum[t] = shift ? v_left32(v_words(word_at(minus + 4 * t)), shift) : v_words(0);
+    }
+    UNROLL
+    for (int i = 0; i < n_words; i += turn) {
+        UNROLL
+        for (int t = 0; t < n; t++) {
+            sum[t] = dot(bits, sum[t], w + i, q + t * Q16_BLOCK + 4 * i, turn);
+        }
+    }
+}
+#endif
+
 /* acc[t] += 16 or 32 k of the block × those of n tokens whose digits begin at q. */
-INLINE void multiply_part(int bits, int shift, int n, const vint *w, int n_words, vflt scale, const uint8_t *q,
-                          const uint8_t *minus, const uint8_t *units, vflt acc[])
+INLINE void multiply_part(int digits, int bits, int shift, int n, const vint *w, int n_words, vflt scale,
+                          const uint8_t *q, const uint8_t *minus, const uint8_t *units, vflt acc[])
 {
     vint sum[GROUP_TOKENS];
+#ifdef ONE_DIGIT
+    if (digits == 1) {
+        sum_lower(bits, shift, n, w, n_words, q, minus, sum);
+    } else {
+        sum_digits(bits, shift, n, w, n_words, q, minus, sum);
+    }
+#else
+    (void)digits;
     sum_digits(bits, shift, n, w, n_words, q, minus, sum);
+#endif
     UNROLL
     for (int t = 0; t < n; t++) {
         acc[t] = v_fma(v_from_int(sum[t]), v_mul(scale, v_floats(float_at(units + 4 * t))), acc[t]);
     }
 }
 
+#define DIGIT_BYTES(digits) ((digits) * Q16_BLOCK)                                /* of a token's part of a record, */
+#define TOKEN_BYTES(digits) (Q16_RECORD_BYTES - Q16_DIGITS + DIGIT_BYTES(digits)) /* all of which are so many */
+
 /* The same of one group of n tokens, the first of which is `first` of a record of T. */
-INLINE void multiply_group(int kind, int bits, int shift, int T, int first, int n, const block *v,
+INLINE void multiply_group(int digits, int kind, int bits, int shift, int T, int first, int n, const block *v,
                            const uint8_t *record, vflt acc[])
 {
-    const uint8_t *q = record + first * Q16_DIGITS, *words = record + T * Q16_DIGITS + first * 4;
+    const uint8_t *q = record + first * DIGIT_BYTES(digits), *words = record + T * DIGIT_BYTES(digits) + first * 4;
     const uint8_t *units = words + Q16_UNIT * T * 4, *minus = words + Q16_MINUS_SUM * T * 4;
     const uint8_t *low = words + Q16_MINUS_LOW * T * 4, *high = words + Q16_MINUS_HIGH * T * 4;
     if (kind & HALVES) {
-        multiply_part(bits, shift, n, v->w, 4, v->scale[0], q, low, units, acc);
-        multiply_part(bits, shift, n, v->w + 4, 4, v->scale[1], q + 16, high, units, acc);
+        multiply_part(digits, bits, shift, n, v->w, 4, v->scale[0], q, low, units, acc);
+        multiply_part(digits, bits, shift, n, v->w + 4, 4, v->scale[1], q + 16, high, units, acc);
     } else {
-        multiply_part(bits, shift, n, v->w, 8, v->scale[0], q, minus, units, acc);
+        multiply_part(digits, bits, shift, n, v->w, 8, v->scale[0], q, minus, units, acc);
     }
     UNROLL
     for (int t = 0; t < n; t++) {
@@ -133,13 +169,13 @@ INLINE void multiply_group(int kind, int bits, int shift, int T, int first, int 
 }
 
 /* Tokens first … first + n − 1 of a record of T: acc[t] += block · token; see linear_panels.h for the order. */
-INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, const block *v, const uint8_t *record,
-                     vflt acc[])
+INLINE void multiply(int digits, int kind, int bits, int shift, int T, int first, int n, const block *v,
+                     const uint8_t *record, vflt acc[])
 {
     UNROLL
     for (int t = 0; t < n; t += GROUP_TOKENS) {
         int group = n - t < GROUP_TOKENS ? n - t : GROUP_TOKENS;
-        multiply_group(kind, bits, shift, T, first + t, group, v, record, acc + t);
+        multiply_group(digits, kind, bits, shift, T, first + t, group, v, record, acc + t);
     }
 }
 
@@ -157,18 +193,23 @@ INLINE void multiply(int kind, int bits, int shift, int T, int first, int n, con
 #ifdef WORDS_PANELS
 #include "kernels/cpu/linear_words.h"
 #endif
-#if defined(LOWER_TURN) || defined(LOWER_BY_DOT)
+#ifdef ONE_DIGIT
 #include "kernels/cpu/linear_lower.h"
 #endif
 
-/* Where a walk takes the blocks: tokens first … first + n − 1 of records of T, or a panel. */
-typedef enum target { TO_TOKENS, TO_BYTES, TO_WORDS } target;
+/* Where a walk takes the blocks: tokens first … first + n − 1 of records of T, of two digits or one, or a panel. */
+typedef enum target { TO_TOKENS, TO_ROUNDED, TO_BYTES, TO_WORDS } target;
 typedef struct sink {
     int T, first, n;
     const uint8_t *record;
     vflt *acc;
     uint8_t *panel;
 } sink;
+
+INLINE bool is_panel(target to)
+{
+    return to == TO_BYTES || to == TO_WORDS;
+}
 
 INLINE bool wants_unsigned(target to)
 {
@@ -206,8 +247,9 @@ INLINE void put(int kind, int bits, int shift, target where, const block *v, sin
     }
 #endif
 #ifndef LINEAR_MANY_ONLY
-    multiply(kind, bits, shift, to->T, to->first, to->n, v, to->record, to->acc);
-    to->record += to->T * Q16_RECORD_BYTES;
+    const int digits = where == TO_ROUNDED ? 1 : 2;
+    multiply(digits, kind, bits, shift, to->T, to->first, to->n, v, to->record, to->acc);
+    to->record += to->T * TOKEN_BYTES(digits);
 #endif
 }
 
@@ -262,11 +304,11 @@ INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shif
         block v;
         unpack_legacy(type, wants_unsigned(where), rows, row_bytes, &v);
         put(kind, bits, shift, where, &v, &to);
-        if (where == TO_TOKENS && is_short) {
+        if (!is_panel(where) && is_short) {
             fetch(next.next, ROWS * bytes, 1);
             fetch(next.next + AHEAD_FAR, ROWS * bytes, 2);
             next.next += ROWS * bytes;
-        } else if (where == TO_TOKENS) {
+        } else if (!is_panel(where)) {
             fetch_next(&next, (int)b, bytes);
             fetch_rows(rows + 4 * bytes, row_bytes, (int)b % 4, 4, 4 * bytes);
         }
@@ -277,7 +319,7 @@ INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shif
 INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                         size_t row_bytes, uint32_t n_in, sink to)
 {
-    if (where == TO_TOKENS && ROWS * row_bytes <= AHEAD_SHORT) {
+    if (!is_panel(where) && ROWS * row_bytes <= AHEAD_SHORT) {
         blocks_legacy(type, bytes, kind, bits, shift, where, true, rows, row_bytes, n_in, to);
     } else {
         blocks_legacy(type, bytes, kind, bits, shift, where, false, rows, row_bytes, n_in, to);
@@ -296,7 +338,7 @@ INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, 
             block v;
             unpack_nvfp4(rows, row_bytes, i, &v);
             put(kind, bits, shift, where, &v, &to);
-            if (where == TO_TOKENS) {
+            if (!is_panel(where)) {
                 fetch_next(&next, (int)(2 * b % AHEAD_STREAMS) + i, bytes / 2);
                 fetch_rows(rows + 4 * bytes, row_bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
             }
@@ -317,7 +359,7 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
             block v;
             unpack_super_block(type, wants_unsigned(where), rows, row_bytes, i, &s, &v);
             put(kind, bits, shift, where, &v, &to);
-            if (where == TO_TOKENS) {
+            if (!is_panel(where)) {
                 fetch_next(&next, i, bytes / 8);
                 fetch_rows(rows + bytes, row_bytes, i, 8, bytes);
             }
@@ -347,60 +389,77 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #define UNPACK_8BIT UNPACK
 #endif
 
-#define DIRECT(name, walk, type, bytes, kind, bits, shift, T)                                                          \
-    static void direct_##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,       \
-                                    const panel_output *out)                                                           \
+#define DIRECT_TO(prefix, where, name, walk, type, bytes, kind, bits, shift, T)                                        \
+    static void prefix##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,        \
+                                   const panel_output *out)                                                            \
     {                                                                                                                  \
         vflt acc[T];                                                                                                   \
         zero(T, acc);                                                                                                  \
-        walk(type, bytes, kind, bits, shift, TO_TOKENS, rows, row_bytes, n_in, (sink){T, 0, T, record, acc, NULL});    \
+        walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, (sink){T, 0, T, record, acc, NULL});        \
         store(0, T, acc, out);                                                                                         \
     }
+#define DIRECTS_TO(...)                                                                                                \
+    DIRECT_TO(__VA_ARGS__, 1)                                                                                          \
+    DIRECT_TO(__VA_ARGS__, 2)                                                                                          \
+    DIRECT_TO(__VA_ARGS__, 3)                                                                                          \
+    DIRECT_TO(__VA_ARGS__, 4)
 
-/* A format with functions of its own for 1 … PANEL_DIRECT tokens. More would take minutes to compile. */
-#define FORMAT_OF(unpack, name, walk, type, bytes, kind, bits, shift)                                                  \
-    DIRECT(name, walk, type, bytes, kind, bits, shift, 1)                                                              \
-    DIRECT(name, walk, type, bytes, kind, bits, shift, 2)                                                              \
-    DIRECT(name, walk, type, bytes, kind, bits, shift, 3)                                                              \
-    DIRECT(name, walk, type, bytes, kind, bits, shift, 4)                                                              \
-    unpack(name, walk, type, bytes, kind, bits, shift)
-
-/* A format that is rare: few tokens go one by one. */
-#define EACH(name, T)                                                                                                  \
-    static void direct_##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,       \
-                                    const panel_output *out)                                                           \
+/* Of a format that is rare: few tokens go one by one. */
+#define EACH(prefix, name, T)                                                                                          \
+    static void prefix##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,        \
+                                   const panel_output *out)                                                            \
     {                                                                                                                  \
-        each_##name(rows, row_bytes, n_in, record, T, out);                                                            \
+        prefix##each_##name(rows, row_bytes, n_in, record, T, out);                                                    \
     }
-#define FORMAT_RARE_OF(unpack, name, walk, type, bytes, kind, bits, shift)                                             \
-    static void each_##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record, int T,        \
-                            const panel_output *out)                                                                   \
+#define EACH_TO(prefix, where, name, walk, type, bytes, kind, bits, shift)                                             \
+    static void prefix##each_##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,       \
+                                    int T, const panel_output *out)                                                    \
     {                                                                                                                  \
         for (int t = 0; t < T; t++) {                                                                                  \
             vflt acc[1] = {v_floats(0.0f)};                                                                            \
-            walk(type, bytes, kind, bits, shift, TO_TOKENS, rows, row_bytes, n_in,                                     \
-                 (sink){T, t, 1, record, acc, NULL});                                                                  \
+            walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, (sink){T, t, 1, record, acc, NULL});    \
             store(t, 1, acc, out);                                                                                     \
         }                                                                                                              \
     }                                                                                                                  \
-    EACH(name, 1)                                                                                                      \
-    EACH(name, 2)                                                                                                      \
-    EACH(name, 3)                                                                                                      \
-    EACH(name, 4)                                                                                                      \
-    unpack(name, walk, type, bytes, kind, bits, shift)
+    EACH(prefix, name, 1)                                                                                              \
+    EACH(prefix, name, 2)                                                                                              \
+    EACH(prefix, name, 3)                                                                                              \
+    EACH(prefix, name, 4)
+
+/* A format has functions of its own for 1 … PANEL_DIRECT tokens. More would take minutes to compile. */
+#define FOUR(prefix, name) {NULL, prefix##name##_1, prefix##name##_2, prefix##name##_3, prefix##name##_4}
+#ifdef ONE_DIGIT
+#define FORMAT_OF(unpack, ...)                                                                                         \
+    DIRECTS_TO(direct_, TO_TOKENS, __VA_ARGS__)                                                                        \
+    DIRECTS_TO(rounded_, TO_ROUNDED, __VA_ARGS__)                                                                      \
+    unpack(__VA_ARGS__)
+#define FORMAT_RARE_OF(unpack, ...)                                                                                    \
+    EACH_TO(direct_, TO_TOKENS, __VA_ARGS__)                                                                           \
+    EACH_TO(rounded_, TO_ROUNDED, __VA_ARGS__)                                                                         \
+    unpack(__VA_ARGS__)
+#define DIRECTS(name) .direct = FOUR(direct_, name), .direct_rounded = FOUR(rounded_, name),
+#else
+#define FORMAT_OF(unpack, ...)                                                                                         \
+    DIRECTS_TO(direct_, TO_TOKENS, __VA_ARGS__)                                                                        \
+    unpack(__VA_ARGS__)
+#define FORMAT_RARE_OF(unpack, ...)                                                                                    \
+    EACH_TO(direct_, TO_TOKENS, __VA_ARGS__)                                                                           \
+    unpack(__VA_ARGS__)
+#define DIRECTS(name) .direct = FOUR(direct_, name),
+#endif
 
 #ifdef LINEAR_MANY_ONLY
 #define FORMAT UNPACK
 #define FORMAT_RARE UNPACK
 #define FORMAT_8BIT UNPACK
 #define FORMAT_8BIT_RARE UNPACK
+#undef DIRECTS
 #define DIRECTS(name)
 #else
 #define FORMAT(...) FORMAT_OF(UNPACK, __VA_ARGS__)
 #define FORMAT_RARE(...) FORMAT_RARE_OF(UNPACK, __VA_ARGS__)
 #define FORMAT_8BIT(...) FORMAT_OF(UNPACK_8BIT, __VA_ARGS__)
 #define FORMAT_8BIT_RARE(...) FORMAT_RARE_OF(UNPACK_8BIT, __VA_ARGS__)
-#define DIRECTS(name) .direct = {NULL, direct_##name##_1, direct_##name##_2, direct_##name##_3, direct_##name##_4},
 #endif
 
 FORMAT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3)
@@ -422,7 +481,7 @@ FORMAT_RARE(affine4, walk_legacy, DTYPE_AFFINE4, 20, MIN, 4, 0)
 FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 
 #define DIGITS(kind, name, tiles) .digits = {TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles},
-#ifdef LOWER_TURN
+#ifdef ONE_DIGIT
 #define LOWER(kind, name, tiles) .digit = {ACC_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, lower_##tiles},
 #else
 #define LOWER(kind, name, tiles)

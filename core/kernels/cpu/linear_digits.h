@@ -46,7 +46,7 @@ INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, co
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         block v;
         get_block(kind, panel, &v);
-        multiply(kind, bits, shift, T, first, n, &v, record, acc);
+        multiply(2, kind, bits, shift, T, first, n, &v, record, acc);
         for (size_t i = 0; i < far_step; i += 64) {
             __builtin_prefetch(far + i, 0, 2);
         }

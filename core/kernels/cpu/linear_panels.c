@@ -36,10 +36,21 @@ static const uint8_t *panel_rows(const panel_kernel *k, const linear_weight *wei
     return copy;
 }
 
-static void run_direct(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
-                       const linear_output *output, uint32_t begin, uint32_t end, uint8_t *copy)
+/* The function for as few tokens, or NULL. */
+static panel_direct_fn *direct_of(const panel_kernel *k, const linear_input *input)
 {
-    panel_direct_fn *direct = k->direct[input->n_tokens];
+    if (input->n_tokens > PANEL_DIRECT) {
+        return NULL;
+    }
+    return input->format == LINEAR_Q16  ? k->direct[input->n_tokens]
+           : input->format == LINEAR_Q8 ? k->direct_rounded[input->n_tokens]
+                                        : NULL;
+}
+
+static void run_direct(panel_direct_fn *direct, const panel_kernel *k, const linear_weight *weight,
+                       const linear_input *input, const linear_output *output, uint32_t begin, uint32_t end,
+                       uint8_t *copy)
+{
     for (uint32_t row = begin; row < end; row += k->rows) {
         uint32_t n_rows = end - row < k->rows ? end - row : k->rows;
         panel_output out = output_at(output, 0, row, n_rows);
@@ -84,8 +95,9 @@ void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, 
                                                        : &kernel->words;
     size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes, tile_bytes = k->n_panels * panel_bytes;
     uint8_t *panels = scratch, *copy = panels + (tile_bytes > PANELS_BYTES ? tile_bytes : PANELS_BYTES);
-    if (input->format == LINEAR_Q16 && input->n_tokens <= PANEL_DIRECT && kernel->direct[input->n_tokens]) {
-        run_direct(kernel, weight, input, output, begin, end, copy);
+    panel_direct_fn *direct = direct_of(kernel, input);
+    if (direct) {
+        run_direct(direct, kernel, weight, input, output, begin, end, copy);
         return;
     }
     uint32_t n_panels = k->n_panels;

@@ -65,9 +65,10 @@ typedef struct panel_path {
 #define PANEL_DIRECT LINEAR_DIRECT /* tokens: more gain nothing over a panel that is still in L1 */
 
 struct panel_kernel {
-    uint32_t rows;                             /* a panel */
-    panel_direct_fn *direct[PANEL_DIRECT + 1]; /* by number of tokens; NULL: through panels */
-    panel_path digits, words, digit;           /* by the input's format: LINEAR_Q16, LINEAR_W16, LINEAR_Q8 */
+    uint32_t rows; /* a panel */
+    /* Of LINEAR_Q16 and LINEAR_Q8, by number of tokens; NULL: through panels. */
+    panel_direct_fn *direct[PANEL_DIRECT + 1], *direct_rounded[PANEL_DIRECT + 1];
+    panel_path digits, words, digit; /* by the input's format: LINEAR_Q16, LINEAR_W16, LINEAR_Q8 */
 };
 
 /* By type; what an instruction set has no kernel for is zero. One array a set, in linear_<set>.c. */

@@ -20,13 +20,10 @@ void linear_round(linear_kernels *kernels)
         if (kernels->rounded[type] == LINEAR_F32) {
             continue;
         }
-        if (kernels->few[type] == LINEAR_F32) {
-            kernels->few[type] = kernels->rounded[type];
+        if (kernels->rounded[type] == LINEAR_Q8) {
+            kernels->few[type] = LINEAR_Q8; /* else few stay digits, the higher of which are zero */
         }
         kernels->many[type] = kernels->rounded[type];
-        if (kernels->rounded[type] == LINEAR_Q8 && kernels->n_few[type] > LINEAR_DIRECT) {
-            kernels->n_few[type] = LINEAR_DIRECT; /* no other way does with one digit */
-        }
     }
     for (uint32_t format = 0; format < LINEAR_FORMAT_COUNT; format++) {
         if (kernels->pack_rounded[format]) {
