@@ -10,10 +10,11 @@
 #include "kernels/cpu/limits.h"
 #include "kernels/cpu/limits_team.h"
 
-/* A run is some milliseconds, far above what starting a team takes; the best of at most so many, and of three at least.
- */
-#define RUN_S 4e-3
-#define N_RUNS 9u
+/* A run is far above what starting a team takes, yet so short that some are left alone by a host that takes cores away
+ * for milliseconds, again and again, while all are busy: runs of 4 ms found half of the peak there, or a third. The
+ * best of at most so many, and of three at least. */
+#define RUN_S 0.5e-3
+#define N_RUNS 100u
 #define ALL_RUNS_S 0.12
 
 typedef struct work {
