@@ -3,10 +3,11 @@
  *     LINEAR_SUFFIX, LINEAR_ISA   of the table function and its name
  *     LINEAR_PANELS               the array of kernels by type
  *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
- *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_8BIT_ONLY: only for
- *                                 weights of 8 bits, which then have them beyond PANEL_DIRECT tokens
+ *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_ALWAYS: already beyond
+ *                                 PANEL_DIRECT tokens, so that there are no panels of bytes for two digits
  *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: few tokens as weights lie in the file,
- *                                 more as panels of bytes (linear_lower.h)
+ *                                 more as panels of bytes (linear_lower.h); with WORDS_ALWAYS those of 8-bit weights
+ *                                 have no such panels
  *     OWN_SUM_DIGITS              where the set brings its sum_digits, instead of dot
  *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
@@ -377,16 +378,15 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #ifndef WORDS_PANELS
 #define UNPACK(...) UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)
 #define UNPACK_8BIT UNPACK
-#elif defined(WORDS_8BIT_ONLY)
-#define UNPACK(...) UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)
-#define UNPACK_8BIT(...)                                                                                               \
-    UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)                                                                        \
-    UNPACK_WORDS(__VA_ARGS__)
 #else
 #define UNPACK(...)                                                                                                    \
     UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)                                                                        \
     UNPACK_WORDS(__VA_ARGS__)
+#ifdef WORDS_ALWAYS
+#define UNPACK_8BIT UNPACK_WORDS
+#else
 #define UNPACK_8BIT UNPACK
+#endif
 #endif
 
 #define DIRECT_TO(prefix, where, name, walk, type, bytes, kind, bits, shift, T)                                        \
@@ -490,9 +490,9 @@ FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 #ifndef WORDS_PANELS
 #define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles)
 #define PATHS_8BIT PATHS
-#elif defined(WORDS_8BIT_ONLY)
-#define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles) LOWER(kind, name, tiles)
-#define PATHS_8BIT(kind, name, tiles, wide) LOWER(kind, name, tiles) WORDS(kind, name, wide)
+#elif defined(WORDS_ALWAYS)
+#define PATHS(kind, name, tiles, wide) LOWER(kind, name, tiles) WORDS(kind, name, wide)
+#define PATHS_8BIT(kind, name, tiles, wide) WORDS(kind, name, wide)
 #else
 #define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles) LOWER(kind, name, tiles) WORDS(kind, name, wide)
 #define PATHS_8BIT PATHS

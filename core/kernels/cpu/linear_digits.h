@@ -1,7 +1,7 @@
 /*
  * Unpacked panels × tiles of tokens with products of bytes: weights × the two digits of a token, one after the other.
  * Included by linear_blocks.h; uses its definitions and
- *     PASS_TOKENS                 tokens whose sums fit in registers beside a block of weights
+ *     PASS_TOKENS                 tokens whose sums fit in registers beside a block of weights; not with WORDS_ALWAYS
  * Owner: const tables. Lifetime: static.
  */
 #define TILE_PANELS 1
@@ -17,6 +17,7 @@ INLINE void put_bytes(int bits, int shift, const block *v, uint8_t *to)
     }
 }
 
+#ifndef WORDS_ALWAYS
 INLINE void get_block(int kind, const uint8_t *from, block *v)
 {
     UNROLL
@@ -97,11 +98,10 @@ INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, co
 
 TILES(q4_0, 0, 4, 3)
 TILES(q5_0, 0, 5, 4)
-#ifndef WORDS_8BIT_ONLY
 TILES(q8, 0, 8, SHIFT8)
-#endif
 TILES(min4, MIN, 4, 0)
 TILES(min5, MIN, 5, 0)
 TILES(q6_k, HALVES, 6, 5)
 TILES(q3_k, HALVES, 4, 2)
 TILES(q2_k, MIN | HALVES, 4, 0)
+#endif

@@ -168,7 +168,9 @@ INLINE void lower_pass(int kind, int bits, int shift, int n_panels, int T, int f
 
 LOWERS(tile_q4_0, 0, 4, 3)
 LOWERS(tile_q5_0, 0, 5, 4)
+#ifndef WORDS_ALWAYS
 LOWERS(tile_q8, 0, 8, SHIFT8)
+#endif
 LOWERS(tile_min4, MIN, 4, 0)
 LOWERS(tile_min5, MIN, 5, 0)
 LOWERS(tile_q6_k, HALVES, 6, 5)

@@ -211,8 +211,6 @@ INLINE void words_pass(int kind, int n_panels, int T, int first, int n, const ui
 
 /* Offsets are gone: formats differ by their scales and minima only. */
 WIDE(plain, 0)
-#ifndef WORDS_8BIT_ONLY
 WIDE(min, MIN)
 WIDE(halves, HALVES)
 WIDE(min_halves, MIN | HALVES)
-#endif
