@@ -230,6 +230,15 @@ static const family families[] = {
      .ungated = true,
      .output_bias = true,
      .act = ACT_GELU_TANH},
+    /* Radford et al. 2019 */
+    {.name = "gpt2", .positions = true, .norm = NORM_LAYER, .norm_bias = true, .ungated = true, .act = ACT_GELU_TANH},
+    /* Li et al. 2023: GPT-2 with one KV head. */
+    {.name = "starcoder",
+     .positions = true,
+     .norm = NORM_LAYER,
+     .norm_bias = true,
+     .ungated = true,
+     .act = ACT_GELU_TANH},
     /* Tencent Hunyuan 2025 */
     {.name = "hunyuan-dense", .qk_norm = QK_NORM_HEADS, .qk_norm_turned = true},
     {.name = "hunyuan-moe", .qk_norm = QK_NORM_HEADS, .qk_norm_turned = true, .normalise_experts = true},

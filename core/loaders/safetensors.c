@@ -206,11 +206,12 @@ static mlxr_status unzip_rows(const reader *r, tensor *t)
     return MLXR_OK;
 }
 
-/* A stack of matrices whose inputs are outermost: rows are made when they are needed. */
+/* A matrix, or a stack of them, whose inputs are outermost: rows are made when they are needed. */
 static mlxr_status turn_stack(const reader *r, tensor *t, unsigned change, const packed_weight **packed)
 {
-    if (t->n_dims != 3) {
-        return bad(r, MLXR_FORMAT, "tensor '%.128s' has %u dimensions; a stack of matrices has 3", t->name, t->n_dims);
+    uint32_t n_dims = r->config->class->columns ? 2 : 3;
+    if (t->n_dims != n_dims) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s' has %u dimensions, not %u", t->name, t->n_dims, n_dims);
     }
     packed_weight *w = region_alloc(r->memory, sizeof *w);
     if (!w) {

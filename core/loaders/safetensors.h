@@ -54,7 +54,8 @@ typedef enum hf_words {
     HF_WORDS_NOMIC,
     HF_WORDS_MODERN,
     HF_WORDS_NEMOTRON,
-    HF_WORDS_EXAONE
+    HF_WORDS_EXAONE,
+    HF_WORDS_GPT2
 } hf_words;
 
 /* What a class has in layers without attention, and so which words config.json has for it. Metadata made:
@@ -117,6 +118,7 @@ typedef struct hf_class {
     bool experts;                                    /* a mixture of experts */
     bool unmixed_weights;      /* of it: the weights of the chosen ones sum to 1 only where config.json says so */
     bool sigmoid_experts;      /* chosen by each number's own probability */
+    bool columns;              /* matrices of layers have their inputs outermost */
     bool stacks_turned;        /* its stacks of experts have their inputs outermost, as first published, or innermost */
     bool shared_as_wide;       /* experts, and the MLP beside them that all share, are intermediate_size wide */
     bool latent;               /* keys and values are made of kv_lora_rank numbers */
@@ -136,7 +138,7 @@ typedef enum hf_fate { HF_KEEP, HF_SKIP } hf_fate;
 /* How GGUF stores a tensor otherwise than the file does; any of them. */
 enum {
     HF_PLUS_ONE = 1u << 0,   /* the file stores w, GGUF 1 + w */
-    HF_TRANSPOSED = 1u << 1, /* each matrix of a stack has its inputs outermost */
+    HF_TRANSPOSED = 1u << 1, /* a matrix, or each of a stack, has its inputs outermost */
     HF_POSITIONS = 1u << 3,  /* the first rows stand for padding, and GGUF has none */
     HF_ZIPPED = 1u << 2,     /* gate and up alternate, where GGUF has all of gate first */
     HF_MINUS_EXP = 1u << 4,  /* the file stores w, GGUF −eʷ */

@@ -317,6 +317,21 @@ static void write_two_kinds(hf_writer *w, hf_shape *s, uint32_t n_head_kv, uint3
     hf_add_u32(w, ".embedding_length_per_layer_input", n_embd_layer);
 }
 
+/* The words of GPT-2 and its kin for a number, where the usual one is not there. */
+static const char *shape_key(const hf_writer *w, const char *key)
+{
+    static const char *const others[][2] = {
+        {"hidden_size", "n_embd"},           {"intermediate_size", "n_inner"},
+        {"num_attention_heads", "n_head"},   {"num_hidden_layers", "n_layer"},
+        {"num_hidden_layers", "num_layers"}, {"max_position_embeddings", "n_positions"}};
+    for (size_t i = 0; !hf_member(w->root, key) && i < sizeof others / sizeof *others; i++) {
+        if (strcmp(others[i][0], key) == 0 && hf_member(w->root, others[i][1])) {
+            return others[i][1];
+        }
+    }
+    return key;
+}
+
 static void write_shape(hf_writer *w, hf_shape *s)
 {
     const hf_class *class = w->class;
@@ -328,16 +343,16 @@ static void write_shape(hf_writer *w, hf_shape *s)
     } else if (w->config->no_experts && class->mixer) {
         ff_key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
     }
-    uint32_t n_embd = hf_need_u32(w, "hidden_size", UINT32_MAX), n_ff = hf_need_u32(w, ff_key, UINT32_MAX);
-    uint32_t n_head = hf_need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0, n_types = 0;
+    uint32_t n_embd = hf_need_u32(w, shape_key(w, "hidden_size"), UINT32_MAX);
+    ff_key = shape_key(w, ff_key);
+    bool four_times = class->words == HF_WORDS_GPT2 && !hf_member(w->root, ff_key) && n_embd < UINT32_MAX / 4;
+    uint32_t n_ff = four_times ? 4 * n_embd : hf_need_u32(w, ff_key, UINT32_MAX);
+    uint32_t n_head = hf_need_u32(w, shape_key(w, "num_attention_heads"), UINT32_MAX), n_vocab = 0, n_types = 0;
     const json_t *list = class->mixer ? layer_list(w) : NULL;
     if (class->mixer == HF_MIXER_NEMOTRON && layer_list_length(list) > 0 && layer_list_length(list) <= LAYERS_MAX) {
         s->n_layers = (uint32_t)layer_list_length(list); /* it may say nothing else of them */
     } else {
-        const char *layers_key = hf_member(w->root, "num_hidden_layers") || class->words != HF_WORDS_EXAONE
-                                     ? "num_hidden_layers"
-                                     : "num_layers";
-        s->n_layers = hf_need_u32(w, layers_key, LAYERS_MAX);
+        s->n_layers = hf_need_u32(w, shape_key(w, "num_hidden_layers"), LAYERS_MAX);
     }
     bool by_layers = class->mixer != HF_MIXER_NONE && class->mixer != HF_MIXER_DELTA;
     if (w->status == MLXR_OK && (list ? layer_list_length(list) != s->n_layers : by_layers)) {
@@ -346,7 +361,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     n_ff = class->mixer == HF_MIXER_CONV && !class->experts ? adjusted_width(w, n_ff) : n_ff;
     s->n_embd = n_embd;
     s->n_ctx = class->n_ctx;
-    hf_get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
+    hf_get_u32(w, w->root, shape_key(w, "max_position_embeddings"), &s->n_ctx);
     hf_get_u32(w, w->root, class->logit_scale > 0 ? "model_max_length" : "", &s->n_ctx); /* Command R */
     hf_get_u32(w, w->root, "max_trained_positions", &s->n_ctx); /* NomicBERT; beyond it RoPE would have to change */
     uint32_t n_head_kv = class->n_head_kv ? class->n_head_kv : n_head;
@@ -355,6 +370,10 @@ static void write_shape(hf_writer *w, hf_shape *s)
         n_head_kv = n_head;
     }
     hf_get_u32(w, w->root, "num_key_value_heads", &n_head_kv);
+    bool one = false; /* StarCoder's word for one KV head */
+    if (hf_get_bool(w, w->root, "multi_query", &one) && one) {
+        n_head_kv = 1;
+    }
     s->head_dim = class->head_dim ? class->head_dim : n_head ? n_embd / n_head : 0;
     hf_get_u32(w, w->root, "head_dim", &s->head_dim);
     hf_add_u32(w, ".block_count", s->n_layers);
@@ -387,7 +406,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     hf_add_u32(w, ".attention.key_length", class->latent ? s->head_dim + s->n_nope : s->head_dim);
     hf_add_u32(w, ".attention.value_length", head_v);
     double eps = class->eps > 0 ? class->eps : 1e-6;
-    bool gpt = class->words == HF_WORDS_NOMIC || class->words == HF_WORDS_EXAONE; /* GPT-2's word for it */
+    bool gpt = class->words == HF_WORDS_NOMIC || class->words == HF_WORDS_EXAONE || class->words == HF_WORDS_GPT2;
     hf_get_f64(w, w->root, gpt ? "layer_norm_epsilon" : "", &eps);
     hf_get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
     hf_add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
@@ -405,8 +424,9 @@ static void refuse_unknown(hf_writer *w)
                               "config.json: activation '%.60s'; %s models are supported with '%s'", activation,
                               w->class->arch, w->class->activation);
     }
-    static const char *const without[] = {"prenorm", "rotary_emb_interleaved", "use_parallel_residual", "qk_layernorm",
-                                          "use_cla"}; /* of NomicBERT, StableLM, Phi, Hunyuan */
+    static const char *const without[] = {
+        "prenorm", "rotary_emb_interleaved",         "use_parallel_residual", "qk_layernorm",
+        "use_cla", "scale_attn_by_inverse_layer_idx"}; /* of NomicBERT, StableLM, Phi, Hunyuan, GPT-2 */
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
         bool has = false;
         if (hf_get_bool(w, w->root, without[i], &has) && has && w->status == MLXR_OK) {

@@ -209,7 +209,17 @@ static const stem modern_global_stems[] = {
     {"classifier", "cls.output", false},
 };
 
-/* EXAONE 3's, which are GPT-2's. */
+static const stem gpt2_layer_stems[] = {
+    {"ln_1", "attn_norm", true}, {"attn.c_attn", "attn_qkv", false}, {"attn.c_proj", "attn_output", false},
+    {"ln_2", "ffn_norm", true},  {"mlp.c_fc", "ffn_up", false},      {"mlp.c_proj", "ffn_down", false},
+};
+static const stem gpt2_global_stems[] = {
+    {"wte", "token_embd", false},
+    {"wpe", "position_embd", false},
+    {"ln_f", "output_norm", true},
+    {"lm_head", "output", false},
+};
+/* EXAONE 3's, which are much like GPT-2's. */
 static const stem exaone_layer_stems[] = {
     {"ln_1", "attn_norm", true},
     {"attn.attention.q_proj", "attn_q", false},
@@ -242,6 +252,7 @@ static const struct {
                         COUNT(nomic_global_stems)},
     [HF_WORDS_MODERN] = {"layers.", modern_layer_stems, modern_global_stems, COUNT(modern_layer_stems),
                          COUNT(modern_global_stems)},
+    [HF_WORDS_GPT2] = {"h.", gpt2_layer_stems, gpt2_global_stems, COUNT(gpt2_layer_stems), COUNT(gpt2_global_stems)},
     [HF_WORDS_EXAONE] = {"transformer.h.", exaone_layer_stems, exaone_global_stems, COUNT(exaone_layer_stems),
                          COUNT(exaone_global_stems)},
     [HF_WORDS_NEMOTRON] = {"backbone.layers.", nemotron_layer_stems, nemotron_global_stems, COUNT(nemotron_layer_stems),
@@ -404,6 +415,8 @@ static bool layer_name(const hf_config *config, const char *rest, char *out, siz
         snprintf(out, cap, "%s%s", found->ours, rest + n);
         *change = found->norm && class->plus_one && strcmp(rest + n, ".weight") == 0 ? HF_PLUS_ONE : 0;
         *change |= class->mixer ? mixer_change(config, out) : 0;
+        bool matrix = !found->norm && strcmp(rest + n, ".weight") == 0;
+        *change |= class->columns && matrix ? HF_TRANSPOSED : 0;
     }
     return found != NULL;
 }
@@ -505,6 +518,10 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
         return HF_SKIP; /* without a classifier the pooler was of a task that nobody asks of it */
     }
     const char *rest = skip_layer(vocabularies[class->words].layers, name, &layer);
+    if (rest && class->words == HF_WORDS_GPT2 &&
+        (strcmp(rest, "attn.bias") == 0 || strcmp(rest, "attn.masked_bias") == 0)) {
+        return HF_SKIP; /* what a token does not see, as a table */
+    }
     if (rest) {
         if (layer_name(config, rest, ours, sizeof ours, change)) {
             snprintf(out, cap, "blk.%u.%s", layer, ours);

@@ -222,6 +222,10 @@ FAMILIES = {
         layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
             "sliding_attention": rope(1e4), "full_attention": rope(5e5, rope_type="yarn", factor=4.0, beta_fast=4.0,
                                                                    beta_slow=1.0, original_max_position_embeddings=40)})),
+    "gpt2": ("GPT2Config", dict(num_key_value_heads=None, intermediate_size=None, n_positions=tiny.N_CTX,
+                                max_position_embeddings=None, layer_norm_epsilon=float(np.float32(2e-3)))),
+    "starcoder": ("GPTBigCodeConfig", dict(num_key_value_heads=None, intermediate_size=None, n_positions=tiny.N_CTX, n_inner=96,
+                                           max_position_embeddings=None, layer_norm_epsilon=float(np.float32(2e-3)))),
     "eurobert": ("EuroBertConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=1, head_dim=None, eos_token_id=None,
                                         rope_parameters=rope(1e4))),
     "llama-lora": ("LlamaConfig", dict(rope_parameters=rope(), lora=(6, 9.0, (
