@@ -209,9 +209,10 @@ static mlxr_status unzip_rows(const reader *r, tensor *t)
 /* A matrix, or a stack of them, whose inputs are outermost: rows are made when they are needed. */
 static mlxr_status turn_stack(const reader *r, tensor *t, unsigned change, const packed_weight **packed)
 {
-    uint32_t n_dims = r->config->class->columns ? 2 : 3;
-    if (t->n_dims != n_dims) {
-        return bad(r, MLXR_FORMAT, "tensor '%.128s' has %u dimensions, not %u", t->name, t->n_dims, n_dims);
+    bool single = r->config->class->columns;
+    if (t->n_dims != (single ? 2u : 3u)) {
+        return bad(r, MLXR_FORMAT, "tensor '%.128s' has %u dimensions; a %s", t->name, t->n_dims,
+                   single ? "matrix has 2" : "stack of matrices has 3");
     }
     packed_weight *w = region_alloc(r->memory, sizeof *w);
     if (!w) {

@@ -468,6 +468,8 @@ MUTATION(rows_taken_too_early, t->ops[1] = *find_op(t, OP_TAKE_ROWS))
 MUTATION(carried_by_nobody, *find_op(t, OP_ADD) = (op){.kind = OP_STORE, .src = SLOT_X, .width = 64})
 MUTATION(carried_narrow, t->p.carried = 63; t->ops[1] = (op){.kind = OP_LOAD, .dst = SLOT_N, .width = 64})
 MUTATION(late_window, find_op(t, OP_ATTEND)->attend.first = 1; find_op(t, OP_ATTEND)->attend.window = 3)
+MUTATION(kinds_of_one_row, own_weight(t, OP_EMBED)->shape[1] = 1; find_op(t, OP_EMBED)->kind = OP_KIND)
+MUTATION(kinds_of_nothing, find_op(t, OP_EMBED)->weight = NULL; find_op(t, OP_EMBED)->kind = OP_KIND)
 #define ROW(label) {#label, mutate_##label}
 
 static void malformed_plans_are_refused_in_words(void **state)
@@ -477,6 +479,8 @@ static void malformed_plans_are_refused_in_words(void **state)
                                          ROW(carried_by_nobody),
                                          ROW(carried_narrow),
                                          ROW(late_window),
+                                         ROW(kinds_of_one_row),
+                                         ROW(kinds_of_nothing),
                                          ROW(no_table),
                                          ROW(weight_too_narrow),
                                          ROW(weight_too_short),

@@ -253,8 +253,39 @@ static void m_ropes_sections_are_what_config_json_says(void **state)
 /* ---- tensors ---- */
 
 #define GPT_OSS CLASS("GptOssForCausalLM", ", \"head_dim\": 4, \"num_local_experts\": 2, \"num_experts_per_tok\": 1")
+#define VL_MOE CLASS("Qwen3VLMoeTextModel", ", \"num_experts\": 1, \"num_experts_per_tok\": 1")
 #define UP "model.layers.0.mlp.experts.gate_up_proj"
 #define DOWN "model.layers.0.mlp.experts.down_proj"
+
+/* Qwen3-VL's stacks of experts were published with inputs outermost; transformers saves them with inputs innermost. */
+static void stacks_that_lie_either_way_round_are_told_by_their_shape(void **state)
+{
+    static const struct {
+        const char *up, *down;
+        bool turned;
+    } ways[] = {{"[1, 8, 4]", "[1, 2, 8]", true}, {"[1, 4, 8]", "[1, 8, 2]", false}};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        char header[400];
+        size_t n;
+        snprintf(header, sizeof header,
+                 "{\"" UP "\": {\"dtype\": \"F32\", \"shape\": %s, \"data_offsets\": [0, 128]}, \"" DOWN
+                 "\": {\"dtype\": \"F32\", \"shape\": %s, \"data_offsets\": [128, 192]}}",
+                 ways[i].up, ways[i].down);
+        uint8_t *bytes = weights(header, 192, &n);
+        const safetensors_texts texts = {.config = view(VL_MOE)};
+        assert_ok(safetensors_open_memory(&file, &texts, bytes, n, &error), &error);
+        const tensor *up = model_file_tensor(file, "blk.0.ffn_gate_up_exps.weight");
+        const tensor *down = model_file_tensor(file, "blk.0.ffn_down_exps.weight");
+        assert_true(up && up->shape[0] == 8 && up->shape[1] == 4 && down && down->shape[0] == 2 && down->shape[1] == 8);
+        assert_int_equal(model_file_packed(file, up) != NULL, ways[i].turned);
+        assert_int_equal(model_file_packed(file, down) != NULL, ways[i].turned);
+        model_file_close(&file);
+        free(bytes);
+    }
+}
 
 static void stacks_that_cannot_be_turned_are_named(void **state)
 {
@@ -270,6 +301,9 @@ static void stacks_that_cannot_be_turned_are_named(void **state)
         {GPT_OSS, "{" E(UP "_bias", "F32", "[1, 1, 4]", 0, 16) "}", 16, "has 3 dimensions and 16 bytes"},
         {GPT_OSS, "{" E(UP "_bias", "F32", "[4]", 0, 16) "}", 16, "has 1 dimensions and 16 bytes"},
         {GPT_OSS, "{" E(DOWN, "F32", "[4]", 0, 16) "}", 16, "has 1 dimensions; a stack of matrices has 3"},
+        {CLASS("GPT2LMHeadModel", ""), "{" E("transformer.h.0.mlp.c_fc.weight", "F32", "[1, 2, 2]", 0, 16) "}", 16,
+         "has 3 dimensions; a matrix has 2"},
+        {VL_MOE, "{" E(UP, "F32", "[4]", 0, 16) "}", 16, "has 1 dimensions; a stack of matrices has 3"},
         {CLASS("XLMRobertaModel", ""), "{" E("embeddings.position_embeddings.weight", "F32", "[2, 1]", 0, 8) "}", 8,
          "has no position but the 2 of padding"},
         {CLASS("XLMRobertaModel", ""), "{" E("embeddings.position_embeddings.weight", "F32", "[4]", 0, 16) "}", 16,
@@ -647,6 +681,7 @@ int main(void)
         cmocka_unit_test(attention_and_rope_that_cannot_be_are_named),
         cmocka_unit_test(what_makes_a_vector_of_a_text_must_be_one_thing),
         cmocka_unit_test(m_ropes_sections_are_what_config_json_says),
+        cmocka_unit_test(stacks_that_lie_either_way_round_are_told_by_their_shape),
         cmocka_unit_test(stacks_that_cannot_be_turned_are_named),
         cmocka_unit_test(rows_of_turned_stacks_are_where_they_belong),
         cmocka_unit_test(rows_are_the_same_after_their_pages_were_given_back),
