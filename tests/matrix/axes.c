@@ -61,9 +61,6 @@ static uint32_t make_families(void)
     }
     for (size_t i = 0; i < MIXER_FAMILIES; i++) {
         const mixer_family *mixer = &mixer_families[i];
-        if (!backend_at(0)->exact && has_mtp(mixer->name)) { /* MLX refuses heads, by name */
-            continue;
-        }
         families[n] = (matrix_family){.name = mixer->name, .tiny = *tiny_model_find("llama"), .folder = true};
         families[n].tiny.name = mixer->name;
         families[n++].tiny.head_dim = mixer->head_dim;
@@ -107,7 +104,7 @@ bool matrix_is_whole(void)
     return n_batches() == N_OF(batches) && !backend_at(0)->family;
 }
 
-/* Where no family has a head (MLX refuses them: oracle/families), a draft of "its own head" would meet nothing. */
+/* Where no family has a head (the emulator's only one), a draft of "its own head" would meet nothing. */
 static uint32_t n_drafts(void)
 {
     bool any = false;

@@ -196,10 +196,81 @@ static void what_was_not_expected_is_built_anew(void **state)
     assert_true(n_dropped >= 3);
 }
 
+/* The head of a model, which goes on from what it gave: rows [HEAD_ROWS] of logits and hidden states. */
+enum { HEAD_ROWS = 8, HEAD_WIDTH = 64 };
+
+typedef struct head_rows {
+    float logits[HEAD_ROWS][TINY_N_VOCAB], hidden[HEAD_ROWS][HEAD_WIDTH];
+} head_rows;
+
+static graph_counts run_head(const char *name, bool ahead, head_rows *out)
+{
+    static const uint32_t no_states[2] = {KV_PAGE_NONE, KV_PAGE_NONE}, wanted[1] = {0};
+    mlxr_error error;
+    char path[512];
+    world w = {0};
+    write_model(name, path);
+    mlxr_engine_options options = {.backend = "mlx", .kv_type = "f32", .n_threads = 1, .kv_bytes = 8u << 20};
+    assert_ok(mlxr_engine_open(&w.engine, &options, &error), &error);
+    assert_ok(mlxr_model_load(&w.base, w.engine, path, &(mlxr_model_options){.mtp = MLXR_MTP_NEEDED}, &error), &error);
+    w.model = mlxr_model_ref(w.base);
+    program *head = w.model->ahead;
+    head->no_ahead = !ahead;
+    assert_int_equal(w.model->graph->h.n_embd, HEAD_WIDTH);
+    mlxr_sequence *sequence = open_sequence(&w, 0, PROMPT);
+    step_one(&w, sequence, PROMPT - 1);
+    assert_ok(pager_reserve_ahead(&sequence->pages, PROMPT - 1, PROMPT - 1 + HEAD_ROWS, &error), &error);
+    float hidden[HEAD_WIDTH];
+    for (size_t i = 0; i < HEAD_WIDTH; i++) {
+        hidden[i] = (float)(i % 7) - 3;
+    }
+    for (uint32_t i = 0; i < HEAD_ROWS; i++) {
+        uint32_t at = PROMPT - 1 + i;
+        int32_t token = 40 + (int32_t)i, position = (int32_t)at;
+        step_slice slice = {.n_rows = 1, .start = at};
+        for (uint32_t g = 0; g < sequence->pages.n_tables; g++) {
+            slice.pages[g] = sequence->pages.tables[g].recurrent ? no_states : pager_step_pages(&sequence->pages, g);
+        }
+        step laid = {.n_rows = 1,
+                     .tokens = &token,
+                     .positions = &position,
+                     .slices = &slice,
+                     .n_slices = 1,
+                     .wanted = wanted,
+                     .n_wanted = 1,
+                     .kv = model_kv_memory(w.model),
+                     .carried = hidden,
+                     .logits = out->logits[i]};
+        assert_ok(w.engine->ops->run(w.engine->device, head, &laid, &error), &error);
+        memcpy(out->hidden[i], hidden, sizeof hidden);
+    }
+    graph_counts counts = head->counts;
+    mlxr_sequence_close(&sequence);
+    close_world(&w);
+    return counts;
+}
+
+static void a_head_whose_graph_was_built_ahead_carries_the_same_bits(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"qwen3next-mtp",
+                                        "deepseek3-mtp"}; /* hands on what is normed, and what is not */
+    for (size_t i = 0; i < 2; i++) {
+        static head_rows with, without;
+        graph_counts counts = run_head(names[i], true, &with);
+        assert_int_equal(run_head(names[i], false, &without).n_taken, 0);
+        print_message("%s: %d of %d graphs were there\n", names[i], (int)counts.n_taken, (int)counts.n_steps);
+        assert_true(counts.n_taken >= HEAD_ROWS - 3);
+        assert_memory_equal(&with, &without, sizeof with);
+        assert_memory_not_equal(with.hidden[0], with.hidden[1], sizeof with.hidden[0]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_graph_built_ahead_computes_the_same_bits),
+        cmocka_unit_test(a_head_whose_graph_was_built_ahead_carries_the_same_bits),
         cmocka_unit_test(what_was_not_expected_is_built_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

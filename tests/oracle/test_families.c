@@ -305,25 +305,6 @@ static void note(const char *model, const char *backend, const char *check, doub
     }
 }
 
-/* Is the model refused, by these words? */
-static bool is_refused(const char *path, mlxr_mtp mtp, const char *words)
-{
-    mlxr_error error;
-    mlxr_engine *engine = NULL;
-    mlxr_model *model = NULL;
-    mlxr_engine_options options = {.backend = backends[0], .n_threads = 1, .kv_bytes = 1 << 20};
-    assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
-    bool refused = mlxr_model_load(&model, engine, path, &(mlxr_model_options){.mtp = mtp}, &error) != MLXR_OK;
-    if (refused) {
-        assert_int_equal(error.status, MLXR_UNSUPPORTED);
-        assert_non_null(strstr(error.text, words));
-    } else {
-        mlxr_model_unref(&model);
-    }
-    mlxr_engine_close(&engine);
-    return refused;
-}
-
 static void run_checks(const char *name, const char *path, const reference *r, const char *backend, double limit)
 {
     double worst = 0;
@@ -355,9 +336,6 @@ static void logits_equal_the_reference(void **state)
     reference_open(&r, "families", name);
     snprintf(path, sizeof path, "%s/%s", test_temp_dir(), name);
     family_model_write(name, path);
-    if (strstr(name, "-mtp") && strcmp(backends[0], "mlx") == 0) {
-        assert_true(is_refused(path, MLXR_MTP_NEEDED, "runs no multi-token-prediction heads"));
-    }
     for (size_t b = 0; b < n_backends; b++) {
         bool words = strcmp(backends[b], "cpu") == 0 && strcmp(name, OF_WORDS) == 0;
         run_checks(name, path, &r, backends[b], words ? NMSE_LIMIT_WORDS : NMSE_LIMIT);

@@ -84,7 +84,7 @@ static void fill_in(program *prog, const step *s)
 {
     const step_graph *g = &prog->now;
     for (uint32_t i = 0; i < g->n_embeds; i++) {
-        walk_embed_rows(g->embeds[i].o, s, g->embeds[i].rows);
+        walk_host_rows(g->embeds[i].o, s, g->embeds[i].rows);
     }
     for (uint32_t i = 0; i < g->n_late; i++) {
         bridge_refill(prog->step, g->late[i].array, g->late[i].from, g->late[i].n_bytes);

@@ -115,15 +115,16 @@ void batches_make(walk *w)
 
 /* ---- what a batch sees ---- */
 
-static uint32_t first_seen(uint32_t window, uint32_t position)
+static uint32_t first_seen(const batch_view *v, uint32_t position)
 {
-    return window && position >= window ? position - window + 1 : 0;
+    uint32_t first = v->first < position ? v->first : position; /* its own it always sees */
+    return v->window && position >= v->window + first ? position - v->window + 1 : first;
 }
 
 /* Pages [*first, *first + returned) hold what the slice sees of earlier steps. */
-static uint32_t pages_seen(const step_slice *slice, uint32_t window, uint32_t page_tokens, uint32_t *first)
+static uint32_t pages_seen(const step_slice *slice, const batch_view *v, uint32_t page_tokens, uint32_t *first)
 {
-    uint32_t position = first_seen(window, slice->start);
+    uint32_t position = first_seen(v, slice->start);
     *first = position / page_tokens;
     return position < slice->start ? (slice->start - 1) / page_tokens + 1 - *first : 0;
 }
@@ -140,7 +141,7 @@ static bool make_masks(walk *w, const batch *b, batch_view *v, uint32_t page_tok
     }
     for (int32_t i = 0; i < b->n; i++) {
         uint32_t first, start = b->slices[i]->start;
-        pages_seen(b->slices[i], v->window, page_tokens, &first);
+        pages_seen(b->slices[i], v, page_tokens, &first);
         int32_t *key = keys + (size_t)i * (size_t)n_keys, from = (int32_t)(first * page_tokens) + v->skip;
         for (int32_t j = 0; j < v->n_past; j++) {
             key[j] = from + j < (int32_t)start ? from + j : NEVER;
@@ -157,6 +158,12 @@ static bool make_masks(walk *w, const batch *b, batch_view *v, uint32_t page_tok
         mlx_value *oldest = value_sub(a, q, bridge_copy(a, MLX_I32, 0, NULL, &window));
         v->mask = bridge_two(a, BRIDGE_AND, v->mask, bridge_two(a, BRIDGE_LESS, oldest, k));
     }
+    if (v->first) {
+        const int32_t one = 1, from = (int32_t)v->first;
+        mlx_value *oldest = bridge_two(a, BRIDGE_MINIMUM, q, bridge_copy(a, MLX_I32, 0, NULL, &from));
+        oldest = value_sub(a, oldest, bridge_copy(a, MLX_I32, 0, NULL, &one));
+        v->mask = bridge_two(a, BRIDGE_AND, v->mask, bridge_two(a, BRIDGE_LESS, oldest, k));
+    }
     if (b->n > 1 && v->n_past) {
         const int32_t never = NEVER;
         mlx_value *past = value_reshape(a, bridge_slice(a, k, 3, 0, v->n_past), 4, b->n, 1, v->n_past, 1);
@@ -169,9 +176,9 @@ static bool make_view(walk *w, const batch *b, const op_attend *attend, batch_vi
 {
     const kv_layout *l = &w->s->kv.layout[attend->kv_group];
     uint32_t first, n_pages = 0;
-    *v = (batch_view){.kv_group = attend->kv_group, .window = attend->window};
+    *v = (batch_view){.kv_group = attend->kv_group, .window = attend->window, .first = attend->first};
     for (int32_t i = 0; i < b->n; i++) {
-        uint32_t n = pages_seen(b->slices[i], attend->window, l->page_tokens, &first);
+        uint32_t n = pages_seen(b->slices[i], v, l->page_tokens, &first);
         n_pages = n > n_pages ? n : n_pages;
     }
     v->n_pages = (int32_t)n_pages;
@@ -181,7 +188,7 @@ static bool make_view(walk *w, const batch *b, const op_attend *attend, batch_vi
         return false;
     }
     for (int32_t i = 0; i < b->n; i++) {
-        uint32_t n = pages_seen(b->slices[i], attend->window, l->page_tokens, &first);
+        uint32_t n = pages_seen(b->slices[i], v, l->page_tokens, &first);
         for (uint32_t j = 0; j < n_pages; j++) { /* what is too much is masked, whatever page it is */
             uint32_t page = j < n ? b->slices[i]->pages[attend->kv_group][first + j] : 0;
             v->page_end = page + 1 > v->page_end ? page + 1 : v->page_end;
@@ -195,11 +202,11 @@ static bool make_view(walk *w, const batch *b, const op_attend *attend, batch_vi
     if (b->n > 1) {
         return make_masks(w, b, v, l->page_tokens);
     }
-    uint32_t seen = first_seen(attend->window, one->start); /* exactly what the first row sees */
+    uint32_t seen = first_seen(v, one->start); /* exactly what the first row sees */
     v->skip = n_pages ? (int32_t)(seen % l->page_tokens) : 0;
     v->n_past = (int32_t)(one->start - seen);
     v->causal = b->n_rows > 1;
-    if (v->causal && first_seen(attend->window, last) > seen) {
+    if (v->causal && first_seen(v, last) > seen) {
         return make_masks(w, b, v, l->page_tokens);
     }
     return true;
@@ -208,7 +215,8 @@ static bool make_view(walk *w, const batch *b, const op_attend *attend, batch_vi
 const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend)
 {
     for (uint32_t i = 0; i < b->n_views; i++) {
-        if (b->views[i].kv_group == attend->kv_group && b->views[i].window == attend->window) {
+        if (b->views[i].kv_group == attend->kv_group && b->views[i].window == attend->window &&
+            b->views[i].first == attend->first) {
             return &b->views[i];
         }
     }

@@ -147,10 +147,6 @@ static const tensor *too_large(const op *o)
 static mlxr_status check_ops(const plan *p, mlxr_error *error)
 {
     uint32_t width[SLOT_COUNT] = {0};
-    if (p->carried) {
-        return error_set(error, MLXR_UNSUPPORTED,
-                         "the MLX backend runs no multi-token-prediction heads; the backend cpu does");
-    }
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const op *o = &p->ops[i];
         const tensor *large = too_large(o);
@@ -177,7 +173,7 @@ static mlxr_status load(program *prog, mlxr_error *error)
         bool mixes = kind == OP_SCAN || kind == OP_CONV || kind == OP_RECUR;
         prog->n_rows_max += kind == OP_KV_WRITE;
         prog->n_mixers += mixes;
-        prog->n_embeds_max += kind == OP_EMBED;
+        prog->n_embeds_max += kind == OP_EMBED || kind == OP_LOAD;
         prog->n_readers += kind == OP_ATTEND || mixes;
     }
     prog->n_rows_max++;
@@ -279,7 +275,7 @@ void step_graph_end(step_graph *g)
 static mlxr_status submit(program *prog, mlxr_error *error)
 {
     step_graph *g = &prog->now;
-    const mlx_value **wanted = region_array(&g->memory, 2 * (size_t)g->n_rows + 1, sizeof *wanted);
+    const mlx_value **wanted = region_array(&g->memory, 2 * (size_t)g->n_rows + 2, sizeof *wanted);
     size_t n = 0;
     if (!wanted) {
         return error_nomem(error, "results of an MLX step", g->n_rows * sizeof *wanted);
@@ -293,6 +289,9 @@ static mlxr_status submit(program *prog, mlxr_error *error)
     }
     if (g->logits) {
         wanted[n++] = g->logits = bridge_keep(prog->results, g->logits);
+    }
+    if (g->stored) {
+        wanted[n++] = g->stored = bridge_keep(prog->results, g->stored);
     }
     bridge_arena_empty(prog->step);
     bridge_submit(prog->results, wanted, n);
@@ -313,6 +312,10 @@ static mlxr_status collect(program *prog, const step *s, mlxr_error *error)
     const void *logits = g->logits ? bridge_data(prog->results, g->logits) : NULL;
     if (logits) {
         memcpy(s->logits, logits, (size_t)s->n_wanted * prog->plan->slot_width[SLOT_LOGITS] * sizeof *s->logits);
+    }
+    const void *stored = g->stored ? bridge_data(prog->results, g->stored) : NULL;
+    if (stored) {
+        memcpy(s->carried, stored, (size_t)s->n_rows * prog->plan->carried * sizeof *s->carried);
     }
     mlxr_status status = bridge_status(prog->results, error);
     return status == MLXR_OK && prog->failures ? bridge_failures_take(prog->failures, error) : status;

@@ -60,9 +60,9 @@ typedef struct late_array {
     size_t n_bytes;
 } late_array;
 
-/* Rows of the embedding in a graph. */
+/* Rows that the host puts into a graph: of the embedding, or of what the step carries. */
 typedef struct late_rows {
-    const op *o;
+    const op *o; /* EMBED, LOAD */
     float *rows; /* [n_rows][width], which a late_array holds */
 } late_rows;
 
@@ -72,6 +72,7 @@ typedef struct step_graph {
     page_rows *rows; /* [n_rows_max + n_mixers × states that the step keeps] */
     uint32_t n_rows;
     mlx_value *logits; /* or NULL */
+    mlx_value *stored; /* [n_rows, plan.carried] of OP_STORE, or NULL */
     late_rows *embeds; /* [n_embeds_max] */
     late_array *late;  /* [n_embeds_max + n_readers × slices] */
     uint32_t n_embeds, n_late;

@@ -17,16 +17,21 @@ void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes)
 }
 
 /* The embedding's rows are decoded here, by the codec that defines them: some thousand numbers a row. */
-void walk_embed_rows(const op *o, const step *s, float *rows)
+void walk_host_rows(const op *o, const step *s, float *rows)
 {
     const tensor *t = o->weight;
+    if (o->kind == OP_LOAD) {
+        memcpy(rows, s->carried, (size_t)s->n_rows * o->width * sizeof *rows);
+        return;
+    }
     for (uint32_t r = 0; r < s->n_rows; r++) {
         codec_decode(t->type, (const uint8_t *)t->data + (size_t)s->tokens[r] * t->row_bytes,
                      rows + (size_t)r * o->width, o->width);
     }
 }
 
-static mlx_value *embed(walk *w, const op *o, const op_arrays *arrays)
+/* An array of rows that the host makes, when the graph is built or, where that comes earlier, with the step. */
+static mlx_value *host_rows(walk *w, const op *o)
 {
     const step *s = w->s;
     float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
@@ -35,14 +40,19 @@ static mlx_value *embed(walk *w, const op *o, const op_arrays *arrays)
     }
     const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
     if (!w->late) {
-        walk_embed_rows(o, s, rows);
+        walk_host_rows(o, s, rows);
     }
     mlx_value *array = bridge_copy(w->a, MLX_F32, 2, shape, rows);
     if (w->late) {
         w->g->embeds[w->g->n_embeds++] = (late_rows){o, rows};
         walk_late(w, array, rows, (size_t)s->n_rows * o->width * sizeof *rows);
     }
-    array = value_scale(w->a, array, o->scale);
+    return array;
+}
+
+static mlx_value *embed(walk *w, const op *o, const op_arrays *arrays)
+{
+    mlx_value *array = value_scale(w->a, host_rows(w, o), o->scale);
     return arrays->bias ? value_add(w->a, array, arrays->bias) : array;
 }
 
@@ -278,6 +288,8 @@ bool walk_has_graph(const op *o, uint32_t src_width)
     case OP_WEIGH:
     case OP_SCAN:
     case OP_TAKE_ROWS:
+    case OP_LOAD:
+    case OP_STORE:
         return true;
     case OP_PICK:
         return walk_can_pick(o);
@@ -349,9 +361,13 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
     case OP_HEADS:
         *dst = walk_heads(w, o, arrays);
         break;
+    case OP_LOAD:
+        *dst = host_rows(w, o);
+        break;
+    case OP_STORE: /* all rows are wanted where any is */
+        w->g->stored = bridge_one(w->a, BRIDGE_CONTIGUOUS, w->slots[o->src]);
+        break;
     case OP_PICK: /* walk_picks */
-    case OP_LOAD: /* refused, as the next */
-    case OP_STORE:
         break;
     case OP_TAKE_ROWS:
         *dst = take(w, o);

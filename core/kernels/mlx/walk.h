@@ -13,10 +13,11 @@
 #define WALK_MASKS_MAX 32u /* likewise of what linear attention multiplies by */
 #define WALK_TURNS 9u      /* 1 + log2(KV_TURN_MAX) */
 
-/* What the slices of a batch see of their earlier pages in a layer group, with a window. */
+/* What the slices of a batch see of their earlier pages in a layer group, with a window and from position `first` on.
+ */
 typedef struct batch_view {
     uint16_t kv_group;
-    uint32_t window;
+    uint32_t window, first;
     int32_t n_pages;      /* of each slice, with those of longer ones for padding; 0: nothing was before */
     int32_t skip, n_past; /* positions of the pages that are seen; of one slice exactly, else all */
     uint32_t page_end;    /* above the largest page id */
@@ -89,8 +90,9 @@ void batches_make(walk *w);
 /* What a batch sees; made once a step. NULL: no memory, and the arena has failed. */
 const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend);
 
-/* The rows [n_rows][width] of the embedding that the step's tokens name. */
-void walk_embed_rows(const op *o, const step *s, float *rows);
+/* The rows [n_rows][width] that OP_EMBED or OP_LOAD gives: of the embedding by the step's tokens, or what it carries.
+ */
+void walk_host_rows(const op *o, const step *s, float *rows);
 /* Notes that the array will hold what `from` does when the graph is submitted. */
 void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes);
 

@@ -250,8 +250,7 @@ static const tiny_model *model_at(size_t index)
     for (size_t i = 0; i < MIXER_FAMILIES; i++) {
         /* both kinds of states, behind convolutions, which are F32 whatever the cache's type is, and latent numbers */
         bool quickly = !plain.backend || soak || (i % 2 && strcmp(plain.kv_type, "f32") == 0);
-        bool runs = !plain.backend || !has_mtp(mixer_families[i].name); /* MLX refuses heads, by name */
-        if (runs && quickly && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
+        if (quickly && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
             return mixer_at(i);
         }
     }
