@@ -230,11 +230,12 @@ static json_t *ahead_json(const graph *g, const model_file *file)
 }
 
 /* What running it needs: weights (mapped, so page cache) and KV for a full context. */
-static json_t *memory_json(const graph *g)
+static json_t *memory_json(const graph *g, const model_file *file)
 {
     uint64_t per_token, full_context;
     kv_need(g, DTYPE_F16, &per_token, &full_context);
-    return json_pack("{s:I, s:I, s:I, s:I, s:o}", "weight_bytes", (json_int_t)g->weight_bytes, "bytes_per_token",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "weight_bytes", (json_int_t)g->weight_bytes,
+                     "streamable_expert_bytes", (json_int_t)expert_cache_streamable(g, file), "bytes_per_token",
                      (json_int_t)g->bytes_per_token, "kv_bytes_per_token_f16", (json_int_t)per_token,
                      "kv_bytes_full_context_f16", (json_int_t)full_context, "kv_types", kv_types_json(g));
 }
@@ -266,7 +267,7 @@ mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error
     json_t *tensors = tensors_json(file, &n_params, &n_bytes);
     json_object_set_new(root, "n_params", json_integer((json_int_t)n_params));
     json_object_set_new(root, "tensor_bytes", json_integer((json_int_t)n_bytes));
-    json_object_set_new(root, "memory", g ? memory_json(g) : json_null());
+    json_object_set_new(root, "memory", g ? memory_json(g, file) : json_null());
     json_object_set_new(root, "mtp", g ? ahead_json(g, file) : json_null());
     json_object_set_new(root, "metadata", meta);
     json_object_set_new(root, "tensors", tensors);

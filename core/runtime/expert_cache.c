@@ -287,6 +287,18 @@ mlxr_status expert_cache_open(expert_cache **out, const graph *g, const model_fi
     return MLXR_OK;
 }
 
+uint64_t expert_cache_streamable(const graph *g, const model_file *file)
+{
+    uint64_t n_bytes = 0;
+    for (uint32_t i = 0; i < g->plan.n_ops; i++) {
+        const op *o = &g->plan.ops[i];
+        for (uint32_t x = 0; o->kind == OP_EXPERTS && is_of_file(file, o->experts) && x < o->experts->n_expert; x++) {
+            n_bytes += bytes_of(o->experts, x);
+        }
+    }
+    return n_bytes;
+}
+
 void expert_cache_close(expert_cache **pointer)
 {
     expert_cache *c = *pointer;

@@ -25,6 +25,8 @@ typedef struct expert_cache_options {
 mlxr_status expert_cache_open(expert_cache **out, const graph *g, const model_file *file,
                               const expert_cache_options *options, mlxr_error *error);
 void expert_cache_close(expert_cache **cache);
+/* Bytes of experts that could be read as they are needed: those whose weights lie in the file as they are used. */
+uint64_t expert_cache_streamable(const graph *g, const model_file *file);
 /* For step.experts. */
 const step_experts *expert_cache_hook(const expert_cache *cache);
 mlxr_expert_stats expert_cache_stats(const expert_cache *cache);

@@ -99,6 +99,7 @@ static uint64_t number(const json_t *object, const char *key)
 
 typedef struct fit {
     uint64_t weights, loaded;    /* bytes: its own; of models that are loaded */
+    uint64_t streamed;           /* of its own: experts that may be read as they are needed */
     uint64_t budget;             /* of weights and KV cache together, 0: no such bound */
     uint64_t context;            /* the KV cache of a short conversation */
     uint64_t machine, available; /* memory; 0: not known */
@@ -112,7 +113,23 @@ static const char *fit_word(const fit *f)
     bool never = (f->budget && f->weights + least > f->budget) || (f->machine && need > f->machine);
     bool alone = !f->available || need <= f->available;
     bool now = (!f->budget || f->loaded + f->weights + least <= f->budget) && (!f->available || need <= available);
+    if (never && f->streamed) { /* what is left of them is as much as there is room for */
+        fit rest = *f;
+        rest.weights -= f->streamed;
+        rest.streamed = 0;
+        return strcmp(fit_word(&rest), "never") == 0 ? "never" : "by_streaming_experts";
+    }
     return never ? "never" : now ? "now" : alone ? "when_others_are_unloaded" : "when_memory_is_free";
+}
+
+/* Experts that this daemon reads as they are needed where the weights do not fit (mlxr_engine_options.expert_bytes). */
+static uint64_t streamed_bytes(const struct daemon *d, const json_t *memory)
+{
+    const mlxr_engine_options *e = &d->options->engine;
+    uint64_t all = number(memory, "streamable_expert_bytes");
+    bool streams = strncmp(mlxr_engine_info_get(d->engine)->backend, "cpu", 3) == 0 &&
+                   e->expert_bytes != MLXR_EXPERTS_UNBOUND;
+    return !streams ? 0 : e->expert_bytes < all ? all - e->expert_bytes : 0;
 }
 
 /* Is there room for it? The model table judges by the budget when it loads it; this is what a user sees before. */
@@ -124,6 +141,7 @@ static json_t *fit_json(const struct daemon *d, const model_answer *a, const jso
     }
     uint64_t per_token = number(memory, "kv_bytes_per_token_f16"), full = number(memory, "kv_bytes_full_context_f16");
     fit f = {.weights = number(memory, "weight_bytes"),
+             .streamed = streamed_bytes(d, memory),
              .loaded = model_table_stats_get(d->models).weight_bytes,
              .budget = d->options->memory_bytes,
              .context = FIT_TOKENS * per_token < full ? FIT_TOKENS * per_token : full,

@@ -22,6 +22,7 @@ const config_option config_options[N_CONFIG_OPTIONS] = {
     {"kv_type", "kv-type", "performance", false},
     {"activations", "activations", "performance", false},
     {"kv_bytes", "kv-bytes", "performance", false},
+    {"expert_bytes", "expert-bytes", "performance", false},
     {"kv_disk_bytes", "kv-disk-bytes", "performance", false},
     {"draft", "draft", "performance", true},
     {"batch_invariant", "batch-invariant", "performance", false},

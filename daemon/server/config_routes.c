@@ -155,11 +155,14 @@ static json_t *running_values(const struct daemon *d)
                                            : MODEL_KEEP_USUAL_MS / 1000;
     json_int_t disk = e->kv_disk_bytes ? (json_int_t)e->kv_disk_bytes
                                        : json_integer_value(config_default(d->ui->document, "kv_disk_bytes"));
+    json_int_t experts = e->expert_bytes == MLXR_EXPERTS_UNBOUND ? 0
+                         : e->expert_bytes                       ? (json_int_t)e->expert_bytes
+                                                                 : -1;
     json_int_t bits = (json_int_t)mlxr_engine_info_get(d->engine)->activation_bits;
-    return json_pack("{s:I, s:s, s:s, s:I, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",
+    return json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",
                      (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type",
                      e->kv_type ? e->kv_type : "f16", "activations", bits, "kv_bytes", (json_int_t)e->kv_bytes,
-                     "kv_dir", e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", disk, "draft",
+                     "expert_bytes", experts, "kv_dir", e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", disk, "draft",
                      daemon_draft_name(daemon_drafts(d, NULL)), "batch_invariant", (int)e->batch_invariant,
                      "memory_bytes", (json_int_t)o->memory_bytes, "ctx", (json_int_t)o->model.n_ctx_max, "keep_alive_s",
                      keep, "parallel", (json_int_t)o->lanes_max, "queue", (json_int_t)o->queue_max, "drain_s",

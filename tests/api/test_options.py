@@ -62,7 +62,7 @@ class Options(support.ApiTest):
         self.assertFalse(os.path.exists(self.file))
 
     def test_the_file_is_what_the_daemon_starts_with_and_the_command_line_goes_before_it(self):
-        saved = {"threads": 2, "kv_type": "q8_0", "activations": 8, "kv_bytes": 1 << 28, "ctx": 512, "keep_alive_s": -1, "parallel": 7, "queue": 3,
+        saved = {"threads": 2, "kv_type": "q8_0", "activations": 8, "kv_bytes": 1 << 28, "expert_bytes": 1 << 27, "ctx": 512, "keep_alive_s": -1, "parallel": 7, "queue": 3,
                  "drain_s": 4, "draft": "ngram", "memory_bytes": 1 << 30}  # fmt: skip
         self.start("--threads", "1", "--queue", "5", saved=saved)
         told = self.get()

@@ -53,6 +53,7 @@ class Metrics(support.ApiTest):
         texts = []
         for memory in ("1G", "16M"):  # experts have 27 MiB
             daemon = self.serve("--memory", memory, "--model", path)
+            self.assertEqual(daemon.ask("GET", "/ui-api/models/mixture?details=true").json["fit"]["fits"], "now")
             answer = daemon.ask("POST", "/v1/completions", body)
             self.assertEqual(answer.status, 200, answer)
             texts.append(answer.json["choices"][0]["text"])
@@ -67,6 +68,11 @@ class Metrics(support.ApiTest):
                 self.assertGreaterEqual(sum(uses), 39 * 4 * 2)
                 self.assertGreater(min(uses), 0)
         self.assertEqual(*texts)
+        streams, never = "by_streaming_experts", "never"
+        for options, fits in (([], streams), (["--expert-bytes", "4M"], streams), (["--expert-bytes", "0"], never), (["--expert-bytes", "16M"], never)):
+            daemon = self.serve("--memory", "16M", "--kv-bytes", "1M", *options)
+            self.assertEqual(daemon.ask("GET", "/ui-api/models/mixture?details=true").json["fit"]["fits"], fits, options)
+            self.assertEqual(daemon.ask("POST", "/v1/completions", body).status == 200, fits == streams, options)
 
     def test_promtool_finds_nothing_to_say(self):
         answer = self.serve().ask("GET", "/metrics")

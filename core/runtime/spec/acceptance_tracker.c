@@ -52,10 +52,11 @@ static void pause_drafting(acceptance_tracker *t)
     t->n_trials = START_TRIALS;
 }
 
-/* May it try k tokens that would all be wrong? One is tried even where it costs more than may be lost at once. */
+/* May it try k tokens that would all be wrong? A sequence's first is always tried, and one by who has lost nothing. */
 static bool affords(const acceptance_tracker *t, uint32_t k)
 {
-    return (k == 1 && t->loss <= 0) || t->loss + k * (t->row_cost + t->draft_cost) <= LOSS_AT_ONCE;
+    return (k == 1 && (t->loss <= 0 || t->n_drafting_steps == 0)) ||
+           t->loss + k * (t->row_cost + t->draft_cost) <= LOSS_AT_ONCE;
 }
 
 uint32_t acceptance_tracker_length(acceptance_tracker *t)

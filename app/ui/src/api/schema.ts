@@ -250,6 +250,7 @@ export type UiOptionValues = {
   kv_type?: "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
   activations?: 16 | 8;
   kv_bytes?: number;
+  expert_bytes?: number;
   kv_dir?: string;
   kv_disk_bytes?: number;
   draft?: "none" | "ngram" | "mtp";

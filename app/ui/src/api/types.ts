@@ -40,7 +40,7 @@ export interface ModelDetails {
   model: Model;
   modelfile: string | null;
   fit: null | {
-    fits: 'now' | 'when_others_are_unloaded' | 'when_memory_is_free' | 'never';
+    fits: 'now' | 'when_others_are_unloaded' | 'when_memory_is_free' | 'by_streaming_experts' | 'never';
     weight_bytes: number;
     loaded_weight_bytes: number;
     budget_bytes: number;
