@@ -37,10 +37,16 @@ static uint64_t number_in_file(const char *path, uint64_t absent)
     return end == text ? absent : value;
 }
 
-static uint64_t meminfo_available(uint64_t absent)
+static FILE *open_below(const char *root, const char *path)
+{
+    char all[GROUP_PATH_MAX + 32];
+    return snprintf(all, sizeof all, "%s%s", root, path) < (int)sizeof all ? fopen(all, "r") : NULL;
+}
+
+static uint64_t meminfo_available(const char *root, uint64_t absent)
 {
     char line[128];
-    FILE *file = fopen("/proc/meminfo", "r");
+    FILE *file = open_below(root, "/proc/meminfo");
     uint64_t result = absent;
     while (file && fgets(line, sizeof line, file)) {
         if (strncmp(line, "MemAvailable:", 13) == 0) {
@@ -56,7 +62,7 @@ static uint64_t meminfo_available(uint64_t absent)
 
 /* The files of a control group, in the two versions that there are. */
 typedef struct group_version {
-    const char *tag, *root, *limit, *used, *stat[2]; /* tag: before its path in /proc/self/cgroup */
+    const char *tag, *folder, *limit, *used, *stat[2]; /* tag: before its path in /proc/self/cgroup */
 } group_version;
 
 static const group_version group_versions[] = {
@@ -95,38 +101,40 @@ static uint64_t files_in_group(const char *folder, const group_version *v)
 }
 
 /* The lowest limit of a group and those around it, and the least that any of them leaves. */
-static void bound_by_groups(const group_version *v, const char *own, uint64_t *limit, uint64_t *left)
+static void bound_by_groups(const char *root, const group_version *v, const char *own, memory_sizes *sizes)
 {
     char folder[GROUP_PATH_MAX];
-    size_t n_root = strlen(v->root);
-    if (snprintf(folder, sizeof folder, "%s%s", v->root, own) >= (int)sizeof folder) {
+    size_t n_root = strlen(root) + strlen(v->folder);
+    if (snprintf(folder, sizeof folder, "%s%s%s", root, v->folder, own) >= (int)sizeof folder) {
         return;
     }
     for (char *end = folder + strlen(folder); end && end >= folder + n_root; end = strrchr(folder, '/')) {
         *end = 0;
         uint64_t most = number_in_group(folder, v->limit, UINT64_MAX);
-        if (most < physical_bytes()) {
+        if (most < sizes->physical) {
             uint64_t used = number_in_group(folder, v->used, 0), files = files_in_group(folder, v);
             used -= files < used ? files : used;
             uint64_t rest = most > used ? most - used : 0;
-            *limit = most < *limit ? most : *limit;
-            *left = rest < *left ? rest : *left;
+            sizes->total = most < sizes->total ? most : sizes->total;
+            sizes->available = rest < sizes->available ? rest : sizes->available;
         }
     }
 }
 
-static void bound_by_all_groups(uint64_t *limit, uint64_t *left)
+memory_sizes memory_sizes_below(const char *root, uint64_t physical)
 {
+    memory_sizes sizes = {.physical = physical, .total = physical};
     char line[GROUP_PATH_MAX];
-    FILE *file = fopen("/proc/self/cgroup", "r");
+    FILE *file = open_below(root, "/proc/self/cgroup");
     bool any = false;
+    sizes.available = meminfo_available(root, physical / 2);
     while (file && fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
         for (size_t i = 0; i < sizeof group_versions / sizeof *group_versions; i++) {
             const group_version *v = &group_versions[i];
             const char *tag = strstr(line, v->tag);
             if (tag && (i > 0 || tag == line)) {
-                bound_by_groups(v, tag + strlen(v->tag) - 1, limit, left);
+                bound_by_groups(root, v, tag + strlen(v->tag) - 1, &sizes);
                 any = true;
             }
         }
@@ -135,21 +143,19 @@ static void bound_by_all_groups(uint64_t *limit, uint64_t *left)
         fclose(file);
     }
     if (!any) {
-        bound_by_groups(&group_versions[0], "", limit, left);
+        bound_by_groups(root, &group_versions[0], "", &sizes);
     }
+    return sizes;
 }
 
 uint64_t memory_total(void)
 {
-    uint64_t total = physical_bytes(), left = total;
-    bound_by_all_groups(&total, &left);
-    return total;
+    return memory_sizes_below("", physical_bytes()).total;
 }
 
 uint64_t memory_available(void)
 {
-    uint64_t limit = UINT64_MAX, available = meminfo_available(physical_bytes() / 2);
-    bound_by_all_groups(&limit, &available);
+    uint64_t available = memory_sizes_below("", physical_bytes()).available;
     return available > LEAST_AVAILABLE ? available : LEAST_AVAILABLE;
 }
 

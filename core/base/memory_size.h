@@ -13,4 +13,11 @@ uint64_t memory_available(void); /* bytes that can be used without swapping; at 
  * all memory where the system does not tell. */
 uint64_t memory_for_weights(void);
 
+typedef struct memory_sizes {
+    uint64_t physical, total, available; /* bytes; the latter two within the limits of control groups */
+} memory_sizes;
+
+/* The same by the files below a folder: <root>/proc/self/cgroup, /proc/meminfo, /sys/fs/cgroup. For tests; Linux. */
+memory_sizes memory_sizes_below(const char *root, uint64_t physical);
+
 #endif
