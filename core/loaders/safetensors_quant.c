@@ -50,7 +50,8 @@ static mlxr_status need_four_bits(const hf_quant *q, mlxr_error *error)
 
 static mlxr_status read_gptq(hf_quant *q, const json_t *c, mlxr_error *error)
 {
-    const char *format = text_of(c, "checkpoint_format", "gptq");
+    bool marlin = json_is_true(json_object_get(c, "is_marlin_format")); /* said so before there was the other key */
+    const char *format = marlin ? "marlin" : text_of(c, "checkpoint_format", "gptq");
     if (!count_of(c, "bits", false, &q->bits)) {
         return wrong(error, "bits");
     }

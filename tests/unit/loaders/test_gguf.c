@@ -362,6 +362,53 @@ static void a_broken_split_says_which_part(void **state)
     }
 }
 
+/* A part that is cut anywhere, that says something else of itself, or is something else: each time it is that one. */
+static void every_broken_part_names_itself(void **state)
+{
+    static const char *const others[] = {
+        "",
+        "=GGUF",
+        "=GGUF 4:1 8:0 8:0",
+        "=PK",
+        H(3, 0, 0),
+        H(3, 0, 1) "'split.no 4:2 2:1 ",
+        H(3, 0, 3) SPLIT(0, 3, 3),
+        H(3, 0, 3) SPLIT(2, 3, 3),
+        H(3, 0, 3) SPLIT(1, 2, 3),
+        H(3, 0, 3) SPLIT(1, 4, 3),
+        H(3, 0, 3) SPLIT(1, 0, 3),
+        H(3, 0, 3) SPLIT(65535, 3, 3),
+        H(3, 0, 3) SPLIT(1, 65535, 3),
+        H(3, 0, 3) "'split.no 4:8 'x 'split.count 4:2 2:3 'split.tensors.count 4:5 4:3 ",
+        H(3, 0, 3) "'split.no 4:5 4:0xffffffff 'split.count 4:2 2:3 'split.tensors.count 4:5 4:3 ",
+        H(3, 0, 3) "'split.no 4:6 4:0x3f800000 'split.count 4:2 2:3 'split.tensors.count 4:5 4:3 ",
+        H(3, 0, 3) "'split.no 4:2 2:1 'split.count 4:7 1:1 'split.tensors.count 4:5 4:3 ",
+        H(3, 0, 3) "'split.no 4:2 2:1 'split.no 4:2 2:1 'split.count 4:2 2:3 " T("c", 32, 0, 0) "|32 0*128"};
+    static const char second[] = H(3, 1, 3) SPLIT(1, 3, 3) T("b", 32, 0, 0) "|32 0*128";
+    size_t n, n_others = sizeof others / sizeof *others, n_tried = 0;
+    uint8_t *bytes = byte_script(second, &n);
+    (void)state;
+    write_part("p-00003-of-00003.gguf", H(3, 1, 3) SPLIT(2, 3, 3) T("d", 32, 0, 0) "|32 0*128");
+    char first[600];
+    snprintf(first, sizeof first, "%.500s",
+             write_part("p-00001-of-00003.gguf", H(3, 1, 3) SPLIT(0, 3, 3) T("a", 32, 0, 0) "|32 0*128"));
+    for (size_t i = 0; i < n_others + n / 4; i++, n_tried++) {
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        if (i < n_others) {
+            write_part("p-00002-of-00003.gguf", others[i]);
+        } else {
+            test_write_file("p-00002-of-00003.gguf", bytes, 4 * (i - n_others));
+        }
+        mlxr_status status = model_file_open(&file, first, &error);
+        if (status == MLXR_OK || file || !strstr(error.text, "p-00002-of-00003.gguf") || strchr(error.text, '\n')) {
+            fail_msg("%zu: %s", i, status == MLXR_OK ? "opens" : error.text);
+        }
+    }
+    assert_true(n_tried >= 50);
+    free(bytes);
+}
+
 static void a_split_without_a_total_is_fine(void **state)
 {
     (void)state;
@@ -430,6 +477,7 @@ int main(void)
         cmocka_unit_test(control_characters_of_a_name_do_not_reach_the_error_line),
         cmocka_unit_test(split_files_are_one_model),
         cmocka_unit_test(a_broken_split_says_which_part),
+        cmocka_unit_test(every_broken_part_names_itself),
         cmocka_unit_test(a_split_without_a_total_is_fine),
         cmocka_unit_test(a_split_under_another_name_is_refused),
         cmocka_unit_test(files_that_cannot_be_opened_say_why),

@@ -400,6 +400,7 @@ static const struct {
     {GPTQ(",\"bits\":3,\"group_size\":128"), "bits '3'; supported: 4"},
     {GPTQ(",\"bits\":8,\"group_size\":128"), "bits '8'; supported: 4"},
     {GPTQ(",\"bits\":4,\"group_size\":128,\"checkpoint_format\":\"marlin\""), "checkpoint_format 'marlin'"},
+    {GPTQ(",\"bits\":4,\"group_size\":128,\"is_marlin_format\":true"), "checkpoint_format 'marlin'"},
 #define AWQ(rest) LLAMA "\"quantization_config\":{\"quant_method\":\"awq\"" rest "}}"
     {AWQ(""), "'bits' is no number"},
     {AWQ(",\"w_bit\":4"), "'group_size' is no number"},

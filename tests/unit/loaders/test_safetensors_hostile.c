@@ -518,6 +518,39 @@ static void write_weights(const char *folder, const char *name, const char *head
     free(bytes);
 }
 
+/* Opens the folder: it is refused with these words, or taken (NULL). */
+static void check_folder(const char *folder, const char *what, const char *wanted)
+{
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    mlxr_status status = model_file_open(&file, folder, &error);
+    bool right = wanted ? status != MLXR_OK && !file && strstr(error.text, wanted) && !strchr(error.text, '\n')
+                        : status == MLXR_OK;
+    if (!right) {
+        fail_msg("%s: %s\n  expected: %s", what, error.text, wanted ? wanted : "(success)");
+    }
+    model_file_close(&file);
+}
+
+/* A folder of its own for case i. */
+static const char *make_case(const char *kind, size_t i)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s%zu", kind, i);
+    return make_folder(name);
+}
+
+/* With config.json, an index, and one shard. */
+static const char *make_shard(const char *kind, size_t i, const char *config, const char *index, const char *header,
+                              size_t n_data)
+{
+    const char *folder = make_case(kind, i);
+    write_bytes(folder, "config.json", config, strlen(config));
+    write_bytes(folder, "model.safetensors.index.json", index, strlen(index));
+    write_weights(folder, "s.safetensors", header, n_data);
+    return folder;
+}
+
 #define GEMMA_EMBED CLASS("Gemma3TextModel", ", \"use_bidirectional_attention\": true")
 #define NORM "{" E("model.norm.weight", "F32", "[1]", 0, 4) "}"
 #define DENSE "{" E("linear.weight", "F32", "[1, 1]", 0, 4) "}"
@@ -548,11 +581,7 @@ static void modules_behind_pooling_must_be_what_is_computed(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char name[32];
-        model_file *file = NULL;
-        mlxr_error error = {0};
-        snprintf(name, sizeof name, "modules%zu", i);
-        const char *folder = make_folder(name);
+        const char *folder = make_case("modules", i);
         char path[700];
         snprintf(path, sizeof path, "%s/2_Dense", folder);
         mkdir(path, 0777);
@@ -567,11 +596,7 @@ static void modules_behind_pooling_must_be_what_is_computed(void **state)
             snprintf(path, sizeof path, "%s/2_Dense/model.safetensors", folder);
             mkdir(path, 0777);
         }
-        mlxr_status status = model_file_open(&file, folder, &error);
-        if (cases[i].error ? status == MLXR_OK || file || !strstr(error.text, cases[i].error) : status != MLXR_OK) {
-            fail_msg("%zu: %s\n  expected: %s", i, error.text, cases[i].error ? cases[i].error : "(success)");
-        }
-        model_file_close(&file);
+        check_folder(folder, cases[i].header ? cases[i].header : "(none)", cases[i].error);
     }
 }
 
@@ -611,20 +636,10 @@ static void an_index_of_quantised_weights_is_held_to_them(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char name[32], config[512];
-        model_file *file = NULL;
-        mlxr_error error = {0};
-        snprintf(name, sizeof name, "index%zu", i);
-        const char *folder = make_folder(name);
+        char config[512];
         snprintf(config, sizeof config, LLAMA(", \"quantization_config\": {%s}"), cases[i].quant);
-        write_bytes(folder, "config.json", config, strlen(config));
-        write_bytes(folder, "model.safetensors.index.json", cases[i].index, strlen(cases[i].index));
-        write_weights(folder, "s.safetensors", cases[i].header, cases[i].n_data);
-        mlxr_status status = model_file_open(&file, folder, &error);
-        if (cases[i].error ? status == MLXR_OK || file || !strstr(error.text, cases[i].error) : status != MLXR_OK) {
-            fail_msg("%zu: %s\n  expected: %s", i, error.text, cases[i].error ? cases[i].error : "(success)");
-        }
-        model_file_close(&file);
+        const char *folder = make_shard("index", i, config, cases[i].index, cases[i].header, cases[i].n_data);
+        check_folder(folder, cases[i].header ? cases[i].header : "(none)", cases[i].error);
     }
 }
 
@@ -657,21 +672,81 @@ static void an_index_that_cannot_be_is_named(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char name[32];
-        model_file *file = NULL;
-        mlxr_error error = {0};
-        snprintf(name, sizeof name, "shard%zu", i);
-        const char *folder = make_folder(name);
-        write_bytes(folder, "config.json", LLAMA(""), strlen(LLAMA("")));
-        write_bytes(folder, "model.safetensors.index.json", cases[i].index, strlen(cases[i].index));
-        write_weights(folder, "s.safetensors", cases[i].header, cases[i].n_data);
-        mlxr_status status = model_file_open(&file, folder, &error);
-        if (cases[i].error ? status == MLXR_OK || file || !strstr(error.text, cases[i].error) : status != MLXR_OK) {
-            fail_msg("%s: %s\n  expected: %s", cases[i].index, error.text,
-                     cases[i].error ? cases[i].error : "(success)");
-        }
-        model_file_close(&file);
+        const char *folder = make_shard("shard", i, LLAMA(""), cases[i].index, cases[i].header, cases[i].n_data);
+        check_folder(folder, cases[i].index, cases[i].error);
     }
+}
+
+static const char *const values[] = {"null", "true", "false",  "0",   "1",     "-1",   "1.5",   "1e300", "\"\"",
+                                     "[]",   "{}",   "[true]", "[1]", "\"x\"", "[{}]", "\"1\"", "[[]]"};
+
+/* Every name that is no file of the folder's own, and every value that is no name. */
+static void no_entry_of_an_index_leads_out_of_its_folder(void **state)
+{
+    static const char *const names[] = {"../s.safetensors",
+                                        "./s.safetensors",
+                                        "/s.safetensors",
+                                        "a/../s.safetensors",
+                                        "a\\\\s.safetensors",
+                                        "..\\\\s.safetensors",
+                                        "c:s.safetensors",
+                                        ".s.safetensors",
+                                        "~/s.safetensors",
+                                        "s.safetensors/..",
+                                        "s.safetensors.bak",
+                                        "s.gguf",
+                                        "s",
+                                        ".safetensors",
+                                        "..safetensors",
+                                        "s.safetensors\\n",
+                                        "s.safetensor",
+                                        "file:///s.safetensors",
+                                        "//s.safetensors",
+                                        "a/b/c.safetensors",
+                                        "model.safetensors/",
+                                        "s.safetensors#",
+                                        "s.safetensors?",
+                                        "s.safetensors ",
+                                        "S.Safetensors",
+                                        "/etc/passwd",
+                                        "../../etc/passwd",
+                                        "/dev/zero",
+                                        "proc/self/mem",
+                                        "s.bin",
+                                        "pytorch_model.bin",
+                                        "consolidated.pth",
+                                        "x.safetensors.index.json"};
+    enum { N_NAMES = sizeof names / sizeof *names, N_VALUES = sizeof values / sizeof *values };
+    (void)state;
+    _Static_assert(N_NAMES + N_VALUES >= 50, "hostile entries of an index");
+    for (size_t i = 0; i < N_NAMES + N_VALUES; i++) {
+        char index[256];
+        const char *quote = i < N_NAMES ? "\"" : "";
+        snprintf(index, sizeof index, "{\"weight_map\": {\"model.norm.weight\": %s%s%s}}", quote,
+                 i < N_NAMES ? names[i] : values[i - N_NAMES], quote);
+        check_folder(make_shard("entry", i, LLAMA(""), index, NORM, 4), index, "which is no name");
+    }
+}
+
+/* Every other value of every word of 1_Pooling/config.json. */
+static void pooling_that_is_no_true_or_false_is_named(void **state)
+{
+    static const char *const words[] = {"pooling_mode_mean_tokens", "pooling_mode_cls_token", "pooling_mode_lasttoken"};
+    size_t n_refused = 0;
+    (void)state;
+    for (size_t w = 0; w < sizeof words / sizeof *words; w++) {
+        for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
+            char text[256], wanted[96];
+            const char *error = strcmp(values[v], "true") == 0 ? NULL : wanted;
+            bool is_bool = !error || strcmp(values[v], "false") == 0 || strcmp(values[v], "null") == 0;
+            snprintf(text, sizeof text, "{\"%s\": %s}", words[w], values[v]);
+            snprintf(wanted, sizeof wanted,
+                     is_bool ? "exactly one of mean, first and last" : "'%s' is no true or false", words[w]);
+            check_configs(&(hostile){CLASS("BertModel", ""), error}, 1, text);
+            n_refused += error != NULL;
+        }
+    }
+    assert_true(n_refused + 6 >= 50); /* and those above */
 }
 
 int main(void)
@@ -690,6 +765,8 @@ int main(void)
         cmocka_unit_test(modules_behind_pooling_must_be_what_is_computed),
         cmocka_unit_test(an_index_that_cannot_be_is_named),
         cmocka_unit_test(an_index_of_quantised_weights_is_held_to_them),
+        cmocka_unit_test(no_entry_of_an_index_leads_out_of_its_folder),
+        cmocka_unit_test(pooling_that_is_no_true_or_false_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
