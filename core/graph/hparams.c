@@ -423,7 +423,10 @@ static void read_shape(reader *r, hparams *h)
     need_u32(r, "context_length", 1u << 30, &h->n_ctx_train);
     read_rows(r, h);
     read_u32(r, "nextn_predict_layers", &h->n_layers_ahead);
-    if (r->status == MLXR_OK && h->n_layers_ahead >= h->n_layers) {
+    if (r->status != MLXR_OK) { /* before anything counts layers that no table has room for */
+        return;
+    }
+    if (h->n_layers_ahead >= h->n_layers) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.nextn_predict_layers' is %u, of %u layers in all",
                               r->arch, h->n_layers_ahead, h->n_layers);
         return;
