@@ -91,7 +91,7 @@ static const verb *find_verb(const char *name)
 static int unknown_verb(const char *name)
 {
     const char *best = NULL;
-    size_t best_distance = 3;
+    size_t best_distance = *name == '-' ? 0 : 3; /* an option is no verb misspelt */
     for (size_t i = 0; i < n_verb_table; i++) {
         size_t distance = words_distance(name, verb_table[i].name);
         if (!verb_table[i].hidden && distance < best_distance) {

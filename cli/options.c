@@ -146,7 +146,7 @@ const option_spec option_table[] = {
      "where to listen, beyond this machine only with a key [$MLXR_HOST]"},
     {"port", 0, OPTION_U32, AT(port), GROUP_SERVE, "PORT", "0: any that is free [11435]"},
     {"ollama-port", 0, OPTION_U32, AT(ollama_port), GROUP_SERVE, "PORT",
-     "listen there, too (Ollama's is 11434); OpenAI's routes only, so far"},
+     "listen there, too: Ollama's clients look at 11434"},
     {"socket", 0, OPTION_FILE, AT(socket), GROUP_SERVE, "FILE", "listen on a Unix socket, too"},
     {"no-tcp", 0, OPTION_FLAG, AT(no_tcp), GROUP_SERVE, NULL, "listen on the Unix socket only"},
     {"model", 'm', OPTION_LIST, AT(models), GROUP_SERVE, "MODEL", "load it at the start and keep it; may be repeated"},
@@ -471,7 +471,7 @@ static const option_spec *find_letter(char letter, unsigned groups)
 static bool unknown_option(const char *verb, const char *given, size_t n, unsigned groups)
 {
     const char *best = NULL;
-    size_t best_distance = 3 + n / 4;
+    size_t best_distance = n > 5 ? 3 + n / 4 : 3; /* of a short one half is another word */
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)(n < 60 ? n : 60), given);
     for (size_t i = 0; i < n_option_table; i++) {

@@ -126,22 +126,43 @@ json_t *json_text(const char *text, size_t n)
     return value;
 }
 
+/* How many bytes at `text` are a control character: U+0000 to U+001F, U+007F to U+009F; 0: none. */
+static size_t control_at(const char *text, size_t n)
+{
+    unsigned char c = (unsigned char)text[0];
+    if (c == 0xc2) {
+        return n > 1 && (unsigned char)text[1] < 0xa0 ? 2 : 0;
+    }
+    return c < ' ' || c == 127 ? 1 : 0;
+}
+
 bool write_text(const char *text, size_t n)
 {
     if (!isatty(STDOUT_FILENO)) {
         fwrite(text, 1, n, stdout);
     } else {
-        for (size_t i = 0; i < n; i++) {
-            unsigned char c = (unsigned char)text[i];
-            bool control = (c < ' ' && c != '\n' && c != '\t') || c == 127;
-            if (c == 0xc2 && i + 1 < n && (unsigned char)text[i + 1] < 0xa0) { /* U+0080 to U+009F */
-                control = true;
-                i++;
-            }
-            putchar(control ? '?' : c);
+        for (size_t i = 0; i < n;) {
+            size_t control = text[i] == '\n' || text[i] == '\t' ? 0 : control_at(text + i, n - i);
+            putchar(control ? '?' : text[i]);
+            i += control ? control : 1;
         }
     }
     return fflush(stdout) == 0;
+}
+
+const char *plain_line(const char *text)
+{
+    static char out[4][4200];
+    static unsigned next;
+    char *line = out[next++ % 4];
+    size_t n = strlen(text), used = 0;
+    for (size_t i = 0; i < n && used + 1 < sizeof out[0];) {
+        size_t control = control_at(text + i, n - i);
+        line[used++] = control ? '?' : text[i];
+        i += control ? control : 1;
+    }
+    line[used] = '\0';
+    return line;
 }
 
 int finish_output(int exit_code)
@@ -199,13 +220,23 @@ const char *human_count(uint64_t n)
 /* ---- tables --------------------------------------------------------------------------------------------------------
  */
 
+/* Characters, not bytes. */
+static size_t n_characters(const char *text)
+{
+    size_t n = 0;
+    for (; *text; text++) {
+        n += ((unsigned char)*text & 0xc0) != 0x80;
+    }
+    return n;
+}
+
 void table_print(const json_t *rows, const char *const *head, size_t n_columns)
 {
     size_t width[6] = {0};
     for (size_t c = 0; c < n_columns; c++) {
         width[c] = strlen(head[c]);
         for (size_t i = 0; i < json_array_size(rows); i++) {
-            size_t n = strlen(json_string_value(json_array_get(json_array_get(rows, i), c)));
+            size_t n = n_characters(json_string_value(json_array_get(json_array_get(rows, i), c)));
             width[c] = n > width[c] ? n : width[c];
         }
     }
@@ -213,8 +244,9 @@ void table_print(const json_t *rows, const char *const *head, size_t n_columns)
         for (size_t c = 0; c < n_columns; c++) {
             const char *text = i == 0 ? head[c] : json_string_value(json_array_get(json_array_get(rows, i - 1), c));
             bool last = c + 1 == n_columns;
-            printf("%-*s%s", last ? 0 : (int)width[c], text, last ? "\n" : "  ");
+            printf("%s%*s", text, last ? 0 : (int)(width[c] + 2 - n_characters(text)), "");
         }
+        putchar('\n');
     }
 }
 
@@ -222,7 +254,8 @@ void table_add(json_t *rows, const char *const *texts, size_t n)
 {
     json_t *row = json_array();
     for (size_t i = 0; i < n; i++) {
-        json_array_append_new(row, json_text(texts[i], strlen(texts[i])));
+        const char *line = plain_line(texts[i]);
+        json_array_append_new(row, json_text(line, strlen(line)));
     }
     json_array_append_new(rows, row);
 }

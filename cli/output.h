@@ -31,6 +31,9 @@ json_t *json_text(const char *text, size_t n);
 /* Writes bytes to stdout and flushes. On a terminal, control characters other than line feed and tab become '?', so
  * that nothing a model says can steer the terminal. False if the output is gone. */
 bool write_text(const char *text, size_t n);
+/* A text from outside, such as a file's name, as one line for people: control characters are '?'. In a static buffer of
+ * the last four calls, of 4,199 bytes at most. */
+const char *plain_line(const char *text);
 /* Flushes stdout; tells what went wrong, unless the reader has just gone. Returns the exit code to end with. */
 int finish_output(int exit_code);
 

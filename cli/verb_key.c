@@ -59,7 +59,9 @@ static int list(const options *o, store *s)
     if (o->json) {
         return print_json(all);
     }
-    if (json_array_size(all)) {
+    if (!json_array_size(all)) {
+        print_note("there are no keys: programs on this machine need none; mlxr key create [LABEL] makes one");
+    } else {
         printf("%-16s  %-20s  %-22s  %-20s  %s\n", "ID", "LABEL", "SCOPES", "CREATED", "STATE");
     }
     json_array_foreach(all, i, entry)

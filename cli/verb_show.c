@@ -23,6 +23,12 @@ static const char *text(const json_t *object, const char *key)
     return value ? value : "";
 }
 
+/* The same for people: models come from strangers. */
+static const char *line_of(const json_t *object, const char *key)
+{
+    return plain_line(text(object, key));
+}
+
 /* A value of the metadata in one line of at most about 60 characters. */
 static void print_value(const json_t *value)
 {
@@ -99,7 +105,7 @@ static void print_tensors(const json_t *tensors)
             used += (size_t)snprintf(sizes + used, sizeof sizes - used, "%s%lld", d ? " x " : "",
                                      (long long)json_integer_value(json_array_get(shape, d)));
         }
-        printf("  %-34s %-6s %16s %12s\n", text(tensor, "name"), text(tensor, "type"), sizes,
+        printf("  %-34s %-6s %16s %12s\n", line_of(tensor, "name"), text(tensor, "type"), sizes,
                human_bytes(number(tensor, "bytes")));
     }
 }
@@ -145,18 +151,53 @@ static void print_memory(const json_t *memory)
     }
 }
 
-static void print_model(const options *o, const json_t *root)
+static void print_line(const char *label, const char *value)
+{
+    if (*value) {
+        printf("  %-12s %s\n", label, plain_line(value));
+    }
+}
+
+/* What the registry has besides the file, indented like the rest. */
+static void print_registered(const json_t *m)
+{
+    size_t i;
+    json_t *one;
+    printf("  name         %s (%s)\n", line_of(m, "name"), text(m, "source"));
+    print_line("digest", text(m, "digest"));
+    print_line("from", text(m, "origin"));
+    if (json_is_string(json_object_get(m, "template"))) {
+        puts("  template     its own, in the place of the file's");
+    }
+    if (json_is_string(json_object_get(m, "system"))) {
+        printf("  system       %.200s\n", line_of(m, "system"));
+    }
+    json_array_foreach(json_object_get(m, "parameters"), i, one)
+    {
+        printf("  parameter    %s %s\n", line_of(one, "name"), line_of(one, "value"));
+    }
+    json_array_foreach(json_object_get(m, "warnings"), i, one)
+    {
+        printf("  warning      %s: %s\n", line_of(one, "what"), line_of(one, "why"));
+    }
+}
+
+/* `registered`: what the registry has of it; NULL: it was given by path. */
+static void print_model(const options *o, const json_t *root, const json_t *registered)
 {
     const json_t *meta = json_object_get(root, "metadata"), *tensors = json_object_get(root, "tensors");
     const char *name = text(meta, "general.name"), *key;
     json_t *value;
     uint64_t n_files = number(root, "n_files");
-    printf("%s\n", *name ? name : text(root, "path"));
-    printf("  path         %s\n", text(root, "path"));
+    puts(*name ? plain_line(name) : line_of(root, "path"));
+    if (registered) {
+        print_registered(registered);
+    }
+    printf("  path         %s\n", line_of(root, "path"));
     printf("  format       %s version %llu, %s", text(root, "format"), (unsigned long long)number(root, "version"),
            human_bytes(number(root, "file_bytes")));
     printf(n_files > 1 ? " in %llu files\n" : "\n", (unsigned long long)n_files);
-    printf("  family       %s\n", text(meta, "general.architecture"));
+    printf("  family       %s\n", line_of(meta, "general.architecture"));
     printf("  parameters   %s in %zu tensors\n", human_count(number(root, "n_params")), json_array_size(tensors));
     printf("  types        ");
     print_types(tensors);
@@ -167,50 +208,18 @@ static void print_model(const options *o, const json_t *root)
     if (json_is_true(json_object_get(root, "supported"))) {
         puts("  runs here    yes");
     } else {
-        printf("  runs here    no: %s\n", text(root, "why_not"));
+        printf("  runs here    no: %s\n", line_of(root, "why_not"));
     }
     puts("\nMetadata");
     json_object_foreach((json_t *)meta, key, value)
     {
-        printf("  %-42s ", key);
+        printf("  %-42s ", plain_line(key));
         print_value(value);
         putchar('\n');
     }
     if (o->tensors) {
         print_tensors(tensors);
     }
-}
-
-static void print_line(const char *label, const char *value)
-{
-    if (*value) {
-        printf("  %-12s %s\n", label, value);
-    }
-}
-
-/* What the store has besides the file, indented like the rest. */
-static void print_overrides(const json_t *m)
-{
-    size_t i;
-    json_t *one;
-    printf("  name         %s (%s)\n", text(m, "name"), text(m, "source"));
-    print_line("digest", text(m, "digest"));
-    print_line("from", text(m, "origin"));
-    if (json_is_string(json_object_get(m, "template"))) {
-        puts("  template     its own, in the place of the file's");
-    }
-    if (json_is_string(json_object_get(m, "system"))) {
-        printf("  system       %.200s\n", text(m, "system"));
-    }
-    json_array_foreach(json_object_get(m, "parameters"), i, one)
-    {
-        printf("  parameter    %s %s\n", text(one, "name"), text(one, "value"));
-    }
-    json_array_foreach(json_object_get(m, "warnings"), i, one)
-    {
-        printf("  warning      %s: %s\n", text(one, "what"), text(one, "why"));
-    }
-    putchar('\n');
 }
 
 /* Takes what the model's file says of itself, and the registry of the model (NULL: it was given by path). */
@@ -222,10 +231,7 @@ static int print_shown(const options *o, json_t *description, json_t *model)
         }
         return print_json(json_incref(description));
     }
-    if (model) {
-        print_overrides(model);
-    }
-    print_model(o, description);
+    print_model(o, description, model);
     return finish_output(EXIT_OK);
 }
 

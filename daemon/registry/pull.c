@@ -207,8 +207,10 @@ mlxr_status pull_file(pull *p, const char *path, mlxr_error *error)
     }
     mlxr_status status = mlxr_model_describe(path, &description, error);
     mlxr_free(description);
-    if (status == MLXR_OK && disk_free_bytes(p->r->store) < (uint64_t)info.st_size) {
-        status = registry_fail(error, MLXR_IO, "%lld bytes are needed in %s", (long long)info.st_size, p->r->store);
+    uint64_t available = disk_free_bytes(p->r->store);
+    if (status == MLXR_OK && available < (uint64_t)info.st_size) {
+        status = registry_fail(error, MLXR_IO, "%lld bytes are needed in %s, %llu are free", (long long)info.st_size,
+                               p->r->store, (unsigned long long)available);
     }
     if (status == MLXR_OK) {
         char full[REGISTRY_PATH_MAX], *real = realpath(path, NULL);

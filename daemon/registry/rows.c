@@ -326,7 +326,8 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
     char wanted[REGISTRY_NAME_MAX + 1];
     int64_t id = 0, alias = 0;
     if (!name_canonical(name, wanted)) {
-        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
+        return registry_fail(error, MLXR_ARG, "no model '%.80s' in the store; files of your own are removed as files",
+                             name);
     }
     mlxr_status status = inside_begin(r, error);
     if (status != MLXR_OK) {

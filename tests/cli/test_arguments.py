@@ -45,6 +45,9 @@ class Usage(support.CliTest):
         self.fail_with(2, "--tmep; did you mean --temp", "run", "m", "--tmep", "1")
         self.fail_with(2, "--top_k; did you mean --top-k", "run", "m", "--top_k=3")
         self.fail_with(2, "--jsno; did you mean --json", "doctor", "--jsno")
+        # of what is another word nothing is guessed
+        self.fail_with(2, "unknown option --nope; mlxr help run lists", "run", "m", "--nope")
+        self.fail_with(2, "unknown command '-v'; mlxr help lists", "-v")
         self.fail_with(2, "unknown option --zzzzzzzz; mlxr help run", "run", "m", "--zzzzzzzz")
         self.fail_with(2, "unknown option -q", "run", "m", "-q")
 

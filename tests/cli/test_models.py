@@ -81,6 +81,38 @@ class Names(support.CliTest):
         self.fail_with(1, "did you mean gemma-3-270m", "bench", "gema-3-270m")
         self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M", "show", "zzz")
 
+    def test_names_from_outside_stay_in_their_line_and_column(self):
+        # A file can have any name, a model's metadata say anything: neither steers a terminal, or makes lines of its own.
+        self.add_model("llama", "plain")
+        os.rename(os.path.join(self.models, "plain.gguf"), os.path.join(self.models, "a\x1b]0;x\x07\nb\u009b2J.gguf"))
+        self.add_model("llama", "ünï còde")
+        listed = self.succeed("list").out.decode().splitlines()
+        self.assertEqual(len(listed), 3, listed)
+        self.assertEqual(listed[1].split("  ")[0], "a?]0;x??b?2J")
+        self.assertEqual(len({line.index(text) for line, text in zip(listed, ("FROM", "directory", "directory"))}), 1, listed)
+        hostile = os.path.join(self.models, "hostile.gguf")
+        self.add_model("llama", "hostile")
+        with open(hostile, "rb") as file:
+            data = file.read()
+        at = data.index(b"general.name") + len(b"general.name") + 4
+        length = struct.unpack_from("<Q", data, at)[0]
+        with open(hostile, "wb") as file:
+            file.write(data[:at + 8] + (b"\x1b[\n" * length)[:length] + data[at + 8 + length:])
+        title, path, *_ = self.succeed("show", hostile).out.splitlines()
+        self.assertEqual(title, (b"?[?" * length)[:length])
+        self.assertTrue(path.startswith(b"  path "), path)
+
+    def test_a_name_and_what_it_is_stand_under_one_title(self):
+        self.add_model("llama", "known")
+        lines = self.succeed("show", "known").out.decode().splitlines()
+        self.assertRegex(lines[0], r"^\S")
+        self.assertEqual(lines[1], "  name         known (directory)")
+        self.assertRegex(lines[2], r"^  path ")
+
+    def test_what_is_not_the_store_s_is_not_removed_and_told_so_whatever_its_name(self):
+        self.add_model("llama", "ünï còde")
+        self.fail_with(1, "no model 'ünï còde' in the store; files of your own are removed as files", "rm", "ünï còde")
+
     def test_the_directory_follows_the_environment(self):
         data = os.path.join(self.home, "data")
         where = {
