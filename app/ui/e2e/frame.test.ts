@@ -121,6 +121,11 @@ describe('the frame of the page', () => {
       expect([one, wide]).toEqual([one, screen]);
       await page.screenshot({ path: join(images, `phone-${one}.png`) });
     }
+    // The tabs, and what can be done with a model, are in sight without being looked for beyond an edge.
+    await page.goto(`${daemon.url}/models`);
+    await page.getByRole('row', { name: new RegExp(MODEL) }).waitFor();
+    const beyond = () => [...document.querySelectorAll('header a, header button, main button')].filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.textContent); // prettier-ignore
+    expect(await page.evaluate(beyond)).toEqual([]);
     await page.goto(`${daemon.url}/chat`);
     await page.getByRole('button', { name: 'Chats' }).click();
     await page.getByRole('searchbox', { name: 'Search all chats' }).waitFor();

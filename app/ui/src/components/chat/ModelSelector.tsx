@@ -22,7 +22,7 @@ export function ModelSelector({ value, onChange, label }: Props) {
       options={known ? options : [[value, value || t('chat.no_model')], ...options]}
       onChange={onChange}
       size={8}
-      className="w-64 max-w-full"
+      className="max-w-[min(20rem,100%)] min-w-40"
     />
   );
 }

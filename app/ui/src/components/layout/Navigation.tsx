@@ -27,7 +27,7 @@ export function Navigation({ onPalette, tray, onTray }: Props) {
   return (
     <header className="flex flex-wrap items-center gap-2 border-b border-line bg-panel px-3 py-1.5">
       <span className="pe-2 font-semibold text-accent">MLXR</span>
-      <nav aria-label={t('nav.pages')} className="-mx-1 flex max-w-full gap-1 overflow-x-auto p-1 max-sm:order-last max-sm:w-full">
+      <nav aria-label={t('nav.pages')} className="-mx-1 flex max-w-full gap-1 overflow-x-auto p-1 max-sm:order-last max-sm:w-full max-sm:flex-wrap max-sm:gap-0 max-sm:text-sm">
         {PAGES.map((one) => (
           <a
             key={one}
@@ -39,7 +39,7 @@ export function Navigation({ onPalette, tray, onTray }: Props) {
               event.preventDefault();
               go({ page: one });
             }}
-            className={`rounded-md px-3 py-1.5 max-sm:px-2 ${one === page ? 'bg-accent-soft font-medium' : 'text-muted hover:bg-raised'}`}
+            className={`rounded-md px-3 py-1.5 max-sm:px-1.5 ${one === page ? 'bg-accent-soft font-medium' : 'text-muted hover:bg-raised'}`}
           >
             {t(`nav.${one}`)}
           </a>

@@ -13,7 +13,7 @@ export function ModelActions({ row }: { row: RegistryRow }) {
   const { load, unload, remove } = useModelActions();
   const usable = !row.why_not;
   return (
-    <div className="flex justify-end gap-1">
+    <div className="flex flex-wrap justify-end gap-1">
       {usable && (
         <Button
           small

@@ -45,7 +45,8 @@ export function ModelStats({ rows, status }: { rows: readonly RegistryRow[]; sta
               <span className="font-medium text-text">{one.name}</span>{' '}
               {one.loading
                 ? t('models.loading')
-                : t('stats.loaded', { weights: formatBytes(one.weight_bytes), ctx: one.n_ctx, kv: formatBytes(one.kv_bytes_per_token), uses: one.n_uses })}{' '}
+                : t('stats.loaded', { weights: formatBytes(one.weight_bytes), ctx: one.n_ctx, kv: formatBytes(one.kv_bytes_per_token), uses: one.n_uses })}
+              {'; '}
               {stayText(t, one)}
             </li>
           ))}

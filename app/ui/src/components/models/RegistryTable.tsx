@@ -6,12 +6,14 @@ import { useNavigation } from '@/stores/navigation';
 import { ModelActions } from './ModelActions';
 
 type Column = 'name' | 'family' | 'quantization' | 'n_params' | 'bytes';
-const COLUMNS: readonly { key: Column; label: TextKey; numeric: boolean }[] = [
+/** What a telephone has no room for: it stands in a model's drawer, too. */
+const WIDE = 'max-sm:hidden';
+const COLUMNS: readonly { key: Column; label: TextKey; numeric: boolean; when?: string }[] = [
   { key: 'name', label: 'models.name', numeric: false },
-  { key: 'family', label: 'models.family', numeric: false },
-  { key: 'quantization', label: 'models.quantization', numeric: false },
-  { key: 'n_params', label: 'models.parameters', numeric: true },
-  { key: 'bytes', label: 'models.size', numeric: true },
+  { key: 'family', label: 'models.family', numeric: false, when: WIDE },
+  { key: 'quantization', label: 'models.quantization', numeric: false, when: WIDE },
+  { key: 'n_params', label: 'models.parameters', numeric: true, when: WIDE },
+  { key: 'bytes', label: 'models.size', numeric: true, when: WIDE },
 ];
 
 /** Sorted by a column; those that hold every word of the filter in name, family or quantisation. */
@@ -52,11 +54,11 @@ export function RegistryTable({ rows }: { rows: readonly RegistryRow[] }) {
         <table className="w-full border-collapse text-sm">
           <thead className="bg-panel text-start">
             <tr>
-              {COLUMNS.map(({ key, label, numeric }) => (
+              {COLUMNS.map(({ key, label, numeric, when = '' }) => (
                 <th
                   key={key}
                   aria-sort={by === key ? (descending ? 'descending' : 'ascending') : 'none'}
-                  className={`px-3 py-2 ${numeric ? 'text-end' : 'text-start'}`}
+                  className={`px-3 py-2 ${numeric ? 'text-end' : 'text-start'} ${when}`}
                 >
                   <button
                     type="button"
@@ -87,10 +89,10 @@ export function RegistryTable({ rows }: { rows: readonly RegistryRow[] }) {
                   </button>
                   {row.alias_of && <span className="ps-2 text-muted">→ {row.alias_of}</span>}
                 </td>
-                <td className="px-3 py-2">{row.family}</td>
-                <td className="px-3 py-2">{row.quantization}</td>
-                <td className="px-3 py-2 text-end tabular-nums">{row.n_params > 0 && formatCount(row.n_params)}</td>
-                <td className="px-3 py-2 text-end tabular-nums">{formatBytes(row.bytes)}</td>
+                <td className={`px-3 py-2 ${WIDE}`}>{row.family}</td>
+                <td className={`px-3 py-2 ${WIDE}`}>{row.quantization}</td>
+                <td className={`px-3 py-2 text-end tabular-nums ${WIDE}`}>{row.n_params > 0 && formatCount(row.n_params)}</td>
+                <td className={`px-3 py-2 text-end tabular-nums ${WIDE}`}>{formatBytes(row.bytes)}</td>
                 <td className="px-3 py-2">
                   {row.why_not ? (
                     <span className="text-danger" title={row.why_not}>
