@@ -47,6 +47,14 @@ foreach(arch x86 arm generic)
 endforeach()
 set_target_properties(mlxr_kernels PROPERTIES SOURCES "${kernel_sources}")
 
+# GCC orders additions anew and moves a block's loads before the products of the block before it, and so much of what
+# should stay in registers goes through memory: without these two passes AVX2 multiplies a token with Q4_K at 19.5 GB/s
+# a core instead of 17.5, and many with Q8_0 1.4 times as fast. They change no result: the additions are of integers.
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND this_arch STREQUAL "x86")
+  set_property(SOURCE ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cpu/linear_avx2.c
+               APPEND PROPERTY COMPILE_OPTIONS "-fno-tree-ter;-fno-tree-reassoc")
+endif()
+
 # Unrolled and inlined throughout, these take minutes to compile when every access is instrumented; checkkernels puts
 # guard pages around everything they touch instead.
 if(MLXR_SANITIZE)

@@ -8,6 +8,10 @@
  *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: few tokens as weights lie in the file,
  *                                 more as panels of bytes (linear_lower.h); with WORDS_ALWAYS those of 8-bit weights
  *                                 have no such panels
+ *     ROWS_8BIT                   where few tokens meet Q8_0's rows as they lie:
+ *                                 void sum_rows(int digits, int n, const uint8_t *rows, size_t row_bytes,
+ *                                               const uint8_t *q, vint sum[])
+ *                                 sum[t] = Σ of 32 bytes of each row × the digits of token t, `digits` of them from q
  *     OWN_SUM_DIGITS              where the set brings its sum_digits, instead of dot
  *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
@@ -327,6 +331,37 @@ INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift,
     }
 }
 
+#ifdef ROWS_8BIT
+/* Q8_0, whose panels are as other formats have them. */
+INLINE void walk_rows(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
+                      size_t row_bytes, uint32_t n_in, sink to)
+{
+    if (is_panel(where)) {
+        walk_legacy(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
+        return;
+    }
+    const int digits = where == TO_ROUNDED ? 1 : 2;
+    ahead next = ahead_of(rows, row_bytes);
+    for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
+        const uint8_t *units = to.record + to.T * DIGIT_BYTES(digits) + 4 * (to.first + Q16_UNIT * to.T);
+        vint sum[PASS_TOKENS];
+        sum_rows(digits, to.n, rows + 2, row_bytes, to.record + to.first * DIGIT_BYTES(digits), sum);
+        vflt scale = low_half(v_gather(rows, row_bytes));
+        UNROLL
+        for (int t = 0; t < to.n; t++) {
+            vflt of_token = v_mul(scale, v_floats(float_at(units + 4 * t)));
+            to.acc[t] = v_fma(v_from_int(sum[t]), of_token, to.acc[t]);
+        }
+        fetch_next(&next, (int)b, bytes);
+        fetch_rows(rows + 4 * bytes, row_bytes, (int)b % 4, 4, 4 * bytes);
+        to.record += to.T * TOKEN_BYTES(digits);
+        rows += bytes;
+    }
+}
+#else
+#define walk_rows walk_legacy
+#endif
+
 /* NVFP4: two blocks of 32 in one of the file. */
 INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                        size_t row_bytes, uint32_t n_in, sink to)
@@ -466,7 +501,7 @@ FORMAT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3)
 FORMAT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0)
 FORMAT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4)
 FORMAT(q5_1, walk_legacy, DTYPE_Q5_1, 24, MIN, 5, 0)
-FORMAT_8BIT(q8_0, walk_legacy, DTYPE_Q8_0, 34, 0, 8, SHIFT8)
+FORMAT_8BIT(q8_0, walk_rows, DTYPE_Q8_0, 34, 0, 8, SHIFT8)
 FORMAT(q4_k, walk_k, DTYPE_Q4_K, 144, MIN, 4, 0)
 FORMAT(q5_k, walk_k, DTYPE_Q5_K, 176, MIN, 5, 0)
 FORMAT(q6_k, walk_k, DTYPE_Q6_K, 210, HALVES, 6, 5)
