@@ -52,7 +52,8 @@ typedef struct linear_input {
 /* What the calling thread will probably read after some rows: fetched meanwhile. */
 typedef struct linear_soon {
     const void *rows; /* NULL: what follows them */
-    size_t n_bytes;
+    size_t row_bytes;
+    uint32_t n_rows; /* of which kernels fetch as many as they multiply at a time */
 } linear_soon;
 
 typedef struct linear_weight {

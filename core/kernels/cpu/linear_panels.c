@@ -8,8 +8,8 @@
 
 /* Unpacked weights that share L2 with the input; see linear_scratch_bytes. */
 #define PANELS_BYTES ((size_t)256 * 1024)
-/* Up to so many tiles, fetching weights takes a good part of the time: as few panels as a tile takes, the next ones'
- * rows fetched while these are multiplied. */
+/* Up to so many tiles, fetching weights takes a good part of the time: as few panels as a tile takes, so that the next
+ * ones' rows come evenly while these are multiplied. */
 #define FEW_TILES 6u
 
 static panel_output output_at(const linear_output *output, uint32_t token, uint32_t row, uint32_t n_rows)
@@ -58,33 +58,49 @@ static void run_direct(panel_direct_fn *direct, const panel_kernel *k, const lin
     }
 }
 
-/* Part i of n of the bytes ahead, spread over n_blocks. */
-static panel_ahead ahead_part(const uint8_t *bytes, size_t n_bytes, uint32_t i, uint32_t n, size_t n_blocks)
+/* Rows that come next, at most as many as the group has, fetched while it is multiplied: n_calls take `step` bytes of
+ * them with each block. */
+static panel_ahead ahead_of(const linear_soon *next, size_t n_calls, size_t n_blocks)
 {
-    size_t n_lines = n_bytes / n / 64 + 1;
-    return (panel_ahead){.bytes = bytes + n_bytes * i / n, .step = (n_lines + n_blocks - 1) / n_blocks * 64};
+    size_t n_lines = next->n_rows * next->row_bytes / 64, n_steps = n_calls * n_blocks;
+    return (panel_ahead){.bytes = next->rows, .step = (n_lines + n_steps - 1) / n_steps * 64};
 }
 
-/* Panels of a group × all tokens: a tile of tokens stays in L1 while the panels pass. */
+/* Panels of a group × all tokens: a tile of tokens stays in L1 while the panels pass. Without fetching ahead, unpacking
+ * the next ones would wait for memory, row by row. */
 static void run_group(const panel_path *k, uint32_t panel_rows, const linear_weight *weight, const linear_input *input,
                       const linear_output *output, uint32_t first, uint32_t last, const uint8_t *panels,
                       const linear_soon *next)
 {
-    size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes;
+    size_t n_blocks = weight->n_in / Q16_BLOCK, panel_bytes = n_blocks * k->block_bytes;
     uint32_t n_tiles = (input->n_tokens + LINEAR_TILE - 1) / LINEAR_TILE, tile_rows = panel_rows * k->n_panels;
+    panel_ahead ahead = ahead_of(next, (size_t)n_tiles * ((last - first + tile_rows - 1) / tile_rows), n_blocks);
+    const uint8_t *fetched = ahead.bytes + next->n_rows * next->row_bytes;
     for (uint32_t i = 0; i < n_tiles; i++) {
         uint32_t token = i * LINEAR_TILE;
         const uint8_t *tile = q16_tile(input, token);
         int n_tokens = (int)q16_tile_tokens(input->n_tokens, token);
-        panel_ahead ahead = {0};
-        if (n_tiles <= FEW_TILES) { /* the group is what a tile takes */
-            ahead = ahead_part(next->rows, next->n_bytes, i, n_tiles, weight->n_in / Q16_BLOCK);
-        }
         for (uint32_t row = first; row < last; row += tile_rows) {
             panel_output out = output_at(output, token, row, last - row < tile_rows ? last - row : tile_rows);
+            ahead.step = ahead.bytes < fetched ? ahead.step : 0;
             k->tile(panels + (row - first) / panel_rows * panel_bytes, weight->n_in, tile, n_tokens, &out, &ahead);
+            ahead.bytes += n_blocks * ahead.step;
         }
     }
+}
+
+/* What to fetch while rows [first, last) are multiplied: what follows them in the range, or else what the caller says,
+ * or else what follows them in the matrix. */
+static linear_soon next_of(const linear_weight *weight, uint32_t first, uint32_t last, uint32_t end)
+{
+    linear_soon next = weight->soon;
+    if (last < end || !next.rows) {
+        next = (linear_soon){.rows = (const uint8_t *)weight->data + last * weight->row_bytes,
+                             .row_bytes = weight->row_bytes,
+                             .n_rows = weight->n_out - last};
+    }
+    next.n_rows = next.n_rows < last - first ? next.n_rows : last - first;
+    return next;
 }
 
 void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, const linear_input *input,
@@ -110,11 +126,7 @@ void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, 
             k->unpack(panel_rows(kernel, weight, row, end, copy), weight->row_bytes, weight->n_in,
                       panels + (row - first) / kernel->rows * panel_bytes);
         }
-        linear_soon next = weight->soon;
-        if (last < end || !next.rows) {
-            next = (linear_soon){(const uint8_t *)weight->data + last * weight->row_bytes,
-                                 (last - first) * weight->row_bytes};
-        }
+        linear_soon next = next_of(weight, first, last, end);
         run_group(k, kernel->rows, weight, input, output, first, last, panels, &next);
         first = last;
     }

@@ -250,15 +250,17 @@ static uint32_t in_grains(uint32_t n_out)
     return (n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
 }
 
-/* Rows of weights that a member will multiply soon: as many as kernels take at a time, from an output column of the
- * node's products laid end to end. */
-static linear_soon rows_at(const node *n, uint32_t column)
+/* Rows of weights that a member will multiply soon: at most a piece, from an output column of the node's products laid
+ * end to end. */
+static linear_soon rows_at(const node *n, uint32_t column, uint32_t piece)
 {
     for (uint32_t i = 0; i < n->n_products; i++) {
         const linear_weight *w = &n->products[i].weight;
         if (column < w->n_out) {
-            uint32_t left = w->n_out - column, n_rows = left < KERNEL_ROWS ? left : KERNEL_ROWS;
-            return (linear_soon){(const uint8_t *)w->data + column * w->row_bytes, n_rows * w->row_bytes};
+            uint32_t left = w->n_out - column;
+            return (linear_soon){.rows = (const uint8_t *)w->data + column * w->row_bytes,
+                                 .row_bytes = w->row_bytes,
+                                 .n_rows = left < piece ? left : piece};
         }
         column -= in_grains(w->n_out);
     }
@@ -352,14 +354,15 @@ static linear_soon soon_after(const exec *e, uint32_t index, uint32_t begin, con
 {
     const program *prog = e->prog;
     const node *n = &prog->nodes[index];
-    uint32_t next = begin + member->n_threads * piece_of(n, member->n_threads);
+    uint32_t piece = piece_of(n, member->n_threads), next = begin + member->n_threads * piece;
     if (next < product_total(n)) {
-        return rows_at(n, next);
+        return rows_at(n, next, piece);
     }
     while (++index < prog->n_nodes) {
         n = &prog->nodes[index];
         if (n->kind == NODE_LINEAR) {
-            return rows_at(n, member->index * piece_of(n, member->n_threads));
+            piece = piece_of(n, member->n_threads);
+            return rows_at(n, member->index * piece, piece);
         }
     }
     return (linear_soon){0};
