@@ -58,6 +58,15 @@ static const struct {
     {LEGACY " 4:7 4:3 =ab", "x: byte 47: the length of the text's name is 3; 0 to 2 are possible"},
     {LEGACY " 4:7 4:1 =ab", "x: 1 bytes behind its end"},
     {LEGACY " 4:7 4:0 =ab", "x: 2 bytes behind its end"},
+    {LEGACY " 1:0", "x: it ends at byte 44, before the number of chunks"},
+    {LEGACY " 4:0x80000000 4:0", "the number of chunks is -2147483648"},
+    {LEGACY " 4:7 4:5 =abcdef", "x: 1 bytes behind its end"},
+    {"4:1 4:1 =a 4:1 4:1 4:0xff7fffff", "x: importance of 'a': value 0 is no number of 0 and more"},
+    {"4:1 4:1 =a 4:1 4:3 4:0 4:0 4:0x7fc00000", "x: importance of 'a': value 2 is no number of 0 and more"},
+    {"4:2 4:1 =a 4:1 4:1 4:0 4:1 =b 4:1 4:2 4:0", "x: importance of 'b': 2 values, 4 bytes are left"},
+    {"4:2 4:1 =a 4:1 4:1 4:0 4:1 =b 4:1 4:0 4:0", "x: importance of 'b': 0 values, 4 bytes are left"},
+    {"4:3 4:1 =a 4:1 4:1 4:0 4:1 =b 4:1 4:1 4:0 4:0 0*7", "x: byte 42: a name that is none"},
+    {"4:0x10000000 0*64", "the number of entries is 268435456; 0 to 4 are possible"},
 };
 
 #define GGUF(n_tensors, n_meta) "=GGUF 4:3 8:" #n_tensors " 8:" #n_meta " "
@@ -97,6 +106,7 @@ static const struct {
 static void broken_files_of_the_older_format_are_refused(void **state)
 {
     (void)state;
+    assert_true(sizeof legacy_errors / sizeof *legacy_errors >= 50);
     for (size_t i = 0; i < sizeof legacy_errors / sizeof *legacy_errors; i++) {
         importance imp;
         mlxr_error error = {0};
@@ -126,6 +136,69 @@ static void broken_gguf_files_are_refused(void **state)
         if (status == MLXR_OK || !strstr(error.text, gguf_errors[i].error)) {
             fail_msg("%s: '%s' instead of '%s'", gguf_errors[i].script, error.text, gguf_errors[i].error);
         }
+        model_file_close(&file);
+        free(bytes);
+    }
+}
+
+/* Sums and counts of every small shape and some types: read where they fit each other, else the sums name themselves.
+ */
+static void sums_and_counts_that_do_not_fit_are_named(void **state)
+{
+    static const unsigned types[] = {0, 1, 30, 24}; /* F32, F16, BF16, I8 */
+    size_t n_refused = 0, n_taken = 0;
+    (void)state;
+    for (unsigned n_in = 1; n_in <= 2; n_in++) {
+        for (unsigned n_matrices = 1; n_matrices <= 3; n_matrices++) {
+            for (unsigned n_counts = 1; n_counts <= 3; n_counts++) {
+                for (unsigned t = 0; t < 16; t++) {
+                    char script[512];
+                    importance imp;
+                    model_file *file = NULL;
+                    mlxr_error error = {0};
+                    size_t n;
+                    snprintf(script, sizeof script,
+                             GGUF(2, 0) "'a.in_sum2 4:2 8:%u 8:%u 4:%u 8:0 'a.counts 4:2 8:1 8:%u 4:%u 8:32 |32 0*64",
+                             n_in, n_matrices, types[t % 4], n_counts, types[t / 4]);
+                    uint8_t *bytes = byte_script(script, &n);
+                    if (gguf_open_memory(&file, bytes, n, &error) == MLXR_OK) {
+                        bool fits = t == 0 && n_counts == n_matrices;
+                        bool taken = importance_read_gguf(&imp, file, "x", &error) == MLXR_OK;
+                        assert_int_equal(taken, fits);
+                        assert_true(taken || strstr(error.text, "tensor 'a.in_sum2' needs a tensor 'a.counts' of "));
+                        importance_close(&imp);
+                        n_taken += taken;
+                        n_refused += !taken;
+                    }
+                    model_file_close(&file);
+                    free(bytes);
+                }
+            }
+        }
+    }
+    assert_true(n_taken == 6 && n_refused >= 50);
+}
+
+static void other_metadata_of_an_imatrix_is_read_or_refused(void **state)
+{
+    static const struct {
+        const char *script;
+        bool taken;
+    } cases[] = {{GGUF(2, 1) "'imatrix.datasets 4:8 'x " SUMS COUNTS DATA, true},
+                 {GGUF(2, 1) "'imatrix.datasets 4:9 4:4 8:1 4:0 " SUMS COUNTS DATA, true},
+                 {GGUF(2, 1) "'imatrix.datasets 4:9 4:8 8:0 " SUMS COUNTS DATA, true},
+                 {GGUF(2, 1) "'imatrix.chunk_count 4:5 4:0xffffffff " SUMS COUNTS DATA, false},
+                 {GGUF(2, 1) "'imatrix.chunk_count 4:10 8:0x100000000 " SUMS COUNTS DATA, false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        importance imp;
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        size_t n;
+        uint8_t *bytes = byte_script(cases[i].script, &n);
+        assert_ok(gguf_open_memory(&file, bytes, n, &error), &error);
+        assert_int_equal(importance_read_gguf(&imp, file, "x", &error) == MLXR_OK, cases[i].taken);
+        importance_close(&imp);
         model_file_close(&file);
         free(bytes);
     }
@@ -199,6 +272,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broken_files_of_the_older_format_are_refused),
         cmocka_unit_test(broken_gguf_files_are_refused),
+        cmocka_unit_test(sums_and_counts_that_do_not_fit_are_named),
+        cmocka_unit_test(other_metadata_of_an_imatrix_is_read_or_refused),
         cmocka_unit_test(no_beginning_of_a_file_is_read_past_its_end),
         cmocka_unit_test(sums_become_means),
         cmocka_unit_test(gguf_has_means_for_each_matrix),
