@@ -127,7 +127,7 @@ INLINE vint twos_joined(vint a, vint b)
  * would have to be moved too, and no transposing; a row's eight sums are added up instead. */
 INLINE void sum_rows(int digits, int n, const uint8_t *rows, size_t row_bytes, const uint8_t *q, vint sum[])
 {
-    vint x[PASS_TOKENS][2], part[PASS_TOKENS][4];
+    vint x[PANEL_DIRECT][2], part[PANEL_DIRECT][4];
     UNROLL
     for (int t = 0; t < n; t++) {
         x[t][0] = token_words(digits, q + t * digits * Q16_BLOCK);

@@ -344,7 +344,7 @@ INLINE void walk_rows(dtype type, size_t bytes, int kind, int bits, int shift, t
     ahead next = ahead_of(rows, row_bytes);
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         const uint8_t *units = to.record + to.T * DIGIT_BYTES(digits) + 4 * (to.first + Q16_UNIT * to.T);
-        vint sum[PASS_TOKENS];
+        vint sum[PANEL_DIRECT];
         sum_rows(digits, to.n, rows + 2, row_bytes, to.record + to.first * DIGIT_BYTES(digits), sum);
         vflt scale = low_half(v_gather(rows, row_bytes));
         UNROLL
