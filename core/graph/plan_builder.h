@@ -1,5 +1,5 @@
 /*
- * Building plans: what graph.c writes operations with, for the other parts of it.
+ * Building plans: what each part writes for the others.
  * Owner: graph_build. Lifetime: the call; what is made lies in the graph's region.
  */
 #ifndef MLXR_GRAPH_PLAN_BUILDER_H
@@ -20,19 +20,51 @@ typedef struct builder {
     bool no_memory;
 } builder;
 
+/* ---- plan_layers.c: what all layers are made of, and the layers ---- */
+
 op *plan_add(builder *b, op_kind kind, slot dst, slot src);
 /* `width`: elements a group. */
 void plan_add_norm(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias, uint32_t width);
 void plan_add_linear(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias);
-void plan_add_pick(builder *b, slot dst, slot src, op_pick pick);
+/* A block's output joins X, behind a norm of its own where the family has one. */
+void plan_add_residual(builder *b, const tensor *post_norm);
+/* The same where the norm is X's, which the last one hands out. */
+void plan_add_normed_residual(builder *b, const tensor *norm, const tensor *bias, bool last);
+/* What a block reads: X, or the norm of it. */
+slot plan_add_input(builder *b, const tensor *weight, const tensor *bias);
 /* The widths that a layer's heads have. */
 void plan_set_layer_widths(builder *b, uint32_t layer);
+/* N through the output matrix, scaled and capped as the model has it. */
+void plan_add_logits(builder *b, const tensor *output);
+/* All of a model's layers, one behind the other. */
+void plan_add_layers(builder *b, bool turns);
+
+/* ---- plan_attention.c ---- */
+
+void plan_add_pick(builder *b, slot dst, slot src, op_pick pick);
 /* A layer's attention, behind which X has it; its keys and values alone, of a layer that is the next of its group. */
 void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer);
 void plan_add_keys_alone(builder *b, slot in, const layer_weights *w, uint32_t layer);
+
+/* ---- plan_mixers.c, plan_mlp.c ---- */
+
+void plan_add_mixer(builder *b, const layer_weights *w, bool turns);
 void plan_add_mlp(builder *b, const layer_weights *w);
-/* N through the output matrix, scaled and capped as the model has it. */
-void plan_add_logits(builder *b, const tensor *output);
+/* A small vector as aligned floats; NULL for none, or without memory, which the builder notes. */
+const float *plan_copy_vector(builder *b, const tensor *t);
+
+/* ---- plan_slots.c: where its numbers lie ---- */
+
+/* What is cached of a token in a layer with a window, or in one without. */
+kv_group plan_kv_of(const hparams *h, bool window);
+void plan_set_slots(plan *p, const hparams *h, bool ahead);
+void plan_set_groups(builder *b);
+
+/* ---- graph_bytes.c: what a step reads ---- */
+
+/* Of the layers that are bound: one that predicts ahead is used only where it was asked for. */
+uint32_t graph_layers_used(const graph *g);
+void graph_count_bytes(graph *g, const model_file *file);
 
 /* ---- ahead.c: a head that predicts the token behind the next ---- */
 

@@ -106,9 +106,9 @@ describe('components of models', () => {
     const meter = (label: string) => screen.getByRole('meter', { name: label }).getAttribute('value');
     expect([meter('Weights'), meter('KV cache')]).toEqual(['0.25', '0.5']);
     expect(screen.getAllByRole('listitem').map((line) => line.textContent)).toEqual([
-      'a 2.0 MiB of weights, context 4096, 1.0 KiB of KV cache a token, 2 in use stays 1 min 5 s when idle',
+      'a 2.0 MiB of weights, context 4096, 1.0 KiB of KV cache a token, 2 in use; stays 1 min 5 s when idle',
       expect.stringMatching(/^b .* stays: the daemon was started with it$/),
-      'c Loading… stays until it is unloaded',
+      'c Loading…; stays until it is unloaded',
     ]);
     cleanup();
     show(<ModelStats rows={[]} status={undefined} />);
