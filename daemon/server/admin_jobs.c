@@ -278,7 +278,7 @@ static void watch_job(struct daemon *d, http_exchange *x, uint64_t id)
 {
     uint64_t after = 0;
     model_watcher w;
-    if (!route_query_number(x, "after", UINT64_MAX, &after)) {
+    if (!route_query_number(x, "after", 0, UINT64_MAX, &after)) {
         return;
     }
     job_stream *s = new_stream(d, x, &w);

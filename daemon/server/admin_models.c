@@ -255,7 +255,7 @@ void admin_delete(void *service, http_exchange *x)
     struct daemon *d = service;
     model_asker asker;
     uint64_t grace_s = 0;
-    if (!route_query_number(x, "grace_s", 86400, &grace_s)) {
+    if (!route_query_number(x, "grace_s", 0, 86400, &grace_s)) {
         return;
     }
     admin_call *c = begin(d, x, tell_done, &asker);

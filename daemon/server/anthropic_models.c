@@ -2,7 +2,6 @@
  * /v1/models in Anthropic's form, for clients that send anthropic-version.
  * Owner: the caller. Lifetime: the call.
  */
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -40,30 +39,14 @@ static size_t find(const json_t *all, const char *id)
     return i;
 }
 
-static bool read_limit(http_exchange *x, size_t *limit)
-{
-    char text[16] = "";
-    *limit = PAGE_USUAL;
-    http_query_state state = http_query_read(x, "limit", text, sizeof text);
-    if (state == HTTP_QUERY_NONE) {
-        return true;
-    }
-    char *end;
-    unsigned long n = strtoul(text, &end, 10);
-    *limit = n;
-    if (state == HTTP_QUERY_BAD || *text < '0' || *text > '9' || *end || n < 1 || n > PAGE_MAX) {
-        error_respondf(x, 400, NULL, "limit", "limit: %.15s: it must be from 1 to %u", text, PAGE_MAX);
-        return false;
-    }
-    return true;
-}
-
 void anthropic_models_answer(http_exchange *x, const json_t *all)
 {
     char after[256], before[256];
     bool has_after, has_before;
-    size_t limit, n = json_array_size(all), from = 0, to = n;
-    if (!read_limit(x, &limit) || !route_query_text(x, "after_id", after, sizeof after, &has_after) ||
+    uint64_t limit = PAGE_USUAL;
+    size_t n = json_array_size(all), from = 0, to = n;
+    if (!route_query_number(x, "limit", 1, PAGE_MAX, &limit) ||
+        !route_query_text(x, "after_id", after, sizeof after, &has_after) ||
         !route_query_text(x, "before_id", before, sizeof before, &has_before)) {
         return;
     }

@@ -161,14 +161,15 @@ static void answer_stream(struct daemon *d, const question *q, http_exchange *x)
 /* False: it has been answered. */
 static bool read_question(http_exchange *x, logger *log, question *q)
 {
-    char level[16] = "";
+    char level[16];
+    bool given;
     *q = (question){.limit = LINES_DEFAULT, .level = MLXR_LOG_DEBUG};
-    if (!route_query_number(x, "after", UINT64_MAX, &q->after) ||
-        !route_query_number(x, "limit", LINES_MAX, &q->limit)) {
+    if (!route_query_number(x, "after", 0, UINT64_MAX, &q->after) ||
+        !route_query_number(x, "limit", 0, LINES_MAX, &q->limit) ||
+        !route_query_text(x, "level", level, sizeof level, &given)) {
         return false;
     }
-    http_query_state state = http_query_read(x, "level", level, sizeof level);
-    if (state == HTTP_QUERY_BAD || (state == HTTP_QUERY_GIVEN && !log_level_find(level, &q->level))) {
+    if (given && !log_level_find(level, &q->level)) {
         error_respond(x, 400, NULL, "level: error, warn, info or debug is needed", "level");
         return false;
     }

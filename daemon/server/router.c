@@ -465,21 +465,41 @@ bool route_query_flag(http_exchange *x, const char *name, bool *out)
     return true;
 }
 
-bool route_query_number(http_exchange *x, const char *name, uint64_t most, uint64_t *out)
+static bool read_number(const char *text, uint64_t least, uint64_t most, uint64_t *out)
 {
-    char text[32], *end = text;
-    http_query_state state = http_query_read(x, name, text, sizeof text);
-    if (state == HTTP_QUERY_NONE) {
-        return true;
-    }
+    char *end;
     errno = 0;
-    unsigned long long number = state == HTTP_QUERY_GIVEN ? strtoull(text, &end, 10) : 0;
-    if (state == HTTP_QUERY_BAD || *text < '0' || *text > '9' || *end || errno || number > most) {
-        error_respondf(x, 400, "invalid_value", name, "%s: a whole number up to %llu is needed", name,
-                       (unsigned long long)most);
+    unsigned long long number = strtoull(text, &end, 10);
+    bool whole = *text >= '0' && *text <= '9' && !*end && !errno && end - text <= 20; /* digits of UINT64_MAX */
+    if (!whole || number < least || number > most) {
         return false;
     }
     *out = number;
+    return true;
+}
+
+bool route_query_number(http_exchange *x, const char *name, uint64_t least, uint64_t most, uint64_t *out)
+{
+    char text[32];
+    http_query_state state = http_query_read(x, name, text, sizeof text);
+    if (state == HTTP_QUERY_NONE || (state == HTTP_QUERY_GIVEN && read_number(text, least, most, out))) {
+        return true;
+    }
+    error_respondf(x, 400, "invalid_value", name, "%s: a whole number from %llu to %llu is needed", name,
+                   (unsigned long long)least, (unsigned long long)most);
+    return false;
+}
+
+bool route_query_after(http_exchange *x, uint64_t *out)
+{
+    const char *last = http_header_get(x, "last-event-id");
+    if (!last) {
+        return route_query_number(x, "after", 0, UINT64_MAX, out);
+    }
+    if (!read_number(last, 0, UINT64_MAX, out)) {
+        error_respond(x, 400, "invalid_value", "Last-Event-ID: the number of an event is needed", "after");
+        return false;
+    }
     return true;
 }
 

@@ -66,7 +66,9 @@ bool route_from_here(http_exchange *x, const char *message);
 /* Parameters of the query; what they put out stays as it is where there is none of the name. False after answering 400:
  * the value is of another kind, does not fit, or its escapes are none. */
 bool route_query_flag(http_exchange *x, const char *name, bool *out); /* true or false */
-bool route_query_number(http_exchange *x, const char *name, uint64_t most, uint64_t *out);
+bool route_query_number(http_exchange *x, const char *name, uint64_t least, uint64_t most, uint64_t *out);
+/* "after", or what a browser sends in its place when it comes back to a stream: Last-Event-ID. */
+bool route_query_after(http_exchange *x, uint64_t *out);
 bool route_query_text(http_exchange *x, const char *name, char *out, size_t cap, bool *given);
 
 #endif

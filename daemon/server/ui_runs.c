@@ -646,31 +646,16 @@ static void attach_ended(ui_call *c)
     ui_call_end(c);
 }
 
-/* `after` of the query, or what a browser sends when it comes back. */
-static bool read_after(http_exchange *x, uint64_t *out)
-{
-    char text[32], *end;
-    const char *last = http_header_get(x, "last-event-id");
-    http_query_state state = http_query_read(x, "after", text, sizeof text);
-    *out = 0;
-    if (last) {
-        snprintf(text, sizeof text, "%s", last);
-    } else if (state != HTTP_QUERY_GIVEN) {
-        return state == HTTP_QUERY_NONE;
-    }
-    *out = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end;
-}
-
 void ui_generation_events(void *service, http_exchange *x)
 {
     static const ui_spec spec = {read_events, NULL, NULL, attach_ended};
     struct daemon *d = service;
-    uint64_t after;
+    uint64_t after = 0;
     ui_run *run = run_of(d, x);
-    if (!read_after(x, &after)) {
-        error_respond(x, 400, "invalid_value", "after must be a whole number", "after");
-    } else if (run) {
+    if (!route_query_after(x, &after)) {
+        return;
+    }
+    if (run) {
         ui_log_attach(run->log, x, after);
     } else {
         ui_call_start(service, x, &spec);
