@@ -288,8 +288,8 @@ static void gated_rows(const exec *e, const node *n, const node_inputs *in, uint
     for (uint32_t i = begin; i < end; i += strip) {
         uint32_t last = end - i < strip ? end : i + strip;
         uint32_t n_out = n->products[0].weight.n_out; /* up's columns lie behind gate's */
-        product_rows(e, n, &n->products[0], in, i, last, rows_at(n, in_grains(n_out) + i), scratch);
-        product_rows(e, n, &n->products[1], in, i, last, last < end ? rows_at(n, last) : soon, scratch);
+        product_rows(e, n, &n->products[0], in, i, last, rows_at(n, in_grains(n_out) + i, last - i), scratch);
+        product_rows(e, n, &n->products[1], in, i, last, last < end ? rows_at(n, last, strip) : soon, scratch);
         for (uint32_t row = 0; row < rows; row++) {
             e->prog->ops.gated(n->act, exec_row(e, n->products[0].dst, row) + i,
                                exec_row(e, n->products[1].dst, row) + i, last - i);
@@ -314,7 +314,8 @@ static void products_range(const exec *e, const node *n, const node_inputs *in, 
         uint32_t first = begin > origin ? begin - origin : 0, last = end > origin ? end - origin : 0;
         last = last < n_out ? last : n_out;
         if (first < last) {
-            product_rows(e, n, p, in, first, last, end > origin + padded ? rows_at(n, origin + padded) : soon, scratch);
+            uint32_t next = origin + padded;
+            product_rows(e, n, p, in, first, last, end > next ? rows_at(n, next, end - next) : soon, scratch);
         }
         origin += padded;
     }
