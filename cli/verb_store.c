@@ -128,18 +128,34 @@ int verb_rm(options *o)
     return code;
 }
 
+/* cp knows models by name; of a file `create` makes one. */
+static int tell_path(const char *path)
+{
+    print_error("%.300s is a path, and cp takes the name of a model: mlxr create NAME --from PATH makes a model of a file",
+                path);
+    return EXIT_USAGE;
+}
+
 int verb_cp(options *o)
 {
     store s;
     mlxr_error error;
+    const char *from = o->args[0];
+    if (models_is_path(from) && !registry_name_valid(from)) {
+        return tell_path(from);
+    }
     int code = store_open(&s, o, STORE_CHANGE);
     if (code != EXIT_OK) {
         return code;
     }
-    mlxr_status status = s.ops->copy(&s, o->args[0], o->args[1], o->alias, &error);
+    mlxr_status status = s.ops->copy(&s, from, o->args[1], o->alias, &error);
     store_close(&s);
+    if (status == MLXR_ARG && models_is_path(from) && registry_name_valid(o->args[1])) {
+        return tell_path(from); /* a file in this folder; a model of that name would have been copied */
+    }
     if (status != MLXR_OK) {
-        return print_failure(&error);
+        print_error("%s", error.text);
+        return EXIT_FAILED;
     }
     return tell_done(o, o->alias ? "alias" : "copied", o->args[1]);
 }

@@ -99,9 +99,9 @@ class CliTest(unittest.TestCase):
         shutil.copy(os.path.join(tiny_models(), tiny + ".gguf"), os.path.join(self.models, name + ".gguf"))
         return name
 
-    def run_mlxr(self, *arguments, stdin=b"", env=None, timeout=TIMEOUT):
+    def run_mlxr(self, *arguments, stdin=b"", env=None, timeout=TIMEOUT, cwd=None):
         done = subprocess.run([MLXR, *arguments], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              env=env or self.environment(), timeout=timeout)
+                              env=env or self.environment(), timeout=timeout, cwd=cwd)
         return Result(done.returncode, done.stdout, done.stderr.decode("utf-8"))
 
     def succeed(self, *arguments, **options):

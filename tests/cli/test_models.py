@@ -113,6 +113,24 @@ class Names(support.CliTest):
         self.add_model("llama", "ünï còde")
         self.fail_with(1, "no model 'ünï còde' in the store; files of your own are removed as files", "rm", "ünï còde")
 
+    def test_a_name_that_is_not_there_ends_every_verb_with_1(self):
+        for with_one_there in (False, True):
+            for verb in (["rm", "nothing"], ["cp", "nothing", "else"], ["cp", "nothing", "else", "--alias"], ["show", "nothing"],
+                         ["create", "else", "--from", "nothing"], ["run", "nothing", "hi"]):  # fmt: skip
+                self.fail_with(1, "no model 'nothing'", *verb)
+            self.add_model("llama", "known")
+
+    def test_cp_says_of_a_path_that_it_is_one_and_what_takes_it(self):
+        self.add_model("llama", "known")
+        path = os.path.join(self.models, "known.gguf")
+        shutil.copy(path, os.path.join(self.home, "beside.gguf"))
+        for given in (path, "./beside.gguf", "beside.gguf"):
+            for alias in ([], ["--alias"]):
+                self.fail_with(2, f"{given} is a path, and cp takes the name of a model: mlxr create NAME --from PATH", "cp",
+                               given, "mine", *alias, cwd=self.home)  # fmt: skip
+        self.succeed("create", "mine", "--from", path)
+        self.succeed("cp", "known", "other", cwd=self.home)
+
     def test_the_directory_follows_the_environment(self):
         data = os.path.join(self.home, "data")
         where = {
