@@ -5,6 +5,7 @@
 #include "output.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,6 +14,12 @@
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
+#include <wchar.h>
+#ifdef __APPLE__
+#include <xlocale.h>
+#endif
+
+#include "base/utf8.h"
 
 double now_seconds(void)
 {
@@ -220,23 +227,37 @@ const char *human_count(uint64_t n)
 /* ---- tables --------------------------------------------------------------------------------------------------------
  */
 
-/* Characters, not bytes. */
-static size_t n_characters(const char *text)
+/* Columns of a terminal: two for most characters of Chinese, Japanese and Korean and for emoji, none for what is set upon
+ * the character before it. `utf8` is the current locale; where the system has none, each character is taken for one. */
+static size_t n_columns_of(const char *text, bool utf8)
 {
-    size_t n = 0;
-    for (; *text; text++) {
-        n += ((unsigned char)*text & 0xc0) != 0x80;
+    size_t columns = 0, left = strlen(text);
+    while (left) {
+        uint32_t code = 0;
+        size_t n = utf8_decode(text, left, &code);
+        int wide = n && utf8 ? wcwidth((wchar_t)code) : 1;
+        columns += wide >= 0 ? (size_t)wide : 1;
+        text += n ? n : 1;
+        left -= n ? n : 1;
     }
-    return n;
+    return columns;
+}
+
+/* For this thread and until freelocale; (locale_t)0 where there is none. */
+static locale_t utf8_locale(void)
+{
+    locale_t found = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    return found ? found : newlocale(LC_CTYPE_MASK, "UTF-8", (locale_t)0); /* macOS */
 }
 
 void table_print(const json_t *rows, const char *const *head, size_t n_columns)
 {
     size_t width[6] = {0};
+    locale_t utf8 = utf8_locale(), before = uselocale(utf8); /* (locale_t)0 changes nothing */
     for (size_t c = 0; c < n_columns; c++) {
         width[c] = strlen(head[c]);
         for (size_t i = 0; i < json_array_size(rows); i++) {
-            size_t n = n_characters(json_string_value(json_array_get(json_array_get(rows, i), c)));
+            size_t n = n_columns_of(json_string_value(json_array_get(json_array_get(rows, i), c)), utf8);
             width[c] = n > width[c] ? n : width[c];
         }
     }
@@ -244,9 +265,13 @@ void table_print(const json_t *rows, const char *const *head, size_t n_columns)
         for (size_t c = 0; c < n_columns; c++) {
             const char *text = i == 0 ? head[c] : json_string_value(json_array_get(json_array_get(rows, i - 1), c));
             bool last = c + 1 == n_columns;
-            printf("%s%*s", text, last ? 0 : (int)(width[c] + 2 - n_characters(text)), "");
+            printf("%s%*s", text, last ? 0 : (int)(width[c] + 2 - n_columns_of(text, utf8)), "");
         }
         putchar('\n');
+    }
+    uselocale(before);
+    if (utf8) {
+        freelocale(utf8);
     }
 }
 

@@ -48,10 +48,23 @@ static const char *member(const json_t *entry, const char *name)
     return text ? text : "-";
 }
 
+static void add_row(json_t *rows, const json_t *entry)
+{
+    const char *ends = json_is_string(json_object_get(entry, "revoked"))   ? "revoked"
+                       : json_is_string(json_object_get(entry, "expires")) ? "expires"
+                                                                           : NULL;
+    char state[96];
+    snprintf(state, sizeof state, "%s%s%s", ends ? ends : "valid", ends ? " " : "", ends ? member(entry, ends) : "");
+    const char *texts[] = {member(entry, "id"), member(entry, "label"), member(entry, "scopes"),
+                           member(entry, "created"), state};
+    table_add(rows, texts, 5);
+}
+
 static int list(const options *o, store *s)
 {
+    static const char *const head[] = {"ID", "LABEL", "SCOPES", "CREATED", "STATE"};
     mlxr_error error;
-    json_t *all = NULL, *entry;
+    json_t *all = NULL, *entry, *rows;
     size_t i;
     if (s->ops->keys(s, &all, &error) != MLXR_OK) {
         return print_failure(&error);
@@ -62,18 +75,13 @@ static int list(const options *o, store *s)
     if (!json_array_size(all)) {
         print_note("there are no keys: programs on this machine need none; mlxr key create [LABEL] makes one");
     } else {
-        printf("%-16s  %-20s  %-22s  %-20s  %s\n", "ID", "LABEL", "SCOPES", "CREATED", "STATE");
-    }
-    json_array_foreach(all, i, entry)
-    {
-        printf("%-16s  %-20s  %-22s  %-20s  %s%s\n", member(entry, "id"), member(entry, "label"),
-               member(entry, "scopes"), member(entry, "created"),
-               json_is_string(json_object_get(entry, "revoked"))   ? "revoked "
-               : json_is_string(json_object_get(entry, "expires")) ? "expires "
-                                                                   : "valid",
-               json_is_string(json_object_get(entry, "revoked"))   ? member(entry, "revoked")
-               : json_is_string(json_object_get(entry, "expires")) ? member(entry, "expires")
-                                                                   : "");
+        rows = json_array();
+        json_array_foreach(all, i, entry)
+        {
+            add_row(rows, entry);
+        }
+        table_print(rows, head, 5);
+        json_decref(rows);
     }
     json_decref(all);
     return finish_output(EXIT_OK);

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import struct
+import unicodedata
 
 import support
 
@@ -130,6 +131,18 @@ class Names(support.CliTest):
                                given, "mine", *alias, cwd=self.home)  # fmt: skip
         self.succeed("create", "mine", "--from", path)
         self.succeed("cp", "known", "other", cwd=self.home)
+
+    def test_columns_stand_under_each_other_whatever_the_width_of_characters(self):
+        names = ("plain", "模型七", "ﾊﾝｶｸ", "e\u0301te\u0301", "rocket🚀")
+        for name in names:
+            self.add_model("llama", name)
+        lines = self.succeed("list", env=self.environment(LC_ALL="C")).out.decode().splitlines()
+
+        def columns(text):
+            return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+        at = {columns(line[: line.index(word)]) for line, word in zip(lines, ["FROM"] + ["directory"] * len(names))}
+        self.assertEqual((len(lines), len(at)), (len(names) + 1, 1), lines)
 
     def test_the_directory_follows_the_environment(self):
         data = os.path.join(self.home, "data")
