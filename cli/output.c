@@ -19,8 +19,6 @@
 #include <xlocale.h>
 #endif
 
-#include "base/utf8.h"
-
 double now_seconds(void)
 {
     struct timespec now;
@@ -227,18 +225,26 @@ const char *human_count(uint64_t n)
 /* ---- tables --------------------------------------------------------------------------------------------------------
  */
 
-/* Columns of a terminal: two for most characters of Chinese, Japanese and Korean and for emoji, none for what is set upon
- * the character before it. `utf8` is the current locale; where the system has none, each character is taken for one. */
+/* Columns of a terminal: two for most characters of Chinese, Japanese and Korean and for emoji, none for what is set
+ * upon the character before it. `utf8`: the current locale can tell; otherwise each character is taken for one. */
 static size_t n_columns_of(const char *text, bool utf8)
 {
     size_t columns = 0, left = strlen(text);
+    mbstate_t state = {0};
     while (left) {
-        uint32_t code = 0;
-        size_t n = utf8_decode(text, left, &code);
-        int wide = n && utf8 ? wcwidth((wchar_t)code) : 1;
+        wchar_t character = 0;
+        size_t n = utf8 ? mbrtowc(&character, text, left, &state) : (size_t)-1;
+        int wide;
+        if (n == 0 || n > left) { /* no locale, or no character: byte by byte */
+            wide = ((unsigned char)*text & 0xc0) != 0x80;
+            memset(&state, 0, sizeof state);
+            n = 1;
+        } else {
+            wide = wcwidth(character);
+        }
         columns += wide >= 0 ? (size_t)wide : 1;
-        text += n ? n : 1;
-        left -= n ? n : 1;
+        text += n;
+        left -= n;
     }
     return columns;
 }

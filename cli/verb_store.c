@@ -131,7 +131,7 @@ int verb_rm(options *o)
 /* cp knows models by name; of a file `create` makes one. */
 static int tell_path(const char *path)
 {
-    print_error("%.300s is a path, and cp takes the name of a model: mlxr create NAME --from PATH makes a model of a file",
+    print_error("%.300s is a path, and cp takes the name of a model: mlxr create NAME --from PATH makes one of a file",
                 path);
     return EXIT_USAGE;
 }
