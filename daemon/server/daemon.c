@@ -141,13 +141,23 @@ static void fill_defaults(daemon_options *o)
     o->keep_alive_ms = o->keep_alive_ms < 0 ? MODEL_KEEP_FOR_EVER : o->keep_alive_ms;
 }
 
-/* The addresses a name means; "localhost" and IP addresses are all that is usual. */
-static mlxr_status listen_host(struct daemon_private *p, uint16_t port, bool any_port, uint16_t *bound,
-                               mlxr_error *error)
+/* Somebody else listens there: what takes another place, and what tells whose it is. `server`: as --server has it. */
+static mlxr_status tell_taken(const char *option, const char *server, mlxr_error *error)
+{
+    char said[sizeof error->text];
+    memcpy(said, error->text, sizeof said);
+    return telemetry_error(error, MLXR_ARG,
+                           "%.200s; %s takes another, and mlxr status --server %.120s tells whether a daemon is there",
+                           said, option, server);
+}
+
+/* The addresses a name means; "localhost" and IP addresses are all that is usual. `option` chose the port. */
+static mlxr_status listen_host(struct daemon_private *p, const char *option, uint16_t port, bool any_port,
+                               uint16_t *bound, mlxr_error *error)
 {
     const char *host = p->options.host;
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
-    char address[64];
+    char address[64], server[80];
     mlxr_status status = MLXR_OK;
     int failed = getaddrinfo(host, NULL, &hints, &found);
     if (failed) {
@@ -165,6 +175,11 @@ static mlxr_status listen_host(struct daemon_private *p, uint16_t port, bool any
                 host);
         } else {
             status = http_listen_tcp(p->d->http, address, any_port ? 0 : port, bound, error);
+            if (status == MLXR_LIMIT) {
+                bool six = at->ai_family == AF_INET6;
+                snprintf(server, sizeof server, six ? "[%s]:%u" : "%s:%u", address, port);
+                status = tell_taken(option, server, error);
+            }
         }
         any_port = false;
         port = bound && *bound ? *bound : port;
@@ -176,18 +191,23 @@ static mlxr_status listen_host(struct daemon_private *p, uint16_t port, bool any
 static mlxr_status listen_all(struct daemon_private *p, mlxr_error *error)
 {
     const daemon_options *o = &p->options;
+    char server[128]; /* a socket's path is shorter */
     mlxr_status status = MLXR_OK;
     for (unsigned i = 0; i < o->n_sockets && status == MLXR_OK; i++) {
         status = http_listen_fd(p->d->http, o->sockets ? o->sockets[i] : NOTIFY_FIRST_FD + (int)i, error);
     }
     if (status == MLXR_OK && !o->no_tcp && !o->n_sockets) {
-        status = listen_host(p, o->port, o->any_port, &p->port, error);
+        status = listen_host(p, "--port N", o->port, o->any_port, &p->port, error);
         if (status == MLXR_OK && o->ollama_port) {
-            status = listen_host(p, o->ollama_port, false, NULL, error);
+            status = listen_host(p, "--ollama-port N", o->ollama_port, false, NULL, error);
         }
     }
     if (status == MLXR_OK && o->socket_path) {
         status = http_listen_unix(p->d->http, o->socket_path, error);
+        if (status == MLXR_LIMIT) {
+            snprintf(server, sizeof server, "unix:%s", o->socket_path);
+            status = tell_taken("--socket PATH", server, error);
+        }
     }
     return status;
 }

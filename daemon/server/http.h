@@ -142,7 +142,8 @@ typedef struct http_stats {
 } http_stats;
 
 mlxr_status http_open(http_server **out, const http_options *options, mlxr_error *error);
-/* All of these before http_run, or from the loop. `port` 0: any; *bound (may be NULL) is the one taken. */
+/* All of these before http_run, or from the loop. `port` 0: any; *bound (may be NULL) is the one taken. MLXR_LIMIT:
+ * somebody else listens there. */
 mlxr_status http_listen_tcp(http_server *s, const char *host, uint16_t port, uint16_t *bound, mlxr_error *error);
 mlxr_status http_listen_unix(http_server *s, const char *path, mlxr_error *error); /* mode 0600; removed at close */
 mlxr_status http_listen_fd(http_server *s, int fd, mlxr_error *error);             /* socket activation */

@@ -265,8 +265,8 @@ static mlxr_status listener_start(http_listener *l, int bound, const char *what,
     bound = bound ? bound : uv_listen(&l->uv.stream, BACKLOG, on_connection);
     if (bound) {
         uv_close(&l->uv.handle, on_listener_closed);
-        return http_error(error, bound == UV_EADDRINUSE || bound == UV_EADDRNOTAVAIL ? MLXR_ARG : MLXR_IO,
-                          "cannot listen on %s: %s", what, uv_strerror(bound));
+        mlxr_status status = bound == UV_EADDRINUSE ? MLXR_LIMIT : bound == UV_EADDRNOTAVAIL ? MLXR_ARG : MLXR_IO;
+        return http_error(error, status, "cannot listen on %s: %s", what, uv_strerror(bound));
     }
     l->next = s->listeners;
     s->listeners = l;

@@ -48,7 +48,16 @@ class Start(support.ApiTest):
     def test_options_that_make_no_sense_are_told_in_one_line(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
-            self.fail_with(2, f"cannot listen on 127.0.0.1:{port}: address already in use", "serve", "--port", port, *support.SANDBOX)
+            for option, free in (("--port", []), ("--ollama-port", ["--port", "0"])):
+                self.fail_with(2, f"cannot listen on 127.0.0.1:{port}: address already in use; {option} N takes another, and "
+                                  f"mlxr status --server 127.0.0.1:{port} tells whether", "serve", *free, option, port,
+                               *support.SANDBOX)  # fmt: skip
+        path = os.path.join(self.home, "taken")
+        with socket.socket(socket.AF_UNIX) as taken:
+            taken.bind(path)
+            taken.listen()
+            self.fail_with(2, f"cannot listen on {path}: address already in use; --socket PATH takes another, and mlxr status "
+                              f"--server unix:{path} tells", "serve", "--no-tcp", "--socket", path, *support.SANDBOX)  # fmt: skip
         for arguments, words in (
             (["--port", "65536"], "a port is a number"),
             (["--port", "x"], "a whole number"),
