@@ -98,7 +98,7 @@ mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *di
     uint8_t random[8];
     char name[17];
     if (r->options.read_only) {
-        return registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
+        return inside_fail_read_only(r, error);
     }
     registry_blob *b = calloc(1, sizeof *b);
     if (!b) {

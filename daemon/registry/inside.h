@@ -54,6 +54,7 @@ struct registry {
     char directory[REGISTRY_PATH_MAX]; /* the model directory */
     char store[REGISTRY_PATH_MAX];     /* .mlxr in it */
     registry_options options;
+    char closed[256]; /* why it is read only, where it was to be written */
     int lock_fd;      /* -1: read only */
     found_list given; /* by path, to this registry only */
     described *described;
@@ -71,6 +72,8 @@ mlxr_status inside_end(registry *r, mlxr_status status, mlxr_error *error);
 /* The same in two steps, for files that go once their rows are gone and before anybody else looks. */
 mlxr_status inside_commit(registry *r, mlxr_status status, mlxr_error *error);
 void inside_release(registry *r);
+/* Nothing can be changed, and why. */
+mlxr_status inside_fail_read_only(const registry *r, mlxr_error *error);
 /* Only the lock file: for files whose rows do not change. */
 mlxr_status inside_lock_file(registry *r, mlxr_error *error);
 void inside_unlock_file(registry *r);

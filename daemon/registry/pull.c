@@ -275,7 +275,7 @@ mlxr_status registry_pull(registry *r, const char *source, const registry_pull_o
                           .retry_ms = (uint32_t)pull_number("MLXR_PULL_RETRY_MS", 500),
                           .go_on = go_on};
     if (r->options.read_only) {
-        return registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
+        return inside_fail_read_only(r, error);
     }
     pull *p = calloc(1, sizeof *p);
     if (!p) {

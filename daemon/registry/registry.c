@@ -83,6 +83,30 @@ static mlxr_status make_store(registry *r, mlxr_error *error)
     return status;
 }
 
+/* Nobody lets this process write there, or nothing can be written there at all: no passing trouble of a disk. */
+static bool is_closed(const registry *r)
+{
+    char path[REGISTRY_PATH_MAX], parent[REGISTRY_PATH_MAX];
+    snprintf(path, sizeof path, "%s", r->store);
+    while (access(path, F_OK) != 0 && errno == ENOENT && disk_parent(path, parent, sizeof parent) &&
+           strcmp(parent, path) != 0) {
+        memcpy(path, parent, sizeof path);
+    }
+    return access(path, W_OK) != 0 && (errno == EACCES || errno == EROFS || errno == EPERM);
+}
+
+static mlxr_status make_or_read(registry *r, mlxr_error *error)
+{
+    mlxr_error why;
+    mlxr_status status = make_store(r, &why);
+    if (status != MLXR_OK && r->options.or_read_only && is_closed(r)) {
+        r->options.read_only = true;
+        snprintf(r->closed, sizeof r->closed, "%.255s", why.text);
+        return MLXR_OK;
+    }
+    return status == MLXR_OK ? status : registry_fail(error, status, "%s", why.text);
+}
+
 /* Without a store, a registry that only reads has an empty database. */
 static mlxr_status open_database(registry *r, mlxr_error *error)
 {
@@ -90,6 +114,9 @@ static mlxr_status open_database(registry *r, mlxr_error *error)
     struct stat info;
     disk_join(path, sizeof path, r->store, "registry.db");
     if (r->options.read_only && stat(path, &info) != 0) {
+        if (*r->closed && errno != ENOENT) { /* there may be keys in it: nobody is to do without */
+            return registry_fail_errno(error, errno, "cannot read", path);
+        }
         return db_open(&r->db, ":memory:", false, &schema, error);
     }
     if (r->options.read_only) {
@@ -116,7 +143,7 @@ mlxr_status registry_open(registry **out, const char *directory, const registry_
     r->options = options ? *options : (registry_options){0};
     mlxr_status status = set_paths(r, directory, error);
     if (status == MLXR_OK && !r->options.read_only) {
-        status = make_store(r, error);
+        status = make_or_read(r, error);
     }
     if (status == MLXR_OK) {
         status = open_database(r, error);
@@ -127,6 +154,11 @@ mlxr_status registry_open(registry **out, const char *directory, const registry_
     }
     *out = r;
     return MLXR_OK;
+}
+
+const char *registry_closed(const registry *r)
+{
+    return r->closed;
 }
 
 static void close_described(registry *r)
@@ -177,11 +209,17 @@ void inside_unlock(registry *r)
     pthread_mutex_unlock(&r->lock);
 }
 
+mlxr_status inside_fail_read_only(const registry *r, mlxr_error *error)
+{
+    return *r->closed ? registry_fail(error, MLXR_UNSUPPORTED, "nothing can be changed here: %s", r->closed)
+                      : registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
+}
+
 mlxr_status inside_lock_file(registry *r, mlxr_error *error)
 {
     uint32_t timeout_ms = r->options.lock_timeout_ms ? r->options.lock_timeout_ms : 10000;
     if (r->lock_fd < 0) {
-        return registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
+        return inside_fail_read_only(r, error);
     }
     for (uint32_t waited_ms = 0;; waited_ms += 5) {
         if (flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0) {

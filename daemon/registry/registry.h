@@ -24,6 +24,7 @@ typedef struct registry registry;
 
 typedef struct registry_options { /* {0} is a valid default */
     bool read_only;               /* change nothing; a store that is not there is empty */
+    bool or_read_only;            /* a store that cannot be written is opened so: registry_closed says it */
     bool no_foreign;              /* do not look into other programs' folders */
     uint32_t lock_timeout_ms;     /* how long to wait for another writer; 0: 10,000 */
 } registry_options;
@@ -48,6 +49,8 @@ void registry_mark(const char *directory, char *out);
 /* NULL for `directory`: registry_directory's. Makes the store if it is missing. */
 mlxr_status registry_open(registry **out, const char *directory, const registry_options *options, mlxr_error *error);
 void registry_close(registry **r);
+/* Why nothing can be changed, of one that was to be; "" where it can. Lives as long as the registry. */
+const char *registry_closed(const registry *r);
 
 /* ---- models ------------------------------------------------------------------------------------------------------ */
 

@@ -253,7 +253,14 @@ static mlxr_status open_engine(struct daemon_private *p, mlxr_error *error)
 static mlxr_status open_registry(struct daemon_private *p, mlxr_error *error)
 {
     struct daemon *d = p->d;
-    mlxr_status status = registry_open(&d->registry, p->options.directory, NULL, error);
+    mlxr_status status = registry_open(&d->registry, p->options.directory, &(registry_options){.or_read_only = true},
+                                       error);
+    if (status == MLXR_OK && *registry_closed(d->registry)) {
+        daemon_log(d, MLXR_LOG_WARN,
+                   "%s: the models that are there are served; pull, create, cp, rm, keys and kept chats need a folder "
+                   "that can be written (MLXR_MODELS)",
+                   registry_closed(d->registry));
+    }
     status = status == MLXR_OK ? auth_registry_open(&p->keys, d->registry, error) : status;
     if (status == MLXR_OK) {
         p->own_key = (auth_own){auth_registry_source(p->keys), p->options.own_key};

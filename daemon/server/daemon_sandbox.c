@@ -199,7 +199,8 @@ mlxr_status daemon_confine(const daemon_options *o, const char **what, mlxr_erro
     registry *r;
     char directory[REGISTRY_PATH_MAX];
     sandbox *s;
-    mlxr_status status = registry_open(&r, o->directory, NULL, error); /* the store exists from here on */
+    mlxr_status status = registry_open(&r, o->directory, &(registry_options){.or_read_only = true},
+                                       error); /* the store exists from here on, where it can be made */
     if (status != MLXR_OK) {
         return status;
     }

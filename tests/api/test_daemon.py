@@ -92,6 +92,50 @@ class Start(support.ApiTest):
         self.assertEqual(daemon.ask("GET", "/ready").json["status"], "ready")
         self.assertEqual(daemon.stop(), 0)
 
+    def close_models(self):
+        """The folder of models cannot be written any more; what a process takes that is kept from it as anybody else is."""
+        for folder, _, files in os.walk(self.models):
+            for path in [folder, *(os.path.join(folder, file) for file in files)]:
+                os.chmod(path, 0o555 if path == folder else 0o444)
+                self.addCleanup(os.chmod, path, 0o755)
+        if os.geteuid() != 0:
+            return {}
+        os.chown(self.home, 65534, 65534)
+        return {"preexec_fn": lambda: (os.setgroups([]), os.setgid(65534), os.setuid(65534))}
+
+    def test_models_in_a_folder_that_cannot_be_written_are_served(self):
+        name = self.add_model("llama", "tiny")
+        for stored in (False, True):
+            with self.subTest(stored=stored):
+                if stored:
+                    os.chmod(self.models, 0o755)
+                    self.succeed("cp", name, "copied")
+                    name = "copied"
+                daemon = self.serve("--model", name, **self.close_models())
+                daemon.wait_line("\\.mlxr.*: the models that are there are served; pull, create, cp, rm, keys and kept chats need a folder")
+                self.assertIn(name, [m["id"] for m in daemon.ask("GET", "/v1/models").json["data"]])
+                ask = {"model": name, "prompt": "a", "max_tokens": 2}
+                self.assertEqual(daemon.ask("POST", "/v1/completions", ask).status, 200)
+                kept = daemon.ask("POST", "/v1/responses", {"model": name, "input": "a", "max_output_tokens": 16}).json
+                self.assertIn("could not be kept", kept["warnings"][-1])
+                for method, path, body in (("POST", "/ui-api/models/copy", {"from": name, "to": "other"}),
+                                           ("DELETE", f"/ui-api/models/{name}", None),
+                                           ("POST", "/ui-api/keys", {"label": "x"})):  # fmt: skip
+                    answer = daemon.ask(method, path, body)
+                    self.assertEqual(answer.status, 400, answer)
+                    self.assertIn("nothing can be changed here: cannot", answer.json["error"]["message"])
+                self.assertEqual(daemon.stop(), 0)
+
+    @unittest.skipUnless(os.geteuid() == 0, "what its owner made unreadable this process could make readable")
+    def test_keys_that_cannot_be_read_let_nobody_in(self):
+        self.add_model("llama", "tiny")
+        self.key("one")
+        options = self.close_models()
+        os.chmod(os.path.join(self.models, ".mlxr"), 0o700)
+        daemon = self.serve(ready=False, tcp=False, **options)
+        daemon.wait_line("registry.db: Permission denied")
+        self.assertNotEqual(daemon.process.wait(support.TIMEOUT), 0)
+
     def test_health_and_readiness(self):
         daemon = self.serve()
         for path, expected in (("/health", {"status": "ok", "state": "ready"}), ("/ready", {"status": "ready"})):
