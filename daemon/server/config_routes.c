@@ -27,6 +27,7 @@ typedef struct config_call {
     size_t n_body;
     json_t *saved, *places;
     bool writable, written;
+    bool check_only; /* what is given is judged, and kept nowhere */
     const char *code;
     char field[CONFIG_FIELD_MAX];
     int status; /* of an error; 0 */
@@ -89,7 +90,7 @@ static bool can_write(const char *path)
 }
 
 /* The body as it lies over what is saved; false: it is refused. */
-static bool merge(config_call *c, bool *check_only)
+static bool merge(config_call *c)
 {
     const json_t *document = c->d->ui->document;
     json_t *fields = request_body_read(c->body, c->n_body, &c->error), *value;
@@ -114,7 +115,7 @@ static bool merge(config_call *c, bool *check_only)
         json_object_update(c->saved, given);
         json_decref(given);
     }
-    *check_only = json_is_true(json_object_get(fields, "check_only"));
+    c->check_only = json_is_true(json_object_get(fields, "check_only"));
     json_decref(fields);
     return ok || refuse(c, 400, "invalid_value");
 }
@@ -124,13 +125,12 @@ static void work(void *user)
     config_call *c = user;
     const char *path = c->d->options->config_path;
     struct daemon_private *p = c->d->own;
-    bool check_only = false;
     pthread_mutex_lock(&p->config_lock); /* between reading and writing nobody else writes */
     c->saved = path ? config_read(path, c->d->ui->document, &c->error) : json_object();
     c->writable = can_write(path);
     if (!c->saved) {
         refuse(c, 409, "file_broken");
-    } else if (c->body && merge(c, &check_only) && !check_only) {
+    } else if (c->body && merge(c) && !c->check_only) {
         if (!path) {
             snprintf(c->error.text, sizeof c->error.text, "this daemon has no file of options: `mlxr serve` has one");
             refuse(c, 409, "no_file");
@@ -266,6 +266,7 @@ static json_t *options_json(config_call *c)
         bool fixed = is_fixed(d, o->name);
         bool pending = !fixed && !json_equal((json_t *)(said ? said : standard), json_object_get(running, o->name));
         bool now = applies_now(d, o, said ? said : standard);
+        pending = pending && !(c->check_only && now); /* it would not be, once it is said in earnest */
         restart = restart || pending;
         json_object_set(defaults, o->name, (json_t *)standard);
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "name", o->name, "option", o->option,

@@ -198,6 +198,12 @@ class Options(support.ApiTest):
         self.assertEqual((told["saved"], told["restart_needed"]), ({"threads": 3}, True))
         self.assertFalse(os.path.exists(self.file))
         self.change({"threads": -1}, 400, check_only=True)
+        # What would apply at once would not wait for a restart; beside something that does, only that would.
+        for values, waiting in (({"drain_s": 7}, []), ({"drain_s": 7, "threads": 3}, ["threads"])):
+            told = self.change(values, check_only=True)
+            self.assertEqual([o["name"] for o in told["options"] if o["pending"]], waiting)
+            self.assertEqual(told["restart_needed"], bool(waiting))
+            self.assertNotEqual(told["running"]["drain_s"], 7)
 
     def test_bad_values_are_refused_by_name_and_change_nothing(self):
         self.start(saved={"threads": 1})
