@@ -243,6 +243,16 @@ static void look_at_machine(ask *a)
     mlxr_free(text);
 }
 
+/* How much memory it has does not change. */
+static void machine_bytes(ask *a)
+{
+    a->memory_bytes = atomic_load(&a->owner->machine_bytes);
+    if (!a->memory_bytes) {
+        look_at_machine(a);
+        atomic_store(&a->owner->machine_bytes, a->memory_bytes);
+    }
+}
+
 static void show(ask *a)
 {
     mlxr_error error;
@@ -510,7 +520,7 @@ static void work(void *user)
                                             [ASK_COPY] = copy,     [ASK_ALIAS] = copy,
                                             [ASK_DELETE] = delete, [ASK_RESTORE] = restore,
                                             [ASK_LOADED] = loaded, [ASK_LOAD] = load,
-                                            [ASK_UNLOAD] = unload, [ASK_MACHINE] = look_at_machine};
+                                            [ASK_UNLOAD] = unload, [ASK_MACHINE] = machine_bytes};
     ask *a = user;
     works[a->kind](a);
 }

@@ -6,6 +6,7 @@
 #define MLXR_SERVER_MODEL_JOBS_INSIDE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "server/model_jobs.h"
 
@@ -22,7 +23,8 @@ struct model_jobs {
     struct {
         char *path, *name; /* path: as the model table has it */
     } names[MODEL_NAMES_MAX];
-    size_t next_name; /* the one that is given up next */
+    size_t next_name;               /* the one that is given up next */
+    _Atomic uint64_t machine_bytes; /* its memory, which stays; 0: not looked at yet */
 };
 
 #endif

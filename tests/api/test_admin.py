@@ -5,8 +5,10 @@ import math
 import os
 import re
 import struct
+import sys
 import threading
 import time
+import unittest
 
 import load_client
 import support
@@ -408,6 +410,23 @@ class Admin(support.ApiTest):
         self.assertTrue(1 < len(first) < len(models))
         self.assertLess(min(m["memory_bytes"] for m in first), answer["machine_bytes"])
         self.assertTrue(all(m["digest"] is None or m["digest"].startswith("sha256:") or m["digest"] == "" for m in models))
+
+    @unittest.skipUnless(sys.platform.startswith("linux") and not support.SANDBOX, "Linux only, not under sanitizers")
+    def test_the_machine_is_looked_at_once_for_the_catalogue(self):
+        def reads(path):
+            def so_far():
+                with open(f"/proc/{self.daemon.process.pid}/io", encoding="ascii") as file:
+                    return int(re.search(r"syscr: (\d+)", file.read()).group(1))
+
+            before = so_far()
+            for _ in range(5):
+                self.get(path)
+            return so_far() - before
+
+        self.get("/ui-api/catalogue")
+        reads("/health")
+        # A machine is told of by files and libraries, which take dozens of reads; a request takes its own.
+        self.assertLessEqual(reads("/ui-api/catalogue"), reads("/health") + 5)
 
 
 if __name__ == "__main__":
