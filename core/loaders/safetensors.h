@@ -126,6 +126,7 @@ typedef struct hf_class {
     uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
     uint8_t rope_sections[4];  /* of m-RoPE, pairs; 0s: it has none */
     double rope_theta, rope_theta_local; /* local 0: the same everywhere */
+    bool one_rope_theta;                 /* layers with windows have rope_theta, too, and only its scaling not */
     double query_scalar;                 /* 0: head_dim */
     const char *activation_key, *activation;
 } hf_class;

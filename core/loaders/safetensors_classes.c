@@ -289,6 +289,7 @@ static const hf_class classes[] = {
      .eps = 1e-5,
      .rope_theta = 5e5,
      .rope_theta_local = 5e5,
+     .one_rope_theta = true,
      .activation_key = "hidden_act",
      .activation = "silu",
      .norms = HF_NORMS_AFTER},

@@ -193,10 +193,7 @@ void hf_write_rope(hf_writer *w, const hf_shape *s)
     hf_get_f64(w, w->root, "local_rope_theta", &local_theta);
     hf_get_f64(w, w->root, "rotary_emb_base", &theta); /* NomicBERT */
     hf_get_f64(w, w->root, "partial_rotary_factor", &share);
-    bool gemma = w->class->plus_one || w->class->head_dim_full;
-    if (w->class->windows == HF_WINDOWS_SOME && local_theta > 0 && !gemma && !w->class->encoder) {
-        local_theta = theta; /* OLMo 3: the same, and unscaled */
-    }
+    local_theta = w->class->one_rope_theta ? theta : local_theta;
     if (rope && w->class->rope_theta_local > 0 &&
         (hf_member(rope, "full_attention") || hf_member(rope, "sliding_attention"))) {
         local = hf_get_object(w, rope, "sliding_attention");

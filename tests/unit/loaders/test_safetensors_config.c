@@ -162,6 +162,17 @@ static void rope_scaling_of_old_and_new_configs_is_read(void **state)
                  (const expected[]){{"gemma3.rope.freq_base", 1e6}, {"gemma3.rope.freq_base_swa", 33}, {0}});
     check_values(CLASS("Gemma3ForCausalLM", ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 44}"),
                  (const expected[]){{"gemma3.rope.freq_base", 44}, {0}});
+    /* Layers with windows turn by the same base in OLMo 3, whatever that is, and by one of their own in others. */
+    check_values(
+        CLASS("Olmo3ForCausalLM", ", \"rope_theta\": 77, \"rope_scaling\": {\"rope_type\": \"yarn\", "
+                                  "\"factor\": 8}, \"layer_types\": [\"sliding_attention\", "
+                                  "\"full_attention\"]"),
+        (const expected[]){
+            {"olmo2.rope.freq_base", 77}, {"olmo2.rope.freq_base_swa", 77}, {"olmo2.rope.scaling.factor", 8}, {0}});
+    check_values(CLASS("MellumForCausalLM", ", \"num_local_experts\": 4, \"num_experts_per_tok\": 2, "
+                                            "\"moe_intermediate_size\": 8, \"num_key_value_heads\": 1, "
+                                            "\"layer_types\": [\"sliding_attention\", \"full_attention\"]"),
+                 (const expected[]){{"mellum.rope.freq_base", 5e5}, {"mellum.rope.freq_base_swa", 1e4}, {0}});
 }
 
 static void windows_of_layers_become_a_pattern(void **state)
