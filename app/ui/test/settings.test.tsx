@@ -61,6 +61,11 @@ describe('panels of the daemon’s options', () => {
     write('Longest context', '1000000');
     expect((await screen.findByRole('alert')).textContent).toBe('ctx: more than this machine can hold');
     expect(patches(asked)).toEqual([{ kv_bytes: 512 << 20 }, { batch_invariant: true }, { draft: 'ngram' }, { threads: null }, { ctx: 1_000_000 }].map((values) => ({ values })));
+    for (const [written, bytes] of [['4G', 4 * 2 ** 30], ['-1', -1]] as const) {
+      write('Memory for experts', written);
+      await waitFor(() => expect(patches(asked).at(-1)).toEqual({ values: { expert_bytes: bytes } }));
+      await waitFor(() => expect(screen.getByLabelText<HTMLInputElement>('Memory for experts').value).toBe(written));
+    }
     for (let n = 0; n < 2; n++) fireEvent.click(screen.getByRole('button', { name: 'Restart the daemon' }));
     await waitFor(() => expect(asked.find(({ url }) => url === '/ui-api/restart')?.body).toEqual({ now: false }));
   });

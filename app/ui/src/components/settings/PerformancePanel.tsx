@@ -10,6 +10,7 @@ const ROWS: readonly (readonly [OptionName, 'count' | 'size' | 'flag' | readonly
   ['kv_type', ['f32', 'f16', 'bf16', 'q8_0', 'q4_0']],
   ['activations', [16, 8]],
   ['kv_bytes', 'size'],
+  ['expert_bytes', 'size'],
   ['kv_disk_bytes', 'size'],
   ['draft', ['none', 'ngram', 'mtp']],
   ['batch_invariant', 'flag'],
