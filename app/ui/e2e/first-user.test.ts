@@ -120,7 +120,7 @@ describe('a first-time user', () => {
   it('exports the chat, and imports it again', async () => {
     const { page } = watched;
     const download = page.waitForEvent('download');
-    await page.getByRole('button', { name: 'JSON' }).click();
+    await page.getByRole('button', { name: 'Export JSON' }).click();
     const path = await (await download).path();
     const exported = JSON.parse(readFileSync(path, 'utf8')) as { format: string; messages: unknown[] };
     expect(exported.format).toBe('mlxr-chat');

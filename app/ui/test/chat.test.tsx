@@ -203,6 +203,14 @@ describe('components of chats', () => {
   });
 });
 
+describe('the head of a chat', () => {
+  it('says of what it offers to save that it is an export', async () => {
+    fakeDaemon({ ...models, 'GET /ui-api/chats/9': chat({ id: 9 }), 'GET /ui-api/chats/9/messages': { messages: [], next: null } });
+    show(<ChatPane id={9} />);
+    for (const format of ['Markdown', 'JSON']) expect(await screen.findByRole('button', { name: `Export ${format}` })).toBeTruthy();
+  });
+});
+
 describe('the options of a chat', () => {
   it('are kept as a preset, and taken from one', async () => {
     const preset = { id: 4, name: 'P', model: '', system: 'Be brief.', parameters: { seed: 3 }, revision: 1, created_ms: 1, modified_ms: 1 };

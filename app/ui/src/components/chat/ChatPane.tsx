@@ -110,10 +110,10 @@ export function ChatPane({ id, lead }: Props) {
         {chat && (
           <>
             <Button small onClick={() => void downloadChat(chat, 'markdown').catch(showError)}>
-              Markdown
+              {t('chat.export', { format: 'Markdown' })}
             </Button>
             <Button small onClick={() => void downloadChat(chat, 'json').catch(showError)}>
-              JSON
+              {t('chat.export', { format: 'JSON' })}
             </Button>
           </>
         )}
