@@ -1,7 +1,7 @@
 // What is around the pages: the state of the daemon in a corner, a part that fails, the installed page, small screens.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { images, MODEL, openPage, request, stage, violations } from './support';
+import { atRest, images, MODEL, openPage, request, stage, violations } from './support';
 
 const PAGES = ['chat', 'models', 'logs', 'settings', 'dashboard', 'playground', 'tray'];
 
@@ -33,7 +33,8 @@ describe('the frame of the page', () => {
     expect(await page.locator('header').count()).toBe(0);
     expect(await violations(page)).toEqual([]);
     const { uptime_s: before } = await request<{ uptime_s: number }>(page, 'GET', '/ui-api/status');
-    await new Promise((done) => setTimeout(done, 1100));
+    // Seconds are counted: the one after it is to be told from this one.
+    await page.waitForFunction(async (was) => ((await (await fetch('/ui-api/status')).json()) as { uptime_s: number }).uptime_s > was, before);
     await tray.getByRole('button', { name: 'Restart the daemon' }).click();
     await tray.getByRole('button', { name: 'Restart the daemon' }).click();
     await page.waitForFunction(async (was) => {
@@ -116,7 +117,7 @@ describe('the frame of the page', () => {
     for (const one of PAGES) {
       await page.goto(`${daemon.url}/${one}`);
       await page.locator('main').waitFor();
-      await page.waitForTimeout(300);
+      await atRest(page);
       const [wide, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
       expect([one, wide]).toEqual([one, screen]);
       await page.screenshot({ path: join(images, `phone-${one}.png`) });
@@ -132,6 +133,19 @@ describe('the frame of the page', () => {
     await context.close();
   });
 
+  it('shows on a telephone what the log says, in the whole width', async () => {
+    const context = await browser().newContext({ viewport: { width: 360, height: 740 }, locale: 'en-GB', hasTouch: true, isMobile: true, serviceWorkers: 'block' });
+    const page = await context.newPage();
+    await page.goto(`${daemon.url}/logs`);
+    const message = page.locator('[data-level] button > span:last-child').first();
+    await message.waitFor();
+    const box = await message.evaluate((one) => ({ wide: one.getBoundingClientRect().width, lines: one.getBoundingClientRect().height / parseFloat(getComputedStyle(one).lineHeight) }));
+    expect(box.wide).toBeGreaterThan(280);
+    expect(Math.round(box.lines)).toBe(1); // the rest of a long one is told when it is opened
+    await page.screenshot({ path: join(images, 'phone-logs.png') });
+    await context.close();
+  });
+
   it('breaks no rule of accessibility, on any page, in both themes', async () => {
     const { page } = watched;
     for (const theme of ['light', 'dark'] as const) {
@@ -139,7 +153,7 @@ describe('the frame of the page', () => {
       for (const one of PAGES) {
         await page.goto(`${daemon.url}/${one}`);
         await page.locator('main').waitFor();
-        await page.waitForTimeout(300);
+        await atRest(page);
         expect([theme, one, await violations(page)]).toEqual([theme, one, []]);
       }
     }
@@ -154,7 +168,7 @@ describe('the frame of the page', () => {
       let wanted = -1;
       for (let before = -2; wanted !== before; ) {
         before = wanted;
-        await page.waitForTimeout(500);
+        await atRest(page);
         wanted = await page.evaluate(() => {
           const all = [...document.querySelectorAll<HTMLElement>('a[href], button, input, select, textarea, summary')].filter(
             (element) => element.checkVisibility() && !element.matches(':disabled, [tabindex="-1"], [type=file]') && !element.closest('[inert]'),

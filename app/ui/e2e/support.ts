@@ -23,6 +23,26 @@ mkdirSync(images, { recursive: true });
 
 const LOG_LINES = 200;
 
+/** What is in the page stays the same for a moment: lists have come, and what they brought is drawn. */
+export async function atRest(page: Page): Promise<void> {
+  await page.evaluate(
+    (quietMs) =>
+      new Promise<void>((done) => {
+        const end = () => {
+          observer.disconnect();
+          done();
+        };
+        let timer = setTimeout(end, quietMs);
+        const observer = new MutationObserver(() => {
+          clearTimeout(timer);
+          timer = setTimeout(end, quietMs);
+        });
+        observer.observe(document.documentElement, { subtree: true, childList: true, attributes: true, characterData: true });
+      }),
+    200,
+  );
+}
+
 export class Daemon {
   readonly home = mkdtempSync(join(tmpdir(), 'mlxr-ui-'));
   /** Of its environment, beside what all have. */

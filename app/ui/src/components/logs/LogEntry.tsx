@@ -9,14 +9,15 @@ export function LogEntry({ line, open, onToggle }: { line: LogLine; open: boolea
   const context = Object.entries(line).filter(([name]) => !COMMON.has(name));
   return (
     <div className="border-b border-line font-mono text-xs" data-level={line.level}>
-      <button type="button" aria-expanded={open} onClick={onToggle} className="flex w-full items-start gap-3 px-3 py-1 text-start hover:bg-panel">
+      <button type="button" aria-expanded={open} onClick={onToggle} className="flex w-full flex-wrap items-start gap-x-3 px-3 py-1 text-start hover:bg-panel sm:flex-nowrap">
         <Icon name={open ? 'down' : 'forward'} className="mt-0.5 text-muted" />
         <time dateTime={line.time} className="shrink-0 text-muted">
           {line.time.slice(11, 23)}
         </time>
         <span className={`w-10 shrink-0 font-semibold ${tints[line.level]}`}>{line.level}</span>
         <span className="w-20 shrink-0 truncate text-muted">{line.part}</span>
-        <span className={open ? 'break-words whitespace-pre-wrap' : 'truncate'}>{line.message}</span>
+        {/* On a telephone what the line says has a line of its own. */}
+        <span className={`min-w-0 basis-full sm:basis-auto ${open ? 'wrap-anywhere whitespace-pre-wrap' : 'truncate'}`}>{line.message}</span>
       </button>
       {open && (
         <dl className="grid grid-cols-[auto_1fr] gap-x-4 gap-y-0.5 bg-code px-10 py-2">
