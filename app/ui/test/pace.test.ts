@@ -6,7 +6,7 @@ const FRAME_MS = 16;
 
 describe('what is shown now and then', () => {
   beforeEach(() => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'requestAnimationFrame', 'performance'] });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'requestAnimationFrame', 'cancelAnimationFrame', 'performance'] });
   });
   afterEach(() => {
     vi.useRealTimers();
@@ -51,5 +51,63 @@ describe('what is shown now and then', () => {
     vi.stubGlobal('requestAnimationFrame', () => expect.unreachable());
     expect(shownIn(4 * PAUSE_MAX_MS + 100)).toHaveLength(4);
     vi.unstubAllGlobals();
+  });
+
+  describe('in a page that comes and goes', () => {
+    let hidden = false;
+    const turn = (to: boolean) => {
+      hidden = to;
+      document.dispatchEvent(new Event('visibilitychange'));
+    };
+    const show = vi.fn();
+    let pace = new Pace(show);
+    beforeEach(() => {
+      hidden = false;
+      vi.spyOn(document, 'hidden', 'get').mockImplementation(() => hidden);
+      show.mockReset();
+      pace = new Pace(show);
+    });
+
+    it('is shown if the page was hidden before the frame that it had asked for, which never comes', () => {
+      vi.stubGlobal('requestAnimationFrame', () => 1);
+      pace.ask();
+      turn(true);
+      expect(show).toHaveBeenCalledTimes(1);
+      pace.ask(); // and goes on
+      vi.advanceTimersByTime(PAUSE_MAX_MS);
+      expect(show).toHaveBeenCalledTimes(2);
+      vi.unstubAllGlobals();
+    });
+    it('is shown at once when the page is seen again, and once', () => {
+      hidden = true;
+      pace.ask();
+      vi.advanceTimersByTime(100);
+      expect(show).not.toHaveBeenCalled();
+      turn(false);
+      expect(show).toHaveBeenCalledTimes(1);
+      vi.advanceTimersByTime(2 * PAUSE_MAX_MS);
+      expect(show).toHaveBeenCalledTimes(1);
+    });
+    it('is not shown where nothing was asked for, and listens to nothing then', () => {
+      const added = vi.spyOn(document, 'addEventListener');
+      const removed = vi.spyOn(document, 'removeEventListener');
+      pace.ask();
+      vi.advanceTimersByTime(FRAME_MS);
+      expect(show).toHaveBeenCalledTimes(1);
+      turn(true);
+      turn(false);
+      expect(show).toHaveBeenCalledTimes(1);
+      expect(added.mock.calls).toEqual(removed.mock.calls);
+    });
+    it('shows the end at once, even while something is asked for, and not again', () => {
+      pace.ask();
+      vi.advanceTimersByTime(FRAME_MS);
+      pace.ask(); // waits
+      pace.now();
+      expect(show).toHaveBeenCalledTimes(2);
+      vi.advanceTimersByTime(2 * PAUSE_MAX_MS);
+      turn(true);
+      expect(show).toHaveBeenCalledTimes(2);
+    });
   });
 });

@@ -13,25 +13,27 @@ export class Pace {
   private asked = false;
   /** When the next time may be, by performance.now(). */
   private next = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private frame = 0;
 
   constructor(private readonly show: () => void) {}
 
   ask(): void {
     if (this.asked) return;
     this.asked = true;
+    // A page that is hidden meanwhile has no frames to wait for, one that is seen again is not to look old.
+    document.addEventListener('visibilitychange', this.now);
     const pause = document.hidden ? PAUSE_MAX_MS : this.next - performance.now();
-    if (pause > 0) setTimeout(() => this.atFrame(), pause);
+    if (pause > 0) this.timer = setTimeout(() => this.atFrame(), pause);
     else this.atFrame();
   }
 
-  /** Nobody sees the frames of a hidden page, which has none. */
-  private atFrame(): void {
-    if (document.hidden) this.run();
-    else requestAnimationFrame(() => this.run());
-  }
-
-  private run(): void {
+  /** Shows at once, and not again for what was asked before. */
+  readonly now = (): void => {
     this.asked = false;
+    document.removeEventListener('visibilitychange', this.now);
+    clearTimeout(this.timer);
+    cancelAnimationFrame(this.frame);
     const begun = performance.now();
     this.next = begun + PAUSE_MS;
     this.show();
@@ -40,5 +42,11 @@ export class Pace {
       const pause = Math.min((performance.now() - begun) * SHARE, PAUSE_MAX_MS);
       this.next = Math.max(this.next, begun + pause);
     });
+  };
+
+  /** Nobody sees the frames of a hidden page, which has none. */
+  private atFrame(): void {
+    if (document.hidden) this.now();
+    else this.frame = requestAnimationFrame(this.now);
   }
 }

@@ -74,7 +74,7 @@ export const useStreams = create<Streams>((set, get) => {
   const pace = new Pace(flush);
   const show = (message: number, live: Live, now: boolean) => {
     fresh.set(message, live);
-    if (now) flush();
+    if (now) pace.now();
     else pace.ask();
   };
 
