@@ -32,24 +32,55 @@ bool use_colours(int fd)
     return !(no_colour && *no_colour) && isatty(fd) && !(term && strcmp(term, "dumb") == 0);
 }
 
+/* ---- text from outside ------------------------------------------------------------------------------------------- */
+
+/* How many bytes at `text` are a character that steers a terminal or the order of what it shows; 0: none. Controls are
+ * U+0000 to U+001F and U+007F to U+009F; ends of lines U+2028 and U+2029; embeddings, overrides and isolates of
+ * directions U+202A to U+202E and U+2066 to U+2069 (Unicode Standard Annex 9). */
+static size_t control_at(const char *text, size_t n)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    if (c[0] == 0xc2) {
+        return n > 1 && c[1] >= 0x80 && c[1] < 0xa0 ? 2 : 0;
+    }
+    if (c[0] == 0xe2) {
+        bool lines = n > 2 && c[1] == 0x80 && c[2] >= 0xa8 && c[2] <= 0xae;
+        bool isolates = n > 2 && c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9;
+        return lines || isolates ? 3 : 0;
+    }
+    return c[0] < ' ' || c[0] == 127 ? 1 : 0;
+}
+
+const char *plain_line(const char *text)
+{
+    static char out[4][4200];
+    static unsigned next;
+    char *line = out[next++ % 4];
+    size_t n = strlen(text), used = 0;
+    for (size_t i = 0; i < n && used + 1 < sizeof out[0];) {
+        size_t control = control_at(text + i, n - i);
+        line[used++] = control ? '?' : text[i];
+        i += control ? control : 1;
+    }
+    line[used] = '\0';
+    return line;
+}
+
 /* ---- lines on stderr --------------------------------------------------------------------------------------------- */
 
-static void print_line(const char *before, const char *after, const char *format, va_list args)
+static void print_remark(const char *before, const char *after, const char *format, va_list args)
 {
     char line[2048];
     vsnprintf(line, sizeof line, format, args);
-    for (char *c = line; *c; c++) { /* arguments and file names may hold anything */
-        *c = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
-    }
     fflush(stdout);
-    fprintf(stderr, "%s%s%s\n", before, line, after);
+    fprintf(stderr, "%s%s%s\n", before, plain_line(line), after); /* arguments and names in files may hold anything */
 }
 
 void print_error(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    print_line("mlxr: ", "", format, args);
+    print_remark("mlxr: ", "", format, args);
     va_end(args);
 }
 
@@ -64,7 +95,7 @@ void print_note(const char *format, ...)
     bool colours = use_colours(STDERR_FILENO);
     va_list args;
     va_start(args, format);
-    print_line(colours ? "\033[2m" : "", colours ? "\033[0m" : "", format, args);
+    print_remark(colours ? "\033[2m" : "", colours ? "\033[0m" : "", format, args);
     va_end(args);
 }
 
@@ -131,16 +162,6 @@ json_t *json_text(const char *text, size_t n)
     return value;
 }
 
-/* How many bytes at `text` are a control character: U+0000 to U+001F, U+007F to U+009F; 0: none. */
-static size_t control_at(const char *text, size_t n)
-{
-    unsigned char c = (unsigned char)text[0];
-    if (c == 0xc2) {
-        return n > 1 && (unsigned char)text[1] < 0xa0 ? 2 : 0;
-    }
-    return c < ' ' || c == 127 ? 1 : 0;
-}
-
 bool write_text(const char *text, size_t n)
 {
     if (!isatty(STDOUT_FILENO)) {
@@ -153,21 +174,6 @@ bool write_text(const char *text, size_t n)
         }
     }
     return fflush(stdout) == 0;
-}
-
-const char *plain_line(const char *text)
-{
-    static char out[4][4200];
-    static unsigned next;
-    char *line = out[next++ % 4];
-    size_t n = strlen(text), used = 0;
-    for (size_t i = 0; i < n && used + 1 < sizeof out[0];) {
-        size_t control = control_at(text + i, n - i);
-        line[used++] = control ? '?' : text[i];
-        i += control ? control : 1;
-    }
-    line[used] = '\0';
-    return line;
 }
 
 int finish_output(int exit_code)
@@ -317,8 +323,8 @@ void progress_show(progress *p, double done, double total, const char *note)
         bar[i] = i < filled ? '#' : '.';
     }
     bar[24] = '\0';
-    int n = snprintf(text, sizeof text, "%s [%s] %3.0f%%  %.0f s left  %s", p->label, bar, share * 100, left,
-                     note ? note : "");
+    int n = snprintf(text, sizeof text, "%s [%s] %3.0f%%  %.0f s left  %s", plain_line(p->label), bar, share * 100,
+                     left, note ? plain_line(note) : "");
     int width = terminal_width() - 1;
     fprintf(stderr, "\r\033[K%.*s", n < width ? n : width, text);
     fflush(stderr);

@@ -28,11 +28,11 @@ json_t *json_number(double value);
 /* Text with what is not UTF-8 replaced by U+FFFD. */
 json_t *json_text(const char *text, size_t n);
 
-/* Writes bytes to stdout and flushes. On a terminal, control characters other than line feed and tab become '?', so
- * that nothing a model says can steer the terminal. False if the output is gone. */
+/* Writes bytes to stdout and flushes. On a terminal, what plain_line replaces becomes '?' except line feeds and tabs,
+ * so that nothing a model says can steer the terminal. False if the output is gone. */
 bool write_text(const char *text, size_t n);
-/* A text from outside, such as a file's name, as one line for people: control characters are '?'. In a static buffer of
- * the last four calls, of 4,199 bytes at most. */
+/* A text from outside, such as a file's name, as one line for people: control characters, ends of lines and what turns
+ * the direction of text are '?'. In a static buffer of the last four calls, of 4,199 bytes at most. */
 const char *plain_line(const char *text);
 /* Flushes stdout; tells what went wrong, unless the reader has just gone. Returns the exit code to end with. */
 int finish_output(int exit_code);

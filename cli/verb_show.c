@@ -151,7 +151,7 @@ static void print_memory(const json_t *memory)
     }
 }
 
-static void print_line(const char *label, const char *value)
+static void print_given(const char *label, const char *value)
 {
     if (*value) {
         printf("  %-12s %s\n", label, plain_line(value));
@@ -164,8 +164,8 @@ static void print_registered(const json_t *m)
     size_t i;
     json_t *one;
     printf("  name         %s (%s)\n", line_of(m, "name"), text(m, "source"));
-    print_line("digest", text(m, "digest"));
-    print_line("from", text(m, "origin"));
+    print_given("digest", text(m, "digest"));
+    print_given("from", text(m, "origin"));
     if (json_is_string(json_object_get(m, "template"))) {
         puts("  template     its own, in the place of the file's");
     }

@@ -88,6 +88,11 @@ class Usage(support.CliTest):
 
     def test_error_lines_hold_no_control_characters(self):
         self.fail_with(2, r"unknown command '\?\[31mx\?'", "\x1b[31mx\n")
+        # Beyond ASCII: 8-bit controls (U+009B begins a sequence as ESC [ does), ends of lines, what turns the direction.
+        for c in "\x80\x85\u009b\x9f\u2028\u2029\u202a\u202e\u2066\u2069":
+            self.fail_with(2, r"unknown command 'a\?31mb'", f"a{c}31mb")
+        for c in ("\u00a0", "é", "–", "\u200d", "\u2027", "\u202f", "\u2065", "\u206a", "中", "א"):
+            self.fail_with(2, f"unknown command 'a{c}b'", f"a{c}b")
 
 
 class Small(support.CliTest):

@@ -349,6 +349,13 @@ class BothWays(ClientTest):
         self.assertIn("revoked", self.succeed("key", "list", env=self.without()).text)
         self.fail_with(2, "are known", "key", "create", "--scopes", "all", env=keyed)
 
+    def test_what_somebody_called_a_key_steers_no_terminal(self):
+        for env in (self.here(self.daemon.port), self.without()):
+            self.succeed("key", "create", "a\x1b]0;x\x07\nb\u009b2J\u202ec", "--json", env=env)
+            time.sleep(1.1)  # the daemon looks for keys once a second
+            listed = self.succeed("key", "list", env=self.without()).text
+            self.assertEqual(listed.count("  a?]0;x??b?2J?c  "), listed.count("\n") - 1, listed)
+
     def test_answers(self):
         for more in ([], ["--logprobs", "2"], ["--system", "be brief", "--top-k", "5", "--seed", "7"],
                      ["--stop", "h", "--logit-bias", "104=3"], ["--raw"], ["--ctx", "200"],

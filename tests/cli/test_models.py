@@ -85,11 +85,11 @@ class Names(support.CliTest):
     def test_names_from_outside_stay_in_their_line_and_column(self):
         # A file can have any name, a model's metadata say anything: neither steers a terminal, or makes lines of its own.
         self.add_model("llama", "plain")
-        os.rename(os.path.join(self.models, "plain.gguf"), os.path.join(self.models, "a\x1b]0;x\x07\nb\u009b2J.gguf"))
+        os.rename(os.path.join(self.models, "plain.gguf"), os.path.join(self.models, "a\x1b]0;x\x07\nb\u009b2J\u202ec.gguf"))
         self.add_model("llama", "ünï còde")
         listed = self.succeed("list").out.decode().splitlines()
         self.assertEqual(len(listed), 3, listed)
-        self.assertEqual(listed[1].split("  ")[0], "a?]0;x??b?2J")
+        self.assertEqual(listed[1].split("  ")[0], "a?]0;x??b?2J?c")
         self.assertEqual(len({line.index(text) for line, text in zip(listed, ("FROM", "directory", "directory"))}), 1, listed)
         hostile = os.path.join(self.models, "hostile.gguf")
         self.add_model("llama", "hostile")
