@@ -125,7 +125,7 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, boo
     }
     plan_set_slots(&g->plan, &g->h, ahead);
     /* What ranks reads two texts, which others never do. */
-    g->plan.pairs = g->h.ranks && g->weights.token_types && g->weights.token_types->shape[1] > 1;
+    g->plan.two_texts = g->h.ranks && g->weights.token_types && g->weights.token_types->shape[1] > 1;
     memcpy(b.width, g->plan.slot_width, sizeof b.width);
     plan_set_groups(&b);
     if (g->plan.n_kv_groups == 0) {

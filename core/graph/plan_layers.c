@@ -162,12 +162,12 @@ void plan_add_layers(builder *b, bool turns)
     if (h->fam->positions) {
         op *o = plan_add(b, OP_POSITION, SLOT_N, SLOT_NONE);
         o->weight = w->positions;
-        o->bias = b->g->plan.pairs ? NULL : first_kind(b, w->token_types);
+        o->bias = b->g->plan.two_texts ? NULL : first_kind(b, w->token_types);
         plan_add(b, OP_ADD, SLOT_X, SLOT_N);
     } else {
-        embed->bias = b->g->plan.pairs ? NULL : first_kind(b, w->token_types);
+        embed->bias = b->g->plan.two_texts ? NULL : first_kind(b, w->token_types);
     }
-    if (b->g->plan.pairs) {
+    if (b->g->plan.two_texts) {
         plan_add(b, OP_KIND, SLOT_N, SLOT_NONE)->weight = w->token_types;
         plan_add(b, OP_ADD, SLOT_X, SLOT_N);
     }

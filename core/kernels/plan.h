@@ -250,7 +250,7 @@ typedef struct plan {
     uint32_t n_vocab, n_embd, n_layers;
     uint32_t n_positions; /* of the shortest table of positions; 0: any */
     uint32_t carried;     /* elements a row of step.carried; 0: the plan neither loads nor stores any */
-    bool pairs;           /* OP_KIND tells the second text of a slice from the first */
+    bool two_texts;       /* OP_KIND tells the second text of a slice from the first */
     bool both_ways;       /* an encoder: each slice is a whole sequence, and the plan ends with hidden states */
 } plan;
 

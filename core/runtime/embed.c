@@ -22,9 +22,8 @@ static const text_head *vector_head(const mlxr_model *model)
 
 mlxr_embed_info mlxr_embed_info_get(const mlxr_model *model)
 {
-    static const mlxr_pooling kinds[] = {MLXR_POOLING_MEAN, MLXR_POOLING_MEAN, MLXR_POOLING_FIRST, MLXR_POOLING_LAST};
     const hparams *h = &model->graph->h;
-    return (mlxr_embed_info){.pooling = kinds[h->pooling],
+    return (mlxr_embed_info){.pooling = pool_kind(h),
                              .intended = h->pooling != 0 && !h->ranks,
                              .encoder = model->graph->plan.both_ways,
                              .n_dims = head_width(vector_head(model), h->n_embd),

@@ -12,6 +12,12 @@
 
 #define SLICES_MAX 128u /* texts a step computes, or begins */
 
+mlxr_pooling pool_kind(const hparams *h)
+{
+    static const mlxr_pooling kinds[] = {MLXR_POOLING_MEAN, MLXR_POOLING_MEAN, MLXR_POOLING_FIRST, MLXR_POOLING_LAST};
+    return kinds[h->pooling];
+}
+
 /* A text of which some tokens may still be missing. */
 typedef struct part {
     mlxr_sequence *sequence;

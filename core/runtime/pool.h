@@ -5,7 +5,11 @@
 #ifndef MLXR_RUNTIME_POOL_H
 #define MLXR_RUNTIME_POOL_H
 
+#include "graph/hparams.h"
 #include "mlxr_embed.h"
+
+/* What the model's file says; the mean where it says nothing. */
+mlxr_pooling pool_kind(const hparams *h);
 
 /* Takes the state [n_embd] of one text; what it returns but MLXR_OK ends the whole. */
 typedef mlxr_status pool_taker(void *user, size_t index, const double *pooled, mlxr_error *error);

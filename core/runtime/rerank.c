@@ -54,13 +54,12 @@ static bool name_ranks(const char *name)
 
 mlxr_rerank_info mlxr_rerank_info_get(const mlxr_model *model)
 {
-    static const mlxr_pooling kinds[] = {MLXR_POOLING_MEAN, MLXR_POOLING_MEAN, MLXR_POOLING_FIRST, MLXR_POOLING_LAST};
     bool encoder = model->graph->plan.both_ways, head = model->graph->h.ranks;
     bool asked = !encoder && !model->graph->h.headless && model->chat && token_of(model, "yes") >= 0 &&
                  token_of(model, "no") >= 0 && !model_adapts_output(model);
     return (mlxr_rerank_info){.possible = head || asked,
                               .intended = head || (asked && name_ranks(model->info.name)),
-                              .pooling = head ? kinds[model->graph->h.pooling] : MLXR_POOLING_LAST,
+                              .pooling = head ? pool_kind(&model->graph->h) : MLXR_POOLING_LAST,
                               .n_tokens_max = model->n_ctx};
 }
 

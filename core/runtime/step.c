@@ -197,7 +197,7 @@ static uint32_t lay_out(step_scratch *scratch, const mlxr_slice *slices, size_t 
         uint32_t n = rows_of(&slices[i]), n_unwanted = n - wanted_of(&slices[i]);
         step_slice *laid = &scratch->slices[i];
         *laid = (step_slice){.first_row = row, .n_rows = n, .start = (uint32_t)s->n_computed};
-        laid->second = model_base(s->model)->graph->plan.pairs ? second_text(s) : 0;
+        laid->second = model_base(s->model)->graph->plan.two_texts ? second_text(s) : 0;
         laid->adapters = model_adapters_of(s->model, &laid->n_adapters);
         for (uint32_t g = 0; g < s->pages.n_tables; g++) {
             laid->pages[g] = pager_step_pages(&s->pages, g);

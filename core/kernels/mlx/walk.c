@@ -2,6 +2,7 @@
  * The graph of a step: the plan's operations as MLX's, slot by slot.
  * Owner: the program. Lifetime: the call; the graph is MLX's from then on.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "kernels/mlx/kernels.h"
@@ -30,20 +31,20 @@ void walk_host_rows(const op *o, const step *s, float *rows)
     }
 }
 
-/* An array of rows that the host makes, when the graph is built or, where that comes earlier, with the step. */
-static mlx_value *host_rows(walk *w, const op *o)
+/* An array of rows that the host makes: with the graph or, what walk_host_rows makes, `late`, with the step. */
+static mlx_value *host_rows(walk *w, const op *o, void (*make)(const op *o, const step *s, float *rows), bool late)
 {
     const step *s = w->s;
+    const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
     float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
     if (!rows) {
         return NULL;
     }
-    const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
-    if (!w->late) {
-        walk_host_rows(o, s, rows);
+    if (!late) {
+        make(o, s, rows);
     }
     mlx_value *array = bridge_copy(w->a, MLX_F32, 2, shape, rows);
-    if (w->late) {
+    if (late) {
         w->g->embeds[w->g->n_embeds++] = (late_rows){o, rows};
         walk_late(w, array, rows, (size_t)s->n_rows * o->width * sizeof *rows);
     }
@@ -52,37 +53,29 @@ static mlx_value *host_rows(walk *w, const op *o)
 
 static mlx_value *embed(walk *w, const op *o, const op_arrays *arrays)
 {
-    mlx_value *array = value_scale(w->a, host_rows(w, o), o->scale);
+    mlx_value *array = value_scale(w->a, host_rows(w, o, walk_host_rows, w->late), o->scale);
     return arrays->bias ? value_add(w->a, array, arrays->bias) : array;
 }
 
-/* Decoded here, too; positions are known before tokens are. */
-static mlx_value *position(walk *w, const op *o, const op_arrays *arrays)
+static void position_rows(const op *o, const step *s, float *rows)
 {
-    const step *s = w->s;
     const tensor *t = o->weight;
-    const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
-    float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
-    if (!rows) {
-        return NULL;
-    }
     for (uint32_t r = 0; r < s->n_rows; r++) {
         codec_decode(t->type, (const uint8_t *)t->data + (size_t)s->positions[r] * t->row_bytes,
                      rows + (size_t)r * o->width, o->width);
     }
-    mlx_value *array = bridge_copy(w->a, MLX_F32, 2, shape, rows);
+}
+
+/* Positions are known before tokens are. */
+static mlx_value *position(walk *w, const op *o, const op_arrays *arrays)
+{
+    mlx_value *array = host_rows(w, o, position_rows, false);
     return arrays->bias ? value_add(w->a, array, arrays->bias) : array;
 }
 
-static mlx_value *kind(walk *w, const op *o)
+static void kind_rows(const op *o, const step *s, float *rows)
 {
-    const step *s = w->s;
     const tensor *t = o->weight;
-    const int32_t shape[] = {(int32_t)s->n_rows, (int32_t)o->width};
-    float *rows = region_array(w->memory, (size_t)s->n_rows * o->width, sizeof *rows);
-    if (!rows) {
-        return NULL;
-    }
     for (uint32_t i = 0; i < s->n_slices; i++) {
         const step_slice *slice = &s->slices[i];
         for (uint32_t r = 0; r < slice->n_rows; r++) {
@@ -91,7 +84,13 @@ static mlx_value *kind(walk *w, const op *o)
                          rows + (size_t)(slice->first_row + r) * o->width, o->width);
         }
     }
-    return bridge_copy(w->a, MLX_F32, 2, shape, rows);
+}
+
+/* Where a second text begins is known with its step: a model that reads both ways has no graph built before. */
+static mlx_value *kind(walk *w, const op *o)
+{
+    assert(w->prog->plan->both_ways && !w->late);
+    return host_rows(w, o, kind_rows, false);
 }
 
 static mlx_value *norm(walk *w, const op *o, const op_arrays *arrays)
@@ -362,7 +361,7 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         *dst = walk_heads(w, o, arrays);
         break;
     case OP_LOAD:
-        *dst = host_rows(w, o);
+        *dst = host_rows(w, o, walk_host_rows, w->late);
         break;
     case OP_STORE: /* all rows are wanted where any is */
         w->g->stored = bridge_one(w->a, BRIDGE_CONTIGUOUS, w->slots[o->src]);
