@@ -201,6 +201,30 @@ static mlxr_status sync_all(new_file *files, size_t n, mlxr_error *error)
     return MLXR_OK;
 }
 
+/* Looks, before anything old is touched, at what would stop a set half-way: a folder where a file goes, or a system
+ * that gives nameless files no names (no /proc, a sandbox). The latter is asked for a name that is taken, and has to
+ * object to that alone: a name of its own would be left behind by a process that is killed. Where there is no old
+ * first, there is nothing to lose. */
+static mlxr_status look_ahead(const new_file *files, size_t n, mlxr_error *error)
+{
+    const char *taken = files[0].path;
+    bool is_old = access(taken, F_OK) == 0;
+    for (size_t i = 0; i < n; i++) {
+        path_kind found = path_find(files[i].path);
+        if (found == PATH_FOLDER || found == PATH_OTHER) {
+            return failed(&files[i], "cannot be replaced", found == PATH_FOLDER ? EISDIR : EEXIST, error);
+        }
+        int number = is_old && !files[i].named ? link_as(&files[i], taken) : EEXIST;
+        if (number == 0) { /* the old one has just gone */
+            unlink(taken);
+            is_old = false;
+        } else if (number != EEXIST) {
+            return failed(&files[i], "cannot be given a name, and what was there is left as it was", number, error);
+        }
+    }
+    return MLXR_OK;
+}
+
 /* What had the first's name goes, before others are put where its own may lie. */
 static mlxr_status clear_way(const new_file *first, mlxr_error *error)
 {
@@ -213,7 +237,10 @@ static mlxr_status clear_way(const new_file *first, mlxr_error *error)
 static mlxr_status place(new_file *files, size_t n, mlxr_error *error)
 {
     size_t n_placed = 1;
-    mlxr_status status = n > 1 ? clear_way(files, error) : MLXR_OK;
+    mlxr_status status = n > 1 ? look_ahead(files, n, error) : MLXR_OK;
+    if (status == MLXR_OK && n > 1) {
+        status = clear_way(files, error);
+    }
     for (; status == MLXR_OK && n_placed < n; n_placed += status == MLXR_OK) {
         status = put_alone(&files[n_placed], error);
     }

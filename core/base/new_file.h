@@ -28,8 +28,9 @@ mlxr_status new_file_commit(new_file *file, mlxr_error *error);
 /* Several that are one: all on the disk, then each under its name, the first, by which the others are found, last. What
  * had the first's name goes before any other is replaced: whatever ends the process or the power, a first file that is
  * there has the others that belong to it. What is killed while names are given leaves others without the first, which
- * are no model, under the names that the next try replaces. Where this fails none of them is there; or all are, where
- * only their folder cannot be brought to the disk. */
+ * are no model, under the names that the next try replaces. Where this fails none of them is there, or all are, where
+ * only their folder cannot be brought to the disk. What can be seen beforehand, a folder in a file's place or a system
+ * that gives nameless files no names, leaves the old ones as they were. */
 mlxr_status new_files_commit(new_file *files, size_t n, mlxr_error *error);
 void new_file_discard(new_file *file);
 

@@ -6,6 +6,7 @@
 #include "base/new_file.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,7 +17,12 @@
 #include "support/test.h"
 
 #ifdef __linux__
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #endif
 
 enum { N_PARTS = 3, N_BYTES = 1000 };
@@ -127,7 +133,62 @@ static void what_cannot_be_replaced_leaves_none(void **state)
     }
 }
 
+static void a_folder_in_the_place_of_a_part_leaves_the_old_set_s_others(void **state)
+{
+    new_file files[N_PARTS];
+    mlxr_error error = {0};
+    (void)state;
+    empty_folder();
+    assert_ok(write_files(N_PARTS, 'o', &error), &error);
+    for (int k = 0; k < N_PARTS; k++) {
+        assert_ok(new_file_open(&files[k], paths[k], N_BYTES, &error), &error);
+    }
+    assert_int_equal(unlink(paths[2]), 0);
+    assert_int_equal(mkdir(paths[2], 0777), 0);
+    assert_int_equal(new_files_commit(files, N_PARTS, &error), MLXR_IO);
+    assert_non_null(strstr(error.text, paths[2]));
+    assert_int_equal(rmdir(paths[2]), 0);
+    assert_int_equal(letter_of(paths[0]), 'o');
+    assert_int_equal(letter_of(paths[1]), 'o');
+}
+
 #ifdef __linux__
+/* From here on the system refuses this process to give files names. */
+static bool refuse_linkat(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_linkat, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static void a_set_stays_whole_where_files_cannot_be_given_names(void **state)
+{
+    enum { REPLACED, KEPT, NO_FILTER };
+    mlxr_error error = {0};
+    (void)state;
+    empty_folder();
+    assert_ok(write_files(N_PARTS, 'o', &error), &error);
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(!refuse_linkat() ? NO_FILTER : write_files(N_PARTS, 'n', NULL) == MLXR_OK ? REPLACED : KEPT);
+    }
+    int status;
+    assert_true(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status));
+    if (WEXITSTATUS(status) == NO_FILTER) {
+        skip();
+    }
+    /* A file system without nameless files needs no names given. */
+    for (int i = 0; i < N_PARTS; i++) {
+        assert_int_equal(letter_of(paths[i]), WEXITSTATUS(status) == KEPT ? 'o' : 'n');
+    }
+    assert_int_equal(n_hidden(), 0);
+}
+
 /* Runs write_files in a process that is killed before its n-th call of the system. False: it ended before. */
 static bool killed_at(unsigned n, size_t n_files, char letter)
 {
@@ -197,7 +258,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_take_the_place_of_what_had_their_names),
         cmocka_unit_test(what_cannot_be_replaced_leaves_none),
+        cmocka_unit_test(a_folder_in_the_place_of_a_part_leaves_the_old_set_s_others),
 #ifdef __linux__
+        cmocka_unit_test(a_set_stays_whole_where_files_cannot_be_given_names),
         cmocka_unit_test(a_set_that_is_killed_at_any_call_is_whole_or_has_no_first),
         cmocka_unit_test(a_single_file_that_is_killed_at_any_call_is_the_old_or_the_new),
 #endif
