@@ -613,16 +613,73 @@ static bool layer_of(const char *name, uint32_t *layer, const char **rest)
     return *at == '.';
 }
 
+/* ---- what stands outside of layers ---- */
+
+enum {
+    GLOBAL_POSITIONS,
+    GLOBAL_TOKEN_TYPES,
+    GLOBAL_EMBD_NORM,
+    GLOBAL_EMBD_NORM_BIAS,
+    GLOBAL_EMBEDDING,
+    GLOBAL_OUTPUT_NORM,
+    GLOBAL_OUTPUT_NORM_EMBD,
+    GLOBAL_OUTPUT_NORM_BIAS,
+    GLOBAL_OUTPUT,
+    GLOBAL_OUTPUT_BIAS,
+    GLOBAL_LAYER_EMBEDDING,
+    GLOBAL_LAYER_INPUTS,
+    GLOBAL_LAYER_INPUTS_NORM,
+    GLOBAL_ROPE_FREQS,
+    GLOBAL_ROPE_LONG,
+    GLOBAL_ROPE_SHORT,
+    GLOBAL_DENSE_2,
+    GLOBAL_DENSE_3,
+    GLOBAL_CLS,
+    GLOBAL_CLS_BIAS,
+    GLOBAL_CLS_NORM,
+    GLOBAL_CLS_NORM_BIAS,
+    GLOBAL_CLS_OUT,
+    GLOBAL_CLS_OUT_BIAS,
+    N_GLOBALS
+};
+
+static const struct {
+    const char *name;
+    size_t field;
+} global_slots[N_GLOBALS] = {
+#define SLOT(field) offsetof(model_weights, field)
+    [GLOBAL_POSITIONS] = {"position_embd.weight", SLOT(positions)},
+    [GLOBAL_TOKEN_TYPES] = {"token_types.weight", SLOT(token_types)},
+    [GLOBAL_EMBD_NORM] = {"token_embd_norm.weight", SLOT(embd_norm)},
+    [GLOBAL_EMBD_NORM_BIAS] = {"token_embd_norm.bias", SLOT(embd_norm_bias)},
+    [GLOBAL_EMBEDDING] = {"token_embd.weight", SLOT(embedding)},
+    [GLOBAL_OUTPUT_NORM] = {"output_norm.weight", SLOT(output_norm)},
+    [GLOBAL_OUTPUT_NORM_EMBD] = {"token_embd_norm.weight", SLOT(output_norm)}, /* LFM2's name for it */
+    [GLOBAL_OUTPUT_NORM_BIAS] = {"output_norm.bias", SLOT(output_norm_bias)},
+    [GLOBAL_OUTPUT] = {"output.weight", SLOT(output)},
+    [GLOBAL_OUTPUT_BIAS] = {"output.bias", SLOT(output_bias)},
+    [GLOBAL_LAYER_EMBEDDING] = {"per_layer_token_embd.weight", SLOT(layer_embedding)},
+    [GLOBAL_LAYER_INPUTS] = {"per_layer_model_proj.weight", SLOT(layer_inputs)},
+    [GLOBAL_LAYER_INPUTS_NORM] = {"per_layer_proj_norm.weight", SLOT(layer_inputs_norm)},
+    [GLOBAL_ROPE_FREQS] = {"rope_freqs.weight", SLOT(rope_freqs)},
+    [GLOBAL_ROPE_LONG] = {"rope_factors_long.weight", SLOT(rope_long)},
+    [GLOBAL_ROPE_SHORT] = {"rope_factors_short.weight", SLOT(rope_short)},
+    [GLOBAL_DENSE_2] = {"dense_2.weight", SLOT(dense[0])},
+    [GLOBAL_DENSE_3] = {"dense_3.weight", SLOT(dense[1])},
+    [GLOBAL_CLS] = {"cls.weight", SLOT(cls)},
+    [GLOBAL_CLS_BIAS] = {"cls.bias", SLOT(cls_bias)},
+    [GLOBAL_CLS_NORM] = {"cls.norm.weight", SLOT(cls_norm)},
+    [GLOBAL_CLS_NORM_BIAS] = {"cls.norm.bias", SLOT(cls_norm_bias)},
+    [GLOBAL_CLS_OUT] = {"cls.output.weight", SLOT(cls_out)},
+    [GLOBAL_CLS_OUT_BIAS] = {"cls.output.bias", SLOT(cls_out_bias)},
+#undef SLOT
+};
+
 /* Does a tensor of this name have a place in the model? */
 static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
 {
-    const tensor *const globals[] = {
-        w->embedding,      w->output_norm,     w->output_norm_bias, w->positions,        w->token_types,  w->embd_norm,
-        w->embd_norm_bias, w->output,          w->rope_freqs,       w->rope_long,        w->rope_short,   w->cls,
-        w->cls_bias,       w->cls_norm,        w->cls_norm_bias,    w->cls_out,          w->cls_out_bias, w->dense[0],
-        w->dense[1],       w->layer_embedding, w->layer_inputs,     w->layer_inputs_norm};
-    for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
-        if (t == globals[i]) {
+    for (size_t i = 0; i < N_GLOBALS; i++) {
+        if (t == *(const tensor *const *)(const void *)((const char *)w + global_slots[i].field)) {
             return true;
         }
     }
@@ -730,50 +787,52 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         return error_set(error, MLXR_FORMAT, "tensor 'position_embd.weight' has %llu positions for a context of %u",
                          (unsigned long long)positions->shape[1], h->n_ctx_train);
     }
+    /* llama.cpp's converter leaves BERT's pooler out: what it wrote ranks without, and loading
+     * it says so */
+    bool has_cls = has(file, "cls.weight") || has(file, "cls.bias");
+    bool needs_cls = fam->encoder && (fam->gelu_head || has_cls || file->format != MODEL_GGUF);
     const struct {
-        const tensor **out;
-        const char *name;
-        uint64_t in, n_out;
+        uint64_t in, n_out; /* n_out 0: a vector */
         bool required, taken;
-    } globals[] = {
-        {&w->positions, "position_embd.weight", h->n_embd, positions ? positions->shape[1] : 0, true, fam->positions},
-        {&w->token_types, "token_types.weight", h->n_embd,
-         h->n_token_types || !types ? h->n_token_types : types->shape[1], h->needs_token_types,
-         fam->positions || fam->token_types},
-        {&w->embd_norm, "token_embd_norm.weight", h->n_embd, 0, true, fam->embedding_norm},
-        {&w->embd_norm_bias, "token_embd_norm.bias", h->n_embd, 0, fam->norm_bias, fam->embedding_norm},
-        {&w->embedding, "token_embd.weight", h->n_embd, h->n_vocab, true, true},
-        {&w->output_norm, fam->output_norm_embd ? "token_embd_norm.weight" : "output_norm.weight", h->n_embd, 0, true,
-         fam->norms != NORMS_OF_SUM},
-        {&w->output_norm_bias, "output_norm.bias", h->n_embd, 0, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
-        {&w->output, "output.weight", h->n_embd, h->n_vocab, false, !fam->encoder},
-        {&w->output_bias, "output.bias", h->n_vocab, 0, false, fam->output_bias},
-        {&w->layer_embedding, "per_layer_token_embd.weight", n_layer_inputs, h->n_vocab, true, h->n_embd_layer > 0},
-        {&w->layer_inputs, "per_layer_model_proj.weight", h->n_embd, n_layer_inputs, true, h->n_embd_layer > 0},
-        {&w->layer_inputs_norm, "per_layer_proj_norm.weight", h->n_embd_layer, 0, true, h->n_embd_layer > 0},
-        {&w->rope_freqs, "rope_freqs.weight", h->n_rot / 2, 0, false, true},
-        {&w->rope_long, "rope_factors_long.weight", h->n_rot / 2, 0, has(file, "rope_factors_short.weight"), true},
-        {&w->rope_short, "rope_factors_short.weight", h->n_rot / 2, 0, has(file, "rope_factors_long.weight"), true},
-        {&w->dense[0], "dense_2.weight", h->n_embd, dense_2 ? dense_2->shape[1] : 1, dense_3 != NULL, fam->dense_heads},
-        {&w->dense[1], "dense_3.weight", dense_2 ? dense_2->shape[1] : 0, dense_3 ? dense_3->shape[1] : 1,
-         dense_2 != NULL, fam->dense_heads},
+    } globals[N_GLOBALS] = {
+        [GLOBAL_POSITIONS] = {h->n_embd, positions ? positions->shape[1] : 0, true, fam->positions},
+        [GLOBAL_TOKEN_TYPES] = {h->n_embd, h->n_token_types || !types ? h->n_token_types : types->shape[1],
+                                h->needs_token_types, fam->positions || fam->token_types},
+        [GLOBAL_EMBD_NORM] = {h->n_embd, 0, true, fam->embedding_norm},
+        [GLOBAL_EMBD_NORM_BIAS] = {h->n_embd, 0, fam->norm_bias, fam->embedding_norm},
+        [GLOBAL_EMBEDDING] = {h->n_embd, h->n_vocab, true, true},
+        [GLOBAL_OUTPUT_NORM] = {h->n_embd, 0, true, fam->norms != NORMS_OF_SUM && !fam->output_norm_embd},
+        [GLOBAL_OUTPUT_NORM_EMBD] = {h->n_embd, 0, true, fam->norms != NORMS_OF_SUM && fam->output_norm_embd},
+        [GLOBAL_OUTPUT_NORM_BIAS] = {h->n_embd, 0, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
+        [GLOBAL_OUTPUT] = {h->n_embd, h->n_vocab, false, !fam->encoder},
+        [GLOBAL_OUTPUT_BIAS] = {h->n_vocab, 0, false, fam->output_bias},
+        [GLOBAL_LAYER_EMBEDDING] = {n_layer_inputs, h->n_vocab, true, h->n_embd_layer > 0},
+        [GLOBAL_LAYER_INPUTS] = {h->n_embd, n_layer_inputs, true, h->n_embd_layer > 0},
+        [GLOBAL_LAYER_INPUTS_NORM] = {h->n_embd_layer, 0, true, h->n_embd_layer > 0},
+        [GLOBAL_ROPE_FREQS] = {h->n_rot / 2, 0, false, true},
+        [GLOBAL_ROPE_LONG] = {h->n_rot / 2, 0, has(file, "rope_factors_short.weight"), true},
+        [GLOBAL_ROPE_SHORT] = {h->n_rot / 2, 0, has(file, "rope_factors_long.weight"), true},
+        [GLOBAL_DENSE_2] = {h->n_embd, dense_2 ? dense_2->shape[1] : 1, dense_3 != NULL, fam->dense_heads},
+        [GLOBAL_DENSE_3] = {dense_2 ? dense_2->shape[1] : 0, dense_3 ? dense_3->shape[1] : 1, dense_2 != NULL,
+                            fam->dense_heads},
         /* of an encoder's first token first another vector is made, of a decoder's last token the number at once */
-        {&w->cls, "cls.weight", h->n_embd, h->n_embd, fam->encoder, h->ranks},
-        {&w->cls_bias, "cls.bias", h->n_embd, 0, fam->encoder && !fam->gelu_head, h->ranks},
-        {&w->cls_norm, "cls.norm.weight", h->n_embd, 0, fam->gelu_head, h->ranks && fam->gelu_head},
-        {&w->cls_norm_bias, "cls.norm.bias", h->n_embd, 0, false, h->ranks && fam->gelu_head},
-        {&w->cls_out, "cls.output.weight", h->n_embd, n_labels, true, h->ranks},
-        {&w->cls_out_bias, "cls.output.bias", n_labels, 0, fam->encoder, h->ranks}};
-    for (size_t i = 0; i < sizeof globals / sizeof *globals; i++) {
+        [GLOBAL_CLS] = {h->n_embd, h->n_embd, needs_cls, h->ranks},
+        [GLOBAL_CLS_BIAS] = {h->n_embd, 0, needs_cls && !fam->gelu_head, h->ranks},
+        [GLOBAL_CLS_NORM] = {h->n_embd, 0, fam->gelu_head, h->ranks && fam->gelu_head},
+        [GLOBAL_CLS_NORM_BIAS] = {h->n_embd, 0, false, h->ranks && fam->gelu_head},
+        [GLOBAL_CLS_OUT] = {h->n_embd, n_labels, true, h->ranks},
+        [GLOBAL_CLS_OUT_BIAS] = {n_labels, 0, fam->encoder, h->ranks}};
+    for (size_t i = 0; i < N_GLOBALS; i++) {
+        const tensor **field = (const tensor **)(void *)((char *)w + global_slots[i].field);
         if (!globals[i].taken) {
             continue;
         }
-        mlxr_status status = bind_one(globals[i].out, file, globals[i].name, globals[i].in, globals[i].n_out,
+        mlxr_status status = bind_one(field, file, global_slots[i].name, globals[i].in, globals[i].n_out,
                                       globals[i].required, false, error);
         if (status != MLXR_OK) {
             return status;
         }
-        *n_bound += *globals[i].out != NULL;
+        *n_bound += *field != NULL;
     }
     if (!w->output) {
         w->output = w->embedding;

@@ -179,6 +179,18 @@ static mlxr_status build(mlxr_model *m, uint32_t n_ctx, bool ahead, mlxr_error *
     return status;
 }
 
+/* A ranker of BERT's kind whose file has no pooler's layer gives other scores than the model it was made of. */
+static void warn_of_lost_pooler(const mlxr_model *m, const char *path)
+{
+    const hparams *h = &m->graph->h;
+    if (h->ranks && h->fam->encoder && !m->graph->weights.cls) {
+        engine_log(m->engine, MLXR_LOG_WARN,
+                   "%s: the pooler's layer (cls.weight, cls.bias) was left out when this file was made, so that its "
+                   "scores are not the model's; convert the model's folder with mlxr convert",
+                   path);
+    }
+}
+
 static mlxr_status build_as_asked(mlxr_model *m, const mlxr_model_options *options, mlxr_error *error)
 {
     uint32_t n_ctx = options ? options->n_ctx_max : 0;
@@ -206,6 +218,7 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     }
     status = build_as_asked(m, options, error);
     if (status == MLXR_OK) {
+        warn_of_lost_pooler(m, path);
         status = vocabulary_open(&m->tokenizer, m->file, error);
     }
     if (status == MLXR_OK) {

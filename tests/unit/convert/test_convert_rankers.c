@@ -120,11 +120,58 @@ static void a_converted_ranker_gives_the_same_scores(void **state)
     }
 }
 
+/* Counts the warnings that name a lost layer. */
+static void count_lost(void *user, mlxr_log_level level, const char *line)
+{
+    *(int *)user += level == MLXR_LOG_WARN && strstr(line, "cls.weight") != NULL;
+}
+
+/* llama.cpp's converter leaves BERT's pooler out and keeps what stood behind it. */
+static void a_file_that_lost_its_poolers_layer_ranks_and_says_so(void **state)
+{
+    static const char *const names[] = {"bert-reranker", "modernbert-reranker"};
+    static const char *const lost[] = {"pooler", "head.", NULL};
+    static const char *const lost_bias[] = {"pooler.dense.bias", "head.norm", NULL};
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        bool gelu = i % 2, half = i / 2;
+        char in[512], out[520];
+        mlxr_error error;
+        int n_warnings = 0;
+        mlxr_engine *engine;
+        mlxr_model *model = NULL;
+        snprintf(in, sizeof in, "%s/lost-%zu", test_temp_dir(), i);
+        snprintf(out, sizeof out, "%s.gguf", in);
+        family_model_write_without(names[i % 2], in, half ? lost_bias : lost);
+        assert_ok(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "F32", .n_threads = 1}, NULL, &error),
+                  &error);
+        mlxr_engine_options options = {
+            .n_threads = 1, .kv_bytes = 16 << 20, .backend = "cpu-scalar", .log = count_lost, .log_user = &n_warnings};
+        assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
+        assert_int_equal(mlxr_model_load(&model, engine, in, NULL, &error), MLXR_FORMAT);
+        mlxr_status status = mlxr_model_load(&model, engine, out, NULL, &error);
+        if (gelu || half) { /* of what no converter drops, or of one half of it */
+            assert_int_equal(status, MLXR_FORMAT);
+            assert_non_null(strstr(error.text, half && !gelu ? "tensor 'cls.bias' is missing" : "tensor 'cls."));
+            assert_int_equal(n_warnings, 0);
+        } else {
+            float alone, paired;
+            assert_ok(status, &error);
+            assert_int_equal(n_warnings, 1);
+            scores_of(&(world){engine, model}, &alone, &paired);
+            assert_true(alone != paired);
+        }
+        mlxr_model_unref(&model);
+        mlxr_engine_close(&engine);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_document_behind_its_query_is_of_the_second_kind),
         cmocka_unit_test(a_converted_ranker_gives_the_same_scores),
+        cmocka_unit_test(a_file_that_lost_its_poolers_layer_ranks_and_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
