@@ -488,9 +488,12 @@ static void read_scaling(reader *r, hparams *h)
     read_f32(r, "rope.scaling.factor", &s->factor);
     read_f32(r, "rope.scaling.attn_factor", &s->attn_factor);
     read_f32(r, "rope.scaling.yarn_attn_factor", &s->attn_factor);
-    float log_multiplier = 0; /* of the scale on q·k, which YaRN changes then, and not the magnitude */
+    float log_multiplier = 0; /* of DeepSeek's scale on q·k, which YaRN changes then, and not the magnitude */
     read_f32(r, "rope.scaling.yarn_log_multiplier", &log_multiplier);
-    if (log_multiplier != 0 && s->factor > 1) {
+    if (log_multiplier != 0 && s->factor > 1 && !h->fam->latent) { /* Ministral's mscale_all_dim, where mscale is 1 */
+        float one = 0.1f * logf(s->factor), given = s->attn_factor > 0 ? s->attn_factor : 1;
+        s->attn_factor = given * (1 + one) / (1 + log_multiplier * one);
+    } else if (log_multiplier != 0 && s->factor > 1) {
         float more = 1 + log_multiplier * logf(s->factor);
         h->attn_scale *= more * more;
         s->attn_factor = s->attn_factor > 0 ? s->attn_factor : 1;
@@ -620,6 +623,34 @@ static void read_scales(reader *r, hparams *h)
     }
 }
 
+/* The MLPs' activation: derivatives of ModernBERT have another one than it, and their files say so. */
+static void read_activation(reader *r, hparams *h)
+{
+    static const struct {
+        const char *name;
+        activation act;
+    } known[] = {{"silu", ACT_SILU},     {"swish", ACT_SILU},     {"swiglu", ACT_SILU},
+                 {"gelu", ACT_GELU_ERF}, {"geglu", ACT_GELU_ERF}, {"gelu_pytorch_tanh", ACT_GELU_TANH},
+                 {"relu", ACT_RELU},     {"reglu", ACT_RELU}};
+    char key[160];
+    text_view name = {0};
+    h->act = h->fam->act;
+    key_of(r, "hidden_activation", key, sizeof key);
+    r->status = model_file_text(r->file, key, &name, r->error);
+    if (r->status != MLXR_OK || !name.data) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (name.n == strlen(known[i].name) && memcmp(name.data, known[i].name, name.n) == 0) {
+            h->act = known[i].act;
+            return;
+        }
+    }
+    r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                          "metadata '%s' is '%.*s'; silu, gelu, gelu_pytorch_tanh and relu are supported", key,
+                          (int)(name.n < 40 ? name.n : 40), name.data);
+}
+
 /* Which layers do not turn queries and keys: by the family's rule, or as the file lists them. */
 static void read_unturned(reader *r, hparams *h)
 {
@@ -716,6 +747,9 @@ mlxr_status hparams_read(hparams *out, const model_file *file, mlxr_error *error
     }
     if (r.status == MLXR_OK) {
         read_scales(&r, &h);
+    }
+    if (r.status == MLXR_OK) {
+        read_activation(&r, &h);
     }
     if (r.status == MLXR_OK) {
         *out = h;

@@ -43,6 +43,7 @@ typedef struct hparams {
     uint32_t n_vocab_said;     /* rows of the embedding that config.json says there are; 0: it says nothing */
     uint32_t n_token_types;    /* rows of token_types; 0: the file does not say */
     bool needs_token_types;    /* it has them: other programs write 1 for an encoder without any */
+    activation act;            /* of MLPs: the family's, or what the file says */
     float norm_eps;
     float attn_scale;
     float attn_softcap, final_softcap; /* 0: none */

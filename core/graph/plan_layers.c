@@ -80,7 +80,7 @@ static void add_layer_embedding(builder *b, const layer_weights *w, uint32_t lay
     plan_add_linear(b, SLOT_G, SLOT_X, w->layer_gate, NULL);
     b->width[SLOT_U] = n;
     plan_add_pick(b, SLOT_U, SLOT_LE, (op_pick){.n_groups = 1, .group = h->n_layers * n, .from = layer * n, .n = n});
-    plan_add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
+    plan_add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->act;
     plan_add_linear(b, SLOT_O, SLOT_G, w->layer_proj, NULL);
     plan_add_residual(b, w->post_layer_norm);
 }

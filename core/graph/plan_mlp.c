@@ -27,7 +27,7 @@ static void add_mixture(builder *b, const layer_weights *w, slot dst, slot in)
                       .n_groups_used = h->n_expert_groups_used,
                       .groups_by_best = h->groups_by_best,
                       .expert_scales = plan_copy_vector(b, w->expert_scales),
-                      .act = h->fam->act,
+                      .act = h->act,
                       .gate = w->gate_experts,
                       .up = w->up_experts,
                       .down = w->down_experts,
@@ -56,7 +56,7 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
         if (w->shared_gate) {
             plan_add_linear(b, SLOT_SU, in, w->shared_up, NULL);
         }
-        plan_add(b, OP_GATED, SLOT_SG, w->shared_gate ? SLOT_SU : SLOT_NONE)->act = h->fam->act;
+        plan_add(b, OP_GATED, SLOT_SG, w->shared_gate ? SLOT_SU : SLOT_NONE)->act = h->act;
         plan_add_linear(b, SLOT_O, SLOT_SG, w->shared_down, NULL);
         if (w->shared_weight) {
             plan_add_linear(b, SLOT_SW, in, w->shared_weight, NULL);
@@ -111,11 +111,11 @@ void plan_add_mlp(builder *b, const layer_weights *w)
     }
     if (h->fam->ungated) {
         plan_add_linear(b, SLOT_G, in, w->up, w->up_bias);
-        plan_add(b, OP_GATED, SLOT_G, SLOT_NONE)->act = h->fam->act;
+        plan_add(b, OP_GATED, SLOT_G, SLOT_NONE)->act = h->act;
     } else {
         plan_add_linear(b, SLOT_G, in, w->gate, w->gate_bias);
         plan_add_linear(b, SLOT_U, in, w->up, w->up_bias);
-        plan_add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->fam->act;
+        plan_add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->act;
     }
     plan_add_linear(b, SLOT_O, SLOT_G, w->down, w->down_bias);
     if (beside) {

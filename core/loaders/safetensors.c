@@ -579,6 +579,58 @@ static mlxr_status lengthen(meta_value *value, uint32_t n_more, region *memory, 
     return MLXR_OK;
 }
 
+/* Room for n_more rows of metadata behind those there are; NULL without memory. */
+static meta_value *more_meta(model_file *file, size_t n_more, mlxr_status *status, mlxr_error *error)
+{
+    meta_value *meta = region_array(&file->memory, (size_t)file->n_meta + n_more, sizeof *meta);
+    if (!meta) {
+        *status = error_nomem(error, "metadata", (size_t)(file->n_meta + n_more) * sizeof *meta);
+        return NULL;
+    }
+    memcpy(meta, file->meta, (size_t)file->n_meta * sizeof *meta);
+    file->meta = meta;
+    return meta;
+}
+
+/* "ARCH.suffix" and a number as a row of metadata, for which there is room. */
+static mlxr_status add_number(model_file *file, const char *arch, const char *suffix, uint64_t number,
+                              mlxr_error *error)
+{
+    meta_value *meta = (meta_value *)file->meta;
+    size_t n_key = strlen(arch) + strlen(suffix) + 1;
+    char *key = region_alloc(&file->memory, n_key);
+    if (!key) {
+        return error_nomem(error, "metadata", n_key);
+    }
+    snprintf(key, n_key, "%s%s", arch, suffix);
+    meta[file->n_meta++] = (meta_value){.key = key, .type = META_U32, .u = number};
+    return MLXR_OK;
+}
+
+/* The sizes of dense layers behind pooling, without which llama.cpp looks for none. */
+static mlxr_status add_dense_sizes(model_file *file, const hf_config *config, mlxr_error *error)
+{
+    static const struct {
+        const char *tensor, *in, *out;
+    } layers[] = {{"dense_2.weight", ".dense_2_feat_in", ".dense_2_feat_out"},
+                  {"dense_3.weight", ".dense_3_feat_in", ".dense_3_feat_out"}};
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers && status == MLXR_OK; i++) {
+        const tensor *t = NULL; /* the index of names comes later */
+        for (uint64_t k = 0; k < file->n_tensors && config->class; k++) {
+            t = strcmp(file->tensors[k].name, layers[i].tensor) == 0 ? &file->tensors[k] : t;
+        }
+        if (!t || !more_meta(file, 2, &status, error)) {
+            continue;
+        }
+        status = add_number(file, config->class->arch, layers[i].in, t->shape[0], error);
+        if (status == MLXR_OK) {
+            status = add_number(file, config->class->arch, layers[i].out, t->shape[1], error);
+        }
+    }
+    return status;
+}
+
 /* config.json does not count these layers, and not all say that there are some: only the tensors do. */
 static mlxr_status add_layers_ahead(model_file *file, const hf_config *config, mlxr_error *error)
 {
@@ -587,16 +639,11 @@ static mlxr_status add_layers_ahead(model_file *file, const hf_config *config, m
         return MLXR_OK;
     }
     const char *arch = config->class->arch;
-    size_t n_key = strlen(arch) + sizeof ".nextn_predict_layers";
-    meta_value *meta = region_array(&file->memory, (size_t)file->n_meta + 1, sizeof *meta);
-    char *key = region_alloc(&file->memory, n_key);
-    if (!meta || !key) {
-        return error_nomem(error, "metadata", (size_t)(file->n_meta + 1) * sizeof *meta);
-    }
-    memcpy(meta, file->meta, (size_t)file->n_meta * sizeof *meta);
-    snprintf(key, n_key, "%s.nextn_predict_layers", arch);
-    meta[file->n_meta] = (meta_value){.key = key, .type = META_U32, .u = n_more};
     mlxr_status status = MLXR_OK;
+    meta_value *meta = more_meta(file, 1, &status, error);
+    if (!meta) {
+        return status;
+    }
     for (uint64_t i = 0; i < file->n_meta && status == MLXR_OK; i++) {
         const char *of = strncmp(meta[i].key, arch, strlen(arch)) == 0 ? meta[i].key + strlen(arch) : "";
         if (strcmp(of, ".block_count") == 0) {
@@ -605,9 +652,7 @@ static mlxr_status add_layers_ahead(model_file *file, const hf_config *config, m
             status = lengthen(&meta[i], n_more, &file->memory, error);
         }
     }
-    file->meta = meta;
-    file->n_meta++;
-    return status;
+    return status == MLXR_OK ? add_number(file, arch, ".nextn_predict_layers", n_more, error) : status;
 }
 
 mlxr_status safetensors_finish(model_file *file, const safetensors_texts *texts, const hf_config *config,
@@ -616,6 +661,9 @@ mlxr_status safetensors_finish(model_file *file, const safetensors_texts *texts,
     mlxr_status status = join(file, config, parts, n_parts, error);
     if (status == MLXR_OK) {
         status = add_layers_ahead(file, config, error);
+    }
+    if (status == MLXR_OK) {
+        status = add_dense_sizes(file, config, error);
     }
     if (status == MLXR_OK) {
         status = model_file_index(file, error);

@@ -10,7 +10,7 @@
  *   ARCH.attention.sliding_window         with .sliding_window_pattern, an array of one bool a layer, where layers
  *                                         differ
  *   ARCH.attn_logit_softcapping, .final_logit_softcapping, .embedding_scale, .residual_scale, .logit_scale
- *   ARCH.attention.temperature_scale
+ *   ARCH.attention.temperature_scale, .hidden_activation
  *   ARCH.attention.causal, .pooling_type, .classifier.pooling_type of encoders (.pooling_type by 1_Pooling)
  *   ARCH.attention.q_lora_rank, .kv_lora_rank of latent attention
  *   ARCH.headless                         1: it has no output matrix, and ties none
@@ -21,7 +21,7 @@
  *   ARCH.rope.scaling.factor, .original_context_length
  *   ARCH.rope.scaling.attn_factor         YaRN: what multiplies cos and sin, where config.json fixes it
  *   ARCH.rope.scaling.yarn_beta_fast, .yarn_beta_slow, .yarn_truncate, .low_freq_factor, .high_freq_factor
- * LongRoPE's factors become tensors, rope_factors_long.weight and rope_factors_short.weight.
+ * Tensors of LongRoPE: rope_factors_long.weight and rope_factors_short.weight.
  *   tokenizer.ggml.bos_token_id, .eos_token_id, and .eos_token_ids (array of int32) where there are several
  */
 #ifndef MLXR_LOADERS_SAFETENSORS_H
@@ -35,8 +35,9 @@
 /* The texts beside the weights; {0} where absent. They outlive the model_file. */
 typedef struct safetensors_texts {
     text_view config, generation_config, tokenizer_config, tokenizer_json, tokenizer_model, chat_template;
-    text_view pooling; /* sentence-transformers' 1_Pooling/config.json */
-    const char *name;  /* general.name, or NULL */
+    text_view pooling;        /* sentence-transformers' 1_Pooling/config.json */
+    const char *pooling_name; /* what that file is called; NULL: so */
+    const char *name;         /* general.name, or NULL */
 } safetensors_texts;
 
 /* Which layers have windows. */
@@ -121,6 +122,7 @@ typedef struct hf_class {
     bool columns;              /* matrices of layers have their inputs outermost */
     bool stacks_turned;        /* its stacks of experts have their inputs outermost, as first published, or innermost */
     bool shared_as_wide;       /* experts, and the MLP beside them that all share, are intermediate_size wide */
+    bool yarn_by_log;          /* GGUF has YaRN's mscale_all_dim instead of what cos and sin are multiplied with */
     bool latent;               /* keys and values are made of kv_lora_rank numbers */
     bool mtp;                  /* a head that predicts further tokens stands apart from the layers */
     uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
@@ -129,6 +131,7 @@ typedef struct hf_class {
     bool one_rope_theta;                 /* layers with windows have rope_theta, too, and only its scaling not */
     double query_scalar;                 /* 0: head_dim */
     const char *activation_key, *activation;
+    const char *activation_too; /* another one that models of the class have; NULL: none does */
 } hf_class;
 
 const hf_class *hf_class_find_type(const char *model_type);
@@ -184,6 +187,8 @@ mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_
 /* Parses a JSON object of at most JSON_TEXT_BYTES_MAX bytes; keys must not repeat. `name` begins error lines. The
  * caller ends it with json_decref. */
 #define JSON_TEXT_BYTES_MAX ((size_t)32 << 20)
+/* Any value; NULL after an error. */
+mlxr_status safetensors_parse_any(json_t **out, text_view text, const char *name, mlxr_error *error);
 mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *name, mlxr_error *error);
 
 /* The tensors of one weight file (region memory, data pointing into `bytes`), and the pieces of quantised ones. */

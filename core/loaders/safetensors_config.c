@@ -11,7 +11,7 @@
 
 #define LAYERS_MAX 65536
 
-mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *name, mlxr_error *error)
+mlxr_status safetensors_parse_any(json_t **out, text_view text, const char *name, mlxr_error *error)
 {
     json_error_t where;
     if (text.n > JSON_TEXT_BYTES_MAX) {
@@ -29,12 +29,20 @@ mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *nam
         return error_set(error, MLXR_FORMAT, "%s: line %d, column %d: %.200s", name, where.line, where.column,
                          where.text);
     }
-    if (!json_is_object(root)) {
+    *out = root;
+    return MLXR_OK;
+}
+
+mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *name, mlxr_error *error)
+{
+    json_t *root = NULL;
+    mlxr_status status = safetensors_parse_any(&root, text, name, error);
+    if (status == MLXR_OK && !json_is_object(root)) {
         json_decref(root);
         return error_set(error, MLXR_FORMAT, "%s: not a JSON object", name);
     }
     *out = root;
-    return MLXR_OK;
+    return status;
 }
 
 /* ---- the sections ---------------------------------------------------------------------------------------------- */
@@ -419,10 +427,15 @@ static void write_shape(hf_writer *w, hf_shape *s)
 static void refuse_unknown(hf_writer *w)
 {
     const char *activation = hf_get_text(w, w->root, w->class->activation_key);
-    if (w->status == MLXR_OK && activation && strcmp(activation, w->class->activation) != 0) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "config.json: activation '%.60s'; %s models are supported with '%s'", activation,
-                              w->class->arch, w->class->activation);
+    const char *too = w->class->activation_too;
+    if (w->status == MLXR_OK && activation && strcmp(activation, w->class->activation) != 0 &&
+        !(too && strcmp(activation, too) == 0)) {
+        w->status = error_set(
+            w->error, MLXR_UNSUPPORTED, "config.json: activation '%.60s'; %s models are supported with '%s'%s%s%s",
+            activation, w->class->arch, w->class->activation, too ? " and '" : "", too ? too : "", too ? "'" : "");
+    }
+    if (too && activation) {
+        hf_add_text(w, ".hidden_activation", activation, strlen(activation));
     }
     static const char *const without[] = {
         "prenorm", "rotary_emb_interleaved",         "use_parallel_residual", "qk_layernorm",
@@ -634,8 +647,8 @@ static void write_leading_dense(hf_writer *w)
     bool found = n_dense > 0 || hf_get_u32(w, w->root, "first_k_dense_replace", &n_dense) ||
                  hf_get_u32(w, w->root, "num_dense_layers", &n_dense) ||
                  hf_get_u32(w, w->root, "moe_layer_start_index", &n_dense);
-    if (interval == 1) {
-        hf_get_u32(w, w->root, "moe_layer_interval", &interval);
+    if (interval == 1 && hf_get_u32(w, w->root, "moe_layer_interval", &interval)) {
+        hf_add_u32(w, ".interleave_moe_layer_step", interval); /* llama.cpp asks for it */
     }
     bool ends = hf_get_u32(w, w->root, "moe_layer_end_index", &end) && end + 1 != w->n_layers;
     if ((interval != 1 || ends) && w->status == MLXR_OK) {
@@ -661,6 +674,11 @@ static void write_experts(hf_writer *w)
                               "config.json: 'moe_latent_size' is %" PRIu32 ", but the model has no experts", number);
     }
     if (!w->class->experts || w->config->no_experts) {
+        if (w->class->latent && hf_get_u32(w, w->root, "intermediate_size", &number)) {
+            hf_add_u32(w, ".expert_feed_forward_length", number); /* llama.cpp asks for these three */
+            hf_add_u32(w, ".expert_shared_count", 0);
+            hf_add_u32(w, ".leading_dense_block_count", w->n_layers);
+        }
         return;
     }
     if (!get_u32_of(w, counts, sizeof counts / sizeof *counts, &n_expert) && w->status == MLXR_OK) {
@@ -731,28 +749,51 @@ static void write_classifier(hf_writer *w)
     hf_add_u32(w, ".classifier.pooling_type", mean ? 1 : 2);
 }
 
-/* What makes a vector of a text: sentence-transformers' file says, else the class. */
-static void write_pooling(hf_writer *w, text_view text)
+static const struct {
+    const char *word, *key; /* pooling_mode's, and of files before sentence-transformers 5 */
+    uint32_t gguf;          /* pooling_type; 0: it is not supported */
+} pooling_modes[] = {{"mean", "pooling_mode_mean_tokens", 1},
+                     {"cls", "pooling_mode_cls_token", 2},
+                     {"lasttoken", "pooling_mode_lasttoken", 3},
+                     {"max", "pooling_mode_max_tokens", 0},
+                     {"mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", 0},
+                     {"weightedmean", "pooling_mode_weightedmean_tokens", 0}};
+#define N_POOLING_MODES (sizeof pooling_modes / sizeof *pooling_modes)
+
+/* The one mode of a pooling module's configuration; several would be put side by side. */
+static void read_pooling(hf_writer *w, const json_t *root, const char *name, uint32_t *pooling)
 {
-    static const struct {
-        const char *key;
-        uint32_t gguf; /* pooling_type */
-    } modes[] = {{"pooling_mode_mean_tokens", 1}, {"pooling_mode_cls_token", 2}, {"pooling_mode_lasttoken", 3}};
-    uint32_t pooling = w->class->pooling, n_modes = 0;
-    json_t *root = NULL;
-    if (text.n && w->status == MLXR_OK) {
-        w->status = safetensors_parse_json(&root, text, "1_Pooling/config.json", w->error);
-    }
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    const json_t *mode = hf_member(root, "pooling_mode");
+    const json_t *only = json_array_size(mode) == 1 ? json_array_get(mode, 0) : mode;
+    uint32_t n_modes = 0, known = 0;
+    for (size_t i = 0; i < N_POOLING_MODES; i++) {
         bool used = false;
-        if (hf_get_bool(w, root, modes[i].key, &used) && used) {
-            pooling = modes[i].gguf;
-            n_modes++;
+        if (mode) {
+            used = json_is_string(only) && strcmp(json_string_value(only), pooling_modes[i].word) == 0;
+        } else {
+            hf_get_bool(w, root, pooling_modes[i].key, &used);
         }
+        n_modes += used;
+        known = used && pooling_modes[i].gguf ? pooling_modes[i].gguf : known;
     }
-    if (root && n_modes != 1 && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "1_Pooling/config.json: exactly one of mean, first and last token is supported");
+    if (w->status == MLXR_OK && (n_modes != 1 || !known)) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "%s: exactly one of mean, first and last token is supported",
+                              name);
+    }
+    *pooling = known;
+}
+
+/* What makes a vector of a text: sentence-transformers' file says, else the class. */
+static void write_pooling(hf_writer *w, const safetensors_texts *texts)
+{
+    const char *name = texts->pooling_name ? texts->pooling_name : "1_Pooling/config.json";
+    uint32_t pooling = w->class->pooling;
+    json_t *root = NULL;
+    if (texts->pooling.n && w->status == MLXR_OK) {
+        w->status = safetensors_parse_json(&root, texts->pooling, name, w->error);
+    }
+    if (root) {
+        read_pooling(w, root, name, &pooling);
     }
     json_decref(root);
     if (w->class->encoder) {
@@ -760,7 +801,7 @@ static void write_pooling(hf_writer *w, text_view text)
         if (kind && strcmp(kind, "absolute") != 0 && w->status == MLXR_OK) {
             w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: position_embedding_type '%.40s'", kind);
         }
-        hf_add_u32(w, ".attention.causal", 0);
+        hf_add_bool(w, ".attention.causal", false); /* so typed other programs read it */
     }
     if (w->config->ranks) { /* what a head makes of it */
         write_classifier(w);
@@ -943,7 +984,7 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         write_windows(w, &s);
         write_scales(w);
         write_experts(w);
-        write_pooling(w, texts->pooling);
+        write_pooling(w, texts);
         if (config->headless && !config->tied) {
             hf_add_u32(w, ".headless", 1);
         }

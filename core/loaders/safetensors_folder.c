@@ -2,17 +2,18 @@
  * Finding a safetensors model's files: config and tokenizer texts, one weight file, or an index with its shards.
  * Owner: the model_file being filled; all files stay mapped. Lifetime: its own.
  */
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/text.h"
 #include "loaders/safetensors.h"
+#include "loaders/safetensors_modules.h"
 
 #define INDEX_NAME "model.safetensors.index.json"
 #define SINGLE_NAME "model.safetensors"
-#define DENSE_FIRST 2u /* sentence-transformers numbers its modules: 0 is the model, 1 the pooling */
-#define DENSE_MAX 2u
+#define DENSE_FIRST 2u /* GGUF's names have the numbers that modules have: 0 is the model, 1 the pooling */
 
 /* The weight files in order. */
 typedef struct shards {
@@ -20,22 +21,11 @@ typedef struct shards {
     uint32_t n;
 } shards;
 
-/* "folder/name" in the region; NULL without memory. An empty folder is the current one. */
-static const char *join_path(region *memory, const char *folder, const char *name)
-{
-    size_t n = strlen(folder) + strlen(name) + 2;
-    char *path = region_alloc(memory, n);
-    if (path) {
-        snprintf(path, n, "%s%s%s", folder, folder[0] ? "/" : "", name);
-    }
-    return path;
-}
-
 /* Maps folder/name if it is there. */
 static mlxr_status map_text(model_file *file, const char *folder, const char *name, mapping *extra, text_view *out,
                             mlxr_error *error)
 {
-    const char *path = join_path(&file->memory, folder, name);
+    const char *path = safetensors_join_path(&file->memory, folder, name);
     if (!path) {
         return error_nomem(error, "a path", strlen(folder) + strlen(name) + 2);
     }
@@ -47,8 +37,8 @@ static mlxr_status map_text(model_file *file, const char *folder, const char *na
     return status;
 }
 
-static mlxr_status map_texts(model_file *file, const char *folder, safetensors_texts *texts, text_view *index,
-                             mlxr_error *error)
+static mlxr_status map_texts(model_file *file, const char *folder, const safetensors_modules *modules,
+                             safetensors_texts *texts, text_view *index, mlxr_error *error)
 {
     model_index *own = file->index;
     const struct {
@@ -60,10 +50,11 @@ static mlxr_status map_texts(model_file *file, const char *folder, safetensors_t
                  {"tokenizer.json", &texts->tokenizer_json},
                  {"tokenizer.model", &texts->tokenizer_model},
                  {"chat_template.jinja", &texts->chat_template},
-                 {"1_Pooling/config.json", &texts->pooling},
-                 {INDEX_NAME, index}};
+                 {INDEX_NAME, index},
+                 {modules->pooling, &texts->pooling}};
     _Static_assert(sizeof files / sizeof *files <= EXTRAS_MAX, "EXTRAS_MAX is too small");
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    texts->pooling_name = modules->pooling;
+    for (size_t i = 0; i < sizeof files / sizeof *files && files[i].name; i++) {
         mlxr_status status = map_text(file, folder, files[i].name, &own->extras[i], files[i].out, error);
         if (status != MLXR_OK) {
             return status;
@@ -155,50 +146,18 @@ static mlxr_status check_index(const model_file *file, const json_t *map, const 
 
 /* ---- layers behind pooling ------------------------------------------------------------------------------------- */
 
-/* sentence-transformers' module: what it computes must be weight · x alone. */
-static mlxr_status check_dense(const char *folder, uint32_t number, region *memory, mlxr_error *error)
+/* Appends the tensors of module `i` of the dense ones. */
+static mlxr_status read_dense(model_file *file, const char *folder, const safetensors_modules *modules, uint32_t i,
+                              const hf_config *config, tensor_list *list, mlxr_error *error)
 {
-    char name[32];
-    mapping bytes = {0};
-    json_t *root = NULL;
-    snprintf(name, sizeof name, "%" PRIu32 "_Dense/config.json", number);
-    const char *path = join_path(memory, folder, name);
-    if (!path) {
-        return error_nomem(error, "a path", strlen(folder) + sizeof name);
-    }
-    mlxr_status status = mapping_open(&bytes, path, error);
-    if (status == MLXR_OK) {
-        status = safetensors_parse_json(&root, (text_view){(const char *)bytes.data, bytes.n_bytes}, name, error);
-    }
-    const char *activation = json_string_value(json_object_get(root, "activation_function"));
-    if (status == MLXR_OK && (!activation || !text_ends_with(activation, ".Identity"))) {
-        status = error_set(error, MLXR_UNSUPPORTED, "%s: activation '%.80s'; torch's Identity is supported", name,
-                           activation ? activation : "");
-    }
-    json_decref(root);
-    mapping_close(&bytes);
-    return status;
-}
-
-/* Appends the module's tensors, if there is such a module. */
-static mlxr_status read_dense(model_file *file, const char *folder, uint32_t number, const hf_config *config,
-                              mapping *part, tensor_list *list, mlxr_error *error)
-{
-    char name[40];
+    mapping *part = &((mapping *)file->parts)[file->n_parts];
     hf_config own = *config;
-    own.dense = number;
-    snprintf(name, sizeof name, "%" PRIu32 "_Dense/model.safetensors", number);
-    const char *path = join_path(&file->memory, folder, name);
+    own.dense = DENSE_FIRST + i;
+    const char *path = safetensors_join_path(&file->memory, folder, modules->dense[i].weights);
     if (!path) {
-        return error_nomem(error, "a path", strlen(folder) + sizeof name);
+        return error_nomem(error, "a path", strlen(folder) + strlen(modules->dense[i].weights) + 2);
     }
-    if (path_find(path) == PATH_NONE) {
-        return MLXR_OK;
-    }
-    mlxr_status status = check_dense(folder, number, &file->memory, error);
-    if (status == MLXR_OK) {
-        status = mapping_open(part, path, error);
-    }
+    mlxr_status status = mapping_open(part, path, error);
     if (status == MLXR_OK) {
         file->n_parts++;
         status = safetensors_read_part(list, part, path, &own, &file->memory, error);
@@ -209,16 +168,17 @@ static mlxr_status read_dense(model_file *file, const char *folder, uint32_t num
 /* ---- the weights ----------------------------------------------------------------------------------------------- */
 
 static mlxr_status read_weights(model_file *file, const char *folder, const shards *files,
-                                const safetensors_texts *texts, const hf_config *config, mlxr_error *error)
+                                const safetensors_texts *texts, const hf_config *config,
+                                const safetensors_modules *modules, mlxr_error *error)
 {
-    mapping *parts = region_array(&file->memory, files->n + DENSE_MAX, sizeof *parts);
-    tensor_list *lists = region_array(&file->memory, files->n + DENSE_MAX, sizeof *lists);
+    mapping *parts = region_array(&file->memory, files->n + MODULES_DENSE_MAX, sizeof *parts);
+    tensor_list *lists = region_array(&file->memory, files->n + MODULES_DENSE_MAX, sizeof *lists);
     if (!parts || !lists) {
         return error_nomem(error, "the table of parts", files->n * (sizeof *parts + sizeof *lists));
     }
     file->parts = parts;
     for (uint32_t i = 0; i < files->n; i++) {
-        const char *path = join_path(&file->memory, folder, files->names[i]);
+        const char *path = safetensors_join_path(&file->memory, folder, files->names[i]);
         if (!path) {
             return error_nomem(error, "a path", strlen(folder) + strlen(files->names[i]) + 2);
         }
@@ -231,9 +191,8 @@ static mlxr_status read_weights(model_file *file, const char *folder, const shar
             return status;
         }
     }
-    for (uint32_t i = 0; i < DENSE_MAX; i++) {
-        uint32_t at = file->n_parts;
-        mlxr_status status = read_dense(file, folder, DENSE_FIRST + i, config, &parts[at], &lists[at], error);
+    for (uint32_t i = 0; i < modules->n_dense; i++) {
+        mlxr_status status = read_dense(file, folder, modules, i, config, &lists[file->n_parts], error);
         if (status != MLXR_OK) {
             return status;
         }
@@ -254,7 +213,8 @@ static bool lists(const shards *files, const char *name)
 /* `weights`: the file asked for, or NULL. A shard stands for the whole model; a file the index does not know for
  * itself. */
 static mlxr_status read_indexed(model_file *file, const char *folder, const char *weights, text_view index,
-                                const safetensors_texts *texts, const hf_config *config, mlxr_error *error)
+                                const safetensors_texts *texts, const hf_config *config,
+                                const safetensors_modules *modules, mlxr_error *error)
 {
     json_t *root = NULL;
     shards files = {0};
@@ -271,7 +231,7 @@ static mlxr_status read_indexed(model_file *file, const char *folder, const char
     }
     bool whole = !weights || lists(&files, weights);
     if (status == MLXR_OK) {
-        status = read_weights(file, folder, whole ? &files : &(shards){&weights, 1}, texts, config, error);
+        status = read_weights(file, folder, whole ? &files : &(shards){&weights, 1}, texts, config, modules, error);
     }
     if (status == MLXR_OK && whole) {
         status = check_index(file, map, config, error);
@@ -287,6 +247,52 @@ static const char *folder_name(const char *folder)
 {
     const char *slash = strrchr(folder, '/'), *name = slash ? slash + 1 : folder;
     return name[0] && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 ? name : NULL;
+}
+
+/* A file's name that may be the model's own weights. */
+static bool is_weights(const char *name)
+{
+    return is_shard_name(name) && strcmp(name, "adapter_model.safetensors") != 0;
+}
+
+/* The names of weight files in a folder, the first ones in `text`; *last is one of them. */
+static size_t list_weights(DIR *listing, char *text, size_t cap, char *last, size_t cap_last)
+{
+    size_t n_found = 0, n = 0;
+    for (struct dirent *d; (d = readdir(listing)) != NULL;) {
+        if (!is_weights(d->d_name)) {
+            continue;
+        }
+        if (n_found < 3) {
+            n += (size_t)snprintf(text + n, cap - n, "%s%.80s", n_found ? ", " : "", d->d_name);
+        }
+        n_found++;
+        snprintf(last, cap_last, "%s", d->d_name);
+    }
+    return n_found;
+}
+
+/* The weights of a folder without an index: model.safetensors, else the only file that there is. */
+static mlxr_status find_weights(const char *folder, region *memory, const char **weights, mlxr_error *error)
+{
+    char names[300] = "", last[256] = SINGLE_NAME;
+    const char *path = safetensors_join_path(memory, folder, SINGLE_NAME);
+    if (!path) {
+        return error_nomem(error, "a path", strlen(folder) + sizeof SINGLE_NAME + 1);
+    }
+    DIR *listing = path_find(path) == PATH_NONE ? opendir(folder[0] ? folder : ".") : NULL;
+    if (listing) {
+        size_t n = list_weights(listing, names, sizeof names, last, sizeof last);
+        closedir(listing);
+        if (n > 1) {
+            return error_set(error, MLXR_FORMAT,
+                             "%s: %zu files of weights (%s%s), and no " INDEX_NAME
+                             " that says which belong together: add it, or name the one file to load",
+                             folder[0] ? short_path(folder) : "current folder", n, names, n > 3 ? ", …" : "");
+        }
+    }
+    *weights = region_strndup(memory, last, strlen(last));
+    return *weights ? MLXR_OK : error_nomem(error, "a path", strlen(last) + 1);
 }
 
 /* `path` as folder and, where it names a weight file, that file's name. */
@@ -315,22 +321,28 @@ mlxr_status safetensors_read(model_file *file, const char *path, mlxr_error *err
 {
     const char *folder, *weights;
     safetensors_texts texts = {0};
+    safetensors_modules modules = {0};
     hf_config config = {0};
     text_view index = {0};
     mlxr_status status = split_path(path, &file->memory, &folder, &weights, error);
     if (status == MLXR_OK) {
-        status = map_texts(file, folder, &texts, &index, error);
+        status = safetensors_modules_read(&modules, folder, &file->memory, error);
+    }
+    if (status == MLXR_OK) {
+        status = map_texts(file, folder, &modules, &texts, &index, error);
     }
     if (status == MLXR_OK) {
         texts.name = folder_name(folder);
         status = hf_config_read(file, &texts, &config, error);
     }
+    if (status == MLXR_OK && !index.n && !weights) {
+        status = find_weights(folder, &file->memory, &weights, error);
+    }
     if (status != MLXR_OK) {
         return status;
     }
     if (index.n) {
-        return read_indexed(file, folder, weights, index, &texts, &config, error);
+        return read_indexed(file, folder, weights, index, &texts, &config, &modules, error);
     }
-    weights = weights ? weights : SINGLE_NAME;
-    return read_weights(file, folder, &(shards){&weights, 1}, &texts, &config, error);
+    return read_weights(file, folder, &(shards){&weights, 1}, &texts, &config, &modules, error);
 }

@@ -17,9 +17,19 @@ static void write_attention_factor(hf_writer *w, const json_t *rope, double fact
     }
     hf_get_f64(w, rope, "mscale", &mscale);
     hf_get_f64(w, rope, "mscale_all_dim", &all);
-    if (mscale != 0 && all != 0 && factor > 1) {
+    if (w->class->yarn_by_log && mscale == 1 && all != 0) {
+        hf_add_f32(w, ".rope.scaling.yarn_log_multiplier", all);
+    } else if (mscale != 0 && all != 0 && factor > 1) {
         hf_add_f32(w, ".rope.scaling.attn_factor", (0.1 * mscale * log(factor) + 1) / (0.1 * all * log(factor) + 1));
     }
+}
+
+/* LongRoPE's, which readers of GGUF may know by this key alone: Ding et al. 2024. */
+static void write_long_magnitude(hf_writer *w, const json_t *rope, double factor, uint32_t n_ctx_orig)
+{
+    double magnitude = factor > 1 && n_ctx_orig > 1 ? sqrt(1 + log(factor) / log(n_ctx_orig)) : 1;
+    hf_get_f64(w, rope, "attention_factor", &magnitude);
+    hf_add_f32(w, ".rope.scaling.attn_factor", magnitude);
 }
 
 static void add_factors(hf_writer *w, const char *name, const float *values, size_t n)
@@ -114,14 +124,12 @@ static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
     hf_add_f32(w, ".rope.scaling.factor", factor);
     hf_add_u32(w, ".rope.scaling.original_context_length", n_ctx_orig);
     if (strcmp(type, "longrope") == 0) {
-        hf_copy_f32(w, rope, "attention_factor", ".rope.scaling.attn_factor");
+        write_long_magnitude(w, rope, factor, n_ctx_orig);
         write_factors(w, rope, "long_factor", "rope_factors_long.weight");
         write_factors(w, rope, "short_factor", "rope_factors_short.weight");
     }
     if (strcmp(type, "yarn") == 0) {
-        if (!truncate) {
-            hf_add_u32(w, ".rope.scaling.yarn_truncate", 0);
-        }
+        hf_add_u32(w, ".rope.scaling.yarn_truncate", truncate); /* families differ in what they do without it */
         write_attention_factor(w, rope, factor);
         hf_copy_f32(w, rope, "beta_fast", ".rope.scaling.yarn_beta_fast");
         hf_copy_f32(w, rope, "beta_slow", ".rope.scaling.yarn_beta_slow");

@@ -257,6 +257,10 @@ FAMILIES = {
         hidden_size=80, num_attention_heads=5, num_key_value_heads=None, norm_eps=float(np.float32(2e-3)), local_attention=24,
         eos_token_id=None, max_position_embeddings=1024, rope_parameters={
             "full_attention": rope(1.6e5), "sliding_attention": rope(1e4)})),
+    "modernbert-silu": ("ModernBertConfig", dict(
+        hidden_size=80, num_attention_heads=5, num_key_value_heads=None, norm_eps=float(np.float32(2e-3)), local_attention=24,
+        hidden_activation="silu", eos_token_id=None, rope_parameters={
+            "full_attention": rope(1.6e5), "sliding_attention": rope(1e4)})),
     "embeddinggemma": ("Gemma3TextConfig", dict(
         hidden_size=80, head_dim=32, sliding_window=24, query_pre_attn_scalar=24, use_bidirectional_attention=True,
         layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
