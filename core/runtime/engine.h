@@ -64,7 +64,8 @@ struct mlxr_engine {
     void *log_user;
 };
 
-/* What decoding steps of a model took: what drafting costs is learned from it. The one part of a model that changes. */
+/* What decoding steps of a model took, with adapters or without: what drafting costs is learned from it. Of a base; the
+ * one part of it that changes. */
 typedef struct step_times {
     double plain_s; /* of one row for each of n_slices sequences; moving average */
     size_t n_slices;
@@ -104,8 +105,8 @@ struct mlxr_model {
     kv_cache cache;
     bool cache_open;
     mlxr_model *next; /* in the engine's list */
-    step_times times;
-    uint32_t n_ctx; /* of its sequences */
+    step_times times; /* of a base */
+    uint32_t n_ctx;   /* of its sequences */
     uint32_t n_ctx_asked;
     mlxr_model_info info;
     region memory; /* of the texts in info */

@@ -335,9 +335,10 @@ static mlxr_status check_draft_length(uint32_t n_max, mlxr_error *error)
 static void begin_drafting(mlxr_sequence *s, speculation spec, uint32_t n_max, uint64_t draft_bytes)
 {
     double draft_cost = (double)draft_bytes / (double)s->model->info.bytes_per_token;
-    acceptance_tracker_init(&spec.tracker, n_max ? n_max : 8, s->model->times.row_cost, draft_cost);
-    if (spec.kind == SPECULATION_HEAD) { /* the same head has drafted before; the text may be another */
-        spec.tracker.loss = s->model->times.head_loss / 2;
+    const step_times *times = &model_base(s->model)->times;
+    acceptance_tracker_init(&spec.tracker, n_max ? n_max : 8, times->row_cost, draft_cost);
+    if (spec.kind == SPECULATION_HEAD) {
+        acceptance_tracker_inherit(&spec.tracker, times->head_loss);
     }
     speculation_close(&s->spec);
     s->spec = spec;

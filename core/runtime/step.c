@@ -324,9 +324,6 @@ static void commit(mlxr_engine *e, mlxr_slice *slices, size_t n_slices)
         if (s->spec.n_tokens) {
             acceptance_tracker_update(&s->spec.tracker, s->spec.n_tokens, n_accepted);
         }
-        if (s->spec.kind == SPECULATION_HEAD) {
-            s->model->times.head_loss = s->spec.tracker.loss;
-        }
         const mlxr_sampled *last = n_sampled ? &s->sampled[n_sampled - 1] : NULL;
         slice->sampled = n_sampled ? s->sampled : NULL;
         slice->n_sampled = n_sampled;
@@ -376,6 +373,17 @@ static void learn_costs(step_times *times, const mlxr_slice *slices, size_t n_sl
         if (spec->n_tokens) {
             acceptance_tracker_costs(&spec->tracker, row_cost, speculation_computes(spec) ? draft_cost : 0);
             times->row_cost = spec->tracker.row_cost; /* where the next sequence starts from */
+        }
+    }
+}
+
+/* Behind learn_costs, which trues what the step was charged. */
+static void keep_head_account(step_times *times, const mlxr_slice *slices, size_t n_slices)
+{
+    for (size_t i = 0; i < n_slices; i++) {
+        const speculation *spec = &slices[i].sequence->spec;
+        if (spec->kind == SPECULATION_HEAD) {
+            times->head_loss = spec->tracker.loss;
         }
     }
 }
@@ -483,6 +491,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
     if (status == MLXR_OK) {
         commit(e, slices, n_slices);
         learn_costs(&model->times, slices, n_slices, begin - propose_begin, seconds() - begin);
+        keep_head_account(&model->times, slices, n_slices);
         trim_grammars(model, slices, n_slices);
         engine_trim(e);
     }

@@ -33,6 +33,11 @@ void acceptance_tracker_init(acceptance_tracker *t, uint32_t n_max, double row_c
                               .n_trials = START_TRIALS};
 }
 
+void acceptance_tracker_inherit(acceptance_tracker *t, double loss)
+{
+    t->loss = fmax(loss, 0) / 2;
+}
+
 /* Tokens a step yields over what it costs, both in plain steps. */
 static double gain(const acceptance_tracker *t, uint32_t k)
 {
@@ -52,7 +57,8 @@ static void pause_drafting(acceptance_tracker *t)
     t->n_trials = START_TRIALS;
 }
 
-/* May it try k tokens that would all be wrong? A sequence's first is always tried, and one by who has lost nothing. */
+/* May it try k tokens that would all be wrong? A sequence's first is always tried, and one by who has lost nothing:
+ * acceptance_tracker_length asks only where it could pay, so it is believed to cost less than a plain step. */
 static bool affords(const acceptance_tracker *t, uint32_t k)
 {
     return (k == 1 && (t->loss <= 0 || t->n_drafting_steps == 0)) ||
@@ -62,6 +68,7 @@ static bool affords(const acceptance_tracker *t, uint32_t k)
 uint32_t acceptance_tracker_length(acceptance_tracker *t)
 {
     t->n_steps++;
+    t->n_charged = 0; /* a step that told no costs: what was expected stands */
     t->loss = t->loss > LOSS_A_STEP ? t->loss - LOSS_A_STEP : fmin(t->loss, 0);
     if (t->pause > 0) {
         t->pause--;
@@ -85,6 +92,11 @@ uint32_t acceptance_tracker_length(acceptance_tracker *t)
     return best;
 }
 
+static void charge(acceptance_tracker *t, double cost)
+{
+    t->loss = fmax(t->loss + cost, -GAIN_KEPT);
+}
+
 void acceptance_tracker_update(acceptance_tracker *t, uint32_t n_drafted, uint32_t n_accepted)
 {
     t->n_drafting_steps++;
@@ -92,7 +104,7 @@ void acceptance_tracker_update(acceptance_tracker *t, uint32_t n_drafted, uint32
     t->n_accepted += n_accepted;
     t->n_charged = n_drafted;
     t->charged = t->row_cost + t->draft_cost;
-    t->loss = fmax(t->loss + n_drafted * t->charged - n_accepted, -GAIN_KEPT);
+    charge(t, n_drafted * t->charged - n_accepted);
     for (uint32_t i = 0; i < n_drafted; i++) {
         t->drafted_at[i]++;
         t->accepted_at[i] += i < n_accepted;
@@ -122,7 +134,7 @@ void acceptance_tracker_costs(acceptance_tracker *t, double row_cost, double dra
 {
     double row = believed(t->row_cost, row_cost);
     double draft = draft_cost > 0 ? believed(t->draft_cost, draft_cost) : t->draft_cost;
-    t->loss += t->n_charged * (row + draft - t->charged); /* of what was expected */
+    charge(t, t->n_charged * (row + draft - t->charged)); /* of what was expected */
     t->n_charged = 0;
     learn(&t->row_cost, row);
     learn(&t->draft_cost, draft);

@@ -267,7 +267,7 @@ static void a_head_that_agrees_knows_grammar_and_bias(void **state)
         bound.sampling.logit_bias = bias;
         bound.sampling.n_logit_bias = kind & 2 ? 8 : 0;
         answer expected = answer_of(model, &bound);
-        bound.head = true;
+        bound.head = bound.always = true; /* whatever steps take */
         answer got = answer_of(model, &bound);
         assert_same(&expected, &got, "bound");
         assert_true(got.drafts.n_drafted >= 4);
@@ -320,6 +320,7 @@ static void a_head_that_is_never_right_is_soon_left_alone(void **state)
     for (int i = 0; i < 150; i++) {
         mlxr_slice slice = {.sequence = s, .n_compute = (uint32_t)mlxr_sequence_pending(s)};
         assert_ok(mlxr_step(engine, &slice, 1, &error), &error);
+        assert_true(model->times.head_loss == s->spec.tracker.loss); /* what the step's time told is in it */
     }
     mlxr_draft_stats stats = mlxr_draft_stats_get(s);
     print_message("%d of %d steps drafted, %d of %d tokens were right\n", (int)stats.n_drafting_steps,

@@ -311,6 +311,36 @@ static void scales_and_several_adapters_add_up(void **state)
     close_world(&w);
 }
 
+static void what_drafting_costs_is_learned_for_a_model_with_and_without_adapters(void **state)
+{
+    (void)state;
+    world w;
+    mlxr_error error;
+    open_world(&w, 1, NULL);
+    mlxr_sequence *s = sequence_of(&w, w.one, PROMPT);
+    assert_ok(mlxr_sequence_draft(s, w.plain, 4, &error), &error);
+    for (int i = 0; i < 20; i++) { /* a prompt, plain steps and drafting ones in turn, whatever they cost */
+        acceptance_tracker *t = &s->spec.tracker;
+        t->loss = t->draft_cost = 0;
+        t->acceptance = 0.9;
+        t->pause = i % 2;
+        mlxr_slice slice = {.sequence = s, .n_compute = (uint32_t)mlxr_sequence_pending(s)};
+        assert_ok(mlxr_step(w.engine, &slice, 1, &error), &error);
+    }
+    assert_true(mlxr_draft_stats_get(s).n_drafting_steps > 0);
+    double learned = mlxr_draft_stats_get(s).row_cost;
+    assert_true(learned != 0.3); /* not what it began with */
+    mlxr_sequence_close(&s);
+    mlxr_model *models[] = {w.one, w.plain, w.other};
+    for (size_t i = 0; i < 3; i++) {
+        s = sequence_of(&w, models[i], PROMPT);
+        assert_ok(mlxr_sequence_draft(s, NULL, 4, &error), &error);
+        assert_true(mlxr_draft_stats_get(s).row_cost == learned);
+        mlxr_sequence_close(&s);
+    }
+    close_world(&w);
+}
+
 /* In memory and behind a restart. */
 static void pages_are_found_with_the_same_adapters_only(void **state)
 {
@@ -690,6 +720,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sequences_with_different_adapters_share_a_step),
         cmocka_unit_test(scales_and_several_adapters_add_up),
+        cmocka_unit_test(what_drafting_costs_is_learned_for_a_model_with_and_without_adapters),
         cmocka_unit_test(pages_are_found_with_the_same_adapters_only),
         cmocka_unit_test(formats_of_models_and_adapters_can_be_mixed),
         cmocka_unit_test(embeddings_take_adapters),
