@@ -42,7 +42,11 @@ MLXR_API mlxr_status mlxr_rerank_tokenize(const mlxr_model *model, const mlxr_re
  */
 MLXR_API mlxr_status mlxr_rerank(mlxr_engine *engine, mlxr_model *model, const mlxr_embed_input *inputs,
                                  size_t n_inputs, float *scores, mlxr_error *error);
-/* The same of a hidden state [n_embd] that the caller had computed and pooled as info's pooling says. */
+/* For a caller that computes hidden states itself: the sequence holds the tokens of one pair, all of them, and what
+ * comes behind the first token that ends a text is its document. What is not marked is one text. On the engine's
+ * thread. */
+MLXR_API void mlxr_rerank_mark(mlxr_sequence *sequence);
+/* The same as mlxr_rerank of a hidden state [n_embd] that the caller had computed and pooled as info's pooling says. */
 MLXR_API mlxr_status mlxr_rerank_score(const mlxr_model *model, const double *hidden, float *score, mlxr_error *error);
 
 #ifdef __cplusplus

@@ -88,5 +88,6 @@ mlxr_status mlxr_embed(mlxr_engine *engine, mlxr_model *model, const mlxr_embed_
     if (status != MLXR_OK) {
         return status;
     }
-    return pool_texts(engine, model, inputs, n_inputs, mlxr_embed_info_get(model).pooling, take_vector, &v, error);
+    return pool_texts(engine, model, inputs, n_inputs, mlxr_embed_info_get(model).pooling, NULL, take_vector, &v,
+                      error);
 }

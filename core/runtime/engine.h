@@ -123,6 +123,7 @@ struct mlxr_sequence {
     size_t n_tokens, cap_tokens;
     size_t n_computed;
     size_t n_cached; /* of them, found in the cache */
+    uint32_t second; /* where a second text begins; 0: there is one (mlxr_rerank_mark) */
     pager pages;
     kv_node *node; /* the deepest cached block it builds on; pinned */
     kv_miss miss;

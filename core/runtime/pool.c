@@ -35,6 +35,7 @@ typedef struct pooling_run {
     double *sums; /* [SLICES_MAX][n_embd] by part */
     part parts[SLICES_MAX];
     size_t n_parts;
+    void (*mark)(mlxr_sequence *); /* NULL: nothing */
     pool_taker *take;
     void *user;
 } pooling_run;
@@ -61,6 +62,9 @@ static mlxr_status begin(pooling_run *p, mlxr_error *error)
         p->n_parts++;
         p->next++;
         status = mlxr_sequence_append(new->sequence, in->ids, in->n_ids, error);
+    }
+    if (status == MLXR_OK && p->mark) {
+        p->mark(new->sequence);
     }
     if (status == MLXR_OK && p->pooling != MLXR_POOLING_LAST) {
         mlxr_sequence_release(new->sequence); /* what the cache has of it has no hidden states */
@@ -148,7 +152,8 @@ static mlxr_status run_step(pooling_run *p, mlxr_error *error)
 }
 
 mlxr_status pool_texts(mlxr_engine *engine, mlxr_model *model, const mlxr_embed_input *inputs, size_t n_inputs,
-                       mlxr_pooling pooling, pool_taker *take, void *user, mlxr_error *error)
+                       mlxr_pooling pooling, void (*mark)(mlxr_sequence *), pool_taker *take, void *user,
+                       mlxr_error *error)
 {
     pooling_run *p = calloc(1, sizeof *p);
     uint32_t n_embd = model->graph->h.n_embd;
@@ -166,6 +171,7 @@ mlxr_status pool_texts(mlxr_engine *engine, mlxr_model *model, const mlxr_embed_
                        .whole = model->graph->plan.both_ways,
                        .n_embd = n_embd,
                        .sums = sums,
+                       .mark = mark,
                        .take = take,
                        .user = user};
     mlxr_status status = check_inputs(p, error);

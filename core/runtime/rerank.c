@@ -202,6 +202,15 @@ mlxr_status mlxr_rerank_tokenize(const mlxr_model *model, const mlxr_rerank_pair
     return MLXR_OK;
 }
 
+void mlxr_rerank_mark(mlxr_sequence *s)
+{
+    int32_t end = tokenizer_eos(s->model->tokenizer);
+    s->second = 0;
+    for (uint32_t i = 0; i + 1 < s->n_tokens && !s->second; i++) {
+        s->second = s->tokens[i] == end ? i + 1 : 0;
+    }
+}
+
 /* ---- scores --------------------------------------------------------------------------------------------------------
  */
 
@@ -264,5 +273,5 @@ mlxr_status mlxr_rerank(mlxr_engine *engine, mlxr_model *model, const mlxr_embed
     mlxr_status status = check_possible(model, error);
     return status != MLXR_OK ? status
                              : pool_texts(engine, model, inputs, n_inputs, mlxr_rerank_info_get(model).pooling,
-                                          take_score, &r, error);
+                                          mlxr_rerank_mark, take_score, &r, error);
 }

@@ -208,6 +208,7 @@ mlxr_status mlxr_sequence_fork(mlxr_sequence **out, const mlxr_sequence *s, cons
     copy->n_tokens = s->n_tokens;
     copy->n_computed = s->n_computed;
     copy->n_cached = s->n_cached;
+    copy->second = s->second;
     copy->miss = s->miss;
     copy->node = s->node;
     if (copy->node) {
@@ -256,6 +257,7 @@ mlxr_status mlxr_sequence_truncate(mlxr_sequence *s, size_t length, mlxr_error *
         return error_set(error, MLXR_ARG, "cannot truncate %zu tokens to %zu", s->n_tokens, length);
     }
     s->n_tokens = length;
+    s->second = length > s->second ? s->second : 0;
     if (length < s->n_computed) {
         s->n_computed = pager_truncate(&s->pages, (uint32_t)length);
         kv_cache_release(&s->model->cache, &s->node, s->n_computed);

@@ -175,19 +175,6 @@ static mlxr_status reserve_pages(const mlxr_slice *slices, size_t n_slices, mlxr
     return status;
 }
 
-/* Where the document begins that a query stands before: behind the first token that ends a text, which nothing in a
- * text can become; 0: there is one text. The sequence is whole. */
-static uint32_t second_text(const mlxr_sequence *s)
-{
-    int32_t end = tokenizer_eos(s->model->tokenizer);
-    for (uint32_t i = 0; i + 1 < s->n_tokens; i++) {
-        if (s->tokens[i] == end) {
-            return i + 1;
-        }
-    }
-    return 0;
-}
-
 /* Fills tokens, positions, slices and the wanted rows; returns how many rows of logits are wanted. */
 static uint32_t lay_out(step_scratch *scratch, const mlxr_slice *slices, size_t n_slices, step *out)
 {
@@ -197,7 +184,7 @@ static uint32_t lay_out(step_scratch *scratch, const mlxr_slice *slices, size_t 
         uint32_t n = rows_of(&slices[i]), n_unwanted = n - wanted_of(&slices[i]);
         step_slice *laid = &scratch->slices[i];
         *laid = (step_slice){.first_row = row, .n_rows = n, .start = (uint32_t)s->n_computed};
-        laid->second = model_base(s->model)->graph->plan.two_texts ? second_text(s) : 0;
+        laid->second = model_base(s->model)->graph->plan.two_texts ? s->second : 0;
         laid->adapters = model_adapters_of(s->model, &laid->n_adapters);
         for (uint32_t g = 0; g < s->pages.n_tables; g++) {
             laid->pages[g] = pager_step_pages(&s->pages, g);

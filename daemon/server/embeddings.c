@@ -291,6 +291,9 @@ static bool begin_input(embedding_job *j, embedding_input *in)
         mlxr_sequence_append(in->sequence, in->ids, in->n, &j->error) != MLXR_OK) {
         return false;
     }
+    if (j->dialect->ranks) {
+        mlxr_rerank_mark(in->sequence);
+    }
     if (j->pooling != MLXR_POOLING_LAST) {
         mlxr_sequence_release(in->sequence); /* what the cache has of it has no hidden states */
     }

@@ -37,7 +37,7 @@ static void close_world(world *w)
     mlxr_engine_close(&w->engine);
 }
 
-enum { PAIR = 24, QUERY = 9 };
+enum { PAIR = 24, QUERY = 9, VECTOR_MAX = 256 };
 
 /* Scores of QUERY tokens and an end, alone and with a document behind them. */
 static void scores_of(const world *w, float *alone, float *paired)
@@ -61,6 +61,39 @@ static void change_second_kind(const char *name, float *values, size_t n)
     for (size_t i = n / 2; strstr(name, "token_type_embeddings") && i < n; i++) {
         values[i] += 0.5f;
     }
+}
+
+/* The vector of the same tokens as one text. */
+static void vector_of(const world *w, float *vector)
+{
+    mlxr_error error;
+    int32_t ids[PAIR];
+    for (int32_t i = 0; i < PAIR; i++) {
+        ids[i] = 3 + 7 * i;
+    }
+    ids[QUERY] = ids[PAIR - 1] = TINY_N_VOCAB - 5;
+    const mlxr_embed_input input = {.ids = ids, .n_ids = PAIR};
+    assert_ok(mlxr_embed(w->engine, w->model, &input, 1, 0, vector, &error), &error);
+}
+
+/* What ranks can embed, too. Ids from outside may hold the end of a text; they are one text all the same. */
+static void a_text_that_a_ranker_embeds_is_of_the_first_kind(void **state)
+{
+    (void)state;
+    static float plain_vector[VECTOR_MAX], changed_vector[VECTOR_MAX];
+    world plain, changed;
+    char path[512];
+    open_world(&plain, "bert-reranker");
+    snprintf(path, sizeof path, "%s/second-kind-embedded", test_temp_dir());
+    family_model_write_changed("bert-reranker", path, change_second_kind);
+    open_path(&changed, path);
+    uint32_t n = mlxr_embed_info_get(plain.model).n_dims;
+    assert_in_range(n, 2, VECTOR_MAX);
+    vector_of(&plain, plain_vector);
+    vector_of(&changed, changed_vector);
+    assert_memory_equal(plain_vector, changed_vector, n * sizeof *plain_vector);
+    close_world(&plain);
+    close_world(&changed);
 }
 
 static void a_document_behind_its_query_is_of_the_second_kind(void **state)
@@ -170,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_document_behind_its_query_is_of_the_second_kind),
+        cmocka_unit_test(a_text_that_a_ranker_embeds_is_of_the_first_kind),
         cmocka_unit_test(a_converted_ranker_gives_the_same_scores),
         cmocka_unit_test(a_file_that_lost_its_poolers_layer_ranks_and_says_so),
     };
