@@ -291,8 +291,11 @@ class Generations(ui_support.UiTest):
                 self.finish(self.daemon, error)
         self.assertEqual(self.call(self.daemon, "GET", f"/ui-api/chats/{chat}")["n_messages"], 2)
         long = self.begin("word " * 20000, chat=chat)
+        stream = self.attach(long)
         message = self.finish(self.daemon, long)
         self.assertEqual((message["state"], message["stats"]["error"]["code"]), ("failed", "context_length_exceeded"))
+        stream.wait_end()
+        self.assertEqual((stream.numbered()[-1]["type"], stream.numbered()[-1]["stats"]), ("end", message["stats"]))
         self.assertIn("tokens", message["stats"]["error"]["message"])
 
     SCHEMA = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}, "minItems": 1500}},
