@@ -8,8 +8,7 @@
 #include <string.h>
 
 #include "checkkernels.h"
-#include "kernels/cpu/linear.h"
-#include "kernels/cpu/quantize_act.h"
+#include "kernels/cpu/linear_panels.h"
 #include "quant/codec.h"
 #include "quant/codec_table.h"
 #include "quant/half.h"
@@ -351,13 +350,77 @@ static void run_words(check *c)
     }
 }
 
+static const panel_kernel *panels_of(const char *set)
+{
+    static const struct {
+        const char *set;
+        const panel_kernel *panels;
+    } all[] = {
+#if defined(__x86_64__)
+        {"avx2", linear_panels_avx2},
+        {"avx-vnni", linear_panels_avxvnni},
+        {"avx512-vnni", linear_panels_avx512vnni},
+        {"amx", linear_panels_amx},
+#elif defined(__aarch64__)
+        {"neon", linear_panels_neon},
+        {"dotprod", linear_panels_dotprod},
+        {"i8mm", linear_panels_i8mm},
+#endif
+        {NULL, NULL}};
+    size_t i = 0;
+    while (all[i].set && strcmp(all[i].set, set) != 0) {
+        i++;
+    }
+    return all[i].panels;
+}
+
+/* By which of its ways, a bit each, a kernel multiplies n tokens of this format. */
+static uint32_t way_of(const panel_kernel *k, linear_format format, uint32_t n)
+{
+    if (n <= PANEL_DIRECT && format == LINEAR_Q16 && k->direct[n]) {
+        return 1u << n;
+    }
+    if (n <= PANEL_DIRECT && format == LINEAR_Q8 && k->direct_rounded[n]) {
+        return 1u << (8 + n);
+    }
+    return format == LINEAR_Q16 ? 1u << 16 : format == LINEAR_W16 ? 1u << 17 : 1u << 18;
+}
+
+static uint32_t ways_there(const panel_kernel *k)
+{
+    uint32_t ways = (k->digits.tile ? 1u << 16 : 0) | (k->words.tile ? 1u << 17 : 0) | (k->digit.tile ? 1u << 18 : 0);
+    for (uint32_t n = 1; n <= PANEL_DIRECT; n++) {
+        ways |= (k->direct[n] ? 1u << n : 0) | (k->direct_rounded[n] ? 1u << (8 + n) : 0);
+    }
+    return ways;
+}
+
+/* Some number of tokens takes each function that a set has, in 16 bits or in 8, and none takes one that it has not. */
+static void every_function_is_reached(check *c, const linear_kernels *exact, const linear_kernels *rounded)
+{
+    const panel_kernel *panels = panels_of(c->set);
+    for (uint32_t type = 0; panels && type < LINEAR_TYPES; type++) {
+        if (panels[type].rows && strcmp(exact->isa[type], c->set) == 0) {
+            uint32_t there = ways_there(&panels[type]), taken = 0, few = panels[type].direct[1] ? 0 : LINEAR_FEW;
+            for (uint32_t n = few + 1; n <= 2 * LINEAR_FEW; n++) { /* another set's array serves few */
+                taken |= way_of(&panels[type], linear_format_for(exact, (dtype)type, n), n);
+                taken |= way_of(&panels[type], linear_format_for(rounded, (dtype)type, n), n);
+            }
+            check_result(c, taken == there, "%s: has the functions %x, of which %x are reached, and takes %x it has not",
+                         dtype_name((dtype)type), there, there & taken, taken & ~there);
+        }
+    }
+}
+
 static void run(check *c)
 {
-    linear_kernels kernels;
+    linear_kernels kernels, rounded;
     linear_init(&kernels, c->features);
     run_table(c, &kernels, false);
-    linear_round(&kernels);
-    run_table(c, &kernels, true);
+    rounded = kernels;
+    linear_round(&rounded);
+    run_table(c, &rounded, true);
+    every_function_is_reached(c, &kernels, &rounded);
     run_words(c);
 }
 

@@ -574,6 +574,8 @@ void LINEAR_SUFFIX(linear_kernels *kernels)
             kernels->few[type] = LINEAR_Q16;
             kernels->n_few[type] = k->words.tile && !k->digits.tile ? PANEL_DIRECT : LINEAR_FEW;
             kernels->many[type] = k->words.tile ? LINEAR_W16 : LINEAR_Q16;
+            /* Without functions for one digit two are taken, the higher of which is zero. */
+            kernels->rounded_few[type] = k->direct_rounded[PANEL_DIRECT] ? LINEAR_Q8 : LINEAR_Q16;
             kernels->rounded[type] = k->digit.tile ? LINEAR_Q8 : kernels->many[type];
             kernels->rows[type] = rows_of_panels;
             kernels->isa[type] = LINEAR_ISA;

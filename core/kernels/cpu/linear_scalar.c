@@ -64,7 +64,7 @@ void linear_table_scalar(linear_kernels *kernels)
         }
     }
     for (uint32_t i = 0; i < sizeof integer_types / sizeof *integer_types; i++) {
-        kernels->rounded[integer_types[i]] = LINEAR_Q8;
+        kernels->rounded_few[integer_types[i]] = kernels->rounded[integer_types[i]] = LINEAR_Q8;
     }
     kernels->pack[LINEAR_F32] = quantize_act_f32;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_scalar;

@@ -20,9 +20,7 @@ void linear_round(linear_kernels *kernels)
         if (kernels->rounded[type] == LINEAR_F32) {
             continue;
         }
-        if (kernels->rounded[type] == LINEAR_Q8) {
-            kernels->few[type] = LINEAR_Q8; /* else few stay digits, the higher of which are zero */
-        }
+        kernels->few[type] = kernels->rounded_few[type];
         kernels->many[type] = kernels->rounded[type];
     }
     for (uint32_t format = 0; format < LINEAR_FORMAT_COUNT; format++) {
