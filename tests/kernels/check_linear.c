@@ -207,6 +207,47 @@ static void matches_plain_loops(check *c, const linear_kernels *kernels, problem
     compare(c, p, add, begin, end);
 }
 
+/* What is fetched meanwhile changes no bit, wherever it lies: rows of another length, none, the last before a page that
+ * nobody may read, bytes that do not exist. */
+static void same_bits_whatever_comes_soon(check *c, const linear_kernels *kernels, problem *p)
+{
+    const size_t row_bytes = 1 + check_below(c, 3000);
+    const uint32_t n_rows = check_below(c, 70), least = n_rows ? n_rows : 1;
+    check_memory rows = check_alloc(row_bytes * least, true);
+    const linear_soon soons[] = {
+        {.rows = rows.bytes, .row_bytes = row_bytes, .n_rows = n_rows},
+        {.rows = NULL, .row_bytes = row_bytes, .n_rows = n_rows},
+        {.rows = rows.bytes + rows.n_bytes - 1, .row_bytes = row_bytes, .n_rows = n_rows},
+        {.rows = rows.bytes, .row_bytes = p->row_bytes, .n_rows = UINT32_MAX},
+    };
+    fill_output(c, p, false, 0, p->n_out);
+    linear_output out = output_of(p, false);
+    linear_rows(kernels, &p->weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
+    float *first = get(p->output.n_bytes);
+    memcpy(first, p->output.bytes, p->output.n_bytes);
+    linear_weight weight = p->weight;
+    weight.soon = soons[check_below(c, sizeof soons / sizeof *soons)];
+    memcpy(p->output.bytes, p->before, p->output.n_bytes);
+    linear_rows(kernels, &weight, &p->packed, &out, 0, p->n_out, p->scratch.bytes);
+    check_result(c, memcmp(first, p->output.bytes, p->output.n_bytes) == 0,
+                 "%s %u → %u, %u tokens: differs with %u rows of %zu bytes to come", dtype_name(p->type), p->n_in,
+                 p->n_out, p->n_tokens, weight.soon.n_rows, weight.soon.row_bytes);
+    check_free(&rows);
+    free(first);
+}
+
+/* No token: nothing is written. */
+static void none_gives_nothing(check *c, const linear_kernels *kernels, problem *p)
+{
+    linear_format format = linear_format_for(kernels, p->type, 0);
+    linear_input none = linear_input_make(format, 0, p->n_in, p->input.bytes);
+    fill_output(c, p, false, 0, p->n_out);
+    linear_output out = output_of(p, false);
+    linear_rows(kernels, &p->weight, &none, &out, 0, p->n_out, p->scratch.bytes);
+    check_result(c, memcmp(p->before, p->output.bytes, p->output.n_bytes) == 0, "%s %u → %u: no token, but results",
+                 dtype_name(p->type), p->n_in, p->n_out);
+}
+
 /* Every token alone, and the rows in two parts, give the same bits as all at once. */
 static void same_bits_alone(check *c, const linear_kernels *kernels, problem *p)
 {
@@ -302,6 +343,8 @@ static void run_type(check *c, const linear_kernels *kernels, dtype id, uint32_t
                                  tokens[check_below(c, sizeof tokens / sizeof *tokens)], kind);
         matches_plain_loops(c, kernels, &p);
         same_bits_alone(c, kernels, &p);
+        same_bits_whatever_comes_soon(c, kernels, &p);
+        none_gives_nothing(c, kernels, &p);
         same_bits_as_least_set(c, kernels, &p, rounded);
         keeps_nan(c, kernels, &p);
         problem_close(&p);
@@ -406,7 +449,7 @@ static void every_function_is_reached(check *c, const linear_kernels *exact, con
                 taken |= way_of(&panels[type], linear_format_for(exact, (dtype)type, n), n);
                 taken |= way_of(&panels[type], linear_format_for(rounded, (dtype)type, n), n);
             }
-            check_result(c, taken == there, "%s: has the functions %x, of which %x are reached, and takes %x it has not",
+            check_result(c, taken == there, "%s: has functions %x, of which %x are reached, and takes %x it has not",
                          dtype_name((dtype)type), there, there & taken, taken & ~there);
         }
     }

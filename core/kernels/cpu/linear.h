@@ -82,8 +82,8 @@ typedef struct linear_kernels {
     linear_rows_fn *rows[LINEAR_TYPES]; /* NULL where there is no such dtype */
     const char *isa[LINEAR_TYPES];      /* "scalar", "avx2", …: for `doctor` and the tests */
     linear_pack_fn *pack[LINEAR_FORMAT_COUNT];
-    /* What linear_round makes of the table: `few` and `many` of inputs that are rounded to 8 bits, by dtype (LINEAR_F32:
-     * none are), and their packers. */
+    /* What linear_round makes of the table: `few` and `many` of inputs that are rounded to 8 bits, by dtype, and their
+     * packers; `rounded` is LINEAR_F32 of types whose inputs are not. */
     linear_format rounded_few[LINEAR_TYPES], rounded[LINEAR_TYPES];
     linear_pack_fn *pack_rounded[LINEAR_FORMAT_COUNT];
     linear_rows_fn *word_rows; /* float weights as words, see linear_use_words; NULL: no set has it */

@@ -111,6 +111,9 @@ void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, 
                                                        : &kernel->words;
     size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes, tile_bytes = k->n_panels * panel_bytes;
     uint8_t *panels = scratch, *copy = panels + (tile_bytes > PANELS_BYTES ? tile_bytes : PANELS_BYTES);
+    if (input->n_tokens == 0) {
+        return;
+    }
     panel_direct_fn *direct = direct_of(kernel, input);
     if (direct) {
         run_direct(direct, kernel, weight, input, output, begin, end, copy);
