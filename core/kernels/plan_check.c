@@ -397,8 +397,11 @@ static mlxr_status check_op(check *c)
         return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
     case OP_KIND:
         status = c->taken || !o->weight || o->weight->shape[1] < 2
-                     ? bad(c, "comes after the wanted rows were taken, or has not two rows")
+                     ? bad(c, "comes after the wanted rows were taken, or has fewer than two rows")
                      : shaped(c, o->weight, o->width, o->weight->shape[1]);
+        if (status == MLXR_OK && o->bias) {
+            status = bad(c, "has a bias, which nobody would add");
+        }
         return status != MLXR_OK ? status : write_slot(c, o->dst, o->width);
     case OP_NORM:
         return check_norm(c);

@@ -470,6 +470,8 @@ MUTATION(carried_narrow, t->p.carried = 63; t->ops[1] = (op){.kind = OP_LOAD, .d
 MUTATION(late_window, find_op(t, OP_ATTEND)->attend.first = 1; find_op(t, OP_ATTEND)->attend.window = 3)
 MUTATION(kinds_of_one_row, own_weight(t, OP_EMBED)->shape[1] = 1; find_op(t, OP_EMBED)->kind = OP_KIND)
 MUTATION(kinds_of_nothing, find_op(t, OP_EMBED)->weight = NULL; find_op(t, OP_EMBED)->kind = OP_KIND)
+MUTATION(kinds_with_a_bias, find_op(t, OP_EMBED)->bias = tiny_tensor(t, DTYPE_F32, 64, 1, 0, 1);
+         find_op(t, OP_EMBED)->kind = OP_KIND)
 #define ROW(label) {#label, mutate_##label}
 
 static void malformed_plans_are_refused_in_words(void **state)
@@ -481,6 +483,7 @@ static void malformed_plans_are_refused_in_words(void **state)
                                          ROW(late_window),
                                          ROW(kinds_of_one_row),
                                          ROW(kinds_of_nothing),
+                                         ROW(kinds_with_a_bias),
                                          ROW(no_table),
                                          ROW(weight_too_narrow),
                                          ROW(weight_too_short),
