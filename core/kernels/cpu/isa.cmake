@@ -47,9 +47,11 @@ foreach(arch x86 arm generic)
 endforeach()
 set_target_properties(mlxr_kernels PROPERTIES SOURCES "${kernel_sources}")
 
-# GCC orders additions anew and moves a block's loads before the products of the block before it, and so much of what
-# should stay in registers goes through memory: without these two passes AVX2 multiplies a token with Q4_K at 19.5 GB/s
-# a core instead of 17.5, and many with Q8_0 1.4 times as fast. They change no result: the additions are of integers.
+# Two passes of GCC are off for AVX2, each of which sends vectors through memory that should stay in registers: one adds
+# up in another order (tree-reassoc), one moves a block's loads before the products of the block before it (tree-ter).
+# A token meets Q4_K at 19.5 GB/s a core instead of 17.5, and many Q8_0 1.4 times as fast
+# (bench/history/2026-11-29-few-rows.json). No result changes: the additions are of integers. The empty asm statement of
+# linear_avx2.c keeps the order of its sums with other compilers and in passes that stay on.
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND this_arch STREQUAL "x86")
   set_property(SOURCE ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cpu/linear_avx2.c
                APPEND PROPERTY COMPILE_OPTIONS "-fno-tree-ter;-fno-tree-reassoc")

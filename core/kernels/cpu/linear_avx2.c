@@ -65,8 +65,9 @@ INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
     return start;
 }
 
-/* The compiler would add the products of a block up in a tree, which takes all of them at once, and so memory for those
- * that registers have no room for: half of the speed. An empty instruction keeps sums as they are written. */
+/* An empty asm statement, through which a sum has to go: compilers cannot add a block's products up in a tree, which
+ * takes all of them at once, and so memory for those that registers have no room for (half of the speed, see
+ * bench/history/2026-11-29-avx2-words.json). What isa.cmake switches off besides is of GCC, for whole loops. */
 INLINE vint in_order(vint sum)
 {
     __asm__("" : "+x"(sum));

@@ -1,7 +1,7 @@
 /*
  * Unpacked panels × tiles of tokens whose inputs are rounded to 8 bits (LINEAR_Q8): products of bytes with the lower
- * digit alone. Included by linear_blocks.h after linear_words.h, whose tokens a pass it shares, as it does
- * what follows a block's sums; uses its definitions and
+ * digit alone. Included by linear_blocks.h after linear_words.h, with which it shares the number of tokens a pass has
+ * and what follows a block's sums; uses its definitions and
  *     LOWER_TURN(bits)            words of weights a turn: 1 or 2
  *     LOWER_NARROW(bits)          sums of a block stay in 16 bits until lower_widen(start, sum)
  *     vint lower_turn(bits, vint sum, const vint *w, const uint8_t *q)

@@ -10,8 +10,8 @@
  *
  * or has words of 16 bits instead of bytes (linear_words.h): twice as much to unpack, less to do for each token. For
  * the usual small batches, blocks are unpacked in registers and used at once. More tokens share panels unpacked into
- * the scratch: of bytes up to linear_kernels.n_few tokens, of words beyond. Every path computes, for a row and a token,
- * block after block,
+ * the scratch: of bytes or of words, as the input's format says (linear_kernels.few, .many). Every path computes, for a
+ * row and a token, block after block,
  *
  *     acc = fma(scale × activation_scale, Σ w q, acc);  acc = fma(minimum, activation_scaled_sum, acc)
  *

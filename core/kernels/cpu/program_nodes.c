@@ -11,7 +11,7 @@
 
 #define STRIP_FLOATS 32768u /* outputs of gate and up computed before they are joined: what stays in L2 */
 #define STRIPS_A_THREAD 6u  /* pieces of a product's rows a thread takes, in prompts */
-#define KERNEL_ROWS (2 * LINEAR_ROW_GRAIN) /* weight rows that kernels take at a time */
+#define KERNEL_ROWS (2 * LINEAR_ROW_GRAIN) /* weight rows: the grain of a piece */
 
 void program_rope_angles(const exec *e, const team_member *member)
 {
@@ -349,8 +349,7 @@ static uint32_t piece_of(const node *n, uint32_t n_threads)
     return (piece ? piece : 1) * KERNEL_ROWS;
 }
 
-/* What the member will multiply behind a piece: members take turns where none loses its core, from node to node, too.
- */
+/* What the member will multiply behind a piece: members take turns where none loses its core, across nodes too. */
 static linear_soon soon_after(const exec *e, uint32_t index, uint32_t begin, const team_member *member)
 {
     const program *prog = e->prog;
@@ -361,7 +360,7 @@ static linear_soon soon_after(const exec *e, uint32_t index, uint32_t begin, con
     }
     while (++index < prog->n_nodes) {
         n = &prog->nodes[index];
-        if (n->kind == NODE_LINEAR) {
+        if (n->kind == NODE_LINEAR && exec_rows(e, n) > 0) { /* else nobody asks for the rows it would give */
             piece = piece_of(n, member->n_threads);
             return rows_at(n, member->index * piece, piece);
         }
@@ -386,8 +385,7 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
         products_range(e, n, &in, begin, end, (linear_soon){0}, scratch);
         return;
     }
-    /* Pieces taken in turn: a member that lost its core for a while takes fewer. Each one's first is known beforehand.
-     */
+    /* Pieces taken in turn: who lost its core for a while takes fewer. Each one's first is known beforehand. */
     uint32_t piece = piece_of(n, member->n_threads), taken = member->index;
     for (; taken * piece < total; taken = member->n_threads + exec_next(e, index, 0)) {
         begin = taken * piece;

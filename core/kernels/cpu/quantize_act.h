@@ -12,8 +12,8 @@
  * a list of n_in / 32 records, each of T × Q16_RECORD_BYTES, so that a kernel for T tokens reaches everything from one
  * pointer with constant offsets:
  *
- *     {int8 q[32], r[32]}[T], or as words {int16[32]}[T] | f32 unit[T] | f32 scaled_sum[T] | i32 minus_sum[T] | i32
- * minus_low[T] | i32 minus_high[T]
+ *     {int8 q[32], r[32]}[T], or as words {int16[32]}[T] | f32 unit[T] | f32 scaled_sum[T] | i32 minus_sum[T] |
+ *     i32 minus_low[T] | i32 minus_high[T]
  *
  * Inputs that are rounded to 8 bits are integers q with |q| ≤ 127: all of them lower digits r, with higher ones of
  * zero, or words, or (LINEAR_Q8) the lower digits alone, {int8 r[32]}[T]. So every way to multiply them gives the same

@@ -13,8 +13,7 @@
 #define WALK_MASKS_MAX 32u /* likewise of what linear attention multiplies by */
 #define WALK_TURNS 9u      /* 1 + log2(KV_TURN_MAX) */
 
-/* What the slices of a batch see of their earlier pages in a layer group, with a window and from position `first` on.
- */
+/* What a batch's slices see of their earlier pages in a layer group, with a window and from position `first` on. */
 typedef struct batch_view {
     uint16_t kv_group;
     uint32_t window, first;
@@ -90,8 +89,7 @@ void batches_make(walk *w);
 /* What a batch sees; made once a step. NULL: no memory, and the arena has failed. */
 const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend);
 
-/* The rows [n_rows][width] that OP_EMBED or OP_LOAD gives: of the embedding by the step's tokens, or what it carries.
- */
+/* Rows [n_rows][width] that OP_EMBED or OP_LOAD gives: of the embedding by the step's tokens, or what it carries. */
 void walk_host_rows(const op *o, const step *s, float *rows);
 /* Notes that the array will hold what `from` does when the graph is submitted. */
 void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes);

@@ -1,5 +1,5 @@
 /*
- * Tests of core/base/memory_size, as far as any machine can show them.
+ * Tests of core/base/memory_size: what any machine can show, and control groups in folders made up for it.
  * Owner: the test program. Lifetime: the process.
  */
 #include "base/memory_size.h"
