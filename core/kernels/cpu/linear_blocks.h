@@ -298,9 +298,27 @@ INLINE void fetch_rows(const uint8_t *rows, size_t row_bytes, int i, int n, size
     }
 }
 
-/* The rows' blocks in order. While multiplying, what comes next is fetched: sixteen rows are too many streams for a
- * prefetcher to see. Short rows' panels come and go
- * too quickly for one to be far enough ahead: of them the next one goes into L1, what lies further into L2. */
+/* Block b, where `rows` are, was multiplied: what comes next is fetched, for sixteen rows are too many streams for a
+ * prefetcher to see. Short rows' panels come and go too quickly for one to be far enough ahead: of them the next one
+ * goes into L1, what lies further into L2. */
+INLINE void fetch_after(ahead *next, bool is_short, const uint8_t *rows, size_t row_bytes, int b, size_t bytes)
+{
+    if (is_short) {
+        fetch(next->next, ROWS * bytes, 1);
+        fetch(next->next + AHEAD_FAR, ROWS * bytes, 2);
+        next->next += ROWS * bytes;
+    } else {
+        fetch_next(next, b, bytes);
+        fetch_rows(rows + 4 * bytes, row_bytes, b % 4, 4, 4 * bytes);
+    }
+}
+
+INLINE bool is_short_panel(size_t row_bytes)
+{
+    return ROWS * row_bytes <= AHEAD_SHORT;
+}
+
+/* The rows' blocks in order. */
 INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shift, target where, bool is_short,
                           const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
 {
@@ -309,13 +327,8 @@ INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shif
         block v;
         unpack_legacy(type, wants_unsigned(where), rows, row_bytes, &v);
         put(kind, bits, shift, where, &v, &to);
-        if (!is_panel(where) && is_short) {
-            fetch(next.next, ROWS * bytes, 1);
-            fetch(next.next + AHEAD_FAR, ROWS * bytes, 2);
-            next.next += ROWS * bytes;
-        } else if (!is_panel(where)) {
-            fetch_next(&next, (int)b, bytes);
-            fetch_rows(rows + 4 * bytes, row_bytes, (int)b % 4, 4, 4 * bytes);
+        if (!is_panel(where)) {
+            fetch_after(&next, is_short, rows, row_bytes, (int)b, bytes);
         }
         rows += bytes;
     }
@@ -324,7 +337,7 @@ INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shif
 INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                         size_t row_bytes, uint32_t n_in, sink to)
 {
-    if (!is_panel(where) && ROWS * row_bytes <= AHEAD_SHORT) {
+    if (!is_panel(where) && is_short_panel(row_bytes)) {
         blocks_legacy(type, bytes, kind, bits, shift, where, true, rows, row_bytes, n_in, to);
     } else {
         blocks_legacy(type, bytes, kind, bits, shift, where, false, rows, row_bytes, n_in, to);
@@ -332,14 +345,9 @@ INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift,
 }
 
 #ifdef ROWS_8BIT
-/* Q8_0, whose panels are as other formats have them. */
-INLINE void walk_rows(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
-                      size_t row_bytes, uint32_t n_in, sink to)
+INLINE void blocks_rows(size_t bytes, target where, bool is_short, const uint8_t *rows, size_t row_bytes, uint32_t n_in,
+                        sink to)
 {
-    if (is_panel(where)) {
-        walk_legacy(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
-        return;
-    }
     const int digits = where == TO_ROUNDED ? 1 : 2;
     ahead next = ahead_of(rows, row_bytes);
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
@@ -352,10 +360,22 @@ INLINE void walk_rows(dtype type, size_t bytes, int kind, int bits, int shift, t
             vflt of_token = v_mul(scale, v_floats(float_at(units + 4 * t)));
             to.acc[t] = v_fma(v_from_int(sum[t]), of_token, to.acc[t]);
         }
-        fetch_next(&next, (int)b, bytes);
-        fetch_rows(rows + 4 * bytes, row_bytes, (int)b % 4, 4, 4 * bytes);
+        fetch_after(&next, is_short, rows, row_bytes, (int)b, bytes);
         to.record += to.T * TOKEN_BYTES(digits);
         rows += bytes;
+    }
+}
+
+/* Q8_0, whose panels are as other formats have them. */
+INLINE void walk_rows(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
+                      size_t row_bytes, uint32_t n_in, sink to)
+{
+    if (is_panel(where)) {
+        walk_legacy(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
+    } else if (is_short_panel(row_bytes)) {
+        blocks_rows(bytes, where, true, rows, row_bytes, n_in, to);
+    } else {
+        blocks_rows(bytes, where, false, rows, row_bytes, n_in, to);
     }
 }
 #else
@@ -464,24 +484,13 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 /* A format has functions of its own for 1 … PANEL_DIRECT tokens. More would take minutes to compile. */
 #define FOUR(prefix, name) {NULL, prefix##name##_1, prefix##name##_2, prefix##name##_3, prefix##name##_4}
 #ifdef ONE_DIGIT
-#define FORMAT_OF(unpack, ...)                                                                                         \
-    DIRECTS_TO(direct_, TO_TOKENS, __VA_ARGS__)                                                                        \
-    DIRECTS_TO(rounded_, TO_ROUNDED, __VA_ARGS__)                                                                      \
-    unpack(__VA_ARGS__)
-#define FORMAT_RARE_OF(unpack, ...)                                                                                    \
-    EACH_TO(direct_, TO_TOKENS, __VA_ARGS__)                                                                           \
-    EACH_TO(rounded_, TO_ROUNDED, __VA_ARGS__)                                                                         \
-    unpack(__VA_ARGS__)
+#define ROUNDED_TO(to, ...) to(rounded_, TO_ROUNDED, __VA_ARGS__)
 #define DIRECTS(name) .direct = FOUR(direct_, name), .direct_rounded = FOUR(rounded_, name),
 #else
-#define FORMAT_OF(unpack, ...)                                                                                         \
-    DIRECTS_TO(direct_, TO_TOKENS, __VA_ARGS__)                                                                        \
-    unpack(__VA_ARGS__)
-#define FORMAT_RARE_OF(unpack, ...)                                                                                    \
-    EACH_TO(direct_, TO_TOKENS, __VA_ARGS__)                                                                           \
-    unpack(__VA_ARGS__)
+#define ROUNDED_TO(to, ...)
 #define DIRECTS(name) .direct = FOUR(direct_, name),
 #endif
+#define FORMAT_OF(unpack, to, ...) to(direct_, TO_TOKENS, __VA_ARGS__) ROUNDED_TO(to, __VA_ARGS__) unpack(__VA_ARGS__)
 
 #ifdef LINEAR_MANY_ONLY
 #define FORMAT UNPACK
@@ -491,10 +500,10 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #undef DIRECTS
 #define DIRECTS(name)
 #else
-#define FORMAT(...) FORMAT_OF(UNPACK, __VA_ARGS__)
-#define FORMAT_RARE(...) FORMAT_RARE_OF(UNPACK, __VA_ARGS__)
-#define FORMAT_8BIT(...) FORMAT_OF(UNPACK_8BIT, __VA_ARGS__)
-#define FORMAT_8BIT_RARE(...) FORMAT_RARE_OF(UNPACK_8BIT, __VA_ARGS__)
+#define FORMAT(...) FORMAT_OF(UNPACK, DIRECTS_TO, __VA_ARGS__)
+#define FORMAT_RARE(...) FORMAT_OF(UNPACK, EACH_TO, __VA_ARGS__)
+#define FORMAT_8BIT(...) FORMAT_OF(UNPACK_8BIT, DIRECTS_TO, __VA_ARGS__)
+#define FORMAT_8BIT_RARE(...) FORMAT_OF(UNPACK_8BIT, EACH_TO, __VA_ARGS__)
 #endif
 
 FORMAT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3)
