@@ -46,6 +46,8 @@ typedef enum hf_windows {
     HF_WINDOWS_ALL,      /* every layer, where sliding_window is a number */
     HF_WINDOWS_SOME,     /* layer_types, or the family's pattern */
     HF_WINDOWS_OPTIONAL, /* as use_sliding_window and max_window_layers decide */
+    HF_WINDOWS_LATE,     /* layer_types, or from layer max_window_layers on, wherever sliding_window is a number */
+    HF_WINDOWS_LISTED,   /* layer_types, or none */
 } hf_windows;
 
 /* Which words a class has for its tensors. */
@@ -125,6 +127,11 @@ typedef struct hf_class {
     bool yarn_by_log;          /* GGUF has YaRN's mscale_all_dim instead of what cos and sin are multiplied with */
     bool latent;               /* keys and values are made of kv_lora_rank numbers */
     bool mtp;                  /* a head that predicts further tokens stands apart from the layers */
+    bool mtp_left_out;         /* it has one ("mtp."), which its class does not look at */
+    bool multi_query;          /* one KV head; config.json may say otherwise, which is another order of Q, K and V */
+    bool rotary_dim;           /* config.json may say how many of a head turn */
+    bool alpha;                /* RoPE's scaling "dynamic" may have an alpha, which makes another base */
+    bool gelu_by_word;         /* config.json's word tells whether GELU is exact or by tanh */
     uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
     uint8_t rope_sections[4];  /* of m-RoPE, pairs; 0s: it has none */
     double rope_theta, rope_theta_local; /* local 0: the same everywhere */
@@ -157,6 +164,7 @@ enum {
 typedef struct hf_config {
     const hf_class *class; /* NULL: unknown, only general.architecture is filled */
     bool tied;
+    bool masked;    /* it has a head that tells masked tokens (…ForMaskedLM), which is left out */
     bool ranks;     /* it has a head that makes one number of a text */
     bool headless;  /* no output matrix, where others of the class have one */
     uint32_t dense; /* the file is sentence-transformers' module of this number: layers behind pooling; 0: it is none */

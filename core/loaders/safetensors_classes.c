@@ -487,6 +487,7 @@ static const hf_class classes[] = {
     {.class_name = "NemotronHForCausalLM",
      .model_type = "nemotron_h",
      .arch = "nemotron_h",
+     .mtp_left_out = true,
      .words = HF_WORDS_NEMOTRON,
      .n_head_kv = 8,
      .head_dim = 128,
@@ -500,6 +501,7 @@ static const hf_class classes[] = {
     {.class_name = "NemotronHForCausalLM", /* with experts */
      .model_type = "nemotron_h",
      .arch = "nemotron_h_moe",
+     .mtp_left_out = true,
      .words = HF_WORDS_NEMOTRON,
      .n_head_kv = 8,
      .head_dim = 128,
@@ -586,7 +588,7 @@ static const hf_class classes[] = {
      .n_head_kv = 32,
      .n_ctx = 2048,
      .window = 4096,
-     .windows = HF_WINDOWS_OPTIONAL,
+     .windows = HF_WINDOWS_LATE,
      .rope_theta = 1e4,
      .experts = true,
      .sigmoid_experts = true,
@@ -596,6 +598,7 @@ static const hf_class classes[] = {
     {.class_name = "MiniMaxM2ForCausalLM",
      .model_type = "minimax_m2",
      .arch = "minimax-m2",
+     .rotary_dim = true,
      .n_head_kv = 8,
      .head_dim = 128,
      .n_ctx = 196608,
@@ -717,6 +720,7 @@ static const hf_class classes[] = {
     {.class_name = "HunYuanDenseV1ForCausalLM",
      .model_type = "hunyuan_v1_dense",
      .arch = "hunyuan-dense",
+     .alpha = true,
      .n_ctx = 2048,
      .eps = 1e-5,
      .rope_theta = 1e4,
@@ -725,6 +729,7 @@ static const hf_class classes[] = {
     {.class_name = "HunYuanMoEV1ForCausalLM",
      .model_type = "hunyuan_v1_moe",
      .arch = "hunyuan-moe",
+     .alpha = true,
      .n_ctx = 2048,
      .eps = 1e-5,
      .rope_theta = 1e4,
@@ -746,11 +751,12 @@ static const hf_class classes[] = {
     {.class_name = "MellumForCausalLM",
      .model_type = "mellum",
      .arch = "mellum",
+     .mtp_left_out = true,
      .n_head_kv = 4,
      .head_dim = 128,
      .n_ctx = 131072,
      .window = 1024,
-     .windows = HF_WINDOWS_SOME,
+     .windows = HF_WINDOWS_LISTED,
      .rope_theta = 5e5,
      .rope_theta_local = 1e4,
      .experts = true,
@@ -769,6 +775,7 @@ static const hf_class classes[] = {
     {.class_name = "GPT2LMHeadModel",
      .model_type = "gpt2",
      .arch = "gpt2",
+     .gelu_by_word = true,
      .words = HF_WORDS_GPT2,
      .folder = "transformer.",
      .columns = true,
@@ -782,6 +789,9 @@ static const hf_class classes[] = {
     {.class_name = "GPTBigCodeForCausalLM",
      .model_type = "gpt_bigcode",
      .arch = "starcoder",
+     .n_head_kv = 1,
+     .multi_query = true,
+     .gelu_by_word = true,
      .words = HF_WORDS_GPT2,
      .folder = "transformer.",
      .n_ctx = 1024,
@@ -808,11 +818,11 @@ static const hf_class classes[] = {
 #define N_CLASSES (sizeof classes / sizeof *classes)
 
 /* What a class's name begins with: "Qwen3" of "Qwen3ForCausalLM" and "Qwen3Model". *end: which of the endings. */
-typedef enum class_end { END_CAUSAL, END_MODEL, END_CLASSES, END_NONE } class_end;
+typedef enum class_end { END_CAUSAL, END_MODEL, END_CLASSES, END_MASKED, END_NONE } class_end;
 
 static size_t class_stem(const char *name, class_end *end)
 {
-    static const char *const ends[] = {"ForCausalLM", "Model", "ForSequenceClassification"};
+    static const char *const ends[] = {"ForCausalLM", "Model", "ForSequenceClassification", "ForMaskedLM"};
     for (*end = END_CAUSAL; *end < END_NONE; (*end)++) {
         if (text_ends_with(name, ends[*end])) {
             return strlen(name) - strlen(ends[*end]);
@@ -828,8 +838,10 @@ const hf_class *hf_class_find(const char *class_name, hf_config *config)
     for (size_t i = 0; i < N_CLASSES && end != END_NONE; i++) {
         const hf_class *class = &classes[i];
         if (class_stem(class->class_name, &own_end) == n && memcmp(class->class_name, class_name, n) == 0 &&
-            (own_end == end || (own_end == END_CAUSAL && end == END_MODEL) || (end == END_CLASSES && class->ranker))) {
+            (own_end == end || (own_end == END_CAUSAL && end == END_MODEL) || (end == END_CLASSES && class->ranker) ||
+             (end == END_MASKED && class->encoder && own_end == END_MODEL && !class->both_ways))) {
             config->ranks = end == END_CLASSES;
+            config->masked = end == END_MASKED;
             config->headless = own_end != end && !class->encoder;
             return class;
         }

@@ -325,21 +325,6 @@ static void write_two_kinds(hf_writer *w, hf_shape *s, uint32_t n_head_kv, uint3
     hf_add_u32(w, ".embedding_length_per_layer_input", n_embd_layer);
 }
 
-/* The words of GPT-2 and its kin for a number, where the usual one is not there. */
-static const char *shape_key(const hf_writer *w, const char *key)
-{
-    static const char *const others[][2] = {
-        {"hidden_size", "n_embd"},           {"intermediate_size", "n_inner"},
-        {"num_attention_heads", "n_head"},   {"num_hidden_layers", "n_layer"},
-        {"num_hidden_layers", "num_layers"}, {"max_position_embeddings", "n_positions"}};
-    for (size_t i = 0; !hf_member(w->root, key) && i < sizeof others / sizeof *others; i++) {
-        if (strcmp(others[i][0], key) == 0 && hf_member(w->root, others[i][1])) {
-            return others[i][1];
-        }
-    }
-    return key;
-}
-
 static void write_shape(hf_writer *w, hf_shape *s)
 {
     const hf_class *class = w->class;
@@ -351,16 +336,16 @@ static void write_shape(hf_writer *w, hf_shape *s)
     } else if (w->config->no_experts && class->mixer) {
         ff_key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
     }
-    uint32_t n_embd = hf_need_u32(w, shape_key(w, "hidden_size"), UINT32_MAX);
-    ff_key = shape_key(w, ff_key);
-    bool four_times = class->words == HF_WORDS_GPT2 && !hf_member(w->root, ff_key) && n_embd < UINT32_MAX / 4;
+    uint32_t n_embd = hf_need_u32(w, "hidden_size", UINT32_MAX);
+    bool four_times = class->words == HF_WORDS_GPT2 && !hf_member(w->root, hf_name_of(w->root, ff_key)) &&
+                      n_embd < UINT32_MAX / 4;
     uint32_t n_ff = four_times ? 4 * n_embd : hf_need_u32(w, ff_key, UINT32_MAX);
-    uint32_t n_head = hf_need_u32(w, shape_key(w, "num_attention_heads"), UINT32_MAX), n_vocab = 0, n_types = 0;
+    uint32_t n_head = hf_need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0, n_types = 0;
     const json_t *list = class->mixer ? layer_list(w) : NULL;
     if (class->mixer == HF_MIXER_NEMOTRON && layer_list_length(list) > 0 && layer_list_length(list) <= LAYERS_MAX) {
         s->n_layers = (uint32_t)layer_list_length(list); /* it may say nothing else of them */
     } else {
-        s->n_layers = hf_need_u32(w, shape_key(w, "num_hidden_layers"), LAYERS_MAX);
+        s->n_layers = hf_need_u32(w, "num_hidden_layers", LAYERS_MAX);
     }
     bool by_layers = class->mixer != HF_MIXER_NONE && class->mixer != HF_MIXER_DELTA;
     if (w->status == MLXR_OK && (list ? layer_list_length(list) != s->n_layers : by_layers)) {
@@ -369,19 +354,17 @@ static void write_shape(hf_writer *w, hf_shape *s)
     n_ff = class->mixer == HF_MIXER_CONV && !class->experts ? adjusted_width(w, n_ff) : n_ff;
     s->n_embd = n_embd;
     s->n_ctx = class->n_ctx;
-    hf_get_u32(w, w->root, shape_key(w, "max_position_embeddings"), &s->n_ctx);
+    hf_get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
     hf_get_u32(w, w->root, class->logit_scale > 0 ? "model_max_length" : "", &s->n_ctx); /* Command R */
-    hf_get_u32(w, w->root, "max_trained_positions", &s->n_ctx); /* NomicBERT; beyond it RoPE would have to change */
+    /* beyond it RoPE would have to change */
+    hf_get_u32(w, w->root, class->words == HF_WORDS_NOMIC ? "max_trained_positions" : "", &s->n_ctx);
     uint32_t n_head_kv = class->n_head_kv ? class->n_head_kv : n_head;
     if (json_is_null(
             json_object_get(w->root, "num_key_value_heads"))) { /* null is not absence: as many as query heads */
         n_head_kv = n_head;
     }
     hf_get_u32(w, w->root, "num_key_value_heads", &n_head_kv);
-    bool one = false; /* StarCoder's word for one KV head */
-    if (hf_get_bool(w, w->root, "multi_query", &one) && one) {
-        n_head_kv = 1;
-    }
+    n_head_kv = class->multi_query ? 1 : n_head_kv;
     s->head_dim = class->head_dim ? class->head_dim : n_head ? n_embd / n_head : 0;
     hf_get_u32(w, w->root, "head_dim", &s->head_dim);
     hf_add_u32(w, ".block_count", s->n_layers);
@@ -423,13 +406,46 @@ static void write_shape(hf_writer *w, hf_shape *s)
     }
 }
 
+/* Of classes that run what the word says: GELU by tanh has several names, the exact one has a row of metadata. */
+static bool takes_gelu(hf_writer *w, const char *activation)
+{
+    static const char *const by_tanh[] = {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"};
+    if (!w->class->gelu_by_word || !activation) {
+        return false;
+    }
+    if (strcmp(activation, "gelu") == 0) {
+        hf_add_text(w, ".hidden_activation", activation, strlen(activation));
+        return true;
+    }
+    for (size_t i = 0; i < sizeof by_tanh / sizeof *by_tanh; i++) {
+        if (strcmp(activation, by_tanh[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Things of GPT-2 and its kin that are true unless config.json says otherwise, which nothing below knows of. */
+static void refuse_unscaled(hf_writer *w)
+{
+    static const char *const with[] = {"scale_attn_weights", "multi_query"};
+    for (size_t i = 0; w->class->words == HF_WORDS_GPT2 && i < (w->class->multi_query ? 2 : 1); i++) {
+        bool has = true;
+        if (hf_get_bool(w, w->root, with[i], &has) && !has && w->status == MLXR_OK) {
+            w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: '%s' false is not supported in %s models",
+                                  with[i], w->class->arch);
+        }
+    }
+}
+
 /* Things that would change the mathematics and that nothing below knows of. */
 static void refuse_unknown(hf_writer *w)
 {
     const char *activation = hf_get_text(w, w->root, w->class->activation_key);
     const char *too = w->class->activation_too;
-    if (w->status == MLXR_OK && activation && strcmp(activation, w->class->activation) != 0 &&
-        !(too && strcmp(activation, too) == 0)) {
+    refuse_unscaled(w);
+    if (w->status == MLXR_OK && activation && !takes_gelu(w, activation) &&
+        strcmp(activation, w->class->activation) != 0 && !(too && strcmp(activation, too) == 0)) {
         w->status = error_set(
             w->error, MLXR_UNSUPPORTED, "config.json: activation '%.60s'; %s models are supported with '%s'%s%s%s",
             activation, w->class->arch, w->class->activation, too ? " and '" : "", too ? too : "", too ? "'" : "");
@@ -498,25 +514,27 @@ static void write_letters(hf_writer *w, const char *letters, uint32_t n_layers)
 
 static void write_windows(hf_writer *w, const hf_shape *s)
 {
-    bool optional = w->class->windows == HF_WINDOWS_OPTIONAL, used = !optional;
-    uint32_t window = w->class->window, first = 28, every = 0;
+    const hf_windows windows = w->class->windows;
+    bool late = windows == HF_WINDOWS_LATE, optional = windows == HF_WINDOWS_OPTIONAL, used = !optional;
+    uint32_t window = w->class->window, first = late ? 62 : 28, every = 0;
     if (json_is_null(json_object_get(w->root, "sliding_window"))) { /* null switches a default off */
         window = 0;
     }
     hf_get_u32(w, w->root, "sliding_window", &window);
     hf_get_u32(w, w->root, "local_attention", &window);
-    hf_get_bool(w, w->root, "use_sliding_window", &used);
-    if (!used || window == 0 || w->class->windows == HF_WINDOWS_NONE) {
+    hf_get_bool(w, w->root, optional ? "use_sliding_window" : "", &used);
+    hf_get_u32(w, w->root, optional || late ? "max_window_layers" : "", &first);
+    /* Mistral's class does not look at layer_types */
+    const json_t *types = windows == HF_WINDOWS_ALL ? NULL : hf_member(w->root, "layer_types");
+    bool none = !types && (windows == HF_WINDOWS_LISTED || (late && first >= s->n_layers));
+    if (!used || window == 0 || none || windows == HF_WINDOWS_NONE) {
         return;
     }
     hf_add_u32(w, ".attention.sliding_window", window);
-    /* Mistral's class does not look at layer_types */
-    const json_t *types = w->class->windows == HF_WINDOWS_ALL ? NULL : hf_member(w->root, "layer_types");
     const json_t *pattern_value = hf_member(w->root, "sliding_window_pattern");
     if (types) {
         write_layer_types(w, types, s->n_layers);
-    } else if (optional) {
-        hf_get_u32(w, w->root, "max_window_layers", &first);
+    } else if (optional || late) {
         uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
         for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
             pattern[i] = i >= first;
@@ -650,7 +668,9 @@ static void write_leading_dense(hf_writer *w)
     if (interval == 1 && hf_get_u32(w, w->root, "moe_layer_interval", &interval)) {
         hf_add_u32(w, ".interleave_moe_layer_step", interval); /* llama.cpp asks for it */
     }
-    bool ends = hf_get_u32(w, w->root, "moe_layer_end_index", &end) && end + 1 != w->n_layers;
+    const json_t *last = hf_member(w->root, "moe_layer_end_index"); /* -1: the last layer */
+    bool to_the_end = json_is_integer(last) && json_integer_value(last) == -1;
+    bool ends = !to_the_end && hf_get_u32(w, w->root, "moe_layer_end_index", &end) && end + 1 != w->n_layers;
     if ((interval != 1 || ends) && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED,
                               "config.json: dense layers among sparse ones are not supported in %s models",

@@ -426,6 +426,10 @@ static bool layer_name(const hf_config *config, const char *rest, char *out, siz
 static const char *in_folder(const hf_class *class, const char *name, char *whole, size_t cap)
 {
     if (class->words != HF_WORDS_LLAMA) {
+        static const char nomic[] = "nomic_bert."; /* transformers', around what may be in the older folder */
+        if (class->words == HF_WORDS_NOMIC && strncmp(name, nomic, sizeof nomic - 1) == 0) {
+            name += sizeof nomic - 1;
+        }
         size_t n = class->folder ? strlen(class->folder) : 0;
         return n && strncmp(name, class->folder, n) == 0 ? name + n : name;
     }
@@ -480,6 +484,53 @@ static void mtp_name(const hf_config *config, const char *part, char *out, size_
     }
 }
 
+/* Of a head that tells masked tokens: EuroBERT's, XLM-R's, BERT's and NomicBERT's, ModernBERT's. */
+static bool is_masked_head(const hf_class *class, const char *name)
+{
+    static const struct {
+        hf_words words;
+        const char *name;
+    } heads[] = {
+        {HF_WORDS_LLAMA, "lm_head.weight"},
+        {HF_WORDS_LLAMA, "lm_head.bias"},
+        {HF_WORDS_BERT, "lm_head.bias"},
+        {HF_WORDS_BERT, "lm_head.dense.weight"},
+        {HF_WORDS_BERT, "lm_head.dense.bias"},
+        {HF_WORDS_BERT, "lm_head.layer_norm.weight"},
+        {HF_WORDS_BERT, "lm_head.layer_norm.bias"},
+        {HF_WORDS_BERT, "lm_head.decoder.weight"},
+        {HF_WORDS_BERT, "lm_head.decoder.bias"},
+        {HF_WORDS_BERT, "cls.predictions.bias"},
+        {HF_WORDS_BERT, "cls.predictions.transform.dense.weight"},
+        {HF_WORDS_BERT, "cls.predictions.transform.dense.bias"},
+        {HF_WORDS_BERT, "cls.predictions.transform.LayerNorm.weight"},
+        {HF_WORDS_BERT, "cls.predictions.transform.LayerNorm.bias"},
+        {HF_WORDS_BERT, "cls.predictions.decoder.weight"},
+        {HF_WORDS_BERT, "cls.predictions.decoder.bias"},
+        {HF_WORDS_BERT, "cls.seq_relationship.weight"}, /* and whether one text follows another */
+        {HF_WORDS_BERT, "cls.seq_relationship.bias"},
+        {HF_WORDS_NOMIC, "cls.predictions.bias"},
+        {HF_WORDS_NOMIC, "cls.predictions.transform.dense.weight"},
+        {HF_WORDS_NOMIC, "cls.predictions.transform.dense.bias"},
+        {HF_WORDS_NOMIC, "cls.predictions.transform.layer_norm.weight"},
+        {HF_WORDS_NOMIC, "cls.predictions.transform.layer_norm.bias"},
+        {HF_WORDS_NOMIC, "cls.predictions.decoder.weight"},
+        {HF_WORDS_NOMIC, "cls.predictions.decoder.bias"},
+        {HF_WORDS_MODERN, "head.dense.weight"},
+        {HF_WORDS_MODERN, "head.dense.bias"},
+        {HF_WORDS_MODERN, "head.norm.weight"},
+        {HF_WORDS_MODERN, "head.norm.bias"},
+        {HF_WORDS_MODERN, "decoder.weight"},
+        {HF_WORDS_MODERN, "decoder.bias"},
+    };
+    for (size_t i = 0; i < COUNT(heads); i++) {
+        if (heads[i].words == class->words && strcmp(heads[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change)
 {
     const hf_class *class = config->class;
@@ -497,6 +548,9 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     if ((config->tied && strcmp(name, "lm_head.weight") == 0) || text_ends_with(name, ".rotary_emb.inv_freq")) {
         return HF_SKIP;
     }
+    if (config->masked && is_masked_head(class, name)) {
+        return HF_SKIP;
+    }
     if (config->dense) {
         snprintf(out, cap, "dense_%u.%s", config->dense, strncmp(name, "linear.", 7) == 0 ? name + 7 : name);
         return HF_KEEP;
@@ -506,7 +560,7 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
     if (strncmp(name, "model.mtp_", 10) == 0) {
         return HF_SKIP; /* ERNIE's do, too */
     }
-    if (strncmp(name, "mtp.", 4) == 0 && (class->mixer == HF_MIXER_NEMOTRON || (config->inner && !class->mtp))) {
+    if (strncmp(name, "mtp.", 4) == 0 && (class->mtp_left_out || (config->inner && !class->mtp))) {
         return HF_SKIP; /* it predicts further tokens */
     }
     if (strncmp(name, "mtp.", 4) == 0 && class->mtp) {

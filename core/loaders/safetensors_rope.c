@@ -94,11 +94,27 @@ static const char *type_of(hf_writer *w, const json_t *rope)
     return type ? type : hf_get_text(w, rope, "type");
 }
 
+/* Hunyuan's alpha, which makes another theta of RoPE's scaling "dynamic"; 0: there is none, as its class takes 0, too.
+ */
+static double alpha_of(hf_writer *w, const json_t *rope, const char *type)
+{
+    double alpha = 0;
+    if (!w->class->alpha || !type || strcmp(type, "dynamic") != 0 || !hf_get_f64(w, rope, "alpha", &alpha)) {
+        return 0;
+    }
+    if (!(alpha >= 0) && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_FORMAT,
+                              "config.json: 'alpha' of RoPE scaling 'dynamic' is %g; it must "
+                              "not be below 0",
+                              alpha);
+    }
+    return alpha;
+}
+
 static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
 {
     const char *type = type_of(w, rope);
-    bool alpha = type && strcmp(type, "dynamic") == 0 && hf_member(rope, "alpha"); /* Hunyuan's: theta is another */
-    if (!type || alpha || strcmp(type, "default") == 0 || strcmp(type, "mrope") == 0) {
+    if (!type || alpha_of(w, rope, type) > 0 || strcmp(type, "default") == 0 || strcmp(type, "mrope") == 0) {
         return; /* m-RoPE's sections have the same positions in a text */
     }
     double factor = 0;
@@ -218,11 +234,11 @@ void hf_write_rope(hf_writer *w, const hf_shape *s)
     }
     const char *type = rope ? type_of(w, rope) : NULL;
     uint32_t n_rot = 0;
-    if (hf_get_u32(w, w->root, "rotary_dim", &n_rot) && s->head_dim) { /* MiniMax */
+    if (w->class->rotary_dim && hf_get_u32(w, w->root, "rotary_dim", &n_rot) && s->head_dim) {
         share = (double)n_rot / s->head_dim;
     }
-    double alpha = 0;
-    if (type && strcmp(type, "dynamic") == 0 && hf_get_f64(w, rope, "alpha", &alpha) && s->head_dim > 2) {
+    double alpha = alpha_of(w, rope, type);
+    if (alpha > 0 && s->head_dim > 2) {
         theta *= pow(alpha, (double)s->head_dim / (s->head_dim - 2));
     }
     bool proportional = w->class->head_dim_full && (!rope || (type && strcmp(type, "proportional") == 0));

@@ -89,20 +89,18 @@ const json_t *hf_member(const json_t *object, const char *key)
     return json_is_null(value) ? NULL : value;
 }
 
-/* What GPT-2 called it, and after it models that had its configuration; "": the same. */
-static const char *older_name(const char *key)
+const char *hf_name_of(const json_t *object, const char *key)
 {
-    static const char *const names[][2] = {{"hidden_size", "n_embd"},
-                                           {"intermediate_size", "n_inner"},
-                                           {"num_attention_heads", "n_head"},
-                                           {"num_hidden_layers", "n_layer"},
-                                           {"max_position_embeddings", "n_positions"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(names[i][0], key) == 0) {
-            return names[i][1];
+    static const char *const older[][2] = {
+        {"hidden_size", "n_embd"},           {"intermediate_size", "n_inner"},
+        {"num_attention_heads", "n_head"},   {"num_hidden_layers", "n_layer"},
+        {"num_hidden_layers", "num_layers"}, {"max_position_embeddings", "n_positions"}};
+    for (size_t i = 0; !hf_member(object, key) && i < sizeof older / sizeof *older; i++) {
+        if (strcmp(older[i][0], key) == 0 && hf_member(object, older[i][1])) {
+            return older[i][1];
         }
     }
-    return "";
+    return key;
 }
 
 void hf_wrong(hf_writer *w, const char *key, const char *expected)
@@ -114,8 +112,8 @@ void hf_wrong(hf_writer *w, const char *key, const char *expected)
 
 bool hf_get_u32(hf_writer *w, const json_t *object, const char *key, uint32_t *out)
 {
+    key = hf_name_of(object, key);
     const json_t *value = hf_member(object, key);
-    value = value ? value : hf_member(object, older_name(key));
     if (!value) {
         return false;
     }
@@ -179,6 +177,7 @@ const json_t *hf_get_object(hf_writer *w, const json_t *object, const char *key)
 uint32_t hf_need_u32(hf_writer *w, const char *key, uint32_t most)
 {
     uint32_t number = 0;
+    key = hf_name_of(w->root, key);
     if (!hf_get_u32(w, w->root, key, &number) && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: '%s' is missing", key);
     }

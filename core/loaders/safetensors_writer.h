@@ -41,6 +41,8 @@ uint8_t *hf_add_array(hf_writer *w, const char *key, meta_type type, uint64_t n)
 
 /* A member; NULL where it is absent or null. */
 const json_t *hf_member(const json_t *object, const char *key);
+/* The key, or what GPT-2 called it, and after it models that had its configuration, where only that is there. */
+const char *hf_name_of(const json_t *object, const char *key);
 void hf_wrong(hf_writer *w, const char *key, const char *expected);
 /* False where the key is absent or wrong; *out keeps its value then. */
 bool hf_get_u32(hf_writer *w, const json_t *object, const char *key, uint32_t *out);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "mlxr_convert.h"
+#include "mlxr_embed.h"
 #include "mlxr_rerank.h"
 #include "support/family_model.h"
 #include "support/test.h"
@@ -153,6 +154,49 @@ static void a_converted_ranker_gives_the_same_scores(void **state)
     }
 }
 
+/* Vectors of two texts, one after the other. */
+static void vectors_of(const world *w, float *out)
+{
+    mlxr_error error;
+    int32_t ids[PAIR];
+    for (int32_t i = 0; i < PAIR; i++) {
+        ids[i] = 3 + 7 * i;
+    }
+    const mlxr_embed_input inputs[] = {{.ids = ids, .n_ids = QUERY}, {.ids = ids, .n_ids = PAIR}};
+    assert_ok(mlxr_embed(w->engine, w->model, inputs, 2, 0, out, &error), &error);
+}
+
+static void a_converted_encoder_gives_the_same_vectors(void **state)
+{
+    enum { MOST = 512 };
+    static const char *const names[] = {"eurobert", "bert", "xlm-roberta", "nomic-bert", "modernbert"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        world folder, file;
+        mlxr_error error;
+        char in[512], out[520];
+        float vectors[2][2 * MOST] = {0};
+        open_world(&folder, names[i]);
+        snprintf(in, sizeof in, "%s/%s", test_temp_dir(), names[i]);
+        snprintf(out, sizeof out, "%s.gguf", in);
+        assert_ok(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "F32", .n_threads = 1}, NULL, &error),
+                  &error);
+        open_path(&file, out);
+        uint32_t n = mlxr_embed_info_get(folder.model).n_dims;
+        assert_true(n > 0 && n <= MOST && mlxr_embed_info_get(file.model).n_dims == n);
+        vectors_of(&folder, vectors[0]);
+        vectors_of(&file, vectors[1]);
+        for (size_t j = 0; j < 2 * (size_t)n; j++) {
+            float d = vectors[0][j] - vectors[1][j];
+            if (!(d < 1e-5f && d > -1e-5f)) { /* not the same bits: RoPE's pairs may stand in another order */
+                fail_msg("%s: element %zu is %g, not %g", names[i], j, (double)vectors[1][j], (double)vectors[0][j]);
+            }
+        }
+        close_world(&file);
+        close_world(&folder);
+    }
+}
+
 /* Counts the warnings that name a lost layer. */
 static void count_lost(void *user, mlxr_log_level level, const char *line)
 {
@@ -205,6 +249,7 @@ int main(void)
         cmocka_unit_test(a_document_behind_its_query_is_of_the_second_kind),
         cmocka_unit_test(a_text_that_a_ranker_embeds_is_of_the_first_kind),
         cmocka_unit_test(a_converted_ranker_gives_the_same_scores),
+        cmocka_unit_test(a_converted_encoder_gives_the_same_vectors),
         cmocka_unit_test(a_file_that_lost_its_poolers_layer_ranks_and_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,6 +118,19 @@ static void every_name_of_every_class_is_translated(void **state)
         {"XLMRobertaForSequenceClassification", "classifier.dense.bias", "cls.bias", 0},
         {"XLMRobertaForSequenceClassification", "classifier.out_proj.weight", "cls.output.weight", 0},
         {"NomicBertForSequenceClassification", "classifier.weight", "classifier.weight", 0},
+        {"EuroBertForMaskedLM", "model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight", 0},
+        {"BertForMaskedLM", "bert.encoder.layer.1.output.dense.weight", "blk.1.ffn_down.weight", 0},
+        {"ModernBertForMaskedLM", "model.layers.1.mlp_norm.weight", "blk.1.ffn_norm.weight", 0},
+        {"XLMRobertaForMaskedLM", "roberta.embeddings.word_embeddings.weight", "token_embd.weight", 0},
+        {"NomicBertForMaskedLM", "nomic_bert.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight", 0},
+        /* exact names, of a class's own head, where it has one */
+        {"EuroBertForMaskedLM", "lm_head.dense.weight", "lm_head.dense.weight", 0},
+        {"BertForMaskedLM", "cls.predictions.extra.weight", "cls.predictions.extra.weight", 0},
+        {"ModernBertForMaskedLM", "decoder.dense.weight", "decoder.dense.weight", 0},
+        {"BertModel", "cls.predictions.bias", "cls.predictions.bias", 0},
+        {"LlamaForMaskedLM", "model.norm.weight", "model.norm.weight", 0},
+        {"Gemma3TextForMaskedLM", "model.norm.weight", "model.norm.weight", 0},
+        {"LlamaForCausalLM", "mtp.norm.weight", "mtp.norm.weight", 0},
         {"NoSuchClass", "model.norm.weight", "model.norm.weight", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -129,6 +142,54 @@ static void every_name_of_every_class_is_translated(void **state)
         assert_string_equal(ours, cases[i].ours);
         assert_int_equal(change, cases[i].change);
     }
+}
+
+static void heads_that_nobody_asks_are_left_out(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *class, *name;
+    } heads[] = {
+        {"MellumForCausalLM", "mtp.layers.0.mlp.gate.weight"},
+        {"NemotronHForCausalLM", "mtp.layers.0.norm.weight"},
+        {"EuroBertForMaskedLM", "lm_head.weight"},
+        {"EuroBertForMaskedLM", "lm_head.bias"},
+        {"BertForMaskedLM", "cls.predictions.bias"},
+        {"BertForMaskedLM", "cls.predictions.transform.dense.weight"},
+        {"BertForMaskedLM", "cls.predictions.transform.LayerNorm.bias"},
+        {"BertForMaskedLM", "cls.predictions.decoder.weight"},
+        {"BertForMaskedLM", "cls.seq_relationship.weight"},
+        {"BertForMaskedLM", "bert.pooler.dense.weight"},
+        {"XLMRobertaForMaskedLM", "lm_head.layer_norm.weight"},
+        {"XLMRobertaForMaskedLM", "lm_head.dense.bias"},
+        {"XLMRobertaForMaskedLM", "lm_head.bias"},
+        {"NomicBertForMaskedLM", "cls.predictions.transform.layer_norm.weight"},
+        {"NomicBertForMaskedLM", "cls.predictions.decoder.bias"},
+        {"ModernBertForMaskedLM", "head.dense.weight"},
+        {"ModernBertForMaskedLM", "head.norm.weight"},
+        {"ModernBertForMaskedLM", "decoder.bias"},
+    };
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        char ours[256];
+        unsigned change;
+        hf_config config = {.n_layers = 4};
+        config.class = hf_class_find(heads[i].class, &config);
+        assert_non_null(config.class);
+        if (hf_tensor_name(&config, heads[i].name, ours, sizeof ours, &change) != HF_SKIP) {
+            fail_msg("%s: '%s' is kept", heads[i].class, heads[i].name);
+        }
+    }
+    static const char header[] = "{" E("lm_head.weight", "F32", "[1]", 0, 4) ", " E("model.norm.weight", "F32", "[1]",
+                                                                                    4, 8) "}";
+    const safetensors_texts texts = {.config = view(CLASS("EuroBertForMaskedLM", ""))};
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    uint8_t *bytes;
+    assert_ok(open_texts(&file, &texts, header, 8, &bytes, &error), &error);
+    assert_int_equal(file->n_tensors, 1);
+    assert_string_equal(file->tensors[0].name, "output_norm.weight");
+    model_file_close(&file);
+    free(bytes);
 }
 
 static void norms_and_biases_become_float32_and_gemmas_norms_grow_by_one(void **state)
@@ -591,6 +652,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensors_have_ggufs_names_and_order_of_dimensions),
         cmocka_unit_test(every_name_of_every_class_is_translated),
+        cmocka_unit_test(heads_that_nobody_asks_are_left_out),
         cmocka_unit_test(norms_and_biases_become_float32_and_gemmas_norms_grow_by_one),
         cmocka_unit_test(every_hostile_weight_file_gets_one_clear_line),
         cmocka_unit_test(lengths_of_headers_are_checked),

@@ -256,6 +256,111 @@ static void gemma_4s_two_kinds_of_layers_are_read_in_old_words_and_new(void **st
                  (const expected[]){{"gemma4.attention.head_count_kv", 2}, {"gemma4.attention.key_length", 512}, {0}});
 }
 
+#define OLD_WORDS(class, more)                                                                                         \
+    "{\"architectures\": [\"" class "\"], \"n_embd\": 8, \"n_head\": 2, \"n_layer\": 2, \"tie_word_embeddings\": "     \
+                                    "true" more "}"
+
+static void gpt_2s_words_are_read_and_starcoders_default_is_one_kv_head(void **state)
+{
+    (void)state;
+    check_values(OLD_WORDS("GPTBigCodeForCausalLM", ", \"n_positions\": 64, \"scale_attn_weights\": true"),
+                 (const expected[]){{"starcoder.attention.head_count_kv", 1},
+                                    {"starcoder.feed_forward_length", 32},
+                                    {"starcoder.context_length", 64},
+                                    {"starcoder.hidden_activation", NAN},
+                                    {0}});
+    check_values(
+        OLD_WORDS("GPTBigCodeForCausalLM", ", \"multi_query\": true, \"activation_function\": \"gelu_new\""),
+        (const expected[]){{"starcoder.attention.head_count_kv", 1}, {"starcoder.hidden_activation", NAN}, {0}});
+    check_values(OLD_WORDS("GPT2LMHeadModel", ", \"n_inner\": 24, \"activation_function\": \"gelu_fast\""),
+                 (const expected[]){
+                     {"gpt2.feed_forward_length", 24}, {"gpt2.hidden_activation", NAN}, {"gpt2.block_count", 2}, {0}});
+    check_values(LLAMA(", \"multi_query\": true, \"scale_attn_weights\": false"),
+                 (const expected[]){{"llama.attention.head_count_kv", 2}, {0}});
+}
+
+/* The exact GELU is what "gelu" means; other words of it are GELU by tanh. */
+static void the_word_gelu_is_written_where_the_class_follows_it(void **state)
+{
+    (void)state;
+    static const char *const configs[] = {OLD_WORDS("GPTBigCodeForCausalLM", ", \"activation_function\": \"gelu\""),
+                                          OLD_WORDS("GPT2LMHeadModel", ", \"activation_function\": \"gelu\"")};
+    static const char *const keys[] = {"starcoder.hidden_activation", "gpt2.hidden_activation"};
+    for (size_t i = 0; i < 2; i++) {
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        assert_ok(open_config(&file, configs[i], NULL, NULL, &error), &error);
+        const meta_value *word = model_file_meta(file, keys[i]);
+        assert_true(word && word->type == META_STRING && word->s.n == 4 && memcmp(word->s.data, "gelu", 4) == 0);
+        model_file_close(&file);
+    }
+}
+
+static void keys_of_one_class_are_not_read_for_another(void **state)
+{
+    (void)state;
+    check_values(LLAMA(", \"rotary_dim\": 2, \"max_trained_positions\": 64"),
+                 (const expected[]){{"llama.rope.dimension_count", 4}, {"llama.context_length", 2048}, {0}});
+    check_values(CLASS("MiniMaxM2ForCausalLM", ", \"rotary_dim\": 64, \"num_local_experts\": 4, "
+                                               "\"num_experts_per_tok\": 2"),
+                 (const expected[]){{"minimax-m2.rope.dimension_count", 64}, {0}});
+    check_values(CLASS("NomicBertModel", ", \"max_trained_positions\": 64"),
+                 (const expected[]){{"nomic-bert.context_length", 64}, {0}});
+}
+
+#define ALPHA(text)                                                                                                    \
+    CLASS("HunYuanDenseV1ForCausalLM",                                                                                 \
+          ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 1, \"alpha\": " text "}")
+
+static void an_alpha_of_0_is_none(void **state)
+{
+    (void)state;
+    check_values(ALPHA("0"), (const expected[]){
+                                 {"hunyuan-dense.rope.freq_base", 1e4}, {"hunyuan-dense.rope.scaling.factor", 1}, {0}});
+    check_values(
+        ALPHA("10"),
+        (const expected[]){{"hunyuan-dense.rope.freq_base", 1e6}, {"hunyuan-dense.rope.scaling.factor", NAN}, {0}});
+}
+
+#define MIXTURE(class, more)                                                                                           \
+    CLASS(class, ", \"num_experts\": 4, \"num_experts_per_tok\": 2, \"sliding_window\": 16" more)
+
+/* Number i of an array; −1: there is none. */
+static double number_of(const char *config, const char *key, uint64_t i)
+{
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    assert_ok(open_config(&file, config, NULL, NULL, &error), &error);
+    const meta_value *found = model_file_meta(file, key);
+    double number = found ? (double)meta_array_number(&found->array, i) : -1;
+    model_file_close(&file);
+    return number;
+}
+
+static void windows_that_no_list_names_are_those_of_the_class(void **state)
+{
+    (void)state;
+    static const char pattern[] = "dots1.attention.sliding_window_pattern";
+    check_values(MIXTURE("MellumForCausalLM", ""), (const expected[]){{"mellum.attention.sliding_window", NAN}, {0}});
+    check_values(MIXTURE("MellumForCausalLM", ", \"layer_types\": [\"sliding_attention\", \"full_attention\"]"),
+                 (const expected[]){{"mellum.attention.sliding_window", 16},
+                                    {"mellum.rope.freq_base", 5e5},
+                                    {"mellum.rope.freq_base_swa", 1e4},
+                                    {0}});
+    check_values(MIXTURE("Dots1ForCausalLM", ""), (const expected[]){{"dots1.attention.sliding_window", NAN}, {0}});
+    check_values(MIXTURE("Dots1ForCausalLM", ", \"max_window_layers\": 1"),
+                 (const expected[]){{"dots1.attention.sliding_window", 16}, {0}});
+    assert_true(number_of(MIXTURE("Dots1ForCausalLM", ", \"max_window_layers\": 1"), pattern, 0) == 0);
+    assert_true(number_of(MIXTURE("Dots1ForCausalLM", ", \"max_window_layers\": 1"), pattern, 1) == 1);
+}
+
+static void ernies_last_layer_of_experts_may_be_minus_1(void **state)
+{
+    (void)state;
+    check_values(MIXTURE("Ernie4_5_MoeForCausalLM", ", \"moe_layer_start_index\": 1, \"moe_layer_end_index\": -1"),
+                 (const expected[]){{"ernie4_5-moe.leading_dense_block_count", 1}, {0}});
+}
+
 /* Each row: config.json, generation_config.json, tokenizer_config.json, and what the error line must say. */
 static const struct {
     const char *config, *generation, *tokenizer, *error;
@@ -287,6 +392,17 @@ static const struct {
     {LLAMA(", \"hidden_act\": \"gelu\""), NULL, NULL, "activation 'gelu'; llama models are supported with 'silu'"},
     {LLAMA(", \"hidden_act\": 3"), NULL, NULL, "'hidden_act' is no string"},
     {CLASS("Gemma3ForCausalLM", ", \"hidden_activation\": \"silu\""), NULL, NULL, "activation 'silu'"},
+    {CLASS("GPTBigCodeForCausalLM", ", \"multi_query\": false"), NULL, NULL,
+     "'multi_query' false is not supported in starcoder models"},
+    {CLASS("GPTBigCodeForCausalLM", ", \"multi_query\": 1"), NULL, NULL, "'multi_query' is no true or false"},
+    {CLASS("GPT2LMHeadModel", ", \"scale_attn_weights\": false"), NULL, NULL,
+     "'scale_attn_weights' false is not supported in gpt2 models"},
+    {CLASS("GPT2LMHeadModel", ", \"activation_function\": \"relu\""), NULL, NULL, "activation 'relu'"},
+    {CLASS("HunYuanDenseV1ForCausalLM", ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 1, \"alpha\": -1}"),
+     NULL, NULL, "'alpha' of RoPE scaling 'dynamic' is -1; it must not be below 0"},
+    {CLASS("Ernie4_5_MoeForCausalLM", ", \"moe_num_experts\": 4, \"moe_k\": 2, \"moe_layer_end_index\": -2"), NULL,
+     NULL, "'moe_layer_end_index' is no whole number"},
+    {"{\"architectures\": [\"GPT2LMHeadModel\"], \"n_embd\": -8}", NULL, NULL, "'n_embd' is no whole number"},
     {LLAMA(", \"use_bidirectional_attention\": true"), NULL, NULL, "'use_bidirectional_attention' is not supported"},
     {LLAMA(", \"use_bidirectional_attention\": 1"), NULL, NULL, "'use_bidirectional_attention' is no true or false"},
     {GEMMA4(", \"use_bidirectional_attention\": \"all\""), NULL, NULL,
@@ -511,6 +627,12 @@ int main(void)
         cmocka_unit_test(values_given_replace_the_defaults),
         cmocka_unit_test(rope_scaling_of_old_and_new_configs_is_read),
         cmocka_unit_test(windows_of_layers_become_a_pattern),
+        cmocka_unit_test(windows_that_no_list_names_are_those_of_the_class),
+        cmocka_unit_test(gpt_2s_words_are_read_and_starcoders_default_is_one_kv_head),
+        cmocka_unit_test(the_word_gelu_is_written_where_the_class_follows_it),
+        cmocka_unit_test(keys_of_one_class_are_not_read_for_another),
+        cmocka_unit_test(an_alpha_of_0_is_none),
+        cmocka_unit_test(ernies_last_layer_of_experts_may_be_minus_1),
         cmocka_unit_test(gemma_4s_two_kinds_of_layers_are_read_in_old_words_and_new),
         cmocka_unit_test(every_hostile_config_gets_one_clear_line),
         cmocka_unit_test(an_unknown_class_keeps_its_name_for_show),
