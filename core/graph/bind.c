@@ -805,7 +805,7 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         [GLOBAL_OUTPUT_NORM_EMBD] = {h->n_embd, 0, true, fam->norms != NORMS_OF_SUM && fam->output_norm_embd},
         [GLOBAL_OUTPUT_NORM_BIAS] = {h->n_embd, 0, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
         [GLOBAL_OUTPUT] = {h->n_embd, h->n_vocab, false, !fam->encoder},
-        [GLOBAL_OUTPUT_BIAS] = {h->n_vocab, 0, false, fam->output_bias},
+        [GLOBAL_OUTPUT_BIAS] = {h->n_vocab, 0, !h->headless, fam->output_bias},
         [GLOBAL_LAYER_EMBEDDING] = {n_layer_inputs, h->n_vocab, true, h->n_embd_layer > 0},
         [GLOBAL_LAYER_INPUTS] = {h->n_embd, n_layer_inputs, true, h->n_embd_layer > 0},
         [GLOBAL_LAYER_INPUTS_NORM] = {h->n_embd_layer, 0, true, h->n_embd_layer > 0},

@@ -54,7 +54,7 @@ typedef struct family {
     bool one_block;           /* a layer is attention, a mixer or an MLP, behind one norm */
     bool gated_attention;     /* a gate beside each query: of attention's output */
     bool gated_shared;        /* a number a row weighs the experts that all tokens share */
-    bool output_bias;         /* logits carry one, or may */
+    bool output_bias;         /* logits carry one */
     bool output_norm_embd;    /* GGUF calls the last norm token_embd_norm */
     bool encoder;             /* a token sees later ones, too; the model gives hidden states and no logits */
     bool positions;           /* a table of positions (and kinds of tokens) is added to the embedding */

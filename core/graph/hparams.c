@@ -674,17 +674,24 @@ static void read_unturned(reader *r, hparams *h)
     }
 }
 
-/* Writers fuse Q, K and V of any family, or do not. */
+/* Writers fuse Q, K and V of any family, or do not: the first layer with attention tells, by what it has, and where
+ * that is lost, the others. */
 static void read_fused(reader *r, hparams *h)
 {
-    char name[48];
-    uint32_t first = 0;
-    while (first + 1 < h->n_layers && h->layer_kinds[first] != LAYER_ATTENTION) {
-        first++;
+    bool apart = false, fused = false;
+    if (h->fam->latent || h->fam->gated_attention) {
+        return;
     }
-    snprintf(name, sizeof name, "blk.%u.attn_qkv.weight", first);
-    h->fused_qkv = h->layer_kinds[first] == LAYER_ATTENTION && !h->fam->latent && !h->fam->gated_attention &&
-                   model_file_tensor(r->file, name);
+    for (uint32_t i = 0; i < h->n_layers && !apart && !fused; i++) {
+        char name[48];
+        if (h->layer_kinds[i] == LAYER_ATTENTION) {
+            snprintf(name, sizeof name, "blk.%u.attn_q.weight", i);
+            apart = model_file_tensor(r->file, name) != NULL;
+            snprintf(name, sizeof name, "blk.%u.attn_qkv.weight", i);
+            fused = model_file_tensor(r->file, name) != NULL;
+        }
+    }
+    h->fused_qkv = fused;
 }
 
 static mlxr_status find_family(reader *r, hparams *h)

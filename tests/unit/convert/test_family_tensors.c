@@ -122,7 +122,8 @@ static const struct {
 static bool is_alone(const char *what, const char *name)
 {
     bool keys_are_values = strncmp(what, "gemma4-sees,", 12) == 0 && strcmp(name, "blk.1.attn_v.weight") == 0;
-    return keys_are_values ||
+    bool head_bias = strncmp(what, "modernbert-reranker", 19) == 0 && strcmp(name, "cls.bias") == 0;
+    return keys_are_values || head_bias ||
            (strncmp(what, "nemotron-h-latent,", 18) == 0 && strcmp(name, "blk.0.ssm_conv1d.bias") == 0);
 }
 
@@ -311,7 +312,7 @@ static bool takes(const folder *f, const char *theirs, const char *now_called, m
 /* What no part of a text model is made of: left out, whatever it is. */
 static bool is_left_out(const char *name)
 {
-    static const char *const words[] = {"pooler.", "embed_vision.", "vision_tower."};
+    static const char *const words[] = {"pooler.", "embed_vision.", "vision_tower.", "visual."};
     bool found = false;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         found = found || strstr(name, words[i]);
