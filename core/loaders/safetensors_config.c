@@ -717,9 +717,13 @@ static void write_experts(hf_writer *w)
     if (w->class->shared_as_wide && hf_get_u32(w, w->root, "intermediate_size", &number)) {
         hf_add_u32(w, ".expert_shared_feed_forward_length", number);
     }
-    if (hf_get_u32(w, w->root, "n_shared_experts", &number) ||
-        hf_get_u32(w, w->root, "moe_num_shared_experts", &number)) {
+    uint32_t n_ff = number;
+    bool ernie = hf_get_u32(w, w->root, "moe_num_shared_experts", &number);
+    if (ernie || hf_get_u32(w, w->root, "n_shared_experts", &number)) {
         hf_add_u32(w, ".expert_shared_count", number);
+    }
+    if (ernie && number > 0 && n_ff < UINT32_MAX / number) { /* llama.cpp asks for it */
+        hf_add_u32(w, ".expert_shared_feed_forward_length", number * n_ff);
     }
     if (hf_get_u32(w, w->root, "moe_latent_size", &number)) {
         hf_add_u32(w, ".moe_latent_size", number);

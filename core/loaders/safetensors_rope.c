@@ -137,7 +137,9 @@ static void write_scaling(hf_writer *w, const json_t *rope, const hf_shape *s)
     }
     type = strcmp(type, "su") == 0 ? "longrope" : type; /* what it was called at first */
     hf_add_text(w, ".rope.scaling.type", type, strlen(type));
-    hf_add_f32(w, ".rope.scaling.factor", factor);
+    if (strcmp(type, "longrope") != 0) { /* whose factors are all; llama.cpp would divide by this one, too */
+        hf_add_f32(w, ".rope.scaling.factor", factor);
+    }
     hf_add_u32(w, ".rope.scaling.original_context_length", n_ctx_orig);
     if (strcmp(type, "longrope") == 0) {
         write_long_magnitude(w, rope, factor, n_ctx_orig);

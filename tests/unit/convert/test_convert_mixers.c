@@ -71,7 +71,9 @@ static void a_converted_file_gives_the_folders_logits(void **state)
                                            "youtu",
                                            "solar-open",
                                            "gpt2",
-                                           "starcoder"};
+                                           "starcoder",
+                                           "ministral3",
+                                           "phi3-longrope"};
     static float expected[N_TOKENS * TINY_N_VOCAB], found[N_TOKENS * TINY_N_VOCAB];
     mlxr_error error;
     mlxr_engine *engine = NULL;
