@@ -36,7 +36,7 @@ static void keys_that_llama_cpp_asks_for_are_written_as_it_reads_them(void **sta
         {"ernie4_5-moe", "ernie4_5-moe.expert_shared_feed_forward_length", META_U32, 80},
         {"ministral3", "mistral3.rope.scaling.yarn_log_multiplier", META_F32, 1},
         {"ministral3", "mistral3.rope.scaling.attn_factor", META_F32, ABSENT},
-        {"phi3-longrope", "phi3.rope.scaling.attn_factor", META_F32, 1.2258}, /* √(1 + ln 6.4 / ln 40) */
+        {"phi3-longrope", "phi3.rope.scaling.attn_factor", META_F32, 1.22606}, /* √(1 + ln 6.4 / ln 40) */
         {"phi3-longrope", "phi3.rope.scaling.factor", META_F32, ABSENT},
         {"gpt-oss", "gpt-oss.rope.scaling.yarn_truncate", META_U32, 0},
         {"mellum", "mellum.rope.scaling.yarn_truncate", META_U32, 1},

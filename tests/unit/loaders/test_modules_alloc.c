@@ -354,6 +354,11 @@ static void several_weight_files_without_an_index_are_named(void **state)
     }
     check_folder(folder, "what to do",
                  "…), and no model.safetensors.index.json that says which belong together: add it");
+    char here[1024];
+    assert_non_null(getcwd(here, sizeof here));
+    assert_int_equal(chdir(folder), 0);
+    check_folder("config.json", "the current folder", "current folder: 4 files of weights (");
+    assert_int_equal(chdir(here), 0);
     snprintf(to, sizeof to, "%s/b.safetensors", folder);
     check_folder(to, "one by name", NULL);
     write_weights(folder, "model.safetensors", NORM, 4);
