@@ -22,27 +22,48 @@ typedef struct work {
     const limits_loop *loop; /* NULL: read */
     uint8_t *bytes;          /* [n_bytes] */
     size_t n_bytes;
-    uint32_t n_rounds; /* of the loop, or passes over each member's bytes */
+    uint32_t n_rounds; /* passes over each member's bytes */
     bool fill;
+    double *rounds; /* [members]: seconds of the best round of each */
     _Atomic uint32_t sink;
 } work;
 
-static double now(void)
+static double now(void *unused)
 {
+    (void)unused;
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+static const limits_clock monotonic = {now, NULL};
+
+double limits_best_round(const limits_clock *clock, void (*run)(void *context, uint32_t n_rounds), void *context)
+{
+    double best = 0, begin = clock->now(clock->user);
+    uint32_t n_rounds = 1;
+    for (unsigned i = 0; i < 3 || (i < N_RUNS && clock->now(clock->user) - begin < ALL_RUNS_S);) {
+        double start = clock->now(clock->user);
+        run(context, n_rounds);
+        double seconds = clock->now(clock->user) - start;
+        if (seconds < RUN_S && n_rounds <= UINT32_MAX / 4) {
+            n_rounds *= seconds < RUN_S / 4 ? 4 : 2; /* still finding out how many */
+            best = 0;
+            i = 0;
+            continue;
+        }
+        double round = seconds / n_rounds;
+        best = best > 0 && best < round ? best : round;
+        i++;
+    }
+    return best;
+}
+
 /* Each member always reads the bytes that it has filled: its part of a weight matrix. */
-static void run_member(void *context, const team_member *member)
+static void read_member(void *context, const team_member *member)
 {
     work *w = context;
     uint32_t begin, end, sum = 0;
-    if (w->loop) {
-        w->sink += w->loop->run(w->n_rounds);
-        return;
-    }
     team_share(member, (uint32_t)(w->n_bytes / LIMITS_READ_GRAIN), 1, &begin, &end);
     uint8_t *bytes = w->bytes + (size_t)begin * LIMITS_READ_GRAIN;
     size_t n = (size_t)(end - begin) * LIMITS_READ_GRAIN;
@@ -56,26 +77,29 @@ static void run_member(void *context, const team_member *member)
     w->sink += sum;
 }
 
-/* Seconds of a round, once it has been run as often as fills RUN_S. */
-static double best_round(work *w, team *t)
+typedef struct team_work {
+    team *t;
+    work *w;
+} team_work;
+
+/* Memory is shared: only what all read at one moment tells what it gives. */
+static void read_together(void *context, uint32_t n_rounds)
 {
-    double best = 0, begin = now();
-    w->n_rounds = 1;
-    for (unsigned i = 0; i < 3 || (i < N_RUNS && now() - begin < ALL_RUNS_S);) {
-        double start = now();
-        team_run(t, run_member, w);
-        double seconds = now() - start;
-        if (seconds < RUN_S && w->n_rounds <= UINT32_MAX / 4) {
-            w->n_rounds *= seconds < RUN_S / 4 ? 4 : 2; /* still finding out how many */
-            best = 0;
-            i = 0;
-            continue;
-        }
-        double round = seconds / w->n_rounds;
-        best = best > 0 && best < round ? best : round;
-        i++;
-    }
-    return best;
+    team_work *both = context;
+    both->w->n_rounds = n_rounds;
+    team_run(both->t, read_member, both->w);
+}
+
+static void multiply(void *context, uint32_t n_rounds)
+{
+    work *w = context;
+    w->sink += w->loop->run(n_rounds);
+}
+
+static void multiply_member(void *context, const team_member *member)
+{
+    work *w = context;
+    w->rounds[member->index] = limits_best_round(&monotonic, multiply, w);
 }
 
 mlxr_status limits_read_rate(team *t, cpu_features features, size_t n_bytes, double *bytes_per_s, mlxr_error *error)
@@ -92,9 +116,9 @@ mlxr_status limits_read_rate(team *t, cpu_features features, size_t n_bytes, dou
         return error_nomem(error, "memory to read", w.n_bytes);
     }
     w.fill = true;
-    team_run(t, run_member, &w);
+    team_run(t, read_member, &w);
     w.fill = false;
-    *bytes_per_s = (double)w.n_bytes / best_round(&w, t);
+    *bytes_per_s = (double)w.n_bytes / limits_best_round(&monotonic, read_together, &(team_work){t, &w});
     free(w.bytes);
     return MLXR_OK;
 }
@@ -111,8 +135,17 @@ mlxr_status limits_peak_rate(team *t, cpu_features features, const char *number,
         return error_set(error, MLXR_ARG, "the peak of '%s' is not known; there are int8, bf16 and f32", number);
     }
     *ops_per_s = 0;
-    if (w.loop->ops_per_round) {
-        *ops_per_s = (double)w.loop->ops_per_round * team_size(t) / best_round(&w, t);
+    if (w.loop->ops_per_round == 0) {
+        return MLXR_OK;
     }
+    w.rounds = calloc(team_size(t), sizeof *w.rounds);
+    if (!w.rounds) {
+        return error_nomem(error, "times of a peak", team_size(t) * sizeof *w.rounds);
+    }
+    team_run(t, multiply_member, &w);
+    for (uint32_t i = 0; i < team_size(t); i++) {
+        *ops_per_s += (double)w.loop->ops_per_round / w.rounds[i];
+    }
+    free(w.rounds);
     return MLXR_OK;
 }
