@@ -231,12 +231,7 @@ static const family families[] = {
      .output_bias = true,
      .act = ACT_GELU_TANH},
     /* Radford et al. 2019 */
-    {.name = "gpt2",
-     .positions = true,
-     .norm = NORM_LAYER,
-     .norm_bias = true,
-     .ungated = true,
-     .act = ACT_GELU_TANH},
+    {.name = "gpt2", .positions = true, .norm = NORM_LAYER, .norm_bias = true, .ungated = true, .act = ACT_GELU_TANH},
     /* Li et al. 2023: GPT-2 with one KV head. */
     {.name = "starcoder",
      .positions = true,
