@@ -57,7 +57,7 @@ class Examples(support.CliTest):
             self.assertIn("/nowhere.gguf", result.err)
         result = self.run_example("kv_cache_test", self.model("llama"), "300", "20")
         self.assertEqual(result.code, 1)
-        self.assertIn("context of 256", result.err)
+        self.assertIn("input has 300 tokens, the context has room for 256; ", result.err)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Perplexity(support.CliTest):
             found, same = self.measure(model, text), self.measure(model, text, "--ctx", str(window))
             self.assertGreater(found["n_tokens"], 512)
             self.assertEqual(found, same)
-        self.fail_with(1, "context of 256", "perplexity", "gemma3", "--file", self.write(text), "--ctx", "256")
+        self.fail_with(1, "input has 257 tokens, the context has room for 256; ", "perplexity", "gemma3", "--file", self.write(text), "--ctx", "256")
 
     def test_the_first_windows_and_the_ends_of_them_may_be_asked_for(self):
         for model, bos in (("llama", 0), ("gemma3", 1)):
@@ -106,7 +106,7 @@ class Perplexity(support.CliTest):
         self.assertIs(found["batch_invariant"], True)
         self.fail_with(1, "at least 2", "perplexity", model, "--file", self.write("z"))
         self.fail_with(1, "nowhere", "perplexity", model, "--file", "/nowhere")
-        self.fail_with(1, "context of 256", "perplexity", model, "--file", self.write("zq" * 400), "--ctx", "300")
+        self.fail_with(1, "input has 300 tokens, the context has room for 256; ", "perplexity", model, "--file", self.write("zq" * 400), "--ctx", "300")
 
 
 class Reference(support.CliTest):
