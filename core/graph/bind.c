@@ -787,8 +787,7 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         return error_set(error, MLXR_FORMAT, "tensor 'position_embd.weight' has %llu positions for a context of %u",
                          (unsigned long long)positions->shape[1], h->n_ctx_train);
     }
-    /* llama.cpp's converter leaves BERT's pooler out: what it wrote ranks without, and loading
-     * it says so */
+    /* llama.cpp's converter leaves BERT's pooler out: what it wrote ranks without, and loading it says so */
     bool has_cls = has(file, "cls.weight") || has(file, "cls.bias");
     bool needs_cls = fam->encoder && (fam->gelu_head || has_cls || file->format != MODEL_GGUF);
     const struct {

@@ -108,8 +108,7 @@ mlxr_status mlxr_sequence_append(mlxr_sequence *s, const int32_t *ids, size_t n_
     }
     if (n_ids > s->model->n_ctx && s->n_tokens == 0) {
         return error_set(error, MLXR_LIMIT,
-                         "the input has %zu tokens, the context has room for %u; shorten it or raise "
-                         "the context",
+                         "the input has %zu tokens, the context has room for %u; shorten it or raise the context",
                          n_ids, s->model->n_ctx);
     }
     if (n_ids > s->model->n_ctx - s->n_tokens) {

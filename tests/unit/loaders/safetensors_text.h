@@ -5,6 +5,9 @@
 #ifndef MLXR_TEST_SAFETENSORS_TEXT_H
 #define MLXR_TEST_SAFETENSORS_TEXT_H
 
+#include <stdio.h>
+#include <sys/stat.h>
+
 #include "loaders/safetensors.h"
 #include "support/test.h"
 
@@ -39,6 +42,30 @@ static inline uint8_t *weights(const char *header, size_t n_data, size_t *n)
     }
     *n = 8 + n_header + n_data;
     return bytes;
+}
+
+/* A file of a folder, or of a folder in it, which is made. */
+static inline void write_bytes(const char *folder, const char *name, const void *bytes, size_t n)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    char *slash = strrchr(path, '/');
+    *slash = 0;
+    mkdir(path, 0777);
+    *slash = '/';
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    fclose(f);
+}
+
+/* The same of a weight file. */
+static inline void write_weights(const char *folder, const char *name, const char *header, size_t n_data)
+{
+    size_t n;
+    uint8_t *bytes = weights(header, n_data, &n);
+    write_bytes(folder, name, bytes, n);
+    free(bytes);
 }
 
 static inline mlxr_status open_texts(model_file **file, const safetensors_texts *texts, const char *header,

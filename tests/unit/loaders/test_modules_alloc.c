@@ -26,28 +26,6 @@
 #define D3 M("Dense", "3_Dense")
 #define LAST M("Normalize", "4_Normalize")
 
-static void write_bytes(const char *folder, const char *name, const void *bytes, size_t n)
-{
-    char path[1024];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    char *slash = strrchr(path, '/');
-    *slash = 0;
-    mkdir(path, 0777);
-    *slash = '/';
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    fclose(f);
-}
-
-static void write_weights(const char *folder, const char *name, const char *header, size_t n_data)
-{
-    size_t n;
-    uint8_t *bytes = weights(header, n_data, &n);
-    write_bytes(folder, name, bytes, n);
-    free(bytes);
-}
-
 /* A model with pooling and two dense layers in the folders that sentence-transformers calls so. */
 static const char *make_model(const char *kind, size_t i)
 {

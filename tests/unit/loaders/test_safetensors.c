@@ -448,19 +448,6 @@ static void write_text(const char *folder, const char *name, const char *text)
     fclose(f);
 }
 
-static void write_weights(const char *folder, const char *name, const char *header, size_t n_data)
-{
-    char path[1024];
-    size_t n;
-    uint8_t *bytes = weights(header, n_data, &n);
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fwrite(bytes, 1, n, f);
-    fclose(f);
-    free(bytes);
-}
-
 /* A value of the GGUF writer's file and of the safetensors loader are the same. */
 static bool same_value(const meta_value *a, const meta_value *b)
 {

@@ -500,24 +500,6 @@ static const char *make_folder(const char *name)
     return path;
 }
 
-static void write_bytes(const char *folder, const char *name, const void *bytes, size_t n)
-{
-    char path[1024];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    fclose(f);
-}
-
-static void write_weights(const char *folder, const char *name, const char *header, size_t n_data)
-{
-    size_t n;
-    uint8_t *bytes = weights(header, n_data, &n);
-    write_bytes(folder, name, bytes, n);
-    free(bytes);
-}
-
 /* Opens the folder: it is refused with these words, or taken (NULL). */
 static void check_folder(const char *folder, const char *what, const char *wanted)
 {
