@@ -45,179 +45,7 @@ mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *nam
     return status;
 }
 
-/* ---- the sections ---------------------------------------------------------------------------------------------- */
-
-/* ---- layers without attention ---- */
-
-typedef enum layer_type { TYPE_ATTENTION, TYPE_MIXER, TYPE_MLP, TYPE_EXPERTS, TYPE_UNKNOWN } layer_type;
-
-static layer_type type_of_word(const char *word)
-{
-    static const struct {
-        const char *word;
-        layer_type type;
-    } words[] = {{"full_attention", TYPE_ATTENTION},
-                 {"attention", TYPE_ATTENTION},
-                 {"linear_attention", TYPE_MIXER},
-                 {"mamba", TYPE_MIXER},
-                 {"conv", TYPE_MIXER},
-                 {"mlp", TYPE_MLP},
-                 {"moe", TYPE_EXPERTS}};
-    for (size_t i = 0; word && i < sizeof words / sizeof *words; i++) {
-        if (strcmp(words[i].word, word) == 0) {
-            return words[i].type;
-        }
-    }
-    return TYPE_UNKNOWN;
-}
-
-/* Where config.json lists the layers: an array of words, of Nemotron-H also one word of the letters M, *, - and E. */
-static const json_t *layer_list(const hf_writer *w)
-{
-    static const char *const keys[] = {"layer_types", "layers_block_type", "hybrid_override_pattern"};
-    const json_t *list = NULL;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys && !list; i++) {
-        list = hf_member(w->root, keys[i]);
-    }
-    return list;
-}
-
-static size_t layer_list_length(const json_t *list)
-{
-    return json_is_string(list) ? json_string_length(list) : json_array_size(list);
-}
-
-static layer_type type_of_layer(const json_t *list, size_t i)
-{
-    if (!json_is_string(list)) {
-        return type_of_word(json_string_value(json_array_get(list, i)));
-    }
-    char letter = json_string_value(list)[i];
-    return letter == 'M'   ? TYPE_MIXER
-           : letter == '*' ? TYPE_ATTENTION
-           : letter == '-' ? TYPE_MLP
-           : letter == 'E' ? TYPE_EXPERTS
-                           : TYPE_UNKNOWN;
-}
-
-static bool lists_experts(const json_t *list)
-{
-    for (size_t i = 0; i < layer_list_length(list); i++) {
-        if (type_of_layer(list, i) == TYPE_EXPERTS) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A number a layer: n in those of a type, 0 in the others. */
-static void write_per_layer(hf_writer *w, const char *key, layer_type type, uint32_t n, uint32_t n_layers)
-{
-    const json_t *list = layer_list(w);
-    uint8_t *numbers = hf_add_array(w, key, META_I32, n_layers);
-    for (uint32_t i = 0; i < n_layers && numbers; i++) {
-        layer_type found = type_of_layer(list, i);
-        layer_type mlp = w->class->experts ? TYPE_EXPERTS : TYPE_MLP; /* all of a kind */
-        bool fits = found <= TYPE_MIXER || (found == mlp && w->class->mixer == HF_MIXER_NEMOTRON);
-        if (!fits && w->status == MLXR_OK) {
-            w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: layer %" PRIu32 " is of an unknown type",
-                                  i);
-        }
-        for (uint32_t byte = 0; byte < 4; byte++) {
-            numbers[4 * i + byte] = (uint8_t)(found == type ? n >> 8 * byte : 0);
-        }
-    }
-}
-
-static void write_recurrent_layers(hf_writer *w, uint32_t n_layers)
-{
-    const json_t *list = layer_list(w);
-    uint32_t every = 4;
-    hf_get_u32(w, w->root, "full_attention_interval", &every);
-    uint8_t *recurrent = hf_add_array(w, ".attention.recurrent_layers", META_BOOL, n_layers);
-    for (uint32_t i = 0; i < n_layers && recurrent; i++) {
-        recurrent[i] = list ? type_of_layer(list, i) == TYPE_MIXER : every == 0 || (i + 1) % every != 0;
-        if (list && type_of_layer(list, i) > TYPE_MIXER) {
-            hf_wrong(w, "layer_types", "array of 'linear_attention' and 'full_attention'");
-        }
-    }
-}
-
-/* LFM2 makes the width of its MLP from the one it names; its form with experts does not. */
-static uint32_t adjusted_width(hf_writer *w, uint32_t n_ff)
-{
-    bool adjusted = true;
-    double factor = 1;
-    uint32_t multiple = 256;
-    hf_get_bool(w, w->root, "block_auto_adjust_ff_dim", &adjusted);
-    hf_get_f64(w, w->root, "block_ffn_dim_multiplier", &factor);
-    hf_get_u32(w, w->root, "block_multiple_of", &multiple);
-    if (!adjusted || multiple == 0 || !(factor > 0 && factor < 1000)) {
-        return n_ff;
-    }
-    double wide = floor(factor * floor(2.0 * n_ff / 3));
-    return wide < UINT32_MAX / 2 ? ((uint32_t)wide + multiple - 1) / multiple * multiple : 0;
-}
-
-/* Steps are not kept to limits by any model known; infinity is no number in JSON. */
-static void refuse_step_limits(hf_writer *w)
-{
-    const json_t *limits = hf_member(w->root, "time_step_limit"), *least = json_array_get(limits, 0);
-    bool none = !limits || (json_number_value(least) == 0 && !json_is_number(json_array_get(limits, 1)));
-    if (!none && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'time_step_limit' other than 0 to infinity");
-    }
-}
-
-static void write_mamba(hf_writer *w, const hf_shape *s, bool nemotron)
-{
-    uint32_t n_heads = hf_need_u32(w, nemotron ? "mamba_num_heads" : "mamba_n_heads", 1u << 16), head = 0, expand = 2;
-    uint32_t most = 1u << 16, n_groups = hf_need_u32(w, nemotron ? "n_groups" : "mamba_n_groups", most);
-    hf_get_u32(w, w->root, "mamba_expand", &expand);
-    head = n_heads ? (uint32_t)((uint64_t)expand * s->n_embd / n_heads) : 0;
-    const char *key = nemotron ? "mamba_head_dim" : "mamba_d_head";
-    if (!json_is_string(hf_member(w->root, key))) { /* "auto" */
-        hf_get_u32(w, w->root, key, &head);
-    }
-    hf_add_u32(w, ".ssm.conv_kernel", hf_need_u32(w, nemotron ? "conv_kernel" : "mamba_d_conv", most));
-    hf_add_u32(w, ".ssm.state_size", hf_need_u32(w, nemotron ? "ssm_state_size" : "mamba_d_state", most));
-    hf_add_u32(w, ".ssm.group_count", n_groups);
-    hf_add_u32(w, ".ssm.time_step_rank", n_heads);
-    hf_add_u32(w, ".ssm.inner_size", head <= most ? head * n_heads : 0);
-    w->config->n_groups = n_groups;
-    refuse_step_limits(w);
-}
-
-static void write_mixer(hf_writer *w, const hf_shape *s)
-{
-    const uint32_t most = 1u << 16;
-    const char *positions = NULL;
-    switch (w->class->mixer) {
-    case HF_MIXER_NONE:
-        break;
-    case HF_MIXER_CONV:
-        hf_add_u32(w, ".shortconv.l_cache", hf_need_u32(w, "conv_L_cache", most));
-        break;
-    case HF_MIXER_DELTA:
-        hf_add_u32(w, ".ssm.conv_kernel", hf_need_u32(w, "linear_conv_kernel_dim", most));
-        hf_add_u32(w, ".ssm.state_size", hf_need_u32(w, "linear_key_head_dim", most));
-        hf_add_u32(w, ".ssm.group_count", hf_need_u32(w, "linear_num_key_heads", most));
-        hf_add_u32(w, ".ssm.time_step_rank", hf_need_u32(w, "linear_num_value_heads", most));
-        hf_add_u32(w, ".ssm.inner_size",
-                   hf_need_u32(w, "linear_num_value_heads", 1u << 15) *
-                       hf_need_u32(w, "linear_value_head_dim", 1u << 15));
-        write_recurrent_layers(w, s->n_layers);
-        break;
-    case HF_MIXER_MAMBA:
-        write_mamba(w, s, false);
-        positions = hf_get_text(w, w->root, "position_embedding_type");
-        hf_add_bool(w, ".rope.scaling.finetuned", positions && strcmp(positions, "rope") == 0);
-        break;
-    case HF_MIXER_NEMOTRON:
-        write_mamba(w, s, true);
-        break;
-    }
-}
+/* ---- the shape ------------------------------------------------------------------------------------------------- */
 
 /* Ranks and lengths of latent attention, and its scale on q·k, which YaRN changes: by a key that other programs know,
  * too, where its two factors are one, as in all models there are. Returns the length of values. */
@@ -341,17 +169,18 @@ static void write_shape(hf_writer *w, hf_shape *s)
                       n_embd < UINT32_MAX / 4;
     uint32_t n_ff = four_times ? 4 * n_embd : hf_need_u32(w, ff_key, UINT32_MAX);
     uint32_t n_head = hf_need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0, n_types = 0;
-    const json_t *list = class->mixer ? layer_list(w) : NULL;
-    if (class->mixer == HF_MIXER_NEMOTRON && layer_list_length(list) > 0 && layer_list_length(list) <= LAYERS_MAX) {
-        s->n_layers = (uint32_t)layer_list_length(list); /* it may say nothing else of them */
+    const json_t *list = class->mixer ? hf_layer_list(w) : NULL;
+    if (class->mixer == HF_MIXER_NEMOTRON && hf_layer_list_length(list) > 0 &&
+        hf_layer_list_length(list) <= LAYERS_MAX) {
+        s->n_layers = (uint32_t)hf_layer_list_length(list); /* it may say nothing else of them */
     } else {
         s->n_layers = hf_need_u32(w, "num_hidden_layers", LAYERS_MAX);
     }
     bool by_layers = class->mixer != HF_MIXER_NONE && class->mixer != HF_MIXER_DELTA;
-    if (w->status == MLXR_OK && (list ? layer_list_length(list) != s->n_layers : by_layers)) {
+    if (w->status == MLXR_OK && (list ? hf_layer_list_length(list) != s->n_layers : by_layers)) {
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'layer_types' is no list of one word a layer");
     }
-    n_ff = class->mixer == HF_MIXER_CONV && !class->experts ? adjusted_width(w, n_ff) : n_ff;
+    n_ff = class->mixer == HF_MIXER_CONV && !class->experts ? hf_adjusted_width(w, n_ff) : n_ff;
     s->n_embd = n_embd;
     s->n_ctx = class->n_ctx;
     hf_get_u32(w, w->root, "max_position_embeddings", &s->n_ctx);
@@ -372,7 +201,8 @@ static void write_shape(hf_writer *w, hf_shape *s)
     hf_add_u32(w, ".context_length", s->n_ctx);
     hf_add_u32(w, ".embedding_length", n_embd);
     if (class->mixer == HF_MIXER_NEMOTRON) {
-        write_per_layer(w, ".feed_forward_length", class->experts ? TYPE_EXPERTS : TYPE_MLP, n_ff, s->n_layers);
+        hf_write_per_layer(w, ".feed_forward_length", class->experts ? HF_LAYER_EXPERTS : HF_LAYER_MLP, n_ff,
+                           s->n_layers);
     } else if (!class->head_dim_full) {
         hf_add_u32(w, ".feed_forward_length", n_ff);
     }
@@ -384,7 +214,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     }
     hf_add_u32(w, ".attention.head_count", n_head);
     if (by_layers) {
-        write_per_layer(w, ".attention.head_count_kv", TYPE_ATTENTION, n_head_kv, s->n_layers);
+        hf_write_per_layer(w, ".attention.head_count_kv", HF_LAYER_ATTENTION, n_head_kv, s->n_layers);
     } else if (class->head_dim_full) {
         write_two_kinds(w, s, n_head_kv, n_ff);
     } else {
@@ -595,337 +425,6 @@ static void write_scales(hf_writer *w)
     }
 }
 
-/* The first of the names that is there. */
-static bool get_u32_of(hf_writer *w, const char *const *names, size_t n, uint32_t *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (hf_get_u32(w, w->root, names[i], out)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What of a mixture nothing below knows of. */
-static void refuse_mixture(hf_writer *w)
-{
-    uint32_t step = 1;
-    double limit = 7, alpha = 1.702;
-    hf_get_u32(w, w->root, "decoder_sparse_step", &step);
-    hf_get_f64(w, w->root, "swiglu_limit", &limit);
-    hf_get_f64(w, w->root, "swiglu_alpha", &alpha);
-    if (w->status != MLXR_OK) {
-        return;
-    }
-    const char *what = step != 1 || json_array_size(hf_member(w->root, "mlp_only_layers")) > 0
-                           ? "dense layers among sparse ones"
-                       : hf_member(w->root, "clip_qkv")           ? "'clip_qkv'"
-                       : limit != 7 || fabs(alpha - 1.702) > 1e-6 ? "another clamped SwiGLU than 7 and 1.702"
-                                                                  : NULL;
-    if (what) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: %s is not supported in %s models", what,
-                              w->class->arch);
-    }
-}
-
-/* A number, or a list of one for each layer that are all the same. */
-static uint32_t need_one_of_layers(hf_writer *w, const char *key)
-{
-    const json_t *list = hf_member(w->root, key);
-    if (!json_is_array(list)) {
-        return hf_need_u32(w, key, UINT32_MAX);
-    }
-    json_int_t first = json_integer_value(json_array_get(list, 0));
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        if (!json_is_integer(json_array_get(list, i)) || json_integer_value(json_array_get(list, i)) != first) {
-            first = 0;
-        }
-    }
-    if (first < 1 || first > UINT32_MAX) {
-        hf_wrong(w, key, "number above 0, or list of the same one for each layer");
-    }
-    return (uint32_t)first;
-}
-
-/* Layers before the first of experts; all behind it must have some. */
-static void write_leading_dense(hf_writer *w)
-{
-    uint32_t n_dense = 0, interval = 1, end = 0;
-    const json_t *types = hf_member(w->root, "mlp_layer_types");
-    for (size_t i = 0; i < json_array_size(types) && w->status == MLXR_OK; i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        bool dense = type && strcmp(type, "dense") == 0;
-        if (!dense && (!type || strcmp(type, "sparse") != 0)) {
-            hf_wrong(w, "mlp_layer_types", "list of 'dense' and 'sparse'");
-        } else if (dense && n_dense != i) {
-            interval = 2;
-        }
-        n_dense += dense;
-    }
-    bool found = n_dense > 0 || hf_get_u32(w, w->root, "first_k_dense_replace", &n_dense) ||
-                 hf_get_u32(w, w->root, "num_dense_layers", &n_dense) ||
-                 hf_get_u32(w, w->root, "moe_layer_start_index", &n_dense);
-    if (interval == 1 && hf_get_u32(w, w->root, "moe_layer_interval", &interval)) {
-        hf_add_u32(w, ".interleave_moe_layer_step", interval); /* llama.cpp asks for it */
-    }
-    const json_t *last = hf_member(w->root, "moe_layer_end_index"); /* -1: the last layer */
-    bool to_the_end = json_is_integer(last) && json_integer_value(last) == -1;
-    bool ends = !to_the_end && hf_get_u32(w, w->root, "moe_layer_end_index", &end) && end + 1 != w->n_layers;
-    if ((interval != 1 || ends) && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "config.json: dense layers among sparse ones are not supported in %s models",
-                              w->class->arch);
-    }
-    if (found) {
-        hf_add_u32(w, ".leading_dense_block_count", n_dense);
-    }
-}
-
-static void write_experts(hf_writer *w)
-{
-    static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"};
-    static const char *const used[] = {"top_k_experts", "moe_topk", "moe_k"};
-    const char *used_key = "num_experts_per_tok";
-    uint32_t n_expert = 0, n_used = 0, number = 0;
-    bool normalise = !w->class->unmixed_weights;
-    if ((!w->class->experts || w->config->no_experts) && hf_get_u32(w, w->root, "moe_latent_size", &number) && number &&
-        w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "config.json: 'moe_latent_size' is %" PRIu32 ", but the model has no experts", number);
-    }
-    if (!w->class->experts || w->config->no_experts) {
-        if (w->class->latent && hf_get_u32(w, w->root, "intermediate_size", &number)) {
-            hf_add_u32(w, ".expert_feed_forward_length", number); /* llama.cpp asks for these three */
-            hf_add_u32(w, ".expert_shared_count", 0);
-            hf_add_u32(w, ".leading_dense_block_count", w->n_layers);
-        }
-        return;
-    }
-    if (!get_u32_of(w, counts, sizeof counts / sizeof *counts, &n_expert) && w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'num_local_experts' is missing");
-    }
-    for (size_t i = 0; i < sizeof used / sizeof *used; i++) {
-        used_key = hf_member(w->root, used[i]) ? used[i] : used_key;
-    }
-    n_used = need_one_of_layers(w, used_key);
-    hf_add_u32(w, ".expert_count", n_expert);
-    hf_add_u32(w, ".expert_used_count", n_used);
-    if ((!w->class->shared_as_wide && hf_get_u32(w, w->root, "moe_intermediate_size", &number)) ||
-        hf_get_u32(w, w->root, "intermediate_size", &number)) {
-        hf_add_u32(w, ".expert_feed_forward_length", number);
-    }
-    if (w->class->shared_as_wide && hf_get_u32(w, w->root, "intermediate_size", &number)) {
-        hf_add_u32(w, ".expert_shared_feed_forward_length", number);
-    }
-    uint32_t n_ff = number;
-    bool ernie = hf_get_u32(w, w->root, "moe_num_shared_experts", &number);
-    if (ernie || hf_get_u32(w, w->root, "n_shared_experts", &number)) {
-        hf_add_u32(w, ".expert_shared_count", number);
-    }
-    if (ernie && number > 0 && n_ff < UINT32_MAX / number) { /* llama.cpp asks for it */
-        hf_add_u32(w, ".expert_shared_feed_forward_length", number * n_ff);
-    }
-    if (hf_get_u32(w, w->root, "moe_latent_size", &number)) {
-        hf_add_u32(w, ".moe_latent_size", number);
-    }
-    if (hf_get_u32(w, w->root, "shared_expert_intermediate_size", &number) ||
-        hf_get_u32(w, w->root, "moe_shared_expert_intermediate_size", &number) ||
-        (w->class->mixer == HF_MIXER_MAMBA && hf_get_u32(w, w->root, "shared_intermediate_size", &number))) {
-        hf_add_u32(w, ".expert_shared_feed_forward_length", number);
-    }
-    write_leading_dense(w);
-    const char *method = hf_get_text(w, w->root, "topk_method");
-    bool by_best = method && strcmp(method, "group_limited_greedy") == 0,
-         greedy = method && strcmp(method, "greedy") == 0;
-    if (by_best) {
-        hf_add_u32(w, ".expert_group_by_best", 1);
-    }
-    if (w->class->sigmoid_experts) {
-        hf_add_u32(w, ".expert_gating_func", 2);
-    }
-    if (!greedy && hf_get_u32(w, w->root, "n_group", &number)) {
-        hf_add_u32(w, ".expert_group_count", number);
-    }
-    if (!greedy && hf_get_u32(w, w->root, "topk_group", &number)) {
-        hf_add_u32(w, ".expert_group_used_count", number);
-    }
-    hf_get_bool(w, w->root, "norm_topk_prob", &normalise);
-    hf_add_bool(w, ".expert_weights_norm", normalise);
-    hf_copy_f32(w, w->root, "routed_scaling_factor", ".expert_weights_scale");
-    refuse_mixture(w);
-}
-
-/* What ModernBERT's head reads, and how. */
-static void write_classifier(hf_writer *w)
-{
-    const char *pooling = hf_get_text(w, w->root, "classifier_pooling");
-    const char *activation = hf_get_text(w, w->root, "classifier_activation");
-    bool mean = pooling && strcmp(pooling, "mean") == 0;
-    if (w->class->words != HF_WORDS_MODERN || w->status != MLXR_OK) {
-        return;
-    }
-    if (pooling && !mean && strcmp(pooling, "cls") != 0) {
-        hf_wrong(w, "classifier_pooling", "\"cls\" or \"mean\"");
-    } else if (activation && strcmp(activation, "gelu") != 0) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'classifier_activation' is '%.40s', not 'gelu'",
-                              activation);
-    }
-    hf_add_u32(w, ".classifier.pooling_type", mean ? 1 : 2);
-}
-
-static const struct {
-    const char *word, *key; /* pooling_mode's, and of files before sentence-transformers 5 */
-    uint32_t gguf;          /* pooling_type; 0: it is not supported */
-} pooling_modes[] = {{"mean", "pooling_mode_mean_tokens", 1},
-                     {"cls", "pooling_mode_cls_token", 2},
-                     {"lasttoken", "pooling_mode_lasttoken", 3},
-                     {"max", "pooling_mode_max_tokens", 0},
-                     {"mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", 0},
-                     {"weightedmean", "pooling_mode_weightedmean_tokens", 0}};
-#define N_POOLING_MODES (sizeof pooling_modes / sizeof *pooling_modes)
-
-/* The one mode of a pooling module's configuration; several would be put side by side. */
-static void read_pooling(hf_writer *w, const json_t *root, const char *name, uint32_t *pooling)
-{
-    const json_t *mode = hf_member(root, "pooling_mode");
-    const json_t *only = json_array_size(mode) == 1 ? json_array_get(mode, 0) : mode;
-    uint32_t n_modes = 0, known = 0;
-    for (size_t i = 0; i < N_POOLING_MODES; i++) {
-        bool used = false;
-        if (mode) {
-            used = json_is_string(only) && strcmp(json_string_value(only), pooling_modes[i].word) == 0;
-        } else {
-            hf_get_bool(w, root, pooling_modes[i].key, &used);
-        }
-        n_modes += used;
-        known = used && pooling_modes[i].gguf ? pooling_modes[i].gguf : known;
-    }
-    if (w->status == MLXR_OK && (n_modes != 1 || !known)) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED, "%s: exactly one of mean, first and last token is supported",
-                              name);
-    }
-    *pooling = known;
-}
-
-/* What makes a vector of a text: sentence-transformers' file says, else the class. */
-static void write_pooling(hf_writer *w, const safetensors_texts *texts)
-{
-    const char *name = texts->pooling_name ? texts->pooling_name : "1_Pooling/config.json";
-    uint32_t pooling = w->class->pooling;
-    json_t *root = NULL;
-    if (texts->pooling.n && w->status == MLXR_OK) {
-        w->status = safetensors_parse_json(&root, texts->pooling, name, w->error);
-    }
-    if (root) {
-        read_pooling(w, root, name, &pooling);
-    }
-    json_decref(root);
-    if (w->class->encoder) {
-        const char *kind = hf_get_text(w, w->root, "position_embedding_type");
-        if (kind && strcmp(kind, "absolute") != 0 && w->status == MLXR_OK) {
-            w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: position_embedding_type '%.40s'", kind);
-        }
-        hf_add_bool(w, ".attention.causal", false); /* so typed other programs read it */
-    }
-    if (w->config->ranks) { /* what a head makes of it */
-        write_classifier(w);
-        pooling = 4;
-    }
-    if (pooling) {
-        hf_add_u32(w, ".pooling_type", pooling);
-    }
-}
-
-/* ---- special tokens and template ------------------------------------------------------------------------------- */
-
-static bool is_id(const json_t *value)
-{
-    return json_is_integer(value) && json_integer_value(value) >= 0 && json_integer_value(value) <= INT32_MAX;
-}
-
-/* One id, or a list of them. */
-static void write_ids(hf_writer *w, const json_t *value, const char *name, const char *one, const char *many)
-{
-    if (is_id(value)) {
-        hf_add_u32(w, one, (uint32_t)json_integer_value(value));
-        return;
-    }
-    size_t n = json_array_size(value);
-    for (size_t i = 0; i < n; i++) {
-        if (!is_id(json_array_get(value, i))) {
-            n = 0;
-        }
-    }
-    if (n == 0 || n > 1024) {
-        hf_wrong(w, name, "token id or list of them");
-        return;
-    }
-    hf_add_u32(w, one, (uint32_t)json_integer_value(json_array_get(value, 0)));
-    uint8_t *ids = many ? hf_add_array(w, many, META_I32, n) : NULL;
-    for (size_t i = 0; i < n && ids; i++) {
-        uint32_t id = (uint32_t)json_integer_value(json_array_get(value, i));
-        for (int byte = 0; byte < 4; byte++) {
-            ids[4 * i + (size_t)byte] = (uint8_t)(id >> 8 * byte);
-        }
-    }
-}
-
-/* generation_config.json knows better than config.json which tokens end a generation. */
-static void write_special_tokens(hf_writer *w, text_view generation_text)
-{
-    json_t *generation = NULL;
-    if (generation_text.n && w->status == MLXR_OK) {
-        w->status = safetensors_parse_json(&generation, generation_text, "generation_config.json", w->error);
-    }
-    static const struct {
-        const char *theirs, *one, *many;
-    } ids[] = {{"bos_token_id", "tokenizer.ggml.bos_token_id", NULL},
-               {"eos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eos_token_ids"}};
-    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        const json_t *value = hf_member(generation, ids[i].theirs);
-        value = value ? value : hf_member(w->root, ids[i].theirs);
-        if (value) {
-            write_ids(w, value, ids[i].theirs, ids[i].one, ids[i].many);
-        }
-    }
-    json_decref(generation);
-}
-
-/* "chat_template" is a string, or a list of {name, template} of which "default" is the one for chats. */
-static const json_t *find_template(const json_t *tokenizer_config)
-{
-    const json_t *value = hf_member(tokenizer_config, "chat_template");
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const json_t *entry = json_array_get(value, i);
-        const char *name = json_string_value(json_object_get(entry, "name"));
-        if (name && strcmp(name, "default") == 0) {
-            return json_object_get(entry, "template");
-        }
-    }
-    return value;
-}
-
-static void write_template(hf_writer *w, const safetensors_texts *texts)
-{
-    json_t *tokenizer_config = NULL;
-    if (texts->tokenizer_config.n && w->status == MLXR_OK) {
-        w->status = safetensors_parse_json(&tokenizer_config, texts->tokenizer_config, "tokenizer_config.json",
-                                           w->error);
-    }
-    if (texts->chat_template.n) { /* the newer place */
-        meta_value *value = hf_add(w, "tokenizer.chat_template", META_STRING);
-        if (value) {
-            value->s = texts->chat_template;
-        }
-    } else {
-        const json_t *template = find_template(tokenizer_config);
-        if (json_is_string(template)) {
-            hf_add_text(w, "tokenizer.chat_template", json_string_value(template), json_string_length(template));
-        }
-    }
-    json_decref(tokenizer_config);
-}
-
 /* ---- all ------------------------------------------------------------------------------------------------------- */
 
 /* The class from "architectures" (of a model that sees and hears that of its language model), or from "model_type"
@@ -944,7 +443,7 @@ static void find_class(hf_writer *w)
         w->class = class_name ? hf_class_find(class_name, w->config) : hf_class_find_type(type ? type : "");
         w->arch = w->class ? w->class->arch : class_name ? class_name : type;
     }
-    if (w->class && w->class->mixer == HF_MIXER_NEMOTRON && lists_experts(layer_list(w))) {
+    if (w->class && w->class->mixer == HF_MIXER_NEMOTRON && hf_lists_experts(hf_layer_list(w))) {
         w->class = hf_class_of("nemotron_h_moe");
         w->arch = w->class->arch;
     }
@@ -999,7 +498,7 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         config->no_experts = has_no_experts(w);
         write_shape(w, &s);
         w->n_layers = s.n_layers;
-        write_mixer(w, &s);
+        hf_write_mixer(w, &s);
         refuse_unknown(w);
         if (w->status == MLXR_OK) {
             w->status = hf_quant_read(&config->quant, outer, w->memory, w->error);
@@ -1007,16 +506,16 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         hf_write_rope(w, &s);
         write_windows(w, &s);
         write_scales(w);
-        write_experts(w);
-        write_pooling(w, texts);
+        hf_write_experts(w);
+        hf_write_pooling(w, texts);
         if (config->headless && !config->tied) {
             hf_add_u32(w, ".headless", 1);
         }
         config->n_layers = s.n_layers;
         config->n_embd = s.n_embd;
     }
-    write_special_tokens(w, texts->generation_config);
-    write_template(w, texts);
+    hf_write_special_tokens(w, texts->generation_config);
+    hf_write_template(w, texts);
 }
 
 mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_config *config, mlxr_error *error)

@@ -59,4 +59,34 @@ void hf_copy_f32(hf_writer *w, const json_t *object, const char *theirs, const c
 /* What turns in a head, how fast, and in which layers. */
 void hf_write_rope(hf_writer *w, const hf_shape *s);
 
+/* What config.json calls a layer. */
+typedef enum hf_layer_type {
+    HF_LAYER_ATTENTION,
+    HF_LAYER_MIXER,
+    HF_LAYER_MLP,
+    HF_LAYER_EXPERTS,
+    HF_LAYER_UNKNOWN
+} hf_layer_type;
+
+/* Where config.json lists the layers, and how many it lists; NULL, 0: it does not. */
+const json_t *hf_layer_list(const hf_writer *w);
+size_t hf_layer_list_length(const json_t *list);
+bool hf_lists_experts(const json_t *list);
+/* An array of a number a layer: n in those of `type`, 0 in the others. */
+void hf_write_per_layer(hf_writer *w, const char *key, hf_layer_type type, uint32_t n, uint32_t n_layers);
+/* The width of LFM2's MLP, made of the one that config.json names; 0: a number too large. */
+uint32_t hf_adjusted_width(hf_writer *w, uint32_t n_ff);
+/* Rows of what stands in for attention; sets config->n_groups. */
+void hf_write_mixer(hf_writer *w, const hf_shape *s);
+
+/* Rows of a mixture of experts. Needs w->n_layers and config->no_experts. */
+void hf_write_experts(hf_writer *w);
+
+/* The row of pooling, as the module's file says, else the class. */
+void hf_write_pooling(hf_writer *w, const safetensors_texts *texts);
+
+/* Rows of the tokenizer's special tokens, and of the template of a chat. */
+void hf_write_special_tokens(hf_writer *w, text_view generation_text);
+void hf_write_template(hf_writer *w, const safetensors_texts *texts);
+
 #endif
