@@ -238,13 +238,7 @@ static mlxr_status add_frequencies(source *s, const hparams *h, mlxr_error *erro
     for (uint32_t i = 0; i < n; i++) {
         plain[i] /= scaled[i];
     }
-    *t = (tensor){.name = "rope_freqs.weight",
-                  .type = DTYPE_F32,
-                  .n_dims = 1,
-                  .shape = {n, 1, 1, 1},
-                  .data = plain,
-                  .row_bytes = n * sizeof *plain,
-                  .n_bytes = n * sizeof *plain};
+    *t = tensor_of_floats("rope_freqs.weight", plain, n);
     s->tensors[s->n_tensors++] = (out_tensor){.in = t, .type = DTYPE_F32};
     s->scaling_is_tensor = true;
     return MLXR_OK;

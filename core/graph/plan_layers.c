@@ -117,13 +117,7 @@ static const tensor *first_kind(builder *b, const tensor *kinds)
     if (kinds->data) { /* a packed tensor that is only described has none */
         codec_decode(kinds->type, kinds->data, values, n);
     }
-    *first = (tensor){.name = kinds->name,
-                      .type = DTYPE_F32,
-                      .n_dims = 1,
-                      .shape = {n, 1, 1, 1},
-                      .row_bytes = n * sizeof *values,
-                      .n_bytes = n * sizeof *values,
-                      .data = values};
+    *first = tensor_of_floats(kinds->name, values, n);
     return first;
 }
 

@@ -236,23 +236,33 @@ static void write_shape(hf_writer *w, hf_shape *s)
     }
 }
 
-/* Of classes that run what the word says: GELU by tanh has several names, the exact one has a row of metadata. */
-static bool takes_gelu(hf_writer *w, const char *activation)
+/* GELU by tanh has several names. */
+static bool is_same_activation(const char *a, const char *b)
 {
     static const char *const by_tanh[] = {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"};
-    if (!w->class->gelu_by_word || !activation) {
-        return false;
-    }
-    if (strcmp(activation, "gelu") == 0) {
-        hf_add_text(w, ".hidden_activation", activation, strlen(activation));
-        return true;
-    }
+    bool found[2] = {false, false};
     for (size_t i = 0; i < sizeof by_tanh / sizeof *by_tanh; i++) {
-        if (strcmp(activation, by_tanh[i]) == 0) {
-            return true;
-        }
+        found[0] = found[0] || strcmp(a, by_tanh[i]) == 0;
+        found[1] = found[1] || strcmp(b, by_tanh[i]) == 0;
     }
-    return false;
+    return strcmp(a, b) == 0 || (found[0] && found[1]);
+}
+
+/* The class's activation needs no row; the other one that it may have has one. */
+static void write_activation(hf_writer *w)
+{
+    const hf_class *class = w->class;
+    const char *word = hf_get_text(w, w->root, class->activation_key), *too = class->activation_too;
+    if (!word || is_same_activation(word, class->activation)) {
+        return;
+    }
+    if (too && is_same_activation(word, too)) {
+        hf_add_text(w, ".hidden_activation", word, strlen(word));
+    } else if (w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: activation '%.60s'; %s models are supported with '%s'%s%s%s", word,
+                              class->arch, class->activation, too ? " and '" : "", too ? too : "", too ? "'" : "");
+    }
 }
 
 /* Things of GPT-2 and its kin that are true unless config.json says otherwise, which nothing below knows of. */
@@ -271,18 +281,7 @@ static void refuse_unscaled(hf_writer *w)
 /* Things that would change the mathematics and that nothing below knows of. */
 static void refuse_unknown(hf_writer *w)
 {
-    const char *activation = hf_get_text(w, w->root, w->class->activation_key);
-    const char *too = w->class->activation_too;
     refuse_unscaled(w);
-    if (w->status == MLXR_OK && activation && !takes_gelu(w, activation) &&
-        strcmp(activation, w->class->activation) != 0 && !(too && strcmp(activation, too) == 0)) {
-        w->status = error_set(
-            w->error, MLXR_UNSUPPORTED, "config.json: activation '%.60s'; %s models are supported with '%s'%s%s%s",
-            activation, w->class->arch, w->class->activation, too ? " and '" : "", too ? too : "", too ? "'" : "");
-    }
-    if (too && activation) {
-        hf_add_text(w, ".hidden_activation", activation, strlen(activation));
-    }
     static const char *const without[] = {
         "prenorm", "rotary_emb_interleaved",         "use_parallel_residual", "qk_layernorm",
         "use_cla", "scale_attn_by_inverse_layer_idx"}; /* of NomicBERT, StableLM, Phi, Hunyuan, GPT-2 */
@@ -499,6 +498,7 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         write_shape(w, &s);
         w->n_layers = s.n_layers;
         hf_write_mixer(w, &s);
+        write_activation(w);
         refuse_unknown(w);
         if (w->status == MLXR_OK) {
             w->status = hf_quant_read(&config->quant, outer, w->memory, w->error);

@@ -34,13 +34,7 @@ static void write_long_magnitude(hf_writer *w, const json_t *rope, double factor
 
 static void add_factors(hf_writer *w, const char *name, const float *values, size_t n)
 {
-    w->config->extra[w->config->n_extra++] = (tensor){.name = name,
-                                                      .type = DTYPE_F32,
-                                                      .n_dims = 1,
-                                                      .shape = {n, 1, 1, 1},
-                                                      .row_bytes = n * sizeof *values,
-                                                      .n_bytes = n * sizeof *values,
-                                                      .data = values};
+    w->config->extra[w->config->n_extra++] = tensor_of_floats(name, values, n);
 }
 
 /* A list of numbers as a tensor. */

@@ -19,4 +19,16 @@ typedef struct tensor {
     size_t n_bytes;
 } tensor;
 
+/* A vector of n floats, which stay the caller's, as does the name. */
+static inline tensor tensor_of_floats(const char *name, const float *values, size_t n)
+{
+    return (tensor){.name = name,
+                    .type = DTYPE_F32,
+                    .n_dims = 1,
+                    .shape = {n, 1, 1, 1},
+                    .row_bytes = n * sizeof *values,
+                    .n_bytes = n * sizeof *values,
+                    .data = values};
+}
+
 #endif

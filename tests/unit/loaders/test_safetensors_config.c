@@ -279,6 +279,19 @@ static void gpt_2s_words_are_read_and_starcoders_default_is_one_kv_head(void **s
                  (const expected[]){{"llama.attention.head_count_kv", 2}, {0}});
 }
 
+static void check_text(const char *config, const char *key, const char *text)
+{
+    model_file *file = NULL;
+    mlxr_error error = {0};
+    assert_ok(open_config(&file, config, NULL, NULL, &error), &error);
+    const meta_value *word = model_file_meta(file, key);
+    assert_true(word && word->type == META_STRING && word->s.n == strlen(text));
+    assert_memory_equal(word->s.data, text, word->s.n);
+    model_file_close(&file);
+}
+
+#define MODERN_BERT(word) CLASS("ModernBertModel", ", \"hidden_activation\": \"" word "\"")
+
 /* The exact GELU is what "gelu" means; other words of it are GELU by tanh. */
 static void the_word_gelu_is_written_where_the_class_follows_it(void **state)
 {
@@ -287,13 +300,22 @@ static void the_word_gelu_is_written_where_the_class_follows_it(void **state)
                                           OLD_WORDS("GPT2LMHeadModel", ", \"activation_function\": \"gelu\"")};
     static const char *const keys[] = {"starcoder.hidden_activation", "gpt2.hidden_activation"};
     for (size_t i = 0; i < 2; i++) {
-        model_file *file = NULL;
-        mlxr_error error = {0};
-        assert_ok(open_config(&file, configs[i], NULL, NULL, &error), &error);
-        const meta_value *word = model_file_meta(file, keys[i]);
-        assert_true(word && word->type == META_STRING && word->s.n == 4 && memcmp(word->s.data, "gelu", 4) == 0);
-        model_file_close(&file);
+        check_text(configs[i], keys[i], "gelu");
     }
+}
+
+static void a_class_with_two_activations_writes_the_one_that_is_not_its_default(void **state)
+{
+    (void)state;
+    check_values(MODERN_BERT("gelu"), (const expected[]){{"modern-bert.hidden_activation", NAN}, {0}});
+    check_text(MODERN_BERT("silu"), "modern-bert.hidden_activation", "silu");
+}
+
+static void gelu_by_tanh_has_several_names_in_every_class(void **state)
+{
+    (void)state;
+    check_values(CLASS("Starcoder2ForCausalLM", ", \"hidden_act\": \"gelu_new\""),
+                 (const expected[]){{"starcoder2.block_count", 2}, {"starcoder2.hidden_activation", NAN}, {0}});
 }
 
 static void keys_of_one_class_are_not_read_for_another(void **state)
@@ -397,7 +419,8 @@ static const struct {
     {CLASS("GPTBigCodeForCausalLM", ", \"multi_query\": 1"), NULL, NULL, "'multi_query' is no true or false"},
     {CLASS("GPT2LMHeadModel", ", \"scale_attn_weights\": false"), NULL, NULL,
      "'scale_attn_weights' false is not supported in gpt2 models"},
-    {CLASS("GPT2LMHeadModel", ", \"activation_function\": \"relu\""), NULL, NULL, "activation 'relu'"},
+    {CLASS("GPT2LMHeadModel", ", \"activation_function\": \"relu\""), NULL, NULL,
+     "activation 'relu'; gpt2 models are supported with 'gelu_new' and 'gelu'"},
     {CLASS("HunYuanDenseV1ForCausalLM", ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 1, \"alpha\": -1}"),
      NULL, NULL, "'alpha' of RoPE scaling 'dynamic' is -1; it must not be below 0"},
     {CLASS("Ernie4_5_MoeForCausalLM", ", \"moe_num_experts\": 4, \"moe_k\": 2, \"moe_layer_end_index\": -2"), NULL,
@@ -630,6 +653,8 @@ int main(void)
         cmocka_unit_test(windows_that_no_list_names_are_those_of_the_class),
         cmocka_unit_test(gpt_2s_words_are_read_and_starcoders_default_is_one_kv_head),
         cmocka_unit_test(the_word_gelu_is_written_where_the_class_follows_it),
+        cmocka_unit_test(a_class_with_two_activations_writes_the_one_that_is_not_its_default),
+        cmocka_unit_test(gelu_by_tanh_has_several_names_in_every_class),
         cmocka_unit_test(keys_of_one_class_are_not_read_for_another),
         cmocka_unit_test(an_alpha_of_0_is_none),
         cmocka_unit_test(ernies_last_layer_of_experts_may_be_minus_1),
