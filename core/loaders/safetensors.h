@@ -133,11 +133,12 @@ typedef struct hf_class {
     bool alpha;                /* RoPE's scaling "dynamic" may have an alpha, which makes another base */
     uint32_t no_rope_interval; /* 0: the class knows of no layers without RoPE */
     uint8_t rope_sections[4];  /* of m-RoPE, pairs; 0s: it has none */
-    double rope_theta, rope_theta_local;     /* local 0: the same everywhere */
-    bool one_rope_theta;                     /* layers with windows have rope_theta, too, and only its scaling not */
-    double query_scalar;                     /* 0: head_dim */
-    const char *activation_key, *activation; /* of a model that says nothing */
-    const char *activation_too;              /* another one that config.json may ask for; NULL: none */
+    double rope_theta, rope_theta_local; /* local 0: the same everywhere */
+    bool one_rope_theta;                 /* layers with windows have rope_theta, too, and only its scaling not */
+    double query_scalar;                 /* 0: head_dim */
+    const char *activation_key;          /* NULL: hidden_act */
+    const char *activation;              /* of a model that says nothing; NULL: silu */
+    const char *activation_too;          /* another one that config.json may ask for; NULL: none */
 } hf_class;
 
 const hf_class *hf_class_find_type(const char *model_type);

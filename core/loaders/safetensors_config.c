@@ -252,8 +252,9 @@ static bool is_same_activation(const char *a, const char *b)
 static void write_activation(hf_writer *w)
 {
     const hf_class *class = w->class;
-    const char *word = hf_get_text(w, w->root, class->activation_key), *too = class->activation_too;
-    if (!word || is_same_activation(word, class->activation)) {
+    const char *own = class->activation ? class->activation : "silu", *too = class->activation_too;
+    const char *word = hf_get_text(w, w->root, class->activation_key ? class->activation_key : "hidden_act");
+    if (!word || is_same_activation(word, own)) {
         return;
     }
     if (too && is_same_activation(word, too)) {
@@ -261,7 +262,7 @@ static void write_activation(hf_writer *w)
     } else if (w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED,
                               "config.json: activation '%.60s'; %s models are supported with '%s'%s%s%s", word,
-                              class->arch, class->activation, too ? " and '" : "", too ? too : "", too ? "'" : "");
+                              class->arch, own, too ? " and '" : "", too ? too : "", too ? "'" : "");
     }
 }
 

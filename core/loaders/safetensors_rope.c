@@ -203,7 +203,7 @@ static void write_sections(hf_writer *w, const json_t *rope)
 /* rope_parameters (transformers 5; one set, or one for each kind of layer), or rope_theta and rope_scaling (before). */
 void hf_write_rope(hf_writer *w, const hf_shape *s)
 {
-    double theta = w->class->rope_theta, local_theta = w->class->rope_theta_local;
+    double theta = w->class->rope_theta > 0 ? w->class->rope_theta : 1e4, local_theta = w->class->rope_theta_local;
     double share = w->class->rotary_share > 0 ? w->class->rotary_share : 1, local_share = 1, temperature;
     const json_t *rope = hf_get_object(w, w->root, "rope_scaling"), *local = NULL;
     rope = rope ? rope : hf_get_object(w, w->root, "rope_parameters");
