@@ -318,10 +318,10 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         return attends && h->fused_qkv;
     case NEED_QK_NORM:
         *required = !fam->qk_norm_optional;
-        return attends && fam->qk_norm != QK_NORM_NONE;
+        return attends && fam->qk_norm != QK_NORM_NONE && fam->qk_norm != QK_NORM_BARE;
     case NEED_K_NORM:
         *required = !fam->qk_norm_optional && !hparams_reads_kv(h, layer);
-        return attends && fam->qk_norm != QK_NORM_NONE;
+        return attends && fam->qk_norm != QK_NORM_NONE && fam->qk_norm != QK_NORM_BARE;
     case NEED_GATE:
         return apart && !fam->ungated;
     case NEED_GATE_BIAS:
@@ -351,7 +351,7 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         return sparse;
     case NEED_CHOICE_BIAS:
         *required = h->routing == ROUTE_SIGMOID;
-        return sparse;
+        return sparse && !fam->experts_weigh_input;
     case NEED_SHARED:
         return sparse && h->n_ff_shared > 0;
     case NEED_SHARED_GATE:

@@ -10,6 +10,19 @@ static const family families[] = {
     /* Llama 1–3, Mistral (a window on every layer), Mixtral, SmolLM, TinyLlama. Touvron et al. 2023; Jiang et al. 2023.
      */
     {.name = "llama", .gguf_rope = ROPE_PAIRS, .normalise_experts = true},
+    /* Meta 2025: chunks on three of four layers; the others do not turn, and sharpen far queries. */
+    {.name = "llama4",
+     .gguf_rope = ROPE_PAIRS,
+     .safetensors_keep_pairs = true,
+     .qk_norm = QK_NORM_BARE,
+     .qk_norm_turned = true,
+     .routing = ROUTE_SIGMOID,
+     .experts_weigh_input = true,
+     .n_shared = 1,
+     .full_every = 4,
+     .full_is_unturned = true,
+     .chunk = 8192,
+     .still_temperature = 0.1f},
     /* Yang et al. 2024 */
     {.name = "qwen2", .qkv_bias = true},
     {.name = "qwen2moe", .gated_shared = true},

@@ -27,8 +27,9 @@ typedef enum ahead_kind {
     AHEAD_NORMED, /* its last norm, which logits are made of */
 } ahead_kind;
 
-/* A norm of queries and keys: none, of each head, of all heads together. */
-typedef enum qk_norm_kind { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_ALL } qk_norm_kind;
+/* A norm of queries and keys: none, of each head, of all heads together; of each head without a weight, in layers that
+ * turn, unless the file says that there is none. */
+typedef enum qk_norm_kind { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_ALL, QK_NORM_BARE } qk_norm_kind;
 
 typedef struct family {
     const char *name;            /* general.architecture */
@@ -46,6 +47,8 @@ typedef struct family {
     bool ungated;             /* the MLP is down(act(up(x))) */
     routing_kind routing;     /* of a mixture of experts, where the file does not say */
     bool normalise_experts;   /* the weights of the chosen ones sum to 1, likewise */
+    bool experts_weigh_input; /* they are of what an expert reads, not of what it gives; no bias chooses */
+    uint32_t n_shared;        /* experts that all tokens share, where the file does not say */
     bool ffn_norm_after;      /* GGUF calls the norm before the MLP post_attention_norm */
     bool latent;              /* keys and values are made of a few numbers that all heads share (DeepSeek's MLA) */
     ahead_kind ahead;         /* of a head for multi-token prediction */
@@ -66,6 +69,9 @@ typedef struct family {
     bool logit_scale_divides; /* logits are divided by the file's scale, not multiplied */
     uint32_t full_every;      /* with a window: every n-th layer attends to all (Gemma 3: 6); 0: every layer has it */
     bool full_first;          /* … the first of every n */
+    uint32_t chunk;           /* windows are chunks, so long where the file does not say; 0: they are none */
+    float still_temperature;  /* attention's in layers that do not turn, where the file does not say; 0: it is in those
+                                 that turn, of files that have one */
     bool first_unnormed;      /* the first layer's attention reads X itself */
     bool gelu_head;           /* of what ranks texts; else tanh, and no norm */
     bool dense_heads;         /* there may be layers behind pooling */

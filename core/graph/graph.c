@@ -45,6 +45,10 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
     if (!full || !local) {
         return error_nomem(error, "RoPE frequencies", h->n_rot * sizeof *full);
     }
+    float *still = region_array(&b->g->memory, h->n_rot / 2, sizeof *still);
+    if (!still) {
+        return error_nomem(error, "RoPE frequencies", h->n_rot * sizeof *still);
+    }
     const tensor *factors = rope_factors(b->g);
     if (factors && (uintptr_t)factors->data % sizeof(float) != 0) {
         return error_set(error, MLXR_FORMAT, "tensor '%s' is not aligned", factors->name);
@@ -63,6 +67,12 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
         .kind = kind, .head_dim = plan_kv_of(h, false).head_dim, .n_rot = h->n_rot, .inv_freq = full};
     b->rope_local = (op_rope){
         .kind = kind, .head_dim = plan_kv_of(h, true).head_dim, .n_rot = h->n_rot_window, .inv_freq = local};
+    b->rope_still = b->rope_full;
+    b->rope_still.inv_freq = still; /* zeros */
+    b->rope_still.magnitude = 1;
+    b->rope_still.temperature = h->attn_temperature;
+    b->rope_still.temperature_span = h->temperature_span;
+    b->rope_still.temperature_from = 1;
     rope_frequencies(h->n_rot, h->rope_theta, &h->scaling, factors ? factors->data : NULL, full,
                      &b->rope_full.magnitude);
     if (h->rope_theta_local > 0) {

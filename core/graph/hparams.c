@@ -252,7 +252,8 @@ static void read_gating(reader *r, hparams *h)
 
 static void read_experts(reader *r, hparams *h)
 {
-    uint32_t n_shared = 0, step = 1;
+    uint32_t n_shared = h->fam->n_shared;
+    h->expert_step = 1;
     h->routing = h->fam->routing;
     h->normalise_experts = h->fam->normalise_experts;
     h->expert_scale = 1;
@@ -267,7 +268,7 @@ static void read_experts(reader *r, hparams *h)
     h->n_ff_shared = n_shared * h->n_ff_expert;
     read_u32(r, "expert_shared_feed_forward_length", &h->n_ff_shared);
     read_u32(r, "leading_dense_block_count", &h->n_layers_dense);
-    read_u32(r, "interleave_moe_layer_step", &step);
+    read_u32(r, "interleave_moe_layer_step", &h->expert_step);
     read_u32(r, "expert_group_count", &h->n_expert_groups);
     read_u32(r, "expert_group_used_count", &h->n_expert_groups_used);
     read_f32(r, "expert_weights_scale", &h->expert_scale);
@@ -276,8 +277,11 @@ static void read_experts(reader *r, hparams *h)
     uint32_t by_best = h->fam->latent && h->routing == ROUTE_SOFTMAX; /* DeepSeek V2; no other program's key tells it */
     read_u32(r, "expert_group_by_best", &by_best);
     h->groups_by_best = by_best != 0;
-    if (r->status == MLXR_OK && step > 1) {
-        r->status = error_set(r->error, MLXR_UNSUPPORTED, "%s models with dense layers among sparse ones", r->arch);
+    if (r->status == MLXR_OK && (h->expert_step == 0 || h->expert_step > h->n_layers)) {
+        r->status = error_set(r->error, MLXR_FORMAT,
+                              "metadata '%s.interleave_moe_layer_step' is %u; it must be 1 to %u, the number of layers",
+                              r->arch, h->expert_step, h->n_layers);
+        h->expert_step = 1;
     }
     h->expert_scale = h->expert_scale == 0 ? 1 : h->expert_scale; /* what files write that have none */
     if (r->status == MLXR_OK && (h->n_expert > EXPERTS_MAX || h->n_ff_expert > 1u << 22 || h->n_ff_shared > 1u << 22 ||
@@ -312,6 +316,7 @@ static void read_windows(reader *r, hparams *h)
 {
     char key[160];
     uint32_t every = h->fam->full_every;
+    h->window = h->fam->chunk;
     read_u32(r, "attention.sliding_window", &h->window);
     key_of(r, "attention.sliding_window_pattern", key, sizeof key);
     const meta_value *pattern = model_file_meta(r->file, key);
@@ -437,8 +442,8 @@ static void read_shape(reader *r, hparams *h)
     read_experts(r, h);
     h->n_head_kv = h->n_head_kv_window = h->n_head;
     read_head_count_kv(r, h);
-    if (h->n_expert == 0 || h->n_layers_dense > 0 || h->n_ff_expert == 0 || h->fam->experts_beside ||
-        h->fam->one_block) {
+    if (h->n_expert == 0 || h->n_layers_dense > 0 || h->expert_step > 1 || h->n_ff_expert == 0 ||
+        h->fam->experts_beside || h->fam->one_block) {
         read_feed_forward(r, h);
     } else {
         h->n_ff = h->n_ff_expert; /* no layer has a dense one */
@@ -573,6 +578,28 @@ static void read_rope_and_scales(reader *r, hparams *h)
     }
 }
 
+/* Far queries may be sharpened: by the context that RoPE was first made for, or as chunks are long. */
+static void read_temperature(reader *r, hparams *h)
+{
+    h->attn_temperature = h->window && h->fam->chunk ? h->fam->still_temperature : 0;
+    h->temperature_span = h->fam->chunk ? h->fam->chunk : h->scaling.n_ctx_orig;
+    read_f32(r, "attention.temperature_scale", &h->attn_temperature);
+    read_u32(r, "attention.temperature_length", &h->temperature_span);
+    if (r->status == MLXR_OK && h->attn_temperature != 0 && h->temperature_span == 0) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.attention.temperature_length' is 0", r->arch);
+    }
+}
+
+/* Of Llama 4 the model with 128 experts has no norm of queries and keys; other programs know it by that. */
+static void read_qk_norm(reader *r, hparams *h)
+{
+    uint32_t has = h->n_expert != 128;
+    if (h->fam->qk_norm == QK_NORM_BARE) {
+        read_flag(r, "attention.qk_norm", &has);
+        h->qk_norm_bare = has != 0;
+    }
+}
+
 /* What a head that ranks reads: the first token, of a decoder the last, or what the file says. Files of ModernBERT that
  * say nothing have the mean. */
 static void read_ranking(reader *r, hparams *h)
@@ -613,7 +640,8 @@ static void read_scales(reader *r, hparams *h)
     if (r->status == MLXR_OK && causal == h->fam->encoder) {
         r->status = error_set(r->error, MLXR_UNSUPPORTED, "metadata '%s.attention.causal' is %u", r->arch, causal);
     }
-    read_f32(r, "attention.temperature_scale", &h->attn_temperature);
+    read_temperature(r, h);
+    read_qk_norm(r, h);
     if (r->status == MLXR_OK && h->logit_scale == 0) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.logit_scale' is 0", r->arch);
         return;

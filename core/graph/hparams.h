@@ -48,10 +48,14 @@ typedef struct hparams {
     float attn_scale;
     float attn_softcap, final_softcap; /* 0: none */
     float embedding_scale, residual_scale, logit_scale;
-    float attn_temperature; /* of far queries, by n_ctx_orig positions; 0: none */
-    uint32_t window;        /* of window layers; 0: there are none */
+    float attn_temperature;    /* of far queries; 0: none */
+    uint32_t temperature_span; /* by so many positions */
+    uint32_t window;           /* of window layers; 0: there are none */
+    bool qk_norm_bare;         /* there is one of each head without a weight */
     /* A mixture of experts; n_expert 0: there is none. */
-    uint32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared, n_layers_dense; /* the first layers are dense */
+    uint32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared;
+    uint32_t n_layers_dense;  /* the first layers, and … */
+    uint32_t expert_step;     /* … of every so many all but the last are dense */
     uint32_t n_expert_latent; /* of what experts read and give instead of X; 0: X itself */
     uint32_t n_expert_groups, n_expert_groups_used;
     bool groups_by_best; /* of these experts */
@@ -86,7 +90,7 @@ static inline uint32_t hparams_latent_row(const hparams *h)
 
 static inline bool hparams_is_sparse(const hparams *h, uint32_t layer)
 {
-    return h->n_expert > 0 && layer >= h->n_layers_dense;
+    return h->n_expert > 0 && layer >= h->n_layers_dense && (layer + 1) % h->expert_step == 0;
 }
 
 /* Has a layer a dense MLP, alone or beside its experts? */

@@ -19,11 +19,16 @@ static void add_qk_norm(builder *b, slot s, const tensor *weight)
 }
 
 /* Of queries, and of keys where the layer writes some. */
-static void add_qk_norms(builder *b, const layer_weights *w, bool keys)
+static void add_qk_norms(builder *b, const layer_weights *w, uint32_t layer, bool keys)
 {
-    add_qk_norm(b, SLOT_Q, w->q_norm);
-    if (keys) {
-        add_qk_norm(b, SLOT_K, w->k_norm);
+    const hparams *h = &b->g->h;
+    bool bare = h->qk_norm_bare && !h->layer_is_unturned[layer];
+    for (int i = 0; i < 1 + keys; i++) {
+        slot s = i ? SLOT_K : SLOT_Q;
+        add_qk_norm(b, s, i ? w->k_norm : w->q_norm);
+        if (bare) {
+            add_head_norm(b, s, NULL, hparams_head_dim(h, layer));
+        }
     }
 }
 
@@ -33,9 +38,9 @@ static void add_rope(builder *b, bool window, bool keys)
     const op_rope *rope = window && h->rope_theta_local > 0 ? &b->rope_local : &b->rope_full;
     op *q = plan_add(b, OP_ROPE, SLOT_Q, SLOT_Q);
     q->rope = *rope;
-    if (h->attn_temperature != 0) {
+    if (h->attn_temperature != 0 && h->fam->still_temperature == 0) {
         q->rope.temperature = h->attn_temperature;
-        q->rope.temperature_span = h->scaling.n_ctx_orig;
+        q->rope.temperature_span = h->temperature_span;
     }
     if (keys) {
         plan_add(b, OP_ROPE, SLOT_K, SLOT_K)->rope = *rope;
@@ -176,6 +181,7 @@ static op_attend attend_of(const builder *b, const layer_weights *w, uint32_t la
                        .softcap = h->attn_softcap,
                        .first = layer == h->n_layers,
                        .window = kv.window,
+                       .chunked = kv.chunked,
                        .both_ways = h->fam->encoder,
                        .kv_group = window ? b->group_window : b->group_full};
 }
@@ -212,13 +218,15 @@ void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
         }
     }
     if (!h->fam->qk_norm_turned) {
-        add_qk_norms(b, w, writes);
+        add_qk_norms(b, w, layer, writes);
     }
     if (h->n_rot && !h->fam->positions && !h->layer_is_unturned[layer]) {
         add_rope(b, window, writes);
+    } else if (h->fam->still_temperature > 0 && h->attn_temperature != 0) {
+        plan_add(b, OP_ROPE, SLOT_Q, SLOT_Q)->rope = b->rope_still;
     }
     if (h->fam->qk_norm_turned) {
-        add_qk_norms(b, w, writes);
+        add_qk_norms(b, w, layer, writes);
     }
     op_attend attend = attend_of(b, w, layer);
     attend.kv_layer = next_kv_layer(b, layer);

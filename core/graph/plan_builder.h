@@ -13,6 +13,7 @@ typedef struct builder {
     uint32_t n_ops;
     uint16_t layer;
     op_rope rope_full, rope_local; /* head_dim, n_rot, frequencies */
+    op_rope rope_still;            /* of queries that are not turned, but sharpened: of frequency 0 */
     uint16_t group_full, group_window, group_mixer, group_ahead;
     uint16_t n_full, n_window, n_mixer; /* layers placed in each group so far */
     uint32_t width[SLOT_COUNT];         /* of what the next operation leaves in each slot */

@@ -22,6 +22,7 @@ static void add_mixture(builder *b, const layer_weights *w, slot dst, slot in)
                       .routing = h->routing,
                       .normalise = h->normalise_experts,
                       .scale = h->expert_scale,
+                      .weigh_input = h->fam->experts_weigh_input,
                       .choice_bias = w->choice_bias ? w->choice_bias->data : NULL,
                       .n_groups = h->n_expert_groups,
                       .n_groups_used = h->n_expert_groups_used,

@@ -9,7 +9,8 @@ kv_group plan_kv_of(const hparams *h, bool window)
 {
     kv_group kv = {.n_head_kv = window ? h->n_head_kv_window : h->n_head_kv,
                    .head_dim = window ? h->head_dim_window : h->head_dim,
-                   .window = window ? h->window : 0};
+                   .window = window ? h->window : 0,
+                   .chunked = window && h->fam->chunk > 0};
     if (h->fam->latent) {
         kv.n_head_kv = 1;
         kv.head_dim = hparams_latent_row(h);

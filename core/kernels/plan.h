@@ -59,11 +59,12 @@ typedef enum op_kind {
     OP_ATTEND,   /* SLOT_A = attention of SLOT_Q over the pages */
     OP_GATED,    /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
     OP_ADD,      /* dst += src × scale */
-    OP_EXPERTS,  /* dst = Σ weight · expert(src) over the experts that SLOT_R chooses for the row */
-    OP_ADAPT,    /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`);
-                    `weight` is the product's own */
-    OP_SCALE,    /* dst × scale */
-    OP_SOFTCAP,  /* dst = cap · tanh(dst / cap) */
+    OP_EXPERTS, /* dst = Σ weight · expert(src), or Σ expert(weight · src), over those that SLOT_R chooses for the row
+                 */
+    OP_ADAPT,   /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`);
+                   `weight` is the product's own */
+    OP_SCALE,   /* dst × scale */
+    OP_SOFTCAP, /* dst = cap · tanh(dst / cap) */
     OP_CONV,  /* dst = Σ of its last n rows, each × weight [n, width] (+ bias); those before the first are the state */
     OP_RECUR, /* dst = what the queries in src find in a state that each row's keys and values change */
     OP_PICK,  /* dst[to …] = elements [from, from + n) of each group of src */
@@ -103,8 +104,8 @@ typedef struct op_rope {
     uint32_t head_dim, n_rot; /* the first n_rot elements of each head turn; n_rot even, ≤ head_dim */
     const float *inv_freq;    /* [n_rot / 2]: angle of pair i at position p is p × inv_freq[i] */
     float magnitude;          /* factor on cos and sin; 1 usually */
-    float temperature;        /* a further factor 1 + temperature · ln(1 + ⌊p / span⌋), for queries; 0: none */
-    uint32_t temperature_span;
+    float temperature;        /* a further factor 1 + temperature · ln(1 + ⌊(p + from) / span⌋), for queries; 0: none */
+    uint32_t temperature_span, temperature_from;
 } op_rope;
 
 typedef struct op_attend {
@@ -112,7 +113,8 @@ typedef struct op_attend {
     float scale;        /* on q·k */
     float softcap;      /* 0: none */
     uint32_t first;     /* positions before it hold nothing and are not seen; a query always sees its own */
-    uint32_t window;    /* 0: all earlier tokens; else the last `window`, the query's own position included */
+    uint32_t window;    /* 0: all earlier tokens; else the last `window`, the query's own position included … */
+    bool chunked;       /* … or, of positions cut into chunks of `window`, those of its own chunk (plan_first_seen) */
     bool both_ways;     /* … and as many later ones, to the slice's end: a step has whole sequences then */
     uint16_t kv_group;  /* which layer group's pages */
     uint16_t kv_layer;  /* index within the group */
@@ -186,6 +188,7 @@ typedef struct op_experts {
     routing_kind routing;
     bool normalise;           /* weights are made to sum to 1 … */
     float scale;              /* … and multiplied by this */
+    bool weigh_input;         /* a weight is of what an expert reads, not of what it gives; there are no biases then */
     const float *choice_bias; /* [n_expert] added where experts are chosen, not where they are weighted; or NULL */
     uint32_t n_groups,
         n_groups_used;          /* experts are first chosen by groups (by the sum of a group's two best); 0, 1: no */
@@ -232,14 +235,25 @@ typedef struct op {
 
 /* Layers that share one page table: all see the same span of tokens. Three kinds:
  *   full attention   every earlier position
- *   window           the last `window` positions
+ *   window           the last `window` positions, or those of the newest chunk of so many
  *   recurrent        no position but a state of fixed size that stands for all of them; `state_width` is not 0 */
 typedef struct kv_group {
     uint32_t n_layers, n_head_kv, head_dim;
     uint32_t window;      /* 0: full attention, or recurrent */
     uint32_t state_width; /* F32 elements of a layer's state; 0: attention */
     bool one_row;         /* a value is the whole of its key, and is kept once */
+    bool chunked;         /* a window's positions are those of chunks */
 } kv_group;
+
+/* The first position that a query at `position` sees: 0, of a window the last `window` positions, of chunks the first
+ * one of its own. No later query sees further back: what is cached before it can go. */
+static inline uint64_t plan_first_seen(uint32_t window, bool chunked, uint64_t position)
+{
+    if (window == 0 || position < window) {
+        return 0;
+    }
+    return chunked ? position - position % window : position - window + 1;
+}
 
 typedef struct plan {
     const op *ops; /* [n_ops] */

@@ -132,7 +132,11 @@ static mlxr_status check_attend(check *c)
     if (g->n_head_kv != a->n_head_kv || g->head_dim != a->head_dim) {
         return bad(c, "and its KV group disagree on the heads");
     }
-    if (g->window && (a->window == 0 || a->window > g->window)) {
+    if (a->chunked && (a->window == 0 || a->both_ways)) {
+        return bad(c, "sees chunks of no length, or both ways");
+    }
+    if (g->window && (a->window == 0 || a->window > g->window || a->chunked != g->chunked ||
+                      (a->chunked && a->window != g->window))) {
         return bad(c, "looks further back than its KV group keeps");
     }
     if (c->taken) {
@@ -333,6 +337,9 @@ static mlxr_status check_experts(check *c)
     if (c->o->width != x->n_in || c->o->src == c->o->dst || x->n_ff == 0 || !x->up || !x->down ||
         (!x->gate && (x->gate_bias || x->act == ACT_SWIGLU_CLAMPED))) {
         return bad(c, "has experts of another width");
+    }
+    if (x->weigh_input && (x->gate_bias || x->up_bias || x->down_bias)) {
+        return bad(c, "weighs what experts with biases read");
     }
     for (uint32_t i = 0; i < x->n_expert; i++) {
         mlxr_status status = x->gate ? shaped(c, &x->gate[i], x->n_in, x->n_ff) : MLXR_OK;

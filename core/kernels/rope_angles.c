@@ -11,7 +11,8 @@ void rope_angles_fill(const op_rope *r, int32_t position, uint32_t begin, uint32
 {
     double factor = r->magnitude;
     if (r->temperature != 0) { /* Meta 2025: attention of far queries is sharpened */
-        factor *= 1 + (double)r->temperature * log(1 + floor((double)position / r->temperature_span));
+        factor *= 1 + (double)r->temperature *
+                          log(1 + floor(((double)position + r->temperature_from) / r->temperature_span));
     }
     for (uint32_t i = begin; i < end; i++) {
         double angle = (double)position * (double)r->inv_freq[i];
@@ -23,6 +24,6 @@ void rope_angles_fill(const op_rope *r, int32_t position, uint32_t begin, uint32
 bool rope_angles_same(const op_rope *a, const op_rope *b)
 {
     return a->n_rot == b->n_rot && a->magnitude == b->magnitude && a->temperature == b->temperature &&
-           a->temperature_span == b->temperature_span &&
+           a->temperature_span == b->temperature_span && a->temperature_from == b->temperature_from &&
            memcmp(a->inv_freq, b->inv_freq, a->n_rot / 2 * sizeof *a->inv_freq) == 0;
 }

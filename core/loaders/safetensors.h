@@ -3,26 +3,25 @@
  * Owner: the model_file being filled. Lifetime: its own.
  *
  * Metadata made (ARCH is general.architecture; a key is absent where config.json says nothing and there is no default):
- *   general.architecture, general.name, tokenizer.chat_template
+ *   general.architecture, .name, tokenizer.chat_template
  *   ARCH.block_count, .context_length, .embedding_length, .feed_forward_length, .vocab_size
  *   ARCH.attention.head_count, .head_count_kv, .key_length, .value_length, .layer_norm_rms_epsilon
  *   ARCH.attention.scale                  1/√query_pre_attn_scalar
  *   ARCH.attention.sliding_window         with .sliding_window_pattern, an array of one bool a layer, where layers
  *                                         differ
  *   ARCH.attn_logit_softcapping, .final_logit_softcapping, .embedding_scale, .residual_scale, .logit_scale
- *   ARCH.attention.temperature_scale, .hidden_activation
+ *   ARCH.attention.temperature_scale, .temperature_length, .qk_norm, .hidden_activation, .interleave_moe_layer_step
  *   ARCH.attention.causal, .pooling_type, .classifier.pooling_type of encoders (.pooling_type by 1_Pooling)
  *   ARCH.attention.q_lora_rank, .kv_lora_rank of latent attention
  *   ARCH.headless                         1: it has no output matrix, and ties none
  *   ARCH.rope.freq_base, .freq_base_swa, .dimension_count, .dimension_sections (of m-RoPE)
- *   and those of mixers, below
- *   ARCH.rope.layers                      an array of one number a layer, 0: it does not turn
- *   ARCH.rope.scaling.type                linear, yarn, llama3 or what else config.json says
+ *   ARCH.rope.layers                      one number a layer, 0: it does not turn
+ *   ARCH.rope.scaling.type                as config.json has it
  *   ARCH.rope.scaling.factor, .original_context_length
  *   ARCH.rope.scaling.attn_factor         YaRN: what multiplies cos and sin, where config.json fixes it
  *   ARCH.rope.scaling.yarn_beta_fast, .yarn_beta_slow, .yarn_truncate, .low_freq_factor, .high_freq_factor
  * Tensors of LongRoPE: rope_factors_long.weight and rope_factors_short.weight.
- *   tokenizer.ggml.bos_token_id, .eos_token_id, and .eos_token_ids (array of int32) where there are several
+ *   tokenizer.ggml.bos_token_id, .eos_token_id, and .eos_token_ids (int32s) where there are several
  */
 #ifndef MLXR_LOADERS_SAFETENSORS_H
 #define MLXR_LOADERS_SAFETENSORS_H
@@ -48,6 +47,7 @@ typedef enum hf_windows {
     HF_WINDOWS_OPTIONAL, /* as use_sliding_window and max_window_layers decide */
     HF_WINDOWS_LATE,     /* layer_types, or from layer max_window_layers on, wherever sliding_window is a number */
     HF_WINDOWS_LISTED,   /* layer_types, or none */
+    HF_WINDOWS_CHUNKS,   /* chunks: layer_types, or in layers that turn, wherever attention_chunk_size is a number */
 } hf_windows;
 
 /* Which words a class has for its tensors. */
@@ -118,7 +118,10 @@ typedef struct hf_class {
     double rotary_share;                             /* of a head; 0: all of it */
     bool attn_multiplier;                            /* attention_multiplier is the scale on q·k */
     double logit_scale, attn_softcap, final_softcap; /* of a model that says nothing */
+    const char *ff_key;                              /* the width of dense MLPs; NULL: intermediate_size */
     bool experts;                                    /* a mixture of experts */
+    bool experts_listed;                             /* … in the layers that moe_layers lists, or by a step */
+    uint32_t n_dense;                                /* … behind so many layers of a model that says nothing */
     bool unmixed_weights;      /* of it: the weights of the chosen ones sum to 1 only where config.json says so */
     bool sigmoid_experts;      /* chosen by each number's own probability */
     bool columns;              /* matrices of layers have their inputs outermost */

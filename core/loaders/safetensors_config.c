@@ -156,7 +156,7 @@ static void write_two_kinds(hf_writer *w, hf_shape *s, uint32_t n_head_kv, uint3
 static void write_shape(hf_writer *w, hf_shape *s)
 {
     const hf_class *class = w->class;
-    const char *ff_key = "intermediate_size";
+    const char *ff_key = class->ff_key ? class->ff_key : "intermediate_size";
     if (class->mixer == HF_MIXER_CONV && hf_member(w->root, "block_ff_dim")) {
         ff_key = "block_ff_dim";
     } else if (class->mixer == HF_MIXER_NEMOTRON && class->experts) {
@@ -310,79 +310,6 @@ static void refuse_unknown(hf_writer *w)
     }
 }
 
-/* layer_types: an array of "sliding_attention" and "full_attention", one a layer. */
-static void write_layer_types(hf_writer *w, const json_t *types, uint32_t n_layers)
-{
-    if (!json_is_array(types) || json_array_size(types) != n_layers) {
-        hf_wrong(w, "layer_types", "array with one string a layer");
-        return;
-    }
-    uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, n_layers);
-    for (uint32_t i = 0; i < n_layers && pattern; i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        pattern[i] = type && strcmp(type, "sliding_attention") == 0;
-        if (!type || (!pattern[i] && strcmp(type, "full_attention") != 0)) {
-            hf_wrong(w, "layer_types", "array of 'sliding_attention' and 'full_attention'");
-            return;
-        }
-    }
-}
-
-/* "LLLG": local and global layers, again and again. */
-static void write_letters(hf_writer *w, const char *letters, uint32_t n_layers)
-{
-    size_t n = strspn(letters, "LG");
-    if (n == 0 || letters[n] != 0) {
-        hf_wrong(w, "sliding_window_pattern", "number, or word of the letters L and G");
-        return;
-    }
-    uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, n_layers);
-    for (uint32_t i = 0; i < n_layers && pattern; i++) {
-        pattern[i] = letters[i % n] == 'L';
-    }
-}
-
-static void write_windows(hf_writer *w, const hf_shape *s)
-{
-    const hf_windows windows = w->class->windows;
-    bool late = windows == HF_WINDOWS_LATE, optional = windows == HF_WINDOWS_OPTIONAL, used = !optional;
-    uint32_t window = w->class->window, first = late ? 62 : 28, every = 0;
-    if (json_is_null(json_object_get(w->root, "sliding_window"))) { /* null switches a default off */
-        window = 0;
-    }
-    hf_get_u32(w, w->root, "sliding_window", &window);
-    hf_get_u32(w, w->root, "local_attention", &window);
-    hf_get_bool(w, w->root, optional ? "use_sliding_window" : "", &used);
-    hf_get_u32(w, w->root, optional || late ? "max_window_layers" : "", &first);
-    /* Mistral's class does not look at layer_types */
-    const json_t *types = windows == HF_WINDOWS_ALL ? NULL : hf_member(w->root, "layer_types");
-    bool none = !types && (windows == HF_WINDOWS_LISTED || (late && first >= s->n_layers));
-    if (!used || window == 0 || none || windows == HF_WINDOWS_NONE) {
-        return;
-    }
-    hf_add_u32(w, ".attention.sliding_window", window);
-    const json_t *pattern_value = hf_member(w->root, "sliding_window_pattern");
-    if (types) {
-        write_layer_types(w, types, s->n_layers);
-    } else if (optional || late) {
-        uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
-        for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
-            pattern[i] = i >= first;
-        }
-    } else if (json_is_string(pattern_value)) {
-        write_letters(w, json_string_value(pattern_value), s->n_layers);
-    } else if (w->class->full_every) {
-        every = w->class->full_every;
-        hf_get_u32(w, w->root, "global_attn_every_n_layers", &every);
-        uint8_t *pattern = hf_add_array(w, ".attention.sliding_window_pattern", META_BOOL, s->n_layers);
-        for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
-            pattern[i] = every > 0 && i % every != 0;
-        }
-    } else if (hf_get_u32(w, w->root, "sliding_window_pattern", &every)) {
-        hf_add_u32(w, ".attention.sliding_window_pattern", every);
-    }
-}
-
 /* A number that null switches off. */
 static void write_softcap(hf_writer *w, const char *key, const char *ours, double value)
 {
@@ -410,6 +337,9 @@ static void write_scales(hf_writer *w)
     }
     if (scalar > 0 || class->head_dim_full) {
         write_softcap(w, "final_logit_softcapping", ".final_logit_softcapping", class->final_softcap);
+    }
+    if (class->windows == HF_WINDOWS_CHUNKS) {
+        hf_write_sharpness(w);
     }
     if (logit_scale > 0) {
         hf_get_f64(w, w->root, "logit_scale", &logit_scale);
@@ -474,7 +404,9 @@ static bool has_no_experts(hf_writer *w)
         hf_get_bool(w, w->root, "enable_moe_block", &enabled);
         return !enabled;
     }
-    return w->class->mixer == HF_MIXER_MAMBA && n && json_integer_value(n) == 0;
+    const json_t *listed = w->class->experts_listed ? hf_member(w->root, "moe_layers") : NULL;
+    bool none_listed = json_is_array(listed) && json_array_size(listed) == 0;
+    return none_listed || (w->class->mixer == HF_MIXER_MAMBA && n && json_integer_value(n) == 0);
 }
 
 static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *config)
@@ -505,7 +437,7 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
             w->status = hf_quant_read(&config->quant, outer, w->memory, w->error);
         }
         hf_write_rope(w, &s);
-        write_windows(w, &s);
+        hf_write_windows(w, &s);
         write_scales(w);
         hf_write_experts(w);
         hf_write_pooling(w, texts);

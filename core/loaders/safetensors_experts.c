@@ -60,10 +60,32 @@ static uint32_t need_one_of_layers(hf_writer *w, const char *key)
     return (uint32_t)first;
 }
 
-/* Layers before the first of experts; all behind it must have some. */
+/* Of every so many layers the last has experts; a list of them must say the same. */
+static void write_listed_experts(hf_writer *w)
+{
+    const json_t *list = hf_member(w->root, "moe_layers");
+    uint32_t step = 1;
+    hf_get_u32(w, w->root, "interleave_moe_layer_step", &step);
+    if (json_is_array(list)) {
+        step = (uint32_t)json_integer_value(json_array_get(list, 0)) + 1;
+    }
+    bool regular = step > 0 && step <= w->n_layers && (!list || json_array_size(list) == w->n_layers / step);
+    for (size_t i = 0; i < json_array_size(list) && regular; i++) {
+        regular = json_integer_value(json_array_get(list, i)) == (json_int_t)((i + 1) * step - 1);
+    }
+    if (!regular) {
+        hf_wrong(w, list ? "moe_layers" : "interleave_moe_layer_step",
+                 list ? "list of every n-th layer" : "number from 1 to that of layers");
+        return;
+    }
+    hf_add_u32(w, ".interleave_moe_layer_step", step);
+}
+
+/* Layers before the first of experts; behind it all have some, or of every so many the last. */
 static void write_leading_dense(hf_writer *w)
 {
     uint32_t n_dense = 0, interval = 1, end = 0;
+    bool scattered = false;
     const json_t *types = hf_member(w->root, "mlp_layer_types");
     for (size_t i = 0; i < json_array_size(types) && w->status == MLXR_OK; i++) {
         const char *type = json_string_value(json_array_get(types, i));
@@ -71,20 +93,22 @@ static void write_leading_dense(hf_writer *w)
         if (!dense && (!type || strcmp(type, "sparse") != 0)) {
             hf_wrong(w, "mlp_layer_types", "list of 'dense' and 'sparse'");
         } else if (dense && n_dense != i) {
-            interval = 2;
+            scattered = true;
         }
         n_dense += dense;
     }
-    bool found = n_dense > 0 || hf_get_u32(w, w->root, "first_k_dense_replace", &n_dense) ||
+    bool listed = n_dense > 0;
+    n_dense = listed ? n_dense : w->class->n_dense;
+    bool found = listed || hf_get_u32(w, w->root, "first_k_dense_replace", &n_dense) ||
                  hf_get_u32(w, w->root, "num_dense_layers", &n_dense) ||
-                 hf_get_u32(w, w->root, "moe_layer_start_index", &n_dense);
-    if (interval == 1 && hf_get_u32(w, w->root, "moe_layer_interval", &interval)) {
+                 hf_get_u32(w, w->root, "moe_layer_start_index", &n_dense) || n_dense > 0;
+    if (hf_get_u32(w, w->root, "moe_layer_interval", &interval)) {
         hf_add_u32(w, ".interleave_moe_layer_step", interval); /* llama.cpp asks for it */
     }
     const json_t *last = hf_member(w->root, "moe_layer_end_index"); /* -1: the last layer */
     bool to_the_end = json_is_integer(last) && json_integer_value(last) == -1;
     bool ends = !to_the_end && hf_get_u32(w, w->root, "moe_layer_end_index", &end) && end + 1 != w->n_layers;
-    if ((interval != 1 || ends) && w->status == MLXR_OK) {
+    if ((scattered || ends) && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED,
                               "config.json: dense layers among sparse ones are not supported in %s models",
                               w->class->arch);
@@ -146,7 +170,11 @@ void hf_write_experts(hf_writer *w)
         (w->class->mixer == HF_MIXER_MAMBA && hf_get_u32(w, w->root, "shared_intermediate_size", &number))) {
         hf_add_u32(w, ".expert_shared_feed_forward_length", number);
     }
-    write_leading_dense(w);
+    if (w->class->experts_listed) {
+        write_listed_experts(w);
+    } else {
+        write_leading_dense(w);
+    }
     const char *method = hf_get_text(w, w->root, "topk_method");
     bool by_best = method && strcmp(method, "group_limited_greedy") == 0,
          greedy = method && strcmp(method, "greedy") == 0;

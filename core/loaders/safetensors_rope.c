@@ -161,21 +161,32 @@ static void check_local_rope(hf_writer *w, const json_t *local)
 }
 
 /* no_rope_layers: one number a layer, 0 for those that do not turn (the name says the opposite). */
+bool hf_layer_turns(const hf_writer *w, uint32_t i)
+{
+    const json_t *list = hf_member(w->root, "no_rope_layers"), *interval = hf_member(w->root, "no_rope_layer_interval");
+    json_int_t every = json_is_integer(interval) ? json_integer_value(interval) : w->class->no_rope_interval;
+    if (json_array_size(list) > 0) {
+        return json_integer_value(json_array_get(list, i)) != 0;
+    }
+    return every <= 0 || (i + 1) % every != 0;
+}
+
 static void write_turned(hf_writer *w, const hf_shape *s)
 {
-    uint32_t every = w->class->no_rope_interval;
-    const json_t *list = every ? hf_member(w->root, "no_rope_layers") : NULL;
-    if (every == 0) {
+    const json_t *list = hf_member(w->root, "no_rope_layers");
+    uint32_t every = 0;
+    if (w->class->no_rope_interval == 0) {
         return;
     }
-    hf_get_u32(w, w->root, "no_rope_layer_interval", &every);
-    if (list && json_array_size(list) != s->n_layers) {
+    hf_get_u32(w, w->root, "no_rope_layer_interval", &every); /* which says where it is no number */
+    bool empty = json_is_array(list) && json_array_size(list) == 0;
+    if (list && !empty && json_array_size(list) != s->n_layers) {
         hf_wrong(w, "no_rope_layers", "list with one number a layer");
         return;
     }
     uint8_t *turned = hf_add_array(w, ".rope.layers", META_BOOL, s->n_layers);
     for (uint32_t i = 0; i < s->n_layers && turned; i++) {
-        turned[i] = list ? json_integer_value(json_array_get(list, i)) != 0 : every == 0 || (i + 1) % every != 0;
+        turned[i] = hf_layer_turns(w, i);
     }
 }
 

@@ -53,6 +53,11 @@ const char *hf_get_text(hf_writer *w, const json_t *object, const char *key);
 const json_t *hf_get_object(hf_writer *w, const json_t *object, const char *key);
 /* A member of config.json that must be there, from 1 to `most`. */
 uint32_t hf_need_u32(hf_writer *w, const char *key, uint32_t most);
+/* Does layer i turn queries and keys, of a class that may have layers that do not? */
+bool hf_layer_turns(const hf_writer *w, uint32_t i);
+/* Which layers have windows or chunks, and Llama 4's temperature and norm of queries; in safetensors_windows.c. */
+void hf_write_windows(hf_writer *w, const hf_shape *s);
+void hf_write_sharpness(hf_writer *w);
 /* A number under our name, where theirs is there. */
 void hf_copy_f32(hf_writer *w, const json_t *object, const char *theirs, const char *ours);
 

@@ -26,9 +26,9 @@ static inline tensor tensor_of_floats(const char *name, const float *values, siz
                     .type = DTYPE_F32,
                     .n_dims = 1,
                     .shape = {n, 1, 1, 1},
+                    .data = values, /* in the order above: C++ includes this, too */
                     .row_bytes = n * sizeof *values,
-                    .n_bytes = n * sizeof *values,
-                    .data = values};
+                    .n_bytes = n * sizeof *values};
 }
 
 #endif

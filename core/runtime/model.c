@@ -426,11 +426,21 @@ const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model)
     return &model->info;
 }
 
-/* Keys that tokens n_computed … n_computed + n_more − 1 see between them. */
-static double keys_seen(uint32_t window, size_t n_computed, size_t n_more)
+/* Keys that the first n tokens see between them, of chunks so long. */
+static double keys_in_chunks(uint32_t chunk, size_t n)
 {
-    double first = (double)n_computed + 1, last = (double)(n_computed + n_more), w = (double)window;
-    if (window == 0 || last <= w) {
+    double whole = (double)(n / chunk), rest = (double)(n % chunk);
+    return (whole * chunk * (chunk + 1.0) + rest * (rest + 1)) / 2;
+}
+
+/* Keys that tokens n_computed … n_computed + n_more − 1 see between them. */
+static double keys_seen(const op_attend *a, size_t n_computed, size_t n_more)
+{
+    double first = (double)n_computed + 1, last = (double)(n_computed + n_more), w = (double)a->window;
+    if (a->window && a->chunked) {
+        return keys_in_chunks(a->window, n_computed + n_more) - keys_in_chunks(a->window, n_computed);
+    }
+    if (a->window == 0 || last <= w) {
         return (first + last) / 2 * (double)n_more;
     }
     double n_growing = first <= w ? w - first + 1 : 0; /* those that still see everything before them */
@@ -454,7 +464,7 @@ double mlxr_model_flops(const mlxr_model *m, size_t n_computed, size_t n_more, s
             flops += (o->experts->gate ? 6.0 : 4.0) * o->experts->n_in * o->experts->n_ff * o->experts->n_used * n_rows;
         } else if (o->kind == OP_ATTEND) { /* q·k and p·v */
             flops += 4.0 * o->attend.n_head * o->attend.head_dim *
-                     keys_seen(o->attend.window, n_computed + n_more - n_seeing, n_seeing);
+                     keys_seen(&o->attend, n_computed + n_more - n_seeing, n_seeing);
         }
     }
     return flops;
@@ -465,9 +475,8 @@ uint64_t mlxr_model_kv_bytes(const mlxr_model *m, size_t n_computed, size_t n_mo
     uint64_t n_bytes = 0;
     for (uint32_t g = 0; g < m->graph->plan.n_kv_groups; g++) {
         const kv_group *group = &m->graph->plan.kv_groups[g];
-        uint64_t n_pages = group->state_width
-                               ? PAGER_STATES_HELD
-                               : pager_pages_needed(group->window, ENGINE_PAGE_TOKENS, n_computed, n_more);
+        uint64_t n_pages = group->state_width ? PAGER_STATES_HELD
+                                              : pager_pages_needed(group, ENGINE_PAGE_TOKENS, n_computed, n_more);
         n_bytes += n_pages * m->pools[g]->layout.page_bytes;
     }
     return n_bytes;

@@ -173,10 +173,26 @@ static double norm(const float *x, uint32_t n)
     return sqrt(sum);
 }
 
+/* By the definition, position by position. */
+static uint32_t seen_from(const op_attend *a, uint32_t position)
+{
+    uint32_t first = position;
+    while (first > 0) {
+        uint32_t next = first - 1;
+        bool in_window = !a->window ||
+                         (a->chunked ? next / a->window == position / a->window : position - next < a->window);
+        if (!in_window || next < a->first) {
+            break;
+        }
+        first = next;
+    }
+    return first;
+}
+
 /* One head of one row; returns the worst error as a multiple of the bound. */
 static double compare_head(const problem *p, uint32_t r, uint32_t h, double *keys, double *sums)
 {
-    uint32_t n = p->a.head_dim, position = p->start + r, first = attend_first(&p->a, position);
+    uint32_t n = p->a.head_dim, position = p->start + r, first = seen_from(&p->a, position);
     uint32_t kv_head = h / (p->a.n_head / p->a.n_head_kv);
     const float *q = p->q + r * p->stride + (size_t)h * n, *out = p->out + r * p->stride + (size_t)h * n;
     double total = p->a.sinks ? exp((double)p->a.sinks[h]) : 0, score_error = 0, worst = 0;
@@ -236,10 +252,11 @@ static void check_problem(check *c, problem *p, const attend_kernels *kernels)
         }
     }
     check_result(c, worst <= 1 && inside,
-                 "attention %u/%u heads of %u, %s, pages of %u, positions %u + %u, window %u: "
+                 "attention %u/%u heads of %u, %s, pages of %u, positions %u + %u, %s %u: "
                  "%.3g × the bound%s",
                  p->a.n_head, p->a.n_head_kv, p->a.head_dim, dtype_name(p->layout.type), p->layout.page_tokens,
-                 p->start, p->n_rows, p->a.window, worst, inside ? "" : ", writes outside");
+                 p->start, p->n_rows, p->a.chunked ? "chunks of" : "window", p->a.window, worst,
+                 inside ? "" : ", writes outside");
     free(keys);
     free(sums);
 }
@@ -263,9 +280,10 @@ static void check_bits(check *c, problem *p, const attend_kernels *kernels)
             compute(p, kernels, cut, p->n_rows - cut, 2, other);
         }
         bool same = memcmp(other, p->out, p->n_rows * p->stride * sizeof *other) == 0;
-        check_result(c, same, "attention %u/%u heads of %u, %s, positions %u + %u, window %u: other bits when %s",
+        check_result(c, same, "attention %u/%u heads of %u, %s, positions %u + %u, %s %u: other bits when %s",
                      p->a.n_head, p->a.n_head_kv, p->a.head_dim, dtype_name(p->layout.type), p->start, p->n_rows,
-                     p->a.window, way == 0 ? "shared out" : "computed row by row");
+                     p->a.chunked ? "chunks of" : "window", p->a.window,
+                     way == 0 ? "shared out" : "computed row by row");
     }
     free(other);
 }
@@ -290,6 +308,7 @@ static void check_random_problem(check *c, const attend_kernels *kernels, bool d
     uint32_t start = check_below(c, 3) ? check_below(c, 400) : 0;
     uint32_t n_rows = 1 + (check_below(c, 2) ? check_below(c, 3) : check_below(c, 70));
     a.window = check_below(c, 3) == 0 ? 1 + check_below(c, deep ? 3000 : 200) : 0;
+    a.chunked = a.window && check_below(c, 2) == 0;
     a.first = !a.window && check_below(c, 3) == 0 ? 1 + check_below(c, 40) : 0;
     if (deep) {
         start = check_below(c, 4 * ATTEND_GROUP * ATTEND_BLOCK);

@@ -37,6 +37,16 @@ const plan world_two_windows = {.n_kv_groups = 3,
                                               {.n_layers = 1, .n_head_kv = 1, .head_dim = 4, .window = 3},
                                               {.n_layers = 1, .n_head_kv = 1, .head_dim = 8, .window = 16}}};
 
+/* Chunks of some pages, of no whole number of them, and shorter than one. */
+const plan world_chunks = {
+    .n_kv_groups = 3,
+    .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 4},
+                  {.n_layers = 1, .n_head_kv = 1, .head_dim = 4, .window = 4 * WORLD_PAGE, .chunked = true},
+                  {.n_layers = 1, .n_head_kv = 1, .head_dim = 8, .window = 3 * WORLD_PAGE + 1, .chunked = true}}};
+const plan world_short_chunks = {
+    .n_kv_groups = 1,
+    .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 4, .window = WORLD_PAGE - 1, .chunked = true}}};
+
 const plan world_full_states = {
     .n_kv_groups = 2,
     .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 4}, {.n_layers = 2, .state_width = 10}}};
@@ -210,6 +220,9 @@ static bool row_visit(const kv_pool *pool, uint32_t group, uint32_t page, uint32
 size_t world_first_seen(const world_model *m, uint32_t group, size_t position)
 {
     size_t window = m->layers->kv_groups[group].window;
+    if (window && m->layers->kv_groups[group].chunked) {
+        return position / window * window;
+    }
     return window && position + 1 > window ? position + 1 - window : 0;
 }
 

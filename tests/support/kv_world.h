@@ -42,7 +42,7 @@ typedef struct world_sequence {
 
 /* Layer groups to choose from: full attention, windows smaller and larger than a page, and both together; recurrent
  * states beside full attention, beside that and a window, and alone. */
-extern const plan world_full, world_window, world_mixed, world_two_windows;
+extern const plan world_full, world_window, world_mixed, world_two_windows, world_chunks, world_short_chunks;
 extern const plan world_full_states, world_mixed_states, world_states;
 
 /* plans[n_models]; model i is named first_name + i. */

@@ -217,6 +217,9 @@ FAMILIES = {
     "ernie4_5-moe": ("Ernie4_5_MoeConfig", dict(
         head_dim=32, moe_num_experts=6, moe_k=2, moe_intermediate_size=40, moe_num_shared_experts=2, pad_token_id=0,
         rope_parameters=rope(5e5))),
+    "ernie4_5-moe-every": ("Ernie4_5_MoeConfig", dict(
+        head_dim=32, moe_num_experts=6, moe_k=2, moe_intermediate_size=40, moe_num_shared_experts=1, moe_layer_interval=2,
+        num_hidden_layers=5, pad_token_id=0, rope_parameters=rope(5e5))),
     "mellum": ("MellumConfig", dict(
         head_dim=32, moe_intermediate_size=40, num_local_experts=6, num_experts_per_tok=2, sliding_window=16,
         layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
@@ -265,6 +268,14 @@ FAMILIES = {
         hidden_size=80, head_dim=32, sliding_window=24, query_pre_attn_scalar=24, use_bidirectional_attention=True,
         layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
             "full_attention": rope(1e6), "sliding_attention": rope(1e4)}), "AutoModel", "mean", (120, 40)),
+    "llama4": ("Llama4TextConfig", dict(
+        num_hidden_layers=5, head_dim=32, intermediate_size=40, intermediate_size_mlp=96, num_local_experts=6, num_experts_per_tok=2,
+        interleave_moe_layer_step=2, no_rope_layers=[1, 1, 0, 1, 0], attention_chunk_size=24, attn_temperature_tuning=True,
+        floor_scale=16, attn_scale=0.3, use_qk_norm=True, attention_bias=True, rope_parameters=rope(
+            5e5, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=40))),
+    "llama4-dense": ("Llama4TextConfig", dict(
+        head_dim=32, intermediate_size=40, intermediate_size_mlp=96, moe_layers=[], no_rope_layers=[1, 1, 1, 1], use_qk_norm=True,
+        attn_temperature_tuning=False, layer_types=["full_attention"] * 4, rope_parameters=rope(5e5))),
     "qwen3-embedding": ("Qwen3Config", dict(head_dim=32, rope_parameters=rope(1e6)), "AutoModel", "lasttoken"),
 }
 # With a head for multi-token prediction behind the last layer, as Qwen's checkpoints name it ("mtp.…", apart) and as
@@ -340,7 +351,7 @@ def spread(cfg, name, shape):
         return 0.0, 0.21875 if gemma else 0.5
     gain = {"query": 1.6, "key": 1.6, "q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "o_proj": 1.5, "gate_proj": 1.5, "gate_up_proj": 1.3,
             "lm_head": 2.0, "score": 2.0, "out_proj": 2.0}.get(last, 1.0)
-    n_in = shape[-2] if len(shape) == 3 and cfg.model_type in ("gpt_oss", "qwen3_vl_moe") else shape[-1]  # its experts are stored the other way
+    n_in = shape[-2] if len(shape) == 3 and cfg.model_type in ("gpt_oss", "qwen3_vl_moe", "llama4_text") else shape[-1]  # its experts are stored the other way
     return 0.0, float(np.float32(gain) * np.sqrt(np.float32(3) / np.float32(n_in)))
 
 

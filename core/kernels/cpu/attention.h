@@ -48,7 +48,7 @@ static inline uint8_t *attend_value(const attend_view *v, uint32_t head, uint32_
 static inline uint32_t attend_first(const op_attend *a, uint32_t position)
 {
     uint32_t least = a->first < position ? a->first : position;
-    return a->window && position >= a->window ? position - a->window + 1 : least;
+    return a->window && position >= a->window ? (uint32_t)plan_first_seen(a->window, a->chunked, position) : least;
 }
 
 /* One past the last position that it sees, of n_positions. */

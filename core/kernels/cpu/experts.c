@@ -255,6 +255,16 @@ static void multiply(const experts_group *g, const tensor *weight, const group_i
     linear_rows(k, &w, &in->of[linear_format_for(k, w.type, g->n)], &out, begin, end, scratch);
 }
 
+/* The weight of the pair that group_pairs has put at `place`. */
+static float weight_at(const experts_work *w, const op_experts *x, uint32_t place)
+{
+    size_t pair = (size_t)w->row[place] * x->n_used;
+    while (w->place[pair] != place) {
+        pair++;
+    }
+    return w->weights[pair];
+}
+
 static void gate_up_piece(const exec *e, const op_experts *x, const experts_group *g, uint32_t begin, uint32_t end,
                           void *scratch)
 {
@@ -272,6 +282,11 @@ static void gate_up_piece(const exec *e, const op_experts *x, const experts_grou
     }
     for (uint32_t i = 0; i < g->n; i++) {
         size_t at = (size_t)i * x->n_ff + begin;
+        if (x->weigh_input) { /* products are of w x what they are of x, times w */
+            float weight = weight_at(w, x, g->first + i);
+            e->prog->ops.scale(first + at, weight, end - begin);
+            e->prog->ops.scale(up + at, weight, x->gate ? end - begin : 0);
+        }
         e->prog->ops.gated(x->act, first + at, x->gate ? up + at : NULL, end - begin);
     }
 }
@@ -319,7 +334,8 @@ static void combine(const exec *e, const op *o, uint32_t row)
     memset(dst, 0, x->n_in * sizeof *dst);
     for (uint32_t k = 0; k < x->n_used; k++) {
         size_t pair = (size_t)row * x->n_used + k;
-        e->prog->ops.add(dst, w->out + (size_t)w->place[pair] * x->n_in, w->weights[pair], x->n_in);
+        float weight = x->weigh_input ? 1 : w->weights[pair];
+        e->prog->ops.add(dst, w->out + (size_t)w->place[pair] * x->n_in, weight, x->n_in);
     }
 }
 

@@ -46,7 +46,7 @@ static mlxr_status check_supported(const program *prog, mlxr_error *error)
         while (o->kind == OP_ATTEND && s < n_shapes &&
                (shapes[s].n_head != o->attend.n_head || shapes[s].n_head_kv != o->attend.n_head_kv ||
                 shapes[s].head_dim != o->attend.head_dim || shapes[s].window != o->attend.window ||
-                shapes[s].first != o->attend.first)) {
+                shapes[s].chunked != o->attend.chunked || shapes[s].first != o->attend.first)) {
             s++;
         }
         if (o->kind == OP_ATTEND && s == n_shapes) {

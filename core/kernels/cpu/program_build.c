@@ -231,7 +231,7 @@ static void take_attend(builder *b, node *n)
     for (n->work = 0; n->work < prog->n_shapes; n->work++) {
         const op_attend *s = &prog->shapes[n->work];
         if (s->n_head == n->attend.n_head && s->n_head_kv == n->attend.n_head_kv && s->head_dim == n->attend.head_dim &&
-            s->window == n->attend.window && s->first == n->attend.first) {
+            s->window == n->attend.window && s->chunked == n->attend.chunked && s->first == n->attend.first) {
             return;
         }
     }

@@ -29,7 +29,7 @@ static uint32_t entries_read(const program *prog, const step *s, const step_slic
         *first = 0;
         return 1;
     }
-    uint32_t position = group->window && slice->start >= group->window ? slice->start - group->window + 1 : 0;
+    uint32_t position = (uint32_t)plan_first_seen(group->window, group->chunked, slice->start);
     /* our own kernels write the step's rows, too */
     uint32_t end = slice->start + (prog->kernels ? slice->n_rows : 0);
     *first = position / page_tokens;

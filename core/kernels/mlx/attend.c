@@ -118,7 +118,8 @@ void batches_make(walk *w)
 static uint32_t first_seen(const batch_view *v, uint32_t position)
 {
     uint32_t first = v->first < position ? v->first : position; /* its own it always sees */
-    return v->window && position >= v->window + first ? position - v->window + 1 : first;
+    return v->window && position >= v->window + first ? (uint32_t)plan_first_seen(v->window, v->chunked, position)
+                                                      : first;
 }
 
 /* Pages [*first, *first + returned) hold what the slice sees of earlier steps. */
@@ -136,7 +137,8 @@ static bool make_masks(walk *w, const batch *b, batch_view *v, uint32_t page_tok
     const int32_t n_keys = v->n_past + b->n_rows;
     int32_t *keys = take_memory(w, (size_t)b->n * (size_t)n_keys, sizeof *keys);
     int32_t *queries = take_memory(w, (size_t)b->n * (size_t)b->n_rows, sizeof *queries);
-    if (!keys || !queries) {
+    int32_t *before = take_memory(w, (size_t)b->n * (size_t)b->n_rows, sizeof *before); /* the last position unseen */
+    if (!keys || !queries || !before) {
         return false;
     }
     for (int32_t i = 0; i < b->n; i++) {
@@ -148,21 +150,15 @@ static bool make_masks(walk *w, const batch *b, batch_view *v, uint32_t page_tok
         }
         for (int32_t j = 0; j < b->n_rows; j++) {
             key[v->n_past + j] = queries[i * b->n_rows + j] = (int32_t)start + j;
+            before[i * b->n_rows + j] = (int32_t)first_seen(v, start + (uint32_t)j) - 1;
         }
     }
     const int32_t key_shape[] = {b->n, 1, 1, n_keys}, query_shape[] = {b->n, 1, b->n_rows, 1};
     mlx_value *k = bridge_copy(a, MLX_I32, 4, key_shape, keys), *q = bridge_copy(a, MLX_I32, 4, query_shape, queries);
     v->mask = bridge_two(a, BRIDGE_LESS_EQUAL, k, q);
-    if (v->window) {
-        const int32_t window = (int32_t)v->window; /* a position that is NEVER is masked already */
-        mlx_value *oldest = value_sub(a, q, bridge_copy(a, MLX_I32, 0, NULL, &window));
-        v->mask = bridge_two(a, BRIDGE_AND, v->mask, bridge_two(a, BRIDGE_LESS, oldest, k));
-    }
-    if (v->first) {
-        const int32_t one = 1, from = (int32_t)v->first;
-        mlx_value *oldest = bridge_two(a, BRIDGE_MINIMUM, q, bridge_copy(a, MLX_I32, 0, NULL, &from));
-        oldest = value_sub(a, oldest, bridge_copy(a, MLX_I32, 0, NULL, &one));
-        v->mask = bridge_two(a, BRIDGE_AND, v->mask, bridge_two(a, BRIDGE_LESS, oldest, k));
+    if (v->window || v->first) { /* a position that is NEVER is masked already */
+        mlx_value *unseen = bridge_copy(a, MLX_I32, 4, query_shape, before);
+        v->mask = bridge_two(a, BRIDGE_AND, v->mask, bridge_two(a, BRIDGE_LESS, unseen, k));
     }
     if (b->n > 1 && v->n_past) {
         const int32_t never = NEVER;
@@ -176,7 +172,8 @@ static bool make_view(walk *w, const batch *b, const op_attend *attend, batch_vi
 {
     const kv_layout *l = &w->s->kv.layout[attend->kv_group];
     uint32_t first, n_pages = 0;
-    *v = (batch_view){.kv_group = attend->kv_group, .window = attend->window, .first = attend->first};
+    *v = (batch_view){
+        .kv_group = attend->kv_group, .window = attend->window, .chunked = attend->chunked, .first = attend->first};
     for (int32_t i = 0; i < b->n; i++) {
         uint32_t n = pages_seen(b->slices[i], v, l->page_tokens, &first);
         n_pages = n > n_pages ? n : n_pages;
@@ -216,7 +213,7 @@ const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend)
 {
     for (uint32_t i = 0; i < b->n_views; i++) {
         if (b->views[i].kv_group == attend->kv_group && b->views[i].window == attend->window &&
-            b->views[i].first == attend->first) {
+            b->views[i].chunked == attend->chunked && b->views[i].first == attend->first) {
             return &b->views[i];
         }
     }

@@ -316,7 +316,8 @@ static void plan_attention(kernel_world *w, const kernel_case *c)
                         .sinks = c->sinks ? floats(w, c->n_head, 0, 2) : NULL};
     w->p.n_vocab = width;
     w->p.n_kv_groups = 1;
-    w->p.kv_groups[0] = (kv_group){c->n_links, c->n_head_kv, c->head_dim, c->window, 0, false};
+    w->p.kv_groups[0] = (kv_group){
+        .n_layers = c->n_links, .n_head_kv = c->n_head_kv, .head_dim = c->head_dim, .window = c->window};
     add_rows(w, SLOT_Q, width);
     add_rows(w, SLOT_K, kv_width);
     add_rows(w, SLOT_V, kv_width);

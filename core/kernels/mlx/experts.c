@@ -102,9 +102,9 @@ static mlx_value *gated(walk *w, const op_experts *x, mlx_value *gate, mlx_value
 
 enum { GATE, UP, DOWN };
 
-/* Rows and their experts: x [n, 1, 1, n_in], chosen [n, m]. */
+/* Rows, their experts and what these weigh: x [n, 1, 1, n_in], chosen and weights [n, m]. */
 typedef struct pairs {
-    mlx_value *x, *chosen;
+    mlx_value *x, *chosen, *weights;
     bool sorted; /* m = 1, and they are in the order of their experts */
 } pairs;
 
@@ -121,6 +121,7 @@ static mlx_value *sort_pairs(walk *w, pairs *p, int32_t n_rows, int32_t n_used)
     mlx_value *from = rows ? bridge_take(a, bridge_copy(a, MLX_I32, 1, &n, rows), order, 0) : NULL;
     p->chosen = value_reshape(a, bridge_take(a, chosen, order, 0), 2, n, 1);
     p->x = bridge_take(a, p->x, from, 0);
+    p->weights = value_reshape(a, bridge_take(a, value_reshape(a, p->weights, 1, n), order, 0), 2, n, 1);
     p->sorted = true;
     return bridge_sorting(a, order, 0);
 }
@@ -146,13 +147,20 @@ static mlx_value *chosen_experts(walk *w, const op *o, const op_arrays *arrays)
     const op_experts *x = o->experts;
     const routes r = route(w, x, arrays, true);
     int32_t n_rows = bridge_dim(w->slots[o->src], 0), n_used = (int32_t)x->n_used, n_in = (int32_t)x->n_in;
-    pairs p = {.x = value_reshape(a, w->slots[o->src], 4, n_rows, 1, 1, n_in), .chosen = r.chosen};
+    pairs p = {
+        .x = value_reshape(a, w->slots[o->src], 4, n_rows, 1, 1, n_in), .chosen = r.chosen, .weights = r.weights};
     bool sort = n_rows * n_used / PAIRS_SORTED >= (int32_t)x->n_expert;
     mlx_value *places = sort ? sort_pairs(w, &p, n_rows, n_used) : NULL;
     mlx_value *gate = by_pairs(w, arrays, GATE, p.x, &p), *up = by_pairs(w, arrays, UP, p.x, &p);
+    if (x->weigh_input) { /* products are of w x what they are of x, times w */
+        mlx_value *weights = value_reshape(a, p.weights, 4, bridge_dim(p.weights, 0), bridge_dim(p.weights, 1), 1, 1);
+        gate = gate ? value_mul(a, gate, weights) : NULL;
+        up = value_mul(a, up, weights);
+    }
     mlx_value *y = by_pairs(w, arrays, DOWN, gated(w, x, gate, up), &p);
     y = sort ? bridge_take(a, value_reshape(a, y, 2, n_rows * n_used, n_in), places, 0) : y;
-    y = value_mul(a, value_reshape(a, y, 3, n_rows, n_used, n_in), value_reshape(a, r.weights, 3, n_rows, n_used, 1));
+    y = value_reshape(a, y, 3, n_rows, n_used, n_in);
+    y = x->weigh_input ? y : value_mul(a, y, value_reshape(a, r.weights, 3, n_rows, n_used, 1));
     return value_reshape(a, bridge_reduce(a, BRIDGE_SUM, y, 1), 2, n_rows, n_in);
 }
 
@@ -176,8 +184,13 @@ static mlx_value *all_experts(walk *w, const op *o, const op_arrays *arrays)
     mlx_value *in = w->slots[o->src], *sum = NULL;
     for (int32_t i = 0; i < (int32_t)x->n_expert; i++) {
         mlx_value *gate = by_one(w, arrays, GATE, in, i), *up = by_one(w, arrays, UP, in, i);
+        mlx_value *weight = bridge_slice(a, r.weights, 1, i, i + 1);
+        if (x->weigh_input) { /* of 0 an expert without biases makes 0 */
+            gate = gate ? value_mul(a, gate, weight) : NULL;
+            up = value_mul(a, up, weight);
+        }
         mlx_value *y = by_one(w, arrays, DOWN, gated(w, x, gate, up), i);
-        y = value_mul(a, y, bridge_slice(a, r.weights, 1, i, i + 1));
+        y = x->weigh_input ? y : value_mul(a, y, weight);
         sum = sum ? value_add(a, sum, y) : y;
     }
     return sum;

@@ -218,7 +218,7 @@ bool kernel_takes_attention(const walk *w, const op *o)
     const op_attend *attend = &o->attend;
     const kv_layout *l = &w->s->kv.layout[attend->kv_group];
     bool fits = false, prompt = is_prompt(w->s);
-    if (attend->both_ways || attend->first || l->one_row || !stores_and_sees(w->prog->plan, o)) {
+    if (attend->both_ways || attend->chunked || attend->first || l->one_row || !stores_and_sees(w->prog->plan, o)) {
         return false;
     }
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {

@@ -17,6 +17,7 @@
 typedef struct batch_view {
     uint16_t kv_group;
     uint32_t window, first;
+    bool chunked;
     int32_t n_pages;      /* of each slice, with those of longer ones for padding; 0: nothing was before */
     int32_t skip, n_past; /* positions of the pages that are seen; of one slice exactly, else all */
     uint32_t page_end;    /* above the largest page id */

@@ -85,9 +85,9 @@ static void measure_ends(prefix_index *index)
 static void drop_unseen(const eviction *v, prefix_index *index, kv_node *node)
 {
     bool saved = false;
-    uint32_t next = (node->n_to_end + 1) * index->page_tokens; /* of the nearest end, counted from this block */
+    size_t block = node->depth, next = (block + node->n_to_end + 1) * index->page_tokens; /* of the nearest end */
     for (uint32_t g = 0; g < index->n_groups; g++) {
-        bool needed = index->recurrent[g] ? node->serves : prefix_index_needs(index, g, 0, next);
+        bool needed = index->recurrent[g] ? node->serves : prefix_index_needs(index, g, block, next);
         if (!needed && only_cached(index, node, g)) {
             if (!saved) {
                 save_node(v, index, node);

@@ -16,6 +16,7 @@ void pager_init(pager *p, const plan *model_plan, kv_pool *const *pools)
     for (uint32_t g = 0; g < p->n_tables; g++) {
         p->tables[g].pool = pools[g];
         p->tables[g].window = model_plan->kv_groups[g].window;
+        p->tables[g].chunked = model_plan->kv_groups[g].chunked;
         p->tables[g].recurrent = model_plan->kv_groups[g].state_width != 0;
     }
 }
@@ -180,7 +181,11 @@ mlxr_status pager_fork(pager *out, const pager *p, mlxr_error *error)
     for (uint32_t g = 0; g < p->n_tables; g++) {
         const pager_table *t = &p->tables[g];
         pager_table *c = &copy.tables[g];
-        *c = (pager_table){.pool = t->pool, .window = t->window, .recurrent = t->recurrent, .state_at = t->state_at};
+        *c = (pager_table){.pool = t->pool,
+                           .window = t->window,
+                           .chunked = t->chunked,
+                           .recurrent = t->recurrent,
+                           .state_at = t->state_at};
         mlxr_status status = table_room(c, t->n_pages, error);
         if (status == MLXR_OK && t->states) {
             status = states_room(c, 1, error);
@@ -392,21 +397,15 @@ uint32_t pager_state(const pager *p, uint32_t group)
     return t->states ? t->states[0] : KV_PAGE_NONE;
 }
 
-/* The first position a query at `position` can see. */
-static uint64_t first_seen(uint32_t window, uint64_t position)
-{
-    return window && position + 1 > window ? position + 1 - window : 0;
-}
-
 static uint32_t window_begin(const pager_table *t, uint32_t position)
 {
-    return (uint32_t)first_seen(t->window, position);
+    return (uint32_t)plan_first_seen(t->window, t->chunked, position);
 }
 
-uint64_t pager_pages_needed(uint32_t window, uint32_t page_tokens, uint64_t n_computed, uint64_t n_more)
+uint64_t pager_pages_needed(const kv_group *group, uint32_t page_tokens, uint64_t n_computed, uint64_t n_more)
 {
     uint64_t end = n_computed + n_more, n_mapped = end / page_tokens + (end % page_tokens != 0);
-    uint64_t n_dropped = first_seen(window, n_computed) / page_tokens;
+    uint64_t n_dropped = plan_first_seen(group->window, group->chunked, n_computed) / page_tokens;
     return n_mapped > n_dropped ? n_mapped - n_dropped : 0;
 }
 
@@ -441,7 +440,8 @@ uint32_t pager_truncate(pager *p, uint32_t n_tokens)
     }
     for (uint32_t g = 0; g < p->n_tables; g++) {
         const pager_table *t = &p->tables[g];
-        whole = whole && (t->recurrent || t->n_dropped <= window_begin(t, n_kept) / p->page_tokens);
+        uint32_t first = window_begin(t, n_kept) / p->page_tokens; /* which a chunk that begins there does not need */
+        whole = whole && (t->recurrent || t->n_dropped <= first || first * p->page_tokens >= n_kept);
     }
     n_kept = whole ? n_kept : 0;
     for (uint32_t g = 0; g < p->n_tables; g++) {

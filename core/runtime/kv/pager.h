@@ -36,6 +36,7 @@
 typedef struct pager_table {
     kv_pool *pool;
     uint32_t window; /* 0: none */
+    bool chunked;    /* a window's positions are those of chunks */
     bool recurrent;
     uint32_t *pages; /* [n_pages] */
     uint32_t n_pages, cap;
@@ -92,7 +93,7 @@ uint32_t pager_page(const pager *p, uint32_t group, uint32_t block);
 
 /* Pages of one attention group that a sequence holds while positions [n_computed, n_computed + n_more) are computed,
  * when positions before n_computed have been. */
-uint64_t pager_pages_needed(uint32_t window, uint32_t page_tokens, uint64_t n_computed, uint64_t n_more);
+uint64_t pager_pages_needed(const kv_group *group, uint32_t page_tokens, uint64_t n_computed, uint64_t n_more);
 
 /* After positions [0, n_computed) were computed: drops window pages that no query at n_computed or later can see; the
  * state at n_computed is the sequence's from now on. */

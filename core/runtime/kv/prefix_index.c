@@ -23,6 +23,7 @@ mlxr_status prefix_index_open(prefix_index *index, const plan *model_plan, kv_po
     for (uint32_t g = 0; g < x.n_groups; g++) {
         x.pools[g] = pools[g];
         x.windows[g] = model_plan->kv_groups[g].window;
+        x.chunked[g] = model_plan->kv_groups[g].chunked;
         x.recurrent[g] = model_plan->kv_groups[g].state_width != 0;
     }
     x.buckets = calloc(x.n_buckets, sizeof(kv_node *));
@@ -80,9 +81,7 @@ bool prefix_index_needs(const prefix_index *index, uint32_t group, size_t block,
     if (index->recurrent[group]) {
         return (block + 1) * index->page_tokens == next;
     }
-    size_t window = index->windows[group];
-    size_t first_seen = window && next + 1 > window ? next + 1 - window : 0;
-    return (block + 1) * index->page_tokens > first_seen;
+    return (block + 1) * index->page_tokens > plan_first_seen(index->windows[group], index->chunked[group], next);
 }
 
 bool prefix_index_has_parts(const prefix_index *index)

@@ -46,6 +46,7 @@ struct kv_node {
 typedef struct prefix_index {
     kv_pool *pools[KV_GROUPS_MAX];
     uint32_t windows[KV_GROUPS_MAX]; /* 0: full attention, or recurrent */
+    bool chunked[KV_GROUPS_MAX];     /* a window's positions are those of chunks */
     bool recurrent[KV_GROUPS_MAX];   /* a page is the state behind the block */
     uint32_t n_groups, page_tokens;
     kv_hash salt;      /* model fingerprint, cache type, adapters, tenant */
@@ -67,7 +68,7 @@ kv_hash prefix_index_hash(const prefix_index *index, const kv_hash *parent, cons
 kv_node *prefix_index_find(const prefix_index *index, const kv_node *parent, const int32_t *tokens);
 
 /* Does a sequence that goes on at position `next` need group g's page of `block`? Full attention needs every page, a
- * window those that a query at `next` sees, a recurrent group the state at `next`. */
+ * window (or chunk) those that a query at `next` sees, a recurrent group the state at `next`. */
 bool prefix_index_needs(const prefix_index *index, uint32_t group, size_t block, size_t next);
 /* Is there a group that does not need all pages of a prefix? One that does? */
 bool prefix_index_has_parts(const prefix_index *index);

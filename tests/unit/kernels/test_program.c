@@ -448,6 +448,8 @@ MUTATION(kv_layer_missing, find_op(t, OP_ATTEND)->attend.kv_layer = 9)
 MUTATION(kv_group_missing, find_op(t, OP_ATTEND)->attend.kv_group = 3)
 MUTATION(kv_heads_disagree, t->p.kv_groups[0].head_dim = 8)
 MUTATION(window_longer_than_kept, t->p.kv_groups[0].window = 5)
+MUTATION(chunks_kept_as_a_window, find_op(t, OP_ATTEND)->attend.chunked = true)
+MUTATION(chunks_of_no_length, find_op(t, OP_ATTEND)->attend.window = 0; find_op(t, OP_ATTEND)->attend.chunked = true)
 MUTATION(groups_too_many, t->p.n_kv_groups = 5)
 MUTATION(rot_odd, find_op(t, OP_ROPE)->rope.n_rot = 3)
 MUTATION(rot_wider_than_head, find_op(t, OP_ROPE)->rope.n_rot = 18)
@@ -506,6 +508,8 @@ static void malformed_plans_are_refused_in_words(void **state)
                                          ROW(kv_group_missing),
                                          ROW(kv_heads_disagree),
                                          ROW(window_longer_than_kept),
+                                         ROW(chunks_kept_as_a_window),
+                                         ROW(chunks_of_no_length),
                                          ROW(groups_too_many),
                                          ROW(rot_odd),
                                          ROW(rot_wider_than_head),

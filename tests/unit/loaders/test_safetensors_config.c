@@ -376,6 +376,52 @@ static void windows_that_no_list_names_are_those_of_the_class(void **state)
     assert_true(number_of(MIXTURE("Dots1ForCausalLM", ", \"max_window_layers\": 1"), pattern, 1) == 1);
 }
 
+#define LLAMA4(more)                                                                                                   \
+    CLASS("Llama4ForCausalLM",                                                                                         \
+          ", \"intermediate_size_mlp\": 24, \"num_local_experts\": 4, \"num_experts_per_tok\": 1" more)
+
+static void llama_4s_chunks_experts_and_temperature_have_keys(void **state)
+{
+    (void)state;
+    static const char pattern[] = "llama4.attention.sliding_window_pattern", turned[] = "llama4.rope.layers";
+    check_values(LLAMA4(""), (const expected[]){{"llama4.attention.sliding_window", 8192},
+                                                {"llama4.attention.temperature_scale", (float)0.1},
+                                                {"llama4.attention.temperature_length", 8192},
+                                                {"llama4.interleave_moe_layer_step", 1},
+                                                {"llama4.feed_forward_length", 24},
+                                                {"llama4.expert_feed_forward_length", 16},
+                                                {"llama4.expert_shared_feed_forward_length", 16},
+                                                {"llama4.rope.freq_base", 5e5},
+                                                {0}});
+    check_values(LLAMA4(", \"attention_chunk_size\": null, \"attn_temperature_tuning\": false, \"moe_layers\": [1]"),
+                 (const expected[]){{"llama4.attention.sliding_window", 0},
+                                    {"llama4.attention.temperature_scale", 0},
+                                    {"llama4.interleave_moe_layer_step", 2},
+                                    {0}});
+    /* no layer is chunked: other programs take a length of 0 for that, and none for 8,192 */
+    check_values(LLAMA4(", \"layer_types\": [\"full_attention\", \"full_attention\"], \"moe_layers\": []"),
+                 (const expected[]){{"llama4.attention.sliding_window", 0}, {"llama4.expert_count", NAN}, {0}});
+    assert_true(number_of(LLAMA4(", \"no_rope_layers\": [0, 1]"), pattern, 0) == 0);
+    assert_true(number_of(LLAMA4(", \"no_rope_layers\": [0, 1]"), pattern, 1) == 1);
+    assert_true(number_of(LLAMA4(", \"no_rope_layers\": [0, 1]"), turned, 0) == 0);
+    assert_true(number_of(LLAMA4(", \"no_rope_layer_interval\": 2"), pattern, 1) == 0);
+    assert_true(number_of(LLAMA4(", \"no_rope_layer_interval\": 2, \"layer_types\": [\"full_attention\", "
+                                 "\"chunked_attention\"]"),
+                          pattern, 1) == 1);
+}
+
+/* As its configuration class has it: the first layer is dense where the file says nothing. */
+static void ernies_first_layer_is_dense_unless_it_says_otherwise(void **state)
+{
+    (void)state;
+    check_values(MIXTURE("Ernie4_5_MoeForCausalLM", ""),
+                 (const expected[]){{"ernie4_5-moe.leading_dense_block_count", 1}, {0}});
+    check_values(MIXTURE("Ernie4_5_MoeForCausalLM", ", \"moe_layer_start_index\": 0, \"moe_layer_interval\": 2"),
+                 (const expected[]){{"ernie4_5-moe.leading_dense_block_count", 0},
+                                    {"ernie4_5-moe.interleave_moe_layer_step", 2},
+                                    {0}});
+}
+
 static void ernies_last_layer_of_experts_may_be_minus_1(void **state)
 {
     (void)state;
@@ -651,6 +697,8 @@ int main(void)
         cmocka_unit_test(rope_scaling_of_old_and_new_configs_is_read),
         cmocka_unit_test(windows_of_layers_become_a_pattern),
         cmocka_unit_test(windows_that_no_list_names_are_those_of_the_class),
+        cmocka_unit_test(llama_4s_chunks_experts_and_temperature_have_keys),
+        cmocka_unit_test(ernies_first_layer_is_dense_unless_it_says_otherwise),
         cmocka_unit_test(gpt_2s_words_are_read_and_starcoders_default_is_one_kv_head),
         cmocka_unit_test(the_word_gelu_is_written_where_the_class_follows_it),
         cmocka_unit_test(a_class_with_two_activations_writes_the_one_that_is_not_its_default),

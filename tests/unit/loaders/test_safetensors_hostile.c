@@ -54,6 +54,9 @@ static void check_configs(const hostile *cases, size_t n, const char *pooling)
           ", \"mamba_n_heads\": 4, \"mamba_n_groups\": 1, \"mamba_d_conv\": 4, \"mamba_d_state\": 4, "                 \
           "\"num_local_experts\": 4, \"num_experts_per_tok\": 2, \"shared_intermediate_size\": 8, "                    \
           "\"layer_types\": [\"mamba\", \"attention\"]" more)
+#define LLAMA4(more)                                                                                                   \
+    CLASS("Llama4ForCausalLM",                                                                                         \
+          ", \"intermediate_size_mlp\": 24, \"num_local_experts\": 4, \"num_experts_per_tok\": 1" more)
 #define DEEPSEEK(more)                                                                                                 \
     CLASS("DeepseekV2ForCausalLM",                                                                                     \
           ", \"qk_rope_head_dim\": 4, \"qk_nope_head_dim\": 4, \"kv_lora_rank\": 4, \"v_head_dim\": 4, "               \
@@ -138,6 +141,30 @@ static void attention_and_rope_that_cannot_be_are_named(void **state)
          "'mscale' is no number"},
         {CLASS("DeepseekV2ForCausalLM", ", \"qk_rope_head_dim\": 4"), "is missing"},
         {CLASS("DeepseekV2ForCausalLM", ", \"qk_rope_head_dim\": 4097"), "'qk_rope_head_dim' is 4097"},
+        {LLAMA4(""), NULL},
+        {LLAMA4(", \"attention_chunk_size\": null"), NULL},
+        {LLAMA4(", \"attention_chunk_size\": \"8\""), "'attention_chunk_size' is no whole number"},
+        {LLAMA4(", \"no_rope_layers\": [1, 0]"), NULL},
+        {LLAMA4(", \"no_rope_layers\": []"), NULL},
+        {LLAMA4(", \"no_rope_layers\": [1]"), "'no_rope_layers' is no list"},
+        {LLAMA4(", \"no_rope_layer_interval\": \"4\""), "'no_rope_layer_interval' is no whole number"},
+        {LLAMA4(", \"layer_types\": [\"chunked_attention\", \"full_attention\"]"), NULL},
+        {LLAMA4(", \"layer_types\": [\"chunked_attention\"]"), "'layer_types' is no array with one string a layer"},
+        {LLAMA4(", \"layer_types\": [\"chunked_attention\", \"sliding_attention\"]"),
+         "'layer_types' is no array of 'chunked_attention' and 'full_attention'"},
+        {LLAMA4(", \"moe_layers\": [0, 1]"), NULL},
+        {LLAMA4(", \"moe_layers\": [1]"), NULL},
+        {LLAMA4(", \"moe_layers\": []"), NULL},
+        {LLAMA4(", \"moe_layers\": [0]"), "'moe_layers' is no list of every n-th layer"},
+        {LLAMA4(", \"moe_layers\": [1, 0]"), "'moe_layers' is no list of every n-th layer"},
+        {LLAMA4(", \"moe_layers\": {}"), "'moe_layers' is no list of every n-th layer"},
+        {LLAMA4(", \"moe_layers\": [-1]"), "'moe_layers' is no list of every n-th layer"},
+        {LLAMA4(", \"interleave_moe_layer_step\": 0"), "'interleave_moe_layer_step' is no number from 1 to"},
+        {LLAMA4(", \"interleave_moe_layer_step\": 3"), "'interleave_moe_layer_step' is no number from 1 to"},
+        {LLAMA4(", \"floor_scale\": 0.5"), "'floor_scale' is no whole number"},
+        {LLAMA4(", \"attn_temperature_tuning\": 4"), "'attn_temperature_tuning' is no true or false"},
+        {LLAMA4(BAD_FIRST), "'vocab_size' is no whole number"},
+        {LLAMA4(", \"moe_layers\": [0]" BAD_FIRST), "'vocab_size' is no whole number"},
         {GEMMA4(", \"per_layer_config\": {\"0\": {}, \"1\": {\"head_dim\": 64}}"), NULL},
         {GEMMA4(", \"per_layer_config\": {\"1\": 64}"), NULL},
         {GEMMA4(", \"num_kv_shared_layers\": 1, \"use_double_wide_mlp\": true"), NULL},

@@ -31,6 +31,8 @@ static const setup setups[] = {
     {"only windows", {&world_window}, 1, 60 * 256, 100000},
     {"three models, little disk", {&world_two_windows, &world_window, &world_full}, 3, 160 * 256, 30000},
     {"plenty of all", {&world_two_windows, &world_mixed}, 2, 1000 * 256, 4000000},
+    {"chunks, little memory", {&world_chunks}, 1, 50 * 256, 60000},
+    {"chunks and windows", {&world_chunks, &world_short_chunks, &world_mixed}, 3, 200 * 256, 400000},
     {"recurrent, little memory", {&world_full_states}, 1, 24 * 256, 60000},
     {"nothing but states", {&world_states}, 1, 6 * 256, 30000},
     {"recurrent and others", {&world_mixed_states, &world_mixed, &world_states}, 3, 160 * 256, 200000},

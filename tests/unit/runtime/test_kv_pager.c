@@ -167,6 +167,33 @@ static void truncation_behind_a_window_starts_over(void **state)
     fixture_close(&f);
 }
 
+static void chunks_are_dropped_where_the_next_one_begins(void **state)
+{
+    (void)state;
+    static const plan chunks = {
+        .n_kv_groups = 1,
+        .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 16, .window = 10, .chunked = true}}};
+    mlxr_error error;
+    fixture f;
+    pager p;
+    fixture_open(&f, 1 << 20, 4);
+    pager_init(&p, &chunks, &f.pools[1]);
+    assert_ok(pager_reserve(&p, 0, 24, &error), &error);
+    pager_commit(&p, 9); /* the next query, at 9, sees 0 … 9 */
+    assert_int_equal(p.tables[0].n_dropped, 0);
+    assert_int_equal(pager_pages_needed(&chunks.kv_groups[0], 4, 9, 15), 6);
+    pager_commit(&p, 10); /* sees 10 alone, in the page of 8 … 11 */
+    assert_int_equal(p.tables[0].n_dropped, 2);
+    assert_int_equal(pager_pages_needed(&chunks.kv_groups[0], 4, 10, 14), 4);
+    pager_commit(&p, 19);
+    assert_int_equal(p.tables[0].n_dropped, 2);
+    assert_int_equal(pager_truncate(&p, 10), 10);
+    assert_int_equal(pager_truncate(&p, 9), 0); /* would need 0 … 9 */
+    assert_int_equal(f.arena.bytes_used, 0);
+    pager_close(&p);
+    fixture_close(&f);
+}
+
 /* 200,000 random operations on eight sequences against the rule "page i of a table is mapped exactly if a query at or
  * after n_computed may see it and the sequence has reserved it". */
 static void random_operations_keep_counts_exact(void **state)
@@ -242,6 +269,7 @@ int main(void)
         cmocka_unit_test(reserve_is_all_or_nothing_over_groups),
         cmocka_unit_test(window_pages_nobody_can_see_are_dropped),
         cmocka_unit_test(truncation_behind_a_window_starts_over),
+        cmocka_unit_test(chunks_are_dropped_where_the_next_one_begins),
         cmocka_unit_test(random_operations_keep_counts_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
