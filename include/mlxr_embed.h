@@ -31,6 +31,10 @@ typedef struct mlxr_embed_input {
  * together, as many as a step takes. On the engine's thread; on failure nothing is written that means anything. */
 MLXR_API mlxr_status mlxr_embed(mlxr_engine *engine, mlxr_model *model, const mlxr_embed_input *inputs, size_t n_inputs,
                                 uint32_t n_dims, float *vectors, mlxr_error *error);
+/* For callers that step themselves, with MLXR_SLICE_HIDDEN: adds what counts of a computed slice to its text's `pooled`
+ * [n_embd], which began as zeros; with the text's last token that is what pooling makes of it. Of a sequence whose
+ * beginning came out of the cache only MLXR_POOLING_LAST knows enough: release it behind appending, before others. */
+MLXR_API void mlxr_embed_add(const mlxr_slice *slice, mlxr_pooling pooling, double *pooled);
 /* The first n_dims (0: all) of the vector of a text whose pooled hidden state [n_embd] the caller had computed. */
 MLXR_API mlxr_status mlxr_embed_vector(const mlxr_model *model, const double *pooled, uint32_t n_dims, float *vector,
                                        mlxr_error *error);

@@ -97,19 +97,21 @@ static mlxr_status lay_out(pooling_run *p, mlxr_slice *slices, size_t *n_slices,
     return MLXR_OK;
 }
 
-/* What a slice gave joins its text's sum. */
-static void join(const pooling_run *p, size_t index, const mlxr_slice *slice)
+void mlxr_embed_add(const mlxr_slice *slice, mlxr_pooling pooling, double *pooled)
 {
-    double *sum = p->sums + index * p->n_embd;
-    bool first = mlxr_sequence_computed(slice->sequence) == slice->n_compute;
-    bool last = mlxr_sequence_pending(slice->sequence) == 0;
+    const mlxr_sequence *sequence = slice->sequence;
+    uint32_t n_embd = sequence->model->graph->h.n_embd;
+    size_t n = sequence->n_tokens, first = sequence->n_computed - slice->n_hidden;
     for (uint32_t r = 0; r < slice->n_hidden; r++) {
-        bool counts = p->pooling == MLXR_POOLING_MEAN || (p->pooling == MLXR_POOLING_FIRST && first && r == 0) ||
-                      (p->pooling == MLXR_POOLING_LAST && last && r + 1 == slice->n_hidden);
-        const float *row = slice->hidden + (size_t)r * p->n_embd;
-        for (uint32_t k = 0; counts && k < p->n_embd; k++) {
-            sum[k] += (double)row[k];
+        bool counts = pooling == MLXR_POOLING_MEAN || (pooling == MLXR_POOLING_FIRST && first + r == 0) ||
+                      (pooling == MLXR_POOLING_LAST && first + r + 1 == n);
+        const float *row = slice->hidden + (size_t)r * n_embd;
+        for (uint32_t k = 0; counts && k < n_embd; k++) {
+            pooled[k] += (double)row[k];
         }
+    }
+    for (uint32_t k = 0; pooling == MLXR_POOLING_MEAN && sequence->n_computed == n && k < n_embd; k++) {
+        pooled[k] /= (double)n;
     }
 }
 
@@ -122,10 +124,6 @@ static mlxr_status finish(pooling_run *p, mlxr_error *error)
         part *done = &p->parts[i];
         double *sum = p->sums + i * p->n_embd;
         if (mlxr_sequence_pending(done->sequence) == 0) {
-            double n = p->pooling == MLXR_POOLING_MEAN ? (double)p->inputs[done->index].n_ids : 1;
-            for (uint32_t k = 0; k < p->n_embd; k++) {
-                sum[k] /= n;
-            }
             status = status == MLXR_OK ? p->take(p->user, done->index, sum, error) : status;
             mlxr_sequence_close(&done->sequence);
             continue;
@@ -146,7 +144,7 @@ static mlxr_status run_step(pooling_run *p, mlxr_error *error)
         status = mlxr_step(p->engine, slices, n_slices, error);
     }
     for (size_t i = 0; status == MLXR_OK && i < n_slices; i++) {
-        join(p, i, &slices[i]);
+        mlxr_embed_add(&slices[i], p->pooling, p->sums + i * p->n_embd);
     }
     return status == MLXR_OK ? finish(p, error) : status;
 }

@@ -26,7 +26,7 @@ typedef struct embedding_input {
     int32_t *ids; /* [n] */
     size_t n, n_done;
     mlxr_sequence *sequence; /* the engine's thread; NULL: not begun, or done */
-    double *sum;             /* [n_embd]; NULL: not begun */
+    double *sum;             /* [n_embd], by mlxr_embed_add; NULL: not begun */
 } embedding_input;
 
 typedef struct embedding_job {
@@ -338,21 +338,9 @@ static void close_sequences(embedding_job *j)
     }
 }
 
-/* Does the input's token at `position` count? */
-static bool counts(mlxr_pooling pooling, size_t position, size_t n)
-{
-    return pooling == MLXR_POOLING_FIRST ? position == 0 : pooling == MLXR_POOLING_LAST ? position + 1 == n : true;
-}
-
 static void take_rows(embedding_job *j, const mlxr_slice *slice, embedding_input *in)
 {
-    uint32_t n_embd = mlxr_model_info_get(j->model)->n_embd;
-    for (uint32_t r = 0; r < slice->n_hidden; r++) {
-        bool used = counts(j->pooling, in->n_done + r, in->n);
-        for (uint32_t k = 0; used && k < n_embd; k++) {
-            in->sum[k] += (double)slice->hidden[(size_t)r * n_embd + k];
-        }
-    }
+    mlxr_embed_add(slice, j->pooling, in->sum);
     in->n_done += slice->n_hidden;
     if (in->n_done == in->n) {
         mlxr_sequence_close(&in->sequence);
@@ -391,14 +379,10 @@ static void compute_chunk(mlxr_engine *engine, void *user)
 
 /* ---- the answer -------------------------------------------------------------------------------------------------- */
 
-/* What a sum comes to: [n_dims], or one score. NULL: no memory. */
+/* What a pooled state comes to: [n_dims], or one score. NULL: no memory. */
 static float *vector_of(const embedding_job *j, const embedding_input *in, uint32_t n_dims)
 {
     float *values = malloc((n_dims + 1) * sizeof *values);
-    double n = j->pooling == MLXR_POOLING_MEAN ? (double)in->n : 1;
-    for (uint32_t k = 0; k < mlxr_model_info_get(j->model)->n_embd; k++) {
-        in->sum[k] /= n;
-    }
     mlxr_status status = !values             ? MLXR_NOMEM
                          : j->dialect->ranks ? mlxr_rerank_score(j->model, in->sum, values, NULL)
                                              : mlxr_embed_vector(j->model, in->sum, n_dims, values, NULL);

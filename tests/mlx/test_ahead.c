@@ -7,6 +7,7 @@
 #include "mlxr_adapter.h"
 #include "runtime/engine.h"
 #include "support/family_model.h"
+#include "support/head_row.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
@@ -205,7 +206,6 @@ typedef struct head_rows {
 
 static graph_counts run_head(const char *name, bool ahead, head_rows *out)
 {
-    static const uint32_t no_states[2] = {KV_PAGE_NONE, KV_PAGE_NONE}, wanted[1] = {0};
     mlxr_error error;
     char path[512];
     world w = {0};
@@ -225,23 +225,7 @@ static graph_counts run_head(const char *name, bool ahead, head_rows *out)
         hidden[i] = (float)(i % 7) - 3;
     }
     for (uint32_t i = 0; i < HEAD_ROWS; i++) {
-        uint32_t at = PROMPT - 1 + i;
-        int32_t token = 40 + (int32_t)i, position = (int32_t)at;
-        step_slice slice = {.n_rows = 1, .start = at};
-        for (uint32_t g = 0; g < sequence->pages.n_tables; g++) {
-            slice.pages[g] = sequence->pages.tables[g].recurrent ? no_states : pager_step_pages(&sequence->pages, g);
-        }
-        step laid = {.n_rows = 1,
-                     .tokens = &token,
-                     .positions = &position,
-                     .slices = &slice,
-                     .n_slices = 1,
-                     .wanted = wanted,
-                     .n_wanted = 1,
-                     .kv = model_kv_memory(w.model),
-                     .carried = hidden,
-                     .logits = out->logits[i]};
-        assert_ok(w.engine->ops->run(w.engine->device, head, &laid, &error), &error);
+        head_row(w.engine, w.model, sequence, 40 + (int32_t)i, PROMPT - 1 + i, hidden, out->logits[i]);
         memcpy(out->hidden[i], hidden, sizeof hidden);
     }
     graph_counts counts = head->counts;

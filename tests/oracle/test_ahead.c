@@ -10,6 +10,7 @@
 #include "oracle/reference_logits.h"
 #include "runtime/engine.h"
 #include "support/family_model.h"
+#include "support/head_row.h"
 
 /* Σ(found − expected)² ÷ Σ expected². MLXR promises 1e-6; seen: 3e-11. */
 #define NMSE_LIMIT 1e-9
@@ -59,28 +60,11 @@ static double close_setup(setup *s)
     return s->sum.all > 0 ? s->sum.wrong / s->sum.all : 0;
 }
 
-/* A row of the head for `token` at `at`: *hidden goes in and what is handed on comes out. */
 static void run_head(const setup *s, mlxr_sequence *sequence, int32_t token, uint32_t at, float *hidden, float *logits)
 {
-    static const uint32_t no_states[2] = {KV_PAGE_NONE, KV_PAGE_NONE}, wanted[1] = {0};
     mlxr_error error;
-    int32_t position = (int32_t)at;
-    step_slice slice = {.n_rows = 1, .start = at};
     assert_ok(pager_reserve_ahead(&sequence->pages, at, at + 1, &error), &error);
-    for (uint32_t g = 0; g < sequence->pages.n_tables; g++) {
-        slice.pages[g] = sequence->pages.tables[g].recurrent ? no_states : pager_step_pages(&sequence->pages, g);
-    }
-    step laid = {.n_rows = 1,
-                 .tokens = &token,
-                 .positions = &position,
-                 .slices = &slice,
-                 .n_slices = 1,
-                 .wanted = wanted,
-                 .n_wanted = 1,
-                 .kv = model_kv_memory(s->model),
-                 .carried = hidden,
-                 .logits = logits};
-    assert_ok(s->engine->ops->run(s->engine->device, s->model->ahead, &laid, &error), &error);
+    head_row(s->engine, s->model, sequence, token, at, hidden, logits);
 }
 
 static bool is_there(const reference *r, uint32_t position)

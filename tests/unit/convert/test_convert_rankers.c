@@ -8,40 +8,22 @@
 #include "mlxr_embed.h"
 #include "mlxr_rerank.h"
 #include "support/family_model.h"
+#include "support/ranker.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
-typedef struct world {
-    mlxr_engine *engine;
-    mlxr_model *model;
-} world;
-
-static void open_path(world *w, const char *path)
-{
-    mlxr_error error;
-    mlxr_engine_options options = {.n_threads = 1, .kv_bytes = 16 << 20, .backend = "cpu-scalar"};
-    assert_ok(mlxr_engine_open(&w->engine, &options, &error), &error);
-    assert_ok(mlxr_model_load(&w->model, w->engine, path, NULL, &error), &error);
-}
-
-static void open_world(world *w, const char *name)
+static void open_named(ranker *w, const char *name)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", test_temp_dir(), name);
     family_model_write(name, path);
-    open_path(w, path);
-}
-
-static void close_world(world *w)
-{
-    mlxr_model_unref(&w->model);
-    mlxr_engine_close(&w->engine);
+    ranker_open(w, "cpu-scalar", path);
 }
 
 enum { PAIR = 24, QUERY = 9, VECTOR_MAX = 256 };
 
 /* Scores of QUERY tokens and an end, alone and with a document behind them. */
-static void scores_of(const world *w, float *alone, float *paired)
+static void scores_of(const ranker *w, float *alone, float *paired)
 {
     mlxr_error error;
     int32_t ids[PAIR];
@@ -65,7 +47,7 @@ static void change_second_kind(const char *name, float *values, size_t n)
 }
 
 /* The vector of the same tokens as one text. */
-static void vector_of(const world *w, float *vector)
+static void vector_of(const ranker *w, float *vector)
 {
     mlxr_error error;
     int32_t ids[PAIR];
@@ -82,38 +64,38 @@ static void a_text_that_a_ranker_embeds_is_of_the_first_kind(void **state)
 {
     (void)state;
     static float plain_vector[VECTOR_MAX], changed_vector[VECTOR_MAX];
-    world plain, changed;
+    ranker plain, changed;
     char path[512];
-    open_world(&plain, "bert-reranker");
+    open_named(&plain, "bert-reranker");
     snprintf(path, sizeof path, "%s/second-kind-embedded", test_temp_dir());
     family_model_write_changed("bert-reranker", path, change_second_kind);
-    open_path(&changed, path);
+    ranker_open(&changed, "cpu-scalar", path);
     uint32_t n = mlxr_embed_info_get(plain.model).n_dims;
     assert_in_range(n, 2, VECTOR_MAX);
     vector_of(&plain, plain_vector);
     vector_of(&changed, changed_vector);
     assert_memory_equal(plain_vector, changed_vector, n * sizeof *plain_vector);
-    close_world(&plain);
-    close_world(&changed);
+    ranker_close(&plain);
+    ranker_close(&changed);
 }
 
 static void a_document_behind_its_query_is_of_the_second_kind(void **state)
 {
     (void)state;
-    world plain, changed;
+    ranker plain, changed;
     char path[512];
     float alone[2], paired[2];
-    open_world(&plain, "bert-reranker");
+    open_named(&plain, "bert-reranker");
     assert_int_equal(mlxr_rerank_info_get(plain.model).pooling, MLXR_POOLING_FIRST);
     scores_of(&plain, &alone[0], &paired[0]);
     snprintf(path, sizeof path, "%s/bert-other-kind", test_temp_dir());
     family_model_write_changed("bert-reranker", path, change_second_kind);
-    open_path(&changed, path);
+    ranker_open(&changed, "cpu-scalar", path);
     scores_of(&changed, &alone[1], &paired[1]);
     assert_true(alone[0] == alone[1]);
     assert_true(paired[0] != paired[1]);
-    close_world(&plain);
-    close_world(&changed);
+    ranker_close(&plain);
+    ranker_close(&changed);
 }
 
 static void a_converted_ranker_gives_the_same_scores(void **state)
@@ -127,35 +109,35 @@ static void a_converted_ranker_gives_the_same_scores(void **state)
                   {"xlm-roberta-reranker", "bert.pooling_type", MLXR_POOLING_FIRST}};
     (void)state;
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-        world folder, file, bare;
+        ranker folder, file, bare;
         mlxr_error error;
         char in[512], out[520], other[64];
         float alone[3], paired[3];
-        open_world(&folder, models[i].name);
+        open_named(&folder, models[i].name);
         snprintf(in, sizeof in, "%s/%s", test_temp_dir(), models[i].name);
         snprintf(out, sizeof out, "%s.gguf", in);
         assert_ok(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "F32", .n_threads = 1}, NULL, &error),
                   &error);
-        open_path(&file, out);
+        ranker_open(&file, "cpu-scalar", out);
         assert_int_equal(mlxr_rerank_info_get(file.model).pooling, models[i].pooling);
         scores_of(&folder, &alone[0], &paired[0]);
         scores_of(&file, &alone[1], &paired[1]);
         assert_true(alone[0] == alone[1] && paired[0] == paired[1]);
-        close_world(&file);
+        ranker_close(&file);
         /* as llama.cpp's converter leaves them: the head alone says what they are for */
         snprintf(other, sizeof other, "%s", models[i].key);
         other[strlen(other) - 1] = 'x';
         family_model_exchange(out, models[i].key, other);
-        open_path(&bare, out);
+        ranker_open(&bare, "cpu-scalar", out);
         scores_of(&bare, &alone[2], &paired[2]);
         assert_true(mlxr_rerank_info_get(bare.model).intended && paired[2] == paired[0]);
-        close_world(&bare);
-        close_world(&folder);
+        ranker_close(&bare);
+        ranker_close(&folder);
     }
 }
 
 /* Vectors of two texts, one after the other. */
-static void vectors_of(const world *w, float *out)
+static void vectors_of(const ranker *w, float *out)
 {
     mlxr_error error;
     int32_t ids[PAIR];
@@ -172,16 +154,16 @@ static void a_converted_encoder_gives_the_same_vectors(void **state)
     static const char *const names[] = {"eurobert", "bert", "xlm-roberta", "nomic-bert", "modernbert"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        world folder, file;
+        ranker folder, file;
         mlxr_error error;
         char in[512], out[520];
         float vectors[2][2 * MOST] = {0};
-        open_world(&folder, names[i]);
+        open_named(&folder, names[i]);
         snprintf(in, sizeof in, "%s/%s", test_temp_dir(), names[i]);
         snprintf(out, sizeof out, "%s.gguf", in);
         assert_ok(mlxr_quantize(in, out, &(mlxr_quantize_options){.type = "F32", .n_threads = 1}, NULL, &error),
                   &error);
-        open_path(&file, out);
+        ranker_open(&file, "cpu-scalar", out);
         uint32_t n = mlxr_embed_info_get(folder.model).n_dims;
         assert_true(n > 0 && n <= MOST && mlxr_embed_info_get(file.model).n_dims == n);
         vectors_of(&folder, vectors[0]);
@@ -192,8 +174,8 @@ static void a_converted_encoder_gives_the_same_vectors(void **state)
                 fail_msg("%s: element %zu is %g, not %g", names[i], j, (double)vectors[1][j], (double)vectors[0][j]);
             }
         }
-        close_world(&file);
-        close_world(&folder);
+        ranker_close(&file);
+        ranker_close(&folder);
     }
 }
 
@@ -235,7 +217,7 @@ static void a_file_that_lost_its_poolers_layer_ranks_and_says_so(void **state)
             float alone, paired;
             assert_ok(status, &error);
             assert_int_equal(n_warnings, 1);
-            scores_of(&(world){engine, model}, &alone, &paired);
+            scores_of(&(ranker){engine, model}, &alone, &paired);
             assert_true(alone != paired);
         }
         mlxr_model_unref(&model);

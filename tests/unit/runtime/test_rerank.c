@@ -8,24 +8,12 @@
 
 #include "mlxr_adapter.h"
 #include "support/family_model.h"
+#include "support/ranker.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
-typedef struct world {
-    mlxr_engine *engine;
-    mlxr_model *model;
-} world;
-
-static void open_path(world *w, const char *path)
-{
-    mlxr_error error;
-    mlxr_engine_options options = {.n_threads = 1, .kv_bytes = 16 << 20, .backend = "cpu"};
-    assert_ok(mlxr_engine_open(&w->engine, &options, &error), &error);
-    assert_ok(mlxr_model_load(&w->model, w->engine, path, NULL, &error), &error);
-}
-
 /* A family's, else a tiny model. */
-static void open_world(world *w, const char *name, bool family)
+static void open_named(ranker *w, const char *name, bool family)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", test_temp_dir(), name);
@@ -34,16 +22,10 @@ static void open_world(world *w, const char *name, bool family)
     } else {
         tiny_model_write_gguf(tiny_model_find(name), NULL, path);
     }
-    open_path(w, path);
+    ranker_open(w, "cpu", path);
 }
 
-static void close_world(world *w)
-{
-    mlxr_model_unref(&w->model);
-    mlxr_engine_close(&w->engine);
-}
-
-static size_t tokens(const world *w, const char *text, int32_t *ids, size_t cap)
+static size_t tokens(const ranker *w, const char *text, int32_t *ids, size_t cap)
 {
     mlxr_error error;
     size_t n = 0;
@@ -61,12 +43,12 @@ static mlxr_rerank_pair pair_of(const char *query, const char *document)
 static void an_encoder_reads_query_and_document_with_ends(void **state)
 {
     (void)state;
-    world w;
+    ranker w;
     mlxr_error error;
     int32_t query[64], document[64], end[1], *ids = NULL;
     size_t n_ids = 0;
     bool cut = true;
-    open_world(&w, "xlm-roberta-reranker", true);
+    open_named(&w, "xlm-roberta-reranker", true);
     mlxr_rerank_pair pair = pair_of("the inn", "<|im_end|> rain in the inn");
     size_t n_query = tokens(&w, pair.query, query, 64), n_document = tokens(&w, pair.document, document, 64);
     assert_ok(mlxr_rerank_tokenize(w.model, &pair, &ids, &n_ids, &cut, &error), &error);
@@ -85,7 +67,7 @@ static void an_encoder_reads_query_and_document_with_ends(void **state)
     assert_true(cut);
     assert_int_equal(n_ids, n_query + 3 + 2);
     mlxr_free(ids);
-    close_world(&w);
+    ranker_close(&w);
 }
 
 static void a_classifier_of_several_labels_is_refused_by_name(void **state)
@@ -121,12 +103,12 @@ static void who_cannot_rank_says_so(void **state)
     static const char *const names[] = {"bert", "llama", "qwen3"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        world w;
+        ranker w;
         mlxr_error error;
         int32_t *ids = NULL;
         size_t n_ids = 0;
         float score;
-        open_world(&w, names[i], i == 0);
+        open_named(&w, names[i], i == 0);
         assert_false(mlxr_rerank_info_get(w.model).possible);
         mlxr_rerank_pair pair = pair_of("x", "y");
         assert_int_equal(mlxr_rerank_tokenize(w.model, &pair, &ids, &n_ids, NULL, &error), MLXR_UNSUPPORTED);
@@ -134,7 +116,7 @@ static void who_cannot_rank_says_so(void **state)
         const int32_t some[] = {5, 6, 7};
         mlxr_embed_input input = {.ids = some, .n_ids = 3};
         assert_int_equal(mlxr_rerank(w.engine, w.model, &input, 1, &score, &error), MLXR_UNSUPPORTED);
-        close_world(&w);
+        ranker_close(&w);
     }
 }
 
@@ -158,23 +140,23 @@ static void a_decoder_without_an_output_matrix_cannot_rank(void **state)
 {
     (void)state;
     char dir[512], path[600];
-    world w;
+    ranker w;
     mlxr_error error;
     int32_t *ids = NULL;
     size_t n_ids = 0;
     snprintf(dir, sizeof dir, "%s/headless", test_temp_dir());
     family_model_write("qwen3-embedding", dir);
     teach_yes_and_no(dir);
-    open_path(&w, dir);
+    ranker_open(&w, "cpu", dir);
     assert_false(mlxr_rerank_info_get(w.model).possible);
     mlxr_rerank_pair pair = pair_of("x", "y");
     assert_int_equal(mlxr_rerank_tokenize(w.model, &pair, &ids, &n_ids, NULL, &error), MLXR_UNSUPPORTED);
-    close_world(&w);
+    ranker_close(&w);
     snprintf(path, sizeof path, "%s/config.json", dir);
     family_model_exchange(path, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true ");
-    open_path(&w, dir);
+    ranker_open(&w, "cpu", dir);
     assert_true(mlxr_rerank_info_get(w.model).possible);
-    close_world(&w);
+    ranker_close(&w);
 }
 
 /* A LoRA adapter of rank 1 for one matrix of the tiny model "llama". */
@@ -213,12 +195,12 @@ static void an_adapter_of_the_output_matrix_cannot_rank(void **state)
     } cases[] = {{"model.layers.1.self_attn.o_proj", 64, true}, {"lm_head", TINY_N_VOCAB, false}};
     (void)state;
     char dir[512], path[600];
-    world w;
+    ranker w;
     mlxr_error error;
     snprintf(dir, sizeof dir, "%s/answers", test_temp_dir());
     tiny_model_write_safetensors(tiny_model_find("llama"), NULL, dir);
     teach_yes_and_no(dir);
-    open_path(&w, dir);
+    ranker_open(&w, "cpu", dir);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mlxr_model *adapted = NULL;
         const int32_t some[] = {5, 6, 7};
@@ -240,17 +222,17 @@ static void an_adapter_of_the_output_matrix_cannot_rank(void **state)
         }
         mlxr_model_unref(&adapted);
     }
-    close_world(&w);
+    ranker_close(&w);
 }
 
 static void a_model_with_a_head_writes_no_text(void **state)
 {
     (void)state;
-    world w;
+    ranker w;
     mlxr_error error;
     mlxr_sequence *sequence = NULL;
     const int32_t ids[] = {5, 6, 7};
-    open_world(&w, "qwen3-reranker", true);
+    open_named(&w, "qwen3-reranker", true);
     assert_true(mlxr_rerank_info_get(w.model).intended);
     assert_int_equal(mlxr_rerank_info_get(w.model).pooling, MLXR_POOLING_LAST);
     assert_ok(mlxr_sequence_open(&sequence, w.model, NULL, &error), &error);
@@ -259,19 +241,19 @@ static void a_model_with_a_head_writes_no_text(void **state)
     assert_int_equal(mlxr_step(w.engine, &slice, 1, &error), MLXR_UNSUPPORTED);
     assert_non_null(strstr(error.text, "no output matrix"));
     mlxr_sequence_close(&sequence);
-    close_world(&w);
+    ranker_close(&w);
 }
 
 /* A query that documents share is computed once: the cache has the beginning, and the score is the same. */
 static void a_shared_beginning_changes_no_score(void **state)
 {
     (void)state;
-    world w;
+    ranker w;
     mlxr_error error;
     int32_t ids[120];
     float cold[4], warm[4];
     mlxr_embed_input inputs[4];
-    open_world(&w, "qwen3-reranker", true);
+    open_named(&w, "qwen3-reranker", true);
     for (size_t i = 0; i < 120; i++) {
         ids[i] = (int32_t)(3 + i * 7 % 200);
     }
@@ -283,7 +265,7 @@ static void a_shared_beginning_changes_no_score(void **state)
     assert_ok(mlxr_rerank(w.engine, w.model, inputs, 4, warm, &error), &error);
     assert_true(mlxr_kv_stats_get(w.engine).tokens_hit > hits);
     assert_memory_equal(cold, warm, sizeof cold);
-    close_world(&w);
+    ranker_close(&w);
 }
 
 int main(void)
