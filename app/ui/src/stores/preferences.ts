@@ -66,16 +66,15 @@ const isAway = (error: unknown) => error instanceof ApiError && error.status ===
 export const usePreferences = create<Preferences>((set) => {
   let revision = 0;
   let kept = stored(KEPT);
-  // What somebody has changed lies over what the daemon has until it has that, too; a slider that is drawn makes one request in a
-  // while, not one a step.
-  let sent: UiSettingValues = {};
-  let waiting = stored(UNSENT);
+  // What somebody has changed lies over what the daemon has until it has said what becomes of it; a slider that is drawn makes one
+  // request in a while, not one a step.
+  let unsent = stored(UNSENT);
   let busy = false;
   let told = false;
   // One after the other: each names the revision that the one before has made.
   let queue: Promise<unknown> = Promise.resolve();
 
-  const merged = (): Settings => ({ ...DEFAULTS, ...kept, ...sent, ...waiting });
+  const merged = (): Settings => ({ ...DEFAULTS, ...kept, ...unsent });
   const put = () => {
     const settings = merged();
     show(settings);
@@ -83,15 +82,16 @@ export const usePreferences = create<Preferences>((set) => {
     store(KEPT, kept);
   };
   // Only where this window's own have changed: what another one waits to send is not to be forgotten.
-  const storeUnsent = () => store(UNSENT, { ...sent, ...waiting });
+  const storeUnsent = () => store(UNSENT, unsent);
   const take = (answer: UiSettings) => {
     ({ revision, values: kept } = answer);
     put();
   };
   const read = async () => take(await api('GET /ui-api/settings'));
-  /** The daemon has said what becomes of them. */
+  /** The daemon has said what becomes of these; what was changed since waits on. */
   const settle = (values: UiSettingValues) => {
-    sent = Object.fromEntries(Object.entries(sent).filter(([name]) => !Object.hasOwn(values, name)));
+    const answered = new Map(Object.entries(values));
+    unsent = Object.fromEntries(Object.entries(unsent).filter(([name, value]) => !answered.has(name) || answered.get(name) !== value));
     storeUnsent();
   };
   const patch = async (values: UiSettingValues) => {
@@ -123,17 +123,13 @@ export const usePreferences = create<Preferences>((set) => {
     }
     told = false;
   };
-  /** Whether the daemon has said what becomes of it all; else it waits, beneath what was changed since. */
+  /** Whether the daemon has said what becomes of it all; else it waits. */
   const send = async (): Promise<boolean> => {
-    sent = waiting;
-    waiting = {};
-    if (!Object.keys(sent).length) return true;
+    if (!Object.keys(unsent).length) return true;
     try {
-      await offer(sent);
+      await offer(unsent);
       return true;
     } catch (error) {
-      waiting = { ...sent, ...waiting };
-      sent = {};
       put();
       // That nothing answers the page tells by itself; of what else may pass, once is enough.
       if (!(told || isAway(error))) {
@@ -149,14 +145,14 @@ export const usePreferences = create<Preferences>((set) => {
     return sending;
   };
   const tick = () => {
-    busy = Object.keys(waiting).length > 0;
+    busy = Object.keys(unsent).length > 0;
     if (busy) void flush().then((answered) => setTimeout(tick, answered ? PAUSE_MS : RETRY_MS));
   };
   addEventListener('pagehide', () => void flush());
   return {
     settings: merged(),
     change: (values) => {
-      waiting = { ...waiting, ...values };
+      unsent = { ...unsent, ...values };
       storeUnsent();
       put();
       if (!busy) tick();
