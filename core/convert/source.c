@@ -268,7 +268,7 @@ static mlxr_status from_safetensors(source *s, mlxr_error *error)
 static mlxr_status take_tensors(source *s, mlxr_error *error)
 {
     s->n_tensors = (size_t)s->file->n_tensors;
-    s->tensors = region_array(&s->memory, s->n_tensors + 1, sizeof *s->tensors); /* one may be added */
+    s->tensors = region_array(&s->memory, s->n_tensors + 2, sizeof *s->tensors); /* frequencies, and an output matrix */
     if (!s->tensors) {
         return error_nomem(error, "the tensor table", s->n_tensors * sizeof *s->tensors);
     }

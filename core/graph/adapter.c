@@ -5,11 +5,11 @@
 #include "graph/adapter.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/text.h"
-#include "quant/codec.h"
 
 typedef struct binding {
     const graph *g;
@@ -17,8 +17,68 @@ typedef struct binding {
     const adapter_file *file;
     region *memory;
     graph_adapter *out;
+    bool **seen; /* [n_products][n_expert] whose part is there; NULL: nobody's */
     mlxr_error *error;
 } binding;
+
+adapter_model graph_adapter_model(const hparams *h)
+{
+    return (adapter_model){.arch = h->fam->name,
+                           .n_layers = h->n_layers,
+                           .n_expert = h->n_expert,
+                           .n_expert_in = hparams_expert_in(h),
+                           .n_ff_expert = h->n_ff_expert,
+                           .ungated = h->fam->ungated};
+}
+
+/* ---- names and rows ---- */
+
+bool graph_adapter_experts(const char *name, adapter_experts *out)
+{
+    static const struct {
+        const char *part;
+        bool of[3];
+    } parts[] = {{"gate_up", {true, true, false}},
+                 {"gate", {true, false, false}},
+                 {"up", {false, true, false}},
+                 {"down", {false, false, true}}};
+    int at = 0;
+    if (sscanf(name, "blk.%6u.ffn_%n", &out->layer, &at) != 1 || at == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        size_t n = strlen(parts[i].part);
+        const char *end = name + at + n;
+        if (strncmp(name + at, parts[i].part, n) != 0) {
+            continue;
+        }
+        int read = 0;
+        bool one = sscanf(end, ".%4u.weight%n", &out->expert, &read) == 1 && read > 0 && end[read] == 0;
+        if (one || strcmp(end, "_exps.weight") == 0) {
+            out->expert = one ? out->expert : UINT32_MAX;
+            memcpy(out->of, parts[i].of, sizeof out->of);
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t graph_adapter_expert_row(const adapter_target *t, const adapter_experts *x, uint32_t part, uint64_t row)
+{
+    if (!x->of[0] || !x->of[1]) {
+        return row;
+    }
+    return t->zipped ? 2 * row + part : part * (t->n_out / 2) + row;
+}
+
+bool graph_adapter_fits(const adapter_target *t, const adapter_experts *x, uint32_t n_expert, uint64_t n_in,
+                        uint64_t n_ff)
+{
+    uint64_t wide = x->of[0] && x->of[1] ? 2 * n_ff : n_ff;
+    bool all = x->expert == UINT32_MAX;
+    return (all || x->expert < n_expert) && t->n == (all ? n_expert : 1) && t->n_in == (x->of[2] ? n_ff : n_in) &&
+           t->n_out == (x->of[2] ? n_in : wide);
+}
 
 uint64_t graph_adapter_row(const hparams *h, bool model_halves, bool adapter_halves, const char *name, uint64_t row)
 {
@@ -44,69 +104,191 @@ static bool all_finite(const float *x, size_t n)
     return finite;
 }
 
+static mlxr_status check_finite(const binding *b, const adapter_target *t, const float *x, size_t n)
+{
+    return all_finite(x, n) ? MLXR_OK
+                            : error_set(b->error, MLXR_FORMAT,
+                                        "the adapter's matrices for '%s' hold numbers that are not finite", t->name);
+}
+
+/* Makes room for n matrices of a product. */
+static mlxr_status open_product(const binding *b, adapter_product *p, uint32_t rank, uint64_t n_in, uint64_t n_out,
+                                uint64_t n, float **a, float **down)
+{
+    *a = region_array(b->memory, (size_t)(n * n_in) * rank, sizeof **a);
+    *down = region_array(b->memory, (size_t)(n * n_out) * rank, sizeof **down);
+    if (!*a || !*down) {
+        return error_nomem(b->error, "adapter", (size_t)(n * (n_in + n_out)) * rank * sizeof **a);
+    }
+    *p = (adapter_product){.rank = rank, .a = *a, .b = *down};
+    b->out->n_bytes += n * (n_in + n_out) * rank * sizeof **a;
+    return MLXR_OK;
+}
+
 /* The product's part of a target; `first`: its first row in the whole matrix. */
-static mlxr_status bind_product(const binding *b, const adapter_target *t, const op *o, uint64_t first,
+static mlxr_status bind_product(const binding *b, const adapter_target *t, uint64_t first, uint64_t n_out,
                                 adapter_product *p)
 {
-    uint64_t n_in = o->weight->shape[0], n_out = o->weight->shape[1];
-    float *a = region_array(b->memory, (size_t)n_in * t->rank, sizeof *a);
-    float *down = region_array(b->memory, (size_t)n_out * t->rank, sizeof *down);
-    float *row = region_array(b->memory, t->rank, sizeof *row);
-    if (!a || !down || !row) {
-        return error_nomem(b->error, "adapter", (size_t)(n_in + n_out) * t->rank * sizeof *a);
+    float *a = NULL, *down = NULL, *row = region_array(b->memory, t->rank, sizeof *row);
+    mlxr_status status = row ? open_product(b, p, t->rank, t->n_in, n_out, 1, &a, &down)
+                             : error_nomem(b->error, "adapter", t->rank * sizeof *row);
+    if (status != MLXR_OK) {
+        return status;
     }
-    for (uint32_t r = 0; r < t->rank; r++) {
-        codec_decode(t->a->type, (const uint8_t *)t->a->data + r * t->a->row_bytes, a + r * n_in, (size_t)n_in);
-    }
+    adapter_target_a(t, 0, a);
     for (uint64_t i = 0; i < n_out; i++) {
         uint64_t from = graph_adapter_row(&b->g->h, b->model->rope_halves, b->file->halves, t->name, first + i);
-        codec_decode(t->b->type, (const uint8_t *)t->b->data + from * t->b->row_bytes, row, t->rank);
+        adapter_target_b(t, 0, from, row);
         for (uint32_t r = 0; r < t->rank; r++) {
             down[r * n_out + i] = row[r] * t->scale;
         }
     }
-    if (!all_finite(a, (size_t)n_in * t->rank) || !all_finite(down, (size_t)n_out * t->rank)) {
-        return error_set(b->error, MLXR_FORMAT, "the adapter's matrices for '%s' hold numbers that are not finite",
-                         t->name);
-    }
-    *p = (adapter_product){.rank = t->rank, .a = a, .b = down};
-    b->out->n_bytes += (n_in + n_out) * t->rank * sizeof *a;
-    return MLXR_OK;
+    status = check_finite(b, t, a, (size_t)t->n_in * t->rank);
+    return status == MLXR_OK ? check_finite(b, t, down, (size_t)n_out * t->rank) : status;
 }
 
-static mlxr_status bind_target(const binding *b, const adapter_target *t)
+static mlxr_status refuse_twice(const binding *b, const adapter_target *t)
+{
+    return error_set(b->error, MLXR_FORMAT, "the adapter changes '%s' twice", t->name);
+}
+
+static mlxr_status refuse_unknown(const binding *b, const adapter_target *t)
+{
+    return error_set(b->error, MLXR_UNSUPPORTED,
+                     "the adapter changes '%s', which no matrix product of this model is made with", t->name);
+}
+
+/* How many products of the plan with adapters an operation stands for. */
+static uint32_t products_of(const op *o)
+{
+    return o->kind == OP_EXPERTS ? 3 : o->kind == OP_LINEAR || o->kind == OP_EMBED;
+}
+
+/* ---- matrices ---- */
+
+/* The matrix of the model that a target changes: an output matrix that is the embedding is known by the name it would
+ * have by itself, and has an adapter of its own. */
+static const tensor *matrix_of(const binding *b, const adapter_target *t, op_kind *kind)
+{
+    const model_weights *w = &b->g->weights;
+    const tensor *whole = model_file_tensor(b->model, t->name);
+    *kind = whole && (whole == w->embedding || whole == w->layer_embedding) ? OP_EMBED : OP_LINEAR;
+    return !whole && w->output == w->embedding && strcmp(t->name, "output.weight") == 0 ? w->output : whole;
+}
+
+static mlxr_status bind_matrix(const binding *b, const adapter_target *t)
 {
     const plan *p = &b->g->plan;
-    const tensor *whole = model_file_tensor(b->model, t->name);
+    op_kind kind;
+    const tensor *whole = matrix_of(b, t, &kind);
     uint32_t number = 0, n_found = 0;
-    bool embeds = whole && whole == b->g->weights.embedding;
-    if (whole && (t->a->shape[0] != whole->shape[0] || t->b->shape[1] != whole->shape[1])) {
+    uint64_t n_in = !whole ? 0 : whole->shape[kind == OP_EMBED], n_out = !whole ? 0 : whole->shape[kind != OP_EMBED];
+    if (whole && (t->n_in != n_in || t->n_out != n_out || t->n != 1)) {
         return error_set(b->error, MLXR_FORMAT, "the adapter changes '%s' as [%llu, %llu]; the model has [%llu, %llu]",
-                         t->name, (unsigned long long)t->a->shape[0], (unsigned long long)t->b->shape[1],
-                         (unsigned long long)whole->shape[0], (unsigned long long)whole->shape[1]);
+                         t->name, (unsigned long long)t->n_in, (unsigned long long)t->n_out, (unsigned long long)n_in,
+                         (unsigned long long)n_out);
     }
-    for (uint32_t i = 0; whole && !embeds && i < p->n_ops; i++) {
+    for (uint32_t i = 0; whole && i < p->n_ops; number += products_of(&p->ops[i++])) {
         const op *o = &p->ops[i];
-        if (o->kind != OP_LINEAR) {
-            continue;
-        }
-        adapter_product *product = &b->out->products[number++];
-        if (strcmp(o->weight->name, t->name) != 0) {
+        adapter_product *product = &b->out->products[number];
+        if (o->kind != kind || strcmp(o->weight->name, whole->name) != 0) {
             continue;
         }
         uint64_t first = (uint64_t)((const uint8_t *)o->weight->data - (const uint8_t *)whole->data) / whole->row_bytes;
-        if (product->rank) {
-            return error_set(b->error, MLXR_FORMAT, "the adapter changes '%s' twice", t->name);
-        }
-        mlxr_status status = bind_product(b, t, o, first, product);
+        mlxr_status status = product->rank ? refuse_twice(b, t) : bind_product(b, t, first, o->width, product);
         if (status != MLXR_OK) {
             return status;
         }
         n_found++;
     }
-    return n_found ? MLXR_OK
-                   : error_set(b->error, MLXR_UNSUPPORTED,
-                               "the adapter changes '%s', which no matrix product of this model is made with", t->name);
+    return n_found ? MLXR_OK : refuse_unknown(b, t);
+}
+
+/* ---- experts ---- */
+
+/* A target's operation, and the number of its gate's product. NULL: there is none. */
+static const op *experts_op(const binding *b, uint32_t layer, uint32_t *number)
+{
+    const plan *p = &b->g->plan;
+    *number = 0;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind == OP_EXPERTS && p->ops[i].layer == layer) {
+            return &p->ops[i];
+        }
+        *number += products_of(&p->ops[i]);
+    }
+    return NULL;
+}
+
+/* Notes the largest rank of each product: experts may have different ones, and what is missing stays 0. */
+static mlxr_status measure_experts(const binding *b, const adapter_target *t, const adapter_experts *x)
+{
+    uint32_t number;
+    const op *o = experts_op(b, x->layer, &number);
+    if (!o || (x->of[0] && !o->experts->gate)) {
+        return refuse_unknown(b, t);
+    }
+    const op_experts *e = o->experts;
+    if (!graph_adapter_fits(t, x, e->n_expert, e->n_in, e->n_ff)) {
+        return error_set(b->error, MLXR_FORMAT,
+                         "the adapter changes '%s' as %u of [%llu, %llu]; the model has %u experts of [%u, %u]",
+                         t->name, t->n, (unsigned long long)t->n_in, (unsigned long long)t->n_out, e->n_expert, e->n_in,
+                         e->n_ff);
+    }
+    for (uint32_t part = 0; part < 3; part++) {
+        adapter_product *p = &b->out->products[number + part];
+        p->rank = x->of[part] && t->rank > p->rank ? t->rank : p->rank;
+    }
+    return MLXR_OK;
+}
+
+/* One expert's factors of a product that has n of them. */
+static mlxr_status bind_expert(const binding *b, const adapter_target *t, const adapter_experts *x, uint32_t part,
+                               uint32_t expert, const adapter_product *p, uint64_t n_out)
+{
+    float *a = (float *)(uintptr_t)p->a + (size_t)expert * p->rank * t->n_in, row[ADAPTER_RANK_MAX];
+    float *down = (float *)(uintptr_t)p->b + (size_t)expert * p->rank * n_out;
+    adapter_target_a(t, x->expert == UINT32_MAX ? expert : 0, a);
+    for (uint64_t i = 0; i < n_out; i++) {
+        adapter_target_b(t, x->expert == UINT32_MAX ? expert : 0, graph_adapter_expert_row(t, x, part, i), row);
+        for (uint32_t r = 0; r < t->rank; r++) {
+            down[r * n_out + i] = row[r] * t->scale;
+        }
+    }
+    mlxr_status status = check_finite(b, t, a, (size_t)t->n_in * t->rank);
+    return status == MLXR_OK ? check_finite(b, t, down, (size_t)n_out * t->rank) : status;
+}
+
+static mlxr_status bind_part(const binding *b, const adapter_target *t, const adapter_experts *x, uint32_t part,
+                             uint32_t number, uint32_t n_expert)
+{
+    adapter_product *p = &b->out->products[number];
+    uint64_t n_out = x->of[0] && x->of[1] ? t->n_out / 2 : t->n_out;
+    mlxr_status status = MLXR_OK;
+    if (!b->seen[number]) {
+        float *a = NULL, *down = NULL;
+        b->seen[number] = region_array(b->memory, n_expert, sizeof *b->seen[number]);
+        status = b->seen[number] ? open_product(b, p, p->rank, t->n_in, n_out, n_expert, &a, &down)
+                                 : error_nomem(b->error, "adapter", n_expert);
+    }
+    bool all = x->expert == UINT32_MAX;
+    for (uint32_t e = all ? 0 : x->expert; status == MLXR_OK && e < (all ? n_expert : x->expert + 1); e++) {
+        bool *seen = &b->seen[number][e];
+        status = *seen ? refuse_twice(b, t) : bind_expert(b, t, x, part, e, p, n_out);
+        *seen = true;
+    }
+    return status;
+}
+
+static mlxr_status bind_experts_target(const binding *b, const adapter_target *t, const adapter_experts *x)
+{
+    uint32_t number;
+    const op *o = experts_op(b, x->layer, &number);
+    mlxr_status status = MLXR_OK;
+    for (uint32_t part = 0; part < 3 && status == MLXR_OK; part++) {
+        status = x->of[part] ? bind_part(b, t, x, part, number + part, o->experts->n_expert) : MLXR_OK;
+    }
+    return status;
 }
 
 mlxr_status graph_adapter_bind(graph_adapter *out, const graph *g, const model_file *model, const adapter_file *file,
@@ -115,20 +297,41 @@ mlxr_status graph_adapter_bind(graph_adapter *out, const graph *g, const model_f
     graph_adapter made = {0};
     binding b = {.g = g, .model = model, .file = file, .memory = memory, .out = &made, .error = error};
     for (uint32_t i = 0; i < g->plan.n_ops; i++) {
-        made.n_products += g->plan.ops[i].kind == OP_LINEAR;
+        made.n_products += products_of(&g->plan.ops[i]);
     }
     made.products = region_array(memory, made.n_products, sizeof *made.products);
-    if (!made.products) {
+    b.seen = region_array(memory, made.n_products, sizeof *b.seen);
+    if (!made.products || !b.seen) {
         return error_nomem(error, "adapter", made.n_products * sizeof *made.products);
     }
-    for (uint32_t i = 0; i < file->n_targets; i++) {
-        mlxr_status status = bind_target(&b, &file->targets[i]);
-        if (status != MLXR_OK) {
-            return status;
+    mlxr_status status = MLXR_OK;
+    for (uint32_t i = 0; i < 2 * file->n_targets && status == MLXR_OK; i++) {
+        const adapter_target *t = &file->targets[i % file->n_targets];
+        adapter_experts x;
+        bool experts = graph_adapter_experts(t->name, &x), first = i < file->n_targets;
+        if (experts) {
+            status = first ? measure_experts(&b, t, &x) : bind_experts_target(&b, t, &x);
+        } else if (first) {
+            status = bind_matrix(&b, t);
         }
     }
-    *out = made;
-    return MLXR_OK;
+    if (status == MLXR_OK) {
+        *out = made;
+    }
+    return status;
+}
+
+static op adapt_behind(const op *o, uint32_t product)
+{
+    bool embeds = o->kind == OP_EMBED;
+    return (op){.kind = OP_ADAPT,
+                .layer = o->layer,
+                .dst = o->dst,
+                .src = embeds ? SLOT_NONE : o->src,
+                .width = o->width,
+                .weight = o->weight,
+                .scale = embeds ? o->scale : 1,
+                .product = product};
 }
 
 const plan *graph_adapted_plan(const plan *p, region *memory)
@@ -139,18 +342,20 @@ const plan *graph_adapted_plan(const plan *p, region *memory)
     if (!made || !ops) {
         return NULL;
     }
-    for (uint32_t i = 0; i < p->n_ops; i++) {
+    for (uint32_t i = 0; i < p->n_ops; number += products_of(&p->ops[i++])) {
         const op *o = &p->ops[i];
         ops[n++] = *o;
-        if (o->kind == OP_LINEAR) {
-            ops[n++] = (op){.kind = OP_ADAPT,
-                            .layer = o->layer,
-                            .dst = o->dst,
-                            .src = o->src,
-                            .width = o->width,
-                            .weight = o->weight,
-                            .scale = 1,
-                            .product = number++};
+        if (o->kind == OP_EXPERTS) {
+            op_experts *x = region_array(memory, 1, sizeof *x);
+            if (!x) {
+                return NULL;
+            }
+            *x = *o->experts;
+            x->adapts = true;
+            x->product = number;
+            ops[n - 1].experts = x;
+        } else if (products_of(o)) {
+            ops[n++] = adapt_behind(o, number);
         }
     }
     *made = *p;

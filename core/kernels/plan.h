@@ -59,12 +59,12 @@ typedef enum op_kind {
     OP_ATTEND,   /* SLOT_A = attention of SLOT_Q over the pages */
     OP_GATED,    /* dst = activation(dst) ∘ src: SLOT_G, SLOT_U; SLOT_NONE: activation(dst) alone */
     OP_ADD,      /* dst += src × scale */
-    OP_EXPERTS, /* dst = Σ weight · expert(src), or Σ expert(weight · src), over those that SLOT_R chooses for the row
-                 */
-    OP_ADAPT,   /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`);
-                   `weight` is the product's own */
-    OP_SCALE,   /* dst × scale */
-    OP_SOFTCAP, /* dst = cap · tanh(dst / cap) */
+    OP_EXPERTS,  /* dst = Σ weight · expert(src), or Σ expert(weight · src), over those that SLOT_R chooses for the row
+                  */
+    OP_ADAPT,    /* dst += Σ scale · (src · aᵀ) · b over the adapters of the row's slice (adapter_product `product`);
+                    `weight` is the product's own. src SLOT_NONE: behind OP_EMBED, of whose row's token aᵀ has a row */
+    OP_SCALE,    /* dst × scale */
+    OP_SOFTCAP,  /* dst = cap · tanh(dst / cap) */
     OP_CONV,  /* dst = Σ of its last n rows, each × weight [n, width] (+ bias); those before the first are the state */
     OP_RECUR, /* dst = what the queries in src find in a state that each row's keys and values change */
     OP_PICK,  /* dst[to …] = elements [from, from + n) of each group of src */
@@ -198,12 +198,14 @@ typedef struct op_experts {
     /* [n_expert] matrices [n_in, n_ff], [n_ff, n_in]; gate NULL: an expert is down(act(up(x))) */
     const tensor *gate, *up, *down;
     const float *gate_bias, *up_bias, *down_bias; /* [n_expert][n_ff or n_in] or NULL */
+    bool adapts; /* adapters of a row's slice add to these three (adapter_product `product` and the two behind it) … */
+    uint32_t product; /* … in the order gate, up, down */
 } op_experts;
 
-/* What an adapter adds to one matrix product: B · A of a low rank; rank 0: nothing. */
+/* What an adapter adds to one matrix product: B · A of a low rank; rank 0: nothing. Of experts to each one's. */
 typedef struct adapter_product {
     uint32_t rank;
-    const float *a, *b; /* [rank][n_in], [rank][n_out] */
+    const float *a, *b; /* [rank][n_in], [rank][n_out]; of experts [n_expert] such matrices */
 } adapter_product;
 
 #define EXPERTS_MAX 1024u
@@ -215,7 +217,7 @@ typedef struct op {
     slot dst, src;
     uint32_t width;              /* elements a row of dst */
     const tensor *weight, *bias; /* or NULL; bias is F32 */
-    float scale;                 /* EMBED, ADD, SCALE: 1 usually; SOFTCAP: the cap */
+    float scale;                 /* EMBED, ADD, SCALE, ADAPT: 1 usually; SOFTCAP: the cap */
     union {
         op_norm norm;
         op_rope rope;

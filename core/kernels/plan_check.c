@@ -297,7 +297,12 @@ static mlxr_status check_norm(check *c)
 static mlxr_status check_linear(check *c)
 {
     const op *o = c->o;
-    if (o->src == o->dst || o->src <= SLOT_NONE || o->src >= SLOT_COUNT) {
+    if (o->src == SLOT_NONE) { /* of tokens, which wanted rows have no longer */
+        mlxr_status status = c->taken ? bad(c, "comes after the wanted rows were taken")
+                                      : shaped(c, o->weight, o->width, c->p->n_vocab);
+        return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
+    }
+    if (o->src == o->dst || o->src < SLOT_NONE || o->src >= SLOT_COUNT) {
         return bad(c, "reads and writes the same slot, or none");
     }
     uint32_t n_in = c->width[o->src];
@@ -314,7 +319,12 @@ static mlxr_status check_linear(check *c)
 static mlxr_status check_adapt(check *c)
 {
     const op *o = c->o;
-    if (o->src == o->dst || o->src <= SLOT_NONE || o->src >= SLOT_COUNT) {
+    if (o->src == SLOT_NONE) { /* of tokens, which wanted rows have no longer */
+        mlxr_status status = c->taken ? bad(c, "comes after the wanted rows were taken")
+                                      : shaped(c, o->weight, o->width, c->p->n_vocab);
+        return status != MLXR_OK ? status : read_slot(c, o->dst, o->width);
+    }
+    if (o->src == o->dst || o->src < SLOT_NONE || o->src >= SLOT_COUNT) {
         return bad(c, "reads and writes the same slot, or none");
     }
     uint32_t n_in = c->width[o->src];

@@ -15,8 +15,8 @@
 #include "base/text.h"
 #include "loaders/readers.h"
 #include "loaders/safetensors.h"
+#include "quant/codec.h"
 
-#define RANK_MAX 4096u
 #define NAME_ROOM 256 /* the readers refuse names of more than 255 bytes */
 #define CONFIG_NAME "adapter_config.json"
 #define WEIGHTS_NAME "adapter_model.safetensors"
@@ -25,32 +25,92 @@ typedef struct lora_config {
     double alpha;
     bool rank_stable;
     const json_t *alphas; /* alpha_pattern: {module name: number} */
-    const char *arch;
-    uint32_t n_layers;
+    const adapter_model *of;
 } lora_config;
 
-/* Adds the pair that `a` and `b` are; the scale is alpha ÷ rank, or ÷ √rank, and 1 where alpha is 0: there is none. */
-static mlxr_status add_target(adapter_file *f, adapter_target *targets, const char *name, const tensor *a,
-                              const tensor *b, double alpha, bool rank_stable, mlxr_error *error)
+/* ---- a target's numbers ------------------------------------------------------------------------------------------ */
+
+static const uint8_t *row_at(const tensor *t, uint64_t row)
 {
-    uint64_t rank = a->shape[1];
-    if (a->n_dims != 2 || b->n_dims != 2 || rank == 0 || rank > RANK_MAX || b->shape[0] != rank) {
-        return error_set(error, MLXR_FORMAT, "adapter tensors '%s' [%llu, %llu] and '%s' [%llu, %llu] are no pair",
-                         a->name, (unsigned long long)a->shape[0], (unsigned long long)a->shape[1], b->name,
-                         (unsigned long long)b->shape[0], (unsigned long long)b->shape[1]);
+    return (const uint8_t *)t->data + row * t->row_bytes;
+}
+
+bool adapter_is_table(const char *name)
+{
+    return strcmp(name, "token_embd.weight") == 0 || strcmp(name, "per_layer_token_embd.weight") == 0;
+}
+
+void adapter_target_a(const adapter_target *t, uint32_t expert, float *out)
+{
+    float row[ADAPTER_RANK_MAX];
+    for (uint64_t i = 0; t->layout == ADAPTER_TABLE && i < t->n_in; i++) {
+        codec_decode(t->a->type, row_at(t->a, i), row, t->rank);
+        for (uint32_t r = 0; r < t->rank; r++) {
+            out[r * t->n_in + i] = row[r];
+        }
     }
-    const char *kept = region_strndup(&f->memory, name, strlen(name));
+    for (uint32_t r = 0; t->layout != ADAPTER_TABLE && r < t->rank; r++) {
+        codec_decode(t->a->type, row_at(t->a, (uint64_t)expert * t->rank + r), out + r * t->n_in, (size_t)t->n_in);
+    }
+}
+
+void adapter_target_b(const adapter_target *t, uint32_t expert, uint64_t row, float *out)
+{
+    if (t->layout != ADAPTER_PARAMETER) {
+        codec_decode(t->b->type, row_at(t->b, expert * t->n_out + row), out, t->rank);
+        return;
+    }
+    size_t n_bytes = dtype_row_bytes(t->b->type, 1);
+    for (uint32_t r = 0; r < t->rank; r++) {
+        codec_decode(t->b->type, row_at(t->b, row) + ((size_t)r * t->n + expert) * n_bytes, out + r, 1);
+    }
+}
+
+/* ---- pairs ------------------------------------------------------------------------------------------------------- */
+
+/* How the pair is laid out, by what it is of and the dimensions it has; false: it is no pair. */
+static bool measure(adapter_target *t, const lora_config *c)
+{
+    const tensor *a = t->a, *b = t->b;
+    uint64_t rank = t->layout == ADAPTER_TABLE ? a->shape[0] : a->shape[1], stack = t->layout == ADAPTER_STACK;
+    t->n = stack ? (uint32_t)(a->shape[2] <= UINT32_MAX ? a->shape[2] : 0) : 1;
+    if (t->layout == ADAPTER_PARAMETER) {
+        t->n = c->of->n_expert;
+        rank = t->n && rank % t->n == 0 ? rank / t->n : 0;
+    }
+    if (a->n_dims != 2 + stack || b->n_dims != 2 + stack || t->n == 0 || (stack && b->shape[2] != a->shape[2]) ||
+        rank == 0 || rank > ADAPTER_RANK_MAX || b->shape[0] != (t->layout == ADAPTER_PARAMETER ? t->n * rank : rank)) {
+        return false;
+    }
+    t->rank = (uint32_t)rank;
+    t->n_in = t->layout == ADAPTER_TABLE ? a->shape[1] : a->shape[0];
+    t->n_out = b->shape[1];
+    return true;
+}
+
+/* Adds the pair that `t` has; the scale is alpha ÷ rank, or ÷ √rank, and 1 where alpha is 0: there is none. */
+static mlxr_status add_target(adapter_file *f, adapter_target *targets, adapter_target t, double alpha,
+                              const lora_config *c, mlxr_error *error)
+{
+    if (!measure(&t, c)) {
+        return error_set(error, MLXR_FORMAT, "adapter tensors '%s' [%llu, %llu] and '%s' [%llu, %llu] are no pair%s",
+                         t.a->name, (unsigned long long)t.a->shape[0], (unsigned long long)t.a->shape[1], t.b->name,
+                         (unsigned long long)t.b->shape[0], (unsigned long long)t.b->shape[1],
+                         t.layout < ADAPTER_STACK ? "" : " of this model's experts");
+    }
+    const char *kept = region_strndup(&f->memory, t.name, strlen(t.name));
     if (!kept) {
-        return error_nomem(error, "adapter", strlen(name));
+        return error_nomem(error, "adapter", strlen(t.name));
     }
-    double below = rank_stable ? sqrt((double)rank) : (double)rank;
+    double below = c->rank_stable ? sqrt((double)t.rank) : (double)t.rank;
     double scale = alpha != 0 ? alpha / below : 1;
     if (!(scale <= (double)FLT_MAX)) {
-        return error_set(error, MLXR_FORMAT, "adapter tensor '%s': an alpha of %g, which no float holds", a->name,
+        return error_set(error, MLXR_FORMAT, "adapter tensor '%s': an alpha of %g, which no float holds", t.a->name,
                          alpha);
     }
-    targets[f->n_targets++] = (adapter_target){
-        .name = kept, .a = a, .b = b, .rank = (uint32_t)rank, .scale = (float)scale};
+    t.name = kept;
+    t.scale = (float)scale;
+    targets[f->n_targets++] = t;
     return MLXR_OK;
 }
 
@@ -92,9 +152,9 @@ static mlxr_status read_gguf(adapter_file *f, const lora_config *c, mlxr_error *
     if (!(alpha >= 0)) {
         return error_set(error, MLXR_FORMAT, "adapter.lora.alpha is %g; it cannot be below 0", (double)alpha);
     }
-    if (arch.n != strlen(c->arch) || memcmp(arch.data, c->arch, arch.n) != 0) {
+    if (arch.n != strlen(c->of->arch) || memcmp(arch.data, c->of->arch, arch.n) != 0) {
         return error_set(error, MLXR_ARG, "an adapter for models of the family '%.*s'; this is a %s model", shown(arch),
-                         arch.n ? arch.data : "", c->arch);
+                         arch.n ? arch.data : "", c->of->arch);
     }
     adapter_target *targets = region_array(&f->memory, m->n_tensors + 1, sizeof *targets);
     if (!targets) {
@@ -117,7 +177,11 @@ static mlxr_status read_gguf(adapter_file *f, const lora_config *c, mlxr_error *
         }
         if (a) {
             name[n - 7] = 0;
-            status = add_target(f, targets, name, t, other, (double)alpha, false, error);
+            adapter_layout layout = adapter_is_table(name) ? ADAPTER_TABLE
+                                    : t->n_dims == 3       ? ADAPTER_STACK
+                                                           : ADAPTER_MATRIX;
+            adapter_target target = {.name = name, .a = t, .b = other, .layout = layout};
+            status = add_target(f, targets, target, (double)alpha, c, error);
         }
     }
     hash_bytes(f, m->parts, m->n_parts);
@@ -147,8 +211,8 @@ static mlxr_status check_begin(const char *name, mlxr_error *error)
 static mlxr_status check_peft(const json_t *root, mlxr_error *error)
 {
     static const char *const switches[] = {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"};
-    static const char *const lists[] = {"modules_to_save", "trainable_token_indices", "target_parameters",
-                                        "layer_replication", "alora_invocation_tokens"};
+    static const char *const lists[] = {"modules_to_save", "trainable_token_indices", "layer_replication",
+                                        "alora_invocation_tokens"};
     const char *type = json_string_value(json_object_get(root, "peft_type"));
     const char *bias = json_string_value(json_object_get(root, "bias"));
     if (!type || strcmp(type, "LORA") != 0) {
@@ -172,7 +236,13 @@ static mlxr_status check_peft(const json_t *root, mlxr_error *error)
     return check_begin(json_string_value(json_object_get(root, "init_lora_weights")), error);
 }
 
-/* PEFT has regular expressions here; all that training programs write are names. */
+/* A pattern's name: PEFT has regular expressions here; all that training programs write are names, and PEFT itself
+ * writes ".*\.name" where it has found a name's parameters by itself. */
+static const char *pattern_name(const char *key)
+{
+    return strncmp(key, ".*\\.", 4) == 0 ? key + 4 : key;
+}
+
 static mlxr_status check_alphas(const json_t *alphas, mlxr_error *error)
 {
     const char *key;
@@ -182,7 +252,7 @@ static mlxr_status check_alphas(const json_t *alphas, mlxr_error *error)
     }
     json_object_foreach((json_t *)(uintptr_t)alphas, key, value)
     {
-        if (strpbrk(key, "\\*+?[](){}|^$")) {
+        if (strpbrk(pattern_name(key), "\\*+?[](){}|^$")) {
             return error_set(error, MLXR_UNSUPPORTED, CONFIG_NAME ": alpha_pattern '%.80s': names alone are supported",
                              key);
         }
@@ -193,13 +263,14 @@ static mlxr_status check_alphas(const json_t *alphas, mlxr_error *error)
     return MLXR_OK;
 }
 
-/* PEFT's patterns: a module's whole name, or its end behind a dot. */
+/* PEFT's patterns: the whole name of a module or parameter, or its end behind a dot. */
 static double patterned(const json_t *pattern, const char *module, double otherwise)
 {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)pattern, key, value)
     {
+        key = pattern_name(key);
         size_t n = strlen(key), n_module = strlen(module);
         if (n > 0 && text_ends_with(module, key) && (n == n_module || module[n_module - n - 1] == '.')) {
             return json_number_value(value);
@@ -208,59 +279,147 @@ static double patterned(const json_t *pattern, const char *module, double otherw
     return otherwise;
 }
 
-/* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" → its module, and whether it is A. */
-static bool split_name(const char *name, char module[NAME_ROOM], bool *is_a)
+/* The ends of a pair's names. */
+static const char *const ends[][2] = {{".lora_A.weight", ".lora_B.weight"}, {".lora_embedding_A", ".lora_embedding_B"}};
+#define BASE_END ".base_layer"
+
+/* A tensor's name, taken apart. */
+typedef struct peft_name {
+    char module[NAME_ROOM]; /* "model.layers.0.self_attn.q_proj", with BASE_END where another adapter is around it */
+    bool embedding, is_a;
+} peft_name;
+
+/* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" → its module, and what of it. */
+static bool split_name(const char *name, peft_name *out)
 {
     static const char before[] = "base_model.model.";
     size_t n_before = sizeof before - 1, n = strlen(name);
-    const char *a = ".lora_A.weight", *b = ".lora_B.weight";
-    *is_a = text_ends_with(name, a);
-    if (strncmp(name, before, n_before) != 0 || (!*is_a && !text_ends_with(name, b))) {
+    if (strncmp(name, before, n_before) != 0) {
         return false;
     }
-    snprintf(module, NAME_ROOM, "%.*s", (int)(n - n_before - strlen(a)), name + n_before);
+    for (size_t i = 0; i < 4; i++) {
+        const char *end = ends[i / 2][i % 2];
+        if (text_ends_with(name, end)) {
+            out->embedding = i / 2;
+            out->is_a = i % 2 == 0;
+            snprintf(out->module, NAME_ROOM, "%.*s", (int)(n - n_before - strlen(end)), name + n_before);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Beside the pair of an embedding, or of the output matrix, PEFT saves the model's own matrix: a copy. */
+static bool is_copy(const name_index *index, const char *name)
+{
+    static const char end[] = BASE_END ".weight";
+    char pair[NAME_ROOM + 48];
+    for (size_t i = 0; text_ends_with(name, end) && i < sizeof ends / sizeof *ends; i++) {
+        snprintf(pair, sizeof pair, "%.*s%s", (int)(strlen(name) - (sizeof end - 1)), name, ends[i][0]);
+        if (name_index_find(index, pair) != NAME_INDEX_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The number behind "layers."; false: there is none. */
+static bool layer_of(const char *module, unsigned *layer)
+{
+    const char *at = strstr(module, "layers.");
+    char behind = 0;
+    return at && sscanf(at, "layers.%6u%c", layer, &behind) == 2 && behind == '.';
+}
+
+/* PEFT names a parameter of all experts by the module that has it: which one of them it is, its shape tells. */
+static bool name_parameter(adapter_target *t, char *module, const lora_config *c, char *ours)
+{
+    const adapter_model *m = c->of;
+    uint64_t n_in = t->a->shape[0], n_out = t->b->shape[1];
+    bool first = n_in == m->n_expert_in && n_out == (m->ungated ? 1u : 2u) * (uint64_t)m->n_ff_expert;
+    bool last = n_in == m->n_ff_expert && n_out == m->n_expert_in;
+    unsigned layer;
+    while (text_ends_with(module, BASE_END)) {
+        module[strlen(module) - strlen(BASE_END)] = 0;
+    }
+    if (m->n_expert == 0 || first == last || !text_ends_with(module, ".experts") || !layer_of(module, &layer)) {
+        return false;
+    }
+    const char *part = last ? "down" : m->ungated ? "up" : "gate_up";
+    snprintf(ours, NAME_ROOM, "blk.%u.ffn_%s_exps.weight", layer, part);
+    size_t n = strlen(module);
+    snprintf(module + n, NAME_ROOM - n, ".%s_proj", part); /* which patterns see */
     return true;
+}
+
+/* Fills t->name with ours. False: no model of this family has it. */
+static bool name_target(adapter_target *t, peft_name *name, const hf_config *names, const lora_config *c, char *ours)
+{
+    char theirs[NAME_ROOM + 8];
+    unsigned change;
+    snprintf(theirs, sizeof theirs, "%s.weight", name->module);
+    bool known = hf_tensor_name(names, theirs, ours, NAME_ROOM, &change) == HF_KEEP && strcmp(theirs, ours) != 0;
+    t->name = ours;
+    if (known) {
+        t->layout = strstr(ours, "_exps.") ? ADAPTER_PARAMETER : ADAPTER_MATRIX;
+        return !change && adapter_is_table(ours) == name->embedding;
+    }
+    t->layout = ADAPTER_PARAMETER;
+    t->zipped = strcmp(names->class->model_type, "gpt_oss") == 0;
+    return !name->embedding && name_parameter(t, name->module, c, ours);
+}
+
+static mlxr_status read_pair(adapter_file *f, adapter_target *targets, const tensor *a, const tensor *b,
+                             peft_name *name, const hf_config *names, const lora_config *c, mlxr_error *error)
+{
+    adapter_target t = {.a = a, .b = b};
+    char ours[NAME_ROOM];
+    if (!name_target(&t, name, names, c, ours)) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "adapter tensor '%s' [%llu, %llu] changes what no %s model takes adapters for", a->name,
+                         (unsigned long long)a->shape[0], (unsigned long long)a->shape[1], c->of->arch);
+    }
+    if (t.layout == ADAPTER_PARAMETER && dtype_row_bytes(b->type, 1) == 0) {
+        return error_set(error, MLXR_UNSUPPORTED, "adapter tensor '%s' has type %s; experts' must be of floats",
+                         b->name, dtype_name(b->type));
+    }
+    return add_target(f, targets, t, patterned(c->alphas, name->module, c->alpha), c, error);
 }
 
 static mlxr_status read_pairs(adapter_file *f, const tensor_list *list, const lora_config *c, mlxr_error *error)
 {
-    hf_config names = {.class = hf_class_of(c->arch), .n_layers = c->n_layers};
+    hf_config names = {.class = hf_class_of(c->of->arch), .n_layers = c->of->n_layers};
     adapter_target *targets = region_array(&f->memory, list->n + 1, sizeof *targets);
     name_index index;
     if (!targets) {
         return error_nomem(error, "adapter", list->n * sizeof *targets);
     }
     if (!names.class) {
-        return error_set(error, MLXR_UNSUPPORTED, "adapters of safetensors are not supported for %s models", c->arch);
+        return error_set(error, MLXR_UNSUPPORTED, "adapters of safetensors are not supported for %s models",
+                         c->of->arch);
     }
     f->targets = targets;
     mlxr_status status = name_index_open(&index, &f->memory, list->tensors, sizeof *list->tensors, list->n, "tensor",
                                          error);
     for (uint64_t i = 0; i < list->n && status == MLXR_OK; i++) {
         const tensor *t = &list->tensors[i];
-        char module[NAME_ROOM], other_name[NAME_ROOM + 48], theirs[NAME_ROOM + 8], ours[NAME_ROOM];
-        unsigned change;
-        bool is_a;
-        if (!split_name(t->name, module, &is_a)) {
-            return error_set(error, MLXR_UNSUPPORTED,
-                             "adapter tensor '%s': only lora_A and lora_B of linear layers are supported", t->name);
+        char other_name[NAME_ROOM + 48];
+        peft_name name;
+        if (is_copy(&index, t->name)) {
+            continue;
         }
-        snprintf(other_name, sizeof other_name, "base_model.model.%s.lora_%c.weight", module, is_a ? 'B' : 'A');
+        if (!split_name(t->name, &name)) {
+            return error_set(error, MLXR_UNSUPPORTED,
+                             "adapter tensor '%s': only lora_A and lora_B of linear layers, and of embeddings, are "
+                             "supported",
+                             t->name);
+        }
+        snprintf(other_name, sizeof other_name, "base_model.model.%s%s", name.module, ends[name.embedding][name.is_a]);
         uint64_t other = name_index_find(&index, other_name);
         if (other == NAME_INDEX_NONE) {
             return error_set(error, MLXR_FORMAT, "adapter tensor '%s' is missing", other_name);
         }
-        if (!is_a) {
-            continue;
-        }
-        snprintf(theirs, sizeof theirs, "%s.weight", module);
-        if (hf_tensor_name(&names, theirs, ours, sizeof ours, &change) != HF_KEEP || strcmp(theirs, ours) == 0 ||
-            change) {
-            return error_set(error, MLXR_UNSUPPORTED, "adapter tensor '%s' changes what no %s model takes adapters for",
-                             t->name, c->arch);
-        }
-        status = add_target(f, targets, ours, t, &list->tensors[other], patterned(c->alphas, module, c->alpha),
-                            c->rank_stable, error);
+        status = name.is_a ? read_pair(f, targets, t, &list->tensors[other], &name, &names, c, error) : MLXR_OK;
     }
     return status;
 }
@@ -336,11 +495,10 @@ static mlxr_status read_adapter(adapter_file *f, adapter_file **out, const char 
     return MLXR_OK;
 }
 
-mlxr_status adapter_file_open(adapter_file **out, const char *path, const char *arch, uint32_t n_layers,
-                              mlxr_error *error)
+mlxr_status adapter_file_open(adapter_file **out, const char *path, const adapter_model *of, mlxr_error *error)
 {
     adapter_file *f = calloc(1, sizeof *f);
-    lora_config c = {.arch = arch, .n_layers = n_layers};
+    lora_config c = {.of = of};
     if (!f) {
         return error_nomem(error, "adapter", sizeof *f);
     }
@@ -354,10 +512,10 @@ mlxr_status adapter_file_open(adapter_file **out, const char *path, const char *
 }
 
 mlxr_status adapter_file_open_memory(adapter_file **out, text_view config, const void *data, size_t n_bytes,
-                                     const char *arch, uint32_t n_layers, mlxr_error *error)
+                                     const adapter_model *of, mlxr_error *error)
 {
     adapter_file *f = calloc(1, sizeof *f);
-    lora_config c = {.arch = arch, .n_layers = n_layers};
+    lora_config c = {.of = of};
     if (!f) {
         return error_nomem(error, "adapter", sizeof *f);
     }

@@ -68,7 +68,8 @@ mlxr_status mlxr_adapter_load(mlxr_adapter **out, const mlxr_model *model, const
     }
     atomic_init(&a->refs, 1);
     a->mark = mark_ref(base->mark);
-    mlxr_status status = adapter_file_open(&file, path, base->info.family, base->info.n_layers, error);
+    const adapter_model of = graph_adapter_model(&base->graph->h);
+    mlxr_status status = adapter_file_open(&file, path, &of, error);
     if (status == MLXR_OK) {
         status = graph_adapter_bind(&a->made, base->graph, base->file, file, &a->memory, error);
         status = status == MLXR_OK ? status : error_prefix(error, status, "%s", path);
@@ -85,10 +86,9 @@ mlxr_status mlxr_adapter_load(mlxr_adapter **out, const mlxr_model *model, const
     a->hash = (kv_hash){file->hash_low, file->hash_high};
     a->info = (mlxr_adapter_info){
         .path = kept, .n_targets = file->n_targets, .scale = file->targets[0].scale, .n_bytes = a->made.n_bytes};
-    const tensor *output = base->graph->weights.output;
     for (uint32_t i = 0; i < file->n_targets; i++) {
         a->info.rank = file->targets[i].rank > a->info.rank ? file->targets[i].rank : a->info.rank;
-        a->changes_output = a->changes_output || (output && strcmp(file->targets[i].name, output->name) == 0);
+        a->changes_output = a->changes_output || strcmp(file->targets[i].name, "output.weight") == 0;
     }
     adapter_file_close(&file);
     *out = a;

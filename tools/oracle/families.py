@@ -235,6 +235,19 @@ FAMILIES = {
         "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
         "mlp.down_proj")))),
     "phi3-lora": ("Phi3Config", dict(rope_parameters=rope(), lora=(4, 4.0, ("self_attn.qkv_proj", "mlp.gate_up_proj")))),
+    # Adapters of experts: one tensor each, and one parameter of all, whose gates and ups of gpt-oss alternate; of embeddings,
+    # and of the output matrix, alone and where the model ties the two.
+    "mixtral-lora": ("MixtralConfig", dict(num_local_experts=6, num_experts_per_tok=2, tie_word_embeddings=True, rope_parameters=rope(),
+                                           lora=(3, 6.0, ("self_attn.q_proj", "w1", "w2", "w3", "embed_tokens", "lm_head")))),
+    "qwen3moe-lora": ("Qwen3MoeConfig", dict(head_dim=32, moe_intermediate_size=48, num_experts=7, num_experts_per_tok=3,
+                                             norm_topk_prob=True, rope_parameters=rope(1e6), lora=(
+                                                 3, 5.0, ("self_attn.v_proj", "embed_tokens", "lm_head", "experts")))),
+    "gpt-oss-lora": ("GptOssConfig", dict(
+        head_dim=32, num_local_experts=5, num_experts_per_tok=2, sliding_window=16, eos_token_id=1, lora=(2, 3.0, ("experts",)),
+        rope_parameters=rope(1.5e5, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, truncate=False,
+                             original_max_position_embeddings=34))),
+    "gemma2-lora": ("Gemma2Config", dict(head_dim=32, sliding_window=16, query_pre_attn_scalar=24, attn_logit_softcapping=5.0,
+                                         final_logit_softcapping=4.0, rope_parameters=rope(), lora=(5, 4.0, ("embed_tokens",)))),
     "xlm-roberta-reranker": ("XLMRobertaConfig", dict(
         hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), num_labels=1,
         max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1), "AutoModelForSequenceClassification"),
@@ -395,39 +408,57 @@ def dense(name):
 def adapter(name, shapes):
     """[(listed name, shape, base, scale)] of the LoRA adapter of a family that has one, as PEFT names its tensors"""
     rank, _, modules = FAMILIES[name][1].get("lora", (0, 0, ()))
-    out = []
+    pairs = {}  # stem → shapes of A and B, and their ends
+    if "lm_head" in modules and "lm_head.weight" not in shapes:
+        shapes = dict(shapes, **{"lm_head.weight": shapes["model.embed_tokens.weight"]})
     for key, shape in shapes.items():
         module = key.removesuffix(".weight")
-        if module.endswith(modules) and len(shape) == 2 and rank:
-            stem = f"adapter/base_model.model.{module}.lora_"
-            out += [(stem + "A.weight", (rank, shape[1]), 0.0, float(np.float32(np.sqrt(3 / shape[1])))),
-                    (stem + "B.weight", (shape[0], rank), 0.0, float(np.float32(0.4)))]
+        if module.endswith("embed_tokens") and "embed_tokens" in modules:
+            pairs[module] = (rank, shape[0]), (shape[1], rank), "lora_embedding_A", "lora_embedding_B"
+        elif module.endswith(modules) and len(shape) == 2 and rank:
+            pairs[module] = (rank, shape[1]), (shape[0], rank), "lora_A.weight", "lora_B.weight"
+    if "experts" in modules:
+        cfg = config(name)
+        n = getattr(cfg, "num_experts", None) or cfg.num_local_experts
+        n_ff = getattr(cfg, "moe_intermediate_size", cfg.intermediate_size)
+        for layer in range(cfg.num_hidden_layers):
+            stem = f"model.layers.{layer}.mlp.experts"
+            ends = "lora_A.weight", "lora_B.weight"
+            pairs[stem + ".base_layer"] = ((rank * n, cfg.hidden_size), (2 * n_ff, rank * n)) + ends
+            pairs[stem] = ((rank * n, n_ff), (cfg.hidden_size, rank * n)) + ends
+    out = []
+    for module, (a, b, a_end, b_end) in pairs.items():
+        stem = f"adapter/base_model.model.{module}."
+        scale = 1.0 if a_end.startswith("lora_embedding") else float(np.float32(np.sqrt(3 / a[1])))
+        out += [(stem + a_end, a, 0.0, scale), (stem + b_end, b, 0.0, float(np.float32(0.4)))]
     return sorted(out)
 
 
 def adapter_config(name):
     rank, alpha, modules = FAMILIES[name][1]["lora"]
+    more = {}
+    if "experts" in modules:
+        more["target_parameters"] = ["experts.gate_up_proj", "experts.down_proj"]
     return json.dumps(dict(peft_type="LORA", r=rank, lora_alpha=alpha, bias="none", target_modules=sorted(
-        {m.split(".")[-1] for m in modules}), fan_in_fan_out=False, use_rslora=False, use_dora=False), indent=1) + "\n"
+        {m.split(".")[-1] for m in modules} - {"experts"}), fan_in_fan_out=False, use_rslora=False, use_dora=False, **more),
+        indent=1) + "\n"
 
 
-def adapted(name, model):
-    """W + alpha ÷ rank · B · A in the model's place of W, in double precision"""
+def adapted(name, model, shapes):
+    """The model with its adapter as PEFT applies it, not merged. `shapes`: of the model's file."""
     import torch
+    from peft import PeftModel
+    from safetensors.torch import save_file
 
     if "lora" not in FAMILIES[name][1]:
         return model
-    rank, alpha, _ = FAMILIES[name][1]["lora"]
-    shapes = {key: tuple(p.shape) for key, p in model.named_parameters()}
-    parameters = dict(model.named_parameters())
-    listed = {key: tiny.random_tensor(seed(name), key, shape, base, scale) for key, shape, base, scale in adapter(name, shapes)}
-    for key in listed:
-        if key.endswith("lora_A.weight"):
-            a, b = (torch.from_numpy(listed[k]).double() for k in (key, key.replace("lora_A", "lora_B")))
-            place = key.removeprefix("adapter/base_model.model.").replace(".lora_A.weight", ".weight")
-            with torch.no_grad():
-                parameters[place] += float(np.float32(alpha / rank)) * (b @ a)
-    return model
+    state = {key.removeprefix("adapter/"): torch.from_numpy(tiny.random_tensor(seed(name), key, shape, base, scale))
+             for key, shape, base, scale in adapter(name, shapes)}
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(state, os.path.join(folder, "adapter_model.safetensors"), metadata={"format": "pt"})
+        with open(os.path.join(folder, "adapter_config.json"), "w") as f:
+            f.write(adapter_config(name))
+        return PeftModel.from_pretrained(model, folder).eval().double()
 
 
 def pooling_config(name):
@@ -469,7 +500,11 @@ def reference(folder, ids, name):
     model = model.eval().double()
     if getattr(model.config, "use_kernels", False):
         raise SystemExit("kernels would replace what transformers computes")
-    return tiny.logits(adapted(name, model), ids)
+    from safetensors import safe_open
+
+    with safe_open(os.path.join(folder, "model.safetensors"), "pt") as f:
+        shapes = {key: tuple(f.get_slice(key).get_shape()) for key in f.keys()}
+    return tiny.logits(adapted(name, model, shapes), ids)
 
 
 def kinds(name, ids):

@@ -265,9 +265,38 @@ static float weight_at(const experts_work *w, const op_experts *x, uint32_t plac
     return w->weights[pair];
 }
 
-static void gate_up_piece(const exec *e, const op_experts *x, const experts_group *g, uint32_t begin, uint32_t end,
+typedef struct adapted {
+    uint32_t part, n_in, n_out; /* of gate, up and down, 0 to 2 */
+    const float *(*row_of)(const exec *, const op *, uint32_t);
+    float *dst; /* [group's pairs][n_out] */
+} adapted;
+
+/* What adapters add to columns [begin, end) of a group's products. Each row by itself: its bits depend on no other's.
+ */
+static void adapt_group(const exec *e, const node *n, const experts_group *g, const adapted *d, uint32_t begin,
+                        uint32_t end)
+{
+    const op_experts *x = n->experts->experts;
+    uint32_t hint = 0;
+    for (uint32_t i = 0; x->adapts && i < g->n; i++) {
+        const step_slice *slice = exec_slice(e, exec_whole_row(e, n, e->experts.row[g->first + i]), &hint);
+        const float *src = slice->n_adapters ? d->row_of(e, n->experts, g->first + i) : NULL;
+        for (uint32_t j = 0; j < slice->n_adapters; j++) {
+            const adapter_product *p = &slice->adapters[j].products[x->product + d->part];
+            const float *a = p->a + (size_t)g->expert * p->rank * d->n_in;
+            const float *b = p->b + (size_t)g->expert * p->rank * d->n_out + begin;
+            for (uint32_t r = 0; r < p->rank; r++) {
+                float sum = e->prog->ops.dot(a + (size_t)r * d->n_in, src, d->n_in) * slice->adapters[j].scale;
+                e->prog->ops.add(d->dst + (size_t)i * d->n_out + begin, b + (size_t)r * d->n_out, sum, end - begin);
+            }
+        }
+    }
+}
+
+static void gate_up_piece(const exec *e, const node *n, const experts_group *g, uint32_t begin, uint32_t end,
                           void *scratch)
 {
+    const op_experts *x = n->experts->experts;
     const experts_work *w = &e->experts;
     input_weights weights = input_weights_of(x, g->expert);
     group_inputs in;
@@ -279,7 +308,9 @@ static void gate_up_piece(const exec *e, const op_experts *x, const experts_grou
     multiply(g, weights.of[0], &in, first_bias, first, begin, end, scratch);
     if (x->gate) {
         multiply(g, weights.of[1], &in, up_bias, up, begin, end, scratch);
+        adapt_group(e, n, g, &(adapted){0, x->n_in, x->n_ff, input_row, first}, begin, end);
     }
+    adapt_group(e, n, g, &(adapted){1, x->n_in, x->n_ff, input_row, x->gate ? up : first}, begin, end);
     for (uint32_t i = 0; i < g->n; i++) {
         size_t at = (size_t)i * x->n_ff + begin;
         if (x->weigh_input) { /* products are of w x what they are of x, times w */
@@ -291,23 +322,26 @@ static void gate_up_piece(const exec *e, const op_experts *x, const experts_grou
     }
 }
 
-static void down_piece(const exec *e, const op_experts *x, const experts_group *g, uint32_t begin, uint32_t end,
+static void down_piece(const exec *e, const node *n, const experts_group *g, uint32_t begin, uint32_t end,
                        void *scratch)
 {
+    const op_experts *x = n->experts->experts;
     const experts_work *w = &e->experts;
     const tensor *down[] = {&x->down[g->expert]};
     group_inputs in;
     inputs_of(g, down, 1, w->middle + g->middle, &in);
-    multiply(g, down[0], &in, x->down_bias ? x->down_bias + (size_t)g->expert * x->n_in : NULL,
-             w->out + (size_t)g->first * x->n_in, begin, end, scratch);
+    float *out = w->out + (size_t)g->first * x->n_in;
+    multiply(g, down[0], &in, x->down_bias ? x->down_bias + (size_t)g->expert * x->n_in : NULL, out, begin, end,
+             scratch);
+    adapt_group(e, n, g, &(adapted){2, x->n_ff, x->n_in, middle_row, out}, begin, end);
 }
 
-typedef void piece_fn(const exec *e, const op_experts *x, const experts_group *g, uint32_t begin, uint32_t end,
+typedef void piece_fn(const exec *e, const node *n, const experts_group *g, uint32_t begin, uint32_t end,
                       void *scratch);
 
 /* All groups' products in pieces of weight rows, which members take in turn. */
-static void run_pieces(const exec *e, uint32_t index, uint32_t phase, const op_experts *x, uint32_t n_out,
-                       piece_fn *run, const team_member *member)
+static void run_pieces(const exec *e, uint32_t index, uint32_t phase, uint32_t n_out, piece_fn *run,
+                       const team_member *member)
 {
     const experts_group *groups = e->experts.groups;
     uint32_t n_groups = 0;
@@ -322,7 +356,7 @@ static void run_pieces(const exec *e, uint32_t index, uint32_t phase, const op_e
     void *scratch = exec_private(e, member);
     for (uint32_t i = exec_next(e, index, phase); i < n_groups * n_pieces; i = exec_next(e, index, phase)) {
         uint32_t begin = i % n_pieces * piece, end = n_out - begin < piece ? n_out : begin + piece;
-        run(e, x, &groups[i / n_pieces], begin, end, scratch);
+        run(e, &e->prog->nodes[index], &groups[i / n_pieces], begin, end, scratch);
     }
 }
 
@@ -388,7 +422,7 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
     }
     team_barrier(member);
     show_groups(e, o, false, member);
-    run_pieces(e, index, 0, x, x->n_ff, gate_up_piece, member);
+    run_pieces(e, index, 0, x->n_ff, gate_up_piece, member);
     team_barrier(member);
     for (const experts_group *g = w->groups; g->n; g++) {
         const tensor *down[] = {&x->down[g->expert]};
@@ -397,7 +431,7 @@ void program_run_experts(const exec *e, uint32_t index, const team_member *membe
     }
     team_barrier(member);
     show_groups(e, o, true, member);
-    run_pieces(e, index, 1, x, x->n_in, down_piece, member);
+    run_pieces(e, index, 1, x->n_in, down_piece, member);
     team_barrier(member);
     for (uint32_t row = begin; row < end; row++) {
         combine(e, o, row);

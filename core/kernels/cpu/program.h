@@ -214,6 +214,16 @@ static inline float *exec_row(const exec *e, slot s, uint32_t row)
     return e->slots[s].data + row * e->slots[s].stride;
 }
 
+/* The slice a row of the pass belongs to; rows are asked for in rising order, so the search starts where the last one
+ * ended. */
+static inline const step_slice *exec_slice(const exec *e, uint32_t row, uint32_t *hint)
+{
+    while (row >= e->s.slices[*hint].first_row + e->s.slices[*hint].n_rows) {
+        (*hint)++;
+    }
+    return &e->s.slices[*hint];
+}
+
 static inline uint8_t *exec_private(const exec *e, const team_member *member)
 {
     return e->private + member->index * e->private_stride;

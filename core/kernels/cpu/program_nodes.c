@@ -89,15 +89,6 @@ static attend_view view_of(const exec *e, const op_attend *a, const step_slice *
                          .layer = a->kv_layer};
 }
 
-/* The slice a row belongs to; rows are asked for in rising order, so the search starts where the last one ended. */
-static const step_slice *slice_of(const exec *e, uint32_t row, uint32_t *hint)
-{
-    while (row >= e->s.slices[*hint].first_row + e->s.slices[*hint].n_rows) {
-        (*hint)++;
-    }
-    return &e->s.slices[*hint];
-}
-
 static void kv_write_row(const exec *e, const op_attend *a, const step_slice *slice, uint32_t row)
 {
     attend_view view = view_of(e, a, slice);
@@ -127,7 +118,7 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t wh
         position_row(e, r, dst, row);
         break;
     case OP_KIND:
-        kind_row(r, dst, row, slice_of(e, row, slice_hint));
+        kind_row(r, dst, row, exec_slice(e, row, slice_hint));
         break;
     case OP_NORM:
         norm_row(e, r, exec_row(e, o->src, row), dst);
@@ -139,7 +130,7 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t wh
         break;
     }
     case OP_KV_WRITE:
-        kv_write_row(e, &o->attend, slice_of(e, row, slice_hint), row);
+        kv_write_row(e, &o->attend, exec_slice(e, row, slice_hint), row);
         break;
     case OP_GATED:
         ops->gated(o->act, dst, o->src == SLOT_NONE ? NULL : exec_row(e, o->src, row), o->width);
@@ -400,12 +391,14 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
 static void adapt_row(const exec *e, const op *o, const step_slice *slice, uint32_t row, uint32_t begin, uint32_t end)
 {
     const ops_table *ops = &e->prog->ops;
-    const float *src = exec_row(e, o->src, row);
-    uint32_t n_in = (uint32_t)o->weight->shape[0];
+    bool embeds = o->src == SLOT_NONE; /* a column of A is what the token makes */
+    const float *src = embeds ? NULL : exec_row(e, o->src, row);
+    uint32_t n_in = (uint32_t)o->weight->shape[embeds];
     for (uint32_t i = 0; i < slice->n_adapters; i++) {
         const adapter_product *p = &slice->adapters[i].products[o->product];
         for (uint32_t r = 0; r < p->rank; r++) {
-            float sum = ops->dot(p->a + (size_t)r * n_in, src, n_in) * slice->adapters[i].scale;
+            const float *a = p->a + (size_t)r * n_in;
+            float sum = (embeds ? a[e->s.tokens[row]] * o->scale : ops->dot(a, src, n_in)) * slice->adapters[i].scale;
             ops->add(exec_row(e, o->dst, row) + begin, p->b + (size_t)r * o->width + begin, sum, end - begin);
         }
     }
@@ -430,7 +423,7 @@ static bool run_adapt(const exec *e, const node *n, const team_member *member)
         team_share(member, rows, 1, &first, &last);
     }
     for (uint32_t row = first; row < last && begin < end; row++) {
-        adapt_row(e, o, slice_of(e, exec_whole_row(e, n, row), &hint), row, begin, end);
+        adapt_row(e, o, exec_slice(e, exec_whole_row(e, n, row), &hint), row, begin, end);
     }
     return true;
 }

@@ -42,26 +42,52 @@ bool adapters_same(const step_slice *a, const step_slice *b)
 
 /* ---- the store ---- */
 
-static bool upload_product(device_adapter *d, const op *o, const adapter_product *p)
+/* n matrices of a product: 0 of one that is no experts'. */
+static bool upload_product(device_adapter *d, uint32_t number, const adapter_product *p, uint32_t n, uint64_t n_in,
+                           uint64_t n_out)
 {
-    static const int turned[] = {1, 0};
-    const int32_t down[] = {(int32_t)p->rank, (int32_t)o->weight->shape[0]},
-                  up[] = {(int32_t)p->rank, (int32_t)o->width};
-    mlx_value **pair = d->products + 2 * (size_t)o->product;
+    static const int turned[] = {1, 0}, each_turned[] = {0, 2, 1};
+    const int32_t down[] = {(int32_t)n, (int32_t)p->rank, (int32_t)n_in},
+                  up[] = {(int32_t)n, (int32_t)p->rank, (int32_t)n_out};
+    size_t n_dims = n ? 3 : 2, first = n ? 0 : 1;
+    mlx_value **pair = d->products + 2 * (size_t)number;
     if (p->rank && !pair[0]) {
-        pair[0] = bridge_transpose(d->arena, bridge_copy(d->arena, MLX_F32, 2, down, p->a), 2, turned);
-        pair[1] = bridge_copy(d->arena, MLX_F32, 2, up, p->b);
+        pair[0] = bridge_transpose(d->arena, bridge_copy(d->arena, MLX_F32, n_dims, down + first, p->a), n_dims,
+                                   n ? each_turned : turned);
+        pair[1] = bridge_copy(d->arena, MLX_F32, n_dims, up + first, p->b);
     }
     return bridge_status(d->arena, NULL) == MLXR_OK;
+}
+
+static bool upload_op(device_adapter *d, const op *o, const adapter_product *products)
+{
+    const op_experts *x = o->experts;
+    if (o->kind == OP_ADAPT && o->src != SLOT_NONE) {
+        return upload_product(d, o->product, &products[o->product], 0, o->weight->shape[0], o->width);
+    }
+    bool ok = true;
+    for (uint32_t part = 0; o->kind == OP_EXPERTS && x->adapts && part < 3; part++) {
+        bool last = part == 2;
+        ok = ok && upload_product(d, x->product + part, &products[x->product + part], x->n_expert,
+                                  last ? x->n_ff : x->n_in, last ? x->n_in : x->n_ff);
+    }
+    return ok;
+}
+
+/* Products that an operation of a plan with adapters counts up to. */
+static uint32_t products_end(const op *o)
+{
+    return o->kind == OP_ADAPT                           ? o->product + 1
+           : o->kind == OP_EXPERTS && o->experts->adapts ? o->experts->product + 3
+                                                         : 0;
 }
 
 static device_adapter *upload(const plan *p, const step_adapter *source)
 {
     uint32_t n_products = 0;
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind == OP_ADAPT && p->ops[i].product >= n_products) {
-            n_products = p->ops[i].product + 1;
-        }
+        uint32_t end = products_end(&p->ops[i]);
+        n_products = end > n_products ? end : n_products;
     }
     device_adapter *d = calloc(1, sizeof *d);
     if (!d) {
@@ -72,10 +98,7 @@ static device_adapter *upload(const plan *p, const step_adapter *source)
                           .products = calloc(2 * (size_t)n_products, sizeof(mlx_value *))};
     bool ok = d->arena && d->products;
     for (uint32_t i = 0; ok && i < p->n_ops; i++) {
-        const op *o = &p->ops[i];
-        if (o->kind == OP_ADAPT) {
-            ok = upload_product(d, o, &source->products[o->product]);
-        }
+        ok = upload_op(d, &p->ops[i], source->products);
     }
     if (!ok) {
         device_adapter_close(d);
@@ -149,7 +172,7 @@ static walk_adapter *find(walk *w, const step_adapter *source)
 }
 
 /* One number where all rows have the same, NULL where that is 1. */
-static mlx_value *factor_of(walk *w, const float *scales, int32_t n, bool *used)
+static mlx_value *factor_of(walk *w, const float *scales, int32_t n, bool *used, bool *one)
 {
     bool same = true;
     *used = false;
@@ -158,6 +181,7 @@ static mlx_value *factor_of(walk *w, const float *scales, int32_t n, bool *used)
         *used = *used || scales[i] != 0;
     }
     const int32_t shape[] = {n, 1};
+    *one = same;
     if (!*used || (same && scales[0] == 1)) {
         return NULL;
     }
@@ -197,25 +221,68 @@ bool adapters_make(walk *w)
         for (uint32_t j = 0; j < s->n_wanted; j++) {
             taken[j] = a->scales[s->wanted[j]];
         }
-        a->factor = factor_of(w, a->scales, (int32_t)s->n_rows, &a->used);
-        a->factor_taken = factor_of(w, taken, (int32_t)s->n_wanted, &a->used_taken);
+        a->factor = factor_of(w, a->scales, (int32_t)s->n_rows, &a->used, &a->one);
+        a->factor_taken = factor_of(w, taken, (int32_t)s->n_wanted, &a->used_taken, &a->one_taken);
     }
     return true;
+}
+
+adapter_term walk_adapter_term(const walk *w, uint32_t adapter, uint32_t product)
+{
+    const walk_adapter *a = &w->adapters[adapter];
+    mlx_value *const *pair = a->on_device->products + 2 * (size_t)product;
+    bool used = w->taken ? a->used_taken : a->used;
+    return (adapter_term){.a = used ? pair[0] : NULL,
+                          .b = pair[1],
+                          .factor = w->taken ? a->factor_taken : a->factor,
+                          .one = w->taken ? a->one_taken : a->one};
 }
 
 mlx_value *walk_adapt(walk *w, const op *o)
 {
     mlx_value *y = w->slots[o->dst];
     for (uint32_t i = 0; i < w->n_adapters; i++) {
-        const walk_adapter *a = &w->adapters[i];
-        mlx_value *const *pair = a->on_device->products + 2 * (size_t)o->product;
-        const mlx_value *own = w->slots[o->src], *factor = w->taken ? a->factor_taken : a->factor;
-        if (pair[0] && (w->taken ? a->used_taken : a->used)) {
+        const adapter_term t = walk_adapter_term(w, i, o->product);
+        if (t.a) {
             /* weighed before it is multiplied: 0 times a sum of huge numbers would be no number */
-            own = factor ? value_mul(w->a, own, factor) : own;
-            mlx_value *low = bridge_two(w->a, BRIDGE_MATMUL, own, pair[0]);
-            y = value_add(w->a, y, bridge_two(w->a, BRIDGE_MATMUL, low, pair[1]));
+            const mlx_value *own = t.factor ? value_mul(w->a, w->slots[o->src], t.factor) : w->slots[o->src];
+            y = value_add(w->a, y, bridge_two(w->a, BRIDGE_MATMUL, bridge_two(w->a, BRIDGE_MATMUL, own, t.a), t.b));
         }
     }
     return y;
+}
+
+/* ---- of tokens ---- */
+
+bool adapters_add(const step *s, uint32_t product)
+{
+    for (uint32_t i = 0; i < s->n_slices; i++) {
+        for (uint32_t j = 0; j < s->slices[i].n_adapters; j++) {
+            if (s->slices[i].adapters[j].products[product].rank) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The host decodes an embedding's rows, and makes these: some thousand products a row. */
+void adapters_host_rows(const op *o, const step *s, float *rows)
+{
+    const size_t n_vocab = (size_t)o->weight->shape[1];
+    memset(rows, 0, (size_t)s->n_rows * o->width * sizeof *rows);
+    for (uint32_t i = 0; i < s->n_slices; i++) {
+        const step_slice *slice = &s->slices[i];
+        for (uint32_t k = 0; k < slice->n_rows * slice->n_adapters; k++) {
+            const step_adapter *a = &slice->adapters[k % slice->n_adapters];
+            const adapter_product *p = &a->products[o->product];
+            uint32_t row = slice->first_row + k / slice->n_adapters;
+            for (uint32_t r = 0; r < p->rank; r++) {
+                float factor = p->a[r * n_vocab + (size_t)s->tokens[row]] * o->scale * a->scale;
+                for (uint32_t c = 0; c < o->width; c++) {
+                    rows[(size_t)row * o->width + c] += factor * p->b[(size_t)r * o->width + c];
+                }
+            }
+        }
+    }
 }

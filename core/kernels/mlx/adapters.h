@@ -19,7 +19,8 @@ typedef struct device_adapter {
     uint64_t name[2];
     uint64_t last_step;
     mlx_arena *arena;
-    mlx_value **products; /* [n_products][2]: aᵀ [n_in, rank], b [rank, n_out]; NULL: nothing is added */
+    mlx_value **products; /* [n_products][2]: aᵀ [n_in, rank], b [rank, n_out], of experts [n_expert] such; NULL:
+                             nothing is added, or by the host */
 } device_adapter;
 
 typedef struct adapter_store {
@@ -35,6 +36,7 @@ typedef struct walk_adapter {
     float *scales;                    /* [n_rows], 0 where a row's sequence does not have it */
     bool used, used_taken;            /* by any of the step's rows, and of those that are taken */
     mlx_value *factor, *factor_taken; /* a number, or [rows, 1]; NULL: 1 for all */
+    bool one, one_taken;              /* that is a number */
 } walk_adapter;
 
 void adapter_store_close(adapter_store *store);
@@ -44,7 +46,19 @@ bool adapters_same(const step_slice *a, const step_slice *b);
 
 /* Brings the step's adapters to the device. False: no memory, or the arena has failed. */
 bool adapters_make(walk *w);
-/* OP_ADAPT */
+/* OP_ADAPT of a product */
 mlx_value *walk_adapt(walk *w, const op *o);
+/* Does any of the step's adapters add to a product? */
+bool adapters_add(const step *s, uint32_t product);
+/* Rows [n_rows][width] that adapters add to those of the step's tokens: OP_ADAPT behind OP_EMBED. */
+void adapters_host_rows(const op *o, const step *s, float *rows);
+
+/* What one of the step's adapters adds to a product, if anything. */
+typedef struct adapter_term {
+    const mlx_value *a, *b; /* as device_adapter.products; a NULL: nothing */
+    mlx_value *factor;      /* as walk_adapter's */
+    bool one;
+} adapter_term;
+adapter_term walk_adapter_term(const walk *w, uint32_t adapter, uint32_t product);
 
 #endif

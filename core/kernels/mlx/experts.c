@@ -105,7 +105,8 @@ enum { GATE, UP, DOWN };
 /* Rows, their experts and what these weigh: x [n, 1, 1, n_in], chosen and weights [n, m]. */
 typedef struct pairs {
     mlx_value *x, *chosen, *weights;
-    bool sorted; /* m = 1, and they are in the order of their experts */
+    bool sorted;     /* m = 1, and they are in the order of their experts … */
+    mlx_value *from; /* … [n] the rows that they are of */
 } pairs;
 
 /* Pairs, and where those of each row went. */
@@ -122,17 +123,39 @@ static mlx_value *sort_pairs(walk *w, pairs *p, int32_t n_rows, int32_t n_used)
     p->chosen = value_reshape(a, bridge_take(a, chosen, order, 0), 2, n, 1);
     p->x = bridge_take(a, p->x, from, 0);
     p->weights = value_reshape(a, bridge_take(a, value_reshape(a, p->weights, 1, n), order, 0), 2, n, 1);
+    p->from = from;
     p->sorted = true;
     return bridge_sorting(a, order, 0);
 }
 
-static mlx_value *by_pairs(walk *w, const op_arrays *arrays, int which, mlx_value *x, const pairs *p)
+/* What adapters add to the products of x: as walk_adapt does, with each pair's own matrices. */
+static mlx_value *adapt_pairs(walk *w, const op_experts *e, int which, mlx_value *x, mlx_value *y, const pairs *p)
+{
+    mlx_arena *a = w->a;
+    for (uint32_t i = 0; e->adapts && i < w->n_adapters; i++) {
+        const adapter_term t = walk_adapter_term(w, i, e->product + (uint32_t)which);
+        if (!t.a) {
+            continue;
+        }
+        mlx_value *factor = t.factor;
+        if (factor && !t.one) {
+            factor = p->sorted ? bridge_take(a, factor, p->from, 0) : factor;
+            factor = value_reshape(a, factor, 4, bridge_dim(x, 0), 1, 1, 1);
+        }
+        mlx_value *low = bridge_gather_matmul(a, factor ? value_mul(a, x, factor) : x, t.a, p->chosen, p->sorted);
+        y = value_add(a, y, bridge_gather_matmul(a, low, t.b, p->chosen, p->sorted));
+    }
+    return y;
+}
+
+static mlx_value *by_pairs(walk *w, const op_experts *e, const op_arrays *arrays, int which, mlx_value *x,
+                           const pairs *p)
 {
     mlx_arena *a = w->a;
     if (!arrays->stacks[which]) {
         return NULL;
     }
-    x = mlx_stack_chosen(a, arrays->stacks[which], x, p->chosen, p->sorted);
+    x = adapt_pairs(w, e, which, x, mlx_stack_chosen(a, arrays->stacks[which], x, p->chosen, p->sorted), p);
     mlx_value *bias = arrays->stack_biases[which];
     if (bias) {
         bias = bridge_take(a, bias, p->chosen, 0);
@@ -151,13 +174,13 @@ static mlx_value *chosen_experts(walk *w, const op *o, const op_arrays *arrays)
         .x = value_reshape(a, w->slots[o->src], 4, n_rows, 1, 1, n_in), .chosen = r.chosen, .weights = r.weights};
     bool sort = n_rows * n_used / PAIRS_SORTED >= (int32_t)x->n_expert;
     mlx_value *places = sort ? sort_pairs(w, &p, n_rows, n_used) : NULL;
-    mlx_value *gate = by_pairs(w, arrays, GATE, p.x, &p), *up = by_pairs(w, arrays, UP, p.x, &p);
+    mlx_value *gate = by_pairs(w, x, arrays, GATE, p.x, &p), *up = by_pairs(w, x, arrays, UP, p.x, &p);
     if (x->weigh_input) { /* products are of w x what they are of x, times w */
         mlx_value *weights = value_reshape(a, p.weights, 4, bridge_dim(p.weights, 0), bridge_dim(p.weights, 1), 1, 1);
         gate = gate ? value_mul(a, gate, weights) : NULL;
         up = value_mul(a, up, weights);
     }
-    mlx_value *y = by_pairs(w, arrays, DOWN, gated(w, x, gate, up), &p);
+    mlx_value *y = by_pairs(w, x, arrays, DOWN, gated(w, x, gate, up), &p);
     y = sort ? bridge_take(a, value_reshape(a, y, 2, n_rows * n_used, n_in), places, 0) : y;
     y = value_reshape(a, y, 3, n_rows, n_used, n_in);
     y = x->weigh_input ? y : value_mul(a, y, value_reshape(a, r.weights, 3, n_rows, n_used, 1));
@@ -166,12 +189,33 @@ static mlx_value *chosen_experts(walk *w, const op *o, const op_arrays *arrays)
 
 /* ---- all of them ---- */
 
-static mlx_value *by_one(walk *w, const op_arrays *arrays, int which, mlx_value *x, int32_t expert)
+/* One expert's of a stack [n_expert, m, k]. */
+static mlx_value *matrix_of(walk *w, const mlx_value *stack, int32_t expert)
+{
+    return value_reshape(w->a, bridge_slice(w->a, stack, 0, expert, expert + 1), 2, bridge_dim(stack, 1),
+                         bridge_dim(stack, 2));
+}
+
+static mlx_value *adapt_one(walk *w, const op_experts *e, int which, mlx_value *x, mlx_value *y, int32_t expert)
+{
+    mlx_arena *a = w->a;
+    for (uint32_t i = 0; e->adapts && i < w->n_adapters; i++) {
+        const adapter_term t = walk_adapter_term(w, i, e->product + (uint32_t)which);
+        if (t.a) {
+            mlx_value *own = t.factor ? value_mul(a, x, t.factor) : x;
+            own = bridge_two(a, BRIDGE_MATMUL, own, matrix_of(w, t.a, expert));
+            y = value_add(a, y, bridge_two(a, BRIDGE_MATMUL, own, matrix_of(w, t.b, expert)));
+        }
+    }
+    return y;
+}
+
+static mlx_value *by_one(walk *w, const op_experts *e, const op_arrays *arrays, int which, mlx_value *x, int32_t expert)
 {
     if (!arrays->stacks[which]) {
         return NULL;
     }
-    x = mlx_weight_product(w->a, &arrays->stacks[which]->each[expert], x);
+    x = adapt_one(w, e, which, x, mlx_weight_product(w->a, &arrays->stacks[which]->each[expert], x), expert);
     mlx_value *bias = arrays->stack_biases[which];
     return bias ? value_add(w->a, x, bridge_slice(w->a, bias, 0, expert, expert + 1)) : x;
 }
@@ -183,13 +227,13 @@ static mlx_value *all_experts(walk *w, const op *o, const op_arrays *arrays)
     const routes r = route(w, x, arrays, false);
     mlx_value *in = w->slots[o->src], *sum = NULL;
     for (int32_t i = 0; i < (int32_t)x->n_expert; i++) {
-        mlx_value *gate = by_one(w, arrays, GATE, in, i), *up = by_one(w, arrays, UP, in, i);
+        mlx_value *gate = by_one(w, x, arrays, GATE, in, i), *up = by_one(w, x, arrays, UP, in, i);
         mlx_value *weight = bridge_slice(a, r.weights, 1, i, i + 1);
         if (x->weigh_input) { /* of 0 an expert without biases makes 0 */
             gate = gate ? value_mul(a, gate, weight) : NULL;
             up = value_mul(a, up, weight);
         }
-        mlx_value *y = by_one(w, arrays, DOWN, gated(w, x, gate, up), i);
+        mlx_value *y = by_one(w, x, arrays, DOWN, gated(w, x, gate, up), i);
         y = x->weigh_input ? y : value_mul(a, y, weight);
         sum = sum ? value_add(a, sum, y) : y;
     }

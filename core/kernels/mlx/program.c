@@ -170,10 +170,11 @@ static mlxr_status load(program *prog, mlxr_error *error)
     const plan *p = prog->plan;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         op_kind kind = p->ops[i].kind;
+        bool of_tokens = kind == OP_ADAPT && p->ops[i].src == SLOT_NONE;
         bool mixes = kind == OP_SCAN || kind == OP_CONV || kind == OP_RECUR;
         prog->n_rows_max += kind == OP_KV_WRITE;
         prog->n_mixers += mixes;
-        prog->n_embeds_max += kind == OP_EMBED || kind == OP_LOAD;
+        prog->n_embeds_max += kind == OP_EMBED || kind == OP_LOAD || of_tokens;
         prog->n_readers += kind == OP_ATTEND || mixes;
     }
     prog->n_rows_max++;

@@ -25,6 +25,10 @@ void walk_host_rows(const op *o, const step *s, float *rows)
         memcpy(rows, s->carried, (size_t)s->n_rows * o->width * sizeof *rows);
         return;
     }
+    if (o->kind == OP_ADAPT) {
+        adapters_host_rows(o, s, rows);
+        return;
+    }
     for (uint32_t r = 0; r < s->n_rows; r++) {
         codec_decode(t->type, (const uint8_t *)t->data + (size_t)s->tokens[r] * t->row_bytes,
                      rows + (size_t)r * o->width, o->width);
@@ -55,6 +59,16 @@ static mlx_value *embed(walk *w, const op *o, const op_arrays *arrays)
 {
     mlx_value *array = value_scale(w->a, host_rows(w, o, walk_host_rows, w->late), o->scale);
     return arrays->bias ? value_add(w->a, array, arrays->bias) : array;
+}
+
+/* What adapters add to the rows of tokens is made with them. */
+static mlx_value *adapt(walk *w, const op *o)
+{
+    if (o->src != SLOT_NONE) {
+        return walk_adapt(w, o);
+    }
+    mlx_value *y = w->slots[o->dst];
+    return adapters_add(w->s, o->product) ? value_add(w->a, y, host_rows(w, o, walk_host_rows, w->late)) : y;
 }
 
 static void position_rows(const op *o, const step *s, float *rows)
@@ -313,7 +327,7 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         *dst = kind(w, o);
         break;
     case OP_ADAPT:
-        *dst = walk_adapt(w, o);
+        *dst = adapt(w, o);
         break;
     case OP_NORM:
         *dst = norm(w, o, arrays);

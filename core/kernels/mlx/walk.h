@@ -90,7 +90,8 @@ void batches_make(walk *w);
 /* What a batch sees; made once a step. NULL: no memory, and the arena has failed. */
 const batch_view *batch_view_of(walk *w, batch *b, const op_attend *attend);
 
-/* Rows [n_rows][width] that OP_EMBED or OP_LOAD gives: of the embedding by the step's tokens, or what it carries. */
+/* Rows [n_rows][width] that OP_EMBED or OP_LOAD gives: of the embedding by the step's tokens, or what it carries; or
+ * what OP_ADAPT adds to the first. */
 void walk_host_rows(const op *o, const step *s, float *rows);
 /* Notes that the array will hold what `from` does when the graph is submitted. */
 void walk_late(walk *w, mlx_value *array, const void *from, size_t n_bytes);

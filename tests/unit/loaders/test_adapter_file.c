@@ -7,8 +7,10 @@
 #include <math.h>
 
 #include "byte_script.h"
-#include "quant/codec.h"
 #include "safetensors_text.h"
+
+/* What adapters are read for. */
+static const adapter_model llama = {.arch = "llama", .n_layers = 4, .n_expert = 3, .n_expert_in = 8, .n_ff_expert = 4};
 
 /* ---- GGUF -------------------------------------------------------------------------------------------------------- */
 
@@ -21,7 +23,10 @@
 #define LORA(n_tensors) BARE(n_tensors, 4) TYPE KIND ARCH ALPHA
 /* A matrix of n inputs and m rows; one of other dimensions. */
 #define M(name, n, m, type, offset) "'" name " 4:2 8:" #n " 8:" #m " 4:" #type " 8:" #offset " "
+#define S(name, n, m, k, offset) "'" name " 4:3 8:" #n " 8:" #m " 8:" #k " 4:0 8:" #offset " "
 #define Q "blk.0.attn_q.weight"
+#define U "blk.0.ffn_up_exps.weight"
+#define T "token_embd.weight"
 #define A M(Q ".lora_a", 8, 2, 0, 0)
 #define B M(Q ".lora_b", 2, 8, 0, 64)
 #define DATA "|32 0*128"
@@ -106,6 +111,16 @@ static const struct {
     {ROWS(M(Q ".lora_a", 2, 8, 0, 0) M(Q ".lora_b", 8, 2, 0, 64)), NULL}, /* the model will refuse it */
     {ROWS(M(Q ".lora_a", 1, 4097, 0, 0) M(Q ".lora_b", 4097, 1, 0, 16416)), "are no pair"},
     {ROWS(M(Q ".lora_a", 1, 4096, 0, 0) M(Q ".lora_b", 4096, 1, 0, 16384)), NULL},
+    /* experts' stacks, and an embedding's A, which has a row a token */
+    {ROWS(S(U ".lora_a", 8, 2, 3, 0) S(U ".lora_b", 2, 8, 3, 192)), NULL},
+    {ROWS(S(U ".lora_a", 8, 2, 3, 0) S(U ".lora_b", 2, 8, 2, 192)), "are no pair of this model's experts"},
+    {ROWS(S(U ".lora_a", 8, 2, 3, 0) S(U ".lora_b", 3, 8, 3, 192)), "are no pair of this model's experts"},
+    {ROWS(S(U ".lora_a", 8, 2, 3, 0) M(U ".lora_b", 2, 8, 0, 192)), "are no pair of this model's experts"},
+    {ROWS(M(U ".lora_a", 8, 2, 0, 0) S(U ".lora_b", 2, 8, 3, 64)), "are no pair"},
+    {LORA(1) S(U ".lora_a", 8, 2, 3, 0) "|32 0*65536", "adapter tensor '" U ".lora_b' is missing"},
+    {LORA(1) S(U ".lora_b", 2, 8, 3, 0) "|32 0*65536", "adapter tensor '" U ".lora_a' is missing"},
+    {ROWS(M(T ".lora_a", 2, 9, 0, 0) M(T ".lora_b", 2, 8, 0, 96)), NULL},
+    {ROWS(M(T ".lora_a", 9, 2, 0, 0) M(T ".lora_b", 2, 8, 0, 96)), "are no pair"},
 };
 
 /* All that a model will read of it. */
@@ -114,16 +129,16 @@ static void read_all(const adapter_file *f)
     assert_true(f->n_targets > 0);
     for (uint32_t i = 0; i < f->n_targets; i++) {
         const adapter_target *t = &f->targets[i];
-        const tensor *both[] = {t->a, t->b};
-        assert_true(isfinite(t->scale) && t->rank == t->a->shape[1] && t->rank == t->b->shape[0]);
-        for (size_t k = 0; k < 2; k++) {
-            float *row = malloc((size_t)both[k]->shape[0] * sizeof *row);
-            for (uint64_t r = 0; r < both[k]->shape[1]; r++) {
-                codec_decode(both[k]->type, (const uint8_t *)both[k]->data + r * both[k]->row_bytes, row,
-                             (size_t)both[k]->shape[0]);
+        assert_true(isfinite(t->scale) && t->rank > 0 && t->n > 0);
+        float *a = malloc((size_t)t->n_in * t->rank * sizeof *a), *b = malloc(t->rank * sizeof *b);
+        for (uint32_t expert = 0; expert < t->n; expert++) {
+            adapter_target_a(t, expert, a);
+            for (uint64_t row = 0; row < t->n_out; row++) {
+                adapter_target_b(t, expert, row, b);
             }
-            free(row);
         }
+        free(a);
+        free(b);
     }
 }
 
@@ -131,7 +146,7 @@ static void check(const char *what, text_view config, const uint8_t *bytes, size
 {
     adapter_file *file = NULL;
     mlxr_error error = {0};
-    mlxr_status status = adapter_file_open_memory(&file, config, bytes, n, "llama", 4, &error);
+    mlxr_status status = adapter_file_open_memory(&file, config, bytes, n, &llama, &error);
     bool right = wanted ? status != MLXR_OK && status == error.status && !file && strstr(error.text, wanted) &&
                               !strchr(error.text, '\n')
                         : status == MLXR_OK && file;
@@ -142,7 +157,7 @@ static void check(const char *what, text_view config, const uint8_t *bytes, size
         read_all(file);
         adapter_file_close(&file);
     }
-    assert_int_equal(adapter_file_open_memory(&file, config, bytes, n, "llama", 4, NULL), status);
+    assert_int_equal(adapter_file_open_memory(&file, config, bytes, n, &llama, NULL), status);
     adapter_file_close(&file);
 }
 
@@ -203,7 +218,6 @@ static const struct {
     {CONFIG(", \"bias\": \"lora_only\""), "biases ('lora_only')"},
     {CONFIG(", \"modules_to_save\": [\"lm_head\"]"), "'modules_to_save' is not supported"},
     {CONFIG(", \"trainable_token_indices\": {\"embed_tokens\": [7]}"), "'trainable_token_indices' is not supported"},
-    {CONFIG(", \"target_parameters\": [\"mlp.experts.down_proj\"]"), "'target_parameters' is not supported"},
     {CONFIG(", \"layer_replication\": [[0, 2], [1, 2]]"), "'layer_replication' is not supported"},
     {CONFIG(", \"alora_invocation_tokens\": [1, 2]"), "'alora_invocation_tokens' is not supported"},
     {CONFIG(", \"init_lora_weights\": \"pissa\""), "init_lora_weights 'pissa' may change the model's own weights"},
@@ -219,9 +233,19 @@ static const struct {
     {CONFIG(", \"alpha_pattern\": {\"q_proj\": null}"), "alpha of 'q_proj' is no number above 0"},
     {CONFIG(", \"alpha_pattern\": {\"q_proj\": 1e300}"), "an alpha of 1e+300"},
     {CONFIG(", \"alpha_pattern\": {\".*q_proj\": 3}"), "alpha_pattern '.*q_proj': names alone"},
+    {CONFIG(", \"target_parameters\": [\"mlp.experts.down_proj\"]"), NULL}, /* names of tensors tell */
+    {CONFIG(", \"alpha_pattern\": {\".*\\\\.q_proj\": 3}"), NULL},          /* as PEFT writes it */
+    {CONFIG(", \"alpha_pattern\": {\".*\\\\.(q|k)_proj\": 3}"), "names alone"},
     {CONFIG(", \"alpha_pattern\": {\"^model\": 3}"), "alpha_pattern '^model': names alone"},
     {CONFIG(", \"alpha_pattern\": {\"layers.[01].mlp\": 3}"), "names alone"},
 };
+
+#define TABLE(name)                                                                                                    \
+    "{" E(name ".lora_embedding_A", "F32", "[2, 8]", 0, 64) ", " E(name ".lora_embedding_B", "F32", "[8, 2]", 64,      \
+                                                                   128) "}"
+#define X "base_model.model.model.layers.0.mlp.experts"
+#define EXPERTS(name, a, b)                                                                                            \
+    "{" E(name ".lora_A.weight", "F32", a, 0, 192) ", " E(name ".lora_B.weight", "F32", b, 192, 384) "}"
 
 static const struct {
     const char *header;
@@ -257,7 +281,38 @@ static const struct {
     {NAMED("base_model.model.model.layers.99999999999999999999.self_attn.q_proj"), 128, "changes what no llama model"},
     {NAMED("base_model.model.model.layers.0.mlp.experts.3.up_proj"), 128, NULL}, /* the model will refuse it */
     {NAMED("base_model.model.transformer.h.0.attn.c_attn"), 128, "changes what no llama model takes"},
-    {"{" E(P ".lora_embedding_A", "F32", "[2, 8]", 0, 64) ", " EB(P) "}", 128, "only lora_A and lora_B"},
+    {"{" E(P ".lora_embedding_A", "F32", "[2, 8]", 0, 64) ", " EB(P) "}", 128,
+     "adapter tensor '" P ".lora_embedding_B' is missing"},
+    /* embeddings, and the copies of them that PEFT saves */
+    {TABLE("base_model.model.model.embed_tokens"), 128, NULL},
+    {TABLE(P), 128, "changes what no llama model takes adapters for"},
+    {TABLE("base_model.model.model.norm"), 128, "changes what no llama model takes adapters for"},
+    {NAMED("base_model.model.model.embed_tokens"), 128, "changes what no llama model takes adapters for"},
+    {"{" E("base_model.model.model.embed_tokens.lora_embedding_A", "F32", "[2, 8]", 0, 64) "}", 64,
+     "embed_tokens.lora_embedding_B' is missing"},
+    {"{" E("base_model.model.model.embed_tokens.lora_embedding_B", "F32", "[8, 2]", 0, 64) "}", 64,
+     "embed_tokens.lora_embedding_A' is missing"},
+    {"{" EA("base_model.model.lm_head") ", " EB("base_model.model.lm_head") ", " E(
+         "base_model.model.lm_head.base_layer.weight", "F32", "[8]", 128, 160) "}",
+     160, NULL},
+    {"{" EA(P) ", " EB(P) ", " E("base_model.model.lm_head.base_layer.weight", "F32", "[8]", 128, 160) "}", 160,
+     "lm_head.base_layer.weight': only lora_A and lora_B"},
+    /* parameters of 3 experts, [8, 8] twice in one, and [4, 8] */
+    {EXPERTS(X, "[6, 8]", "[8, 6]"), 384, NULL},
+    {EXPERTS(X ".base_layer", "[6, 8]", "[8, 6]"), 384, NULL},
+    {EXPERTS(X ".base_layer.base_layer", "[12, 4]", "[8, 6]"), 384, "are no pair of this model's experts"},
+    {EXPERTS(X, "[12, 4]", "[4, 12]"), 384, "experts.lora_A.weight' [4, 12] changes what no llama model takes"},
+    {EXPERTS(X, "[8, 6]", "[6, 8]"), 384, "experts.lora_A.weight' [6, 8] changes what no llama model takes"},
+    {EXPERTS(X, "[6, 8]", "[6, 8]"), 384, "changes what no llama model takes"},
+    {EXPERTS("base_model.model.model.layers.x.mlp.experts", "[6, 8]", "[8, 6]"), 384, "changes what no llama model"},
+    {EXPERTS("base_model.model.model.layers.0", "[6, 8]", "[8, 6]"), 384, "changes what no llama model takes"},
+    {EXPERTS("base_model.model.model.layers.0.mlp.experts.gate_up_proj", "[6, 8]", "[8, 6]"), 384, "no llama model"},
+    {"{" E(X ".lora_A.weight", "F32", "[2, 8]", 0, 64) ", " E(X ".lora_B.weight", "F32", "[8, 2]", 64, 128) "}", 128,
+     "are no pair of this model's experts"},
+    {"{" E(X ".lora_A.weight", "F32", "[6, 8]", 0, 192) ", " E(X ".lora_B.weight", "F32", "[8, 3]", 192, 288) "}", 288,
+     "are no pair of this model's experts"},
+    {"{" E(X ".lora_A.weight", "F32", "[6, 8]", 0, 192) "}", 192, "experts.lora_B.weight' is missing"},
+    {"{" E(X ".lora_B.weight", "F32", "[8, 6]", 0, 192) "}", 192, "experts.lora_A.weight' is missing"},
     {"{" EA(P) ", " EB(P) ", " E(P ".lora_magnitude_vector", "F32", "[8]", 128, 160) "}", 160,
      "only lora_A and lora_B"},
     {"{" EA(P) ", " EB(P) ", " E(P ".bias", "F32", "[8]", 128, 160) "}", 160, "only lora_A and lora_B"},
@@ -315,7 +370,7 @@ static void scales_are_what_the_files_say(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         adapter_file *file = NULL;
         mlxr_error error = {0};
-        assert_ok(adapter_file_open_memory(&file, view(cases[i].config), bytes, n, "llama", 4, &error), &error);
+        assert_ok(adapter_file_open_memory(&file, view(cases[i].config), bytes, n, &llama, &error), &error);
         assert_string_equal(file->targets[0].name, "blk.0.attn_q.weight");
         assert_true((double)file->targets[0].scale == (double)(float)cases[i].scale);
         assert_true(file->halves);
@@ -327,7 +382,7 @@ static void scales_are_what_the_files_say(void **state)
         adapter_file *file = NULL;
         mlxr_error error = {0};
         bytes = byte_script(scripts[i], &n);
-        assert_ok(adapter_file_open_memory(&file, (text_view){0}, bytes, n, "llama", 4, &error), &error);
+        assert_ok(adapter_file_open_memory(&file, (text_view){0}, bytes, n, &llama, &error), &error);
         assert_true(file->targets[0].scale == (i ? 1.0f : 3.0f)); /* 0: the file has none */
         assert_false(file->halves);
         adapter_file_close(&file);
@@ -347,7 +402,7 @@ static void what_is_cut_is_refused(void **state)
             uint8_t *shorter = malloc(cut + !cut);
             memcpy(shorter, bytes, cut);
             text_view config = peft ? view(CONFIG("")) : (text_view){0};
-            assert_int_not_equal(adapter_file_open_memory(&file, config, shorter, cut, "llama", 4, &error), MLXR_OK);
+            assert_int_not_equal(adapter_file_open_memory(&file, config, shorter, cut, &llama, &error), MLXR_OK);
             free(shorter);
         }
         free(bytes);
@@ -368,7 +423,7 @@ static void any_changed_byte_is_survived(void **state)
                 uint8_t before = bytes[at];
                 bytes[at] = changes[k];
                 text_view config = peft ? view(CONFIG("")) : (text_view){0};
-                if (adapter_file_open_memory(&file, config, bytes, n, "llama", 4, &error) == MLXR_OK) {
+                if (adapter_file_open_memory(&file, config, bytes, n, &llama, &error) == MLXR_OK) {
                     read_all(file);
                 }
                 adapter_file_close(&file);
@@ -386,7 +441,8 @@ static void a_family_without_names_in_safetensors_is_refused(void **state)
     mlxr_error error = {0};
     uint8_t *bytes = weights(GOOD, 128, &n);
     (void)state;
-    assert_int_equal(adapter_file_open_memory(&file, view(CONFIG("")), bytes, n, "nosuch", 4, &error),
+    assert_int_equal(adapter_file_open_memory(&file, view(CONFIG("")), bytes, n,
+                                              &(adapter_model){.arch = "nosuch", .n_layers = 4}, &error),
                      MLXR_UNSUPPORTED);
     assert_non_null(strstr(error.text, "adapters of safetensors are not supported for nosuch models"));
     free(bytes);
@@ -400,24 +456,24 @@ static void folders_files_and_paths_open_alike(void **state)
     uint8_t *bytes = weights(GOOD, 128, &n);
     (void)state;
     const char *weights_path = test_write_file("adapter_model.safetensors", bytes, n);
-    assert_int_equal(adapter_file_open(&folder, test_temp_dir(), "llama", 4, &error), MLXR_IO); /* no config yet */
+    assert_int_equal(adapter_file_open(&folder, test_temp_dir(), &llama, &error), MLXR_IO); /* no config yet */
     assert_null(folder);
     test_write_file("adapter_config.json", CONFIG(""), strlen(CONFIG("")));
-    assert_ok(adapter_file_open(&folder, test_temp_dir(), "llama", 4, &error), &error);
-    assert_ok(adapter_file_open(&file, weights_path, "llama", 4, &error), &error);
+    assert_ok(adapter_file_open(&folder, test_temp_dir(), &llama, &error), &error);
+    assert_ok(adapter_file_open(&file, weights_path, &llama, &error), &error);
     assert_int_equal(folder->hash_low, file->hash_low);
     assert_int_equal(folder->hash_high, file->hash_high);
     free(bytes);
     bytes = byte_script(LORA(2) A B DATA, &n);
-    assert_ok(adapter_file_open(&gguf_file, test_write_file("lora.gguf", bytes, n), "llama", 4, &error), &error);
+    assert_ok(adapter_file_open(&gguf_file, test_write_file("lora.gguf", bytes, n), &llama, &error), &error);
     assert_int_not_equal(gguf_file->hash_low, file->hash_low);
     free(bytes);
     adapter_file_close(&folder);
     adapter_file_close(&file);
     adapter_file_close(&gguf_file);
     adapter_file_close(&gguf_file); /* closed already */
-    assert_int_equal(adapter_file_open(&file, "nowhere.gguf", "llama", 4, &error), MLXR_IO);
-    assert_int_equal(adapter_file_open(&file, "adapter_model.safetensors", "llama", 4, &error), MLXR_IO);
+    assert_int_equal(adapter_file_open(&file, "nowhere.gguf", &llama, &error), MLXR_IO);
+    assert_int_equal(adapter_file_open(&file, "adapter_model.safetensors", &llama, &error), MLXR_IO);
 }
 
 int main(void)

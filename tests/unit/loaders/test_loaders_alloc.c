@@ -14,6 +14,9 @@
 #include "support/test.h"
 #include "support/tiny_model.h"
 
+/* What adapters are read for. */
+static const adapter_model llama = {.arch = "llama", .n_layers = 4, .n_expert = 3, .n_expert_in = 8, .n_ff_expert = 4};
+
 /* jansson's allocations go through this program's malloc, so that they can be made to fail too. jansson 2.14 calls lack
  * of memory a syntax error, or loses the character it had no room for and goes on: only survival is asked for then. */
 static bool json_fails;
@@ -256,7 +259,7 @@ static void adapters_report_each_failing_allocation(void **state)
             adapter_file *file = NULL;
             mlxr_error error = {0};
             fail_alloc_at(n);
-            mlxr_status status = adapter_file_open_memory(&file, view(peft ? config : NULL), bytes, n_bytes, "llama", 4,
+            mlxr_status status = adapter_file_open_memory(&file, view(peft ? config : NULL), bytes, n_bytes, &llama,
                                                           &error);
             bool failed = fail_alloc_stop();
             if (status != (failed ? MLXR_NOMEM : MLXR_OK) || failed != !file) {
@@ -287,7 +290,7 @@ static void adapters_in_folders_report_each_failing_allocation(void **state)
         adapter_file *file = NULL;
         mlxr_error error = {0};
         fail_alloc_at(n);
-        mlxr_status status = adapter_file_open(&file, test_temp_dir(), "llama", 4, &error);
+        mlxr_status status = adapter_file_open(&file, test_temp_dir(), &llama, &error);
         bool failed = fail_alloc_stop();
         assert_int_equal(status, failed ? MLXR_NOMEM : MLXR_OK);
         adapter_file_close(&file);

@@ -524,7 +524,6 @@ static const struct {
     {CONFIG(", \"modules_to_save\": [\"lm_head\"]"), NULL, NULL, "'modules_to_save'"},
     {CONFIG(", \"trainable_token_indices\": [1]"), NULL, NULL, "'trainable_token_indices'"},
     {CONFIG(", \"layer_replication\": [[0, 2]]"), NULL, NULL, "'layer_replication'"},
-    {CONFIG(", \"target_parameters\": [\"x\"]"), NULL, NULL, "'target_parameters'"},
     {CONFIG(", \"bias\": \"all\""), NULL, NULL, "biases ('all')"},
     {NULL, "model.", NULL, "only lora_A and lora_B"},
     {NULL, NULL, "", "only lora_A and lora_B"},
