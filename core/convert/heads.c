@@ -68,6 +68,10 @@ bool head_order_find(head_order *out, const hparams *h, const char *name)
                  {".ssm_a", 0, 1, false},
                  {".ssm_dt.bias", 0, 1, false},
                  {".ssm_out.weight", 0, h->mixer_head_v, true}};
+    if (h->qkv_by_heads && (text_ends_with(name, ".attn_qkv.weight") || text_ends_with(name, ".attn_qkv.bias"))) {
+        *out = (head_order){.size = h->head_dim, .n_heads = 3 * h->n_head, .n_keys = h->n_head};
+        return true;
+    }
     if (!h->fam->gguf_heads_in_turn || h->n_mixer_heads == h->n_mixer_heads_k) {
         return false;
     }

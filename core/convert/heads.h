@@ -2,7 +2,8 @@
  * Value heads of a mixer in GGUF's order. Safetensors have those of key head 0 first, then those of key head 1; GGUF
  * (families with gguf_heads_in_turn) the first one of each key head, then the second one of each: a product with keys
  * that are repeated as a whole. What a head has moves with it: rows of what makes values, gates and steps, channels of
- * the convolution, and columns of what takes the result.
+ * the convolution, and columns of what takes the result. Likewise Q, K and V of one matrix: side by side for each head,
+ * in GGUF (qkv_by_heads) all of Q first: three "values" of each "key".
  * Owner: the source's memory. Lifetime: its own.
  */
 #ifndef MLXR_CONVERT_HEADS_H

@@ -82,6 +82,12 @@ bool graph_adapter_fits(const adapter_target *t, const adapter_experts *x, uint3
 
 uint64_t graph_adapter_row(const hparams *h, bool model_halves, bool adapter_halves, const char *name, uint64_t row)
 {
+    if (h->fam->qkv_by_heads && text_ends_with(name, ".attn_qkv.weight") && model_halves != adapter_halves) {
+        /* rows of one head's Q, K and V side by side, or all of Q first: two orders of the same heads */
+        uint64_t size = h->head_dim, head = row / size, n_inner = adapter_halves ? h->n_head : 3,
+                 n_outer = adapter_halves ? 3 : h->n_head;
+        return (head % n_inner * n_outer + head / n_inner) * size + row % size;
+    }
     bool q = text_ends_with(name, ".attn_q.weight"), k = text_ends_with(name, ".attn_k.weight");
     bool differ = h->fam->gguf_rope == ROPE_PAIRS && !h->fam->safetensors_keep_pairs;
     if ((!q && !k) || !differ || model_halves == adapter_halves) {

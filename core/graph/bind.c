@@ -68,6 +68,7 @@ typedef enum need {
     NEED_FFN_NORM_AFTER, /* R where that is what GGUF calls the norm before the MLP */
     NEED_DOWN,           /* R in a dense layer */
     NEED_DOWN_BIAS,
+    NEED_ATTENTION_GATE, /* R where attention's output has a gate of its own */
     NEED_SINKS,
     NEED_LATENT,      /* R in latent attention */
     NEED_LATENT_Q,    /* … whose queries are made of few numbers, too */
@@ -118,6 +119,7 @@ static const struct {
     {"attn_k.bias", SLOT(k_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_v.bias", SLOT(v_bias), EXTENT_KV, EXTENT_NONE, NEED_SPLIT_BIAS},
     {"attn_output.bias", SLOT(attn_out_bias), EXTENT_EMBD, EXTENT_NONE, NEED_ATTENTION_BIAS},
+    {"attn_gate.weight", SLOT(attn_gate), EXTENT_EMBD, EXTENT_Q, NEED_ATTENTION_GATE},
     {"attn_q_norm.weight", SLOT(q_norm), EXTENT_QNORM, EXTENT_NONE, NEED_QK_NORM},
     {"attn_k_norm.weight", SLOT(k_norm), EXTENT_KNORM, EXTENT_NONE, NEED_K_NORM},
     {"post_attention_norm.weight", SLOT(post_attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_AFTER},
@@ -211,7 +213,7 @@ static uint64_t extent_of(const hparams *h, uint32_t layer, extent e)
     case EXTENT_Q:
         return q;
     case EXTENT_Q_GATED:
-        return h->fam->gated_attention ? 2 * q : q;
+        return h->fam->gated_attention && !h->fam->gate_apart ? 2 * q : q;
     case EXTENT_KV:
         return kv;
     case EXTENT_QKV:
@@ -269,7 +271,8 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     const family *fam = h->fam;
     bool mlp = hparams_has_mlp(h, layer), sparse = mlp && hparams_is_sparse(h, layer);
     bool dense = mlp && hparams_is_dense(h, layer);
-    bool before = fam->norms == NORMS_BEFORE || fam->norms == NORMS_AROUND, apart = dense && !fam->fused_gate_up;
+    bool before = (fam->norms == NORMS_BEFORE || fam->norms == NORMS_AROUND) && !fam->bare_norms,
+         apart = dense && !fam->fused_gate_up;
     bool attends = h->layer_kinds[layer] == LAYER_ATTENTION, mixes = h->layer_kinds[layer] == LAYER_MIXER;
     bool second_norm = !fam->parallel && !fam->one_block;
     *required = true;
@@ -342,6 +345,8 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     case NEED_DOWN_BIAS:
         *required = false;
         return dense;
+    case NEED_ATTENTION_GATE:
+        return attends && fam->gate_apart;
     case NEED_SINKS:
         return attends && fam->sinks;
     case NEED_EXPERTS:
@@ -442,7 +447,8 @@ static mlxr_status split_layer(layer_weights *w, const hparams *h, uint32_t laye
                  {in_bias, &w->mixer_second_bias, first, second},
                  {in_bias, &w->mixer_third_bias, first + second, third}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (parts[i].whole) {
+        bool by_heads = h->qkv_by_heads && (parts[i].whole == w->qkv || parts[i].whole == w->qkv_bias);
+        if (parts[i].whole && !by_heads) {
             *parts[i].part = part_of(parts[i].whole, parts[i].first, parts[i].n, memory);
             if (!*parts[i].part) {
                 return error_nomem(error, "part of a tensor", sizeof(tensor));
@@ -800,7 +806,8 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
         [GLOBAL_EMBD_NORM] = {h->n_embd, 0, true, fam->embedding_norm},
         [GLOBAL_EMBD_NORM_BIAS] = {h->n_embd, 0, fam->norm_bias, fam->embedding_norm},
         [GLOBAL_EMBEDDING] = {h->n_embd, h->n_vocab, true, true},
-        [GLOBAL_OUTPUT_NORM] = {h->n_embd, 0, true, fam->norms != NORMS_OF_SUM && !fam->output_norm_embd},
+        [GLOBAL_OUTPUT_NORM] = {h->n_embd, 0, true,
+                                fam->norms != NORMS_OF_SUM && !fam->output_norm_embd && !fam->bare_norms},
         [GLOBAL_OUTPUT_NORM_EMBD] = {h->n_embd, 0, true, fam->norms != NORMS_OF_SUM && fam->output_norm_embd},
         [GLOBAL_OUTPUT_NORM_BIAS] = {h->n_embd, 0, true, fam->norm_bias && fam->norms != NORMS_OF_SUM},
         [GLOBAL_OUTPUT] = {h->n_embd, h->n_vocab, false, !fam->encoder},

@@ -12,6 +12,7 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *attn_norm, *attn_norm_bias; /* [n_embd] */
     const tensor *q, *k, *v, *attn_out;       /* [n_embd, n_head·head_dim] … [n_head·head_dim, n_embd] */
     const tensor *q_bias, *k_bias, *v_bias, *attn_out_bias;
+    const tensor *attn_gate;                      /* [n_embd, n_head·head_dim] */
     const tensor *q_norm, *k_norm;                /* [head_dim], or of all heads */
     const tensor *post_attn_norm, *post_ffn_norm; /* [n_embd] */
     const tensor *post_attn_norm_bias, *post_ffn_norm_bias;

@@ -267,6 +267,26 @@ static const family families[] = {
      .local_rope_unscaled = true},
     /* Boizard et al. 2025: Llama that sees both ways. */
     {.name = "eurobert", .encoder = true},
+    /* Arcee AI 2025: Trinity. */
+    {.name = "afmoe",
+     .qk_norm = QK_NORM_HEADS,
+     .norms = NORMS_AROUND,
+     .gated_attention = true,
+     .gate_apart = true,
+     .scale_embedding = true,
+     .routing = ROUTE_SIGMOID,
+     .normalise_experts = true,
+     .full_every = 4,
+     .full_is_unturned = true},
+    /* Black et al. 2022; Biderman et al. 2023 (Pythia). */
+    {.name = "gptneox",
+     .norm = NORM_LAYER,
+     .norm_bias = true,
+     .parallel_norms = true,
+     .qkv_bias = true,
+     .qkv_by_heads = true,
+     .ungated = true,
+     .act = ACT_GELU_ERF},
     /* Mistral AI 2025: Ministral 3. Far queries are sharpened by their position. */
     {.name = "mistral3", .gguf_rope = ROPE_PAIRS},
 };

@@ -38,8 +38,10 @@ typedef struct family {
     norm_kind norm;
     bool norm_bias; /* norms carry a bias */
     norm_place norms;
-    bool parallel; /* attention and MLP read the same norm of X */
-    bool qkv_bias; /* Q, K and V carry a bias (elsewhere it is optional) */
+    bool parallel;       /* attention and MLP read the same norm of X … */
+    bool parallel_norms; /* … or norms of their own, unless the file says that they come one after the other */
+    bool bare_norms;     /* norms have no weights, and no tensors */
+    bool qkv_bias;       /* Q, K and V carry a bias (elsewhere it is optional) */
     qk_norm_kind qk_norm;
     bool qk_norm_optional;
     bool qk_norm_turned;      /* … behind RoPE */
@@ -55,7 +57,9 @@ typedef struct family {
     mixer_kind mixer;         /* of layers without attention */
     bool gguf_heads_in_turn;  /* GGUF has the mixer's value heads in another order: first one of each key head … */
     bool one_block;           /* a layer is attention, a mixer or an MLP, behind one norm */
-    bool gated_attention;     /* a gate beside each query: of attention's output */
+    bool gated_attention;     /* a gate beside each query: of attention's output … */
+    bool gate_apart;          /* … which a matrix of its own gives */
+    bool qkv_by_heads;        /* safetensors have Q, K and V of a head side by side; GGUF all of Q first */
     bool gated_shared;        /* a number a row weighs the experts that all tokens share */
     bool output_bias;         /* logits carry one */
     bool output_norm_embd;    /* GGUF calls the last norm token_embd_norm */

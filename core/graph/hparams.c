@@ -590,6 +590,15 @@ static void read_temperature(reader *r, hparams *h)
     }
 }
 
+static void read_parallel(reader *r, hparams *h)
+{
+    uint32_t parallel = h->fam->parallel || h->fam->parallel_norms;
+    if (h->fam->parallel_norms) {
+        read_flag(r, "use_parallel_residual", &parallel);
+    }
+    h->parallel = parallel != 0;
+}
+
 /* Of Llama 4 the model with 128 experts has no norm of queries and keys; other programs know it by that. */
 static void read_qk_norm(reader *r, hparams *h)
 {
@@ -642,6 +651,7 @@ static void read_scales(reader *r, hparams *h)
     }
     read_temperature(r, h);
     read_qk_norm(r, h);
+    read_parallel(r, h);
     if (r->status == MLXR_OK && h->logit_scale == 0) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.logit_scale' is 0", r->arch);
         return;
@@ -707,7 +717,7 @@ static void read_unturned(reader *r, hparams *h)
 static void read_fused(reader *r, hparams *h)
 {
     bool apart = false, fused = false;
-    if (h->fam->latent || h->fam->gated_attention) {
+    if (h->fam->latent || (h->fam->gated_attention && !h->fam->gate_apart)) {
         return;
     }
     for (uint32_t i = 0; i < h->n_layers && !apart && !fused; i++) {
@@ -720,6 +730,7 @@ static void read_fused(reader *r, hparams *h)
         }
     }
     h->fused_qkv = fused;
+    h->qkv_by_heads = fused && h->fam->qkv_by_heads && r->file->format == MODEL_SAFETENSORS;
 }
 
 static mlxr_status find_family(reader *r, hparams *h)

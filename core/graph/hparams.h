@@ -37,7 +37,9 @@ typedef struct hparams {
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
     uint32_t n_rot;
     uint32_t n_head_kv_window, head_dim_window, n_rot_window; /* of window layers */
-    bool fused_qkv;            /* one tensor holds the rows of Q, K and V, as it may in any family */
+    bool fused_qkv;            /* one tensor holds the rows of Q, K and V, as it may in any family … */
+    bool qkv_by_heads;         /* … head by head */
+    bool parallel;             /* attention and MLP read the same X */
     uint32_t n_layers_reading; /* the last ones, which read what the last of their kind before them wrote */
     uint32_t n_embd_layer;     /* elements of the embedding that each layer has of its own; 0: there are none */
     uint32_t n_vocab_said;     /* rows of the embedding that config.json says there are; 0: it says nothing */

@@ -56,7 +56,10 @@ void plan_add_pick(builder *b, slot dst, slot src, op_pick pick)
 static void add_queries(builder *b, slot in, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
-    if (!h->fam->gated_attention) {
+    if (h->fam->gate_apart) {
+        plan_add_linear(b, SLOT_AG, in, w->attn_gate, NULL);
+    }
+    if (!h->fam->gated_attention || h->fam->gate_apart) {
         plan_add_linear(b, SLOT_Q, in, w->q, w->q_bias);
         return;
     }
@@ -145,6 +148,19 @@ static void add_latent_values(builder *b, const layer_weights *w)
                          .weights = w->v_up});
 }
 
+/* Queries, keys and values of a matrix that gives them head by head. */
+static void add_by_heads(builder *b, slot in, const layer_weights *w)
+{
+    static const slot parts[] = {SLOT_Q, SLOT_K, SLOT_V};
+    const hparams *h = &b->g->h;
+    op_pick pick = {.n_groups = h->n_head, .group = 3 * h->head_dim, .n = h->head_dim};
+    plan_add_linear(b, SLOT_QG, in, w->qkv, w->qkv_bias);
+    for (uint32_t i = 0; i < 3; i++) {
+        pick.from = i * h->head_dim;
+        plan_add_pick(b, parts[i], SLOT_QG, pick);
+    }
+}
+
 /* Keys and values, where the layer has some of its own. */
 static void add_keys(builder *b, slot in, const layer_weights *w, uint32_t layer)
 {
@@ -211,6 +227,8 @@ void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
     slot in = plan_add_input(b, w->attn_norm, w->attn_norm_bias);
     if (h->fam->latent) {
         add_latent(b, in, w);
+    } else if (h->qkv_by_heads) {
+        add_by_heads(b, in, w);
     } else {
         add_queries(b, in, w);
         if (writes) {
@@ -242,6 +260,9 @@ void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
     }
     bool apart = h->fam->gated_attention || h->fam->latent;
     plan_add_linear(b, SLOT_O, apart ? SLOT_AG : SLOT_A, w->attn_out, w->attn_out_bias);
+    if (h->parallel && w->ffn_norm) { /* of the X that attention read, too */
+        plan_add_norm(b, SLOT_N, SLOT_X, w->ffn_norm, w->ffn_norm_bias, h->n_embd);
+    }
     if (h->fam->norms == NORMS_OF_SUM) {
         plan_add_normed_residual(b, w->post_attn_norm, w->post_attn_norm_bias, false);
     } else {

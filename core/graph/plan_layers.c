@@ -50,7 +50,7 @@ void plan_add_normed_residual(builder *b, const tensor *norm, const tensor *bias
 /* What a block reads: X, or the norm of it. */
 slot plan_add_input(builder *b, const tensor *weight, const tensor *bias)
 {
-    if (!weight) {
+    if (!weight && !b->g->h.fam->bare_norms) {
         return SLOT_X;
     }
     plan_add_norm(b, SLOT_N, SLOT_X, weight, bias, b->g->h.n_embd);
@@ -137,7 +137,7 @@ void plan_add_logits(builder *b, const tensor *output)
 static void add_take(builder *b)
 {
     plan_add(b, OP_TAKE_ROWS, SLOT_X, SLOT_X);
-    if (b->g->h.fam->parallel) {
+    if (b->g->h.parallel) {
         plan_add(b, OP_TAKE_ROWS, SLOT_N, SLOT_N);
     }
     if (b->g->h.n_embd_layer) {

@@ -39,7 +39,7 @@ static void add_mixture(builder *b, const layer_weights *w, slot dst, slot in)
     plan_add(b, OP_EXPERTS, dst, in)->experts = x;
 }
 
-/* The mixture joins X before what all tokens share does. */
+/* The mixture joins X before what all tokens share does, unless a norm of their sum comes first. */
 static void add_experts(builder *b, const layer_weights *w, slot in)
 {
     const hparams *h = &b->g->h;
@@ -51,19 +51,26 @@ static void add_experts(builder *b, const layer_weights *w, slot in)
     } else {
         add_mixture(b, w, SLOT_O, in);
     }
-    plan_add_residual(b, w->post_ffn_norm);
+    bool together = w->post_ffn_norm && w->shared_up; /* what both give joins X behind one norm */
+    slot shared = together ? SLOT_P : SLOT_O;
+    if (!together) {
+        plan_add_residual(b, w->post_ffn_norm);
+    }
     if (w->shared_up) {
         plan_add_linear(b, SLOT_SG, in, w->shared_gate ? w->shared_gate : w->shared_up, NULL);
         if (w->shared_gate) {
             plan_add_linear(b, SLOT_SU, in, w->shared_up, NULL);
         }
         plan_add(b, OP_GATED, SLOT_SG, w->shared_gate ? SLOT_SU : SLOT_NONE)->act = h->act;
-        plan_add_linear(b, SLOT_O, SLOT_SG, w->shared_down, NULL);
+        plan_add_linear(b, shared, SLOT_SG, w->shared_down, NULL);
         if (w->shared_weight) {
             plan_add_linear(b, SLOT_SW, in, w->shared_weight, NULL);
-            plan_add(b, OP_WEIGH, SLOT_O, SLOT_SW);
+            plan_add(b, OP_WEIGH, shared, SLOT_SW);
         }
-        plan_add_residual(b, NULL);
+        if (together) {
+            plan_add(b, OP_ADD, SLOT_O, SLOT_P);
+        }
+        plan_add_residual(b, together ? w->post_ffn_norm : NULL);
     }
 }
 
@@ -105,7 +112,7 @@ void plan_add_mlp(builder *b, const layer_weights *w)
     if (beside) {
         add_experts_beside(b, w);
     }
-    slot in = h->fam->parallel ? SLOT_N : plan_add_input(b, norm, w->ffn_norm_bias);
+    slot in = h->parallel ? SLOT_N : plan_add_input(b, norm, w->ffn_norm_bias);
     if (w->router && !beside) {
         add_experts(b, w, in);
         return;

@@ -21,8 +21,11 @@ kv_group plan_kv_of(const hparams *h, bool window)
 
 static void set_mixer_slots(plan *p, const hparams *h)
 {
+    if (h->qkv_by_heads) {
+        p->slot_width[SLOT_QG] = 3 * h->n_head * h->head_dim;
+    }
     if (h->fam->gated_attention) {
-        p->slot_width[SLOT_QG] = 2 * h->n_head * h->head_dim;
+        p->slot_width[SLOT_QG] = h->fam->gate_apart ? 0 : 2 * h->n_head * h->head_dim;
         p->slot_width[SLOT_AG] = h->n_head * h->head_dim;
     }
     p->slot_width[SLOT_SW] = h->n_ff_shared && h->fam->gated_shared;
@@ -54,7 +57,8 @@ void plan_set_slots(plan *p, const hparams *h, bool ahead)
         p->slot_width[SLOT_G] = p->slot_width[SLOT_U] = n;
         p->slot_width[SLOT_LE] = p->slot_width[SLOT_LP] = h->n_layers * h->n_embd_layer;
     }
-    p->slot_width[SLOT_P] = h->n_expert && h->fam->experts_beside ? h->n_embd : h->n_expert_latent;
+    bool sum_normed = h->n_ff_shared && (h->fam->norms == NORMS_AROUND || h->fam->norms == NORMS_AFTER);
+    p->slot_width[SLOT_P] = h->n_expert && (h->fam->experts_beside || sum_normed) ? h->n_embd : h->n_expert_latent;
     if (h->n_expert_latent > h->n_embd) {
         p->slot_width[SLOT_O] = h->n_expert_latent;
     }

@@ -58,7 +58,8 @@ typedef enum hf_words {
     HF_WORDS_MODERN,
     HF_WORDS_NEMOTRON,
     HF_WORDS_EXAONE,
-    HF_WORDS_GPT2
+    HF_WORDS_GPT2,
+    HF_WORDS_NEOX
 } hf_words;
 
 /* What a class has in layers without attention, and so which words config.json has for it. Metadata made:
@@ -80,7 +81,8 @@ typedef enum hf_norms {
     HF_NORMS_POST /* GGUF calls both the same */,
     HF_NORMS_FOUR,
     HF_NORMS_AFTER,
-    HF_NORMS_GLM
+    HF_NORMS_GLM,
+    HF_NORMS_MLP
 } hf_norms;
 
 /* A class of config.json's "architectures" and the defaults its configuration has in transformers. Metadata made where
@@ -127,6 +129,8 @@ typedef struct hf_class {
     bool columns;              /* matrices of layers have their inputs outermost */
     bool stacks_turned;        /* its stacks of experts have their inputs outermost, as first published, or innermost */
     bool shared_as_wide;       /* experts, and the MLP beside them that all share, are intermediate_size wide */
+    bool parallel;             /* use_parallel_residual, which is true where config.json says nothing */
+    bool mup;                  /* embeddings are scaled by the root of their length only where mup_enabled says so */
     bool yarn_by_log;          /* GGUF has YaRN's mscale_all_dim instead of what cos and sin are multiplied with */
     bool latent;               /* keys and values are made of kv_lora_rank numbers */
     bool mtp;                  /* a head that predicts further tokens stands apart from the layers */
@@ -191,6 +195,9 @@ const hf_class *hf_class_of(const char *arch);
  * what has to be done to it. Skipped are tensors a model ignores: an output matrix where it is tied, buffers of old
  * checkpoints, heads that predict further tokens where none is known here. */
 hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change);
+
+/* What the class calls its output matrix. */
+const char *hf_output_name(const hf_class *class);
 
 /* Fills file->meta and *config from the texts. */
 mlxr_status hf_config_read(model_file *file, const safetensors_texts *texts, hf_config *config, mlxr_error *error);

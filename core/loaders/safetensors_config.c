@@ -284,13 +284,20 @@ static void refuse_unknown(hf_writer *w)
 {
     refuse_unscaled(w);
     static const char *const without[] = {
-        "prenorm", "rotary_emb_interleaved",         "use_parallel_residual", "qk_layernorm",
-        "use_cla", "scale_attn_by_inverse_layer_idx"}; /* of NomicBERT, StableLM, Phi, Hunyuan, GPT-2 */
+        "prenorm", "rotary_emb_interleaved", "qk_layernorm", "use_cla",
+        "scale_attn_by_inverse_layer_idx"}; /* of NomicBERT, StableLM, Phi, Hunyuan, GPT-2 */
     for (size_t i = 0; i < sizeof without / sizeof *without; i++) {
         bool has = false;
         if (hf_get_bool(w, w->root, without[i], &has) && has && w->status == MLXR_OK) {
             w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: '%s' is not supported", without[i]);
         }
+    }
+    bool parallel = w->class->parallel;
+    hf_get_bool(w, w->root, "use_parallel_residual", &parallel);
+    if (w->class->parallel) {
+        hf_add_bool(w, ".use_parallel_residual", parallel);
+    } else if (parallel && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'use_parallel_residual' is not supported");
     }
     bool both_ways = false;
     const char *which = json_string_value(hf_member(w->root, "use_bidirectional_attention"));
@@ -337,6 +344,11 @@ static void write_scales(hf_writer *w)
     }
     if (scalar > 0 || class->head_dim_full) {
         write_softcap(w, "final_logit_softcapping", ".final_logit_softcapping", class->final_softcap);
+    }
+    if (class->mup) {
+        bool scaled = false;
+        hf_get_bool(w, w->root, "mup_enabled", &scaled);
+        hf_add_f32(w, ".embedding_scale", scaled ? sqrt(w->config->n_embd) : 1);
     }
     if (class->windows == HF_WINDOWS_CHUNKS) {
         hf_write_sharpness(w);
@@ -430,6 +442,7 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
         config->no_experts = has_no_experts(w);
         write_shape(w, &s);
         w->n_layers = s.n_layers;
+        config->n_embd = s.n_embd;
         hf_write_mixer(w, &s);
         write_activation(w);
         refuse_unknown(w);
@@ -445,7 +458,6 @@ static void write_all(hf_writer *w, const safetensors_texts *texts, hf_config *c
             hf_add_u32(w, ".headless", 1);
         }
         config->n_layers = s.n_layers;
-        config->n_embd = s.n_embd;
     }
     hf_write_special_tokens(w, texts->generation_config);
     hf_write_template(w, texts);

@@ -156,7 +156,8 @@ void hf_write_experts(hf_writer *w)
     }
     uint32_t n_ff = number;
     bool ernie = hf_get_u32(w, w->root, "moe_num_shared_experts", &number);
-    if (ernie || hf_get_u32(w, w->root, "n_shared_experts", &number)) {
+    if (ernie || hf_get_u32(w, w->root, "n_shared_experts", &number) ||
+        hf_get_u32(w, w->root, "num_shared_experts", &number)) {
         hf_add_u32(w, ".expert_shared_count", number);
     }
     if (ernie && number > 0 && n_ff < UINT32_MAX / number) { /* llama.cpp asks for it */
@@ -192,6 +193,7 @@ void hf_write_experts(hf_writer *w)
     }
     hf_get_bool(w, w->root, "norm_topk_prob", &normalise);
     hf_add_bool(w, ".expert_weights_norm", normalise);
-    hf_copy_f32(w, w->root, "routed_scaling_factor", ".expert_weights_scale");
+    hf_copy_f32(w, w->root, hf_member(w->root, "route_scale") ? "route_scale" : "routed_scaling_factor",
+                ".expert_weights_scale");
     refuse_mixture(w);
 }

@@ -29,6 +29,8 @@ static const stem layer_stems[] = {
     {"mlp.gate_up_proj", "ffn_up", false},
     {"mlp.gate", "ffn_gate_inp", false},
     {"mlp.router", "ffn_gate_inp", false},
+    {"mlp.router.gate", "ffn_gate_inp", false},
+    {"self_attn.gate_proj", "attn_gate", false},
     {"block_sparse_moe.gate", "ffn_gate_inp", false},
     {"block_sparse_moe.router.layer", "ffn_gate_inp", false},
     {"block_sparse_moe.input_linear", "ffn_gate_up_exps", false},
@@ -121,6 +123,11 @@ static const stem four_norms[] = {
 static const stem glm_norms[] = {
     {"post_self_attn_layernorm", "post_attention_norm", true},
     {"post_attention_layernorm", "ffn_norm", true},
+    {"post_mlp_layernorm", "post_ffw_norm", true},
+};
+static const stem mlp_norms[] = {
+    {"post_attention_layernorm", "post_attention_norm", true},
+    {"pre_mlp_layernorm", "ffn_norm", true},
     {"post_mlp_layernorm", "post_ffw_norm", true},
 };
 static const stem global_stems[] = {
@@ -226,6 +233,16 @@ static const stem gpt2_global_stems[] = {
     {"ln_f", "output_norm", true},
     {"lm_head", "output", false},
 };
+static const stem neox_layer_stems[] = {
+    {"input_layernorm", "attn_norm", true},    {"attention.query_key_value", "attn_qkv", false},
+    {"attention.dense", "attn_output", false}, {"post_attention_layernorm", "ffn_norm", true},
+    {"mlp.dense_h_to_4h", "ffn_up", false},    {"mlp.dense_4h_to_h", "ffn_down", false},
+};
+static const stem neox_global_stems[] = {
+    {"embed_in", "token_embd", false},
+    {"final_layer_norm", "output_norm", true},
+    {"embed_out", "output", false},
+};
 /* EXAONE 3's, which are much like GPT-2's. */
 static const stem exaone_layer_stems[] = {
     {"ln_1", "attn_norm", true},
@@ -260,6 +277,8 @@ static const struct {
     [HF_WORDS_MODERN] = {"layers.", modern_layer_stems, modern_global_stems, COUNT(modern_layer_stems),
                          COUNT(modern_global_stems)},
     [HF_WORDS_GPT2] = {"h.", gpt2_layer_stems, gpt2_global_stems, COUNT(gpt2_layer_stems), COUNT(gpt2_global_stems)},
+    [HF_WORDS_NEOX] = {"layers.", neox_layer_stems, neox_global_stems, COUNT(neox_layer_stems),
+                       COUNT(neox_global_stems)},
     [HF_WORDS_EXAONE] = {"transformer.h.", exaone_layer_stems, exaone_global_stems, COUNT(exaone_layer_stems),
                          COUNT(exaone_global_stems)},
     [HF_WORDS_NEMOTRON] = {"backbone.layers.", nemotron_layer_stems, nemotron_global_stems, COUNT(nemotron_layer_stems),
@@ -285,6 +304,8 @@ static const stem *find_norm(hf_norms kind, const char *name, size_t n)
         return find_stem(post_norms, COUNT(post_norms), name, n);
     case HF_NORMS_GLM:
         return find_stem(glm_norms, COUNT(glm_norms), name, n);
+    case HF_NORMS_MLP:
+        return find_stem(mlp_norms, COUNT(mlp_norms), name, n);
     case HF_NORMS_FOUR:
     case HF_NORMS_AFTER: /* the same without those before a block */
         break;
@@ -348,6 +369,7 @@ static const struct {
     {"mlp.experts.down_proj", "ffn_down_exps.weight", HF_TRANSPOSED},
     {"mlp.experts.down_proj_bias", "ffn_down_exps.bias", 0},
     {"feed_forward.expert_bias", "exp_probs_b.bias", 0},
+    {"mlp.expert_bias", "exp_probs_b.bias", 0},
     {"feed_forward.experts.gate_up_proj", "ffn_gate_up_exps.weight", HF_TRANSPOSED},
     {"feed_forward.experts.down_proj", "ffn_down_exps.weight", HF_TRANSPOSED},
     {"experts.gate_up_proj", "ffn_gate_up_exps.weight", 0},
@@ -540,6 +562,17 @@ static bool is_masked_head(const hf_class *class, const char *name)
     return false;
 }
 
+const char *hf_output_name(const hf_class *class)
+{
+    const stem *stems = vocabularies[class->words].global;
+    for (size_t i = 0; i < vocabularies[class->words].n_global; i++) {
+        if (strcmp(stems[i].ours, "output") == 0) {
+            return stems[i].theirs;
+        }
+    }
+    return "lm_head";
+}
+
 hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, size_t cap, unsigned *change)
 {
     const hf_class *class = config->class;
@@ -581,8 +614,10 @@ hf_fate hf_tensor_name(const hf_config *config, const char *name, char *out, siz
         return HF_SKIP; /* without a classifier the pooler was of a task that nobody asks of it */
     }
     const char *rest = skip_layer(vocabularies[class->words].layers, name, &layer);
-    if (rest && class->words == HF_WORDS_GPT2 &&
-        (strcmp(rest, "attn.bias") == 0 || strcmp(rest, "attn.masked_bias") == 0)) {
+    bool gpt = class->words == HF_WORDS_GPT2 || class->words == HF_WORDS_NEOX;
+    if (rest && gpt &&
+        (strcmp(rest, "attn.bias") == 0 || strcmp(rest, "attn.masked_bias") == 0 ||
+         strcmp(rest, "attention.bias") == 0 || strcmp(rest, "attention.masked_bias") == 0)) {
         return HF_SKIP; /* what a token does not see, as a table */
     }
     if (rest) {

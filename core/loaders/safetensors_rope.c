@@ -222,8 +222,9 @@ void hf_write_rope(hf_writer *w, const hf_shape *s)
     hf_get_f64(w, w->root, "rope_local_base_freq", &local_theta);
     hf_get_f64(w, w->root, "global_rope_theta", &theta); /* ModernBERT */
     hf_get_f64(w, w->root, "local_rope_theta", &local_theta);
-    hf_get_f64(w, w->root, "rotary_emb_base", &theta); /* NomicBERT */
+    hf_get_f64(w, w->root, "rotary_emb_base", &theta); /* NomicBERT, GPT-NeoX */
     hf_get_f64(w, w->root, "partial_rotary_factor", &share);
+    hf_get_f64(w, w->root, "rotary_pct", &share); /* GPT-NeoX */
     local_theta = w->class->one_rope_theta ? theta : local_theta;
     if (rope && w->class->rope_theta_local > 0 &&
         (hf_member(rope, "full_attention") || hf_member(rope, "sliding_attention"))) {

@@ -104,7 +104,8 @@ void hf_write_windows(hf_writer *w, const hf_shape *s)
         for (uint32_t i = 0; i < s->n_layers && pattern; i++) {
             pattern[i] = every > 0 && i % every != 0;
         }
-    } else if (hf_get_u32(w, w->root, "sliding_window_pattern", &every)) {
+    } else if (hf_get_u32(w, w->root, "sliding_window_pattern", &every) ||
+               hf_get_u32(w, w->root, "global_attn_every_n_layers", &every)) {
         hf_add_u32(w, ".attention.sliding_window_pattern", every);
     }
 }

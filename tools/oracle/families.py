@@ -289,6 +289,15 @@ FAMILIES = {
     "llama4-dense": ("Llama4TextConfig", dict(
         head_dim=32, intermediate_size=40, intermediate_size_mlp=96, moe_layers=[], no_rope_layers=[1, 1, 1, 1], use_qk_norm=True,
         attn_temperature_tuning=False, layer_types=["full_attention"] * 4, rope_parameters=rope(5e5))),
+    "afmoe": ("AfmoeConfig", dict(
+        head_dim=32, num_hidden_layers=5, moe_intermediate_size=40, num_experts=6, num_experts_per_tok=2, num_shared_experts=2,
+        num_dense_layers=1, route_scale=1.7, sliding_window=16, global_attn_every_n_layers=3, mup_enabled=True, attention_bias=True,
+        rope_parameters=rope(1e5))),
+    "gptneox": ("GPTNeoXConfig", dict(num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
+                                      rope_parameters=rope(partial_rotary_factor=0.5))),
+    "gptneox-in-turn": ("GPTNeoXConfig", dict(
+        num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), use_parallel_residual=False,
+        rope_parameters=rope(partial_rotary_factor=0.25))),
     "qwen3-embedding": ("Qwen3Config", dict(head_dim=32, rope_parameters=rope(1e6)), "AutoModel", "lasttoken"),
 }
 # With a head for multi-token prediction behind the last layer, as Qwen's checkpoints name it ("mtp.…", apart) and as

@@ -76,6 +76,9 @@ static void a_converted_file_gives_the_folders_logits(void **state)
                                            "llama4",
                                            "llama4-dense",
                                            "ernie4_5-moe-every",
+                                           "afmoe",
+                                           "gptneox",
+                                           "gptneox-in-turn",
                                            "phi3-longrope"};
     static float expected[N_TOKENS * TINY_N_VOCAB], found[N_TOKENS * TINY_N_VOCAB];
     mlxr_error error;

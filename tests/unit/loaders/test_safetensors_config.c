@@ -410,6 +410,29 @@ static void llama_4s_chunks_experts_and_temperature_have_keys(void **state)
                           pattern, 1) == 1);
 }
 
+static void gpt_neox_and_trinity_say_what_their_classes_do_by_default(void **state)
+{
+    (void)state;
+    check_values(CLASS("GPTNeoXForCausalLM", ""),
+                 (const expected[]){
+                     {"gptneox.rope.dimension_count", 1}, {"gptneox.attention.layer_norm_epsilon", (float)1e-5}, {0}});
+    check_values(CLASS("GPTNeoXForCausalLM", ", \"use_parallel_residual\": false, \"rotary_pct\": 0.5, "
+                                             "\"rotary_emb_base\": 77"),
+                 (const expected[]){{"gptneox.rope.dimension_count", 2}, {"gptneox.rope.freq_base", 77}, {0}});
+    check_values(MIXTURE("AfmoeForCausalLM", ", \"route_scale\": 1.5, \"num_shared_experts\": 2"),
+                 (const expected[]){{"afmoe.embedding_scale", 1},
+                                    {"afmoe.leading_dense_block_count", 1},
+                                    {"afmoe.expert_gating_func", 2},
+                                    {"afmoe.expert_weights_scale", 1.5},
+                                    {"afmoe.expert_shared_count", 2},
+                                    {"afmoe.attention.sliding_window", 16},
+                                    {0}});
+    check_values(MIXTURE("AfmoeForCausalLM", ", \"mup_enabled\": true, \"global_attn_every_n_layers\": 2"),
+                 (const expected[]){{"afmoe.embedding_scale", (float)2.8284271247461903},
+                                    {"afmoe.attention.sliding_window_pattern", 2},
+                                    {0}});
+}
+
 /* As its configuration class has it: the first layer is dense where the file says nothing. */
 static void ernies_first_layer_is_dense_unless_it_says_otherwise(void **state)
 {
@@ -697,6 +720,7 @@ int main(void)
         cmocka_unit_test(rope_scaling_of_old_and_new_configs_is_read),
         cmocka_unit_test(windows_of_layers_become_a_pattern),
         cmocka_unit_test(windows_that_no_list_names_are_those_of_the_class),
+        cmocka_unit_test(gpt_neox_and_trinity_say_what_their_classes_do_by_default),
         cmocka_unit_test(llama_4s_chunks_experts_and_temperature_have_keys),
         cmocka_unit_test(ernies_first_layer_is_dense_unless_it_says_otherwise),
         cmocka_unit_test(gpt_2s_words_are_read_and_starcoders_default_is_one_kv_head),

@@ -1,0 +1,34 @@
+/*
+ * Rows of an adapter's matrices where its file has them in another order than the model's.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include "graph/adapter.h"
+#include "support/test.h"
+
+/* GPT-NeoX's folders have Q, K and V of a head side by side, its GGUF files all of Q first. */
+static void rows_of_heads_are_found_in_either_order(void **state)
+{
+    (void)state;
+    enum { HEADS = 5, SIZE = 4 };
+    const hparams h = {.fam = family_find("gptneox", 7), .n_head = HEADS, .head_dim = SIZE};
+    assert_non_null(h.fam);
+    for (uint64_t part = 0; part < 3; part++) {
+        for (uint64_t head = 0; head < HEADS; head++) {
+            for (uint64_t i = 0; i < SIZE; i++) {
+                uint64_t folder = (head * 3 + part) * SIZE + i, gguf = (part * HEADS + head) * SIZE + i;
+                static const char name[] = "blk.0.attn_qkv.weight";
+                assert_int_equal(graph_adapter_row(&h, true, false, name, folder), gguf);
+                assert_int_equal(graph_adapter_row(&h, false, true, name, gguf), folder);
+                assert_int_equal(graph_adapter_row(&h, true, true, name, folder), folder);
+                assert_int_equal(graph_adapter_row(&h, false, false, name, gguf), gguf);
+                assert_int_equal(graph_adapter_row(&h, true, false, "blk.0.ffn_up.weight", folder), folder);
+            }
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_of_heads_are_found_in_either_order)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
