@@ -14,7 +14,8 @@
     X(AVX512, "avx512") /* F, BW, DQ, VL, CD */                                                                        \
     X(AVX512_VNNI, "avx512-vnni")                                                                                      \
     X(AVX512_BF16, "avx512-bf16")                                                                                      \
-    X(AMX_INT8, "amx-int8") /* with AMX-TILE and the kernel's permission */                                            \
+    X(AVX512_ADDS, "avx512-adds") /* no set: words of 512 bits are added at twice the rate of VNNI's products */       \
+    X(AMX_INT8, "amx-int8")       /* with AMX-TILE and the kernel's permission */                                      \
     X(AMX_BF16, "amx-bf16")                                                                                            \
     X(NEON, "neon")                                                                                                    \
     X(DOTPROD, "dotprod")                                                                                              \

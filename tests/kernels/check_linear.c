@@ -403,6 +403,7 @@ static const panel_kernel *panels_of(const char *set)
         {"avx2", linear_panels_avx2},
         {"avx-vnni", linear_panels_avxvnni},
         {"avx512-vnni", linear_panels_avx512vnni},
+        {"avx512-adds", linear_panels_crossed_avx512vnni},
         {"amx", linear_panels_amx},
 #elif defined(__aarch64__)
         {"neon", linear_panels_neon},
@@ -426,7 +427,7 @@ static uint32_t way_of(const panel_kernel *k, linear_format format, uint32_t n)
     if (n <= PANEL_DIRECT && format == LINEAR_Q8 && k->direct_rounded[n]) {
         return 1u << (8 + n);
     }
-    return format == LINEAR_Q16 ? 1u << 16 : format == LINEAR_W16 ? 1u << 17 : 1u << 18;
+    return format == LINEAR_Q16 ? 1u << 16 : format == LINEAR_W16 || format == LINEAR_C16 ? 1u << 17 : 1u << 18;
 }
 
 static uint32_t ways_there(const panel_kernel *k)
@@ -438,16 +439,26 @@ static uint32_t ways_there(const panel_kernel *k)
     return ways;
 }
 
+/* Another set's array serves few tokens, and all formats but LINEAR_C16 where many tokens meet that. */
+static bool of_another(const linear_kernels *kernels, const panel_kernel *k, linear_format format, uint32_t type,
+                       uint32_t n)
+{
+    return !k->direct[1] && (n <= LINEAR_FEW || (kernels->many[type] == LINEAR_C16 && format != LINEAR_C16));
+}
+
 /* Some number of tokens takes each function that a set has, in 16 bits or in 8, and none takes one that it has not. */
 static void every_function_is_reached(check *c, const linear_kernels *exact, const linear_kernels *rounded)
 {
     const panel_kernel *panels = panels_of(c->set);
     for (uint32_t type = 0; panels && type < LINEAR_TYPES; type++) {
         if (panels[type].rows && strcmp(exact->isa[type], c->set) == 0) {
-            uint32_t there = ways_there(&panels[type]), taken = 0, few = panels[type].direct[1] ? 0 : LINEAR_FEW;
-            for (uint32_t n = few + 1; n <= 2 * LINEAR_FEW; n++) { /* another set's array serves few */
-                taken |= way_of(&panels[type], linear_format_for(exact, (dtype)type, n), n);
-                taken |= way_of(&panels[type], linear_format_for(rounded, (dtype)type, n), n);
+            const panel_kernel *k = &panels[type];
+            uint32_t there = ways_there(k), taken = 0;
+            for (uint32_t n = 1; n <= 2 * LINEAR_FEW; n++) {
+                linear_format a = linear_format_for(exact, (dtype)type, n);
+                linear_format b = linear_format_for(rounded, (dtype)type, n);
+                taken |= of_another(exact, k, a, type, n) ? 0 : way_of(k, a, n);
+                taken |= of_another(exact, k, b, type, n) ? 0 : way_of(k, b, n);
             }
             check_result(c, taken == there, "%s: has functions %x, of which %x are reached, and takes %x it has not",
                          dtype_name((dtype)type), there, there & taken, taken & ~there);

@@ -78,7 +78,8 @@ static double time_pack(const linear_kernels *kernels, const linear_input *in, c
 
 static void bench(check *c)
 {
-    static const char *const names[LINEAR_FORMAT_COUNT] = {"f32", "bf16", "digits", "words", "8 bits", "short words"};
+    static const char *const names[LINEAR_FORMAT_COUNT] = {"f32",    "bf16",        "digits", "words",
+                                                           "8 bits", "short words", "crossed"};
     static float x[5632];
     linear_kernels kernels, scalar;
     linear_init(&kernels, c->features);

@@ -38,6 +38,7 @@ static const struct {
     {"avx-vnni", CPU_AVX2 | CPU_AVX_VNNI},
     {"avx512", CPU_AVX2 | CPU_AVX512},
     {"avx512-vnni", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI},
+    {"avx512-adds", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_ADDS},
     {"avx512-bf16", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16},
     {"amx", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8},
     {"amx-bf16", CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8 | CPU_AMX_BF16},
@@ -162,6 +163,7 @@ int main(int argc, char **argv)
     }
     cpu_features granted = cpu_detect(), below = 0;
     granted |= (model_needs & ~granted) == 0 ? modelled : 0;
+    granted |= granted & CPU_AVX512_VNNI ? CPU_AVX512_ADDS : 0; /* its kernels are right on any processor with VNNI */
     for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
         bool wanted = isa ? strcmp(isa, sets[s].name) == 0 : !modelled || (sets[s].features & modelled);
         if (sets[s].features & ~granted) {

@@ -37,6 +37,7 @@ typedef enum linear_format {
     LINEAR_W16,  /* the same integers as words: with them, and so with the results, nothing else changes */
     LINEAR_Q8,   /* integers of 8 bits: the lower digits of a LINEAR_Q16 whose higher ones are all zero */
     LINEAR_W15,  /* words of 15 bits, likewise with a scale, for float weights that are made words, too */
+    LINEAR_C16,  /* LINEAR_W16 and what neighbouring words multiply to, for crossed products (linear_words.h) */
     LINEAR_FORMAT_COUNT,
 } linear_format;
 

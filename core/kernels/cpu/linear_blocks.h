@@ -3,6 +3,7 @@
  *     LINEAR_SUFFIX, LINEAR_ISA   of the table function and its name
  *     LINEAR_PANELS               the array of kernels by type
  *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
+ *     WORDS_CROSSED               of LINEAR_C16 alone; no LINEAR_SUFFIX
  *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_ALWAYS: already beyond
  *                                 PANEL_DIRECT tokens, so that there are no panels of bytes for two digits
  *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: few tokens as weights lie in the file,
@@ -12,14 +13,14 @@
  *                                 void sum_rows(int digits, int n, const uint8_t *rows, size_t row_bytes,
  *                                               const uint8_t *q, vint sum[])
  *                                 sum[t] = Σ of 32 bytes of each row × the digits of token t, `digits` of them from q
- *     OWN_SUM_DIGITS              where the set brings its sum_digits, instead of dot
+ *     OWN_SUM_DIGITS              the set brings sum_digits
  *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
  *     MAKE_UNSIGNED               whether dot() wants unsigned weights for 8-bit types as well
  *     vint dot(bits, vint start, const vint *w, const uint8_t *q, int n)
  *                                 start + Σ of n words of weights × q, `bits` a weight
  * and what linear_digits.h (or linear_tiles.h where TILE_MULTIPLY is defined) and linear_words.h ask for, which
- * multiply unpacked panels with tiles of tokens. Owner: const tables. Lifetime: static.
+ * multiply panels with tokens. Owner: const tables. Lifetime: static.
  */
 #include "kernels/cpu/linear_table.h"
 #include "kernels/cpu/unpack_blocks.h"
@@ -247,7 +248,10 @@ INLINE void put(int kind, int bits, int shift, target where, const block *v, sin
     if (where == TO_WORDS) {
         put_words(bits, shift, v, to->panel);
         put_scales(kind, v, to->panel + WORD_VECTORS * VECTOR);
-        to->panel += BLOCK_BYTES(WORD_VECTORS, kind);
+#ifdef WORDS_CROSSED
+        put_pairs(kind, to->panel, to->panel + BLOCK_BYTES(WORD_VECTORS, kind));
+#endif
+        to->panel += WORD_BLOCK_BYTES(kind);
         return;
     }
 #endif
@@ -433,6 +437,9 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #ifndef WORDS_PANELS
 #define UNPACK(...) UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)
 #define UNPACK_8BIT UNPACK
+#elif defined(WORDS_CROSSED)
+#define UNPACK UNPACK_WORDS
+#define UNPACK_8BIT UNPACK_WORDS
 #else
 #define UNPACK(...)                                                                                                    \
     UNPACK_TO(panel_of_, TO_BYTES, __VA_ARGS__)                                                                        \
@@ -530,7 +537,7 @@ FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 #else
 #define LOWER(kind, name, tiles)
 #endif
-#define WORDS(kind, name, tiles) .words = {WORDS_PANELS, BLOCK_BYTES(WORD_VECTORS, kind), words_of_##name, tiles},
+#define WORDS(kind, name, tiles) .words = {WORDS_PANELS, WORD_BLOCK_BYTES(kind), words_of_##name, tiles},
 #ifndef WORDS_PANELS
 #define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles)
 #define PATHS_8BIT PATHS
@@ -564,6 +571,7 @@ const panel_kernel LINEAR_PANELS[LINEAR_TYPES] = {
     [DTYPE_ZERO4] = KERNEL(MIN, zero4, tile_min4, wide_min),
 };
 
+#ifndef WORDS_CROSSED
 static void rows_of_panels(const linear_weight *weight, const linear_input *input, const linear_output *output,
                            uint32_t begin, uint32_t end, void *scratch)
 {
@@ -591,3 +599,4 @@ void LINEAR_SUFFIX(linear_kernels *kernels)
         }
     }
 }
+#endif

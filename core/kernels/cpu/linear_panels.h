@@ -75,6 +75,7 @@ struct panel_kernel {
 extern const panel_kernel linear_panels_avx2[LINEAR_TYPES];
 extern const panel_kernel linear_panels_avxvnni[LINEAR_TYPES];
 extern const panel_kernel linear_panels_avx512vnni[LINEAR_TYPES];
+extern const panel_kernel linear_panels_crossed_avx512vnni[LINEAR_TYPES]; /* words alone, of LINEAR_C16 */
 extern const panel_kernel linear_panels_amx[LINEAR_TYPES];
 extern const panel_kernel linear_panels_neon[LINEAR_TYPES];
 extern const panel_kernel linear_panels_dotprod[LINEAR_TYPES];

@@ -69,8 +69,9 @@ void linear_table_scalar(linear_kernels *kernels)
     kernels->pack[LINEAR_F32] = quantize_act_f32;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_scalar;
     kernels->pack[LINEAR_Q16] = quantize_act_q16_scalar;
-    kernels->pack[LINEAR_W16] = quantize_act_w16_scalar;
+    kernels->pack[LINEAR_W16] = kernels->pack[LINEAR_C16] = quantize_act_w16_scalar;
     kernels->pack[LINEAR_Q8] = quantize_act_rounded_scalar;
     kernels->pack_rounded[LINEAR_Q16] = kernels->pack_rounded[LINEAR_W16] = quantize_act_rounded_scalar;
+    kernels->pack_rounded[LINEAR_C16] = quantize_act_rounded_scalar;
     kernels->pack[LINEAR_W15] = quantize_act_w15_scalar;
 }

@@ -55,6 +55,7 @@ size_t linear_input_bytes(linear_format format, uint32_t n_tokens, uint32_t n_in
     case LINEAR_W16:
     case LINEAR_W15:
     case LINEAR_Q8:
+    case LINEAR_C16:
         per_token = ((uint64_t)n_in + Q16_BLOCK - 1) / Q16_BLOCK * q16_record_bytes(format);
         break;
     case LINEAR_FORMAT_COUNT:
@@ -88,11 +89,11 @@ linear_weight linear_weight_of(const tensor *t)
 
 size_t linear_scratch_bytes(uint32_t n_in)
 {
-    /* Two unpacked panels of 16 rows: 32 elements take 1,024 bytes and up to four vectors of 16 floats; as many as fit
-     * in 256 KB, at least two; and a copy of the last rows of a matrix whose row count is not a multiple of 16. */
+    /* Two unpacked panels of 16 rows: 32 elements take 1,024 bytes and up to six vectors of 16 words; as many as fit in
+     * 256 KB, at least two; and a copy of the last rows of a matrix whose row count is not a multiple of 16. */
     const size_t panels = 256 * 1024;
     size_t blocks = ((size_t)n_in + 31) / 32;
-    size_t panel = 2 * blocks * (1024 + 4 * 64);
+    size_t panel = 2 * blocks * (1024 + 6 * 64);
     size_t rows = 16 * (blocks * 32 * sizeof(float) + 64);
     size_t decoded = (size_t)n_in * sizeof(float);
     size_t bytes = (panel > panels ? panel : panels) + rows + decoded + 4096;

@@ -23,6 +23,9 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features)
         linear_table_avx512vnni(kernels);
         linear_table_words_avx512vnni(kernels);
     }
+    if ((features & CPU_AVX512_ADDS) && (features & CPU_AVX512_VNNI)) {
+        linear_table_crossed_avx512vnni(kernels);
+    }
     if (features & CPU_AVX512_BF16) {
         linear_table_float_avx512bf16(kernels);
     }

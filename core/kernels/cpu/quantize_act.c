@@ -57,7 +57,7 @@ static void put_digits(uint8_t *to, unsigned i, int32_t high, int32_t low, linea
 {
     if (format == LINEAR_Q8) {
         to[i] = (uint8_t)low;
-    } else if (format == LINEAR_W16) {
+    } else if (format == LINEAR_W16 || format == LINEAR_C16) {
         put_word(to, i, 256 * high + low);
     } else {
         to[i] = (uint8_t)high;
@@ -76,13 +76,16 @@ static void quantize(const linear_input *input, uint32_t token, const float *src
         bool finite = largest < 0x7f800000u;
         float unit = tiny ? 0.0f : max * (1.0f / most);
         float inverse = tiny || !finite ? 0.0f : most / max;
-        int32_t sums[2] = {0, 0};
+        int32_t sums[2] = {0, 0}, before = 0;
+        uint32_t pairs[2] = {0, 0};
         for (unsigned i = 0; i < Q16_BLOCK; i++) {
             int32_t value = finite ? (int32_t)lrintf(src[i] * inverse) : (int32_t)(most / 127.0f);
             int32_t high = (value + 128 + 32768) / 256 - 128, low = value - 256 * high; /* rounded down */
             low = low < -127 ? -127 : low; /* −128 has no negative, which AVX2's products need */
             put_digits(at.q + b * at.record, i, high, low, input->format);
             sums[i / 16] += 256 * high + low;
+            pairs[i / 16] += i % 2 ? (uint32_t)(before * (256 * high + low)) : 0;
+            before = 256 * high + low;
         }
         uint8_t *of = at.words + b * at.record;
         put_f32(of + Q16_UNIT * at.word, unit);
@@ -90,6 +93,11 @@ static void quantize(const linear_input *input, uint32_t token, const float *src
         put_i32(of + Q16_MINUS_SUM * at.word, -(sums[0] + sums[1]));
         put_i32(of + Q16_MINUS_LOW * at.word, -sums[0]);
         put_i32(of + Q16_MINUS_HIGH * at.word, -sums[1]);
+        if (input->format == LINEAR_C16) {
+            put_i32(of + Q16_MINUS_PAIRS * at.word, (int32_t)(0 - pairs[0] - pairs[1]));
+            put_i32(of + Q16_MINUS_PAIRS_LOW * at.word, (int32_t)(0 - pairs[0]));
+            put_i32(of + Q16_MINUS_PAIRS_HIGH * at.word, (int32_t)(0 - pairs[1]));
+        }
     }
 }
 

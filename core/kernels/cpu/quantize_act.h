@@ -37,12 +37,24 @@
 #define Q16_BLOCK 32
 #define Q16_DIGITS 64       /* bytes of a token's digits in a record: 32 high ones, 32 low ones */
 #define Q16_RECORD_BYTES 84 /* a token's part of a record */
+#define C16_RECORD_BYTES 96 /* the same of LINEAR_C16 */
 #define Q16_MOST 32512.0f   /* 256 × 127: what the largest magnitude of a block becomes */
 #define Q8_MOST 127.0f      /* the same of inputs that are rounded to 8 bits */
 #define W15_MOST 16383.0f   /* of words that meet words */
 #define Q16_TINY 0x1p-100f  /* blocks whose largest magnitude is below become zero */
 
-enum { Q16_UNIT, Q16_SCALED_SUM, Q16_MINUS_SUM, Q16_MINUS_LOW, Q16_MINUS_HIGH };
+/* A record's arrays of words. LINEAR_C16 has three more, modulo 2^32: −Σ x[2i] x[2i + 1] of the integers x of a block,
+ * and of each half of 16. */
+enum {
+    Q16_UNIT,
+    Q16_SCALED_SUM,
+    Q16_MINUS_SUM,
+    Q16_MINUS_LOW,
+    Q16_MINUS_HIGH,
+    Q16_MINUS_PAIRS,
+    Q16_MINUS_PAIRS_LOW,
+    Q16_MINUS_PAIRS_HIGH,
+};
 
 /* One token's place: the digits of block b at q + b × record, its i-th word (Q16_UNIT, …) at words + b × record + i ×
  * word. */
@@ -66,7 +78,7 @@ static inline size_t q16_digit_bytes(linear_format format)
 
 static inline size_t q16_record_bytes(linear_format format)
 {
-    return Q16_RECORD_BYTES - Q16_DIGITS + q16_digit_bytes(format);
+    return format == LINEAR_C16 ? C16_RECORD_BYTES : Q16_RECORD_BYTES - Q16_DIGITS + q16_digit_bytes(format);
 }
 
 static inline uint8_t *q16_tile(const linear_input *input, uint32_t first)
@@ -86,8 +98,8 @@ static inline q16_place q16_find(const linear_input *input, uint32_t token)
 }
 
 void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src);
-void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src);
-/* Rounded to 8 bits, in any of the three formats of integers. */
+void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src); /* and LINEAR_C16 */
+/* Rounded to 8 bits, in any format of integers but LINEAR_W15. */
 void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_w15_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, const float *src);

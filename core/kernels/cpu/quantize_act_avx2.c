@@ -74,6 +74,25 @@ static inline void put_words(uint8_t *to, __m256i words)
     _mm256_storeu_si256((void *)to, _mm256_shufflehi_epi16(low, _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
+/* What neighbouring words multiply to. */
+static inline __m256i pairs(__m256i words)
+{
+    return _mm256_madd_epi16(words, _mm256_srli_epi32(words, 16));
+}
+
+/* Of a block's halves. */
+static inline void put_pairs(uint8_t *words, size_t word, __m256i low, __m256i high)
+{
+    __m256i sums = _mm256_hadd_epi32(low, high);
+    sums = _mm256_hadd_epi32(sums, sums);
+    __m128i both = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    both = _mm_sub_epi32(_mm_setzero_si128(), both);
+    __m128i whole = _mm_add_epi32(both, _mm_shuffle_epi32(both, _MM_SHUFFLE(2, 3, 0, 1)));
+    put(words + Q16_MINUS_PAIRS * word, _mm_cvtsi128_si32(whole));
+    put(words + Q16_MINUS_PAIRS_LOW * word, _mm_cvtsi128_si32(both));
+    put(words + Q16_MINUS_PAIRS_HIGH * word, _mm_extract_epi32(both, 1));
+}
+
 static inline void pack_block(linear_format format, float most, const float *src, uint8_t *to, uint8_t *words,
                               size_t word)
 {
@@ -94,7 +113,7 @@ static inline void pack_block(linear_format format, float most, const float *src
     digits high = split(_mm256_packs_epi32(rounded[2], rounded[3]), finite, most);
     if (format == LINEAR_Q8) {
         put_lower(to, &low, &high);
-    } else if (format == LINEAR_W16) {
+    } else if (format == LINEAR_W16 || format == LINEAR_C16) {
         put_words(to, low.word);
         put_words(to + Q16_BLOCK, high.word);
     } else {
@@ -109,6 +128,9 @@ static inline void pack_block(linear_format format, float most, const float *src
     put(words + Q16_MINUS_SUM * word, minus_low + minus_high);
     put(words + Q16_MINUS_LOW * word, minus_low);
     put(words + Q16_MINUS_HIGH * word, minus_high);
+    if (format == LINEAR_C16) {
+        put_pairs(words, word, pairs(low.word), pairs(high.word));
+    }
 }
 
 static inline void quantize(linear_format format, float most, const linear_input *input, uint32_t token,
@@ -131,6 +153,16 @@ static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, con
 static void quantize_act_w16_avx2(const linear_input *input, uint32_t token, const float *src)
 {
     quantize(LINEAR_W16, Q16_MOST, input, token, src);
+}
+
+static void quantize_act_c16_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(LINEAR_C16, Q16_MOST, input, token, src);
+}
+
+static void quantize_act_c16_rounded_avx2(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(LINEAR_C16, Q8_MOST, input, token, src);
 }
 
 static void quantize_act_q16_rounded_avx2(const linear_input *input, uint32_t token, const float *src)
@@ -197,9 +229,11 @@ void linear_table_pack_avx2(linear_kernels *kernels)
 {
     kernels->pack[LINEAR_Q16] = quantize_act_q16_avx2;
     kernels->pack[LINEAR_W16] = quantize_act_w16_avx2;
+    kernels->pack[LINEAR_C16] = quantize_act_c16_avx2;
     kernels->pack[LINEAR_Q8] = quantize_act_q8_avx2;
     kernels->pack[LINEAR_W15] = quantize_act_w15_avx2;
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_avx2;
     kernels->pack_rounded[LINEAR_Q16] = quantize_act_q16_rounded_avx2;
     kernels->pack_rounded[LINEAR_W16] = quantize_act_w16_rounded_avx2;
+    kernels->pack_rounded[LINEAR_C16] = quantize_act_c16_rounded_avx2;
 }

@@ -63,6 +63,11 @@ INLINE vint v_sub16(vint a, vint b)
     return _mm512_sub_epi16(a, b);
 }
 
+INLINE vint v_add16(vint a, vint b)
+{
+    return _mm512_add_epi16(a, b);
+}
+
 INLINE vint v_add32(vint a, vint b)
 {
     return _mm512_add_epi32(a, b);

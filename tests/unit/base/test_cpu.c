@@ -19,7 +19,7 @@ static void a_level_takes_along_what_builds_on_it(void **state)
 {
     (void)state;
     const cpu_features amx = CPU_AMX_INT8 | CPU_AMX_BF16;
-    const cpu_features avx512 = CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16;
+    const cpu_features avx512 = CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS;
     assert_int_equal(masked(ALL, ""), ALL);
     assert_int_equal(masked(ALL, "-amx"), ALL & ~amx);
     assert_int_equal(masked(ALL, "-avx512") & (avx512 | amx | CPU_AVX2), CPU_AVX2 | (masked(ALL, "-avx512") & amx));
@@ -91,6 +91,9 @@ static void detection_grants_at_most_what_the_processor_advertises(void **state)
     }
     if (granted & (CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AMX_INT8 | CPU_AMX_BF16)) {
         assert_true(granted & CPU_AVX512);
+    }
+    if (granted & CPU_AVX512_ADDS) {
+        assert_true(granted & CPU_AVX512_VNNI);
     }
     if (granted & (CPU_DOTPROD | CPU_I8MM | CPU_ARM_BF16)) {
         assert_true(granted & CPU_NEON);

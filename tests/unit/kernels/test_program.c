@@ -35,7 +35,8 @@ typedef struct way {
 
 static uint32_t ways(way out[4])
 {
-    cpu_features all = cpu_detect(), avx2 = all & ~(cpu_features)(CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16);
+    const cpu_features avx512 = CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS;
+    cpu_features all = cpu_detect(), avx2 = all & ~avx512;
     uint32_t n = 0;
     out[n++] = (way){"the oracle", true, 0};
     out[n++] = (way){"no vectors", false, 0};
