@@ -31,7 +31,6 @@
 #define BYTE_VECTORS 8    /* the weights of a block in an unpacked panel */
 #define WORD_VECTORS 16
 #define AHEAD_STREAMS 4
-#define AHEAD_FAR 8192
 #define AHEAD_SHORT 12288              /* bytes of a panel that L1 has room for beside another one */
 #define SHIFT8 (MAKE_UNSIGNED ? 7 : 0) /* of the offset of 8-bit weights */
 #if defined(LOWER_TURN) || defined(LOWER_BY_DOT)
@@ -209,6 +208,7 @@ typedef struct sink {
     int T, first, n;
     const uint8_t *record;
     vflt *acc;
+    panel_next next;
     uint8_t *panel;
 } sink;
 
@@ -273,15 +273,15 @@ INLINE void fetch(const uint8_t *p, size_t n_bytes, int level)
     }
 }
 
-/* Where the fetching of the next panel has got to, in the first of its streams. */
+/* Where the fetching of the next panel has got to, in the first of its streams, and further ahead. */
 typedef struct ahead {
-    const uint8_t *next;
+    const uint8_t *next, *far;
     size_t stream; /* bytes from stream to stream */
 } ahead;
 
-INLINE ahead ahead_of(const uint8_t *rows, size_t row_bytes)
+INLINE ahead ahead_of(const sink *to, size_t row_bytes)
 {
-    return (ahead){rows + ROWS * row_bytes, ROWS * row_bytes / AHEAD_STREAMS};
+    return (ahead){to->next.rows, to->next.far, ROWS * row_bytes / AHEAD_STREAMS};
 }
 
 /* Block i of those that multiply: as much of the next panel as a block of all rows takes, into L2. Streams take turns:
@@ -309,8 +309,9 @@ INLINE void fetch_after(ahead *next, bool is_short, const uint8_t *rows, size_t 
 {
     if (is_short) {
         fetch(next->next, ROWS * bytes, 1);
-        fetch(next->next + AHEAD_FAR, ROWS * bytes, 2);
+        fetch(next->far, ROWS * bytes, 2);
         next->next += ROWS * bytes;
+        next->far += ROWS * bytes;
     } else {
         fetch_next(next, b, bytes);
         fetch_rows(rows + 4 * bytes, row_bytes, b % 4, 4, 4 * bytes);
@@ -326,7 +327,7 @@ INLINE bool is_short_panel(size_t row_bytes)
 INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shift, target where, bool is_short,
                           const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
 {
-    ahead next = ahead_of(rows, row_bytes);
+    ahead next = ahead_of(&to, row_bytes);
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         block v;
         unpack_legacy(type, wants_unsigned(where), rows, row_bytes, &v);
@@ -353,7 +354,7 @@ INLINE void blocks_rows(size_t bytes, target where, bool is_short, const uint8_t
                         sink to)
 {
     const int digits = where == TO_ROUNDED ? 1 : 2;
-    ahead next = ahead_of(rows, row_bytes);
+    ahead next = ahead_of(&to, row_bytes);
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         const uint8_t *units = to.record + to.T * DIGIT_BYTES(digits) + 4 * (to.first + Q16_UNIT * to.T);
         vint sum[PANEL_DIRECT];
@@ -390,7 +391,7 @@ INLINE void walk_rows(dtype type, size_t bytes, int kind, int bits, int shift, t
 INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                        size_t row_bytes, uint32_t n_in, sink to)
 {
-    ahead next = ahead_of(rows, row_bytes);
+    ahead next = ahead_of(&to, row_bytes);
     (void)type;
     for (uint32_t b = 0; b < n_in / 64; b++) {
         UNROLL
@@ -410,7 +411,7 @@ INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, 
 INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                    size_t row_bytes, uint32_t n_in, sink to)
 {
-    ahead next = ahead_of(rows, row_bytes);
+    ahead next = ahead_of(&to, row_bytes);
     for (uint32_t b = 0; b < n_in / 256; b++) {
         super_block s;
         unpack_super(type, rows, row_bytes, &s);
@@ -453,11 +454,11 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 
 #define DIRECT_TO(prefix, where, name, walk, type, bytes, kind, bits, shift, T)                                        \
     static void prefix##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,        \
-                                   const panel_output *out)                                                            \
+                                   const panel_output *out, panel_next next)                                           \
     {                                                                                                                  \
         vflt acc[T];                                                                                                   \
         zero(T, acc);                                                                                                  \
-        walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, (sink){T, 0, T, record, acc, NULL});        \
+        walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, (sink){T, 0, T, record, acc, next, NULL});  \
         store(0, T, acc, out);                                                                                         \
     }
 #define DIRECTS_TO(...)                                                                                                \
@@ -469,17 +470,18 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 /* Of a format that is rare: few tokens go one by one. */
 #define EACH(prefix, name, T)                                                                                          \
     static void prefix##name##_##T(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,        \
-                                   const panel_output *out)                                                            \
+                                   const panel_output *out, panel_next next)                                           \
     {                                                                                                                  \
-        prefix##each_##name(rows, row_bytes, n_in, record, T, out);                                                    \
+        prefix##each_##name(rows, row_bytes, n_in, record, T, out, next);                                              \
     }
 #define EACH_TO(prefix, where, name, walk, type, bytes, kind, bits, shift)                                             \
     static void prefix##each_##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *record,       \
-                                    int T, const panel_output *out)                                                    \
+                                    int T, const panel_output *out, panel_next next)                                   \
     {                                                                                                                  \
         for (int t = 0; t < T; t++) {                                                                                  \
             vflt acc[1] = {v_floats(0.0f)};                                                                            \
-            walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, (sink){T, t, 1, record, acc, NULL});    \
+            sink to = {T, t, 1, record, acc, next, NULL};                                                              \
+            walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);                                    \
             store(t, 1, acc, out);                                                                                     \
         }                                                                                                              \
     }                                                                                                                  \

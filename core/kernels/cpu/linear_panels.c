@@ -47,14 +47,24 @@ static panel_direct_fn *direct_of(const panel_kernel *k, const linear_input *inp
                                         : NULL;
 }
 
+/* Where byte `at` of what the thread reads is: in rows up to `end`, then in those that the caller says come next. */
+static const uint8_t *read_at(const linear_weight *weight, size_t at, uint32_t end)
+{
+    size_t n_bytes = end * weight->row_bytes;
+    return at < n_bytes || !weight->soon.rows ? (const uint8_t *)weight->data + at
+                                              : (const uint8_t *)weight->soon.rows + (at - n_bytes);
+}
+
 static void run_direct(panel_direct_fn *direct, const panel_kernel *k, const linear_weight *weight,
                        const linear_input *input, const linear_output *output, uint32_t begin, uint32_t end,
                        uint8_t *copy)
 {
     for (uint32_t row = begin; row < end; row += k->rows) {
         uint32_t n_rows = end - row < k->rows ? end - row : k->rows;
+        size_t behind = (row + n_rows) * weight->row_bytes;
+        panel_next next = {.rows = read_at(weight, behind, end), .far = read_at(weight, behind + PANEL_FAR, end)};
         panel_output out = output_at(output, 0, row, n_rows);
-        direct(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in, input->data, &out);
+        direct(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in, input->data, &out, next);
     }
 }
 

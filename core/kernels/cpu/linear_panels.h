@@ -40,9 +40,17 @@ typedef struct panel_kernel panel_kernel;
 
 /* rows: whole rows of the panel, `row_bytes` apart → n_in / 32 panel blocks. */
 typedef void panel_unpack_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint8_t *panel);
-/* Rows straight from the file × one tile of as many tokens as the function is for. */
+/* What the thread will read behind the panel that it multiplies: the next one, and what lies PANEL_FAR bytes further.
+ * At the end of a range both are elsewhere. */
+typedef struct panel_next {
+    const uint8_t *rows, *far;
+} panel_next;
+#define PANEL_FAR 8192
+
+/* Rows straight from the file × one tile of as many tokens as the function is for. `next` is fetched meanwhile: as many
+ * bytes as the rows have. */
 typedef void panel_direct_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const uint8_t *tile,
-                             const panel_output *out);
+                             const panel_output *out, panel_next next);
 /* Bytes that will be wanted soon: `step` of them, whole cache lines, are fetched with each block of 32 k. All at once
  * they would have to wait for each other. */
 typedef struct panel_ahead {

@@ -340,23 +340,41 @@ static uint32_t piece_of(const node *n, uint32_t n_threads)
     return (piece ? piece : 1) * KERNEL_ROWS;
 }
 
+/* The next products that somebody asks for rows of, behind a node; after the last ones those of the next step. */
+static const node *products_after(const exec *e, uint32_t index)
+{
+    const program *prog = e->prog;
+    for (uint32_t i = 1; i < prog->n_nodes; i++) {
+        const node *n = &prog->nodes[(index + i) % prog->n_nodes];
+        if (n->kind == NODE_LINEAR && exec_rows(e, n) > 0) {
+            return n;
+        }
+    }
+    return NULL;
+}
+
 /* What the member will multiply behind a piece: members take turns where none loses its core, across nodes too. */
 static linear_soon soon_after(const exec *e, uint32_t index, uint32_t begin, const team_member *member)
 {
-    const program *prog = e->prog;
-    const node *n = &prog->nodes[index];
+    const node *n = &e->prog->nodes[index];
     uint32_t piece = piece_of(n, member->n_threads), next = begin + member->n_threads * piece;
     if (next < product_total(n)) {
         return rows_at(n, next, piece);
     }
-    while (++index < prog->n_nodes) {
-        n = &prog->nodes[index];
-        if (n->kind == NODE_LINEAR && exec_rows(e, n) > 0) { /* else nobody asks for the rows it would give */
-            piece = piece_of(n, member->n_threads);
-            return rows_at(n, member->index * piece, piece);
-        }
+    n = products_after(e, index);
+    piece = n ? piece_of(n, member->n_threads) : 0;
+    return n ? rows_at(n, member->index * piece, piece) : (linear_soon){0};
+}
+
+/* What the member will multiply behind its share of few rows' products: its share of the next ones. */
+static linear_soon soon_share(const exec *e, uint32_t index, const team_member *member)
+{
+    const node *n = products_after(e, index);
+    uint32_t begin = 0, end = 0;
+    if (n) {
+        team_share(member, product_total(n), LINEAR_ROW_GRAIN, &begin, &end);
     }
-    return (linear_soon){0};
+    return begin < end ? rows_at(n, begin, end - begin) : (linear_soon){0};
 }
 
 static void run_linear(const exec *e, uint32_t index, const team_member *member)
@@ -373,7 +391,7 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
     void *scratch = exec_private(e, member);
     if (rows <= LINEAR_TILE || member->n_threads == 1) {
         team_share(member, total, LINEAR_ROW_GRAIN, &begin, &end);
-        products_range(e, n, &in, begin, end, (linear_soon){0}, scratch);
+        products_range(e, n, &in, begin, end, soon_share(e, index, member), scratch);
         return;
     }
     /* Pieces taken in turn: who lost its core for a while takes fewer. Each one's first is known beforehand. */
