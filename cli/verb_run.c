@@ -166,13 +166,11 @@ static int choose(options *o, client **c, own_daemon **own)
     return code;
 }
 
-/* Who answers: told where it is not plain from the command line. */
+/* Who answers, where that is another process than this one and the command line does not say so. */
 static void tell_who(const options *o, const client *c)
 {
     if (c && !o->serve) {
         print_note("mlxr: answered by the daemon at %s", client_where(c));
-    } else if (!c && !models_is_path(o->args[0])) {
-        print_note("mlxr: answered in this process");
     }
 }
 

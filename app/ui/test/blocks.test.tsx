@@ -2,7 +2,7 @@
 import { cleanup, configure, render, waitFor } from '@testing-library/react';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { CODE_LINES, Markdown } from '@/components/chat/Markdown';
-import { GROUP, PIECE, renderBlock, splitBlocks } from '@/lib/markdown';
+import { GROUP, PARAGRAPH, PIECE, renderBlock, splitBlocks } from '@/lib/markdown';
 
 // A busy machine takes its time.
 configure({ asyncUtilTimeout: 15_000 });
@@ -123,6 +123,54 @@ describe('a growing answer', () => {
     expect(container.querySelectorAll('.joined')).toHaveLength(4);
     rerender(<Markdown text={text} />);
     expect(container.firstElementChild?.outerHTML).toBe(`<div class="prose"><div class="block"><div>${renderBlock(text) as string}</div></div></div>`);
+  });
+  const sentences = (n: number, of = (at: number) => `It is *${at}* of \`them\` and **no more** at [a place](https://example.org/${at}). `) =>
+    Array.from({ length: n }, (_, at) => of(at));
+  it.each([
+    ['sentences', undefined],
+    ['words that never end', () => 'word after word and '],
+    ['a script without blanks', () => '河流带着石头和故事流过没有人睡觉的房子，灯还没有熄灭'],
+    ['numbers, dashes and what else would begin a block', (at: number) => `So ${at}. - # > + what (then)? `],
+    ['what is opened and never closed', () => 'a *word and \\$2 or `so '],
+  ])('that is one long paragraph of %s renders its newest piece only, and is whole at its end', (_, of) => {
+    let text = '';
+    const { container, rerender } = render(<Markdown text={text} growing />);
+    let longest = 0;
+    const seen: Element[] = [];
+    const STEP = 1024;
+    const all = sentences(8000, of).join('').slice(0, 5 * PARAGRAPH).trim();
+    for (let n = 0; n < all.length; n += STEP) {
+      text = all.slice(0, n + STEP);
+      const { blocks } = counted(() => rerender(<Markdown text={text} growing />));
+      expect(blocks).toBeLessThanOrEqual(2);
+      longest = Math.max(longest, blocksOf(container).at(-1)?.textContent.length ?? 0);
+      blocksOf(container).slice(0, -1).forEach((block, at) => expect((seen[at] ??= block)).toBe(block)); // prettier-ignore
+    }
+    expect(longest).toBeLessThanOrEqual(2 * PARAGRAPH + STEP);
+    expect(seen.length).toBeGreaterThan(2);
+    // Nothing but paragraphs, close to each other, whose words are the text's.
+    expect(container.querySelectorAll('.joined')).toHaveLength(seen.length);
+    expect(blocksOf(container).every((block) => block.matches(':has(> div > p:only-child)'))).toBe(true);
+    const words = container.textContent.replaceAll(/\s+/g, '');
+    rerender(<Markdown text={text} />);
+    expect(container.firstElementChild?.outerHTML).toBe(`<div class="prose"><div class="block whole"><div>${renderBlock(text) as string}</div></div></div>`);
+    if (!of) expect(container.textContent.replaceAll(/\s+/g, '')).toBe(words);
+  }, 60_000);
+  it('cuts a paragraph that is there at once, too, and none in what is bold, code or a link', () => {
+    const text = sentences(800, (at) => `**Bold. Words ${at}** and \`code. Words\` [a link. Words](https://example.org). `).join('').trim();
+    const { finished, tail } = splitBlocks(text, undefined, true);
+    const pieces = [...finished.flat(), tail];
+    expect(pieces.length).toBeGreaterThan(5);
+    expect(pieces.join('')).toBe(text);
+    for (const piece of pieces) expect(piece).toMatch(/^\*\*Bold|^and `/);
+    for (const piece of pieces.slice(0, -1)) expect(piece).toMatch(/(?:\*\*|\)\.) $/);
+  });
+  it('leaves a paragraph together that is a few pieces long, and the one behind it apart', () => {
+    const short = sentences(60).join('').slice(0, 2 * PARAGRAPH - 1).trim();
+    const { container, rerender } = render(<Markdown text={short} growing />);
+    expect(blocksOf(container)).toHaveLength(1);
+    rerender(<Markdown text={`${sentences(200).join('').trim()}\n\nThe next.`} growing />);
+    expect(blocksOf(container).at(-1)?.className).toBe('block');
   });
   it('leaves a list together whose numbers are not its own', () => {
     const { container } = render(<Markdown text={items(4 * PIECE, () => '1.').join('')} growing />);

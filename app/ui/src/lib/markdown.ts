@@ -3,12 +3,14 @@
 // A model's text is hostile: HTML in it is shown as text, links go to http(s) and mail only, images become links, and what
 // is left passes DOMPurify with a list of tags. This is the only file that makes markup of text.
 import DOMPurify from 'dompurify';
-import { Marked, type TokenizerAndRendererExtension, type Tokens } from 'marked';
+import { Marked, type Token, type TokenizerAndRendererExtension, type Tokens } from 'marked';
 
 /** Blocks of a full group. */
 export const GROUP = 32;
 /** Items of a piece of a list that grows. */
 export const PIECE = 16;
+/** Characters of a piece of a paragraph that grows, at least; one that is twice as long is cut. */
+export const PARAGRAPH = 4096;
 export type Groups = readonly (readonly string[])[];
 
 export interface Blocks {
@@ -21,7 +23,7 @@ export interface Blocks {
   finished: Groups;
   /** What follows them: the last block, which may still grow. */
   tail: string;
-  /** A list that grew is in pieces, each a block of its own. */
+  /** A list or a paragraph that grew is in pieces, each a block of its own. */
   inPieces: boolean;
   /** Something may be a formula: then KaTeX is worth loading. */
   math: boolean;
@@ -101,14 +103,16 @@ const markerOf = (item: string) => {
   return { kind: bullet ?? behind, number: Number(number) };
 };
 
-/** Whether two blocks, one behind the other, are pieces of one list: else blocks of the same marker would be one. */
-export function continuesList(before: string | undefined, block: string): boolean {
+/** Whether two blocks, one behind the other, are pieces of one list, else blocks of the same marker would be one; or of one paragraph. */
+export function continuesBlock(before: string | undefined, block: string): boolean {
+  if (before === undefined) return false;
   const { kind } = markerOf(block);
-  return before !== undefined && kind !== undefined && kind === markerOf(before).kind;
+  const inside = !before.endsWith('\n') && !block.startsWith('\n');
+  return inside || (kind !== undefined && kind === markerOf(before).kind);
 }
 
 /** What of a list can be shown apart because more items follow. Its last two stay: what begins as an item may become a line of the one before. */
-function piecesOf({ items, start }: Tokens.List): string[] {
+function itemsOf({ items, start }: Tokens.List): string[] {
   const pieces: string[] = [];
   for (let at = 0; at + PIECE <= items.length - 2; at += PIECE) {
     // A list counts for itself, whatever its items say: a piece begins with the number of its first one.
@@ -124,9 +128,51 @@ function piecesOf({ items, start }: Tokens.List): string[] {
   return pieces;
 }
 
+/** Where a paragraph may be cut: behind a sentence, else a word, or between two characters of a script without blanks. What follows begins
+ * no other kind of block. */
+const SENTENCE = /[.!?…:;]["'”’)]* (?=["“(]?\p{L})|[。！？；](?=\p{Lo})/u;
+const WORD = / (?=\p{L})|\p{Lo}(?=\p{Lo})/u;
+
+/**
+ * What of a paragraph can be shown apart because more of it follows: all but its last pieces' length. It is cut in plain text only. What
+ * is opened and not closed by then stands as it is written, until the answer is whole.
+ */
+function sentencesOf({ tokens, raw }: Tokens.Paragraph): string[] {
+  const plain: { from: number; to: number }[] = [];
+  let length = 0;
+  for (const token of tokens) {
+    if (token.type === 'text') plain.push({ from: length, to: length + token.raw.length });
+    length += token.raw.length;
+  }
+  const cutBehind = (where: RegExp, from: number, to: number): number | undefined => {
+    for (const part of plain) {
+      const [begin, end] = [Math.max(part.from, from), Math.min(part.to, to)];
+      const found = begin < end ? where.exec(raw.slice(begin, end + 1)) : null;
+      if (found) return begin + found.index + found[0].length;
+    }
+    return undefined;
+  };
+  const pieces: string[] = [];
+  if (!raw.startsWith(tokens.map((token) => token.raw).join(''))) return pieces;
+  for (let begin = 0; raw.length - begin >= 2 * PARAGRAPH; ) {
+    const [from, most] = [begin + PARAGRAPH, raw.length - PARAGRAPH / 2];
+    const end = cutBehind(SENTENCE, from, Math.min(from + PARAGRAPH / 2, most)) ?? cutBehind(WORD, from, most);
+    if (end === undefined) break;
+    pieces.push(raw.slice(begin, end));
+    begin = end;
+  }
+  return pieces;
+}
+
+function piecesOf(block: Token): string[] {
+  if (block.type === 'list') return itemsOf(block as Tokens.List);
+  return block.type === 'paragraph' ? sentencesOf(block as Tokens.Paragraph) : [];
+}
+
 /**
  * The blocks of a text that has grown since `before`: only what is behind its finished blocks is read again. A text that
- * is another one starts anew. While it is `growing` long lists come in pieces; whether their items are apart is then each piece's own.
+ * is another one starts anew. While it is `growing` long lists and
+ * paragraphs come in pieces; whether a list's items are apart is then each piece's own.
  */
 export function splitBlocks(text: string, before: Blocks = NO_BLOCKS, growing = false): Blocks {
   if (!text.startsWith(before.text) || (before.inPieces && !growing)) return splitBlocks(text, NO_BLOCKS, growing);
@@ -137,7 +183,7 @@ export function splitBlocks(text: string, before: Blocks = NO_BLOCKS, growing = 
   let last = tokens.length - 1;
   while (last > 0 && tokens[last]?.type === 'space') last--;
   const tail = tokens[last];
-  const pieces = growing && tail?.type === 'list' ? piecesOf(tail as Tokens.List) : [];
+  const pieces = growing && tail ? piecesOf(tail) : [];
   const whole = tokens.slice(0, Math.max(last, 0)).map(({ raw }) => raw);
   const fresh = [...whole, ...pieces].map(owned);
   const n = fresh.reduce((sum, raw) => sum + raw.length, 0);

@@ -1,7 +1,7 @@
 import { memo, useEffect, useRef, useState } from 'react';
 import { CopyButton } from '@/components/ui/CopyButton';
 import { highlight } from '@/lib/highlight';
-import { clean, codeFenceOf, continuesList, GROUP, NO_BLOCKS, renderBlock, splitBlocks, type Blocks } from '@/lib/markdown';
+import { clean, codeFenceOf, continuesBlock, GROUP, NO_BLOCKS, PARAGRAPH, renderBlock, splitBlocks, type Blocks } from '@/lib/markdown';
 import { useMath } from '@/lib/math';
 
 function Markup({ html, as: Tag, className }: { html: TrustedHTML | string; as: 'div' | 'code'; className?: string }) {
@@ -54,7 +54,7 @@ function CodeBlock({ code, language, finished }: { code: string; language: strin
 
 interface BlockProps {
   source: string;
-  /** It goes on with the list of the block before. */
+  /** It goes on with the list, or the paragraph, of the block before. */
   joined: boolean;
   finished: boolean;
   /** Formulas can be shown by now: not read here, but reason enough to render again. */
@@ -64,8 +64,10 @@ interface BlockProps {
 /** Rendered once: a finished block never changes. */
 const Block = memo(function Block({ source, joined, finished }: BlockProps) {
   const fence = codeFenceOf(source);
+  // One that was in pieces is laid out where it stands: by the height of its first piece the page would jump below it.
+  const whole = finished && !fence && source.length >= 2 * PARAGRAPH;
   return (
-    <div className={joined ? 'block joined' : 'block'}>
+    <div className={`block${joined ? ' joined' : ''}${whole ? ' whole' : ''}`}>
       {fence ? <CodeBlock {...fence} finished={finished} /> : <Markup as="div" html={renderBlock(source)} />}
     </div>
   );
@@ -85,7 +87,7 @@ interface GroupProps {
 const Group = memo(function Group({ before, finished, tail, growing, math }: GroupProps) {
   const sources = tail ? [...finished, tail] : finished;
   return sources.map((source, at) => {
-    const joined = continuesList(at ? sources[at - 1] : before, source);
+    const joined = continuesBlock(at ? sources[at - 1] : before, source);
     return <Block key={at} source={source} joined={joined} finished={at < finished.length || !growing} math={math} />;
   });
 });
