@@ -93,17 +93,6 @@ class Start(support.ApiTest):
         self.assertEqual(daemon.ask("GET", "/ready").json["status"], "ready")
         self.assertEqual(daemon.stop(), 0)
 
-    def close_models(self):
-        """The folder of models cannot be written any more; what a process takes that is kept from it as anybody else is."""
-        for folder, _, files in os.walk(self.models):
-            for path in [folder, *(os.path.join(folder, file) for file in files)]:
-                os.chmod(path, 0o555 if path == folder else 0o444)
-                self.addCleanup(os.chmod, path, 0o755)
-        if os.geteuid() != 0:
-            return {}
-        os.chown(self.home, 65534, 65534)
-        return {"preexec_fn": lambda: (os.setgroups([]), os.setgid(65534), os.setuid(65534))}
-
     def test_models_in_a_folder_that_cannot_be_written_are_served(self):
         name = self.add_model("llama", "tiny")
         for stored in (False, True):

@@ -99,10 +99,22 @@ class CliTest(unittest.TestCase):
         shutil.copy(os.path.join(tiny_models(), tiny + ".gguf"), os.path.join(self.models, name + ".gguf"))
         return name
 
-    def run_mlxr(self, *arguments, stdin=b"", env=None, timeout=TIMEOUT, cwd=None):
+    def run_mlxr(self, *arguments, stdin=b"", env=None, timeout=TIMEOUT, cwd=None, preexec_fn=None):
         done = subprocess.run([MLXR, *arguments], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              env=env or self.environment(), timeout=timeout, cwd=cwd)
+                              env=env or self.environment(), timeout=timeout, cwd=cwd, preexec_fn=preexec_fn)
         return Result(done.returncode, done.stdout, done.stderr.decode("utf-8"))
+
+    def close_models(self):
+        """The folder of models cannot be written any more. Returns options of a process; what they take from it is kept from it as
+        from anybody else."""
+        for folder, _, files in os.walk(self.models):
+            for path in [folder, *(os.path.join(folder, file) for file in files)]:
+                os.chmod(path, 0o555 if path == folder else 0o444)
+                self.addCleanup(os.chmod, path, 0o755)
+        if os.geteuid() != 0:
+            return {}
+        os.chown(self.home, 65534, 65534)
+        return {"preexec_fn": lambda: (os.setgroups([]), os.setgid(65534), os.setuid(65534))}
 
     def succeed(self, *arguments, **options):
         result = self.run_mlxr(*arguments, **options)

@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import struct
 import unicodedata
@@ -113,6 +114,22 @@ class Names(support.CliTest):
     def test_what_is_not_the_store_s_is_not_removed_and_told_so_whatever_its_name(self):
         self.add_model("llama", "ünï còde")
         self.fail_with(1, "no model 'ünï còde' in the store; files of your own are removed as files", "rm", "ünï còde")
+
+    def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(self):
+        name = self.add_model("llama")
+        other = os.path.join(self.home, "other.gguf")
+        shutil.copy(os.path.join(support.tiny_models(), "qwen2.gguf"), other)
+        for stored in (False, True):
+            if stored:
+                os.chmod(self.models, 0o755)
+                self.succeed("cp", name, "stored")
+            options = self.close_models()
+            for verb in (["rm", "stored"], ["cp", name, "else"], ["pull", other]):
+                with self.subTest(verb=verb, stored=stored):
+                    self.fail_with(1, f"the models in {re.escape(self.models)} cannot be changed: cannot (open|make) {re.escape(self.models)}"
+                                   "/.mlxr.*: Permission denied; let this user write there, or name another folder for models with MLXR_MODELS",
+                                   *verb, **options)  # fmt: skip
+            self.succeed("list", **options)
 
     def test_a_name_that_is_not_there_ends_every_verb_with_1(self):
         for with_one_there in (False, True):
