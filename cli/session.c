@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "adapters.h"
 #include "kernels.h"
-#include "mlxr_adapter.h"
 #include "models.h"
 #include "output.h"
 #include "prompt.h"
@@ -39,49 +39,46 @@ static uint32_t context_of(const options *o, const registry_model *m)
     return o->n_ctx ? o->n_ctx : own > 0 && own < UINT32_MAX ? (uint32_t)own : 0;
 }
 
-char *adapter_path(const char *text, float *scale)
+/* The model's own adapters, as the registry has them, then those that the options name. */
+static mlxr_status list_adapters(const session *s, const options *o, adapter_list *out, mlxr_error *error)
 {
-    const char *equals = strrchr(text, '=');
-    char *end = NULL, *path = strdup(text);
-    float found = equals ? strtof(equals + 1, &end) : 1;
-    *scale = 1;
-    if (path && end && end != equals + 1 && *end == 0) {
-        path[equals - text] = 0;
-        *scale = found;
+    adapter_list named;
+    mlxr_status status = adapter_list_take(&named, o, "--lora", error);
+    *out = (adapter_list){.n = 0};
+    for (size_t i = 0; i < s->entry.adapters.n && status == MLXR_OK; i++) {
+        status = adapter_list_add(out, s->entry.adapters.items[i].name, 1, "--lora", error);
     }
-    return path;
-}
-
-static mlxr_status load_adapter(mlxr_adapter_use *use, const mlxr_model *model, const char *text, mlxr_error *error)
-{
-    char *path = adapter_path(text, &use->scale);
-    mlxr_status status = path ? mlxr_adapter_load(&use->adapter, model, path, error) : MLXR_NOMEM;
-    free(path);
+    for (size_t i = 0; i < named.n && status == MLXR_OK; i++) {
+        status = adapter_list_add(out, named.items[i].path, named.items[i].scale, "--lora", error);
+    }
+    adapter_list_free(&named);
     return status;
 }
 
-/* The session's model becomes one with the adapters that the options name. */
+/* The session's model becomes one with them. */
 static int load_adapters(session *s, const options *o)
 {
     mlxr_adapter_use uses[MLXR_ADAPTERS_MAX] = {0};
-    mlxr_error error = {.status = MLXR_NOMEM, .text = "out of memory"};
+    mlxr_error error;
     mlxr_model *adapted = NULL;
-    mlxr_status status = MLXR_OK;
-    size_t n = o->adapters.n;
-    if (n == 0) {
+    adapter_list list;
+    if (list_adapters(s, o, &list, &error) != MLXR_OK) {
+        adapter_list_free(&list);
+        print_error("%s", error.text);
+        return error.status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
+    }
+    if (list.n == 0) {
         return EXIT_OK;
     }
-    if (n > MLXR_ADAPTERS_MAX) {
-        print_error("--lora: at most %d adapters at once", MLXR_ADAPTERS_MAX);
-        return EXIT_USAGE;
-    }
-    for (size_t i = 0; i < n && status == MLXR_OK; i++) {
-        status = load_adapter(&uses[i], s->model, o->adapters.items[i], &error);
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < list.n && status == MLXR_OK; i++) {
+        uses[i].scale = list.items[i].scale;
+        status = mlxr_adapter_load(&uses[i].adapter, s->model, list.items[i].path, &error);
     }
     if (status == MLXR_OK) {
-        status = mlxr_model_adapt(&adapted, s->model, uses, n, &error);
+        status = mlxr_model_adapt(&adapted, s->model, uses, list.n, &error);
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < list.n; i++) {
         if (status == MLXR_OK && o->verbose) {
             const mlxr_adapter_info *info = mlxr_adapter_info_get(uses[i].adapter);
             print_note("%s: adapter of rank %u for %u matrices, %.1f MB, scale %g", info->path, info->rank,
@@ -89,6 +86,7 @@ static int load_adapters(session *s, const options *o)
         }
         mlxr_adapter_unref(&uses[i].adapter);
     }
+    adapter_list_free(&list);
     if (status != MLXR_OK) {
         print_error("%s", error.text);
         return EXIT_FAILED;

@@ -58,10 +58,6 @@ void session_expert_note(const mlxr_engine *engine);
 json_t *session_sampled_json(const mlxr_model *model, const mlxr_sampled *sampled);
 json_t *session_logprob_json(const mlxr_model *model, int32_t id, float logprob);
 
-/* FILE, or FILE=SCALE where what stands behind the last = is a number: the path, malloc'ed, and the scale (1). NULL: no
- * memory. */
-char *adapter_path(const char *text, float *scale);
-
 /* Ids of a text. NULL after telling what is wrong; else freed by the caller, even if *n is 0. */
 int32_t *session_tokenize(const session *s, const char *text, size_t n_bytes, unsigned flags, size_t *n);
 

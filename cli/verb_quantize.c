@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters.h"
 #include "interrupt.h"
-#include "mlxr_adapter.h"
 #include "mlxr_convert.h"
 #include "models.h"
 #include "output.h"
@@ -54,36 +54,6 @@ static int print_report(const options *o, const mlxr_quantize_report *r, double 
     return finish_output(EXIT_OK);
 }
 
-typedef struct merged {
-    char *paths[MLXR_ADAPTERS_MAX];
-    float scales[MLXR_ADAPTERS_MAX];
-    size_t n;
-} merged;
-
-static void free_adapters(merged *m)
-{
-    for (size_t i = 0; i < m->n; i++) {
-        free(m->paths[i]);
-    }
-}
-
-static bool take_adapters(merged *m, const options *o)
-{
-    if (o->adapters.n > MLXR_ADAPTERS_MAX) {
-        print_error("--merge: at most %d adapters at once", MLXR_ADAPTERS_MAX);
-        return false;
-    }
-    for (; m->n < o->adapters.n; m->n++) {
-        m->paths[m->n] = adapter_path(o->adapters.items[m->n], &m->scales[m->n]);
-        if (!m->paths[m->n]) {
-            print_error("out of memory");
-            free_adapters(m);
-            return false;
-        }
-    }
-    return true;
-}
-
 static int write_model(options *o, const char *label)
 {
     interrupt_state before;
@@ -93,14 +63,21 @@ static int write_model(options *o, const char *label)
     if (!models_find(o->args[0], in, sizeof in)) {
         return EXIT_FAILED;
     }
-    merged with = {0};
-    if (!take_adapters(&with, o)) {
-        return EXIT_USAGE;
+    adapter_list with;
+    const char *paths[MLXR_ADAPTERS_MAX];
+    float scales[MLXR_ADAPTERS_MAX];
+    if (adapter_list_take(&with, o, "--merge", &error) != MLXR_OK) {
+        print_error("%s", error.text);
+        return error.status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
+    }
+    for (size_t i = 0; i < with.n; i++) {
+        paths[i] = with.items[i].path;
+        scales[i] = with.items[i].scale;
     }
     progress bar = progress_begin(label);
     mlxr_quantize_options how = {.type = o->type,
-                                 .adapters = (const char *const *)with.paths,
-                                 .adapter_scales = with.scales,
+                                 .adapters = paths,
+                                 .adapter_scales = scales,
                                  .n_adapters = with.n,
                                  .imatrix = o->imatrix,
                                  .split_max_bytes = o->split_max_bytes,
@@ -113,7 +90,7 @@ static int write_model(options *o, const char *label)
     mlxr_status status = mlxr_quantize(in, o->args[1], &how, &report, &error);
     interrupt_end(&before);
     progress_end(&bar);
-    free_adapters(&with);
+    adapter_list_free(&with);
     return status == MLXR_OK ? print_report(o, &report, now_seconds() - started) : print_failure(&error);
 }
 

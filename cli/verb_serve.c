@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "adapters.h"
 #include "client.h"
 #include "kernels.h"
-#include "mlxr_adapter.h"
 #include "models.h"
 #include "output.h"
 #include "serve_config.h"
@@ -79,50 +79,29 @@ static bool find_models(const options *o, char (*paths)[MODEL_PATH_MAX], const c
     return true;
 }
 
-/* Adapters of all models that take them, by number; [n] paths to be freed, in any case. */
-static mlxr_status take_adapters(const options *o, mlxr_adapter_path *out, char **paths, size_t *n, mlxr_error *error)
+/* Adapters of all models that take them, by number. */
+static mlxr_status take_adapters(const options *o, adapter_list *out, mlxr_error *error)
 {
-    *n = 0;
-    *error = (mlxr_error){.status = MLXR_ARG};
-    if (o->adapters.n > MLXR_ADAPTERS_MAX) {
-        snprintf(error->text, sizeof error->text, "--lora: at most %d adapters", MLXR_ADAPTERS_MAX);
-        return MLXR_ARG;
-    }
-    for (size_t i = 0; i < o->adapters.n; i++) {
-        paths[i] = adapter_path(o->adapters.items[i], &out[i].scale);
-        if (!paths[i]) {
-            *error = (mlxr_error){.status = MLXR_NOMEM, .text = "out of memory"};
-            return MLXR_NOMEM;
-        }
-        out[i].path = paths[i];
-        (*n)++;
-        if (access(out[i].path, R_OK) != 0) {
-            snprintf(error->text, sizeof error->text, "--lora %.300s: %s", out[i].path, strerror(errno));
-            return MLXR_ARG;
+    mlxr_status status = adapter_list_take(out, o, "--lora", error);
+    for (size_t i = 0; i < out->n && status == MLXR_OK; i++) {
+        if (access(out->items[i].path, R_OK) != 0) {
+            status = MLXR_ARG;
+            *error = (mlxr_error){.status = status};
+            snprintf(error->text, sizeof error->text, "--lora %.300s: %s", out->items[i].path, strerror(errno));
         }
     }
-    *error = (mlxr_error){.status = MLXR_OK};
-    return MLXR_OK;
-}
-
-static void free_paths(char **paths, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        free(paths[i]);
-    }
+    return status;
 }
 
 /* One daemon, from its start to its end; where it did not start, the error says why. */
 static int serve_once(const options *o, const char *const *models, logger *l, const serve_config *config,
                       daemon_again *again, mlxr_error *error)
 {
-    mlxr_adapter_path adapters[MLXR_ADAPTERS_MAX];
-    char *paths[MLXR_ADAPTERS_MAX];
-    size_t n_adapters;
+    adapter_list adapters;
     again->wanted = false; /* what is left of the one before would begin again for ever */
     again->failure.text[0] = '\0';
-    if (take_adapters(o, adapters, paths, &n_adapters, error) != MLXR_OK) {
-        free_paths(paths, n_adapters);
+    if (take_adapters(o, &adapters, error) != MLXR_OK) {
+        adapter_list_free(&adapters);
         return error->status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
     }
     char kernels[KERNELS_PATH_MAX];
@@ -139,8 +118,8 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         .socket_path = o->socket,
         .no_tcp = o->no_tcp,
         .models = {models, o->models.n},
-        .adapters = adapters,
-        .n_adapters = n_adapters,
+        .adapters = adapters.items,
+        .n_adapters = adapters.n,
         .hosts = {o->allow_hosts.items, o->allow_hosts.n},
         .origins = {o->allow_origins.items, o->allow_origins.n},
         .tls_cert = o->tls_cert,
@@ -168,7 +147,7 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         .logger = l,
     };
     int code = daemon_run(&d, error);
-    free_paths(paths, n_adapters);
+    adapter_list_free(&adapters);
     return code;
 }
 

@@ -172,6 +172,11 @@ static void print_registered(const json_t *m)
     if (json_is_string(json_object_get(m, "system"))) {
         printf("  system       %.200s\n", line_of(m, "system"));
     }
+    json_array_foreach(json_object_get(m, "adapters"), i, one)
+    {
+        const char *digest = line_of(one, "digest");
+        printf("  adapter      %s\n", *digest ? digest : line_of(one, "path"));
+    }
     json_array_foreach(json_object_get(m, "parameters"), i, one)
     {
         printf("  parameter    %s %s\n", line_of(one, "name"), line_of(one, "value"));

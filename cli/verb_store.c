@@ -201,7 +201,7 @@ int verb_create(options *o)
     if (code != EXIT_OK) {
         return code;
     }
-    bool file = recipe.from && (models_is_path(recipe.from) || *recipe.from == '~');
+    bool file = recipe.adapters.n > 0 || (recipe.from && (models_is_path(recipe.from) || *recipe.from == '~'));
     code = store_open(&s, o, STORE_CHANGE | (file ? STORE_FILES : 0));
     if (code == EXIT_OK) {
         mlxr_status status = s.ops->create(&s, o->args[0], &recipe, directory, &error);

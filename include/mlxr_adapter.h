@@ -27,6 +27,9 @@ typedef struct mlxr_adapter_info {
  * a model. What of it the model cannot take is an error that names it. Any thread. */
 MLXR_API mlxr_status mlxr_adapter_load(mlxr_adapter **out, const mlxr_model *model, const char *path,
                                        mlxr_error *error);
+/* Can the model in a file or folder take it? Reads both and loads neither; what it cannot take is an error that names
+ * it. Any thread. */
+MLXR_API mlxr_status mlxr_adapter_check(const char *model_path, const char *path, mlxr_error *error);
 MLXR_API mlxr_adapter *mlxr_adapter_ref(mlxr_adapter *adapter);
 MLXR_API void mlxr_adapter_unref(mlxr_adapter **adapter);
 MLXR_API const mlxr_adapter_info *mlxr_adapter_info_get(const mlxr_adapter *adapter);

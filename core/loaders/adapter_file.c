@@ -429,8 +429,7 @@ static mlxr_status read_peft(adapter_file *f, lora_config *c, mlxr_error *error)
     json_t *root = NULL;
     tensor_list list = {0};
     const hf_config no_class = {0};
-    mlxr_status status = safetensors_parse_json(&root, (text_view){(const char *)f->config.data, f->config.n_bytes},
-                                                CONFIG_NAME, error);
+    mlxr_status status = safetensors_parse_json(&root, f->config_text, CONFIG_NAME, error);
     if (status == MLXR_OK) {
         status = check_peft(root, error);
     }
@@ -449,7 +448,8 @@ static mlxr_status read_peft(adapter_file *f, lora_config *c, mlxr_error *error)
     if (status == MLXR_OK) {
         f->halves = true;
         status = read_pairs(f, &list, c, error);
-        hash_bytes(f, (const mapping[]){f->config, f->weights}, 2);
+        const mapping config = {(const uint8_t *)f->config_text.data, f->config_text.n};
+        hash_bytes(f, (const mapping[]){config, f->weights}, 2);
     }
     json_decref(root);
     return status;
@@ -475,6 +475,43 @@ static mlxr_status map_peft(adapter_file *f, const char *path, mlxr_error *error
     if (status == MLXR_OK) {
         snprintf(name, cap, "%.*s%s" WEIGHTS_NAME, (int)n, path, n ? "/" : "");
         status = mapping_open(&f->weights, name, error);
+        f->config_text = (text_view){(const char *)f->config.data, f->config.n_bytes};
+    }
+    return status;
+}
+
+/* What the header of the weights has as configuration; nothing where it has none, or is none. */
+static mlxr_status find_config(adapter_file *f, mlxr_error *error)
+{
+    uint64_t n = 0;
+    json_t *root = NULL;
+    if (f->weights.n_bytes >= sizeof n) {
+        memcpy(&n, f->weights.data, sizeof n);
+    }
+    if (n == 0 || n > f->weights.n_bytes - sizeof n ||
+        safetensors_parse_json(&root, (text_view){(const char *)f->weights.data + sizeof n, (size_t)n}, "header",
+                               NULL) != MLXR_OK) {
+        return MLXR_OK;
+    }
+    const json_t *config = json_object_get(json_object_get(root, "__metadata__"), ADAPTER_CONFIG_KEY);
+    size_t n_text = json_string_length(config);
+    char *text = config ? region_strndup(&f->memory, json_string_value(config), n_text) : NULL;
+    bool failed = config && !text;
+    if (text) {
+        f->config_text = (text_view){text, n_text};
+    }
+    json_decref(root);
+    return failed ? error_nomem(error, CONFIG_NAME, n_text) : MLXR_OK;
+}
+
+/* One file: GGUF, or weights with the configuration in them. */
+static mlxr_status map_file(adapter_file *f, const char *path, mlxr_error *error)
+{
+    mlxr_status status = mapping_open(&f->weights, path, error);
+    status = status == MLXR_OK ? find_config(f, error) : status;
+    if (status == MLXR_OK && !f->config_text.data) {
+        mapping_close(&f->weights);
+        status = model_file_open(&f->gguf, path, error);
     }
     return status;
 }
@@ -503,7 +540,7 @@ mlxr_status adapter_file_open(adapter_file **out, const char *path, const adapte
         return error_nomem(error, "adapter", sizeof *f);
     }
     bool peft = path_find(path) == PATH_FOLDER || text_ends_with(path, ".safetensors");
-    mlxr_status status = peft ? map_peft(f, path, error) : model_file_open(&f->gguf, path, error);
+    mlxr_status status = peft ? map_peft(f, path, error) : map_file(f, path, error);
     if (status != MLXR_OK) {
         adapter_file_close(&f);
         return status;
@@ -521,6 +558,7 @@ mlxr_status adapter_file_open_memory(adapter_file **out, text_view config, const
     }
     f->borrowed = true;
     f->config = (mapping){(const uint8_t *)config.data, config.n};
+    f->config_text = config;
     f->weights = (mapping){data, n_bytes};
     mlxr_status status = config.data ? MLXR_OK : gguf_open_memory(&f->gguf, data, n_bytes, error);
     if (status != MLXR_OK) {

@@ -44,10 +44,14 @@ typedef struct adapter_file {
     uint64_t hash_low, hash_high; /* of all its bytes */
     model_file *gguf;             /* or NULL */
     mapping weights, config;
-    bool borrowed; /* the last two are somebody else's memory */
+    text_view config_text; /* of the second, or of the first's metadata */
+    bool borrowed;         /* both are somebody else's memory */
     region memory;
 } adapter_file;
 
+/* GGUF; PEFT's folder, or the adapter_model.safetensors in it; or one safetensors file of any name whose __metadata__
+ * has the text of adapter_config.json as ADAPTER_CONFIG_KEY, which a store of files without folders keeps. */
+#define ADAPTER_CONFIG_KEY "mlxr.adapter_config"
 mlxr_status adapter_file_open(adapter_file **out, const char *path, const adapter_model *of, mlxr_error *error);
 /* The same from memory that outlives it: GGUF where `config` has no data, else PEFT's weights. For tests and fuzzing.
  */

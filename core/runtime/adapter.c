@@ -95,6 +95,30 @@ mlxr_status mlxr_adapter_load(mlxr_adapter **out, const mlxr_model *model, const
     return MLXR_OK;
 }
 
+mlxr_status mlxr_adapter_check(const char *model_path, const char *path, mlxr_error *error)
+{
+    model_file *model = NULL;
+    graph *g = NULL;
+    adapter_file *file = NULL;
+    graph_adapter made;
+    region memory = {0};
+    mlxr_status status = model_file_open(&model, model_path, error);
+    status = status == MLXR_OK ? graph_build(&g, model, 0, false, error) : status;
+    if (status == MLXR_OK) {
+        const adapter_model of = graph_adapter_model(&g->h);
+        status = adapter_file_open(&file, path, &of, error);
+    }
+    if (status == MLXR_OK) {
+        status = graph_adapter_bind(&made, g, model, file, &memory, error);
+        status = status == MLXR_OK ? status : error_prefix(error, status, "%s", path);
+    }
+    adapter_file_close(&file);
+    graph_close(&g);
+    model_file_close(&model);
+    region_close(&memory);
+    return status;
+}
+
 mlxr_adapter *mlxr_adapter_ref(mlxr_adapter *adapter)
 {
     atomic_fetch_add(&adapter->refs, 1);

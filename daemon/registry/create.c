@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "registry/create_adapters.h"
 #include "registry/disk.h"
 #include "registry/found.h"
 #include "registry/go_template.h"
@@ -20,6 +21,7 @@ typedef struct creation {
     registry_model base; /* {0}: a file or a blob */
     file_rows files;
     char path[REGISTRY_PATH_MAX]; /* of one in place, or "" */
+    char blob[REGISTRY_PATH_MAX]; /* of one that a blob is, or "" */
     char *template_text;
     registry_pairs parameters, warnings;
 } creation;
@@ -54,14 +56,14 @@ static mlxr_status from_path(creation *c, const char *from, const char *director
 
 static mlxr_status from_blob(creation *c, const char *digest, mlxr_error *error)
 {
-    char path[REGISTRY_PATH_MAX], *description = NULL;
+    char *description = NULL;
     uint64_t n_bytes;
     if (!registry_blob_exists(c->r, digest, &n_bytes)) {
         return registry_fail(error, MLXR_ARG, "there is no blob %s", digest);
     }
     mlxr_status status = file_rows_add(&c->files, "weights", "model.gguf", digest, error);
-    if (status == MLXR_OK && blob_path(c->r, digest, path)) {
-        status = mlxr_model_describe(path, &description, error);
+    if (status == MLXR_OK && blob_path(c->r, digest, c->blob)) {
+        status = mlxr_model_describe(c->blob, &description, error);
         mlxr_free(description);
     }
     return status;
@@ -95,11 +97,10 @@ static mlxr_status from_model(creation *c, const char *name, mlxr_error *error)
     if (status != MLXR_OK) {
         return status;
     }
-    if (c->base.source == REGISTRY_STORED) {
-        return file_rows_read(c->r, c->base.name, &c->files, error);
+    if (c->base.source != REGISTRY_STORED) {
+        snprintf(c->path, sizeof c->path, "%s", c->base.path);
     }
-    snprintf(c->path, sizeof c->path, "%s", c->base.path);
-    return MLXR_OK;
+    return file_rows_of(c->r, &c->base, &c->files, error);
 }
 
 /* The base's parameters, those that are given in their place. */
@@ -155,6 +156,10 @@ mlxr_status registry_create(registry *r, const char *name, const registry_recipe
     }
     status = status == MLXR_OK ? take_template(&c, recipe->template_text, error) : status;
     status = status == MLXR_OK ? merge_parameters(&c, &recipe->parameters, error) : status;
+    if (status == MLXR_OK && recipe->adapters.n + c.base.adapters.n > 0) {
+        const char *model = c.path[0] ? c.path : c.base.path ? c.base.path : c.blob[0] ? c.blob : NULL;
+        status = create_adapters(r, &c.base, &recipe->adapters, model, directory, &c.files, error);
+    }
     if (status == MLXR_OK) {
         stored_model m = {.name = wanted,
                           .path = c.path,

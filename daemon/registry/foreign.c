@@ -228,7 +228,10 @@ static bool add_manifest(ollama_scan *scan, const char *path, const char *tag)
             }
         }
         for (size_t i = 0; i < parsed->n_layers && ok && m; i++) {
-            ok = add_layer(scan, m, &parsed->layers[i]);
+            const manifest_layer *layer = &parsed->layers[i];
+            snprintf(blob, sizeof blob, "%.3900s/blobs/sha256-%s", scan->models, layer->digest + 7);
+            ok = layer->kind == MANIFEST_ADAPTER ? registry_pairs_add(&m->adapters, blob, layer->digest)
+                                                 : add_layer(scan, m, layer);
         }
     }
     free(text);

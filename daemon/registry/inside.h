@@ -23,7 +23,7 @@ typedef struct found_model {
     char *digest;        /* where its place tells it, or "" */
     char *template_text; /* what Ollama has besides the weights, or NULL */
     char *system, *license;
-    registry_pairs parameters, messages, warnings;
+    registry_pairs parameters, messages, warnings, adapters;
 } found_model;
 
 typedef struct found_list {

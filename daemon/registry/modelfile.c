@@ -1,5 +1,5 @@
 /*
- * Modelfiles: FROM, PARAMETER, TEMPLATE, SYSTEM, MESSAGE, LICENSE, a line or """ several lines """ each.
+ * Modelfiles: FROM, ADAPTER, PARAMETER, TEMPLATE, SYSTEM, MESSAGE, LICENSE, a line or """ several lines """ each.
  * Owner: the caller closes the recipe. Lifetime: registry_modelfile_parse to registry_recipe_close.
  */
 #include <stdio.h>
@@ -20,6 +20,7 @@ void registry_recipe_close(registry_recipe *recipe)
     registry_pairs_close(&recipe->files);
     registry_pairs_close(&recipe->parameters);
     registry_pairs_close(&recipe->messages);
+    registry_pairs_close(&recipe->adapters);
     *recipe = (registry_recipe){0};
 }
 
@@ -201,13 +202,12 @@ static mlxr_status add_license(registry_recipe *recipe, char *text, mlxr_error *
 
 static mlxr_status read_command(reader *r, registry_recipe *recipe, mlxr_error *error)
 {
-    static const char *const others[] = {"ADAPTER", "RENDERER", "PARSER", "DRAFT", "REQUIRES"};
+    static const char *const others[] = {"RENDERER", "PARSER", "DRAFT", "REQUIRES"};
     char command[24], name[64];
     read_word(r, command, sizeof command);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         if (strcasecmp(command, others[i]) == 0) {
-            return registry_fail(error, MLXR_UNSUPPORTED, "%s is not supported%s", others[i],
-                                 i == 0 ? ": LoRA adapters are given with --lora" : "");
+            return registry_fail(error, MLXR_UNSUPPORTED, "%s is not supported", others[i]);
         }
     }
     bool parameter = strcasecmp(command, "PARAMETER") == 0, message = strcasecmp(command, "MESSAGE") == 0;
@@ -239,6 +239,9 @@ static mlxr_status read_command(reader *r, registry_recipe *recipe, mlxr_error *
     }
     if (strcasecmp(command, "LICENSE") == 0) {
         return add_license(recipe, text, error);
+    }
+    if (strcasecmp(command, "ADAPTER") == 0) {
+        return put_pair(&recipe->adapters, "", text, error);
     }
     char **to = strcasecmp(command, "FROM") == 0       ? &recipe->from
                 : strcasecmp(command, "TEMPLATE") == 0 ? &recipe->template_text
@@ -311,6 +314,9 @@ char *registry_modelfile_text(const registry_model *m)
         return NULL;
     }
     put_text(out, "FROM", "", m->path);
+    for (size_t i = 0; i < m->adapters.n; i++) {
+        put_text(out, "ADAPTER", "", m->adapters.items[i].name);
+    }
     if (m->template_text) {
         put_text(out, "TEMPLATE", "", m->template_text);
     }

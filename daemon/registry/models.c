@@ -29,6 +29,7 @@ void registry_model_close(registry_model *m)
     registry_pairs_close(&m->parameters);
     registry_pairs_close(&m->messages);
     registry_pairs_close(&m->warnings);
+    registry_pairs_close(&m->adapters);
     *m = (registry_model){0};
 }
 
@@ -64,6 +65,9 @@ bool model_set_id(registry_model *m)
     bool ok = d && add_text(d, *m->digest ? m->digest : m->path) && add_text(d, numbers) &&
               add_text(d, m->template_text) && add_text(d, m->system) && add_pairs(d, &m->parameters) &&
               add_pairs(d, &m->messages);
+    for (size_t i = 0; i < m->adapters.n; i++) { /* a model without any keeps the id that it had */
+        ok = ok && add_text(d, *m->adapters.items[i].value ? m->adapters.items[i].value : m->adapters.items[i].name);
+    }
     ok = digest_end(&d, text) && ok;
     m->id = ok ? strdup(text + 7) : NULL;
     return m->id != NULL;
@@ -97,16 +101,18 @@ static json_t *json_pairs(const registry_pairs *pairs, const char *first, const 
 
 json_t *registry_model_json(const registry_model *m)
 {
-    return json_pack(
-        "{s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:I, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-        "name", json_of(m->name), "path", json_of(m->path), "source", registry_source_name(m->source), "digest",
-        m->digest, "id", m->id, "origin", json_of(m->origin), "alias_of", json_of(m->alias_of), "bytes",
-        (json_int_t)m->n_bytes, "modified", (json_int_t)(m->modified_us / 1000000), "family", json_of(m->family),
-        "quantization", json_of(m->quant), "n_params", (json_int_t)m->n_params, "n_ctx_train",
-        (json_int_t)m->n_ctx_train, "has_template", m->has_template, "why_not",
-        *m->unusable ? json_of(m->unusable) : json_null(), "template", json_of(m->template_text), "system",
-        json_of(m->system), "license", json_of(m->license), "parameters", json_pairs(&m->parameters, "name", "value"),
-        "messages", json_pairs(&m->messages, "role", "content"), "warnings", json_pairs(&m->warnings, "what", "why"));
+    return json_pack("{s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:I, s:I, s:b, s:o, s:o, s:o, s:o, s:o, "
+                     "s:o, s:o, s:o}",
+                     "name", json_of(m->name), "path", json_of(m->path), "source", registry_source_name(m->source),
+                     "digest", m->digest, "id", m->id, "origin", json_of(m->origin), "alias_of", json_of(m->alias_of),
+                     "bytes", (json_int_t)m->n_bytes, "modified", (json_int_t)(m->modified_us / 1000000), "family",
+                     json_of(m->family), "quantization", json_of(m->quant), "n_params", (json_int_t)m->n_params,
+                     "n_ctx_train", (json_int_t)m->n_ctx_train, "has_template", m->has_template, "why_not",
+                     *m->unusable ? json_of(m->unusable) : json_null(), "template", json_of(m->template_text), "system",
+                     json_of(m->system), "license", json_of(m->license), "parameters",
+                     json_pairs(&m->parameters, "name", "value"), "messages",
+                     json_pairs(&m->messages, "role", "content"), "warnings", json_pairs(&m->warnings, "what", "why"),
+                     "adapters", json_pairs(&m->adapters, "path", "digest"));
 }
 
 /* ---- one that was found ------------------------------------------------------------------------------------------ */
@@ -130,7 +136,7 @@ static mlxr_status from_found(registry *r, const found_model *f, registry_model 
     out->system = copy_or_null(f->system, &ok);
     out->license = copy_or_null(f->license, &ok);
     ok = ok && pairs_copy(&out->parameters, &f->parameters) && pairs_copy(&out->messages, &f->messages) &&
-         pairs_copy(&out->warnings, &f->warnings);
+         pairs_copy(&out->warnings, &f->warnings) && pairs_copy(&out->adapters, &f->adapters);
     mlxr_status status = ok ? describe_model(r, out, error) : registry_fail_nomem(error);
     if (status == MLXR_OK && !model_set_id(out)) {
         status = registry_fail_nomem(error);
@@ -145,7 +151,7 @@ mlxr_status registry_model_copy(registry_model *out, const registry_model *m, ml
 {
     bool ok = true;
     *out = *m;
-    out->parameters = out->messages = out->warnings = (registry_pairs){0};
+    out->parameters = out->messages = out->warnings = out->adapters = (registry_pairs){0};
     char **texts[] = {&out->name,     &out->path,          &out->digest, &out->id,
                       &out->origin,   &out->alias_of,      &out->family, &out->quant,
                       &out->unusable, &out->template_text, &out->system, &out->license};
@@ -153,7 +159,7 @@ mlxr_status registry_model_copy(registry_model *out, const registry_model *m, ml
         *texts[i] = copy_or_null(*texts[i], &ok);
     }
     ok = ok && pairs_copy(&out->parameters, &m->parameters) && pairs_copy(&out->messages, &m->messages) &&
-         pairs_copy(&out->warnings, &m->warnings);
+         pairs_copy(&out->warnings, &m->warnings) && pairs_copy(&out->adapters, &m->adapters);
     if (!ok) {
         registry_model_close(out);
         return registry_fail_nomem(error);
@@ -624,7 +630,7 @@ mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_er
         return status;
     }
     bool stored = m.source == REGISTRY_STORED;
-    status = stored ? file_rows_read(r, m.name, &files, error) : MLXR_OK;
+    status = file_rows_of(r, &m, &files, error);
     if (status == MLXR_OK && strcmp(m.name, wanted) != 0) {
         stored_model copy = {.name = wanted,
                              .path = stored ? "" : m.path,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mlxr_adapter.h"
 #include "registry/digest.h"
 #include "registry/go_template.h"
 #include "registry/http_text.h"
@@ -211,12 +212,8 @@ static mlxr_status take_layer(ollama_pull *o, const manifest_layer *layer, mlxr_
 {
     char *text = NULL;
     size_t n = 0;
-    if (layer->kind == MANIFEST_MODEL || layer->kind == MANIFEST_CONFIG) {
-        return MLXR_OK;
-    }
-    if (layer->kind == MANIFEST_ADAPTER) {
-        return registry_fail(error, MLXR_UNSUPPORTED,
-                             "the model has an adapter (LoRA), which is no part of a model here");
+    if (layer->kind == MANIFEST_MODEL || layer->kind == MANIFEST_ADAPTER || layer->kind == MANIFEST_CONFIG) {
+        return MLXR_OK; /* fetch_files */
     }
     if (layer->kind == MANIFEST_PROJECTOR || layer->kind == MANIFEST_OTHER) {
         return warn(o, layer->kind == MANIFEST_PROJECTOR ? "projector" : "layer",
@@ -247,44 +244,83 @@ static mlxr_status take_layer(ollama_pull *o, const manifest_layer *layer, mlxr_
     return status;
 }
 
-static mlxr_status fetch_weights(ollama_pull *o, stored_file *out, mlxr_error *error)
+/* The model's files: its weights, then its adapters. */
+typedef struct ollama_files {
+    stored_file items[1 + MLXR_ADAPTERS_MAX];
+    char names[1 + MLXR_ADAPTERS_MAX][32];
+    size_t n;
+} ollama_files;
+
+static mlxr_status fetch_file(ollama_pull *o, const manifest_layer *layer, ollama_files *out, mlxr_error *error)
 {
     char url[TRANSFER_URL_MAX];
+    stored_file *file = &out->items[out->n];
+    bool adapter = layer->kind == MANIFEST_ADAPTER;
+    blob_url(o, layer, url);
+    snprintf(out->names[out->n], sizeof out->names[0], adapter ? "adapter-%zu.gguf" : "model.gguf", out->n);
+    *file = (stored_file){.role = adapter ? "adapter" : "weights", .name = out->names[out->n]};
+    o->p->now.file = (uint32_t)++out->n;
+    download_request request = {.url = url,
+                                .bearer = o->token,
+                                .digest = layer->digest,
+                                .n_bytes = layer->n_bytes,
+                                .bytes_max = layer->n_bytes,
+                                .magic = "GGUF"};
+    return pull_blob(o->p, &request, adapter ? file->name : o->p->name, file->digest, &file->n_bytes, error);
+}
+
+static mlxr_status fetch_files(ollama_pull *o, ollama_files *out, mlxr_error *error)
+{
+    static const manifest_kind kinds[] = {MANIFEST_MODEL, MANIFEST_ADAPTER};
+    size_t n_files = 0;
+    mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < o->m.n_layers; i++) {
-        const manifest_layer *layer = &o->m.layers[i];
-        if (layer->kind != MANIFEST_MODEL) {
-            continue;
-        }
-        blob_url(o, layer, url);
-        o->p->now.total = layer->n_bytes;
-        download_request request = {.url = url,
-                                    .bearer = o->token,
-                                    .digest = layer->digest,
-                                    .n_bytes = layer->n_bytes,
-                                    .bytes_max = layer->n_bytes,
-                                    .magic = "GGUF"};
-        *out = (stored_file){.role = "weights", .name = "model.gguf"};
-        return pull_blob(o->p, &request, o->p->name, out->digest, &out->n_bytes, error);
+        bool file = o->m.layers[i].kind == MANIFEST_MODEL || o->m.layers[i].kind == MANIFEST_ADAPTER;
+        n_files += file;
+        o->p->now.total += file ? o->m.layers[i].n_bytes : 0;
     }
-    return registry_fail(error, MLXR_FORMAT, "the manifest has no weights");
+    if (n_files > 1 + MLXR_ADAPTERS_MAX) {
+        return registry_fail(error, MLXR_LIMIT, "the model has %zu adapters; at most %d are taken", n_files - 1,
+                             MLXR_ADAPTERS_MAX);
+    }
+    o->p->now.n_files = (uint32_t)n_files;
+    for (size_t i = 0; i < 2 * o->m.n_layers && status == MLXR_OK; i++) {
+        const manifest_layer *layer = &o->m.layers[i % o->m.n_layers];
+        status = layer->kind == kinds[i / o->m.n_layers] ? fetch_file(o, layer, out, error) : MLXR_OK;
+    }
+    return status;
+}
+
+/* An adapter that is for another model would be told with the first answer only. */
+static mlxr_status check_adapters(const ollama_pull *o, const ollama_files *files, mlxr_error *error)
+{
+    char model[REGISTRY_PATH_MAX], path[REGISTRY_PATH_MAX];
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 1; i < files->n && status == MLXR_OK; i++) {
+        status = blob_path(o->p->r, files->items[0].digest, model) && blob_path(o->p->r, files->items[i].digest, path)
+                     ? mlxr_adapter_check(model, path, error)
+                     : registry_fail(error, MLXR_ARG, "the path of the store is too long");
+    }
+    return status;
 }
 
 static mlxr_status run(ollama_pull *o, mlxr_error *error)
 {
-    stored_file file;
+    ollama_files files = {.n = 0};
     o->p->now.n_files = o->p->now.file = 1;
     mlxr_status status = pull_tell(o->p, "manifest") ? read_manifest(o, error)
                                                      : registry_fail(error, MLXR_LIMIT, "cancelled");
     for (size_t i = 0; i < o->m.n_layers && status == MLXR_OK; i++) {
         status = take_layer(o, &o->m.layers[i], error);
     }
-    status = status == MLXR_OK ? fetch_weights(o, &file, error) : status;
+    status = status == MLXR_OK ? fetch_files(o, &files, error) : status;
+    status = status == MLXR_OK ? check_adapters(o, &files, error) : status;
     if (status != MLXR_OK) {
         return status;
     }
     return pull_store(o->p,
-                      &(stored_model){.files = &file,
-                                      .n_files = 1,
+                      &(stored_model){.files = files.items,
+                                      .n_files = files.n,
                                       .template_text = o->template_text,
                                       .system = o->system,
                                       .license = o->license,

@@ -11,12 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mlxr_adapter.h"
 #include "registry/digest.h"
 #include "registry/disk.h"
 #include "registry/pull.h"
 #include "registry/rows.h"
 
-#define LAYERS_MAX 8u
+#define LAYERS_MAX (8u + MLXR_ADAPTERS_MAX)
 
 typedef struct layer {
     const char *type;
@@ -120,6 +121,35 @@ static mlxr_status add_weights(push *p, mlxr_error *error)
                     : registry_fail(error, MLXR_LIMIT, "cancelled");
 }
 
+/* Others take GGUF for adapters, so what PEFT wrote stays here. */
+static mlxr_status add_adapters(push *p, mlxr_error *error)
+{
+    for (size_t i = 0; i < p->m.adapters.n; i++) {
+        const registry_pair *adapter = &p->m.adapters.items[i];
+        layer *l = &p->layers[p->n_layers];
+        char magic[4];
+        int fd = -1;
+        struct stat info;
+        mlxr_status status = disk_open(&fd, adapter->name, false, error);
+        status = status == MLXR_OK ? disk_read(fd, magic, sizeof magic, 0, adapter->name, error) : status;
+        if (fd >= 0) {
+            close(fd);
+        }
+        if (status == MLXR_OK && (memcmp(magic, "GGUF", 4) != 0 || stat(adapter->name, &info) != 0 ||
+                                  !registry_digest_parse(adapter->value, l->digest))) {
+            status = registry_fail(error, MLXR_UNSUPPORTED, "only adapters that are GGUF can be pushed");
+        }
+        if (status != MLXR_OK) {
+            return status;
+        }
+        l->type = "application/vnd.ollama.image.adapter";
+        l->path = adapter->name;
+        l->n_bytes = (uint64_t)info.st_size;
+        p->n_layers++;
+    }
+    return MLXR_OK;
+}
+
 static mlxr_status add_config(push *p, mlxr_error *error)
 {
     json_t *digests = json_array();
@@ -136,6 +166,7 @@ static mlxr_status gather(push *p, mlxr_error *error)
 {
     const registry_model *m = &p->m;
     mlxr_status status = add_weights(p, error);
+    status = status == MLXR_OK ? add_adapters(p, error) : status;
     if (status == MLXR_OK && m->template_text) { /* Jinja, which others must not take for their own */
         status = add_text(p, "application/vnd.mlxr.image.template", strdup(m->template_text), error);
     }

@@ -425,6 +425,7 @@ void found_close(found_list *list)
         registry_pairs_close(&m->parameters);
         registry_pairs_close(&m->messages);
         registry_pairs_close(&m->warnings);
+        registry_pairs_close(&m->adapters);
     }
     free(list->items);
     *list = (found_list){0};

@@ -98,6 +98,7 @@ typedef struct registry_model {
     registry_pairs parameters; /* in the order given; "stop" may come several times */
     registry_pairs messages;   /* role, content */
     registry_pairs warnings;   /* what of the original could not be taken over: what, why */
+    registry_pairs adapters;   /* LoRA, in the order in which they are added: path, digest ("" where nobody knows it) */
 } registry_model;
 
 /* MLXR_ARG: there is no such model; the text names similar ones. */
@@ -133,6 +134,8 @@ typedef struct registry_recipe {
     char *template_text, *system, *license; /* NULL: the base's. A Go template is translated, or refused by name */
     registry_pairs files;                   /* without from: names of files, and the digests of their blobs */
     registry_pairs parameters, messages;    /* parameters replace the base's of the same name; messages all of them */
+    registry_pairs adapters; /* behind the base's: the names that files had (""), and paths or digests of blobs. PEFT's
+                                adapter_config.json and adapter_model.safetensors are one */
 } registry_recipe;
 
 mlxr_status registry_modelfile_parse(registry_recipe *out, const char *text, size_t n, mlxr_error *error);
@@ -142,7 +145,8 @@ mlxr_status registry_parameter_check(const char *name, const char *value, mlxr_e
 /* The model as a Modelfile, malloc'ed; NULL: no memory. */
 char *registry_modelfile_text(const registry_model *m);
 /* Makes a model; one of this name is replaced. directory: what a path in FROM is relative to; NULL: paths are refused,
- * as they must be where strangers ask. A file that FROM names stays where it is. */
+ * as they must be where strangers ask. A file that FROM names stays where it is; adapters are copied into the store,
+ * and refused where they do not fit the model. */
 mlxr_status registry_create(registry *r, const char *name, const registry_recipe *recipe, const char *directory,
                             mlxr_error *error);
 

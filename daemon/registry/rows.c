@@ -51,6 +51,9 @@ static mlxr_status make_set(const registry *r, int64_t id, const stored_model *m
     mlxr_status status = disk_make_dir(directory, error);
     for (size_t i = 0; i < m->n_files && status == MLXR_OK; i++) {
         snprintf(target, sizeof target, "../../blobs/sha256-%s", m->files[i].digest + 7);
+        if (strcmp(m->files[i].role, "adapter") == 0) {
+            continue; /* the model's loader does not look for it */
+        }
         if (!plain_name(m->files[i].name) || !disk_join(path, sizeof path, directory, m->files[i].name)) {
             status = registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", m->files[i].name);
         } else if (symlink(target, path) != 0) {
@@ -217,6 +220,10 @@ static mlxr_status get_files(registry *r, int64_t id, registry_model *m, mlxr_er
         const char *role = db_text(s, 2);
         m->n_bytes += (uint64_t)sqlite3_column_int64(s, 3);
         n_parts += strcmp(role, "weights") == 0 || strcmp(role, "part") == 0;
+        if (strcmp(role, "adapter") == 0 && ok) {
+            char adapter[REGISTRY_PATH_MAX];
+            ok = blob_path(r, db_text(s, 0), adapter) && registry_pairs_add(&m->adapters, adapter, db_text(s, 0));
+        }
         if (strcmp(role, "weights") == 0 && ok) {
             const char *name = db_text(s, 1);
             size_t n = strlen(name);
@@ -416,6 +423,12 @@ mlxr_status file_rows_read(registry *r, const char *name, file_rows *out, mlxr_e
     sqlite3_finalize(s);
     inside_unlock(r);
     return status;
+}
+
+mlxr_status file_rows_of(registry *r, const registry_model *m, file_rows *out, mlxr_error *error)
+{
+    bool has = m->source == REGISTRY_STORED || (m->source == REGISTRY_IN_PLACE && m->adapters.n > 0);
+    return has ? file_rows_read(r, m->name, out, error) : MLXR_OK;
 }
 
 mlxr_status registry_places(registry *r, void (*seen)(void *user, const char *path), void *user, mlxr_error *error)

@@ -15,6 +15,8 @@ typedef struct file_rows {
 mlxr_status file_rows_add(file_rows *rows, const char *role, const char *name, const char *digest, mlxr_error *error);
 /* Of the stored model with exactly this name. Takes the lock. */
 mlxr_status file_rows_read(registry *r, const char *name, file_rows *out, mlxr_error *error);
+/* Of a model that was resolved: one that is stored, or in place with adapters that are. */
+mlxr_status file_rows_of(registry *r, const registry_model *m, file_rows *out, mlxr_error *error);
 void file_rows_close(file_rows *rows);
 
 #endif

@@ -78,7 +78,7 @@ typedef struct scheduler_request { /* {0} with model, tokens and on_event is val
     bool draft_mtp;                    /* … with the model's own head, which it was loaded with */
     mlxr_model *draft_model;           /* … or with this one; NULL: prompt lookup */
     uint32_t n_draft_max;              /* 0: the default */
-    const mlxr_adapter_path *adapters; /* [n_adapters] the texts of paths outlive the scheduler */
+    const mlxr_adapter_path *adapters; /* [n_adapters] the texts of paths outlive the request */
     size_t n_adapters;
     int32_t priority;     /* higher first; −100 … 100 */
     uint64_t client;      /* who shares fairly with whom */

@@ -4,16 +4,22 @@
  */
 #include "server/adapters.h"
 
-bool adapters_choose(request_fields *f, const daemon_options *o, const json_t *lora, mlxr_adapter_path *out, size_t *n)
+bool adapters_choose(request_fields *f, const daemon_options *o, const registry_model *m, const json_t *lora,
+                     mlxr_adapter_path *out, size_t *n)
 {
+    size_t n_more = lora ? json_array_size(lora) : o->n_adapters;
     *n = 0;
+    if (n_more > MLXR_ADAPTERS_MAX || m->adapters.n > MLXR_ADAPTERS_MAX - n_more) {
+        return request_fields_bad(f, "lora", "lora: at most %d adapters at once%s", MLXR_ADAPTERS_MAX,
+                                  m->adapters.n ? ", the model's own with them" : "");
+    }
+    for (size_t i = 0; i < m->adapters.n; i++) {
+        out[(*n)++] = (mlxr_adapter_path){.path = m->adapters.items[i].name, .scale = 1};
+    }
     for (size_t i = 0; !lora && i < o->n_adapters; i++) {
         if (o->adapters[i].scale != 0) {
             out[(*n)++] = o->adapters[i];
         }
-    }
-    if (json_array_size(lora) > MLXR_ADAPTERS_MAX) {
-        return request_fields_bad(f, "lora", "lora: at most %d adapters at once", MLXR_ADAPTERS_MAX);
     }
     for (size_t i = 0; i < json_array_size(lora); i++) {
         const json_t *one = json_array_get(lora, i), *scale = json_object_get(one, "scale");

@@ -225,12 +225,12 @@ static bool check_ask(embedding_job *j)
     return true;
 }
 
-static bool read_inputs(embedding_job *j)
+static bool read_inputs(embedding_job *j, const registry_model *entry)
 {
     const json_t *input = j->ask.input, *first = json_array_get(input, 0);
     bool many = j->dialect->ranks || json_is_string(first) || json_is_array(first);
     mlxr_error error;
-    if (!check_ask(j) || !adapters_choose(&j->f, j->d->options, j->ask.lora, j->adapters, &j->n_adapters)) {
+    if (!check_ask(j) || !adapters_choose(&j->f, j->d->options, entry, j->ask.lora, j->adapters, &j->n_adapters)) {
         return false;
     }
     /* Here, so that the engine's thread waits for no file. */
@@ -470,15 +470,15 @@ static void note_usage(const embedding_job *j)
     registry_usage_add(j->d->registry, j->identity.id, j->model_name, &used, NULL);
 }
 
-static bool work(void *user, mlxr_model *model, const char *name)
+static bool work(void *user, mlxr_model *model, const registry_model *entry)
 {
     embedding_job *j = user;
     j->model = model;
     if (!j->tokenized) {
-        strncpy(j->model_name, name, sizeof j->model_name - 1);
+        strncpy(j->model_name, entry->name, sizeof j->model_name - 1);
         j->load_us = scheduler_now_us(worker_scheduler(j->d->worker)) - j->start_us;
         j->tokenized = true;
-        return read_inputs(j);
+        return read_inputs(j, entry);
     }
     worker_call(j->d->worker, compute_chunk, j);
     if (!j->finished) {

@@ -295,7 +295,7 @@ static void submit(generation *g)
     mlxr_error error;
     mlxr_adapter_path adapters[MLXR_ADAPTERS_MAX];
     size_t n_adapters;
-    if (!adapters_choose(&g->r.f, g->d->options, g->r.lora, adapters, &n_adapters)) {
+    if (!adapters_choose(&g->r.f, g->d->options, &g->entry, g->r.lora, adapters, &n_adapters)) {
         fail_fields(g);
         return;
     }

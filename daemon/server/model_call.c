@@ -60,7 +60,7 @@ static void unref(running *r)
 static void work(void *user)
 {
     running *r = user;
-    r->again = r->model && r->call.work(r->call.user, r->model, r->entry.name);
+    r->again = r->model && r->call.work(r->call.user, r->model, &r->entry);
 }
 
 static void worked(void *user)

@@ -5,6 +5,7 @@
 #ifndef MLXR_SERVER_MODEL_CALL_H
 #define MLXR_SERVER_MODEL_CALL_H
 
+#include "registry/registry.h"
 #include "server/auth.h"
 #include "server/daemon_parts.h"
 
@@ -12,8 +13,8 @@ typedef struct model_call {
     /* Pool: which model, "" for the daemon's own; NULL: the job has failed by itself, and `done` tells. */
     const char *(*prepare)(void *user);
     /* Pool: the work, under a lease, for some milliseconds; true: call again, behind what else waits for the pool.
-     * `name`: as the registry has it. */
-    bool (*work)(void *user, mlxr_model *model, const char *name);
+     * `entry`: the model as the registry has it, until `done` has returned. */
+    bool (*work)(void *user, mlxr_model *model, const registry_model *entry);
     /* Loop: status 0 after `work` or after prepare has failed; else the HTTP status and the reason. */
     void (*done)(void *user, int status, const char *code, const char *message);
     void *user;

@@ -403,7 +403,6 @@ bool ollama_only_loads(const json_t *body, bool chat)
 
 /* ---- the other routes -------------------------------------------------------------------------------------------- */
 
-static const char adapters_note[] = "LoRA adapters are given with --lora, and are no part of a model";
 static const char old_login_note[] = "registries are logged in to by their own tokens";
 
 #define NAME_FIELDS                                                                                                    \
@@ -443,7 +442,7 @@ static const request_field create_fields[] = {
     {"messages", field_list, O(messages), 0, 0, NULL},
     {"modelfile", field_text, O(modelfile), 0, 0, NULL},
     {"path", refuse, 0, 0, 0, "files are not read where they lie; upload them with /api/blobs"},
-    {"adapters", refuse, 0, 0, 0, adapters_note},
+    {"adapters", field_object, O(adapters), 0, 0, NULL},
     {"quantize", refuse, 0, 0, 0, "models are not quantised here; pull one that is"},
     {"quantization", refuse, 0, 0, 0, "models are not quantised here; pull one that is"},
     {"draft_quantize", refuse, 0, 0, 0, "models are not quantised here; pull one that is"},

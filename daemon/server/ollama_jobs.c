@@ -246,6 +246,24 @@ static bool take_files(telling *t)
     return true;
 }
 
+static bool take_adapters(telling *t)
+{
+    const char *name;
+    json_t *digest;
+    char clean[REGISTRY_DIGEST_MAX];
+    json_object_foreach(t->o.adapters, name, digest)
+    {
+        if (!json_is_string(digest) || !registry_digest_parse(json_string_value(digest), clean)) {
+            return request_fields_bad(&t->f, "adapters", "adapters: '%.80s' must have a digest, sha256: and 64 digits",
+                                      name);
+        }
+        if (!registry_pairs_add(&t->recipe.adapters, name, clean)) {
+            return request_fields_no_memory(&t->f);
+        }
+    }
+    return true;
+}
+
 static bool make_recipe(telling *t)
 {
     mlxr_error error;
@@ -255,8 +273,8 @@ static bool make_recipe(telling *t)
         return request_fields_fail(&t->f, error.status, "modelfile", "%s", error.text);
     }
     bool ok = take_text(t, &t->recipe.from, o->from && *o->from ? o->from : NULL) && take_files(t) &&
-              take_text(t, &t->recipe.template_text, o->template_text) && take_text(t, &t->recipe.system, o->system) &&
-              take_license(t) && take_parameters(t) && take_messages(t);
+              take_adapters(t) && take_text(t, &t->recipe.template_text, o->template_text) &&
+              take_text(t, &t->recipe.system, o->system) && take_license(t) && take_parameters(t) && take_messages(t);
     return ok && (t->recipe.from || t->recipe.files.n ||
                   request_fields_bad(&t->f, "from", "from or files is required: what is it to be made of?"));
 }

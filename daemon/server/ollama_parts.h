@@ -20,7 +20,7 @@ typedef struct ollama_options { /* what is asked for beside the generation itsel
     const char *model, *name, *source, *destination; /* borrowed, as the rest is */
     const char *prompt, *suffix, *system, *template_text, *from, *modelfile;
     json_t *messages, *tools, *tool_choice, *think, *options, *context, *images, *format;
-    json_t *input, *files, *parameters, *license;
+    json_t *input, *files, *adapters, *parameters, *license;
     uint32_t dimensions;
 } ollama_options;
 

@@ -134,12 +134,10 @@ static void detokenize(text_job *j, const mlxr_model *model)
     free(ids);
 }
 
-static void apply_template(text_job *j, const mlxr_model *model, const char *name)
+static void apply_template(text_job *j, const mlxr_model *model, const registry_model *entry)
 {
     chat_prompt p = {0};
-    registry_model entry; /* what it was made with */
-    bool found = registry_resolve(j->d->registry, name, &entry, NULL) == MLXR_OK;
-    const char *template_text = found ? entry.template_text : NULL;
+    const char *template_text = entry->template_text;
     output_format format = output_format_choose(model, template_text);
     chat_model source = {.model = model, .template_text = template_text, .format = &format};
     chat_request *r = &j->r;
@@ -152,12 +150,9 @@ static void apply_template(text_job *j, const mlxr_model *model, const char *nam
         }
     }
     chat_prompt_close(&p);
-    if (found) {
-        registry_model_close(&entry);
-    }
 }
 
-static bool work(void *user, mlxr_model *model, const char *name)
+static bool work(void *user, mlxr_model *model, const registry_model *entry)
 {
     text_job *j = user;
     if (strcmp(j->pattern, "/tokenize") == 0) {
@@ -165,7 +160,7 @@ static bool work(void *user, mlxr_model *model, const char *name)
     } else if (strcmp(j->pattern, "/detokenize") == 0) {
         detokenize(j, model);
     } else {
-        apply_template(j, model, name);
+        apply_template(j, model, entry);
     }
     return false;
 }

@@ -468,15 +468,40 @@ class Models(OllamaTest):
         for target, body, status in ((f"/api/blobs/{wrong}", b"GGUF", 400), ("/api/blobs/nonsense", b"x", 400)):
             self.assertEqual(self.daemon.ask("POST", target, body).status, status, target)
         self.assertEqual(self.daemon.ask("HEAD", f"/api/blobs/{wrong}").status, 404)
-        for words, fields in (("no blob", {"files": {"a.gguf": wrong}}), ("from or files", {}), ("adapters", {"from_": "tiny-llama", "adapters": {"a": wrong}}),
+        for words, fields in (("no blob", {"files": {"a.gguf": wrong}}), ("from or files", {}), ("no blob", {"from_": "tiny-llama", "adapters": {"a.gguf": wrong}}),
                               ("quantize", {"from_": "tiny-llama", "quantize": "q4_0"}), ("temperatur", {"from_": "tiny-llama", "parameters": {"temperatur": 1}}),
                               ("no equivalent", {"from_": "tiny-llama", "template": "{{ .Prompt }}{{ range .Messages }}{{ end }}"}),
                               ("paths are not taken", {"from_": path}), ("no-such", {"from_": "no-such"})):  # fmt: skip
             with self.assertRaises(ollama.ResponseError) as caught:
                 self.client.create("x", **fields)
             self.assertIn(words, caught.exception.error)
-        self.assertEqual(self.ask("/api/create", {"model": "x", "modelfile": "FROM tiny-llama\nADAPTER ./x\n"}).status, 400)
+        refused = self.ask("/api/create", {"model": "x", "modelfile": "FROM tiny-llama\nADAPTER ./x\n", "stream": False})
+        self.assertIn("paths are not taken here", refused.json["error"])
         for name in ("uploaded", "of-a-modelfile"):
+            self.client.delete(name)
+
+    def test_models_are_created_with_adapters(self):
+        base = support.cli.write_family("llama-lora", self.home)
+        files = {name: self.client.create_blob(os.path.join(base, "adapter", name))
+                 for name in ("adapter_config.json", "adapter_model.safetensors")}  # fmt: skip
+        weights = {name: self.client.create_blob(os.path.join(base, name))
+                   for name in sorted(os.listdir(base)) if os.path.isfile(os.path.join(base, name))}  # fmt: skip
+        gguf = support.cli.gguf_adapter(os.path.join(self.home, "lora.gguf"))
+        files["more.gguf"] = self.client.create_blob(gguf)
+        self.client.create("plain", files=weights)
+        self.client.create("peft", from_="plain", adapters={k: v for k, v in files.items() if k != "more.gguf"})
+        self.client.create("both", from_="plain", adapters=files)
+        self.client.create("more", from_="peft", adapters={"x.gguf": files["more.gguf"]})
+        answers = {name: self.generate(model=name, raw=True).response for name in ("plain", "peft", "both", "more")}
+        self.assertEqual(len(set(answers.values())), 3, answers)
+        self.assertEqual(answers["both"], answers["more"])
+        self.assertEqual(self.client.show("both").modelfile.count("\nADAPTER "), 2)
+        for words, adapters in (("adapter_config.json", {"adapter_model.safetensors": files["adapter_model.safetensors"]}),
+                                ("digest", {"a.gguf": "sha256:1"}), ("begin with 'GGUF'", {"a.gguf": weights["config.json"]})):  # fmt: skip
+            with self.assertRaises(ollama.ResponseError) as caught:
+                self.client.create("x", from_="plain", adapters=adapters)
+            self.assertIn(words, caught.exception.error)
+        for name in ("plain", "peft", "both", "more"):
             self.client.delete(name)
 
     def test_models_of_several_files_are_uploaded(self):

@@ -11,6 +11,7 @@ import re
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,25 @@ def tiny_models():
         _tiny = tempfile.mkdtemp(prefix="mlxr-tiny-")
         subprocess.run([WRITER, _tiny], check=True, stdout=subprocess.DEVNULL)
     return _tiny
+
+
+def gguf_adapter(path, family="llama", n=64, values=(0.9, 0.7), name="blk.0.attn_output.weight"):
+    """A GGUF adapter of rank 1 for one matrix of n inputs and n outputs"""
+    def text(s):
+        return struct.pack("<Q", len(s)) + s.encode()
+
+    data = b"GGUF" + struct.pack("<IQQ", 3, 2, 4)
+    for key, value in (("general.type", "adapter"), ("general.architecture", family), ("adapter.type", "lora")):
+        data += text(key) + struct.pack("<I", 8) + text(value)
+    data += text("adapter.lora.alpha") + struct.pack("<If", 6, 1)
+    data += text(name + ".lora_a") + struct.pack("<IQQIQ", 2, n, 1, 0, 0)
+    data += text(name + ".lora_b") + struct.pack("<IQQIQ", 2, 1, n, 0, 4 * n)
+    data += b"\0" * (-len(data) % 32)
+    for value in values:
+        data += struct.pack(f"<{n}f", *(value * (-1) ** i for i in range(n)))
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
 
 
 def write_family(name, folder):

@@ -207,9 +207,38 @@ class Manifests(PullTest):
         self.refuses("bytes are needed", server, "m")
         self.assertEqual(server.asked(server.blob), [])
 
-    def test_adapters_are_refused_by_name_and_projectors_are_told(self):
-        self.refuses("adapter", self.ollama(adapter=b"GGUF"), "m")
+    def test_projectors_are_told(self):
         self.assertEqual(self.pulls(self.ollama(projector=b"GGUF"), "m")["warnings"][0]["what"], "projector")
+
+    def adapter(self, **how):
+        with open(support.gguf_adapter(os.path.join(self.home, "lora.gguf"), **how), "rb") as file:
+            return file.read()
+
+    def answer(self, model, *more):
+        return self.succeed("run", model, "the inn", "--raw", "--temp", "0", "-n", "8", "--json", *more).json["ids"]
+
+    def test_an_adapter_layer_is_a_part_of_the_model(self):
+        adapter = self.adapter()
+        model = self.pulls(self.ollama(adapter=adapter), "m")
+        self.assertEqual([a["digest"] for a in model["adapters"]], [digest(adapter)])
+        self.assertEqual(self.answer("m"), self.answer(model["path"], "--lora", os.path.join(self.home, "lora.gguf")))
+        self.assertNotEqual(self.answer("m"), self.answer(model["path"]))
+        store = self.serve(pull_servers.Store())
+        self.succeed("cp", "m", "me/mine")
+        self.succeed("push", "me/mine", env=self.env(store))
+        layers = json.loads(store.manifests["me/mine", "latest"])["layers"]
+        self.assertEqual([layer["digest"] for layer in layers if layer["mediaType"] == pull_servers.KINDS["adapter"]],
+                         [digest(adapter)])
+        for name in ("m", "me/mine"):
+            self.succeed("rm", name)
+        self.assertEqual(self.blobs(), [])
+
+    def test_an_adapter_layer_that_does_not_fit_is_refused(self):
+        for words, adapter in (("truncated", b"GGUF"), ("no model file", b"PEFT" + self.adapter()[4:]),
+                               ("family 'qwen2'", self.adapter(family="qwen2")), (r"as \[32, 32\]", self.adapter(n=32)),
+                               ("not a LoRA adapter", self.model)):  # fmt: skip
+            self.fail_with(1, words, "pull", "m", env=self.env(self.ollama(adapter=adapter)))
+            self.assertEqual(self.names(), [])
 
     def test_texts_with_another_digest_or_size(self):
         server = self.ollama(system=b"Be brief.")

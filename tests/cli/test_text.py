@@ -1,6 +1,7 @@
 """tokenize and detokenize."""
 import json
 import os
+import shutil
 
 import support
 
@@ -63,6 +64,85 @@ class Adapters(support.CliTest):
         self.succeed("bench", self.model, "-p", "16", "-n", "4", "-r", "1", "--json", "--lora", self.adapter)
         self.assertNotEqual(self.succeed("embed", self.model, "the inn").out,
                             self.succeed("embed", self.model, "the inn", "--lora", self.adapter).out)
+
+    def make(self, name, *lines):
+        path = os.path.join(self.home, "Modelfile")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        return self.run_mlxr("create", name, "--file", path)
+
+    def answer(self, model, *more):
+        return self.succeed("run", model, "the inn", "--raw", "--temp", "0", "-n", "12", "--json", *more).json["ids"]
+
+    def blobs(self):
+        folder = os.path.join(self.models, ".mlxr", "blobs")
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+    def test_a_model_is_made_with_adapters(self):
+        shutil.copytree(self.adapter, os.path.join(self.home, "lora"))
+        gguf = support.gguf_adapter(os.path.join(self.home, "lora.gguf"))
+        both = self.ask("--lora", self.adapter, "--lora", gguf)
+        self.assertEqual(len({tuple(ids) for ids in (self.ask(), self.ask("--lora", self.adapter), both)}), 3)
+        self.assertEqual(self.make("one", f"FROM {self.model}", "ADAPTER ./lora").code, 0)  # beside the Modelfile
+        self.assertEqual(self.make("both", f"FROM {self.model}", f'ADAPTER "{self.adapter}/adapter_model.safetensors"',
+                                   "adapter ./lora.gguf").code, 0)  # fmt: skip
+        shutil.rmtree(os.path.join(self.home, "lora"))  # the store has its own
+        os.unlink(gguf)
+        self.assertEqual(self.answer("one"), self.ask("--lora", self.adapter))
+        self.assertEqual(self.answer("both"), both)
+        self.assertEqual(self.answer("one", "--lora", f"{self.adapter}=-1"), self.ask())
+        self.succeed("cp", "both", "copied")
+        self.assertEqual(self.answer("copied"), both)
+        shown = self.succeed("show", "both", "--json").json
+        digests = [a["digest"] for a in shown["registry"]["adapters"]]
+        self.assertEqual([len(d) for d in digests], [71, 71])
+        self.assertIn(f"adapter      {digests[1]}", self.succeed("show", "both").text)
+        text = self.succeed("show", "both", "--modelfile").text
+        self.assertEqual(text.count("\nADAPTER "), 2)
+        self.assertEqual(self.make("again", *text.splitlines()).code, 0)
+        self.assertEqual(self.answer("again"), both)
+        self.assertEqual(len(self.blobs()), 2)  # the same bytes are kept once
+        for name in ("one", "both", "copied"):
+            self.succeed("rm", name)
+        self.assertEqual(self.answer("again"), both)
+        self.succeed("rm", "again")
+        self.assertEqual(self.blobs(), [])
+
+    def test_adapters_of_a_base_come_first_and_stay(self):
+        gguf = support.gguf_adapter(os.path.join(self.home, "lora.gguf"))
+        self.assertEqual(self.make("one", f"FROM {self.model}", f"ADAPTER {self.adapter}").code, 0)
+        self.assertEqual(self.make("two", "FROM one", f"ADAPTER {gguf}", "SYSTEM hi").code, 0)
+        self.assertEqual(self.answer("two"), self.ask("--lora", self.adapter, "--lora", gguf))
+        self.succeed("rm", "one")
+        self.assertEqual(self.answer("two"), self.ask("--lora", self.adapter, "--lora", gguf))
+
+    def test_adapters_that_do_not_fit_are_refused_when_the_model_is_made(self):
+        other, bare = os.path.join(self.home, "other.gguf"), os.path.join(self.home, "bare")
+        os.mkdir(bare)
+        shutil.copy(os.path.join(self.adapter, "adapter_model.safetensors"), bare)
+        nothing = os.path.join(self.home, "nothing.gguf")
+        with open(nothing, "wb") as file:
+            file.write(b"GGUF")
+        for words, path in (("family 'qwen2'", support.gguf_adapter(other, family="qwen2")), ("no such file", "./nowhere"),
+                            ("adapter_config.json", bare), ("nothing.gguf", nothing), ("config.json", self.model),
+                            ("not a LoRA adapter", self.gguf_model())):  # fmt: skip
+            result = self.make("x", f"FROM {self.model}", f"ADAPTER {path}")
+            self.assertEqual(result.code, 1, path)
+            self.assertIn(words, result.err)
+        support.gguf_adapter(other, n=32)
+        self.assertIn("'blk.0.attn_output.weight' as [32, 32]; the model has [64, 64]",
+                      self.make("x", f"FROM {self.model}", f"ADAPTER {other}").err)
+        support.gguf_adapter(other, values=(float("nan"), 1))
+        self.assertIn("not finite", self.make("x", f"FROM {self.model}", f"ADAPTER {other}").err)
+        support.gguf_adapter(other)
+        result = self.make("x", f"FROM {self.model}", *[f"ADAPTER {other}"] * 17)
+        self.assertIn("17 adapters; a model has at most 16", result.err)
+        self.assertEqual((self.run_mlxr("show", "x").code, self.blobs()), (1, []))
+
+    def gguf_model(self):
+        path = os.path.join(self.home, "model.gguf")
+        self.succeed("convert", self.model, path)
+        return path
 
     def test_what_is_no_adapter_is_told(self):
         for what, words in ((os.path.join(self.home, "nowhere"), "nowhere"), (self.model, "adapter_config.json")):

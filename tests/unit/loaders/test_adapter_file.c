@@ -476,6 +476,40 @@ static void folders_files_and_paths_open_alike(void **state)
     assert_int_equal(adapter_file_open(&file, "adapter_model.safetensors", &llama, &error), MLXR_IO);
 }
 
+/* One file of any name, as a store without folders keeps it. */
+static void weights_may_have_their_configuration_in_them(void **state)
+{
+    static const struct {
+        const char *meta, *error; /* NULL: it opens */
+    } cases[] = {
+        {"{\"format\": \"pt\", \"mlxr.adapter_config\": \"{\\\"peft_type\\\": \\\"LORA\\\", \\\"lora_alpha\\\": 6}\"}",
+         NULL},
+        {"{\"mlxr.adapter_config\": \"{\\\"peft_type\\\": \\\"LOHA\\\"}\"}", "peft_type 'LOHA'"},
+        {"{\"mlxr.adapter_config\": \"{\"}", "adapter_config.json: line 1"},
+        {"{\"mlxr.adapter_config\": \"\"}", "adapter_config.json: line"},
+        {"{\"mlxr.adapter_config\": 7}", "does not begin with 'GGUF'"},
+        {"{\"adapter_config\": \"{}\"}", "does not begin with 'GGUF'"},
+        {"[]", "does not begin with 'GGUF'"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char header[1024];
+        size_t n;
+        adapter_file *file = NULL;
+        mlxr_error error = {0};
+        snprintf(header, sizeof header, "{\"__metadata__\": %s, " EA(P) ", " EB(P) "}", cases[i].meta);
+        uint8_t *bytes = weights(header, 128, &n);
+        memset(bytes + n - 128, 0, 128);
+        mlxr_status status = adapter_file_open(&file, test_write_file("sha256-0", bytes, n), &llama, &error);
+        free(bytes);
+        if ((status == MLXR_OK) != !cases[i].error || (cases[i].error && !strstr(error.text, cases[i].error))) {
+            fail_msg("%s: %s", cases[i].meta, status == MLXR_OK ? "no error" : error.text);
+        }
+        assert_true(!file || (file->targets[0].scale == 3.0f && file->halves));
+        adapter_file_close(&file);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -486,6 +520,7 @@ int main(void)
         cmocka_unit_test(any_changed_byte_is_survived),
         cmocka_unit_test(a_family_without_names_in_safetensors_is_refused),
         cmocka_unit_test(folders_files_and_paths_open_alike),
+        cmocka_unit_test(weights_may_have_their_configuration_in_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

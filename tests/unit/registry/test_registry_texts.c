@@ -55,7 +55,8 @@ static void what_a_modelfile_may_not_say_is_refused_with_its_line(void **unused)
     } cases[] = {
         {"", "no FROM", MLXR_ARG},
         {"FROM a\nFROM b", "line 2: FROM is given twice", MLXR_ARG},
-        {"FROM a\n\nADAPTER ./lora", "line 3: ADAPTER is not supported: LoRA", MLXR_UNSUPPORTED},
+        {"FROM a\n\nADAPTER \"./lora", "line 3: ADAPTER has a quote that does not end", MLXR_FORMAT},
+        {"FROM a\nADAPTER \"x\" y", "behind the closing quote", MLXR_FORMAT},
         {"FROM a\nRENDERER x", "RENDERER is not supported", MLXR_UNSUPPORTED},
         {"FROM a\nNONSENSE x", "'NONSENSE' is no command", MLXR_FORMAT},
         {"FROM a\nPARAMETER", "needs a name", MLXR_FORMAT},
