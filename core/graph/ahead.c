@@ -13,6 +13,10 @@
  *   the head's plan    a row a sequence: h is given, and what stands for it in the next row is handed back, so that the
  *                      head can go on behind a token that it has itself proposed
  *
+ * Models may have several such layers, of which the k-th predicts the k-th token from what the one before it leaves.
+ * Drafts are made with the first alone, which goes on from itself: as exact for the next token, and what others do,
+ * since the keys of the k-th need all layers before it computed in full for every token of a prompt.
+ *
  * Owner: graph_build. Lifetime: the call.
  */
 #include <string.h>
@@ -30,14 +34,9 @@ mlxr_status ahead_check(const hparams *h, mlxr_error *error)
         return error_set(error, MLXR_UNSUPPORTED, "this %s model has no multi-token-prediction head%s", h->fam->name,
                          h->n_layers_ahead ? " that MLXR knows" : "");
     }
-    return h->n_layers_ahead == 1
-               ? error_set(error, MLXR_UNSUPPORTED,
-                           "the multi-token-prediction head of this model is not in the file: no tensor is called "
-                           "'blk.%u.…'",
-                           h->n_layers)
-               : error_set(error, MLXR_UNSUPPORTED,
-                           "this model has a multi-token-prediction head of %u layers; one of 1 is supported",
-                           h->n_layers_ahead);
+    return error_set(error, MLXR_UNSUPPORTED,
+                     "the multi-token-prediction head of this model is not in the file: no tensor is called 'blk.%u.…'",
+                     h->n_layers);
 }
 
 /* What moves each row of a slot to the next: a convolution over two, of which the newer counts nothing. */

@@ -697,8 +697,9 @@ static bool is_known(const model_weights *w, const hparams *h, const tensor *t)
     if (layer >= h->n_layers && !h->predicts_ahead) {
         return layer < h->n_layers + h->n_layers_ahead;
     }
-    if (layer >= hparams_layers_bound(h)) {
-        return false;
+    if (layer >=
+        hparams_layers_bound(h)) { /* further ones that predict ahead: what the model says does not need them */
+        return layer < h->n_layers + h->n_layers_ahead;
     }
     if (layer == h->n_layers && ahead_knows(rest)) {
         return true;

@@ -437,7 +437,7 @@ static void read_shape(reader *r, hparams *h)
         return;
     }
     h->n_layers -= h->n_layers_ahead;
-    h->predicts_ahead = h->n_layers_ahead == 1 && h->fam->ahead != AHEAD_NONE && has_layer(r->file, h->n_layers);
+    h->predicts_ahead = h->n_layers_ahead > 0 && h->fam->ahead != AHEAD_NONE && has_layer(r->file, h->n_layers);
     read_windows(r, h);
     read_experts(r, h);
     h->n_head_kv = h->n_head_kv_window = h->n_head;

@@ -63,8 +63,8 @@ typedef struct hparams {
     bool groups_by_best; /* of these experts */
     /* Latent attention: head_dim is n_nope + n_rot, as keys have it; n_latent_q 0: queries are made at once. */
     uint32_t n_latent_q, n_latent_kv, n_nope, head_v;
-    uint32_t n_layers_ahead; /* behind the last layer: they predict further tokens */
-    bool predicts_ahead;     /* there is one, the family is known to have it, and a tensor of it is in the
+    uint32_t n_layers_ahead; /* behind the last layer: they predict further tokens; the first of them is used */
+    bool predicts_ahead;     /* there is one, the family is known to have it, and a tensor of the first is in the
                               * file; binding names what is missing */
     routing_kind routing;
     bool normalise_experts;
@@ -126,7 +126,7 @@ static inline bool hparams_has_mlp(const hparams *h, uint32_t layer)
     return !h->fam->one_block || h->layer_kinds[layer] == LAYER_MLP;
 }
 
-/* Layers that are bound: those of the model, and the one that predicts ahead. */
+/* Layers that are bound: those of the model, and the first that predicts ahead. */
 static inline uint32_t hparams_layers_bound(const hparams *h)
 {
     return h->n_layers + h->predicts_ahead;

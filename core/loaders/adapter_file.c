@@ -495,8 +495,8 @@ static mlxr_status find_config(adapter_file *f, mlxr_error *error)
     }
     const json_t *config = json_object_get(json_object_get(root, "__metadata__"), ADAPTER_CONFIG_KEY);
     size_t n_text = json_string_length(config);
-    char *text = config ? region_strndup(&f->memory, json_string_value(config), n_text) : NULL;
-    bool failed = config && !text;
+    char *text = json_is_string(config) ? region_strndup(&f->memory, json_string_value(config), n_text) : NULL;
+    bool failed = json_is_string(config) && !text;
     if (text) {
         f->config_text = (text_view){text, n_text};
     }

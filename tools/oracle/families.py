@@ -304,6 +304,9 @@ FAMILIES = {
 # DeepSeek's and GLM's do ("model.layers.N.…"): mtp.py. Of DeepSeek's, the head has matrices of its own.
 for _name in ("qwen3next", "qwen35", "qwen35moe", "glm4moe", "deepseek3"):
     FAMILIES[_name + "-mtp"] = (FAMILIES[_name][0], dict(FAMILIES[_name][1], mtp=True))
+# With a second layer in the head, which drafts do not use.
+for _name in ("qwen35", "deepseek3"):
+    FAMILIES[_name + "-two-mtp"] = (FAMILIES[_name][0], dict(FAMILIES[_name][1], mtp=2))
 ENCODERS = ("EuroBertConfig", "BertConfig", "XLMRobertaConfig", "NomicBertConfig", "ModernBertConfig")
 # Published checkpoints name a class of their own, where transformers 5 computes and saves them as Llama.
 PUBLISHED = {"internlm3": "InternLM3ForCausalLM", "exaone": "ExaoneForCausalLM"}
@@ -394,7 +397,7 @@ def write_folder(name, folder):
     if name in TURNED: # as published; transformers turns what it saves, and takes both
         shapes = {key: (s[0], s[2], s[1]) if ".experts." in key else s for key, s in shapes.items()}
     if has_mtp(name):
-        shapes.update(mtp.shapes(cfg, shapes))
+        shapes.update(mtp.shapes(cfg, shapes, int(has_mtp(name))))
     listing, state = [], {}
     for key, shape in sorted(shapes.items()):
         base, scale = (float(np.float32(x)) for x in spread(cfg, key, shape))

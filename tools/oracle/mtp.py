@@ -24,8 +24,8 @@ def is_qwen(cfg):
     return cfg.model_type.startswith("qwen")
 
 
-def shapes(cfg, trunk):
-    """{name: shape} of the head's tensors beside those of the model: its layer is as the last one with attention"""
+def shapes(cfg, trunk, n_layers=1):
+    """{name: shape} of the head's tensors beside those of the model: its layers are as the last one with attention"""
     n, template = cfg.num_hidden_layers, 0
     for key in trunk:
         if ".self_attn." in key:
@@ -40,6 +40,9 @@ def shapes(cfg, trunk):
     theirs = {ours: name for name, ours in QWEN.items()}
     for ours, shape in own.items():
         out[(f"mtp.{theirs[ours]}" if is_qwen(cfg) else layer + ours) + ".weight"] = shape
+    for i in range(1, n_layers):
+        further = f"mtp.layers.{i}." if is_qwen(cfg) else f"model.layers.{n + i}."
+        out |= {further + key.removeprefix(layer): shape for key, shape in out.items() if key.startswith(layer)}
     return out
 
 
@@ -51,6 +54,9 @@ def load(folder, cfg):
 
     n, state, own = cfg.num_hidden_layers, {}, {}
     for key, value in load_file(os.path.join(folder, "model.safetensors")).items():
+        layer = key.removeprefix("mtp.layers." if is_qwen(cfg) else "model.layers.").split(".")[0]
+        if layer.isdigit() and int(layer) > (0 if key.startswith("mtp.") else n):
+            continue  # of a further layer, which is not used
         part = key.removeprefix("mtp.").removeprefix(f"model.layers.{n}.")
         stem = part.removesuffix(".weight")
         if key.startswith("mtp.layers.0."):
