@@ -14,6 +14,7 @@
 #include "convert/mix.h"
 #include "convert/source.h"
 #include "convert/write.h"
+#include "convert/xielu.h"
 #include "quant/codec.h"
 
 typedef struct job {
@@ -211,6 +212,9 @@ mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_o
     }
     if (status == MLXR_OK) {
         status = experts_stack(&j.source, error);
+    }
+    if (status == MLXR_OK) {
+        status = xielu_move(&j.source, error);
     }
     if (status == MLXR_OK) { /* the last: the others know tensors by their number in the file */
         status = latent_split(&j.source, error);

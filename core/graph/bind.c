@@ -68,6 +68,7 @@ typedef enum need {
     NEED_FFN_NORM_AFTER, /* R where that is what GGUF calls the norm before the MLP */
     NEED_DOWN,           /* R in a dense layer */
     NEED_DOWN_BIAS,
+    NEED_XIELU,          /* R where the MLP has xIELU whose numbers are no metadata */
     NEED_ATTENTION_GATE, /* R where attention's output has a gate of its own */
     NEED_SINKS,
     NEED_LATENT,      /* R in latent attention */
@@ -130,6 +131,10 @@ static const struct {
     {"ffn_up.weight", SLOT(up), EXTENT_EMBD, EXTENT_FF, NEED_UP},
     {"ffn_up.weight", SLOT(gate_up), EXTENT_EMBD, EXTENT_GATE_UP, NEED_GATE_UP},
     {"ffn_down.weight", SLOT(down), EXTENT_FF, EXTENT_EMBD, NEED_DOWN},
+    {"ffn_act.alpha_n", SLOT(xielu[XIELU_FALL]), EXTENT_ONE, EXTENT_NONE, NEED_XIELU},
+    {"ffn_act.alpha_p", SLOT(xielu[XIELU_RISE]), EXTENT_ONE, EXTENT_NONE, NEED_XIELU},
+    {"ffn_act.beta", SLOT(xielu[XIELU_SLOPE]), EXTENT_ONE, EXTENT_NONE, NEED_XIELU},
+    {"ffn_act.eps", SLOT(xielu[XIELU_LIMIT]), EXTENT_ONE, EXTENT_NONE, NEED_XIELU},
     {"ffn_gate.bias", SLOT(gate_bias), EXTENT_FF, EXTENT_NONE, NEED_GATE_BIAS},
     {"ffn_up.bias", SLOT(up_bias), EXTENT_FF, EXTENT_NONE, NEED_UP_BIAS},
     {"ffn_up.bias", SLOT(gate_up_bias), EXTENT_GATE_UP, EXTENT_NONE, NEED_GATE_UP_BIAS},
@@ -345,6 +350,8 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     case NEED_DOWN_BIAS:
         *required = false;
         return dense;
+    case NEED_XIELU:
+        return fam->xielu && dense && !h->xielu[XIELU_FALL];
     case NEED_ATTENTION_GATE:
         return attends && fam->gate_apart;
     case NEED_SINKS:

@@ -19,6 +19,7 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *ffn_norm, *ffn_norm_bias; /* [n_embd] */
     const tensor *gate, *up, *down;         /* [n_embd, n_ff], [n_ff, n_embd] */
     const tensor *gate_bias, *up_bias, *down_bias;
+    const tensor *xielu[XIELU_NUMBERS];        /* [1] or none at all, of safetensors */
     const tensor *q_down, *q_down_norm, *q_up; /* latent attention: [n_embd, n_latent_q], … [n_latent_q, queries] */
     const tensor *kv_down, *kv_down_norm;      /* [n_embd, n_latent_kv + n_rot], of which the parts are */
     const tensor *kv_latent, *k_shared;        /* [n_embd, n_latent_kv], [n_embd, n_rot] */

@@ -287,6 +287,10 @@ static const family families[] = {
      .qkv_by_heads = true,
      .ungated = true,
      .act = ACT_GELU_ERF},
+    /* Groeneveld et al. 2024: the first OLMo. */
+    {.name = "olmo", .gguf_rope = ROPE_PAIRS, .norm = NORM_LAYER, .bare_norms = true, .clamps_qkv = true},
+    /* Swiss AI 2025 */
+    {.name = "apertus", .qk_norm = QK_NORM_HEADS, .ungated = true, .xielu = true},
     /* Mistral AI 2025: Ministral 3. Far queries are sharpened by their position. */
     {.name = "mistral3", .gguf_rope = ROPE_PAIRS},
 };

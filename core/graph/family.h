@@ -47,6 +47,8 @@ typedef struct family {
     bool qk_norm_turned;      /* … behind RoPE */
     bool fused_gate_up;       /* "ffn_up" holds the rows of gate and up */
     bool ungated;             /* the MLP is down(act(up(x))) */
+    bool xielu;               /* … with xIELU, which has numbers of its own in each layer */
+    bool clamps_qkv;          /* Q, K and V may be kept within limits, which the file says */
     routing_kind routing;     /* of a mixture of experts, where the file does not say */
     bool normalise_experts;   /* the weights of the chosen ones sum to 1, likewise */
     bool experts_weigh_input; /* they are of what an expert reads, not of what it gives; no bias chooses */

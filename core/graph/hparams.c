@@ -590,6 +590,25 @@ static void read_temperature(reader *r, hparams *h)
     }
 }
 
+/* Of xIELU a number a layer, or one. GGUF's names have no architecture before them. */
+static void read_xielu(reader *r, hparams *h)
+{
+    static const char *const keys[XIELU_NUMBERS] = {[XIELU_FALL] = "xielu.alpha_n",
+                                                    [XIELU_RISE] = "xielu.alpha_p",
+                                                    [XIELU_SLOPE] = "xielu.beta",
+                                                    [XIELU_LIMIT] = "xielu.eps"};
+    for (size_t i = 0; h->fam->xielu && i < XIELU_NUMBERS && r->status == MLXR_OK; i++) {
+        const meta_value *value = model_file_meta(r->file, keys[i]);
+        bool list = value && value->type == META_ARRAY;
+        if (value && (list ? value->array.type == META_STRING || value->array.n < h->n_layers
+                           : value->type != META_F32 && value->type != META_F64)) {
+            r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers",
+                                  keys[i], h->n_layers);
+        }
+        h->xielu[i] = value;
+    }
+}
+
 static void read_parallel(reader *r, hparams *h)
 {
     uint32_t parallel = h->fam->parallel || h->fam->parallel_norms;
@@ -652,6 +671,13 @@ static void read_scales(reader *r, hparams *h)
     read_temperature(r, h);
     read_qk_norm(r, h);
     read_parallel(r, h);
+    read_xielu(r, h);
+    if (h->fam->clamps_qkv) {
+        read_f32(r, "attention.clamp_kqv", &h->qkv_limit);
+    }
+    if (r->status == MLXR_OK && !(h->qkv_limit >= 0)) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.attention.clamp_kqv' is below 0", r->arch);
+    }
     if (r->status == MLXR_OK && h->logit_scale == 0) {
         r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s.logit_scale' is 0", r->arch);
         return;

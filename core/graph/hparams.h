@@ -32,6 +32,9 @@ typedef struct rope_scaling {
 
 typedef enum layer_kind { LAYER_ATTENTION, LAYER_MIXER, LAYER_MLP /* of families with one block a layer */ } layer_kind;
 
+/* xIELU's numbers of each layer, as GGUF's metadata have them; of safetensors they are tensors. */
+enum { XIELU_FALL, XIELU_RISE, XIELU_SLOPE, XIELU_LIMIT, XIELU_NUMBERS };
+
 typedef struct hparams {
     const family *fam;
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
@@ -50,10 +53,12 @@ typedef struct hparams {
     float attn_scale;
     float attn_softcap, final_softcap; /* 0: none */
     float embedding_scale, residual_scale, logit_scale;
-    float attn_temperature;    /* of far queries; 0: none */
-    uint32_t temperature_span; /* by so many positions */
-    uint32_t window;           /* of window layers; 0: there are none */
-    bool qk_norm_bare;         /* there is one of each head without a weight */
+    float qkv_limit;                        /* Q, K and V are kept within it; 0: none */
+    const meta_value *xielu[XIELU_NUMBERS]; /* [n_layers] numbers, or one of all; NULL: none */
+    float attn_temperature;                 /* of far queries; 0: none */
+    uint32_t temperature_span;              /* by so many positions */
+    uint32_t window;                        /* of window layers; 0: there are none */
+    bool qk_norm_bare;                      /* there is one of each head without a weight */
     /* A mixture of experts; n_expert 0: there is none. */
     uint32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared;
     uint32_t n_layers_dense;  /* the first layers, and … */

@@ -235,6 +235,10 @@ void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
             add_keys(b, in, w, layer);
         }
     }
+    for (int i = 0; h->qkv_limit > 0 && i < 3; i++) {
+        static const slot parts[] = {SLOT_Q, SLOT_K, SLOT_V};
+        plan_add(b, OP_CURVE, parts[i], parts[i])->curve = (op_curve){.kind = CURVE_CLAMP, .limit = h->qkv_limit};
+    }
     if (!h->fam->qk_norm_turned) {
         add_qk_norms(b, w, layer, writes);
     }

@@ -65,6 +65,7 @@ typedef enum op_kind {
                     `weight` is the product's own. src SLOT_NONE: behind OP_EMBED, of whose row's token aᵀ has a row */
     OP_SCALE,    /* dst × scale */
     OP_SOFTCAP,  /* dst = cap · tanh(dst / cap) */
+    OP_CURVE,    /* dst = curve(dst), element by element */
     OP_CONV,  /* dst = Σ of its last n rows, each × weight [n, width] (+ bias); those before the first are the state */
     OP_RECUR, /* dst = what the queries in src find in a state that each row's keys and values change */
     OP_PICK,  /* dst[to …] = elements [from, from + n) of each group of src */
@@ -129,6 +130,17 @@ typedef struct op_state {
     uint16_t kv_layer; /* index within the group */
     uint32_t first;    /* element of the layer's state where the operation's own begins */
 } op_state;
+
+/* Functions of one number that have numbers of their own. */
+typedef enum curve_kind {
+    CURVE_CLAMP, /* kept from −limit to limit */
+    CURVE_XIELU, /* Huang & Schlag 2024: above 0 rise x² + slope x, else fall (e^min(x, limit) − 1 − x) + slope x */
+} curve_kind;
+
+typedef struct op_curve {
+    curve_kind kind;
+    float limit, rise, fall, slope;
+} op_curve;
 
 /* A short convolution. State: [n − 1][width], the rows before, oldest first. */
 typedef struct op_conv {
@@ -223,6 +235,7 @@ typedef struct op {
         op_rope rope;
         op_attend attend; /* KV_WRITE and ATTEND */
         op_state state;   /* SCAN */
+        op_curve curve;
         op_conv conv;
         op_pick pick;
         const op_heads *heads;

@@ -32,7 +32,7 @@ static const char *const kind_names[OP_KIND_COUNT] = {
     [OP_GATED] = "gated",     [OP_ADD] = "add",           [OP_EXPERTS] = "experts",     [OP_SCALE] = "scale",
     [OP_SOFTCAP] = "softcap", [OP_CONV] = "conv",         [OP_RECUR] = "recur",         [OP_PICK] = "pick",
     [OP_WEIGH] = "weigh",     [OP_SCAN] = "scan",         [OP_TAKE_ROWS] = "take_rows", [OP_ADAPT] = "adapt",
-    [OP_HEADS] = "heads",     [OP_LOAD] = "load",         [OP_STORE] = "store",
+    [OP_HEADS] = "heads",     [OP_CURVE] = "curve",       [OP_LOAD] = "load",           [OP_STORE] = "store",
 };
 
 static mlxr_status bad(const check *c, const char *what)
@@ -448,6 +448,9 @@ static mlxr_status check_op(check *c)
         return read_slot(c, o->dst, o->width);
     case OP_SOFTCAP:
         return o->scale > 0 ? read_slot(c, o->dst, o->width) : bad(c, "has a cap that is not positive");
+    case OP_CURVE:
+        return (unsigned)o->curve.kind <= CURVE_XIELU ? read_slot(c, o->dst, o->width)
+                                                      : bad(c, "names an unknown curve");
     case OP_CONV:
         return check_conv(c);
     case OP_RECUR:

@@ -130,6 +130,7 @@ typedef struct hf_class {
     bool stacks_turned;        /* its stacks of experts have their inputs outermost, as first published, or innermost */
     bool shared_as_wide;       /* experts, and the MLP beside them that all share, are intermediate_size wide */
     bool parallel;             /* use_parallel_residual, which is true where config.json says nothing */
+    bool clamps_qkv;           /* config.json may say how far Q, K and V go: clip_qkv */
     bool mup;                  /* embeddings are scaled by the root of their length only where mup_enabled says so */
     bool yarn_by_log;          /* GGUF has YaRN's mscale_all_dim instead of what cos and sin are multiplied with */
     bool latent;               /* keys and values are made of kv_lora_rank numbers */

@@ -345,6 +345,9 @@ static void write_scales(hf_writer *w)
     if (scalar > 0 || class->head_dim_full) {
         write_softcap(w, "final_logit_softcapping", ".final_logit_softcapping", class->final_softcap);
     }
+    if (class->clamps_qkv) {
+        hf_copy_f32(w, w->root, "clip_qkv", ".attention.clamp_kqv");
+    }
     if (class->mup) {
         bool scaled = false;
         hf_get_bool(w, w->root, "mup_enabled", &scaled);

@@ -16,6 +16,8 @@ typedef struct stem {
 
 static const stem layer_stems[] = {
     {"input_layernorm", "attn_norm", true},
+    {"attention_layernorm", "attn_norm", true}, /* Apertus */
+    {"feedforward_layernorm", "ffn_norm", true},
     {"self_attn.q_proj", "attn_q", false},
     {"self_attn.k_proj", "attn_k", false},
     {"self_attn.v_proj", "attn_v", false},
@@ -369,6 +371,10 @@ static const struct {
     {"mlp.experts.down_proj", "ffn_down_exps.weight", HF_TRANSPOSED},
     {"mlp.experts.down_proj_bias", "ffn_down_exps.bias", 0},
     {"feed_forward.expert_bias", "exp_probs_b.bias", 0},
+    {"mlp.act_fn.alpha_n", "ffn_act.alpha_n", 0},
+    {"mlp.act_fn.alpha_p", "ffn_act.alpha_p", 0},
+    {"mlp.act_fn.beta", "ffn_act.beta", 0},
+    {"mlp.act_fn.eps", "ffn_act.eps", 0},
     {"mlp.expert_bias", "exp_probs_b.bias", 0},
     {"feed_forward.experts.gate_up_proj", "ffn_gate_up_exps.weight", HF_TRANSPOSED},
     {"feed_forward.experts.down_proj", "ffn_down_exps.weight", HF_TRANSPOSED},

@@ -155,6 +155,38 @@ static void check_gated_row(check *c, const ops_table *t)
     check_free(&up.memory);
 }
 
+static void check_curve_row(check *c, const ops_table *t)
+{
+    uint32_t n = any_length(c);
+    op_curve curve = {.kind = check_below(c, 2) ? CURVE_XIELU : CURVE_CLAMP, .limit = check_uniform(c, 0.1f, 3.0f)};
+    if (curve.kind == CURVE_XIELU) {
+        curve = (op_curve){.kind = CURVE_XIELU,
+                           .limit = check_below(c, 2) ? -1e-6f : -check_uniform(c, 0, 0.5f),
+                           .rise = check_uniform(c, 0, 2.0f),
+                           .fall = check_uniform(c, 0, 2.0f),
+                           .slope = check_uniform(c, 0, 1.0f)};
+    }
+    row x = row_make(c, n, check_below(c, 2) ? 2.0f : 40.0f);
+    x.x[0] = x.before[0] = check_below(c, 2) ? 0.0f : x.x[0];
+    t->curve(&curve, x.x, n);
+    double worst = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        double v = x.before[i], y, terms;
+        if (curve.kind == CURVE_CLAMP) {
+            y = fmin(fmax(v, -(double)curve.limit), (double)curve.limit);
+            terms = 0;
+        } else {
+            double e = v > 0 ? 0 : exp(fmin(v, (double)curve.limit));
+            y = (double)curve.slope * v + (v > 0 ? (double)curve.rise * v * v : (double)curve.fall * (e - 1 - v));
+            terms = fabs((double)curve.slope * v) +
+                    (v > 0 ? (double)curve.rise * v * v : (double)curve.fall * (e + 1 + fabs(v)));
+        }
+        worst = fmax(worst, fabs(x.x[i] - y) / (4 * EPS * terms + 1e-38));
+    }
+    check_result(c, worst <= 1, "curve %d, n %u: %.3g × the bound", (int)curve.kind, n, worst);
+    check_free(&x.memory);
+}
+
 /* One row of a head of linear attention; the state may stay in its place. */
 static void check_recur_row(check *c, const ops_table *t)
 {
@@ -394,6 +426,7 @@ static void run(check *c)
         check_norm_row(c, &t);
         check_rope_row(c, &t);
         check_gated_row(c, &t);
+        check_curve_row(c, &t);
         check_plain_rows(c, &t);
         check_recur_row(c, &t);
         check_kv_row(c, &t);

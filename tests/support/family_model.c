@@ -92,7 +92,7 @@ static size_t read_list(const char *path, const char *const *words, unsigned lon
         t->n_dims = sscanf(line, "%127s %g %g %lu %lu %lu %lu", t->name, &t->base, &t->scale, &t->shape[0],
                            &t->shape[1], &t->shape[2], &t->shape[3]) -
                     3;
-        if (t->n_dims < 1 || n == TENSORS_MAX) {
+        if (t->n_dims < 0 || n == TENSORS_MAX) { /* a number has none */
             abort();
         }
         for (int i = 0; i < t->n_dims; i++) {

@@ -298,6 +298,9 @@ FAMILIES = {
     "gptneox-in-turn": ("GPTNeoXConfig", dict(
         num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)), use_parallel_residual=False,
         rope_parameters=rope(partial_rotary_factor=0.25))),
+    "olmo": ("OlmoConfig", dict(rms_norm_eps=None, clip_qkv=1.25, attention_bias=True, rope_parameters=rope())),
+    "apertus": ("ApertusConfig", dict(attention_bias=True, rope_parameters=rope(
+        1e6, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=40))),
     "qwen3-embedding": ("Qwen3Config", dict(head_dim=32, rope_parameters=rope(1e6)), "AutoModel", "lasttoken"),
 }
 # With a head for multi-token prediction behind the last layer, as Qwen's checkpoints name it ("mtp.…", apart) and as
@@ -357,6 +360,8 @@ def spread(cfg, name, shape):
     """(base, scale) of a tensor's values, by what its name says it is"""
     last = name.split(".")[-2] if name.endswith((".weight", ".bias")) else name.split(".")[-1]
     gemma, gemma4 = cfg.model_type.startswith("gemma"), cfg.model_type.startswith("gemma4")
+    if ".act_fn." in name:  # xIELU's
+        return {"beta": (0.5, 0.2), "eps": (-0.02, 0.01)}.get(last, (0.3, 0.6))
     if last in ("layer_scalar", "scale", "per_expert_scale"):
         return 1.0, 0.5
     if "norm" in last.lower() and name.endswith("weight"):

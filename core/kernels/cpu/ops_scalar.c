@@ -131,6 +131,21 @@ static void softcap(float *x, float cap, uint32_t n)
     }
 }
 
+static void curve(const op_curve *c, float *x, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        double v = x[i];
+        if (c->kind == CURVE_CLAMP) {
+            v = v > c->limit ? c->limit : v < -c->limit ? -c->limit : v;
+        } else if (v > 0) {
+            v = c->rise * v * v + c->slope * v;
+        } else {
+            v = c->fall * (expm1(v < c->limit ? v : c->limit) - v) + c->slope * v;
+        }
+        x[i] = (float)v;
+    }
+}
+
 static void to_kv(dtype type, const float *src, void *dst, uint32_t n)
 {
     uint16_t *words = dst; /* pages and rows of 16-bit types are 2-byte aligned */
@@ -167,6 +182,7 @@ ops_table ops_table_scalar(void)
                        .recur = recur,
                        .scale = scale_row,
                        .softcap = softcap,
+                       .curve = curve,
                        .to_kv = to_kv};
 }
 

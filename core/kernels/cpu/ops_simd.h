@@ -287,6 +287,23 @@ static void simd_softcap(float *x, float cap, uint32_t n)
     }
 }
 
+static void simd_curve(const op_curve *c, float *x, uint32_t n)
+{
+    const vf top = vf_set(c->limit), bottom = vf_set(-c->limit), one = vf_set(1), rise = vf_set(c->rise),
+             fall = vf_set(c->fall), slope = vf_set(c->slope);
+    for (uint32_t i = 0; i < n; i += VF_N) {
+        vf v = SIMD_LOAD(x, i, n);
+        if (c->kind == CURVE_CLAMP) {
+            simd_store(x, i, n, vf_min(top, vf_max(bottom, v)));
+            continue;
+        }
+        vf above = vf_max(vf_zero(), v), below = vf_sub(vf_sub(vf_exp(vf_min(top, v)), one), v);
+        below = vf_zero_below(below, vf_sub(vf_zero(), v), 0);
+        vf y = vf_fma(vf_mul(rise, above), above, vf_mul(slope, v));
+        simd_store(x, i, n, vf_fma(fall, below, y));
+    }
+}
+
 static void simd_to_kv(dtype type, const float *src, void *dst, uint32_t n)
 {
     if (type == DTYPE_Q8_0 || type == DTYPE_Q4_0) {
@@ -321,6 +338,7 @@ static void ops_simd_fill(ops_table *t)
     t->recur = simd_recur;
     t->scale = simd_scale;
     t->softcap = simd_softcap;
+    t->curve = simd_curve;
     t->to_kv = simd_to_kv;
 }
 

@@ -28,6 +28,7 @@ static bool reads(const op *o, slot s)
     case OP_ROPE:
     case OP_SCALE:
     case OP_SOFTCAP:
+    case OP_CURVE:
     case OP_CONV:
     case OP_SCAN:
     case OP_TAKE_ROWS:

@@ -156,6 +156,9 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t wh
     case OP_SOFTCAP:
         ops->softcap(dst, o->scale, o->width);
         break;
+    case OP_CURVE:
+        ops->curve(&o->curve, dst, o->width);
+        break;
     default: /* not row-wise: never in a rows part */
         break;
     }

@@ -165,6 +165,18 @@ static mlx_value *activate(walk *w, activation act, mlx_value *x)
     return x;
 }
 
+static mlx_value *curve(walk *w, const op_curve *c, mlx_value *x)
+{
+    mlx_arena *a = w->a;
+    if (c->kind == CURVE_CLAMP) {
+        return value_clip(a, x, -c->limit, c->limit);
+    }
+    mlx_value *above = value_scale(a, bridge_one(a, BRIDGE_SQUARE, x), c->rise), *slope = value_scale(a, x, c->slope);
+    mlx_value *below = bridge_one(a, BRIDGE_EXP, bridge_two(a, BRIDGE_MINIMUM, x, bridge_scalar(a, c->limit)));
+    below = value_scale(a, value_sub(a, value_sub(a, below, bridge_scalar(a, 1)), x), c->fall);
+    return value_add(a, bridge_where(a, bridge_two(a, BRIDGE_LESS, bridge_scalar(a, 0), x), above, below), slope);
+}
+
 mlx_value *walk_gate(walk *w, activation act, mlx_value *gate, mlx_value *up)
 {
     gate = activate(w, act, gate);
@@ -296,6 +308,7 @@ bool walk_has_graph(const op *o, uint32_t src_width)
     case OP_ADAPT:
     case OP_SCALE:
     case OP_SOFTCAP:
+    case OP_CURVE:
     case OP_CONV:
     case OP_RECUR:
     case OP_WEIGH:
@@ -358,6 +371,9 @@ static void walk_op(walk *w, const op *o, const op_arrays *arrays)
         break;
     case OP_SOFTCAP:
         *dst = softcap(w, o);
+        break;
+    case OP_CURVE:
+        *dst = curve(w, &o->curve, *dst);
         break;
     case OP_SCAN:
         *dst = walk_scan(w, o, arrays);

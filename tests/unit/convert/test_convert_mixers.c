@@ -79,6 +79,8 @@ static void a_converted_file_gives_the_folders_logits(void **state)
                                            "afmoe",
                                            "gptneox",
                                            "gptneox-in-turn",
+                                           "olmo",
+                                           "apertus",
                                            "phi3-longrope"};
     static float expected[N_TOKENS * TINY_N_VOCAB], found[N_TOKENS * TINY_N_VOCAB];
     mlxr_error error;

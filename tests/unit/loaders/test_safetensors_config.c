@@ -419,6 +419,11 @@ static void gpt_neox_and_trinity_say_what_their_classes_do_by_default(void **sta
     check_values(CLASS("GPTNeoXForCausalLM", ", \"use_parallel_residual\": false, \"rotary_pct\": 0.5, "
                                              "\"rotary_emb_base\": 77"),
                  (const expected[]){{"gptneox.rope.dimension_count", 2}, {"gptneox.rope.freq_base", 77}, {0}});
+    check_values(
+        CLASS("OlmoForCausalLM", ", \"clip_qkv\": 8"),
+        (const expected[]){{"olmo.attention.clamp_kqv", 8}, {"olmo.attention.layer_norm_epsilon", (float)1e-5}, {0}});
+    check_values(CLASS("OlmoForCausalLM", ", \"clip_qkv\": null"),
+                 (const expected[]){{"olmo.attention.clamp_kqv", NAN}, {0}});
     check_values(MIXTURE("AfmoeForCausalLM", ", \"route_scale\": 1.5, \"num_shared_experts\": 2"),
                  (const expected[]){{"afmoe.embedding_scale", 1},
                                     {"afmoe.leading_dense_block_count", 1},
