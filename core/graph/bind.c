@@ -831,7 +831,7 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
                             fam->dense_heads},
         /* of an encoder's first token first another vector is made, of a decoder's last token the number at once */
         [GLOBAL_CLS] = {h->n_embd, h->n_embd, needs_cls, h->ranks},
-        [GLOBAL_CLS_BIAS] = {h->n_embd, 0, needs_cls && !fam->gelu_head, h->ranks},
+        [GLOBAL_CLS_BIAS] = {h->n_embd, 0, needs_cls && (!fam->gelu_head || h->cls_biased), h->ranks},
         [GLOBAL_CLS_NORM] = {h->n_embd, 0, fam->gelu_head, h->ranks && fam->gelu_head},
         [GLOBAL_CLS_NORM_BIAS] = {h->n_embd, 0, false, h->ranks && fam->gelu_head},
         [GLOBAL_CLS_OUT] = {h->n_embd, n_labels, true, h->ranks},

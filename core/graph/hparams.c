@@ -639,6 +639,9 @@ static void read_ranking(reader *r, hparams *h)
                               "metadata '%s.classifier.pooling_type' is %u; 1 to 3 (mean, first, last) are supported",
                               r->arch, pooling);
     }
+    uint32_t biased = 0;
+    read_flag(r, "classifier.bias", &biased);
+    h->cls_biased = biased != 0;
     h->pooling = pooling;
 }
 

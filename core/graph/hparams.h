@@ -75,6 +75,7 @@ typedef struct hparams {
     bool normalise_experts;
     uint32_t pooling; /* GGUF's pooling_type: 1 mean, 2 first token, 3 last token; 0: the file says nothing */
     bool headless;    /* no output matrix: it gives hidden states alone */
+    bool cls_biased;  /* its first layer has a bias, as the file says */
     bool ranks;       /* … 4: a head makes one number of what is pooled so */
     float expert_scale;
     /* Mixers: a convolution over conv_rows rows of conv_width channels, and a state of mixer_heads heads

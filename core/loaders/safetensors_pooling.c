@@ -21,7 +21,10 @@ static void write_classifier(hf_writer *w)
         w->status = error_set(w->error, MLXR_UNSUPPORTED, "config.json: 'classifier_activation' is '%.40s', not 'gelu'",
                               activation);
     }
+    bool biased = false;
+    hf_get_bool(w, w->root, "classifier_bias", &biased);
     hf_add_u32(w, ".classifier.pooling_type", mean ? 1 : 2);
+    hf_add_bool(w, ".classifier.bias", biased);
 }
 
 static const struct {

@@ -154,6 +154,8 @@ FAMILIES = {
                                        eos_token_id=None)),
     "xlm-roberta": ("XLMRobertaConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
                                              max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1)),
+    "roberta": ("RobertaConfig", dict(hidden_size=80, num_attention_heads=5, num_key_value_heads=None, layer_norm_eps=float(np.float32(2e-3)),
+                                      max_position_embeddings=tiny.N_CTX + 2, pad_token_id=1, type_vocab_size=1)),
     "deepseek2-lite": ("DeepseekV2Config", dict(
         num_key_value_heads=4, q_lora_rank=None, kv_lora_rank=24, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=16,
         n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=1, moe_intermediate_size=40, first_k_dense_replace=1,
@@ -310,7 +312,7 @@ for _name in ("qwen3next", "qwen35", "qwen35moe", "glm4moe", "deepseek3"):
 # With a second layer in the head, which drafts do not use.
 for _name in ("qwen35", "deepseek3"):
     FAMILIES[_name + "-two-mtp"] = (FAMILIES[_name][0], dict(FAMILIES[_name][1], mtp=2))
-ENCODERS = ("EuroBertConfig", "BertConfig", "XLMRobertaConfig", "NomicBertConfig", "ModernBertConfig")
+ENCODERS = ("EuroBertConfig", "BertConfig", "XLMRobertaConfig", "RobertaConfig", "NomicBertConfig", "ModernBertConfig")
 # Published checkpoints name a class of their own, where transformers 5 computes and saves them as Llama.
 PUBLISHED = {"internlm3": "InternLM3ForCausalLM", "exaone": "ExaoneForCausalLM"}
 TURNED = ("qwen3vlmoe",)  # stacks of experts have their inputs outermost

@@ -122,8 +122,7 @@ static const struct {
 static bool is_alone(const char *what, const char *name)
 {
     bool keys_are_values = strncmp(what, "gemma4-sees,", 12) == 0 && strcmp(name, "blk.1.attn_v.weight") == 0;
-    bool head_bias = strncmp(what, "modernbert-reranker", 19) == 0 && strcmp(name, "cls.bias") == 0;
-    return keys_are_values || head_bias ||
+    return keys_are_values ||
            (strncmp(what, "nemotron-h-latent,", 18) == 0 && strcmp(name, "blk.0.ssm_conv1d.bias") == 0);
 }
 

@@ -122,6 +122,8 @@ static void every_name_of_every_class_is_translated(void **state)
         {"BertForMaskedLM", "bert.encoder.layer.1.output.dense.weight", "blk.1.ffn_down.weight", 0},
         {"ModernBertForMaskedLM", "model.layers.1.mlp_norm.weight", "blk.1.ffn_norm.weight", 0},
         {"XLMRobertaForMaskedLM", "roberta.embeddings.word_embeddings.weight", "token_embd.weight", 0},
+        {"RobertaForMaskedLM", "roberta.encoder.layer.1.output.dense.weight", "blk.1.ffn_down.weight", 0},
+        {"RobertaForSequenceClassification", "classifier.dense.bias", "cls.bias", 0},
         {"NomicBertForMaskedLM", "nomic_bert.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight", 0},
         /* exact names, of a class's own head, where it has one */
         {"EuroBertForMaskedLM", "lm_head.dense.weight", "lm_head.dense.weight", 0},
