@@ -13,6 +13,7 @@
 #define WORDS_TOKENS 8
 #define WORDS_CROSSED
 #define MAKE_UNSIGNED true
+#define DIGITS_TOKENS 8 /* up to so many, unpacking words costs what multiplying less gains */
 
 INLINE vint dot_words(vint start, vint w, vint x)
 {
@@ -33,6 +34,7 @@ void linear_table_crossed_avx512vnni(linear_kernels *kernels)
     for (uint32_t type = 0; type < LINEAR_TYPES; type++) {
         if (LINEAR_PANELS[type].rows) {
             kernels->many[type] = LINEAR_C16;
+            kernels->n_few[type] = DIGITS_TOKENS;
             kernels->rows[type] = rows_of_crossed;
             kernels->isa[type] = "avx512-adds";
         }

@@ -106,7 +106,7 @@ INLINE void lower_pass(int kind, int bits, int shift, int n_panels, int T, int f
             multiply_lower(kind, bits, shift, n, n_panels, 8, w, scale, x, minus, units, scaled_sums, acc);
         }
         if (kind == (MIN | HALVES)) {
-            add_minima(kind, T, n, n_panels, scale, words, acc);
+            add_minima(T, n, n_panels, scale, words, acc);
         }
         for (size_t i = 0; i < far_step; i += 64) {
             __builtin_prefetch(far + i, 0, 2);

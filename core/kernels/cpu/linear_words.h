@@ -127,46 +127,44 @@ INLINE void sum_words(int n, int n_panels, int n_words, const uint8_t *const w[]
 
 #endif
 
-/* acc += 16 or 32 k of the block × tokens, whose words begin at x and scales at units. */
-INLINE void multiply_words(int n, int n_panels, int n_words, const uint8_t *const w[], const uint8_t *const scale[],
-                           const uint8_t *const pairs[], const uint8_t *x, const uint8_t *units,
-                           const uint8_t *token_pairs, float *acc)
+/* acc += the block (part 0) or its lower or upper half (1, 2) × tokens of a record of T, whose integers begin at x and
+ * the rest at `words`; of blocks with one minimum that, too: in two passes each sum would go to memory twice. */
+INLINE void multiply_words(int kind, int part, int T, int n, int n_panels, const uint8_t *const w[],
+                           const uint8_t *const scale[], const uint8_t *const pairs[], const uint8_t *x,
+                           const uint8_t *words, float *acc)
 {
+    const uint8_t *units = words + Q16_UNIT * T * 4, *scaled_sums = words + Q16_SCALED_SUM * T * 4;
     vint sum[WORDS_TOKENS][WORDS_PANELS];
-    sum_words(n, n_panels, n_words, w, pairs, x, token_pairs, sum);
+    sum_words(n, n_panels, part ? 8 : 16, w, pairs, x, words + (Q16_MINUS_PAIRS + part) * T * 4, sum);
     UNROLL
     for (int t = 0; t < n; t++) {
         vflt unit = v_floats(float_at(units + 4 * t));
         UNROLL
         for (int p = 0; p < n_panels; p++) {
             float *a = acc + (t * ACC_PANELS + p) * ROWS;
-            v_put_floats(a, v_fma(v_from_int(sum[t][p]), v_mul(v_get_floats(scale[p]), unit), v_get_floats(a)));
+            vflt value = v_fma(v_from_int(sum[t][p]), v_mul(v_get_floats(scale[p]), unit), v_get_floats(a));
+            if (kind == MIN) {
+                value = v_fma(v_get_floats(scale[p] + VECTOR), v_floats(float_at(scaled_sums + 4 * t)), value);
+            }
+            v_put_floats(a, value);
         }
     }
 }
 
-/* acc += minima × what the tokens add up to: by block or, with halves, by half a block. */
-INLINE void add_minima(int kind, int T, int n, int n_panels, const uint8_t *const scale[], const uint8_t *words,
-                       float *acc)
+/* acc += minima × what half a block of the tokens adds up to, for both halves. */
+INLINE void add_minima(int T, int n, int n_panels, const uint8_t *const scale[], const uint8_t *words, float *acc)
 {
     UNROLL
     for (int t = 0; t < n; t++) {
         const uint8_t *of = words + 4 * t;
         vflt unit = v_floats(float_at(of + Q16_UNIT * T * 4));
-        vflt whole = v_floats(float_at(of + Q16_SCALED_SUM * T * 4));
         vflt low = v_mul(v_from_int(v_words(word_at(of + Q16_MINUS_LOW * T * 4))), unit);
         vflt high = v_mul(v_from_int(v_words(word_at(of + Q16_MINUS_HIGH * T * 4))), unit);
         UNROLL
         for (int p = 0; p < n_panels; p++) {
             float *a = acc + (t * ACC_PANELS + p) * ROWS;
-            vflt sum = v_get_floats(a);
-            if (kind == MIN) {
-                sum = v_fma(v_get_floats(scale[p] + VECTOR), whole, sum);
-            } else {
-                sum = v_fma(low, v_get_floats(scale[p] + 2 * VECTOR), sum);
-                sum = v_fma(high, v_get_floats(scale[p] + 3 * VECTOR), sum);
-            }
-            v_put_floats(a, sum);
+            vflt sum = v_fma(low, v_get_floats(scale[p] + 2 * VECTOR), v_get_floats(a));
+            v_put_floats(a, v_fma(high, v_get_floats(scale[p] + 3 * VECTOR), sum));
         }
     }
 }
@@ -197,7 +195,6 @@ INLINE void words_pass(int kind, int n_panels, int T, int first, int n, const ui
     }
     for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
         const uint8_t *x = record + first * Q16_DIGITS, *words = record + T * Q16_DIGITS + 4 * first;
-        const uint8_t *units = words + Q16_UNIT * T * 4;
         const uint8_t *const w[2] = {panel, panel + panel_bytes};
         const uint8_t *const half[2] = {w[0] + 8 * VECTOR, w[1] + 8 * VECTOR};
         const uint8_t *const scale[2] = {w[0] + 16 * VECTOR, w[1] + 16 * VECTOR};
@@ -205,15 +202,14 @@ INLINE void words_pass(int kind, int n_panels, int T, int first, int n, const ui
         const size_t rest = BLOCK_BYTES(WORD_VECTORS, kind);
         const uint8_t *const pairs[2] = {w[0] + rest, w[1] + rest};
         const uint8_t *const pairs_high[2] = {pairs[0] + VECTOR, pairs[1] + VECTOR};
-        const uint8_t *token_pairs = words + Q16_MINUS_PAIRS * T * 4;
         if (kind & HALVES) {
-            multiply_words(n, n_panels, 8, w, scale, pairs, x, units, token_pairs + T * 4, acc);
-            multiply_words(n, n_panels, 8, half, scale_high, pairs_high, x + 32, units, token_pairs + 2 * T * 4, acc);
+            multiply_words(kind, 1, T, n, n_panels, w, scale, pairs, x, words, acc);
+            multiply_words(kind, 2, T, n, n_panels, half, scale_high, pairs_high, x + 32, words, acc);
         } else {
-            multiply_words(n, n_panels, 16, w, scale, pairs, x, units, token_pairs, acc);
+            multiply_words(kind, 0, T, n, n_panels, w, scale, pairs, x, words, acc);
         }
-        if (kind & MIN) {
-            add_minima(kind, T, n, n_panels, scale, words, acc);
+        if (kind == (MIN | HALVES)) {
+            add_minima(T, n, n_panels, scale, words, acc);
         }
         for (size_t i = 0; i < far_step; i += 64) {
             __builtin_prefetch(far + i, 0, 2);

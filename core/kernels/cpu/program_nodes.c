@@ -336,11 +336,34 @@ static void show_inputs(const exec *e, const node *n, const team_member *member)
     }
 }
 
-/* Output columns a member takes at a time. */
-static uint32_t piece_of(const node *n, uint32_t n_threads)
+static uint32_t product_grains(const node *n)
 {
-    uint32_t piece = product_total(n) / KERNEL_ROWS / (n_threads * STRIPS_A_THREAD);
-    return (piece ? piece : 1) * KERNEL_ROWS;
+    return (product_total(n) + KERNEL_ROWS - 1) / KERNEL_ROWS;
+}
+
+/* Pieces of a node's output columns, which members take in turn: as many for each, or those that have one less would
+ * wait for the others, a twentieth of the time in prompts. */
+static uint32_t n_pieces(const node *n, uint32_t n_threads)
+{
+    uint32_t grains = product_grains(n), of_piece = grains / (n_threads * STRIPS_A_THREAD);
+    uint32_t pieces = of_piece ? (grains + of_piece - 1) / of_piece : grains;
+    pieces = (pieces + n_threads - 1) / n_threads * n_threads;
+    return pieces < grains ? pieces : grains;
+}
+
+/* Where piece i begins; the last one ends where piece n_pieces would begin. Pieces are even but for a grain, which the
+ * first ones have more. */
+static uint32_t piece_begin(const node *n, uint32_t i, uint32_t n_threads)
+{
+    uint32_t total = product_total(n), grains = product_grains(n), pieces = n_pieces(n, n_threads);
+    uint32_t larger = grains % pieces, begin = (i * (grains / pieces) + (i < larger ? i : larger)) * KERNEL_ROWS;
+    return begin < total ? begin : total;
+}
+
+static linear_soon piece_at(const node *n, uint32_t i, uint32_t n_threads)
+{
+    uint32_t begin = piece_begin(n, i, n_threads);
+    return rows_at(n, begin, piece_begin(n, i + 1, n_threads) - begin);
 }
 
 /* The next products that somebody asks for rows of, behind a node; after the last ones those of the next step. */
@@ -356,17 +379,16 @@ static const node *products_after(const exec *e, uint32_t index)
     return NULL;
 }
 
-/* What the member will multiply behind a piece: members take turns where none loses its core, across nodes too. */
-static linear_soon soon_after(const exec *e, uint32_t index, uint32_t begin, const team_member *member)
+/* What the member will multiply behind piece i: members take turns where none loses its core, across nodes too. */
+static linear_soon soon_after(const exec *e, uint32_t index, uint32_t i, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
-    uint32_t piece = piece_of(n, member->n_threads), next = begin + member->n_threads * piece;
-    if (next < product_total(n)) {
-        return rows_at(n, next, piece);
+    if (i + member->n_threads < n_pieces(n, member->n_threads)) {
+        return piece_at(n, i + member->n_threads, member->n_threads);
     }
     n = products_after(e, index);
-    piece = n ? piece_of(n, member->n_threads) : 0;
-    return n ? rows_at(n, member->index * piece, piece) : (linear_soon){0};
+    return n && member->index < n_pieces(n, member->n_threads) ? piece_at(n, member->index, member->n_threads)
+                                                               : (linear_soon){0};
 }
 
 /* What the member will multiply behind its share of few rows' products: its share of the next ones. */
@@ -398,11 +420,11 @@ static void run_linear(const exec *e, uint32_t index, const team_member *member)
         return;
     }
     /* Pieces taken in turn: who lost its core for a while takes fewer. Each one's first is known beforehand. */
-    uint32_t piece = piece_of(n, member->n_threads), taken = member->index;
-    for (; taken * piece < total; taken = member->n_threads + exec_next(e, index, 0)) {
-        begin = taken * piece;
-        end = total - begin < piece ? total : begin + piece;
-        products_range(e, n, &in, begin, end, soon_after(e, index, begin, member), scratch);
+    uint32_t pieces = n_pieces(n, member->n_threads), i = member->index;
+    for (; i < pieces; i = member->n_threads + exec_next(e, index, 0)) {
+        begin = piece_begin(n, i, member->n_threads);
+        end = piece_begin(n, i + 1, member->n_threads);
+        products_range(e, n, &in, begin, end, soon_after(e, index, i, member), scratch);
     }
 }
 
