@@ -212,6 +212,7 @@ mlxr_status merge_adapters(source *s, const char *const *paths, const float *sca
         adapter_file *file = NULL;
         const adapter_model of = graph_adapter_model(h);
         status = adapter_file_open(&file, paths[i], &of, error);
+        status = status != MLXR_OK ? status : graph_adapter_form_fits(h, s->file->rope_halves, file->halves, error);
         m.file = file;
         m.scale = scales ? scales[i] : 1;
         for (uint32_t k = 0; status == MLXR_OK && k < file->n_targets; k++) {

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "convert/heads.h"
 #include "convert/latent.h"
+#include "convert/multipliers.h"
 #include "graph/rope.h"
 #include "graph/vocabulary.h"
 #include "quant/codec.h"
@@ -259,6 +260,9 @@ static mlxr_status from_safetensors(source *s, mlxr_error *error)
     if (status == MLXR_OK) {
         status = heads_in_turn(s, h, error);
     }
+    if (status == MLXR_OK && multipliers_are_there(h)) {
+        status = multipliers_fold(s, h, error);
+    }
     if (status == MLXR_OK) {
         status = add_frequencies(s, h, error);
     }
@@ -291,7 +295,8 @@ mlxr_status source_open(source *out, const char *path, mlxr_error *error)
     }
     for (uint64_t i = 0; status == MLXR_OK && i < s.file->n_meta; i++) {
         const char *key = s.file->meta[i].key;
-        if (!is_ours(key) && !(s.scaling_is_tensor && is_scaling(key)) && !(s.is_latent && latent_says(key))) {
+        if (!is_ours(key) && !(s.scaling_is_tensor && is_scaling(key)) && !(s.is_latent && latent_says(key)) &&
+            !(s.folds_multipliers && multipliers_say(&s, key))) {
             gguf_out_put(&s.header, key, &s.file->meta[i]);
         }
     }

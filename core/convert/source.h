@@ -14,6 +14,7 @@ typedef struct source {
     gguf_out header;     /* without general.file_type, .quantization_version and .alignment, and split.* */
     out_tensor *tensors; /* [n_tensors] with the types they have: the file's in their order, then those added */
     size_t n_tensors;
+    bool folds_multipliers; /* metadata does not say them again: multipliers.h */
     bool is_latent;         /* from safetensors, with latent attention: see latent.h */
     bool scaling_is_tensor; /* of RoPE: metadata does not say it again */
     region memory;

@@ -226,10 +226,16 @@ static mlxr_status write_rows(const work *w, const out_tensor *t, uint64_t first
     const out_tensor *from = source_of(t, first, &from_row);
     const head_order *columns = from->order && from->order->columns ? from->order : NULL;
     const uint8_t *bytes = take_rows(from, from_row, n, out);
-    if (t->type != from->in->type || from->merged) {
+    if (t->type != from->in->type || from->merged || from->scales) {
         codec_decode(from->in->type, bytes, x, (size_t)n * n_in);
         for (uint64_t i = 0; i < n && from->merged; i++) {
             merge_row(from->merged, source_row(from, from_row + i), x + i * n_in);
+        }
+        for (uint64_t i = 0; i < n && from->scales; i++) {
+            float factor = row_scale_of(from, from_row + i);
+            for (size_t j = 0; j < n_in; j++) {
+                x[i * n_in + j] *= factor;
+            }
         }
         if (columns) {
             order_columns(columns, (uint8_t *)x, n, n_in * sizeof *x, out, (uint8_t *)x);

@@ -20,18 +20,38 @@ typedef struct out_part {
     uint64_t first_row;
 } out_part;
 
+/* So many rows (of a vector elements), one part behind the other, are multiplied by this. */
+typedef struct row_scale {
+    uint64_t n_rows;
+    float factor;
+} row_scale;
+
 struct out_tensor {
     const tensor *in;
     const out_part *parts;       /* [in->shape[2]], where `in` has no data, or NULL (experts.h) */
     const merge_part *merged;    /* what adapters add, or NULL (merge.h) */
     const packed_weight *packed; /* or NULL: rows of in->type, where `in` has no data */
     const head_order *order;     /* of value heads, or NULL (heads.h) */
+    const row_scale *scales;     /* [n_scales], or NULL: nothing is multiplied (multipliers.h) */
+    uint32_t n_scales;
     dtype type;
     uint32_t n_pair_heads;   /* not 0: in each head, rows change from halves (i, i + n/2) to pairs (2i, 2i + 1) … */
     uint32_t n_pair_rows;    /* … the first n of them; RoPE does not turn the others */
     const float *importance; /* [n_matrices][shape[0]] or NULL */
     uint32_t n_matrices;     /* 1: the same for all rows; else shape[2] */
 };
+
+/* What a row is multiplied by. */
+static inline float row_scale_of(const out_tensor *t, uint64_t row)
+{
+    for (uint32_t i = 0; i < t->n_scales; i++) {
+        if (row < t->scales[i].n_rows) {
+            return t->scales[i].factor;
+        }
+        row -= t->scales[i].n_rows;
+    }
+    return 1;
+}
 
 typedef struct write_options {
     uint32_t n_threads; /* 0: one for each usable core */

@@ -297,6 +297,18 @@ static mlxr_status bind_experts_target(const binding *b, const adapter_target *t
     return status;
 }
 
+mlxr_status graph_adapter_form_fits(const hparams *h, bool model_halves, bool adapter_halves, mlxr_error *error)
+{
+    if (!h->fam->mixer_beside || model_halves == adapter_halves) {
+        return MLXR_OK;
+    }
+    return error_set(error, MLXR_UNSUPPORTED,
+                     "an adapter %s for a %s model %s: weights in GGUF are multiplied by the model's multipliers; use "
+                     "the model in the adapter's form",
+                     adapter_halves ? "in PEFT's form" : "in GGUF", h->fam->name,
+                     model_halves ? "in safetensors" : "in GGUF");
+}
+
 mlxr_status graph_adapter_bind(graph_adapter *out, const graph *g, const model_file *model, const adapter_file *file,
                                region *memory, mlxr_error *error)
 {
@@ -310,7 +322,7 @@ mlxr_status graph_adapter_bind(graph_adapter *out, const graph *g, const model_f
     if (!made.products || !b.seen) {
         return error_nomem(error, "adapter", made.n_products * sizeof *made.products);
     }
-    mlxr_status status = MLXR_OK;
+    mlxr_status status = graph_adapter_form_fits(&g->h, model->rope_halves, file->halves, error);
     for (uint32_t i = 0; i < 2 * file->n_targets && status == MLXR_OK; i++) {
         const adapter_target *t = &file->targets[i % file->n_targets];
         adapter_experts x;

@@ -43,6 +43,9 @@ bool graph_adapter_fits(const adapter_target *t, const adapter_experts *x, uint3
  * some families, Hugging Face as halves. */
 uint64_t graph_adapter_row(const hparams *h, bool model_halves, bool adapter_halves, const char *name, uint64_t row);
 
+/* GGUF has a family's multipliers in its weights, a folder beside them: adapters of the other kind do not fit. */
+mlxr_status graph_adapter_form_fits(const hparams *h, bool model_halves, bool adapter_halves, mlxr_error *error);
+
 /* The plan with an OP_ADAPT behind each matrix product and each look-up of tokens, and experts that adapters add to.
  * NULL: no memory. */
 const plan *graph_adapted_plan(const plan *p, region *memory);

@@ -46,9 +46,10 @@ typedef enum extent {
 typedef enum need {
     NEED_ATTENTION, /* R in a layer that attends */
     NEED_ATTENTION_BIAS,
-    NEED_BEFORE,      /* R with norms on a block's input */
-    NEED_BEFORE_BIAS, /* … that have biases */
-    NEED_FFN_NORM,    /* R likewise, unless attention and MLP share one */
+    NEED_BEFORE,         /* R with norms on a block's input */
+    NEED_BEFORE_BIAS,    /* … that have biases */
+    NEED_FFN_NORM,       /* R likewise, unless attention and MLP share one */
+    NEED_FFN_NORM_SHORT, /* R where GGUF has another name for it */
     NEED_FFN_NORM_BIAS,
     NEED_AFTER,   /* R with norms on a block's output */
     NEED_SPLIT,   /* R where Q, K and V are apart */
@@ -88,7 +89,8 @@ typedef enum need {
     NEED_LAYER_SCALE,
     NEED_CONV, /* R in a layer with a convolution for a mixer */
     NEED_CONV_BIAS,
-    NEED_RECUR, /* R in one with a mixer that has a state */
+    NEED_RECUR,      /* R in one with a mixer that has a state */
+    NEED_MIXER_NORM, /* R, or O beside attention */
     NEED_DELTA_IN,
     NEED_SSM,
     NEED_SSM_BIAS,
@@ -126,6 +128,7 @@ static const struct {
     {"post_attention_norm.weight", SLOT(post_attn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_AFTER},
     {"post_ffw_norm.weight", SLOT(post_ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_AFTER},
     {"ffn_norm.weight", SLOT(ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_FFN_NORM},
+    {"ffn_norm", SLOT(ffn_norm), EXTENT_EMBD, EXTENT_NONE, NEED_FFN_NORM_SHORT},
     {"ffn_norm.bias", SLOT(ffn_norm_bias), EXTENT_EMBD, EXTENT_NONE, NEED_FFN_NORM_BIAS},
     {"ffn_gate.weight", SLOT(gate), EXTENT_EMBD, EXTENT_FF, NEED_GATE},
     {"ffn_up.weight", SLOT(up), EXTENT_EMBD, EXTENT_FF, NEED_UP},
@@ -182,7 +185,7 @@ static const struct {
     {"ssm_dt.bias", SLOT(mixer_step_bias), EXTENT_MIXER_HEADS, EXTENT_NONE, NEED_RECUR},
     {"ssm_a", SLOT(mixer_fade), EXTENT_MIXER_HEADS, EXTENT_NONE, NEED_RECUR},
     {"ssm_d", SLOT(mixer_skip), EXTENT_MIXER_HEADS, EXTENT_NONE, NEED_SSM},
-    {"ssm_norm.weight", SLOT(mixer_norm), EXTENT_MIXER_NORM, EXTENT_NONE, NEED_RECUR},
+    {"ssm_norm.weight", SLOT(mixer_norm), EXTENT_MIXER_NORM, EXTENT_NONE, NEED_MIXER_NORM},
     {"ssm_out.weight", SLOT(mixer_out), EXTENT_MIXER, EXTENT_EMBD, NEED_RECUR},
     {"ssm_out.bias", SLOT(mixer_out_bias), EXTENT_EMBD, EXTENT_NONE, NEED_SSM_BIAS},
 #undef SLOT
@@ -278,7 +281,7 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     bool dense = mlp && hparams_is_dense(h, layer);
     bool before = (fam->norms == NORMS_BEFORE || fam->norms == NORMS_AROUND) && !fam->bare_norms,
          apart = dense && !fam->fused_gate_up;
-    bool attends = h->layer_kinds[layer] == LAYER_ATTENTION, mixes = h->layer_kinds[layer] == LAYER_MIXER;
+    bool attends = h->layer_kinds[layer] == LAYER_ATTENTION, mixes = hparams_mixes(h, layer);
     bool second_norm = !fam->parallel && !fam->one_block;
     *required = true;
     switch (n) {
@@ -293,7 +296,9 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
     case NEED_BEFORE_BIAS:
         return before && fam->norm_bias;
     case NEED_FFN_NORM:
-        return before && second_norm && !fam->ffn_norm_after;
+        return before && second_norm && !fam->ffn_norm_after && !fam->ffn_norm_short;
+    case NEED_FFN_NORM_SHORT:
+        return fam->ffn_norm_short;
     case NEED_FFN_NORM_AFTER:
         return fam->ffn_norm_after;
     case NEED_FFN_NORM_BIAS:
@@ -388,6 +393,9 @@ static bool takes(const hparams *h, uint32_t layer, need n, bool *required)
         *required = false;
         return mixes && fam->mixer == MIXER_CONV;
     case NEED_RECUR:
+        return mixes && fam->mixer != MIXER_CONV;
+    case NEED_MIXER_NORM:
+        *required = !fam->mixer_beside;
         return mixes && fam->mixer != MIXER_CONV;
     case NEED_DELTA_IN: /* in one of several forms: check_mixer */
         *required = false;

@@ -201,6 +201,8 @@ static const family families[] = {
      .logit_scale_divides = true,
      .routing = ROUTE_TOP_SOFTMAX,
      .mixer = MIXER_SSM},
+    /* TII 2025: Falcon-H1. Attention and Mamba-2 read the same norm of X. */
+    {.name = "falcon-h1", .mixer = MIXER_SSM, .mixer_beside = true, .ffn_norm_short = true},
     /* NVIDIA 2025: Nemotron-H, Nemotron Nano 2 */
     {.name = "nemotron_h",
      .mixer = MIXER_SSM,

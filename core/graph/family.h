@@ -57,6 +57,7 @@ typedef struct family {
     bool latent;              /* keys and values are made of a few numbers that all heads share (DeepSeek's MLA) */
     ahead_kind ahead;         /* of a head for multi-token prediction */
     mixer_kind mixer;         /* of layers without attention */
+    bool mixer_beside;        /* … or of all, beside attention, with multipliers */
     bool gguf_heads_in_turn;  /* GGUF has the mixer's value heads in another order: first one of each key head … */
     bool one_block;           /* a layer is attention, a mixer or an MLP, behind one norm */
     bool gated_attention;     /* a gate beside each query: of attention's output … */
@@ -64,6 +65,7 @@ typedef struct family {
     bool qkv_by_heads;        /* safetensors have Q, K and V of a head side by side; GGUF all of Q first */
     bool gated_shared;        /* a number a row weighs the experts that all tokens share */
     bool output_bias;         /* logits carry one */
+    bool ffn_norm_short;      /* GGUF calls the norm before the MLP ffn_norm, without ".weight" */
     bool output_norm_embd;    /* GGUF calls the last norm token_embd_norm */
     bool encoder;             /* a token sees later ones, too; the model gives hidden states and no logits */
     bool positions;           /* a table of positions (and kinds of tokens) is added to the embedding */

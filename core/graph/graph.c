@@ -12,7 +12,7 @@
 #include "graph/plan_builder.h"
 #include "graph/rope.h"
 
-#define OPS_PER_LAYER_MAX 40u
+#define OPS_PER_LAYER_MAX 48u
 #define OPS_GLOBAL 16u
 
 /* What divides each pair's frequency, or NULL. */

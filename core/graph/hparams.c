@@ -229,6 +229,9 @@ static void read_mixers(reader *r, hparams *h)
                               "among %u groups",
                               r->arch, inner, h->n_mixer_heads, RECUR_HEAD_MAX, h->n_mixer_heads_k);
     }
+    uint32_t norm_first = 0;
+    read_flag(r, "ssm.norm_before_gate", &norm_first);
+    h->mixer_norm_first = norm_first != 0;
     if (r->status == MLXR_OK && h->fam->mixer == MIXER_DELTA) {
         read_recurrent_layers(r, h);
     }
@@ -609,6 +612,26 @@ static void read_xielu(reader *r, hparams *h)
     }
 }
 
+static void read_multipliers(reader *r, hparams *h)
+{
+    char key[160];
+    for (size_t i = 0; i < TIMES_COUNT; i++) {
+        h->times[i] = 1;
+    }
+    const meta_value *value = model_file_meta(r->file, key_of(r, "multipliers", key, sizeof key));
+    if (!h->fam->mixer_beside || !value || r->status != MLXR_OK) {
+        return;
+    }
+    bool list = value->type == META_ARRAY && value->array.type != META_STRING && value->array.n == TIMES_COUNT;
+    for (size_t i = 0; i < TIMES_COUNT; i++) {
+        h->times[i] = list ? (float)meta_array_number(&value->array, i) : 0;
+        if (r->status == MLXR_OK && (!isfinite(h->times[i]) || h->times[i] == 0)) {
+            r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected %d numbers that are not 0", key,
+                                  TIMES_COUNT);
+        }
+    }
+}
+
 static void read_parallel(reader *r, hparams *h)
 {
     uint32_t parallel = h->fam->parallel || h->fam->parallel_norms;
@@ -675,6 +698,7 @@ static void read_scales(reader *r, hparams *h)
     read_qk_norm(r, h);
     read_parallel(r, h);
     read_xielu(r, h);
+    read_multipliers(r, h);
     if (h->fam->clamps_qkv) {
         read_f32(r, "attention.clamp_kqv", &h->qkv_limit);
     }

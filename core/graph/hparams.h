@@ -35,6 +35,26 @@ typedef enum layer_kind { LAYER_ATTENTION, LAYER_MIXER, LAYER_MLP /* of families
 /* xIELU's numbers of each layer, as GGUF's metadata have them; of safetensors they are tensors. */
 enum { XIELU_FALL, XIELU_RISE, XIELU_SLOPE, XIELU_LIMIT, XIELU_NUMBERS };
 
+/* Falcon-H1's multipliers, in the order in which the file lists them: of what attention reads, its keys, what it gives;
+ * of what the mixer reads, of its gate, values, keys, queries and steps, what it gives; of the MLP's gate, what it
+ * gives.
+ */
+enum {
+    TIMES_ATTN_IN,
+    TIMES_KEY,
+    TIMES_ATTN_OUT,
+    TIMES_MIXER_IN,
+    TIMES_Z,
+    TIMES_V,
+    TIMES_K,
+    TIMES_Q,
+    TIMES_STEP,
+    TIMES_MIXER_OUT,
+    TIMES_GATE,
+    TIMES_DOWN,
+    TIMES_COUNT
+};
+
 typedef struct hparams {
     const family *fam;
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
@@ -80,6 +100,8 @@ typedef struct hparams {
     float expert_scale;
     /* Mixers: a convolution over conv_rows rows of conv_width channels, and a state of mixer_heads heads
      * [head_k][head_v] of which n_mixer_heads_k have keys and queries of their own; 0 heads: the convolution is all. */
+    bool mixer_norm_first;    /* before its gate, not behind it */
+    float times[TIMES_COUNT]; /* 1: none */
     uint32_t conv_rows, conv_width, n_mixer_heads, n_mixer_heads_k, mixer_head_k, mixer_head_v;
     uint32_t layer_ff[HPARAMS_LAYERS_MAX];   /* of its dense MLP; n_ff is the widest */
     uint8_t layer_kinds[HPARAMS_LAYERS_MAX]; /* layer_kind */
@@ -130,6 +152,11 @@ static inline uint32_t hparams_n_head_kv(const hparams *h, uint32_t layer)
 static inline bool hparams_has_mlp(const hparams *h, uint32_t layer)
 {
     return !h->fam->one_block || h->layer_kinds[layer] == LAYER_MLP;
+}
+
+static inline bool hparams_mixes(const hparams *h, uint32_t layer)
+{
+    return h->layer_kinds[layer] == LAYER_MIXER || (h->fam->mixer_beside && h->layer_kinds[layer] == LAYER_ATTENTION);
 }
 
 /* Layers that are bound: those of the model, and the first that predicts ahead. */

@@ -225,6 +225,7 @@ void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
     const hparams *h = &b->g->h;
     bool window = h->layer_has_window[layer], writes = !hparams_reads_kv(h, layer);
     slot in = plan_add_input(b, w->attn_norm, w->attn_norm_bias);
+    plan_add_times(b, in, h->times[TIMES_ATTN_IN]);
     if (h->fam->latent) {
         add_latent(b, in, w);
     } else if (h->qkv_by_heads) {
@@ -235,6 +236,7 @@ void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
             add_keys(b, in, w, layer);
         }
     }
+    plan_add_times(b, SLOT_K, h->times[TIMES_KEY]);
     for (int i = 0; h->qkv_limit > 0 && i < 3; i++) {
         static const slot parts[] = {SLOT_Q, SLOT_K, SLOT_V};
         plan_add(b, OP_CURVE, parts[i], parts[i])->curve = (op_curve){.kind = CURVE_CLAMP, .limit = h->qkv_limit};
@@ -271,5 +273,6 @@ void plan_add_attention(builder *b, const layer_weights *w, uint32_t layer)
         plan_add_normed_residual(b, w->post_attn_norm, w->post_attn_norm_bias, false);
     } else {
         plan_add_residual(b, w->post_attn_norm);
+        b->ops[b->n_ops - 1].scale *= h->times[TIMES_ATTN_OUT];
     }
 }

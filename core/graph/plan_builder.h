@@ -27,6 +27,8 @@ op *plan_add(builder *b, op_kind kind, slot dst, slot src);
 /* `width`: elements a group. */
 void plan_add_norm(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias, uint32_t width);
 void plan_add_linear(builder *b, slot dst, slot src, const tensor *weight, const tensor *bias);
+/* A slot × factor, if it is no 1. */
+void plan_add_times(builder *b, slot s, float factor);
 /* A block's output joins X, behind a norm of its own where the family has one. */
 void plan_add_residual(builder *b, const tensor *post_norm);
 /* The same where the norm is X's, which the last one hands out. */

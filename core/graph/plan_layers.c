@@ -31,6 +31,14 @@ void plan_add_linear(builder *b, slot dst, slot src, const tensor *weight, const
     o->bias = bias;
 }
 
+/* A slot × factor, if it is no 1. */
+void plan_add_times(builder *b, slot s, float factor)
+{
+    if (factor != 1) {
+        plan_add(b, OP_SCALE, s, s)->scale = factor;
+    }
+}
+
 /* A block's output joins X, behind a norm of its own where the family has one. */
 void plan_add_residual(builder *b, const tensor *post_norm)
 {
@@ -176,7 +184,8 @@ void plan_add_layers(builder *b, bool turns)
         plan_set_layer_widths(b, i);
         if (h->layer_kinds[i] == LAYER_ATTENTION) {
             plan_add_attention(b, &w->layers[i], i);
-        } else if (h->layer_kinds[i] == LAYER_MIXER) {
+        }
+        if (hparams_mixes(h, i)) {
             plan_add_mixer(b, &w->layers[i], turns);
         }
         if (i + 1 == h->n_layers && !b->ahead) {

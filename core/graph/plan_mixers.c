@@ -24,10 +24,40 @@ static op_state mixer_state(const builder *b, uint32_t first)
     return (op_state){.kv_group = b->group_mixer, .kv_layer = b->n_mixer, .first = first};
 }
 
+/* A convolution's weights × what multiplies its values, keys and queries; its own, where nothing does. */
+static const tensor *times_conv(builder *b, const tensor *weight)
+{
+    const hparams *h = &b->g->h;
+    uint32_t n = h->conv_rows, width = hparams_mixer_width(h), keys = hparams_mixer_keys(h);
+    bool none = h->times[TIMES_V] == 1 && h->times[TIMES_K] == 1 && h->times[TIMES_Q] == 1;
+    if (none || !weight->data) {
+        return weight;
+    }
+    tensor *made = region_array(&b->g->memory, 1, sizeof *made);
+    float *values = region_array(&b->g->memory, (size_t)n * h->conv_width, sizeof *values);
+    if (!made || !values) {
+        b->no_memory = true;
+        return weight;
+    }
+    for (uint32_t i = 0; i < h->conv_width; i++) {
+        float times = h->times[i < width ? TIMES_V : i < width + keys ? TIMES_K : TIMES_Q];
+        codec_decode(weight->type, (const uint8_t *)weight->data + i * weight->row_bytes, values + (size_t)i * n, n);
+        for (uint32_t j = 0; j < n; j++) {
+            values[(size_t)i * n + j] *= times;
+        }
+    }
+    *made = *weight;
+    made->type = DTYPE_F32;
+    made->data = values;
+    made->row_bytes = n * sizeof *values;
+    made->n_bytes = made->row_bytes * h->conv_width;
+    return made;
+}
+
 static void add_conv(builder *b, const layer_weights *w, bool silu)
 {
     op *o = plan_add(b, OP_CONV, SLOT_C, SLOT_C);
-    o->weight = w->mixer_conv;
+    o->weight = times_conv(b, w->mixer_conv);
     o->bias = w->mixer_conv_bias;
     o->conv = (op_conv){.state = mixer_state(b, 0), .n = b->g->h.conv_rows, .silu = silu};
 }
@@ -97,11 +127,32 @@ static void add_delta_inputs(builder *b, const layer_weights *w, slot in)
     }
 }
 
-/* A mixer in the place of attention, which leaves its gated output in Z. */
+/* Z = Mamba-2's gated output, normed in groups before its gate or behind it, or not at all. */
+static void add_gated_norm(builder *b, const layer_weights *w)
+{
+    const hparams *h = &b->g->h;
+    for (int i = 0; i < 2; i++) {
+        bool norm = (i == 0) == h->mixer_norm_first;
+        slot s = i == 0 ? SLOT_M : SLOT_Z;
+        if (!norm) {
+            plan_add(b, OP_GATED, SLOT_Z, SLOT_M)->act = ACT_SILU;
+        } else if (w->mixer_norm) {
+            plan_add_norm(b, s, s, w->mixer_norm, NULL, hparams_mixer_width(h) / h->n_mixer_heads_k);
+            b->ops[b->n_ops - 1].norm.whole_weight = true;
+        }
+    }
+}
+
+/* A mixer in the place of attention, or behind it, which leaves its gated output in Z. */
 void plan_add_mixer(builder *b, const layer_weights *w, bool turns)
 {
     const hparams *h = &b->g->h;
-    slot in = plan_add_input(b, w->attn_norm, w->attn_norm_bias);
+    slot in = SLOT_N; /* beside attention it reads what that read, which X has joined since */
+    if (h->fam->mixer_beside) {
+        plan_add_times(b, in, h->times[TIMES_MIXER_IN] / h->times[TIMES_ATTN_IN]);
+    } else {
+        in = plan_add_input(b, w->attn_norm, w->attn_norm_bias);
+    }
     if (h->fam->mixer == MIXER_CONV) {
         plan_add_linear(b, SLOT_M, in, w->mixer_first, w->mixer_first_bias);
         plan_add_linear(b, SLOT_Z, in, w->mixer_second, w->mixer_second_bias);
@@ -119,13 +170,14 @@ void plan_add_mixer(builder *b, const layer_weights *w, bool turns)
         plan_add_linear(b, SLOT_Z, in, w->mixer_first, w->mixer_first_bias);
         plan_add_linear(b, SLOT_C, in, w->mixer_second, w->mixer_second_bias);
         plan_add_linear(b, SLOT_D, in, w->mixer_third, w->mixer_third_bias);
+        plan_add_times(b, SLOT_Z, h->times[TIMES_Z]);
+        plan_add_times(b, SLOT_D, h->times[TIMES_STEP]);
         add_conv(b, w, true);
         add_recur(b, w, turns);
-        plan_add(b, OP_GATED, SLOT_Z, SLOT_M)->act = ACT_SILU;
-        plan_add_norm(b, SLOT_Z, SLOT_Z, w->mixer_norm, NULL, hparams_mixer_width(h) / h->n_mixer_heads_k);
-        b->ops[b->n_ops - 1].norm.whole_weight = true;
+        add_gated_norm(b, w);
     }
     b->n_mixer++;
     plan_add_linear(b, SLOT_O, SLOT_Z, w->mixer_out, w->mixer_out_bias);
     plan_add_residual(b, NULL);
+    b->ops[b->n_ops - 1].scale *= h->times[TIMES_MIXER_OUT];
 }

@@ -152,6 +152,7 @@ void plan_add_mlp(builder *b, const layer_weights *w)
         }
     } else {
         plan_add_linear(b, SLOT_G, in, w->gate, w->gate_bias);
+        plan_add_times(b, SLOT_G, h->times[TIMES_GATE]);
         plan_add_linear(b, SLOT_U, in, w->up, w->up_bias);
         plan_add(b, OP_GATED, SLOT_G, SLOT_U)->act = h->act;
     }
@@ -164,5 +165,6 @@ void plan_add_mlp(builder *b, const layer_weights *w)
         plan_add_normed_residual(b, w->post_ffn_norm, w->post_ffn_norm_bias, b->layer + 1u == h->n_layers);
     } else {
         plan_add_residual(b, w->post_ffn_norm);
+        b->ops[b->n_ops - 1].scale *= h->times[TIMES_DOWN];
     }
 }

@@ -92,7 +92,7 @@ void plan_set_groups(builder *b)
         bool attends = h->layer_kinds[i] == LAYER_ATTENTION && !hparams_reads_kv(h, i);
         n_window += attends && h->layer_has_window[i];
         n_full += attends && !h->layer_has_window[i];
-        n_mixer += h->layer_kinds[i] == LAYER_MIXER;
+        n_mixer += hparams_mixes(h, i);
     }
     kv_group full = plan_kv_of(h, false), window = plan_kv_of(h, true);
     full.n_layers = n_full + b->ahead;

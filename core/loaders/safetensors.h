@@ -66,13 +66,15 @@ typedef enum hf_words {
  *   ARCH.attention.recurrent_layers       an array of one bool a layer, of DeltaNet's models; .head_count_kv and
  *                                         .feed_forward_length of the others are arrays, 0: it has none
  *   ARCH.shortconv.l_cache, .ssm.conv_kernel, .ssm.state_size, .ssm.group_count, .ssm.time_step_rank, .ssm.inner_size
- *   ARCH.rope.scaling.finetuned           of Granite 4, 0: no layer turns */
+ *   ARCH.rope.scaling.finetuned           of Granite 4, 0: no layer turns
+ *   ARCH.multipliers, .ssm.norm_before_gate of Falcon-H1: hparams.h */
 typedef enum hf_mixer {
     HF_MIXER_NONE,
     HF_MIXER_CONV,    /* conv_… (LFM2) */
     HF_MIXER_DELTA,   /* linear_… (Qwen3-Next) */
     HF_MIXER_MAMBA,   /* mamba_… (Granite 4) */
-    HF_MIXER_NEMOTRON /* the same with other words, and layers that are nothing but an MLP */
+    HF_MIXER_BESIDE,  /* the same in every layer, beside attention (Falcon-H1) */
+    HF_MIXER_NEMOTRON /* Mamba's, the same with other words, and layers that are nothing but an MLP */
 } hf_mixer;
 
 /* What the names of norms mean: the same word stands for different ones. */

@@ -169,14 +169,14 @@ static void write_shape(hf_writer *w, hf_shape *s)
                       n_embd < UINT32_MAX / 4;
     uint32_t n_ff = four_times ? 4 * n_embd : hf_need_u32(w, ff_key, UINT32_MAX);
     uint32_t n_head = hf_need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0, n_types = 0;
-    const json_t *list = class->mixer ? hf_layer_list(w) : NULL;
+    const json_t *list = class->mixer && class->mixer != HF_MIXER_BESIDE ? hf_layer_list(w) : NULL;
     if (class->mixer == HF_MIXER_NEMOTRON && hf_layer_list_length(list) > 0 &&
         hf_layer_list_length(list) <= LAYERS_MAX) {
         s->n_layers = (uint32_t)hf_layer_list_length(list); /* it may say nothing else of them */
     } else {
         s->n_layers = hf_need_u32(w, "num_hidden_layers", LAYERS_MAX);
     }
-    bool by_layers = class->mixer != HF_MIXER_NONE && class->mixer != HF_MIXER_DELTA;
+    bool by_layers = class->mixer != HF_MIXER_NONE && class->mixer != HF_MIXER_DELTA && class->mixer != HF_MIXER_BESIDE;
     if (w->status == MLXR_OK && (list ? hf_layer_list_length(list) != s->n_layers : by_layers)) {
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'layer_types' is no list of one word a layer");
     }

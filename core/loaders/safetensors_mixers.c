@@ -131,7 +131,12 @@ static void write_mamba(hf_writer *w, const hf_shape *s, bool nemotron)
     uint32_t n_heads = hf_need_u32(w, nemotron ? "mamba_num_heads" : "mamba_n_heads", 1u << 16), head = 0, expand = 2;
     uint32_t most = 1u << 16, n_groups = hf_need_u32(w, nemotron ? "n_groups" : "mamba_n_groups", most);
     hf_get_u32(w, w->root, "mamba_expand", &expand);
-    head = n_heads ? (uint32_t)((uint64_t)expand * s->n_embd / n_heads) : 0;
+    uint64_t width = (uint64_t)expand * s->n_embd;
+    uint32_t own_width = 0;
+    if (w->class->mixer == HF_MIXER_BESIDE && hf_get_u32(w, w->root, "mamba_d_ssm", &own_width)) {
+        width = own_width;
+    }
+    head = n_heads ? (uint32_t)(width / n_heads) : 0;
     const char *key = nemotron ? "mamba_head_dim" : "mamba_d_head";
     if (!json_is_string(hf_member(w->root, key))) { /* "auto" */
         hf_get_u32(w, w->root, key, &head);
@@ -143,6 +148,42 @@ static void write_mamba(hf_writer *w, const hf_shape *s, bool nemotron)
     hf_add_u32(w, ".ssm.inner_size", head <= most ? head * n_heads : 0);
     w->config->n_groups = n_groups;
     refuse_step_limits(w);
+}
+
+/* A number, or one of a list of n; 1 where config.json says nothing. */
+static double multiplier_of(hf_writer *w, const char *key, size_t i, size_t n)
+{
+    const json_t *value = hf_member(w->root, key), *number = n ? json_array_get(value, i) : value;
+    if (value && (!json_is_number(number) || (n && json_array_size(value) != n))) {
+        hf_wrong(w, key, n ? "list of numbers, as long as its class has it" : "number");
+    }
+    return value && json_is_number(number) ? json_number_value(number) : 1;
+}
+
+/* Falcon-H1's, in hparams.h's order. */
+static void write_multipliers(hf_writer *w)
+{
+    static const struct {
+        const char *key;
+        size_t i, n;
+    } all[] = {{"attention_in_multiplier", 0, 0}, {"key_multiplier", 0, 0},  {"attention_out_multiplier", 0, 0},
+               {"ssm_in_multiplier", 0, 0},       {"ssm_multipliers", 0, 5}, {"ssm_multipliers", 1, 5},
+               {"ssm_multipliers", 2, 5},         {"ssm_multipliers", 3, 5}, {"ssm_multipliers", 4, 5},
+               {"ssm_out_multiplier", 0, 0},      {"mlp_multipliers", 0, 2}, {"mlp_multipliers", 1, 2}};
+    bool normed = false, first = true;
+    float values[sizeof all / sizeof *all];
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        values[i] = (float)multiplier_of(w, all[i].key, all[i].i, all[i].n);
+    }
+    uint8_t *out = hf_add_array(w, ".multipliers", META_F32, sizeof all / sizeof *all);
+    if (out) {
+        memcpy(out, values, sizeof values); /* GGUF's order of bytes, which is that of all machines here */
+    }
+    hf_get_bool(w, w->root, "mamba_rms_norm", &normed);
+    hf_get_bool(w, w->root, "mamba_norm_before_gate", &first);
+    hf_add_bool(w, ".ssm.norm_before_gate", normed && first);
+    hf_add_f32(w, ".embedding_scale", multiplier_of(w, "embedding_multiplier", 0, 0));
+    hf_add_f32(w, ".logit_scale", multiplier_of(w, "lm_head_multiplier", 0, 0));
 }
 
 void hf_write_mixer(hf_writer *w, const hf_shape *s)
@@ -169,6 +210,10 @@ void hf_write_mixer(hf_writer *w, const hf_shape *s)
         write_mamba(w, s, false);
         positions = hf_get_text(w, w->root, "position_embedding_type");
         hf_add_bool(w, ".rope.scaling.finetuned", positions && strcmp(positions, "rope") == 0);
+        break;
+    case HF_MIXER_BESIDE:
+        write_mamba(w, s, false);
+        write_multipliers(w);
         break;
     case HF_MIXER_NEMOTRON:
         write_mamba(w, s, true);

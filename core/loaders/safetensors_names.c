@@ -351,6 +351,7 @@ static const struct {
     const char *theirs, *ours;
     unsigned change;
 } whole_names[] = {
+    {"pre_ff_layernorm.weight", "ffn_norm", 0}, /* so GGUF calls Falcon-H1's */
     {"self_attn.sinks", "attn_sinks.weight", 0},
     {"linear_attn.A_log", "ssm_a", HF_MINUS_EXP},
     {"linear_attn.dt_bias", "ssm_dt.bias", 0},
@@ -414,7 +415,7 @@ static bool expert_name(const char *name, char *out, size_t cap)
  * tokens share even where there are no others. */
 static unsigned mixer_change(const hf_config *config, char *ours)
 {
-    bool mamba = config->class->mixer == HF_MIXER_MAMBA || config->class->mixer == HF_MIXER_NEMOTRON;
+    bool mamba = config->class->mixer >= HF_MIXER_MAMBA;
     char *shared = config->class->mixer == HF_MIXER_MAMBA ? strstr(ours, "_shexp") : NULL;
     if (shared) {
         unsigned change = strncmp(ours, "ffn_gate", 8) == 0 ? HF_HALVES : 0;

@@ -303,6 +303,18 @@ FAMILIES = {
     "olmo": ("OlmoConfig", dict(rms_norm_eps=None, clip_qkv=1.25, attention_bias=True, rope_parameters=rope())),
     "apertus": ("ApertusConfig", dict(attention_bias=True, rope_parameters=rope(
         1e6, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=40))),
+    "falcon-h1": ("FalconH1Config", dict(
+        mamba_d_ssm=96, mamba_n_heads=6, mamba_d_head=16, mamba_n_groups=2, mamba_d_state=24, mamba_chunk_size=32, mamba_rms_norm=True,
+        mamba_norm_before_gate=False, mamba_proj_bias=True, projectors_bias=True, attention_bias=True, mlp_bias=True, head_dim=32,
+        embedding_multiplier=3.0, lm_head_multiplier=0.7, key_multiplier=0.6, attention_in_multiplier=1.3, attention_out_multiplier=0.8,
+        ssm_in_multiplier=0.9, ssm_out_multiplier=1.2, ssm_multipliers=[0.7, 1.4, 1.1, 0.8, 0.6], mlp_multipliers=[0.75, 1.25],
+        rope_parameters=rope(1e5))),
+    "falcon-h1-normed": ("FalconH1Config", dict(
+        mamba_d_ssm=96, mamba_n_heads=3, mamba_n_groups=1, mamba_d_state=16, mamba_chunk_size=32, mamba_rms_norm=True,
+        mamba_norm_before_gate=True, num_hidden_layers=3, rope_parameters=rope(1e5))),
+    "falcon-h1-plain": ("FalconH1Config", dict(
+        mamba_d_ssm=64, mamba_n_heads=4, mamba_n_groups=2, mamba_d_state=16, mamba_chunk_size=32, num_hidden_layers=3,
+        embedding_multiplier=2.0, lm_head_multiplier=1.5, ssm_multipliers=[0.7, 1.4, 1.1, 0.8, 0.6], rope_parameters=rope(1e5))),
     "qwen3-embedding": ("Qwen3Config", dict(head_dim=32, rope_parameters=rope(1e6)), "AutoModel", "lasttoken"),
 }
 # With a head for multi-token prediction behind the last layer, as Qwen's checkpoints name it ("mtp.…", apart) and as

@@ -80,6 +80,9 @@ static void a_converted_file_gives_the_folders_logits(void **state)
                                            "gptneox",
                                            "gptneox-in-turn",
                                            "olmo",
+                                           "falcon-h1",
+                                           "falcon-h1-normed",
+                                           "falcon-h1-plain",
                                            "apertus",
                                            "phi3-longrope"};
     static float expected[N_TOKENS * TINY_N_VOCAB], found[N_TOKENS * TINY_N_VOCAB];

@@ -27,8 +27,25 @@ static void rows_of_heads_are_found_in_either_order(void **state)
     }
 }
 
+/* Falcon-H1's multipliers are in GGUF's weights: an adapter of the other form would be too large or too small. */
+static void adapters_of_the_other_form_are_refused_where_weights_hold_multipliers(void **state)
+{
+    (void)state;
+    const hparams h = {.fam = family_find("falcon-h1", 9)}, llama = {.fam = family_find("llama", 5)};
+    mlxr_error error = {0};
+    for (int model = 0; model < 2; model++) {
+        assert_int_equal(graph_adapter_fits(&h, model, model, &error), MLXR_OK);
+        assert_int_equal(graph_adapter_fits(&llama, model, !model, &error), MLXR_OK);
+        assert_int_equal(graph_adapter_fits(&h, model, !model, &error), MLXR_UNSUPPORTED);
+        assert_non_null(strstr(error.text, model ? "an adapter in GGUF for a falcon-h1 model in safetensors"
+                                                 : "an adapter in PEFT's form for a falcon-h1 model in GGUF"));
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_of_heads_are_found_in_either_order)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_of_heads_are_found_in_either_order),
+        cmocka_unit_test(adapters_of_the_other_form_are_refused_where_weights_hold_multipliers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,9 @@ static void check_configs(const hostile *cases, size_t n, const char *pooling)
           ", \"mamba_n_heads\": 4, \"mamba_n_groups\": 1, \"mamba_d_conv\": 4, \"mamba_d_state\": 4, "                 \
           "\"num_local_experts\": 4, \"num_experts_per_tok\": 2, \"shared_intermediate_size\": 8, "                    \
           "\"layer_types\": [\"mamba\", \"attention\"]" more)
+#define FALCON_H1(more)                                                                                                \
+    CLASS("FalconH1ForCausalLM",                                                                                       \
+          ", \"mamba_n_heads\": 4, \"mamba_n_groups\": 1, \"mamba_d_conv\": 4, \"mamba_d_state\": 4" more)
 #define LLAMA4(more)                                                                                                   \
     CLASS("Llama4ForCausalLM",                                                                                         \
           ", \"intermediate_size_mlp\": 24, \"num_local_experts\": 4, \"num_experts_per_tok\": 1" more)
@@ -102,6 +105,16 @@ static void mixers_that_cannot_be_are_named(void **state)
         {NEMOTRON(", \"hybrid_override_pattern\": \"M*-\", \"moe_latent_size\": 4"),
          "'moe_latent_size' is 4, but the model has no experts"},
         {NEMOTRON(", \"hybrid_override_pattern\": \"M*-\", \"moe_latent_size\": 4" BAD_FIRST), "'vocab_size' is no"},
+        {FALCON_H1(""), NULL},
+        {FALCON_H1(", \"mamba_d_ssm\": 16"), NULL},
+        {FALCON_H1(", \"mamba_d_ssm\": \"16\""), "'mamba_d_ssm' is no whole number"},
+        {FALCON_H1(", \"ssm_multipliers\": [1, 2, 3, 4, 5], \"mlp_multipliers\": [1, 2]"), NULL},
+        {FALCON_H1(", \"ssm_multipliers\": [1, 2, 3, 4]"), "'ssm_multipliers' is no list of numbers"},
+        {FALCON_H1(", \"ssm_multipliers\": 2"), "'ssm_multipliers' is no list of numbers"},
+        {FALCON_H1(", \"mlp_multipliers\": [1, \"2\"]"), "'mlp_multipliers' is no list of numbers"},
+        {FALCON_H1(", \"key_multiplier\": \"1\""), "'key_multiplier' is no number"},
+        {FALCON_H1(", \"mamba_norm_before_gate\": 1"), "'mamba_norm_before_gate' is no true or false"},
+        {FALCON_H1(", \"key_multiplier\": []" BAD_FIRST), "'vocab_size' is no whole number"},
         {GRANITE_HYBRID(""), NULL},
         {GRANITE_HYBRID(", \"mamba_d_head\": \"auto\", \"position_embedding_type\": \"rope\""), NULL},
         {GRANITE_HYBRID(", \"mamba_d_head\": 70000"), NULL} /* the graph refuses a width of 0 */,
