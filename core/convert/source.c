@@ -253,7 +253,7 @@ static mlxr_status from_safetensors(source *s, mlxr_error *error)
         return error_nomem(error, "hyper-parameters", sizeof *h);
     }
     mlxr_status status = hparams_read(h, s->file, error);
-    s->is_latent = status == MLXR_OK && h->fam->latent;
+    s->is_latent = status == MLXR_OK && h->fam->latent && !h->fam->latent_whole;
     if (status == MLXR_OK) {
         status = pair_rows(s, h, error);
     }

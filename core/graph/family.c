@@ -225,6 +225,8 @@ static const family families[] = {
     {.name = "exaone4", .qk_norm = QK_NORM_HEADS, .norms = NORMS_AFTER, .full_every = 4, .full_is_unturned = true},
     /* DeepSeek-AI 2024: V2, V3, R1 and what has their shape (Kimi K2). */
     {.name = "deepseek2", .ahead = AHEAD_RAW, .gguf_rope = ROPE_PAIRS, .safetensors_keep_pairs = true, .latent = true},
+    /* Hu et al. 2024: MiniCPM 3. */
+    {.name = "minicpm3", .latent = true, .latent_whole = true, .minicpm_scales = true},
     /* Arcee AI 2025: AFM. */
     {.name = "arcee", .gguf_rope = ROPE_PAIRS, .ungated = true, .act = ACT_RELU_SQUARED},
     /* ByteDance Seed 2025 */

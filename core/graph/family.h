@@ -55,6 +55,8 @@ typedef struct family {
     uint32_t n_shared;        /* experts that all tokens share, where the file does not say */
     bool ffn_norm_after;      /* GGUF calls the norm before the MLP post_attention_norm */
     bool latent;              /* keys and values are made of a few numbers that all heads share (DeepSeek's MLA) */
+    bool latent_whole;        /* … by one matrix in GGUF, too, which other programs cut in two of other families */
+    bool minicpm_scales;      /* MiniCPM 3's scales on embedding, residual and logits, where the file does not say */
     ahead_kind ahead;         /* of a head for multi-token prediction */
     mixer_kind mixer;         /* of layers without attention */
     bool mixer_beside;        /* … or of all, beside attention, with multipliers */

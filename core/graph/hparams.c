@@ -460,7 +460,7 @@ static void read_shape(reader *r, hparams *h)
     }
     h->head_dim = h->n_embd / h->n_head;
     read_u32(r, "attention.key_length", &h->head_dim);
-    uint32_t value_length = h->head_dim;
+    uint32_t value_length = h->fam->latent ? h->n_embd / h->n_head : h->head_dim;
     read_u32(r, "attention.value_length", &value_length);
     h->n_rot = h->head_dim;
     read_u32(r, "rope.dimension_count", &h->n_rot);
@@ -672,6 +672,11 @@ static void read_scales(reader *r, hparams *h)
 {
     h->embedding_scale = h->fam->scale_embedding ? sqrtf((float)h->n_embd) : 1.0f;
     h->residual_scale = h->logit_scale = 1;
+    if (h->fam->minicpm_scales) {
+        h->embedding_scale = 12;
+        h->residual_scale = 1.4f / sqrtf((float)h->n_layers);
+        h->logit_scale = 256.0f / (float)h->n_embd;
+    }
     read_f32(r, "embedding_scale", &h->embedding_scale);
     read_f32(r, "residual_scale", &h->residual_scale);
     read_f32(r, "logit_scale", &h->logit_scale);

@@ -136,6 +136,7 @@ typedef struct hf_class {
     bool mup;                  /* embeddings are scaled by the root of their length only where mup_enabled says so */
     bool yarn_by_log;          /* GGUF has YaRN's mscale_all_dim instead of what cos and sin are multiplied with */
     bool latent;               /* keys and values are made of kv_lora_rank numbers */
+    bool minicpm_scales;       /* scale_emb, scale_depth, dim_model_base */
     bool mtp;                  /* a head that predicts further tokens stands apart from the layers */
     bool mtp_left_out;         /* it has one ("mtp."), which its class does not look at */
     bool multi_query;          /* one KV head; config.json may say otherwise, which is another order of Q, K and V */

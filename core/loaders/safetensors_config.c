@@ -49,7 +49,7 @@ mlxr_status safetensors_parse_json(json_t **out, text_view text, const char *nam
 
 /* Ranks and lengths of latent attention, and its scale on q·k, which YaRN changes: by a key that other programs know,
  * too, where its two factors are one, as in all models there are. Returns the length of values. */
-static uint32_t write_latent(hf_writer *w, hf_shape *s)
+static uint32_t write_latent(hf_writer *w, hf_shape *s, uint32_t n_head)
 {
     uint32_t n_q = 0;
     double factor = 1, all = 0, mscale = 0;
@@ -76,6 +76,9 @@ static uint32_t write_latent(hf_writer *w, hf_shape *s)
         hf_add_f32(w, ".rope.scaling.yarn_log_multiplier", 0.1 * all);
     } else {
         hf_add_f32(w, ".attention.scale", more * more / sqrt((double)s->head_dim + s->n_nope));
+    }
+    if (w->class->minicpm_scales && !hf_member(w->root, "v_head_dim")) {
+        return n_head ? s->n_embd / n_head : 0;
     }
     return hf_need_u32(w, "v_head_dim", 4096);
 }
@@ -222,7 +225,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     }
     uint32_t head_v = s->head_dim;
     if (class->latent) {
-        head_v = write_latent(w, s);
+        head_v = write_latent(w, s, n_head);
     }
     hf_add_u32(w, ".attention.key_length", class->latent ? s->head_dim + s->n_nope : s->head_dim);
     hf_add_u32(w, ".attention.value_length", head_v);
@@ -329,6 +332,20 @@ static void write_softcap(hf_writer *w, const char *key, const char *ours, doubl
     }
 }
 
+/* MiniCPM 3's scales; null, or a base of hidden_size, is none. */
+static void write_minicpm(hf_writer *w)
+{
+    double n_embd = w->config->n_embd, depth = 1.4, embedding = 12, base = 256;
+    depth = json_is_null(json_object_get(w->root, "scale_depth")) ? sqrt(w->n_layers) : depth;
+    base = json_is_null(json_object_get(w->root, "dim_model_base")) ? n_embd : base;
+    hf_get_f64(w, w->root, "scale_depth", &depth);
+    hf_get_f64(w, w->root, "dim_model_base", &base);
+    hf_get_f64(w, w->root, "scale_emb", &embedding);
+    hf_add_f32(w, ".embedding_scale", embedding);
+    hf_add_f32(w, ".residual_scale", depth / sqrt(w->n_layers));
+    hf_add_f32(w, ".logit_scale", base / n_embd);
+}
+
 static void write_scales(hf_writer *w)
 {
     const hf_class *class = w->class;
@@ -344,6 +361,9 @@ static void write_scales(hf_writer *w)
     }
     if (scalar > 0 || class->head_dim_full) {
         write_softcap(w, "final_logit_softcapping", ".final_logit_softcapping", class->final_softcap);
+    }
+    if (class->minicpm_scales) {
+        write_minicpm(w);
     }
     if (class->clamps_qkv) {
         hf_copy_f32(w, w->root, "clip_qkv", ".attention.clamp_kqv");

@@ -131,7 +131,7 @@ void hf_write_experts(hf_writer *w)
                               "config.json: 'moe_latent_size' is %" PRIu32 ", but the model has no experts", number);
     }
     if (!w->class->experts || w->config->no_experts) {
-        if (w->class->latent && hf_get_u32(w, w->root, "intermediate_size", &number)) {
+        if (w->class->latent && !w->class->minicpm_scales && hf_get_u32(w, w->root, "intermediate_size", &number)) {
             hf_add_u32(w, ".expert_feed_forward_length", number); /* llama.cpp asks for these three */
             hf_add_u32(w, ".expert_shared_count", 0);
             hf_add_u32(w, ".leading_dense_block_count", w->n_layers);

@@ -315,6 +315,11 @@ FAMILIES = {
     "falcon-h1-plain": ("FalconH1Config", dict(
         mamba_d_ssm=64, mamba_n_heads=4, mamba_n_groups=2, mamba_d_state=16, mamba_chunk_size=32, num_hidden_layers=3,
         embedding_multiplier=2.0, lm_head_multiplier=1.5, ssm_multipliers=[0.7, 1.4, 1.1, 0.8, 0.6], rope_parameters=rope(1e5))),
+    "minicpm3": ("MiniCPM3Config", dict(
+        num_key_value_heads=4, q_lora_rank=28, kv_lora_rank=24, qk_nope_head_dim=20, qk_rope_head_dim=12, v_head_dim=16, scale_emb=3,
+        scale_depth=1.1, dim_model_base=40, head_dim=None, rope_parameters=rope(
+            1e4, rope_type="longrope", short_factor=factors(6, 1.0, 1.5), long_factor=factors(6, 1.1, 9.0),
+            original_max_position_embeddings=40))),
     "qwen3-embedding": ("Qwen3Config", dict(head_dim=32, rope_parameters=rope(1e6)), "AutoModel", "lasttoken"),
 }
 # With a head for multi-token prediction behind the last layer, as Qwen's checkpoints name it ("mtp.…", apart) and as

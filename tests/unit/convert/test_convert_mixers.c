@@ -80,6 +80,7 @@ static void a_converted_file_gives_the_folders_logits(void **state)
                                            "gptneox",
                                            "gptneox-in-turn",
                                            "olmo",
+                                           "minicpm3",
                                            "falcon-h1",
                                            "falcon-h1-normed",
                                            "falcon-h1-plain",

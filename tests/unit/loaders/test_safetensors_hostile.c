@@ -54,6 +54,8 @@ static void check_configs(const hostile *cases, size_t n, const char *pooling)
           ", \"mamba_n_heads\": 4, \"mamba_n_groups\": 1, \"mamba_d_conv\": 4, \"mamba_d_state\": 4, "                 \
           "\"num_local_experts\": 4, \"num_experts_per_tok\": 2, \"shared_intermediate_size\": 8, "                    \
           "\"layer_types\": [\"mamba\", \"attention\"]" more)
+#define MINICPM3(more)                                                                                                 \
+    CLASS("MiniCPM3ForCausalLM", ", \"qk_rope_head_dim\": 4, \"qk_nope_head_dim\": 4, \"kv_lora_rank\": 4" more)
 #define FALCON_H1(more)                                                                                                \
     CLASS("FalconH1ForCausalLM",                                                                                       \
           ", \"mamba_n_heads\": 4, \"mamba_n_groups\": 1, \"mamba_d_conv\": 4, \"mamba_d_state\": 4" more)
@@ -105,6 +107,11 @@ static void mixers_that_cannot_be_are_named(void **state)
         {NEMOTRON(", \"hybrid_override_pattern\": \"M*-\", \"moe_latent_size\": 4"),
          "'moe_latent_size' is 4, but the model has no experts"},
         {NEMOTRON(", \"hybrid_override_pattern\": \"M*-\", \"moe_latent_size\": 4" BAD_FIRST), "'vocab_size' is no"},
+        {MINICPM3(""), NULL},
+        {MINICPM3(", \"scale_depth\": null, \"dim_model_base\": null, \"v_head_dim\": 4"), NULL},
+        {MINICPM3(", \"scale_depth\": \"1\""), "'scale_depth' is no number"},
+        {MINICPM3(", \"scale_emb\": []"), "'scale_emb' is no number"},
+        {MINICPM3(", \"v_head_dim\": 4097"), "'v_head_dim' is 4097"},
         {FALCON_H1(""), NULL},
         {FALCON_H1(", \"mamba_d_ssm\": 16"), NULL},
         {FALCON_H1(", \"mamba_d_ssm\": \"16\""), "'mamba_d_ssm' is no whole number"},
