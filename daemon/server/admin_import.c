@@ -149,12 +149,6 @@ static void done(void *user)
     free(c);
 }
 
-static void on_gone(void *user)
-{
-    import_call *c = user;
-    c->x = NULL;
-}
-
 void admin_register(void *service, http_exchange *x)
 {
     struct daemon *d = service;
@@ -179,7 +173,7 @@ void admin_register(void *service, http_exchange *x)
         c->replace = replace;
         snprintf(c->name, sizeof c->name, "%s", f.name);
         snprintf(c->path, sizeof c->path, "%s", f.path);
-        http_on_gone(x, on_gone, c);
+        http_on_gone_forget(&c->x);
         if (http_work(d->http, work, done, c) != 0) {
             http_on_gone(x, NULL, NULL);
             admin_no_memory(x);

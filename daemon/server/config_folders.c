@@ -34,12 +34,6 @@ typedef struct folder_call {
     int failed; /* errno of opening it; 0 */
 } folder_call;
 
-static void on_gone(void *user)
-{
-    folder_call *c = user;
-    c->x = NULL;
-}
-
 static void add_entry(folder_call *c, const char *name)
 {
     char path[PATH_MAX];
@@ -179,7 +173,7 @@ void config_directory(void *service, http_exchange *x)
     c->x = x;
     c->hidden = hidden;
     snprintf(c->asked, sizeof c->asked, "%s", asked);
-    http_on_gone(x, on_gone, c);
+    http_on_gone_forget(&c->x);
     if (http_work(d->http, work, done, c) != 0) {
         http_on_gone(x, NULL, NULL);
         error_respond(x, 503, NULL, "out of memory", NULL);

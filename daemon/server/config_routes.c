@@ -42,12 +42,6 @@ static void free_call(config_call *c)
     free(c);
 }
 
-static void on_gone(void *user)
-{
-    config_call *c = user;
-    c->x = NULL;
-}
-
 static bool refuse(config_call *c, int status, const char *code)
 {
     c->status = status;
@@ -319,7 +313,7 @@ static void begin(struct daemon *d, http_exchange *x, const char *body, size_t n
         memcpy(copy, body, n);
         copy[n] = '\0';
     }
-    http_on_gone(x, on_gone, c);
+    http_on_gone_forget(&c->x);
     if (http_work(d->http, work, done, c) != 0) {
         http_on_gone(x, NULL, NULL);
         error_respond(x, 503, NULL, "out of memory", NULL);

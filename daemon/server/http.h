@@ -77,6 +77,8 @@ bool http_began(const http_exchange *x); /* its status is decided: http_respond 
 void http_abort(http_exchange *x);
 /* Exactly once, when the client has left, was dropped, or the answer is completely sent; then `x` is no more. */
 void http_on_gone(http_exchange *x, void (*fn)(void *user), void *user);
+/* The same for who only has to know: *x becomes NULL then. */
+void http_on_gone_forget(http_exchange **x);
 /* Whenever the buffer falls below half of HTTP_BUFFER_MAX after it had reached it. */
 void http_on_drain(http_exchange *x, void (*fn)(void *user), void *user);
 

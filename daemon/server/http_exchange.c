@@ -406,6 +406,16 @@ void http_on_gone(http_exchange *x, void (*fn)(void *user), void *user)
     x->gone_user = user;
 }
 
+static void forget(void *user)
+{
+    *(http_exchange **)user = NULL;
+}
+
+void http_on_gone_forget(http_exchange **x)
+{
+    http_on_gone(*x, forget, x);
+}
+
 void http_on_drain(http_exchange *x, void (*fn)(void *user), void *user)
 {
     x->on_drain = fn;

@@ -233,11 +233,6 @@ typedef struct scrape {
     size_t n;
 } scrape;
 
-static void scrape_gone(void *user)
-{
-    ((scrape *)user)->x = NULL;
-}
-
 static void scrape_work(void *user)
 {
     scrape *s = user;
@@ -272,7 +267,7 @@ void metrics_answer(void *service, http_exchange *x)
     scrape *s = calloc(1, sizeof *s);
     if (s) {
         *s = (scrape){.d = d, .x = x};
-        http_on_gone(x, scrape_gone, s);
+        http_on_gone_forget(&s->x);
     }
     if (!s || http_work(d->http, scrape_work, scrape_done, s) != 0) {
         if (s) {

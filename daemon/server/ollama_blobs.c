@@ -69,12 +69,6 @@ static void looked(void *user)
     free(s);
 }
 
-static void on_gone(void *user)
-{
-    blob_search *s = user;
-    s->x = NULL;
-}
-
 void ollama_blob_head(void *service, http_exchange *x)
 {
     char digest[REGISTRY_DIGEST_MAX];
@@ -85,7 +79,7 @@ void ollama_blob_head(void *service, http_exchange *x)
     if (s) {
         *s = (blob_search){.d = service, .x = x};
         memcpy(s->digest, digest, sizeof digest);
-        http_on_gone(x, on_gone, s);
+        http_on_gone_forget(&s->x);
     }
     if (!s || http_work(s->d->http, look, looked, s) != 0) {
         http_on_gone(x, NULL, NULL);

@@ -42,12 +42,6 @@ void ui_call_end(ui_call *call)
     free(call);
 }
 
-static void on_gone(void *user)
-{
-    ui_call *call = user;
-    call->x = NULL;
-}
-
 void ui_call_fail(ui_call *call)
 {
     static const struct {
@@ -249,7 +243,7 @@ void ui_call_start(void *service, http_exchange *x, const ui_spec *spec)
     *call = (ui_call){.d = d, .x = x, .spec = spec, .body = body, .n_body = q->n_body, .identity = *route_identity(x)};
     call->route = ui_schema_route(d->ui->document, row->method, row->pattern);
     call->who = ui_who(&call->identity);
-    http_on_gone(x, on_gone, call);
+    http_on_gone_forget(&call->x);
     if (!read_id(x, "id", &call->id) || !read_id(x, "message", &call->message)) {
         error_respond(x, 404, NULL, "there is no such thing: ids are numbers", NULL);
         ui_call_end(call);

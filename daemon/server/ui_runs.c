@@ -556,12 +556,6 @@ static ui_run *run_of(struct daemon *d, http_exchange *x)
     return run && ui_sees(route_identity(x), run->begun.owner) ? run : NULL;
 }
 
-static void waiter_gone(void *user)
-{
-    ui_waiter *w = user;
-    w->x = NULL;
-}
-
 void ui_generation_stop(void *service, http_exchange *x)
 {
     struct daemon *d = service;
@@ -577,7 +571,7 @@ void ui_generation_stop(void *service, http_exchange *x)
     }
     *w = (ui_waiter){.next = run->waiters, .run = run, .x = x};
     run->waiters = w;
-    http_on_gone(x, waiter_gone, w);
+    http_on_gone_forget(&w->x);
     if (!run->state) {
         generation *g = run->g;
         add_start(run);

@@ -3,7 +3,9 @@
  * backend; and that a model's programs share its weights. Owner: the test program. Lifetime: the process.
  */
 #include "mlxr_adapter.h"
+#include "mlxr_convert.h"
 
+#include "base/mapping.h"
 #include "kernels/mlx/adapters.h"
 #include "kernels/mlx/program.h"
 #include "runtime/engine.h"
@@ -15,19 +17,29 @@ enum { ADAPTERS = ADAPTERS_KEPT + 4, STREAMS = 5, PROMPT = 9, STEPS = 2 };
 
 #define MODEL "llama-lora"
 
+/* Models; of experts in F32, which are looked up, and in F16, which MLX multiplies by after decoding: few are copied,
+ * and of many rows every expert computes each. */
+static const struct {
+    const char *name, *type; /* NULL: as they are */
+} models[] = {{MODEL, NULL}, {"qwen3moe-lora", NULL}, {"qwen3moe-lora", "F16"}, {"gemma2-lora", NULL}};
+
 typedef struct world {
     mlxr_engine *engine;
     mlxr_model *base;
     mlxr_adapter *adapters[ADAPTERS];
 } world;
 
-/* The folder of the model, and one for each adapter: every (n + 2)-th number of the first has another sign. */
-static void write_adapters(char path[512])
+/* The folder of a model, and one for each adapter: every (n + 2)-th number of the first has another sign. */
+static void write_adapters(const char *model, char path[512])
 {
-    static uint8_t data[1 << 20];
+    static uint8_t data[1 << 22];
     char file[600], from[600];
-    snprintf(path, 512, "%s/" MODEL, test_temp_dir());
-    family_model_write(MODEL, path);
+    snprintf(path, 512, "%s/%s", test_temp_dir(), model);
+    snprintf(file, sizeof file, "%s/adapter0", path);
+    if (path_find(file) == PATH_FOLDER) {
+        return; /* an earlier test has written them */
+    }
+    family_model_write(model, path);
     snprintf(from, sizeof from, "%s/adapter/adapter_model.safetensors", path);
     FILE *f = fopen(from, "rb");
     assert_non_null(f);
@@ -47,17 +59,18 @@ static void write_adapters(char path[512])
         snprintf(from, sizeof from, "%s/adapter", path);
         snprintf(file, sizeof file, "%s/adapter%zu", path, i);
         assert_int_equal(rename(from, file), 0);
-        family_model_write(MODEL, path); /* and the first again */
+        family_model_write(model, path); /* and the first again */
     }
 }
 
-static void open_world(world *w, const char *device, const char *path)
+/* `file`: the model, if it is not the folder. */
+static void open_world(world *w, const char *device, const char *path, const char *file)
 {
     mlxr_error error;
     mlxr_engine_options options = {
         .backend = device, .kv_type = "f32", .n_threads = 1, .kv_bytes = 16u << 20, .no_prefix_cache = true};
     assert_ok(mlxr_engine_open(&w->engine, &options, &error), &error);
-    assert_ok(mlxr_model_load(&w->base, w->engine, path, NULL, &error), &error);
+    assert_ok(mlxr_model_load(&w->base, w->engine, file ? file : path, NULL, &error), &error);
     for (size_t i = 0; i < ADAPTERS; i++) {
         char folder[600];
         snprintf(folder, sizeof folder, "%s/adapter%zu", path, i);
@@ -122,14 +135,21 @@ static void run_round(world *w, size_t round, float (*out)[STREAMS][TINY_N_VOCAB
 
 static void more_adapters_than_the_device_keeps_are_each_applied_to_their_own_rows(void **state)
 {
-    (void)state;
     static float expected[STEPS][STREAMS][TINY_N_VOCAB], found[STEPS][STREAMS][TINY_N_VOCAB];
-    char path[512];
+    const size_t model = (size_t)(uintptr_t)*state;
+    char path[512], other[600], *file = NULL;
     world scalar, mlx;
+    mlxr_error error;
     double worst = 0, least = 1;
-    write_adapters(path);
-    open_world(&scalar, "cpu-scalar", path);
-    open_world(&mlx, "mlx", path);
+    write_adapters(models[model].name, path);
+    if (models[model].type) {
+        snprintf(other, sizeof other, "%s.gguf", path);
+        file = other;
+        const mlxr_quantize_options o = {.type = models[model].type, .n_threads = 1};
+        assert_ok(mlxr_quantize(path, file, &o, NULL, &error), &error);
+    }
+    open_world(&scalar, "cpu-scalar", path, file);
+    open_world(&mlx, "mlx", path, file);
     for (size_t round = 0; round < ADAPTERS; round++) {
         run_round(&scalar, round, expected);
         run_round(&mlx, round, found);
@@ -146,8 +166,8 @@ static void more_adapters_than_the_device_keeps_are_each_applied_to_their_own_ro
         }
         assert_memory_not_equal(found[1][1], found[1][3], sizeof found[1][1]);
     }
-    printf("%d adapters, %d in a step: worst NMSE %.1e, the least that one changes %.1e\n", ADAPTERS, STREAMS, worst,
-           least);
+    printf("%s %s: %d adapters, %d in a step: worst NMSE %.1e, the least that one changes %.1e\n", models[model].name,
+           file ? models[model].type : "F32", ADAPTERS, STREAMS, worst, least);
     assert_true(worst < 1e-9);
     assert_true(least > 1e-3);
     assert_true(mlx.base->adapted->adapters.n <= ADAPTERS_KEPT);
@@ -164,7 +184,7 @@ static void programs_of_a_model_share_its_weights(void **state)
     mlxr_model *adapted = NULL;
     snprintf(path, sizeof path, "%s/" MODEL, test_temp_dir());
     size_t before = bridge_bytes();
-    open_world(&w, "mlx", path);
+    open_world(&w, "mlx", path, NULL);
     size_t loaded = bridge_bytes() - before;
     assert_ok(mlxr_model_adapt(&adapted, w.base, &(mlxr_adapter_use){w.adapters[0], 1}, 1, &error), &error);
     assert_ok(model_hidden_program(w.base, &error), &error);
@@ -178,9 +198,14 @@ static void programs_of_a_model_share_its_weights(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(more_adapters_than_the_device_keeps_are_each_applied_to_their_own_rows),
-        cmocka_unit_test(programs_of_a_model_share_its_weights),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static struct CMUnitTest tests[sizeof models / sizeof *models + 1];
+    size_t n = 0;
+    for (; n < sizeof models / sizeof *models; n++) {
+        tests[n] = (struct CMUnitTest){
+            .name = "more_adapters_than_the_device_keeps_are_each_applied_to_their_own_rows",
+            .test_func = more_adapters_than_the_device_keeps_are_each_applied_to_their_own_rows,
+            .initial_state = (void *)(uintptr_t)n};
+    }
+    tests[n] = (struct CMUnitTest)cmocka_unit_test(programs_of_a_model_share_its_weights);
+    return _cmocka_run_group_tests("adapters", tests, n + 1, NULL, NULL);
 }
