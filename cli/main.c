@@ -88,11 +88,27 @@ static const verb *find_verb(const char *name)
     return NULL;
 }
 
+/* What other programs call it. */
+static const char *known_as(const char *name)
+{
+    static const struct {
+        const char *theirs, *ours;
+    } words[] = {{"chat", "run"},      {"generate", "run"}, {"models", "list"}, {"info", "show"},
+                 {"download", "pull"}, {"get", "pull"},     {"remove", "rm"},   {"delete", "rm"},
+                 {"copy", "cp"},       {"server", "serve"}, {"start", "serve"}, {"quantise", "quantize"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(name, words[i].theirs) == 0) {
+            return words[i].ours;
+        }
+    }
+    return NULL;
+}
+
 static int unknown_verb(const char *name)
 {
-    const char *best = NULL;
+    const char *best = known_as(name);
     size_t best_distance = *name == '-' ? 0 : 3; /* an option is no verb misspelt */
-    for (size_t i = 0; i < n_verb_table; i++) {
+    for (size_t i = 0; i < n_verb_table && !known_as(name); i++) {
         size_t distance = words_distance(name, verb_table[i].name);
         if (!verb_table[i].hidden && distance < best_distance) {
             best = verb_table[i].name;
@@ -109,25 +125,35 @@ static int unknown_verb(const char *name)
 
 static int print_overview(void)
 {
-    puts("mlxr runs large language models on this machine.\n\nUsage: mlxr VERB [ARGUMENTS] [OPTIONS]\n");
+    print_wrapped("mlxr runs large language models on this machine.", 0, 0);
+    puts("\nUsage: mlxr VERB [ARGUMENTS] [OPTIONS]\n");
     for (size_t i = 0; i < n_verb_table; i++) {
         const verb *v = &verb_table[i];
         char left[64];
-        snprintf(left, sizeof left, "%s %s", v->name, strcmp(v->name, "perplexity") == 0 ? "MODEL" : v->arguments);
+        snprintf(left, sizeof left, "  %s %s", v->name, strcmp(v->name, "perplexity") == 0 ? "MODEL" : v->arguments);
         if (!v->hidden) {
-            printf("  %-26s %s\n", left, v->summary);
+            print_entry(left, 29, v->summary);
         }
     }
-    puts("\nMODEL is the path of a GGUF file, of a folder with safetensors and config.json, or a name in the model\n"
-         "directory: $MLXR_MODELS, else $XDG_DATA_HOME/mlxr/models, else ~/.local/share/mlxr/models.\n"
-         "mlxr help VERB tells the options of a verb.");
+    putchar('\n');
+    print_wrapped(
+        "MODEL is the path of a GGUF file, of a folder with safetensors and config.json, or a name in the model "
+        "directory: $MLXR_MODELS, else $XDG_DATA_HOME/mlxr/models, else ~/.local/share/mlxr/models.",
+        0, 0);
+    print_wrapped("mlxr help VERB tells the options of a verb.", 0, 0);
     return finish_output(EXIT_OK);
 }
 
 static int print_verb_help(const verb *v)
 {
-    printf("Usage: mlxr %s%s%s [OPTIONS]\n\n%c%s.\n\n", v->name, *v->arguments ? " " : "", v->arguments,
-           v->summary[0] >= 'a' ? v->summary[0] - 'a' + 'A' : v->summary[0], v->summary + 1);
+    char usage[160], summary[160];
+    snprintf(usage, sizeof usage, "Usage: mlxr %s%s%s [OPTIONS]", v->name, *v->arguments ? " " : "", v->arguments);
+    print_wrapped(usage, 4, 0);
+    putchar('\n');
+    snprintf(summary, sizeof summary, "%c%s.", v->summary[0] >= 'a' ? v->summary[0] - 'a' + 'A' : v->summary[0],
+             v->summary + 1);
+    print_wrapped(summary, 0, 0);
+    putchar('\n');
     options_print_help(v->groups);
     return finish_output(EXIT_OK);
 }

@@ -561,7 +561,7 @@ void options_print_help(unsigned groups)
     groups |= GROUP_ALWAYS;
     for (size_t i = 0; i < n_option_table; i++) {
         const option_spec *spec = &option_table[i];
-        char left[64], value[32];
+        char left[64], value[32], text[160];
         if (!(spec->groups & groups)) {
             continue;
         }
@@ -571,6 +571,7 @@ void options_print_help(unsigned groups)
             snprintf(left + n, sizeof left - (size_t)n, " %s", spec->argument);
         }
         options_default(spec, value, sizeof value);
-        printf("%-32s %s%s%s%s\n", left, spec->help, *value ? " [" : "", value, *value ? "]" : "");
+        snprintf(text, sizeof text, "%s%s%s%s", spec->help, *value ? " [" : "", value, *value ? "]" : "");
+        print_entry(left, 33, text);
     }
 }

@@ -297,17 +297,50 @@ void table_add(json_t *rows, const char *const *texts, size_t n)
     json_array_append_new(rows, row);
 }
 
+/* ---- texts on a terminal ----------------------------------------------------------------------------------------- */
+
+#define TEXT_WIDTH 112 /* of what is no terminal */
+#define NARROW_INDENT 8
+
+static int terminal_width(int fd)
+{
+    struct winsize size = {0};
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+}
+
+void print_wrapped(const char *text, int indent, int at)
+{
+    int width = isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : TEXT_WIDTH;
+    while (*text) {
+        int n_blanks = (int)strspn(text, " "), n_word = (int)strcspn(text + n_blanks, " ");
+        if (at > indent && at + n_blanks + n_word >= width) { /* some terminals break behind a full line */
+            printf("\n%*s", indent, "");
+            text += n_blanks;
+            at = indent;
+            n_blanks = 0;
+        }
+        printf("%.*s", n_blanks + n_word, text);
+        at += n_blanks + n_word;
+        text += n_blanks + n_word;
+    }
+    putchar('\n');
+}
+
+void print_entry(const char *left, int indent, const char *text)
+{
+    if (isatty(STDOUT_FILENO) && terminal_width(STDOUT_FILENO) < indent + 24) {
+        printf("%s\n%*s", left, NARROW_INDENT, "");
+        print_wrapped(text, NARROW_INDENT, NARROW_INDENT);
+    } else {
+        print_wrapped(text, indent, printf("%-*s ", indent - 1, left));
+    }
+}
+
 /* ---- bars -------------------------------------------------------------------------------------------------------- */
 
 progress progress_begin(const char *label)
 {
     return (progress){.label = label, .started = now_seconds()};
-}
-
-static int terminal_width(void)
-{
-    struct winsize size = {0};
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
 }
 
 void progress_show(progress *p, double done, double total, const char *note)
@@ -325,7 +358,7 @@ void progress_show(progress *p, double done, double total, const char *note)
     bar[24] = '\0';
     int n = snprintf(text, sizeof text, "%s [%s] %3.0f%%  %.0f s left  %s", plain_line(p->label), bar, share * 100,
                      left, note ? plain_line(note) : "");
-    int width = terminal_width() - 1;
+    int width = terminal_width(STDERR_FILENO) - 1;
     fprintf(stderr, "\r\033[K%.*s", n < width ? n : width, text);
     fflush(stderr);
     p->drawn = now;

@@ -44,6 +44,13 @@ const char *human_bytes(uint64_t n_bytes);
 /* "134.5M" likewise. */
 const char *human_count(uint64_t n);
 
+/* A text of one line on stdout, broken between words at the width of the terminal, else at 112 columns. It begins in
+ * column `at`; further lines begin in column `indent`. */
+void print_wrapped(const char *text, int indent, int at);
+/* The same behind `left`, which has the columns before `indent`; on a narrow terminal it begins on a line of its own.
+ */
+void print_entry(const char *left, int indent, const char *text);
+
 /* A table: an array of rows, which are arrays of n texts (6 at most), printed in columns as wide as their longest. */
 void table_add(json_t *rows, const char *const *texts, size_t n);
 void table_print(const json_t *rows, const char *const *head, size_t n);

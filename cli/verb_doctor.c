@@ -130,7 +130,7 @@ static void check_models(findings *f)
         add(f, GOOD, "models", line, NULL);
     } else if (access(directory, R_OK | X_OK) == 0 || access(directory, F_OK) != 0) {
         add(f, ADVICE, "models", line,
-            "put a .gguf file there, or let `make model` in MLXR's sources fetch the default one");
+            "mlxr list --catalogue shows good ones, mlxr pull NAME gets one; or put a .gguf file there");
     } else {
         add(f, PROBLEM, "models", line, "the directory cannot be read: check its owner and permissions");
     }

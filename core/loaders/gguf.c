@@ -178,8 +178,9 @@ static mlxr_status read_string_array(reader *r, const char *key, meta_array *arr
 {
     if (array->n > left(r) / 8) {
         return bad(r, MLXR_FORMAT,
-                   "metadata '%.128s' claims %" PRIu64 " strings, but the file has only %" PRIu64 " more bytes", key,
-                   array->n, left(r));
+                   "metadata '%.128s' claims %" PRIu64 " strings, but the file has only %" PRIu64
+                   " more bytes: it is truncated or damaged",
+                   key, array->n, left(r));
     }
     text_view *strings = region_alloc(r->memory, (size_t)array->n * sizeof *strings);
     if (!strings) {
@@ -225,8 +226,9 @@ static mlxr_status read_array(reader *r, const char *key, meta_array *array)
     uint64_t size = meta_type_bytes(array->type);
     if (array->n > left(r) / size) {
         return bad(r, MLXR_FORMAT,
-                   "metadata '%.128s' claims %" PRIu64 " %s, but the file has only %" PRIu64 " more bytes", key,
-                   array->n, meta_type_name(array->type), left(r));
+                   "metadata '%.128s' claims %" PRIu64 " %s, but the file has only %" PRIu64
+                   " more bytes: it is truncated or damaged",
+                   key, array->n, meta_type_name(array->type), left(r));
     }
     array->data = r->data + r->at;
     r->at += array->n * size;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "registry/catalogue.h"
 #include "registry/digest.h"
 #include "registry/found.h"
 #include "registry/rows.h"
@@ -261,10 +262,15 @@ static mlxr_status tell_unknown(registry *r, const found_list *found, const char
     char text[400];
     name_list names = {0};
     mlxr_status status = all_names(r, found, &names, error);
-    if (status == MLXR_OK && names.n == 0) {
-        status = registry_fail(error, MLXR_ARG,
-                               "no model '%.100s': there are no models in %s; put a .gguf file there or give a path",
-                               wanted, r->directory);
+    if (status == MLXR_OK && catalogue_entry_find(wanted)) {
+        status = registry_fail(error, MLXR_ARG, "no model '%.100s' in %s yet; mlxr pull %.100s gets it", wanted,
+                               r->directory, wanted);
+    } else if (status == MLXR_OK && names.n == 0) {
+        status = registry_fail(
+            error, MLXR_ARG,
+            "no model '%.100s': there are no models in %s; put a .gguf file there, give a path, or get "
+            "one: mlxr list --catalogue",
+            wanted, r->directory);
     } else if (status == MLXR_OK) {
         bool any_near = join_names(&names, wanted, false, text, sizeof text) > 0;
         if (!any_near) {

@@ -105,10 +105,11 @@ static mlxr_status make_or_read(registry *r, mlxr_error *error)
         return MLXR_OK;
     }
     if (status != MLXR_OK && is_closed(r)) {
-        return registry_fail(error, status,
-                             "the models in %.160s cannot be changed: %.200s; let this user write there, or name another "
-                             "folder for models with MLXR_MODELS",
-                             r->directory, why.text);
+        return registry_fail(
+            error, status,
+            "the models in %.160s cannot be changed: %.200s; let this user write there, or name another "
+            "folder for models with MLXR_MODELS",
+            r->directory, why.text);
     }
     return status == MLXR_OK ? status : registry_fail(error, status, "%s", why.text);
 }

@@ -1,6 +1,6 @@
 """Arguments, help, exit codes, and the verbs that need no model."""
-import re
 import os
+import re
 import shutil
 import subprocess
 import unittest
@@ -34,6 +34,24 @@ class Usage(support.CliTest):
         for verb in VERBS:
             for line in self.succeed("help", verb).text.splitlines():
                 self.assertLessEqual(len(line), 100, line)
+
+    def test_help_is_broken_between_words_at_the_width_of_the_terminal(self):
+        verbs = re.findall(r"^  ([a-z]+)", self.succeed("help").text, re.M)
+        self.assertGreater(len(verbs), 20)
+        for columns in (80, 40):
+            for arguments in ["help", *(f"{verb} --help" for verb in verbs)]:
+                with self.subTest(columns=columns, arguments=arguments):
+                    t = support.Terminal(["/bin/sh", "-c", f"stty cols {columns}; exec {support.MLXR} {arguments}"], self.environment())
+                    self.addCleanup(t.close)
+                    self.assertEqual(t.wait(), 0)
+                    plain = self.succeed(*arguments.split()).text
+                    self.assertEqual(t.screen.split(), plain.split())
+                    for line in t.screen.splitlines():
+                        self.assertLess(len(line), columns, line)
+
+    def test_verbs_of_other_programs_lead_to_ours(self):
+        for theirs, ours in (("chat", "run"), ("download", "pull"), ("remove", "rm")):
+            self.fail_with(2, f"unknown command '{theirs}'; did you mean {ours}\\?", theirs)
 
     def test_an_unknown_verb_suggests_the_nearest(self):
         self.fail_with(2, "unknown command 'rnu'; did you mean run", "rnu")

@@ -76,7 +76,8 @@ class Names(support.CliTest):
         self.fail_with(1, "'Model' is the name of several models.*MODEL.gguf.*model.gguf", "show", "Model")
 
     def test_an_unknown_name_tells_the_directory_and_what_is_near(self):
-        self.fail_with(1, f"no model 'x': there are no models in {self.models}; put a .gguf file", "run", "x", "hi")
+        self.fail_with(1, f"no model 'x': there are no models in {self.models}; put a .gguf file.*mlxr list --catalogue", "run", "x", "hi")
+        self.fail_with(1, f"no model 'smollm2:135m' in {self.models} yet; mlxr pull smollm2:135m gets it", "run", "smollm2:135m", "hi")
         self.add_model("llama", "SmolLM2-135M")
         self.add_model("llama", "gemma-3-270m")
         self.fail_with(1, f"no model 'smollm2' in {self.models}; did you mean SmolLM2-135M\\?", "run", "smollm2", "hi")
