@@ -128,7 +128,7 @@ metal: ## compile the Metal kernels with Xcode; without it, check them in the em
 
 coverage: setup-tests ## branch coverage of the parsers by their tests, with its floor
 	@tools/venv coverage tools/coverage-requirements.txt
-	@tools/build coverage
+	@tools/build coverage parser_tests
 	@find build/coverage -name '*.gcda' -delete
 	@cd build/coverage && $(CTEST) -R '^(base|loaders|text|fuzz)/|^convert/test_importance'
 	@build/venv-coverage/bin/python tools/check-coverage build/coverage

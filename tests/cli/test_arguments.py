@@ -196,6 +196,57 @@ class Completion(support.CliTest):
         self.assertEqual(self.complete("mlxr", "batch", "m", "-o", "req"), ["requests.jsonl"])
         self.assertEqual(self.complete("mlxr", "batch", "m", "req"), ["requests.jsonl"])
 
+    @unittest.skipUnless(shutil.which("bash"), "no bash here")
+    def test_bash_completes_values_files_and_every_model_of_rm(self):
+        self.assertEqual(self.complete("mlxr", "run", "m", "--kv-type", "q"), ["q8_0", "q4_0"])
+        self.assertEqual(self.complete("mlxr", "key", "r"), ["revoke"])
+        self.assertEqual(self.complete("mlxr", "serve", "--log-level", "w"), ["warn"])
+        self.add_model("llama", "some-model.Q4")
+        self.assertEqual(self.complete("mlxr", "rm", "other", "some"), ["some-model.Q4"])
+        open(os.path.join(self.home, "weights.gguf"), "w").close()
+        for verb in ("quantize", "pull"):
+            self.assertIn("weights.gguf" if verb == "quantize" else "smollm2:135m", self.complete("mlxr", verb, ""))
+        self.assertEqual(self.complete("mlxr", "quantize", "weights.gguf", "wei"), ["weights.gguf"])
+
+    def test_types_that_are_completed_are_the_ones_there_are(self):
+        known = self.run_mlxr("quantize", "a", "b", "--type", "none").err.split("known: ")[1].strip().split(", ")
+        self.assertIn(f"-W '{' '.join(known)}'", self.succeed("completion", "bash").text)
+
+    @unittest.skipUnless(shutil.which("fish"), "no fish here")
+    def test_fish_completes_verbs_values_and_models(self):
+        self.add_model("llama", "some-model.Q4")
+        env = self.environment(PATH=os.path.dirname(support.MLXR) + ":" + os.environ["PATH"])
+        for line, found in (("mlxr per", "perplexity"), ("mlxr run some", "some-model.Q4"), ("mlxr run m --kv-type bf", "bf16"),
+                            ("mlxr run m --repeat-p", "--repeat-penalty"), ("mlxr key rev", "revoke"), ("mlxr pull smollm2:1.", "smollm2:1.7b")):  # fmt: skip
+            script = f"mlxr completion fish | source; complete -C '{line}'"
+            done = subprocess.run(["fish", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=self.home)
+            self.assertEqual([row.split("\t")[0] for row in done.stdout.decode().splitlines()], [found], (line, done.stderr))
+
+    @unittest.skipUnless(shutil.which("zsh"), "no zsh here")
+    def test_zsh_completes_at_the_first_tab_from_a_folder_of_functions(self):
+        self.add_model("llama", "some-model.Q4")
+        functions = os.path.join(self.home, "functions")
+        os.mkdir(functions)
+        with open(os.path.join(functions, "_mlxr"), "wb") as file:
+            file.write(self.succeed("completion", "zsh").out)
+        with open(os.path.join(self.home, ".zshrc"), "w") as file:
+            file.write(f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u; PS1='ready> '; unsetopt beep\n")
+        env = self.environment(PATH=os.path.dirname(support.MLXR) + ":" + os.environ["PATH"], TERM="xterm", ZDOTDIR=self.home)
+        for line, found in (("mlxr perp", "mlxr perplexity"), ("mlxr run some", "mlxr run some-model.Q4"), ("mlxr run m --kv-type b", "bf16"),
+                            ("mlxr run m --repeat-p", "--repeat-penalty"), ("mlxr key rev", "revoke"), ("mlxr pull smollm2:1.", "smollm2:1.7b")):  # fmt: skip
+            with self.subTest(line=line):
+                t = support.Terminal(["/usr/bin/env", "zsh", "-i"], env)
+                self.addCleanup(t.close)
+                t.expect("ready> ")
+                t.type(line + "\t")
+                t.expect(found[len(line):] if found.startswith(line) else found[len(line.split()[-1]):])
+                t.type("\x03exit\r")
+                t.wait()
+
+    def test_texts_keep_their_marks(self):
+        for shell in ("zsh", "fish"):
+            self.assertIn("hf:owner/repo[:type]", self.succeed("completion", shell).text.replace("\\:", ":"))
+
     def test_scripts_are_valid(self):
         for shell, check in (("bash", ["-n"]), ("zsh", ["-n"]), ("fish", ["--no-execute"])):
             if shutil.which(shell):
