@@ -12,7 +12,7 @@
 
 #include "mlxr.h"
 
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 130 /* by Ctrl-C, as shells have it */ };
 
 /* One line "mlxr: …" on stderr. */
 void print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -122,7 +122,7 @@ static void print_bash(void)
     puts("# mlxr completion for bash: eval \"$(mlxr completion bash)\"\n"
          "_mlxr()\n{\n"
          "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} options= "
-         "models= files=\n"
+         "models= files= choices=\n"
          "    COMPREPLY=()\n"
          "    if [ \"$COMP_CWORD\" -eq 1 ]; then");
     printf("        COMPREPLY=($(compgen -W '");
@@ -151,18 +151,19 @@ static void print_bash(void)
     puts("    esac\n    if [ \"$COMP_CWORD\" -eq 2 ]; then\n        case $verb in");
     for (size_t i = 0; i < n_verb_table; i++) {
         if (!verb_table[i].hidden && has_choices(&verb_table[i])) {
-            printf("        %s) options='", verb_table[i].name);
+            printf("        %s) choices='", verb_table[i].name);
             print_choices_of(&verb_table[i]);
             puts("' ;;");
         }
     }
     puts("        esac\n    fi\n"
-         "    if [ \"${word#-}\" != \"$word\" ] || [ -z \"$files\" ]; then\n"
+         "    if [ \"${word#-}\" != \"$word\" ] || [ -z \"$files$choices\" ]; then\n"
          "        COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n        return\n    fi\n"
+         "    COMPREPLY=($(compgen -W \"$choices\" -- \"$word\"))\n    [ -n \"$files\" ] || return\n"
          "    local IFS=$'\\n'\n"
          "    [ \"$COMP_CWORD\" -eq 2 ] || [ \"$models\" = many ] || models=\n"
          "    [ -z \"$models\" ] || models=$(\"${COMP_WORDS[0]}\" models 2>/dev/null)\n"
-         "    COMPREPLY=($(compgen -W \"$models\" -- \"$word\") $(compgen -f -- \"$word\"))\n}\n"
+         "    COMPREPLY+=($(compgen -W \"$models\" -- \"$word\") $(compgen -f -- \"$word\"))\n}\n"
          "complete -o filenames -F _mlxr mlxr");
 }
 

@@ -40,8 +40,9 @@ static int compute(task *t, int32_t *ids)
                             .n_compute = n_left < t->chunk ? (uint32_t)n_left : t->chunk,
                             .flags = MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_LOGITS_ALL};
         if (interrupt_seen()) {
+            progress_end(&t->bar);
             print_error("stopped; nothing was written");
-            return EXIT_FAILED;
+            return EXIT_STOPPED;
         }
         if (mlxr_step(t->s.engine, &slice, 1, &error) != MLXR_OK) {
             return print_failure(&error);

@@ -84,7 +84,7 @@ int verb_pull(options *o)
     store_close(&s);
     if (status != MLXR_OK) {
         print_error("%s", error.text);
-        return interrupted ? 130 : EXIT_FAILED;
+        return interrupted ? EXIT_STOPPED : EXIT_FAILED;
     }
     const json_t *warnings = json_object_get(model, "warnings"), *why_not = json_object_get(model, "why_not");
     for (size_t i = 0; i < json_array_size(warnings); i++) {
@@ -124,7 +124,7 @@ int verb_push(options *o)
     store_close(&s);
     if (status != MLXR_OK) {
         print_error("%s", error.text);
-        return interrupted ? 130 : EXIT_FAILED;
+        return interrupted ? EXIT_STOPPED : EXIT_FAILED;
     }
     if (o->json) {
         return print_json(json_pack("{s:s, s:o}", "status", "pushed", "name", json_text(name, strlen(name))));

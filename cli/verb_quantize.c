@@ -88,9 +88,14 @@ static int write_model(options *o, const char *label)
     double started = now_seconds();
     interrupt_begin(&before);
     mlxr_status status = mlxr_quantize(in, o->args[1], &how, &report, &error);
+    bool stopped = status != MLXR_OK && interrupt_seen();
     interrupt_end(&before);
     progress_end(&bar);
     adapter_list_free(&with);
+    if (stopped) {
+        print_error("stopped; nothing was written");
+        return EXIT_STOPPED;
+    }
     return status == MLXR_OK ? print_report(o, &report, now_seconds() - started) : print_failure(&error);
 }
 

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import unittest
 
 import support
@@ -209,7 +210,8 @@ class Completion(support.CliTest):
         self.assertEqual(self.complete("mlxr", "quantize", "weights.gguf", "wei"), ["weights.gguf"])
 
     def test_types_that_are_completed_are_the_ones_there_are(self):
-        known = self.run_mlxr("quantize", "a", "b", "--type", "none").err.split("known: ")[1].strip().split(", ")
+        model = os.path.join(support.tiny_models(), "llama.gguf")
+        known = self.run_mlxr("quantize", model, os.path.join(self.home, "out.gguf"), "--type", "none").err.split("known: ")[1].strip().split(", ")
         self.assertIn(f"-W '{' '.join(known)}'", self.succeed("completion", "bash").text)
 
     @unittest.skipUnless(shutil.which("fish"), "no fish here")
@@ -238,6 +240,7 @@ class Completion(support.CliTest):
                 t = support.Terminal(["/usr/bin/env", "zsh", "-i"], env)
                 self.addCleanup(t.close)
                 t.expect("ready> ")
+                time.sleep(0.5)  # until the line editor is there
                 t.type(line + "\t")
                 t.expect(found[len(line):] if found.startswith(line) else found[len(line.split()[-1]):])
                 t.type("\x03exit\r")

@@ -95,6 +95,18 @@ class Imatrix(support.CliTest):
         self.assertFalse(os.path.exists(out + "x"))
         self.fail_with(2, "would change nothing", "quantize", model, out, "--type", "F16", "--imatrix", matrix)
 
+    def test_ctrl_c_ends_it_with_130_a_line_of_its_own_and_no_file(self):
+        name, text, out = self.add_model("llama"), os.path.join(self.home, "long.txt"), os.path.join(self.home, "out.gguf")
+        with open(text, "w") as file:
+            file.write("The inn was old and warm. " * 100_000)
+        t = support.Terminal([support.MLXR, "imatrix", name, out, "--file", text, "--threads", "1"], self.environment())
+        self.addCleanup(t.close)
+        t.expect("imatrix [")
+        t.type("\x03")
+        self.assertEqual(t.wait(), 130)
+        self.assertIn("\r\x1b[Kmlxr: stopped; nothing was written", t.raw.decode())
+        self.assertFalse(os.path.exists(out))
+
 
 class Memory(support.CliTest):
     """Pages of a file that is mapped are resident, too, until they are given back."""
