@@ -59,16 +59,23 @@ static int write_model(options *o, const char *label)
     interrupt_state before;
     mlxr_quantize_report report;
     mlxr_error error;
-    char in[MODEL_PATH_MAX];
-    if (!models_find(o->args[0], in, sizeof in)) {
+    registry_model model;
+    if (!models_resolve(o->args[0], &model)) {
         return EXIT_FAILED;
     }
     adapter_list with;
     const char *paths[MLXR_ADAPTERS_MAX];
     float scales[MLXR_ADAPTERS_MAX];
     if (adapter_list_take(&with, o, "--merge", &error) != MLXR_OK) {
+        registry_model_close(&model);
         print_error("%s", error.text);
         return error.status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
+    }
+    if (model.adapters.n > with.n) {
+        print_note(
+            "the model has %zu adapter%s, which %s left out of the weights; --merge writes them in: mlxr show %s "
+            "--modelfile names them",
+            model.adapters.n, model.adapters.n == 1 ? "" : "s", model.adapters.n == 1 ? "is" : "are", o->args[0]);
     }
     for (size_t i = 0; i < with.n; i++) {
         paths[i] = with.items[i].path;
@@ -87,11 +94,12 @@ static int write_model(options *o, const char *label)
                                  .user = &bar};
     double started = now_seconds();
     interrupt_begin(&before);
-    mlxr_status status = mlxr_quantize(in, o->args[1], &how, &report, &error);
+    mlxr_status status = mlxr_quantize(model.path, o->args[1], &how, &report, &error);
     bool stopped = status != MLXR_OK && interrupt_seen();
     interrupt_end(&before);
     progress_end(&bar);
     adapter_list_free(&with);
+    registry_model_close(&model);
     if (stopped) {
         print_error("stopped; nothing was written");
         return EXIT_STOPPED;

@@ -49,6 +49,23 @@ class Adapters(support.ApiTest):
             self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "lora"), (bad, answer))
         self.assertEqual(daemon.stop(), 0)
 
+    def test_those_of_a_model_are_applied_and_added_to(self):
+        path = os.path.join(self.home, "Modelfile")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"FROM {self.model}\nADAPTER {self.adapter}\n")
+        self.succeed("create", "made", "--file", path)
+        daemon = self.serve("--threads", "1", "--lora", f"{self.other}=0.5")
+        for lora, scales in ((None, (1, 0.5)), ([], (1,)), ([{"id": 0, "scale": -1}], (1, -1))):
+            self.assertEqual(self.text(daemon, lora, model="made"), self.alone(*scales), lora)
+        self.assertEqual(self.text(daemon, [], model=self.model.rsplit("/", 1)[1]), self.alone())
+        vectors = [daemon.ask("POST", "/v1/embeddings", {"model": name, "input": "the inn", "lora": []}).json["data"][0]["embedding"]
+                   for name in ("llama-lora", "made")]  # fmt: skip
+        self.assertNotEqual(*vectors)
+        answer = self.ask(daemon, [{"id": 0}] * 16, model="made")
+        self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "lora"), answer)
+        self.assertIn("the model's own with them", answer.json["error"]["message"])
+        self.assertEqual(daemon.stop(), 0)
+
     def test_an_adapter_that_cannot_be_read_is_told_by_its_field(self):
         daemon = self.serve("--model", self.model, "--threads", "1", "--lora", f"{self.adapter}=0", "--lora", f"{self.other}=0")
         self.assertEqual(self.text(daemon, [{"id": 0}]), self.alone(1))

@@ -116,6 +116,14 @@ class Adapters(support.CliTest):
         self.succeed("rm", "one")
         self.assertEqual(self.answer("two"), self.ask("--lora", self.adapter, "--lora", gguf))
 
+    def test_convert_tells_that_it_leaves_them_out(self):
+        self.assertEqual(self.make("one", f"FROM {self.model}", f"ADAPTER {self.adapter}").code, 0)
+        out, merged = os.path.join(self.home, "out.gguf"), os.path.join(self.home, "merged.gguf")
+        self.assertIn("1 adapter, which is left out", self.succeed("convert", "one", out).err)
+        self.assertNotIn("left out", self.succeed("convert", "one", merged, "--merge", self.adapter).err)
+        self.assertEqual(self.answer(out), self.ask())
+        self.assertEqual(self.answer(merged), self.answer("one"))
+
     def test_adapters_that_do_not_fit_are_refused_when_the_model_is_made(self):
         other, bare = os.path.join(self.home, "other.gguf"), os.path.join(self.home, "bare")
         os.mkdir(bare)

@@ -34,9 +34,9 @@ static void adapters_of_the_other_form_are_refused_where_weights_hold_multiplier
     const hparams h = {.fam = family_find("falcon-h1", 9)}, llama = {.fam = family_find("llama", 5)};
     mlxr_error error = {0};
     for (int model = 0; model < 2; model++) {
-        assert_int_equal(graph_adapter_fits(&h, model, model, &error), MLXR_OK);
-        assert_int_equal(graph_adapter_fits(&llama, model, !model, &error), MLXR_OK);
-        assert_int_equal(graph_adapter_fits(&h, model, !model, &error), MLXR_UNSUPPORTED);
+        assert_int_equal(graph_adapter_form_fits(&h, model, model, &error), MLXR_OK);
+        assert_int_equal(graph_adapter_form_fits(&llama, model, !model, &error), MLXR_OK);
+        assert_int_equal(graph_adapter_form_fits(&h, model, !model, &error), MLXR_UNSUPPORTED);
         assert_non_null(strstr(error.text, model ? "an adapter in GGUF for a falcon-h1 model in safetensors"
                                                  : "an adapter in PEFT's form for a falcon-h1 model in GGUF"));
     }
