@@ -476,6 +476,70 @@ static void folders_files_and_paths_open_alike(void **state)
     assert_int_equal(adapter_file_open(&file, "adapter_model.safetensors", &llama, &error), MLXR_IO);
 }
 
+/* Which parameter of all experts it is follows from the model's shape. */
+static void parameters_are_named_by_the_shape_of_the_models_experts(void **state)
+{
+    static const struct {
+        adapter_model of;
+        const char *module, *name; /* NULL: it is refused */
+    } cases[] = {
+        {{"llama", 4, 3, 8, 4, false}, "model.layers.1.mlp.experts", "blk.1.ffn_gate_up_exps.weight"},
+        {{"llama", 4, 3, 8, 8, true}, "model.layers.1.mlp.experts", NULL}, /* up and down alike */
+        {{"llama", 4, 3, 16, 8, true}, "model.layers.1.mlp.experts", NULL},
+        {{"llama", 4, 0, 8, 4, false}, "model.layers.1.mlp.experts", NULL},
+        {{"llama", 4, 3, 8, 4, false}, "model.layers.x.mlp.experts", NULL},
+        {{"llama", 4, 3, 8, 4, false}, "model.layers.1x.mlp.experts", NULL},
+        {{"llama", 4, 3, 8, 4, false}, "mlp.experts", NULL},
+        {{"gpt-oss", 4, 3, 8, 4, false}, "model.layers.2.mlp.experts.base_layer", "blk.2.ffn_gate_up_exps.weight"},
+        {{"granitemoe", 4, 3, 8, 4, false},
+         "model.layers.0.block_sparse_moe.input_linear",
+         "blk.0.ffn_gate_up_exps.weight"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char header[1024];
+        size_t n;
+        adapter_file *file = NULL;
+        mlxr_error error = {0};
+        snprintf(
+            header, sizeof header,
+            "{\"base_model.model.%s.lora_A.weight\": {\"dtype\": \"F32\", \"shape\": [6, 8], \"data_offsets\": [0, "
+            "192]}, \"base_model.model.%s.lora_B.weight\": {\"dtype\": \"F32\", \"shape\": [8, 6], "
+            "\"data_offsets\": [192, 384]}}",
+            cases[i].module, cases[i].module);
+        uint8_t *bytes = weights(header, 384, &n);
+        memset(bytes + n - 384, 0, 384);
+        mlxr_status status = adapter_file_open_memory(&file, view(CONFIG(", \"alpha_pattern\": null")), bytes, n,
+                                                      &cases[i].of, &error);
+        if ((status == MLXR_OK) != (cases[i].name != NULL)) {
+            fail_msg("%s of %s: %s", cases[i].module, cases[i].of.arch, status == MLXR_OK ? "taken" : error.text);
+        }
+        if (file) {
+            assert_string_equal(file->targets[0].name, cases[i].name);
+            assert_true(file->targets[0].layout == ADAPTER_PARAMETER && file->targets[0].rank == 2);
+            assert_int_equal(file->targets[0].zipped, strcmp(cases[i].of.arch, "gpt-oss") == 0);
+        }
+        adapter_file_close(&file);
+        free(bytes);
+    }
+}
+
+static void files_that_are_too_short_for_any_format_are_refused(void **state)
+{
+    static const char *const texts[] = {"", "GGU", "GGUFGGU", "\x08\0\0\0\0\0\0\0{",
+                                        "\xff\xff\xff\xff\xff\xff\xff\xff{}"};
+    static const size_t lengths[] = {0, 3, 7, 9, 10};
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        adapter_file *file = NULL;
+        mlxr_error error = {0};
+        const char *path = test_write_file("short", texts[i], lengths[i]);
+        assert_int_not_equal(adapter_file_open(&file, path, &llama, &error), MLXR_OK);
+        assert_null(file);
+        assert_non_null(strstr(error.text, "short"));
+    }
+}
+
 /* One file of any name, as a store without folders keeps it. */
 static void weights_may_have_their_configuration_in_them(void **state)
 {
@@ -521,6 +585,8 @@ int main(void)
         cmocka_unit_test(a_family_without_names_in_safetensors_is_refused),
         cmocka_unit_test(folders_files_and_paths_open_alike),
         cmocka_unit_test(weights_may_have_their_configuration_in_them),
+        cmocka_unit_test(parameters_are_named_by_the_shape_of_the_models_experts),
+        cmocka_unit_test(files_that_are_too_short_for_any_format_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
