@@ -82,15 +82,17 @@ static void print_overview(void)
             puts("\n");
         }
     }
-    puts("Each has a page of its own, such as *mlxr-run*(1).\n\n# EXIT STATUS\n\n"
-         "0 if all went well, 2 if the command line makes no sense, 1 if something else went wrong.\n\n"
-         "# ENVIRONMENT\n\n*MLXR\\_MODELS*\n\tThe model directory. Without it "
-         "_$XDG\\_DATA\\_HOME/mlxr/models_, else _~/.local/share/mlxr/models_.\n\n"
-         "*MLXR\\_HOST*\n\tThe daemon to ask, and where *mlxr serve* listens: HOST, HOST:PORT, http://HOST:PORT, "
-         "unix:/PATH; _none_ does without. Without it 127.0.0.1:11435.\n\n"
-         "*MLXR\\_CONFIG*\n\tThe file of *mlxr serve*'s options [$XDG\\_CONFIG\\_HOME/mlxr/serve.json].\n\n"
-         "*MLXR\\_API\\_KEY*\n\tThe key that a daemon asks for.\n\n"
-         "*HF\\_TOKEN*\n\tFor models of Hugging Face that ask who wants them.");
+    puts(
+        "Each has a page of its own, such as *mlxr-run*(1).\n\n# EXIT STATUS\n\n"
+        "0 if all went well, 2 if the command line makes no sense, 130 where Ctrl-C ended it, 1 if something else went "
+        "wrong.\n\n"
+        "# ENVIRONMENT\n\n*MLXR\\_MODELS*\n\tThe model directory. Without it "
+        "_$XDG\\_DATA\\_HOME/mlxr/models_, else _~/.local/share/mlxr/models_.\n\n"
+        "*MLXR\\_HOST*\n\tThe daemon to ask, and where *mlxr serve* listens: HOST, HOST:PORT, http://HOST:PORT, "
+        "unix:/PATH; _none_ does without. Without it 127.0.0.1:11435.\n\n"
+        "*MLXR\\_CONFIG*\n\tThe file of *mlxr serve*'s options [$XDG\\_CONFIG\\_HOME/mlxr/serve.json].\n\n"
+        "*MLXR\\_API\\_KEY*\n\tThe key that a daemon asks for.\n\n"
+        "*HF\\_TOKEN*\n\tFor models of Hugging Face that ask who wants them.");
 }
 
 int verb_manual(options *o)
