@@ -75,6 +75,7 @@ static void a_converted_file_gives_the_folders_logits(void **state)
                                            "ministral3",
                                            "llama4",
                                            "llama4-dense",
+                                           "llama4-sees",
                                            "ernie4_5-moe-every",
                                            "afmoe",
                                            "gptneox",
