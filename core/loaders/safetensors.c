@@ -480,9 +480,10 @@ static mlxr_status check_output(const model_file *file, const hf_config *config,
 {
     if (config->class && !config->class->encoder && !config->headless && !config->tied &&
         !model_file_tensor(file, "output.weight")) {
-        return error_set(error, MLXR_FORMAT,
-                         "tensor '%s.weight' is missing, and config.json does not tie it to the embedding",
-                         hf_output_name(config->class));
+        return error_set(
+            error, MLXR_FORMAT,
+            "tensor '%s.weight' is missing, and config.json does not tie it to the embedding (output.weight in GGUF)",
+            hf_output_name(config->class));
     }
     return MLXR_OK;
 }

@@ -311,7 +311,8 @@ static bool takes(const folder *f, const char *theirs, const char *now_called, m
 /* What no part of a text model is made of: left out, whatever it is. */
 static bool is_left_out(const char *name)
 {
-    static const char *const words[] = {"pooler.", "embed_vision.", "vision_tower.", "visual."};
+    static const char *const words[] = {"pooler.", "embed_vision.", "vision_tower.",
+                                        "visual.", "vision_model.", "multi_modal_projector."};
     bool found = false;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         found = found || strstr(name, words[i]);
