@@ -34,5 +34,6 @@ INLINE vint dot_words(vint start, vint w, vint x)
 }
 
 #define LOWER_BY_DOT
+#define NIBBLE_PAIRS
 
 #include "kernels/cpu/linear_blocks.h"

@@ -349,6 +349,46 @@ INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift,
     }
 }
 
+/* Q4_1 and Q5_1: four blocks at a time, then those left over. */
+INLINE void blocks_words(dtype type, size_t bytes, int kind, int bits, int shift, target where, bool is_short,
+                         const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
+{
+    ahead next = ahead_of(&to, row_bytes);
+    const uint32_t n_blocks = n_in / Q16_BLOCK, n_whole = n_blocks - n_blocks % WORDS_BLOCKS;
+    for (uint32_t b = 0; b < n_whole; b += WORDS_BLOCKS) {
+        vint words[24];
+        UNROLL
+        for (int i = 0; i < WORDS_BLOCKS; i++) {
+            block v;
+            unpack_words(type, rows, row_bytes, i, words, &v);
+            put(kind, bits, shift, where, &v, &to);
+            if (!is_panel(where)) {
+                fetch_after(&next, is_short, rows + (size_t)i * bytes, row_bytes, (int)b + i, bytes);
+            }
+        }
+        rows += WORDS_BLOCKS * bytes;
+    }
+    for (uint32_t b = n_whole; b < n_blocks; b++) {
+        block v;
+        unpack_legacy(type, wants_unsigned(where), rows, row_bytes, &v);
+        put(kind, bits, shift, where, &v, &to);
+        if (!is_panel(where)) {
+            fetch_after(&next, is_short, rows, row_bytes, (int)b, bytes);
+        }
+        rows += bytes;
+    }
+}
+
+INLINE void walk_words(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
+                       size_t row_bytes, uint32_t n_in, sink to)
+{
+    if (!is_panel(where) && is_short_panel(row_bytes)) {
+        blocks_words(type, bytes, kind, bits, shift, where, true, rows, row_bytes, n_in, to);
+    } else {
+        blocks_words(type, bytes, kind, bits, shift, where, false, rows, row_bytes, n_in, to);
+    }
+}
+
 #ifdef ROWS_8BIT
 INLINE void blocks_rows(size_t bytes, target where, bool is_short, const uint8_t *rows, size_t row_bytes, uint32_t n_in,
                         sink to)
@@ -428,6 +468,103 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
         rows += bytes;
     }
 }
+
+#ifdef NIBBLE_PAIRS /* dot adds up in 32 bits, and there are registers for two blocks at a time */
+/* sum[b][t] = Σ of block b's weights × token t's digits; both blocks' nibbles are in raw, the high ones of the second.
+ * These are 16 times what they stand for, and so are their sums until the end: a shift less for each vector. All sums
+ * of digits are apart, so that none waits for another. */
+INLINE void sum_nibbles(int digits, int n, const vint raw[8], const uint8_t *q, size_t record_bytes,
+                        vint sum[2][GROUP_TOKENS])
+{
+    vint high[2][GROUP_TOKENS];
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        high[0][t] = high[1][t] = sum[0][t] = sum[1][t] = v_words(0);
+    }
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        const vint w[2] = {low_nibbles(raw[i]), v_and(raw[i], v_bytes(0xf0))};
+        UNROLL
+        for (int t = 0; t < n; t++) {
+            UNROLL
+            for (size_t b = 0; b < 2; b++) {
+                const uint8_t *at = q + b * record_bytes + t * DIGIT_BYTES(digits) + 4 * i;
+                if (digits == 2) {
+                    high[b][t] = dot(8, high[b][t], w + b, at, 1);
+                }
+                sum[b][t] = dot(8, sum[b][t], w + b, at + DIGIT_BYTES(digits) - Q16_BLOCK, 1);
+            }
+        }
+    }
+    UNROLL
+    for (int t = 0; t < n; t++) {
+        UNROLL
+        for (int b = 0; b < 2; b++) {
+            sum[b][t] = digits == 2 ? v_add32(sum[b][t], v_left32(high[b][t], 8)) : sum[b][t];
+        }
+        sum[1][t] = v_right32_signed(sum[1][t], 4);
+    }
+}
+
+/* Two blocks of Q4_K × a group of n tokens, the first of which is `first` of records of T. */
+INLINE void multiply_nibbles(int digits, int T, int first, int n, const vint raw[8], const super_block *s, int i,
+                             const uint8_t *record, vflt acc[])
+{
+    const size_t record_bytes = (size_t)T * (size_t)TOKEN_BYTES(digits);
+    vint sum[2][GROUP_TOKENS];
+    sum_nibbles(digits, n, raw, record + first * DIGIT_BYTES(digits), record_bytes, sum);
+    UNROLL
+    for (int b = 0; b < 2; b++) {
+        const uint8_t *words = record + (size_t)b * record_bytes + T * DIGIT_BYTES(digits) + 4 * first;
+        vflt scale = scale_q45_k(s, i + b), minimum = min_q45_k(s, i + b);
+        UNROLL
+        for (int t = 0; t < n; t++) {
+            vflt unit = v_floats(float_at(words + Q16_UNIT * T * 4 + 4 * t));
+            acc[t] = v_fma(v_from_int(sum[b][t]), v_mul(scale, unit), acc[t]);
+            acc[t] = v_fma(minimum, v_floats(float_at(words + Q16_SCALED_SUM * T * 4 + 4 * t)), acc[t]);
+        }
+    }
+}
+
+INLINE void blocks_nibbles(size_t bytes, target where, const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
+{
+    const int digits = where == TO_ROUNDED ? 1 : 2;
+    ahead next = ahead_of(&to, row_bytes);
+    for (uint32_t b = 0; b < n_in / 256; b++) {
+        super_block s;
+        super_q45_k(rows, row_bytes, &s);
+        UNROLL
+        for (int i = 0; i < 8; i += 2) {
+            v_transpose_wide(rows + 16 + 16 * i, row_bytes, s.raw);
+            UNROLL
+            for (int t = 0; t < to.n; t += GROUP_TOKENS) {
+                int group = to.n - t < GROUP_TOKENS ? to.n - t : GROUP_TOKENS;
+                multiply_nibbles(digits, to.T, to.first + t, group, s.raw, &s, i, to.record, to.acc + t);
+            }
+            UNROLL
+            for (int half = i; half < i + 2; half++) {
+                fetch_next(&next, half, bytes / 8);
+                fetch_rows(rows + bytes, row_bytes, half, 8, bytes);
+            }
+            to.record += 2 * to.T * TOKEN_BYTES(digits);
+        }
+        rows += bytes;
+    }
+}
+
+/* Q4_K, whose panels are as other formats have them. */
+INLINE void walk_nibbles(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
+                         size_t row_bytes, uint32_t n_in, sink to)
+{
+    if (is_panel(where)) {
+        walk_k(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
+    } else {
+        blocks_nibbles(bytes, where, rows, row_bytes, n_in, to);
+    }
+}
+#else
+#define walk_nibbles walk_k
+#endif
 
 #define UNPACK_TO(prefix, where, name, walk, type, bytes, kind, bits, shift)                                           \
     static void prefix##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint8_t *panel)                     \
@@ -516,11 +653,11 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #endif
 
 FORMAT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3)
-FORMAT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0)
+FORMAT(q4_1, walk_words, DTYPE_Q4_1, 20, MIN, 4, 0)
 FORMAT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4)
-FORMAT(q5_1, walk_legacy, DTYPE_Q5_1, 24, MIN, 5, 0)
+FORMAT(q5_1, walk_words, DTYPE_Q5_1, 24, MIN, 5, 0)
 FORMAT_8BIT(q8_0, walk_rows, DTYPE_Q8_0, 34, 0, 8, SHIFT8)
-FORMAT(q4_k, walk_k, DTYPE_Q4_K, 144, MIN, 4, 0)
+FORMAT(q4_k, walk_nibbles, DTYPE_Q4_K, 144, MIN, 4, 0)
 FORMAT(q5_k, walk_k, DTYPE_Q5_K, 176, MIN, 5, 0)
 FORMAT(q6_k, walk_k, DTYPE_Q6_K, 210, HALVES, 6, 5)
 FORMAT_RARE(q2_k, walk_k, DTYPE_Q2_K, 84, MIN | HALVES, 4, 0)

@@ -78,6 +78,15 @@ INLINE vint v_right32_signed(vint a, int n)
     return _mm256_srai_epi32(a, n);
 }
 
+/* Byte i of each word. */
+INLINE vint v_byte(vint a, int i)
+{
+    const int none = (int)0x80808000;
+    const vint pick = _mm256_setr_epi32(none + i, none + 4 + i, none + 8 + i, none + 12 + i, none + i, none + 4 + i,
+                                        none + 8 + i, none + 12 + i);
+    return _mm256_shuffle_epi8(a, pick);
+}
+
 /* Byte i of each word in all four bytes of it. */
 INLINE vint v_spread(vint a, int i)
 {
@@ -145,6 +154,16 @@ INLINE vflt v_from_half(vint words)
 {
     vint low = v_and(words, v_words(0xffff));
     return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+}
+
+/* The IEEE halves in the low and in the high 16 bits of each word. */
+INLINE void v_halves(vint words, vflt *low, vflt *high)
+{
+    const vint apart = _mm256_setr_epi32(0x05040100, 0x0d0c0908, 0x07060302, 0x0f0e0b0a, 0x05040100, 0x0d0c0908,
+                                         0x07060302, 0x0f0e0b0a);
+    vint halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(words, apart), _MM_SHUFFLE(3, 1, 2, 0));
+    *low = _mm256_cvtph_ps(_mm256_castsi256_si128(halves));
+    *high = _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
 }
 
 /* Aligned memory. */
@@ -220,14 +239,23 @@ INLINE int32_t word_at(const uint8_t *p)
     return word;
 }
 
+/* 4 bytes of each of four rows, which are at least 16 bytes long. Each lies where it belongs in the 16 bytes that are
+ * loaded, which begin in the row before: to blend takes any port, to insert a word one of two. */
+INLINE __m128i gather_four(const uint8_t *p, size_t stride)
+{
+    __m128i words = _mm_cvtsi32_si128(word_at(p));
+    words = _mm_blend_epi32(words, _mm_loadu_si128((const void *)(p + stride - 4)), 2);
+    words = _mm_blend_epi32(words, _mm_loadu_si128((const void *)(p + 2 * stride - 8)), 4);
+    return _mm_blend_epi32(words, _mm_loadu_si128((const void *)(p + 3 * stride - 12)), 8);
+}
+
 /* 4 bytes of each row. */
 INLINE vint v_gather(const uint8_t *p, size_t stride)
 {
     __m128i part[2];
     UNROLL
     for (size_t i = 0; i < 2; i++) {
-        const uint8_t *q = p + 4 * i * stride;
-        part[i] = _mm_setr_epi32(word_at(q), word_at(q + stride), word_at(q + 2 * stride), word_at(q + 3 * stride));
+        part[i] = gather_four(p + 4 * i * stride, stride);
     }
     return _mm256_inserti128_si256(_mm256_castsi128_si256(part[0]), part[1], 1);
 }

@@ -88,6 +88,13 @@ INLINE vint v_right32_signed(vint a, int n)
     return _mm512_srai_epi32(a, (unsigned)n);
 }
 
+/* Byte i of each word. */
+INLINE vint v_byte(vint a, int i)
+{
+    const int none = (int)0x80808000;
+    return _mm512_shuffle_epi8(a, _mm512_set4_epi32(none + 12 + i, none + 8 + i, none + 4 + i, none + i));
+}
+
 /* Byte i of each word in all four bytes of it. */
 INLINE vint v_spread(vint a, int i)
 {
@@ -153,6 +160,17 @@ INLINE vflt v_as_float(vint bits)
 INLINE vflt v_from_half(vint words)
 {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+}
+
+/* The IEEE halves in the low and in the high 16 bits of each word. */
+INLINE void v_halves(vint words, vflt *low, vflt *high)
+{
+    const vint apart = _mm512_setr_epi32(0x020000, 0x060004, 0x0a0008, 0x0e000c, 0x120010, 0x160014, 0x1a0018, 0x1e001c,
+                                         0x030001, 0x070005, 0x0b0009, 0x0f000d, 0x130011, 0x170015, 0x1b0019,
+                                         0x1f001d);
+    vint halves = _mm512_permutexvar_epi16(apart, words);
+    *low = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+    *high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
 }
 
 /* Aligned memory. */
@@ -248,14 +266,23 @@ INLINE int32_t word_at(const uint8_t *p)
     return word;
 }
 
+/* 4 bytes of each of four rows, which are at least 16 bytes long. Each lies where it belongs in the 16 bytes that are
+ * loaded, which begin in the row before: to blend takes any port, to insert a word one of two. */
+INLINE __m128i gather_four(const uint8_t *p, size_t stride)
+{
+    __m128i words = _mm_cvtsi32_si128(word_at(p));
+    words = _mm_blend_epi32(words, _mm_loadu_si128((const void *)(p + stride - 4)), 2);
+    words = _mm_blend_epi32(words, _mm_loadu_si128((const void *)(p + 2 * stride - 8)), 4);
+    return _mm_blend_epi32(words, _mm_loadu_si128((const void *)(p + 3 * stride - 12)), 8);
+}
+
 /* 4 bytes of each row. */
 INLINE vint v_gather(const uint8_t *p, size_t stride)
 {
     __m128i part[4];
     UNROLL
     for (size_t i = 0; i < 4; i++) {
-        const uint8_t *q = p + 4 * i * stride;
-        part[i] = _mm_setr_epi32(word_at(q), word_at(q + stride), word_at(q + 2 * stride), word_at(q + 3 * stride));
+        part[i] = gather_four(p + 4 * i * stride, stride);
     }
     __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(part[0]), part[1], 1);
     __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(part[2]), part[3], 1);

@@ -21,6 +21,8 @@ typedef struct block {
 /* What is decoded once for a super-block of 256 k. */
 typedef struct super_block {
     vflt scale[16], min[16];
+    vflt d, dmin; /* Q4_K, Q5_K: what scales and minima are made of, for who makes them block by block */
+    vint scales[2], mins[2];
     vint raw[24];
 } super_block;
 
@@ -47,7 +49,7 @@ INLINE vflt high_half(vint words)
 /* Byte i of each word, unsigned and signed. */
 INLINE vint byte_of(vint words, int i)
 {
-    return v_and(v_right32(words, 8 * i), v_words(255));
+    return i == 0 ? v_and(words, v_words(255)) : i == 3 ? v_right32(words, 24) : v_byte(words, i);
 }
 
 INLINE vint signed_byte_of(vint words, int i)
@@ -55,16 +57,21 @@ INLINE vint signed_byte_of(vint words, int i)
     return v_right32_signed(v_left32(words, 24 - 8 * i), 24);
 }
 
-/* 16 bytes a row: low nibbles are k = 0 … 15, high ones 16 … 31. */
-INLINE void nibbles(const uint8_t *p, size_t stride, vint w[8])
+/* Four words a row: low nibbles are k = 0 … 15, high ones 16 … 31. */
+INLINE void nibbles_of(const vint raw[4], vint w[8])
 {
-    vint raw[4];
-    v_transpose(p, stride, raw);
     UNROLL
     for (int i = 0; i < 4; i++) {
         w[i] = low_nibbles(raw[i]);
         w[4 + i] = high_nibbles(raw[i]);
     }
+}
+
+INLINE void nibbles(const uint8_t *p, size_t stride, vint w[8])
+{
+    vint raw[4];
+    v_transpose(p, stride, raw);
+    nibbles_of(raw, w);
 }
 
 /* Bit k of a row's word becomes bit 4 of weight k. */
@@ -192,6 +199,26 @@ INLINE void unpack_legacy(dtype type, bool make_unsigned, const uint8_t *p, size
     }
 }
 
+#define WORDS_BLOCKS 4 /* blocks that unpack_words is called for, one after the other */
+
+/* Block i of four of Q4_1 (5 words each) or Q5_1 (6) that begin at p. All of their words are transposed, into `words`,
+ * as far as a block needs them: to gather a head alone takes a load and a shuffle a row. */
+INLINE void unpack_words(dtype type, const uint8_t *p, size_t stride, int i, vint words[24], block *v)
+{
+    const int n = type == DTYPE_Q4_1 ? 5 : 6;
+    if (i < 2 || (i == 2 && n == 6)) {
+        v_transpose_wide(p + 32 * i, stride, words + 8 * i);
+    } else if (i == 3 && n == 5) {
+        v_transpose(p + 64, stride, words + 16);
+    }
+    const vint *w = words + i * n;
+    v_halves(w[0], &v->scale[0], &v->min[0]);
+    nibbles_of(w + n - 4, v->w);
+    if (n == 6) {
+        fifth_bits(w[1], v->w);
+    }
+}
+
 /* 84 bytes: 16 scales (low nibble) and minima (high), 64 bytes of 2-bit weights, two halves. */
 INLINE void super_q2_k(const uint8_t *p, size_t stride, super_block *s)
 {
@@ -252,14 +279,22 @@ INLINE void super_q45_k(const uint8_t *p, size_t stride, super_block *s)
     const vint six = v_bytes(63), top = v_bytes(0x30);
     vint head[4];
     v_transpose(p, stride, head);
-    vflt d = low_half(head[0]), dmin = v_sub(v_floats(0.0f), high_half(head[0]));
-    vint scales[2] = {v_and(head[1], six), v_or(low_nibbles(head[3]), v_and(v_right16(head[1], 2), top))};
-    vint mins[2] = {v_and(head[2], six), v_or(high_nibbles(head[3]), v_and(v_right16(head[2], 2), top))};
-    UNROLL
-    for (int i = 0; i < 8; i++) {
-        s->scale[i] = v_mul(d, v_from_int(byte_of(scales[i / 4], i % 4)));
-        s->min[i] = v_mul(dmin, v_from_int(byte_of(mins[i / 4], i % 4)));
-    }
+    s->d = low_half(head[0]);
+    s->dmin = v_sub(v_floats(0.0f), high_half(head[0]));
+    s->scales[0] = v_and(head[1], six);
+    s->scales[1] = v_or(low_nibbles(head[3]), v_and(v_right16(head[1], 2), top));
+    s->mins[0] = v_and(head[2], six);
+    s->mins[1] = v_or(high_nibbles(head[3]), v_and(v_right16(head[2], 2), top));
+}
+
+INLINE vflt scale_q45_k(const super_block *s, int i)
+{
+    return v_mul(s->d, v_from_int(byte_of(s->scales[i / 4], i % 4)));
+}
+
+INLINE vflt min_q45_k(const super_block *s, int i)
+{
+    return v_mul(s->dmin, v_from_int(byte_of(s->mins[i / 4], i % 4)));
 }
 
 INLINE void unpack_q4_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
@@ -349,6 +384,11 @@ INLINE void unpack_super(dtype type, const uint8_t *p, size_t stride, super_bloc
     case DTYPE_Q4_K:
     case DTYPE_Q5_K:
         super_q45_k(p, stride, s);
+        UNROLL
+        for (int i = 0; i < 8; i++) {
+            s->scale[i] = scale_q45_k(s, i);
+            s->min[i] = min_q45_k(s, i);
+        }
         break;
     case DTYPE_Q6_K:
         super_q6_k(p, stride, s);

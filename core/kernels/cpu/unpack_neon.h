@@ -73,6 +73,12 @@ INLINE vint v_right32_signed(vint a, int n)
     return vshlq_s32(a, vdupq_n_s32(-n));
 }
 
+/* Byte i of each word. */
+INLINE vint v_byte(vint a, int i)
+{
+    return v_and(v_right32(a, 8 * i), v_words(255));
+}
+
 /* Byte i of each word in all four bytes of it. */
 INLINE vint v_spread(vint a, int i)
 {
@@ -141,6 +147,13 @@ INLINE vflt v_as_float(vint bits)
 INLINE vflt v_from_half(vint words)
 {
     return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_s32(words))));
+}
+
+/* The IEEE halves in the low and in the high 16 bits of each word. */
+INLINE void v_halves(vint words, vflt *low, vflt *high)
+{
+    *low = v_from_half(words);
+    *high = v_from_half(v_right32(words, 16));
 }
 
 /* Aligned memory. */
