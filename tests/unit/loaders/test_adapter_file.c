@@ -121,6 +121,9 @@ static const struct {
     {LORA(1) S(U ".lora_b", 2, 8, 3, 0) "|32 0*65536", "adapter tensor '" U ".lora_a' is missing"},
     {ROWS(M(T ".lora_a", 2, 9, 0, 0) M(T ".lora_b", 2, 8, 0, 96)), NULL},
     {ROWS(M(T ".lora_a", 9, 2, 0, 0) M(T ".lora_b", 2, 8, 0, 96)), "are no pair"},
+    {ROWS(M("per_layer_" T ".lora_a", 2, 9, 0, 0) M("per_layer_" T ".lora_b", 2, 8, 0, 96)), NULL},
+    {ROWS(S(T ".lora_a", 2, 9, 1, 0) M(T ".lora_b", 2, 8, 0, 96)), "are no pair"},
+    {ROWS(M(T ".lora_a", 2, 9, 0, 0) S(T ".lora_b", 2, 8, 1, 96)), "are no pair"},
 };
 
 /* All that a model will read of it. */
@@ -286,6 +289,8 @@ static const struct {
     /* embeddings, and the copies of them that PEFT saves */
     {TABLE("base_model.model.model.embed_tokens"), 128, NULL},
     {TABLE(P), 128, "changes what no llama model takes adapters for"},
+    {TABLE(X), 128, "changes what no llama model takes adapters for"},
+    {NAMED("base_model.model.model.mtp_block.0.fc"), 128, "changes what no llama model takes adapters for"},
     {TABLE("base_model.model.model.norm"), 128, "changes what no llama model takes adapters for"},
     {NAMED("base_model.model.model.embed_tokens"), 128, "changes what no llama model takes adapters for"},
     {"{" E("base_model.model.model.embed_tokens.lora_embedding_A", "F32", "[2, 8]", 0, 64) "}", 64,
