@@ -104,7 +104,8 @@ bool bench_batch_run(bench_batch *b, double *rate)
         uint32_t n_slices = 0;
         for (uint32_t i = 0; i < b->n; i++) {
             if (b->n_done[i] < b->n_generate) {
-                b->slices[n_slices++] = (mlxr_slice){.sequence = b->sequences[i], .n_compute = 1};
+                b->slices[n_slices++] = (mlxr_slice){
+                    .sequence = b->sequences[i], .n_compute = 1, .flags = MLXR_SLICE_NO_LOGITS};
             }
         }
         if (n_slices == 0) {

@@ -320,6 +320,10 @@ enum {
     /* Instead of logits and samples: what the last layer leaves behind its norm, of every computed token. All slices of
      * a step have it, or none. What comes from the cache is not computed: mlxr_sequence_release first. */
     MLXR_SLICE_HIDDEN = 1u << 2,
+    /* The caller does not read logits: they stay NULL. Where all slices of a step have it and take the likeliest token
+     * (temperature 0, nothing that changes logits or tells their probabilities), a backend need not compute them all.
+     * Tokens are the same. Not with LOGITS_ALL. */
+    MLXR_SLICE_NO_LOGITS = 1u << 3,
 };
 
 typedef struct mlxr_slice {

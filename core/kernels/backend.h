@@ -78,9 +78,13 @@ typedef struct step {
     const uint32_t *wanted; /* [n_wanted] ascending row numbers whose logits are wanted */
     uint32_t n_wanted;
     kv_memory kv;
-    float *carried;        /* [n_rows][plan.carried], which the plan loads and stores; every row is wanted then */
-    float *logits;         /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
-    step_profile *profile; /* NULL: off; a backend that can notes its spans there */
+    float *carried; /* [n_rows][plan.carried], which the plan loads and stores; every row is wanted then */
+    float *logits;  /* [n_wanted][slot_width of SLOT_LOGITS], written by run */
+    /* [n_wanted], all −1, or NULL. Not NULL: of each row of logits nobody will read more than which one is the
+     * greatest. A backend that finds it (the first of equal ones) puts its number here, and may leave anything in the
+     * row; where it leaves −1 the row is whole. */
+    int32_t *greatest;
+    step_profile *profile;         /* NULL: off; a backend that can notes its spans there */
     const step_observer *observer; /* NULL: nobody; the CPU's backends only */
     const step_experts *experts;   /* NULL: nobody; backends that tell (backend_ops.tells_experts) */
 } step;

@@ -275,6 +275,7 @@ void mlxr_engine_close(mlxr_engine **pointer)
     free(e->scratch.tokens);
     free(e->scratch.positions);
     free(e->scratch.wanted);
+    free(e->scratch.greatest);
     free(e->scratch.slices);
     free(e->scratch.n_sampled);
     free(e->scratch.errors);

@@ -27,6 +27,7 @@
 typedef struct step_scratch {
     int32_t *tokens, *positions; /* [cap_rows] */
     uint32_t *wanted;            /* [cap_rows] */
+    int32_t *greatest;           /* [cap_rows], of the wanted ones: step.greatest */
     uint32_t cap_rows;
     step_slice *slices;  /* [cap_slices] */
     uint32_t *n_sampled; /* [cap_slices] */

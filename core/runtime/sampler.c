@@ -378,6 +378,20 @@ static mlxr_status prepare(sampler *s, const float *logits, const uint32_t *allo
     return status == MLXR_OK && *max == -INFINITY ? nothing_left(s, error) : status;
 }
 
+bool sampler_is_greedy(const sampler *s)
+{
+    const mlxr_sampling *p = &s->params;
+    return p->temperature == 0.0f && p->n_logit_bias == 0 && !sampler_needs_history(p) && !p->logprobs &&
+           !p->n_logprobs;
+}
+
+void sampler_take(sampler *s, int32_t id, sampler_result *out)
+{
+    s->pending.id = id;
+    s->pending.mu = s->mu;
+    *out = (sampler_result){.id = id};
+}
+
 mlxr_status sampler_sample(sampler *s, const float *logits, const uint32_t *allowed, sampler_result *out,
                            mlxr_error *error)
 {

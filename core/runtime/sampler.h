@@ -41,6 +41,11 @@ void sampler_truncate(sampler *s, size_t n);
 /* What was given as logit_bias. */
 const mlxr_logit_bias *sampler_bias(const sampler *s, size_t *n);
 
+/* Does it choose the greatest logit, whatever the others are, for this token and those that follow it? */
+bool sampler_is_greedy(const sampler *s);
+/* What sampler_sample gives such a sampler for logits of which `id` is the greatest, by lower id of equal ones. */
+void sampler_take(sampler *s, int32_t id, sampler_result *out);
+
 /* logits[n_vocab] is read only. −INFINITY forbids a token; NaN counts as −INFINITY; if nothing is left: MLXR_FORMAT.
  * Does not accept the token. `allowed`: bit mask of n_vocab bits (a grammar's), or NULL. */
 mlxr_status sampler_sample(sampler *s, const float *logits, const uint32_t *allowed, sampler_result *out,

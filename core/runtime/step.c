@@ -38,6 +38,9 @@ static mlxr_status reserve_rows(step_scratch *s, uint32_t n_rows, mlxr_error *er
         status = grow((void **)&s->wanted, n_rows, sizeof *s->wanted, error);
     }
     if (status == MLXR_OK) {
+        status = grow((void **)&s->greatest, n_rows, sizeof *s->greatest, error);
+    }
+    if (status == MLXR_OK) {
         s->cap_rows = n_rows;
     }
     return status;
@@ -86,6 +89,9 @@ static mlxr_status check_slices(const mlxr_engine *e, const mlxr_slice *slices, 
                              "slice %zu: this model has no output matrix; it gives hidden states, for embeddings or "
                              "ranking",
                              i);
+        }
+        if (slices[i].flags & MLXR_SLICE_LOGITS_ALL && slices[i].flags & MLXR_SLICE_NO_LOGITS) {
+            return error_set(error, MLXR_ARG, "slice %zu: all logits, or none; its flags ask for both", i);
         }
         size_t pending = mlxr_sequence_pending(s);
         if (s->model->graph->plan.both_ways &&
@@ -244,6 +250,7 @@ typedef struct sampling_job {
     mlxr_slice *slices;
     size_t n_slices;
     step_scratch *scratch;
+    const int32_t *greatest; /* of each row of logits, or NULL */
     uint32_t n_vocab;
 } sampling_job;
 
@@ -263,10 +270,25 @@ static void sample_share(void *context, uint32_t index, uint32_t n)
         if (wants_sample(slice)) {
             const float *row = slice->logits +
                                (size_t)(slice->n_logits - 1 - slice->sequence->spec.n_tokens) * job->n_vocab;
-            job->scratch->errors[i].status = speculation_verify(slice->sequence, row, job->n_vocab,
+            ptrdiff_t at = (row - job->scratch->logits) / (ptrdiff_t)job->n_vocab;
+            const int32_t *greatest = job->greatest ? job->greatest + at : NULL;
+            job->scratch->errors[i].status = speculation_verify(slice->sequence, row, greatest, job->n_vocab,
                                                                 &job->scratch->n_sampled[i], &job->scratch->errors[i]);
         }
     }
+}
+
+/* Will nobody read more of the step's logits than which is the greatest of each row? */
+static bool wants_greatest(const mlxr_slice *slices, size_t n_slices)
+{
+    for (size_t i = 0; i < n_slices; i++) {
+        const mlxr_sequence *s = slices[i].sequence;
+        bool greedy = !wants_sample(&slices[i]) || (sampler_is_greedy(s->sampler) && !s->rule.g);
+        if (wanted_of(&slices[i]) && !(slices[i].flags & MLXR_SLICE_NO_LOGITS && greedy)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Samplers that had accepted tokens forget them: the step failed. */
@@ -278,9 +300,10 @@ static void undo_samples(mlxr_slice *slices, size_t n_slices)
     }
 }
 
-static mlxr_status sample(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, uint32_t n_vocab, mlxr_error *error)
+static mlxr_status sample(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, const step *laid, uint32_t n_vocab,
+                          mlxr_error *error)
 {
-    sampling_job job = {slices, n_slices, &e->scratch, n_vocab};
+    sampling_job job = {slices, n_slices, &e->scratch, laid->greatest, n_vocab};
     if (n_slices > 1 && e->ops->parallel) {
         e->ops->parallel(e->device, sample_share, &job);
     } else {
@@ -318,6 +341,10 @@ static void commit(mlxr_engine *e, mlxr_slice *slices, size_t n_slices)
         slice->logprob = last ? last->logprob : 0;
         slice->top = last ? last->top : NULL;
         slice->n_top = last ? last->n_top : 0;
+        if (slice->flags & MLXR_SLICE_NO_LOGITS) {
+            slice->logits = NULL;
+            slice->n_logits = 0;
+        }
     }
 }
 
@@ -462,6 +489,10 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
         return status;
     }
     laid.logits = e->scratch.logits;
+    if (!hidden && wants_greatest(slices, n_slices)) {
+        laid.greatest = e->scratch.greatest;
+        memset(laid.greatest, 0xff, n_wanted * sizeof *laid.greatest); /* −1: not known */
+    }
     laid.kv = model_kv_memory(model);
     laid.observer = e->observer;
     laid.experts = expert_cache_hook(model->experts);
@@ -474,7 +505,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
         profile_run_end(mark);
     }
     hand_out(slices, n_slices, e->scratch.logits, width, hidden);
-    status = sample(e, slices, n_slices, n_vocab, error);
+    status = sample(e, slices, n_slices, &laid, n_vocab, error);
     if (status == MLXR_OK) {
         commit(e, slices, n_slices);
         learn_costs(&model->times, slices, n_slices, begin - propose_begin, seconds() - begin);

@@ -118,7 +118,8 @@ static void fill_slices(scheduler *s, const plan *p)
         uint32_t item = s->batch[i].item;
         const queue_entry *e = item < p->n_decodes ? &s->decodes[item] : &s->prefills[item - p->n_decodes];
         s->slice_lanes[i] = e->lane;
-        s->slices[i] = (mlxr_slice){.sequence = s->lanes[e->lane].sequence, .n_compute = s->batch[i].n};
+        s->slices[i] = (mlxr_slice){
+            .sequence = s->lanes[e->lane].sequence, .n_compute = s->batch[i].n, .flags = MLXR_SLICE_NO_LOGITS};
     }
 }
 

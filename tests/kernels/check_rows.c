@@ -275,6 +275,33 @@ static void check_plain_rows(check *c, const ops_table *t)
     check_free(&f.memory);
 }
 
+/* Bounds of blocks, of rows that end anywhere; NaN counts for nothing. */
+static void check_upper(check *c, const ops_table *t)
+{
+    uint32_t n = any_length(c);
+    row values = row_make(c, n, 20.0f), lengths = row_make(c, n, 4.0f), out = row_make(c, n, 1.0f);
+    float reach = check_uniform(c, -1.0f, 1.0f);
+    values.x[n / 3] = NAN;
+    t->upper(values.x, lengths.x, reach, n, out.x);
+    double worst = 0;
+    for (uint32_t i = 0; i < n; i += OPS_UPPER_BLOCK) {
+        double most = -INFINITY, size = 0;
+        for (uint32_t j = i; j < n && j < i + OPS_UPPER_BLOCK; j++) {
+            if (j != n / 3) {
+                double one = (double)values.x[j] + (double)lengths.x[j] * (double)reach;
+                most = fmax(most, one);
+                size = fmax(size, fabs((double)values.x[j]) + fabs((double)lengths.x[j] * (double)reach));
+            }
+        }
+        double error = fabs(out.x[i / OPS_UPPER_BLOCK] - most);
+        worst = fmax(worst, out.x[i / OPS_UPPER_BLOCK] == (float)most ? 0 : error / (EPS * size + 1e-38));
+    }
+    check_result(c, worst <= 1, "upper, n %u: %.3g × the bound", n, worst);
+    check_free(&values.memory);
+    check_free(&lengths.memory);
+    check_free(&out.memory);
+}
+
 static void check_kv_row(check *c, const ops_table *t)
 {
     static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
@@ -433,6 +460,7 @@ static void run(check *c)
         check_block_row(c, &t);
         check_turn(c, &t);
         check_nan_rows(c, &t);
+        check_upper(c, &t);
     }
 }
 

@@ -26,6 +26,8 @@ typedef struct recur_row {
     bool delta; /* v less what the faded state has for k already */
 } recur_row;
 
+#define OPS_UPPER_BLOCK 64u
+
 typedef struct ops_table {
     /* dst[n] = norm(src[n]) × weight[n] + bias[n]; weight and bias may be NULL (1 and 0). */
     void (*norm)(norm_kind kind, const float *src, float *dst, const float *weight, const float *bias, uint32_t n,
@@ -49,6 +51,9 @@ typedef struct ops_table {
     void (*softcap)(float *x, float cap, uint32_t n);
     /* x[n] = curve(x[n]) */
     void (*curve)(const op_curve *curve, float *x, uint32_t n);
+    /* upper[i] = the greatest of values[j] + lengths[j] × reach for j in [i × OPS_UPPER_BLOCK, …), n in all. NaN counts
+     * for nothing. */
+    void (*upper)(const float *values, const float *lengths, float reach, uint32_t n, float *upper);
     /* src[n], one head → its row in a KV page. F16 and BF16 round to nearest even, F16 keeps to its finite range; Q8_0
      * and Q4_0 are turned first (kv_layout.h), and a block with a NaN or an infinity becomes NaN. */
     void (*to_kv)(dtype type, const float *src, void *dst, uint32_t n);
@@ -60,7 +65,7 @@ ops_table ops_table_scalar(void);
 /* The fastest for these features. Errors against the scalar table, with ε = 2⁻²³: norm (8 + √n) ε |y|; rope 2 ε (|a| +
  * |b|); gated 16 ε |y|, and for GELU-tanh up to 60 ε |y| where |x| > 4; add and decay ε; dot n/8 ε Σ|ab|; recur
  * (8 + 2 n_k) ε Σ|terms|; softcap 8 ε cap; curve 4 ε Σ|terms|, of which
- * xIELU's are eˣ, 1 and x times fall, slope x and rise x²; to_kv none.
+ * xIELU's are eˣ, 1 and x times fall, slope x and rise x²; upper ε (|value| + |length × reach|); to_kv none.
  */
 ops_table ops_table_make(cpu_features features);
 

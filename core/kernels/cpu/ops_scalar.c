@@ -146,6 +146,15 @@ static void curve(const op_curve *c, float *x, uint32_t n)
     }
 }
 
+static void upper(const float *values, const float *lengths, float reach, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float most = (float)(values[i] + (double)lengths[i] * reach), *of = &out[i / OPS_UPPER_BLOCK];
+        *of = i % OPS_UPPER_BLOCK == 0 ? -INFINITY : *of;
+        *of = most > *of ? most : *of;
+    }
+}
+
 static void to_kv(dtype type, const float *src, void *dst, uint32_t n)
 {
     uint16_t *words = dst; /* pages and rows of 16-bit types are 2-byte aligned */
@@ -183,6 +192,7 @@ ops_table ops_table_scalar(void)
                        .scale = scale_row,
                        .softcap = softcap,
                        .curve = curve,
+                       .upper = upper,
                        .to_kv = to_kv};
 }
 

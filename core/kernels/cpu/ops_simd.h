@@ -327,6 +327,27 @@ static void simd_to_kv(dtype type, const float *src, void *dst, uint32_t n)
     }
 }
 
+static void simd_upper(const float *values, const float *lengths, float reach, uint32_t n, float *upper)
+{
+    const vf by = vf_set(reach), none = vf_set(-INFINITY);
+    uint32_t i = 0;
+    for (; i + OPS_UPPER_BLOCK <= n; i += OPS_UPPER_BLOCK) {
+        vf most = none;
+        for (uint32_t j = i; j < i + OPS_UPPER_BLOCK; j += VF_N) {
+            most = vf_max(vf_fma(vf_load(lengths + j), by, vf_load(values + j)), most); /* NaN is the first one */
+        }
+        upper[i / OPS_UPPER_BLOCK] = vf_max_lane(most);
+    }
+    float most = -INFINITY;
+    for (uint32_t j = i; j < n; j++) {
+        float one = values[j] + lengths[j] * reach;
+        most = one > most ? one : most;
+    }
+    if (i < n) {
+        upper[i / OPS_UPPER_BLOCK] = most;
+    }
+}
+
 static void ops_simd_fill(ops_table *t)
 {
     t->norm = simd_norm;
@@ -339,6 +360,7 @@ static void ops_simd_fill(ops_table *t)
     t->scale = simd_scale;
     t->softcap = simd_softcap;
     t->curve = simd_curve;
+    t->upper = simd_upper;
     t->to_kv = simd_to_kv;
 }
 

@@ -66,6 +66,9 @@ typedef struct product {
     bool add; /* joins what is in dst */
 } product;
 
+/* What is known of the matrix of logits, in screen.c. */
+typedef struct screen screen;
+
 typedef struct node {
     node_kind kind;
     uint16_t layer;
@@ -132,6 +135,7 @@ struct program {
     bool packed_many[LINEAR_FORMAT_COUNT];   /* more than LINEAR_FEW tokens at a time */
     experts_size experts;                    /* the largest of each kind */
     uint32_t rows_max;                       /* of a pass */
+    screen *screen;                          /* NULL: logits are always computed as they are */
     /* Scratch, grown on demand, bounded by rows_max rows. */
     program_block scratch, cut;
 };
@@ -155,6 +159,9 @@ typedef struct exec {
     attend_work works[PROGRAM_SHAPES_MAX], taken_works[PROGRAM_SHAPES_MAX];
     experts_work experts;
     float *partials;
+    bool screens;                      /* logits are screened (screen.c) */
+    uint32_t learns;                   /* weight rows of logits whose lengths this pass learns */
+    uint8_t *screen_memory;            /* [program_screen_bytes] */
     uint32_t pass;                     /* its number, from 0 */
     uint8_t *carry[2];                 /* states; NULL: the step is one pass */
     size_t carry_first[KV_GROUPS_MAX]; /* where each group's begin in them */
@@ -190,6 +197,20 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member);
 /* NODE_SCAN, NODE_CONV and NODE_RECUR, in mixers.c */
 void program_run_mixer(const exec *e, const node *n, const team_member *member);
 uint32_t program_recur_floats(const op_recur *r);
+
+/* A node's rows part for its rows [begin, end). */
+void program_rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end);
+
+/* Logits of which only the greatest of each row is wanted, in screen.c. False: out of memory. */
+bool program_screen_make(program *prog);
+/* Sets e->screens and e->learns for the pass. */
+void program_screen_choose(exec *e);
+uint64_t program_screen_bytes(const exec *e);
+/* The program's last node, if e->screens. */
+void program_run_screen(const exec *e, uint32_t index, const team_member *member);
+/* The lengths of the next e->learns rows of weights; then, by one thread, they are known. */
+void program_screen_learn(const exec *e, const team_member *member);
+void program_screen_learned(program *prog, uint32_t n);
 
 /* NODE_HEADS, in heads.c */
 void program_run_heads(const exec *e, uint32_t index, const team_member *member);

@@ -164,8 +164,7 @@ static void row_op_run(const exec *e, const row_op *r, uint32_t row, uint32_t wh
     }
 }
 
-/* The whole rows part for rows [begin, end). */
-static void rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end)
+void program_rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end)
 {
     uint32_t hint = 0;
     for (uint32_t row = begin; row < end; row++) {
@@ -213,7 +212,7 @@ static void pack_shared(const exec *e, const node *n, const team_member *member,
                                            n->products[0].weight.n_in);
     team_share(member, rows, LINEAR_TILE, &begin, &end);
     for (uint32_t row = begin; row < end; row++) {
-        rows_part(e, n, row, row + 1);
+        program_rows_part(e, n, row, row + 1);
         pack_row(e, n, in, row, exec_row(e, n->source, row));
     }
     team_barrier(member);
@@ -563,10 +562,14 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member)
     switch (n->kind) {
     case NODE_ROWS:
         team_share(member, exec_rows(e, n), 1, &begin, &end);
-        rows_part(e, n, begin, end);
+        program_rows_part(e, n, begin, end);
         break;
     case NODE_LINEAR:
-        run_linear(e, index, member);
+        if (e->screens && index + 1 == e->prog->n_nodes) {
+            program_run_screen(e, index, member);
+        } else {
+            run_linear(e, index, member);
+        }
         break;
     case NODE_ATTEND:
         run_attend(e, index, member);

@@ -114,6 +114,7 @@ static void place(exec *e, carve *c, uint32_t n_positions)
         e->experts.out = carve_take(c, n_pairs * x->n_in, sizeof(float));
     }
     e->partials = carve_take(c, n_partials, sizeof(float));
+    e->screen_memory = carve_take(c, program_screen_bytes(e), 1);
     e->counters = carve_take(c, (uint64_t)prog->n_nodes * 2, CACHE_LINE);
     place_private(e, c, n_positions);
 }
@@ -229,6 +230,7 @@ static void cut_pass(exec *e, const step *s, cut_room room, uint32_t begin, uint
                   .observer = s->observer,
                   .experts = s->experts,
                   .carried = s->carried ? s->carried + (size_t)begin * e->prog->plan->carried : NULL,
+                  .greatest = s->greatest ? s->greatest + n_done : NULL,
                   .logits = s->logits ? s->logits + (size_t)n_done * e->prog->plan->slot_width[SLOT_LOGITS] : NULL};
     for (uint32_t i = 0; i < s->n_slices; i++) {
         const step_slice *all = &s->slices[i];
@@ -276,6 +278,7 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
     for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
         e->works[i] = e->taken_works[i] = (attend_work){0};
     }
+    program_screen_choose(e);
     plan_attention(e);
     carve count = {0};
     place(e, &count, n_positions);
@@ -314,6 +317,9 @@ static void walk(void *context, const team_member *member)
             since = step_profile_note(profile, n->label, n->layer, since, done);
         }
     }
+    if (e->learns) {
+        program_screen_learn(e, member);
+    }
 }
 
 mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error)
@@ -339,6 +345,9 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
         status = prepare_pass(prog, &e, error);
         if (status == MLXR_OK) {
             team_run(t, walk, &e);
+            if (e.learns) {
+                program_screen_learned(prog, e.learns);
+            }
         }
         e.pass++;
     }

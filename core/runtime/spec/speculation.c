@@ -186,8 +186,8 @@ static void keep(mlxr_sequence *s, uint32_t at, const sampler_result *r)
     s->sampled[at] = (mlxr_sampled){.id = r->id, .logprob = r->logprob, .top = n_top ? top : NULL, .n_top = n_top};
 }
 
-mlxr_status speculation_verify(mlxr_sequence *s, const float *logits, uint32_t n_vocab, uint32_t *n_sampled,
-                               mlxr_error *error)
+mlxr_status speculation_verify(mlxr_sequence *s, const float *logits, const int32_t *greatest, uint32_t n_vocab,
+                               uint32_t *n_sampled, mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
     uint32_t n = 0;
@@ -195,7 +195,9 @@ mlxr_status speculation_verify(mlxr_sequence *s, const float *logits, uint32_t n
         sampler_result r;
         const uint32_t *allowed = NULL;
         status = constraint_mask(&s->rule, &allowed, error);
-        if (status == MLXR_OK) {
+        if (status == MLXR_OK && greatest && greatest[n] >= 0) {
+            sampler_take(s->sampler, greatest[n], &r);
+        } else if (status == MLXR_OK) {
             status = sampler_sample(s->sampler, logits + (size_t)n * n_vocab, allowed, &r, error);
         }
         if (status == MLXR_OK) {

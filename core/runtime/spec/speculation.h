@@ -48,9 +48,10 @@ void speculation_close(speculation *s);
  * that fails drafts nothing: it can never fail a step. */
 void speculation_propose(mlxr_engine *engine, const mlxr_slice *slices, size_t n_slices, uint32_t n_rows_left);
 
-/* Samples from logits [1 + spec.n_tokens][n_vocab] into sequence->sampled; tells how many. The sampler has accepted
+/* Samples from logits [1 + spec.n_tokens][n_vocab] into sequence->sampled; tells how many. `greatest`: of each row the
+ * greatest one's number, or −1 where it is not known; or NULL. The sampler has accepted
  * them; the sequence has not got them yet. */
-mlxr_status speculation_verify(mlxr_sequence *sequence, const float *logits, uint32_t n_vocab, uint32_t *n_sampled,
-                               mlxr_error *error);
+mlxr_status speculation_verify(mlxr_sequence *sequence, const float *logits, const int32_t *greatest, uint32_t n_vocab,
+                               uint32_t *n_sampled, mlxr_error *error);
 
 #endif

@@ -222,6 +222,7 @@ typedef struct rig {
     kv_memory kv;
     size_t kv_bytes[KV_GROUPS_MAX];
     uint32_t n_pages;
+    int32_t *greatest; /* of the next steps, or NULL */
     mlxr_error error;
 } rig;
 
@@ -282,6 +283,7 @@ static inline void rig_step(rig *r, timeline **lines, const uint32_t *n, uint32_
               .n_slices = n_lines,
               .wanted = wanted,
               .kv = r->kv,
+              .greatest = r->greatest,
               .logits = logits};
     for (uint32_t i = 0; i < n_lines; i++) {
         timeline *line = lines[i];

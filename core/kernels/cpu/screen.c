@@ -1,0 +1,347 @@
+/*
+ * Logits of which only the greatest of a row is wanted: every row of the matrix meets inputs that are rounded to 8
+ * bits, which takes half the products, and those that may still be the greatest meet the inputs as they are.
+ * Owner: the program. Lifetime: the program's.
+ *
+ * What rounding changes in a logit is at most |weight row| × |rounded input − input| (Cauchy and Schwarz), and so is
+ * known for certain. A row whose logit with that added is below another one's exact logit is not the greatest; what is
+ * left, a few of 49,152 rows, has the same bits as without all this.
+ *
+ * The lengths of the weight rows are learned on the way, some rows in each step that could have used them.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/program.h"
+#include "kernels/cpu/quantize_act.h"
+#include "quant/codec.h"
+
+#define ROWS_LEAST (LINEAR_DIRECT + 1) /* of logits: fewer wait for the weights, not for products */
+#define LEARN_ELEMENTS (1u << 22)      /* of weights a step, some milliseconds */
+#define CHUNK 512u                     /* weight rows whose logits are looked at while they are in cache */
+#define PIECES_A_THREAD 6u
+#define BOUND_MOST 0x1p100 /* beyond it, sums might leave the range of floats */
+
+struct screen {
+    uint32_t n_known; /* weight rows whose lengths are known */
+    float most;       /* the greatest length; +infinity: some weight is no number */
+    float *lengths;   /* [n_out], rounded up */
+};
+
+/* A pass's memory. */
+typedef struct screen_work {
+    linear_input rounded; /* all rows */
+    uint8_t *exact;       /* [n_rows][exact_bytes] inputs of one row */
+    size_t exact_bytes;
+    float *reach; /* [n_rows] a logit's change is at most this × its weight row's length; NaN: not known */
+    float *upper; /* [n_rows][n_blocks] the most that a block's logits may be */
+    uint32_t n_blocks;
+} screen_work;
+
+static uint32_t blocks_of(uint32_t n)
+{
+    return (n + OPS_UPPER_BLOCK - 1) / OPS_UPPER_BLOCK;
+}
+
+static const node *last_node(const program *prog)
+{
+    return &prog->nodes[prog->n_nodes - 1];
+}
+
+static const linear_weight *weight_of(const program *prog)
+{
+    return &last_node(prog)->products[0].weight;
+}
+
+/* Formats whose values are a scale times an integer: with minima, what rounds in a sum is not bounded by the values. */
+static bool is_scaled(dtype type)
+{
+    return type == DTYPE_Q4_0 || type == DTYPE_Q5_0 || type == DTYPE_Q8_0 || type == DTYPE_Q6_K;
+}
+
+bool program_screen_make(program *prog)
+{
+    const node *n = last_node(prog);
+    if (prog->scalar || n->kind != NODE_LINEAR || n->n_products != 1 || n->products[0].dst != SLOT_LOGITS ||
+        n->products[0].bias || n->products[0].add) {
+        return true;
+    }
+    dtype type = n->products[0].weight.type;
+    if (!is_scaled(type) || n->kernels->rounded[type] != LINEAR_Q8 ||
+        linear_format_for(n->kernels, type, 1) != LINEAR_Q16) {
+        return true;
+    }
+    uint32_t n_out = n->products[0].weight.n_out;
+    screen *made = prog->screen = region_array(&prog->memory, 1, sizeof *made);
+    if (!made) {
+        return false;
+    }
+    *made = (screen){.lengths = region_array(&prog->memory, n_out, sizeof *made->lengths)};
+    return made->lengths != NULL;
+}
+
+static screen_work place(const exec *e, uint8_t *memory, uint64_t *n_bytes)
+{
+    const linear_weight *w = weight_of(e->prog);
+    uint32_t rows = e->s.n_wanted;
+    screen_work work = {.exact_bytes = linear_input_bytes(LINEAR_Q16, 1, w->n_in), .n_blocks = blocks_of(w->n_out)};
+    size_t rounded = linear_input_bytes(LINEAR_Q8, rows, w->n_in), exact = rows * work.exact_bytes;
+    size_t reach = ((size_t)rows * sizeof(float) + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
+    *n_bytes = rounded + exact + reach + (uint64_t)rows * work.n_blocks * sizeof(float);
+    if (memory) {
+        work.rounded = linear_input_make(LINEAR_Q8, rows, w->n_in, memory);
+        work.exact = memory + rounded;
+        work.reach = (float *)(void *)(work.exact + exact);
+        work.upper = (float *)(void *)((uint8_t *)work.reach + reach);
+    }
+    return work;
+}
+
+void program_screen_choose(exec *e)
+{
+    const screen *s = e->prog->screen;
+    e->screens = false;
+    e->learns = 0;
+    if (!s || !e->s.greatest || e->s.observer || e->s.n_wanted < ROWS_LEAST || isinf(s->most)) {
+        return;
+    }
+    const linear_weight *w = weight_of(e->prog);
+    uint32_t left = w->n_out - s->n_known, some = LEARN_ELEMENTS / w->n_in / OPS_UPPER_BLOCK * OPS_UPPER_BLOCK;
+    some = some ? some : OPS_UPPER_BLOCK;
+    e->learns = left < some ? left : some;
+    e->screens = left == 0;
+}
+
+uint64_t program_screen_bytes(const exec *e)
+{
+    uint64_t n_bytes = 0;
+    if (e->screens) {
+        place(e, NULL, &n_bytes);
+    }
+    return n_bytes;
+}
+
+/* ---- lengths ---- */
+
+void program_screen_learn(const exec *e, const team_member *member)
+{
+    const screen *s = e->prog->screen;
+    const linear_weight *w = weight_of(e->prog);
+    float *row = (float *)(void *)exec_private(e, member); /* linear_scratch_bytes hold a decoded row */
+    uint32_t begin, end;
+    team_share(member, e->learns, 1, &begin, &end);
+    for (uint32_t i = s->n_known + begin; i < s->n_known + end; i++) {
+        codec_decode(w->type, (const uint8_t *)w->data + (size_t)i * w->row_bytes, row, w->n_in);
+        double length = sqrt(ops_dot_double(row, row, w->n_in)) * (1 + 0x1p-20);
+        s->lengths[i] = length <= BOUND_MOST ? (float)length : INFINITY; /* also where it is NaN */
+    }
+}
+
+void program_screen_learned(program *prog, uint32_t n)
+{
+    screen *s = prog->screen;
+    for (uint32_t i = s->n_known; i < s->n_known + n; i++) {
+        s->most = s->lengths[i] > s->most ? s->lengths[i] : s->most;
+    }
+    s->n_known += n;
+}
+
+/* ---- inputs ---- */
+
+/* What a token's packed integers stand for. */
+static void read_block(linear_format format, const q16_place *at, uint32_t b, double out[Q16_BLOCK])
+{
+    const int8_t *digits = (const int8_t *)at->q + b * at->record;
+    float unit;
+    memcpy(&unit, at->words + b * at->record + Q16_UNIT * at->word, sizeof unit);
+    for (uint32_t k = 0; k < Q16_BLOCK; k++) {
+        int whole = format == LINEAR_Q8 ? digits[k] : 256 * digits[k] + digits[Q16_BLOCK + k];
+        out[k] = (double)unit * whole;
+    }
+}
+
+/* How much a logit may change, in lengths of its weight row: what rounding the input does, and what floats do to sums
+ * of n_in / 16 terms, each of three roundings, in either logit and in comparing them. */
+static float reach_of(const linear_input *rounded, uint32_t row, const linear_input *exact, float most)
+{
+    const double one = 0x1p-24; /* half the last place */
+    q16_place a = q16_find(rounded, row), b = q16_find(exact, 0);
+    double apart = 0, both = 0;
+    for (uint32_t i = 0; i < exact->n_in / Q16_BLOCK; i++) {
+        double x[Q16_BLOCK], y[Q16_BLOCK];
+        read_block(LINEAR_Q8, &a, i, x);
+        read_block(LINEAR_Q16, &b, i, y);
+        for (uint32_t k = 0; k < Q16_BLOCK; k++) {
+            apart += (x[k] - y[k]) * (x[k] - y[k]);
+            both += x[k] * x[k] + y[k] * y[k];
+        }
+    }
+    both = 2 * sqrt(both); /* at least the sum of both lengths */
+    double reach = sqrt(apart) + (exact->n_in / 16 + 32) * one * both;
+    return both * (double)most <= BOUND_MOST ? (float)(reach * (1 + 0x1p-20)) : NAN;
+}
+
+static linear_input exact_input(const screen_work *work, const linear_weight *w, uint32_t row)
+{
+    return linear_input_make(LINEAR_Q16, 1, w->n_in, work->exact + row * work->exact_bytes);
+}
+
+static void pack(const exec *e, const node *n, const screen_work *work, const team_member *member)
+{
+    uint32_t begin, end;
+    team_share(member, e->s.n_wanted, LINEAR_TILE, &begin, &end);
+    program_rows_part(e, n, begin, end);
+    for (uint32_t row = begin; row < end; row++) {
+        const float *src = exec_row(e, n->source, row);
+        linear_input exact = exact_input(work, &n->products[0].weight, row);
+        linear_pack(n->kernels, &work->rounded, row, src);
+        linear_pack(n->kernels, &exact, 0, src);
+        work->reach[row] = reach_of(&work->rounded, row, &exact, e->prog->screen->most);
+    }
+}
+
+/* ---- logits ---- */
+
+/* All rows' logits for weight rows [begin, end), rounded, and how great they may be. */
+static void run_chunk(const exec *e, const node *n, const screen_work *work, uint32_t begin, uint32_t end,
+                      linear_soon soon, void *scratch)
+{
+    const screen *s = e->prog->screen;
+    linear_weight weight = n->products[0].weight;
+    linear_output out = {.dst = e->slots[SLOT_LOGITS].data, .stride = e->slots[SLOT_LOGITS].stride};
+    weight.soon = soon;
+    linear_rows(n->kernels, &weight, &work->rounded, &out, begin, end, scratch);
+    for (uint32_t row = 0; row < e->s.n_wanted; row++) {
+        e->prog->ops.upper(exec_row(e, SLOT_LOGITS, row) + begin, s->lengths + begin, work->reach[row], end - begin,
+                           work->upper + (size_t)row * work->n_blocks + begin / OPS_UPPER_BLOCK);
+    }
+}
+
+static void run_rounded(const exec *e, uint32_t index, const screen_work *work, const team_member *member)
+{
+    const node *n = &e->prog->nodes[index];
+    const linear_weight *w = &n->products[0].weight;
+    uint32_t piece = w->n_out / CHUNK / (member->n_threads * PIECES_A_THREAD);
+    piece = (piece ? piece : 1) * CHUNK;
+    for (uint32_t taken = member->index; taken * piece < w->n_out; taken = member->n_threads + exec_next(e, index, 0)) {
+        uint32_t begin = taken * piece, end = w->n_out - begin < piece ? w->n_out : begin + piece;
+        uint32_t next = begin + member->n_threads * piece; /* where members take turns */
+        linear_soon soon = {0};
+        if (next < w->n_out) {
+            soon = (linear_soon){.rows = (const uint8_t *)w->data + (size_t)next * w->row_bytes,
+                                 .row_bytes = w->row_bytes,
+                                 .n_rows = w->n_out - next};
+        }
+        for (uint32_t i = begin; i < end; i += CHUNK) {
+            uint32_t last = end - i < CHUNK ? end : i + CHUNK;
+            run_chunk(e, n, work, i, last, last < end ? (linear_soon){0} : soon, exec_private(e, member));
+        }
+    }
+}
+
+/* A row's search for its greatest logit. */
+typedef struct search {
+    const exec *e;
+    const node *n;
+    const screen_work *work;
+    linear_input exact;
+    uint32_t row;
+    float greatest; /* of the logits that were computed exactly: nothing below it is wanted */
+    int32_t id;     /* the first that has it; −1: none is above −infinity */
+    void *scratch;
+} search;
+
+static float *logits_of(const search *s)
+{
+    return exec_row(s->e, SLOT_LOGITS, s->row);
+}
+
+static void compute_exactly(search *s, uint32_t begin, uint32_t end)
+{
+    const float *logits = logits_of(s);
+    linear_output out = {.dst = logits_of(s), .stride = s->e->slots[SLOT_LOGITS].stride};
+    linear_rows(s->n->kernels, &s->n->products[0].weight, &s->exact, &out, begin, end, s->scratch);
+    for (uint32_t i = begin; i < end; i++) {
+        if (logits[i] > s->greatest || (logits[i] == s->greatest && (int32_t)i < s->id)) {
+            s->greatest = logits[i];
+            s->id = (int32_t)i;
+        }
+    }
+}
+
+/* The most that a logit may be. */
+static float upper_of(const search *s, uint32_t i)
+{
+    return logits_of(s)[i] + s->e->prog->screen->lengths[i] * s->work->reach[s->row];
+}
+
+/* The grain of weight rows to begin with: it has the logit that may be the greatest of all. */
+static uint32_t first_grain(const search *s, const float *upper)
+{
+    uint32_t n_out = s->n->products[0].weight.n_out, block = 0;
+    for (uint32_t b = 1; b < s->work->n_blocks; b++) {
+        block = upper[b] > upper[block] ? b : block;
+    }
+    uint32_t best = block * OPS_UPPER_BLOCK;
+    for (uint32_t i = best + 1; i < n_out && i < (block + 1) * OPS_UPPER_BLOCK; i++) {
+        best = upper_of(s, i) > upper_of(s, best) ? i : best;
+    }
+    return best / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+}
+
+/* Of rows [begin, end), grain by grain, what may still be the greatest; `done` was looked at. */
+static void search_block(search *s, uint32_t begin, uint32_t end, uint32_t done)
+{
+    for (uint32_t i = begin; i < end; i += LINEAR_ROW_GRAIN) {
+        uint32_t last = end - i < LINEAR_ROW_GRAIN ? end : i + LINEAR_ROW_GRAIN;
+        bool may = false;
+        for (uint32_t j = i; j < last; j++) {
+            may = may || !(upper_of(s, j) < s->greatest);
+        }
+        if (may && i != done) {
+            compute_exactly(s, i, last);
+        }
+    }
+}
+
+/* Which of a row's logits is the greatest; those that might have been are exact. */
+static void run_exact(const exec *e, const node *n, const screen_work *work, uint32_t row, void *scratch)
+{
+    const linear_weight *w = &n->products[0].weight;
+    const float *upper = work->upper + (size_t)row * work->n_blocks;
+    search s = {.e = e,
+                .n = n,
+                .work = work,
+                .exact = exact_input(work, w, row),
+                .row = row,
+                .greatest = -INFINITY,
+                .id = -1,
+                .scratch = scratch};
+    if (isnan(work->reach[row])) { /* nothing is known: the whole row */
+        compute_exactly(&s, 0, w->n_out);
+        return;
+    }
+    uint32_t first = first_grain(&s, upper), end = first + LINEAR_ROW_GRAIN;
+    compute_exactly(&s, first, end < w->n_out ? end : w->n_out);
+    for (uint32_t b = 0; b < work->n_blocks; b++) {
+        if (!(upper[b] < s.greatest)) {
+            end = (b + 1) * OPS_UPPER_BLOCK;
+            search_block(&s, b * OPS_UPPER_BLOCK, end < w->n_out ? end : w->n_out, first);
+        }
+    }
+    e->s.greatest[row] = s.id;
+}
+
+void program_run_screen(const exec *e, uint32_t index, const team_member *member)
+{
+    const node *n = &e->prog->nodes[index];
+    uint64_t n_bytes;
+    screen_work work = place(e, e->screen_memory, &n_bytes);
+    pack(e, n, &work, member);
+    team_barrier(member);
+    run_rounded(e, index, &work, member);
+    team_barrier(member);
+    for (uint32_t row = exec_next(e, index, 1); row < e->s.n_wanted; row = exec_next(e, index, 1)) {
+        run_exact(e, n, &work, row, exec_private(e, member));
+    }
+}

@@ -1,0 +1,241 @@
+/*
+ * Rows of logits of which only the greatest is wanted: which one that is does not depend on how it was found.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include "kernels/cpu/linear.h"
+
+#include "tiny_plan.h"
+
+#define N_ROWS 40u
+#define STEPS 3u /* more than it takes to learn the lengths of these matrices' rows */
+
+static const tiny_options plain = {.n_layers = 1,
+                                   .n_embd = 256,
+                                   .n_head = 4,
+                                   .n_head_kv = 2,
+                                   .head_dim = 64,
+                                   .n_ff = 256,
+                                   .n_vocab = 1003,
+                                   .weights = DTYPE_Q8_0};
+
+static cpu_features without_avx512(void)
+{
+    return cpu_detect() & ~(cpu_features)(CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16);
+}
+
+/* Can these kernels round inputs of such weights to one digit, and meet a single one as it is? */
+static bool screens(dtype type, cpu_features features)
+{
+    linear_kernels k;
+    linear_init(&k, features);
+    return k.rounded[type] == LINEAR_Q8 && linear_format_for(&k, type, 1) == LINEAR_Q16;
+}
+
+static void compute(rig *r, const int32_t *tokens, uint32_t n, int32_t *greatest, float *logits)
+{
+    timeline line = timeline_make(r, tokens, 0, 1);
+    timeline *lines = &line;
+    for (uint32_t i = 0; greatest && i < n; i++) {
+        greatest[i] = -1;
+    }
+    r->greatest = greatest;
+    rig_step(r, &lines, &n, 1, logits);
+}
+
+/* The first of the greatest ones; −1: none is above −infinity. */
+static int32_t greatest_of(const float *row, uint32_t n)
+{
+    int32_t at = -1;
+    float most = -INFINITY;
+    for (uint32_t i = 0; i < n; i++) {
+        if (row[i] > most) {
+            most = row[i];
+            at = (int32_t)i;
+        }
+    }
+    return at;
+}
+
+/* Steps that want the greatest name the one that whole rows have, or leave whole rows; returns how many of the last
+ * step they name. */
+static uint32_t check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_features features)
+{
+    rig r;
+    uint32_t n = t->o.n_vocab, n_named = 0;
+    int32_t *tokens = tiny_tokens(t, n_rows), greatest[N_ROWS];
+    float *whole = calloc(n_rows * (size_t)n, sizeof *whole), *got = calloc(n_rows * (size_t)n, sizeof *got);
+    assert_true(whole && got);
+    rig_open(&r, t, false, n_threads, features, DTYPE_F32, 64, 2);
+    compute(&r, tokens, n_rows, NULL, whole);
+    for (uint32_t at = 0; at < STEPS; at++) {
+        compute(&r, tokens, n_rows, greatest, got);
+        n_named = 0;
+        for (uint32_t i = 0; i < n_rows; i++) {
+            const float *row = whole + (size_t)i * n, *found = got + (size_t)i * n;
+            assert_int_equal(greatest_of(found, n), greatest_of(row, n));
+            if (greatest[i] == -1) {
+                assert_memory_equal(found, row, n * sizeof *row);
+                continue;
+            }
+            assert_int_equal(greatest[i], greatest_of(row, n));
+            assert_memory_equal(found + greatest[i], row + greatest[i], sizeof *row);
+            n_named++;
+        }
+    }
+    rig_close(&r);
+    free(whole);
+    free(got);
+    return n_named;
+}
+
+static void check_all_ways(tiny *t, bool named)
+{
+    const cpu_features features[] = {0, without_avx512(), cpu_detect()};
+    for (uint32_t i = 0; i < 3; i++) {
+        bool can = named && screens(t->o.weights, features[i]);
+        for (uint32_t threads = 1; threads < 4; threads++) {
+            assert_int_equal(check(t, N_ROWS, threads, features[i]), can ? N_ROWS : 0);
+        }
+    }
+}
+
+static void the_greatest_is_that_of_whole_rows_in_every_format(void **state)
+{
+    (void)state;
+    static const struct {
+        dtype type;
+        bool named; /* its values are a scale times an integer */
+    } formats[] = {{DTYPE_Q8_0, true},  {DTYPE_Q4_0, true},  {DTYPE_Q5_0, true}, {DTYPE_Q6_K, true},
+                   {DTYPE_Q4_1, false}, {DTYPE_Q4_K, false}, {DTYPE_F16, false}, {DTYPE_F32, false}};
+    for (uint32_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        tiny_options o = plain;
+        o.weights = formats[i].type;
+        tiny t;
+        tiny_open(&t, &o);
+        check_all_ways(&t, formats[i].named);
+        tiny_close(&t);
+    }
+}
+
+static void vocabularies_need_not_be_whole_blocks(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[] = {1, 15, 16, 17, 63, 64, 65, 511, 512, 513, 1536, 2049};
+    for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        tiny_options o = plain;
+        o.n_vocab = sizes[i];
+        tiny t;
+        tiny_open(&t, &o);
+        check_all_ways(&t, true);
+        tiny_close(&t);
+    }
+}
+
+static void few_rows_are_computed_whole(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_open(&t, &plain);
+    assert_int_equal(check(&t, LINEAR_DIRECT, 2, cpu_detect()), 0);
+    tiny_close(&t);
+}
+
+static uint8_t *weight_row(tiny *t, uint32_t row)
+{
+    const tensor *w = t->ops[t->p.n_ops - 1].weight;
+    return (uint8_t *)(uintptr_t)w->data + row * w->row_bytes;
+}
+
+static void the_first_of_equal_ones_is_named(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_open(&t, &plain);
+    size_t n_bytes = t.ops[t.p.n_ops - 1].weight->row_bytes;
+    for (uint32_t i = 0; i < 200; i++) { /* each of them four times, in other blocks */
+        for (uint32_t copy = 1; copy < 5; copy++) {
+            memcpy(weight_row(&t, 200 * copy + (copy * 37 + i) % 200), weight_row(&t, i), n_bytes);
+        }
+    }
+    check_all_ways(&t, true);
+    tiny_close(&t);
+}
+
+/* All rows but for one weight each, which differs by the least there is: digits decide which is the greatest. */
+static void rows_that_nearly_equal_each_other_are_told_apart(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_open(&t, &plain);
+    size_t n_bytes = t.ops[t.p.n_ops - 1].weight->row_bytes;
+    for (uint32_t i = 1; i < plain.n_vocab; i++) {
+        memcpy(weight_row(&t, i), weight_row(&t, 0), n_bytes);
+        int8_t *weight = (int8_t *)weight_row(&t, i) + i % 8 * 34 + 2 + i % 32;
+        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
+    }
+    check_all_ways(&t, true);
+    tiny_close(&t);
+}
+
+static void weights_that_are_no_numbers_end_it(void **state)
+{
+    (void)state;
+    static const uint16_t scales[] = {0x7e00, 0x7c00, 0xfc00}; /* NaN, ±infinity */
+    for (uint32_t i = 0; i < 3; i++) {
+        tiny t;
+        tiny_open(&t, &plain);
+        memcpy(weight_row(&t, 700), &scales[i], sizeof *scales);
+        check_all_ways(&t, false);
+        tiny_close(&t);
+    }
+}
+
+/* Tokens behind one whose embedding is no number see it. */
+static void inputs_that_are_no_numbers_leave_whole_rows(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_options o = plain;
+    o.n_vocab = 64;
+    tiny_open(&t, &o);
+    uint16_t nan = 0x7e00;
+    for (uint32_t i = 0; i < o.n_vocab; i += 8) {
+        memcpy((uint8_t *)(uintptr_t)t.ops[0].weight->data + i * t.ops[0].weight->row_bytes, &nan, sizeof nan);
+    }
+    for (uint32_t threads = 1; threads < 3; threads++) {
+        uint32_t n = check(&t, N_ROWS, threads, cpu_detect());
+        assert_true(n < N_ROWS);
+    }
+    tiny_close(&t);
+}
+
+static void logits_that_are_changed_afterwards_are_computed_whole(void **state)
+{
+    (void)state;
+    tiny_options o = plain;
+    o.softcap = 5;
+    tiny t;
+    tiny_open(&t, &o);
+    check_all_ways(&t, false);
+    tiny_close(&t);
+    o.softcap = 0;
+    o.biases = true;
+    tiny_open(&t, &o);
+    check_all_ways(&t, false);
+    tiny_close(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_greatest_is_that_of_whole_rows_in_every_format),
+        cmocka_unit_test(vocabularies_need_not_be_whole_blocks),
+        cmocka_unit_test(few_rows_are_computed_whole),
+        cmocka_unit_test(the_first_of_equal_ones_is_named),
+        cmocka_unit_test(rows_that_nearly_equal_each_other_are_told_apart),
+        cmocka_unit_test(weights_that_are_no_numbers_end_it),
+        cmocka_unit_test(inputs_that_are_no_numbers_leave_whole_rows),
+        cmocka_unit_test(logits_that_are_changed_afterwards_are_computed_whole),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
