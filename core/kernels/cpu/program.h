@@ -36,6 +36,7 @@
 #define PROGRAM_ROWS_LEAST 128  /* of a pass; fewer would cost speed */
 #define PROGRAM_SCRATCH_PART 16 /* of the weights: what the rows of a pass may take */
 #define PROGRAM_PRODUCTS_MAX 4  /* matrices that share one packed input */
+#define SCREEN_CHUNK 512u       /* weight rows whose logits are screened while they are in cache */
 #define HEADS_ROWS 64           /* that a thread multiplies with a head's matrix at a time: their inputs stay in L2 */
 
 typedef enum node_kind {
@@ -165,8 +166,15 @@ typedef struct exec {
     uint32_t pass;                     /* its number, from 0 */
     uint8_t *carry[2];                 /* states; NULL: the step is one pass */
     size_t carry_first[KV_GROUPS_MAX]; /* where each group's begin in them */
-    _Atomic uint32_t *counters;        /* [n_nodes][2] chunks given out; 16 apart, a cache line each */
+    _Atomic uint32_t *counters;        /* [n_nodes + 1][2] chunks given out; 16 apart, a cache line each */
 } exec;
+
+/* Output columns of a node's products in pieces that members take in turn. */
+typedef struct pieces {
+    uint32_t total; /* columns */
+    uint32_t grain; /* every piece but the last is a multiple of it */
+    uint32_t grains, n;
+} pieces;
 
 mlxr_status program_open(program **out, const plan *p, const backend_options *options, mlxr_error *error);
 void program_close(program **prog);
@@ -201,16 +209,33 @@ uint32_t program_recur_floats(const op_recur *r);
 /* A node's rows part for its rows [begin, end). */
 void program_rows_part(const exec *e, const node *n, uint32_t begin, uint32_t end);
 
+/* How a node's output columns are shared out in this pass, and where piece i ≤ n begins. */
+pieces program_pieces(const exec *e, const node *n, uint32_t n_threads);
+uint32_t pieces_begin(const pieces *p, uint32_t i);
+/* What the member will probably multiply behind piece i of a NODE_LINEAR. */
+linear_soon program_soon(const exec *e, uint32_t index, uint32_t i, const team_member *member);
+/* A NODE_LINEAR whose rows part has run. */
+void program_run_made(const exec *e, uint32_t index, const team_member *member);
+
 /* Logits of which only the greatest of each row is wanted, in screen.c. False: out of memory. */
 bool program_screen_make(program *prog);
-/* Sets e->screens and e->learns for the pass. */
+/* Sets e->screens and e->learns for the pass; called once for each, by one thread. */
 void program_screen_choose(exec *e);
 uint64_t program_screen_bytes(const exec *e);
 /* The program's last node, if e->screens. */
 void program_run_screen(const exec *e, uint32_t index, const team_member *member);
-/* The lengths of the next e->learns rows of weights; then, by one thread, they are known. */
+/* The lengths of the next e->learns rows of weights. */
 void program_screen_learn(const exec *e, const team_member *member);
-void program_screen_learned(program *prog, uint32_t n);
+/* Behind the pass, by one thread: what it learned and whether it paid. */
+void program_screen_done(const exec *e);
+
+/* Passes so far: screened, those of them whose logits were computed whole after all, and others that were not even
+ * tried because such ones came before. */
+typedef struct screen_counts {
+    uint64_t n_screened, n_whole, n_paused;
+} screen_counts;
+
+screen_counts program_screen_counts(const program *prog);
 
 /* NODE_HEADS, in heads.c */
 void program_run_heads(const exec *e, uint32_t index, const team_member *member);

@@ -10,7 +10,7 @@
 #include "quant/codec.h"
 
 #define STRIP_FLOATS 32768u /* outputs of gate and up computed before they are joined: what stays in L2 */
-#define STRIPS_A_THREAD 6u  /* pieces of a product's rows a thread takes, in prompts */
+#define PIECES_A_THREAD 6u  /* pieces of a product's rows a thread takes, in prompts */
 #define KERNEL_ROWS (2 * LINEAR_ROW_GRAIN) /* weight rows: the grain of a piece */
 
 void program_rope_angles(const exec *e, const team_member *member)
@@ -203,8 +203,8 @@ static void pack_row(const exec *e, const node *n, const node_inputs *in, uint32
     }
 }
 
-/* The team packs all rows together; a barrier follows. */
-static void pack_shared(const exec *e, const node *n, const team_member *member, node_inputs *in)
+/* The team packs all rows together, unless they are made behind the rows part; a barrier follows. */
+static void pack_shared(const exec *e, const node *n, bool made, const team_member *member, node_inputs *in)
 {
     uint32_t rows = exec_rows(e, n), begin, end;
     set_inputs(n, in, rows, e->packed);
@@ -212,7 +212,9 @@ static void pack_shared(const exec *e, const node *n, const team_member *member,
                                            n->products[0].weight.n_in);
     team_share(member, rows, LINEAR_TILE, &begin, &end);
     for (uint32_t row = begin; row < end; row++) {
-        program_rows_part(e, n, row, row + 1);
+        if (!made) {
+            program_rows_part(e, n, row, row + 1);
+        }
         pack_row(e, n, in, row, exec_row(e, n->source, row));
     }
     team_barrier(member);
@@ -335,34 +337,35 @@ static void show_inputs(const exec *e, const node *n, const team_member *member)
     }
 }
 
-static uint32_t product_grains(const node *n)
+static bool is_screened(const exec *e, const node *n)
 {
-    return (product_total(n) + KERNEL_ROWS - 1) / KERNEL_ROWS;
+    return e->screens && n == &e->prog->nodes[e->prog->n_nodes - 1];
 }
 
-/* Pieces of a node's output columns, which members take in turn: as many for each, or those that have one less would
- * wait for the others, a twentieth of the time in prompts. */
-static uint32_t n_pieces(const node *n, uint32_t n_threads)
+/* Pieces are as many for each member, or those that have one less would wait for the others, a twentieth of the time in
+ * prompts. */
+pieces program_pieces(const exec *e, const node *n, uint32_t n_threads)
 {
-    uint32_t grains = product_grains(n), of_piece = grains / (n_threads * STRIPS_A_THREAD);
-    uint32_t pieces = of_piece ? (grains + of_piece - 1) / of_piece : grains;
-    pieces = (pieces + n_threads - 1) / n_threads * n_threads;
-    return pieces < grains ? pieces : grains;
+    pieces p = {.total = product_total(n), .grain = is_screened(e, n) ? SCREEN_CHUNK : KERNEL_ROWS};
+    p.grains = (p.total + p.grain - 1) / p.grain;
+    uint32_t of_piece = p.grains / (n_threads * PIECES_A_THREAD);
+    p.n = of_piece ? (p.grains + of_piece - 1) / of_piece : p.grains;
+    p.n = (p.n + n_threads - 1) / n_threads * n_threads;
+    p.n = p.n < p.grains ? p.n : p.grains;
+    return p;
 }
 
-/* Where piece i begins; the last one ends where piece n_pieces would begin. Pieces are even but for a grain, which the
- * first ones have more. */
-static uint32_t piece_begin(const node *n, uint32_t i, uint32_t n_threads)
+/* Pieces are even but for a grain, which the first ones have more. */
+uint32_t pieces_begin(const pieces *p, uint32_t i)
 {
-    uint32_t total = product_total(n), grains = product_grains(n), pieces = n_pieces(n, n_threads);
-    uint32_t larger = grains % pieces, begin = (i * (grains / pieces) + (i < larger ? i : larger)) * KERNEL_ROWS;
-    return begin < total ? begin : total;
+    uint32_t larger = p->grains % p->n, begin = (i * (p->grains / p->n) + (i < larger ? i : larger)) * p->grain;
+    return begin < p->total ? begin : p->total;
 }
 
-static linear_soon piece_at(const node *n, uint32_t i, uint32_t n_threads)
+static linear_soon piece_at(const node *n, const pieces *p, uint32_t i)
 {
-    uint32_t begin = piece_begin(n, i, n_threads);
-    return rows_at(n, begin, piece_begin(n, i + 1, n_threads) - begin);
+    uint32_t begin = pieces_begin(p, i < p->n ? i : p->n), end = pieces_begin(p, i < p->n ? i + 1 : p->n);
+    return begin < end ? rows_at(n, begin, end - begin) : (linear_soon){0};
 }
 
 /* The next products that somebody asks for rows of, behind a node; after the last ones those of the next step. */
@@ -378,16 +381,22 @@ static const node *products_after(const exec *e, uint32_t index)
     return NULL;
 }
 
-/* What the member will multiply behind piece i: members take turns where none loses its core, across nodes too. */
-static linear_soon soon_after(const exec *e, uint32_t index, uint32_t i, const team_member *member)
+static linear_soon first_piece(const exec *e, const node *n, const team_member *member)
+{
+    pieces p = program_pieces(e, n, member->n_threads);
+    return piece_at(n, &p, member->index);
+}
+
+/* Members take turns where none loses its core, across nodes too. */
+linear_soon program_soon(const exec *e, uint32_t index, uint32_t i, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
-    if (i + member->n_threads < n_pieces(n, member->n_threads)) {
-        return piece_at(n, i + member->n_threads, member->n_threads);
+    pieces p = program_pieces(e, n, member->n_threads);
+    if (i + member->n_threads < p.n) {
+        return piece_at(n, &p, i + member->n_threads);
     }
     n = products_after(e, index);
-    return n && member->index < n_pieces(n, member->n_threads) ? piece_at(n, member->index, member->n_threads)
-                                                               : (linear_soon){0};
+    return n ? first_piece(e, n, member) : (linear_soon){0};
 }
 
 /* What the member will multiply behind its share of few rows' products: its share of the next ones. */
@@ -395,36 +404,53 @@ static linear_soon soon_share(const exec *e, uint32_t index, const team_member *
 {
     const node *n = products_after(e, index);
     uint32_t begin = 0, end = 0;
+    if (n && is_screened(e, n)) {
+        return first_piece(e, n, member);
+    }
     if (n) {
         team_share(member, product_total(n), LINEAR_ROW_GRAIN, &begin, &end);
     }
     return begin < end ? rows_at(n, begin, end - begin) : (linear_soon){0};
 }
 
-static void run_linear(const exec *e, uint32_t index, const team_member *member)
+/* `counted`: whose first counter gives pieces out. */
+static void run_products(const exec *e, uint32_t index, const node_inputs *in, uint32_t counted,
+                         const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
-    uint32_t rows = exec_rows(e, n), total = product_total(n), begin, end;
-    node_inputs in;
-    if (n->pure && rows <= LINEAR_TILE && !e->s.observer) {
-        pack_private(e, n, member, &in);
-    } else {
-        pack_shared(e, n, member, &in);
-        show_inputs(e, n, member);
-    }
+    uint32_t begin, end;
     void *scratch = exec_private(e, member);
-    if (rows <= LINEAR_TILE || member->n_threads == 1) {
-        team_share(member, total, LINEAR_ROW_GRAIN, &begin, &end);
-        products_range(e, n, &in, begin, end, soon_share(e, index, member), scratch);
+    if (exec_rows(e, n) <= LINEAR_TILE || member->n_threads == 1) {
+        team_share(member, product_total(n), LINEAR_ROW_GRAIN, &begin, &end);
+        products_range(e, n, in, begin, end, soon_share(e, index, member), scratch);
         return;
     }
     /* Pieces taken in turn: who lost its core for a while takes fewer. Each one's first is known beforehand. */
-    uint32_t pieces = n_pieces(n, member->n_threads), i = member->index;
-    for (; i < pieces; i = member->n_threads + exec_next(e, index, 0)) {
-        begin = piece_begin(n, i, member->n_threads);
-        end = piece_begin(n, i + 1, member->n_threads);
-        products_range(e, n, &in, begin, end, soon_after(e, index, i, member), scratch);
+    pieces p = program_pieces(e, n, member->n_threads);
+    for (uint32_t i = member->index; i < p.n; i = member->n_threads + exec_next(e, counted, 0)) {
+        products_range(e, n, in, pieces_begin(&p, i), pieces_begin(&p, i + 1), program_soon(e, index, i, member),
+                       scratch);
     }
+}
+
+static void run_linear(const exec *e, uint32_t index, const team_member *member)
+{
+    const node *n = &e->prog->nodes[index];
+    node_inputs in;
+    if (n->pure && exec_rows(e, n) <= LINEAR_TILE && !e->s.observer) {
+        pack_private(e, n, member, &in);
+    } else {
+        pack_shared(e, n, false, member, &in);
+        show_inputs(e, n, member);
+    }
+    run_products(e, index, &in, index, member);
+}
+
+void program_run_made(const exec *e, uint32_t index, const team_member *member)
+{
+    node_inputs in;
+    pack_shared(e, &e->prog->nodes[index], true, member, &in);
+    run_products(e, index, &in, e->prog->n_nodes, member);
 }
 
 /* ---- adapters ---- */

@@ -115,7 +115,7 @@ static void place(exec *e, carve *c, uint32_t n_positions)
     }
     e->partials = carve_take(c, n_partials, sizeof(float));
     e->screen_memory = carve_take(c, program_screen_bytes(e), 1);
-    e->counters = carve_take(c, (uint64_t)prog->n_nodes * 2, CACHE_LINE);
+    e->counters = carve_take(c, ((uint64_t)prog->n_nodes + 1) * 2, CACHE_LINE);
     place_private(e, c, n_positions);
 }
 
@@ -289,7 +289,7 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
     carve take = {.base = prog->scratch.data};
     place(e, &take, n_positions);
     plan_attention(e);
-    memset((void *)e->counters, 0, (size_t)prog->n_nodes * 2 * CACHE_LINE);
+    memset((void *)e->counters, 0, ((size_t)prog->n_nodes + 1) * 2 * CACHE_LINE);
     return MLXR_OK;
 }
 
@@ -345,9 +345,7 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
         status = prepare_pass(prog, &e, error);
         if (status == MLXR_OK) {
             team_run(t, walk, &e);
-            if (e.learns) {
-                program_screen_learned(prog, e.learns);
-            }
+            program_screen_done(&e);
         }
         e.pass++;
     }

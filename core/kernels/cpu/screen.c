@@ -5,7 +5,9 @@
  *
  * What rounding changes in a logit is at most |weight row| × |rounded input − input| (Cauchy and Schwarz), and so is
  * known for certain. A row whose logit with that added is below another one's exact logit is not the greatest; what is
- * left, a few of 49,152 rows, has the same bits as without all this.
+ * left, a few of 49,152 rows, has the same bits as without all this. Where more is left than it pays to compute row by
+ * row (logits that are all alike), all are computed as if nothing had been tried, and where that goes on, nothing is
+ * tried for a while.
  *
  * The lengths of the weight rows are learned on the way, some rows in each step that could have used them.
  */
@@ -18,23 +20,38 @@
 
 #define ROWS_LEAST (LINEAR_DIRECT + 1) /* of logits: fewer wait for the weights, not for products */
 #define LEARN_ELEMENTS (1u << 22)      /* of weights a step, some milliseconds */
-#define CHUNK 512u                     /* weight rows whose logits are looked at while they are in cache */
-#define PIECES_A_THREAD 6u
-#define BOUND_MOST 0x1p100 /* beyond it, sums might leave the range of floats */
+#define LEFT_PART 16u                  /* of all logits: so many cost what rounding saves, one row at a time */
+#define LEFT_GRAINS 8u                 /* of each row; as few are computed whatever part they are */
+#define WHOLE_ONE 65536u               /* a share of 1 */
+#define WHOLE_MOST (WHOLE_ONE / 4)     /* of the newest passes: their logits were computed whole after all */
+#define PAUSE 64u                      /* passes before it is tried again */
+#define BOUND_MOST 0x1p100             /* beyond it, sums might leave the range of floats */
 
 struct screen {
     uint32_t n_known; /* weight rows whose lengths are known */
     float most;       /* the greatest length; +infinity: some weight is no number */
     float *lengths;   /* [n_out], rounded up */
+    uint32_t whole;   /* running share of passes, of which the newest counts an eighth */
+    uint32_t pause;   /* passes left of one */
+    screen_counts counts;
 };
+
+/* A row's search for its greatest logit. */
+typedef struct screen_row {
+    float reach;     /* a logit's change is at most this × its weight row's length; NaN: not known */
+    float greatest;  /* of the logits that were computed exactly: nothing below it is wanted */
+    int32_t id;      /* the first that has it; −1: none is above −infinity */
+    uint32_t first;  /* the grain of weight rows that was computed first */
+    uint32_t n_left; /* grains that may have something greater */
+} screen_row;
 
 /* A pass's memory. */
 typedef struct screen_work {
     linear_input rounded; /* all rows */
     uint8_t *exact;       /* [n_rows][exact_bytes] inputs of one row */
     size_t exact_bytes;
-    float *reach; /* [n_rows] a logit's change is at most this × its weight row's length; NaN: not known */
-    float *upper; /* [n_rows][n_blocks] the most that a block's logits may be */
+    screen_row *rows; /* [n_rows] */
+    float *upper;     /* [n_rows][n_blocks] the most that a block's logits may be */
     uint32_t n_blocks;
 } screen_work;
 
@@ -86,20 +103,20 @@ static screen_work place(const exec *e, uint8_t *memory, uint64_t *n_bytes)
     uint32_t rows = e->s.n_wanted;
     screen_work work = {.exact_bytes = linear_input_bytes(LINEAR_Q16, 1, w->n_in), .n_blocks = blocks_of(w->n_out)};
     size_t rounded = linear_input_bytes(LINEAR_Q8, rows, w->n_in), exact = rows * work.exact_bytes;
-    size_t reach = ((size_t)rows * sizeof(float) + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
-    *n_bytes = rounded + exact + reach + (uint64_t)rows * work.n_blocks * sizeof(float);
+    size_t found = (rows * sizeof(screen_row) + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
+    *n_bytes = rounded + exact + found + (uint64_t)rows * work.n_blocks * sizeof(float);
     if (memory) {
         work.rounded = linear_input_make(LINEAR_Q8, rows, w->n_in, memory);
         work.exact = memory + rounded;
-        work.reach = (float *)(void *)(work.exact + exact);
-        work.upper = (float *)(void *)((uint8_t *)work.reach + reach);
+        work.rows = (screen_row *)(void *)(work.exact + exact);
+        work.upper = (float *)(void *)((uint8_t *)work.rows + found);
     }
     return work;
 }
 
 void program_screen_choose(exec *e)
 {
-    const screen *s = e->prog->screen;
+    screen *s = e->prog->screen;
     e->screens = false;
     e->learns = 0;
     if (!s || !e->s.greatest || e->s.observer || e->s.n_wanted < ROWS_LEAST || isinf(s->most)) {
@@ -109,6 +126,11 @@ void program_screen_choose(exec *e)
     uint32_t left = w->n_out - s->n_known, some = LEARN_ELEMENTS / w->n_in / OPS_UPPER_BLOCK * OPS_UPPER_BLOCK;
     some = some ? some : OPS_UPPER_BLOCK;
     e->learns = left < some ? left : some;
+    if (left == 0 && s->pause) {
+        s->pause--;
+        s->counts.n_paused++;
+        return;
+    }
     e->screens = left == 0;
 }
 
@@ -137,13 +159,45 @@ void program_screen_learn(const exec *e, const team_member *member)
     }
 }
 
-void program_screen_learned(program *prog, uint32_t n)
+/* ---- whether it pays ---- */
+
+static uint32_t grains_of(const linear_weight *w)
 {
-    screen *s = prog->screen;
-    for (uint32_t i = s->n_known; i < s->n_known + n; i++) {
-        s->most = s->lengths[i] > s->most ? s->lengths[i] : s->most;
+    return (w->n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN;
+}
+
+/* Is more left of all rows than it pays to compute one by one? A count of what is the same on every run, so that no
+ * timing decides how a logit is computed. */
+static bool leaves_much(const exec *e, const screen_work *work)
+{
+    uint64_t left = 0, part = (uint64_t)grains_of(weight_of(e->prog)) / LEFT_PART;
+    for (uint32_t row = 0; row < e->s.n_wanted; row++) {
+        left += work->rows[row].n_left;
     }
-    s->n_known += n;
+    return left > (part > LEFT_GRAINS ? part : LEFT_GRAINS) * e->s.n_wanted;
+}
+
+void program_screen_done(const exec *e)
+{
+    screen *s = e->prog->screen;
+    for (uint32_t i = 0; i < e->learns; i++, s->n_known++) {
+        s->most = s->lengths[s->n_known] > s->most ? s->lengths[s->n_known] : s->most;
+    }
+    if (!e->screens) {
+        return;
+    }
+    uint64_t n_bytes;
+    screen_work work = place(e, e->screen_memory, &n_bytes);
+    bool whole = leaves_much(e, &work);
+    s->counts.n_screened++;
+    s->counts.n_whole += whole;
+    s->whole = s->whole - s->whole / 8 + (whole ? WHOLE_ONE / 8 : 0);
+    s->pause = whole && s->whole > WHOLE_MOST ? PAUSE : 0;
+}
+
+screen_counts program_screen_counts(const program *prog)
+{
+    return prog->screen ? prog->screen->counts : (screen_counts){0};
 }
 
 /* ---- inputs ---- */
@@ -196,7 +250,7 @@ static void pack(const exec *e, const node *n, const screen_work *work, const te
         linear_input exact = exact_input(work, &n->products[0].weight, row);
         linear_pack(n->kernels, &work->rounded, row, src);
         linear_pack(n->kernels, &exact, 0, src);
-        work->reach[row] = reach_of(&work->rounded, row, &exact, e->prog->screen->most);
+        work->rows[row].reach = reach_of(&work->rounded, row, &exact, e->prog->screen->most);
     }
 }
 
@@ -212,59 +266,62 @@ static void run_chunk(const exec *e, const node *n, const screen_work *work, uin
     weight.soon = soon;
     linear_rows(n->kernels, &weight, &work->rounded, &out, begin, end, scratch);
     for (uint32_t row = 0; row < e->s.n_wanted; row++) {
-        e->prog->ops.upper(exec_row(e, SLOT_LOGITS, row) + begin, s->lengths + begin, work->reach[row], end - begin,
-                           work->upper + (size_t)row * work->n_blocks + begin / OPS_UPPER_BLOCK);
+        e->prog->ops.upper(exec_row(e, SLOT_LOGITS, row) + begin, s->lengths + begin, work->rows[row].reach,
+                           end - begin, work->upper + (size_t)row * work->n_blocks + begin / OPS_UPPER_BLOCK);
     }
 }
 
 static void run_rounded(const exec *e, uint32_t index, const screen_work *work, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
-    const linear_weight *w = &n->products[0].weight;
-    uint32_t piece = w->n_out / CHUNK / (member->n_threads * PIECES_A_THREAD);
-    piece = (piece ? piece : 1) * CHUNK;
-    for (uint32_t taken = member->index; taken * piece < w->n_out; taken = member->n_threads + exec_next(e, index, 0)) {
-        uint32_t begin = taken * piece, end = w->n_out - begin < piece ? w->n_out : begin + piece;
-        uint32_t next = begin + member->n_threads * piece; /* where members take turns */
-        linear_soon soon = {0};
-        if (next < w->n_out) {
-            soon = (linear_soon){.rows = (const uint8_t *)w->data + (size_t)next * w->row_bytes,
-                                 .row_bytes = w->row_bytes,
-                                 .n_rows = w->n_out - next};
-        }
-        for (uint32_t i = begin; i < end; i += CHUNK) {
-            uint32_t last = end - i < CHUNK ? end : i + CHUNK;
+    uint32_t n_out = n->products[0].weight.n_out;
+    pieces p = program_pieces(e, n, member->n_threads);
+    for (uint32_t taken = member->index; taken < p.n; taken = member->n_threads + exec_next(e, index, 0)) {
+        uint32_t end = pieces_begin(&p, taken + 1);
+        end = end < n_out ? end : n_out;
+        linear_soon soon = program_soon(e, index, taken, member);
+        for (uint32_t i = pieces_begin(&p, taken); i < end; i += SCREEN_CHUNK) {
+            uint32_t last = end - i < SCREEN_CHUNK ? end : i + SCREEN_CHUNK;
             run_chunk(e, n, work, i, last, last < end ? (linear_soon){0} : soon, exec_private(e, member));
         }
     }
 }
 
-/* A row's search for its greatest logit. */
+/* What a member has at hand while it searches a row. */
 typedef struct search {
     const exec *e;
-    const node *n;
-    const screen_work *work;
+    const linear_weight *weight;
+    const linear_kernels *kernels;
     linear_input exact;
-    uint32_t row;
-    float greatest; /* of the logits that were computed exactly: nothing below it is wanted */
-    int32_t id;     /* the first that has it; −1: none is above −infinity */
+    screen_row *row;
+    float *logits;      /* [n_out] of the row: rounded, but for those that were computed */
+    const float *upper; /* [n_blocks] */
+    uint32_t n_blocks;
     void *scratch;
 } search;
 
-static float *logits_of(const search *s)
+static search search_make(const exec *e, const node *n, const screen_work *work, uint32_t row, void *scratch)
 {
-    return exec_row(s->e, SLOT_LOGITS, s->row);
+    return (search){.e = e,
+                    .weight = &n->products[0].weight,
+                    .kernels = n->kernels,
+                    .exact = exact_input(work, &n->products[0].weight, row),
+                    .row = &work->rows[row],
+                    .logits = exec_row(e, SLOT_LOGITS, row),
+                    .upper = work->upper + (size_t)row * work->n_blocks,
+                    .n_blocks = work->n_blocks,
+                    .scratch = scratch};
 }
 
-static void compute_exactly(search *s, uint32_t begin, uint32_t end)
+static void compute_exactly(const search *s, uint32_t begin, uint32_t end)
 {
-    const float *logits = logits_of(s);
-    linear_output out = {.dst = logits_of(s), .stride = s->e->slots[SLOT_LOGITS].stride};
-    linear_rows(s->n->kernels, &s->n->products[0].weight, &s->exact, &out, begin, end, s->scratch);
+    screen_row *r = s->row;
+    linear_output out = {.dst = s->logits, .stride = s->e->slots[SLOT_LOGITS].stride};
+    linear_rows(s->kernels, s->weight, &s->exact, &out, begin, end, s->scratch);
     for (uint32_t i = begin; i < end; i++) {
-        if (logits[i] > s->greatest || (logits[i] == s->greatest && (int32_t)i < s->id)) {
-            s->greatest = logits[i];
-            s->id = (int32_t)i;
+        if (s->logits[i] > r->greatest || (s->logits[i] == r->greatest && (int32_t)i < r->id)) {
+            r->greatest = s->logits[i];
+            r->id = (int32_t)i;
         }
     }
 }
@@ -272,69 +329,80 @@ static void compute_exactly(search *s, uint32_t begin, uint32_t end)
 /* The most that a logit may be. */
 static float upper_of(const search *s, uint32_t i)
 {
-    return logits_of(s)[i] + s->e->prog->screen->lengths[i] * s->work->reach[s->row];
+    return s->logits[i] + s->e->prog->screen->lengths[i] * s->row->reach;
 }
 
 /* The grain of weight rows to begin with: it has the logit that may be the greatest of all. */
-static uint32_t first_grain(const search *s, const float *upper)
+static uint32_t first_grain(const search *s)
 {
-    uint32_t n_out = s->n->products[0].weight.n_out, block = 0;
-    for (uint32_t b = 1; b < s->work->n_blocks; b++) {
-        block = upper[b] > upper[block] ? b : block;
+    uint32_t block = 0;
+    for (uint32_t b = 1; b < s->n_blocks; b++) {
+        block = s->upper[b] > s->upper[block] ? b : block;
     }
     uint32_t best = block * OPS_UPPER_BLOCK;
-    for (uint32_t i = best + 1; i < n_out && i < (block + 1) * OPS_UPPER_BLOCK; i++) {
+    for (uint32_t i = best + 1; i < s->weight->n_out && i < (block + 1) * OPS_UPPER_BLOCK; i++) {
         best = upper_of(s, i) > upper_of(s, best) ? i : best;
     }
     return best / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
 }
 
-/* Of rows [begin, end), grain by grain, what may still be the greatest; `done` was looked at. */
-static void search_block(search *s, uint32_t begin, uint32_t end, uint32_t done)
+/* Grains behind the first one that may have the greatest logit: computes them, or only counts them. */
+static uint32_t look_at_rest(const search *s, bool compute)
 {
-    for (uint32_t i = begin; i < end; i += LINEAR_ROW_GRAIN) {
-        uint32_t last = end - i < LINEAR_ROW_GRAIN ? end : i + LINEAR_ROW_GRAIN;
+    const screen_row *r = s->row;
+    uint32_t n_out = s->weight->n_out, n = 0;
+    for (uint32_t i = 0; i < n_out; i += LINEAR_ROW_GRAIN) {
+        if (s->upper[i / OPS_UPPER_BLOCK] < r->greatest) {
+            i = i / OPS_UPPER_BLOCK * OPS_UPPER_BLOCK + OPS_UPPER_BLOCK - LINEAR_ROW_GRAIN; /* none of the block */
+            continue;
+        }
+        uint32_t last = n_out - i < LINEAR_ROW_GRAIN ? n_out : i + LINEAR_ROW_GRAIN;
         bool may = false;
         for (uint32_t j = i; j < last; j++) {
-            may = may || !(upper_of(s, j) < s->greatest);
+            may = may || !(upper_of(s, j) < r->greatest);
         }
-        if (may && i != done) {
-            compute_exactly(s, i, last);
+        if (may && i != r->first) {
+            n++;
+            if (compute) {
+                compute_exactly(s, i, last);
+            }
         }
     }
+    return n;
 }
 
-/* Which of a row's logits is the greatest; those that might have been are exact. */
-static void run_exact(const exec *e, const node *n, const screen_work *work, uint32_t row, void *scratch)
+/* The row's first grain, and how many are left then. */
+static void begin_search(const search *s)
 {
-    const linear_weight *w = &n->products[0].weight;
-    const float *upper = work->upper + (size_t)row * work->n_blocks;
-    search s = {.e = e,
-                .n = n,
-                .work = work,
-                .exact = exact_input(work, w, row),
-                .row = row,
-                .greatest = -INFINITY,
-                .id = -1,
-                .scratch = scratch};
-    if (isnan(work->reach[row])) { /* nothing is known: the whole row */
-        compute_exactly(&s, 0, w->n_out);
+    screen_row *r = s->row;
+    uint32_t n_out = s->weight->n_out;
+    r->greatest = -INFINITY;
+    r->id = -1;
+    if (isnan(r->reach)) { /* nothing is known */
+        r->n_left = grains_of(s->weight);
         return;
     }
-    uint32_t first = first_grain(&s, upper), end = first + LINEAR_ROW_GRAIN;
-    compute_exactly(&s, first, end < w->n_out ? end : w->n_out);
-    for (uint32_t b = 0; b < work->n_blocks; b++) {
-        if (!(upper[b] < s.greatest)) {
-            end = (b + 1) * OPS_UPPER_BLOCK;
-            search_block(&s, b * OPS_UPPER_BLOCK, end < w->n_out ? end : w->n_out, first);
-        }
+    r->first = first_grain(s);
+    compute_exactly(s, r->first, n_out - r->first < LINEAR_ROW_GRAIN ? n_out : r->first + LINEAR_ROW_GRAIN);
+    r->n_left = look_at_rest(s, false);
+}
+
+/* Which of a row's logits is the greatest, if it is known; those that might have been are exact. */
+static int32_t end_search(const search *s)
+{
+    if (isnan(s->row->reach)) {
+        compute_exactly(s, 0, s->weight->n_out);
+        return -1;
     }
-    e->s.greatest[row] = s.id;
+    look_at_rest(s, true);
+    return s->row->id;
 }
 
 void program_run_screen(const exec *e, uint32_t index, const team_member *member)
 {
     const node *n = &e->prog->nodes[index];
+    void *scratch = exec_private(e, member);
+    uint32_t more = e->prog->n_nodes; /* behind the nodes' counters */
     uint64_t n_bytes;
     screen_work work = place(e, e->screen_memory, &n_bytes);
     pack(e, n, &work, member);
@@ -342,6 +410,16 @@ void program_run_screen(const exec *e, uint32_t index, const team_member *member
     run_rounded(e, index, &work, member);
     team_barrier(member);
     for (uint32_t row = exec_next(e, index, 1); row < e->s.n_wanted; row = exec_next(e, index, 1)) {
-        run_exact(e, n, &work, row, exec_private(e, member));
+        search s = search_make(e, n, &work, row, scratch);
+        begin_search(&s);
+    }
+    team_barrier(member);
+    if (leaves_much(e, &work)) {
+        program_run_made(e, index, member);
+        return;
+    }
+    for (uint32_t row = exec_next(e, more, 1); row < e->s.n_wanted; row = exec_next(e, more, 1)) {
+        search s = search_make(e, n, &work, row, scratch);
+        e->s.greatest[row] = end_search(&s);
     }
 }

@@ -2,7 +2,7 @@
  * Rows of logits of which only the greatest is wanted: which one that is does not depend on how it was found.
  * Owner: the test program. Lifetime: the process.
  */
-#include "kernels/cpu/linear.h"
+#include "kernels/cpu/program.h"
 
 #include "tiny_plan.h"
 
@@ -161,19 +161,76 @@ static void the_first_of_equal_ones_is_named(void **state)
     tiny_close(&t);
 }
 
-/* All rows but for one weight each, which differs by the least there is: digits decide which is the greatest. */
+/* Weight row 0 over the first n rows, but for one weight each, which differs by the least there is. */
+static void make_alike(tiny *t, uint32_t n)
+{
+    size_t n_bytes = t->ops[t->p.n_ops - 1].weight->row_bytes;
+    for (uint32_t i = 1; i < n; i++) {
+        memcpy(weight_row(t, i), weight_row(t, 0), n_bytes);
+        int8_t *weight = (int8_t *)weight_row(t, i) + i % 8 * 34 + 2 + i % 32;
+        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
+    }
+}
+
+/* Digits decide which is the greatest. */
 static void rows_that_nearly_equal_each_other_are_told_apart(void **state)
 {
     (void)state;
     tiny t;
     tiny_open(&t, &plain);
-    size_t n_bytes = t.ops[t.p.n_ops - 1].weight->row_bytes;
-    for (uint32_t i = 1; i < plain.n_vocab; i++) {
-        memcpy(weight_row(&t, i), weight_row(&t, 0), n_bytes);
-        int8_t *weight = (int8_t *)weight_row(&t, i) + i % 8 * 34 + 2 + i % 32;
-        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
-    }
+    make_alike(&t, 8 * LINEAR_ROW_GRAIN);
     check_all_ways(&t, true);
+    tiny_close(&t);
+}
+
+/* One row at a time they would take as long as N_ROWS passes over the weights. */
+static void logits_that_are_all_alike_are_computed_whole(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_open(&t, &plain);
+    make_alike(&t, plain.n_vocab);
+    check_all_ways(&t, false);
+    memset(weight_row(&t, 0), 0, plain.n_vocab * t.ops[t.p.n_ops - 1].weight->row_bytes);
+    check_all_ways(&t, false);
+    tiny_close(&t);
+}
+
+static screen_counts counts_of(const tiny *t, const int32_t *tokens, uint32_t n_steps, uint32_t n_threads)
+{
+    rig r;
+    int32_t greatest[N_ROWS];
+    float *got = calloc(N_ROWS * (size_t)t->o.n_vocab, sizeof *got);
+    assert_non_null(got);
+    rig_open(&r, t, false, n_threads, cpu_detect(), DTYPE_F32, 64, 2);
+    for (uint32_t i = 0; i < n_steps; i++) {
+        compute(&r, tokens, N_ROWS, greatest, got);
+    }
+    screen_counts counts = program_screen_counts(r.prog);
+    rig_close(&r);
+    free(got);
+    return counts;
+}
+
+static void what_does_not_pay_is_left_for_a_while(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_open(&t, &plain);
+    int32_t *tokens = tiny_tokens(&t, N_ROWS);
+    bool can = screens(plain.weights, cpu_detect());
+    for (uint32_t threads = 1; threads < 4; threads++) {
+        screen_counts counts = counts_of(&t, tokens, 101, threads); /* the first one learns lengths */
+        assert_int_equal(counts.n_screened, can ? 100 : 0);
+        assert_int_equal(counts.n_whole + counts.n_paused, 0);
+    }
+    make_alike(&t, plain.n_vocab);
+    for (uint32_t threads = 1; threads < 4 && can; threads++) {
+        screen_counts counts = counts_of(&t, tokens, 1 + 3 + 64 + 1 + 64, threads);
+        assert_int_equal(counts.n_screened, 4);
+        assert_int_equal(counts.n_whole, 4);
+        assert_int_equal(counts.n_paused, 128);
+    }
     tiny_close(&t);
 }
 
@@ -233,6 +290,8 @@ int main(void)
         cmocka_unit_test(few_rows_are_computed_whole),
         cmocka_unit_test(the_first_of_equal_ones_is_named),
         cmocka_unit_test(rows_that_nearly_equal_each_other_are_told_apart),
+        cmocka_unit_test(logits_that_are_all_alike_are_computed_whole),
+        cmocka_unit_test(what_does_not_pay_is_left_for_a_while),
         cmocka_unit_test(weights_that_are_no_numbers_end_it),
         cmocka_unit_test(inputs_that_are_no_numbers_leave_whole_rows),
         cmocka_unit_test(logits_that_are_changed_afterwards_are_computed_whole),
