@@ -5,7 +5,6 @@
 #include "graph/adapter.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -33,6 +32,17 @@ adapter_model graph_adapter_model(const hparams *h)
 
 /* ---- names and rows ---- */
 
+/* A number of one to six digits, and nothing else than those; what is behind it. NULL: there is none. */
+static const char *read_digits(const char *text, uint32_t *out)
+{
+    size_t n = strspn(text, "0123456789");
+    *out = 0;
+    for (size_t i = 0; i < n && n <= 6; i++) {
+        *out = 10 * *out + (uint32_t)(text[i] - '0');
+    }
+    return n >= 1 && n <= 6 ? text + n : NULL;
+}
+
 bool graph_adapter_experts(const char *name, adapter_experts *out)
 {
     static const struct {
@@ -42,18 +52,20 @@ bool graph_adapter_experts(const char *name, adapter_experts *out)
                  {"gate", {true, false, false}},
                  {"up", {false, true, false}},
                  {"down", {false, false, true}}};
-    int at = 0;
-    if (sscanf(name, "blk.%6u.ffn_%n", &out->layer, &at) != 1 || at == 0) {
+    static const char block[] = "blk.", mlp[] = ".ffn_";
+    const char *at = strncmp(name, block, sizeof block - 1) == 0 ? read_digits(name + sizeof block - 1, &out->layer)
+                                                                 : NULL;
+    if (!at || strncmp(at, mlp, sizeof mlp - 1) != 0) {
         return false;
     }
+    at += sizeof mlp - 1;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         size_t n = strlen(parts[i].part);
-        const char *end = name + at + n;
-        if (strncmp(name + at, parts[i].part, n) != 0) {
+        if (strncmp(at, parts[i].part, n) != 0) {
             continue;
         }
-        int read = 0;
-        bool one = sscanf(end, ".%4u.weight%n", &out->expert, &read) == 1 && read > 0 && end[read] == 0;
+        const char *end = at + n, *behind = *end == '.' ? read_digits(end + 1, &out->expert) : NULL;
+        bool one = behind && strcmp(behind, ".weight") == 0;
         if (one || strcmp(end, "_exps.weight") == 0) {
             out->expert = one ? out->expert : UINT32_MAX;
             memcpy(out->of, parts[i].of, sizeof out->of);
@@ -144,6 +156,10 @@ static mlxr_status bind_product(const binding *b, const adapter_target *t, uint6
     adapter_target_a(t, 0, a);
     for (uint64_t i = 0; i < n_out; i++) {
         uint64_t from = graph_adapter_row(&b->g->h, b->model->rope_halves, b->file->halves, t->name, first + i);
+        if (from >= t->n_out) {
+            return error_set(b->error, MLXR_FORMAT, "the adapter changes '%s', whose %llu rows are no whole heads",
+                             t->name, (unsigned long long)t->n_out);
+        }
         adapter_target_b(t, 0, from, row);
         for (uint32_t r = 0; r < t->rank; r++) {
             down[r * n_out + i] = row[r] * t->scale;

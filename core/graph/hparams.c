@@ -469,6 +469,12 @@ static void read_shape(reader *r, hparams *h)
         value_length = h->head_dim;
     }
     check_heads(r, h, h->n_head_kv, h->head_dim, value_length, h->n_rot, "");
+    if (r->status == MLXR_OK && h->fam->qkv_by_heads && h->n_head_kv != h->n_head) {
+        r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                              "%u query heads and %u KV heads: the Q, K and V of %s models lie together head by head, "
+                              "so that there must be as many of each",
+                              h->n_head, h->n_head_kv, r->arch);
+    }
     h->n_head_kv_window = h->fam->latent ? h->n_head_kv : h->n_head_kv_window;
     read_window_heads(r, h);
     read_shared_layers(r, h);

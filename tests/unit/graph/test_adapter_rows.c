@@ -3,6 +3,8 @@
  * Owner: the test program. Lifetime: the process.
  */
 #include "graph/adapter.h"
+#include "loaders/readers.h"
+#include "loaders/safetensors.h"
 #include "support/test.h"
 
 /* GPT-NeoX's folders have Q, K and V of a head side by side, its GGUF files all of Q first. */
@@ -42,10 +44,104 @@ static void adapters_of_the_other_form_are_refused_where_weights_hold_multiplier
     }
 }
 
+/* What an adapter finds of a model with fewer KV heads, should one ever be read: a row that its B does not have. */
+static void rows_that_the_adapter_does_not_have_are_refused_and_not_read(void **state)
+{
+    (void)state;
+    enum { HEADS = 4, SIZE = 4, OUT = (HEADS + 2) * SIZE, IN = 8 };
+    static const float a_values[IN], b_values[OUT], data[OUT * IN];
+    static const char name[] = "blk.0.attn_qkv.weight";
+    const tensor a = {.name = "a", .shape = {IN, 1, 1, 1}, .n_dims = 2, .data = a_values, .row_bytes = sizeof a_values};
+    const tensor b = {
+        .name = "b", .shape = {1, OUT, 1, 1}, .n_dims = 2, .data = b_values, .row_bytes = sizeof *b_values};
+    const tensor whole = {
+        .name = name, .shape = {IN, OUT, 1, 1}, .n_dims = 2, .data = data, .row_bytes = IN * sizeof *data};
+    const op product = {.kind = OP_LINEAR, .width = OUT, .weight = &whole};
+    for (int halves = 0; halves < 2; halves++) {
+        model_file *model = NULL;
+        graph_adapter made = {0};
+        region memory = {0};
+        mlxr_error error = {0};
+        const adapter_target target = {.name = name, .a = &a, .b = &b, .n = 1, .n_in = IN, .n_out = OUT, .rank = 1};
+        const adapter_file file = {.targets = &target, .n_targets = 1, .halves = !halves};
+        graph g = {.h = {.fam = family_find("gptneox", 7), .n_head = HEADS, .n_head_kv = 1, .head_dim = SIZE}};
+        g.plan.ops = &product;
+        g.plan.n_ops = 1;
+        assert_ok(model_file_make(&model, &error), &error);
+        model->tensors = &whole;
+        model->n_tensors = 1;
+        model->rope_halves = halves;
+        assert_ok(model_file_index(model, &error), &error);
+        assert_int_equal(graph_adapter_bind(&made, &g, model, &file, &memory, &error), MLXR_FORMAT);
+        assert_non_null(strstr(error.text, "'blk.0.attn_qkv.weight', whose 24 rows are no whole heads"));
+        model_file_close(&model);
+        region_close(&memory);
+    }
+}
+
+static void models_with_fewer_kv_heads_whose_qkv_lies_head_by_head_are_refused(void **state)
+{
+    (void)state;
+#define NEOX(heads)                                                                                                    \
+    "{\"architectures\": [\"GPTNeoXForCausalLM\"], \"hidden_size\": 32, \"intermediate_size\": 16, \"vocab_size\": "   \
+    "8, "                                                                                                              \
+    "\"tie_word_embeddings\": true, \"num_hidden_layers\": 1, \"num_attention_heads\": 4, "                            \
+    "\"num_key_value_heads\": " heads "}"
+    static const char *const configs[] = {NEOX("4"), NEOX("1"), NEOX("2")};
+    static const uint8_t no_tensors[10] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        model_file *file = NULL;
+        mlxr_error error = {0};
+        static hparams h;
+        const safetensors_texts texts = {.config = {configs[i], strlen(configs[i])}};
+        assert_ok(safetensors_open_memory(&file, &texts, no_tensors, sizeof no_tensors, &error), &error);
+        assert_int_equal(hparams_read(&h, file, &error), i ? MLXR_UNSUPPORTED : MLXR_OK);
+        assert_true(!i || strstr(error.text, i == 1 ? "4 query heads and 1 KV heads: the Q, K and V of gptneox models"
+                                                    : "4 query heads and 2 KV heads: "));
+        model_file_close(&file);
+    }
+}
+
+static void names_of_experts_have_digits_alone(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        bool known;
+        uint32_t layer, expert;
+    } cases[] = {{"blk.0.ffn_up.5.weight", true, 0, 5},
+                 {"blk.12.ffn_gate_up_exps.weight", true, 12, UINT32_MAX},
+                 {"blk.999999.ffn_down.1023.weight", true, 999999, 1023},
+                 {"blk.0.ffn_up.-1.weight", false, 0, 0},
+                 {"blk.0.ffn_up.+1.weight", false, 0, 0},
+                 {"blk.0.ffn_up. 1.weight", false, 0, 0},
+                 {"blk.0.ffn_up..weight", false, 0, 0},
+                 {"blk.0.ffn_up.1.weights", false, 0, 0},
+                 {"blk.0.ffn_up.4294967295.weight", false, 0, 0},
+                 {"blk.-1.ffn_up.1.weight", false, 0, 0},
+                 {"blk. 1.ffn_up_exps.weight", false, 0, 0},
+                 {"blk.+1.ffn_up_exps.weight", false, 0, 0},
+                 {"blk..ffn_up_exps.weight", false, 0, 0},
+                 {"blk.1000000.ffn_up_exps.weight", false, 0, 0},
+                 {"blk.1.ffn", false, 0, 0},
+                 {"blk.1", false, 0, 0},
+                 {"block.1.ffn_up_exps.weight", false, 0, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        adapter_experts x = {0};
+        bool known = graph_adapter_experts(cases[i].name, &x);
+        if (known != cases[i].known || (known && (x.layer != cases[i].layer || x.expert != cases[i].expert))) {
+            fail_msg("%s: %s, layer %u, expert %u", cases[i].name, known ? "taken" : "refused", x.layer, x.expert);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_of_heads_are_found_in_either_order),
-        cmocka_unit_test(adapters_of_the_other_form_are_refused_where_weights_hold_multipliers)};
+        cmocka_unit_test(adapters_of_the_other_form_are_refused_where_weights_hold_multipliers),
+        cmocka_unit_test(rows_that_the_adapter_does_not_have_are_refused_and_not_read),
+        cmocka_unit_test(models_with_fewer_kv_heads_whose_qkv_lies_head_by_head_are_refused),
+        cmocka_unit_test(names_of_experts_have_digits_alone)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
