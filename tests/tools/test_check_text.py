@@ -61,6 +61,10 @@ class CheckText(SourceTree):
         for line in ("#ifdef __linux__", "#if 0", "#ifndef NDEBUG", "  #  if X"):
             self.plant(f"{HEAD}{line}\n#endif\n", "platform files")
 
+    def test_what_a_patch_leaves_behind_is_refused(self):
+        for path in ("core/graph/planted.c.orig", "core/graph/planted.c.rej", "tests/data/planted.json.orig"):
+            self.plant(HEAD, "left by a patch", path=path)
+
     def test_bytes_that_are_not_utf8_are_refused(self):
         self.write("core/graph/planted.c", "")
         with open(os.path.join(self.tree, "core/graph/planted.c"), "wb") as file:
