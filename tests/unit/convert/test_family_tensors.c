@@ -126,7 +126,7 @@ static bool is_alone(const char *what, const char *name)
            (strncmp(what, "nemotron-h-latent,", 18) == 0 && strcmp(name, "blk.0.ssm_conv1d.bias") == 0);
 }
 
-/* Of a head for multi-token prediction the layers behind the first stay unread (docs/models.md); names of both kinds. */
+/* Of a head for multi-token prediction layers behind the first stay unread (docs/models.md); names of both kinds. */
 static bool is_unread(const char *what, const char *name)
 {
     static const char *const second[] = {"blk.5.", "model.layers.5.", "mtp.layers.1."};
