@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "registry/catalogue.h"
+#include "registry/create_adapters.h"
 #include "registry/digest.h"
 #include "registry/found.h"
 #include "registry/rows.h"
@@ -139,7 +140,11 @@ static mlxr_status from_found(registry *r, const found_model *f, registry_model 
     ok = ok && pairs_copy(&out->parameters, &f->parameters) && pairs_copy(&out->messages, &f->messages) &&
          pairs_copy(&out->warnings, &f->warnings) && pairs_copy(&out->adapters, &f->adapters);
     mlxr_status status = ok ? describe_model(r, out, error) : registry_fail_nomem(error);
-    if (status == MLXR_OK && !model_set_id(out)) {
+    if (status == MLXR_OK && f->unusable && !*out->unusable) {
+        free(out->unusable);
+        out->unusable = copy_or_null(f->unusable, &ok);
+    }
+    if (status == MLXR_OK && (!ok || !model_set_id(out))) {
         status = registry_fail_nomem(error);
     }
     if (status != MLXR_OK) {
@@ -635,9 +640,12 @@ mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_er
     if (status != MLXR_OK) {
         return status;
     }
-    bool stored = m.source == REGISTRY_STORED;
+    bool stored = m.source == REGISTRY_STORED, other = strcmp(m.name, wanted) != 0;
     status = file_rows_of(r, &m, &files, error);
-    if (status == MLXR_OK && strcmp(m.name, wanted) != 0) {
+    if (status == MLXR_OK && other && m.adapters.n) { /* those of another program come into the store */
+        status = create_adapters(r, &m, &(registry_pairs){0}, m.path, NULL, &files, error);
+    }
+    if (status == MLXR_OK && other) {
         stored_model copy = {.name = wanted,
                              .path = stored ? "" : m.path,
                              .origin = m.origin,

@@ -124,7 +124,8 @@ mlxr_status registry_register_path(registry *r, const char *path, const char *na
  * grace_s > 0 it is hidden at once, and can be restored until then. An alias: only that. */
 mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlxr_error *error);
 mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error);
-/* `to` becomes a model with the same files; one that is not stored is registered in place. */
+/* `to` becomes a model with the same files; one that is not stored is registered in place, and adapters that another
+ * program has for it are copied into the store. */
 mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_error *error);
 mlxr_status registry_alias(registry *r, const char *alias, const char *target, mlxr_error *error);
 
