@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "mlxr_adapter.h"
 #include "registry/found.h"
 #include "registry/go_template.h"
 #include "registry/manifest.h"
@@ -196,6 +197,23 @@ static bool add_layer(const ollama_scan *scan, found_model *m, const manifest_la
     return ok;
 }
 
+/* An adapter of a model. One that cannot be loaded is listed, with the reason: without its adapters it would answer as
+ * another model. False: no memory. */
+static bool add_adapter(found_model *m, const char *blob, const char *digest)
+{
+    struct stat info;
+    char why[200] = "";
+    if (!found_is_file(blob, &info)) {
+        snprintf(why, sizeof why, "its adapter %s is not there; pull the model again where it comes from", digest);
+    } else if (m->adapters.n == MLXR_ADAPTERS_MAX) {
+        snprintf(why, sizeof why, "it has more than %d adapters", MLXR_ADAPTERS_MAX);
+    }
+    if (*why && !m->unusable && !(m->unusable = strdup(why))) {
+        return false;
+    }
+    return registry_pairs_add(&m->adapters, blob, digest);
+}
+
 /* "model:tag", with its owner where that is not the library, and its host where that is not Ollama's. */
 static void ollama_name(const ollama_scan *scan, const char *tag, char *out, size_t cap)
 {
@@ -230,8 +248,7 @@ static bool add_manifest(ollama_scan *scan, const char *path, const char *tag)
         for (size_t i = 0; i < parsed->n_layers && ok && m; i++) {
             const manifest_layer *layer = &parsed->layers[i];
             snprintf(blob, sizeof blob, "%.3900s/blobs/sha256-%s", scan->models, layer->digest + 7);
-            ok = layer->kind == MANIFEST_ADAPTER ? registry_pairs_add(&m->adapters, blob, layer->digest)
-                                                 : add_layer(scan, m, layer);
+            ok = layer->kind == MANIFEST_ADAPTER ? add_adapter(m, blob, layer->digest) : add_layer(scan, m, layer);
         }
     }
     free(text);

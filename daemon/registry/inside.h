@@ -23,6 +23,7 @@ typedef struct found_model {
     char *digest;        /* where its place tells it, or "" */
     char *template_text; /* what Ollama has besides the weights, or NULL */
     char *system, *license;
+    char *unusable; /* why it cannot be loaded, whatever its weights say, or NULL */
     registry_pairs parameters, messages, warnings, adapters;
 } found_model;
 

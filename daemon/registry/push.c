@@ -124,6 +124,10 @@ static mlxr_status add_weights(push *p, mlxr_error *error)
 /* Others take GGUF for adapters, so what PEFT wrote stays here. */
 static mlxr_status add_adapters(push *p, mlxr_error *error)
 {
+    if (p->m.adapters.n > MLXR_ADAPTERS_MAX) { /* what another program has, or another version kept */
+        return registry_fail(error, MLXR_LIMIT, "the model has %zu adapters; at most %d can be pushed", p->m.adapters.n,
+                             MLXR_ADAPTERS_MAX);
+    }
     for (size_t i = 0; i < p->m.adapters.n; i++) {
         const registry_pair *adapter = &p->m.adapters.items[i];
         layer *l = &p->layers[p->n_layers];

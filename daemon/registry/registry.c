@@ -423,6 +423,7 @@ void found_close(found_list *list)
         free(m->template_text);
         free(m->system);
         free(m->license);
+        free(m->unusable);
         registry_pairs_close(&m->parameters);
         registry_pairs_close(&m->messages);
         registry_pairs_close(&m->warnings);

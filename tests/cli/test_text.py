@@ -1,4 +1,5 @@
 """tokenize and detokenize."""
+import hashlib
 import json
 import os
 import shutil
@@ -151,6 +152,52 @@ class Adapters(support.CliTest):
         path = os.path.join(self.home, "model.gguf")
         self.succeed("convert", self.model, path)
         return path
+
+    def ollama(self, name, *adapters, lost=()):
+        """A model with adapters as Ollama keeps it; of `lost` only the manifest knows"""
+        folder = os.path.join(self.home, ".ollama", "models")
+        os.makedirs(os.path.join(folder, "blobs"), exist_ok=True)
+        layers = []
+        for kind, path in (("model", self.gguf_model()), *(("adapter", a) for a in (*adapters, *lost))):
+            with open(path, "rb") as file:
+                data = file.read()
+            digest = hashlib.sha256(data).hexdigest()
+            layers.append({"mediaType": f"application/vnd.ollama.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)})
+            if path not in lost:
+                with open(os.path.join(folder, "blobs", f"sha256-{digest}"), "wb") as file:
+                    file.write(data)
+        at = os.path.join(folder, "manifests", "registry.ollama.ai", "library", name)
+        os.makedirs(at)
+        with open(os.path.join(at, "latest"), "w", encoding="utf-8") as file:
+            json.dump({"schemaVersion": 2, "layers": layers}, file)
+        return folder
+
+    def test_a_copy_of_ollamas_model_has_its_adapters(self):
+        gguf = support.gguf_adapter(os.path.join(self.home, "lora.gguf"))
+        folder = self.ollama("theirs", gguf)
+        adapted = self.answer("theirs")
+        self.assertEqual(adapted, self.ask("--lora", gguf))
+        self.succeed("cp", "theirs", "ours")
+        self.assertEqual(self.answer("ours"), adapted)
+        self.assertEqual(len(self.blobs()), 1)
+        self.assertTrue(self.succeed("show", "ours", "--json").json["registry"]["path"].startswith(folder))
+        self.succeed("cp", "ours", "twice")
+        self.succeed("rm", "ours")
+        self.assertEqual(self.answer("twice"), adapted)
+
+    def listed(self, name):
+        return next(m for m in self.succeed("list", "--json").json if m["name"] == name)
+
+    def test_a_model_of_ollamas_whose_adapters_cannot_be_loaded_is_told(self):
+        paths = [support.gguf_adapter(os.path.join(self.home, f"{i}.gguf"), values=(0.9, i / 100)) for i in range(18)]
+        self.ollama("lost", paths[0], lost=[paths[17]])
+        self.ollama("many", *paths[:17])
+        self.ollama("fine", *paths[:16])
+        for name, words in (("lost", "adapter sha256:[0-9a-f]{64} is not there"), ("many", "more than 16 adapters")):
+            self.assertRegex(self.listed(name)["why_not"], words)
+            self.assertEqual((self.run_mlxr("cp", name, "x").code, self.run_mlxr("run", name, "x").code != 0), (1, True))
+        self.assertIsNone(self.listed("fine")["why_not"])
+        self.assertEqual(self.blobs(), [])
 
     def test_what_is_no_adapter_is_told(self):
         for what, words in ((os.path.join(self.home, "nowhere"), "nowhere"), (self.model, "adapter_config.json")):
