@@ -132,6 +132,19 @@ static mlxr_status take_template(creation *c, const char *text, mlxr_error *erro
     return c->template_text ? MLXR_OK : registry_fail_nomem(error);
 }
 
+/* Checked against the weights, wherever they are; of several files before they are a model. */
+static mlxr_status take_adapters(creation *c, const registry_pairs *given, const char *directory, mlxr_error *error)
+{
+    char set[REGISTRY_PATH_MAX] = "";
+    const char *model = c->path[0] ? c->path : c->base.path ? c->base.path : c->blob[0] ? c->blob : set;
+    mlxr_status status = model == set ? rows_try_set(c->r, &c->files, set, error) : MLXR_OK;
+    if (status == MLXR_OK) {
+        status = create_adapters(c->r, &c->base, given, model, directory, &c->files, error);
+    }
+    rows_drop_set(c->r, set);
+    return status;
+}
+
 mlxr_status registry_create(registry *r, const char *name, const registry_recipe *recipe, const char *directory,
                             mlxr_error *error)
 {
@@ -157,8 +170,7 @@ mlxr_status registry_create(registry *r, const char *name, const registry_recipe
     status = status == MLXR_OK ? take_template(&c, recipe->template_text, error) : status;
     status = status == MLXR_OK ? merge_parameters(&c, &recipe->parameters, error) : status;
     if (status == MLXR_OK && recipe->adapters.n + c.base.adapters.n > 0) {
-        const char *model = c.path[0] ? c.path : c.base.path ? c.base.path : c.blob[0] ? c.blob : NULL;
-        status = create_adapters(r, &c.base, &recipe->adapters, model, directory, &c.files, error);
+        status = take_adapters(&c, &recipe->adapters, directory, error);
     }
     if (status == MLXR_OK) {
         stored_model m = {.name = wanted,

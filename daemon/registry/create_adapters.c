@@ -23,7 +23,7 @@
 
 typedef struct maker {
     registry *r;
-    const char *model; /* or NULL */
+    const char *model; /* the weights' path */
     file_rows *files;
     struct { /* blobs that were made here, and go again if the model cannot be made */
         char digest[REGISTRY_DIGEST_MAX];
@@ -151,10 +151,9 @@ static mlxr_status add_row(const maker *m, const char *digest, bool peft)
 {
     char path[REGISTRY_PATH_MAX], name[32];
     size_t number = 1 + count(m->files);
-    mlxr_status status = !blob_path(m->r, digest, path)
-                             ? registry_fail(m->error, MLXR_ARG, "the path of the store is too long")
-                         : m->model ? mlxr_adapter_check(m->model, path, m->error)
-                                    : MLXR_OK;
+    mlxr_status status = blob_path(m->r, digest, path)
+                             ? mlxr_adapter_check(m->model, path, m->error)
+                             : registry_fail(m->error, MLXR_ARG, "the path of the store is too long");
     snprintf(name, sizeof name, "adapter-%zu.%s", number, peft ? "safetensors" : "gguf");
     return status == MLXR_OK ? file_rows_add(m->files, "adapter", name, digest, m->error) : status;
 }
@@ -243,14 +242,42 @@ static mlxr_status add_blob(maker *m, const registry_pairs *given, size_t i, con
                : registry_fail(m->error, MLXR_ARG, "the path of the store is too long");
 }
 
+static bool is_config(const registry_pair *file)
+{
+    return strcmp(base_name(file->name), CONFIG_NAME) == 0;
+}
+
+/* A configuration belongs to weights that were uploaded with it. */
+static mlxr_status check_config(const maker *m, const registry_pairs *given, size_t i)
+{
+    const char *name = given->items[i].name;
+    char digest[REGISTRY_DIGEST_MAX];
+    size_t n = (size_t)(base_name(name) - name);
+    bool beside = false;
+    if (!registry_digest_parse(given->items[i].value, digest) || !registry_blob_exists(m->r, digest, NULL)) {
+        return registry_fail(m->error, MLXR_ARG, "there is no blob %.100s", given->items[i].value);
+    }
+    for (size_t k = 0; k < given->n && !beside; k++) {
+        const char *other = given->items[k].name;
+        beside = (size_t)(base_name(other) - other) == n && strncmp(other, name, n) == 0 &&
+                 ends_with(other, ".safetensors");
+    }
+    return beside ? MLXR_OK
+                  : registry_fail(m->error, MLXR_ARG,
+                                  "no weights (" WEIGHTS_NAME ") of this configuration are among the adapters");
+}
+
 mlxr_status create_adapters(registry *r, const registry_model *base, const registry_pairs *given, const char *model,
                             const char *directory, file_rows *files, mlxr_error *error)
 {
     maker m = {.r = r, .model = model, .files = files, .error = error};
     bool elsewhere = base->source != REGISTRY_STORED && base->source != REGISTRY_IN_PLACE;
     mlxr_status status = MLXR_OK;
-    size_t n = count(files) + (elsewhere ? base->adapters.n : 0) + given->n;
-    if (n > MLXR_ADAPTERS_MAX) { /* of PEFT's two files in a request both */
+    size_t n = count(files) + (elsewhere ? base->adapters.n : 0);
+    for (size_t i = 0; i < given->n; i++) { /* PEFT's two files are one */
+        n += !is_config(&given->items[i]);
+    }
+    if (n > MLXR_ADAPTERS_MAX) {
         return registry_fail(error, MLXR_LIMIT, "%zu adapters; a model has at most %d", n, MLXR_ADAPTERS_MAX);
     }
     for (size_t i = 0; elsewhere && i < base->adapters.n && status == MLXR_OK; i++) {
@@ -260,10 +287,9 @@ mlxr_status create_adapters(registry *r, const registry_model *base, const regis
     for (size_t i = 0; i < given->n && status == MLXR_OK; i++) {
         const char *value = given->items[i].value, *name = given->items[i].name;
         char digest[REGISTRY_DIGEST_MAX];
-        if (strcmp(base_name(name), CONFIG_NAME) == 0) {
-            continue; /* a part of the one beside it */
-        }
-        status = registry_digest_parse(value, digest) ? add_blob(&m, given, i, digest) : add_path(&m, value, directory);
+        status = is_config(&given->items[i])            ? check_config(&m, given, i)
+                 : registry_digest_parse(value, digest) ? add_blob(&m, given, i, digest)
+                                                        : add_path(&m, value, directory);
         status = status == MLXR_OK ? status : failed(&m, status, *name ? name : value);
     }
     for (size_t i = 0; i < m.n_made && status != MLXR_OK; i++) { /* else they would stay for a day */

@@ -8,8 +8,7 @@
 #include "registry/rows.h"
 
 /* Adds rows to `files`, behind the base's that are there: first what the base has where another program keeps it, then
- * those that are given. `model`: the path of the weights they must fit; NULL: of a model that is not whole before it is
- * made, whose first load tells. `directory`: as registry_create's. */
+ * those that are given. `model`: the path of the weights they must fit. `directory`: as registry_create's. */
 mlxr_status create_adapters(registry *r, const registry_model *base, const registry_pairs *given, const char *model,
                             const char *directory, file_rows *files, mlxr_error *error);
 

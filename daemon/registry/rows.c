@@ -19,10 +19,10 @@ static void set_path(const registry *r, int64_t id, char *out)
     snprintf(out, REGISTRY_PATH_MAX, "%.4000s/sets/%lld", r->store, (long long)id);
 }
 
-static void remove_set(const registry *r, int64_t id)
+/* A folder of links. */
+static void remove_links(const char *directory)
 {
-    char directory[REGISTRY_PATH_MAX], path[REGISTRY_PATH_MAX];
-    set_path(r, id, directory);
+    char path[REGISTRY_PATH_MAX];
     DIR *folder = opendir(directory);
     for (struct dirent *file; folder && (file = readdir(folder));) {
         if (strcmp(file->d_name, ".") != 0 && strcmp(file->d_name, "..") != 0 &&
@@ -36,6 +36,13 @@ static void remove_set(const registry *r, int64_t id)
     }
 }
 
+static void remove_set(const registry *r, int64_t id)
+{
+    char directory[REGISTRY_PATH_MAX];
+    set_path(r, id, directory);
+    remove_links(directory);
+}
+
 /* A file name that leads nowhere else. */
 static bool plain_name(const char *name)
 {
@@ -43,24 +50,70 @@ static bool plain_name(const char *name)
     return n > 0 && n <= 200 && name[0] != '.' && strcspn(name, "/\\") == n;
 }
 
-static mlxr_status make_set(const registry *r, int64_t id, const stored_model *m, mlxr_error *error)
+/* Into a folder of sets/. */
+static mlxr_status make_links(const char *directory, const stored_file *files, size_t n_files, mlxr_error *error)
 {
-    char directory[REGISTRY_PATH_MAX], path[REGISTRY_PATH_MAX], target[128];
-    remove_set(r, id);
-    set_path(r, id, directory);
-    mlxr_status status = disk_make_dir(directory, error);
-    for (size_t i = 0; i < m->n_files && status == MLXR_OK; i++) {
-        snprintf(target, sizeof target, "../../blobs/sha256-%s", m->files[i].digest + 7);
-        if (strcmp(m->files[i].role, "adapter") == 0) {
+    char path[REGISTRY_PATH_MAX], target[128];
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < n_files && status == MLXR_OK; i++) {
+        snprintf(target, sizeof target, "../../blobs/sha256-%s", files[i].digest + 7);
+        if (strcmp(files[i].role, "adapter") == 0) {
             continue; /* the model's loader does not look for it */
         }
-        if (!plain_name(m->files[i].name) || !disk_join(path, sizeof path, directory, m->files[i].name)) {
-            status = registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", m->files[i].name);
+        if (!plain_name(files[i].name) || !disk_join(path, sizeof path, directory, files[i].name)) {
+            status = registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", files[i].name);
         } else if (symlink(target, path) != 0) {
             status = registry_fail(error, MLXR_IO, "cannot make the link %s", path);
         }
     }
+    return status;
+}
+
+static mlxr_status make_set(const registry *r, int64_t id, const stored_model *m, mlxr_error *error)
+{
+    char directory[REGISTRY_PATH_MAX];
+    remove_set(r, id);
+    set_path(r, id, directory);
+    mlxr_status status = disk_make_dir(directory, error);
+    status = status == MLXR_OK ? make_links(directory, m->files, m->n_files, error) : status;
     return status == MLXR_OK ? disk_sync_dir(directory, error) : status;
+}
+
+static bool is_gguf(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 5 && strcasecmp(name + n - 5, ".gguf") == 0;
+}
+
+mlxr_status rows_try_set(registry *r, const file_rows *files, char *path, mlxr_error *error)
+{
+    snprintf(path, REGISTRY_PATH_MAX, "%.4000s/sets/" ROWS_TRY_PREFIX "XXXXXX", r->store);
+    if (!mkdtemp(path)) {
+        *path = '\0';
+        return registry_fail(error, MLXR_IO, "cannot make a folder in %.300s/sets", r->store);
+    }
+    mlxr_status status = make_links(path, files->items, files->n, error);
+    for (size_t i = 0; i < files->n && status == MLXR_OK; i++) {
+        const char *name = files->items[i].name;
+        if (strcmp(files->items[i].role, "weights") == 0 && is_gguf(name)) {
+            size_t used = strlen(path);
+            snprintf(path + used, REGISTRY_PATH_MAX - used, "/%s", name);
+        }
+    }
+    if (status != MLXR_OK) {
+        rows_drop_set(r, path);
+    }
+    return status;
+}
+
+void rows_drop_set(const registry *r, char *path)
+{
+    size_t n_folder = strlen(r->store) + strlen("/sets/" ROWS_TRY_PREFIX "XXXXXX");
+    if (*path) {
+        path[n_folder < strlen(path) ? n_folder : strlen(path)] = '\0'; /* without the weights' name */
+        remove_links(path);
+        *path = '\0';
+    }
 }
 
 /* ---- writing ----------------------------------------------------------------------------------------------------- */
@@ -226,11 +279,9 @@ static mlxr_status get_files(registry *r, int64_t id, registry_model *m, mlxr_er
         }
         if (strcmp(role, "weights") == 0 && ok) {
             const char *name = db_text(s, 1);
-            size_t n = strlen(name);
-            bool gguf = n > 5 && strcasecmp(name + n - 5, ".gguf") == 0;
             ok = set_text(&m->digest, db_text(s, 0)) && blob_path(r, db_text(s, 0), path);
             set_path(r, id, set);
-            if (gguf) {
+            if (is_gguf(name)) {
                 size_t used = strlen(set);
                 snprintf(set + used, sizeof set - used, "/%s", name);
             }

@@ -19,4 +19,10 @@ mlxr_status file_rows_read(registry *r, const char *name, file_rows *out, mlxr_e
 mlxr_status file_rows_of(registry *r, const registry_model *m, file_rows *out, mlxr_error *error);
 void file_rows_close(file_rows *rows);
 
+/* A model of several files before its row is made, under the names its loader looks for: path (REGISTRY_PATH_MAX bytes)
+ * is what mlxr_model_load takes. Whoever made it drops it; path is "" then, and after an error. */
+#define ROWS_TRY_PREFIX "try-"
+mlxr_status rows_try_set(registry *r, const file_rows *files, char *path, mlxr_error *error);
+void rows_drop_set(const registry *r, char *path);
+
 #endif

@@ -504,6 +504,53 @@ class Models(OllamaTest):
         for name in ("plain", "peft", "both", "more"):
             self.client.delete(name)
 
+    def test_adapters_are_checked_against_the_files_that_come_with_them(self):
+        base = support.cli.write_family("llama-lora", self.home)
+        weights = {name: self.client.create_blob(os.path.join(base, name))
+                   for name in sorted(os.listdir(base)) if os.path.isfile(os.path.join(base, name))}  # fmt: skip
+        self.assertGreater(len(weights), 1)
+        path = os.path.join(self.home, "fits.gguf")
+        self.client.create("whole", files=weights, adapters={"a.gguf": self.client.create_blob(support.cli.gguf_adapter(path))})
+        before = self.generate(model="whole", raw=True).response
+        for words, how in (("as [32, 32]", {"n": 32}), ("family 'qwen2'", {"family": "qwen2"})):
+            wrong = self.client.create_blob(support.cli.gguf_adapter(os.path.join(self.home, "wrong.gguf"), **how))
+            for name in ("x", "whole"):
+                with self.assertRaises(ollama.ResponseError) as caught:
+                    self.client.create(name, files=weights, adapters={"a.gguf": wrong})
+                self.assertIn(words, caught.exception.error)
+        self.assertEqual(self.generate(model="whole", raw=True).response, before)
+        self.assertNotIn("x:latest", [m.model for m in self.client.list().models])
+        self.assertEqual([n for n in os.listdir(os.path.join(self.home_of_class, "models", ".mlxr", "sets")) if not n.isdigit()], [])
+        self.client.delete("whole")
+
+    def test_a_configuration_belongs_to_weights_in_its_folder(self):
+        base = support.cli.write_family("llama-lora", self.home)
+        config, weights = (self.client.create_blob(os.path.join(base, "adapter", name))
+                           for name in ("adapter_config.json", "adapter_model.safetensors"))  # fmt: skip
+        model = os.path.join(self.home, "base.gguf")
+        self.assertEqual(support.cli.subprocess.run([support.cli.MLXR, "convert", base, model], capture_output=True).returncode, 0)
+        self.client.create("base", files={"base.gguf": self.client.create_blob(model)})
+        alone = {"adapter_config.json": config}
+        for words, adapters in (("no weights", alone), ("no weights", {**alone, "a/adapter_model.safetensors": weights, "a/adapter_config.json": config}),
+                                ("no blob sha256:0000", {"adapter_config.json": "sha256:" + "0" * 64})):  # fmt: skip
+            with self.assertRaises(ollama.ResponseError) as caught:
+                self.client.create("x", from_="base", adapters=adapters)
+            self.assertEqual(caught.exception.status_code, 400)
+            self.assertIn("adapter_config.json", caught.exception.error)
+            self.assertIn(words, caught.exception.error)
+
+        def several(n):
+            return {f"{i}/{name}": blob for i in range(n) for name, blob in
+                    (("adapter_config.json", config), ("adapter_model.safetensors", weights))}  # fmt: skip
+
+        self.client.create("nine", from_="base", adapters=several(9))
+        self.assertEqual(self.client.show("nine").modelfile.count("\nADAPTER "), 9)
+        with self.assertRaises(ollama.ResponseError) as caught:
+            self.client.create("x", from_="base", adapters=several(17))
+        self.assertIn("17 adapters; a model has at most 16", caught.exception.error)
+        for name in ("base", "nine"):
+            self.client.delete(name)
+
     def test_models_of_several_files_are_uploaded(self):
         folder, files = os.path.join(support.tiny_models(), "llama"), {}
         for name in sorted(os.listdir(folder)):
