@@ -237,6 +237,12 @@ typedef struct screen_counts {
 
 screen_counts program_screen_counts(const program *prog);
 
+/* The length of a row of weights, rounded up; +infinity: it has one that is no number. `decoded` is room for n_in. */
+float program_screen_length(const linear_weight *w, uint32_t row, float *decoded);
+/* |row's logit of the rounded input (LINEAR_Q8) − that of the exact one (LINEAR_Q16, one token)| is at most this × its
+ * weight row's length, of which `most` is the greatest. NaN: not known. */
+float program_screen_reach(const linear_input *rounded, uint32_t row, const linear_input *exact, float most);
+
 /* NODE_HEADS, in heads.c */
 void program_run_heads(const exec *e, uint32_t index, const team_member *member);
 uint64_t program_heads_bytes(const op_heads *x, const linear_kernels *kernels);

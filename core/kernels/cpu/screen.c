@@ -26,6 +26,8 @@
 #define WHOLE_MOST (WHOLE_ONE / 4)     /* of the newest passes: their logits were computed whole after all */
 #define PAUSE 64u                      /* passes before it is tried again */
 #define BOUND_MOST 0x1p100             /* beyond it, sums might leave the range of floats */
+#define INPUT_LEAST 0x1p-40            /* of both inputs' lengths, unless they are zero; see program_screen_reach */
+#define WEIGHT_LEAST 0x1p-24           /* of a weight row's length, unless it is zero: the least scale there is */
 
 struct screen {
     uint32_t n_known; /* weight rows whose lengths are known */
@@ -145,6 +147,14 @@ uint64_t program_screen_bytes(const exec *e)
 
 /* ---- lengths ---- */
 
+float program_screen_length(const linear_weight *w, uint32_t row, float *decoded)
+{
+    codec_decode(w->type, (const uint8_t *)w->data + (size_t)row * w->row_bytes, decoded, w->n_in);
+    double length = sqrt(ops_dot_double(decoded, decoded, w->n_in)) * (1 + 0x1p-20);
+    length = length > 0 && length < WEIGHT_LEAST ? WEIGHT_LEAST : length;
+    return length <= BOUND_MOST ? (float)length : INFINITY; /* also where it is NaN */
+}
+
 void program_screen_learn(const exec *e, const team_member *member)
 {
     const screen *s = e->prog->screen;
@@ -153,9 +163,7 @@ void program_screen_learn(const exec *e, const team_member *member)
     uint32_t begin, end;
     team_share(member, e->learns, 1, &begin, &end);
     for (uint32_t i = s->n_known + begin; i < s->n_known + end; i++) {
-        codec_decode(w->type, (const uint8_t *)w->data + (size_t)i * w->row_bytes, row, w->n_in);
-        double length = sqrt(ops_dot_double(row, row, w->n_in)) * (1 + 0x1p-20);
-        s->lengths[i] = length <= BOUND_MOST ? (float)length : INFINITY; /* also where it is NaN */
+        s->lengths[i] = program_screen_length(w, i, row);
     }
 }
 
@@ -214,9 +222,15 @@ static void read_block(linear_format format, const q16_place *at, uint32_t b, do
     }
 }
 
-/* How much a logit may change, in lengths of its weight row: what rounding the input does, and what floats do to sums
- * of n_in / 16 terms, each of three roundings, in either logit and in comparing them. */
-static float reach_of(const linear_input *rounded, uint32_t row, const linear_input *exact, float most)
+/* What rounding the input does, and what floats do to sums of n_in / 16 terms, each of three roundings, in either logit
+ * and in comparing them.
+ *
+ * A rounding's error is a part of what is rounded only above 2⁻¹²⁶. A term is unit × scale × an integer below 2²⁸, so
+ * where unit × scale is less, it loses up to 2⁻¹²⁶ × 2²⁸ = 2⁻⁹⁸ (where such numbers become zero; 2⁻¹²² else). With
+ * inputs of at least INPUT_LEAST and weights of at least WEIGHT_LEAST what is allowed for each term's roundings,
+ * 2⁻²⁴ × both lengths, is 2⁻⁸⁸, and so has room for that. Smaller inputs, which no norm leaves, are not screened; zeros
+ * are exact. */
+float program_screen_reach(const linear_input *rounded, uint32_t row, const linear_input *exact, float most)
 {
     const double one = 0x1p-24; /* half the last place */
     q16_place a = q16_find(rounded, row), b = q16_find(exact, 0);
@@ -232,7 +246,8 @@ static float reach_of(const linear_input *rounded, uint32_t row, const linear_in
     }
     both = 2 * sqrt(both); /* at least the sum of both lengths */
     double reach = sqrt(apart) + (exact->n_in / 16 + 32) * one * both;
-    return both * (double)most <= BOUND_MOST ? (float)(reach * (1 + 0x1p-20)) : NAN;
+    bool known = both * (double)most <= BOUND_MOST && (both == 0 || both >= INPUT_LEAST);
+    return known ? (float)(reach * (1 + 0x1p-20)) : NAN;
 }
 
 static linear_input exact_input(const screen_work *work, const linear_weight *w, uint32_t row)
@@ -250,7 +265,7 @@ static void pack(const exec *e, const node *n, const screen_work *work, const te
         linear_input exact = exact_input(work, &n->products[0].weight, row);
         linear_pack(n->kernels, &work->rounded, row, src);
         linear_pack(n->kernels, &exact, 0, src);
-        work->rows[row].reach = reach_of(&work->rounded, row, &exact, e->prog->screen->most);
+        work->rows[row].reach = program_screen_reach(&work->rounded, row, &exact, e->prog->screen->most);
     }
 }
 
