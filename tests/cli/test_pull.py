@@ -236,12 +236,13 @@ class Manifests(PullTest):
 
     def test_a_store_with_more_adapters_than_a_model_has_is_not_pushed(self):
         self.pulls(self.ollama(adapter=self.adapter(), system=b"Be brief."), "m")
+        self.succeed("cp", "m", "me/mine")
         with sqlite3.connect(os.path.join(self.models, ".mlxr", "registry.db")) as db:
             for i in range(40):
                 db.execute("INSERT INTO files (model, position, role, name, digest) SELECT model, ?, role, ?, digest FROM files "
                            "WHERE role = 'adapter' AND position < 100", (100 + i, f"adapter-{i + 2}.gguf"))  # fmt: skip
         db.close()
-        self.fail_with(1, "has 41 adapters; at most 16", "push", "m", "me/mine", env=self.env(self.serve(pull_servers.Store())))
+        self.fail_with(1, "has 41 adapters; at most 16", "push", "me/mine", env=self.env(self.serve(pull_servers.Store())))
 
     def test_an_adapter_layer_that_does_not_fit_is_refused(self):
         for words, adapter in (("truncated", b"GGUF"), ("no model file", b"PEFT" + self.adapter()[4:]),
