@@ -599,22 +599,42 @@ static void read_temperature(reader *r, hparams *h)
     }
 }
 
-/* Of xIELU a number a layer, or one. GGUF's names have no architecture before them. */
+static bool numbers_are_finite(const meta_value *value)
+{
+    bool finite = value->type == META_ARRAY || isfinite(value->f);
+    for (uint64_t i = 0; value->type == META_ARRAY && i < value->array.n; i++) {
+        finite = finite && isfinite(meta_array_number(&value->array, i));
+    }
+    return finite;
+}
+
+/* Of xIELU a number a layer, or one: all four of them, or tensors have them. GGUF's names have no architecture before
+ * them. */
 static void read_xielu(reader *r, hparams *h)
 {
     static const char *const keys[XIELU_NUMBERS] = {[XIELU_FALL] = "xielu.alpha_n",
                                                     [XIELU_RISE] = "xielu.alpha_p",
                                                     [XIELU_SLOPE] = "xielu.beta",
                                                     [XIELU_LIMIT] = "xielu.eps"};
+    const char *missing = NULL;
+    size_t n_found = 0;
     for (size_t i = 0; h->fam->xielu && i < XIELU_NUMBERS && r->status == MLXR_OK; i++) {
         const meta_value *value = model_file_meta(r->file, keys[i]);
         bool list = value && value->type == META_ARRAY;
+        n_found += value != NULL;
+        missing = value || missing ? missing : keys[i];
         if (value && (list ? value->array.type == META_STRING || value->array.n < h->n_layers
                            : value->type != META_F32 && value->type != META_F64)) {
             r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected one number for each of %u layers",
                                   keys[i], h->n_layers);
+        } else if (value && !numbers_are_finite(value)) {
+            r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': a number that is not finite", keys[i]);
         }
         h->xielu[i] = value;
+    }
+    if (r->status == MLXR_OK && n_found > 0 && missing) {
+        r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s' is missing beside the other numbers of xIELU",
+                              missing);
     }
 }
 
@@ -635,6 +655,13 @@ static void read_multipliers(reader *r, hparams *h)
             r->status = error_set(r->error, MLXR_FORMAT, "metadata '%s': expected %d numbers that are not 0", key,
                                   TIMES_COUNT);
         }
+    }
+    float behind = h->times[TIMES_MIXER_IN] / h->times[TIMES_ATTN_IN]; /* what the plan multiplies by */
+    if (r->status == MLXR_OK && (!isfinite(behind) || behind == 0)) {
+        r->status = error_set(
+            r->error, MLXR_UNSUPPORTED,
+            "metadata '%s': inputs of mixers × %g and of attention × %g, whose quotient no float holds", key,
+            (double)h->times[TIMES_MIXER_IN], (double)h->times[TIMES_ATTN_IN]);
     }
 }
 
@@ -731,9 +758,10 @@ static void read_activation(reader *r, hparams *h)
     static const struct {
         const char *name;
         activation act;
-    } known[] = {{"silu", ACT_SILU},     {"swish", ACT_SILU},     {"swiglu", ACT_SILU},
-                 {"gelu", ACT_GELU_ERF}, {"geglu", ACT_GELU_ERF}, {"gelu_pytorch_tanh", ACT_GELU_TANH},
-                 {"relu", ACT_RELU},     {"reglu", ACT_RELU}};
+    } known[] = {{"silu", ACT_SILU},          {"swish", ACT_SILU},          {"swiglu", ACT_SILU},
+                 {"gelu", ACT_GELU_ERF},      {"geglu", ACT_GELU_ERF},      {"gelu_pytorch_tanh", ACT_GELU_TANH},
+                 {"gelu_new", ACT_GELU_TANH}, {"gelu_fast", ACT_GELU_TANH}, {"relu", ACT_RELU},
+                 {"reglu", ACT_RELU}};
     char key[160];
     text_view name = {0};
     h->act = h->fam->act;

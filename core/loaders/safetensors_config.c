@@ -239,16 +239,21 @@ static void write_shape(hf_writer *w, hf_shape *s)
     }
 }
 
-/* GELU by tanh has several names. */
-static bool is_same_activation(const char *a, const char *b)
+/* GELU by tanh has several names: one for all of them. */
+static const char *activation_word(const char *word)
 {
     static const char *const by_tanh[] = {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"};
-    bool found[2] = {false, false};
     for (size_t i = 0; i < sizeof by_tanh / sizeof *by_tanh; i++) {
-        found[0] = found[0] || strcmp(a, by_tanh[i]) == 0;
-        found[1] = found[1] || strcmp(b, by_tanh[i]) == 0;
+        if (strcmp(word, by_tanh[i]) == 0) {
+            return "gelu_pytorch_tanh";
+        }
     }
-    return strcmp(a, b) == 0 || (found[0] && found[1]);
+    return word;
+}
+
+static bool is_same_activation(const char *a, const char *b)
+{
+    return strcmp(activation_word(a), activation_word(b)) == 0;
 }
 
 /* The class's activation needs no row; the other one that it may have has one. */
@@ -261,6 +266,7 @@ static void write_activation(hf_writer *w)
         return;
     }
     if (too && is_same_activation(word, too)) {
+        word = activation_word(word);
         hf_add_text(w, ".hidden_activation", word, strlen(word));
     } else if (w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_UNSUPPORTED,

@@ -132,8 +132,9 @@ static void write_mamba(hf_writer *w, const hf_shape *s, bool nemotron)
     uint32_t most = 1u << 16, n_groups = hf_need_u32(w, nemotron ? "n_groups" : "mamba_n_groups", most);
     hf_get_u32(w, w->root, "mamba_expand", &expand);
     uint64_t width = (uint64_t)expand * s->n_embd;
-    uint32_t own_width = 0;
-    if (w->class->mixer == HF_MIXER_BESIDE && hf_get_u32(w, w->root, "mamba_d_ssm", &own_width)) {
+    uint32_t own_width = 1024; /* what is meant where nothing is said; null means that it follows from hidden_size */
+    if (w->class->mixer == HF_MIXER_BESIDE &&
+        (hf_get_u32(w, w->root, "mamba_d_ssm", &own_width) || !json_object_get(w->root, "mamba_d_ssm"))) {
         width = own_width;
     }
     head = n_heads ? (uint32_t)(width / n_heads) : 0;

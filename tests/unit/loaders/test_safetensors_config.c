@@ -316,6 +316,27 @@ static void gelu_by_tanh_has_several_names_in_every_class(void **state)
     (void)state;
     check_values(CLASS("Starcoder2ForCausalLM", ", \"hidden_act\": \"gelu_new\""),
                  (const expected[]){{"starcoder2.block_count", 2}, {"starcoder2.hidden_activation", NAN}, {0}});
+    /* GPT-NeoX-20B, whose class has the exact one by default */
+    check_text(CLASS("GPTNeoXForCausalLM", ", \"hidden_act\": \"gelu_fast\""), "gptneox.hidden_activation",
+               "gelu_pytorch_tanh");
+    check_text(CLASS("GPTNeoXForCausalLM", ", \"hidden_act\": \"gelu_new\""), "gptneox.hidden_activation",
+               "gelu_pytorch_tanh");
+    check_values(CLASS("GPTNeoXForCausalLM", ", \"hidden_act\": \"gelu\""),
+                 (const expected[]){{"gptneox.hidden_activation", NAN}, {0}});
+}
+
+static void falcons_mixers_have_1024_elements_where_nothing_is_said_of_them(void **state)
+{
+    (void)state;
+#define FALCON(more)                                                                                                   \
+    CLASS("FalconH1ForCausalLM",                                                                                       \
+          ", \"mamba_n_heads\": 4, \"mamba_n_groups\": 1, \"mamba_d_conv\": 4, \"mamba_d_state\": 4" more)
+    check_values(FALCON(""), (const expected[]){{"falcon-h1.ssm.inner_size", 1024}, {0}});
+    check_values(FALCON(", \"mamba_d_ssm\": null"), (const expected[]){{"falcon-h1.ssm.inner_size", 16}, {0}});
+    check_values(FALCON(", \"mamba_d_ssm\": null, \"mamba_expand\": 3"),
+                 (const expected[]){{"falcon-h1.ssm.inner_size", 24}, {0}});
+    check_values(FALCON(", \"mamba_d_ssm\": 32, \"mamba_d_head\": \"auto\""),
+                 (const expected[]){{"falcon-h1.ssm.inner_size", 32}, {0}});
 }
 
 static void keys_of_one_class_are_not_read_for_another(void **state)
@@ -732,6 +753,7 @@ int main(void)
         cmocka_unit_test(the_word_gelu_is_written_where_the_class_follows_it),
         cmocka_unit_test(a_class_with_two_activations_writes_the_one_that_is_not_its_default),
         cmocka_unit_test(gelu_by_tanh_has_several_names_in_every_class),
+        cmocka_unit_test(falcons_mixers_have_1024_elements_where_nothing_is_said_of_them),
         cmocka_unit_test(keys_of_one_class_are_not_read_for_another),
         cmocka_unit_test(an_alpha_of_0_is_none),
         cmocka_unit_test(ernies_last_layer_of_experts_may_be_minus_1),
