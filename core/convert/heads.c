@@ -31,15 +31,14 @@ static mlxr_status order_tensor(source *s, out_tensor *t, const head_order *orde
     bool vector = in->n_dims == 1;
     uint64_t n = vector || order->columns ? in->shape[0] : in->shape[1];
     if (n != order->first + order->n_heads * order->size || (vector && t->packed)) {
-        return error_set(error, MLXR_FORMAT, "tensor '%s': %llu %s are not those of %u value heads of %llu", in->name,
+        return error_set(error, MLXR_FORMAT, "tensor '%s': %llu %s are not those of %u %s of %llu", in->name,
                          (unsigned long long)n, vector || order->columns ? "columns" : "rows", order->n_heads,
-                         (unsigned long long)order->size);
+                         order->of, (unsigned long long)order->size);
     }
     if (order->columns && order->size % dtype_find((uint32_t)in->type)->block_size != 0) {
         return error_set(error, MLXR_UNSUPPORTED,
-                         "tensor '%s': value heads of %llu columns are no whole blocks of %s, whose order could be "
-                         "GGUF's",
-                         in->name, (unsigned long long)order->size, dtype_name(in->type));
+                         "tensor '%s': %s of %llu columns are no whole blocks of %s, whose order could be GGUF's",
+                         in->name, order->of, (unsigned long long)order->size, dtype_name(in->type));
     }
     if (vector) {
         return source_reorder(s, t, number_source, order, error); /* steps and decays: a number a head */
@@ -69,7 +68,8 @@ bool head_order_find(head_order *out, const hparams *h, const char *name)
                  {".ssm_dt.bias", 0, 1, false},
                  {".ssm_out.weight", 0, h->mixer_head_v, true}};
     if (h->qkv_by_heads && (text_ends_with(name, ".attn_qkv.weight") || text_ends_with(name, ".attn_qkv.bias"))) {
-        *out = (head_order){.size = h->head_dim, .n_heads = 3 * h->n_head, .n_keys = h->n_head};
+        *out = (head_order){
+            .size = h->head_dim, .n_heads = 3 * h->n_head, .n_keys = h->n_head, .of = "heads of Q, K and V"};
         return true;
     }
     if (!h->fam->gguf_heads_in_turn || h->n_mixer_heads == h->n_mixer_heads_k) {
@@ -81,7 +81,8 @@ bool head_order_find(head_order *out, const hparams *h, const char *name)
                                 .size = parts[i].size,
                                 .n_heads = h->n_mixer_heads,
                                 .n_keys = h->n_mixer_heads_k,
-                                .columns = parts[i].columns};
+                                .columns = parts[i].columns,
+                                .of = "value heads"};
             return true;
         }
     }

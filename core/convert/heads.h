@@ -17,6 +17,7 @@ typedef struct head_order {
     uint64_t first, size;
     uint32_t n_heads, n_keys;
     bool columns;
+    const char *of; /* for errors: what kind of heads they are */
 } head_order;
 
 /* Which row (or column) of the folder becomes number `at`. */

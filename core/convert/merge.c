@@ -14,6 +14,7 @@ typedef struct merging {
     source *s;
     const hparams *h;
     const adapter_file *file;
+    uint32_t adapter;   /* its number */
     out_tensor *output; /* the one that was made of the embedding; NULL: none */
     float scale;
     mlxr_error *error;
@@ -81,9 +82,23 @@ static mlxr_status fill_table(const merging *m, const piece *p, float *a, float 
     return MLXR_OK;
 }
 
+/* Has this adapter changed these rows already? One expert may have a pair of its own, and a part of a stack. */
+static bool is_merged(const merging *m, const piece *p)
+{
+    for (const merge_part *part = p->to->merged; part && part->adapter == m->adapter; part = part->next) {
+        if (part->first == p->first) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static mlxr_status add_piece(const merging *m, const piece *p)
 {
     const adapter_target *t = p->target;
+    if (is_merged(m, p)) {
+        return error_set(m->error, MLXR_FORMAT, "the adapter changes '%s' twice", t->name);
+    }
     region *memory = &m->s->memory;
     uint64_t n_in = p->to->in->shape[0];
     merge_part *part = region_array(memory, 1, sizeof *part);
@@ -98,6 +113,7 @@ static mlxr_status add_piece(const merging *m, const piece *p)
     }
     *part = (merge_part){.rank = t->rank,
                          .n_in = (uint32_t)n_in,
+                         .adapter = m->adapter,
                          .first = p->first,
                          .n_rows = p->n_rows,
                          .a = a,
@@ -214,6 +230,7 @@ mlxr_status merge_adapters(source *s, const char *const *paths, const float *sca
         status = adapter_file_open(&file, paths[i], &of, error);
         status = status != MLXR_OK ? status : graph_adapter_form_fits(h, s->file->rope_halves, file->halves, error);
         m.file = file;
+        m.adapter = (uint32_t)i;
         m.scale = scales ? scales[i] : 1;
         for (uint32_t k = 0; status == MLXR_OK && k < file->n_targets; k++) {
             adapter_experts x;

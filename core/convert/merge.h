@@ -11,6 +11,7 @@
 /* What is added to a matrix; several where several adapters change it. */
 struct merge_part {
     uint32_t rank, n_in;
+    uint32_t adapter;       /* which one of those that are merged */
     uint64_t first, n_rows; /* of the file's, that it changes: experts may be in one matrix */
     const float *a;         /* [rank][n_in] */
     const float *b;         /* [n_rows][rank], with the scale */

@@ -16,7 +16,10 @@ typedef struct binding {
     const adapter_file *file;
     region *memory;
     graph_adapter *out;
-    bool **seen; /* [n_products][n_expert] whose part is there; NULL: nobody's */
+    bool **seen;                  /* [n_products][n_expert] whose part is there; NULL: nobody's */
+    uint64_t n_numbers, n_room;   /* of experts' matrices: what the file has, and what they get room for */
+    const adapter_target *widest; /* the one that asked for the most more room */
+    uint64_t most;
     mlxr_error *error;
 } binding;
 
@@ -242,8 +245,38 @@ static const op *experts_op(const binding *b, uint32_t layer, uint32_t *number)
     return NULL;
 }
 
+/* Every expert has room for a product's largest rank; a file of few and high ones must not fill the memory. */
+#define ROOM_TIMES 8
+#define ROOM_FREE ((uint64_t)256 << 20) /* bytes; what is less does no harm */
+
+static void measure_part(binding *b, const adapter_target *t, adapter_product *p, uint64_t n_out, uint32_t n_expert)
+{
+    uint64_t each = t->n_in + n_out, own = each * t->rank * t->n;
+    uint64_t more = t->rank > p->rank ? each * (t->rank - p->rank) * n_expert : 0;
+    b->n_numbers += own;
+    b->n_room += more;
+    if (more > own && more - own > b->most) {
+        b->most = more - own;
+        b->widest = t;
+    }
+    p->rank = t->rank > p->rank ? t->rank : p->rank;
+}
+
+static mlxr_status check_room(const binding *b)
+{
+    uint64_t wanted = b->n_room * sizeof(float), held = b->n_numbers * sizeof(float);
+    if (wanted <= ROOM_FREE || wanted / ROOM_TIMES <= held) {
+        return MLXR_OK;
+    }
+    return error_set(b->error, MLXR_UNSUPPORTED,
+                     "the adapter changes '%s' with a rank of %u: with that for every expert its %llu MiB would be "
+                     "%llu MiB; merge it into the model instead",
+                     b->widest->name, b->widest->rank, (unsigned long long)(held >> 20),
+                     (unsigned long long)(wanted >> 20));
+}
+
 /* Notes the largest rank of each product: experts may have different ones, and what is missing stays 0. */
-static mlxr_status measure_experts(const binding *b, const adapter_target *t, const adapter_experts *x)
+static mlxr_status measure_experts(binding *b, const adapter_target *t, const adapter_experts *x)
 {
     uint32_t number;
     const op *o = experts_op(b, x->layer, &number);
@@ -257,9 +290,11 @@ static mlxr_status measure_experts(const binding *b, const adapter_target *t, co
                          t->name, t->n, (unsigned long long)t->n_in, (unsigned long long)t->n_out, e->n_expert, e->n_in,
                          e->n_ff);
     }
+    uint64_t n_out = x->of[0] && x->of[1] ? t->n_out / 2 : t->n_out;
     for (uint32_t part = 0; part < 3; part++) {
-        adapter_product *p = &b->out->products[number + part];
-        p->rank = x->of[part] && t->rank > p->rank ? t->rank : p->rank;
+        if (x->of[part]) {
+            measure_part(b, t, &b->out->products[number + part], n_out, e->n_expert);
+        }
     }
     return MLXR_OK;
 }
@@ -343,6 +378,12 @@ mlxr_status graph_adapter_bind(graph_adapter *out, const graph *g, const model_f
         const adapter_target *t = &file->targets[i % file->n_targets];
         adapter_experts x;
         bool experts = graph_adapter_experts(t->name, &x), first = i < file->n_targets;
+        if (i == file->n_targets) {
+            status = check_room(&b);
+        }
+        if (status != MLXR_OK) {
+            break;
+        }
         if (experts) {
             status = first ? measure_experts(&b, t, &x) : bind_experts_target(&b, t, &x);
         } else if (first) {

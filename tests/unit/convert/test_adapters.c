@@ -443,8 +443,10 @@ static void an_expert_that_is_changed_twice_is_refused(void **state)
     world w;
     mlxr_error error = {0};
     mlxr_adapter *adapter = NULL;
-    family_model_write("mixtral-lora", file_of("mixtral"));
-    open_world(&w, file_of("mixtral"), NULL, 1);
+    const char *model = file_of("mixtral"), *twice = file_of("twice.gguf"), *merged = file_of("merged.gguf");
+    const char *const adapters[] = {twice, twice};
+    family_model_write("mixtral-lora", model);
+    open_world(&w, model, NULL, 1);
     for (size_t i = 0; i < 2; i++) {
         script *s = new_script("llama", 2);
         for (size_t k = 0; k < 2; k++) {
@@ -452,10 +454,20 @@ static void an_expert_that_is_changed_twice_is_refused(void **state)
             add(s, pairs[i][k], 'a', 64, 2 + k, all ? 6 : 0); /* of different ranks */
             add(s, pairs[i][k], 'b', 2 + k, both ? 192 : 96, all ? 6 : 0);
         }
-        write_script(s, file_of("twice.gguf"));
-        assert_int_equal(mlxr_adapter_load(&adapter, w.plain, file_of("twice.gguf"), &error), MLXR_FORMAT);
+        write_script(s, twice);
+        assert_int_equal(mlxr_adapter_load(&adapter, w.plain, twice, &error), MLXR_FORMAT);
         assert_non_null(strstr(error.text, pairs[i][1]));
         assert_non_null(strstr(error.text, "twice"));
+        mlxr_quantize_options o = {.adapters = adapters, .n_adapters = 1, .n_threads = 1};
+        assert_int_equal(mlxr_quantize(model, merged, &o, NULL, &error), MLXR_FORMAT);
+        assert_non_null(strstr(error.text, pairs[i][1]));
+        assert_non_null(strstr(error.text, "' twice"));
+        s = new_script("llama", 2); /* two adapters may change the same expert */
+        add(s, "blk.1.ffn_up.3.weight", 'a', 64, 2, 0);
+        add(s, "blk.1.ffn_up.3.weight", 'b', 2, 96, 0);
+        write_script(s, twice);
+        o.n_adapters = 2;
+        assert_ok(mlxr_quantize(model, merged, &o, NULL, &error), &error);
     }
     close_world(&w);
 }

@@ -135,6 +135,44 @@ static void names_of_experts_have_digits_alone(void **state)
     }
 }
 
+/* Every expert of a product has room for its largest rank: one pair alone must not ask for a hundred times its own. */
+static void one_experts_high_rank_does_not_take_room_for_all(void **state)
+{
+    (void)state;
+    enum { EXPERTS = 128, IN = 64, FF = 2048, HIGH = 4096 };
+    static const float numbers[(size_t)HIGH * FF];
+    const tensor weight = {.name = "blk.0.ffn_up_exps.weight", .n_dims = 3};
+    const op_experts experts = {.n_expert = EXPERTS, .n_in = IN, .n_ff = FF, .gate = &weight};
+    const op product = {.kind = OP_EXPERTS, .experts = &experts};
+    graph g = {.h = {.fam = family_find("llama", 5)}};
+    g.plan.ops = &product;
+    g.plan.n_ops = 1;
+    const tensor a = {.name = "a", .n_dims = 2, .data = numbers, .row_bytes = IN * sizeof *numbers};
+    static const uint32_t ranks[] = {16, 200, HIGH};
+    for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++) {
+        graph_adapter made = {0};
+        region memory = {0};
+        mlxr_error error = {0};
+        const model_file model = {0};
+        const tensor b = {.name = "b", .n_dims = 2, .data = numbers, .row_bytes = ranks[i] * sizeof *numbers};
+        const adapter_target targets[] = {
+            {.name = "blk.0.ffn_up.3.weight", .a = &a, .b = &b, .n = 1, .n_in = IN, .n_out = FF, .rank = ranks[i]},
+            {.name = "blk.0.ffn_up.5.weight", .a = &a, .b = &b, .n = 1, .n_in = IN, .n_out = FF, .rank = 16},
+        };
+        const adapter_file file = {.targets = targets, .n_targets = 2};
+        mlxr_status status = graph_adapter_bind(&made, &g, &model, &file, &memory, &error);
+        if (ranks[i] < HIGH) { /* in few bytes many times as many do no harm */
+            assert_ok(status, &error);
+            assert_int_equal(made.n_bytes, (uint64_t)EXPERTS * (IN + FF) * ranks[i] * sizeof(float));
+        } else {
+            assert_int_equal(status, MLXR_UNSUPPORTED);
+            assert_non_null(strstr(error.text, "'blk.0.ffn_up.3.weight' with a rank of 4096"));
+            assert_non_null(strstr(error.text, "4224 MiB"));
+        }
+        region_close(&memory);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +180,7 @@ int main(void)
         cmocka_unit_test(adapters_of_the_other_form_are_refused_where_weights_hold_multipliers),
         cmocka_unit_test(rows_that_the_adapter_does_not_have_are_refused_and_not_read),
         cmocka_unit_test(models_with_fewer_kv_heads_whose_qkv_lies_head_by_head_are_refused),
-        cmocka_unit_test(names_of_experts_have_digits_alone)};
+        cmocka_unit_test(names_of_experts_have_digits_alone),
+        cmocka_unit_test(one_experts_high_rank_does_not_take_room_for_all)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
