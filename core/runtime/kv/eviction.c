@@ -80,6 +80,14 @@ static void measure_ends(prefix_index *index)
     }
 }
 
+/* Does one who goes on at `next`, an end, see a block? Where a chunk ends there, one who adds to it sees nothing of the
+ * chunk, but the same tokens again, the last of which is always computed, see all of it: from one block before. */
+static bool end_needs(const prefix_index *index, uint32_t group, size_t block, size_t next)
+{
+    bool border = index->chunked[group] && next % index->windows[group] == 0;
+    return prefix_index_needs(index, group, block, border ? next - index->page_tokens : next);
+}
+
 /* Drops the window pages of a node that nobody sees who goes on at an end below it, and a checkpoint that nobody would
  * go on from there: they would only help a prompt that leaves the prefix right here. */
 static void drop_unseen(const eviction *v, prefix_index *index, kv_node *node)
@@ -87,7 +95,7 @@ static void drop_unseen(const eviction *v, prefix_index *index, kv_node *node)
     bool saved = false;
     size_t block = node->depth, next = (block + node->n_to_end + 1) * index->page_tokens; /* of the nearest end */
     for (uint32_t g = 0; g < index->n_groups; g++) {
-        bool needed = index->recurrent[g] ? node->serves : prefix_index_needs(index, g, block, next);
+        bool needed = index->recurrent[g] ? node->serves : end_needs(index, g, block, next);
         if (!needed && only_cached(index, node, g)) {
             if (!saved) {
                 save_node(v, index, node);

@@ -39,6 +39,14 @@ static const plan two_groups = {.n_kv_groups = 2,
                                 .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 8},
                                               {.n_layers = 1, .n_head_kv = 1, .head_dim = 8, .window = 6}}};
 
+/* The second group attends within chunks of five blocks. */
+static const plan in_chunks = {
+    .n_kv_groups = 2,
+    .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 8},
+                  {.n_layers = 1, .n_head_kv = 1, .head_dim = 8, .window = 20, .chunked = true}}};
+
+static const plan *shape = &two_groups;
+
 typedef struct world {
     kv_arena arena;
     kv_pool *pools[KV_GROUPS_MAX];
@@ -70,20 +78,20 @@ static void world_open(world *w, uint64_t budget, kv_store *store, uint64_t mode
     kv_arena_init(&w->arena, &fake, NULL, budget);
     w->arena.reclaim = reclaim;
     w->arena.reclaim_context = w;
-    for (uint32_t g = 0; g < two_groups.n_kv_groups; g++) {
-        kv_layout layout = kv_layout_make(&two_groups.kv_groups[g], DTYPE_F32, PAGE);
+    for (uint32_t g = 0; g < shape->n_kv_groups; g++) {
+        kv_layout layout = kv_layout_make(&shape->kv_groups[g], DTYPE_F32, PAGE);
         assert_ok(kv_pool_open(&w->pools[g], &w->arena, &layout, &error), &error);
     }
     w->cache.fingerprint = (kv_hash){model, model};
     w->cache.store = store;
-    assert_ok(prefix_index_open(&w->cache.index, &two_groups, w->pools, w->cache.fingerprint, &error), &error);
+    assert_ok(prefix_index_open(&w->cache.index, shape, w->pools, w->cache.fingerprint, &error), &error);
 }
 
 static void world_close(world *w)
 {
     prefix_index_close(&w->cache.index);
     assert_int_equal(w->arena.bytes_used, 0);
-    for (uint32_t g = 0; g < two_groups.n_kv_groups; g++) {
+    for (uint32_t g = 0; g < shape->n_kv_groups; g++) {
         kv_pool_close(&w->pools[g]);
     }
 }
@@ -98,7 +106,7 @@ typedef struct seq {
 static void seq_open(world *w, seq *s)
 {
     memset(s, 0, sizeof *s);
-    pager_init(&s->pages, &two_groups, w->pools);
+    pager_init(&s->pages, shape, w->pools);
 }
 
 static void seq_close(world *w, seq *s)
@@ -141,8 +149,8 @@ static bool seq_compute(world *w, seq *s, size_t n)
     for (size_t i = s->n_computed; i < end; i++) {
         for (uint32_t g = 0; g < 2; g++) {
             *row_at(w, s, g, i) = stamp_at(s, i);
-            size_t window = two_groups.kv_groups[g].window;
-            for (size_t seen = window && i + 1 > window ? i + 1 - window : 0; seen <= i; seen++) {
+            const kv_group *group = &shape->kv_groups[g];
+            for (size_t seen = plan_first_seen(group->window, group->chunked, i); seen <= i; seen++) {
                 if (*row_at(w, s, g, seen) != stamp_at(s, seen)) {
                     fail_msg("group %u: a query at %zu sees a wrong row at %zu", g, i, seen);
                 }
@@ -572,6 +580,45 @@ static void window_pages_that_no_continuation_sees_go_first(void **state)
     world_close(&w);
 }
 
+/* A prompt that ends where a chunk does: one that goes on needs nothing of the chunk, but the same prompt again, whose
+ * last token is always computed, sees all of it. */
+static void the_chunk_before_an_end_on_its_border_stays(void **state)
+{
+    (void)state;
+    world w;
+    seq s;
+    int32_t tokens[41];
+    shape = &in_chunks;
+    world_open(&w, 1 << 20, NULL, 1);
+    for (int prompt = 0; prompt < 2; prompt++) {
+        count_up(tokens, 41);
+        tokens[0] = 100 + prompt;
+        seq_open(&w, &s);
+        seq_append(&w, &s, tokens, 40);
+        assert_true(seq_compute(&w, &s, 40));
+        seq_close(&w, &s);
+    }
+    prefix_index *index = &w.cache.index;
+    size_t page_bytes = w.pools[0]->layout.page_bytes;
+    uint64_t target = w.arena.bytes_used - 2 * 5 * page_bytes; /* the first chunk of each */
+    assert_int_equal(eviction_run(&w.arena, &index, 1, target, &w.policy, w.now_ms, NULL, NULL), 2 * 5 * page_bytes);
+    for (int prompt = 0; prompt < 2; prompt++) {
+        tokens[0] = 100 + prompt;
+        seq_open(&w, &s);
+        assert_int_equal(seq_append(&w, &s, tokens, 40), KV_MISS_NONE);
+        assert_int_equal(s.n_computed, 36);
+        assert_true(seq_compute(&w, &s, 4));
+        seq_close(&w, &s);
+        seq_open(&w, &s);
+        assert_int_equal(seq_append(&w, &s, tokens, 41), KV_MISS_NONE);
+        assert_int_equal(s.n_computed, 40);
+        assert_true(seq_compute(&w, &s, 1));
+        seq_close(&w, &s);
+    }
+    world_close(&w);
+    shape = &two_groups;
+}
+
 /* A block written without its window page is written again once it has one. */
 static void a_block_that_gained_a_page_is_written_again(void **state)
 {
@@ -661,6 +708,7 @@ int main(void)
         cmocka_unit_test(every_damaged_file_is_a_miss),
         cmocka_unit_test(a_long_sequence_does_not_starve_on_the_window_pages_behind_it),
         cmocka_unit_test(window_pages_that_no_continuation_sees_go_first),
+        cmocka_unit_test(the_chunk_before_an_end_on_its_border_stays),
         cmocka_unit_test(a_block_that_gained_a_page_is_written_again),
         cmocka_unit_test(eviction_takes_time_in_proportion_to_the_cache),
     };
