@@ -83,7 +83,7 @@ step_profile *profile_run_begin(engine_profile *p, profile_mark *mark, const pla
     mark->n_slices = s->n_slices;
     mark->n_logits = s->n_wanted;
     mark->kept = p->taken->public.n_steps < p->n_steps_max &&
-                 grow(&spans, &cap, n_passes * (what->n_ops + SLOT_COUNT + 1u), sizeof *p->raw.spans);
+                 grow(&spans, &cap, n_passes * (what->n_ops + SLOT_COUNT + 2u), sizeof *p->raw.spans);
     p->raw = (step_profile){.spans = spans, .cap = (uint32_t)cap};
     mark->run_ns = step_profile_now_ns();
     return mark->kept ? &p->raw : NULL;

@@ -127,12 +127,15 @@ static bool is_last(const mlxr_slice *slice)
     return slice->n_compute == mlxr_sequence_pending(slice->sequence);
 }
 
-/* How many rows of logits a slice wants: all, or those of its last pending token and its draft. */
+/* How many rows of logits a slice wants: all, or those of its last pending token and its draft, which nobody has where
+ * nothing is sampled (drafts belong to samples). */
 static uint32_t wanted_of(const mlxr_slice *slice)
 {
-    return slice->flags & (MLXR_SLICE_LOGITS_ALL | MLXR_SLICE_HIDDEN) ? slice->n_compute
-           : is_last(slice)                                           ? 1 + slice->sequence->spec.n_tokens
-                                                                      : 0;
+    if (slice->flags & (MLXR_SLICE_LOGITS_ALL | MLXR_SLICE_HIDDEN)) {
+        return slice->n_compute;
+    }
+    bool read = !(slice->flags & MLXR_SLICE_NO_SAMPLE && slice->flags & MLXR_SLICE_NO_LOGITS);
+    return is_last(slice) && read ? 1 + slice->sequence->spec.n_tokens : 0;
 }
 
 /* A draft that finds no room is not tried: it can never fail a step. */

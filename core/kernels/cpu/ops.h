@@ -26,6 +26,9 @@ typedef struct recur_row {
     bool delta; /* v less what the faded state has for k already */
 } recur_row;
 
+/* Values of which ops_table.upper gives one greatest: whole vectors of every instruction set, and few enough that a
+ * block with something great in it is soon searched. A multiple of LINEAR_ROW_GRAIN, and SCREEN_CHUNK is one of it
+ * (screen.c). */
 #define OPS_UPPER_BLOCK 64u
 
 typedef struct ops_table {

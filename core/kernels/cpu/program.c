@@ -61,7 +61,7 @@ static mlxr_status check_supported(const program *prog, mlxr_error *error)
 }
 
 /* Rows of a pass: scratch shall be a small part of the model, yet a pass long enough for the matrix kernels. A row of
- * scratch is one of every slot and packed input. */
+ * scratch is one of every slot and packed input, and what screening its logits takes. */
 static uint32_t choose_rows(const program *prog)
 {
     const plan *p = prog->plan;
@@ -79,7 +79,7 @@ static uint32_t choose_rows(const program *prog)
     for (uint32_t i = 1; i < SLOT_COUNT; i++) {
         row_bytes += i != SLOT_LOGITS ? p->slot_width[i] * sizeof(float) : 0;
     }
-    row_bytes += experts_row_bytes(&prog->experts);
+    row_bytes += experts_row_bytes(&prog->experts) + program_screen_row_bytes(prog);
     for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
         row_bytes += prog->packed_in[f] ? linear_input_bytes((linear_format)f, 1, prog->packed_in[f]) : 0;
     }

@@ -222,6 +222,8 @@ bool program_screen_make(program *prog);
 /* Sets e->screens and e->learns for the pass; called once for each, by one thread. */
 void program_screen_choose(exec *e);
 uint64_t program_screen_bytes(const exec *e);
+/* The same of one wanted row; 0: the program screens nothing. */
+uint64_t program_screen_row_bytes(const program *prog);
 /* The program's last node, if e->screens. */
 void program_run_screen(const exec *e, uint32_t index, const team_member *member);
 /* The lengths of the next e->learns rows of weights. */

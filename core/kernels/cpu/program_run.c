@@ -319,6 +319,9 @@ static void walk(void *context, const team_member *member)
     }
     if (e->learns) {
         program_screen_learn(e, member);
+        if (profile) {
+            step_profile_note(profile, "lengths of logits' weights", STEP_NO_LAYER, since, step_profile_now_ns());
+        }
     }
 }
 

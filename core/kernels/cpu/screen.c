@@ -19,7 +19,7 @@
 #include "quant/codec.h"
 
 #define ROWS_LEAST (LINEAR_DIRECT + 1) /* of logits: fewer wait for the weights, not for products */
-#define LEARN_ELEMENTS (1u << 22)      /* of weights a step, some milliseconds */
+#define LEARN_ELEMENTS (1u << 20)      /* of weights a step, about a millisecond of one thread */
 #define LEFT_PART 16u                  /* of all logits: so many cost what rounding saves, one row at a time */
 #define LEFT_GRAINS 8u                 /* of each row; as few are computed whatever part they are */
 #define WHOLE_ONE 65536u               /* a share of 1 */
@@ -28,6 +28,9 @@
 #define BOUND_MOST 0x1p100             /* beyond it, sums might leave the range of floats */
 #define INPUT_LEAST 0x1p-40            /* of both inputs' lengths, unless they are zero; see program_screen_reach */
 #define WEIGHT_LEAST 0x1p-24           /* of a weight row's length, unless it is zero: the least scale there is */
+
+_Static_assert(OPS_UPPER_BLOCK % LINEAR_ROW_GRAIN == 0, "a grain of weight rows lies in one block");
+_Static_assert(SCREEN_CHUNK % OPS_UPPER_BLOCK == 0, "a block lies in one chunk, and so in one member's piece");
 
 struct screen {
     uint32_t n_known; /* weight rows whose lengths are known */
@@ -134,6 +137,16 @@ void program_screen_choose(exec *e)
         return;
     }
     e->screens = left == 0;
+}
+
+uint64_t program_screen_row_bytes(const program *prog)
+{
+    uint64_t n_bytes = 0;
+    if (prog->screen) {
+        exec one = {.prog = prog, .s = {.n_wanted = 1}};
+        place(&one, NULL, &n_bytes);
+    }
+    return n_bytes;
 }
 
 uint64_t program_screen_bytes(const exec *e)

@@ -2,6 +2,9 @@
  * Slices whose logits nobody reads: their tokens are those of slices whose logits are all computed.
  * Owner: each test. Lifetime: the test.
  */
+#include "kernels/cpu/program.h"
+#include "mlxr_profile.h"
+#include "runtime/engine.h"
 #include "runtime/sampler.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
@@ -10,7 +13,7 @@ enum { N = 12, PROMPT = 9, GENERATE = 30 };
 
 static mlxr_engine *engine;
 static mlxr_model *model;
-static mlxr_grammar *rule; /* of the third sequence, or NULL */
+static mlxr_grammar *third_rule; /* of the third sequence, or NULL */
 
 static int set_up(void **state)
 {
@@ -18,7 +21,8 @@ static int set_up(void **state)
     char path[512];
     mlxr_error error;
     snprintf(path, sizeof path, "%s/llama.gguf", test_temp_dir());
-    tiny_model_write_gguf(tiny_model_find("llama"), &(tiny_options){.type = DTYPE_Q8_0}, path);
+    tiny_model_write_gguf(tiny_model_find("llama"),
+                          &(tiny_options){/* a type that AVX2 screens, too */ .type = DTYPE_Q4_0}, path);
     assert_ok(mlxr_engine_open(&engine, &(mlxr_engine_options){.n_threads = 2}, &error), &error);
     assert_ok(mlxr_model_load(&model, engine, path, NULL, &error), &error);
     return 0;
@@ -64,8 +68,8 @@ static void generate(mlxr_sampling (*of)(uint32_t i), uint32_t n_drafting, unsig
         if (i < n_drafting) {
             assert_ok(mlxr_sequence_draft(sequences[i], NULL, 0, &error), &error);
         }
-        if (i == 2 && rule) {
-            assert_ok(mlxr_sequence_constrain(sequences[i], rule, &error), &error);
+        if (i == 2 && third_rule) {
+            assert_ok(mlxr_sequence_constrain(sequences[i], third_rule, &error), &error);
         }
     }
     for (uint32_t n = 0; n < GENERATE; n++) {
@@ -99,6 +103,19 @@ static void check_equal(mlxr_sampling (*of)(uint32_t i), uint32_t n_drafting)
             assert_memory_equal(none[i].logprobs, all[i].logprobs, sizeof all[i].logprobs[0] * GENERATE);
         }
     }
+}
+
+/* Whether this machine can round inputs of the output matrix to one digit, and meet a single one as it is. */
+static bool can_screen(void)
+{
+    linear_kernels k;
+    linear_init(&k, cpu_detect());
+    return k.rounded[DTYPE_Q4_0] == LINEAR_Q8 && linear_format_for(&k, DTYPE_Q4_0, 1) == LINEAR_Q16;
+}
+
+static uint64_t n_screened(void)
+{
+    return program_screen_counts(model->program).n_screened;
 }
 
 static mlxr_sampling greedy(uint32_t i)
@@ -143,10 +160,13 @@ static void tokens_are_the_same(void **state)
 {
     (void)state;
     check_equal(greedy, 0);
+    uint64_t n = n_screened();
+    assert_int_equal(n, can_screen() ? 2 * GENERATE - 1 : 0); /* all but the step that learns lengths */
     check_equal(greedy_but_for_one, 0);
     check_equal(greedy_with_penalties, 0);
     check_equal(greedy_with_logprobs, 0);
     check_equal(greedy_with_bias, 0);
+    assert_int_equal(n_screened(), n);
 }
 
 static void a_grammar_still_sees_all_logits(void **state)
@@ -154,9 +174,9 @@ static void a_grammar_still_sees_all_logits(void **state)
     (void)state;
     mlxr_error error;
     const char *text = "root ::= [a-z0-9 ]*";
-    assert_ok(mlxr_grammar_open_gbnf(&rule, model, text, strlen(text), &error), &error);
+    assert_ok(mlxr_grammar_open_gbnf(&third_rule, model, text, strlen(text), &error), &error);
     check_equal(greedy, 0);
-    mlxr_grammar_close(&rule);
+    mlxr_grammar_close(&third_rule);
 }
 
 static void drafts_are_judged_the_same(void **state)
@@ -197,6 +217,57 @@ static void all_logits_and_none_is_refused(void **state)
     mlxr_sequence_close(&sequence);
 }
 
+static void what_is_neither_sampled_nor_read_is_not_computed(void **state)
+{
+    (void)state;
+    mlxr_error error;
+    mlxr_sequence *sequences[2];
+    int32_t tokens[PROMPT];
+    tiny_model_tokens(tiny_model_find("llama"), tokens, PROMPT);
+    mlxr_slice slices[2];
+    mlxr_profile *profile = NULL;
+    for (uint32_t i = 0; i < 2; i++) {
+        mlxr_sampling sampling = greedy(i);
+        assert_ok(mlxr_sequence_open(&sequences[i], model, &sampling, &error), &error);
+        assert_ok(mlxr_sequence_append(sequences[i], tokens, PROMPT, &error), &error);
+        slices[i] = (mlxr_slice){.sequence = sequences[i], .n_compute = PROMPT};
+    }
+    slices[0].flags = MLXR_SLICE_NO_SAMPLE | MLXR_SLICE_NO_LOGITS;
+    assert_ok(mlxr_profile_begin(engine, 1, &error), &error);
+    assert_ok(mlxr_step(engine, slices, 2, &error), &error);
+    assert_ok(mlxr_profile_take(engine, &profile, &error), &error);
+    assert_int_equal(profile->steps[0].n_logits, 1);
+    mlxr_profile_free(&profile);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(slices[i].n_sampled, i);
+        assert_int_equal(slices[i].n_logits, i);
+        assert_int_equal(mlxr_sequence_pending(sequences[i]), i);
+        mlxr_sequence_close(&sequences[i]);
+    }
+}
+
+/* The first steps of a model decode weights; a profile says so. */
+static void learning_is_seen_in_profiles(void **state)
+{
+    (void)state;
+    static answer none[N];
+    mlxr_error error;
+    mlxr_profile *profile = NULL;
+    bool seen = false;
+    assert_int_equal(tear_down(NULL) + set_up(NULL), 0);
+    assert_ok(mlxr_profile_begin(engine, 2, &error), &error);
+    generate(greedy, 0, MLXR_SLICE_NO_LOGITS, none);
+    assert_ok(mlxr_profile_take(engine, &profile, &error), &error);
+    assert_int_equal(profile->n_steps, 2);
+    for (uint64_t i = 0; i < profile->n_spans; i++) {
+        bool learns = strcmp(profile->operations[profile->spans[i].operation], "lengths of logits' weights") == 0;
+        seen = seen || learns;
+        assert_true(!learns || i + 1 == profile->steps[0].n_spans); /* the first step's last */
+    }
+    assert_int_equal(seen, can_screen());
+    mlxr_profile_free(&profile);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +276,8 @@ int main(void)
         cmocka_unit_test(drafts_are_judged_the_same),
         cmocka_unit_test(only_the_likeliest_token_is_greedy),
         cmocka_unit_test(all_logits_and_none_is_refused),
+        cmocka_unit_test(learning_is_seen_in_profiles),
+        cmocka_unit_test(what_is_neither_sampled_nor_read_is_not_computed),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
