@@ -45,7 +45,7 @@ cpu_features cpu_detect(void);
 cpu_features cpu_advertised(void);
 
 /* Applies a mask such as "-amx,-avx512" to *features. A level takes what builds on it along: "-avx512" also clears
- * avx512-vnni and avx512-bf16; "-amx" clears both; "scalar" clears all. Unknown names are an error naming them. */
+ * avx512-vnni, -bf16 and -adds; "-amx" clears both; "scalar" clears all. Unknown names are an error naming them. */
 mlxr_status cpu_mask(cpu_features *features, const char *mask, mlxr_error *error);
 
 const char *cpu_feature_name(unsigned index); /* NULL past the end */

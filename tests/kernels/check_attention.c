@@ -242,7 +242,7 @@ static void check_problem(check *c, problem *p, const attend_kernels *kernels)
     double *keys = get((p->start + p->n_rows) * sizeof *keys), *sums = get(2 * p->a.head_dim * sizeof *sums), worst = 0;
     for (uint32_t r = 0; r < p->n_rows; r++) {
         for (uint32_t h = 0; h < p->a.n_head; h++) {
-            worst = fmax(worst, compare_head(p, r, h, keys, sums));
+            worst = check_worse(worst, compare_head(p, r, h, keys, sums));
         }
     }
     bool inside = true;

@@ -50,6 +50,17 @@ static void pack_all(problem *p, const linear_kernels *kernels)
     }
 }
 
+/* x[n], each ±1: all words of a block are then as great as they get. */
+typedef enum signs { SIGNS_PLUS, SIGNS_MINUS, SIGNS_ALTERNATE, SIGNS_OF_PAIRS, SIGNS_COUNT } signs;
+
+static void fill_signs(signs kind, float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        bool minus = kind == SIGNS_MINUS || (kind == SIGNS_ALTERNATE && i % 2) || (kind == SIGNS_OF_PAIRS && i / 2 % 2);
+        x[i] = minus ? -1.0f : 1.0f;
+    }
+}
+
 static problem problem_make(check *c, const linear_kernels *kernels, dtype type, uint32_t n_in, uint32_t n_out,
                             uint32_t n_tokens, weights_kind kind)
 {
@@ -178,7 +189,7 @@ static void compare(check *c, const problem *p, bool add, uint32_t begin, uint32
                 bound += word_error(w + k, x + (size_t)t * p->n_in + k);
             }
             double ratio = fabs((double)value - sum) / bound;
-            worst = ratio <= worst ? worst : ratio; /* NaN becomes the worst */
+            worst = check_worse(worst, ratio);
         }
     }
     check_result(c, worst <= 1.0, "%s %u → %u, %u tokens, rows %u … %u%s%s: error %.3g × the bound",
@@ -329,10 +340,32 @@ static void keeps_nan(check *c, const linear_kernels *kernels, problem *p)
     pack_all(p, kernels);
 }
 
+/* Integers as great as they get, of both signs: in every block crossed products (linear_words.h) leave 32 bits on their
+ * way, as Σ x[2i] x[2i + 1] = ±16 × 32512² does, and no other sum may. Each number of tokens of a last tile in turn. */
+static void greatest_words(check *c, const linear_kernels *kernels, dtype type, uint32_t grain, bool rounded)
+{
+    static const weights_kind kinds[] = {WEIGHTS_LOWEST, WEIGHTS_HIGHEST};
+    for (uint32_t n_tokens = 1; n_tokens <= 16; n_tokens++) {
+        for (uint32_t i = 0; i < 2 * SIGNS_COUNT; i++) {
+            if (c->quick && (n_tokens + i) % 8) {
+                continue;
+            }
+            problem p = problem_make(c, kernels, type, 3 * grain, 33, n_tokens, kinds[i % 2]);
+            fill_signs((signs)(i / 2), p.x, (size_t)n_tokens * p.n_in);
+            pack_all(&p, kernels);
+            matches_plain_loops(c, kernels, &p);
+            same_bits_alone(c, kernels, &p);
+            same_bits_as_least_set(c, kernels, &p, rounded);
+            problem_close(&p);
+        }
+    }
+}
+
 /* All checks of one type, whose rows have multiples of `grain` elements; `rounded`: the table is linear_round's. */
 static void run_type(check *c, const linear_kernels *kernels, dtype id, uint32_t grain, bool rounded)
 {
-    static const uint32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 24, 31, 65};
+    /* Beyond eight, where some kernels begin, every number of tokens that a last tile can have. */
+    static const uint32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 22, 24, 31, 65};
     bool vector = strcmp(kernels->isa[id], "scalar") != 0, single = dtype_find(id)->block_size == 1;
     int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
     for (int i = 0; i < n; i++) {
@@ -348,6 +381,9 @@ static void run_type(check *c, const linear_kernels *kernels, dtype id, uint32_t
         same_bits_as_least_set(c, kernels, &p, rounded);
         keeps_nan(c, kernels, &p);
         problem_close(&p);
+    }
+    if (!single) {
+        greatest_words(c, kernels, id, grain, rounded);
     }
     if (vector && single) { /* several groups of rows, parts of k and tiles of many tokens */
         problem p = problem_make(c, kernels, id, 1120, 203, 29, WEIGHTS_RANDOM);

@@ -61,7 +61,7 @@ static void check_norm_row(check *c, const ops_table *t)
                f = 1 / sqrt(square + (double)eps);
         double y = ((double)src.before[i] - mean) * f * w + b;
         double terms = (fabs((double)src.before[i]) + (kind == NORM_LAYER ? 4 * spread : 0)) * f * fabs(w) + fabs(b);
-        worst = fmax(worst, fabs(out[i] - y) / ((8 + sqrt(n)) * EPS * terms + 1e-30));
+        worst = check_worse(worst, fabs(out[i] - y) / ((8 + sqrt(n)) * EPS * terms + 1e-30));
     }
     check_result(c, worst <= 1, "norm %d, n %u, spread %g: %.3g × the bound", (int)kind, n, (double)spread, worst);
     check_free(&src.memory);
@@ -103,7 +103,7 @@ static void check_rope_row(check *c, const ops_table *t)
                 y = second ? a * si + b * co : a * co - b * si;
                 terms = 1.25 * (fabs(a) + fabs(b));
             }
-            worst = fmax(worst, fabs(x.x[h * head_dim + i] - y) / (2 * EPS * terms + 1e-30));
+            worst = check_worse(worst, fabs(x.x[h * head_dim + i] - y) / (2 * EPS * terms + 1e-30));
         }
     }
     check_result(c, worst <= 1, "rope %d, %u heads of %u, %u turned: %.3g × the bound", (int)kind, n_heads, head_dim,
@@ -148,7 +148,8 @@ static void check_gated_row(check *c, const ops_table *t)
     for (uint32_t i = 0; i < n; i++) {
         double u = alone ? 1 : act == ACT_SWIGLU_CLAMPED ? fmin(fmax(up.x[i], -7), 7) + 1 : (double)up.x[i];
         double steepness, y = activate(act, gate.before[i], &steepness) * u;
-        worst = fmax(worst, fabs(gate.x[i] - y) / ((16 + 4 * steepness) * EPS * fabs(y) + 1e-33 * fabs(u) + 1e-38));
+        double bound = (16 + 4 * steepness) * EPS * fabs(y) + 1e-33 * fabs(u) + 1e-38;
+        worst = check_worse(worst, fabs(gate.x[i] - y) / bound);
     }
     check_result(c, worst <= 1, "gated %d, n %u: %.3g × the bound", (int)act, n, worst);
     check_free(&gate.memory);
@@ -181,7 +182,7 @@ static void check_curve_row(check *c, const ops_table *t)
             terms = fabs((double)curve.slope * v) +
                     (v > 0 ? (double)curve.rise * v * v : (double)curve.fall * (e + 1 + fabs(v)));
         }
-        worst = fmax(worst, fabs(x.x[i] - y) / (4 * EPS * terms + 1e-38));
+        worst = check_worse(worst, fabs(x.x[i] - y) / (4 * EPS * terms + 1e-38));
     }
     check_result(c, worst <= 1, "curve %d, n %u: %.3g × the bound", (int)curve.kind, n, worst);
     check_free(&x.memory);
@@ -220,11 +221,11 @@ static void check_recur_row(check *c, const ops_table *t)
         for (uint32_t j = 0; j < n_k; j++) {
             double s = fresh ? 0 : (double)r.fade * state.before[j * n_v + i];
             double y = s + (double)k.x[j] * learned, y_terms = fabs(s) + fabs((double)k.x[j]) * learned_terms;
-            worst = fmax(worst, fabs(r.after[j * n_v + i] - y) / ((8 + 2 * n_k) * EPS * y_terms + 1e-38));
+            worst = check_worse(worst, fabs(r.after[j * n_v + i] - y) / ((8 + 2 * n_k) * EPS * y_terms + 1e-38));
             sum += y * (double)q.x[j];
             terms += y_terms * fabs((double)q.x[j]);
         }
-        worst = fmax(worst, fabs(out.x[i] - sum) / ((8 + 2 * n_k) * EPS * terms + 1e-38));
+        worst = check_worse(worst, fabs(out.x[i] - sum) / ((8 + 2 * n_k) * EPS * terms + 1e-38));
     }
     check_result(c, worst <= 1, "recur, state of %u × %u%s: %.3g × the bound", n_k, n_v, delta ? ", delta" : "", worst);
     check_free(&state.memory);
@@ -252,14 +253,14 @@ static void check_plain_rows(check *c, const ops_table *t)
         size += fabs((double)b.x[i] * (double)f.x[i]);
         double sum = a.before[i] + (double)b.x[i] * (double)factor,
                terms = fabs((double)a.before[i]) + fabs((double)b.x[i] * (double)factor);
-        worst_add = fmax(worst_add, fabs(a.x[i] - sum) / (EPS * terms + 1e-38));
+        worst_add = check_worse(worst_add, fabs(a.x[i] - sum) / (EPS * terms + 1e-38));
         double decayed = d.before[i] + (double)b.x[i] * (double)f.x[i];
         terms = fabs((double)d.before[i]) + fabs((double)b.x[i] * (double)f.x[i]);
-        worst_decay = fmax(worst_decay, fabs(d.x[i] - decayed) / (EPS * terms + 1e-38));
-        worst_scale = fmax(worst_scale, fabs(s.x[i] - s.before[i] * (double)factor) /
-                                            (EPS * fabs((double)s.before[i] * (double)factor) + 1e-38));
-        worst_cap = fmax(worst_cap, fabs(k.x[i] - (double)cap * tanh((double)k.before[i] / (double)cap)) /
-                                        (8 * EPS * (double)cap));
+        worst_decay = check_worse(worst_decay, fabs(d.x[i] - decayed) / (EPS * terms + 1e-38));
+        worst_scale = check_worse(worst_scale, fabs(s.x[i] - s.before[i] * (double)factor) /
+                                                   (EPS * fabs((double)s.before[i] * (double)factor) + 1e-38));
+        worst_cap = check_worse(worst_cap, fabs(k.x[i] - (double)cap * tanh((double)k.before[i] / (double)cap)) /
+                                               (8 * EPS * (double)cap));
     }
     check_result(c, worst_add <= 1, "add, n %u: %.3g × the bound", n, worst_add);
     check_result(c, fabs((double)dot - product) <= (n / 8.0 + 2) * EPS * size + 1e-38, "dot, n %u: %g instead of %g", n,
@@ -294,7 +295,8 @@ static void check_upper(check *c, const ops_table *t)
             }
         }
         double error = fabs(out.x[i / OPS_UPPER_BLOCK] - most);
-        worst = fmax(worst, out.x[i / OPS_UPPER_BLOCK] == (float)most ? 0 : error / (EPS * size + 1e-38));
+        double ratio = out.x[i / OPS_UPPER_BLOCK] == (float)most ? 0 : error / (EPS * size + 1e-38);
+        worst = check_worse(worst, ratio);
     }
     check_result(c, worst <= 1, "upper, n %u: %.3g × the bound", n, worst);
     check_free(&values.memory);
@@ -344,7 +346,7 @@ static double block_loss(dtype type, const float *x, const float *found)
     for (uint32_t i = 0; i < KV_BLOCK; i++) {
         double e = fabs((double)x[i] - (double)found[i]);
         most = fmax(most, fabs((double)x[i]));
-        worst = fmax(worst, e);
+        worst = check_worse(worst, e);
         wrong += e * e;
         all += (double)x[i] * (double)x[i];
     }
@@ -386,7 +388,7 @@ static void check_block_row(check *c, const ops_table *t)
                 marked = marked && isnan(blocks[i + j]);
             }
         } else {
-            worst = fmax(worst, block_loss(type, turned + i, blocks + i));
+            worst = check_worse(worst, block_loss(type, turned + i, blocks + i));
         }
     }
     check_result(c, worst <= 1 && marked, "to_kv %s, n %u: %.3g × the bound%s", dtype_name(type), n, worst,
@@ -415,7 +417,7 @@ static void check_turn(check *c, const ops_table *t)
     kv_turn_scalar(b, n, length, kv_turn_back_factor(length));
     double worst = 0;
     for (uint32_t i = 0; i < n; i++) {
-        worst = fmax(worst, fabs((double)b[i] - (double)src.x[i]));
+        worst = check_worse(worst, fabs((double)b[i] - (double)src.x[i]));
     }
     check_result(c, same && worst < 20 * EPS * 4, "turn %u of %u: %s, off by %.3g", length, n,
                  same ? "same bits" : "other bits", worst);

@@ -74,4 +74,10 @@ void check_result(check *c, bool ok, const char *format, ...) __attribute__((for
 
 double check_seconds(void);
 
+/* The greater of two errors; NaN is worse than any and stays, which fmax would drop. */
+static inline double check_worse(double worst, double error)
+{
+    return error <= worst || worst != worst ? worst : error;
+}
+
 #endif

@@ -283,6 +283,9 @@ static void adapt_group(const exec *e, const node *n, const experts_group *g, co
         const float *src = slice->n_adapters ? d->row_of(e, n->experts, g->first + i) : NULL;
         for (uint32_t j = 0; j < slice->n_adapters; j++) {
             const adapter_product *p = &slice->adapters[j].products[x->product + d->part];
+            if (p->rank == 0) { /* not of this adapter: a and b are NULL */
+                continue;
+            }
             const float *a = p->a + (size_t)g->expert * p->rank * d->n_in;
             const float *b = p->b + (size_t)g->expert * p->rank * d->n_out + begin;
             for (uint32_t r = 0; r < p->rank; r++) {

@@ -13,7 +13,7 @@
  *                                 void sum_rows(int digits, int n, const uint8_t *rows, size_t row_bytes,
  *                                               const uint8_t *q, vint sum[])
  *                                 sum[t] = Σ of 32 bytes of each row × the digits of token t, `digits` of them from q
- *     OWN_SUM_DIGITS              the set brings sum_digits
+ *     OWN_SUM_DIGITS              the set brings sum_digits, a function like the one below that it replaces
  *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
  *     MAKE_UNSIGNED               whether dot() wants unsigned weights for 8-bit types as well

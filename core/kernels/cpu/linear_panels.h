@@ -76,7 +76,9 @@ struct panel_kernel {
     uint32_t rows; /* a panel */
     /* Of LINEAR_Q16 and LINEAR_Q8, by number of tokens; NULL: through panels. */
     panel_direct_fn *direct[PANEL_DIRECT + 1], *direct_rounded[PANEL_DIRECT + 1];
-    panel_path digits, words, digit; /* by the input's format: LINEAR_Q16, LINEAR_W16, LINEAR_Q8 */
+    /* By the input's format: LINEAR_Q16; words of the kind that the kernel is for, LINEAR_W16, LINEAR_C16 or
+     * LINEAR_W15; LINEAR_Q8. */
+    panel_path digits, words, digit;
 };
 
 /* By type; what an instruction set has no kernel for is zero. One array a set, in linear_<set>.c. */

@@ -72,6 +72,5 @@ void linear_table_scalar(linear_kernels *kernels)
     kernels->pack[LINEAR_W16] = kernels->pack[LINEAR_C16] = quantize_act_w16_scalar;
     kernels->pack[LINEAR_Q8] = quantize_act_rounded_scalar;
     kernels->pack_rounded[LINEAR_Q16] = kernels->pack_rounded[LINEAR_W16] = quantize_act_rounded_scalar;
-    kernels->pack_rounded[LINEAR_C16] = quantize_act_rounded_scalar;
     kernels->pack[LINEAR_W15] = quantize_act_w15_scalar;
 }

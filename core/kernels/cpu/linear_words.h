@@ -22,8 +22,9 @@
  *
  * What is taken away belongs to the row or to the token alone: the former is a vector at the end of a panel's block
  * (one of each half), the latter comes with LINEAR_C16. So half the products are left, with two additions each, which
- * is less to do where a processor adds words at twice the rate of products. The bits are the same: |w + x| is at most
- * 255 + 256 × 127 < 2^15, and while products and sums may leave 32 bits, their differences, modulo 2^32, do not.
+ * is less to do where a processor adds words at twice the rate of products. The bits are the same: weights of 8 bits
+ * lie around zero, so |w + x| is at most 128 + 256 × 127 < 2^15, and while products and sums may leave 32 bits, their
+ * differences, modulo 2^32, do not.
  */
 #define ACC_PANELS 2 /* sums of so many panels lie side by side, of words and of lower digits */
 #ifdef WORDS_CROSSED

@@ -334,7 +334,7 @@ static void simd_upper(const float *values, const float *lengths, float reach, u
     for (; i + OPS_UPPER_BLOCK <= n; i += OPS_UPPER_BLOCK) {
         vf most = none;
         for (uint32_t j = i; j < i + OPS_UPPER_BLOCK; j += VF_N) {
-            most = vf_max(vf_fma(vf_load(lengths + j), by, vf_load(values + j)), most); /* NaN is the first one */
+            most = vf_max_number(vf_fma(vf_load(lengths + j), by, vf_load(values + j)), most);
         }
         upper[i / OPS_UPPER_BLOCK] = vf_max_lane(most);
     }

@@ -99,7 +99,7 @@ static inline q16_place q16_find(const linear_input *input, uint32_t token)
 
 void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src); /* and LINEAR_C16 */
-/* Rounded to 8 bits, in any format of integers but LINEAR_W15. */
+/* Rounded to 8 bits, as LINEAR_Q16, LINEAR_W16 or LINEAR_Q8. */
 void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_w15_scalar(const linear_input *input, uint32_t token, const float *src);
 void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, const float *src);

@@ -160,11 +160,6 @@ static void quantize_act_c16_avx2(const linear_input *input, uint32_t token, con
     quantize(LINEAR_C16, Q16_MOST, input, token, src);
 }
 
-static void quantize_act_c16_rounded_avx2(const linear_input *input, uint32_t token, const float *src)
-{
-    quantize(LINEAR_C16, Q8_MOST, input, token, src);
-}
-
 static void quantize_act_q16_rounded_avx2(const linear_input *input, uint32_t token, const float *src)
 {
     quantize(LINEAR_Q16, Q8_MOST, input, token, src);
@@ -235,5 +230,4 @@ void linear_table_pack_avx2(linear_kernels *kernels)
     kernels->pack[LINEAR_BF16] = quantize_act_bf16_avx2;
     kernels->pack_rounded[LINEAR_Q16] = quantize_act_q16_rounded_avx2;
     kernels->pack_rounded[LINEAR_W16] = quantize_act_w16_rounded_avx2;
-    kernels->pack_rounded[LINEAR_C16] = quantize_act_c16_rounded_avx2;
 }

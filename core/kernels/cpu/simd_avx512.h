@@ -59,6 +59,11 @@ static inline vf vf_max(vf a, vf b)
 {
     return _mm512_max_ps(a, b);
 } /* b where either is NaN */
+/* The greater; b where a is NaN, which b must not be. */
+static inline vf vf_max_number(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
 static inline vf vf_min(vf a, vf b)
 {
     return _mm512_min_ps(a, b);

@@ -64,6 +64,11 @@ static inline vf vf_max(vf a, vf b)
 {
     return vmaxq_f32(a, b);
 }
+/* The greater; b where a is NaN, which b must not be. */
+static inline vf vf_max_number(vf a, vf b)
+{
+    return vmaxnmq_f32(a, b);
+}
 static inline vf vf_min(vf a, vf b)
 {
     return vminq_f32(a, b);

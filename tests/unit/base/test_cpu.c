@@ -24,6 +24,7 @@ static void a_level_takes_along_what_builds_on_it(void **state)
     assert_int_equal(masked(ALL, "-amx"), ALL & ~amx);
     assert_int_equal(masked(ALL, "-avx512") & (avx512 | amx | CPU_AVX2), CPU_AVX2 | (masked(ALL, "-avx512") & amx));
     assert_int_equal(masked(ALL, "-avx512") & avx512, 0);
+    assert_int_equal(masked(ALL, "-avx512-vnni") & avx512, avx512 & ~(CPU_AVX512_VNNI | CPU_AVX512_ADDS));
     assert_int_equal(masked(ALL, "-avx2") & (CPU_AVX2 | CPU_AVX_VNNI | avx512), 0);
     assert_int_equal(masked(ALL, "-neon") & (CPU_NEON | CPU_DOTPROD | CPU_I8MM | CPU_ARM_BF16), 0);
     assert_int_equal(masked(ALL, "scalar"), 0);
