@@ -54,6 +54,47 @@ static int print_report(const options *o, const mlxr_quantize_report *r, double 
     return finish_output(EXIT_OK);
 }
 
+/* Which of the model's own adapters --merge names, by path or by what they hold. */
+static bool is_merged(const registry_pair *own, const adapter_list *with)
+{
+    char digest[REGISTRY_DIGEST_MAX];
+    bool merged = false;
+    for (size_t i = 0; i < with->n && !merged; i++) {
+        char *given = realpath(with->items[i].path, NULL), *kept = realpath(own->name, NULL);
+        merged = given && kept && strcmp(given, kept) == 0;
+        free(given);
+        free(kept);
+        merged = merged || (registry_adapter_digest(with->items[i].path, digest, NULL) == MLXR_OK &&
+                            strcmp(digest, own->value) == 0); /* what cannot be read, the merge tells */
+    }
+    return merged;
+}
+
+static void tell_left_out(const registry_model *model, const adapter_list *with)
+{
+    size_t n = 0, n_own = model->adapters.n;
+    bool left[MLXR_ADAPTERS_MAX] = {false};
+    for (size_t i = 0; i < n_own && i < MLXR_ADAPTERS_MAX; i++) {
+        left[i] = !is_merged(&model->adapters.items[i], with);
+        n += left[i];
+    }
+    if (n == 0) {
+        return;
+    }
+    if (n == n_own) {
+        print_note("the model has %zu adapter%s, which %s left out of the weights; --merge writes %s in:", n,
+                   n == 1 ? "" : "s", n == 1 ? "is" : "are", n == 1 ? "it" : "them");
+    } else {
+        print_note("of the model's %zu adapters %zu %s left out of the weights; --merge writes %s in:", n_own, n,
+                   n == 1 ? "is" : "are", n == 1 ? "it" : "them");
+    }
+    for (size_t i = 0; i < n_own && i < MLXR_ADAPTERS_MAX; i++) {
+        if (left[i]) {
+            print_note("    --merge %s", model->adapters.items[i].name);
+        }
+    }
+}
+
 static int write_model(options *o, const char *label)
 {
     interrupt_state before;
@@ -71,12 +112,7 @@ static int write_model(options *o, const char *label)
         print_error("%s", error.text);
         return error.status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
     }
-    if (model.adapters.n > with.n) {
-        print_note(
-            "the model has %zu adapter%s, which %s left out of the weights; --merge writes them in: mlxr show %s "
-            "--modelfile names them",
-            model.adapters.n, model.adapters.n == 1 ? "" : "s", model.adapters.n == 1 ? "is" : "are", o->args[0]);
-    }
+    tell_left_out(&model, &with);
     for (size_t i = 0; i < with.n; i++) {
         paths[i] = with.items[i].path;
         scales[i] = with.items[i].scale;
@@ -95,7 +131,8 @@ static int write_model(options *o, const char *label)
     double started = now_seconds();
     interrupt_begin(&before);
     mlxr_status status = mlxr_quantize(model.path, o->args[1], &how, &report, &error);
-    bool stopped = status != MLXR_OK && interrupt_seen();
+    bool stopped = status == MLXR_IO &&
+                   strcmp(error.text, "stopped") == 0; /* as mlxr_progress_fn says; else it failed */
     interrupt_end(&before);
     progress_end(&bar);
     adapter_list_free(&with);

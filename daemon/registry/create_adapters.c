@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "mlxr_adapter.h"
+#include "registry/digest.h"
 #include "registry/disk.h"
 
 #define CONFIG_NAME "adapter_config.json"
@@ -43,17 +44,30 @@ static mlxr_status failed(const maker *m, mlxr_status status, const char *what)
     return status;
 }
 
+/* Where the bytes of an adapter go: into a blob, or, where nothing is to be kept, into its digest alone. */
+typedef struct sink {
+    registry_blob *blob;
+    digest_state *digest;
+} sink;
+
+static mlxr_status put(const maker *m, const sink *s, const void *data, size_t n)
+{
+    return s->blob                          ? registry_blob_write(s->blob, data, n, m->error)
+           : digest_add(s->digest, data, n) ? MLXR_OK
+                                            : registry_fail_nomem(m->error);
+}
+
 /* ---- into the store ---------------------------------------------------------------------------------------------- */
 
 /* The rest of an open file, from `at` on. */
-static mlxr_status write_rest(const maker *m, registry_blob *b, int fd, const char *path, uint64_t at, uint64_t n_bytes)
+static mlxr_status write_rest(const maker *m, const sink *to, int fd, const char *path, uint64_t at, uint64_t n_bytes)
 {
     char *piece = malloc(PIECE_BYTES);
     mlxr_status status = piece ? MLXR_OK : registry_fail_nomem(m->error);
     while (status == MLXR_OK && at < n_bytes) {
         size_t n = n_bytes - at < PIECE_BYTES ? (size_t)(n_bytes - at) : PIECE_BYTES;
         status = disk_read(fd, piece, n, at, path, m->error);
-        status = status == MLXR_OK ? registry_blob_write(b, piece, n, m->error) : status;
+        status = status == MLXR_OK ? put(m, to, piece, n) : status;
         at += n;
     }
     free(piece);
@@ -61,7 +75,7 @@ static mlxr_status write_rest(const maker *m, registry_blob *b, int fd, const ch
 }
 
 /* A JSON header with the configuration in its metadata, as safetensors begin: its length, and it. */
-static mlxr_status write_header(const maker *m, registry_blob *b, const char *header, size_t n, const char *config)
+static mlxr_status write_header(const maker *m, const sink *to, const char *header, size_t n, const char *config)
 {
     json_t *root = json_loadb(header, n, JSON_REJECT_DUPLICATES, NULL), *meta = json_object_get(root, "__metadata__");
     if (!json_is_object(root) || (meta && !json_is_object(meta))) {
@@ -84,15 +98,15 @@ static mlxr_status write_header(const maker *m, registry_blob *b, const char *he
     static const char blanks[8] = "        ";
     size_t n_text = strlen(dumped), n_pad = (8 - n_text % 8) % 8;
     uint64_t length = n_text + n_pad;
-    mlxr_status status = registry_blob_write(b, &length, sizeof length, m->error);
-    status = status == MLXR_OK ? registry_blob_write(b, dumped, n_text, m->error) : status;
-    status = status == MLXR_OK ? registry_blob_write(b, blanks, n_pad, m->error) : status;
+    mlxr_status status = put(m, to, &length, sizeof length);
+    status = status == MLXR_OK ? put(m, to, dumped, n_text) : status;
+    status = status == MLXR_OK ? put(m, to, blanks, n_pad) : status;
     free(dumped);
     return status;
 }
 
 /* PEFT's two files as one. */
-static mlxr_status write_peft(const maker *m, registry_blob *b, int fd, const char *path, uint64_t n_bytes,
+static mlxr_status write_peft(const maker *m, const sink *to, int fd, const char *path, uint64_t n_bytes,
                               const char *config)
 {
     uint64_t length = 0;
@@ -105,34 +119,41 @@ static mlxr_status write_peft(const maker *m, registry_blob *b, int fd, const ch
         status = registry_fail_nomem(m->error);
     }
     status = status == MLXR_OK ? disk_read(fd, header, (size_t)length, sizeof length, path, m->error) : status;
-    status = status == MLXR_OK ? write_header(m, b, header, (size_t)length, config) : status;
+    status = status == MLXR_OK ? write_header(m, to, header, (size_t)length, config) : status;
     free(header);
-    return status == MLXR_OK ? write_rest(m, b, fd, path, sizeof length + length, n_bytes) : status;
+    return status == MLXR_OK ? write_rest(m, to, fd, path, sizeof length + length, n_bytes) : status;
 }
 
-/* Makes a blob of a file; `config` NULL: as it is. */
-static mlxr_status import(const maker *m, const char *path, const char *config, char *digest, int64_t *made_us)
+/* A file; `config` NULL: as it is. */
+static mlxr_status write_file(const maker *m, const sink *to, const char *path, const char *config)
 {
     struct stat info;
     int fd = -1;
-    registry_blob *b = NULL;
     mlxr_status status = disk_open(&fd, path, false, m->error);
     if (status == MLXR_OK && (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))) {
         status = registry_fail(m->error, MLXR_ARG, "%.300s is no file", path);
     }
-    status = status == MLXR_OK ? registry_blob_begin(&b, m->r, NULL, UINT64_MAX, m->error) : status;
     if (status == MLXR_OK) {
         uint64_t n_bytes = (uint64_t)info.st_size;
-        status = config ? write_peft(m, b, fd, path, n_bytes, config) : write_rest(m, b, fd, path, 0, n_bytes);
+        status = config ? write_peft(m, to, fd, path, n_bytes, config) : write_rest(m, to, fd, path, 0, n_bytes);
     }
     if (fd >= 0) {
         close(fd);
     }
+    return status;
+}
+
+/* Makes a blob of a file. */
+static mlxr_status import(const maker *m, const char *path, const char *config, char *digest, int64_t *made_us)
+{
+    sink to = {0};
+    mlxr_status status = registry_blob_begin(&to.blob, m->r, NULL, UINT64_MAX, m->error);
+    status = status == MLXR_OK ? write_file(m, &to, path, config) : status;
     if (status != MLXR_OK) {
-        registry_blob_abort(&b);
+        registry_blob_abort(&to.blob);
         return status;
     }
-    return registry_blob_commit_marked(&b, digest, made_us, m->error);
+    return registry_blob_commit_marked(&to.blob, digest, made_us, m->error);
 }
 
 /* ---- one adapter ------------------------------------------------------------------------------------------------- */
@@ -177,27 +198,54 @@ static bool ends_with(const char *text, const char *end)
     return n >= n_end && strcmp(text + n - n_end, end) == 0;
 }
 
-/* A GGUF file, PEFT's folder, or the weights in it. */
-static mlxr_status add_path(maker *m, const char *given, const char *directory)
+/* The files of an adapter: a GGUF file, PEFT's folder, or the weights in it. path, config: REGISTRY_PATH_MAX bytes; ""
+ * for config: GGUF has it. */
+static mlxr_status find_files(const char *given, const char *directory, char *path, char *config, mlxr_error *error)
 {
-    char path[REGISTRY_PATH_MAX], folder[REGISTRY_PATH_MAX], config[REGISTRY_PATH_MAX];
+    char folder[REGISTRY_PATH_MAX];
     struct stat info;
-    if (!directory) {
-        return registry_fail(m->error, MLXR_ARG, "paths are not taken here; upload the file as a blob");
-    }
-    bool fits = *given == '/' ? snprintf(path, sizeof path, "%s", given) < (int)sizeof path
-                              : disk_join(path, sizeof path, directory, given);
+    bool fits = *given == '/' ? snprintf(path, REGISTRY_PATH_MAX, "%s", given) < (int)REGISTRY_PATH_MAX
+                              : disk_join(path, REGISTRY_PATH_MAX, directory, given);
+    *config = '\0';
     if (!fits || stat(path, &info) != 0) {
-        return registry_fail(m->error, MLXR_IO, "there is no such file");
+        return registry_fail(error, MLXR_IO, "there is no such file");
     }
     if (S_ISDIR(info.st_mode)) {
         fits = snprintf(folder, sizeof folder, "%s", path) < (int)sizeof folder &&
-               disk_join(path, sizeof path, folder, WEIGHTS_NAME);
+               disk_join(path, REGISTRY_PATH_MAX, folder, WEIGHTS_NAME);
     } else if (!ends_with(path, ".safetensors")) {
-        return add_file(m, path, NULL);
+        return MLXR_OK;
     }
-    fits = fits && disk_parent(path, folder, sizeof folder) && disk_join(config, sizeof config, folder, CONFIG_NAME);
-    return fits ? add_file(m, path, config) : registry_fail(m->error, MLXR_ARG, "the path is too long");
+    fits = fits && disk_parent(path, folder, sizeof folder) &&
+           disk_join(config, REGISTRY_PATH_MAX, folder, CONFIG_NAME);
+    return fits ? MLXR_OK : registry_fail(error, MLXR_ARG, "the path is too long");
+}
+
+static mlxr_status add_path(maker *m, const char *given, const char *directory)
+{
+    char path[REGISTRY_PATH_MAX], config[REGISTRY_PATH_MAX];
+    mlxr_status status = directory
+                             ? find_files(given, directory, path, config, m->error)
+                             : registry_fail(m->error, MLXR_ARG, "paths are not taken here; upload the file as a blob");
+    return status == MLXR_OK ? add_file(m, path, *config ? config : NULL) : status;
+}
+
+mlxr_status registry_adapter_digest(const char *path, char *digest, mlxr_error *error)
+{
+    char file[REGISTRY_PATH_MAX], config_path[REGISTRY_PATH_MAX], *config = NULL;
+    const maker m = {.error = error};
+    size_t n = 0;
+    mlxr_status status = find_files(path, ".", file, config_path, error);
+    if (status == MLXR_OK && *config_path) {
+        status = disk_read_file(config_path, CONFIG_BYTES_MAX, &config, &n, error);
+    }
+    if (status == MLXR_OK) {
+        sink to = {.digest = digest_begin()};
+        status = to.digest ? write_file(&m, &to, file, config) : registry_fail_nomem(error);
+        status = digest_end(&to.digest, digest) || status != MLXR_OK ? status : registry_fail_nomem(error);
+    }
+    free(config);
+    return status == MLXR_OK ? status : failed(&m, status, path);
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------------------- */

@@ -151,6 +151,10 @@ char *registry_modelfile_text(const registry_model *m);
 mlxr_status registry_create(registry *r, const char *name, const registry_recipe *recipe, const char *directory,
                             mlxr_error *error);
 
+/* What the store would call the adapter at a path (a GGUF file, PEFT's folder, or the weights in it): of PEFT's the
+ * digest of the one file that the store makes. Reads all of it. digest: REGISTRY_DIGEST_MAX bytes. */
+mlxr_status registry_adapter_digest(const char *path, char *digest, mlxr_error *error);
+
 /* Whether a text may name a model of the store. */
 bool registry_name_valid(const char *name);
 /* "sha256:" and 64 lower-case hexadecimal digits, "sha256-" for the colon taken too; out: REGISTRY_DIGEST_MAX bytes. */

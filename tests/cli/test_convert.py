@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -78,6 +79,25 @@ class Quantize(support.CliTest):
             process.wait()
             left = [name for name in os.listdir(self.home) if name.endswith(".new")]
             self.assertEqual(left, [])
+
+    def test_a_failure_that_comes_with_ctrl_c_is_told(self):
+        model = os.path.join(support.real_models(), "SmolLM2-135M-Instruct.Q4_1.gguf")
+        if not os.path.exists(model):
+            self.skipTest("make models")
+        for n_bytes, code, words in ((1, 1, "File too large"), (None, 130, "stopped; nothing was written")):
+            process = subprocess.Popen([support.MLXR, "quantize", model, self.out(), "--type", "Q2_K", "--threads", "1"],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, restore_signals=False)  # fmt: skip
+            time.sleep(0.5)  # it computes a piece, which it writes before it looks whether it is to stop
+            process.send_signal(signal.SIGSTOP)
+            self.assertIsNone(process.poll())
+            if n_bytes:
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGCONT)
+            err = process.communicate()[1].decode()
+            self.assertIn(words, err)
+            self.assertEqual(process.returncode, code)
+            self.assertFalse(os.path.exists(self.out()))
 
 
 class Imatrix(support.CliTest):
