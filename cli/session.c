@@ -39,14 +39,15 @@ static uint32_t context_of(const options *o, const registry_model *m)
     return o->n_ctx ? o->n_ctx : own > 0 && own < UINT32_MAX ? (uint32_t)own : 0;
 }
 
-/* The model's own adapters, as the registry has them, then those that the options name. */
-static mlxr_status list_adapters(const session *s, const options *o, adapter_list *out, mlxr_error *error)
+/* The model's own adapters, as the registry has them, then those that are named. */
+static mlxr_status list_adapters(const registry_model *entry, const options *named_by, adapter_list *out,
+                                 mlxr_error *error)
 {
-    adapter_list named;
-    mlxr_status status = adapter_list_take(&named, o, "--lora", error);
+    adapter_list named = {.n = 0};
+    mlxr_status status = named_by ? adapter_list_take(&named, named_by, "--lora", error) : MLXR_OK;
     *out = (adapter_list){.n = 0};
-    for (size_t i = 0; i < s->entry.adapters.n && status == MLXR_OK; i++) {
-        status = adapter_list_add(out, s->entry.adapters.items[i].name, 1, "--lora", error);
+    for (size_t i = 0; i < entry->adapters.n && status == MLXR_OK; i++) {
+        status = adapter_list_add(out, entry->adapters.items[i].name, 1, "--lora", error);
     }
     for (size_t i = 0; i < named.n && status == MLXR_OK; i++) {
         status = adapter_list_add(out, named.items[i].path, named.items[i].scale, "--lora", error);
@@ -55,14 +56,13 @@ static mlxr_status list_adapters(const session *s, const options *o, adapter_lis
     return status;
 }
 
-/* The session's model becomes one with them. */
-static int load_adapters(session *s, const options *o)
+int session_adapt(mlxr_model **model, const registry_model *entry, const options *o, bool with_named)
 {
     mlxr_adapter_use uses[MLXR_ADAPTERS_MAX] = {0};
     mlxr_error error;
     mlxr_model *adapted = NULL;
     adapter_list list;
-    if (list_adapters(s, o, &list, &error) != MLXR_OK) {
+    if (list_adapters(entry, with_named ? o : NULL, &list, &error) != MLXR_OK) {
         adapter_list_free(&list);
         print_error("%s", error.text);
         return error.status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
@@ -73,10 +73,10 @@ static int load_adapters(session *s, const options *o)
     mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < list.n && status == MLXR_OK; i++) {
         uses[i].scale = list.items[i].scale;
-        status = mlxr_adapter_load(&uses[i].adapter, s->model, list.items[i].path, &error);
+        status = mlxr_adapter_load(&uses[i].adapter, *model, list.items[i].path, &error);
     }
     if (status == MLXR_OK) {
-        status = mlxr_model_adapt(&adapted, s->model, uses, list.n, &error);
+        status = mlxr_model_adapt(&adapted, *model, uses, list.n, &error);
     }
     for (size_t i = 0; i < list.n; i++) {
         if (status == MLXR_OK && o->verbose) {
@@ -91,8 +91,8 @@ static int load_adapters(session *s, const options *o)
         print_error("%s", error.text);
         return EXIT_FAILED;
     }
-    mlxr_model_unref(&s->model);
-    s->model = adapted;
+    mlxr_model_unref(model);
+    *model = adapted;
     return EXIT_OK;
 }
 
@@ -126,7 +126,7 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         print_error("%s", error.text);
         return EXIT_FAILED;
     }
-    int code = load_adapters(s, o);
+    int code = session_adapt(&s->model, &s->entry, o, true);
     s->load_ms = (now_seconds() - started) * 1e3;
     code = code == EXIT_OK ? session_load_grammar(s, o) : code;
     code = code == EXIT_OK ? session_load_draft(s, o) : code;

@@ -25,6 +25,9 @@ typedef struct session {
 /* Resolves the model's name, opens an engine and loads it. Returns EXIT_OK, or an exit code after telling why not; then
  * nothing is open. `measuring`: no prefix is kept, so that every run does the same work. */
 int session_open(session *s, const options *o, const char *model, bool measuring);
+/* The model becomes one with its entry's adapters and, `with_named`, those of --lora behind them. Returns an exit code,
+ * after telling what went wrong; the model is as it was then. */
+int session_adapt(mlxr_model **model, const registry_model *entry, const options *o, bool with_named);
 /* Takes over the system message and the parameters that the registry has for the model, where the command line says
  * nothing else. Returns an exit code. */
 int session_apply_entry(session *s, options *o);

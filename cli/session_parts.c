@@ -59,9 +59,25 @@ static mlxr_status begin_drafting(mlxr_sequence *sequence, mlxr_model *model, co
                                    : mlxr_sequence_draft(sequence, model, o->n_draft_max, error);
 }
 
+/* With the adapters that are a part of it; those of --lora are the other model's. */
+static int load_draft_model(const session *s, const options *o, mlxr_model **out)
+{
+    mlxr_error error;
+    registry_model entry;
+    if (!models_resolve(o->draft, &entry)) {
+        return EXIT_FAILED;
+    }
+    int code = mlxr_model_load(out, s->engine, entry.path, NULL, &error) == MLXR_OK ? EXIT_OK : print_failure(&error);
+    code = code == EXIT_OK ? session_adapt(out, &entry, o, false) : code;
+    if (code != EXIT_OK) {
+        mlxr_model_unref(out);
+    }
+    registry_model_close(&entry);
+    return code;
+}
+
 int session_load_draft(session *s, const options *o)
 {
-    char path[MODEL_PATH_MAX];
     mlxr_error error;
     mlxr_model *model = NULL;
     if (!o->draft) {
@@ -80,11 +96,9 @@ int session_load_draft(session *s, const options *o)
         return EXIT_FAILED;
     }
     if (!is_ngram(o) && !session_drafts_ahead(o)) {
-        if (!models_find(o->draft, path, sizeof path)) {
-            return EXIT_FAILED;
-        }
-        if (mlxr_model_load(&model, s->engine, path, NULL, &error) != MLXR_OK) {
-            return print_failure(&error);
+        int code = load_draft_model(s, o, &model);
+        if (code != EXIT_OK) {
+            return code;
         }
     }
     if (s->sequence && begin_drafting(s->sequence, model, o, &error) != MLXR_OK) {

@@ -125,6 +125,39 @@ class Adapters(support.CliTest):
         self.assertEqual(self.answer(out), self.ask())
         self.assertEqual(self.answer(merged), self.answer("one"))
 
+    def test_convert_names_the_adapters_that_merge_does_not(self):
+        gguf, other = (support.gguf_adapter(os.path.join(self.home, f"{i}.gguf"), values=(0.9, i)) for i in (0.5, 0.25))
+        self.assertEqual(self.make("two", f"FROM {self.model}", f"ADAPTER {self.adapter}", f"ADAPTER {gguf}").code, 0)
+        own = [a["path"] for a in self.succeed("show", "two", "--json").json["registry"]["adapters"]]
+        out = os.path.join(self.home, "out.gguf")
+
+        def left(*merged):
+            options = [o for path in merged for o in ("--merge", path)]
+            err = self.succeed("convert", "two", out, *options).err
+            return err, [path for path in own if path in err]
+
+        self.assertEqual(left(other, other)[1], own)  # as many, but others
+        self.assertIn("2 adapters, which are left out", left(other, other)[0])
+        err, names = left(f"{self.adapter}=0.5", other, other)
+        self.assertEqual(names, own[1:])
+        self.assertIn("of the model's 2 adapters 1 is left out", err)
+        self.assertEqual(left(gguf)[1], own[:1])
+        self.assertEqual(left(self.adapter, gguf)[1], [])
+        self.assertEqual(left(own[1], own[0])[1], [])
+        self.assertEqual(left(f"{self.adapter}/adapter_model.safetensors", own[1])[1], [])
+
+    def test_a_draft_model_has_its_own_adapters(self):
+        self.assertEqual(self.make("one", f"FROM {self.model}", f"ADAPTER {self.adapter}").code, 0)
+        options = ("run", "one", "the inn", "--raw", "--temp", "0", "-n", "12", "--json", "-v", "--draft")
+        for draft, more, n in (("one", (), 2), (self.model, (), 1), ("one", ("--lora", f"{self.adapter}=2"), 3)):
+            result = self.succeed(*options, draft, *more)
+            self.assertEqual(result.err.count("adapter of rank"), n, (draft, more))  # --lora is for the model alone
+            self.assertEqual(result.json["ids"], self.answer("one", *more))
+        os.unlink(os.path.join(self.models, ".mlxr", "blobs", self.blobs()[0]))
+        result = self.run_mlxr(*options[:1], self.model, *options[2:], "one")
+        self.assertNotEqual(result.code, 0)
+        self.assertIn("sha256-", result.err)
+
     def test_adapters_that_do_not_fit_are_refused_when_the_model_is_made(self):
         other, bare = os.path.join(self.home, "other.gguf"), os.path.join(self.home, "bare")
         os.mkdir(bare)
