@@ -11,7 +11,7 @@
 
 #include "registry/digest.h"
 #include "registry/disk.h"
-#include "registry/inside.h"
+#include "registry/rows.h"
 
 #define LEFTOVER_US ((int64_t)24 * 3600 * 1000000) /* how old what nobody needs must be to be thrown away */
 
@@ -339,5 +339,6 @@ mlxr_status blob_tidy(registry *r, mlxr_error *error)
     (void)error;
     tidy_folder(r, "blobs", blob_needed);
     tidy_folder(r, "partial", partial_needed);
+    rows_tidy_sets(r, inside_now_us() - LEFTOVER_US);
     return MLXR_OK;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "registry/digest.h"
@@ -72,6 +73,11 @@ static mlxr_status make_links(const char *directory, const stored_file *files, s
 static mlxr_status make_set(const registry *r, int64_t id, const stored_model *m, mlxr_error *error)
 {
     char directory[REGISTRY_PATH_MAX];
+    for (size_t i = 0; i < m->n_files; i++) { /* before the set of a model that is to be replaced goes */
+        if (!plain_name(m->files[i].name)) {
+            return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", m->files[i].name);
+        }
+    }
     remove_set(r, id);
     set_path(r, id, directory);
     mlxr_status status = disk_make_dir(directory, error);
@@ -113,6 +119,24 @@ void rows_drop_set(const registry *r, char *path)
         path[n_folder < strlen(path) ? n_folder : strlen(path)] = '\0'; /* without the weights' name */
         remove_links(path);
         *path = '\0';
+    }
+}
+
+void rows_tidy_sets(const registry *r, int64_t before_us)
+{
+    char sets[REGISTRY_PATH_MAX], path[REGISTRY_PATH_MAX];
+    struct stat info;
+    snprintf(sets, sizeof sets, "%.4000s/sets", r->store);
+    DIR *folder = opendir(sets);
+    for (struct dirent *file; folder && (file = readdir(folder));) {
+        if (strncmp(file->d_name, ROWS_TRY_PREFIX, strlen(ROWS_TRY_PREFIX)) == 0 &&
+            disk_join(path, sizeof path, sets, file->d_name) && lstat(path, &info) == 0 && S_ISDIR(info.st_mode) &&
+            (int64_t)info.st_mtime * 1000000 < before_us) {
+            remove_links(path);
+        }
+    }
+    if (folder) {
+        closedir(folder);
     }
 }
 

@@ -559,9 +559,13 @@ class Models(OllamaTest):
         self.assertEqual(self.client.create("folder", files=files).status, "success")
         self.assertEqual(self.client.show("folder").details.family, "llama")
         self.assertEqual(self.generate(model="folder", raw=True).response, self.generate(model="tiny-llama", raw=True).response)
-        for bad in ({"a.txt": files["config.json"], "b": files["config.json"]}, {**files, "../x": files["config.json"]}):
+        for bad in ({"a.txt": files["config.json"], "b": files["config.json"]}, {"../x": files["config.json"], **files}):
             with self.assertRaises(ollama.ResponseError):
                 self.client.create("x", files=bad)
+            with self.assertRaises(ollama.ResponseError):
+                self.client.create("folder", files=bad)
+        self.assertEqual(self.client.show("folder").details.family, "llama", "the one that is there stays")
+        self.assertEqual(self.generate(model="folder", raw=True).response, self.generate(model="tiny-llama", raw=True).response)
         self.client.delete("folder")
 
     def test_an_upload_that_is_broken_off_leaves_nothing(self):

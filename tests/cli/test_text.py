@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 
 import support
 
@@ -108,6 +109,16 @@ class Adapters(support.CliTest):
         self.assertEqual(self.answer("again"), both)
         self.succeed("rm", "again")
         self.assertEqual(self.blobs(), [])
+
+    def test_folders_of_a_check_that_was_broken_off_go_after_a_day(self):
+        self.assertEqual(self.make("one", f"FROM {self.model}").code, 0)
+        old, young = (os.path.join(self.models, ".mlxr", "sets", f"try-{name}") for name in ("aaaaaa", "bbbbbb"))
+        for folder in (old, young):
+            os.mkdir(folder)
+            os.symlink("../../blobs/sha256-0", os.path.join(folder, "model.gguf"))
+        os.utime(old, (time.time() - 90000,) * 2)
+        self.succeed("rm", "one")
+        self.assertEqual((os.path.exists(old), os.path.exists(young)), (False, True))
 
     def test_adapters_of_a_base_come_first_and_stay(self):
         gguf = support.gguf_adapter(os.path.join(self.home, "lora.gguf"))
