@@ -5,6 +5,7 @@
 #include "loaders/adapter_file.h"
 
 #include <math.h>
+#include <unistd.h>
 
 #include "byte_script.h"
 #include "safetensors_text.h"
@@ -195,6 +196,8 @@ static const struct {
     {CONFIG(", \"init_lora_weights\": true, \"alpha_pattern\": {}, \"target_parameters\": []"), NULL},
     {CONFIG(", \"init_lora_weights\": \"gaussian\", \"alpha_pattern\": {\"q_proj\": 3}"), NULL},
     {CONFIG(", \"alpha_pattern\": null, \"use_rslora\": true"), NULL},
+    {CONFIG(", \"use_rslora\": false, \"modules_to_save\": [], \"layer_replication\": {}"), NULL},
+    {CONFIG(", \"bias\": null, \"init_lora_weights\": null, \"lora_bias\": null"), NULL},
     {" ", "adapter_config.json: line"},
     {"{", "adapter_config.json: line 1"},
     {"[]", "not a JSON object"},
@@ -529,6 +532,91 @@ static void parameters_are_named_by_the_shape_of_the_models_experts(void **state
     }
 }
 
+static const struct {
+    adapter_model of;
+    const char *module, *a, *b, *words; /* `words` are of the name where it is taken, else of the error */
+    bool taken;
+} of_families[] = {
+    {{"llama", 4, 3, 8, 4, true}, "model.layers.1.mlp.experts", "[6, 8]", "[4, 6]", "blk.1.ffn_up_exps", true},
+    {{"llama", 4, 3, 8, 4, true}, "model.layers.1.mlp.experts", "[6, 4]", "[8, 6]", "blk.1.ffn_down_exps", true},
+    {{"llama", 4, 3, 8, 4, true}, "model.layers.1.mlp.experts", "[6, 8]", "[8, 6]", "what no llama model", false},
+    {{"llama", 4, 3, 8, 4, false}, "model.layers.1.mlp.experts", "[6, 8]", "[4, 6]", "what no llama model", false},
+    {{"granitemoe", 4, 0, 8, 4, false},
+     "model.layers.0.block_sparse_moe.input_linear",
+     "[6, 8]",
+     "[8, 6]",
+     "are no pair of this model's experts",
+     false},
+    {{"granitemoe", 4, 4, 8, 4, false},
+     "model.layers.0.block_sparse_moe.input_linear",
+     "[6, 8]",
+     "[8, 6]",
+     "are no pair of this model's experts",
+     false},
+    {{"granitemoe", 4, 3, 8, 4, false},
+     "model.layers.0.block_sparse_moe.input_linear",
+     "[6, 8]",
+     "[8, 5]",
+     "are no pair of this model's experts",
+     false},
+    {{"lfm2", 4, 0, 8, 4, false}, "model.layers.0.conv.conv", "[6, 8]", "[8, 6]", "no lfm2 model takes", false},
+    {{"lfm2", 4, 0, 8, 4, false}, "model.layers.0.conv.in_proj", "[2, 8]", "[8, 2]", "", true},
+};
+
+static void what_a_family_has_not_or_has_changed_is_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof of_families / sizeof *of_families; i++) {
+        char header[1024];
+        unsigned sides[4];
+        size_t n;
+        adapter_file *file = NULL;
+        mlxr_error error = {0};
+        assert_int_equal(sscanf(of_families[i].a, "[%u, %u]", &sides[0], &sides[1]), 2);
+        assert_int_equal(sscanf(of_families[i].b, "[%u, %u]", &sides[2], &sides[3]), 2);
+        unsigned n_a = 4 * sides[0] * sides[1], n_all = n_a + 4 * sides[2] * sides[3];
+        snprintf(
+            header, sizeof header,
+            "{\"base_model.model.%s.lora_A.weight\": {\"dtype\": \"F32\", \"shape\": %s, \"data_offsets\": [0, %u]}, "
+            "\"base_model.model.%s.lora_B.weight\": {\"dtype\": \"F32\", \"shape\": %s, \"data_offsets\": [%u, %u]}}",
+            of_families[i].module, of_families[i].a, n_a, of_families[i].module, of_families[i].b, n_a, n_all);
+        uint8_t *bytes = weights(header, n_all, &n);
+        memset(bytes + n - n_all, 0, n_all);
+        mlxr_status status = adapter_file_open_memory(&file, view(CONFIG("")), bytes, n, &of_families[i].of, &error);
+        const char *said = file ? file->targets[0].name : error.text;
+        if ((status == MLXR_OK) != of_families[i].taken || !strstr(said, of_families[i].words)) {
+            fail_msg("%s of %s: %s, expected %s", of_families[i].module, of_families[i].of.arch, said,
+                     of_families[i].words);
+        }
+        if (file) {
+            read_all(file);
+        }
+        adapter_file_close(&file);
+        free(bytes);
+    }
+}
+
+/* A path without a slash: its configuration lies in the working directory, too. */
+static void weights_in_the_working_directory_open(void **state)
+{
+    char before[1024];
+    size_t n;
+    adapter_file *file = NULL;
+    mlxr_error error = {0};
+    uint8_t *bytes = weights(GOOD, 128, &n);
+    (void)state;
+    memset(bytes + n - 128, 0, 128);
+    test_write_file("adapter_model.safetensors", bytes, n);
+    test_write_file("adapter_config.json", CONFIG(""), strlen(CONFIG("")));
+    free(bytes);
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(test_temp_dir()), 0);
+    mlxr_status status = adapter_file_open(&file, "adapter_model.safetensors", &llama, &error);
+    assert_int_equal(chdir(before), 0);
+    assert_ok(status, &error);
+    adapter_file_close(&file);
+}
+
 static void files_that_are_too_short_for_any_format_are_refused(void **state)
 {
     static const char *const texts[] = {"", "GGU", "GGUFGGU", "\x08\0\0\0\0\0\0\0{",
@@ -591,6 +679,8 @@ int main(void)
         cmocka_unit_test(folders_files_and_paths_open_alike),
         cmocka_unit_test(weights_may_have_their_configuration_in_them),
         cmocka_unit_test(parameters_are_named_by_the_shape_of_the_models_experts),
+        cmocka_unit_test(what_a_family_has_not_or_has_changed_is_refused),
+        cmocka_unit_test(weights_in_the_working_directory_open),
         cmocka_unit_test(files_that_are_too_short_for_any_format_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -275,6 +275,25 @@ static void adapters_report_each_failing_allocation(void **state)
     }
 }
 
+static void open_with_each_failing_allocation(const char *path)
+{
+    for (long n = 1;; n++) {
+        adapter_file *file = NULL;
+        mlxr_error error = {0};
+        fail_alloc_at(n);
+        mlxr_status status = adapter_file_open(&file, path, &llama, &error);
+        bool failed = fail_alloc_stop();
+        if (status != (failed ? MLXR_NOMEM : MLXR_OK) || failed != !file) {
+            fail_msg("%s: allocation %ld: status %d: %s", path, n, status, error.text);
+        }
+        adapter_file_close(&file);
+        if (!failed) {
+            assert_true(n > 3);
+            break;
+        }
+    }
+}
+
 /* By its path: room for the names of two files, too. */
 static void adapters_in_folders_report_each_failing_allocation(void **state)
 {
@@ -286,18 +305,21 @@ static void adapters_in_folders_report_each_failing_allocation(void **state)
     test_write_file("adapter_config.json", config, sizeof config - 1);
     test_write_file("adapter_model.safetensors", bytes, n_bytes);
     free(bytes);
-    for (long n = 1;; n++) {
-        adapter_file *file = NULL;
-        mlxr_error error = {0};
-        fail_alloc_at(n);
-        mlxr_status status = adapter_file_open(&file, test_temp_dir(), &llama, &error);
-        bool failed = fail_alloc_stop();
-        assert_int_equal(status, failed ? MLXR_NOMEM : MLXR_OK);
-        adapter_file_close(&file);
-        if (!failed) {
-            break;
-        }
-    }
+    open_with_each_failing_allocation(test_temp_dir());
+}
+
+/* A text in the header of the weights is copied. */
+static void adapters_in_one_file_report_each_failing_allocation(void **state)
+{
+    size_t n_bytes;
+    uint8_t *bytes = weights(
+        "{\"__metadata__\": {\"mlxr.adapter_config\": \"{\\\"peft_type\\\": \\\"LORA\\\", "
+        "\\\"lora_alpha\\\": 6}\"}, " E(LORA_A, "F32", "[1, 8]", 0, 32) ", " E(LORA_B, "F32", "[8, 1]", 32, 64) "}",
+        64, &n_bytes);
+    (void)state;
+    const char *path = test_write_file("one", bytes, n_bytes);
+    free(bytes);
+    open_with_each_failing_allocation(path);
 }
 
 int main(void)
@@ -313,6 +335,7 @@ int main(void)
         cmocka_unit_test(quantised_safetensors_report_each_failing_allocation),
         cmocka_unit_test(adapters_report_each_failing_allocation),
         cmocka_unit_test(adapters_in_folders_report_each_failing_allocation),
+        cmocka_unit_test(adapters_in_one_file_report_each_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
