@@ -61,8 +61,8 @@ static mlxr_status check_supported(const program *prog, mlxr_error *error)
 }
 
 /* Rows of a pass: scratch shall be a small part of the model, yet a pass long enough for the matrix kernels. A row of
- * scratch is one of every slot and packed input, and what screening its logits takes. */
-static uint32_t choose_rows(const program *prog)
+ * scratch is one of every slot and packed input; what screening logits takes has a bound of its own (screen.c). */
+static uint32_t choose_rows(program *prog)
 {
     const plan *p = prog->plan;
     uint64_t weight_bytes = 0, row_bytes = 1;
@@ -79,10 +79,11 @@ static uint32_t choose_rows(const program *prog)
     for (uint32_t i = 1; i < SLOT_COUNT; i++) {
         row_bytes += i != SLOT_LOGITS ? p->slot_width[i] * sizeof(float) : 0;
     }
-    row_bytes += experts_row_bytes(&prog->experts) + program_screen_row_bytes(prog);
+    row_bytes += experts_row_bytes(&prog->experts);
     for (uint32_t f = LINEAR_F32 + 1; f < LINEAR_FORMAT_COUNT; f++) {
         row_bytes += prog->packed_in[f] ? linear_input_bytes((linear_format)f, 1, prog->packed_in[f]) : 0;
     }
+    prog->row_bytes = row_bytes;
     uint64_t rows = weight_bytes / PROGRAM_SCRATCH_PART / row_bytes & ~(uint64_t)63;
     return rows < PROGRAM_ROWS_LEAST ? PROGRAM_ROWS_LEAST : rows > PROGRAM_ROWS_MAX ? PROGRAM_ROWS_MAX : (uint32_t)rows;
 }

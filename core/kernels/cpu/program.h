@@ -136,6 +136,7 @@ struct program {
     bool packed_many[LINEAR_FORMAT_COUNT];   /* more than LINEAR_FEW tokens at a time */
     experts_size experts;                    /* the largest of each kind */
     uint32_t rows_max;                       /* of a pass */
+    uint64_t row_bytes;                      /* of scratch that each of them takes */
     screen *screen;                          /* NULL: logits are always computed as they are */
     /* Scratch, grown on demand, bounded by rows_max rows. */
     program_block scratch, cut;
@@ -222,8 +223,6 @@ bool program_screen_make(program *prog);
 /* Sets e->screens and e->learns for the pass; called once for each, by one thread. */
 void program_screen_choose(exec *e);
 uint64_t program_screen_bytes(const exec *e);
-/* The same of one wanted row; 0: the program screens nothing. */
-uint64_t program_screen_row_bytes(const program *prog);
 /* The program's last node, if e->screens. */
 void program_run_screen(const exec *e, uint32_t index, const team_member *member);
 /* The lengths of the next e->learns rows of weights. */

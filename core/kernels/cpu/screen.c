@@ -25,9 +25,10 @@
 #define WHOLE_ONE 65536u               /* a share of 1 */
 #define WHOLE_MOST (WHOLE_ONE / 4)     /* of the newest passes: their logits were computed whole after all */
 #define PAUSE 64u                      /* passes before it is tried again */
-#define BOUND_MOST 0x1p100             /* beyond it, sums might leave the range of floats */
-#define INPUT_LEAST 0x1p-40            /* of both inputs' lengths, unless they are zero; see program_screen_reach */
-#define WEIGHT_LEAST 0x1p-24           /* of a weight row's length, unless it is zero: the least scale there is */
+#define MEMORY_PART 4u       /* of the scratch that a pass may take: the most that screening takes beside it */
+#define BOUND_MOST 0x1p100   /* beyond it, sums might leave the range of floats */
+#define INPUT_LEAST 0x1p-40  /* of both inputs' lengths, unless they are zero; see program_screen_reach */
+#define WEIGHT_LEAST 0x1p-24 /* of a weight row's length, unless it is zero: the least scale there is */
 
 _Static_assert(OPS_UPPER_BLOCK % LINEAR_ROW_GRAIN == 0, "a grain of weight rows lies in one block");
 _Static_assert(SCREEN_CHUNK % OPS_UPPER_BLOCK == 0, "a block lies in one chunk, and so in one member's piece");
@@ -136,17 +137,10 @@ void program_screen_choose(exec *e)
         s->counts.n_paused++;
         return;
     }
-    e->screens = left == 0;
-}
-
-uint64_t program_screen_row_bytes(const program *prog)
-{
-    uint64_t n_bytes = 0;
-    if (prog->screen) {
-        exec one = {.prog = prog, .s = {.n_wanted = 1}};
-        place(&one, NULL, &n_bytes);
-    }
-    return n_bytes;
+    /* of many rows' logits it would take more than the pass; fewer rows a pass would slow every prompt down */
+    uint64_t n_bytes, most = e->prog->rows_max * e->prog->row_bytes / MEMORY_PART;
+    place(e, NULL, &n_bytes);
+    e->screens = left == 0 && n_bytes <= most;
 }
 
 uint64_t program_screen_bytes(const exec *e)

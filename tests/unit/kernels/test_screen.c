@@ -374,8 +374,8 @@ static void what_does_not_pay_is_left_for_a_while(void **state)
     tiny_close(&t);
 }
 
-/* What screening takes is part of a pass's scratch, which is a small part of the weights. */
-static void a_pass_has_fewer_rows_where_screening_them_takes_memory(void **state)
+/* Scratch is a small part of the weights, and screening takes a quarter of that at most. */
+static void rows_whose_screening_takes_too_much_memory_are_computed_whole(void **state)
 {
     (void)state;
     tiny_options o = plain;
@@ -384,12 +384,22 @@ static void a_pass_has_fewer_rows_where_screening_them_takes_memory(void **state
     o.n_vocab = 1u << 18;
     tiny t;
     tiny_open(&t, &o);
-    rig r;
-    rig_open(&r, &t, false, 1, cpu_detect(), DTYPE_F32, 64, 2);
-    uint64_t row = program_screen_row_bytes(r.prog), n = t.ops[t.p.n_ops - 1].weight->n_bytes;
-    assert_int_equal(row > o.n_vocab / OPS_UPPER_BLOCK * sizeof(float), screens(o.weights, cpu_detect()));
-    assert_true(r.prog->rows_max == PROGRAM_ROWS_LEAST || r.prog->rows_max * row <= n / PROGRAM_SCRATCH_PART);
-    rig_close(&r);
+    int32_t *tokens = tiny_tokens(&t, N_ROWS);
+    for (uint32_t n = 6; n <= N_ROWS; n += N_ROWS - 6) {
+        rig r;
+        int32_t greatest[N_ROWS];
+        float *got = calloc(n * (size_t)o.n_vocab, sizeof *got);
+        assert_non_null(got);
+        rig_open(&r, &t, false, 1, cpu_detect(), DTYPE_F32, 64, 2);
+        for (uint32_t i = 0; i < 10; i++) { /* 8 Mi weights, of which a step learns one */
+            compute(&r, tokens, n, greatest, got);
+        }
+        bool can = screens(o.weights, cpu_detect());
+        assert_int_equal(program_screen_counts(r.prog).n_screened, can && n == 6 ? 2 : 0);
+        assert_true(r.prog->scratch.n_bytes < t.ops[t.p.n_ops - 1].weight->n_bytes / PROGRAM_SCRATCH_PART);
+        rig_close(&r);
+        free(got);
+    }
     tiny_close(&t);
 }
 
@@ -454,7 +464,7 @@ int main(void)
         cmocka_unit_test(rows_that_nearly_equal_each_other_are_told_apart),
         cmocka_unit_test(logits_that_are_all_alike_are_computed_whole),
         cmocka_unit_test(what_does_not_pay_is_left_for_a_while),
-        cmocka_unit_test(a_pass_has_fewer_rows_where_screening_them_takes_memory),
+        cmocka_unit_test(rows_whose_screening_takes_too_much_memory_are_computed_whole),
         cmocka_unit_test(weights_that_are_no_numbers_end_it),
         cmocka_unit_test(inputs_that_are_no_numbers_leave_whole_rows),
         cmocka_unit_test(logits_that_are_changed_afterwards_are_computed_whole),
