@@ -13,14 +13,14 @@
  *                                 void sum_rows(int digits, int n, const uint8_t *rows, size_t row_bytes,
  *                                               const uint8_t *q, vint sum[])
  *                                 sum[t] = Σ of 32 bytes of each row × the digits of token t, `digits` of them from q
- *     OWN_SUM_DIGITS              the set brings sum_digits, a function like the one below that it replaces
+ *     OWN_SUM_DIGITS              the set brings sum_digits, as below
  *     GROUP_TOKENS                tokens whose sums are computed in turns
  *     TURN_WORDS                  words of weights a turn, at most
  *     MAKE_UNSIGNED               whether dot() wants unsigned weights for 8-bit types as well
  *     vint dot(bits, vint start, const vint *w, const uint8_t *q, int n)
  *                                 start + Σ of n words of weights × q, `bits` a weight
- * and what linear_digits.h (or linear_tiles.h where TILE_MULTIPLY is defined) and linear_words.h ask for, which
- * multiply panels with tokens. Owner: const tables. Lifetime: static.
+ * and what linear_digits.h (with TILE_MULTIPLY linear_tiles.h) and linear_words.h ask for, which multiply panels
+ * with tokens. Owner: const tables. Lifetime: static.
  */
 #include "kernels/cpu/linear_table.h"
 #include "kernels/cpu/unpack_blocks.h"
