@@ -95,7 +95,7 @@ static mlxr_status write_header(const maker *m, const sink *to, const char *head
         return known ? registry_fail_nomem(m->error)
                      : registry_fail(m->error, MLXR_FORMAT, CONFIG_NAME " is no text in UTF-8");
     }
-    static const char blanks[8] = "        ";
+    static const char blanks[] = "        "; /* seven are the most */
     size_t n_text = strlen(dumped), n_pad = (8 - n_text % 8) % 8;
     uint64_t length = n_text + n_pad;
     mlxr_status status = put(m, to, &length, sizeof length);
