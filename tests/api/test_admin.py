@@ -425,10 +425,10 @@ class Admin(support.ApiTest):
 
         self.get("/ui-api/catalogue")
         reads("/health")
-        # A machine is told of by files and libraries, which take dozens of reads; a request takes its own. What the
-        # daemon reads by itself, once in a while, falls into either: the least of a few rounds.
-        catalogue, health = (min(reads(path) for _ in range(4)) for path in ("/ui-api/catalogue", "/health"))
-        self.assertLessEqual(catalogue, health + 5)
+        # A machine is told of by files and libraries, which take dozens of reads; a request takes its own, and one more
+        # where a thread answers it. Wakes that fall together are read once: five requests take 9 to 11, or 14 to 16.
+        catalogue, health = ([reads(path) for _ in range(8)] for path in ("/ui-api/catalogue", "/health"))
+        self.assertLessEqual(min(catalogue), max(health) + 5, (catalogue, health))
 
 
 if __name__ == "__main__":
