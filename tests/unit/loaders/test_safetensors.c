@@ -170,6 +170,11 @@ static void heads_that_nobody_asks_are_left_out(void **state)
         {"ModernBertForMaskedLM", "head.dense.weight"},
         {"ModernBertForMaskedLM", "head.norm.weight"},
         {"ModernBertForMaskedLM", "decoder.bias"},
+        /* tables of what a token does not see */
+        {"GPT2LMHeadModel", "transformer.h.0.attn.bias"},
+        {"GPT2LMHeadModel", "transformer.h.0.attn.masked_bias"},
+        {"GPTNeoXForCausalLM", "gpt_neox.layers.0.attention.bias"},
+        {"GPTNeoXForCausalLM", "gpt_neox.layers.0.attention.masked_bias"},
     };
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
         char ours[256];
