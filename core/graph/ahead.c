@@ -14,7 +14,7 @@
  *                      head can go on behind a token that it has itself proposed
  *
  * Models may have several such layers, of which the k-th predicts the k-th token from what the one before it leaves.
- * Drafts are made with the first alone, which goes on from itself: as exact for the next token, and what others do,
+ * Drafts are made with the first alone, which goes on from itself: as exact for the next token,
  * since the keys of the k-th need all layers before it computed in full for every token of a prompt.
  *
  * Owner: graph_build. Lifetime: the call.
