@@ -27,10 +27,11 @@ typedef struct mixer_family {
     uint32_t head_dim; /* of the cache */
 } mixer_family;
 
-/* Delta rule, Mamba-2 and latent attention at the odd places of those that run on MLX, which come first. */
+/* Delta rule, Mamba-2, latent attention and chunks at the odd places, which MLX runs, too. */
 static const mixer_family mixer_families[] = {{"lfm2", 16},          {"qwen3next", 32},    {"granitehybrid", 16},
                                               {"nemotron-h", 32},    {"gemma4", 16},       {"deepseek3", 64},
-                                              {"qwen3next-mtp", 32}, {"deepseek3-mtp", 64}};
+                                              {"qwen3next-mtp", 32}, {"deepseek3-mtp", 64}, {"falcon-h1", 32},
+                                              {"llama4", 32}};
 
 enum { MIXER_FAMILIES = sizeof mixer_families / sizeof *mixer_families };
 
