@@ -4,6 +4,7 @@
  */
 #include "convert/multipliers.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -42,7 +43,12 @@ static mlxr_status fold_vector(source *s, out_tensor *t, mlxr_error *error)
     }
     codec_decode(t->in->type, t->in->data, values, n);
     for (size_t i = 0; i < n; i++) {
-        values[i] *= row_scale_of(t, i);
+        float was = values[i], factor = row_scale_of(t, i);
+        values[i] *= factor;
+        if (!isfinite(values[i])) {
+            return error_set(error, MLXR_FORMAT, "tensor '%s': number %zu, %g, × its multiplier %g is no finite number",
+                             t->in->name, i, (double)was, (double)factor);
+        }
     }
     *copy = *t->in;
     copy->type = DTYPE_F32;

@@ -99,8 +99,8 @@ static mlxr_status check_weights(const out_tensor *t, dtype type, uint64_t first
     if (!all_within(x, n_weights, INFINITY)) {
         return error_set(error, MLXR_FORMAT,
                          "tensor '%s': a weight in rows %" PRIu64 " to %" PRIu64
-                         " is no finite number; the file is damaged, or the model was",
-                         t->in->name, first, first + n - 1);
+                         "%s is no finite number; the file is damaged, or the model was",
+                         t->in->name, first, first + n - 1, t->scales ? " × its multiplier" : "");
     }
     if (type == DTYPE_F16 && !all_within(x, n_weights, HALF_OVERFLOW)) {
         return error_set(error, MLXR_UNSUPPORTED,

@@ -67,6 +67,38 @@ void read_mixers(reader *r, hparams *h)
     }
 }
 
+/* What the plan, or GGUF's weights, are multiplied by once, where two multipliers meet. */
+static void check_products(reader *r, const hparams *h, const char *key)
+{
+    const float *x = h->times;
+    const struct {
+        const char *what;
+        float one, other, product;
+    } all[] = {
+#define TIMES(what, one, other) {what, one, other, (one) * (other)}
+        TIMES("inputs of attention × keys", x[TIMES_ATTN_IN], x[TIMES_KEY]),
+        TIMES("inputs of mixers × gates", x[TIMES_MIXER_IN], x[TIMES_Z]),
+        TIMES("inputs of mixers × values", x[TIMES_MIXER_IN], x[TIMES_V]),
+        TIMES("inputs of mixers × keys", x[TIMES_MIXER_IN], x[TIMES_K]),
+        TIMES("inputs of mixers × queries", x[TIMES_MIXER_IN], x[TIMES_Q]),
+        TIMES("inputs of mixers × steps", x[TIMES_MIXER_IN], x[TIMES_STEP]),
+        TIMES("outputs of attention × residual_scale", x[TIMES_ATTN_OUT], h->residual_scale),
+        TIMES("outputs of mixers × residual_scale", x[TIMES_MIXER_OUT], h->residual_scale),
+        TIMES("outputs of MLPs × residual_scale", x[TIMES_DOWN], h->residual_scale),
+#undef TIMES
+        {"inputs of mixers ÷ those of attention", x[TIMES_MIXER_IN], x[TIMES_ATTN_IN],
+         x[TIMES_MIXER_IN] / x[TIMES_ATTN_IN]},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (!isnormal(all[i].product) && all[i].one != 0 && all[i].other != 0) {
+            r->status = error_set(r->error, MLXR_UNSUPPORTED,
+                                  "metadata '%s': %s, %g and %g, is a number no float holds", key, all[i].what,
+                                  (double)all[i].one, (double)all[i].other);
+            return;
+        }
+    }
+}
+
 void read_multipliers(reader *r, hparams *h)
 {
     char key[160];
@@ -85,11 +117,7 @@ void read_multipliers(reader *r, hparams *h)
                                   TIMES_COUNT);
         }
     }
-    float behind = h->times[TIMES_MIXER_IN] / h->times[TIMES_ATTN_IN]; /* what the plan multiplies by */
-    if (r->status == MLXR_OK && (!isfinite(behind) || behind == 0)) {
-        r->status = error_set(
-            r->error, MLXR_UNSUPPORTED,
-            "metadata '%s': inputs of mixers × %g and of attention × %g, whose quotient no float holds", key,
-            (double)h->times[TIMES_MIXER_IN], (double)h->times[TIMES_ATTN_IN]);
+    if (r->status == MLXR_OK) {
+        check_products(r, h, key);
     }
 }

@@ -126,22 +126,39 @@ static void xielu_has_all_four_numbers_or_none_and_all_are_finite(void **state)
     }
 }
 
-/* A mixer beside attention reads what that read: × its own multiplier ÷ that of attention. */
-static void multipliers_whose_quotient_no_float_holds_are_refused(void **state)
+/* What is multiplied by two of them is multiplied by their product, or, where one was undone, by the quotient. */
+static void multipliers_whose_products_no_float_holds_are_refused(void **state)
 {
     (void)state;
     static const struct {
-        float attention, mixer;
-        bool taken;
+        int one, other; /* TIMES_… */
+        float first, second;
+        float residual;
+        const char *said; /* NULL: taken */
     } cases[] = {
-        {1, 1, true}, {0.5f, 3e4f, true}, {1e-30f, 1e30f, false}, {1e30f, 1e-30f, false}, {-1e-30f, 1e30f, false}};
+        {TIMES_ATTN_IN, TIMES_MIXER_IN, 0.5f, 3e4f, 1, NULL},
+        {TIMES_ATTN_IN, TIMES_MIXER_IN, 1e-30f, 1e30f, 1, "inputs of mixers ÷ those of attention, 1e+30 and 1e-30"},
+        {TIMES_ATTN_IN, TIMES_MIXER_IN, 1e30f, 1e-30f, 1, "inputs of mixers ÷ those of attention, 1e-30 and 1e+30"},
+        {TIMES_ATTN_IN, TIMES_MIXER_IN, -1e-30f, 1e30f, 1, "inputs of mixers ÷ those of attention"},
+        {TIMES_ATTN_IN, TIMES_KEY, 1e18f, 1e18f, 1, NULL},
+        {TIMES_ATTN_IN, TIMES_KEY, 1e20f, 1e20f, 1, "inputs of attention × keys, 1e+20 and 1e+20"},
+        {TIMES_ATTN_IN, TIMES_KEY, 1e-20f, 1e-30f, 1, "inputs of attention × keys, 1e-20 and 1e-30"},
+        {TIMES_MIXER_IN, TIMES_Z, 1e20f, 1e20f, 1, "inputs of mixers × gates, 1e+20 and 1e+20"},
+        {TIMES_MIXER_IN, TIMES_V, 1e20f, -1e20f, 1, "inputs of mixers × values, 1e+20 and -1e+20"},
+        {TIMES_MIXER_IN, TIMES_K, 1e20f, 1e20f, 1, "inputs of mixers × keys, 1e+20 and 1e+20"},
+        {TIMES_MIXER_IN, TIMES_Q, 1e-20f, 1e-30f, 1, "inputs of mixers × queries, 1e-20 and 1e-30"},
+        {TIMES_MIXER_IN, TIMES_STEP, 1e20f, 1e20f, 1, "inputs of mixers × steps, 1e+20 and 1e+20"},
+        {TIMES_ATTN_OUT, TIMES_ATTN_OUT, 1e20f, 1e20f, 1e20f, "outputs of attention × residual_scale"},
+        {TIMES_MIXER_OUT, TIMES_MIXER_OUT, 1e20f, 1e20f, 1e20f, "outputs of mixers × residual_scale"},
+        {TIMES_DOWN, TIMES_DOWN, 1e-20f, 1e-20f, 1e-30f, "outputs of MLPs × residual_scale, 1e-20 and 1e-30"},
+        {TIMES_DOWN, TIMES_DOWN, 1, 1, 0, NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         float times[TIMES_COUNT];
         for (size_t k = 0; k < TIMES_COUNT; k++) {
             times[k] = 1;
         }
-        times[TIMES_ATTN_IN] = cases[i].attention;
-        times[TIMES_MIXER_IN] = cases[i].mixer;
+        times[cases[i].one] = cases[i].first;
+        times[cases[i].other] = cases[i].second;
         const said falcon[] = {SHAPE,
                                N(".ssm.conv_kernel", 4),
                                N(".ssm.state_size", 16),
@@ -149,11 +166,14 @@ static void multipliers_whose_quotient_no_float_holds_are_refused(void **state)
                                N(".ssm.time_step_rank", 4),
                                N(".ssm.inner_size", 64),
                                {.key = ".multipliers", .list = times, .n = TIMES_COUNT},
+                               {.key = ".residual_scale", .list = NULL, .number = (double)cases[i].residual},
                                {0}};
-        if (cases[i].taken) {
-            take("falcon-h1", falcon);
+        if (cases[i].said) {
+            char words[160];
+            snprintf(words, sizeof words, "metadata 'falcon-h1.multipliers': %s", cases[i].said);
+            refuse("falcon-h1", falcon, words);
         } else {
-            refuse("falcon-h1", falcon, "metadata 'falcon-h1.multipliers': ");
+            take("falcon-h1", falcon);
         }
     }
 }
@@ -179,7 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_many_kv_heads_as_heads_where_qkv_lies_head_by_head),
         cmocka_unit_test(xielu_has_all_four_numbers_or_none_and_all_are_finite),
-        cmocka_unit_test(multipliers_whose_quotient_no_float_holds_are_refused),
+        cmocka_unit_test(multipliers_whose_products_no_float_holds_are_refused),
         cmocka_unit_test(gelu_by_tanh_is_known_by_all_its_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
