@@ -4,6 +4,7 @@
  */
 #include "convert/xielu.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@ static const struct {
 } parts[] = {{"alpha_n", "xielu.alpha_n"}, {"alpha_p", "xielu.alpha_p"}, {"beta", "xielu.beta"}, {"eps", "xielu.eps"}};
 #define N_PARTS (sizeof parts / sizeof *parts)
 
-/* The numbers of all layers; NULL: a tensor is not there, and the error says so. */
+/* The numbers of all layers; FORMAT where a tensor is not there, or no finite number. */
 static mlxr_status gather(source *s, const char *part, uint32_t n_layers, float *values, mlxr_error *error)
 {
     for (uint32_t i = 0; i < n_layers; i++) {
@@ -27,6 +28,10 @@ static mlxr_status gather(source *s, const char *part, uint32_t n_layers, float 
             return error_set(error, MLXR_FORMAT, "tensor '%s' is missing, or no single number", name);
         }
         codec_decode(t->type, t->data, &values[i], 1);
+        if (!isfinite(values[i])) {
+            return error_set(error, MLXR_FORMAT, "tensor '%s' is %g; xIELU wants finite numbers", name,
+                             (double)values[i]);
+        }
     }
     return MLXR_OK;
 }

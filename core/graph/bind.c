@@ -15,6 +15,7 @@
 #include "graph/bind_layer.h"
 #include "graph/bind_parts.h"
 #include "graph/bind_tensor.h"
+#include "graph/bind_xielu.h"
 
 /* ---- what stands outside of layers ---- */
 
@@ -242,6 +243,9 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
         status = bind_layer(&w.layers[i], h, file, i, &n_bound, error);
         if (status == MLXR_OK) {
             status = bind_parts(&w.layers[i], h, i, memory, error);
+        }
+        if (status == MLXR_OK && h->fam->xielu) {
+            status = bind_xielu(&w.layers[i], h, i, error);
         }
         if (status == MLXR_OK && hparams_has_mlp(h, i) && hparams_is_sparse(h, i)) {
             status = bind_experts(&w.layers[i], h, file, i, memory, &n_bound, error);

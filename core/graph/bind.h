@@ -20,6 +20,7 @@ typedef struct layer_weights {                /* NULL: the model has none; shape
     const tensor *gate, *up, *down;         /* [n_embd, n_ff], [n_ff, n_embd] */
     const tensor *gate_bias, *up_bias, *down_bias;
     const tensor *xielu[XIELU_NUMBERS];        /* [1] or none at all, of safetensors */
+    op_curve xielu_curve;                      /* of them, or of the metadata's numbers */
     const tensor *q_down, *q_down_norm, *q_up; /* latent attention: [n_embd, n_latent_q], … [n_latent_q, queries] */
     const tensor *kv_down, *kv_down_norm;      /* [n_embd, n_latent_kv + n_rot], of which the parts are */
     const tensor *kv_latent, *k_shared;        /* [n_embd, n_latent_kv], [n_embd, n_rot] */

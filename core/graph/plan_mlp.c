@@ -2,10 +2,7 @@
  * MLPs in a plan: gated ones, mixtures of experts, and what stands beside them.
  * Owner: graph_build. Lifetime: the call; what is made lies in the graph's region.
  */
-#include <math.h>
-
 #include "graph/plan_builder.h"
-#include "quant/codec.h"
 
 static void add_mixture(builder *b, const layer_weights *w, slot dst, slot in)
 {
@@ -104,32 +101,6 @@ static void add_experts_beside(builder *b, const layer_weights *w)
     plan_add_norm(b, SLOT_P, SLOT_O, w->post_experts_norm, NULL, n);
 }
 
-static float softplus(double x)
-{
-    return (float)(x > 30 ? x : log1p(exp(x)));
-}
-
-/* What of xIELU's four numbers the file has for the layer, as its function wants them. */
-static void add_xielu(builder *b, const layer_weights *w)
-{
-    const hparams *h = &b->g->h;
-    float numbers[XIELU_NUMBERS] = {0};
-    for (size_t i = 0; i < XIELU_NUMBERS; i++) {
-        const meta_value *value = h->xielu[i];
-        if (w->xielu[i] && w->xielu[i]->data) {
-            codec_decode(w->xielu[i]->type, w->xielu[i]->data, &numbers[i], 1);
-        } else if (value) {
-            numbers[i] = (float)(value->type == META_ARRAY ? meta_array_number(&value->array, b->layer) : value->f);
-        }
-    }
-    plan_add(b, OP_CURVE, SLOT_G, SLOT_G)->curve = (op_curve){.kind = CURVE_XIELU,
-                                                              .limit = numbers[XIELU_LIMIT],
-                                                              .rise = softplus((double)numbers[XIELU_RISE]),
-                                                              .fall = numbers[XIELU_SLOPE] +
-                                                                      softplus((double)numbers[XIELU_FALL]),
-                                                              .slope = numbers[XIELU_SLOPE]};
-}
-
 void plan_add_mlp(builder *b, const layer_weights *w)
 {
     const hparams *h = &b->g->h;
@@ -146,7 +117,7 @@ void plan_add_mlp(builder *b, const layer_weights *w)
     if (h->fam->ungated) {
         plan_add_linear(b, SLOT_G, in, w->up, w->up_bias);
         if (h->fam->xielu) {
-            add_xielu(b, w);
+            plan_add(b, OP_CURVE, SLOT_G, SLOT_G)->curve = w->xielu_curve;
         } else {
             plan_add(b, OP_GATED, SLOT_G, SLOT_NONE)->act = h->act;
         }
