@@ -2,7 +2,10 @@
  * MLPs in a plan: gated ones, mixtures of experts, and what stands beside them.
  * Owner: graph_build. Lifetime: the call; what is made lies in the graph's region.
  */
+#include <math.h>
+
 #include "graph/plan_builder.h"
+#include "quant/codec.h"
 
 static void add_mixture(builder *b, const layer_weights *w, slot dst, slot in)
 {
