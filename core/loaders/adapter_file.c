@@ -480,7 +480,8 @@ static mlxr_status map_peft(adapter_file *f, const char *path, mlxr_error *error
     return status;
 }
 
-/* What the header of the weights has as configuration; nothing where it has none, or is none. */
+/* What the header of the weights has as configuration; nothing where they have no such header: eight bytes of its
+ * length, which fits, and a JSON object. */
 static mlxr_status find_config(adapter_file *f, mlxr_error *error)
 {
     uint64_t n = 0;
@@ -488,27 +489,37 @@ static mlxr_status find_config(adapter_file *f, mlxr_error *error)
     if (f->weights.n_bytes >= sizeof n) {
         memcpy(&n, f->weights.data, sizeof n);
     }
-    if (n == 0 || n > f->weights.n_bytes - sizeof n ||
-        safetensors_parse_json(&root, (text_view){(const char *)f->weights.data + sizeof n, (size_t)n}, "header",
-                               NULL) != MLXR_OK) {
+    if (n == 0 || n > f->weights.n_bytes - sizeof n || f->weights.data[sizeof n] != '{') {
         return MLXR_OK;
     }
+    mlxr_status status = safetensors_parse_json(&root, (text_view){(const char *)f->weights.data + sizeof n, (size_t)n},
+                                                "header", error);
+    if (status != MLXR_OK) {
+        return status;
+    }
     const json_t *config = json_object_get(json_object_get(root, "__metadata__"), ADAPTER_CONFIG_KEY);
-    size_t n_text = json_string_length(config);
-    char *text = json_is_string(config) ? region_strndup(&f->memory, json_string_value(config), n_text) : NULL;
-    bool failed = json_is_string(config) && !text;
-    if (text) {
+    if (json_is_string(config)) {
+        size_t n_text = json_string_length(config);
+        char *text = region_strndup(&f->memory, json_string_value(config), n_text);
         f->config_text = (text_view){text, n_text};
+        status = text ? MLXR_OK : error_nomem(error, CONFIG_NAME, n_text);
+    } else {
+        status = error_set(error, MLXR_FORMAT,
+                           "safetensors without a text '" ADAPTER_CONFIG_KEY "' among their metadata: give the folder "
+                           "that has " CONFIG_NAME ", too, or a file called *.safetensors beside it");
     }
     json_decref(root);
-    return failed ? error_nomem(error, CONFIG_NAME, n_text) : MLXR_OK;
+    return status;
 }
 
 /* One file: GGUF, or weights with the configuration in them. */
 static mlxr_status map_file(adapter_file *f, const char *path, mlxr_error *error)
 {
     mlxr_status status = mapping_open(&f->weights, path, error);
-    status = status == MLXR_OK ? find_config(f, error) : status;
+    if (status == MLXR_OK) {
+        status = find_config(f, error);
+        status = status == MLXR_OK ? status : error_prefix(error, status, "%s", path);
+    }
     if (status == MLXR_OK && !f->config_text.data) {
         mapping_close(&f->weights);
         status = model_file_open(&f->gguf, path, error);

@@ -644,9 +644,10 @@ static void weights_may_have_their_configuration_in_them(void **state)
         {"{\"mlxr.adapter_config\": \"{\\\"peft_type\\\": \\\"LOHA\\\"}\"}", "peft_type 'LOHA'"},
         {"{\"mlxr.adapter_config\": \"{\"}", "adapter_config.json: line 1"},
         {"{\"mlxr.adapter_config\": \"\"}", "adapter_config.json: line"},
-        {"{\"mlxr.adapter_config\": 7}", "does not begin with 'GGUF'"},
-        {"{\"adapter_config\": \"{}\"}", "does not begin with 'GGUF'"},
-        {"[]", "does not begin with 'GGUF'"},
+        {"{\"mlxr.adapter_config\": 7}", "safetensors without a text 'mlxr.adapter_config' among their metadata"},
+        {"{\"adapter_config\": \"{}\"}", "safetensors without a text 'mlxr.adapter_config' among their metadata"},
+        {"[", "header: line 1"},
+        {"[]", "safetensors without a text 'mlxr.adapter_config' among their metadata"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -322,6 +322,31 @@ static void adapters_in_one_file_report_each_failing_allocation(void **state)
     open_with_each_failing_allocation(path);
 }
 
+/* Of one file: it is no GGUF, whatever was missing to find that out. Only up to the first allocation for JSON: where
+ * jansson 2.14 finds no memory within a text it damages the heap. */
+static void an_adapter_whose_header_finds_no_memory_is_not_taken_for_another_format(void **state)
+{
+    size_t n_bytes;
+    uint8_t *bytes = weights("{\"__metadata__\": {\"mlxr.adapter_config\": \"7\"}}", 0, &n_bytes);
+    (void)state;
+    const char *path = test_write_file("one-json", bytes, n_bytes);
+    bool said = false;
+    json_fails = true;
+    for (long n = 1; !said; n++) {
+        adapter_file *file = NULL;
+        mlxr_error error = {0};
+        fail_alloc_at(n);
+        mlxr_status status = adapter_file_open(&file, path, &llama, &error);
+        assert_true(fail_alloc_stop());
+        said = strstr(error.text, "header: out of memory for ") != NULL;
+        if (status != MLXR_NOMEM || file) {
+            fail_msg("allocation %ld: status %d: %s", n, status, error.text);
+        }
+    }
+    json_fails = false;
+    free(bytes);
+}
+
 int main(void)
 {
     json_set_alloc_funcs(json_malloc, json_free);
@@ -336,6 +361,7 @@ int main(void)
         cmocka_unit_test(adapters_report_each_failing_allocation),
         cmocka_unit_test(adapters_in_folders_report_each_failing_allocation),
         cmocka_unit_test(adapters_in_one_file_report_each_failing_allocation),
+        cmocka_unit_test(an_adapter_whose_header_finds_no_memory_is_not_taken_for_another_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
