@@ -5,7 +5,7 @@
  * The model directory holds what its user put there (*.gguf and folders with a config.json, found by name) and, in
  * .mlxr, the store: registry.db          models, files, aliases, parameters, keys, usage (schema.sql)
  *     blobs/sha256-<hex>   files under the digest of their bytes; never changed once they are there
- *     sets/<hex>/          links to the blobs of a model of several files, under the names its loader looks for
+ *     sets/<id>-<when>/    links to the blobs of a model of several files, under the names its loader looks for
  *     partial/             downloads that are not complete
  *     lock                 held by whoever changes any of this, in whichever process
  *

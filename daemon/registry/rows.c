@@ -15,7 +15,15 @@
 
 /* ---- sets: a model of several files, under the names its loader looks for ---------------------------------------- */
 
-static void set_path(const registry *r, int64_t id, char *out)
+/* Each time a model is put its set is another folder, which its row names by when that was: until the row is committed,
+ * and after a failure, the one before is what readers find, whole. */
+static void set_path(const registry *r, int64_t id, int64_t modified_us, char *out)
+{
+    snprintf(out, REGISTRY_PATH_MAX, "%.4000s/sets/%lld-%lld", r->store, (long long)id, (long long)modified_us);
+}
+
+/* Stores of MLXR before that had one folder a model, in which links were exchanged. */
+static void old_set_path(const registry *r, int64_t id, char *out)
 {
     snprintf(out, REGISTRY_PATH_MAX, "%.4000s/sets/%lld", r->store, (long long)id);
 }
@@ -37,11 +45,16 @@ static void remove_links(const char *directory)
     }
 }
 
-static void remove_set(const registry *r, int64_t id)
+/* What a row had that is gone, or says something else now; modified_us 0: there was none. */
+static void remove_set(const registry *r, int64_t id, int64_t modified_us)
 {
     char directory[REGISTRY_PATH_MAX];
-    set_path(r, id, directory);
-    remove_links(directory);
+    if (modified_us) {
+        set_path(r, id, modified_us, directory);
+        remove_links(directory);
+        old_set_path(r, id, directory);
+        remove_links(directory);
+    }
 }
 
 /* A file name that leads nowhere else. */
@@ -70,16 +83,12 @@ static mlxr_status make_links(const char *directory, const stored_file *files, s
     return status;
 }
 
-static mlxr_status make_set(const registry *r, int64_t id, const stored_model *m, mlxr_error *error)
+static mlxr_status make_set(const registry *r, int64_t id, int64_t modified_us, const stored_model *m,
+                            mlxr_error *error)
 {
     char directory[REGISTRY_PATH_MAX];
-    for (size_t i = 0; i < m->n_files; i++) { /* before the set of a model that is to be replaced goes */
-        if (!plain_name(m->files[i].name)) {
-            return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", m->files[i].name);
-        }
-    }
-    remove_set(r, id);
-    set_path(r, id, directory);
+    set_path(r, id, modified_us, directory);
+    remove_links(directory); /* a failure may have left it */
     mlxr_status status = disk_make_dir(directory, error);
     status = status == MLXR_OK ? make_links(directory, m->files, m->n_files, error) : status;
     return status == MLXR_OK ? disk_sync_dir(directory, error) : status;
@@ -122,6 +131,26 @@ void rows_drop_set(const registry *r, char *path)
     }
 }
 
+/* A set of a row, by its name; what cannot be looked up, or has another name than sets have, is needed. */
+static bool set_needed(const registry *r, const char *name)
+{
+    char same[64], path[REGISTRY_PATH_MAX];
+    long long id = 0, modified_us = 0;
+    int64_t current_us = 0;
+    if (strncmp(name, ROWS_TRY_PREFIX, strlen(ROWS_TRY_PREFIX)) == 0) {
+        return false;
+    }
+    int n_numbers = sscanf(name, "%19lld-%19lld", &id, &modified_us);
+    snprintf(same, sizeof same, n_numbers == 2 ? "%lld-%lld" : "%lld", id, modified_us);
+    if (n_numbers < 1 || strcmp(same, name) != 0 ||
+        db_number(r->db, &current_us, 0, NULL, "SELECT modified_us FROM models WHERE id = ?", "i", (int64_t)id) !=
+            MLXR_OK) {
+        return true;
+    }
+    set_path(r, id, current_us, path);
+    return n_numbers == 2 ? current_us == modified_us : current_us && access(path, F_OK) != 0;
+}
+
 void rows_tidy_sets(const registry *r, int64_t before_us)
 {
     char sets[REGISTRY_PATH_MAX], path[REGISTRY_PATH_MAX];
@@ -129,9 +158,8 @@ void rows_tidy_sets(const registry *r, int64_t before_us)
     snprintf(sets, sizeof sets, "%.4000s/sets", r->store);
     DIR *folder = opendir(sets);
     for (struct dirent *file; folder && (file = readdir(folder));) {
-        if (strncmp(file->d_name, ROWS_TRY_PREFIX, strlen(ROWS_TRY_PREFIX)) == 0 &&
-            disk_join(path, sizeof path, sets, file->d_name) && lstat(path, &info) == 0 && S_ISDIR(info.st_mode) &&
-            (int64_t)info.st_mtime * 1000000 < before_us) {
+        if (file->d_name[0] != '.' && disk_join(path, sizeof path, sets, file->d_name) && lstat(path, &info) == 0 &&
+            S_ISDIR(info.st_mode) && (int64_t)info.st_mtime * 1000000 < before_us && !set_needed(r, file->d_name)) {
             remove_links(path);
         }
     }
@@ -202,25 +230,39 @@ static mlxr_status put_description(row_writer *w)
     return status;
 }
 
+/* The row itself. *w gets its id; *before_us and *now_us are what modified_us was, 0 of a new one, and is. */
+static void put_row(row_writer *w, const stored_model *m, int64_t *before_us, int64_t *now_us)
+{
+    sqlite3 *db = w->r->db;
+    *now_us = inside_now_us();
+    w->status = db_number(db, before_us, 0, w->error, "SELECT modified_us FROM models WHERE name = ?", "t", m->name);
+    *now_us = *now_us > *before_us ? *now_us : *before_us + 1; /* whatever clocks do: it is the name of a set */
+    if (w->status == MLXR_OK) {
+        w->status = db_run(
+            db, w->error,
+            "INSERT INTO models (name, path, manifest, origin, created_us, modified_us) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET path = excluded.path, manifest = excluded.manifest,"
+            " origin = excluded.origin, modified_us = excluded.modified_us, removed_us = 0, purge_us = 0",
+            "ttttii", m->name, m->path, m->manifest, m->origin, *now_us, *now_us);
+    }
+    if (w->status == MLXR_OK) {
+        w->status = db_number(db, &w->id, 0, w->error, "SELECT id FROM models WHERE name = ?", "t", m->name);
+    }
+}
+
 mlxr_status rows_put(registry *r, const stored_model *m, mlxr_error *error)
 {
     char **digests = NULL;
     size_t n_digests = 0;
+    char set[REGISTRY_PATH_MAX];
+    int64_t before_us = 0, now_us = 0;
+    bool links = false;
     mlxr_status status = inside_begin(r, error);
     if (status != MLXR_OK) {
         return status;
     }
     row_writer w = {.r = r, .error = error};
-    int64_t now_us = inside_now_us();
-    w.status = db_run(
-        r->db, error,
-        "INSERT INTO models (name, path, manifest, origin, created_us, modified_us) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET path = excluded.path, manifest = excluded.manifest,"
-        " origin = excluded.origin, modified_us = excluded.modified_us, removed_us = 0, purge_us = 0",
-        "ttttii", m->name, m->path, m->manifest, m->origin, now_us, now_us);
-    if (w.status == MLXR_OK) {
-        w.status = db_number(r->db, &w.id, 0, error, "SELECT id FROM models WHERE name = ?", "t", m->name);
-    }
+    put_row(&w, m, &before_us, &now_us);
     static const char *const clear[] = {
         "UPDATE blobs SET created_us = 0 WHERE digest IN (SELECT digest FROM files WHERE model = ?)",
         "DELETE FROM files WHERE model = ?", "DELETE FROM parameters WHERE model = ?"};
@@ -235,7 +277,8 @@ mlxr_status rows_put(registry *r, const stored_model *m, mlxr_error *error)
     put_pairs(&w, "message", m->messages);
     put_pairs(&w, "warning", m->warnings);
     if (w.status == MLXR_OK && n_loaded(m) > 1) {
-        w.status = make_set(r, w.id, m, error);
+        links = true;
+        w.status = make_set(r, w.id, now_us, m, error);
     }
     if (w.status == MLXR_OK) {
         w.status = put_description(&w);
@@ -245,6 +288,12 @@ mlxr_status rows_put(registry *r, const stored_model *m, mlxr_error *error)
     }
     status = inside_commit(r, w.status, error);
     blob_unlink_all(r, status, digests, n_digests);
+    if (status == MLXR_OK) {
+        remove_set(r, w.id, before_us);
+    } else if (links && w.status != MLXR_OK) { /* a commit that failed may still be found done: rows_tidy_sets */
+        set_path(r, w.id, now_us, set);
+        remove_links(set);
+    }
     inside_release(r);
     return status;
 }
@@ -278,7 +327,15 @@ static mlxr_status get_row(registry *r, int64_t id, registry_model *m, mlxr_erro
     return status;
 }
 
-/* Where its files are: one blob, or a set. */
+static void find_set(const registry *r, int64_t id, int64_t modified_us, char *out)
+{
+    set_path(r, id, modified_us, out);
+    if (access(out, F_OK) != 0) {
+        old_set_path(r, id, out);
+    }
+}
+
+/* Where its files are: one blob, or a set; after get_row. */
 static mlxr_status get_files(registry *r, int64_t id, registry_model *m, mlxr_error *error)
 {
     sqlite3_stmt *s;
@@ -304,7 +361,7 @@ static mlxr_status get_files(registry *r, int64_t id, registry_model *m, mlxr_er
         if (strcmp(role, "weights") == 0 && ok) {
             const char *name = db_text(s, 1);
             ok = set_text(&m->digest, db_text(s, 0)) && blob_path(r, db_text(s, 0), path);
-            set_path(r, id, set);
+            find_set(r, id, m->modified_us, set);
             if (is_gguf(name)) {
                 size_t used = strlen(set);
                 snprintf(set + used, sizeof set - used, "/%s", name);
@@ -388,7 +445,7 @@ static mlxr_status delete_expired(registry *r, mlxr_error *error)
 }
 
 /* Removes what is due in the transaction that has begun, and its files behind it. */
-static mlxr_status finish_removal(registry *r, mlxr_status status, int64_t gone, mlxr_error *error)
+static mlxr_status finish_removal(registry *r, mlxr_status status, int64_t gone, int64_t gone_us, mlxr_error *error)
 {
     char **digests = NULL;
     size_t n = 0;
@@ -397,7 +454,7 @@ static mlxr_status finish_removal(registry *r, mlxr_status status, int64_t gone,
     status = inside_commit(r, status, error);
     blob_unlink_all(r, status, digests, n);
     if (status == MLXR_OK && gone) {
-        remove_set(r, gone);
+        remove_set(r, gone, gone_us);
     }
     inside_release(r);
     return status;
@@ -406,7 +463,7 @@ static mlxr_status finish_removal(registry *r, mlxr_status status, int64_t gone,
 mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlxr_error *error)
 {
     char wanted[REGISTRY_NAME_MAX + 1];
-    int64_t id = 0, alias = 0;
+    int64_t id = 0, alias = 0, modified_us = 0;
     if (!name_canonical(name, wanted)) {
         return registry_fail(error, MLXR_ARG, "no model '%.80s' in the store; files of your own are removed as files",
                              name);
@@ -416,7 +473,9 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
         return status;
     }
     status = db_number(r->db, &id, 0, error, "SELECT id FROM models WHERE name = ? AND removed_us = 0", "t", wanted);
-    if (status == MLXR_OK && !id) {
+    if (status == MLXR_OK && id) {
+        status = db_number(r->db, &modified_us, 0, error, "SELECT modified_us FROM models WHERE id = ?", "i", id);
+    } else if (status == MLXR_OK) {
         status = db_number(r->db, &alias, 0, error, "SELECT count(*) FROM aliases WHERE name = ?", "t", wanted);
     }
     if (status == MLXR_OK && !id && !alias) {
@@ -431,7 +490,7 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
     } else if (status == MLXR_OK) {
         status = delete_row(r, id, error);
     }
-    return finish_removal(r, status, id, error);
+    return finish_removal(r, status, id, modified_us, error);
 }
 
 mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error)

@@ -24,7 +24,7 @@ void file_rows_close(file_rows *rows);
 #define ROWS_TRY_PREFIX "try-"
 mlxr_status rows_try_set(registry *r, const file_rows *files, char *path, mlxr_error *error);
 void rows_drop_set(const registry *r, char *path);
-/* Those that a process which ended meanwhile has left since before then. */
+/* Those that a process which ended meanwhile has left since before then, and sets that no row names. */
 void rows_tidy_sets(const registry *r, int64_t before_us);
 
 #endif

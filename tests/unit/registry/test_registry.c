@@ -2,7 +2,9 @@
  * Registry: names, models in place, blobs, copies, aliases, removal, keys, usage, migration.
  * Owner: the test program. Lifetime: the process.
  */
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "registry/db.h"
@@ -82,6 +84,12 @@ static bool blob_file_exists(world *w, const char *digest)
     char path[REGISTRY_PATH_MAX];
     struct stat info;
     return blob_path(w->r, digest, path) && stat(path, &info) == 0;
+}
+
+static void set_file_age(const char *path, time_t seconds)
+{
+    struct timespec times[2] = {{.tv_sec = time(NULL) - seconds}, {.tv_sec = time(NULL) - seconds}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
 static void expect_gone(world *w, const char *name)
@@ -314,6 +322,82 @@ static void a_model_of_several_files_is_a_folder_of_links(void **unused)
     registry_close(&w.r);
 }
 
+/* The folder of the model "big" of two files, of which the first has this content, and which there are of sets. */
+static void put_big(world *w, const char *first, char *folder)
+{
+    registry_model m;
+    stored_file files[2] = {{.role = "weights", .name = "big-00001-of-00002.gguf"},
+                            {.role = "part", .name = "big-00002-of-00002.gguf"}};
+    put_blob(w, first, strlen(first), files[0].digest);
+    put_blob(w, "second", 6, files[1].digest);
+    stored_model s = {.name = "big", .path = "", .origin = "", .files = files, .n_files = 2};
+    assert_ok(rows_put(w->r, &s, &w->error), &w->error);
+    assert_ok(registry_resolve(w->r, "big", &m, &w->error), &w->error);
+    assert_true(disk_parent(m.path, folder, REGISTRY_PATH_MAX));
+    registry_model_close(&m);
+}
+
+static void a_set_that_is_replaced_goes_and_one_of_an_older_store_stays(void **unused)
+{
+    (void)unused;
+    world w = open_world();
+    registry_model m;
+    char folder[REGISTRY_PATH_MAX], other[REGISTRY_PATH_MAX], old[600];
+    int64_t id = 0;
+    put_big(&w, "first", folder);
+    put_big(&w, "first, changed", other);
+    assert_string_not_equal(folder, other);
+    assert_int_not_equal(access(folder, F_OK), 0);
+    assert_int_equal(access(other, F_OK), 0);
+    assert_ok(db_number(w.r->db, &id, 0, &w.error, "SELECT id FROM models WHERE name = 'big'", ""), &w.error);
+    snprintf(old, sizeof old, "%s/.mlxr/sets/%lld", w.dir, (long long)id);
+    assert_int_equal(rename(other, old), 0);
+    set_file_age(old, 3 * 86400);
+    reopen(&w);
+    assert_ok(registry_resolve(w.r, "big", &m, &w.error), &w.error);
+    assert_memory_equal(m.path, old, strlen(old));
+    assert_int_equal(access(m.path, R_OK), 0);
+    registry_model_close(&m);
+    put_big(&w, "first, once more", folder);
+    assert_int_not_equal(access(old, F_OK), 0);
+    assert_int_equal(access(folder, F_OK), 0);
+    registry_close(&w.r);
+}
+
+static void sets_that_no_row_names_go_after_a_day(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *name;
+        bool stays;
+    } cases[] = {{"%lld-1", false}, {"999-7", false}, {"999", false},  {"%lld", false},  {"try-abcdef", false},
+                 {"%lld-x", true},  {"notes", true},  {"007-7", true}, {"999-7-8", true}};
+    world w = open_world();
+    char folder[REGISTRY_PATH_MAX], path[700], name[64];
+    int64_t id = 0;
+    put_big(&w, "first", folder);
+    set_file_age(folder, 3 * 86400);
+    assert_ok(db_number(w.r->db, &id, 0, &w.error, "SELECT id FROM models WHERE name = 'big'", ""), &w.error);
+    for (int aged = 0; aged < 2; aged++) {
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            snprintf(name, sizeof name, cases[i].name, (long long)id);
+            snprintf(path, sizeof path, "%s/.mlxr/sets/%s", w.dir, name);
+            assert_true(mkdir(path, 0700) == 0 || aged);
+            set_file_age(path, aged ? 3 * 86400 : 3600);
+        }
+        reopen(&w);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            snprintf(name, sizeof name, cases[i].name, (long long)id);
+            snprintf(path, sizeof path, "%s/.mlxr/sets/%s", w.dir, name);
+            if ((access(path, F_OK) == 0) != (!aged || cases[i].stays)) {
+                fail_msg("%s: %s", name, aged && cases[i].stays ? "gone" : "there, or gone too early");
+            }
+        }
+        assert_int_equal(access(folder, F_OK), 0);
+    }
+    registry_close(&w.r);
+}
+
 /* ---- blobs ------------------------------------------------------------------------------------------------------- */
 
 static void a_blob_with_a_wrong_digest_or_too_many_bytes_is_not_there(void **unused)
@@ -530,6 +614,8 @@ int main(void)
         cmocka_unit_test(a_stored_model_has_its_overrides_and_copies_share_its_blobs),
         cmocka_unit_test(a_removed_model_can_be_restored_within_its_grace),
         cmocka_unit_test(a_model_of_several_files_is_a_folder_of_links),
+        cmocka_unit_test(a_set_that_is_replaced_goes_and_one_of_an_older_store_stays),
+        cmocka_unit_test(sets_that_no_row_names_go_after_a_day),
         cmocka_unit_test(a_blob_with_a_wrong_digest_or_too_many_bytes_is_not_there),
         cmocka_unit_test(a_blob_is_taken_back_by_who_made_it_unless_others_count_on_it),
         cmocka_unit_test(a_key_is_valid_until_revoked_and_only_as_it_is),

@@ -17,6 +17,7 @@
 #include "registry/digest.h"
 #include "registry/disk.h"
 #include "registry/inside.h"
+#include "registry/rows.h"
 #include "support/fail_alloc.h"
 #include "support/fault_io.h"
 #include "support/test.h"
@@ -182,7 +183,28 @@ static void put_model(registry *r, const char *name, const char *content)
     assert_ok(rows_put(r, &m, &error), &error);
 }
 
-/* What every store holds before: two models of one blob, one that will be removed, a key. */
+/* A model of two files, as links to them. */
+static mlxr_status put_set(registry *r, const char *const contents[2], mlxr_error *error)
+{
+    stored_file files[2] = {{.role = "weights", .name = "big-00001-of-00002.gguf"},
+                            {.role = "part", .name = "big-00002-of-00002.gguf"}};
+    mlxr_status status = MLXR_OK;
+    for (size_t i = 0; i < 2 && status == MLXR_OK; i++) {
+        registry_blob *b = NULL;
+        status = registry_blob_begin(&b, r, NULL, 1 << 20, error);
+        if (status == MLXR_OK) {
+            status = registry_blob_write(b, contents[i], strlen(contents[i]), error);
+            if (status != MLXR_OK) {
+                registry_blob_abort(&b);
+            }
+        }
+        status = status == MLXR_OK ? registry_blob_commit(&b, files[i].digest, error) : status;
+    }
+    stored_model m = {.name = "big", .path = "", .origin = "", .files = files, .n_files = 2};
+    return status == MLXR_OK ? rows_put(r, &m, error) : status;
+}
+
+/* What every store holds before: two models of one blob, one that will be removed, one of two files, a key. */
 static void make_templates(void)
 {
     char path[512], file[600];
@@ -194,6 +216,7 @@ static void make_templates(void)
     put_model(r, "keep", "the model that is there already");
     assert_ok(registry_copy(r, "keep", "shared", &error), &error);
     put_model(r, "victim", "the model that goes");
+    assert_ok(put_set(r, (const char *const[]){"the first half", "the second half"}, &error), &error);
     assert_ok(registry_key_create(r, &key, kept_key, &error), &error);
     registry_close(&r);
     /* The same store with a database of version 1. */
@@ -247,6 +270,12 @@ static mlxr_status do_remove(registry *r, mlxr_error *error)
     return n == 0 ? MLXR_OK : status;
 }
 
+/* One file is another, the other stays. */
+static mlxr_status do_replace(registry *r, mlxr_error *error)
+{
+    return put_set(r, (const char *const[]){"another first half", "the second half"}, error);
+}
+
 static char made_key[REGISTRY_KEY_TEXT_MAX];
 
 static mlxr_status do_key(registry *r, mlxr_error *error)
@@ -280,11 +309,9 @@ typedef struct workload {
 } workload;
 
 static const workload workloads[] = {
-    {"register", "new", "made", NULL, do_register},
-    {"remove", "new", NULL, "victim", do_remove},
-    {"key", "new", NULL, NULL, do_key},
-    {"migrate", "old", NULL, NULL, do_nothing},
-    {"pull", "new", "o/r:Q8_0", NULL, do_pull},
+    {"register", "new", "made", NULL, do_register}, {"replace", "new", "big", NULL, do_replace},
+    {"remove", "new", NULL, "victim", do_remove},   {"key", "new", NULL, NULL, do_key},
+    {"migrate", "old", NULL, NULL, do_nothing},     {"pull", "new", "o/r:Q8_0", NULL, do_pull},
     {"push", "new", NULL, NULL, do_push},
 };
 enum { N_WORKLOADS = sizeof workloads / sizeof *workloads };
@@ -307,13 +334,34 @@ static const char *context; /* which fault, for messages */
         }                                                                                                              \
     } while (0)
 
+/* The links of a model of several files are to those that its rows name. */
+static void check_links(registry *r, const char *name, const char *path)
+{
+    file_rows files = {0};
+    mlxr_error error;
+    assert_ok(file_rows_read(r, name, &files, &error), &error);
+    for (size_t i = 0; i < files.n; i++) {
+        char link[REGISTRY_PATH_MAX], blob[REGISTRY_PATH_MAX];
+        struct stat a, b;
+        check(disk_parent(path, link, sizeof link - 300));
+        size_t n = strlen(link);
+        snprintf(link + n, sizeof link - n, "/%s", files.items[i].name);
+        check(blob_path(r, files.items[i].digest, blob));
+        if (stat(link, &a) != 0 || stat(blob, &b) != 0 || a.st_ino != b.st_ino) {
+            fail_msg("%s: %s is not %s", context, link, files.items[i].digest);
+        }
+    }
+    file_rows_close(&files);
+}
+
 static mlxr_status check_model(void *user, const registry_model *m, mlxr_error *error)
 {
     char digest[REGISTRY_DIGEST_MAX];
-    size_t *n = user;
+    registry *r = user;
     uint64_t n_bytes;
-    (*n)++;
-    if (m->source == REGISTRY_STORED) {
+    if (m->source == REGISTRY_STORED && strstr(m->path, "/sets/")) {
+        check_links(r, m->name, m->path);
+    } else if (m->source == REGISTRY_STORED) {
         mlxr_status status = disk_digest(m->path, digest, &n_bytes, error);
         if (status != MLXR_OK || strcmp(digest, m->digest) != 0) {
             fail_msg("%s: the bytes of %s are not those of %s", context, m->name, m->digest);
@@ -358,7 +406,6 @@ static void check_store(const workload *w, const char *dir, bool acknowledged)
     mlxr_error error;
     registry_key key;
     sqlite3_stmt *s;
-    size_t n = 0;
     double began = seconds(CLOCK_MONOTONIC), used = seconds(CLOCK_PROCESS_CPUTIME_ID);
     if (registry_open(&r, dir, &quick, &error) != MLXR_OK) {
         fail_msg("%s: the store does not open: %s", context, error.text);
@@ -371,9 +418,9 @@ static void check_store(const workload *w, const char *dir, bool acknowledged)
     check(sqlite3_prepare_v2(r->db, "PRAGMA foreign_key_check", -1, &s, NULL) == SQLITE_OK);
     check(sqlite3_step(s) == SQLITE_DONE);
     sqlite3_finalize(s);
-    check(has(r, "keep") && has(r, "shared"));
+    check(has(r, "keep") && has(r, "shared") && has(r, "big"));
     check(registry_key_verify(r, kept_key, strlen(kept_key), &key, &error) == MLXR_OK);
-    if (registry_each(r, check_model, &n, &error) != MLXR_OK) {
+    if (registry_each(r, check_model, r, &error) != MLXR_OK) {
         fail_msg("%s: %s", context, error.text);
     }
     check_blobs(r);
