@@ -5,6 +5,7 @@
  */
 #include "registry/create_adapters.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "mlxr_adapter.h"
 #include "registry/digest.h"
 #include "registry/disk.h"
+#include "registry/fail.h"
 
 #define CONFIG_NAME "adapter_config.json"
 #define WEIGHTS_NAME "adapter_model.safetensors"
@@ -198,6 +200,24 @@ static bool ends_with(const char *text, const char *end)
     return n >= n_end && strcmp(text + n - n_end, end) == 0;
 }
 
+/* A file that its user has named, wherever links lead: hubs keep the files of a folder elsewhere. Our own files are
+ * none. out: REGISTRY_PATH_MAX bytes, and may be `path`. */
+static mlxr_status follow(const char *path, char *out, mlxr_error *error)
+{
+    struct stat info;
+    char *real = realpath(path, NULL);
+    if (!real) {
+        return registry_fail_errno(error, errno, "cannot open", path);
+    }
+    bool fits = snprintf(out, REGISTRY_PATH_MAX, "%s", real) < (int)REGISTRY_PATH_MAX;
+    free(real);
+    if (!fits) {
+        return registry_fail(error, MLXR_ARG, "the path is too long");
+    }
+    return stat(out, &info) == 0 && S_ISREG(info.st_mode) ? MLXR_OK
+                                                          : registry_fail(error, MLXR_ARG, "%.300s is no file", out);
+}
+
 /* The files of an adapter: a GGUF file, PEFT's folder, or the weights in it. path, config: REGISTRY_PATH_MAX bytes; ""
  * for config: GGUF has it. */
 static mlxr_status find_files(const char *given, const char *directory, char *path, char *config, mlxr_error *error)
@@ -210,15 +230,18 @@ static mlxr_status find_files(const char *given, const char *directory, char *pa
     if (!fits || stat(path, &info) != 0) {
         return registry_fail(error, MLXR_IO, "there is no such file");
     }
+    bool peft = S_ISDIR(info.st_mode) || ends_with(path, ".safetensors");
     if (S_ISDIR(info.st_mode)) {
         fits = snprintf(folder, sizeof folder, "%s", path) < (int)sizeof folder &&
                disk_join(path, REGISTRY_PATH_MAX, folder, WEIGHTS_NAME);
-    } else if (!ends_with(path, ".safetensors")) {
-        return MLXR_OK;
     }
-    fits = fits && disk_parent(path, folder, sizeof folder) &&
-           disk_join(config, REGISTRY_PATH_MAX, folder, CONFIG_NAME);
-    return fits ? MLXR_OK : registry_fail(error, MLXR_ARG, "the path is too long");
+    fits = fits && (!peft || (disk_parent(path, folder, sizeof folder) &&
+                              disk_join(config, REGISTRY_PATH_MAX, folder, CONFIG_NAME)));
+    if (!fits) {
+        return registry_fail(error, MLXR_ARG, "the path is too long");
+    }
+    mlxr_status status = peft ? follow(config, config, error) : MLXR_OK;
+    return status == MLXR_OK ? follow(path, path, error) : status;
 }
 
 static mlxr_status add_path(maker *m, const char *given, const char *directory)
@@ -329,7 +352,9 @@ mlxr_status create_adapters(registry *r, const registry_model *base, const regis
         return registry_fail(error, MLXR_LIMIT, "%zu adapters; a model has at most %d", n, MLXR_ADAPTERS_MAX);
     }
     for (size_t i = 0; elsewhere && i < base->adapters.n && status == MLXR_OK; i++) {
-        status = add_file(&m, base->adapters.items[i].name, NULL);
+        char path[REGISTRY_PATH_MAX];
+        status = follow(base->adapters.items[i].name, path, error);
+        status = status == MLXR_OK ? add_file(&m, path, NULL) : status;
         status = status == MLXR_OK ? status : failed(&m, status, base->adapters.items[i].name);
     }
     for (size_t i = 0; i < given->n && status == MLXR_OK; i++) {

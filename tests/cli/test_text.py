@@ -128,6 +128,31 @@ class Adapters(support.CliTest):
         self.succeed("rm", "one")
         self.assertEqual(self.answer("two"), self.ask("--lora", self.adapter, "--lora", gguf))
 
+    def test_an_adapter_may_be_links_as_a_hubs_cache_has_them(self):
+        """snapshots/<commit>/ of a cache has links to blobs/, whose names say nothing."""
+        blobs, snapshot = os.path.join(self.home, "blobs"), os.path.join(self.home, "snapshots", "1")
+        os.makedirs(blobs)
+        os.makedirs(snapshot)
+        for i, name in enumerate(("adapter_config.json", "adapter_model.safetensors")):
+            shutil.copy(os.path.join(self.adapter, name), os.path.join(blobs, str(i)))
+            os.symlink(f"../../blobs/{i}", os.path.join(snapshot, name))
+        gguf = support.gguf_adapter(os.path.join(self.home, "lora.gguf"))
+        for name, target in (("folder", snapshot), ("link.gguf", gguf), ("nowhere.gguf", "none"), ("round.gguf", "round.gguf")):
+            os.symlink(target, os.path.join(self.home, name))
+        os.mkfifo(os.path.join(self.home, "pipe.gguf"))
+        wanted = self.ask("--lora", self.adapter)
+        for i, path in enumerate((snapshot, f"{snapshot}/adapter_model.safetensors", "./folder")):
+            self.assertEqual(self.make(f"peft{i}", f"FROM {self.model}", f"ADAPTER {path}").code, 0)
+            self.assertEqual(self.answer(f"peft{i}"), wanted)
+        self.assertEqual(self.make("gguf", f"FROM {self.model}", "ADAPTER ./link.gguf").code, 0)
+        self.assertEqual(self.answer("gguf"), self.ask("--lora", gguf))
+        self.assertEqual(len(self.blobs()), 2)
+        for name, words in (("nowhere.gguf", "there is no such file"), ("round.gguf", "there is no such file"),
+                            ("pipe.gguf", "is no file")):  # fmt: skip
+            made = self.make("bad", f"FROM {self.model}", f"ADAPTER ./{name}")
+            self.assertEqual(made.code, 1, name)
+            self.assertIn(words, made.err)
+
     def test_convert_tells_that_it_leaves_them_out(self):
         self.assertEqual(self.make("one", f"FROM {self.model}", f"ADAPTER {self.adapter}").code, 0)
         out, merged = os.path.join(self.home, "out.gguf"), os.path.join(self.home, "merged.gguf")
