@@ -33,6 +33,9 @@ class Mlxr < Formula
   end
 
   test do
+    [share/"bash-completion/completions/mlxr", zsh_completion/"_mlxr", fish_completion/"mlxr.fish"].each do |script|
+      assert_match "mlxr completion for", script.read
+    end
     port = free_port
     ENV["MLXR_MODELS"] = testpath/"models"
     pid = spawn bin/"mlxr", "serve", "--port", port.to_s

@@ -120,6 +120,16 @@ class Install(unittest.TestCase):
             self.skipTest("this build has no program")
         self.assertIn(self.version(), run(program, "version"))
 
+    def test_completions_lie_where_shells_look_for_them(self):
+        program = os.path.join(self.prefix, "bin", "mlxr")
+        if not os.path.exists(os.path.join(BUILD, "bin", "mlxr")):
+            self.skipTest("this build has no program")
+        share = os.path.join(self.prefix, "share")
+        for shell, path in (("bash", "bash-completion/completions/mlxr"), ("zsh", "zsh/site-functions/_mlxr"),
+                            ("fish", "fish/vendor_completions.d/mlxr.fish")):  # fmt: skip
+            with open(os.path.join(share, path), encoding="utf-8") as file:
+                self.assertEqual(file.read(), run(program, "completion", shell), shell)
+
     def test_nothing_installed_names_the_build_or_source_folder(self):
         for folder, _, files in os.walk(self.prefix):
             for name in files:
