@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "answerer.h"
+#include "context.h"
 #include "output.h"
 #include "verbs.h"
 
@@ -99,7 +100,8 @@ static void add_settings(json_t *body, const options *o)
 {
     for (size_t i = 0; i < n_option_table; i++) {
         const option_spec *spec = &option_table[i];
-        bool sent = (spec->groups & (GROUP_SAMPLING | GROUP_CONTEXT)) && options_given(o, spec);
+        bool sent = (spec->groups & (GROUP_SAMPLING | GROUP_CONTEXT)) && !context_is_rope(spec) &&
+                    options_given(o, spec);
         bool new_seed = spec->offset == offsetof(options, sampling.seed) && o->sampling.seed == 0;
         char name[64];
         if (sent && !new_seed) {
@@ -473,7 +475,8 @@ const char *answer_daemon_cannot(const options *o)
 {
     const unsigned own = GROUP_ENGINE | GROUP_DRAFT | GROUP_CACHE | GROUP_COMPUTE | GROUP_LORA;
     for (size_t i = 0; i < n_option_table; i++) {
-        if ((option_table[i].groups & own) && options_given(o, &option_table[i])) {
+        if (((option_table[i].groups & own) || context_is_rope(&option_table[i])) &&
+            options_given(o, &option_table[i])) {
             return option_table[i].name;
         }
     }

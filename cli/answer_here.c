@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "answerer.h"
+#include "context.h"
 #include "output.h"
 #include "prompt.h"
 
@@ -184,7 +185,8 @@ static void show(const answerer *a)
     mlxr_kv_stats kv = mlxr_kv_stats_get(s->engine);
     printf("  model     %s\n", info->path);
     printf("  family    %s, %s parameters, %s\n", info->family, human_count(info->n_params), info->weight_types);
-    printf("  context   %zu tokens used; trained for %u\n", a->n_context, info->n_ctx_train);
+    printf("  context   %zu tokens used of %u; trained for %u", a->n_context, info->n_ctx, info->n_ctx_train);
+    context_print_rope(info);
     printf("  KV cache  %s of %s\n", human_bytes(kv.bytes_used), human_bytes(kv.bytes_budget));
 }
 

@@ -47,6 +47,8 @@ enum {
     GROUP_ALWAYS = 1u << 30, /* every verb has these */
 };
 #define GROUP_IMATRIX (1u << 31) /* an enumerator has no room for it */
+/* Verbs that load a model and read texts with it: how far it reads. */
+#define GROUPS_ROPE (GROUP_CONTEXT | GROUP_PERPLEXITY | GROUP_IMATRIX | GROUP_BENCH | GROUP_EMBED)
 
 #define COUNTS_MAX 32u
 
@@ -59,6 +61,9 @@ typedef struct options {
     /* engine */
     const char *backend, *cpu_features, *kv_type, *activations;
     uint32_t n_threads, n_ctx;
+    const char *rope_scaling; /* NULL: as the model's file has it */
+    float rope_scale, rope_base;
+    uint32_t rope_original;
     text_list adapters; /* FILE, or FILE=SCALE */
     uint64_t kv_bytes, kv_disk_bytes;
     uint64_t expert_bytes; /* UINT64_MAX: not given */

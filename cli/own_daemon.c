@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "answerer.h"
+#include "context.h"
 #include "kernels.h"
 #include "output.h"
 #include "registry/digest.h"
@@ -30,12 +31,17 @@ static mlxr_status start_at(own_daemon *own, const options *o, const client_addr
                             mlxr_error *error)
 {
     char kernels[KERNELS_PATH_MAX];
+    mlxr_model_options model = {.rope.if_possible = true};
+    if (!context_take(&model, o, NULL, true, error)) {
+        return MLXR_ARG;
+    }
     daemon_options d = {.host = *a->socket ? NULL : a->host,
                         .port = a->port,
                         .any_port = any_port,
                         .socket_path = *a->socket ? a->socket : NULL,
                         .no_tcp = *a->socket != '\0',
                         .engine = kernels_engine(o, kernels),
+                        .model = model,
                         .own_key = own->key,
                         .keep_alive_ms = -1,
                         .drain_ms = DRAIN_MS,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "adapters.h"
+#include "context.h"
 #include "kernels.h"
 #include "models.h"
 #include "output.h"
@@ -26,17 +27,6 @@ static void log_line(void *user, mlxr_log_level level, const char *line)
     } else if (*verbose) {
         print_note("%s", line);
     }
-}
-
-/* The command line's, else what the model was made with, else 0: what it was trained for. */
-static uint32_t context_of(const options *o, const registry_model *m)
-{
-    long long own = 0;
-    for (size_t i = 0; i < m->parameters.n; i++) {
-        own = strcmp(m->parameters.items[i].name, "num_ctx") == 0 ? strtoll(m->parameters.items[i].value, NULL, 10)
-                                                                  : own;
-    }
-    return o->n_ctx ? o->n_ctx : own > 0 && own < UINT32_MAX ? (uint32_t)own : 0;
 }
 
 /* The model's own adapters, as the registry has them, then those that are named. */
@@ -114,8 +104,12 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         session_close(s);
         return EXIT_USAGE;
     }
-    mlxr_model_options limits = {.n_ctx_max = measuring ? 0 : context_of(o, &s->entry),
-                                 .mtp = session_drafts_ahead(o) ? MLXR_MTP_NEEDED : MLXR_MTP_OFF};
+    mlxr_model_options limits = {.mtp = session_drafts_ahead(o) ? MLXR_MTP_NEEDED : MLXR_MTP_OFF};
+    if (!context_take(&limits, o, measuring ? NULL : &s->entry, measuring, &error)) {
+        print_error("%s", error.text);
+        session_close(s);
+        return EXIT_USAGE;
+    }
     double started = now_seconds();
     if (mlxr_engine_open(&s->engine, &engine, &error) != MLXR_OK) {
         session_close(s);

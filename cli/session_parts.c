@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "context.h"
 #include "models.h"
 #include "output.h"
 #include "session.h"
@@ -67,7 +68,9 @@ static int load_draft_model(const session *s, const options *o, mlxr_model **out
     if (!models_resolve(o->draft, &entry)) {
         return EXIT_FAILED;
     }
-    int code = mlxr_model_load(out, s->engine, entry.path, NULL, &error) == MLXR_OK ? EXIT_OK : print_failure(&error);
+    mlxr_model_options limits = context_of_draft(s->model);
+    int code = mlxr_model_load(out, s->engine, entry.path, &limits, &error) == MLXR_OK ? EXIT_OK
+                                                                                       : print_failure(&error);
     code = code == EXIT_OK ? session_adapt(out, &entry, o, false) : code;
     if (code != EXIT_OK) {
         mlxr_model_unref(out);
@@ -275,7 +278,7 @@ static const option_spec *parameter_option(const char *name)
 bool session_apply_parameter(options *o, const char *name, const char *value)
 {
     const option_spec *spec = parameter_option(name);
-    bool context = spec && strcmp(spec->name, "ctx") == 0; /* session_open, or the daemon, has seen to it */
+    bool context = spec && (spec->groups & GROUP_CONTEXT); /* session_open, or the daemon, has seen to it */
     if (!spec || context) {
         if (o->verbose && !context) {
             print_note("mlxr: the model's parameter %s has no effect here", name);

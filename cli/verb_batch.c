@@ -20,6 +20,7 @@
 #include "batch_output.h"
 #include "batch_reader.h"
 #include "batch_result.h"
+#include "context.h"
 #include "models.h"
 #include "output.h"
 #include "verbs.h"
@@ -66,7 +67,7 @@ static void feed_list(XXH3_state_t *state, const text_list *list)
 static bool decides(const option_spec *spec)
 {
     static const char *const names[] = {"tokens", "raw", "system", "ctx", "kv-type", "activations", NULL};
-    bool named = spec->groups & GROUP_SAMPLING;
+    bool named = (spec->groups & GROUP_SAMPLING) || context_is_rope(spec);
     for (const char *const *name = names; *name && !named; name++) {
         named = strcmp(spec->name, *name) == 0;
     }

@@ -202,7 +202,7 @@ static int run_tests(benchmark *b)
 static bool check_sizes(benchmark *b)
 {
     const options *o = b->o;
-    uint32_t n_ctx = mlxr_model_info_get(b->s.model)->n_ctx_train;
+    uint32_t n_ctx = mlxr_model_info_get(b->s.model)->n_ctx;
     bool given = o->n_prompt != UINT32_MAX;
     if (!given && n_ctx < PROMPT_TOKENS) { /* the defaults suit any model */
         b->n_prompt = n_ctx;

@@ -71,7 +71,7 @@ static int compute_all(task *t, int32_t *ids)
 /* How many windows of how many tokens; false after telling why there is none. */
 static bool choose_windows(task *t, const options *o, size_t n_tokens)
 {
-    size_t n_ctx = mlxr_model_info_get(t->s.model)->n_ctx_train;
+    size_t n_ctx = mlxr_model_info_get(t->s.model)->n_ctx;
     t->n_window = o->n_ctx ? o->n_ctx : WINDOW_TOKENS < n_ctx ? WINDOW_TOKENS : n_ctx;
     t->n_windows = n_tokens / t->n_window;
     if (t->n_windows == 0 || (o->n_windows && t->n_windows < o->n_windows)) {

@@ -163,7 +163,7 @@ static bool open_references(measurement *m, const options *o, const int32_t *ids
 /* The windows' tokens and which of their predictions count. */
 static bool choose_windows(measurement *m, const options *o)
 {
-    size_t n_ctx = mlxr_model_info_get(m->s.model)->n_ctx_train, n_bos;
+    size_t n_ctx = mlxr_model_info_get(m->s.model)->n_ctx, n_bos;
     m->bos = session_bos(&m->s);
     n_bos = m->bos >= 0;
     m->n_window = o->n_ctx                         ? o->n_ctx

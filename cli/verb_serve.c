@@ -10,6 +10,7 @@
 
 #include "adapters.h"
 #include "client.h"
+#include "context.h"
 #include "kernels.h"
 #include "models.h"
 #include "output.h"
@@ -104,6 +105,11 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         adapter_list_free(&adapters);
         return error->status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
     }
+    mlxr_model_options model = {.rope.if_possible = true};
+    if (!context_take(&model, o, NULL, false, error)) {
+        adapter_list_free(&adapters);
+        return EXIT_USAGE;
+    }
     char kernels[KERNELS_PATH_MAX];
     log_part part = {l, "server"};
     daemon_draft draft = DAEMON_DRAFT_NONE;
@@ -125,7 +131,7 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         .tls_cert = o->tls_cert,
         .tls_key = o->tls_key,
         .engine = kernels_engine(o, kernels),
-        .model = {.n_ctx_max = o->n_ctx},
+        .model = model,
         .memory_bytes = o->memory_bytes,
         /* 0 is a time, too: a model goes as soon as nobody uses it. */
         .keep_alive_ms = o->keep_alive_s < 0 ? -1

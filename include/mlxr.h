@@ -149,13 +149,55 @@ MLXR_API mlxr_status mlxr_kernels_check(const char *backend, const char *file, c
 
 typedef enum { MLXR_MTP_OFF, MLXR_MTP_NEEDED, MLXR_MTP_IF_ANY } mlxr_mtp;
 
+/* Contexts longer than the model was trained for: its rotary position embedding is stretched, by one factor F.
+ *   LINEAR  every frequency ÷ F: positions come to lie closer together (Chen et al. 2023, position interpolation)
+ *   NTK     theta × F^(d/(d − 2)), d elements of a head turning: the slowest pair ÷ F, the fastest as it was (bloc97
+ *           2023). F is the same at every length, unlike in "dynamic" NTK, so that computed keys stay valid
+ *   YARN    pairs that turn less than once in the original context ÷ F, those that turn 32 times as they were, a ramp
+ *           between; attention × (0.1 ln F + 1)² (Peng et al. 2023)
+ *   NONE    no scaling, and the context that is asked for all the same; a file's YaRN is taken away
+ * Without training none of them answers as well as the model does within its own context, also on short texts; LINEAR
+ * costs most and YARN least. What a file's own scaling becomes: LINEAR is applied to what it gives, whatever it is; NTK
+ * and YARN go on a scaling of their own kind, to F times its factor, and are refused beside another one, unless
+ * n_original replaces that. Layers with a theta of their own for windows stay as they are. */
+typedef enum {
+    MLXR_ROPE_OF_FILE, /* as the model's file has it, and no context beyond the one it names */
+    MLXR_ROPE_NONE,
+    MLXR_ROPE_LINEAR,
+    MLXR_ROPE_NTK,
+    MLXR_ROPE_YARN
+} mlxr_rope_scaling;
+
+typedef struct mlxr_rope_options { /* {0}: as the file has it */
+    mlxr_rope_scaling scaling;
+    /* F, from 1; 0: n_ctx_max ÷ the original context. At most 2^30 tokens come of it; n_ctx_max 0: all of them. Where F
+     * is 1 or less, because the model reads n_ctx_max tokens anyway, nothing changes. */
+    float scale;
+    float
+        base; /* theta, above 1, in the place of the file's; one that is above it allows any n_ctx_max; 0: the file's */
+    /* Tokens from which F counts, at most those of the file's context; the file's scaling is taken away. 0: the file's
+     * context and scaling. */
+    uint32_t n_original;
+    /* A model that cannot be stretched is loaded as its file has it, and the log says why; else MLXR_UNSUPPORTED does.
+     */
+    bool if_possible;
+} mlxr_rope_options;
+
+/* "none", "linear", "ntk", "yarn"; false: no such name. */
+MLXR_API bool mlxr_rope_scaling_find(const char *name, mlxr_rope_scaling *out);
+
 typedef struct mlxr_model_options { /* {0} is a valid default */
-    uint32_t n_ctx_max;             /* 0: the model's own context length */
+    uint32_t n_ctx_max;             /* 0: the model's own context length; beyond it only with `rope` */
     /* With the model's multi-token-prediction head, for mlxr_sequence_draft_mtp: its keys and values are computed and
      * kept with the others, about one layer more. Where there is none, or the backend runs none, MLXR_UNSUPPORTED says
      * so; MLXR_MTP_IF_ANY loads the model without. */
     mlxr_mtp mtp;
+    mlxr_rope_options rope;
 } mlxr_model_options;
+
+/* MLXR_ARG or MLXR_LIMIT where what `options` say of context and RoPE suits no model; what does not suit one is refused
+ * when that is loaded. NULL is right. Any thread. */
+MLXR_API mlxr_status mlxr_model_options_check(const mlxr_model_options *options, mlxr_error *error);
 
 typedef struct mlxr_model_info {
     const char *path;
@@ -163,7 +205,13 @@ typedef struct mlxr_model_info {
     const char *name;         /* general.name, or "" */
     const char *weight_types; /* most bytes first: "Q4_1, Q6_K, F32" */
     uint32_t n_layers, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;
-    uint32_t n_ctx; /* of its sequences: n_ctx_train, or n_ctx_max where that is less */
+    uint32_t n_ctx; /* of its sequences: n_ctx_train, or n_ctx_max where that is less, or RoPE is stretched */
+    /* RoPE of the layers that see everything: "none", "linear", "ntk", "yarn", "llama3", "longrope", "factors" (of each
+     * pair, as GGUF has Llama 3's); "" where no such layer turns. Its factor is that of the file and the options
+     * together, but for "linear" upon another scaling; 1 where there is none. */
+    const char *rope_scaling;
+    float rope_factor, rope_base;
+    bool rope_changed; /* by the options */
     uint64_t n_params;
     uint64_t file_bytes;         /* all parts of the model on disk */
     uint64_t weight_bytes;       /* tensor data */

@@ -11,6 +11,7 @@
 #include "graph/bind_latent.h"
 #include "graph/plan_builder.h"
 #include "graph/rope.h"
+#include "graph/rope_extend.h"
 
 #define OPS_PER_LAYER_MAX 48u
 #define OPS_GLOBAL 16u
@@ -25,8 +26,9 @@ static const tensor *rope_factors(const graph *g)
 }
 
 /* GGUF files say LongRoPE by having its factors. */
-static void choose_longrope(graph *g, uint32_t n_ctx)
+static void choose_longrope(graph *g, const mlxr_model_options *options)
 {
+    uint32_t n_ctx = options ? options->n_ctx_max : 0;
     hparams *h = &g->h;
     if (h->scaling.kind == ROPE_SCALING_NONE && g->weights.rope_long) {
         h->scaling.kind = ROPE_SCALING_LONGROPE;
@@ -37,9 +39,19 @@ static void choose_longrope(graph *g, uint32_t n_ctx)
     }
 }
 
-static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *error)
+/* Factors where the options leave them out: but for those of pairs that do not turn, 1. */
+static const float *plain_factors(graph *g, const float *factors)
 {
-    const hparams *h = &b->g->h;
+    float *plain = region_array(&g->memory, g->h.n_rot / 2, sizeof *plain);
+    for (uint32_t i = 0; plain && i < g->h.n_rot / 2; i++) {
+        plain[i] = factors[i] >= ROPE_FACTOR_STILL ? factors[i] : 1.0f;
+    }
+    return plain;
+}
+
+static mlxr_status set_ropes(builder *b, const model_file *file, const mlxr_model_options *options, mlxr_error *error)
+{
+    hparams *h = &b->g->h;
     float *full = region_array(&b->g->memory, h->n_rot / 2, sizeof *full);
     float *local = region_array(&b->g->memory, h->n_rot_window / 2, sizeof *local);
     if (!full || !local) {
@@ -57,6 +69,15 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
         return error_set(error, MLXR_FORMAT, "RoPE scaling 'longrope' without rope_factors_%s.weight",
                          h->rope_is_long ? "long" : "short");
     }
+    const float *divisors = factors ? factors->data : NULL;
+    mlxr_status status = rope_extend(h, divisors, options, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    divisors = divisors && h->rope_unfactored ? plain_factors(b->g, divisors) : divisors;
+    if (factors && !divisors) {
+        return error_nomem(error, "RoPE frequencies", h->n_rot * sizeof *full);
+    }
     if (h->attn_temperature != 0 && h->n_rot < h->head_dim) {
         return error_set(error, MLXR_UNSUPPORTED, "attention temperature in a model that turns %u of %u elements",
                          h->n_rot, h->head_dim);
@@ -73,8 +94,11 @@ static mlxr_status set_ropes(builder *b, const model_file *file, mlxr_error *err
     b->rope_still.temperature = h->attn_temperature;
     b->rope_still.temperature_span = h->temperature_span;
     b->rope_still.temperature_from = 1;
-    rope_frequencies(h->n_rot, h->rope_theta, &h->scaling, factors ? factors->data : NULL, full,
-                     &b->rope_full.magnitude);
+    rope_frequencies(h->n_rot, h->rope_theta, &h->scaling, divisors, full, &b->rope_full.magnitude);
+    for (uint32_t i = 0; h->rope_stretch != 1 && i < h->n_rot / 2; i++) {
+        full[i] /= h->rope_stretch;
+    }
+    b->g->rope_name = rope_name(h, divisors);
     if (h->rope_theta_local > 0) {
         const rope_scaling none = {.kind = ROPE_SCALING_NONE};
         rope_frequencies(h->n_rot_window, h->rope_theta_local, &none, NULL, local, &b->rope_local.magnitude);
@@ -104,7 +128,8 @@ static void add_head(graph *g)
     add_head_layer(&g->head, w->cls_out, w->cls_out_bias, HEAD_PLAIN);
 }
 
-mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, bool ahead, mlxr_error *error)
+mlxr_status graph_build(graph **out, const model_file *file, const mlxr_model_options *options, bool ahead,
+                        mlxr_error *error)
 {
     graph *g = calloc(1, sizeof *g);
     if (!g) {
@@ -122,8 +147,8 @@ mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, boo
     if (status != MLXR_OK) {
         goto fail;
     }
-    choose_longrope(g, n_ctx);
-    status = set_ropes(&b, file, error);
+    choose_longrope(g, options);
+    status = set_ropes(&b, file, options, error);
     if (status != MLXR_OK) {
         goto fail;
     }

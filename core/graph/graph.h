@@ -33,16 +33,19 @@ typedef struct graph {
     uint64_t n_params;
     uint64_t weight_bytes;
     uint64_t
-        bytes_per_token;  /* weights read to decode one token: everything but an untied embedding, of which one row */
-    uint16_t group_ahead; /* KV group whose state is what that head reads first */
-    uint64_t ahead_bytes; /* of weight_bytes: layers that predict ahead */
+        bytes_per_token;   /* weights read to decode one token: everything but an untied embedding, of which one row */
+    uint16_t group_ahead;  /* KV group whose state is what that head reads first */
+    const char *rope_name; /* mlxr_model_info's rope_scaling */
+    uint64_t ahead_bytes;  /* of weight_bytes: layers that predict ahead */
     uint64_t ahead_bytes_per_token; /* weights read to draft one token with them */
     region memory;
 } graph;
 
-/* n_ctx: the longest context asked for (0: the model's own), which decides between LongRoPE's factors. ahead: with the
- * head that predicts ahead, whose keys the plan then computes, too; MLXR_UNSUPPORTED says why there is none. */
-mlxr_status graph_build(graph **out, const model_file *file, uint32_t n_ctx, bool ahead, mlxr_error *error);
+/* options: the context asked for, which decides between LongRoPE's factors and may stretch RoPE; NULL: the model's own.
+ * ahead: with the head that predicts ahead (whatever the options say), whose keys the plan then computes, too;
+ * MLXR_UNSUPPORTED says why there is none. */
+mlxr_status graph_build(graph **out, const model_file *file, const mlxr_model_options *options, bool ahead,
+                        mlxr_error *error);
 /* Copies what kernels read in another order than the file has it in: before a backend prepares the plan. */
 mlxr_status graph_make_weights(graph *g, mlxr_error *error);
 void graph_close(graph **g);

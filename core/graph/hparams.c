@@ -275,8 +275,8 @@ static void read_scaling(reader *r, hparams *h)
     read_f32(r, "rope.scaling.factor", &s->factor);
     read_f32(r, "rope.scaling.attn_factor", &s->attn_factor);
     read_f32(r, "rope.scaling.yarn_attn_factor", &s->attn_factor);
-    float log_multiplier = 0; /* of DeepSeek's scale on q·k, which YaRN changes then, and not the magnitude */
-    read_f32(r, "rope.scaling.yarn_log_multiplier", &log_multiplier);
+    read_f32(r, "rope.scaling.yarn_log_multiplier", &h->yarn_log_multiplier);
+    float log_multiplier = h->yarn_log_multiplier; /* of DeepSeek's scale on q·k: that changes, not the magnitude */
     if (log_multiplier != 0 && s->factor > 1 && !h->fam->latent) { /* Ministral's mscale_all_dim, where mscale is 1 */
         float one = 0.1f * logf(s->factor), given = s->attn_factor > 0 ? s->attn_factor : 1;
         s->attn_factor = given * (1 + one) / (1 + log_multiplier * one);

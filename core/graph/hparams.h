@@ -108,7 +108,14 @@ typedef struct hparams {
     bool layer_has_window[HPARAMS_LAYERS_MAX];
     bool layer_is_unturned[HPARAMS_LAYERS_MAX]; /* no RoPE */
     float rope_theta, rope_theta_local;
-    bool rope_is_long;    /* LongRoPE: the context is longer than the original one */
+    bool rope_is_long;         /* LongRoPE: the context is longer than the original one */
+    float yarn_log_multiplier; /* as the file has it; 0: none */
+    /* What options made of it (graph/rope_extend.h). */
+    uint32_t n_ctx;       /* of sequences: n_ctx_train, less where less was asked for, more where RoPE is stretched */
+    uint32_t n_ctx_from;  /* n_ctx_train, or what of it the model reads without the scaling that was taken away */
+    bool rope_changed;    /* frequencies or magnitudes are not those of the file */
+    bool rope_unfactored; /* factors of the file are left out */
+    float rope_stretch;   /* every frequency is divided by it, whatever its scaling gave; 1: by nothing more */
     rope_scaling scaling; /* of full-attention layers (of all where there is no local theta) */
 } hparams;
 

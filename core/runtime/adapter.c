@@ -103,7 +103,7 @@ mlxr_status mlxr_adapter_check(const char *model_path, const char *path, mlxr_er
     graph_adapter made;
     region memory = {0};
     mlxr_status status = model_file_open(&model, model_path, error);
-    status = status == MLXR_OK ? graph_build(&g, model, 0, false, error) : status;
+    status = status == MLXR_OK ? graph_build(&g, model, NULL, false, error) : status;
     if (status == MLXR_OK) {
         const adapter_model of = graph_adapter_model(&g->h);
         status = adapter_file_open(&file, path, &of, error);

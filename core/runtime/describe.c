@@ -213,7 +213,7 @@ static json_t *ahead_json(const graph *g, const model_file *file)
     if (g->h.n_layers_ahead == 0) {
         return json_null();
     }
-    bool usable = graph_build(&with, file, 0, true, &why) == MLXR_OK;
+    bool usable = graph_build(&with, file, NULL, true, &why) == MLXR_OK;
     json_t *root = json_pack("{s:i, s:I, s:b, s:o}", "layers", (int)g->h.n_layers_ahead, "bytes",
                              (json_int_t)g->ahead_bytes, "usable", usable, "why_not",
                              usable ? json_null() : json_string(why.text));
@@ -254,7 +254,7 @@ mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error
     for (uint64_t i = 0; i < file->n_meta; i++) {
         json_object_set_new(meta, file->meta[i].key, meta_json(&file->meta[i]));
     }
-    bool supported = graph_build(&g, file, 0, false, &why) == MLXR_OK;
+    bool supported = graph_build(&g, file, NULL, false, &why) == MLXR_OK;
     json_object_set_new(root, "path", json_string(path));
     json_object_set_new(root, "format", json_string(file->format == MODEL_GGUF ? "gguf" : "safetensors"));
     json_object_set_new(root, "version", json_integer(file->version));

@@ -94,9 +94,10 @@ struct mlxr_model {
     mlxr_error chat_error;
     expert_cache *experts; /* of a base; NULL: all stay where they are */
     program *program;
-    program *ahead;    /* of the head that predicts ahead; NULL: the model was loaded without */
-    bool ahead_missed; /* it was to be there if possible, and is not */
-    plan *hidden_plan; /* NULL: nobody wanted hidden states yet */
+    program *ahead;         /* of the head that predicts ahead; NULL: the model was loaded without */
+    bool ahead_missed;      /* it was to be there if possible, and is not */
+    mlxr_error rope_missed; /* why RoPE is not stretched that was to be if possible; or its status is MLXR_OK */
+    plan *hidden_plan;      /* NULL: nobody wanted hidden states yet */
     program *hidden;
     const plan *adapted_plan[2]; /* of a base: with adapters, [1] to hidden states; NULL: nobody wanted them yet */
     program *adapted, *adapted_hidden; /* the same, ready; NULL also where the backend refused */

@@ -57,6 +57,15 @@ static void add_packed(XXH3_state_t *state, const packed_weight *p)
     add(state, numbers, sizeof numbers);
 }
 
+/* With the file, which is in the name, these say what turns queries and keys, and what attention is scaled by. */
+static void add_rope(XXH3_state_t *state, const hparams *h)
+{
+    double numbers[] = {h->scaling.kind, h->scaling.factor, h->scaling.attn_factor, h->scaling.n_ctx_orig,
+                        h->rope_stretch, h->rope_theta,     h->attn_scale,          h->rope_unfactored};
+    add_text(state, "rope");
+    add(state, numbers, sizeof numbers);
+}
+
 bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_hash *out)
 {
     XXH3_state_t *state = XXH3_createState();
@@ -75,6 +84,9 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
     add_text(state, fingerprint_numerics);
     add_text(state, o->backend);
     add_text(state, o->numerics ? o->numerics : "");
+    if (o->rope && o->rope->rope_changed) {
+        add_rope(state, o->rope);
+    }
     for (uint64_t i = 0; i < file->n_meta; i++) {
         if (computes(file->meta[i].key)) {
             add_meta(state, &file->meta[i]);

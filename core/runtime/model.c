@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/rope_extend.h"
 #include "graph/vocabulary.h"
 #include "kernels/plan_check.h"
+#include "runtime/context_words.h"
 #include "runtime/engine.h"
 #include "runtime/fingerprint.h"
 
@@ -41,6 +43,7 @@ static mlxr_status name_cache(mlxr_model *m, mlxr_error *error)
                                        .kv_type = m->engine->kv_type,
                                        .page_tokens = ENGINE_PAGE_TOKENS,
                                        .rope_is_long = m->graph->h.rope_is_long,
+                                       .rope = &m->graph->h,
                                        .ahead = m->graph->ahead_plan.n_ops > 0};
         if (!fingerprint_make(m->file, &options, &m->cache.fingerprint)) {
             return error_nomem(error, "fingerprint", sizeof m->cache.fingerprint);
@@ -115,6 +118,10 @@ static mlxr_status fill_info(mlxr_model *m, const char *path, mlxr_error *error)
         .n_ff = h->n_ff,
         .n_vocab = h->n_vocab,
         .n_ctx_train = h->n_ctx_train,
+        .rope_scaling = m->graph->rope_name,
+        .rope_factor = rope_factor(h),
+        .rope_base = h->rope_theta,
+        .rope_changed = h->rope_changed,
         .n_params = m->graph->n_params,
         .file_bytes = m->file->file_bytes,
         .weight_bytes = m->graph->weight_bytes,
@@ -156,11 +163,11 @@ static mlxr_status open_experts(mlxr_model *m, mlxr_error *error)
 }
 
 /* Graph and programs; the head's first: what a backend does not run it says of that. On a failure there is neither. */
-static mlxr_status build(mlxr_model *m, uint32_t n_ctx, bool ahead, mlxr_error *error)
+static mlxr_status build(mlxr_model *m, const mlxr_model_options *options, bool ahead, mlxr_error *error)
 {
     const backend_ops *ops = m->engine->ops;
     backend *device = m->engine->device;
-    mlxr_status status = graph_build(&m->graph, m->file, n_ctx, ahead, error);
+    mlxr_status status = graph_build(&m->graph, m->file, options, ahead, error);
     if (status == MLXR_OK) {
         status = graph_make_weights(m->graph, error);
     }
@@ -191,13 +198,25 @@ static void warn_of_lost_pooler(const mlxr_model *m, const char *path)
     }
 }
 
+/* With the head that predicts ahead and with RoPE stretched, or without what is wanted only if possible. */
 static mlxr_status build_as_asked(mlxr_model *m, const mlxr_model_options *options, mlxr_error *error)
 {
-    uint32_t n_ctx = options ? options->n_ctx_max : 0;
-    mlxr_mtp mtp = options ? options->mtp : MLXR_MTP_OFF;
-    mlxr_status status = build(m, n_ctx, mtp != MLXR_MTP_OFF, error);
-    m->ahead_missed = status == MLXR_UNSUPPORTED && mtp == MLXR_MTP_IF_ANY;
-    return m->ahead_missed ? build(m, n_ctx, false, error) : status;
+    mlxr_model_options o = options ? *options : (mlxr_model_options){0};
+    mlxr_error why = {0};
+    for (;;) {
+        mlxr_status status = build(m, &o, o.mtp != MLXR_MTP_OFF, &why);
+        if (status == MLXR_UNSUPPORTED && o.mtp == MLXR_MTP_IF_ANY) {
+            o.mtp = MLXR_MTP_OFF;
+            m->ahead_missed = true;
+        } else if (status == MLXR_UNSUPPORTED && o.rope.if_possible) {
+            m->rope_missed = why;
+            o.rope = (mlxr_rope_options){0};
+            o.mtp = options->mtp;
+            m->ahead_missed = false;
+        } else {
+            return status == MLXR_OK ? status : error_set(error, status, "%s", why.text);
+        }
+    }
 }
 
 /* A head that is not asked for stays packed: it can be as large as many layers. */
@@ -236,10 +255,8 @@ static mlxr_status open_parts(mlxr_model *m, const char *path, const mlxr_model_
     if (status != MLXR_OK) {
         return error_prefix(error, status, "%s", path);
     }
-    uint32_t n_ctx = options ? options->n_ctx_max : 0;
-    m->n_ctx_asked = n_ctx;
-    m->n_ctx = n_ctx && n_ctx < m->graph->h.n_ctx_train ? n_ctx : m->graph->h.n_ctx_train;
-    m->info.n_ctx = m->n_ctx;
+    m->n_ctx_asked = options ? options->n_ctx_max : 0;
+    m->info.n_ctx = m->n_ctx = m->graph->h.n_ctx;
     open_chat_template(m);
     m->info.has_chat_template = m->chat != NULL;
     model_file_forget_metadata(m->file);
@@ -337,18 +354,18 @@ mlxr_status mlxr_model_read(mlxr_model **out, mlxr_engine *engine, const char *p
 static void log_loaded(const mlxr_model *m)
 {
     const mlxr_engine *e = m->engine;
-    engine_log(e, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u", m->info.path, m->info.family,
-               (unsigned long long)(m->info.n_params / 1000000), m->info.weight_types, m->n_ctx);
+    char scaling[64] = "";
+    if (m->info.rope_factor != 1) {
+        snprintf(scaling, sizeof scaling, ", RoPE scaling %s by %g", m->info.rope_scaling, (double)m->info.rope_factor);
+    }
+    engine_log(e, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u%s", m->info.path, m->info.family,
+               (unsigned long long)(m->info.n_params / 1000000), m->info.weight_types, m->n_ctx, scaling);
     if (m->experts) {
         mlxr_expert_stats x = expert_cache_stats(m->experts);
         engine_log(e, MLXR_LOG_INFO, "%s: %llu MiB of experts are read as they are needed, %llu MiB of them stay",
                    m->info.path, (unsigned long long)(x.bytes_all >> 20), (unsigned long long)(x.bytes_budget >> 20));
     }
-    if (m->n_ctx_asked > m->n_ctx) {
-        engine_log(e, MLXR_LOG_WARN,
-                   "%s: context of %u tokens was asked for; the model was trained for %u and gets that", m->info.path,
-                   m->n_ctx_asked, m->n_ctx);
-    }
+    context_words(m);
     if (m->ahead_missed) {
         engine_log(e, MLXR_LOG_INFO, "%s: %s; --draft mtp does nothing for it", m->info.path,
                    m->info.has_mtp ? "this backend cannot run its multi-token-prediction head"

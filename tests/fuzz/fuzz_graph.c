@@ -20,7 +20,7 @@ static void build(const model_file *file, bool ahead)
 {
     graph *g = NULL;
     mlxr_error error = {0};
-    mlxr_status status = graph_build(&g, file, 0, ahead, &error);
+    mlxr_status status = graph_build(&g, file, NULL, ahead, &error);
     if ((status == MLXR_OK) != (g != NULL) || (status != MLXR_OK && (error.text[0] == 0 || strchr(error.text, '\n')))) {
         abort();
     }

@@ -1,0 +1,348 @@
+/*
+ * Contexts beyond the one a model was trained for.
+ * Owner: none. Lifetime: the call.
+ */
+#include "graph/rope_extend.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+
+/* What a context of so many tokens may be short of, because a factor is a float. */
+#define FACTOR_SLACK 1e-6
+
+static const char *const asked_names[] = {
+    [MLXR_ROPE_NONE] = "none", [MLXR_ROPE_LINEAR] = "linear", [MLXR_ROPE_NTK] = "ntk", [MLXR_ROPE_YARN] = "yarn"};
+
+bool mlxr_rope_scaling_find(const char *name, mlxr_rope_scaling *out)
+{
+    for (int i = MLXR_ROPE_NONE; i <= MLXR_ROPE_YARN; i++) {
+        if (strcmp(name, asked_names[i]) == 0) {
+            *out = (mlxr_rope_scaling)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *kind_name(rope_scaling_kind kind)
+{
+    static const char *const names[] = {
+        [ROPE_SCALING_NONE] = "none",     [ROPE_SCALING_LINEAR] = "linear",     [ROPE_SCALING_YARN] = "yarn",
+        [ROPE_SCALING_LLAMA3] = "llama3", [ROPE_SCALING_LONGROPE] = "longrope", [ROPE_SCALING_NTK] = "ntk"};
+    return names[kind];
+}
+
+static bool stretches(const mlxr_rope_options *r)
+{
+    return r->scaling >= MLXR_ROPE_LINEAR;
+}
+
+static bool changes(const mlxr_rope_options *r)
+{
+    return r->scaling != MLXR_ROPE_OF_FILE || r->base != 0;
+}
+
+mlxr_status mlxr_model_options_check(const mlxr_model_options *o, mlxr_error *error)
+{
+    if (!o) {
+        return MLXR_OK;
+    }
+    const mlxr_rope_options *r = &o->rope;
+    if ((unsigned)r->scaling > MLXR_ROPE_YARN) {
+        return error_set(error, MLXR_ARG, "RoPE scaling %d: there are none, linear, ntk and yarn", (int)r->scaling);
+    }
+    if (r->scale != 0 && !(r->scale >= 1 && r->scale <= CONTEXT_TOKENS_MAX)) {
+        return error_set(error, MLXR_ARG,
+                         "RoPE scale %g: it is how many times as far as it was trained for a model is to read, 1 to %u",
+                         (double)r->scale, CONTEXT_TOKENS_MAX);
+    }
+    if (r->base != 0 && !(r->base > 1 && isfinite(r->base))) {
+        return error_set(error, MLXR_ARG, "RoPE base %g: it is a number above 1, such as 10000", (double)r->base);
+    }
+    if (!stretches(r) && (r->scale != 0 || r->n_original != 0)) {
+        return error_set(error, MLXR_ARG, "a RoPE %s goes with a scaling: linear, ntk or yarn",
+                         r->scale != 0 ? "scale" : "original context");
+    }
+    if (stretches(r) && r->scale == 0 && o->n_ctx_max == 0) {
+        return error_set(error, MLXR_ARG, "RoPE scaling %s: a context or a scale has to say how far",
+                         asked_names[r->scaling]);
+    }
+    if (changes(r) && o->n_ctx_max > CONTEXT_TOKENS_MAX) {
+        return error_set(error, MLXR_LIMIT, "context of %u tokens: at most %u are possible", o->n_ctx_max,
+                         CONTEXT_TOKENS_MAX);
+    }
+    return MLXR_OK;
+}
+
+/* ---- what the model has ------------------------------------------------------------------------------------------ */
+
+/* Layers that options can change: how far back the one that sees most sees; 0: no layer turns with the theta of those.
+ */
+static uint32_t turned_reach(const hparams *h)
+{
+    uint32_t reach = 0;
+    for (uint32_t i = 0; i < h->n_layers && !h->fam->positions && h->n_rot; i++) {
+        bool own_theta = h->layer_has_window[i] && h->rope_theta_local > 0;
+        if (h->layer_kinds[i] == LAYER_ATTENTION && !h->layer_is_unturned[i] && !own_theta) {
+            uint32_t sees = h->layer_has_window[i] ? h->window : UINT32_MAX;
+            reach = sees > reach ? sees : reach;
+        }
+    }
+    return reach;
+}
+
+bool rope_turns(const hparams *h)
+{
+    return turned_reach(h) >= h->n_ctx_train;
+}
+
+const char *rope_advice(const hparams *h)
+{
+    return h->fam->positions ? NULL
+           : rope_turns(h)   ? "--rope-scaling yarn reads further, if somewhat worse"
+                             : "--rope-scaling none reads further: none of its positions is new to the model";
+}
+
+static mlxr_status refuse_unturned(const hparams *h, mlxr_error *error)
+{
+    uint32_t reach = turned_reach(h);
+    if (h->fam->positions) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "%s models learn each position and have no RoPE to stretch: this one has %u positions, and "
+                         "texts have to be cut to them",
+                         h->fam->name, h->n_ctx_train);
+    }
+    if (reach) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "layers of this %s model that turn see %u tokens back in any context, so that there is no "
+                         "RoPE to stretch; scaling none reads further",
+                         h->fam->name, reach);
+    }
+    return error_set(error, MLXR_UNSUPPORTED,
+                     "layers of this %s model that see everything have no RoPE to stretch; scaling none reads further",
+                     h->fam->name);
+}
+
+/* Has the file factors for pairs that turn? They belong to one base, and to no other scaling. */
+static bool has_factors(const hparams *h, const float *factors)
+{
+    for (uint32_t i = 0; factors && i < h->n_rot / 2; i++) {
+        if (factors[i] != 1 && factors[i] < ROPE_FACTOR_STILL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whose scaling the model was trained with, in words; NULL: none, or YaRN, which a file may have without. */
+static const char *trained_with(const hparams *h, const float *factors)
+{
+    rope_scaling_kind kind = h->scaling.kind;
+    return kind == ROPE_SCALING_NONE || kind == ROPE_SCALING_YARN ? (has_factors(h, factors) ? "factors" : NULL)
+                                                                  : kind_name(kind);
+}
+
+/* ---- changing it ------------------------------------------------------------------------------------------------- */
+
+/* What YaRN multiplies cos and sin with, of a file whose number there is one for `factor` (write_attention_factor). */
+static double yarn_magnitude(const hparams *h, double factor)
+{
+    double paper = 0.1 * log(factor);
+    return (1 + paper) / (1 + (h->fam->latent ? 0 : h->yarn_log_multiplier) * paper);
+}
+
+/* DeepSeek's scale on q·k has YaRN's factor in it. */
+static void rescale_latent(hparams *h, double was, double now)
+{
+    if (h->fam->latent && h->yarn_log_multiplier != 0) {
+        double more = (1 + h->yarn_log_multiplier * log(now)) / (1 + h->yarn_log_multiplier * log(was));
+        h->attn_scale = (float)(h->attn_scale * more * more);
+    }
+}
+
+/* The factor that attention has in it: files with a scaling of another name may have one, too. */
+static double factor_in_attention(const rope_scaling *s)
+{
+    return s->factor > 1 ? s->factor : 1;
+}
+
+static void take_scaling_away(hparams *h)
+{
+    rope_scaling *s = &h->scaling;
+    rescale_latent(h, factor_in_attention(s), 1);
+    h->rope_changed = h->rope_changed || s->kind != ROPE_SCALING_NONE;
+    s->kind = ROPE_SCALING_NONE;
+    s->factor = 1;
+    s->attn_factor = 0;
+}
+
+/* YaRN's factor is `factor` from now on. A number that the file has for its own factor keeps its proportion to the
+ * paper's. */
+static void set_yarn(hparams *h, double factor)
+{
+    rope_scaling *s = &h->scaling;
+    double was = factor_in_attention(s);
+    if (h->fam->latent && h->yarn_log_multiplier != 0) {
+        s->attn_factor = s->attn_factor > 0 ? s->attn_factor : 1;
+    } else if (s->attn_factor > 0) {
+        s->attn_factor = (float)(s->attn_factor * yarn_magnitude(h, factor) / yarn_magnitude(h, was));
+    }
+    rescale_latent(h, was, factor);
+    s->kind = ROPE_SCALING_YARN;
+    s->factor = (float)factor;
+}
+
+static mlxr_status refuse_beside(const char *asked, const char *own, mlxr_error *error)
+{
+    return error_set(
+        error, MLXR_UNSUPPORTED,
+        "RoPE scaling %s: the file's own is %s, which the model was trained with; linear goes with it, and "
+        "an original context replaces it",
+        asked, own);
+}
+
+/* The frequencies, for contexts `factor` times as long. */
+static mlxr_status stretch(hparams *h, const float *factors, mlxr_rope_scaling asked, double factor, mlxr_error *error)
+{
+    rope_scaling *s = &h->scaling;
+    rope_scaling_kind kind = asked == MLXR_ROPE_NTK ? ROPE_SCALING_NTK : ROPE_SCALING_YARN;
+    h->rope_changed = true;
+    if (asked == MLXR_ROPE_LINEAR) {
+        h->rope_stretch = (float)factor;
+        return MLXR_OK;
+    }
+    if ((s->kind != ROPE_SCALING_NONE && s->kind != kind) || has_factors(h, factors)) {
+        return refuse_beside(asked_names[asked], s->kind == ROPE_SCALING_NONE ? "factors" : kind_name(s->kind), error);
+    }
+    if (h->n_rot <= 2 || !(h->rope_theta > 1)) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "RoPE scaling %s: a head has %u turning elements and theta %g; more than 2 and above 1 are "
+                         "needed",
+                         asked_names[asked], h->n_rot, (double)h->rope_theta);
+    }
+    double all = s->kind == kind ? factor * s->factor : factor;
+    if (!(all < FLT_MAX)) {
+        return error_set(error, MLXR_LIMIT, "RoPE scaling %s by %g times the file's %g is beyond any number",
+                         asked_names[asked], factor, (double)s->factor);
+    }
+    if (kind == ROPE_SCALING_YARN) {
+        s->n_ctx_orig = s->kind == kind ? s->n_ctx_orig : h->n_ctx_from;
+        set_yarn(h, all);
+        return MLXR_OK;
+    }
+    s->kind = kind;
+    s->factor = (float)all;
+    return MLXR_OK;
+}
+
+/* A context that is asked for with the frequencies of the file, or with those of another theta; `further`: one that
+ * turns slower. */
+static mlxr_status extend_plainly(hparams *h, const float *factors, const mlxr_model_options *o, bool further,
+                                  mlxr_error *error)
+{
+    const char *own = trained_with(h, factors);
+    bool none = o->rope.scaling == MLXR_ROPE_NONE;
+    if (none && own && rope_turns(h)) {
+        return refuse_beside("none", own, error);
+    }
+    if (none && h->scaling.kind == ROPE_SCALING_YARN) {
+        h->n_ctx_from = h->scaling.n_ctx_orig;
+        take_scaling_away(h);
+    }
+    further = further || none;
+    h->n_ctx = o->n_ctx_max && (further || o->n_ctx_max < h->n_ctx_from) ? o->n_ctx_max : h->n_ctx_from;
+    return MLXR_OK;
+}
+
+static mlxr_status extend_by_factor(hparams *h, const float *factors, const mlxr_model_options *o, mlxr_error *error)
+{
+    const mlxr_rope_options *r = &o->rope;
+    if (r->n_original) {
+        h->n_ctx_from = r->n_original;
+        h->rope_unfactored = has_factors(h, factors);
+        h->rope_changed = h->rope_changed || h->rope_unfactored;
+        take_scaling_away(h);
+    }
+    double factor = r->scale != 0 ? (double)r->scale : (double)o->n_ctx_max / h->n_ctx_from;
+    if (factor <= 1) { /* it reads as many anyway */
+        h->n_ctx = o->n_ctx_max && o->n_ctx_max < h->n_ctx_from ? o->n_ctx_max : h->n_ctx_from;
+        return MLXR_OK;
+    }
+    double limit = floor(h->n_ctx_from * factor * (1 + FACTOR_SLACK));
+    if (limit > CONTEXT_TOKENS_MAX) {
+        return error_set(error, MLXR_LIMIT, "RoPE scale %g of %u tokens: a context has at most %u", factor,
+                         h->n_ctx_from, CONTEXT_TOKENS_MAX);
+    }
+    h->n_ctx = o->n_ctx_max && o->n_ctx_max < limit ? o->n_ctx_max : (uint32_t)limit;
+    return stretch(h, r->n_original ? NULL : factors, r->scaling, factor, error);
+}
+
+/* What of the options this model has no answer to. */
+static mlxr_status check_model(const hparams *h, const float *factors, const mlxr_rope_options *r, mlxr_error *error)
+{
+    const rope_scaling *s = &h->scaling;
+    if (h->fam->positions || ((stretches(r) || r->base != 0) && !rope_turns(h))) {
+        return refuse_unturned(h, error);
+    }
+    if (r->n_original > h->n_ctx_train) {
+        return error_set(error, MLXR_ARG, "RoPE original context %u: the model's context is %u", r->n_original,
+                         h->n_ctx_train);
+    }
+    if (r->n_original == 0 && s->kind == ROPE_SCALING_YARN && s->n_ctx_orig > h->n_ctx_train) {
+        return error_set(error, MLXR_FORMAT,
+                         "metadata of RoPE scaling: its original context of %u is longer than the context of %u; an "
+                         "original context in the options tells what is right",
+                         s->n_ctx_orig, h->n_ctx_train);
+    }
+    bool belongs = s->kind == ROPE_SCALING_LLAMA3 || s->kind == ROPE_SCALING_LONGROPE || has_factors(h, factors);
+    if (r->base != 0 && r->n_original == 0 && belongs) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "RoPE base %g: the file's scaling belongs to its own base, %g; an original context in the "
+                         "options replaces both",
+                         (double)r->base, (double)h->rope_theta);
+    }
+    return MLXR_OK;
+}
+
+mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_options *o, mlxr_error *error)
+{
+    h->rope_stretch = 1;
+    h->n_ctx_from = h->n_ctx_train;
+    h->n_ctx = o && o->n_ctx_max && o->n_ctx_max < h->n_ctx_train ? o->n_ctx_max : h->n_ctx_train;
+    mlxr_status status = mlxr_model_options_check(o, error);
+    if (status != MLXR_OK || !o || !changes(&o->rope)) {
+        return status;
+    }
+    const mlxr_rope_options *r = &o->rope;
+    bool within = r->base == 0 && r->scale <= 1 && r->n_original == 0 && o->n_ctx_max <= h->n_ctx_train;
+    if (within && (r->scaling != MLXR_ROPE_NONE || h->fam->positions)) {
+        return MLXR_OK; /* it reads as many anyway */
+    }
+    status = check_model(h, factors, r, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
+    bool slower = r->base > h->rope_theta;
+    if (r->base != 0) {
+        h->rope_changed = r->base != h->rope_theta;
+        h->rope_theta = r->base;
+    }
+    return stretches(r) ? extend_by_factor(h, factors, o, error) : extend_plainly(h, factors, o, slower, error);
+}
+
+const char *rope_name(const hparams *h, const float *factors)
+{
+    return !rope_turns(h)         ? ""
+           : h->rope_stretch != 1 ? "linear"
+           : h->scaling.kind == ROPE_SCALING_NONE && !h->rope_unfactored && has_factors(h, factors)
+               ? "factors"
+               : kind_name(h->scaling.kind);
+}
+
+float rope_factor(const hparams *h)
+{
+    return h->rope_stretch != 1 ? h->rope_stretch : h->scaling.kind == ROPE_SCALING_NONE ? 1 : h->scaling.factor;
+}

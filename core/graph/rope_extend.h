@@ -1,0 +1,29 @@
+/*
+ * Contexts beyond the one a model was trained for: what options make of its RoPE.
+ * Owner: none. Lifetime: the call. Any thread.
+ */
+#ifndef MLXR_GRAPH_ROPE_EXTEND_H
+#define MLXR_GRAPH_ROPE_EXTEND_H
+
+#include "graph/hparams.h"
+
+/* Contexts are positions in an int32_t, with room to add two of them; as of a file's context_length. */
+#define CONTEXT_TOKENS_MAX (1u << 30)
+
+/* Sets h->n_ctx, and scaling, base and what lies beside them as mlxr_rope_options says (mlxr.h). `factors`: [n_rot/2]
+ * what the file divides frequencies by, or NULL. MLXR_UNSUPPORTED: the model has nothing to stretch, or a scaling that
+ * goes with no other; MLXR_FORMAT: the file contradicts itself. */
+mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_options *options, mlxr_error *error);
+
+/* "yarn", for mlxr_model_info; and its factor. */
+const char *rope_name(const hparams *h, const float *factors);
+float rope_factor(const hparams *h);
+
+/* How options would have the model read more than it was trained for: what is to be said beside its context. NULL:
+ * nothing does. */
+const char *rope_advice(const hparams *h);
+
+/* Does any layer that sees the whole context turn? */
+bool rope_turns(const hparams *h);
+
+#endif

@@ -1,0 +1,73 @@
+/*
+ * Context words: contexts beyond the trained one, in the log.
+ * Owner: none. Lifetime: the call.
+ */
+#include "runtime/context_words.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/rope_extend.h"
+
+/* What is to be expected of a context beyond the trained one. Figures: docs/performance.md. */
+static const char *expected_of(const mlxr_model_info *info)
+{
+    static const struct {
+        const char *scaling, *words;
+    } known[] = {{"linear", "expect clearly worse answers, also to short texts: yarn costs least"},
+                 {"ntk", "expect worse answers, also to short texts: yarn costs less"},
+                 {"yarn", "expect somewhat worse answers, also to short texts"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(known[i].scaling, info->rope_scaling) == 0) {
+            return known[i].words;
+        }
+    }
+    return "expect worse answers";
+}
+
+static void say_longer(const mlxr_model *m)
+{
+    const hparams *h = &m->graph->h;
+    char by[96] = "RoPE is not scaled";
+    const char *words = "expect nonsense beyond the trained length; --rope-scaling yarn is made for it";
+    if (h->rope_changed) {
+        snprintf(by, sizeof by, "RoPE scaling %s by %g, base %g", m->info.rope_scaling, (double)m->info.rope_factor,
+                 (double)m->info.rope_base);
+        words = expected_of(&m->info);
+    } else if (!rope_turns(h)) {
+        words = "it has no position that is new to the model, but lengths that are";
+    }
+    engine_log(m->engine, MLXR_LOG_WARN,
+               "%s: context %u is %.3g times the %u tokens that the model was trained for; %s: %s", m->info.path,
+               m->n_ctx, (double)m->n_ctx / h->n_ctx_from, h->n_ctx_from, by, words);
+}
+
+/* Scaled, though its context is no longer: by a scale that was named, or because a scaling was taken away. */
+static void say_changed(const mlxr_model *m)
+{
+    engine_log(m->engine, MLXR_LOG_INFO, "%s: RoPE scaling %s by %g, base %g, not as in its file", m->info.path,
+               m->info.rope_scaling, (double)m->info.rope_factor, (double)m->info.rope_base);
+}
+
+void context_words(const mlxr_model *m)
+{
+    const hparams *h = &m->graph->h;
+    if (m->rope_missed.status != MLXR_OK) {
+        engine_log(m->engine, MLXR_LOG_WARN, "%s: its context stays %u tokens: %s", m->info.path, m->n_ctx,
+                   m->rope_missed.text);
+    } else if (m->n_ctx_asked > m->n_ctx && m->n_ctx > h->n_ctx_from) {
+        engine_log(m->engine, MLXR_LOG_WARN,
+                   "%s: context of %u tokens was asked for; its RoPE scale allows %u, and it gets that", m->info.path,
+                   m->n_ctx_asked, m->n_ctx);
+    } else if (m->n_ctx_asked > m->n_ctx) {
+        const char *advice = rope_advice(h);
+        engine_log(m->engine, MLXR_LOG_WARN,
+                   "%s: context of %u tokens was asked for; the model was trained for %u and gets that%s%s",
+                   m->info.path, m->n_ctx_asked, m->n_ctx, advice ? "; " : "", advice ? advice : "");
+    }
+    if (m->n_ctx > h->n_ctx_from) {
+        say_longer(m);
+    } else if (h->rope_changed) {
+        say_changed(m);
+    }
+}
