@@ -2,7 +2,8 @@
 import { cleanup, configure, render, waitFor } from '@testing-library/react';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { CODE_LINES, Markdown } from '@/components/chat/Markdown';
-import { GROUP, PARAGRAPH, PIECE, renderBlock, splitBlocks } from '@/lib/markdown';
+import { GROUP, NO_BLOCKS, renderBlock, splitBlocks } from '@/lib/markdown';
+import { PARAGRAPH, PIECE, ROWS } from '@/lib/pieces';
 
 // A busy machine takes its time.
 configure({ asyncUtilTimeout: 15_000 });
@@ -62,7 +63,7 @@ describe('a growing answer', () => {
     for (let n = 1; n < text.length; n += 7) rerender(<Markdown text={text.slice(0, n)} growing />);
     rerender(<Markdown text={text} />);
     const { finished, tail } = splitBlocks(text);
-    const blocks = [...finished.flat(), tail].map((source) => `<div class="block"><div>${renderBlock(source) as string}</div></div>`);
+    const blocks = [...finished.flat(), tail].map(({ source }) => `<div class="block"><div>${renderBlock(source) as string}</div></div>`);
     expect(blocks.length).toBeGreaterThan(2 * GROUP);
     expect(container.firstElementChild?.outerHTML).toBe(`<div class="prose">${blocks.join('')}</div>`);
   });
@@ -159,7 +160,7 @@ describe('a growing answer', () => {
   it('cuts a paragraph that is there at once, too, and none in what is bold, code or a link', () => {
     const text = sentences(800, (at) => `**Bold. Words ${at}** and \`code. Words\` [a link. Words](https://example.org). `).join('').trim();
     const { finished, tail } = splitBlocks(text, undefined, true);
-    const pieces = [...finished.flat(), tail];
+    const pieces = [...finished.flat(), tail].map(({ source }) => source);
     expect(pieces.length).toBeGreaterThan(5);
     expect(pieces.join('')).toBe(text);
     for (const piece of pieces) expect(piece).toMatch(/^\*\*Bold|^and `/);
@@ -171,6 +172,94 @@ describe('a growing answer', () => {
     expect(blocksOf(container)).toHaveLength(1);
     rerender(<Markdown text={`${sentences(200).join('').trim()}\n\nThe next.`} growing />);
     expect(blocksOf(container).at(-1)?.className).toBe('block');
+  });
+  const line = (at: number) => `The ${at}th *line* of \`them\`, with a [place](https://example.org/${at}) and some more words. `;
+  const lines = (n: number, before: string, behind: string) => Array.from({ length: n }, (_, at) => `${before}${line(at)}${behind}`).join('');
+  /** Blocks that are one in the whole: what begins them, and what comes again and again. */
+  const GROWING: Record<string, (n: number) => string> = {
+    'one table': (n) => `| a | b | c |\n|---|:-:|--:|\n${lines(n, '| 1 | ', '| **end** |\n')}`,
+    'one quotation of paragraphs': (n) => lines(n, '> ', '\n>\n'),
+    'one quotation of one paragraph': (n) => `> ${lines(n, '', '')}`,
+    'one quotation of one paragraph in lines': (n) => lines(n, '> ', '\n'),
+    'one quotation without marks but the first': (n) => `> ${lines(n, '', '\n')}`,
+    'one quotation of one list': (n) => lines(n, '> - ', '\n'),
+    'one quotation of one table': (n) => `> | a | b |\n> |---|---|\n${lines(n, '> | ', '| x |\n')}`,
+    'one quotation of quotations': (n) => lines(n, '> > ', '\n> >\n'),
+    'one item of paragraphs': (n) => `- First\n\n${lines(n, '  ', '\n\n')}`,
+    'one item of one paragraph': (n) => `1. ${lines(n, '', '')}`,
+    'an item of one list': (n) => `1. First\n2. Of these:\n${lines(n, '   - ', '\n')}`,
+    'an item of an item of paragraphs': (n) => `- First\n  - Second\n\n${lines(n, '    ', '\n\n')}`,
+    'one item of one table': (n) => `* First\n\n  | a | b |\n  |---|---|\n${lines(n, '  | ', '| x |\n')}`,
+    'one item of code': (n) => `- First\n\n  \`\`\`c\n${lines(n, '  ', '\n')}`,
+    'one item of a quotation': (n) => `12) First\n\n${lines(n, '    > ', '\n    >\n')}`,
+    'long items': (n) => Array.from({ length: 4 }, (_, at) => `${at + 6}. ${lines(n / 2, '', '\n\n   ')}`.trimEnd()).join('\n'),
+  };
+  const bare = (page: Element) => {
+    const copy = page.cloneNode(true) as Element;
+    copy.querySelectorAll('.joined thead').forEach((head) => head.remove()); // not shown: styles.css
+    return copy.textContent.replaceAll(/\s+/g, '');
+  };
+  it.each(Object.entries(GROWING))('that is %s renders its newest piece only, shows all of it, and is whole at its end', (_, of) => {
+    const text = of(200).trimEnd();
+    const { container, rerender } = render(<Markdown text="" growing />);
+    let [longest, total] = [0, 0];
+    const seen: Element[] = [];
+    const STEP = 1000;
+    const whole = document.createElement('div');
+    const show = (part: string) => {
+      whole.replaceChildren();
+      whole.insertAdjacentHTML('beforeend', renderBlock(part) as string);
+      return bare(whole);
+    };
+    for (let n = STEP; n < text.length; n += STEP) {
+      // To the end of a line, or a sentence: what is not closed yet may be shown otherwise in a piece.
+      const part = text.slice(0, 1 + Math.max(text.lastIndexOf('\n', n), text.lastIndexOf('. ', n)));
+      const { blocks } = counted(() => rerender(<Markdown text={part} growing />));
+      expect(blocks).toBeLessThanOrEqual(8); // one that becomes long enough comes in all its pieces
+      total += blocks;
+      longest = Math.max(longest, blocksOf(container).at(-1)?.textContent.length ?? 0);
+      blocksOf(container).slice(0, -1).forEach((block, at) => expect((seen[at] ??= block)).toBe(block)); // prettier-ignore
+      if (n % 7000 === 0 || n > text.length - 2 * STEP) expect(bare(container)).toBe(show(part));
+    }
+    expect(total).toBeLessThan(2 * (text.length / STEP) + seen.length);
+    expect(seen.length).toBeGreaterThan(2);
+    expect(longest).toBeLessThanOrEqual(2 * PARAGRAPH + STEP);
+    expect(container.querySelectorAll('.joined')).toHaveLength(seen.length);
+    rerender(<Markdown text={text} />);
+    expect(container.firstElementChild?.outerHTML).toBe(`<div class="prose"><div class="block whole"><div>${renderBlock(text) as string}</div></div></div>`);
+  });
+  it.each(Object.keys(GROWING))('that is %s of 200,000 characters takes less than 8 ms a frame to read', (name) => {
+    const whole = GROWING[name]?.(3000).slice(0, 200_000) ?? '';
+    let blocks = NO_BLOCKS;
+    const times: number[] = [];
+    for (let n = 0; n < whole.length; n += 200) {
+      const began = performance.now();
+      blocks = splitBlocks(whole.slice(0, n + 200), blocks, true);
+      times.push(performance.now() - began);
+    }
+    expect(whole).toHaveLength(200_000);
+    expect(blocks.tail.source.length).toBeLessThan(3 * PARAGRAPH);
+    const latest = times.slice(-100).sort((a, b) => a - b);
+    expect(latest[50]).toBeLessThan(8);
+  });
+  it('has the mark of an item once, and the head of a table with its first piece', () => {
+    const { container } = render(<Markdown text={GROWING['one item of paragraphs']?.(320) ?? ''} growing />);
+    const [first, ...others] = blocksOf(container);
+    expect(first?.className).toBe('block');
+    expect(new Set(others.map(({ className }) => className))).toEqual(new Set(['block joined inside']));
+    expect(container.querySelectorAll('.block > div > ul > li')).toHaveLength(1 + others.length);
+    const pieces = splitBlocks(GROWING['one table']?.(4 * ROWS + 2) ?? '', undefined, true);
+    for (const { source } of [...pieces.finished.flat(), pieces.tail]) expect(source).toMatch(/^\| a \| b \| c \|\n\|---\|:-:\|--:\|\n\| 1/);
+  });
+  it('goes on behind a table, a quotation or a list that was in pieces', () => {
+    for (const name of ['one table', 'one quotation of paragraphs', 'one item of paragraphs', 'an item of one list']) {
+      const text = GROWING[name]?.(320).trimEnd() ?? '';
+      const { container, rerender } = render(<Markdown text={text} growing />);
+      for (const more of ['\n', '\nThe', '\nThe next.', '\nThe next.\n\n# Last']) rerender(<Markdown text={`${text}\n${more}`} growing />);
+      expect(container.querySelector('.block:last-child h1')?.textContent).toBe('Last');
+      expect([...container.querySelectorAll('.prose > .block > div > p')].map(({ textContent }) => textContent)).toEqual(['The next.']);
+      cleanup();
+    }
   });
   it('leaves a list together whose numbers are not its own', () => {
     const { container } = render(<Markdown text={items(4 * PIECE, () => '1.').join('')} growing />);

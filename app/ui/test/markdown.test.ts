@@ -8,10 +8,11 @@ const text = (html: TrustedHTML | string): string => {
 };
 const markup = (block: string): string => text(renderBlock(block));
 
+const sourcesOf = ({ finished, tail }: Blocks): string[] => [...finished.flat(), tail].map(({ source }) => source);
+
 const page = (text: string): HTMLElement => {
-  const { finished, tail } = splitBlocks(text);
   const element = document.createElement('div');
-  for (const block of [...finished.flat(), tail]) {
+  for (const block of sourcesOf(splitBlocks(text))) {
     const part = document.createElement('div');
     const fence = codeFenceOf(block);
     if (fence) part.textContent = fence.code;
@@ -95,10 +96,9 @@ describe('blocks', () => {
     for (let step = 1; step < 9; step++) {
       let blocks: Blocks = NO_BLOCKS;
       for (let n = step; n < text.length + step; n += step) blocks = splitBlocks(text.slice(0, n), blocks);
-      expect(blocks.finished.flat().join('') + blocks.tail).toBe(text);
-      const shown = [...blocks.finished.flat(), blocks.tail].map((b) => markup(b)).join('');
-      const whole = splitBlocks(text);
-      expect(shown).toBe([...whole.finished.flat(), whole.tail].map((b) => markup(b)).join(''));
+      expect(sourcesOf(blocks).join('')).toBe(text);
+      const shown = sourcesOf(blocks).map(markup).join('');
+      expect(shown).toBe(sourcesOf(splitBlocks(text)).map(markup).join(''));
     }
   });
 
@@ -107,7 +107,7 @@ describe('blocks', () => {
     const [first] = blocks.finished.flat();
     for (const more of ['e', 'e.', '\n\n', 'Four']) {
       const before = blocks.finished.flat();
-      blocks = splitBlocks(blocks.finished.flat().join('') + blocks.tail + more, blocks);
+      blocks = splitBlocks(sourcesOf(blocks).join('') + more, blocks);
       expect(blocks.finished.flat().slice(0, before.length)).toEqual(before);
     }
     expect(blocks.finished.flat()[0]).toBe(first);
@@ -140,7 +140,7 @@ describe('blocks', () => {
 
   it('of another text begin anew', () => {
     const blocks = splitBlocks('Other.\n\nText.', splitBlocks('One.\n\nTwo.\n\nThree.'));
-    expect(blocks.finished.flat().join('') + blocks.tail).toBe('Other.\n\nText.');
+    expect(sourcesOf(blocks).join('')).toBe('Other.\n\nText.');
   });
 
   it('cost the same at the end of a long text as at its beginning', () => {

@@ -3,33 +3,43 @@
 // A model's text is hostile: HTML in it is shown as text, links go to http(s) and mail only, images become links, and what
 // is left passes DOMPurify with a list of tags. This is the only file that makes markup of text.
 import DOMPurify from 'dompurify';
-import { Marked, type Token, type TokenizerAndRendererExtension, type Tokens } from 'marked';
+import { Marked, type TokenizerAndRendererExtension, type Tokens } from 'marked';
+import { cutsOf, type Cut } from './pieces';
 
 /** Blocks of a full group. */
 export const GROUP = 32;
-/** Items of a piece of a list that grows. */
-export const PIECE = 16;
-/** Characters of a piece of a paragraph that grows, at least; one that is twice as long is cut. */
-export const PARAGRAPH = 4096;
-export type Groups = readonly (readonly string[])[];
+export type Groups = readonly (readonly Block[])[];
+
+/** A block, or a piece of one that grows: markup is made of `source` alone. */
+export interface Block {
+  /** Its text, behind what opens a piece in the middle of a table, a quotation or an item: the table's head, the item's mark. */
+  source: string;
+  /** It goes on with the block before. */
+  joined: boolean;
+  /** In how many items, one in the other, it goes on: their marks stand with the piece before. */
+  inside: number;
+}
 
 export interface Blocks {
   /** The text that they are of. */
   text: string;
   /**
-   * Sources of blocks that will not change however the text goes on, in order. In groups, of which only the last gets more: the others stay
+   * Blocks that will not change however the text goes on, in order. In groups, of which only the last gets more: the others stay
    * the very same, so that what shows them need not look into them.
    */
   finished: Groups;
   /** What follows them: the last block, which may still grow. */
-  tail: string;
-  /** A list or a paragraph that grew is in pieces, each a block of its own. */
+  tail: Block;
+  /** So many characters of its source are not the text's. */
+  opening: number;
+  /** A block that grew is in pieces, each a block of its own. */
   inPieces: boolean;
   /** Something may be a formula: then KaTeX is worth loading. */
   math: boolean;
 }
 
-export const NO_BLOCKS: Blocks = { text: '', finished: [], tail: '', inPieces: false, math: false };
+const NOTHING: Block = { source: '', joined: false, inside: 0 };
+export const NO_BLOCKS: Blocks = { text: '', finished: [], tail: NOTHING, opening: 0, inPieces: false, math: false };
 
 export type MathRenderer = (tex: string, display: boolean) => string;
 let renderMath: MathRenderer | undefined;
@@ -88,7 +98,7 @@ const marked = new Marked({
 const owned = (part: string): string => part.split('').join('');
 
 /** Groups with more blocks at the end. */
-function withMore(groups: Groups, fresh: readonly string[]): Groups {
+function withMore(groups: Groups, fresh: readonly Block[]): Groups {
   if (!fresh.length) return groups;
   const open = groups.at(-1);
   const [full, rest] = open && open.length < GROUP ? [groups.slice(0, -1), [...open, ...fresh]] : [groups, fresh];
@@ -97,100 +107,45 @@ function withMore(groups: Groups, fresh: readonly string[]): Groups {
   return made;
 }
 
-const MARKER = /^ {0,3}(?:([-+*])|(\d{1,9})([.)]))(?=[ \t\n]|$)/;
-const markerOf = (item: string) => {
-  const [, bullet, number, behind] = MARKER.exec(item) ?? [];
-  return { kind: bullet ?? behind, number: Number(number) };
-};
-
-/** Whether two blocks, one behind the other, are pieces of one list, else blocks of the same marker would be one; or of one paragraph. */
-export function continuesBlock(before: string | undefined, block: string): boolean {
-  if (before === undefined) return false;
-  const { kind } = markerOf(block);
-  const inside = !before.endsWith('\n') && !block.startsWith('\n');
-  return inside || (kind !== undefined && kind === markerOf(before).kind);
-}
-
-/** What of a list can be shown apart because more items follow. Its last two stay: what begins as an item may become a line of the one before. */
-function itemsOf({ items, start }: Tokens.List): string[] {
-  const pieces: string[] = [];
-  for (let at = 0; at + PIECE <= items.length - 2; at += PIECE) {
-    // A list counts for itself, whatever its items say: a piece begins with the number of its first one.
-    const next = markerOf(items[at + PIECE]?.raw ?? '').number;
-    if (start !== '' && next !== start + at + PIECE) break;
-    pieces.push(
-      items
-        .slice(at, at + PIECE)
-        .map(({ raw }) => raw)
-        .join(''),
-    );
-  }
-  return pieces;
-}
-
-/** Where a paragraph may be cut: behind a sentence, else a word, or between two characters of a script without blanks. What follows begins
- * no other kind of block. */
-const SENTENCE = /[.!?…:;]["'”’)]* (?=["“(]?\p{L})|[。！？；](?=\p{Lo})/u;
-const WORD = / (?=\p{L})|\p{Lo}(?=\p{Lo})/u;
-
-/**
- * What of a paragraph can be shown apart because more of it follows: all but its last pieces' length. It is cut in plain text only. What
- * is opened and not closed by then stands as it is written, until the answer is whole.
- */
-function sentencesOf({ tokens, raw }: Tokens.Paragraph): string[] {
-  const plain: { from: number; to: number }[] = [];
-  let length = 0;
-  for (const token of tokens) {
-    if (token.type === 'text') plain.push({ from: length, to: length + token.raw.length });
-    length += token.raw.length;
-  }
-  const cutBehind = (where: RegExp, from: number, to: number): number | undefined => {
-    for (const part of plain) {
-      const [begin, end] = [Math.max(part.from, from), Math.min(part.to, to)];
-      const found = begin < end ? where.exec(raw.slice(begin, end + 1)) : null;
-      if (found) return begin + found.index + found[0].length;
-    }
-    return undefined;
-  };
-  const pieces: string[] = [];
-  if (!raw.startsWith(tokens.map((token) => token.raw).join(''))) return pieces;
-  for (let begin = 0; raw.length - begin >= 2 * PARAGRAPH; ) {
-    const [from, most] = [begin + PARAGRAPH, raw.length - PARAGRAPH / 2];
-    const end = cutBehind(SENTENCE, from, Math.min(from + PARAGRAPH / 2, most)) ?? cutBehind(WORD, from, most);
-    if (end === undefined) break;
-    pieces.push(raw.slice(begin, end));
-    begin = end;
-  }
-  return pieces;
-}
-
-function piecesOf(block: Token): string[] {
-  if (block.type === 'list') return itemsOf(block as Tokens.List);
-  return block.type === 'paragraph' ? sentencesOf(block as Tokens.Paragraph) : [];
-}
-
 /**
  * The blocks of a text that has grown since `before`: only what is behind its finished blocks is read again. A text that
- * is another one starts anew. While it is `growing` long lists and
+ * is another one starts anew. While it is `growing` long lists, tables, quotations and
  * paragraphs come in pieces; whether a list's items are apart is then each piece's own.
  */
 export function splitBlocks(text: string, before: Blocks = NO_BLOCKS, growing = false): Blocks {
   if (!text.startsWith(before.text) || (before.inPieces && !growing)) return splitBlocks(text, NO_BLOCKS, growing);
-  const rest = text.slice(before.text.length - before.tail.length);
+  const { finished, inPieces, opening, tail } = before;
+  const rest = tail.source.slice(0, opening) + text.slice(before.text.length - (tail.source.length - opening));
   const math = before.math || mayHoldMath(rest);
   const tokens = marked.lexer(rest);
   // The last block may grow, across blank lines, too ("- a\n\n- b").
   let last = tokens.length - 1;
   while (last > 0 && tokens[last]?.type === 'space') last--;
-  const tail = tokens[last];
-  const pieces = growing && tail ? piecesOf(tail) : [];
-  const whole = tokens.slice(0, Math.max(last, 0)).map(({ raw }) => raw);
-  const fresh = [...whole, ...pieces].map(owned);
-  const n = fresh.reduce((sum, raw) => sum + raw.length, 0);
-  const { finished, inPieces } = before;
+  let end = 0;
+  const cuts: (Cut & { joined: boolean })[] = [];
+  for (const { raw } of tokens.slice(0, Math.max(last, 0))) cuts.push({ at: (end += raw.length), opening: '', inside: 0, joined: false });
+  const newest = tokens[last];
+  const inLast = growing && newest ? cutsOf(newest) : [];
+  for (const cut of inLast) cuts.push({ ...cut, at: end + cut.at, joined: true });
   // marked normalises line ends and tabs; where its pieces are not the text's, everything stays one block.
-  if (!rest.startsWith(fresh.join(''))) return { text, finished, tail: rest, inPieces, math };
-  return { text, finished: withMore(finished, fresh), tail: rest.slice(n), inPieces: inPieces || pieces.length > 0, math };
+  const read = tokens.slice(0, last + Number(inLast.length > 0)).map(({ raw }) => raw);
+  if (!rest.startsWith(read.join('')) || (cuts[0]?.at ?? opening) < opening) cuts.length = 0;
+  const fresh: Block[] = [];
+  let next = { at: 0, opening: '', inside: tail.inside, joined: tail.joined };
+  const blockUntil = (at?: number): Block => ({ source: next.opening + rest.slice(next.at, at), joined: next.joined, inside: next.inside });
+  for (const cut of cuts) {
+    const block = blockUntil(cut.at);
+    fresh.push({ ...block, source: owned(block.source) });
+    next = cut;
+  }
+  return {
+    text,
+    finished: withMore(finished, fresh),
+    tail: blockUntil(),
+    opening: cuts.length ? next.opening.length : opening,
+    inPieces: inPieces || (cuts.at(-1)?.joined ?? false),
+    math,
+  };
 }
 
 export interface CodeFence {

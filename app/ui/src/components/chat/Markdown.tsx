@@ -1,8 +1,9 @@
 import { memo, useEffect, useRef, useState } from 'react';
 import { CopyButton } from '@/components/ui/CopyButton';
 import { highlight } from '@/lib/highlight';
-import { clean, codeFenceOf, continuesBlock, GROUP, NO_BLOCKS, PARAGRAPH, renderBlock, splitBlocks, type Blocks } from '@/lib/markdown';
+import { clean, codeFenceOf, GROUP, NO_BLOCKS, renderBlock, splitBlocks, type Block as Source, type Blocks } from '@/lib/markdown';
 import { useMath } from '@/lib/math';
+import { PARAGRAPH } from '@/lib/pieces';
 
 function Markup({ html, as: Tag, className }: { html: TrustedHTML | string; as: 'div' | 'code'; className?: string }) {
   // The one place where markup gets into the page: it comes from clean().
@@ -52,47 +53,42 @@ function CodeBlock({ code, language, finished }: { code: string; language: strin
   );
 }
 
-interface BlockProps {
-  source: string;
-  /** It goes on with the list, or the paragraph, of the block before. */
-  joined: boolean;
+interface BlockProps extends Source {
   finished: boolean;
   /** Formulas can be shown by now: not read here, but reason enough to render again. */
   math: boolean;
 }
 
+/** Marks of so many items, one in the other, are left out of a piece that goes on in them. */
+const INSIDE = ['', ' inside', ' inside inside-2'];
+
 /** Rendered once: a finished block never changes. */
-const Block = memo(function Block({ source, joined, finished }: BlockProps) {
+const Block = memo(function Block({ source, joined, inside, finished }: BlockProps) {
   const fence = codeFenceOf(source);
   // One that was in pieces is laid out where it stands: by the height of its first piece the page would jump below it.
   const whole = finished && !fence && source.length >= 2 * PARAGRAPH;
   return (
-    <div className={`block${joined ? ' joined' : ''}${whole ? ' whole' : ''}`}>
+    <div className={`block${joined ? ' joined' : ''}${INSIDE[Math.min(inside, 2)]}${whole ? ' whole' : ''}`}>
       {fence ? <CodeBlock {...fence} finished={finished} /> : <Markup as="div" html={renderBlock(source)} />}
     </div>
   );
 });
 
 interface GroupProps {
-  /** The block before the first one. */
-  before: string | undefined;
-  finished: readonly string[];
-  /** The block behind them, which may grow; ''. */
-  tail: string;
+  finished: readonly Source[];
+  /** The block behind them, which may grow. */
+  tail: Source | undefined;
   growing: boolean;
   math: boolean;
 }
 
 /** A full one is passed over whole. The last holds the block that grows, too, which so stays the same element when it is finished. */
-const Group = memo(function Group({ before, finished, tail, growing, math }: GroupProps) {
-  const sources = tail ? [...finished, tail] : finished;
-  return sources.map((source, at) => {
-    const joined = continuesBlock(at ? sources[at - 1] : before, source);
-    return <Block key={at} source={source} joined={joined} finished={at < finished.length || !growing} math={math} />;
-  });
+const Group = memo(function Group({ finished, tail, growing, math }: GroupProps) {
+  const blocks = tail ? [...finished, tail] : finished;
+  return blocks.map((block, at) => <Block key={at} {...block} finished={at < finished.length || !growing} math={math} />);
 });
 
-const EMPTY: readonly string[] = [];
+const EMPTY: readonly Source[] = [];
 
 /** Text of a model. While it grows only its last block is read and rendered again. */
 export function Markdown({ text, growing = false }: { text: string; growing?: boolean }) {
@@ -104,16 +100,15 @@ export function Markdown({ text, growing = false }: { text: string; growing?: bo
   useEffect(() => {
     before.current = blocks;
   });
-  const { finished, tail } = blocks;
+  const { finished } = blocks;
+  const tail = blocks.tail.source ? blocks.tail : undefined;
   const full = (finished.at(-1)?.length ?? GROUP) === GROUP;
   const groups = full && tail ? [...finished, EMPTY] : finished;
   return (
     <div className="prose">
       {groups.map((group, at) => {
         const last = at === groups.length - 1;
-        return (
-          <Group key={at} before={groups[at - 1]?.at(-1)} finished={group} tail={last ? tail : ''} growing={last && growing} math={math} />
-        );
+        return <Group key={at} finished={group} tail={last ? tail : undefined} growing={last && growing} math={math} />;
       })}
     </div>
   );
