@@ -124,7 +124,7 @@ const option_spec option_table[] = {
     {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_PERPLEXITY | GROUP_IMATRIX, "N",
      "tokens of a window [512, or the model's context]"},
     {"rope-scaling", 0, OPTION_TEXT, AT(rope_scaling), GROUPS_ROPE, "HOW",
-     "read further than the model was trained for: yarn, ntk, linear, none"},
+     "read further than a model was trained for: yarn, ntk, linear, none"},
     {"rope-scale", 0, OPTION_FLOAT, AT(rope_scale), GROUPS_ROPE, "F",
      "how many times as far [--ctx by what it was trained for]"},
     {"rope-base", 0, OPTION_FLOAT, AT(rope_base), GROUPS_ROPE, "THETA", "of RoPE's frequencies [the file's]"},
