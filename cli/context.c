@@ -18,25 +18,10 @@ bool context_is_rope(const option_spec *spec)
     return strncmp(spec->name, "rope-", 5) == 0;
 }
 
-/* The value that a model was made with, or NULL; of several the last. */
-static const char *parameter_of(const registry_model *m, const char *name)
-{
-    const char *value = NULL;
-    for (size_t i = 0; m && i < m->parameters.n; i++) {
-        const char *one = m->parameters.items[i].name;
-        size_t k = 0; /* rope_scale is --rope-scale */
-        while (name[k] && (one[k] == name[k] || (one[k] == '_' && name[k] == '-'))) {
-            k++;
-        }
-        value = !name[k] && !one[k] ? m->parameters.items[i].value : value;
-    }
-    return value;
-}
-
-static bool bad(mlxr_error *error, const char *format, const char *a, const char *b)
+static bool bad(mlxr_error *error, const char *option, const char *value, const char *why)
 {
     *error = (mlxr_error){.status = MLXR_ARG};
-    snprintf(error->text, sizeof error->text, format, a, b);
+    snprintf(error->text, sizeof error->text, "--%s %.60s: %s", option, value, why);
     return false;
 }
 
@@ -48,38 +33,35 @@ static bool is_zero(const options *o, const option_spec *spec)
                                       : spec->kind == OPTION_U32 && *(const uint32_t *)field == 0;
 }
 
-/* Puts what the model was made with where the command line says nothing of the same. */
-static bool merge_rope(options *o, const registry_model *model, mlxr_error *error)
+/* What a model was made with; 0: nothing. */
+static uint32_t own_context(const registry_model *m)
 {
-    for (size_t i = 0; i < N_ROPE_OPTIONS; i++) {
-        const option_spec *spec = options_find(rope_options[i], strlen(rope_options[i]), GROUPS_ROPE);
-        const char *own = options_given(o, spec) ? NULL : parameter_of(model, spec->name);
-        if (own && !options_set(o, spec, own)) { /* which has said what is wrong with it */
-            return bad(error, "%s cannot be loaded as it was made%s", model->name, "");
-        }
-        if ((own || options_given(o, spec)) && is_zero(o, spec)) {
-            return bad(error, "--%s %s: a number above 0 is needed", spec->name, "0");
-        }
+    long long own = 0;
+    for (size_t i = 0; m && i < m->parameters.n; i++) {
+        own = strcmp(m->parameters.items[i].name, "num_ctx") == 0 ? strtoll(m->parameters.items[i].value, NULL, 10)
+                                                                  : own;
     }
-    return true;
+    return own > 0 && own < UINT32_MAX ? (uint32_t)own : 0;
 }
 
-bool context_take(mlxr_model_options *out, const options *given, const registry_model *model, bool measuring,
+bool context_take(mlxr_model_options *out, const options *o, const registry_model *model, bool measuring,
                   mlxr_error *error)
 {
-    options o = *given; /* scalars of it change */
-    if (!merge_rope(&o, model, error)) {
-        return false;
+    bool rope = false;
+    for (size_t i = 0; i < N_ROPE_OPTIONS; i++) {
+        const option_spec *spec = options_find(rope_options[i], strlen(rope_options[i]), GROUPS_ROPE);
+        bool given = options_given(o, spec);
+        if (given && is_zero(o, spec)) {
+            return bad(error, spec->name, "0", "a number above 0 is needed");
+        }
+        rope = rope || given;
     }
-    const char *made = parameter_of(model, "num-ctx");
-    long long own = made ? strtoll(made, NULL, 10) : 0;
-    bool rope = o.rope_scaling || o.rope_scale != 0 || o.rope_base != 0 || o.rope_original;
-    out->n_ctx_max = measuring && !rope ? 0 : o.n_ctx ? o.n_ctx : own > 0 && own < UINT32_MAX ? (uint32_t)own : 0;
-    out->rope.scale = o.rope_scale;
-    out->rope.base = o.rope_base;
-    out->rope.n_original = o.rope_original;
-    if (o.rope_scaling && !mlxr_rope_scaling_find(o.rope_scaling, &out->rope.scaling)) {
-        return bad(error, "--rope-scaling %.40s: there are none, linear, ntk and yarn%s", o.rope_scaling, "");
+    out->n_ctx_max = measuring && !rope ? 0 : o->n_ctx ? o->n_ctx : own_context(model);
+    out->rope.scale = o->rope_scale;
+    out->rope.base = o->rope_base;
+    out->rope.n_original = o->rope_original;
+    if (o->rope_scaling && !mlxr_rope_scaling_find(o->rope_scaling, &out->rope.scaling)) {
+        return bad(error, "rope-scaling", o->rope_scaling, "there are none, linear, ntk and yarn");
     }
     return mlxr_model_options_check(out, error) == MLXR_OK;
 }

@@ -1,5 +1,5 @@
 /*
- * How far a model reads: --ctx and --rope-*, and what it was made with.
+ * How far a model reads: --ctx and --rope-*.
  * Owner: none. Lifetime: the call.
  */
 #ifndef MLXR_CLI_CONTEXT_H
@@ -10,9 +10,9 @@
 
 /* Whether an option is one of --rope-*, which are of a model as it is loaded. */
 bool context_is_rope(const option_spec *spec);
-/* Context and RoPE: the command line's, else what the model was made with (PARAMETER of a Modelfile; model NULL:
- * nothing), else 0: what it was trained for. measuring: --ctx is of a window, and counts beside --rope-* only. Other
- * members of *out stay. False: the error says what is wrong. */
+/* Context and RoPE. The context is the command line's, else the one that the model was made with (NULL: none), else 0:
+ * what it was trained for. measuring: --ctx is of a window, and counts beside --rope-* only. Other members of *out
+ * stay. False: the error says what is wrong. */
 bool context_take(mlxr_model_options *out, const options *o, const registry_model *model, bool measuring,
                   mlxr_error *error);
 /* A draft model reads as far as the one it drafts for, where that reads further than it was trained for. */

@@ -73,6 +73,9 @@ static void apply(options *o, const option_spec *spec, const json_t *value, char
     case OPTION_I32:
         *(int32_t *)field = (int32_t)number;
         break;
+    case OPTION_FLOAT:
+        *(float *)field = (float)json_number_value(value);
+        break;
     case OPTION_U64:
     case OPTION_BYTES:
         *(uint64_t *)field = (uint64_t)number;

@@ -66,8 +66,10 @@ static void print_loaded(const json_t *loaded)
     size_t i;
     json_array_foreach(loaded, i, m)
     {
-        char context[32], uses[32], until[64];
-        snprintf(context, sizeof context, "%" PRIu64, number_of(m, "n_ctx"));
+        char context[64], uses[32], until[64];
+        double factor = json_number_value(json_object_get(m, "rope_factor"));
+        snprintf(context, sizeof context, factor > 1 ? "%" PRIu64 " (%.20s by %g)" : "%" PRIu64, number_of(m, "n_ctx"),
+                 text_of(m, "rope_scaling"), factor);
         snprintf(uses, sizeof uses, "%" PRIu64, number_of(m, "n_uses"));
         tell_until(m, until, sizeof until);
         const char *texts[] = {text_of(m, "name"),

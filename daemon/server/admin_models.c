@@ -185,13 +185,13 @@ static json_t *tell_unload(const admin_call *c, const model_answer *a)
 
 json_t *admin_loaded_json(const model_loaded *l)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o}", "name", l->name,
-                     "path", l->path, "digest", l->digest, "family", l->family, "quantization", l->quant, "n_params",
-                     (json_int_t)l->n_params, "file_bytes", (json_int_t)l->file_bytes, "weight_bytes",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:s?, s:f, s:o}", "name",
+                     l->name, "path", l->path, "digest", l->digest, "family", l->family, "quantization", l->quant,
+                     "n_params", (json_int_t)l->n_params, "file_bytes", (json_int_t)l->file_bytes, "weight_bytes",
                      (json_int_t)l->weight_bytes, "kv_bytes_per_token", (json_int_t)l->kv_bytes_per_token, "n_ctx",
                      (json_int_t)l->n_ctx, "n_uses", (json_int_t)l->n_uses, "loading", l->loading, "pinned", l->pinned,
-                     "mtp", l->mtp, "expires_in_ms",
-                     l->expires_in_ms < 0 ? json_null() : json_integer(l->expires_in_ms));
+                     "mtp", l->mtp, "rope_scaling", l->rope_scaling, "rope_factor", (double)l->rope_factor,
+                     "expires_in_ms", l->expires_in_ms < 0 ? json_null() : json_integer(l->expires_in_ms));
 }
 
 static json_t *tell_loaded(const admin_call *c, const model_answer *a)

@@ -140,6 +140,24 @@ static void work(void *user)
 
 /* ---- the answer, on the loop ------------------------------------------------------------------------------------- */
 
+/* As whole as it is: 4, not 4.0, which is what the file may say, too. */
+static json_t *number_json(float x)
+{
+    return x < 1e9f && (float)(int)x == x ? json_integer((int)x) : json_real((double)x);
+}
+
+static const char *rope_scaling_text(mlxr_rope_scaling scaling)
+{
+    static const char *const names[] = {"none", "linear", "ntk", "yarn"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        mlxr_rope_scaling found;
+        if (mlxr_rope_scaling_find(names[i], &found) && found == scaling) {
+            return names[i];
+        }
+    }
+    return "";
+}
+
 static json_t *running_values(const struct daemon *d)
 {
     const daemon_options *o = d->options;
@@ -152,15 +170,22 @@ static json_t *running_values(const struct daemon *d)
     json_int_t experts = e->expert_bytes == MLXR_EXPERTS_UNBOUND ? 0
                          : e->expert_bytes                       ? (json_int_t)e->expert_bytes
                                                                  : -1;
+    const mlxr_rope_options *rope = &o->model.rope;
+    json_t *values = json_pack("{s:s, s:o, s:o, s:I}", "rope_scaling", rope_scaling_text(rope->scaling), "rope_scale",
+                               number_json(rope->scale), "rope_base", number_json(rope->base), "rope_original",
+                               (json_int_t)rope->n_original);
     json_int_t bits = (json_int_t)mlxr_engine_info_get(d->engine)->activation_bits;
-    return json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",
-                     (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type",
-                     e->kv_type ? e->kv_type : "f16", "activations", bits, "kv_bytes", (json_int_t)e->kv_bytes,
-                     "expert_bytes", experts, "kv_dir", e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", disk, "draft",
-                     daemon_draft_name(daemon_drafts(d, NULL)), "batch_invariant", (int)e->batch_invariant,
-                     "memory_bytes", (json_int_t)o->memory_bytes, "ctx", (json_int_t)o->model.n_ctx_max, "keep_alive_s",
-                     keep, "parallel", (json_int_t)o->lanes_max, "queue", (json_int_t)o->queue_max, "drain_s",
-                     (json_int_t)((atomic_load(&d->own->drain_ms) + 999) / 1000));
+    json_t *all = json_pack(
+        "{s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",
+        (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type", e->kv_type ? e->kv_type : "f16",
+        "activations", bits, "kv_bytes", (json_int_t)e->kv_bytes, "expert_bytes", experts, "kv_dir",
+        e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", disk, "draft", daemon_draft_name(daemon_drafts(d, NULL)),
+        "batch_invariant", (int)e->batch_invariant, "memory_bytes", (json_int_t)o->memory_bytes, "ctx",
+        (json_int_t)o->model.n_ctx_max, "keep_alive_s", keep, "parallel", (json_int_t)o->lanes_max, "queue",
+        (json_int_t)o->queue_max, "drain_s", (json_int_t)((atomic_load(&d->own->drain_ms) + 999) / 1000));
+    json_object_update(all, values);
+    json_decref(values);
+    return all;
 }
 
 static bool is_in(const daemon_list *names, const char *name)

@@ -362,6 +362,8 @@ static void on_item(void *user, const model_table_item *item)
         m->weight_bytes = info->weight_bytes;
         m->kv_bytes_per_token = info->kv_bytes_per_token;
         m->n_ctx = info->n_ctx;
+        m->rope_scaling = info->rope_scaling;
+        m->rope_factor = info->rope_factor;
         m->mtp = info->mtp;
     }
     a->loaded_paths[a->n_loaded++] = path;

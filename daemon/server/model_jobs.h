@@ -106,6 +106,8 @@ typedef struct model_loaded {
     const char *path, *id, *digest, *family, *quant; /* as registry_model has them */
     uint64_t n_params, file_bytes, weight_bytes, kv_bytes_per_token;
     uint32_t n_ctx, n_uses;
+    const char *rope_scaling; /* as mlxr_model_info has it */
+    float rope_factor;
     bool loading, pinned;  /* loading, or unloading: the numbers are not known */
     bool mtp;              /* with its multi-token-prediction head */
     int64_t expires_in_ms; /* when idle; negative: never. In use: as if it were idle from now on */

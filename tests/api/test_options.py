@@ -43,6 +43,10 @@ class Options(support.ApiTest):
     def option(self, name, told=None):
         return next(o for o in (told or self.get())["options"] if o["name"] == name)
 
+    def load(self, name):
+        self.assertEqual(self.daemon.ask("POST", "/ui-api/models/load", {"model": name}).status, 200)
+        return self.daemon.ask("GET", "/ui-api/loaded").json["loaded"][0]
+
     def on_disk(self):
         with open(self.file, encoding="utf-8") as file:
             return json.load(file)
@@ -84,6 +88,39 @@ class Options(support.ApiTest):
             loaded = self.daemon.ask("POST", "/ui-api/models/load", {"model": "qwen2"})
             self.assertEqual((loaded.status, loaded.json.get("activations")), (200, bits), loaded)
             self.assertEqual(self.daemon.stop(), 0)
+
+    def test_contexts_beyond_the_trained_one_are_read_as_the_file_or_the_command_line_says(self):
+        os.symlink(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(self.models, "qwen2.gguf"))
+        prompt = {"model": "qwen2", "prompt": "zqxkvjwp" * 50, "max_tokens": 1}
+        saved = {"ctx": 1024, "rope_scaling": "yarn"}
+        for arguments, in_file, scaling, factor, n_ctx in (((), {}, "none", 1, 256), ((), {"ctx": 1024}, "none", 1, 256), ((), saved, "yarn", 4, 1024),
+                                                           ((), {**saved, "rope_scale": 2}, "yarn", 2, 512),
+                                                           (("--rope-scaling", "ntk", "--ctx", "512"), saved, "ntk", 2, 512)):  # fmt: skip
+            self.start("--threads", "1", *arguments, saved=in_file)
+            told = self.load("qwen2")
+            self.assertEqual((told["rope_scaling"], told["rope_factor"], told["n_ctx"]), (scaling, factor, n_ctx))
+            self.assertEqual(self.daemon.ask("POST", "/v1/completions", prompt).status, 400 if n_ctx == 256 else 200)
+            running = self.get()["running"]
+            self.assertEqual(running["rope_scaling"], "" if scaling == "none" else scaling)
+            self.assertEqual(running["rope_scale"], in_file.get("rope_scale", 0))
+            self.assertEqual(self.daemon.stop(), 0)
+
+    def test_a_model_that_cannot_be_stretched_is_served_as_it_is(self):
+        os.symlink(support.cli.write_family("gpt2", self.home), os.path.join(self.models, "gpt2"))
+        self.start("--threads", "1", saved={"ctx": 1024, "rope_scaling": "linear"})
+        told = self.load("gpt2")
+        self.assertEqual((told["rope_scaling"], told["rope_factor"], told["n_ctx"]), ("", 1, 256))
+
+    def test_what_stretches_no_model_is_no_option(self):
+        self.start("--threads", "1")
+        self.refused({"rope_scaling": "dynamic"}, "rope_scaling", "none", "yarn")
+        self.refused({"rope_scale": -1}, "rope_scale", "at least")
+        # the start is what knows them together: it goes on as before, and says why
+        self.change({"rope_scaling": "yarn"})
+        self.restart({"now": True})
+        told = self.get()
+        self.assertIn("has to say how far", told["note"])
+        self.assertEqual(told["running"]["rope_scaling"], "")
 
     def test_an_option_tells_where_the_value_in_use_comes_from(self):
         self.start("--queue", "5", saved={"parallel": 256, "drain_s": 30, "ctx": 512})

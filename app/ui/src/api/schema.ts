@@ -257,6 +257,10 @@ export type UiOptionValues = {
   batch_invariant?: boolean;
   memory_bytes?: number;
   ctx?: number;
+  rope_scaling?: "" | "none" | "linear" | "ntk" | "yarn";
+  rope_scale?: number;
+  rope_base?: number;
+  rope_original?: number;
   keep_alive_s?: number;
   parallel?: number;
   queue?: number;

@@ -1,7 +1,7 @@
 import { useState, type ReactNode } from 'react';
 import type { UiOptions } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
-import { useChangeOptions, type OptionName } from '@/hooks/useOptions';
+import { useChangeOptions, type ShownOption } from '@/hooks/useOptions';
 import { useT, type TextKey } from '@/i18n';
 import { parseSize, writeSize } from '@/lib/sizes';
 import { control, SettingRow } from './SettingRow';
@@ -64,7 +64,7 @@ function Field({ names, kind, value, disabled, onChange }: FieldProps) {
 
 interface Props {
   options: UiOptions;
-  name: OptionName;
+  name: ShownOption;
   kind: Kind;
   /** Beside the control. */
   children?: ReactNode;
@@ -100,7 +100,7 @@ export function OptionRow({ options, name, kind, children }: Props) {
               <select {...names} className={control} value={String(value)} disabled={disabled} onChange={({ target }) => put(kind.find((word) => String(word) === target.value) ?? '')}>
                 {kind.map((word) => (
                   <option key={word} value={word}>
-                    {word in wordTexts ? t(wordTexts[word] as TextKey) : word}
+                    {textKeyOf(name, word) ? t(textKeyOf(name, word) as TextKey) : word}
                   </option>
                 ))}
               </select>
@@ -126,3 +126,7 @@ export function OptionRow({ options, name, kind, children }: Props) {
 }
 
 const wordTexts: Readonly<Record<string, TextKey>> = { '': 'options.automatic', none: 'options.off' };
+
+/** Without a scaling of RoPE nothing is automatic, and `none` is one of its words. */
+const textKeyOf = (name: ShownOption, word: string | number): TextKey | undefined =>
+  name !== 'rope_scaling' ? wordTexts[word] : word === '' ? 'options.off' : undefined;

@@ -1,10 +1,10 @@
-import { useOptions, type OptionName } from '@/hooks/useOptions';
+import { useOptions, type ShownOption } from '@/hooks/useOptions';
 import { useT } from '@/i18n';
 import { OptionRow } from './OptionRow';
 import { Panel } from './SettingRow';
 import { RestartNote } from './RestartNote';
 
-const ROWS: readonly (readonly [OptionName, 'count' | 'size' | 'flag' | readonly (string | number)[]])[] = [
+const ROWS: readonly (readonly [ShownOption, 'count' | 'size' | 'flag' | readonly (string | number)[]])[] = [
   ['threads', 'count'],
   ['backend', ['', 'cpu', 'cpu-scalar', 'mlx']],
   ['kv_type', ['f32', 'f16', 'bf16', 'q8_0', 'q4_0']],
@@ -16,6 +16,7 @@ const ROWS: readonly (readonly [OptionName, 'count' | 'size' | 'flag' | readonly
   ['batch_invariant', 'flag'],
   ['memory_bytes', 'size'],
   ['ctx', 'count'],
+  ['rope_scaling', ['', 'none', 'linear', 'ntk', 'yarn']],
   ['keep_alive_s', 'count'],
   ['parallel', 'count'],
   ['queue', 'count'],

@@ -1,0 +1,114 @@
+"""Contexts longer than a model was trained for: --rope-scaling and the options beside it. The tiny models are trained for 256."""
+import os
+
+import support
+
+TEXT = "the inn at the corner had a lamp in each window, and so on. " * 16
+
+
+class Context(support.CliTest):
+    def setUp(self):
+        super().setUp()
+        self.model = self.add_model("llama")
+        self.text = os.path.join(self.home, "text.txt")
+        with open(self.text, "w", encoding="utf-8") as file:
+            file.write(TEXT)
+
+    def perplexity(self, *options, model=None):
+        return self.succeed("perplexity", model or self.model, "--file", self.text, "--json", "--windows", "1", *options).json
+
+    def test_without_an_option_a_longer_context_is_cut_and_told_which_option_has_it(self):
+        answer = self.succeed("run", self.model, "a", "--raw", "-n", "1", "--ctx", "1024")
+        self.assertIn("context of 1024 tokens was asked for; the model was trained for 256 and gets that; --rope-scaling yarn", answer.err)
+        self.assertEqual(self.succeed("run", self.model, "a", "--raw", "-n", "1", "--ctx", "256").err, "")
+
+    def test_each_scaling_reads_further_and_says_what_it_costs(self):
+        self.fail_with(1, "has room for 256", "run", self.model, TEXT, "--raw", "-n", "1")
+        for scaling, words in (("linear", "clearly worse"), ("ntk", "worse"), ("yarn", "somewhat worse"), ("none", "nonsense")):
+            answer = self.succeed("run", self.model, TEXT, "--raw", "-n", "1", "--ctx", "1024", "--rope-scaling", scaling)
+            self.assertIn("context 1024 is 4 times the 256 tokens that the model was trained for", answer.err)
+            self.assertIn(words, answer.err)
+        verbose = self.succeed("run", self.model, "a", "--raw", "-n", "1", "--ctx", "1024", "--rope-scaling", "yarn", "-v").err
+        self.assertIn("context 1024, RoPE scaling yarn by 4", verbose)
+
+    def test_scalings_give_other_numbers_and_a_factor_is_one_however_it_is_said(self):
+        found = {s: self.perplexity("--ctx", "512", "--rope-scaling", s, "--rope-scale", "2")["ppl"] for s in ("linear", "ntk", "yarn")}
+        found["none"] = self.perplexity("--ctx", "512", "--rope-scaling", "none")["ppl"]
+        self.assertEqual(len(set(found.values())), 4, found)
+        self.assertEqual(self.perplexity("--ctx", "512", "--rope-scaling", "yarn")["ppl"], found["yarn"])
+        self.assertEqual(self.perplexity("--ctx", "512", "--rope-scaling=yarn", "--rope-original", "256")["ppl"], found["yarn"])
+        self.assertNotEqual(self.perplexity("--ctx", "512", "--rope-scaling", "yarn", "--rope-original", "64")["ppl"], found["yarn"])
+        self.assertNotEqual(self.perplexity("--ctx", "512", "--rope-scaling", "yarn", "--rope-base", "50000")["ppl"], found["yarn"])
+        # within the trained context, as a window that is shorter says, nothing is scaled
+        self.assertEqual(self.perplexity("--ctx", "128", "--rope-scaling", "yarn"), self.perplexity("--ctx", "128"))
+        self.assertNotEqual(self.perplexity("--ctx", "128", "--rope-scaling", "yarn", "--rope-scale", "2"), self.perplexity("--ctx", "128"))
+
+    def test_verbs_that_read_texts_take_it(self):
+        longer = ["--rope-scaling", "yarn", "--rope-scale", "4"]
+        self.fail_with(2, "context has 256", "bench", self.model, "-p", "300", "-n", "2", "-r", "1")
+        self.succeed("bench", self.model, "-p", "300", "-n", "2", "-r", "1", *longer)
+        self.succeed("imatrix", self.model, os.path.join(self.home, "m"), "--file", self.text, "--ctx", "512", "--windows", "1", *longer)
+        requests = os.path.join(self.home, "requests.jsonl")
+        with open(requests, "w", encoding="utf-8") as file:
+            file.write('{"prompt": "%s"}\n' % TEXT)
+        options = [self.model, requests, "--raw", "-n", "1"]
+        self.assertIn("the context 256", self.run_mlxr("batch", *options).text)
+        self.succeed("batch", *options, "--ctx", "1024", "--rope-scaling", "yarn")
+        encoder = support.write_family("modernbert", self.home)
+        with open(self.text, "w", encoding="utf-8") as file:
+            file.write(TEXT.replace("\n", " "))
+        self.fail_with(1, "256", "embed", encoder, TEXT)
+        self.succeed("embed", encoder, TEXT, *longer)
+
+    def test_a_draft_model_reads_as_far(self):
+        options = [self.model, TEXT, "--raw", "-n", "24", "--temp", "0", "--ctx", "1024", "--rope-scaling", "yarn", "--json"]
+        plain, drafted = self.succeed("run", *options), self.succeed("run", *options, "--draft", self.model)
+        self.assertEqual(drafted.json["ids"], plain.json["ids"])
+        self.assertEqual(drafted.err.count("context 1024 is 4 times the 256 tokens"), 2, drafted.err)
+
+    def test_pages_on_disk_are_taken_for_the_same_scaling_alone(self):
+        options = ["run", self.model, TEXT[:400], "--raw", "-n", "4", "--temp", "0", "--json", "--ctx", "1024", "--kv-dir",
+                   os.path.join(self.home, "kv"), "--kv-bytes", "16M"]  # fmt: skip
+        os.mkdir(os.path.join(self.home, "kv"))
+        cached = lambda *more: self.succeed(*options, *more).json["n_cached"]  # noqa: E731
+        yarn = ["--rope-scaling", "yarn"]
+        self.assertEqual(cached(*yarn), 0)
+        self.assertGreater(cached(*yarn), 64)
+        for other in (["--rope-scaling", "ntk"], [*yarn, "--rope-scale", "5"], [*yarn, "--rope-base", "20000"], ["--rope-scaling", "linear"]):
+            self.assertEqual(cached(*other), 0, other)
+        self.assertEqual(cached("--rope-scaling", "none"), 0)
+        self.assertGreater(cached(), 64)  # which is as the file has it, too
+
+    def test_models_without_rope_are_refused_by_name(self):
+        gpt2, nemotron = (support.write_family(name, self.home) for name in ("gpt2", "nemotron-h"))
+        self.fail_with(1, "gpt2 models learn each position and have no RoPE", "run", gpt2, "a", "--raw", "--ctx", "1024", "--rope-scaling", "yarn")
+        self.fail_with(1, "have no RoPE to stretch; scaling none reads further", "run", nemotron, "a", "--raw", "--ctx", "1024", "--rope-scaling", "yarn")
+        answer = self.succeed("run", nemotron, TEXT, "--raw", "-n", "1", "--ctx", "1024", "--rope-scaling", "none")
+        self.assertIn("no position that is new to the model", answer.err)
+        self.succeed("run", gpt2, "a", "--raw", "-n", "1", "--ctx", "200", "--rope-scaling", "yarn")  # it reads as many
+
+    def test_values_that_make_no_sense_are_refused(self):
+        for options, words in ((["--rope-scaling", "dynamic"], "--rope-scaling dynamic: there are none, linear, ntk and yarn"),
+                               (["--rope-scaling", "yarn"], "a context or a scale has to say how far"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "0"], "--rope-scale 0: a number above 0"),
+                               (["--rope-scaling", "yarn", "--rope-scale=-2"], "RoPE scale -2"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "0.5"], "RoPE scale 0.5"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "nan"], "--rope-scale nan: a number is needed"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "inf"], "RoPE scale inf"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "1e30"], "RoPE scale 1e+30"),
+                               (["--rope-scaling", "none", "--ctx", "4294967295"], "at most 1073741824"),
+                               (["--rope-scale", "4"], "goes with a scaling"),
+                               (["--rope-original", "64"], "goes with a scaling"),
+                               (["--rope-original", "0", "--rope-scaling", "yarn"], "--rope-original 0"),
+                               (["--rope-base", "0"], "--rope-base 0"),
+                               (["--rope-base", "1"], "RoPE base 1")):  # fmt: skip
+            for verb in (["run", self.model, "a", "--raw"], ["perplexity", self.model, "--file", self.text], ["serve", "--port", "0"]):
+                if verb[0] == "perplexity" and "how far" in words:
+                    continue  # its window does
+                self.fail_with(2, words.replace("+", r"\+"), *verb, *options)
+        self.fail_with(1, "at most 1073741824", "run", self.model, "a", "--rope-scaling", "yarn", "--rope-scale", "1e8")
+        self.fail_with(2, "unknown option --rope-scale", "tokenize", self.model, "a", "--rope-scale", "4")
+
+
+if __name__ == "__main__":
+    support.main()
