@@ -1,7 +1,7 @@
 // What a frame of a growing answer takes of Chromium's main thread, script, layout and paint, where all of it is one block of Markdown.
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { build, type Rollup } from 'vite';
+import { build, type Rolldown } from 'vite';
 import type { Browser, CDPSession, Page } from 'playwright-core';
 import { common } from '../vite.config.ts';
 import { openBrowser } from './support';
@@ -37,7 +37,7 @@ describe('a growing answer of 200,000 characters', () => {
       publicDir: false,
       define: { 'process.env.NODE_ENV': '"production"' },
       build: { write: false, target: 'es2022', lib: { entry, formats: ['iife'], name: 'growing' } },
-    })) as Rollup.RollupOutput[];
+    })) as Rolldown.RolldownOutput[];
     vi.unstubAllEnvs();
     browser = await openBrowser();
     page = await browser.newPage();
