@@ -59,11 +59,7 @@ static void on_gone(void *user)
     message_answer *a = user;
     a->x = NULL;
     http_timer_cancel(a->d->http, a->timer);
-    if (a->g) {
-        generation *g = a->g;
-        a->g = NULL;
-        generation_cancel(g);
-    }
+    generation_drop(&a->g);
     free_answer(a);
 }
 

@@ -497,10 +497,8 @@ static void done(void *user, int status, const char *code, const char *message)
     j->done = true;
     if (!j->x) {
         free_job(j);
-    } else if (status) {
-        error_respond(j->x, status, code, message, status == 404 ? "model" : NULL);
-    } else if (j->answer) {
-        http_respond_json(j->x, 200, json_incref(j->answer));
+    } else if (model_call_answer(j->x, status, code, message, j->answer)) {
+        return;
     } else if (j->f.bad) {
         error_respond_fields(j->x, &j->f);
     } else {
@@ -510,18 +508,17 @@ static void done(void *user, int status, const char *code, const char *message)
 
 void embeddings_start(struct daemon *d, http_exchange *x, const embeddings_dialect *dialect)
 {
-    const http_request *q = http_request_of(x);
     embedding_job *j = calloc(1, sizeof *j);
-    char *text = malloc(q->n_body + 1);
+    size_t n_text;
+    char *text = http_body_copy(x, &n_text);
     if (j && text) {
-        memcpy(text, q->body, q->n_body + 1);
         j->d = d;
         j->x = x;
         j->identity = *route_identity(x);
         j->dialect = dialect;
         j->ask = (embeddings_ask){.field = "input", .keep_alive_ms = MODEL_KEEP_DEFAULT};
         j->text = text;
-        j->n_text = q->n_body;
+        j->n_text = n_text;
         j->start_us = scheduler_now_us(worker_scheduler(d->worker));
         model_call call = {.prepare = prepare,
                            .work = work,

@@ -343,6 +343,15 @@ void generation_cancel(generation *g)
     }
 }
 
+void generation_drop(generation **pointer)
+{
+    generation *g = *pointer;
+    *pointer = NULL;
+    if (g) {
+        generation_cancel(g);
+    }
+}
+
 const mlxr_model *generation_model(const generation *g)
 {
     return g->model;

@@ -100,6 +100,8 @@ typedef struct generation_job {
 generation *generation_start(struct daemon *d, generation_job *job);
 /* No callback comes any more but on_released; what is computed for it ends within a step, and its pages are free. */
 void generation_cancel(generation *g);
+/* The same where there is one; *g is NULL before anything is called back. */
+void generation_drop(generation **g);
 void generation_pause(generation *g);
 void generation_resume(generation *g);
 /* For the texts of tokens; from on_start to the end. */

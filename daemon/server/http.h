@@ -38,6 +38,9 @@ typedef struct http_request { /* borrowed, for the exchange's life */
 } http_request;
 
 const http_request *http_request_of(const http_exchange *x);
+/* The body of a request for work behind the exchange's life, [*n] and a NUL behind it; NULL: no memory. The caller
+ * frees it. */
+char *http_body_copy(const http_exchange *x, size_t *n);
 /* The value of a header, NULL if there is none. Of headers given twice the first: see http_header_count. */
 const char *http_header_get(const http_exchange *x, const char *lower_case_name);
 unsigned http_header_count(const http_exchange *x, const char *lower_case_name);

@@ -75,6 +75,14 @@ const http_request *http_request_of(const http_exchange *x)
     return &x->request;
 }
 
+char *http_body_copy(const http_exchange *x, size_t *n)
+{
+    const http_request *q = http_request_of(x);
+    char *copy = malloc(q->n_body + 1);
+    *n = q->n_body;
+    return copy ? memcpy(copy, q->body, q->n_body + 1) : NULL;
+}
+
 http_server *http_server_of(const http_exchange *x)
 {
     return x->conn->server;

@@ -172,3 +172,13 @@ bool model_call_start(struct daemon *d, const model_call *call)
     }
     return true;
 }
+
+bool model_call_answer(http_exchange *x, int status, const char *code, const char *message, json_t *answer)
+{
+    if (status) {
+        error_respond(x, status, code, message, status == 404 ? "model" : NULL);
+    } else if (answer) {
+        http_respond_json(x, 200, json_incref(answer));
+    }
+    return status || answer;
+}

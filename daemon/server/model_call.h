@@ -25,4 +25,7 @@ typedef struct model_call {
 /* False: no memory; `done` will not come. */
 bool model_call_start(struct daemon *d, const model_call *call);
 
+/* For `done`: the reason that it was given, or else what `work` has made. False: neither; the caller tells why. */
+bool model_call_answer(http_exchange *x, int status, const char *code, const char *message, json_t *answer);
+
 #endif

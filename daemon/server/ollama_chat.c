@@ -58,11 +58,7 @@ static void on_gone(void *user)
 {
     answer *a = user;
     a->x = NULL;
-    if (a->g) {
-        generation *g = a->g;
-        a->g = NULL;
-        generation_cancel(g);
-    }
+    generation_drop(&a->g);
     free_answer(a);
 }
 
@@ -89,11 +85,7 @@ static void fail_answer(answer *a, int status, const char *code, const char *mes
     }
     http_exchange *x = a->x;
     a->failed = true;
-    if (a->g) {
-        generation *g = a->g;
-        a->g = NULL;
-        generation_cancel(g);
-    }
+    generation_drop(&a->g);
     if (a->begun) {
         ollama_line(x, error_json(ROUTE_OLLAMA, status, code, message, param, http_request_of(x)->request_id));
         http_stream_end(x);
@@ -441,15 +433,14 @@ static void looked(void *user)
 
 static void start(struct daemon *d, http_exchange *x, bool chat)
 {
-    const http_request *q = http_request_of(x);
     if (!generation_admit(d, x)) {
         return;
     }
     answer *a = calloc(1, sizeof *a);
-    char *body = malloc(q->n_body + 1);
+    size_t n_body;
+    char *body = http_body_copy(x, &n_body);
     if (a && body) {
-        memcpy(body, q->body, q->n_body + 1);
-        *a = (answer){.d = d, .x = x, .chat = chat, .body = body, .n_body = q->n_body, .n_live = 1};
+        *a = (answer){.d = d, .x = x, .chat = chat, .body = body, .n_body = n_body, .n_live = 1};
         if (http_work(d->http, look, looked, a) == 0) {
             http_on_gone(x, on_gone, a);
             return;

@@ -333,12 +333,11 @@ static void was_read(void *user)
 
 static void start(struct daemon *d, http_exchange *x, model_job_kind kind)
 {
-    const http_request *q = http_request_of(x);
     telling *t = calloc(1, sizeof *t);
-    char *text = malloc(q->n_body + 1);
+    size_t n_text;
+    char *text = http_body_copy(x, &n_text);
     if (t && text) {
-        memcpy(text, q->body, q->n_body + 1);
-        *t = (telling){.d = d, .x = x, .kind = kind, .text = text, .n_text = q->n_body, .working = true};
+        *t = (telling){.d = d, .x = x, .kind = kind, .text = text, .n_text = n_text, .working = true};
         request_fields_open(&t->f, NULL);
         if (http_work(d->http, read_body, was_read, t) == 0) {
             http_on_gone(x, on_gone, t);

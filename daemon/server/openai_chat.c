@@ -73,11 +73,7 @@ static void free_answer(openai_answer *a)
 static void cancel_parts(openai_answer *a)
 {
     for (uint32_t i = 0; i < a->n_parts; i++) {
-        if (a->parts[i].g) {
-            generation *g = a->parts[i].g;
-            a->parts[i].g = NULL;
-            generation_cancel(g);
-        }
+        generation_drop(&a->parts[i].g);
     }
 }
 

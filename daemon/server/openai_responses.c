@@ -88,10 +88,8 @@ static void on_gone(void *user)
 {
     response_answer *a = user;
     a->x = NULL;
-    if (a->g && !a->o.background) {
-        generation *g = a->g;
-        a->g = NULL;
-        generation_cancel(g);
+    if (!a->o.background) {
+        generation_drop(&a->g);
     }
     free_answer(a);
 }

@@ -171,23 +171,18 @@ static void done(void *user, int status, const char *code, const char *message)
     j->done = true;
     if (!j->x) {
         free_job(j);
-    } else if (status) {
-        error_respond(j->x, status, code, message, status == 404 ? "model" : NULL);
-    } else if (j->answer) {
-        http_respond_json(j->x, 200, json_incref(j->answer));
-    } else {
+    } else if (!model_call_answer(j->x, status, code, message, j->answer)) {
         error_respond_fields(j->x, &j->r.f);
     }
 }
 
 static void start(struct daemon *d, http_exchange *x, const char *pattern)
 {
-    const http_request *q = http_request_of(x);
     text_job *j = calloc(1, sizeof *j);
-    char *text = malloc(q->n_body + 1);
+    size_t n_text;
+    char *text = http_body_copy(x, &n_text);
     if (j && text) {
-        memcpy(text, q->body, q->n_body + 1);
-        *j = (text_job){.d = d, .x = x, .pattern = pattern, .text = text, .n_text = q->n_body};
+        *j = (text_job){.d = d, .x = x, .pattern = pattern, .text = text, .n_text = n_text};
         model_call call = {.prepare = prepare, .work = work, .done = done, .user = j, .identity = *route_identity(x)};
         if (model_call_start(d, &call)) {
             http_on_gone(x, on_gone, j);

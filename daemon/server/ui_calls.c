@@ -228,19 +228,17 @@ static bool read_query(ui_call *call, const json_t *document)
 void ui_call_start(void *service, http_exchange *x, const ui_spec *spec)
 {
     struct daemon *d = service;
-    const http_request *q = http_request_of(x);
     const route *row = route_of(x);
     ui_call *call = calloc(1, sizeof *call);
-    char *body = malloc(q->n_body + 1);
+    size_t n_body;
+    char *body = http_body_copy(x, &n_body);
     if (!call || !body) {
         free(call);
         free(body);
         error_respond(x, 503, NULL, "out of memory", NULL);
         return;
     }
-    memcpy(body, q->body, q->n_body);
-    body[q->n_body] = '\0';
-    *call = (ui_call){.d = d, .x = x, .spec = spec, .body = body, .n_body = q->n_body, .identity = *route_identity(x)};
+    *call = (ui_call){.d = d, .x = x, .spec = spec, .body = body, .n_body = n_body, .identity = *route_identity(x)};
     call->route = ui_schema_route(d->ui->document, row->method, row->pattern);
     call->who = ui_who(&call->identity);
     http_on_gone_forget(&call->x);

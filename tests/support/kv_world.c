@@ -4,27 +4,8 @@
  */
 #include "support/kv_world.h"
 
+#include "support/kv_heap.h"
 #include "support/test.h"
-
-static mlxr_status fake_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)
-{
-    (void)b;
-    *out = calloc(1, n_bytes);
-    if (!*out) {
-        error->status = MLXR_NOMEM;
-        return MLXR_NOMEM;
-    }
-    return MLXR_OK;
-}
-
-static void fake_free(backend *b, void **memory, size_t n_bytes)
-{
-    (void)b, (void)n_bytes;
-    free(*memory);
-    *memory = NULL;
-}
-
-static const backend_ops fake = {.name = "fake", .kv_alloc = fake_alloc, .kv_free = fake_free};
 
 const plan world_full = {.n_kv_groups = 1, .kv_groups = {{.n_layers = 2, .n_head_kv = 1, .head_dim = 4}}};
 const plan world_window = {.n_kv_groups = 1,
@@ -88,7 +69,7 @@ void world_open(world *w, const plan *const *plans, uint32_t n_models, uint64_t 
 {
     mlxr_error error;
     *w = (world){.n_models = n_models, .store = store, .policy = {.high = 1, .low = 1, .working_set_ms = 1000}};
-    kv_arena_init(&w->arena, &fake, NULL, budget_bytes);
+    kv_arena_init(&w->arena, &kv_heap, NULL, budget_bytes);
     w->arena.reclaim = reclaim;
     w->arena.reclaim_context = w;
     for (uint32_t i = 0; i < n_models; i++) {

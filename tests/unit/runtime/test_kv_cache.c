@@ -15,25 +15,10 @@
 #include "runtime/kv/eviction.h"
 #include "runtime/kv/store_file.h"
 #include "runtime/kv/store_io.h"
+#include "support/kv_heap.h"
 #include "support/test.h"
 
 enum { PAGE = 4 };
-
-static mlxr_status fake_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)
-{
-    (void)b, (void)error;
-    *out = calloc(1, n_bytes);
-    return MLXR_OK;
-}
-
-static void fake_free(backend *b, void **memory, size_t n_bytes)
-{
-    (void)b, (void)n_bytes;
-    free(*memory);
-    *memory = NULL;
-}
-
-static const backend_ops fake = {.name = "fake", .kv_alloc = fake_alloc, .kv_free = fake_free};
 
 static const plan two_groups = {.n_kv_groups = 2,
                                 .kv_groups = {{.n_layers = 1, .n_head_kv = 1, .head_dim = 8},
@@ -75,7 +60,7 @@ static void world_open(world *w, uint64_t budget, kv_store *store, uint64_t mode
     mlxr_error error;
     memset(w, 0, sizeof *w);
     w->policy = (eviction_policy){.high = 1, .low = 1, .working_set_ms = 1000};
-    kv_arena_init(&w->arena, &fake, NULL, budget);
+    kv_arena_init(&w->arena, &kv_heap, NULL, budget);
     w->arena.reclaim = reclaim;
     w->arena.reclaim_context = w;
     for (uint32_t g = 0; g < shape->n_kv_groups; g++) {

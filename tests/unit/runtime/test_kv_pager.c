@@ -4,23 +4,8 @@
  * Owner: the test program. Lifetime: the process.
  */
 #include "runtime/kv/pager.h"
+#include "support/kv_heap.h"
 #include "support/test.h"
-
-static mlxr_status fake_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)
-{
-    (void)b, (void)error;
-    *out = malloc(n_bytes);
-    return MLXR_OK;
-}
-
-static void fake_free(backend *b, void **memory, size_t n_bytes)
-{
-    (void)b, (void)n_bytes;
-    free(*memory);
-    *memory = NULL;
-}
-
-static const backend_ops fake = {.name = "fake", .kv_alloc = fake_alloc, .kv_free = fake_free};
 
 /* Two groups: full attention with pages of 128 bytes a token, a window of 10 with 64. */
 static const plan two_groups = {.n_kv_groups = 2,
@@ -36,7 +21,7 @@ static void fixture_open(fixture *f, uint64_t budget, uint32_t page_tokens)
 {
     mlxr_error error;
     memset(f, 0, sizeof *f);
-    kv_arena_init(&f->arena, &fake, NULL, budget);
+    kv_arena_init(&f->arena, &kv_heap, NULL, budget);
     for (uint32_t g = 0; g < two_groups.n_kv_groups; g++) {
         kv_layout layout = kv_layout_make(&two_groups.kv_groups[g], DTYPE_F16, page_tokens);
         assert_ok(kv_pool_open(&f->pools[g], &f->arena, &layout, &error), &error);
@@ -76,7 +61,7 @@ static void a_budget_below_one_page_is_refused_with_numbers(void **state)
     mlxr_error error;
     kv_arena arena;
     kv_pool *pool = NULL;
-    kv_arena_init(&arena, &fake, NULL, 100);
+    kv_arena_init(&arena, &kv_heap, NULL, 100);
     kv_layout layout = kv_layout_make(&two_groups.kv_groups[0], DTYPE_F16, 8);
     assert_int_equal(kv_pool_open(&pool, &arena, &layout, &error), MLXR_LIMIT);
     assert_non_null(strstr(error.text, "100 bytes"));
