@@ -94,6 +94,7 @@ static const char *choices_of(const option_spec *spec)
                           "Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S"},
                  {"kv-type", "f32 f16 bf16 q8_0 q4_0"},
                  {"activations", "16 8"},
+                 {"rope-scaling", "yarn ntk linear none"},
                  {"backend", "cpu cpu-scalar mlx"},
                  {"level", "error warn info debug"},
                  {"log-level", "error warn info debug"},

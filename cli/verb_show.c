@@ -127,6 +127,25 @@ static void print_head(const json_t *head)
     }
 }
 
+/* How far the model reads by itself, and what of RoPE --rope-scaling would change. */
+static void print_context(const json_t *context)
+{
+    const char *scaling = text(context, "rope_scaling");
+    if (!json_is_object(context)) {
+        return;
+    }
+    printf("  context      %llu tokens", (unsigned long long)number(context, "trained"));
+    if (*scaling && strcmp(scaling, "none") != 0) {
+        printf("; RoPE scaling %s by %g, from %llu", scaling,
+               json_number_value(json_object_get(context, "rope_factor")),
+               (unsigned long long)number(context, "original"));
+    }
+    if (*scaling) {
+        printf("; RoPE base %g", json_number_value(json_object_get(context, "rope_base")));
+    }
+    putchar('\n');
+}
+
 static void print_memory(const json_t *memory)
 {
     uint64_t weights = number(memory, "weight_bytes"), full = number(memory, "kv_bytes_full_context_f16");
@@ -206,6 +225,7 @@ static void print_model(const options *o, const json_t *root, const json_t *regi
     printf("  parameters   %s in %zu tensors\n", human_count(number(root, "n_params")), json_array_size(tensors));
     printf("  types        ");
     print_types(tensors);
+    print_context(json_object_get(root, "context"));
     print_memory(json_object_get(root, "memory"));
     print_head(json_object_get(root, "mtp"));
     const char *template = text(meta, "tokenizer.chat_template");

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/memory_size.h"
+#include "graph/rope_extend.h"
 #include "runtime/engine.h"
 
 #define ARRAY_PREVIEW 8u
@@ -240,6 +241,17 @@ static json_t *memory_json(const graph *g, const model_file *file)
                      "kv_bytes_full_context_f16", (json_int_t)full_context, "kv_types", kv_types_json(g));
 }
 
+/* How far it reads, and what turns queries and keys; null members: it has no RoPE where it sees everything. */
+static json_t *context_json(const graph *g)
+{
+    const hparams *h = &g->h;
+    bool turns = *g->rope_name;
+    return json_pack("{s:I, s:I, s:o, s:o, s:o}", "trained", (json_int_t)h->n_ctx_train, "original",
+                     (json_int_t)h->scaling.n_ctx_orig, "rope_scaling", turns ? json_string(g->rope_name) : json_null(),
+                     "rope_factor", turns ? json_real((double)rope_factor(h)) : json_null(), "rope_base",
+                     turns ? json_real((double)h->rope_theta) : json_null());
+}
+
 mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error)
 {
     model_file *file = NULL;
@@ -268,6 +280,7 @@ mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error
     json_object_set_new(root, "n_params", json_integer((json_int_t)n_params));
     json_object_set_new(root, "tensor_bytes", json_integer((json_int_t)n_bytes));
     json_object_set_new(root, "memory", g ? memory_json(g, file) : json_null());
+    json_object_set_new(root, "context", g ? context_json(g) : json_null());
     json_object_set_new(root, "mtp", g ? ahead_json(g, file) : json_null());
     json_object_set_new(root, "metadata", meta);
     json_object_set_new(root, "tensors", tensors);

@@ -87,6 +87,16 @@ class Context(support.CliTest):
         self.assertIn("no position that is new to the model", answer.err)
         self.succeed("run", gpt2, "a", "--raw", "-n", "1", "--ctx", "200", "--rope-scaling", "yarn")  # it reads as many
 
+    def test_show_tells_the_context_and_the_scaling_of_the_file(self):
+        yarn = self.add_model("llama-yarn")
+        self.assertEqual(self.succeed("show", self.model, "--json").json["context"],
+                         {"trained": 256, "original": 256, "rope_scaling": "none", "rope_factor": 1, "rope_base": 10000})  # fmt: skip
+        self.assertRegex(self.succeed("show", self.model).text, r"  context      256 tokens; RoPE base 10000\n")
+        self.assertRegex(self.succeed("show", yarn).text, r"  context      256 tokens; RoPE scaling yarn by \d+, from \d+; RoPE base")
+        gpt2 = support.write_family("gpt2", self.home)
+        self.assertIsNone(self.succeed("show", gpt2, "--json").json["context"]["rope_scaling"])
+        self.assertIn("  context      256 tokens\n", self.succeed("show", gpt2).text)
+
     def test_values_that_make_no_sense_are_refused(self):
         for options, words in ((["--rope-scaling", "dynamic"], "--rope-scaling dynamic: there are none, linear, ntk and yarn"),
                                (["--rope-scaling", "yarn"], "a context or a scale has to say how far"),
