@@ -127,24 +127,27 @@ static void ahead_task(attend_ahead *h, const attend_reach *task, const attend_r
     h->lead = 0;
 }
 
-/* What to fetch while n rows are met: as many more. Where that is too little of a lead, as many again are fetched at
- * once. */
-static attend_rows_at ahead_of(attend_ahead *h, uint32_t n)
+/* What to fetch while n rows are met: as many more or, where that is too little of a lead, twice as many. */
+static attend_fetch ahead_of(attend_ahead *h, uint32_t n)
 {
-    uint32_t far = AHEAD_BYTES / (uint32_t)h->now.view.layout->row_bytes;
+    const size_t row_bytes = h->now.view.layout->row_bytes;
+    uint32_t far = AHEAD_BYTES / (uint32_t)row_bytes, n_rows = 0;
     if (h->lead < n) {
         h->lead += ahead_next(h, n - h->lead).n_rows; /* these are met at once */
     }
-    if (h->lead < far) {
-        attend_rows_at more = ahead_next(h, n);
-        h->lead += more.n_rows;
-        for (size_t i = 0; i < more.n_rows * more.row_bytes; i += 64) {
-            __builtin_prefetch(more.at + i, 0, 2);
+    attend_fetch f = {.each = h->lead < far ? 2 : 1, .row_bytes = row_bytes};
+    for (uint32_t i = 0; i < ATTEND_FETCH_RUNS && n_rows < f.each * n; i++) {
+        attend_rows_at run = ahead_next(h, f.each * n - n_rows);
+        f.at[i] = run.at;
+        f.n_rows[i] = run.n_rows;
+        f.n_runs += run.n_rows > 0;
+        n_rows += run.n_rows;
+        if (run.n_rows == 0) {
+            break;
         }
     }
-    attend_rows_at run = ahead_next(h, n);
-    h->lead = h->lead + run.n_rows > n ? h->lead + run.n_rows - n : 0;
-    return run;
+    h->lead = h->lead + n_rows > n ? h->lead + n_rows - n : 0;
+    return f;
 }
 
 /* The keys (or values) of positions [begin, end), run by run; as many rows ahead are fetched meanwhile. */
@@ -154,7 +157,7 @@ static void meet_rows(const tile *t, tile_memory *m, bool values, uint32_t origi
     attend_rows_at now;
     for (uint32_t p = begin; p < end; p += now.n_rows) {
         now = run_at(t->reach, values, p, least(m->panel_rows, end - p));
-        attend_rows_at next = ahead_of(t->ahead, now.n_rows);
+        attend_fetch next = ahead_of(t->ahead, now.n_rows);
         if (values) {
             t->k->values(m->scores + (p - origin), t->n_queries, &now, p == begin, m->panel, out, &next);
         } else {

@@ -93,20 +93,31 @@ typedef struct attend_rows_at {
     dtype type;
 } attend_rows_at;
 
+#define ATTEND_FETCH_RUNS 4u
+
+/* Rows that are met later, run by run, to be fetched into L2 while others are met: evenly, for many lines at once keep
+ * what is loaded meanwhile waiting. */
+typedef struct attend_fetch {
+    const uint8_t *at[ATTEND_FETCH_RUNS];
+    uint32_t n_rows[ATTEND_FETCH_RUNS];
+    uint32_t n_runs, each; /* each: rows a row that is met */
+    size_t row_bytes;
+} attend_fetch;
+
 /* Vector kernels; rows of queries and outputs are attend_padded(head_dim) floats with zeros at the end, rows of scores
- * ATTEND_STRIDE. `panel` is scratch (attend_panel_rows × padded floats) that rows may be converted in; `ahead` is met
- * later and fetched into L2 meanwhile. */
+ * ATTEND_STRIDE. `panel` is scratch (attend_panel_rows × padded floats) that rows may be converted in; `ahead` is
+ * fetched meanwhile. */
 typedef struct attend_kernels {
     /* scores[i][j] = q[i] · k[j]; writes up to 3 scores more */
     void (*scores)(const float *q, uint32_t n_queries, const attend_rows_at *keys, float *panel, float *scores,
-                   const attend_rows_at *ahead);
+                   const attend_fetch *ahead);
     /* One query's scores [begin, end) of a block, of which it sees [lo, hi): scaled, capped, made exp(score − max);
      * unseen ones become 0. */
     void (*soften)(float *scores, uint32_t begin, uint32_t end, uint32_t lo, uint32_t hi, float scale, float softcap,
                    float *max, float *sum);
     /* out[i] += Σ p[i][j] × v[j], in the order of j; `fresh`: out[i] = … */
     void (*values)(const float *p, uint32_t n_queries, const attend_rows_at *values, bool fresh, float *panel,
-                   float *out, const attend_rows_at *ahead);
+                   float *out, const attend_fetch *ahead);
     /* into = into and block together */
     void (*fold)(attend_sums *into, const attend_sums *block, uint32_t n_queries, uint32_t padded);
     /* out[i] = sums.out[i] × factors[i], rows head_dim apart */

@@ -95,19 +95,36 @@ static void simd_convert(const attend_rows_at *rows, float *panel)
     }
 }
 
-/* Into L2: it is too early for L1. */
-static inline void simd_fetch(const attend_rows_at *ahead, uint32_t row)
+/* Where the fetching of an attend_fetch has got to. */
+typedef struct simd_ahead {
+    const attend_fetch *rows; /* NULL: nothing is fetched */
+    const uint8_t *at;
+    uint32_t left, run; /* rows of this run; the next one */
+} simd_ahead;
+
+/* As much as is due for n rows that are met, into L2: it is too early for L1. */
+static inline void simd_fetch(simd_ahead *a, uint32_t n)
 {
-    if (row < ahead->n_rows) {
-        const uint8_t *at = ahead->at + row * ahead->row_bytes;
-        for (size_t i = 0; i < ahead->row_bytes; i += 64) {
-            __builtin_prefetch(at + i, 0, 2);
+    const attend_fetch *rows = a->rows;
+    for (n = rows ? n * rows->each : 0; n > 0; n--) {
+        if (a->left == 0) {
+            if (a->run == rows->n_runs) {
+                a->rows = NULL;
+                return;
+            }
+            a->at = rows->at[a->run];
+            a->left = rows->n_rows[a->run++];
         }
+        for (size_t i = 0; i < rows->row_bytes; i += 64) {
+            __builtin_prefetch(a->at + i, 0, 2);
+        }
+        a->at += rows->row_bytes;
+        a->left--;
     }
 }
 
 /* n_queries × 4 keys; the type and n_queries are constants where this is inlined */
-SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries, const uint8_t *k, size_t row_bytes,
+SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries, const uint8_t *const k[4],
                                  uint32_t padded, float *scores)
 {
     vf sums[4 * VF_TILE_Q];
@@ -115,14 +132,13 @@ SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries,
         sums[j] = vf_zero();
     }
     for (uint32_t d = 0; d < padded; d += simd_span(type)) {
-        const uint8_t *key = k + simd_offset(type, d);
         for (uint32_t e = 0; e < simd_span(type); e += VF_N) {
             vf query[VF_TILE_Q];
             for (uint32_t i = 0; i < n_queries; i++) {
                 query[i] = vf_load(q + (size_t)i * padded + d + e);
             }
             for (uint32_t j = 0; j < 4; j++) {
-                vf element = simd_element(type, key + j * row_bytes, e);
+                vf element = simd_element(type, k[j] + simd_offset(type, d), e);
                 for (uint32_t i = 0; i < n_queries; i++) {
                     sums[4 * i + j] = vf_fma(query[i], element, sums[4 * i + j]);
                 }
@@ -132,20 +148,24 @@ SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries,
     vf_sum_tile(sums, n_queries, scores, ATTEND_STRIDE);
 }
 
-/* Queries [i, i + n_queries) against all keys, four at a time; the first tile fetches what lies ahead. */
+/* Queries [i, i + n_queries) against all keys, four at a time, of which the last ones may be the last key again; the
+ * first tile fetches what lies ahead. */
 SIMD_INLINE void simd_score_rows(dtype type, const float *q, uint32_t n_queries, const uint8_t *k, size_t row_bytes,
-                                 uint32_t n_keys, uint32_t padded, float *scores, const attend_rows_at *ahead)
+                                 uint32_t n_keys, uint32_t padded, float *scores, const attend_fetch *ahead)
 {
+    simd_ahead fetched = {.rows = ahead};
     for (uint32_t j = 0; j < n_keys; j += 4) {
-        simd_score_tile(type, q, n_queries, k + j * row_bytes, row_bytes, padded, scores + j);
-        for (uint32_t r = 0; r < 4 && ahead; r++) {
-            simd_fetch(ahead, j + r);
-        }
+        const uint8_t *const first = k + j * row_bytes;
+        const size_t last = n_keys - j < 4 ? (n_keys - j - 1) * row_bytes : 3 * row_bytes;
+        const uint8_t *const keys[4] = {first, first + (row_bytes < last ? row_bytes : last),
+                                        first + (2 * row_bytes < last ? 2 * row_bytes : last), first + last};
+        simd_score_tile(type, q, n_queries, keys, padded, scores + j);
+        simd_fetch(&fetched, 4);
     }
 }
 
 SIMD_INLINE void simd_score_all(dtype type, const float *q, uint32_t n_queries, const uint8_t *k, size_t row_bytes,
-                                uint32_t n_keys, uint32_t padded, float *scores, const attend_rows_at *ahead)
+                                uint32_t n_keys, uint32_t padded, float *scores, const attend_fetch *ahead)
 {
     for (; n_queries >= VF_TILE_Q; n_queries -= VF_TILE_Q) {
         simd_score_rows(type, q, VF_TILE_Q, k, row_bytes, n_keys, padded, scores, ahead);
@@ -168,36 +188,32 @@ static bool simd_direct(const attend_rows_at *rows, uint32_t n_queries)
 }
 
 static void simd_attend_scores(const float *q, uint32_t n_queries, const attend_rows_at *keys, float *panel,
-                               float *scores, const attend_rows_at *ahead)
+                               float *scores, const attend_fetch *ahead)
 {
-    uint32_t padded = attend_padded(keys->head_dim), n = keys->n_rows & ~3u; /* whole tiles may be read in place */
-    attend_rows_at rest = *keys;
-    if (simd_direct(keys, n_queries)) {
-        switch (keys->type) {
-        case DTYPE_F16:
-            simd_score_all(DTYPE_F16, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
-            break;
-        case DTYPE_BF16:
-            simd_score_all(DTYPE_BF16, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
-            break;
-        case DTYPE_Q8_0:
-            simd_score_all(DTYPE_Q8_0, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
-            break;
-        case DTYPE_Q4_0:
-            simd_score_all(DTYPE_Q4_0, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
-            break;
-        default:
-            simd_score_all(DTYPE_F32, q, n_queries, keys->at, keys->row_bytes, n, padded, scores, ahead);
-            break;
-        }
-        rest.at += n * keys->row_bytes;
-        rest.n_rows -= n;
-        scores += n;
+    uint32_t padded = attend_padded(keys->head_dim);
+    attend_rows_at rows = *keys;
+    if (!simd_direct(keys, n_queries)) {
+        simd_convert(keys, panel);
+        rows.at = (const uint8_t *)panel;
+        rows.row_bytes = padded * sizeof *panel;
+        rows.type = DTYPE_F32;
     }
-    if (rest.n_rows) {
-        simd_convert(&rest, panel);
-        simd_score_all(DTYPE_F32, q, n_queries, (const uint8_t *)panel, padded * sizeof *panel, rest.n_rows, padded,
-                       scores, ahead);
+    switch (rows.type) {
+    case DTYPE_F16:
+        simd_score_all(DTYPE_F16, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
+        break;
+    case DTYPE_BF16:
+        simd_score_all(DTYPE_BF16, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
+        break;
+    case DTYPE_Q8_0:
+        simd_score_all(DTYPE_Q8_0, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
+        break;
+    case DTYPE_Q4_0:
+        simd_score_all(DTYPE_Q4_0, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
+        break;
+    default:
+        simd_score_all(DTYPE_F32, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
+        break;
     }
 }
 
@@ -227,7 +243,7 @@ static void simd_attend_soften(float *scores, uint32_t begin, uint32_t end, uint
 /* n_queries × n_vectors of output over all keys; these two and the type are constants where this is inlined */
 SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
                                  uint32_t first, uint32_t n_vectors, bool fresh, uint32_t padded, float *out,
-                                 const attend_rows_at *ahead)
+                                 const attend_fetch *ahead)
 {
     vf sums[VF_TILE_Q * VF_TILE_V];
     for (uint32_t i = 0; i < n_queries; i++) {
@@ -238,6 +254,7 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
     /* whole spans begin where a span does: constants then, and a scale is read once for them all */
     uint32_t within = n_vectors * VF_N % simd_span(type) ? first % simd_span(type) : 0;
     const uint8_t *v = rows->at + simd_offset(type, first - within);
+    simd_ahead fetched = {.rows = ahead};
     for (uint32_t key = 0; key < rows->n_rows; key++, v += rows->row_bytes) {
         vf weight[VF_TILE_Q];
         for (uint32_t i = 0; i < n_queries; i++) {
@@ -249,9 +266,7 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
                 sums[i * n_vectors + j] = vf_fma(weight[i], value, sums[i * n_vectors + j]);
             }
         }
-        if (ahead) {
-            simd_fetch(ahead, key);
-        }
+        simd_fetch(&fetched, 1);
     }
     for (uint32_t i = 0; i < n_queries; i++) {
         for (uint32_t j = 0; j < n_vectors; j++) {
@@ -261,7 +276,7 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
 }
 
 SIMD_INLINE void simd_value_rows(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows, bool fresh,
-                                 uint32_t padded, float *out, const attend_rows_at *ahead)
+                                 uint32_t padded, float *out, const attend_fetch *ahead)
 {
     uint32_t d = 0;
     for (; d + VF_TILE_V * VF_N <= padded; d += VF_TILE_V * VF_N) {
@@ -273,7 +288,7 @@ SIMD_INLINE void simd_value_rows(dtype type, const float *p, uint32_t n_queries,
 }
 
 SIMD_INLINE void simd_value_all(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows, bool fresh,
-                                uint32_t padded, float *out, const attend_rows_at *ahead)
+                                uint32_t padded, float *out, const attend_fetch *ahead)
 {
     for (; n_queries >= VF_TILE_Q; n_queries -= VF_TILE_Q) {
         simd_value_rows(type, p, VF_TILE_Q, rows, fresh, padded, out, ahead);
@@ -291,7 +306,7 @@ SIMD_INLINE void simd_value_all(dtype type, const float *p, uint32_t n_queries, 
 }
 
 static void simd_attend_values(const float *p, uint32_t n_queries, const attend_rows_at *values, bool fresh,
-                               float *panel, float *out, const attend_rows_at *ahead)
+                               float *panel, float *out, const attend_fetch *ahead)
 {
     uint32_t padded = attend_padded(values->head_dim);
     attend_rows_at rows = *values;
