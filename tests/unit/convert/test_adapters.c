@@ -269,6 +269,16 @@ static double distance(const float *a, const float *b)
 
 static float expected[N * TINY_N_VOCAB], found[N * TINY_N_VOCAB], without[N * TINY_N_VOCAB];
 
+enum { PEFT_ROOM = 600 };
+
+/* A family's model with its adapter, peft[PEFT_ROOM], and that as GGUF in `turned`. */
+static void write_both(const char *name, const char *dir, char *peft, const char *turned)
+{
+    family_model_write(name, dir);
+    snprintf(peft, PEFT_ROOM, "%s/adapter", dir);
+    turn_adapter(dir, turned);
+}
+
 /* ---- tests --------------------------------------------------------------------------------------------------------
  */
 
@@ -278,11 +288,9 @@ static void adapters_of_both_formats_say_the_same_of_models_of_both(void **state
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         world w;
         mlxr_error error;
-        char peft[600];
+        char peft[PEFT_ROOM];
         const char *dir = file_of(families[i]), *gguf = file_of("model.gguf"), *turned = file_of("lora.gguf");
-        family_model_write(families[i], dir);
-        snprintf(peft, sizeof peft, "%s/adapter", dir);
-        turn_adapter(dir, turned);
+        write_both(families[i], dir, peft, turned);
         open_world(&w, dir, peft, 2);
         logits_of(&w, w.plain, N, without);
         logits_of(&w, w.adapted, N, expected);
@@ -310,11 +318,9 @@ static void merged_weights_compute_what_applied_adapters_do(void **state)
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         world w;
         mlxr_error error;
-        char peft[600];
+        char peft[PEFT_ROOM];
         const char *dir = file_of(families[i]), *plain = file_of("plain.gguf"), *turned = file_of("lora.gguf");
-        family_model_write(families[i], dir);
-        snprintf(peft, sizeof peft, "%s/adapter", dir);
-        turn_adapter(dir, turned);
+        write_both(families[i], dir, peft, turned);
         open_world(&w, dir, peft, 2);
         logits_of(&w, w.adapted, N, expected);
         close_world(&w);

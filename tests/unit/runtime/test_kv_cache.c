@@ -148,6 +148,14 @@ static bool seq_compute(world *w, seq *s, size_t n)
     return true;
 }
 
+/* A sequence of these tokens, all of them computed. */
+static void seq_run(world *w, seq *s, const int32_t *tokens, size_t n)
+{
+    seq_open(w, s);
+    seq_append(w, s, tokens, n);
+    assert_true(seq_compute(w, s, n));
+}
+
 static void count_up(int32_t *tokens, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -213,9 +221,7 @@ static void a_finished_prompt_is_found_again_at_its_end(void **state)
     int32_t tokens[41];
     world_open(&w, 1 << 20, NULL, 1);
     count_up(tokens, 41);
-    seq_open(&w, &a);
-    seq_append(&w, &a, tokens, 40);
-    assert_true(seq_compute(&w, &a, 40));
+    seq_run(&w, &a, tokens, 40);
     seq_close(&w, &a);
     seq_open(&w, &b);
     assert_int_equal(seq_append(&w, &b, tokens, 41), KV_MISS_NONE);
@@ -238,9 +244,7 @@ static void writing_into_a_shared_page_copies_it_first(void **state)
     int32_t tokens[40];
     world_open(&w, 1 << 20, NULL, 1);
     count_up(tokens, 40);
-    seq_open(&w, &a);
-    seq_append(&w, &a, tokens, 18); /* 4 blocks and 2 tokens */
-    assert_true(seq_compute(&w, &a, 18));
+    seq_run(&w, &a, tokens, 18); /* 4 blocks and 2 tokens */
     b = a;
     assert_int_equal(pager_fork(&b.pages, &a.pages, NULL), MLXR_OK);
     prefix_index_pin(b.node);
@@ -268,9 +272,7 @@ static void the_least_useful_prefix_goes_first(void **state)
         count_up(tokens, 17);
         tokens[0] = 100 + prompt;
         w.now_ms = 10 * (uint64_t)prompt;
-        seq_open(&w, &s);
-        seq_append(&w, &s, tokens, 17);
-        assert_true(seq_compute(&w, &s, 17));
+        seq_run(&w, &s, tokens, 17);
         seq_close(&w, &s);
     }
     tokens[0] = 100; /* the oldest is found again: it now counts as part of the working set */
@@ -305,9 +307,7 @@ static void pages_in_use_are_never_evicted(void **state)
     int32_t tokens[32];
     world_open(&w, 1 << 20, NULL, 1);
     count_up(tokens, 32);
-    seq_open(&w, &s);
-    seq_append(&w, &s, tokens, 32);
-    assert_true(seq_compute(&w, &s, 32));
+    seq_run(&w, &s, tokens, 32);
     prefix_index *index = &w.cache.index;
     w.now_ms = 1000000;
     eviction_run(&w.arena, &index, 1, 0, &w.policy, w.now_ms, NULL, NULL);
@@ -361,9 +361,7 @@ static void blocks_survive_a_restart_and_match_only_their_model(void **state)
     count_up(tokens, 41);
     kv_store *store = store_open("restart", 1 << 20);
     world_open(&w, 1 << 20, store, 1);
-    seq_open(&w, &s);
-    seq_append(&w, &s, tokens, 40);
-    assert_true(seq_compute(&w, &s, 40));
+    seq_run(&w, &s, tokens, 40);
     seq_close(&w, &s);
     kv_cache_save_all(&w.cache);
     kv_store_close(&store);
@@ -401,9 +399,7 @@ static void the_disk_budget_holds_and_the_oldest_files_go(void **state)
     for (int prompt = 0; prompt < 20; prompt++) {
         count_up(tokens, 33);
         tokens[0] = 1000 + prompt;
-        seq_open(&w, &s);
-        seq_append(&w, &s, tokens, 33);
-        assert_true(seq_compute(&w, &s, 33));
+        seq_run(&w, &s, tokens, 33);
         seq_close(&w, &s);
         kv_cache_save_all(&w.cache);
         kv_store_flush(store);
@@ -427,9 +423,7 @@ static void every_damaged_file_is_a_miss(void **state)
     kv_store *store = store_open("damage", 1 << 20);
     snprintf(dir, sizeof dir, "%s/damage", test_temp_dir());
     world_open(&w, 1 << 20, store, 1);
-    seq_open(&w, &s);
-    seq_append(&w, &s, tokens, 4);
-    assert_true(seq_compute(&w, &s, 4));
+    seq_run(&w, &s, tokens, 4);
     seq_close(&w, &s);
     kv_cache_save_all(&w.cache);
     kv_store_close(&store);
@@ -539,9 +533,7 @@ static void window_pages_that_no_continuation_sees_go_first(void **state)
     for (int prompt = 0; prompt < 2; prompt++) {
         count_up(tokens, 41);
         tokens[0] = 100 + prompt;
-        seq_open(&w, &s);
-        seq_append(&w, &s, tokens, 40);
-        assert_true(seq_compute(&w, &s, 40));
+        seq_run(&w, &s, tokens, 40);
         seq_close(&w, &s);
     }
     prefix_index *index = &w.cache.index;
@@ -578,9 +570,7 @@ static void the_chunk_before_an_end_on_its_border_stays(void **state)
     for (int prompt = 0; prompt < 2; prompt++) {
         count_up(tokens, 41);
         tokens[0] = 100 + prompt;
-        seq_open(&w, &s);
-        seq_append(&w, &s, tokens, 40);
-        assert_true(seq_compute(&w, &s, 40));
+        seq_run(&w, &s, tokens, 40);
         seq_close(&w, &s);
     }
     prefix_index *index = &w.cache.index;
@@ -616,9 +606,7 @@ static void a_block_that_gained_a_page_is_written_again(void **state)
     for (int round = 0; round < 2; round++) {
         world_open(&w, 1 << 20, store, 1);
         w.cache.store = NULL;
-        seq_open(&w, &s);
-        seq_append(&w, &s, tokens, 8);
-        assert_true(seq_compute(&w, &s, 8));
+        seq_run(&w, &s, tokens, 8);
         seq_close(&w, &s);
         w.cache.store = store;
         if (round == 0) {
