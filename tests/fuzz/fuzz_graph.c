@@ -16,15 +16,15 @@ enum { HEADER_MAX = 1 << 16, FILE_BYTES = 8 << 20 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-static void build(const model_file *file, bool ahead)
+static void build(const model_file *file, const mlxr_model_options *options, bool ahead)
 {
     graph *g = NULL;
     mlxr_error error = {0};
-    mlxr_status status = graph_build(&g, file, NULL, ahead, &error);
+    mlxr_status status = graph_build(&g, file, options, ahead, &error);
     if ((status == MLXR_OK) != (g != NULL) || (status != MLXR_OK && (error.text[0] == 0 || strchr(error.text, '\n')))) {
         abort();
     }
-    if (g && g->n_params == 0) {
+    if (g && (g->n_params == 0 || g->h.n_ctx == 0 || (!options && g->h.n_ctx != g->h.n_ctx_train))) {
         abort();
     }
     graph_close(&g);
@@ -42,8 +42,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     memcpy(bytes, data, n);
     if (gguf_open_memory(&file, bytes, FILE_BYTES, &error) == MLXR_OK) {
-        build(file, false);
-        build(file, true);
+        build(file, NULL, false);
+        build(file, NULL, true);
+        for (int scaling = MLXR_ROPE_NONE; scaling <= MLXR_ROPE_YARN; scaling++) {
+            bool factor = scaling != MLXR_ROPE_NONE;
+            mlxr_model_options options = {.n_ctx_max = factor ? 0 : 1 << 20,
+                                          .rope = {.scaling = (mlxr_rope_scaling)scaling, .scale = factor ? 4 : 0}};
+            build(file, &options, false);
+            options.rope.n_original = factor ? 64 : 0;
+            build(file, &options, false);
+        }
         model_file_close(&file);
     }
     memset(bytes, 0, n);
