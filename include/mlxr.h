@@ -157,8 +157,8 @@ typedef enum { MLXR_MTP_OFF, MLXR_MTP_NEEDED, MLXR_MTP_IF_ANY } mlxr_mtp;
  *           between; attention × (0.1 ln F + 1)² (Peng et al. 2023)
  *   NONE    no scaling, and the context that is asked for all the same; a file's YaRN is taken away
  * Without training none of them answers as well as the model does within its own context, also on short texts; LINEAR
- * costs most and YARN least. What a file's own scaling becomes: LINEAR is applied to what it gives, whatever it is; NTK
- * and YARN go on a scaling of their own kind, to F times its factor, and are refused beside another one, unless
+ * costs most (docs/contexts.md). What a file's own scaling becomes: LINEAR is applied to what it gives, whatever it is;
+ * NTK and YARN go on a scaling of their own kind, to F times its factor, and are refused beside another one, unless
  * n_original replaces that. Layers with a theta of their own for windows stay as they are. */
 typedef enum {
     MLXR_ROPE_OF_FILE, /* as the model's file has it, and no context beyond the one it names */

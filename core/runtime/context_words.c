@@ -9,13 +9,13 @@
 
 #include "graph/rope_extend.h"
 
-/* What is to be expected of a context beyond the trained one. Figures: docs/performance.md. */
+/* What is to be expected of a context beyond the trained one. Figures: docs/contexts.md. */
 static const char *expected_of(const mlxr_model_info *info)
 {
     static const struct {
         const char *scaling, *words;
-    } known[] = {{"linear", "expect clearly worse answers, also to short texts: yarn costs least"},
-                 {"ntk", "expect worse answers, also to short texts: yarn costs less"},
+    } known[] = {{"linear", "expect clearly worse answers, also to short texts: yarn and ntk cost less"},
+                 {"ntk", "expect somewhat worse answers, also to short texts"},
                  {"yarn", "expect somewhat worse answers, also to short texts"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(known[i].scaling, info->rope_scaling) == 0) {
