@@ -18,6 +18,8 @@
 #define WORDS_ALWAYS
 #define WORDS_TOKENS 4
 #define MAKE_UNSIGNED false
+#define FLOATS_BEHIND true
+#define OWN_SUM_DIGITS
 
 INLINE vint products(int bits, vint w, const uint8_t *q)
 {
@@ -63,6 +65,34 @@ INLINE vint dot(int bits, vint start, const vint *w, const uint8_t *q, int n)
         }
     }
     return start;
+}
+
+/* Σ of n words of weights × one digit, in 16 bits: as many as fit. One after the other, for a tree takes registers. */
+INLINE vint narrow(int bits, const vint *w, const uint8_t *q, int n)
+{
+    vint sum = products(bits, w[0], q);
+#pragma GCC unroll 8
+    for (int i = 1; i < n; i++) {
+        sum = _mm256_add_epi16(sum, products(bits, w[i], q + 4 * i));
+    }
+    return sum;
+}
+
+/* As linear_blocks.h has it, of one token: widening multiplies the higher digit's sums by 256. */
+INLINE void sum_digits(int bits, int shift, int n, const vint *w, int n_words, const uint8_t *q, const uint8_t *minus,
+                       vint sum[])
+{
+    const int turn = bits == 8 ? 1 : bits == 6 ? 2 : bits == 5 ? 4 : n_words;
+    const vint one = _mm256_set1_epi16(1), base = _mm256_set1_epi16(256);
+    vint total = shift ? v_left32(v_words(word_at(minus)), shift) : v_words(0);
+    (void)n;
+#pragma GCC unroll 8
+    for (int i = 0; i < n_words; i += turn) {
+        vint high = _mm256_madd_epi16(narrow(bits, w + i, q + 4 * i, turn), base);
+        vint low = _mm256_madd_epi16(narrow(bits, w + i, q + Q16_BLOCK + 4 * i, turn), one);
+        total = _mm256_add_epi32(_mm256_add_epi32(total, high), low);
+    }
+    sum[0] = total;
 }
 
 /* An empty asm statement, through which a sum has to go: compilers cannot add a block's products up in a tree, which

@@ -6,17 +6,17 @@
  *     WORDS_CROSSED               of LINEAR_C16 alone; no LINEAR_SUFFIX
  *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_ALWAYS: already beyond
  *                                 PANEL_DIRECT tokens, so that there are no panels of bytes for two digits
- *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: few tokens as weights lie in the file,
- *                                 more as panels of bytes (linear_lower.h); with WORDS_ALWAYS those of 8-bit weights
- *                                 have no such panels
+ *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: more than few as panels of bytes
+ *                                 (linear_lower.h), which 8-bit weights do not have with WORDS_ALWAYS
  *     ROWS_8BIT                   where few tokens meet Q8_0's rows as they lie:
  *                                 void sum_rows(int digits, int n, const uint8_t *rows, size_t row_bytes,
  *                                               const uint8_t *q, vint sum[])
  *                                 sum[t] = Σ of 32 bytes of each row × the digits of token t, `digits` of them from q
  *     OWN_SUM_DIGITS              the set brings sum_digits, as below
- *     GROUP_TOKENS                tokens whose sums are computed in turns
+ *     FLOATS_BEHIND               whether a lone token's floats follow behind the next block's products
+ *     GROUP_TOKENS                tokens whose sums take turns
  *     TURN_WORDS                  words of weights a turn, at most
- *     MAKE_UNSIGNED               whether dot() wants unsigned weights for 8-bit types as well
+ *     MAKE_UNSIGNED               whether dot() wants unsigned weights of 8 bits
  *     vint dot(bits, vint start, const vint *w, const uint8_t *q, int n)
  *                                 start + Σ of n words of weights × q, `bits` a weight
  * and what linear_digits.h (with TILE_MULTIPLY linear_tiles.h) and linear_words.h ask for, which multiply panels
@@ -123,21 +123,27 @@ INLINE void sum_lower(int bits, int shift, int n, const vint *w, int n_words, co
 }
 #endif
 
-/* acc[t] += 16 or 32 k of the block × those of n tokens whose digits begin at q. */
+/* sum[t] = Σ over 16 or 32 k of the block × those of n tokens whose digits, or whose one digit, begin at q. */
+INLINE void sum_part(int digits, int bits, int shift, int n, const vint *w, int n_words, const uint8_t *q,
+                     const uint8_t *minus, vint sum[])
+{
+#ifdef ONE_DIGIT
+    if (digits == 1) {
+        sum_lower(bits, shift, n, w, n_words, q, minus, sum);
+        return;
+    }
+#else
+    (void)digits;
+#endif
+    sum_digits(bits, shift, n, w, n_words, q, minus, sum);
+}
+
+/* acc[t] += the same × its scales. */
 INLINE void multiply_part(int digits, int bits, int shift, int n, const vint *w, int n_words, vflt scale,
                           const uint8_t *q, const uint8_t *minus, const uint8_t *units, vflt acc[])
 {
     vint sum[GROUP_TOKENS];
-#ifdef ONE_DIGIT
-    if (digits == 1) {
-        sum_lower(bits, shift, n, w, n_words, q, minus, sum);
-    } else {
-        sum_digits(bits, shift, n, w, n_words, q, minus, sum);
-    }
-#else
-    (void)digits;
-    sum_digits(bits, shift, n, w, n_words, q, minus, sum);
-#endif
+    sum_part(digits, bits, shift, n, w, n_words, q, minus, sum);
     UNROLL
     for (int t = 0; t < n; t++) {
         acc[t] = v_fma(v_from_int(sum[t]), v_mul(scale, v_floats(float_at(units + 4 * t))), acc[t]);
@@ -184,6 +190,58 @@ INLINE void multiply(int digits, int kind, int bits, int shift, int T, int first
     }
 }
 
+#ifndef FLOATS_BEHIND
+#define FLOATS_BEHIND false
+#endif
+#define IS_BEHIND(kind, T) (FLOATS_BEHIND && (T) == 1 && (kind) != (MIN | HALVES))
+
+/* A block of one token's whose integers are summed up. Its floats follow behind the next block's products: at once they
+ * would wait for the sums, and what the processor has looked ahead to for them. */
+typedef struct summed {
+    vint sum[2];
+    vflt scale[2], min;
+    const uint8_t *words; /* of the token's record */
+} summed;
+
+INLINE summed summed_nothing(const uint8_t *words)
+{
+    const vflt zero = v_floats(0.0f);
+    return (summed){.sum = {v_words(0), v_words(0)}, .scale = {zero, zero}, .min = zero, .words = words};
+}
+
+INLINE void add_summed(int kind, const summed *s, vflt *acc)
+{
+    vflt unit = v_floats(float_at(s->words + 4 * Q16_UNIT));
+    *acc = v_fma(v_from_int(s->sum[0]), v_mul(s->scale[0], unit), *acc);
+    if (kind & HALVES) {
+        *acc = v_fma(v_from_int(s->sum[1]), v_mul(s->scale[1], unit), *acc);
+    }
+    if (kind == MIN) {
+        *acc = v_fma(s->min, v_floats(float_at(s->words + 4 * Q16_SCALED_SUM)), *acc);
+    }
+}
+
+/* acc += the block before; *last = this one. */
+INLINE void multiply_behind(int digits, int kind, int bits, int shift, const block *v, const uint8_t *q, summed *last,
+                            vflt *acc)
+{
+    const uint8_t *words = q + DIGIT_BYTES(digits);
+    summed now = summed_nothing(words);
+    now.scale[0] = v->scale[0];
+    if (kind & HALVES) {
+        sum_part(digits, bits, shift, 1, v->w, 4, q, words + 4 * Q16_MINUS_LOW, now.sum);
+        sum_part(digits, bits, shift, 1, v->w + 4, 4, q + 16, words + 4 * Q16_MINUS_HIGH, now.sum + 1);
+        now.scale[1] = v->scale[1];
+    } else {
+        sum_part(digits, bits, shift, 1, v->w, 8, q, words + 4 * Q16_MINUS_SUM, now.sum);
+    }
+    if (kind & MIN) {
+        now.min = v->min[0];
+    }
+    add_summed(kind, last, acc);
+    *last = now;
+}
+
 #endif
 
 /* Panel blocks: as struct block, but only the vectors that the kind has. */
@@ -209,6 +267,9 @@ typedef struct sink {
     const uint8_t *record;
     vflt *acc;
     panel_next next;
+#ifndef LINEAR_MANY_ONLY
+    summed *last; /* whose floats are still to follow; NULL: floats follow at once */
+#endif
     uint8_t *panel;
 } sink;
 
@@ -257,7 +318,11 @@ INLINE void put(int kind, int bits, int shift, target where, const block *v, sin
 #endif
 #ifndef LINEAR_MANY_ONLY
     const int digits = where == TO_ROUNDED ? 1 : 2;
-    multiply(digits, kind, bits, shift, to->T, to->first, to->n, v, to->record, to->acc);
+    if (to->last) {
+        multiply_behind(digits, kind, bits, shift, v, to->record, to->last, to->acc);
+    } else {
+        multiply(digits, kind, bits, shift, to->T, to->first, to->n, v, to->record, to->acc);
+    }
     to->record += to->T * TOKEN_BYTES(digits);
 #endif
 }
@@ -323,19 +388,58 @@ INLINE bool is_short_panel(size_t row_bytes)
     return ROWS * row_bytes <= AHEAD_SHORT;
 }
 
-/* The rows' blocks in order. */
-INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shift, target where, bool is_short,
-                          const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
+/* Block b of the rows, where `rows` are, is multiplied or unpacked: what the walk's end is, and what follows each. */
+INLINE void take(int kind, int bits, int shift, target where, bool is_short, const block *v, const uint8_t *rows,
+                 size_t row_bytes, size_t bytes, uint32_t b, sink *to, ahead *next)
 {
-    ahead next = ahead_of(&to, row_bytes);
-    for (uint32_t b = 0; b < n_in / Q16_BLOCK; b++) {
+    put(kind, bits, shift, where, v, to);
+    if (!is_panel(where)) {
+        fetch_after(next, is_short, rows, row_bytes, (int)b, bytes);
+    }
+}
+
+/* The rows' blocks in order, from block `first` on. */
+INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shift, target where, bool is_short,
+                          const uint8_t *rows, size_t row_bytes, uint32_t first, uint32_t n_blocks, sink *to,
+                          ahead *next)
+{
+    rows += first * bytes;
+    for (uint32_t b = first; b < n_blocks; b++) {
         block v;
         unpack_legacy(type, wants_unsigned(where), rows, row_bytes, &v);
-        put(kind, bits, shift, where, &v, &to);
-        if (!is_panel(where)) {
-            fetch_after(&next, is_short, rows, row_bytes, (int)b, bytes);
-        }
+        take(kind, bits, shift, where, is_short, &v, rows, row_bytes, bytes, b, to, next);
         rows += bytes;
+    }
+}
+
+/* Q4_1 and Q5_1: four blocks at a time, then those left over. */
+INLINE void blocks_words(dtype type, size_t bytes, int kind, int bits, int shift, target where, bool is_short,
+                         const uint8_t *rows, size_t row_bytes, uint32_t n_blocks, sink *to, ahead *next)
+{
+    const uint32_t n_whole = n_blocks - n_blocks % WORDS_BLOCKS;
+    const uint8_t *at = rows;
+    for (uint32_t b = 0; b < n_whole; b += WORDS_BLOCKS) {
+        vint words[24];
+        UNROLL
+        for (uint32_t i = 0; i < WORDS_BLOCKS; i++) {
+            block v;
+            unpack_words(type, at, row_bytes, (int)i, words, &v);
+            take(kind, bits, shift, where, is_short, &v, at + i * bytes, row_bytes, bytes, b + i, to, next);
+        }
+        at += WORDS_BLOCKS * bytes;
+    }
+    blocks_legacy(type, bytes, kind, bits, shift, where, is_short, rows, row_bytes, n_whole, n_blocks, to, next);
+}
+
+INLINE void blocks(dtype type, size_t bytes, int kind, int bits, int shift, target where, bool is_short,
+                   const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
+{
+    ahead next = ahead_of(&to, row_bytes);
+    if (type == DTYPE_Q4_1 || type == DTYPE_Q5_1) {
+        blocks_words(type, bytes, kind, bits, shift, where, is_short, rows, row_bytes, n_in / Q16_BLOCK, &to, &next);
+    } else {
+        blocks_legacy(type, bytes, kind, bits, shift, where, is_short, rows, row_bytes, 0, n_in / Q16_BLOCK, &to,
+                      &next);
     }
 }
 
@@ -343,49 +447,9 @@ INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift,
                         size_t row_bytes, uint32_t n_in, sink to)
 {
     if (!is_panel(where) && is_short_panel(row_bytes)) {
-        blocks_legacy(type, bytes, kind, bits, shift, where, true, rows, row_bytes, n_in, to);
+        blocks(type, bytes, kind, bits, shift, where, true, rows, row_bytes, n_in, to);
     } else {
-        blocks_legacy(type, bytes, kind, bits, shift, where, false, rows, row_bytes, n_in, to);
-    }
-}
-
-/* Q4_1 and Q5_1: four blocks at a time, then those left over. */
-INLINE void blocks_words(dtype type, size_t bytes, int kind, int bits, int shift, target where, bool is_short,
-                         const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
-{
-    ahead next = ahead_of(&to, row_bytes);
-    const uint32_t n_blocks = n_in / Q16_BLOCK, n_whole = n_blocks - n_blocks % WORDS_BLOCKS;
-    for (uint32_t b = 0; b < n_whole; b += WORDS_BLOCKS) {
-        vint words[24];
-        UNROLL
-        for (int i = 0; i < WORDS_BLOCKS; i++) {
-            block v;
-            unpack_words(type, rows, row_bytes, i, words, &v);
-            put(kind, bits, shift, where, &v, &to);
-            if (!is_panel(where)) {
-                fetch_after(&next, is_short, rows + (size_t)i * bytes, row_bytes, (int)b + i, bytes);
-            }
-        }
-        rows += WORDS_BLOCKS * bytes;
-    }
-    for (uint32_t b = n_whole; b < n_blocks; b++) {
-        block v;
-        unpack_legacy(type, wants_unsigned(where), rows, row_bytes, &v);
-        put(kind, bits, shift, where, &v, &to);
-        if (!is_panel(where)) {
-            fetch_after(&next, is_short, rows, row_bytes, (int)b, bytes);
-        }
-        rows += bytes;
-    }
-}
-
-INLINE void walk_words(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
-                       size_t row_bytes, uint32_t n_in, sink to)
-{
-    if (!is_panel(where) && is_short_panel(row_bytes)) {
-        blocks_words(type, bytes, kind, bits, shift, where, true, rows, row_bytes, n_in, to);
-    } else {
-        blocks_words(type, bytes, kind, bits, shift, where, false, rows, row_bytes, n_in, to);
+        blocks(type, bytes, kind, bits, shift, where, false, rows, row_bytes, n_in, to);
     }
 }
 
@@ -400,10 +464,17 @@ INLINE void blocks_rows(size_t bytes, target where, bool is_short, const uint8_t
         vint sum[PANEL_DIRECT];
         sum_rows(digits, to.n, rows + 2, row_bytes, to.record + to.first * DIGIT_BYTES(digits), sum);
         vflt scale = low_half(v_gather(rows, row_bytes));
-        UNROLL
-        for (int t = 0; t < to.n; t++) {
-            vflt of_token = v_mul(scale, v_floats(float_at(units + 4 * t)));
-            to.acc[t] = v_fma(v_from_int(sum[t]), of_token, to.acc[t]);
+        if (to.last) {
+            add_summed(0, to.last, to.acc);
+            *to.last = summed_nothing(units);
+            to.last->sum[0] = sum[0];
+            to.last->scale[0] = scale;
+        } else {
+            UNROLL
+            for (int t = 0; t < to.n; t++) {
+                vflt of_token = v_mul(scale, v_floats(float_at(units + 4 * t)));
+                to.acc[t] = v_fma(v_from_int(sum[t]), of_token, to.acc[t]);
+            }
         }
         fetch_after(&next, is_short, rows, row_bytes, (int)b, bytes);
         to.record += to.T * TOKEN_BYTES(digits);
@@ -470,98 +541,7 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 }
 
 #ifdef NIBBLE_PAIRS /* dot adds up in 32 bits, and there are registers for two blocks at a time */
-/* sum[b][t] = Σ of block b's weights × token t's digits; both blocks' nibbles are in raw, the high ones of the second.
- * These are 16 times what they stand for, and so are their sums until the end: a shift less for each vector. All sums
- * of digits are apart, so that none waits for another. */
-INLINE void sum_nibbles(int digits, int n, const vint raw[8], const uint8_t *q, size_t record_bytes,
-                        vint sum[2][GROUP_TOKENS])
-{
-    vint high[2][GROUP_TOKENS];
-    UNROLL
-    for (int t = 0; t < n; t++) {
-        high[0][t] = high[1][t] = sum[0][t] = sum[1][t] = v_words(0);
-    }
-    UNROLL
-    for (int i = 0; i < 8; i++) {
-        const vint w[2] = {low_nibbles(raw[i]), v_and(raw[i], v_bytes(0xf0))};
-        UNROLL
-        for (int t = 0; t < n; t++) {
-            UNROLL
-            for (size_t b = 0; b < 2; b++) {
-                const uint8_t *at = q + b * record_bytes + t * DIGIT_BYTES(digits) + 4 * i;
-                if (digits == 2) {
-                    high[b][t] = dot(8, high[b][t], w + b, at, 1);
-                }
-                sum[b][t] = dot(8, sum[b][t], w + b, at + DIGIT_BYTES(digits) - Q16_BLOCK, 1);
-            }
-        }
-    }
-    UNROLL
-    for (int t = 0; t < n; t++) {
-        UNROLL
-        for (int b = 0; b < 2; b++) {
-            sum[b][t] = digits == 2 ? v_add32(sum[b][t], v_left32(high[b][t], 8)) : sum[b][t];
-        }
-        sum[1][t] = v_right32_signed(sum[1][t], 4);
-    }
-}
-
-/* Two blocks of Q4_K × a group of n tokens, the first of which is `first` of records of T. */
-INLINE void multiply_nibbles(int digits, int T, int first, int n, const vint raw[8], const super_block *s, int i,
-                             const uint8_t *record, vflt acc[])
-{
-    const size_t record_bytes = (size_t)T * (size_t)TOKEN_BYTES(digits);
-    vint sum[2][GROUP_TOKENS];
-    sum_nibbles(digits, n, raw, record + first * DIGIT_BYTES(digits), record_bytes, sum);
-    UNROLL
-    for (int b = 0; b < 2; b++) {
-        const uint8_t *words = record + (size_t)b * record_bytes + T * DIGIT_BYTES(digits) + 4 * first;
-        vflt scale = scale_q45_k(s, i + b), minimum = min_q45_k(s, i + b);
-        UNROLL
-        for (int t = 0; t < n; t++) {
-            vflt unit = v_floats(float_at(words + Q16_UNIT * T * 4 + 4 * t));
-            acc[t] = v_fma(v_from_int(sum[b][t]), v_mul(scale, unit), acc[t]);
-            acc[t] = v_fma(minimum, v_floats(float_at(words + Q16_SCALED_SUM * T * 4 + 4 * t)), acc[t]);
-        }
-    }
-}
-
-INLINE void blocks_nibbles(size_t bytes, target where, const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
-{
-    const int digits = where == TO_ROUNDED ? 1 : 2;
-    ahead next = ahead_of(&to, row_bytes);
-    for (uint32_t b = 0; b < n_in / 256; b++) {
-        super_block s;
-        super_q45_k(rows, row_bytes, &s);
-        UNROLL
-        for (int i = 0; i < 8; i += 2) {
-            v_transpose_wide(rows + 16 + 16 * i, row_bytes, s.raw);
-            UNROLL
-            for (int t = 0; t < to.n; t += GROUP_TOKENS) {
-                int group = to.n - t < GROUP_TOKENS ? to.n - t : GROUP_TOKENS;
-                multiply_nibbles(digits, to.T, to.first + t, group, s.raw, &s, i, to.record, to.acc + t);
-            }
-            UNROLL
-            for (int half = i; half < i + 2; half++) {
-                fetch_next(&next, half, bytes / 8);
-                fetch_rows(rows + bytes, row_bytes, half, 8, bytes);
-            }
-            to.record += 2 * to.T * TOKEN_BYTES(digits);
-        }
-        rows += bytes;
-    }
-}
-
-/* Q4_K, whose panels are as other formats have them. */
-INLINE void walk_nibbles(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
-                         size_t row_bytes, uint32_t n_in, sink to)
-{
-    if (is_panel(where)) {
-        walk_k(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
-    } else {
-        blocks_nibbles(bytes, where, rows, row_bytes, n_in, to);
-    }
-}
+#include "kernels/cpu/linear_nibbles.h"
 #else
 #define walk_nibbles walk_k
 #endif
@@ -594,8 +574,13 @@ INLINE void walk_nibbles(dtype type, size_t bytes, int kind, int bits, int shift
                                    const panel_output *out, panel_next next)                                           \
     {                                                                                                                  \
         vflt acc[T];                                                                                                   \
+        summed last = summed_nothing(record + DIGIT_BYTES((where) == TO_ROUNDED ? 1 : 2));                             \
+        sink to = {T, 0, T, record, acc, next, IS_BEHIND(kind, T) ? &last : NULL, NULL};                               \
         zero(T, acc);                                                                                                  \
-        walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, (sink){T, 0, T, record, acc, next, NULL});  \
+        walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);                                        \
+        if (IS_BEHIND(kind, T)) {                                                                                      \
+            add_summed(kind, &last, acc);                                                                              \
+        }                                                                                                              \
         store(0, T, acc, out);                                                                                         \
     }
 #define DIRECTS_TO(...)                                                                                                \
@@ -617,7 +602,7 @@ INLINE void walk_nibbles(dtype type, size_t bytes, int kind, int bits, int shift
     {                                                                                                                  \
         for (int t = 0; t < T; t++) {                                                                                  \
             vflt acc[1] = {v_floats(0.0f)};                                                                            \
-            sink to = {T, t, 1, record, acc, next, NULL};                                                              \
+            sink to = {T, t, 1, record, acc, next, NULL, NULL};                                                        \
             walk(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);                                    \
             store(t, 1, acc, out);                                                                                     \
         }                                                                                                              \
@@ -653,9 +638,9 @@ INLINE void walk_nibbles(dtype type, size_t bytes, int kind, int bits, int shift
 #endif
 
 FORMAT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3)
-FORMAT(q4_1, walk_words, DTYPE_Q4_1, 20, MIN, 4, 0)
+FORMAT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0)
 FORMAT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4)
-FORMAT(q5_1, walk_words, DTYPE_Q5_1, 24, MIN, 5, 0)
+FORMAT(q5_1, walk_legacy, DTYPE_Q5_1, 24, MIN, 5, 0)
 FORMAT_8BIT(q8_0, walk_rows, DTYPE_Q8_0, 34, 0, 8, SHIFT8)
 FORMAT(q4_k, walk_nibbles, DTYPE_Q4_K, 144, MIN, 4, 0)
 FORMAT(q5_k, walk_k, DTYPE_Q5_K, 176, MIN, 5, 0)

@@ -6,6 +6,7 @@
 #define MLXR_KERNELS_CPU_UNPACK_AVX2_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -87,6 +88,15 @@ INLINE vint v_byte(vint a, int i)
     return _mm256_shuffle_epi8(a, pick);
 }
 
+/* Byte i of each word as its top byte, above zeros. */
+INLINE vint v_top_byte(vint a, int i)
+{
+    const int first = 0x00808080 + 0x01000000 * i, step = 0x04000000;
+    const vint pick = _mm256_setr_epi32(first, first + step, first + 2 * step, first + 3 * step, first, first + step,
+                                        first + 2 * step, first + 3 * step);
+    return _mm256_shuffle_epi8(a, pick);
+}
+
 /* Byte i of each word in all four bytes of it. */
 INLINE vint v_spread(vint a, int i)
 {
@@ -96,10 +106,19 @@ INLINE vint v_spread(vint a, int i)
     return _mm256_shuffle_epi8(a, pick);
 }
 
-/* a with `value` added to the bytes where `bits` has the bit of `mask` (one a byte). */
-INLINE vint v_add_where(vint a, vint bits, vint mask, int value)
+/* a with bit `to` set in the bytes where `bits` has bit `from`: it was clear. */
+INLINE vint v_with_bit(vint a, vint bits, int from, int to)
 {
-    return _mm256_add_epi8(a, v_and(_mm256_cmpeq_epi8(v_and(bits, mask), mask), v_bytes(value)));
+    vint there = from < to ? v_left16(bits, to - from) : from > to ? v_right16(bits, from - to) : bits;
+    return v_or(a, v_and(there, v_bytes(1 << to)));
+}
+
+/* a with bit 4 set in byte j of each word where that of `bits` has bit j, or with `high` bit j + 4: a lone bit at or
+ * above the fourth becomes 16 as the lesser of the two. */
+INLINE vint v_with_fifth(vint a, vint bits, bool high)
+{
+    vint lone = high ? v_and(bits, v_words((int32_t)0x80402010)) : v_left16(v_and(bits, v_words(0x08040201)), 4);
+    return v_or(a, _mm256_min_epu8(lone, v_bytes(16)));
 }
 
 /* Entries of a table of 16 bytes for the numbers 0 … 15 in the bytes of a. */
@@ -152,8 +171,9 @@ INLINE vflt v_as_float(vint bits)
 /* The IEEE halves in the low 16 bits of each word. */
 INLINE vflt v_from_half(vint words)
 {
-    vint low = v_and(words, v_words(0xffff));
-    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+    const vint pick = _mm256_setr_epi32(0x05040100, 0x0d0c0908, -1, -1, 0x05040100, 0x0d0c0908, -1, -1);
+    vint halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(words, pick), _MM_SHUFFLE(3, 1, 2, 0));
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(halves));
 }
 
 /* The IEEE halves in the low and in the high 16 bits of each word. */

@@ -6,6 +6,7 @@
 #define MLXR_KERNELS_CPU_UNPACK_AVX512_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -95,6 +96,13 @@ INLINE vint v_byte(vint a, int i)
     return _mm512_shuffle_epi8(a, _mm512_set4_epi32(none + 12 + i, none + 8 + i, none + 4 + i, none + i));
 }
 
+/* Byte i of each word as its top byte, above zeros. */
+INLINE vint v_top_byte(vint a, int i)
+{
+    const int first = 0x00808080 + 0x01000000 * i, step = 0x04000000;
+    return _mm512_shuffle_epi8(a, _mm512_set4_epi32(first + 3 * step, first + 2 * step, first + step, first));
+}
+
 /* Byte i of each word in all four bytes of it. */
 INLINE vint v_spread(vint a, int i)
 {
@@ -103,10 +111,22 @@ INLINE vint v_spread(vint a, int i)
     return _mm512_shuffle_epi8(a, pick);
 }
 
-/* a with `value` added to the bytes where `bits` has a bit of `mask`. */
-INLINE vint v_add_where(vint a, vint bits, vint mask, int value)
+/* a with 1 << to added in the bytes where `bits` has the bit of `mask` (one a byte). */
+INLINE vint v_add_where(vint a, vint bits, vint mask, int to)
 {
-    return _mm512_mask_add_epi8(a, _mm512_test_epi8_mask(bits, mask), a, v_bytes(value));
+    return _mm512_mask_add_epi8(a, _mm512_test_epi8_mask(bits, mask), a, v_bytes(1 << to));
+}
+
+/* a with bit `to` set in the bytes where `bits` has bit `from`: it was clear. */
+INLINE vint v_with_bit(vint a, vint bits, int from, int to)
+{
+    return v_add_where(a, bits, v_bytes(1 << from), to);
+}
+
+/* a with bit 4 set in byte j of each word where that of `bits` has bit j, or with `high` bit j + 4. */
+INLINE vint v_with_fifth(vint a, vint bits, bool high)
+{
+    return v_add_where(a, bits, v_words(high ? (int32_t)0x80402010 : 0x08040201), 4);
 }
 
 /* Entries of a table of 16 bytes for the numbers 0 … 15 in the bytes of a. */

@@ -46,15 +46,16 @@ INLINE vflt high_half(vint words)
     return v_from_half(v_right32(words, 16));
 }
 
-/* Byte i of each word, unsigned and signed. */
+/* Byte i of each word, unsigned. */
 INLINE vint byte_of(vint words, int i)
 {
     return i == 0 ? v_and(words, v_words(255)) : i == 3 ? v_right32(words, 24) : v_byte(words, i);
 }
 
-INLINE vint signed_byte_of(vint words, int i)
+/* Byte i of each word, signed, 2²⁴ times as large: exact as a float, too. */
+INLINE vint large_byte_of(vint words, int i)
 {
-    return v_right32_signed(v_left32(words, 24 - 8 * i), 24);
+    return i == 3 ? v_and(words, v_words((int32_t)0xff000000)) : v_top_byte(words, i);
 }
 
 /* Four words a row: low nibbles are k = 0 … 15, high ones 16 … 31. */
@@ -80,8 +81,8 @@ INLINE void fifth_bits(vint bits, vint w[8])
     UNROLL
     for (int i = 0; i < 4; i++) {
         vint spread = v_spread(bits, i); /* bits 8i … 8i + 7 */
-        w[2 * i] = v_add_where(w[2 * i], spread, v_words(0x08040201), 16);
-        w[2 * i + 1] = v_add_where(w[2 * i + 1], spread, v_words((int32_t)0x80402010), 16);
+        w[2 * i] = v_with_fifth(w[2 * i], spread, false);
+        w[2 * i + 1] = v_with_fifth(w[2 * i + 1], spread, true);
     }
 }
 
@@ -267,7 +268,7 @@ INLINE void unpack_q3_k(const uint8_t *p, size_t stride, int i, super_block *s, 
     unpack_q2_k(p + 16, stride, i, s, v);
     UNROLL
     for (int j = 0; j < 8; j++) {
-        v->w[j] = v_add_where(v->w[j], s->raw[8 + j], v_bytes(1 << i), 4);
+        v->w[j] = v_with_bit(v->w[j], s->raw[8 + j], i, 2);
     }
 }
 
@@ -317,7 +318,7 @@ INLINE void unpack_q5_k(const uint8_t *p, size_t stride, int i, super_block *s, 
     unpack_q4_k(p + 32, stride, i, s, v);
     UNROLL
     for (int j = 0; j < 8; j++) {
-        v->w[j] = v_add_where(v->w[j], s->raw[8 + j], v_bytes(1 << i), 16);
+        v->w[j] = v_with_bit(v->w[j], s->raw[8 + j], i, 4);
     }
 }
 
@@ -326,10 +327,10 @@ INLINE void super_q6_k(const uint8_t *p, size_t stride, super_block *s)
 {
     vint scales[4];
     v_transpose(p + 192, stride, scales);
-    vflt d = high_half(v_gather(p + 206, stride));
+    vflt d = v_mul(high_half(v_gather(p + 206, stride)), v_floats(0x1p-24f));
     UNROLL
     for (int i = 0; i < 16; i++) {
-        s->scale[i] = v_mul(d, v_from_int(signed_byte_of(scales[i / 4], i % 4)));
+        s->scale[i] = v_mul(d, v_from_int(large_byte_of(scales[i / 4], i % 4)));
     }
 }
 

@@ -79,6 +79,12 @@ INLINE vint v_byte(vint a, int i)
     return v_and(v_right32(a, 8 * i), v_words(255));
 }
 
+/* Byte i of each word as its top byte, above zeros. */
+INLINE vint v_top_byte(vint a, int i)
+{
+    return v_left32(v_right32(a, 8 * i), 24);
+}
+
 /* Byte i of each word in all four bytes of it. */
 INLINE vint v_spread(vint a, int i)
 {
@@ -87,12 +93,24 @@ INLINE vint v_spread(vint a, int i)
     return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(a), vreinterpretq_u8_u32(pick)));
 }
 
-/* a with `value` added to the bytes where `bits` has a bit of `mask`. */
-INLINE vint v_add_where(vint a, vint bits, vint mask, int value)
+/* a with 1 << to added in the bytes where `bits` has the bit of `mask` (one a byte). */
+INLINE vint v_add_where(vint a, vint bits, vint mask, int to)
 {
     uint8x16_t where = vtstq_u8(vreinterpretq_u8_s32(bits), vreinterpretq_u8_s32(mask));
-    uint8x16_t add = vandq_u8(where, vdupq_n_u8((uint8_t)value));
+    uint8x16_t add = vandq_u8(where, vdupq_n_u8((uint8_t)(1 << to)));
     return vreinterpretq_s32_u8(vaddq_u8(vreinterpretq_u8_s32(a), add));
+}
+
+/* a with bit `to` set in the bytes where `bits` has bit `from`: it was clear. */
+INLINE vint v_with_bit(vint a, vint bits, int from, int to)
+{
+    return v_add_where(a, bits, v_bytes(1 << from), to);
+}
+
+/* a with bit 4 set in byte j of each word where that of `bits` has bit j, or with `high` bit j + 4. */
+INLINE vint v_with_fifth(vint a, vint bits, bool high)
+{
+    return v_add_where(a, bits, v_words(high ? (int32_t)0x80402010 : 0x08040201), 4);
 }
 
 /* Entries of a table of 16 bytes for the numbers 0 … 15 in the bytes of a. */
