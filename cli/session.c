@@ -300,7 +300,9 @@ static int sample_tokens(session *s, generation *g, mlxr_stream *stream)
             g->finish = FINISH_INTERRUPTED;
             break;
         }
-        mlxr_slice slice = {.sequence = s->sequence, .n_compute = (uint32_t)mlxr_sequence_pending(s->sequence)};
+        mlxr_slice slice = {.sequence = s->sequence,
+                            .n_compute = (uint32_t)mlxr_sequence_pending(s->sequence),
+                            .flags = MLXR_SLICE_NO_LOGITS};
         if (mlxr_step(s->engine, &slice, 1, &error) != MLXR_OK) {
             return print_failure(&error);
         }

@@ -281,6 +281,7 @@ typedef struct plan {
     uint32_t carried;     /* elements a row of step.carried; 0: the plan neither loads nor stores any */
     bool two_texts;       /* OP_KIND tells the second text of a slice from the first */
     bool both_ways;       /* an encoder: each slice is a whole sequence, and the plan ends with hidden states */
+    bool logits_mapped;   /* the matrix of logits lies in a mapping of a file, which has its pages again when asked */
 } plan;
 
 #endif

@@ -119,6 +119,17 @@ mlxr_status model_file_unpack(model_file *file, uint32_t end, mlxr_error *error)
     return MLXR_OK;
 }
 
+bool model_file_maps(const model_file *file, const void *data, size_t n_bytes)
+{
+    for (uint32_t i = 0; i < file->n_parts; i++) {
+        uintptr_t at = (uintptr_t)data - (uintptr_t)file->parts[i].data; /* elsewhere: beyond n_bytes */
+        if (at < file->parts[i].n_bytes && n_bytes <= file->parts[i].n_bytes - at) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void model_file_forget_metadata(const model_file *file)
 {
     const model_index *index = file->index;

@@ -89,6 +89,8 @@ void model_file_close(model_file **file);
 mlxr_status model_file_unpack(model_file *file, uint32_t end, mlxr_error *error);
 /* How the rows of one of its tensors are made; NULL: its data has them. */
 const packed_weight *model_file_packed(const model_file *file, const tensor *t);
+/* Do n_bytes lie in one of its mappings? */
+bool model_file_maps(const model_file *file, const void *data, size_t n_bytes);
 /* What stands before the tensors' data was read and is seldom needed again: its pages leave memory, until they are. */
 void model_file_forget_metadata(const model_file *file);
 

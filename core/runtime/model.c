@@ -162,6 +162,18 @@ static mlxr_status open_experts(mlxr_model *m, mlxr_error *error)
     return status;
 }
 
+/* A backend that keeps that matrix in its own way may then give back the file's pages. */
+static void note_mapped_logits(mlxr_model *m)
+{
+    plan *p = &m->graph->plan;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const op *o = &p->ops[i];
+        if (o->kind == OP_LINEAR && o->dst == SLOT_LOGITS) {
+            p->logits_mapped = model_file_maps(m->file, o->weight->data, o->weight->n_bytes);
+        }
+    }
+}
+
 /* Graph and programs; the head's first: what a backend does not run it says of that. On a failure there is neither. */
 static mlxr_status build(mlxr_model *m, const mlxr_model_options *options, bool ahead, mlxr_error *error)
 {
@@ -170,6 +182,9 @@ static mlxr_status build(mlxr_model *m, const mlxr_model_options *options, bool 
     mlxr_status status = graph_build(&m->graph, m->file, options, ahead, error);
     if (status == MLXR_OK) {
         status = graph_make_weights(m->graph, error);
+    }
+    if (status == MLXR_OK) {
+        note_mapped_logits(m);
     }
     if (status == MLXR_OK && ahead) {
         status = ops->prepare(device, &m->graph->ahead_plan, &m->ahead, error);

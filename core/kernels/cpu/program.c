@@ -117,6 +117,7 @@ mlxr_status program_open(program **out, const plan *p, const backend_options *op
     prog->n_threads = options->n_threads;
     prog->ops = options->scalar ? ops_table_scalar() : ops_table_make(options->features);
     linear_init(&prog->linear, options->scalar ? 0 : options->features);
+    prog->halves = halves_kernels_for(options->scalar ? 0 : options->features);
     if (p->both_ways && whole_blocks(p)) {
         linear_use_words(&prog->linear);
     }
@@ -143,6 +144,7 @@ void program_close(program **pointer)
     if (!prog) {
         return;
     }
+    few_close(prog);
     region_close(&prog->memory);
     free(prog->scratch.memory);
     free(prog->cut.memory);

@@ -29,8 +29,10 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/experts.h"
+#include "kernels/cpu/halves.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/screen_few.h"
 
 #define PROGRAM_ROWS_MAX 512    /* more rows than this are run as several passes, which bounds the scratch memory */
 #define PROGRAM_ROWS_LEAST 128  /* of a pass; fewer would cost speed */
@@ -117,6 +119,7 @@ struct program {
     const plan *plan;
     ops_table ops;
     linear_kernels linear;
+    halves_kernels halves;
     linear_kernels rounded; /* of inputs that are rounded to 8 bits; equal to `linear` where nobody asked for that */
     bool scalar;
     uint32_t n_threads;
@@ -137,7 +140,8 @@ struct program {
     experts_size experts;                    /* the largest of each kind */
     uint32_t rows_max;                       /* of a pass */
     uint64_t row_bytes;                      /* of scratch that each of them takes */
-    screen *screen;                          /* NULL: logits are always computed as they are */
+    screen *screen;                          /* NULL: logits of many rows are always computed as they are */
+    screen_few *few;                         /* the same of few rows */
     /* Scratch, grown on demand, bounded by rows_max rows. */
     program_block scratch, cut;
 };
@@ -147,7 +151,7 @@ struct program {
 #define PROGRAM_CARRY (KV_PAGE_NONE - 2)
 
 /* One pass over the program: a step, or a part of it of at most rows_max rows. */
-typedef struct exec {
+struct exec {
     const program *prog;
     step s; /* rows, slices and wanted rows of this pass */
     slot_view slots[SLOT_COUNT];
@@ -161,14 +165,16 @@ typedef struct exec {
     attend_work works[PROGRAM_SHAPES_MAX], taken_works[PROGRAM_SHAPES_MAX];
     experts_work experts;
     float *partials;
-    bool screens;                      /* logits are screened (screen.c) */
-    uint32_t learns;                   /* weight rows of logits whose lengths this pass learns */
-    uint8_t *screen_memory;            /* [program_screen_bytes] */
+    bool screens;           /* logits are screened (screen.c) */
+    uint32_t learns;        /* weight rows of logits whose lengths this pass learns */
+    uint8_t *screen_memory; /* [program_screen_bytes] */
+    few_pass few;
+    uint8_t *few_memory;               /* [few_bytes] */
     uint32_t pass;                     /* its number, from 0 */
     uint8_t *carry[2];                 /* states; NULL: the step is one pass */
     size_t carry_first[KV_GROUPS_MAX]; /* where each group's begin in them */
     _Atomic uint32_t *counters;        /* [n_nodes + 1][2] chunks given out; 16 apart, a cache line each */
-} exec;
+};
 
 /* Output columns of a node's products in pieces that members take in turn. */
 typedef struct pieces {

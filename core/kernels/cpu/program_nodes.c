@@ -593,6 +593,8 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member)
     case NODE_LINEAR:
         if (e->screens && index + 1 == e->prog->n_nodes) {
             program_run_screen(e, index, member);
+        } else if (e->few.screens && index + 1 == e->prog->n_nodes) {
+            few_run(e, index, member);
         } else {
             run_linear(e, index, member);
         }

@@ -115,6 +115,7 @@ static void place(exec *e, carve *c, uint32_t n_positions)
     }
     e->partials = carve_take(c, n_partials, sizeof(float));
     e->screen_memory = carve_take(c, program_screen_bytes(e), 1);
+    e->few_memory = carve_take(c, few_bytes(e), 1);
     e->counters = carve_take(c, ((uint64_t)prog->n_nodes + 1) * 2, CACHE_LINE);
     place_private(e, c, n_positions);
 }
@@ -279,6 +280,7 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
         e->works[i] = e->taken_works[i] = (attend_work){0};
     }
     program_screen_choose(e);
+    e->few = few_choose(e);
     plan_attention(e);
     carve count = {0};
     place(e, &count, n_positions);
@@ -317,6 +319,13 @@ static void walk(void *context, const team_member *member)
             since = step_profile_note(profile, n->label, n->layer, since, done);
         }
     }
+    if (e->few.learns || e->few.n_make) {
+        few_learn(e, member);
+        if (profile) {
+            since = step_profile_note(profile, "halves of logits' weights", STEP_NO_LAYER, since,
+                                      step_profile_now_ns());
+        }
+    }
     if (e->learns) {
         program_screen_learn(e, member);
         if (profile) {
@@ -349,6 +358,7 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
         if (status == MLXR_OK) {
             team_run(t, walk, &e);
             program_screen_done(&e);
+            few_done(&e);
         }
         e.pass++;
     }

@@ -18,7 +18,7 @@
 #include "kernels/cpu/quantize_act.h"
 #include "quant/codec.h"
 
-#define ROWS_LEAST (LINEAR_DIRECT + 1) /* of logits: fewer wait for the weights, not for products */
+#define ROWS_LEAST (LINEAR_DIRECT + 1) /* of logits: fewer wait for the weights, not for products (screen_few.c) */
 #define LEARN_ELEMENTS (1u << 20)      /* of weights a step, about a millisecond of one thread */
 #define LEFT_PART 16u                  /* of all logits: so many cost what rounding saves, one row at a time */
 #define LEFT_GRAINS 8u                 /* of each row; as few are computed whatever part they are */

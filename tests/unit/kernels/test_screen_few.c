@@ -1,0 +1,271 @@
+/*
+ * One to four rows of logits of which only the greatest is wanted: which one that is does not depend on how it was
+ * found. Owner: the test program. Lifetime: the process.
+ */
+#include "kernels/cpu/program.h"
+
+#include "tiny_plan.h"
+
+#define MANY 24u /* passes: 16 learn what is usual, 2 make all weights of two parts */
+#define MADE 18u /* behind so many it is all made */
+
+static const tiny_options plain = {.n_layers = 1,
+                                   .n_embd = 256,
+                                   .n_head = 4,
+                                   .n_head_kv = 2,
+                                   .head_dim = 64,
+                                   .n_ff = 256,
+                                   .n_vocab = 5057,
+                                   .weights = DTYPE_Q8_0};
+
+static bool can(cpu_features features)
+{
+    linear_kernels k;
+    linear_init(&k, features);
+    return halves_kernels_for(features).products && linear_format_for(&k, DTYPE_Q8_0, 1) == LINEAR_Q16;
+}
+
+static void compute(rig *r, const int32_t *tokens, uint32_t n, int32_t *greatest, float *logits)
+{
+    timeline line = timeline_make(r, tokens, 0, 1);
+    timeline *lines = &line;
+    for (uint32_t i = 0; greatest && i < n; i++) {
+        greatest[i] = -1;
+    }
+    r->greatest = greatest;
+    rig_step(r, &lines, &n, 1, logits);
+}
+
+static int32_t greatest_of(const float *row, uint32_t n)
+{
+    int32_t at = -1;
+    float most = -INFINITY;
+    for (uint32_t i = 0; i < n; i++) {
+        if (row[i] > most) {
+            most = row[i];
+            at = (int32_t)i;
+        }
+    }
+    return at;
+}
+
+/* Passes of n_rows rows name the greatest that whole rows have, while weights are made of two parts and behind it, or
+ * leave whole rows. */
+static few_counts check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_features features)
+{
+    rig r;
+    uint32_t n = t->o.n_vocab;
+    int32_t *tokens = tiny_tokens(t, MANY), greatest[LINEAR_DIRECT];
+    float *whole = calloc(LINEAR_DIRECT * (size_t)n, sizeof *whole),
+          *got = calloc(LINEAR_DIRECT * (size_t)n, sizeof *got);
+    assert_true(whole && got);
+    rig_open(&r, t, false, n_threads, features, DTYPE_F32, 64, 2);
+    for (uint32_t at = 0; at < MANY; at++) {
+        const int32_t *some = tokens + at % (MANY - LINEAR_DIRECT);
+        compute(&r, some, n_rows, NULL, whole);
+        compute(&r, some, n_rows, greatest, got);
+        for (uint32_t i = 0; i < n_rows; i++) {
+            const float *row = whole + (size_t)i * n;
+            if (greatest[i] == -1) {
+                assert_memory_equal(got + (size_t)i * n, row, n * sizeof *row);
+            } else {
+                assert_int_equal(greatest[i], greatest_of(row, n));
+            }
+        }
+    }
+    few_counts counts = few_count(r.prog);
+    rig_close(&r);
+    free(whole);
+    free(got);
+    return counts;
+}
+
+/* named: passes with all weights in two parts are screened */
+static void check_all_ways(tiny *t, bool named)
+{
+    const cpu_features features[] = {0, cpu_detect() & ~(cpu_features)(CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16),
+                                     cpu_detect()};
+    for (uint32_t i = 1; i < 3; i++) {
+        for (uint32_t n = 1; n <= LINEAR_DIRECT; n += 3) {
+            for (uint32_t threads = 1; threads < 4; threads += 2) {
+                few_counts counts = check(t, n, threads, features[i]);
+                assert_int_equal(counts.n_made, can(features[i]) && named ? t->o.n_vocab : 0);
+                assert_true(!named || !can(features[i]) || counts.n_screened - counts.n_whole >= MANY - MADE);
+            }
+        }
+    }
+}
+
+static const tensor *matrix(const tiny *t)
+{
+    return t->ops[t->p.n_ops - 1].weight;
+}
+
+static uint8_t *weight_row(const tiny *t, uint32_t row)
+{
+    return (uint8_t *)(uintptr_t)matrix(t)->data + row * matrix(t)->row_bytes;
+}
+
+/* Weights as models have them: few of a block are nearly as large as its largest, which uniform ones often are. */
+static void open_normal(tiny *t, const tiny_options *o)
+{
+    float row[512];
+    tiny_open(t, o);
+    for (uint32_t i = 0; i < o->n_vocab; i++) {
+        for (uint32_t j = 0; j < o->n_embd; j++) {
+            row[j] = 0;
+            for (uint32_t n = 0; n < 8; n++) {
+                row[j] += 0.05f * tiny_uniform(&t->seed);
+            }
+        }
+        codec_encode(DTYPE_Q8_0, row, weight_row(t, i), o->n_embd, NULL);
+    }
+}
+
+static void the_greatest_is_that_of_whole_rows(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[] = {5057, 4096};
+    for (uint32_t i = 0; i < 2; i++) {
+        tiny_options o = plain;
+        o.n_vocab = sizes[i];
+        tiny t;
+        open_normal(&t, &o);
+        check_all_ways(&t, true);
+        tiny_close(&t);
+    }
+}
+
+static void rows_need_not_be_whole_steps_of_the_kernels(void **state)
+{
+    (void)state;
+    tiny_options o = plain;
+    o.n_embd = o.n_ff = 32 * 9;
+    tiny t;
+    open_normal(&t, &o);
+    check_all_ways(&t, true);
+    tiny_close(&t);
+}
+
+static void the_first_of_equal_ones_is_named(void **state)
+{
+    (void)state;
+    tiny t;
+    open_normal(&t, &plain);
+    for (uint32_t i = 0; i < 1000; i++) {
+        for (uint32_t copy = 1; copy < 5; copy++) {
+            memcpy(weight_row(&t, 1000 * copy + (copy * 37 + i) % 1000), weight_row(&t, i), matrix(&t)->row_bytes);
+        }
+    }
+    check_all_ways(&t, true);
+    tiny_close(&t);
+}
+
+/* A few rows' integers do not fit into two parts, scales are negative or an integer is −128. */
+static void rows_that_have_no_parts_are_read_as_they_are(void **state)
+{
+    (void)state;
+    tiny t;
+    open_normal(&t, &plain);
+    for (uint32_t i = 0; i < 60; i++) {
+        uint8_t *row = weight_row(&t, 80 * i + i % 7);
+        row[1] = (uint8_t)(row[1] | (i % 3 == 0 ? 0x80 : 0));
+        row[2 + i % 32] = i % 3 == 1 ? 0x80 : row[2 + i % 32];
+        for (uint32_t b = 0; b < 8 && i % 3 == 2; b++) {
+            for (uint32_t j = 0; j < 4; j++) {
+                row[b * 34 + 2 + j] = (uint8_t)(int8_t)(j % 2 ? 125 : -125);
+            }
+        }
+    }
+    check_all_ways(&t, true);
+    tiny_close(&t);
+}
+
+/* Row 0 over all of them, but for one weight each, which differs by the least there is; then zeros. */
+static void logits_that_are_all_alike_are_computed_whole(void **state)
+{
+    (void)state;
+    tiny t;
+    open_normal(&t, &plain);
+    for (uint32_t i = 1; i < plain.n_vocab; i++) {
+        memcpy(weight_row(&t, i), weight_row(&t, 0), matrix(&t)->row_bytes);
+        int8_t *weight = (int8_t *)weight_row(&t, i) + i % 8 * 34 + 2 + i % 32;
+        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
+    }
+    bool any = can(cpu_detect());
+    for (uint32_t threads = 1; threads < 4; threads += 2) {
+        few_counts counts = check(&t, 1, threads, cpu_detect());
+        assert_true(!any || counts.n_whole + counts.n_paused > 0);
+    }
+    memset(weight_row(&t, 0), 0, plain.n_vocab * matrix(&t)->row_bytes);
+    for (uint32_t threads = 1; threads < 4; threads += 2) {
+        check(&t, 2, threads, cpu_detect());
+    }
+    tiny_close(&t);
+}
+
+static void weights_that_are_no_numbers_end_it(void **state)
+{
+    (void)state;
+    static const uint16_t scales[] = {0x7e00, 0x7c00, 0xfc00}; /* NaN, ±infinity */
+    for (uint32_t i = 0; i < 3; i++) {
+        tiny t;
+        open_normal(&t, &plain);
+        memcpy(weight_row(&t, 4500), &scales[i], sizeof *scales);
+        check_all_ways(&t, false);
+        tiny_close(&t);
+    }
+}
+
+/* One weight, and so one logit, that is far from what is usual. */
+static void outliers_are_found(void **state)
+{
+    (void)state;
+    tiny t;
+    open_normal(&t, &plain);
+    const uint16_t large = 0x6800;
+    memcpy(weight_row(&t, 4321) + 34 * 3, &large, sizeof large);
+    check_all_ways(&t, true);
+    tiny_close(&t);
+}
+
+static void a_small_part_of_what_a_token_reads_is_computed_whole(void **state)
+{
+    (void)state;
+    tiny_options o = plain;
+    o.n_vocab = 513;
+    tiny t;
+    open_normal(&t, &o);
+    check_all_ways(&t, false);
+    tiny_close(&t);
+}
+
+static void other_formats_are_computed_whole(void **state)
+{
+    (void)state;
+    static const dtype types[] = {DTYPE_Q4_0, DTYPE_Q6_K, DTYPE_F32, DTYPE_BF16};
+    for (uint32_t i = 0; i < sizeof types / sizeof *types; i++) {
+        tiny_options o = plain;
+        o.weights = types[i];
+        tiny t;
+        tiny_open(&t, &o);
+        assert_int_equal(check(&t, 1, 2, cpu_detect()).n_made, 0);
+        tiny_close(&t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_greatest_is_that_of_whole_rows),
+        cmocka_unit_test(rows_need_not_be_whole_steps_of_the_kernels),
+        cmocka_unit_test(the_first_of_equal_ones_is_named),
+        cmocka_unit_test(rows_that_have_no_parts_are_read_as_they_are),
+        cmocka_unit_test(logits_that_are_all_alike_are_computed_whole),
+        cmocka_unit_test(weights_that_are_no_numbers_end_it),
+        cmocka_unit_test(outliers_are_found),
+        cmocka_unit_test(a_small_part_of_what_a_token_reads_is_computed_whole),
+        cmocka_unit_test(other_formats_are_computed_whole),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
