@@ -94,6 +94,21 @@ static uint32_t turned_reach(const hparams *h)
     return reach;
 }
 
+/* `n` tokens, `factor` times; a factor is a float, and does not quite say what was meant. */
+static double tokens_times(uint32_t n, double factor)
+{
+    double all = n * factor, whole = round(all);
+    return fabs(all - whole) <= all * (double)FLT_EPSILON / 2 ? whole : floor(all);
+}
+
+/* What the model reads as its file has it. A YaRN's factor is not always in the context that the file names. */
+static uint32_t own_reach(const hparams *h)
+{
+    const rope_scaling *s = &h->scaling;
+    double reach = s->kind == ROPE_SCALING_YARN ? tokens_times(s->n_ctx_orig, (double)s->factor) : 0;
+    return reach > h->n_ctx_train ? (uint32_t)fmin(reach, CONTEXT_TOKENS_MAX) : h->n_ctx_train;
+}
+
 bool rope_turns(const hparams *h)
 {
     return turned_reach(h) >= h->n_ctx_train;
@@ -249,11 +264,12 @@ static mlxr_status extend_plainly(hparams *h, const float *factors, const mlxr_m
         return refuse_beside("none", own, error);
     }
     if (none && h->scaling.kind == ROPE_SCALING_YARN) {
-        h->n_ctx_from = h->scaling.n_ctx_orig;
+        h->n_ctx = h->n_ctx_from = h->scaling.n_ctx_orig;
         take_scaling_away(h);
     }
-    further = further || none;
-    h->n_ctx = o->n_ctx_max && (further || o->n_ctx_max < h->n_ctx_from) ? o->n_ctx_max : h->n_ctx_from;
+    if (o->n_ctx_max) {
+        h->n_ctx = further || none || o->n_ctx_max < h->n_ctx_from ? o->n_ctx_max : h->n_ctx_from;
+    }
     return MLXR_OK;
 }
 
@@ -287,15 +303,9 @@ static mlxr_status check_model(const hparams *h, const float *factors, const mlx
     if (h->fam->positions || ((stretches(r) || r->base != 0) && !rope_turns(h))) {
         return refuse_unturned(h, error);
     }
-    if (r->n_original > h->n_ctx_train) {
+    if (r->n_original > h->n_ctx_from) {
         return error_set(error, MLXR_ARG, "RoPE original context %u: the model's context is %u", r->n_original,
-                         h->n_ctx_train);
-    }
-    if (r->n_original == 0 && s->kind == ROPE_SCALING_YARN && s->n_ctx_orig > h->n_ctx_train) {
-        return error_set(error, MLXR_FORMAT,
-                         "metadata of RoPE scaling: its original context of %u is longer than the context of %u; an "
-                         "original context in the options tells what is right",
-                         s->n_ctx_orig, h->n_ctx_train);
+                         h->n_ctx_from);
     }
     bool belongs = s->kind == ROPE_SCALING_LLAMA3 || s->kind == ROPE_SCALING_LONGROPE || has_factors(h, factors);
     if (r->base != 0 && r->n_original == 0 && belongs) {
@@ -310,14 +320,16 @@ static mlxr_status check_model(const hparams *h, const float *factors, const mlx
 mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_options *o, mlxr_error *error)
 {
     h->rope_stretch = 1;
-    h->n_ctx_from = h->n_ctx_train;
-    h->n_ctx = o && o->n_ctx_max && o->n_ctx_max < h->n_ctx_train ? o->n_ctx_max : h->n_ctx_train;
+    h->n_ctx_from = own_reach(h);
+    h->n_ctx = !o || !o->n_ctx_max           ? h->n_ctx_train
+               : o->n_ctx_max < h->n_ctx_from ? o->n_ctx_max
+                                              : h->n_ctx_from;
     mlxr_status status = mlxr_model_options_check(o, error);
     if (status != MLXR_OK || !o || !changes(&o->rope)) {
         return status;
     }
     const mlxr_rope_options *r = &o->rope;
-    bool within = r->base == 0 && r->scale <= 1 && r->n_original == 0 && o->n_ctx_max <= h->n_ctx_train;
+    bool within = r->base == 0 && r->scale <= 1 && r->n_original == 0 && o->n_ctx_max <= h->n_ctx_from;
     if (within && (r->scaling != MLXR_ROPE_NONE || h->fam->positions)) {
         return MLXR_OK; /* it reads as many anyway */
     }

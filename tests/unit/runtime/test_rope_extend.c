@@ -144,6 +144,33 @@ static void a_scaling_of_the_same_kind_goes_on(void **state)
     assert_true(h.scaling.kind == ROPE_SCALING_LINEAR && h.scaling.factor == 8 && h.rope_stretch == 2);
 }
 
+/* As configurations have it whose max_position_embeddings is the original one (Qwen 2.5), or lies between (Qwen 3). */
+static void a_files_yarn_reads_by_its_factor_though_its_context_does_not_say_so(void **state)
+{
+    (void)state;
+    const uint32_t originals[] = {2048, 1536, 4096};
+    for (size_t i = 0; i < sizeof originals / sizeof *originals; i++) {
+        uint32_t reach = 4 * originals[i];
+        const mlxr_rope_scaling all[] = {MLXR_ROPE_OF_FILE, MLXR_ROPE_YARN, MLXR_ROPE_LINEAR};
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+            hparams h = scaled(ROPE_SCALING_YARN, 4, originals[i]);
+            extend(&h, asked(all[k], 0, reach));
+            assert_int_equal(h.n_ctx, reach);
+            assert_true(h.n_ctx_from == reach && !h.rope_changed && h.scaling.factor == 4 && h.rope_stretch == 1);
+        }
+        hparams h = scaled(ROPE_SCALING_YARN, 4, originals[i]);
+        extend(&h, asked(MLXR_ROPE_OF_FILE, 0, 0));
+        assert_int_equal(h.n_ctx, 2048);
+        extend(&h, asked(MLXR_ROPE_OF_FILE, 0, reach + 1));
+        assert_int_equal(h.n_ctx, reach);
+        extend(&h, asked(MLXR_ROPE_YARN, 0, 2 * reach));
+        assert_true(h.n_ctx == 2 * reach && h.scaling.factor == 8 && h.scaling.n_ctx_orig == originals[i]);
+        h = scaled(ROPE_SCALING_YARN, 4, originals[i]);
+        extend(&h, asked(MLXR_ROPE_NONE, 0, 0));
+        assert_true(h.n_ctx == originals[i] && h.scaling.kind == ROPE_SCALING_NONE);
+    }
+}
+
 static void a_files_number_for_attention_keeps_its_proportion_to_the_papers(void **state)
 {
     (void)state;
@@ -325,9 +352,9 @@ static void values_that_do_not_suit_a_model_are_refused(void **state)
     mlxr_model_options o = asked(MLXR_ROPE_YARN, 2, 0);
     o.rope.n_original = 2049;
     refuse(plain(), NULL, o, MLXR_ARG, "RoPE original context 2049: the model's context is 2048");
-    refuse(scaled(ROPE_SCALING_YARN, 4, 4096), NULL, asked(MLXR_ROPE_YARN, 2, 0), MLXR_FORMAT,
-           "original context of 4096 is longer than the context of 2048");
-    refuse(scaled(ROPE_SCALING_YARN, 1e38f, 512), NULL, asked(MLXR_ROPE_YARN, 100, 0), MLXR_LIMIT, "beyond any number");
+    refuse(scaled(ROPE_SCALING_YARN, 1e38f, 512), NULL, asked(MLXR_ROPE_YARN, 100, 0), MLXR_LIMIT,
+           "RoPE scale 100 of 1073741824 tokens");
+    refuse(scaled(ROPE_SCALING_NTK, 1e38f, 512), NULL, asked(MLXR_ROPE_NTK, 100, 0), MLXR_LIMIT, "beyond any number");
     hparams h = plain();
     h.n_rot = h.n_rot_window = 2;
     refuse(h, NULL, asked(MLXR_ROPE_NTK, 2, 0), MLXR_UNSUPPORTED, "2 turning elements");
@@ -435,6 +462,7 @@ int main(void)
         cmocka_unit_test(none_reads_any_context_without_a_scaling),
         cmocka_unit_test(a_base_above_the_files_allows_any_context_and_one_below_does_not),
         cmocka_unit_test(a_scaling_of_the_same_kind_goes_on),
+        cmocka_unit_test(a_files_yarn_reads_by_its_factor_though_its_context_does_not_say_so),
         cmocka_unit_test(a_files_number_for_attention_keeps_its_proportion_to_the_papers),
         cmocka_unit_test(linear_goes_upon_any_scaling),
         cmocka_unit_test(other_scalings_beside_one_that_was_trained_are_refused_by_name),
