@@ -240,7 +240,7 @@ static mlxr_status stretch(hparams *h, const float *factors, mlxr_rope_scaling a
     }
     double all = s->kind == kind ? factor * s->factor : factor;
     if (!(all < FLT_MAX)) {
-        return error_set(error, MLXR_LIMIT, "RoPE scaling %s by %g times the file's %g is beyond any number",
+        return error_set(error, MLXR_UNSUPPORTED, "RoPE scaling %s by %g times the file's %g is beyond any number",
                          asked_names[asked], factor, (double)s->factor);
     }
     if (kind == ROPE_SCALING_YARN) {
@@ -289,7 +289,7 @@ static mlxr_status extend_by_factor(hparams *h, const float *factors, const mlxr
     }
     double limit = floor(h->n_ctx_from * factor * (1 + FACTOR_SLACK));
     if (limit > CONTEXT_TOKENS_MAX) {
-        return error_set(error, MLXR_LIMIT, "RoPE scale %g of %u tokens: a context has at most %u", factor,
+        return error_set(error, MLXR_UNSUPPORTED, "RoPE scale %g of %u tokens: a context has at most %u", factor,
                          h->n_ctx_from, CONTEXT_TOKENS_MAX);
     }
     h->n_ctx = o->n_ctx_max && o->n_ctx_max < limit ? o->n_ctx_max : (uint32_t)limit;
@@ -304,7 +304,7 @@ static mlxr_status check_model(const hparams *h, const float *factors, const mlx
         return refuse_unturned(h, error);
     }
     if (r->n_original > h->n_ctx_from) {
-        return error_set(error, MLXR_ARG, "RoPE original context %u: the model's context is %u", r->n_original,
+        return error_set(error, MLXR_UNSUPPORTED, "RoPE original context %u: the model's context is %u", r->n_original,
                          h->n_ctx_from);
     }
     bool belongs = s->kind == ROPE_SCALING_LLAMA3 || s->kind == ROPE_SCALING_LONGROPE || has_factors(h, factors);
@@ -321,9 +321,7 @@ mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_optio
 {
     h->rope_stretch = 1;
     h->n_ctx_from = own_reach(h);
-    h->n_ctx = !o || !o->n_ctx_max           ? h->n_ctx_train
-               : o->n_ctx_max < h->n_ctx_from ? o->n_ctx_max
-                                              : h->n_ctx_from;
+    h->n_ctx = o && o->n_ctx_max ? (uint32_t)fmin(o->n_ctx_max, h->n_ctx_from) : h->n_ctx_train;
     mlxr_status status = mlxr_model_options_check(o, error);
     if (status != MLXR_OK || !o || !changes(&o->rope)) {
         return status;

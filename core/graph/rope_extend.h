@@ -11,8 +11,8 @@
 #define CONTEXT_TOKENS_MAX (1u << 30)
 
 /* Sets h->n_ctx, and scaling, base and what lies beside them as mlxr_rope_options says (mlxr.h). `factors`: [n_rot/2]
- * what the file divides frequencies by, or NULL. MLXR_UNSUPPORTED: the model has nothing to stretch, or a scaling that
- * goes with no other; MLXR_FORMAT: the file contradicts itself. */
+ * what the file divides frequencies by, or NULL. MLXR_UNSUPPORTED: whatever does not suit this model, such as a scaling
+ * beside its own, or too many tokens of its context; else as mlxr_model_options_check. */
 mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_options *options, mlxr_error *error);
 
 /* "yarn", for mlxr_model_info; and its factor. */

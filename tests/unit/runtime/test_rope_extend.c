@@ -348,13 +348,14 @@ static void values_that_suit_no_model_are_refused_before_one_is_read(void **stat
 static void values_that_do_not_suit_a_model_are_refused(void **state)
 {
     (void)state;
-    refuse(plain(), NULL, asked(MLXR_ROPE_YARN, 1e6f, 0), MLXR_LIMIT, "RoPE scale 1e+06 of 2048 tokens");
+    refuse(plain(), NULL, asked(MLXR_ROPE_YARN, 1e6f, 0), MLXR_UNSUPPORTED, "RoPE scale 1e+06 of 2048 tokens");
     mlxr_model_options o = asked(MLXR_ROPE_YARN, 2, 0);
     o.rope.n_original = 2049;
-    refuse(plain(), NULL, o, MLXR_ARG, "RoPE original context 2049: the model's context is 2048");
-    refuse(scaled(ROPE_SCALING_YARN, 1e38f, 512), NULL, asked(MLXR_ROPE_YARN, 100, 0), MLXR_LIMIT,
+    refuse(plain(), NULL, o, MLXR_UNSUPPORTED, "RoPE original context 2049: the model's context is 2048");
+    refuse(scaled(ROPE_SCALING_YARN, 1e38f, 512), NULL, asked(MLXR_ROPE_YARN, 100, 0), MLXR_UNSUPPORTED,
            "RoPE scale 100 of 1073741824 tokens");
-    refuse(scaled(ROPE_SCALING_NTK, 1e38f, 512), NULL, asked(MLXR_ROPE_NTK, 100, 0), MLXR_LIMIT, "beyond any number");
+    refuse(scaled(ROPE_SCALING_NTK, 1e38f, 512), NULL, asked(MLXR_ROPE_NTK, 100, 0), MLXR_UNSUPPORTED,
+           "beyond any number");
     hparams h = plain();
     h.n_rot = h.n_rot_window = 2;
     refuse(h, NULL, asked(MLXR_ROPE_NTK, 2, 0), MLXR_UNSUPPORTED, "2 turning elements");
@@ -449,6 +450,11 @@ static void the_log_says_what_a_context_beyond_the_trained_one_means(void **stat
     o.rope.if_possible = true;
     load_and_look("gpt2", o, 256, "", "its context stays 256 tokens: gpt2 models learn each position");
     load_and_look("phi3-longrope", o, 256, "longrope", "its context stays 256 tokens: RoPE scaling yarn");
+    mlxr_model_options far = asked(MLXR_ROPE_YARN, 1e7f, 0), from = asked(MLXR_ROPE_YARN, 2, 0);
+    far.rope.if_possible = from.rope.if_possible = true;
+    from.rope.n_original = 1000;
+    load_and_look("granite", far, 256, "none", "its context stays 256 tokens: RoPE scale 1e+07 of 256 tokens");
+    load_and_look("granite", from, 256, "none", "its context stays 256 tokens: RoPE original context 1000");
     o.mtp = MLXR_MTP_IF_ANY; /* neither of the two is to be had */
     load_and_look("gpt2", o, 256, "", "its context stays 256 tokens");
     load_and_look("glm4moe-mtp", o, 1024, "yarn", "RoPE scaling yarn by 4");
