@@ -98,7 +98,7 @@ static mlxr_status set_ropes(builder *b, const model_file *file, const mlxr_mode
     for (uint32_t i = 0; h->rope_stretch != 1 && i < h->n_rot / 2; i++) {
         full[i] /= h->rope_stretch;
     }
-    b->g->rope_name = rope_name(h, divisors);
+    b->g->rope_name = rope_name(h);
     if (h->rope_theta_local > 0) {
         const rope_scaling none = {.kind = ROPE_SCALING_NONE};
         rope_frequencies(h->n_rot_window, h->rope_theta_local, &none, NULL, local, &b->rope_local.magnitude);

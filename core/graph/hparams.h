@@ -114,7 +114,8 @@ typedef struct hparams {
     uint32_t n_ctx;       /* of sequences: n_ctx_train, less where less was asked for, more where RoPE is stretched */
     uint32_t n_ctx_from;  /* n_ctx_train, or what of it the model reads without the scaling that was taken away */
     bool rope_changed;    /* frequencies or magnitudes are not those of the file */
-    bool rope_unfactored; /* factors of the file are left out */
+    bool rope_factored;   /* the file has factors for pairs that turn … */
+    bool rope_unfactored; /* … or had: they are left out */
     float rope_stretch;   /* every frequency is divided by it, whatever its scaling gave; 1: by nothing more */
     rope_scaling scaling; /* of full-attention layers (of all where there is no local theta) */
 } hparams;

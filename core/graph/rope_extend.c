@@ -114,13 +114,6 @@ bool rope_turns(const hparams *h)
     return turned_reach(h) >= h->n_ctx_train;
 }
 
-const char *rope_advice(const hparams *h)
-{
-    return h->fam->positions ? NULL
-           : rope_turns(h)   ? "--rope-scaling yarn reads further, if somewhat worse"
-                             : "--rope-scaling none reads further: none of its positions is new to the model";
-}
-
 static mlxr_status refuse_unturned(const hparams *h, mlxr_error *error)
 {
     uint32_t reach = turned_reach(h);
@@ -152,12 +145,55 @@ static bool has_factors(const hparams *h, const float *factors)
     return false;
 }
 
-/* Whose scaling the model was trained with, in words; NULL: none, or YaRN, which a file may have without. */
-static const char *trained_with(const hparams *h, const float *factors)
+/* What the file has, in a word. */
+static const char *own_name(const hparams *h)
 {
-    rope_scaling_kind kind = h->scaling.kind;
-    return kind == ROPE_SCALING_NONE || kind == ROPE_SCALING_YARN ? (has_factors(h, factors) ? "factors" : NULL)
-                                                                  : kind_name(kind);
+    return h->scaling.kind == ROPE_SCALING_NONE && h->rope_factored ? "factors" : kind_name(h->scaling.kind);
+}
+
+/* Was the model trained with that? YaRN is what a file may have without. */
+static bool trained_with_own(const hparams *h)
+{
+    return h->rope_factored || (h->scaling.kind != ROPE_SCALING_NONE && h->scaling.kind != ROPE_SCALING_YARN);
+}
+
+static rope_scaling_kind kind_of(mlxr_rope_scaling asked)
+{
+    return asked == MLXR_ROPE_NTK ? ROPE_SCALING_NTK : ROPE_SCALING_YARN;
+}
+
+/* Does a scaling go with the file's own? Linear goes with any: it divides what that gives. */
+static bool goes_with_own(const hparams *h, mlxr_rope_scaling asked)
+{
+    rope_scaling_kind own = h->scaling.kind;
+    return asked == MLXR_ROPE_LINEAR || (!h->rope_factored && (own == ROPE_SCALING_NONE || own == kind_of(asked)));
+}
+
+/* NTK's exponent and YaRN's ramp are quotients of these. */
+static bool turns_enough(const hparams *h, mlxr_rope_scaling asked)
+{
+    return asked == MLXR_ROPE_LINEAR || (h->n_rot > 2 && h->rope_theta > 1);
+}
+
+const char *rope_advice(const hparams *h)
+{
+    static const struct {
+        mlxr_rope_scaling scaling;
+        const char *words;
+    } best_first[] = {{MLXR_ROPE_YARN, "--rope-scaling yarn reads further, if somewhat worse"},
+                      {MLXR_ROPE_NTK, "--rope-scaling ntk reads further, if somewhat worse"},
+                      {MLXR_ROPE_LINEAR, "--rope-scaling linear reads further, if clearly worse"}};
+    if (h->fam->positions) {
+        return NULL;
+    }
+    if (!rope_turns(h)) {
+        return "--rope-scaling none reads further: none of its positions is new to the model";
+    }
+    size_t i = 0;
+    while (!goes_with_own(h, best_first[i].scaling) || !turns_enough(h, best_first[i].scaling)) {
+        i++;
+    }
+    return best_first[i].words;
 }
 
 /* ---- changing it ------------------------------------------------------------------------------------------------- */
@@ -220,19 +256,19 @@ static mlxr_status refuse_beside(const char *asked, const char *own, mlxr_error 
 }
 
 /* The frequencies, for contexts `factor` times as long. */
-static mlxr_status stretch(hparams *h, const float *factors, mlxr_rope_scaling asked, double factor, mlxr_error *error)
+static mlxr_status stretch(hparams *h, mlxr_rope_scaling asked, double factor, mlxr_error *error)
 {
     rope_scaling *s = &h->scaling;
-    rope_scaling_kind kind = asked == MLXR_ROPE_NTK ? ROPE_SCALING_NTK : ROPE_SCALING_YARN;
+    rope_scaling_kind kind = kind_of(asked);
     h->rope_changed = true;
     if (asked == MLXR_ROPE_LINEAR) {
         h->rope_stretch = (float)factor;
         return MLXR_OK;
     }
-    if ((s->kind != ROPE_SCALING_NONE && s->kind != kind) || has_factors(h, factors)) {
-        return refuse_beside(asked_names[asked], s->kind == ROPE_SCALING_NONE ? "factors" : kind_name(s->kind), error);
+    if (!goes_with_own(h, asked)) {
+        return refuse_beside(asked_names[asked], own_name(h), error);
     }
-    if (h->n_rot <= 2 || !(h->rope_theta > 1)) {
+    if (!turns_enough(h, asked)) {
         return error_set(error, MLXR_UNSUPPORTED,
                          "RoPE scaling %s: a head has %u turning elements and theta %g; more than 2 and above 1 are "
                          "needed",
@@ -255,13 +291,11 @@ static mlxr_status stretch(hparams *h, const float *factors, mlxr_rope_scaling a
 
 /* A context that is asked for with the frequencies of the file, or with those of another theta; `further`: one that
  * turns slower. */
-static mlxr_status extend_plainly(hparams *h, const float *factors, const mlxr_model_options *o, bool further,
-                                  mlxr_error *error)
+static mlxr_status extend_plainly(hparams *h, const mlxr_model_options *o, bool further, mlxr_error *error)
 {
-    const char *own = trained_with(h, factors);
     bool none = o->rope.scaling == MLXR_ROPE_NONE;
-    if (none && own && rope_turns(h)) {
-        return refuse_beside("none", own, error);
+    if (none && trained_with_own(h) && rope_turns(h)) {
+        return refuse_beside("none", own_name(h), error);
     }
     if (none && h->scaling.kind == ROPE_SCALING_YARN) {
         h->n_ctx = h->n_ctx_from = h->scaling.n_ctx_orig;
@@ -273,12 +307,13 @@ static mlxr_status extend_plainly(hparams *h, const float *factors, const mlxr_m
     return MLXR_OK;
 }
 
-static mlxr_status extend_by_factor(hparams *h, const float *factors, const mlxr_model_options *o, mlxr_error *error)
+static mlxr_status extend_by_factor(hparams *h, const mlxr_model_options *o, mlxr_error *error)
 {
     const mlxr_rope_options *r = &o->rope;
     if (r->n_original) {
         h->n_ctx_from = r->n_original;
-        h->rope_unfactored = has_factors(h, factors);
+        h->rope_unfactored = h->rope_factored;
+        h->rope_factored = false;
         h->rope_changed = h->rope_changed || h->rope_unfactored;
         take_scaling_away(h);
     }
@@ -293,11 +328,11 @@ static mlxr_status extend_by_factor(hparams *h, const float *factors, const mlxr
                          h->n_ctx_from, CONTEXT_TOKENS_MAX);
     }
     h->n_ctx = o->n_ctx_max && o->n_ctx_max < limit ? o->n_ctx_max : (uint32_t)limit;
-    return stretch(h, r->n_original ? NULL : factors, r->scaling, factor, error);
+    return stretch(h, r->scaling, factor, error);
 }
 
 /* What of the options this model has no answer to. */
-static mlxr_status check_model(const hparams *h, const float *factors, const mlxr_rope_options *r, mlxr_error *error)
+static mlxr_status check_model(const hparams *h, const mlxr_rope_options *r, mlxr_error *error)
 {
     const rope_scaling *s = &h->scaling;
     if (h->fam->positions || ((stretches(r) || r->base != 0) && !rope_turns(h))) {
@@ -307,7 +342,7 @@ static mlxr_status check_model(const hparams *h, const float *factors, const mlx
         return error_set(error, MLXR_UNSUPPORTED, "RoPE original context %u: the model's context is %u", r->n_original,
                          h->n_ctx_from);
     }
-    bool belongs = s->kind == ROPE_SCALING_LLAMA3 || s->kind == ROPE_SCALING_LONGROPE || has_factors(h, factors);
+    bool belongs = s->kind == ROPE_SCALING_LLAMA3 || s->kind == ROPE_SCALING_LONGROPE || h->rope_factored;
     if (r->base != 0 && r->n_original == 0 && belongs) {
         return error_set(error, MLXR_UNSUPPORTED,
                          "RoPE base %g: the file's scaling belongs to its own base, %g; an original context in the "
@@ -320,6 +355,7 @@ static mlxr_status check_model(const hparams *h, const float *factors, const mlx
 mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_options *o, mlxr_error *error)
 {
     h->rope_stretch = 1;
+    h->rope_factored = has_factors(h, factors);
     h->n_ctx_from = own_reach(h);
     h->n_ctx = o && o->n_ctx_max ? (uint32_t)fmin(o->n_ctx_max, h->n_ctx_from) : h->n_ctx_train;
     mlxr_status status = mlxr_model_options_check(o, error);
@@ -331,7 +367,7 @@ mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_optio
     if (within && (r->scaling != MLXR_ROPE_NONE || h->fam->positions)) {
         return MLXR_OK; /* it reads as many anyway */
     }
-    status = check_model(h, factors, r, error);
+    status = check_model(h, r, error);
     if (status != MLXR_OK) {
         return status;
     }
@@ -340,16 +376,12 @@ mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_optio
         h->rope_changed = r->base != h->rope_theta;
         h->rope_theta = r->base;
     }
-    return stretches(r) ? extend_by_factor(h, factors, o, error) : extend_plainly(h, factors, o, slower, error);
+    return stretches(r) ? extend_by_factor(h, o, error) : extend_plainly(h, o, slower, error);
 }
 
-const char *rope_name(const hparams *h, const float *factors)
+const char *rope_name(const hparams *h)
 {
-    return !rope_turns(h)         ? ""
-           : h->rope_stretch != 1 ? "linear"
-           : h->scaling.kind == ROPE_SCALING_NONE && !h->rope_unfactored && has_factors(h, factors)
-               ? "factors"
-               : kind_name(h->scaling.kind);
+    return !rope_turns(h) ? "" : h->rope_stretch != 1 ? "linear" : own_name(h);
 }
 
 float rope_factor(const hparams *h)

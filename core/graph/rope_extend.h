@@ -16,11 +16,11 @@
 mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_options *options, mlxr_error *error);
 
 /* "yarn", for mlxr_model_info; and its factor. */
-const char *rope_name(const hparams *h, const float *factors);
+const char *rope_name(const hparams *h);
 float rope_factor(const hparams *h);
 
-/* How options would have the model read more than it was trained for: what is to be said beside its context. NULL:
- * nothing does. */
+/* Which option has the model read more than it was trained for, one that it takes: what is to be said beside its
+ * context. NULL: none does. */
 const char *rope_advice(const hparams *h);
 
 /* Does any layer that sees the whole context turn? */

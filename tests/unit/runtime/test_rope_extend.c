@@ -189,7 +189,7 @@ static void linear_goes_upon_any_scaling(void **state)
         hparams h = scaled(kinds[i], 4, 512);
         extend(&h, asked(MLXR_ROPE_LINEAR, 0, 4096));
         assert_true(h.scaling.kind == kinds[i] && h.scaling.factor == 4 && h.rope_stretch == 2 && h.n_ctx == 4096);
-        assert_string_equal(rope_name(&h, NULL), "linear");
+        assert_string_equal(rope_name(&h), "linear");
     }
 }
 
@@ -230,7 +230,7 @@ static void factors_of_the_file_count_as_a_scaling_unless_they_are_of_still_pair
     mlxr_model_options o = asked(MLXR_ROPE_YARN, 2, 0);
     hparams h = plain();
     assert_ok(rope_extend(&h, still, &o, &error), &error);
-    assert_string_equal(rope_name(&h, still), "yarn");
+    assert_string_equal(rope_name(&h), "yarn");
     h = plain();
     o = asked(MLXR_ROPE_LINEAR, 2, 0);
     assert_ok(rope_extend(&h, factors, &o, &error), &error);
@@ -242,7 +242,7 @@ static void factors_of_the_file_count_as_a_scaling_unless_they_are_of_still_pair
     assert_true(h.rope_unfactored && h.rope_changed);
     h = plain();
     assert_ok(rope_extend(&h, factors, NULL, &error), &error);
-    assert_string_equal(rope_name(&h, factors), "factors");
+    assert_string_equal(rope_name(&h), "factors");
 }
 
 static void an_original_context_replaces_any_scaling(void **state)
@@ -292,7 +292,7 @@ static void layers_that_do_not_turn_are_not_stretched_and_need_none(void **state
     assert_non_null(strstr(rope_advice(&h), "--rope-scaling none"));
     extend(&h, asked(MLXR_ROPE_NONE, 0, 9000));
     assert_int_equal(h.n_ctx, 9000);
-    assert_string_equal(rope_name(&h, NULL), "");
+    assert_string_equal(rope_name(&h), "");
     h = plain(); /* turned layers see a window only, whatever the context */
     h.window = 512;
     for (uint32_t i = 0; i < h.n_layers; i++) {
@@ -303,6 +303,35 @@ static void layers_that_do_not_turn_are_not_stretched_and_need_none(void **state
     h.layer_is_unturned[3] = false;
     extend(&h, asked(MLXR_ROPE_LINEAR, 2, 0));
     assert_int_equal(h.n_ctx, 4096);
+}
+
+static void what_is_advised_reads_further(void **state)
+{
+    (void)state;
+    static const struct {
+        rope_scaling_kind own;
+        bool factored;
+        uint32_t n_rot;
+        const char *scaling;
+    } all[] = {{ROPE_SCALING_NONE, false, 64, "yarn"},     {ROPE_SCALING_YARN, false, 64, "yarn"},
+               {ROPE_SCALING_NTK, false, 64, "ntk"},       {ROPE_SCALING_LINEAR, false, 64, "linear"},
+               {ROPE_SCALING_LLAMA3, false, 64, "linear"}, {ROPE_SCALING_LONGROPE, true, 64, "linear"},
+               {ROPE_SCALING_NONE, true, 64, "linear"},    {ROPE_SCALING_NONE, false, 2, "linear"}};
+    float factors[32] = {1, 2, 3};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        hparams h = scaled(all[i].own, 4, 512);
+        mlxr_rope_scaling found = MLXR_ROPE_OF_FILE;
+        mlxr_error error;
+        char words[64];
+        h.n_rot = all[i].n_rot;
+        assert_ok(rope_extend(&h, all[i].factored ? factors : NULL, NULL, &error), &error);
+        snprintf(words, sizeof words, "--rope-scaling %s reads further", all[i].scaling);
+        assert_non_null(strstr(rope_advice(&h), words));
+        assert_true(mlxr_rope_scaling_find(all[i].scaling, &found));
+        mlxr_model_options o = asked(found, 0, 4096);
+        assert_ok(rope_extend(&h, all[i].factored ? factors : NULL, &o, &error), &error);
+        assert_int_equal(h.n_ctx, 4096);
+    }
 }
 
 /* ---- hostile values ---------------------------------------------------------------------------------------------- */
@@ -444,6 +473,8 @@ static void the_log_says_what_a_context_beyond_the_trained_one_means(void **stat
                   "context 1024 is 4 times the 256 tokens that the model was trained for; RoPE scaling yarn by 4");
     load_and_look("granite", asked(MLXR_ROPE_LINEAR, 2, 1024), 512, "linear", "its RoPE scale allows 512");
     load_and_look("granite", asked(MLXR_ROPE_NONE, 0, 1024), 1024, "none", "RoPE is not scaled");
+    load_and_look("phi3-longrope", (mlxr_model_options){.n_ctx_max = 1024}, 256, "longrope",
+                  "--rope-scaling linear reads further");
     load_and_look("gpt2", (mlxr_model_options){.n_ctx_max = 1024}, 256, "",
                   "the model was trained for 256 and gets that\n");
     mlxr_model_options o = asked(MLXR_ROPE_YARN, 0, 1024);
@@ -476,6 +507,7 @@ int main(void)
         cmocka_unit_test(an_original_context_replaces_any_scaling),
         cmocka_unit_test(models_that_learn_positions_are_refused),
         cmocka_unit_test(layers_that_do_not_turn_are_not_stretched_and_need_none),
+        cmocka_unit_test(what_is_advised_reads_further),
         cmocka_unit_test(values_that_suit_no_model_are_refused_before_one_is_read),
         cmocka_unit_test(values_that_do_not_suit_a_model_are_refused),
         cmocka_unit_test(the_head_that_predicts_ahead_is_stretched_with_its_model),
