@@ -6,6 +6,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -223,8 +224,14 @@ static double factor_in_attention(const rope_scaling *s)
 static void take_scaling_away(hparams *h)
 {
     rope_scaling *s = &h->scaling;
+    if (s->kind != ROPE_SCALING_NONE || h->rope_factored) {
+        h->rope_lost = own_name(h);
+        h->rope_lost_factor = rope_factor(h);
+        h->rope_unfactored = h->rope_factored;
+        h->rope_factored = false;
+        h->rope_changed = true;
+    }
     rescale_latent(h, factor_in_attention(s), 1);
-    h->rope_changed = h->rope_changed || s->kind != ROPE_SCALING_NONE;
     s->kind = ROPE_SCALING_NONE;
     s->factor = 1;
     s->attn_factor = 0;
@@ -246,13 +253,19 @@ static void set_yarn(hparams *h, double factor)
     s->factor = (float)factor;
 }
 
-static mlxr_status refuse_beside(const char *asked, const char *own, mlxr_error *error)
+static mlxr_status refuse_beside_own(const hparams *h, mlxr_rope_scaling asked, mlxr_error *error)
 {
-    return error_set(
-        error, MLXR_UNSUPPORTED,
-        "RoPE scaling %s: the file's own is %s, which the model was trained with; linear goes with it, and "
-        "an original context replaces it",
-        asked, own);
+    char before[32] = "", instead[128] = "linear reads further";
+    if (h->scaling.n_ctx_orig < h->n_ctx_train) {
+        snprintf(before, sizeof before, "%u ", h->scaling.n_ctx_orig);
+    }
+    if (asked != MLXR_ROPE_NONE) {
+        snprintf(instead, sizeof instead,
+                 "linear goes with it, and an original context, the %stokens from before it, replaces it", before);
+    }
+    return error_set(error, MLXR_UNSUPPORTED,
+                     "RoPE scaling %s: the file's own is %s, which the model was trained with; %s", asked_names[asked],
+                     own_name(h), instead);
 }
 
 /* The frequencies, for contexts `factor` times as long. */
@@ -266,7 +279,7 @@ static mlxr_status stretch(hparams *h, mlxr_rope_scaling asked, double factor, m
         return MLXR_OK;
     }
     if (!goes_with_own(h, asked)) {
-        return refuse_beside(asked_names[asked], own_name(h), error);
+        return refuse_beside_own(h, asked, error);
     }
     if (!turns_enough(h, asked)) {
         return error_set(error, MLXR_UNSUPPORTED,
@@ -295,7 +308,7 @@ static mlxr_status extend_plainly(hparams *h, const mlxr_model_options *o, bool 
 {
     bool none = o->rope.scaling == MLXR_ROPE_NONE;
     if (none && trained_with_own(h) && rope_turns(h)) {
-        return refuse_beside("none", own_name(h), error);
+        return refuse_beside_own(h, MLXR_ROPE_NONE, error);
     }
     if (none && h->scaling.kind == ROPE_SCALING_YARN) {
         h->n_ctx = h->n_ctx_from = h->scaling.n_ctx_orig;
@@ -312,9 +325,7 @@ static mlxr_status extend_by_factor(hparams *h, const mlxr_model_options *o, mlx
     const mlxr_rope_options *r = &o->rope;
     if (r->n_original) {
         h->n_ctx_from = r->n_original;
-        h->rope_unfactored = h->rope_factored;
-        h->rope_factored = false;
-        h->rope_changed = h->rope_changed || h->rope_unfactored;
+        h->n_ctx_from_named = true;
         take_scaling_away(h);
     }
     double factor = r->scale != 0 ? (double)r->scale : (double)o->n_ctx_max / h->n_ctx_from;

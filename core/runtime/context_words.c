@@ -25,6 +25,25 @@ static const char *expected_of(const mlxr_model_info *info)
     return "expect worse answers";
 }
 
+/* Who says how many tokens a context is compared with. */
+static const char *who_names_original(const hparams *h)
+{
+    return h->n_ctx_from_named              ? "--rope-original names"
+           : h->n_ctx_from > h->n_ctx_train ? "its file's YaRN reads"
+                                            : "the model was trained for";
+}
+
+static void say_lost(const mlxr_model *m)
+{
+    const hparams *h = &m->graph->h;
+    char by[32] = "";
+    if (h->rope_lost_factor != 1) {
+        snprintf(by, sizeof by, " by %g", (double)h->rope_lost_factor);
+    }
+    engine_log(m->engine, MLXR_LOG_WARN, "%s: the file's own RoPE scaling, %s%s,%s is taken away", m->info.path,
+               h->rope_lost, by, strcmp(h->rope_lost, "yarn") == 0 ? "" : " which the model was trained with,");
+}
+
 static void say_longer(const mlxr_model *m)
 {
     const hparams *h = &m->graph->h;
@@ -37,9 +56,8 @@ static void say_longer(const mlxr_model *m)
     } else if (!rope_turns(h)) {
         words = "it has no position that is new to the model, but lengths that are";
     }
-    engine_log(m->engine, MLXR_LOG_WARN,
-               "%s: context %u is %.3g times the %u tokens that the model was trained for; %s: %s", m->info.path,
-               m->n_ctx, (double)m->n_ctx / h->n_ctx_from, h->n_ctx_from, by, words);
+    engine_log(m->engine, MLXR_LOG_WARN, "%s: context %u is %.3g times the %u tokens that %s; %s: %s", m->info.path,
+               m->n_ctx, (double)m->n_ctx / h->n_ctx_from, h->n_ctx_from, who_names_original(h), by, words);
 }
 
 /* Scaled, though its context is no longer: by a scale that was named, or because a scaling was taken away. */
@@ -64,6 +82,9 @@ void context_words(const mlxr_model *m)
         engine_log(m->engine, MLXR_LOG_WARN,
                    "%s: context of %u tokens was asked for; the model was trained for %u and gets that%s%s",
                    m->info.path, m->n_ctx_asked, m->n_ctx, advice ? "; " : "", advice ? advice : "");
+    }
+    if (h->rope_lost) {
+        say_lost(m);
     }
     if (m->n_ctx > h->n_ctx_from) {
         say_longer(m);

@@ -264,6 +264,31 @@ static void an_original_context_replaces_any_scaling(void **state)
     }
 }
 
+/* Of a file whose own scaling is taken away, the log has to name what of it is lost. */
+static void what_options_took_away_is_kept(void **state)
+{
+    (void)state;
+    mlxr_model_options o = asked(MLXR_ROPE_YARN, 0, 2048);
+    o.rope.n_original = 256;
+    hparams h = scaled(ROPE_SCALING_LINEAR, 8, 256);
+    extend(&h, o);
+    assert_string_equal(h.rope_lost, "linear");
+    assert_true(h.rope_lost_factor == 8 && h.n_ctx_from_named);
+    h = scaled(ROPE_SCALING_YARN, 4, 512);
+    extend(&h, asked(MLXR_ROPE_NONE, 0, 2048));
+    assert_string_equal(h.rope_lost, "yarn");
+    assert_true(h.rope_lost_factor == 4 && !h.n_ctx_from_named);
+    h = plain();
+    extend(&h, o);
+    assert_null(h.rope_lost);
+    refuse(scaled(ROPE_SCALING_LLAMA3, 8, 512), NULL, asked(MLXR_ROPE_YARN, 2, 0), MLXR_UNSUPPORTED,
+           "linear goes with it, and an original context, the 512 tokens from before it, replaces it");
+    refuse(scaled(ROPE_SCALING_LINEAR, 8, 2048), NULL, asked(MLXR_ROPE_YARN, 2, 0), MLXR_UNSUPPORTED,
+           "an original context, the tokens from before it, replaces it");
+    refuse(scaled(ROPE_SCALING_LLAMA3, 8, 512), NULL, asked(MLXR_ROPE_NONE, 0, 4096), MLXR_UNSUPPORTED,
+           "scaling none: the file's own is llama3, which the model was trained with; linear reads further");
+}
+
 /* ---- models without RoPE that could be stretched ----------------------------------------------------------------- */
 
 static void models_that_learn_positions_are_refused(void **state)
@@ -473,6 +498,12 @@ static void the_log_says_what_a_context_beyond_the_trained_one_means(void **stat
                   "context 1024 is 4 times the 256 tokens that the model was trained for; RoPE scaling yarn by 4");
     load_and_look("granite", asked(MLXR_ROPE_LINEAR, 2, 1024), 512, "linear", "its RoPE scale allows 512");
     load_and_look("granite", asked(MLXR_ROPE_NONE, 0, 1024), 1024, "none", "RoPE is not scaled");
+    mlxr_model_options named = asked(MLXR_ROPE_YARN, 0, 1024);
+    named.rope.n_original = 64;
+    load_and_look("granite", named, 1024, "yarn", "16 times the 64 tokens that --rope-original names");
+    load_and_look("exaone", named, 1024, "yarn",
+                  "the file's own RoPE scaling, llama3 by 8, which the model was trained with, is taken away");
+    load_and_look("arcee", named, 1024, "yarn", "the file's own RoPE scaling, yarn by 4, is taken away");
     load_and_look("phi3-longrope", (mlxr_model_options){.n_ctx_max = 1024}, 256, "longrope",
                   "--rope-scaling linear reads further");
     load_and_look("gpt2", (mlxr_model_options){.n_ctx_max = 1024}, 256, "",
@@ -505,6 +536,7 @@ int main(void)
         cmocka_unit_test(other_scalings_beside_one_that_was_trained_are_refused_by_name),
         cmocka_unit_test(factors_of_the_file_count_as_a_scaling_unless_they_are_of_still_pairs),
         cmocka_unit_test(an_original_context_replaces_any_scaling),
+        cmocka_unit_test(what_options_took_away_is_kept),
         cmocka_unit_test(models_that_learn_positions_are_refused),
         cmocka_unit_test(layers_that_do_not_turn_are_not_stretched_and_need_none),
         cmocka_unit_test(what_is_advised_reads_further),
