@@ -115,6 +115,7 @@ typedef struct hparams {
     uint32_t n_ctx_from;   /* what the model reads without the options, or without what they took away */
     bool n_ctx_from_named; /* by the options */
     bool rope_changed;     /* frequencies or magnitudes are not those of the file */
+    bool rope_slower;      /* the base is above the file's */
     bool rope_factored;    /* the file has factors for pairs that turn … */
     bool rope_unfactored;  /* … or had: they are left out */
     float rope_stretch;    /* every frequency is divided by it, whatever its scaling gave; 1: by nothing more */

@@ -302,12 +302,11 @@ static mlxr_status stretch(hparams *h, mlxr_rope_scaling asked, double factor, m
     return MLXR_OK;
 }
 
-/* A context that is asked for with the frequencies of the file, or with those of another theta; `further`: one that
- * turns slower. */
-static mlxr_status extend_plainly(hparams *h, const mlxr_model_options *o, bool further, mlxr_error *error)
+/* A context that is asked for with the frequencies of the file, or with those of another theta. */
+static mlxr_status extend_plainly(hparams *h, const mlxr_model_options *o, mlxr_error *error)
 {
     bool none = o->rope.scaling == MLXR_ROPE_NONE;
-    if (none && trained_with_own(h) && rope_turns(h)) {
+    if (none && trained_with_own(h) && rope_turns(h) && o->n_ctx_max > h->n_ctx_from) {
         return refuse_beside_own(h, MLXR_ROPE_NONE, error);
     }
     if (none && h->scaling.kind == ROPE_SCALING_YARN) {
@@ -315,7 +314,7 @@ static mlxr_status extend_plainly(hparams *h, const mlxr_model_options *o, bool 
         take_scaling_away(h);
     }
     if (o->n_ctx_max) {
-        h->n_ctx = further || none || o->n_ctx_max < h->n_ctx_from ? o->n_ctx_max : h->n_ctx_from;
+        h->n_ctx = h->rope_slower || none || o->n_ctx_max < h->n_ctx_from ? o->n_ctx_max : h->n_ctx_from;
     }
     return MLXR_OK;
 }
@@ -375,19 +374,20 @@ mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_optio
     }
     const mlxr_rope_options *r = &o->rope;
     bool within = r->base == 0 && r->scale <= 1 && r->n_original == 0 && o->n_ctx_max <= h->n_ctx_from;
-    if (within && (r->scaling != MLXR_ROPE_NONE || h->fam->positions)) {
+    bool unscales = r->scaling == MLXR_ROPE_NONE && h->scaling.kind == ROPE_SCALING_YARN && !r->if_possible;
+    if (within && !unscales) {
         return MLXR_OK; /* it reads as many anyway */
     }
     status = check_model(h, r, error);
     if (status != MLXR_OK) {
         return status;
     }
-    bool slower = r->base > h->rope_theta;
     if (r->base != 0) {
         h->rope_changed = r->base != h->rope_theta;
+        h->rope_slower = r->base > h->rope_theta;
         h->rope_theta = r->base;
     }
-    return stretches(r) ? extend_by_factor(h, o, error) : extend_plainly(h, o, slower, error);
+    return stretches(r) ? extend_by_factor(h, o, error) : extend_plainly(h, o, error);
 }
 
 const char *rope_name(const hparams *h)

@@ -28,9 +28,9 @@ static const char *expected_of(const mlxr_model_info *info)
 /* Who says how many tokens a context is compared with. */
 static const char *who_names_original(const hparams *h)
 {
-    return h->n_ctx_from_named              ? "--rope-original names"
-           : h->n_ctx_from > h->n_ctx_train ? "its file's YaRN reads"
-                                            : "the model was trained for";
+    return h->n_ctx_from_named                               ? "--rope-original names"
+           : h->n_ctx_from > h->n_ctx_train && !h->rope_lost ? "its file's YaRN reads"
+                                                             : "the model was trained for";
 }
 
 static void say_lost(const mlxr_model *m)
@@ -47,14 +47,17 @@ static void say_lost(const mlxr_model *m)
 static void say_longer(const mlxr_model *m)
 {
     const hparams *h = &m->graph->h;
-    char by[96] = "RoPE is not scaled";
-    const char *words = "expect nonsense beyond the trained length; --rope-scaling yarn is made for it";
-    if (h->rope_changed) {
+    char by[96] = "RoPE is not scaled",
+         words[160] = "it has no position that is new to the model, but lengths that are";
+    if (strcmp(m->info.rope_scaling, "none") == 0 && h->rope_slower) {
+        snprintf(by, sizeof by, "RoPE base %g", (double)m->info.rope_base);
+        snprintf(words, sizeof words, "%s", expected_of(&m->info));
+    } else if (strcmp(m->info.rope_scaling, "none") == 0) {
+        snprintf(words, sizeof words, "expect nonsense beyond the trained length; %s", rope_advice(h));
+    } else if (rope_turns(h)) {
         snprintf(by, sizeof by, "RoPE scaling %s by %g, base %g", m->info.rope_scaling, (double)m->info.rope_factor,
                  (double)m->info.rope_base);
-        words = expected_of(&m->info);
-    } else if (!rope_turns(h)) {
-        words = "it has no position that is new to the model, but lengths that are";
+        snprintf(words, sizeof words, "%s", expected_of(&m->info));
     }
     engine_log(m->engine, MLXR_LOG_WARN, "%s: context %u is %.3g times the %u tokens that %s; %s: %s", m->info.path,
                m->n_ctx, (double)m->n_ctx / h->n_ctx_from, h->n_ctx_from, who_names_original(h), by, words);

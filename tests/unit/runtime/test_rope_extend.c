@@ -114,6 +114,27 @@ static void none_reads_any_context_without_a_scaling(void **state)
     assert_true(h.rope_changed);
 }
 
+static void none_leaves_a_scaling_that_the_model_was_trained_with_where_the_context_needs_no_more(void **state)
+{
+    (void)state;
+    static const rope_scaling_kind kinds[] = {ROPE_SCALING_LINEAR, ROPE_SCALING_LLAMA3, ROPE_SCALING_LONGROPE,
+                                              ROPE_SCALING_NTK, ROPE_SCALING_YARN};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        for (uint32_t n = 0; n <= 2048; n += 1024) {
+            hparams h = scaled(kinds[i], 4, 512);
+            mlxr_model_options o = asked(MLXR_ROPE_NONE, 0, n);
+            o.rope.if_possible = kinds[i] == ROPE_SCALING_YARN; /* a daemon's word is for all its models */
+            extend(&h, o);
+            assert_true(h.scaling.kind == kinds[i] && !h.rope_changed && h.n_ctx == (n ? n : 2048));
+        }
+    }
+    hparams h = scaled(ROPE_SCALING_YARN, 4, 512);
+    mlxr_model_options o = asked(MLXR_ROPE_NONE, 0, 4096);
+    o.rope.if_possible = true;
+    extend(&h, o);
+    assert_true(h.scaling.kind == ROPE_SCALING_NONE && h.n_ctx == 4096);
+}
+
 static void a_base_above_the_files_allows_any_context_and_one_below_does_not(void **state)
 {
     (void)state;
@@ -498,6 +519,11 @@ static void the_log_says_what_a_context_beyond_the_trained_one_means(void **stat
                   "context 1024 is 4 times the 256 tokens that the model was trained for; RoPE scaling yarn by 4");
     load_and_look("granite", asked(MLXR_ROPE_LINEAR, 2, 1024), 512, "linear", "its RoPE scale allows 512");
     load_and_look("granite", asked(MLXR_ROPE_NONE, 0, 1024), 1024, "none", "RoPE is not scaled");
+    load_and_look("arcee", asked(MLXR_ROPE_NONE, 0, 256), 256, "none",
+                  "RoPE is not scaled: expect nonsense beyond the trained length; --rope-scaling yarn reads further");
+    mlxr_model_options raised = asked(MLXR_ROPE_NONE, 0, 1024);
+    raised.rope.base = 2e6f;
+    load_and_look("arcee", raised, 1024, "none", "; RoPE base 2e+06: expect worse answers");
     mlxr_model_options named = asked(MLXR_ROPE_YARN, 0, 1024);
     named.rope.n_original = 64;
     load_and_look("granite", named, 1024, "yarn", "16 times the 64 tokens that --rope-original names");
@@ -528,6 +554,7 @@ int main(void)
         cmocka_unit_test(without_a_scaling_a_context_is_at_most_the_trained_one),
         cmocka_unit_test(the_factor_is_the_context_by_the_trained_one_or_the_scale),
         cmocka_unit_test(none_reads_any_context_without_a_scaling),
+        cmocka_unit_test(none_leaves_a_scaling_that_the_model_was_trained_with_where_the_context_needs_no_more),
         cmocka_unit_test(a_base_above_the_files_allows_any_context_and_one_below_does_not),
         cmocka_unit_test(a_scaling_of_the_same_kind_goes_on),
         cmocka_unit_test(a_files_yarn_reads_by_its_factor_though_its_context_does_not_say_so),
