@@ -44,6 +44,33 @@ static uint32_t own_context(const registry_model *m)
     return own > 0 && own < UINT32_MAX ? (uint32_t)own : 0;
 }
 
+bool context_is_window(const options *o)
+{
+    return options_given(o, options_find("ctx", 3, GROUP_PERPLEXITY | GROUP_IMATRIX));
+}
+
+/* What a model reads by itself; 0: loading it will say what is wrong. */
+static uint32_t trained_context(const char *path)
+{
+    mlxr_error error;
+    char *text = NULL;
+    if (mlxr_model_describe(path, &text, &error) != MLXR_OK) {
+        return 0;
+    }
+    json_t *description = json_loads(text, 0, NULL);
+    json_int_t n = json_integer_value(json_object_get(json_object_get(description, "context"), "trained"));
+    json_decref(description);
+    mlxr_free(text);
+    return n > 0 && n < UINT32_MAX ? (uint32_t)n : 0;
+}
+
+/* The context of a window. The factor comes of it where none is named; where nothing is stretched, there is room for
+ * BOS before the window, as there is without options. */
+static uint32_t context_of_window(const options *o, const char *path)
+{
+    return o->rope_scale != 0 ? 0 : o->n_ctx < trained_context(path) ? o->n_ctx + 1 : o->n_ctx;
+}
+
 bool context_take(mlxr_model_options *out, const options *o, const registry_model *model, bool measuring,
                   mlxr_error *error)
 {
@@ -56,7 +83,10 @@ bool context_take(mlxr_model_options *out, const options *o, const registry_mode
         }
         rope = rope || given;
     }
-    out->n_ctx_max = measuring && !rope ? 0 : o->n_ctx ? o->n_ctx : own_context(model);
+    out->n_ctx_max = measuring && !rope ? 0 : o->n_ctx ? o->n_ctx : measuring ? 0 : own_context(model);
+    if (rope && model && context_is_window(o)) {
+        out->n_ctx_max = context_of_window(o, model->path);
+    }
     out->rope.scale = o->rope_scale;
     out->rope.base = o->rope_base;
     out->rope.n_original = o->rope_original;

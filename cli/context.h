@@ -10,6 +10,8 @@
 
 /* Whether an option is one of --rope-*, which are of a model as it is loaded. */
 bool context_is_rope(const option_spec *spec);
+/* Whether --ctx is of a window of tokens (perplexity, imatrix), not of a model. */
+bool context_is_window(const options *o);
 /* Context and RoPE. The context is the command line's, else the one that the model was made with (NULL: none), else 0:
  * what it was trained for. measuring: --ctx is of a window, and counts beside --rope-* only. Other members of *out
  * stay. False: the error says what is wrong. */

@@ -105,7 +105,7 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         return EXIT_USAGE;
     }
     mlxr_model_options limits = {.mtp = session_drafts_ahead(o) ? MLXR_MTP_NEEDED : MLXR_MTP_OFF};
-    if (!context_take(&limits, o, measuring ? NULL : &s->entry, measuring, &error)) {
+    if (!context_take(&limits, o, &s->entry, measuring, &error)) {
         print_error("%s", error.text);
         session_close(s);
         return EXIT_USAGE;

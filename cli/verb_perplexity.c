@@ -4,10 +4,10 @@
  *
  * The file's tokens (no special ones added) are cut into consecutive windows of --ctx tokens, the last one shorter and
  * dropped if it has a single token; --windows takes the first so many. BOS, where the model's tokenizer adds one, comes
- * in addition before each window. Every position but the first is predicted; --skip N leaves out what the first N
- * positions of a window (BOS is one) predict. With --save-logits what is predicted at each goes to a file, with --kld
- * it is compared with such a file: the divergence of this run from the reference, and how often both have the same
- * favourite.
+ * in addition before each window; one whose length --rope-* made the context has one token less. Every position but
+ * the first is predicted; --skip N leaves out what the first N positions of a window (BOS is one) predict. With
+ * --save-logits what is predicted at each goes to a file, with --kld it is compared with such a file: the divergence of
+ * this run from the reference, and how often both have the same favourite.
  */
 #include <math.h>
 #include <stdio.h>
@@ -168,7 +168,10 @@ static bool choose_windows(measurement *m, const options *o)
     n_bos = m->bos >= 0;
     m->n_window = o->n_ctx                         ? o->n_ctx
                   : WINDOW_TOKENS + n_bos <= n_ctx ? WINDOW_TOKENS
-                                                   : n_ctx - n_bos; /* the default suits any model */
+                                                   : n_ctx - n_bos;       /* the default suits any model */
+    if ((o->rope_scaling || o->rope_base != 0) && m->n_window == n_ctx) { /* made for it: BOS is one of its tokens */
+        m->n_window -= n_bos;
+    }
     m->n_skip = o->n_skip;
     if (m->n_window < 2) {
         print_error("the model's context of %zu tokens has no room for a window", n_ctx);

@@ -17,6 +17,15 @@ class Context(support.CliTest):
     def perplexity(self, *options, model=None):
         return self.succeed("perplexity", model or self.model, "--file", self.text, "--json", "--windows", "1", *options).json
 
+    def begin_with_bos(self, name):
+        path, key = os.path.join(self.models, name + ".gguf"), b"tokenizer.ggml.add_bos_token"
+        with open(path, "r+b") as file:
+            file.seek(file.read().index(key) + len(key) + 4)  # behind the type
+            self.assertEqual(file.read(1), b"\0")
+            file.seek(-1, os.SEEK_CUR)
+            file.write(b"\1")
+        return name
+
     def test_without_an_option_a_longer_context_is_cut_and_told_which_option_has_it(self):
         answer = self.succeed("run", self.model, "a", "--raw", "-n", "1", "--ctx", "1024")
         self.assertIn("context of 1024 tokens was asked for; the model was trained for 256 and gets that; --rope-scaling yarn", answer.err)
@@ -42,6 +51,21 @@ class Context(support.CliTest):
         # within the trained context, as a window that is shorter says, nothing is scaled
         self.assertEqual(self.perplexity("--ctx", "128", "--rope-scaling", "yarn"), self.perplexity("--ctx", "128"))
         self.assertNotEqual(self.perplexity("--ctx", "128", "--rope-scaling", "yarn", "--rope-scale", "2"), self.perplexity("--ctx", "128"))
+
+    def test_a_window_has_room_for_bos_of_models_that_begin_with_it(self):
+        begins = self.begin_with_bos(self.add_model("llama", "begins"))
+        for options in (["yarn"], ["ntk"], ["none"], ["yarn", "--rope-scale", "2"], ["none", "--rope-base", "50000"]):
+            told = self.perplexity("--ctx", "512", "--rope-scaling", *options, model=begins)
+            self.assertEqual((told["n_tokens"], told["n_predicted"]), (511, 511), options)
+        yarn = ["--ctx", "512", "--rope-scaling", "yarn"]
+        self.assertEqual(self.perplexity(*yarn, model=begins), self.perplexity(*yarn, "--rope-scale", "2", model=begins))
+        # windows that need nothing of it are those that there are without it
+        plain = self.perplexity("--ctx", "128", model=begins)
+        self.assertEqual(plain["n_predicted"], 128)
+        for options in (["yarn"], ["none"]):
+            self.assertEqual(self.perplexity("--ctx", "128", "--rope-scaling", *options, model=begins), plain)
+        self.assertEqual(self.perplexity("--ctx", "128", "--rope-scaling", "yarn", "--rope-scale", "4", model=begins)["n_predicted"], 128)
+        self.fail_with(1, "has room for 256", "perplexity", begins, "--file", self.text, "--ctx", "256")
 
     def test_verbs_that_read_texts_take_it(self):
         longer = ["--rope-scaling", "yarn", "--rope-scale", "4"]
