@@ -11,7 +11,7 @@
 #define PAGE_USUAL 20u
 #define PAGE_MAX 1000u
 
-json_t *anthropic_model(const registry_model *m)
+json_t *anthropic_model(const registry_model *m, uint32_t n_ctx)
 {
     char when[32] = "1970-01-01T00:00:00Z";
     time_t seconds = (time_t)(m->modified_us / 1000000);
@@ -19,10 +19,10 @@ json_t *anthropic_model(const registry_model *m)
     if (gmtime_r(&seconds, &parts)) {
         strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &parts);
     }
-    json_t *n_ctx = m->n_ctx_train ? json_integer(m->n_ctx_train) : json_null();
+    json_t *tokens = n_ctx ? json_integer(n_ctx) : json_null();
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:O, s:o, s:n}", "type", "model", "id", m->name, "display_name",
-                     m->name, "created_at", when, "lifecycle", "active", "max_input_tokens", n_ctx, "max_tokens", n_ctx,
-                     "capabilities");
+                     m->name, "created_at", when, "lifecycle", "active", "max_input_tokens", tokens, "max_tokens",
+                     tokens, "capabilities");
 }
 
 /* The index of a model in a list; n where it is not there. */

@@ -36,7 +36,7 @@ bool anthropic_members_check(chat_request *r, const char *field, const char *whe
 
 /* ---- anthropic_models.c ---- */
 /* A model as the list of models has it. */
-json_t *anthropic_model(const registry_model *m);
+json_t *anthropic_model(const registry_model *m, uint32_t n_ctx);
 /* Answers with the part of `all` (borrowed) that the query asks for: limit, after_id, before_id. */
 void anthropic_models_answer(http_exchange *x, const json_t *all);
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "server/errors.h"
+#include "server/model_contexts.h"
 #include "server/model_jobs.h"
 #include "server/ollama_parts.h"
 
@@ -118,14 +119,14 @@ static int by_date(const void *a, const void *b)
     return x->modified_us > y->modified_us ? -1 : x->modified_us < y->modified_us;
 }
 
-static json_t *listed(const registry_model *m)
+static json_t *listed(const registry_model *m, uint32_t n_ctx)
 {
     char name[REGISTRY_NAME_MAX + 8], when[OLLAMA_TIME_MAX];
     ollama_name(m->name, name);
     ollama_time(m->modified_us, when);
     json_t *details = ollama_details(m->family, m->quant, m->n_params);
-    if (m->n_ctx_train) {
-        json_object_set_new(details, "context_length", json_integer(m->n_ctx_train));
+    if (n_ctx) {
+        json_object_set_new(details, "context_length", json_integer(n_ctx));
     }
     return json_pack("{s:s, s:s, s:s, s:I, s:s, s:o}", "name", name, "model", name, "modified_at", when, "size",
                      (json_int_t)m->n_bytes, "digest", m->id, "details", details);
@@ -137,6 +138,8 @@ static void respond_tags(ask *a, const model_answer *found)
     json_t *list = json_array();
     const registry_model **sorted = calloc(found->n_models + 1, sizeof *sorted);
     size_t n = 0;
+    model_contexts contexts;
+    model_contexts_open(&contexts, a->d);
     for (size_t i = 0; sorted && i < found->n_models; i++) {
         if (!*found->models[i].unusable) {
             sorted[n++] = &found->models[i];
@@ -146,12 +149,13 @@ static void respond_tags(ask *a, const model_answer *found)
         qsort(sorted, n, sizeof *sorted, by_date);
     }
     for (size_t i = 0; i < n; i++) {
-        json_t *one = listed(sorted[i]);
+        json_t *one = listed(sorted[i], model_contexts_of(&contexts, sorted[i]));
         if (one) { /* a name that is no UTF-8 cannot be asked for */
             json_array_append_new(list, one);
         }
     }
     free(sorted);
+    model_contexts_close(&contexts);
     http_respond_json(a->x, 200, json_pack("{s:o}", "models", list));
 }
 
@@ -278,10 +282,16 @@ static void respond_show(ask *a, const model_answer *found)
     char *modelfile = modelfile_of(m), *parameters = ollama_parameters_text(&m->parameters);
     char when[OLLAMA_TIME_MAX];
     ollama_time(m->modified_us, when);
+    json_t *details = ollama_details(m->family, m->quant, m->n_params);
+    model_contexts contexts;
+    model_contexts_open(&contexts, a->d);
+    if (model_contexts_of(&contexts, m)) { /* model_info has that of the file */
+        json_object_set_new(details, "context_length", json_integer(model_contexts_of(&contexts, m)));
+    }
+    model_contexts_close(&contexts);
     json_t *made = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:s}", "modelfile", modelfile ? modelfile : "",
-                             "parameters", parameters ? parameters : "", "template", template_text, "details",
-                             ollama_details(m->family, m->quant, m->n_params), "model_info",
-                             info_of(metadata, a->o.verbose, m->n_params), "capabilities",
+                             "parameters", parameters ? parameters : "", "template", template_text, "details", details,
+                             "model_info", info_of(metadata, a->o.verbose, m->n_params), "capabilities",
                              capabilities_of(template_text, metadata), "modified_at", when);
     if (made && m->license) {
         json_object_set_new(made, "license", json_string(m->license));

@@ -8,6 +8,7 @@
 #include "registry/registry.h"
 #include "server/anthropic_parts.h"
 #include "server/errors.h"
+#include "server/model_contexts.h"
 #include "server/openai_parts.h"
 
 typedef struct models_job {
@@ -16,7 +17,8 @@ typedef struct models_job {
     bool worked, anthropic; /* in Anthropic's form: the request has its version's header */
     char *id;               /* NULL: all */
     auth_identity identity;
-    json_t *found; /* a list, or one model */
+    model_contexts contexts; /* while it works */
+    json_t *found;           /* a list, or one model */
     mlxr_error error;
     mlxr_status status;
 } models_job;
@@ -39,13 +41,14 @@ static void on_gone(void *user)
 
 static json_t *model_json(const models_job *j, const registry_model *m)
 {
+    uint32_t n_ctx = model_contexts_of(&j->contexts, m);
     if (j->anthropic) {
-        return anthropic_model(m);
+        return anthropic_model(m, n_ctx);
     }
     json_t *one = json_pack("{s:s, s:s, s:I, s:s}", "id", m->name, "object", "model", "created",
                             (json_int_t)(m->modified_us / 1000000), "owned_by", registry_source_name(m->source));
-    if (m->n_ctx_train) {
-        json_object_set_new(one, "context_length", json_integer(m->n_ctx_train));
+    if (n_ctx) {
+        json_object_set_new(one, "context_length", json_integer(n_ctx));
     }
     return one;
 }
@@ -60,9 +63,8 @@ static mlxr_status on_model(void *user, const registry_model *m, mlxr_error *err
     return MLXR_OK;
 }
 
-static void work(void *user)
+static void find(models_job *j)
 {
-    models_job *j = user;
     registry_model m;
     if (!j->id) {
         j->found = json_array();
@@ -75,6 +77,14 @@ static void work(void *user)
         j->found = allowed ? model_json(j, &m) : NULL;
         registry_model_close(&m);
     }
+}
+
+static void work(void *user)
+{
+    models_job *j = user;
+    model_contexts_open(&j->contexts, j->d);
+    find(j);
+    model_contexts_close(&j->contexts);
 }
 
 static void done(void *user)

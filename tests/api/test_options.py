@@ -105,6 +105,25 @@ class Options(support.ApiTest):
             self.assertEqual(running["rope_scale"], in_file.get("rope_scale", 0))
             self.assertEqual(self.daemon.stop(), 0)
 
+    def told_contexts(self, name):
+        """What each route tells of a model's context."""
+        ask, version = self.daemon.ask, [("anthropic-version", "2023-06-01")]
+        listed = [m["context_length"] for m in ask("GET", "/v1/models").json["data"] if m["id"] == name]
+        listed += [m["details"]["context_length"] for m in ask("GET", "/api/tags").json["models"] if m["name"].split(":")[0] == name]
+        self.assertEqual(len(listed), 2)
+        return {*listed, ask("GET", "/v1/models/" + name).json["context_length"],
+                ask("GET", "/v1/models/" + name, headers=version).json["max_input_tokens"],
+                ask("POST", "/api/show", {"model": name}).json["details"]["context_length"]}  # fmt: skip
+
+    def test_clients_are_told_the_context_that_a_loaded_model_has(self):
+        os.symlink(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(self.models, "qwen2.gguf"))
+        for saved, before, after in (({"ctx": 1024, "rope_scaling": "yarn"}, {256}, {1024}), ({"ctx": 128}, {128}, {128}), ({"ctx": 1024}, {256}, {256})):
+            self.start("--threads", "1", saved=saved)
+            self.assertEqual(self.told_contexts("qwen2"), before)
+            self.load("qwen2")
+            self.assertEqual(self.told_contexts("qwen2"), after)
+            self.assertEqual(self.daemon.stop(), 0)
+
     def test_a_model_that_cannot_be_stretched_is_served_as_it_is(self):
         os.symlink(support.cli.write_family("gpt2", self.home), os.path.join(self.models, "gpt2"))
         self.start("--threads", "1", saved={"ctx": 1024, "rope_scaling": "linear"})
