@@ -212,6 +212,7 @@ static void rescale_latent(hparams *h, double was, double now)
     if (h->fam->latent && h->yarn_log_multiplier != 0) {
         double more = (1 + h->yarn_log_multiplier * log(now)) / (1 + h->yarn_log_multiplier * log(was));
         h->attn_scale = (float)(h->attn_scale * more * more);
+        h->rope_changed = h->rope_changed || more != 1;
     }
 }
 

@@ -24,6 +24,7 @@ typedef struct computer { /* what a run is made with */
     const char *path;
     mlxr_engine_options engine;
     uint32_t n_ctx_max;
+    mlxr_rope_options rope;
 } computer;
 
 /* Runs the prompt in `dir` (NULL: cold); returns the blocks found on disk. */
@@ -41,8 +42,8 @@ static uint64_t run(const computer *c, const char *dir, answer *out)
     greedy.temperature = 0;
     tiny_model_tokens(tiny_model_find("llama"), ids, TOKENS);
     assert_ok(mlxr_engine_open(&engine, &options, &error), &error);
-    assert_ok(mlxr_model_load(&model, engine, c->path, &(mlxr_model_options){.n_ctx_max = c->n_ctx_max}, &error),
-              &error);
+    mlxr_model_options how = {.n_ctx_max = c->n_ctx_max, .rope = c->rope};
+    assert_ok(mlxr_model_load(&model, engine, c->path, &how, &error), &error);
     assert_ok(mlxr_sequence_open(&s, model, &greedy, &error), &error);
     assert_ok(mlxr_sequence_append(s, ids, TOKENS, &error), &error);
     for (int i = 0; i < LOGITS; i++) {
@@ -177,6 +178,33 @@ static void another_rope_or_norm_never_matches(void **state)
     tiny.eps *= 3;
     b.path = safetensors("norm-eps", &tiny);
     assert_takes(&a, &b, 0, "epsilon of the norms");
+}
+
+/* Options change keys as the file's metadata does: kind, factor, original context and base, each by itself. */
+static void another_stretch_of_rope_never_matches(void **state)
+{
+    (void)state;
+    static const mlxr_rope_options all[] = {{.scaling = MLXR_ROPE_OF_FILE},
+                                            {.scaling = MLXR_ROPE_LINEAR, .scale = 2},
+                                            {.scaling = MLXR_ROPE_NTK, .scale = 2},
+                                            {.scaling = MLXR_ROPE_YARN, .scale = 2},
+                                            {.scaling = MLXR_ROPE_YARN, .scale = 3},
+                                            {.scaling = MLXR_ROPE_YARN, .scale = 2, .n_original = 80},
+                                            {.scaling = MLXR_ROPE_YARN, .scale = 2, .n_original = 90},
+                                            {.scaling = MLXR_ROPE_YARN, .scale = 2, .base = 20000},
+                                            {.base = 20000},
+                                            {.base = 30000}};
+    enum { N = sizeof all / sizeof *all };
+    computer a = {.path = gguf("stretch", tiny_model_find("llama"), DTYPE_Q8_0), .engine = {.n_threads = 1}}, b = a;
+    for (size_t i = 0; i < N; i++) {
+        for (size_t k = i; k < N; k++) {
+            char what[64];
+            a.rope = all[i];
+            b.rope = all[k];
+            snprintf(what, sizeof what, "options %zu and %zu", i, k);
+            assert_takes(&a, &b, i == k ? BLOCKS : 0, what);
+        }
+    }
 }
 
 /* Text around the model computes nothing. */
@@ -331,6 +359,7 @@ int main(void)
         cmocka_unit_test(one_changed_bit_of_the_file_never_matches),
         cmocka_unit_test(another_quantisation_never_matches),
         cmocka_unit_test(another_rope_or_norm_never_matches),
+        cmocka_unit_test(another_stretch_of_rope_never_matches),
         cmocka_unit_test(another_format_of_packed_weights_never_matches),
         cmocka_unit_test(another_chat_template_matches),
         cmocka_unit_test(another_kv_type_never_matches),

@@ -285,6 +285,19 @@ static void an_original_context_replaces_any_scaling(void **state)
     }
 }
 
+/* Pages on disk have to know: what is attended to is scaled otherwise, though no frequency is another one. */
+static void a_factor_taken_out_of_latent_attention_alone_counts_as_a_change(void **state)
+{
+    (void)state;
+    hparams h = scaled(ROPE_SCALING_NONE, 4, 512);
+    h.fam = family_find("deepseek2", 9);
+    h.yarn_log_multiplier = 0.1f;
+    mlxr_model_options o = asked(MLXR_ROPE_YARN, 0, 512);
+    o.rope.n_original = 512;
+    extend(&h, o);
+    assert_true(h.attn_scale < 0.125f && h.rope_changed);
+}
+
 /* Of a file whose own scaling is taken away, the log has to name what of it is lost. */
 static void what_options_took_away_is_kept(void **state)
 {
@@ -563,6 +576,7 @@ int main(void)
         cmocka_unit_test(other_scalings_beside_one_that_was_trained_are_refused_by_name),
         cmocka_unit_test(factors_of_the_file_count_as_a_scaling_unless_they_are_of_still_pairs),
         cmocka_unit_test(an_original_context_replaces_any_scaling),
+        cmocka_unit_test(a_factor_taken_out_of_latent_attention_alone_counts_as_a_change),
         cmocka_unit_test(what_options_took_away_is_kept),
         cmocka_unit_test(models_that_learn_positions_are_refused),
         cmocka_unit_test(layers_that_do_not_turn_are_not_stretched_and_need_none),
