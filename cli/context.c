@@ -114,8 +114,11 @@ void context_print_rope(const mlxr_model_info *info)
 {
     const char *how = info->rope_scaling;
     if (*how && strcmp(how, "none") != 0) {
-        printf("; RoPE scaling %s by %g%s", how, (double)info->rope_factor,
-               info->rope_changed ? "" : ", as its file has it");
+        printf("; RoPE scaling %s", how);
+        if (info->rope_factor != 1) { /* factors of each pair have no one number */
+            printf(" by %g", (double)info->rope_factor);
+        }
+        printf("%s", info->rope_changed ? "" : ", as its file has it");
     }
     putchar('\n');
 }

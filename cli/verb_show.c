@@ -136,9 +136,11 @@ static void print_context(const json_t *context)
     }
     printf("  context      %llu tokens", (unsigned long long)number(context, "trained"));
     if (*scaling && strcmp(scaling, "none") != 0) {
-        printf("; RoPE scaling %s by %g, from %llu", scaling,
-               json_number_value(json_object_get(context, "rope_factor")),
-               (unsigned long long)number(context, "original"));
+        double factor = json_number_value(json_object_get(context, "rope_factor"));
+        printf("; RoPE scaling %s", scaling);
+        if (factor != 1) { /* factors of each pair have no one number */
+            printf(" by %g, from %llu", factor, (unsigned long long)number(context, "original"));
+        }
     }
     if (*scaling) {
         printf("; RoPE base %g", json_number_value(json_object_get(context, "rope_base")));

@@ -398,5 +398,7 @@ const char *rope_name(const hparams *h)
 
 float rope_factor(const hparams *h)
 {
-    return h->rope_stretch != 1 ? h->rope_stretch : h->scaling.kind == ROPE_SCALING_NONE ? 1 : h->scaling.factor;
+    rope_scaling_kind kind = h->scaling.kind;
+    bool own = h->rope_stretch == 1 ? kind != ROPE_SCALING_NONE : kind == ROPE_SCALING_LINEAR; /* it goes on */
+    return own ? h->rope_stretch * h->scaling.factor : h->rope_stretch;
 }

@@ -117,6 +117,8 @@ class Context(support.CliTest):
                          {"trained": 256, "original": 256, "rope_scaling": "none", "rope_factor": 1, "rope_base": 10000})  # fmt: skip
         self.assertRegex(self.succeed("show", self.model).text, r"  context      256 tokens; RoPE base 10000\n")
         self.assertRegex(self.succeed("show", yarn).text, r"  context      256 tokens; RoPE scaling yarn by \d+, from \d+; RoPE base")
+        factors = self.add_model("llama3")  # one a pair, which is no number to show
+        self.assertRegex(self.succeed("show", factors).text, r"  context      256 tokens; RoPE scaling factors; RoPE base")
         gpt2 = support.write_family("gpt2", self.home)
         self.assertIsNone(self.succeed("show", gpt2, "--json").json["context"]["rope_scaling"])
         self.assertIn("  context      256 tokens\n", self.succeed("show", gpt2).text)

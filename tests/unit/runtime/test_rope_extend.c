@@ -211,6 +211,7 @@ static void linear_goes_upon_any_scaling(void **state)
         extend(&h, asked(MLXR_ROPE_LINEAR, 0, 4096));
         assert_true(h.scaling.kind == kinds[i] && h.scaling.factor == 4 && h.rope_stretch == 2 && h.n_ctx == 4096);
         assert_string_equal(rope_name(&h), "linear");
+        assert_true(rope_factor(&h) == (kinds[i] == ROPE_SCALING_LINEAR ? 8 : 2));
     }
 }
 
