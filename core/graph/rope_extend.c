@@ -11,9 +11,6 @@
 
 #include "base/error.h"
 
-/* What a context of so many tokens may be short of, because a factor is a float. */
-#define FACTOR_SLACK 1e-6
-
 static const char *const asked_names[] = {
     [MLXR_ROPE_NONE] = "none", [MLXR_ROPE_LINEAR] = "linear", [MLXR_ROPE_NTK] = "ntk", [MLXR_ROPE_YARN] = "yarn"};
 
@@ -333,7 +330,7 @@ static mlxr_status extend_by_factor(hparams *h, const mlxr_model_options *o, mlx
         h->n_ctx = o->n_ctx_max && o->n_ctx_max < h->n_ctx_from ? o->n_ctx_max : h->n_ctx_from;
         return MLXR_OK;
     }
-    double limit = floor(h->n_ctx_from * factor * (1 + FACTOR_SLACK));
+    double limit = r->scale != 0 ? tokens_times(h->n_ctx_from, factor) : o->n_ctx_max;
     if (limit > CONTEXT_TOKENS_MAX) {
         return error_set(error, MLXR_UNSUPPORTED, "RoPE scale %g of %u tokens: a context has at most %u", factor,
                          h->n_ctx_from, CONTEXT_TOKENS_MAX);

@@ -100,6 +100,25 @@ static void the_factor_is_the_context_by_the_trained_one_or_the_scale(void **sta
     }
 }
 
+static void a_context_is_rounded_only_where_the_scale_may_have_lost_it(void **state)
+{
+    (void)state;
+    const struct {
+        uint32_t n_train;
+        float scale;
+        uint32_t n_ctx, n_found;
+    } all[] = {{8192, 128, 0, 1048576},    {2048, 1.0002f, 0, 2048},
+               {2048, 1.1f, 0, 2252},      {10, 1.2f, 0, 12},
+               {3, 1 / 3.0f * 4, 0, 4},    {8192, 0, 1u << 30, 1u << 30},
+               {3, 0, 1u << 30, 1u << 30}, {7, 0, (1u << 30) - 1, (1u << 30) - 1}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        hparams h = plain();
+        h.n_ctx_train = h.scaling.n_ctx_orig = all[i].n_train;
+        extend(&h, asked(MLXR_ROPE_LINEAR, all[i].scale, all[i].n_ctx));
+        assert_int_equal(h.n_ctx, all[i].n_found);
+    }
+}
+
 static void none_reads_any_context_without_a_scaling(void **state)
 {
     (void)state;
@@ -567,6 +586,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_scaling_a_context_is_at_most_the_trained_one),
         cmocka_unit_test(the_factor_is_the_context_by_the_trained_one_or_the_scale),
+        cmocka_unit_test(a_context_is_rounded_only_where_the_scale_may_have_lost_it),
         cmocka_unit_test(none_reads_any_context_without_a_scaling),
         cmocka_unit_test(none_leaves_a_scaling_that_the_model_was_trained_with_where_the_context_needs_no_more),
         cmocka_unit_test(a_base_above_the_files_allows_any_context_and_one_below_does_not),
