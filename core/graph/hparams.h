@@ -111,15 +111,16 @@ typedef struct hparams {
     bool rope_is_long;         /* LongRoPE: the context is longer than the original one */
     float yarn_log_multiplier; /* as the file has it; 0: none */
     /* What options made of it (graph/rope_extend.h). */
-    uint32_t n_ctx;        /* of sequences: n_ctx_train, less where less was asked for, more where RoPE is stretched */
-    uint32_t n_ctx_from;   /* what the model reads without the options, or without what they took away */
-    bool n_ctx_from_named; /* by the options */
-    bool rope_changed;     /* frequencies or magnitudes are not those of the file */
-    bool rope_slower;      /* the base is above the file's */
-    bool rope_factored;    /* the file has factors for pairs that turn … */
-    bool rope_unfactored;  /* … or had: they are left out */
-    float rope_stretch;    /* every frequency is divided by it, whatever its scaling gave; 1: by nothing more */
-    const char *rope_lost; /* the file's own scaling that options took away; NULL: none */
+    uint32_t n_ctx;         /* of sequences: n_ctx_train, less where less was asked for, more where RoPE is stretched */
+    uint32_t n_ctx_from;    /* what the model reads without the options, or without what they took away */
+    bool n_ctx_from_named;  /* by the options */
+    bool rope_changed;      /* frequencies or magnitudes are not those of the file */
+    bool rope_slower;       /* the base is above the file's */
+    bool rope_factored;     /* the file has factors for pairs that turn … */
+    bool rope_unfactored;   /* … or had: they are left out */
+    uint32_t n_pairs_still; /* proportional RoPE: pairs of the file's factors that do not turn */
+    float rope_stretch;     /* every frequency is divided by it, whatever its scaling gave; 1: by nothing more */
+    const char *rope_lost;  /* the file's own scaling that options took away; NULL: none */
     float rope_lost_factor;
     rope_scaling scaling; /* of full-attention layers (of all where there is no local theta) */
 } hparams;

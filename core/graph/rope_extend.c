@@ -132,15 +132,15 @@ static mlxr_status refuse_unturned(const hparams *h, mlxr_error *error)
                      h->fam->name);
 }
 
-/* Has the file factors for pairs that turn? They belong to one base, and to no other scaling. */
-static bool has_factors(const hparams *h, const float *factors)
+/* Factors of pairs that turn belong to one base, and to no other scaling. */
+static void look_at_factors(hparams *h, const float *factors)
 {
+    h->rope_factored = false;
+    h->n_pairs_still = 0;
     for (uint32_t i = 0; factors && i < h->n_rot / 2; i++) {
-        if (factors[i] != 1 && factors[i] < ROPE_FACTOR_STILL) {
-            return true;
-        }
+        h->n_pairs_still += factors[i] >= ROPE_FACTOR_STILL;
+        h->rope_factored = h->rope_factored || (factors[i] != 1 && factors[i] < ROPE_FACTOR_STILL);
     }
-    return false;
 }
 
 /* What the file has, in a word. */
@@ -167,10 +167,12 @@ static bool goes_with_own(const hparams *h, mlxr_rope_scaling asked)
     return asked == MLXR_ROPE_LINEAR || (!h->rope_factored && (own == ROPE_SCALING_NONE || own == kind_of(asked)));
 }
 
-/* NTK's exponent and YaRN's ramp are quotients of these. */
+/* NTK's exponent and YaRN's ramp are quotients of the first two. Where a share of a proportional head turns, its
+ * slowest pair is a fast one: NTK would not divide it by the factor, and YaRN leave all of them and change magnitudes
+ * alone. */
 static bool turns_enough(const hparams *h, mlxr_rope_scaling asked)
 {
-    return asked == MLXR_ROPE_LINEAR || (h->n_rot > 2 && h->rope_theta > 1);
+    return asked == MLXR_ROPE_LINEAR || (h->n_rot > 2 && h->rope_theta > 1 && h->n_pairs_still == 0);
 }
 
 const char *rope_advice(const hparams *h)
@@ -266,24 +268,38 @@ static mlxr_status refuse_beside_own(const hparams *h, mlxr_rope_scaling asked, 
                      own_name(h), instead);
 }
 
+static mlxr_status check_scaling(const hparams *h, mlxr_rope_scaling asked, mlxr_error *error)
+{
+    if (!goes_with_own(h, asked)) {
+        return refuse_beside_own(h, asked, error);
+    }
+    if (turns_enough(h, asked)) {
+        return MLXR_OK;
+    }
+    if (h->n_pairs_still) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "RoPE scaling %s: of proportional RoPE, %u of %u pairs turn, with the frequencies of a whole "
+                         "head; linear reads further",
+                         asked_names[asked], h->n_rot / 2 - h->n_pairs_still, h->n_rot / 2);
+    }
+    return error_set(error, MLXR_UNSUPPORTED,
+                     "RoPE scaling %s: a head has %u turning elements and theta %g; more than 2 and above 1 are needed",
+                     asked_names[asked], h->n_rot, (double)h->rope_theta);
+}
+
 /* The frequencies, for contexts `factor` times as long. */
 static mlxr_status stretch(hparams *h, mlxr_rope_scaling asked, double factor, mlxr_error *error)
 {
     rope_scaling *s = &h->scaling;
     rope_scaling_kind kind = kind_of(asked);
+    mlxr_status status = check_scaling(h, asked, error);
+    if (status != MLXR_OK) {
+        return status;
+    }
     h->rope_changed = true;
     if (asked == MLXR_ROPE_LINEAR) {
         h->rope_stretch = (float)factor;
         return MLXR_OK;
-    }
-    if (!goes_with_own(h, asked)) {
-        return refuse_beside_own(h, asked, error);
-    }
-    if (!turns_enough(h, asked)) {
-        return error_set(error, MLXR_UNSUPPORTED,
-                         "RoPE scaling %s: a head has %u turning elements and theta %g; more than 2 and above 1 are "
-                         "needed",
-                         asked_names[asked], h->n_rot, (double)h->rope_theta);
     }
     double all = s->kind == kind ? factor * s->factor : factor;
     if (!(all < FLT_MAX)) {
@@ -363,7 +379,7 @@ static mlxr_status check_model(const hparams *h, const mlxr_rope_options *r, mlx
 mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_options *o, mlxr_error *error)
 {
     h->rope_stretch = 1;
-    h->rope_factored = has_factors(h, factors);
+    look_at_factors(h, factors);
     h->n_ctx_from = own_reach(h);
     h->n_ctx = o && o->n_ctx_max ? (uint32_t)fmin(o->n_ctx_max, h->n_ctx_from) : h->n_ctx_train;
     mlxr_status status = mlxr_model_options_check(o, error);

@@ -268,10 +268,10 @@ static void factors_of_the_file_count_as_a_scaling_unless_they_are_of_still_pair
     refuse(plain(), factors, asked(MLXR_ROPE_NONE, 0, 4096), MLXR_UNSUPPORTED, "factors");
     refuse(plain(), factors, (mlxr_model_options){.rope.base = 1e6f}, MLXR_UNSUPPORTED, "own base");
     mlxr_error error;
-    mlxr_model_options o = asked(MLXR_ROPE_YARN, 2, 0);
+    mlxr_model_options o = asked(MLXR_ROPE_NONE, 0, 4096);
     hparams h = plain();
     assert_ok(rope_extend(&h, still, &o, &error), &error);
-    assert_string_equal(rope_name(&h), "yarn");
+    assert_true(h.n_ctx == 4096 && !h.rope_changed);
     h = plain();
     o = asked(MLXR_ROPE_LINEAR, 2, 0);
     assert_ok(rope_extend(&h, factors, &o, &error), &error);
@@ -284,6 +284,27 @@ static void factors_of_the_file_count_as_a_scaling_unless_they_are_of_still_pair
     h = plain();
     assert_ok(rope_extend(&h, factors, NULL, &error), &error);
     assert_string_equal(rope_name(&h), "factors");
+}
+
+/* Proportional RoPE: the slowest pair that turns is a fast one of the whole head. NTK would divide it by less than F,
+ * and YaRN, which finds that it has seen every angle, change nothing but magnitudes. */
+static void ntk_and_yarn_are_refused_where_part_of_a_proportional_head_turns(void **state)
+{
+    (void)state;
+    float still[32];
+    for (size_t i = 0; i < 32; i++) {
+        still[i] = i < 8 ? 1 : ROPE_FACTOR_STILL;
+    }
+    mlxr_model_options o = asked(MLXR_ROPE_YARN, 2, 0);
+    const char *words = "8 of 32 pairs turn, with the frequencies of a whole head; linear reads further";
+    refuse(plain(), still, o, MLXR_UNSUPPORTED, words);
+    o.rope.n_original = 512;
+    refuse(plain(), still, o, MLXR_UNSUPPORTED, words);
+    refuse(plain(), still, asked(MLXR_ROPE_NTK, 2, 0), MLXR_UNSUPPORTED, "RoPE scaling ntk: ");
+    mlxr_error error;
+    hparams h = plain();
+    assert_ok(rope_extend(&h, still, NULL, &error), &error);
+    assert_non_null(strstr(rope_advice(&h), "--rope-scaling linear"));
 }
 
 static void an_original_context_replaces_any_scaling(void **state)
@@ -596,6 +617,7 @@ int main(void)
         cmocka_unit_test(linear_goes_upon_any_scaling),
         cmocka_unit_test(other_scalings_beside_one_that_was_trained_are_refused_by_name),
         cmocka_unit_test(factors_of_the_file_count_as_a_scaling_unless_they_are_of_still_pairs),
+        cmocka_unit_test(ntk_and_yarn_are_refused_where_part_of_a_proportional_head_turns),
         cmocka_unit_test(an_original_context_replaces_any_scaling),
         cmocka_unit_test(a_factor_taken_out_of_latent_attention_alone_counts_as_a_change),
         cmocka_unit_test(what_options_took_away_is_kept),
