@@ -7,23 +7,8 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/error.h"
-
-static const char *const asked_names[] = {
-    [MLXR_ROPE_NONE] = "none", [MLXR_ROPE_LINEAR] = "linear", [MLXR_ROPE_NTK] = "ntk", [MLXR_ROPE_YARN] = "yarn"};
-
-bool mlxr_rope_scaling_find(const char *name, mlxr_rope_scaling *out)
-{
-    for (int i = MLXR_ROPE_NONE; i <= MLXR_ROPE_YARN; i++) {
-        if (strcmp(name, asked_names[i]) == 0) {
-            *out = (mlxr_rope_scaling)i;
-            return true;
-        }
-    }
-    return false;
-}
 
 static const char *kind_name(rope_scaling_kind kind)
 {
@@ -31,48 +16,6 @@ static const char *kind_name(rope_scaling_kind kind)
         [ROPE_SCALING_NONE] = "none",     [ROPE_SCALING_LINEAR] = "linear",     [ROPE_SCALING_YARN] = "yarn",
         [ROPE_SCALING_LLAMA3] = "llama3", [ROPE_SCALING_LONGROPE] = "longrope", [ROPE_SCALING_NTK] = "ntk"};
     return names[kind];
-}
-
-static bool stretches(const mlxr_rope_options *r)
-{
-    return r->scaling >= MLXR_ROPE_LINEAR;
-}
-
-static bool changes(const mlxr_rope_options *r)
-{
-    return r->scaling != MLXR_ROPE_OF_FILE || r->base != 0;
-}
-
-mlxr_status mlxr_model_options_check(const mlxr_model_options *o, mlxr_error *error)
-{
-    if (!o) {
-        return MLXR_OK;
-    }
-    const mlxr_rope_options *r = &o->rope;
-    if ((unsigned)r->scaling > MLXR_ROPE_YARN) {
-        return error_set(error, MLXR_ARG, "RoPE scaling %d: there are none, linear, ntk and yarn", (int)r->scaling);
-    }
-    if (r->scale != 0 && !(r->scale >= 1 && r->scale <= CONTEXT_TOKENS_MAX)) {
-        return error_set(error, MLXR_ARG,
-                         "RoPE scale %g: it is how many times as far as it was trained for a model is to read, 1 to %u",
-                         (double)r->scale, CONTEXT_TOKENS_MAX);
-    }
-    if (r->base != 0 && !(r->base > 1 && isfinite(r->base))) {
-        return error_set(error, MLXR_ARG, "RoPE base %g: it is a number above 1, such as 10000", (double)r->base);
-    }
-    if (!stretches(r) && (r->scale != 0 || r->n_original != 0)) {
-        return error_set(error, MLXR_ARG, "a RoPE %s goes with a scaling: linear, ntk or yarn",
-                         r->scale != 0 ? "scale" : "original context");
-    }
-    if (stretches(r) && r->scale == 0 && o->n_ctx_max == 0) {
-        return error_set(error, MLXR_ARG, "RoPE scaling %s: a context or a scale has to say how far",
-                         asked_names[r->scaling]);
-    }
-    if (changes(r) && o->n_ctx_max > CONTEXT_TOKENS_MAX) {
-        return error_set(error, MLXR_LIMIT, "context of %u tokens: at most %u are possible", o->n_ctx_max,
-                         CONTEXT_TOKENS_MAX);
-    }
-    return MLXR_OK;
 }
 
 /* ---- what the model has ------------------------------------------------------------------------------------------ */
@@ -264,8 +207,8 @@ static mlxr_status refuse_beside_own(const hparams *h, mlxr_rope_scaling asked, 
                  "linear goes with it, and an original context, the %stokens from before it, replaces it", before);
     }
     return error_set(error, MLXR_UNSUPPORTED,
-                     "RoPE scaling %s: the file's own is %s, which the model was trained with; %s", asked_names[asked],
-                     own_name(h), instead);
+                     "RoPE scaling %s: the file's own is %s, which the model was trained with; %s",
+                     rope_options_name(asked), own_name(h), instead);
 }
 
 static mlxr_status check_scaling(const hparams *h, mlxr_rope_scaling asked, mlxr_error *error)
@@ -280,11 +223,11 @@ static mlxr_status check_scaling(const hparams *h, mlxr_rope_scaling asked, mlxr
         return error_set(error, MLXR_UNSUPPORTED,
                          "RoPE scaling %s: of proportional RoPE, %u of %u pairs turn, with the frequencies of a whole "
                          "head; linear reads further",
-                         asked_names[asked], h->n_rot / 2 - h->n_pairs_still, h->n_rot / 2);
+                         rope_options_name(asked), h->n_rot / 2 - h->n_pairs_still, h->n_rot / 2);
     }
     return error_set(error, MLXR_UNSUPPORTED,
                      "RoPE scaling %s: a head has %u turning elements and theta %g; more than 2 and above 1 are needed",
-                     asked_names[asked], h->n_rot, (double)h->rope_theta);
+                     rope_options_name(asked), h->n_rot, (double)h->rope_theta);
 }
 
 /* The frequencies, for contexts `factor` times as long. */
@@ -304,7 +247,7 @@ static mlxr_status stretch(hparams *h, mlxr_rope_scaling asked, double factor, m
     double all = s->kind == kind ? factor * s->factor : factor;
     if (!(all < FLT_MAX)) {
         return error_set(error, MLXR_UNSUPPORTED, "RoPE scaling %s by %g times the file's %g is beyond any number",
-                         asked_names[asked], factor, (double)s->factor);
+                         rope_options_name(asked), factor, (double)s->factor);
     }
     if (kind == ROPE_SCALING_YARN) {
         s->n_ctx_orig = s->kind == kind ? s->n_ctx_orig : h->n_ctx_from;
@@ -359,7 +302,7 @@ static mlxr_status extend_by_factor(hparams *h, const mlxr_model_options *o, mlx
 static mlxr_status check_model(const hparams *h, const mlxr_rope_options *r, mlxr_error *error)
 {
     const rope_scaling *s = &h->scaling;
-    if (h->fam->positions || ((stretches(r) || r->base != 0) && !rope_turns(h))) {
+    if (h->fam->positions || ((rope_options_stretch(r) || r->base != 0) && !rope_turns(h))) {
         return refuse_unturned(h, error);
     }
     if (r->n_original > h->n_ctx_from) {
@@ -383,7 +326,7 @@ mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_optio
     h->n_ctx_from = own_reach(h);
     h->n_ctx = o && o->n_ctx_max ? (uint32_t)fmin(o->n_ctx_max, h->n_ctx_from) : h->n_ctx_train;
     mlxr_status status = mlxr_model_options_check(o, error);
-    if (status != MLXR_OK || !o || !changes(&o->rope)) {
+    if (status != MLXR_OK || !o || !rope_options_change(&o->rope)) {
         return status;
     }
     const mlxr_rope_options *r = &o->rope;
@@ -401,7 +344,7 @@ mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_optio
         h->rope_slower = r->base > h->rope_theta;
         h->rope_theta = r->base;
     }
-    return stretches(r) ? extend_by_factor(h, o, error) : extend_plainly(h, o, error);
+    return rope_options_stretch(r) ? extend_by_factor(h, o, error) : extend_plainly(h, o, error);
 }
 
 const char *rope_name(const hparams *h)

@@ -6,9 +6,7 @@
 #define MLXR_GRAPH_ROPE_EXTEND_H
 
 #include "graph/hparams.h"
-
-/* Contexts are positions in an int32_t, with room to add two of them; as of a file's context_length. */
-#define CONTEXT_TOKENS_MAX (1u << 30)
+#include "graph/rope_options.h"
 
 /* Sets h->n_ctx, and scaling, base and what lies beside them as mlxr_rope_options says (mlxr.h). `factors`: [n_rot/2]
  * what the file divides frequencies by, or NULL. MLXR_UNSUPPORTED: whatever does not suit this model, such as a scaling

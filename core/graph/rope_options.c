@@ -1,0 +1,71 @@
+/*
+ * Options of contexts and RoPE: what suits no model.
+ * Owner: none. Lifetime: the call.
+ */
+#include "graph/rope_options.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+
+static const char *const names[] = {
+    [MLXR_ROPE_NONE] = "none", [MLXR_ROPE_LINEAR] = "linear", [MLXR_ROPE_NTK] = "ntk", [MLXR_ROPE_YARN] = "yarn"};
+
+bool mlxr_rope_scaling_find(const char *name, mlxr_rope_scaling *out)
+{
+    for (int i = MLXR_ROPE_NONE; i <= MLXR_ROPE_YARN; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = (mlxr_rope_scaling)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *rope_options_name(mlxr_rope_scaling scaling)
+{
+    return names[scaling];
+}
+
+bool rope_options_stretch(const mlxr_rope_options *r)
+{
+    return r->scaling >= MLXR_ROPE_LINEAR;
+}
+
+bool rope_options_change(const mlxr_rope_options *r)
+{
+    return r->scaling != MLXR_ROPE_OF_FILE || r->base != 0;
+}
+
+mlxr_status mlxr_model_options_check(const mlxr_model_options *o, mlxr_error *error)
+{
+    if (!o) {
+        return MLXR_OK;
+    }
+    const mlxr_rope_options *r = &o->rope;
+    if ((unsigned)r->scaling > MLXR_ROPE_YARN) {
+        return error_set(error, MLXR_ARG, "RoPE scaling %d: there are none, linear, ntk and yarn", (int)r->scaling);
+    }
+    if (r->scale != 0 && !(r->scale >= 1 && r->scale <= CONTEXT_TOKENS_MAX)) {
+        return error_set(error, MLXR_ARG,
+                         "RoPE scale %g: it is how many times as far as it was trained for a model is to read, 1 to %u",
+                         (double)r->scale, CONTEXT_TOKENS_MAX);
+    }
+    if (r->base != 0 && !(r->base > 1 && isfinite(r->base))) {
+        return error_set(error, MLXR_ARG, "RoPE base %g: it is a number above 1, such as 10000", (double)r->base);
+    }
+    if (!rope_options_stretch(r) && (r->scale != 0 || r->n_original != 0)) {
+        return error_set(error, MLXR_ARG, "a RoPE %s goes with a scaling: linear, ntk or yarn",
+                         r->scale != 0 ? "scale" : "original context");
+    }
+    if (rope_options_stretch(r) && r->scale == 0 && o->n_ctx_max == 0) {
+        return error_set(error, MLXR_ARG, "RoPE scaling %s: a context or a scale has to say how far",
+                         names[r->scaling]);
+    }
+    if (rope_options_change(r) && o->n_ctx_max > CONTEXT_TOKENS_MAX) {
+        return error_set(error, MLXR_LIMIT, "context of %u tokens: at most %u are possible", o->n_ctx_max,
+                         CONTEXT_TOKENS_MAX);
+    }
+    return MLXR_OK;
+}
