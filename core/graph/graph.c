@@ -16,6 +16,21 @@
 #define OPS_PER_LAYER_MAX 48u
 #define OPS_GLOBAL 16u
 
+/* What embeds or ranks texts stays as it is where a length for whatever can have it is asked for, not a scale: the
+ * vectors of all texts would be others, and those that were kept from before would go with none of them. */
+static mlxr_status keep_reader(const hparams *h, const mlxr_model_options *o, mlxr_error *error)
+{
+    bool reads = h->fam->encoder || h->ranks || h->pooling;
+    if (!reads || !o || !o->rope.if_possible || o->rope.scale != 0) {
+        return MLXR_OK;
+    }
+    bool changes = o->rope.base != 0 || o->rope.n_original != 0 ||
+                   (o->rope.scaling != MLXR_ROPE_OF_FILE && o->n_ctx_max > h->n_ctx_train);
+    return changes ? error_set(error, MLXR_UNSUPPORTED,
+                               "it embeds or ranks texts, whose vectors would all be others: that needs a RoPE scale")
+                   : MLXR_OK;
+}
+
 /* What divides each pair's frequency, or NULL. */
 static const tensor *rope_factors(const graph *g)
 {
@@ -70,7 +85,8 @@ static mlxr_status set_ropes(builder *b, const model_file *file, const mlxr_mode
                          h->rope_is_long ? "long" : "short");
     }
     const float *divisors = factors ? factors->data : NULL;
-    mlxr_status status = rope_extend(h, divisors, options, error);
+    mlxr_status status = keep_reader(h, options, error);
+    status = status == MLXR_OK ? rope_extend(h, divisors, options, error) : status;
     if (status != MLXR_OK) {
         return status;
     }
