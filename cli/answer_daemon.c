@@ -380,6 +380,29 @@ static bool change(answerer *a, const options *o, unsigned group)
     return true;
 }
 
+/* What the daemon's options made of the model; nothing where it does not say. */
+static void show_loaded(const there *t)
+{
+    mlxr_error error;
+    json_t *told = NULL, *one;
+    size_t i;
+    if (client_ask(t->client, "GET", "/ui-api/loaded", NULL, &told, &error) != MLXR_OK) {
+        return;
+    }
+    json_array_foreach(json_object_get(told, "loaded"), i, one)
+    {
+        const char *name = json_string_value(json_object_get(one, "name"));
+        const char *how = json_string_value(json_object_get(one, "rope_scaling"));
+        if (name && strcmp(name, t->name) == 0) {
+            printf(" of %lld", (long long)json_integer_value(json_object_get(one, "n_ctx")));
+            if (how && *how && strcmp(how, "none") != 0) {
+                printf(", RoPE scaling %s by %g", how, json_number_value(json_object_get(one, "rope_factor")));
+            }
+        }
+    }
+    json_decref(told);
+}
+
 static void show(const answerer *a)
 {
     const there *t = (const there *)a;
@@ -388,8 +411,9 @@ static void show(const answerer *a)
     printf("  model     %s, of the daemon at %s\n", t->name, client_where(t->client));
     printf("  family    %s, %s parameters, %s\n", family ? family : "?",
            human_count((uint64_t)json_integer_value(json_object_get(t->model, "n_params"))), type ? type : "?");
-    printf("  context   %zu tokens used; trained for %lld\n", a->n_context,
-           (long long)json_integer_value(json_object_get(t->model, "n_ctx_train")));
+    printf("  context   %zu tokens used", a->n_context);
+    show_loaded(t);
+    printf("; trained for %lld\n", (long long)json_integer_value(json_object_get(t->model, "n_ctx_train")));
 }
 
 static json_t *drafts(const answerer *a, const options *o)

@@ -4,6 +4,7 @@
  */
 #include "context.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,15 @@ static bool bad(mlxr_error *error, const char *option, const char *value, const 
     *error = (mlxr_error){.status = MLXR_ARG};
     snprintf(error->text, sizeof error->text, "--%s %.60s: %s", option, value, why);
     return false;
+}
+
+/* A scaling that could be meant is named. */
+static bool needs_scaling(mlxr_error *error, const options *o)
+{
+    const char *name = o->rope_scale != 0 ? "rope-scale" : "rope-original";
+    char value[32];
+    options_format(o, options_find(name, strlen(name), GROUPS_ROPE), value, sizeof value);
+    return bad(error, name, value, "it goes with a scaling, linear, ntk or yarn; add --rope-scaling yarn");
 }
 
 /* A 0 would be taken for "not given". */
@@ -71,10 +81,10 @@ static uint32_t context_of_window(const options *o, const char *path)
     return o->rope_scale != 0 ? 0 : o->n_ctx < trained_context(path) ? o->n_ctx + 1 : o->n_ctx;
 }
 
-bool context_take(mlxr_model_options *out, const options *o, const registry_model *model, bool measuring,
+bool context_take(mlxr_model_options *out, const options *o, const registry_model *model, context_use use,
                   mlxr_error *error)
 {
-    bool rope = false;
+    bool rope = false, window = context_is_window(o);
     for (size_t i = 0; i < N_ROPE_OPTIONS; i++) {
         const option_spec *spec = options_find(rope_options[i], strlen(rope_options[i]), GROUPS_ROPE);
         bool given = options_given(o, spec);
@@ -83,9 +93,13 @@ bool context_take(mlxr_model_options *out, const options *o, const registry_mode
         }
         rope = rope || given;
     }
-    out->n_ctx_max = measuring && !rope ? 0 : o->n_ctx ? o->n_ctx : measuring ? 0 : own_context(model);
-    if (rope && model && context_is_window(o)) {
-        out->n_ctx_max = context_of_window(o, model->path);
+    bool counts = rope || use == CONTEXT_OF_MODEL || (use == CONTEXT_MEASURED && o->n_ctx && !window);
+    out->n_ctx_max = !counts    ? 0
+                     : window   ? context_of_window(o, model->path)
+                     : o->n_ctx ? o->n_ctx
+                                : own_context(model);
+    if (!o->rope_scaling && (o->rope_scale != 0 || o->rope_original)) {
+        return needs_scaling(error, o);
     }
     out->rope.scale = o->rope_scale;
     out->rope.base = o->rope_base;
@@ -110,15 +124,31 @@ mlxr_model_options context_of_draft(const mlxr_model *model)
     return limits;
 }
 
+void context_warn(const options *o, const mlxr_model_info *info)
+{
+    double scale = (double)o->rope_scale, of_file = scale > 1 ? (double)info->rope_factor / scale : 0;
+    bool same = o->rope_scaling && strcmp(info->rope_scaling, o->rope_scaling) == 0 && !o->rope_original;
+    if (same && fabs(of_file - scale) <= 1e-5 * scale) {
+        print_error("warning: --rope-scale %g: the model's file has %s by %g already, and both make it %g; without "
+                    "--rope-* it reads %u tokens",
+                    scale, o->rope_scaling, of_file, (double)info->rope_factor, info->n_ctx_train);
+    }
+}
+
 void context_print_rope(const mlxr_model_info *info)
 {
     const char *how = info->rope_scaling;
-    if (*how && strcmp(how, "none") != 0) {
+    bool scaled = *how && strcmp(how, "none") != 0;
+    if (scaled) {
         printf("; RoPE scaling %s", how);
-        if (info->rope_factor != 1) { /* factors of each pair have no one number */
-            printf(" by %g", (double)info->rope_factor);
-        }
-        printf("%s", info->rope_changed ? "" : ", as its file has it");
+    }
+    if (scaled && info->rope_factor != 1) { /* factors of each pair have no one number */
+        printf(" by %g", (double)info->rope_factor);
+    }
+    if (info->rope_changed) {
+        printf("%s base %g", scaled ? "," : "; RoPE", (double)info->rope_base);
+    } else if (scaled) {
+        printf(", as its file has it");
     }
     putchar('\n');
 }

@@ -103,7 +103,8 @@ const option_spec option_table[] = {
     {"seed", 's', OPTION_U64, AT(sampling.seed), GROUP_SAMPLING, "N", "same seed, same answer; 0: a new one each time"},
     {"logprobs", 0, OPTION_I32, AT(n_logprobs), GROUP_RUN, "N",
      "with --json: log-probabilities, with N alternatives each"},
-    {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_CONTEXT, "N", "tokens of context [what the model was trained for]"},
+    {"ctx", 'c', OPTION_U32, AT(n_ctx), GROUP_CONTEXT | GROUP_BENCH | GROUP_EMBED, "N",
+     "tokens of context [what the model was trained for]"},
     {"file", 'f', OPTION_FILE, AT(file), GROUP_PERPLEXITY | GROUP_IMATRIX | GROUP_TOKENIZE | GROUP_EMBED, "FILE",
      "the text; - reads stdin"},
     {"lora", 0, OPTION_LIST, AT(adapters), GROUP_LORA, "FILE[=SCALE]",
@@ -126,7 +127,7 @@ const option_spec option_table[] = {
     {"rope-scaling", 0, OPTION_TEXT, AT(rope_scaling), GROUPS_ROPE, "HOW",
      "read further than a model was trained for: yarn, ntk, linear, none"},
     {"rope-scale", 0, OPTION_FLOAT, AT(rope_scale), GROUPS_ROPE, "F",
-     "how many times as far [--ctx by what it was trained for]"},
+     "times as far, upon the file's factor [--ctx by the trained one]"},
     {"rope-base", 0, OPTION_FLOAT, AT(rope_base), GROUPS_ROPE, "THETA", "of RoPE's frequencies [the file's]"},
     {"rope-original", 0, OPTION_U32, AT(rope_original), GROUPS_ROPE, "N",
      "F counts from N tokens, and replaces the file's own scaling"},
@@ -298,9 +299,13 @@ static bool read_bytes(const option_spec *spec, const char *text, uint64_t *out)
 static bool read_float(const option_spec *spec, const char *text, float *out)
 {
     char *end;
+    errno = 0;
     float number = strtof(text, &end);
     if (end == text || *end || isnan(number)) {
         return bad_value(spec, text, "a number is needed");
+    }
+    if (errno == ERANGE && (number == 0 || isinf(number))) {
+        return bad_value(spec, text, number == 0 ? "the number is too small" : "the number is too large");
     }
     *out = number;
     return true;

@@ -12,6 +12,7 @@
 #include "answerer.h"
 #include "context.h"
 #include "kernels.h"
+#include "models.h"
 #include "output.h"
 #include "registry/digest.h"
 #include "server/daemon.h"
@@ -24,6 +25,7 @@ struct own_daemon {
     struct daemon *daemon;
     logger *log;
     log_part part;
+    registry_model entry;        /* of the model that it is started for */
     char key[2 * KEY_BYTES + 1]; /* where there are keys, this process needs one, too */
 };
 
@@ -32,7 +34,7 @@ static mlxr_status start_at(own_daemon *own, const options *o, const client_addr
 {
     char kernels[KERNELS_PATH_MAX];
     mlxr_model_options model = {.rope.if_possible = true};
-    if (!context_take(&model, o, NULL, true, error)) {
+    if (!context_take(&model, o, &own->entry, CONTEXT_OF_REQUESTS, error)) {
         return MLXR_ARG;
     }
     daemon_options d = {.host = *a->socket ? NULL : a->host,
@@ -109,6 +111,10 @@ static int begin(own_daemon **out, client **c, const options *o, client_address 
         print_error("out of memory");
         return EXIT_FAILED;
     }
+    if (!models_resolve(o->args[0], &own->entry)) {
+        free(own);
+        return EXIT_FAILED;
+    }
     signal(SIGPIPE, SIG_IGN); /* clients leave while they are answered */
     mlxr_status status = start(own, c, o, a, taken, &error);
     if (status != MLXR_OK) {
@@ -155,6 +161,7 @@ void own_daemon_stop(own_daemon **pointer)
     if (own) {
         daemon_stop(&own->daemon);
         logger_close(&own->log);
+        registry_model_close(&own->entry);
         free(own);
         *pointer = NULL;
     }

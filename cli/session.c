@@ -105,7 +105,7 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         return EXIT_USAGE;
     }
     mlxr_model_options limits = {.mtp = session_drafts_ahead(o) ? MLXR_MTP_NEEDED : MLXR_MTP_OFF};
-    if (!context_take(&limits, o, &s->entry, measuring, &error)) {
+    if (!context_take(&limits, o, &s->entry, measuring ? CONTEXT_MEASURED : CONTEXT_OF_MODEL, &error)) {
         print_error("%s", error.text);
         session_close(s);
         return EXIT_USAGE;
@@ -120,6 +120,7 @@ int session_open(session *s, const options *o, const char *model, bool measuring
         print_error("%s", error.text);
         return EXIT_FAILED;
     }
+    context_warn(o, mlxr_model_info_get(s->model));
     int code = session_adapt(&s->model, &s->entry, o, true);
     s->load_ms = (now_seconds() - started) * 1e3;
     code = code == EXIT_OK ? session_load_grammar(s, o) : code;

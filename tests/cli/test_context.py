@@ -78,11 +78,23 @@ class Context(support.CliTest):
         options = [self.model, requests, "--raw", "-n", "1"]
         self.assertIn("the context 256", self.run_mlxr("batch", *options).text)
         self.succeed("batch", *options, "--ctx", "1024", "--rope-scaling", "yarn")
+        self.succeed("bench", self.model, "-p", "300", "-n", "2", "-r", "1", "--ctx", "512", "--rope-scaling", "none")
+        self.fail_with(2, "context has 128", "bench", self.model, "-p", "200", "-n", "2", "-r", "1", "--ctx", "128")
         encoder = support.write_family("modernbert", self.home)
         with open(self.text, "w", encoding="utf-8") as file:
             file.write(TEXT.replace("\n", " "))
         self.fail_with(1, "256", "embed", encoder, TEXT)
         self.succeed("embed", encoder, TEXT, *longer)
+        for further in (["--rope-scaling", "yarn"], ["--rope-scaling", "none"], ["--rope-base", "900000"]):
+            self.succeed("embed", encoder, TEXT, "--ctx", "1024", *further)
+
+    def test_a_scale_that_the_file_has_already_is_told(self):
+        yarn = self.add_model("llama-yarn")
+        of_file = self.succeed("show", yarn, "--json").json["context"]["rope_factor"]
+        run = ["run", yarn, "a", "--raw", "-n", "1", "--rope-scaling", "yarn", "--rope-scale"]
+        self.assertIn(f"the model's file has yarn by {of_file:g} already, and both make it {of_file**2:g}", self.succeed(*run, f"{of_file:g}").err)
+        self.assertNotIn("already", self.succeed(*run, f"{of_file + 1:g}").err)
+        self.assertNotIn("already", self.succeed(*run, f"{of_file:g}", "--rope-original", "64").err)
 
     def test_a_draft_model_reads_as_far(self):
         options = [self.model, TEXT, "--raw", "-n", "24", "--temp", "0", "--ctx", "1024", "--rope-scaling", "yarn", "--json"]
@@ -124,7 +136,11 @@ class Context(support.CliTest):
         self.assertIn("  context      256 tokens\n", self.succeed("show", gpt2).text)
 
     def test_values_that_make_no_sense_are_refused(self):
-        for options, words in ((["--rope-scaling", "dynamic"], "--rope-scaling dynamic: there are none, linear, ntk and yarn"),
+        for options, words in ((["--rope-scaling", "yarn", "--rope-scale", "1e400"], "--rope-scale 1e400: the number is too large"),
+                               (["--rope-base", "1e-50"], "--rope-base 1e-50: the number is too small"),
+                               (["--rope-scale", "4"], "--rope-scale 4: .*; add --rope-scaling yarn"),
+                               (["--rope-original", "64"], "--rope-original 64: .*; add --rope-scaling yarn"),
+                               (["--rope-scaling", "dynamic"], "--rope-scaling dynamic: there are none, linear, ntk and yarn"),
                                (["--rope-scaling", "yarn"], "a context or a scale has to say how far"),
                                (["--rope-scaling", "yarn", "--rope-scale", "0"], "--rope-scale 0: a number above 0"),
                                (["--rope-scaling", "yarn", "--rope-scale=-2"], "RoPE scale -2"),
@@ -139,8 +155,6 @@ class Context(support.CliTest):
                                (["--rope-base", "0"], "--rope-base 0"),
                                (["--rope-base", "1"], "RoPE base 1")):  # fmt: skip
             for verb in (["run", self.model, "a", "--raw"], ["perplexity", self.model, "--file", self.text], ["serve", "--port", "0"]):
-                if verb[0] == "perplexity" and "how far" in words:
-                    continue  # its window does
                 self.fail_with(2, words.replace("+", r"\+"), *verb, *options)
         self.fail_with(1, "at most 1073741824", "run", self.model, "a", "--rope-scaling", "yarn", "--rope-scale", "1e8")
         self.fail_with(2, "unknown option --rope-scale", "tokenize", self.model, "a", "--rope-scale", "4")
