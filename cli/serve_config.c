@@ -89,16 +89,40 @@ static void apply(options *o, const option_spec *spec, const json_t *value, char
     }
 }
 
+/* A scaling of the command line is another one than the file's, whose numbers are not its. */
+static bool is_of_another_scaling(const options *o, const option_spec *spec)
+{
+    bool goes_with = strcmp(spec->name, "rope-scale") == 0 || strcmp(spec->name, "rope-original") == 0;
+    return goes_with && options_given(o, options_find("rope-scaling", strlen("rope-scaling"), GROUPS_ROPE));
+}
+
 void serve_config_apply(serve_config *c, options *o)
 {
     c->n_applied = 0;
     for (size_t i = 0; i < N_CONFIG_OPTIONS; i++) {
         const option_spec *spec = spec_of(&config_options[i]);
         const json_t *value = json_object_get(c->values, config_options[i].name);
-        if (spec && value && !options_given(o, spec)) {
+        if (spec && value && !options_given(o, spec) && !is_of_another_scaling(o, spec)) {
             apply(o, spec, value, c->numbers[i]);
             c->applied[c->n_applied++] = config_options[i].name;
         }
+    }
+}
+
+void serve_config_blame(const serve_config *c, mlxr_error *error)
+{
+    const char *before = " (";
+    for (size_t i = 0; i < c->n_applied; i++) {
+        const char *name = c->applied[i];
+        size_t n = strlen(error->text), room = sizeof error->text - n;
+        bool rope = strcmp(name, "ctx") == 0 || strncmp(name, "rope_", 5) == 0;
+        if (rope && (size_t)snprintf(error->text + n, room, "%s%s", before, name) < room) {
+            before = ", ";
+        }
+    }
+    size_t n = strlen(error->text);
+    if (*before == ',') {
+        snprintf(error->text + n, sizeof error->text - n, ": as %.200s has it)", c->path);
     }
 }
 

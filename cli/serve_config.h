@@ -21,8 +21,10 @@ typedef struct serve_config {
 /* Returns an exit code, after telling what is wrong with the file. */
 int serve_config_open(serve_config *c, const options *o);
 void serve_config_close(serve_config *c);
-/* Puts the file's values where the command line says nothing. */
+/* Puts the file's values where the command line says nothing; a --rope-scaling there goes without the file's scale. */
 void serve_config_apply(serve_config *c, options *o);
+/* Adds to an error about context and RoPE which of these are the file's. */
+void serve_config_blame(const serve_config *c, mlxr_error *error);
 /* Reads the file again; one that makes no sense now changes nothing and is noted. */
 void serve_config_renew(serve_config *c);
 /* Goes back to the values of before the last renewal, and notes why. False: there are none, or nothing was wrong. */

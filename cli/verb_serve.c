@@ -106,7 +106,8 @@ static int serve_once(const options *o, const char *const *models, logger *l, co
         return error->status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
     }
     mlxr_model_options model = {.rope.if_possible = true};
-    if (!context_take(&model, o, NULL, false, error)) {
+    if (!context_take(&model, o, NULL, CONTEXT_OF_MODEL, error)) {
+        serve_config_blame(config, error);
         adapter_list_free(&adapters);
         return EXIT_USAGE;
     }
