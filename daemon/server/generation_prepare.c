@@ -352,6 +352,16 @@ static void submit(generation *g)
     }
 }
 
+/* More context was asked for than there is: it is not the request that can have it. */
+static void warn_of_context(chat_request *r, const mlxr_model_info *info)
+{
+    if (r->n_ctx > info->n_ctx) {
+        request_fields_warn(&r->f, "n_ctx (num_ctx) %u: this model's context is %u; %s", r->n_ctx, info->n_ctx,
+                            info->n_ctx < info->n_ctx_train ? "a longer --ctx of mlxr serve allows more"
+                                                            : "--rope-scaling of mlxr serve reads further");
+    }
+}
+
 /* The model is there. */
 static void compose(generation *g)
 {
@@ -380,6 +390,7 @@ static void compose(generation *g)
         json_decref(r->messages);
         r->messages = NULL;
     }
+    warn_of_context(r, mlxr_model_info_get(g->model));
     if (mlxr_sampling_check(g->model, &g->r.f.sampling, &error) != MLXR_OK) {
         generation_fail(g, 400, "invalid_value", NULL, 0, "%s", error.text);
     } else if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {

@@ -235,10 +235,6 @@ static void on_start(void *user, const generation_info *info)
     answer *a = user;
     const chat_request *asked = generation_request(a->g);
     a->warnings = info->warnings ? json_copy((json_t *)info->warnings) : json_array();
-    if (asked->n_ctx > info->engine->n_ctx) {
-        json_array_append_new(
-            a->warnings, json_sprintf("num_ctx %u: this model's context is %u", asked->n_ctx, info->engine->n_ctx));
-    }
     /* A grammar is compiled when its request starts: until it has, the answer may still become a 400. */
     if (a->stream && !asked->f.grammar) {
         begin_stream(a);

@@ -3,6 +3,7 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import sys
 import time
 import unittest
@@ -129,6 +130,47 @@ class Options(support.ApiTest):
         self.start("--threads", "1", saved={"ctx": 1024, "rope_scaling": "linear"})
         told = self.load("gpt2")
         self.assertEqual((told["rope_scaling"], told["rope_factor"], told["n_ctx"]), ("", 1, 256))
+
+    def test_what_embeds_texts_is_stretched_by_a_scale_that_is_named_alone(self):
+        os.symlink(support.cli.write_family("modernbert", self.home), os.path.join(self.models, "embedder"))
+        for more, n_ctx in (({}, 256), ({"rope_base": 900000}, 256), ({"rope_scale": 2}, 512)):
+            self.start("--threads", "1", saved={"ctx": 1024, "rope_scaling": "yarn", **more})
+            told = self.load("embedder")
+            self.assertEqual((told["rope_scaling"], told["n_ctx"]), ("none" if n_ctx == 256 else "yarn", n_ctx))
+            self.assertEqual(self.daemon.stop(), 0)
+
+    def test_more_context_than_there_is_is_told_with_the_answer(self):
+        os.symlink(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(self.models, "qwen2.gguf"))
+        body = {"model": "qwen2", "prompt": "a", "max_tokens": 1}
+        for arguments, words in (((), "--rope-scaling of mlxr serve reads further"), (("--ctx", "128"), "--ctx of mlxr serve allows more")):
+            self.start("--threads", "1", *arguments)
+            for route, more in (("/v1/completions", {"n_ctx": 1000}), ("/api/generate", {"options": {"num_ctx": 1000}, "stream": False})):
+                told = self.daemon.ask("POST", route, {**body, **more}).json["warnings"]
+                self.assertEqual(len(told), 1, told)
+                self.assertIn("num_ctx) 1000: this model's context is " + (arguments[1] if arguments else "256"), told[0])
+                self.assertIn(words, told[0])
+            self.assertNotIn("warnings", self.daemon.ask("POST", "/v1/completions", {**body, "n_ctx": 100}).json)
+            self.assertEqual(self.daemon.stop(), 0)
+
+    def test_a_scaling_of_the_command_line_goes_without_the_numbers_of_the_file(self):
+        os.symlink(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(self.models, "qwen2.gguf"))
+        saved = {"ctx": 1024, "rope_scaling": "yarn", "rope_scale": 2, "rope_original": 128}
+        for arguments, scaling, factor, n_ctx in ((("--rope-scaling", "none"), "none", 1, 1024), (("--rope-scaling", "ntk"), "ntk", 4, 1024),
+                                                  (("--rope-scaling", "ntk", "--rope-scale", "3"), "ntk", 3, 768)):  # fmt: skip
+            self.start("--threads", "1", *arguments, saved=saved)
+            told = self.load("qwen2")
+            self.assertEqual((told["rope_scaling"], told["rope_factor"], told["n_ctx"]), (scaling, factor, n_ctx))
+            self.assertEqual(self.daemon.stop(), 0)
+
+    def test_a_start_that_the_file_prevents_names_it(self):
+        os.makedirs(self.folder)
+        for saved, names in (({"rope_scaling": "yarn"}, "rope_scaling"), ({"rope_scale": 4, "rope_base": 20000}, "rope_scale, rope_base")):
+            with open(self.file, "w", encoding="utf-8") as file:
+                json.dump(saved, file)
+            done = subprocess.run([support.cli.MLXR, "serve", "--port", "0"], env=self.environment(XDG_CONFIG_HOME=os.path.join(self.home, "config")),
+                                  stderr=subprocess.PIPE, timeout=60)  # fmt: skip
+            self.assertEqual(done.returncode, 2, done)
+            self.assertIn(f"({names}: as {self.file} has it)", done.stderr.decode())
 
     def test_what_stretches_no_model_is_no_option(self):
         self.start("--threads", "1")
