@@ -154,7 +154,7 @@ typedef enum { MLXR_MTP_OFF, MLXR_MTP_NEEDED, MLXR_MTP_IF_ANY } mlxr_mtp;
  *   NTK     theta × F^(d/(d − 2)), d elements of a head turning: the slowest pair ÷ F, the fastest as it was (bloc97
  *           2023). F is the same at every length, unlike in "dynamic" NTK, so that computed keys stay valid
  *   YARN    pairs that turn less than once in the original context ÷ F, those that turn 32 times as they were, a ramp
- *           between; attention × (0.1 ln F + 1)² (Peng et al. 2023)
+ *           between; attention × (0.1 ln F + 1)², of the elements that turn (Peng et al. 2023)
  *   NONE    no scaling, and the context that is asked for all the same; a file's YaRN is taken away
  * Without training none of them answers as well as the model does within its own context, also on short texts; LINEAR
  * costs most (docs/contexts.md). What a file's own scaling becomes: LINEAR is applied to what it gives, whatever it is;
@@ -175,11 +175,11 @@ typedef struct mlxr_rope_options { /* {0}: as the file has it */
     float scale;
     float
         base; /* theta, above 1, in the place of the file's; one that is above it allows any n_ctx_max; 0: the file's */
-    /* Tokens from which F counts, at most those of the file's context; the file's scaling is taken away. 0: the file's
-     * context and scaling. */
+    /* Tokens from which F counts, at most those that it reads without options; the file's scaling is taken away. 0: the
+     * file's context, or what its YaRN reads where that is more, and its scaling. */
     uint32_t n_original;
     /* A model that cannot be stretched is loaded as its file has it, and the log says why; else MLXR_UNSUPPORTED does.
-     */
+     * NONE leaves a YaRN by which the model reads n_ctx_max tokens. */
     bool if_possible;
 } mlxr_rope_options;
 
@@ -187,7 +187,8 @@ typedef struct mlxr_rope_options { /* {0}: as the file has it */
 MLXR_API bool mlxr_rope_scaling_find(const char *name, mlxr_rope_scaling *out);
 
 typedef struct mlxr_model_options { /* {0} is a valid default */
-    uint32_t n_ctx_max;             /* 0: the model's own context length; beyond it only with `rope` */
+    /* 0: the model's own context length. Beyond it, and beyond what a YaRN of its file reads, only with `rope`. */
+    uint32_t n_ctx_max;
     /* With the model's multi-token-prediction head, for mlxr_sequence_draft_mtp: its keys and values are computed and
      * kept with the others, about one layer more. Where there is none, or the backend runs none, MLXR_UNSUPPORTED says
      * so; MLXR_MTP_IF_ANY loads the model without. */
@@ -208,7 +209,7 @@ typedef struct mlxr_model_info {
     uint32_t n_ctx; /* of its sequences: n_ctx_train, or n_ctx_max where that is less, or RoPE is stretched */
     /* RoPE of the layers that see everything: "none", "linear", "ntk", "yarn", "llama3", "longrope", "factors" (of each
      * pair, as GGUF has Llama 3's); "" where no such layer turns. Its factor is that of the file and the options
-     * together, but for "linear" upon another scaling; 1 where there is none. */
+     * together, but for "linear" upon another scaling; 1 where there is none, and of "factors". */
     const char *rope_scaling;
     float rope_factor, rope_base;
     bool rope_changed; /* by the options */

@@ -304,7 +304,7 @@ static void read_scaling(reader *r, hparams *h)
                  {"llama3", ROPE_SCALING_LLAMA3},
                  {"longrope", ROPE_SCALING_LONGROPE},
                  {"ntk", ROPE_SCALING_NTK},
-                 /* changes nothing within the context that the model was trained for, which nothing here exceeds */
+                 /* changes nothing within the context that the model was trained for; beyond it options say how */
                  {"dynamic", ROPE_SCALING_NONE},
                  /* positions of pictures; those of texts are the same in all its parts */
                  {"mrope", ROPE_SCALING_NONE}};
