@@ -52,6 +52,9 @@ static void say_longer(const mlxr_model *m)
     if (strcmp(m->info.rope_scaling, "none") == 0 && h->rope_slower) {
         snprintf(by, sizeof by, "RoPE base %g", (double)m->info.rope_base);
         snprintf(words, sizeof words, "%s", expected_of(&m->info));
+    } else if (strcmp(m->info.rope_scaling, "none") == 0 && h->rope_lost) {
+        snprintf(words, sizeof words, "expect nonsense beyond the trained length; its file's own %s is made for it",
+                 h->rope_lost);
     } else if (strcmp(m->info.rope_scaling, "none") == 0) {
         snprintf(words, sizeof words, "expect nonsense beyond the trained length; %s", rope_advice(h));
     } else if (rope_turns(h)) {
@@ -83,8 +86,9 @@ void context_words(const mlxr_model *m)
     } else if (m->n_ctx_asked > m->n_ctx) {
         const char *advice = rope_advice(h);
         engine_log(m->engine, MLXR_LOG_WARN,
-                   "%s: context of %u tokens was asked for; the model was trained for %u and gets that%s%s",
-                   m->info.path, m->n_ctx_asked, m->n_ctx, advice ? "; " : "", advice ? advice : "");
+                   "%s: context of %u tokens was asked for; the model %s %u and gets that%s%s", m->info.path,
+                   m->n_ctx_asked, m->n_ctx > h->n_ctx_train ? "reads by its file's YaRN" : "was trained for", m->n_ctx,
+                   advice ? "; " : "", advice ? advice : "");
     }
     if (h->rope_lost) {
         say_lost(m);

@@ -574,7 +574,7 @@ static void the_log_says_what_a_context_beyond_the_trained_one_means(void **stat
     load_and_look("granite", asked(MLXR_ROPE_LINEAR, 2, 1024), 512, "linear", "its RoPE scale allows 512");
     load_and_look("granite", asked(MLXR_ROPE_NONE, 0, 1024), 1024, "none", "RoPE is not scaled");
     load_and_look("arcee", asked(MLXR_ROPE_NONE, 0, 256), 256, "none",
-                  "RoPE is not scaled: expect nonsense beyond the trained length; --rope-scaling yarn reads further");
+                  "RoPE is not scaled: expect nonsense beyond the trained length; its file's own yarn is made for it");
     mlxr_model_options raised = asked(MLXR_ROPE_NONE, 0, 1024);
     raised.rope.base = 2e6f;
     load_and_look("arcee", raised, 1024, "none", "; RoPE base 2e+06: expect worse answers");
