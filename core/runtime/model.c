@@ -366,6 +366,18 @@ mlxr_status mlxr_model_read(mlxr_model **out, mlxr_engine *engine, const char *p
     return MLXR_OK;
 }
 
+/* Of a context that somebody has asked for it is a warning; one of the file is more than many machines hold. */
+static void say_what_fits(const mlxr_model *m)
+{
+    uint64_t whole = mlxr_model_kv_bytes(m, m->n_ctx - 1, 1), budget = mlxr_kv_stats_get(m->engine).bytes_budget;
+    if (whole > budget) {
+        engine_log(m->engine, m->n_ctx_asked || m->graph->h.rope_changed ? MLXR_LOG_WARN : MLXR_LOG_INFO,
+                   "%s: one text as long as the context of %u tokens needs %llu MiB of KV memory and there are %llu; "
+                   "longer ones than that holds fail: more --kv-bytes, or a smaller --kv-type",
+                   m->info.path, m->n_ctx, (unsigned long long)(whole >> 20), (unsigned long long)(budget >> 20));
+    }
+}
+
 static void log_loaded(const mlxr_model *m)
 {
     const mlxr_engine *e = m->engine;
@@ -381,6 +393,7 @@ static void log_loaded(const mlxr_model *m)
                    m->info.path, (unsigned long long)(x.bytes_all >> 20), (unsigned long long)(x.bytes_budget >> 20));
     }
     context_words(m);
+    say_what_fits(m);
     if (m->ahead_missed) {
         engine_log(e, MLXR_LOG_INFO, "%s: %s; --draft mtp does nothing for it", m->info.path,
                    m->info.has_mtp ? "this backend cannot run its multi-token-prediction head"

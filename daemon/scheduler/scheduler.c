@@ -187,6 +187,25 @@ static scheduler_refusal enqueue(scheduler *s, request *r, mlxr_error *error)
     return refusal;
 }
 
+uint32_t scheduler_answer_max(scheduler *s, const scheduler_request *ask)
+{
+    scheduler_request tried = *ask;
+    uint32_t fits = 0, beyond = ask->max_tokens;
+    pthread_mutex_lock(&s->lock);
+    uint64_t budget = s->bytes_promised;
+    pthread_mutex_unlock(&s->lock);
+    if (memory_least(s, ask) <= budget) {
+        return ask->max_tokens;
+    }
+    while (fits + 1 < beyond) {
+        tried.max_tokens = fits + (beyond - fits) / 2;
+        bool held = memory_least(s, &tried) <= budget;
+        fits = held ? tried.max_tokens : fits;
+        beyond = held ? beyond : tried.max_tokens;
+    }
+    return fits;
+}
+
 mlxr_status scheduler_submit(scheduler *s, const scheduler_request *ask, uint64_t *id, scheduler_refusal *refusal,
                              mlxr_error *error)
 {

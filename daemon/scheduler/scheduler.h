@@ -137,6 +137,9 @@ mlxr_status scheduler_open(scheduler **out, mlxr_engine *engine, const scheduler
 /* Everything must have ended (scheduler_abort). */
 void scheduler_close(scheduler **s);
 
+/* Any thread. The most tokens, up to max_tokens, that an answer to this request may have for the KV budget to hold it
+ * alone; 0: not one. */
+uint32_t scheduler_answer_max(scheduler *s, const scheduler_request *request);
 /* Takes a request, or says at once why not: *refusal (may be NULL) and the error. *id may be NULL. */
 mlxr_status scheduler_submit(scheduler *s, const scheduler_request *request, uint64_t *id, scheduler_refusal *refusal,
                              mlxr_error *error);

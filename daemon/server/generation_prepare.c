@@ -334,6 +334,10 @@ static void submit(generation *g)
                              .received_us = g->time.start_us,
                              .on_event = generation_on_event,
                              .user = g};
+    if (r->f.max_tokens == 0 || r->f.max_tokens > left) { /* no bound of its own: what there is memory for */
+        uint32_t fits = scheduler_answer_max(s, &ask);
+        ask.max_tokens = fits ? fits : ask.max_tokens; /* 0: it is refused, with the numbers */
+    }
     atomic_fetch_add(&g->refs, 1); /* of the submitted request; before events can come */
     if (scheduler_submit(s, &ask, &g->id, &refusal, &error) != MLXR_OK) {
         atomic_fetch_sub(&g->refs, 1);

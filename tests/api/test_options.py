@@ -131,6 +131,19 @@ class Options(support.ApiTest):
         told = self.load("gpt2")
         self.assertEqual((told["rope_scaling"], told["rope_factor"], told["n_ctx"]), ("", 1, 256))
 
+    def test_an_answer_without_a_bound_is_as_long_as_the_memory_holds(self):
+        os.symlink(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(self.models, "qwen2.gguf"))
+        self.start("--threads", "1", "--kv-bytes", "1M", "--rope-scaling", "yarn", "--ctx", "1048576")
+        body = {"model": "qwen2", "messages": [{"role": "user", "content": "hello"}]}
+        self.assertEqual(self.load("qwen2")["n_ctx"], 1 << 20)
+        self.assertTrue(self.daemon.wait_line("as long as the context of 1048576 tokens needs"))
+        refused = self.daemon.ask("POST", "/v1/chat/completions", {**body, "max_tokens": 1000000})
+        self.assertEqual((refused.status, refused.json["error"]["code"]), (400, "memory_exceeded"), refused)
+        self.assertEqual(self.daemon.ask("POST", "/v1/chat/completions", {**body, "stop": list("aeio")}).status, 200)
+        answer = self.daemon.ask("POST", "/v1/chat/completions", {**body, "logit_bias": {"33": 100}, "temperature": 0}).json
+        self.assertEqual(answer["choices"][0]["finish_reason"], "length")
+        self.assertGreater(answer["usage"]["completion_tokens"], 256)
+
     def test_what_embeds_texts_is_stretched_by_a_scale_that_is_named_alone(self):
         os.symlink(support.cli.write_family("modernbert", self.home), os.path.join(self.models, "embedder"))
         for more, n_ctx in (({}, 256), ({"rope_base": 900000}, 256), ({"rope_scale": 2}, 512)):
