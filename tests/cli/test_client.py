@@ -163,6 +163,25 @@ class RunServe(ClientTest):
         self.assertEqual(t.wait(), 0)
         self.assertFalse(answers(port))
 
+    def test_a_context_that_is_longer_is_had_with_rope_scaling_or_told(self):
+        self.add_model("llama")
+        with open(os.path.join(self.home, "Modelfile"), "w", encoding="utf-8") as file:
+            file.write("FROM llama\nPARAMETER num_ctx 512\n")
+        self.succeed("create", "wider", "-f", os.path.join(self.home, "Modelfile"))
+        told = self.succeed("run", "llama", "hello", "-n", "1", "--serve", "--ctx", "1000", env=self.here(free_port())).err
+        self.assertIn("1000: this model's context is 256; --rope-scaling of mlxr serve reads further", told)
+        for model, more, words in (("llama", ["--ctx", "1024"], "1024, RoPE scaling yarn by 4"), ("wider", [], "512, RoPE scaling yarn by 2")):
+            t = self.terminal("run", model, "--serve", "--chat", "-n", "4", "--rope-scaling", "yarn", *more, *ENDLESS, env=self.here(free_port()))
+            t.expect(PROMPT)
+            self.assertIn(f"tokens used of {words}; trained for 256", self.say(t, "/show"))
+            t.type("\x04")
+            self.assertEqual(t.wait(), 0)
+        t = self.terminal("run", "llama", "--chat", "--rope-base", "20000", env=self.environment(MLXR_HOST="none", NO_COLOR="1"))
+        t.expect(PROMPT)
+        self.assertIn("; RoPE base 20000", self.say(t, "/show"))
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+
     def test_its_daemon_reads_what_it_needs_and_nothing_else(self):
         """A link that leads out of the model directory, made when it runs: not what it was confined to."""
         self.add_model("llama")
