@@ -20,7 +20,7 @@
  * vectors of all texts would be others, and those that were kept from before would go with none of them. */
 static mlxr_status keep_reader(const hparams *h, const mlxr_model_options *o, mlxr_error *error)
 {
-    bool reads = h->fam->encoder || h->ranks || h->pooling;
+    bool reads = !h->fam->positions && (h->fam->encoder || h->ranks || h->pooling);
     if (!reads || !o || !o->rope.if_possible || o->rope.scale != 0) {
         return MLXR_OK;
     }
