@@ -223,7 +223,8 @@ typedef struct mlxr_model_info {
     bool has_mtp;            /* the file has a multi-token-prediction head that can be used … */
     bool mtp;                /* … and the model was loaded with it */
     uint64_t mtp_bytes;      /* of weight_bytes: layers that predict further tokens, used or not */
-    uint64_t resident_bytes; /* of weight_bytes: without experts beyond their budget */
+    uint64_t resident_bytes; /* of weight_bytes: without experts beyond their budget; and what may be kept beside them
+                                (mlxr_logits_stats) */
 } mlxr_model_info;
 
 /* Loads a GGUF file (or the first file of a split one), or a directory or index with safetensors and config.json.
@@ -448,6 +449,15 @@ typedef struct mlxr_expert_stats { /* of the engine's models whose experts do no
     uint64_t bytes_read;   /* asked for because they were not in memory */
 } mlxr_expert_stats;
 MLXR_API mlxr_expert_stats mlxr_expert_stats_get(const mlxr_engine *engine);
+/* Steps of few rows whose logits nobody reads (MLXR_SLICE_NO_LOGITS) may find the greatest from half of the matrix's
+ * bits, which are then kept apart in memory instead of the file's pages. Zeros where that is not done. */
+typedef struct mlxr_logits_stats {
+    uint64_t n_steps;     /* that did so */
+    uint64_t bytes_saved; /* of the weights, that these had no need to read */
+    uint64_t bytes_kept;  /* memory of both halves, now */
+    bool prepares;        /* steps that do so still take some time to make the halves */
+} mlxr_logits_stats;
+MLXR_API mlxr_logits_stats mlxr_logits_stats_get(const mlxr_model *model);
 
 /* Lowers the KV budget, or raises it again up to what the engine was opened with: evicts cached pages, gives memory
  * that is not needed back to the system, and returns the budget now in force, which is what sequences hold where that

@@ -89,6 +89,15 @@ typedef struct step {
     const step_experts *experts;   /* NULL: nobody; backends that tell (backend_ops.tells_experts) */
 } step;
 
+/* What a program keeps of the matrix of logits in its own way. */
+typedef struct program_halves {
+    uint64_t bytes_most;  /* that it may come to take beside the weights */
+    uint64_t bytes_kept;  /* that it takes now; of a matrix in a file's mapping, pages were given back */
+    uint64_t bytes_saved; /* of the weights, that steps so far had no need to read */
+    uint64_t n_steps;     /* that found the greatest logits so */
+    bool prepares;        /* steps that decode so are not yet as fast as they will be */
+} program_halves;
+
 typedef struct backend_ops {
     const char *name;
     batch_dependence batch;
@@ -100,6 +109,7 @@ typedef struct backend_ops {
      * tensors must outlive the program. */
     mlxr_status (*prepare)(backend *b, const plan *p, program **out, mlxr_error *error);
     void (*release)(backend *b, program **prog);
+    program_halves (*halves)(const program *prog); /* NULL: it keeps nothing */
     /* KV memory: page-aligned, zeroed lazily; the host may read and write it between steps. */
     mlxr_status (*kv_alloc)(backend *b, size_t n_bytes, void **out, mlxr_error *error);
     void (*kv_free)(backend *b, void **memory, size_t n_bytes);

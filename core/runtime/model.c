@@ -146,11 +146,17 @@ static mlxr_status check_vocabulary(const mlxr_model *m, mlxr_error *error)
     return MLXR_OK;
 }
 
+static program_halves halves_of(const mlxr_model *m)
+{
+    const backend_ops *ops = m->engine->ops;
+    return ops->halves && m->program ? ops->halves(m->program) : (program_halves){0};
+}
+
 /* What of the weights has to be in memory, too. */
 static mlxr_status open_experts(mlxr_model *m, mlxr_error *error)
 {
     const mlxr_engine *e = m->engine;
-    m->info.resident_bytes = m->graph->weight_bytes;
+    m->info.resident_bytes = m->graph->weight_bytes + halves_of(m).bytes_most;
     if (e->no_expert_cache) {
         return MLXR_OK;
     }
@@ -464,6 +470,15 @@ void mlxr_model_unref(mlxr_model **pointer)
         }
         model_close(m);
     }
+}
+
+mlxr_logits_stats mlxr_logits_stats_get(const mlxr_model *model)
+{
+    program_halves halves = halves_of(model);
+    return (mlxr_logits_stats){.n_steps = halves.n_steps,
+                               .bytes_saved = halves.bytes_saved,
+                               .bytes_kept = halves.bytes_kept,
+                               .prepares = halves.prepares};
 }
 
 const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model)

@@ -65,6 +65,16 @@ static void cpu_release(backend *b, program **prog)
     program_close(prog);
 }
 
+static program_halves cpu_halves(const program *prog)
+{
+    few_counts counts = few_count(prog);
+    return (program_halves){.bytes_most = few_kept_bytes(prog),
+                            .bytes_kept = counts.n_bytes_kept,
+                            .bytes_saved = counts.n_bytes_saved,
+                            .n_steps = counts.n_screened - counts.n_whole,
+                            .prepares = counts.prepares};
+}
+
 static mlxr_status cpu_kv_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)
 {
     (void)b;
@@ -147,6 +157,7 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
         .close = cpu_close,                                                                                            \
         .prepare = cpu_prepare,                                                                                        \
         .release = cpu_release,                                                                                        \
+        .halves = cpu_halves,                                                                                          \
         .kv_alloc = cpu_kv_alloc,                                                                                      \
         .kv_free = cpu_kv_free,                                                                                        \
         .kv_discard = cpu_kv_discard,                                                                                  \

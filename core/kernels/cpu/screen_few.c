@@ -3,7 +3,9 @@
  * of their bits tell nearly always which few of 262,144 logits may be the greatest. Those are computed from all bits.
  * Owner: the program. Lifetime: the program's.
  *
- * The matrix is kept in two parts (halves.h), which together are as large as it is; the file's pages are given back. A
+ * The matrix is kept in two parts (halves.h), which together are as large as it is; the file's pages are given back. The
+ * other way round, too: before a pass reads all of the file's rows, the parts are let go, and made again a while later,
+ * so that memory never holds both (but for the one pass that finds that it screened in vain). A
  * row's product with the upper part differs from its logit by r · x, where r is what the upper part leaves out. With
  * any weights d > 0 (Cauchy and Schwarz)
  *
@@ -21,6 +23,7 @@
 #include <string.h>
 
 #include "base/mapping.h"
+#include "base/memory_size.h"
 #include "kernels/cpu/halves.h"
 #include "kernels/cpu/program.h"
 #include "kernels/cpu/quantize_act.h"
@@ -34,8 +37,8 @@
 #define LEFT_PART 4u               /* of the rows: computing more one by one takes longer than all of them */
 #define WHOLE_ONE 65536u           /* a share of 1 */
 #define WHOLE_MOST (WHOLE_ONE / 4) /* of the newest passes: their logits were computed whole after all */
-#define GIVE_BACK 8u               /* passes: as often, all pages of the rows in two parts are given back */
-#define PAUSE 64u                  /* passes before it is tried again */
+#define GIVE_BACK 8u               /* screened passes: as often, all pages of the rows in two parts are given back */
+#define PAUSE 64u                  /* passes before it is tried again, when the parts were let go */
 #define WAITING 20u                /* rows that are fetched while others are looked at */
 #define LINE 64u                   /* bytes of a cache line */
 #define IN_FILE 0xfffe             /* instead of a row's first place: it is not in two parts */
@@ -58,7 +61,7 @@ struct screen_few {
     uint8_t *upper, *lower;     /* [n_out] rows */
     double most;                /* the greatest length of a row of weights, for those that are made */
     uint32_t whole;             /* running share of passes, of which the newest counts an eighth */
-    uint32_t pause;             /* passes left of one */
+    uint32_t pause;             /* passes left of one: there are no parts meanwhile */
     few_counts counts;
 };
 
@@ -171,47 +174,95 @@ void few_close(program *prog)
     }
 }
 
-/* Room for all rows, which becomes resident as it is written to. */
-static void make_room(screen_few *f, const linear_weight *w)
+/* Until a while later: where single passes want all logits in turn, making the parts again each time would not pay. */
+static void let_go(screen_few *f)
+{
+    free(f->memory);
+    f->memory = NULL;
+    f->n_made = 0;
+    f->n_in_file = 0;
+    f->most = 0;
+    f->whole = 0;
+    f->pause = PAUSE;
+}
+
+static size_t room_bytes(const linear_weight *w)
+{
+    return aligned(w->n_out * sizeof(float)) + aligned(w->n_out * halves_upper_bytes(w->n_in)) +
+           w->n_out * halves_lower_bytes(w->n_in) + LINEAR_ALIGN;
+}
+
+uint64_t few_kept_bytes(const program *prog)
+{
+    if (!prog->few || prog->few->off) {
+        return 0;
+    }
+    const linear_weight *w = weight_of(prog);
+    return room_bytes(w) - (prog->plan->logits_mapped ? (uint64_t)w->n_out * w->row_bytes : 0);
+}
+
+bool few_fits(uint64_t n_bytes, uint64_t available)
+{
+    return n_bytes <= available / 2;
+}
+
+/* Room for all rows, which becomes resident as it is written to. False: there is none now. */
+static bool make_room(screen_few *f, const linear_weight *w)
 {
     size_t lengths = aligned(w->n_out * sizeof *f->lengths), upper = aligned(w->n_out * halves_upper_bytes(w->n_in));
-    size_t n_bytes = lengths + upper + w->n_out * halves_lower_bytes(w->n_in) + LINEAR_ALIGN;
-    f->memory = calloc(1, n_bytes);
+    size_t n_bytes = room_bytes(w);
+    f->memory = few_fits(n_bytes, memory_available()) ? calloc(1, n_bytes) : NULL;
     if (!f->memory) {
-        f->off = true;
-        return;
+        f->pause = PAUSE;
+        return false;
     }
     uint8_t *at = f->memory + (LINEAR_ALIGN - (uintptr_t)f->memory % LINEAR_ALIGN) % LINEAR_ALIGN;
     f->lengths = (float *)(void *)at;
     f->upper = at + lengths;
     f->lower = f->upper + upper;
     memory_in_large_pages(f->upper, upper); /* what is read from end to end */
+    return true;
+}
+
+/* Weight rows that a decoding pass makes of two parts. */
+static uint32_t rows_to_make(exec *e, screen_few *f)
+{
+    const linear_weight *w = weight_of(e->prog);
+    if (f->n_made == w->n_out) {
+        return 0;
+    }
+    if (!f->memory) {
+        if (!make_room(f, w)) {
+            return 0;
+        }
+        memory_discard(e->prog->scratch.data, e->prog->scratch.n_bytes); /* of the prompt: as much as this takes */
+    }
+    uint32_t left = w->n_out - f->n_made, some = MAKE_ELEMENTS / w->n_in / SCREEN_CHUNK * SCREEN_CHUNK;
+    some = some ? some : SCREEN_CHUNK;
+    return left < some ? left : some;
 }
 
 few_pass few_choose(exec *e)
 {
     screen_few *f = e->prog->few;
     few_pass pass = {0};
-    if (!f || f->off || !e->s.greatest || e->s.observer || e->s.n_wanted == 0 || e->s.n_wanted > LINEAR_DIRECT) {
+    if (!f || f->off || e->s.n_wanted == 0) {
         return pass;
     }
-    const linear_weight *w = weight_of(e->prog);
-    bool decodes = e->s.n_rows == e->s.n_wanted; /* else it is a prompt, whose answer is waited for */
-    if (decodes && f->n_learnt < LEARN_PASSES) {
-        pass.learns = true;
-    } else if (decodes && f->n_made < w->n_out) {
-        if (!f->memory) {
-            make_room(f, w);
-            memory_discard(e->prog->scratch.data, e->prog->scratch.n_bytes); /* of the prompt: as much as this takes */
+    if (!e->s.greatest || e->s.observer || e->s.n_wanted > LINEAR_DIRECT) {
+        if (f->memory) {
+            let_go(f);
         }
-        uint32_t left = w->n_out - f->n_made, some = MAKE_ELEMENTS / w->n_in / SCREEN_CHUNK * SCREEN_CHUNK;
-        some = some ? some : SCREEN_CHUNK;
-        pass.n_make = f->off ? 0 : left < some ? left : some;
+        return pass;
     }
-    if (f->n_made && f->pause) {
+    if (f->pause) {
         f->pause--;
         f->counts.n_paused++;
         return pass;
+    }
+    if (e->s.n_rows == e->s.n_wanted) { /* else it is a prompt, whose answer is waited for */
+        pass.learns = f->n_learnt < LEARN_PASSES;
+        pass.n_make = pass.learns ? 0 : rows_to_make(e, f);
     }
     pass.screens = f->n_made > 0;
     return pass;
@@ -366,6 +417,15 @@ static void made(const exec *e, const few_work *work)
     }
 }
 
+/* Of the file's bytes, what a screened pass had no need of. */
+static uint64_t saved_bytes(const screen_few *f, const linear_weight *w, uint64_t n_looked, uint64_t n_exact)
+{
+    size_t scales = w->n_in / Q16_BLOCK * sizeof(uint16_t);
+    uint64_t saved = (uint64_t)f->n_made * bytes_less(w);
+    uint64_t more = n_looked * (halves_lower_bytes(w->n_in) + scales) + n_exact * (w->n_in / 2);
+    return saved > more ? saved - more : 0;
+}
+
 void few_done(const exec *e)
 {
     screen_few *f = e->prog->few;
@@ -379,27 +439,38 @@ void few_done(const exec *e)
     few_work work = place(e, e->few_memory, &n_bytes);
     if (e->few.screens) {
         bool whole = *work.too_many;
+        uint64_t n_computed = 0, n_exact = 0;
         for (uint32_t i = 0; i < e->prog->n_threads; i++) {
-            f->counts.n_computed += member_of(&work, i)->n_computed;
-            f->counts.n_exact += member_of(&work, i)->n_exact;
+            n_computed += member_of(&work, i)->n_computed;
+            n_exact += member_of(&work, i)->n_exact;
         }
+        f->counts.n_computed += n_computed;
+        f->counts.n_exact += n_exact;
+        f->counts.n_bytes_saved += whole ? 0 : saved_bytes(f, weight_of(e->prog), n_computed, n_exact);
         f->counts.n_screened++;
         f->counts.n_whole += whole;
         f->whole = f->whole - f->whole / 8 + (whole ? WHOLE_ONE / 8 : 0);
-        f->pause = whole && f->whole > WHOLE_MOST ? PAUSE : 0;
-        if (f->counts.n_screened % GIVE_BACK == 0) {
+        if (whole || f->counts.n_screened % GIVE_BACK == 0) {
             give_back(e, 0, f->n_made);
         }
     }
     if (e->few.n_make) {
         made(e, &work);
     }
+    if (f->whole > WHOLE_MOST) {
+        let_go(f);
+    }
 }
 
 few_counts few_count(const program *prog)
 {
     few_counts counts = prog->few ? prog->few->counts : (few_counts){0};
-    counts.n_made = prog->few ? prog->few->n_made : 0;
+    if (prog->few && !prog->few->off) {
+        uint32_t n_out = weight_of(prog)->n_out;
+        counts.n_made = prog->few->n_made;
+        counts.prepares = !prog->few->pause && counts.n_made < n_out;
+        counts.n_bytes_kept = prog->few->memory ? room_bytes(weight_of(prog)) : 0;
+    }
     return counts;
 }
 

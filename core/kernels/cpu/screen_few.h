@@ -34,12 +34,22 @@ void few_learn(const exec *e, const team_member *member);
 /* Behind the pass, by one thread. */
 void few_done(const exec *e);
 
+/* What the two parts take at most beside the weights as they are counted anyway; 0 where there never are any. */
+uint64_t few_kept_bytes(const program *prog);
+/* May so many bytes of memory be taken where so many are available? As many again must be left: pages of the file,
+ * which these replace, could be dropped where memory is short, and these cannot. */
+bool few_fits(uint64_t n_bytes, uint64_t available);
+
 /* Passes so far: screened, those of them whose logits were computed whole after all, and others that were not even
- * tried because such ones came before. Of the screened ones, rows of weights that were read whole. */
+ * tried because the parts had been let go. Of the screened ones, rows of weights that were looked at and that were read
+ * whole. */
 typedef struct few_counts {
     uint64_t n_screened, n_whole, n_paused;
     uint64_t n_computed, n_exact;
-    uint32_t n_made; /* weight rows in two parts */
+    uint32_t n_made;        /* weight rows in two parts, now */
+    bool prepares;          /* decoding passes still make some, or learn */
+    uint64_t n_bytes_kept;  /* memory of them, now */
+    uint64_t n_bytes_saved; /* of the file's, which screened passes did not read */
 } few_counts;
 
 few_counts few_count(const program *prog);

@@ -53,16 +53,17 @@ static int32_t greatest_of(const float *row, uint32_t n)
  * leave whole rows. */
 static few_counts check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_features features)
 {
-    rig r;
+    rig r, reference;
     uint32_t n = t->o.n_vocab;
     int32_t *tokens = tiny_tokens(t, MANY), greatest[LINEAR_DIRECT];
     float *whole = calloc(LINEAR_DIRECT * (size_t)n, sizeof *whole),
           *got = calloc(LINEAR_DIRECT * (size_t)n, sizeof *got);
     assert_true(whole && got);
     rig_open(&r, t, false, n_threads, features, DTYPE_F32, 64, 2);
+    rig_open(&reference, t, false, n_threads, features, DTYPE_F32, 64, 2);
     for (uint32_t at = 0; at < MANY; at++) {
         const int32_t *some = tokens + at % (MANY - LINEAR_DIRECT);
-        compute(&r, some, n_rows, NULL, whole);
+        compute(&reference, some, n_rows, NULL, whole);
         compute(&r, some, n_rows, greatest, got);
         for (uint32_t i = 0; i < n_rows; i++) {
             const float *row = whole + (size_t)i * n;
@@ -75,6 +76,7 @@ static few_counts check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_featur
     }
     few_counts counts = few_count(r.prog);
     rig_close(&r);
+    rig_close(&reference);
     free(whole);
     free(got);
     return counts;
@@ -254,6 +256,62 @@ static void other_formats_are_computed_whole(void **state)
     }
 }
 
+static void pass(rig *r, const int32_t *tokens, bool whole, const float *expected)
+{
+    int32_t greatest;
+    float *got = calloc(plain.n_vocab, sizeof *got);
+    assert_non_null(got);
+    compute(r, tokens, 1, whole ? NULL : &greatest, got);
+    if (whole || greatest == -1) {
+        assert_memory_equal(got, expected, plain.n_vocab * sizeof *got);
+    } else {
+        assert_int_equal(greatest, greatest_of(expected, plain.n_vocab));
+    }
+    free(got);
+}
+
+/* And made again a while later, not at once: each way, results are the same. */
+static void parts_are_let_go_before_a_pass_reads_the_whole_matrix(void **state)
+{
+    (void)state;
+    tiny t;
+    rig r, reference;
+    float *whole = calloc(plain.n_vocab, sizeof *whole);
+    assert_non_null(whole);
+    open_normal(&t, &plain);
+    int32_t *tokens = tiny_tokens(&t, 1);
+    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    rig_open(&reference, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    compute(&reference, tokens, 1, NULL, whole);
+    bool any = can(cpu_detect());
+    assert_true(any == (few_kept_bytes(r.prog) > 0));
+    for (uint32_t i = 0; i < 2; i++) {
+        for (uint32_t n = 0; n < 64 + MADE; n++) {
+            pass(&r, tokens, false, whole);
+        }
+        few_counts counts = few_count(r.prog);
+        assert_int_equal(counts.n_made, any ? plain.n_vocab : 0);
+        assert_int_equal(counts.n_bytes_kept, few_kept_bytes(r.prog)); /* this matrix is in no mapping */
+        assert_true(!any || counts.n_bytes_saved > 0);
+        pass(&r, tokens, true, whole);
+        assert_int_equal(few_count(r.prog).n_bytes_kept, 0);
+        pass(&r, tokens, false, whole);
+        assert_int_equal(few_count(r.prog).n_made, 0);
+    }
+    rig_close(&r);
+    rig_close(&reference);
+    free(whole);
+    tiny_close(&t);
+}
+
+static void parts_leave_as_much_memory_as_they_take(void **state)
+{
+    (void)state;
+    assert_true(few_fits(100, 200));
+    assert_false(few_fits(101, 201));
+    assert_false(few_fits(UINT64_MAX, UINT64_MAX));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +324,8 @@ int main(void)
         cmocka_unit_test(outliers_are_found),
         cmocka_unit_test(a_small_part_of_what_a_token_reads_is_computed_whole),
         cmocka_unit_test(other_formats_are_computed_whole),
+        cmocka_unit_test(parts_are_let_go_before_a_pass_reads_the_whole_matrix),
+        cmocka_unit_test(parts_leave_as_much_memory_as_they_take),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
