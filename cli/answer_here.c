@@ -199,6 +199,7 @@ static void note_drafts(const answerer *a, const options *o)
 {
     session_draft_note(o, mlxr_draft_stats_get(((const here *)a)->session.sequence));
     session_expert_note(((const here *)a)->session.engine);
+    session_logits_note(((const here *)a)->session.model);
 }
 
 static void close_here(answerer *a)

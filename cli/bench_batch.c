@@ -25,7 +25,8 @@ void bench_fill_prompt(const session *s, uint64_t seed, int32_t *ids, size_t n)
 
 int bench_batch_open(bench_batch *b, session *s, const options *o, uint32_t n, uint32_t n_prompt, uint32_t n_generate)
 {
-    *b = (bench_batch){.s = s, .n = n, .n_prompt = n_prompt, .n_generate = n_generate};
+    *b = (bench_batch){
+        .s = s, .n = n, .n_prompt = n_prompt, .n_generate = n_generate, .flags = o->logits ? 0 : MLXR_SLICE_NO_LOGITS};
     if (n > mlxr_step_tokens_max(s->engine)) {
         print_error("--batch %u: a step computes at most %u tokens", n, mlxr_step_tokens_max(s->engine));
         return EXIT_USAGE;
@@ -80,7 +81,7 @@ static bool compute_prompts(bench_batch *b)
         for (bool done = false; !done;) {
             size_t pending = mlxr_sequence_pending(sequence);
             done = pending <= max;
-            mlxr_slice slice = {.sequence = sequence, .n_compute = done ? (uint32_t)pending : max};
+            mlxr_slice slice = {.sequence = sequence, .n_compute = done ? (uint32_t)pending : max, .flags = b->flags};
             if (mlxr_step(b->s->engine, &slice, 1, &error) != MLXR_OK) {
                 return failed(&error);
             }
@@ -104,8 +105,7 @@ bool bench_batch_run(bench_batch *b, double *rate)
         uint32_t n_slices = 0;
         for (uint32_t i = 0; i < b->n; i++) {
             if (b->n_done[i] < b->n_generate) {
-                b->slices[n_slices++] = (mlxr_slice){
-                    .sequence = b->sequences[i], .n_compute = 1, .flags = MLXR_SLICE_NO_LOGITS};
+                b->slices[n_slices++] = (mlxr_slice){.sequence = b->sequences[i], .n_compute = 1, .flags = b->flags};
             }
         }
         if (n_slices == 0) {

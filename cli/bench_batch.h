@@ -14,6 +14,7 @@ typedef struct bench_batch {
     uint32_t *n_done;          /* [n]: tokens generated */
     int32_t *prompts;          /* [n][n_prompt] */
     uint32_t n, n_prompt, n_generate;
+    unsigned flags; /* of slices */
 } bench_batch;
 
 /* n sequences, each with a random prompt of its own. Returns an exit code. */

@@ -4,7 +4,8 @@
  *
  * The limit beside a figure is the least time that the machine needs for the test: reading every byte that must be read
  * at the rate it reads as much memory, or computing all operations at its peak, whichever takes longer. Bytes are the
- * weights, once a step, and the KV cache that a step attends to; operations those of mlxr_model_flops.
+ * weights, once a step, less what of the logits' need not be read where only the greatest is wanted, and the KV cache
+ * that a step attends to; operations those of mlxr_model_flops.
  */
 #include "bench_report.h"
 
@@ -37,6 +38,13 @@ typedef struct figures {
     bool reads;                   /* what limits it is reading */
 } figures;
 
+/* Of the weights, what a repetition's steps did not need to read. Steps that were not timed count in the mean only. */
+static double bytes_saved(const bench_row *row, double n_steps)
+{
+    double n = (double)row->logits.n_steps / row->n_rates;
+    return row->logits.n_steps ? (double)row->logits.bytes_saved / (double)row->logits.n_steps * fmin(n, n_steps) : 0;
+}
+
 /* What a test's tokens cost altogether: prompts in full steps, decoded tokens a step each for all sequences. */
 static void count_costs(const bench_report *r, const bench_row *row, figures *f)
 {
@@ -62,7 +70,7 @@ static void count_costs(const bench_report *r, const bench_row *row, figures *f)
         n_steps = n;
         n_tokens = (double)n * together;
     }
-    double bytes = weights * n_steps + kv;
+    double bytes = weights * n_steps + kv - bytes_saved(row, n_steps);
     f->bytes = bytes / n_tokens;
     f->flops = flops / n_tokens;
     f->read_rate = machine_read_rate(&r->m, bytes / n_steps);
@@ -115,6 +123,7 @@ static json_t *row_json(const bench_report *r, const bench_row *row, const figur
     json_object_update(line, costs);
     json_decref(costs);
     json_object_set_new(line, "activations", json_integer(engine->activation_bits));
+    json_object_set_new(line, "logits", json_boolean(r->o->logits));
     if (row->depth) {
         json_object_set_new(line, "depth", json_integer(row->depth));
     }

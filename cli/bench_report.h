@@ -15,6 +15,7 @@ typedef struct bench_row {
     double *rates;                 /* [n_rates] tokens a second, sorted by bench_report */
     uint32_t n_rates;
     bool decodes;
+    mlxr_logits_stats logits; /* all repetitions' */
     mlxr_draft_stats drafts;
 } bench_row;
 

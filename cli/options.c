@@ -32,6 +32,8 @@ const option_spec option_table[] = {
     {"tokens", 'n', OPTION_U32, AT(n_generate), GROUP_BENCH, "N", "tokens to generate; 0: skip [64]"},
     {"batch", 'b', OPTION_COUNTS, AT(batches), GROUP_BENCH, "N,N", "decode so many sequences together, too: 1,8,32"},
     {"depth", 'd', OPTION_DEPTHS, AT(depths), GROUP_BENCH, "N,N", "measure behind so many tokens, too: 2048,8192"},
+    {"logits", 0, OPTION_FLAG, AT(logits), GROUP_BENCH, NULL,
+     "compute all logits, as samplers with a temperature need them; else only which is the greatest is asked for"},
     {"csv", 0, OPTION_FLAG, AT(csv), GROUP_BENCH, NULL, "print CSV"},
     {"md", 0, OPTION_FLAG, AT(md), GROUP_BENCH, NULL, "print a Markdown table"},
     {"profile", 0, OPTION_FILE, AT(profile), GROUP_BENCH, "FILE",

@@ -92,7 +92,7 @@ typedef struct options {
     /* bench */
     uint32_t n_prompt, n_generate, n_repeat; /* n_prompt UINT32_MAX: not given */
     count_list batches, depths;
-    bool csv, md;
+    bool csv, md, logits;
     const char *profile, *trace;
     const char *log_level, *log_file, *log_format;
     /* batch */

@@ -56,6 +56,8 @@ json_t *session_draft_json(const options *o, mlxr_draft_stats stats);
 void session_draft_note(const options *o, mlxr_draft_stats stats);
 /* Where a model's experts do not all stay in memory: how it went. */
 void session_expert_note(const mlxr_engine *engine);
+/* How greedy steps found the greatest logit, if not by computing all of them. */
+void session_logits_note(const mlxr_model *model);
 
 /* A sampled token with its log-probability and those of its alternatives, and one of them. */
 json_t *session_sampled_json(const mlxr_model *model, const mlxr_sampled *sampled);

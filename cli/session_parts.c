@@ -252,6 +252,17 @@ void session_expert_note(const mlxr_engine *engine)
     }
 }
 
+void session_logits_note(const mlxr_model *model)
+{
+    mlxr_logits_stats x = mlxr_logits_stats_get(model);
+    if (x.n_steps) {
+        char kept[32];
+        snprintf(kept, sizeof kept, "%s", human_bytes(x.bytes_kept));
+        print_note("logits: %llu steps found the greatest from half of the matrix's bits, without %s; %s of memory",
+                   (unsigned long long)x.n_steps, human_bytes(x.bytes_saved), kept);
+    }
+}
+
 /* ---- what the registry has for a model --------------------------------------------------------------------------- */
 
 /* The option that a parameter of a Modelfile is, or NULL. */

@@ -18,6 +18,8 @@
 /* Prompt tokens unless -p says otherwise: alone, and of each sequence of a batch. */
 #define PROMPT_TOKENS 512u
 #define BATCH_PROMPT_TOKENS 128u
+/* At most so many are decoded to warm up. */
+#define WARM_TOKENS 2048u
 
 typedef struct benchmark {
     session s;
@@ -48,6 +50,7 @@ static bool compute_pending(benchmark *b, unsigned flags, uint32_t *n_sampled)
         done = pending <= max;
         mlxr_slice slice = {
             .sequence = b->s.sequence, .n_compute = done ? (uint32_t)pending : max, .flags = done ? flags : 0};
+        slice.flags |= b->o->logits ? 0 : MLXR_SLICE_NO_LOGITS;
         if (mlxr_step(b->s.engine, &slice, 1, &error) != MLXR_OK) {
             return failed(&error);
         }
@@ -132,24 +135,40 @@ static bool profile_test(benchmark *b, const char *label, uint32_t n, bool (*run
            bench_profile_take(&b->profile, b->s.engine, name);
 }
 
-/* Runs a test once to warm up, then as often as asked. */
+/* Runs a test until what decoding makes of the matrix of logits is made: each token makes a part. */
+static bool warm_up(benchmark *b, uint32_t n_tokens, uint32_t n, bool (*run)(benchmark *, uint32_t, double *))
+{
+    double ignored;
+    bool ok = run(b, n, &ignored);
+    for (uint32_t done = n_tokens; ok && run != run_prompt && done < WARM_TOKENS; done += n_tokens) {
+        if (b->o->logits || !mlxr_logits_stats_get(b->s.model).prepares) {
+            break;
+        }
+        ok = run(b, n, &ignored);
+    }
+    return ok;
+}
+
+/* Runs a test to warm up, then as often as asked. */
 static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benchmark *, uint32_t, double *))
 {
     char label[32];
-    double ignored;
     snprintf(label, sizeof label, "%s%u", kind, n);
     progress bar = progress_begin(label);
-    bool ok = run(b, n, &ignored);
+    bool ok = warm_up(b, run == run_batch ? b->batch.n_generate : n, n, run);
+    mlxr_logits_stats before = mlxr_logits_stats_get(b->s.model);
     for (uint32_t i = 0; ok && i < b->o->n_repeat; i++) {
         progress_show(&bar, i + 1, b->o->n_repeat + 1, NULL);
         ok = run(b, n, &b->rates[i]);
     }
     progress_end(&bar);
+    mlxr_logits_stats after = mlxr_logits_stats_get(b->s.model);
     if (!ok || ((b->o->profile || b->o->trace) && !profile_test(b, label, n, run))) {
         return EXIT_FAILED;
     }
     if (b->o->verbose) {
         session_expert_note(b->s.engine);
+        session_logits_note(b->s.model);
     }
     bool batch = strcmp(kind, "batch") == 0;
     bench_row row = {
@@ -161,6 +180,7 @@ static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benc
         .rates = b->rates,
         .n_rates = b->o->n_repeat,
         .decodes = run != run_prompt,
+        .logits = {.n_steps = after.n_steps - before.n_steps, .bytes_saved = after.bytes_saved - before.bytes_saved},
         .drafts = mlxr_draft_stats_get(batch ? b->batch.sequences[0] : b->s.sequence),
     };
     return bench_report_row(&b->report, &row);

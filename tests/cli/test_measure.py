@@ -309,6 +309,13 @@ class Bench(support.CliTest):
         kv_page = 32 * 4 * 2 * (2 * 16) * 4
         self.assertEqual(tg["read_bytes_per_token"], info["memory"]["bytes_per_token"] + kv_page)
 
+    def test_all_logits_are_computed_only_when_asked_for(self):
+        """The tiny Llama's matrix is too little of what it reads to be kept in halves: figures are the same."""
+        options = ["bench", self.add_model("llama"), "-p", "0", "-n", "4", "-r", "1", "--json"]
+        greedy, whole = self.succeed(*options).json, self.succeed(*options, "--logits").json
+        self.assertEqual((greedy["logits"], whole["logits"]), (False, True))
+        self.assertEqual(greedy["read_bytes_per_token"], whole["read_bytes_per_token"])
+
     def test_the_limit_beside_a_figure_follows_from_what_was_measured(self):
         model = self.add_model("llama")
         first, second = [json.loads(line) for line in self.succeed(

@@ -3,10 +3,11 @@
  * of their bits tell nearly always which few of 262,144 logits may be the greatest. Those are computed from all bits.
  * Owner: the program. Lifetime: the program's.
  *
- * The matrix is kept in two parts (halves.h), which together are as large as it is; the file's pages are given back. The
- * other way round, too: before a pass reads all of the file's rows, the parts are let go, and made again a while later,
- * so that memory never holds both (but for the one pass that finds that it screened in vain). A
- * row's product with the upper part differs from its logit by r · x, where r is what the upper part leaves out. With
+ * The matrix is kept in two parts (halves.h), which together are as large as it is; the file's pages are given back.
+ * Before a pass reads all of the file's rows, the parts are let go in turn, and made again a while later: memory never
+ * holds both, but for the one pass that finds that it screened in vain.
+ *
+ * A row's product with the upper part differs from its logit by r · x, where r is what the upper part leaves out. With
  * any weights d > 0 (Cauchy and Schwarz)
  *
  *     |r · x| ≤ |r ∘ d| × |x / d|
