@@ -28,10 +28,9 @@ typedef struct mixer_family {
 } mixer_family;
 
 /* Delta rule, Mamba-2, latent attention and chunks at the odd places, which MLX runs, too. */
-static const mixer_family mixer_families[] = {{"lfm2", 16},          {"qwen3next", 32},    {"granitehybrid", 16},
-                                              {"nemotron-h", 32},    {"gemma4", 16},       {"deepseek3", 64},
-                                              {"qwen3next-mtp", 32}, {"deepseek3-mtp", 64}, {"falcon-h1", 32},
-                                              {"llama4", 32}};
+static const mixer_family mixer_families[] = {
+    {"lfm2", 16},      {"qwen3next", 32},     {"granitehybrid", 16}, {"nemotron-h", 32}, {"gemma4", 16},
+    {"deepseek3", 64}, {"qwen3next-mtp", 32}, {"deepseek3-mtp", 64}, {"falcon-h1", 32},  {"llama4", 32}};
 
 enum { MIXER_FAMILIES = sizeof mixer_families / sizeof *mixer_families };
 
