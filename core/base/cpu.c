@@ -72,7 +72,7 @@ cpu_features cpu_advertised(void)
         }
     }
     if (bit(b7, 5) && bit(b7, 8) && bit(c1, 12) && bit(c1, 29) && bit(c1, 28)) {
-        found |= CPU_AVX2;
+        found |= CPU_AVX2 | CPU_HALVES;
         found |= bit(a71, 4) ? CPU_AVX_VNNI : 0;
     }
     bool avx512 = bit(b7, 16) && bit(b7, 17) && bit(b7, 28) && bit(b7, 30) && bit(b7, 31);
@@ -221,7 +221,7 @@ static cpu_features mask_bits(const char *name, size_t n)
     } levels[] = {
         {"scalar", ~(cpu_features)0},
         {"avx2", CPU_AVX2 | CPU_AVX_VNNI | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS |
-                     CPU_AMX_INT8 | CPU_AMX_BF16},
+                     CPU_AMX_INT8 | CPU_AMX_BF16 | CPU_HALVES},
         {"avx512", CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS | CPU_AMX_INT8 | CPU_AMX_BF16},
         {"avx512-vnni", CPU_AVX512_VNNI | CPU_AVX512_ADDS},
         {"amx", CPU_AMX_INT8 | CPU_AMX_BF16},
@@ -257,8 +257,8 @@ mlxr_status cpu_mask(cpu_features *features, const char *mask, mlxr_error *error
         if (!plain || !bits) {
             return error_set(error, MLXR_ARG,
                              "CPU feature mask: '%.*s' is unknown; use -avx2, -avx-vnni, -avx512, -avx512-vnni, "
-                             "-avx512-bf16, -avx512-adds, -amx, -amx-int8, -amx-bf16, -neon, -dotprod, -i8mm, -bf16 "
-                             "or scalar, separated by commas",
+                             "-avx512-bf16, -avx512-adds, -amx, -amx-int8, -amx-bf16, -halves, -neon, -dotprod, -i8mm, "
+                             "-bf16 or scalar, separated by commas",
                              (int)(n < 60 ? n : 60), p);
         }
         result &= ~bits;

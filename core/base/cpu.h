@@ -17,6 +17,7 @@
     X(AVX512_ADDS, "avx512-adds") /* no set: words of 512 bits are added at twice the rate of VNNI's products */       \
     X(AMX_INT8, "amx-int8")       /* with AMX-TILE and the kernel's permission */                                      \
     X(AMX_BF16, "amx-bf16")                                                                                            \
+    X(HALVES, "halves") /* no set: halves of the matrix of logits are kept apart, for kernels of AVX2 and beyond */    \
     X(NEON, "neon")                                                                                                    \
     X(DOTPROD, "dotprod")                                                                                              \
     X(I8MM, "i8mm")                                                                                                    \

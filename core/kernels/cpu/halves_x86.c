@@ -6,6 +6,9 @@
 
 halves_kernels halves_kernels_for(cpu_features features)
 {
+    if (!(features & CPU_HALVES)) {
+        return (halves_kernels){0};
+    }
     if (features & CPU_AVX512_VNNI) {
         return halves_kernels_avx512vnni;
     }

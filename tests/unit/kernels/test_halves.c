@@ -186,7 +186,7 @@ static void products_are_as_far_from_the_rows_as_the_lengths_say(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < sizeof sets / sizeof *sets; i++) {
-        halves_kernels k = halves_kernels_for(sets[i] & cpu_detect());
+        halves_kernels k = halves_kernels_for((sets[i] | CPU_HALVES) & cpu_detect());
         for (uint32_t n_in = 32; k.products && n_in <= IN_MOST; n_in += n_in < 512 ? 32 : 256) {
             check_kernels(&k, n_in, false);
             check_kernels(&k, n_in, true);
@@ -199,7 +199,7 @@ static void what_reaches_a_bound_is_found(void **state)
     (void)state;
     float values[64], lengths[64];
     for (uint32_t i = 0; i < sizeof sets / sizeof *sets; i++) {
-        halves_kernels k = halves_kernels_for(sets[i] & cpu_detect());
+        halves_kernels k = halves_kernels_for((sets[i] | CPU_HALVES) & cpu_detect());
         for (uint32_t at = 0; k.reaching && at < 64; at++) {
             for (uint32_t j = 0; j < 64; j++) {
                 values[j] = -4;
