@@ -149,6 +149,43 @@ class SmolLM2(support.CliTest):
 
 
 @unittest.skipUnless(os.path.exists(GEMMA3), "Gemma 3 is not installed")
+class GreatestLogit(support.CliTest):
+    def bench(self, *options):
+        result = self.succeed("bench", GEMMA3, "-p", "16", "-n", "32", "-r", "1", "--json", "-v", *options)
+        return [json.loads(line) for line in result.text.splitlines()], result.err
+
+    def test_halves_of_the_matrix_save_reading_and_take_no_memory_beside_it(self):
+        """1.15 × the file and the KV cache: in passes that want few greatest logits, many, and all."""
+        (pp, tg, one, many), said = self.bench("-b", "1,8")
+        (_, whole), said_whole = self.bench("--logits")
+        self.assertNotIn("logits: ", said_whole)
+        for line in (pp, tg, one, many, whole):
+            self.assertLess(line["peak_rss_bytes"], 1.15 * line["model_bytes"] + (16 << 20), line["test"])
+        if "logits: " in said:  # this processor has kernels for them
+            self.assertLess(tg["read_bytes_per_token"], 0.75 * whole["read_bytes_per_token"])
+        else:
+            self.assertEqual(tg["read_bytes_per_token"], whole["read_bytes_per_token"])
+
+    def test_answers_are_the_same_with_and_without_halves(self):
+        """Of 240 tokens, the last 60 or so are found from halves that are made completely."""
+        options = ["run", GEMMA3, "The history of", "--raw", "--temp", "0", "-n", "240", "--json"]
+        expected = self.succeed(*options, "--cpu-features=-halves").json["ids"]
+        for more in ([], ["--batch-invariant"]):
+            result = self.succeed(*options, *more, "-v")
+            self.assertEqual(result.json["ids"], expected, more)
+            if "halves" in self.features():
+                self.assertIn("logits: ", result.err)
+
+    def features(self):
+        return self.succeed("doctor", "--json").json["cpu_features"]
+
+    def test_halves_can_be_left_out(self):
+        (_, tg), said = self.bench("--cpu-features=-halves")
+        self.assertNotIn("logits: ", said)
+        self.assertNotIn("halves", tg["cpu_features"])
+
+
+@unittest.skipUnless(os.path.exists(GEMMA3), "Gemma 3 is not installed")
 class Gemma3(support.CliTest):
     def test_it_goes_on_with_a_text(self):
         result = self.succeed("run", GEMMA3, "Monday, Tuesday, Wednesday, Thursday,", "--temp", "0", "-n", "6", "--json")

@@ -5,7 +5,7 @@
  *
  * The matrix is kept in two parts (halves.h), which together are as large as it is; the file's pages are given back.
  * Before a pass reads all of the file's rows, the parts are let go in turn, and made again a while later: memory never
- * holds both, but for the one pass that finds that it screened in vain.
+ * holds both.
  *
  * A row's product with the upper part differs from its logit by r · x, where r is what the upper part leaves out. With
  * any weights d > 0 (Cauchy and Schwarz)
@@ -378,7 +378,7 @@ void few_learn(const exec *e, const team_member *member)
     if (e->few.learns && member->index == 0) {
         learn_inputs(e);
     }
-    if (e->few.n_make) {
+    if (e->few.n_make && e->prog->few->memory) {
         screen_few *f = e->prog->few;
         uint64_t n_bytes;
         few_work work = place(e, e->few_memory, &n_bytes);
@@ -455,7 +455,7 @@ void few_done(const exec *e)
             give_back(e, 0, f->n_made);
         }
     }
-    if (e->few.n_make) {
+    if (e->few.n_make && f->memory) {
         made(e, &work);
     }
     if (f->whole > WHOLE_MOST) {
@@ -793,6 +793,10 @@ void few_run(const exec *e, uint32_t index, const team_member *member)
     }
     team_barrier(member);
     if (*work.too_many) {
+        if (member->index == 0) { /* the file's rows are read now, which take as much memory */
+            let_go(e->prog->few);
+        }
+        team_barrier(member);
         program_run_made(e, index, member);
     } else if (member->index == 0) {
         name_greatest(e, &work);

@@ -304,6 +304,38 @@ static void parts_are_let_go_before_a_pass_reads_the_whole_matrix(void **state)
     tiny_close(&t);
 }
 
+static const tensor *last_norm(const tiny *t)
+{
+    return t->ops[t->p.n_ops - 2].weight;
+}
+
+/* What an input is cannot be given here: a norm with such a weight makes one of its numbers so. */
+static void inputs_that_are_no_numbers_give_what_whole_rows_give(void **state)
+{
+    (void)state;
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (uint32_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        tiny t;
+        rig r, reference;
+        float *whole = calloc(plain.n_vocab, sizeof *whole);
+        assert_non_null(whole);
+        open_normal(&t, &plain);
+        int32_t *tokens = tiny_tokens(&t, 1);
+        float *norm = (float *)(uintptr_t)last_norm(&t)->data, was = norm[7];
+        rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+        rig_open(&reference, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+        for (uint32_t n = 0; n < MADE + 2; n++) {
+            norm[7] = n == MADE ? bad[i] : was;
+            compute(&reference, tokens, 1, NULL, whole);
+            pass(&r, tokens, false, whole);
+        }
+        rig_close(&r);
+        rig_close(&reference);
+        free(whole);
+        tiny_close(&t);
+    }
+}
+
 static void parts_leave_as_much_memory_as_they_take(void **state)
 {
     (void)state;
@@ -325,6 +357,7 @@ int main(void)
         cmocka_unit_test(a_small_part_of_what_a_token_reads_is_computed_whole),
         cmocka_unit_test(other_formats_are_computed_whole),
         cmocka_unit_test(parts_are_let_go_before_a_pass_reads_the_whole_matrix),
+        cmocka_unit_test(inputs_that_are_no_numbers_give_what_whole_rows_give),
         cmocka_unit_test(parts_leave_as_much_memory_as_they_take),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
