@@ -154,7 +154,7 @@ static const struct {
     {"flops_per_token", 0},
     {"read_gb_s", 1},
     {"peak_tops", 3},
-    {"limit_pct", 1},
+    {"limit_pct", 2},
     {"limit", 0},
     {"n_repeat", 0},
     {"threads", 0},
