@@ -135,12 +135,13 @@ static bool profile_test(benchmark *b, const char *label, uint32_t n, bool (*run
            bench_profile_take(&b->profile, b->s.engine, name);
 }
 
-/* Runs a test until what decoding makes of the matrix of logits is made: each token makes a part. */
-static bool warm_up(benchmark *b, uint32_t n_tokens, uint32_t n, bool (*run)(benchmark *, uint32_t, double *))
+/* Runs a test until what decoding makes of the matrix of logits is made: each token makes a part. Not with the prompts
+ * of batches, behind which it is let go again and again. */
+static bool warm_up(benchmark *b, uint32_t n, bool (*run)(benchmark *, uint32_t, double *))
 {
     double ignored;
     bool ok = run(b, n, &ignored);
-    for (uint32_t done = n_tokens; ok && run != run_prompt && done < WARM_TOKENS; done += n_tokens) {
+    for (uint32_t done = n; ok && run == run_generation && done < WARM_TOKENS; done += n) {
         if (b->o->logits || !mlxr_logits_stats_get(b->s.model).prepares) {
             break;
         }
@@ -155,7 +156,7 @@ static int run_test(benchmark *b, const char *kind, uint32_t n, bool (*run)(benc
     char label[32];
     snprintf(label, sizeof label, "%s%u", kind, n);
     progress bar = progress_begin(label);
-    bool ok = warm_up(b, run == run_batch ? b->batch.n_generate : n, n, run);
+    bool ok = warm_up(b, n, run);
     mlxr_logits_stats before = mlxr_logits_stats_get(b->s.model);
     for (uint32_t i = 0; ok && i < b->o->n_repeat; i++) {
         progress_show(&bar, i + 1, b->o->n_repeat + 1, NULL);

@@ -153,9 +153,14 @@ uint64_t memory_total(void)
     return memory_sizes_below("", physical_bytes()).total;
 }
 
+uint64_t memory_spare(void)
+{
+    return memory_sizes_below("", physical_bytes()).available;
+}
+
 uint64_t memory_available(void)
 {
-    uint64_t available = memory_sizes_below("", physical_bytes()).available;
+    uint64_t available = memory_spare();
     return available > LEAST_AVAILABLE ? available : LEAST_AVAILABLE;
 }
 
@@ -171,9 +176,14 @@ uint64_t memory_total(void)
     return physical_bytes();
 }
 
+uint64_t memory_spare(void)
+{
+    return physical_bytes() / 2;
+}
+
 uint64_t memory_available(void)
 {
-    uint64_t half = physical_bytes() / 2;
+    uint64_t half = memory_spare();
     return half > LEAST_AVAILABLE ? half : LEAST_AVAILABLE;
 }
 

@@ -9,6 +9,7 @@
 
 uint64_t memory_total(void);     /* bytes of RAM, or of the cgroup's limit where that is lower */
 uint64_t memory_available(void); /* bytes that can be used without swapping; at least 256 MiB is claimed */
+uint64_t memory_spare(void);     /* the same, and not more than there is */
 /* Bytes that weights in mapped files can have and stay: what is available, pages of files included; three quarters of
  * all memory where the system does not tell. */
 uint64_t memory_for_weights(void);

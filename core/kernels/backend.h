@@ -110,6 +110,9 @@ typedef struct backend_ops {
     mlxr_status (*prepare)(backend *b, const plan *p, program **out, mlxr_error *error);
     void (*release)(backend *b, program **prog);
     program_halves (*halves)(const program *prog); /* NULL: it keeps nothing */
+    /* It keeps nothing from its next step on, as other programs read the matrix, too. Any thread. NULL with `halves`.
+     */
+    void (*refuse_halves)(program *prog);
     /* KV memory: page-aligned, zeroed lazily; the host may read and write it between steps. */
     mlxr_status (*kv_alloc)(backend *b, size_t n_bytes, void **out, mlxr_error *error);
     void (*kv_free)(backend *b, void **memory, size_t n_bytes);

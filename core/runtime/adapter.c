@@ -240,6 +240,9 @@ mlxr_status mlxr_model_adapt(mlxr_model **out, mlxr_model *model, const mlxr_ada
     if (status != MLXR_OK) {
         return status;
     }
+    if (n_uses && base->program && base->engine->ops->refuse_halves) {
+        base->engine->ops->refuse_halves(base->program);
+    }
     if (n_uses == 0) {
         *out = mlxr_model_ref(base);
         return MLXR_OK;

@@ -168,16 +168,23 @@ static mlxr_status open_experts(mlxr_model *m, mlxr_error *error)
     return status;
 }
 
-/* A backend that keeps that matrix in its own way may then give back the file's pages. */
-static void note_mapped_logits(mlxr_model *m)
+static const tensor *logits_weight(const plan *p)
 {
-    plan *p = &m->graph->plan;
+    const tensor *found = NULL;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const op *o = &p->ops[i];
-        if (o->kind == OP_LINEAR && o->dst == SLOT_LOGITS) {
-            p->logits_mapped = model_file_maps(m->file, o->weight->data, o->weight->n_bytes);
-        }
+        found = o->kind == OP_LINEAR && o->dst == SLOT_LOGITS ? o->weight : found;
     }
+    return found;
+}
+
+/* A backend that keeps that matrix in its own way may then give back the file's pages: unless a head that predicts
+ * ahead reads them, too. */
+static void note_mapped_logits(mlxr_model *m)
+{
+    const tensor *w = logits_weight(&m->graph->plan), *ahead = logits_weight(&m->graph->ahead_plan);
+    bool shared = w && ahead && w->data == ahead->data;
+    m->graph->plan.logits_mapped = w && !shared && model_file_maps(m->file, w->data, w->n_bytes);
 }
 
 /* Graph and programs; the head's first: what a backend does not run it says of that. On a failure there is neither. */

@@ -158,6 +158,7 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
         .prepare = cpu_prepare,                                                                                        \
         .release = cpu_release,                                                                                        \
         .halves = cpu_halves,                                                                                          \
+        .refuse_halves = few_refuse,                                                                                   \
         .kv_alloc = cpu_kv_alloc,                                                                                      \
         .kv_free = cpu_kv_free,                                                                                        \
         .kv_discard = cpu_kv_discard,                                                                                  \

@@ -40,6 +40,8 @@
 #define WHOLE_MOST (WHOLE_ONE / 4) /* of the newest passes: their logits were computed whole after all */
 #define GIVE_BACK 8u               /* screened passes: as often, all pages of the rows in two parts are given back */
 #define PAUSE 64u                  /* passes before it is tried again, when the parts were let go */
+#define PAUSE_MOST 8192u           /* and when they were, again and again, before they had paid */
+#define PAID 4u                    /* screened passes for each of a pause: making the parts has paid */
 #define WAITING 20u                /* rows that are fetched while others are looked at */
 #define LINE 64u                   /* bytes of a cache line */
 #define IN_FILE 0xfffe             /* instead of a row's first place: it is not in two parts */
@@ -63,6 +65,9 @@ struct screen_few {
     double most;                /* the greatest length of a row of weights, for those that are made */
     uint32_t whole;             /* running share of passes, of which the newest counts an eighth */
     uint32_t pause;             /* passes left of one: there are no parts meanwhile */
+    uint32_t next_pause;
+    uint64_t n_paid;       /* passes that the parts served since they were let go */
+    _Atomic bool unwanted; /* by few_refuse */
     few_counts counts;
 };
 
@@ -155,6 +160,7 @@ bool few_make(program *prog)
         return false;
     }
     *f = (screen_few){.kernels = prog->halves,
+                      .next_pause = PAUSE,
                       .sums = region_array(&prog->memory, w->n_in, sizeof *f->sums),
                       .squares = region_array(&prog->memory, w->n_in, sizeof *f->squares)};
     return f->sums && f->squares;
@@ -175,6 +181,13 @@ void few_close(program *prog)
     }
 }
 
+void few_refuse(program *prog)
+{
+    if (prog->few) {
+        prog->few->unwanted = true;
+    }
+}
+
 /* Until a while later: where single passes want all logits in turn, making the parts again each time would not pay. */
 static void let_go(screen_few *f)
 {
@@ -184,7 +197,20 @@ static void let_go(screen_few *f)
     f->n_in_file = 0;
     f->most = 0;
     f->whole = 0;
-    f->pause = PAUSE;
+    f->pause = f->next_pause;
+    if (f->n_paid >= PAID * f->next_pause) {
+        f->next_pause = PAUSE;
+    } else if (f->next_pause < PAUSE_MOST) {
+        f->next_pause *= 2;
+    }
+    f->n_paid = 0;
+}
+
+/* What was learned of inputs tells too little of those that come now. */
+static void learn_again(screen_few *f, uint32_t n_in)
+{
+    memset(f->sums, 0, n_in * sizeof *f->sums);
+    f->n_learnt = 0;
 }
 
 static size_t room_bytes(const linear_weight *w)
@@ -212,7 +238,7 @@ static bool make_room(screen_few *f, const linear_weight *w)
 {
     size_t lengths = aligned(w->n_out * sizeof *f->lengths), upper = aligned(w->n_out * halves_upper_bytes(w->n_in));
     size_t n_bytes = room_bytes(w);
-    f->memory = few_fits(n_bytes, memory_available()) ? calloc(1, n_bytes) : NULL;
+    f->memory = few_fits(n_bytes, memory_spare()) ? calloc(1, n_bytes) : NULL;
     if (!f->memory) {
         f->pause = PAUSE;
         return false;
@@ -247,6 +273,9 @@ few_pass few_choose(exec *e)
 {
     screen_few *f = e->prog->few;
     few_pass pass = {0};
+    if (f && f->unwanted) {
+        give_up(f);
+    }
     if (!f || f->off || e->s.n_wanted == 0) {
         return pass;
     }
@@ -450,6 +479,7 @@ void few_done(const exec *e)
         f->counts.n_bytes_saved += whole ? 0 : saved_bytes(f, weight_of(e->prog), n_computed, n_exact);
         f->counts.n_screened++;
         f->counts.n_whole += whole;
+        f->n_paid += !whole;
         f->whole = f->whole - f->whole / 8 + (whole ? WHOLE_ONE / 8 : 0);
         if (whole || f->counts.n_screened % GIVE_BACK == 0) {
             give_back(e, 0, f->n_made);
@@ -469,7 +499,7 @@ few_counts few_count(const program *prog)
     if (prog->few && !prog->few->off) {
         uint32_t n_out = weight_of(prog)->n_out;
         counts.n_made = prog->few->n_made;
-        counts.prepares = !prog->few->pause && counts.n_made < n_out;
+        counts.prepares = !prog->few->off && counts.n_made < n_out;
         counts.n_bytes_kept = prog->few->memory ? room_bytes(weight_of(prog)) : 0;
     }
     return counts;
@@ -795,6 +825,7 @@ void few_run(const exec *e, uint32_t index, const team_member *member)
     if (*work.too_many) {
         if (member->index == 0) { /* the file's rows are read now, which take as much memory */
             let_go(e->prog->few);
+            learn_again(e->prog->few, n->products[0].weight.n_in);
         }
         team_barrier(member);
         program_run_made(e, index, member);

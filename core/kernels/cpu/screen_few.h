@@ -24,6 +24,8 @@ typedef struct few_pass {
 /* Sets prog->few where it may pay. False: out of memory. */
 bool few_make(program *prog);
 void few_close(program *prog);
+/* No parts from its next pass on: others read the matrix, too, and both would be in memory. Any thread. */
+void few_refuse(program *prog);
 /* What a pass does; called once for each, by one thread. */
 few_pass few_choose(exec *e);
 uint64_t few_bytes(const exec *e);
@@ -47,7 +49,7 @@ typedef struct few_counts {
     uint64_t n_screened, n_whole, n_paused;
     uint64_t n_computed, n_exact;
     uint32_t n_made;        /* weight rows in two parts, now */
-    bool prepares;          /* decoding passes still make some, or learn */
+    bool prepares;          /* decoding passes still make some, or learn, or will when a pause is over */
     uint64_t n_bytes_kept;  /* memory of them, now */
     uint64_t n_bytes_saved; /* of the file's, which screened passes did not read */
 } few_counts;

@@ -304,6 +304,65 @@ static void parts_are_let_go_before_a_pass_reads_the_whole_matrix(void **state)
     tiny_close(&t);
 }
 
+/* The longer, the less often they served since: twice as long, up to a bound. */
+static void parts_that_do_not_pay_are_made_more_and_more_seldom(void **state)
+{
+    (void)state;
+    tiny t;
+    rig r, reference;
+    float *whole = calloc(plain.n_vocab, sizeof *whole);
+    assert_non_null(whole);
+    open_normal(&t, &plain);
+    int32_t *tokens = tiny_tokens(&t, 1);
+    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    rig_open(&reference, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    compute(&reference, tokens, 1, NULL, whole);
+    for (uint32_t n = 0; n < MADE; n++) {
+        pass(&r, tokens, false, whole);
+    }
+    for (uint32_t pause = 64; can(cpu_detect()) && pause <= 256; pause *= 2) {
+        pass(&r, tokens, true, whole);
+        for (uint32_t n = 0; n < pause; n++) {
+            pass(&r, tokens, false, whole);
+            assert_int_equal(few_count(r.prog).n_made, 0);
+        }
+        pass(&r, tokens, false, whole);
+        assert_true(few_count(r.prog).n_made > 0);
+    }
+    rig_close(&r);
+    rig_close(&reference);
+    free(whole);
+    tiny_close(&t);
+}
+
+static void parts_that_are_refused_are_never_made_again(void **state)
+{
+    (void)state;
+    tiny t;
+    rig r, reference;
+    float *whole = calloc(plain.n_vocab, sizeof *whole);
+    assert_non_null(whole);
+    open_normal(&t, &plain);
+    int32_t *tokens = tiny_tokens(&t, 1);
+    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    rig_open(&reference, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    compute(&reference, tokens, 1, NULL, whole);
+    for (uint32_t n = 0; n < MADE; n++) {
+        pass(&r, tokens, false, whole);
+    }
+    assert_int_equal(few_count(r.prog).n_made, can(cpu_detect()) ? plain.n_vocab : 0);
+    few_refuse(r.prog);
+    for (uint32_t n = 0; n < 64 + MADE; n++) {
+        pass(&r, tokens, false, whole);
+        assert_int_equal(few_count(r.prog).n_bytes_kept, 0);
+    }
+    assert_int_equal(few_kept_bytes(r.prog), 0);
+    rig_close(&r);
+    rig_close(&reference);
+    free(whole);
+    tiny_close(&t);
+}
+
 static const tensor *last_norm(const tiny *t)
 {
     return t->ops[t->p.n_ops - 2].weight;
@@ -357,6 +416,8 @@ int main(void)
         cmocka_unit_test(a_small_part_of_what_a_token_reads_is_computed_whole),
         cmocka_unit_test(other_formats_are_computed_whole),
         cmocka_unit_test(parts_are_let_go_before_a_pass_reads_the_whole_matrix),
+        cmocka_unit_test(parts_that_do_not_pay_are_made_more_and_more_seldom),
+        cmocka_unit_test(parts_that_are_refused_are_never_made_again),
         cmocka_unit_test(inputs_that_are_no_numbers_give_what_whole_rows_give),
         cmocka_unit_test(parts_leave_as_much_memory_as_they_take),
     };
