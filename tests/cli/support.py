@@ -156,18 +156,19 @@ class Terminal:
 
     ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>78]|\r")
 
-    def __init__(self, arguments, env):
+    def __init__(self, arguments, env, columns=100):
         self.raw, self.seen, self.code = b"", 0, None
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            try:
+            try:  # the size before the program asks for it
+                self.resize(0, 24, columns)
                 os.execve(arguments[0], arguments, env)
             finally:
                 os._exit(127)
-        self.resize(24, 100)
 
-    def resize(self, rows, columns):
-        termios.tcsetwinsize(self.fd, (rows, columns)) if hasattr(termios, "tcsetwinsize") else None
+    @staticmethod
+    def resize(fd, rows, columns):
+        termios.tcsetwinsize(fd, (rows, columns)) if hasattr(termios, "tcsetwinsize") else None
 
     @property
     def screen(self):

@@ -42,7 +42,7 @@ class Usage(support.CliTest):
         for columns in (80, 40):
             for arguments in ["help", *(f"{verb} --help" for verb in verbs)]:
                 with self.subTest(columns=columns, arguments=arguments):
-                    t = support.Terminal(["/bin/sh", "-c", f"stty cols {columns}; exec {support.MLXR} {arguments}"], self.environment())
+                    t = support.Terminal([support.MLXR, *arguments.split()], self.environment(), columns)
                     self.addCleanup(t.close)
                     self.assertEqual(t.wait(), 0)
                     plain = self.succeed(*arguments.split()).text
