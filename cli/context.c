@@ -128,7 +128,7 @@ void context_warn(const options *o, const mlxr_model_info *info)
 {
     double scale = (double)o->rope_scale, of_file = scale > 1 ? (double)info->rope_factor / scale : 0;
     bool same = o->rope_scaling && strcmp(info->rope_scaling, o->rope_scaling) == 0 && !o->rope_original;
-    if (same && fabs(of_file - scale) <= 1e-5 * scale) {
+    if (same && scale > 1 && fabs(of_file - scale) <= 1e-5 * scale) {
         print_error("warning: --rope-scale %g: the model's file has %s by %g already, and both make it %g; "
                     "--rope-original replaces the file's",
                     scale, o->rope_scaling, of_file, (double)info->rope_factor);

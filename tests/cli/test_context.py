@@ -37,6 +37,7 @@ class Context(support.CliTest):
             answer = self.succeed("run", self.model, TEXT, "--raw", "-n", "1", "--ctx", "1024", "--rope-scaling", scaling)
             self.assertIn("context 1024 is 4 times the 256 tokens that the model was trained for", answer.err)
             self.assertIn(words, answer.err)
+            self.assertNotIn("already", answer.err)
         verbose = self.succeed("run", self.model, "a", "--raw", "-n", "1", "--ctx", "1024", "--rope-scaling", "yarn", "-v").err
         self.assertIn("context 1024, RoPE scaling yarn by 4", verbose)
 
