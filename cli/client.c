@@ -14,6 +14,7 @@
 
 #include "output.h"
 #include "registry/registry.h"
+#include "telemetry/daemon_error.h"
 #include "telemetry/text_buffer.h"
 
 #define SLICE_MS 50
@@ -205,9 +206,9 @@ static mlxr_status run(client *c, exchange *x, const char *method, const char *p
     if ((body && !text) || snprintf(url, sizeof url, "%s%s", c->address.url, path) >= (int)sizeof url ||
         !set_up(c, x, method, url, text, text ? strlen(text) : 0)) {
         free(text);
-        return telemetry_error(error, MLXR_NOMEM,
-                               "the request to %s cannot be made: out of memory, or its path is too long",
-                               client_where(c));
+        return daemon_error(error, MLXR_NOMEM,
+                            "the request to %s cannot be made: out of memory, or its path is too long",
+                            client_where(c));
     }
     CURLcode code = perform(c, interrupted, timeout_ms);
     free(text);
@@ -215,10 +216,10 @@ static mlxr_status run(client *c, exchange *x, const char *method, const char *p
         return MLXR_OK;
     }
     if (x->too_much) {
-        return telemetry_error(error, MLXR_LIMIT, "the answer of the daemon at %s is too large", client_where(c));
+        return daemon_error(error, MLXR_LIMIT, "the answer of the daemon at %s is too large", client_where(c));
     }
-    return telemetry_error(error, MLXR_IO, "the daemon at %s %s: %s", client_where(c),
-                           x->judged ? "broke its answer off" : "does not answer", curl_easy_strerror(code));
+    return daemon_error(error, MLXR_IO, "the daemon at %s %s: %s", client_where(c),
+                        x->judged ? "broke its answer off" : "does not answer", curl_easy_strerror(code));
 }
 
 static void close_exchange(exchange *x)
@@ -253,24 +254,24 @@ static mlxr_status refused(client *c, const char *method, const char *path, cons
     const char *word = json_string_value(json_object_get(json_object_get(body, "error"), "code"));
     bool no_route = code == 405 || (code == 404 && (!message || (word && strcmp(word, "not_found") == 0)));
     if (code == 401) {
-        return telemetry_error(error, MLXR_IO,
-                               "the daemon at %s wants %s API key: set MLXR_API_KEY; mlxr key create makes one",
-                               client_where(c), getenv("MLXR_API_KEY") ? "another" : "an");
+        return daemon_error(error, MLXR_IO,
+                            "the daemon at %s wants %s API key: set MLXR_API_KEY; mlxr key create makes one",
+                            client_where(c), getenv("MLXR_API_KEY") ? "another" : "an");
     }
     if (code == 403) {
-        return telemetry_error(error, MLXR_IO, "the daemon at %s does not allow it: %s", client_where(c),
-                               message ? message : "403");
+        return daemon_error(error, MLXR_IO, "the daemon at %s does not allow it: %s", client_where(c),
+                            message ? message : "403");
     }
     if (no_route && strcmp(c->version, mlxr_version()) != 0) {
-        return telemetry_error(error, MLXR_UNSUPPORTED,
-                               "the daemon at %s is version %s and has no %s %s; this program is version %s",
-                               client_where(c), c->version, method, path, mlxr_version());
+        return daemon_error(error, MLXR_UNSUPPORTED,
+                            "the daemon at %s is version %s and has no %s %s; this program is version %s",
+                            client_where(c), c->version, method, path, mlxr_version());
     }
     if (message) {
-        return telemetry_error(error, status_of(code), "%s", message);
+        return daemon_error(error, status_of(code), "%s", message);
     }
-    return telemetry_error(error, status_of(code), "the daemon at %s answered %s %s with status %ld", client_where(c),
-                           method, path, code);
+    return daemon_error(error, status_of(code), "the daemon at %s answered %s %s with status %ld", client_where(c),
+                        method, path, code);
 }
 
 static mlxr_status judge_answer(client *c, exchange *x, const char *method, const char *path, json_t **out,
@@ -283,8 +284,8 @@ static mlxr_status judge_answer(client *c, exchange *x, const char *method, cons
     if (code / 100 != 2) {
         status = refused(c, method, path, body, error);
     } else if (out && !body) {
-        status = telemetry_error(error, MLXR_FORMAT, "the daemon at %s answered %s %s with what is no JSON",
-                                 client_where(c), method, path);
+        status = daemon_error(error, MLXR_FORMAT, "the daemon at %s answered %s %s with what is no JSON",
+                              client_where(c), method, path);
     }
     if (out) {
         *out = status == MLXR_OK ? json_incref(body) : NULL;

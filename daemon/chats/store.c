@@ -36,12 +36,12 @@ chats_status chats_fail(mlxr_error *error, chats_status status, const char *form
     va_start(values, format);
     vsnprintf(text, sizeof text, format, values);
     va_end(values);
-    registry_fail(error,
-                  status == CHATS_NO_MEMORY ? MLXR_NOMEM
-                  : status == CHATS_FAILED  ? MLXR_IO
-                  : status == CHATS_LIMIT   ? MLXR_LIMIT
-                                            : MLXR_ARG,
-                  "%s", text);
+    daemon_error(error,
+                 status == CHATS_NO_MEMORY ? MLXR_NOMEM
+                 : status == CHATS_FAILED  ? MLXR_IO
+                 : status == CHATS_LIMIT   ? MLXR_LIMIT
+                                           : MLXR_ARG,
+                 "%s", text);
     return status;
 }
 
@@ -62,12 +62,12 @@ static mlxr_status take_lock(chats *c, const char *directory, mlxr_error *error)
 {
     char path[PATH_BYTES];
     if (!disk_join(path, sizeof path, directory, "chats.lock")) {
-        return registry_fail(error, MLXR_ARG, "the path of the chats is too long");
+        return daemon_error(error, MLXR_ARG, "the path of the chats is too long");
     }
     mlxr_status status = disk_open(&c->lock_fd, path, true, error);
     if (status == MLXR_OK && flock(c->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         return errno == EWOULDBLOCK
-                   ? registry_fail(error, MLXR_LIMIT, "another daemon has the chats in %s open", directory)
+                   ? daemon_error(error, MLXR_LIMIT, "another daemon has the chats in %s open", directory)
                    : registry_fail_errno(error, errno, "cannot lock", path);
     }
     return status;
@@ -77,7 +77,7 @@ static mlxr_status open_database(chats *c, const char *directory, mlxr_error *er
 {
     char path[PATH_BYTES];
     if (!disk_join(path, sizeof path, directory, "chats.db")) {
-        return registry_fail(error, MLXR_ARG, "the path of the chats is too long");
+        return daemon_error(error, MLXR_ARG, "the path of the chats is too long");
     }
     mlxr_status status = db_open(&c->db, path, false, &schema, error);
     if (status == MLXR_OK) { /* only this process has it: who locks it besides is no reason to wait for long */
@@ -95,7 +95,7 @@ mlxr_status chats_open(chats **out, const char *directory, const chats_options *
 {
     chats *c = calloc(1, sizeof *c);
     if (!c) {
-        return registry_fail(error, MLXR_NOMEM, "out of memory for the chats");
+        return daemon_error(error, MLXR_NOMEM, "out of memory for the chats");
     }
     pthread_mutex_init(&c->lock, NULL);
     c->lock_fd = -1;
@@ -275,7 +275,7 @@ static mlxr_status set_one(chats *c, const char *table, int64_t id, const chats_
     }
     char *text = column->type == 'j' ? chats_dump(value) : NULL;
     if (column->type == 'j' && !text) {
-        return registry_fail(error, MLXR_NOMEM, "out of memory in the chats");
+        return daemon_error(error, MLXR_NOMEM, "out of memory in the chats");
     }
     const char *given = text ? text : json_is_string(value) ? json_string_value(value) : "";
     mlxr_status status = db_run(c->db, error, sql, "ti", given, id);

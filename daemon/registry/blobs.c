@@ -107,8 +107,8 @@ mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *di
     *b = (registry_blob){.owner = r, .fd = -1, .n_bytes_max = n_bytes_max, .state = digest_begin()};
     mlxr_status status = MLXR_OK;
     if (digest && !registry_digest_parse(digest, b->expected)) {
-        status = registry_fail(error, MLXR_ARG, "'%.80s' is no digest: sha256: and 64 hexadecimal digits are needed",
-                               digest);
+        status = daemon_error(error, MLXR_ARG, "'%.80s' is no digest: sha256: and 64 hexadecimal digits are needed",
+                              digest);
     } else if (!b->state || !digest_random(random, sizeof random)) {
         status = registry_fail_nomem(error);
     } else {
@@ -127,8 +127,8 @@ mlxr_status registry_blob_begin(registry_blob **out, registry *r, const char *di
 mlxr_status registry_blob_write(registry_blob *b, const void *data, size_t n, mlxr_error *error)
 {
     if (n > b->n_bytes_max - b->n_bytes) {
-        return registry_fail(error, MLXR_LIMIT, "the file is larger than the %llu bytes it may have",
-                             (unsigned long long)b->n_bytes_max);
+        return daemon_error(error, MLXR_LIMIT, "the file is larger than the %llu bytes it may have",
+                            (unsigned long long)b->n_bytes_max);
     }
     if (!digest_add(b->state, data, n)) {
         return registry_fail_nomem(error);
@@ -147,7 +147,7 @@ mlxr_status blob_adopt(registry *r, int fd, const char *from, const char *digest
     status = status == MLXR_OK ? inside_begin(r, error) : status;
     if (status == MLXR_OK) {
         status = blob_path(r, digest, path) ? disk_rename(from, path, error)
-                                            : registry_fail(error, MLXR_ARG, "the path of the store is too long");
+                                            : daemon_error(error, MLXR_ARG, "the path of the store is too long");
         if (status == MLXR_OK && made_us) {
             status = db_number(r->db, &n_there, 0, error, "SELECT count(*) FROM blobs WHERE digest = ?", "t", digest);
         }
@@ -195,7 +195,7 @@ mlxr_status registry_blob_commit_marked(registry_blob **pointer, char *digest, i
     char found[REGISTRY_DIGEST_MAX];
     mlxr_status status = digest_end(&b->state, found) ? MLXR_OK : registry_fail_nomem(error);
     if (status == MLXR_OK && b->expected[0] && strcmp(found, b->expected) != 0) {
-        status = registry_fail(error, MLXR_FORMAT, "the digest is %s, not %s", found, b->expected);
+        status = daemon_error(error, MLXR_FORMAT, "the digest is %s, not %s", found, b->expected);
     }
     status = status == MLXR_OK ? blob_adopt(b->owner, b->fd, b->path, found, b->n_bytes, made_us, error) : status;
     if (status == MLXR_OK && digest) {
@@ -278,7 +278,7 @@ mlxr_status registry_blob_forget(registry *r, const char *digest, int64_t made_u
     char clean[REGISTRY_DIGEST_MAX], **digests = NULL;
     size_t n = 0;
     if (!registry_digest_parse(digest, clean)) {
-        return registry_fail(error, MLXR_ARG, "'%.80s' is no digest", digest);
+        return daemon_error(error, MLXR_ARG, "'%.80s' is no digest", digest);
     }
     mlxr_status status = inside_begin(r, error);
     if (status != MLXR_OK) {

@@ -36,16 +36,16 @@ static mlxr_status from_path(creation *c, const char *from, const char *director
 {
     char joined[REGISTRY_PATH_MAX], *description = NULL;
     if (!directory) {
-        return registry_fail(error, MLXR_ARG, "FROM %.200s: paths are not taken here; upload the file as a blob", from);
+        return daemon_error(error, MLXR_ARG, "FROM %.200s: paths are not taken here; upload the file as a blob", from);
     }
     if (*from == '/' ? snprintf(joined, sizeof joined, "%s", from) >= (int)sizeof joined
                      : !disk_join(joined, sizeof joined, directory, from)) {
-        return registry_fail(error, MLXR_ARG, "the path in FROM is too long");
+        return daemon_error(error, MLXR_ARG, "the path in FROM is too long");
     }
     char *real = realpath(joined, NULL);
     if (!real || strlen(real) >= sizeof c->path) {
         free(real);
-        return registry_fail(error, MLXR_IO, "FROM %.200s: there is no such file", from);
+        return daemon_error(error, MLXR_IO, "FROM %.200s: there is no such file", from);
     }
     snprintf(c->path, sizeof c->path, "%s", real);
     free(real);
@@ -59,7 +59,7 @@ static mlxr_status from_blob(creation *c, const char *digest, mlxr_error *error)
     char *description = NULL;
     uint64_t n_bytes;
     if (!registry_blob_exists(c->r, digest, &n_bytes)) {
-        return registry_fail(error, MLXR_ARG, "there is no blob %s", digest);
+        return daemon_error(error, MLXR_ARG, "there is no blob %s", digest);
     }
     mlxr_status status = file_rows_add(&c->files, "weights", "model.gguf", digest, error);
     if (status == MLXR_OK && blob_path(c->r, digest, c->blob)) {
@@ -79,11 +79,11 @@ static mlxr_status from_files(creation *c, const registry_pairs *files, mlxr_err
         first = found_is_weights(files->items[i].name) && before ? i : first;
     }
     if (first == files->n) {
-        return registry_fail(error, MLXR_ARG, "none of the files is a .gguf or .safetensors");
+        return daemon_error(error, MLXR_ARG, "none of the files is a .gguf or .safetensors");
     }
     for (size_t i = 0; i < files->n && status == MLXR_OK; i++) {
         if (!registry_blob_exists(c->r, files->items[i].value, NULL)) {
-            return registry_fail(error, MLXR_ARG, "there is no blob %s", files->items[i].value);
+            return daemon_error(error, MLXR_ARG, "there is no blob %s", files->items[i].value);
         }
         status = file_rows_add(&c->files, i == first ? "weights" : "part", files->items[i].name, files->items[i].value,
                                error);
@@ -152,7 +152,7 @@ mlxr_status registry_create(registry *r, const char *name, const registry_recipe
     creation c = {.r = r};
     const char *from = recipe->from ? recipe->from : "";
     if (!name_canonical(name, wanted)) {
-        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
+        return daemon_error(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
     }
     struct stat info;
     mlxr_status status = MLXR_OK;

@@ -41,7 +41,7 @@ static mlxr_status failed(const maker *m, mlxr_status status, const char *what)
     if (m->error) {
         char why[sizeof m->error->text];
         memcpy(why, m->error->text, sizeof why);
-        registry_fail(m->error, status, "adapter %.200s: %s", what, why);
+        daemon_error(m->error, status, "adapter %.200s: %s", what, why);
     }
     return status;
 }
@@ -82,7 +82,7 @@ static mlxr_status write_header(const maker *m, const sink *to, const char *head
     json_t *root = json_loadb(header, n, JSON_REJECT_DUPLICATES, NULL), *meta = json_object_get(root, "__metadata__");
     if (!json_is_object(root) || (meta && !json_is_object(meta))) {
         json_decref(root);
-        return registry_fail(m->error, MLXR_FORMAT, WEIGHTS_NAME " has no header of JSON");
+        return daemon_error(m->error, MLXR_FORMAT, WEIGHTS_NAME " has no header of JSON");
     }
     if (!meta) {
         meta = json_object();
@@ -95,7 +95,7 @@ static mlxr_status write_header(const maker *m, const sink *to, const char *head
     json_decref(root);
     if (!dumped) {
         return known ? registry_fail_nomem(m->error)
-                     : registry_fail(m->error, MLXR_FORMAT, CONFIG_NAME " is no text in UTF-8");
+                     : daemon_error(m->error, MLXR_FORMAT, CONFIG_NAME " is no text in UTF-8");
     }
     static const char blanks[] = "        "; /* seven are the most */
     size_t n_text = strlen(dumped), n_pad = (8 - n_text % 8) % 8;
@@ -114,7 +114,7 @@ static mlxr_status write_peft(const maker *m, const sink *to, int fd, const char
     uint64_t length = 0;
     mlxr_status status = disk_read(fd, &length, sizeof length, 0, path, m->error);
     if (status == MLXR_OK && (length > HEADER_BYTES_MAX || length > n_bytes - sizeof length)) {
-        status = registry_fail(m->error, MLXR_FORMAT, WEIGHTS_NAME " has no header that fits it");
+        status = daemon_error(m->error, MLXR_FORMAT, WEIGHTS_NAME " has no header that fits it");
     }
     char *header = status == MLXR_OK ? malloc((size_t)length + 1) : NULL;
     if (status == MLXR_OK && !header) {
@@ -133,7 +133,7 @@ static mlxr_status write_file(const maker *m, const sink *to, const char *path, 
     int fd = -1;
     mlxr_status status = disk_open(&fd, path, false, m->error);
     if (status == MLXR_OK && (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))) {
-        status = registry_fail(m->error, MLXR_ARG, "%.300s is no file", path);
+        status = daemon_error(m->error, MLXR_ARG, "%.300s is no file", path);
     }
     if (status == MLXR_OK) {
         uint64_t n_bytes = (uint64_t)info.st_size;
@@ -176,7 +176,7 @@ static mlxr_status add_row(const maker *m, const char *digest, bool peft)
     size_t number = 1 + count(m->files);
     mlxr_status status = blob_path(m->r, digest, path)
                              ? mlxr_adapter_check(m->model, path, m->error)
-                             : registry_fail(m->error, MLXR_ARG, "the path of the store is too long");
+                             : daemon_error(m->error, MLXR_ARG, "the path of the store is too long");
     snprintf(name, sizeof name, "adapter-%zu.%s", number, peft ? "safetensors" : "gguf");
     return status == MLXR_OK ? file_rows_add(m->files, "adapter", name, digest, m->error) : status;
 }
@@ -212,10 +212,10 @@ static mlxr_status follow(const char *path, char *out, mlxr_error *error)
     bool fits = snprintf(out, REGISTRY_PATH_MAX, "%s", real) < (int)REGISTRY_PATH_MAX;
     free(real);
     if (!fits) {
-        return registry_fail(error, MLXR_ARG, "the path is too long");
+        return daemon_error(error, MLXR_ARG, "the path is too long");
     }
     return stat(out, &info) == 0 && S_ISREG(info.st_mode) ? MLXR_OK
-                                                          : registry_fail(error, MLXR_ARG, "%.300s is no file", out);
+                                                          : daemon_error(error, MLXR_ARG, "%.300s is no file", out);
 }
 
 /* The files of an adapter: a GGUF file, PEFT's folder, or the weights in it. path, config: REGISTRY_PATH_MAX bytes; ""
@@ -228,7 +228,7 @@ static mlxr_status find_files(const char *given, const char *directory, char *pa
                               : disk_join(path, REGISTRY_PATH_MAX, directory, given);
     *config = '\0';
     if (!fits || stat(path, &info) != 0) {
-        return registry_fail(error, MLXR_IO, "there is no such file");
+        return daemon_error(error, MLXR_IO, "there is no such file");
     }
     bool peft = S_ISDIR(info.st_mode) || ends_with(path, ".safetensors");
     if (S_ISDIR(info.st_mode)) {
@@ -238,7 +238,7 @@ static mlxr_status find_files(const char *given, const char *directory, char *pa
     fits = fits && (!peft || (disk_parent(path, folder, sizeof folder) &&
                               disk_join(config, REGISTRY_PATH_MAX, folder, CONFIG_NAME)));
     if (!fits) {
-        return registry_fail(error, MLXR_ARG, "the path is too long");
+        return daemon_error(error, MLXR_ARG, "the path is too long");
     }
     mlxr_status status = peft ? follow(config, config, error) : MLXR_OK;
     return status == MLXR_OK ? follow(path, path, error) : status;
@@ -249,7 +249,7 @@ static mlxr_status add_path(maker *m, const char *given, const char *directory)
     char path[REGISTRY_PATH_MAX], config[REGISTRY_PATH_MAX];
     mlxr_status status = directory
                              ? find_files(given, directory, path, config, m->error)
-                             : registry_fail(m->error, MLXR_ARG, "paths are not taken here; upload the file as a blob");
+                             : daemon_error(m->error, MLXR_ARG, "paths are not taken here; upload the file as a blob");
     return status == MLXR_OK ? add_file(m, path, *config ? config : NULL) : status;
 }
 
@@ -300,17 +300,17 @@ static mlxr_status add_blob(maker *m, const registry_pairs *given, size_t i, con
     const char *name = given->items[i].name, *config = config_beside(given, i);
     bool peft = ends_with(name, ".safetensors");
     if (!registry_blob_exists(m->r, digest, NULL)) {
-        return registry_fail(m->error, MLXR_ARG, "there is no blob %s", digest);
+        return daemon_error(m->error, MLXR_ARG, "there is no blob %s", digest);
     }
     if (!peft) {
         return add_row(m, digest, false);
     }
     if (!config || !registry_digest_parse(config, config_digest) || !registry_blob_exists(m->r, config_digest, NULL)) {
-        return registry_fail(m->error, MLXR_ARG, "its " CONFIG_NAME " must be among the adapters, too");
+        return daemon_error(m->error, MLXR_ARG, "its " CONFIG_NAME " must be among the adapters, too");
     }
     return blob_path(m->r, digest, path) && blob_path(m->r, config_digest, config_path)
                ? add_file(m, path, config_path)
-               : registry_fail(m->error, MLXR_ARG, "the path of the store is too long");
+               : daemon_error(m->error, MLXR_ARG, "the path of the store is too long");
 }
 
 static bool is_config(const registry_pair *file)
@@ -326,7 +326,7 @@ static mlxr_status check_config(const maker *m, const registry_pairs *given, siz
     size_t n = (size_t)(base_name(name) - name);
     bool beside = false;
     if (!registry_digest_parse(given->items[i].value, digest) || !registry_blob_exists(m->r, digest, NULL)) {
-        return registry_fail(m->error, MLXR_ARG, "there is no blob %.100s", given->items[i].value);
+        return daemon_error(m->error, MLXR_ARG, "there is no blob %.100s", given->items[i].value);
     }
     for (size_t k = 0; k < given->n && !beside; k++) {
         const char *other = given->items[k].name;
@@ -334,8 +334,8 @@ static mlxr_status check_config(const maker *m, const registry_pairs *given, siz
                  ends_with(other, ".safetensors");
     }
     return beside ? MLXR_OK
-                  : registry_fail(m->error, MLXR_ARG,
-                                  "no weights (" WEIGHTS_NAME ") of this configuration are among the adapters");
+                  : daemon_error(m->error, MLXR_ARG,
+                                 "no weights (" WEIGHTS_NAME ") of this configuration are among the adapters");
 }
 
 mlxr_status create_adapters(registry *r, const registry_model *base, const registry_pairs *given, const char *model,
@@ -349,7 +349,7 @@ mlxr_status create_adapters(registry *r, const registry_model *base, const regis
         n += !is_config(&given->items[i]);
     }
     if (n > MLXR_ADAPTERS_MAX) {
-        return registry_fail(error, MLXR_LIMIT, "%zu adapters; a model has at most %d", n, MLXR_ADAPTERS_MAX);
+        return daemon_error(error, MLXR_LIMIT, "%zu adapters; a model has at most %d", n, MLXR_ADAPTERS_MAX);
     }
     for (size_t i = 0; elsewhere && i < base->adapters.n && status == MLXR_OK; i++) {
         char path[REGISTRY_PATH_MAX];

@@ -28,8 +28,8 @@ mlxr_status db_failed(sqlite3 *db, const char *what, mlxr_error *error)
                          : (code & 0xff) == SQLITE_CONSTRAINT                                ? MLXR_ARG
                                                                                              : MLXR_IO;
     const char *reason = system && status == MLXR_IO ? strerror(system) : "";
-    return registry_fail(error, status, "%s: %s: %s%s%s", what, name_of(db), sqlite3_errmsg(db), *reason ? ": " : "",
-                         reason);
+    return daemon_error(error, status, "%s: %s: %s%s%s", what, name_of(db), sqlite3_errmsg(db), *reason ? ": " : "",
+                        reason);
 }
 
 static mlxr_status bind_all(sqlite3 *db, sqlite3_stmt *s, const char *types, va_list values, mlxr_error *error)
@@ -157,7 +157,7 @@ static mlxr_status apply_part(sqlite3 *db, const db_schema *schema, int version,
     char number[48];
     char *part = strndup(begin, end ? (size_t)(end - begin) : strlen(begin));
     if (!part) {
-        return registry_fail(error, MLXR_NOMEM, "out of memory for %s schema", schema->whose);
+        return daemon_error(error, MLXR_NOMEM, "out of memory for %s schema", schema->whose);
     }
     sqlite3_snprintf(sizeof number, number, "PRAGMA user_version = %d", version);
     bool done = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK &&
@@ -177,9 +177,9 @@ mlxr_status db_migrate(sqlite3 *db, const db_schema *schema, int to_version, mlx
     int64_t version = 0;
     mlxr_status status = db_number(db, &version, 0, error, "PRAGMA user_version", "");
     if (status == MLXR_OK && version > db_version_newest(schema)) {
-        return registry_fail(error, MLXR_UNSUPPORTED,
-                             "%s database is of version %lld, this program knows up to %d: use a newer mlxr",
-                             schema->whose, (long long)version, db_version_newest(schema));
+        return daemon_error(error, MLXR_UNSUPPORTED,
+                            "%s database is of version %lld, this program knows up to %d: use a newer mlxr",
+                            schema->whose, (long long)version, db_version_newest(schema));
     }
     while (status == MLXR_OK && version < to_version) {
         status = apply_part(db, schema, (int)++version, error);
@@ -212,7 +212,7 @@ mlxr_status db_open(sqlite3 **out, const char *path, bool read_only, const db_sc
     mlxr_status status = MLXR_OK;
     if (sqlite3_open_v2(path, &db, flags, NULL) != SQLITE_OK) {
         status = db ? db_failed(db, path, error)
-                    : registry_fail(error, MLXR_NOMEM, "out of memory for %s database", schema->whose);
+                    : daemon_error(error, MLXR_NOMEM, "out of memory for %s database", schema->whose);
     } else {
         sqlite3_extended_result_codes(db, 1);
         status = set_up(db, read_only && !memory, schema, error);

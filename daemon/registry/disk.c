@@ -109,7 +109,7 @@ mlxr_status disk_read(int fd, void *data, size_t n, uint64_t offset, const char 
             return registry_fail_errno(error, errno, "cannot read", path);
         }
         if (got == 0) {
-            return registry_fail(error, MLXR_IO, "%s ends after %llu bytes", path, (unsigned long long)(offset + done));
+            return daemon_error(error, MLXR_IO, "%s ends after %llu bytes", path, (unsigned long long)(offset + done));
         }
         done += (size_t)got;
     }
@@ -162,7 +162,7 @@ mlxr_status disk_read_file(const char *path, size_t limit, char **data, size_t *
     if (fstat(fd, &info) != 0) {
         status = registry_fail_errno(error, errno, "cannot read", path);
     } else if (!S_ISREG(info.st_mode) || info.st_size < 0 || (uint64_t)info.st_size > limit) {
-        status = registry_fail(error, MLXR_LIMIT, "%s is no file of at most %zu bytes", path, limit);
+        status = daemon_error(error, MLXR_LIMIT, "%s is no file of at most %zu bytes", path, limit);
     } else if (!(text = malloc((size_t)info.st_size + 1))) {
         status = registry_fail_nomem(error);
     } else {

@@ -165,7 +165,7 @@ static mlxr_status begin_anew(download *d, mlxr_error *error)
 
 static bool stop_slot(slot *s, fetch_result result, mlxr_status status, const char *what)
 {
-    s->fetch.status = registry_fail(&s->fetch.error, status, "%s: %s", s->fetch.host, what);
+    s->fetch.status = daemon_error(&s->fetch.error, status, "%s: %s", s->fetch.host, what);
     s->fetch.result = result;
     return false;
 }
@@ -373,7 +373,7 @@ static mlxr_status hash_pieces(download *d, mlxr_error *error)
 static mlxr_status plan_retry(download *d, slot *s, mlxr_error *error)
 {
     if (d->n_failures++ == d->t->options.n_retries) {
-        return registry_fail(error, MLXR_IO, "%s (after %u attempts)", s->fetch.error.text, d->n_failures);
+        return daemon_error(error, MLXR_IO, "%s (after %u attempts)", s->fetch.error.text, d->n_failures);
     }
     s->waiting = true;
     s->start_ms = now_ms() + transfer_backoff_ms(d->t, &s->fetch, d->n_failures);
@@ -402,10 +402,10 @@ static mlxr_status settle(download *d, slot *s, bool *done, mlxr_error *error)
     fetch *f = &s->fetch;
     bool complete = f->result == FETCH_DONE && (d->n_bytes == UINT64_MAX || s->at == d->n_bytes);
     if (f->result == FETCH_FAILED) {
-        return registry_fail(error, f->status, "%s", f->error.text);
+        return daemon_error(error, f->status, "%s", f->error.text);
     }
     if (f->result == FETCH_DONE && f->n_body == 0 && f->code == 200) {
-        return registry_fail(error, MLXR_FORMAT, "%s: the file is empty", f->host);
+        return daemon_error(error, MLXR_FORMAT, "%s: the file is empty", f->host);
     }
     if (d->whole && complete) {
         d->n_bytes = s->at;
@@ -418,8 +418,8 @@ static mlxr_status settle(download *d, slot *s, bool *done, mlxr_error *error)
         return note_piece(d, s->piece, error);
     }
     if (f->result == FETCH_DONE) {
-        registry_fail(&f->error, MLXR_IO, "%s: the answer ends too early, after %llu of %llu bytes", f->host,
-                      (unsigned long long)s->at, (unsigned long long)s->end);
+        daemon_error(&f->error, MLXR_IO, "%s: the answer ends too early, after %llu of %llu bytes", f->host,
+                     (unsigned long long)s->at, (unsigned long long)s->end);
     }
     return plan_retry(d, s, error);
 }
@@ -492,8 +492,8 @@ static mlxr_status verify_and_keep(download *d, char *digest, mlxr_error *error)
     }
     if (d->request->digest && strcmp(digest, d->request->digest) != 0) {
         throw_away(d);
-        return registry_fail(error, MLXR_FORMAT, "what was downloaded has the digest %s, not %s: it was thrown away",
-                             digest, d->request->digest);
+        return daemon_error(error, MLXR_FORMAT, "what was downloaded has the digest %s, not %s: it was thrown away",
+                            digest, d->request->digest);
     }
     status = blob_adopt(d->r, d->fd, d->path, digest, d->n_bytes, NULL, error);
     if (status == MLXR_OK) {
@@ -519,7 +519,7 @@ static mlxr_status open_partial(download *d, mlxr_error *error)
     mlxr_status status = disk_open(&d->fd, d->path, true, error);
     status = status == MLXR_OK ? disk_open(&d->state_fd, d->state_path, true, error) : status;
     if (status == MLXR_OK && flock(d->fd, LOCK_EX | LOCK_NB) != 0) {
-        status = registry_fail(error, MLXR_IO, "%s is being downloaded already", d->request->url);
+        status = daemon_error(error, MLXR_IO, "%s is being downloaded already", d->request->url);
     }
     return status == MLXR_OK ? read_state(d, error) : status;
 }
@@ -528,8 +528,8 @@ static mlxr_status check_room(const download *d, mlxr_error *error)
 {
     uint64_t need = d->n_bytes == UINT64_MAX ? 0 : d->n_bytes - d->n_done, available = disk_free_bytes(d->r->store);
     if (available < DISK_MARGIN || available - DISK_MARGIN < need) {
-        return registry_fail(error, MLXR_IO, "%llu bytes are needed in %s, %llu are free", (unsigned long long)need,
-                             d->r->store, (unsigned long long)available);
+        return daemon_error(error, MLXR_IO, "%llu bytes are needed in %s, %llu are free", (unsigned long long)need,
+                            d->r->store, (unsigned long long)available);
     }
     return MLXR_OK;
 }
@@ -592,8 +592,8 @@ mlxr_status download_blob(registry *r, transfer *t, const download_request *requ
 {
     bool again = false;
     if (request->n_bytes != UINT64_MAX && request->n_bytes > request->bytes_max) {
-        return registry_fail(error, MLXR_LIMIT, "the file has %llu bytes; %llu are allowed",
-                             (unsigned long long)request->n_bytes, (unsigned long long)request->bytes_max);
+        return daemon_error(error, MLXR_LIMIT, "the file has %llu bytes; %llu are allowed",
+                            (unsigned long long)request->n_bytes, (unsigned long long)request->bytes_max);
     }
     bool there = false;
     mlxr_status status = request->digest ? registry_blob_renew(r, request->digest, &there, n_bytes, error) : MLXR_OK;

@@ -158,7 +158,7 @@ static mlxr_status translate_all(translation *t, const char *at, mlxr_error *err
         }
         const char *begin = open + 2 + trim_left, *close = strstr(begin, "}}");
         if (!close) {
-            return registry_fail(error, MLXR_FORMAT, "the Go template has an action without its end");
+            return daemon_error(error, MLXR_FORMAT, "the Go template has an action without its end");
         }
         const char *end = close;
         trim = end > begin + 1 && end[-1] == '-' && is_blank(end[-2]);
@@ -169,14 +169,14 @@ static mlxr_status translate_all(translation *t, const char *at, mlxr_error *err
         }
         bool comment = end - begin >= 4 && memcmp(begin, "/*", 2) == 0;
         if (!comment && !translate(t, begin, (size_t)(end - begin))) {
-            return registry_fail(error, MLXR_UNSUPPORTED,
-                                 "the Go template has {{ %.*s }}, which has no equivalent here; give a "
-                                 "Jinja template",
-                                 (int)(end - begin < 60 ? end - begin : 60), begin);
+            return daemon_error(error, MLXR_UNSUPPORTED,
+                                "the Go template has {{ %.*s }}, which has no equivalent here; give a "
+                                "Jinja template",
+                                (int)(end - begin < 60 ? end - begin : 60), begin);
         }
         at = close + 2;
     }
-    return t->depth ? registry_fail(error, MLXR_FORMAT, "the Go template has a condition without its end") : MLXR_OK;
+    return t->depth ? daemon_error(error, MLXR_FORMAT, "the Go template has a condition without its end") : MLXR_OK;
 }
 
 mlxr_status go_template_to_jinja(const char *template_text, char **jinja, mlxr_error *error)
@@ -190,7 +190,7 @@ mlxr_status go_template_to_jinja(const char *template_text, char **jinja, mlxr_e
     add_text(&t.before, "");
     add_text(&t.after, "");
     if (status == MLXR_OK && !strstr(t.before.data ? t.before.data : "", "turn.prompt")) {
-        status = registry_fail(error, MLXR_UNSUPPORTED, "the Go template does not write {{ .Prompt }}");
+        status = daemon_error(error, MLXR_UNSUPPORTED, "the Go template does not write {{ .Prompt }}");
     }
     if (status == MLXR_OK && !t.before.failed && !t.after.failed) {
         add_text(&out, head);

@@ -33,7 +33,7 @@ static mlxr_status add_file(hub_list *list, const json_t *entry, mlxr_error *err
         return MLXR_OK;
     }
     if (!json_is_integer(size) || json_integer_value(size) < 0 || json_integer_value(size) > (json_int_t)1 << 50) {
-        return registry_fail(error, MLXR_FORMAT, "the list of files has no possible size for %.200s", path);
+        return daemon_error(error, MLXR_FORMAT, "the list of files has no possible size for %.200s", path);
     }
     hub_file file = {.n_bytes = (uint64_t)json_integer_value(size)};
     if (json_is_object(lfs)) {
@@ -41,13 +41,13 @@ static mlxr_status add_file(hub_list *list, const json_t *entry, mlxr_error *err
         char text[REGISTRY_DIGEST_MAX + 8];
         snprintf(text, sizeof text, "sha256:%.70s", hex ? hex : "");
         if (!registry_digest_parse(text, file.digest)) {
-            return registry_fail(error, MLXR_FORMAT, "the list of files has no SHA-256 for %.200s", path);
+            return daemon_error(error, MLXR_FORMAT, "the list of files has no SHA-256 for %.200s", path);
         }
     } else if (oid && strlen(oid) == 40 && strspn(oid, "0123456789abcdef") == 40) {
         memcpy(file.git, oid, 41);
     }
     if (list->n == HUB_FILES_MAX) {
-        return registry_fail(error, MLXR_LIMIT, "the repository has more than %u files", HUB_FILES_MAX);
+        return daemon_error(error, MLXR_LIMIT, "the repository has more than %u files", HUB_FILES_MAX);
     }
     if (list->n == list->cap) {
         size_t cap = list->cap ? list->cap * 2 : 64;
@@ -70,15 +70,15 @@ mlxr_status hub_parse(hub_list *list, const char *text, size_t n, mlxr_error *er
 {
     json_error_t where;
     if (n > HUB_BYTES_MAX) {
-        return registry_fail(error, MLXR_LIMIT, "the list of files has %zu bytes; %zu are taken", n, HUB_BYTES_MAX);
+        return daemon_error(error, MLXR_LIMIT, "the list of files has %zu bytes; %zu are taken", n, HUB_BYTES_MAX);
     }
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
     if (!root) {
-        return registry_fail(error, MLXR_FORMAT, "the list of files is no JSON: line %d: %s", where.line, where.text);
+        return daemon_error(error, MLXR_FORMAT, "the list of files is no JSON: line %d: %s", where.line, where.text);
     }
     mlxr_status status = MLXR_OK;
     if (!json_is_array(root)) {
-        status = registry_fail(error, MLXR_FORMAT, "the list of files is no list");
+        status = daemon_error(error, MLXR_FORMAT, "the list of files is no list");
     }
     for (size_t i = 0; i < json_array_size(root) && status == MLXR_OK; i++) {
         status = add_file(list, json_array_get(root, i), error);
@@ -167,8 +167,8 @@ static mlxr_status pick_parts(const hub_list *list, size_t at, bool *picked, siz
         }
     }
     if (n != n_parts || n_parts > PARTS_MAX) {
-        return registry_fail(error, MLXR_FORMAT, "%.200s is one of %u parts, of which %u are there",
-                             list->items[at].path, n_parts, n);
+        return daemon_error(error, MLXR_FORMAT, "%.200s is one of %u parts, of which %u are there",
+                            list->items[at].path, n_parts, n);
     }
     return MLXR_OK;
 }
@@ -190,12 +190,12 @@ static mlxr_status tell_choice(const hub_list *list, const char *quant, mlxr_err
         }
     }
     if (n == 0) {
-        return registry_fail(error, MLXR_ARG,
-                             "the repository has neither GGUF files nor safetensors with a config.json");
+        return daemon_error(error, MLXR_ARG,
+                            "the repository has neither GGUF files nor safetensors with a config.json");
     }
-    return quant ? registry_fail(error, MLXR_ARG, "no GGUF file is called '%.40s'; there is %s", quant, text)
-                 : registry_fail(error, MLXR_ARG, "which file? Add : and one of these, or the part that tells it: %s",
-                                 text);
+    return quant ? daemon_error(error, MLXR_ARG, "no GGUF file is called '%.40s'; there is %s", quant, text)
+                 : daemon_error(error, MLXR_ARG, "which file? Add : and one of these, or the part that tells it: %s",
+                                text);
 }
 
 static bool pick_safetensors(const hub_list *list, bool *picked, size_t *first)

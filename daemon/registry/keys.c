@@ -107,10 +107,10 @@ mlxr_status registry_key_create(registry *r, registry_key *key, char *text, mlxr
     uint8_t random[8 + 32], hash[32];
     registry_key made = *key;
     if (key->tokens_per_day > INT64_MAX || key->tokens_per_minute > INT64_MAX) {
-        return registry_fail(error, MLXR_ARG, "a quota of more than %lld tokens is too large", (long long)INT64_MAX);
+        return daemon_error(error, MLXR_ARG, "a quota of more than %lld tokens is too large", (long long)INT64_MAX);
     }
     if (!digest_random(random, sizeof random)) {
-        return registry_fail(error, MLXR_IO, "the system gives no random numbers");
+        return daemon_error(error, MLXR_IO, "the system gives no random numbers");
     }
     made.label[sizeof made.label - 1] = made.models[sizeof made.models - 1] = '\0';
     made.scopes = key->scopes ? key->scopes : REGISTRY_SCOPE_INFERENCE | REGISTRY_SCOPE_READ;
@@ -140,8 +140,8 @@ mlxr_status registry_key_revoke(registry *r, const char *id, mlxr_error *error)
     }
     status = db_number(r->db, &there, 0, error, "SELECT count(*) FROM keys WHERE id = ? AND revoked_us = 0", "t", id);
     if (status == MLXR_OK && !there) {
-        status = registry_fail(error, MLXR_ARG, "no key '%.40s' that is not revoked already; mlxr key list shows them",
-                               id);
+        status = daemon_error(error, MLXR_ARG, "no key '%.40s' that is not revoked already; mlxr key list shows them",
+                              id);
     } else if (status == MLXR_OK) {
         status = db_run(r->db, error, "UPDATE keys SET revoked_us = ? WHERE id = ?", "it", inside_now_us(), id);
     }
@@ -222,7 +222,7 @@ mlxr_status registry_key_verify(registry *r, const char *text, size_t n, registr
     }
     bool same = digest_same(given, stored, 32), late = key.expires_us && key.expires_us <= inside_now_us();
     if (!shaped || !same || key.revoked_us || late) {
-        return registry_fail(error, MLXR_ARG, "the API key is not valid");
+        return daemon_error(error, MLXR_ARG, "the API key is not valid");
     }
     *out = key;
     return MLXR_OK;

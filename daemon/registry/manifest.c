@@ -14,11 +14,11 @@ static mlxr_status load(json_t **out, const char *what, const char *text, size_t
 {
     json_error_t where;
     if (n > MANIFEST_BYTES_MAX) {
-        return registry_fail(error, MLXR_LIMIT, "%s has %zu bytes; %zu are taken", what, n, MANIFEST_BYTES_MAX);
+        return daemon_error(error, MLXR_LIMIT, "%s has %zu bytes; %zu are taken", what, n, MANIFEST_BYTES_MAX);
     }
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
     return *out ? MLXR_OK
-                : registry_fail(error, MLXR_FORMAT, "%s is no JSON: line %d: %s", what, where.line, where.text);
+                : daemon_error(error, MLXR_FORMAT, "%s is no JSON: line %d: %s", what, where.line, where.text);
 }
 
 static manifest_kind kind_of(const char *type)
@@ -54,12 +54,12 @@ static mlxr_status read_layer(manifest *m, const json_t *layer, mlxr_error *erro
     const json_t *size = json_object_get(layer, "size");
     manifest_layer *out = &m->layers[m->n_layers];
     if (!type || !digest || !registry_digest_parse(digest, out->digest)) {
-        return registry_fail(error, MLXR_FORMAT,
-                             "layer %zu of the manifest has no type, or no digest of the form sha256:…", m->n_layers);
+        return daemon_error(error, MLXR_FORMAT,
+                            "layer %zu of the manifest has no type, or no digest of the form sha256:…", m->n_layers);
     }
     if (!json_is_integer(size) || json_integer_value(size) < 0 || json_integer_value(size) > (json_int_t)1 << 50 ||
         m->n_bytes + (uint64_t)json_integer_value(size) > (uint64_t)1 << 50) {
-        return registry_fail(error, MLXR_FORMAT, "layer %zu of the manifest has no size that is possible", m->n_layers);
+        return daemon_error(error, MLXR_FORMAT, "layer %zu of the manifest has no size that is possible", m->n_layers);
     }
     out->kind = kind_of(type);
     out->n_bytes = (uint64_t)json_integer_value(size);
@@ -74,14 +74,14 @@ static mlxr_status read_manifest(manifest *m, const json_t *root, mlxr_error *er
     const json_t *version = json_object_get(root, "schemaVersion");
     size_t n_models = 0;
     if (json_object_get(root, "manifests")) {
-        return registry_fail(error, MLXR_UNSUPPORTED, "this is an index of manifests, not the manifest of a model");
+        return daemon_error(error, MLXR_UNSUPPORTED, "this is an index of manifests, not the manifest of a model");
     }
     if (!json_is_integer(version) || json_integer_value(version) != 2 || !json_is_array(layers)) {
-        return registry_fail(error, MLXR_FORMAT, "this is no manifest of version 2 with layers");
+        return daemon_error(error, MLXR_FORMAT, "this is no manifest of version 2 with layers");
     }
     if (json_array_size(layers) > MANIFEST_LAYERS_MAX) {
-        return registry_fail(error, MLXR_LIMIT, "the manifest has %zu layers; %u are taken", json_array_size(layers),
-                             MANIFEST_LAYERS_MAX);
+        return daemon_error(error, MLXR_LIMIT, "the manifest has %zu layers; %u are taken", json_array_size(layers),
+                            MANIFEST_LAYERS_MAX);
     }
     mlxr_status status = MLXR_OK;
     for (size_t i = 0; i < json_array_size(layers) && status == MLXR_OK; i++) {
@@ -95,8 +95,8 @@ static mlxr_status read_manifest(manifest *m, const json_t *root, mlxr_error *er
         }
     }
     if (status == MLXR_OK && n_models != 1) {
-        status = registry_fail(error, n_models ? MLXR_UNSUPPORTED : MLXR_FORMAT,
-                               "the manifest has %zu layers with weights; exactly one is needed", n_models);
+        status = daemon_error(error, n_models ? MLXR_UNSUPPORTED : MLXR_FORMAT,
+                              "the manifest has %zu layers with weights; exactly one is needed", n_models);
     }
     return status;
 }
@@ -141,7 +141,7 @@ mlxr_status manifest_parameters(registry_pairs *out, const char *text, size_t n,
         return status;
     }
     if (!json_is_object(root)) {
-        status = registry_fail(error, MLXR_FORMAT, "the file of parameters is no JSON object");
+        status = daemon_error(error, MLXR_FORMAT, "the file of parameters is no JSON object");
     }
     json_object_foreach(root, key, value)
     {
@@ -149,8 +149,8 @@ mlxr_status manifest_parameters(registry_pairs *out, const char *text, size_t n,
         for (size_t i = 0; i < n_values && status == MLXR_OK; i++) {
             const char *one = value_text(json_is_array(value) ? json_array_get(value, i) : value, number);
             if (!one || n_values > 256) {
-                status = registry_fail(error, MLXR_FORMAT, "the parameter '%.60s' is no number, text or short list",
-                                       key);
+                status = daemon_error(error, MLXR_FORMAT, "the parameter '%.60s' is no number, text or short list",
+                                      key);
             } else if (!registry_pairs_add(out, key, one)) {
                 status = registry_fail_nomem(error);
             }
@@ -168,14 +168,14 @@ mlxr_status manifest_messages(registry_pairs *out, const char *text, size_t n, m
         return status;
     }
     if (!json_is_array(root)) {
-        status = registry_fail(error, MLXR_FORMAT, "the file of messages is no list");
+        status = daemon_error(error, MLXR_FORMAT, "the file of messages is no list");
     }
     for (size_t i = 0; i < json_array_size(root) && status == MLXR_OK; i++) {
         const json_t *message = json_array_get(root, i);
         const char *role = json_string_value(json_object_get(message, "role"));
         const char *content = json_string_value(json_object_get(message, "content"));
         if (!role || !content) {
-            status = registry_fail(error, MLXR_FORMAT, "message %zu has no role or no content", i);
+            status = daemon_error(error, MLXR_FORMAT, "message %zu has no role or no content", i);
         } else if (!registry_pairs_add(out, role, content)) {
             status = registry_fail_nomem(error);
         }

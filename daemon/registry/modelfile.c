@@ -161,12 +161,12 @@ mlxr_status registry_parameter_check(const char *name, const char *value, mlxr_e
         }
         ok = ok && (!end || (end != value && *end == '\0'));
         return ok ? MLXR_OK
-                  : registry_fail(error, MLXR_ARG, "the parameter %s cannot be '%.60s': %s is needed", name, value,
-                                  kind == PARAMETER_BOOL    ? "true or false"
-                                  : kind == PARAMETER_WHOLE ? "a whole number"
-                                                            : "a number");
+                  : daemon_error(error, MLXR_ARG, "the parameter %s cannot be '%.60s': %s is needed", name, value,
+                                 kind == PARAMETER_BOOL    ? "true or false"
+                                 : kind == PARAMETER_WHOLE ? "a whole number"
+                                                           : "a number");
     }
-    return registry_fail(error, MLXR_UNSUPPORTED, "the parameter '%.60s' is not known", name);
+    return daemon_error(error, MLXR_UNSUPPORTED, "the parameter '%.60s' is not known", name);
 }
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
@@ -175,7 +175,7 @@ static mlxr_status put_once(char **to, char *text, const char *command, mlxr_err
 {
     if (*to) {
         free(text);
-        return registry_fail(error, MLXR_ARG, "%s is given twice", command);
+        return daemon_error(error, MLXR_ARG, "%s is given twice", command);
     }
     *to = text;
     return MLXR_OK;
@@ -207,19 +207,19 @@ static mlxr_status read_command(reader *r, registry_recipe *recipe, mlxr_error *
     read_word(r, command, sizeof command);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         if (strcasecmp(command, others[i]) == 0) {
-            return registry_fail(error, MLXR_UNSUPPORTED, "%s is not supported", others[i]);
+            return daemon_error(error, MLXR_UNSUPPORTED, "%s is not supported", others[i]);
         }
     }
     bool parameter = strcasecmp(command, "PARAMETER") == 0, message = strcasecmp(command, "MESSAGE") == 0;
     if ((parameter || message) && !read_word(r, name, sizeof name)) {
-        return registry_fail(error, MLXR_FORMAT, "%s needs a name and a value", command);
+        return daemon_error(error, MLXR_FORMAT, "%s needs a name and a value", command);
     }
     char *text = read_rest(r);
     if (!text && r->no_memory) {
         return registry_fail_nomem(error);
     }
     if (!text) {
-        return registry_fail(error, MLXR_FORMAT, "%s has a quote that does not end", command);
+        return daemon_error(error, MLXR_FORMAT, "%s has a quote that does not end", command);
     }
     if (parameter) {
         mlxr_status status = registry_parameter_check(name, text, error);
@@ -233,7 +233,7 @@ static mlxr_status read_command(reader *r, registry_recipe *recipe, mlxr_error *
         bool known = strcmp(name, "system") == 0 || strcmp(name, "user") == 0 || strcmp(name, "assistant") == 0;
         if (!known) {
             free(text);
-            return registry_fail(error, MLXR_ARG, "MESSAGE takes system, user or assistant, not '%.40s'", name);
+            return daemon_error(error, MLXR_ARG, "MESSAGE takes system, user or assistant, not '%.40s'", name);
         }
         return put_pair(&recipe->messages, name, text, error);
     }
@@ -249,7 +249,7 @@ static mlxr_status read_command(reader *r, registry_recipe *recipe, mlxr_error *
                                                        : NULL;
     if (!to) {
         free(text);
-        return registry_fail(error, MLXR_FORMAT, "'%.20s' is no command of a Modelfile", command);
+        return daemon_error(error, MLXR_FORMAT, "'%.20s' is no command of a Modelfile", command);
     }
     return put_once(to, text, command, error);
 }
@@ -260,7 +260,7 @@ mlxr_status registry_modelfile_parse(registry_recipe *out, const char *text, siz
     mlxr_status status = MLXR_OK;
     *out = (registry_recipe){0};
     if (n > MODELFILE_BYTES_MAX || memchr(text, '\0', n)) {
-        return registry_fail(error, MLXR_LIMIT, "a Modelfile has at most %zu bytes, and no NUL", MODELFILE_BYTES_MAX);
+        return daemon_error(error, MLXR_LIMIT, "a Modelfile has at most %zu bytes, and no NUL", MODELFILE_BYTES_MAX);
     }
     while (status == MLXR_OK) {
         while (r.at < r.end && strchr(" \t\r\n", *r.at)) {
@@ -279,16 +279,16 @@ mlxr_status registry_modelfile_parse(registry_recipe *out, const char *text, siz
         status = read_command(&r, out, error);
         skip_blanks(&r);
         if (status == MLXR_OK && r.at < r.end && *r.at != '\n' && *r.at != '\r') {
-            status = registry_fail(error, MLXR_FORMAT, "there is text behind the closing quote");
+            status = daemon_error(error, MLXR_FORMAT, "there is text behind the closing quote");
         }
         if (status != MLXR_OK && error) {
             char why[sizeof error->text];
             memcpy(why, error->text, sizeof why);
-            registry_fail(error, status, "Modelfile, line %u: %s", line, why);
+            daemon_error(error, status, "Modelfile, line %u: %s", line, why);
         }
     }
     if (status == MLXR_OK && !out->from) {
-        status = registry_fail(error, MLXR_ARG, "the Modelfile has no FROM");
+        status = daemon_error(error, MLXR_ARG, "the Modelfile has no FROM");
     }
     if (status != MLXR_OK) {
         registry_recipe_close(out);

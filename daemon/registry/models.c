@@ -268,10 +268,10 @@ static mlxr_status tell_unknown(registry *r, const found_list *found, const char
     name_list names = {0};
     mlxr_status status = all_names(r, found, &names, error);
     if (status == MLXR_OK && catalogue_entry_find(wanted)) {
-        status = registry_fail(error, MLXR_ARG, "no model '%.100s' in %s yet; mlxr pull %.100s gets it", wanted,
-                               r->directory, wanted);
+        status = daemon_error(error, MLXR_ARG, "no model '%.100s' in %s yet; mlxr pull %.100s gets it", wanted,
+                              r->directory, wanted);
     } else if (status == MLXR_OK && names.n == 0) {
-        status = registry_fail(
+        status = daemon_error(
             error, MLXR_ARG,
             "no model '%.100s': there are no models in %s; put a .gguf file there, give a path, or get "
             "one: mlxr list --catalogue",
@@ -281,8 +281,8 @@ static mlxr_status tell_unknown(registry *r, const found_list *found, const char
         if (!any_near) {
             join_names(&names, wanted, true, text, sizeof text);
         }
-        status = registry_fail(error, MLXR_ARG, "no model '%.100s' in %s; %s %.300s%s", wanted, r->directory,
-                               any_near ? "did you mean" : "there is", text, any_near ? "?" : "");
+        status = daemon_error(error, MLXR_ARG, "no model '%.100s' in %s; %s %.300s%s", wanted, r->directory,
+                              any_near ? "did you mean" : "there is", text, any_near ? "?" : "");
     }
     names_close(&names);
     return status;
@@ -297,8 +297,8 @@ static mlxr_status tell_ambiguous(const found_list *list, const char *wanted, ml
             used += (size_t)snprintf(paths + used, sizeof paths - used, "%s%s", used ? ", " : "", list->items[i].path);
         }
     }
-    return registry_fail(error, MLXR_ARG, "'%.100s' is the name of several models; give the path of one: %s", wanted,
-                         paths);
+    return daemon_error(error, MLXR_ARG, "'%.100s' is the name of several models; give the path of one: %s", wanted,
+                        paths);
 }
 
 /* Exactly, else ignoring case; of the best source. *several: more than one there. */
@@ -412,8 +412,8 @@ mlxr_status registry_resolve(registry *r, const char *name, registry_model *out,
     found_list found = {0};
     *out = (registry_model){0};
     if (n == 0 || n > REGISTRY_NAME_MAX) {
-        return registry_fail(error, MLXR_ARG,
-                             n ? "the name of the model is too long" : "the name of the model is empty");
+        return daemon_error(error, MLXR_ARG,
+                            n ? "the name of the model is too long" : "the name of the model is empty");
     }
     if (!name_canonical(name, wanted)) { /* files in the model directory may have any name */
         memcpy(wanted, name, n + 1);
@@ -596,14 +596,14 @@ mlxr_status registry_register_path(registry *r, const char *path, const char *na
     struct stat info;
     if (!real || strlen(real) >= sizeof full || stat(real, &info) != 0) {
         free(real);
-        return registry_fail(error, MLXR_IO, "there is no model at %s", path);
+        return daemon_error(error, MLXR_IO, "there is no model at %s", path);
     }
     snprintf(full, sizeof full, "%s", real);
     free(real);
     bool named = name ? snprintf(text, sizeof text, "%s", name) < (int)sizeof text : stem_of(path, text, sizeof text);
     if (!named || !name_canonical(text, wanted)) {
-        return registry_fail(error, MLXR_ARG, "'%.100s' cannot be the name of a model; give it one",
-                             named ? text : path);
+        return daemon_error(error, MLXR_ARG, "'%.100s' cannot be the name of a model; give it one",
+                            named ? text : path);
     }
     if (keep) {
         stored_model m = {.name = wanted, .path = full, .origin = ""};
@@ -634,7 +634,7 @@ mlxr_status registry_copy(registry *r, const char *from, const char *to, mlxr_er
     registry_model m;
     file_rows files = {0};
     if (!name_canonical(to, wanted)) {
-        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", to);
+        return daemon_error(error, MLXR_ARG, "'%.80s' cannot be the name of a model", to);
     }
     mlxr_status status = registry_resolve(r, from, &m, error);
     if (status != MLXR_OK) {
@@ -670,7 +670,7 @@ mlxr_status registry_alias(registry *r, const char *alias, const char *target, m
     registry_model m;
     int64_t taken = 0;
     if (!name_canonical(alias, wanted)) {
-        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", alias);
+        return daemon_error(error, MLXR_ARG, "'%.80s' cannot be the name of a model", alias);
     }
     mlxr_status status = registry_resolve(r, target, &m, error);
     if (status != MLXR_OK) {
@@ -680,7 +680,7 @@ mlxr_status registry_alias(registry *r, const char *alias, const char *target, m
     if (status == MLXR_OK) {
         status = db_number(r->db, &taken, 0, error, "SELECT count(*) FROM models WHERE name = ?", "t", wanted);
         if (status == MLXR_OK && taken) {
-            status = registry_fail(error, MLXR_ARG, "'%s' is the name of a model; remove that first", wanted);
+            status = daemon_error(error, MLXR_ARG, "'%s' is the name of a model; remove that first", wanted);
         } else if (status == MLXR_OK) {
             status = db_run(r->db, error,
                             "INSERT INTO aliases (name, target) VALUES (?, ?) "

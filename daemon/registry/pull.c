@@ -70,7 +70,7 @@ mlxr_status pull_blob(pull *p, const download_request *given, const char *what, 
     p->now.file_total = given->n_bytes == UINT64_MAX ? 0 : given->n_bytes;
     p->now.digest = given->digest;
     if (!pull_tell(p, what)) {
-        return registry_fail(error, MLXR_LIMIT, "cancelled");
+        return daemon_error(error, MLXR_LIMIT, "cancelled");
     }
     mlxr_status status = download_blob(p->r, p->t, &request, digest, n_bytes, error);
     p->now.digest = NULL;
@@ -81,7 +81,7 @@ mlxr_status pull_blob(pull *p, const download_request *given, const char *what, 
     } else if (error) {
         char text[sizeof error->text];
         memcpy(text, error->text, sizeof text);
-        registry_fail(error, status, "%.150s: %s", what, text);
+        daemon_error(error, status, "%.150s: %s", what, text);
     }
     return status;
 }
@@ -93,7 +93,7 @@ mlxr_status pull_store(pull *p, const stored_model *m, mlxr_error *error)
     whole.path = "";
     whole.origin = p->origin;
     memcpy(whole.manifest, p->manifest, sizeof whole.manifest);
-    return pull_tell(p, "storing") ? rows_put(p->r, &whole, error) : registry_fail(error, MLXR_LIMIT, "cancelled");
+    return pull_tell(p, "storing") ? rows_put(p->r, &whole, error) : daemon_error(error, MLXR_LIMIT, "cancelled");
 }
 
 uint64_t pull_number(const char *variable, uint64_t usual)
@@ -129,18 +129,18 @@ mlxr_status pull_url(pull *p, const char *url, mlxr_error *error)
     const char *fragment = strchr(url, '#'), *wanted = p->options->digest;
     uint64_t n_bytes;
     if (snprintf(plain, sizeof plain, "%.*s", (int)strcspn(url, "#"), url) >= (int)sizeof plain) {
-        return registry_fail(error, MLXR_ARG, "the URL is longer than %u bytes", TRANSFER_URL_MAX - 1);
+        return daemon_error(error, MLXR_ARG, "the URL is longer than %u bytes", TRANSFER_URL_MAX - 1);
     }
     if (fragment && strncmp(fragment, "#sha256=", 8) == 0) {
         snprintf(name, sizeof name, "sha256:%.80s", fragment + 8);
         wanted = name;
     }
     if (wanted && !registry_digest_parse(wanted, expected)) {
-        return registry_fail(error, MLXR_ARG, "'%.80s' is no SHA-256: 64 hexadecimal digits in lower case are needed",
-                             wanted);
+        return daemon_error(error, MLXR_ARG, "'%.80s' is no SHA-256: 64 hexadecimal digits in lower case are needed",
+                            wanted);
     }
     if (!name_of_url(plain, name, sizeof name) || !pull_set_name(p, name)) {
-        return registry_fail(error, MLXR_ARG, "the URL's last part cannot be a name; give one with --as NAME");
+        return daemon_error(error, MLXR_ARG, "the URL's last part cannot be a name; give one with --as NAME");
     }
     snprintf(p->origin, sizeof p->origin, "%s", plain);
     download_request request = {.url = plain,
@@ -176,7 +176,7 @@ static mlxr_status copy_file(pull *p, int fd, const char *path, char *digest, ml
         status = registry_blob_write(b, piece, (size_t)got, error);
         p->now.file_done += (uint64_t)got;
         if (status == MLXR_OK && !go_on(p)) {
-            status = registry_fail(error, MLXR_LIMIT, "cancelled");
+            status = daemon_error(error, MLXR_LIMIT, "cancelled");
         }
     }
     if (status == MLXR_OK) {
@@ -193,13 +193,13 @@ mlxr_status pull_file(pull *p, const char *path, mlxr_error *error)
     struct stat info;
     stored_file file = {.role = "weights", .name = "model.gguf"};
     if (!name_of_url(path, name, sizeof name) || !pull_set_name(p, name)) {
-        return registry_fail(error, MLXR_ARG, "the file's name cannot be a model's; give one with --as NAME");
+        return daemon_error(error, MLXR_ARG, "the file's name cannot be a model's; give one with --as NAME");
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         mlxr_status status = fd < 0 ? registry_fail_errno(error, errno, "cannot open", path)
-                                    : registry_fail(error, MLXR_ARG,
-                                                    "%s is no file; mlxr create takes folders, in place", path);
+                                    : daemon_error(error, MLXR_ARG,
+                                                   "%s is no file; mlxr create takes folders, in place", path);
         if (fd >= 0) {
             close(fd);
         }
@@ -209,8 +209,8 @@ mlxr_status pull_file(pull *p, const char *path, mlxr_error *error)
     mlxr_free(description);
     uint64_t available = disk_free_bytes(p->r->store);
     if (status == MLXR_OK && available < (uint64_t)info.st_size) {
-        status = registry_fail(error, MLXR_IO, "%lld bytes are needed in %s, %llu are free", (long long)info.st_size,
-                               p->r->store, (unsigned long long)available);
+        status = daemon_error(error, MLXR_IO, "%lld bytes are needed in %s, %llu are free", (long long)info.st_size,
+                              p->r->store, (unsigned long long)available);
     }
     if (status == MLXR_OK) {
         char full[REGISTRY_PATH_MAX], *real = realpath(path, NULL);
@@ -219,7 +219,7 @@ mlxr_status pull_file(pull *p, const char *path, mlxr_error *error)
         snprintf(p->origin, sizeof p->origin, "%s", full);
         p->now.file_total = (uint64_t)info.st_size;
         status = pull_tell(p, name) ? copy_file(p, fd, path, file.digest, error)
-                                    : registry_fail(error, MLXR_LIMIT, "cancelled");
+                                    : daemon_error(error, MLXR_LIMIT, "cancelled");
     }
     close(fd);
     return status == MLXR_OK ? pull_store(p, &(stored_model){.files = &file, .n_files = 1}, error) : status;
@@ -245,7 +245,7 @@ static mlxr_status run(pull *p, const char *source, mlxr_error *error)
     const catalogue_entry *entry = catalogue_entry_find(source);
     if (entry) {
         if (!pull_set_name(p, entry->name)) {
-            return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
+            return daemon_error(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
         }
         source = entry->source;
         p->expected = entry->digest;
@@ -260,7 +260,7 @@ static mlxr_status run(pull *p, const char *source, mlxr_error *error)
     bool named_file = strncmp(source, "file:", 5) == 0;
     if (named_file || *source == '/' || *source == '.' || *source == '~') {
         if (!p->options->allow_files) {
-            return registry_fail(error, MLXR_ARG, "'%.80s' is no model's name", source);
+            return daemon_error(error, MLXR_ARG, "'%.80s' is no model's name", source);
         }
         return pull_file(p, source + (strncmp(source, "file://", 7) == 0 ? 7 : named_file ? 5 : 0), error);
     }

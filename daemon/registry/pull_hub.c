@@ -77,10 +77,9 @@ static mlxr_status read_revision(hub_pull *h, mlxr_error *error)
     json_t *root = answer.code == 200 ? json_loadb(answer.body, answer.n, JSON_REJECT_DUPLICATES, &where) : NULL;
     const char *sha = json_string_value(json_object_get(root, "sha"));
     if (answer.code == 401) {
-        status = registry_fail(error, MLXR_ARG, "%s is not there, or wants a login: set HF_TOKEN", h->repository);
+        status = daemon_error(error, MLXR_ARG, "%s is not there, or wants a login: set HF_TOKEN", h->repository);
     } else if (!sha || strlen(sha) != 40 || strspn(sha, "0123456789abcdef") != 40) {
-        status = registry_fail(error, MLXR_FORMAT, "%s does not tell which commit %s is at", h->endpoint,
-                               h->repository);
+        status = daemon_error(error, MLXR_FORMAT, "%s does not tell which commit %s is at", h->endpoint, h->repository);
     } else {
         snprintf(h->revision, sizeof h->revision, "%s", sha);
     }
@@ -102,7 +101,7 @@ static mlxr_status read_list(hub_pull *h, mlxr_error *error)
             break;
         }
         status = answer.code == 200 ? hub_parse(&h->list, answer.body, answer.n, error)
-                                    : registry_fail(error, MLXR_ARG, "%s wants a login: set HF_TOKEN", h->repository);
+                                    : daemon_error(error, MLXR_ARG, "%s wants a login: set HF_TOKEN", h->repository);
         if (!digest || !digest_add(digest, answer.body, answer.n)) {
             status = status == MLXR_OK ? registry_fail_nomem(error) : status;
         }
@@ -112,8 +111,7 @@ static mlxr_status read_list(hub_pull *h, mlxr_error *error)
             break;
         }
         if (page + 1 == PAGES_MAX || !transfer_same_host(url, next)) {
-            status = registry_fail(error, MLXR_FORMAT,
-                                   "the list of files has too many pages, or leads to another host");
+            status = daemon_error(error, MLXR_FORMAT, "the list of files has too many pages, or leads to another host");
             break;
         }
         snprintf(url, sizeof url, "%s", next);
@@ -137,7 +135,7 @@ static mlxr_status fetch_small(hub_pull *h, const hub_file *file, const char *ur
     registry_blob *b;
     char git[41];
     if (file->n_bytes > SMALL_FILE_MAX || !file->git[0]) {
-        return registry_fail(error, MLXR_FORMAT, "%s has no digest that could be checked", file->path);
+        return daemon_error(error, MLXR_FORMAT, "%s has no digest that could be checked", file->path);
     }
     mlxr_status status = transfer_get(h->p->t, url, NULL, h->token, (size_t)file->n_bytes, &answer, error);
     if (status != MLXR_OK) {
@@ -145,7 +143,7 @@ static mlxr_status fetch_small(hub_pull *h, const hub_file *file, const char *ur
     }
     if (answer.code != 200 || answer.n != file->n_bytes || !digest_git_blob(answer.body, answer.n, git) ||
         strcmp(git, file->git) != 0) {
-        status = registry_fail(error, MLXR_FORMAT, "%s is not the file that the list describes", file->path);
+        status = daemon_error(error, MLXR_FORMAT, "%s is not the file that the list describes", file->path);
     }
     status = status == MLXR_OK ? registry_blob_begin(&b, h->p->r, NULL, file->n_bytes, error) : status;
     if (status == MLXR_OK) {
@@ -169,7 +167,7 @@ static mlxr_status fetch_one(hub_pull *h, const hub_file *file, stored_file *out
     out->n_bytes = file->n_bytes;
     if (!file->digest[0]) {
         return pull_tell(h->p, name) ? fetch_small(h, file, url, out->digest, error)
-                                     : registry_fail(error, MLXR_LIMIT, "cancelled");
+                                     : daemon_error(error, MLXR_LIMIT, "cancelled");
     }
     download_request request = {.url = url,
                                 .bearer = h->token,
@@ -229,7 +227,7 @@ static mlxr_status run(hub_pull *h, mlxr_error *error)
 {
     char name[REGISTRY_NAME_MAX + 80];
     mlxr_status status = pull_tell(h->p, "list of files") ? read_revision(h, error)
-                                                          : registry_fail(error, MLXR_LIMIT, "cancelled");
+                                                          : daemon_error(error, MLXR_LIMIT, "cancelled");
     status = status == MLXR_OK ? read_list(h, error) : status;
     if (status != MLXR_OK) {
         return status;
@@ -242,7 +240,7 @@ static mlxr_status run(hub_pull *h, mlxr_error *error)
     }
     snprintf(name, sizeof name, "%s%s%s", h->repository, h->label[0] ? ":" : "", h->label);
     if (!h->p->name[0] && !pull_set_name(h->p, name)) {
-        return registry_fail(error, MLXR_ARG, "'%.120s' cannot be the name of a model; give one with --as NAME", name);
+        return daemon_error(error, MLXR_ARG, "'%.120s' cannot be the name of a model; give one with --as NAME", name);
     }
     snprintf(h->p->origin, sizeof h->p->origin, "hf:%s@%s", name, h->revision);
     return fetch_files(h, error);
@@ -252,11 +250,11 @@ mlxr_status pull_hub(pull *p, const char *what, mlxr_error *error)
 {
     hub_pull h = {.p = p};
     if (!split_name(&h, what)) {
-        return registry_fail(error, MLXR_ARG,
-                             "'%.80s' is no repository: hf:owner/repo or hf:owner/repo:Q4_K_M is needed", what);
+        return daemon_error(error, MLXR_ARG,
+                            "'%.80s' is no repository: hf:owner/repo or hf:owner/repo:Q4_K_M is needed", what);
     }
     if (!pull_endpoint("HF_ENDPOINT", "https://huggingface.co", h.endpoint, sizeof h.endpoint)) {
-        return registry_fail(error, MLXR_ARG, "HF_ENDPOINT is no URL with http or https");
+        return daemon_error(error, MLXR_ARG, "HF_ENDPOINT is no URL with http or https");
     }
     h.token = find_token(h.endpoint);
     mlxr_status status = run(&h, error);

@@ -31,7 +31,7 @@ bool ollama_place_read(ollama_place *o, const char *what, mlxr_error *error)
 {
     char text[REGISTRY_NAME_MAX + 1];
     if (!registry_name_valid(what)) {
-        registry_fail(error, MLXR_ARG, "'%.80s' is no model's name", what);
+        daemon_error(error, MLXR_ARG, "'%.80s' is no model's name", what);
         return false;
     }
     snprintf(text, sizeof text, "%s", what);
@@ -43,7 +43,7 @@ bool ollama_place_read(ollama_place *o, const char *what, mlxr_error *error)
     char *first = strchr(text, '/');
     bool host = first && strchr(first + 1, '/');
     if (host && strchr(strchr(first + 1, '/') + 1, '/')) {
-        registry_fail(error, MLXR_ARG, "'%.80s' has more parts than host/owner/model:tag", what);
+        daemon_error(error, MLXR_ARG, "'%.80s' has more parts than host/owner/model:tag", what);
         return false;
     }
     if (host) {
@@ -54,7 +54,7 @@ bool ollama_place_read(ollama_place *o, const char *what, mlxr_error *error)
     }
     snprintf(o->repository, sizeof o->repository, "%s%s", first ? "" : "library/", text);
     if (!pull_endpoint("MLXR_OLLAMA_REGISTRY", "https://registry.ollama.ai", o->base, sizeof o->base)) {
-        registry_fail(error, MLXR_ARG, "MLXR_OLLAMA_REGISTRY is no URL with http or https");
+        daemon_error(error, MLXR_ARG, "MLXR_OLLAMA_REGISTRY is no URL with http or https");
         return false;
     }
     return true;
@@ -69,11 +69,11 @@ mlxr_status ollama_token(transfer *t, const char *base, const char *challenge, c
     char url[3 * HTTP_CHALLENGE_MAX + 64];
     json_error_t where;
     if (!http_bearer_challenge(challenge, &c)) {
-        return registry_fail(error, MLXR_UNSUPPORTED, "%s wants a login of a kind that is not known here", base);
+        return daemon_error(error, MLXR_UNSUPPORTED, "%s wants a login of a kind that is not known here", base);
     }
     if (!transfer_same_host(c.realm, base)) {
-        return registry_fail(error, MLXR_FORMAT, "%s sends us to %.150s for a login, which is another host", base,
-                             c.realm);
+        return daemon_error(error, MLXR_FORMAT, "%s sends us to %.150s for a login, which is another host", base,
+                            c.realm);
     }
     char *service = curl_easy_escape(NULL, c.service, 0), *scope = curl_easy_escape(NULL, c.scope, 0);
     int n = service && scope ? snprintf(url, sizeof url, "%s%sservice=%s&scope=%s", c.realm,
@@ -82,7 +82,7 @@ mlxr_status ollama_token(transfer *t, const char *base, const char *challenge, c
     curl_free(service);
     curl_free(scope);
     if (n < 0 || (size_t)n >= sizeof url) {
-        return registry_fail(error, MLXR_FORMAT, "the registry's login has too long a name");
+        return daemon_error(error, MLXR_FORMAT, "the registry's login has too long a name");
     }
     mlxr_status status = transfer_get(t, url, "application/json", NULL, 65536, &answer, error);
     if (status != MLXR_OK) {
@@ -92,7 +92,7 @@ mlxr_status ollama_token(transfer *t, const char *base, const char *challenge, c
     const char *token = json_string_value(json_object_get(root, "token"));
     token = token ? token : json_string_value(json_object_get(root, "access_token"));
     if (!token || !*token || strlen(token) > TOKEN_MAX || strpbrk(token, "\r\n")) {
-        status = registry_fail(error, MLXR_FORMAT, "%s gives no token that could be used", base);
+        status = daemon_error(error, MLXR_FORMAT, "%s gives no token that could be used", base);
     } else {
         free(*out);
         *out = strdup(token);
@@ -115,8 +115,8 @@ static mlxr_status get(ollama_pull *o, const char *url, const char *accept, size
     }
     if (status == MLXR_OK && out->code != 200) {
         free(out->body);
-        status = registry_fail(error, MLXR_ARG, "%s does not give %s to us: it may not exist, or want a login",
-                               o->at.base, o->at.repository);
+        status = daemon_error(error, MLXR_ARG, "%s does not give %s to us: it may not exist, or want a login",
+                              o->at.base, o->at.repository);
     }
     return status;
 }
@@ -152,8 +152,8 @@ static mlxr_status read_layer(ollama_pull *o, const manifest_layer *layer, char 
     uint8_t hash[32];
     transfer_answer answer;
     if (layer->n_bytes > SMALL_LAYER_MAX) {
-        return registry_fail(error, MLXR_LIMIT, "a text of the model has %llu bytes; %llu are taken",
-                             (unsigned long long)layer->n_bytes, (unsigned long long)SMALL_LAYER_MAX);
+        return daemon_error(error, MLXR_LIMIT, "a text of the model has %llu bytes; %llu are taken",
+                            (unsigned long long)layer->n_bytes, (unsigned long long)SMALL_LAYER_MAX);
     }
     blob_url(o, layer, url);
     mlxr_status status = get(o, url, NULL, (size_t)layer->n_bytes, &answer, error);
@@ -164,7 +164,7 @@ static mlxr_status read_layer(ollama_pull *o, const manifest_layer *layer, char 
     digest_hex(hash, 32, found + 7);
     if (!ok || answer.n != layer->n_bytes || strcmp(found, layer->digest) != 0) {
         free(answer.body);
-        return registry_fail(error, MLXR_FORMAT, "the layer %s has another digest or size", layer->digest);
+        return daemon_error(error, MLXR_FORMAT, "the layer %s has another digest or size", layer->digest);
     }
     *text = answer.body;
     *n = answer.n;
@@ -230,7 +230,7 @@ static mlxr_status take_layer(ollama_pull *o, const manifest_layer *layer, mlxr_
     } else if (layer->kind == MANIFEST_MESSAGES) {
         status = manifest_messages(&o->messages, text, n, error);
     } else if (strlen(text) != n) {
-        status = registry_fail(error, MLXR_FORMAT, "a text of the model holds NUL bytes");
+        status = daemon_error(error, MLXR_FORMAT, "a text of the model holds NUL bytes");
     } else if (layer->kind == MANIFEST_TEMPLATE) {
         status = take_template(o, text, error);
     } else if (layer->kind == MANIFEST_LICENSE) {
@@ -280,8 +280,8 @@ static mlxr_status fetch_files(ollama_pull *o, ollama_files *out, mlxr_error *er
         o->p->now.total += file ? o->m.layers[i].n_bytes : 0;
     }
     if (n_files > 1 + MLXR_ADAPTERS_MAX) {
-        return registry_fail(error, MLXR_LIMIT, "the model has %zu adapters; at most %d are taken", n_files - 1,
-                             MLXR_ADAPTERS_MAX);
+        return daemon_error(error, MLXR_LIMIT, "the model has %zu adapters; at most %d are taken", n_files - 1,
+                            MLXR_ADAPTERS_MAX);
     }
     o->p->now.n_files = (uint32_t)n_files;
     for (size_t i = 0; i < 2 * o->m.n_layers && status == MLXR_OK; i++) {
@@ -299,7 +299,7 @@ static mlxr_status check_adapters(const ollama_pull *o, const ollama_files *file
     for (size_t i = 1; i < files->n && status == MLXR_OK; i++) {
         status = blob_path(o->p->r, files->items[0].digest, model) && blob_path(o->p->r, files->items[i].digest, path)
                      ? mlxr_adapter_check(model, path, error)
-                     : registry_fail(error, MLXR_ARG, "the path of the store is too long");
+                     : daemon_error(error, MLXR_ARG, "the path of the store is too long");
     }
     return status;
 }
@@ -309,7 +309,7 @@ static mlxr_status run(ollama_pull *o, mlxr_error *error)
     ollama_files files = {.n = 0};
     o->p->now.n_files = o->p->now.file = 1;
     mlxr_status status = pull_tell(o->p, "manifest") ? read_manifest(o, error)
-                                                     : registry_fail(error, MLXR_LIMIT, "cancelled");
+                                                     : daemon_error(error, MLXR_LIMIT, "cancelled");
     for (size_t i = 0; i < o->m.n_layers && status == MLXR_OK; i++) {
         status = take_layer(o, &o->m.layers[i], error);
     }
@@ -337,7 +337,7 @@ mlxr_status pull_ollama(pull *p, const char *what, mlxr_error *error)
         return MLXR_ARG;
     }
     if (!p->name[0] && !pull_set_name(p, what)) {
-        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
+        return daemon_error(error, MLXR_ARG, "'%.80s' cannot be the name of a model", p->options->name);
     }
     snprintf(p->origin, sizeof p->origin, "%s/%s:%s", o.at.base, o.at.repository, o.at.tag);
     mlxr_status status = run(&o, error);

@@ -109,7 +109,7 @@ static mlxr_status add_weights(push *p, mlxr_error *error)
     bool blob = p->m.source == REGISTRY_STORED && strstr(p->m.path, "/blobs/sha256-");
     if (stat(p->m.path, &info) != 0 || !S_ISREG(info.st_mode) ||
         !(blob || (n > 5 && strcmp(p->m.path + n - 5, ".gguf") == 0)) || strstr(p->m.path, "-00001-of-")) {
-        return registry_fail(error, MLXR_UNSUPPORTED, "only models of one GGUF file can be pushed");
+        return daemon_error(error, MLXR_UNSUPPORTED, "only models of one GGUF file can be pushed");
     }
     *l = (layer){.type = "application/vnd.ollama.image.model", .path = p->m.path, .n_bytes = (uint64_t)info.st_size};
     p->n_layers++;
@@ -118,15 +118,15 @@ static mlxr_status add_weights(push *p, mlxr_error *error)
     }
     p->now.what = "reading";
     return go_on(p) ? disk_digest(p->m.path, l->digest, &l->n_bytes, error)
-                    : registry_fail(error, MLXR_LIMIT, "cancelled");
+                    : daemon_error(error, MLXR_LIMIT, "cancelled");
 }
 
 /* Others take GGUF for adapters, so what PEFT wrote stays here. */
 static mlxr_status add_adapters(push *p, mlxr_error *error)
 {
     if (p->m.adapters.n > MLXR_ADAPTERS_MAX) { /* what another program has, or another version kept */
-        return registry_fail(error, MLXR_LIMIT, "the model has %zu adapters; at most %d can be pushed", p->m.adapters.n,
-                             MLXR_ADAPTERS_MAX);
+        return daemon_error(error, MLXR_LIMIT, "the model has %zu adapters; at most %d can be pushed", p->m.adapters.n,
+                            MLXR_ADAPTERS_MAX);
     }
     for (size_t i = 0; i < p->m.adapters.n; i++) {
         const registry_pair *adapter = &p->m.adapters.items[i];
@@ -141,7 +141,7 @@ static mlxr_status add_adapters(push *p, mlxr_error *error)
         }
         if (status == MLXR_OK && (memcmp(magic, "GGUF", 4) != 0 || stat(adapter->name, &info) != 0 ||
                                   !registry_digest_parse(adapter->value, l->digest))) {
-            status = registry_fail(error, MLXR_UNSUPPORTED, "only adapters that are GGUF can be pushed");
+            status = daemon_error(error, MLXR_UNSUPPORTED, "only adapters that are GGUF can be pushed");
         }
         if (status != MLXR_OK) {
             return status;
@@ -237,9 +237,9 @@ static mlxr_status judge(const push *p, const fetch *f, const char *what, mlxr_e
         return MLXR_OK;
     }
     if (f->code == 401 || f->code == 403) {
-        return registry_fail(error, MLXR_ARG, "%s does not let us push to %s", p->at.base, p->at.repository);
+        return daemon_error(error, MLXR_ARG, "%s does not let us push to %s", p->at.base, p->at.repository);
     }
-    return registry_fail(error, f->status ? f->status : MLXR_IO, "%s: %s", what, f->error.text);
+    return daemon_error(error, f->status ? f->status : MLXR_IO, "%s: %s", what, f->error.text);
 }
 
 static mlxr_status put_layer(push *p, fetch *f, const layer *l, mlxr_error *error)
@@ -259,8 +259,8 @@ static mlxr_status put_layer(push *p, fetch *f, const layer *l, mlxr_error *erro
     status = send_request(p, f, url, "POST", error);
     status = status == MLXR_OK ? judge(p, f, "beginning an upload", error) : status;
     if (status == MLXR_OK && !transfer_location(url, f->location, place)) {
-        status = registry_fail(error, MLXR_FORMAT, "%s does not tell where to send a layer to, or tells another host",
-                               p->at.base);
+        status = daemon_error(error, MLXR_FORMAT, "%s does not tell where to send a layer to, or tells another host",
+                              p->at.base);
     }
     if (status != MLXR_OK) {
         return status;
@@ -268,7 +268,7 @@ static mlxr_status put_layer(push *p, fetch *f, const layer *l, mlxr_error *erro
     size_t n = strlen(place);
     if (snprintf(place + n, sizeof place - n, "%sdigest=%s", strchr(place, '?') ? "&" : "?", l->digest) >=
         (int)(sizeof place - n)) {
-        return registry_fail(error, MLXR_FORMAT, "%s names too long a place for a layer", p->at.base);
+        return daemon_error(error, MLXR_FORMAT, "%s names too long a place for a layer", p->at.base);
     }
     *f = (fetch){.content_type = "application/octet-stream", .n_upload = l->n_bytes};
     status = send_request(p, f, place, "PUT", error);
@@ -285,7 +285,7 @@ static mlxr_status send_layer(push *p, fetch *f, size_t i, mlxr_error *error)
     p->now.file_done = 0;
     p->now.file_total = l->n_bytes;
     if (!go_on(p)) {
-        return registry_fail(error, MLXR_LIMIT, "cancelled");
+        return daemon_error(error, MLXR_LIMIT, "cancelled");
     }
     mlxr_status status = l->path ? disk_open(&p->fd, l->path, false, error) : MLXR_OK;
     status = status == MLXR_OK ? put_layer(p, f, l, error) : status;

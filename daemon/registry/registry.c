@@ -57,12 +57,12 @@ static mlxr_status set_paths(registry *r, const char *directory, mlxr_error *err
 {
     if (directory ? snprintf(r->directory, sizeof r->directory, "%s", directory) >= (int)sizeof r->directory
                   : !registry_directory(r->directory, sizeof r->directory)) {
-        return registry_fail(error, MLXR_ARG,
-                             directory ? "the path of the model directory is too long"
-                                       : "there is no model directory: set MLXR_MODELS or HOME");
+        return daemon_error(error, MLXR_ARG,
+                            directory ? "the path of the model directory is too long"
+                                      : "there is no model directory: set MLXR_MODELS or HOME");
     }
     if (!disk_join(r->store, sizeof r->store - 128, r->directory, ".mlxr")) {
-        return registry_fail(error, MLXR_ARG, "the path of the model directory is too long");
+        return daemon_error(error, MLXR_ARG, "the path of the model directory is too long");
     }
     return MLXR_OK;
 }
@@ -105,13 +105,13 @@ static mlxr_status make_or_read(registry *r, mlxr_error *error)
         return MLXR_OK;
     }
     if (status != MLXR_OK && is_closed(r)) {
-        return registry_fail(
+        return daemon_error(
             error, status,
             "the models in %.160s cannot be changed: %.200s; let this user write there, or name another "
             "folder for models with MLXR_MODELS",
             r->directory, why.text);
     }
-    return status == MLXR_OK ? status : registry_fail(error, status, "%s", why.text);
+    return status == MLXR_OK ? status : daemon_error(error, status, "%s", why.text);
 }
 
 /* Without a store, a registry that only reads has an empty database. */
@@ -218,8 +218,8 @@ void inside_unlock(registry *r)
 
 mlxr_status inside_fail_read_only(const registry *r, mlxr_error *error)
 {
-    return *r->closed ? registry_fail(error, MLXR_UNSUPPORTED, "nothing can be changed here: %s", r->closed)
-                      : registry_fail(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
+    return *r->closed ? daemon_error(error, MLXR_UNSUPPORTED, "nothing can be changed here: %s", r->closed)
+                      : daemon_error(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
 }
 
 mlxr_status inside_lock_file(registry *r, mlxr_error *error)
@@ -236,8 +236,8 @@ mlxr_status inside_lock_file(registry *r, mlxr_error *error)
             return registry_fail_errno(error, errno, "cannot lock", r->store);
         }
         if (waited_ms >= timeout_ms) {
-            return registry_fail(error, MLXR_IO, "another process has been changing %s for %u ms; try again", r->store,
-                                 (unsigned)timeout_ms);
+            return daemon_error(error, MLXR_IO, "another process has been changing %s for %u ms; try again", r->store,
+                                (unsigned)timeout_ms);
         }
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }

@@ -75,9 +75,9 @@ static mlxr_status make_links(const char *directory, const stored_file *files, s
             continue; /* the model's loader does not look for it */
         }
         if (!plain_name(files[i].name) || !disk_join(path, sizeof path, directory, files[i].name)) {
-            status = registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", files[i].name);
+            status = daemon_error(error, MLXR_ARG, "'%.80s' cannot be the name of a model's file", files[i].name);
         } else if (symlink(target, path) != 0) {
-            status = registry_fail(error, MLXR_IO, "cannot make the link %s", path);
+            status = daemon_error(error, MLXR_IO, "cannot make the link %s", path);
         }
     }
     return status;
@@ -105,7 +105,7 @@ mlxr_status rows_try_set(registry *r, const file_rows *files, char *path, mlxr_e
     snprintf(path, REGISTRY_PATH_MAX, "%.4000s/sets/" ROWS_TRY_PREFIX "XXXXXX", r->store);
     if (!mkdtemp(path)) {
         *path = '\0';
-        return registry_fail(error, MLXR_IO, "cannot make a folder in %.300s/sets", r->store);
+        return daemon_error(error, MLXR_IO, "cannot make a folder in %.300s/sets", r->store);
     }
     mlxr_status status = make_links(path, files->items, files->n, error);
     for (size_t i = 0; i < files->n && status == MLXR_OK; i++) {
@@ -201,8 +201,8 @@ static void put_files(row_writer *w, const stored_model *m)
                            "INSERT INTO files (model, position, role, name, digest) VALUES (?, ?, ?, ?, ?)", "iittt",
                            w->id, (int64_t)i, f->role, f->name, f->digest);
         if (w->status == MLXR_ARG) { /* the foreign key: it was removed meanwhile */
-            w->status = registry_fail(w->error, MLXR_IO, "the file %s is not in the store any more; try again",
-                                      f->digest);
+            w->status = daemon_error(w->error, MLXR_IO, "the file %s is not in the store any more; try again",
+                                     f->digest);
         }
     }
 }
@@ -314,7 +314,7 @@ static mlxr_status get_row(registry *r, int64_t id, registry_model *m, mlxr_erro
         r->db, &s, error, "SELECT name, path, origin, modified_us, manifest FROM models WHERE id = ?", "i", id);
     status = status == MLXR_OK ? db_step(r->db, &s, &row, error) : status;
     if (status == MLXR_OK && !row) {
-        status = registry_fail(error, MLXR_IO, "the model has just been removed");
+        status = daemon_error(error, MLXR_IO, "the model has just been removed");
     }
     if (row) {
         bool ok = set_text(&m->name, db_text(s, 0)) && set_text(&m->path, db_text(s, 1)) &&
@@ -465,8 +465,8 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
     char wanted[REGISTRY_NAME_MAX + 1];
     int64_t id = 0, alias = 0, modified_us = 0;
     if (!name_canonical(name, wanted)) {
-        return registry_fail(error, MLXR_ARG, "no model '%.80s' in the store; files of your own are removed as files",
-                             name);
+        return daemon_error(error, MLXR_ARG, "no model '%.80s' in the store; files of your own are removed as files",
+                            name);
     }
     mlxr_status status = inside_begin(r, error);
     if (status != MLXR_OK) {
@@ -479,8 +479,8 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
         status = db_number(r->db, &alias, 0, error, "SELECT count(*) FROM aliases WHERE name = ?", "t", wanted);
     }
     if (status == MLXR_OK && !id && !alias) {
-        status = registry_fail(error, MLXR_ARG, "no model '%s' in the store; files of your own are removed as files",
-                               wanted);
+        status = daemon_error(error, MLXR_ARG, "no model '%s' in the store; files of your own are removed as files",
+                              wanted);
     } else if (status == MLXR_OK && alias) {
         status = db_run(r->db, error, "DELETE FROM aliases WHERE name = ?", "t", wanted);
     } else if (status == MLXR_OK && grace_s) {
@@ -498,7 +498,7 @@ mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error)
     char wanted[REGISTRY_NAME_MAX + 1];
     int64_t id = 0;
     if (!name_canonical(name, wanted)) {
-        return registry_fail(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
+        return daemon_error(error, MLXR_ARG, "'%.80s' cannot be the name of a model", name);
     }
     mlxr_status status = inside_begin(r, error);
     if (status != MLXR_OK) {
@@ -507,7 +507,7 @@ mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error)
     status = db_number(r->db, &id, 0, error, "SELECT id FROM models WHERE name = ? AND removed_us > 0 AND purge_us > ?",
                        "ti", wanted, inside_now_us());
     if (status == MLXR_OK && !id) {
-        status = registry_fail(error, MLXR_ARG, "no model '%s' was removed lately enough to be restored", wanted);
+        status = daemon_error(error, MLXR_ARG, "no model '%s' was removed lately enough to be restored", wanted);
     } else if (status == MLXR_OK) {
         status = db_run(r->db, error, "UPDATE models SET removed_us = 0, purge_us = 0 WHERE id = ?", "i", id);
     }

@@ -39,8 +39,8 @@ mlxr_status transfer_open(transfer **out, const transfer_options *options, mlxr_
         free(t);
         return ready == CURLE_OUT_OF_MEMORY
                    ? registry_fail_nomem(error)
-                   : registry_fail(error, MLXR_IO, "libcurl, which downloads, is not installed or does not start (%s)",
-                                   curl_easy_strerror(ready));
+                   : daemon_error(error, MLXR_IO, "libcurl, which downloads, is not installed or does not start (%s)",
+                                  curl_easy_strerror(ready));
     }
     t->options = *options;
     t->options.stall_s = options->stall_s ? options->stall_s : 30;
@@ -70,7 +70,7 @@ void transfer_close(transfer **pointer)
 
 static fetch_result give_up(fetch *f, fetch_result result, mlxr_status status, const char *what)
 {
-    f->status = registry_fail(&f->error, status, "%s: %s", f->host[0] ? f->host : f->begin_url, what);
+    f->status = daemon_error(&f->error, status, "%s: %s", f->host[0] ? f->host : f->begin_url, what);
     return f->result = result;
 }
 
@@ -492,7 +492,7 @@ static void finish(fetch *f, CURLcode code)
 static mlxr_status check_cancel(const transfer *t, mlxr_error *error)
 {
     if (t->options.go_on && !t->options.go_on(t->options.user)) {
-        return registry_fail(error, MLXR_LIMIT, "cancelled; what was downloaded is kept for the next time");
+        return daemon_error(error, MLXR_LIMIT, "cancelled; what was downloaded is kept for the next time");
     }
     return MLXR_OK;
 }
@@ -524,8 +524,8 @@ mlxr_status transfer_turn(transfer *t, int wait_ms, mlxr_error *error)
         finish_all(t);
     }
     if (code != CURLM_OK) {
-        return registry_fail(error, code == CURLM_OUT_OF_MEMORY ? MLXR_NOMEM : MLXR_IO, "the download cannot go on: %s",
-                             curl_multi_strerror(code));
+        return daemon_error(error, code == CURLM_OUT_OF_MEMORY ? MLXR_NOMEM : MLXR_IO, "the download cannot go on: %s",
+                            curl_multi_strerror(code));
     }
     return check_cancel(t, error);
 }
@@ -605,7 +605,7 @@ mlxr_status transfer_get(transfer *t, const char *url, const char *accept, const
     if (status == MLXR_OK) {
         bool challenge = f->code == 401 && f->challenge[0] && f->n_redirects == 0;
         if (f->result != FETCH_DONE && !challenge) {
-            status = registry_fail(error, f->status, "%s", f->error.text);
+            status = daemon_error(error, f->status, "%s", f->error.text);
         }
         out->code = f->code;
         memcpy(out->challenge, f->challenge, sizeof out->challenge);

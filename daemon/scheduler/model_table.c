@@ -14,6 +14,7 @@
 
 #include "scheduler/model_cache.h"
 #include "scheduler/request.h"
+#include "telemetry/daemon_error.h"
 
 #define NEVER UINT64_MAX
 
@@ -180,7 +181,7 @@ static bool serve_one(model_table *t)
     if (w) {
         mlxr_error error;
         cached_model *entry = w->entry;
-        scheduler_error(&error, MLXR_LIMIT, "the deadline passed before %s could be loaded", entry->path);
+        daemon_error(&error, MLXR_LIMIT, "the deadline passed before %s could be loaded", entry->path);
         t->stats.n_late++;
         t->stats.n_failed++;
         tell(t, w, NULL, &error);
@@ -292,7 +293,7 @@ static mlxr_status check_ever_fits(model_table *t, const cached_model *m, uint64
         return MLXR_OK;
     }
     t->stats.n_never_fits++;
-    return scheduler_error(error, MLXR_LIMIT,
+    return daemon_error(error, MLXR_LIMIT,
                            "%s needs %llu bytes of weights in memory; the memory budget is %llu, of which %llu are "
                            "kept for the KV cache: raise the budget or use a smaller model",
                            m->path, (unsigned long long)weight_bytes, (unsigned long long)all, (unsigned long long)kv);
@@ -311,7 +312,7 @@ static mlxr_status settle(model_table *t, const cached_model *m, mlxr_model *mod
     mlxr_status status = check_ever_fits(t, m, weight_bytes, error);
     while (status == MLXR_OK) {
         if (t->closing || !is_wanted(t, m)) {
-            return scheduler_error(error, MLXR_LIMIT, "nobody waits for %s any more", m->path);
+            return daemon_error(error, MLXR_LIMIT, "nobody waits for %s any more", m->path);
         }
         if (has_room(t, weight_bytes)) {
             change c = {.attach = model, .kv_bytes = kv_beside(t, t->cache.weight_bytes + weight_bytes)};
@@ -424,7 +425,7 @@ mlxr_status model_table_open(model_table **out, worker *w, const model_table_opt
 {
     model_table *t = calloc(1, sizeof *t);
     if (!t) {
-        return scheduler_error(error, MLXR_NOMEM, "no memory for a table of models");
+        return daemon_error(error, MLXR_NOMEM, "no memory for a table of models");
     }
     t->worker = w;
     t->options = with_defaults(options);
@@ -448,7 +449,7 @@ no_changed:
     pthread_mutex_destroy(&t->lock);
 no_lock:
     free(t);
-    return scheduler_error(error, MLXR_LIMIT, "the system has no thread for loading models");
+    return daemon_error(error, MLXR_LIMIT, "the system has no thread for loading models");
 }
 
 void model_table_close(model_table **pointer)
@@ -463,7 +464,7 @@ void model_table_close(model_table **pointer)
     pthread_mutex_unlock(&t->lock);
     pthread_join(t->thread, NULL);
     mlxr_error error;
-    scheduler_error(&error, MLXR_LIMIT, "the table of models is closing");
+    daemon_error(&error, MLXR_LIMIT, "the table of models is closing");
     pthread_mutex_lock(&t->lock);
     fail_waiters(t, NULL, &error);
     for (uint32_t i = 0; i < t->cache.n; i++) {
@@ -498,18 +499,18 @@ static mlxr_status ask(model_table *t, const char *path, waiter *w, mlxr_model *
 {
     uint64_t now_us = now_of(t);
     if (t->closing) {
-        return scheduler_error(error, MLXR_LIMIT, "the table of models is closing");
+        return daemon_error(error, MLXR_LIMIT, "the table of models is closing");
     }
     if (w->deadline_us <= now_us) {
-        return scheduler_error(error, MLXR_LIMIT, "the deadline has passed already");
+        return daemon_error(error, MLXR_LIMIT, "the deadline has passed already");
     }
     if (t->stats.n_waiting >= t->options.waiting_max) {
-        return scheduler_error(error, MLXR_LIMIT, "%u requests wait for models, no more are taken; try again later",
+        return daemon_error(error, MLXR_LIMIT, "%u requests wait for models, no more are taken; try again later",
                                t->stats.n_waiting);
     }
     cached_model *m = model_cache_add(&t->cache, path);
     if (!m) {
-        return scheduler_error(error, MLXR_NOMEM, "no memory to load %s", path);
+        return daemon_error(error, MLXR_NOMEM, "no memory to load %s", path);
     }
     m->dismissed = false;
     if (m->state == MODEL_LOADED && !must_queue(t, m, now_us)) {
@@ -536,7 +537,7 @@ mlxr_status model_table_acquire(model_table *t, const char *path, uint64_t deadl
     char *real = canonical(path);
     waiter *w = calloc(1, sizeof *w);
     mlxr_model *granted = NULL;
-    mlxr_status status = real && w ? MLXR_OK : scheduler_error(error, MLXR_NOMEM, "no memory to load %s", path);
+    mlxr_status status = real && w ? MLXR_OK : daemon_error(error, MLXR_NOMEM, "no memory to load %s", path);
     if (status == MLXR_OK) {
         *w = (waiter){.deadline_us = deadline_us ? deadline_us : NEVER, .fn = on_ready, .user = user};
         pthread_mutex_lock(&t->lock);
@@ -628,7 +629,7 @@ static mlxr_status with_loaded(model_table *t, const char *path, void (*fn)(mode
 {
     char *real = canonical(path);
     if (!real) {
-        return scheduler_error(error, MLXR_NOMEM, "no memory to find %s", path);
+        return daemon_error(error, MLXR_NOMEM, "no memory to find %s", path);
     }
     pthread_mutex_lock(&t->lock);
     cached_model *m = model_cache_find(&t->cache, real);
@@ -640,7 +641,7 @@ static mlxr_status with_loaded(model_table *t, const char *path, void (*fn)(mode
     }
     pthread_mutex_unlock(&t->lock);
     free(real);
-    return found ? MLXR_OK : scheduler_error(error, MLXR_ARG, "%s is not loaded", path);
+    return found ? MLXR_OK : daemon_error(error, MLXR_ARG, "%s is not loaded", path);
 }
 
 typedef struct dismissal {
@@ -666,7 +667,7 @@ mlxr_status model_table_unload(model_table *t, const char *path, model_on_gone o
 {
     dismissal d = {.told = leaving ? calloc(1, sizeof *d.told) : NULL};
     if (leaving && !d.told) {
-        return scheduler_error(error, MLXR_NOMEM, "no memory to unload %s", path);
+        return daemon_error(error, MLXR_NOMEM, "no memory to unload %s", path);
     }
     if (d.told) {
         *d.told = (leaver){.fn = on_gone, .user = user};

@@ -4,39 +4,27 @@
  */
 #include "scheduler/request.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-mlxr_status scheduler_error(mlxr_error *error, mlxr_status status, const char *format, ...)
-{
-    if (error) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(error->text, sizeof error->text, format, args);
-        va_end(args);
-        error->status = status;
-    }
-    return status;
-}
+#include "telemetry/daemon_error.h"
 
 static mlxr_status check(const scheduler_request *ask, mlxr_error *error)
 {
     if (!ask->model || !ask->on_event) {
-        return scheduler_error(error, MLXR_ARG, "a request needs a model and on_event");
+        return daemon_error(error, MLXR_ARG, "a request needs a model and on_event");
     }
     if (!ask->tokens || ask->n_tokens == 0) {
-        return scheduler_error(error, MLXR_ARG, "a request needs at least one token");
+        return daemon_error(error, MLXR_ARG, "a request needs at least one token");
     }
     if (ask->priority < -100 || ask->priority > 100) {
-        return scheduler_error(error, MLXR_ARG, "priority %d is not within -100 and 100", ask->priority);
+        return daemon_error(error, MLXR_ARG, "priority %d is not within -100 and 100", ask->priority);
     }
     uint32_t n_vocab = mlxr_model_info_get(ask->model)->n_vocab;
     for (size_t i = 0; i < ask->n_tokens; i++) {
         if (ask->tokens[i] < 0 || (uint32_t)ask->tokens[i] >= n_vocab) {
-            return scheduler_error(error, MLXR_ARG, "token %zu has id %d; the vocabulary has 0 to %u", i + 1,
-                                   ask->tokens[i], n_vocab - 1);
+            return daemon_error(error, MLXR_ARG, "token %zu has id %d; the vocabulary has 0 to %u", i + 1,
+                                ask->tokens[i], n_vocab - 1);
         }
     }
     return MLXR_OK;
@@ -91,7 +79,7 @@ mlxr_status request_open(request **out, const scheduler_request *ask, mlxr_error
     }
     request *r = calloc(1, sizeof *r);
     if (!r) {
-        return scheduler_error(error, MLXR_NOMEM, "no memory for a request");
+        return daemon_error(error, MLXR_NOMEM, "no memory for a request");
     }
     r->ask = *ask;
     r->ask.n_choices = ask->n_choices ? ask->n_choices : 1;
@@ -114,7 +102,7 @@ mlxr_status request_open(request **out, const scheduler_request *ask, mlxr_error
     r->ask.sampling = &r->sampling;
     if (!copied) {
         request_close(&r);
-        return scheduler_error(error, MLXR_NOMEM, "no memory for a request of %zu tokens", ask->n_tokens);
+        return daemon_error(error, MLXR_NOMEM, "no memory for a request of %zu tokens", ask->n_tokens);
     }
     *out = r;
     return MLXR_OK;

@@ -33,8 +33,4 @@ struct request {
 mlxr_status request_open(request **out, const scheduler_request *ask, mlxr_error *error);
 void request_close(request **r);
 
-/* Fills a caller's error as the library does. */
-mlxr_status scheduler_error(mlxr_error *error, mlxr_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 #endif

@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#include "telemetry/daemon_error.h"
+
 mlxr_status request_queue_open(request_queue *q, uint32_t n_max, uint32_t client_max, uint64_t aging_us,
                                mlxr_error *error)
 {
@@ -14,7 +16,7 @@ mlxr_status request_queue_open(request_queue *q, uint32_t n_max, uint32_t client
     q->clients = calloc((size_t)n_max * 2, sizeof *q->clients);
     if (!q->items || !q->clients) {
         request_queue_close(q);
-        return scheduler_error(error, MLXR_NOMEM, "no memory for a queue of %u requests", n_max);
+        return daemon_error(error, MLXR_NOMEM, "no memory for a queue of %u requests", n_max);
     }
     return MLXR_OK;
 }

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "scheduler/lanes.h"
+#include "telemetry/daemon_error.h"
 
 static const char *const finish_names[SCHEDULER_N_FINISHES] = {"running",   "end",      "length", "context", "stopped",
                                                                "cancelled", "deadline", "failed", "shutdown"};
@@ -87,13 +88,12 @@ mlxr_status scheduler_open(scheduler **out, mlxr_engine *engine, const scheduler
 {
     scheduler_options o = with_defaults(options, mlxr_step_tokens_max(engine));
     if (o.queue_max > 1u << 20 || o.lanes_max > 1u << 16) {
-        return scheduler_error(error, MLXR_ARG,
-                               "at most 1048576 requests can wait and 65536 sequences run, not %u and %u", o.queue_max,
-                               o.lanes_max);
+        return daemon_error(error, MLXR_ARG, "at most 1048576 requests can wait and 65536 sequences run, not %u and %u",
+                            o.queue_max, o.lanes_max);
     }
     scheduler *s = calloc(1, sizeof *s);
     if (!s) {
-        return scheduler_error(error, MLXR_NOMEM, "no memory for a scheduler");
+        return daemon_error(error, MLXR_NOMEM, "no memory for a scheduler");
     }
     s->engine = engine;
     s->options = o;
@@ -109,7 +109,7 @@ mlxr_status scheduler_open(scheduler **out, mlxr_engine *engine, const scheduler
     }
     if (!open_arrays(s) || pthread_mutex_init(&s->lock, NULL) != 0) {
         close_arrays(s);
-        return scheduler_error(error, MLXR_NOMEM, "no memory for a scheduler of %u sequences", o.lanes_max);
+        return daemon_error(error, MLXR_NOMEM, "no memory for a scheduler of %u sequences", o.lanes_max);
     }
     *out = s;
     return MLXR_OK;
@@ -135,19 +135,18 @@ static scheduler_refusal check_limits(const scheduler *s, const scheduler_reques
     uint64_t n_ctx = mlxr_model_info_get(ask->model)->n_ctx;
     uint32_t n_choices = ask->n_choices ? ask->n_choices : 1;
     if (n_choices > s->options.lanes_max) {
-        scheduler_error(error, MLXR_LIMIT, "%u choices were asked for; at most %u sequences run at once", n_choices,
-                        s->options.lanes_max);
+        daemon_error(error, MLXR_LIMIT, "%u choices were asked for; at most %u sequences run at once", n_choices,
+                     s->options.lanes_max);
         return SCHEDULER_BAD;
     }
     if (ask->n_tokens >= n_ctx) {
-        scheduler_error(
-            error, MLXR_LIMIT,
-            "the prompt has %zu tokens and the context %llu, which leaves no room for an answer; shorten it",
-            ask->n_tokens, (unsigned long long)n_ctx);
+        daemon_error(error, MLXR_LIMIT,
+                     "the prompt has %zu tokens and the context %llu, which leaves no room for an answer; shorten it",
+                     ask->n_tokens, (unsigned long long)n_ctx);
         return SCHEDULER_TOO_LONG;
     }
     if (ask->deadline_us && ask->deadline_us <= scheduler_now_us(s)) {
-        scheduler_error(error, MLXR_LIMIT, "the deadline has passed already");
+        daemon_error(error, MLXR_LIMIT, "the deadline has passed already");
         return SCHEDULER_TOO_LATE;
     }
     return SCHEDULER_TAKEN;
@@ -157,24 +156,24 @@ static scheduler_refusal check_limits(const scheduler *s, const scheduler_reques
 static scheduler_refusal enqueue(scheduler *s, request *r, mlxr_error *error)
 {
     if (s->closing) {
-        scheduler_error(error, MLXR_LIMIT, "the scheduler is closing");
+        daemon_error(error, MLXR_LIMIT, "the scheduler is closing");
         return SCHEDULER_CLOSING;
     }
     if (r->bytes_least > s->bytes_promised) {
-        scheduler_error(error, MLXR_LIMIT,
-                        "%zu tokens of prompt and %u of answer need %llu bytes of KV memory; the budget is %llu: "
-                        "shorten the prompt, lower max_tokens or raise the budget",
-                        r->ask.n_tokens, r->ask.max_tokens ? r->ask.max_tokens : 1, (unsigned long long)r->bytes_least,
-                        (unsigned long long)s->bytes_promised);
+        daemon_error(error, MLXR_LIMIT,
+                     "%zu tokens of prompt and %u of answer need %llu bytes of KV memory; the budget is %llu: "
+                     "shorten the prompt, lower max_tokens or raise the budget",
+                     r->ask.n_tokens, r->ask.max_tokens ? r->ask.max_tokens : 1, (unsigned long long)r->bytes_least,
+                     (unsigned long long)s->bytes_promised);
         return SCHEDULER_NEVER_FITS;
     }
     r->id = s->next_id;
     scheduler_refusal refusal = request_queue_push(&s->queue, r);
     if (refusal == SCHEDULER_QUEUE_FULL) {
-        scheduler_error(error, MLXR_LIMIT, "%u requests are waiting, no more are taken; try again later", s->queue.n);
+        daemon_error(error, MLXR_LIMIT, "%u requests are waiting, no more are taken; try again later", s->queue.n);
     } else if (refusal == SCHEDULER_CLIENT_FULL) {
-        scheduler_error(error, MLXR_LIMIT, "%u requests of this client are waiting, no more are taken; try again later",
-                        s->options.client_max);
+        daemon_error(error, MLXR_LIMIT, "%u requests of this client are waiting, no more are taken; try again later",
+                     s->options.client_max);
     } else {
         s->next_id++;
         r->next = s->live;

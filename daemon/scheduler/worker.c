@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "scheduler/request.h"
+#include "telemetry/daemon_error.h"
 
 typedef struct call { /* on the caller's stack, which waits for `done` */
     struct call *next;
@@ -100,7 +101,7 @@ mlxr_status worker_start(worker **out, mlxr_engine *engine, const scheduler_opti
     scheduler_options o = options ? *options : (scheduler_options){0};
     worker *w = calloc(1, sizeof *w);
     if (!w) {
-        return scheduler_error(error, MLXR_NOMEM, "no memory for a worker");
+        return daemon_error(error, MLXR_NOMEM, "no memory for a worker");
     }
     w->engine = engine;
     w->last = &w->first;
@@ -134,7 +135,7 @@ no_woken:
 no_lock:
     scheduler_close(&w->scheduler);
     free(w);
-    return scheduler_error(error, MLXR_LIMIT, "the system has no thread for a worker");
+    return daemon_error(error, MLXR_LIMIT, "the system has no thread for a worker");
 }
 
 scheduler *worker_scheduler(worker *w)

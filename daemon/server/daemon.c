@@ -23,6 +23,7 @@
 #include "server/model_jobs.h"
 #include "server/notify.h"
 #include "server/ui.h"
+#include "telemetry/daemon_error.h"
 #include "telemetry/metrics.h"
 #include "telemetry/text_buffer.h"
 
@@ -146,9 +147,9 @@ static mlxr_status tell_taken(const char *option, const char *server, mlxr_error
 {
     char said[sizeof error->text];
     memcpy(said, error->text, sizeof said);
-    return telemetry_error(error, MLXR_ARG,
-                           "%.200s; %s takes another, and mlxr status --server %.120s tells whether a daemon is there",
-                           said, option, server);
+    return daemon_error(error, MLXR_ARG,
+                        "%.200s; %s takes another, and mlxr status --server %.120s tells whether a daemon is there",
+                        said, option, server);
 }
 
 /* The addresses a name means; "localhost" and IP addresses are all that is usual. `option` chose the port. */
@@ -161,14 +162,14 @@ static mlxr_status listen_host(struct daemon_private *p, const char *option, uin
     mlxr_status status = MLXR_OK;
     int failed = getaddrinfo(host, NULL, &hints, &found);
     if (failed) {
-        return telemetry_error(error, MLXR_ARG, "--host %s: %s", host, gai_strerror(failed));
+        return daemon_error(error, MLXR_ARG, "--host %s: %s", host, gai_strerror(failed));
     }
     for (struct addrinfo *at = found; at && status == MLXR_OK; at = at->ai_next) {
         if (getnameinfo(at->ai_addr, at->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0) {
             continue;
         }
         if (!access_is_loopback(address) && !auth_has_keys(p->d->auth)) {
-            status = telemetry_error(
+            status = daemon_error(
                 error, MLXR_ARG,
                 "--host %s can be reached from other machines, and there is no API key: make one with "
                 "mlxr key create, or stay on 127.0.0.1",
@@ -283,7 +284,7 @@ static mlxr_status open_http(struct daemon_private *p, mlxr_error *error)
         .closed = closed,
         .ended = telemetry_answered};
     if (!o->tls_cert != !o->tls_key) {
-        return telemetry_error(error, MLXR_ARG, "TLS takes both a certificate and a key");
+        return daemon_error(error, MLXR_ARG, "TLS takes both a certificate and a key");
     }
     mlxr_status status = router_open(&p->router, &routes, error);
     if (status != MLXR_OK) {
@@ -395,7 +396,7 @@ mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlx
     struct daemon *d = new_daemon(options);
     error = error ? error : &ignored;
     if (!d) {
-        return telemetry_error(error, MLXR_NOMEM, "no memory for a daemon");
+        return daemon_error(error, MLXR_NOMEM, "no memory for a daemon");
     }
     struct daemon_private *p = d->own;
     mlxr_status status = telemetry_open(p, error);
@@ -406,7 +407,7 @@ mlxr_status daemon_start(struct daemon **out, const daemon_options *options, mlx
     status = status == MLXR_OK ? load_start(p, error) : status;
     if (status == MLXR_OK) {
         p->has_loop = pthread_create(&p->loop, NULL, run_loop, p) == 0;
-        status = p->has_loop ? MLXR_OK : telemetry_error(error, MLXR_LIMIT, "the system has no thread for the server");
+        status = p->has_loop ? MLXR_OK : daemon_error(error, MLXR_LIMIT, "the system has no thread for the server");
     }
     if (status != MLXR_OK) {
         close_all(p);

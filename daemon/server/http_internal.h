@@ -137,7 +137,4 @@ void exchange_close(http_exchange *x); /* with `gone` */
 /* An error before or instead of a handler's answer; nothing if one has begun: then the connection is closed. */
 void exchange_fail(http_exchange *x, int status, const char *message);
 
-mlxr_status http_error(mlxr_error *error, mlxr_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 #endif

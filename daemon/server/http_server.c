@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "telemetry/daemon_error.h"
 
 #include "server/http_internal.h"
 
@@ -26,18 +27,6 @@ typedef struct server_timer {
     void (*fn)(void *user);
     void *user;
 } server_timer;
-
-mlxr_status http_error(mlxr_error *error, mlxr_status status, const char *format, ...)
-{
-    if (error) {
-        va_list arguments;
-        va_start(arguments, format);
-        vsnprintf(error->text, sizeof error->text, format, arguments);
-        va_end(arguments);
-        error->status = status;
-    }
-    return status;
-}
 
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */
 
@@ -249,7 +238,7 @@ static http_listener *listener_open(http_server *s, bool is_unix, mlxr_error *er
     int failed = !l ? UV_ENOMEM : is_unix ? uv_pipe_init(&s->loop, &l->uv.pipe, 0) : uv_tcp_init(&s->loop, &l->uv.tcp);
     if (failed) {
         free(l);
-        http_error(error, MLXR_NOMEM, "no memory for a listener");
+        daemon_error(error, MLXR_NOMEM, "no memory for a listener");
         return NULL;
     }
     l->uv.handle.data = l;
@@ -266,7 +255,7 @@ static mlxr_status listener_start(http_listener *l, int bound, const char *what,
     if (bound) {
         uv_close(&l->uv.handle, on_listener_closed);
         mlxr_status status = bound == UV_EADDRINUSE ? MLXR_LIMIT : bound == UV_EADDRNOTAVAIL ? MLXR_ARG : MLXR_IO;
-        return http_error(error, status, "cannot listen on %s: %s", what, uv_strerror(bound));
+        return daemon_error(error, status, "cannot listen on %s: %s", what, uv_strerror(bound));
     }
     l->next = s->listeners;
     s->listeners = l;
@@ -279,7 +268,7 @@ mlxr_status http_listen_tcp(http_server *s, const char *host, uint16_t port, uin
     char what[160];
     bool six = uv_ip6_addr(host, port, (struct sockaddr_in6 *)&address) == 0;
     if (!six && uv_ip4_addr(host, port, (struct sockaddr_in *)&address) != 0) {
-        return http_error(error, MLXR_ARG, "%s is not an IP address", host);
+        return daemon_error(error, MLXR_ARG, "%s is not an IP address", host);
     }
     http_listener *l = listener_open(s, false, error);
     if (!l) {
@@ -317,7 +306,7 @@ mlxr_status http_listen_unix(http_server *s, const char *path, mlxr_error *error
 {
     struct sockaddr_un limit;
     if (strlen(path) >= sizeof limit.sun_path) {
-        return http_error(error, MLXR_ARG, "%s: a socket's path may have %zu bytes", path, sizeof limit.sun_path - 1);
+        return daemon_error(error, MLXR_ARG, "%s: a socket's path may have %zu bytes", path, sizeof limit.sun_path - 1);
     }
     http_listener *l = listener_open(s, true, error);
     if (!l) {
@@ -337,7 +326,7 @@ mlxr_status http_listen_fd(http_server *s, int fd, mlxr_error *error)
     char what[48];
     snprintf(what, sizeof what, "file descriptor %d", fd);
     if (getsockname(fd, (struct sockaddr *)&address, &n) != 0) {
-        return http_error(error, MLXR_ARG, "%s is not a socket", what);
+        return daemon_error(error, MLXR_ARG, "%s is not a socket", what);
     }
     bool is_unix = address.ss_family == AF_UNIX;
     http_listener *l = listener_open(s, is_unix, error);
@@ -413,7 +402,7 @@ mlxr_status http_open(http_server **out, const http_options *options, mlxr_error
     if (!s || !(s->input = malloc(INPUT_BYTES)) || pthread_mutex_init(&s->lock, NULL) != 0) {
         free(s ? s->input : NULL);
         free(s);
-        return http_error(error, MLXR_NOMEM, "no memory for a server");
+        return daemon_error(error, MLXR_NOMEM, "no memory for a server");
     }
     s->options = *options;
     fill_defaults(&s->options);
@@ -424,14 +413,14 @@ mlxr_status http_open(http_server **out, const http_options *options, mlxr_error
         status = tls_context_open(&s->tls, options->tls_cert, options->tls_key, error);
     }
     if (status == MLXR_OK && uv_loop_init(&s->loop) != 0) {
-        status = http_error(error, MLXR_LIMIT, "the system has no event loop for a server");
+        status = daemon_error(error, MLXR_LIMIT, "the system has no event loop for a server");
     }
     if (status != MLXR_OK) {
         goto fail;
     }
     if (uv_async_init(&s->loop, &s->wake, on_wake) != 0) {
         uv_loop_close(&s->loop);
-        status = http_error(error, MLXR_LIMIT, "the system has no event loop for a server");
+        status = daemon_error(error, MLXR_LIMIT, "the system has no event loop for a server");
         goto fail;
     }
     uv_prepare_init(&s->loop, &s->flush);

@@ -37,7 +37,7 @@ mlxr_status response_store_open(response_store **out, const char *directory, siz
     size_t n = directory ? strlen(directory) : 0;
     if (n >= sizeof s->directory) {
         free(s);
-        return registry_fail(error, MLXR_ARG, "the path of the responses is too long");
+        return daemon_error(error, MLXR_ARG, "the path of the responses is too long");
     }
     memcpy(s->directory, directory ? directory : "", n + 1);
     s->n_max = n_max;
@@ -70,7 +70,7 @@ static mlxr_status end_abandoned(response_store *s, mlxr_error *error)
 {
     char path[PATH_BYTES + 32];
     if (!disk_join(path, sizeof path, s->directory, "responses.lock")) {
-        return registry_fail(error, MLXR_ARG, "the path of the responses is too long");
+        return daemon_error(error, MLXR_ARG, "the path of the responses is too long");
     }
     mlxr_status status = disk_open(&s->lock_fd, path, true, error);
     if (status != MLXR_OK || flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0) {
@@ -91,7 +91,7 @@ static mlxr_status open_database(response_store *s, bool make, mlxr_error *error
         return MLXR_OK;
     }
     if (*s->directory && !disk_join(path, sizeof path, s->directory, "responses.db")) {
-        return registry_fail(error, MLXR_ARG, "the path of the responses is too long");
+        return daemon_error(error, MLXR_ARG, "the path of the responses is too long");
     }
     if (!make && (!*s->directory || access(path, F_OK) != 0)) {
         return MLXR_OK;
@@ -216,7 +216,7 @@ mlxr_status response_store_get(response_store *s, const char *id, uint64_t owner
     if (text) {
         /* A model may write U+0000, which is stored as its escape. */
         *out = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-        status = *out ? status : registry_fail(error, MLXR_FORMAT, "the response '%.80s' is damaged", id);
+        status = *out ? status : daemon_error(error, MLXR_FORMAT, "the response '%.80s' is damaged", id);
         free(text);
     }
     return status;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "server/http_internal.h"
+#include "telemetry/daemon_error.h"
 
 struct tls_context {
     SSL_CTX *ssl;
@@ -33,7 +34,7 @@ mlxr_status tls_context_open(tls_context **out, const char *cert_path, const cha
     ERR_clear_error();
     if (!context || !(context->ssl = SSL_CTX_new(TLS_server_method()))) {
         free(context);
-        return http_error(error, MLXR_NOMEM, "no memory for TLS");
+        return daemon_error(error, MLXR_NOMEM, "no memory for TLS");
     }
     SSL_CTX_set_min_proto_version(context->ssl, TLS1_2_VERSION);
     SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
@@ -41,11 +42,11 @@ mlxr_status tls_context_open(tls_context **out, const char *cert_path, const cha
                                           SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_IGNORE_UNEXPECTED_EOF);
     mlxr_status status = MLXR_OK;
     if (SSL_CTX_use_certificate_chain_file(context->ssl, cert_path) != 1) {
-        status = http_error(error, MLXR_ARG, "%s: no certificate: %s", cert_path, reason());
+        status = daemon_error(error, MLXR_ARG, "%s: no certificate: %s", cert_path, reason());
     } else if (SSL_CTX_use_PrivateKey_file(context->ssl, key_path, SSL_FILETYPE_PEM) != 1) {
-        status = http_error(error, MLXR_ARG, "%s: no private key: %s", key_path, reason());
+        status = daemon_error(error, MLXR_ARG, "%s: no private key: %s", key_path, reason());
     } else if (SSL_CTX_check_private_key(context->ssl) != 1) {
-        status = http_error(error, MLXR_ARG, "%s is not the key of %s", key_path, cert_path);
+        status = daemon_error(error, MLXR_ARG, "%s is not the key of %s", key_path, cert_path);
     }
     if (status != MLXR_OK) {
         tls_context_close(&context);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "telemetry/daemon_error.h"
 #include "telemetry/text_buffer.h"
 
 #define POLL_MS 100
@@ -38,11 +39,11 @@ mlxr_status log_file_open(log_file *f, const char *path, int fd, uint64_t rotate
     if (path) {
         f->path = strdup(path);
         if (!f->path) {
-            return telemetry_error(error, MLXR_NOMEM, "no memory for the name of the log file");
+            return daemon_error(error, MLXR_NOMEM, "no memory for the name of the log file");
         }
         f->fd = open_path(path);
         if (f->fd < 0) {
-            telemetry_error(error, MLXR_IO, "log file %s: %s", path, strerror(errno));
+            daemon_error(error, MLXR_IO, "log file %s: %s", path, strerror(errno));
             free(f->path);
             f->path = NULL;
             return MLXR_IO;

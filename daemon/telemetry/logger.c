@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "telemetry/daemon_error.h"
 #include "telemetry/logger_inside.h"
 #include "telemetry/text_buffer.h"
 
@@ -220,8 +221,8 @@ mlxr_status logger_secret_add(logger *l, const char *text, mlxr_error *error)
     size_t n = strlen(text);
     char *copy = n >= 8 ? strdup(text) : NULL;
     if (!copy) {
-        return n >= 8 ? telemetry_error(error, MLXR_NOMEM, "no memory for a secret of %zu bytes", n)
-                      : telemetry_error(error, MLXR_ARG, "a secret of %zu bytes would hide half of the log", n);
+        return n >= 8 ? daemon_error(error, MLXR_NOMEM, "no memory for a secret of %zu bytes", n)
+                      : daemon_error(error, MLXR_ARG, "a secret of %zu bytes would hide half of the log", n);
     }
     pthread_mutex_lock(&l->secrets_lock);
     uint32_t count = atomic_load_explicit(&l->n_secrets, memory_order_relaxed);
@@ -232,7 +233,7 @@ mlxr_status logger_secret_add(logger *l, const char *text, mlxr_error *error)
     pthread_mutex_unlock(&l->secrets_lock);
     if (count == LOGGER_SECRETS_MAX) {
         free(copy);
-        return telemetry_error(error, MLXR_LIMIT, "a logger knows %u secrets at most", LOGGER_SECRETS_MAX);
+        return daemon_error(error, MLXR_LIMIT, "a logger knows %u secrets at most", LOGGER_SECRETS_MAX);
     }
     return MLXR_OK;
 }
@@ -376,8 +377,7 @@ static mlxr_status set_up(logger *l, const logger_options *o, mlxr_error *error)
 {
     mlxr_log_level level = MLXR_LOG_INFO;
     if (o->level && !log_level_find(o->level, &level)) {
-        return telemetry_error(error, MLXR_ARG, "log level '%s' is unknown; there are error, warn, info, debug",
-                               o->level);
+        return daemon_error(error, MLXR_ARG, "log level '%s' is unknown; there are error, warn, info, debug", o->level);
     }
     int fd = o->fd ? o->fd : STDERR_FILENO;
     atomic_init(&l->level, (int)level);
@@ -390,7 +390,7 @@ static mlxr_status set_up(logger *l, const logger_options *o, mlxr_error *error)
     l->tail = calloc(l->tail_lines, sizeof(log_record *));
     l->batch = malloc(LOGGER_BATCH_BYTES);
     if (!l->tail || !l->batch) {
-        return telemetry_error(error, MLXR_NOMEM, "no memory for a log of %u lines", l->tail_lines);
+        return daemon_error(error, MLXR_NOMEM, "no memory for a log of %u lines", l->tail_lines);
     }
     return log_file_open(&l->file, o->path, fd, o->rotate_bytes ? o->rotate_bytes : (uint64_t)64 << 20,
                          o->rotate_count ? o->rotate_count : 4, error);
@@ -401,7 +401,7 @@ mlxr_status logger_open(logger **out, const logger_options *options, mlxr_error 
     static const logger_options defaults = {0};
     logger *l = calloc(1, sizeof *l);
     if (!l) {
-        return telemetry_error(error, MLXR_NOMEM, "no memory for a logger");
+        return daemon_error(error, MLXR_NOMEM, "no memory for a logger");
     }
     pthread_mutex_init(&l->lock, NULL);
     pthread_mutex_init(&l->secrets_lock, NULL);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "telemetry/daemon_error.h"
 #include "telemetry/logger_inside.h"
 #include "telemetry/text_buffer.h"
 
@@ -73,7 +74,7 @@ mlxr_status logger_guard_crashes(logger *l, mlxr_error *error)
     const logger *nobody = NULL;
     stack_t stack = {.ss_sp = stack_memory, .ss_size = STACK_BYTES};
     if (!atomic_compare_exchange_strong(&guarded, &nobody, l)) {
-        return telemetry_error(error, MLXR_ARG, "another logger of this process is guarded already");
+        return daemon_error(error, MLXR_ARG, "another logger of this process is guarded already");
     }
     sigaltstack(&stack, NULL); /* of this thread; others have theirs, or none */
     struct sigaction action = {.sa_handler = on_deadly_signal, .sa_flags = (int)(SA_ONSTACK | SA_RESETHAND)};

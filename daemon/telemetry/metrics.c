@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "telemetry/daemon_error.h"
 #include "telemetry/text_buffer.h"
 
 #define SERIES_DEFAULT 64u
@@ -256,12 +257,12 @@ static mlxr_status open_family(family *f, const metric *type, mlxr_error *error)
     f->series_max = type->series_max ? type->series_max : SERIES_DEFAULT;
     for (uint32_t i = 1; i < type->n_bounds; i++) {
         if (!(type->bounds[i - 1] < type->bounds[i])) {
-            return telemetry_error(error, MLXR_ARG, "metric %s: bound %u is not above the one before", type->name, i);
+            return daemon_error(error, MLXR_ARG, "metric %s: bound %u is not above the one before", type->name, i);
         }
     }
     if (f->series_max > SERIES_MOST || (type->kind == METRIC_HISTOGRAM) != (type->n_bounds > 0)) {
-        return telemetry_error(error, MLXR_ARG, "metric %s: %u series of %u bounds make no sense", type->name,
-                               f->series_max, type->n_bounds);
+        return daemon_error(error, MLXR_ARG, "metric %s: %u series of %u bounds make no sense", type->name,
+                            f->series_max, type->n_bounds);
     }
     f->other = make_series(f, other, hash_values(f, other));
     if (f->other && f->n_labels == 0) {
@@ -274,18 +275,18 @@ static mlxr_status open_family(family *f, const metric *type, mlxr_error *error)
     }
     f->mask = n_slots - 1;
     f->slots = calloc(n_slots, sizeof *f->slots);
-    return f->slots && f->other ? MLXR_OK : telemetry_error(error, MLXR_NOMEM, "no memory for metric %s", type->name);
+    return f->slots && f->other ? MLXR_OK : daemon_error(error, MLXR_NOMEM, "no memory for metric %s", type->name);
 }
 
 mlxr_status metrics_open(metrics **out, const metric *table, size_t n, mlxr_error *error)
 {
     metrics *m = calloc(1, sizeof *m);
     if (!m) {
-        return telemetry_error(error, MLXR_NOMEM, "no memory for metrics");
+        return daemon_error(error, MLXR_NOMEM, "no memory for metrics");
     }
     pthread_mutex_init(&m->rendering, NULL);
     m->families = calloc(n ? n : 1, sizeof *m->families);
-    mlxr_status status = m->families ? MLXR_OK : telemetry_error(error, MLXR_NOMEM, "no memory for %zu metrics", n);
+    mlxr_status status = m->families ? MLXR_OK : daemon_error(error, MLXR_NOMEM, "no memory for %zu metrics", n);
     while (status == MLXR_OK && m->n < n) {
         status = open_family(&m->families[m->n], &table[m->n], error);
         m->n++;
@@ -321,7 +322,7 @@ void metrics_close(metrics **pointer)
 mlxr_status metrics_on_scrape(metrics *m, void (*fn)(void *user, metrics *m), void *user, mlxr_error *error)
 {
     if (m->n_collectors == COLLECTORS_MAX) {
-        return telemetry_error(error, MLXR_LIMIT, "metrics have %u collectors at most", COLLECTORS_MAX);
+        return daemon_error(error, MLXR_LIMIT, "metrics have %u collectors at most", COLLECTORS_MAX);
     }
     m->collectors[m->n_collectors++] = (collector){fn, user};
     return MLXR_OK;
@@ -439,7 +440,7 @@ mlxr_status metrics_render(metrics *m, char **text, size_t *n_bytes, mlxr_error 
     text_add(&t, "", 0); /* a NUL even if there is nothing */
     if (!ok || t.failed) {
         text_buffer_close(&t);
-        return telemetry_error(error, MLXR_NOMEM, "no memory for the text of the metrics");
+        return daemon_error(error, MLXR_NOMEM, "no memory for the text of the metrics");
     }
     *text = t.data;
     *n_bytes = t.n;

@@ -143,15 +143,3 @@ void text_buffer_close(text_buffer *t)
     free(t->data);
     *t = (text_buffer){0};
 }
-
-mlxr_status telemetry_error(mlxr_error *error, mlxr_status status, const char *format, ...)
-{
-    if (error) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(error->text, sizeof error->text, format, args);
-        va_end(args);
-        error->status = status;
-    }
-    return status;
-}

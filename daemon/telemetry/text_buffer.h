@@ -25,8 +25,4 @@ void text_buffer_close(text_buffer *t);
 /* How many bytes at `data` are one whole character of UTF-8; 0: none, or not well-formed. */
 size_t text_character(const char *data, size_t n);
 
-/* Fills a caller's error as the library does. */
-mlxr_status telemetry_error(mlxr_error *error, mlxr_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 #endif
