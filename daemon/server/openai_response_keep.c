@@ -1,0 +1,109 @@
+/*
+ * /v1/responses: a version of a response on its way to the disk.
+ * Owner: the job, of copies that the loop does not change meanwhile. Lifetime: until it is kept and told.
+ */
+#include <stdlib.h>
+
+#include "server/openai_response.h"
+#include "telemetry/daemon_error.h"
+
+typedef struct keep_job { /* all JSON is its own */
+    response_answer *a;
+    json_t *response, *messages, *input;
+    int64_t version;
+    kept_then *then;
+    canceller *by; /* NULL: nobody but its own client waits for it */
+    mlxr_status status;
+    mlxr_error error;
+} keep_job;
+
+static void remove_kept(void *user)
+{
+    keep_job *job = user;
+    bool removed;
+    response_store_remove(generation_responses(job->a->d), job->a->id, job->a->owner, &removed, &job->error);
+}
+
+static void end_keep(void *user)
+{
+    keep_job *job = user;
+    response_answer *a = job->a;
+    json_decref(job->response);
+    json_decref(job->messages);
+    json_decref(job->input);
+    free(job);
+    a->n_keeps--;
+    response_answer_free(a);
+}
+
+static void put_kept(void *user)
+{
+    keep_job *job = user;
+    const kept_response kept = {.id = job->a->id,
+                                .owner = job->a->owner,
+                                .version = job->version,
+                                .response = job->response,
+                                .messages = job->messages,
+                                .input = job->input};
+    job->status = response_store_put(generation_responses(job->a->d), &kept, &job->error);
+}
+
+static void tell_kept(keep_job *job)
+{
+    response_answer *a = job->a;
+    if (job->status != MLXR_OK) {
+        json_t *list = json_object_get(job->response, "warnings");
+        list = list ? json_copy(list) : json_array();
+        json_array_append_new(list, json_sprintf("store: the response could not be kept: %.200s", job->error.text));
+        json_object_set_new(job->response, "warnings", list);
+    }
+    if (job->then) {
+        job->then(a, job->response, job->by ? job->by->x : NULL);
+    }
+    if (job->by) {
+        job->by->done = true;
+        if (!job->by->x) {
+            free(job->by);
+        }
+    }
+}
+
+static void put_done(void *user)
+{
+    keep_job *job = user;
+    response_answer *a = job->a;
+    tell_kept(job);
+    if (!a->deleted || http_work(a->d->http, remove_kept, end_keep, job) != 0) {
+        end_keep(job);
+    }
+}
+
+void response_keep(response_answer *a, json_t *response, bool last, kept_then *then, canceller *by)
+{
+    keep_job *job = calloc(1, sizeof *job);
+    a->n_keeps++;
+    keep_job made = {.a = a, .response = response, .then = then, .by = by, .version = ++a->version};
+    if (!job) {
+        made.status = daemon_error(&made.error, MLXR_NOMEM, "out of memory");
+        tell_kept(&made);
+        json_decref(made.response);
+        a->n_keeps--;
+        return;
+    }
+    *job = made;
+    if (a->o.store && !a->deleted) {
+        /* The pool reads, the loop goes on: they must not share what changes. */
+        job->messages = last ? json_incref(a->conversation) : json_deep_copy(a->conversation);
+        job->input = last ? json_incref(a->input) : json_deep_copy(a->input);
+        if (!last) {
+            job->response = json_deep_copy(response);
+            json_decref(response);
+        }
+        if (http_work(a->d->http, put_kept, put_done, job) == 0) {
+            return;
+        }
+        job->status = daemon_error(&job->error, MLXR_NOMEM, "out of memory");
+    }
+    tell_kept(job);
+    end_keep(job);
+}
