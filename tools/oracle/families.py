@@ -1,8 +1,7 @@
 """The families of tests/oracle/families: a tiny transformers configuration each, with what makes it sensitive.
 
 A family is a line of FAMILIES: a configuration class and its arguments. Names, shapes and file layout of its tensors are
-what transformers' own save_pretrained writes; their values follow from (seed, name, index) as in tiny.py, with a base and a
-scale chosen by `spread` so that no bias is zero, no norm is one and few positions get most of the attention.
+what transformers' own save_pretrained writes; their values follow from (seed, name, index) as in tiny.py, spread as listing.py says.
 """
 import json
 import os
@@ -12,6 +11,7 @@ import numpy as np
 
 import mtp
 import tiny
+from listing import line, seed, spread
 
 N_TOKENS = 96  # more than any window (16 to 24) and than twice the original context of any RoPE scaling (34 to 40)
 SEPARATOR = tiny.N_VOCAB - 5  # the tiny tokenizer's token behind a text
@@ -377,39 +377,6 @@ def config(name):
     return getattr(transformers, kind)(**arguments)
 
 
-def seed(name):
-    return 1000 + sum(name.encode()) * 31 % 9000
-
-
-def spread(cfg, name, shape):
-    """(base, scale) of a tensor's values, by what its name says it is"""
-    last = name.split(".")[-2] if name.endswith((".weight", ".bias")) else name.split(".")[-1]
-    gemma, gemma4 = cfg.model_type.startswith("gemma"), cfg.model_type.startswith("gemma4")
-    if ".act_fn." in name:  # xIELU's
-        return {"beta": (0.5, 0.2), "eps": (-0.02, 0.01)}.get(last, (0.3, 0.6))
-    if last in ("layer_scalar", "scale", "per_expert_scale"):
-        return 1.0, 0.5
-    if "norm" in last.lower() and name.endswith("weight"):
-        turned = last[:2] in ("q_", "k_")
-        return (0.5 if turned else 0.0) + (0.0 if gemma and not gemma4 or gemma4 and turned else 1.0), 0.5
-    if "sinks" in name:
-        return 0.5, 1.5
-    if last in ("router", "gate") and name.endswith("bias") or "correction_bias" in name or last == "expert_bias":
-        return 0.0, 0.4
-    if last == "A_log":
-        return -2.5, 1.5  # a state that lasts
-    if name.endswith("bias") or len(shape) == 1:
-        return 0.125, 0.75
-    if "experts" in name and "bias" in name:
-        return 0.125, 0.75
-    if "embed" in name:
-        return 0.0, 0.21875 if gemma else 0.5
-    gain = {"query": 1.6, "key": 1.6, "q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "o_proj": 1.5, "gate_proj": 1.5, "gate_up_proj": 1.3,
-            "lm_head": 2.0, "score": 2.0, "out_proj": 2.0}.get(last, 1.0)
-    n_in = shape[-2] if len(shape) == 3 and cfg.model_type in ("gpt_oss", "qwen3_vl_moe", "llama4_text") else shape[-1]  # its experts are stored the other way
-    return 0.0, float(np.float32(gain) * np.sqrt(np.float32(3) / np.float32(n_in)))
-
-
 def write_folder(name, folder):
     """What transformers saves of the family, with the generator's values; returns [(name, shape, base, scale)]."""
     import torch
@@ -430,7 +397,7 @@ def write_folder(name, folder):
         shapes.update(mtp.shapes(cfg, shapes, int(has_mtp(name))))
     listing, state = [], {}
     for key, shape in sorted(shapes.items()):
-        base, scale = (float(np.float32(x)) for x in spread(cfg, key, shape))
+        base, scale = spread(cfg.model_type, key, shape)
         listing.append((key, shape, base, scale))
         state[key] = torch.from_numpy(tiny.random_tensor(seed(name), key, shape, base, scale))
     save_file(state, path, metadata={"format": "pt"})
@@ -581,6 +548,5 @@ def make(name):
     cfg["architectures"] = [PUBLISHED[name]] if name in PUBLISHED else cfg["architectures"]
     for key in ("transformers_version", "dtype", "initializer_range", "use_cache"):
         cfg.pop(key, None)
-    lines = [f"seed {seed(name)}"] + [f"{key} {base:.9g} {scale:.9g} {' '.join(map(str, shape))}"
-                                      for key, shape, base, scale in listing]
+    lines = [f"seed {seed(name)}"] + [line(*tensor) for tensor in listing]
     return json.dumps(cfg, indent=1, sort_keys=True) + "\n", "\n".join(lines) + "\n", ids, logits, ahead
