@@ -83,6 +83,61 @@ static bool can_write(const char *path)
            (!disk_is_root(folder) || disk_takes_files(folder));
 }
 
+static bool is_in(const daemon_list *names, const char *name)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        if (strcmp(names->items[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_fixed(const struct daemon *d, const char *name)
+{
+    return is_in(&d->options->fixed, name);
+}
+
+/* What the file has of an option that the command line leaves to it. */
+static const json_t *from_file(const config_call *c, const char *name)
+{
+    return is_fixed(c->d, name) ? NULL : json_object_get(c->saved, name);
+}
+
+/* Context and RoPE as the next start has them, of the command line and the file: each alone may be right, and a daemon
+ * that cannot begin with them together is better not asked to. */
+static bool reads_so(config_call *c)
+{
+    const mlxr_model_options *running = &c->d->options->model;
+    mlxr_model_options next = {.rope = {.scaling = MLXR_ROPE_OF_FILE}};
+    const json_t *ctx = from_file(c, "ctx"), *base = from_file(c, "rope_base");
+    const char *how = json_string_value(from_file(c, "rope_scaling"));
+    bool fixed = is_fixed(c->d, "rope_scaling"); /* then the file's numbers are those of another one (serve_config.c) */
+    const json_t *scale = fixed ? NULL : from_file(c, "rope_scale"),
+                 *original = fixed ? NULL : from_file(c, "rope_original");
+    next.n_ctx_max = is_fixed(c->d, "ctx") ? running->n_ctx_max : (uint32_t)json_integer_value(ctx);
+    next.rope.base = is_fixed(c->d, "rope_base") ? running->rope.base : (float)json_number_value(base);
+    next.rope.scale = is_fixed(c->d, "rope_scale") ? running->rope.scale : (float)json_number_value(scale);
+    next.rope.n_original = is_fixed(c->d, "rope_original") ? running->rope.n_original
+                                                           : (uint32_t)json_integer_value(original);
+    if (fixed) {
+        next.rope.scaling = running->rope.scaling;
+    } else if (how && *how) {
+        mlxr_rope_scaling_find(how, &next.rope.scaling);
+    }
+    if (mlxr_model_options_check(&next, &c->error) == MLXR_OK) {
+        return true;
+    }
+    bool stretches = next.rope.scaling >= MLXR_ROPE_LINEAR, counts = next.rope.scale != 0 || next.rope.n_original != 0;
+    const char *first = stretches && next.rope.scale == 0 && next.n_ctx_max == 0 ? "ctx" : "rope_scaling";
+    size_t n = strlen(c->error.text);
+    snprintf(c->field, sizeof c->field, "%s", stretches ? "rope_scaling" : counts ? "rope_scale" : "rope_base");
+    if (stretches ? *first == 'c' : counts) {
+        snprintf(c->error.text + n, sizeof c->error.text - n, "; set %s first, or in the same change", first);
+    }
+    return false;
+}
+
 /* The body as it lies over what is saved; false: it is refused. */
 static bool merge(config_call *c)
 {
@@ -95,10 +150,12 @@ static bool merge(config_call *c)
     }
     bool ok = ui_schema_check(document, ui_schema_named(document, "UiOptionsChange"), fields, c->field, sizeof c->field,
                               &c->error);
+    bool reads = false;
     if (ok) {
         json_t *given = json_object();
         json_object_foreach(json_object_get(fields, "values"), name, value)
         {
+            reads = reads || strcmp(name, "ctx") == 0 || strncmp(name, "rope_", 5) == 0;
             if (json_is_null(value) && config_default(document, name)) {
                 json_object_del(c->saved, name);
             } else {
@@ -108,6 +165,7 @@ static bool merge(config_call *c)
         ok = config_check(given, document, c->field, &c->error) && config_check_paths(given, c->field, &c->error);
         json_object_update(c->saved, given);
         json_decref(given);
+        ok = ok && (!reads || reads_so(c));
     }
     c->check_only = json_is_true(json_object_get(fields, "check_only"));
     json_decref(fields);
@@ -186,21 +244,6 @@ static json_t *running_values(const struct daemon *d)
     json_object_update(all, values);
     json_decref(values);
     return all;
-}
-
-static bool is_in(const daemon_list *names, const char *name)
-{
-    for (size_t i = 0; i < names->n; i++) {
-        if (strcmp(names->items[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_fixed(const struct daemon *d, const char *name)
-{
-    return is_in(&d->options->fixed, name);
 }
 
 /* Where the value in use comes from, whatever the file says by now. */

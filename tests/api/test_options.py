@@ -189,12 +189,29 @@ class Options(support.ApiTest):
         self.start("--threads", "1")
         self.refused({"rope_scaling": "dynamic"}, "rope_scaling", "none", "yarn")
         self.refused({"rope_scale": -1}, "rope_scale", "at least")
-        # the start is what knows them together: it goes on as before, and says why
+
+    def test_a_context_and_its_scaling_are_judged_together_before_they_are_saved(self):
+        self.start("--threads", "1")
+        self.refused({"rope_scaling": "yarn"}, "rope_scaling", "has to say how far", "set ctx first")
+        self.refused({"rope_scale": 4}, "rope_scale", "goes with a scaling")
+        self.assertEqual(self.get()["saved"], {})
+        self.change({"rope_scaling": "yarn", "ctx": 1024})
+        self.refused({"ctx": None}, "rope_scaling", "has to say how far")
+        self.assertEqual(self.get()["saved"], {"rope_scaling": "yarn", "ctx": 1024})
+        self.restart({"now": True})
+        self.assertEqual((self.get()["running"]["rope_scaling"], self.get()["note"]), ("yarn", ""))
+        self.change({"ctx": None, "rope_scaling": None})
+        # a file that somebody broke by hand can be mended in steps that have nothing to do with it
+        with open(self.file, "w", encoding="utf-8") as file:
+            json.dump({"rope_scaling": "yarn"}, file)
+        self.change({"threads": 1})
+        self.change({"rope_scaling": ""})
+
+    def test_a_context_of_the_command_line_goes_with_a_scaling_of_the_file(self):
+        self.start("--threads", "1", "--ctx", "1024")
         self.change({"rope_scaling": "yarn"})
         self.restart({"now": True})
-        told = self.get()
-        self.assertIn("has to say how far", told["note"])
-        self.assertEqual(told["running"]["rope_scaling"], "")
+        self.assertEqual(self.get()["running"]["rope_scaling"], "yarn")
 
     def test_an_option_tells_where_the_value_in_use_comes_from(self):
         self.start("--queue", "5", saved={"parallel": 256, "drain_s": 30, "ctx": 512})
