@@ -32,6 +32,7 @@ LOGITS = os.path.join(ROOT, "tests", "oracle", "logits")
 N_TOKENS = 160
 STRIDE = 5
 TOLERANCE = 1e-10
+MAGIC = b"MLXRLOG1"
 
 
 def nmse(a, b):
@@ -44,8 +45,12 @@ def pack(ids, logits, kind=0):
     n_tokens, n_vocab = logits.shape
     stride = 1 if n_vocab % STRIDE else STRIDE
     rows = [logits[p, p % stride :: stride].astype("<f4") for p in range(n_tokens)]
-    return (b"MLXRLOG1" + np.array([n_tokens, n_vocab, stride, kind], "<u4").tobytes() + ids.astype("<i4").tobytes()
+    return (MAGIC + np.array([n_tokens, n_vocab, stride, kind], "<u4").tobytes() + ids.astype("<i4").tobytes()
             + np.concatenate(rows).tobytes())
+
+
+def is_packed(data):
+    return data.startswith(MAGIC)
 
 
 def kept(data):
