@@ -83,13 +83,39 @@ void mapping_forget(const mapping *m, size_t n_bytes)
     }
 }
 
-void mapping_forget_part(const void *part, size_t n_bytes)
+/* A wish about whole system pages inside a part; systems without it choose by themselves. */
+static void wish(const void *part, size_t n_bytes, int advice)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
     if (begin < end) {
-        madvise((void *)begin, end - begin, MADV_DONTNEED);
+        madvise((void *)begin, end - begin, advice);
     }
+}
+
+void mapping_in_large_pages(const void *part, size_t n_bytes)
+{
+#if defined(MADV_HUGEPAGE)
+    wish(part, n_bytes, MADV_HUGEPAGE);
+#else
+    (void)part;
+    (void)n_bytes;
+#endif
+}
+
+void mapping_in_small_pages(const void *part, size_t n_bytes)
+{
+#if defined(MADV_NOHUGEPAGE)
+    wish(part, n_bytes, MADV_NOHUGEPAGE);
+#else
+    (void)part;
+    (void)n_bytes;
+#endif
+}
+
+void mapping_forget_part(const void *part, size_t n_bytes)
+{
+    wish(part, n_bytes, MADV_DONTNEED);
 }
 
 #define READ_AHEAD ((uintptr_t)128 << 10) /* Linux cuts one wish down to what it reads ahead by itself */
@@ -106,11 +132,7 @@ void mapping_read_ahead(const void *part, size_t n_bytes)
 void mapping_give_back(const void *part, size_t n_bytes)
 {
 #if defined(MADV_COLD)
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
-    if (begin < end) {
-        madvise((void *)begin, end - begin, MADV_COLD); /* while they are still mapped: it looks at nothing else */
-    }
+    wish(part, n_bytes, MADV_COLD); /* while they are still mapped: it looks at nothing else */
 #endif
     mapping_forget_part(part, n_bytes);
 }

@@ -20,6 +20,12 @@ void mapping_close(mapping *m);
 void mapping_forget(const mapping *m, size_t n_bytes);
 /* The same of any bytes of a mapping: whole pages among them. */
 void mapping_forget_part(const void *part, size_t n_bytes);
+/* A part is read all over, again and again: where the file is not in memory yet it is read in the system's large pages,
+ * and where it is in those they are mapped as such, so that finding an address costs less. Whole large pages become
+ * resident at once. A hint, of which Linux takes notice with file systems that know it (ext4 and XFS among them). */
+void mapping_in_large_pages(const void *part, size_t n_bytes);
+/* Single places of a part will be looked at, and forgotten again: not more than they is to become resident. A hint. */
+void mapping_in_small_pages(const void *part, size_t n_bytes);
 /* Starts reading a part of a mapping and does not wait. A hint. */
 void mapping_read_ahead(const void *part, size_t n_bytes);
 /* mapping_forget_part, and of all that files have in memory the system may reuse this first. */

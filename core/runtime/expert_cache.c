@@ -82,6 +82,12 @@ static void give_up_part(expert_cache *c, const void *data, size_t n_bytes)
     mapping_give_back(data, n_bytes);
 }
 
+static void map_in_small_pages(expert_cache *c, const void *data, size_t n_bytes)
+{
+    (void)c;
+    mapping_in_small_pages(data, n_bytes);
+}
+
 static void each_part(expert_cache *c, uint32_t item, part_fn *fn)
 {
     const op_experts *x;
@@ -249,6 +255,7 @@ static mlxr_status start(expert_cache *c, uint32_t n_items, uint64_t budget, mlx
         }
     }
     for (uint32_t i = 0; i < n_items; i++) {
+        each_part(c, i, map_in_small_pages); /* or one's large pages would bring its neighbours' ends along */
         each_part(c, i, give_up_part); /* naming the model for its stored pages has read them all */
     }
     c->hook = (step_experts){.use = use, .user = c};

@@ -189,8 +189,13 @@ void few_refuse(program *prog)
 }
 
 /* Until a while later: where single passes want all logits in turn, making the parts again each time would not pay. */
-static void let_go(screen_few *f)
+static void let_go(const exec *e)
 {
+    screen_few *f = e->prog->few;
+    const linear_weight *w = weight_of(e->prog);
+    if (f->memory && e->prog->plan->logits_mapped) {
+        mapping_in_large_pages(w->data, (size_t)w->n_out * w->row_bytes);
+    }
     free(f->memory);
     f->memory = NULL;
     f->n_made = 0;
@@ -263,6 +268,9 @@ static uint32_t rows_to_make(exec *e, screen_few *f)
             return 0;
         }
         memory_discard(e->prog->scratch.data, e->prog->scratch.n_bytes); /* of the prompt: as much as this takes */
+        if (e->prog->plan->logits_mapped) { /* a large page that was given back would come back with any row of it */
+            mapping_in_small_pages(w->data, (size_t)w->n_out * w->row_bytes);
+        }
     }
     uint32_t left = w->n_out - f->n_made, some = MAKE_ELEMENTS / w->n_in / SCREEN_CHUNK * SCREEN_CHUNK;
     some = some ? some : SCREEN_CHUNK;
@@ -281,7 +289,7 @@ few_pass few_choose(exec *e)
     }
     if (!e->s.greatest || e->s.observer || e->s.n_wanted > LINEAR_DIRECT) {
         if (f->memory) {
-            let_go(f);
+            let_go(e);
         }
         return pass;
     }
@@ -489,7 +497,7 @@ void few_done(const exec *e)
         made(e, &work);
     }
     if (f->whole > WHOLE_MOST) {
-        let_go(f);
+        let_go(e);
     }
 }
 
@@ -824,7 +832,7 @@ void few_run(const exec *e, uint32_t index, const team_member *member)
     team_barrier(member);
     if (*work.too_many) {
         if (member->index == 0) { /* the file's rows are read now, which take as much memory */
-            let_go(e->prog->few);
+            let_go(e);
             learn_again(e->prog->few, n->products[0].weight.n_in);
         }
         team_barrier(member);

@@ -197,6 +197,59 @@ static void discarding_touches_whole_pages_inside_a_part_only(void **state)
     munmap(memory, n);
 }
 
+/* Does the system note `flag` ("hg": large pages are wished for, "nh": they are not) for the mapping of `at`? Also true
+ * where it does not tell. */
+static bool is_noted(const void *at, const char *flag)
+{
+    FILE *f = fopen("/proc/self/smaps", "r");
+    char line[512];
+    bool inside = false, noted = !f;
+    while (f && fgets(line, sizeof line, f)) {
+        unsigned long begin, end;
+        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2) {
+            inside = (uintptr_t)at >= begin && (uintptr_t)at < end;
+        } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
+            noted = strstr(line, flag) != NULL;
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return noted;
+}
+
+static void a_file_in_large_or_small_pages_has_the_same_bytes(void **state)
+{
+    (void)state;
+    size_t n = ((size_t)6 << 20) + 5, page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *bytes = malloc(n);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = (uint8_t)(i * 2654435761u >> 13);
+    }
+    const char *path = test_write_file("large pages", bytes, n);
+    mlxr_error error;
+    mapping m = {0};
+    assert_ok(mapping_open(&m, path, &error), &error);
+    mapping_in_large_pages(m.data, m.n_bytes);
+    assert_memory_equal(m.data, bytes, n);
+#if defined(__linux__)
+    bool known = access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0;
+    assert_true(!known || is_noted(m.data, " hg"));
+#endif
+    const uint8_t *part = m.data + 3 * page;
+    mapping_in_small_pages(part + 1, 5 * page); /* of which four are whole */
+    mapping_forget_part(part, 6 * page);
+    assert_memory_equal(m.data, bytes, n);
+#if defined(__linux__)
+    assert_true(!known || (is_noted(part + page, " nh") && is_noted(part, " hg") && is_noted(part + 5 * page, " hg")));
+#endif
+    mapping_in_large_pages(NULL, 0);
+    mapping_in_small_pages(m.data, 1); /* no whole page */
+    mapping_close(&m);
+    free(bytes);
+}
+
 static void large_pages_are_a_hint_that_changes_no_byte(void **state)
 {
     (void)state;
@@ -230,6 +283,7 @@ int main(void)
         cmocka_unit_test(handles_are_not_leaked),
         cmocka_unit_test(what_cannot_be_synced_says_so),
         cmocka_unit_test(discarding_touches_whole_pages_inside_a_part_only),
+        cmocka_unit_test(a_file_in_large_or_small_pages_has_the_same_bytes),
         cmocka_unit_test(large_pages_are_a_hint_that_changes_no_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
