@@ -16,7 +16,6 @@ typedef struct tile_memory {
     float *q;      /* [ATTEND_QUERIES][padded] */
     float *scores; /* [ATTEND_QUERIES][ATTEND_STRIDE] */
     float *panel;  /* keys or values */
-    uint32_t panel_rows;
     attend_sums total, group, block;
 } tile_memory;
 
@@ -30,12 +29,12 @@ size_t attend_scratch_bytes(uint32_t head_dim)
 static tile_memory carve(void *scratch, uint32_t padded)
 {
     size_t matrix = ATTEND_QUERIES * (size_t)padded;
-    tile_memory t = {.q = scratch, .panel_rows = attend_panel_rows(padded)};
+    tile_memory t = {.q = scratch};
     t.total.out = t.q + matrix;
     t.group.out = t.total.out + matrix;
     t.block.out = t.group.out + matrix;
     t.panel = t.block.out + matrix;
-    t.scores = t.panel + (size_t)t.panel_rows * padded;
+    t.scores = t.panel + (size_t)attend_panel_rows(padded) * padded;
     t.total.max = t.scores + ATTEND_QUERIES * (size_t)ATTEND_STRIDE;
     t.total.sum = t.total.max + ATTEND_QUERIES;
     t.group.max = t.total.sum + ATTEND_QUERIES;
@@ -135,11 +134,11 @@ static attend_fetch ahead_of(attend_ahead *h, uint32_t n)
     if (h->lead < n) {
         h->lead += ahead_next(h, n - h->lead).n_rows; /* these are met at once */
     }
-    attend_fetch f = {.each = h->lead < far ? 2 : 1, .row_bytes = row_bytes};
+    attend_fetch f = {.each = h->lead < far ? 2 : 1};
     for (uint32_t i = 0; i < ATTEND_FETCH_RUNS && n_rows < f.each * n; i++) {
         attend_rows_at run = ahead_next(h, f.each * n - n_rows);
         f.at[i] = run.at;
-        f.n_rows[i] = run.n_rows;
+        f.n_bytes[i] = run.n_rows * row_bytes;
         f.n_runs += run.n_rows > 0;
         n_rows += run.n_rows;
         if (run.n_rows == 0) {
@@ -154,9 +153,10 @@ static attend_fetch ahead_of(attend_ahead *h, uint32_t n)
 static void meet_rows(const tile *t, tile_memory *m, bool values, uint32_t origin, uint32_t begin, uint32_t end,
                       float *out)
 {
+    const uint32_t most = attend_met_rows(t->view->layout, t->n_queries);
     attend_rows_at now;
     for (uint32_t p = begin; p < end; p += now.n_rows) {
-        now = run_at(t->reach, values, p, least(m->panel_rows, end - p));
+        now = run_at(t->reach, values, p, least(most, end - p));
         attend_fetch next = ahead_of(t->ahead, now.n_rows);
         if (values) {
             t->k->values(m->scores + (p - origin), t->n_queries, &now, p == begin, m->panel, out, &next);

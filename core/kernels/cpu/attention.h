@@ -17,6 +17,7 @@
 
 #define ATTEND_BLOCK 128u      /* positions a block */
 #define ATTEND_GROUP 8u        /* blocks a group */
+#define ATTEND_DIRECT 8u       /* so few queries convert rows as they read them; more go by way of a panel */
 #define ATTEND_FEW 16u         /* so few queries share out single blocks: there is little to write down */
 #define ATTEND_STRIDE 144u     /* floats a row of scores: a block, and what a tile of 4 keys may write past it */
 #define ATTEND_QUERIES 64u     /* (row, head) pairs a tile holds at most */
@@ -95,13 +96,12 @@ typedef struct attend_rows_at {
 
 #define ATTEND_FETCH_RUNS 4u
 
-/* Rows that are met later, run by run, to be fetched into L2 while others are met: evenly, for many lines at once keep
- * what is loaded meanwhile waiting. */
+/* Rows that are met later, run by run, to be fetched into L2 while others are met: line by line, for many lines at once
+ * keep what is loaded meanwhile waiting. */
 typedef struct attend_fetch {
     const uint8_t *at[ATTEND_FETCH_RUNS];
-    uint32_t n_rows[ATTEND_FETCH_RUNS];
-    uint32_t n_runs, each; /* each: rows a row that is met */
-    size_t row_bytes;
+    size_t n_bytes[ATTEND_FETCH_RUNS];
+    uint32_t n_runs, each; /* each: bytes a byte that is met */
 } attend_fetch;
 
 /* Vector kernels; rows of queries and outputs are attend_padded(head_dim) floats with zeros at the end, rows of scores
@@ -132,6 +132,19 @@ static inline uint32_t attend_panel_rows(uint32_t head_dim)
 {
     uint32_t n = ATTEND_PANEL / attend_padded(head_dim) & ~3u;
     return n > 16 ? n : 16;
+}
+
+/* Rows are read as they lie in a page, not converted first. */
+static inline bool attend_direct(dtype type, uint32_t head_dim, uint32_t n_queries)
+{
+    return head_dim % 16 == 0 && (n_queries <= ATTEND_DIRECT || type == DTYPE_F32);
+}
+
+/* How many rows are met at a time: where none are converted, twice as many fit a part of L1. */
+static inline uint32_t attend_met_rows(const kv_layout *l, uint32_t n_queries)
+{
+    bool small = attend_direct(l->type, l->head_dim, n_queries) && l->type != DTYPE_F32;
+    return attend_panel_rows(l->head_dim) * (small ? 2 : 1);
 }
 
 /* The part of a step that one thread computes at a time: some rows of a slice, some query heads of one KV head, all or

@@ -17,7 +17,6 @@
 #include "quant/codec.h"
 
 #define SIMD_INLINE static inline __attribute__((always_inline))
-#define SIMD_DIRECT 8u /* so few queries convert short rows as they read them; more go by way of a panel */
 
 /* VF_N elements of a row; `type` is a constant where this is inlined. A scale times a whole number is exact, so a
  * quantised element has the same bits wherever it is converted. */
@@ -95,38 +94,59 @@ static void simd_convert(const attend_rows_at *rows, float *panel)
     }
 }
 
+/* Bytes that n elements take, rounded up. */
+SIMD_INLINE size_t simd_bytes(dtype type, uint32_t n)
+{
+    return (n * simd_offset(type, KV_BLOCK) + KV_BLOCK - 1) / KV_BLOCK;
+}
+
 /* Where the fetching of an attend_fetch has got to. */
 typedef struct simd_ahead {
     const attend_fetch *rows; /* NULL: nothing is fetched */
-    const uint8_t *at;
-    uint32_t left, run; /* rows of this run; the next one */
+    const uint8_t *at, *end;  /* of this run */
+    uint32_t run;             /* the next one */
 } simd_ahead;
 
-/* As much as is due for n rows that are met, into L2: it is too early for L1. */
-static inline void simd_fetch(simd_ahead *a, uint32_t n)
+/* What is due while n_bytes are met: n_bytes of a run (at its end there may be fewer; fetching beyond does no harm), or
+ * `other`, which costs next to nothing as it is at hand. What is due besides is fetched at once. */
+static inline const uint8_t *simd_due(simd_ahead *a, size_t n_bytes, const uint8_t *other)
 {
-    const attend_fetch *rows = a->rows;
-    for (n = rows ? n * rows->each : 0; n > 0; n--) {
-        if (a->left == 0) {
-            if (a->run == rows->n_runs) {
+    const uint8_t *due = other;
+    for (uint32_t n = a->rows ? a->rows->each : 0; n > 0; n--) {
+        if (a->at >= a->end) {
+            if (a->run == a->rows->n_runs) {
                 a->rows = NULL;
-                return;
+                return due;
             }
-            a->at = rows->at[a->run];
-            a->left = rows->n_rows[a->run++];
+            a->at = a->rows->at[a->run];
+            a->end = a->at + a->rows->n_bytes[a->run++];
         }
-        for (size_t i = 0; i < rows->row_bytes; i += 64) {
-            __builtin_prefetch(a->at + i, 0, 2);
+        if (n == 1) {
+            due = a->at;
+        } else {
+            for (size_t i = 0; i < n_bytes; i += 64) {
+                __builtin_prefetch(a->at + i, 0, 2);
+            }
         }
-        a->at += rows->row_bytes;
-        a->left--;
+        a->at += n_bytes;
+    }
+    return due;
+}
+
+/* Lines of n_bytes into L2: it is too early for L1. n_bytes is a constant where this is inlined. */
+SIMD_INLINE void simd_fetch(const uint8_t *at, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch(at + i, 0, 2);
     }
 }
 
 /* n_queries × 4 keys; the type and n_queries are constants where this is inlined */
 SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries, const uint8_t *const k[4],
-                                 uint32_t padded, float *scores)
+                                 uint32_t padded, float *scores, simd_ahead *fetched)
 {
+    const size_t met = simd_bytes(type, 4 * simd_span(type));
+    const uint8_t *due = simd_due(fetched, simd_bytes(type, 4 * padded), k[0]);
     vf sums[4 * VF_TILE_Q];
     for (uint32_t j = 0; j < 4 * n_queries; j++) {
         sums[j] = vf_zero();
@@ -144,6 +164,8 @@ SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries,
                 }
             }
         }
+        simd_fetch(due, met);
+        due += met;
     }
     vf_sum_tile(sums, n_queries, scores, ATTEND_STRIDE);
 }
@@ -159,8 +181,7 @@ SIMD_INLINE void simd_score_rows(dtype type, const float *q, uint32_t n_queries,
         const size_t last = n_keys - j < 4 ? (n_keys - j - 1) * row_bytes : 3 * row_bytes;
         const uint8_t *const keys[4] = {first, first + (row_bytes < last ? row_bytes : last),
                                         first + (2 * row_bytes < last ? 2 * row_bytes : last), first + last};
-        simd_score_tile(type, q, n_queries, keys, padded, scores + j);
-        simd_fetch(&fetched, 4);
+        simd_score_tile(type, q, n_queries, keys, padded, scores + j, &fetched);
     }
 }
 
@@ -182,17 +203,12 @@ SIMD_INLINE void simd_score_all(dtype type, const float *q, uint32_t n_queries, 
     }
 }
 
-static bool simd_direct(const attend_rows_at *rows, uint32_t n_queries)
-{
-    return rows->head_dim % 16 == 0 && (n_queries <= SIMD_DIRECT || rows->type == DTYPE_F32);
-}
-
 static void simd_attend_scores(const float *q, uint32_t n_queries, const attend_rows_at *keys, float *panel,
                                float *scores, const attend_fetch *ahead)
 {
     uint32_t padded = attend_padded(keys->head_dim);
     attend_rows_at rows = *keys;
-    if (!simd_direct(keys, n_queries)) {
+    if (!attend_direct(keys->type, keys->head_dim, n_queries)) {
         simd_convert(keys, panel);
         rows.at = (const uint8_t *)panel;
         rows.row_bytes = padded * sizeof *panel;
@@ -243,7 +259,7 @@ static void simd_attend_soften(float *scores, uint32_t begin, uint32_t end, uint
 /* n_queries × n_vectors of output over all keys; these two and the type are constants where this is inlined */
 SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
                                  uint32_t first, uint32_t n_vectors, bool fresh, uint32_t padded, float *out,
-                                 const attend_fetch *ahead)
+                                 simd_ahead *fetched)
 {
     vf sums[VF_TILE_Q * VF_TILE_V];
     for (uint32_t i = 0; i < n_queries; i++) {
@@ -254,7 +270,7 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
     /* whole spans begin where a span does: constants then, and a scale is read once for them all */
     uint32_t within = n_vectors * VF_N % simd_span(type) ? first % simd_span(type) : 0;
     const uint8_t *v = rows->at + simd_offset(type, first - within);
-    simd_ahead fetched = {.rows = ahead};
+    const size_t met = simd_bytes(type, n_vectors * VF_N);
     for (uint32_t key = 0; key < rows->n_rows; key++, v += rows->row_bytes) {
         vf weight[VF_TILE_Q];
         for (uint32_t i = 0; i < n_queries; i++) {
@@ -266,7 +282,7 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
                 sums[i * n_vectors + j] = vf_fma(weight[i], value, sums[i * n_vectors + j]);
             }
         }
-        simd_fetch(&fetched, 1);
+        simd_fetch(simd_due(fetched, met, v), met);
     }
     for (uint32_t i = 0; i < n_queries; i++) {
         for (uint32_t j = 0; j < n_vectors; j++) {
@@ -278,12 +294,13 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
 SIMD_INLINE void simd_value_rows(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows, bool fresh,
                                  uint32_t padded, float *out, const attend_fetch *ahead)
 {
+    simd_ahead fetched = {.rows = ahead};
     uint32_t d = 0;
     for (; d + VF_TILE_V * VF_N <= padded; d += VF_TILE_V * VF_N) {
-        simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, fresh, padded, out, d ? NULL : ahead);
+        simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, fresh, padded, out, &fetched);
     }
     for (; d < padded; d += VF_N) {
-        simd_value_tile(type, p, n_queries, rows, d, 1, fresh, padded, out, NULL);
+        simd_value_tile(type, p, n_queries, rows, d, 1, fresh, padded, out, &fetched);
     }
 }
 
@@ -310,7 +327,7 @@ static void simd_attend_values(const float *p, uint32_t n_queries, const attend_
 {
     uint32_t padded = attend_padded(values->head_dim);
     attend_rows_at rows = *values;
-    if (!simd_direct(values, n_queries)) {
+    if (!attend_direct(values->type, values->head_dim, n_queries)) {
         simd_convert(values, panel);
         rows.at = (const uint8_t *)panel;
         rows.row_bytes = padded * sizeof *panel;
