@@ -1,5 +1,5 @@
 /*
- * Products with upper halves for AVX2: a vector is a row's two blocks, of which each has a lane of 128 bits.
+ * Products of rows in two parts for AVX2: a vector is a row's two blocks, of which each has a lane of 128 bits.
  * Owner: none. Lifetime: the call.
  */
 #include <immintrin.h>
@@ -7,112 +7,155 @@
 
 #include "kernels/cpu/halves.h"
 
+#define INLINE static inline __attribute__((always_inline))
 #define ROWS HALVES_ROWS
 #define FAR 4096 /* bytes ahead, in the order in which they lie */
 
 /* The input of two blocks. */
 typedef struct step {
-    __m256i high[2], low[2], sums; /* digits of each block's first 16 and last 16 */
+    __m256i high[2], low[2]; /* digits of each block's first 16 and last 16 */
+    __m256i minus;           /* what an offset of the weights takes away */
     __m256 units;
 } step;
 
-static inline __m256i load(const void *p)
+INLINE __m256i load(const void *p)
 {
     return _mm256_loadu_si256(p);
 }
 
-static inline step step_of(const halves_input *x, uint32_t at)
+INLINE step step_of(bool whole, const halves_input *x, uint32_t at)
 {
     size_t part = (size_t)x->n_blocks * 16;
     const int8_t *p = x->digits + at * 16;
+    __m256i minus = load(x->minus + (size_t)at * 4);
     return (step){.high = {load(p), load(p + part)},
                   .low = {load(p + 2 * part), load(p + 3 * part)},
-                  .sums = load(x->sums + (size_t)at * 4),
+                  .minus = whole ? _mm256_slli_epi32(minus, 7) : _mm256_sub_epi32(_mm256_slli_epi32(minus, 4), minus),
                   .units = _mm256_loadu_ps(x->units + (size_t)at * 4)};
 }
 
-/* Four products of nibbles and digits are within 16 bits. */
-static inline __m256i sums_of_four(__m256i first, __m256i last, const __m256i digits[2])
+/* A block's nibbles, or twice those. */
+typedef struct nibbles {
+    __m256i first, last;
+} nibbles;
+
+INLINE nibbles nibbles_of(__m256i bytes, int twice)
 {
-    __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(first, digits[0]), _mm256_maddubs_epi16(last, digits[1]));
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    const __m256i mask = _mm256_set1_epi8((char)(15 << twice));
+    return (nibbles){.first = _mm256_and_si256(_mm256_slli_epi16(bytes, twice), mask),
+                     .last = _mm256_and_si256(_mm256_srli_epi16(bytes, 4 - twice), mask)};
 }
 
-static inline __m256 add_step(__m256 acc, __m256i nibbles, uint32_t scales, const step *x)
+/* Sums of four products of nibbles and digits, which are within 16 bits even of twice those; two of them × `by`. */
+INLINE __m256i sums_of(nibbles n, const __m256i digits[2], int by)
 {
-    const __m256i fifteen = _mm256_set1_epi8(15), spread = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
-    __m256i first = _mm256_and_si256(nibbles, fifteen);
-    __m256i last = _mm256_and_si256(_mm256_srli_epi16(nibbles, 4), fifteen);
-    __m256i high = _mm256_slli_epi32(sums_of_four(first, last, x->high), 8);
-    __m256i sum = _mm256_add_epi32(_mm256_add_epi32(high, x->sums), sums_of_four(first, last, x->low));
-    __m128 two = _mm_cvtph_ps(_mm_cvtsi32_si128((int)scales));
-    __m256 scale = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(two), spread);
+    __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(n.first, digits[0]), _mm256_maddubs_epi16(n.last, digits[1]));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16((short)by));
+}
+
+/* Twice the nibbles, from which 15 is taken away. */
+INLINE __m256 add_upper(__m256 acc, __m256i upper, __m128i scales, const step *x)
+{
+    const __m256i spread = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
+    nibbles n = nibbles_of(upper, 1);
+    __m256i sum = _mm256_add_epi32(_mm256_add_epi32(sums_of(n, x->high, 256), x->minus), sums_of(n, x->low, 1));
+    __m256 scale = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_cvtph_ps(scales)), spread);
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, x->units), acc);
 }
 
-static inline __m128 sums_of(const __m256 acc[ROWS])
+INLINE __m128 add_lanes(const __m256 acc[ROWS])
 {
     __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(acc[0], acc[1]), _mm256_hadd_ps(acc[2], acc[3]));
     return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
 }
 
-static inline void multiply(const uint8_t *const rows[ROWS], const uint8_t *const scales[ROWS], uint32_t n_blocks,
-                            const halves_input *x, bool ahead, float out[ROWS])
+/* The row's bytes × the input, less the offset: bytes of 8 bits would leave the 16 bits of two products. */
+INLINE __m256i whole_sums(__m256i upper, __m256i lower, const step *x)
 {
-    __m256 acc[ROWS];
-    for (int r = 0; r < ROWS; r++) {
-        acc[r] = _mm256_setzero_ps();
+    nibbles up = nibbles_of(upper, 0), low = nibbles_of(lower, 0);
+    __m256i a = _mm256_add_epi32(sums_of(up, x->high, 16 * 256), sums_of(low, x->high, 256));
+    __m256i b = _mm256_add_epi32(sums_of(up, x->low, 16), sums_of(low, x->low, 1));
+    return _mm256_add_epi32(_mm256_add_epi32(a, b), x->minus);
+}
+
+/* Blocks' sums of four rows: of a lane of 128 bits, each row has one. */
+INLINE __m256i turn_sums(const __m256i sum[ROWS])
+{
+    return _mm256_hadd_epi32(_mm256_hadd_epi32(sum[0], sum[1]), _mm256_hadd_epi32(sum[2], sum[3]));
+}
+
+INLINE __m256 turn_scales(const __m128i scales[ROWS])
+{
+    __m128i a = _mm_unpacklo_epi16(scales[0], scales[1]), b = _mm_unpacklo_epi16(scales[2], scales[3]);
+    return _mm256_cvtph_ps(_mm_unpacklo_epi32(a, b));
+}
+
+/* Each row's block after block, as linear_rows adds them up. */
+INLINE __m128 add_blocks(__m128 acc, const __m256i sum[ROWS], const __m128i scales[ROWS], const step *x, bool both)
+{
+    __m256 sums = _mm256_cvtepi32_ps(turn_sums(sum)), by = _mm256_mul_ps(turn_scales(scales), x->units);
+    acc = _mm_fmadd_ps(_mm256_castps256_ps128(sums), _mm256_castps256_ps128(by), acc);
+    return both ? _mm_fmadd_ps(_mm256_extractf128_ps(sums, 1), _mm256_extractf128_ps(by, 1), acc) : acc;
+}
+
+/* Two blocks, or the last one. */
+INLINE __m256i blocks_at(const uint8_t *p, bool both)
+{
+    return both ? load(p) : _mm256_inserti128_si256(_mm256_setzero_si256(), _mm_loadu_si128((const void *)p), 0);
+}
+
+INLINE __m128i scales_at(const uint8_t *p, bool both)
+{
+    uint32_t two = 0;
+    memcpy(&two, p, both ? 4 : 2);
+    return _mm_cvtsi32_si128((int)two);
+}
+
+/* Block b of all rows and, if `both`, the next one. */
+INLINE void add_step(bool whole, const uint8_t *const upper[ROWS], const uint8_t *const lower[ROWS], uint32_t n_in,
+                     const halves_input *x, uint32_t b, bool both, bool ahead, __m256 acc[ROWS], __m128 *acc_whole)
+{
+    step s = step_of(whole, x, b);
+    __m256i sum[ROWS];
+    __m128i scales[ROWS];
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < ROWS; r++) {
+        if (ahead) {
+            _mm_prefetch((const char *)upper[0] + FAR + (2 * b + r) * 36, _MM_HINT_T0);
+        }
+        if (ahead && whole) {
+            _mm_prefetch((const char *)lower[0] + FAR + (2 * b + r) * 32, _MM_HINT_T0);
+        }
+        __m256i up = blocks_at(upper[r] + b * 16, both);
+        scales[r] = scales_at(upper[r] + n_in / 2 + b * 2, both);
+        if (whole) {
+            sum[r] = whole_sums(up, blocks_at(lower[r] + b * 16, both), &s);
+        } else {
+            acc[r] = add_upper(acc[r], up, scales[r], &s);
+        }
     }
+    if (whole) {
+        *acc_whole = add_blocks(*acc_whole, sum, scales, &s, both);
+    }
+}
+
+INLINE void multiply(bool whole, const uint8_t *const upper[ROWS], const uint8_t *const lower[ROWS], uint32_t n_in,
+                     const halves_input *x, bool ahead, float out[ROWS])
+{
+    const uint32_t n_blocks = n_in / 32;
+    __m256 acc[ROWS] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    __m128 acc_whole = _mm_setzero_ps();
     uint32_t b = 0;
     for (; b + 2 <= n_blocks; b += 2) {
-        step s = step_of(x, b);
-#pragma GCC unroll 4
-        for (int r = 0; r < ROWS; r++) {
-            const uint8_t *at = rows[r] + b * 16;
-            uint32_t two;
-            memcpy(&two, scales[r] + b * 2, sizeof two);
-            if (ahead) {
-                _mm_prefetch((const char *)rows[0] + FAR + (2 * b + (uint32_t)r) * 36, _MM_HINT_T0);
-            }
-            acc[r] = add_step(acc[r], load(at), two, &s);
-        }
+        add_step(whole, upper, lower, n_in, x, b, true, ahead, acc, &acc_whole);
     }
-    if (b < n_blocks) { /* the last one: what is read beyond it meets zeros */
-        step s = step_of(x, b);
-        for (int r = 0; r < ROWS; r++) {
-            uint16_t scale;
-            memcpy(&scale, scales[r] + b * 2, sizeof scale);
-            __m256i nibbles = _mm256_castsi128_si256(_mm_loadu_si128((const void *)(rows[r] + b * 16)));
-            acc[r] = add_step(acc[r], _mm256_inserti128_si256(nibbles, _mm_setzero_si128(), 1), scale, &s);
-        }
+    if (b < n_blocks) {
+        add_step(whole, upper, lower, n_in, x, b, false, false, acc, &acc_whole);
     }
-    _mm_storeu_ps(out, sums_of(acc));
+    _mm_storeu_ps(out, whole ? acc_whole : _mm_mul_ps(add_lanes(acc), _mm_set1_ps(8)));
 }
 
-static void products(const uint8_t *upper, uint32_t n_in, uint32_t n_rows, const halves_input *x, float *out)
-{
-    size_t row_bytes = halves_upper_bytes(n_in);
-    uint32_t i = 0;
-    for (; i + ROWS <= n_rows; i += ROWS, upper += ROWS * row_bytes) {
-        const uint8_t *const rows[ROWS] = {upper, upper + row_bytes, upper + 2 * row_bytes, upper + 3 * row_bytes};
-        const uint8_t *const scales[ROWS] = {rows[0] + n_in / 2, rows[1] + n_in / 2, rows[2] + n_in / 2,
-                                             rows[3] + n_in / 2};
-        multiply(rows, scales, n_in / 32, x, true, out + i);
-    }
-    for (; i < n_rows; i++, upper += row_bytes) {
-        const uint8_t *const rows[ROWS] = {upper, upper, upper, upper};
-        float four[ROWS];
-        const uint8_t *const scales[ROWS] = {upper + n_in / 2, upper + n_in / 2, upper + n_in / 2, upper + n_in / 2};
-        multiply(rows, scales, n_in / 32, x, true, four);
-        out[i] = four[0];
-    }
-}
-
-static void rests(const uint8_t *const lower[ROWS], const uint8_t *const scales[ROWS], uint32_t n_in,
-                  const halves_input *x, float out[ROWS])
-{
-    multiply(lower, scales, n_in / 32, x, false, out);
-}
+#include "kernels/cpu/halves_rows.h"
 
 static uint64_t reaching(const float *values, const float *lengths, float reach, float bound)
 {
@@ -125,4 +168,4 @@ static uint64_t reaching(const float *values, const float *lengths, float reach,
     return found;
 }
 
-const halves_kernels halves_kernels_avx2 = {products, rests, reaching};
+const halves_kernels halves_kernels_avx2 = {products, wholes, some, reaching};

@@ -159,8 +159,9 @@ struct exec {
     void *packed[LINEAR_FORMAT_COUNT]; /* inputs packed by the team */
     uint8_t *private;                  /* [n_threads][private_stride] */
     size_t private_stride;
-    size_t private_packed[LINEAR_FORMAT_COUNT], private_row,
-        private_heads; /* offsets within: inputs packed by a thread for itself; a row; a head's inputs */
+    size_t private_packed[LINEAR_FORMAT_COUNT], private_row, private_heads,
+        private_strip; /* offsets within: inputs packed by a thread for itself; a row; a head's inputs;
+                        * what few_rows needs */
     step taken;        /* the wanted rows as slices of their own; where all rows are wanted the pass itself */
     attend_work works[PROGRAM_SHAPES_MAX], taken_works[PROGRAM_SHAPES_MAX];
     experts_work experts;

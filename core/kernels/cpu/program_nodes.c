@@ -271,7 +271,11 @@ static void product_rows(const exec *e, const node *n, const product *p, const n
         .dst = e->slots[p->dst].data, .stride = e->slots[p->dst].stride, .bias = p->bias, .add = p->add};
     const linear_kernels *k = n->kernels;
     linear_format f = linear_format_for(k, p->weight.type, in->of[0].n_tokens);
-    linear_rows(k, &weight, &in->of[f], &out, begin, end, scratch);
+    if (e->few.reads && p->dst == SLOT_LOGITS) {
+        few_rows(e, k, &weight, &in->of[f], &out, begin, end, scratch);
+    } else {
+        linear_rows(k, &weight, &in->of[f], &out, begin, end, scratch);
+    }
 }
 
 /* Gate and up in strips that are still in cache when they are joined. */

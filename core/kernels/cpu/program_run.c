@@ -57,7 +57,8 @@ static void place_private(exec *e, carve *c, uint32_t n_positions)
     e->private_row = at;
     at += prog->widest_row * sizeof(float);
     e->private_heads = (at + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
-    at = e->private_heads + (size_t)prog->heads_bytes;
+    e->private_strip = e->private_heads + ((size_t)prog->heads_bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    at = e->private_strip + few_strip_bytes(prog);
     at = at > attend ? at : attend;
     e->private_stride = (at + CACHE_LINE - 1) & ~(size_t)(CACHE_LINE - 1);
     e->private = carve_take(c, prog->n_threads, e->private_stride);
@@ -358,7 +359,9 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
         if (status == MLXR_OK) {
             team_run(t, walk, &e);
             program_screen_done(&e);
-            few_done(&e);
+            if (prog->few) {
+                few_done(&e);
+            }
         }
         e.pass++;
     }

@@ -286,7 +286,7 @@ static void run_chunk(const exec *e, const node *n, const screen_work *work, uin
     linear_weight weight = n->products[0].weight;
     linear_output out = {.dst = e->slots[SLOT_LOGITS].data, .stride = e->slots[SLOT_LOGITS].stride};
     weight.soon = soon;
-    linear_rows(n->kernels, &weight, &work->rounded, &out, begin, end, scratch);
+    few_rows(e, n->kernels, &weight, &work->rounded, &out, begin, end, scratch);
     for (uint32_t row = 0; row < e->s.n_wanted; row++) {
         e->prog->ops.upper(exec_row(e, SLOT_LOGITS, row) + begin, s->lengths + begin, work->rows[row].reach,
                            end - begin, work->upper + (size_t)row * work->n_blocks + begin / OPS_UPPER_BLOCK);
@@ -339,7 +339,7 @@ static void compute_exactly(const search *s, uint32_t begin, uint32_t end)
 {
     screen_row *r = s->row;
     linear_output out = {.dst = s->logits, .stride = s->e->slots[SLOT_LOGITS].stride};
-    linear_rows(s->kernels, s->weight, &s->exact, &out, begin, end, s->scratch);
+    few_rows(s->e, s->kernels, s->weight, &s->exact, &out, begin, end, s->scratch);
     for (uint32_t i = begin; i < end; i++) {
         if (s->logits[i] > r->greatest || (s->logits[i] == r->greatest && (int32_t)i < r->id)) {
             r->greatest = s->logits[i];

@@ -1,5 +1,6 @@
 /*
- * Few rows of logits of which only the greatest is wanted, from half of the matrix's bits: screen_few.c.
+ * Logits from a matrix that is kept in two parts: of few rows of which only the greatest is wanted, from half of its
+ * bits (screen_few.c); all others from both parts (screen_few_parts.c).
  * Owner: the program. Lifetime: the program's.
  */
 #ifndef MLXR_KERNELS_CPU_SCREEN_FEW_H
@@ -9,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/team.h"
+#include "kernels/cpu/linear.h"
 
 typedef struct program program;
 typedef struct exec exec;
@@ -16,6 +18,7 @@ typedef struct screen_few screen_few;
 
 /* What a pass does about it. */
 typedef struct few_pass {
+    bool reads;      /* the matrix's first rows are in two parts, and read from there */
     bool screens;    /* its logits are screened */
     bool learns;     /* its inputs tell which of them are large */
     uint32_t n_make; /* weight rows that it makes of two parts */
@@ -31,6 +34,11 @@ few_pass few_choose(exec *e);
 uint64_t few_bytes(const exec *e);
 /* The program's last node, if e->few.screens. */
 void few_run(const exec *e, uint32_t index, const team_member *member);
+/* linear_rows for the matrix of logits, of which the parts are read where there are any: results have the same bits.
+ * `private` is the member's, with few_strip_bytes at e->private_strip and the kernels' scratch at its beginning. */
+void few_rows(const exec *e, const linear_kernels *k, const linear_weight *weight, const linear_input *input,
+              const linear_output *output, uint32_t begin, uint32_t end, void *private);
+size_t few_strip_bytes(const program *prog);
 /* Behind the nodes, by all members. */
 void few_learn(const exec *e, const team_member *member);
 /* Behind the pass, by one thread. */
@@ -43,15 +51,14 @@ uint64_t few_kept_bytes(const program *prog);
 bool few_fits(uint64_t n_bytes, uint64_t available);
 
 /* Passes so far: screened, those of them whose logits were computed whole after all, and others that were not even
- * tried because the parts had been let go. Of the screened ones, rows of weights that were looked at and that were read
- * whole. */
+ * tried because too many had been. Of the screened ones, rows of weights that were computed from all bits. */
 typedef struct few_counts {
     uint64_t n_screened, n_whole, n_paused;
-    uint64_t n_computed, n_exact;
+    uint64_t n_computed;
     uint32_t n_made;        /* weight rows in two parts, now */
-    bool prepares;          /* decoding passes still make some, or learn, or will when a pause is over */
+    bool prepares;          /* decoding passes still make some, or learn */
     uint64_t n_bytes_kept;  /* memory of them, now */
-    uint64_t n_bytes_saved; /* of the file's, which screened passes did not read */
+    uint64_t n_bytes_saved; /* of the matrix's, which screened passes did not read */
 } few_counts;
 
 few_counts few_count(const program *prog);

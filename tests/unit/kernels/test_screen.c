@@ -31,31 +31,6 @@ static bool screens(dtype type, cpu_features features)
     return k.rounded[type] == LINEAR_Q8 && linear_format_for(&k, type, 1) == LINEAR_Q16;
 }
 
-static void compute(rig *r, const int32_t *tokens, uint32_t n, int32_t *greatest, float *logits)
-{
-    timeline line = timeline_make(r, tokens, 0, 1);
-    timeline *lines = &line;
-    for (uint32_t i = 0; greatest && i < n; i++) {
-        greatest[i] = -1;
-    }
-    r->greatest = greatest;
-    rig_step(r, &lines, &n, 1, logits);
-}
-
-/* The first of the greatest ones; −1: none is above −infinity. */
-static int32_t greatest_of(const float *row, uint32_t n)
-{
-    int32_t at = -1;
-    float most = -INFINITY;
-    for (uint32_t i = 0; i < n; i++) {
-        if (row[i] > most) {
-            most = row[i];
-            at = (int32_t)i;
-        }
-    }
-    return at;
-}
-
 /* Steps that want the greatest name the one that whole rows have, or leave whole rows; returns how many of the last
  * step they name. */
 static uint32_t check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_features features)
@@ -66,9 +41,9 @@ static uint32_t check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_features
     float *whole = calloc(n_rows * (size_t)n, sizeof *whole), *got = calloc(n_rows * (size_t)n, sizeof *got);
     assert_true(whole && got);
     rig_open(&r, t, false, n_threads, features, DTYPE_F32, 64, 2);
-    compute(&r, tokens, n_rows, NULL, whole);
+    rig_logits(&r, tokens, n_rows, NULL, whole);
     for (uint32_t at = 0; at < STEPS; at++) {
-        compute(&r, tokens, n_rows, greatest, got);
+        rig_logits(&r, tokens, n_rows, greatest, got);
         n_named = 0;
         for (uint32_t i = 0; i < n_rows; i++) {
             const float *row = whole + (size_t)i * n, *found = got + (size_t)i * n;
@@ -344,7 +319,7 @@ static screen_counts counts_of(const tiny *t, const int32_t *tokens, uint32_t n_
     assert_non_null(got);
     rig_open(&r, t, false, n_threads, cpu_detect(), DTYPE_F32, 64, 2);
     for (uint32_t i = 0; i < n_steps; i++) {
-        compute(&r, tokens, N_ROWS, greatest, got);
+        rig_logits(&r, tokens, N_ROWS, greatest, got);
     }
     screen_counts counts = program_screen_counts(r.prog);
     rig_close(&r);
@@ -392,7 +367,7 @@ static void rows_whose_screening_takes_too_much_memory_are_computed_whole(void *
         assert_non_null(got);
         rig_open(&r, &t, false, 1, cpu_detect(), DTYPE_F32, 64, 2);
         for (uint32_t i = 0; i < 10; i++) { /* 8 Mi weights, of which a step learns one */
-            compute(&r, tokens, n, greatest, got);
+            rig_logits(&r, tokens, n, greatest, got);
         }
         bool can = screens(o.weights, cpu_detect());
         assert_int_equal(program_screen_counts(r.prog).n_screened, can && n == 6 ? 2 : 0);

@@ -8,6 +8,7 @@
 
 #define MANY 24u /* passes: 16 learn what is usual, 2 make all weights of two parts */
 #define MADE 18u /* behind so many it is all made */
+#define ROWS_MOST 40u
 
 static const tiny_options plain = {.n_layers = 1,
                                    .n_embd = 256,
@@ -25,30 +26,6 @@ static bool can(cpu_features features)
     return halves_kernels_for(features).products && linear_format_for(&k, DTYPE_Q8_0, 1) == LINEAR_Q16;
 }
 
-static void compute(rig *r, const int32_t *tokens, uint32_t n, int32_t *greatest, float *logits)
-{
-    timeline line = timeline_make(r, tokens, 0, 1);
-    timeline *lines = &line;
-    for (uint32_t i = 0; greatest && i < n; i++) {
-        greatest[i] = -1;
-    }
-    r->greatest = greatest;
-    rig_step(r, &lines, &n, 1, logits);
-}
-
-static int32_t greatest_of(const float *row, uint32_t n)
-{
-    int32_t at = -1;
-    float most = -INFINITY;
-    for (uint32_t i = 0; i < n; i++) {
-        if (row[i] > most) {
-            most = row[i];
-            at = (int32_t)i;
-        }
-    }
-    return at;
-}
-
 /* Passes of n_rows rows name the greatest that whole rows have, while weights are made of two parts and behind it, or
  * leave whole rows. */
 static few_counts check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_features features)
@@ -63,8 +40,8 @@ static few_counts check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_featur
     rig_open(&reference, t, false, n_threads, features, DTYPE_F32, 64, 2);
     for (uint32_t at = 0; at < MANY; at++) {
         const int32_t *some = tokens + at % (MANY - LINEAR_DIRECT);
-        compute(&reference, some, n_rows, NULL, whole);
-        compute(&r, some, n_rows, greatest, got);
+        rig_logits(&reference, some, n_rows, NULL, whole);
+        rig_logits(&r, some, n_rows, greatest, got);
         for (uint32_t i = 0; i < n_rows; i++) {
             const float *row = whole + (size_t)i * n;
             if (greatest[i] == -1) {
@@ -183,17 +160,23 @@ static void rows_that_have_no_parts_are_read_as_they_are(void **state)
     tiny_close(&t);
 }
 
-/* Row 0 over all of them, but for one weight each, which differs by the least there is; then zeros. */
+/* Row 0 over all of them, but for one weight each, which differs by the least there is. */
+static void make_alike(tiny *t)
+{
+    for (uint32_t i = 1; i < plain.n_vocab; i++) {
+        memcpy(weight_row(t, i), weight_row(t, 0), matrix(t)->row_bytes);
+        int8_t *weight = (int8_t *)weight_row(t, i) + i % 8 * 34 + 2 + i % 32;
+        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
+    }
+}
+
+/* Then zeros. */
 static void logits_that_are_all_alike_are_computed_whole(void **state)
 {
     (void)state;
     tiny t;
     open_normal(&t, &plain);
-    for (uint32_t i = 1; i < plain.n_vocab; i++) {
-        memcpy(weight_row(&t, i), weight_row(&t, 0), matrix(&t)->row_bytes);
-        int8_t *weight = (int8_t *)weight_row(&t, i) + i % 8 * 34 + 2 + i % 32;
-        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
-    }
+    make_alike(&t);
     bool any = can(cpu_detect());
     for (uint32_t threads = 1; threads < 4; threads += 2) {
         few_counts counts = check(&t, 1, threads, cpu_detect());
@@ -256,111 +239,116 @@ static void other_formats_are_computed_whole(void **state)
     }
 }
 
-static void pass(rig *r, const int32_t *tokens, bool whole, const float *expected)
-{
-    int32_t greatest;
-    float *got = calloc(plain.n_vocab, sizeof *got);
-    assert_non_null(got);
-    compute(r, tokens, 1, whole ? NULL : &greatest, got);
-    if (whole || greatest == -1) {
-        assert_memory_equal(got, expected, plain.n_vocab * sizeof *got);
-    } else {
-        assert_int_equal(greatest, greatest_of(expected, plain.n_vocab));
-    }
-    free(got);
-}
-
-/* And made again a while later, not at once: each way, results are the same. */
-static void parts_are_let_go_before_a_pass_reads_the_whole_matrix(void **state)
-{
-    (void)state;
+/* A model whose matrix can be in two parts, beside one of the same that never has passes for which it would be. */
+typedef struct pair {
     tiny t;
     rig r, reference;
-    float *whole = calloc(plain.n_vocab, sizeof *whole);
-    assert_non_null(whole);
-    open_normal(&t, &plain);
-    int32_t *tokens = tiny_tokens(&t, 1);
-    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-    rig_open(&reference, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-    compute(&reference, tokens, 1, NULL, whole);
+    int32_t *tokens; /* [ROWS_MOST] */
+    float *expected, *got;
+} pair;
+
+static void open_pair(pair *p)
+{
+    open_normal(&p->t, &plain);
+    p->tokens = tiny_tokens(&p->t, ROWS_MOST);
+    p->expected = calloc(ROWS_MOST * (size_t)plain.n_vocab, sizeof *p->expected);
+    p->got = calloc(ROWS_MOST * (size_t)plain.n_vocab, sizeof *p->got);
+    assert_true(p->expected && p->got);
+    rig_open(&p->r, &p->t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    rig_open(&p->reference, &p->t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+}
+
+static void close_pair(pair *p)
+{
+    rig_close(&p->r);
+    rig_close(&p->reference);
+    free(p->expected);
+    free(p->got);
+    tiny_close(&p->t);
+}
+
+/* A pass gives what the file's rows give: of all rows the logits, or of those that are named the greatest. */
+static void pass(pair *p, uint32_t n_rows, bool all)
+{
+    int32_t greatest[ROWS_MOST];
+    rig_logits(&p->reference, p->tokens, n_rows, NULL, p->expected);
+    rig_logits(&p->r, p->tokens, n_rows, all ? NULL : greatest, p->got);
+    for (uint32_t i = 0; i < n_rows; i++) {
+        const float *row = p->expected + (size_t)i * plain.n_vocab;
+        if (all || greatest[i] == -1) {
+            assert_memory_equal(p->got + (size_t)i * plain.n_vocab, row, plain.n_vocab * sizeof *row);
+        } else {
+            assert_int_equal(greatest[i], greatest_of(row, plain.n_vocab));
+        }
+    }
+}
+
+/* Of few rows and many, with some rows of weights in two parts and with all: and the parts stay. */
+static void all_logits_come_from_the_parts(void **state)
+{
+    (void)state;
+    static const uint32_t n_rows[] = {1, 2, 5, 40};
     bool any = can(cpu_detect());
-    assert_true(any == (few_kept_bytes(r.prog) > 0));
-    for (uint32_t i = 0; i < 2; i++) {
-        for (uint32_t n = 0; n < 64 + MADE; n++) {
-            pass(&r, tokens, false, whole);
+    pair p;
+    open_pair(&p);
+    for (uint32_t n = 0; n < MADE; n++) {
+        for (uint32_t i = 0; i < sizeof n_rows / sizeof *n_rows && n + 3 > MADE; i++) {
+            pass(&p, n_rows[i], true);
         }
-        few_counts counts = few_count(r.prog);
-        assert_int_equal(counts.n_made, any ? plain.n_vocab : 0);
-        assert_int_equal(counts.n_bytes_kept, few_kept_bytes(r.prog)); /* this matrix is in no mapping */
-        assert_true(!any || counts.n_bytes_saved > 0);
-        pass(&r, tokens, true, whole);
-        assert_int_equal(few_count(r.prog).n_bytes_kept, 0);
-        pass(&r, tokens, false, whole);
-        assert_int_equal(few_count(r.prog).n_made, 0);
+        pass(&p, 1, false);
     }
-    rig_close(&r);
-    rig_close(&reference);
-    free(whole);
-    tiny_close(&t);
+    few_counts before = few_count(p.r.prog);
+    assert_int_equal(before.n_made, any ? plain.n_vocab : 0);
+    assert_int_equal(before.n_bytes_kept, few_kept_bytes(p.r.prog)); /* this matrix is in no mapping */
+    for (uint32_t i = 0; i < sizeof n_rows / sizeof *n_rows; i++) {
+        pass(&p, n_rows[i], true);
+        pass(&p, n_rows[i], false);
+    }
+    pass(&p, 2, true);
+    memset(weight_row(&p.t, 0), 0, any ? (size_t)plain.n_vocab * matrix(&p.t)->row_bytes : 0); /* nobody reads it */
+    rig_logits(&p.r, p.tokens, 2, NULL, p.got);
+    assert_memory_equal(p.got, p.expected, 2 * (size_t)plain.n_vocab * sizeof *p.got);
+    few_counts after = few_count(p.r.prog);
+    assert_int_equal(after.n_made, before.n_made);
+    assert_int_equal(after.n_bytes_kept, before.n_bytes_kept);
+    assert_true(!any || after.n_bytes_saved > 0);
+    close_pair(&p);
 }
 
-/* The longer, the less often they served since: twice as long, up to a bound. */
-static void parts_that_do_not_pay_are_made_more_and_more_seldom(void **state)
+static void what_does_not_pay_is_left_for_a_while(void **state)
 {
     (void)state;
-    tiny t;
-    rig r, reference;
-    float *whole = calloc(plain.n_vocab, sizeof *whole);
-    assert_non_null(whole);
-    open_normal(&t, &plain);
-    int32_t *tokens = tiny_tokens(&t, 1);
-    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-    rig_open(&reference, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-    compute(&reference, tokens, 1, NULL, whole);
-    for (uint32_t n = 0; n < MADE; n++) {
-        pass(&r, tokens, false, whole);
+    pair p;
+    open_pair(&p);
+    make_alike(&p.t);
+    for (uint32_t n = 0; n < MADE + 20; n++) {
+        pass(&p, 1, false);
     }
-    for (uint32_t pause = 64; can(cpu_detect()) && pause <= 256; pause *= 2) {
-        pass(&r, tokens, true, whole);
-        for (uint32_t n = 0; n < pause; n++) {
-            pass(&r, tokens, false, whole);
-            assert_int_equal(few_count(r.prog).n_made, 0);
-        }
-        pass(&r, tokens, false, whole);
-        assert_true(few_count(r.prog).n_made > 0);
+    few_counts counts = few_count(p.r.prog);
+    assert_true(!can(cpu_detect()) || (counts.n_whole == 3 && counts.n_paused > 10));
+    for (uint32_t n = 0; n < 128; n++) {
+        pass(&p, 1, false);
     }
-    rig_close(&r);
-    rig_close(&reference);
-    free(whole);
-    tiny_close(&t);
+    assert_true(!can(cpu_detect()) || few_count(p.r.prog).n_whole > 3); /* and tried again */
+    close_pair(&p);
 }
 
 static void parts_that_are_refused_are_never_made_again(void **state)
 {
     (void)state;
-    tiny t;
-    rig r, reference;
-    float *whole = calloc(plain.n_vocab, sizeof *whole);
-    assert_non_null(whole);
-    open_normal(&t, &plain);
-    int32_t *tokens = tiny_tokens(&t, 1);
-    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-    rig_open(&reference, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-    compute(&reference, tokens, 1, NULL, whole);
+    pair p;
+    open_pair(&p);
     for (uint32_t n = 0; n < MADE; n++) {
-        pass(&r, tokens, false, whole);
+        pass(&p, 1, false);
     }
-    assert_int_equal(few_count(r.prog).n_made, can(cpu_detect()) ? plain.n_vocab : 0);
-    few_refuse(r.prog);
+    assert_int_equal(few_count(p.r.prog).n_made, can(cpu_detect()) ? plain.n_vocab : 0);
+    few_refuse(p.r.prog);
     for (uint32_t n = 0; n < 64 + MADE; n++) {
-        pass(&r, tokens, false, whole);
-        assert_int_equal(few_count(r.prog).n_bytes_kept, 0);
+        pass(&p, 1, false);
+        assert_int_equal(few_count(p.r.prog).n_bytes_kept, 0);
     }
-    assert_int_equal(few_kept_bytes(r.prog), 0);
-    rig_close(&r);
-    rig_close(&reference);
-    free(whole);
-    tiny_close(&t);
+    assert_int_equal(few_kept_bytes(p.r.prog), 0);
+    close_pair(&p);
 }
 
 static const tensor *last_norm(const tiny *t)
@@ -374,24 +362,14 @@ static void inputs_that_are_no_numbers_give_what_whole_rows_give(void **state)
     (void)state;
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (uint32_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        tiny t;
-        rig r, reference;
-        float *whole = calloc(plain.n_vocab, sizeof *whole);
-        assert_non_null(whole);
-        open_normal(&t, &plain);
-        int32_t *tokens = tiny_tokens(&t, 1);
-        float *norm = (float *)(uintptr_t)last_norm(&t)->data, was = norm[7];
-        rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-        rig_open(&reference, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+        pair p;
+        open_pair(&p);
+        float *norm = (float *)(uintptr_t)last_norm(&p.t)->data, was = norm[7];
         for (uint32_t n = 0; n < MADE + 2; n++) {
             norm[7] = n == MADE ? bad[i] : was;
-            compute(&reference, tokens, 1, NULL, whole);
-            pass(&r, tokens, false, whole);
+            pass(&p, 1, false);
         }
-        rig_close(&r);
-        rig_close(&reference);
-        free(whole);
-        tiny_close(&t);
+        close_pair(&p);
     }
 }
 
@@ -415,8 +393,8 @@ int main(void)
         cmocka_unit_test(outliers_are_found),
         cmocka_unit_test(a_small_part_of_what_a_token_reads_is_computed_whole),
         cmocka_unit_test(other_formats_are_computed_whole),
-        cmocka_unit_test(parts_are_let_go_before_a_pass_reads_the_whole_matrix),
-        cmocka_unit_test(parts_that_do_not_pay_are_made_more_and_more_seldom),
+        cmocka_unit_test(all_logits_come_from_the_parts),
+        cmocka_unit_test(what_does_not_pay_is_left_for_a_while),
         cmocka_unit_test(parts_that_are_refused_are_never_made_again),
         cmocka_unit_test(inputs_that_are_no_numbers_give_what_whole_rows_give),
         cmocka_unit_test(parts_leave_as_much_memory_as_they_take),

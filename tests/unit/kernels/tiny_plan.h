@@ -339,4 +339,31 @@ static inline double tiny_nmse(const float *a, const float *b, size_t n)
     return error / energy;
 }
 
+/* n tokens from the start, with all logits; `greatest`: or, where it is not −1 then, which one is the greatest of a
+ * row. */
+static inline void rig_logits(rig *r, const int32_t *tokens, uint32_t n, int32_t *greatest, float *logits)
+{
+    timeline line = timeline_make(r, tokens, 0, 1);
+    timeline *lines = &line;
+    for (uint32_t i = 0; greatest && i < n; i++) {
+        greatest[i] = -1;
+    }
+    r->greatest = greatest;
+    rig_step(r, &lines, &n, 1, logits);
+}
+
+/* The first of the greatest ones; −1: none is above −infinity. */
+static inline int32_t greatest_of(const float *row, uint32_t n)
+{
+    int32_t at = -1;
+    float most = -INFINITY;
+    for (uint32_t i = 0; i < n; i++) {
+        if (row[i] > most) {
+            most = row[i];
+            at = (int32_t)i;
+        }
+    }
+    return at;
+}
+
 #endif

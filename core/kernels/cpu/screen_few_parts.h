@@ -1,0 +1,87 @@
+/*
+ * What the files of screening few rows share: what is kept of the matrix of logits (screen_few_parts.c), the bound of
+ * what its upper half leaves out (screen_few_bound.c), and a pass's memory. The search itself is screen_few.c.
+ * Owner: the program; a pass's memory is the pass's. Lifetime: theirs.
+ */
+#ifndef MLXR_KERNELS_CPU_SCREEN_FEW_PARTS_H
+#define MLXR_KERNELS_CPU_SCREEN_FEW_PARTS_H
+
+#include "kernels/cpu/program.h"
+
+struct screen_few {
+    bool off; /* it cannot be, or nobody may have it any more */
+    halves_kernels kernels;
+    uint32_t n_learnt;     /* inputs */
+    double *sums;          /* [n_in] of their squares */
+    float *squares;        /* [n_in] d² */
+    uint8_t *memory;       /* of the following */
+    float *lengths;        /* [n_out] × reach: how far a product may be from the logit; 0 where none is made */
+    uint8_t *upper;        /* [n_out] rows */
+    uint8_t *lower;        /* likewise */
+    uint32_t n_made;       /* the first rows of the matrix: they are in two parts */
+    double most;           /* the greatest of their sizes; see few_length */
+    uint32_t debt;         /* screened passes that must come before one more is computed whole after all */
+    uint32_t pause;        /* passes left of one: nothing is screened meanwhile */
+    uint32_t since_given;  /* passes since the file's pages were given back */
+    _Atomic bool unwanted; /* by few_refuse */
+    few_counts counts;
+};
+
+/* A row's search for its greatest logit, or a member's part in it. */
+typedef struct best {
+    float logit; /* nothing below it is wanted */
+    int32_t id;  /* the first that has it */
+} best;
+
+/* A pass's memory. */
+typedef struct few_work {
+    uint8_t *inputs; /* [n_rows][input_bytes]: as Q8_0 has them, then as halves have them */
+    size_t packed_bytes, input_bytes;
+    float *reach;         /* [n_rows] of few_reach */
+    best *first;          /* [n_rows] */
+    halves_input *halves; /* [n_rows] */
+    float *upper;         /* [n_rows][n_blocks] the most that a block's logits may be */
+    float *greatest;      /* [n_rows][n_blocks] of a block's products */
+    uint32_t n_blocks;
+    uint8_t *members; /* [n_threads][member_bytes] */
+    size_t member_bytes;
+} few_work;
+
+/* What a member found. */
+typedef struct few_member {
+    best found[LINEAR_DIRECT];
+    uint64_t n_left, n_computed; /* rows of weights that may have something greater; that were computed */
+    double most;
+} few_member;
+
+few_work few_place(const exec *e, uint8_t *memory, uint64_t *n_bytes);
+
+static inline few_member *few_member_of(const few_work *work, uint32_t index)
+{
+    return (few_member *)(void *)(work->members + index * work->member_bytes);
+}
+
+static inline const node *few_node(const program *prog)
+{
+    return &prog->nodes[prog->n_nodes - 1];
+}
+
+static inline const linear_weight *few_weight(const program *prog)
+{
+    return &few_node(prog)->products[0].weight;
+}
+
+/* Is more left than it pays to compute one by one? Behind a barrier, the same for all members and on every run. */
+bool few_leaves_much(const exec *e, const few_work *work);
+
+/* ---- the bound ---- */
+
+/* A row of weights is far from its upper part at most by what this × the input's reach is: no number, or too large a
+ * one, is +infinity. `size`: of both parts. `squares` are [n_in] d². */
+float few_length(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, const float *squares, double *size);
+/* |x / d| of an input (LINEAR_Q16, one token), rounded up; NaN: not known. `most`: of any row's size. */
+float few_reach(const linear_input *input, const float *squares, double most);
+/* d² of what was learned: sums[n_in] of inputs' squares. */
+void few_squares(const double *sums, uint32_t n_in, float *squares);
+
+#endif
