@@ -5,13 +5,18 @@
 #include "bench_batch.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "output.h"
 
-void bench_fill_prompt(const session *s, uint64_t seed, int32_t *ids, size_t n)
+void bench_fill_prompt(const session *s, const bench_text *text, uint32_t number, int32_t *ids, size_t n)
 {
     uint32_t n_vocab = mlxr_model_info_get(s->model)->n_vocab;
-    uint64_t state = seed;
+    uint64_t state = number + 1u;
+    if (text->ids) {
+        memcpy(ids, text->ids + number * n, n * sizeof *ids);
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         for (unsigned attempt = 0; attempt < 16; attempt++) {
             state = state * 6364136223846793005u + 1442695040888963407u;
@@ -23,7 +28,8 @@ void bench_fill_prompt(const session *s, uint64_t seed, int32_t *ids, size_t n)
     }
 }
 
-int bench_batch_open(bench_batch *b, session *s, const options *o, uint32_t n, uint32_t n_prompt, uint32_t n_generate)
+int bench_batch_open(bench_batch *b, session *s, const options *o, const bench_text *text, uint32_t n,
+                     uint32_t n_prompt, uint32_t n_generate)
 {
     *b = (bench_batch){
         .s = s, .n = n, .n_prompt = n_prompt, .n_generate = n_generate, .flags = o->logits ? 0 : MLXR_SLICE_NO_LOGITS};
@@ -40,7 +46,7 @@ int bench_batch_open(bench_batch *b, session *s, const options *o, uint32_t n, u
         return EXIT_FAILED;
     }
     for (uint32_t i = 0; i < n; i++) {
-        bench_fill_prompt(s, i + 1u, b->prompts + (size_t)i * n_prompt, n_prompt);
+        bench_fill_prompt(s, text, i, b->prompts + (size_t)i * n_prompt, n_prompt);
         int code = session_open_sequence(s, o, &b->sequences[i]);
         if (code != EXIT_OK) {
             return code;

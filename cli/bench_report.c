@@ -124,6 +124,9 @@ static json_t *row_json(const bench_report *r, const bench_row *row, const figur
     json_decref(costs);
     json_object_set_new(line, "activations", json_integer(engine->activation_bits));
     json_object_set_new(line, "logits", json_boolean(r->o->logits));
+    if (r->o->file) {
+        json_object_set_new(line, "file", json_string(r->o->file));
+    }
     if (row->depth) {
         json_object_set_new(line, "depth", json_integer(row->depth));
     }

@@ -118,6 +118,8 @@ const option_spec option_table[] = {
     {"as", 0, OPTION_TEXT, AT(as), GROUP_PULL, "NAME", "store it under this name"},
     {"digest", 0, OPTION_TEXT, AT(digest), GROUP_PULL, "sha256:HEX", "what the bytes of a URL or file must have"},
     {"catalogue", 0, OPTION_FLAG, AT(catalogue), GROUP_LIST, NULL, "models to pull that we recommend"},
+    {"file", 'f', OPTION_FILE, AT(file), GROUP_BENCH, "FILE",
+     "take tokens from this text, - from stdin, instead of random ones"},
     {"alias", 0, OPTION_FLAG, AT(alias), GROUP_COPY, NULL, "a name that follows the model, not a copy"},
     {"file", 'f', OPTION_FILE, AT(file), GROUP_CREATE, "FILE", "the Modelfile; - reads stdin [Modelfile]"},
     {"from", 0, OPTION_MODEL, AT(from), GROUP_CREATE, "MODEL", "a model or the path of one, without a Modelfile"},

@@ -12,6 +12,7 @@
 #include "bench_report.h"
 #include "models.h"
 #include "output.h"
+#include "prompt.h"
 #include "session.h"
 #include "verbs.h"
 
@@ -29,6 +30,7 @@ typedef struct benchmark {
     uint32_t n_prompt, n_batch_prompt; /* of -p, or the defaults */
     uint32_t depth;                    /* tokens before those that are measured */
     uint32_t depth_max;
+    bench_text text;
     bench_batch batch;
     bench_report report;
     bench_profile profile;
@@ -212,7 +214,7 @@ static int run_tests(benchmark *b)
     }
     for (uint32_t i = 0; code == EXIT_OK && i < o->batches.n; i++) {
         uint32_t n = o->batches.items[i];
-        code = bench_batch_open(&b->batch, &b->s, o, n, b->n_batch_prompt, o->n_generate);
+        code = bench_batch_open(&b->batch, &b->s, o, &b->text, n, b->n_batch_prompt, o->n_generate);
         code = code == EXIT_OK ? run_test(b, "batch", n, run_batch) : code;
         bench_batch_close(&b->batch);
     }
@@ -245,6 +247,26 @@ static bool check_sizes(benchmark *b)
     return true;
 }
 
+/* The tokens of the text, of which the tests need some: a beginning of it, or a part for each sequence of a batch. */
+static bool read_text(benchmark *b, const char *bytes, size_t n_bytes)
+{
+    mlxr_error error;
+    size_t n_most = 0, n_needed = (size_t)b->depth_max + (b->n_prompt ? b->n_prompt : 1);
+    if (prompt_tokenize(b->s.model, bytes, n_bytes, MLXR_TOKENIZE_ADD_SPECIAL, &b->text.ids, &b->text.n, &error) !=
+        MLXR_OK) {
+        return failed(&error);
+    }
+    for (uint32_t i = 0; i < b->o->batches.n; i++) {
+        n_most = b->o->batches.items[i] > n_most ? b->o->batches.items[i] : n_most;
+    }
+    n_needed = n_most * b->n_batch_prompt > n_needed ? n_most * b->n_batch_prompt : n_needed;
+    if (b->text.n < n_needed) {
+        print_error("%s has %zu tokens; these tests need %zu", b->o->file, b->text.n, n_needed);
+        return false;
+    }
+    return true;
+}
+
 /* Before the engine's threads: it is done by a process of its own. */
 static bool measure_machine(benchmark *b)
 {
@@ -256,6 +278,28 @@ static bool measure_machine(benchmark *b)
     bool file = stat(path, &status) == 0 && S_ISREG(status.st_mode);
     machine_measure(&b->report.m, b->o, file ? (uint64_t)status.st_size : UINT64_MAX);
     return true;
+}
+
+/* All that comes before the first test and needs the model. Returns an exit code. */
+static int prepare(benchmark *b, const char *bytes, size_t n_bytes)
+{
+    options *o = b->o;
+    int code = session_open(&b->s, o, o->args[0], true);
+    code = code == EXIT_OK ? session_sequence(&b->s, o) : code;
+    if (code == EXIT_OK && (!check_sizes(b) || (bytes && !read_text(b, bytes, n_bytes)))) {
+        code = EXIT_USAGE;
+    }
+    size_t n = (size_t)b->depth_max + (b->n_prompt ? b->n_prompt : 1);
+    b->rates = calloc(o->n_repeat, sizeof *b->rates);
+    b->prompt = calloc(n, sizeof *b->prompt);
+    if (code == EXIT_OK && (!b->rates || !b->prompt)) {
+        print_error("out of memory");
+        code = EXIT_FAILED;
+    }
+    if (code == EXIT_OK) {
+        bench_fill_prompt(&b->s, &b->text, 0, b->prompt, n);
+    }
+    return code;
 }
 
 int verb_bench(options *o)
@@ -280,30 +324,20 @@ int verb_bench(options *o)
         print_error("--json, --csv and --md exclude each other");
         return EXIT_USAGE;
     }
-    if (!measure_machine(&b)) {
+    size_t n_bytes = 0;
+    char *bytes = o->file ? read_all(o->file, &n_bytes) : NULL;
+    if ((o->file && !bytes) || !measure_machine(&b)) {
+        free(bytes);
         return EXIT_FAILED;
     }
-    int code = session_open(&b.s, o, o->args[0], true);
-    code = code == EXIT_OK ? session_sequence(&b.s, o) : code;
-    if (code == EXIT_OK && !check_sizes(&b)) {
-        code = EXIT_USAGE;
-    }
-    if (code == EXIT_OK) {
-        size_t n = (size_t)b.depth_max + (b.n_prompt ? b.n_prompt : 1);
-        b.rates = calloc(o->n_repeat, sizeof *b.rates);
-        b.prompt = calloc(n, sizeof *b.prompt);
-        if (b.rates && b.prompt) {
-            bench_fill_prompt(&b.s, 1, b.prompt, n);
-            code = run_tests(&b);
-            code = code == EXIT_OK && (o->profile || o->trace) ? bench_profile_write(&b.profile, o) : code;
-        } else {
-            print_error("out of memory");
-            code = EXIT_FAILED;
-        }
-    }
+    int code = prepare(&b, bytes, n_bytes);
+    code = code == EXIT_OK ? run_tests(&b) : code;
+    code = code == EXIT_OK && (o->profile || o->trace) ? bench_profile_write(&b.profile, o) : code;
     session_close(&b.s);
     bench_profile_close(&b.profile);
     free(b.rates);
     free(b.prompt);
+    free(b.text.ids);
+    free(bytes);
     return code;
 }

@@ -293,6 +293,23 @@ class Bench(support.CliTest):
                        "32", "-n", "8", "-d", "250")
         self.fail_with(2, "--depth x: whole numbers are needed", "bench", model, "-d", "x")
 
+    def test_prompts_and_depths_are_tokens_of_a_text_where_one_is_given(self):
+        model = self.add_model("llama")
+        path = os.path.join(self.home, "text.txt")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("the quick brown fox jumps over the lazy dog. " * 3)
+        n = len(self.succeed("tokenize", model, "--file", path, "--json").json["ids"])
+        half = n // 2
+        for fits, more, needed in ((["-p", "16", "-d", f"{n - 16}"], ["-p", "17", "-d", f"{n - 16}"], n + 1),
+                                   (["-p", f"{half}", "-b", "2"], ["-p", f"{half + 1}", "-b", "2"], 2 * half + 2)):
+            options = ["bench", model, "-n", "8", "-r", "1", "--json", "--file", path]
+            tests = [json.loads(line) for line in self.succeed(*options, *fits).text.splitlines()]
+            self.assertEqual({t["file"] for t in tests}, {path})
+            self.assertTrue(any("depth" in t or "batch" in t for t in tests))
+            self.fail_with(2, f"text.txt has {n} tokens; these tests need {needed}", *options, *more)
+        self.fail_with(1, "missing", "bench", model, "--file", os.path.join(self.home, "missing"))
+        self.assertNotIn("file", json.loads(self.succeed("bench", model, "-p", "8", "-n", "0", "--json").text))
+
     def test_costs_are_counted_from_the_model(self):
         """The tiny Llama: 4 layers, width 64, 4 heads on 2 of 16, FFN 160, vocabulary 320."""
         model = self.add_model("llama")
