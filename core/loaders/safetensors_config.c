@@ -256,12 +256,21 @@ static bool is_same_activation(const char *a, const char *b)
     return strcmp(activation_word(a), activation_word(b)) == 0;
 }
 
+/* A class with a word of its own for it may say it by the usual one: what a program saved that computes it as another
+ * class, and files of the first Gemma, whose "gelu" there has always meant the one by tanh. */
+static const char *usual_activation(hf_writer *w, const char *own)
+{
+    const char *word = hf_get_text(w, w->root, "hidden_act");
+    return word && strcmp(word, "gelu") == 0 && is_same_activation(own, "gelu_pytorch_tanh") ? own : word;
+}
+
 /* The class's activation needs no row; the other one that it may have has one. */
 static void write_activation(hf_writer *w)
 {
     const hf_class *class = w->class;
     const char *own = class->activation ? class->activation : "silu", *too = class->activation_too;
-    const char *word = hf_get_text(w, w->root, class->activation_key ? class->activation_key : "hidden_act");
+    const char *word = class->activation_key ? hf_get_text(w, w->root, class->activation_key) : NULL;
+    word = word ? word : usual_activation(w, class->activation_key ? own : "");
     if (!word || is_same_activation(word, own)) {
         return;
     }

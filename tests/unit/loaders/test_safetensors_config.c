@@ -309,6 +309,13 @@ static void a_class_with_two_activations_writes_the_one_that_is_not_its_default(
     (void)state;
     check_values(MODERN_BERT("gelu"), (const expected[]){{"modern-bert.hidden_activation", NAN}, {0}});
     check_text(MODERN_BERT("silu"), "modern-bert.hidden_activation", "silu");
+    check_text(CLASS("ModernBertModel", ", \"hidden_act\": \"silu\""), "modern-bert.hidden_activation", "silu");
+    for (size_t i = 0; i < 3; i++) { /* what files of the first Gemma say, and what is meant */
+        const char *of_gemma[] = {CLASS("GemmaForCausalLM", ", \"hidden_act\": \"gelu\", \"hidden_activation\": null"),
+                                  CLASS("GemmaForCausalLM", ", \"hidden_act\": \"gelu_pytorch_tanh\""),
+                                  CLASS("GemmaForCausalLM", "")};
+        check_values(of_gemma[i], (const expected[]){{"gemma.block_count", 2}, {"gemma.hidden_activation", NAN}, {0}});
+    }
 }
 
 static void gelu_by_tanh_has_several_names_in_every_class(void **state)
@@ -509,6 +516,9 @@ static const struct {
     {LLAMA(", \"hidden_act\": \"gelu\""), NULL, NULL, "activation 'gelu'; llama models are supported with 'silu'"},
     {LLAMA(", \"hidden_act\": 3"), NULL, NULL, "'hidden_act' is no string"},
     {CLASS("Gemma3ForCausalLM", ", \"hidden_activation\": \"silu\""), NULL, NULL, "activation 'silu'"},
+    {CLASS("GemmaForCausalLM", ", \"hidden_act\": \"silu\""), NULL, NULL,
+     "activation 'silu'; gemma models are supported with 'gelu_pytorch_tanh'"},
+    {CLASS("ExaoneForCausalLM", ", \"hidden_act\": \"gelu\""), NULL, NULL, "activation 'gelu'; exaone models"},
     {CLASS("GPTBigCodeForCausalLM", ", \"multi_query\": false"), NULL, NULL,
      "'multi_query' false is not supported in starcoder models"},
     {CLASS("GPTBigCodeForCausalLM", ", \"multi_query\": 1"), NULL, NULL, "'multi_query' is no true or false"},
