@@ -426,12 +426,14 @@ bool layer_knows(const hparams *h, uint32_t layer, const char *name)
     return false;
 }
 
-/* Layers that read what others wrote may have what they do not use; DeltaNet's inputs have several forms. */
+/* Layers that read what others wrote may have what they do not use; where keys are values there is no bias of these
+ * either; DeltaNet's inputs have several forms. */
 static bool may_differ(const hparams *h, uint32_t layer, size_t row)
 {
     const char *name = layer_slots[row].name;
-    bool keys_values = strncmp(name, "attn_k", 6) == 0 || strncmp(name, "attn_v", 6) == 0;
-    return layer_slots[row].needed == NEED_DELTA_IN || (keys_values && hparams_reads_kv(h, layer));
+    bool values = strncmp(name, "attn_v", 6) == 0, keys_values = strncmp(name, "attn_k", 6) == 0 || values;
+    bool made_of_keys = values && h->fam->keys_as_values && !h->layer_has_window[layer];
+    return layer_slots[row].needed == NEED_DELTA_IN || made_of_keys || (keys_values && hparams_reads_kv(h, layer));
 }
 
 mlxr_status layers_refuse_gaps(const layer_weights *layers, const hparams *h, mlxr_error *error)

@@ -44,7 +44,7 @@ FAMILIES = {
             "sliding_attention": rope(1e4),
             "full_attention": rope(1e6, rope_type="proportional", partial_rotary_factor=0.25)})),
     "gemma4-31b": ("Gemma4TextConfig", dict(
-        num_hidden_layers=4, head_dim=32, global_head_dim=64, num_global_key_value_heads=1, attention_k_eq_v=True,
+        num_hidden_layers=4, head_dim=32, global_head_dim=64, num_global_key_value_heads=1, attention_k_eq_v=True, attention_bias=True,
         sliding_window=20, hidden_size_per_layer_input=0, final_logit_softcapping=4.0,
         layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters={
             "sliding_attention": rope(1e4),
@@ -174,6 +174,9 @@ FAMILIES = {
             original_max_position_embeddings=40))),
     "arcee": ("ArceeConfig", dict(attention_bias=True, mlp_bias=True, rope_parameters=rope(
         1e4, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, original_max_position_embeddings=40))),
+    # YaRN upon the context that config.json names, as Qwen's cards ask for it
+    "arcee-within": ("ArceeConfig", dict(rope_parameters=rope(
+        1e4, rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, original_max_position_embeddings=tiny.N_CTX))),
     "seed_oss": ("SeedOssConfig", dict(head_dim=32, rope_parameters=rope(1e7))),
     "ernie4_5": ("Ernie4_5Config", dict(head_dim=32, use_bias=True, pad_token_id=0, rope_parameters=rope(5e5))),
     "gemma": ("GemmaConfig", dict(head_dim=32, rope_parameters=rope())),
