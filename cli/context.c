@@ -11,12 +11,13 @@
 
 #include "output.h"
 
-static const char *const rope_options[] = {"rope-scaling", "rope-scale", "rope-base", "rope-original"};
+static const char *const rope_options[] = {"rope-scaling",   "rope-scale",     "rope-base",       "rope-original",
+                                           "yarn-beta-fast", "yarn-beta-slow", "yarn-attn-factor"};
 #define N_ROPE_OPTIONS (sizeof rope_options / sizeof *rope_options)
 
 bool context_is_rope(const option_spec *spec)
 {
-    return strncmp(spec->name, "rope-", 5) == 0;
+    return strncmp(spec->name, "rope-", 5) == 0 || strncmp(spec->name, "yarn-", 5) == 0;
 }
 
 static bool bad(mlxr_error *error, const char *option, const char *value, const char *why)
@@ -104,6 +105,9 @@ bool context_take(mlxr_model_options *out, const options *o, const registry_mode
     out->rope.scale = o->rope_scale;
     out->rope.base = o->rope_base;
     out->rope.n_original = o->rope_original;
+    out->rope.yarn_beta_fast = o->yarn_beta_fast;
+    out->rope.yarn_beta_slow = o->yarn_beta_slow;
+    out->rope.yarn_attn_factor = o->yarn_attn_factor;
     if (o->rope_scaling && !mlxr_rope_scaling_find(o->rope_scaling, &out->rope.scaling)) {
         return bad(error, "rope-scaling", o->rope_scaling, "there are none, linear, ntk and yarn");
     }

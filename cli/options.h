@@ -64,6 +64,7 @@ typedef struct options {
     const char *rope_scaling; /* NULL: as the model's file has it */
     float rope_scale, rope_base;
     uint32_t rope_original;
+    float yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
     text_list adapters; /* FILE, or FILE=SCALE */
     uint64_t kv_bytes, kv_disk_bytes;
     uint64_t expert_bytes; /* UINT64_MAX: not given */

@@ -92,7 +92,8 @@ static void apply(options *o, const option_spec *spec, const json_t *value, char
 /* A scaling of the command line is another one than the file's, whose numbers are not its. */
 static bool is_of_another_scaling(const options *o, const option_spec *spec)
 {
-    bool goes_with = strcmp(spec->name, "rope-scale") == 0 || strcmp(spec->name, "rope-original") == 0;
+    bool goes_with = strcmp(spec->name, "rope-scale") == 0 || strcmp(spec->name, "rope-original") == 0 ||
+                     strncmp(spec->name, "yarn-", 5) == 0;
     return goes_with && options_given(o, options_find("rope-scaling", strlen("rope-scaling"), GROUPS_ROPE));
 }
 
@@ -115,7 +116,7 @@ void serve_config_blame(const serve_config *c, mlxr_error *error)
     for (size_t i = 0; i < c->n_applied; i++) {
         const char *name = c->applied[i];
         size_t n = strlen(error->text), room = sizeof error->text - n;
-        bool rope = strcmp(name, "ctx") == 0 || strncmp(name, "rope_", 5) == 0;
+        bool rope = strcmp(name, "ctx") == 0 || strncmp(name, "rope_", 5) == 0 || strncmp(name, "yarn_", 5) == 0;
         if (rope && (size_t)snprintf(error->text + n, room, "%s%s", before, name) < room) {
             before = ", ";
         }

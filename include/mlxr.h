@@ -178,6 +178,10 @@ typedef struct mlxr_rope_options { /* {0}: as the file has it */
     /* Tokens from which F counts, at most those that it reads without options; the file's scaling is taken away. 0: the
      * file's context, or what its YaRN reads where that is more, and its scaling. */
     uint32_t n_original;
+    /* Of YARN alone, each 0 for the file's number, or the paper's where it has none: turns within the original context
+     * from which a pair stays as it is (32), and up to which it is divided by F (1), the first more than the second;
+     * and what attention's own factor, 0.1 ln F + 1, is multiplied with, once for queries and once for keys. */
+    float yarn_beta_fast, yarn_beta_slow, yarn_attn_factor;
     /* A model that cannot be stretched is loaded as its file has it, and the log says why; else MLXR_UNSUPPORTED does.
      * NONE leaves a YaRN by which the model reads n_ctx_max tokens. */
     bool if_possible;

@@ -180,6 +180,24 @@ static void take_scaling_away(hparams *h)
     s->attn_factor = 0;
 }
 
+/* The numbers of YaRN that options have for a file's, or for the paper's. */
+static mlxr_status set_yarn_numbers(hparams *h, const mlxr_rope_options *r, mlxr_error *error)
+{
+    rope_scaling *s = &h->scaling;
+    s->beta_fast = r->yarn_beta_fast != 0 ? r->yarn_beta_fast : s->beta_fast;
+    s->beta_slow = r->yarn_beta_slow != 0 ? r->yarn_beta_slow : s->beta_slow;
+    if (r->yarn_attn_factor != 0) {
+        float own = s->attn_factor > 0 ? s->attn_factor : (float)(0.1 * log(s->factor) + 1);
+        s->attn_factor = own * r->yarn_attn_factor;
+    }
+    if ((r->yarn_beta_fast != 0 || r->yarn_beta_slow != 0) && s->beta_fast <= s->beta_slow) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "YaRN's beta-fast %g must be more than its beta-slow %g, of which one is this model's own",
+                         (double)s->beta_fast, (double)s->beta_slow);
+    }
+    return MLXR_OK;
+}
+
 /* YaRN's factor is `factor` from now on. A number that the file has for its own factor keeps its proportion to the
  * paper's. */
 static void set_yarn(hparams *h, double factor)
@@ -231,9 +249,10 @@ static mlxr_status check_scaling(const hparams *h, mlxr_rope_scaling asked, mlxr
 }
 
 /* The frequencies, for contexts `factor` times as long. */
-static mlxr_status stretch(hparams *h, mlxr_rope_scaling asked, double factor, mlxr_error *error)
+static mlxr_status stretch(hparams *h, const mlxr_rope_options *r, double factor, mlxr_error *error)
 {
     rope_scaling *s = &h->scaling;
+    mlxr_rope_scaling asked = r->scaling;
     rope_scaling_kind kind = kind_of(asked);
     mlxr_status status = check_scaling(h, asked, error);
     if (status != MLXR_OK) {
@@ -252,7 +271,7 @@ static mlxr_status stretch(hparams *h, mlxr_rope_scaling asked, double factor, m
     if (kind == ROPE_SCALING_YARN) {
         s->n_ctx_orig = s->kind == kind ? s->n_ctx_orig : h->n_ctx_from;
         set_yarn(h, all);
-        return MLXR_OK;
+        return set_yarn_numbers(h, r, error);
     }
     s->kind = kind;
     s->factor = (float)all;
@@ -295,7 +314,7 @@ static mlxr_status extend_by_factor(hparams *h, const mlxr_model_options *o, mlx
                          h->n_ctx_from, CONTEXT_TOKENS_MAX);
     }
     h->n_ctx = o->n_ctx_max && o->n_ctx_max < limit ? o->n_ctx_max : (uint32_t)limit;
-    return stretch(h, r->scaling, factor, error);
+    return stretch(h, r, factor, error);
 }
 
 /* What of the options this model has no answer to. */

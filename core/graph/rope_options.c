@@ -38,6 +38,31 @@ bool rope_options_change(const mlxr_rope_options *r)
     return r->scaling != MLXR_ROPE_OF_FILE || r->base != 0;
 }
 
+static mlxr_status check_yarn(const mlxr_rope_options *r, mlxr_error *error)
+{
+    const struct {
+        const char *name;
+        float value;
+    } numbers[] = {
+        {"beta-fast", r->yarn_beta_fast}, {"beta-slow", r->yarn_beta_slow}, {"attn-factor", r->yarn_attn_factor}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        float value = numbers[i].value;
+        if (value != 0 && !(value > 0 && isfinite(value))) {
+            return error_set(error, MLXR_ARG, "YaRN's %s %g: a number above 0 is needed", numbers[i].name,
+                             (double)value);
+        }
+        if (value != 0 && r->scaling != MLXR_ROPE_YARN) {
+            return error_set(error, MLXR_ARG, "YaRN's %s %g goes with RoPE scaling yarn", numbers[i].name,
+                             (double)value);
+        }
+    }
+    if (r->yarn_beta_fast != 0 && r->yarn_beta_fast <= r->yarn_beta_slow) {
+        return error_set(error, MLXR_ARG, "YaRN's beta-fast %g must be more than its beta-slow %g",
+                         (double)r->yarn_beta_fast, (double)r->yarn_beta_slow);
+    }
+    return MLXR_OK;
+}
+
 mlxr_status mlxr_model_options_check(const mlxr_model_options *o, mlxr_error *error)
 {
     if (!o) {
@@ -58,6 +83,10 @@ mlxr_status mlxr_model_options_check(const mlxr_model_options *o, mlxr_error *er
     if (!rope_options_stretch(r) && (r->scale != 0 || r->n_original != 0)) {
         return error_set(error, MLXR_ARG, "a RoPE %s goes with a scaling: linear, ntk or yarn",
                          r->scale != 0 ? "scale" : "original context");
+    }
+    mlxr_status status = check_yarn(r, error);
+    if (status != MLXR_OK) {
+        return status;
     }
     if (rope_options_stretch(r) && r->scale == 0 && o->n_ctx_max == 0) {
         return error_set(error, MLXR_ARG, "RoPE scaling %s: a context or a scale has to say how far",

@@ -60,8 +60,9 @@ static void add_packed(XXH3_state_t *state, const packed_weight *p)
 /* With the file, which is in the name, these say what turns queries and keys, and what attention is scaled by. */
 static void add_rope(XXH3_state_t *state, const hparams *h)
 {
-    double numbers[] = {h->scaling.kind, h->scaling.factor, h->scaling.attn_factor, h->scaling.n_ctx_orig,
-                        h->rope_stretch, h->rope_theta,     h->attn_scale,          h->rope_unfactored};
+    double numbers[] = {h->scaling.kind,      h->scaling.factor,   h->scaling.attn_factor, h->scaling.n_ctx_orig,
+                        h->rope_stretch,      h->rope_theta,       h->attn_scale,          h->rope_unfactored,
+                        h->scaling.beta_fast, h->scaling.beta_slow};
     add_text(state, "rope");
     add(state, numbers, sizeof numbers);
 }

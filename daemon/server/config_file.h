@@ -20,7 +20,7 @@ typedef struct config_option {
     bool now;           /* a change takes effect at once; else with the next start */
 } config_option;
 
-#define N_CONFIG_OPTIONS 20u
+#define N_CONFIG_OPTIONS 23u
 extern const config_option config_options[N_CONFIG_OPTIONS];
 
 /* $MLXR_CONFIG, else $XDG_CONFIG_HOME/mlxr/serve.json, else ~/.config/mlxr/serve.json. False if that is too long, or

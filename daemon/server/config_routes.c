@@ -104,36 +104,61 @@ static const json_t *from_file(const config_call *c, const char *name)
     return is_fixed(c->d, name) ? NULL : json_object_get(c->saved, name);
 }
 
-/* Context and RoPE as the next start has them, of the command line and the file: each alone may be right, and a daemon
- * that cannot begin with them together is better not asked to. */
-static bool reads_so(config_call *c)
+/* A number as the next start has it: the command line's, or the file's where that counts. */
+static float next_number(const config_call *c, const char *name, float running, bool counts)
 {
-    const mlxr_model_options *running = &c->d->options->model;
-    mlxr_model_options next = {.rope = {.scaling = MLXR_ROPE_OF_FILE}};
-    const json_t *ctx = from_file(c, "ctx"), *base = from_file(c, "rope_base");
+    return is_fixed(c->d, name) ? running : counts ? (float)json_number_value(from_file(c, name)) : 0;
+}
+
+/* Context and RoPE as the next start has them, of the command line and the file. */
+static mlxr_model_options next_options(const config_call *c)
+{
+    const mlxr_model_options *o = &c->d->options->model;
+    const mlxr_rope_options *r = &o->rope;
     const char *how = json_string_value(from_file(c, "rope_scaling"));
-    bool fixed = is_fixed(c->d, "rope_scaling"); /* then the file's numbers are those of another one (serve_config.c) */
-    const json_t *scale = fixed ? NULL : from_file(c, "rope_scale"),
-                 *original = fixed ? NULL : from_file(c, "rope_original");
-    next.n_ctx_max = is_fixed(c->d, "ctx") ? running->n_ctx_max : (uint32_t)json_integer_value(ctx);
-    next.rope.base = is_fixed(c->d, "rope_base") ? running->rope.base : (float)json_number_value(base);
-    next.rope.scale = is_fixed(c->d, "rope_scale") ? running->rope.scale : (float)json_number_value(scale);
-    next.rope.n_original = is_fixed(c->d, "rope_original") ? running->rope.n_original
-                                                           : (uint32_t)json_integer_value(original);
+    bool fixed = is_fixed(c->d, "rope_scaling"),
+         counts = !fixed; /* else the file's are another one's: serve_config.c */
+    mlxr_model_options next = {
+        .n_ctx_max = is_fixed(c->d, "ctx") ? o->n_ctx_max : (uint32_t)json_integer_value(from_file(c, "ctx")),
+        .rope = {.base = next_number(c, "rope_base", r->base, true),
+                 .scale = next_number(c, "rope_scale", r->scale, counts),
+                 .n_original = (uint32_t)next_number(c, "rope_original", (float)r->n_original, counts),
+                 .yarn_beta_fast = next_number(c, "yarn_beta_fast", r->yarn_beta_fast, counts),
+                 .yarn_beta_slow = next_number(c, "yarn_beta_slow", r->yarn_beta_slow, counts),
+                 .yarn_attn_factor = next_number(c, "yarn_attn_factor", r->yarn_attn_factor, counts)}};
     if (fixed) {
-        next.rope.scaling = running->rope.scaling;
+        next.rope.scaling = r->scaling;
     } else if (how && *how) {
         mlxr_rope_scaling_find(how, &next.rope.scaling);
     }
+    return next;
+}
+
+static bool is_of_context(const char *name)
+{
+    return strcmp(name, "ctx") == 0 || strncmp(name, "rope_", 5) == 0 || strncmp(name, "yarn_", 5) == 0;
+}
+
+/* Each of them alone may be right, and a daemon that cannot begin with them together is better not asked to. */
+static bool reads_so(config_call *c)
+{
+    mlxr_model_options next = next_options(c);
+    const mlxr_rope_options *r = &next.rope;
     if (mlxr_model_options_check(&next, &c->error) == MLXR_OK) {
         return true;
     }
-    bool stretches = next.rope.scaling >= MLXR_ROPE_LINEAR, counts = next.rope.scale != 0 || next.rope.n_original != 0;
-    const char *first = stretches && next.rope.scale == 0 && next.n_ctx_max == 0 ? "ctx" : "rope_scaling";
-    size_t n = strlen(c->error.text);
-    snprintf(c->field, sizeof c->field, "%s", stretches ? "rope_scaling" : counts ? "rope_scale" : "rope_base");
-    if (stretches ? *first == 'c' : counts) {
-        snprintf(c->error.text + n, sizeof c->error.text - n, "; set %s first, or in the same change", first);
+    bool stretches = r->scaling >= MLXR_ROPE_LINEAR, counts = r->scale != 0 || r->n_original != 0;
+    bool turns = r->yarn_beta_fast != 0 || r->yarn_beta_slow != 0 || r->yarn_attn_factor != 0;
+    bool how_far = stretches && r->scale == 0 && next.n_ctx_max == 0;
+    snprintf(c->field, sizeof c->field, "%s",
+             stretches ? "rope_scaling"
+             : counts  ? "rope_scale"
+             : turns   ? "yarn_beta_fast"
+                       : "rope_base");
+    if (how_far || (!stretches && (counts || turns))) {
+        size_t n = strlen(c->error.text);
+        snprintf(c->error.text + n, sizeof c->error.text - n, "; set %s first, or in the same change",
+                 how_far ? "ctx" : "rope_scaling");
     }
     return false;
 }
@@ -155,7 +180,7 @@ static bool merge(config_call *c)
         json_t *given = json_object();
         json_object_foreach(json_object_get(fields, "values"), name, value)
         {
-            reads = reads || strcmp(name, "ctx") == 0 || strncmp(name, "rope_", 5) == 0;
+            reads = reads || is_of_context(name);
             if (json_is_null(value) && config_default(document, name)) {
                 json_object_del(c->saved, name);
             } else {
@@ -229,9 +254,11 @@ static json_t *running_values(const struct daemon *d)
                          : e->expert_bytes                       ? (json_int_t)e->expert_bytes
                                                                  : -1;
     const mlxr_rope_options *rope = &o->model.rope;
-    json_t *values = json_pack("{s:s, s:o, s:o, s:I}", "rope_scaling", rope_scaling_text(rope->scaling), "rope_scale",
-                               number_json(rope->scale), "rope_base", number_json(rope->base), "rope_original",
-                               (json_int_t)rope->n_original);
+    json_t *values = json_pack("{s:s, s:o, s:o, s:I, s:o, s:o, s:o}", "rope_scaling", rope_scaling_text(rope->scaling),
+                               "rope_scale", number_json(rope->scale), "rope_base", number_json(rope->base),
+                               "rope_original", (json_int_t)rope->n_original, "yarn_beta_fast",
+                               number_json(rope->yarn_beta_fast), "yarn_beta_slow", number_json(rope->yarn_beta_slow),
+                               "yarn_attn_factor", number_json(rope->yarn_attn_factor));
     json_int_t bits = (json_int_t)mlxr_engine_info_get(d->engine)->activation_bits;
     json_t *all = json_pack(
         "{s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",

@@ -194,13 +194,17 @@ class Options(support.ApiTest):
         self.start("--threads", "1")
         self.refused({"rope_scaling": "yarn"}, "rope_scaling", "has to say how far", "set ctx first")
         self.refused({"rope_scale": 4}, "rope_scale", "goes with a scaling")
+        self.refused({"yarn_beta_fast": 16}, "yarn_beta_fast", "goes with RoPE scaling yarn", "set rope_scaling first")
         self.assertEqual(self.get()["saved"], {})
         self.change({"rope_scaling": "yarn", "ctx": 1024})
         self.refused({"ctx": None}, "rope_scaling", "has to say how far")
         self.assertEqual(self.get()["saved"], {"rope_scaling": "yarn", "ctx": 1024})
         self.restart({"now": True})
         self.assertEqual((self.get()["running"]["rope_scaling"], self.get()["note"]), ("yarn", ""))
-        self.change({"ctx": None, "rope_scaling": None})
+        self.change({"yarn_beta_fast": 16})
+        self.restart({"now": True})
+        self.assertEqual(self.get()["running"]["yarn_beta_fast"], 16)
+        self.change({"ctx": None, "rope_scaling": None, "yarn_beta_fast": None})
         # a file that somebody broke by hand can be mended in steps that have nothing to do with it
         with open(self.file, "w", encoding="utf-8") as file:
             json.dump({"rope_scaling": "yarn"}, file)

@@ -49,6 +49,10 @@ class Context(support.CliTest):
         self.assertEqual(self.perplexity("--ctx", "512", "--rope-scaling=yarn", "--rope-original", "256")["ppl"], found["yarn"])
         self.assertNotEqual(self.perplexity("--ctx", "512", "--rope-scaling", "yarn", "--rope-original", "64")["ppl"], found["yarn"])
         self.assertNotEqual(self.perplexity("--ctx", "512", "--rope-scaling", "yarn", "--rope-base", "50000")["ppl"], found["yarn"])
+        for more in (["--yarn-beta-fast", "4"], ["--yarn-beta-slow", "2"], ["--yarn-attn-factor", "1.1"]):
+            self.assertNotEqual(self.perplexity("--ctx", "512", "--rope-scaling", "yarn", *more)["ppl"], found["yarn"], more)
+        self.assertEqual(self.perplexity("--ctx", "512", "--rope-scaling", "yarn", "--yarn-beta-fast", "32", "--yarn-beta-slow", "1",
+                                         "--yarn-attn-factor", "1")["ppl"], found["yarn"])  # fmt: skip
         # within the trained context, as a window that is shorter says, nothing is scaled
         self.assertEqual(self.perplexity("--ctx", "128", "--rope-scaling", "yarn"), self.perplexity("--ctx", "128"))
         self.assertNotEqual(self.perplexity("--ctx", "128", "--rope-scaling", "yarn", "--rope-scale", "2"), self.perplexity("--ctx", "128"))
@@ -153,6 +157,10 @@ class Context(support.CliTest):
                                (["--rope-scale", "4"], "goes with a scaling"),
                                (["--rope-original", "64"], "goes with a scaling"),
                                (["--rope-original", "0", "--rope-scaling", "yarn"], "--rope-original 0"),
+                               (["--yarn-beta-fast", "16"], "beta-fast 16 goes with RoPE scaling yarn"),
+                               (["--rope-scaling", "ntk", "--rope-scale", "2", "--yarn-beta-slow", "2"], "beta-slow 2 goes with RoPE scaling yarn"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "2", "--yarn-beta-slow", "0"], "--yarn-beta-slow 0: a number above 0"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "2", "--yarn-beta-fast", "1", "--yarn-beta-slow", "2"], "must be more"),
                                (["--rope-base", "0"], "--rope-base 0"),
                                (["--rope-base", "1"], "RoPE base 1")):  # fmt: skip
             for verb in (["run", self.model, "a", "--raw"], ["perplexity", self.model, "--file", self.text], ["serve", "--port", "0"]):

@@ -39,9 +39,10 @@ static void read_case(stretched *c, const char *name)
     snprintf(path, sizeof path, FOLDER "/%s.options", name);
     FILE *f = fopen(path, "r");
     assert_non_null(f);
-    assert_int_equal(fscanf(f, "%63s %15s %g %g %u %u", c->family, scaling, &rope->scale, &rope->base,
-                            &rope->n_original, &c->options.n_ctx_max),
-                     6);
+    int n = fscanf(f, "%63s %15s %g %g %u %u %g %g %g", c->family, scaling, &rope->scale, &rope->base,
+                   &rope->n_original, &c->options.n_ctx_max, &rope->yarn_beta_fast, &rope->yarn_beta_slow,
+                   &rope->yarn_attn_factor);
+    assert_true(n == 6 || n == 9);
     fclose(f);
     assert_true(strcmp(scaling, "file") == 0 || mlxr_rope_scaling_find(scaling, &rope->scaling));
     reference_open(&c->r, "contexts", name);

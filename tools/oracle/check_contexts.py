@@ -5,7 +5,7 @@
     check_contexts.py --write [NAME…]  write tests/oracle/contexts/NAME.{options,bin} anew
 
 NAME.options has the family of tests/oracle/families and what its model is loaded with: scaling, scale, base, original context,
-context. NAME.bin holds ids and logits as check_logits.py packs them.
+context, and YaRN's numbers where they are given. NAME.bin holds ids and logits as check_logits.py packs them.
 """
 import os
 import sys

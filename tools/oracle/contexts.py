@@ -5,6 +5,7 @@ in rope_parameters for the same frequencies. Where a linear scaling goes upon an
 there the reference is given positions that are divided.
 """
 import json
+import math
 import os
 import tempfile
 
@@ -16,10 +17,11 @@ import tiny
 LONG = 300  # tokens; more than the 256 positions the families' models are "trained" for
 
 
-def case(family, scaling, rope=None, *, scale=0, base=0, original=0, ctx=0, tokens=families.N_TOKENS, divide=1):
-    """rope: what changes in rope_parameters of full attention, None takes a key out; divide: positions, by this"""
+def case(family, scaling, rope=None, *, scale=0, base=0, original=0, ctx=0, tokens=families.N_TOKENS, divide=1, turns=()):
+    """rope: what changes in rope_parameters of full attention, None takes a key out; divide: positions, by this; turns: YaRN's
+    betas, fast and slow, and what its factor of attention is multiplied with"""
     return dict(family=family, scaling=scaling, rope=rope or {}, scale=scale, base=base, original=original, ctx=ctx, tokens=tokens,
-                divide=divide)
+                divide=divide, turns=turns)
 
 
 def yarn(factor, original, **more):
@@ -59,6 +61,14 @@ CASES = {
     "continued-windows": case("gpt-oss", "yarn", dict(factor=8.0), scale=2),
     "continued-latent": case("deepseek3", "yarn", dict(factor=8.0), scale=2),
     "continued-temperature": case("ministral3", "yarn", dict(factor=8.0), scale=2),
+    # YaRN's own numbers
+    "turns-yarn": case("qwen3moe", "yarn", yarn(4, 32, beta_fast=3.0, beta_slow=0.5, attention_factor=1.25 * (0.1 * math.log(4) + 1)),
+                       original=32, ctx=128, turns=(3, 0.5, 1.25)),
+    "turns-continued": case("arcee", "yarn", yarn(8, 40, beta_fast=6.0, beta_slow=1.0), ctx=512, turns=(6, 0, 0)),
+    # a file whose context is the one that its YaRN counts from: it reads four times as far by itself, and F goes on from there
+    "within-plain": case("arcee-within", "file", ctx=512, tokens=LONG),
+    "within-yarn": case("arcee-within", "yarn", yarn(8, 256, beta_fast=4.0, beta_slow=1.0), ctx=2048, tokens=LONG),
+    "within-none": case("arcee-within", "none", dict(rope_type="default", factor=None), ctx=512, tokens=LONG),
     # one that is taken away, or replaced
     "away-yarn": case("arcee", "none", dict(rope_type="default", factor=None), ctx=256),
     "away-latent": case("deepseek3", "none", dict(rope_type="default", factor=None, mscale=None, mscale_all_dim=None), ctx=256),
@@ -113,5 +123,5 @@ def make(name):
         with open(path, "w") as f:
             json.dump(config, f)
         logits = reference(folder, ids, c)
-    line = f"{c['family']} {c['scaling']} {c['scale']:g} {c['base']:g} {c['original']} {c['ctx']}\n"
+    line = f"{c['family']} {c['scaling']} {c['scale']:g} {c['base']:g} {c['original']} {c['ctx']}{''.join(f' {x:g}' for x in c['turns'])}\n"
     return line, ids, logits

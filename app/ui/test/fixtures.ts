@@ -77,7 +77,8 @@ export const status = (fields: Partial<DaemonStatus> = {}): DaemonStatus => ({
 
 const OPTION_VALUES: Required<UiOptionValues> = {
   threads: 0, backend: '', kv_type: 'f16', activations: 16, kv_bytes: 0, expert_bytes: -1, kv_dir: '', kv_disk_bytes: 0, draft: 'none',
-  batch_invariant: false, memory_bytes: 0, ctx: 0, rope_scaling: '', rope_scale: 0, rope_base: 0, rope_original: 0, keep_alive_s: 300, parallel: 4, queue: 64, drain_s: 30,
+  batch_invariant: false, memory_bytes: 0, ctx: 0, rope_scaling: '', rope_scale: 0, rope_base: 0, rope_original: 0, yarn_beta_fast: 0, yarn_beta_slow: 0, yarn_attn_factor: 0,
+  keep_alive_s: 300, parallel: 4, queue: 64, drain_s: 30,
 }; // prettier-ignore
 
 /** The daemon's options, `saved` in its file; the names in `fixed` come from its command line. */

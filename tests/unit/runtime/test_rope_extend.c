@@ -436,6 +436,37 @@ static void what_is_advised_reads_further(void **state)
 
 /* ---- hostile values ---------------------------------------------------------------------------------------------- */
 
+/* Contexts of 4,096 with YaRN's own numbers */
+static mlxr_model_options turned(mlxr_rope_scaling scaling, float fast, float slow, float factor)
+{
+    mlxr_model_options o = asked(scaling, 0, 4096);
+    o.rope.yarn_beta_fast = fast;
+    o.rope.yarn_beta_slow = slow;
+    o.rope.yarn_attn_factor = factor;
+    return o;
+}
+
+static void yarns_numbers_stand_in_the_place_of_the_files(void **state)
+{
+    (void)state;
+    hparams h = plain(); /* 2,048 tokens: by 2 */
+    extend(&h, turned(MLXR_ROPE_YARN, 16, 0, 0));
+    assert_true(h.scaling.beta_fast == 16 && h.scaling.beta_slow == 1 && h.scaling.attn_factor == 0);
+    h = plain();
+    extend(&h, turned(MLXR_ROPE_YARN, 0, 2, 1.5f));
+    assert_true(h.scaling.beta_fast == 32 && h.scaling.beta_slow == 2);
+    assert_true(fabs(h.scaling.attn_factor - 1.5 * (0.1 * log(2) + 1)) < 1e-6);
+    h = scaled(ROPE_SCALING_YARN, 4, 512);
+    h.scaling.beta_fast = 8;
+    h.scaling.attn_factor = 1.2f;
+    extend(&h, turned(MLXR_ROPE_YARN, 0, 3, 2)); /* the file's number goes on, and by it */
+    assert_true(h.scaling.beta_fast == 8 && h.scaling.beta_slow == 3);
+    assert_true(fabs(h.scaling.attn_factor - 2 * 1.2 * (0.1 * log(8) + 1) / (0.1 * log(4) + 1)) < 1e-6);
+    h = scaled(ROPE_SCALING_YARN, 4, 512);
+    h.scaling.beta_fast = 8;
+    refuse(h, NULL, turned(MLXR_ROPE_YARN, 0, 9, 0), MLXR_UNSUPPORTED, "of which one is this model's own");
+}
+
 static void values_that_suit_no_model_are_refused_before_one_is_read(void **state)
 {
     (void)state;
@@ -461,6 +492,12 @@ static void values_that_suit_no_model_are_refused_before_one_is_read(void **stat
         {{.rope.base = -1e4f}, MLXR_ARG, "RoPE base -10000"},
         {{.rope.base = NAN}, MLXR_ARG, "RoPE base"},
         {{.rope.base = INFINITY}, MLXR_ARG, "RoPE base inf"},
+        {{.rope.yarn_beta_fast = 16}, MLXR_ARG, "beta-fast 16 goes with RoPE scaling yarn"},
+        {turned(MLXR_ROPE_NTK, 0, 2, 0), MLXR_ARG, "beta-slow 2 goes with RoPE scaling yarn"},
+        {turned(MLXR_ROPE_YARN, 0, -2, 0), MLXR_ARG, "beta-slow -2: a number above 0"},
+        {turned(MLXR_ROPE_YARN, NAN, 0, 0), MLXR_ARG, "beta-fast"},
+        {turned(MLXR_ROPE_YARN, 0, 0, INFINITY), MLXR_ARG, "attn-factor inf"},
+        {turned(MLXR_ROPE_YARN, 2, 2, 0), MLXR_ARG, "beta-fast 2 must be more than its beta-slow 2"},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         mlxr_error error = {.text = ""};
@@ -624,6 +661,7 @@ int main(void)
         cmocka_unit_test(models_that_learn_positions_are_refused),
         cmocka_unit_test(layers_that_do_not_turn_are_not_stretched_and_need_none),
         cmocka_unit_test(what_is_advised_reads_further),
+        cmocka_unit_test(yarns_numbers_stand_in_the_place_of_the_files),
         cmocka_unit_test(values_that_suit_no_model_are_refused_before_one_is_read),
         cmocka_unit_test(values_that_do_not_suit_a_model_are_refused),
         cmocka_unit_test(the_head_that_predicts_ahead_is_stretched_with_its_model),

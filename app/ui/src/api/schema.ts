@@ -261,6 +261,9 @@ export type UiOptionValues = {
   rope_scale?: number;
   rope_base?: number;
   rope_original?: number;
+  yarn_beta_fast?: number;
+  yarn_beta_slow?: number;
+  yarn_attn_factor?: number;
   keep_alive_s?: number;
   parallel?: number;
   queue?: number;

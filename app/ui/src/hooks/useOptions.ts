@@ -5,7 +5,7 @@ import type { UiOptions, UiOptionValues } from '@/api/schema';
 
 export type OptionName = keyof UiOptionValues;
 /** Those that have a row; the others are for the file alone. */
-export type ShownOption = Exclude<OptionName, 'rope_scale' | 'rope_base' | 'rope_original'>;
+export type ShownOption = Exclude<OptionName, 'rope_scale' | 'rope_base' | 'rope_original' | `yarn_${string}`>;
 export type OptionChange = Partial<Record<OptionName, string | number | boolean | null>>;
 
 const QUERY = ['options'];
