@@ -105,8 +105,7 @@ class OllamaTest(support.ApiTest):
 
 class Port(support.ApiTest):
     def test_a_second_port_answers_where_clients_look_by_themselves(self):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = support.cli.free_port()
         daemon = self.serve("--ollama-port", str(port))
         for one in (port, daemon.port):
             client = ollama.Client(host=f"http://127.0.0.1:{one}")
@@ -570,17 +569,20 @@ class Models(OllamaTest):
         self.assertEqual(self.generate(model="folder", raw=True).response, self.generate(model="tiny-llama", raw=True).response)
         self.client.delete("folder")
 
+    def wait_upload(self, there):
+        partial = os.path.join(self.folder, ".mlxr", "partial")
+        end = time.monotonic() + 60
+        while (os.path.isdir(partial) and any(f.startswith("upload-") for f in os.listdir(partial))) != there:
+            self.assertLess(time.monotonic(), end, there)
+            time.sleep(0.02)
+
     def test_an_upload_that_is_broken_off_leaves_nothing(self):
         data = os.urandom(3 << 20)
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         with self.daemon.connect() as connection:
             connection.sendall(f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data[: 2 << 20])
-            time.sleep(0.2)
-        partial = os.path.join(self.folder, ".mlxr", "partial")
-        end = time.monotonic() + 10
-        while [f for f in os.listdir(partial) if f.startswith("upload-")]:
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.02)
+            self.wait_upload(True)
+        self.wait_upload(False)
         self.assertEqual(self.daemon.ask("HEAD", f"/api/blobs/{digest}").status, 404)
         connection = http.client.HTTPConnection("127.0.0.1", self.daemon.port, timeout=60)
         self.addCleanup(connection.close)
@@ -774,7 +776,10 @@ class Pulls(OllamaTest):
         stream = self.client.pull("m", stream=True)
         next(stream)
         stream.close()
-        time.sleep(0.5)
+        end = time.monotonic() + 60
+        while self.daemon.ask("GET", "/ui-api/jobs").json["jobs"][-1]["state"] != "ended":  # it has seen that nobody waits
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
         self.open.set()
         self.refused(404, "not found", self.client.show, "m")
         self.assertEqual(self.client.pull("m").status, "success")

@@ -57,8 +57,11 @@ class Metrics(support.ApiTest):
             answer = daemon.ask("POST", "/v1/completions", body)
             self.assertEqual(answer.status, 200, answer)
             texts.append(answer.json["choices"][0]["text"])
-            time.sleep(2.5)  # what the engine's thread counts is up to a second old
-            seen = scrape(daemon)
+            end = time.monotonic() + support.TIMEOUT  # what the engine's thread counts is up to a second old
+            while (seen := scrape(daemon)).value("mlxr_prefix_cache_queries_total") < answer.json["usage"]["prompt_tokens"] or seen.value(
+                    "mlxr_kv_cache_usage_perc") > 0:  # fmt: skip
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.05)
             of = {what: seen.value("mlxr_expert_bytes", what=what) for what in ("all", "budget", "hot", "locked")}
             uses = [seen.value("mlxr_expert_uses_total", outcome=outcome) for outcome in ("hit", "miss")]
             if memory == "1G":
@@ -327,7 +330,8 @@ class Profile(support.ApiTest):
         with daemon.connect() as connection:  # it does not keep the daemon from ending
             connection.sendall(b"POST /ui-api/profile HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                                b"Content-Length: 35\r\n\r\n" + b'{"seconds": 60, "idle_seconds": 60}')  # fmt: skip
-            time.sleep(0.2)
+            while daemon.ask("POST", "/ui-api/profile", {"seconds": 1}).status != 409:  # until it has begun
+                pass
             began = time.monotonic()
             self.assertEqual(daemon.stop(), 0)
             self.figure("ended during a profile", time.monotonic() - began, "s", 5)

@@ -246,10 +246,14 @@ class Chats(ui_support.UiTest):
         self.assertEqual(self.c("GET", "/events?after=abc-1")["reset"], True)
         stale = self.events(self.daemon, "/ui-api/events?after=abc-1")
         self.assertEqual(stale.wait(lambda e: e)[0][1], "reset")
-        # a model that appears is told without being asked for
-        support.time.sleep(2.5)
-        self.add_model("llama", "another")
-        again.wait(lambda e: any(x[2].get("kind") == "models" for x in e), 30)
+        # a model that appears is told without being asked for, once the daemon has seen which ones there are
+        end = support.time.monotonic() + support.TIMEOUT
+        while not any(e[2].get("kind") == "models" for e in again.events):
+            self.assertLess(support.time.monotonic(), end)
+            self.add_model("llama", f"another-{support.time.monotonic_ns()}")
+            support.time.sleep(0.5)
+        for stream in (back, stale):
+            stream.wait(lambda e: any(x[2].get("kind") == "models" for x in e))
         for stream in (again, back, stale):
             self.schema.check({"$ref": "#/components/schemas/UiChange"}, [e[2] for e in stream.events if e[1] == "change"][0]
                               if stream is not stale else {"kind": "chat", "op": "created"})  # fmt: skip
@@ -321,8 +325,10 @@ class Chats(ui_support.UiTest):
         self.assertIn("another daemon", answer.json["error"]["message"])
         self.assertIn("retry-after", answer.headers)
         self.assertEqual(self.daemon.stop(), 0)
-        support.time.sleep(1.1)
-        self.assertEqual(other.ask("GET", "/ui-api/chats").status, 200)
+        end = support.time.monotonic() + support.TIMEOUT  # it tries again once a second
+        while other.ask("GET", "/ui-api/chats").status != 200:
+            self.assertLess(support.time.monotonic(), end)
+            support.time.sleep(0.05)
 
 
 class Owners(ui_support.UiTest):

@@ -7,10 +7,12 @@ import errno
 import json
 import os
 import pty
+import random
 import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -149,6 +151,18 @@ class CliTest(unittest.TestCase):
         self.assertRegex(result.err, r"\Amlxr: [^\n]+\n\Z")
         self.assertRegex(result.err, pattern)
         return result
+
+
+def free_port():
+    """A port where nobody listens; not of those that the system gives to others who ask for any."""
+    while True:
+        port = random.SystemRandom().randrange(15000, 30000)
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Terminal:

@@ -232,15 +232,15 @@ class Completion(support.CliTest):
         with open(os.path.join(functions, "_mlxr"), "wb") as file:
             file.write(self.succeed("completion", "zsh").out)
         with open(os.path.join(self.home, ".zshrc"), "w") as file:
-            file.write(f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u; PS1='ready> '; unsetopt beep\n")
+            file.write(f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u; PS1='ready> '; unsetopt beep\n"
+                       "zle-line-init() { echo -n 'line editor> ' }; zle -N zle-line-init\n")
         env = self.environment(PATH=os.path.dirname(support.MLXR) + ":" + os.environ["PATH"], TERM="xterm", ZDOTDIR=self.home)
         for line, found in (("mlxr perp", "mlxr perplexity"), ("mlxr run some", "mlxr run some-model.Q4"), ("mlxr run m --kv-type b", "bf16"),
                             ("mlxr run m --repeat-p", "--repeat-penalty"), ("mlxr key rev", "revoke"), ("mlxr pull smollm2:1.", "smollm2:1.7b")):  # fmt: skip
             with self.subTest(line=line):
                 t = support.Terminal(["/usr/bin/env", "zsh", "-i"], env)
                 self.addCleanup(t.close)  # which ends it
-                t.expect("ready> ")
-                time.sleep(0.5)  # until the line editor is there
+                t.expect("line editor> ")  # before, what is typed is the terminal's
                 t.type(line + "\t")
                 t.expect(found[len(line):] if found.startswith(line) else found[len(line.split()[-1]):])
 

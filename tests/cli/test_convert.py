@@ -13,6 +13,12 @@ import time
 import support
 
 
+def cpu_seconds(pid):
+    """What a process of Linux has computed so far, which does not depend on what else runs."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        return sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 class Quantize(support.CliTest):
     def out(self, name="out.gguf"):
         return os.path.join(self.home, name)
@@ -87,7 +93,8 @@ class Quantize(support.CliTest):
         for n_bytes, code, words in ((1, 1, "File too large"), (None, 130, "stopped; nothing was written")):
             process = subprocess.Popen([support.MLXR, "quantize", model, self.out(), "--type", "Q2_K", "--threads", "1"],
                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, restore_signals=False)  # fmt: skip
-            time.sleep(0.5)  # it computes a piece, which it writes before it looks whether it is to stop
+            while cpu_seconds(process.pid) < 0.5:  # it computes a piece, which it writes before it looks whether it is to stop
+                time.sleep(0.01)
             process.send_signal(signal.SIGSTOP)
             self.assertIsNone(process.poll())
             if n_bytes:

@@ -7,6 +7,7 @@ import sqlite3
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -390,17 +391,19 @@ class Bodies(PullTest):
             first, last = request.range
             request.write(b"HTTP/1.1 206 X\r\nContent-Length: 100000\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
                           % (first, last, len(self.model)))  # fmt: skip
-            for i in range(60):
+            for i in range(600):
                 request.write(self.model[first + i : first + i + 1])
                 time.sleep(0.1)
 
         server = self.blob(trickle)
         child = subprocess.Popen([support.MLXR, "pull", "m"], env=self.env(server), stdout=subprocess.DEVNULL,
                                  stderr=subprocess.PIPE)  # fmt: skip
-        time.sleep(5)
-        self.assertGreater(len(server.asked(server.blob)), 2)  # each was ended and asked for again
+        end = time.monotonic() + 50  # a trickle goes on for 60 s
+        while len(server.asked(server.blob)) <= 2:  # each is ended and asked for again
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=10)
+        child.communicate(timeout=60)
         self.assertEqual(child.returncode, 130)
 
     def test_heads_without_an_end_or_sense(self):
@@ -654,16 +657,22 @@ class Hubs(PullTest):
 class Interrupted(PullTest):
     STATE_HEAD = 224  # bytes of a state file before the first piece's (daemon/registry/download.c)
 
-    def slowly(self, request):
+    def setUp(self):
+        super().setUp()
+        self.over = threading.Event()
+        self.addCleanup(self.over.set)
+
+    def slowly(self, request, **how):
+        """The pieces from 300000 on come when the test is over."""
         if request.range[0] >= 300000:
-            time.sleep(20)
-        request.file(self.model)
+            self.over.wait()
+        request.file(how.pop("content", self.model), **how)
 
     def start(self, server, source):
-        child = subprocess.Popen([support.MLXR, "pull", source], env=self.env(server, MLXR_PULL_STALL_S="20"),
+        child = subprocess.Popen([support.MLXR, "pull", source], env=self.env(server, MLXR_PULL_STALL_S="60"),
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         partial = os.path.join(self.models, ".mlxr", "partial")
-        end = time.monotonic() + 20
+        end = time.monotonic() + 50
         while time.monotonic() < end:
             states = [f for f in os.listdir(partial) if f.endswith(".state")] if os.path.isdir(partial) else []
             if states:
@@ -672,13 +681,13 @@ class Interrupted(PullTest):
                         return child
             time.sleep(0.02)
         child.kill()
-        self.fail(f"three pieces were not there after 20 s; exit {child.wait()}, {os.listdir(self.models)}")
+        self.fail(f"three pieces were not there after 50 s; exit {child.wait()}, {os.listdir(self.models)}")
 
     def gone_on_with(self, server, signal_number, code):
         server.on(server.blob, self.slowly)
         child = self.start(server, "m")
         child.send_signal(signal_number)
-        self.assertEqual(child.wait(20), code)
+        self.assertEqual(child.wait(60), code)
         self.assertEqual(self.names(), [])
         server.on(server.blob, lambda r: r.file(self.model))
         before = len(server.asked(server.blob))
@@ -724,7 +733,7 @@ class Interrupted(PullTest):
 
     def test_a_file_that_changed_meanwhile_is_not_mixed_with_the_old_one(self):
         old = self.model[:-1] + b"\x7f"
-        server = self.plain(lambda r: time.sleep(20) if r.range[0] >= 300000 else r.file(old, etag="old"))
+        server = self.plain(lambda r: self.slowly(r, content=old, etag="old"))
         child = self.start(server, self.url(server))
         child.kill()
         child.wait()
