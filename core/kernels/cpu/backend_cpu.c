@@ -68,11 +68,17 @@ static void cpu_release(backend *b, program **prog)
 static program_halves cpu_halves(const program *prog)
 {
     few_counts counts = few_count(prog);
-    return (program_halves){.bytes_most = few_kept_bytes(prog),
-                            .bytes_kept = counts.n_bytes_kept,
+    return (program_halves){.bytes_most = few_kept_bytes(prog) + copy_kept_bytes(prog),
+                            .bytes_kept = counts.n_bytes_kept + copy_count(prog).n_bytes_kept,
                             .bytes_saved = counts.n_bytes_saved,
                             .n_steps = counts.n_screened - counts.n_whole,
                             .prepares = counts.prepares};
+}
+
+static void cpu_refuse_halves(program *prog)
+{
+    few_refuse(prog);
+    copy_refuse(prog);
 }
 
 static mlxr_status cpu_kv_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)
@@ -158,7 +164,7 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
         .prepare = cpu_prepare,                                                                                        \
         .release = cpu_release,                                                                                        \
         .halves = cpu_halves,                                                                                          \
-        .refuse_halves = few_refuse,                                                                                   \
+        .refuse_halves = cpu_refuse_halves,                                                                            \
         .kv_alloc = cpu_kv_alloc,                                                                                      \
         .kv_free = cpu_kv_free,                                                                                        \
         .kv_discard = cpu_kv_discard,                                                                                  \

@@ -118,6 +118,7 @@ mlxr_status program_open(program **out, const plan *p, const backend_options *op
     prog->ops = options->scalar ? ops_table_scalar() : ops_table_make(options->features);
     linear_init(&prog->linear, options->scalar ? 0 : options->features);
     prog->halves = halves_kernels_for(options->scalar ? 0 : options->features);
+    prog->coarse = coarse_kernels_for(options->scalar ? 0 : options->features);
     if (p->both_ways && whole_blocks(p)) {
         linear_use_words(&prog->linear);
     }
@@ -145,6 +146,7 @@ void program_close(program **pointer)
         return;
     }
     few_close(prog);
+    copy_close(prog);
     region_close(&prog->memory);
     free(prog->scratch.memory);
     free(prog->cut.memory);

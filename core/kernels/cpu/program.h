@@ -28,10 +28,13 @@
 #include "base/team.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/coarse.h"
 #include "kernels/cpu/experts.h"
 #include "kernels/cpu/halves.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/quantize_act.h"
+#include "kernels/cpu/screen_copy.h"
 #include "kernels/cpu/screen_few.h"
 
 #define PROGRAM_ROWS_MAX 512    /* more rows than this are run as several passes, which bounds the scratch memory */
@@ -120,6 +123,7 @@ struct program {
     ops_table ops;
     linear_kernels linear;
     halves_kernels halves;
+    coarse_kernels coarse;
     linear_kernels rounded; /* of inputs that are rounded to 8 bits; equal to `linear` where nobody asked for that */
     bool scalar;
     uint32_t n_threads;
@@ -142,6 +146,7 @@ struct program {
     uint64_t row_bytes;                      /* of scratch that each of them takes */
     screen *screen;                          /* NULL: logits of many rows are always computed as they are */
     screen_few *few;                         /* the same of few rows */
+    screen_copy *copy;                       /* and of many, by a copy; never beside `few` */
     /* Scratch, grown on demand, bounded by rows_max rows. */
     program_block scratch, cut;
 };
@@ -169,6 +174,8 @@ struct exec {
     bool screens;           /* logits are screened (screen.c) */
     uint32_t learns;        /* weight rows of logits whose lengths this pass learns */
     uint8_t *screen_memory; /* [program_screen_bytes] */
+    copy_pass copy;
+    uint8_t *copy_memory; /* [copy_bytes] */
     few_pass few;
     uint8_t *few_memory;               /* [few_bytes] */
     uint32_t pass;                     /* its number, from 0 */
@@ -236,6 +243,9 @@ void program_run_screen(const exec *e, uint32_t index, const team_member *member
 void program_screen_learn(const exec *e, const team_member *member);
 /* Behind the pass, by one thread: what it learned and whether it paid. */
 void program_screen_done(const exec *e);
+
+/* What the integers of a packed input's block b stand for. */
+void program_read_block(linear_format format, const q16_place *at, uint32_t b, double out[Q16_BLOCK]);
 
 /* Passes so far: screened, those of them whose logits were computed whole after all, and others that were not even
  * tried because such ones came before. */

@@ -386,5 +386,5 @@ bool program_build(program *prog)
         build_node(&b);
         b.ok = b.ok && program_label(prog, &prog->nodes[prog->n_nodes - 1], b.ops + first, b.next - first);
     }
-    return b.ok && program_screen_make(prog) && few_make(prog);
+    return b.ok && program_screen_make(prog) && few_make(prog) && copy_open(prog);
 }

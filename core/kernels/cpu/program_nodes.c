@@ -343,7 +343,7 @@ static void show_inputs(const exec *e, const node *n, const team_member *member)
 
 static bool is_screened(const exec *e, const node *n)
 {
-    return e->screens && n == &e->prog->nodes[e->prog->n_nodes - 1];
+    return (e->screens || e->copy.screens) && n == &e->prog->nodes[e->prog->n_nodes - 1];
 }
 
 /* Pieces are as many for each member, or those that have one less would wait for the others, a twentieth of the time in
@@ -597,6 +597,8 @@ bool program_run_node(const exec *e, uint32_t index, const team_member *member)
     case NODE_LINEAR:
         if (e->screens && index + 1 == e->prog->n_nodes) {
             program_run_screen(e, index, member);
+        } else if (e->copy.screens && index + 1 == e->prog->n_nodes) {
+            copy_run(e, index, member);
         } else if (e->few.screens && index + 1 == e->prog->n_nodes) {
             few_run(e, index, member);
         } else {

@@ -116,6 +116,7 @@ static void place(exec *e, carve *c, uint32_t n_positions)
     }
     e->partials = carve_take(c, n_partials, sizeof(float));
     e->screen_memory = carve_take(c, program_screen_bytes(e), 1);
+    e->copy_memory = carve_take(c, copy_bytes(e), 1);
     e->few_memory = carve_take(c, few_bytes(e), 1);
     e->counters = carve_take(c, ((uint64_t)prog->n_nodes + 1) * 2, CACHE_LINE);
     place_private(e, c, n_positions);
@@ -280,6 +281,7 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
     for (uint32_t i = 0; i < prog->n_shapes && prog->ops.attend.scores; i++) {
         e->works[i] = e->taken_works[i] = (attend_work){0};
     }
+    e->copy = copy_choose(e);
     program_screen_choose(e);
     e->few = few_choose(e);
     plan_attention(e);
@@ -327,6 +329,12 @@ static void walk(void *context, const team_member *member)
                                       step_profile_now_ns());
         }
     }
+    if (e->copy.makes) {
+        copy_fill(e, member);
+        if (profile) {
+            since = step_profile_note(profile, "copy of logits' weights", STEP_NO_LAYER, since, step_profile_now_ns());
+        }
+    }
     if (e->learns) {
         program_screen_learn(e, member);
         if (profile) {
@@ -358,6 +366,7 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
         status = prepare_pass(prog, &e, error);
         if (status == MLXR_OK) {
             team_run(t, walk, &e);
+            copy_done(&e);
             program_screen_done(&e);
             if (prog->few) {
                 few_done(&e);

@@ -125,7 +125,8 @@ void program_screen_choose(exec *e)
     screen *s = e->prog->screen;
     e->screens = false;
     e->learns = 0;
-    if (!s || !e->s.greatest || e->s.observer || e->s.n_wanted < ROWS_LEAST || isinf(s->most)) {
+    if (!s || e->copy.screens || e->copy.makes || !e->s.greatest || e->s.observer || e->s.n_wanted < ROWS_LEAST ||
+        isinf(s->most)) {
         return;
     }
     const linear_weight *w = weight_of(e->prog);
@@ -218,7 +219,7 @@ screen_counts program_screen_counts(const program *prog)
 /* ---- inputs ---- */
 
 /* What a token's packed integers stand for. */
-static void read_block(linear_format format, const q16_place *at, uint32_t b, double out[Q16_BLOCK])
+void program_read_block(linear_format format, const q16_place *at, uint32_t b, double out[Q16_BLOCK])
 {
     const int8_t *digits = (const int8_t *)at->q + b * at->record;
     float unit;
@@ -244,8 +245,8 @@ float program_screen_reach(const linear_input *rounded, uint32_t row, const line
     double apart = 0, both = 0;
     for (uint32_t i = 0; i < exact->n_in / Q16_BLOCK; i++) {
         double x[Q16_BLOCK], y[Q16_BLOCK];
-        read_block(LINEAR_Q8, &a, i, x);
-        read_block(LINEAR_Q16, &b, i, y);
+        program_read_block(LINEAR_Q8, &a, i, x);
+        program_read_block(LINEAR_Q16, &b, i, y);
         for (uint32_t k = 0; k < Q16_BLOCK; k++) {
             apart += (x[k] - y[k]) * (x[k] - y[k]);
             both += x[k] * x[k] + y[k] * y[k];
