@@ -60,7 +60,7 @@ static void make_row(const uint8_t *row, uint32_t n_in, uint8_t *to, float *scal
         int8_t out[BLOCK];
         for (int i = 0; i < BLOCK; i++) {
             float x = d * (float)q[i], r = rintf(x * by);
-            r = r > 127 ? 127 : r < -127 ? -127 : r;
+            r = r > -127 ? (r < 127 ? r : 127) : -127; /* also where it is NaN */
             double apart = (double)x - (double)unit * (double)r;
             whole += (double)x * (double)x;
             left += apart * apart;

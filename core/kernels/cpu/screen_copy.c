@@ -30,8 +30,9 @@
 #define WEIGHTS_MOST (64u << 20)       /* of the matrix: one pass makes the copy, a millisecond or two for each 1 Mi */
 #define KEPT_TWICE (8u << 20)          /* bytes of a matrix in no file's mapping, which cannot be given back */
 #define MEMORY_PART 4u                 /* as in screen.c */
-#define LEFT_PART 16u                  /* of all logits: so many cost what the copy saves, one row at a time */
-#define LEFT_GRAINS 8u                 /* of each row; as few are computed whatever part they are */
+#define LEFT_PART 256u                 /* of the rows: so many cost what the copy saves, one at a time */
+#define LEFT_LEAST 32u                 /* of rows; as few are computed whatever part they are */
+#define LINE 64u                       /* bytes of a cache line */
 #define PAUSE 64u                      /* passes before the copy is made again, when it was let go */
 #define PAUSE_MOST 8192u               /* and when it was, again and again, before it had paid */
 #define PAID 4u                        /* screened passes for each of a pause: making the copy has paid */
@@ -62,8 +63,8 @@ typedef struct copy_row {
     copy_reach reach;
     float logit;     /* the greatest that was computed: nothing below it is wanted */
     int32_t id;      /* the first that has it; −1: none is above −infinity */
-    uint32_t first;  /* the grain of weight rows that was computed first */
-    uint32_t n_left; /* grains that may have something greater */
+    uint32_t first;  /* the row of weights that was computed first */
+    uint32_t n_left; /* that may have something greater */
 } copy_row;
 
 /* A pass's memory. */
@@ -445,28 +446,33 @@ static search search_make(const exec *e, const node *n, const copy_work *work, u
                     .scratch = scratch};
 }
 
-/* A grain of weight rows as it is. */
-static void compute(const search *s, uint32_t begin)
+static void fetch_row(const linear_weight *w, uint32_t id)
 {
-    copy_row *r = s->row;
-    uint32_t n = s->weight->n_out - begin < LINEAR_ROW_GRAIN ? s->weight->n_out - begin : LINEAR_ROW_GRAIN;
-    float logits[LINEAR_ROW_GRAIN];
-    linear_weight grain = *s->weight;
-    linear_output out = {.dst = logits, .stride = LINEAR_ROW_GRAIN};
-    grain.data = (const uint8_t *)grain.data + begin * grain.row_bytes;
-    grain.n_out = n;
-    linear_rows(s->kernels, &grain, &s->exact, &out, 0, n, s->scratch);
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t id = (int32_t)(begin + i);
-        if (logits[i] > r->logit || (logits[i] == r->logit && id < r->id)) {
-            r->logit = logits[i];
-            r->id = id;
-        }
+    const uint8_t *row = (const uint8_t *)w->data + id * w->row_bytes;
+    for (size_t i = 0; i < w->row_bytes; i += LINE) {
+        __builtin_prefetch(row + i, 0, 2);
     }
 }
 
-/* The grain with the greatest product: likely that with the greatest logit. */
-static uint32_t first_grain(const search *s)
+/* The logit of a row of weights as it is. */
+static void compute(const search *s, uint32_t id)
+{
+    copy_row *r = s->row;
+    float logit;
+    linear_weight one = *s->weight;
+    linear_output out = {.dst = &logit, .stride = 1};
+    one.data = (const uint8_t *)one.data + id * one.row_bytes;
+    one.n_out = 1;
+    one.soon = (linear_soon){.rows = one.data, .row_bytes = one.row_bytes, .n_rows = 1};
+    linear_rows(s->kernels, &one, &s->exact, &out, 0, 1, s->scratch);
+    if (logit > r->logit || (logit == r->logit && (int32_t)id < r->id)) {
+        r->logit = logit;
+        r->id = (int32_t)id;
+    }
+}
+
+/* The row with the greatest product: likely that with the greatest logit. */
+static uint32_t first_row(const search *s)
 {
     uint32_t block = 0, best = 0;
     for (uint32_t b = 1; b < s->n_blocks; b++) {
@@ -477,10 +483,10 @@ static uint32_t first_grain(const search *s)
     for (uint32_t i = 1; i < COARSE_ROWS && i < n; i++) {
         best = coarse_float(products[i]) > coarse_float(products[best]) ? i : best;
     }
-    return block * COARSE_ROWS + best / LINEAR_ROW_GRAIN * LINEAR_ROW_GRAIN;
+    return block * COARSE_ROWS + best;
 }
 
-/* Grains of a block behind the first one that may have the greatest logit: computes them, or only counts them. */
+/* Rows of a block behind the first one that may have the greatest logit: computes them, or only counts them. */
 static uint32_t look_at_block(const search *s, uint32_t block, bool compute_them)
 {
     const screen_copy *c = s->copy;
@@ -489,13 +495,16 @@ static uint32_t look_at_block(const search *s, uint32_t block, bool compute_them
     uint64_t found = c->kernels.reaching(s->products + block * s->stride, c->lengths + first, c->rests + first,
                                          r->reach.length, r->reach.rest, r->logit);
     found &= left < COARSE_ROWS ? ((uint64_t)1 << left) - 1 : UINT64_MAX;
-    for (uint32_t i = 0; i < COARSE_ROWS; i += LINEAR_ROW_GRAIN) {
-        if (!(found >> i & (((uint64_t)1 << LINEAR_ROW_GRAIN) - 1)) || first + i == r->first) {
+    for (; found; found &= found - 1) {
+        uint32_t id = first + (uint32_t)__builtin_ctzll(found);
+        if (id == r->first) {
             continue;
         }
         n++;
         if (compute_them) {
-            compute(s, first + i);
+            compute(s, id);
+        } else {
+            fetch_row(s->weight, id);
         }
     }
     return n;
@@ -519,12 +528,11 @@ static uint32_t look_at_rest(const search *s, bool compute_them)
  * run, so that no timing decides how a logit is computed. */
 static bool leaves_much(const exec *e, const copy_work *work)
 {
-    uint64_t left = 0, grains = (weight_of(e->prog)->n_out + LINEAR_ROW_GRAIN - 1) / LINEAR_ROW_GRAIN;
-    uint64_t part = grains / LEFT_PART;
+    uint64_t left = 0, n_out = weight_of(e->prog)->n_out, part = n_out / LEFT_PART;
     for (uint32_t row = 0; row < e->s.n_wanted; row++) {
-        left += isnan(work->rows[row].reach.length) ? grains * e->s.n_wanted : work->rows[row].n_left;
+        left += isnan(work->rows[row].reach.length) ? n_out * e->s.n_wanted : work->rows[row].n_left;
     }
-    return left > (part > LEFT_GRAINS ? part : LEFT_GRAINS) * e->s.n_wanted;
+    return left > (part > LEFT_LEAST ? part : LEFT_LEAST) * e->s.n_wanted;
 }
 
 void copy_run(const exec *e, uint32_t index, const team_member *member)
@@ -544,7 +552,7 @@ void copy_run(const exec *e, uint32_t index, const team_member *member)
         work.rows[row].logit = -INFINITY;
         work.rows[row].id = -1;
         if (!isnan(work.rows[row].reach.length)) {
-            work.rows[row].first = first_grain(&s);
+            work.rows[row].first = first_row(&s);
             compute(&s, work.rows[row].first);
             work.rows[row].n_left = look_at_rest(&s, false);
         }
