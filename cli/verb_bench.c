@@ -137,8 +137,7 @@ static bool profile_test(benchmark *b, const char *label, uint32_t n, bool (*run
            bench_profile_take(&b->profile, b->s.engine, name);
 }
 
-/* Runs a test until what decoding makes of the matrix of logits is made: each token makes a part. Not with the prompts
- * of batches, behind which it is let go again and again. */
+/* Runs a test until what decoding makes of the matrix of logits is made: each token makes a part. */
 static bool warm_up(benchmark *b, uint32_t n, bool (*run)(benchmark *, uint32_t, double *))
 {
     double ignored;

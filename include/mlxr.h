@@ -453,14 +453,14 @@ typedef struct mlxr_expert_stats { /* of the engine's models whose experts do no
     uint64_t bytes_read;   /* asked for because they were not in memory */
 } mlxr_expert_stats;
 MLXR_API mlxr_expert_stats mlxr_expert_stats_get(const mlxr_engine *engine);
-/* Steps of few rows whose logits nobody reads (MLXR_SLICE_NO_LOGITS) may find the greatest from half of the matrix's
- * bits, which are then kept apart in memory instead of the file's pages. Zeros where that is not done, and for
- * adapted models. Not during a step of the model's engine. */
+/* Steps of few rows whose logits nobody reads (MLXR_SLICE_NO_LOGITS) may find the greatest, or those that the filters
+ * of samplers leave, from half of the matrix's bits, which are then kept apart in memory instead of the file's pages.
+ * Zeros where that is not done, and for adapted models. Not during a step of the model's engine. */
 typedef struct mlxr_logits_stats {
     uint64_t n_steps;     /* that did so */
     uint64_t bytes_saved; /* of the weights, that these had no need to read */
     uint64_t bytes_kept;  /* memory of both halves, now */
-    bool prepares;        /* steps that do so still make the halves, or will after a pause */
+    bool prepares;        /* steps that do so still make the halves */
 } mlxr_logits_stats;
 MLXR_API mlxr_logits_stats mlxr_logits_stats_get(const mlxr_model *model);
 

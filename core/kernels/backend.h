@@ -68,6 +68,13 @@ typedef struct step_experts {
     void *user;
 } step_experts;
 
+/* What of a row of logits anybody reads: the n greatest, by lower id of equal ones, and those that are at most `near`
+ * below the greatest. n = 0: all of them. */
+typedef struct step_reads {
+    uint32_t n;
+    float near;
+} step_reads;
+
 /* One batch laid out for a backend. */
 typedef struct step {
     uint32_t n_rows;
@@ -84,6 +91,7 @@ typedef struct step {
      * greatest. A backend that finds it (the first of equal ones) puts its number here, and may leave anything in the
      * row; where it leaves −1 the row is whole. */
     int32_t *greatest;
+    step_reads reads;              /* of each row of logits; a backend may put −infinity in place of all others */
     step_profile *profile;         /* NULL: off; a backend that can notes its spans there */
     const step_observer *observer; /* NULL: nobody; the CPU's backends only */
     const step_experts *experts;   /* NULL: nobody; backends that tell (backend_ops.tells_experts) */
@@ -94,7 +102,7 @@ typedef struct program_halves {
     uint64_t bytes_most;  /* that it may come to take beside the weights */
     uint64_t bytes_kept;  /* that it takes now; of a matrix in a file's mapping, pages were given back */
     uint64_t bytes_saved; /* of the weights, that steps so far had no need to read */
-    uint64_t n_steps;     /* that found the greatest logits so */
+    uint64_t n_steps;     /* that found the logits that are read so */
     bool prepares;        /* steps that decode so are not yet as fast as they will be */
 } program_halves;
 

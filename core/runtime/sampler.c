@@ -378,11 +378,27 @@ static mlxr_status prepare(sampler *s, const float *logits, const uint32_t *allo
     return status == MLXR_OK && *max == -INFINITY ? nothing_left(s, error) : status;
 }
 
+/* Is nothing but the choice made of the logits, as they are? */
+static bool only_chooses(const mlxr_sampling *p)
+{
+    return p->n_logit_bias == 0 && !sampler_needs_history(p) && !p->logprobs && !p->n_logprobs;
+}
+
 bool sampler_is_greedy(const sampler *s)
 {
+    return s->params.temperature == 0.0f && only_chooses(&s->params);
+}
+
+sampler_reads sampler_reads_of(const sampler *s)
+{
     const mlxr_sampling *p = &s->params;
-    return p->temperature == 0.0f && p->n_logit_bias == 0 && !sampler_needs_history(p) && !p->logprobs &&
-           !p->n_logprobs;
+    sampler_reads reads = {0};
+    if (only_chooses(p) && p->temperature == 0.0f) {
+        reads.n = 1;
+    } else if (only_chooses(p) && !p->mirostat) {
+        sampler_filters_read(p, s->n_vocab, &reads);
+    }
+    return reads;
 }
 
 void sampler_take(sampler *s, int32_t id, sampler_result *out)

@@ -46,6 +46,14 @@ bool sampler_is_greedy(const sampler *s);
 /* What sampler_sample gives such a sampler for logits of which `id` is the greatest, by lower id of equal ones. */
 void sampler_take(sampler *s, int32_t id, sampler_result *out);
 
+/* What of a row of logits it reads, for this token and those that follow it: whatever the others are below those, it
+ * chooses the same. n = 0: all. */
+typedef struct sampler_reads {
+    uint32_t n; /* the greatest ones, by lower id of equal ones … */
+    float near; /* … and those that are at most so far below the greatest */
+} sampler_reads;
+sampler_reads sampler_reads_of(const sampler *s);
+
 /* logits[n_vocab] is read only. −INFINITY forbids a token; NaN counts as −INFINITY; if nothing is left: MLXR_FORMAT.
  * Does not accept the token. `allowed`: bit mask of n_vocab bits (a grammar's), or NULL. */
 mlxr_status sampler_sample(sampler *s, const float *logits, const uint32_t *allowed, sampler_result *out,

@@ -28,6 +28,26 @@ static bool typical_on(const mlxr_sampling *p)
     return p->typical_p < 1.0f;
 }
 
+static bool top_k_on(const mlxr_sampling *p, uint32_t n_vocab)
+{
+    return p->top_k > 0 && (uint32_t)p->top_k < n_vocab;
+}
+
+/* Logits under the greatest plus this cannot survive min-p. */
+static double min_p_reach(const mlxr_sampling *p)
+{
+    return sampler_log((double)p->min_p) - 1e-3;
+}
+
+void sampler_filters_read(const mlxr_sampling *p, uint32_t n_vocab, sampler_reads *out)
+{
+    if (top_k_on(p, n_vocab)) {
+        *out = (sampler_reads){.n = (uint32_t)p->top_k};
+    } else if (!typical_on(p) && p->top_p >= 1.0f && p->min_p > 0.0f) {
+        *out = (sampler_reads){.n = 1, .near = (float)(-min_p_reach(p) + 1e-3)}; /* above what rounding takes */
+    }
+}
+
 /* Gathers what top-k leaves. Without it, only candidates that top-p and min-p could leave are gathered, because a list
  * of the whole vocabulary costs much more than a look at it. */
 static mlxr_status gather(sampler *s, const float *row, mlxr_error *error)
@@ -35,7 +55,7 @@ static mlxr_status gather(sampler *s, const float *row, mlxr_error *error)
     const mlxr_sampling *p = &s->params;
     candidates *c = &s->candidates;
     mlxr_status status = MLXR_OK;
-    if (p->top_k > 0 && (uint32_t)p->top_k < s->n_vocab) {
+    if (top_k_on(p, s->n_vocab)) {
         status = candidates_gather_top(s, row, (size_t)p->top_k, error);
         candidates_weigh(c);
         return status;
@@ -44,7 +64,7 @@ static mlxr_status gather(sampler *s, const float *row, mlxr_error *error)
     double total = prefix_only && p->top_p < 1.0f ? select_sum_exp(row, s->n_vocab, c->max, 1.0f) : 0;
     double below = -HUGE_VAL; /* logits under max + below cannot survive min-p */
     if (prefix_only && p->min_p > 0.0f) {
-        below = sampler_log((double)p->min_p) - 1e-3;
+        below = min_p_reach(p);
     }
     for (double depth = 8; status == MLXR_OK; depth *= 2) {
         bool all = !prefix_only || depth > 87;
@@ -248,7 +268,7 @@ static mlxr_status draw_mirostat(sampler *s, const float *row, int32_t *id, doub
 static bool unfiltered(const sampler *s)
 {
     const mlxr_sampling *p = &s->params;
-    bool top_k = p->top_k > 0 && (uint32_t)p->top_k < s->n_vocab;
+    bool top_k = top_k_on(p, s->n_vocab);
     bool usual = p->temperature >= 1e-3f && p->temperature <= 1e3f; /* so that its inverse is harmless */
     return usual && !top_k && !typical_on(p) && p->top_p >= 1.0f && p->min_p <= 0.0f && p->xtc_probability <= 0.0f;
 }

@@ -66,6 +66,9 @@ mlxr_status sampler_mark_breakers(uint32_t *mask, const mlxr_sampling *p, const 
  * in. Leaves in *mu what mirostat will use next. */
 mlxr_status sampler_draw(sampler *s, const float *row, float max, int32_t *id, double *mu, mlxr_error *error);
 
+/* What gathering candidates reads of a row. */
+void sampler_filters_read(const mlxr_sampling *p, uint32_t n_vocab, sampler_reads *out);
+
 /* ---- sampler_candidates.c ------------------------------------------------------------------------------------- */
 
 /* Gathers the elements of row[n_vocab] that are at least `floor` and above −INFINITY. `maxima` of s must be filled in.

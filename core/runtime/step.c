@@ -294,6 +294,28 @@ static bool wants_greatest(const mlxr_slice *slices, size_t n_slices)
     return true;
 }
 
+/* What of each row of the step's logits anybody reads. */
+static step_reads reads_of(const mlxr_slice *slices, size_t n_slices)
+{
+    step_reads all = {0}, reads = {0};
+    for (size_t i = 0; i < n_slices; i++) {
+        const mlxr_sequence *s = slices[i].sequence;
+        if (!wanted_of(&slices[i])) {
+            continue;
+        }
+        sampler_reads own = {.n = 1};
+        if (wants_sample(&slices[i])) {
+            own = s->rule.g ? (sampler_reads){0} : sampler_reads_of(s->sampler);
+        }
+        if (!(slices[i].flags & MLXR_SLICE_NO_LOGITS) || own.n == 0) {
+            return all;
+        }
+        reads.n = own.n > reads.n ? own.n : reads.n;
+        reads.near = own.near > reads.near ? own.near : reads.near;
+    }
+    return reads;
+}
+
 /* Samplers that had accepted tokens forget them: the step failed. */
 static void undo_samples(mlxr_slice *slices, size_t n_slices)
 {
@@ -496,6 +518,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
         laid.greatest = e->scratch.greatest;
         memset(laid.greatest, 0xff, n_wanted * sizeof *laid.greatest); /* −1: not known */
     }
+    laid.reads = hidden ? (step_reads){0} : reads_of(slices, n_slices);
     laid.kv = model_kv_memory(model);
     laid.observer = e->observer;
     laid.experts = expert_cache_hook(model->experts);

@@ -176,6 +176,16 @@ class GreatestLogit(support.CliTest):
             if "halves" in self.features():
                 self.assertIn("logits: ", result.err)
 
+    def test_sampled_answers_are_the_same_with_and_without_halves(self):
+        """Of 240 tokens, the last 60 or so are drawn from logits that come from halves that are made completely."""
+        for filters in (["--top-k", "40"], ["--top-k", "0", "--top-p", "1", "--min-p", "0.05"]):
+            options = ["run", GEMMA3, "The history of", "--raw", "--temp", "0.8", "--seed", "7", "-n", "240", "--json"]
+            expected = self.succeed(*options, *filters, "--cpu-features=-halves").json["ids"]
+            result = self.succeed(*options, *filters, "-v")
+            self.assertEqual(result.json["ids"], expected, filters)
+            if "halves" in self.features():
+                self.assertIn("logits: ", result.err)
+
     def features(self):
         return self.succeed("doctor", "--json").json["cpu_features"]
 

@@ -234,6 +234,7 @@ static void cut_pass(exec *e, const step *s, cut_room room, uint32_t begin, uint
                   .experts = s->experts,
                   .carried = s->carried ? s->carried + (size_t)begin * e->prog->plan->carried : NULL,
                   .greatest = s->greatest ? s->greatest + n_done : NULL,
+                  .reads = s->reads,
                   .logits = s->logits ? s->logits + (size_t)n_done * e->prog->plan->slot_width[SLOT_LOGITS] : NULL};
     for (uint32_t i = 0; i < s->n_slices; i++) {
         const step_slice *all = &s->slices[i];

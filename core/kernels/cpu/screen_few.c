@@ -1,13 +1,14 @@
 /*
- * Logits of one to four rows of which only the greatest is wanted: reading the weights is what takes the time, and half
- * of their bits tell nearly always which few of 262,144 logits may be the greatest. Those are computed from all bits.
+ * Logits of one to four rows of which only the greatest ones are read: reading the weights is what takes the time, and
+ * half of their bits tell nearly always which few of 262,144 logits may be the greatest. Those are computed from all
+ * bits.
  * Owner: the program. Lifetime: the program's.
  *
  * The matrix is kept in two parts (screen_few_parts.c). All rows meet the upper one. How far such a product may be from
- * its logit is known for certain (screen_few_bound.c), and a row whose product with that added is below another row's
- * logit is not the greatest. The logits of what is left have the same bits as without all this. Where more is left than
- * it pays to compute row by row (logits that are all alike), all are computed as if nothing had been tried, and where
- * that goes on, nothing is tried for a while.
+ * its logit is known for certain (screen_few_bound.c), and a row whose product with that added is below n other rows'
+ * logits is not one of the n greatest. Those n are the rows with the greatest products of n blocks. The logits of what
+ * is left have the same bits as without all this. Where more is left than it pays to compute row by row (logits that
+ * are all alike), all are computed as if nothing had been tried, and where that goes on, nothing is tried for a while.
  */
 #include "kernels/cpu/screen_few.h"
 
@@ -34,7 +35,7 @@ few_work few_place(const exec *e, uint8_t *memory, uint64_t *n_bytes)
                      .member_bytes = aligned(sizeof(few_member))};
     work.input_bytes = work.packed_bytes + aligned(halves_input_bytes(w->n_in));
     size_t inputs = rows * work.input_bytes, upper = aligned((size_t)rows * work.n_blocks * sizeof(float));
-    size_t found = aligned(rows * (sizeof *work.halves + sizeof *work.first + sizeof *work.reach));
+    size_t found = aligned(rows * (sizeof *work.halves + sizeof *work.floor + sizeof *work.reach));
     *n_bytes = inputs + 2 * upper + found + e->prog->n_threads * work.member_bytes;
     if (memory) {
         work.inputs = memory;
@@ -42,8 +43,8 @@ few_work few_place(const exec *e, uint8_t *memory, uint64_t *n_bytes)
         work.greatest = (float *)(void *)(memory + inputs + upper);
         work.members = memory + inputs + 2 * upper;
         work.halves = (halves_input *)(void *)(work.members + e->prog->n_threads * work.member_bytes);
-        work.first = (best *)(void *)(work.halves + rows);
-        work.reach = (float *)(void *)(work.first + rows);
+        work.floor = (float *)(void *)(work.halves + rows);
+        work.reach = work.floor + rows;
     }
     return work;
 }
@@ -135,10 +136,11 @@ typedef struct search {
     const screen_few *f;
     uint32_t n_in, n_out;
     const halves_input *input;
-    float reach;
-    const float *products; /* [n_out] */
-    const float *upper;    /* [n_blocks] */
-    best best;
+    float reach, floor;
+    float *products;              /* [n_out], or logits where they were computed */
+    const float *upper;           /* [n_blocks] */
+    best best;                    /* of those that were computed */
+    float least;                  /* of those */
     uint32_t ids[WAITING], n_ids; /* rows that wait, while they are fetched */
     uint64_t n_computed;
 } search;
@@ -151,9 +153,11 @@ static search search_make(const exec *e, const few_work *work, uint32_t row)
                     .n_out = w->n_out,
                     .input = &work->halves[row],
                     .reach = work->reach[row],
+                    .floor = work->floor[row],
                     .products = exec_row(e, SLOT_LOGITS, row),
                     .upper = work->upper + (size_t)row * work->n_blocks,
-                    .best = {-INFINITY, -1}};
+                    .best = {-INFINITY, -1},
+                    .least = INFINITY};
 }
 
 static void look_at(search *s, float logit, uint32_t id)
@@ -161,6 +165,8 @@ static void look_at(search *s, float logit, uint32_t id)
     if (logit > s->best.logit || (logit == s->best.logit && (int32_t)id < s->best.id)) {
         s->best = (best){logit, (int32_t)id};
     }
+    s->least = logit < s->least ? logit : s->least;
+    s->products[id] = logit;
 }
 
 /* The logits of the first HALVES_ROWS rows that wait; missing ones repeat the last. */
@@ -213,13 +219,24 @@ static void look_at_waiting(search *s)
     }
 }
 
-/* The row of weights with the greatest product: likely that with the greatest logit. */
-static uint32_t first_row(const search *s, const float *greatest, uint32_t n_blocks)
+/* The n blocks with the greatest products, greatest first. */
+static void find_blocks(const float *greatest, uint32_t n_blocks, uint32_t n, uint32_t found[])
 {
-    uint32_t block = 0;
-    for (uint32_t b = 1; b < n_blocks; b++) {
-        block = greatest[b] > greatest[block] ? b : block;
+    uint32_t n_found = 0;
+    for (uint32_t b = 0; b < n_blocks; b++) {
+        if (n_found == n && !(greatest[b] > greatest[found[n - 1]])) {
+            continue;
+        }
+        uint32_t at = n_found < n ? n_found++ : n - 1;
+        for (; at > 0 && greatest[b] > greatest[found[at - 1]]; at--) {
+            found[at] = found[at - 1];
+        }
+        found[at] = b;
     }
+}
+
+static uint32_t greatest_of_block(const search *s, uint32_t block)
+{
     uint32_t id = block * OPS_UPPER_BLOCK;
     for (uint32_t i = id + 1; i < s->n_out && i < (block + 1) * OPS_UPPER_BLOCK; i++) {
         id = s->products[i] > s->products[id] ? i : id;
@@ -227,47 +244,78 @@ static uint32_t first_row(const search *s, const float *greatest, uint32_t n_blo
     return id;
 }
 
-/* Rows share out: each one's first logit. */
-static void look_first(const exec *e, const few_work *work, const team_member *member)
+/* Rows share out. The rows of weights with the greatest products have likely the greatest logits: with as many as are
+ * read, none below the least of them is. */
+static void find_floors(const exec *e, const few_work *work, const team_member *member)
 {
+    uint32_t blocks[FEW_READS_MOST], n = few_reads(e);
     for (uint32_t row = member->index; row < e->s.n_wanted; row += member->n_threads) {
         search s = search_make(e, work, row);
-        look_soon(&s, first_row(&s, work->greatest + (size_t)row * work->n_blocks, work->n_blocks));
+        find_blocks(work->greatest + (size_t)row * work->n_blocks, work->n_blocks, n, blocks);
+        for (uint32_t i = 0; i < n; i++) {
+            look_soon(&s, greatest_of_block(&s, blocks[i]));
+        }
         look_at_waiting(&s);
-        work->first[row] = s.best;
+        float near = s.best.logit - e->s.reads.near;
+        work->floor[row] = near < s.least ? near : s.least;
     }
 }
 
-/* Of a block's rows, those that may have a logit that is not below the best one: a bit each. */
+/* Of a block's rows, those that may have a logit that is not below the floor: a bit each. */
 static uint64_t left_of(const search *s, uint32_t block)
 {
     uint32_t begin = block * OPS_UPPER_BLOCK;
-    if (s->upper[block] < s->best.logit) {
+    if (s->upper[block] < s->floor) {
         return 0;
     }
     if (s->n_out - begin >= OPS_UPPER_BLOCK) {
-        return s->f->kernels.reaching(s->products + begin, s->f->lengths + begin, s->reach, s->best.logit);
+        return s->f->kernels.reaching(s->products + begin, s->f->lengths + begin, s->reach, s->floor);
     }
     uint64_t found = 0;
     for (uint32_t i = begin; i < s->n_out; i++) {
-        found |= (uint64_t)!(s->products[i] + s->f->lengths[i] * s->reach < s->best.logit) << (i - begin);
+        found |= (uint64_t)!(s->products[i] + s->f->lengths[i] * s->reach < s->floor) << (i - begin);
     }
     return found;
 }
 
-/* The member's share of blocks; `count`: how many rows are left, and nothing else. */
-static void look_at_rest(const exec *e, const few_work *work, bool count, const team_member *member)
+/* How many rows are left of the member's share of blocks. */
+static void count_left(const exec *e, const few_work *work, const team_member *member)
+{
+    uint32_t begin, end;
+    team_share(member, work->n_blocks, 1, &begin, &end);
+    for (uint32_t row = 0; row < e->s.n_wanted; row++) {
+        search s = search_make(e, work, row);
+        for (uint32_t b = begin; b < end; b++) {
+            few_member_of(work, member->index)->n_left += (uint64_t)__builtin_popcountll(left_of(&s, b));
+        }
+    }
+}
+
+/* Logits that nobody reads: those of a block that are not in `found`. */
+static void forget(search *s, uint32_t block, uint64_t found)
+{
+    uint32_t begin = block * OPS_UPPER_BLOCK, left = s->n_out - begin,
+             n = left < OPS_UPPER_BLOCK ? left : OPS_UPPER_BLOCK;
+    float *products = s->products + begin;
+    for (uint32_t i = 0; i < n; i++) {
+        products[i] = found >> i & 1 ? products[i] : -INFINITY;
+    }
+}
+
+/* Computes them. Where more is read than which one is the greatest, all others become −infinity. */
+static void look_at_left(const exec *e, const few_work *work, const team_member *member)
 {
     few_member *own = few_member_of(work, member->index);
     uint32_t begin, end;
     team_share(member, work->n_blocks, 1, &begin, &end);
     for (uint32_t row = 0; row < e->s.n_wanted; row++) {
         search s = search_make(e, work, row);
-        s.best = work->first[row];
         for (uint32_t b = begin; b < end; b++) {
             uint64_t found = left_of(&s, b);
-            own->n_left += count ? (uint64_t)__builtin_popcountll(found) : 0;
-            for (; !count && found; found &= found - 1) {
+            if (!e->s.greatest) {
+                forget(&s, b, found);
+            }
+            for (; found; found &= found - 1) {
                 look_soon(&s, b * OPS_UPPER_BLOCK + (uint32_t)__builtin_ctzll(found));
             }
         }
@@ -280,8 +328,8 @@ static void look_at_rest(const exec *e, const few_work *work, bool count, const 
 static void name_greatest(const exec *e, const few_work *work)
 {
     for (uint32_t row = 0; row < e->s.n_wanted; row++) {
-        best found = work->first[row];
-        for (uint32_t i = 0; i < e->prog->n_threads; i++) {
+        best found = few_member_of(work, 0)->found[row];
+        for (uint32_t i = 1; i < e->prog->n_threads; i++) {
             best other = few_member_of(work, i)->found[row];
             found = other.logit > found.logit || (other.logit == found.logit && other.id < found.id) ? other : found;
         }
@@ -301,18 +349,18 @@ void few_run(const exec *e, uint32_t index, const team_member *member)
     if (is_known(e, &work)) {
         run_chunks(e, n, &work, member);
         team_barrier(member);
-        look_first(e, &work, member);
+        find_floors(e, &work, member);
         team_barrier(member);
-        look_at_rest(e, &work, true, member);
+        count_left(e, &work, member);
         team_barrier(member);
     }
     if (few_leaves_much(e, &work)) {
         program_run_made(e, index, member);
         return;
     }
-    look_at_rest(e, &work, false, member);
+    look_at_left(e, &work, member);
     team_barrier(member);
-    if (member->index == 0) {
+    if (member->index == 0 && e->s.greatest) {
         name_greatest(e, &work);
     }
 }

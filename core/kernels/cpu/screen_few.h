@@ -1,5 +1,5 @@
 /*
- * Logits from a matrix that is kept in two parts: of few rows of which only the greatest is wanted, from half of its
+ * Logits from a matrix that is kept in two parts: of few rows of which only the greatest are read, from half of its
  * bits (screen_few.c); all others from both parts (screen_few_parts.c).
  * Owner: the program. Lifetime: the program's.
  */

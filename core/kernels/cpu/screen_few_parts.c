@@ -174,7 +174,9 @@ few_pass few_choose(exec *e)
         return pass;
     }
     pass.reads = f->n_made > 0;
-    if (!e->s.greatest || e->s.observer || e->s.n_wanted > LINEAR_DIRECT) {
+    uint32_t n = few_reads(e), most = few_weight(e->prog)->n_out / OPS_UPPER_BLOCK;
+    most = most < FEW_READS_MOST ? most : FEW_READS_MOST;
+    if (n == 0 || n > most || e->s.observer || e->s.n_wanted > LINEAR_DIRECT) {
         return pass;
     }
     if (f->pause) {

@@ -27,10 +27,12 @@ struct screen_few {
     few_counts counts;
 };
 
-/* A row's search for its greatest logit, or a member's part in it. */
+#define FEW_READS_MOST 256u /* logits of a row: where somebody reads more, all are computed */
+
+/* The greatest logit of a row that was computed. */
 typedef struct best {
-    float logit; /* nothing below it is wanted */
-    int32_t id;  /* the first that has it */
+    float logit;
+    int32_t id; /* the first that has it */
 } best;
 
 /* A pass's memory. */
@@ -38,7 +40,7 @@ typedef struct few_work {
     uint8_t *inputs; /* [n_rows][input_bytes]: as Q8_0 has them, then as halves have them */
     size_t packed_bytes, input_bytes;
     float *reach;         /* [n_rows] of few_reach */
-    best *first;          /* [n_rows] */
+    float *floor;         /* [n_rows] no logit below it is read */
     halves_input *halves; /* [n_rows] */
     float *upper;         /* [n_rows][n_blocks] the most that a block's logits may be */
     float *greatest;      /* [n_rows][n_blocks] of a block's products */
@@ -69,6 +71,12 @@ static inline const node *few_node(const program *prog)
 static inline const linear_weight *few_weight(const program *prog)
 {
     return &few_node(prog)->products[0].weight;
+}
+
+/* Of each row, so many of the greatest logits are read at least; 0: all. */
+static inline uint32_t few_reads(const exec *e)
+{
+    return e->s.greatest ? 1 : e->s.reads.n;
 }
 
 /* Is more left than it pays to compute one by one? Behind a barrier, the same for all members and on every run. */

@@ -315,6 +315,49 @@ static void all_logits_come_from_the_parts(void **state)
     close_pair(&p);
 }
 
+/* Of a row, those that are read have their bits, and others either theirs or none. Returns how many have none. */
+static uint32_t check_read(const float *got, const float *expected, uint32_t n, step_reads reads)
+{
+    uint32_t missing = 0;
+    float most = expected[greatest_of(expected, n)];
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t before = 0;
+        for (uint32_t j = 0; j < n && got[i] != expected[i]; j++) {
+            before += expected[j] > expected[i] || (expected[j] == expected[i] && j < i);
+        }
+        bool read = got[i] != expected[i] && (before < reads.n || expected[i] >= most - reads.near);
+        assert_false(read);
+        assert_true(got[i] == expected[i] || got[i] == -INFINITY);
+        missing += got[i] != expected[i];
+    }
+    return missing;
+}
+
+/* While weights are made of two parts, and behind it. */
+static void the_logits_that_are_read_have_their_bits(void **state)
+{
+    (void)state;
+    static const step_reads reads[] = {{1, 0}, {1, 0.5f}, {5, 0}, {40, 0}, {40, 3}, {78, 0}, {79, 0}, {1, 1e30f}};
+    for (uint32_t r = 0; r < sizeof reads / sizeof *reads; r++) {
+        pair p;
+        open_pair(&p);
+        p.r.reads = reads[r];
+        uint32_t missing = 0;
+        for (uint32_t n = 0; n < MADE + 3; n++) {
+            uint32_t n_rows = n < MADE + 2 ? 1 + n % 2 : LINEAR_DIRECT;
+            rig_logits(&p.reference, p.tokens, n_rows, NULL, p.expected);
+            rig_logits(&p.r, p.tokens, n_rows, NULL, p.got);
+            missing = 0;
+            for (uint32_t i = 0; i < n_rows; i++) {
+                size_t at = (size_t)i * plain.n_vocab;
+                missing += check_read(p.got + at, p.expected + at, plain.n_vocab, reads[r]);
+            }
+        }
+        assert_true(!can(cpu_detect()) || reads[r].n > 5 || reads[r].near > 1 || missing > 0);
+        close_pair(&p);
+    }
+}
+
 static void what_does_not_pay_is_left_for_a_while(void **state)
 {
     (void)state;
@@ -394,6 +437,7 @@ int main(void)
         cmocka_unit_test(a_small_part_of_what_a_token_reads_is_computed_whole),
         cmocka_unit_test(other_formats_are_computed_whole),
         cmocka_unit_test(all_logits_come_from_the_parts),
+        cmocka_unit_test(the_logits_that_are_read_have_their_bits),
         cmocka_unit_test(what_does_not_pay_is_left_for_a_while),
         cmocka_unit_test(parts_that_are_refused_are_never_made_again),
         cmocka_unit_test(inputs_that_are_no_numbers_give_what_whole_rows_give),

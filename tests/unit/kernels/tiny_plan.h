@@ -223,6 +223,7 @@ typedef struct rig {
     size_t kv_bytes[KV_GROUPS_MAX];
     uint32_t n_pages;
     int32_t *greatest; /* of the next steps, or NULL */
+    step_reads reads;  /* likewise */
     mlxr_error error;
 } rig;
 
@@ -284,6 +285,7 @@ static inline void rig_step(rig *r, timeline **lines, const uint32_t *n, uint32_
               .wanted = wanted,
               .kv = r->kv,
               .greatest = r->greatest,
+              .reads = r->reads,
               .logits = logits};
     for (uint32_t i = 0; i < n_lines; i++) {
         timeline *line = lines[i];
