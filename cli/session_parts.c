@@ -258,8 +258,9 @@ void session_logits_note(const mlxr_model *model)
     if (x.n_steps) {
         char kept[32];
         snprintf(kept, sizeof kept, "%s", human_bytes(x.bytes_kept));
-        print_note("logits: %llu steps found the greatest logits from half of the matrix's bits, without %s; %s of memory",
-                   (unsigned long long)x.n_steps, human_bytes(x.bytes_saved), kept);
+        print_note(
+            "logits: %llu steps found the greatest ones from half of the matrix's bits, without %s; %s of memory",
+            (unsigned long long)x.n_steps, human_bytes(x.bytes_saved), kept);
     }
 }
 
