@@ -107,13 +107,23 @@ typedef struct simd_ahead {
     uint32_t run;             /* the next one */
 } simd_ahead;
 
-/* What is due while n_bytes are met: n_bytes of a run (at its end there may be fewer; fetching beyond does no harm), or
- * `other`, which costs next to nothing as it is at hand. What is due besides is fetched at once. */
+/* Lines into L2: it is too early for L1. */
+SIMD_INLINE void simd_fetch(const uint8_t *at, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch(at + i, 0, 2);
+    }
+}
+
+/* What is to be fetched while n_bytes are met: as many bytes, or `other`, which costs next to nothing as it is at hand.
+ * What else is due, and what is left of a run that has fewer, is fetched at once: nothing is left out, or it would be
+ * waited for later. */
 static inline const uint8_t *simd_due(simd_ahead *a, size_t n_bytes, const uint8_t *other)
 {
     const uint8_t *due = other;
     for (uint32_t n = a->rows ? a->rows->each : 0; n > 0; n--) {
-        if (a->at >= a->end) {
+        while ((size_t)(a->end - a->at) < n_bytes) {
+            simd_fetch(a->at, (size_t)(a->end - a->at));
             if (a->run == a->rows->n_runs) {
                 a->rows = NULL;
                 return due;
@@ -124,21 +134,11 @@ static inline const uint8_t *simd_due(simd_ahead *a, size_t n_bytes, const uint8
         if (n == 1) {
             due = a->at;
         } else {
-            for (size_t i = 0; i < n_bytes; i += 64) {
-                __builtin_prefetch(a->at + i, 0, 2);
-            }
+            simd_fetch(a->at, n_bytes);
         }
         a->at += n_bytes;
     }
     return due;
-}
-
-/* Lines of n_bytes into L2: it is too early for L1. n_bytes is a constant where this is inlined. */
-SIMD_INLINE void simd_fetch(const uint8_t *at, size_t n_bytes)
-{
-    for (size_t i = 0; i < n_bytes; i += 64) {
-        __builtin_prefetch(at + i, 0, 2);
-    }
 }
 
 /* n_queries × 4 keys; the type and n_queries are constants where this is inlined */
@@ -271,18 +271,22 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
     uint32_t within = n_vectors * VF_N % simd_span(type) ? first % simd_span(type) : 0;
     const uint8_t *v = rows->at + simd_offset(type, first - within);
     const size_t met = simd_bytes(type, n_vectors * VF_N);
-    for (uint32_t key = 0; key < rows->n_rows; key++, v += rows->row_bytes) {
-        vf weight[VF_TILE_Q];
-        for (uint32_t i = 0; i < n_queries; i++) {
-            weight[i] = vf_set(p[(size_t)i * ATTEND_STRIDE + key]);
-        }
-        for (uint32_t j = 0; j < n_vectors; j++) {
-            vf value = simd_element(type, v, within + j * VF_N);
+    for (uint32_t key = 0; key < rows->n_rows;) {
+        const uint32_t end = rows->n_rows - key < 4 ? rows->n_rows : key + 4;
+        const uint8_t *due = simd_due(fetched, 4 * met, v);
+        for (; key < end; key++, v += rows->row_bytes, due += met) {
+            vf weight[VF_TILE_Q];
             for (uint32_t i = 0; i < n_queries; i++) {
-                sums[i * n_vectors + j] = vf_fma(weight[i], value, sums[i * n_vectors + j]);
+                weight[i] = vf_set(p[(size_t)i * ATTEND_STRIDE + key]);
             }
+            for (uint32_t j = 0; j < n_vectors; j++) {
+                vf value = simd_element(type, v, within + j * VF_N);
+                for (uint32_t i = 0; i < n_queries; i++) {
+                    sums[i * n_vectors + j] = vf_fma(weight[i], value, sums[i * n_vectors + j]);
+                }
+            }
+            simd_fetch(due, met);
         }
-        simd_fetch(simd_due(fetched, met, v), met);
     }
     for (uint32_t i = 0; i < n_queries; i++) {
         for (uint32_t j = 0; j < n_vectors; j++) {
