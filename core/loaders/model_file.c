@@ -140,6 +140,7 @@ void model_file_forget_metadata(const model_file *file)
             uintptr_t at = (uintptr_t)file->tensors[t].data - (uintptr_t)part->data; /* elsewhere: beyond n_bytes */
             n_before = at < n_before ? at : n_before;
         }
+        mapping_in_small_pages(part->data, n_before); /* or a token's text would bring 2 MiB of others along */
         mapping_forget(part, n_before);
     }
 }

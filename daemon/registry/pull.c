@@ -159,7 +159,7 @@ mlxr_status pull_url(pull *p, const char *url, mlxr_error *error)
 
 static mlxr_status copy_file(pull *p, int fd, const char *path, char *digest, mlxr_error *error)
 {
-    enum { PIECE = 1 << 20 };
+    enum { PIECE = 2 << 20 }; /* a large page: the file is in such when it is mapped */
     registry_blob *b = NULL;
     char *piece = malloc(PIECE);
     mlxr_status status = piece ? registry_blob_begin(&b, p->r, p->options->digest, p->now.file_total, error)

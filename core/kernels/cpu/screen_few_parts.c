@@ -150,9 +150,6 @@ static uint32_t rows_to_make(exec *e, screen_few *f)
             return 0;
         }
         memory_discard(e->prog->scratch.data, e->prog->scratch.n_bytes); /* of the prompt: as much as this takes */
-        if (e->prog->plan->logits_mapped) { /* a large page that was given back would come back with any row of it */
-            mapping_in_small_pages(w->data, (size_t)w->n_out * w->row_bytes);
-        }
     }
     uint32_t left = w->n_out - f->n_made, some = MAKE_ELEMENTS / w->n_in / SCREEN_CHUNK * SCREEN_CHUNK;
     some = some ? some : SCREEN_CHUNK;
