@@ -116,7 +116,10 @@ int session_load_draft(session *s, const options *o)
 int session_open_sequence(session *s, const options *o, mlxr_sequence **out)
 {
     mlxr_error error;
-    mlxr_status status = mlxr_sequence_open(out, s->model, &o->sampling, &error);
+    mlxr_status status = mlxr_sampling_check(s->model, &o->sampling, &error);
+    if (status == MLXR_OK) {
+        status = mlxr_sequence_open(out, s->model, &o->sampling, &error);
+    }
     if (status == MLXR_OK && s->grammar) {
         status = mlxr_sequence_constrain(*out, s->grammar, &error);
     }

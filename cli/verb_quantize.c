@@ -36,16 +36,16 @@ static int print_report(const options *o, const mlxr_quantize_report *r, double 
         print_note("%u files; the first, which ends in -00001-of-%05u.gguf, stands for all", r->n_files, r->n_files);
     }
     if (!o->type && r->n_encoded) {
-        print_note("%u tensors have a type that GGUF has not: they became F16", r->n_encoded);
+        print_note("%u tensor%s a type that GGUF has not: F16 was written", r->n_encoded,
+                   r->n_encoded == 1 ? " has" : "s have");
     }
     if (r->n_gave_way) {
-        print_note(
-            "%u tensors have rows that do not divide into the blocks of their type, and got another of about its "
-            "size",
-            r->n_gave_way);
+        print_note("%u tensor%s rows that do not divide into the blocks of their type; another of its size was written",
+                   r->n_gave_way, r->n_gave_way == 1 ? " has" : "s have");
     }
     if (o->type && r->n_requantised) {
-        print_note("%u tensors were quantised before: what was lost then stays lost", r->n_requantised);
+        print_note("%u tensor%s quantised before: what was lost then stays lost", r->n_requantised,
+                   r->n_requantised == 1 ? " was" : "s were");
     }
     if (o->imatrix && r->n_weighted < r->n_encoded) {
         print_note("%u of %u tensors are not in the importance matrix: in these all weights count alike",

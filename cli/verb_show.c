@@ -220,8 +220,11 @@ static void print_model(const options *o, const json_t *root, const json_t *regi
         print_registered(registered);
     }
     printf("  path         %s\n", line_of(root, "path"));
-    printf("  format       %s version %llu, %s", text(root, "format"), (unsigned long long)number(root, "version"),
-           human_bytes(number(root, "file_bytes")));
+    printf("  format       %s", text(root, "format"));
+    if (number(root, "version")) { /* safetensors has none */
+        printf(" version %llu", (unsigned long long)number(root, "version"));
+    }
+    printf(", %s", human_bytes(number(root, "file_bytes")));
     printf(n_files > 1 ? " in %llu files\n" : "\n", (unsigned long long)n_files);
     printf("  family       %s\n", line_of(meta, "general.architecture"));
     printf("  parameters   %s in %zu tensors\n", human_count(number(root, "n_params")), json_array_size(tensors));

@@ -157,7 +157,9 @@ static mlxr_status read_source(const model_file *file, region *memory, tokenizer
     text_view model = {0}, pre = {0};
     mlxr_status status = model_file_text(file, KEY("model"), &model, error);
     if (status == MLXR_OK && !model.data) {
-        return error_set(error, MLXR_FORMAT, KEY("model") ": absent; the file has no tokenizer");
+        return file->format == MODEL_SAFETENSORS
+                   ? error_set(error, MLXR_FORMAT, "there is no tokenizer.json or tokenizer.model beside the weights")
+                   : error_set(error, MLXR_FORMAT, KEY("model") ": absent; the file has no tokenizer");
     }
     if (status == MLXR_OK) {
         status = set_kind(source, model, error);

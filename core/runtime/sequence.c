@@ -18,6 +18,12 @@ static const char *piece_of(const void *user, int32_t id, size_t *n)
 
 mlxr_status mlxr_sampling_check(const mlxr_model *model, const mlxr_sampling *sampling, mlxr_error *error)
 {
+    const graph *g = model->graph;
+    if (g->plan.both_ways || g->h.headless) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "this model writes and predicts no text: it is %s, for embeddings or ranking",
+                         g->plan.both_ways ? "an encoder" : "a decoder without an output matrix");
+    }
     return sampler_check(sampling, model->info.n_vocab, error);
 }
 

@@ -395,8 +395,10 @@ static void compose(generation *g)
         r->messages = NULL;
     }
     warn_of_context(r, mlxr_model_info_get(g->model));
-    if (mlxr_sampling_check(g->model, &g->r.f.sampling, &error) != MLXR_OK) {
-        generation_fail(g, 400, "invalid_value", NULL, 0, "%s", error.text);
+    mlxr_status status = mlxr_sampling_check(g->model, &g->r.f.sampling, &error);
+    if (status != MLXR_OK) {
+        const char *field = status == MLXR_UNSUPPORTED ? "model" : NULL;
+        generation_fail(g, 400, "invalid_value", field, 0, "%s", error.text);
     } else if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {
         fail_fields(g);
     } else if (g->job.prompt_only) {

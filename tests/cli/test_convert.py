@@ -387,7 +387,7 @@ class Quantised(support.CliTest):
         self.succeed("convert", packed, out, "--type", "F32")
         self.compare(out, plain)
         result = self.succeed("convert", packed, out)
-        self.assertIn("tensors have a type that GGUF has not: they became F16", result.err)
+        self.assertIn("tensors have a type that GGUF has not: F16 was written", result.err)
 
 
 if __name__ == "__main__":

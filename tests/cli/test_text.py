@@ -32,10 +32,21 @@ class Embed(support.CliTest):
         self.assertIn("not made for embeddings", result.err)
         self.assertEqual(len(result.text.split()), 64)
 
-    def test_an_encoder_writes_no_text(self):
-        result = self.run_mlxr("run", self.encoder, "hello")
-        self.assertNotEqual(result.code, 0)
-        self.assertIn("encoder", result.err)
+    def test_a_model_that_writes_no_text_says_so_before_anything_is_computed(self):
+        path = os.path.join(self.home, "text")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("the inn at the corner " * 40)
+        decoder = support.write_family("qwen3-embedding", self.models)
+        for model, words in ((self.encoder, "is an encoder, for embeddings or ranking"), (decoder, "is a decoder without an output matrix")):
+            for verb in (["run", model, "hello", "--raw"], ["bench", model, "-p", "8", "-n", "2", "-r", "1"], ["perplexity", model, "--file", path],
+                         ["imatrix", model, os.path.join(self.home, "out.gguf"), "--file", path]):  # fmt: skip
+                result = self.fail_with(1, "this model writes and predicts no text: it " + words, *verb)
+                self.assertNotIn("slice", result.err)
+
+    def test_a_folder_without_a_tokenizer_says_which_files_are_missing(self):
+        os.unlink(os.path.join(self.encoder, "tokenizer.json"))
+        self.fail_with(1, "no tokenizer.json or tokenizer.model beside the weights", "embed", self.encoder, "hello")
+        self.assertIn("  format       safetensors, ", self.succeed("show", self.encoder).text)
 
 
 class Adapters(support.CliTest):
