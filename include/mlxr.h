@@ -323,7 +323,7 @@ typedef struct mlxr_sampling {
 } mlxr_sampling;
 
 MLXR_API mlxr_sampling mlxr_sampling_default(void);
-/* Would a sequence of this model take it? MLXR_ARG: what is wrong, as opening says; MLXR_UNSUPPORTED: it has no logits. */
+/* Would a sequence of this model take it? MLXR_ARG: as opening says. MLXR_UNSUPPORTED: it has no logits */
 MLXR_API mlxr_status mlxr_sampling_check(const mlxr_model *model, const mlxr_sampling *sampling, mlxr_error *error);
 
 /* ---- sequences and steps --------------------------------------------------------------------------------------
