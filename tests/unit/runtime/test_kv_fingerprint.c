@@ -180,7 +180,8 @@ static void another_rope_or_norm_never_matches(void **state)
     assert_takes(&a, &b, 0, "epsilon of the norms");
 }
 
-/* Options change keys as the file's metadata does: kind, factor, original context and base, each by itself. */
+/* Options change keys as the file's metadata does: kind, factor, original context, base and YaRN's numbers, each by
+ * itself. */
 static void another_stretch_of_rope_never_matches(void **state)
 {
     (void)state;
@@ -192,6 +193,9 @@ static void another_stretch_of_rope_never_matches(void **state)
                                             {.scaling = MLXR_ROPE_YARN, .scale = 2, .n_original = 80},
                                             {.scaling = MLXR_ROPE_YARN, .scale = 2, .n_original = 90},
                                             {.scaling = MLXR_ROPE_YARN, .scale = 2, .base = 20000},
+                                            {.scaling = MLXR_ROPE_YARN, .scale = 2, .yarn_beta_fast = 4},
+                                            {.scaling = MLXR_ROPE_YARN, .scale = 2, .yarn_beta_slow = 2},
+                                            {.scaling = MLXR_ROPE_YARN, .scale = 2, .yarn_attn_factor = 1.5f},
                                             {.base = 20000},
                                             {.base = 30000}};
     enum { N = sizeof all / sizeof *all };
