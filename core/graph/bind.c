@@ -84,8 +84,8 @@ static bool has(const model_file *file, const char *name)
     return model_file_tensor(file, name) != NULL;
 }
 
-static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *file, uint64_t *n_bound,
-                                mlxr_error *error)
+/* The vocabulary is as large as its table; what else counts by it, and by the context, must agree. */
+static mlxr_status take_vocabulary(hparams *h, const model_file *file, mlxr_error *error)
 {
     const tensor *embedding = model_file_tensor(file, "token_embd.weight");
     if (!embedding) {
@@ -102,6 +102,17 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
                          h->n_vocab, h->n_vocab_said);
     }
     const tensor *positions = model_file_tensor(file, "position_embd.weight");
+    if (positions && h->fam->positions && positions->shape[1] < h->n_ctx_train) {
+        return error_set(error, MLXR_FORMAT, "tensor 'position_embd.weight' has %llu positions for a context of %u",
+                         (unsigned long long)positions->shape[1], h->n_ctx_train);
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *file, uint64_t *n_bound,
+                                mlxr_error *error)
+{
+    const tensor *positions = model_file_tensor(file, "position_embd.weight");
     const tensor *types = model_file_tensor(file, "token_types.weight");
     const tensor *cls_out = model_file_tensor(file, "cls.output.weight");
     const tensor *dense_2 = model_file_tensor(file, "dense_2.weight");
@@ -110,10 +121,6 @@ static mlxr_status bind_globals(model_weights *w, hparams *h, const model_file *
     uint64_t n_layer_inputs = (uint64_t)h->n_layers * h->n_embd_layer;
     /* a decoder may have two of them: yes and no */
     uint64_t n_labels = cls_out && cls_out->shape[1] == 2 && !fam->encoder ? 2 : 1;
-    if (positions && fam->positions && positions->shape[1] < h->n_ctx_train) {
-        return error_set(error, MLXR_FORMAT, "tensor 'position_embd.weight' has %llu positions for a context of %u",
-                         (unsigned long long)positions->shape[1], h->n_ctx_train);
-    }
     /* llama.cpp's converter leaves BERT's pooler out: what it wrote ranks without, and loading it says so */
     bool has_cls = has(file, "cls.weight") || has(file, "cls.bias");
     bool needs_cls = fam->encoder && (fam->gelu_head || has_cls || file->format != MODEL_GGUF);
@@ -235,7 +242,8 @@ mlxr_status bind_weights(model_weights *out, hparams *h, const model_file *file,
     if (!w.layers) {
         return error_nomem(error, "layer table", h->n_layers * sizeof *w.layers);
     }
-    mlxr_status status = bind_globals(&w, h, file, &n_bound, error);
+    mlxr_status status = take_vocabulary(h, file, error);
+    status = status == MLXR_OK ? bind_globals(&w, h, file, &n_bound, error) : status;
     if (status == MLXR_OK && h->predicts_ahead) {
         status = bind_ahead(&w, h, file, &n_bound, error);
     }

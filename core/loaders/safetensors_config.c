@@ -156,21 +156,41 @@ static void write_two_kinds(hf_writer *w, hf_shape *s, uint32_t n_head_kv, uint3
     hf_add_u32(w, ".embedding_length_per_layer_input", n_embd_layer);
 }
 
+/* The width of an MLP, under the name that the class has for it. */
+static uint32_t read_ff(hf_writer *w, uint32_t n_embd)
+{
+    const hf_class *class = w->class;
+    const char *key = class->ff_key ? class->ff_key : "intermediate_size";
+    if (class->mixer == HF_MIXER_CONV && hf_member(w->root, "block_ff_dim")) {
+        key = "block_ff_dim";
+    } else if (class->mixer == HF_MIXER_NEMOTRON && class->experts) {
+        key = "moe_intermediate_size";
+    } else if (w->config->no_experts && class->mixer) {
+        key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
+    }
+    bool four_times = class->words == HF_WORDS_GPT2 && !hf_member(w->root, hf_name_of(w->root, key)) &&
+                      n_embd < UINT32_MAX / 4;
+    return four_times ? 4 * n_embd : hf_need_u32(w, key, UINT32_MAX);
+}
+
+static void write_norm_epsilon(hf_writer *w)
+{
+    const hf_class *class = w->class;
+    double eps = class->eps > 0 ? class->eps : 1e-6;
+    bool gpt = class->words == HF_WORDS_NOMIC || class->words == HF_WORDS_EXAONE || class->words == HF_WORDS_GPT2;
+    hf_get_f64(w, w->root, gpt ? "layer_norm_epsilon" : "", &eps);
+    hf_get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
+    hf_add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
+    if (class->mixer == HF_MIXER_NEMOTRON) { /* others look for it under this name, though its norms are RMS */
+        hf_add_f32(w, ".attention.layer_norm_epsilon", eps);
+    }
+}
+
 static void write_shape(hf_writer *w, hf_shape *s)
 {
     const hf_class *class = w->class;
-    const char *ff_key = class->ff_key ? class->ff_key : "intermediate_size";
-    if (class->mixer == HF_MIXER_CONV && hf_member(w->root, "block_ff_dim")) {
-        ff_key = "block_ff_dim";
-    } else if (class->mixer == HF_MIXER_NEMOTRON && class->experts) {
-        ff_key = "moe_intermediate_size";
-    } else if (w->config->no_experts && class->mixer) {
-        ff_key = "shared_intermediate_size"; /* Granite's MLP is called an expert even so */
-    }
     uint32_t n_embd = hf_need_u32(w, "hidden_size", UINT32_MAX);
-    bool four_times = class->words == HF_WORDS_GPT2 && !hf_member(w->root, hf_name_of(w->root, ff_key)) &&
-                      n_embd < UINT32_MAX / 4;
-    uint32_t n_ff = four_times ? 4 * n_embd : hf_need_u32(w, ff_key, UINT32_MAX);
+    uint32_t n_ff = read_ff(w, n_embd);
     uint32_t n_head = hf_need_u32(w, "num_attention_heads", UINT32_MAX), n_vocab = 0, n_types = 0;
     const json_t *list = class->mixer && class->mixer != HF_MIXER_BESIDE ? hf_layer_list(w) : NULL;
     if (class->mixer == HF_MIXER_NEMOTRON && hf_layer_list_length(list) > 0 &&
@@ -191,9 +211,8 @@ static void write_shape(hf_writer *w, hf_shape *s)
     /* beyond it RoPE would have to change */
     hf_get_u32(w, w->root, class->words == HF_WORDS_NOMIC ? "max_trained_positions" : "", &s->n_ctx);
     uint32_t n_head_kv = class->n_head_kv ? class->n_head_kv : n_head;
-    if (json_is_null(
-            json_object_get(w->root, "num_key_value_heads"))) { /* null is not absence: as many as query heads */
-        n_head_kv = n_head;
+    if (json_is_null(json_object_get(w->root, "num_key_value_heads"))) {
+        n_head_kv = n_head; /* null is not absence: as many as query heads */
     }
     hf_get_u32(w, w->root, "num_key_value_heads", &n_head_kv);
     n_head_kv = class->multi_query ? 1 : n_head_kv;
@@ -229,14 +248,7 @@ static void write_shape(hf_writer *w, hf_shape *s)
     }
     hf_add_u32(w, ".attention.key_length", class->latent ? s->head_dim + s->n_nope : s->head_dim);
     hf_add_u32(w, ".attention.value_length", head_v);
-    double eps = class->eps > 0 ? class->eps : 1e-6;
-    bool gpt = class->words == HF_WORDS_NOMIC || class->words == HF_WORDS_EXAONE || class->words == HF_WORDS_GPT2;
-    hf_get_f64(w, w->root, gpt ? "layer_norm_epsilon" : "", &eps);
-    hf_get_f64(w, w->root, class->eps_key ? class->eps_key : "rms_norm_eps", &eps);
-    hf_add_f32(w, class->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon", eps);
-    if (class->mixer == HF_MIXER_NEMOTRON) { /* others look for it under this name, though its norms are RMS */
-        hf_add_f32(w, ".attention.layer_norm_epsilon", eps);
-    }
+    write_norm_epsilon(w);
 }
 
 /* GELU by tanh has several names: one for all of them. */

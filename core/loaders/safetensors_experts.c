@@ -118,26 +118,28 @@ static void write_leading_dense(hf_writer *w)
     }
 }
 
-void hf_write_experts(hf_writer *w)
+/* Of a model without experts. */
+static void write_dense(hf_writer *w)
+{
+    uint32_t number = 0;
+    if (hf_get_u32(w, w->root, "moe_latent_size", &number) && number && w->status == MLXR_OK) {
+        w->status = error_set(w->error, MLXR_UNSUPPORTED,
+                              "config.json: 'moe_latent_size' is %" PRIu32 ", but the model has no experts", number);
+    }
+    if (w->class->latent && !w->class->minicpm_scales && hf_get_u32(w, w->root, "intermediate_size", &number)) {
+        hf_add_u32(w, ".expert_feed_forward_length", number); /* llama.cpp asks for these three */
+        hf_add_u32(w, ".expert_shared_count", 0);
+        hf_add_u32(w, ".leading_dense_block_count", w->n_layers);
+    }
+}
+
+/* How many experts there are, how many a token uses, and how wide they are: its own and those all tokens share. */
+static void write_sizes(hf_writer *w)
 {
     static const char *const counts[] = {"num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"};
     static const char *const used[] = {"top_k_experts", "moe_topk", "moe_k"};
     const char *used_key = "num_experts_per_tok";
     uint32_t n_expert = 0, n_used = 0, number = 0;
-    bool normalise = !w->class->unmixed_weights;
-    if ((!w->class->experts || w->config->no_experts) && hf_get_u32(w, w->root, "moe_latent_size", &number) && number &&
-        w->status == MLXR_OK) {
-        w->status = error_set(w->error, MLXR_UNSUPPORTED,
-                              "config.json: 'moe_latent_size' is %" PRIu32 ", but the model has no experts", number);
-    }
-    if (!w->class->experts || w->config->no_experts) {
-        if (w->class->latent && !w->class->minicpm_scales && hf_get_u32(w, w->root, "intermediate_size", &number)) {
-            hf_add_u32(w, ".expert_feed_forward_length", number); /* llama.cpp asks for these three */
-            hf_add_u32(w, ".expert_shared_count", 0);
-            hf_add_u32(w, ".leading_dense_block_count", w->n_layers);
-        }
-        return;
-    }
     if (!get_u32_of(w, counts, sizeof counts / sizeof *counts, &n_expert) && w->status == MLXR_OK) {
         w->status = error_set(w->error, MLXR_FORMAT, "config.json: 'num_local_experts' is missing");
     }
@@ -171,11 +173,13 @@ void hf_write_experts(hf_writer *w)
         (w->class->mixer == HF_MIXER_MAMBA && hf_get_u32(w, w->root, "shared_intermediate_size", &number))) {
         hf_add_u32(w, ".expert_shared_feed_forward_length", number);
     }
-    if (w->class->experts_listed) {
-        write_listed_experts(w);
-    } else {
-        write_leading_dense(w);
-    }
+}
+
+/* How experts are chosen and weighted. */
+static void write_routing(hf_writer *w)
+{
+    uint32_t number = 0;
+    bool normalise = !w->class->unmixed_weights;
     const char *method = hf_get_text(w, w->root, "topk_method");
     bool by_best = method && strcmp(method, "group_limited_greedy") == 0,
          greedy = method && strcmp(method, "greedy") == 0;
@@ -195,5 +199,20 @@ void hf_write_experts(hf_writer *w)
     hf_add_bool(w, ".expert_weights_norm", normalise);
     hf_copy_f32(w, w->root, hf_member(w->root, "route_scale") ? "route_scale" : "routed_scaling_factor",
                 ".expert_weights_scale");
+}
+
+void hf_write_experts(hf_writer *w)
+{
+    if (!w->class->experts || w->config->no_experts) {
+        write_dense(w);
+        return;
+    }
+    write_sizes(w);
+    if (w->class->experts_listed) {
+        write_listed_experts(w);
+    } else {
+        write_leading_dense(w);
+    }
+    write_routing(w);
     refuse_mixture(w);
 }
