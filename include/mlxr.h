@@ -173,8 +173,8 @@ typedef struct mlxr_rope_options { /* {0}: as the file has it */
     /* F, from 1; 0: n_ctx_max ÷ the original context. At most 2^30 tokens come of it; n_ctx_max 0: all of them. Where F
      * is 1 or less, because the model reads n_ctx_max tokens anyway, nothing changes. */
     float scale;
-    float
-        base; /* theta, above 1, in the place of the file's; one that is above it allows any n_ctx_max; 0: the file's */
+    /* theta, above 1, in the place of the file's; one that is above it allows any n_ctx_max; 0: the file's */
+    float base;
     /* Tokens from which F counts, at most those that it reads without options; the file's scaling is taken away. 0: the
      * file's context, or what its YaRN reads where that is more, and its scaling. */
     uint32_t n_original;

@@ -19,8 +19,8 @@ extern "C" {
 typedef bool mlxr_progress_fn(void *user, uint64_t n_done, uint64_t n_total, const char *what);
 
 typedef struct mlxr_quantize_options {
-    const char
-        *type; /* a mix such as "Q4_K_M", or a type for all matrices such as "Q8_0" or "F16"; NULL: as they are */
+    /* A mix such as "Q4_K_M", or a type for all matrices such as "Q8_0" or "F16"; NULL: as they are. */
+    const char *type;
     const char *const *adapters; /* [n_adapters] LoRA adapters to be merged into the weights */
     const float *adapter_scales; /* [n_adapters] on top of their own, or NULL: 1 each */
     size_t n_adapters;
