@@ -459,7 +459,7 @@ MLXR_API mlxr_expert_stats mlxr_expert_stats_get(const mlxr_engine *engine);
 typedef struct mlxr_logits_stats {
     uint64_t n_steps;     /* that did so */
     uint64_t bytes_saved; /* of the weights, that these had no need to read */
-    uint64_t bytes_kept;  /* memory of both halves, now */
+    uint64_t bytes_kept;  /* memory of both halves, or of a copy for many sequences, now */
     bool prepares;        /* steps that do so still make the halves */
 } mlxr_logits_stats;
 MLXR_API mlxr_logits_stats mlxr_logits_stats_get(const mlxr_model *model);

@@ -24,57 +24,72 @@ enum {
 
 /* ---- making ---- */
 
+static float scale_at(const uint8_t *block)
+{
+    uint16_t half;
+    memcpy(&half, block, sizeof half);
+    return half_to_float(half);
+}
+
 static float scale_of(const uint8_t *row, uint32_t n_in)
 {
     float most = 0;
     for (uint32_t b = 0; b < n_in / BLOCK; b++, row += BLOCK_BYTES) {
-        const int8_t *q = (const int8_t *)row + 2;
-        int largest = 0;
-        uint16_t half;
-        memcpy(&half, row, sizeof half);
-        for (int i = 0; i < BLOCK; i++) {
-            int size = q[i] < 0 ? -q[i] : q[i];
-            largest = size > largest ? size : largest;
-        }
-        float size = fabsf(half_to_float(half)) * (float)largest;
+        const __m256i sizes = _mm256_abs_epi8(_mm256_loadu_si256((const void *)(row + 2))); /* 128 as an unsigned one */
+        const __m128i larger = _mm_max_epu8(_mm256_castsi256_si128(sizes), _mm256_extracti128_si256(sizes, 1));
+        float size = fabsf(scale_at(row)) * (float)_mm512_reduce_max_epi32(_mm512_cvtepu8_epi32(larger));
         most = size > most ? size : most;
     }
     return most / 127;
 }
 
-static float rounded_up(double square)
+/* Sums of squares of a row and of what it loses: in doubles, of which the differences are exact. */
+typedef struct sums {
+    __m512d whole, left;
+} sums;
+
+INLINE void add_squares(__m256 x, __m256 rounded, __m512d unit, sums *s)
 {
-    return (float)(sqrt(square) * (1 + 0x1p-20));
+    const __m512d value = _mm512_cvtps_pd(x), apart = _mm512_fnmadd_pd(unit, _mm512_cvtps_pd(rounded), value);
+    s->whole = _mm512_fmadd_pd(value, value, s->whole);
+    s->left = _mm512_fmadd_pd(apart, apart, s->left);
 }
 
-/* Doubles: the difference is exact. */
+/* Sixteen weights of a block. */
+INLINE void make_some(const uint8_t *q, float d, float unit, float by, uint8_t *to, sums *s)
+{
+    const __m512 whole = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)q)));
+    const __m512 x = _mm512_mul_ps(whole, _mm512_set1_ps(d)), most = _mm512_set1_ps(127), least = _mm512_set1_ps(-127);
+    __m512 r = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(by)), 0);
+    r = _mm512_max_ps(_mm512_min_ps(r, most), least); /* 127 where it is NaN */
+    add_squares(_mm512_castps512_ps256(x), _mm512_castps512_ps256(r), _mm512_set1_pd((double)unit), s);
+    add_squares(_mm512_extractf32x8_ps(x, 1), _mm512_extractf32x8_ps(r, 1), _mm512_set1_pd((double)unit), s);
+    uint8_t bytes[16];
+    const __m512i above = _mm512_add_epi32(_mm512_cvtps_epi32(r), _mm512_set1_epi32(128));
+    _mm_storeu_si128((void *)bytes, _mm512_cvtepi32_epi8(above));
+    for (int i = 0; i < 4; i++) {
+        memcpy(to + (size_t)i * 64, bytes + (size_t)i * 4, 4);
+    }
+}
+
+static float rounded_up(__m512d squares)
+{
+    return (float)(sqrt(_mm512_reduce_add_pd(squares)) * (1 + 0x1p-20));
+}
+
 static void make_row(const uint8_t *row, uint32_t n_in, uint8_t *to, float *scale, float *length, float *rest)
 {
     float unit = scale_of(row, n_in), by = unit > 0 ? 1 / unit : 0;
-    double whole = 0, left = 0;
+    sums s = {_mm512_setzero_pd(), _mm512_setzero_pd()};
     for (uint32_t b = 0; b < n_in / BLOCK; b++, row += BLOCK_BYTES, to += (size_t)BLOCK / 4 * 64) {
-        const int8_t *q = (const int8_t *)row + 2;
-        uint16_t half;
-        memcpy(&half, row, sizeof half);
-        float d = half_to_float(half);
-        int8_t out[BLOCK];
-        for (int i = 0; i < BLOCK; i++) {
-            float x = d * (float)q[i], r = rintf(x * by);
-            r = r > -127 ? (r < 127 ? r : 127) : -127; /* also where it is NaN */
-            double apart = (double)x - (double)unit * (double)r;
-            whole += (double)x * (double)x;
-            left += apart * apart;
-            out[i] = (int8_t)(int)r;
-        }
-        for (int i = 0; i < BLOCK; i++) {
-            to[i / 4 * 64 + i % 4] = (uint8_t)(out[i] + 128);
-        }
+        make_some(row + 2, scale_at(row), unit, by, to, &s);
+        make_some(row + 18, scale_at(row), unit, by, to + 256, &s);
     }
     *scale = unit;
-    *length = rounded_up(whole);
+    *length = rounded_up(s.whole);
     *length = *length > 0 && (double)*length < LEAST ? (float)LEAST : *length;
     *length = (double)*length <= MOST ? *length : INFINITY; /* also where it is NaN */
-    *rest = rounded_up(left);
+    *rest = rounded_up(s.left);
 }
 
 static void make(const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint32_t n_rows, uint8_t *block, float *scales,
