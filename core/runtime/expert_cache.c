@@ -256,7 +256,7 @@ static mlxr_status start(expert_cache *c, uint32_t n_items, uint64_t budget, mlx
     }
     for (uint32_t i = 0; i < n_items; i++) {
         each_part(c, i, map_in_small_pages); /* or one's large pages would bring its neighbours' ends along */
-        each_part(c, i, give_up_part); /* naming the model for its stored pages has read them all */
+        each_part(c, i, give_up_part);       /* naming the model for its stored pages has read them all */
     }
     c->hook = (step_experts){.use = use, .user = c};
     return MLXR_OK;
