@@ -428,11 +428,11 @@ bool layer_knows(const hparams *h, uint32_t layer, const char *name)
 
 /* Layers that read what others wrote may have what they do not use; where keys are values there is no bias of these
  * either; DeltaNet's inputs have several forms. */
-static bool may_differ(const hparams *h, uint32_t layer, size_t row)
+static bool may_differ(const hparams *h, const layer_weights *weights, uint32_t layer, size_t row)
 {
     const char *name = layer_slots[row].name;
     bool values = strncmp(name, "attn_v", 6) == 0, keys_values = strncmp(name, "attn_k", 6) == 0 || values;
-    bool made_of_keys = values && h->fam->keys_as_values && !h->layer_has_window[layer];
+    bool made_of_keys = values && h->fam->keys_as_values && !h->layer_has_window[layer] && !weights->v;
     return layer_slots[row].needed == NEED_DELTA_IN || made_of_keys || (keys_values && hparams_reads_kv(h, layer));
 }
 
@@ -442,7 +442,8 @@ mlxr_status layers_refuse_gaps(const layer_weights *layers, const hparams *h, ml
         uint32_t with = UINT32_MAX, without = UINT32_MAX;
         for (uint32_t layer = 0; layer < hparams_layers_bound(h); layer++) {
             bool required;
-            if (takes(h, layer, layer_slots[i].needed, &required) && !required && !may_differ(h, layer, i)) {
+            if (takes(h, layer, layer_slots[i].needed, &required) && !required &&
+                !may_differ(h, &layers[layer], layer, i)) {
                 const void *field = (const char *)&layers[layer] + layer_slots[i].field;
                 *(*(const tensor *const *)field ? &with : &without) = layer;
             }
