@@ -431,8 +431,9 @@ bool layer_knows(const hparams *h, uint32_t layer, const char *name)
 static bool may_differ(const hparams *h, const layer_weights *weights, uint32_t layer, size_t row)
 {
     const char *name = layer_slots[row].name;
-    bool values = strncmp(name, "attn_v", 6) == 0, keys_values = strncmp(name, "attn_k", 6) == 0 || values;
-    bool made_of_keys = values && h->fam->keys_as_values && !h->layer_has_window[layer] && !weights->v;
+    bool keys_values = strncmp(name, "attn_k", 6) == 0 || strncmp(name, "attn_v", 6) == 0;
+    bool made_of_keys = strcmp(name, "attn_v.bias") == 0 && h->fam->keys_as_values && !h->layer_has_window[layer] &&
+                        !weights->v;
     return layer_slots[row].needed == NEED_DELTA_IN || made_of_keys || (keys_values && hparams_reads_kv(h, layer));
 }
 
