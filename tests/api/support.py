@@ -119,11 +119,16 @@ class Daemon:
         self.told = threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        if tcp:
-            self.port = int(self.wait_line(r"listening on \w+://.*:(\d+)$").group(1))
-        if ready:
-            self.wait_line(r": ready$")
-            self.ready_s = time.monotonic() - self.began
+        try:
+            if tcp:
+                self.port = int(self.wait_line(r"listening on \w+://.*:(\d+)$").group(1))
+            if ready:
+                self.wait_line(r": ready$")
+                self.ready_s = time.monotonic() - self.began
+        except BaseException:  # nobody will have it, so nobody else ends it
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def _read(self):
         for line in self.process.stderr:
