@@ -6,9 +6,10 @@
  *
  * The matrix is kept in two parts (screen_few_parts.c). All rows meet the upper one. How far such a product may be from
  * its logit is known for certain (screen_few_bound.c), and a row whose product with that added is below n other rows'
- * logits is not one of the n greatest. Those n are the rows with the greatest products of n blocks. The logits of what
- * is left have the same bits as without all this. Where more is left than it pays to compute row by row (logits that
- * are all alike), all are computed as if nothing had been tried, and where that goes on, nothing is tried for a while.
+ * logits is not one of the n greatest. Those n are among the rows with the greatest products of a few n blocks. The
+ * logits of what is left have the same bits as without all this. Where more is left than it pays to compute row by row
+ * (logits that are all alike), all are computed as if nothing had been tried, and where that goes on, nothing is tried
+ * for a while.
  */
 #include "kernels/cpu/screen_few.h"
 
@@ -17,9 +18,10 @@
 
 #include "kernels/cpu/screen_few_parts.h"
 
-#define LEFT_PART 3u /* of the rows: computing more one by one takes longer than all of them */
-#define WAITING 20u  /* rows that are fetched while others are computed */
-#define LINE 64u     /* bytes of a cache line */
+#define LEFT_PART 3u  /* of the rows: computing more one by one takes longer than all of them */
+#define CANDIDATES 3u /* times as many as are read: rows that are computed to find a floor */
+#define WAITING 20u   /* rows that are fetched while others are computed */
+#define LINE 64u      /* bytes of a cache line */
 
 static size_t aligned(size_t n)
 {
@@ -140,7 +142,6 @@ typedef struct search {
     float *products;              /* [n_out], or logits where they were computed */
     const float *upper;           /* [n_blocks] */
     best best;                    /* of those that were computed */
-    float least;                  /* of those */
     uint32_t ids[WAITING], n_ids; /* rows that wait, while they are fetched */
     uint64_t n_computed;
 } search;
@@ -156,8 +157,7 @@ static search search_make(const exec *e, const few_work *work, uint32_t row)
                     .floor = work->floor[row],
                     .products = exec_row(e, SLOT_LOGITS, row),
                     .upper = work->upper + (size_t)row * work->n_blocks,
-                    .best = {-INFINITY, -1},
-                    .least = INFINITY};
+                    .best = {-INFINITY, -1}};
 }
 
 static void look_at(search *s, float logit, uint32_t id)
@@ -165,7 +165,6 @@ static void look_at(search *s, float logit, uint32_t id)
     if (logit > s->best.logit || (logit == s->best.logit && (int32_t)id < s->best.id)) {
         s->best = (best){logit, (int32_t)id};
     }
-    s->least = logit < s->least ? logit : s->least;
     s->products[id] = logit;
 }
 
@@ -244,20 +243,39 @@ static uint32_t greatest_of_block(const search *s, uint32_t block)
     return id;
 }
 
-/* Rows share out. The rows of weights with the greatest products have likely the greatest logits: with as many as are
- * read, none below the least of them is. */
+/* The k-th greatest of n values, which are reordered. */
+static float kth_of(float values[], uint32_t n, uint32_t k)
+{
+    for (uint32_t i = 0; i < k; i++) {
+        for (uint32_t j = i + 1; j < n; j++) {
+            float value = values[j];
+            values[j] = value > values[i] ? values[i] : value;
+            values[i] = value > values[i] ? value : values[i];
+        }
+    }
+    return values[k - 1];
+}
+
+/* Rows share out. The rows of weights with the greatest products have likely the greatest logits: of CANDIDATES times
+ * as many as are read, that of which as many as are read are not below it. */
 static void find_floors(const exec *e, const few_work *work, const team_member *member)
 {
-    uint32_t blocks[FEW_READS_MOST], n = few_reads(e);
+    uint32_t blocks[CANDIDATES * FEW_READS_MOST], n = few_reads(e), n_looked = CANDIDATES * n;
+    float logits[CANDIDATES * FEW_READS_MOST];
+    n_looked = n_looked < work->n_blocks ? n_looked : work->n_blocks;
     for (uint32_t row = member->index; row < e->s.n_wanted; row += member->n_threads) {
         search s = search_make(e, work, row);
-        find_blocks(work->greatest + (size_t)row * work->n_blocks, work->n_blocks, n, blocks);
-        for (uint32_t i = 0; i < n; i++) {
-            look_soon(&s, greatest_of_block(&s, blocks[i]));
+        find_blocks(work->greatest + (size_t)row * work->n_blocks, work->n_blocks, n_looked, blocks);
+        for (uint32_t i = 0; i < n_looked; i++) {
+            blocks[i] = greatest_of_block(&s, blocks[i]); /* the row, from here on */
+            look_soon(&s, blocks[i]);
         }
         look_at_waiting(&s);
-        float near = s.best.logit - e->s.reads.near;
-        work->floor[row] = near < s.least ? near : s.least;
+        for (uint32_t i = 0; i < n_looked; i++) {
+            logits[i] = s.products[blocks[i]];
+        }
+        float least = kth_of(logits, n_looked, n), near = s.best.logit - e->s.reads.near;
+        work->floor[row] = near < least ? near : least;
     }
 }
 

@@ -33,7 +33,7 @@ struct screen_few {
     few_counts counts;
 };
 
-#define FEW_READS_MOST 256u /* logits of a row: where somebody reads more, all are computed */
+#define FEW_READS_MOST 128u /* logits of a row: where somebody reads more, all are computed */
 
 /* The greatest logit of a row that was computed. */
 typedef struct best {
