@@ -4,6 +4,7 @@
  */
 #include "kernels/cpu/program.h"
 
+#include "base/mapping.h"
 #include "tiny_plan.h"
 
 #define MANY 24u /* passes: 16 learn what is usual, 2 make all weights of two parts */
@@ -376,6 +377,72 @@ static void what_does_not_pay_is_left_for_a_while(void **state)
     close_pair(&p);
 }
 
+/* KiB of a file's mapping that are in this process's memory; −1: the system does not tell. */
+static long resident_kib(const char *path)
+{
+    char line[1024];
+    long kib = -1;
+    bool inside = false;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        unsigned long long begin, end;
+        inside = sscanf(line, "%llx-%llx ", &begin, &end) == 2 ? strstr(line, path) != NULL : inside;
+        long of_part;
+        if (inside && sscanf(line, "Rss: %ld kB", &of_part) == 1) {
+            kib = (kib < 0 ? 0 : kib) + of_part;
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return kib;
+}
+
+/* The matrix of a plan becomes a mapping of a file that has the same bytes. */
+static mapping map_matrix(tiny *t, const char *path)
+{
+    mapping m;
+    mlxr_error error;
+    tensor *w = (tensor *)(uintptr_t)matrix(t);
+    assert_ok(mapping_open(&m, path, &error), &error);
+    w->data = m.data;
+    t->p.logits_mapped = true;
+    return m;
+}
+
+static void a_mapped_matrix_is_not_in_memory_beside_its_parts(void **state)
+{
+    (void)state;
+    pair p;
+    tiny t;
+    rig r;
+    open_pair(&p); /* whose logits are expected of the same weights */
+    open_normal(&t, &plain);
+    const char *path = test_write_file("matrix", matrix(&t)->data, matrix(&t)->n_bytes);
+    mapping m = map_matrix(&t, path);
+    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    const uint64_t kept = few_kept_bytes(r.prog);
+    assert_true(kept < m.n_bytes / 40); /* a float a row */
+    for (uint32_t n = 0; n < MADE + 12; n++) {
+        int32_t greatest = -1;
+        rig_logits(&p.reference, p.tokens, 1, NULL, p.expected);
+        rig_logits(&r, p.tokens, 1, n % 5 == 4 ? NULL : &greatest, p.got);
+        if (greatest == -1) {
+            assert_memory_equal(p.got, p.expected, plain.n_vocab * sizeof *p.got);
+        } else {
+            assert_int_equal(greatest, greatest_of(p.expected, plain.n_vocab));
+        }
+    }
+    few_counts counts = few_count(r.prog);
+    assert_true(!can(cpu_detect()) || counts.n_made == plain.n_vocab);
+    assert_true(counts.n_bytes_kept == (can(cpu_detect()) ? kept + m.n_bytes : 0));
+    assert_true(!can(cpu_detect()) || resident_kib(path) <= 64);
+    rig_close(&r);
+    tiny_close(&t);
+    mapping_close(&m);
+    close_pair(&p);
+}
+
 static void parts_that_are_refused_are_never_made_again(void **state)
 {
     (void)state;
@@ -439,6 +506,7 @@ int main(void)
         cmocka_unit_test(all_logits_come_from_the_parts),
         cmocka_unit_test(the_logits_that_are_read_have_their_bits),
         cmocka_unit_test(what_does_not_pay_is_left_for_a_while),
+        cmocka_unit_test(a_mapped_matrix_is_not_in_memory_beside_its_parts),
         cmocka_unit_test(parts_that_are_refused_are_never_made_again),
         cmocka_unit_test(inputs_that_are_no_numbers_give_what_whole_rows_give),
         cmocka_unit_test(parts_leave_as_much_memory_as_they_take),
