@@ -78,7 +78,7 @@ static uint32_t padded_blocks(uint32_t n_in)
 
 size_t halves_input_bytes(uint32_t n_in)
 {
-    return padded_blocks(n_in) * (4 * HALF + 8 * sizeof(int32_t) + 4 * sizeof(float));
+    return padded_blocks(n_in) * (4 * HALF + 4 * sizeof(int32_t) + 4 * sizeof(float));
 }
 
 halves_input halves_input_make(const linear_input *packed, void *memory)
@@ -86,8 +86,7 @@ halves_input halves_input_make(const linear_input *packed, void *memory)
     uint32_t n = padded_blocks(packed->n_in);
     halves_input in = {.n_blocks = n, .digits = memory};
     in.minus = (int32_t *)(void *)(in.digits + (size_t)n * 4 * HALF);
-    in.minus_high = in.minus + (size_t)n * 4;
-    in.units = (float *)(void *)(in.minus_high + (size_t)n * 4);
+    in.units = (float *)(void *)(in.minus + (size_t)n * 4);
     memset(memory, 0, halves_input_bytes(packed->n_in));
     q16_place at = q16_find(packed, 0);
     for (uint32_t b = 0; b < packed->n_in / BLOCK; b++) {
@@ -100,7 +99,6 @@ halves_input halves_input_make(const linear_input *packed, void *memory)
         }
         for (uint32_t k = 0; k < BLOCK; k++) {
             in.minus[4 * b + k % HALF / LANE] -= 256 * digits[k] + digits[BLOCK + k];
-            in.minus_high[4 * b + k % HALF / LANE] -= digits[k];
         }
     }
     return in;

@@ -51,14 +51,14 @@ typedef struct halves_lengths {
 
 halves_lengths halves_measure(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, const float *squares);
 
-/* An input as kernels read it: digits as in LINEAR_Q16, [4][padded blocks][16], which are the higher ones q of the
- * first 16 of each block, those of the last 16, and the lower ones r likewise; for each 32-bit lane of them [padded
- * blocks][4] −Σ (256 q + r) and −Σ q over its eight values, four of the first 16 and four of the last; and the block's
- * unit four times. Blocks are padded with zeros to whole steps. */
+/* An input as kernels read it: digits as in LINEAR_Q16, [4][padded blocks][16], which are the higher ones of the first
+ * 16 of each block, those of the last 16, and the lower ones likewise; for each 32-bit lane of them [padded blocks][4]
+ * −Σ (256 q + r) over its eight values, four of the first 16 and four of the last; and the block's unit four times.
+ * Blocks are padded with zeros to whole steps. */
 typedef struct halves_input {
     uint32_t n_blocks; /* padded */
     int8_t *digits;
-    int32_t *minus, *minus_high;
+    int32_t *minus;
     float *units;
 } halves_input;
 
@@ -68,14 +68,13 @@ size_t halves_input_bytes(uint32_t n_in);
 halves_input halves_input_make(const linear_input *packed, void *memory);
 
 typedef struct halves_kernels {
-    /* products[n_rows] = those of the upper parts of rows, which lie one after the other, with the higher digits alone,
-     * 256 q. A lane adds up what its eight values of every second or fourth block come to, each rounded twice; then up
-     * to 16 lanes are added. */
+    /* products[n_rows] = those of the upper parts of rows, which lie one after the other. A lane adds up what its eight
+     * values of every second or fourth block come to, each rounded twice; then up to 16 lanes are added. */
     void (*products)(const uint8_t *upper, uint32_t n_in, uint32_t n_rows, const halves_input *input, float *products);
-    /* The same of whole rows and both digits, with the bits that linear_rows gives for Q8_0. */
+    /* The same of whole rows, with the bits that linear_rows gives for Q8_0. */
     void (*wholes)(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, uint32_t n_rows,
                    const halves_input *input, float *products);
-    /* wholes of any rows. */
+    /* The same of any rows. */
     void (*some)(const uint8_t *const upper[HALVES_ROWS], const uint8_t *const lower[HALVES_ROWS], uint32_t n_in,
                  const halves_input *input, float out[HALVES_ROWS]);
     /* Bit i is set unless products[i] + lengths[i] × reach < bound, for i < 64; none of them is NaN. */

@@ -27,16 +27,11 @@ INLINE step step_of(bool whole, const halves_input *x, uint32_t at)
 {
     size_t part = (size_t)x->n_blocks * 16;
     const int8_t *p = x->digits + at * 16;
-    step s = {.high = {load(p), load(p + part)}, .units = _mm256_loadu_ps(x->units + (size_t)at * 4)};
-    if (whole) {
-        s.low[0] = load(p + 2 * part);
-        s.low[1] = load(p + 3 * part);
-        s.minus = _mm256_slli_epi32(load(x->minus + (size_t)at * 4), 7);
-    } else {
-        __m256i minus = load(x->minus_high + (size_t)at * 4);
-        s.minus = _mm256_sub_epi32(_mm256_slli_epi32(minus, 4), minus);
-    }
-    return s;
+    __m256i minus = load(x->minus + (size_t)at * 4);
+    return (step){.high = {load(p), load(p + part)},
+                  .low = {load(p + 2 * part), load(p + 3 * part)},
+                  .minus = whole ? _mm256_slli_epi32(minus, 7) : _mm256_sub_epi32(_mm256_slli_epi32(minus, 4), minus),
+                  .units = _mm256_loadu_ps(x->units + (size_t)at * 4)};
 }
 
 /* A block's nibbles, or twice those. */
@@ -58,11 +53,12 @@ INLINE __m256i sums_of(nibbles n, const __m256i digits[2], int by)
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16((short)by));
 }
 
-/* Twice the nibbles, from which 15 is taken away, × the higher digits. */
+/* Twice the nibbles, from which 15 is taken away. */
 INLINE __m256 add_upper(__m256 acc, __m256i upper, __m128i scales, const step *x)
 {
     const __m256i spread = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
-    __m256i sum = _mm256_add_epi32(sums_of(nibbles_of(upper, 1), x->high, 1), x->minus);
+    nibbles n = nibbles_of(upper, 1);
+    __m256i sum = _mm256_add_epi32(_mm256_add_epi32(sums_of(n, x->high, 256), x->minus), sums_of(n, x->low, 1));
     __m256 scale = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_cvtph_ps(scales)), spread);
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, x->units), acc);
 }
@@ -156,7 +152,7 @@ INLINE void multiply(bool whole, const uint8_t *const upper[ROWS], const uint8_t
     if (b < n_blocks) {
         add_step(whole, upper, lower, n_in, x, b, false, false, acc, &acc_whole);
     }
-    _mm_storeu_ps(out, whole ? acc_whole : _mm_mul_ps(add_lanes(acc), _mm_set1_ps(8 * 256)));
+    _mm_storeu_ps(out, whole ? acc_whole : _mm_mul_ps(add_lanes(acc), _mm_set1_ps(8)));
 }
 
 #include "kernels/cpu/halves_rows.h"

@@ -24,17 +24,11 @@ INLINE step step_of(bool whole, const halves_input *x, uint32_t at)
 {
     size_t part = (size_t)x->n_blocks * 16;
     const int8_t *p = x->digits + at * 16;
-    step s = {.high = {_mm512_loadu_si512(p), _mm512_loadu_si512(p + part)},
-              .units = _mm512_loadu_ps(x->units + (size_t)at * 4)};
-    if (whole) {
-        s.low[0] = _mm512_loadu_si512(p + 2 * part);
-        s.low[1] = _mm512_loadu_si512(p + 3 * part);
-        s.minus = _mm512_slli_epi32(_mm512_loadu_si512(x->minus + (size_t)at * 4), 7);
-    } else {
-        __m512i minus = _mm512_loadu_si512(x->minus_high + (size_t)at * 4);
-        s.minus = _mm512_sub_epi32(_mm512_slli_epi32(minus, 4), minus);
-    }
-    return s;
+    __m512i minus = _mm512_loadu_si512(x->minus + (size_t)at * 4);
+    return (step){.high = {_mm512_loadu_si512(p), _mm512_loadu_si512(p + part)},
+                  .low = {_mm512_loadu_si512(p + 2 * part), _mm512_loadu_si512(p + 3 * part)},
+                  .minus = whole ? _mm512_slli_epi32(minus, 7) : _mm512_sub_epi32(_mm512_slli_epi32(minus, 4), minus),
+                  .units = _mm512_loadu_ps(x->units + (size_t)at * 4)};
 }
 
 /* Each lane's sum over its unsigned bytes × the input, less the offset. */
@@ -47,7 +41,7 @@ INLINE __m512i sums_of(__m512i first, __m512i last, const step *x)
     return _mm512_add_epi32(low, _mm512_slli_epi32(high, 8));
 }
 
-/* Twice the nibbles, from which 15 is taken away, × the higher digits. */
+/* Twice the nibbles, from which 15 is taken away. */
 INLINE __m512 add_upper(__m512 acc, __m512i upper, __m128i scales, const step *x)
 {
     const __m512i twice = _mm512_set1_epi8(30);
@@ -55,8 +49,7 @@ INLINE __m512 add_upper(__m512 acc, __m512i upper, __m128i scales, const step *x
     __m512i first = _mm512_and_si512(_mm512_slli_epi16(upper, 1), twice);
     __m512i last = _mm512_and_si512(_mm512_srli_epi16(upper, 3), twice);
     __m512 scale = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(_mm_cvtph_ps(scales)));
-    __m512i sum = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(x->minus, first, x->high[0]), last, x->high[1]);
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, x->units), acc);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums_of(first, last, x)), _mm512_mul_ps(scale, x->units), acc);
 }
 
 INLINE __m128 add_lanes(const __m512 acc[ROWS])
@@ -145,7 +138,7 @@ INLINE void multiply(bool whole, const uint8_t *const upper[ROWS], const uint8_t
     if (b < n_blocks) {
         add_step(whole, upper, lower, n_in, x, b, n_blocks - b, false, acc, &acc_whole);
     }
-    _mm_storeu_ps(out, whole ? acc_whole : _mm_mul_ps(add_lanes(acc), _mm_set1_ps(8 * 256)));
+    _mm_storeu_ps(out, whole ? acc_whole : _mm_mul_ps(add_lanes(acc), _mm_set1_ps(8)));
 }
 
 #include "kernels/cpu/halves_rows.h"

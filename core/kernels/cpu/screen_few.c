@@ -97,7 +97,7 @@ static void pack(const exec *e, const node *n, const few_work *work, const team_
         linear_input single = single_of(work, &n->products[0].weight, row);
         linear_pack(n->kernels, &single, 0, src);
         work->halves[row] = halves_input_make(&single, (uint8_t *)single.data + work->packed_bytes);
-        work->reach[row] = few_reach(&single, f->weights, f->most);
+        work->reach[row] = few_reach(&single, f->squares, f->most);
     }
 }
 

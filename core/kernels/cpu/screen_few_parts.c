@@ -74,8 +74,8 @@ bool few_make(program *prog)
     }
     *f = (screen_few){.kernels = prog->halves,
                       .sums = region_array(&prog->memory, w->n_in, sizeof *f->sums),
-                      .weights.squares = region_array(&prog->memory, w->n_in, sizeof(float))};
-    return f->sums && f->weights.squares;
+                      .squares = region_array(&prog->memory, w->n_in, sizeof *f->squares)};
+    return f->sums && f->squares;
 }
 
 static void give_up(screen_few *f)
@@ -213,7 +213,7 @@ static void make_row(screen_few *f, const linear_weight *w, uint32_t row, double
     uint8_t *lower = f->lower + row * halves_lower_bytes(w->n_in);
     double size;
     halves_split((const uint8_t *)w->data + row * w->row_bytes, w->n_in, upper, lower);
-    f->lengths[row] = few_length(upper, lower, w->n_in, f->weights, &size);
+    f->lengths[row] = few_length(upper, lower, w->n_in, f->squares, &size);
     *most = size > *most ? size : *most;
 }
 
@@ -289,7 +289,7 @@ void few_done(const exec *e)
 {
     screen_few *f = e->prog->few;
     if (e->few.learns && ++f->n_learnt == LEARN_PASSES) {
-        f->weights = few_learned(f->sums, few_weight(e->prog)->n_in, f->weights.squares);
+        few_squares(f->sums, few_weight(e->prog)->n_in, f->squares);
     }
     uint64_t n_bytes;
     few_work work = few_place(e, e->few_memory, &n_bytes);

@@ -8,18 +8,12 @@
 
 #include "kernels/cpu/program.h"
 
-/* What the bound is made with. */
-typedef struct few_weights {
-    float *squares; /* [n_in] d² */
-    double share;   /* k */
-} few_weights;
-
 struct screen_few {
     bool off; /* it cannot be, or nobody may have it any more */
     halves_kernels kernels;
     uint32_t n_learnt;     /* inputs */
     double *sums;          /* [n_in] of their squares */
-    few_weights weights;   /* as they were learned */
+    float *squares;        /* [n_in] d² */
     uint8_t *memory;       /* of the following */
     float *lengths;        /* [n_out] × reach: how far a product may be from the logit; 0 where none is made */
     uint8_t *upper;        /* [n_out] rows */
@@ -90,12 +84,12 @@ bool few_leaves_much(const exec *e, const few_work *work);
 
 /* ---- the bound ---- */
 
-/* What was learned: sums[n_in] of inputs' squares → weights, whose `squares` are the caller's [n_in]. */
-few_weights few_learned(const double *sums, uint32_t n_in, float *squares);
-/* A row's logit is at most so far from its product with the upper part: this × the input's reach. +infinity: it has a
- * weight that is no number, or too large. `size`: of both parts. */
-float few_length(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, few_weights d, double *size);
-/* Of an input (LINEAR_Q16, one token); NaN: not known. `most`: of any row's size. */
-float few_reach(const linear_input *input, few_weights d, double most);
+/* A row of weights is far from its upper part at most by what this × the input's reach is: no number, or too large a
+ * one, is +infinity. `size`: of both parts. `squares` are [n_in] d². */
+float few_length(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, const float *squares, double *size);
+/* |x / d| of an input (LINEAR_Q16, one token), rounded up; NaN: not known. `most`: of any row's size. */
+float few_reach(const linear_input *input, const float *squares, double most);
+/* d² of what was learned: sums[n_in] of inputs' squares. */
+void few_squares(const double *sums, uint32_t n_in, float *squares);
 
 #endif

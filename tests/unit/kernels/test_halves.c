@@ -7,7 +7,6 @@
 
 #include "kernels/cpu/halves.h"
 #include "kernels/cpu/quantize_act.h"
-#include "kernels/cpu/screen_few_parts.h"
 #include "quant/half.h"
 #include "support/test.h"
 
@@ -51,8 +50,8 @@ static void a_rows_parts_are_the_row(void **state)
     }
 }
 
-/* One token, packed, its values, and those of its higher digits. */
-static linear_input make_input(uint32_t n_in, bool spikes, double *values, double *high)
+/* One token, packed, and its values. */
+static linear_input make_input(uint32_t n_in, bool spikes, double *values)
 {
     float x[IN_MOST];
     linear_kernels k;
@@ -71,7 +70,6 @@ static linear_input make_input(uint32_t n_in, bool spikes, double *values, doubl
         float unit;
         memcpy(&unit, at.words + i / 32 * at.record, sizeof unit);
         values[i] = (double)unit * (256 * digits[i % 32] + digits[32 + i % 32]);
-        high[i] = (double)unit * (256 * digits[i % 32]);
     }
     return in;
 }
@@ -81,8 +79,7 @@ typedef struct exact {
     double whole, part, rest, lengths;
 } exact;
 
-static exact multiply(const uint8_t *row, const uint8_t *upper, uint32_t n_in, const double *x, const double *high,
-                      const float *squares)
+static exact multiply(const uint8_t *row, const uint8_t *upper, uint32_t n_in, const double *x, const float *squares)
 {
     exact e = {0};
     double wholes = 0, parts = 0, rests = 0;
@@ -93,7 +90,7 @@ static exact multiply(const uint8_t *row, const uint8_t *upper, uint32_t n_in, c
         int u = k < 16 ? upper[b * 16 + k] & 15 : upper[b * 16 + k - 16] >> 4;
         double scale = half_to_float(d), w = scale * (int8_t)row[b * 34 + 2 + k], up = scale * (16 * u + 8 - 128);
         e.whole += w * x[i];
-        e.part += up * high[i];
+        e.part += up * x[i];
         wholes += w * w;
         parts += up * up;
         rests += (w - up) * (w - up) * (double)squares[i];
@@ -123,21 +120,18 @@ static double rounding_of(uint32_t n_in, double lengths)
 }
 
 static void check_upper(const halves_kernels *k, const matrix *m, uint32_t n_in, const halves_input *in,
-                        const double *x, const double *high, few_weights d, float reach)
+                        const double *x, const float *squares)
 {
     size_t upper_bytes = halves_upper_bytes(n_in), lower_bytes = halves_lower_bytes(n_in);
     float got[ROWS];
     k->products(m->upper, n_in, ROWS, in, got);
     for (uint32_t r = 0; r < ROWS; r++) {
         const uint8_t *up = m->upper + r * upper_bytes, *row = m->rows + r * (n_in / 32 * 34);
-        halves_lengths l = halves_measure(up, m->lower + r * lower_bytes, n_in, d.squares);
-        exact e = multiply(row, up, n_in, x, high, d.squares);
+        halves_lengths l = halves_measure(up, m->lower + r * lower_bytes, n_in, squares);
+        exact e = multiply(row, up, n_in, x, squares);
         assert_true(e.rest <= (double)l.rest && (double)l.rest <= e.rest * 1.0002);
         assert_true(e.lengths <= (double)l.parts && (double)l.parts <= e.lengths * 1.0002);
-        double size;
-        float length = few_length(up, m->lower + r * lower_bytes, n_in, d, &size);
-        assert_true(fabs(e.whole - e.part) <= (double)length * (double)reach);
-        assert_true(fabs(e.whole - (double)got[r]) <= (double)length * (double)reach);
+        assert_true(fabs(e.whole - e.part) <= (double)l.rest * length_of(x, n_in, squares));
         assert_true(fabs((double)got[r] - e.part) <= rounding_of(n_in, (double)l.parts) * length_of(x, n_in, NULL));
     }
 }
@@ -175,9 +169,9 @@ static void check_kernels(const halves_kernels *k, uint32_t n_in, bool spikes)
 {
     static matrix m;
     static _Alignas(LINEAR_ALIGN) uint8_t memory[IN_MOST * 4];
-    double x[IN_MOST], high[IN_MOST];
+    double x[IN_MOST];
     float squares[IN_MOST];
-    linear_input packed = make_input(n_in, spikes, x, high);
+    linear_input packed = make_input(n_in, spikes, x);
     assert_true(halves_input_bytes(n_in) <= sizeof memory);
     halves_input in = halves_input_make(&packed, memory);
     for (uint32_t i = 0; i < n_in; i++) {
@@ -191,8 +185,7 @@ static void check_kernels(const halves_kernels *k, uint32_t n_in, bool spikes)
         }
         halves_split(row, n_in, m.upper + r * halves_upper_bytes(n_in), m.lower + r * halves_lower_bytes(n_in));
     }
-    few_weights d = {squares, spikes ? 0x1p-12 : 0x1p-7};
-    check_upper(k, &m, n_in, &in, x, high, d, few_reach(&packed, d, 0));
+    check_upper(k, &m, n_in, &in, x, squares);
     check_wholes(k, &m, n_in, &in, &packed);
     free(packed.data);
 }
