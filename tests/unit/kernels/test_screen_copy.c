@@ -267,30 +267,6 @@ static void inputs_that_are_zero_or_no_numbers_are_told(void **state)
 
 /* ---- programs ---- */
 
-static void compute(rig *r, const int32_t *tokens, uint32_t n, int32_t *greatest, float *logits)
-{
-    timeline line = timeline_make(r, tokens, 0, 1);
-    timeline *lines = &line;
-    for (uint32_t i = 0; greatest && i < n; i++) {
-        greatest[i] = -1;
-    }
-    r->greatest = greatest;
-    rig_step(r, &lines, &n, 1, logits);
-}
-
-static int32_t greatest_of(const float *row, uint32_t n)
-{
-    int32_t at = -1;
-    float most = -INFINITY;
-    for (uint32_t i = 0; i < n; i++) {
-        if (row[i] > most) {
-            most = row[i];
-            at = (int32_t)i;
-        }
-    }
-    return at;
-}
-
 /* A program, and what its logits are. */
 typedef struct subject {
     rig r;
@@ -307,7 +283,7 @@ static subject subject_open(tiny *t, uint32_t n_threads, cpu_features features)
     s.got = calloc(ROWS_MOST * (size_t)s.n_vocab, sizeof *s.got);
     assert_true(s.whole && s.got);
     rig_open(&reference, t, false, n_threads, features, DTYPE_F32, 64, 2);
-    compute(&reference, s.tokens, ROWS_MOST, NULL, s.whole);
+    rig_logits(&reference, s.tokens, ROWS_MOST, NULL, s.whole);
     rig_close(&reference);
     rig_open(&s.r, t, false, n_threads, features, DTYPE_F32, 64, 2);
     return s;
@@ -325,7 +301,7 @@ static uint32_t pass(subject *s, uint32_t n)
 {
     int32_t greatest[ROWS_MOST];
     uint32_t n_named = 0;
-    compute(&s->r, s->tokens, n, greatest, s->got);
+    rig_logits(&s->r, s->tokens, n, greatest, s->got);
     for (uint32_t i = 0; i < n; i++) {
         const float *row = s->whole + (size_t)i * s->n_vocab;
         if (greatest[i] == -1) {
@@ -467,7 +443,7 @@ static void the_copy_is_let_go_before_a_pass_reads_the_whole_matrix(void **state
     passes(&s, MADE, 6);
     for (uint32_t pause = 64; can() && pause <= 256; pause *= 2) {
         assert_int_equal(counts_of(&s).n_bytes_kept, copy_kept_bytes(s.r.prog)); /* the matrix is in no mapping */
-        compute(&s.r, s.tokens, 6, NULL, s.got);
+        rig_logits(&s.r, s.tokens, 6, NULL, s.got);
         assert_memory_equal(s.got, s.whole, 6 * s.n_vocab * sizeof *s.got);
         for (uint32_t i = 0; i < pause; i++) {
             pass(&s, 6);
@@ -527,7 +503,7 @@ static void weights_that_are_no_numbers_end_it(void **state)
         subject s = subject_open(&t, 2, cpu_detect());
         int32_t greatest[6];
         for (uint32_t n = 0; n < MADE + 2; n++) { /* rows of NaN are equal to nothing */
-            compute(&s.r, s.tokens, 6, greatest, s.got);
+            rig_logits(&s.r, s.tokens, 6, greatest, s.got);
         }
         assert_int_equal(counts_of(&s).n_screened + counts_of(&s).n_bytes_kept, 0);
         subject_close(&s);
@@ -549,7 +525,7 @@ static void inputs_that_are_no_numbers_leave_whole_rows(void **state)
     memcpy((uint8_t *)(uintptr_t)t.ops[0].weight->data + (size_t)s.tokens[2] * t.ops[0].weight->row_bytes, &nan,
            sizeof nan);
     int32_t greatest[6];
-    compute(&s.r, s.tokens, 6, greatest, s.got);
+    rig_logits(&s.r, s.tokens, 6, greatest, s.got);
     for (uint32_t i = 0; i < 6; i++) {
         assert_true(greatest[i] == -1 || greatest[i] == greatest_of(s.got + (size_t)i * o.n_vocab, o.n_vocab));
     }
