@@ -410,6 +410,10 @@ static int run_batch(batch *b, const char *model)
     if (code != EXIT_OK) {
         return code;
     }
+    mlxr_error error;
+    if (mlxr_sampling_check(b->s.model, &o->sampling, &error) != MLXR_OK) { /* before lines are answered one by one */
+        return print_failure(&error);
+    }
     if (!o->raw && !mlxr_model_info_get(b->s.model)->has_chat_template && !b->s.entry.template_text) {
         print_note("mlxr: this model has no chat template; prompts are taken as they are (--raw says so)");
         o->raw = true;

@@ -192,7 +192,8 @@ static mlxr_status set_yarn_numbers(hparams *h, const mlxr_rope_options *r, mlxr
     }
     if ((r->yarn_beta_fast != 0 || r->yarn_beta_slow != 0) && s->beta_fast <= s->beta_slow) {
         return error_set(error, MLXR_UNSUPPORTED,
-                         "YaRN's beta-fast %g must be more than its beta-slow %g, of which one is this model's own",
+                         "YaRN's beta-fast %g must be more than its beta-slow %g, of which one is this model's own, or "
+                         "the usual",
                          (double)s->beta_fast, (double)s->beta_slow);
     }
     return MLXR_OK;

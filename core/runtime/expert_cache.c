@@ -82,12 +82,6 @@ static void give_up_part(expert_cache *c, const void *data, size_t n_bytes)
     mapping_give_back(data, n_bytes);
 }
 
-static void map_in_small_pages(expert_cache *c, const void *data, size_t n_bytes)
-{
-    (void)c;
-    mapping_in_small_pages(data, n_bytes);
-}
-
 static void each_part(expert_cache *c, uint32_t item, part_fn *fn)
 {
     const op_experts *x;
@@ -255,8 +249,7 @@ static mlxr_status start(expert_cache *c, uint32_t n_items, uint64_t budget, mlx
         }
     }
     for (uint32_t i = 0; i < n_items; i++) {
-        each_part(c, i, map_in_small_pages); /* or one's large pages would bring its neighbours' ends along */
-        each_part(c, i, give_up_part);       /* naming the model for its stored pages has read them all */
+        each_part(c, i, give_up_part); /* naming the model for its stored pages has read them all */
     }
     c->hook = (step_experts){.use = use, .user = c};
     return MLXR_OK;
@@ -283,6 +276,11 @@ mlxr_status expert_cache_open(expert_cache **out, const graph *g, const model_fi
     add_layers(c, &g->plan, file, &n_items, &n_bytes);
     add_layers(c, &g->ahead_plan, file, &n_items, &n_bytes);
     uint64_t budget = n_items ? budget_of(options, g->weight_bytes, n_bytes) : 0;
+    for (uint32_t i = 0; budget && i < file->n_parts; i++) {
+        /* Or an expert's large pages would bring its neighbours' ends along. Whole files, for a wish about each expert
+         * would leave a process no room in its table of mappings. */
+        mapping_in_small_pages(file->parts[i].data, file->parts[i].n_bytes);
+    }
     mlxr_status status = budget ? start(c, n_items, budget, error) : MLXR_OK;
     if (status != MLXR_OK || !budget) {
         expert_cache_close(&c);

@@ -153,7 +153,9 @@ static bool reads_so(config_call *c)
     snprintf(c->field, sizeof c->field, "%s",
              stretches ? "rope_scaling"
              : counts  ? "rope_scale"
-             : turns   ? "yarn_beta_fast"
+             : turns   ? (r->yarn_beta_fast != 0   ? "yarn_beta_fast"
+                          : r->yarn_beta_slow != 0 ? "yarn_beta_slow"
+                                                   : "yarn_attn_factor")
                        : "rope_base");
     if (how_far || (!stretches && (counts || turns))) {
         size_t n = strlen(c->error.text);
@@ -342,6 +344,13 @@ static void take_over(struct daemon *d, const json_t *saved)
     }
 }
 
+/* A number that the daemon runs with went through a float on its way. */
+static bool is_same(const json_t *a, const json_t *b)
+{
+    return json_is_number(a) && json_is_number(b) ? (float)json_number_value(a) == (float)json_number_value(b)
+                                                  : json_equal((json_t *)a, (json_t *)b);
+}
+
 static json_t *options_json(config_call *c)
 {
     const struct daemon *d = c->d;
@@ -353,7 +362,7 @@ static json_t *options_json(config_call *c)
         const config_option *o = &config_options[i];
         const json_t *standard = config_default(document, o->name), *said = json_object_get(c->saved, o->name);
         bool fixed = is_fixed(d, o->name);
-        bool pending = !fixed && !json_equal((json_t *)(said ? said : standard), json_object_get(running, o->name));
+        bool pending = !fixed && !is_same(said ? said : standard, json_object_get(running, o->name));
         bool now = applies_now(d, o, said ? said : standard);
         pending = pending && !(c->check_only && now); /* it would not be, once it is said in earnest */
         restart = restart || pending;

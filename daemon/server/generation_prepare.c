@@ -396,7 +396,7 @@ static void compose(generation *g)
     }
     warn_of_context(r, mlxr_model_info_get(g->model));
     mlxr_status status = mlxr_sampling_check(g->model, &g->r.f.sampling, &error);
-    if (status != MLXR_OK) {
+    if (status != MLXR_OK && !(status == MLXR_UNSUPPORTED && g->job.prompt_only)) { /* tokens may be counted */
         const char *field = status == MLXR_UNSUPPORTED ? "model" : NULL;
         generation_fail(g, 400, "invalid_value", field, 0, "%s", error.text);
     } else if (!chat_prompt_make(&g->prompt, &g->source, &g->r)) {

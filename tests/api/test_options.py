@@ -204,7 +204,11 @@ class Options(support.ApiTest):
         self.change({"yarn_beta_fast": 16})
         self.restart({"now": True})
         self.assertEqual(self.get()["running"]["yarn_beta_fast"], 16)
-        self.change({"ctx": None, "rope_scaling": None, "yarn_beta_fast": None})
+        self.change({"yarn_attn_factor": 1.1})  # no float's number
+        self.restart({"now": True})
+        self.assertAlmostEqual(self.get()["running"]["yarn_attn_factor"], 1.1, places=6)
+        self.assertFalse(self.get()["restart_needed"])
+        self.change({"ctx": None, "rope_scaling": None, "yarn_beta_fast": None, "yarn_attn_factor": None})
         # a file that somebody broke by hand can be mended in steps that have nothing to do with it
         with open(self.file, "w", encoding="utf-8") as file:
             json.dump({"rope_scaling": "yarn"}, file)

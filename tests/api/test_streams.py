@@ -120,15 +120,19 @@ class Streams(support.ApiTest):
             self.best_figure("a client left; the next was answered after", lambda p=prompt: self.next_one(daemon, p), "s", 1)
         self.assertEqual(daemon.stop(), 0)
 
+    def until(self, holds):
+        end = time.monotonic() + support.TIMEOUT
+        while not holds():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
     def next_one(self, daemon, prompt):
         connection, file = self.ask_long(daemon, prompt=prompt)
         if len(prompt) < 100:
             next(self.events_of(file))
-        while self.metric(daemon, "num_requests_running") < 1:
-            time.sleep(0.01)
+        self.until(lambda: self.metric(daemon, "num_requests_running") >= 1)
         waiting, answer = self.ask_long(daemon, 1, "Hi")
-        while self.metric(daemon, "num_requests_waiting") < 1:
-            time.sleep(0.01)
+        self.until(lambda: self.metric(daemon, "num_requests_waiting") >= 1)
         began = time.monotonic()
         self.leave(connection, file)
         self.assertEqual(list(self.events_of(answer))[-1], "[DONE]")
@@ -186,8 +190,7 @@ class Streams(support.ApiTest):
         connection, file = self.ask_long(daemon)
         next(self.events_of(file))
         daemon.process.send_signal(signal.SIGTERM)
-        while daemon.ask("GET", "/ready").status != 503:  # two signals that wait are one
-            time.sleep(0.01)
+        self.until(lambda: daemon.ask("GET", "/ready").status == 503)  # two signals that wait are one
         self.assertIsNone(daemon.process.poll())
         began = time.monotonic()
         daemon.process.send_signal(signal.SIGTERM)

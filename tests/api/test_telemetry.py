@@ -330,8 +330,11 @@ class Profile(support.ApiTest):
         with daemon.connect() as connection:  # it does not keep the daemon from ending
             connection.sendall(b"POST /ui-api/profile HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                                b"Content-Length: 35\r\n\r\n" + b'{"seconds": 60, "idle_seconds": 60}')  # fmt: skip
-            while daemon.ask("POST", "/ui-api/profile", {"seconds": 1}).status != 409:  # until it has begun
-                pass
+            for _ in range(100):  # until it has begun
+                answer = daemon.ask("POST", "/ui-api/profile", {"seconds": 1})
+                if answer.status == 409:
+                    break
+            self.assertEqual(answer.status, 409, answer)
             began = time.monotonic()
             self.assertEqual(daemon.stop(), 0)
             self.figure("ended during a profile", time.monotonic() - began, "s", 5)

@@ -94,6 +94,7 @@ class Quantize(support.CliTest):
             process = subprocess.Popen([support.MLXR, "quantize", model, self.out(), "--type", "Q2_K", "--threads", "1"],
                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, restore_signals=False)  # fmt: skip
             while cpu_seconds(process.pid) < 0.5:  # it computes a piece, which it writes before it looks whether it is to stop
+                self.assertIsNone(process.poll())
                 time.sleep(0.01)
             process.send_signal(signal.SIGSTOP)
             self.assertIsNone(process.poll())

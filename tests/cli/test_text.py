@@ -36,10 +36,13 @@ class Embed(support.CliTest):
         path = os.path.join(self.home, "text")
         with open(path, "w", encoding="utf-8") as file:
             file.write("the inn at the corner " * 40)
+        lines = os.path.join(self.home, "requests.jsonl")
+        with open(lines, "w", encoding="utf-8") as file:
+            file.write('{"prompt": "hello"}\n')
         decoder = support.write_family("qwen3-embedding", self.models)
         for model, words in ((self.encoder, "is an encoder, for embeddings or ranking"), (decoder, "is a decoder without an output matrix")):
             for verb in (["run", model, "hello", "--raw"], ["bench", model, "-p", "8", "-n", "2", "-r", "1"], ["perplexity", model, "--file", path],
-                         ["imatrix", model, os.path.join(self.home, "out.gguf"), "--file", path]):  # fmt: skip
+                         ["batch", model, lines], ["imatrix", model, os.path.join(self.home, "out.gguf"), "--file", path]):  # fmt: skip
                 result = self.fail_with(1, "this model writes and predicts no text: it " + words, *verb)
                 self.assertNotIn("slice", result.err)
 

@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define LOW_MOST 127
-#define FAR_MOST 32600    /* of two digits: the higher one is 127 at most */
+#define FAR_MOST 32600 /* of two digits: the higher one is 127 at most */
+#define UNIT_LEAST 0x1p-100f
 #define SIZE_MOST 0x1p60f /* of values: no float between them and the products overflows */
 
 enum { FOURS_MOST = COARSE_IN_MOST / 4 };
@@ -108,6 +109,8 @@ void coarse_pack(uint32_t n_in, uint32_t n_tokens, const float *const src[COARSE
     out->n_far = choose_far(score, n_fours, out->far);
     for (uint32_t t = 0; t < n_tokens; t++) {
         out->unit[t] = fine[t] ? unit_of(most[t], score, n_fours) : NAN;
+        fine[t] = fine[t] && !(out->unit[t] > 0 && out->unit[t] < UNIT_LEAST); /* its inverse would be no number */
+        out->unit[t] = fine[t] ? out->unit[t] : NAN;
         if (fine[t]) {
             pack_token(src[t], n_in, t, out);
         }

@@ -181,6 +181,9 @@ uint64_t copy_kept_bytes(const program *prog)
 static bool make_room(screen_copy *c, const linear_weight *w)
 {
     size_t n_bytes = room_bytes(w), n = blocks_of(w);
+    if (c->memory) { /* of a pass that could not run */
+        return true;
+    }
     c->memory = few_fits(n_bytes, memory_spare()) ? calloc(1, n_bytes) : NULL;
     if (!c->memory) {
         c->pause = PAUSE;
@@ -247,7 +250,11 @@ copy_pass copy_choose(exec *e)
         return pass;
     }
     if (!c->made && e->s.n_wanted >= ROWS_LEAST && ++c->n_waited >= AFTER && make_room(c, weight_of(e->prog))) {
+        const linear_weight *w = weight_of(e->prog);
         memory_discard(e->prog->scratch.data, e->prog->scratch.n_bytes); /* of a prompt: as much as this takes */
+        if (e->prog->plan->logits_mapped) { /* rows come and go one by one: a large page would bring all its others */
+            mapping_in_small_pages(w->data, (size_t)w->n_out * w->row_bytes);
+        }
         pass.makes = true;
     }
     pass.screens = c->made;

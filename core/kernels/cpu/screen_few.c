@@ -238,7 +238,7 @@ static uint32_t greatest_of_block(const search *s, uint32_t block)
 {
     uint32_t id = block * OPS_UPPER_BLOCK;
     for (uint32_t i = id + 1; i < s->n_out && i < (block + 1) * OPS_UPPER_BLOCK; i++) {
-        id = s->products[i] > s->products[id] ? i : id;
+        id = s->products[i] > s->products[id] || isnan(s->products[id]) ? i : id;
     }
     return id;
 }
@@ -272,7 +272,8 @@ static void find_floors(const exec *e, const few_work *work, const team_member *
         }
         look_at_waiting(&s);
         for (uint32_t i = 0; i < n_looked; i++) {
-            logits[i] = s.products[blocks[i]];
+            float logit = s.products[blocks[i]];
+            logits[i] = isnan(logit) ? -INFINITY : logit; /* of a weight in a row of which no parts were made yet */
         }
         float least = kth_of(logits, n_looked, n), near = s.best.logit - e->s.reads.near;
         work->floor[row] = near < least ? near : least;

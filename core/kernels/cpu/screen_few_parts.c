@@ -161,10 +161,6 @@ few_pass few_choose(exec *e)
     screen_few *f = e->prog->few;
     few_pass pass = {0};
     if (f && f->unwanted) {
-        if (f->memory && e->prog->plan->logits_mapped) {
-            const linear_weight *w = few_weight(e->prog);
-            mapping_in_large_pages(w->data, (size_t)w->n_out * w->row_bytes); /* all of them are read again */
-        }
         give_up(f);
     }
     if (!f || f->off || e->s.n_wanted == 0) {
