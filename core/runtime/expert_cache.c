@@ -276,11 +276,6 @@ mlxr_status expert_cache_open(expert_cache **out, const graph *g, const model_fi
     add_layers(c, &g->plan, file, &n_items, &n_bytes);
     add_layers(c, &g->ahead_plan, file, &n_items, &n_bytes);
     uint64_t budget = n_items ? budget_of(options, g->weight_bytes, n_bytes) : 0;
-    for (uint32_t i = 0; budget && i < file->n_parts; i++) {
-        /* Or an expert's large pages would bring its neighbours' ends along. Whole files, for a wish about each expert
-         * would leave a process no room in its table of mappings. */
-        mapping_in_small_pages(file->parts[i].data, file->parts[i].n_bytes);
-    }
     mlxr_status status = budget ? start(c, n_items, budget, error) : MLXR_OK;
     if (status != MLXR_OK || !budget) {
         expert_cache_close(&c);
@@ -302,6 +297,12 @@ uint64_t expert_cache_streamable(const graph *g, const model_file *file)
         }
     }
     return n_bytes;
+}
+
+bool expert_cache_serves(const graph *g, const model_file *file, const expert_cache_options *options)
+{
+    uint64_t n_bytes = g->h.n_expert ? expert_cache_streamable(g, file) : 0;
+    return n_bytes && budget_of(options, g->weight_bytes, n_bytes);
 }
 
 void expert_cache_close(expert_cache **pointer)

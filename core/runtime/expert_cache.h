@@ -27,6 +27,8 @@ mlxr_status expert_cache_open(expert_cache **out, const graph *g, const model_fi
 void expert_cache_close(expert_cache **cache);
 /* Bytes of experts that could be read as they are needed: those whose weights lie in the file as they are used. */
 uint64_t expert_cache_streamable(const graph *g, const model_file *file);
+/* Would expert_cache_open open one? Known before weights are read. */
+bool expert_cache_serves(const graph *g, const model_file *file, const expert_cache_options *options);
 /* For step.experts. */
 const step_experts *expert_cache_hook(const expert_cache *cache);
 mlxr_expert_stats expert_cache_stats(const expert_cache *cache);

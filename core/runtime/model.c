@@ -258,13 +258,16 @@ static mlxr_status unpack(const mlxr_model *m, const mlxr_model_options *options
 
 /* Weights that all stay are mapped in large pages, where they were not read in small ones before: found with less ado,
  * they decode 1.05 to 1.28 times as fast on a Zen 4 (bench/history/2026-11-30-large-pages.json). Larger files keep the
- * system's own unit, so that what is not used has the least reason to come into memory, and so does a matrix of logits
- * that is kept in halves: its rows are given back, and a large page would come back whole with any of them. */
+ * system's own unit, so that what is not used has the least reason to come into memory, and so do experts that come and
+ * go, and a matrix of logits that is kept in halves: its rows are given back, and a large page would come back whole
+ * with any of them. */
 static void choose_pages(const mlxr_model *m)
 {
     const model_file *file = m->file;
     const tensor *logits = logits_weight(&m->graph->plan);
-    bool stays = file->file_bytes <= memory_for_weights();
+    const mlxr_engine *e = m->engine;
+    bool stays = file->file_bytes <= memory_for_weights() &&
+                 (e->no_expert_cache || !expert_cache_serves(m->graph, file, &e->experts));
     for (uint32_t i = 0; stays && i < file->n_parts; i++) {
         mapping_in_large_pages(file->parts[i].data, file->parts[i].n_bytes);
     }
