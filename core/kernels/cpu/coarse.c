@@ -92,25 +92,31 @@ static void pack_token(const float *x, uint32_t n_in, uint32_t token, coarse_til
     out->minus[token] = -128 * sum;
 }
 
+/* The largest magnitudes of all tokens' fours, [n_tokens][n_fours], lie where their lower digits will, which take as many
+ * bytes: on the stack they would be 128 KiB, more than a thread of musl's has. */
 void coarse_pack(uint32_t n_in, uint32_t n_tokens, const float *const src[COARSE_TILE], coarse_tile *out)
 {
-    float most[COARSE_TILE][FOURS_MOST], score[FOURS_MOST] = {0};
-    bool fine[COARSE_TILE];
     uint32_t n_fours = n_in / 4;
+    float score[FOURS_MOST] = {0}, *most = (float *)(void *)coarse_low(out);
+    bool fine[COARSE_TILE];
     memset(out, 0, coarse_tile_bytes(n_in));
     for (uint32_t t = 0; t < n_tokens; t++) {
-        fine[t] = look_at_fours(src[t], n_fours, most[t]);
-        float by = fine[t] ? mean_of(most[t], n_fours) : 0;
+        float *of = most + (size_t)t * n_fours;
+        fine[t] = look_at_fours(src[t], n_fours, of);
+        float by = fine[t] ? mean_of(of, n_fours) : 0;
         by = by > 0 ? 1 / by : 0;
         for (uint32_t i = 0; i < n_fours && by > 0; i++) {
-            score[i] = fmaxf(score[i], most[t][i] * by);
+            score[i] = fmaxf(score[i], of[i] * by);
         }
     }
     out->n_far = choose_far(score, n_fours, out->far);
     for (uint32_t t = 0; t < n_tokens; t++) {
-        out->unit[t] = fine[t] ? unit_of(most[t], score, n_fours) : NAN;
+        out->unit[t] = fine[t] ? unit_of(most + (size_t)t * n_fours, score, n_fours) : NAN;
         fine[t] = fine[t] && !(out->unit[t] > 0 && out->unit[t] < UNIT_LEAST); /* its inverse would be no number */
         out->unit[t] = fine[t] ? out->unit[t] : NAN;
+    }
+    memset(most, 0, (size_t)n_tokens * n_fours * sizeof *most);
+    for (uint32_t t = 0; t < n_tokens; t++) {
         if (fine[t]) {
             pack_token(src[t], n_in, t, out);
         }

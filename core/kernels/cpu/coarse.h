@@ -55,7 +55,8 @@ static inline size_t coarse_tile_bytes(uint32_t n_in)
     return (n + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
 }
 
-/* src[n_tokens][n_in] → a tile; tokens behind them are zeros. n_in is a multiple of 4, at most COARSE_IN_MOST. */
+/* src[n_tokens][n_in] → a tile; tokens behind them are zeros. n_in is a multiple of 4, at most COARSE_IN_MOST. Takes
+ * less than 32 KiB of stack. */
 void coarse_pack(uint32_t n_in, uint32_t n_tokens, const float *const src[COARSE_TILE], coarse_tile *out);
 
 /* The integers of a token of a tile. */

@@ -5,6 +5,8 @@
  */
 #include "kernels/cpu/program.h"
 
+#include <pthread.h>
+
 #include "tiny_plan.h"
 
 #define ROWS_MOST 40u
@@ -263,6 +265,42 @@ static void inputs_that_are_zero_or_no_numbers_are_told(void **state)
     coarse_pack(b.n_in, b.n_tokens, src, tile_of(0));
     const coarse_tile *t = tile_of(0);
     assert_true(t->unit[0] > 0 && t->unit[1] == 0 && isnan(t->unit[2]) && isnan(t->unit[3]));
+}
+
+static void *pack_the_widest(void *tile)
+{
+    static float x[COARSE_IN_MOST];
+    const float *src[COARSE_TILE];
+    for (uint32_t i = 0; i < COARSE_IN_MOST; i++) {
+        x[i] = (float)(i % 97) - 48;
+    }
+    for (uint32_t t = 0; t < COARSE_TILE; t++) {
+        src[t] = x;
+    }
+    coarse_pack(COARSE_IN_MOST, COARSE_TILE, src, tile);
+    return tile;
+}
+
+static void the_widest_input_is_packed_on_the_stack_of_a_musl_thread(void **state)
+{
+    (void)state;
+    static int32_t integers[COARSE_IN_MOST];
+    coarse_tile *tile = aligned_alloc(LINEAR_ALIGN, coarse_tile_bytes(COARSE_IN_MOST));
+    pthread_attr_t attributes;
+    pthread_t thread;
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, 128 << 10), 0);
+    assert_int_equal(pthread_create(&thread, &attributes, pack_the_widest, tile), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    pthread_attr_destroy(&attributes);
+    for (uint32_t t = 0; t < COARSE_TILE; t++) {
+        coarse_read(tile, t, COARSE_IN_MOST, integers);
+        for (uint32_t i = 0; i < COARSE_IN_MOST; i++) {
+            float x = (float)(i % 97) - 48;
+            assert_true(fabsf((float)integers[i] * tile->unit[t] - x) <= tile->unit[t]);
+        }
+    }
+    free(tile);
 }
 
 /* ---- programs ---- */
@@ -542,6 +580,7 @@ int main(void)
         cmocka_unit_test(it_is_not_much_more_than_it_has_to_be),
         cmocka_unit_test(it_is_within_the_bound_or_the_bound_is_not_known_where_numbers_are_tiny_or_huge),
         cmocka_unit_test(inputs_that_are_zero_or_no_numbers_are_told),
+        cmocka_unit_test(the_widest_input_is_packed_on_the_stack_of_a_musl_thread),
         cmocka_unit_test(the_greatest_is_that_of_whole_rows),
         cmocka_unit_test(the_first_of_equal_ones_is_named),
         cmocka_unit_test(rows_that_nearly_equal_each_other_are_told_apart),
