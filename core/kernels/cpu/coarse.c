@@ -92,8 +92,8 @@ static void pack_token(const float *x, uint32_t n_in, uint32_t token, coarse_til
     out->minus[token] = -128 * sum;
 }
 
-/* The largest magnitudes of all tokens' fours, [n_tokens][n_fours], lie where their lower digits will, which take as many
- * bytes: on the stack they would be 128 KiB, more than a thread of musl's has. */
+/* The largest magnitudes of all tokens' fours, [n_tokens][n_fours], lie where their lower digits will, which take as
+ * many bytes: on the stack they would be 128 KiB, all that a thread of musl's has. */
 void coarse_pack(uint32_t n_in, uint32_t n_tokens, const float *const src[COARSE_TILE], coarse_tile *out)
 {
     uint32_t n_fours = n_in / 4;
