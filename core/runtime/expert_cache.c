@@ -287,16 +287,21 @@ mlxr_status expert_cache_open(expert_cache **out, const graph *g, const model_fi
     return MLXR_OK;
 }
 
-uint64_t expert_cache_streamable(const graph *g, const model_file *file)
+static uint64_t bytes_of_plan(const plan *p, const model_file *file)
 {
     uint64_t n_bytes = 0;
-    for (uint32_t i = 0; i < g->plan.n_ops; i++) {
-        const op *o = &g->plan.ops[i];
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const op *o = &p->ops[i];
         for (uint32_t x = 0; o->kind == OP_EXPERTS && is_of_file(file, o->experts) && x < o->experts->n_expert; x++) {
             n_bytes += bytes_of(o->experts, x);
         }
     }
     return n_bytes;
+}
+
+uint64_t expert_cache_streamable(const graph *g, const model_file *file)
+{
+    return bytes_of_plan(&g->plan, file) + bytes_of_plan(&g->ahead_plan, file);
 }
 
 bool expert_cache_serves(const graph *g, const model_file *file, const expert_cache_options *options)

@@ -25,7 +25,8 @@ typedef struct expert_cache_options {
 mlxr_status expert_cache_open(expert_cache **out, const graph *g, const model_file *file,
                               const expert_cache_options *options, mlxr_error *error);
 void expert_cache_close(expert_cache **cache);
-/* Bytes of experts that could be read as they are needed: those whose weights lie in the file as they are used. */
+/* Bytes of experts that could be read as they are needed: those whose weights lie in the file as they are used, of the
+ * model and of the head that the graph was built with. */
 uint64_t expert_cache_streamable(const graph *g, const model_file *file);
 /* Would expert_cache_open open one? Known before weights are read. */
 bool expert_cache_serves(const graph *g, const model_file *file, const expert_cache_options *options);
