@@ -81,8 +81,8 @@ mlxr_status mlxr_model_options_check(const mlxr_model_options *o, mlxr_error *er
         return error_set(error, MLXR_ARG, "RoPE base %g: it is a number above 1, such as 10000", (double)r->base);
     }
     if (!rope_options_stretch(r) && (r->scale != 0 || r->n_original != 0)) {
-        return error_set(error, MLXR_ARG, "a RoPE %s goes with a scaling: linear, ntk or yarn",
-                         r->scale != 0 ? "scale" : "original context");
+        return error_set(error, MLXR_ARG, "%s goes with a scaling: linear, ntk or yarn",
+                         r->scale != 0 ? "a RoPE scale" : "an original context");
     }
     mlxr_status status = check_yarn(r, error);
     if (status != MLXR_OK) {

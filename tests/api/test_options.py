@@ -199,6 +199,7 @@ class Options(support.ApiTest):
         self.change({"rope_scaling": "yarn", "ctx": 1024})
         self.refused({"ctx": None}, "rope_scaling", "has to say how far")
         self.assertEqual(self.get()["saved"], {"rope_scaling": "yarn", "ctx": 1024})
+        self.assertIn("; reset rope_scaling first", self.change({"ctx": None}, 400)["error"]["message"])
         self.restart({"now": True})
         self.assertEqual((self.get()["running"]["rope_scaling"], self.get()["note"]), ("yarn", ""))
         self.change({"yarn_beta_fast": 16})
@@ -214,6 +215,22 @@ class Options(support.ApiTest):
             json.dump({"rope_scaling": "yarn"}, file)
         self.change({"threads": 1})
         self.change({"rope_scaling": ""})
+
+    def test_the_option_that_is_refused_is_the_one_that_makes_no_sense(self):
+        self.start("--threads", "1")
+        self.change({"rope_scaling": "yarn", "ctx": 1024, "yarn_beta_fast": 16})
+        self.refused({"rope_base": 0.5}, "rope_base", "a number above 1, such as 10000")
+        self.refused({"rope_scale": 0.5}, "rope_scale", "1 to ")
+        self.refused({"yarn_beta_slow": 20}, "yarn_beta_slow", "beta-fast 16 must be more than its beta-slow 20")
+        self.refused({"yarn_beta_slow": 4, "yarn_beta_fast": 3}, "yarn_beta_fast", "must be more than")
+        for values in ({"rope_scaling": None}, {"rope_scaling": "ntk"}):
+            self.refused(values, "yarn_beta_fast", "goes with RoPE scaling yarn; reset yarn_beta_fast first, or in the same change")
+        message = self.change({"rope_scaling": "ntk", "yarn_beta_fast": 8}, 400)["error"]["message"]
+        self.assertTrue(message.endswith("goes with RoPE scaling yarn"), message)
+        self.change({"yarn_beta_fast": None, "rope_original": 128})
+        self.refused({"rope_scaling": ""}, "rope_original", "an original context goes with a scaling", "; reset rope_original first")
+        self.change({"rope_scaling": "", "rope_original": 0})
+        self.refused({"rope_original": 128}, "rope_original", "; set rope_scaling first, or in the same change")
 
     def test_a_context_of_the_command_line_goes_with_a_scaling_of_the_file(self):
         self.start("--threads", "1", "--ctx", "1024")
