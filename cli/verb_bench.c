@@ -285,8 +285,11 @@ static int prepare(benchmark *b, const char *bytes, size_t n_bytes)
     options *o = b->o;
     int code = session_open(&b->s, o, o->args[0], true);
     code = code == EXIT_OK ? session_sequence(&b->s, o) : code;
-    if (code == EXIT_OK && (!check_sizes(b) || (bytes && !read_text(b, bytes, n_bytes)))) {
+    if (code == EXIT_OK && !check_sizes(b)) {
         code = EXIT_USAGE;
+    }
+    if (code == EXIT_OK && bytes && !read_text(b, bytes, n_bytes)) {
+        code = EXIT_FAILED;
     }
     size_t n = (size_t)b->depth_max + (b->n_prompt ? b->n_prompt : 1);
     b->rates = calloc(o->n_repeat, sizeof *b->rates);

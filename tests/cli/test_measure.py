@@ -306,7 +306,7 @@ class Bench(support.CliTest):
             tests = [json.loads(line) for line in self.succeed(*options, *fits).text.splitlines()]
             self.assertEqual({t["file"] for t in tests}, {path})
             self.assertTrue(any("depth" in t or "batch" in t for t in tests))
-            self.fail_with(2, f"text.txt has {n} tokens; these tests need {needed}", *options, *more)
+            self.fail_with(1, f"text.txt has {n} tokens; these tests need {needed}", *options, *more)
         self.fail_with(1, "missing", "bench", model, "--file", os.path.join(self.home, "missing"))
         self.assertNotIn("file", json.loads(self.succeed("bench", model, "-p", "8", "-n", "0", "--json").text))
 
