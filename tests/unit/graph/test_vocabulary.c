@@ -2,7 +2,7 @@
  * Vocabularies out of GGUF metadata, good and bad.
  * Owner: the test program. Lifetime: the process.
  */
-#include "support/test.h"
+#include "support/token_ids.h"
 
 #include "graph/vocabulary.h"
 
@@ -125,19 +125,9 @@ static void expect_ids(gguf *g, const char *text, size_t n, const int32_t *ids)
 {
     tokenizer *t;
     assert_ok(open_vocabulary(g, &t), &error);
-    token_list list = {0};
-    assert_ok(tokenizer_encode(t, text, strlen(text), MLXR_TOKENIZE_ADD_SPECIAL, &list, &error), &error);
-    assert_int_equal(list.n, n);
-    assert_memory_equal(list.ids, ids, n * sizeof *ids);
-    token_list_close(&list);
+    expect_token_ids(t, text, MLXR_TOKENIZE_ADD_SPECIAL, n, ids);
     tokenizer_close(&t);
 }
-
-#define IDS(...)                                                                                                       \
-    sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[])                                                    \
-    {                                                                                                                  \
-        __VA_ARGS__                                                                                                    \
-    }
 
 static void every_model_opens_with_its_defaults(void **state)
 {

@@ -2,7 +2,7 @@
  * Tokenizers from GGUF vocabularies, long words, damaged text, streaming detokenisation.
  * Owner: the test program. Lifetime: the process.
  */
-#include "support/test.h"
+#include "support/token_ids.h"
 
 #include <time.h>
 
@@ -98,20 +98,7 @@ static token_list encode(const tokenizer *t, const char *text, size_t n, unsigne
     return list;
 }
 
-static void expect(const tokenizer *t, const char *text, unsigned flags, size_t n, const int32_t *ids)
-{
-    token_list list = encode(t, text, strlen(text), flags);
-    if (list.n != n || (n && memcmp(list.ids, ids, n * sizeof *ids) != 0)) {
-        for (size_t i = 0; i < list.n; i++) {
-            print_error("%d ", list.ids[i]);
-        }
-        fail_msg("\"%s\" gave these ids", text);
-    }
-    token_list_close(&list);
-}
-
-#define EXPECT(t, text, flags, ...)                                                                                    \
-    expect(t, text, flags, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[]){__VA_ARGS__})
+#define EXPECT(t, text, flags, ...) expect_token_ids(t, text, flags, IDS(__VA_ARGS__))
 
 static void byte_level_merges_by_rank(void **state)
 {
@@ -333,7 +320,7 @@ static void sentencepiece_adds_a_space_in_front_and_after_control_tokens(void **
     tokenizer *t = open_ok(spm(true));
     EXPECT(t, "a<s>a", MLXR_TOKENIZE_PARSE_SPECIAL | MLXR_TOKENIZE_ADD_SPECIAL, 1, 2, 3, 1, 2, 3);
     EXPECT(t, "a<x>b", 0, 2, 3, 8, 6);
-    expect(t, "", 0, 0, NULL);
+    expect_token_ids(t, "", 0, 0, NULL);
     tokenizer_close(&t);
     t = open_ok(spm(false));
     EXPECT(t, "a<s>a", MLXR_TOKENIZE_PARSE_SPECIAL, 3, 1, 3);

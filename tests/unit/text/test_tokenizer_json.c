@@ -2,7 +2,7 @@
  * tokenizer.json: what it means, and hostile files.
  * Owner: the test program. Lifetime: the process.
  */
-#include "support/test.h"
+#include "support/token_ids.h"
 
 #include "support/tokenizer_json_file.inc"
 
@@ -26,23 +26,10 @@ static void expect_ids(const json_case *c, const char *text, unsigned flags, siz
 {
     tokenizer *t;
     assert_ok(open_text(&t, json_file(c), NULL), &error);
-    token_list list = {0};
-    assert_ok(tokenizer_encode(t, text, strlen(text), flags, &list, &error), &error);
-    if (list.n != n || (n && memcmp(list.ids, ids, n * sizeof *ids) != 0)) {
-        for (size_t i = 0; i < list.n; i++) {
-            print_error("%d ", list.ids[i]);
-        }
-        fail_msg("\"%s\" gave these ids", text);
-    }
-    token_list_close(&list);
+    expect_token_ids(t, text, flags, n, ids);
     tokenizer_close(&t);
 }
 
-#define IDS(...)                                                                                                       \
-    sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[])                                                    \
-    {                                                                                                                  \
-        __VA_ARGS__                                                                                                    \
-    }
 #define EXPECT(c, text, flags, ...) expect_ids(c, text, flags, IDS(__VA_ARGS__))
 
 static void merges_come_as_texts_and_as_pairs(void **state)

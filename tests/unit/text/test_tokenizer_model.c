@@ -2,7 +2,7 @@
  * SentencePiece tokenizer.model: what it means, and hostile files.
  * Owner: the test program. Lifetime: the process.
  */
-#include "support/test.h"
+#include "support/token_ids.h"
 
 #include "support/sentencepiece_file.inc"
 
@@ -26,20 +26,11 @@ static void expect_ids(const proto_file *p, const char *text, unsigned flags, si
 {
     tokenizer *t;
     assert_ok(open_bytes(&t, p->bytes, p->n), &error);
-    token_list list = {0};
-    assert_ok(tokenizer_encode(t, text, strlen(text), flags, &list, &error), &error);
-    if (list.n != n || (n && memcmp(list.ids, ids, n * sizeof *ids) != 0)) {
-        for (size_t i = 0; i < list.n; i++) {
-            print_error("%d ", list.ids[i]);
-        }
-        fail_msg("\"%s\" gave these ids", text);
-    }
-    token_list_close(&list);
+    expect_token_ids(t, text, flags, n, ids);
     tokenizer_close(&t);
 }
 
-#define EXPECT(p, text, flags, ...)                                                                                    \
-    expect_ids(p, text, flags, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (int32_t[]){__VA_ARGS__})
+#define EXPECT(p, text, flags, ...) expect_ids(p, text, flags, IDS(__VA_ARGS__))
 
 static void put_normalizer(proto_file *p, bool dummy, bool trim)
 {
