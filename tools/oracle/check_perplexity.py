@@ -119,7 +119,7 @@ def compare(name, old, new):
     for i, window in enumerate(windows_of(ids)):
         n = len(window) - (bos is None)
         if nll[i] is not None:
-            worst = max(worst, abs(nll[i] - old.nll[i]) / n)
+            worst = float(np.maximum(worst, abs(nll[i] - old.nll[i]) / n))  # NaN stays, unlike with Python's max
             before = old.packed[at : at + n]
             clear = (before >> 18) > 2  # below two thousandths the order of a sum may decide
             differ += int(((before ^ packed[i]) & 0x3FFFF)[clear].astype(bool).sum())

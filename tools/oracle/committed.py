@@ -36,7 +36,8 @@ def check(name, case, folder, write):
                 f.write(content)
     with open(path + case.exact, "rb") as f:
         same = f.read() == case.files[case.exact]
-    nmse = max(difference(path + ending, data) for ending, data in case.files.items() if check_logits.is_packed(data))
+    found = [difference(path + ending, data) for ending, data in case.files.items() if check_logits.is_packed(data)]
+    nmse = float(np.max(found))  # NaN where one is, unlike Python's max
     print(f"{name:22} {case.note}  NMSE {nmse:.2e}{'' if same else f'  another {case.exact}'}")
     return same and nmse < check_logits.TOLERANCE
 

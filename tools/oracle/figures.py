@@ -30,6 +30,11 @@ def table(head, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def greatest(values):
+    """NaN where one is: max would keep or lose it, depending on where it stands"""
+    return next((v for v in values if v != v), None) or max(values)
+
+
 def logits_table(program):
     """model → largest NMSE by format and cache"""
     columns = (("gguf", "f32"), ("safetensors", "f32"), ("gguf", "f16"), ("gguf", "bf16"),
@@ -39,9 +44,9 @@ def logits_table(program):
         match = re.match(r"(\S+) (gguf|safetensors)\s+(cpu\S*)\s+(f32|f16|bf16|q8_0|q4_0)\s+(.*)", line)
         if match:
             model, form, _, cache, rest = match.groups()
-            values = [float(v) for v in re.findall(r"\d\.\de[-+]\d+", rest)]
+            values = [float(v) for v in re.findall(r"\d\.\de[-+]\d+|nan|inf", rest)]
             key = (form, cache)
-            worst[model][key] = max([worst[model].get(key, 0.0), *values])
+            worst[model][key] = greatest([worst[model].get(key, 0.0), *values])
     rows = [[model] + [f"{found[c]:.0e}" if c in found else "–" for c in columns] for model, found in worst.items()]
     return table(["model", "GGUF, F32 cache", "safetensors, F32 cache", "F16 cache", "BF16 cache",
                   "Q8_0 cache", "Q4_0 cache"], rows)
@@ -54,7 +59,7 @@ def quantised_table(program):
         match = re.match(r"\S+\s+(\S+)\s+cpu-scalar (\S+)\s+cpu (\S+)", line)
         if match:
             for i in (0, 1):
-                worst[match[1]][i] = max(worst[match[1]][i], float(match[i + 2]))
+                worst[match[1]][i] = greatest([worst[match[1]][i], float(match[i + 2])])
     return table(["weights", "cpu-scalar", "cpu"], [[k, *(f"{x:.0e}" for x in v)] for k, v in worst.items()])
 
 
