@@ -12,9 +12,6 @@
  *            time. Functions that take `const mlxr_model *` may be called from any thread at any time.
  * Ownership. Out-pointers are owned by the caller and ended with the matching close/unref, which also nulls them.
  *            `const T *` results are borrowed and live as long as the object they came from.
- * Versions.  Before 1.0 a struct may get members anywhere, beside those that they belong to: a program is compiled with
- *            the header of the library that it runs with, sets options by name, and may compare MLXR_VERSION with
- *            mlxr_version(). {0} stays a valid default of every struct of options.
  */
 #ifndef MLXR_H
 #define MLXR_H
@@ -33,7 +30,7 @@
 extern "C" {
 #endif
 
-#define MLXR_VERSION "0.1.0"
+#define MLXR_VERSION "0.1.0" /* before 1.0 structs may grow anywhere: mlxr_version() has to be the same */
 
 /* ---- status and errors ------------------------------------------------------------------------------------- */
 
