@@ -31,35 +31,23 @@ static bool screens(dtype type, cpu_features features)
     return k.rounded[type] == LINEAR_Q8 && linear_format_for(&k, type, 1) == LINEAR_Q16;
 }
 
-/* Steps that want the greatest name the one that whole rows have, or leave whole rows; returns how many of the last
- * step they name. */
+/* Steps that want the greatest name the one that whole rows have, which stands where they have it and is the greatest
+ * there, too, or leave whole rows; returns how many of the last step they name. */
 static uint32_t check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_features features)
 {
-    rig r;
-    uint32_t n = t->o.n_vocab, n_named = 0;
-    int32_t *tokens = tiny_tokens(t, n_rows), greatest[N_ROWS];
-    float *whole = calloc(n_rows * (size_t)n, sizeof *whole), *got = calloc(n_rows * (size_t)n, sizeof *got);
-    assert_true(whole && got);
-    rig_open(&r, t, false, n_threads, features, DTYPE_F32, 64, 2);
-    rig_logits(&r, tokens, n_rows, NULL, whole);
+    uint32_t n_named = 0;
+    logits_pair p = logits_pair_open(t, n_rows, n_rows, n_threads, features);
+    logits_pair_expect(&p, p.tokens, n_rows);
     for (uint32_t at = 0; at < STEPS; at++) {
-        rig_logits(&r, tokens, n_rows, greatest, got);
-        n_named = 0;
+        n_named = logits_pair_check(&p, p.tokens, n_rows, false);
         for (uint32_t i = 0; i < n_rows; i++) {
-            const float *row = whole + (size_t)i * n, *found = got + (size_t)i * n;
-            assert_int_equal(greatest_of(found, n), greatest_of(row, n));
-            if (greatest[i] == -1) {
-                assert_memory_equal(found, row, n * sizeof *row);
-                continue;
-            }
-            assert_int_equal(greatest[i], greatest_of(row, n));
-            assert_memory_equal(found + greatest[i], row + greatest[i], sizeof *row);
-            n_named++;
+            const float *row = p.whole + (size_t)i * p.n_vocab, *found = p.got + (size_t)i * p.n_vocab;
+            int32_t most = greatest_of(row, p.n_vocab);
+            assert_int_equal(greatest_of(found, p.n_vocab), most);
+            assert_true(most < 0 || memcmp(found + most, row + most, sizeof *row) == 0);
         }
     }
-    rig_close(&r);
-    free(whole);
-    free(got);
+    logits_pair_close(&p);
     return n_named;
 }
 

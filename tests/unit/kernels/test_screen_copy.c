@@ -305,51 +305,24 @@ static void the_widest_input_is_packed_on_the_stack_of_a_musl_thread(void **stat
 
 /* ---- programs ---- */
 
-/* A program, and what its logits are. */
-typedef struct subject {
-    rig r;
-    uint32_t n_vocab;
-    int32_t *tokens;
-    float *whole, *got; /* [ROWS_MOST][n_vocab] */
-} subject;
+typedef logits_pair subject;
 
 static subject subject_open(tiny *t, uint32_t n_threads, cpu_features features)
 {
-    subject s = {.n_vocab = t->o.n_vocab, .tokens = tiny_tokens(t, ROWS_MOST)};
-    rig reference;
-    s.whole = calloc(ROWS_MOST * (size_t)s.n_vocab, sizeof *s.whole);
-    s.got = calloc(ROWS_MOST * (size_t)s.n_vocab, sizeof *s.got);
-    assert_true(s.whole && s.got);
-    rig_open(&reference, t, false, n_threads, features, DTYPE_F32, 64, 2);
-    rig_logits(&reference, s.tokens, ROWS_MOST, NULL, s.whole);
-    rig_close(&reference);
-    rig_open(&s.r, t, false, n_threads, features, DTYPE_F32, 64, 2);
+    subject s = logits_pair_open(t, ROWS_MOST, ROWS_MOST, n_threads, features);
+    logits_pair_expect(&s, s.tokens, ROWS_MOST);
     return s;
 }
 
 static void subject_close(subject *s)
 {
-    rig_close(&s->r);
-    free(s->whole);
-    free(s->got);
+    logits_pair_close(s);
 }
 
 /* The first n tokens; returns how many rows it names. */
 static uint32_t pass(subject *s, uint32_t n)
 {
-    int32_t greatest[ROWS_MOST];
-    uint32_t n_named = 0;
-    rig_logits(&s->r, s->tokens, n, greatest, s->got);
-    for (uint32_t i = 0; i < n; i++) {
-        const float *row = s->whole + (size_t)i * s->n_vocab;
-        if (greatest[i] == -1) {
-            assert_memory_equal(s->got + (size_t)i * s->n_vocab, row, s->n_vocab * sizeof *row);
-        } else {
-            assert_int_equal(greatest[i], greatest_of(row, s->n_vocab));
-            n_named++;
-        }
-    }
-    return n_named;
+    return logits_pair_check(s, s->tokens, n, false);
 }
 
 static void passes(subject *s, uint32_t n_passes, uint32_t n)

@@ -31,32 +31,14 @@ static bool can(cpu_features features)
  * leave whole rows. */
 static few_counts check(tiny *t, uint32_t n_rows, uint32_t n_threads, cpu_features features)
 {
-    rig r, reference;
-    uint32_t n = t->o.n_vocab;
-    int32_t *tokens = tiny_tokens(t, MANY), greatest[LINEAR_DIRECT];
-    float *whole = calloc(LINEAR_DIRECT * (size_t)n, sizeof *whole),
-          *got = calloc(LINEAR_DIRECT * (size_t)n, sizeof *got);
-    assert_true(whole && got);
-    rig_open(&r, t, false, n_threads, features, DTYPE_F32, 64, 2);
-    rig_open(&reference, t, false, n_threads, features, DTYPE_F32, 64, 2);
+    logits_pair p = logits_pair_open(t, LINEAR_DIRECT, MANY, n_threads, features);
     for (uint32_t at = 0; at < MANY; at++) {
-        const int32_t *some = tokens + at % (MANY - LINEAR_DIRECT);
-        rig_logits(&reference, some, n_rows, NULL, whole);
-        rig_logits(&r, some, n_rows, greatest, got);
-        for (uint32_t i = 0; i < n_rows; i++) {
-            const float *row = whole + (size_t)i * n;
-            if (greatest[i] == -1) {
-                assert_memory_equal(got + (size_t)i * n, row, n * sizeof *row);
-            } else {
-                assert_int_equal(greatest[i], greatest_of(row, n));
-            }
-        }
+        const int32_t *some = p.tokens + at % (MANY - LINEAR_DIRECT);
+        logits_pair_expect(&p, some, n_rows);
+        logits_pair_check(&p, some, n_rows, false);
     }
-    few_counts counts = few_count(r.prog);
-    rig_close(&r);
-    rig_close(&reference);
-    free(whole);
-    free(got);
+    few_counts counts = few_count(p.r.prog);
+    logits_pair_close(&p);
     return counts;
 }
 
@@ -243,45 +225,26 @@ static void other_formats_are_computed_whole(void **state)
 /* A model whose matrix can be in two parts, beside one of the same that never has passes for which it would be. */
 typedef struct pair {
     tiny t;
-    rig r, reference;
-    int32_t *tokens; /* [ROWS_MOST] */
-    float *expected, *got;
+    logits_pair l; /* of ROWS_MOST tokens */
 } pair;
 
 static void open_pair(pair *p)
 {
     open_normal(&p->t, &plain);
-    p->tokens = tiny_tokens(&p->t, ROWS_MOST);
-    p->expected = calloc(ROWS_MOST * (size_t)plain.n_vocab, sizeof *p->expected);
-    p->got = calloc(ROWS_MOST * (size_t)plain.n_vocab, sizeof *p->got);
-    assert_true(p->expected && p->got);
-    rig_open(&p->r, &p->t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-    rig_open(&p->reference, &p->t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    p->l = logits_pair_open(&p->t, ROWS_MOST, ROWS_MOST, 2, cpu_detect());
 }
 
 static void close_pair(pair *p)
 {
-    rig_close(&p->r);
-    rig_close(&p->reference);
-    free(p->expected);
-    free(p->got);
+    logits_pair_close(&p->l);
     tiny_close(&p->t);
 }
 
 /* A pass gives what the file's rows give: of all rows the logits, or of those that are named the greatest. */
 static void pass(pair *p, uint32_t n_rows, bool all)
 {
-    int32_t greatest[ROWS_MOST];
-    rig_logits(&p->reference, p->tokens, n_rows, NULL, p->expected);
-    rig_logits(&p->r, p->tokens, n_rows, all ? NULL : greatest, p->got);
-    for (uint32_t i = 0; i < n_rows; i++) {
-        const float *row = p->expected + (size_t)i * plain.n_vocab;
-        if (all || greatest[i] == -1) {
-            assert_memory_equal(p->got + (size_t)i * plain.n_vocab, row, plain.n_vocab * sizeof *row);
-        } else {
-            assert_int_equal(greatest[i], greatest_of(row, plain.n_vocab));
-        }
-    }
+    logits_pair_expect(&p->l, p->l.tokens, n_rows);
+    logits_pair_check(&p->l, p->l.tokens, n_rows, all);
 }
 
 /* Of few rows and many, with some rows of weights in two parts and with all: and the parts stay. */
@@ -298,18 +261,18 @@ static void all_logits_come_from_the_parts(void **state)
         }
         pass(&p, 1, false);
     }
-    few_counts before = few_count(p.r.prog);
+    few_counts before = few_count(p.l.r.prog);
     assert_int_equal(before.n_made, any ? plain.n_vocab : 0);
-    assert_int_equal(before.n_bytes_kept, few_kept_bytes(p.r.prog)); /* this matrix is in no mapping */
+    assert_int_equal(before.n_bytes_kept, few_kept_bytes(p.l.r.prog)); /* this matrix is in no mapping */
     for (uint32_t i = 0; i < sizeof n_rows / sizeof *n_rows; i++) {
         pass(&p, n_rows[i], true);
         pass(&p, n_rows[i], false);
     }
     pass(&p, 2, true);
     memset(weight_row(&p.t, 0), 0, any ? (size_t)plain.n_vocab * matrix(&p.t)->row_bytes : 0); /* nobody reads it */
-    rig_logits(&p.r, p.tokens, 2, NULL, p.got);
-    assert_memory_equal(p.got, p.expected, 2 * (size_t)plain.n_vocab * sizeof *p.got);
-    few_counts after = few_count(p.r.prog);
+    rig_logits(&p.l.r, p.l.tokens, 2, NULL, p.l.got);
+    assert_memory_equal(p.l.got, p.l.whole, 2 * (size_t)plain.n_vocab * sizeof *p.l.got);
+    few_counts after = few_count(p.l.r.prog);
     assert_int_equal(after.n_made, before.n_made);
     assert_int_equal(after.n_bytes_kept, before.n_bytes_kept);
     assert_true(!any || after.n_bytes_saved > 0);
@@ -342,16 +305,16 @@ static void the_logits_that_are_read_have_their_bits(void **state)
     for (uint32_t r = 0; r < sizeof reads / sizeof *reads; r++) {
         pair p;
         open_pair(&p);
-        p.r.reads = reads[r];
+        p.l.r.reads = reads[r];
         uint32_t missing = 0;
         for (uint32_t n = 0; n < MADE + 3; n++) {
             uint32_t n_rows = n < MADE + 2 ? 1 + n % 2 : LINEAR_DIRECT;
-            rig_logits(&p.reference, p.tokens, n_rows, NULL, p.expected);
-            rig_logits(&p.r, p.tokens, n_rows, NULL, p.got);
+            rig_logits(&p.l.reference, p.l.tokens, n_rows, NULL, p.l.whole);
+            rig_logits(&p.l.r, p.l.tokens, n_rows, NULL, p.l.got);
             missing = 0;
             for (uint32_t i = 0; i < n_rows; i++) {
                 size_t at = (size_t)i * plain.n_vocab;
-                missing += check_read(p.got + at, p.expected + at, plain.n_vocab, reads[r]);
+                missing += check_read(p.l.got + at, p.l.whole + at, plain.n_vocab, reads[r]);
             }
         }
         assert_true(!can(cpu_detect()) || reads[r].n > 5 || reads[r].near > 1 || missing > 0);
@@ -368,12 +331,12 @@ static void what_does_not_pay_is_left_for_a_while(void **state)
     for (uint32_t n = 0; n < MADE + 20; n++) {
         pass(&p, 1, false);
     }
-    few_counts counts = few_count(p.r.prog);
+    few_counts counts = few_count(p.l.r.prog);
     assert_true(!can(cpu_detect()) || (counts.n_whole == 3 && counts.n_paused > 10));
     for (uint32_t n = 0; n < 128; n++) {
         pass(&p, 1, false);
     }
-    assert_true(!can(cpu_detect()) || few_count(p.r.prog).n_whole > 3); /* and tried again */
+    assert_true(!can(cpu_detect()) || few_count(p.l.r.prog).n_whole > 3); /* and tried again */
     close_pair(&p);
 }
 
@@ -425,12 +388,12 @@ static void a_mapped_matrix_is_not_in_memory_beside_its_parts(void **state)
     assert_true(kept < m.n_bytes / 40); /* a float a row */
     for (uint32_t n = 0; n < MADE + 12; n++) {
         int32_t greatest = -1;
-        rig_logits(&p.reference, p.tokens, 1, NULL, p.expected);
-        rig_logits(&r, p.tokens, 1, n % 5 == 4 ? NULL : &greatest, p.got);
+        rig_logits(&p.l.reference, p.l.tokens, 1, NULL, p.l.whole);
+        rig_logits(&r, p.l.tokens, 1, n % 5 == 4 ? NULL : &greatest, p.l.got);
         if (greatest == -1) {
-            assert_memory_equal(p.got, p.expected, plain.n_vocab * sizeof *p.got);
+            assert_memory_equal(p.l.got, p.l.whole, plain.n_vocab * sizeof *p.l.got);
         } else {
-            assert_int_equal(greatest, greatest_of(p.expected, plain.n_vocab));
+            assert_int_equal(greatest, greatest_of(p.l.whole, plain.n_vocab));
         }
     }
     few_counts counts = few_count(r.prog);
@@ -451,13 +414,13 @@ static void parts_that_are_refused_are_never_made_again(void **state)
     for (uint32_t n = 0; n < MADE; n++) {
         pass(&p, 1, false);
     }
-    assert_int_equal(few_count(p.r.prog).n_made, can(cpu_detect()) ? plain.n_vocab : 0);
-    few_refuse(p.r.prog);
+    assert_int_equal(few_count(p.l.r.prog).n_made, can(cpu_detect()) ? plain.n_vocab : 0);
+    few_refuse(p.l.r.prog);
     for (uint32_t n = 0; n < 64 + MADE; n++) {
         pass(&p, 1, false);
-        assert_int_equal(few_count(p.r.prog).n_bytes_kept, 0);
+        assert_int_equal(few_count(p.l.r.prog).n_bytes_kept, 0);
     }
-    assert_int_equal(few_kept_bytes(p.r.prog), 0);
+    assert_int_equal(few_kept_bytes(p.l.r.prog), 0);
     close_pair(&p);
 }
 

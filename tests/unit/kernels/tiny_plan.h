@@ -368,4 +368,59 @@ static inline int32_t greatest_of(const float *row, uint32_t n)
     return at;
 }
 
+/* A rig that may find greatest logits in any way, beside one that is only asked for whole rows. */
+typedef struct logits_pair {
+    rig r, reference;
+    uint32_t n_vocab, n_rows; /* n_rows: of a pass, at most */
+    int32_t *tokens;          /* random ones; the tiny model's memory has them */
+    int32_t greatest[64];     /* of the last check */
+    float *whole, *got;       /* [n_rows][n_vocab] */
+} logits_pair;
+
+static inline logits_pair logits_pair_open(tiny *t, uint32_t n_rows, uint32_t n_tokens, uint32_t n_threads,
+                                           cpu_features features)
+{
+    logits_pair p = {.n_vocab = t->o.n_vocab, .n_rows = n_rows, .tokens = tiny_tokens(t, n_tokens)};
+    p.whole = calloc(n_rows * (size_t)p.n_vocab, sizeof *p.whole);
+    p.got = calloc(n_rows * (size_t)p.n_vocab, sizeof *p.got);
+    assert_true(p.whole && p.got && n_rows <= sizeof p.greatest / sizeof *p.greatest);
+    rig_open(&p.r, t, false, n_threads, features, DTYPE_F32, 64, 2);
+    rig_open(&p.reference, t, false, n_threads, features, DTYPE_F32, 64, 2);
+    return p;
+}
+
+static inline void logits_pair_close(logits_pair *p)
+{
+    rig_close(&p->r);
+    rig_close(&p->reference);
+    free(p->whole);
+    free(p->got);
+}
+
+/* What passes of these tokens, or of the first of them, have to give. */
+static inline void logits_pair_expect(logits_pair *p, const int32_t *tokens, uint32_t n)
+{
+    assert_true(n <= p->n_rows);
+    rig_logits(&p->reference, tokens, n, NULL, p->whole);
+}
+
+/* A pass that wants the greatest names the one that whole rows have, or leaves whole rows; `all`: it wants whole rows.
+ * Returns how many rows it names. */
+static inline uint32_t logits_pair_check(logits_pair *p, const int32_t *tokens, uint32_t n, bool all)
+{
+    uint32_t n_named = 0;
+    assert_true(n <= p->n_rows);
+    rig_logits(&p->r, tokens, n, all ? NULL : p->greatest, p->got);
+    for (uint32_t i = 0; i < n; i++) {
+        const float *row = p->whole + (size_t)i * p->n_vocab;
+        if (all || p->greatest[i] == -1) {
+            assert_memory_equal(p->got + (size_t)i * p->n_vocab, row, p->n_vocab * sizeof *row);
+        } else {
+            assert_int_equal(p->greatest[i], greatest_of(row, p->n_vocab));
+            n_named++;
+        }
+    }
+    return n_named;
+}
+
 #endif
