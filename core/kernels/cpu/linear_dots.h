@@ -1,6 +1,7 @@
 /*
- * Float linear layers (F32, F16, BF16 weights), written once for every instruction set: tiles of 4 weight rows × a few
- * tokens, both read along k as they lie, one vector of partial sums a pair. Include after these definitions:
+ * Float linear layers (F32, F16, BF16 weights), written once for every instruction set: tiles of 4 weight rows (a lone
+ * token's: 3) × a few tokens, both read along k as they lie, one vector of partial sums a pair. Include after these
+ * definitions:
  *     INLINE, UNROLL, vflt          as in unpack_<isa>.h
  *     DOTS_STEP                     elements of k a vector operation takes
  *     DOTS_TOKENS                   tokens a tile
@@ -17,11 +18,15 @@
 #include "kernels/cpu/linear_table.h"
 
 #define DOTS_LINE_STEPS(w_bytes) (DOTS_STEP * (w_bytes) < 64 ? 64 / (DOTS_STEP * (w_bytes)) : 1)
+#define LONE_ROWS 3                       /* that a lone token meets at a time */
+#define DOTS_NEAR ((size_t)1024)          /* bytes ahead in each row of a tile, into L1 */
+#define DOTS_FAR ((size_t)6144)           /* bytes ahead of a tile before its own turn, into L2 */
 #define WEIGHT_BYTES ((size_t)256 * 1024) /* weight rows that stay in L2 while the tokens pass */
 
 /* A tile's operands: rows that do not exist repeat the last one, and are not stored. */
 typedef struct dots_tile {
     const uint8_t *w[4];
+    const uint8_t *far; /* what is fetched meanwhile, as many bytes as the rows have */
     size_t row_bytes;
     const dots_element *x; /* first token */
     size_t x_stride;       /* elements */
@@ -43,7 +48,7 @@ INLINE void dots_store(const dots_tile *t, int token, const vdot sum[4])
     }
 }
 
-INLINE void dots_step(dtype type, int n, const uint8_t *const w[4], const dots_element *x, size_t x_stride,
+INLINE void dots_step(dtype type, int n_rows, int n, const uint8_t *const w[4], const dots_element *x, size_t x_stride,
                       vdot sum[][4])
 {
     vdot_x in[DOTS_TOKENS];
@@ -52,7 +57,7 @@ INLINE void dots_step(dtype type, int n, const uint8_t *const w[4], const dots_e
         in[t] = dots_x(x + (size_t)t * x_stride);
     }
     UNROLL
-    for (int r = 0; r < 4; r++) {
+    for (int r = 0; r < n_rows; r++) {
         vdot_w weight = dots_w(type, w[r]);
         UNROLL
         for (int t = 0; t < n; t++) {
@@ -62,26 +67,39 @@ INLINE void dots_step(dtype type, int n, const uint8_t *const w[4], const dots_e
 }
 
 /* What is left of k, in copies filled up with zeros. */
-INLINE void dots_tail(dtype type, int n, const uint8_t *const w[4], const dots_element *x, size_t x_stride,
+INLINE void dots_tail(dtype type, int n_rows, int n, const uint8_t *const w[4], const dots_element *x, size_t x_stride,
                       uint32_t n_left, vdot sum[][4])
 {
     const size_t w_bytes = type == DTYPE_F32 ? 4 : 2;
     uint8_t rows[4][DOTS_STEP * 4] = {{0}};
     dots_element tokens[DOTS_TOKENS][DOTS_STEP] = {{0}};
     const uint8_t *const copies[4] = {rows[0], rows[1], rows[2], rows[3]};
-    for (int r = 0; r < 4; r++) {
+    for (int r = 0; r < n_rows; r++) {
         memcpy(rows[r], w[r], n_left * w_bytes);
     }
     for (int t = 0; t < n; t++) {
         memcpy(tokens[t], x + (size_t)t * x_stride, n_left * sizeof *x);
     }
-    dots_step(type, n, copies, tokens[0], DOTS_STEP, sum);
+    dots_step(type, n_rows, n, copies, tokens[0], DOTS_STEP, sum);
 }
 
-INLINE void dots_run(dtype type, int n, const dots_tile *t)
+/* Line `at` of each row was met, in bytes: few tokens wait for memory rather than compute. What lies ahead goes into L2
+ * in the order in which it lies, for that is what memory gives fastest; from there each row's next lines, or the first
+ * ones of the next tile's, go into L1. */
+INLINE void dots_fetch(int n_rows, const uint8_t *const w[4], size_t row_bytes, size_t at, const uint8_t *far)
+{
+    const size_t near = at + DOTS_NEAR < row_bytes ? DOTS_NEAR : DOTS_NEAR + (size_t)(n_rows - 1) * row_bytes;
+    UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        __builtin_prefetch(far + 64 * r, 0, 2);
+        __builtin_prefetch(w[r] + near, 0, 3);
+    }
+}
+
+INLINE void dots_run(dtype type, int n_rows, int n, const dots_tile *t)
 {
     const size_t w_bytes = type == DTYPE_F32 ? 4 : 2;
-    const uint8_t *w[4] = {t->w[0], t->w[1], t->w[2], t->w[3]};
+    const uint8_t *w[4] = {t->w[0], t->w[1], t->w[2], t->w[3]}, *far = t->far;
     const dots_element *x = t->x;
     vdot sum[DOTS_TOKENS][4];
     UNROLL
@@ -92,23 +110,20 @@ INLINE void dots_run(dtype type, int n, const dots_tile *t)
         }
     }
     const uint32_t n_steps = t->n_in / DOTS_STEP;
-    const size_t far = 4 * t->row_bytes;
     for (uint32_t k = 0; k < n_steps; k++) {
         if (n < DOTS_TOKENS && k % DOTS_LINE_STEPS(w_bytes) == 0) {
-            UNROLL
-            for (int r = 0; r < 4; r++) { /* few tokens: what the four rows after these need, into L2 */
-                __builtin_prefetch(w[r] + far, 0, 2);
-            }
+            dots_fetch(n_rows, w, t->row_bytes, k * DOTS_STEP * w_bytes, far);
+            far += 64 * n_rows;
         }
-        dots_step(type, n, w, x, t->x_stride, sum);
+        dots_step(type, n_rows, n, w, x, t->x_stride, sum);
         x += DOTS_STEP;
         UNROLL
-        for (int r = 0; r < 4; r++) {
+        for (int r = 0; r < n_rows; r++) {
             w[r] += DOTS_STEP * w_bytes;
         }
     }
     if (t->n_in % DOTS_STEP) {
-        dots_tail(type, n, w, x, t->x_stride, t->n_in % DOTS_STEP, sum);
+        dots_tail(type, n_rows, n, w, x, t->x_stride, t->n_in % DOTS_STEP, sum);
     }
     UNROLL
     for (int i = 0; i < n; i++) {
@@ -116,47 +131,64 @@ INLINE void dots_run(dtype type, int n, const dots_tile *t)
     }
 }
 
-/* Rows [first, last) × all tokens; a tile's tokens stay in L1 while the rows pass. */
+/* What a tile that ends before row `next` fetches: rows that follow it, and behind the last one those that the caller
+ * says come then. */
+INLINE const uint8_t *dots_far(const linear_weight *weight, uint32_t next, uint32_t end)
+{
+    return next < end || !weight->soon.rows ? (const uint8_t *)weight->data + next * weight->row_bytes + DOTS_FAR
+                                            : weight->soon.rows;
+}
+
+/* Rows [first, last) of those up to `end` × n tokens from `token` on, n_rows at a time. */
+INLINE void dots_tiles(dtype type, int n_rows, int n, const linear_weight *weight, const linear_input *input,
+                       const linear_output *output, uint32_t token, uint32_t first, uint32_t last, uint32_t end)
+{
+    const uint32_t step = (uint32_t)n_rows;
+    for (uint32_t row = first; row < last; row += step) {
+        dots_tile t = {.far = dots_far(weight, row + step, end),
+                       .row_bytes = weight->row_bytes,
+                       .x = (const dots_element *)input->data + token * input->stride,
+                       .x_stride = input->stride,
+                       .dst = output->dst + token * output->stride + row,
+                       .dst_stride = output->stride,
+                       .bias = output->bias ? output->bias + row : NULL,
+                       .n_in = weight->n_in,
+                       .n_rows = last - row < step ? last - row : step,
+                       .add = output->add};
+        for (uint32_t r = 0; r < step; r++) {
+            t.w[r] = (const uint8_t *)weight->data + (row + (r < t.n_rows ? r : t.n_rows - 1)) * weight->row_bytes;
+        }
+        dots_run(type, n_rows, n, &t);
+    }
+}
+
+/* All tokens; a tile's stay in L1 while the rows pass. */
 INLINE void dots_group(dtype type, const linear_weight *weight, const linear_input *input, const linear_output *output,
-                       uint32_t first, uint32_t last)
+                       uint32_t first, uint32_t last, uint32_t end)
 {
     for (uint32_t token = 0; token < input->n_tokens;) {
         uint32_t n = input->n_tokens - token < DOTS_TOKENS ? input->n_tokens - token : DOTS_TOKENS;
-        for (uint32_t row = first; row < last; row += 4) {
-            dots_tile t = {.row_bytes = weight->row_bytes,
-                           .x = (const dots_element *)input->data + token * input->stride,
-                           .x_stride = input->stride,
-                           .dst = output->dst + token * output->stride + row,
-                           .dst_stride = output->stride,
-                           .bias = output->bias ? output->bias + row : NULL,
-                           .n_in = weight->n_in,
-                           .n_rows = last - row < 4 ? last - row : 4,
-                           .add = output->add};
-            for (uint32_t r = 0; r < 4; r++) {
-                t.w[r] = (const uint8_t *)weight->data + (row + (r < t.n_rows ? r : t.n_rows - 1)) * weight->row_bytes;
-            }
-            switch (n) {
+        switch (n) {
 #if DOTS_TOKENS == 6
-            case 6:
-                dots_run(type, 6, &t);
-                break;
-            case 5:
-                dots_run(type, 5, &t);
-                break;
-            case 4:
-                dots_run(type, 4, &t);
-                break;
+        case 6:
+            dots_tiles(type, 4, 6, weight, input, output, token, first, last, end);
+            break;
+        case 5:
+            dots_tiles(type, 4, 5, weight, input, output, token, first, last, end);
+            break;
+        case 4:
+            dots_tiles(type, 4, 4, weight, input, output, token, first, last, end);
+            break;
 #endif
-            case 3:
-                dots_run(type, 3, &t);
-                break;
-            case 2:
-                dots_run(type, 2, &t);
-                break;
-            default:
-                dots_run(type, 1, &t);
-                break;
-            }
+        case 3:
+            dots_tiles(type, 4, 3, weight, input, output, token, first, last, end);
+            break;
+        case 2:
+            dots_tiles(type, 4, 2, weight, input, output, token, first, last, end);
+            break;
+        default: /* a fourth row would share the others' lines of L1 where rows are a power of two long */
+            dots_tiles(type, LONE_ROWS, 1, weight, input, output, token, first, last, end);
+            break;
         }
         token += n;
     }
@@ -184,9 +216,10 @@ INLINE void dots_rows(dtype type, const linear_weight *weight, const linear_inpu
 #endif
     size_t fit = WEIGHT_BYTES / (weight->row_bytes ? weight->row_bytes : 1) / 4 * 4;
     uint32_t step = fit < 4 ? 4 : fit > 4096 ? 4096 : (uint32_t)fit;
+    step = few.n_tokens <= DOTS_TOKENS && end > begin ? end - begin : step; /* they pass once */
     for (uint32_t first = begin; first < end;) {
         uint32_t last = end - first < step ? end : first + step;
-        dots_group(type, weight, &few, &out, first, last);
+        dots_group(type, weight, &few, &out, first, last, end);
         first = last;
     }
 }
