@@ -48,6 +48,11 @@ INLINE void put_words(int bits, int shift, const block *v, uint8_t *to)
 }
 
 #ifdef WORDS_CROSSED
+INLINE bool is_plain(int i)
+{
+    return i % 8 == 6;
+}
+
 /* Minus what the neighbours among the words at `from` multiply to, of the block or of each half, in vectors at `to`. */
 INLINE void put_pairs(int kind, const uint8_t *from, uint8_t *to)
 {
@@ -57,6 +62,9 @@ INLINE void put_pairs(int kind, const uint8_t *from, uint8_t *to)
         vint sum = v_words(0);
         UNROLL
         for (int i = 0; i < WORD_VECTORS / n_parts; i += 2) {
+            if (is_plain(i)) {
+                continue;
+            }
             const uint8_t *words = from + (part * (WORD_VECTORS / n_parts) + i) * VECTOR;
             sum = dot_words(sum, v_get(words), v_sub16(v_words(0), v_get(words + VECTOR)));
         }
@@ -89,7 +97,11 @@ INLINE void sum_words(int n, int n_panels, int n_words, const uint8_t *const w[]
             vint token_odd = v_words(word_at(x + t * Q16_DIGITS + 4 * i + 4));
             UNROLL
             for (int p = 0; p < n_panels; p++) {
-                sum[t][p] = dot_words(sum[t][p], v_add16(even[p], token_odd), v_add16(odd[p], token_even));
+                if (is_plain(i)) {
+                    sum[t][p] = dot_words(dot_words(sum[t][p], even[p], token_even), odd[p], token_odd);
+                } else {
+                    sum[t][p] = dot_words(sum[t][p], v_add16(even[p], token_odd), v_add16(odd[p], token_even));
+                }
             }
         }
     }

@@ -84,7 +84,7 @@ static void quantize(const linear_input *input, uint32_t token, const float *src
             low = low < -127 ? -127 : low; /* −128 has no negative, which AVX2's products need */
             put_digits(at.q + b * at.record, i, high, low, input->format);
             sums[i / 16] += 256 * high + low;
-            pairs[i / 16] += i % 2 ? (uint32_t)(before * (256 * high + low)) : 0;
+            pairs[i / 16] += i % 2 && i % 16 < 12 ? (uint32_t)(before * (256 * high + low)) : 0;
             before = 256 * high + low;
         }
         uint8_t *of = at.words + b * at.record;

@@ -77,7 +77,8 @@ static inline void put_words(uint8_t *to, __m256i words)
 /* What neighbouring words multiply to. */
 static inline __m256i pairs(__m256i words)
 {
-    return _mm256_madd_epi16(words, _mm256_srli_epi32(words, 16));
+    const __m256i crossed = _mm256_setr_epi32(-1, -1, -1, -1, -1, -1, 0, 0);
+    return _mm256_madd_epi16(words, _mm256_and_si256(_mm256_srli_epi32(words, 16), crossed));
 }
 
 /* Of a block's halves. */
