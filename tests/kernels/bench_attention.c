@@ -31,6 +31,7 @@ static const shape shapes[] = {
     {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 0, 512, 1, 0},
     {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 512, 1, 1, 0},
     {"smollm2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 1, 8192, 1, 1, 0},
+    {"smollm2 in L2", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 4, 160, 1, 1, 0},
     {"smollm2 batch", {.n_head = 9, .n_head_kv = 3, .head_dim = 64}, 32, 160, 1, 30, 0},
     {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 0, 512, 1, 0},
     {"gemma", {.n_head = 4, .n_head_kv = 1, .head_dim = 256}, 1, 8192, 1, 1, 0},

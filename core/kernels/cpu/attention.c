@@ -126,27 +126,27 @@ static void ahead_task(attend_ahead *h, const attend_reach *task, const attend_r
     h->lead = 0;
 }
 
-/* What to fetch while n rows are met: as many more or, where that is too little of a lead, twice as many. */
-static attend_fetch ahead_of(attend_ahead *h, uint32_t n)
+/* What to fetch while n rows are met, into *f: as many more or, where that is too little of a lead, twice as many. Not
+ * returned: a copy would read as one what was just written piece by piece, and wait for it. */
+static void ahead_of(attend_ahead *h, uint32_t n, attend_fetch *f)
 {
     const size_t row_bytes = h->now.view.layout->row_bytes;
-    uint32_t far = AHEAD_BYTES / (uint32_t)row_bytes, n_rows = 0;
+    uint32_t n_rows = 0;
     if (h->lead < n) {
         h->lead += ahead_next(h, n - h->lead).n_rows; /* these are met at once */
     }
-    attend_fetch f = {.each = h->lead < far ? 2 : 1};
-    for (uint32_t i = 0; i < ATTEND_FETCH_RUNS && n_rows < f.each * n; i++) {
-        attend_rows_at run = ahead_next(h, f.each * n - n_rows);
-        f.at[i] = run.at;
-        f.n_bytes[i] = run.n_rows * row_bytes;
-        f.n_runs += run.n_rows > 0;
-        n_rows += run.n_rows;
+    f->each = h->lead * row_bytes < AHEAD_BYTES ? 2 : 1;
+    f->n_runs = 0;
+    while (f->n_runs < ATTEND_FETCH_RUNS && n_rows < f->each * n) {
+        attend_rows_at run = ahead_next(h, f->each * n - n_rows);
         if (run.n_rows == 0) {
             break;
         }
+        f->at[f->n_runs] = run.at;
+        f->n_bytes[f->n_runs++] = run.n_rows * row_bytes;
+        n_rows += run.n_rows;
     }
     h->lead = h->lead + n_rows > n ? h->lead + n_rows - n : 0;
-    return f;
 }
 
 /* The keys (or values) of positions [begin, end), run by run; as many rows ahead are fetched meanwhile. */
@@ -155,9 +155,10 @@ static void meet_rows(const tile *t, tile_memory *m, bool values, uint32_t origi
 {
     const uint32_t most = attend_met_rows(t->view->layout, t->n_queries);
     attend_rows_at now;
+    attend_fetch next;
     for (uint32_t p = begin; p < end; p += now.n_rows) {
         now = run_at(t->reach, values, p, least(most, end - p));
-        attend_fetch next = ahead_of(t->ahead, now.n_rows);
+        ahead_of(t->ahead, now.n_rows, &next);
         if (values) {
             t->k->values(m->scores + (p - origin), t->n_queries, &now, p == begin, m->panel, out, &next);
         } else {

@@ -115,13 +115,14 @@ SIMD_INLINE void simd_fetch(const uint8_t *at, size_t n_bytes)
     }
 }
 
-/* What is to be fetched while n_bytes are met: as many bytes, or `other`, which costs next to nothing as it is at hand.
- * What else is due, and what is left of a run that has fewer, is fetched at once: nothing is left out, or it would be
- * waited for later. */
-static inline const uint8_t *simd_due(simd_ahead *a, size_t n_bytes, const uint8_t *other)
+/* What is to be fetched while n_bytes are met: as many bytes, or `other`, which costs next to nothing as it is at hand;
+ * and, in *n, how many times in turn it goes on there, at most *n. What else is due, and what is left of a run that has
+ * fewer, is fetched at once: nothing is left out, or it would be waited for later. */
+static inline const uint8_t *simd_due(simd_ahead *a, size_t n_bytes, uint32_t *n, const uint8_t *other)
 {
     const uint8_t *due = other;
-    for (uint32_t n = a->rows ? a->rows->each : 0; n > 0; n--) {
+    const uint32_t most = *n;
+    for (uint32_t each = a->rows ? a->rows->each : 0; each > 0; each--) {
         while ((size_t)(a->end - a->at) < n_bytes) {
             simd_fetch(a->at, (size_t)(a->end - a->at));
             if (a->run == a->rows->n_runs) {
@@ -131,75 +132,101 @@ static inline const uint8_t *simd_due(simd_ahead *a, size_t n_bytes, const uint8
             a->at = a->rows->at[a->run];
             a->end = a->at + a->rows->n_bytes[a->run++];
         }
-        if (n == 1) {
-            due = a->at;
-        } else {
+        if (each > 1) {
             simd_fetch(a->at, n_bytes);
+            a->at += n_bytes;
+            continue;
         }
-        a->at += n_bytes;
+        due = a->at;
+        *n = a->rows->each > 1 ? 1 : (uint32_t)(a->end - a->at) / (uint32_t)n_bytes;
+        *n = *n < most ? *n : most;
+        a->at += *n * n_bytes;
     }
     return due;
 }
 
-/* n_queries × 4 keys; the type and n_queries are constants where this is inlined */
-SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries, const uint8_t *const k[4],
-                                 uint32_t padded, float *scores, simd_ahead *fetched)
+/* Compilers otherwise keep an address for each vector that a loop reads, more than there are registers, and fetch them
+ * back from vector registers. */
+#define SIMD_HIDE(pointer) __asm__("" : "+r"(pointer))
+
+/* n_queries × 4 keys, which lie at k + offset[j]; the type and n_queries are constants where this is inlined. Loops
+ * over sums must unroll early, or gcc keeps a copy of the sums in memory. */
+SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries, const uint8_t *k,
+                                 const size_t offset[4], uint32_t padded, float *scores, const uint8_t *due)
 {
-    const size_t met = simd_bytes(type, 4 * simd_span(type));
-    const uint8_t *due = simd_due(fetched, simd_bytes(type, 4 * padded), k[0]);
+    const uint32_t span = simd_span(type);
+    const size_t met = simd_bytes(type, 4 * span);
     vf sums[4 * VF_TILE_Q];
+#pragma GCC unroll 16
     for (uint32_t j = 0; j < 4 * n_queries; j++) {
         sums[j] = vf_zero();
     }
-    for (uint32_t d = 0; d < padded; d += simd_span(type)) {
-        for (uint32_t e = 0; e < simd_span(type); e += VF_N) {
+    for (const float *end = q + padded; q < end; q += span, k += simd_offset(type, span), due += met) {
+        SIMD_HIDE(q);
+        SIMD_HIDE(k);
+#pragma GCC unroll 8
+        for (uint32_t e = 0; e < span; e += VF_N) {
             vf query[VF_TILE_Q];
+#pragma GCC unroll 4
             for (uint32_t i = 0; i < n_queries; i++) {
-                query[i] = vf_load(q + (size_t)i * padded + d + e);
+                query[i] = vf_load(q + (size_t)i * padded + e);
             }
+#pragma GCC unroll 4
             for (uint32_t j = 0; j < 4; j++) {
-                vf element = simd_element(type, k[j] + simd_offset(type, d), e);
+                vf element = simd_element(type, k + offset[j], e);
+#pragma GCC unroll 4
                 for (uint32_t i = 0; i < n_queries; i++) {
                     sums[4 * i + j] = vf_fma(query[i], element, sums[4 * i + j]);
                 }
             }
         }
         simd_fetch(due, met);
-        due += met;
     }
     vf_sum_tile(sums, n_queries, scores, ATTEND_STRIDE);
 }
 
-/* Queries [i, i + n_queries) against all keys, four at a time, of which the last ones may be the last key again; the
- * first tile fetches what lies ahead. */
-SIMD_INLINE void simd_score_rows(dtype type, const float *q, uint32_t n_queries, const uint8_t *k, size_t row_bytes,
-                                 uint32_t n_keys, uint32_t padded, float *scores, const attend_fetch *ahead)
-{
-    simd_ahead fetched = {.rows = ahead};
-    for (uint32_t j = 0; j < n_keys; j += 4) {
-        const uint8_t *const first = k + j * row_bytes;
-        const size_t last = n_keys - j < 4 ? (n_keys - j - 1) * row_bytes : 3 * row_bytes;
-        const uint8_t *const keys[4] = {first, first + (row_bytes < last ? row_bytes : last),
-                                        first + (2 * row_bytes < last ? 2 * row_bytes : last), first + last};
-        simd_score_tile(type, q, n_queries, keys, padded, scores + j, &fetched);
-    }
-}
+/* n times four keys. A function of its own for each type and number of queries: side by side in one they are more than
+ * compilers find registers for. */
+typedef void simd_score_tiles(const float *q, const uint8_t *k, const size_t offset[4], size_t four_bytes, uint32_t n,
+                              uint32_t padded, float *scores, const uint8_t *due);
 
-SIMD_INLINE void simd_score_all(dtype type, const float *q, uint32_t n_queries, const uint8_t *k, size_t row_bytes,
-                                uint32_t n_keys, uint32_t padded, float *scores, const attend_fetch *ahead)
-{
-    for (; n_queries >= VF_TILE_Q; n_queries -= VF_TILE_Q) {
-        simd_score_rows(type, q, VF_TILE_Q, k, row_bytes, n_keys, padded, scores, ahead);
-        q += VF_TILE_Q * (size_t)padded;
-        scores += VF_TILE_Q * (size_t)ATTEND_STRIDE;
-        ahead = NULL;
+#define SIMD_SCORE_TILES(name, type, n_queries)                                                                        \
+    static __attribute__((noinline)) void name(const float *q, const uint8_t *k, const size_t offset[4],               \
+                                               size_t four_bytes, uint32_t n, uint32_t padded, float *scores,          \
+                                               const uint8_t *due)                                                     \
+    {                                                                                                                  \
+        const size_t at[4] = {0, offset[1], offset[2], offset[3]}, met = simd_bytes(type, 4 * padded);                 \
+        for (; n > 0; n--, k += four_bytes, scores += 4, due += met) {                                                 \
+            simd_score_tile(type, q, n_queries, k, at, padded, scores, due);                                           \
+        }                                                                                                              \
     }
-    if (n_queries == 1) {
-        simd_score_rows(type, q, 1, k, row_bytes, n_keys, padded, scores, ahead);
-    } else if (n_queries == 2) {
-        simd_score_rows(type, q, 2 < VF_TILE_Q ? 2 : VF_TILE_Q, k, row_bytes, n_keys, padded, scores, ahead);
-    } else if (n_queries == 3) {
-        simd_score_rows(type, q, 3 < VF_TILE_Q ? 3 : VF_TILE_Q, k, row_bytes, n_keys, padded, scores, ahead);
+#define SIMD_SCORE_TYPE(name, type)                                                                                    \
+    SIMD_SCORE_TILES(name##_1, type, 1)                                                                                \
+    SIMD_SCORE_TILES(name##_2, type, 2)                                                                                \
+    SIMD_SCORE_TILES(name##_3, type, 3 < VF_TILE_Q ? 3 : VF_TILE_Q)                                                    \
+    SIMD_SCORE_TILES(name##_4, type, VF_TILE_Q)                                                                        \
+    static simd_score_tiles *const name[4] = {name##_1, name##_2, name##_3, name##_4};
+
+SIMD_SCORE_TYPE(simd_scores_f16, DTYPE_F16)
+SIMD_SCORE_TYPE(simd_scores_bf16, DTYPE_BF16)
+SIMD_SCORE_TYPE(simd_scores_q8_0, DTYPE_Q8_0)
+SIMD_SCORE_TYPE(simd_scores_q4_0, DTYPE_Q4_0)
+SIMD_SCORE_TYPE(simd_scores_f32, DTYPE_F32)
+
+/* n_queries ≤ VF_TILE_Q against all keys, four at a time. The last four may be partly those before or, where there are
+ * fewer than four, the last key again: a score has the same bits wherever it is computed. */
+static void simd_score_rows(simd_score_tiles *tiles, const float *q, const attend_rows_at *rows, size_t met,
+                            uint32_t padded, float *scores, const attend_fetch *ahead)
+{
+    const uint32_t n_keys = rows->n_rows, last = n_keys < 4 ? n_keys - 1 : 3;
+    const size_t bytes = rows->row_bytes,
+                 offset[4] = {0, (last < 1 ? last : 1) * bytes, (last < 2 ? last : 2) * bytes, last * bytes};
+    simd_ahead fetched = {.rows = ahead};
+    for (uint32_t j = 0; j < n_keys;) {
+        uint32_t whole = (n_keys - j) / 4, n = whole ? whole : 1, first = whole || n_keys < 4 ? j : n_keys - 4;
+        const uint8_t *k = rows->at + first * bytes, *due = simd_due(&fetched, met, &n, k);
+        tiles(q, k, offset, 4 * bytes, n, padded, scores + first, due);
+        j += 4 * n;
     }
 }
 
@@ -214,22 +241,17 @@ static void simd_attend_scores(const float *q, uint32_t n_queries, const attend_
         rows.row_bytes = padded * sizeof *panel;
         rows.type = DTYPE_F32;
     }
-    switch (rows.type) {
-    case DTYPE_F16:
-        simd_score_all(DTYPE_F16, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
-        break;
-    case DTYPE_BF16:
-        simd_score_all(DTYPE_BF16, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
-        break;
-    case DTYPE_Q8_0:
-        simd_score_all(DTYPE_Q8_0, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
-        break;
-    case DTYPE_Q4_0:
-        simd_score_all(DTYPE_Q4_0, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
-        break;
-    default:
-        simd_score_all(DTYPE_F32, q, n_queries, rows.at, rows.row_bytes, rows.n_rows, padded, scores, ahead);
-        break;
+    simd_score_tiles *const *tiles = rows.type == DTYPE_F16    ? simd_scores_f16
+                                     : rows.type == DTYPE_BF16 ? simd_scores_bf16
+                                     : rows.type == DTYPE_Q8_0 ? simd_scores_q8_0
+                                     : rows.type == DTYPE_Q4_0 ? simd_scores_q4_0
+                                                               : simd_scores_f32;
+    const size_t met = simd_bytes(rows.type, 4 * padded);
+    for (uint32_t n; n_queries > 0; n_queries -= n, ahead = NULL) { /* the first queries fetch what lies ahead */
+        n = n_queries < VF_TILE_Q ? n_queries : VF_TILE_Q;
+        simd_score_rows(tiles[n - 1], q, &rows, met, padded, scores, ahead);
+        q += n * (size_t)padded;
+        scores += n * (size_t)ATTEND_STRIDE;
     }
 }
 
@@ -262,7 +284,9 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
                                  simd_ahead *fetched)
 {
     vf sums[VF_TILE_Q * VF_TILE_V];
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < n_queries; i++) {
+#pragma GCC unroll 4
         for (uint32_t j = 0; j < n_vectors; j++) {
             sums[i * n_vectors + j] = fresh ? vf_zero() : vf_load(out + (size_t)i * padded + first + j * VF_N);
         }
@@ -272,59 +296,60 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
     const uint8_t *v = rows->at + simd_offset(type, first - within);
     const size_t met = simd_bytes(type, n_vectors * VF_N);
     for (uint32_t key = 0; key < rows->n_rows;) {
-        const uint32_t end = rows->n_rows - key < 4 ? rows->n_rows : key + 4;
-        const uint8_t *due = simd_due(fetched, 4 * met, v);
+        uint32_t n = (rows->n_rows - key + 3) / 4;
+        const uint8_t *due = simd_due(fetched, 4 * met, &n, v);
+        const uint32_t end = rows->n_rows - key < 4 * n ? rows->n_rows : key + 4 * n;
         for (; key < end; key++, v += rows->row_bytes, due += met) {
-            vf weight[VF_TILE_Q];
-            for (uint32_t i = 0; i < n_queries; i++) {
-                weight[i] = vf_set(p[(size_t)i * ATTEND_STRIDE + key]);
-            }
+#pragma GCC unroll 4
             for (uint32_t j = 0; j < n_vectors; j++) {
                 vf value = simd_element(type, v, within + j * VF_N);
+#pragma GCC unroll 4
                 for (uint32_t i = 0; i < n_queries; i++) {
-                    sums[i * n_vectors + j] = vf_fma(weight[i], value, sums[i * n_vectors + j]);
+                    sums[i * n_vectors + j] =
+                        vf_fma_at(p + (size_t)i * ATTEND_STRIDE + key, value, sums[i * n_vectors + j]);
                 }
             }
             simd_fetch(due, met);
         }
     }
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < n_queries; i++) {
+#pragma GCC unroll 4
         for (uint32_t j = 0; j < n_vectors; j++) {
             vf_store(out + (size_t)i * padded + first + j * VF_N, sums[i * n_vectors + j]);
         }
     }
 }
 
-SIMD_INLINE void simd_value_rows(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows, bool fresh,
-                                 uint32_t padded, float *out, const attend_fetch *ahead)
-{
-    simd_ahead fetched = {.rows = ahead};
-    uint32_t d = 0;
-    for (; d + VF_TILE_V * VF_N <= padded; d += VF_TILE_V * VF_N) {
-        simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, fresh, padded, out, &fetched);
-    }
-    for (; d < padded; d += VF_N) {
-        simd_value_tile(type, p, n_queries, rows, d, 1, fresh, padded, out, &fetched);
-    }
-}
+/* Functions of their own, as for scores. */
+typedef void simd_value_rows(const float *p, const attend_rows_at *rows, bool fresh, uint32_t padded, float *out,
+                             const attend_fetch *ahead);
 
-SIMD_INLINE void simd_value_all(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows, bool fresh,
-                                uint32_t padded, float *out, const attend_fetch *ahead)
-{
-    for (; n_queries >= VF_TILE_Q; n_queries -= VF_TILE_Q) {
-        simd_value_rows(type, p, VF_TILE_Q, rows, fresh, padded, out, ahead);
-        p += VF_TILE_Q * (size_t)ATTEND_STRIDE;
-        out += VF_TILE_Q * (size_t)padded;
-        ahead = NULL;
+#define SIMD_VALUE_ROWS(name, type, n_queries)                                                                         \
+    static __attribute__((noinline)) void name(const float *p, const attend_rows_at *rows, bool fresh,                 \
+                                               uint32_t padded, float *out, const attend_fetch *ahead)                 \
+    {                                                                                                                  \
+        simd_ahead fetched = {.rows = ahead};                                                                          \
+        uint32_t d = 0;                                                                                                \
+        for (; d + VF_TILE_V * VF_N <= padded; d += VF_TILE_V * VF_N) {                                                \
+            simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, fresh, padded, out, &fetched);                     \
+        }                                                                                                              \
+        for (; d < padded; d += VF_N) {                                                                                \
+            simd_value_tile(type, p, n_queries, rows, d, 1, fresh, padded, out, &fetched);                             \
+        }                                                                                                              \
     }
-    if (n_queries == 1) {
-        simd_value_rows(type, p, 1, rows, fresh, padded, out, ahead);
-    } else if (n_queries == 2) {
-        simd_value_rows(type, p, 2 < VF_TILE_Q ? 2 : VF_TILE_Q, rows, fresh, padded, out, ahead);
-    } else if (n_queries == 3) {
-        simd_value_rows(type, p, 3 < VF_TILE_Q ? 3 : VF_TILE_Q, rows, fresh, padded, out, ahead);
-    }
-}
+#define SIMD_VALUE_TYPE(name, type)                                                                                    \
+    SIMD_VALUE_ROWS(name##_1, type, 1)                                                                                 \
+    SIMD_VALUE_ROWS(name##_2, type, 2)                                                                                 \
+    SIMD_VALUE_ROWS(name##_3, type, 3 < VF_TILE_Q ? 3 : VF_TILE_Q)                                                     \
+    SIMD_VALUE_ROWS(name##_4, type, VF_TILE_Q)                                                                         \
+    static simd_value_rows *const name[4] = {name##_1, name##_2, name##_3, name##_4};
+
+SIMD_VALUE_TYPE(simd_values_f16, DTYPE_F16)
+SIMD_VALUE_TYPE(simd_values_bf16, DTYPE_BF16)
+SIMD_VALUE_TYPE(simd_values_q8_0, DTYPE_Q8_0)
+SIMD_VALUE_TYPE(simd_values_q4_0, DTYPE_Q4_0)
+SIMD_VALUE_TYPE(simd_values_f32, DTYPE_F32)
 
 static void simd_attend_values(const float *p, uint32_t n_queries, const attend_rows_at *values, bool fresh,
                                float *panel, float *out, const attend_fetch *ahead)
@@ -337,22 +362,16 @@ static void simd_attend_values(const float *p, uint32_t n_queries, const attend_
         rows.row_bytes = padded * sizeof *panel;
         rows.type = DTYPE_F32;
     }
-    switch (rows.type) {
-    case DTYPE_F16:
-        simd_value_all(DTYPE_F16, p, n_queries, &rows, fresh, padded, out, ahead);
-        break;
-    case DTYPE_BF16:
-        simd_value_all(DTYPE_BF16, p, n_queries, &rows, fresh, padded, out, ahead);
-        break;
-    case DTYPE_Q8_0:
-        simd_value_all(DTYPE_Q8_0, p, n_queries, &rows, fresh, padded, out, ahead);
-        break;
-    case DTYPE_Q4_0:
-        simd_value_all(DTYPE_Q4_0, p, n_queries, &rows, fresh, padded, out, ahead);
-        break;
-    default:
-        simd_value_all(DTYPE_F32, p, n_queries, &rows, fresh, padded, out, ahead);
-        break;
+    simd_value_rows *const *meet = rows.type == DTYPE_F16    ? simd_values_f16
+                                   : rows.type == DTYPE_BF16 ? simd_values_bf16
+                                   : rows.type == DTYPE_Q8_0 ? simd_values_q8_0
+                                   : rows.type == DTYPE_Q4_0 ? simd_values_q4_0
+                                                             : simd_values_f32;
+    for (uint32_t n; n_queries > 0; n_queries -= n, ahead = NULL) {
+        n = n_queries < VF_TILE_Q ? n_queries : VF_TILE_Q;
+        meet[n - 1](p, &rows, fresh, padded, out, ahead);
+        p += n * (size_t)ATTEND_STRIDE;
+        out += n * (size_t)padded;
     }
 }
 

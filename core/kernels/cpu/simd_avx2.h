@@ -76,6 +76,11 @@ static inline vf vf_fma(vf a, vf b, vf c)
 {
     return _mm256_fmadd_ps(a, b, c);
 } /* a × b + c */
+/* *a × b + c */
+static inline vf vf_fma_at(const float *a, vf b, vf c)
+{
+    return vf_fma(vf_set(*a), b, c);
+}
 static inline vf vf_fnma(vf a, vf b, vf c)
 {
     return _mm256_fnmadd_ps(a, b, c);

@@ -77,6 +77,11 @@ static inline vf vf_fma(vf a, vf b, vf c)
 {
     return vfmaq_f32(c, a, b);
 } /* a × b + c */
+/* *a × b + c */
+static inline vf vf_fma_at(const float *a, vf b, vf c)
+{
+    return vf_fma(vf_set(*a), b, c);
+}
 static inline vf vf_fnma(vf a, vf b, vf c)
 {
     return vfmsq_f32(c, a, b);
