@@ -78,7 +78,7 @@ cpu_features cpu_advertised(void)
     bool avx512 = bit(b7, 16) && bit(b7, 17) && bit(b7, 28) && bit(b7, 30) && bit(b7, 31);
     if ((found & CPU_AVX2) && avx512) {
         found |= CPU_AVX512;
-        found |= bit(c7, 11) ? CPU_AVX512_VNNI : 0;
+        found |= bit(c7, 11) ? CPU_AVX512_VNNI | CPU_LAID : 0;
         found |= bit(a71, 5) ? CPU_AVX512_BF16 : 0;
         found |= (found & CPU_AVX512_VNNI) && adds_fast() ? CPU_AVX512_ADDS : 0;
         if (bit(d7, 24)) {
@@ -221,9 +221,10 @@ static cpu_features mask_bits(const char *name, size_t n)
     } levels[] = {
         {"scalar", ~(cpu_features)0},
         {"avx2", CPU_AVX2 | CPU_AVX_VNNI | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS |
-                     CPU_AMX_INT8 | CPU_AMX_BF16 | CPU_HALVES},
-        {"avx512", CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS | CPU_AMX_INT8 | CPU_AMX_BF16},
-        {"avx512-vnni", CPU_AVX512_VNNI | CPU_AVX512_ADDS},
+                     CPU_AMX_INT8 | CPU_AMX_BF16 | CPU_HALVES | CPU_LAID},
+        {"avx512",
+         CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS | CPU_AMX_INT8 | CPU_AMX_BF16 | CPU_LAID},
+        {"avx512-vnni", CPU_AVX512_VNNI | CPU_AVX512_ADDS | CPU_LAID},
         {"amx", CPU_AMX_INT8 | CPU_AMX_BF16},
         {"neon", CPU_NEON | CPU_DOTPROD | CPU_I8MM | CPU_ARM_BF16},
     };
@@ -257,8 +258,8 @@ mlxr_status cpu_mask(cpu_features *features, const char *mask, mlxr_error *error
         if (!plain || !bits) {
             return error_set(error, MLXR_ARG,
                              "CPU feature mask: '%.*s' is unknown; use -avx2, -avx-vnni, -avx512, -avx512-vnni, "
-                             "-avx512-bf16, -avx512-adds, -amx, -amx-int8, -amx-bf16, -halves, -neon, -dotprod, -i8mm, "
-                             "-bf16 or scalar, separated by commas",
+                             "-avx512-bf16, -avx512-adds, -amx, -amx-int8, -amx-bf16, -halves, -laid, -neon, -dotprod, "
+                             "-i8mm, -bf16 or scalar, separated by commas",
                              (int)(n < 60 ? n : 60), p);
         }
         result &= ~bits;

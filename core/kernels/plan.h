@@ -10,6 +10,7 @@
 #ifndef MLXR_KERNELS_PLAN_H
 #define MLXR_KERNELS_PLAN_H
 
+#include "base/mapping.h"
 #include "quant/tensor.h"
 
 typedef enum slot {
@@ -277,11 +278,13 @@ typedef struct plan {
     kv_group kv_groups[KV_GROUPS_MAX];
     uint32_t n_kv_groups;
     uint32_t n_vocab, n_embd, n_layers;
-    uint32_t n_positions; /* of the shortest table of positions; 0: any */
-    uint32_t carried;     /* elements a row of step.carried; 0: the plan neither loads nor stores any */
-    bool two_texts;       /* OP_KIND tells the second text of a slice from the first */
-    bool both_ways;       /* an encoder: each slice is a whole sequence, and the plan ends with hidden states */
-    bool logits_mapped;   /* the matrix of logits lies in a mapping of a file, which has its pages again when asked */
+    uint32_t n_positions;  /* of the shortest table of positions; 0: any */
+    uint32_t carried;      /* elements a row of step.carried; 0: the plan neither loads nor stores any */
+    bool two_texts;        /* OP_KIND tells the second text of a slice from the first */
+    bool both_ways;        /* an encoder: each slice is a whole sequence, and the plan ends with hidden states */
+    const mapping *mapped; /* [n_mapped] files' mappings: what of them is given back comes again when it is read */
+    uint32_t n_mapped;
+    bool logits_mapped; /* the matrix of logits lies in a mapping of a file, which has its pages again when asked */
 } plan;
 
 #endif

@@ -186,6 +186,8 @@ static void note_mapped_logits(mlxr_model *m)
 {
     const tensor *w = logits_weight(&m->graph->plan), *ahead = logits_weight(&m->graph->ahead_plan);
     bool shared = w && ahead && w->data == ahead->data;
+    m->graph->plan.mapped = m->file->parts;
+    m->graph->plan.n_mapped = m->file->n_parts;
     m->graph->plan.logits_mapped = w && !shared && model_file_maps(m->file, w->data, w->n_bytes);
 }
 

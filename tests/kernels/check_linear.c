@@ -313,6 +313,37 @@ static void same_bits_as_least_set(check *c, const linear_kernels *kernels, prob
     free(first);
 }
 
+/* Panels that are laid give the same bits, whatever their range, and nothing is read beyond them. */
+static void same_bits_when_laid(check *c, const linear_kernels *kernels, problem *p)
+{
+    const uint32_t grain = LINEAR_ROW_GRAIN, n_panels = p->n_out / grain;
+    if (!kernels->laid_rows[p->type] || p->n_out % grain) {
+        return;
+    }
+    check_memory laid = check_alloc(p->weights.n_bytes, false);
+    for (uint32_t row = 0; row < p->n_out; row += grain) {
+        kernels->lay(p->type, p->weights.bytes + row * p->row_bytes, p->row_bytes, p->n_in,
+                     laid.bytes + row * p->row_bytes);
+    }
+    uint32_t first_panel = check_below(c, n_panels), n_less = check_below(c, n_panels - first_panel);
+    uint32_t begin = first_panel * grain, end = p->n_out - n_less * grain;
+    fill_output(c, p, true, begin, end);
+    linear_output out = output_of(p, true);
+    linear_rows(kernels, &p->weight, &p->packed, &out, begin, end, p->scratch.bytes);
+    float *first = get(p->output.n_bytes);
+    memcpy(first, p->output.bytes, p->output.n_bytes);
+    linear_weight weight = p->weight;
+    weight.data = laid.bytes;
+    weight.laid = true;
+    memcpy(p->output.bytes, p->before, p->output.n_bytes);
+    linear_rows(kernels, &weight, &p->packed, &out, begin, end, p->scratch.bytes);
+    check_result(c, memcmp(first, p->output.bytes, p->output.n_bytes) == 0,
+                 "%s %u → %u, %u tokens: laid rows %u … %u differ", dtype_name(p->type), p->n_in, p->n_out, p->n_tokens,
+                 begin, end);
+    check_free(&laid);
+    free(first);
+}
+
 /* A NaN or infinity in one token makes all its results non-finite and leaves the other tokens alone. */
 static void keeps_nan(check *c, const linear_kernels *kernels, problem *p)
 {
@@ -379,6 +410,7 @@ static void run_type(check *c, const linear_kernels *kernels, dtype id, uint32_t
         same_bits_whatever_comes_soon(c, kernels, &p);
         none_gives_nothing(c, kernels, &p);
         same_bits_as_least_set(c, kernels, &p, rounded);
+        same_bits_when_laid(c, kernels, &p);
         keeps_nan(c, kernels, &p);
         problem_close(&p);
     }

@@ -72,7 +72,7 @@ static program_halves cpu_halves(const program *prog)
                             .bytes_kept = counts.n_bytes_kept + copy_count(prog).n_bytes_kept,
                             .bytes_saved = counts.n_bytes_saved,
                             .n_steps = counts.n_screened - counts.n_whole,
-                            .prepares = counts.prepares};
+                            .prepares = counts.prepares || laid_count(prog).prepares};
 }
 
 static void cpu_refuse_halves(program *prog)

@@ -63,6 +63,7 @@ typedef struct linear_weight {
     dtype type;
     uint32_t n_in, n_out;
     linear_soon soon;
+    bool laid; /* its panels of LINEAR_ROW_GRAIN rows were laid by linear_kernels.lay; n_out is whole panels */
 } linear_weight;
 
 typedef struct linear_output {
@@ -82,6 +83,10 @@ typedef struct linear_kernels {
     uint32_t n_few[LINEAR_TYPES];       /* ≤ LINEAR_FEW */
     linear_rows_fn *rows[LINEAR_TYPES]; /* NULL where there is no such dtype */
     const char *isa[LINEAR_TYPES];      /* "scalar", "avx2", …: for `doctor` and the tests */
+    /* Of laid weights, by dtype; NULL: there is no such order of them. All else is the same, and so are results. */
+    linear_rows_fn *laid_rows[LINEAR_TYPES];
+    /* LINEAR_ROW_GRAIN rows → a panel of as many bytes, in which a vector finds each word of theirs side by side. */
+    void (*lay)(dtype type, const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint8_t *panel);
     linear_pack_fn *pack[LINEAR_FORMAT_COUNT];
     /* What linear_round makes of the table: `few` and `many` of inputs that are rounded to 8 bits, by dtype, and their
      * packers; `rounded` is LINEAR_F32 of types whose inputs are not. */
@@ -128,16 +133,17 @@ static inline void linear_pack(const linear_kernels *kernels, const linear_input
 /* A view of a two-dimensional tensor [n_in, n_out] whose type has a kernel. */
 linear_weight linear_weight_of(const tensor *t);
 
-/* Bytes of scratch a thread needs for matrices up to n_in elements a row; never more than a few hundred KB for usual
- * sizes, so that it stays in L2. */
+/* Bytes of scratch a thread needs for matrices up to n_in elements a row; at most a few hundred KB for usual sizes. */
 size_t linear_scratch_bytes(uint32_t n_in);
 
 /* Output rows [begin, end) for all tokens of the input. The input's format must be linear_format_for the weight's type
- * and its tokens, its n_in the weight's. Several members may compute disjoint row ranges of one output at once. */
+ * and its tokens, its n_in the weight's; of laid weights the range is whole panels. Several members may compute
+ * disjoint row ranges of one output at once. */
 static inline void linear_rows(const linear_kernels *kernels, const linear_weight *weight, const linear_input *input,
                                const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
 {
-    kernels->rows[weight->type](weight, input, output, begin, end, scratch);
+    linear_rows_fn *rows = weight->laid ? kernels->laid_rows[weight->type] : kernels->rows[weight->type];
+    rows(weight, input, output, begin, end, scratch);
 }
 
 #endif

@@ -1,11 +1,11 @@
 /*
- * Integer linear layers, written once for every instruction set. Include after unpack_<isa>.h and these definitions:
- *     LINEAR_SUFFIX, LINEAR_ISA   of the table function and its name
- *     LINEAR_PANELS               the array of kernels by type
+ * Integer linear layers, written once for every instruction set. Owner: const tables. Lifetime: static.
+ * Include after unpack_<isa>.h and these definitions:
+ *     LINEAR_SUFFIX, LINEAR_ISA   of the table function; LINEAR_PANELS: the array of kernels by type
  *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
- *     WORDS_CROSSED               of LINEAR_C16 alone; no LINEAR_SUFFIX
+ *     WORDS_CROSSED, LINEAR_LAID  of LINEAR_C16 alone; of laid panels (linear_laid.h): no LINEAR_SUFFIX
  *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_ALWAYS: already beyond
- *                                 PANEL_DIRECT tokens, so that there are no panels of bytes for two digits
+ *                                 PANEL_DIRECT tokens, so that no panels of bytes are for two digits
  *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: more than few as panels of bytes
  *                                 (linear_lower.h), which 8-bit weights do not have with WORDS_ALWAYS
  *     ROWS_8BIT                   where few tokens meet Q8_0's rows as they lie:
@@ -19,8 +19,8 @@
  *     MAKE_UNSIGNED               whether dot() wants unsigned weights of 8 bits
  *     vint dot(bits, vint start, const vint *w, const uint8_t *q, int n)
  *                                 start + Σ of n words of weights × q, `bits` a weight
- * and what linear_digits.h (with TILE_MULTIPLY linear_tiles.h) and linear_words.h ask for, which multiply panels
- * with tokens. Owner: const tables. Lifetime: static.
+ * and what linear_digits.h (with TILE_MULTIPLY linear_tiles.h) and linear_words.h ask for, which
+ * multiply panels with tokens.
  */
 #include "kernels/cpu/linear_table.h"
 #include "kernels/cpu/unpack_blocks.h"
@@ -406,7 +406,7 @@ INLINE void blocks_legacy(dtype type, size_t bytes, int kind, int bits, int shif
     rows += first * bytes;
     for (uint32_t b = first; b < n_blocks; b++) {
         block v;
-        unpack_legacy(type, wants_unsigned(where), rows, row_bytes, &v);
+        unpack_legacy(type, wants_unsigned(where), rows_at(rows, row_bytes), &v);
         take(kind, bits, shift, where, is_short, &v, rows, row_bytes, bytes, b, to, next);
         rows += bytes;
     }
@@ -423,7 +423,7 @@ INLINE void blocks_words(dtype type, size_t bytes, int kind, int bits, int shift
         UNROLL
         for (uint32_t i = 0; i < WORDS_BLOCKS; i++) {
             block v;
-            unpack_words(type, at, row_bytes, (int)i, words, &v);
+            unpack_words(type, rows_at(at, row_bytes), (int)i, words, &v);
             take(kind, bits, shift, where, is_short, &v, at + i * bytes, row_bytes, bytes, b + i, to, next);
         }
         at += WORDS_BLOCKS * bytes;
@@ -508,7 +508,7 @@ INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, 
         UNROLL
         for (int i = 0; i < 2; i++) {
             block v;
-            unpack_nvfp4(rows, row_bytes, i, &v);
+            unpack_nvfp4(rows_at(rows, row_bytes), i, &v);
             put(kind, bits, shift, where, &v, &to);
             if (!is_panel(where)) {
                 fetch_next(&next, (int)(2 * b % AHEAD_STREAMS) + i, bytes / 2);
@@ -525,11 +525,11 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
     ahead next = ahead_of(&to, row_bytes);
     for (uint32_t b = 0; b < n_in / 256; b++) {
         super_block s;
-        unpack_super(type, rows, row_bytes, &s);
+        unpack_super(type, rows_at(rows, row_bytes), &s);
         UNROLL
         for (int i = 0; i < 8; i++) {
             block v;
-            unpack_super_block(type, wants_unsigned(where), rows, row_bytes, i, &s, &v);
+            unpack_super_block(type, wants_unsigned(where), rows_at(rows, row_bytes), i, &s, &v);
             put(kind, bits, shift, where, &v, &to);
             if (!is_panel(where)) {
                 fetch_next(&next, i, bytes / 8);
@@ -544,6 +544,10 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #include "kernels/cpu/linear_nibbles.h"
 #else
 #define walk_nibbles walk_k
+#endif
+
+#ifdef LINEAR_LAID
+#include "kernels/cpu/linear_laid.h"
 #endif
 
 #define UNPACK_TO(prefix, where, name, walk, type, bytes, kind, bits, shift)                                           \
@@ -637,6 +641,16 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #define FORMAT_8BIT_RARE(...) FORMAT_OF(UNPACK_8BIT, EACH_TO, __VA_ARGS__)
 #endif
 
+#ifdef LINEAR_LAID
+FORMAT(q4_0, walk_laid, DTYPE_Q4_0, 18, 0, 4, 3)
+FORMAT(q4_1, walk_laid, DTYPE_Q4_1, 20, MIN, 4, 0)
+FORMAT(q5_0, walk_laid, DTYPE_Q5_0, 22, 0, 5, 4)
+FORMAT(q5_1, walk_laid, DTYPE_Q5_1, 24, MIN, 5, 0)
+FORMAT_8BIT(q8_0, walk_laid, DTYPE_Q8_0, 34, 0, 8, SHIFT8)
+FORMAT(q4_k, walk_laid_nibbles, DTYPE_Q4_K, 144, MIN, 4, 0)
+FORMAT(q5_k, walk_laid_k, DTYPE_Q5_K, 176, MIN, 5, 0)
+FORMAT(q6_k, walk_laid_k, DTYPE_Q6_K, 210, HALVES, 6, 5)
+#else
 FORMAT(q4_0, walk_legacy, DTYPE_Q4_0, 18, 0, 4, 3)
 FORMAT(q4_1, walk_legacy, DTYPE_Q4_1, 20, MIN, 4, 0)
 FORMAT(q5_0, walk_legacy, DTYPE_Q5_0, 22, 0, 5, 4)
@@ -654,6 +668,7 @@ FORMAT_RARE(mxfp4, walk_legacy, DTYPE_MXFP4, 17, 0, 5, 4)
 FORMAT_RARE(nvfp4, walk_pairs, DTYPE_NVFP4, 36, HALVES, 6, 5)
 FORMAT_RARE(affine4, walk_legacy, DTYPE_AFFINE4, 20, MIN, 4, 0)
 FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
+#endif
 
 #define DIGITS(kind, name, tiles) .digits = {TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles},
 #ifdef ONE_DIGIT
@@ -681,11 +696,12 @@ const panel_kernel LINEAR_PANELS[LINEAR_TYPES] = {
     [DTYPE_Q5_0] = KERNEL(0, q5_0, tile_q5_0, wide_plain),
     [DTYPE_Q5_1] = KERNEL(MIN, q5_1, tile_min5, wide_min),
     [DTYPE_Q8_0] = KERNEL_8BIT(q8_0),
-    [DTYPE_Q2_K] = KERNEL(MIN | HALVES, q2_k, tile_q2_k, wide_min_halves),
-    [DTYPE_Q3_K] = KERNEL(HALVES, q3_k, tile_q3_k, wide_halves),
     [DTYPE_Q4_K] = KERNEL(MIN, q4_k, tile_min4, wide_min),
     [DTYPE_Q5_K] = KERNEL(MIN, q5_k, tile_min5, wide_min),
     [DTYPE_Q6_K] = KERNEL(HALVES, q6_k, tile_q6_k, wide_halves),
+#ifndef LINEAR_LAID
+    [DTYPE_Q2_K] = KERNEL(MIN | HALVES, q2_k, tile_q2_k, wide_min_halves),
+    [DTYPE_Q3_K] = KERNEL(HALVES, q3_k, tile_q3_k, wide_halves),
     [DTYPE_Q8_K] = KERNEL_8BIT(q8_k),
     [DTYPE_IQ4_NL] = KERNEL_8BIT(iq4_nl),
     [DTYPE_IQ4_XS] = KERNEL_8BIT(iq4_xs),
@@ -693,9 +709,10 @@ const panel_kernel LINEAR_PANELS[LINEAR_TYPES] = {
     [DTYPE_NVFP4] = KERNEL(HALVES, nvfp4, tile_q6_k, wide_halves),
     [DTYPE_AFFINE4] = KERNEL(MIN, affine4, tile_min4, wide_min),
     [DTYPE_ZERO4] = KERNEL(MIN, zero4, tile_min4, wide_min),
+#endif
 };
 
-#ifndef WORDS_CROSSED
+#ifdef LINEAR_SUFFIX
 static void rows_of_panels(const linear_weight *weight, const linear_input *input, const linear_output *output,
                            uint32_t begin, uint32_t end, void *scratch)
 {

@@ -59,27 +59,33 @@ INLINE void multiply_nibbles(int digits, int T, int first, int n, const vint raw
     }
 }
 
+/* Blocks i and i + 1 of a super-block, whose nibbles are in s->raw, × all tokens. */
+INLINE void multiply_pairs(int digits, const super_block *s, int i, sink *to)
+{
+    UNROLL
+    for (int t = 0; t < to->n; t += GROUP_TOKENS) {
+        int group = to->n - t < GROUP_TOKENS ? to->n - t : GROUP_TOKENS;
+        multiply_nibbles(digits, to->T, to->first + t, group, s->raw, s, i, to->record, to->acc + t);
+    }
+    to->record += 2 * to->T * TOKEN_BYTES(digits);
+}
+
 INLINE void blocks_nibbles(size_t bytes, target where, const uint8_t *rows, size_t row_bytes, uint32_t n_in, sink to)
 {
     const int digits = where == TO_ROUNDED ? 1 : 2;
     ahead next = ahead_of(&to, row_bytes);
     for (uint32_t b = 0; b < n_in / 256; b++) {
         super_block s;
-        super_q45_k(rows, row_bytes, &s);
+        super_q45_k(rows_at(rows, row_bytes), &s);
         UNROLL
         for (int i = 0; i < 8; i += 2) {
             v_transpose_wide(rows + 16 + 16 * i, row_bytes, s.raw);
-            UNROLL
-            for (int t = 0; t < to.n; t += GROUP_TOKENS) {
-                int group = to.n - t < GROUP_TOKENS ? to.n - t : GROUP_TOKENS;
-                multiply_nibbles(digits, to.T, to.first + t, group, s.raw, &s, i, to.record, to.acc + t);
-            }
+            multiply_pairs(digits, &s, i, &to);
             UNROLL
             for (int half = i; half < i + 2; half++) {
                 fetch_next(&next, half, bytes / 8);
                 fetch_rows(rows + bytes, row_bytes, half, 8, bytes);
             }
-            to.record += 2 * to.T * TOKEN_BYTES(digits);
         }
         rows += bytes;
     }

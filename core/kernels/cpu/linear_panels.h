@@ -86,6 +86,8 @@ extern const panel_kernel linear_panels_avx2[LINEAR_TYPES];
 extern const panel_kernel linear_panels_avxvnni[LINEAR_TYPES];
 extern const panel_kernel linear_panels_avx512vnni[LINEAR_TYPES];
 extern const panel_kernel linear_panels_crossed_avx512vnni[LINEAR_TYPES]; /* words alone, of LINEAR_C16 */
+extern const panel_kernel linear_panels_laid_avx512vnni[LINEAR_TYPES];    /* of laid panels (linear_laid.h) */
+extern const panel_kernel linear_panels_laid_crossed_avx512vnni[LINEAR_TYPES];
 extern const panel_kernel linear_panels_amx[LINEAR_TYPES];
 extern const panel_kernel linear_panels_neon[LINEAR_TYPES];
 extern const panel_kernel linear_panels_dotprod[LINEAR_TYPES];

@@ -18,6 +18,7 @@ void linear_table_float_avx2(linear_kernels *kernels);
 void linear_table_avxvnni(linear_kernels *kernels);
 void linear_table_avx512vnni(linear_kernels *kernels);
 void linear_table_crossed_avx512vnni(linear_kernels *kernels);
+void linear_table_laid_avx512vnni(linear_kernels *kernels);
 void linear_table_words_avx512vnni(linear_kernels *kernels);
 void linear_table_float_avx512(linear_kernels *kernels);
 void linear_table_float_avx512bf16(linear_kernels *kernels);

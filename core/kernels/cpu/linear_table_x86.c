@@ -26,6 +26,9 @@ void linear_table_arch(linear_kernels *kernels, cpu_features features)
     if ((features & CPU_AVX512_ADDS) && (features & CPU_AVX512_VNNI)) {
         linear_table_crossed_avx512vnni(kernels);
     }
+    if ((features & CPU_AVX512_VNNI) && !(features & CPU_AMX_INT8)) { /* whose tiles have their own order */
+        linear_table_laid_avx512vnni(kernels);
+    }
     if (features & CPU_AVX512_BF16) {
         linear_table_float_avx512bf16(kernels);
     }

@@ -117,6 +117,9 @@ mlxr_status program_open(program **out, const plan *p, const backend_options *op
     prog->n_threads = options->n_threads;
     prog->ops = options->scalar ? ops_table_scalar() : ops_table_make(options->features);
     linear_init(&prog->linear, options->scalar ? 0 : options->features);
+    if (!(options->features & CPU_LAID)) {
+        prog->linear.lay = NULL;
+    }
     prog->halves = halves_kernels_for(options->scalar ? 0 : options->features);
     prog->coarse = coarse_kernels_for(options->scalar ? 0 : options->features);
     if (p->both_ways && whole_blocks(p)) {
@@ -147,6 +150,7 @@ void program_close(program **pointer)
     }
     few_close(prog);
     copy_close(prog);
+    laid_close(prog);
     region_close(&prog->memory);
     free(prog->scratch.memory);
     free(prog->cut.memory);

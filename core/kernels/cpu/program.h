@@ -31,6 +31,7 @@
 #include "kernels/cpu/coarse.h"
 #include "kernels/cpu/experts.h"
 #include "kernels/cpu/halves.h"
+#include "kernels/cpu/laid.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/quantize_act.h"
@@ -69,7 +70,8 @@ typedef struct product {
     linear_weight weight;
     const float *bias; /* [n_out] or NULL */
     slot dst;
-    bool add; /* joins what is in dst */
+    bool add;         /* joins what is in dst */
+    const void *rows; /* the matrix as its tensor has it, whatever the weight is read from */
 } product;
 
 /* What is known of the matrix of logits, in screen.c. */
@@ -147,6 +149,7 @@ struct program {
     screen *screen;                          /* NULL: logits of many rows are always computed as they are */
     screen_few *few;                         /* the same of few rows */
     screen_copy *copy;                       /* and of many, by a copy; never beside `few` */
+    laid_weights *laid;                      /* NULL: there is nothing to lay */
     /* Scratch, grown on demand, bounded by rows_max rows. */
     program_block scratch, cut;
 };
@@ -178,6 +181,7 @@ struct exec {
     uint8_t *copy_memory; /* [copy_bytes] */
     few_pass few;
     uint8_t *few_memory;               /* [few_bytes] */
+    uint32_t lays;                     /* matrices that it lays */
     uint32_t pass;                     /* its number, from 0 */
     uint8_t *carry[2];                 /* states; NULL: the step is one pass */
     size_t carry_first[KV_GROUPS_MAX]; /* where each group's begin in them */

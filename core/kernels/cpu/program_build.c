@@ -169,6 +169,7 @@ static void add_product(builder *b, node *n, const op *o)
     program *prog = b->prog;
     product *p = &n->products[n->n_products++];
     *p = (product){.weight = linear_weight_of(o->weight), .bias = vector_f32(b, o->bias), .dst = o->dst};
+    p->rows = p->weight.data;
     uint32_t n_in = p->weight.n_in;
     prog->widest_in = n_in > prog->widest_in ? n_in : prog->widest_in;
     linear_format few = n->kernels->few[p->weight.type], many = n->kernels->many[p->weight.type];
@@ -386,5 +387,5 @@ bool program_build(program *prog)
         build_node(&b);
         b.ok = b.ok && program_label(prog, &prog->nodes[prog->n_nodes - 1], b.ops + first, b.next - first);
     }
-    return b.ok && program_screen_make(prog) && few_make(prog) && copy_open(prog);
+    return b.ok && program_screen_make(prog) && few_make(prog) && copy_open(prog) && laid_open(prog);
 }

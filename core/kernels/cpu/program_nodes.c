@@ -336,8 +336,8 @@ static void show_inputs(const exec *e, const node *n, const team_member *member)
     const observed_rows rows = {
         .data = e->slots[n->source].data, .stride = e->slots[n->source].stride, .n = exec_rows(e, n)};
     for (uint32_t i = 0; o && i < n->n_products; i++) {
-        const linear_weight *w = &n->products[i].weight;
-        o->see(o->user, w->data, w->n_in, &rows, member->index, member->n_threads);
+        const product *p = &n->products[i];
+        o->see(o->user, p->rows, p->weight.n_in, &rows, member->index, member->n_threads);
     }
 }
 

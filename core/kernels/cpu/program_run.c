@@ -285,6 +285,7 @@ static mlxr_status prepare_pass(program *prog, exec *e, mlxr_error *error)
     e->copy = copy_choose(e);
     program_screen_choose(e);
     e->few = few_choose(e);
+    e->lays = laid_choose(e);
     plan_attention(e);
     carve count = {0};
     place(e, &count, n_positions);
@@ -336,6 +337,12 @@ static void walk(void *context, const team_member *member)
             since = step_profile_note(profile, "copy of logits' weights", STEP_NO_LAYER, since, step_profile_now_ns());
         }
     }
+    if (e->lays) {
+        laid_fill(e, member);
+        if (profile) {
+            since = step_profile_note(profile, "weights laid", STEP_NO_LAYER, since, step_profile_now_ns());
+        }
+    }
     if (e->learns) {
         program_screen_learn(e, member);
         if (profile) {
@@ -369,6 +376,7 @@ mlxr_status program_run(program *prog, team *t, const step *s, mlxr_error *error
             team_run(t, walk, &e);
             copy_done(&e);
             program_screen_done(&e);
+            laid_done(&e);
             if (prog->few) {
                 few_done(&e);
             }

@@ -214,6 +214,20 @@ INLINE void v_put_floats(void *p, vflt a)
     _mm512_store_ps(p, a);
 }
 
+#define LAID /* panels may be laid (linear_laid.h) */
+
+/* At any address. */
+INLINE vint v_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+/* A half a row. */
+INLINE vflt v_load_halves(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
 /* The first n floats at any address; the others are 0 or left alone. */
 INLINE vflt v_load_some(const float *p, uint32_t n)
 {

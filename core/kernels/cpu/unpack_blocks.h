@@ -9,7 +9,17 @@
 #ifndef MLXR_KERNELS_CPU_UNPACK_BLOCKS_H
 #define MLXR_KERNELS_CPU_UNPACK_BLOCKS_H
 
+#include <stdbool.h>
+
 #include "quant/dtype.h"
+
+/* Where the blocks of a panel's rows are. */
+typedef struct source {
+    const uint8_t *at; /* the first row's; of laid rows (linear_laid.h) what a row's offset times ROWS leads from */
+    size_t stride;     /* bytes from row to row, where they are not laid */
+    bool laid;
+    const uint8_t *halves; /* of laid rows whose blocks are not whole words: what is left of them, a half a row */
+} source;
 
 /* 32 k of the panel's rows. */
 typedef struct block {
@@ -25,6 +35,67 @@ typedef struct super_block {
     vint scales[2], mins[2];
     vint raw[24];
 } super_block;
+
+/* Rows as they lie in the file. */
+INLINE source rows_at(const uint8_t *rows, size_t row_bytes)
+{
+    return (source){.at = rows, .stride = row_bytes, .laid = false, .halves = NULL};
+}
+
+/* The place n bytes further in each row. */
+INLINE source further(source p, size_t n)
+{
+    p.at += p.laid ? n * ROWS : n;
+    return p;
+}
+
+#ifdef LAID
+/* Words i … i + n − 1 of laid rows from byte `at` of each. */
+INLINE void laid_words(source p, size_t at, int n, vint out[])
+{
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        out[i] = v_load(p.at + (at + 4 * (size_t)i) * ROWS);
+    }
+}
+#else
+INLINE void laid_words(source p, size_t at, int n, vint out[])
+{
+    (void)p;
+    (void)at;
+    (void)n;
+    (void)out;
+}
+#endif
+
+/* A word at byte `at` of each row, four and eight of them. */
+INLINE vint word_of(source p, size_t at)
+{
+    if (!p.laid) {
+        return v_gather(p.at + at, p.stride);
+    }
+    vint word[1] = {v_words(0)};
+    laid_words(p, at, 1, word);
+    return word[0];
+}
+
+INLINE void words_4(source p, size_t at, vint out[4])
+{
+    if (!p.laid) {
+        v_transpose(p.at + at, p.stride, out);
+    } else {
+        laid_words(p, at, 4, out);
+    }
+}
+
+INLINE void words_8(source p, size_t at, vint out[8])
+{
+    if (!p.laid) {
+        v_transpose_wide(p.at + at, p.stride, out);
+    } else {
+        laid_words(p, at, 8, out);
+    }
+}
 
 INLINE vint low_nibbles(vint x)
 {
@@ -44,6 +115,42 @@ INLINE vflt low_half(vint words)
 INLINE vflt high_half(vint words)
 {
     return v_from_half(v_right32(words, 16));
+}
+
+/* The half at the beginning of each row's block, which is no part of a word there. */
+INLINE vflt first_half(source p)
+{
+#ifdef LAID
+    if (p.laid) {
+        return v_load_halves(p.halves);
+    }
+#endif
+    return low_half(word_of(p, 0));
+}
+
+/* The last one, which begins at byte `at`. */
+INLINE vflt last_half(source p, size_t at)
+{
+#ifdef LAID
+    if (p.laid) {
+        return v_load_halves(p.halves);
+    }
+#endif
+    return high_half(word_of(p, at - 2));
+}
+
+/* The two halves of the first word. */
+INLINE void two_halves(source p, vflt *first, vflt *second)
+{
+#ifdef LAID
+    if (p.laid) {
+        v_halves(word_of(p, 0), first, second);
+        return;
+    }
+#endif
+    vint head = word_of(p, 0);
+    *first = low_half(head);
+    *second = high_half(head);
 }
 
 /* Byte i of each word, unsigned. */
@@ -68,10 +175,10 @@ INLINE void nibbles_of(const vint raw[4], vint w[8])
     }
 }
 
-INLINE void nibbles(const uint8_t *p, size_t stride, vint w[8])
+INLINE void nibbles(source p, size_t at, vint w[8])
 {
     vint raw[4];
-    v_transpose(p, stride, raw);
+    words_4(p, at, raw);
     nibbles_of(raw, w);
 }
 
@@ -87,9 +194,9 @@ INLINE void fifth_bits(vint bits, vint w[8])
 }
 
 /* 32 bytes a row, signed; made unsigned by an offset of 128 where the product wants that. */
-INLINE void signed_bytes(const uint8_t *p, size_t stride, bool make_unsigned, vint w[8])
+INLINE void signed_bytes(source p, size_t at, bool make_unsigned, vint w[8])
 {
-    v_transpose_wide(p, stride, w);
+    words_8(p, at, w);
     UNROLL
     for (int i = 0; make_unsigned && i < 8; i++) {
         w[i] = v_xor(w[i], v_bytes(0x80));
@@ -127,26 +234,26 @@ INLINE vflt e8m0_half(vint words)
 }
 
 /* 17 bytes: a power of two, nibbles of E2M1, twice and 16 more. */
-INLINE void unpack_mxfp4(const uint8_t *p, size_t stride, block *v)
+INLINE void unpack_mxfp4(source p, block *v)
 {
     static const int8_t values[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
-    v->scale[0] = e8m0_half(v_gather(p, stride));
-    nibbles(p + 1, stride, v->w);
+    v->scale[0] = e8m0_half(word_of(p, 0));
+    nibbles(p, 1, v->w);
     look_up(values, v->w);
 }
 
 /* 36 bytes for 64 weights: four scales (E4M3 without a sign), nibbles of 16 weights in 8 bytes; block i of the two.
  * E2M1 twice and 32 more, as Q6_K's numbers. */
-INLINE void unpack_nvfp4(const uint8_t *p, size_t stride, int i, block *v)
+INLINE void unpack_nvfp4(source p, int i, block *v)
 {
     static const int8_t values[16] = {32, 33, 34, 35, 36, 38, 40, 44, 32, 31, 30, 29, 28, 26, 24, 20};
-    vint scales = v_and(v_without(v_gather(p, stride), 0x7f), v_bytes(0x7f)), raw[4];
+    vint scales = v_and(v_without(word_of(p, 0), 0x7f), v_bytes(0x7f)), raw[4];
     UNROLL
     for (int h = 0; h < 2; h++) { /* exponent and fraction where a float has them, off by 2¹¹⁹ */
         vint bits = v_left32(v_and(v_right32(scales, 8 * (2 * i + h)), v_words(127)), 20);
         v->scale[h] = v_mul(v_as_float(bits), v_floats(0x1p119f));
     }
-    v_transpose(p + 4 + 16 * i, stride, raw);
+    words_4(p, 4 + 16 * i, raw);
     UNROLL
     for (int j = 0; j < 4; j++) {
         v->w[j / 2 * 4 + j % 2] = low_nibbles(raw[j]);
@@ -156,46 +263,50 @@ INLINE void unpack_nvfp4(const uint8_t *p, size_t stride, int i, block *v)
 }
 
 /* Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4 and those of checkpoints: a block of 32 is a block of the file. */
-INLINE void unpack_legacy(dtype type, bool make_unsigned, const uint8_t *p, size_t stride, block *v)
+INLINE void unpack_legacy(dtype type, bool make_unsigned, source p, block *v)
 {
     if (type == DTYPE_MXFP4) {
-        unpack_mxfp4(p, stride, v);
+        unpack_mxfp4(p, v);
         return;
     }
-    vint head = v_gather(p, stride);
-    v->scale[0] = low_half(head);
+    if (type == DTYPE_Q4_1 || type == DTYPE_Q5_1) {
+        two_halves(p, &v->scale[0], &v->min[0]);
+    } else if (type != DTYPE_AFFINE4) {
+        v->scale[0] = first_half(p);
+    }
+    vint head = v_words(0);
     switch ((int)type) {
     case DTYPE_IQ4_NL:
-        nibbles(p + 2, stride, v->w);
+        nibbles(p, 2, v->w);
         look_up_iq4(make_unsigned, v->w);
         break;
     case DTYPE_AFFINE4:
+        head = word_of(p, 0);
         v->scale[0] = v_as_float(v_left32(head, 16));
         v->min[0] = v_as_float(v_and(head, v_words((int32_t)0xffff0000)));
-        nibbles(p + 4, stride, v->w);
+        nibbles(p, 4, v->w);
         break;
     case DTYPE_ZERO4: /* exact: 11 bits times 5 */
+        head = word_of(p, 0);
         v->min[0] = v_mul(v_from_int(v_right32(head, 16)), v_sub(v_floats(0.0f), v->scale[0]));
-        nibbles(p + 4, stride, v->w);
+        nibbles(p, 4, v->w);
         break;
     case DTYPE_Q4_0:
-        nibbles(p + 2, stride, v->w);
+        nibbles(p, 2, v->w);
         break;
     case DTYPE_Q4_1:
-        v->min[0] = high_half(head);
-        nibbles(p + 4, stride, v->w);
+        nibbles(p, 4, v->w);
         break;
     case DTYPE_Q5_0:
-        nibbles(p + 6, stride, v->w);
-        fifth_bits(v_gather(p + 2, stride), v->w);
+        nibbles(p, 6, v->w);
+        fifth_bits(word_of(p, 2), v->w);
         break;
     case DTYPE_Q5_1:
-        v->min[0] = high_half(head);
-        nibbles(p + 8, stride, v->w);
-        fifth_bits(v_gather(p + 4, stride), v->w);
+        nibbles(p, 8, v->w);
+        fifth_bits(word_of(p, 4), v->w);
         break;
     case DTYPE_Q8_0:
-        signed_bytes(p + 2, stride, make_unsigned, v->w);
+        signed_bytes(p, 2, make_unsigned, v->w);
         break;
     }
 }
@@ -204,13 +315,13 @@ INLINE void unpack_legacy(dtype type, bool make_unsigned, const uint8_t *p, size
 
 /* Block i of four of Q4_1 (5 words each) or Q5_1 (6) that begin at p. All of their words are transposed, into `words`,
  * as far as a block needs them: to gather a head alone takes a load and a shuffle a row. */
-INLINE void unpack_words(dtype type, const uint8_t *p, size_t stride, int i, vint words[24], block *v)
+INLINE void unpack_words(dtype type, source p, int i, vint words[24], block *v)
 {
     const int n = type == DTYPE_Q4_1 ? 5 : 6;
     if (i < 2 || (i == 2 && n == 6)) {
-        v_transpose_wide(p + 32 * i, stride, words + 8 * i);
+        words_8(p, 32 * i, words + 8 * i);
     } else if (i == 3 && n == 5) {
-        v_transpose(p + 64, stride, words + 16);
+        words_4(p, 64, words + 16);
     }
     const vint *w = words + i * n;
     v_halves(w[0], &v->scale[0], &v->min[0]);
@@ -221,11 +332,11 @@ INLINE void unpack_words(dtype type, const uint8_t *p, size_t stride, int i, vin
 }
 
 /* 84 bytes: 16 scales (low nibble) and minima (high), 64 bytes of 2-bit weights, two halves. */
-INLINE void super_q2_k(const uint8_t *p, size_t stride, super_block *s)
+INLINE void super_q2_k(source p, super_block *s)
 {
-    vint bytes[4], head = v_gather(p + 80, stride);
+    vint bytes[4], head = word_of(p, 80);
     vflt d = low_half(head), dmin = high_half(head);
-    v_transpose(p, stride, bytes);
+    words_4(p, 0, bytes);
     UNROLL
     for (int i = 0; i < 16; i++) {
         s->scale[i] = v_mul(d, v_from_int(byte_of(low_nibbles(bytes[i / 4]), i % 4)));
@@ -233,10 +344,10 @@ INLINE void super_q2_k(const uint8_t *p, size_t stride, super_block *s)
     }
 }
 
-INLINE void unpack_q2_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+INLINE void unpack_q2_k(source p, int i, super_block *s, block *v)
 {
     if (i % 4 == 0) {
-        v_transpose_wide(p + 16 + 8 * i, stride, s->raw);
+        words_8(p, 16 + 8 * i, s->raw);
     }
     UNROLL
     for (int j = 0; j < 8; j++) {
@@ -246,10 +357,10 @@ INLINE void unpack_q2_k(const uint8_t *p, size_t stride, int i, super_block *s, 
 
 /* 110 bytes: 32 of third bits, 64 of 2-bit weights, 16 scales of 6 bits less 32, a half. The scales' low nibbles are
  * the low, then the high nibbles of bytes 0 … 7, their top bits the pairs of bytes 8 … 11. */
-INLINE void super_q3_k(const uint8_t *p, size_t stride, super_block *s)
+INLINE void super_q3_k(source p, super_block *s)
 {
-    vint low[2] = {v_gather(p + 96, stride), v_gather(p + 100, stride)}, top = v_gather(p + 104, stride);
-    vflt d = high_half(v_gather(p + 106, stride));
+    vint low[2] = {word_of(p, 96), word_of(p, 100)}, top = word_of(p, 104);
+    vflt d = high_half(word_of(p, 106));
     UNROLL
     for (int g = 0; g < 4; g++) {
         vint nibble = g < 2 ? low_nibbles(low[g]) : high_nibbles(low[g - 2]);
@@ -260,12 +371,12 @@ INLINE void super_q3_k(const uint8_t *p, size_t stride, super_block *s)
             s->scale[4 * g + i] = v_mul(d, v_sub(v_from_int(byte_of(scales, i)), v_floats(32.0f)));
         }
     }
-    v_transpose_wide(p, stride, s->raw + 8);
+    words_8(p, 0, s->raw + 8);
 }
 
-INLINE void unpack_q3_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+INLINE void unpack_q3_k(source p, int i, super_block *s, block *v)
 {
-    unpack_q2_k(p + 16, stride, i, s, v);
+    unpack_q2_k(further(p, 16), i, s, v);
     UNROLL
     for (int j = 0; j < 8; j++) {
         v->w[j] = v_with_bit(v->w[j], s->raw[8 + j], i, 2);
@@ -275,11 +386,11 @@ INLINE void unpack_q3_k(const uint8_t *p, size_t stride, int i, super_block *s, 
 /* Q4_K, Q5_K begin with two halves and 6-bit scales and minima of eight blocks. In words 1 … 3 of the head:
  *     word 1: scales 0 … 3, their top 2 bits belong to scales 4 … 7; word 2: minima, the same;
  *     word 3: low 4 bits of scale 4 … 7 and, above, of minimum 4 … 7 */
-INLINE void super_q45_k(const uint8_t *p, size_t stride, super_block *s)
+INLINE void super_q45_k(source p, super_block *s)
 {
     const vint six = v_bytes(63), top = v_bytes(0x30);
     vint head[4];
-    v_transpose(p, stride, head);
+    words_4(p, 0, head);
     s->d = low_half(head[0]);
     s->dmin = v_sub(v_floats(0.0f), high_half(head[0]));
     s->scales[0] = v_and(head[1], six);
@@ -298,10 +409,10 @@ INLINE vflt min_q45_k(const super_block *s, int i)
     return v_mul(s->dmin, v_from_int(byte_of(s->mins[i / 4], i % 4)));
 }
 
-INLINE void unpack_q4_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+INLINE void unpack_q4_k(source p, int i, super_block *s, block *v)
 {
     if (i % 2 == 0) {
-        v_transpose_wide(p + 16 + 16 * i, stride, s->raw);
+        words_8(p, 16 + 16 * i, s->raw);
     }
     UNROLL
     for (int j = 0; j < 8; j++) {
@@ -310,12 +421,12 @@ INLINE void unpack_q4_k(const uint8_t *p, size_t stride, int i, super_block *s, 
 }
 
 /* 32 bytes of fifth bits before the nibbles: bit i of byte k belongs to block i. */
-INLINE void unpack_q5_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+INLINE void unpack_q5_k(source p, int i, super_block *s, block *v)
 {
     if (i == 0) {
-        v_transpose_wide(p + 16, stride, s->raw + 8);
+        words_8(p, 16, s->raw + 8);
     }
-    unpack_q4_k(p + 32, stride, i, s, v);
+    unpack_q4_k(further(p, 32), i, s, v);
     UNROLL
     for (int j = 0; j < 8; j++) {
         v->w[j] = v_with_bit(v->w[j], s->raw[8 + j], i, 4);
@@ -323,11 +434,11 @@ INLINE void unpack_q5_k(const uint8_t *p, size_t stride, int i, super_block *s, 
 }
 
 /* 210 bytes: 128 of low nibbles, 64 of top pairs, 16 signed scales, a half. */
-INLINE void super_q6_k(const uint8_t *p, size_t stride, super_block *s)
+INLINE void super_q6_k(source p, super_block *s)
 {
     vint scales[4];
-    v_transpose(p + 192, stride, scales);
-    vflt d = v_mul(high_half(v_gather(p + 206, stride)), v_floats(0x1p-24f));
+    words_4(p, 192, scales);
+    vflt d = v_mul(last_half(p, 208), v_floats(0x1p-24f));
     UNROLL
     for (int i = 0; i < 16; i++) {
         s->scale[i] = v_mul(d, v_from_int(large_byte_of(scales[i / 4], i % 4)));
@@ -335,13 +446,13 @@ INLINE void super_q6_k(const uint8_t *p, size_t stride, super_block *s)
 }
 
 /* 128 k share 64 bytes of nibbles (blocks 0 and 1 low, 2 and 3 high) and 32 bytes of pairs. */
-INLINE void unpack_q6_k(const uint8_t *p, size_t stride, int i, super_block *s, block *v)
+INLINE void unpack_q6_k(source p, int i, super_block *s, block *v)
 {
     const int half = i / 4, b = i % 4;
     if (b == 0) {
-        v_transpose_wide(p + 64 * half, stride, s->raw);
-        v_transpose_wide(p + 64 * half + 32, stride, s->raw + 8);
-        v_transpose_wide(p + 128 + 32 * half, stride, s->raw + 16);
+        words_8(p, 64 * half, s->raw);
+        words_8(p, 64 * half + 32, s->raw + 8);
+        words_8(p, 128 + 32 * half, s->raw + 16);
     }
     UNROLL
     for (int j = 0; j < 8; j++) {
@@ -354,9 +465,9 @@ INLINE void unpack_q6_k(const uint8_t *p, size_t stride, int i, super_block *s, 
 
 /* 136 bytes: a half, 16 top pairs of bits and 8 nibbles of scales of 6 bits less 32, nibbles in eight times 16 bytes.
  */
-INLINE void super_iq4_xs(const uint8_t *p, size_t stride, super_block *s)
+INLINE void super_iq4_xs(source p, super_block *s)
 {
-    vint head = v_gather(p, stride), low = v_gather(p + 4, stride);
+    vint head = word_of(p, 0), low = word_of(p, 4);
     vflt d = low_half(head);
     UNROLL
     for (int i = 0; i < 8; i++) {
@@ -367,24 +478,24 @@ INLINE void super_iq4_xs(const uint8_t *p, size_t stride, super_block *s)
 }
 
 /* A float scale, 256 bytes, sums that we do not need. */
-INLINE void super_q8_k(const uint8_t *p, size_t stride, super_block *s)
+INLINE void super_q8_k(source p, super_block *s)
 {
-    s->scale[0] = v_as_float(v_gather(p, stride));
+    s->scale[0] = v_as_float(word_of(p, 0));
 }
 
 /* Scales, then block i of the super-block. Blocks must be unpacked in order: they share s->raw. */
-INLINE void unpack_super(dtype type, const uint8_t *p, size_t stride, super_block *s)
+INLINE void unpack_super(dtype type, source p, super_block *s)
 {
     switch ((int)type) {
     case DTYPE_Q2_K:
-        super_q2_k(p, stride, s);
+        super_q2_k(p, s);
         break;
     case DTYPE_Q3_K:
-        super_q3_k(p, stride, s);
+        super_q3_k(p, s);
         break;
     case DTYPE_Q4_K:
     case DTYPE_Q5_K:
-        super_q45_k(p, stride, s);
+        super_q45_k(p, s);
         UNROLL
         for (int i = 0; i < 8; i++) {
             s->scale[i] = scale_q45_k(s, i);
@@ -392,42 +503,41 @@ INLINE void unpack_super(dtype type, const uint8_t *p, size_t stride, super_bloc
         }
         break;
     case DTYPE_Q6_K:
-        super_q6_k(p, stride, s);
+        super_q6_k(p, s);
         break;
     case DTYPE_Q8_K:
-        super_q8_k(p, stride, s);
+        super_q8_k(p, s);
         break;
     case DTYPE_IQ4_XS:
-        super_iq4_xs(p, stride, s);
+        super_iq4_xs(p, s);
         break;
     }
 }
 
-INLINE void unpack_super_block(dtype type, bool make_unsigned, const uint8_t *p, size_t stride, int i, super_block *s,
-                               block *v)
+INLINE void unpack_super_block(dtype type, bool make_unsigned, source p, int i, super_block *s, block *v)
 {
     bool halves = type == DTYPE_Q2_K || type == DTYPE_Q3_K || type == DTYPE_Q6_K;
     switch ((int)type) {
     case DTYPE_Q2_K:
-        unpack_q2_k(p, stride, i, s, v);
+        unpack_q2_k(p, i, s, v);
         break;
     case DTYPE_Q3_K:
-        unpack_q3_k(p, stride, i, s, v);
+        unpack_q3_k(p, i, s, v);
         break;
     case DTYPE_Q4_K:
-        unpack_q4_k(p, stride, i, s, v);
+        unpack_q4_k(p, i, s, v);
         break;
     case DTYPE_Q5_K:
-        unpack_q5_k(p, stride, i, s, v);
+        unpack_q5_k(p, i, s, v);
         break;
     case DTYPE_Q6_K:
-        unpack_q6_k(p, stride, i, s, v);
+        unpack_q6_k(p, i, s, v);
         break;
     case DTYPE_Q8_K:
-        signed_bytes(p + 4 + 32 * i, stride, make_unsigned, v->w);
+        signed_bytes(p, 4 + 32 * i, make_unsigned, v->w);
         break;
     case DTYPE_IQ4_XS:
-        nibbles(p + 8 + 16 * i, stride, v->w);
+        nibbles(p, 8 + 16 * i, v->w);
         look_up_iq4(make_unsigned, v->w);
         break;
     }

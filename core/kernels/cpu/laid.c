@@ -1,0 +1,200 @@
+/*
+ * Weights of layers, laid in the order in which kernels read them; see laid.h.
+ * Owner: the program. Lifetime: the program's.
+ */
+#include "kernels/cpu/laid.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mapping.h"
+#include "base/memory_size.h"
+#include "kernels/cpu/program.h"
+
+#define AFTER 8u               /* decoding passes: who writes less than a few tokens gains nothing */
+#define PASSES 32u             /* that lay all of it: each takes about a quarter longer */
+#define BYTES_LEAST (1u << 20) /* that a pass lays */
+#define PAUSE 512u             /* passes before memory is asked for again */
+
+typedef struct laid_matrix {
+    linear_weight *weight;
+    const uint8_t *rows; /* in the file */
+    size_t at;           /* in the memory */
+    size_t n_bytes;
+} laid_matrix;
+
+struct laid_weights {
+    const linear_kernels *kernels;
+    laid_matrix *all; /* [n_all] in the order of the nodes */
+    uint32_t n_all, n_laid;
+    uint32_t n_waited, pause; /* passes */
+    size_t n_bytes;
+    uint8_t *memory, *panels; /* [n_bytes] from a cache line on; NULL: not yet, or there was none */
+};
+
+static size_t aligned(size_t n)
+{
+    return (n + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
+}
+
+static bool is_mapped(const plan *p, const uint8_t *data, size_t n_bytes)
+{
+    for (uint32_t i = 0; i < p->n_mapped; i++) {
+        uintptr_t at = (uintptr_t)data - (uintptr_t)p->mapped[i].data; /* elsewhere: beyond n_bytes */
+        if (at < p->mapped[i].n_bytes && n_bytes <= p->mapped[i].n_bytes - at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool can_be_laid(const program *prog, const linear_weight *w)
+{
+    return prog->linear.laid_rows[w->type] && w->n_out % LINEAR_ROW_GRAIN == 0 && w->n_out > 0 &&
+           is_mapped(prog->plan, w->data, (size_t)w->n_out * w->row_bytes);
+}
+
+/* The matrices of layers that can be laid, counted or, with `all`, noted. Logits have ways of their own (screen_few.h,
+ * screen_copy.h), and the matrix is that of inputs in many models. */
+static uint32_t find_matrices(program *prog, laid_matrix *all, size_t *n_bytes)
+{
+    uint32_t n = 0;
+    *n_bytes = 0;
+    for (uint32_t i = 0; i < prog->n_nodes; i++) {
+        node *of = &prog->nodes[i];
+        for (uint32_t k = 0; of->kind == NODE_LINEAR && k < of->n_products; k++) {
+            linear_weight *w = &of->products[k].weight;
+            if (of->products[k].dst == SLOT_LOGITS || !can_be_laid(prog, w)) {
+                continue;
+            }
+            size_t bytes = (size_t)w->n_out * w->row_bytes;
+            if (all) {
+                all[n] = (laid_matrix){.weight = w, .rows = w->data, .at = *n_bytes, .n_bytes = bytes};
+            }
+            n++;
+            *n_bytes += aligned(bytes);
+        }
+    }
+    return n;
+}
+
+/* Is one matrix read by several products? Layers that share weights would have them more than once. */
+static bool any_shared(const laid_weights *l)
+{
+    for (uint32_t i = 0; i < l->n_all; i++) {
+        for (uint32_t k = 0; k < i; k++) {
+            if (l->all[i].rows == l->all[k].rows) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool laid_open(program *prog)
+{
+    size_t n_bytes;
+    uint32_t n = prog->linear.lay ? find_matrices(prog, NULL, &n_bytes) : 0;
+    if (n == 0) {
+        return true;
+    }
+    laid_weights *l = region_array(&prog->memory, 1, sizeof *l);
+    laid_matrix *all = region_array(&prog->memory, n, sizeof *all);
+    if (!l || !all) {
+        return false;
+    }
+    *l = (laid_weights){.kernels = &prog->linear, .all = all, .n_all = find_matrices(prog, all, &n_bytes)};
+    l->n_bytes = n_bytes;
+    prog->laid = any_shared(l) ? NULL : l;
+    return true;
+}
+
+void laid_close(program *prog)
+{
+    if (prog->laid) {
+        free(prog->laid->memory);
+    }
+}
+
+/* Room for all of it, which becomes resident as it is written to. False: there is none now. */
+static bool make_room(laid_weights *l)
+{
+    if (l->memory) {
+        return true;
+    }
+    size_t n_bytes = l->n_bytes + LINEAR_ALIGN;
+    l->memory = few_fits(n_bytes, memory_spare()) ? calloc(1, n_bytes) : NULL;
+    if (!l->memory) {
+        l->pause = PAUSE;
+        return false;
+    }
+    l->panels = l->memory + (LINEAR_ALIGN - (uintptr_t)l->memory % LINEAR_ALIGN) % LINEAR_ALIGN;
+    memory_in_large_pages(l->panels, l->n_bytes); /* what is read from end to end */
+    return true;
+}
+
+uint32_t laid_choose(const exec *e)
+{
+    laid_weights *l = e->prog->laid;
+    bool decodes = e->s.n_wanted > 0 && e->s.n_rows == e->s.n_wanted; /* a prompt's answer is waited for */
+    if (!l || l->n_laid == l->n_all || !decodes || e->s.observer) {
+        return 0;
+    }
+    if (l->pause) {
+        l->pause--;
+        return 0;
+    }
+    if (l->n_waited < AFTER) {
+        l->n_waited++;
+        return 0;
+    }
+    if (!make_room(l)) {
+        return 0;
+    }
+    size_t wanted = l->n_bytes / PASSES > BYTES_LEAST ? l->n_bytes / PASSES : BYTES_LEAST, taken = 0;
+    uint32_t n = 0;
+    for (; l->n_laid + n < l->n_all && taken < wanted; n++) {
+        taken += l->all[l->n_laid + n].n_bytes;
+    }
+    return n;
+}
+
+void laid_fill(const exec *e, const team_member *member)
+{
+    const laid_weights *l = e->prog->laid;
+    for (uint32_t i = l->n_laid; i < l->n_laid + e->lays; i++) {
+        const laid_matrix *m = &l->all[i];
+        const linear_weight *w = m->weight;
+        uint32_t begin, end;
+        team_share(member, w->n_out, LINEAR_ROW_GRAIN, &begin, &end);
+        for (uint32_t row = begin; row < end; row += LINEAR_ROW_GRAIN) {
+            l->kernels->lay(w->type, m->rows + row * w->row_bytes, w->row_bytes, w->n_in,
+                            l->panels + m->at + row * w->row_bytes);
+        }
+    }
+}
+
+void laid_done(const exec *e)
+{
+    laid_weights *l = e->prog->laid;
+    for (uint32_t i = 0; i < e->lays; i++) {
+        laid_matrix *m = &l->all[l->n_laid++];
+        m->weight->data = l->panels + m->at;
+        m->weight->laid = true;
+        mapping_in_small_pages(m->rows, m->n_bytes); /* or its pages would come back with a neighbour's */
+        mapping_forget_part(m->rows, m->n_bytes);
+    }
+}
+
+laid_counts laid_count(const program *prog)
+{
+    const laid_weights *l = prog->laid;
+    if (!l) {
+        return (laid_counts){0};
+    }
+    laid_counts counts = {.n_laid = l->n_laid, .n_all = l->n_all, .prepares = l->n_laid < l->n_all && !l->pause};
+    for (uint32_t i = 0; i < l->n_laid; i++) {
+        counts.n_bytes += l->all[i].n_bytes;
+    }
+    return counts;
+}
