@@ -331,6 +331,9 @@ void print_entry(const char *left, int indent, const char *text)
     if (isatty(STDOUT_FILENO) && terminal_width(STDOUT_FILENO) < indent + 24) {
         printf("%s\n%*s", left, NARROW_INDENT, "");
         print_wrapped(text, NARROW_INDENT, NARROW_INDENT);
+    } else if (strlen(left) + 2 > (size_t)indent) { /* would touch its text */
+        printf("%s\n%*s", left, indent, "");
+        print_wrapped(text, indent, indent);
     } else {
         print_wrapped(text, indent, printf("%-*s ", indent - 1, left));
     }

@@ -36,6 +36,15 @@ class Usage(support.CliTest):
             for line in self.succeed("help", verb).text.splitlines():
                 self.assertLessEqual(len(line), 100, line)
 
+    def test_what_a_line_of_help_explains_does_not_touch_the_words(self):
+        """Longer than its column, it has a line of its own."""
+        lines = self.succeed("help").text.splitlines()
+        at = lines.index("  imatrix MODEL OUT --file FILE")
+        self.assertRegex(lines[at + 1], r"^ {29}measure which inputs")
+        lines = self.succeed("help", "run").text.splitlines()
+        at = lines.index("      --dry-sequence-breaker TEXT")
+        self.assertEqual(lines[at + 1], " " * 33 + "text that ends a phrase; may be repeated")
+
     def test_help_is_broken_between_words_at_the_width_of_the_terminal(self):
         verbs = re.findall(r"^  ([a-z]+)", self.succeed("help").text, re.M)
         self.assertGreater(len(verbs), 20)
@@ -257,7 +266,7 @@ class Completion(support.CliTest):
 
 class Manual(support.CliTest):
     def verbs(self):
-        return [line.split()[0] for line in self.succeed("help").text.splitlines() if line.startswith("  ")]
+        return [line.split()[0] for line in self.succeed("help").text.splitlines() if re.match(r"  \S", line)]
 
     def page(self, *verb):
         """The page as man would show it, without its formatting."""
