@@ -243,12 +243,6 @@ static void few_rows_are_computed_whole(void **state)
     tiny_close(&t);
 }
 
-static uint8_t *weight_row(tiny *t, uint32_t row)
-{
-    const tensor *w = t->ops[t->p.n_ops - 1].weight;
-    return (uint8_t *)(uintptr_t)w->data + row * w->row_bytes;
-}
-
 static void the_first_of_equal_ones_is_named(void **state)
 {
     (void)state;
@@ -257,22 +251,11 @@ static void the_first_of_equal_ones_is_named(void **state)
     size_t n_bytes = t.ops[t.p.n_ops - 1].weight->row_bytes;
     for (uint32_t i = 0; i < 200; i++) { /* each of them four times, in other blocks */
         for (uint32_t copy = 1; copy < 5; copy++) {
-            memcpy(weight_row(&t, 200 * copy + (copy * 37 + i) % 200), weight_row(&t, i), n_bytes);
+            memcpy(tiny_logits_row(&t, 200 * copy + (copy * 37 + i) % 200), tiny_logits_row(&t, i), n_bytes);
         }
     }
     check_all_ways(&t, true);
     tiny_close(&t);
-}
-
-/* Weight row 0 over the first n rows, but for one weight each, which differs by the least there is. */
-static void make_alike(tiny *t, uint32_t n)
-{
-    size_t n_bytes = t->ops[t->p.n_ops - 1].weight->row_bytes;
-    for (uint32_t i = 1; i < n; i++) {
-        memcpy(weight_row(t, i), weight_row(t, 0), n_bytes);
-        int8_t *weight = (int8_t *)weight_row(t, i) + i % 8 * 34 + 2 + i % 32;
-        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
-    }
 }
 
 /* Digits decide which is the greatest. */
@@ -281,7 +264,7 @@ static void rows_that_nearly_equal_each_other_are_told_apart(void **state)
     (void)state;
     tiny t;
     tiny_open(&t, &plain);
-    make_alike(&t, 8 * LINEAR_ROW_GRAIN);
+    tiny_logits_alike(&t, 8 * LINEAR_ROW_GRAIN);
     check_all_ways(&t, true);
     tiny_close(&t);
 }
@@ -292,9 +275,9 @@ static void logits_that_are_all_alike_are_computed_whole(void **state)
     (void)state;
     tiny t;
     tiny_open(&t, &plain);
-    make_alike(&t, plain.n_vocab);
+    tiny_logits_alike(&t, plain.n_vocab);
     check_all_ways(&t, false);
-    memset(weight_row(&t, 0), 0, plain.n_vocab * t.ops[t.p.n_ops - 1].weight->row_bytes);
+    memset(tiny_logits_row(&t, 0), 0, plain.n_vocab * t.ops[t.p.n_ops - 1].weight->row_bytes);
     check_all_ways(&t, false);
     tiny_close(&t);
 }
@@ -327,7 +310,7 @@ static void what_does_not_pay_is_left_for_a_while(void **state)
         assert_int_equal(counts.n_screened, can ? 16 : 0);
         assert_int_equal(counts.n_whole + counts.n_paused, 0);
     }
-    make_alike(&t, plain.n_vocab);
+    tiny_logits_alike(&t, plain.n_vocab);
     for (uint32_t threads = 1; threads < 3 && can; threads++) {
         screen_counts counts = counts_of(&t, tokens, 1 + 3 + 64 + 1 + 1, threads);
         assert_int_equal(counts.n_screened, 4);
@@ -373,7 +356,7 @@ static void weights_that_are_no_numbers_end_it(void **state)
     for (uint32_t i = 0; i < 3; i++) {
         tiny t;
         tiny_open(&t, &plain);
-        memcpy(weight_row(&t, 700), &scales[i], sizeof *scales);
+        memcpy(tiny_logits_row(&t, 700), &scales[i], sizeof *scales);
         check_all_ways(&t, false);
         tiny_close(&t);
     }

@@ -368,12 +368,6 @@ static void the_greatest_is_that_of_whole_rows(void **state)
     }
 }
 
-static uint8_t *weight_row(tiny *t, uint32_t row)
-{
-    const tensor *w = t->ops[t->p.n_ops - 1].weight;
-    return (uint8_t *)(uintptr_t)w->data + row * w->row_bytes;
-}
-
 static void the_first_of_equal_ones_is_named(void **state)
 {
     (void)state;
@@ -381,21 +375,11 @@ static void the_first_of_equal_ones_is_named(void **state)
     tiny_open(&t, &plain);
     for (uint32_t i = 0; i < 200; i++) {
         for (uint32_t copy = 1; copy < 3; copy++) {
-            memcpy(weight_row(&t, 200 * copy + (copy * 37 + i) % 200), weight_row(&t, i), 256 / 32 * 34);
+            memcpy(tiny_logits_row(&t, 200 * copy + (copy * 37 + i) % 200), tiny_logits_row(&t, i), 256 / 32 * 34);
         }
     }
     check_all_ways(&t, true);
     tiny_close(&t);
-}
-
-/* Weight row 0 over the first n rows, but for one weight each, which differs by the least there is. */
-static void make_alike(tiny *t, uint32_t n)
-{
-    for (uint32_t i = 1; i < n; i++) {
-        memcpy(weight_row(t, i), weight_row(t, 0), 256 / 32 * 34);
-        int8_t *weight = (int8_t *)weight_row(t, i) + i % 8 * 34 + 2 + i % 32;
-        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
-    }
 }
 
 static void rows_that_nearly_equal_each_other_are_told_apart(void **state)
@@ -403,7 +387,7 @@ static void rows_that_nearly_equal_each_other_are_told_apart(void **state)
     (void)state;
     tiny t;
     tiny_open(&t, &plain);
-    make_alike(&t, 24);
+    tiny_logits_alike(&t, 24);
     check_all_ways(&t, true);
     tiny_close(&t);
 }
@@ -413,7 +397,7 @@ static void logits_that_are_all_alike_are_computed_whole_and_the_copy_is_let_go(
     (void)state;
     tiny t;
     tiny_open(&t, &plain);
-    make_alike(&t, plain.n_vocab);
+    tiny_logits_alike(&t, plain.n_vocab);
     for (uint32_t threads = 1; threads < 4; threads++) {
         subject s = subject_open(&t, threads, cpu_detect());
         passes(&s, MADE, ROWS_MOST);
@@ -424,7 +408,7 @@ static void logits_that_are_all_alike_are_computed_whole_and_the_copy_is_let_go(
         passes(&s, 66, ROWS_MOST);
         subject_close(&s);
     }
-    memset(weight_row(&t, 0), 0, plain.n_vocab * (size_t)(256 / 32 * 34));
+    memset(tiny_logits_row(&t, 0), 0, plain.n_vocab * (size_t)(256 / 32 * 34));
     check_all_ways(&t, false);
     tiny_close(&t);
 }
@@ -510,7 +494,7 @@ static void weights_that_are_no_numbers_end_it(void **state)
     for (uint32_t i = 0; i < 3; i++) {
         tiny t;
         tiny_open(&t, &plain);
-        memcpy(weight_row(&t, 700), &scales[i], sizeof *scales);
+        memcpy(tiny_logits_row(&t, 700), &scales[i], sizeof *scales);
         subject s = subject_open(&t, 2, cpu_detect());
         int32_t greatest[6];
         for (uint32_t n = 0; n < MADE + 2; n++) { /* rows of NaN are equal to nothing */

@@ -58,16 +58,6 @@ static void check_all_ways(tiny *t, bool named)
     }
 }
 
-static const tensor *matrix(const tiny *t)
-{
-    return t->ops[t->p.n_ops - 1].weight;
-}
-
-static uint8_t *weight_row(const tiny *t, uint32_t row)
-{
-    return (uint8_t *)(uintptr_t)matrix(t)->data + row * matrix(t)->row_bytes;
-}
-
 /* Weights as models have them: few of a block are nearly as large as its largest, which uniform ones often are. */
 static void open_normal(tiny *t, const tiny_options *o)
 {
@@ -80,7 +70,7 @@ static void open_normal(tiny *t, const tiny_options *o)
                 row[j] += 0.05f * tiny_uniform(&t->seed);
             }
         }
-        codec_encode(DTYPE_Q8_0, row, weight_row(t, i), o->n_embd, NULL);
+        codec_encode(DTYPE_Q8_0, row, tiny_logits_row(t, i), o->n_embd, NULL);
     }
 }
 
@@ -116,7 +106,8 @@ static void the_first_of_equal_ones_is_named(void **state)
     open_normal(&t, &plain);
     for (uint32_t i = 0; i < 1000; i++) {
         for (uint32_t copy = 1; copy < 5; copy++) {
-            memcpy(weight_row(&t, 1000 * copy + (copy * 37 + i) % 1000), weight_row(&t, i), matrix(&t)->row_bytes);
+            memcpy(tiny_logits_row(&t, 1000 * copy + (copy * 37 + i) % 1000), tiny_logits_row(&t, i),
+                   tiny_logits_matrix(&t)->row_bytes);
         }
     }
     check_all_ways(&t, true);
@@ -130,7 +121,7 @@ static void rows_that_have_no_parts_are_read_as_they_are(void **state)
     tiny t;
     open_normal(&t, &plain);
     for (uint32_t i = 0; i < 60; i++) {
-        uint8_t *row = weight_row(&t, 80 * i + i % 7);
+        uint8_t *row = tiny_logits_row(&t, 80 * i + i % 7);
         row[1] = (uint8_t)(row[1] | (i % 3 == 0 ? 0x80 : 0));
         row[2 + i % 32] = i % 3 == 1 ? 0x80 : row[2 + i % 32];
         for (uint32_t b = 0; b < 8 && i % 3 == 2; b++) {
@@ -143,29 +134,19 @@ static void rows_that_have_no_parts_are_read_as_they_are(void **state)
     tiny_close(&t);
 }
 
-/* Row 0 over all of them, but for one weight each, which differs by the least there is. */
-static void make_alike(tiny *t)
-{
-    for (uint32_t i = 1; i < plain.n_vocab; i++) {
-        memcpy(weight_row(t, i), weight_row(t, 0), matrix(t)->row_bytes);
-        int8_t *weight = (int8_t *)weight_row(t, i) + i % 8 * 34 + 2 + i % 32;
-        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
-    }
-}
-
 /* Then zeros. */
 static void logits_that_are_all_alike_are_computed_whole(void **state)
 {
     (void)state;
     tiny t;
     open_normal(&t, &plain);
-    make_alike(&t);
+    tiny_logits_alike(&t, plain.n_vocab);
     bool any = can(cpu_detect());
     for (uint32_t threads = 1; threads < 4; threads += 2) {
         few_counts counts = check(&t, 1, threads, cpu_detect());
         assert_true(!any || counts.n_whole + counts.n_paused > 0);
     }
-    memset(weight_row(&t, 0), 0, plain.n_vocab * matrix(&t)->row_bytes);
+    memset(tiny_logits_row(&t, 0), 0, plain.n_vocab * tiny_logits_matrix(&t)->row_bytes);
     for (uint32_t threads = 1; threads < 4; threads += 2) {
         check(&t, 2, threads, cpu_detect());
     }
@@ -179,7 +160,8 @@ static void weights_that_are_no_numbers_end_it(void **state)
     for (uint32_t i = 0; i < 6; i++) {
         tiny t;
         open_normal(&t, &plain);
-        memcpy(weight_row(&t, i < 3 ? 4500 : 4480), &scales[i % 3], sizeof *scales); /* within a block, or its first */
+        memcpy(tiny_logits_row(&t, i < 3 ? 4500 : 4480), &scales[i % 3],
+               sizeof *scales); /* within a block, or its first */
         check_all_ways(&t, false);
         tiny_close(&t);
     }
@@ -192,7 +174,7 @@ static void outliers_are_found(void **state)
     tiny t;
     open_normal(&t, &plain);
     const uint16_t large = 0x6800;
-    memcpy(weight_row(&t, 4321) + 34 * 3, &large, sizeof large);
+    memcpy(tiny_logits_row(&t, 4321) + 34 * 3, &large, sizeof large);
     check_all_ways(&t, true);
     tiny_close(&t);
 }
@@ -269,7 +251,8 @@ static void all_logits_come_from_the_parts(void **state)
         pass(&p, n_rows[i], false);
     }
     pass(&p, 2, true);
-    memset(weight_row(&p.t, 0), 0, any ? (size_t)plain.n_vocab * matrix(&p.t)->row_bytes : 0); /* nobody reads it */
+    memset(tiny_logits_row(&p.t, 0), 0,
+           any ? (size_t)plain.n_vocab * tiny_logits_matrix(&p.t)->row_bytes : 0); /* nobody reads it */
     rig_logits(&p.l.r, p.l.tokens, 2, NULL, p.l.got);
     assert_memory_equal(p.l.got, p.l.whole, 2 * (size_t)plain.n_vocab * sizeof *p.l.got);
     few_counts after = few_count(p.l.r.prog);
@@ -327,7 +310,7 @@ static void what_does_not_pay_is_left_for_a_while(void **state)
     (void)state;
     pair p;
     open_pair(&p);
-    make_alike(&p.t);
+    tiny_logits_alike(&p.t, plain.n_vocab);
     for (uint32_t n = 0; n < MADE + 20; n++) {
         pass(&p, 1, false);
     }
@@ -366,7 +349,7 @@ static mapping map_matrix(tiny *t, const char *path)
 {
     mapping m;
     mlxr_error error;
-    tensor *w = (tensor *)(uintptr_t)matrix(t);
+    tensor *w = (tensor *)(uintptr_t)tiny_logits_matrix(t);
     assert_ok(mapping_open(&m, path, &error), &error);
     w->data = m.data;
     t->p.logits_mapped = true;
@@ -381,7 +364,7 @@ static void a_mapped_matrix_is_not_in_memory_beside_its_parts(void **state)
     rig r;
     open_pair(&p); /* whose logits are expected of the same weights */
     open_normal(&t, &plain);
-    const char *path = test_write_file("matrix", matrix(&t)->data, matrix(&t)->n_bytes);
+    const char *path = test_write_file("matrix", tiny_logits_matrix(&t)->data, tiny_logits_matrix(&t)->n_bytes);
     mapping m = map_matrix(&t, path);
     rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
     const uint64_t kept = few_kept_bytes(r.prog);

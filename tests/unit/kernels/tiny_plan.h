@@ -368,6 +368,28 @@ static inline int32_t greatest_of(const float *row, uint32_t n)
     return at;
 }
 
+static inline const tensor *tiny_logits_matrix(const tiny *t)
+{
+    const op *last = &t->ops[t->p.n_ops - 1];
+    return last->kind == OP_LINEAR ? last->weight : last[-1].weight; /* a softcap may follow */
+}
+
+static inline uint8_t *tiny_logits_row(const tiny *t, uint32_t row)
+{
+    const tensor *w = tiny_logits_matrix(t);
+    return (uint8_t *)(uintptr_t)w->data + row * w->row_bytes;
+}
+
+/* Row 0 of a matrix of Q8_0 over its first n, but for one weight each, which differs by the least there is. */
+static inline void tiny_logits_alike(const tiny *t, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        memcpy(tiny_logits_row(t, i), tiny_logits_row(t, 0), tiny_logits_matrix(t)->row_bytes);
+        int8_t *weight = (int8_t *)tiny_logits_row(t, i) + i % 8 * 34 + 2 + i % 32;
+        *weight = (int8_t)(*weight > 0 ? *weight - 1 : *weight + 1);
+    }
+}
+
 /* A rig that may find greatest logits in any way, beside one that is only asked for whole rows. */
 typedef struct logits_pair {
     rig r, reference;
