@@ -328,8 +328,11 @@ static mlxr_status report_top(sampler *s, const float *row, float max, double lo
 
 static mlxr_status nothing_left(const sampler *s, mlxr_error *error)
 {
-    return error_set(error, MLXR_FORMAT, "no token can be chosen: all %u logits are NaN, -infinity or forbidden",
-                     s->n_vocab);
+    return error_set(
+        error, MLXR_FORMAT,
+        "no token can be chosen: all %u logits are NaN, -infinity or forbidden; where nothing forbids them, "
+        "the model's file is damaged",
+        s->n_vocab);
 }
 
 /* Replaces +infinity by 0 and everything else by -infinity: what is infinitely likely leaves nothing to the others. */
