@@ -18,6 +18,7 @@
 #define WORDS_ALWAYS
 #define WORDS_TOKENS 4
 #define MAKE_UNSIGNED false
+#define AHEAD_IN_ORDER
 #define FLOATS_BEHIND true
 #define OWN_SUM_DIGITS
 

@@ -13,6 +13,8 @@
  *                                               const uint8_t *q, vint sum[])
  *                                 sum[t] = Σ of 32 bytes of each row × the digits of token t, `digits` of them from q
  *     OWN_SUM_DIGITS              the set brings sum_digits, as below
+ *     AHEAD_IN_ORDER              where few tokens' weights are fetched in the order in which they lie, PANEL_FAR bytes
+ *                                 behind the next panel's begin: else in four streams of the next panel
  *     FLOATS_BEHIND               whether a lone token's floats follow behind the next block's products
  *     GROUP_TOKENS                tokens whose sums take turns
  *     TURN_WORDS                  words of weights a turn, at most
@@ -30,7 +32,12 @@
 #define VECTOR (ROWS * 4) /* bytes */
 #define BYTE_VECTORS 8    /* the weights of a block in an unpacked panel */
 #define WORD_VECTORS 16
+#ifdef AHEAD_IN_ORDER
+#define AHEAD_STREAMS 1
+#define AHEAD_NEAR ((size_t)512) /* bytes ahead in each row, into L1 */
+#else
 #define AHEAD_STREAMS 4
+#endif
 #define AHEAD_SHORT 12288              /* bytes of a panel that L1 has room for beside another one */
 #define SHIFT8 (MAKE_UNSIGNED ? 7 : 0) /* of the offset of 8-bit weights */
 #if defined(LOWER_TURN) || defined(LOWER_BY_DOT)
@@ -346,11 +353,14 @@ typedef struct ahead {
 
 INLINE ahead ahead_of(const sink *to, size_t row_bytes)
 {
-    return (ahead){to->next.rows, to->next.far, ROWS * row_bytes / AHEAD_STREAMS};
+    const uint8_t *next = AHEAD_STREAMS == 1 ? to->next.further : to->next.rows;
+    return (ahead){next, to->next.far, ROWS * row_bytes / AHEAD_STREAMS};
 }
 
-/* Block i of those that multiply: as much of the next panel as a block of all rows takes, into L2. Streams take turns:
- * one stream of the whole panel kept two cores at 16 GB/s, four at 20, where plain reading made 19. */
+/* Block i of those that multiply: as much of what comes next as a block of all rows takes, into L2. Which way is faster
+ * is a matter of the processor and of pages: an Intel Xeon with AVX-512 read small pages at 16 GB/s in one stream of
+ * the next panel, 20 in four that take turns and 19 plainly; a Zen 4 reads large ones at 47 in four, 54 in one and 59
+ * plainly. */
 INLINE void fetch_next(ahead *a, int i, size_t block_bytes)
 {
     fetch(a->next + (size_t)(i % AHEAD_STREAMS) * a->stream, ROWS * block_bytes, 2);
@@ -359,9 +369,16 @@ INLINE void fetch_next(ahead *a, int i, size_t block_bytes)
     }
 }
 
-/* Part i of n of the rows: n_bytes that come up in each, from L2 into L1. */
-INLINE void fetch_rows(const uint8_t *rows, size_t row_bytes, int i, int n, size_t n_bytes)
+/* Part i of n of the rows, of which `at` bytes are met and n_bytes come up: these in each, from L2 into L1; in order,
+ * as many that lie further on, in the rows of the next panel behind the end of these. */
+INLINE void fetch_rows(const uint8_t *rows, size_t row_bytes, size_t at, int i, int n, size_t n_bytes)
 {
+#ifdef AHEAD_IN_ORDER
+    rows += at + AHEAD_NEAR < row_bytes ? AHEAD_NEAR : AHEAD_NEAR + (ROWS - 1) * row_bytes;
+#else
+    rows += n_bytes;
+    (void)at;
+#endif
     for (int r = i * ROWS / n; r < (i + 1) * ROWS / n; r++) {
         fetch(rows + (size_t)r * row_bytes, n_bytes, 1);
     }
@@ -379,7 +396,7 @@ INLINE void fetch_after(ahead *next, bool is_short, const uint8_t *rows, size_t 
         next->far += ROWS * bytes;
     } else {
         fetch_next(next, b, bytes);
-        fetch_rows(rows + 4 * bytes, row_bytes, b % 4, 4, 4 * bytes);
+        fetch_rows(rows, row_bytes, (size_t)b * bytes, b % 4, 4, 4 * bytes);
     }
 }
 
@@ -512,7 +529,7 @@ INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, 
             put(kind, bits, shift, where, &v, &to);
             if (!is_panel(where)) {
                 fetch_next(&next, (int)(2 * b % AHEAD_STREAMS) + i, bytes / 2);
-                fetch_rows(rows + 4 * bytes, row_bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
+                fetch_rows(rows + 2 * bytes, row_bytes, (b + 2) * bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
             }
         }
         rows += bytes;
@@ -533,7 +550,7 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
             put(kind, bits, shift, where, &v, &to);
             if (!is_panel(where)) {
                 fetch_next(&next, i, bytes / 8);
-                fetch_rows(rows + bytes, row_bytes, i, 8, bytes);
+                fetch_rows(rows, row_bytes, b * bytes, i, 8, bytes);
             }
         }
         rows += bytes;

@@ -63,6 +63,7 @@ static void run_direct(panel_direct_fn *direct, const panel_kernel *k, const lin
         uint32_t n_rows = end - row < k->rows ? end - row : k->rows;
         size_t behind = (row + n_rows) * weight->row_bytes;
         panel_next next = {.rows = read_at(weight, behind, end), .far = read_at(weight, behind + PANEL_FAR, end)};
+        next.further = row + n_rows < end ? (const uint8_t *)weight->data + behind + PANEL_FAR : next.rows;
         panel_output out = output_at(output, 0, row, n_rows);
         direct(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in, input->data, &out, next);
     }
