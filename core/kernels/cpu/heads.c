@@ -31,9 +31,7 @@ static linear_input input_of(const exec *e, const op *o, uint32_t head, uint32_t
         return linear_input_wrap(src, stride, n, x->n_in);
     }
     linear_input in = linear_input_make(format, n, x->n_in, packed);
-    for (uint32_t i = 0; i < n; i++) {
-        linear_pack(k, &in, i, src + i * stride);
-    }
+    linear_pack_rows(k, &in, 0, n, src, stride);
     return in;
 }
 

@@ -6,7 +6,7 @@
  * A product of one input with several matrices (q, k, v; gate, up) by a team:
  *
  *     for each token of this member's share (in multiples of LINEAR_TILE):
- *         linear_pack(kernels, &input, token, row_of_f32);      (right after its norm, while the row is in L1)
+ *         linear_pack(kernels, &input, token, row_of_f32);      (right after its norm, or linear_pack_rows behind a tile's)
  *     barrier
  *     for each matrix: linear_rows(kernels, &weight, &input, &output, begin, end, scratch);   (a share of its rows)
  *     barrier, unless what follows reads only what this member wrote
@@ -73,7 +73,8 @@ typedef struct linear_output {
     bool add;          /* dst += the product (+ bias): the residual stream */
 } linear_output;
 
-typedef void linear_pack_fn(const linear_input *input, uint32_t token, const float *src);
+/* n rows of f32, `stride` elements apart, → tokens token … token + n − 1, all of one tile. */
+typedef void linear_pack_fn(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride);
 typedef void linear_rows_fn(const linear_weight *weight, const linear_input *input, const linear_output *output,
                             uint32_t begin, uint32_t end, void *scratch);
 
@@ -127,7 +128,20 @@ linear_input linear_input_wrap(const float *rows, size_t stride, uint32_t n_toke
 static inline void linear_pack(const linear_kernels *kernels, const linear_input *input, uint32_t token,
                                const float *src)
 {
-    kernels->pack[input->format](input, token, src);
+    kernels->pack[input->format](input, token, 1, src, 0);
+}
+
+/* The same of n tokens, whose rows are `stride` elements apart. Of a tile's tokens together the record of each block is
+ * written at once; one after the other they come back to each of its cache lines, many of which the first level has lost
+ * meanwhile. */
+static inline void linear_pack_rows(const linear_kernels *kernels, const linear_input *input, uint32_t token,
+                                    uint32_t n, const float *src, size_t stride)
+{
+    for (uint32_t i = 0, part; i < n; i += part) {
+        part = LINEAR_TILE - (token + i) % LINEAR_TILE;
+        part = part < n - i ? part : n - i;
+        kernels->pack[input->format](input, token + i, part, src + i * stride, stride);
+    }
 }
 
 /* A view of a two-dimensional tensor [n_in, n_out] whose type has a kernel. */

@@ -193,12 +193,13 @@ static void set_inputs(const node *n, node_inputs *in, uint32_t rows, void *cons
     }
 }
 
-/* Packs one row into every format that the node's matrices read and that is not the row itself. */
-static void pack_row(const exec *e, const node *n, const node_inputs *in, uint32_t row, const float *src)
+/* Packs rows into every format that the node's matrices read and that is not the rows themselves. */
+static void pack_rows(const exec *e, const node *n, const node_inputs *in, uint32_t row, uint32_t n_rows,
+                      const float *src)
 {
     for (uint32_t f = LINEAR_F32; f < LINEAR_FORMAT_COUNT; f++) {
         if (in->needed >> f & 1 && in->of[f].data != e->slots[n->source].data) {
-            linear_pack(n->kernels, &in->of[f], row, src);
+            linear_pack_rows(n->kernels, &in->of[f], row, n_rows, src, e->slots[n->source].stride);
         }
     }
 }
@@ -211,11 +212,12 @@ static void pack_shared(const exec *e, const node *n, bool made, const team_memb
     in->of[LINEAR_F32] = linear_input_wrap(e->slots[n->source].data, e->slots[n->source].stride, rows,
                                            n->products[0].weight.n_in);
     team_share(member, rows, LINEAR_TILE, &begin, &end);
-    for (uint32_t row = begin; row < end; row++) {
+    for (uint32_t row = begin, last; row < end; row = last) { /* a tile, while its rows are in cache */
+        last = end - row < LINEAR_TILE ? end : row + LINEAR_TILE;
         if (!made) {
-            program_rows_part(e, n, row, row + 1);
+            program_rows_part(e, n, row, last);
         }
-        pack_row(e, n, in, row, exec_row(e, n->source, row));
+        pack_rows(e, n, in, row, last - row, exec_row(e, n->source, row));
     }
     team_barrier(member);
 }
@@ -236,7 +238,7 @@ static void pack_private(const exec *e, const node *n, const team_member *member
         if (n->n_rows) {
             norm_row(e, &n->rows[0], exec_row(e, n->rows[0].o->src, row), buffer);
         }
-        pack_row(e, n, in, row, src);
+        pack_rows(e, n, in, row, 1, src);
     }
 }
 

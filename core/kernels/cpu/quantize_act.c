@@ -9,7 +9,7 @@
 
 #include "quant/half.h"
 
-void quantize_act_f32(const linear_input *input, uint32_t token, const float *src)
+static void pack_f32(const linear_input *input, uint32_t token, const float *src)
 {
     float *dst = (float *)input->data + token * input->stride;
     if (dst != src) {
@@ -17,7 +17,7 @@ void quantize_act_f32(const linear_input *input, uint32_t token, const float *sr
     }
 }
 
-void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, const float *src)
+static void pack_bf16(const linear_input *input, uint32_t token, const float *src)
 {
     uint16_t *dst = (uint16_t *)input->data + token * input->stride;
     for (uint32_t i = 0; i < input->n_in; i++) {
@@ -101,22 +101,7 @@ static void quantize(const linear_input *input, uint32_t token, const float *src
     }
 }
 
-void quantize_act_q16_scalar(const linear_input *input, uint32_t token, const float *src)
-{
-    quantize(input, token, src, Q16_MOST);
-}
-
-void quantize_act_w16_scalar(const linear_input *input, uint32_t token, const float *src)
-{
-    quantize(input, token, src, Q16_MOST);
-}
-
-void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, const float *src)
-{
-    quantize(input, token, src, Q8_MOST);
-}
-
-void quantize_act_w15_scalar(const linear_input *input, uint32_t token, const float *src)
+static void pack_w15(const linear_input *input, uint32_t token, const float *src)
 {
     q16_place at = q16_find(input, token);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++, src += Q16_BLOCK) {
@@ -130,3 +115,29 @@ void quantize_act_w15_scalar(const linear_input *input, uint32_t token, const fl
         put_f32(at.words + b * at.record + Q16_UNIT * at.word, tiny ? 0.0f : max * (1.0f / W15_MOST));
     }
 }
+
+/* `row`: of one token, one after the other. */
+#define ROWS(name, row)                                                                                                \
+    void name(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)                  \
+    {                                                                                                                  \
+        for (uint32_t i = 0; i < n; i++) {                                                                             \
+            row(input, token + i, src + i * stride);                                                                   \
+        }                                                                                                              \
+    }
+
+static void pack_16(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(input, token, src, Q16_MOST);
+}
+
+static void pack_rounded(const linear_input *input, uint32_t token, const float *src)
+{
+    quantize(input, token, src, Q8_MOST);
+}
+
+ROWS(quantize_act_f32, pack_f32)
+ROWS(quantize_act_bf16_scalar, pack_bf16)
+ROWS(quantize_act_q16_scalar, pack_16)
+ROWS(quantize_act_w16_scalar, pack_16)
+ROWS(quantize_act_rounded_scalar, pack_rounded)
+ROWS(quantize_act_w15_scalar, pack_w15)

@@ -134,49 +134,53 @@ static inline void pack_block(linear_format format, float most, const float *src
     }
 }
 
-static inline void quantize(linear_format format, float most, const linear_input *input, uint32_t token,
-                            const float *src)
+/* Block by block, of all the tokens: a record's lines are written while they are in L1. */
+static inline void quantize(linear_format format, float most, const linear_input *input, uint32_t token, uint32_t n,
+                            const float *src, size_t stride)
 {
     q16_place at = q16_find(input, token);
+    const size_t bytes = q16_digit_bytes(format);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++) {
-        pack_block(format, most, src, at.q, at.words, at.word);
+        for (uint32_t i = 0; i < n; i++) {
+            pack_block(format, most, src + i * stride, at.q + i * bytes, at.words + i * sizeof(float), at.word);
+        }
         src += Q16_BLOCK;
         at.q += at.record;
         at.words += at.record;
     }
 }
 
-static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
 {
-    quantize(LINEAR_Q16, Q16_MOST, input, token, src);
+    quantize(LINEAR_Q16, Q16_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_w16_avx2(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_w16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
 {
-    quantize(LINEAR_W16, Q16_MOST, input, token, src);
+    quantize(LINEAR_W16, Q16_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_c16_avx2(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_c16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
 {
-    quantize(LINEAR_C16, Q16_MOST, input, token, src);
+    quantize(LINEAR_C16, Q16_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_q16_rounded_avx2(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_q16_rounded_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
 {
-    quantize(LINEAR_Q16, Q8_MOST, input, token, src);
+    quantize(LINEAR_Q16, Q8_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_w16_rounded_avx2(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_w16_rounded_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
 {
-    quantize(LINEAR_W16, Q8_MOST, input, token, src);
+    quantize(LINEAR_W16, Q8_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_q8_avx2(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_q8_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
 {
-    quantize(LINEAR_Q8, Q8_MOST, input, token, src);
+    quantize(LINEAR_Q8, Q8_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_w15_avx2(const linear_input *input, uint32_t token, const float *src)
+static void pack_w15(const linear_input *input, uint32_t token, const float *src)
 {
     q16_place at = q16_find(input, token);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++, src += Q16_BLOCK) {
@@ -201,7 +205,7 @@ static void quantize_act_w15_avx2(const linear_input *input, uint32_t token, con
 }
 
 /* As bf16_from_float: round to nearest even, NaN stays NaN. */
-static void quantize_act_bf16_avx2(const linear_input *input, uint32_t token, const float *src)
+static void pack_bf16(const linear_input *input, uint32_t token, const float *src)
 {
     uint16_t *dst = (uint16_t *)input->data + token * input->stride;
     uint32_t i = 0;
@@ -218,6 +222,21 @@ static void quantize_act_bf16_avx2(const linear_input *input, uint32_t token, co
     }
     for (; i < input->n_in; i++) {
         dst[i] = bf16_from_float(src[i]);
+    }
+}
+
+static void quantize_act_w15_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        pack_w15(input, token + i, src + i * stride);
+    }
+}
+
+static void quantize_act_bf16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                   size_t stride)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        pack_bf16(input, token + i, src + i * stride);
     }
 }
 

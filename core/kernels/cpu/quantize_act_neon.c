@@ -57,11 +57,14 @@ static inline void pack_block(const float *src, uint8_t *to, uint8_t *words, siz
     put(words + Q16_MINUS_HIGH * word, minus_high);
 }
 
-static void quantize_act_q16_neon(const linear_input *input, uint32_t token, const float *src)
+static void quantize_act_q16_neon(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                  size_t stride)
 {
     q16_place at = q16_find(input, token);
     for (uint32_t b = 0; b < input->n_in / Q16_BLOCK; b++) {
-        pack_block(src, at.q, at.words, at.word);
+        for (uint32_t i = 0; i < n; i++) {
+            pack_block(src + i * stride, at.q + i * Q16_DIGITS, at.words + i * sizeof(float), at.word);
+        }
         src += Q16_BLOCK;
         at.q += at.record;
         at.words += at.record;
