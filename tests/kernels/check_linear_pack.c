@@ -47,14 +47,20 @@ static void run(check *c)
         uint32_t n_tokens = 1 + check_below(c, 20);
         size_t n_bytes = linear_input_bytes(format, n_tokens, n_in);
         check_memory a = check_alloc(n_bytes, false), b = check_alloc(n_bytes, false);
-        check_memory x = check_alloc(n_in * sizeof(float), check_below(c, 2));
+        uint32_t stride = n_in + check_below(c, 3), begin = check_below(c, n_tokens);
+        check_memory x = check_alloc(((size_t)(n_tokens - 1) * stride + n_in) * sizeof(float), check_below(c, 2));
         linear_input in_a = linear_input_make(format, n_tokens, n_in, a.bytes);
         linear_input in_b = linear_input_make(format, n_tokens, n_in, b.bytes);
         for (uint32_t t = n_tokens; t-- > 0;) {
-            fill(c, (float *)(void *)x.bytes, n_in, (int)check_below(c, 4));
-            linear_pack(&scalar, &in_a, t, (const float *)(const void *)x.bytes);
-            linear_pack(&kernels, &in_b, t, (const float *)(const void *)x.bytes);
+            float *row = (float *)(void *)x.bytes + (size_t)t * stride;
+            fill(c, row, n_in, (int)check_below(c, 4));
+            linear_pack(&scalar, &in_a, t, row);
+            if (t < begin) { /* one by one; the others together, from anywhere within a tile */
+                linear_pack(&kernels, &in_b, t, row);
+            }
         }
+        const float *rest = (const float *)(const void *)x.bytes + (size_t)begin * stride;
+        linear_pack_rows(&kernels, &in_b, begin, n_tokens - begin, rest, stride);
         check_result(c, memcmp(a.bytes, b.bytes, n_bytes) == 0, "pack format %d%s, %u tokens of %u differ from scalar",
                      (int)format, i < n ? "" : ", rounded", n_tokens, n_in);
         check_free(&a);

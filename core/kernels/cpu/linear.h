@@ -6,7 +6,7 @@
  * A product of one input with several matrices (q, k, v; gate, up) by a team:
  *
  *     for each token of this member's share (in multiples of LINEAR_TILE):
- *         linear_pack(kernels, &input, token, row_of_f32);      (right after its norm, or linear_pack_rows behind a tile's)
+ *         linear_pack(kernels, &input, token, row_of_f32);      (right after its norm; a tile: linear_pack_rows)
  *     barrier
  *     for each matrix: linear_rows(kernels, &weight, &input, &output, begin, end, scratch);   (a share of its rows)
  *     barrier, unless what follows reads only what this member wrote
@@ -132,8 +132,8 @@ static inline void linear_pack(const linear_kernels *kernels, const linear_input
 }
 
 /* The same of n tokens, whose rows are `stride` elements apart. Of a tile's tokens together the record of each block is
- * written at once; one after the other they come back to each of its cache lines, many of which the first level has lost
- * meanwhile. */
+ * written at once; one after the other they come back to each of its cache lines, many of which L1 has lost meanwhile:
+ * two thirds of the time. */
 static inline void linear_pack_rows(const linear_kernels *kernels, const linear_input *input, uint32_t token,
                                     uint32_t n, const float *src, size_t stride)
 {

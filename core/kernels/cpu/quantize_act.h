@@ -98,9 +98,11 @@ static inline q16_place q16_find(const linear_input *input, uint32_t token)
 }
 
 void quantize_act_q16_scalar(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride);
-void quantize_act_w16_scalar(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride); /* and LINEAR_C16 */
+void quantize_act_w16_scalar(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                             size_t stride); /* and LINEAR_C16 */
 /* Rounded to 8 bits, as LINEAR_Q16, LINEAR_W16 or LINEAR_Q8. */
-void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride);
+void quantize_act_rounded_scalar(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                 size_t stride);
 void quantize_act_w15_scalar(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride);
 void quantize_act_bf16_scalar(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride);
 void quantize_act_f32(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride);

@@ -150,27 +150,32 @@ static inline void quantize(linear_format format, float most, const linear_input
     }
 }
 
-static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
+static void quantize_act_q16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                  size_t stride)
 {
     quantize(LINEAR_Q16, Q16_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_w16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
+static void quantize_act_w16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                  size_t stride)
 {
     quantize(LINEAR_W16, Q16_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_c16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
+static void quantize_act_c16_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                  size_t stride)
 {
     quantize(LINEAR_C16, Q16_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_q16_rounded_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
+static void quantize_act_q16_rounded_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                          size_t stride)
 {
     quantize(LINEAR_Q16, Q8_MOST, input, token, n, src, stride);
 }
 
-static void quantize_act_w16_rounded_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
+static void quantize_act_w16_rounded_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                          size_t stride)
 {
     quantize(LINEAR_W16, Q8_MOST, input, token, n, src, stride);
 }
@@ -225,7 +230,8 @@ static void pack_bf16(const linear_input *input, uint32_t token, const float *sr
     }
 }
 
-static void quantize_act_w15_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src, size_t stride)
+static void quantize_act_w15_avx2(const linear_input *input, uint32_t token, uint32_t n, const float *src,
+                                  size_t stride)
 {
     for (uint32_t i = 0; i < n; i++) {
         pack_w15(input, token + i, src + i * stride);
