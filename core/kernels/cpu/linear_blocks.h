@@ -5,24 +5,22 @@
  *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
  *     WORDS_CROSSED, LINEAR_LAID  of LINEAR_C16 alone; of laid panels (linear_laid.h): no LINEAR_SUFFIX
  *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_ALWAYS: already beyond
- *                                 PANEL_DIRECT tokens, so that no panels of bytes are for two digits
+ *                                 PANEL_DIRECT tokens, and no panels of bytes for two digits
  *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: more than few as panels of bytes
  *                                 (linear_lower.h), which 8-bit weights do not have with WORDS_ALWAYS
- *     ROWS_8BIT                   where few tokens meet Q8_0's rows as they lie:
+ *     ROWS_8BIT                   few tokens meet Q8_0's rows as they lie:
  *                                 void sum_rows(int digits, int n, const uint8_t *rows, size_t row_bytes,
  *                                               const uint8_t *q, vint sum[])
  *                                 sum[t] = Σ of 32 bytes of each row × the digits of token t, `digits` of them from q
- *     OWN_SUM_DIGITS              the set brings sum_digits, as below
- *     AHEAD_IN_ORDER              where few tokens' weights are fetched in the order in which they lie, PANEL_FAR bytes
- *                                 behind the next panel's begin: else in four streams of the next panel
- *     FLOATS_BEHIND               whether a lone token's floats follow behind the next block's products
+ *     OWN_SUM_DIGITS              it brings sum_digits, as below
+ *     AHEAD_IN_ORDER              few tokens' weights are fetched as they lie
+ *     FLOATS_BEHIND               a lone token's floats follow the next block's products
  *     GROUP_TOKENS                tokens whose sums take turns
- *     TURN_WORDS                  words of weights a turn, at most
- *     MAKE_UNSIGNED               whether dot() wants unsigned weights of 8 bits
+ *     TURN_WORDS                  weights' words a turn, at most
+ *     MAKE_UNSIGNED               dot() wants unsigned weights of 8 bits
  *     vint dot(bits, vint start, const vint *w, const uint8_t *q, int n)
  *                                 start + Σ of n words of weights × q, `bits` a weight
- * and what linear_digits.h (with TILE_MULTIPLY linear_tiles.h) and linear_words.h ask for, which
- * multiply panels with tokens.
+ * and what linear_digits.h (with TILE_MULTIPLY linear_tiles.h) and linear_words.h ask for.
  */
 #include "kernels/cpu/linear_table.h"
 #include "kernels/cpu/unpack_blocks.h"
