@@ -10,11 +10,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#if defined(__linux__)
+#include <sys/uio.h>
+#endif
 #include <unistd.h>
 
 #include "base/error.h"
 
-#define LARGE_PAGE ((uintptr_t)2 << 20) /* the usual one; smaller blocks than that have none */
+#define LARGE_PAGE ((uintptr_t)FILE_LARGE_PAGE) /* the usual one; smaller blocks than that have none */
 
 /* Opens a regular file for reading and tells its size; −1 with the error filled. O_NONBLOCK: opening a FIFO must fail
  * in fstat's check below, not hang. */
@@ -202,6 +205,23 @@ int file_sync(int fd)
     }
 #endif
     return fsync(fd) != 0 ? errno : 0;
+}
+
+void file_write_large_page(int fd, uint64_t at)
+{
+#if defined(__linux__)
+    enum { PART = 4096, N_PARTS = FILE_LARGE_PAGE / PART };
+    static const uint8_t zeros[PART];
+    struct iovec parts[N_PARTS];
+    for (size_t i = 0; i < N_PARTS; i++) {
+        parts[i] = (struct iovec){.iov_base = (void *)(uintptr_t)zeros, .iov_len = PART};
+    }
+    ssize_t unused = pwritev(fd, parts, N_PARTS, (off_t)at);
+    (void)unused;
+#else
+    (void)fd;
+    (void)at;
+#endif
 }
 
 void memory_discard(void *part, size_t n_bytes)

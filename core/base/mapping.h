@@ -49,6 +49,13 @@ int64_t file_modified_ns(const struct stat *info);
 /* Returns when what was written to a file or folder is where a loss of power leaves it; 0 or an errno. */
 int file_sync(int fd);
 
+#define FILE_LARGE_PAGE ((uint64_t)2 << 20)
+
+/* Bytes [at, at + FILE_LARGE_PAGE) of a file open for writing become zero, written at once: what is then written there
+ * in pieces of any size lies in one of the system's large pages, where its file system has them. A hint: a failure is
+ * left to those pieces to meet. */
+void file_write_large_page(int fd, uint64_t at);
+
 /* Gives the memory of whole system pages inside part [n_bytes] back; its contents are lost. A hint: the system may keep
  * it. */
 void memory_discard(void *part, size_t n_bytes);

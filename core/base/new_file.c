@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,52 @@
 #include "base/mapping.h"
 
 #define WRITE_MAX ((size_t)1 << 30) /* of one call; systems have their limits */
+
+/* Whole large pages of a file: threads that write take turns to begin them. */
+struct new_file_pages {
+    pthread_mutex_t lock;
+    uint64_t n;
+    bool begun[];
+};
+
+/* NULL where the file has no whole one. */
+static new_file_pages *pages_open(uint64_t n_bytes)
+{
+    uint64_t n = n_bytes / FILE_LARGE_PAGE;
+    new_file_pages *p = n && n < SIZE_MAX / 2 ? calloc(1, sizeof *p + (size_t)n) : NULL;
+    if (p) {
+        pthread_mutex_init(&p->lock, NULL);
+        p->n = n;
+    }
+    return p;
+}
+
+static void pages_close(new_file_pages *p)
+{
+    if (p) {
+        pthread_mutex_destroy(&p->lock);
+        free(p);
+    }
+}
+
+/* Before bytes [at, at + n) are written: pages that only they have something of so far begin as large ones. A page that
+ * they fill is one anyway. */
+static void begin_pages(const new_file *f, uint64_t at, size_t n)
+{
+    new_file_pages *p = f->pages;
+    if (!p || n == 0) {
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    for (uint64_t i = at / FILE_LARGE_PAGE; i < p->n && i * FILE_LARGE_PAGE < at + n; i++) {
+        bool filled = i * FILE_LARGE_PAGE >= at && (i + 1) * FILE_LARGE_PAGE <= at + n;
+        if (!p->begun[i] && !filled) {
+            file_write_large_page(f->fd, i * FILE_LARGE_PAGE);
+        }
+        p->begun[i] = true;
+    }
+    pthread_mutex_unlock(&p->lock);
+}
 
 static mlxr_status failed(const new_file *f, const char *what, int number, mlxr_error *error)
 {
@@ -98,6 +145,7 @@ mlxr_status new_file_open(new_file *out, const char *path, uint64_t n_bytes, mlx
     }
     free(folder);
     if (status == MLXR_OK) {
+        f.pages = pages_open(n_bytes);
         *out = f;
     } else {
         new_file_discard(&f);
@@ -108,6 +156,7 @@ mlxr_status new_file_open(new_file *out, const char *path, uint64_t n_bytes, mlx
 mlxr_status new_file_write(const new_file *file, uint64_t at, const void *bytes, size_t n, mlxr_error *error)
 {
     const uint8_t *from = bytes;
+    begin_pages(file, at, n);
     while (n > 0) {
         ssize_t put = pwrite(file->fd, from, n < WRITE_MAX ? n : WRITE_MAX, (off_t)at);
         if (put < 0 && errno == EINTR) {
@@ -283,5 +332,6 @@ void new_file_discard(new_file *file)
     }
     free(file->path);
     free(file->hidden);
+    pages_close(file->pages);
     *file = (new_file){.fd = -1};
 }

@@ -12,16 +12,20 @@
 
 #include "mlxr.h"
 
+typedef struct new_file_pages new_file_pages;
+
 typedef struct new_file { /* {.fd = -1}: not open */
     int fd;
-    char *path, *hidden; /* the final name; the one it has until then */
-    bool named;          /* it has `hidden` already */
+    new_file_pages *pages; /* large pages that it has begun; NULL: it has none, or memory did not suffice */
+    char *path, *hidden;   /* the final name; the one it has until then */
+    bool named;            /* it has `hidden` already */
 } new_file;
 
 /* MLXR_IO where the file system of `path` has less room than that. */
 mlxr_status new_file_room(const char *path, uint64_t n_bytes, mlxr_error *error);
 /* `n_bytes` is what it will have, for which there must be room. */
 mlxr_status new_file_open(new_file *out, const char *path, uint64_t n_bytes, mlxr_error *error);
+/* Pieces of any size, in any order: where the system has large pages for files, the file lies in them. */
 mlxr_status new_file_write(const new_file *file, uint64_t at, const void *bytes, size_t n, mlxr_error *error);
 /* On the disk, then under its name, in the place of what had it. The file is closed, also where this fails. */
 mlxr_status new_file_commit(new_file *file, mlxr_error *error);

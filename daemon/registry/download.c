@@ -247,6 +247,17 @@ static bool check_magic(slot *s, const char *data, size_t n)
     return true;
 }
 
+/* Large pages that begin within the next n bytes and end within what the slot fetches, of which nothing is there yet:
+ * what comes in small pieces lies in them. */
+static void begin_pages(const slot *s, size_t n)
+{
+    uint64_t page = (s->at + DISK_LARGE_PAGE - 1) / DISK_LARGE_PAGE * DISK_LARGE_PAGE;
+    while (s->owner->n_bytes != UINT64_MAX && page - s->at < n && page + DISK_LARGE_PAGE <= s->end) {
+        disk_begin_large_page(s->owner->fd, page);
+        page += DISK_LARGE_PAGE;
+    }
+}
+
 static bool on_bytes(fetch *f, const char *data, size_t n)
 {
     slot *s = f->user;
@@ -260,6 +271,7 @@ static bool on_bytes(fetch *f, const char *data, size_t n)
     if (!check_magic(s, data, n)) {
         return false;
     }
+    begin_pages(s, n);
     if (disk_write(d->fd, data, n, s->at, d->path, &f->error) != MLXR_OK) {
         f->status = f->error.status;
         f->result = FETCH_FAILED;

@@ -305,6 +305,30 @@ class Bodies(PullTest):
         firsts = [r.range[0] for r in server.asked(server.blob)]
         self.assertIn(30000, firsts)  # in the middle of a piece
 
+    def test_a_file_of_several_large_pages_comes_in_pieces_of_any_size(self):
+        """Pages are begun as a whole before the first bytes of each come; what is there already must not be lost."""
+        if os.path.realpath(self.models).startswith("/dev/shm"):
+            shutil.rmtree(self.models)
+            self.models = tempfile.mkdtemp(prefix="mlxr-models-", dir=self.home)
+        body = self.model + bytes(i * 2654435761 >> 13 & 255 for i in range(5 << 20))
+        self.model = body[: (5 << 20) + 3]
+        for piece in ("3000001", str(32 << 20)):  # pages across the ends of pieces; one piece
+            breaks = iter(range(7))
+
+            def breaking(request, breaks=breaks):
+                if next(breaks, None) is None:
+                    return request.file(self.model)
+                first, last = request.range
+                last = min(last, len(self.model) - 1)
+                request.write(b"HTTP/1.1 206 X\r\nContent-Length: %d\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
+                              % (last - first + 1, first, last, len(self.model))
+                              + self.model[first : first + 700001])  # fmt: skip
+                return None
+
+            self.pulls(self.blob(breaking), "m", MLXR_PULL_PIECE_BYTES=piece)
+            self.succeed("rm", "m")
+        self.pulls(self.blob(lambda r: r.file(self.model, ranges=False)), "m")
+
     def test_a_server_that_knows_no_ranges(self):
         self.pulls(self.blob(lambda r: r.file(self.model, ranges=False)), "m")
 

@@ -152,6 +152,71 @@ static void a_folder_in_the_place_of_a_part_leaves_the_old_set_s_others(void **s
     assert_int_equal(letter_of(paths[1]), 'o');
 }
 
+enum { N_LARGE = 4 };
+
+/* How many bytes of a file lie in large pages. */
+static size_t in_large_pages(const char *path)
+{
+    mapping m;
+    mlxr_error error;
+    char line[512];
+    size_t found = 0;
+    bool inside = false;
+    assert_ok(mapping_open(&m, path, &error), &error);
+    mapping_in_large_pages(m.data, m.n_bytes);
+    for (size_t i = 0; i < m.n_bytes; i += 4096) {
+        (void)*(const volatile uint8_t *)(m.data + i);
+    }
+    FILE *f = fopen("/proc/self/smaps", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        unsigned long begin, end, kb;
+        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2) {
+            inside = (uintptr_t)m.data >= begin && (uintptr_t)m.data < end;
+        } else if (inside && sscanf(line, "FilePmdMapped: %lu", &kb) == 1) {
+            found = kb * 1024;
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    mapping_close(&m);
+    return found;
+}
+
+static void pieces_of_any_size_and_order_are_the_file_and_lie_in_large_pages(void **state)
+{
+    const size_t n = N_LARGE * (size_t)FILE_LARGE_PAGE + 1000, piece = 100003;
+    uint8_t *bytes = malloc(n);
+    char *back = NULL;
+    size_t n_back = 0, in_large[2];
+    (void)state;
+    empty_folder();
+    assert_non_null(bytes);
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = (uint8_t)(i * 2654435761u >> 13);
+    }
+    for (int in_pieces = 0; in_pieces < 2; in_pieces++) {
+        mlxr_error error = {0};
+        new_file file;
+        assert_ok(new_file_open(&file, paths[0], n, &error), &error);
+        assert_ok(in_pieces ? MLXR_OK : new_file_write(&file, 0, bytes, n, &error), &error);
+        size_t n_pieces = (n + piece - 1) / piece;
+        for (size_t i = 0; i < n_pieces && in_pieces; i++) {
+            size_t at = i * 31 % n_pieces * piece; /* 84 pieces: each once */
+            assert_ok(new_file_write(&file, at, bytes + at, n - at < piece ? n - at : piece, &error), &error);
+        }
+        assert_ok(new_file_commit(&file, &error), &error);
+        assert_ok(file_read(paths[0], n, &back, &n_back, &error), &error);
+        assert_int_equal(n_back, n);
+        assert_memory_equal(back, bytes, n);
+        free(back);
+        in_large[in_pieces] = in_large_pages(paths[0]);
+    }
+    /* Systems and file systems have them or not, and memory may be in small pieces for a moment. */
+    assert_true(in_large[0] < N_LARGE * (size_t)FILE_LARGE_PAGE || in_large[1] > 0);
+    free(bytes);
+}
+
 #ifdef __linux__
 /* From here on the system refuses this process to give files names. */
 static bool refuse_linkat(void)
@@ -258,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_take_the_place_of_what_had_their_names),
         cmocka_unit_test(what_cannot_be_replaced_leaves_none),
+        cmocka_unit_test(pieces_of_any_size_and_order_are_the_file_and_lie_in_large_pages),
         cmocka_unit_test(a_folder_in_the_place_of_a_part_leaves_the_old_set_s_others),
 #ifdef __linux__
         cmocka_unit_test(a_set_stays_whole_where_files_cannot_be_given_names),
