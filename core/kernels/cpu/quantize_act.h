@@ -44,7 +44,7 @@
 #define Q16_TINY 0x1p-100f  /* blocks whose largest magnitude is below become zero */
 
 /* A record's arrays of words. LINEAR_C16 has three more, modulo 2^32: −Σ x[2i] x[2i + 1] of the integers x of a block,
- * and of each half of 16. */
+ * and of each half of 16, but for the last four of a half, which are not crossed (linear_words.h). */
 enum {
     Q16_UNIT,
     Q16_SCALED_SUM,
