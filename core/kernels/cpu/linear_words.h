@@ -24,9 +24,7 @@
  * (one of each half), the latter comes with LINEAR_C16. So half the products are left, with two additions each, which
  * is less to do where a processor adds words at twice the rate of products. The bits are the same: weights of 8 bits
  * lie around zero, so |w + x| is at most 128 + 256 × 127 < 2^15, and while products and sums may leave 32 bits, their
- * differences, modulo 2^32, do not. One pair of vectors in four stays plain: two of the four units multiply, all four
- * add, and so none has more to do than the others (for 16 rows, 32 k and a token 54 halves of vectors, 26 of them of
- * the two; all crossed 58 and 22, all plain 42 and 38).
+ * differences, modulo 2^32, do not.
  */
 #define ACC_PANELS 2 /* sums of so many panels lie side by side, of words and of lower digits */
 #ifdef WORDS_CROSSED
@@ -50,7 +48,9 @@ INLINE void put_words(int bits, int shift, const block *v, uint8_t *to)
 }
 
 #ifdef WORDS_CROSSED
-/* Are words i and i + 1 of a block, or of a half, multiplied as they are? k = 12 … 15 of each half of 16. */
+/* Are words i and i + 1 multiplied as they are? k = 12 … 15 of each half of 16: of a Zen 4's four units two multiply
+ * and all add, so 16 rows, 32 k and a token take 13.5 cycles by count (54 halves of vectors, 26 of them of the two);
+ * all crossed 14.5 (58 and 22), all plain 19 (42 and 38). */
 INLINE bool is_plain(int i)
 {
     return i % 8 == 6;
