@@ -264,7 +264,9 @@ static void simd_attend_soften(float *scores, uint32_t begin, uint32_t end, uint
     for (uint32_t i = first; i < end; i += VF_N) {
         vf s = vf_load(scores + i);
         s = softcap > 0 ? vf_mul(cap, vf_tanh(vf_mul(s, capped))) : vf_mul(s, factor);
-        s = vf_keep(s, (int32_t)lo - (int32_t)i, (int32_t)hi - (int32_t)i);
+        if (i < lo || i + VF_N > hi) { /* only at the ends of what is seen */
+            s = vf_keep(s, (int32_t)lo - (int32_t)i, (int32_t)hi - (int32_t)i);
+        }
         vf_store(scores + i, s);
         top = vf_max(top, s);
     }
@@ -305,8 +307,8 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
                 vf value = simd_element(type, v, within + j * VF_N);
 #pragma GCC unroll 4
                 for (uint32_t i = 0; i < n_queries; i++) {
-                    sums[i * n_vectors + j] =
-                        vf_fma_at(p + (size_t)i * ATTEND_STRIDE + key, value, sums[i * n_vectors + j]);
+                    sums[i * n_vectors + j] = vf_fma_at(p + (size_t)i * ATTEND_STRIDE + key, value,
+                                                        sums[i * n_vectors + j]);
                 }
             }
             simd_fetch(due, met);
