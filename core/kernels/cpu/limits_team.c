@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/error.h"
+#include "base/mapping.h"
 #include "kernels/cpu/limits.h"
 #include "kernels/cpu/limits_team.h"
 
@@ -115,6 +116,7 @@ mlxr_status limits_read_rate(team *t, cpu_features features, size_t n_bytes, dou
     if (!w.bytes) {
         return error_nomem(error, "memory to read", w.n_bytes);
     }
+    memory_in_large_pages(w.bytes, w.n_bytes); /* as weights lie in at best */
     w.fill = true;
     team_run(t, read_member, &w);
     w.fill = false;
