@@ -18,7 +18,13 @@
 #include "kernels/cpu/linear_table.h"
 
 #define DOTS_LINE_STEPS(w_bytes) (DOTS_STEP * (w_bytes) < 64 ? 64 / (DOTS_STEP * (w_bytes)) : 1)
-#define LONE_ROWS 3                       /* that a lone token meets at a time */
+#ifdef DOTS_IN_ORDER
+#define LONE_ROWS 3 /* that a lone token meets at a time */
+#elif defined(DOTS_PLAIN)
+#define LONE_ROWS 1 /* one is as fast as memory, and its lines are foreseen best where nothing is fetched */
+#else
+#define LONE_ROWS 4
+#endif
 #define DOTS_NEAR ((size_t)1024)          /* bytes ahead in each row of a tile, into L1 */
 #define DOTS_FAR ((size_t)6144)           /* bytes ahead of a tile before its own turn, into L2 */
 #define WEIGHT_BYTES ((size_t)256 * 1024) /* weight rows that stay in L2 while the tokens pass */
@@ -88,12 +94,21 @@ INLINE void dots_tail(dtype type, int n_rows, int n, const uint8_t *const w[4], 
  * ones of the next tile's, go into L1. */
 INLINE void dots_fetch(int n_rows, const uint8_t *const w[4], size_t row_bytes, size_t at, const uint8_t *far)
 {
+#ifndef DOTS_IN_ORDER
+    (void)at;
+    (void)far;
+    UNROLL
+    for (int r = 0; r < n_rows && n_rows > 1; r++) { /* what the four rows after these need, into L2 */
+        __builtin_prefetch(w[r] + (size_t)n_rows * row_bytes, 0, 2);
+    }
+#else
     const size_t near = at + DOTS_NEAR < row_bytes ? DOTS_NEAR : DOTS_NEAR + (size_t)(n_rows - 1) * row_bytes;
     UNROLL
     for (int r = 0; r < n_rows; r++) {
         __builtin_prefetch(far + 64 * r, 0, 2);
         __builtin_prefetch(w[r] + near, 0, 3);
     }
+#endif
 }
 
 INLINE void dots_run(dtype type, int n_rows, int n, const dots_tile *t)

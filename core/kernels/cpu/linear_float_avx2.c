@@ -9,6 +9,7 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #define DOTS_STEP 8
 #define DOTS_TOKENS 3
+#define DOTS_IN_ORDER
 
 typedef __m256 vdot, vdot_w, vdot_x;
 typedef float dots_element;
