@@ -63,7 +63,7 @@ static linear_input make_input(uint32_t n_in, bool spikes, double *values)
         x[i] = uniform() * (spikes && i % 97 == 5 ? 300.0f : 1.0f);
     }
     linear_input in = linear_input_make(LINEAR_Q16, 1, n_in, memory);
-    quantize_act_q16_scalar(&in, 0, x);
+    quantize_act_q16_scalar(&in, 0, 1, x, 0);
     q16_place at = q16_find(&in, 0);
     for (uint32_t i = 0; i < n_in; i++) {
         const int8_t *digits = (const int8_t *)at.q + i / 32 * at.record;
