@@ -455,12 +455,14 @@ typedef struct mlxr_expert_stats { /* of the engine's models whose experts do no
 MLXR_API mlxr_expert_stats mlxr_expert_stats_get(const mlxr_engine *engine);
 /* Steps of few rows whose logits nobody reads (MLXR_SLICE_NO_LOGITS) may find the greatest, or those that the filters
  * of samplers leave, from half of the matrix's bits, which are then kept apart in memory instead of the file's pages.
- * Zeros where that is not done, and for adapted models. Not during a step of the model's engine. */
+ * Zeros where that is not done, and for adapted models. Not during a step of the model's engine. Members of their own
+ * for layers' weights, which decoding steps bring into the order in which the kernels read them. */
 typedef struct mlxr_logits_stats {
     uint64_t n_steps;     /* that did so */
     uint64_t bytes_saved; /* of the weights, that these had no need to read */
     uint64_t bytes_kept;  /* memory of both halves, or of a copy for many sequences, now */
-    bool prepares;        /* steps that do so still make the halves, or lay weights of layers for the kernels */
+    bool prepares;        /* steps that do so still make the halves */
+    bool lays;            /* decoding steps still lay weights of layers for the kernels */
 } mlxr_logits_stats;
 MLXR_API mlxr_logits_stats mlxr_logits_stats_get(const mlxr_model *model);
 

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #if defined(__linux__)
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #endif
 #include <unistd.h>
 
@@ -207,9 +208,25 @@ int file_sync(int fd)
     return fsync(fd) != 0 ? errno : 0;
 }
 
+#if defined(__linux__)
+/* File systems that may keep a file in large pages. To others, of which some are at the end of a wire, the zeros would
+ * be written for nothing. */
+static bool keeps_large_pages(int fd)
+{
+    enum { EXT4 = 0xEF53, XFS = 0x58465342, TMPFS = 0x01021994 };
+    const uint32_t btrfs = 0x9123683E;
+    struct statfs of;
+    uint32_t type = fstatfs(fd, &of) == 0 ? (uint32_t)of.f_type : 0;
+    return type == EXT4 || type == XFS || type == TMPFS || type == btrfs;
+}
+#endif
+
 void file_write_large_page(int fd, uint64_t at)
 {
 #if defined(__linux__)
+    if (!keeps_large_pages(fd)) {
+        return;
+    }
     enum { PART = 4096, N_PARTS = FILE_LARGE_PAGE / PART };
     static const uint8_t zeros[PART];
     struct iovec parts[N_PARTS];

@@ -29,7 +29,12 @@ struct new_file_pages {
 /* NULL where the file has no whole one. */
 static new_file_pages *pages_open(uint64_t n_bytes)
 {
+#if defined(__linux__)
     uint64_t n = n_bytes / FILE_LARGE_PAGE;
+#else
+    uint64_t n = 0;
+    (void)n_bytes;
+#endif
     new_file_pages *p = n && n < SIZE_MAX / 2 ? calloc(1, sizeof *p + (size_t)n) : NULL;
     if (p) {
         pthread_mutex_init(&p->lock, NULL);

@@ -434,6 +434,7 @@ const plan *graph_adapted_plan(const plan *p, region *memory)
         }
     }
     *made = *p;
+    made->n_mapped = 0; /* the weights' own plan may lay them; twice would be a second copy */
     made->ops = ops;
     made->n_ops = n;
     return made;

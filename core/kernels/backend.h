@@ -97,13 +97,14 @@ typedef struct step {
     const step_experts *experts;   /* NULL: nobody; backends that tell (backend_ops.tells_experts) */
 } step;
 
-/* What a program keeps of the matrix of logits in its own way. */
+/* What a program keeps of the matrix of logits in its own way; `lays` is of the other weights. */
 typedef struct program_halves {
     uint64_t bytes_most;  /* that it may come to take beside the weights */
     uint64_t bytes_kept;  /* that it takes now; of a matrix in a file's mapping, pages were given back */
     uint64_t bytes_saved; /* of the weights, that steps so far had no need to read */
     uint64_t n_steps;     /* that found the logits that are read so */
     bool prepares;        /* steps that decode so are not yet as fast as they will be */
+    bool lays;            /* decoding steps still bring layers' weights into the order of the kernels */
 } program_halves;
 
 typedef struct backend_ops {
@@ -118,8 +119,8 @@ typedef struct backend_ops {
     mlxr_status (*prepare)(backend *b, const plan *p, program **out, mlxr_error *error);
     void (*release)(backend *b, program **prog);
     program_halves (*halves)(const program *prog); /* NULL: it keeps nothing */
-    /* It keeps nothing from its next step on, as other programs read the matrix, too. Any thread. NULL with `halves`.
-     */
+    /* It keeps nothing from its next step on, and reads weights where the file has them, as other programs do, too. Any
+     * thread. NULL with `halves`. */
     void (*refuse_halves)(program *prog);
     /* KV memory: page-aligned, zeroed lazily; the host may read and write it between steps. */
     mlxr_status (*kv_alloc)(backend *b, size_t n_bytes, void **out, mlxr_error *error);

@@ -77,7 +77,7 @@ bool fingerprint_make(const model_file *file, const fingerprint_options *o, kv_h
                           o->kv_type,
                           o->page_tokens,
                           o->device->scalar,
-                          o->device->features & ~(cpu_features)CPU_HALVES, /* the same bits with them */
+                          o->device->features & ~(cpu_features)(CPU_HALVES | CPU_LAID), /* the same bits with them */
                           o->device->activation_bits,
                           file->rope_halves | (uint64_t)o->rope_is_long << 1 | (uint64_t)o->ahead << 2};
     XXH3_128bits_reset(state);

@@ -180,9 +180,9 @@ static const tensor *logits_weight(const plan *p)
     return found;
 }
 
-/* A backend that keeps that matrix in its own way may then give back the file's pages: unless a head that predicts
- * ahead reads them, too. */
-static void note_mapped_logits(mlxr_model *m)
+/* Where weights lie, of which a backend that keeps some in its own way may give back the file's pages: those of logits
+ * unless a head that predicts ahead reads them, too. */
+static void note_mappings(mlxr_model *m)
 {
     const tensor *w = logits_weight(&m->graph->plan), *ahead = logits_weight(&m->graph->ahead_plan);
     bool shared = w && ahead && w->data == ahead->data;
@@ -201,7 +201,7 @@ static mlxr_status build(mlxr_model *m, const mlxr_model_options *options, bool 
         status = graph_make_weights(m->graph, error);
     }
     if (status == MLXR_OK) {
-        note_mapped_logits(m);
+        note_mappings(m);
     }
     if (status == MLXR_OK && ahead) {
         status = ops->prepare(device, &m->graph->ahead_plan, &m->ahead, error);
@@ -506,11 +506,12 @@ void mlxr_model_unref(mlxr_model **pointer)
 
 mlxr_logits_stats mlxr_logits_stats_get(const mlxr_model *model)
 {
-    program_halves halves = halves_of(model);
+    program_halves halves = model->base ? (program_halves){0} : halves_of(model);
     return (mlxr_logits_stats){.n_steps = halves.n_steps,
                                .bytes_saved = halves.bytes_saved,
                                .bytes_kept = halves.bytes_kept,
-                               .prepares = halves.prepares};
+                               .prepares = halves.prepares,
+                               .lays = halves.lays};
 }
 
 const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model)

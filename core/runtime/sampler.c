@@ -331,7 +331,7 @@ static mlxr_status nothing_left(const sampler *s, mlxr_error *error)
     return error_set(
         error, MLXR_FORMAT,
         "no token can be chosen: all %u logits are NaN, -infinity or forbidden; where nothing forbids them, "
-        "the model's file is damaged",
+        "the model's file, or an adapter, may be damaged",
         s->n_vocab);
 }
 

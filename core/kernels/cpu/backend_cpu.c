@@ -72,13 +72,15 @@ static program_halves cpu_halves(const program *prog)
                             .bytes_kept = counts.n_bytes_kept + copy_count(prog).n_bytes_kept,
                             .bytes_saved = counts.n_bytes_saved,
                             .n_steps = counts.n_screened - counts.n_whole,
-                            .prepares = counts.prepares || laid_count(prog).prepares};
+                            .prepares = counts.prepares,
+                            .lays = laid_count(prog).prepares};
 }
 
 static void cpu_refuse_halves(program *prog)
 {
     few_refuse(prog);
     copy_refuse(prog);
+    laid_refuse(prog);
 }
 
 static mlxr_status cpu_kv_alloc(backend *b, size_t n_bytes, void **out, mlxr_error *error)

@@ -61,7 +61,7 @@ endif()
 # guard pages around everything they touch instead.
 if(MLXR_SANITIZE)
   set(unrolled ${kernel_sources})
-  list(FILTER unrolled INCLUDE REGEX "/linear_(avx2|avxvnni|avx512vnni|amx|neon|dotprod|i8mm)\\.c$")
+  list(FILTER unrolled INCLUDE REGEX "/linear_(laid_|crossed_|laid_crossed_)?(avx2|avxvnni|avx512vnni|amx|neon|dotprod|i8mm)\\.c$")
   foreach(source ${unrolled})
     set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize=all)
   endforeach()

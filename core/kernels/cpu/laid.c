@@ -4,6 +4,7 @@
  */
 #include "kernels/cpu/laid.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #define PASSES 32u             /* that lay all of it: each takes about a quarter longer */
 #define BYTES_LEAST (1u << 20) /* that a pass lays */
 #define PAUSE 512u             /* passes before memory is asked for again */
+#define ROWS_MOST 64u          /* of a pass that lays: one of many is of a text, which is waited for */
 
 typedef struct laid_matrix {
     linear_weight *weight;
@@ -30,6 +32,7 @@ struct laid_weights {
     uint32_t n_waited, pause; /* passes */
     size_t n_bytes;
     uint8_t *memory, *panels; /* [n_bytes] from a cache line on; NULL: not yet, or there was none */
+    _Atomic bool unwanted;    /* by laid_refuse */
 };
 
 static size_t aligned(size_t n)
@@ -59,11 +62,13 @@ static bool can_be_laid(const program *prog, const linear_weight *w)
 static uint32_t find_matrices(program *prog, laid_matrix *all, size_t *n_bytes)
 {
     uint32_t n = 0;
+    bool makes_logits = false; /* hidden states are of texts, which pass once */
     *n_bytes = 0;
     for (uint32_t i = 0; i < prog->n_nodes; i++) {
         node *of = &prog->nodes[i];
         for (uint32_t k = 0; of->kind == NODE_LINEAR && k < of->n_products; k++) {
             linear_weight *w = &of->products[k].weight;
+            makes_logits = makes_logits || of->products[k].dst == SLOT_LOGITS;
             if (of->products[k].dst == SLOT_LOGITS || !can_be_laid(prog, w)) {
                 continue;
             }
@@ -75,7 +80,7 @@ static uint32_t find_matrices(program *prog, laid_matrix *all, size_t *n_bytes)
             *n_bytes += aligned(bytes);
         }
     }
-    return n;
+    return makes_logits ? n : 0;
 }
 
 /* Is one matrix read by several products? Layers that share weights would have them more than once. */
@@ -116,15 +121,17 @@ void laid_close(program *prog)
     }
 }
 
-/* Room for all of it, which becomes resident as it is written to. False: there is none now. */
+/* Room for all of it, which becomes resident as it is written to: so what is left of it must fit each time. */
 static bool make_room(laid_weights *l)
 {
-    if (l->memory) {
+    size_t n_bytes = l->n_bytes + LINEAR_ALIGN, n_left = l->n_bytes - l->all[l->n_laid].at;
+    bool fits = few_fits(n_left, memory_spare());
+    if (fits && !l->memory) {
+        l->memory = calloc(1, n_bytes);
+    } else if (fits) {
         return true;
     }
-    size_t n_bytes = l->n_bytes + LINEAR_ALIGN;
-    l->memory = few_fits(n_bytes, memory_spare()) ? calloc(1, n_bytes) : NULL;
-    if (!l->memory) {
+    if (!fits || !l->memory) {
         l->pause = PAUSE;
         return false;
     }
@@ -133,10 +140,33 @@ static bool make_room(laid_weights *l)
     return true;
 }
 
+void laid_refuse(program *prog)
+{
+    if (prog->laid) {
+        prog->laid->unwanted = true;
+    }
+}
+
+/* Back to the file's rows, for good. */
+static void give_up(laid_weights *l)
+{
+    for (uint32_t i = 0; i < l->n_laid; i++) {
+        l->all[i].weight->data = l->all[i].rows;
+        l->all[i].weight->laid = false;
+        mapping_in_large_pages(l->all[i].rows, l->all[i].n_bytes);
+    }
+    free(l->memory);
+    l->memory = l->panels = NULL;
+    l->n_laid = l->n_all = 0;
+}
+
 uint32_t laid_choose(const exec *e)
 {
     laid_weights *l = e->prog->laid;
-    bool decodes = e->s.n_wanted > 0 && e->s.n_rows == e->s.n_wanted; /* a prompt's answer is waited for */
+    bool decodes = e->s.n_wanted > 0 && e->s.n_rows == e->s.n_wanted && e->s.n_rows <= ROWS_MOST;
+    if (l && l->unwanted) {
+        give_up(l);
+    }
     if (!l || l->n_laid == l->n_all || !decodes || e->s.observer) {
         return 0;
     }
@@ -192,7 +222,8 @@ laid_counts laid_count(const program *prog)
     if (!l) {
         return (laid_counts){0};
     }
-    laid_counts counts = {.n_laid = l->n_laid, .n_all = l->n_all, .prepares = l->n_laid < l->n_all && !l->pause};
+    laid_counts counts = {
+        .n_laid = l->n_laid, .n_all = l->n_all, .prepares = l->n_laid < l->n_all && !l->pause && !l->unwanted};
     for (uint32_t i = 0; i < l->n_laid; i++) {
         counts.n_bytes += l->all[i].n_bytes;
     }

@@ -1,17 +1,13 @@
 /*
  * Float linear layers (F32, F16, BF16 weights), written once for every instruction set: tiles of 4 weight rows (a lone
- * token's: 3) × a few tokens, both read along k as they lie, one vector of partial sums a pair. Include after these
- * definitions:
- *     INLINE, UNROLL, vflt          as in unpack_<isa>.h
- *     DOTS_STEP                     elements of k a vector operation takes
- *     DOTS_TOKENS                   tokens a tile
- *     vdot, dots_zero()             a vector of partial sums
- *     dots_w(type, p), dots_x(p)    DOTS_STEP weights (of `type`) and inputs at any address, as vectors
- *     dots_fma(w, x, sum)
- *     dots_sum(sum[4], out[4])      the four totals
- *     dots_element                  type of an input's element
- *     DOTS_WIDE                     where registers allow it: tokens a tile of linear_dots_wide.h, which many tokens
- * take, and DOTS_KEEP(x): x stays in a register Owner: const tables. Lifetime: static.
+ * token's: LONE_ROWS) × a few tokens, both read along k as they lie, one vector of partial sums a pair. Include after
+ * these definitions: INLINE, UNROLL, vflt          as in unpack_<isa>.h DOTS_STEP                     elements of k a
+ * vector operation takes DOTS_TOKENS                   tokens a tile vdot, dots_zero()             a vector of partial
+ * sums dots_w(type, p), dots_x(p)    DOTS_STEP weights (of `type`) and inputs at any address, as vectors dots_fma(w, x,
+ * sum) dots_sum(sum[4], out[4])      the four totals dots_element                  type of an input's element DOTS_WIDE
+ * where registers allow it: tokens a tile of linear_dots_wide.h, which many tokens take, and DOTS_KEEP(x): x stays in a
+ * register DOTS_IN_ORDER, DOTS_PLAIN     how a lone token's rows are fetched ahead, as they lie or not at all: else
+ * tile by tile Owner: const tables. Lifetime: static.
  *
  * A pair's sum has the same order of additions in every tile, so a token's result does not depend on the batch.
  */
@@ -19,7 +15,7 @@
 
 #define DOTS_LINE_STEPS(w_bytes) (DOTS_STEP * (w_bytes) < 64 ? 64 / (DOTS_STEP * (w_bytes)) : 1)
 #ifdef DOTS_IN_ORDER
-#define LONE_ROWS 3 /* that a lone token meets at a time */
+#define LONE_ROWS 3 /* that a lone token meets at a time: rows that are a power of two long share lines of L1 */
 #elif defined(DOTS_PLAIN)
 #define LONE_ROWS 1 /* one is as fast as memory, and its lines are foreseen best where nothing is fetched */
 #else
@@ -89,16 +85,16 @@ INLINE void dots_tail(dtype type, int n_rows, int n, const uint8_t *const w[4], 
     dots_step(type, n_rows, n, copies, tokens[0], DOTS_STEP, sum);
 }
 
-/* Line `at` of each row was met, in bytes: few tokens wait for memory rather than compute. What lies ahead goes into L2
- * in the order in which it lies, for that is what memory gives fastest; from there each row's next lines, or the first
- * ones of the next tile's, go into L1. */
+/* Line `at` of each row was met, in bytes: few tokens wait for memory rather than compute. What the next tile needs
+ * goes into L2 row by row or, where DOTS_IN_ORDER, what lies ahead in the order in which it lies, for that is what
+ * memory gives fastest; from there each row's next lines, or the first ones of the next tile's, go into L1. */
 INLINE void dots_fetch(int n_rows, const uint8_t *const w[4], size_t row_bytes, size_t at, const uint8_t *far)
 {
 #ifndef DOTS_IN_ORDER
     (void)at;
     (void)far;
     UNROLL
-    for (int r = 0; r < n_rows && n_rows > 1; r++) { /* what the four rows after these need, into L2 */
+    for (int r = 0; r < n_rows && n_rows > 1; r++) { /* one row alone is read as it lies, which is foreseen */
         __builtin_prefetch(w[r] + (size_t)n_rows * row_bytes, 0, 2);
     }
 #else
@@ -201,7 +197,7 @@ INLINE void dots_group(dtype type, const linear_weight *weight, const linear_inp
         case 2:
             dots_tiles(type, 4, 2, weight, input, output, token, first, last, end);
             break;
-        default: /* a fourth row would share the others' lines of L1 where rows are a power of two long */
+        default:
             dots_tiles(type, LONE_ROWS, 1, weight, input, output, token, first, last, end);
             break;
         }

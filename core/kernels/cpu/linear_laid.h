@@ -36,8 +36,11 @@ typedef struct laid_ahead {
     const uint8_t *at, *end, *next; /* in the panel; its end; where the next one goes on from there */
 } laid_ahead;
 
-INLINE laid_ahead laid_ahead_of(const uint8_t *panel, size_t row_bytes, const sink *to)
+INLINE laid_ahead laid_ahead_of(target where, const uint8_t *panel, size_t row_bytes, const sink *to)
 {
+    if (is_panel(where)) { /* it is told of nothing that comes next */
+        return (laid_ahead){0};
+    }
     const size_t n_bytes = ROWS * row_bytes;
     const uint8_t *at = panel + LAID_FAR, *end = panel + n_bytes;
     return at < end ? (laid_ahead){at, end, to->next.rows} : (laid_ahead){to->next.rows + (at - end), NULL, NULL};
@@ -57,7 +60,7 @@ INLINE void walk_laid(dtype type, size_t bytes, int kind, int bits, int shift, t
                       size_t row_bytes, uint32_t n_in, sink to)
 {
     const uint32_t n = n_in / Q16_BLOCK;
-    laid_ahead next = laid_ahead_of(rows, row_bytes, &to);
+    laid_ahead next = laid_ahead_of(where, rows, row_bytes, &to);
     for (uint32_t b = 0; b < n; b++) {
         block v;
         unpack_legacy(type, wants_unsigned(where), laid_block(type, bytes, rows, n, b), &v);
@@ -73,7 +76,7 @@ INLINE void walk_laid_k(dtype type, size_t bytes, int kind, int bits, int shift,
                         size_t row_bytes, uint32_t n_in, sink to)
 {
     const uint32_t n = n_in / 256;
-    laid_ahead next = laid_ahead_of(rows, row_bytes, &to);
+    laid_ahead next = laid_ahead_of(where, rows, row_bytes, &to);
     for (uint32_t b = 0; b < n; b++) {
         const source p = laid_block(type, bytes, rows, n, b);
         super_block s;
@@ -101,7 +104,7 @@ INLINE void walk_laid_nibbles(dtype type, size_t bytes, int kind, int bits, int 
         walk_laid_k(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
         return;
     }
-    laid_ahead next = laid_ahead_of(rows, row_bytes, &to);
+    laid_ahead next = laid_ahead_of(where, rows, row_bytes, &to);
     for (uint32_t b = 0; b < n; b++) {
         const source p = laid_block(type, bytes, rows, n, b);
         super_block s;

@@ -184,6 +184,59 @@ static long resident_kib(const char *path)
     return kib;
 }
 
+/* In the middle of laying (a layer may have some matrices laid and others not), and when it is done. */
+static void a_program_that_is_to_keep_nothing_reads_the_files_rows_again(void **state)
+{
+    (void)state;
+    static const uint32_t after[] = {15, PASSES};
+    for (uint32_t i = 0; i < 2; i++) {
+        mapped x;
+        rig r, reference;
+        open_mapped(&x, &plain);
+        const uint32_t n = plain.n_vocab, more = 12;
+        int32_t *tokens = tiny_tokens(&x.t, after[i] + more);
+        float *got = calloc((size_t)(after[i] + more) * n, sizeof *got);
+        float *expected = calloc((size_t)(after[i] + more) * n, sizeof *expected);
+        assert_true(got && expected);
+        rig_open(&r, &x.t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+        rig_open(&reference, &x.t, false, 2, cpu_detect() & ~(cpu_features)CPU_LAID, DTYPE_F32, 64, 2);
+        timeline line = timeline_make(&r, tokens, 0, 1), other = timeline_make(&reference, tokens, 0, 1);
+        rig_compute(&r, &line, after[i], 1, got);
+        assert_int_equal(laid_count(r.prog).n_laid > 0, can(cpu_detect()));
+        laid_refuse(r.prog);
+        assert_false(laid_count(r.prog).prepares);
+        rig_compute(&r, &line, more / 2, 1, got + (size_t)after[i] * n);
+        rig_compute(&r, &line, more / 2, more / 2, got + (size_t)(after[i] + more / 2) * n);
+        rig_compute(&reference, &other, after[i] + more, 1, expected);
+        assert_memory_equal(got, expected, (size_t)(after[i] + more) * n * sizeof *got);
+        assert_int_equal(laid_count(r.prog).n_laid, 0);
+        rig_close(&r);
+        rig_close(&reference);
+        free(got);
+        free(expected);
+        close_mapped(&x);
+    }
+}
+
+static void a_program_without_logits_lays_nothing(void **state)
+{
+    (void)state;
+    mapped x;
+    rig r;
+    open_mapped(&x, &plain);
+    plan *p = &x.t.p;
+    while (p->n_ops > 0 && p->ops[p->n_ops - 1].kind != OP_NORM) {
+        p->n_ops--;
+    }
+    op *last = (op *)(uintptr_t)&p->ops[p->n_ops - 1];
+    last->dst = SLOT_LOGITS;
+    p->slot_width[SLOT_LOGITS] = last->width;
+    rig_open(&r, &x.t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    assert_int_equal(laid_count(r.prog).n_all, 0);
+    rig_close(&r);
+    close_mapped(&x);
+}
+
 static void the_files_pages_of_what_is_laid_are_given_back(void **state)
 {
     (void)state;
@@ -212,6 +265,8 @@ int main(void)
         cmocka_unit_test(other_types_stay_as_they_are),
         cmocka_unit_test(weights_in_no_mapping_stay_where_they_are),
         cmocka_unit_test(a_matrix_that_two_products_read_is_not_laid),
+        cmocka_unit_test(a_program_that_is_to_keep_nothing_reads_the_files_rows_again),
+        cmocka_unit_test(a_program_without_logits_lays_nothing),
         cmocka_unit_test(the_files_pages_of_what_is_laid_are_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
