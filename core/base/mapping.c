@@ -269,6 +269,23 @@ void memory_in_large_pages(void *part, size_t n_bytes)
 #endif
 }
 
+size_t memory_gather(void *part, size_t n_bytes)
+{
+#if defined(__linux__)
+    enum { COLLAPSE = 25 }; /* MADV_COLLAPSE, which libraries older than Linux 6.1 do not name */
+    uintptr_t begin = ((uintptr_t)part + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    uintptr_t end = ((uintptr_t)part + n_bytes) / LARGE_PAGE * LARGE_PAGE;
+    if (end > begin) {
+        madvise((void *)begin, end - begin, COLLAPSE);
+        return (size_t)(end - (uintptr_t)part);
+    }
+#else
+    (void)part;
+    (void)n_bytes;
+#endif
+    return 0;
+}
+
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error)
 {
     uint64_t size = 0;

@@ -62,6 +62,10 @@ void memory_discard(void *part, size_t n_bytes);
 /* Part [n_bytes], still untouched, will be read in pieces all over it: large system pages where there are some, so that
  * finding an address costs less. What is touched becomes resident by the large page. A hint. */
 void memory_in_large_pages(void *part, size_t n_bytes);
+/* Part [n_bytes], all of it written to, moves into large system pages as far as whole ones lie in it, where the system
+ * does so when told (Linux from 6.1 on); nothing more becomes resident. Bytes of the part up to the end of the last
+ * one; 0: none lies in it. A hint. */
+size_t memory_gather(void *part, size_t n_bytes);
 
 /* Reads a whole small file into malloc'd memory (NUL added past n_bytes), refusing more than `limit` bytes. */
 mlxr_status file_read(const char *path, size_t limit, char **data, size_t *n_bytes, mlxr_error *error);

@@ -32,6 +32,7 @@ struct laid_weights {
     uint32_t n_waited, pause; /* passes */
     size_t n_bytes;
     uint8_t *memory, *panels; /* [n_bytes] from a cache line on; NULL: not yet, or there was none */
+    size_t n_gathered;        /* in large pages, if there are any */
     _Atomic bool unwanted;    /* by laid_refuse */
 };
 
@@ -122,11 +123,13 @@ void laid_close(program *prog)
 }
 
 /* Room for all of it, which becomes resident as it is written to: so what is left of it must fit each time. */
-static bool make_room(laid_weights *l)
+static bool make_room(const program *prog)
 {
+    laid_weights *l = prog->laid;
     size_t n_bytes = l->n_bytes + LINEAR_ALIGN, n_left = l->n_bytes - l->all[l->n_laid].at;
     bool fits = few_fits(n_left, memory_spare());
     if (fits && !l->memory) {
+        memory_discard(prog->scratch.data, prog->scratch.n_bytes); /* of the prompt: more than laying takes */
         l->memory = calloc(1, n_bytes);
     } else if (fits) {
         return true;
@@ -136,7 +139,6 @@ static bool make_room(laid_weights *l)
         return false;
     }
     l->panels = l->memory + (LINEAR_ALIGN - (uintptr_t)l->memory % LINEAR_ALIGN) % LINEAR_ALIGN;
-    memory_in_large_pages(l->panels, l->n_bytes); /* what is read from end to end */
     return true;
 }
 
@@ -178,13 +180,15 @@ uint32_t laid_choose(const exec *e)
         l->n_waited++;
         return 0;
     }
-    if (!make_room(l)) {
+    if (!make_room(e->prog)) {
         return 0;
     }
     size_t wanted = l->n_bytes / PASSES > BYTES_LEAST ? l->n_bytes / PASSES : BYTES_LEAST, taken = 0;
     uint32_t n = 0;
     for (; l->n_laid + n < l->n_all && taken < wanted; n++) {
-        taken += l->all[l->n_laid + n].n_bytes;
+        const laid_matrix *m = &l->all[l->n_laid + n];
+        taken += m->n_bytes;
+        mapping_in_small_pages(m->rows, m->n_bytes); /* or pages given back would come again with a neighbour's */
     }
     return n;
 }
@@ -201,6 +205,7 @@ void laid_fill(const exec *e, const team_member *member)
             l->kernels->lay(w->type, m->rows + row * w->row_bytes, w->row_bytes, w->n_in,
                             l->panels + m->at + row * w->row_bytes);
         }
+        mapping_forget_part(m->rows + begin * w->row_bytes, (size_t)(end - begin) * w->row_bytes);
     }
 }
 
@@ -211,8 +216,15 @@ void laid_done(const exec *e)
         laid_matrix *m = &l->all[l->n_laid++];
         m->weight->data = l->panels + m->at;
         m->weight->laid = true;
-        mapping_in_small_pages(m->rows, m->n_bytes); /* or its pages would come back with a neighbour's */
-        mapping_forget_part(m->rows, m->n_bytes);
+        mapping_forget_part(m->rows, m->n_bytes); /* also the pages between members' shares */
+    }
+    if (e->lays) { /* once they are written to: memory would hold up to a page more than what is laid of it */
+        const laid_matrix *last = &l->all[l->n_laid - 1];
+        uint8_t *from = l->panels + l->n_gathered;
+        l->n_gathered += memory_gather(from, last->at + last->n_bytes - l->n_gathered);
+    }
+    if (e->lays && l->n_laid == l->n_all) {
+        memory_in_large_pages(l->panels, l->n_bytes); /* where the system does not gather when told: in time */
     }
 }
 
