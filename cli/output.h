@@ -47,8 +47,8 @@ const char *human_count(uint64_t n);
 /* A text of one line on stdout, broken between words at the width of the terminal, else at 112 columns. It begins in
  * column `at`; further lines begin in column `indent`. */
 void print_wrapped(const char *text, int indent, int at);
-/* The same behind `left`, which has the columns before `indent`; on a narrow terminal, and where `left` is
- * longer, it begins on a line of its own. */
+/* The same behind `left`, which has the columns before `indent`, two of them blank; where it is longer, and on a narrow
+ * terminal, the text begins on a line of its own. */
 void print_entry(const char *left, int indent, const char *text);
 
 /* A table: an array of rows, which are arrays of n texts (6 at most), printed in columns as wide as their longest. */

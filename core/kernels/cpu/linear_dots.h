@@ -1,13 +1,19 @@
 /*
  * Float linear layers (F32, F16, BF16 weights), written once for every instruction set: tiles of 4 weight rows (a lone
- * token's: LONE_ROWS) × a few tokens, both read along k as they lie, one vector of partial sums a pair. Include after
- * these definitions: INLINE, UNROLL, vflt          as in unpack_<isa>.h DOTS_STEP                     elements of k a
- * vector operation takes DOTS_TOKENS                   tokens a tile vdot, dots_zero()             a vector of partial
- * sums dots_w(type, p), dots_x(p)    DOTS_STEP weights (of `type`) and inputs at any address, as vectors dots_fma(w, x,
- * sum) dots_sum(sum[4], out[4])      the four totals dots_element                  type of an input's element DOTS_WIDE
- * where registers allow it: tokens a tile of linear_dots_wide.h, which many tokens take, and DOTS_KEEP(x): x stays in a
- * register DOTS_IN_ORDER, DOTS_PLAIN     how a lone token's rows are fetched ahead, as they lie or not at all: else
- * tile by tile Owner: const tables. Lifetime: static.
+ * token's LONE_ROWS) × a few tokens, both read along k as they lie, one vector of partial sums a pair.
+ * Include after these definitions:
+ *     INLINE, UNROLL, vflt          as in unpack_<isa>.h
+ *     DOTS_STEP                     elements of k a vector operation takes
+ *     DOTS_TOKENS                   tokens a tile
+ *     vdot, dots_zero()             a vector of partial sums
+ *     dots_w(type, p), dots_x(p)    DOTS_STEP weights (of `type`) and inputs at any address, as vectors
+ *     dots_fma(w, x, sum)
+ *     dots_sum(sum[4], out[4])      the four totals
+ *     dots_element                  type of an input's element
+ *     DOTS_WIDE                     where registers allow it: tokens a tile of linear_dots_wide.h, which many tokens
+ *                                   take, and DOTS_KEEP(x): x stays in a register
+ *     DOTS_IN_ORDER                 few tokens' rows are fetched in the order in which they lie, else tile by tile
+ * Owner: const tables. Lifetime: static.
  *
  * A pair's sum has the same order of additions in every tile, so a token's result does not depend on the batch.
  */
@@ -16,8 +22,6 @@
 #define DOTS_LINE_STEPS(w_bytes) (DOTS_STEP * (w_bytes) < 64 ? 64 / (DOTS_STEP * (w_bytes)) : 1)
 #ifdef DOTS_IN_ORDER
 #define LONE_ROWS 3 /* that a lone token meets at a time: rows that are a power of two long share lines of L1 */
-#elif defined(DOTS_PLAIN)
-#define LONE_ROWS 1 /* one is as fast as memory, and its lines are foreseen best where nothing is fetched */
 #else
 #define LONE_ROWS 4
 #endif
@@ -94,7 +98,7 @@ INLINE void dots_fetch(int n_rows, const uint8_t *const w[4], size_t row_bytes, 
     (void)at;
     (void)far;
     UNROLL
-    for (int r = 0; r < n_rows && n_rows > 1; r++) { /* one row alone is read as it lies, which is foreseen */
+    for (int r = 0; r < n_rows; r++) {
         __builtin_prefetch(w[r] + (size_t)n_rows * row_bytes, 0, 2);
     }
 #else

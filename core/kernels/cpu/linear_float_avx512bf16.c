@@ -12,7 +12,6 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #define DOTS_STEP 32
 #define DOTS_TOKENS 6
-#define DOTS_PLAIN
 
 typedef __m512 vdot;
 typedef __m512i vdot_w, vdot_x;
