@@ -72,13 +72,13 @@ cpu_features cpu_advertised(void)
         }
     }
     if (bit(b7, 5) && bit(b7, 8) && bit(c1, 12) && bit(c1, 29) && bit(c1, 28)) {
-        found |= CPU_AVX2 | CPU_HALVES;
+        found |= CPU_AVX2 | CPU_HALVES | CPU_LAID;
         found |= bit(a71, 4) ? CPU_AVX_VNNI : 0;
     }
     bool avx512 = bit(b7, 16) && bit(b7, 17) && bit(b7, 28) && bit(b7, 30) && bit(b7, 31);
     if ((found & CPU_AVX2) && avx512) {
         found |= CPU_AVX512;
-        found |= bit(c7, 11) ? CPU_AVX512_VNNI | CPU_LAID : 0;
+        found |= bit(c7, 11) ? CPU_AVX512_VNNI : 0;
         found |= bit(a71, 5) ? CPU_AVX512_BF16 : 0;
         found |= (found & CPU_AVX512_VNNI) && adds_fast() ? CPU_AVX512_ADDS : 0;
         if (bit(d7, 24)) {
@@ -222,9 +222,8 @@ static cpu_features mask_bits(const char *name, size_t n)
         {"scalar", ~(cpu_features)0},
         {"avx2", CPU_AVX2 | CPU_AVX_VNNI | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS |
                      CPU_AMX_INT8 | CPU_AMX_BF16 | CPU_HALVES | CPU_LAID},
-        {"avx512",
-         CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS | CPU_AMX_INT8 | CPU_AMX_BF16 | CPU_LAID},
-        {"avx512-vnni", CPU_AVX512_VNNI | CPU_AVX512_ADDS | CPU_LAID},
+        {"avx512", CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_ADDS | CPU_AMX_INT8 | CPU_AMX_BF16},
+        {"avx512-vnni", CPU_AVX512_VNNI | CPU_AVX512_ADDS},
         {"amx", CPU_AMX_INT8 | CPU_AMX_BF16},
         {"neon", CPU_NEON | CPU_DOTPROD | CPU_I8MM | CPU_ARM_BF16},
     };

@@ -18,7 +18,7 @@
     X(AMX_INT8, "amx-int8")       /* with AMX-TILE and the kernel's permission */                                      \
     X(AMX_BF16, "amx-bf16")                                                                                            \
     X(HALVES, "halves") /* no set: halves of the matrix of logits are kept apart, for kernels of AVX2 and beyond */    \
-    X(LAID, "laid") /* no set: weights are laid in the order of kernels of AVX-512 VNNI while tokens are written */    \
+    X(LAID, "laid") /* no set: weights are laid in the order of kernels of AVX2 and beyond while tokens are written */ \
     X(NEON, "neon")                                                                                                    \
     X(DOTPROD, "dotprod")                                                                                              \
     X(I8MM, "i8mm")                                                                                                    \

@@ -93,10 +93,23 @@ static double measure_scalar(const job *j, uint8_t *pool)
     linear_input in = linear_input_wrap(j->x, j->input.n_in, n_tokens, j->input.n_in);
     linear_weight w = j->weight;
     w.data = pool;
+    w.laid = false;
     double start = check_seconds();
     linear_rows(&scalar, &w, &in, &j->output, 0, n_rows, j->scratch);
     double seconds = check_seconds() - start;
     return seconds * j->weight.n_out / n_rows * j->input.n_tokens / n_tokens;
+}
+
+/* The rows at `rows` in the order of laid panels. */
+static void lay_rows(const linear_kernels *kernels, dtype type, uint32_t n_in, size_t n_bytes, uint8_t *rows)
+{
+    size_t row_bytes = dtype_row_bytes(type, n_in), panel = LINEAR_ROW_GRAIN * row_bytes;
+    uint8_t *copy = malloc(panel);
+    for (size_t at = 0; copy && at < n_bytes; at += panel) {
+        memcpy(copy, rows + at, panel);
+        kernels->lay(type, copy, row_bytes, n_in, rows + at);
+    }
+    free(copy);
 }
 
 static void bench_one(check *c, const linear_kernels *kernels, team *t, const shape *s, dtype type, uint8_t *pool)
@@ -104,9 +117,15 @@ static void bench_one(check *c, const linear_kernels *kernels, team *t, const sh
     if (strcmp(kernels->isa[type], c->set) != 0 || strcmp(c->set, "scalar") == 0) {
         return; /* measured with the set it is from; the scalar one is what all are compared with */
     }
+    if (c->laid && !kernels->laid_rows[type]) {
+        return;
+    }
     size_t n = (size_t)s->n_in * s->n_out, n_bytes = dtype_row_bytes(type, s->n_in) * s->n_out;
     size_t filled = n_bytes < ((size_t)4 << 20) ? n_bytes : dtype_row_bytes(type, s->n_in) * 256;
     weights_fill(c, type, WEIGHTS_RANDOM, pool, filled / dtype_row_bytes(type, s->n_in) * s->n_in);
+    if (c->laid) {
+        lay_rows(kernels, type, s->n_in, filled, pool);
+    }
     for (size_t at = filled; at < POOL_BYTES || at < n_bytes; at += filled) {
         size_t room = (POOL_BYTES > n_bytes ? POOL_BYTES : n_bytes) - at;
         memcpy(pool + at, pool, room < filled ? room : filled);
@@ -121,7 +140,8 @@ static void bench_one(check *c, const linear_kernels *kernels, team *t, const sh
                                    .row_bytes = dtype_row_bytes(type, s->n_in),
                                    .type = type,
                                    .n_in = s->n_in,
-                                   .n_out = s->n_out};
+                                   .n_out = s->n_out,
+                                   .laid = c->laid};
         j.scratch_bytes = linear_scratch_bytes(s->n_in);
         linear_format format = linear_format_for(kernels, type, m);
         float *x = malloc((size_t)m * s->n_in * sizeof(float));
@@ -158,8 +178,8 @@ void check_linear_bench(check *c)
     }
     team *t = NULL;
     mlxr_error error;
-    size_t pool_bytes = (size_t)192 << 20; /* the largest matrix: 262,144 rows of 640 in Q8_0 */
-    uint8_t *pool = malloc(pool_bytes);
+    size_t pool_bytes = (size_t)192 << 20;                   /* the largest matrix: 262,144 rows of 640 in Q8_0 */
+    uint8_t *pool = aligned_alloc(LINEAR_ALIGN, pool_bytes); /* as laid panels lie in a program */
     if (!pool || team_open(&t, c->n_threads, &error) != MLXR_OK) {
         fprintf(stderr, "checkkernels: no memory or threads for the benchmark\n");
         free(pool);

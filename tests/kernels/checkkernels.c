@@ -106,8 +106,8 @@ double check_seconds(void)
 static int usage(const char *program)
 {
     fprintf(stderr,
-            "usage: %s [--quick] [--bench] [--hot] [--rounded] [--seed N] [--isa NAME] [--only SUITE] [--type TYPE]\n"
-            "          [--shape TEXT] [--threads N]\n",
+            "usage: %s [--quick] [--bench] [--hot] [--laid] [--rounded] [--seed N] [--isa NAME] [--only SUITE]\n"
+            "          [--type TYPE] [--shape TEXT] [--threads N]\n",
             program);
     return 2;
 }
@@ -135,6 +135,10 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[i], "--rounded") == 0) {
             c.rounded = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--laid") == 0) {
+            c.laid = true;
             continue;
         }
         if (strcmp(argv[i], "--hot") == 0) {

@@ -33,6 +33,7 @@ typedef struct check {
     uint32_t n_threads;    /* of a benchmark */
     bool rounded;          /* benchmarks round the inputs of products to 8 bits */
     bool hot;              /* benchmarks read the same data again and again: from the caches */
+    bool laid;             /* benchmarks: of weights that are laid, where the set lays them */
     uint64_t n_cases, n_failed;
 } check;
 

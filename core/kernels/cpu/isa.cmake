@@ -51,9 +51,10 @@ set_target_properties(mlxr_kernels PROPERTIES SOURCES "${kernel_sources}")
 # up in another order (tree-reassoc), one moves a block's loads before the products of the block before it (tree-ter).
 # A token meets Q4_K at 19.5 GB/s a core instead of 17.5, and many Q8_0 1.4 times as fast
 # (bench/history/2026-11-29-few-rows.json). No result changes: the additions are of integers. The empty asm statement of
-# linear_avx2.c keeps the order of its sums with other compilers and in passes that stay on.
+# linear_avx2.h keeps the order of its sums with other compilers and in passes that stay on.
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND this_arch STREQUAL "x86")
   set_property(SOURCE ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cpu/linear_avx2.c
+                      ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cpu/linear_laid_avx2.c
                APPEND PROPERTY COMPILE_OPTIONS "-fno-tree-ter;-fno-tree-reassoc")
 endif()
 

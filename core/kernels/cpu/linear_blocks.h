@@ -563,6 +563,12 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 
 #ifdef LINEAR_LAID
 #include "kernels/cpu/linear_laid.h"
+#ifdef STEP_TURN
+#include "kernels/cpu/linear_steps.h"
+#endif
+#define PANEL_PARTS LAID_PARTS
+#else
+#define PANEL_PARTS 1
 #endif
 
 #define UNPACK_TO(prefix, where, name, walk, type, bytes, kind, bits, shift)                                           \
@@ -631,6 +637,11 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
     EACH(prefix, name, 3)                                                                                              \
     EACH(prefix, name, 4)
 
+#ifdef STEP_TURN
+#undef DIRECTS_TO
+#define DIRECTS_TO STEPS_TO
+#endif
+
 /* A format has functions of its own for 1 … PANEL_DIRECT tokens. More would take minutes to compile. */
 #define FOUR(prefix, name) {NULL, prefix##name##_1, prefix##name##_2, prefix##name##_3, prefix##name##_4}
 #ifdef ONE_DIGIT
@@ -685,13 +696,15 @@ FORMAT_RARE(affine4, walk_legacy, DTYPE_AFFINE4, 20, MIN, 4, 0)
 FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 #endif
 
-#define DIGITS(kind, name, tiles) .digits = {TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles},
+#define PATH(panels, bytes, unpack, tiles) {(panels) / PANEL_PARTS, (bytes) * PANEL_PARTS, unpack, tiles}
+#define DIGITS(kind, name, tiles) .digits = PATH(TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles),
 #ifdef ONE_DIGIT
-#define LOWER(kind, name, tiles) .digit = {ACC_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, lower_##tiles},
+#define LOWER(kind, name, tiles)                                                                                       \
+    .digit = PATH(ACC_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, lower_##tiles),
 #else
 #define LOWER(kind, name, tiles)
 #endif
-#define WORDS(kind, name, tiles) .words = {WORDS_PANELS, WORD_BLOCK_BYTES(kind), words_of_##name, tiles},
+#define WORDS(kind, name, tiles) .words = PATH(WORDS_PANELS, WORD_BLOCK_BYTES(kind), words_of_##name, tiles),
 #ifndef WORDS_PANELS
 #define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles)
 #define PATHS_8BIT PATHS
@@ -702,8 +715,8 @@ FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 #define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles) LOWER(kind, name, tiles) WORDS(kind, name, wide)
 #define PATHS_8BIT PATHS
 #endif
-#define KERNEL(kind, name, tiles, wide) {.rows = ROWS, DIRECTS(name) PATHS(kind, name, tiles, wide)}
-#define KERNEL_8BIT(name) {.rows = ROWS, DIRECTS(name) PATHS_8BIT(0, name, tile_q8, wide_plain)}
+#define KERNEL(kind, name, tiles, wide) {.rows = ROWS * PANEL_PARTS, DIRECTS(name) PATHS(kind, name, tiles, wide)}
+#define KERNEL_8BIT(name) {.rows = ROWS * PANEL_PARTS, DIRECTS(name) PATHS_8BIT(0, name, tile_q8, wide_plain)}
 
 const panel_kernel LINEAR_PANELS[LINEAR_TYPES] = {
     [DTYPE_Q4_0] = KERNEL(0, q4_0, tile_q4_0, wide_plain),

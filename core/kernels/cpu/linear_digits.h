@@ -4,7 +4,11 @@
  *     PASS_TOKENS                 tokens whose sums fit in registers beside a block of weights; not with WORDS_ALWAYS
  * Owner: const tables. Lifetime: static.
  */
+#ifdef LINEAR_LAID
+#define TILE_PANELS LAID_PARTS
+#else
 #define TILE_PANELS 1
+#endif
 #define PANEL_UNSIGNED MAKE_UNSIGNED
 
 INLINE void put_bytes(int bits, int shift, const block *v, uint8_t *to)
@@ -65,14 +69,14 @@ INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, co
         tile_pass(kind, bits, shift, T, first, n, panel, n_in, record, out, ahead);                                    \
     }
 
-/* Panels of one kind × a tile of T tokens: a full tile with constant offsets, others in passes of up to four. */
+/* A panel of one kind × a tile of T tokens: a full tile with constant offsets, others in passes of up to four. */
 #define TILES(name, kind, bits, shift)                                                                                 \
     PASS(name, kind, bits, shift, 1)                                                                                   \
     PASS(name, kind, bits, shift, 2)                                                                                   \
     PASS(name, kind, bits, shift, 3)                                                                                   \
     PASS(name, kind, bits, shift, 4)                                                                                   \
-    static void tile_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                         \
-                            const panel_output *out, const panel_ahead *ahead)                                         \
+    static void passes_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                       \
+                              const panel_output *out, const panel_ahead *ahead)                                       \
     {                                                                                                                  \
         if (T == LINEAR_TILE && PASS_TOKENS == LINEAR_TILE) {                                                          \
             tile_pass(kind, bits, shift, LINEAR_TILE, 0, PASS_TOKENS, panel, n_in, record, out, ahead);                \
@@ -93,6 +97,17 @@ INLINE void tile_pass(int kind, int bits, int shift, int T, int first, int n, co
                 pass_##name##_4(panel, n_in, record, T, first, out, ahead);                                            \
                 break;                                                                                                 \
             }                                                                                                          \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void tile_##name(const uint8_t *panel, uint32_t n_in, const uint8_t *record, int T,                         \
+                            const panel_output *out, const panel_ahead *ahead)                                         \
+    {                                                                                                                  \
+        panel_ahead next = *ahead;                                                                                     \
+        for (int p = 0; p < TILE_PANELS; p++) {                                                                        \
+            const panel_output part = panel_part(out, p);                                                              \
+            passes_##name(panel, n_in, record, T, &part, &next);                                                       \
+            panel += n_in / Q16_BLOCK * BLOCK_BYTES(BYTE_VECTORS, kind);                                               \
+            next.step = 0; /* all of it is fetched with the first */                                                   \
         }                                                                                                              \
     }
 

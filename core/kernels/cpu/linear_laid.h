@@ -1,12 +1,13 @@
 /*
- * Laid panels: the rows of a panel with their words side by side, as a vector takes them, in as many bytes as the rows
- * have. A block of the file is words and, in some formats, one half before or behind them:
+ * Laid panels: sixteen rows with their words side by side, as a vector takes them, in as many bytes as the rows have. A
+ * block of the file is words and, in some formats, one half before or behind them:
  *
- *     words  [n_blocks][words of a block][ROWS]  in the order of the file
- *     halves [n_blocks][ROWS]                    where blocks are not whole words
+ *     words  [n_blocks][words of a block][LAID_ROWS]  in the order of the file; bytes of Q8_0 have an offset of 128
+ *     halves [n_blocks][LAID_ROWS]                    where blocks are not whole words
  *
- * What takes loads, insertions and shuffles of sixteen rows is a load then, and memory is read in one stream. Included
- * by linear_blocks.h where LINEAR_LAID is defined; uses its definitions.
+ * What takes loads, insertions and shuffles of sixteen rows is a load then, and memory is read in one stream. The order
+ * is one for all sets of instructions: vectors of eight rows take a panel's words in two parts. Included by
+ * linear_blocks.h where LINEAR_LAID is defined; uses its definitions.
  * Owner: const tables. Lifetime: static.
  */
 #define LAID_FAR 6144 /* bytes ahead */
@@ -25,9 +26,17 @@ INLINE bool lone_is_first(dtype type)
 /* Block b of n. */
 INLINE source laid_block(dtype type, size_t bytes, const uint8_t *panel, uint32_t n, uint32_t b)
 {
-    const size_t lone = lone_bytes(bytes), words = (bytes - lone) * ROWS;
-    source p = {.at = panel + b * words, .stride = 0, .laid = true, .halves = panel + n * words + b * lone * ROWS};
-    p.at -= lone_is_first(type) ? lone * ROWS : 0;
+    const size_t lone = lone_bytes(bytes), words = (bytes - lone) * LAID_ROWS;
+    source p = {.at = panel + b * words, .stride = 0, .laid = true, .halves = panel + n * words + b * lone * LAID_ROWS};
+    p.at -= lone_is_first(type) ? lone * LAID_ROWS : 0;
+    return p;
+}
+
+/* A vector's rows of it. */
+INLINE source laid_part(source p, int part)
+{
+    p.at += part * VECTOR;
+    p.halves += part * ROWS * 2;
     return p;
 }
 
@@ -41,7 +50,7 @@ INLINE laid_ahead laid_ahead_of(target where, const uint8_t *panel, size_t row_b
     if (is_panel(where)) { /* it is told of nothing that comes next */
         return (laid_ahead){0};
     }
-    const size_t n_bytes = ROWS * row_bytes;
+    const size_t n_bytes = LAID_ROWS * row_bytes;
     const uint8_t *at = panel + LAID_FAR, *end = panel + n_bytes;
     return at < end ? (laid_ahead){at, end, to->next.rows} : (laid_ahead){to->next.rows + (at - end), NULL, NULL};
 }
@@ -61,12 +70,14 @@ INLINE void walk_laid(dtype type, size_t bytes, int kind, int bits, int shift, t
 {
     const uint32_t n = n_in / Q16_BLOCK;
     laid_ahead next = laid_ahead_of(where, rows, row_bytes, &to);
-    for (uint32_t b = 0; b < n; b++) {
-        block v;
-        unpack_legacy(type, wants_unsigned(where), laid_block(type, bytes, rows, n, b), &v);
-        put(kind, bits, shift, where, &v, &to);
-        if (!is_panel(where)) {
-            laid_fetch(&next, ROWS * bytes);
+    for (int part = 0; part < LAID_PARTS; part++) {
+        for (uint32_t b = 0; b < n; b++) {
+            block v;
+            unpack_legacy(type, wants_unsigned(where), laid_part(laid_block(type, bytes, rows, n, b), part), &v);
+            put(kind, bits, shift, where, &v, &to);
+            if (!is_panel(where)) {
+                laid_fetch(&next, ROWS * bytes);
+            }
         }
     }
 }
@@ -77,17 +88,19 @@ INLINE void walk_laid_k(dtype type, size_t bytes, int kind, int bits, int shift,
 {
     const uint32_t n = n_in / 256;
     laid_ahead next = laid_ahead_of(where, rows, row_bytes, &to);
-    for (uint32_t b = 0; b < n; b++) {
-        const source p = laid_block(type, bytes, rows, n, b);
-        super_block s;
-        unpack_super(type, p, &s);
-        UNROLL
-        for (int i = 0; i < 8; i++) {
-            block v;
-            unpack_super_block(type, wants_unsigned(where), p, i, &s, &v);
-            put(kind, bits, shift, where, &v, &to);
-            if (!is_panel(where)) {
-                laid_fetch(&next, ROWS * bytes / 8);
+    for (int part = 0; part < LAID_PARTS; part++) {
+        for (uint32_t b = 0; b < n; b++) {
+            const source p = laid_part(laid_block(type, bytes, rows, n, b), part);
+            super_block s;
+            unpack_super(type, p, &s);
+            UNROLL
+            for (int i = 0; i < 8; i++) {
+                block v;
+                unpack_super_block(type, wants_unsigned(where), p, i, &s, &v);
+                put(kind, bits, shift, where, &v, &to);
+                if (!is_panel(where)) {
+                    laid_fetch(&next, ROWS * bytes / 8);
+                }
             }
         }
     }

@@ -84,10 +84,12 @@ struct panel_kernel {
 
 /* By type; what an instruction set has no kernel for is zero. One array a set, in linear_<set>.c. */
 extern const panel_kernel linear_panels_avx2[LINEAR_TYPES];
+extern const panel_kernel linear_panels_laid_avx2[LINEAR_TYPES]; /* of laid panels (linear_laid.h) */
 extern const panel_kernel linear_panels_avxvnni[LINEAR_TYPES];
+extern const panel_kernel linear_panels_laid_avxvnni[LINEAR_TYPES];
 extern const panel_kernel linear_panels_avx512vnni[LINEAR_TYPES];
 extern const panel_kernel linear_panels_crossed_avx512vnni[LINEAR_TYPES]; /* words alone, of LINEAR_C16 */
-extern const panel_kernel linear_panels_laid_avx512vnni[LINEAR_TYPES];    /* of laid panels (linear_laid.h) */
+extern const panel_kernel linear_panels_laid_avx512vnni[LINEAR_TYPES];
 extern const panel_kernel linear_panels_laid_crossed_avx512vnni[LINEAR_TYPES];
 extern const panel_kernel linear_panels_amx[LINEAR_TYPES];
 extern const panel_kernel linear_panels_neon[LINEAR_TYPES];

@@ -54,6 +54,16 @@ INLINE vint v_right16(vint a, int n)
     return _mm256_srli_epi16(a, n);
 }
 
+INLINE vint v_right16_signed(vint a, int n)
+{
+    return _mm256_srai_epi16(a, n);
+}
+
+INLINE vint v_add16(vint a, vint b)
+{
+    return _mm256_add_epi16(a, b);
+}
+
 INLINE vint v_sub16(vint a, vint b)
 {
     return _mm256_sub_epi16(a, b);
@@ -205,6 +215,25 @@ INLINE vflt v_get_floats(const void *p)
 INLINE void v_put_floats(void *p, vflt a)
 {
     _mm256_store_ps(p, a);
+}
+
+#define LAID /* panels may be laid (linear_laid.h) */
+
+/* At any address. */
+INLINE vint v_load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+
+INLINE void v_store(void *p, vint a)
+{
+    _mm256_storeu_si256(p, a);
+}
+
+/* A half a row. */
+INLINE vflt v_load_halves(const void *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128(p));
 }
 
 INLINE __m256i v_first(uint32_t n)

@@ -222,6 +222,11 @@ INLINE vint v_load(const void *p)
     return _mm512_loadu_si512(p);
 }
 
+INLINE void v_store(void *p, vint a)
+{
+    _mm512_storeu_si512(p, a);
+}
+
 /* A half a row. */
 INLINE vflt v_load_halves(const void *p)
 {

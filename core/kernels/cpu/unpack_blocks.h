@@ -13,9 +13,12 @@
 
 #include "quant/dtype.h"
 
+#define LAID_ROWS 16 /* of a laid panel, whose vectors other sets of instructions take in parts */
+#define LAID_PARTS (LAID_ROWS / ROWS)
+
 /* Where the blocks of a panel's rows are. */
 typedef struct source {
-    const uint8_t *at; /* the first row's; of laid rows (linear_laid.h) what a row's offset times ROWS leads from */
+    const uint8_t *at; /* the first row's; of laid rows (linear_laid.h) what an offset times LAID_ROWS leads from */
     size_t stride;     /* bytes from row to row, where they are not laid */
     bool laid;
     const uint8_t *halves; /* of laid rows whose blocks are not whole words: what is left of them, a half a row */
@@ -45,7 +48,7 @@ INLINE source rows_at(const uint8_t *rows, size_t row_bytes)
 /* The place n bytes further in each row. */
 INLINE source further(source p, size_t n)
 {
-    p.at += p.laid ? n * ROWS : n;
+    p.at += p.laid ? n * LAID_ROWS : n;
     return p;
 }
 
@@ -55,7 +58,7 @@ INLINE void laid_words(source p, size_t at, int n, vint out[])
 {
     UNROLL
     for (int i = 0; i < n; i++) {
-        out[i] = v_load(p.at + (at + 4 * (size_t)i) * ROWS);
+        out[i] = v_load(p.at + (at + 4 * (size_t)i) * LAID_ROWS);
     }
 }
 #else
@@ -193,12 +196,13 @@ INLINE void fifth_bits(vint bits, vint w[8])
     }
 }
 
-/* 32 bytes a row, signed; made unsigned by an offset of 128 where the product wants that. */
+/* 32 bytes a row, signed and, of laid rows, with an offset of 128; made unsigned by that where the product wants it. */
 INLINE void signed_bytes(source p, size_t at, bool make_unsigned, vint w[8])
 {
+    const bool flip = make_unsigned != p.laid;
     words_8(p, at, w);
     UNROLL
-    for (int i = 0; make_unsigned && i < 8; i++) {
+    for (int i = 0; flip && i < 8; i++) {
         w[i] = v_xor(w[i], v_bytes(0x80));
     }
 }

@@ -18,6 +18,17 @@ static const tiny_options plain = {.n_layers = 2,
                                    .n_vocab = 300,
                                    .weights = DTYPE_Q4_1};
 
+/* All that the processor has, then what is left without AVX-512: two sets of kernels, where there are two. */
+enum { N_SETS = 2 };
+
+static cpu_features set_of(uint32_t i)
+{
+    cpu_features features = cpu_detect();
+    mlxr_error error;
+    assert_ok(cpu_mask(&features, i ? "-avx512" : "", &error), &error);
+    return features;
+}
+
 static bool can(cpu_features features)
 {
     linear_kernels k;
@@ -100,18 +111,53 @@ static void laid_weights_change_no_result(void **state)
     static const dtype types[] = {DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
                                   DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
     for (uint32_t i = 0; i < sizeof types / sizeof *types; i++) {
-        for (uint32_t threads = 1; threads < 4; threads += 2) {
+        for (uint32_t run = 0; run < 2 * N_SETS; run++) {
+            cpu_features features = set_of(run % N_SETS);
             tiny_options o = plain;
             o.weights = types[i];
             mapped x;
             open_mapped(&x, &o);
-            laid_counts counts = compare(&x, threads, cpu_detect());
-            assert_int_equal(counts.n_all, can(cpu_detect()) ? 7 * o.n_layers : 0);
+            laid_counts counts = compare(&x, run < N_SETS ? 1 : 3, features);
+            assert_int_equal(counts.n_all, can(features) ? 7 * o.n_layers : 0);
             assert_int_equal(counts.n_laid, counts.n_all);
             assert_false(counts.prepares);
             close_mapped(&x);
         }
     }
+}
+
+static void all_sets_lay_weights_in_the_same_order(void **state)
+{
+    (void)state;
+    enum { N_IN = 768, MOST = LINEAR_ROW_GRAIN * N_IN * 2 };
+    linear_kernels kernels[N_SETS];
+    for (uint32_t i = 0; i < N_SETS; i++) {
+        linear_init(&kernels[i], set_of(i));
+        if (!can(set_of(i))) {
+            skip();
+        }
+    }
+    uint8_t *rows = malloc(MOST), *panels[N_SETS] = {malloc(MOST), malloc(MOST)};
+    assert_true(rows && panels[0] && panels[1]);
+    uint64_t random = 1;
+    for (size_t i = 0; i < MOST; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        rows[i] = (uint8_t)(random >> 56);
+    }
+    for (uint32_t type = 0; type < LINEAR_TYPES; type++) {
+        assert_int_equal(!kernels[0].laid_rows[type], !kernels[1].laid_rows[type]);
+        if (kernels[0].laid_rows[type]) {
+            size_t row_bytes = dtype_row_bytes(type, N_IN);
+            for (uint32_t i = 0; i < N_SETS; i++) {
+                memset(panels[i], (int)i, MOST);
+                kernels[i].lay(type, rows, row_bytes, N_IN, panels[i]);
+            }
+            assert_memory_equal(panels[0], panels[1], LINEAR_ROW_GRAIN * row_bytes);
+        }
+    }
+    free(rows);
+    free(panels[0]);
+    free(panels[1]);
 }
 
 static void matrices_that_are_not_whole_panels_stay_as_they_are(void **state)
@@ -189,26 +235,28 @@ static void a_program_that_is_to_keep_nothing_reads_the_files_rows_again(void **
 {
     (void)state;
     static const uint32_t after[] = {15, PASSES};
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t run = 0; run < 2 * N_SETS; run++) {
+        const uint32_t before = after[run / N_SETS];
+        const cpu_features features = set_of(run % N_SETS);
         mapped x;
         rig r, reference;
         open_mapped(&x, &plain);
         const uint32_t n = plain.n_vocab, more = 12;
-        int32_t *tokens = tiny_tokens(&x.t, after[i] + more);
-        float *got = calloc((size_t)(after[i] + more) * n, sizeof *got);
-        float *expected = calloc((size_t)(after[i] + more) * n, sizeof *expected);
+        int32_t *tokens = tiny_tokens(&x.t, before + more);
+        float *got = calloc((size_t)(before + more) * n, sizeof *got);
+        float *expected = calloc((size_t)(before + more) * n, sizeof *expected);
         assert_true(got && expected);
-        rig_open(&r, &x.t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
-        rig_open(&reference, &x.t, false, 2, cpu_detect() & ~(cpu_features)CPU_LAID, DTYPE_F32, 64, 2);
+        rig_open(&r, &x.t, false, 2, features, DTYPE_F32, 64, 2);
+        rig_open(&reference, &x.t, false, 2, features & ~(cpu_features)CPU_LAID, DTYPE_F32, 64, 2);
         timeline line = timeline_make(&r, tokens, 0, 1), other = timeline_make(&reference, tokens, 0, 1);
-        rig_compute(&r, &line, after[i], 1, got);
-        assert_int_equal(laid_count(r.prog).n_laid > 0, can(cpu_detect()));
+        rig_compute(&r, &line, before, 1, got);
+        assert_int_equal(laid_count(r.prog).n_laid > 0, can(features));
         laid_refuse(r.prog);
         assert_false(laid_count(r.prog).prepares);
-        rig_compute(&r, &line, more / 2, 1, got + (size_t)after[i] * n);
-        rig_compute(&r, &line, more / 2, more / 2, got + (size_t)(after[i] + more / 2) * n);
-        rig_compute(&reference, &other, after[i] + more, 1, expected);
-        assert_memory_equal(got, expected, (size_t)(after[i] + more) * n * sizeof *got);
+        rig_compute(&r, &line, more / 2, 1, got + (size_t)before * n);
+        rig_compute(&r, &line, more / 2, more / 2, got + (size_t)(before + more / 2) * n);
+        rig_compute(&reference, &other, before + more, 1, expected);
+        assert_memory_equal(got, expected, (size_t)(before + more) * n * sizeof *got);
         assert_int_equal(laid_count(r.prog).n_laid, 0);
         rig_close(&r);
         rig_close(&reference);
@@ -261,6 +309,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(laid_weights_change_no_result),
+        cmocka_unit_test(all_sets_lay_weights_in_the_same_order),
         cmocka_unit_test(matrices_that_are_not_whole_panels_stay_as_they_are),
         cmocka_unit_test(other_types_stay_as_they_are),
         cmocka_unit_test(weights_in_no_mapping_stay_where_they_are),
