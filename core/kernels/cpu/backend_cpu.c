@@ -68,7 +68,8 @@ static void cpu_release(backend *b, program **prog)
 static program_halves cpu_halves(const program *prog)
 {
     few_counts counts = few_count(prog);
-    return (program_halves){.bytes_most = few_kept_bytes(prog) + copy_kept_bytes(prog),
+    uint64_t few = few_kept_bytes(prog), copy = copy_kept_bytes(prog); /* memory never holds both */
+    return (program_halves){.bytes_most = few > copy ? few : copy,
                             .bytes_kept = counts.n_bytes_kept + copy_count(prog).n_bytes_kept,
                             .bytes_saved = counts.n_bytes_saved,
                             .n_steps = counts.n_screened - counts.n_whole,

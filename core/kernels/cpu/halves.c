@@ -18,8 +18,6 @@ enum {
     SIGN = 0x80,             /* q + 128 modulo 256 is q with this bit turned */
 };
 
-#define ROUNDED_UP (1 + 0x1p-14) /* above 32 + n_in / 32 roundings of floats */
-
 void halves_split(const uint8_t *row, uint32_t n_in, uint8_t *upper, uint8_t *lower)
 {
     uint8_t *scales = upper + n_in / 2;
@@ -67,8 +65,8 @@ halves_lengths halves_measure(const uint8_t *upper, const uint8_t *lower, uint32
         whole += d * d * wholes;
         part += d * d * parts;
     }
-    return (halves_lengths){.rest = (float)(sqrt(rest) * ROUNDED_UP),
-                            .parts = (float)((sqrt(whole) + sqrt(part)) * ROUNDED_UP)};
+    return (halves_lengths){.rest = (float)(sqrt(rest) * HALVES_ROUNDED_UP),
+                            .parts = (float)((sqrt(whole) + sqrt(part)) * HALVES_ROUNDED_UP)};
 }
 
 static uint32_t padded_blocks(uint32_t n_in)
@@ -78,7 +76,7 @@ static uint32_t padded_blocks(uint32_t n_in)
 
 size_t halves_input_bytes(uint32_t n_in)
 {
-    return padded_blocks(n_in) * (4 * HALF + 4 * sizeof(int32_t) + 4 * sizeof(float));
+    return padded_blocks(n_in) * (4 * HALF + 3 * 4 * sizeof(int32_t) + 4 * sizeof(float));
 }
 
 halves_input halves_input_make(const linear_input *packed, void *memory)
@@ -86,7 +84,9 @@ halves_input halves_input_make(const linear_input *packed, void *memory)
     uint32_t n = padded_blocks(packed->n_in);
     halves_input in = {.n_blocks = n, .digits = memory};
     in.minus = (int32_t *)(void *)(in.digits + (size_t)n * 4 * HALF);
-    in.units = (float *)(void *)(in.minus + (size_t)n * 4);
+    in.minus_upper = in.minus + (size_t)n * 4;
+    in.minus_whole = in.minus_upper + (size_t)n * 4;
+    in.units = (float *)(void *)(in.minus_whole + (size_t)n * 4);
     memset(memory, 0, halves_input_bytes(packed->n_in));
     q16_place at = q16_find(packed, 0);
     for (uint32_t b = 0; b < packed->n_in / BLOCK; b++) {
@@ -97,8 +97,13 @@ halves_input halves_input_make(const linear_input *packed, void *memory)
             memcpy(in.digits + (i * n + b) * HALF, digits + i * HALF, HALF);
             in.units[4 * b + i] = unit;
         }
+        int32_t *minus = in.minus + 4 * b;
         for (uint32_t k = 0; k < BLOCK; k++) {
-            in.minus[4 * b + k % HALF / LANE] -= 256 * digits[k] + digits[BLOCK + k];
+            minus[k % HALF / LANE] -= 256 * digits[k] + digits[BLOCK + k];
+        }
+        for (uint32_t i = 0; i < 4; i++) {
+            in.minus_upper[4 * b + i] = 120 * (minus[0] + minus[1] + minus[2] + minus[3]);
+            in.minus_whole[4 * b + i] = 128 * (minus[0] + minus[1] + minus[2] + minus[3]);
         }
     }
     return in;
@@ -107,8 +112,11 @@ halves_input halves_input_make(const linear_input *packed, void *memory)
 halves_kernels halves_kernels_for(cpu_features features)
 {
 #if defined(__x86_64__)
-    if (features & CPU_HALVES && features & CPU_AVX512_VNNI) {
-        return halves_kernels_avx512vnni;
+    if (features & CPU_HALVES && features & CPU_AVX512_VNNI) { /* and so AVX2 */
+        halves_kernels k = halves_kernels_avx512vnni;
+        k.split = halves_kernels_avx2.split; /* memory is what they wait for */
+        k.join = halves_kernels_avx2.join;
+        return k;
     }
     if (features & CPU_HALVES && features & CPU_AVX2) {
         return halves_kernels_avx2;

@@ -23,8 +23,9 @@
 
 #include "kernels/cpu/linear.h"
 
-#define HALVES_ROWS 4  /* that kernels take at a time: their input is loaded once */
-#define HALVES_STEP 4u /* blocks that kernels take at a time */
+#define HALVES_ROWS 4        /* that kernels take at a time: their input is loaded once */
+#define HALVES_STEP 4u       /* blocks that kernels take at a time */
+#define HALVES_IN_MOST 8192u /* values of a row */
 
 /* Bytes of a row's parts; n_in is a multiple of 32. */
 static inline size_t halves_upper_bytes(uint32_t n_in)
@@ -51,14 +52,17 @@ typedef struct halves_lengths {
 
 halves_lengths halves_measure(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, const float *squares);
 
+#define HALVES_ROUNDED_UP (1 + 0x1p-14) /* above 32 + n_in / 32 roundings of floats, all of positive terms */
+
 /* An input as kernels read it: digits as in LINEAR_Q16, [4][padded blocks][16], which are the higher ones of the first
  * 16 of each block, those of the last 16, and the lower ones likewise; for each 32-bit lane of them [padded blocks][4]
- * −Σ (256 q + r) over its eight values, four of the first 16 and four of the last; and the block's unit four times.
- * Blocks are padded with zeros to whole steps. */
+ * −Σ (256 q + r) over its eight values, four of the first 16 and four of the last; and four times each block's unit,
+ * 120 times and 128 times its Σ −(256 q + r). Blocks are padded with zeros to whole steps. */
 typedef struct halves_input {
     uint32_t n_blocks; /* padded */
     int8_t *digits;
     int32_t *minus;
+    int32_t *minus_upper, *minus_whole;
     float *units;
 } halves_input;
 
@@ -68,8 +72,12 @@ size_t halves_input_bytes(uint32_t n_in);
 halves_input halves_input_make(const linear_input *packed, void *memory);
 
 typedef struct halves_kernels {
-    /* products[n_rows] = those of the upper parts of rows, which lie one after the other. A lane adds up what its eight
-     * values of every second or fourth block come to, each rounded twice; then up to 16 lanes are added. */
+    /* halves_split and halves_measure at once; sums are added up in another order. */
+    halves_lengths (*split)(const uint8_t *row, uint32_t n_in, const float *squares, uint8_t *upper, uint8_t *lower);
+    /* halves_join */
+    void (*join)(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, uint8_t *row);
+    /* products[n_rows] = those of the upper parts of rows, which lie one after the other. A lane adds up what eight
+     * values, or all 32, of every second or fourth block come to, each rounded twice; then up to 16 lanes are added. */
     void (*products)(const uint8_t *upper, uint32_t n_in, uint32_t n_rows, const halves_input *input, float *products);
     /* The same of whole rows, with the bits that linear_rows gives for Q8_0. */
     void (*wholes)(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, uint32_t n_rows,

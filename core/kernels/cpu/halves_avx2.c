@@ -1,8 +1,10 @@
 /*
- * Products of rows in two parts for AVX2: a vector is a row's two blocks, of which each has a lane of 128 bits.
+ * Rows in two parts for AVX2: making them, and their products. There a vector is a row's two blocks, of which each has
+ * a lane of 128 bits.
  * Owner: none. Lifetime: the call.
  */
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/halves.h"
@@ -168,4 +170,95 @@ static uint64_t reaching(const float *values, const float *lengths, float reach,
     return found;
 }
 
-const halves_kernels halves_kernels_avx2 = {products, wholes, some, reaching};
+/* ---- making parts of rows, and rows of parts ---- */
+
+enum { BLOCK = 32, HALF = 16, WHOLE_BYTES = 2 + BLOCK };
+
+/* A block's nibbles, each in a byte, as parts have them. */
+INLINE void store_nibbles(__m256i values, uint8_t *to)
+{
+    __m128i last = _mm_slli_epi16(_mm256_extracti128_si256(values, 1), 4);
+    _mm_storeu_si128((void *)to, _mm_or_si128(_mm256_castsi256_si128(values), last));
+}
+
+/* Σ (l − 8)² squares, over every eighth value: integers of up to 64, so that each term is rounded once. */
+INLINE __m256 rests_of(__m256i low, const float *squares)
+{
+    const __m256i apart = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(64, 49, 36, 25, 16, 9, 4, 1, 0, 1, 4, 9, 16, 25, 36, 49));
+    __m256i values = _mm256_shuffle_epi8(apart, low);
+    __m128i first = _mm256_castsi256_si128(values), last = _mm256_extracti128_si256(values, 1);
+    __m256 a = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(first));
+    __m256 b = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(first, 8)));
+    __m256 c = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(last));
+    __m256 d = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(last, 8)));
+    a = _mm256_fmadd_ps(b, _mm256_loadu_ps(squares + 8), _mm256_mul_ps(a, _mm256_loadu_ps(squares)));
+    c = _mm256_fmadd_ps(d, _mm256_loadu_ps(squares + 24), _mm256_mul_ps(c, _mm256_loadu_ps(squares + 16)));
+    return _mm256_add_ps(a, c);
+}
+
+/* Σ (2 u − 15)² over eight values, in every other lane: a 64th of what the upper part stands for. */
+INLINE __m256 parts_of(__m256i high)
+{
+    const __m256i odd = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8((char)225, (char)169, 121, 81, 49, 25, 9, 1, 1, 9, 25, 49, 81, 121, (char)169, (char)225));
+    return _mm256_cvtepi32_ps(_mm256_sad_epu8(_mm256_shuffle_epi8(odd, high), _mm256_setzero_si256()));
+}
+
+/* Σ q² over four values. */
+INLINE __m256 wholes_of(__m256i q)
+{
+    __m256i first = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(q));
+    __m256i last = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(q, 1));
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_madd_epi16(first, first), _mm256_madd_epi16(last, last)));
+}
+
+INLINE double sum_of(__m256 v)
+{
+    float lanes[8];
+    double sum = 0;
+    _mm256_storeu_ps(lanes, v);
+    for (int i = 0; i < 8; i++) {
+        sum += (double)lanes[i];
+    }
+    return sum;
+}
+
+static halves_lengths split(const uint8_t *row, uint32_t n_in, const float *squares, uint8_t *upper, uint8_t *lower)
+{
+    const __m256i mask = _mm256_set1_epi8(15);
+    __m256 rest = _mm256_setzero_ps(), whole = rest, part = rest;
+    uint8_t *scales = upper + n_in / 2;
+    for (uint32_t b = 0; b < n_in / BLOCK; b++, row += WHOLE_BYTES, upper += HALF, lower += HALF, squares += BLOCK) {
+        uint16_t scale;
+        memcpy(&scale, row, sizeof scale);
+        memcpy(scales + 2 * b, row, sizeof scale);
+        __m256i q = load(row + 2), v = _mm256_xor_si256(q, _mm256_set1_epi8((char)0x80));
+        __m256i low = _mm256_and_si256(v, mask), high = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+        store_nibbles(high, upper);
+        store_nibbles(low, lower);
+        __m256 d = _mm256_set1_ps(_cvtsh_ss(scale)), square = _mm256_mul_ps(d, d); /* of 22 bits: exact */
+        rest = _mm256_fmadd_ps(square, rests_of(low, squares), rest);
+        part = _mm256_fmadd_ps(square, parts_of(high), part);
+        whole = _mm256_fmadd_ps(square, wholes_of(q), whole);
+    }
+    return (halves_lengths){.rest = (float)(sqrt(sum_of(rest)) * HALVES_ROUNDED_UP),
+                            .parts = (float)((sqrt(sum_of(whole)) + 8 * sqrt(sum_of(part))) * HALVES_ROUNDED_UP)};
+}
+
+static void join(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, uint8_t *row)
+{
+    const __m128i mask = _mm_set1_epi8(15), sign = _mm_set1_epi8((char)0x80);
+    const uint8_t *scales = upper + n_in / 2;
+    for (uint32_t b = 0; b < n_in / BLOCK; b++, row += WHOLE_BYTES, upper += HALF, lower += HALF) {
+        __m128i up = _mm_loadu_si128((const void *)upper), low = _mm_loadu_si128((const void *)lower);
+        __m128i first = _mm_or_si128(_mm_andnot_si128(mask, _mm_slli_epi16(up, 4)), _mm_and_si128(mask, low));
+        __m128i last = _mm_or_si128(_mm_andnot_si128(mask, up), _mm_and_si128(mask, _mm_srli_epi16(low, 4)));
+        memcpy(row, scales + 2 * b, 2);
+        _mm_storeu_si128((void *)(row + 2), _mm_xor_si128(first, sign));
+        _mm_storeu_si128((void *)(row + 2 + HALF), _mm_xor_si128(last, sign));
+    }
+}
+
+const halves_kernels halves_kernels_avx2 = {
+    .split = split, .join = join, .products = products, .wholes = wholes, .some = some, .reaching = reaching};

@@ -9,60 +9,44 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define ROWS HALVES_ROWS
-/* Bytes ahead, in the order in which they lie: following each of the rows, as the processor does by itself, reads half
- * as fast. */
+/* Bytes ahead, in the order in which they lie: following each of four rows, as the processor does by itself, reads half
+ * as fast. Of upper parts, of which two rows are met at a time, less is enough. */
 #define FAR 4096
+#define FAR_UPPER 2560
+#define LINE 64
 
-/* A step's input. */
+/* Four blocks' input. */
 typedef struct step {
     __m512i high[2], low[2]; /* digits of each block's first 16 and last 16 */
-    __m512i minus;           /* what an offset of the weights takes away */
-    __m512 units;
 } step;
 
-INLINE step step_of(bool whole, const halves_input *x, uint32_t at)
+INLINE step step_of(const halves_input *x, uint32_t b)
 {
     size_t part = (size_t)x->n_blocks * 16;
-    const int8_t *p = x->digits + at * 16;
-    __m512i minus = _mm512_loadu_si512(x->minus + (size_t)at * 4);
-    return (step){.high = {_mm512_loadu_si512(p), _mm512_loadu_si512(p + part)},
-                  .low = {_mm512_loadu_si512(p + 2 * part), _mm512_loadu_si512(p + 3 * part)},
-                  .minus = whole ? _mm512_slli_epi32(minus, 7) : _mm512_sub_epi32(_mm512_slli_epi32(minus, 4), minus),
-                  .units = _mm512_loadu_ps(x->units + (size_t)at * 4)};
+    const int8_t *p = x->digits + b * 16;
+    step s = {.high = {_mm512_loadu_si512(p), _mm512_loadu_si512(p + part)},
+              .low = {_mm512_loadu_si512(p + 2 * part), _mm512_loadu_si512(p + 3 * part)}};
+    __asm__("" : "+v"(s.high[0]), "+v"(s.high[1]), "+v"(s.low[0]), "+v"(s.low[1])); /* loaded once for all rows */
+    return s;
 }
 
-/* Each lane's sum over its unsigned bytes × the input, less the offset. */
+/* Each lane's sum over its unsigned bytes × the input: of the higher digits first, so that one register is enough. */
 INLINE __m512i sums_of(__m512i first, __m512i last, const step *x)
 {
-    __m512i high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, x->high[0]);
-    __m512i low = _mm512_dpbusd_epi32(x->minus, first, x->low[0]);
-    high = _mm512_dpbusd_epi32(high, last, x->high[1]);
-    low = _mm512_dpbusd_epi32(low, last, x->low[1]);
-    return _mm512_add_epi32(low, _mm512_slli_epi32(high, 8));
+    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, x->high[0]);
+    sum = _mm512_slli_epi32(_mm512_dpbusd_epi32(sum, last, x->high[1]), 8);
+    return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, first, x->low[0]), last, x->low[1]);
 }
 
-/* Twice the nibbles, from which 15 is taken away. */
-INLINE __m512 add_upper(__m512 acc, __m512i upper, __m128i scales, const step *x)
+/* Of 16 times the nibbles. */
+INLINE __m512i upper_sums(__m512i upper, const step *x)
 {
-    const __m512i twice = _mm512_set1_epi8(30);
-    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    __m512i first = _mm512_and_si512(_mm512_slli_epi16(upper, 1), twice);
-    __m512i last = _mm512_and_si512(_mm512_srli_epi16(upper, 3), twice);
-    __m512 scale = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(_mm_cvtph_ps(scales)));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums_of(first, last, x)), _mm512_mul_ps(scale, x->units), acc);
+    const __m512i mask = _mm512_set1_epi8((char)0xf0);
+    __asm__("" : "+v"(upper)); /* loaded once: it crosses a cache line */
+    return sums_of(_mm512_and_si512(_mm512_slli_epi16(upper, 4), mask), _mm512_and_si512(upper, mask), x);
 }
 
-INLINE __m128 add_lanes(const __m512 acc[ROWS])
-{
-    __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(acc[0], acc[1]), _mm512_unpackhi_ps(acc[0], acc[1]));
-    __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(acc[2], acc[3]), _mm512_unpackhi_ps(acc[2], acc[3]));
-    __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
-    __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)), _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
-    __m256 two = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
-    return _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1));
-}
-
-/* The row's bytes again. */
+/* Of the row's bytes, put together again. */
 INLINE __m512i whole_sums(__m512i upper, __m512i lower, const step *x)
 {
     const __m512i low = _mm512_set1_epi8(15);
@@ -71,77 +55,183 @@ INLINE __m512i whole_sums(__m512i upper, __m512i lower, const step *x)
     return sums_of(first, last, x);
 }
 
-/* Blocks' sums of four rows: of a lane of 128 bits, each row has one. */
-INLINE __m512i turn_sums(const __m512i sum[ROWS])
+/* Blocks' sums of four rows, less what an offset of the weights adds to them: of a lane of 128 bits, each row has
+ * one. */
+INLINE __m512 turn_sums(const __m512i sum[ROWS], const int32_t *minus)
 {
     __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(sum[0], sum[1]), _mm512_unpackhi_epi32(sum[0], sum[1]));
     __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(sum[2], sum[3]), _mm512_unpackhi_epi32(sum[2], sum[3]));
-    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    return _mm512_cvtepi32_ps(_mm512_add_epi32(all, _mm512_loadu_si512(minus)));
 }
 
-INLINE __m512 turn_scales(const __m128i scales[ROWS])
+/* Blocks' scales × units in the same order. Blocks that do not exist have none. */
+INLINE __m512 turn_scales(const uint8_t *const upper[ROWS], uint32_t n_in, const halves_input *x, uint32_t b,
+                          uint32_t n)
 {
-    __m128i a = _mm_unpacklo_epi16(scales[0], scales[1]), b = _mm_unpacklo_epi16(scales[2], scales[3]);
-    return _mm512_cvtph_ps(_mm256_set_m128i(_mm_unpackhi_epi32(a, b), _mm_unpacklo_epi32(a, b)));
+    const __mmask8 there = (__mmask8)((1u << n) - 1);
+    __m128i s[ROWS];
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < ROWS; r++) {
+        const uint8_t *at = upper[r] + n_in / 2 + b * 2;
+        s[r] = n < HALVES_STEP ? _mm_maskz_loadu_epi16(there, at) : _mm_loadu_si64(at);
+    }
+    __m128i c = _mm_unpacklo_epi16(s[0], s[1]), d = _mm_unpacklo_epi16(s[2], s[3]);
+    __m256i all = _mm256_set_m128i(_mm_unpackhi_epi32(c, d), _mm_unpacklo_epi32(c, d));
+    return _mm512_mul_ps(_mm512_cvtph_ps(all), _mm512_loadu_ps(x->units + (size_t)b * 4));
 }
 
-/* Each row's block after block, as linear_rows adds them up. */
-INLINE __m128 add_blocks(__m128 acc, const __m512i sum[ROWS], const __m128i scales[ROWS], const step *x, uint32_t n)
+INLINE __m512i load_blocks(const uint8_t *p, uint32_t n)
 {
-    __m512 sums = _mm512_cvtepi32_ps(turn_sums(sum)), by = _mm512_mul_ps(turn_scales(scales), x->units);
+    return n < HALVES_STEP ? _mm512_maskz_loadu_epi8(((__mmask64)1 << 16 * n) - 1, p) : _mm512_loadu_si512(p);
+}
+
+/* ---- upper parts ---- */
+
+/* n blocks of all rows, from block b on. A lane of 128 bits adds up every fourth block. */
+INLINE __m512 add_upper(__m512 acc, const uint8_t *const upper[ROWS], uint32_t n_in, const halves_input *x, uint32_t b,
+                        uint32_t n)
+{
+    __m512i sums[ROWS];
+    step s = step_of(x, b);
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < ROWS; r++) {
+        sums[r] = upper_sums(load_blocks(upper[r] + b * 16, n), &s);
+    }
+    return _mm512_fmadd_ps(turn_sums(sums, x->minus_upper + (size_t)b * 4), turn_scales(upper, n_in, x, b, n), acc);
+}
+
+INLINE __m256i sums_of_two(const uint8_t *upper, const int8_t *digits, size_t part)
+{
+    const __m256i mask = _mm256_set1_epi8((char)0xf0);
+    __m256i v = _mm256_loadu_si256((const void *)upper);
+    __m256i first = _mm256_and_si256(_mm256_slli_epi16(v, 4), mask), last = _mm256_and_si256(v, mask);
+    __m256i sum = _mm256_dpbusd_epi32(_mm256_setzero_si256(), first, _mm256_loadu_si256((const void *)digits));
+    sum = _mm256_dpbusd_epi32(sum, last, _mm256_loadu_si256((const void *)(digits + part)));
+    sum = _mm256_slli_epi32(sum, 8);
+    sum = _mm256_dpbusd_epi32(sum, first, _mm256_loadu_si256((const void *)(digits + 2 * part)));
+    return _mm256_dpbusd_epi32(sum, last, _mm256_loadu_si256((const void *)(digits + 3 * part)));
+}
+
+/* The same of two blocks, in half of the time. */
+INLINE __m512 add_two(__m512 acc, const uint8_t *const upper[ROWS], uint32_t n_in, const halves_input *x, uint32_t b)
+{
+    __m512i sums[ROWS];
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < ROWS; r++) {
+        sums[r] = _mm512_castsi256_si512(sums_of_two(upper[r] + b * 16, x->digits + b * 16, (size_t)x->n_blocks * 16));
+    }
+    __m256 both = _mm512_castps512_ps256(turn_sums(sums, x->minus_upper + (size_t)b * 4));
+    __m256 by = _mm512_castps512_ps256(turn_scales(upper, n_in, x, b, 2));
+    return _mm512_insertf32x8(acc, _mm256_fmadd_ps(both, by, _mm512_castps512_ps256(acc)), 0);
+}
+
+INLINE __m128 add_lanes(__m512 acc)
+{
+    __m256 two = _mm256_add_ps(_mm512_castps512_ps256(acc), _mm512_extractf32x8_ps(acc, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1));
+}
+
+INLINE __m128 multiply_upper(const uint8_t *const upper[ROWS], uint32_t n_in, const halves_input *x)
+{
+    __m512 acc = _mm512_setzero_ps();
+    for (uint32_t b = 0; b < n_in / 32; b += HALVES_STEP) {
+        uint32_t n = n_in / 32 - b;
+        acc = add_upper(acc, upper, n_in, x, b, n < HALVES_STEP ? n : HALVES_STEP);
+    }
+    return add_lanes(acc);
+}
+
+/* Whole steps of a row and the one behind it → every fourth of sums[n_steps][ROWS] and the next. Two rows share what is
+ * loaded of the input; more would not be read in the order in which they lie. */
+INLINE void sum_two(const uint8_t *row, size_t row_bytes, uint32_t n_steps, const halves_input *x, __m512i *sums)
+{
+    const char *soon = (const char *)row + FAR_UPPER;
+    for (uint32_t i = 0; i < n_steps; i++, soon += 2 * LINE) {
+        _mm_prefetch(soon, _MM_HINT_T0);
+        _mm_prefetch(soon + LINE, _MM_HINT_T0);
+        step s = step_of(x, i * HALVES_STEP);
+        sums[i * ROWS] = upper_sums(_mm512_loadu_si512(row + (size_t)i * LINE), &s);
+        sums[i * ROWS + 1] = upper_sums(_mm512_loadu_si512(row + row_bytes + (size_t)i * LINE), &s);
+    }
+    for (const char *end = (const char *)row + FAR_UPPER + 2 * row_bytes; soon < end; soon += LINE) {
+        _mm_prefetch(soon, _MM_HINT_T0); /* scales, and what is no whole step */
+    }
+}
+
+/* The products of ROWS rows that lie one after the other. */
+INLINE __m128 multiply_next(const uint8_t *first, size_t row_bytes, uint32_t n_in, const halves_input *x)
+{
+    const uint32_t n_blocks = n_in / 32, n_steps = n_blocks / HALVES_STEP, done = n_steps * HALVES_STEP;
+    const uint8_t *const rows[ROWS] = {first, first + row_bytes, first + 2 * row_bytes, first + 3 * row_bytes};
+    __m512i sums[HALVES_IN_MOST / 32 / HALVES_STEP][ROWS];
+    __m512 acc = _mm512_setzero_ps();
+    sum_two(rows[0], row_bytes, n_steps, x, sums[0]);
+    sum_two(rows[2], row_bytes, n_steps, x, sums[0] + 2);
+    for (uint32_t i = 0; i < n_steps; i++) {
+        acc = _mm512_fmadd_ps(turn_sums(sums[i], x->minus_upper + (size_t)i * 16),
+                              turn_scales(rows, n_in, x, i * HALVES_STEP, HALVES_STEP), acc);
+    }
+    if (n_blocks - done == 2) {
+        acc = add_two(acc, rows, n_in, x, done);
+    } else if (n_blocks > done) {
+        acc = add_upper(acc, rows, n_in, x, done, n_blocks - done);
+    }
+    return add_lanes(acc);
+}
+
+/* ---- whole rows ---- */
+
+/* n ≤ HALVES_STEP blocks of all rows, from block b on: each row's block after block, as linear_rows adds them up. */
+INLINE __m128 add_step(__m128 acc, const uint8_t *const upper[ROWS], const uint8_t *const lower[ROWS], uint32_t n_in,
+                       const halves_input *x, uint32_t b, uint32_t n, bool ahead)
+{
+    step s = step_of(x, b);
+    __m512i sum[ROWS];
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < ROWS; r++) {
+        if (ahead) {
+            _mm_prefetch((const char *)upper[0] + FAR + (b + r) * 72, _MM_HINT_T0);
+            _mm_prefetch((const char *)lower[0] + FAR + (b + r) * 64, _MM_HINT_T0);
+        }
+        sum[r] = whole_sums(load_blocks(upper[r] + b * 16, n), load_blocks(lower[r] + b * 16, n), &s);
+    }
+    __m512 sums = turn_sums(sum, x->minus_whole + (size_t)b * 4), by = turn_scales(upper, n_in, x, b, n);
     acc = _mm_fmadd_ps(_mm512_castps512_ps128(sums), _mm512_castps512_ps128(by), acc);
     acc = n > 1 ? _mm_fmadd_ps(_mm512_extractf32x4_ps(sums, 1), _mm512_extractf32x4_ps(by, 1), acc) : acc;
     acc = n > 2 ? _mm_fmadd_ps(_mm512_extractf32x4_ps(sums, 2), _mm512_extractf32x4_ps(by, 2), acc) : acc;
     return n > 3 ? _mm_fmadd_ps(_mm512_extractf32x4_ps(sums, 3), _mm512_extractf32x4_ps(by, 3), acc) : acc;
 }
 
-/* n ≤ HALVES_STEP blocks of all rows, from block b on. */
-INLINE void add_step(bool whole, const uint8_t *const upper[ROWS], const uint8_t *const lower[ROWS], uint32_t n_in,
-                     const halves_input *x, uint32_t b, uint32_t n, bool ahead, __m512 acc[ROWS], __m128 *acc_whole)
+INLINE __m128 multiply_whole(const uint8_t *const upper[ROWS], const uint8_t *const lower[ROWS], uint32_t n_in,
+                             const halves_input *x, bool ahead)
 {
-    const __mmask64 there = n < HALVES_STEP ? ((__mmask64)1 << 16 * n) - 1 : ~(__mmask64)0;
-    const __mmask8 scales_there = (__mmask8)((1u << n) - 1);
-    step s = step_of(whole, x, b);
-    __m512i sum[ROWS];
-    __m128i scales[ROWS];
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < ROWS; r++) {
-        if (ahead) {
-            _mm_prefetch((const char *)upper[0] + FAR + (b + r) * 72, _MM_HINT_T0);
-        }
-        if (ahead && whole) {
-            _mm_prefetch((const char *)lower[0] + FAR + (b + r) * 64, _MM_HINT_T0);
-        }
-        __m512i up = _mm512_maskz_loadu_epi8(there, upper[r] + b * 16);
-        scales[r] = _mm_maskz_loadu_epi16(scales_there, upper[r] + n_in / 2 + b * 2);
-        if (whole) {
-            sum[r] = whole_sums(up, _mm512_maskz_loadu_epi8(there, lower[r] + b * 16), &s);
-        } else {
-            acc[r] = add_upper(acc[r], up, scales[r], &s);
-        }
+    const uint32_t n_blocks = n_in / 32;
+    __m128 acc = _mm_setzero_ps();
+    uint32_t b = 0;
+    for (; b + HALVES_STEP <= n_blocks; b += HALVES_STEP) {
+        acc = add_step(acc, upper, lower, n_in, x, b, HALVES_STEP, ahead);
     }
-    if (whole) {
-        *acc_whole = add_blocks(*acc_whole, sum, scales, &s, n);
-    }
+    return b < n_blocks ? add_step(acc, upper, lower, n_in, x, b, n_blocks - b, false) : acc;
 }
 
 INLINE void multiply(bool whole, const uint8_t *const upper[ROWS], const uint8_t *const lower[ROWS], uint32_t n_in,
                      const halves_input *x, bool ahead, float out[ROWS])
 {
-    const uint32_t n_blocks = n_in / 32;
-    __m512 acc[ROWS] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-    __m128 acc_whole = _mm_setzero_ps();
-    uint32_t b = 0;
-    for (; b + HALVES_STEP <= n_blocks; b += HALVES_STEP) {
-        add_step(whole, upper, lower, n_in, x, b, HALVES_STEP, ahead, acc, &acc_whole);
-    }
-    if (b < n_blocks) {
-        add_step(whole, upper, lower, n_in, x, b, n_blocks - b, false, acc, &acc_whole);
-    }
-    _mm_storeu_ps(out, whole ? acc_whole : _mm_mul_ps(add_lanes(acc), _mm_set1_ps(8)));
+    _mm_storeu_ps(out, whole ? multiply_whole(upper, lower, n_in, x, ahead) : multiply_upper(upper, n_in, x));
 }
 
 #include "kernels/cpu/halves_rows.h"
+
+static void products_ahead(const uint8_t *upper, uint32_t n_in, uint32_t n_rows, const halves_input *x, float *out)
+{
+    const size_t row_bytes = halves_upper_bytes(n_in);
+    uint32_t i = 0;
+    for (; i + ROWS <= n_rows; i += ROWS) {
+        _mm_storeu_ps(out + i, multiply_next(upper + i * row_bytes, row_bytes, n_in, x));
+    }
+    products(upper + i * row_bytes, n_in, n_rows - i, x, out + i);
+}
 
 static uint64_t reaching(const float *values, const float *lengths, float reach, float bound)
 {
@@ -154,4 +244,5 @@ static uint64_t reaching(const float *values, const float *lengths, float reach,
     return found;
 }
 
-const halves_kernels halves_kernels_avx512vnni = {products, wholes, some, reaching};
+const halves_kernels halves_kernels_avx512vnni = {
+    .products = products_ahead, .wholes = wholes, .some = some, .reaching = reaching};

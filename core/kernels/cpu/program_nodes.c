@@ -345,7 +345,7 @@ static void show_inputs(const exec *e, const node *n, const team_member *member)
 
 static bool is_screened(const exec *e, const node *n)
 {
-    return (e->screens || e->copy.screens) && n == &e->prog->nodes[e->prog->n_nodes - 1];
+    return (e->screens || e->copy.screens || e->few.screens) && n == &e->prog->nodes[e->prog->n_nodes - 1];
 }
 
 /* Pieces are as many for each member, or those that have one less would wait for the others, a twentieth of the time in

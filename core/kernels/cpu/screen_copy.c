@@ -110,7 +110,7 @@ static size_t room_bytes(const linear_weight *w)
 bool copy_open(program *prog)
 {
     coarse_kernels kernels = prog->coarse;
-    if (prog->few || !prog->screen || !kernels.products) { /* of what is kept for few rows there is enough */
+    if (!prog->screen || !kernels.products) {
         return true;
     }
     const linear_weight *w = weight_of(prog);
@@ -165,6 +165,11 @@ static void let_go(screen_copy *c)
         c->next_pause *= 2;
     }
     c->n_paid = 0;
+}
+
+bool copy_holds(const program *prog)
+{
+    return prog->copy && prog->copy->memory;
 }
 
 uint64_t copy_kept_bytes(const program *prog)
@@ -227,6 +232,21 @@ uint64_t copy_bytes(const exec *e)
     return n_bytes;
 }
 
+/* Room for the copy in the pass that makes it, which is that of halves where there are any. False: there is none. */
+static bool prepare(screen_copy *c, exec *e)
+{
+    const linear_weight *w = weight_of(e->prog);
+    few_let_go(e->prog);
+    if (!make_room(c, w)) {
+        return false;
+    }
+    memory_discard(e->prog->scratch.data, e->prog->scratch.n_bytes); /* of a prompt: as much as this takes */
+    if (e->prog->plan->logits_mapped) { /* rows come and go one by one: a large page would bring all its others */
+        mapping_in_small_pages(w->data, (size_t)w->n_out * w->row_bytes);
+    }
+    return true;
+}
+
 copy_pass copy_choose(exec *e)
 {
     screen_copy *c = e->prog->copy;
@@ -237,6 +257,9 @@ copy_pass copy_choose(exec *e)
     if (!c || c->off || e->s.n_wanted == 0) {
         return pass;
     }
+    if (few_holds(e->prog) && e->s.n_wanted < ROWS_LEAST && e->s.n_wanted == e->s.n_rows) {
+        c->n_waited = 0; /* halves are let go for passes of many rows that come one after the other */
+    }
     uint64_t n_bytes, most = e->prog->rows_max * e->prog->row_bytes / MEMORY_PART;
     place(e, NULL, &n_bytes);
     if (!e->s.greatest || e->s.observer || n_bytes > most) {
@@ -245,18 +268,16 @@ copy_pass copy_choose(exec *e)
         }
         return pass;
     }
+    if (c->memory && few_asks(e)) {
+        let_go(c);
+        c->n_waited = 0;
+        return pass;
+    }
     if (c->pause) {
         c->pause--;
         return pass;
     }
-    if (!c->made && e->s.n_wanted >= ROWS_LEAST && ++c->n_waited >= AFTER && make_room(c, weight_of(e->prog))) {
-        const linear_weight *w = weight_of(e->prog);
-        memory_discard(e->prog->scratch.data, e->prog->scratch.n_bytes); /* of a prompt: as much as this takes */
-        if (e->prog->plan->logits_mapped) { /* rows come and go one by one: a large page would bring all its others */
-            mapping_in_small_pages(w->data, (size_t)w->n_out * w->row_bytes);
-        }
-        pass.makes = true;
-    }
+    pass.makes = !c->made && e->s.n_wanted >= ROWS_LEAST && ++c->n_waited >= AFTER && prepare(c, e);
     pass.screens = c->made;
     return pass;
 }

@@ -27,6 +27,8 @@ bool copy_open(program *prog);
 void copy_close(program *prog);
 /* None from its next pass on: others read the matrix, too, and both would be in memory. Any thread. */
 void copy_refuse(program *prog);
+/* Does memory hold it now? Then there are no halves (screen_few.h), and vice versa. */
+bool copy_holds(const program *prog);
 /* What a pass does; called once for each, by one thread. */
 copy_pass copy_choose(exec *e);
 uint64_t copy_bytes(const exec *e);

@@ -18,10 +18,11 @@
 
 #include "kernels/cpu/screen_few_parts.h"
 
-#define LEFT_PART 3u  /* of the rows: computing more one by one takes longer than all of them */
-#define CANDIDATES 3u /* times as many as are read: rows that are computed to find a floor */
-#define WAITING 20u   /* rows that are fetched while others are computed */
-#define LINE 64u      /* bytes of a cache line */
+#define LEFT_PART 3u    /* of the rows: computing more one by one takes longer than all of them */
+#define CANDIDATES 3u   /* times as many as are read: rows that are computed to find a floor */
+#define WAITING 20u     /* rows that are fetched while others are computed */
+#define LINE 64u        /* bytes of a cache line */
+#define SOME_BLOCKS 16u /* whose rows are looked at by one member: those that are left lie close to each other */
 
 static size_t aligned(size_t n)
 {
@@ -122,12 +123,17 @@ static void run_chunk(const exec *e, const node *n, const few_work *work, uint32
     }
 }
 
-static void run_chunks(const exec *e, const node *n, const few_work *work, const team_member *member)
+static void run_chunks(const exec *e, uint32_t index, const few_work *work, const team_member *member)
 {
-    uint32_t begin, end;
-    team_share(member, n->products[0].weight.n_out, SCREEN_CHUNK, &begin, &end);
-    for (uint32_t i = begin; i < end; i += SCREEN_CHUNK) {
-        run_chunk(e, n, work, i, end - i < SCREEN_CHUNK ? end : i + SCREEN_CHUNK, exec_private(e, member));
+    const node *n = &e->prog->nodes[index];
+    uint32_t n_out = n->products[0].weight.n_out;
+    pieces p = program_pieces(e, n, member->n_threads);
+    for (uint32_t taken = member->index; taken < p.n; taken = member->n_threads + exec_next(e, index, 0)) {
+        uint32_t end = pieces_begin(&p, taken + 1);
+        end = end < n_out ? end : n_out;
+        for (uint32_t i = pieces_begin(&p, taken); i < end; i += SCREEN_CHUNK) {
+            run_chunk(e, n, work, i, end - i < SCREEN_CHUNK ? end : i + SCREEN_CHUNK, exec_private(e, member));
+        }
     }
 }
 
@@ -321,22 +327,30 @@ static void forget(search *s, uint32_t block, uint64_t found)
     }
 }
 
-/* Computes them. Where more is read than which one is the greatest, all others become −infinity. */
-static void look_at_left(const exec *e, const few_work *work, const team_member *member)
+/* Those of blocks [begin, end). Where more is read than which one is the greatest, all others become −infinity. */
+static void look_at_blocks(search *s, uint32_t begin, uint32_t end, bool only_greatest)
+{
+    for (uint32_t b = begin; b < end; b++) {
+        uint64_t found = left_of(s, b);
+        if (!only_greatest) {
+            forget(s, b, found);
+        }
+        for (; found; found &= found - 1) {
+            look_soon(s, b * OPS_UPPER_BLOCK + (uint32_t)__builtin_ctzll(found));
+        }
+    }
+}
+
+/* Computes them. Members take blocks in turn. */
+static void look_at_left(const exec *e, uint32_t index, const few_work *work, const team_member *member)
 {
     few_member *own = few_member_of(work, member->index);
-    uint32_t begin, end;
-    team_share(member, work->n_blocks, 1, &begin, &end);
+    uint32_t n = (work->n_blocks + SOME_BLOCKS - 1) / SOME_BLOCKS, taken = member->index;
     for (uint32_t row = 0; row < e->s.n_wanted; row++) {
         search s = search_make(e, work, row);
-        for (uint32_t b = begin; b < end; b++) {
-            uint64_t found = left_of(&s, b);
-            if (!e->s.greatest) {
-                forget(&s, b, found);
-            }
-            for (; found; found &= found - 1) {
-                look_soon(&s, b * OPS_UPPER_BLOCK + (uint32_t)__builtin_ctzll(found));
-            }
+        for (; taken < (row + 1) * n; taken = member->n_threads + exec_next(e, index, 1)) {
+            uint32_t begin = (taken - row * n) * SOME_BLOCKS, left = work->n_blocks - begin;
+            look_at_blocks(&s, begin, begin + (left < SOME_BLOCKS ? left : SOME_BLOCKS), e->s.greatest);
         }
         look_at_waiting(&s);
         own->found[row] = s.best;
@@ -366,7 +380,7 @@ void few_run(const exec *e, uint32_t index, const team_member *member)
     pack(e, n, &work, member);
     team_barrier(member);
     if (is_known(e, &work)) {
-        run_chunks(e, n, &work, member);
+        run_chunks(e, index, &work, member);
         team_barrier(member);
         find_floors(e, &work, member);
         team_barrier(member);
@@ -377,7 +391,7 @@ void few_run(const exec *e, uint32_t index, const team_member *member)
         program_run_made(e, index, member);
         return;
     }
-    look_at_left(e, &work, member);
+    look_at_left(e, index, &work, member);
     team_barrier(member);
     if (member->index == 0 && e->s.greatest) {
         name_greatest(e, &work);

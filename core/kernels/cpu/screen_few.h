@@ -29,7 +29,13 @@ bool few_make(program *prog);
 void few_close(program *prog);
 /* No parts from its next pass on: others read the matrix, too, and both would be in memory. Any thread. */
 void few_refuse(program *prog);
-/* What a pass does; called once for each, by one thread. */
+/* Does memory hold parts now, or some of them? Then there is no copy for many rows (screen_copy.h), and vice versa. */
+bool few_holds(const program *prog);
+/* Lets them go, for the copy: until passes of few rows have asked for long enough. */
+void few_let_go(const program *prog);
+/* Is this pass of few rows, and were enough before it, that a copy is to be let go? */
+bool few_asks(const exec *e);
+/* What a pass does; called once for each, by one thread, behind copy_choose. */
 few_pass few_choose(exec *e);
 uint64_t few_bytes(const exec *e);
 /* The program's last node, if e->few.screens. */

@@ -45,9 +45,8 @@ void few_squares(const double *sums, uint32_t n_in, float *squares)
     }
 }
 
-float few_length(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, const float *squares, double *size)
+float few_length(halves_lengths l, uint32_t n_in, double *size)
 {
-    halves_lengths l = halves_measure(upper, lower, n_in, squares);
     double both = (double)l.parts;
     *size = both <= BOUND_MOST ? both : INFINITY; /* also where it is NaN */
     both = both > 0 && both < WEIGHT_LEAST ? WEIGHT_LEAST : both;

@@ -3,7 +3,9 @@
  * Owner: the program. Lifetime: the program's.
  *
  * Decoding passes make some rows each. Both parts together are as large as the matrix, and the file's pages of what is
- * made are given back: memory never holds both, and who wants all logits computes them from the parts, too.
+ * made are given back: memory never holds both, and who wants all logits computes them from the parts, too. Only the
+ * copy that many rows are screened by (screen_copy.c) takes their place, when enough passes asked for it; it is let go
+ * in the same way.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,14 +16,17 @@
 #include "kernels/cpu/screen_few_parts.h"
 
 #define LEARN_PASSES 16u             /* whose inputs tell what is usual */
-#define MAKE_ELEMENTS (1u << 20)     /* of weights that a pass makes of two parts: less than a millisecond */
-#define GAIN 0.15                    /* of the bytes that a token reads: less is not worth the memory */
+#define MAKE_ELEMENTS (4u << 20)     /* of weights that a pass makes of two parts: less than a millisecond */
+#define GAIN 0.1                     /* of the bytes that a token reads: less is not worth the memory */
 #define KEPT_TWICE (8u << 20)        /* bytes of a matrix that is in no file's mapping, and so cannot be given back */
 #define BOUND_MOST 0x1p100           /* of a row's size */
 #define WHOLE_COSTS 3u               /* screened passes make good for one that was computed whole after all */
 #define DEBT_MOST (3u * WHOLE_COSTS) /* then nothing is screened for a while */
 #define PAUSE 128u                   /* passes */
 #define GIVE_BACK 8u                 /* passes: as often, all pages of the rows in two parts are given back */
+#define WAIT 64u                     /* passes of few rows that let a copy for many go */
+#define WAIT_MOST 8192u              /* and where those for many came back, again and again, before it had paid */
+#define PAID 4u                      /* screened passes for each of a wait: making the parts has paid */
 #define STRIP_BYTES (128u << 10)     /* of rows that are joined, then multiplied while they are in L2 */
 #define ONE_LEAST LINEAR_ROW_GRAIN   /* rows: for fewer an input is not made what kernels of halves read */
 
@@ -62,7 +67,7 @@ bool few_make(program *prog)
         return true;
     }
     const linear_weight *w = &n->products[0].weight;
-    bool can = w->type == DTYPE_Q8_0 && w->n_in % Q16_BLOCK == 0;
+    bool can = w->type == DTYPE_Q8_0 && w->n_in % Q16_BLOCK == 0 && w->n_in <= HALVES_IN_MOST;
     can = can && (prog->plan->logits_mapped || w->n_out * w->row_bytes <= KEPT_TWICE);
     if (!can || !prog->halves.products || linear_format_for(n->kernels, DTYPE_Q8_0, 1) != LINEAR_Q16 ||
         (double)w->n_out * (double)bytes_less(w) < GAIN * (double)bytes_of_token(prog->plan)) {
@@ -73,17 +78,23 @@ bool few_make(program *prog)
         return false;
     }
     *f = (screen_few){.kernels = prog->halves,
+                      .wait = WAIT,
                       .sums = region_array(&prog->memory, w->n_in, sizeof *f->sums),
                       .squares = region_array(&prog->memory, w->n_in, sizeof *f->squares)};
     return f->sums && f->squares;
 }
 
-static void give_up(screen_few *f)
+static void forget(screen_few *f)
 {
     free(f->memory);
     f->memory = NULL;
-    f->off = true;
     f->n_made = 0;
+}
+
+static void give_up(screen_few *f)
+{
+    forget(f);
+    f->off = true;
 }
 
 void few_close(program *prog)
@@ -98,6 +109,34 @@ void few_refuse(program *prog)
     if (prog->few) {
         prog->few->unwanted = true;
     }
+}
+
+bool few_holds(const program *prog)
+{
+    return prog->few && prog->few->memory;
+}
+
+void few_let_go(const program *prog)
+{
+    screen_few *f = prog->few;
+    if (!few_holds(prog)) {
+        return;
+    }
+    forget(f);
+    if (f->n_paid >= (uint64_t)PAID * f->wait) {
+        f->wait = WAIT;
+    } else if (f->wait < WAIT_MOST) {
+        f->wait *= 2;
+    }
+    f->n_paid = 0;
+    f->n_lone = 0;
+}
+
+bool few_asks(const exec *e)
+{
+    const screen_few *f = e->prog->few;
+    bool lone = e->s.n_wanted <= LINEAR_DIRECT && e->s.n_wanted == e->s.n_rows;
+    return f && !f->off && !f->pause && lone && f->n_learnt == LEARN_PASSES && f->n_lone >= f->wait;
 }
 
 static size_t room_bytes(const linear_weight *w)
@@ -166,6 +205,7 @@ few_pass few_choose(exec *e)
     if (!f || f->off || e->s.n_wanted == 0) {
         return pass;
     }
+    f->n_lone = e->s.n_wanted > LINEAR_DIRECT ? 0 : f->n_lone;
     pass.reads = f->n_made > 0;
     uint32_t n = few_reads(e), most = few_weight(e->prog)->n_out / OPS_UPPER_BLOCK;
     most = most < FEW_READS_MOST ? most : FEW_READS_MOST;
@@ -179,7 +219,8 @@ few_pass few_choose(exec *e)
     }
     if (e->s.n_rows == e->s.n_wanted) { /* else it is a prompt, whose answer is waited for */
         pass.learns = f->n_learnt < LEARN_PASSES;
-        pass.n_make = pass.learns ? 0 : rows_to_make(e, f);
+        pass.n_make = pass.learns || copy_holds(e->prog) ? 0 : rows_to_make(e, f);
+        f->n_lone += f->n_lone < WAIT_MOST;
     }
     pass.screens = f->n_made > 0;
     return pass;
@@ -207,9 +248,9 @@ static void make_row(screen_few *f, const linear_weight *w, uint32_t row, double
 {
     uint8_t *upper = f->upper + row * halves_upper_bytes(w->n_in);
     uint8_t *lower = f->lower + row * halves_lower_bytes(w->n_in);
+    const uint8_t *whole = (const uint8_t *)w->data + row * w->row_bytes;
     double size;
-    halves_split((const uint8_t *)w->data + row * w->row_bytes, w->n_in, upper, lower);
-    f->lengths[row] = few_length(upper, lower, w->n_in, f->squares, &size);
+    f->lengths[row] = few_length(f->kernels.split(whole, w->n_in, f->squares, upper, lower), w->n_in, &size);
     *most = size > *most ? size : *most;
 }
 
@@ -274,6 +315,7 @@ static void count_screened(const exec *e, const few_work *work)
     f->counts.n_whole += whole;
     f->counts.n_computed += n_computed;
     f->counts.n_bytes_saved += whole ? 0 : saved;
+    f->n_paid += !whole;
     f->debt = whole ? f->debt + WHOLE_COSTS : f->debt ? f->debt - 1 : 0;
     if (f->debt >= DEBT_MOST) {
         f->debt = 0;
@@ -339,8 +381,8 @@ static void join_rows(const screen_few *f, const linear_kernels *k, const linear
     for (uint32_t first = begin, last; first < end; first = last) {
         last = end - first < strip_rows(weight) ? end : first + strip_rows(weight);
         for (uint32_t i = first; i < last; i++) {
-            halves_join(f->upper + i * upper, f->lower + i * lower, weight->n_in,
-                        strip + (i - first) * weight->row_bytes);
+            f->kernels.join(f->upper + i * upper, f->lower + i * lower, weight->n_in,
+                            strip + (i - first) * weight->row_bytes);
         }
         linear_weight w = *weight;
         linear_output out = *output;

@@ -23,6 +23,9 @@ struct screen_few {
     uint32_t debt;         /* screened passes that must come before one more is computed whole after all */
     uint32_t pause;        /* passes left of one: nothing is screened meanwhile */
     uint32_t since_given;  /* passes since the file's pages were given back */
+    uint32_t n_lone;       /* passes that could use it, with none between of so many rows that a copy serves them */
+    uint32_t wait;         /* so many of those let the copy go (screen_copy.c) */
+    uint64_t n_paid;       /* passes that were screened since there was none */
     _Atomic bool unwanted; /* by few_refuse */
     few_counts counts;
 };
@@ -84,9 +87,9 @@ bool few_leaves_much(const exec *e, const few_work *work);
 
 /* ---- the bound ---- */
 
-/* A row of weights is far from its upper part at most by what this × the input's reach is: no number, or too large a
- * one, is +infinity. `size`: of both parts. `squares` are [n_in] d². */
-float few_length(const uint8_t *upper, const uint8_t *lower, uint32_t n_in, const float *squares, double *size);
+/* A row of weights [n_in] is far from its upper part at most by what this × the input's reach is: no number, or too
+ * large a one, is +infinity. `size`: of both parts. `l` was measured with `squares` [n_in] d². */
+float few_length(halves_lengths l, uint32_t n_in, double *size);
 /* |x / d| of an input (LINEAR_Q16, one token), rounded up; NaN: not known. `most`: of any row's size. */
 float few_reach(const linear_input *input, const float *squares, double most);
 /* d² of what was learned: sums[n_in] of inputs' squares. */

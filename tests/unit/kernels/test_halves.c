@@ -50,30 +50,6 @@ static void a_rows_parts_are_the_row(void **state)
     }
 }
 
-/* One token, packed, and its values. */
-static linear_input make_input(uint32_t n_in, bool spikes, double *values)
-{
-    float x[IN_MOST];
-    linear_kernels k;
-    linear_init(&k, cpu_detect());
-    size_t n_bytes = (linear_input_bytes(LINEAR_Q16, 1, n_in) + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
-    void *memory = aligned_alloc(LINEAR_ALIGN, n_bytes);
-    assert_non_null(memory);
-    for (uint32_t i = 0; i < n_in; i++) {
-        x[i] = uniform() * (spikes && i % 97 == 5 ? 300.0f : 1.0f);
-    }
-    linear_input in = linear_input_make(LINEAR_Q16, 1, n_in, memory);
-    quantize_act_q16_scalar(&in, 0, 1, x, 0);
-    q16_place at = q16_find(&in, 0);
-    for (uint32_t i = 0; i < n_in; i++) {
-        const int8_t *digits = (const int8_t *)at.q + i / 32 * at.record;
-        float unit;
-        memcpy(&unit, at.words + i / 32 * at.record, sizeof unit);
-        values[i] = (double)unit * (256 * digits[i % 32] + digits[32 + i % 32]);
-    }
-    return in;
-}
-
 /* Products of a row of Q8_0, and of its upper part, with no rounding to speak of, and both parts' lengths. */
 typedef struct exact {
     double whole, part, rest, lengths;
@@ -98,6 +74,82 @@ static exact multiply(const uint8_t *row, const uint8_t *upper, uint32_t n_in, c
     e.rest = sqrt(rests);
     e.lengths = sqrt(wholes) + sqrt(parts);
     return e;
+}
+
+static exact lengths_of(const uint8_t *row, const uint8_t *upper, uint32_t n_in, const float *squares)
+{
+    static const double zeros[IN_MOST];
+    return multiply(row, upper, n_in, zeros, squares);
+}
+
+static const cpu_features sets[] = {CPU_AVX2, CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI};
+
+/* Is `got` a bound of the length, and as close as promised? Both may be no number. */
+static bool bounds(float got, double length)
+{
+    return isfinite(length) ? length <= (double)got && (double)got <= length * 1.0002 : !isfinite(got);
+}
+
+/* Neither reads or writes beyond the row, and lengths are bounds whatever the scale is. */
+static void kernels_make_the_same_parts_and_rows(void **state)
+{
+    (void)state;
+    static const uint16_t scales[] = {0x3c00, 0, 0x0001, 0x8003, 0x7bff, 0xfbff, 0x7c00, 0x7e00};
+    static float squares[IN_MOST];
+    for (uint32_t i = 0; i < IN_MOST; i++) {
+        squares[i] = 0x1p-10f + fabsf(uniform());
+    }
+    for (uint32_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        halves_kernels k = halves_kernels_for((sets[i] | CPU_HALVES) & cpu_detect());
+        for (uint32_t n_in = 32; k.split && n_in <= IN_MOST; n_in += 32) {
+            uint32_t n_bytes = n_in / 32 * 34;
+            uint8_t *row = malloc(n_bytes), *again = malloc(n_bytes), *upper = malloc(halves_upper_bytes(n_in));
+            uint8_t *lower = malloc(n_in / 2), up[IN_MOST], low[IN_MOST / 2];
+            assert_true(row && again && upper && lower);
+            for (uint32_t j = 0; j < n_bytes; j++) {
+                row[j] = (uint8_t)test_random(&seed);
+            }
+            for (uint32_t b = 0; b < n_in / 32; b++) {
+                set_scale(row, b, b % 2 ? 0x2100 : scales[n_in / 32 % 8]);
+            }
+            halves_lengths got = k.split(row, n_in, squares, upper, lower);
+            halves_split(row, n_in, up, low);
+            assert_memory_equal(upper, up, halves_upper_bytes(n_in));
+            assert_memory_equal(lower, low, n_in / 2);
+            exact e = lengths_of(row, up, n_in, squares);
+            assert_true(bounds(got.rest, e.rest) && bounds(got.parts, e.lengths));
+            k.join(upper, lower, n_in, again);
+            assert_memory_equal(again, row, n_bytes);
+            free(row);
+            free(again);
+            free(upper);
+            free(lower);
+        }
+    }
+}
+
+/* One token, packed, and its values. */
+static linear_input make_input(uint32_t n_in, bool spikes, double *values)
+{
+    float x[IN_MOST];
+    linear_kernels k;
+    linear_init(&k, cpu_detect());
+    size_t n_bytes = (linear_input_bytes(LINEAR_Q16, 1, n_in) + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
+    void *memory = aligned_alloc(LINEAR_ALIGN, n_bytes);
+    assert_non_null(memory);
+    for (uint32_t i = 0; i < n_in; i++) {
+        x[i] = uniform() * (spikes && i % 97 == 5 ? 300.0f : 1.0f);
+    }
+    linear_input in = linear_input_make(LINEAR_Q16, 1, n_in, memory);
+    quantize_act_q16_scalar(&in, 0, 1, x, n_in);
+    q16_place at = q16_find(&in, 0);
+    for (uint32_t i = 0; i < n_in; i++) {
+        const int8_t *digits = (const int8_t *)at.q + i / 32 * at.record;
+        float unit;
+        memcpy(&unit, at.words + i / 32 * at.record, sizeof unit);
+        values[i] = (double)unit * (256 * digits[i % 32] + digits[32 + i % 32]);
+    }
+    return in;
 }
 
 static double length_of(const double *x, uint32_t n, const float *squares)
@@ -190,8 +242,6 @@ static void check_kernels(const halves_kernels *k, uint32_t n_in, bool spikes)
     free(packed.data);
 }
 
-static const cpu_features sets[] = {CPU_AVX2, CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI};
-
 static void products_are_as_far_from_the_rows_as_the_lengths_say(void **state)
 {
     (void)state;
@@ -227,6 +277,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rows_parts_are_the_row),
+        cmocka_unit_test(kernels_make_the_same_parts_and_rows),
         cmocka_unit_test(products_are_as_far_from_the_rows_as_the_lengths_say),
         cmocka_unit_test(what_reaches_a_bound_is_found),
     };

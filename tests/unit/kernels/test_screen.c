@@ -289,6 +289,7 @@ static screen_counts counts_of(const tiny *t, const int32_t *tokens, uint32_t n_
     float *got = calloc(N_ROWS * (size_t)t->o.n_vocab, sizeof *got);
     assert_non_null(got);
     rig_open(&r, t, false, n_threads, cpu_detect(), DTYPE_F32, 64, 2);
+    copy_refuse(r.prog); /* which would serve these passes from the 16th on */
     for (uint32_t i = 0; i < n_steps; i++) {
         rig_logits(&r, tokens, N_ROWS, greatest, got);
     }

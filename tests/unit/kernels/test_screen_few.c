@@ -4,12 +4,12 @@
  */
 #include "kernels/cpu/program.h"
 
-#include "base/mapping.h"
-#include "tiny_plan.h"
+#include "logits_matrix.h"
 
 #define MANY 24u /* passes: 16 learn what is usual, 2 make all weights of two parts */
 #define MADE 18u /* behind so many it is all made */
 #define ROWS_MOST 40u
+#define LARGE 16573u /* tokens, of which one pass makes no more than 16,384 */
 
 static const tiny_options plain = {.n_layers = 1,
                                    .n_embd = 256,
@@ -58,26 +58,10 @@ static void check_all_ways(tiny *t, bool named)
     }
 }
 
-/* Weights as models have them: few of a block are nearly as large as its largest, which uniform ones often are. */
-static void open_normal(tiny *t, const tiny_options *o)
-{
-    float row[512];
-    tiny_open(t, o);
-    for (uint32_t i = 0; i < o->n_vocab; i++) {
-        for (uint32_t j = 0; j < o->n_embd; j++) {
-            row[j] = 0;
-            for (uint32_t n = 0; n < 8; n++) {
-                row[j] += 0.05f * tiny_uniform(&t->seed);
-            }
-        }
-        codec_encode(DTYPE_Q8_0, row, tiny_logits_row(t, i), o->n_embd, NULL);
-    }
-}
-
 static void the_greatest_is_that_of_whole_rows(void **state)
 {
     (void)state;
-    static const uint32_t sizes[] = {5057, 4096};
+    static const uint32_t sizes[] = {LARGE, 4096};
     for (uint32_t i = 0; i < 2; i++) {
         tiny_options o = plain;
         o.n_vocab = sizes[i];
@@ -183,7 +167,7 @@ static void a_small_part_of_what_a_token_reads_is_computed_whole(void **state)
 {
     (void)state;
     tiny_options o = plain;
-    o.n_vocab = 513;
+    o.n_vocab = 385;
     tiny t;
     open_normal(&t, &o);
     check_all_ways(&t, false);
@@ -210,9 +194,11 @@ typedef struct pair {
     logits_pair l; /* of ROWS_MOST tokens */
 } pair;
 
-static void open_pair(pair *p)
+static void open_pair(pair *p, uint32_t n_vocab)
 {
-    open_normal(&p->t, &plain);
+    tiny_options o = plain;
+    o.n_vocab = n_vocab;
+    open_normal(&p->t, &o);
     p->l = logits_pair_open(&p->t, ROWS_MOST, ROWS_MOST, 2, cpu_detect());
 }
 
@@ -236,7 +222,7 @@ static void all_logits_come_from_the_parts(void **state)
     static const uint32_t n_rows[] = {1, 2, 5, 40};
     bool any = can(cpu_detect());
     pair p;
-    open_pair(&p);
+    open_pair(&p, LARGE);
     for (uint32_t n = 0; n < MADE; n++) {
         for (uint32_t i = 0; i < sizeof n_rows / sizeof *n_rows && n + 3 > MADE; i++) {
             pass(&p, n_rows[i], true);
@@ -244,7 +230,7 @@ static void all_logits_come_from_the_parts(void **state)
         pass(&p, 1, false);
     }
     few_counts before = few_count(p.l.r.prog);
-    assert_int_equal(before.n_made, any ? plain.n_vocab : 0);
+    assert_int_equal(before.n_made, any ? LARGE : 0);
     assert_int_equal(before.n_bytes_kept, few_kept_bytes(p.l.r.prog)); /* this matrix is in no mapping */
     for (uint32_t i = 0; i < sizeof n_rows / sizeof *n_rows; i++) {
         pass(&p, n_rows[i], true);
@@ -252,9 +238,9 @@ static void all_logits_come_from_the_parts(void **state)
     }
     pass(&p, 2, true);
     memset(tiny_logits_row(&p.t, 0), 0,
-           any ? (size_t)plain.n_vocab * tiny_logits_matrix(&p.t)->row_bytes : 0); /* nobody reads it */
+           any ? (size_t)LARGE * tiny_logits_matrix(&p.t)->row_bytes : 0); /* nobody reads it */
     rig_logits(&p.l.r, p.l.tokens, 2, NULL, p.l.got);
-    assert_memory_equal(p.l.got, p.l.whole, 2 * (size_t)plain.n_vocab * sizeof *p.l.got);
+    assert_memory_equal(p.l.got, p.l.whole, 2 * (size_t)LARGE * sizeof *p.l.got);
     few_counts after = few_count(p.l.r.prog);
     assert_int_equal(after.n_made, before.n_made);
     assert_int_equal(after.n_bytes_kept, before.n_bytes_kept);
@@ -287,7 +273,8 @@ static void the_logits_that_are_read_have_their_bits(void **state)
     static const step_reads reads[] = {{1, 0}, {1, 0.5f}, {5, 0}, {40, 0}, {40, 3}, {78, 0}, {79, 0}, {1, 1e30f}};
     for (uint32_t r = 0; r < sizeof reads / sizeof *reads; r++) {
         pair p;
-        open_pair(&p);
+        uint32_t n_vocab = reads[r].n > 40 ? plain.n_vocab : LARGE; /* of 79 whole blocks */
+        open_pair(&p, n_vocab);
         p.l.r.reads = reads[r];
         uint32_t missing = 0;
         for (uint32_t n = 0; n < MADE + 3; n++) {
@@ -296,8 +283,8 @@ static void the_logits_that_are_read_have_their_bits(void **state)
             rig_logits(&p.l.r, p.l.tokens, n_rows, NULL, p.l.got);
             missing = 0;
             for (uint32_t i = 0; i < n_rows; i++) {
-                size_t at = (size_t)i * plain.n_vocab;
-                missing += check_read(p.l.got + at, p.l.whole + at, plain.n_vocab, reads[r]);
+                size_t at = (size_t)i * n_vocab;
+                missing += check_read(p.l.got + at, p.l.whole + at, n_vocab, reads[r]);
             }
         }
         assert_true(!can(cpu_detect()) || reads[r].n > 5 || reads[r].near > 1 || missing > 0);
@@ -309,7 +296,7 @@ static void what_does_not_pay_is_left_for_a_while(void **state)
 {
     (void)state;
     pair p;
-    open_pair(&p);
+    open_pair(&p, plain.n_vocab);
     tiny_logits_alike(&p.t, plain.n_vocab);
     for (uint32_t n = 0; n < MADE + 20; n++) {
         pass(&p, 1, false);
@@ -323,46 +310,13 @@ static void what_does_not_pay_is_left_for_a_while(void **state)
     close_pair(&p);
 }
 
-/* KiB of a file's mapping that are in this process's memory; −1: the system does not tell. */
-static long resident_kib(const char *path)
-{
-    char line[1024];
-    long kib = -1;
-    bool inside = false;
-    FILE *f = fopen("/proc/self/smaps", "r");
-    while (f && fgets(line, sizeof line, f)) {
-        unsigned long long begin, end;
-        inside = sscanf(line, "%llx-%llx ", &begin, &end) == 2 ? strstr(line, path) != NULL : inside;
-        long of_part;
-        if (inside && sscanf(line, "Rss: %ld kB", &of_part) == 1) {
-            kib = (kib < 0 ? 0 : kib) + of_part;
-        }
-    }
-    if (f) {
-        fclose(f);
-    }
-    return kib;
-}
-
-/* The matrix of a plan becomes a mapping of a file that has the same bytes. */
-static mapping map_matrix(tiny *t, const char *path)
-{
-    mapping m;
-    mlxr_error error;
-    tensor *w = (tensor *)(uintptr_t)tiny_logits_matrix(t);
-    assert_ok(mapping_open(&m, path, &error), &error);
-    w->data = m.data;
-    t->p.logits_mapped = true;
-    return m;
-}
-
 static void a_mapped_matrix_is_not_in_memory_beside_its_parts(void **state)
 {
     (void)state;
     pair p;
     tiny t;
     rig r;
-    open_pair(&p); /* whose logits are expected of the same weights */
+    open_pair(&p, plain.n_vocab); /* whose logits are expected of the same weights */
     open_normal(&t, &plain);
     const char *path = test_write_file("matrix", tiny_logits_matrix(&t)->data, tiny_logits_matrix(&t)->n_bytes);
     mapping m = map_matrix(&t, path);
@@ -393,7 +347,7 @@ static void parts_that_are_refused_are_never_made_again(void **state)
 {
     (void)state;
     pair p;
-    open_pair(&p);
+    open_pair(&p, plain.n_vocab);
     for (uint32_t n = 0; n < MADE; n++) {
         pass(&p, 1, false);
     }
@@ -419,7 +373,7 @@ static void inputs_that_are_no_numbers_give_what_whole_rows_give(void **state)
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (uint32_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         pair p;
-        open_pair(&p);
+        open_pair(&p, plain.n_vocab);
         float *norm = (float *)(uintptr_t)last_norm(&p.t)->data, was = norm[7];
         for (uint32_t n = 0; n < MADE + 2; n++) {
             norm[7] = n == MADE ? bad[i] : was;

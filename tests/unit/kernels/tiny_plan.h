@@ -224,6 +224,7 @@ typedef struct rig {
     uint32_t n_pages;
     int32_t *greatest; /* of the next steps, or NULL */
     step_reads reads;  /* likewise */
+    bool only_last;    /* likewise: of each timeline, the last row's logits alone are wanted */
     mlxr_error error;
 } rig;
 
@@ -270,7 +271,7 @@ static inline timeline timeline_make(const rig *r, const int32_t *tokens, uint32
     return s;
 }
 
-/* Computes the next n[i] tokens of each of n_lines timelines in one step; logits of every row go to
+/* Computes the next n[i] tokens of each of n_lines timelines in one step; logits of every row that is wanted go to
  * logits[row][n_vocab], in the order of the timelines. */
 static inline void rig_step(rig *r, timeline **lines, const uint32_t *n, uint32_t n_lines, float *logits)
 {
@@ -303,11 +304,12 @@ static inline void rig_step(rig *r, timeline **lines, const uint32_t *n, uint32_
             assert_true(s.n_rows < ROWS_MAX);
             tokens[s.n_rows] = line->tokens[line->n_computed];
             positions[s.n_rows] = (int32_t)line->n_computed++;
-            wanted[s.n_rows] = s.n_rows;
+            if (!r->only_last || j + 1 == n[i]) {
+                wanted[s.n_wanted++] = s.n_rows;
+            }
             s.n_rows++;
         }
     }
-    s.n_wanted = s.n_rows;
     assert_ok(r->ops->run(r->b, r->prog, &s, &r->error), &r->error);
 }
 

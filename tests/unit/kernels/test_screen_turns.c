@@ -1,0 +1,289 @@
+/*
+ * Of a matrix of logits memory holds halves (screen_few.h), a copy with one scale a row (screen_copy.h) or neither:
+ * which one, passes decide, and none changes a result.
+ * Owner: the test program. Lifetime: the process.
+ */
+#include "kernels/cpu/program.h"
+
+#include "logits_matrix.h"
+
+#define MANY 6u       /* rows that the copy serves */
+#define LEARNT 16u    /* passes of few rows, of which the next makes halves */
+#define AFTER 16u     /* passes of many rows, of which the last makes the copy */
+#define WAIT 64u      /* passes of few rows that let the copy go, at first */
+#define ROWS_MOST 40u /* of a pass */
+
+static const tiny_options plain = {.n_layers = 1,
+                                   .n_embd = 256,
+                                   .n_head = 4,
+                                   .n_head_kv = 2,
+                                   .head_dim = 64,
+                                   .n_ff = 256,
+                                   .n_vocab = 2051,
+                                   .weights = DTYPE_Q8_0};
+
+/* A model that may have either, beside one that never has any, as it is only asked for all logits. */
+typedef struct subject {
+    tiny t;
+    logits_pair l;
+} subject;
+
+static bool can(void)
+{
+    linear_kernels k;
+    linear_init(&k, cpu_detect());
+    return coarse_kernels_for(cpu_detect()).products && halves_kernels_for(cpu_detect()).products &&
+           linear_format_for(&k, DTYPE_Q8_0, 1) == LINEAR_Q16;
+}
+
+static void subject_open(subject *s)
+{
+    open_normal(&s->t, &plain);
+    s->l = logits_pair_open(&s->t, ROWS_MOST, ROWS_MOST, 2, cpu_detect());
+    logits_pair_expect(&s->l, s->l.tokens, ROWS_MOST);
+}
+
+static void subject_close(subject *s)
+{
+    logits_pair_close(&s->l);
+    tiny_close(&s->t);
+}
+
+static uint64_t halves_of(const subject *s)
+{
+    return few_count(s->l.r.prog).n_bytes_kept;
+}
+
+static uint64_t copy_of(const subject *s)
+{
+    return copy_count(s->l.r.prog).n_bytes_kept;
+}
+
+/* Passes of n rows each, of which the greatest is wanted; memory holds one at most behind each of them. */
+static void passes(subject *s, uint32_t n_passes, uint32_t n)
+{
+    for (uint32_t i = 0; i < n_passes; i++) {
+        logits_pair_check(&s->l, s->l.tokens, n, false);
+        assert_true(halves_of(s) == 0 || copy_of(s) == 0);
+    }
+}
+
+static void expect_halves(const subject *s)
+{
+    assert_true(halves_of(s) > 0 && copy_of(s) == 0);
+    assert_int_equal(few_count(s->l.r.prog).n_made, plain.n_vocab);
+}
+
+static void expect_copy(const subject *s)
+{
+    assert_true(halves_of(s) == 0 && copy_of(s) > 0);
+}
+
+static void passes_of_many_rows_one_after_the_other_let_the_halves_go(void **state)
+{
+    (void)state;
+    if (!can()) {
+        skip();
+    }
+    subject s;
+    subject_open(&s);
+    passes(&s, LEARNT + 1, 1);
+    expect_halves(&s);
+    for (uint32_t i = 0; i < 3; i++) { /* one of few rows among them: halves serve both */
+        passes(&s, AFTER - 1, MANY);
+        passes(&s, 1, 1 + i);
+        expect_halves(&s);
+    }
+    passes(&s, AFTER - 1, MANY);
+    expect_halves(&s);
+    passes(&s, 1, MANY);
+    expect_copy(&s);
+    uint64_t before = copy_count(s.l.r.prog).n_screened;
+    passes(&s, 4, ROWS_MOST);
+    assert_int_equal(copy_count(s.l.r.prog).n_screened, before + 4);
+    subject_close(&s);
+}
+
+static void passes_of_few_rows_one_after_the_other_let_the_copy_go(void **state)
+{
+    (void)state;
+    if (!can()) {
+        skip();
+    }
+    subject s;
+    subject_open(&s);
+    passes(&s, AFTER, MANY);
+    expect_copy(&s);
+    passes(&s, WAIT, 1);
+    expect_copy(&s);
+    passes(&s, 1, MANY); /* counted anew */
+    passes(&s, WAIT, 2);
+    expect_copy(&s);
+    passes(&s, 1, 1);
+    expect_halves(&s);
+    uint64_t before = few_count(s.l.r.prog).n_screened;
+    passes(&s, 4, LINEAR_DIRECT);
+    assert_int_equal(few_count(s.l.r.prog).n_screened, before + 4);
+    subject_close(&s);
+}
+
+static void prompts_do_not_count(void **state)
+{
+    (void)state;
+    if (!can()) {
+        skip();
+    }
+    subject s;
+    subject_open(&s);
+    passes(&s, LEARNT + 1, 1);
+    passes(&s, AFTER - 1, MANY);
+    s.l.r.only_last = true;
+    rig_logits(&s.l.r, s.l.tokens, 9, s.l.greatest, s.l.got);
+    s.l.r.only_last = false;
+    const float *last = s.l.whole + 8 * (size_t)plain.n_vocab;
+    assert_true(s.l.greatest[0] == -1 || s.l.greatest[0] == greatest_of(last, plain.n_vocab));
+    passes(&s, 1, MANY);
+    expect_copy(&s);
+    subject_close(&s);
+}
+
+/* How many passes of n rows there are until the one is gone; 0: it stays for `most`. */
+static uint32_t passes_until(subject *s, uint32_t n, uint64_t (*held)(const subject *), uint32_t most)
+{
+    for (uint32_t i = 1; i <= most; i++) {
+        passes(s, 1, n);
+        if (held(s) == 0) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+/* What is let go before it has paid waits twice as long the next time: loads that change in turn end with one of
+ * them. */
+static void what_did_not_pay_waits_longer_each_time(void **state)
+{
+    (void)state;
+    if (!can()) {
+        skip();
+    }
+    subject s;
+    subject_open(&s);
+    passes(&s, LEARNT + 1, 1);
+    passes(&s, AFTER, MANY);
+    expect_copy(&s);
+    assert_int_equal(passes_until(&s, 1, copy_of, 1000), 2 * WAIT + 1);
+    assert_int_equal(passes_until(&s, MANY, halves_of, 1000), WAIT + AFTER); /* the copy's own pause, then these */
+    assert_int_equal(passes_until(&s, 1, copy_of, 1000), 4 * WAIT + 1);
+    assert_int_equal(passes_until(&s, MANY, halves_of, 1000), 2 * WAIT + AFTER);
+    for (uint32_t i = 0; i < 20; i++) { /* now neither reaches the other's wait */
+        passes(&s, 100, 1);
+        passes(&s, 50, MANY);
+        expect_copy(&s);
+    }
+    subject_close(&s);
+}
+
+static void what_has_paid_does_not(void **state)
+{
+    (void)state;
+    if (!can()) {
+        skip();
+    }
+    subject s;
+    subject_open(&s);
+    passes(&s, LEARNT + 1, 1);
+    passes(&s, AFTER, MANY);
+    assert_int_equal(passes_until(&s, 1, copy_of, 1000), 2 * WAIT + 1);
+    passes(&s, 8 * WAIT, 1);
+    assert_int_equal(passes_until(&s, MANY, halves_of, 1000), AFTER);
+    assert_int_equal(passes_until(&s, 1, copy_of, 1000), WAIT + 1);
+    subject_close(&s);
+}
+
+static void all_logits_let_the_copy_go_and_halves_are_made_without_a_wait(void **state)
+{
+    (void)state;
+    if (!can()) {
+        skip();
+    }
+    subject s;
+    subject_open(&s);
+    passes(&s, LEARNT, 1);
+    passes(&s, AFTER, MANY);
+    assert_true(copy_of(&s) > 0 || halves_of(&s) > 0);
+    logits_pair_check(&s.l, s.l.tokens, MANY, true);
+    assert_int_equal(copy_of(&s), 0);
+    passes(&s, 1, 1);
+    expect_halves(&s);
+    logits_pair_check(&s.l, s.l.tokens, MANY, true);
+    expect_halves(&s);
+    subject_close(&s);
+}
+
+static void what_is_refused_is_neither(void **state)
+{
+    (void)state;
+    subject s;
+    subject_open(&s);
+    passes(&s, LEARNT + 1, 1);
+    few_refuse(s.l.r.prog);
+    copy_refuse(s.l.r.prog);
+    passes(&s, 2 * AFTER, MANY);
+    passes(&s, 2 * WAIT, 1);
+    assert_int_equal(halves_of(&s) + copy_of(&s), 0);
+    assert_int_equal(few_kept_bytes(s.l.r.prog) + copy_kept_bytes(s.l.r.prog), 0);
+    subject_close(&s);
+}
+
+/* Neither beside the file's pages: what one gives up, the other reads from there, and gives back. */
+static void a_mapped_matrix_is_in_memory_once(void **state)
+{
+    (void)state;
+    if (!can()) {
+        skip();
+    }
+    subject expected;
+    tiny t;
+    rig r;
+    subject_open(&expected);
+    open_normal(&t, &plain);
+    const char *path = test_write_file("matrix", tiny_logits_matrix(&t)->data, tiny_logits_matrix(&t)->n_bytes);
+    mapping m = map_matrix(&t, path);
+    rig_open(&r, &t, false, 2, cpu_detect(), DTYPE_F32, 64, 2);
+    uint32_t n_copies = 0, n_halves = 0;
+    for (uint32_t i = 0; i < 3 * (2 * AFTER + 4 * WAIT); i++) {
+        int32_t greatest[MANY];
+        uint32_t n = i % (2 * AFTER + 4 * WAIT) < 2 * AFTER ? MANY : 1;
+        rig_logits(&r, expected.l.tokens, n, greatest, expected.l.got);
+        for (uint32_t row = 0; row < n; row++) {
+            const float *whole = expected.l.whole + (size_t)row * plain.n_vocab;
+            assert_true(greatest[row] == -1 || greatest[row] == greatest_of(whole, plain.n_vocab));
+        }
+        bool copied = copy_count(r.prog).n_bytes_kept > 0, halved = few_count(r.prog).n_made == plain.n_vocab;
+        n_copies += copied;
+        n_halves += halved;
+        assert_false(copied && halved);
+        assert_true(!(copied && n == MANY) || resident_kib(path) <= 64);
+    }
+    assert_true(n_copies > 3 * AFTER && n_halves > WAIT);
+    rig_close(&r);
+    tiny_close(&t);
+    mapping_close(&m);
+    subject_close(&expected);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(passes_of_many_rows_one_after_the_other_let_the_halves_go),
+        cmocka_unit_test(passes_of_few_rows_one_after_the_other_let_the_copy_go),
+        cmocka_unit_test(prompts_do_not_count),
+        cmocka_unit_test(what_did_not_pay_waits_longer_each_time),
+        cmocka_unit_test(what_has_paid_does_not),
+        cmocka_unit_test(all_logits_let_the_copy_go_and_halves_are_made_without_a_wait),
+        cmocka_unit_test(what_is_refused_is_neither),
+        cmocka_unit_test(a_mapped_matrix_is_in_memory_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
