@@ -461,7 +461,7 @@ typedef struct mlxr_logits_stats {
     uint64_t n_steps;     /* that did so */
     uint64_t bytes_saved; /* of the weights, that these had no need to read */
     uint64_t bytes_kept;  /* memory of both halves, or of a copy for many sequences, now */
-    bool prepares;        /* steps that do so still make the halves */
+    bool prepares;        /* steps that do so are not yet as fast as they will be */
     bool lays;            /* decoding steps still lay weights of layers for the kernels */
 } mlxr_logits_stats;
 MLXR_API mlxr_logits_stats mlxr_logits_stats_get(const mlxr_model *model);

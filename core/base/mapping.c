@@ -241,6 +241,20 @@ void file_write_large_page(int fd, uint64_t at)
 #endif
 }
 
+void *memory_map(size_t n_bytes)
+{
+    void *memory = n_bytes ? mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                           : MAP_FAILED;
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void memory_unmap(void *memory, size_t n_bytes)
+{
+    if (memory) {
+        munmap(memory, n_bytes);
+    }
+}
+
 void memory_discard(void *part, size_t n_bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE); /* 16 KiB with Apple's processors */

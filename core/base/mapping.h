@@ -56,6 +56,10 @@ int file_sync(int fd);
  * left to those pieces to meet. */
 void file_write_large_page(int fd, uint64_t at);
 
+/* Zeros [n_bytes] on system pages of their own: each becomes resident when it is written to, and memory_unmap surely
+ * gives all of them back, which free() does above 32 MiB only. NULL: there is no memory. */
+void *memory_map(size_t n_bytes);
+void memory_unmap(void *memory, size_t n_bytes);
 /* Gives the memory of whole system pages inside part [n_bytes] back; its contents are lost. A hint: the system may keep
  * it. */
 void memory_discard(void *part, size_t n_bytes);

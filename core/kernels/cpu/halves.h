@@ -1,7 +1,7 @@
 /*
  * Rows of Q8_0 in two parts: the upper four bits of each weight, and the lower four. Together they are the row, bit for
- * bit, in as many bytes. Whoever reads the upper part alone reads 18 bytes where the row has 34, and halves_rest says
- * how far from the row's product that can be.
+ * bit, in as many bytes. Whoever reads the upper part alone reads 18 bytes where the row has 34, and halves_measure
+ * says how far from the row's product that can be.
  *
  * Of a block with scale d and integers q, v = q + 128 is 16 u + l:
  *

@@ -31,9 +31,9 @@ struct laid_weights {
     uint32_t n_all, n_laid;
     uint32_t n_waited, pause; /* passes */
     size_t n_bytes;
-    uint8_t *memory, *panels; /* [n_bytes] from a cache line on; NULL: not yet, or there was none */
-    size_t n_gathered;        /* in large pages, if there are any */
-    _Atomic bool unwanted;    /* by laid_refuse */
+    uint8_t *panels;       /* [n_bytes]; NULL: not yet, or there was none */
+    size_t n_gathered;     /* in large pages, if there are any */
+    _Atomic bool unwanted; /* by laid_refuse */
 };
 
 static size_t aligned(size_t n)
@@ -118,7 +118,7 @@ bool laid_open(program *prog)
 void laid_close(program *prog)
 {
     if (prog->laid) {
-        free(prog->laid->memory);
+        memory_unmap(prog->laid->panels, prog->laid->n_bytes);
     }
 }
 
@@ -126,19 +126,15 @@ void laid_close(program *prog)
 static bool make_room(const program *prog)
 {
     laid_weights *l = prog->laid;
-    size_t n_bytes = l->n_bytes + LINEAR_ALIGN, n_left = l->n_bytes - l->all[l->n_laid].at;
-    bool fits = few_fits(n_left, memory_spare());
-    if (fits && !l->memory) {
+    bool fits = few_fits(l->n_bytes - l->all[l->n_laid].at, memory_spare());
+    if (fits && !l->panels) {
         memory_discard(prog->scratch.data, prog->scratch.n_bytes); /* of the prompt: more than laying takes */
-        l->memory = calloc(1, n_bytes);
-    } else if (fits) {
-        return true;
+        l->panels = memory_map(l->n_bytes);
     }
-    if (!fits || !l->memory) {
+    if (!fits || !l->panels) {
         l->pause = PAUSE;
         return false;
     }
-    l->panels = l->memory + (LINEAR_ALIGN - (uintptr_t)l->memory % LINEAR_ALIGN) % LINEAR_ALIGN;
     return true;
 }
 
@@ -157,8 +153,8 @@ static void give_up(laid_weights *l)
         l->all[i].weight->laid = false;
         mapping_in_large_pages(l->all[i].rows, l->all[i].n_bytes);
     }
-    free(l->memory);
-    l->memory = l->panels = NULL;
+    memory_unmap(l->panels, l->n_bytes);
+    l->panels = NULL;
     l->n_laid = l->n_all = 0;
 }
 

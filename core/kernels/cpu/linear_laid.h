@@ -12,6 +12,9 @@
  */
 #define LAID_FAR 6144 /* bytes ahead */
 
+_Static_assert(LAID_ROWS == LINEAR_ROW_GRAIN && LAID_ROWS % ROWS == 0,
+               "shares of rows are whole panels, in whole parts");
+
 /* Bytes of a block that are no whole word. */
 INLINE size_t lone_bytes(size_t bytes)
 {

@@ -12,7 +12,8 @@
  * The copy takes less than the file's rows, whose pages are given back when it is made: single ones come back as
  * they are read, for an input's token or for a logit that may be the greatest, and leave again behind the pass. Before
  * a pass reads all of the file's rows, the copy is let go, and made again after a pause: memory never holds both for
- * long.
+ * long. Nor beside halves of the matrix (screen_few.h): where many rows are asked for again and again they are let go
+ * for the copy, and it is for them where single ones are.
  */
 #include "kernels/cpu/screen_copy.h"
 
@@ -47,7 +48,8 @@ struct screen_copy {
     coarse_kernels kernels;
     uint32_t n_waited; /* passes that would have used it */
     bool made;
-    uint8_t *memory; /* of the following */
+    size_t room;     /* bytes that it takes */
+    uint8_t *memory; /* [room], of the following */
     uint8_t *weights;
     float *scales, *lengths, *rests;    /* [n_blocks × COARSE_ROWS] */
     float *block_lengths, *block_rests; /* [n_blocks] */
@@ -123,13 +125,13 @@ bool copy_open(program *prog)
     if (!c) {
         return false;
     }
-    *c = (screen_copy){.kernels = kernels, .next_pause = PAUSE};
+    *c = (screen_copy){.kernels = kernels, .room = room_bytes(w), .next_pause = PAUSE};
     return true;
 }
 
 static void forget(screen_copy *c)
 {
-    free(c->memory);
+    memory_unmap(c->memory, c->room);
     c->memory = NULL;
     c->made = false;
 }
@@ -178,23 +180,23 @@ uint64_t copy_kept_bytes(const program *prog)
         return 0;
     }
     const linear_weight *w = weight_of(prog);
-    uint64_t room = room_bytes(w), less = prog->plan->logits_mapped ? (uint64_t)w->n_out * w->row_bytes : 0;
+    uint64_t room = prog->copy->room, less = prog->plan->logits_mapped ? (uint64_t)w->n_out * w->row_bytes : 0;
     return room > less ? room - less : 0;
 }
 
 /* Room for the copy, which becomes resident as it is written to. False: there is none now. */
 static bool make_room(screen_copy *c, const linear_weight *w)
 {
-    size_t n_bytes = room_bytes(w), n = blocks_of(w);
+    size_t n = blocks_of(w);
     if (c->memory) { /* of a pass that could not run */
         return true;
     }
-    c->memory = few_fits(n_bytes, memory_spare()) ? calloc(1, n_bytes) : NULL;
+    c->memory = few_fits(c->room, memory_spare()) ? memory_map(c->room) : NULL;
     if (!c->memory) {
         c->pause = PAUSE;
         return false;
     }
-    c->weights = c->memory + (LINEAR_ALIGN - (uintptr_t)c->memory % LINEAR_ALIGN) % LINEAR_ALIGN;
+    c->weights = c->memory;
     c->scales = (float *)(void *)(c->weights + n * coarse_block_bytes(w->n_in));
     c->lengths = c->scales + n * COARSE_ROWS;
     c->rests = c->lengths + n * COARSE_ROWS;
@@ -257,13 +259,13 @@ copy_pass copy_choose(exec *e)
     if (!c || c->off || e->s.n_wanted == 0) {
         return pass;
     }
-    if (few_holds(e->prog) && e->s.n_wanted < ROWS_LEAST && e->s.n_wanted == e->s.n_rows) {
+    if (few_is_wanted(e->prog) && e->s.n_wanted < ROWS_LEAST && e->s.n_wanted == e->s.n_rows) {
         c->n_waited = 0; /* halves are let go for passes of many rows that come one after the other */
     }
     uint64_t n_bytes, most = e->prog->rows_max * e->prog->row_bytes / MEMORY_PART;
     place(e, NULL, &n_bytes);
     if (!e->s.greatest || e->s.observer || n_bytes > most) {
-        if (c->made) {
+        if (c->memory) {
             let_go(c);
         }
         return pass;
@@ -354,7 +356,7 @@ void copy_done(const exec *e)
 copy_counts copy_count(const program *prog)
 {
     copy_counts counts = prog->copy ? prog->copy->counts : (copy_counts){0};
-    counts.n_bytes_kept = prog->copy && prog->copy->memory ? room_bytes(weight_of(prog)) : 0;
+    counts.n_bytes_kept = copy_holds(prog) ? prog->copy->room : 0;
     return counts;
 }
 

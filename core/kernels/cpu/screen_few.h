@@ -29,9 +29,12 @@ bool few_make(program *prog);
 void few_close(program *prog);
 /* No parts from its next pass on: others read the matrix, too, and both would be in memory. Any thread. */
 void few_refuse(program *prog);
+/* Do passes of few rows learn for parts, make or read them, and are to? */
+bool few_is_wanted(const program *prog);
 /* Does memory hold parts now, or some of them? Then there is no copy for many rows (screen_copy.h), and vice versa. */
 bool few_holds(const program *prog);
-/* Lets them go, for the copy: until passes of few rows have asked for long enough. */
+/* Lets them go, for the copy. Passes of few rows ask until it is let go; where it is for another reason, the next of
+ * them makes parts again. */
 void few_let_go(const program *prog);
 /* Is this pass of few rows, and were enough before it, that a copy is to be let go? */
 bool few_asks(const exec *e);

@@ -59,6 +59,12 @@ static size_t bytes_less(const linear_weight *w)
     return w->row_bytes - halves_upper_bytes(w->n_in) - sizeof(float);
 }
 
+static size_t room_bytes(const linear_weight *w)
+{
+    return aligned(w->n_out * sizeof(float)) + aligned(w->n_out * halves_upper_bytes(w->n_in)) +
+           w->n_out * halves_lower_bytes(w->n_in);
+}
+
 bool few_make(program *prog)
 {
     const node *n = few_node(prog);
@@ -78,6 +84,7 @@ bool few_make(program *prog)
         return false;
     }
     *f = (screen_few){.kernels = prog->halves,
+                      .room = room_bytes(w),
                       .wait = WAIT,
                       .sums = region_array(&prog->memory, w->n_in, sizeof *f->sums),
                       .squares = region_array(&prog->memory, w->n_in, sizeof *f->squares)};
@@ -86,7 +93,7 @@ bool few_make(program *prog)
 
 static void forget(screen_few *f)
 {
-    free(f->memory);
+    memory_unmap(f->memory, f->room);
     f->memory = NULL;
     f->n_made = 0;
 }
@@ -109,6 +116,12 @@ void few_refuse(program *prog)
     if (prog->few) {
         prog->few->unwanted = true;
     }
+}
+
+bool few_is_wanted(const program *prog)
+{
+    const screen_few *f = prog->few;
+    return f && !f->off && !f->pause;
 }
 
 bool few_holds(const program *prog)
@@ -139,19 +152,13 @@ bool few_asks(const exec *e)
     return f && !f->off && !f->pause && lone && f->n_learnt == LEARN_PASSES && f->n_lone >= f->wait;
 }
 
-static size_t room_bytes(const linear_weight *w)
-{
-    return aligned(w->n_out * sizeof(float)) + aligned(w->n_out * halves_upper_bytes(w->n_in)) +
-           w->n_out * halves_lower_bytes(w->n_in) + LINEAR_ALIGN;
-}
-
 uint64_t few_kept_bytes(const program *prog)
 {
     if (!prog->few || prog->few->off) {
         return 0;
     }
     const linear_weight *w = few_weight(prog);
-    return room_bytes(w) - (prog->plan->logits_mapped ? (uint64_t)w->n_out * w->row_bytes : 0);
+    return prog->few->room - (prog->plan->logits_mapped ? (uint64_t)w->n_out * w->row_bytes : 0);
 }
 
 bool few_fits(uint64_t n_bytes, uint64_t available)
@@ -163,17 +170,15 @@ bool few_fits(uint64_t n_bytes, uint64_t available)
 static bool make_room(screen_few *f, const linear_weight *w)
 {
     size_t lengths = aligned(w->n_out * sizeof *f->lengths), upper = aligned(w->n_out * halves_upper_bytes(w->n_in));
-    size_t n_bytes = room_bytes(w);
-    f->memory = few_fits(n_bytes, memory_spare()) ? calloc(1, n_bytes) : NULL;
+    f->memory = few_fits(f->room, memory_spare()) ? memory_map(f->room) : NULL;
     if (!f->memory) {
         f->pause = PAUSE;
         return false;
     }
-    uint8_t *at = f->memory + (LINEAR_ALIGN - (uintptr_t)f->memory % LINEAR_ALIGN) % LINEAR_ALIGN;
-    f->lengths = (float *)(void *)at;
-    f->upper = at + lengths;
+    f->lengths = (float *)(void *)f->memory;
+    f->upper = f->memory + lengths;
     f->lower = f->upper + upper;
-    memory_in_large_pages(f->upper, n_bytes - lengths - LINEAR_ALIGN); /* what is read from end to end */
+    memory_in_large_pages(f->upper, f->room - lengths); /* what is read from end to end */
     return true;
 }
 
@@ -349,7 +354,7 @@ few_counts few_count(const program *prog)
     if (prog->few && !prog->few->off) {
         counts.n_made = prog->few->n_made;
         counts.prepares = counts.n_made < few_weight(prog)->n_out;
-        counts.n_bytes_kept = prog->few->memory ? room_bytes(few_weight(prog)) : 0;
+        counts.n_bytes_kept = prog->few->memory ? prog->few->room : 0;
     }
     return counts;
 }

@@ -14,7 +14,8 @@ struct screen_few {
     uint32_t n_learnt;     /* inputs */
     double *sums;          /* [n_in] of their squares */
     float *squares;        /* [n_in] d² */
-    uint8_t *memory;       /* of the following */
+    size_t room;           /* bytes that all parts take */
+    uint8_t *memory;       /* [room], of the following */
     float *lengths;        /* [n_out] × reach: how far a product may be from the logit; 0 where none is made */
     uint8_t *upper;        /* [n_out] rows */
     uint8_t *lower;        /* likewise */

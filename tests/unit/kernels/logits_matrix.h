@@ -45,6 +45,20 @@ static inline long resident_kib(const char *path)
     return kib;
 }
 
+/* KiB of this process's memory that are no file's; −1: the system does not tell. */
+static inline long anonymous_kib(void)
+{
+    char line[1024];
+    long kib = -1;
+    FILE *f = fopen("/proc/self/smaps_rollup", "r");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "Anonymous: %ld kB", &kib) != 1) {
+    }
+    if (f) {
+        fclose(f);
+    }
+    return kib;
+}
+
 /* The matrix of a plan becomes a mapping of a file that has the same bytes. */
 static inline mapping map_matrix(tiny *t, const char *path)
 {
