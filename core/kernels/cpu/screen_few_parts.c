@@ -23,7 +23,6 @@
 #define WHOLE_COSTS 3u               /* screened passes make good for one that was computed whole after all */
 #define DEBT_MOST (3u * WHOLE_COSTS) /* then nothing is screened for a while */
 #define PAUSE 128u                   /* passes */
-#define GIVE_BACK 8u                 /* passes: as often, all pages of the rows in two parts are given back */
 #define WAIT 64u                     /* passes of few rows that let a copy for many go */
 #define WAIT_MOST 8192u              /* and where those for many came back, again and again, before it had paid */
 #define PAID 4u                      /* screened passes for each of a wait: making the parts has paid */
@@ -95,6 +94,7 @@ static void forget(screen_few *f)
 {
     memory_unmap(f->memory, f->room);
     f->memory = NULL;
+    f->n_gathered[0] = f->n_gathered[1] = 0;
     f->n_made = 0;
 }
 
@@ -178,7 +178,6 @@ static bool make_room(screen_few *f, const linear_weight *w)
     f->lengths = (float *)(void *)f->memory;
     f->upper = f->memory + lengths;
     f->lower = f->upper + upper;
-    memory_in_large_pages(f->upper, f->room - lengths); /* what is read from end to end */
     return true;
 }
 
@@ -259,6 +258,29 @@ static void make_row(screen_few *f, const linear_weight *w, uint32_t row, double
     *most = size > *most ? size : *most;
 }
 
+/* The file's rows [begin, end) are not read any more, but for an input's token. Their pages come back as they are read
+ * (single ones, or as many as the file's cache has in one piece: up to 2 MiB), and leave again behind the pass. */
+static void give_back(const exec *e, uint32_t begin, uint32_t end)
+{
+    const linear_weight *w = few_weight(e->prog);
+    begin = begin > SCREEN_CHUNK ? begin - SCREEN_CHUNK : 0; /* a page that was not wholly behind it */
+    if (e->prog->plan->logits_mapped) {
+        mapping_forget_part((const uint8_t *)w->data + begin * w->row_bytes, (size_t)(end - begin) * w->row_bytes);
+    }
+}
+
+/* Rows [begin, end). The file's go as they are made: memory would hold all that a pass makes twice. */
+static void make_rows(const exec *e, uint32_t begin, uint32_t end, double *most)
+{
+    for (uint32_t last; begin < end; begin = last) {
+        last = end - begin < SCREEN_CHUNK ? end : begin + SCREEN_CHUNK;
+        for (uint32_t i = begin; i < last; i++) {
+            make_row(e->prog->few, few_weight(e->prog), i, most);
+        }
+        give_back(e, begin, last);
+    }
+}
+
 void few_learn(const exec *e, const team_member *member)
 {
     if (e->few.learns && member->index == 0) {
@@ -272,20 +294,20 @@ void few_learn(const exec *e, const team_member *member)
         uint32_t begin, end;
         own->most = 0;
         team_share(member, e->few.n_make, 1, &begin, &end);
-        for (uint32_t i = f->n_made + begin; i < f->n_made + end; i++) {
-            make_row(f, few_weight(e->prog), i, &own->most);
-        }
+        make_rows(e, f->n_made + begin, f->n_made + end, &own->most);
     }
 }
 
-/* The file's rows [begin, end) are not read any more, but for an input's token. Their pages come back as they are read,
- * and leave again a while later. */
-static void give_back(const exec *e, uint32_t begin, uint32_t end)
+/* Large pages for what is read from end to end: once it is written to, or more than that would be resident. */
+static void gather(screen_few *f, const linear_weight *w)
 {
-    const linear_weight *w = few_weight(e->prog);
-    begin = begin > SCREEN_CHUNK ? begin - SCREEN_CHUNK : 0; /* a page that was not wholly behind it */
-    if (e->prog->plan->logits_mapped) {
-        mapping_forget_part((const uint8_t *)w->data + begin * w->row_bytes, (size_t)(end - begin) * w->row_bytes);
+    uint8_t *parts[2] = {f->upper, f->lower};
+    size_t bytes[2] = {f->n_made * halves_upper_bytes(w->n_in), f->n_made * halves_lower_bytes(w->n_in)};
+    for (int i = 0; i < 2; i++) {
+        f->n_gathered[i] += memory_gather(parts[i] + f->n_gathered[i], bytes[i] - f->n_gathered[i]);
+        if (f->n_made == w->n_out) {
+            memory_in_large_pages(parts[i], bytes[i]); /* where the system does not gather when told: in time */
+        }
     }
 }
 
@@ -297,7 +319,8 @@ static void made(const exec *e, const few_work *work)
         f->most = most > f->most ? most : f->most;
     }
     f->n_made += e->few.n_make;
-    give_back(e, f->n_made - e->few.n_make, f->n_made);
+    give_back(e, f->n_made - e->few.n_make, f->n_made); /* also the pages between members' shares */
+    gather(f, few_weight(e->prog));
     if (!(f->most <= BOUND_MOST)) {
         give_up(f);
     }
@@ -339,8 +362,7 @@ void few_done(const exec *e)
     if (e->few.screens) {
         count_screened(e, &work);
     }
-    if (e->few.reads && ++f->since_given == GIVE_BACK) {
-        f->since_given = 0;
+    if (e->few.reads) {
         give_back(e, 0, f->n_made);
     }
     if (e->few.n_make) {

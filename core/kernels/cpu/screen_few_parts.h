@@ -16,6 +16,7 @@ struct screen_few {
     float *squares;        /* [n_in] d² */
     size_t room;           /* bytes that all parts take */
     uint8_t *memory;       /* [room], of the following */
+    size_t n_gathered[2];  /* bytes of the upper and of the lower parts that are in large pages, if there are any */
     float *lengths;        /* [n_out] × reach: how far a product may be from the logit; 0 where none is made */
     uint8_t *upper;        /* [n_out] rows */
     uint8_t *lower;        /* likewise */
@@ -23,7 +24,6 @@ struct screen_few {
     double most;           /* the greatest of their sizes; see few_length */
     uint32_t debt;         /* screened passes that must come before one more is computed whole after all */
     uint32_t pause;        /* passes left of one: nothing is screened meanwhile */
-    uint32_t since_given;  /* passes since the file's pages were given back */
     uint32_t n_lone;       /* passes that could use it, with none between of so many rows that a copy serves them */
     uint32_t wait;         /* so many of those let the copy go (screen_copy.c) */
     uint64_t n_paid;       /* passes that were screened since there was none */
