@@ -257,6 +257,14 @@ MLXR_API double mlxr_model_flops(const mlxr_model *model, size_t n_computed, siz
  * families MLXR cannot run. The caller frees *json with mlxr_free. */
 MLXR_API mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_error *error);
 
+#define MLXR_FILE_LARGE_PAGE ((uint64_t)2 << 20)
+
+/* For who writes a model's file in small pieces, as a download does. Bytes [at, at + MLXR_FILE_LARGE_PAGE) of a file
+ * open for writing become zero, written at once: what is then written there in pieces of any size lies in one of the
+ * system's large pages, where its file system has them, and so does the model that is mapped later. `at` is a multiple
+ * of the page. A hint: a failure is left to those pieces to meet. Any thread. */
+MLXR_API void mlxr_file_begin_large_page(int fd, uint64_t at);
+
 /* ---- text ---------------------------------------------------------------------------------------------------- */
 
 enum {

@@ -18,7 +18,7 @@
 
 #include "base/error.h"
 
-#define LARGE_PAGE ((uintptr_t)FILE_LARGE_PAGE) /* the usual one; smaller blocks than that have none */
+#define LARGE_PAGE ((uintptr_t)MLXR_FILE_LARGE_PAGE) /* the usual one; smaller blocks than that have none */
 
 /* Opens a regular file for reading and tells its size; −1 with the error filled. O_NONBLOCK: opening a FIFO must fail
  * in fstat's check below, not hang. */
@@ -90,7 +90,7 @@ void mapping_forget(const mapping *m, size_t n_bytes)
 /* A wish about whole system pages inside a part; systems without it choose by themselves. */
 static void wish(const void *part, size_t n_bytes, int advice)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE); /* 16 KiB with Apple's processors */
     uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
     if (begin < end) {
         madvise((void *)begin, end - begin, advice);
@@ -221,13 +221,13 @@ static bool keeps_large_pages(int fd)
 }
 #endif
 
-void file_write_large_page(int fd, uint64_t at)
+void mlxr_file_begin_large_page(int fd, uint64_t at)
 {
 #if defined(__linux__)
     if (!keeps_large_pages(fd)) {
         return;
     }
-    enum { PART = 4096, N_PARTS = FILE_LARGE_PAGE / PART };
+    enum { PART = 4096, N_PARTS = MLXR_FILE_LARGE_PAGE / PART };
     static const uint8_t zeros[PART];
     struct iovec parts[N_PARTS];
     for (size_t i = 0; i < N_PARTS; i++) {
@@ -257,30 +257,18 @@ void memory_unmap(void *memory, size_t n_bytes)
 
 void memory_discard(void *part, size_t n_bytes)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE); /* 16 KiB with Apple's processors */
-    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
 #if defined(__APPLE__)
-    const int advice = MADV_FREE; /* its MADV_DONTNEED keeps the pages */
+    wish(part, n_bytes, MADV_FREE); /* its MADV_DONTNEED keeps the pages */
 #else
-    const int advice = MADV_DONTNEED;
+    wish(part, n_bytes, MADV_DONTNEED);
 #endif
-    if (begin < end) {
-        madvise((void *)begin, end - begin, advice);
-    }
 }
 
 void memory_in_large_pages(void *part, size_t n_bytes)
 {
-#if defined(MADV_HUGEPAGE)
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = ((uintptr_t)part + page - 1) / page * page, end = ((uintptr_t)part + n_bytes) / page * page;
-    if (end > begin + LARGE_PAGE) {
-        madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    if (n_bytes > LARGE_PAGE) {
+        mapping_in_large_pages(part, n_bytes);
     }
-#else
-    (void)part; /* there they are the system's own choice */
-    (void)n_bytes;
-#endif
 }
 
 size_t memory_gather(void *part, size_t n_bytes)

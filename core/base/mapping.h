@@ -1,5 +1,6 @@
 /*
- * Read-only file mappings, and what systems do differently about files and pages of memory.
+ * Read-only file mappings, and what systems do differently about files and pages of memory (also
+ * mlxr_file_begin_large_page).
  * Owner: whoever opened it. Lifetime: until mapping_close; pointers into it die then.
  */
 #ifndef MLXR_BASE_MAPPING_H
@@ -48,13 +49,6 @@ int64_t file_modified_ns(const struct stat *info);
 
 /* Returns when what was written to a file or folder is where a loss of power leaves it; 0 or an errno. */
 int file_sync(int fd);
-
-#define FILE_LARGE_PAGE ((uint64_t)2 << 20)
-
-/* Bytes [at, at + FILE_LARGE_PAGE) of a file open for writing become zero, written at once: what is then written there
- * in pieces of any size lies in one of the system's large pages, where its file system has them. A hint: a failure is
- * left to those pieces to meet. */
-void file_write_large_page(int fd, uint64_t at);
 
 /* Zeros [n_bytes] on system pages of their own: each becomes resident when it is written to, and memory_unmap surely
  * gives all of them back, which free() does above 32 MiB only. NULL: there is no memory. */

@@ -30,7 +30,7 @@ struct new_file_pages {
 static new_file_pages *pages_open(uint64_t n_bytes)
 {
 #if defined(__linux__)
-    uint64_t n = n_bytes / FILE_LARGE_PAGE;
+    uint64_t n = n_bytes / MLXR_FILE_LARGE_PAGE;
 #else
     uint64_t n = 0;
     (void)n_bytes;
@@ -60,10 +60,10 @@ static void begin_pages(const new_file *f, uint64_t at, size_t n)
         return;
     }
     pthread_mutex_lock(&p->lock);
-    for (uint64_t i = at / FILE_LARGE_PAGE; i < p->n && i * FILE_LARGE_PAGE < at + n; i++) {
-        bool filled = i * FILE_LARGE_PAGE >= at && (i + 1) * FILE_LARGE_PAGE <= at + n;
+    for (uint64_t i = at / MLXR_FILE_LARGE_PAGE; i < p->n && i * MLXR_FILE_LARGE_PAGE < at + n; i++) {
+        bool filled = i * MLXR_FILE_LARGE_PAGE >= at && (i + 1) * MLXR_FILE_LARGE_PAGE <= at + n;
         if (!p->begun[i] && !filled) {
-            file_write_large_page(f->fd, i * FILE_LARGE_PAGE);
+            mlxr_file_begin_large_page(f->fd, i * MLXR_FILE_LARGE_PAGE);
         }
         p->begun[i] = true;
     }

@@ -12,10 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#if defined(__linux__)
-#include <sys/uio.h>
-#include <sys/vfs.h>
-#endif
 #include <unistd.h>
 
 #include "registry/digest.h"
@@ -100,36 +96,6 @@ mlxr_status disk_write(int fd, const void *data, size_t n, uint64_t offset, cons
         done += (size_t)written;
     }
     return MLXR_OK;
-}
-
-#if defined(__linux__)
-/* As in the engine's mapping.c, which this library does not see: ext4, XFS, tmpfs, btrfs. */
-static bool keeps_large_pages(int fd)
-{
-    struct statfs of;
-    uint32_t type = fstatfs(fd, &of) == 0 ? (uint32_t)of.f_type : 0;
-    return type == 0xEF53u || type == 0x58465342u || type == 0x01021994u || type == 0x9123683Eu;
-}
-#endif
-
-void disk_begin_large_page(int fd, uint64_t offset)
-{
-#if defined(__linux__)
-    if (!keeps_large_pages(fd)) {
-        return;
-    }
-    enum { PART = 4096, N_PARTS = DISK_LARGE_PAGE / PART };
-    static const char zeros[PART];
-    struct iovec parts[N_PARTS];
-    for (size_t i = 0; i < N_PARTS; i++) {
-        parts[i] = (struct iovec){.iov_base = (void *)(uintptr_t)zeros, .iov_len = PART};
-    }
-    ssize_t unused = pwritev(fd, parts, N_PARTS, (off_t)offset);
-    (void)unused;
-#else
-    (void)fd;
-    (void)offset;
-#endif
 }
 
 mlxr_status disk_read(int fd, void *data, size_t n, uint64_t offset, const char *path, mlxr_error *error)

@@ -19,11 +19,6 @@ mlxr_status disk_sync_parent(const char *path, mlxr_error *error);
 /* *fd: a new file for reading and writing, or the one that is there; -1 with an error. */
 mlxr_status disk_open(int *fd, const char *path, bool make, mlxr_error *error);
 mlxr_status disk_write(int fd, const void *data, size_t n, uint64_t offset, const char *path, mlxr_error *error);
-/* Of a file open for writing, DISK_LARGE_PAGE bytes from a multiple of it become zero, written at once: what is then
- * written there in pieces of any size lies in one of the system's large pages, where its file system has them, and so
- * does the model that is mapped later. A hint: a failure is left to those pieces to meet. */
-#define DISK_LARGE_PAGE ((uint64_t)2 << 20)
-void disk_begin_large_page(int fd, uint64_t offset);
 /* Exactly n bytes; a file that ends before is MLXR_IO. */
 mlxr_status disk_read(int fd, void *data, size_t n, uint64_t offset, const char *path, mlxr_error *error);
 /* Reserves nothing: later writes may find the disk full. */

@@ -251,10 +251,10 @@ static bool check_magic(slot *s, const char *data, size_t n)
  * what comes in small pieces lies in them. */
 static void begin_pages(const slot *s, size_t n)
 {
-    uint64_t page = (s->at + DISK_LARGE_PAGE - 1) / DISK_LARGE_PAGE * DISK_LARGE_PAGE;
-    while (s->owner->n_bytes != UINT64_MAX && page - s->at < n && page + DISK_LARGE_PAGE <= s->end) {
-        disk_begin_large_page(s->owner->fd, page);
-        page += DISK_LARGE_PAGE;
+    uint64_t page = (s->at + MLXR_FILE_LARGE_PAGE - 1) / MLXR_FILE_LARGE_PAGE * MLXR_FILE_LARGE_PAGE;
+    while (s->owner->n_bytes != UINT64_MAX && page - s->at < n && page + MLXR_FILE_LARGE_PAGE <= s->end) {
+        mlxr_file_begin_large_page(s->owner->fd, page);
+        page += MLXR_FILE_LARGE_PAGE;
     }
 }
 

@@ -185,7 +185,7 @@ static size_t in_large_pages(const char *path)
 
 static void pieces_of_any_size_and_order_are_the_file_and_lie_in_large_pages(void **state)
 {
-    const size_t n = N_LARGE * (size_t)FILE_LARGE_PAGE + 1000, piece = 100003;
+    const size_t n = N_LARGE * (size_t)MLXR_FILE_LARGE_PAGE + 1000, piece = 100003;
     uint8_t *bytes = malloc(n);
     char *back = NULL;
     size_t n_back = 0;
@@ -216,7 +216,7 @@ static void pieces_of_any_size_and_order_are_the_file_and_lie_in_large_pages(voi
         free(back);
         in_large[in_pieces] = in_large_pages(paths[0]);
     }
-    assert_true(in_large[0] < N_LARGE * (size_t)FILE_LARGE_PAGE || in_large[1] > 0);
+    assert_true(in_large[0] < N_LARGE * (size_t)MLXR_FILE_LARGE_PAGE || in_large[1] > 0);
     free(bytes);
 }
 
