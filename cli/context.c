@@ -112,7 +112,7 @@ bool context_take(mlxr_model_options *out, const options *o, const registry_mode
     if (o->rope_scaling && !mlxr_rope_scaling_find(o->rope_scaling, &out->rope.scaling)) {
         return bad(error, "rope-scaling", o->rope_scaling, "there are none, linear, ntk and yarn");
     }
-    return mlxr_model_options_check(out, error) == MLXR_OK;
+    return mlxr_model_options_check(out, NULL, error) == MLXR_OK;
 }
 
 mlxr_model_options context_of_draft(const mlxr_model *model)

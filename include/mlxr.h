@@ -200,9 +200,19 @@ typedef struct mlxr_model_options { /* {0} is a valid default */
     mlxr_rope_options rope;
 } mlxr_model_options;
 
+/* Which option it is that was refused, each named as `mlxr serve` has it in its file (the command line writes '-' for
+ * '_'): "ctx", "rope_scaling", "rope_scale", "rope_base", "rope_original", "yarn_beta_fast", "yarn_beta_slow",
+ * "yarn_attn_factor". Constants; NULL where there is none. */
+typedef struct mlxr_option_fault {
+    const char *name;
+    const char *needs;   /* one that has to be given, or given otherwise, for it to mean anything */
+    const char *against; /* one that it contradicts: either of them may be meant */
+} mlxr_option_fault;
+
 /* MLXR_ARG or MLXR_LIMIT where what `options` say of context and RoPE suits no model; what does not suit one is refused
- * when that is loaded. NULL is right. Any thread. */
-MLXR_API mlxr_status mlxr_model_options_check(const mlxr_model_options *options, mlxr_error *error);
+ * when that is loaded. NULL is right. `fault` is written in both cases; it may be NULL. Any thread. */
+MLXR_API mlxr_status mlxr_model_options_check(const mlxr_model_options *options, mlxr_option_fault *fault,
+                                              mlxr_error *error);
 
 typedef struct mlxr_model_info {
     const char *path;

@@ -345,7 +345,7 @@ mlxr_status rope_extend(hparams *h, const float *factors, const mlxr_model_optio
     look_at_factors(h, factors);
     h->n_ctx_from = own_reach(h);
     h->n_ctx = o && o->n_ctx_max ? (uint32_t)fmin(o->n_ctx_max, h->n_ctx_from) : h->n_ctx_train;
-    mlxr_status status = mlxr_model_options_check(o, error);
+    mlxr_status status = mlxr_model_options_check(o, NULL, error);
     if (status != MLXR_OK || !o || !rope_options_change(&o->rope)) {
         return status;
     }

@@ -139,60 +139,19 @@ static bool is_of_context(const char *name)
     return strcmp(name, "ctx") == 0 || strncmp(name, "rope_", 5) == 0 || strncmp(name, "yarn_", 5) == 0;
 }
 
-/* An option that makes no sense as the next start has it, and the one that it would need beside it, or NULL. */
-typedef struct config_fault {
-    const char *field, *needs;
-} config_fault;
-
-/* Which number of YaRN it is, asked in the order of mlxr_model_options_check, which has the words. */
-static config_fault fault_of_yarn(const mlxr_rope_options *r, const json_t *given)
-{
-    bool has_fast = json_object_get(given, "yarn_beta_fast") != NULL;
-    if (r->scaling != MLXR_ROPE_YARN) {
-        return (config_fault){r->yarn_beta_fast != 0   ? "yarn_beta_fast"
-                              : r->yarn_beta_slow != 0 ? "yarn_beta_slow"
-                                                       : "yarn_attn_factor",
-                              "rope_scaling"};
-    }
-    return (config_fault){has_fast || !json_object_get(given, "yarn_beta_slow") ? "yarn_beta_fast" : "yarn_beta_slow",
-                          NULL};
-}
-
-/* What mlxr_model_options_check refuses, asked in its order. */
-static config_fault fault_of(const mlxr_model_options *next, const json_t *given)
-{
-    const mlxr_rope_options *r = &next->rope;
-    bool stretches = r->scaling >= MLXR_ROPE_LINEAR,
-         apart = r->yarn_beta_fast == 0 || r->yarn_beta_fast > r->yarn_beta_slow;
-    bool turns = r->yarn_beta_fast != 0 || r->yarn_beta_slow != 0 || r->yarn_attn_factor != 0;
-    if (r->scale != 0 && r->scale < 1) {
-        return (config_fault){"rope_scale", NULL};
-    }
-    if (r->base != 0 && r->base <= 1) {
-        return (config_fault){"rope_base", NULL};
-    }
-    if (!stretches && (r->scale != 0 || r->n_original != 0)) {
-        return (config_fault){r->scale != 0 ? "rope_scale" : "rope_original", "rope_scaling"};
-    }
-    if (turns && (r->scaling != MLXR_ROPE_YARN || !apart)) {
-        return fault_of_yarn(r, given);
-    }
-    bool how_far = stretches && r->scale == 0 && next->n_ctx_max == 0;
-    return how_far ? (config_fault){"rope_scaling", "ctx"} : (config_fault){"ctx", NULL};
-}
-
 /* Each of them alone may be right, and a daemon that cannot begin with them together is better not asked to. `given`:
  * what the request changes. */
 static bool reads_so(config_call *c, const json_t *given)
 {
     mlxr_model_options next = next_options(c);
-    if (mlxr_model_options_check(&next, &c->error) == MLXR_OK) {
+    mlxr_option_fault fault;
+    if (mlxr_model_options_check(&next, &fault, &c->error) == MLXR_OK) {
         return true;
     }
-    config_fault fault = fault_of(&next, given);
-    snprintf(c->field, sizeof c->field, "%s", fault.field);
+    bool other = fault.against && !json_object_get(given, fault.name) && json_object_get(given, fault.against);
+    snprintf(c->field, sizeof c->field, "%s", other ? fault.against : fault.name);
     bool gone = fault.needs && json_object_get(given, fault.needs); /* the request took away what the field needs */
-    const char *name = gone ? fault.field : fault.needs;
+    const char *name = gone ? fault.name : fault.needs;
     if (name && !is_fixed(c->d, name) && !(gone && json_object_get(given, name))) {
         size_t n = strlen(c->error.text);
         snprintf(c->error.text + n, sizeof c->error.text - n, "; %s %s first, or in the same change",

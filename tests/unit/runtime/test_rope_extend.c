@@ -467,45 +467,75 @@ static void yarns_numbers_stand_in_the_place_of_the_files(void **state)
     refuse(h, NULL, turned(MLXR_ROPE_YARN, 0, 9, 0), MLXR_UNSUPPORTED, "of which one is this model's own");
 }
 
+static void assert_same_name(const char *got, const char *wanted)
+{
+    assert_string_equal(got ? got : "(none)", wanted ? wanted : "(none)");
+}
+
 static void values_that_suit_no_model_are_refused_before_one_is_read(void **state)
 {
     (void)state;
     const struct {
         mlxr_model_options options;
         mlxr_status status;
+        mlxr_option_fault fault;
         const char *words;
     } all[] = {
-        {asked(MLXR_ROPE_YARN, -4, 0), MLXR_ARG, "RoPE scale -4"},
-        {asked(MLXR_ROPE_YARN, 0.5f, 0), MLXR_ARG, "RoPE scale 0.5"},
-        {asked(MLXR_ROPE_YARN, NAN, 0), MLXR_ARG, "RoPE scale"},
-        {asked(MLXR_ROPE_YARN, INFINITY, 0), MLXR_ARG, "RoPE scale inf"},
-        {asked(MLXR_ROPE_YARN, 2e9f, 0), MLXR_ARG, "RoPE scale 2e+09"},
-        {asked(MLXR_ROPE_YARN, 0, 0), MLXR_ARG, "has to say how far"},
-        {asked(MLXR_ROPE_OF_FILE, 4, 0), MLXR_ARG, "goes with a scaling"},
-        {asked(MLXR_ROPE_NONE, 4, 0), MLXR_ARG, "goes with a scaling"},
-        {asked((mlxr_rope_scaling)5, 4, 0), MLXR_ARG, "RoPE scaling 5"},
-        {asked((mlxr_rope_scaling)-1, 4, 0), MLXR_ARG, "RoPE scaling -1"},
-        {asked(MLXR_ROPE_NONE, 0, UINT32_MAX), MLXR_LIMIT, "context of 4294967295"},
-        {asked(MLXR_ROPE_LINEAR, 0, (1u << 30) + 1), MLXR_LIMIT, "at most 1073741824"},
-        {{.rope.n_original = 100}, MLXR_ARG, "original context goes with a scaling"},
-        {{.rope.base = 1}, MLXR_ARG, "RoPE base 1"},
-        {{.rope.base = -1e4f}, MLXR_ARG, "RoPE base -10000"},
-        {{.rope.base = NAN}, MLXR_ARG, "RoPE base"},
-        {{.rope.base = INFINITY}, MLXR_ARG, "RoPE base inf"},
-        {{.rope.yarn_beta_fast = 16}, MLXR_ARG, "beta-fast 16 goes with RoPE scaling yarn"},
-        {turned(MLXR_ROPE_NTK, 0, 2, 0), MLXR_ARG, "beta-slow 2 goes with RoPE scaling yarn"},
-        {turned(MLXR_ROPE_YARN, 0, -2, 0), MLXR_ARG, "beta-slow -2: a number above 0"},
-        {turned(MLXR_ROPE_YARN, NAN, 0, 0), MLXR_ARG, "beta-fast"},
-        {turned(MLXR_ROPE_YARN, 0, 0, INFINITY), MLXR_ARG, "attn-factor inf"},
-        {turned(MLXR_ROPE_YARN, 2, 2, 0), MLXR_ARG, "beta-fast 2 must be more than its beta-slow 2"},
+        {asked(MLXR_ROPE_YARN, -4, 0), MLXR_ARG, {.name = "rope_scale"}, "RoPE scale -4"},
+        {asked(MLXR_ROPE_YARN, 0.5f, 0), MLXR_ARG, {.name = "rope_scale"}, "RoPE scale 0.5"},
+        {asked(MLXR_ROPE_YARN, NAN, 0), MLXR_ARG, {.name = "rope_scale"}, "RoPE scale"},
+        {asked(MLXR_ROPE_YARN, INFINITY, 0), MLXR_ARG, {.name = "rope_scale"}, "RoPE scale inf"},
+        {asked(MLXR_ROPE_YARN, 2e9f, 0), MLXR_ARG, {.name = "rope_scale"}, "RoPE scale 2e+09"},
+        {asked(MLXR_ROPE_YARN, 0, 0), MLXR_ARG, {.name = "rope_scaling", .needs = "ctx"}, "has to say how far"},
+        {asked(MLXR_ROPE_OF_FILE, 4, 0),
+         MLXR_ARG,
+         {.name = "rope_scale", .needs = "rope_scaling"},
+         "goes with a scaling"},
+        {asked(MLXR_ROPE_NONE, 4, 0), MLXR_ARG, {.name = "rope_scale", .needs = "rope_scaling"}, "goes with a scaling"},
+        {asked((mlxr_rope_scaling)5, 4, 0), MLXR_ARG, {.name = "rope_scaling"}, "RoPE scaling 5"},
+        {asked((mlxr_rope_scaling)-1, 4, 0), MLXR_ARG, {.name = "rope_scaling"}, "RoPE scaling -1"},
+        {asked(MLXR_ROPE_NONE, 0, UINT32_MAX), MLXR_LIMIT, {.name = "ctx"}, "context of 4294967295"},
+        {asked(MLXR_ROPE_LINEAR, 0, (1u << 30) + 1), MLXR_LIMIT, {.name = "ctx"}, "at most 1073741824"},
+        {{.rope.n_original = 100},
+         MLXR_ARG,
+         {.name = "rope_original", .needs = "rope_scaling"},
+         "original context goes with a scaling"},
+        {{.rope.base = 1}, MLXR_ARG, {.name = "rope_base"}, "RoPE base 1"},
+        {{.rope.base = -1e4f}, MLXR_ARG, {.name = "rope_base"}, "RoPE base -10000"},
+        {{.rope.base = NAN}, MLXR_ARG, {.name = "rope_base"}, "RoPE base"},
+        {{.rope.base = INFINITY}, MLXR_ARG, {.name = "rope_base"}, "RoPE base inf"},
+        {{.rope.yarn_beta_fast = 16},
+         MLXR_ARG,
+         {.name = "yarn_beta_fast", .needs = "rope_scaling"},
+         "beta-fast 16 goes with RoPE scaling yarn"},
+        {turned(MLXR_ROPE_NTK, 0, 2, 0),
+         MLXR_ARG,
+         {.name = "yarn_beta_slow", .needs = "rope_scaling"},
+         "beta-slow 2 goes with RoPE scaling yarn"},
+        {turned(MLXR_ROPE_YARN, 0, -2, 0), MLXR_ARG, {.name = "yarn_beta_slow"}, "beta-slow -2: a number above 0"},
+        {turned(MLXR_ROPE_YARN, NAN, 0, 0), MLXR_ARG, {.name = "yarn_beta_fast"}, "beta-fast"},
+        {turned(MLXR_ROPE_YARN, 0, 0, INFINITY), MLXR_ARG, {.name = "yarn_attn_factor"}, "attn-factor inf"},
+        {turned(MLXR_ROPE_YARN, 2, 2, 0),
+         MLXR_ARG,
+         {.name = "yarn_beta_fast", .against = "yarn_beta_slow"},
+         "beta-fast 2 must be more than its beta-slow 2"},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         mlxr_error error = {.text = ""};
-        assert_int_equal(mlxr_model_options_check(&all[i].options, &error), all[i].status);
+        mlxr_option_fault fault;
+        assert_int_equal(mlxr_model_options_check(&all[i].options, &fault, &error), all[i].status);
         assert_non_null(strstr(error.text, all[i].words));
+        assert_same_name(fault.name, all[i].fault.name);
+        assert_same_name(fault.needs, all[i].fault.needs);
+        assert_same_name(fault.against, all[i].fault.against);
         refuse(plain(), NULL, all[i].options, all[i].status, all[i].words);
     }
-    assert_int_equal(mlxr_model_options_check(NULL, NULL), MLXR_OK);
+    const mlxr_model_options right = asked(MLXR_ROPE_YARN, 4, 0);
+    for (int i = 0; i < 2; i++) {
+        mlxr_option_fault fault = {"left", "over", "here"};
+        assert_int_equal(mlxr_model_options_check(i ? &right : NULL, &fault, NULL), MLXR_OK);
+        assert_true(!fault.name && !fault.needs && !fault.against);
+    }
     mlxr_rope_scaling none = MLXR_ROPE_YARN;
     assert_false(mlxr_rope_scaling_find("YARN", &none));
     assert_false(mlxr_rope_scaling_find("", &none));
