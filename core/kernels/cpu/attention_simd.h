@@ -145,6 +145,56 @@ static inline const uint8_t *simd_due(simd_ahead *a, size_t n_bytes, uint32_t *n
     return due;
 }
 
+/* The rows as n_queries read them: as they lie or, where converting them once is cheaper, in `panel`. */
+static attend_rows_at simd_readable(const attend_rows_at *rows, uint32_t n_queries, float *panel)
+{
+    attend_rows_at readable = *rows;
+    if (!attend_direct(rows->type, rows->head_dim, n_queries)) {
+        simd_convert(rows, panel);
+        readable.at = (const uint8_t *)panel;
+        readable.row_bytes = attend_padded(rows->head_dim) * sizeof *panel;
+        readable.type = DTYPE_F32;
+    }
+    return readable;
+}
+
+/* A function of its own for each type of rows and number of queries, of which both are constants then: side by side in
+ * one they are more than compilers find registers for. SIMD_TABLE makes them by the macro `function`(name, type,
+ * n_queries), and the array of them, name[simd_type(type)][n_queries − 1]. */
+#if VF_TILE_Q == 3
+#define SIMD_EACH(function, name, type)                                                                                \
+    function(name##_1, type, 1) function(name##_2, type, 2) function(name##_3, type, 3)
+#define SIMD_ROW(name) {name##_1, name##_2, name##_3}
+#else
+#define SIMD_EACH(function, name, type)                                                                                \
+    function(name##_1, type, 1) function(name##_2, type, 2) function(name##_3, type, 3) function(name##_4, type, 4)
+#define SIMD_ROW(name) {name##_1, name##_2, name##_3, name##_4}
+#endif
+_Static_assert(VF_TILE_Q == 3 || VF_TILE_Q == 4, "SIMD_EACH makes functions for as many queries");
+
+enum { SIMD_F16, SIMD_BF16, SIMD_Q8_0, SIMD_Q4_0, SIMD_F32, SIMD_TYPES };
+
+#define SIMD_TABLE(function_type, function, name)                                                                      \
+    SIMD_EACH(function, name##_f16, DTYPE_F16)                                                                         \
+    SIMD_EACH(function, name##_bf16, DTYPE_BF16)                                                                       \
+    SIMD_EACH(function, name##_q8_0, DTYPE_Q8_0)                                                                       \
+    SIMD_EACH(function, name##_q4_0, DTYPE_Q4_0)                                                                       \
+    SIMD_EACH(function, name##_f32, DTYPE_F32)                                                                         \
+    static function_type *const name[SIMD_TYPES][VF_TILE_Q] = {[SIMD_F16] = SIMD_ROW(name##_f16),                      \
+                                                               [SIMD_BF16] = SIMD_ROW(name##_bf16),                    \
+                                                               [SIMD_Q8_0] = SIMD_ROW(name##_q8_0),                    \
+                                                               [SIMD_Q4_0] = SIMD_ROW(name##_q4_0),                    \
+                                                               [SIMD_F32] = SIMD_ROW(name##_f32)};
+
+static uint32_t simd_type(dtype type)
+{
+    return type == DTYPE_F16    ? SIMD_F16
+           : type == DTYPE_BF16 ? SIMD_BF16
+           : type == DTYPE_Q8_0 ? SIMD_Q8_0
+           : type == DTYPE_Q4_0 ? SIMD_Q4_0
+                                : SIMD_F32;
+}
+
 /* Compilers otherwise keep an address for each vector that a loop reads, more than there are registers, and fetch them
  * back from vector registers. */
 #define SIMD_HIDE(pointer) __asm__("" : "+r"(pointer))
@@ -185,8 +235,7 @@ SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries,
     vf_sum_tile(sums, n_queries, scores, ATTEND_STRIDE);
 }
 
-/* n times four keys. A function of its own for each type and number of queries: side by side in one they are more than
- * compilers find registers for. */
+/* n times four keys. */
 typedef void simd_score_tiles(const float *q, const uint8_t *k, const size_t offset[4], size_t four_bytes, uint32_t n,
                               uint32_t padded, float *scores, const uint8_t *due);
 
@@ -200,18 +249,7 @@ typedef void simd_score_tiles(const float *q, const uint8_t *k, const size_t off
             simd_score_tile(type, q, n_queries, k, at, padded, scores, due);                                           \
         }                                                                                                              \
     }
-#define SIMD_SCORE_TYPE(name, type)                                                                                    \
-    SIMD_SCORE_TILES(name##_1, type, 1)                                                                                \
-    SIMD_SCORE_TILES(name##_2, type, 2)                                                                                \
-    SIMD_SCORE_TILES(name##_3, type, 3 < VF_TILE_Q ? 3 : VF_TILE_Q)                                                    \
-    SIMD_SCORE_TILES(name##_4, type, VF_TILE_Q)                                                                        \
-    static simd_score_tiles *const name[4] = {name##_1, name##_2, name##_3, name##_4};
-
-SIMD_SCORE_TYPE(simd_scores_f16, DTYPE_F16)
-SIMD_SCORE_TYPE(simd_scores_bf16, DTYPE_BF16)
-SIMD_SCORE_TYPE(simd_scores_q8_0, DTYPE_Q8_0)
-SIMD_SCORE_TYPE(simd_scores_q4_0, DTYPE_Q4_0)
-SIMD_SCORE_TYPE(simd_scores_f32, DTYPE_F32)
+SIMD_TABLE(simd_score_tiles, SIMD_SCORE_TILES, simd_scores)
 
 /* n_queries ≤ VF_TILE_Q against all keys, four at a time. The last four may be partly those before or, where there are
  * fewer than four, the last key again: a score has the same bits wherever it is computed. */
@@ -233,19 +271,9 @@ static void simd_score_rows(simd_score_tiles *tiles, const float *q, const atten
 static void simd_attend_scores(const float *q, uint32_t n_queries, const attend_rows_at *keys, float *panel,
                                float *scores, const attend_fetch *ahead)
 {
-    uint32_t padded = attend_padded(keys->head_dim);
-    attend_rows_at rows = *keys;
-    if (!attend_direct(keys->type, keys->head_dim, n_queries)) {
-        simd_convert(keys, panel);
-        rows.at = (const uint8_t *)panel;
-        rows.row_bytes = padded * sizeof *panel;
-        rows.type = DTYPE_F32;
-    }
-    simd_score_tiles *const *tiles = rows.type == DTYPE_F16    ? simd_scores_f16
-                                     : rows.type == DTYPE_BF16 ? simd_scores_bf16
-                                     : rows.type == DTYPE_Q8_0 ? simd_scores_q8_0
-                                     : rows.type == DTYPE_Q4_0 ? simd_scores_q4_0
-                                                               : simd_scores_f32;
+    const uint32_t padded = attend_padded(keys->head_dim);
+    const attend_rows_at rows = simd_readable(keys, n_queries, panel);
+    simd_score_tiles *const *tiles = simd_scores[simd_type(rows.type)];
     const size_t met = simd_bytes(rows.type, 4 * padded);
     for (uint32_t n; n_queries > 0; n_queries -= n, ahead = NULL) { /* the first queries fetch what lies ahead */
         n = n_queries < VF_TILE_Q ? n_queries : VF_TILE_Q;
@@ -323,7 +351,7 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
     }
 }
 
-/* Functions of their own, as for scores. */
+/* All elements. */
 typedef void simd_value_rows(const float *p, const attend_rows_at *rows, bool fresh, uint32_t padded, float *out,
                              const attend_fetch *ahead);
 
@@ -340,35 +368,14 @@ typedef void simd_value_rows(const float *p, const attend_rows_at *rows, bool fr
             simd_value_tile(type, p, n_queries, rows, d, 1, fresh, padded, out, &fetched);                             \
         }                                                                                                              \
     }
-#define SIMD_VALUE_TYPE(name, type)                                                                                    \
-    SIMD_VALUE_ROWS(name##_1, type, 1)                                                                                 \
-    SIMD_VALUE_ROWS(name##_2, type, 2)                                                                                 \
-    SIMD_VALUE_ROWS(name##_3, type, 3 < VF_TILE_Q ? 3 : VF_TILE_Q)                                                     \
-    SIMD_VALUE_ROWS(name##_4, type, VF_TILE_Q)                                                                         \
-    static simd_value_rows *const name[4] = {name##_1, name##_2, name##_3, name##_4};
-
-SIMD_VALUE_TYPE(simd_values_f16, DTYPE_F16)
-SIMD_VALUE_TYPE(simd_values_bf16, DTYPE_BF16)
-SIMD_VALUE_TYPE(simd_values_q8_0, DTYPE_Q8_0)
-SIMD_VALUE_TYPE(simd_values_q4_0, DTYPE_Q4_0)
-SIMD_VALUE_TYPE(simd_values_f32, DTYPE_F32)
+SIMD_TABLE(simd_value_rows, SIMD_VALUE_ROWS, simd_values)
 
 static void simd_attend_values(const float *p, uint32_t n_queries, const attend_rows_at *values, bool fresh,
                                float *panel, float *out, const attend_fetch *ahead)
 {
-    uint32_t padded = attend_padded(values->head_dim);
-    attend_rows_at rows = *values;
-    if (!attend_direct(values->type, values->head_dim, n_queries)) {
-        simd_convert(values, panel);
-        rows.at = (const uint8_t *)panel;
-        rows.row_bytes = padded * sizeof *panel;
-        rows.type = DTYPE_F32;
-    }
-    simd_value_rows *const *meet = rows.type == DTYPE_F16    ? simd_values_f16
-                                   : rows.type == DTYPE_BF16 ? simd_values_bf16
-                                   : rows.type == DTYPE_Q8_0 ? simd_values_q8_0
-                                   : rows.type == DTYPE_Q4_0 ? simd_values_q4_0
-                                                             : simd_values_f32;
+    const uint32_t padded = attend_padded(values->head_dim);
+    const attend_rows_at rows = simd_readable(values, n_queries, panel);
+    simd_value_rows *const *meet = simd_values[simd_type(rows.type)];
     for (uint32_t n; n_queries > 0; n_queries -= n, ahead = NULL) {
         n = n_queries < VF_TILE_Q ? n_queries : VF_TILE_Q;
         meet[n - 1](p, &rows, fresh, padded, out, ahead);
