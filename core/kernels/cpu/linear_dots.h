@@ -17,6 +17,7 @@
  *
  * A pair's sum has the same order of additions in every tile, so a token's result does not depend on the batch.
  */
+#include "kernels/cpu/linear_ahead.h"
 #include "kernels/cpu/linear_table.h"
 
 #define DOTS_LINE_STEPS(w_bytes) (DOTS_STEP * (w_bytes) < 64 ? 64 / (DOTS_STEP * (w_bytes)) : 1)
@@ -146,21 +147,13 @@ INLINE void dots_run(dtype type, int n_rows, int n, const dots_tile *t)
     }
 }
 
-/* What a tile that ends before row `next` fetches: rows that follow it, and behind the last one those that the caller
- * says come then. */
-INLINE const uint8_t *dots_far(const linear_weight *weight, uint32_t next, uint32_t end)
-{
-    return next < end || !weight->soon.rows ? (const uint8_t *)weight->data + next * weight->row_bytes + DOTS_FAR
-                                            : weight->soon.rows;
-}
-
 /* Rows [first, last) of those up to `end` × n tokens from `token` on, n_rows at a time. */
 INLINE void dots_tiles(dtype type, int n_rows, int n, const linear_weight *weight, const linear_input *input,
                        const linear_output *output, uint32_t token, uint32_t first, uint32_t last, uint32_t end)
 {
     const uint32_t step = (uint32_t)n_rows;
     for (uint32_t row = first; row < last; row += step) {
-        dots_tile t = {.far = dots_far(weight, row + step, end),
+        dots_tile t = {.far = linear_ahead(weight, row + step, end, step * weight->row_bytes, DOTS_FAR),
                        .row_bytes = weight->row_bytes,
                        .x = (const dots_element *)input->data + token * input->stride,
                        .x_stride = input->stride,

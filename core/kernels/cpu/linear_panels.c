@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "kernels/cpu/linear_ahead.h"
+
 /* Unpacked weights that share L2 with the input; see linear_scratch_bytes. */
 #define PANELS_BYTES ((size_t)256 * 1024)
 /* Up to so many tiles, fetching weights takes a good part of the time: as few panels as a tile takes, so that the next
@@ -63,7 +65,7 @@ static void run_direct(panel_direct_fn *direct, const panel_kernel *k, const lin
         uint32_t n_rows = end - row < k->rows ? end - row : k->rows;
         size_t behind = (row + n_rows) * weight->row_bytes;
         panel_next next = {.rows = read_at(weight, behind, end), .far = read_at(weight, behind + PANEL_FAR, end)};
-        next.further = row + n_rows < end ? (const uint8_t *)weight->data + behind + PANEL_FAR : next.rows;
+        next.further = linear_ahead(weight, row + n_rows, end, k->rows * weight->row_bytes, PANEL_FAR);
         panel_output out = output_at(output, 0, row, n_rows);
         direct(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in, input->data, &out, next);
     }
