@@ -3,9 +3,11 @@
  * Owner: the process. Lifetime: the process.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "output.h"
 #include "registry/words.h"
@@ -197,8 +199,19 @@ static int run_verb(const verb *v, int n, char **argv)
     return code;
 }
 
+/* A standard file that is closed stays useless: what is opened first would have its number, and get what is printed. */
+static void keep_standard_files(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF) {
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY); /* the lowest number is given, which is fd */
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
+    keep_standard_files();
     if (argc < 2) {
         print_overview();
         return EXIT_USAGE;

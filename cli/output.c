@@ -179,13 +179,17 @@ bool write_text(const char *text, size_t n)
 int finish_output(int exit_code)
 {
     errno = 0;
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (errno != EPIPE) {
-            print_error("cannot write the output%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
-        }
-        return EXIT_FAILED;
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return exit_code;
     }
-    return exit_code;
+    int reason = errno;
+    if (!reason && write(STDOUT_FILENO, "\n", 1) < 0) { /* one before failed; the stream keeps no reason, the file has it */
+        reason = errno;
+    }
+    if (reason != EPIPE) {
+        print_error("cannot write the output%s%s", reason ? ": " : "", reason ? strerror(reason) : "");
+    }
+    return EXIT_FAILED;
 }
 
 /* ---- numbers for people ------------------------------------------------------------------------------------------ */

@@ -158,10 +158,18 @@ class Small(support.CliTest):
     def test_a_full_disk_is_an_error(self):
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full here")
-        with open("/dev/full", "wb") as full:
-            done = subprocess.run([support.MLXR, "help"], stdout=full, stderr=subprocess.PIPE)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn(b"mlxr: cannot write the output", done.stderr)
+        for arguments in ("help", "help run", "version", "version --json", "doctor", "doctor --json", "completion bash", "completion zsh",
+                          "completion fish", "manual run", "list --json", "list --catalogue", "serve --routes"):  # fmt: skip
+            with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
+                done = subprocess.run([support.MLXR, *arguments.split()], stdout=full, stderr=subprocess.PIPE, env=self.environment())
+                self.assertEqual(done.returncode, 1)
+                self.assertEqual(done.stderr.decode(), "mlxr: cannot write the output: No space left on device\n")
+
+    def test_an_output_that_is_closed_is_an_error(self):
+        for arguments in ("help", "doctor --json", "serve --routes"):
+            done = subprocess.run(f"exec {support.MLXR} {arguments} >&-", shell=True, stderr=subprocess.PIPE, env=self.environment())
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(done.stderr.decode(), "mlxr: cannot write the output: Bad file descriptor\n")
 
     def test_a_reader_that_goes_away_is_no_news(self):
         with subprocess.Popen([support.MLXR, "help", "run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -248,6 +248,16 @@ class Errors(Batch):
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"No space left", done.stderr)
 
+    def test_standard_files_that_are_closed_get_no_other_files_bytes(self):
+        """Whatever is opened first would have their numbers."""
+        self.write({"id": 1, "prompt": "x", "max_tokens": 2})
+        for closed in (">&-", "2>&-", "<&-", ">&- 2>&-", ">&- 2>&- <&-"):
+            done = subprocess.run(f"exec {support.MLXR} batch {self.model} {self.input} -o {self.output} --json -v {closed}", shell=True,
+                                  capture_output=True, env=self.environment(), timeout=support.TIMEOUT)  # fmt: skip
+            self.assertEqual(done.returncode, 1 if closed.startswith(">") else 0, done)
+            self.assertEqual([line["id"] for line in self.read()], [1])
+            os.unlink(self.output)
+
 
 class Resume(Batch):
     def setUp(self):
