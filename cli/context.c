@@ -36,14 +36,6 @@ static bool needs_scaling(mlxr_error *error, const options *o)
     return bad(error, name, value, "it goes with a scaling, linear, ntk or yarn; add --rope-scaling yarn");
 }
 
-/* A 0 would be taken for "not given". */
-static bool is_zero(const options *o, const option_spec *spec)
-{
-    const void *field = (const char *)o + spec->offset;
-    return spec->kind == OPTION_FLOAT ? *(const float *)field == 0
-                                      : spec->kind == OPTION_U32 && *(const uint32_t *)field == 0;
-}
-
 /* What a model was made with; 0: nothing. */
 static uint32_t own_context(const registry_model *m)
 {
@@ -88,12 +80,7 @@ bool context_take(mlxr_model_options *out, const options *o, const registry_mode
 {
     bool rope = false, window = context_is_window(o);
     for (size_t i = 0; i < N_ROPE_OPTIONS; i++) {
-        const option_spec *spec = options_find(rope_options[i], strlen(rope_options[i]), GROUPS_ROPE);
-        bool given = options_given(o, spec);
-        if (given && is_zero(o, spec)) {
-            return bad(error, spec->name, "0", "a number above 0 is needed");
-        }
-        rope = rope || given;
+        rope = rope || options_given(o, options_find(rope_options[i], strlen(rope_options[i]), GROUPS_ROPE));
     }
     bool counts = rope || use == CONTEXT_OF_MODEL || (use == CONTEXT_MEASURED && o->n_ctx && !window);
     out->n_ctx_max = !counts    ? 0

@@ -5,6 +5,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -262,38 +263,108 @@ static bool bad_value(const option_spec *spec, const char *value, const char *ex
     return false;
 }
 
-/* A whole decimal number within [min, max]. */
-static bool read_signed(const option_spec *spec, const char *text, int64_t min, int64_t max, int64_t *out)
+/* What a number may be, where that is less than what its kind holds; of sampling as mlxr_sampling_check has it. */
+typedef struct range {
+    const char *name;
+    unsigned groups;
+    double least, most;
+    bool above; /* `least` itself is too little */
+} range;
+
+static const range ranges[] = {
+    {"port", GROUP_SERVE, 0, 65535, false},
+    {"ollama-port", GROUP_SERVE, 0, 65535, false},
+    {"parallel", GROUP_SERVE, 0, 4096, false},
+    {"queue", GROUP_SERVE, 0, 65536, false},
+    {"drain", GROUP_SERVE, 0, 86400, false},
+    {"keep-alive", GROUP_SERVE | GROUP_LOAD, -1, 2000000, false},
+    {"lines", GROUP_LOGS, 0, 2000, false},
+    {"days", GROUP_KEY, 0, 36500, false},
+    {"threads", GROUP_ENGINE | GROUP_QUANTIZE, 0, 1024, false},
+    {"draft-max", GROUP_DRAFT, 1, DRAFT_MAX, false},
+    {"logprobs", GROUP_RUN, 0, INT32_MAX, false},
+    {"repetitions", GROUP_BENCH, 0, 10000, false},
+    {"rope-scale", GROUPS_ROPE, 1, 1 << 30, false},
+    {"rope-base", GROUPS_ROPE, 1, FLT_MAX, true},
+    {"rope-original", GROUPS_ROPE, 1, 1 << 30, false},
+    {"yarn-beta-fast", GROUPS_ROPE, 0, FLT_MAX, true},
+    {"yarn-beta-slow", GROUPS_ROPE, 0, FLT_MAX, true},
+    {"yarn-attn-factor", GROUPS_ROPE, 0, FLT_MAX, true},
+    {"temp", GROUP_SAMPLING, 0, FLT_MAX, false},
+    {"top-k", GROUP_SAMPLING, 0, INT32_MAX, false},
+    {"top-p", GROUP_SAMPLING, 0, 1, false},
+    {"min-p", GROUP_SAMPLING, 0, 1, false},
+    {"typical", GROUP_SAMPLING, 0, 1, false},
+    {"xtc-probability", GROUP_SAMPLING, 0, 1, false},
+    {"xtc-threshold", GROUP_SAMPLING, 0, 1, false},
+    {"dry-multiplier", GROUP_SAMPLING, 0, FLT_MAX, false},
+    {"dry-base", GROUP_SAMPLING, 1, FLT_MAX, false},
+    {"dry-allowed-length", GROUP_SAMPLING, 1, INT32_MAX, false},
+    {"mirostat", GROUP_SAMPLING, 0, 2, false},
+    {"mirostat-tau", GROUP_SAMPLING, 0, FLT_MAX, false},
+    {"mirostat-eta", GROUP_SAMPLING, 0, FLT_MAX, false},
+    {"repeat-penalty", GROUP_SAMPLING, 0, FLT_MAX, true},
+    {"presence-penalty", GROUP_SAMPLING, -FLT_MAX, FLT_MAX, false},
+    {"frequency-penalty", GROUP_SAMPLING, -FLT_MAX, FLT_MAX, false},
+};
+
+static range range_of(const option_spec *spec)
+{
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        if ((ranges[i].groups & spec->groups) && strcmp(ranges[i].name, spec->name) == 0) {
+            return ranges[i];
+        }
+    }
+    return spec->kind == OPTION_U32   ? (range){.least = 0, .most = UINT32_MAX}
+           : spec->kind == OPTION_I32 ? (range){.least = -1, .most = INT32_MAX}
+                                      : (range){.least = -INFINITY, .most = INFINITY};
+}
+
+/* A whole decimal number within the range. */
+static bool read_whole(const option_spec *spec, const char *text, range r, int64_t *out)
 {
     char *end, expected[96];
     errno = 0;
     long long number = strtoll(text, &end, 10);
-    if (end == text || *end || errno || number < min || number > max) {
-        snprintf(expected, sizeof expected, "a whole number from %" PRId64 " to %" PRId64 " is needed", min, max);
+    if (end == text || *end || errno || (double)number < r.least || (double)number > r.most) {
+        snprintf(expected, sizeof expected, "a whole number from %.0f to %.0f is needed", r.least, r.most);
         return bad_value(spec, text, expected);
     }
     *out = number;
     return true;
 }
 
-static bool read_unsigned(const option_spec *spec, const char *text, uint64_t *out, char **rest)
+static bool read_unsigned(const option_spec *spec, const char *text, uint64_t *out, char **rest, const char *expected)
 {
     errno = 0;
     unsigned long long number = strtoull(text, rest, 10);
     if (*rest == text || errno || strchr(text, '-')) {
-        return bad_value(spec, text, "a whole number of 0 or more is needed");
+        return bad_value(spec, text, expected);
     }
     *out = number;
     return true;
+}
+
+static bool read_u64(const option_spec *spec, const char *text, uint64_t *out)
+{
+    static const char expected[] = "a whole number from 0 to 18446744073709551615 is needed";
+    char *rest;
+    uint64_t number;
+    if (!read_unsigned(spec, text, &number, &rest, expected)) {
+        return false;
+    }
+    *out = number;
+    return !*rest || bad_value(spec, text, expected);
 }
 
 /* 512M, 4G, 1.5G is not needed. */
 static bool read_bytes(const option_spec *spec, const char *text, uint64_t *out)
 {
     static const char *const units[] = {"", "K", "M", "G", "T"};
+    static const char expected[] = "a size such as 512M or 4G is needed, a whole number up to 16777215T";
     char *rest;
     uint64_t number;
-    if (!read_unsigned(spec, text, &number, &rest)) {
+    if (!read_unsigned(spec, text, &number, &rest, expected)) {
         return false;
     }
     for (unsigned i = 0; i < 5; i++) {
@@ -302,19 +373,38 @@ static bool read_bytes(const option_spec *spec, const char *text, uint64_t *out)
             return true;
         }
     }
-    return bad_value(spec, text, "a size such as 512M or 4G is needed");
+    return bad_value(spec, text, expected);
+}
+
+static bool bad_number(const option_spec *spec, const char *text, range r)
+{
+    char expected[96];
+    double far = (double)FLT_MAX;
+    if (r.most < far) {
+        snprintf(expected, sizeof expected, "a number from %.10g to %.10g is needed", r.least, r.most);
+    } else if (r.least > -far) {
+        snprintf(expected, sizeof expected,
+                 r.above ? "a number above %.10g is needed" : "a number of %.10g or more is needed", r.least);
+    } else {
+        snprintf(expected, sizeof expected, "a number is needed");
+    }
+    return bad_value(spec, text, expected);
 }
 
 static bool read_float(const option_spec *spec, const char *text, float *out)
 {
+    const range r = range_of(spec);
     char *end;
     errno = 0;
     float number = strtof(text, &end);
     if (end == text || *end || isnan(number)) {
-        return bad_value(spec, text, "a number is needed");
+        return bad_number(spec, text, r);
     }
     if (errno == ERANGE && (number == 0 || isinf(number))) {
         return bad_value(spec, text, number == 0 ? "the number is too small" : "the number is too large");
+    }
+    if ((double)number < r.least || (double)number > r.most || (r.above && (double)number == r.least)) {
+        return bad_number(spec, text, r);
     }
     *out = number;
     return true;
@@ -324,13 +414,13 @@ static bool read_counts(const option_spec *spec, const char *text, unsigned leas
 {
     count_list list = {.n = 0};
     for (const char *at = text;; at++) {
-        char *end;
+        char *end, expected[96];
         errno = 0;
         unsigned long long number = strtoull(at, &end, 10);
         if (*at < '0' || *at > '9' || errno || number < least || number > UINT32_MAX || (*end && *end != ',')) {
-            return bad_value(spec, text,
-                             least ? "whole numbers above 0 are needed, such as 1,8,32"
-                                   : "whole numbers are needed, such as 2048,8192");
+            snprintf(expected, sizeof expected, "whole numbers are needed, from %u to %u, such as %s", least,
+                     UINT32_MAX, least ? "1,8,32" : "2048,8192");
+            return bad_value(spec, text, expected);
         }
         if (list.n == COUNTS_MAX) {
             return bad_value(spec, text, "at most 32 numbers are taken");
@@ -346,19 +436,19 @@ static bool read_counts(const option_spec *spec, const char *text, unsigned leas
 
 static bool add_bias(options *o, const option_spec *spec, const char *text)
 {
-    const char *equals = strchr(text, '=');
-    char id_text[16];
-    int64_t id;
-    mlxr_logit_bias bias;
-    if (!equals || (size_t)(equals - text) >= sizeof id_text) {
+    char *equals, *end;
+    errno = 0;
+    long long id = strtoll(text, &equals, 10);
+    float bias = *equals == '=' ? strtof(equals + 1, &end) : 0;
+    if (equals == text || *equals != '=' || end == equals + 1 || *end || isnan(bias)) {
         return bad_value(spec, text, "ID=BIAS is needed, such as 42=-inf");
     }
-    memcpy(id_text, text, (size_t)(equals - text));
-    id_text[equals - text] = '\0';
-    if (!read_signed(spec, id_text, 0, INT32_MAX, &id) || !read_float(spec, equals + 1, &bias.bias)) {
-        return false;
+    if (id < 0 || id > INT32_MAX) {
+        return bad_value(spec, text, "the token is a whole number from 0 to 2147483647");
     }
-    bias.id = (int32_t)id;
+    if (bias == INFINITY || (errno == ERANGE && bias == 0)) {
+        return bad_value(spec, text, "the bias is a number of usual size, or -inf");
+    }
     if (o->sampling.n_logit_bias == o->cap_bias) {
         size_t cap = o->cap_bias ? o->cap_bias * 2 : 8;
         mlxr_logit_bias *grown = realloc(o->bias, cap * sizeof *grown);
@@ -369,7 +459,7 @@ static bool add_bias(options *o, const option_spec *spec, const char *text)
         o->bias = grown;
         o->cap_bias = cap;
     }
-    o->bias[o->sampling.n_logit_bias++] = bias;
+    o->bias[o->sampling.n_logit_bias++] = (mlxr_logit_bias){(int32_t)id, bias};
     o->sampling.logit_bias = o->bias;
     return true;
 }
@@ -379,21 +469,20 @@ bool options_set(options *o, const option_spec *spec, const char *value)
     void *field = (char *)o + spec->offset;
     int64_t number = 0;
     bool ok = true;
-    char *rest = NULL;
     switch (spec->kind) {
     case OPTION_FLAG:
         *(bool *)field = true;
         break;
     case OPTION_U32:
-        ok = read_signed(spec, value, 0, UINT32_MAX, &number);
+        ok = read_whole(spec, value, range_of(spec), &number);
         *(uint32_t *)field = ok ? (uint32_t)number : *(uint32_t *)field;
         break;
     case OPTION_I32:
-        ok = read_signed(spec, value, -1, INT32_MAX, &number);
+        ok = read_whole(spec, value, range_of(spec), &number);
         *(int32_t *)field = ok ? (int32_t)number : *(int32_t *)field;
         break;
     case OPTION_U64:
-        ok = read_unsigned(spec, value, field, &rest) && (!*rest || bad_value(spec, value, "a whole number is needed"));
+        ok = read_u64(spec, value, field);
         break;
     case OPTION_BYTES:
         ok = read_bytes(spec, value, field);

@@ -51,6 +51,7 @@ enum {
 #define GROUPS_ROPE (GROUP_CONTEXT | GROUP_PERPLEXITY | GROUP_IMATRIX | GROUP_BENCH | GROUP_EMBED)
 
 #define COUNTS_MAX 32u
+#define DRAFT_MAX (sizeof((mlxr_draft_stats *)0)->drafted_at / sizeof(uint64_t)) /* tokens of a guess */
 
 typedef struct count_list { /* 1,8,32 */
     uint32_t items[COUNTS_MAX], n;

@@ -14,7 +14,6 @@
 
 /* Logits of a step are kept below this, so that a vocabulary of 262k tokens does not need half a gigabyte. */
 #define LOGITS_BYTES ((size_t)64 << 20)
-#define DRAFT_MAX (sizeof((mlxr_draft_stats *)0)->drafted_at / sizeof(uint64_t))
 
 int session_load_grammar(session *s, const options *o)
 {
@@ -89,10 +88,6 @@ int session_load_draft(session *s, const options *o)
             return EXIT_USAGE;
         }
         return EXIT_OK;
-    }
-    if (o->n_draft_max > DRAFT_MAX) {
-        print_error("--draft-max %u: a draft has 1 to %zu tokens", o->n_draft_max, DRAFT_MAX);
-        return EXIT_USAGE;
     }
     if (session_drafts_ahead(o) && !mlxr_model_info_get(s->model)->mtp) {
         print_error("--draft mtp has to be there when the model is loaded: it was loaded without its head");

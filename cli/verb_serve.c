@@ -229,10 +229,6 @@ int verb_serve(options *o)
     if (!take_host(o, &address) || !check_draft(o)) {
         return EXIT_USAGE;
     }
-    if (o->port > 65535 || o->ollama_port > 65535) {
-        print_error("--%s: a port is a number up to 65535", o->port > 65535 ? "port" : "ollama-port");
-        return EXIT_USAGE;
-    }
     size_t n = o->models.n;
     char(*paths)[MODEL_PATH_MAX] = calloc(n ? n : 1, sizeof *paths);
     const char **items = calloc(n ? n : 1, sizeof *items);

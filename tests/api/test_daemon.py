@@ -60,8 +60,8 @@ class Start(support.ApiTest):
             self.fail_with(2, f"cannot listen on {path}: address already in use; --socket PATH takes another, and mlxr status "
                               f"--server unix:{path} tells", "serve", "--no-tcp", "--socket", path, *support.SANDBOX)  # fmt: skip
         for arguments, words in (
-            (["--port", "65536"], "a port is a number"),
-            (["--port", "x"], "a whole number"),
+            (["--port", "65536"], "--port 65536: a whole number from 0 to 65535 is needed"),
+            (["--port", "x"], "--port x: a whole number from 0 to 65535 is needed"),
             (["--port", "-1"], "a whole number"),
             (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
             (["--tls-cert", "/nonexistent"], "both a certificate and a key"),
@@ -70,7 +70,7 @@ class Start(support.ApiTest):
             (["--kv-type", "q3"], "q3"),
             (["--socket", "/nonexistent/socket"], "cannot listen on /nonexistent/socket"),
             (["--socket", os.path.join(self.home, "x" * 200)], "a socket's path may have"),
-            (["--kv-bytes", "x"], "a whole number"),
+            (["--kv-bytes", "x"], "--kv-bytes x: a size such as 512M or 4G is needed"),
             (["--no-such-option"], "no-such-option"),
             (["model"], "too many arguments"),
         ):

@@ -94,9 +94,35 @@ class Usage(support.CliTest):
         self.fail_with(2, "--seed 99999999999999999999999", "run", "m", "--seed", "99999999999999999999999")
         self.fail_with(2, "--kv-bytes 5X: a size", "run", "m", "--kv-bytes", "5X")
         self.fail_with(2, "--logit-bias 5: ID=BIAS", "run", "m", "--logit-bias", "5")
-        self.fail_with(2, "--logit-bias", "run", "m", "--logit-bias", "x=1")
-        self.fail_with(2, "--logit-bias", "run", "m", "--logit-bias", "99999999999999999999=1")
+        self.fail_with(2, "--logit-bias x=1: ID=BIAS", "run", "m", "--logit-bias", "x=1")
+        self.fail_with(2, "--logit-bias 1=: ID=BIAS", "run", "m", "--logit-bias", "1=")
+        self.fail_with(2, "--logit-bias 1=2x: ID=BIAS", "run", "m", "--logit-bias", "1=2x")
+        self.fail_with(2, "--logit-bias 1=inf: the bias is a number", "run", "m", "--logit-bias", "1=inf")
+        for token in ("99999999999999999999", "-1", "2147483648"):
+            self.fail_with(2, f"--logit-bias {token}=1: the token is a whole number from 0 to 2147483647", "run", "m", "--logit-bias", f"{token}=1")
         self.fail_with(2, "--raw takes no value", "run", "m", "--raw=1")
+
+    def test_every_number_that_is_none_is_repeated_with_what_it_may_be(self):
+        verbs = re.findall(r"^  ([a-z]+)", self.succeed("help").text, re.M)
+        n = 0
+        for verb in verbs:
+            options = re.findall(r"--([a-z-]+) (N|K|P|T|X|F|THETA|PORT|SECONDS|SIZE|N,N)(?= |$)", self.succeed("help", verb).text, re.M)
+            for option, kind in options:
+                words = r"from -?[0-9]+ to [0-9]+|a number (of|above) [0-9]+|up to [0-9]+T|a number is needed"
+                with self.subTest(verb=verb, option=option):
+                    for value in ["abc", ""] + (["-9"] if kind in ("PORT", "SECONDS", "SIZE", "N,N") else []):
+                        self.fail_with(2, f"--{option} {value}: .*({words})", verb, f"--{option}={value}")
+                    n += 1
+        self.assertGreater(n, 100)
+
+    def test_numbers_beyond_what_is_possible_are_told_before_anything_begins(self):
+        for words, *arguments in (("--port 65536: a whole number from 0 to 65535", "serve", "--port", "65536"),
+                                  ("--parallel 5000: a whole number from 0 to 4096", "serve", "--parallel", "5000"),
+                                  ("--drain 4294968: a whole number from 0 to 86400", "serve", "--drain", "4294968"),
+                                  ("--days 4294967295: a whole number from 0 to 36500", "key", "create", "--days", "4294967295"),
+                                  ("--lines 2001: a whole number from 0 to 2000", "logs", "-n", "2001"),
+                                  ("--threads 1025: a whole number from 0 to 1024", "run", "m", "x", "--threads", "1025")):  # fmt: skip
+            self.fail_with(2, words, *arguments)
 
     def test_the_number_of_arguments_is_checked(self):
         self.fail_with(2, "usage: mlxr run MODEL", "run")

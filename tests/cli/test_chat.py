@@ -132,7 +132,7 @@ class Chat(support.CliTest):
         answer = self.say(t, "hello")
         self.assertIn("iiii", answer)
         self.assertGreater(self.timings(answer)[1], 10)
-        self.assertIn("must be from 0 to 1", self.say(t, "/set top-p 7"))
+        self.assertIn("--top-p 7: a number from 0 to 1 is needed", self.say(t, "/set top-p 7"))
         self.assertRegex(self.say(t, "/set"), r"top-p +0.95\n")
         self.assertIn("no setting", self.say(t, "/set nonsense 3"))
         self.assertIn("needs a value", self.say(t, "/set temp"))

@@ -147,12 +147,12 @@ class Context(support.CliTest):
                                (["--rope-original", "64"], "--rope-original 64: .*; add --rope-scaling yarn"),
                                (["--rope-scaling", "dynamic"], "--rope-scaling dynamic: there are none, linear, ntk and yarn"),
                                (["--rope-scaling", "yarn"], "a context or a scale has to say how far"),
-                               (["--rope-scaling", "yarn", "--rope-scale", "0"], "--rope-scale 0: a number above 0"),
-                               (["--rope-scaling", "yarn", "--rope-scale=-2"], "RoPE scale -2"),
-                               (["--rope-scaling", "yarn", "--rope-scale", "0.5"], "RoPE scale 0.5"),
-                               (["--rope-scaling", "yarn", "--rope-scale", "nan"], "--rope-scale nan: a number is needed"),
-                               (["--rope-scaling", "yarn", "--rope-scale", "inf"], "RoPE scale inf"),
-                               (["--rope-scaling", "yarn", "--rope-scale", "1e30"], "RoPE scale 1e+30"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "0"], "--rope-scale 0: a number from 1 to 1073741824 is needed"),
+                               (["--rope-scaling", "yarn", "--rope-scale=-2"], "--rope-scale -2: a number from 1 to 1073741824"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "0.5"], "--rope-scale 0.5: a number from 1 to 1073741824"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "nan"], "--rope-scale nan: a number from 1 to 1073741824"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "inf"], "--rope-scale inf: a number from 1"),
+                               (["--rope-scaling", "yarn", "--rope-scale", "1e30"], "--rope-scale 1e30: a number from 1"),
                                (["--rope-scaling", "none", "--ctx", "4294967295"], "at most 1073741824"),
                                (["--rope-scale", "4"], "goes with a scaling"),
                                (["--rope-original", "64"], "goes with a scaling"),
@@ -161,8 +161,8 @@ class Context(support.CliTest):
                                (["--rope-scaling", "ntk", "--rope-scale", "2", "--yarn-beta-slow", "2"], "beta-slow 2 goes with RoPE scaling yarn"),
                                (["--rope-scaling", "yarn", "--rope-scale", "2", "--yarn-beta-slow", "0"], "--yarn-beta-slow 0: a number above 0"),
                                (["--rope-scaling", "yarn", "--rope-scale", "2", "--yarn-beta-fast", "1", "--yarn-beta-slow", "2"], "must be more"),
-                               (["--rope-base", "0"], "--rope-base 0"),
-                               (["--rope-base", "1"], "RoPE base 1")):  # fmt: skip
+                               (["--rope-base", "0"], "--rope-base 0: a number above 1 is needed"),
+                               (["--rope-base", "1"], "--rope-base 1: a number above 1 is needed")):  # fmt: skip
             for verb in (["run", self.model, "a", "--raw"], ["perplexity", self.model, "--file", self.text], ["serve", "--port", "0"]):
                 self.fail_with(2, words.replace("+", r"\+"), *verb, *options)
         self.fail_with(1, "at most 1073741824", "run", self.model, "a", "--rope-scaling", "yarn", "--rope-scale", "1e8")

@@ -208,7 +208,7 @@ class ChatSettings(Options):
         self.assertNotIn("drafts by", self.say(t, "hello"))
         self.assertNotIn("mlxr:", self.say(t, "/set draft ngram"))
         self.assertIn("drafts by ngram", self.say(t, "hello"))
-        self.assertIn("a draft has 1 to 15", self.say(t, "/set draft-max 40"))
+        self.assertIn("--draft-max 40: a whole number from 1 to 15", self.say(t, "/set draft-max 40"))
         self.assertNotIn("mlxr:", self.say(t, "/set draft-max 4"))
         self.assertIn("drafts by ngram", self.say(t, "hello"))
         self.assertIn("nowhere", self.say(t, "/set draft /nowhere"))

@@ -103,9 +103,12 @@ class Run(support.CliTest):
         self.fail_with(2, "vocabulary has 0 to 319", "run", self.model, "x", "--logit-bias", "320=1")
 
     def test_sampling_out_of_range_is_a_usage_error(self):
-        for option, value in (("top-p", "2"), ("temp", "-1"), ("min-p", "-0.1"), ("mirostat", "3"), ("typical", "5"),
-                              ("repeat-penalty", "0"), ("dry-base", "0.5"), ("xtc-probability", "7")):
-            self.fail_with(2, f"it must be from", "run", self.model, "x", "--" + option, value)
+        for option, value, words in (("top-p", "2", "from 0 to 1"), ("temp", "-1", "of 0 or more"), ("min-p", "-0.1", "from 0 to 1"),
+                                     ("mirostat", "3", "from 0 to 2"), ("typical", "5", "from 0 to 1"),
+                                     ("repeat-penalty", "0", "above 0"), ("dry-base", "0.5", "of 1 or more"),
+                                     ("xtc-probability", "7", "from 0 to 1"), ("top-k", "-1", "from 0 to 2147483647")):  # fmt: skip
+            for given in (value, "abc"):
+                self.fail_with(2, f"--{option} {given}: a (whole )?number {words} is needed", "run", self.model, "x", "--" + option, given)
 
     def test_every_sampler_makes_an_answer(self):
         for options in (["--top-k", "0", "--top-p", "0.5"], ["--typical", "0.3"], ["--mirostat", "1"], ["--mirostat", "2"],
