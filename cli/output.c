@@ -183,7 +183,7 @@ int finish_output(int exit_code)
         return exit_code;
     }
     int reason = errno;
-    if (!reason && write(STDOUT_FILENO, "\n", 1) < 0) { /* one before failed; the stream keeps no reason, the file has it */
+    if (!reason && write(STDOUT_FILENO, "\n", 1) < 0) { /* the stream forgot why one before failed; the file knows */
         reason = errno;
     }
     if (reason != EPIPE) {
