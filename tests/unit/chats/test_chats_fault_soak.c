@@ -4,16 +4,13 @@
  * opens at once, is whole, index of the search included, has everything that was acknowledged, and the same operation
  * then succeeds. Owner: the test program. Lifetime: the process.
  */
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "chats/inside.h"
 #include "support/fail_alloc.h"
-#include "support/fault_io.h"
+#include "support/fault_store.h"
 #include "support/test.h"
 
 static char base[512];
@@ -21,15 +18,6 @@ static const chats_who everybody = {"", true, true};
 
 #define KEPT 1   /* the chat that is there already */
 #define ANSWER 2 /* its answer, which a process left running with "ab" saved */
-
-static const char *context; /* which fault, for messages */
-
-#define check(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fail_msg("%s: %s", context, #condition);                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 /* ---- operations -------------------------------------------------------------------------------------------------- */
 
@@ -179,13 +167,6 @@ static void make_templates(void)
     chats_close(&c);
 }
 
-static double seconds(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static bool says(chats *c, const char *sql, const char *text)
 {
     sqlite3_stmt *s;
@@ -200,12 +181,11 @@ static void check_store(const workload *w, const char *dir, bool acknowledged)
     chats *c;
     mlxr_error error;
     sqlite3_stmt *s;
-    double began = seconds(CLOCK_MONOTONIC), used = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    fault_clock began = fault_clock_begin();
     if (chats_open(&c, dir, NULL, &error) != MLXR_OK) {
-        fail_msg("%s: the store does not open: %s", context, error.text);
+        fail_msg("%s: the store does not open: %s", fault_context, error.text);
     }
-    /* Where the machine was busy with others, what it took itself counts. */
-    check(seconds(CLOCK_MONOTONIC) - began < 2 || seconds(CLOCK_PROCESS_CPUTIME_ID) - used < 0.2);
+    check(fault_was_quick(began));
     check(says(c, "PRAGMA integrity_check", "ok"));
     check(sqlite3_prepare_v2(c->db, "PRAGMA foreign_key_check", -1, &s, NULL) == SQLITE_OK);
     check(sqlite3_step(s) == SQLITE_DONE);
@@ -230,11 +210,7 @@ static void check_store(const workload *w, const char *dir, bool acknowledged)
 
 static void fresh(const workload *w, char *dir, size_t cap)
 {
-    char from[600];
-    snprintf(from, sizeof from, "%s/%s", base, w->template);
-    snprintf(dir, cap, "%s/store", base);
-    fault_remove_tree(dir);
-    fault_copy_tree(from, dir);
+    fault_fresh(base, w->template, dir, cap);
 }
 
 /* Without a restart, if it was open; then what must hold. */
@@ -242,7 +218,7 @@ static void try_again(const workload *w, const char *dir, chats **c)
 {
     mlxr_error error;
     if (!attempt(w, dir, c, &error)) {
-        fail_msg("%s: not the second time either: %s", context, error.text);
+        fail_msg("%s: not the second time either: %s", fault_context, error.text);
     }
     chats_close(c);
     check_store(w, dir, true);
@@ -275,48 +251,28 @@ static bool kill_once(const workload *w, uint64_t n)
     char dir[600];
     chats *c = NULL;
     mlxr_error error;
-    int result;
     fresh(w, dir, sizeof dir);
     pid_t child = fork();
     if (child == 0) {
         fault_at(n, FAULT_KILL);
         _exit(attempt(w, dir, &c, &error) ? 0 : 1);
     }
-    check(waitpid(child, &result, 0) == child);
-    bool killed = WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL;
-    check(killed || (WIFEXITED(result) && WEXITSTATUS(result) == 0));
+    bool killed = fault_was_killed(child);
     check_store(w, dir, !killed);
     try_again(w, dir, &c);
     return killed;
 }
 
-static void every_operation_fails_or_kills(void **unused)
+static bool fail_or_kill(size_t i, uint64_t n, fault_mode mode)
 {
-    static const char *const modes[] = {"ENOSPC", "EIO", "short", "SIGKILL"};
-    char text[96];
-    uint64_t n_all = 0;
-    (void)unused;
-    context = text;
-    for (size_t i = 0; i < N_WORKLOADS; i++) {
-        for (int mode = 0; mode < FAULT_N_MODES; mode++) {
-            uint64_t n = 1;
-            for (bool fired = true; fired; n++) {
-                snprintf(text, sizeof text, "%s, operation %llu, %s", workloads[i].name, (unsigned long long)n,
-                         modes[mode]);
-                fired = mode == FAULT_KILL ? kill_once(&workloads[i], n)
-                                           : fail_once(&workloads[i], n, (fault_mode)mode);
-            }
-            n_all += n - 2;
-            print_message("%s: %llu operations, %s\n", workloads[i].name, (unsigned long long)n - 2, modes[mode]);
-        }
-    }
-    print_message("%llu faults\n", (unsigned long long)n_all);
+    return mode == FAULT_KILL ? kill_once(&workloads[i], n) : fail_once(&workloads[i], n, mode);
 }
 
 /* ---- the n-th allocation ----------------------------------------------------------------------------------------- */
 
-static void starve_once(const workload *w, long n)
+static void starve_once(size_t i, long n)
 {
+    const workload *w = &workloads[i];
     char dir[600];
     chats *c = NULL;
     mlxr_error error;
@@ -333,8 +289,9 @@ static void starve_once(const workload *w, long n)
     }
 }
 
-static long count_allocations(const workload *w)
+static long count_allocations(size_t i)
 {
+    const workload *w = &workloads[i];
     char dir[600];
     chats *c = NULL;
     mlxr_error error;
@@ -346,42 +303,37 @@ static long count_allocations(const workload *w)
     return fail_alloc_count();
 }
 
+static const char *name_of(size_t i)
+{
+    return workloads[i].name;
+}
+
+static const fault_workloads all = {N_WORKLOADS, name_of, fail_or_kill, count_allocations, starve_once};
+
+static void every_operation_fails_or_kills(void **unused)
+{
+    (void)unused;
+    fault_every_operation(&all);
+}
+
 static void allocations_fail(void **unused)
 {
-    char text[96];
-    uint64_t seed = 20;
-    long n_all = 0;
-    bool soak = getenv("MLXR_SOAK") != NULL;
     (void)unused;
-    context = text;
-    for (size_t i = 0; i < N_WORKLOADS; i++) {
-        snprintf(text, sizeof text, "%s", workloads[i].name);
-        long n_allocations = count_allocations(&workloads[i]), n_tried = 0;
-        for (long n = 1; soak ? n <= n_allocations : n_tried < 210 / N_WORKLOADS; n++) {
-            long which = soak ? n : 1 + (long)(test_random(&seed) % (uint64_t)n_allocations);
-            snprintf(text, sizeof text, "%s, allocation %ld", workloads[i].name, which);
-            starve_once(&workloads[i], which);
-            n_tried++;
-        }
-        print_message("%s: %ld of %ld allocations\n", workloads[i].name, n_tried, n_allocations);
-        n_all += n_tried;
-    }
-    print_message("%ld allocations failed\n", n_all);
+    fault_allocations(&all, 210);
 }
 
 /* ---- power ------------------------------------------------------------------------------------------------------- */
 
 static void power_is_lost_after_any_change(void **unused)
 {
-    char text[96], from[600], dir[600];
+    char from[600], dir[600];
     uint64_t n_images = 0, rounds = getenv("MLXR_SOAK") ? 50 : 2;
     (void)unused;
-    context = text;
     for (size_t i = 0; i < N_WORKLOADS; i++) {
         const workload *w = &workloads[i];
         chats *c = NULL;
         mlxr_error error;
-        snprintf(text, sizeof text, "%s", w->name);
+        snprintf(fault_context, sizeof fault_context, "%s", w->name);
         fresh(w, dir, sizeof dir);
         snprintf(from, sizeof from, "%s/%s", base, w->template);
         fault_record(dir);
@@ -391,7 +343,7 @@ static void power_is_lost_after_any_change(void **unused)
         chats_close(&c);
         for (uint64_t n = 0; n <= n_all; n++) {
             for (uint64_t round = 0; round < rounds; round++, n_images++) {
-                snprintf(text, sizeof text, "%s, power lost after %llu of %llu, image %llu", w->name,
+                snprintf(fault_context, sizeof fault_context, "%s, power lost after %llu of %llu, image %llu", w->name,
                          (unsigned long long)n, (unsigned long long)n_all, (unsigned long long)round);
                 fault_remove_tree(dir);
                 mkdir(dir, 0700);
@@ -408,15 +360,9 @@ static void power_is_lost_after_any_change(void **unused)
 
 static int set_up(void **unused)
 {
-    struct stat info;
     (void)unused;
     fault_set_up();
-    bool memory = stat("/dev/shm", &info) == 0 && S_ISDIR(info.st_mode);
-    snprintf(base, sizeof base, "%s", test_temp_dir());
-    if (memory) {
-        snprintf(base, sizeof base, "/dev/shm/mlxr-chats-%d", (int)getpid());
-        mkdir(base, 0700);
-    }
+    fault_make_base(base, sizeof base, "chats");
     make_templates();
     return 0;
 }

@@ -7,11 +7,8 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "registry/digest.h"
@@ -19,7 +16,7 @@
 #include "registry/inside.h"
 #include "registry/rows.h"
 #include "support/fail_alloc.h"
-#include "support/fault_io.h"
+#include "support/fault_store.h"
 #include "support/test.h"
 
 enum { PARTS = 3, PART_BYTES = 20000 };
@@ -325,15 +322,6 @@ static mlxr_status attempt(const workload *w, const char *dir, registry **r, mlx
 
 /* ---- what must hold ---------------------------------------------------------------------------------------------- */
 
-static const char *context; /* which fault, for messages */
-
-#define check(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fail_msg("%s: %s", context, #condition);                                                                   \
-        }                                                                                                              \
-    } while (0)
-
 /* The links of a model of several files are to those that its rows name. */
 static void check_links(registry *r, const char *name, const char *path)
 {
@@ -348,7 +336,7 @@ static void check_links(registry *r, const char *name, const char *path)
         snprintf(link + n, sizeof link - n, "/%s", files.items[i].name);
         check(blob_path(r, files.items[i].digest, blob));
         if (stat(link, &a) != 0 || stat(blob, &b) != 0 || a.st_ino != b.st_ino) {
-            fail_msg("%s: %s is not %s", context, link, files.items[i].digest);
+            fail_msg("%s: %s is not %s", fault_context, link, files.items[i].digest);
         }
     }
     file_rows_close(&files);
@@ -364,7 +352,7 @@ static mlxr_status check_model(void *user, const registry_model *m, mlxr_error *
     } else if (m->source == REGISTRY_STORED) {
         mlxr_status status = disk_digest(m->path, digest, &n_bytes, error);
         if (status != MLXR_OK || strcmp(digest, m->digest) != 0) {
-            fail_msg("%s: the bytes of %s are not those of %s", context, m->name, m->digest);
+            fail_msg("%s: the bytes of %s are not those of %s", fault_context, m->name, m->digest);
         }
     }
     return MLXR_OK;
@@ -377,13 +365,6 @@ static bool has(registry *r, const char *name)
     bool found = registry_resolve(r, name, &m, &error) == MLXR_OK;
     registry_model_close(&m);
     return found;
-}
-
-static double seconds(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 /* Every row of blobs has its file, of this size. */
@@ -406,12 +387,11 @@ static void check_store(const workload *w, const char *dir, bool acknowledged)
     mlxr_error error;
     registry_key key;
     sqlite3_stmt *s;
-    double began = seconds(CLOCK_MONOTONIC), used = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    fault_clock began = fault_clock_begin();
     if (registry_open(&r, dir, &quick, &error) != MLXR_OK) {
-        fail_msg("%s: the store does not open: %s", context, error.text);
+        fail_msg("%s: the store does not open: %s", fault_context, error.text);
     }
-    /* Where the machine was busy with others, what it took itself counts. */
-    check(seconds(CLOCK_MONOTONIC) - began < 2 || seconds(CLOCK_PROCESS_CPUTIME_ID) - used < 0.2);
+    check(fault_was_quick(began));
     check(sqlite3_prepare_v2(r->db, "PRAGMA integrity_check", -1, &s, NULL) == SQLITE_OK);
     check(sqlite3_step(s) == SQLITE_ROW && strcmp(db_text(s, 0), "ok") == 0);
     sqlite3_finalize(s);
@@ -421,7 +401,7 @@ static void check_store(const workload *w, const char *dir, bool acknowledged)
     check(has(r, "keep") && has(r, "shared") && has(r, "big"));
     check(registry_key_verify(r, kept_key, strlen(kept_key), &key, &error) == MLXR_OK);
     if (registry_each(r, check_model, r, &error) != MLXR_OK) {
-        fail_msg("%s: %s", context, error.text);
+        fail_msg("%s: %s", fault_context, error.text);
     }
     check_blobs(r);
     if (!w->removes) {
@@ -438,11 +418,7 @@ static void check_store(const workload *w, const char *dir, bool acknowledged)
 /* A fresh copy of the workload's store. */
 static void fresh(const workload *w, char *dir, size_t cap)
 {
-    char from[512];
-    snprintf(from, sizeof from, "%s/%s", base, w->template);
-    snprintf(dir, cap, "%s/store", base);
-    fault_remove_tree(dir);
-    fault_copy_tree(from, dir);
+    fault_fresh(base, w->template, dir, cap);
 }
 
 /* ---- the n-th operation ------------------------------------------------------------------------------------------ */
@@ -469,7 +445,7 @@ static bool fail_once(const workload *w, uint64_t n, fault_mode mode)
     check_store(w, dir, status == MLXR_OK);
     status = attempt(w, dir, &r, &error); /* without a restart, if it was open */
     if (status != MLXR_OK) {
-        fail_msg("%s: not the second time either (%s): %s", context, was_open ? "open" : "opened", error.text);
+        fail_msg("%s: not the second time either (%s): %s", fault_context, was_open ? "open" : "opened", error.text);
     }
     registry_close(&r);
     check_store(w, dir, true);
@@ -481,20 +457,17 @@ static bool kill_once(const workload *w, uint64_t n)
     char dir[512];
     registry *r = NULL;
     mlxr_error error;
-    int result;
     fresh(w, dir, sizeof dir);
     pid_t child = fork();
     if (child == 0) {
         fault_at(n, FAULT_KILL);
         if (attempt(w, dir, &r, &error) != MLXR_OK) {
-            fprintf(stderr, "%s: %s\n", context, error.text);
+            fprintf(stderr, "%s: %s\n", fault_context, error.text);
             _exit(1);
         }
         _exit(0);
     }
-    check(waitpid(child, &result, 0) == child);
-    bool killed = WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL;
-    check(killed || (WIFEXITED(result) && WEXITSTATUS(result) == 0));
+    bool killed = fault_was_killed(child);
     made_key[0] = '\0';
     check_store(&(workload){.run = do_nothing, .removes = w->removes}, dir, false);
     check(attempt(w, dir, &r, &error) == MLXR_OK);
@@ -503,34 +476,16 @@ static bool kill_once(const workload *w, uint64_t n)
     return killed;
 }
 
-static void every_operation_fails_or_kills(void **unused)
+static bool fail_or_kill(size_t i, uint64_t n, fault_mode mode)
 {
-    static const char *const modes[] = {"ENOSPC", "EIO", "short", "SIGKILL"};
-    char text[96];
-    uint64_t n_all = 0;
-    (void)unused;
-    context = text;
-    for (size_t i = 0; i < N_WORKLOADS; i++) {
-        for (int mode = 0; mode < FAULT_N_MODES; mode++) {
-            uint64_t n = 1;
-            for (bool fired = true; fired; n++) {
-                snprintf(text, sizeof text, "%s, operation %llu, %s", workloads[i].name, (unsigned long long)n,
-                         modes[mode]);
-                fired = mode == FAULT_KILL ? kill_once(&workloads[i], n)
-                                           : fail_once(&workloads[i], n, (fault_mode)mode);
-            }
-            n_all += n - 2;
-            print_message("%s: %llu operations, %s\n", workloads[i].name, (unsigned long long)n - 2, modes[mode]);
-        }
-    }
-    print_message("%llu faults\n", (unsigned long long)n_all);
+    return mode == FAULT_KILL ? kill_once(&workloads[i], n) : fail_once(&workloads[i], n, mode);
 }
 
 /* ---- the n-th allocation ----------------------------------------------------------------------------------------- */
 
-/* False: there is no n-th one. */
-static bool starve_once(const workload *w, long n)
+static void starve_once(size_t i, long n)
 {
+    const workload *w = &workloads[i];
     char dir[512];
     registry *r = NULL;
     mlxr_error error;
@@ -546,16 +501,16 @@ static bool starve_once(const workload *w, long n)
         check_store(w, dir, status == MLXR_OK);
         status = attempt(w, dir, &r, &error);
         if (status != MLXR_OK) {
-            fail_msg("%s: not the second time either: %s", context, error.text);
+            fail_msg("%s: not the second time either: %s", fault_context, error.text);
         }
         check_store(w, dir, true);
     }
     registry_close(&r);
-    return fired;
 }
 
-static long count_allocations(const workload *w)
+static long count_allocations(size_t i)
 {
+    const workload *w = &workloads[i];
     char dir[512];
     registry *r = NULL;
     mlxr_error error;
@@ -567,36 +522,32 @@ static long count_allocations(const workload *w)
     return fail_alloc_count();
 }
 
+static const char *name_of(size_t i)
+{
+    return workloads[i].name;
+}
+
+static const fault_workloads all = {N_WORKLOADS, name_of, fail_or_kill, count_allocations, starve_once};
+
+static void every_operation_fails_or_kills(void **unused)
+{
+    (void)unused;
+    fault_every_operation(&all);
+}
+
 static void allocations_fail(void **unused)
 {
-    char text[96];
-    uint64_t seed = 20;
-    long n_all = 0;
-    bool soak = getenv("MLXR_SOAK") != NULL;
     (void)unused;
-    context = text;
-    for (size_t i = 0; i < N_WORKLOADS; i++) {
-        long n_allocations = count_allocations(&workloads[i]), n_tried = 0;
-        for (long n = 1; soak ? n <= n_allocations : n_tried < 200 / N_WORKLOADS; n++) {
-            long which = soak ? n : 1 + (long)(test_random(&seed) % (uint64_t)n_allocations);
-            snprintf(text, sizeof text, "%s, allocation %ld", workloads[i].name, which);
-            starve_once(&workloads[i], which);
-            n_tried++;
-        }
-        print_message("%s: %ld of %ld allocations\n", workloads[i].name, n_tried, n_allocations);
-        n_all += n_tried;
-    }
-    print_message("%ld allocations failed\n", n_all);
+    fault_allocations(&all, 200);
 }
 
 /* ---- power ------------------------------------------------------------------------------------------------------- */
 
 static void power_is_lost_after_any_operation(void **unused)
 {
-    char text[96], from[512], dir[512];
+    char from[512], dir[512];
     uint64_t n_images = 0, rounds = getenv("MLXR_SOAK") ? 50 : 3;
     (void)unused;
-    context = text;
     for (size_t i = 0; i < N_WORKLOADS; i++) {
         const workload *w = &workloads[i];
         registry *r = NULL;
@@ -612,7 +563,7 @@ static void power_is_lost_after_any_operation(void **unused)
         registry_close(&r);
         for (uint64_t n = 0; n <= n_all; n++) {
             for (uint64_t round = 0; round < rounds; round++) {
-                snprintf(text, sizeof text, "%s, power lost after %llu of %llu, image %llu", w->name,
+                snprintf(fault_context, sizeof fault_context, "%s, power lost after %llu of %llu, image %llu", w->name,
                          (unsigned long long)n, (unsigned long long)n_all, (unsigned long long)round);
                 fault_remove_tree(dir);
                 mkdir(dir, 0700);
@@ -625,7 +576,7 @@ static void power_is_lost_after_any_operation(void **unused)
                 }
                 r = NULL;
                 if (attempt(w, dir, &r, &error) != MLXR_OK) {
-                    fail_msg("%s: then it fails: %s", context, error.text);
+                    fail_msg("%s: then it fails: %s", fault_context, error.text);
                 }
                 registry_close(&r);
                 n_images++;
@@ -638,15 +589,9 @@ static void power_is_lost_after_any_operation(void **unused)
 
 static int set_up(void **unused)
 {
-    struct stat info;
     (void)unused;
     fault_set_up();
-    bool memory = stat("/dev/shm", &info) == 0 && S_ISDIR(info.st_mode);
-    snprintf(base, sizeof base, "%s", test_temp_dir());
-    if (memory) {
-        snprintf(base, sizeof base, "/dev/shm/mlxr-fault-%d", (int)getpid());
-        mkdir(base, 0700);
-    }
+    fault_make_base(base, sizeof base, "fault");
     start_hub();
     make_templates();
     return 0;
