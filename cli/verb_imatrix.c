@@ -131,6 +131,7 @@ int verb_imatrix(options *o)
         return EXIT_FAILED;
     }
     int code = session_open(&t.s, o, o->args[0], true);
+    code = code == EXIT_OK && is_read(o->args[1], mlxr_model_info_get(t.s.model)->path, o->file) ? EXIT_USAGE : code;
     code = code == EXIT_OK ? session_sequence(&t.s, o) : code;
     code = code == EXIT_OK ? measure(&t, o, text, n_text) : code;
     session_close(&t.s);

@@ -303,6 +303,9 @@ int verb_perplexity(options *o)
     int code = session_open(&m.s, o, o->args[0], true);
     code = code == EXIT_OK ? session_sequence(&m.s, o) : code;
     code = code == EXIT_OK && !choose_windows(&m, o) ? EXIT_USAGE : code;
+    if (code == EXIT_OK && o->save_logits && is_read(o->save_logits, mlxr_model_info_get(m.s.model)->path, o->file)) {
+        code = EXIT_USAGE;
+    }
     if (code == EXIT_OK) {
         m.n_vocab = mlxr_model_info_get(m.s.model)->n_vocab;
         m.chunk = session_rows_max(&m.s);

@@ -45,6 +45,24 @@ class Quantize(support.CliTest):
         self.assertRegex(result.text, r"^[0-9.]+ .iB → [0-9.]+ .iB, [0-9.]+ bits a weight; [0-9.]+.? weights in ")
         self.assertIn("rows that do not divide into the blocks of their type", result.err)
 
+    def test_what_is_read_is_never_written_over(self):
+        model = self.out("model.gguf")
+        shutil.copy(os.path.join(self.models, self.add_model("llama") + ".gguf"), model)
+        with open(model, "rb") as file:
+            before = file.read()
+        os.symlink(model, self.out("symbolic.gguf"))
+        os.link(model, self.out("hard.gguf"))
+        for out in (model, self.out("symbolic.gguf"), self.out("hard.gguf")):
+            for verb, more in (("quantize", ["--type", "Q8_0"]), ("convert", [])):
+                self.fail_with(2, "this is what is read, and would be lost; give another name", verb, model, out, *more)
+            with open(model, "rb") as file:
+                self.assertEqual(file.read(), before)
+        report = self.succeed("convert", model, self.out(), "--split-max-size", "40K", "--json").json
+        first = self.out(f"out-00001-of-{report['files']:05}.gguf")
+        self.fail_with(2, "this is what is read", "convert", first, self.out(), "--split-max-size", "40K")
+        self.succeed("quantize", model, self.out(), "--type", "Q8_0")
+        self.succeed("quantize", model, self.out(), "--type", "Q4_0")  # another file may be replaced
+
     def test_parts_answer_as_the_whole_does(self):
         model, options = self.add_model("llama"), ["--raw", "-n", "12", "--temp", "0"]
         self.succeed("quantize", model, self.out(), "--type", "Q8_0")
@@ -121,6 +139,9 @@ class Imatrix(support.CliTest):
         self.fail_with(2, "imatrix needs --file FILE", "imatrix", model, matrix)
         self.fail_with(1, "whole windows of 5000", "imatrix", model, out + "x", "--file", text, "--ctx", "5000")
         self.assertFalse(os.path.exists(out + "x"))
+        for taken in (text, os.path.join(self.models, model + ".gguf")):
+            self.fail_with(2, "this is what is read, and would be lost", "imatrix", model, taken, "--file", text, "--ctx", "32")
+            self.fail_with(2, "this is what is read", "perplexity", model, "--save-logits", taken, "--file", text, "--ctx", "32")
         self.fail_with(2, "would change nothing", "quantize", model, out, "--type", "F16", "--imatrix", matrix)
 
     def test_ctrl_c_ends_it_with_130_a_line_of_its_own_and_no_file(self):
