@@ -250,7 +250,7 @@ bool is_read(const char *out, const char *model, const char *text)
     const char *inputs[] = {model, text};
     struct stat there, input;
     for (size_t i = 0; i < 2 && stat(out, &there) == 0; i++) {
-        if (stat(inputs[i], &input) == 0 && there.st_dev == input.st_dev && there.st_ino == input.st_ino) {
+        if (inputs[i] && stat(inputs[i], &input) == 0 && there.st_dev == input.st_dev && there.st_ino == input.st_ino) {
             print_error("%s: this is what is read, and would be lost; give another name", out);
             return true;
         }

@@ -104,6 +104,10 @@ static int write_model(options *o, const char *label)
     if (!models_resolve(o->args[0], &model)) {
         return EXIT_FAILED;
     }
+    if (is_read(o->args[1], model.path, o->imatrix)) {
+        registry_model_close(&model);
+        return EXIT_USAGE;
+    }
     adapter_list with;
     const char *paths[MLXR_ADAPTERS_MAX];
     float scales[MLXR_ADAPTERS_MAX];

@@ -44,9 +44,8 @@ typedef struct mlxr_quantize_report {
     uint32_t n_files;       /* 1, or the parts that the model was cut into */
 } mlxr_quantize_report;
 
-/* `in` is a GGUF file (the first of its parts) or a folder with safetensors; `out` a GGUF file, which
- * replaces one of that name; one that is read for it is MLXR_ARG. `report` may be NULL. A weight that is no finite
- * number is MLXR_FORMAT naming its tensor. */
+/* `in` is a GGUF file (the first of its parts) or a folder with safetensors; `out` a GGUF file. `report` may be NULL. A
+ * weight that is no finite number is MLXR_FORMAT naming its tensor. */
 MLXR_API mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_options *options,
                                    mlxr_quantize_report *report, mlxr_error *error);
 

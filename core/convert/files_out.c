@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -75,29 +74,15 @@ static const char *part_path(files_out *f, const char *path, uint32_t number)
     return name;
 }
 
-/* A new file takes the place of what has its name: never of what is read. */
-static mlxr_status check_name(const char *name, const files_in *inputs, mlxr_error *error)
-{
-    struct stat there, input;
-    for (size_t i = 0; i < inputs->n && stat(name, &there) == 0; i++) {
-        const char *path = inputs->paths[i];
-        if (path && stat(path, &input) == 0 && there.st_dev == input.st_dev && there.st_ino == input.st_ino) {
-            return error_set(error, MLXR_ARG, "%s: this is what is read, and would be lost; give another name", name);
-        }
-    }
-    return MLXR_OK;
-}
-
 /* Header and table of file `number`, which has tensors [first, first + n). */
 static mlxr_status open_file(files_out *f, const char *path, const gguf_out *header, const gguf_tensor *tensors,
-                             size_t n_tensors, uint32_t number, size_t first, size_t n, const files_in *inputs,
-                             mlxr_error *error)
+                             size_t n_tensors, uint32_t number, size_t first, size_t n, mlxr_error *error)
 {
     gguf_out keys = f->n_files > 1 ? split_keys(number, f->n_files, n_tensors) : gguf_out_make();
     buffer bytes = buffer_make(SIZE_MAX / 2);
     uint64_t n_bytes = 0;
     const char *name = part_path(f, path, number);
-    mlxr_status status = name ? check_name(name, inputs, error) : error_nomem(error, "a path", strlen(path) + 32);
+    mlxr_status status = name ? MLXR_OK : error_nomem(error, "a path", strlen(path) + 32);
     if (status == MLXR_OK) {
         status = gguf_out_begin(number == 0 ? header : NULL, &keys, tensors + first, n, &bytes, f->offsets + first,
                                 &n_bytes, error);
@@ -115,7 +100,7 @@ static mlxr_status open_file(files_out *f, const char *path, const gguf_out *hea
 }
 
 mlxr_status files_out_open(files_out *out, const char *path, const gguf_out *header, const gguf_tensor *tensors,
-                           size_t n_tensors, uint64_t most_bytes, const files_in *inputs, mlxr_error *error)
+                           size_t n_tensors, uint64_t most_bytes, mlxr_error *error)
 {
     files_out f = {0};
     uint64_t n_bytes = 0;
@@ -139,7 +124,7 @@ mlxr_status files_out_open(files_out *out, const char *path, const gguf_out *hea
         while (end < n_tensors && f.file_of[end] == i) {
             end++;
         }
-        status = open_file(&f, path, header, tensors, n_tensors, i, first, end - first, inputs, error);
+        status = open_file(&f, path, header, tensors, n_tensors, i, first, end - first, error);
         first = end;
     }
     if (status == MLXR_OK) {

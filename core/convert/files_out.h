@@ -11,12 +11,6 @@
 #include "base/new_file.h"
 #include "convert/gguf_out.h"
 
-/* What is read meanwhile, and must not be written over. */
-typedef struct files_in {
-    const char *const *paths; /* [n]; NULL: none */
-    size_t n;
-} files_in;
-
 typedef struct files_out {
     new_file *files; /* [n_files] */
     uint32_t n_files;
@@ -27,9 +21,9 @@ typedef struct files_out {
 } files_out;
 
 /* Cuts where the next tensor would make a file longer than most_bytes (0: never); a tensor that is longer itself has a
- * file of its own. One that is not cut is `path`. MLXR_ARG where a name means one of `inputs`, by links, too. */
+ * file of its own. One that is not cut is `path`. */
 mlxr_status files_out_open(files_out *out, const char *path, const gguf_out *header, const gguf_tensor *tensors,
-                           size_t n_tensors, uint64_t most_bytes, const files_in *inputs, mlxr_error *error);
+                           size_t n_tensors, uint64_t most_bytes, mlxr_error *error);
 /* Closes it in any case. */
 mlxr_status files_out_commit(files_out *out, mlxr_error *error);
 void files_out_discard(files_out *out);

@@ -15,7 +15,6 @@
 #include "convert/source.h"
 #include "convert/write.h"
 #include "convert/xielu.h"
-#include "mlxr_adapter.h"
 #include "quant/codec.h"
 
 typedef struct job {
@@ -177,21 +176,15 @@ static void put_metadata(job *j)
     }
 }
 
-static mlxr_status write_out(job *j, const char *in, const char *out, mlxr_error *error)
+static mlxr_status write_out(job *j, const char *out, mlxr_error *error)
 {
     const mlxr_quantize_options *o = j->options;
-    const char *inputs[MLXR_ADAPTERS_MAX + 2] = {in, o->imatrix};
-    size_t n_inputs = 2;
-    for (size_t i = 0; i < o->n_adapters && i < MLXR_ADAPTERS_MAX; i++) {
-        inputs[n_inputs++] = o->adapters[i];
-    }
     write_result written = {0};
     write_options options = {.n_threads = o->n_threads,
                              .features = cpu_detect(),
                              .progress = o->progress,
                              .user = o->user,
-                             .most_bytes = o->split_max_bytes,
-                             .inputs = {inputs, n_inputs}};
+                             .most_bytes = o->split_max_bytes};
     mlxr_status status = o->cpu_features ? cpu_mask(&options.features, o->cpu_features, error) : MLXR_OK;
     if (status == MLXR_OK) {
         status = write_model(out, &j->source.header, j->source.tensors, j->source.n_tensors, &options, &written, error);
@@ -235,7 +228,7 @@ mlxr_status mlxr_quantize(const char *in, const char *out, const mlxr_quantize_o
     }
     if (status == MLXR_OK) {
         put_metadata(&j);
-        status = write_out(&j, in, out, error);
+        status = write_out(&j, out, error);
     }
     if (status == MLXR_OK && report) {
         j.report.bits_per_weight = j.report.n_weights ? 8 * (double)j.report.n_bytes_out / (double)j.report.n_weights

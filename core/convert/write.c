@@ -337,7 +337,7 @@ static mlxr_status lay_out(work *w, const char *path, const gguf_out *header, re
         }
     }
     w->first_piece[w->n] = (uint32_t)n_pieces;
-    return files_out_open(&w->files, path, header, table, w->n, w->options->most_bytes, &w->options->inputs, error);
+    return files_out_open(&w->files, path, header, table, w->n, w->options->most_bytes, error);
 }
 
 static mlxr_status run(work *w, mlxr_error *error)

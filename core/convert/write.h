@@ -6,7 +6,6 @@
 #define MLXR_CONVERT_WRITE_H
 
 #include "base/cpu.h"
-#include "convert/files_out.h"
 #include "convert/gguf_out.h"
 #include "mlxr_convert.h"
 
@@ -60,7 +59,6 @@ typedef struct write_options {
     mlxr_progress_fn *progress; /* or NULL */
     void *user;
     uint64_t most_bytes; /* of a file, 0: one file; see files_out.h */
-    files_in inputs;
 } write_options;
 
 typedef struct write_result {
