@@ -17,14 +17,23 @@ static bool is_setting(const option_spec *spec)
     return (spec->groups & SETTABLE) || (strcmp(spec->name, "tokens") == 0 && (spec->groups & GROUP_RUN));
 }
 
+/* The value as people are shown it: "usual" where the number stands for what help tells in brackets. */
+static const char *shown(const options *o, const option_spec *spec, const char *value)
+{
+    const void *field = (const char *)o + spec->offset;
+    bool usual = (field == &o->n_predict && o->n_predict < 0) || (field == &o->n_draft_max && o->n_draft_max == 0);
+    return usual ? "usual" : !*value || strcmp(value, "0 given") == 0 ? "none" : value;
+}
+
 static void list_settings(const options *o)
 {
     for (size_t i = 0; i < n_option_table; i++) {
         const option_spec *spec = &option_table[i];
-        char value[128];
+        char value[128], left[160];
         if (is_setting(spec)) {
             options_format(o, spec, value, sizeof value);
-            printf("  %-22s %s\n", spec->name, value);
+            snprintf(left, sizeof left, "  %-22s%s", spec->name, shown(o, spec, value));
+            print_entry(left, 34, spec->help);
         }
     }
 }

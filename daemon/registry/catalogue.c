@@ -60,6 +60,18 @@ const catalogue_entry *catalogue_entry_find(const char *name)
     return NULL;
 }
 
+const catalogue_entry *catalogue_size_of(const char *name)
+{
+    const size_t n = strlen(name);
+    const catalogue_entry *entry;
+    for (size_t i = 0; (entry = catalogue_entry_at(i)) != NULL; i++) {
+        if (strncasecmp(entry->name, name, n) == 0 && entry->name[n] == ':') {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
 #define CONTEXT 8192u
 
 json_t *registry_catalogue_json(void)

@@ -19,5 +19,7 @@ typedef struct catalogue_entry {
 /* NULL: no such name. */
 const catalogue_entry *catalogue_entry_find(const char *name);
 const catalogue_entry *catalogue_entry_at(size_t i); /* NULL behind the last */
+/* The first one of a name without its size, as "gemma3" is of "gemma3:1b"; NULL: there is none. */
+const catalogue_entry *catalogue_size_of(const char *name);
 
 #endif

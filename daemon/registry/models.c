@@ -209,7 +209,7 @@ static int compare_names(const void *a, const void *b)
 
 static bool near(const char *name, const char *wanted)
 {
-    return words_contain(name, wanted) || words_contain(wanted, name) ||
+    return (strlen(wanted) > 1 && words_contain(name, wanted)) || words_contain(wanted, name) ||
            words_distance(name, wanted) <= 1 + strlen(wanted) / 3;
 }
 
@@ -270,6 +270,9 @@ static mlxr_status tell_unknown(registry *r, const found_list *found, const char
     if (status == MLXR_OK && catalogue_entry_find(wanted)) {
         status = daemon_error(error, MLXR_ARG, "no model '%.100s' in %s yet; mlxr pull %.100s gets it", wanted,
                               r->directory, wanted);
+    } else if (status == MLXR_OK && names.n == 0 && catalogue_size_of(wanted)) {
+        status = daemon_error(error, MLXR_ARG, "no model '%.100s' in %s yet; mlxr pull %.100s gets one", wanted,
+                              r->directory, catalogue_size_of(wanted)->name);
     } else if (status == MLXR_OK && names.n == 0) {
         status = daemon_error(
             error, MLXR_ARG,
@@ -277,12 +280,17 @@ static mlxr_status tell_unknown(registry *r, const found_list *found, const char
             "one: mlxr list --catalogue",
             wanted, r->directory);
     } else if (status == MLXR_OK) {
+        const catalogue_entry *size = catalogue_size_of(wanted);
         bool any_near = join_names(&names, wanted, false, text, sizeof text) > 0;
         if (!any_near) {
             join_names(&names, wanted, true, text, sizeof text);
         }
-        status = daemon_error(error, MLXR_ARG, "no model '%.100s' in %s; %s %.300s%s", wanted, r->directory,
-                              any_near ? "did you mean" : "there is", text, any_near ? "?" : "");
+        status = any_near
+                     ? daemon_error(error, MLXR_ARG, "no model '%.100s' in %s; did you mean %.300s?", wanted,
+                                    r->directory, text)
+                     : daemon_error(error, MLXR_ARG, "no model '%.100s' in %s; there is %.300s; mlxr pull %.100s %s",
+                                    wanted, r->directory, text, size ? size->name : wanted,
+                                    size ? "gets one" : "asks Ollama's registry for it");
     }
     names_close(&names);
     return status;

@@ -78,8 +78,12 @@ class Names(support.CliTest):
     def test_an_unknown_name_tells_the_directory_and_what_is_near(self):
         self.fail_with(1, f"no model 'x': there are no models in {self.models}; put a .gguf file.*mlxr list --catalogue", "run", "x", "hi")
         self.fail_with(1, f"no model 'smollm2:135m' in {self.models} yet; mlxr pull smollm2:135m gets it", "run", "smollm2:135m", "hi")
+        self.fail_with(1, f"no model 'Qwen3' in {self.models} yet; mlxr pull qwen3:0.6b gets one", "run", "Qwen3", "hi")
         self.add_model("llama", "SmolLM2-135M")
         self.add_model("llama", "gemma-3-270m")
+        self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M; mlxr pull qwen3:0.6b gets one", "run", "qwen3", "hi")
+        self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M; mlxr pull phi4 asks Ollama's registry for it", "run", "phi4", "hi")
+        self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M; mlxr pull a ", "run", "a", "hi")  # a letter is near to nothing
         self.fail_with(1, f"no model 'smollm2' in {self.models}; did you mean SmolLM2-135M\\?", "run", "smollm2", "hi")
         self.fail_with(1, "did you mean gemma-3-270m", "bench", "gema-3-270m")
         self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M", "show", "zzz")

@@ -346,8 +346,12 @@ static void the_catalogue_is_consistent(void **unused)
         bool eight = strstr(e->source, ":Q8_0") != NULL;
         assert_true(eight ? bits > 8.4 && bits < 8.8 : bits > 4.5 && bits < 6.6);
         assert_ptr_equal(catalogue_entry_find(e->name), e);
+        assert_null(catalogue_size_of(e->name));
     }
     assert_true(n >= 10 && n_first > 1 && n_first < n);
+    assert_string_equal(catalogue_size_of("Gemma3")->name, "gemma3:270m");
+    assert_null(catalogue_size_of("gemma"));
+    assert_null(catalogue_size_of(""));
     json_t *list = registry_catalogue_json();
     assert_int_equal(json_array_size(list), n);
     json_decref(list);
