@@ -178,6 +178,7 @@ bool write_text(const char *text, size_t n)
 
 int finish_output(int exit_code)
 {
+    static bool told;
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) {
         return exit_code;
@@ -186,7 +187,8 @@ int finish_output(int exit_code)
     if (!reason && write(STDOUT_FILENO, "\n", 1) < 0) { /* the stream forgot why one before failed; the file knows */
         reason = errno;
     }
-    if (reason != EPIPE) {
+    if (reason != EPIPE && !told) {
+        told = true;
         print_error("cannot write the output%s%s", reason ? ": " : "", reason ? strerror(reason) : "");
     }
     return EXIT_FAILED;

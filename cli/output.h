@@ -34,7 +34,7 @@ bool write_text(const char *text, size_t n);
 /* A text from outside, such as a file's name, as one line for people: control characters, ends of lines and what turns
  * the direction of text are '?'. In a static buffer of the last four calls, of 4,199 bytes at most. */
 const char *plain_line(const char *text);
-/* Flushes stdout; tells what went wrong, unless the reader has just gone. Returns the exit code to end with. */
+/* Flushes stdout; tells what went wrong, once, unless the reader has just gone. Returns the exit code to end with. */
 int finish_output(int exit_code);
 
 /* Whether text for people may have colours. */

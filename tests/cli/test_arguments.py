@@ -184,7 +184,16 @@ class Small(support.CliTest):
     def test_a_full_disk_is_an_error(self):
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full here")
-        for arguments in ("help", "help run", "version", "version --json", "doctor", "doctor --json", "completion bash", "completion zsh",
+        model, text = self.add_model("llama"), os.path.join(self.home, "text")
+        with open(text, "w", encoding="utf-8") as file:
+            file.write("the inn at the corner " * 40)
+        for arguments in (f"show {model}", f"show {model} --json", f"show {model} --tensors --json", f"tokenize {model} the",
+                          f"tokenize {model} the --json", f"tokenize {model} the --ids", f"detokenize {model} 70 71",
+                          f"run {model} the -n 4", f"run {model} the -n 4 --json", f"perplexity {model} --file {text} --ctx 32",
+                          f"perplexity {model} --file {text} --ctx 32 --json", f"bench {model} -p 8 -n 2 -r 1",
+                          f"bench {model} -p 8 -n 2 -r 1 --json", f"bench {model} -p 8 -n 2 -r 1 --csv",
+                          f"quantize {model} {text}.gguf --type Q8_0", f"quantize {model} {text}.gguf --type Q8_0 --json",
+                          f"imatrix {model} {text}.im --file {text} --ctx 32", "list", "models", "help", "help run", "version", "version --json", "doctor", "doctor --json", "completion bash", "completion zsh",
                           "completion fish", "manual run", "list --json", "list --catalogue", "serve --routes"):  # fmt: skip
             with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
                 done = subprocess.run([support.MLXR, *arguments.split()], stdout=full, stderr=subprocess.PIPE, env=self.environment())
