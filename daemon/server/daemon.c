@@ -458,6 +458,11 @@ static void drain_begin(void *user)
         p->draining = true;
         atomic_store(&p->state, DAEMON_DRAINING);
         p->drain_until_ms = daemon_clock_ms() + atomic_load(&p->drain_ms);
+        unsigned n = router_using(p->router);
+        if (n) {
+            daemon_log(p->d, MLXR_LOG_INFO, "ending: nothing new is taken; %u request%s, for %llu s at most", n,
+                       n == 1 ? " goes on" : "s go on", (unsigned long long)(atomic_load(&p->drain_ms) + 999) / 1000);
+        }
         ui_drain(p->d->ui);
         drain_on(p);
     }

@@ -252,6 +252,7 @@ static int run(ending *e)
     if (failed) {
         failure = d->own->failure;
     }
+    daemon_log(d, MLXR_LOG_INFO, "%s", wanted && !failed ? "ended, to begin again" : "ended");
     pthread_mutex_lock(&e->lock);
     e->d = NULL;
     pthread_mutex_unlock(&e->lock);

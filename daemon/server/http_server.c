@@ -302,6 +302,19 @@ static void remove_stale(const char *path)
     }
 }
 
+/* libuv tells of it as if it were forbidden. */
+static bool lacks_folder(const char *path)
+{
+    char folder[sizeof((struct sockaddr_un *)0)->sun_path];
+    const char *slash = strrchr(path, '/');
+    struct stat info;
+    if (!slash || slash == path) {
+        return false;
+    }
+    snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path);
+    return stat(folder, &info) != 0 && errno == ENOENT;
+}
+
 mlxr_status http_listen_unix(http_server *s, const char *path, mlxr_error *error)
 {
     struct sockaddr_un limit;
@@ -316,7 +329,7 @@ mlxr_status http_listen_unix(http_server *s, const char *path, mlxr_error *error
     mode_t mask = umask(0177); /* 0600 from its first moment */
     int failed = uv_pipe_bind(&l->uv.pipe, path);
     umask(mask);
-    return listener_start(l, failed, path, error);
+    return listener_start(l, failed == UV_EACCES && lacks_folder(path) ? UV_ENOENT : failed, path, error);
 }
 
 mlxr_status http_listen_fd(http_server *s, int fd, mlxr_error *error)

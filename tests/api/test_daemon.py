@@ -68,7 +68,7 @@ class Start(support.ApiTest):
             (["--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"], "/nonexistent: no certificate"),
             (["--backend", "nonsense"], "nonsense"),
             (["--kv-type", "q3"], "q3"),
-            (["--socket", "/nonexistent/socket"], "cannot listen on /nonexistent/socket"),
+            (["--socket", "/nonexistent/socket"], "cannot listen on /nonexistent/socket: no such file or directory"),
             (["--socket", os.path.join(self.home, "x" * 200)], "a socket's path may have"),
             (["--kv-bytes", "x"], "--kv-bytes x: a size such as 512M or 4G is needed"),
             (["--no-such-option"], "no-such-option"),
@@ -234,6 +234,7 @@ class End(support.ApiTest):
                 began = time.monotonic()
                 daemon.process.send_signal(number)
                 self.assertEqual(daemon.process.wait(support.TIMEOUT), 0)
+            daemon.wait_line("server: ended")
             self.figure("an idle daemon ends after", (time.monotonic() - began) * 1e3, "ms", 1000)
 
     def test_a_unix_socket_is_served_and_removed(self):
