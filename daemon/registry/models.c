@@ -262,6 +262,19 @@ static mlxr_status all_names(registry *r, const found_list *found, name_list *ou
     return status == MLXR_OK && !ok ? registry_fail_nomem(error) : status;
 }
 
+/* The models there are, none of which is near, and how to get the one that is wanted. */
+static mlxr_status tell_others(const registry *r, const char *wanted, const char *names, mlxr_error *error)
+{
+    const catalogue_entry *size = catalogue_size_of(wanted);
+    char how[240] = "";
+    if (size || registry_name_valid(wanted)) {
+        snprintf(how, sizeof how, "; mlxr pull %.100s %s", size ? size->name : wanted,
+                 size ? "gets one" : "asks Ollama's registry for it");
+    }
+    return daemon_error(error, MLXR_ARG, "no model '%.100s' in %s; there is %.300s%s", wanted, r->directory, names,
+                        how);
+}
+
 static mlxr_status tell_unknown(registry *r, const found_list *found, const char *wanted, mlxr_error *error)
 {
     char text[400];
@@ -280,17 +293,13 @@ static mlxr_status tell_unknown(registry *r, const found_list *found, const char
             "one: mlxr list --catalogue",
             wanted, r->directory);
     } else if (status == MLXR_OK) {
-        const catalogue_entry *size = catalogue_size_of(wanted);
         bool any_near = join_names(&names, wanted, false, text, sizeof text) > 0;
         if (!any_near) {
             join_names(&names, wanted, true, text, sizeof text);
         }
-        status = any_near
-                     ? daemon_error(error, MLXR_ARG, "no model '%.100s' in %s; did you mean %.300s?", wanted,
-                                    r->directory, text)
-                     : daemon_error(error, MLXR_ARG, "no model '%.100s' in %s; there is %.300s; mlxr pull %.100s %s",
-                                    wanted, r->directory, text, size ? size->name : wanted,
-                                    size ? "gets one" : "asks Ollama's registry for it");
+        status = any_near ? daemon_error(error, MLXR_ARG, "no model '%.100s' in %s; did you mean %.300s?", wanted,
+                                         r->directory, text)
+                          : tell_others(r, wanted, text, error);
     }
     names_close(&names);
     return status;
