@@ -160,31 +160,36 @@ static attend_rows_at simd_readable(const attend_rows_at *rows, uint32_t n_queri
 
 /* A function of its own for each type of rows and number of queries, of which both are constants then: side by side in
  * one they are more than compilers find registers for. SIMD_TABLE makes them by the macro `function`(name, type,
- * n_queries), and the array of them, name[simd_type(type)][n_queries − 1]. */
+ * n_queries, fetching), and the array of them, name[simd_type(type)][fetching][n_queries − 1]. */
 #if VF_TILE_Q == 3
-#define SIMD_EACH(function, name, type)                                                                                \
-    function(name##_1, type, 1) function(name##_2, type, 2) function(name##_3, type, 3)
+#define SIMD_EACH(function, name, type, fetching)                                                                      \
+    function(name##_1, type, 1, fetching) function(name##_2, type, 2, fetching) function(name##_3, type, 3, fetching)
 #define SIMD_ROW(name) {name##_1, name##_2, name##_3}
 #else
-#define SIMD_EACH(function, name, type)                                                                                \
-    function(name##_1, type, 1) function(name##_2, type, 2) function(name##_3, type, 3) function(name##_4, type, 4)
+#define SIMD_EACH(function, name, type, fetching)                                                                      \
+    function(name##_1, type, 1, fetching) function(name##_2, type, 2, fetching) function(name##_3, type, 3, fetching)  \
+        function(name##_4, type, 4, fetching)
 #define SIMD_ROW(name) {name##_1, name##_2, name##_3, name##_4}
 #endif
 _Static_assert(VF_TILE_Q == 3 || VF_TILE_Q == 4, "SIMD_EACH makes functions for as many queries");
 
 enum { SIMD_F16, SIMD_BF16, SIMD_Q8_0, SIMD_Q4_0, SIMD_F32, SIMD_TYPES };
 
+#define SIMD_BOTH(function, name, type)                                                                                \
+    SIMD_EACH(function, name, type, false)                                                                             \
+    SIMD_EACH(function, name##_ahead, type, true)
+#define SIMD_ROWS(name) {SIMD_ROW(name), SIMD_ROW(name##_ahead)}
 #define SIMD_TABLE(function_type, function, name)                                                                      \
-    SIMD_EACH(function, name##_f16, DTYPE_F16)                                                                         \
-    SIMD_EACH(function, name##_bf16, DTYPE_BF16)                                                                       \
-    SIMD_EACH(function, name##_q8_0, DTYPE_Q8_0)                                                                       \
-    SIMD_EACH(function, name##_q4_0, DTYPE_Q4_0)                                                                       \
-    SIMD_EACH(function, name##_f32, DTYPE_F32)                                                                         \
-    static function_type *const name[SIMD_TYPES][VF_TILE_Q] = {[SIMD_F16] = SIMD_ROW(name##_f16),                      \
-                                                               [SIMD_BF16] = SIMD_ROW(name##_bf16),                    \
-                                                               [SIMD_Q8_0] = SIMD_ROW(name##_q8_0),                    \
-                                                               [SIMD_Q4_0] = SIMD_ROW(name##_q4_0),                    \
-                                                               [SIMD_F32] = SIMD_ROW(name##_f32)};
+    SIMD_BOTH(function, name##_f16, DTYPE_F16)                                                                         \
+    SIMD_BOTH(function, name##_bf16, DTYPE_BF16)                                                                       \
+    SIMD_BOTH(function, name##_q8_0, DTYPE_Q8_0)                                                                       \
+    SIMD_BOTH(function, name##_q4_0, DTYPE_Q4_0)                                                                       \
+    SIMD_BOTH(function, name##_f32, DTYPE_F32)                                                                         \
+    static function_type *const name[SIMD_TYPES][2][VF_TILE_Q] = {[SIMD_F16] = SIMD_ROWS(name##_f16),                  \
+                                                                  [SIMD_BF16] = SIMD_ROWS(name##_bf16),                \
+                                                                  [SIMD_Q8_0] = SIMD_ROWS(name##_q8_0),                \
+                                                                  [SIMD_Q4_0] = SIMD_ROWS(name##_q4_0),                \
+                                                                  [SIMD_F32] = SIMD_ROWS(name##_f32)};
 
 static uint32_t simd_type(dtype type)
 {
@@ -199,9 +204,10 @@ static uint32_t simd_type(dtype type)
  * back from vector registers. */
 #define SIMD_HIDE(pointer) __asm__("" : "+r"(pointer))
 
-/* n_queries × 4 keys, which lie at k + offset[j]; the type and n_queries are constants where this is inlined. Loops
- * over sums must unroll early, or gcc keeps a copy of the sums in memory. */
-SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries, const uint8_t *k,
+/* n_queries × 4 keys, which lie at k + offset[j]; the type, n_queries and whether anything is fetched (due is NULL
+ * where not) are constants where this is inlined. Loops over sums must unroll early, or gcc keeps a copy of the sums in
+ * memory. */
+SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries, bool fetching, const uint8_t *k,
                                  const size_t offset[4], uint32_t padded, float *scores, const uint8_t *due)
 {
     const uint32_t span = simd_span(type);
@@ -211,7 +217,7 @@ SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries,
     for (uint32_t j = 0; j < 4 * n_queries; j++) {
         sums[j] = vf_zero();
     }
-    for (const float *end = q + padded; q < end; q += span, k += simd_offset(type, span), due += met) {
+    for (const float *end = q + padded; q < end; q += span, k += simd_offset(type, span)) {
         SIMD_HIDE(q);
         SIMD_HIDE(k);
 #pragma GCC unroll 8
@@ -230,23 +236,27 @@ SIMD_INLINE void simd_score_tile(dtype type, const float *q, uint32_t n_queries,
                 }
             }
         }
-        simd_fetch(due, met);
+        if (fetching) {
+            simd_fetch(due, met);
+            due += met;
+        }
     }
     vf_sum_tile(sums, n_queries, scores, ATTEND_STRIDE);
 }
 
-/* n times four keys. */
+/* n times four keys. One that fetches nothing (due is NULL), as most of many queries do, is 6 % faster. */
 typedef void simd_score_tiles(const float *q, const uint8_t *k, const size_t offset[4], size_t four_bytes, uint32_t n,
                               uint32_t padded, float *scores, const uint8_t *due);
 
-#define SIMD_SCORE_TILES(name, type, n_queries)                                                                        \
+#define SIMD_SCORE_TILES(name, type, n_queries, fetching)                                                              \
     static __attribute__((noinline)) void name(const float *q, const uint8_t *k, const size_t offset[4],               \
                                                size_t four_bytes, uint32_t n, uint32_t padded, float *scores,          \
                                                const uint8_t *due)                                                     \
     {                                                                                                                  \
         const size_t at[4] = {0, offset[1], offset[2], offset[3]}, met = simd_bytes(type, 4 * padded);                 \
-        for (; n > 0; n--, k += four_bytes, scores += 4, due += met) {                                                 \
-            simd_score_tile(type, q, n_queries, k, at, padded, scores, due);                                           \
+        for (; n > 0; n--, k += four_bytes, scores += 4) {                                                             \
+            simd_score_tile(type, q, n_queries, fetching, k, at, padded, scores, due);                                 \
+            due += fetching ? met : 0;                                                                                 \
         }                                                                                                              \
     }
 SIMD_TABLE(simd_score_tiles, SIMD_SCORE_TILES, simd_scores)
@@ -262,7 +272,7 @@ static void simd_score_rows(simd_score_tiles *tiles, const float *q, const atten
     simd_ahead fetched = {.rows = ahead};
     for (uint32_t j = 0; j < n_keys;) {
         uint32_t whole = (n_keys - j) / 4, n = whole ? whole : 1, first = whole || n_keys < 4 ? j : n_keys - 4;
-        const uint8_t *k = rows->at + first * bytes, *due = simd_due(&fetched, met, &n, k);
+        const uint8_t *k = rows->at + first * bytes, *due = ahead ? simd_due(&fetched, met, &n, k) : NULL;
         tiles(q, k, offset, 4 * bytes, n, padded, scores + first, due);
         j += 4 * n;
     }
@@ -273,11 +283,11 @@ static void simd_attend_scores(const float *q, uint32_t n_queries, const attend_
 {
     const uint32_t padded = attend_padded(keys->head_dim);
     const attend_rows_at rows = simd_readable(keys, n_queries, panel);
-    simd_score_tiles *const *tiles = simd_scores[simd_type(rows.type)];
+    simd_score_tiles *const(*tiles)[VF_TILE_Q] = simd_scores[simd_type(rows.type)];
     const size_t met = simd_bytes(rows.type, 4 * padded);
     for (uint32_t n; n_queries > 0; n_queries -= n, ahead = NULL) { /* the first queries fetch what lies ahead */
         n = n_queries < VF_TILE_Q ? n_queries : VF_TILE_Q;
-        simd_score_rows(tiles[n - 1], q, &rows, met, padded, scores, ahead);
+        simd_score_rows(tiles[ahead != NULL][n - 1], q, &rows, met, padded, scores, ahead);
         q += n * (size_t)padded;
         scores += n * (size_t)ATTEND_STRIDE;
     }
@@ -308,17 +318,21 @@ static void simd_attend_soften(float *scores, uint32_t begin, uint32_t end, uint
     *sum = vf_sum(total);
 }
 
-/* n_queries × n_vectors of output over all keys; these two and the type are constants where this is inlined */
+/* n_queries × n_vectors of output over all keys; these two, the type and whether anything is fetched (`fetched` is NULL
+ * where not) are constants where this is inlined */
 SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries, const attend_rows_at *rows,
                                  uint32_t first, uint32_t n_vectors, bool fresh, uint32_t padded, float *out,
                                  simd_ahead *fetched)
 {
     vf sums[VF_TILE_Q * VF_TILE_V];
+    float *to[VF_TILE_Q];
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < n_queries; i++) {
+        to[i] = out + (size_t)i * padded + first;
+        SIMD_HIDE(to[i]);
 #pragma GCC unroll 4
         for (uint32_t j = 0; j < n_vectors; j++) {
-            sums[i * n_vectors + j] = fresh ? vf_zero() : vf_load(out + (size_t)i * padded + first + j * VF_N);
+            sums[i * n_vectors + j] = fresh ? vf_zero() : vf_load(to[i] + j * VF_N);
         }
     }
     /* whole spans begin where a span does: constants then, and a scale is read once for them all */
@@ -327,9 +341,9 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
     const size_t met = simd_bytes(type, n_vectors * VF_N);
     for (uint32_t key = 0; key < rows->n_rows;) {
         uint32_t n = (rows->n_rows - key + 3) / 4;
-        const uint8_t *due = simd_due(fetched, 4 * met, &n, v);
+        const uint8_t *due = fetched ? simd_due(fetched, 4 * met, &n, v) : NULL;
         const uint32_t end = rows->n_rows - key < 4 * n ? rows->n_rows : key + 4 * n;
-        for (; key < end; key++, v += rows->row_bytes, due += met) {
+        for (; key < end; key++, v += rows->row_bytes) {
 #pragma GCC unroll 4
             for (uint32_t j = 0; j < n_vectors; j++) {
                 vf value = simd_element(type, v, within + j * VF_N);
@@ -339,14 +353,17 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
                                                         sums[i * n_vectors + j]);
                 }
             }
-            simd_fetch(due, met);
+            if (fetched) {
+                simd_fetch(due, met);
+                due += met;
+            }
         }
     }
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < n_queries; i++) {
 #pragma GCC unroll 4
         for (uint32_t j = 0; j < n_vectors; j++) {
-            vf_store(out + (size_t)i * padded + first + j * VF_N, sums[i * n_vectors + j]);
+            vf_store(to[i] + j * VF_N, sums[i * n_vectors + j]);
         }
     }
 }
@@ -355,17 +372,17 @@ SIMD_INLINE void simd_value_tile(dtype type, const float *p, uint32_t n_queries,
 typedef void simd_value_rows(const float *p, const attend_rows_at *rows, bool fresh, uint32_t padded, float *out,
                              const attend_fetch *ahead);
 
-#define SIMD_VALUE_ROWS(name, type, n_queries)                                                                         \
+#define SIMD_VALUE_ROWS(name, type, n_queries, fetching)                                                               \
     static __attribute__((noinline)) void name(const float *p, const attend_rows_at *rows, bool fresh,                 \
                                                uint32_t padded, float *out, const attend_fetch *ahead)                 \
     {                                                                                                                  \
-        simd_ahead fetched = {.rows = ahead};                                                                          \
+        simd_ahead begin = {.rows = ahead}, *fetched = fetching ? &begin : NULL;                                       \
         uint32_t d = 0;                                                                                                \
         for (; d + VF_TILE_V * VF_N <= padded; d += VF_TILE_V * VF_N) {                                                \
-            simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, fresh, padded, out, &fetched);                     \
+            simd_value_tile(type, p, n_queries, rows, d, VF_TILE_V, fresh, padded, out, fetched);                      \
         }                                                                                                              \
         for (; d < padded; d += VF_N) {                                                                                \
-            simd_value_tile(type, p, n_queries, rows, d, 1, fresh, padded, out, &fetched);                             \
+            simd_value_tile(type, p, n_queries, rows, d, 1, fresh, padded, out, fetched);                              \
         }                                                                                                              \
     }
 SIMD_TABLE(simd_value_rows, SIMD_VALUE_ROWS, simd_values)
@@ -375,10 +392,10 @@ static void simd_attend_values(const float *p, uint32_t n_queries, const attend_
 {
     const uint32_t padded = attend_padded(values->head_dim);
     const attend_rows_at rows = simd_readable(values, n_queries, panel);
-    simd_value_rows *const *meet = simd_values[simd_type(rows.type)];
+    simd_value_rows *const(*meet)[VF_TILE_Q] = simd_values[simd_type(rows.type)];
     for (uint32_t n; n_queries > 0; n_queries -= n, ahead = NULL) {
         n = n_queries < VF_TILE_Q ? n_queries : VF_TILE_Q;
-        meet[n - 1](p, &rows, fresh, padded, out, ahead);
+        meet[ahead != NULL][n - 1](p, &rows, fresh, padded, out, ahead);
         p += n * (size_t)ATTEND_STRIDE;
         out += n * (size_t)padded;
     }
