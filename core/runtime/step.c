@@ -492,6 +492,7 @@ static mlxr_status compute(mlxr_engine *e, mlxr_slice *slices, size_t n_slices, 
     if (status != MLXR_OK) {
         return status;
     }
+    kv_arena_gather(&e->arena); /* here, so that a first token does not wait for it */
     double propose_begin = seconds();
     speculation_propose(e, slices, n_slices, hidden ? 0 : ENGINE_STEP_TOKENS_MAX - n_rows);
     double begin = seconds();

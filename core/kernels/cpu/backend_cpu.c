@@ -13,9 +13,11 @@
 #include "kernels/cpu/program.h"
 
 #define PAGE_BYTES 4096u
-/* The first part of KV memory stays in small pages: a large one that is resident for a little of it would show beside a
- * small cache, and is nothing beside a large one. */
+/* The first part of KV memory begins in small pages: a large one that is resident for a little of it would show beside
+ * a small cache, and is nothing beside a large one. What is in use of it is gathered into large ones. */
 #define SMALL_PAGES_BYTES ((size_t)16 << 20)
+/* At a time: two large pages at most, about a millisecond; and one whatever the address begins with. */
+#define GATHER_BYTES ((size_t)4 << 20)
 
 struct backend {
     backend_options options;
@@ -123,6 +125,19 @@ static void cpu_kv_discard(backend *b, void *part, size_t n_bytes)
     memory_discard(part, n_bytes);
 }
 
+static size_t cpu_kv_gather(backend *b, void *memory, size_t begin, size_t end)
+{
+    (void)b;
+    if (begin >= SMALL_PAGES_BYTES + GATHER_BYTES) { /* large ones from the first touch on, wherever the border lies */
+        return end;
+    }
+    if (end - begin < GATHER_BYTES) {
+        return begin;
+    }
+    size_t n = memory_gather((uint8_t *)memory + begin, GATHER_BYTES);
+    return n ? begin + n : end;
+}
+
 static mlxr_status cpu_run(backend *b, program *prog, const step *s, mlxr_error *error)
 {
     return program_run(prog, b->threads, s, error);
@@ -171,6 +186,7 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
         .kv_alloc = cpu_kv_alloc,                                                                                      \
         .kv_free = cpu_kv_free,                                                                                        \
         .kv_discard = cpu_kv_discard,                                                                                  \
+        .kv_gather = cpu_kv_gather,                                                                                    \
         .run = cpu_run,                                                                                                \
         .parallel = cpu_parallel,                                                                                      \
         .limit = cpu_limit,                                                                                            \

@@ -137,12 +137,27 @@ void kv_pool_let_go(kv_pool *pool, uint32_t page)
     kv_pool_unref(pool, page);
 }
 
+static size_t touched_bytes(const kv_pool *p)
+{
+    return (size_t)p->n_touched * p->layout.page_bytes;
+}
+
 void kv_arena_discard(kv_arena *arena)
 {
     for (kv_pool *p = arena->pools; p && arena->ops->kv_discard; p = p->next) {
         for (uint32_t i = 0; i < p->n_free; i++) {
             arena->ops->kv_discard(arena->device, (char *)p->memory + (size_t)p->free_list[i] * p->layout.page_bytes,
                                    p->layout.page_bytes);
+        }
+        p->n_gathered = touched_bytes(p);
+    }
+}
+
+void kv_arena_gather(kv_arena *arena)
+{
+    for (kv_pool *p = arena->pools; p && arena->ops->kv_gather; p = p->next) {
+        if (p->n_gathered < touched_bytes(p)) {
+            p->n_gathered = arena->ops->kv_gather(arena->device, p->memory, p->n_gathered, touched_bytes(p));
         }
     }
 }

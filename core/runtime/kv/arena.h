@@ -37,6 +37,7 @@ struct kv_pool {
     size_t n_bytes;     /* address space reserved: capacity × page_bytes */
     uint32_t capacity;  /* pages that bytes_most could hold */
     uint32_t n_touched; /* pages 0 … n_touched − 1 have been used at least once */
+    size_t n_gathered;  /* bytes from the beginning that need not be gathered, or must not: they were given back */
     uint32_t n_used;
     uint32_t n_free;
     uint32_t *free_list; /* [n_free] of [capacity]; the last one is taken first */
@@ -62,5 +63,8 @@ void kv_pool_let_go(kv_pool *pool, uint32_t page);
 
 /* Gives the memory of all free pages back to the system; they stay free. */
 void kv_arena_discard(kv_arena *arena);
+/* Lets the device move some of what has been touched to where it reads it fastest: a few megabytes a pool and call. Not
+ * what may have been given back, which would come back. */
+void kv_arena_gather(kv_arena *arena);
 
 #endif

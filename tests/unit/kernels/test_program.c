@@ -721,6 +721,32 @@ static void kv_memory_is_aligned_and_zero(void **state)
     assert_int_not_equal(backend_cpu.kv_alloc(NULL, SIZE_MAX, &memory, &error), MLXR_OK);
 }
 
+static void kv_memory_in_use_is_gathered_and_nothing_else(void **state)
+{
+    (void)state;
+    enum { MIB = 1 << 20, ALL = 64 * MIB, USED = 11 * MIB };
+    mlxr_error error;
+    void *memory = NULL;
+    assert_ok(backend_cpu.kv_alloc(NULL, ALL, &memory, &error), &error);
+    uint8_t *bytes = memory;
+    for (size_t i = 0; i < USED; i++) {
+        bytes[i] = (uint8_t)(i * 7 + i / 4096);
+    }
+    assert_int_equal(backend_cpu.kv_gather(NULL, memory, 0, 3 * MIB), 0); /* perhaps no whole large page */
+    size_t at = 0, n_calls = 0;
+    for (size_t next; (next = backend_cpu.kv_gather(NULL, memory, at, USED)) != at; at = next, n_calls++) {
+        assert_true(next > at && next <= USED);
+        assert_true(next - at <= 4 * MIB); /* a step waits for no more */
+    }
+    assert_true(USED - at < 4 * MIB && n_calls >= 2);
+    for (size_t i = 0; i < USED; i++) {
+        assert_int_equal(bytes[i], (uint8_t)(i * 7 + i / 4096));
+    }
+    assert_int_equal(backend_cpu.kv_gather(NULL, memory, 40 * MIB, 48 * MIB),
+                     48 * MIB); /* it never was in small ones */
+    backend_cpu.kv_free(NULL, &memory, ALL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -741,6 +767,7 @@ int main(void)
         cmocka_unit_test(parallel_runs_once_on_every_thread),
         cmocka_unit_test(backends_are_found_by_name),
         cmocka_unit_test(kv_memory_is_aligned_and_zero),
+        cmocka_unit_test(kv_memory_in_use_is_gathered_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

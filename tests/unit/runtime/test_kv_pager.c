@@ -68,6 +68,62 @@ static void a_budget_below_one_page_is_refused_with_numbers(void **state)
     assert_null(pool);
 }
 
+/* A device that gathers 100 bytes at a time, and remembers up to where it was asked. */
+static size_t asked_until;
+
+static size_t gather_some(backend *b, void *memory, size_t begin, size_t end)
+{
+    (void)b;
+    assert_non_null(memory);
+    assert_true(begin < end);
+    asked_until = end;
+    return end - begin < 100 ? begin : begin + 100;
+}
+
+static void discard_nothing(backend *b, void *part, size_t n_bytes)
+{
+    (void)b, (void)part, (void)n_bytes;
+}
+
+static void touched_memory_is_gathered_but_not_what_was_given_back(void **state)
+{
+    (void)state;
+    mlxr_error error;
+    backend_ops ops = kv_heap;
+    ops.kv_gather = gather_some;
+    ops.kv_discard = discard_nothing;
+    kv_arena arena;
+    kv_pool *pool = NULL;
+    kv_layout layout = kv_layout_make(&two_groups.kv_groups[1], DTYPE_F16, 8); /* pages of 512 bytes */
+    assert_int_equal(layout.page_bytes, 512);
+    kv_arena_init(&arena, &ops, NULL, 4 * 512);
+    assert_ok(kv_pool_open(&pool, &arena, &layout, &error), &error);
+    asked_until = 0;
+    kv_arena_gather(&arena); /* nothing is touched */
+    assert_int_equal(asked_until, 0);
+    uint32_t a = kv_pool_take(pool), b = kv_pool_take(pool);
+    for (int i = 0; i < 20; i++) {
+        kv_arena_gather(&arena);
+    }
+    assert_int_equal(asked_until, 2 * 512);
+    assert_int_equal(pool->n_gathered, 1000); /* in pieces, until too little is left */
+    kv_pool_unref(pool, a);
+    kv_arena_gather(&arena);
+    assert_int_equal(pool->n_gathered, 1000);
+    kv_arena_discard(&arena); /* gives `a` back: what lies in touched memory may be gone */
+    asked_until = 0;
+    kv_arena_gather(&arena);
+    assert_int_equal(asked_until, 0);
+    uint32_t c = kv_pool_take(pool), d = kv_pool_take(pool);
+    kv_arena_gather(&arena);
+    assert_int_equal(asked_until, 3 * 512); /* `d` is new */
+    assert_int_equal(pool->n_gathered, 2 * 512 + 100);
+    kv_pool_unref(pool, b);
+    kv_pool_unref(pool, c);
+    kv_pool_unref(pool, d);
+    kv_pool_close(&pool);
+}
+
 static void pages_of_all_pools_share_one_budget(void **state)
 {
     (void)state;
@@ -251,6 +307,7 @@ int main(void)
         cmocka_unit_test(layout_follows_the_formula),
         cmocka_unit_test(a_budget_below_one_page_is_refused_with_numbers),
         cmocka_unit_test(pages_of_all_pools_share_one_budget),
+        cmocka_unit_test(touched_memory_is_gathered_but_not_what_was_given_back),
         cmocka_unit_test(reserve_is_all_or_nothing_over_groups),
         cmocka_unit_test(window_pages_nobody_can_see_are_dropped),
         cmocka_unit_test(truncation_behind_a_window_starts_over),
