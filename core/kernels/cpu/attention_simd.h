@@ -256,7 +256,9 @@ typedef void simd_score_tiles(const float *q, const uint8_t *k, const size_t off
         const size_t at[4] = {0, offset[1], offset[2], offset[3]}, met = simd_bytes(type, 4 * padded);                 \
         for (; n > 0; n--, k += four_bytes, scores += 4) {                                                             \
             simd_score_tile(type, q, n_queries, fetching, k, at, padded, scores, due);                                 \
-            due += fetching ? met : 0;                                                                                 \
+            if (fetching) { /* NULL otherwise */                                                                       \
+                due += met;                                                                                            \
+            }                                                                                                          \
         }                                                                                                              \
     }
 SIMD_TABLE(simd_score_tiles, SIMD_SCORE_TILES, simd_scores)
