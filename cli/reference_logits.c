@@ -16,7 +16,6 @@
 
 #define HEAD_BYTES 64u
 #define VERSION 1u
-#define DEPTH 32.0f /* nats below the greatest that 16 bits tell apart */
 
 static const char magic[8] = {'M', 'L', 'X', 'R', 'R', 'E', 'F', '\n'};
 
@@ -160,7 +159,7 @@ bool reference_put(reference_file *f, const float *log_probs)
     memcpy(&bits, &max, sizeof bits);
     put_number(f->bytes, bits, 4);
     for (uint32_t i = 0; i < f->n_vocab; i++) {
-        float below = (max - log_probs[i]) * (65535.0f / DEPTH);
+        float below = (max - log_probs[i]) * (65535.0f / REFERENCE_DEPTH);
         uint32_t rounded = below < 65535.0f ? (uint32_t)(below + 0.5f) : 65535; /* NaN, too */
         put_number(q + 2 * (size_t)i, rounded < 65535 ? rounded : 65535, 2);
     }
@@ -190,7 +189,7 @@ bool reference_get(reference_file *f, float *log_probs)
     float max;
     memcpy(&max, &bits, sizeof max);
     for (uint32_t i = 0; i < f->n_vocab; i++) {
-        log_probs[i] = max - (float)get_number(q + 2 * (size_t)i, 2) * (DEPTH / 65535.0f);
+        log_probs[i] = max - (float)get_number(q + 2 * (size_t)i, 2) * (REFERENCE_DEPTH / 65535.0f);
     }
     f->row++;
     return true;

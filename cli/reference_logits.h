@@ -22,6 +22,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define REFERENCE_DEPTH 32.0f /* nats below the greatest that a file tells apart */
+
 typedef struct reference_text { /* what a reference is of */
     const int32_t *ids;         /* [n_tokens] */
     size_t n_tokens;

@@ -7,7 +7,8 @@
  * in addition before each window; one whose length --rope-* made the context has one token less. Every position but
  * the first is predicted; --skip N leaves out what the first N positions of a window (BOS is one) predict. With
  * --save-logits what is predicted at each goes to a file, with --kld it is compared with such a file: the divergence of
- * this run from the reference, and how often both have the same favourite.
+ * this run from the reference, how often both have the same favourite, and the ratio of their perplexities with its
+ * standard error, of the differences position by position.
  */
 #include <math.h>
 #include <stdio.h>
@@ -51,6 +52,7 @@ typedef struct measurement {
     reference_file save, reference; /* open where asked for */
     float *own, *theirs;            /* [n_vocab] log-probabilities */
     double *divergence;             /* [n_tokens + windows]: KL divergence of each position */
+    double *excess;                 /* [n_tokens + windows]: how much more surprised than the reference */
     size_t n_agree;                 /* positions with the same favourite */
     progress bar;
 } measurement;
@@ -70,8 +72,9 @@ static double diverge(const float *theirs, const float *own, uint32_t n, bool *a
     for (uint32_t i = 0; i < n; i++) {
         best = theirs[i] > theirs[best] ? i : best;
         own_best = own[i] > own[own_best] ? i : own_best;
-        total += exp((double)theirs[i]);
-        sum += exp((double)theirs[i]) * ((double)theirs[i] - (double)own[i]);
+        double p = exp((double)theirs[i]);
+        total += p;
+        sum += p * ((double)theirs[i] - (double)own[i]);
     }
     *agree = theirs[own_best] == theirs[best]; /* ties of the rounded reference agree */
     return sum / total - log(total);           /* its rounded probabilities do not quite add up to 1 */
@@ -99,6 +102,7 @@ static bool take_position(measurement *m, const float *logits, int32_t id)
             return false;
         }
         m->divergence[m->n_predicted] = diverge(m->theirs, m->own, m->n_vocab, &agree);
+        m->excess[m->n_predicted] = (double)m->theirs[id] - fmax(m->own[id], -total - (double)REFERENCE_DEPTH);
         m->n_agree += agree;
     }
     m->n_predicted++;
@@ -152,7 +156,8 @@ static bool open_references(measurement *m, const options *o, const int32_t *ids
     m->own = malloc(m->n_vocab * sizeof *m->own);
     m->theirs = malloc(m->n_vocab * sizeof *m->theirs);
     m->divergence = malloc(m->n_tokens * sizeof *m->divergence);
-    if (!m->own || !m->theirs || !m->divergence) {
+    m->excess = malloc(m->n_tokens * sizeof *m->excess);
+    if (!m->own || !m->theirs || !m->divergence || !m->excess) {
         print_error("out of memory");
         return false;
     }
@@ -214,15 +219,26 @@ static int measure(measurement *m, const options *o, const int32_t *ids)
 
 typedef struct comparison {
     double mean, p99, agreement;
+    double ratio, ratio_error; /* of perplexities, and its standard error; NaN of a single position */
 } comparison;
 
+/* What both runs find hard alike cancels in the differences, so that they tell far smaller changes from chance than
+ * either perplexity's own error would. Positions count as independent, as in others' tools. */
 static comparison compare(measurement *m)
 {
-    comparison c = {.agreement = (double)m->n_agree / (double)m->n_predicted};
+    const double n = (double)m->n_predicted;
+    comparison c = {.agreement = (double)m->n_agree / n};
+    double excess = 0, squares = 0;
     for (size_t i = 0; i < m->n_predicted; i++) {
-        c.mean += m->divergence[i] / (double)m->n_predicted;
+        c.mean += m->divergence[i] / n;
+        excess += m->excess[i] / n;
+    }
+    for (size_t i = 0; i < m->n_predicted; i++) {
+        squares += (m->excess[i] - excess) * (m->excess[i] - excess);
     }
     c.p99 = quantile_of(m->divergence, m->n_predicted, 0.99);
+    c.ratio = exp(excess);
+    c.ratio_error = c.ratio * sqrt(squares / (n - 1) / n);
     return c;
 }
 
@@ -245,6 +261,8 @@ static int print_result(const options *o, measurement *m, double seconds)
             json_object_set_new(root, "kld_mean", json_number(c.mean));
             json_object_set_new(root, "kld_p99", json_number(c.p99));
             json_object_set_new(root, "top1_agreement", json_number(c.agreement));
+            json_object_set_new(root, "ppl_ratio", json_number(c.ratio));
+            json_object_set_new(root, "ppl_ratio_error", json_number(c.ratio_error));
         }
         return print_json(root);
     }
@@ -253,6 +271,8 @@ static int print_result(const options *o, measurement *m, double seconds)
     if (o->kld) {
         printf("KL divergence from the reference %.6g, 99 %% of positions below %.6g; the same favourite at %.2f %%\n",
                c.mean, c.p99, 100 * c.agreement);
+        printf("perplexity %+.3f %% from the reference's, standard error %.3f %%\n", 100 * (c.ratio - 1),
+               100 * c.ratio_error);
     }
     return finish_output(EXIT_OK);
 }
@@ -317,6 +337,7 @@ int verb_perplexity(options *o)
     free(m.own);
     free(m.theirs);
     free(m.divergence);
+    free(m.excess);
     free(m.window);
     free(text);
     return code;

@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import os
+import statistics
 import struct
 
 import support
@@ -150,8 +151,12 @@ class Reference(support.CliTest):
         self.assertEqual({key: found[key] for key in plain}, plain)
         self.assertEqual(found["top1_agreement"], 1)
         self.assertLess(abs(found["kld_mean"]), 1e-7)  # what the file's rounding costs
+        self.assertLess(abs(found["ppl_ratio"] - 1), 1e-4)
+        self.assertLess(found["ppl_ratio_error"], 1e-4)
         self.assertEqual(len(self.read(path)), found["n_predicted"])
-        self.assertRegex(self.succeed(*self.arguments("--kld", path)).text, r"KL divergence from the reference \d")
+        text = self.succeed(*self.arguments("--kld", path)).text
+        self.assertRegex(text, r"KL divergence from the reference \d")
+        self.assertRegex(text, r"perplexity [+-]0\.0\d\d % from the reference's, standard error 0\.0\d\d %")
 
     def test_figures_follow_from_the_two_files(self):
         """The oracle's float32 run as the reference, a run with a coarse KV cache compared with it."""
@@ -167,6 +172,13 @@ class Reference(support.CliTest):
         self.assertAlmostEqual(found["kld_mean"], sum(divergences) / len(divergences), delta=1e-5)
         self.assertAlmostEqual(found["kld_p99"], divergences[round(0.99 * (len(divergences) - 1))], delta=5e-4)
         self.assertAlmostEqual(found["top1_agreement"], agree / len(divergences), delta=0.02)  # ties of the rounding
+        ids = self.succeed("tokenize", self.model, "--file", self.text, "--json").json["ids"]
+        predicted = [i for at in range(0, len(ids), 32) for i in ids[at + 1 : at + 32]]
+        excess = [p[i] - q[i] for p, q, i in zip(self.read(reference), self.read(own), predicted, strict=True)]
+        self.assertGreater(max(max(p) - p[i] for p, i in zip(self.read(reference), predicted)), 31.9)  # as far as a file tells
+        self.assertAlmostEqual(math.log(found["ppl_ratio"]), statistics.mean(excess), delta=1e-4)
+        error = statistics.stdev(excess) / math.sqrt(len(excess))
+        self.assertAlmostEqual(found["ppl_ratio_error"] / found["ppl_ratio"], error, delta=0.02 * error)
         close = self.succeed(*self.arguments("--kv-type", "f32", "--json", "--kld", reference)).json
         self.assertLess(close["kld_mean"], 1e-5)
         self.assertLess(close["kld_mean"], found["kld_mean"] / 10)

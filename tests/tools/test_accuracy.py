@@ -24,7 +24,8 @@ Mean    KLD:   0.004006 ±   0.000090
 Mean    Δp:  0.006 ± 0.030 %
 Same top p: 95.588 ± 0.371 %
 """
-OURS = {"ppl": 14.21, "n_tokens": 6144, "n_predicted": 3060, "kld_mean": 6.4e-7, "kld_p99": 6.2e-6, "top1_agreement": 0.999}
+OURS = {"ppl": 14.21, "n_tokens": 6144, "n_predicted": 3060, "kld_mean": 6.4e-7, "kld_p99": 6.2e-6, "top1_agreement": 0.999,
+        "ppl_ratio": 1.015, "ppl_ratio_error": 0.0002}
 
 
 class Accuracy(unittest.TestCase):
@@ -77,7 +78,8 @@ class Accuracy(unittest.TestCase):
         self.assertAlmostEqual(model["rows"][2]["ppl_change_pct"], 100 * (14.271887 / 14 - 1))
         self.assertEqual([model["rows"][2][key] for key in ("kld_mean", "kld_p99", "top1_agreement")],
                          [0.004006, 0.025245, 0.95588])
-        self.assertRegex(text, r"A.Q4_1 +llama.cpp +14.27189 +1.9421 +0.00401")
+        self.assertEqual([round(r["ppl_change_error_pct"], 6) for r in model["rows"]], [0.02, 0.02, 0.367])
+        self.assertRegex(text, r"A.Q4_1 +llama.cpp +14.27189 +1.9421 +0.3670 +0.00401")
 
     def test_what_is_wrong_is_said(self):
         reference = self.program("python", json.dumps({"ppl": 14.0, "n_tokens": 6144, "n_predicted": 3060}))
