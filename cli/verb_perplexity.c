@@ -51,8 +51,8 @@ typedef struct measurement {
     size_t n_predicted, n_done, n_tokens;
     reference_file save, reference; /* open where asked for */
     float *own, *theirs;            /* [n_vocab] log-probabilities */
-    double *divergence;             /* [n_tokens + windows]: KL divergence of each position */
-    double *excess;                 /* [n_tokens + windows]: how much more surprised than the reference */
+    double *divergence;             /* [n_tokens]: KL divergence of each position */
+    double *excess;                 /* [n_tokens]: how much more surprised than the reference */
     size_t n_agree;                 /* positions with the same favourite */
     progress bar;
 } measurement;
@@ -102,7 +102,8 @@ static bool take_position(measurement *m, const float *logits, int32_t id)
             return false;
         }
         m->divergence[m->n_predicted] = diverge(m->theirs, m->own, m->n_vocab, &agree);
-        m->excess[m->n_predicted] = (double)m->theirs[id] - fmax(m->own[id], -total - (double)REFERENCE_DEPTH);
+        const double own = (double)m->own[id], least = -total - (double)REFERENCE_DEPTH;
+        m->excess[m->n_predicted] = (double)m->theirs[id] - (own < least ? least : own);
         m->n_agree += agree;
     }
     m->n_predicted++;
@@ -238,7 +239,7 @@ static comparison compare(measurement *m)
     }
     c.p99 = quantile_of(m->divergence, m->n_predicted, 0.99);
     c.ratio = exp(excess);
-    c.ratio_error = c.ratio * sqrt(squares / (n - 1) / n);
+    c.ratio_error = m->n_predicted > 1 ? c.ratio * sqrt(squares / (n - 1) / n) : NAN;
     return c;
 }
 
@@ -271,8 +272,11 @@ static int print_result(const options *o, measurement *m, double seconds)
     if (o->kld) {
         printf("KL divergence from the reference %.6g, 99 %% of positions below %.6g; the same favourite at %.2f %%\n",
                c.mean, c.p99, 100 * c.agreement);
-        printf("perplexity %+.3f %% from the reference's, standard error %.3f %%\n", 100 * (c.ratio - 1),
-               100 * c.ratio_error);
+        printf("perplexity %+.3f %% from the reference's", 100 * (c.ratio - 1));
+        if (m->n_predicted > 1) {
+            printf(", standard error %.3f %%", 100 * c.ratio_error);
+        }
+        printf("\n");
     }
     return finish_output(EXIT_OK);
 }

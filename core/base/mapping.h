@@ -57,12 +57,13 @@ void memory_unmap(void *memory, size_t n_bytes);
 /* Gives the memory of whole system pages inside part [n_bytes] back; its contents are lost. A hint: the system may keep
  * it. */
 void memory_discard(void *part, size_t n_bytes);
-/* Part [n_bytes], still untouched, will be read in pieces all over it: large system pages where there are some, so that
- * finding an address costs less. What is touched becomes resident by the large page. A hint. */
+/* Part [n_bytes] will be read in pieces all over it: large system pages where there are some, so that finding an
+ * address costs less. What is touched from then on becomes resident by the large page; the system moves what was, in
+ * time. A hint. */
 void memory_in_large_pages(void *part, size_t n_bytes);
 /* Part [n_bytes], all of it written to, moves into large system pages as far as whole ones lie in it, where the system
- * does so when told (Linux from 6.1 on); nothing more becomes resident. Bytes of the part up to the end of the last
- * one; 0: none lies in it. A hint. */
+ * does so when told (Linux from 6.1 on); of those nothing more becomes resident. Bytes of the part up to the end of the
+ * last one; 0: none lies in it. A hint. */
 size_t memory_gather(void *part, size_t n_bytes);
 
 /* Reads a whole small file into malloc'd memory (NUL added past n_bytes), refusing more than `limit` bytes. */

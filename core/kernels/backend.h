@@ -127,9 +127,9 @@ typedef struct backend_ops {
     void (*kv_free)(backend *b, void **memory, size_t n_bytes);
     /* Gives the system back what lies in a part of KV memory; its content is lost. NULL: it cannot. */
     void (*kv_discard)(backend *b, void *part, size_t n_bytes);
-    /* Bytes [begin, end) of an allocation have all been used and will be read again and again: moves a few megabytes of
-     * them to where that is fastest. Up to where nothing is left to be done of them; `begin` where too few are. Not
-     * during a step. NULL: they lie well. */
+    /* Bytes [begin, end) of an allocation are in use and will be read again and again: moves a few megabytes of them to
+     * where that is fastest. What of them was not written to yet may become resident. Up to where nothing is left to be
+     * done of them; `begin` where too few are. Not during a step. NULL: they lie well. */
     size_t (*kv_gather)(backend *b, void *memory, size_t begin, size_t end);
     /* Computes one step. All or nothing as far as the caller can see: KV rows beyond what succeeded are garbage. */
     mlxr_status (*run)(backend *b, program *prog, const step *s, mlxr_error *error);

@@ -5,8 +5,6 @@
 #include "kernels/cpu/laid.h"
 
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/mapping.h"
 #include "base/memory_size.h"

@@ -18,7 +18,6 @@
 #include "kernels/cpu/screen_copy.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "base/mapping.h"
 #include "base/memory_size.h"
@@ -103,8 +102,7 @@ static size_t blocks_of(const linear_weight *w)
 static size_t room_bytes(const linear_weight *w)
 {
     size_t n = blocks_of(w);
-    return n * coarse_block_bytes(w->n_in) + 3 * n * COARSE_ROWS * sizeof(float) + aligned(2 * n * sizeof(float)) +
-           LINEAR_ALIGN;
+    return n * coarse_block_bytes(w->n_in) + 3 * n * COARSE_ROWS * sizeof(float) + aligned(2 * n * sizeof(float));
 }
 
 /* ---- where it may pay ---- */
@@ -191,7 +189,7 @@ static bool make_room(screen_copy *c, const linear_weight *w)
     if (c->memory) { /* of a pass that could not run */
         return true;
     }
-    c->memory = few_fits(c->room, memory_spare()) ? memory_map(c->room) : NULL;
+    c->memory = memory_map(c->room);
     if (!c->memory) {
         c->pause = PAUSE;
         return false;
@@ -238,6 +236,11 @@ uint64_t copy_bytes(const exec *e)
 static bool prepare(screen_copy *c, exec *e)
 {
     const linear_weight *w = weight_of(e->prog);
+    if (!c->memory &&
+        !few_fits(c->room, memory_spare() + few_count(e->prog).n_bytes_kept)) { /* the halves' will be free */
+        c->pause = PAUSE;
+        return false;
+    }
     few_let_go(e->prog);
     if (!make_room(c, w)) {
         return false;
@@ -259,7 +262,7 @@ copy_pass copy_choose(exec *e)
     if (!c || c->off || e->s.n_wanted == 0) {
         return pass;
     }
-    if (few_is_wanted(e->prog) && e->s.n_wanted < ROWS_LEAST && e->s.n_wanted == e->s.n_rows) {
+    if ((few_holds(e->prog) || few_is_wanted(e->prog)) && e->s.n_wanted < ROWS_LEAST && e->s.n_wanted == e->s.n_rows) {
         c->n_waited = 0; /* halves are let go for passes of many rows that come one after the other */
     }
     uint64_t n_bytes, most = e->prog->rows_max * e->prog->row_bytes / MEMORY_PART;

@@ -29,7 +29,7 @@ bool few_make(program *prog);
 void few_close(program *prog);
 /* No parts from its next pass on: others read the matrix, too, and both would be in memory. Any thread. */
 void few_refuse(program *prog);
-/* Do passes of few rows learn for parts, make or read them, and are to? */
+/* May passes of few rows have parts, and are not paused? A refusal counts from the next few_choose on. */
 bool few_is_wanted(const program *prog);
 /* Does memory hold parts now, or some of them? Then there is no copy for many rows (screen_copy.h), and vice versa. */
 bool few_holds(const program *prog);

@@ -7,13 +7,11 @@
  * copy that many rows are screened by (screen_copy.c) takes their place, when enough passes asked for it; it is let go
  * in the same way.
  */
-#include <stdlib.h>
-#include <string.h>
 
+#include "kernels/cpu/screen_few_parts.h"
 #include "base/mapping.h"
 #include "base/memory_size.h"
 #include "kernels/cpu/quantize_act.h"
-#include "kernels/cpu/screen_few_parts.h"
 
 #define LEARN_PASSES 16u             /* whose inputs tell what is usual */
 #define MAKE_ELEMENTS (4u << 20)     /* of weights that a pass makes of two parts: less than a millisecond */

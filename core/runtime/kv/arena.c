@@ -149,7 +149,7 @@ void kv_arena_discard(kv_arena *arena)
             arena->ops->kv_discard(arena->device, (char *)p->memory + (size_t)p->free_list[i] * p->layout.page_bytes,
                                    p->layout.page_bytes);
         }
-        p->n_gathered = touched_bytes(p);
+        p->n_gathered = p->n_free > 0 ? touched_bytes(p) : p->n_gathered;
     }
 }
 

@@ -733,12 +733,16 @@ static void kv_memory_in_use_is_gathered_and_nothing_else(void **state)
         bytes[i] = (uint8_t)(i * 7 + i / 4096);
     }
     assert_int_equal(backend_cpu.kv_gather(NULL, memory, 0, 3 * MIB), 0); /* perhaps no whole large page */
+#if defined(__linux__)
     size_t at = 0, n_calls = 0;
     for (size_t next; (next = backend_cpu.kv_gather(NULL, memory, at, USED)) != at; at = next, n_calls++) {
         assert_true(next > at && next <= USED);
         assert_true(next - at <= 4 * MIB); /* a step waits for no more */
     }
     assert_true(USED - at < 4 * MIB && n_calls >= 2);
+#else
+    assert_int_equal(backend_cpu.kv_gather(NULL, memory, 0, USED), USED); /* there is nothing that could be done */
+#endif
     for (size_t i = 0; i < USED; i++) {
         assert_int_equal(bytes[i], (uint8_t)(i * 7 + i / 4096));
     }

@@ -278,7 +278,6 @@ static void what_is_refused_is_neither(void **state)
 {
     (void)state;
     subject s;
-    subject_open(&s);
     for (uint32_t copied = 0; copied < 2; copied++) { /* halves are refused, or a copy */
         subject_open(&s);
         passes(&s, LEARNT + 1, 1);
