@@ -381,12 +381,14 @@ static void greatest_words(check *c, const linear_kernels *kernels, dtype type, 
             if (c->quick && (n_tokens + i) % 8) {
                 continue;
             }
-            problem p = problem_make(c, kernels, type, 3 * grain, 33, n_tokens, kinds[i % 2]);
+            uint32_t n_out = n_tokens % 2 ? 33 : 48; /* the latter laid, too */
+            problem p = problem_make(c, kernels, type, 3 * grain, n_out, n_tokens, kinds[i % 2]);
             fill_signs((signs)(i / 2), p.x, (size_t)n_tokens * p.n_in);
             pack_all(&p, kernels);
             matches_plain_loops(c, kernels, &p);
             same_bits_alone(c, kernels, &p);
             same_bits_as_least_set(c, kernels, &p, rounded);
+            same_bits_when_laid(c, kernels, &p);
             problem_close(&p);
         }
     }
@@ -396,7 +398,8 @@ static void greatest_words(check *c, const linear_kernels *kernels, dtype type, 
 static void run_type(check *c, const linear_kernels *kernels, dtype id, uint32_t grain, bool rounded)
 {
     /* Beyond eight, where some kernels begin, every number of tokens that a last tile can have. */
-    static const uint32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 22, 24, 31, 65};
+    static const uint32_t tokens[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+                                      13, 14, 15, 16, 18, 22, 24, 31, 32, 33, 65};
     bool vector = strcmp(kernels->isa[id], "scalar") != 0, single = dtype_find(id)->block_size == 1;
     int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
     for (int i = 0; i < n; i++) {

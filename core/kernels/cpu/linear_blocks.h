@@ -4,13 +4,13 @@
  *     LINEAR_SUFFIX, LINEAR_ISA   of the table function; LINEAR_PANELS: the array of kernels by type
  *     LINEAR_MANY_ONLY            where LINEAR_FEW_PANELS, another set's array, serves up to LINEAR_FEW tokens
  *     WORDS_CROSSED, LINEAR_LAID  of LINEAR_C16 alone; of laid panels (linear_laid.h): no LINEAR_SUFFIX
+ *     LINEAR_BY_BLOCK             up to PANEL_MANY crossed tokens: linear_many.h
  *     WORDS_PANELS                where many tokens meet panels of words (linear_words.h); WORDS_ALWAYS: already beyond
  *                                 PANEL_DIRECT tokens, and no panels of bytes for two digits
- *     LOWER_TURN, LOWER_BY_DOT    where weights meet tokens of one digit, too: more than few as panels of bytes
+ *     LOWER_TURN, LOWER_BY_DOT    where tokens have one digit, too: more than few as panels of bytes
  *                                 (linear_lower.h), which 8-bit weights do not have with WORDS_ALWAYS
- *     ROWS_8BIT                   few tokens meet Q8_0's rows as they lie:
- *                                 void sum_rows(int digits, int n, const uint8_t *rows, size_t row_bytes,
- *                                               const uint8_t *q, vint sum[])
+ *     ROWS_8BIT                   Q8_0's rows as they lie: void sum_rows(int digits, int n,
+ *                                 const uint8_t *rows, size_t row_bytes, const uint8_t *q, vint sum[])
  *                                 sum[t] = Σ of 32 bytes of each row × the digits of token t, `digits` of them from q
  *     OWN_SUM_DIGITS              it brings sum_digits, as below
  *     AHEAD_IN_ORDER              few tokens' weights are fetched as they lie
@@ -261,12 +261,16 @@ INLINE void multiply_behind(int digits, int kind, int bits, int shift, const blo
 #ifdef WORDS_PANELS
 #include "kernels/cpu/linear_words.h"
 #endif
+#ifdef LINEAR_BY_BLOCK
+#include "kernels/cpu/linear_many.h"
+#endif
 #ifdef ONE_DIGIT
 #include "kernels/cpu/linear_lower.h"
 #endif
 
-/* Where a walk takes the blocks: tokens first … first + n − 1 of records of T, of two digits or one, or a panel. */
-typedef enum target { TO_TOKENS, TO_ROUNDED, TO_BYTES, TO_WORDS } target;
+/* Where a walk takes the blocks: tokens first … first + n − 1 of records of T, of two digits or one, a panel, or all
+ * tokens of an input. */
+typedef enum target { TO_TOKENS, TO_ROUNDED, TO_BYTES, TO_WORDS, TO_MANY } target;
 typedef struct sink {
     int T, first, n;
     const uint8_t *record;
@@ -276,16 +280,20 @@ typedef struct sink {
     summed *last; /* whose floats are still to follow; NULL: floats follow at once */
 #endif
     uint8_t *panel;
+#ifdef LINEAR_BY_BLOCK
+    many_tokens *many;
+#endif
 } sink;
 
-INLINE bool is_panel(target to)
+/* Does the walk fetch what comes next? */
+INLINE bool is_few(target to)
 {
-    return to == TO_BYTES || to == TO_WORDS;
+    return to == TO_TOKENS || to == TO_ROUNDED;
 }
 
 INLINE bool wants_unsigned(target to)
 {
-    return to == TO_WORDS || (to == TO_BYTES ? PANEL_UNSIGNED : MAKE_UNSIGNED);
+    return to == TO_WORDS || to == TO_MANY || (to == TO_BYTES ? PANEL_UNSIGNED : MAKE_UNSIGNED);
 }
 
 INLINE void put_scales(int kind, const block *v, uint8_t *to)
@@ -318,6 +326,12 @@ INLINE void put(int kind, int bits, int shift, target where, const block *v, sin
         put_pairs(kind, to->panel, to->panel + BLOCK_BYTES(WORD_VECTORS, kind));
 #endif
         to->panel += WORD_BLOCK_BYTES(kind);
+        return;
+    }
+#endif
+#ifdef LINEAR_BY_BLOCK
+    if (where == TO_MANY) {
+        meet_all(kind, bits, shift, v, to->many);
         return;
     }
 #endif
@@ -408,7 +422,7 @@ INLINE void take(int kind, int bits, int shift, target where, bool is_short, con
                  size_t row_bytes, size_t bytes, uint32_t b, sink *to, ahead *next)
 {
     put(kind, bits, shift, where, v, to);
-    if (!is_panel(where)) {
+    if (is_few(where)) {
         fetch_after(next, is_short, rows, row_bytes, (int)b, bytes);
     }
 }
@@ -461,7 +475,7 @@ INLINE void blocks(dtype type, size_t bytes, int kind, int bits, int shift, targ
 INLINE void walk_legacy(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                         size_t row_bytes, uint32_t n_in, sink to)
 {
-    if (!is_panel(where) && is_short_panel(row_bytes)) {
+    if (is_few(where) && is_short_panel(row_bytes)) {
         blocks(type, bytes, kind, bits, shift, where, true, rows, row_bytes, n_in, to);
     } else {
         blocks(type, bytes, kind, bits, shift, where, false, rows, row_bytes, n_in, to);
@@ -501,7 +515,7 @@ INLINE void blocks_rows(size_t bytes, target where, bool is_short, const uint8_t
 INLINE void walk_rows(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                       size_t row_bytes, uint32_t n_in, sink to)
 {
-    if (is_panel(where)) {
+    if (!is_few(where)) {
         walk_legacy(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
     } else if (is_short_panel(row_bytes)) {
         blocks_rows(bytes, where, true, rows, row_bytes, n_in, to);
@@ -525,7 +539,7 @@ INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, 
             block v;
             unpack_nvfp4(rows_at(rows, row_bytes), i, &v);
             put(kind, bits, shift, where, &v, &to);
-            if (!is_panel(where)) {
+            if (is_few(where)) {
                 fetch_next(&next, (int)(2 * b % AHEAD_STREAMS) + i, bytes / 2);
                 fetch_rows(rows + 2 * bytes, row_bytes, (b + 2) * bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
             }
@@ -546,7 +560,7 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
             block v;
             unpack_super_block(type, wants_unsigned(where), rows_at(rows, row_bytes), i, &s, &v);
             put(kind, bits, shift, where, &v, &to);
-            if (!is_panel(where)) {
+            if (is_few(where)) {
                 fetch_next(&next, i, bytes / 8);
                 fetch_rows(rows, row_bytes, b * bytes, i, 8, bytes);
             }
@@ -667,12 +681,32 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
 #define FORMAT_8BIT_RARE(...) FORMAT_OF(UNPACK_8BIT, EACH_TO, __VA_ARGS__)
 #endif
 
+#ifdef LINEAR_BY_BLOCK
+#define MANY_TO(name, walk, type, bytes, kind, bits, shift)                                                            \
+    static void many_##name(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const linear_input *input,           \
+                            const panel_output *out, const panel_ahead *soon)                                          \
+    {                                                                                                                  \
+        _Alignas(64) float acc[PANEL_MANY * ROWS];                                                                     \
+        many_tokens tokens = many_begin(input, soon, acc);                                                             \
+        walk(type, bytes, kind, bits, shift, TO_MANY, rows, row_bytes, n_in, (sink){.many = &tokens});                 \
+        many_store(&tokens, out);                                                                                      \
+    }
+#define FORMAT_MANY(...) FORMAT(__VA_ARGS__) MANY_TO(__VA_ARGS__)
+#define MANY(name) .many = many_##name,
+#else
+#define FORMAT_MANY FORMAT
+#define MANY(name)
+#endif
+
 #ifdef LINEAR_LAID
-FORMAT(q4_0, walk_laid, DTYPE_Q4_0, 18, 0, 4, 3)
-FORMAT(q4_1, walk_laid, DTYPE_Q4_1, 20, MIN, 4, 0)
+FORMAT_MANY(q4_0, walk_laid, DTYPE_Q4_0, 18, 0, 4, 3)
+FORMAT_MANY(q4_1, walk_laid, DTYPE_Q4_1, 20, MIN, 4, 0)
 FORMAT(q5_0, walk_laid, DTYPE_Q5_0, 22, 0, 5, 4)
 FORMAT(q5_1, walk_laid, DTYPE_Q5_1, 24, MIN, 5, 0)
 FORMAT_8BIT(q8_0, walk_laid, DTYPE_Q8_0, 34, 0, 8, SHIFT8)
+#ifdef LINEAR_BY_BLOCK
+MANY_TO(q8_0, walk_laid, DTYPE_Q8_0, 34, 0, 8, SHIFT8)
+#endif
 FORMAT(q4_k, walk_laid_nibbles, DTYPE_Q4_K, 144, MIN, 4, 0)
 FORMAT(q5_k, walk_laid_k, DTYPE_Q5_K, 176, MIN, 5, 0)
 FORMAT(q6_k, walk_laid_k, DTYPE_Q6_K, 210, HALVES, 6, 5)
@@ -716,14 +750,18 @@ FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 #define PATHS_8BIT PATHS
 #endif
 #define KERNEL(kind, name, tiles, wide) {.rows = ROWS * PANEL_PARTS, DIRECTS(name) PATHS(kind, name, tiles, wide)}
+#define KERNEL_MANY(kind, name, tiles, wide)                                                                           \
+    {.rows = ROWS * PANEL_PARTS, DIRECTS(name) PATHS(kind, name, tiles, wide) MANY(name)}
 #define KERNEL_8BIT(name) {.rows = ROWS * PANEL_PARTS, DIRECTS(name) PATHS_8BIT(0, name, tile_q8, wide_plain)}
+#define KERNEL_8BIT_MANY(name)                                                                                         \
+    {.rows = ROWS * PANEL_PARTS, DIRECTS(name) PATHS_8BIT(0, name, tile_q8, wide_plain) MANY(name)}
 
 const panel_kernel LINEAR_PANELS[LINEAR_TYPES] = {
-    [DTYPE_Q4_0] = KERNEL(0, q4_0, tile_q4_0, wide_plain),
-    [DTYPE_Q4_1] = KERNEL(MIN, q4_1, tile_min4, wide_min),
+    [DTYPE_Q4_0] = KERNEL_MANY(0, q4_0, tile_q4_0, wide_plain),
+    [DTYPE_Q4_1] = KERNEL_MANY(MIN, q4_1, tile_min4, wide_min),
     [DTYPE_Q5_0] = KERNEL(0, q5_0, tile_q5_0, wide_plain),
     [DTYPE_Q5_1] = KERNEL(MIN, q5_1, tile_min5, wide_min),
-    [DTYPE_Q8_0] = KERNEL_8BIT(q8_0),
+    [DTYPE_Q8_0] = KERNEL_8BIT_MANY(q8_0),
     [DTYPE_Q4_K] = KERNEL(MIN, q4_k, tile_min4, wide_min),
     [DTYPE_Q5_K] = KERNEL(MIN, q5_k, tile_min5, wide_min),
     [DTYPE_Q6_K] = KERNEL(HALVES, q6_k, tile_q6_k, wide_halves),

@@ -50,7 +50,7 @@ typedef struct laid_ahead {
 
 INLINE laid_ahead laid_ahead_of(target where, const uint8_t *panel, size_t row_bytes, const sink *to)
 {
-    if (is_panel(where)) { /* it is told of nothing that comes next */
+    if (!is_few(where)) { /* it is told of nothing that comes next */
         return (laid_ahead){0};
     }
     const size_t n_bytes = LAID_ROWS * row_bytes;
@@ -78,7 +78,7 @@ INLINE void walk_laid(dtype type, size_t bytes, int kind, int bits, int shift, t
             block v;
             unpack_legacy(type, wants_unsigned(where), laid_part(laid_block(type, bytes, rows, n, b), part), &v);
             put(kind, bits, shift, where, &v, &to);
-            if (!is_panel(where)) {
+            if (is_few(where)) {
                 laid_fetch(&next, ROWS * bytes);
             }
         }
@@ -101,7 +101,7 @@ INLINE void walk_laid_k(dtype type, size_t bytes, int kind, int bits, int shift,
                 block v;
                 unpack_super_block(type, wants_unsigned(where), p, i, &s, &v);
                 put(kind, bits, shift, where, &v, &to);
-                if (!is_panel(where)) {
+                if (is_few(where)) {
                     laid_fetch(&next, ROWS * bytes / 8);
                 }
             }
@@ -116,7 +116,7 @@ INLINE void walk_laid_nibbles(dtype type, size_t bytes, int kind, int bits, int 
 {
     const int digits = where == TO_ROUNDED ? 1 : 2;
     const uint32_t n = n_in / 256;
-    if (is_panel(where)) {
+    if (!is_few(where)) {
         walk_laid_k(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
         return;
     }

@@ -8,6 +8,7 @@
 #define LINEAR_PANELS linear_panels_laid_crossed_avx512vnni
 #define LINEAR_LAID
 #define LINEAR_MANY_ONLY
+#define LINEAR_BY_BLOCK
 #define WORDS_PANELS 2
 #define WORDS_ALWAYS
 #define WORDS_TOKENS 8

@@ -95,7 +95,7 @@ INLINE void blocks_nibbles(size_t bytes, target where, const uint8_t *rows, size
 INLINE void walk_nibbles(dtype type, size_t bytes, int kind, int bits, int shift, target where, const uint8_t *rows,
                          size_t row_bytes, uint32_t n_in, sink to)
 {
-    if (is_panel(where)) {
+    if (!is_few(where)) {
         walk_k(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
     } else {
         blocks_nibbles(bytes, where, rows, row_bytes, n_in, to);

@@ -116,6 +116,18 @@ static linear_soon next_of(const linear_weight *weight, uint32_t first, uint32_t
     return next;
 }
 
+static void run_many(const panel_kernel *k, const linear_weight *weight, const linear_input *input,
+                     const linear_output *output, uint32_t begin, uint32_t end, uint8_t *copy)
+{
+    for (uint32_t row = begin, last; row < end; row = last) {
+        last = end - row < k->rows ? end : row + k->rows;
+        linear_soon next = next_of(weight, row, last, end);
+        panel_ahead ahead = ahead_of(&next, 1, weight->n_in / Q16_BLOCK);
+        panel_output out = output_at(output, 0, row, last - row);
+        k->many(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in, input, &out, &ahead);
+    }
+}
+
 void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, const linear_input *input,
                        const linear_output *output, uint32_t begin, uint32_t end, void *scratch)
 {
@@ -130,6 +142,10 @@ void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, 
     panel_direct_fn *direct = direct_of(kernel, input);
     if (direct) {
         run_direct(direct, kernel, weight, input, output, begin, end, copy);
+        return;
+    }
+    if (kernel->many && input->format == LINEAR_C16 && input->n_tokens <= PANEL_MANY) {
+        run_many(kernel, weight, input, output, begin, end, copy);
         return;
     }
     uint32_t n_panels = k->n_panels;

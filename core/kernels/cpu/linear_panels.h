@@ -63,6 +63,11 @@ typedef struct panel_ahead {
 typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, const uint8_t *tile, int n_tokens,
                            const panel_output *out, const panel_ahead *ahead);
 
+/* Rows straight from where they lie × all tokens of a LINEAR_C16, at most PANEL_MANY: a block is unpacked into
+ * registers and stays there until it has met each of them. */
+typedef void panel_many_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const linear_input *input,
+                           const panel_output *out, const panel_ahead *ahead);
+
 /* A way through unpacked panels. */
 typedef struct panel_path {
     uint32_t n_panels;  /* that `tile` takes at a time */
@@ -73,6 +78,9 @@ typedef struct panel_path {
 
 #define PANEL_DIRECT LINEAR_DIRECT /* tokens: more gain nothing over a panel that is still in L1 */
 
+/* Tokens: of more, unpacking a panel costs as little a token, and two panels share what is read of tokens. */
+#define PANEL_MANY 32
+
 struct panel_kernel {
     uint32_t rows; /* a panel */
     /* Of LINEAR_Q16 and LINEAR_Q8, by number of tokens; NULL: through panels. */
@@ -80,6 +88,7 @@ struct panel_kernel {
     /* By the input's format: LINEAR_Q16; words of the kind that the kernel is for, LINEAR_W16, LINEAR_C16 or
      * LINEAR_W15; LINEAR_Q8. */
     panel_path digits, words, digit;
+    panel_many_fn *many; /* NULL: through panels */
 };
 
 /* By type; what an instruction set has no kernel for is zero. One array a set, in linear_<set>.c. */

@@ -35,15 +35,26 @@
 #define WORD_BLOCK_BYTES(kind) BLOCK_BYTES(WORD_VECTORS, kind)
 #endif
 
-INLINE void put_words(int bits, int shift, const block *v, uint8_t *to)
+/* The words of a block. */
+INLINE void words_of(int bits, int shift, const block *v, vint w[WORD_VECTORS])
 {
     const int offset_bits = bits == 8 ? 7 : shift; /* of bytes made unsigned as well */
     const vint offset = v_words(0x10001 << offset_bits);
     UNROLL
     for (int i = 0; i < 8; i++) {
         vint even = v_and(v->w[i], v_words(0x00ff00ff)), odd = v_right16(v->w[i], 8);
-        v_put(to + 2 * i * VECTOR, offset_bits ? v_sub16(even, offset) : even);
-        v_put(to + (2 * i + 1) * VECTOR, offset_bits ? v_sub16(odd, offset) : odd);
+        w[2 * i] = offset_bits ? v_sub16(even, offset) : even;
+        w[2 * i + 1] = offset_bits ? v_sub16(odd, offset) : odd;
+    }
+}
+
+INLINE void put_words(int bits, int shift, const block *v, uint8_t *to)
+{
+    vint w[WORD_VECTORS];
+    words_of(bits, shift, v, w);
+    UNROLL
+    for (int i = 0; i < WORD_VECTORS; i++) {
+        v_put(to + i * VECTOR, w[i]);
     }
 }
 

@@ -74,6 +74,11 @@ INLINE vint v_add32(vint a, vint b)
     return _mm512_add_epi32(a, b);
 }
 
+INLINE vint v_sub32(vint a, vint b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+
 INLINE vint v_left32(vint a, int n)
 {
     return _mm512_slli_epi32(a, (unsigned)n);
