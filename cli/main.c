@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "output.h"
@@ -243,19 +242,6 @@ const char *next_line(const char **text, size_t *n_bytes, size_t *n_line)
         }
     }
     return NULL;
-}
-
-bool is_read(const char *out, const char *model, const char *text)
-{
-    const char *inputs[] = {model, text};
-    struct stat there, input;
-    for (size_t i = 0; i < 2 && stat(out, &there) == 0; i++) {
-        if (inputs[i] && stat(inputs[i], &input) == 0 && there.st_dev == input.st_dev && there.st_ino == input.st_ino) {
-            print_error("%s: this is what is read, and would be lost; give another name", out);
-            return true;
-        }
-    }
-    return false;
 }
 
 char *read_all(const char *path, size_t *n)

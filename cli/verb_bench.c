@@ -10,6 +10,7 @@
 #include "bench_batch.h"
 #include "bench_profile.h"
 #include "bench_report.h"
+#include "inputs.h"
 #include "models.h"
 #include "output.h"
 #include "prompt.h"
@@ -284,13 +285,25 @@ static bool measure_machine(benchmark *b)
     return true;
 }
 
+/* Profiles are written while the model is mapped. */
+static bool loses_input(const benchmark *b)
+{
+    const options *o = b->o;
+    inputs in = {0};
+    inputs_add(&in, o->file);
+    inputs_add_loaded(&in, &b->s.entry, o);
+    bool loses = (o->profile && inputs_lose(&in, o->profile)) || (o->trace && inputs_lose(&in, o->trace));
+    inputs_close(&in);
+    return loses;
+}
+
 /* All that comes before the first test and needs the model. Returns an exit code. */
 static int prepare(benchmark *b, const char *bytes, size_t n_bytes)
 {
     options *o = b->o;
     int code = session_open(&b->s, o, o->args[0], true);
     code = code == EXIT_OK ? session_sequence(&b->s, o) : code;
-    if (code == EXIT_OK && !check_sizes(b)) {
+    if (code == EXIT_OK && (loses_input(b) || !check_sizes(b))) {
         code = EXIT_USAGE;
     }
     if (code == EXIT_OK && bytes && !read_text(b, bytes, n_bytes)) {

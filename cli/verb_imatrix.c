@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inputs.h"
 #include "interrupt.h"
 #include "mlxr_importance.h"
 #include "output.h"
@@ -118,6 +119,16 @@ static int measure(task *t, const options *o, const char *text, size_t n_text)
     return code;
 }
 
+static bool loses_input(const task *t, const options *o)
+{
+    inputs in = {0};
+    inputs_add(&in, o->file);
+    inputs_add_loaded(&in, &t->s.entry, o);
+    bool loses = inputs_lose(&in, o->args[1]);
+    inputs_close(&in);
+    return loses;
+}
+
 int verb_imatrix(options *o)
 {
     task t = {0};
@@ -131,7 +142,7 @@ int verb_imatrix(options *o)
         return EXIT_FAILED;
     }
     int code = session_open(&t.s, o, o->args[0], true);
-    code = code == EXIT_OK && is_read(o->args[1], mlxr_model_info_get(t.s.model)->path, o->file) ? EXIT_USAGE : code;
+    code = code == EXIT_OK && loses_input(&t, o) ? EXIT_USAGE : code;
     code = code == EXIT_OK ? session_sequence(&t.s, o) : code;
     code = code == EXIT_OK ? measure(&t, o, text, n_text) : code;
     session_close(&t.s);

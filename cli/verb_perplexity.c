@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inputs.h"
 #include "output.h"
 #include "reference_logits.h"
 #include "scheduler/quantile.h"
@@ -308,6 +309,17 @@ static int perplexity_of(options *o, measurement *m, const char *text, size_t n_
     return code;
 }
 
+static bool loses_input(const measurement *m, const options *o)
+{
+    inputs in = {0};
+    inputs_add(&in, o->file);
+    inputs_add(&in, o->kld);
+    inputs_add_loaded(&in, &m->s.entry, o);
+    bool loses = inputs_lose(&in, o->save_logits);
+    inputs_close(&in);
+    return loses;
+}
+
 int verb_perplexity(options *o)
 {
     measurement m = {0};
@@ -327,9 +339,7 @@ int verb_perplexity(options *o)
     int code = session_open(&m.s, o, o->args[0], true);
     code = code == EXIT_OK ? session_sequence(&m.s, o) : code;
     code = code == EXIT_OK && !choose_windows(&m, o) ? EXIT_USAGE : code;
-    if (code == EXIT_OK && o->save_logits && is_read(o->save_logits, mlxr_model_info_get(m.s.model)->path, o->file)) {
-        code = EXIT_USAGE;
-    }
+    code = code == EXIT_OK && o->save_logits && loses_input(&m, o) ? EXIT_USAGE : code;
     if (code == EXIT_OK) {
         m.n_vocab = mlxr_model_info_get(m.s.model)->n_vocab;
         m.chunk = session_rows_max(&m.s);

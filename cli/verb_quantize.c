@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "adapters.h"
+#include "inputs.h"
 #include "interrupt.h"
 #include "mlxr_convert.h"
 #include "models.h"
@@ -95,6 +96,17 @@ static void tell_left_out(const registry_model *model, const adapter_list *with)
     }
 }
 
+/* The library lets a model take its own place; whoever types a name seldom means to lose the original. */
+static bool loses_input(const registry_model *model, const options *o)
+{
+    inputs in = {0};
+    inputs_add(&in, o->imatrix);
+    inputs_add_loaded(&in, model, o);
+    bool loses = inputs_lose(&in, o->args[1]) || (o->split_max_bytes && inputs_lose_parts(&in, o->args[1]));
+    inputs_close(&in);
+    return loses;
+}
+
 static int write_model(options *o, const char *label)
 {
     interrupt_state before;
@@ -104,7 +116,7 @@ static int write_model(options *o, const char *label)
     if (!models_resolve(o->args[0], &model)) {
         return EXIT_FAILED;
     }
-    if (is_read(o->args[1], model.path, o->imatrix)) {
+    if (loses_input(&model, o)) {
         registry_model_close(&model);
         return EXIT_USAGE;
     }

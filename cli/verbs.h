@@ -54,8 +54,6 @@ int verb_models(options *o);
 
 /* Reads a whole file ("-": stdin), malloc'ed with a NUL behind it. NULL after telling why not. */
 char *read_all(const char *path, size_t *n);
-/* Is `out` a file that is read, the model or the text (or NULL), and would be lost? Tells so then. */
-bool is_read(const char *out, const char *model, const char *text);
 /* The next line of *text that is not empty, without its end; NULL: none. */
 const char *next_line(const char **text, size_t *n_bytes, size_t *n_line);
 

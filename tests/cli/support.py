@@ -122,7 +122,8 @@ class CliTest(unittest.TestCase):
         return name
 
     def run_mlxr(self, *arguments, stdin=b"", env=None, timeout=TIMEOUT, cwd=None, preexec_fn=None):
-        done = subprocess.run([MLXR, *arguments], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        given = {"input" if isinstance(stdin, bytes) else "stdin": stdin}  # bytes, or an open file
+        done = subprocess.run([MLXR, *arguments], **given, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env=env or self.environment(), timeout=timeout, cwd=cwd, preexec_fn=preexec_fn)
         return Result(done.returncode, done.stdout, done.stderr.decode("utf-8"))
 

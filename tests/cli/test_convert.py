@@ -60,6 +60,42 @@ class Quantize(support.CliTest):
         self.succeed("quantize", model, self.out(), "--type", "Q8_0")
         self.succeed("quantize", model, self.out(), "--type", "Q4_0")  # another file may be replaced
 
+    def keeps(self, paths, *arguments, **options):
+        """The command is refused, and the files are what they were."""
+        def contents():
+            found = []
+            for path in paths:
+                with open(path, "rb") as file:
+                    found.append(file.read())
+            return found
+
+        before = contents()
+        self.fail_with(2, "this is what is read, and would be lost; give another name", *arguments, **options)
+        self.assertEqual(contents(), before)
+
+    def test_no_part_takes_the_place_of_a_part_that_is_read(self):
+        model = self.add_model("llama")
+        n = self.succeed("convert", model, self.out(), "--split-max-size", "40K", "--json").json["files"]
+        self.assertGreater(n, 2)
+        parts = [self.out(f"out-{i + 1:05}-of-{n:05}.gguf") for i in range(n)]
+        os.mkdir(self.out("links"))
+        os.symlink(parts[1], self.out(f"links/x-00001-of-{n:05}.gguf"))
+        for out in (self.out(), self.out("out"), self.out("links/x.gguf")):
+            self.keeps(parts, "convert", parts[0], out, "--split-max-size", "40K")
+        for out in parts:
+            self.keeps(parts, "quantize", parts[0], out, "--type", "Q8_0")
+        self.keeps(parts, "convert", os.path.basename(parts[0]), "out.gguf", "--split-max-size", "40K", cwd=self.home)
+        text = self.out("text")
+        with open(text, "w") as file:
+            file.write("the quick brown fox " * 20)
+        for verb in (["imatrix", parts[0], parts[1]], ["perplexity", parts[0], "--save-logits", parts[1]]):
+            self.keeps(parts, *verb, "--file", text, "--ctx", "32")
+        for option in ("--profile", "--trace"):
+            self.keeps(parts, "bench", parts[0], "-p", "4", "-n", "0", "-r", "1", option, parts[1])
+        self.succeed("convert", parts[0], self.out())  # no part has that name
+        self.succeed("convert", parts[0], self.out("other.gguf"), "--split-max-size", "40K")
+        self.succeed("convert", parts[0], self.out("other.gguf"), "--split-max-size", "40K")
+
     def test_parts_answer_as_the_whole_does(self):
         model, options = self.add_model("llama"), ["--raw", "-n", "12", "--temp", "0"]
         self.succeed("quantize", model, self.out(), "--type", "Q8_0")
@@ -139,6 +175,8 @@ class Imatrix(support.CliTest):
         for taken in (text, os.path.join(self.models, model + ".gguf")):
             self.fail_with(2, "this is what is read, and would be lost", "imatrix", model, taken, "--file", text, "--ctx", "32")
             self.fail_with(2, "this is what is read", "perplexity", model, "--save-logits", taken, "--file", text, "--ctx", "32")
+        with open(text, "rb") as file:
+            self.fail_with(2, "this is what is read", "imatrix", model, text, "--file", "-", "--ctx", "32", stdin=file)
         self.fail_with(2, "would change nothing", "quantize", model, out, "--type", "F16", "--imatrix", matrix)
 
     def test_ctrl_c_ends_it_with_130_a_line_of_its_own_and_no_file(self):
@@ -267,15 +305,20 @@ class Convert(support.CliTest):
                     self.assertAlmostEqual(a["logprob"], b["logprob"], 2)  # the cache rounds to f16
         self.assertNotEqual(applied, logprobs(plain))
         self.succeed("quantize", plain, out, "--type", "Q8_0", "--merge", adapter)
+        for taken in (os.path.join(adapter, "adapter_model.safetensors"), os.path.join(folder, "config.json")):
+            self.fail_with(2, "this is what is read, and would be lost", "convert", folder, taken, "--merge", f"{adapter}=0.5")
+        inside = os.path.join(folder, "made.gguf")
+        self.succeed("convert", folder, inside)
+        self.succeed("convert", folder, inside)  # what was made of a folder lies there, but is not read
         self.succeed("run", out, "the inn", "--raw", "-n", "2")
         result = self.run_mlxr("convert", plain, os.path.join(self.home, "none.gguf"), "--merge", folder)
         self.assertNotEqual(result.code, 0)
         self.assertFalse(os.path.exists(os.path.join(self.home, "none.gguf")))
 
     def test_a_type_may_be_given_at_once(self):
-        both, once = os.path.join(self.home, "both.gguf"), os.path.join(self.home, "once.gguf")
-        self.succeed("convert", folders()[0], both)
-        self.succeed("quantize", both, both, "--type", "Q4_0")
+        first, both, once = (os.path.join(self.home, f"{name}.gguf") for name in ("first", "both", "once"))
+        self.succeed("convert", folders()[0], first)
+        self.succeed("quantize", first, both, "--type", "Q4_0")
         self.succeed("convert", folders()[0], once, "--type", "Q4_0")
         with open(both, "rb") as first, open(once, "rb") as second:
             self.assertEqual(first.read(), second.read())

@@ -155,6 +155,8 @@ class Reference(support.CliTest):
         self.assertLess(found["ppl_ratio_error"], 1e-4)
         self.assertEqual(len(self.read(path)), found["n_predicted"])
         text = self.succeed(*self.arguments("--kld", path)).text
+        self.fail_with(2, "this is what is read, and would be lost", *self.arguments("--kld", path, "--save-logits", path))
+        self.succeed(*self.arguments("--kld", path))  # it is what it was
         self.assertRegex(text, r"KL divergence from the reference \d")
         self.assertRegex(text, r"perplexity [+-]0\.0\d\d % from the reference's, standard error 0\.0\d\d %")
 

@@ -1,0 +1,206 @@
+/*
+ * What a command reads, by device and inode.
+ * Owner: the verb. Lifetime: {0} to inputs_close.
+ */
+#include "inputs.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "adapters.h"
+#include "models.h"
+#include "output.h"
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && strcmp(text + (n - n_end), end) == 0;
+}
+
+static void add_id(inputs *in, const struct stat *file)
+{
+    if (in->n == in->cap) {
+        size_t cap = in->cap ? in->cap * 2 : 16;
+        input_id *grown = realloc(in->items, cap * sizeof *grown);
+        if (!grown) {
+            in->failed = true;
+            return;
+        }
+        in->items = grown;
+        in->cap = cap;
+    }
+    in->items[in->n++] = (input_id){file->st_dev, file->st_ino};
+}
+
+void inputs_add(inputs *in, const char *path)
+{
+    struct stat file;
+    if (path && (strcmp(path, "-") == 0 ? fstat(STDIN_FILENO, &file) : stat(path, &file)) == 0) {
+        add_id(in, &file);
+    }
+}
+
+static bool has(const inputs *in, const struct stat *file)
+{
+    for (size_t i = 0; i < in->n; i++) {
+        if (in->items[i].device == file->st_dev && in->items[i].inode == file->st_ino) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- files of a folder ------------------------------------------------------------------------------------------- */
+
+/* Digits from `text` on: how many. */
+static size_t n_digits(const char *text)
+{
+    return strspn(text, "0123456789");
+}
+
+/* Is this what stands behind the stem of a part's name: -00001-of-00003.gguf, with any numbers? */
+static bool is_part_suffix(const char *text)
+{
+    size_t n = *text == '-' ? n_digits(text + 1) : 0;
+    if (n < 5 || strncmp(text + 1 + n, "-of-", 4) != 0) {
+        return false;
+    }
+    text += 1 + n + 4;
+    n = n_digits(text);
+    return n >= 5 && strcmp(text + n, ".gguf") == 0;
+}
+
+/* Bytes before the suffix of a part's name; 0: it is no part's. */
+static size_t part_stem(const char *name)
+{
+    for (size_t n = strlen(name); n > 0; n--) {
+        if (is_part_suffix(name + n)) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+/* Bytes of a path up to its last name, with the slash. */
+static size_t folder_bytes(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
+/* Which files of a folder are meant: parts of a stem, or with NULL those that a folder of safetensors is read from. A
+ * GGUF file may lie there, too, as what was made of them. */
+static bool is_meant(const char *name, const char *stem, size_t n_stem)
+{
+    return stem ? strncmp(name, stem, n_stem) == 0 && is_part_suffix(name + n_stem) : !ends_with(name, ".gguf");
+}
+
+typedef bool each_file(void *user, const char *path, const struct stat *file);
+
+/* Calls for each regular file that is meant until one says false; that is the result, then. */
+static bool each_of_folder(const char *path, size_t n_folder, const char *stem, size_t n_stem, each_file *each,
+                           void *user)
+{
+    char folder[MODEL_PATH_MAX + 4], full[MODEL_PATH_MAX + 260];
+    struct stat file;
+    snprintf(folder, sizeof folder, "%.*s", (int)n_folder, n_folder ? path : "");
+    DIR *entries = n_folder < sizeof folder ? opendir(n_folder ? folder : ".") : NULL;
+    bool on = true;
+    for (struct dirent *entry; on && entries && (entry = readdir(entries));) {
+        const char *slash = n_folder == 0 || folder[n_folder - 1] == '/' ? "" : "/";
+        int n = snprintf(full, sizeof full, "%s%s%s", folder, slash, entry->d_name);
+        if (n > 0 && (size_t)n < sizeof full && is_meant(entry->d_name, stem, n_stem) && stat(full, &file) == 0 &&
+            S_ISREG(file.st_mode)) {
+            on = each(user, full, &file);
+        }
+    }
+    if (entries) {
+        closedir(entries);
+    }
+    return on;
+}
+
+static bool add_each(void *user, const char *path, const struct stat *file)
+{
+    (void)path;
+    add_id(user, file);
+    return true;
+}
+
+void inputs_add_model(inputs *in, const char *path)
+{
+    struct stat file;
+    size_t n_folder = folder_bytes(path), n_stem = part_stem(path + n_folder);
+    inputs_add(in, path);
+    if (stat(path, &file) != 0) {
+        return;
+    }
+    if (S_ISDIR(file.st_mode)) {
+        each_of_folder(path, strlen(path), NULL, 0, add_each, in);
+    } else if (ends_with(path, ".safetensors") || ends_with(path, ".json")) {
+        each_of_folder(path, n_folder, NULL, 0, add_each, in);
+    } else if (n_stem) {
+        each_of_folder(path, n_folder, path + n_folder, n_stem, add_each, in);
+    }
+}
+
+void inputs_add_loaded(inputs *in, const registry_model *model, const options *o)
+{
+    mlxr_error error;
+    adapter_list named;
+    char draft[MODEL_PATH_MAX];
+    inputs_add_model(in, model->path);
+    for (size_t i = 0; i < model->adapters.n; i++) {
+        inputs_add_model(in, model->adapters.items[i].name);
+    }
+    if (adapter_list_take(&named, o, "--lora", &error) == MLXR_OK) { /* else the command ends with that anyway */
+        for (size_t i = 0; i < named.n; i++) {
+            inputs_add_model(in, named.items[i].path);
+        }
+        adapter_list_free(&named);
+    }
+    if (o->draft && strcmp(o->draft, "ngram") != 0 && strcmp(o->draft, "mtp") != 0 &&
+        models_find(o->draft, draft, sizeof draft)) {
+        inputs_add_model(in, draft);
+    }
+}
+
+/* ---- what is written --------------------------------------------------------------------------------------------- */
+
+static bool tell_lost(const char *path)
+{
+    print_error("%s: this is what is read, and would be lost; give another name", path);
+    return false;
+}
+
+static bool is_no_input(void *user, const char *path, const struct stat *file)
+{
+    return !has(user, file) || tell_lost(path);
+}
+
+bool inputs_lose(const inputs *in, const char *out)
+{
+    struct stat there;
+    if (in->failed) {
+        print_error("out of memory for the names of what is read");
+        return true;
+    }
+    return stat(out, &there) == 0 && has(in, &there) && !tell_lost(out);
+}
+
+bool inputs_lose_parts(const inputs *in, const char *out)
+{
+    size_t n_folder = folder_bytes(out), n_stem = strlen(out + n_folder);
+    n_stem -= ends_with(out + n_folder, ".gguf") ? strlen(".gguf") : 0;
+    return !each_of_folder(out, n_folder, out + n_folder, n_stem, is_no_input, (void *)in);
+}
+
+void inputs_close(inputs *in)
+{
+    free(in->items);
+    *in = (inputs){0};
+}
