@@ -430,18 +430,34 @@ static void nothing(void *user)
     (void)user;
 }
 
+/* Requests and answers of chats under way, for the log; false: there are none. Who follows a chat's answer has a
+ * request, too: both are told. */
+static bool under_way(const struct daemon_private *p, char *out, size_t cap)
+{
+    unsigned n = router_using(p->router), n_chats = ui_answering(p->d->ui);
+    int used = n ? snprintf(out, cap, "%u request%s", n, n == 1 ? "" : "s") : 0;
+    if (n_chats) {
+        snprintf(out + used, cap - (size_t)used, "%s%u answer%s of chats", n ? ", " : "", n_chats,
+                 n_chats == 1 ? "" : "s");
+    }
+    return n || n_chats;
+}
+
 /* Until nothing runs any more, or the time is over. */
 static void drain_on(void *user)
 {
     struct daemon_private *p = user;
     http_server *http = p->d->http;
     uint64_t now = daemon_clock_ms();
+    char what[96];
     if ((router_using(p->router) == 0 && ui_idle(p->d->ui)) || (p->aborted && now >= p->drain_until_ms)) {
         http_stop(http);
         return;
     }
     if (now >= p->drain_until_ms) {
-        daemon_log(p->d, MLXR_LOG_WARN, "%u answers are ended unfinished", router_using(p->router));
+        if (under_way(p, what, sizeof what)) {
+            daemon_log(p->d, MLXR_LOG_WARN, "ended unfinished: %s", what);
+        }
         p->aborted = true;
         p->drain_until_ms = now + ABORTED_MS;
         http_work(http, abort_work, nothing, p);
@@ -451,29 +467,37 @@ static void drain_on(void *user)
     }
 }
 
+/* Nothing new is taken; what is under way has so much time. */
+static void drain_for(struct daemon_private *p, uint64_t ms)
+{
+    char what[96];
+    p->draining = true;
+    atomic_store(&p->state, DAEMON_DRAINING);
+    p->drain_until_ms = daemon_clock_ms() + ms;
+    if (ms && under_way(p, what, sizeof what)) {
+        daemon_log(p->d, MLXR_LOG_INFO, "ending: nothing new is taken; for %llu s at most there go on: %s",
+                   (unsigned long long)(ms + 999) / 1000, what);
+    }
+    ui_drain(p->d->ui);
+    drain_on(p);
+}
+
 static void drain_begin(void *user)
 {
     struct daemon_private *p = user;
     if (!p->draining) {
-        p->draining = true;
-        atomic_store(&p->state, DAEMON_DRAINING);
-        p->drain_until_ms = daemon_clock_ms() + atomic_load(&p->drain_ms);
-        unsigned n = router_using(p->router);
-        if (n) {
-            daemon_log(p->d, MLXR_LOG_INFO, "ending: nothing new is taken; %u request%s, for %llu s at most", n,
-                       n == 1 ? " goes on" : "s go on", (unsigned long long)(atomic_load(&p->drain_ms) + 999) / 1000);
-        }
-        ui_drain(p->d->ui);
-        drain_on(p);
+        drain_for(p, atomic_load(&p->drain_ms));
     }
 }
 
 static void drain_now(void *user)
 {
     struct daemon_private *p = user;
-    p->drain_until_ms = p->aborted ? p->drain_until_ms : 0;
-    drain_begin(p);
-    p->drain_until_ms = p->aborted ? p->drain_until_ms : 0;
+    if (!p->draining) {
+        drain_for(p, 0);
+    } else if (!p->aborted) {
+        p->drain_until_ms = 0;
+    }
 }
 
 void daemon_drain(struct daemon *d, bool now)

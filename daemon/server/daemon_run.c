@@ -252,7 +252,6 @@ static int run(ending *e)
     if (failed) {
         failure = d->own->failure;
     }
-    daemon_log(d, MLXR_LOG_INFO, "%s", wanted && !failed ? "ended, to begin again" : "ended");
     pthread_mutex_lock(&e->lock);
     e->d = NULL;
     pthread_mutex_unlock(&e->lock);
@@ -298,5 +297,7 @@ int daemon_run(const daemon_options *options, mlxr_error *error)
     if (status != MLXR_OK) {
         return status == MLXR_ARG ? 2 : 1;
     }
-    return run(&e);
+    int code = run(&e);
+    tell(&o, MLXR_LOG_INFO, o.again && o.again->wanted ? "ended, to begin again" : "ended");
+    return code;
 }

@@ -131,6 +131,11 @@ void ui_drain(struct ui *ui)
     ui->tidy_timer = 0;
 }
 
+unsigned ui_answering(const struct ui *ui)
+{
+    return ui_runs_answering(ui->runs);
+}
+
 bool ui_idle(const struct ui *ui)
 {
     return ui->n_jobs == 0 && ui_runs_idle(ui->runs);

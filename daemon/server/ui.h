@@ -15,6 +15,8 @@ struct ui; /* daemon_parts.h: d->ui */
 mlxr_status ui_open(struct ui **out, struct daemon *d, mlxr_error *error);
 /* The daemon drains: streams of changes end, answers go on. */
 void ui_drain(struct ui *ui);
+/* Answers of chats that are being made. */
+unsigned ui_answering(const struct ui *ui);
 /* Nothing is being made or written any more. */
 bool ui_idle(const struct ui *ui);
 /* The loop has ended, and so have all generations: what is not on the disk yet is written. */

@@ -90,6 +90,7 @@ void ui_feed_publish(struct ui_feed *feed, const char *owner, json_t *change);
 
 /* ---- generations: ui_runs.c ---- */
 mlxr_status ui_runs_open(struct ui_runs **out, struct ui *ui, mlxr_error *error);
+unsigned ui_runs_answering(const struct ui_runs *runs);
 bool ui_runs_idle(const struct ui_runs *runs);
 void ui_runs_end(struct ui_runs *runs);
 void ui_runs_close(struct ui_runs **runs);

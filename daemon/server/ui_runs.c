@@ -670,6 +670,15 @@ mlxr_status ui_runs_open(struct ui_runs **out, struct ui *ui, mlxr_error *error)
     return MLXR_OK;
 }
 
+unsigned ui_runs_answering(const struct ui_runs *runs)
+{
+    unsigned n = 0;
+    for (const ui_run *run = runs->all; run; run = run->next) {
+        n += !run->state;
+    }
+    return n;
+}
+
 bool ui_runs_idle(const struct ui_runs *runs)
 {
     const ui_run *run = runs->all;

@@ -407,6 +407,8 @@ class Admin(support.ApiTest):
         self.refused("/ui-api/drain", {}, "now")
         self.assertEqual(self.post("/ui-api/drain", {"now": False}), {"status": "draining"})
         self.assertEqual(self.daemon.process.wait(10), 0)
+        self.daemon.wait_line("server: ended$")
+        self.assertFalse([line for line in self.daemon.lines if line and "nothing new is taken" in line], self.daemon.lines)
 
     def test_the_catalogue(self):
         answer = self.get("/ui-api/catalogue")

@@ -234,8 +234,9 @@ class End(support.ApiTest):
                 began = time.monotonic()
                 daemon.process.send_signal(number)
                 self.assertEqual(daemon.process.wait(support.TIMEOUT), 0)
+                ms = (time.monotonic() - began) * 1e3
             daemon.wait_line("server: ended")
-            self.figure("an idle daemon ends after", (time.monotonic() - began) * 1e3, "ms", 1000)
+            self.figure("an idle daemon ends after", ms, "ms", 1000)
 
     def test_a_unix_socket_is_served_and_removed(self):
         path = os.path.join(self.home, "socket")

@@ -202,6 +202,7 @@ class Options(support.ApiTest):
         self.assertIn("; reset rope_scaling first", self.change({"ctx": None}, 400)["error"]["message"])
         self.restart({"now": True})
         self.assertEqual((self.get()["running"]["rope_scaling"], self.get()["note"]), ("yarn", ""))
+        self.daemon.wait_line("server: ended, to begin again$")
         self.change({"yarn_beta_fast": 16})
         self.restart({"now": True})
         self.assertEqual(self.get()["running"]["yarn_beta_fast"], 16)

@@ -179,6 +179,8 @@ class Streams(support.ApiTest):
         self.assertEqual(status, 503)
         self.assertEqual(daemon.process.wait(support.TIMEOUT), 0)
         self.figure("with --drain 1 it ends after", time.monotonic() - began, "s", 4)
+        daemon.wait_line("ending: nothing new is taken; for 1 s at most there go on: 2 requests$")
+        daemon.wait_line("ended unfinished: 2 requests$")
         self.leave(connection, file)
         self.leave(other, whole)
 
@@ -198,6 +200,19 @@ class Streams(support.ApiTest):
         seconds = time.monotonic() - began
         self.leave(connection, file)
         return seconds
+
+    def test_the_log_tells_of_a_time_to_end_only_where_there_is_one(self):
+        daemon = self.begin()
+        connection, file = self.ask_long(daemon)
+        next(self.events_of(file))
+        self.assertEqual(daemon.ask("POST", "/ui-api/drain", {"now": True}).status, 200)
+        daemon.process.wait(support.TIMEOUT)
+        daemon.wait_line(r"ended unfinished: \d request")
+        self.assertFalse([line for line in daemon.lines if line and "s at most" in line], daemon.lines)
+        self.leave(connection, file)
+        daemon = self.begin()  # nor where nothing waits
+        self.assertEqual(daemon.stop(), 0)
+        self.assertFalse([line for line in daemon.lines if line and "s at most" in line], daemon.lines)
 
     def test_what_is_in_the_cache_survives_the_end(self):
         folder = os.path.join(self.home, "kv")

@@ -231,10 +231,14 @@ class Generations(ui_support.UiTest):
         self.assertEqual((message["state"], message["content"]), ("complete", self.reference()["content"]))
         started = [self.begin(text=f"Number {i}.", parameters={"temperature": 0, "max_tokens": 12000})
                    for i in range(24)]  # fmt: skip
-        self.assertEqual(self.daemon.stop(), 0)
+        drained = self.daemon
+        self.assertEqual(drained.stop(), 0)
         self.daemon = self.start()
         states = [self.message(self.daemon, s["chat"]["id"], s["answer"]["id"])["state"] for s in started]
         self.assertTrue(set(states) <= {"complete", "interrupted"}, states)
+        if "interrupted" in states:
+            drained.wait_line(r"nothing new is taken; for 1 s at most there go on: (\d+ requests?, )?\d+ answers? of chats$")
+            drained.wait_line(r"ended unfinished: (\d+ requests?, )?\d+ answers? of chats$")
         self.assertEqual(self.call(self.daemon, "GET", "/ui-api/generations")["generations"], [])
 
     def test_regenerate_edit_and_compare_make_branches(self):
