@@ -11,6 +11,7 @@
 #include "registry/create_adapters.h"
 #include "registry/digest.h"
 #include "registry/found.h"
+#include "registry/pull.h"
 #include "registry/rows.h"
 #include "registry/words.h"
 
@@ -267,7 +268,9 @@ static mlxr_status tell_others(const registry *r, const char *wanted, const char
 {
     const catalogue_entry *size = catalogue_size_of(wanted);
     char how[240] = "";
-    if (size || registry_name_valid(wanted)) {
+    size_t n = strlen(wanted);
+    bool is_file = n > 5 && strcasecmp(wanted + n - 5, ".gguf") == 0; /* whoever types that means one of this machine */
+    if (size || (n <= 100 && !is_file && registry_name_valid(wanted) && pull_asks_ollama(wanted))) {
         snprintf(how, sizeof how, "; mlxr pull %.100s %s", size ? size->name : wanted,
                  size ? "gets one" : "asks Ollama's registry for it");
     }

@@ -240,6 +240,12 @@ static const char *hub_part(const char *source)
     return NULL;
 }
 
+bool pull_asks_ollama(const char *source)
+{
+    const char *slash = strchr(source, '/');
+    return !hub_part(source) && strncmp(source, "file:", 5) != 0 && !(slash && strchr(slash + 1, '/'));
+}
+
 static mlxr_status run(pull *p, const char *source, mlxr_error *error)
 {
     const catalogue_entry *entry = catalogue_entry_find(source);

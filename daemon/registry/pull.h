@@ -21,6 +21,8 @@ typedef struct pull {
     char what[300]; /* now.what */
 } pull;
 
+/* Does a pull of this name, which registry_name_valid takes, ask Ollama's registry, and no other host? */
+bool pull_asks_ollama(const char *source);
 /* Hugging Face: "owner/repo" or "owner/repo:quant". */
 mlxr_status pull_hub(pull *p, const char *what, mlxr_error *error);
 /* Ollama's registry: "model", "owner/model", "host/owner/model", each with or without a tag. */

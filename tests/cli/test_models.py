@@ -84,7 +84,10 @@ class Names(support.CliTest):
         self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M; mlxr pull qwen3:0.6b gets one", "run", "qwen3", "hi")
         self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M; mlxr pull phi4 asks Ollama's registry for it", "run", "phi4", "hi")
         self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M; mlxr pull a ", "run", "a", "hi")  # a letter is near to nothing
-        self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M\n", "run", "a b", "hi")  # no name that could be pulled
+        self.fail_with(1, "mlxr pull a/b:c asks Ollama's registry for it\n", "run", "a/b:c", "hi")
+        # What cannot be pulled by that name, is of another host, or a file's name, is not said to be there.
+        for name in ("a b", "hf.co/a/b", "huggingface.co/a/b", "hf:a/b", "example.com/a/b", "qq.gguf", "q" * 101):
+            self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M\n", "run", name, "hi")
         self.fail_with(1, f"no model 'smollm2' in {self.models}; did you mean SmolLM2-135M\\?", "run", "smollm2", "hi")
         self.fail_with(1, "did you mean gemma-3-270m", "bench", "gema-3-270m")
         self.fail_with(1, "there is gemma-3-270m, SmolLM2-135M", "show", "zzz")
