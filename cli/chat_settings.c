@@ -17,12 +17,33 @@ static bool is_setting(const option_spec *spec)
     return (spec->groups & SETTABLE) || (strcmp(spec->name, "tokens") == 0 && (spec->groups & GROUP_RUN));
 }
 
-/* The value as people are shown it: "usual" where the number stands for what help tells in brackets. */
+/* The value as people are shown it: "usual" where it stands for what help tells in brackets, or the library's own. */
 static const char *shown(const options *o, const option_spec *spec, const char *value)
 {
     const void *field = (const char *)o + spec->offset;
-    bool usual = (field == &o->n_predict && o->n_predict < 0) || (field == &o->n_draft_max && o->n_draft_max == 0);
+    bool usual = (field == &o->n_predict && o->n_predict < 0) || (field == &o->n_draft_max && o->n_draft_max == 0) ||
+                 (field == &o->breakers && o->breakers.n == 0);
     return usual ? "usual" : !*value || strcmp(value, "0 given") == 0 ? "none" : value;
+}
+
+/* The other way round: sets what is shown as "usual", where the value is that word and the setting has such a value. */
+static bool set_usual(options *o, const option_spec *spec, const char *value)
+{
+    const void *field = (const char *)o + spec->offset;
+    if (strcmp(value, "usual") != 0) {
+        return false;
+    }
+    if (field == &o->n_predict) {
+        o->n_predict = -1;
+    } else if (field == &o->n_draft_max) {
+        o->n_draft_max = 0;
+    } else if (field == &o->breakers) {
+        o->breakers.n = o->sampling.n_dry_breakers = 0;
+        o->sampling.dry_breakers = NULL;
+    } else {
+        return false;
+    }
+    return true;
 }
 
 static void list_settings(const options *o)
@@ -52,7 +73,7 @@ static const option_spec *find_setting(const char *name, size_t n)
 static bool set_sampling(answerer *a, options *o, const option_spec *spec, const char *value)
 {
     options before = *o;
-    if (!options_set(o, spec, value)) {
+    if (!set_usual(o, spec, value) && !options_set(o, spec, value)) {
         return false;
     }
     options_mark(o, spec);
@@ -62,8 +83,8 @@ static bool set_sampling(answerer *a, options *o, const option_spec *spec, const
     mlxr_sampling *now = &o->sampling; /* the library refused the value */
     *now = before.sampling;
     now->logit_bias = o->bias; /* the arrays may have moved */
-    now->dry_breakers = o->breakers.items;
     o->breakers.n = now->n_dry_breakers;
+    now->dry_breakers = o->breakers.n ? o->breakers.items : NULL;
     return false;
 }
 
@@ -88,7 +109,7 @@ static bool set_draft(answerer *a, options *o, const option_spec *spec, const ch
     const char *draft = o->draft;
     uint32_t n_max = o->n_draft_max;
     if (spec->kind != OPTION_DRAFT) {
-        if (!options_set(o, spec, value)) {
+        if (!set_usual(o, spec, value) && !options_set(o, spec, value)) {
             return false;
         }
     } else {

@@ -63,7 +63,7 @@ const option_spec option_table[] = {
      "guess ahead: smaller model, ngram, or mtp (its head); same results"},
     {"draft", 0, OPTION_TEXT, AT(draft), GROUP_SERVE, "ngram|mtp|none",
      "guess ahead in answers whose request does not say [none]"},
-    {"draft-max", 0, OPTION_U32, AT(n_draft_max), GROUP_DRAFT, "N", "the longest guess, 1 to 15 [8]"},
+    {"draft-max", 0, OPTION_U32, AT(n_draft_max), GROUP_DRAFT, "N", "the longest guess, 1 to 15; 0: the usual [8]"},
     {"verbose", 'v', OPTION_FLAG, AT(verbose),
      GROUP_RUN | GROUP_BENCH | GROUP_PERPLEXITY | GROUP_BATCH | GROUP_SERVE | GROUP_EMBED, NULL,
      "tell more on stderr: timings, what the engine does"},
@@ -180,8 +180,10 @@ const option_spec option_table[] = {
     {"lines", 'n', OPTION_U32, AT(n_lines), GROUP_LOGS, "N", "the newest N lines; at most 2000 [100]"},
     {"level", 0, OPTION_TEXT, AT(log_level), GROUP_LOGS, "LEVEL", "lines of this level and worse [debug]"},
     {"now", 0, OPTION_FLAG, AT(now), GROUP_STOP, NULL, "end answers that are running"},
-    {"keep-alive", 0, OPTION_I32, AT(keep_alive_s), GROUP_SERVE | GROUP_LOAD, "SECONDS",
+    {"keep-alive", 0, OPTION_I32, AT(keep_alive_s), GROUP_SERVE, "SECONDS",
      "how long an idle model stays loaded; -1: for ever [300]"},
+    {"keep-alive", 0, OPTION_I32, AT(keep_alive_s), GROUP_LOAD, "SECONDS",
+     "how long it stays loaded while it is idle; -1: for ever [as the daemon has it]"},
     {"parallel", 0, OPTION_U32, AT(n_parallel), GROUP_SERVE, "N", "answers that are computed at once [256]"},
     {"queue", 0, OPTION_U32, AT(n_queue), GROUP_SERVE, "N", "requests that wait beyond them; then 429 [128]"},
     {"drain", 0, OPTION_U32, AT(drain_s), GROUP_SERVE, "SECONDS", "for running answers at the end [30]"},
@@ -277,13 +279,14 @@ static const range ranges[] = {
     {"parallel", GROUP_SERVE, 0, 4096, false},
     {"queue", GROUP_SERVE, 0, 65536, false},
     {"drain", GROUP_SERVE, 0, 86400, false},
-    {"keep-alive", GROUP_SERVE | GROUP_LOAD, -1, 2000000, false},
+    {"keep-alive", GROUP_SERVE, -1, 2000000, false}, /* as options of a daemon are kept */
+    {"keep-alive", GROUP_LOAD, -1, 1e9, false},      /* as its API has it */
     {"lines", GROUP_LOGS, 0, 2000, false},
     {"days", GROUP_KEY, 0, 36500, false},
     {"threads", GROUP_ENGINE | GROUP_QUANTIZE, 0, 1024, false},
-    {"draft-max", GROUP_DRAFT, 1, DRAFT_MAX, false},
+    {"draft-max", GROUP_DRAFT, 0, DRAFT_MAX, false},
     {"logprobs", GROUP_RUN, 0, INT32_MAX, false},
-    {"repetitions", GROUP_BENCH, 0, 10000, false},
+    {"repetitions", GROUP_BENCH, 1, 10000, false},
     {"rope-scale", GROUPS_ROPE, 1, 1 << 30, false},
     {"rope-base", GROUPS_ROPE, 1, FLT_MAX, true},
     {"rope-original", GROUPS_ROPE, 1, 1 << 30, false},
@@ -353,8 +356,11 @@ static bool read_u64(const option_spec *spec, const char *text, uint64_t *out)
     if (!read_unsigned(spec, text, &number, &rest, expected)) {
         return false;
     }
+    if (*rest) {
+        return bad_value(spec, text, expected);
+    }
     *out = number;
-    return !*rest || bad_value(spec, text, expected);
+    return true;
 }
 
 /* 512M, 4G, 1.5G is not needed. */
@@ -446,7 +452,7 @@ static bool add_bias(options *o, const option_spec *spec, const char *text)
     if (id < 0 || id > INT32_MAX) {
         return bad_value(spec, text, "the token is a whole number from 0 to 2147483647");
     }
-    if (bias == INFINITY || (errno == ERANGE && bias == 0)) {
+    if (bias == INFINITY || (errno == ERANGE && (bias == 0 || isinf(bias)))) {
         return bad_value(spec, text, "the bias is a number of usual size, or -inf");
     }
     if (o->sampling.n_logit_bias == o->cap_bias) {
@@ -505,7 +511,7 @@ bool options_set(options *o, const option_spec *spec, const char *value)
         if (!ok) {
             print_error("out of memory");
         }
-        o->sampling.dry_breakers = o->breakers.items;
+        o->sampling.dry_breakers = o->breakers.n ? o->breakers.items : NULL;
         o->sampling.n_dry_breakers = o->breakers.n;
         break;
     case OPTION_BIAS:

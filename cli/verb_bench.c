@@ -331,8 +331,8 @@ int verb_bench(options *o)
                    .n_batch_prompt = !given        ? BATCH_PROMPT_TOKENS
                                      : o->n_prompt ? o->n_prompt
                                                    : 1};
-    if (o->n_repeat == 0 || (b.n_prompt == 0 && o->n_generate == 0)) {
-        print_error("nothing to measure: -r, and -p or -n, must be above 0");
+    if (b.n_prompt == 0 && o->n_generate == 0) {
+        print_error("nothing to measure: -p or -n must be above 0");
         return EXIT_USAGE;
     }
     if (o->batches.n && o->n_generate == 0) {

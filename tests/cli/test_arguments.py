@@ -98,6 +98,8 @@ class Usage(support.CliTest):
         self.fail_with(2, "--logit-bias 1=: ID=BIAS", "run", "m", "--logit-bias", "1=")
         self.fail_with(2, "--logit-bias 1=2x: ID=BIAS", "run", "m", "--logit-bias", "1=2x")
         self.fail_with(2, "--logit-bias 1=inf: the bias is a number", "run", "m", "--logit-bias", "1=inf")
+        for value in ("1e99", "-1e99", "1e-99"):
+            self.fail_with(2, f"--logit-bias 1={value}: the bias is a number", "run", "m", "--logit-bias", f"1={value}")
         for token in ("99999999999999999999", "-1", "2147483648"):
             self.fail_with(2, f"--logit-bias {token}=1: the token is a whole number from 0 to 2147483647", "run", "m", "--logit-bias", f"{token}=1")
         self.fail_with(2, "--raw takes no value", "run", "m", "--raw=1")
@@ -119,6 +121,8 @@ class Usage(support.CliTest):
         for words, *arguments in (("--port 65536: a whole number from 0 to 65535", "serve", "--port", "65536"),
                                   ("--parallel 5000: a whole number from 0 to 4096", "serve", "--parallel", "5000"),
                                   ("--drain 4294968: a whole number from 0 to 86400", "serve", "--drain", "4294968"),
+                                  ("--keep-alive 2000001: a whole number from -1 to 2000000", "serve", "--keep-alive", "2000001"),
+                                  ("--keep-alive 1000000001: a whole number from -1 to 1000000000", "load", "m", "--keep-alive", "1000000001"),
                                   ("--days 4294967295: a whole number from 0 to 36500", "key", "create", "--days", "4294967295"),
                                   ("--lines 2001: a whole number from 0 to 2000", "logs", "-n", "2001"),
                                   ("--threads 1025: a whole number from 0 to 1024", "run", "m", "x", "--threads", "1025")):  # fmt: skip
@@ -131,7 +135,7 @@ class Usage(support.CliTest):
         self.fail_with(2, "usage: mlxr completion bash", "completion")
         self.fail_with(2, "needs --file", "perplexity", "m")
         self.fail_with(2, "at least 2", "perplexity", "m", "--file", "/dev/null", "--ctx", "1")
-        self.fail_with(2, "nothing to measure", "bench", "m", "-r", "0")
+        self.fail_with(2, "--repetitions 0: a whole number from 1 to 10000", "bench", "m", "-r", "0")
         self.fail_with(2, "nothing to measure", "bench", "m", "-p", "0", "-n", "0")
 
     def test_options_that_exclude_each_other_are_refused(self):

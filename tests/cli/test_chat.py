@@ -135,11 +135,17 @@ class Chat(support.CliTest):
         self.assertIn("--top-p 7: a number from 0 to 1 is needed", self.say(t, "/set top-p 7"))
         listed = self.say(t, "/set")
         self.assertRegex(listed, r"top-p +0.95 +choose among")
-        self.assertRegex(listed, r"draft-max +usual +the longest guess, 1 to 15 \[8\]")
+        self.assertRegex(listed, r"draft-max +usual +the longest guess, 1 to 15; 0: the usual \[8\]")
+        self.assertRegex(listed, r"dry-sequence-breaker +usual +text that ends")
         self.assertRegex(listed, r"logit-bias +2 given +add BIAS")
         self.assertRegex(listed, r"schema +none +answers are JSON")
         self.assertIn("no setting", self.say(t, "/set nonsense 3"))
         self.assertIn("needs a value", self.say(t, "/set temp"))
+        for name, value in (("draft-max", "9"), ("tokens", "3"), ("dry-sequence-breaker", "x")):  # what is shown can be set
+            self.say(t, f"/set {name} {value}")
+            self.assertEqual(self.say(t, f"/set {name} usual"), "")
+            self.assertRegex(self.say(t, "/set"), rf"{name} +usual ")
+        self.assertEqual(self.say(t, "/set draft-max 0"), "")
         self.assertEqual(self.say(t, "/set tokens 2"), "")
         self.assertIn("(stopped after 2 tokens)", self.say(t, "hello"))
 

@@ -487,6 +487,8 @@ class Looking(ClientTest):
         self.assertRegex(self.succeed("load", "llama", "--keep-alive", "-1", env=env).text, r"loaded llama in \d")
         row = self.succeed("ps", env=env).text.splitlines()[1]
         self.assertRegex(row, r"^llama .* for ever$")
+        loaded = self.succeed("load", "llama", "--keep-alive", "1000000000", "--json", env=env).json
+        self.assertEqual(loaded["status"], "loaded")  # as long as the API has it
         loaded = self.succeed("load", "llama", "--keep-alive", "60", "--json", env=env).json
         self.assertEqual((loaded["status"], loaded["name"]), ("loaded", "llama"))
         left = self.succeed("ps", "--json", env=env).json[0]["expires_in_ms"]

@@ -112,7 +112,7 @@ class Draft(Options):
         other = self.add_model("gemma3")
         self.fail_with(2, "draft model: token \\d+ is|vocabulary", "run", self.model, "x", "--draft", other)
         self.fail_with(1, "nowhere", "run", self.model, "x", "--draft", "/nowhere.gguf")
-        self.fail_with(2, "1 to 15", "run", self.model, "x", "--draft", "ngram", "--draft-max", "16")
+        self.fail_with(2, "0 to 15", "run", self.model, "x", "--draft", "ngram", "--draft-max", "16")
         self.fail_with(2, "--draft-max needs --draft", "run", self.model, "x", "--draft-max", "4")
 
 
@@ -208,7 +208,9 @@ class ChatSettings(Options):
         self.assertNotIn("drafts by", self.say(t, "hello"))
         self.assertNotIn("mlxr:", self.say(t, "/set draft ngram"))
         self.assertIn("drafts by ngram", self.say(t, "hello"))
-        self.assertIn("--draft-max 40: a whole number from 1 to 15", self.say(t, "/set draft-max 40"))
+        self.assertIn("--draft-max 40: a whole number from 0 to 15", self.say(t, "/set draft-max 40"))
+        self.assertNotIn("mlxr:", self.say(t, "/set draft-max usual"))
+        self.assertNotIn("mlxr:", self.say(t, "/set draft-max 0"))
         self.assertNotIn("mlxr:", self.say(t, "/set draft-max 4"))
         self.assertIn("drafts by ngram", self.say(t, "hello"))
         self.assertIn("nowhere", self.say(t, "/set draft /nowhere"))
