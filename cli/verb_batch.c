@@ -21,6 +21,7 @@
 #include "batch_reader.h"
 #include "batch_result.h"
 #include "context.h"
+#include "inputs.h"
 #include "models.h"
 #include "output.h"
 #include "verbs.h"
@@ -274,8 +275,29 @@ static uint64_t count_lines(FILE *file)
     return n + !blank;
 }
 
+/* Results are appended behind the last whole one, and what stands there is cut off: not in what is read. */
+static int check_output(const batch *b, const char *model)
+{
+    const options *o = b->o;
+    registry_model entry;
+    inputs in = {0};
+    if (!o->output) {
+        return EXIT_OK;
+    }
+    if (!models_resolve(model, &entry)) {
+        return EXIT_FAILED;
+    }
+    inputs_add(&in, o->grammar);
+    inputs_add(&in, o->schema);
+    inputs_add_loaded(&in, &entry, o);
+    int code = inputs_lose(&in, o->output) ? EXIT_USAGE : EXIT_OK;
+    inputs_close(&in);
+    registry_model_close(&entry);
+    return code;
+}
+
 /* Opens both files. */
-static int open_files(batch *b)
+static int open_files(batch *b, const char *model)
 {
     const char *path = b->file;
     struct stat in, out;
@@ -294,7 +316,8 @@ static int open_files(batch *b)
         return EXIT_USAGE;
     }
     b->n_total = count_lines(file);
-    return batch_output_open(&b->out, b->o->output, b->o->retry_errors);
+    int code = check_output(b, model);
+    return code == EXIT_OK ? batch_output_open(&b->out, b->o->output, b->o->retry_errors) : code;
 }
 
 static json_t *summary_json(const batch *b, const scheduler_stats *stats, double seconds)
@@ -404,7 +427,7 @@ static bool find_arguments(batch *b, model_list *models, const char **model)
 static int run_batch(batch *b, const char *model)
 {
     options *o = b->o;
-    int code = open_files(b);
+    int code = open_files(b, model);
     code = code == EXIT_OK ? session_open(&b->s, o, model, false) : code;
     code = code == EXIT_OK ? session_apply_entry(&b->s, o) : code;
     if (code != EXIT_OK) {

@@ -232,6 +232,13 @@ class Errors(Batch):
         self.fail_with(1, "/nowhere: No such file", "batch", self.model, "/nowhere")
         self.fail_with(1, "directory", "batch", self.model, self.home)
         self.fail_with(2, "the file the requests come from", "batch", self.model, self.input, "-o", self.input)
+        grammar = os.path.join(self.home, "grammar")
+        with open(grammar, "w", encoding="utf-8") as file:
+            file.write('root ::= "a"')  # without an end of line it looks like a result that was never finished
+        for taken in (grammar, os.path.join(self.models, self.model + ".gguf")):
+            self.fail_with(2, "this is what is read", "batch", self.model, self.input, "--grammar", grammar, "-o", taken)
+        with open(grammar, encoding="utf-8") as file:
+            self.assertEqual(file.read(), 'root ::= "a"')
         self.fail_with(2, "named twice", "batch", self.model, self.input, "-m", "x")
         self.fail_with(2, "nothing to generate", "batch", self.model, self.input, "-n", "0")
         self.fail_with(1, "regular file", "batch", self.model, self.input, "-o", "/dev/null")
