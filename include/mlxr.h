@@ -269,10 +269,13 @@ MLXR_API mlxr_status mlxr_model_describe(const char *path, char **json, mlxr_err
 
 #define MLXR_FILE_LARGE_PAGE ((uint64_t)2 << 20)
 
-/* For who writes a model's file in small pieces, as a download does. Bytes [at, at + MLXR_FILE_LARGE_PAGE) of a file
- * open for writing become zero, written at once: what is then written there in pieces of any size lies in one of the
- * system's large pages, where its file system has them, and so does the model that is mapped later. `at` is a multiple
- * of the page. A hint: a failure is left to those pieces to meet. Any thread. */
+/* For who writes a model's file in small pieces, as a download does: before the first of a page. Where the file system
+ * may keep large pages (on Linux ext4, XFS, btrfs, tmpfs), zeros are written over bytes [at, at +
+ * MLXR_FILE_LARGE_PAGE) of a file open for writing, at once: what is then written there in pieces of any size can lie
+ * in one of the system's large pages, and so can the model that is mapped later. What stood there is lost, and a
+ * shorter file becomes longer. Elsewhere nothing is written, and where writing fails (a full disk, a descriptor that
+ * cannot write) nothing or a part: so nobody may rely on reading zeros. `at` is a multiple of the page. A hint: a
+ * failure is left to those pieces to meet. Any thread. */
 MLXR_API void mlxr_file_begin_large_page(int fd, uint64_t at);
 
 /* ---- text ---------------------------------------------------------------------------------------------------- */
