@@ -102,9 +102,11 @@ static void add_settings(json_t *body, const options *o)
         const option_spec *spec = &option_table[i];
         bool sent = (spec->groups & (GROUP_SAMPLING | GROUP_CONTEXT)) && !context_is_rope(spec) &&
                     options_given(o, spec);
+        bool usual = spec->offset == offsetof(options, breakers) &&
+                     o->breakers.n == 0; /* an empty list would be none */
         bool new_seed = spec->offset == offsetof(options, sampling.seed) && o->sampling.seed == 0;
         char name[64];
-        if (sent && !new_seed) {
+        if (sent && !new_seed && !usual) {
             field_name(spec, name, sizeof name);
             json_object_set_new(body, name, value_json(o, spec));
         }

@@ -39,7 +39,8 @@ static void add_id(inputs *in, const struct stat *file)
 void inputs_add(inputs *in, const char *path)
 {
     struct stat file;
-    if (path && (strcmp(path, "-") == 0 ? fstat(STDIN_FILENO, &file) : stat(path, &file)) == 0) {
+    if (path && (strcmp(path, "-") == 0 ? fstat(STDIN_FILENO, &file) : stat(path, &file)) == 0 &&
+        S_ISREG(file.st_mode)) { /* nothing is lost of a terminal, a pipe or /dev/null */
         add_id(in, &file);
     }
 }
@@ -92,11 +93,23 @@ static size_t folder_bytes(const char *path)
     return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
-/* Which files of a folder are meant: parts of a stem, or with NULL those that a folder of safetensors is read from. A
- * GGUF file may lie there, too, as what was made of them. */
+/* Is it of a folder of safetensors, or of an adapter's? Others may lie there, too, such as results of a run before. */
+static bool is_of_safetensors(const char *name)
+{
+    static const char *const names[] = {"config.json",    "generation_config.json", "tokenizer_config.json",
+                                        "tokenizer.json", "tokenizer.model",        "chat_template.jinja",
+                                        "modules.json",   "adapter_config.json",    "model.safetensors.index.json"};
+    bool found = ends_with(name, ".safetensors");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        found = found || strcmp(name, names[i]) == 0;
+    }
+    return found;
+}
+
+/* Which files of a folder are meant: parts of a stem, or with NULL those that a folder of safetensors is read from. */
 static bool is_meant(const char *name, const char *stem, size_t n_stem)
 {
-    return stem ? strncmp(name, stem, n_stem) == 0 && is_part_suffix(name + n_stem) : !ends_with(name, ".gguf");
+    return stem ? strncmp(name, stem, n_stem) == 0 && is_part_suffix(name + n_stem) : is_of_safetensors(name);
 }
 
 typedef bool each_file(void *user, const char *path, const struct stat *file);
@@ -131,6 +144,18 @@ static bool add_each(void *user, const char *path, const struct stat *file)
     return true;
 }
 
+/* What an encoder's folder has for its head and its pooling (modules.json). */
+static void add_modules(inputs *in, const char *folder)
+{
+    static const char *const names[] = {"1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors",
+                                        "3_Dense/config.json", "3_Dense/model.safetensors"};
+    char path[MODEL_PATH_MAX + 32];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        inputs_add(in, path);
+    }
+}
+
 void inputs_add_model(inputs *in, const char *path)
 {
     struct stat file;
@@ -141,6 +166,7 @@ void inputs_add_model(inputs *in, const char *path)
     }
     if (S_ISDIR(file.st_mode)) {
         each_of_folder(path, strlen(path), NULL, 0, add_each, in);
+        add_modules(in, path);
     } else if (ends_with(path, ".safetensors") || ends_with(path, ".json")) {
         each_of_folder(path, n_folder, NULL, 0, add_each, in);
     } else if (n_stem) {
@@ -148,25 +174,35 @@ void inputs_add_model(inputs *in, const char *path)
     }
 }
 
-void inputs_add_loaded(inputs *in, const registry_model *model, const options *o)
+static void add_entry(inputs *in, const registry_model *model)
 {
-    mlxr_error error;
-    adapter_list named;
-    char draft[MODEL_PATH_MAX];
     inputs_add_model(in, model->path);
     for (size_t i = 0; i < model->adapters.n; i++) {
         inputs_add_model(in, model->adapters.items[i].name);
     }
+}
+
+bool inputs_add_loaded(inputs *in, const registry_model *model, const options *o)
+{
+    mlxr_error error;
+    adapter_list named;
+    registry_model draft;
+    add_entry(in, model);
     if (adapter_list_take(&named, o, "--lora", &error) == MLXR_OK) { /* else the command ends with that anyway */
         for (size_t i = 0; i < named.n; i++) {
             inputs_add_model(in, named.items[i].path);
         }
         adapter_list_free(&named);
     }
-    if (o->draft && strcmp(o->draft, "ngram") != 0 && strcmp(o->draft, "mtp") != 0 &&
-        models_find(o->draft, draft, sizeof draft)) {
-        inputs_add_model(in, draft);
+    if (!o->draft || strcmp(o->draft, "ngram") == 0 || strcmp(o->draft, "mtp") == 0) {
+        return true;
     }
+    if (!models_resolve(o->draft, &draft)) {
+        return false;
+    }
+    add_entry(in, &draft);
+    registry_model_close(&draft);
+    return true;
 }
 
 /* ---- what is written --------------------------------------------------------------------------------------------- */

@@ -26,10 +26,11 @@ typedef struct inputs {
 
 /* "-" is stdin, NULL nothing. What is not there is left to whoever opens it. */
 void inputs_add(inputs *in, const char *path);
-/* A model or an adapter: all parts of a split one, all files of a folder of safetensors. */
+/* A model or an adapter: all parts of a split one, all files that a folder of safetensors is read from. */
 void inputs_add_model(inputs *in, const char *path);
-/* A model with its own adapters, and with what the options have it load besides: --lora or --merge, and --draft. */
-void inputs_add_loaded(inputs *in, const registry_model *model, const options *o);
+/* A model with its own adapters, and with what the options have it load besides: --lora or --merge, and --draft with
+ * its own. False after telling that there is no such draft. */
+bool inputs_add_loaded(inputs *in, const registry_model *model, const options *o);
 /* Is `out` one of them (or were not all of them noted)? Tells so then. */
 bool inputs_lose(const inputs *in, const char *out);
 /* Could a part that is written for `out` (OUT-00001-of-00003.gguf) take the place of one? Of how many there will be

@@ -289,8 +289,8 @@ static int check_output(const batch *b, const char *model)
     }
     inputs_add(&in, o->grammar);
     inputs_add(&in, o->schema);
-    inputs_add_loaded(&in, &entry, o);
-    int code = inputs_lose(&in, o->output) ? EXIT_USAGE : EXIT_OK;
+    int code = inputs_add_loaded(&in, &entry, o) ? EXIT_OK : EXIT_FAILED;
+    code = code == EXIT_OK && inputs_lose(&in, o->output) ? EXIT_USAGE : code;
     inputs_close(&in);
     registry_model_close(&entry);
     return code;

@@ -269,7 +269,9 @@ static mlxr_status tell_others(const registry *r, const char *wanted, const char
     const catalogue_entry *size = catalogue_size_of(wanted);
     char how[240] = "";
     size_t n = strlen(wanted);
-    bool is_file = n > 5 && strcasecmp(wanted + n - 5, ".gguf") == 0; /* whoever types that means one of this machine */
+    bool is_file = (n > 5 &&
+                    strcasecmp(wanted + n - 5, ".gguf") == 0) || /* whoever types that means one of this machine */
+                   (n > 12 && strcasecmp(wanted + n - 12, ".safetensors") == 0);
     if (size || (n <= 100 && !is_file && registry_name_valid(wanted) && pull_asks_ollama(wanted))) {
         snprintf(how, sizeof how, "; mlxr pull %.100s %s", size ? size->name : wanted,
                  size ? "gets one" : "asks Ollama's registry for it");

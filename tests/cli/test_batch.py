@@ -239,6 +239,9 @@ class Errors(Batch):
             self.fail_with(2, "this is what is read", "batch", self.model, self.input, "--grammar", grammar, "-o", taken)
         with open(grammar, encoding="utf-8") as file:
             self.assertEqual(file.read(), 'root ::= "a"')
+        self.fail_with(1, r"\Amlxr: no model 'nope'[^\n]*\n\Z", "batch", self.model, self.input, "--draft", "nope", "-o",
+                       os.path.join(self.home, "never"))  # fmt: skip
+        self.assertFalse(os.path.exists(os.path.join(self.home, "never")))
         self.fail_with(2, "named twice", "batch", self.model, self.input, "-m", "x")
         self.fail_with(2, "nothing to generate", "batch", self.model, self.input, "-n", "0")
         self.fail_with(1, "regular file", "batch", self.model, self.input, "-o", "/dev/null")

@@ -310,6 +310,10 @@ class Convert(support.CliTest):
         inside = os.path.join(folder, "made.gguf")
         self.succeed("convert", folder, inside)
         self.succeed("convert", folder, inside)  # what was made of a folder lies there, but is not read
+        results, profile = os.path.join(folder, "results.jsonl"), os.path.join(folder, "profile.json")
+        for _ in range(2):  # nor is what a run before left there
+            self.succeed("batch", folder, "-", "-o", results, stdin=b'{"id": 1, "prompt": "inn", "max_tokens": 1}\n')
+            self.succeed("bench", folder, "-p", "4", "-n", "1", "-r", "1", "--profile", profile)
         self.succeed("run", out, "the inn", "--raw", "-n", "2")
         result = self.run_mlxr("convert", plain, os.path.join(self.home, "none.gguf"), "--merge", folder)
         self.assertNotEqual(result.code, 0)

@@ -377,13 +377,13 @@ static void greatest_words(check *c, const linear_kernels *kernels, dtype type, 
 {
     static const weights_kind kinds[] = {WEIGHTS_LOWEST, WEIGHTS_HIGHEST};
     for (uint32_t n_tokens = 1; n_tokens <= 16; n_tokens++) {
-        for (uint32_t i = 0; i < 2 * SIGNS_COUNT; i++) {
-            if (c->quick && (n_tokens + i) % 8) {
+        for (uint32_t i = 0; i < 4 * SIGNS_COUNT; i++) {
+            if (c->quick && (n_tokens + i / 4) % 4) {
                 continue;
             }
-            uint32_t n_out = n_tokens % 2 ? 33 : 48; /* the latter laid, too */
+            uint32_t n_out = i / 2 % 2 ? 33 : 48; /* the latter laid, too */
             problem p = problem_make(c, kernels, type, 3 * grain, n_out, n_tokens, kinds[i % 2]);
-            fill_signs((signs)(i / 2), p.x, (size_t)n_tokens * p.n_in);
+            fill_signs((signs)(i / 4), p.x, (size_t)n_tokens * p.n_in);
             pack_all(&p, kernels);
             matches_plain_loops(c, kernels, &p);
             same_bits_alone(c, kernels, &p);

@@ -100,7 +100,10 @@ INLINE void meet_group(int kind, const word_block *v, int T, int first, int n, c
 /* A block of 32 k with one scale × all tokens. */
 INLINE void meet_all(int kind, int bits, int shift, const block *b, many_tokens *m)
 {
-    word_block v = {.scale = b->scale[0], .min = b->min[0]};
+    word_block v = {.scale = b->scale[0]};
+    if (kind == MIN) {
+        v.min = b->min[0];
+    }
     words_of(bits, shift, b, v.w);
     v.pairs = pairs_of(v.w);
     const uint32_t n_whole = m->n_tokens / LINEAR_TILE, left = m->n_tokens % LINEAR_TILE;

@@ -9,9 +9,9 @@
  *     u8 or s8 w[8][rows][4] | f32 vectors [rows]: scale, then the minimum (PANEL_MIN) and second halves (PANEL_HALVES)
  *
  * or has words of 16 bits instead of bytes (linear_words.h): twice as much to unpack, less to do for each token. For
- * the usual small batches, blocks are unpacked in registers and used at once. More tokens share panels unpacked into
- * the scratch: of bytes or of words, as the input's format says (linear_kernels.few, .many). Every path computes, for a
- * row and a token, block after block,
+ * the usual small batches, blocks are unpacked in registers and used at once; with some instructions laid ones also for
+ * PANEL_MANY. More tokens share panels unpacked into the scratch: of bytes or of words, as the input's format says
+ * (linear_kernels.few, .many). Every path computes, for a row and a token, block after block,
  *
  *     acc = fma(scale × activation_scale, Σ w q, acc);  acc = fma(minimum, activation_scaled_sum, acc)
  *
@@ -76,7 +76,7 @@ typedef struct panel_path {
     panel_tile_fn *tile; /* NULL: there is no such way */
 } panel_path;
 
-#define PANEL_DIRECT LINEAR_DIRECT /* tokens: more gain nothing over a panel that is still in L1 */
+#define PANEL_DIRECT LINEAR_DIRECT /* tokens of whole records: more gain nothing over a panel that is still in L1 */
 
 /* Tokens: of more, unpacking a panel costs as little a token, and two panels share what is read of tokens. */
 #define PANEL_MANY 32

@@ -236,8 +236,7 @@ uint64_t copy_bytes(const exec *e)
 static bool prepare(screen_copy *c, exec *e)
 {
     const linear_weight *w = weight_of(e->prog);
-    if (!c->memory &&
-        !few_fits(c->room, memory_spare() + few_count(e->prog).n_bytes_kept)) { /* the halves' will be free */
+    if (!c->memory && !few_fits(c->room, memory_spare() + few_made_bytes(e->prog))) { /* which will be free */
         c->pause = PAUSE;
         return false;
     }

@@ -33,6 +33,8 @@ void few_refuse(program *prog);
 bool few_is_wanted(const program *prog);
 /* Does memory hold parts now, or some of them? Then there is no copy for many rows (screen_copy.h), and vice versa. */
 bool few_holds(const program *prog);
+/* Bytes of parts that memory holds now. */
+uint64_t few_made_bytes(const program *prog);
 /* Lets them go, for the copy. Passes of few rows ask until it is let go; where it is for another reason, the next of
  * them makes parts again. */
 void few_let_go(const program *prog);

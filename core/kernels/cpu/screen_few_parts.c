@@ -127,6 +127,11 @@ bool few_holds(const program *prog)
     return prog->few && prog->few->memory;
 }
 
+uint64_t few_made_bytes(const program *prog)
+{
+    return few_holds(prog) ? prog->few->room / few_weight(prog)->n_out * prog->few->n_made : 0;
+}
+
 void few_let_go(const program *prog)
 {
     screen_few *f = prog->few;
