@@ -58,7 +58,7 @@ class Compare(unittest.TestCase):
 
     def test_runs_alternate_and_ratios_are_taken_within_a_round(self):
         out = os.path.join(self.folder, "out.json")
-        code, text, err = self.run_tool("compare", "--rounds", "3", "--pause", "0.05", "--out", out, "--title", "a test", self.command(
+        code, text, err = self.run_tool("compare", "--rounds", "3", "--out", out, "--title", "a test", self.command(
             "mlxr", OURS, 2.0), self.command("llama", LLAMA_BENCH, 2.0), self.command("batched", BATCHED),
             self.command("sweep", SWEEP, 2.0))
         self.assertEqual(code, 0, err)
@@ -66,7 +66,7 @@ class Compare(unittest.TestCase):
             self.assertEqual(file.read().split(), ["mlxr", "llama", "batched", "sweep"] * 3)
         with open(out, encoding="utf-8") as file:
             result = json.load(file)
-        self.assertEqual((len(result["rounds"]), result["pause_s"]), (3, 0.05))
+        self.assertEqual(len(result["rounds"]), 3)
         self.assertRegex(result["commands"]["mlxr"], r"^python[0-9.]* mlxr.py$")
         llama = result["ratios"]["llama"]
         self.assertEqual({test: (r["ratio"], r["min"], r["max"]) for test, r in llama.items()},
@@ -90,7 +90,7 @@ class Compare(unittest.TestCase):
             file.write("print('|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s |')\n"
                        "print('|-------|--------|------|--------|----------|----------|----------|----------|----------|----------|')\n"
                        "print('|   128 |     64 |    8 |   1536 |    1.369 |   748.25 |    2.386 |   160.00 |    3.755 |   409.10 |')\n")
-        code, text, err = self.run_tool("compare", "--rounds", "1", "--pause", "0", self.command("mlxr", OURS), f"table={sys.executable} {path}")
+        code, text, err = self.run_tool("compare", "--rounds", "1", self.command("mlxr", OURS), f"table={sys.executable} {path}")
         self.assertEqual(code, 0, err)
         self.assertRegex(text, r"batch8 +640.00 +160.00 +4.00 +4.00 +4.00")
 
@@ -98,7 +98,7 @@ class Compare(unittest.TestCase):
         """A: 250 and 100 (and 100 at a depth); B: 500 and 50, the prompt ever faster."""
         other = [{"n_prompt": 512, "n_gen": 0, "avg_ts": 500.0}, {"n_prompt": 0, "n_gen": 64, "avg_ts": 50.0}]
         out = os.path.join(self.folder, "out.json")
-        code, _, err = self.run_tool("compare", "--rounds", "2", "--pause", "0", "--out", out, self.command("mlxr", OURS), self.command(
+        code, _, err = self.run_tool("compare", "--rounds", "2", "--out", out, self.command("mlxr", OURS), self.command(
             "A", LLAMA_BENCH), self.command("B", other, 2.0))
         self.assertEqual(code, 0, err)
         with open(out, encoding="utf-8") as file:
@@ -168,10 +168,9 @@ class Compare(unittest.TestCase):
             ([ours, self.command("twice", LLAMA_BENCH + LLAMA_BENCH)], "twice: pp512 appears twice"),
             ([ours, self.command("other", [{"n_prompt": 7, "n_gen": 0, "avg_ts": 1.0}])], "no test in common.*pp7"),
             (["--rounds", "0", ours, silent], "--rounds must be 1"),
-            (["--pause", "-1", ours, silent], "--pause must be from 0"),
         ]
         for arguments, pattern in cases:
-            code, text, err = self.run_tool("compare", "--pause", "0", *arguments)
+            code, text, err = self.run_tool("compare", *arguments)
             self.assertEqual((code, text), (1, ""), err)
             self.assertRegex(err.splitlines()[-1], pattern)
         code, text, err = self.run_tool("tables", os.path.join(self.folder, "mlxr.py"))
