@@ -45,12 +45,16 @@ static inline long resident_kib(const char *path)
     return kib;
 }
 
-/* KiB of this process's memory that are no file's; −1: the system does not tell. */
+/* KiB of this process's memory that are no file's; −1: the system does not tell, or a sanitizer keeps what is freed. */
 static inline long anonymous_kib(void)
 {
     char line[1024];
     long kib = -1;
+#if defined(__SANITIZE_ADDRESS__)
+    FILE *f = NULL;
+#else
     FILE *f = fopen("/proc/self/smaps_rollup", "r");
+#endif
     while (f && fgets(line, sizeof line, f) && sscanf(line, "Anonymous: %ld kB", &kib) != 1) {
     }
     if (f) {
