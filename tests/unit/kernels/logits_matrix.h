@@ -8,6 +8,14 @@
 #include "base/mapping.h"
 #include "tiny_plan.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TEST_SANITIZED
+#endif
+#endif
+
 /* Weights as models have them: few of a block are nearly as large as its largest, which uniform ones often are. */
 static inline void open_normal(tiny *t, const tiny_options *o)
 {
@@ -50,7 +58,7 @@ static inline long anonymous_kib(void)
 {
     char line[1024];
     long kib = -1;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TEST_SANITIZED)
     FILE *f = NULL;
 #else
     FILE *f = fopen("/proc/self/smaps_rollup", "r");
