@@ -35,19 +35,25 @@ typedef struct response_answer {
     text_buffer text;
     json_t *logprobs;
     size_t n_calls;
+    struct canceller *cancellers;
     struct response_answer *next; /* in generations.background, if listed */
 } response_answer;
 
 /* ---- openai_responses.c ---- */
 /* Frees what nobody needs any more; nothing as long as anybody does. */
 void response_answer_free(response_answer *a);
-/* An exchange that waits for another's response. */
+/* One that is listed is found by its id, until its last version is kept: the store has an older one meanwhile. */
+void response_list(response_answer *a);
+void response_unlist(response_answer *a);
+/* Ends what is being made in the background (a->g). */
+void response_cancel(response_answer *a);
+
+/* An exchange that gets another's response once nothing more comes of it. */
 typedef struct canceller {
     http_exchange *x; /* NULL: gone */
     bool done;
+    struct canceller *next;
 } canceller;
-/* Ends what is in the background; `by` (may be NULL) gets the response as it is kept from now on. */
-void response_cancel(response_answer *a, canceller *by);
 
 /* ---- openai_response_json.c ---- */
 /* The whole response; usage: NULL while it is made. */
@@ -67,10 +73,9 @@ void response_announce_item(response_answer *a);
 void response_close_item(response_answer *a, const char *status); /* into the output; nothing if none is open */
 
 /* ---- openai_response_keep.c ---- */
-/* by: the exchange that waits for another's response; NULL: none, or gone. */
-typedef void kept_then(response_answer *a, json_t *response, http_exchange *by);
+typedef void kept_then(response_answer *a, json_t *response);
 /* Keeps the response as it is now, and calls `then` when it is kept, or if it is not to be. Takes the response.
- * `last`: nothing more comes of the answer, whose conversation and input are given away. */
-void response_keep(response_answer *a, json_t *response, bool last, kept_then *then, canceller *by);
+ * `last`: nothing more comes of the answer, whose conversation and input are given away; cancellers are answered. */
+void response_keep(response_answer *a, json_t *response, bool last, kept_then *then);
 
 #endif

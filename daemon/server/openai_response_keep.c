@@ -11,8 +11,8 @@ typedef struct keep_job { /* all JSON is its own */
     response_answer *a;
     json_t *response, *messages, *input;
     int64_t version;
+    bool last;
     kept_then *then;
-    canceller *by; /* NULL: nobody but its own client waits for it */
     mlxr_status status;
     mlxr_error error;
 } keep_job;
@@ -48,6 +48,20 @@ static void put_kept(void *user)
     job->status = response_store_put(generation_responses(job->a->d), &kept, &job->error);
 }
 
+static void answer_cancellers(response_answer *a, json_t *response)
+{
+    while (a->cancellers) {
+        canceller *c = a->cancellers;
+        a->cancellers = c->next;
+        c->done = true;
+        if (c->x) { /* which frees it at its end */
+            http_respond_json(c->x, 200, json_incref(response));
+        } else {
+            free(c);
+        }
+    }
+}
+
 static void tell_kept(keep_job *job)
 {
     response_answer *a = job->a;
@@ -58,13 +72,11 @@ static void tell_kept(keep_job *job)
         json_object_set_new(job->response, "warnings", list);
     }
     if (job->then) {
-        job->then(a, job->response, job->by ? job->by->x : NULL);
+        job->then(a, job->response);
     }
-    if (job->by) {
-        job->by->done = true;
-        if (!job->by->x) {
-            free(job->by);
-        }
+    if (job->last) {
+        response_unlist(a);
+        answer_cancellers(a, job->response);
     }
 }
 
@@ -78,11 +90,11 @@ static void put_done(void *user)
     }
 }
 
-void response_keep(response_answer *a, json_t *response, bool last, kept_then *then, canceller *by)
+void response_keep(response_answer *a, json_t *response, bool last, kept_then *then)
 {
     keep_job *job = calloc(1, sizeof *job);
     a->n_keeps++;
-    keep_job made = {.a = a, .response = response, .then = then, .by = by, .version = ++a->version};
+    keep_job made = {.a = a, .response = response, .last = last, .then = then, .version = ++a->version};
     if (!job) {
         made.status = daemon_error(&made.error, MLXR_NOMEM, "out of memory");
         tell_kept(&made);

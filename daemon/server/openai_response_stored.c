@@ -85,15 +85,15 @@ static void stored_start(struct daemon *d, http_exchange *x, const stored_job *w
     error_respond(x, 503, NULL, "out of memory", NULL);
 }
 
-/* One that is being made in the background; NULL: none. */
+/* One that is being made in the background, or whose last version is on its way to the store; NULL: none. */
 static response_answer *find_background(struct daemon *d, http_exchange *x)
 {
     const char *id = http_path_param(x, "id");
     response_answer *a = d->generations->background;
-    while (a && (a->owner != route_identity(x)->key_id || strcmp(a->id, id) != 0)) {
+    while (a && (a->deleted || a->owner != route_identity(x)->key_id || strcmp(a->id, id) != 0)) {
         a = a->next;
     }
-    return a && a->g ? a : NULL;
+    return a;
 }
 
 static void tell_found(stored_job *j)
@@ -135,9 +135,11 @@ void openai_responses_input(void *service, http_exchange *x)
 void openai_responses_delete(void *service, http_exchange *x)
 {
     response_answer *a = find_background(service, x);
-    if (a) { /* it is not made any further, and what was kept of it goes behind what is on its way */
+    if (a) { /* what was kept of it goes behind what is on its way */
         a->deleted = true;
-        response_cancel(a, NULL);
+        if (a->g) {
+            response_cancel(a);
+        }
     }
     stored_start(service, x, &(stored_job){.removes = true, .tell = tell_removed});
 }
@@ -161,7 +163,11 @@ void openai_responses_cancel(void *service, http_exchange *x)
         error_respond(x, 503, NULL, "out of memory", NULL);
     } else {
         by->x = x;
+        by->next = a->cancellers;
+        a->cancellers = by;
         http_on_gone(x, canceller_gone, by);
-        response_cancel(a, by);
+        if (a->g) {
+            response_cancel(a);
+        }
     }
 }

@@ -32,14 +32,14 @@ void response_answer_free(response_answer *a)
 
 /* ---- those in the background ------------------------------------------------------------------------------------- */
 
-static void list(response_answer *a)
+void response_list(response_answer *a)
 {
     a->listed = true;
     a->next = a->d->generations->background;
     a->d->generations->background = a;
 }
 
-static void unlist(response_answer *a)
+void response_unlist(response_answer *a)
 {
     response_answer **at = &a->d->generations->background;
     while (a->listed && *at != a) {
@@ -87,9 +87,8 @@ static void text_delta(response_answer *a, const generation_delta *d)
     response_send(a, message ? "response.output_text.delta" : "response.reasoning_text.delta", delta);
 }
 
-static void answer_whole(response_answer *a, json_t *response, http_exchange *by)
+static void answer_whole(response_answer *a, json_t *response)
 {
-    (void)by;
     if (a->x) {
         http_respond_json(a->x, 200, json_incref(response));
     }
@@ -106,9 +105,9 @@ static void on_start(void *user, const generation_info *info)
         response_begin(a);
     }
     if (a->o.background) {
-        list(a);
+        response_list(a);
         a->answered = !a->o.stream;
-        response_keep(a, response_json(a, "in_progress", NULL), false, a->o.stream ? NULL : answer_whole, NULL);
+        response_keep(a, response_json(a, "in_progress", NULL), false, a->o.stream ? NULL : answer_whole);
     }
 }
 
@@ -176,11 +175,10 @@ static void join_conversation(response_answer *a)
 }
 
 /* The last event of a stream: what the response has come to. */
-static void end_stream(response_answer *a, json_t *response, http_exchange *by)
+static void end_stream(response_answer *a, json_t *response)
 {
     const char *status = json_string_value(json_object_get(response, "status"));
     char type[40];
-    (void)by;
     if (a->x) {
         snprintf(type, sizeof type, "response.%s", status);
         response_send(a, type, json_pack("{s:O}", "response", response));
@@ -189,34 +187,30 @@ static void end_stream(response_answer *a, json_t *response, http_exchange *by)
     }
 }
 
-static void answer_canceller(response_answer *a, json_t *response, http_exchange *by)
+static void end_cancelled(response_answer *a, json_t *response)
 {
-    if (a->begun && a->x && !a->answered) {
-        end_stream(a, response, NULL);
+    if (a->begun && !a->answered) {
+        end_stream(a, response);
     }
     a->answered = true;
-    if (by) {
-        http_respond_json(by, 200, json_incref(response));
-    }
 }
 
 static void on_error(void *user, int status, const char *code, const char *message, const char *param, unsigned retry_s)
 {
     response_answer *a = user;
     a->g = NULL;
-    unlist(a);
-    if (a->begun || (a->answered && a->o.background)) {
+    bool waits = a->x && !a->begun && !a->answered;
+    if (a->begun || a->listed) {
         json_t *response = response_json(a, "failed", NULL);
         json_object_set_new(response, "error", json_pack("{s:s, s:s}", "code", code, "message", message));
-        response_keep(a, response, true, a->begun ? end_stream : NULL, NULL);
-        return;
+        response_keep(a, response, true, a->begun ? end_stream : NULL);
     }
-    if (a->x && retry_s) {
+    if (waits && retry_s) {
         error_respond_retry(a->x, status, code, message, retry_s);
-    } else if (a->x) {
+    } else if (waits) {
         error_respond(a->x, status, code, message, param);
     }
-    a->answered = true;
+    a->answered = a->answered || waits;
 }
 
 static void on_done(void *user, const generation_usage *usage)
@@ -227,7 +221,6 @@ static void on_done(void *user, const generation_usage *usage)
         return;
     }
     a->g = NULL;
-    unlist(a);
     join_conversation(a);
     json_t *response = response_json(a, a->incomplete ? "incomplete" : "completed", usage);
     if (a->x) {
@@ -235,16 +228,15 @@ static void on_done(void *user, const generation_usage *usage)
     }
     bool waits = a->x && !a->answered;
     a->answered = a->answered || !a->o.stream;
-    response_keep(a, response, true, !waits ? NULL : a->o.stream ? end_stream : answer_whole, NULL);
+    response_keep(a, response, true, !waits ? NULL : a->o.stream ? end_stream : answer_whole);
 }
 
-void response_cancel(response_answer *a, canceller *by)
+void response_cancel(response_answer *a)
 {
     generation *g = a->g;
     response_close_item(a, "incomplete");
     a->g = NULL;
-    unlist(a);
-    response_keep(a, response_json(a, "cancelled", NULL), true, answer_canceller, by);
+    response_keep(a, response_json(a, "cancelled", NULL), true, end_cancelled);
     generation_cancel(g);
 }
 

@@ -3,6 +3,7 @@
 Runs in the environment of tools/api/requirements.txt. The model is SmolLM2 where it is there, for answers that mean
 something, and a tiny random one for everything that must hold whatever the model says.
 """
+import concurrent.futures
 import json
 import os
 import threading
@@ -394,6 +395,23 @@ class Responses(OpenAITest):
         self.assertEqual(self.client.responses.retrieve(made.id).status, state)
         with self.assertRaises(openai.BadRequestError):
             self.client.responses.cancel(self.create().id)
+
+    def test_in_the_background_it_is_cancelled_or_done_whenever_that_comes(self):
+        """Also while its last version is on its way to the disk, where it is still in progress."""
+
+        def try_once(delay):
+            made = self.create(background=True, max_output_tokens=2, truncation="auto",
+                               input=[{"role": "user", "content": "x" * 200000}, {"role": "user", "content": "Hello"}])  # fmt: skip
+            time.sleep(delay)
+            state = self.client.responses.cancel(made.id).status
+            return state, self.client.responses.retrieve(made.id).status
+
+        delays = [i * 0.0015 for i in range(64)]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            seen = list(pool.map(try_once, delays))
+        for told, kept in seen:
+            self.assertIn(told, ("cancelled", "completed", "incomplete"))
+            self.assertEqual(kept, told)
 
     def test_in_the_background_it_gets_done(self):
         made = self.create(background=True)
