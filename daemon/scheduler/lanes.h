@@ -57,7 +57,7 @@ struct scheduler {
     scheduler_stats stats; /* shown to others */
     /* the engine's thread alone: */
     uint32_t n_slots;    /* 2 × lanes_max: lanes, and those that stall */
-    scheduler_stats own; /* counted here, copied once a step; submit's counters are only in `stats` */
+    scheduler_stats own; /* counted here, shown by scheduler_publish; submit's counters are only in `stats` */
     lane *lanes;         /* [n_slots] */
     uint32_t n_lanes, n_paused, n_forks_due; /* running and paused; paused; lanes kept for forks to come */
     uint32_t n_stalled;                      /* of n_lanes */
@@ -91,6 +91,9 @@ bool lane_unread(const lane *l);
 lane *lane_back(const scheduler *s);
 /* Ends all choices of a request that has no lane. */
 void request_finish(scheduler *s, request *r, scheduler_finish finish, const char *error);
+
+/* Others see what was counted so far: at the end of a step, and before a request's last event. */
+void scheduler_publish(scheduler *s);
 
 /* Bytes of one page in every layer group. */
 uint64_t memory_of_page(const scheduler *s, const mlxr_model *model);

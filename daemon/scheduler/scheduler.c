@@ -358,7 +358,7 @@ bool scheduler_budget_set(scheduler *s, uint64_t kv_bytes)
 
 /* ---- the engine's thread --------------------------------------------------------------------------------------- */
 
-static void publish(scheduler *s)
+void scheduler_publish(scheduler *s)
 {
     pthread_mutex_lock(&s->lock);
     s->own.n_submitted = s->stats.n_submitted;
@@ -436,7 +436,7 @@ void scheduler_abort(scheduler *s)
         }
         request_finish(s, r, SCHEDULER_SHUTDOWN, NULL);
     }
-    publish(s);
+    scheduler_publish(s);
 }
 
 /* Models take turns by the time their steps took. */
@@ -480,7 +480,7 @@ scheduler_pulse scheduler_step(scheduler *s)
     uint64_t own_us = us > others_us ? us - others_us : 0;
     s->own.own_us += own_us;
     s->own.own_max_us = own_us > s->own.own_max_us ? own_us : s->own.own_max_us;
-    publish(s);
+    scheduler_publish(s);
     if (!use) {
         pthread_mutex_lock(&s->lock);
         pulse.wake_at_us = request_queue_deadline(&s->queue);

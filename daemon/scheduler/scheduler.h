@@ -173,6 +173,7 @@ uint64_t scheduler_now_us(const scheduler *s);
 bool scheduler_idle(scheduler *s);
 /* Requests waiting or running that need this model, as such or for drafts. */
 size_t scheduler_uses(scheduler *s, const mlxr_model *model);
+/* Of a request that has had its last event, all is counted. */
 scheduler_stats scheduler_stats_get(scheduler *s);
 
 /* A sequence of the model with these adapters, as those of requests are. On the engine's thread. sampling: NULL: the

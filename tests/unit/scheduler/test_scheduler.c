@@ -44,6 +44,51 @@ static void mixed_requests_get_the_tokens_of_lone_runs(void **unused)
     }
 }
 
+typedef struct witness { /* what the counters tell while a request's last event is told */
+    scheduler *sched;
+    client *c;
+    scheduler_stats seen;
+} witness;
+
+static bool look_at_counters(void *user, const scheduler_event *event)
+{
+    witness *w = user;
+    if (event->last) {
+        w->seen = scheduler_stats_get(w->sched);
+    }
+    return on_event(w->c, event);
+}
+
+/* A client that has its answer may ask for the counters before the step has ended. */
+static void counters_have_a_request_before_its_end_is_told(void **unused)
+{
+    (void)unused;
+    setup s;
+    open_engine(&s, 8 << 20, 1);
+    scheduler *sched = open_scheduler(&s, &(scheduler_options){.lanes_max = 4});
+    client *c = make(s.model, 3, 20, 30); /* 3: greedy */
+    witness w = {.sched = sched, .c = c};
+    c->ask.on_event = look_at_counters;
+    c->ask.user = &w;
+    c->ask.draft = true;
+    for (uint64_t i = 1; i <= 3; i++) {
+        c->ask.max_tokens = i == 3 ? 1 : 30; /* one step is all of it */
+        submit(sched, c);
+        play(sched);
+        scheduler_stats after = scheduler_stats_get(sched);
+        assert_int_equal(w.seen.n_running, 0);
+        assert_int_equal(w.seen.n_finished[SCHEDULER_LENGTH], i);
+        assert_int_equal(w.seen.n_sampled, after.n_sampled);
+        assert_int_equal(w.seen.n_steps, after.n_steps);
+        assert_int_equal(w.seen.n_admitted, i);
+        assert_int_equal(w.seen.drafts.n_steps, after.drafts.n_steps);
+        assert_true(w.seen.drafts.n_steps > 0);
+    }
+    scheduler_close(&sched);
+    free(c);
+    close_engine(&s);
+}
+
 static void choices_are_forks_of_one_prompt(void **unused)
 {
     (void)unused;
@@ -657,6 +702,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mixed_requests_get_the_tokens_of_lone_runs),
+        cmocka_unit_test(counters_have_a_request_before_its_end_is_told),
         cmocka_unit_test(choices_are_forks_of_one_prompt),
         cmocka_unit_test(a_tiny_memory_preempts_and_everyone_still_gets_lone_tokens),
         cmocka_unit_test(a_long_prompt_stops_no_stream),
