@@ -10,7 +10,7 @@
  *                                │ scheduler_submit ───────────▶ generation_on_event (worker) ─▶ wake, last_task
  *   prepared, composed ◀─────────┘                                                              │
  *   drain, finish ◀─────────────────────────────────────────────────────────────────────────────┘
- *   finish ─────────────────▶ remember ─▶ release
+ *   finish ─────────────────▶ remember ─▶ remembered: on_done, release
  *
  * References: the pool's job, the wait for a lease, the submitted request, the job that remembers; each is passed on or
  * dropped on the loop. What fails before the scheduler has taken the request is kept in the generation and told by the
@@ -68,14 +68,20 @@ static void uncount(generation *g)
     }
 }
 
+static void release_model(generation *g)
+{
+    if (g->model) {
+        model_table_release(g->d->models, g->model, g->r.keep_alive_ms);
+        g->model = NULL;
+    }
+}
+
 static void release(generation *g)
 {
     void (*released)(void *user) = g->job.on_released;
     void *user = g->job.user;
     struct generations *gs = g->gs;
-    if (g->model) {
-        model_table_release(g->d->models, g->model, g->r.keep_alive_ms);
-    }
+    release_model(g);
     uncount(g);
     *(g->previous ? &g->previous->next : &gs->all) = g->next;
     if (g->next) {
@@ -180,7 +186,8 @@ static size_t prompt_used(const generation *g)
     return *g->miss ? g->prompt.n_ids : 0;
 }
 
-/* Pool: what the answer was made of, and who used how much. */
+/* Pool: what the answer was made of, and who used how much. Before the client hears of the end: whatever it asks next
+ * is to find its answer's tokens, and them counted. */
 static void remember(void *user)
 {
     generation *g = user;
@@ -209,9 +216,20 @@ static void remember(void *user)
     json_decref(answer);
 }
 
+/* Loop: all there is of it is known to whoever asks next. The model's lease goes in the same turn of the loop as
+ * on_done comes: a client that has its answer finds the model unused, although the pool may not have turned from `g`
+ * yet. */
 static void remembered(void *user)
 {
-    unref(user);
+    generation *g = user;
+    uncount(g);
+    if (!g->over) {
+        generation_usage usage = usage_of(g);
+        g->over = true;
+        g->job.callbacks->on_done(g->job.user, &usage);
+    }
+    release_model(g);
+    unref(g);
 }
 
 /* Loop: the last event has come, and all before it was handed out. */
@@ -223,14 +241,12 @@ static void finish(generation *g)
     if (g->choice_failed && !g->over) {
         fail_late(g);
         tell_error(g);
-    } else if (!g->over) {
-        generation_usage usage = usage_of(g);
-        g->over = true;
-        g->job.callbacks->on_done(g->job.user, &usage);
     }
-    uncount(g); /* what is remembered is nobody's load */
+    if (g->over) { /* nobody waits for its end: it takes no place any more */
+        uncount(g);
+    }
     if (http_work(g->d->http, remember, remembered, g) != 0) {
-        unref(g);
+        remembered(g);
     }
 }
 
