@@ -72,8 +72,10 @@ typedef struct daemon_options {               /* {0} is a valid default */
     daemon_again *again;      /* daemon_run only; NULL: POST /ui-api/restart is refused */
     void (*log)(void *user, mlxr_log_level level, const char *line); /* any thread; NULL: silence */
     void *log_user;
-    const char *log_path;  /* the file it writes, for the sandbox; NULL: none */
-    struct logger *logger; /* of requests, and what GET /ui-api/logs shows; NULL: none */
+    const char *log_path;           /* the file it writes, for the sandbox; NULL: none */
+    struct logger *logger;          /* of requests, and what GET /ui-api/logs shows; NULL: none */
+    uint64_t (*now_ms)(void *user); /* any thread; by which the engine's silence is measured; NULL: a monotonic clock */
+    void *now_user;
 } daemon_options;
 
 struct daemon; /* no typedef: unistd.h has a function of this name */

@@ -8,13 +8,19 @@
 #include "server/notify.h"
 
 #define BEAT_MS 1000u
-#define SILENCE_MS 7000u /* with the beat and a probe's own interval: seen within 10 s */
+#define SILENCE_MS 7000u
+_Static_assert(BEAT_MS + SILENCE_MS <= 8000, "with a probe's own interval it is seen within 10 s");
 
 uint64_t daemon_clock_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t now_ms(const struct daemon_private *p)
+{
+    return p->options.now_ms ? p->options.now_ms(p->options.now_user) : daemon_clock_ms();
 }
 
 static void beat(mlxr_engine *engine, void *user)
@@ -33,7 +39,7 @@ static void *watch(void *user)
     struct daemon_private *p = user;
     uint64_t told_ms = 0, every_ms = notify_watchdog_us() / 1000 / 2;
     do {
-        atomic_store(&p->asked_ms, daemon_clock_ms());
+        atomic_store(&p->asked_ms, now_ms(p));
         worker_call(p->d->worker, beat, p);
         atomic_store(&p->asked_ms, 0);
         if (every_ms && daemon_clock_ms() - told_ms >= (every_ms > BEAT_MS ? every_ms - BEAT_MS : 0)) {
@@ -82,6 +88,6 @@ void watch_closed(struct daemon_private *p)
 
 bool daemon_engine_alive(const struct daemon *d)
 {
-    uint64_t asked = atomic_load(&d->own->asked_ms), now = daemon_clock_ms();
+    uint64_t asked = atomic_load(&d->own->asked_ms), now = now_ms(d->own);
     return asked == 0 || now < asked || now - asked < SILENCE_MS;
 }
