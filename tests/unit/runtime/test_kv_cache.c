@@ -654,9 +654,9 @@ static void eviction_takes_time_in_proportion_to_the_cache(void **state)
         }
         kv_pool_unref(w.pools[0], pages[0]);
     }
-    clock_gettime(CLOCK_MONOTONIC, &begin);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin); /* other tests run beside this one */
     evict_all(&w);
-    clock_gettime(CLOCK_MONOTONIC, &end);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
     assert_int_equal(w.cache.index.n_nodes, N);
     double ms = (double)(end.tv_sec - begin.tv_sec) * 1e3 + (double)(end.tv_nsec - begin.tv_nsec) * 1e-6;
     print_message("%d pages evicted past %d in use in %.1f ms\n", N, N, ms);
