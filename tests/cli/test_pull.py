@@ -44,7 +44,7 @@ class PullTest(support.CliTest):
     def env(self, server=None, **changes):
         url = server.url if server else "http://127.0.0.1:9"
         settings = dict(MLXR_OLLAMA_REGISTRY=url, HF_ENDPOINT=url, MLXR_ALLOW_PRIVATE="127.0.0.1",
-                        MLXR_PULL_STALL_S="1", MLXR_PULL_RETRY_MS="5", MLXR_PULL_PIECE_BYTES="100000", HF_TOKEN=None,
+                        MLXR_PULL_RETRY_MS="5", MLXR_PULL_PIECE_BYTES="100000", HF_TOKEN=None,
                         https_proxy=None, HTTPS_PROXY=None, http_proxy=None, all_proxy=None, ALL_PROXY=None)  # fmt: skip
         settings.update(changes)
         return self.environment(**settings)
@@ -406,28 +406,26 @@ class Bodies(PullTest):
 
         server = self.blob(silent)
         server.on("/v2/library/m/manifests/latest", silent)
-        began = time.monotonic()
         self.refuses("attempts|slow|[Tt]ime", server, "m", MLXR_PULL_STALL_S="1")
-        self.assertLess(time.monotonic() - began, 30)
 
     def test_a_trickle_is_given_up(self):
         def trickle(request):
             first, last = request.range
             request.write(b"HTTP/1.1 206 X\r\nContent-Length: 100000\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
                           % (first, last, len(self.model)))  # fmt: skip
-            for i in range(600):
-                request.write(self.model[first + i : first + i + 1])
+            for i in range(first, last):  # until it is left
+                request.write(self.model[i : i + 1])
                 time.sleep(0.1)
 
         server = self.blob(trickle)
-        child = subprocess.Popen([support.MLXR, "pull", "m"], env=self.env(server), stdout=subprocess.DEVNULL,
+        child = subprocess.Popen([support.MLXR, "pull", "m"], env=self.env(server, MLXR_PULL_STALL_S="1"), stdout=subprocess.DEVNULL,
                                  stderr=subprocess.PIPE)  # fmt: skip
-        end = time.monotonic() + 50  # a trickle goes on for 60 s
+        end = time.monotonic() + support.TIMEOUT
         while len(server.asked(server.blob)) <= 2:  # each is ended and asked for again
             self.assertLess(time.monotonic(), end)
             time.sleep(0.05)
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
+        child.communicate(timeout=support.TIMEOUT)
         self.assertEqual(child.returncode, 130)
 
     def test_heads_without_an_end_or_sense(self):
@@ -693,10 +691,10 @@ class Interrupted(PullTest):
         request.file(how.pop("content", self.model), **how)
 
     def start(self, server, source):
-        child = subprocess.Popen([support.MLXR, "pull", source], env=self.env(server, MLXR_PULL_STALL_S="60"),
+        child = subprocess.Popen([support.MLXR, "pull", source], env=self.env(server, MLXR_PULL_STALL_S="600"),
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         partial = os.path.join(self.models, ".mlxr", "partial")
-        end = time.monotonic() + 50
+        end = time.monotonic() + support.TIMEOUT
         while time.monotonic() < end:
             states = [f for f in os.listdir(partial) if f.endswith(".state")] if os.path.isdir(partial) else []
             if states:
@@ -705,13 +703,13 @@ class Interrupted(PullTest):
                         return child
             time.sleep(0.02)
         child.kill()
-        self.fail(f"three pieces were not there after 50 s; exit {child.wait()}, {os.listdir(self.models)}")
+        self.fail(f"three pieces were not there; exit {child.wait()}, {os.listdir(self.models)}")
 
     def gone_on_with(self, server, signal_number, code):
         server.on(server.blob, self.slowly)
         child = self.start(server, "m")
         child.send_signal(signal_number)
-        self.assertEqual(child.wait(60), code)
+        self.assertEqual(child.wait(support.TIMEOUT), code)
         self.assertEqual(self.names(), [])
         server.on(server.blob, lambda r: r.file(self.model))
         before = len(server.asked(server.blob))
@@ -769,7 +767,7 @@ class Interrupted(PullTest):
         server.on(server.blob, lambda r: (time.sleep(0.3), r.file(self.model)))
         children = [subprocess.Popen([support.MLXR, "pull", "m"], env=self.env(server), stdout=subprocess.DEVNULL,
                                      stderr=subprocess.PIPE) for _ in range(2)]  # fmt: skip
-        results = [(child.communicate(timeout=60)[1], child.returncode) for child in children]
+        results = [(child.communicate(timeout=support.TIMEOUT)[1], child.returncode) for child in children]
         self.assertIn(0, [code for _, code in results], results)
         for text, code in results:
             self.assertTrue(code == 0 or b"already" in text, results)

@@ -171,7 +171,7 @@ class Run(support.CliTest):
                                    stderr=subprocess.PIPE, env=self.environment(), start_new_session=True)
         time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=support.TIMEOUT)
         self.assertIn(process.returncode, (-signal.SIGINT, 0))
         with self.assertRaises(ProcessLookupError):
             os.killpg(process.pid, 0)
