@@ -225,6 +225,24 @@ class ApiTest(cli.CliTest):
         daemon.process.stderr.close()
         daemon.check_findings()
 
+    def until(self, holds):
+        """Until it holds, however long this machine takes for it."""
+        end = time.monotonic() + TIMEOUT
+        while not holds():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
+    def metric(self, daemon, name, label="", **options):
+        """The sum of a metric's values, of those with such a label only."""
+        text = daemon.ask("GET", "/metrics", **options).body.decode()
+        found = re.findall(rf"^mlxr_{name}{{?[^}}\n]*{label}[^}}\n]*}}? ([0-9.e+-]+)$", text, re.M)
+        self.assertTrue(found, (name, label))
+        return sum(map(float, found))
+
+    def until_idle(self, daemon):
+        """Until nothing is computed any more, and nothing waits."""
+        self.until(lambda: self.metric(daemon, "num_requests_running") + self.metric(daemon, "num_requests_waiting") == 0)
+
     def key(self, *arguments):
         """A new key: its text and its id."""
         made = self.succeed("key", "create", *arguments, "--json").json

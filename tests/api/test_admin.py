@@ -7,7 +7,6 @@ import re
 import struct
 import sys
 import threading
-import time
 import unittest
 
 import load_client
@@ -32,7 +31,7 @@ class Admin(support.ApiTest):
         super().setUp()
         self.add_model("llama")
         self.daemon = self.serve(env=self.environment(MLXR_ALLOW_PRIVATE="127.0.0.1", MLXR_PULL_RETRY_MS="5",
-                                                      MLXR_PULL_STALL_S="20", http_proxy=None))  # fmt: skip
+                                                      MLXR_PULL_STALL_S="600", http_proxy=None))  # fmt: skip
 
     def get(self, path, status=200, headers=()):
         answer = self.daemon.ask("GET", path, headers=headers)
@@ -67,10 +66,14 @@ class Admin(support.ApiTest):
 
     def wait_keys(self):
         """Until the daemon has seen that there are keys: it looks once a second."""
-        end = time.monotonic() + support.TIMEOUT
-        while self.daemon.ask("GET", "/ui-api/status").status != 401:
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.02)
+        self.until(lambda: self.daemon.ask("GET", "/ui-api/status").status == 401)
+
+    def read_to(self, connection, words):
+        """What comes up to these words, which may come in pieces."""
+        heard = b""
+        while words not in heard:
+            heard += connection.recv(65536) or self.fail(f"no {words} in {heard}")
+        return heard
 
     def test_who_it_is_is_public_and_tells_no_path(self):
         self.key("someone")
@@ -176,10 +179,7 @@ class Admin(support.ApiTest):
         self.assertEqual(self.post("/ui-api/models/unload", {"model": "llama"})["state"], "in_use")
         self.assertEqual(len(self.get("/ui-api/loaded")["loaded"]), 1)
         slow.close()
-        until = time.monotonic() + 20
-        while self.get("/ui-api/loaded")["loaded"] and time.monotonic() < until:
-            time.sleep(0.01)
-        self.assertEqual(self.get("/ui-api/loaded")["loaded"], [])
+        self.until(lambda: not self.get("/ui-api/loaded")["loaded"])
         pinned = self.serve("--model", "llama")
         answer = pinned.ask("POST", "/ui-api/models/unload", {"model": "llama"})
         self.assertEqual((answer.status, answer.json["state"]), (200, "pinned"))
@@ -292,9 +292,8 @@ class Admin(support.ApiTest):
         self.refused("/ui-api/models/register", {"path": path + ".no", "name": "x"}, "path")
         self.refused("/ui-api/models/register", {"path": path, "name": "../x"}, "name")
         os.mkfifo(os.path.join(self.models, "below", "pipe.gguf"))
-        began = time.monotonic()
-        error = self.refused("/ui-api/models/register", {"path": os.path.join(self.models, "below", "pipe.gguf"), "name": "x"}, "path")
-        self.assertLess(time.monotonic() - began, 10, error)
+        # nobody waits for what never comes of it
+        self.refused("/ui-api/models/register", {"path": os.path.join(self.models, "below", "pipe.gguf"), "name": "x"}, "path")
         outside = os.path.join(self.home, "outside.gguf")
         with open(outside, "wb") as file:
             file.write(self.tiny())
@@ -327,15 +326,14 @@ class Admin(support.ApiTest):
 
         def slow(request):
             request.write(f"HTTP/1.1 200 X\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode() + data[:5000])
-            release.wait(20)
+            release.wait()
             request.write(data[5000:])
 
         body = json.dumps({"source": self.server(slow), "name": "slow", "keep_going": True}).encode()
         head = b"POST /ui-api/models/pull HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         with self.daemon.connect() as connection:
             connection.sendall(head % len(body) + body)
-            while b"file_done" not in connection.recv(65536):  # chunks cut lines anywhere
-                pass
+            self.read_to(connection, b"file_done")
         job = self.get("/ui-api/jobs")["jobs"][0]
         self.assertEqual((job["kind"], job["state"], job["keep_going"]), ("pull", "running", True))
         path = f"/ui-api/jobs/{job['id']}"
@@ -347,13 +345,13 @@ class Admin(support.ApiTest):
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        time.sleep(0.2)
+        self.until(lambda: self.metric(self.daemon, "http_requests_in_flight") == 2)  # it is there, and who asks
         self.assertEqual(self.get(path)["state"], "running")
         for bad in ("x", "-1", "0" * 40, "%zz"):  # not from the beginning
             error = self.get(f"{path}?after={bad}", 400, headers=[("Accept", "text/event-stream")])["error"]
             self.assertEqual(error["param"], "after")
         release.set()
-        watcher.join(30)
+        watcher.join()
         self.assertEqual(watched[0][-1], ("end", {"name": "slow", "cancelled": False, "error": None}))
         self.assertIn("slow", self.names())
         self.assertEqual(self.get(path)["end"]["name"], "slow")
@@ -366,13 +364,10 @@ class Admin(support.ApiTest):
         with self.daemon.connect() as connection:
             body = json.dumps({"source": self.server(slow), "name": "never"}).encode()
             connection.sendall(head % len(body) + body)
-            while b"file_done" not in connection.recv(65536):  # chunks cut lines anywhere
-                pass
+            self.read_to(connection, b"file_done")
             job = self.get("/ui-api/jobs")["jobs"][-1]
             self.assertEqual(self.daemon.ask("DELETE", f"/ui-api/jobs/{job['id']}").status, 200)
-            rest = b""
-            while b"cancelled" not in rest:
-                rest += connection.recv(65536)
+            self.read_to(connection, b"cancelled")
         self.assertTrue(self.get(f"/ui-api/jobs/{job['id']}")["end"]["cancelled"])
         self.assertNotIn("never", self.names())
 
@@ -406,7 +401,7 @@ class Admin(support.ApiTest):
     def test_it_ends_when_asked_to_and_not_by_an_empty_body(self):
         self.refused("/ui-api/drain", {}, "now")
         self.assertEqual(self.post("/ui-api/drain", {"now": False}), {"status": "draining"})
-        self.assertEqual(self.daemon.process.wait(10), 0)
+        self.assertEqual(self.daemon.process.wait(support.TIMEOUT), 0)
         self.daemon.wait_line("server: ended$")
         self.assertFalse([line for line in self.daemon.lines if line and "nothing new is taken" in line], self.daemon.lines)
 

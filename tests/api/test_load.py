@@ -106,7 +106,7 @@ class Costs(support.ApiTest):
         crowd, ended = load_client.Crowd(daemon), []
         for i in range(64):
             crowd.start(self.body(i, 1900), i)
-        until = time.monotonic() + 30
+        until = time.monotonic() + support.TIMEOUT
         while metric(daemon, "num_requests_running") < 64 or metric(daemon, "generation_tokens_total") < 64:
             self.assertLess(time.monotonic(), until)
             crowd.poll(0.1, lambda *_: None)

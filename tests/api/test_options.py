@@ -1,6 +1,7 @@
 """The daemon's own options: its file, the command line before it, changes that apply at once or after a restart, folders."""
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -262,10 +263,7 @@ class Options(support.ApiTest):
         os.symlink(os.path.join(support.tiny_models(), "qwen2.gguf"), os.path.join(self.models, "qwen2.gguf"))
         self.daemon = self.serve("--threads", "1", "--keep-alive", "0")
         self.assertEqual(self.daemon.ask("POST", "/v1/completions", {"model": "qwen2", "prompt": "a", "max_tokens": 1}).status, 200)
-        end = time.monotonic() + support.TIMEOUT
-        while self.daemon.ask("GET", "/ui-api/loaded").json["loaded"]:
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.02)
+        self.until(lambda: not self.daemon.ask("GET", "/ui-api/loaded").json["loaded"])
 
     def test_a_file_that_is_a_link_is_read_and_changed_where_it_lies(self):
         real = os.path.join(self.home, "dotfiles", "serve.json")
@@ -405,11 +403,12 @@ class Options(support.ApiTest):
         answer = self.daemon.ask("POST", "/ui-api/restart", body)
         self.assertEqual(answer.status, 200, answer)
         self.n_ready = getattr(self, "n_ready", 1) + 1
-        end = time.monotonic() + support.TIMEOUT
-        while sum(line is not None and line.endswith(": ready") for line in self.daemon.lines) < self.n_ready:
-            self.assertLess(time.monotonic(), end, self.daemon.lines)
+
+        def ready():
             self.assertIsNone(self.daemon.process.poll(), self.daemon.lines)
-            time.sleep(0.02)
+            return sum(line is not None and line.endswith(": ready") for line in self.daemon.lines) == self.n_ready
+
+        self.until(ready)
         return answer.json
 
     def test_a_restart_that_cannot_be_goes_on_with_the_options_of_before_and_says_why(self):
@@ -455,7 +454,7 @@ class Options(support.ApiTest):
         os.unlink(adapter)
         self.assertEqual(self.daemon.ask("POST", "/ui-api/restart", {"now": True}).status, 200)
         self.assertEqual(self.daemon.process.wait(support.TIMEOUT), 2)
-        self.assertIn(adapter, "\n".join(line for line in self.daemon.lines if line))
+        self.daemon.wait_line(re.escape(adapter))
 
     def test_a_signal_in_the_middle_of_a_restart_ends_it(self):
         for delay_ms in (0, 1, 2, 4, 8, 16, 32):
@@ -574,7 +573,7 @@ class Folders(support.ApiTest):
         key, _ = self.key("boss", "--scopes", "admin")
         daemon = self.serve("--host", "0.0.0.0", env=self.environment(), port=0)
         for headers, status in (([], 401), ([("Authorization", f"Bearer {key}")], 200)):
-            with socket.create_connection((address, daemon.port), 10) as connection:
+            with socket.create_connection((address, daemon.port), support.TIMEOUT) as connection:
                 lines = ["GET /ui-api/directories HTTP/1.1", f"Host: {address}:{daemon.port}", "Connection: close"]
                 lines += [f"{n}: {v}" for n, v in headers]
                 connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
