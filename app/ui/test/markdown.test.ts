@@ -79,9 +79,10 @@ describe('hostile markdown', () => {
   });
 
   it('looks at a long class once', () => {
-    const began = performance.now();
+    const began = process.cpuUsage();
     expect(text(clean(`<code class="language-${'hljs-a'.repeat(60)}!">x</code>`))).toBe('<code>x</code>');
-    expect(performance.now() - began).toBeLessThan(1000);
+    const { user, system } = process.cpuUsage(began);
+    expect((user + system) / 1000).toBeLessThan(1000);
   });
 
   it('takes prices for no formulas', () => {
