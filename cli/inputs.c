@@ -235,6 +235,40 @@ bool inputs_lose_parts(const inputs *in, const char *out)
     return !each_of_folder(out, n_folder, out + n_folder, n_stem, is_no_input, (void *)in);
 }
 
+/* The same name in the same folder, of files that are not there. */
+static bool is_same_place(const char *a, const char *b)
+{
+    const char *const paths[2] = {a, b};
+    char folder[MODEL_PATH_MAX + 4];
+    struct stat at[2];
+    if (strcmp(a + folder_bytes(a), b + folder_bytes(b)) != 0) {
+        return false;
+    }
+    for (int i = 0; i < 2; i++) {
+        size_t n = folder_bytes(paths[i]);
+        snprintf(folder, sizeof folder, "%.*s.", (int)n, paths[i]);
+        if (n + 2 > sizeof folder || stat(folder, &at[i]) != 0) {
+            return false;
+        }
+    }
+    return at[0].st_dev == at[1].st_dev && at[0].st_ino == at[1].st_ino;
+}
+
+bool outputs_meet(const char *a, const char *b)
+{
+    struct stat of_a, of_b;
+    bool a_there = stat(a, &of_a) == 0, b_there = stat(b, &of_b) == 0, same = false;
+    if (a_there && b_there) {
+        same = S_ISREG(of_a.st_mode) && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+    } else if (!a_there && !b_there) {
+        same = is_same_place(a, b);
+    }
+    if (same) {
+        print_error("%s and %s: one would be written over the other; give another name", a, b);
+    }
+    return same;
+}
+
 void inputs_close(inputs *in)
 {
     free(in->items);

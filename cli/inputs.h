@@ -1,6 +1,6 @@
 /*
- * The files that a command reads, so that what it writes takes the place of none of them. They are told by device and
- * inode: another name or a link of a file is that file.
+ * The files that a command reads, so that what it writes takes the place of none of them, nor of what else it writes.
+ * They are told by device and inode: another name or a link of a file is that file.
  * Owner: the verb. Lifetime: {0} to inputs_close.
  */
 #ifndef MLXR_CLI_INPUTS_H
@@ -37,5 +37,8 @@ bool inputs_lose(const inputs *in, const char *out);
  * nothing is known: any number counts. */
 bool inputs_lose_parts(const inputs *in, const char *out);
 void inputs_close(inputs *in);
+
+/* Would what is written to one name take the place of what is written to the other, there or not? Tells so then. */
+bool outputs_meet(const char *a, const char *b);
 
 #endif

@@ -344,6 +344,9 @@ int verb_bench(options *o)
         print_error("--json, --csv and --md exclude each other");
         return EXIT_USAGE;
     }
+    if (o->profile && o->trace && outputs_meet(o->profile, o->trace)) {
+        return EXIT_USAGE;
+    }
     size_t n_bytes = 0;
     char *bytes = o->file ? read_all(o->file, &n_bytes) : NULL;
     if ((o->file && !bytes) || !measure_machine(&b)) {

@@ -420,6 +420,20 @@ class Bench(support.CliTest):
         spans = sum(len(step["spans"]) for test in tests.values() for step in test["steps"])
         self.assertEqual(sum(e["ph"] == "X" and "layer" in e.get("args", {}) for e in events), spans)
 
+    def test_a_profile_and_a_trace_of_one_name_are_refused(self):
+        model, there = self.add_model("llama"), os.path.join(self.home, "there")
+        with open(there, "w", encoding="utf-8") as file:
+            file.write("what was there")
+        os.symlink(there, os.path.join(self.home, "link"))
+        for one, other in (("new", "new"), ("new", "./new"), ("there", "link")):
+            paths = [os.path.join(self.home, name) for name in (one, other)]
+            self.fail_with(2, "one would be written over the other", "bench", model, "-p", "4", "-n", "0", "-r", "1",
+                           "--profile", paths[0], "--trace", paths[1])  # fmt: skip
+            self.assertFalse(os.path.exists(os.path.join(self.home, "new")))
+        with open(there, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "what was there")
+        self.succeed("bench", model, "-p", "4", "-n", "0", "-r", "1", "--profile", os.path.join(self.home, "new"), "--trace", there)
+
     def test_a_profile_that_cannot_be_written_is_an_error(self):
         result = self.run_mlxr("bench", self.add_model("llama"), "-p", "4", "-n", "0", "-r", "1", "--profile", "/no/where")
         self.assertEqual(result.code, 1)
