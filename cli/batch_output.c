@@ -91,9 +91,13 @@ static bool is_error(const json_t *root)
     return (error && !json_is_null(error)) || (status && json_integer_value(status) != 200);
 }
 
-/* What a write of ours that did not come to its end leaves behind: its beginning, or zeros after a loss of power. */
-static bool is_torn(const batch_reader *r)
+/* What a write of ours that did not come to its end leaves behind: its beginning, or zeros after a loss of power. In a
+ * file without a whole result a few bytes of it, or zeros, may as well be somebody else's: it takes all of it there. */
+static bool is_torn(const batch_reader *r, bool in_ours)
 {
+    if (!in_ours && (r->n_line < strlen(BEGINNING) || memcmp(r->line, BEGINNING, strlen(BEGINNING)) != 0)) {
+        return false;
+    }
     size_t n = r->n_line < strlen(BEGINNING) ? r->n_line : strlen(BEGINNING), zeros = 0;
     while (zeros < n && r->line[zeros] == '\0') {
         zeros++;
@@ -110,7 +114,7 @@ static result_kind read_result(batch_output *out, const batch_reader *r, bool re
     const json_t *mark = json_object_get(root, MARK);
     const char *key = json_string_value(json_object_get(mark, "request"));
     const char *hash = json_string_value(json_object_get(mark, "hash"));
-    result_kind kind = key && hash ? RESULT_OURS : is_torn(r) ? RESULT_TORN : RESULT_FOREIGN;
+    result_kind kind = key && hash ? RESULT_OURS : is_torn(r, out->size > 0) ? RESULT_TORN : RESULT_FOREIGN;
     *kept = kind == RESULT_OURS && !(retry_errors && is_error(root));
     if (*kept && !remember(out, key, strtoull(hash, NULL, 16))) {
         kind = RESULT_NO_MEMORY;

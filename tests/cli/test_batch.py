@@ -351,7 +351,8 @@ class Resume(Batch):
         self.assertEqual(len(self.read()), 3)
 
     def test_files_of_others_are_left_as_they_are(self):
-        for text in (b"my notes", b"my notes\n", b'{"id": 1}\n', b"\n"):
+        for text in (b"my notes", b"my notes\n", b'{"id": 1}\n', b"\n", b"{", b'{"mlxr', b"\0" * 5000,
+                     b"\0" * 4096 + b"an image\nof a disk"):  # fmt: skip
             with open(self.output, "wb") as file:
                 file.write(text)
             self.fail_with(1, "no result of mlxr batch", "batch", self.model, self.input, "-o", self.output)
@@ -368,6 +369,10 @@ class Resume(Batch):
         self.fail_with(1, "line 2 is no result", "batch", self.model, self.input, "-o", self.output)
         with open(self.output, "rb") as file:
             self.assertEqual(file.read(), damaged)
+        with open(self.output, "wb") as file:
+            file.write(lines[0][:40])  # the first result of all, which was never finished
+        self.assertEqual(self.batch()["done"], 3)
+        self.assertEqual(len(self.read()), 3)
 
     def test_a_result_of_another_request_is_not_taken_for_this_one(self):
         self.write(*self.lines[:4])
