@@ -391,6 +391,18 @@ class BothWays(ClientTest):
         self.assertEqual(direct.err, "")
         self.fails_alike("run", "lama", "hello")
 
+    def test_a_chat_goes_back_to_the_usual_breakers_of_dry(self):
+        """':' is one of them: where they stand, DRY sees no repetition in colons; an empty list would be none at all."""
+        for env in (self.here(self.daemon.port), self.without()):
+            t = self.terminal("run", "llama", "--chat", "-n", "12", "--temp", "0", "--logit-bias", "58=1000", "--dry-multiplier",
+                              "5000", env=env)  # fmt: skip
+            t.expect(PROMPT)
+            self.assertIn(":" * 12, self.say(t, "hello"))
+            self.assertEqual(self.say(t, "/set dry-sequence-breaker x"), "")
+            self.assertNotIn(":" * 12, self.say(t, "hello"))
+            self.assertEqual(self.say(t, "/set dry-sequence-breaker usual"), "")
+            self.assertIn(":" * 12, self.say(t, "hello"))
+
     def test_answers_bound_by_a_grammar(self):
         grammar, schema = os.path.join(self.home, "g"), os.path.join(self.home, "s")
         for path, text in ((grammar, 'root ::= "yes" | "no"'), (schema, '{"enum": ["a", "b"]}')):
