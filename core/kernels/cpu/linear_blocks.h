@@ -360,13 +360,14 @@ INLINE void fetch(const uint8_t *p, size_t n_bytes, int level)
 /* Where the fetching of the next panel has got to, in the first of its streams, and further ahead. */
 typedef struct ahead {
     const uint8_t *next, *far;
-    size_t stream; /* bytes from stream to stream */
+    const uint8_t *near; /* the next panel's begin */
+    size_t stream;       /* bytes from stream to stream */
 } ahead;
 
 INLINE ahead ahead_of(const sink *to, size_t row_bytes)
 {
-    const uint8_t *next = AHEAD_STREAMS == 1 ? to->next.further : to->next.rows;
-    return (ahead){next, to->next.far, ROWS * row_bytes / AHEAD_STREAMS};
+    const uint8_t *next = AHEAD_STREAMS == 1 ? to->next.far : to->next.rows;
+    return (ahead){next, to->next.far, to->next.rows, ROWS * row_bytes / AHEAD_STREAMS};
 }
 
 /* Block i of those that multiply: as much of what comes next as a block of all rows takes, into L2. Which way is faster
@@ -381,16 +382,28 @@ INLINE void fetch_next(ahead *a, int i, size_t block_bytes)
     }
 }
 
-/* Part i of n of the rows, of which `at` bytes are met and n_bytes come up: these in each, from L2 into L1; in order,
- * as many that lie further on, in the rows of the next panel behind the end of these. */
-INLINE void fetch_rows(const uint8_t *rows, size_t row_bytes, size_t at, int i, int n, size_t n_bytes)
+/* Where n_bytes of a row begin of which byte `at` is the first, or else its last ones. */
+INLINE size_t within_row(size_t at, size_t n_bytes, size_t row_bytes)
 {
+    return at + n_bytes <= row_bytes ? at : row_bytes > n_bytes ? row_bytes - n_bytes : 0;
+}
+
+/* Part i of n of the rows, which are where `at` bytes of each are met and n_bytes come up: these in each, from L2 into
+ * L1; in order, as many that lie further on, in the rows of the next panel behind the end of these. No row's end is
+ * passed. */
+INLINE void fetch_rows(const ahead *next, const uint8_t *rows, size_t row_bytes, size_t at, int i, int n,
+                       size_t n_bytes)
+{
+    rows -= at;
 #ifdef AHEAD_IN_ORDER
-    rows += at + AHEAD_NEAR < row_bytes ? AHEAD_NEAR : AHEAD_NEAR + (ROWS - 1) * row_bytes;
+    const size_t to = at + AHEAD_NEAR;
+    rows = to < row_bytes ? rows + within_row(to, n_bytes, row_bytes)
+                          : next->near + within_row(to - row_bytes, n_bytes, row_bytes);
 #else
-    rows += n_bytes;
-    (void)at;
+    (void)next;
+    rows += within_row(at + n_bytes, n_bytes, row_bytes);
 #endif
+    n_bytes = n_bytes < row_bytes ? n_bytes : row_bytes;
     for (int r = i * ROWS / n; r < (i + 1) * ROWS / n; r++) {
         fetch(rows + (size_t)r * row_bytes, n_bytes, 1);
     }
@@ -398,17 +411,19 @@ INLINE void fetch_rows(const uint8_t *rows, size_t row_bytes, size_t at, int i, 
 
 /* Block b, where `rows` are, was multiplied: what comes next is fetched, for sixteen rows are too many streams for a
  * prefetcher to see. Short rows' panels come and go too quickly for one to be far enough ahead: of them the next one
- * goes into L1, what lies further into L2. */
+ * goes into L1, what lies further into L2, or in order what lies further into L1. */
 INLINE void fetch_after(ahead *next, bool is_short, const uint8_t *rows, size_t row_bytes, int b, size_t bytes)
 {
     if (is_short) {
         fetch(next->next, ROWS * bytes, 1);
-        fetch(next->far, ROWS * bytes, 2);
         next->next += ROWS * bytes;
-        next->far += ROWS * bytes;
+        if (AHEAD_STREAMS > 1) {
+            fetch(next->far, ROWS * bytes, 2);
+            next->far += ROWS * bytes;
+        }
     } else {
         fetch_next(next, b, bytes);
-        fetch_rows(rows, row_bytes, (size_t)b * bytes, b % 4, 4, 4 * bytes);
+        fetch_rows(next, rows, row_bytes, (size_t)b * bytes, b % 4, 4, 4 * bytes);
     }
 }
 
@@ -541,7 +556,7 @@ INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, 
             put(kind, bits, shift, where, &v, &to);
             if (is_few(where)) {
                 fetch_next(&next, (int)(2 * b % AHEAD_STREAMS) + i, bytes / 2);
-                fetch_rows(rows + 2 * bytes, row_bytes, (b + 2) * bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
+                fetch_rows(&next, rows, row_bytes, (b + 2) * bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
             }
         }
         rows += bytes;
@@ -562,7 +577,7 @@ INLINE void walk_k(dtype type, size_t bytes, int kind, int bits, int shift, targ
             put(kind, bits, shift, where, &v, &to);
             if (is_few(where)) {
                 fetch_next(&next, i, bytes / 8);
-                fetch_rows(rows, row_bytes, b * bytes, i, 8, bytes);
+                fetch_rows(&next, rows, row_bytes, b * bytes, i, 8, bytes);
             }
         }
         rows += bytes;

@@ -48,22 +48,23 @@ typedef struct laid_ahead {
     const uint8_t *at, *end, *next; /* in the panel; its end; where the next one goes on from there */
 } laid_ahead;
 
-INLINE laid_ahead laid_ahead_of(target where, const uint8_t *panel, size_t row_bytes, const sink *to)
+/* `step` bytes are fetched at a time: whole steps ahead, and no more than a panel has, so that no end is passed. */
+INLINE laid_ahead laid_ahead_of(target where, const uint8_t *panel, size_t row_bytes, size_t step, const sink *to)
 {
     if (!is_few(where)) { /* it is told of nothing that comes next */
         return (laid_ahead){0};
     }
-    const size_t n_bytes = LAID_ROWS * row_bytes;
-    const uint8_t *at = panel + LAID_FAR, *end = panel + n_bytes;
-    return at < end ? (laid_ahead){at, end, to->next.rows} : (laid_ahead){to->next.rows + (at - end), NULL, NULL};
+    const size_t n_bytes = LAID_ROWS * row_bytes, far = LAID_FAR / step * step;
+    return n_bytes > far ? (laid_ahead){panel + far, panel + n_bytes, to->next.rows}
+                         : (laid_ahead){to->next.rows, NULL, NULL};
 }
 
 INLINE void laid_fetch(laid_ahead *a, size_t n_bytes)
 {
     fetch(a->at, n_bytes, 1);
     a->at += n_bytes;
-    if (a->end && a->at >= a->end) {
-        *a = (laid_ahead){a->next + (a->at - a->end), NULL, NULL};
+    if (a->at == a->end) {
+        *a = (laid_ahead){a->next, NULL, NULL};
     }
 }
 
@@ -72,7 +73,7 @@ INLINE void walk_laid(dtype type, size_t bytes, int kind, int bits, int shift, t
                       size_t row_bytes, uint32_t n_in, sink to)
 {
     const uint32_t n = n_in / Q16_BLOCK;
-    laid_ahead next = laid_ahead_of(where, rows, row_bytes, &to);
+    laid_ahead next = laid_ahead_of(where, rows, row_bytes, ROWS * bytes, &to);
     for (int part = 0; part < LAID_PARTS; part++) {
         for (uint32_t b = 0; b < n; b++) {
             block v;
@@ -90,7 +91,7 @@ INLINE void walk_laid_k(dtype type, size_t bytes, int kind, int bits, int shift,
                         size_t row_bytes, uint32_t n_in, sink to)
 {
     const uint32_t n = n_in / 256;
-    laid_ahead next = laid_ahead_of(where, rows, row_bytes, &to);
+    laid_ahead next = laid_ahead_of(where, rows, row_bytes, ROWS * bytes / 8, &to);
     for (int part = 0; part < LAID_PARTS; part++) {
         for (uint32_t b = 0; b < n; b++) {
             const source p = laid_part(laid_block(type, bytes, rows, n, b), part);
@@ -120,7 +121,7 @@ INLINE void walk_laid_nibbles(dtype type, size_t bytes, int kind, int bits, int 
         walk_laid_k(type, bytes, kind, bits, shift, where, rows, row_bytes, n_in, to);
         return;
     }
-    laid_ahead next = laid_ahead_of(where, rows, row_bytes, &to);
+    laid_ahead next = laid_ahead_of(where, rows, row_bytes, ROWS * bytes / 4, &to);
     for (uint32_t b = 0; b < n; b++) {
         const source p = laid_block(type, bytes, rows, n, b);
         super_block s;

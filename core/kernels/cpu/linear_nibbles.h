@@ -84,7 +84,7 @@ INLINE void blocks_nibbles(size_t bytes, target where, const uint8_t *rows, size
             UNROLL
             for (int half = i; half < i + 2; half++) {
                 fetch_next(&next, half, bytes / 8);
-                fetch_rows(rows, row_bytes, b * bytes, half, 8, bytes);
+                fetch_rows(&next, rows, row_bytes, b * bytes, half, 8, bytes);
             }
         }
         rows += bytes;

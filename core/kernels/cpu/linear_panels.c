@@ -49,12 +49,17 @@ static panel_direct_fn *direct_of(const panel_kernel *k, const linear_input *inp
                                         : NULL;
 }
 
-/* Where byte `at` of what the thread reads is: in rows up to `end`, then in those that the caller says come next. */
-static const uint8_t *read_at(const linear_weight *weight, size_t at, uint32_t end)
+/* What is fetched while a panel that ends before row `next` is multiplied. A matrix smaller than a panel is met in its
+ * copy, and nothing behind it. */
+static panel_next next_of_panel(const panel_kernel *k, const linear_weight *weight, uint32_t next, uint32_t end,
+                                const uint8_t *copy)
 {
-    size_t n_bytes = end * weight->row_bytes;
-    return at < n_bytes || !weight->soon.rows ? (const uint8_t *)weight->data + at
-                                              : (const uint8_t *)weight->soon.rows + (at - n_bytes);
+    const size_t n_bytes = k->rows * weight->row_bytes;
+    if (weight->n_out < k->rows && !weight->soon.rows) {
+        return (panel_next){copy, copy};
+    }
+    return (panel_next){.rows = linear_ahead(weight, next, end, n_bytes, 0),
+                        .far = linear_ahead(weight, next, end, n_bytes, PANEL_FAR)};
 }
 
 static void run_direct(panel_direct_fn *direct, const panel_kernel *k, const linear_weight *weight,
@@ -63,9 +68,7 @@ static void run_direct(panel_direct_fn *direct, const panel_kernel *k, const lin
 {
     for (uint32_t row = begin; row < end; row += k->rows) {
         uint32_t n_rows = end - row < k->rows ? end - row : k->rows;
-        size_t behind = (row + n_rows) * weight->row_bytes;
-        panel_next next = {.rows = read_at(weight, behind, end), .far = read_at(weight, behind + PANEL_FAR, end)};
-        next.further = linear_ahead(weight, row + n_rows, end, k->rows * weight->row_bytes, PANEL_FAR);
+        panel_next next = next_of_panel(k, weight, row + n_rows, end, copy);
         panel_output out = output_at(output, 0, row, n_rows);
         direct(panel_rows(k, weight, row, end, copy), weight->row_bytes, weight->n_in, input->data, &out, next);
     }

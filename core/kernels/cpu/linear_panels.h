@@ -40,11 +40,11 @@ typedef struct panel_kernel panel_kernel;
 
 /* rows: whole rows of the panel, `row_bytes` apart → n_in / 32 panel blocks. */
 typedef void panel_unpack_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in, uint8_t *panel);
-/* What the thread will read behind the panel that it multiplies: the next one, and what lies PANEL_FAR bytes further.
- * At the end of a range both are elsewhere. `further`, for fetching in order, is what lies as far but stays within the
- * range, and behind its last panel is the begin of what comes next (linear_ahead.h). */
+/* What the thread will read behind the panel that it multiplies, as many bytes as that has: the next one, and what lies
+ * PANEL_FAR bytes further. Both stay within the range; behind its last panel they are the begin of what comes next
+ * (linear_ahead.h). */
 typedef struct panel_next {
-    const uint8_t *rows, *far, *further;
+    const uint8_t *rows, *far;
 } panel_next;
 #define PANEL_FAR 8192
 

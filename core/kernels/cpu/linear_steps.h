@@ -292,7 +292,7 @@ INLINE void walk_steps(dtype type, size_t bytes, int kind, int bits, int shift, 
 {
     const uint32_t block_k = bits == 8 || bytes < 32 ? Q16_BLOCK : 256, n = n_in / block_k;
     const int n_blocks = (int)(block_k / Q16_BLOCK);
-    laid_ahead next = laid_ahead_of(TO_TOKENS, rows, row_bytes, to);
+    laid_ahead next = laid_ahead_of(TO_TOKENS, rows, row_bytes, LAID_ROWS * bytes / (size_t)n_blocks, to);
 #ifdef STEP_WORDS_8BIT
     _Alignas(VECTOR) uint8_t words[STEP_AHEAD * PANEL_DIRECT * STEP_WORD_BYTES];
 #endif

@@ -19,7 +19,7 @@ static void record(const uint8_t *rows, size_t row_bytes, uint32_t n_in, const u
                    panel_next next)
 {
     (void)rows, (void)row_bytes, (void)n_in, (void)tile, (void)out;
-    fetched[n_fetched++] = next.further;
+    fetched[n_fetched++] = next.far;
 }
 
 /* Multiplies rows [begin, end) by a kernel that only notes what it is to fetch. */
