@@ -18,6 +18,18 @@
 
 #include "base/error.h"
 
+/* AddressSanitizer knows malloc's blocks; of others it has to be told what may not be touched. */
+#if defined(__SANITIZE_ADDRESS__)
+#define TOLD_BOUNDS
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TOLD_BOUNDS
+#endif
+#endif
+#if defined(TOLD_BOUNDS)
+#include <sanitizer/asan_interface.h>
+#endif
+
 #define LARGE_PAGE ((uintptr_t)MLXR_FILE_LARGE_PAGE) /* the usual one; smaller blocks than that have none */
 
 /* Opens a regular file for reading and tells its size; −1 with the error filled. O_NONBLOCK: opening a FIFO must fail
@@ -241,11 +253,52 @@ void mlxr_file_begin_large_page(int fd, uint64_t at)
 #endif
 }
 
-void *memory_map(size_t n_bytes)
+static void *map_zeros(size_t n_bytes)
 {
     void *memory = n_bytes ? mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
                            : MAP_FAILED;
     return memory == MAP_FAILED ? NULL : memory;
+}
+
+#if defined(TOLD_BOUNDS)
+/* Of a block's system pages and one on either side: all bytes. */
+static size_t fenced_bytes(size_t n_bytes, size_t page)
+{
+    return (n_bytes + page - 1) / page * page + 2 * page;
+}
+
+/* The pages on either side cannot be touched, for kernels that are compiled without the sanitizer are bound, too. */
+void *memory_map(size_t n_bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (n_bytes == 0 || n_bytes > SIZE_MAX - 3 * page) {
+        return NULL;
+    }
+    const size_t n_all = fenced_bytes(n_bytes, page), n_end = n_all - page - n_bytes;
+    uint8_t *all = map_zeros(n_all);
+    if (!all) {
+        return NULL;
+    }
+    mprotect(all, page, PROT_NONE);
+    mprotect(all + n_all - page, page, PROT_NONE);
+    ASAN_POISON_MEMORY_REGION(all, page);
+    ASAN_POISON_MEMORY_REGION(all + page + n_bytes, n_end);
+    return all + page;
+}
+
+void memory_unmap(void *memory, size_t n_bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (memory) {
+        uint8_t *all = (uint8_t *)memory - page;
+        ASAN_UNPOISON_MEMORY_REGION(all, fenced_bytes(n_bytes, page));
+        munmap(all, fenced_bytes(n_bytes, page));
+    }
+}
+#else
+void *memory_map(size_t n_bytes)
+{
+    return map_zeros(n_bytes);
 }
 
 void memory_unmap(void *memory, size_t n_bytes)
@@ -254,6 +307,7 @@ void memory_unmap(void *memory, size_t n_bytes)
         munmap(memory, n_bytes);
     }
 }
+#endif
 
 void memory_discard(void *part, size_t n_bytes)
 {

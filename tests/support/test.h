@@ -17,6 +17,15 @@
 
 #include "mlxr.h"
 
+/* Is this compiled with AddressSanitizer? */
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TEST_SANITIZED
+#endif
+#endif
+
 /* A directory for this test program's files, made anew for the process and removed by the OS's cleaning of /tmp or by
  * test_remove_dir. */
 const char *test_temp_dir(void);

@@ -12,6 +12,10 @@
 
 #include "support/test.h"
 
+#if defined(TEST_SANITIZED)
+#include <sanitizer/asan_interface.h>
+#endif
+
 static void a_file_is_seen_byte_for_byte(void **state)
 {
     (void)state;
@@ -271,6 +275,32 @@ static void large_pages_are_a_hint_that_changes_no_byte(void **state)
     munmap(memory, n);
 }
 
+/* AddressSanitizer is told of all bytes behind a block, up to its last page's end and in one more, and of those before
+ * it; unmapped, they may be anybody's again. */
+static void a_sanitizer_sees_where_a_block_ends(void **state)
+{
+    (void)state;
+#if defined(TEST_SANITIZED)
+    static const size_t sizes[] = {1, 7, 4096, 10007, 100000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const size_t n = sizes[i];
+        uint8_t *memory = memory_map(n);
+        assert_non_null(memory);
+        assert_null(__asan_region_is_poisoned(memory, n));
+        assert_true(__asan_address_is_poisoned(memory - 1));
+        for (size_t at = n; at < n + 4096; at++) {
+            assert_true(__asan_address_is_poisoned(memory + at));
+        }
+        memset(memory, 1, n);
+        memory_unmap(memory, n);
+        assert_false(__asan_address_is_poisoned(memory + n));
+    }
+    assert_null(memory_map(0));
+#else
+    skip();
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +315,7 @@ int main(void)
         cmocka_unit_test(discarding_touches_whole_pages_inside_a_part_only),
         cmocka_unit_test(a_file_in_large_or_small_pages_has_the_same_bytes),
         cmocka_unit_test(large_pages_are_a_hint_that_changes_no_byte),
+        cmocka_unit_test(a_sanitizer_sees_where_a_block_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
