@@ -8,13 +8,32 @@
 #include "base/mapping.h"
 #include "tiny_plan.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define TEST_SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TEST_SANITIZED
-#endif
-#endif
+#define ROWS_MOST 40u /* of a pass */
+#define LARGE 16573u  /* tokens, of which one pass makes halves of 16,384 */
+#define MADE 18u      /* passes behind which they are halves: 16 learn what is usual, 2 make them */
+
+/* Of a model most of whose weights are the matrix of logits: halves are kept of it. */
+#define LOGITS_MODEL(vocab)                                                                                            \
+    {.n_layers = 1,                                                                                                    \
+     .n_embd = 256,                                                                                                    \
+     .n_head = 4,                                                                                                      \
+     .n_head_kv = 2,                                                                                                   \
+     .head_dim = 64,                                                                                                   \
+     .n_ff = 256,                                                                                                      \
+     .n_vocab = (vocab),                                                                                               \
+     .weights = DTYPE_Q8_0}
+
+static inline bool can_halve(cpu_features features)
+{
+    linear_kernels k;
+    linear_init(&k, features);
+    return halves_kernels_for(features).products && linear_format_for(&k, DTYPE_Q8_0, 1) == LINEAR_Q16;
+}
+
+static inline bool can_copy(void)
+{
+    return coarse_kernels_for(cpu_detect()).products != NULL;
+}
 
 /* Weights as models have them: few of a block are nearly as large as its largest, which uniform ones often are. */
 static inline void open_normal(tiny *t, const tiny_options *o)
@@ -30,6 +49,27 @@ static inline void open_normal(tiny *t, const tiny_options *o)
         }
         codec_encode(DTYPE_Q8_0, row, tiny_logits_row(t, i), o->n_embd, NULL);
     }
+}
+
+/* A model that may have halves of its matrix or a copy, beside one of the same that never has any, as it is only asked
+ * for all logits. */
+typedef struct subject {
+    tiny t;
+    logits_pair l; /* of ROWS_MOST tokens */
+} subject;
+
+static inline void subject_open(subject *s, const tiny_options *plain, uint32_t n_vocab)
+{
+    tiny_options o = *plain;
+    o.n_vocab = n_vocab;
+    open_normal(&s->t, &o);
+    s->l = logits_pair_open(&s->t, ROWS_MOST, ROWS_MOST, 2, cpu_detect());
+}
+
+static inline void subject_close(subject *s)
+{
+    logits_pair_close(&s->l);
+    tiny_close(&s->t);
 }
 
 /* KiB of a file's mapping that are in this process's memory; −1: the system does not tell. */

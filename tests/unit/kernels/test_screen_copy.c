@@ -7,10 +7,9 @@
 
 #include <pthread.h>
 
-#include "tiny_plan.h"
+#include "logits_matrix.h"
 
-#define ROWS_MOST 40u
-#define MADE 16u /* behind so many passes the copy is made */
+#define COPIED 16u /* behind so many passes the copy is made */
 
 /* The matrix of logits is a small part of what a token reads: no halves are kept of it. */
 static const tiny_options plain = {.n_layers = 1,
@@ -21,11 +20,6 @@ static const tiny_options plain = {.n_layers = 1,
                                    .n_ff = 2048,
                                    .n_vocab = 1003,
                                    .weights = DTYPE_Q8_0};
-
-static bool can(void)
-{
-    return coarse_kernels_for(cpu_detect()).products != NULL;
-}
 
 /* ---- kernels ---- */
 
@@ -118,7 +112,7 @@ static void check_products(void)
 static void products_are_those_of_the_integers(void **state)
 {
     (void)state;
-    if (!can()) {
+    if (!can_copy()) {
         skip();
     }
     uint64_t seed = 3;
@@ -187,7 +181,7 @@ static double check_bound(void)
 static void what_the_copy_changes_is_within_the_bound(void **state)
 {
     (void)state;
-    if (!can()) {
+    if (!can_copy()) {
         skip();
     }
     uint64_t seed = 9;
@@ -209,7 +203,7 @@ static void what_the_copy_changes_is_within_the_bound(void **state)
 static void it_is_not_much_more_than_it_has_to_be(void **state)
 {
     (void)state;
-    if (!can()) {
+    if (!can_copy()) {
         skip();
     }
     uint64_t seed = 9;
@@ -235,7 +229,7 @@ static void it_is_not_much_more_than_it_has_to_be(void **state)
 static void it_is_within_the_bound_or_the_bound_is_not_known_where_numbers_are_tiny_or_huge(void **state)
 {
     (void)state;
-    if (!can()) {
+    if (!can_copy()) {
         skip();
     }
     uint64_t seed = 4;
@@ -305,34 +299,34 @@ static void the_widest_input_is_packed_on_the_stack_of_a_musl_thread(void **stat
 
 /* ---- programs ---- */
 
-typedef logits_pair subject;
+typedef logits_pair copied;
 
-static subject subject_open(tiny *t, uint32_t n_threads, cpu_features features)
+static copied copied_open(tiny *t, uint32_t n_threads, cpu_features features)
 {
-    subject s = logits_pair_open(t, ROWS_MOST, ROWS_MOST, n_threads, features);
+    copied s = logits_pair_open(t, ROWS_MOST, ROWS_MOST, n_threads, features);
     logits_pair_expect(&s, s.tokens, ROWS_MOST);
     return s;
 }
 
-static void subject_close(subject *s)
+static void copied_close(copied *s)
 {
     logits_pair_close(s);
 }
 
 /* The first n tokens; returns how many rows it names. */
-static uint32_t pass(subject *s, uint32_t n)
+static uint32_t pass(copied *s, uint32_t n)
 {
     return logits_pair_check(s, s->tokens, n, false);
 }
 
-static void passes(subject *s, uint32_t n_passes, uint32_t n)
+static void passes(copied *s, uint32_t n_passes, uint32_t n)
 {
     for (uint32_t i = 0; i < n_passes; i++) {
         pass(s, n);
     }
 }
 
-static copy_counts counts_of(const subject *s)
+static copy_counts counts_of(const copied *s)
 {
     return copy_count(s->r.prog);
 }
@@ -342,15 +336,15 @@ static void check_all_ways(tiny *t, bool screened)
 {
     static const uint32_t counts[] = {1, 4, 5, 8, 17, 33, ROWS_MOST};
     for (uint32_t threads = 1; threads < 4; threads++) {
-        subject s = subject_open(t, threads, cpu_detect());
-        passes(&s, MADE, 6);
+        copied s = copied_open(t, threads, cpu_detect());
+        passes(&s, COPIED, 6);
         for (uint32_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             uint32_t n = pass(&s, counts[i]);
-            assert_true(!screened || !can() || n == counts[i]);
+            assert_true(!screened || !can_copy() || n == counts[i]);
         }
         copy_counts c = counts_of(&s);
-        assert_int_equal(c.n_screened - c.n_whole, screened && can() ? sizeof counts / sizeof *counts : 0);
-        subject_close(&s);
+        assert_int_equal(c.n_screened - c.n_whole, screened && can_copy() ? sizeof counts / sizeof *counts : 0);
+        copied_close(&s);
     }
 }
 
@@ -399,14 +393,14 @@ static void logits_that_are_all_alike_are_computed_whole_and_the_copy_is_let_go(
     tiny_open(&t, &plain);
     tiny_logits_alike(&t, plain.n_vocab);
     for (uint32_t threads = 1; threads < 4; threads++) {
-        subject s = subject_open(&t, threads, cpu_detect());
-        passes(&s, MADE, ROWS_MOST);
-        assert_int_equal(counts_of(&s).n_bytes_kept > 0, can());
+        copied s = copied_open(&t, threads, cpu_detect());
+        passes(&s, COPIED, ROWS_MOST);
+        assert_int_equal(counts_of(&s).n_bytes_kept > 0, can_copy());
         pass(&s, ROWS_MOST);
-        assert_int_equal(counts_of(&s).n_whole, can());
+        assert_int_equal(counts_of(&s).n_whole, can_copy());
         assert_int_equal(counts_of(&s).n_bytes_kept, 0);
         passes(&s, 66, ROWS_MOST);
-        subject_close(&s);
+        copied_close(&s);
     }
     memset(tiny_logits_row(&t, 0), 0, plain.n_vocab * (size_t)(256 / 32 * 34));
     check_all_ways(&t, false);
@@ -418,12 +412,12 @@ static void few_rows_alone_make_no_copy(void **state)
     (void)state;
     tiny t;
     tiny_open(&t, &plain);
-    subject s = subject_open(&t, 2, cpu_detect());
-    passes(&s, 2 * MADE, LINEAR_DIRECT);
+    copied s = copied_open(&t, 2, cpu_detect());
+    passes(&s, 2 * COPIED, LINEAR_DIRECT);
     assert_int_equal(counts_of(&s).n_bytes_kept, 0);
-    passes(&s, MADE, LINEAR_DIRECT + 1);
-    assert_int_equal(counts_of(&s).n_bytes_kept > 0, can());
-    subject_close(&s);
+    passes(&s, COPIED, LINEAR_DIRECT + 1);
+    assert_int_equal(counts_of(&s).n_bytes_kept > 0, can_copy());
+    copied_close(&s);
     tiny_close(&t);
 }
 
@@ -433,10 +427,10 @@ static void the_copy_is_let_go_before_a_pass_reads_the_whole_matrix(void **state
     (void)state;
     tiny t;
     tiny_open(&t, &plain);
-    subject s = subject_open(&t, 2, cpu_detect());
-    assert_int_equal(copy_kept_bytes(s.r.prog) > 0, can());
-    passes(&s, MADE, 6);
-    for (uint32_t pause = 64; can() && pause <= 256; pause *= 2) {
+    copied s = copied_open(&t, 2, cpu_detect());
+    assert_int_equal(copy_kept_bytes(s.r.prog) > 0, can_copy());
+    passes(&s, COPIED, 6);
+    for (uint32_t pause = 64; can_copy() && pause <= 256; pause *= 2) {
         assert_int_equal(counts_of(&s).n_bytes_kept, copy_kept_bytes(s.r.prog)); /* the matrix is in no mapping */
         rig_logits(&s.r, s.tokens, 6, NULL, s.got);
         assert_memory_equal(s.got, s.whole, 6 * s.n_vocab * sizeof *s.got);
@@ -446,7 +440,7 @@ static void the_copy_is_let_go_before_a_pass_reads_the_whole_matrix(void **state
         }
         pass(&s, 6);
     }
-    subject_close(&s);
+    copied_close(&s);
     tiny_close(&t);
 }
 
@@ -455,15 +449,15 @@ static void a_copy_that_is_refused_is_never_made_again(void **state)
     (void)state;
     tiny t;
     tiny_open(&t, &plain);
-    subject s = subject_open(&t, 2, cpu_detect());
-    passes(&s, MADE, 6);
+    copied s = copied_open(&t, 2, cpu_detect());
+    passes(&s, COPIED, 6);
     copy_refuse(s.r.prog);
-    for (uint32_t i = 0; i < 2 * MADE; i++) {
+    for (uint32_t i = 0; i < 2 * COPIED; i++) {
         pass(&s, 6);
         assert_int_equal(counts_of(&s).n_bytes_kept, 0);
     }
     assert_int_equal(copy_kept_bytes(s.r.prog), 0);
-    subject_close(&s);
+    copied_close(&s);
     tiny_close(&t);
 }
 
@@ -478,11 +472,11 @@ static void other_formats_and_other_processors_have_none(void **state)
         tiny_open(&t, &o);
         cpu_features without = CPU_HALVES;
         without = i == 4 ? CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 : without;
-        subject s = subject_open(&t, 2, i < 3 ? cpu_detect() : cpu_detect() & ~without);
-        passes(&s, MADE + 2, 6);
+        copied s = copied_open(&t, 2, i < 3 ? cpu_detect() : cpu_detect() & ~without);
+        passes(&s, COPIED + 2, 6);
         assert_int_equal(counts_of(&s).n_screened, 0);
         assert_int_equal(copy_kept_bytes(s.r.prog), 0);
-        subject_close(&s);
+        copied_close(&s);
         tiny_close(&t);
     }
 }
@@ -495,13 +489,13 @@ static void weights_that_are_no_numbers_end_it(void **state)
         tiny t;
         tiny_open(&t, &plain);
         memcpy(tiny_logits_row(&t, 700), &scales[i], sizeof *scales);
-        subject s = subject_open(&t, 2, cpu_detect());
+        copied s = copied_open(&t, 2, cpu_detect());
         int32_t greatest[6];
-        for (uint32_t n = 0; n < MADE + 2; n++) { /* rows of NaN are equal to nothing */
+        for (uint32_t n = 0; n < COPIED + 2; n++) { /* rows of NaN are equal to nothing */
             rig_logits(&s.r, s.tokens, 6, greatest, s.got);
         }
         assert_int_equal(counts_of(&s).n_screened + counts_of(&s).n_bytes_kept, 0);
-        subject_close(&s);
+        copied_close(&s);
         tiny_close(&t);
     }
 }
@@ -515,8 +509,8 @@ static void inputs_that_are_no_numbers_leave_whole_rows(void **state)
     o.n_vocab = 128;
     tiny_open(&t, &o);
     uint16_t nan = 0x7e00;
-    subject s = subject_open(&t, 2, cpu_detect());
-    passes(&s, MADE, 6);
+    copied s = copied_open(&t, 2, cpu_detect());
+    passes(&s, COPIED, 6);
     memcpy((uint8_t *)(uintptr_t)t.ops[0].weight->data + (size_t)s.tokens[2] * t.ops[0].weight->row_bytes, &nan,
            sizeof nan);
     int32_t greatest[6];
@@ -524,8 +518,8 @@ static void inputs_that_are_no_numbers_leave_whole_rows(void **state)
     for (uint32_t i = 0; i < 6; i++) {
         assert_true(greatest[i] == -1 || greatest[i] == greatest_of(s.got + (size_t)i * o.n_vocab, o.n_vocab));
     }
-    assert_int_equal(counts_of(&s).n_whole, can());
-    subject_close(&s);
+    assert_int_equal(counts_of(&s).n_whole, can_copy());
+    copied_close(&s);
     tiny_close(&t);
 }
 

@@ -7,25 +7,8 @@
 #include "logits_matrix.h"
 
 #define MANY 24u /* passes: 16 learn what is usual, 2 make all weights of two parts */
-#define MADE 18u /* behind so many it is all made */
-#define ROWS_MOST 40u
-#define LARGE 16573u /* tokens, of which one pass makes no more than 16,384 */
 
-static const tiny_options plain = {.n_layers = 1,
-                                   .n_embd = 256,
-                                   .n_head = 4,
-                                   .n_head_kv = 2,
-                                   .head_dim = 64,
-                                   .n_ff = 256,
-                                   .n_vocab = 5057,
-                                   .weights = DTYPE_Q8_0};
-
-static bool can(cpu_features features)
-{
-    linear_kernels k;
-    linear_init(&k, features);
-    return halves_kernels_for(features).products && linear_format_for(&k, DTYPE_Q8_0, 1) == LINEAR_Q16;
-}
+static const tiny_options plain = LOGITS_MODEL(5057);
 
 /* Passes of n_rows rows name the greatest that whole rows have, while weights are made of two parts and behind it, or
  * leave whole rows. */
@@ -51,8 +34,8 @@ static void check_all_ways(tiny *t, bool named)
         for (uint32_t n = 1; n <= LINEAR_DIRECT; n += 3) {
             for (uint32_t threads = 1; threads < 4; threads += 2) {
                 few_counts counts = check(t, n, threads, features[i]);
-                assert_int_equal(counts.n_made, can(features[i]) && named ? t->o.n_vocab : 0);
-                assert_true(!named || !can(features[i]) || counts.n_screened - counts.n_whole >= MANY - MADE);
+                assert_int_equal(counts.n_made, can_halve(features[i]) && named ? t->o.n_vocab : 0);
+                assert_true(!named || !can_halve(features[i]) || counts.n_screened - counts.n_whole >= MANY - MADE);
             }
         }
     }
@@ -125,7 +108,7 @@ static void logits_that_are_all_alike_are_computed_whole(void **state)
     tiny t;
     open_normal(&t, &plain);
     tiny_logits_alike(&t, plain.n_vocab);
-    bool any = can(cpu_detect());
+    bool any = can_halve(cpu_detect());
     for (uint32_t threads = 1; threads < 4; threads += 2) {
         few_counts counts = check(&t, 1, threads, cpu_detect());
         assert_true(!any || counts.n_whole + counts.n_paused > 0);
@@ -188,28 +171,8 @@ static void other_formats_are_computed_whole(void **state)
     }
 }
 
-/* A model whose matrix can be in two parts, beside one of the same that never has passes for which it would be. */
-typedef struct pair {
-    tiny t;
-    logits_pair l; /* of ROWS_MOST tokens */
-} pair;
-
-static void open_pair(pair *p, uint32_t n_vocab)
-{
-    tiny_options o = plain;
-    o.n_vocab = n_vocab;
-    open_normal(&p->t, &o);
-    p->l = logits_pair_open(&p->t, ROWS_MOST, ROWS_MOST, 2, cpu_detect());
-}
-
-static void close_pair(pair *p)
-{
-    logits_pair_close(&p->l);
-    tiny_close(&p->t);
-}
-
 /* A pass gives what the file's rows give: of all rows the logits, or of those that are named the greatest. */
-static void pass(pair *p, uint32_t n_rows, bool all)
+static void pass(subject *p, uint32_t n_rows, bool all)
 {
     logits_pair_expect(&p->l, p->l.tokens, n_rows);
     logits_pair_check(&p->l, p->l.tokens, n_rows, all);
@@ -220,9 +183,9 @@ static void all_logits_come_from_the_parts(void **state)
 {
     (void)state;
     static const uint32_t n_rows[] = {1, 2, 5, 40};
-    bool any = can(cpu_detect());
-    pair p;
-    open_pair(&p, LARGE);
+    bool any = can_halve(cpu_detect());
+    subject p;
+    subject_open(&p, &plain, LARGE);
     for (uint32_t n = 0; n < MADE; n++) {
         for (uint32_t i = 0; i < sizeof n_rows / sizeof *n_rows && n + 3 > MADE; i++) {
             pass(&p, n_rows[i], true);
@@ -245,7 +208,7 @@ static void all_logits_come_from_the_parts(void **state)
     assert_int_equal(after.n_made, before.n_made);
     assert_int_equal(after.n_bytes_kept, before.n_bytes_kept);
     assert_true(!any || after.n_bytes_saved > 0);
-    close_pair(&p);
+    subject_close(&p);
 }
 
 /* Of a row, those that are read have their bits, and others either theirs or none. Returns how many have none. */
@@ -272,9 +235,9 @@ static void the_logits_that_are_read_have_their_bits(void **state)
     (void)state;
     static const step_reads reads[] = {{1, 0}, {1, 0.5f}, {5, 0}, {40, 0}, {40, 3}, {78, 0}, {79, 0}, {1, 1e30f}};
     for (uint32_t r = 0; r < sizeof reads / sizeof *reads; r++) {
-        pair p;
+        subject p;
         uint32_t n_vocab = reads[r].n > 40 ? plain.n_vocab : LARGE; /* of 79 whole blocks */
-        open_pair(&p, n_vocab);
+        subject_open(&p, &plain, n_vocab);
         p.l.r.reads = reads[r];
         uint32_t missing = 0;
         for (uint32_t n = 0; n < MADE + 3; n++) {
@@ -287,38 +250,38 @@ static void the_logits_that_are_read_have_their_bits(void **state)
                 missing += check_read(p.l.got + at, p.l.whole + at, n_vocab, reads[r]);
             }
         }
-        assert_true(!can(cpu_detect()) || reads[r].n > 5 || reads[r].near > 1 || missing > 0);
-        close_pair(&p);
+        assert_true(!can_halve(cpu_detect()) || reads[r].n > 5 || reads[r].near > 1 || missing > 0);
+        subject_close(&p);
     }
 }
 
 static void what_does_not_pay_is_left_for_a_while(void **state)
 {
     (void)state;
-    pair p;
-    open_pair(&p, plain.n_vocab);
+    subject p;
+    subject_open(&p, &plain, plain.n_vocab);
     tiny_logits_alike(&p.t, plain.n_vocab);
     for (uint32_t n = 0; n < MADE + 20; n++) {
         pass(&p, 1, false);
     }
     few_counts counts = few_count(p.l.r.prog);
-    assert_true(!can(cpu_detect()) || (counts.n_whole == 3 && counts.n_paused > 10));
+    assert_true(!can_halve(cpu_detect()) || (counts.n_whole == 3 && counts.n_paused > 10));
     for (uint32_t n = 0; n < 128; n++) {
         pass(&p, 1, false);
     }
-    assert_true(!can(cpu_detect()) || few_count(p.l.r.prog).n_whole > 3); /* and tried again */
-    close_pair(&p);
+    assert_true(!can_halve(cpu_detect()) || few_count(p.l.r.prog).n_whole > 3); /* and tried again */
+    subject_close(&p);
 }
 
 static void a_mapped_matrix_is_not_in_memory_beside_its_parts(void **state)
 {
     (void)state;
-    pair p;
+    subject p;
     tiny t;
     rig r;
     tiny_options o = plain;
-    o.n_vocab = LARGE;        /* two passes make the parts */
-    open_pair(&p, o.n_vocab); /* whose logits are expected of the same weights */
+    o.n_vocab = LARGE;                   /* two passes make the parts */
+    subject_open(&p, &plain, o.n_vocab); /* whose logits are expected of the same weights */
     open_normal(&t, &o);
     const char *path = test_write_file("matrix", tiny_logits_matrix(&t)->data, tiny_logits_matrix(&t)->n_bytes);
     mapping m = map_matrix(&t, path);
@@ -341,30 +304,30 @@ static void a_mapped_matrix_is_not_in_memory_beside_its_parts(void **state)
                                        (long)((o.n_vocab - n_made) * dtype_row_bytes(DTYPE_Q8_0, o.n_embd) >> 10) + 64);
     }
     few_counts counts = few_count(r.prog);
-    assert_true(!can(cpu_detect()) || (counts.n_made == o.n_vocab && some_made > 0));
-    assert_true(counts.n_bytes_kept == (can(cpu_detect()) ? kept + m.n_bytes : 0));
+    assert_true(!can_halve(cpu_detect()) || (counts.n_made == o.n_vocab && some_made > 0));
+    assert_true(counts.n_bytes_kept == (can_halve(cpu_detect()) ? kept + m.n_bytes : 0));
     rig_close(&r);
     tiny_close(&t);
     mapping_close(&m);
-    close_pair(&p);
+    subject_close(&p);
 }
 
 static void parts_that_are_refused_are_never_made_again(void **state)
 {
     (void)state;
-    pair p;
-    open_pair(&p, plain.n_vocab);
+    subject p;
+    subject_open(&p, &plain, plain.n_vocab);
     for (uint32_t n = 0; n < MADE; n++) {
         pass(&p, 1, false);
     }
-    assert_int_equal(few_count(p.l.r.prog).n_made, can(cpu_detect()) ? plain.n_vocab : 0);
+    assert_int_equal(few_count(p.l.r.prog).n_made, can_halve(cpu_detect()) ? plain.n_vocab : 0);
     few_refuse(p.l.r.prog);
     for (uint32_t n = 0; n < 64 + MADE; n++) {
         pass(&p, 1, false);
         assert_int_equal(few_count(p.l.r.prog).n_bytes_kept, 0);
     }
     assert_int_equal(few_kept_bytes(p.l.r.prog), 0);
-    close_pair(&p);
+    subject_close(&p);
 }
 
 static const tensor *last_norm(const tiny *t)
@@ -378,14 +341,14 @@ static void inputs_that_are_no_numbers_give_what_whole_rows_give(void **state)
     (void)state;
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (uint32_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        pair p;
-        open_pair(&p, plain.n_vocab);
+        subject p;
+        subject_open(&p, &plain, plain.n_vocab);
         float *norm = (float *)(uintptr_t)last_norm(&p.t)->data, was = norm[7];
         for (uint32_t n = 0; n < MADE + 2; n++) {
             norm[7] = n == MADE ? bad[i] : was;
             pass(&p, 1, false);
         }
-        close_pair(&p);
+        subject_close(&p);
     }
 }
 

@@ -7,54 +7,22 @@
 
 #include "logits_matrix.h"
 
-#define MANY 6u       /* rows that the copy serves */
-#define LEARNT 16u    /* passes of few rows, of which the next makes halves */
-#define AFTER 16u     /* passes of many rows, of which the last makes the copy */
-#define WAIT 64u      /* passes of few rows that let the copy go, at first */
-#define ROWS_MOST 40u /* of a pass */
-#define LARGE 16573u  /* tokens, of which one pass makes halves of 16,384 */
+#define MANY 6u    /* rows that the copy serves */
+#define LEARNT 16u /* passes of few rows, of which the next makes halves */
+#define AFTER 16u  /* passes of many rows, of which the last makes the copy */
+#define WAIT 64u   /* passes of few rows that let the copy go, at first */
 
-static const tiny_options plain = {.n_layers = 1,
-                                   .n_embd = 256,
-                                   .n_head = 4,
-                                   .n_head_kv = 2,
-                                   .head_dim = 64,
-                                   .n_ff = 256,
-                                   .n_vocab = 2051,
-                                   .weights = DTYPE_Q8_0};
-
-/* A model that may have either, beside one that never has any, as it is only asked for all logits. */
-typedef struct subject {
-    tiny t;
-    logits_pair l;
-} subject;
+static const tiny_options plain = LOGITS_MODEL(2051);
 
 static bool can(void)
 {
-    linear_kernels k;
-    linear_init(&k, cpu_detect());
-    return coarse_kernels_for(cpu_detect()).products && halves_kernels_for(cpu_detect()).products &&
-           linear_format_for(&k, DTYPE_Q8_0, 1) == LINEAR_Q16;
+    return can_copy() && can_halve(cpu_detect());
 }
 
-static void subject_open_of(subject *s, uint32_t n_vocab)
+static void open_expecting(subject *s, uint32_t n_vocab)
 {
-    tiny_options o = plain;
-    o.n_vocab = n_vocab;
-    open_normal(&s->t, &o);
-    s->l = logits_pair_open(&s->t, ROWS_MOST, ROWS_MOST, 2, cpu_detect());
+    subject_open(s, &plain, n_vocab);
     logits_pair_expect(&s->l, s->l.tokens, ROWS_MOST);
-}
-
-static void subject_open(subject *s)
-{
-    subject_open_of(s, plain.n_vocab);
-}
-
-static void subject_close(subject *s)
-{
-    logits_pair_close(&s->l);
-    tiny_close(&s->t);
 }
 
 static uint64_t halves_of(const subject *s)
@@ -106,7 +74,7 @@ static void passes_of_many_rows_one_after_the_other_let_the_halves_go(void **sta
         skip();
     }
     subject s;
-    subject_open(&s);
+    open_expecting(&s, plain.n_vocab);
     passes(&s, LEARNT + 1, 1);
     expect_halves(&s);
     for (uint32_t i = 0; i < 3; i++) { /* one of few rows among them: halves serve both */
@@ -131,7 +99,7 @@ static void passes_of_few_rows_one_after_the_other_let_the_copy_go(void **state)
         skip();
     }
     subject s;
-    subject_open(&s);
+    open_expecting(&s, plain.n_vocab);
     passes(&s, AFTER, MANY);
     expect_copy(&s);
     passes(&s, WAIT, 1);
@@ -154,7 +122,7 @@ static void prompts_do_not_count(void **state)
         skip();
     }
     subject s;
-    subject_open(&s);
+    open_expecting(&s, plain.n_vocab);
     passes(&s, LEARNT + 1, 1);
     passes(&s, AFTER - 1, MANY);
     s.l.r.only_last = true;
@@ -178,7 +146,7 @@ static void halves_that_are_half_made_are_let_go_and_made_from_the_start(void **
         skip();
     }
     subject s;
-    subject_open_of(&s, LARGE);
+    open_expecting(&s, LARGE);
     passes(&s, LEARNT + 1, 1);
     uint32_t first = few_count(s.l.r.prog).n_made;
     assert_true(first > 0 && first < LARGE);
@@ -200,7 +168,7 @@ static void passes_of_many_rows_among_those_that_learn_do_not_count(void **state
         skip();
     }
     subject s;
-    subject_open(&s);
+    open_expecting(&s, plain.n_vocab);
     for (uint32_t i = 0; i < AFTER - 1; i++) {
         passes(&s, 1, MANY);
         passes(&s, 1, 1);
@@ -221,7 +189,7 @@ static void what_did_not_pay_waits_longer_each_time(void **state)
         skip();
     }
     subject s;
-    subject_open(&s);
+    open_expecting(&s, plain.n_vocab);
     passes(&s, LEARNT + 1, 1);
     passes(&s, AFTER, MANY);
     expect_copy(&s);
@@ -244,7 +212,7 @@ static void what_has_paid_does_not(void **state)
         skip();
     }
     subject s;
-    subject_open(&s);
+    open_expecting(&s, plain.n_vocab);
     passes(&s, LEARNT + 1, 1);
     passes(&s, AFTER, MANY);
     assert_int_equal(passes_until(&s, 1, copy_of, 1000), 2 * WAIT + 1);
@@ -261,7 +229,7 @@ static void all_logits_let_the_copy_go_and_halves_are_made_without_a_wait(void *
         skip();
     }
     subject s;
-    subject_open(&s);
+    open_expecting(&s, plain.n_vocab);
     passes(&s, LEARNT, 1);
     passes(&s, AFTER, MANY);
     assert_true(copy_of(&s) > 0 || halves_of(&s) > 0);
@@ -279,7 +247,7 @@ static void what_is_refused_is_neither(void **state)
     (void)state;
     subject s;
     for (uint32_t copied = 0; copied < 2; copied++) { /* halves are refused, or a copy */
-        subject_open(&s);
+        open_expecting(&s, plain.n_vocab);
         passes(&s, LEARNT + 1, 1);
         passes(&s, copied * AFTER, MANY);
         assert_true(!can() || (copied ? copy_of(&s) : halves_of(&s)) > 0);
@@ -319,7 +287,7 @@ static void a_mapped_matrix_is_in_memory_once(void **state)
     rig r;
     tiny_options o = plain;
     o.n_vocab = LARGE;
-    subject_open_of(&expected, LARGE);
+    open_expecting(&expected, LARGE);
     open_normal(&t, &o);
     const char *path = test_write_file("matrix", tiny_logits_matrix(&t)->data, tiny_logits_matrix(&t)->n_bytes);
     mapping m = map_matrix(&t, path);
