@@ -50,6 +50,17 @@ static uint64_t bytes_of_token(const plan *p)
     return n;
 }
 
+/* Are inputs' tokens rows of the matrix? */
+static bool embeds(const plan *p, const linear_weight *w)
+{
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind == OP_EMBED && p->ops[i].weight->data == w->data) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* That a screened pass does not read of a row. */
 static size_t bytes_less(const linear_weight *w)
 {
@@ -81,6 +92,7 @@ bool few_make(program *prog)
         return false;
     }
     *f = (screen_few){.kernels = prog->halves,
+                      .embeds = embeds(prog->plan, w),
                       .room = room_bytes(w),
                       .wait = WAIT,
                       .sums = region_array(&prog->memory, w->n_in, sizeof *f->sums),
@@ -261,26 +273,27 @@ static void make_row(screen_few *f, const linear_weight *w, uint32_t row, double
     *most = size > *most ? size : *most;
 }
 
-/* The file's rows [begin, end) are not read any more, but for an input's token. Their pages come back as they are read
- * (single ones, or as many as the file's cache has in one piece: up to 2 MiB), and leave again behind the pass. */
+/* The file's rows [begin, end) are not read any more, but for an input's token where `embeds`. Their pages come back as
+ * they are read, or ones beside them (single ones, or as many as the file's cache has in one piece: up to 2 MiB), and
+ * leave again behind the pass. */
 static void give_back(const exec *e, uint32_t begin, uint32_t end)
 {
     const linear_weight *w = few_weight(e->prog);
-    begin = begin > SCREEN_CHUNK ? begin - SCREEN_CHUNK : 0; /* a page that was not wholly behind it */
     if (e->prog->plan->logits_mapped) {
         mapping_forget_part((const uint8_t *)w->data + begin * w->row_bytes, (size_t)(end - begin) * w->row_bytes);
     }
 }
 
-/* Rows [begin, end). The file's go as they are made: memory would hold all that a pass makes twice. */
+/* Rows [begin, end). The file's go as they are made: memory would hold all that a pass makes twice. Each time from the
+ * chunk before on, as the page between the two was not wholly behind it. */
 static void make_rows(const exec *e, uint32_t begin, uint32_t end, double *most)
 {
-    for (uint32_t last; begin < end; begin = last) {
+    for (uint32_t from = begin, last; begin < end; from = begin, begin = last) {
         last = end - begin < SCREEN_CHUNK ? end : begin + SCREEN_CHUNK;
         for (uint32_t i = begin; i < last; i++) {
             make_row(e->prog->few, few_weight(e->prog), i, most);
         }
-        give_back(e, begin, last);
+        give_back(e, from, last);
     }
 }
 
@@ -321,8 +334,9 @@ static void made(const exec *e, const few_work *work)
         double most = few_member_of(work, i)->most;
         f->most = most > f->most ? most : f->most;
     }
+    const uint32_t before = f->n_made < SCREEN_CHUNK ? f->n_made : SCREEN_CHUNK;
+    give_back(e, f->n_made - before, f->n_made + e->few.n_make); /* also the pages between members' shares */
     f->n_made += e->few.n_make;
-    give_back(e, f->n_made - e->few.n_make, f->n_made); /* also the pages between members' shares */
     gather(f, few_weight(e->prog));
     if (!(f->most <= BOUND_MOST)) {
         give_up(f);
@@ -365,7 +379,7 @@ void few_done(const exec *e)
     if (e->few.screens) {
         count_screened(e, &work);
     }
-    if (e->few.reads) {
+    if (e->few.reads && (f->embeds || f->n_made < few_weight(e->prog)->n_out)) {
         give_back(e, 0, f->n_made);
     }
     if (e->few.n_make) {

@@ -9,7 +9,8 @@
 #include "kernels/cpu/program.h"
 
 struct screen_few {
-    bool off; /* it cannot be, or nobody may have it any more */
+    bool off;    /* it cannot be, or nobody may have it any more */
+    bool embeds; /* inputs' tokens are rows of the matrix */
     halves_kernels kernels;
     uint32_t n_learnt;     /* inputs */
     double *sums;          /* [n_in] of their squares */
