@@ -181,15 +181,22 @@ static const command commands[] = {
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 
+#define HELP_INDENT 25
+
 static void do_help(chat *c, const char *argument)
 {
     (void)c;
     (void)argument;
     for (size_t i = 0; i < N_COMMANDS; i++) {
-        printf("  %-8s %-13s %s\n", commands[i].name, commands[i].argument, commands[i].help);
+        char left[32];
+        snprintf(left, sizeof left, "  %-8s %s", commands[i].name, commands[i].argument);
+        print_entry(left, HELP_INDENT, commands[i].help);
     }
-    printf("  \"\"\" begins and ends a text of several lines; so does a backslash at the end of a line.\n"
-           "  Ctrl-C stops the answer.\n");
+    fputs("  ", stdout);
+    print_wrapped("\"\"\" begins and ends a text of several lines; so does a backslash at the end of a line. What is "
+                  "pasted is one text, whatever its lines.",
+                  2, 2);
+    fputs("  Ctrl-C stops the answer.\n", stdout);
 }
 
 static void obey(chat *c, char *line)

@@ -4,6 +4,9 @@
  *
  * libedit starts a read again that a signal interrupted. So characters are read here: an interruption becomes the
  * character ^C, and that is bound to a command which gives the line up.
+ *
+ * While the chat goes on the terminal marks what is pasted ("bracketed paste"), so that several pasted lines are one
+ * text that Enter sends, and not as many messages.
  */
 #include "line_input.h"
 
@@ -14,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
@@ -22,6 +26,9 @@
 
 #define HISTORY_ENTRIES 1000
 #define CANCEL L'\003'
+#define PASTE_MARKS_ON "\033[?2004h"
+#define PASTE_MARKS_OFF "\033[?2004l"
+#define PROMPT_COLUMNS 4
 
 struct line_input {
     EditLine *editor;
@@ -30,6 +37,8 @@ struct line_input {
     volatile sig_atomic_t *interrupted;
     const char *const *words;
     bool cancelled, continued, colours;
+    bool marks;       /* the terminal can be told to mark what is pasted */
+    unsigned columns; /* of the terminal when the line was last drawn */
     char history_path[1024];
 };
 
@@ -49,6 +58,47 @@ static const char *prompt(EditLine *editor)
     return input->colours ? "\1\033[1m\1>>> \1\033[0m\1" : ">>> ";
 }
 
+/* Of the terminal; 80 where it does not say. */
+static unsigned terminal_columns(void)
+{
+    struct winsize size;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* Rows between the first one of the line and the cursor, on a terminal that broke it anew at `columns`. */
+static unsigned rows_above_cursor(EditLine *editor, unsigned columns)
+{
+    const LineInfoW *line = el_wline(editor);
+    unsigned row = 0, column = PROMPT_COLUMNS;
+    for (const wchar_t *c = line->buffer; c < line->cursor; c++) {
+        int width = wcwidth(*c);
+        unsigned n = *c == L'\t' ? 8 - column % 8 : width > 0 ? (unsigned)width : 0;
+        bool full = *c == L'\n' || column + n > columns;
+        row += full;
+        column = *c == L'\n' ? 0 : full ? n : column + n;
+    }
+    return row + (column >= columns); /* a full row has the cursor below it */
+}
+
+/* Draws the line again behind a signal. libedit begins where the cursor is: behind another width of the terminal that
+ * is put where the line begins; behind a pause it is on a row of its own. */
+static void draw_again(EditLine *editor)
+{
+    line_input *input = of(editor);
+    unsigned columns = terminal_columns();
+    if (columns != input->columns) {
+        unsigned rows = rows_above_cursor(editor, columns);
+        printf(rows > 0 ? "\r\033[%uA\033[J" : "\r\033[J", rows);
+        el_resize(editor);
+        input->columns = columns;
+    }
+    if (input->marks) {
+        fputs(PASTE_MARKS_ON, stdout); /* a shell in between has turned them off */
+    }
+    fflush(stdout);
+    el_set(editor, EL_REFRESH);
+}
+
 /* Reads one character: 1, or 0 at the end, or −1. */
 static int read_character(EditLine *editor, wchar_t *out)
 {
@@ -56,6 +106,9 @@ static int read_character(EditLine *editor, wchar_t *out)
     mbstate_t state = {0};
     for (;;) {
         char byte;
+        if (terminal_columns() != input->columns) { /* resized while nothing was read */
+            draw_again(editor);
+        }
         ssize_t n = *input->interrupted ? -1 : read(STDIN_FILENO, &byte, 1);
         if (n < 0 && (*input->interrupted || errno == EINTR)) {
             if (*input->interrupted) {
@@ -63,7 +116,7 @@ static int read_character(EditLine *editor, wchar_t *out)
                 *out = CANCEL;
                 return 1;
             }
-            el_set(editor, EL_REFRESH); /* stopped and continued, or resized */
+            draw_again(editor); /* stopped and continued, or resized */
             continue;
         }
         if (n <= 0) {
@@ -85,6 +138,63 @@ static unsigned char cancel_line(EditLine *editor, int c)
     (void)c;
     of(editor)->cancelled = true;
     return CC_EOF;
+}
+
+typedef struct pasted_text {
+    wchar_t *data;
+    size_t n, cap;
+} pasted_text;
+
+static bool add_pasted(pasted_text *text, wchar_t c)
+{
+    if (text->n + 1 >= text->cap) {
+        size_t cap = text->cap ? 2 * text->cap : 1024;
+        wchar_t *grown = realloc(text->data, cap * sizeof *grown);
+        if (!grown) {
+            return false;
+        }
+        text->data = grown;
+        text->cap = cap;
+    }
+    text->data[text->n++] = c;
+    text->data[text->n] = L'\0';
+    return true;
+}
+
+/* Puts what is pasted into the line, up to the mark of its end. Ends of lines may be CR or LF, and those at its
+ * end are not meant; of control characters, which would steer the terminal, tabs are kept. */
+static unsigned char paste(EditLine *editor, int c)
+{
+    static const wchar_t end[] = L"\033[201~";
+    const size_t n_end = sizeof end / sizeof *end - 1;
+    line_input *input = of(editor);
+    pasted_text text = {0};
+    wchar_t next;
+    size_t matched = 0;
+    bool kept = true;
+    (void)c;
+    while (matched < n_end) {
+        if (el_wgetc(editor, &next) != 1 || next == CANCEL) {
+            free(text.data);
+            input->cancelled = next == CANCEL;
+            return CC_EOF;
+        }
+        matched = next == end[matched] ? matched + 1 : next == end[0] ? 1 : 0;
+        bool break_seen = next == L'\r' || next == L'\n';
+        if (break_seen || next == L'\t' || (next >= L' ' && next != 0x7f && !(next >= 0x80 && next < 0xa0))) {
+            kept = kept && add_pasted(&text, break_seen ? L'\n' : next);
+        }
+    }
+    text.n -= text.n >= n_end - 1 ? n_end - 1 : text.n; /* the mark without its ESC, which was not kept */
+    while (text.n > 0 && text.data[text.n - 1] == L'\n') {
+        text.n--;
+    }
+    if (text.data) {
+        text.data[text.n] = L'\0';
+    }
+    bool inserted = kept && (text.n == 0 || el_winsertstr(editor, text.data) == 0);
+    free(text.data);
+    return inserted ? CC_REFRESH : CC_ERROR;
 }
 
 /* Completes a word that begins the line: the chat's commands. */
@@ -174,8 +284,10 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     el_wset(input->editor, EL_ADDFN, L"mlxr-cancel", L"give the line up",
             cancel_line); /* el_set would leak the names */
     el_wset(input->editor, EL_ADDFN, L"mlxr-complete", L"complete a command", complete_word);
+    el_wset(input->editor, EL_ADDFN, L"mlxr-paste", L"take what is pasted as one text", paste);
     el_source(input->editor, NULL); /* the user's ~/.editrc */
     el_set(input->editor, EL_BIND, "^C", "mlxr-cancel", NULL);
+    el_set(input->editor, EL_BIND, "\\e[200~", "mlxr-paste", NULL);
     el_set(input->editor, EL_BIND, "\t", "mlxr-complete", NULL);
     history(input->history, &input->event, H_SETSIZE, HISTORY_ENTRIES);
     history(input->history, &input->event, H_SETUNIQUE, 1);
@@ -183,6 +295,11 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
         history(input->history, &input->event, H_LOAD, input->history_path);
     }
     el_set(input->editor, EL_HIST, history, input->history);
+    const char *term = getenv("TERM");
+    input->marks = isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+    if (input->marks) {
+        fputs(PASTE_MARKS_ON, stdout);
+    }
     return input;
 }
 
@@ -200,6 +317,10 @@ void line_input_close(line_input **pointer)
     line_input *input = *pointer;
     if (!input) {
         return;
+    }
+    if (input->marks) {
+        fputs(PASTE_MARKS_OFF, stdout);
+        fflush(stdout);
     }
     if (input->history) {
         save_history(input);
@@ -232,13 +353,24 @@ static bool add(text_buffer *text, const char *bytes, size_t n)
     return true;
 }
 
+/* Ends a read, of which draw_again() comes. */
+static void note_resize(int signal_number)
+{
+    (void)signal_number;
+}
+
 static line_result read_line(line_input *input, const char **line, size_t *n)
 {
     int count = 0;
     input->cancelled = false;
+    input->columns = terminal_columns();
     el_set(input->editor, EL_PREP_TERM,
            1); /* before the prompt: libedit does it after, and a key pressed in between counts */
+    /* libedit takes a line's first change of size only, and then puts back who had the signal before. */
+    struct sigaction resized = {.sa_handler = note_resize}, before;
+    sigaction(SIGWINCH, &resized, &before);
     *line = el_gets(input->editor, &count);
+    sigaction(SIGWINCH, &before, NULL);
     if (!*line || count <= 0) {
         putchar('\n');
         fflush(stdout);

@@ -66,6 +66,33 @@ const char *plain_line(const char *text)
     return line;
 }
 
+/* ---- lines of a terminal ----------------------------------------------------------------------------------------- */
+
+#define TEXT_WIDTH 112 /* of what is no terminal */
+
+static int terminal_width(int fd)
+{
+    struct winsize size = {0};
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+}
+
+/* As print_wrapped(), without the end of the line; for a line of `width` columns. */
+static void write_wrapped(FILE *to, int width, const char *text, int indent, int at)
+{
+    while (*text) {
+        int n_blanks = (int)strspn(text, " "), n_word = (int)strcspn(text + n_blanks, " ");
+        if (at > indent && at + n_blanks + n_word >= width) { /* some terminals break behind a full line */
+            fprintf(to, "\n%*s", indent, "");
+            text += n_blanks;
+            at = indent;
+            n_blanks = 0;
+        }
+        fprintf(to, "%.*s", n_blanks + n_word, text);
+        at += n_blanks + n_word;
+        text += n_blanks + n_word;
+    }
+}
+
 /* ---- lines on stderr --------------------------------------------------------------------------------------------- */
 
 static void print_remark(const char *before, const char *after, const char *format, va_list args)
@@ -73,7 +100,14 @@ static void print_remark(const char *before, const char *after, const char *form
     char line[2048];
     vsnprintf(line, sizeof line, format, args);
     fflush(stdout);
-    fprintf(stderr, "%s%s%s\n", before, plain_line(line), after); /* arguments and names in files may hold anything */
+    const char *plain = plain_line(line); /* arguments and names in files may hold anything */
+    fputs(before, stderr);
+    if (isatty(STDERR_FILENO)) {
+        write_wrapped(stderr, terminal_width(STDERR_FILENO), plain, 0, before[0] == '\033' ? 0 : (int)strlen(before));
+    } else {
+        fputs(plain, stderr);
+    }
+    fprintf(stderr, "%s\n", after);
 }
 
 void print_error(const char *format, ...)
@@ -305,30 +339,12 @@ void table_add(json_t *rows, const char *const *texts, size_t n)
 
 /* ---- texts on a terminal ----------------------------------------------------------------------------------------- */
 
-#define TEXT_WIDTH 112 /* of what is no terminal */
 #define NARROW_INDENT 8
-
-static int terminal_width(int fd)
-{
-    struct winsize size = {0};
-    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
-}
 
 void print_wrapped(const char *text, int indent, int at)
 {
     int width = isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : TEXT_WIDTH;
-    while (*text) {
-        int n_blanks = (int)strspn(text, " "), n_word = (int)strcspn(text + n_blanks, " ");
-        if (at > indent && at + n_blanks + n_word >= width) { /* some terminals break behind a full line */
-            printf("\n%*s", indent, "");
-            text += n_blanks;
-            at = indent;
-            n_blanks = 0;
-        }
-        printf("%.*s", n_blanks + n_word, text);
-        at += n_blanks + n_word;
-        text += n_blanks + n_word;
-    }
+    write_wrapped(stdout, width, text, indent, at);
     putchar('\n');
 }
 

@@ -12,7 +12,8 @@ PROMPT = ">>> "
 class Chat(support.CliTest):
     def start(self, *arguments, model=None, prompt=PROMPT, **changes):
         model = model or self.add_model("llama")
-        terminal = support.Terminal([support.MLXR, "run", model, *arguments], self.environment(NO_COLOR="1", **changes))
+        terminal = support.Terminal([support.MLXR, "run", model, *arguments], self.environment(NO_COLOR="1", **changes),
+                                    columns=200)  # of which no remark is longer
         self.addCleanup(terminal.close)
         if prompt:
             terminal.expect(prompt)
@@ -73,6 +74,55 @@ class Chat(support.CliTest):
             messages = json.load(file)["messages"]
         self.assertEqual([m["content"] for m in messages], ["first\n\nlast", "hh", "one\ntwo", "hh"])
         self.assertEqual([m["role"] for m in messages], ["user", "assistant"] * 2)
+
+    def test_what_is_pasted_is_one_text(self):
+        t = self.start("-n", "2", "--temp", "0", "--logit-bias", "104=1000", TERM="xterm")
+        self.assertIn(b"\x1b[?2004h", t.raw)  # the terminal is to mark what is pasted
+        t.type("Explain: \x1b[200~def f():\r\treturn 1\r\nf()\x07 日本\r\x1b[201~")
+        t.expect("f() 日本")
+        self.say(t, " at once")
+        t.type("\x1b[200~/show\rthis\x1b[201~")  # several lines are no command
+        t.expect("this")
+        self.say(t, "")
+        path = os.path.join(self.home, "saved.json")
+        self.assertIn("saved", self.say(t, "/save " + path))
+        with open(path, encoding="utf-8") as file:
+            messages = json.load(file)["messages"]
+        self.assertEqual([m["content"] for m in messages if m["role"] == "user"],
+                         ["Explain: def f():\n\treturn 1\n\nf() 日本 at once", "/show\nthis"])
+        t.type("\x1b[200~" + "many words " * 3000 + "\r\x1b[201~")
+        t.expect("many words")
+        t.type("\x03")
+        t.expect("\n" + PROMPT)
+        t.type("/exit\n")
+        self.assertEqual(t.wait(), 0)
+        self.assertTrue(t.raw.rindex(b"\x1b[?2004l") > t.raw.rindex(b"\x1b[?2004h"))
+
+    def test_a_terminal_without_escape_sequences_is_sent_no_marks(self):
+        t = self.start("-n", "1", TERM="dumb")
+        t.type("/exit\n")
+        self.assertEqual(t.wait(), 0)
+        self.assertNotIn(b"\x1b[?2004", t.raw)
+
+    def test_a_line_is_drawn_in_its_place_when_the_terminal_is_resized(self):
+        t = self.start("-n", "1", TERM="xterm")
+        for text, columns, rows in (("a line that is short", 60, b""), (" and " + "grows " * 12 + "long", 40, b"\x1b[2A")):
+            t.type(text)
+            t.expect(text[-4:])
+            before, t.seen = len(t.raw), len(t.screen)
+            t.resize(t.fd, 24, columns)
+            t.expect(PROMPT + "a line that is s")
+            self.assertIn(b"\r" + rows + b"\x1b[J", t.raw[before:])
+            t.expect(text[-4:])
+        t.type("\x03")
+        t.expect("\n" + PROMPT)
+
+    def test_long_remarks_are_broken_between_words(self):
+        t = self.start("-n", "1", TERM="xterm")
+        t.resize(t.fd, 24, 40)
+        lines = self.say(t, "/nonsense-that-nobody-has-as-a-command").splitlines() + self.say(t, "/help").splitlines()
+        self.assertIn("mlxr: no command", lines)
+        self.assertLessEqual(max(map(len, lines)), 40)
 
     def test_non_ascii_text_is_typed_whole(self):
         for locale in ("C.UTF-8", "C", None):
