@@ -460,13 +460,28 @@ static mlxr_status finish_removal(registry *r, mlxr_status status, int64_t gone,
     return status;
 }
 
+/* Nothing of this name is the store's to remove: says whose it is. */
+static mlxr_status tell_not_stored(registry *r, const char *name, mlxr_error *error)
+{
+    registry_model m;
+    mlxr_error unknown;
+    if (registry_resolve(r, name, &m, &unknown) != MLXR_OK) {
+        return daemon_error(error, MLXR_ARG, "no model '%.80s' in the store", name);
+    }
+    mlxr_status status = daemon_error(error, MLXR_ARG,
+                                      "'%.80s' is not in the store but at %.300s (%s); remove it there", name, m.path,
+                                      registry_source_name(m.source));
+    registry_model_close(&m);
+    return status;
+}
+
 mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlxr_error *error)
 {
     char wanted[REGISTRY_NAME_MAX + 1];
     int64_t id = 0, alias = 0, modified_us = 0;
+    bool missing = false;
     if (!name_canonical(name, wanted)) {
-        return daemon_error(error, MLXR_ARG, "no model '%.80s' in the store; files of your own are removed as files",
-                            name);
+        return tell_not_stored(r, name, error);
     }
     mlxr_status status = inside_begin(r, error);
     if (status != MLXR_OK) {
@@ -479,8 +494,8 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
         status = db_number(r->db, &alias, 0, error, "SELECT count(*) FROM aliases WHERE name = ?", "t", wanted);
     }
     if (status == MLXR_OK && !id && !alias) {
-        status = daemon_error(error, MLXR_ARG, "no model '%s' in the store; files of your own are removed as files",
-                              wanted);
+        status = MLXR_ARG;
+        missing = true;
     } else if (status == MLXR_OK && alias) {
         status = db_run(r->db, error, "DELETE FROM aliases WHERE name = ?", "t", wanted);
     } else if (status == MLXR_OK && grace_s) {
@@ -490,7 +505,8 @@ mlxr_status registry_remove(registry *r, const char *name, uint32_t grace_s, mlx
     } else if (status == MLXR_OK) {
         status = delete_row(r, id, error);
     }
-    return finish_removal(r, status, id, modified_us, error);
+    status = finish_removal(r, status, id, modified_us, error);
+    return missing ? tell_not_stored(r, wanted, error) : status;
 }
 
 mlxr_status registry_restore(registry *r, const char *name, mlxr_error *error)

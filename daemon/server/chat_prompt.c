@@ -100,7 +100,8 @@ static bool render(chat_prompt *p, const chat_model *m, chat_request *r, const j
         no_memory(r);
     } else if (!m->template_text && !mlxr_model_info_get(m->model)->has_chat_template) {
         ok = request_fields_bad(&r->f, "messages",
-                                "this model has no chat template; it can go on with a text, see /v1/completions");
+                                "this model has no chat template: a base model, which goes on with texts "
+                                "(/v1/completions, the page's playground) and does not chat; choose another one");
     } else if (mlxr_chat_render_with(m->model, m->template_text, list, tools, extra, ask, true, &p->text, &error) !=
                MLXR_OK) {
         ok = request_fields_fail(&r->f, error.status, "messages", "the model's chat template: %s", error.text);

@@ -321,6 +321,19 @@ static http_body_plan plan_of(const route *row)
     return (http_body_plan){.stream = stream, .bytes_max = most};
 }
 
+/* Says of which path, where it can be shown as it is. */
+static void answer_nothing_there(http_exchange *x, const char *method, const char *path)
+{
+    char text[256];
+    bool shown = strlen(path) <= 120;
+    for (const char *c = path; *c && shown; c++) {
+        shown = *c > ' ' && *c < 0x7f;
+    }
+    snprintf(text, sizeof text, "there is nothing at %s%s%s; /openapi.json lists what there is",
+             shown ? method : "this", shown ? " " : "", shown ? path : " path");
+    error_respond(x, 404, NULL, text, NULL);
+}
+
 /* True: `context->row` is to answer. Else it has been answered. */
 static bool check(http_exchange *x, route_context *context)
 {
@@ -348,7 +361,7 @@ static bool check(http_exchange *x, route_context *context)
         allow_origin(x, headers.origin);
     }
     if (!any) {
-        error_respond(x, 404, NULL, "there is nothing at this path", NULL);
+        answer_nothing_there(x, q->method, q->path);
         return false;
     }
     if (strcmp(q->method, "OPTIONS") == 0) {

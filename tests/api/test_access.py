@@ -177,7 +177,8 @@ class Access(support.ApiTest):
             ("/v1/no-such-thing", lambda e: self.assertEqual(e["error"]["type"], "invalid_request_error")),
             ("/api/no-such-thing", lambda e: self.assertIsInstance(e["error"], str)),
             ("/v1/messages/no-such-thing", lambda e: self.assertEqual(e["type"], "error")),
-            ("/no-such-thing", lambda e: self.assertEqual(e["error"]["code"], "not_found")),
+            ("/no-such-thing", lambda e: self.assertEqual((e["error"]["code"], e["error"]["message"]), (
+                "not_found", "there is nothing at GET /no-such-thing; /openapi.json lists what there is"))),
         ):
             answer = self.daemon.ask("GET", path)
             self.assertEqual(answer.status, 404)

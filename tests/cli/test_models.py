@@ -122,7 +122,12 @@ class Names(support.CliTest):
 
     def test_what_is_not_the_store_s_is_not_removed_and_told_so_whatever_its_name(self):
         self.add_model("llama", "ünï còde")
-        self.fail_with(1, "no model 'ünï còde' in the store; files of your own are removed as files", "rm", "ünï còde")
+        self.fail_with(1, f"'ünï còde' is not in the store but at {self.models}/ünï còde.gguf .directory.; remove it there",
+                       "rm", "ünï còde")
+        self.add_model("llama", "plain")
+        self.fail_with(1, f"'plain' is not in the store but at {self.models}/plain.gguf", "rm", "plain")
+        self.fail_with(1, "no model 'neither' in the store\n", "rm", "neither")
+        self.assertTrue(os.path.exists(os.path.join(self.models, "plain.gguf")))
 
     def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(self):
         name = self.add_model("llama")
