@@ -584,6 +584,48 @@ static const option_spec *find_letter(char letter, unsigned groups)
     return NULL;
 }
 
+/* What other programs call it; with "-" for "_". */
+static const struct {
+    const char *theirs, *ours;
+} other_names[] = {
+    {"temperature", "temp"},
+    {"ctx-size", "ctx"},
+    {"num-ctx", "ctx"},
+    {"context-length", "ctx"},
+    {"n-predict", "tokens"},
+    {"num-predict", "tokens"},
+    {"max-tokens", "tokens"},
+    {"predict", "tokens"},
+    {"model-draft", "draft"},
+    {"cache-type-k", "kv-type"},
+    {"cache-type-v", "kv-type"},
+    {"num-thread", "threads"},
+    {"system-prompt", "system"},
+    {"json-schema", "schema"},
+    {"json-schema-file", "schema"},
+    {"grammar-file", "grammar"},
+    {"spec-draft-n-max", "draft-max"},
+    {"draft-n", "draft-max"},
+};
+
+/* Ours for a name that is one of theirs but for `most` letters; NULL: none that the verb has. */
+static const char *find_other_name(const char *name, unsigned groups, size_t most)
+{
+    char dashed[64];
+    size_t n = 0;
+    for (; name[n] && n + 1 < sizeof dashed; n++) {
+        dashed[n] = name[n] == '_' ? '-' : name[n];
+    }
+    dashed[n] = '\0';
+    for (size_t i = 0; i < sizeof other_names / sizeof *other_names; i++) {
+        if (words_distance(dashed, other_names[i].theirs) <= most) {
+            const option_spec *ours = options_find(other_names[i].ours, strlen(other_names[i].ours), groups);
+            return ours ? ours->name : NULL;
+        }
+    }
+    return NULL;
+}
+
 static bool unknown_option(const char *verb, const char *given, size_t n, unsigned groups)
 {
     const char *best = NULL;
@@ -597,6 +639,8 @@ static bool unknown_option(const char *verb, const char *given, size_t n, unsign
             best_distance = distance;
         }
     }
+    const char *other = find_other_name(name, groups, 0);
+    best = other ? other : best ? best : find_other_name(name, groups, 2);
     if (best) {
         print_error("unknown option --%s; did you mean --%s?", name, best);
     } else {

@@ -72,6 +72,10 @@ class Usage(support.CliTest):
     def test_an_unknown_option_suggests_the_nearest(self):
         self.fail_with(2, "--tmep; did you mean --temp", "run", "m", "--tmep", "1")
         self.fail_with(2, "--top_k; did you mean --top-k", "run", "m", "--top_k=3")
+        for theirs, ours in (("--temperature", "temp"), ("--temprature", "temp"), ("--max_tokens", "tokens"), ("--ctx-size", "ctx"),
+                             ("--num-predict", "tokens"), ("--cache-type-k", "kv-type")):
+            self.fail_with(2, f"unknown option {theirs}; did you mean --{ours}\\?", "run", "m", theirs, "1")
+        self.fail_with(2, "unknown option --temperature; mlxr help list lists", "list", "--temperature", "1")
         self.fail_with(2, "--jsno; did you mean --json", "doctor", "--jsno")
         # of what is another word nothing is guessed
         self.fail_with(2, "unknown option --nope; mlxr help run lists", "run", "m", "--nope")
