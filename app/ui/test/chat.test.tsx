@@ -133,6 +133,23 @@ describe('components of chats', () => {
     fireEvent.change(screen.getByRole('combobox', { name: 'Model' }), { target: { value: 'm' } });
     expect(onChange).toHaveBeenCalledWith('m');
   });
+  it('ModelSelector of a chat has models without a template last, and says so', async () => {
+    const base = model({ name: 'a', path: '/a.gguf', has_template: false, template: null });
+    fakeDaemon({ ...models, 'GET /ui-api/models': { models: [base, model()] } });
+    const { unmount } = show(<ModelSelector chat value="m" onChange={vi.fn()} />);
+    await screen.findByRole('option', { name: '● m' });
+    expect(screen.getAllByRole('option').map((option) => option.textContent)).toEqual(['● m', 'a (no chat template)']);
+    unmount();
+    show(<ModelSelector value="m" onChange={vi.fn()} />);
+    await screen.findByRole('option', { name: '● m' });
+    expect(screen.getAllByRole('option').map((option) => option.textContent)).toEqual(['a', '● m']);
+  });
+  it('ChatPane begins with a model that can chat, whatever comes before it', async () => {
+    const base = model({ name: 'a', path: '/a.gguf', has_template: false, template: null });
+    fakeDaemon({ ...models, 'GET /ui-api/models': { models: [base, model()] } });
+    show(<ChatPane id={null} />);
+    await waitFor(() => expect(screen.getByRole<HTMLSelectElement>('combobox', { name: 'Model' }).value).toBe('m'));
+  });
   it('SamplingControls give what was written, and null for what was emptied', () => {
     const onChange = vi.fn();
     show(<SamplingControls value={{ temperature: 0.5 }} onChange={onChange} />);
@@ -183,6 +200,29 @@ describe('components of chats', () => {
     await screen.findByRole('button', { name: 'Rivers' });
     expect(screen.getByRole<HTMLSelectElement>('combobox', { name: 'Folder' }).value).toBe('0');
     expect(screen.queryByRole('button', { name: 'Rename' })).toBeNull();
+  });
+  it('ConversationList takes the deletion of a folder back, with the chats that nobody has moved elsewhere', async () => {
+    const folder = { id: 5, name: 'Work', position: 2, n_chats: 3, revision: 3, created_ms: 1, modified_ms: 1 };
+    const asked = fakeDaemon({
+      'GET /ui-api/folders': { folders: [folder] },
+      'GET /ui-api/chats': { chats: [chat({ id: 1, folder: 5 }), chat({ id: 2, folder: 5 }), chat({ id: 3, folder: 5 })], next: null },
+      'DELETE /ui-api/folders/5': {},
+      'POST /ui-api/folders': { ...folder, id: 6 },
+      'GET /ui-api/chats/1': chat({ id: 1, folder: null, revision: 4 }),
+      'GET /ui-api/chats/2': chat({ id: 2, folder: 9 }), // chat 3 is gone: 404
+      'PATCH /ui-api/chats/1': chat({ id: 1, folder: 6 }),
+    });
+    show(<ConversationList />);
+    await screen.findByRole('option', { name: 'Work (3)' });
+    fireEvent.change(screen.getByLabelText('Folder'), { target: { value: '5' } });
+    fireEvent.click(screen.getByRole('button', { name: 'Delete this folder; its chats stay' }));
+    await waitFor(() => expect(useToasts.getState().toasts.at(-1)?.text).toBe('“Work” was deleted.'));
+    useToasts.getState().toasts.at(-1)?.action?.run();
+    await waitFor(() => expect(asked.filter(({ url }) => url.endsWith('/3')).length).toBe(1));
+    expect(asked.filter(({ method }) => method === 'POST').map(({ body }) => body)).toEqual([{ name: 'Work', position: 2 }]);
+    expect(asked.filter(({ method }) => method === 'PATCH').map(({ url, body }) => [url, body])).toEqual([
+      ['/ui-api/chats/1', { revision: 4, folder: 6 }],
+    ]);
   });
   it('ChatPane asks what was written, of the model that is chosen, with what new chats begin with', async () => {
     usePreferences.setState({ settings: { ...DEFAULTS, default_preset: 4 } });

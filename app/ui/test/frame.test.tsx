@@ -69,6 +69,18 @@ describe('components of models', () => {
     fireEvent.click(screen.getByRole('button', { name: 'Unload' }));
     await waitFor(() => expect(asked.some(({ url }) => url === '/ui-api/models/unload')).toBe(true));
   });
+  it('ModelActions offer no chat with a base model, and do not remove what is not the store’s', () => {
+    fakeDaemon({});
+    show(<ModelActions row={{ ...model({ has_template: false, template: null, source: 'directory' }), loaded: undefined }} />);
+    expect(screen.queryByRole('button', { name: 'Chat' })).toBeNull();
+    const button = screen.getByRole<HTMLButtonElement>('button', { name: 'Delete m' });
+    expect(button.disabled).toBe(true);
+    expect(button.title).toBe('Lies outside the store, at /m.gguf: remove it there');
+    cleanup();
+    show(<ModelActions row={{ ...model({ source: 'store' }), loaded: undefined }} />);
+    expect(screen.getByRole('button', { name: 'Chat' })).toBeTruthy();
+    expect(screen.getByRole<HTMLButtonElement>('button', { name: 'Delete m' }).disabled).toBe(false);
+  });
   it('ModelCard tells what a model takes, and gets it', () => {
     const onGet = vi.fn();
     show(<ModelCard entry={entry} onGet={onGet} />);

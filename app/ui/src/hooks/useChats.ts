@@ -1,6 +1,6 @@
 // The list of chats, its folders, search, and what is done to them.
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { api } from '@/api/client';
+import { api, ApiError } from '@/api/client';
 import type { UiChat, UiChatChange, UiFolder } from '@/api/schema';
 import { useT } from '@/i18n';
 import { useNavigation } from '@/stores/navigation';
@@ -16,6 +16,27 @@ export function useChats({ folder }: { folder?: number | undefined }) {
   });
   const chats = query.data?.pages.flatMap((page) => page.chats) ?? [];
   return { chats, error: query.error, hasMore: query.hasNextPage, more: () => void query.fetchNextPage() };
+}
+
+/** All chats of a folder. */
+async function chatsIn(folder: number): Promise<number[]> {
+  const found: number[] = [];
+  let after: string | null | undefined;
+  do {
+    const page = await api('GET /ui-api/chats', { query: { folder, after: after ?? undefined, limit: 100 } });
+    found.push(...page.chats.map(({ id }) => id));
+    after = page.next;
+  } while (after);
+  return found;
+}
+
+/** Into a folder, unless somebody has put it into another one, or deleted it, meanwhile. */
+async function moveBack(id: number, folder: number): Promise<void> {
+  const chat = await api('GET /ui-api/chats/{id}', { path: { id } }).catch((error: unknown) => {
+    if (error instanceof ApiError && error.status === 404) return null;
+    throw error;
+  });
+  if (chat?.folder === null) await api('PATCH /ui-api/chats/{id}', { path: { id }, body: { revision: chat.revision, folder } });
 }
 
 export function useFolders() {
@@ -76,9 +97,25 @@ export function useChatActions() {
     mutationFn: ({ folder, name }: { folder: UiFolder; name: string }) =>
       api('PATCH /ui-api/folders/{id}', { path: { id: folder.id }, body: { revision: folder.revision, name } }),
   });
+  const restoreFolder = useMutation({
+    ...options,
+    mutationFn: async ({ folder: { name, position }, inside }: { folder: UiFolder; inside: number[] }) => {
+      const made = await api('POST /ui-api/folders', { body: { name, position } });
+      for (const id of inside) await moveBack(id, made.id);
+    },
+  });
   const removeFolder = useMutation({
     ...options,
-    mutationFn: (id: number) => api('DELETE /ui-api/folders/{id}', { path: { id } }),
+    mutationFn: async (folder: UiFolder) => {
+      const inside = await chatsIn(folder.id);
+      await api('DELETE /ui-api/folders/{id}', { path: { id: folder.id } });
+      return inside;
+    },
+    onSuccess: (inside, folder) =>
+      useToasts.getState().show(t('chat.removed', { title: folder.name }), {
+        seconds: 15,
+        action: { label: t('undo'), run: () => restoreFolder.mutate({ folder, inside }) },
+      }),
   });
   const importFile = useMutation({
     ...options,

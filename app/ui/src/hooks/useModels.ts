@@ -12,6 +12,13 @@ export interface RegistryRow extends Model {
   loaded: LoadedModel | undefined;
 }
 
+/** Whether it takes part in a chat. A base model, which has no template, only goes on with texts. */
+export const canChat = (model: Model): boolean => !model.why_not && (model.has_template || model.template !== null);
+
+/** Whether the store can remove it: not what it only found in the model directory or in another program's folder. */
+export const isRemovable = (model: Model): boolean =>
+  model.alias_of !== null || !['directory', 'huggingface', 'ollama', 'lmstudio'].includes(model.source);
+
 export function useModels() {
   const models = useQuery({
     queryKey: ['models'],

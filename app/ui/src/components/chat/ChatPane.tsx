@@ -4,7 +4,7 @@ import { Button } from '@/components/ui/Button';
 import { downloadChat, useChatActions } from '@/hooks/useChats';
 import { useChat, useChatTurns } from '@/hooks/useChat';
 import { useCompare } from '@/hooks/useCompare';
-import { useModels } from '@/hooks/useModels';
+import { canChat, useModels } from '@/hooks/useModels';
 import { usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
 import { useChangeSettings, useSetting } from '@/stores/preferences';
@@ -57,7 +57,7 @@ export function ChatPane({ id, lead }: Props) {
   const { data: presets, isLoading } = usePresets(byDefault !== null);
   const draft = changed ?? presets?.find((preset) => preset.id === byDefault) ?? EMPTY;
 
-  const first = rows?.find((row) => !row.why_not)?.name ?? '';
+  const first = (rows?.find(canChat) ?? rows?.find((row) => !row.why_not))?.name ?? '';
   const model = (id === null ? draft.model : chat?.model) || preferred || first;
   const compare = useCompare(id, chat?.leaf ?? null, messages, turns);
   const second = compare.shown.at(-1)?.message;
@@ -100,7 +100,7 @@ export function ChatPane({ id, lead }: Props) {
         {lead}
         <h1 className="min-w-0 grow truncate font-medium">{chat ? chat.title || t('chat.untitled') : t('chat.new')}</h1>
         <ContextGauge used={used} size={stats?.context_tokens ?? live?.contextTokens ?? 0} />
-        <ModelSelector value={model} onChange={choose} />
+        <ModelSelector chat value={model} onChange={choose} />
         <Button small aria-pressed={compare.model !== null} onClick={() => (compare.model === null ? compare.begin(model) : compare.end())}>
           {t('compare')}
         </Button>
@@ -140,7 +140,7 @@ export function ChatPane({ id, lead }: Props) {
               <p className="text-lg text-muted">{t('chat.welcome')}</p>
               {compare.model !== null && (
                 <p className="mt-3">
-                  {t('compare.with')} <ModelSelector label={t('compare.model')} value={compare.model} onChange={compare.begin} />
+                  {t('compare.with')} <ModelSelector chat label={t('compare.model')} value={compare.model} onChange={compare.begin} />
                 </p>
               )}
             </div>

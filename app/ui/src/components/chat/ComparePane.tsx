@@ -25,7 +25,7 @@ export default function ComparePane({ compare, turns }: { compare: Compare; turn
   return (
     <section aria-label={t('compare.second')} className="flex min-h-0 min-w-0 flex-col border-line max-md:border-t md:border-s">
       <div className="flex flex-wrap items-center gap-2 border-b border-line px-4 py-1.5">
-        <ModelSelector label={t('compare.model')} value={compare.model ?? ''} onChange={compare.begin} />
+        <ModelSelector chat label={t('compare.model')} value={compare.model ?? ''} onChange={compare.begin} />
         <span className="grow" />
         {last && (
           <Button

@@ -171,7 +171,7 @@ export function ConversationList() {
               aria-label={t('folder.remove')}
               onClick={() =>
                 whenConfirmed(open.name, () => {
-                  removeFolder.mutate(open.id);
+                  removeFolder.mutate(open);
                   setChosen(undefined);
                 })
               }

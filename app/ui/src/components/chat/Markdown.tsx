@@ -41,9 +41,9 @@ function CodeBlock({ code, language, finished }: { code: string; language: strin
     };
   }, [code, language, finished]);
   return (
-    <div className="relative">
-      <div className="absolute end-2 top-1 flex items-center gap-2 text-xs text-muted">
-        {language}
+    <div className="code-block">
+      <div className="code-head">
+        <span className="min-w-0 truncate">{language}</span>
         <CopyButton text={code} />
       </div>
       <pre tabIndex={0}>

@@ -2,7 +2,7 @@ import { Command } from 'cmdk';
 import { useState } from 'react';
 import { Dialog } from '@/components/ui/Dialog';
 import { useChats } from '@/hooks/useChats';
-import { useModels } from '@/hooks/useModels';
+import { canChat, useModels } from '@/hooks/useModels';
 import { LANGUAGES, useT } from '@/i18n';
 import { PAGES, useNavigation } from '@/stores/navigation';
 import { THEMES, useChangeSettings } from '@/stores/preferences';
@@ -46,14 +46,12 @@ export default function CommandPalette({ onClose }: { onClose: () => void }) {
     },
     {
       label: t('nav.models'),
-      entries: rows.flatMap(({ name, why_not }) =>
-        why_not
-          ? []
-          : [
-              { id: `use-${name}`, label: t('palette.use', { name }), run: () => change({ default_model: name }) },
-              { id: `show-${name}`, label: t('palette.show', { name }), run: () => go({ page: 'models', name }) },
-            ],
-      ),
+      entries: rows.flatMap((row) => {
+        const { name, why_not } = row;
+        const use = { id: `use-${name}`, label: t('palette.use', { name }), run: () => change({ default_model: name }) };
+        const see = { id: `show-${name}`, label: t('palette.show', { name }), run: () => go({ page: 'models', name }) };
+        return why_not ? [] : canChat(row) ? [use, see] : [see];
+      }),
     },
     {
       label: t('chat.chats'),

@@ -1,5 +1,5 @@
 import { Button } from '@/components/ui/Button';
-import { useModelActions, type RegistryRow } from '@/hooks/useModels';
+import { canChat, isRemovable, useModelActions, type RegistryRow } from '@/hooks/useModels';
 import { useT } from '@/i18n';
 import { whenConfirmed } from '@/stores/confirmation';
 import { useNavigation } from '@/stores/navigation';
@@ -14,7 +14,7 @@ export function ModelActions({ row }: { row: RegistryRow }) {
   const usable = !row.why_not;
   return (
     <div className="flex flex-wrap justify-end gap-1">
-      {usable && (
+      {canChat(row) && (
         <Button
           small
           onClick={() => {
@@ -39,7 +39,8 @@ export function ModelActions({ row }: { row: RegistryRow }) {
         small
         look="danger"
         aria-label={t('models.remove_name', { name: row.name })}
-        disabled={remove.isPending}
+        disabled={remove.isPending || !isRemovable(row)}
+        title={isRemovable(row) ? undefined : t('models.not_removable', { path: row.path })}
         onClick={() => whenConfirmed(row.name, () => remove.mutate(row.name))}
       >
         {t('remove')}
