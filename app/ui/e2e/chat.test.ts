@@ -121,6 +121,10 @@ describe('a chat', () => {
     expect(parameters?.response_format).toMatchObject({ type: 'json_schema', json_schema: { schema: wanted } });
     // As code, with its lines.
     expect(await page.locator('article[data-role=assistant] pre code').innerText()).toBe(JSON.stringify(made, null, 2));
+    // Below what stands above it.
+    const code = page.locator('article[data-role=assistant] .code-block');
+    const [head, text] = await Promise.all([code.locator('.code-head').boundingBox(), code.locator('pre').boundingBox()]);
+    expect((head?.y ?? NaN) + (head?.height ?? NaN)).toBeLessThanOrEqual((text?.y ?? NaN) + 0.5);
   });
 
   it('lets two models answer side by side, and goes on with the better', async () => {
