@@ -16,7 +16,8 @@ CHOICES = 8
 LARGE = {"model": "qwen2", "prompt": "An answer that is not read.", "max_tokens": 200, "temperature": 0, "n": CHOICES,
          "logprobs": 20, "stream": True}  # fmt: skip
 RECEIVE_BYTES = 4096
-FAST = 240 // support.SLOW  # within the 30 s that a slow reader has
+FAST = 240 // support.SLOW
+FAST_S = 10  # of the 30 s that a slow reader has; on a machine that is slow or busy there are fewer answers in it
 
 
 def small(i):
@@ -47,18 +48,24 @@ class SlowReaders(support.ApiTest):
             time.sleep(0.05)
 
     def fast_answers(self, daemon, n, together=6):
-        """Of n clients that read; how long they took together."""
-        found, began = {}, time.monotonic()
+        """Of n clients that read, or fewer where these take long, but 24 at least; how many there were."""
+        found, n_asked, began = {}, 0, time.monotonic()
         crowd = load_client.Crowd(daemon)
+
+        def asks():
+            nonlocal n_asked
+            while n_asked < n and (n_asked < 24 or time.monotonic() - began < FAST_S):
+                yield n_asked, small(n_asked)
+                n_asked += 1
 
         def on_answer(stream, answer):
             self.assertEqual(answer.status, 200, answer)
             found.setdefault(stream.key % 12, set()).update(load_client.texts(answer))
 
-        crowd.run(((i, small(i)) for i in range(n)), together, on_answer)
+        crowd.run(asks(), together, on_answer)
         for texts in found.values():
             self.assertEqual(len(texts), 1)
-        return found, time.monotonic() - began
+        return found, n_asked
 
     def stall(self, daemon, n=1):
         """Clients that have asked for much and read the beginning only, until each waits for its reader."""
@@ -79,14 +86,14 @@ class SlowReaders(support.ApiTest):
         now = self.metrics(daemon)
         self.assertEqual(now["engine_steps_total"], before["engine_steps_total"], "nobody reads, nothing is computed")
         self.assertEqual(now["generation_tokens_total:qwen2"], before["generation_tokens_total:qwen2"])
-        found, _ = self.fast_answers(daemon, FAST)
+        found, n_answers = self.fast_answers(daemon, FAST)
         self.assertEqual({k: v for k, v in expected.items() if k in found}, found)
         after = self.metrics(daemon)
         self.assertEqual(after["num_requests_stalled"], 3 * CHOICES)
-        self.assertEqual(after["generation_tokens_total:qwen2"] - now["generation_tokens_total:qwen2"], FAST * 60)
+        self.assertEqual(after["generation_tokens_total:qwen2"] - now["generation_tokens_total:qwen2"], n_answers * 60)
         self.assertEqual(after["num_preemptions_total"], 0)
         grown = (daemon.rss_bytes() - rss) / 2**20
-        print(f"24 choices wait for their readers: memory grew by {grown:.1f} MiB while {FAST} answers were given")
+        print(f"24 choices wait for their readers: memory grew by {grown:.1f} MiB while {n_answers} answers were given")
         if support.SLOW == 1:  # sanitizers keep what was freed
             self.assertLess(grown, 8)
         for stream in slow:
