@@ -74,6 +74,7 @@ typedef struct generation_callbacks {
     void (*on_delta)(void *user, const generation_delta *delta);
     /* stop: the stop string that was met; NULL unless STOP_STRING */
     void (*on_finish)(void *user, uint32_t choice, generation_finish reason, const char *stop);
+    /* By then its tokens are remembered and its use is counted; the model's lease goes in the same turn of the loop. */
     void (*on_done)(void *user, const generation_usage *usage);
     /* Nothing more comes. status: HTTP's; code: a word for programs; param: the field that is wrong, or NULL; retry_s:
      * for Retry-After, 0: none. */
