@@ -13,6 +13,10 @@
  * et al. 2024). Scores need no turning back, (Hq)·(Hk) = q·k: a query is turned instead of its keys, and what the
  * values sum up to is turned back once.
  *
+ * Rows of I16 lie in parts of 32 positions, which integer products take whole (kv_words.h): a head's rows are
+ *   [part][words of 32 rows | 32 scales F32]
+ * and row_bytes is what a row takes of a part, not a distance.
+ *
  * A page of a recurrent group holds one state, whatever the number of positions before it:
  *   page: [layer][state_width] F32
  */
@@ -31,12 +35,16 @@
     X(F32, "f32")                                                                                                      \
     X(F16, "f16")                                                                                                      \
     X(BF16, "bf16")                                                                                                    \
+    X(I16, "i16")                                                                                                      \
     X(Q8_0, "q8_0")                                                                                                    \
     X(Q4_0, "q4_0")
 #define KV_TYPE_DEFAULT DTYPE_F16
 
 /* Elements turned together at most: heads are seldom wider, and rows are turned on the stack. */
 #define KV_TURN_MAX 256u
+
+/* Positions whose rows of I16 lie together; page_tokens is a multiple of it then. */
+#define KV_PART 32u
 
 typedef struct kv_layout {
     dtype type;           /* one of KV_TYPE_LIST */
@@ -93,7 +101,8 @@ static inline kv_layout kv_layout_make(const kv_group *group, dtype type, uint32
     l.n_head_kv = group->n_head_kv;
     l.head_dim = group->head_dim;
     l.state_width = group->state_width;
-    l.row_bytes = dtype_row_bytes(type, group->head_dim);
+    l.row_bytes = type == DTYPE_I16 ? group->head_dim * sizeof(int16_t) + sizeof(float)
+                                    : dtype_row_bytes(type, group->head_dim);
     l.head_bytes = page_tokens * l.row_bytes;
     l.one_row = group->one_row;
     l.layer_bytes = (l.one_row ? 1 : 2) * l.n_head_kv * l.head_bytes;

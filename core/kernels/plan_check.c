@@ -558,6 +558,10 @@ static mlxr_status check_kv(const plan *p, const step *s, mlxr_error *error)
         if (status != MLXR_OK) {
             return status;
         }
+        if (l->type == DTYPE_I16 && l->page_tokens % KV_PART != 0) {
+            return error_set(error, MLXR_ARG, "KV group %u has %u tokens a page, but rows of i16 lie in parts of %u", g,
+                             l->page_tokens, KV_PART);
+        }
     }
     return MLXR_OK;
 }

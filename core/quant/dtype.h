@@ -52,6 +52,7 @@ typedef enum dtype {
 #define DTYPE_ENUM(name, text, id, n, bytes) DTYPE_##name = id,
     DTYPE_LIST(DTYPE_ENUM)
 #undef DTYPE_ENUM
+        DTYPE_I16 = 62, /* of KV caches only (kernels/kv_words.h): no tensor has it, and dtype_find does not know it */
 } dtype;
 
 typedef struct dtype_info {

@@ -108,9 +108,37 @@ static void work_on(void *context, const team_member *member)
     }
 }
 
+/* Parts of words: all keys' are the same, and all values'. */
+static void fill_parts(check *c, job *j, uint32_t n_pages)
+{
+    const kv_layout *l = &j->layout;
+    const size_t part_bytes = KV_PART * l->row_bytes, n_parts = l->layer_bytes / 2 / part_bytes;
+    float *row = get(l->head_dim * sizeof *row);
+    int16_t *words = get(l->head_dim * sizeof *words);
+    uint8_t *parts = get(2 * part_bytes);
+    for (uint32_t i = 0; i < 2 * KV_PART; i++) {
+        kv_words_kind kind = i < KV_PART ? KV_WORDS_KEY : KV_WORDS_VALUE;
+        for (uint32_t k = 0; k < l->head_dim; k++) {
+            row[k] = check_normal(c);
+        }
+        float scale = kv_words_encode_scalar(kind, row, l->head_dim, words);
+        kv_words_put(kind, words, scale, parts + i / KV_PART * part_bytes, i % KV_PART, l->head_dim);
+    }
+    for (size_t i = 0; i < n_pages * (l->page_bytes / part_bytes); i++) {
+        memcpy(j->base + i * part_bytes, parts + i / n_parts % 2 * part_bytes, part_bytes);
+    }
+    free(row);
+    free(words);
+    free(parts);
+}
+
 /* Every position of every layer has the keys and values of one of a few rows. */
 static void fill(check *c, job *j, uint32_t n_pages)
 {
+    if (j->layout.type == DTYPE_I16) {
+        fill_parts(c, j, n_pages);
+        return;
+    }
     enum { ROWS = 61 };
     const kv_layout *l = &j->layout;
     float *row = get(l->head_dim * sizeof *row);
@@ -225,7 +253,7 @@ static void bench_shape(check *c, team *t, const attend_kernels *kernels, const 
 
 void check_attention_bench(check *c)
 {
-    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I16, DTYPE_Q8_0, DTYPE_Q4_0};
     attend_kernels kernels = ops_table_make(c->features).attend;
     mlxr_error error;
     team *t = NULL;

@@ -65,11 +65,11 @@ static void fill_arena(check *c, problem *p)
             for (uint32_t i = 0; i < p->a.head_dim; i++) {
                 row[i] = check_normal(c);
             }
-            uint8_t *at = h % 2 ? attend_value(&view, h / 2, position) : attend_key(&view, h / 2, position);
             if (h % 2 == 0 || !p->layout.one_row) {
-                ops_table_scalar().to_kv(p->layout.type, row, at, p->a.head_dim);
+                ops_table scalar = ops_table_scalar();
+                ops_kv_write(&scalar, &view, h / 2, h % 2, position, row);
             }
-            kv_row_decode(p->layout.type, at, read_at(p, h / 2, h % 2, position), p->a.head_dim);
+            attend_read(&view, h / 2, h % 2, position, read_at(p, h / 2, h % 2, position));
         }
     }
     free(row);
@@ -79,7 +79,7 @@ static problem problem_make(check *c, op_attend a, dtype type, uint32_t page_tok
 {
     problem p = {.a = a, .start = start, .n_rows = n_rows};
     kv_group group = {
-        .n_layers = 2, .n_head_kv = a.n_head_kv, .head_dim = a.head_dim, .one_row = check_below(c, 4) == 0};
+        .n_layers = 2, .n_head_kv = a.n_head_kv, .head_dim = a.head_dim, .one_row = type != DTYPE_I16 && check_below(c, 4) == 0};
     p.layout = kv_layout_make(&group, type, page_tokens);
     p.a.kv_layer = 1;
     uint32_t n_used = (start + n_rows + page_tokens - 1) / page_tokens;
@@ -189,15 +189,50 @@ static uint32_t seen_from(const op_attend *a, uint32_t position)
     return first;
 }
 
+/* What words of weights may lose: half a step of each, which is a share of the greatest in the block, or of the sums of
+ * its parts. In units of the bound on sums: `sums` are Σ p|v|. */
+static void add_weight_errors(const problem *p, uint32_t kv_head, uint32_t first, uint32_t last, const double *weights,
+                              double total, double *sums)
+{
+    const uint32_t n = p->a.head_dim;
+    attend_view view = view_of(p);
+    for (uint32_t from = first, end; from <= last; from = end) {
+        double top = 0, sum = 0;
+        end = (from / ATTEND_BLOCK + 1) * ATTEND_BLOCK;
+        end = end <= last ? end : last + 1;
+        for (uint32_t j = from; j < end; j++) {
+            double w = weights[j] / total * (double)kv_words_scales(attend_value(&view, kv_head, j - j % KV_PART), n)[j % KV_PART];
+            top = fmax(top, w);
+            sum += w;
+        }
+        double each = fmax(top / (double)KV_WORDS_TOP, sum / (double)KV_WEIGHTS_SUM) * 1.0001;
+        for (uint32_t j = from; j < end; j++) {
+            double scale = (double)kv_words_scales(attend_value(&view, kv_head, j - j % KV_PART), n)[j % KV_PART];
+            for (uint32_t i = 0; i < n; i++) {
+                sums[i] += each / 2 * fabs((double)read_at(p, kv_head, true, j)[i]) / scale / (bound_sum * 0x1p-23);
+            }
+        }
+    }
+}
+
 /* One head of one row; returns the worst error as a multiple of the bound. */
-static double compare_head(const problem *p, uint32_t r, uint32_t h, double *keys, double *sums)
+static double compare_head(const problem *p, uint32_t r, uint32_t h, bool exact, double *keys, double *sums)
 {
     uint32_t n = p->a.head_dim, position = p->start + r, first = seen_from(&p->a, position);
     uint32_t kv_head = h / (p->a.n_head / p->a.n_head_kv);
     const float *q = p->q + r * p->stride + (size_t)h * n, *out = p->out + r * p->stride + (size_t)h * n;
     double total = p->a.sinks ? exp((double)p->a.sinks[h]) : 0, score_error = 0, worst = 0;
     double turned = kv_turn_length(p->layout.type, n) ? 16 : 0;
+    float own[KV_WORDS_MAX];
     memset(sums, 0, 2 * n * sizeof *sums);
+    if (p->layout.type == DTYPE_I16 && exact) { /* words are made of the query, too; what they lose is not the kernel's */
+        int16_t words[KV_WORDS_MAX];
+        float scale = kv_words_encode_scalar(KV_WORDS_KEY, q, n, words);
+        for (uint32_t i = 0; i < n; i++) {
+            own[i] = scale * (float)words[i];
+        }
+        q = own;
+    }
     for (uint32_t j = first; j <= position; j++) {
         double s = 0, magnitude = 0;
         const float *row = read_at(p, kv_head, false, j);
@@ -221,6 +256,9 @@ static double compare_head(const problem *p, uint32_t r, uint32_t h, double *key
             sums[n + i] += keys[j] / total * (turned > 0 ? length : fabs((double)row[i]));
         }
     }
+    if (p->layout.type == DTYPE_I16) {
+        add_weight_errors(p, kv_head, first, position, keys, total, sums + n);
+    }
     for (uint32_t i = 0; i < n; i++) {
         double bound = (bound_weights * score_error + (bound_sum + turned) * 0x1p-23) * sums[n + i] + 1e-30;
         double error = fabs((double)out[i] - sums[i]) / bound;
@@ -242,7 +280,7 @@ static void check_problem(check *c, problem *p, const attend_kernels *kernels)
     double *keys = get((p->start + p->n_rows) * sizeof *keys), *sums = get(2 * p->a.head_dim * sizeof *sums), worst = 0;
     for (uint32_t r = 0; r < p->n_rows; r++) {
         for (uint32_t h = 0; h < p->a.n_head; h++) {
-            worst = check_worse(worst, compare_head(p, r, h, keys, sums));
+            worst = check_worse(worst, compare_head(p, r, h, kernels->scores != NULL, keys, sums));
         }
     }
     bool inside = true;
@@ -254,7 +292,7 @@ static void check_problem(check *c, problem *p, const attend_kernels *kernels)
     check_result(c, worst <= 1 && inside,
                  "attention %u/%u heads of %u, %s, pages of %u, positions %u + %u, %s %u: "
                  "%.3g × the bound%s",
-                 p->a.n_head, p->a.n_head_kv, p->a.head_dim, dtype_name(p->layout.type), p->layout.page_tokens,
+                 p->a.n_head, p->a.n_head_kv, p->a.head_dim, kv_type_name(p->layout.type), p->layout.page_tokens,
                  p->start, p->n_rows, p->a.chunked ? "chunks of" : "window", p->a.window, worst,
                  inside ? "" : ", writes outside");
     free(keys);
@@ -281,7 +319,7 @@ static void check_bits(check *c, problem *p, const attend_kernels *kernels)
         }
         bool same = memcmp(other, p->out, p->n_rows * p->stride * sizeof *other) == 0;
         check_result(c, same, "attention %u/%u heads of %u, %s, positions %u + %u, %s %u: other bits when %s",
-                     p->a.n_head, p->a.n_head_kv, p->a.head_dim, dtype_name(p->layout.type), p->start, p->n_rows,
+                     p->a.n_head, p->a.n_head_kv, p->a.head_dim, kv_type_name(p->layout.type), p->start, p->n_rows,
                      p->a.chunked ? "chunks of" : "window", p->a.window,
                      way == 0 ? "shared out" : "computed row by row");
     }
@@ -294,10 +332,10 @@ static void check_random_problem(check *c, const attend_kernels *kernels, bool d
     static const uint32_t sizes[] = {64, 80, 96, 128, 256, 8, 24, 1, 7, 30, 576};
     static const uint32_t block_sizes[] = {32, 64, 96, 128, 160, 256, 512, 576};
     static const uint32_t groups[] = {1, 1, 2, 3, 4, 5, 8, 37};
-    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I16, DTYPE_Q8_0, DTYPE_Q4_0};
     uint32_t group = groups[deep ? 4 + check_below(c, 4) : check_below(c, 8)];
-    dtype type = types[check_below(c, 5)];
-    bool blocks = type == DTYPE_Q8_0 || type == DTYPE_Q4_0;
+    dtype type = types[check_below(c, 6)];
+    bool blocks = type == DTYPE_I16 || type == DTYPE_Q8_0 || type == DTYPE_Q4_0;
     op_attend a = {.n_head_kv = group > 8 || deep ? 1 : 1 + check_below(c, 2),
                    .head_dim = deep     ? 32 * (1 + check_below(c, 2))
                                : blocks ? block_sizes[check_below(c, 8)]
@@ -314,7 +352,8 @@ static void check_random_problem(check *c, const attend_kernels *kernels, bool d
         start = check_below(c, 4 * ATTEND_GROUP * ATTEND_BLOCK);
         n_rows = 1 + check_below(c, 12);
     }
-    problem p = problem_make(c, a, type, 1u << check_below(c, 9), start, n_rows);
+    uint32_t page = type == DTYPE_I16 ? KV_PART << check_below(c, 4) : 1u << check_below(c, 9);
+    problem p = problem_make(c, a, type, page, start, n_rows);
     check_problem(c, &p, kernels);
     if (kernels->scores) {
         check_bits(c, &p, kernels);

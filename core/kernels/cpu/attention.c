@@ -16,13 +16,14 @@ typedef struct tile_memory {
     float *q;      /* [ATTEND_QUERIES][padded] */
     float *scores; /* [ATTEND_QUERIES][ATTEND_STRIDE] */
     float *panel;  /* keys or values */
+    float *q_scales, *units; /* [ATTEND_QUERIES]: of words */
     attend_sums total, group, block;
 } tile_memory;
 
 size_t attend_scratch_bytes(uint32_t head_dim)
 {
     size_t padded = attend_padded(head_dim);
-    size_t floats = ATTEND_QUERIES * (4 * padded + ATTEND_STRIDE + 6) + attend_panel_rows(head_dim) * padded;
+    size_t floats = ATTEND_QUERIES * (4 * padded + ATTEND_STRIDE + 8) + attend_panel_rows(head_dim) * padded;
     return floats * sizeof(float);
 }
 
@@ -41,6 +42,8 @@ static tile_memory carve(void *scratch, uint32_t padded)
     t.group.sum = t.group.max + ATTEND_QUERIES;
     t.block.max = t.group.sum + ATTEND_QUERIES;
     t.block.sum = t.block.max + ATTEND_QUERIES;
+    t.q_scales = t.block.sum + ATTEND_QUERIES;
+    t.units = t.q_scales + ATTEND_QUERIES;
     return t;
 }
 
@@ -63,7 +66,13 @@ typedef struct tile {
 static attend_rows_at run_at(const attend_reach *r, bool values, uint32_t position, uint32_t n)
 {
     const kv_layout *l = r->view.layout;
-    uint32_t in_page = l->page_tokens - (position & (l->page_tokens - 1));
+    uint32_t in_page = l->page_tokens - (position & (l->page_tokens - 1)), lane = position % KV_PART;
+    if (l->type == DTYPE_I16 && lane) { /* a share of the part's bytes, in their order */
+        attend_rows_at run = run_at(r, values, position - lane, least(n + lane, KV_PART));
+        run.at += lane * l->row_bytes;
+        run.n_rows -= lane;
+        return run;
+    }
     return (attend_rows_at){.at = values ? attend_value(&r->view, r->kv_head, position)
                                          : attend_key(&r->view, r->kv_head, position),
                             .n_rows = least(n, in_page),
@@ -167,11 +176,58 @@ static void meet_rows(const tile *t, tile_memory *m, bool values, uint32_t origi
     }
 }
 
+/* The part that `position` is in, of the block at `origin`. */
+static words_part part_at(const tile *t, bool values, uint32_t origin, uint32_t position, uint32_t end)
+{
+    const attend_reach *r = t->reach;
+    uint32_t lane = position % KV_PART, first = position - lane, n = t->view->layout->head_dim;
+    uint8_t *at = values ? attend_value(&r->view, r->kv_head, first) : attend_key(&r->view, r->kv_head, first);
+    return (words_part){.at = at,
+                        .scales = kv_words_scales(at, n),
+                        .from = first - origin,
+                        .first = lane,
+                        .end = least(end - first, KV_PART),
+                        .head_dim = n};
+}
+
+/* Keys of words; as much is fetched ahead. */
+static void meet_word_keys(const tile *t, tile_memory *m, uint32_t origin, uint32_t begin, uint32_t end)
+{
+    attend_fetch next;
+    for (uint32_t p = begin; p < end; p = (p / KV_PART + 1) * KV_PART) {
+        words_part part = part_at(t, false, origin, p, end);
+        ahead_of(t->ahead, part.end - part.first, &next);
+        t->k->words.scores((const int16_t *)(const void *)m->q, m->q_scales, t->n_queries, &part,
+                           m->scores + part.from, &next);
+    }
+}
+
+static void meet_word_values(const tile *t, tile_memory *m, uint32_t origin, uint32_t begin, uint32_t end, float *out)
+{
+    words_part parts[ATTEND_BLOCK / KV_PART];
+    attend_fetch next;
+    uint32_t n_parts = 0;
+    for (uint32_t p = begin; p < end; p = (p / KV_PART + 1) * KV_PART) {
+        parts[n_parts++] = part_at(t, true, origin, p, end);
+    }
+    for (uint32_t i = 0; i < t->n_queries; i++) {
+        m->units[i] =
+            t->k->words.weights(m->scores + (size_t)i * ATTEND_STRIDE, parts, n_parts, begin - origin, end - origin);
+    }
+    ahead_of(t->ahead, end - begin, &next);
+    t->k->words.values(m->scores, m->units, t->n_queries, parts, n_parts, out, &next);
+}
+
 /* Everything the tile's queries make of positions [begin, end) of the block at `origin`, into *sums from nothing. */
 static void compute_block(const tile *t, tile_memory *m, uint32_t origin, uint32_t begin, uint32_t end,
                           attend_sums *sums)
 {
-    meet_rows(t, m, false, origin, begin, end, NULL);
+    const bool words = t->view->layout->type == DTYPE_I16;
+    if (words) {
+        meet_word_keys(t, m, origin, begin, end);
+    } else {
+        meet_rows(t, m, false, origin, begin, end, NULL);
+    }
     uint32_t i = 0;
     for (uint32_t row = 0; row < t->n_rows; row++) {
         uint32_t position = t->first_position + row, first = attend_first(t->a, position);
@@ -183,7 +239,11 @@ static void compute_block(const tile *t, tile_memory *m, uint32_t origin, uint32
                          t->a->scale, t->a->softcap, &sums->max[i], &sums->sum[i]);
         }
     }
-    meet_rows(t, m, true, origin, begin, end, sums->out);
+    if (words) {
+        meet_word_values(t, m, origin, begin, end, sums->out);
+    } else {
+        meet_rows(t, m, true, origin, begin, end, sums->out);
+    }
 }
 
 /* What each query's sum over the values is multiplied by in the end: 1 / Σ exp, which the sinks join. */
@@ -242,6 +302,11 @@ static void gather(const tile *t, tile_memory *m, uint32_t slice_row, const atte
         }
     }
     turn(t->k, t->view->layout, m->q, t->n_queries * (size_t)n); /* heads of turned rows are not padded */
+    for (uint32_t i = 0; t->view->layout->type == DTYPE_I16 && i < t->n_queries; i++) { /* in their place; words are less */
+        int16_t words[KV_WORDS_MAX];
+        m->q_scales[i] = t->k->words.encode(KV_WORDS_KEY, m->q + (size_t)i * n, n, words);
+        memcpy((int16_t *)(void *)m->q + (size_t)i * n, words, n * sizeof *words);
+    }
 }
 
 void attend_run(const attend_kernels *kernels, const op_attend *a, const attend_view *view, uint32_t slice_row,

@@ -14,6 +14,7 @@
 
 #include "base/team.h"
 #include "kernels/kv_layout.h"
+#include "kernels/kv_words.h"
 
 #define ATTEND_BLOCK 128u      /* positions a block */
 #define ATTEND_GROUP 8u        /* blocks a group */
@@ -33,6 +34,7 @@ typedef struct attend_view {
     uint32_t n_positions;  /* written, this step's included */
 } attend_view;
 
+/* A row of I16 is not at one place: of these `position` is the first of a part. */
 static inline uint8_t *attend_key(const attend_view *v, uint32_t head, uint32_t position)
 {
     const kv_layout *l = v->layout;
@@ -44,6 +46,9 @@ static inline uint8_t *attend_value(const attend_view *v, uint32_t head, uint32_
 {
     return attend_key(v, head, position) + kv_layout_value_offset(v->layout);
 }
+
+/* What is kept of a key or value → dst[head_dim], whatever its type. */
+void attend_read(const attend_view *v, uint32_t head, bool value, uint32_t position, float *dst);
 
 /* The first position a query at `position` sees. */
 static inline uint32_t attend_first(const op_attend *a, uint32_t position)
@@ -104,6 +109,29 @@ typedef struct attend_fetch {
     uint32_t n_runs, each; /* each: bytes a byte that is met */
 } attend_fetch;
 
+/* A part of words (kv_words.h) of which positions [first, end) are met, and where its first position is in the block. */
+typedef struct words_part {
+    const uint8_t *at;
+    const float *scales; /* [KV_PART] */
+    uint32_t from, first, end, head_dim;
+} words_part;
+
+/* Kernels over words: rows of queries are head_dim words, a multiple of 32, rows of scores ATTEND_STRIDE floats. All of
+ * a part is computed: what is not to be seen, `soften` makes 0. */
+typedef struct attend_words {
+    /* kv_words_encode_scalar */
+    float (*encode)(kv_words_kind kind, const float *src, uint32_t n, int16_t *words);
+    /* scores[i][lane] = (q[i] · k[lane]) × (q_scales[i] × its scale), 32 of them */
+    void (*scores)(const int16_t *q, const float *q_scales, uint32_t n_queries, const words_part *keys, float *scores,
+                   const attend_fetch *ahead);
+    /* One query's exp(score − max) of [begin, end) of a block, times the values' scales, become words in their place:
+     * those of the block's position i are word i of the row. Returns what one of them counts. */
+    float (*weights)(float *scores, const words_part *values, uint32_t n_parts, uint32_t begin, uint32_t end);
+    /* out[i] = Σ weights[i][j] × v[j] × units[i] */
+    void (*values)(const float *weights, const float *units, uint32_t n_queries, const words_part *values,
+                   uint32_t n_parts, float *out, const attend_fetch *ahead);
+} attend_words;
+
 /* Vector kernels; rows of queries and outputs are attend_padded(head_dim) floats with zeros at the end, rows of scores
  * ATTEND_STRIDE. `panel` is scratch (attend_panel_rows × padded floats) that rows may be converted in; `ahead` is
  * fetched meanwhile. */
@@ -124,6 +152,7 @@ typedef struct attend_kernels {
     void (*finish)(const attend_sums *sums, const float *factors, uint32_t n_queries, uint32_t head_dim, float *out);
     /* kv_turn_scalar: queries before they meet turned keys, outputs of turned values; length is a multiple of 32 */
     void (*turn)(float *x, uint32_t n, uint32_t length, float factor);
+    attend_words words; /* in place of scores and values */
 } attend_kernels;
 
 /* How many rows the kernels take at a time: what a part of L1 holds as f32; of wide heads more, because each time all

@@ -8,6 +8,20 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/kv_row.h"
+#include "kernels/kv_words.h"
+
+void attend_read(const attend_view *v, uint32_t head, bool value, uint32_t position, float *dst)
+{
+    const kv_layout *l = v->layout;
+    if (l->type == DTYPE_I16) {
+        uint32_t lane = position % KV_PART;
+        const uint8_t *part =
+            value ? attend_value(v, head, position - lane) : attend_key(v, head, position - lane);
+        kv_words_get(value ? KV_WORDS_VALUE : KV_WORDS_KEY, part, lane, dst, l->head_dim);
+        return;
+    }
+    kv_row_decode(l->type, value ? attend_value(v, head, position) : attend_key(v, head, position), dst, l->head_dim);
+}
 
 void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t head, uint32_t position, const float *q,
                    float *out, double *scratch)
@@ -18,7 +32,7 @@ void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t he
     float *row = (float *)(scratch + n);
     double max = attend->sinks ? (double)attend->sinks[head] : -INFINITY;
     for (uint32_t p = first; p < end; p++) {
-        kv_row_decode(view->layout->type, attend_key(view, kv_head, p), row, n);
+        attend_read(view, kv_head, false, p, row);
         double s = ops_dot_double(q, row, n) * attend->scale;
         if (attend->softcap > 0) {
             s = attend->softcap * tanh(s / attend->softcap);
@@ -31,7 +45,7 @@ void attend_scalar(const attend_view *view, const op_attend *attend, uint32_t he
     for (uint32_t p = first; p < end; p++) {
         double weight = exp(scores[p - first] - max);
         total += weight;
-        kv_row_decode(view->layout->type, attend_value(view, kv_head, p), row, n);
+        attend_read(view, kv_head, true, p, row);
         for (uint32_t i = 0; i < n; i++) {
             sum[i] += weight * row[i];
         }

@@ -10,6 +10,7 @@
 
 #include "base/cpu.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/kv_words.h"
 #include "kernels/plan.h"
 
 /* One row of one head of OP_RECUR, or n_v columns of it: the state it finds and the one it leaves, which may be the
@@ -60,6 +61,8 @@ typedef struct ops_table {
     /* src[n], one head → its row in a KV page. F16 and BF16 round to nearest even, F16 keeps to its finite range; Q8_0
      * and Q4_0 are turned first (kv_layout.h), and a block with a NaN or an infinity becomes NaN. */
     void (*to_kv)(dtype type, const float *src, void *dst, uint32_t n);
+    /* src[n], a key, query or value → words of I16; returns their scale (kv_words.h). */
+    float (*to_words)(kv_words_kind kind, const float *src, uint32_t n, int16_t *words);
     attend_kernels attend; /* .scores is NULL in the scalar table: attention is attend_scalar then */
 } ops_table;
 
@@ -72,10 +75,15 @@ ops_table ops_table_scalar(void);
  */
 ops_table ops_table_make(cpu_features features);
 
+/* src[head_dim] → a key or value of a page, whatever its type. */
+void ops_kv_write(const ops_table *ops, const attend_view *v, uint32_t head, bool value, uint32_t position,
+                  const float *src);
+
 /* Overwrites entries with what the features allow; one definition per architecture: ops_x86.c, ops_arm.c, … */
 void ops_table_arch(ops_table *table, cpu_features features);
 void ops_table_avx2(ops_table *table);
 void ops_table_avx512(ops_table *table);
+void ops_table_avx512vnni(ops_table *table); /* besides what AVX-512 has */
 void ops_table_neon(ops_table *table);
 
 /* Σ a[i] × b[i] in double, eight running sums. */

@@ -7,8 +7,20 @@
 #include "kernels/cpu/attention_simd.h"
 #include "kernels/cpu/ops_simd.h"
 
+#define VI_KEY_Q 2
+#define VI_VALUE_Q 2
+#define VI_VALUE_COLUMNS 1
+
+static inline vi vi_dot(vi sums, vi a, vi b)
+{
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+}
+
+#include "kernels/cpu/attention_words.h"
+
 void ops_table_avx2(ops_table *table)
 {
     ops_simd_fill(table);
     simd_attend_fill(&table->attend);
+    words_fill(table);
 }

@@ -193,7 +193,24 @@ ops_table ops_table_scalar(void)
                        .softcap = softcap,
                        .curve = curve,
                        .upper = upper,
-                       .to_kv = to_kv};
+                       .to_kv = to_kv,
+                       .to_words = kv_words_encode_scalar};
+}
+
+void ops_kv_write(const ops_table *ops, const attend_view *v, uint32_t head, bool value, uint32_t position,
+                  const float *src)
+{
+    const kv_layout *l = v->layout;
+    if (l->type != DTYPE_I16) {
+        ops->to_kv(l->type, src, value ? attend_value(v, head, position) : attend_key(v, head, position), l->head_dim);
+        return;
+    }
+    kv_words_kind kind = value ? KV_WORDS_VALUE : KV_WORDS_KEY;
+    uint32_t lane = position % KV_PART;
+    uint8_t *part = value ? attend_value(v, head, position - lane) : attend_key(v, head, position - lane);
+    int16_t words[KV_WORDS_MAX];
+    float scale = ops->to_words(kind, src, l->head_dim, words);
+    kv_words_put(kind, words, scale, part, lane, l->head_dim);
 }
 
 ops_table ops_table_make(cpu_features features)

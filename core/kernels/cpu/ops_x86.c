@@ -12,4 +12,7 @@ void ops_table_arch(ops_table *table, cpu_features features)
     if (features & CPU_AVX512) {
         ops_table_avx512(table);
     }
+    if (features & CPU_AVX512_VNNI) {
+        ops_table_avx512vnni(table);
+    }
 }

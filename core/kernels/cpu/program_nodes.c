@@ -95,11 +95,9 @@ static void kv_write_row(const exec *e, const op_attend *a, const step_slice *sl
     uint32_t position = slice->start + (row - slice->first_row);
     for (uint32_t h = 0; h < a->n_head_kv; h++) {
         size_t offset = (size_t)h * a->head_dim;
-        e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_K, row) + offset, attend_key(&view, h, position),
-                           a->head_dim);
+        ops_kv_write(&e->prog->ops, &view, h, false, position, exec_row(e, SLOT_K, row) + offset);
         if (!view.layout->one_row) {
-            e->prog->ops.to_kv(view.layout->type, exec_row(e, SLOT_V, row) + offset, attend_value(&view, h, position),
-                               a->head_dim);
+            ops_kv_write(&e->prog->ops, &view, h, true, position, exec_row(e, SLOT_V, row) + offset);
         }
     }
 }

@@ -185,6 +185,40 @@ static inline vf vf_swap(vf a, uint32_t distance)
                            : _mm256_permute2f128_ps(a, a, 0x01);
 }
 
+/* Whole numbers of 16 bits. */
+static inline void vf_store_i16(void *p, vf a)
+{
+    __m256i x = _mm256_cvtps_epi32(a);
+    _mm_storeu_si128(p, _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+}
+
+/* As many sums of 32 bits as there are floats, and as many pairs of words that give them. */
+typedef __m256i vi;
+
+static inline vi vi_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+static inline vi vi_load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+/* The pair at p in every lane. */
+static inline vi vi_pair(const int16_t *p)
+{
+    int32_t both;
+    __builtin_memcpy(&both, p, sizeof both);
+    return _mm256_set1_epi32(both);
+}
+static inline vi vi_add(vi a, vi b)
+{
+    return _mm256_add_epi32(a, b);
+}
+static inline vf vi_float(vi a)
+{
+    return _mm256_cvtepi32_ps(a);
+}
+
 /* Sums of the lanes of 4 × n_queries vectors: out[i × stride + j] = Σ lanes of a[4 × i + j]. Every sum is added in the
  * same order. */
 static inline void vf_sum_tile(const vf *a, uint32_t n_queries, float *out, uint32_t stride)

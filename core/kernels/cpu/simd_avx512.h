@@ -173,6 +173,39 @@ static inline vf vf_swap(vf a, uint32_t distance)
                            : _mm512_shuffle_f32x4(a, a, 0x4e);
 }
 
+/* Whole numbers of 16 bits. */
+static inline void vf_store_i16(void *p, vf a)
+{
+    _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a)));
+}
+
+/* As many sums of 32 bits as there are floats, and as many pairs of words that give them. */
+typedef __m512i vi;
+
+static inline vi vi_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+static inline vi vi_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+/* The pair at p in every lane. */
+static inline vi vi_pair(const int16_t *p)
+{
+    int32_t both;
+    __builtin_memcpy(&both, p, sizeof both);
+    return _mm512_set1_epi32(both);
+}
+static inline vi vi_add(vi a, vi b)
+{
+    return _mm512_add_epi32(a, b);
+}
+static inline vf vi_float(vi a)
+{
+    return _mm512_cvtepi32_ps(a);
+}
+
 /* Sums of the lanes of 4 × VF_TILE_Q vectors: out[i × stride + j] = Σ lanes of a[4 × i + j]. Every sum is added in the
  * same order. */
 static inline __m512 vf_fold_pair(__m512 a, __m512 b)

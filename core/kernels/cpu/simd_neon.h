@@ -185,6 +185,39 @@ static inline vf vf_swap(vf a, uint32_t distance)
     return distance == 1 ? vrev64q_f32(a) : vextq_f32(a, a, 2);
 }
 
+/* Whole numbers of 16 bits. */
+static inline void vf_store_i16(void *p, vf a)
+{
+    vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(a)));
+}
+
+/* As many sums of 32 bits as there are floats, and as many pairs of words that give them. */
+typedef int32x4_t vi;
+
+static inline vi vi_zero(void)
+{
+    return vdupq_n_s32(0);
+}
+static inline vi vi_load(const void *p)
+{
+    return vreinterpretq_s32_s16(vld1q_s16(p));
+}
+/* The pair at p in every lane. */
+static inline vi vi_pair(const int16_t *p)
+{
+    int32_t both;
+    memcpy(&both, p, sizeof both);
+    return vdupq_n_s32(both);
+}
+static inline vi vi_add(vi a, vi b)
+{
+    return vaddq_s32(a, b);
+}
+static inline vf vi_float(vi a)
+{
+    return vcvtq_f32_s32(a);
+}
+
 /* Sums of the lanes of 4 × n_queries vectors: out[i × stride + j] = Σ lanes of a[4 × i + j]. Every sum is added in the
  * same order. */
 static inline void vf_sum_tile(const vf *a, uint32_t n_queries, float *out, uint32_t stride)
