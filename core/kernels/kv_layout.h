@@ -14,7 +14,7 @@
  * values sum up to is turned back once.
  *
  * Rows of I16 lie in parts of 32 positions, which integer products take whole (kv_words.h): a head's rows are
- *   [part][words of 32 rows | 32 scales F32]
+ *   [part][half of 16][words of 16 rows | 16 scales F32]
  * and row_bytes is what a row takes of a part, not a distance.
  *
  * A page of a recurrent group holds one state, whatever the number of positions before it:

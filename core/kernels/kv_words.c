@@ -34,7 +34,9 @@ float kv_words_encode_scalar(kv_words_kind kind, const float *src, uint32_t n, i
 
 void kv_words_put(kv_words_kind kind, const int16_t *words, float scale, uint8_t *part, uint32_t lane, uint32_t n)
 {
-    int16_t *to = (int16_t *)(void *)part;
+    int16_t *to = (int16_t *)(void *)(part + lane / KV_HALF * kv_words_half(n));
+    *kv_words_scale_at(part, n, lane) = scale;
+    lane %= KV_HALF;
     if (kind == KV_WORDS_KEY) {
         for (uint32_t i = 0; i < n; i += 2) {
             memcpy(to + kv_words_at(kind, lane, i), words + i, 2 * sizeof *words);
@@ -44,14 +46,15 @@ void kv_words_put(kv_words_kind kind, const int16_t *words, float scale, uint8_t
             to[kv_words_at(kind, lane, i)] = words[i];
         }
     }
-    kv_words_scales(part, n)[lane] = scale;
 }
 
 void kv_words_get(kv_words_kind kind, const uint8_t *part, uint32_t lane, float *dst, uint32_t n)
 {
-    const int16_t *from = (const int16_t *)(const void *)part;
+    const uint8_t *half = part + lane / KV_HALF * kv_words_half(n);
+    const int16_t *from = (const int16_t *)(const void *)half;
     float scale;
-    memcpy(&scale, part + kv_words_bytes(n) + lane * sizeof scale, sizeof scale);
+    lane %= KV_HALF;
+    memcpy(&scale, half + kv_words_bytes(n) + lane * sizeof scale, sizeof scale);
     for (uint32_t i = 0; i < n; i++) {
         dst[i] = scale * (float)from[kv_words_at(kind, lane, i)];
     }

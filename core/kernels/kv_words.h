@@ -7,8 +7,9 @@
  * 32 bits (Cauchy and Schwarz), so it has the same value in any order of adding. Values are bounded by their largest
  * element, 2¹⁴ − 1: with weights whose sum over a part stays within KV_WEIGHTS_SUM, neither does a sum of values.
  *
- * A part holds 32 positions of a head, turned for products of pairs whose lanes are positions (keys) or elements
- * (values), which so need no adding up of lanes:
+ * Sums are exact over a part, 32 positions of a head. It lies in two halves of 16, so that of one begun little is read
+ * in vain, turned for products of pairs whose lanes are positions (keys) or elements (values), which so need no adding up
+ * of lanes:
  *   keys:   [pair of elements][position] of two words, then [position] scales
  *   values: [16 elements][pair of positions][element] of two words, then [position] scales
  */
@@ -60,23 +61,31 @@ static inline float kv_words_scale(kv_words_kind kind, float top, const float *s
  * is NaN. n is a multiple of 32. */
 float kv_words_encode_scalar(kv_words_kind kind, const float *src, uint32_t n, int16_t *words);
 
-/* Bytes of n positions' words in a part, where its scales begin. */
+#define KV_HALF 16u /* positions */
+
+/* Bytes of a half's words, behind which its scales are. */
 static inline size_t kv_words_bytes(uint32_t head_dim)
 {
-    return KV_PART * (size_t)head_dim * sizeof(int16_t);
+    return KV_HALF * (size_t)head_dim * sizeof(int16_t);
 }
 
-/* One of the `part`'s 32 scales. */
-static inline float *kv_words_scales(uint8_t *part, uint32_t head_dim)
+/* Bytes of a half. */
+static inline size_t kv_words_half(uint32_t head_dim)
 {
-    return (float *)(void *)(part + kv_words_bytes(head_dim));
+    return kv_words_bytes(head_dim) + KV_HALF * sizeof(float);
 }
 
-/* Where element i of the row at `lane`, 0 to 31, lies in its part, in words. */
+/* The scale of the row at `lane`, 0 to 31, of a part. */
+static inline float *kv_words_scale_at(uint8_t *part, uint32_t head_dim, uint32_t lane)
+{
+    return (float *)(void *)(part + lane / KV_HALF * kv_words_half(head_dim) + kv_words_bytes(head_dim)) + lane % KV_HALF;
+}
+
+/* Where element i of a row lies in its half, in words; lane 0 to 15. */
 static inline size_t kv_words_at(kv_words_kind kind, uint32_t lane, uint32_t i)
 {
-    return kind == KV_WORDS_KEY ? i / 2 * (size_t)(2 * KV_PART) + 2 * lane + i % 2
-                                : (i / 16 * (size_t)(KV_PART / 2) + lane / 2) * 32 + i % 16 * 2 + lane % 2;
+    return kind == KV_WORDS_KEY ? i / 2 * (size_t)(2 * KV_HALF) + 2 * lane + i % 2
+                                : (i / 16 * (size_t)(KV_HALF / 2) + lane / 2) * 32 + i % 16 * 2 + lane % 2;
 }
 
 /* A row into its part. Threads may write different rows of a part at the same time. */

@@ -201,13 +201,13 @@ static void add_weight_errors(const problem *p, uint32_t kv_head, uint32_t first
         end = (from / ATTEND_BLOCK + 1) * ATTEND_BLOCK;
         end = end <= last ? end : last + 1;
         for (uint32_t j = from; j < end; j++) {
-            double w = weights[j] / total * (double)kv_words_scales(attend_value(&view, kv_head, j - j % KV_PART), n)[j % KV_PART];
+            double w = weights[j] / total * (double)*kv_words_scale_at(attend_value(&view, kv_head, j - j % KV_PART), n, j % KV_PART);
             top = fmax(top, w);
             sum += w;
         }
         double each = fmax(top / (double)KV_WORDS_TOP, sum / (double)KV_WEIGHTS_SUM) * 1.0001;
         for (uint32_t j = from; j < end; j++) {
-            double scale = (double)kv_words_scales(attend_value(&view, kv_head, j - j % KV_PART), n)[j % KV_PART];
+            double scale = (double)*kv_words_scale_at(attend_value(&view, kv_head, j - j % KV_PART), n, j % KV_PART);
             for (uint32_t i = 0; i < n; i++) {
                 sums[i] += each / 2 * fabs((double)read_at(p, kv_head, true, j)[i]) / scale / (bound_sum * 0x1p-23);
             }

@@ -67,9 +67,9 @@ static attend_rows_at run_at(const attend_reach *r, bool values, uint32_t positi
 {
     const kv_layout *l = r->view.layout;
     uint32_t in_page = l->page_tokens - (position & (l->page_tokens - 1)), lane = position % KV_PART;
-    if (l->type == DTYPE_I16 && lane) { /* a share of the part's bytes, in their order */
+    if (l->type == DTYPE_I16 && lane) { /* from the half that it is in */
         attend_rows_at run = run_at(r, values, position - lane, least(n + lane, KV_PART));
-        run.at += lane * l->row_bytes;
+        run.at += lane / KV_HALF * kv_words_half(l->head_dim);
         run.n_rows -= lane;
         return run;
     }
@@ -135,6 +135,13 @@ static void ahead_task(attend_ahead *h, const attend_reach *task, const attend_r
     h->lead = 0;
 }
 
+/* What is read of a run; of words whole halves are. */
+static size_t fetched_bytes(const attend_rows_at *run)
+{
+    uint32_t n_rows = run->type == DTYPE_I16 ? (run->n_rows + KV_HALF - 1) / KV_HALF * KV_HALF : run->n_rows;
+    return n_rows * run->row_bytes;
+}
+
 /* What to fetch while n rows are met, into *f: as many more or, where that is too little of a lead, twice as many. Not
  * returned: a copy would read as one what was just written piece by piece, and wait for it. */
 static void ahead_of(attend_ahead *h, uint32_t n, attend_fetch *f)
@@ -152,7 +159,7 @@ static void ahead_of(attend_ahead *h, uint32_t n, attend_fetch *f)
             break;
         }
         f->at[f->n_runs] = run.at;
-        f->n_bytes[f->n_runs++] = run.n_rows * row_bytes;
+        f->n_bytes[f->n_runs++] = fetched_bytes(&run);
         n_rows += run.n_rows;
     }
     h->lead = h->lead + n_rows > n ? h->lead + n_rows - n : 0;
@@ -183,7 +190,6 @@ static words_part part_at(const tile *t, bool values, uint32_t origin, uint32_t 
     uint32_t lane = position % KV_PART, first = position - lane, n = t->view->layout->head_dim;
     uint8_t *at = values ? attend_value(&r->view, r->kv_head, first) : attend_key(&r->view, r->kv_head, first);
     return (words_part){.at = at,
-                        .scales = kv_words_scales(at, n),
                         .from = first - origin,
                         .first = lane,
                         .end = least(end - first, KV_PART),

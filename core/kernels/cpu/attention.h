@@ -112,12 +112,11 @@ typedef struct attend_fetch {
 /* A part of words (kv_words.h) of which positions [first, end) are met, and where its first position is in the block. */
 typedef struct words_part {
     const uint8_t *at;
-    const float *scales; /* [KV_PART] */
     uint32_t from, first, end, head_dim;
 } words_part;
 
 /* Kernels over words: rows of queries are head_dim words, a multiple of 32, rows of scores ATTEND_STRIDE floats. All of
- * a part is computed: what is not to be seen, `soften` makes 0. */
+ * a half is computed: what is not to be seen, `soften` makes 0. */
 typedef struct attend_words {
     /* kv_words_encode_scalar */
     float (*encode)(kv_words_kind kind, const float *src, uint32_t n, int16_t *words);

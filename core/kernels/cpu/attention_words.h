@@ -14,8 +14,7 @@
 #include "kernels/cpu/ops.h"
 
 #define WORDS_INLINE static inline __attribute__((always_inline))
-#define WORDS_KEY_V (KV_PART / VF_N) /* vectors of a part's keys */
-#define WORDS_VALUE_V (32 / VF_N)    /* vectors of 32 elements */
+#define WORDS_V (KV_HALF / VF_N) /* vectors of a half's keys, or of 16 elements */
 
 /* kv_words_encode_scalar; the sums of squares are its lanes. */
 static float words_encode(kv_words_kind kind, const float *src, uint32_t n, int16_t *words)
@@ -60,85 +59,108 @@ typedef struct words_ahead {
     uint32_t run;
 } words_ahead;
 
-/* The next `n` lines, if there are any. */
-WORDS_INLINE void words_fetch(words_ahead *a, uint32_t n)
+static inline void words_fetch(const uint8_t *at, size_t n_bytes)
 {
-    for (uint32_t i = 0; i < n; i++, a->at += 64) {
-        while (a->at >= a->end) {
+    for (size_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch(at + i, 0, 2);
+    }
+}
+
+/* What is to be fetched, line by line, while n_bytes are met: as many bytes, or `other`, which costs next to nothing as
+ * it is at hand. What else is due, and what is left of a run that has fewer, is fetched at once. */
+static const uint8_t *words_due(words_ahead *a, size_t n_bytes, const uint8_t *other)
+{
+    const uint8_t *due = other;
+    for (uint32_t each = a->rows->each; each > 0; each--) {
+        while ((size_t)(a->end - a->at) < n_bytes) {
+            words_fetch(a->at, (size_t)(a->end - a->at));
+            a->at = a->end = NULL;
             if (a->run == a->rows->n_runs) {
-                return;
+                return other;
             }
             a->at = a->rows->at[a->run];
             a->end = a->at + a->rows->n_bytes[a->run++];
         }
-        __builtin_prefetch(a->at, 0, 2);
+        if (each > 1) {
+            words_fetch(a->at, n_bytes);
+        } else {
+            due = a->at;
+        }
+        a->at += n_bytes;
     }
+    return due;
 }
 
-/* n_queries, a constant, against a part's keys; with few of them two chains of sums keep the multipliers busy. A step
- * is two pairs of elements, 256 bytes. */
-WORDS_INLINE void words_score_tile(const int16_t *q, const float *q_scales, uint32_t n_queries, uint32_t padded,
-                                   const words_part *keys, float *scores, words_ahead *ahead)
+/* n_queries × n_halves, both constants, of a part's keys; with few of them two chains of sums keep the multipliers busy.
+ * A step is two pairs of elements, 128 bytes of each half. */
+WORDS_INLINE void words_score_tile(const int16_t *q, const float *q_scales, uint32_t n_queries, uint32_t n_halves,
+                                   uint32_t n, const uint8_t *k, float *scores, words_ahead *ahead)
 {
-    const uint32_t n_sums = n_queries * WORDS_KEY_V;
-    vi sums[2 * VI_KEY_Q * WORDS_KEY_V];
+    const uint32_t n_vectors = n_halves * WORDS_V, n_sums = n_queries * n_vectors;
+    const size_t half = kv_words_half(n);
+    vi sums[2 * VI_KEY_Q * 2 * WORDS_V];
 #pragma GCC unroll 64
     for (uint32_t i = 0; i < 2 * n_sums; i++) {
         sums[i] = vi_zero();
     }
-    const uint8_t *k = keys->at;
     const bool two = n_sums < 8;
-    for (const int16_t *end = q + keys->head_dim; q < end; q += 4, k += 8 * KV_PART) {
+    const uint8_t *due = ahead ? words_due(ahead, n_halves * half, k) : NULL;
+    for (const int16_t *end = q + n; q < end; q += 4, k += 8 * KV_HALF) {
 #pragma GCC unroll 2
         for (uint32_t s = 0; s < 2; s++) {
             vi pair[VI_KEY_Q];
 #pragma GCC unroll 16
             for (uint32_t i = 0; i < n_queries; i++) {
-                pair[i] = vi_pair(q + (size_t)i * padded + 2 * s);
+                pair[i] = vi_pair(q + (size_t)i * n + 2 * s);
             }
 #pragma GCC unroll 16
-            for (uint32_t j = 0; j < WORDS_KEY_V; j++) {
-                vi key = vi_load(k + s * 4 * KV_PART + j * 4 * VF_N);
+            for (uint32_t j = 0; j < n_vectors; j++) {
+                vi key = vi_load(k + j / WORDS_V * half + s * 4 * KV_HALF + j % WORDS_V * 4 * VF_N);
 #pragma GCC unroll 16
                 for (uint32_t i = 0; i < n_queries; i++) {
-                    const uint32_t at = (two ? s * n_sums : 0) + i * WORDS_KEY_V + j;
+                    const uint32_t at = (two ? s * n_sums : 0) + i * n_vectors + j;
                     sums[at] = vi_dot(sums[at], key, pair[i]);
                 }
             }
         }
         if (ahead) {
-            words_fetch(ahead, ahead->rows->each * 4);
+            words_fetch(due, 8 * KV_HALF * n_halves);
+            due += 8 * KV_HALF * n_halves;
         }
+    }
+    if (ahead) {
+        words_fetch(due, n_halves * KV_HALF * sizeof(float)); /* scales */
     }
 #pragma GCC unroll 16
     for (uint32_t i = 0; i < n_queries; i++) {
         vf scale = vf_set(q_scales[i]);
 #pragma GCC unroll 16
-        for (uint32_t j = 0; j < WORDS_KEY_V; j++) {
-            const uint32_t at = i * WORDS_KEY_V + j;
+        for (uint32_t j = 0; j < n_vectors; j++) {
+            const uint32_t at = i * n_vectors + j;
+            const float *scales = (const float *)(const void *)(k + j / WORDS_V * half) + j % WORDS_V * VF_N;
             vi sum = two ? vi_add(sums[at], sums[n_sums + at]) : sums[at];
-            vf_store(scores + (size_t)i * ATTEND_STRIDE + j * VF_N,
-                     vf_mul(vi_float(sum), vf_mul(scale, vf_load(keys->scales + j * VF_N))));
+            vf_store(scores + (size_t)i * ATTEND_STRIDE + j * VF_N, vf_mul(vi_float(sum), vf_mul(scale, vf_load(scales))));
         }
     }
 }
 
-typedef void words_score_tiles(const int16_t *q, const float *q_scales, uint32_t padded, const words_part *keys,
-                               float *scores, words_ahead *ahead);
+typedef void words_score_tiles(const int16_t *q, const float *q_scales, uint32_t n, const uint8_t *k, float *scores,
+                               words_ahead *ahead);
 
-#define WORDS_SCORES(n)                                                                                                \
-    static __attribute__((noinline)) void words_scores_##n(const int16_t *q, const float *q_scales, uint32_t padded,   \
-                                                           const words_part *keys, float *scores, words_ahead *ahead)  \
+#define WORDS_SCORES_OF(name, n_queries, n_halves, fetched)                                                            \
+    static __attribute__((noinline)) void name(const int16_t *q, const float *q_scales, uint32_t n, const uint8_t *k,  \
+                                               float *scores, words_ahead *ahead)                                      \
     {                                                                                                                  \
-        words_score_tile(q, q_scales, n, padded, keys, scores, NULL);                                                  \
         (void)ahead;                                                                                                   \
-    }                                                                                                                  \
-    static __attribute__((noinline)) void words_scores_ahead_##n(                                                      \
-        const int16_t *q, const float *q_scales, uint32_t padded, const words_part *keys, float *scores,               \
-        words_ahead *ahead)                                                                                            \
-    {                                                                                                                  \
-        words_score_tile(q, q_scales, n, padded, keys, scores, ahead);                                                 \
+        words_score_tile(q, q_scales, n_queries, n_halves, n, k, scores, fetched);                                     \
     }
+#define WORDS_SCORES(n)                                                                                                \
+    WORDS_SCORES_OF(words_scores_##n, n, 2, NULL)                                                                      \
+    WORDS_SCORES_OF(words_scores_ahead_##n, n, 2, ahead)                                                               \
+    WORDS_SCORES_OF(words_scores_half_##n, n, 1, NULL)                                                                 \
+    WORDS_SCORES_OF(words_scores_ahead_half_##n, n, 1, ahead)
+#define WORDS_SCORE_ROW(n)                                                                                             \
+    {{words_scores_half_##n, words_scores_##n}, {words_scores_ahead_half_##n, words_scores_ahead_##n}}
 WORDS_SCORES(1)
 WORDS_SCORES(2)
 #if VI_KEY_Q == 8
@@ -148,14 +170,11 @@ WORDS_SCORES(5)
 WORDS_SCORES(6)
 WORDS_SCORES(7)
 WORDS_SCORES(8)
-static words_score_tiles *const words_scores_of[2][VI_KEY_Q] = {
-    {words_scores_1, words_scores_2, words_scores_3, words_scores_4, words_scores_5, words_scores_6, words_scores_7,
-     words_scores_8},
-    {words_scores_ahead_1, words_scores_ahead_2, words_scores_ahead_3, words_scores_ahead_4, words_scores_ahead_5,
-     words_scores_ahead_6, words_scores_ahead_7, words_scores_ahead_8}};
+static words_score_tiles *const words_scores_of[VI_KEY_Q][2][2] = {
+    WORDS_SCORE_ROW(1), WORDS_SCORE_ROW(2), WORDS_SCORE_ROW(3), WORDS_SCORE_ROW(4),
+    WORDS_SCORE_ROW(5), WORDS_SCORE_ROW(6), WORDS_SCORE_ROW(7), WORDS_SCORE_ROW(8)};
 #else
-static words_score_tiles *const words_scores_of[2][VI_KEY_Q] = {{words_scores_1, words_scores_2},
-                                                                {words_scores_ahead_1, words_scores_ahead_2}};
+static words_score_tiles *const words_scores_of[VI_KEY_Q][2][2] = {WORDS_SCORE_ROW(1), WORDS_SCORE_ROW(2)};
 #endif
 
 /* n queries in as few tiles of at most `most` as there must be: so many in the next. */
@@ -168,15 +187,24 @@ static inline uint32_t words_tile(uint32_t n, uint32_t most)
 static void words_scores(const int16_t *q, const float *q_scales, uint32_t n_queries, const words_part *keys,
                          float *scores, const attend_fetch *ahead)
 {
-    const uint32_t padded = keys->head_dim;
+    const uint32_t head_dim = keys->head_dim, from = keys->first / KV_HALF, n_halves = (keys->end - 1) / KV_HALF + 1 - from;
+    const uint8_t *k = keys->at + from * kv_words_half(head_dim);
     words_ahead fetched = {.rows = ahead};
+    scores += from * KV_HALF;
     for (uint32_t n, first = 1; n_queries > 0; n_queries -= n, first = 0) { /* the first fetch what lies ahead */
         n = words_tile(n_queries, VI_KEY_Q);
-        words_scores_of[first][n - 1](q, q_scales, padded, keys, scores, &fetched);
-        q += n * (size_t)padded;
+        words_scores_of[n - 1][first][n_halves - 1](q, q_scales, head_dim, k, scores, &fetched);
+        q += n * (size_t)head_dim;
         q_scales += n;
         scores += n * (size_t)ATTEND_STRIDE;
     }
+    words_due(&fetched, SIZE_MAX, NULL); /* what is left */
+}
+
+static inline const float *words_scales(const words_part *part, uint32_t lane)
+{
+    const uint8_t *half = part->at + lane / KV_HALF * kv_words_half(part->head_dim);
+    return (const float *)(const void *)(half + kv_words_bytes(part->head_dim)) + lane % KV_HALF;
 }
 
 /* The weights exp(score − max) × scale of a value, of one query and block, made words with a common scale; they take
@@ -194,7 +222,7 @@ static float words_weights(float *scores, const words_part *parts, uint32_t n_pa
             vf w = vf_zero();
             if (from + i >= first && from + i < end) {
                 vf weight = vf_load(scores + from + i);
-                w = vf_zero_below(vf_mul(weight, vf_load(parts[p].scales + i)), weight, 0x1p-126f);
+                w = vf_zero_below(vf_mul(weight, vf_load(words_scales(&parts[p], i))), weight, 0x1p-126f);
             }
             vf_store(scores + from + i, w);
             most = vf_max(most, w);
@@ -222,34 +250,41 @@ WORDS_INLINE void words_value_tile(const float *weights, const float *units, uin
                                    const words_part *parts, uint32_t n_parts, uint32_t column, float *out,
                                    words_ahead *ahead)
 {
-    const uint32_t n_vectors = n_columns * WORDS_VALUE_V, padded = parts->head_dim;
-    const size_t sixteen = (size_t)KV_PART * 32; /* bytes of 16 elements of a part */
+    const uint32_t n_vectors = n_columns * 2 * WORDS_V, padded = parts->head_dim;
+    const size_t sixteen = (size_t)KV_HALF * 32, half = kv_words_half(padded); /* bytes of 16 elements of a half */
     out += 32 * column;
     for (uint32_t p = 0; p < n_parts; p++) {
         const words_part *part = &parts[p];
-        const uint8_t *v = part->at + column * 2 * sixteen;
         const int16_t *w = (const int16_t *)(const void *)weights + part->from;
-        vi sums[VI_VALUE_Q * 2 * WORDS_VALUE_V];
+        vi sums[VI_VALUE_Q * VI_VALUE_COLUMNS * 2 * WORDS_V];
 #pragma GCC unroll 64
         for (uint32_t i = 0; i < n_queries * n_vectors; i++) {
             sums[i] = vi_zero();
         }
-        for (uint32_t j = part->first / 2; j < (part->end + 1) / 2; j++) {
-            vi pair[VI_VALUE_Q];
-#pragma GCC unroll 16
-            for (uint32_t i = 0; i < n_queries; i++) {
-                pair[i] = vi_pair(w + (size_t)i * ATTEND_STRIDE * 2 + 2 * j);
-            }
-#pragma GCC unroll 16
-            for (uint32_t e = 0; e < n_vectors; e++) {
-                vi value = vi_load(v + e / (16 / VF_N) * sixteen + j * 64 + e % (16 / VF_N) * 4 * VF_N);
+        const uint32_t end = (part->end + 1) / 2;
+        const size_t met = 128 * n_columns; /* bytes of a pair of positions */
+        for (uint32_t j = part->first / 2, last; j < end; j = last) {
+            const uint8_t *v = part->at + j / (KV_HALF / 2) * half + column * 2 * sixteen + j % (KV_HALF / 2) * 64;
+            last = j < KV_HALF / 2 && end > KV_HALF / 2 ? KV_HALF / 2 : end;
+            const uint8_t *due = ahead ? words_due(ahead, (last - j) * met, v) : NULL;
+            for (; j < last; j++, v += 64) {
+                vi pair[VI_VALUE_Q];
 #pragma GCC unroll 16
                 for (uint32_t i = 0; i < n_queries; i++) {
-                    sums[i * n_vectors + e] = vi_dot(sums[i * n_vectors + e], value, pair[i]);
+                    pair[i] = vi_pair(w + (size_t)i * ATTEND_STRIDE * 2 + 2 * j);
                 }
-            }
-            if (ahead) {
-                words_fetch(ahead, ahead->rows->each * 2 * n_columns);
+#pragma GCC unroll 16
+                for (uint32_t e = 0; e < n_vectors; e++) {
+                    vi value = vi_load(v + e / WORDS_V * sixteen + e % WORDS_V * 4 * VF_N);
+#pragma GCC unroll 16
+                    for (uint32_t i = 0; i < n_queries; i++) {
+                        sums[i * n_vectors + e] = vi_dot(sums[i * n_vectors + e], value, pair[i]);
+                    }
+                }
+                if (ahead) {
+                    words_fetch(due, met);
+                    due += met;
+                }
             }
         }
 #pragma GCC unroll 16
@@ -308,6 +343,7 @@ static void words_values(const float *weights, const float *units, uint32_t n_qu
                 &fetched);
         }
     }
+    words_due(&fetched, SIZE_MAX, NULL); /* what is left */
 }
 
 static void words_fill(ops_table *table)
