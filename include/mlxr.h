@@ -78,7 +78,8 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
     const char *backend;             /* NULL: the best present; "cpu", "cpu-scalar", "mlx" in builds with it */
     uint32_t n_threads;              /* 0: one per core this process may run on */
     size_t kv_bytes;                 /* 0: sized from free memory; the byte budget of the KV arena */
-    const char *kv_type;             /* NULL: "f16"; also "f32", "bf16", "q8_0", "q4_0": 4, 2, 2, 1.06, 0.56 bytes */
+    const char *kv_type;             /* NULL: "f16"; also "f32", "bf16", "i16", "q8_0", "q4_0": 4, 2, 2, 2 + 4 a head,
+                                      * 1.06, 0.56 bytes an element */
     /* Bits of what meets quantised weights. NULL: "16", where nothing that can be measured tells it from float32. "8",
      * as most engines have it ("W4A8" for weights of 4 bits): prompts 1.3 to 1.6 times as fast on x86 with AVX2,
      * AVX-VNNI or AVX-512 VNNI, for a mean KL divergence of some thousandths (docs/performance.md); AMX and ARM64

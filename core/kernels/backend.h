@@ -144,6 +144,7 @@ typedef struct backend_ops {
     /* Checks the backend's own kernels on this device, and with a `file` (or NULL) keeps there what later opens shall
      * do without. NULL: it has none that might not fit a device. */
     mlxr_status (*check_kernels)(backend *b, const char *file, kernel_report *out, mlxr_error *error);
+    bool keeps_words; /* knows KV type i16; else the engine refuses it */
 } backend_ops;
 
 /* NULL-terminated list of the backends in this build, best first. */

@@ -8,10 +8,9 @@
  * element, 2¹⁴ − 1: with weights whose sum over a part stays within KV_WEIGHTS_SUM, neither does a sum of values.
  *
  * Sums are exact over a part, 32 positions of a head. It lies in two halves of 16, so that of one begun little is read
- * in vain, turned for products of pairs whose lanes are positions (keys) or elements (values), which so need no adding up
- * of lanes:
- *   keys:   [pair of elements][position] of two words, then [position] scales
- *   values: [16 elements][pair of positions][element] of two words, then [position] scales
+ * in vain, turned for products of pairs whose lanes are positions (keys) or elements (values), which so need no adding
+ * up of lanes: keys:   [pair of elements][position] of two words, then [position] scales values: [16 elements][pair of
+ * positions][element] of two words, then [position] scales
  */
 #ifndef MLXR_KERNELS_KV_WORDS_H
 #define MLXR_KERNELS_KV_WORDS_H
@@ -78,7 +77,8 @@ static inline size_t kv_words_half(uint32_t head_dim)
 /* The scale of the row at `lane`, 0 to 31, of a part. */
 static inline float *kv_words_scale_at(uint8_t *part, uint32_t head_dim, uint32_t lane)
 {
-    return (float *)(void *)(part + lane / KV_HALF * kv_words_half(head_dim) + kv_words_bytes(head_dim)) + lane % KV_HALF;
+    return (float *)(void *)(part + lane / KV_HALF * kv_words_half(head_dim) + kv_words_bytes(head_dim)) +
+           lane % KV_HALF;
 }
 
 /* Where element i of a row lies in its half, in words; lane 0 to 15. */

@@ -86,6 +86,11 @@ static mlxr_status choose_kv_type(mlxr_engine *e, const char *name, mlxr_error *
     if (name && !kv_type_find(name, &e->kv_type)) {
         return error_set(error, MLXR_ARG, "KV type '%s' is unknown; use one of %s", name, kv_type_names());
     }
+    if (e->kv_type == DTYPE_I16 && !e->ops->keeps_words) {
+        return error_set(error, MLXR_UNSUPPORTED,
+                         "backend '%s' has no kernels for KV type i16; use another type, or backend 'cpu'",
+                         e->ops->name);
+    }
     return MLXR_OK;
 }
 

@@ -271,7 +271,7 @@ class Show(support.CliTest):
         self.add_model("gemma3")
         self.add_model("llama")
         memory = self.succeed("show", "gemma3", "--json").json["memory"]
-        of_32 = dict(f32=128, f16=64, bf16=64, q8_0=34, q4_0=18)
+        of_32 = dict(f32=128, f16=64, bf16=64, i16=68, q8_0=34, q4_0=18)
         self.assertEqual([t["type"] for t in memory["kv_types"]], list(of_32))
         for t in memory["kv_types"]:  # one layer of eight sees everything, seven a window of 16; one head of 32
             self.assertEqual(t["kv_bytes_per_token"], of_32[t["type"]] * memory["kv_bytes_per_token_f16"] // 64)

@@ -150,7 +150,7 @@ class Run(support.CliTest):
 
     def test_a_kv_type_that_does_not_fit_the_model_is_refused_with_the_numbers(self):
         model = self.add_model("llama")  # heads of 16
-        for name in ("q8_0", "q4_0"):
+        for name in ("i16", "q8_0", "q4_0"):
             self.fail_with(1, f"llama.gguf: KV type {name} stores heads in blocks of 32 elements, but this model's heads have "
                               "16; use f16, bf16 or f32", "run", model, "x", "--kv-type", name)
 

@@ -78,8 +78,10 @@ static void fill_arena(check *c, problem *p)
 static problem problem_make(check *c, op_attend a, dtype type, uint32_t page_tokens, uint32_t start, uint32_t n_rows)
 {
     problem p = {.a = a, .start = start, .n_rows = n_rows};
-    kv_group group = {
-        .n_layers = 2, .n_head_kv = a.n_head_kv, .head_dim = a.head_dim, .one_row = type != DTYPE_I16 && check_below(c, 4) == 0};
+    kv_group group = {.n_layers = 2,
+                      .n_head_kv = a.n_head_kv,
+                      .head_dim = a.head_dim,
+                      .one_row = type != DTYPE_I16 && check_below(c, 4) == 0};
     p.layout = kv_layout_make(&group, type, page_tokens);
     p.a.kv_layer = 1;
     uint32_t n_used = (start + n_rows + page_tokens - 1) / page_tokens;
@@ -201,7 +203,8 @@ static void add_weight_errors(const problem *p, uint32_t kv_head, uint32_t first
         end = (from / ATTEND_BLOCK + 1) * ATTEND_BLOCK;
         end = end <= last ? end : last + 1;
         for (uint32_t j = from; j < end; j++) {
-            double w = weights[j] / total * (double)*kv_words_scale_at(attend_value(&view, kv_head, j - j % KV_PART), n, j % KV_PART);
+            double w = weights[j] / total *
+                       (double)*kv_words_scale_at(attend_value(&view, kv_head, j - j % KV_PART), n, j % KV_PART);
             top = fmax(top, w);
             sum += w;
         }
@@ -225,7 +228,8 @@ static double compare_head(const problem *p, uint32_t r, uint32_t h, bool exact,
     double turned = kv_turn_length(p->layout.type, n) ? 16 : 0;
     float own[KV_WORDS_MAX];
     memset(sums, 0, 2 * n * sizeof *sums);
-    if (p->layout.type == DTYPE_I16 && exact) { /* words are made of the query, too; what they lose is not the kernel's */
+    if (p->layout.type == DTYPE_I16 &&
+        exact) { /* words are made of the query, too; what they lose is not the kernel's */
         int16_t words[KV_WORDS_MAX];
         float scale = kv_words_encode_scalar(KV_WORDS_KEY, q, n, words);
         for (uint32_t i = 0; i < n; i++) {

@@ -400,6 +400,42 @@ static void check_block_row(check *c, const ops_table *t)
     check_free(&want);
 }
 
+/* A row of words: the bits of the definition; what is read is near what was written; products of the longest rows fit
+ * 32 bits; NaN and infinity stay visible. */
+static void check_words(check *c, const ops_table *t)
+{
+    kv_words_kind kind = check_below(c, 2) ? KV_WORDS_KEY : KV_WORDS_VALUE;
+    uint32_t n = 32 * (1 + check_below(c, 32)), n_bad = check_below(c, 8) == 0;
+    row src = row_make(c, n, check_below(c, 4) ? 1.0f : check_below(c, 2) ? 1e-35f : 1e30f);
+    int16_t words[KV_WORDS_MAX], want[KV_WORDS_MAX];
+    for (uint32_t i = check_below(c, 40); i < n && check_below(c, 2); i += 1 + check_below(c, 40)) {
+        src.x[i] *= 30;
+    }
+    for (uint32_t i = 0; i < n && check_below(c, 16) == 0; i++) {
+        src.x[i] = i ? 0 : src.x[0];
+    }
+    if (n_bad) {
+        src.x[check_below(c, n)] = check_below(c, 2) ? NAN : -INFINITY;
+    }
+    float scale = t->to_words(kind, src.x, n, words), expected = kv_words_encode_scalar(kind, src.x, n, want);
+    bool same = memcmp(words, want, n * sizeof *words) == 0 && memcmp(&scale, &expected, sizeof scale) == 0;
+    same = same || (n_bad && isnan(scale) && isnan(expected) && memcmp(words, want, n * sizeof *words) == 0);
+    check_result(c, same && isnan(scale) == n_bad, "to_words, n %u: other bits than the definition's", n);
+    double squares = 0, worst = 0, most = 0, length = 0;
+    for (uint32_t i = 0; i < n && !n_bad; i++) {
+        squares += (double)words[i] * words[i];
+        most = fmax(most, fabs((double)src.x[i]));
+        length += (double)src.x[i] * (double)src.x[i];
+        worst = check_worse(worst, fabs((double)src.x[i] - (double)scale * words[i]));
+    }
+    double step = kind == KV_WORDS_VALUE ? most / (double)KV_VALUES_TOP
+                                         : fmax(most / (double)KV_WORDS_TOP, sqrt(length) / (double)KV_WORDS_LENGTH);
+    bool fits = kind == KV_WORDS_VALUE ? true : squares < 0x1p31;
+    check_result(c, fits && worst <= step * 0.51 + (double)KV_WORDS_LEAST,
+                 "to_words, n %u: off by %.3g steps, length² %g", n, worst / step, squares);
+    check_free(&src.memory);
+}
+
 /* Turning: the bits of the definition; twice is the identity, but for rounding. */
 static void check_turn(check *c, const ops_table *t)
 {
@@ -461,6 +497,7 @@ static void run(check *c)
         check_kv_row(c, &t);
         check_block_row(c, &t);
         check_turn(c, &t);
+        check_words(c, &t);
         check_nan_rows(c, &t);
         check_upper(c, &t);
     }

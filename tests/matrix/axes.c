@@ -12,10 +12,11 @@ static const char *const rule_names[] = {"no rule", "GBNF", "schema"};
 static const char *const sampling_names[] = {"greedy", "seeded"};
 static const char *const prefix_names[] = {"cold", "prefix in memory", "prefix on disk"};
 static const char *const eviction_names[] = {"no eviction", "small budget", "pre-emption"};
-static const char *const kv_types[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+static const char *const kv_types[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "i16"}; /* i16: the CPU's backends only */
+;
 /* What rounding to a KV type makes of sums in another order, where a backend does not promise bits: an element comes to
  * lie on the other side of a step. */
-static const double roundings[] = {1e-4, 5e-3, 2e-2, 0.1, 4}; /* seen: 4e-6, 2e-4, 5e-4, 5e-3, 0.4 */
+static const double roundings[] = {1e-4, 5e-3, 2e-2, 0.1, 4, 0}; /* seen: 4e-6, 2e-4, 5e-4, 5e-3, 0.4 */
 /* One line a backend. A program that has one more backend linked in runs with it alone: MLXR_TEST_BACKEND names it. */
 static const matrix_backend backends[] = {
     {"cpu", true, NULL, 0},
@@ -80,14 +81,15 @@ bool matrix_has_head(const matrix_values *v)
     return has_mtp(v->family->name);
 }
 
-/* Quantised caches hold heads in blocks of 32; few families have a head that drafts. */
+/* Quantised caches and words hold heads in blocks of 32, words no latent rows; few families have a head that drafts. */
 static bool is_refused(uint32_t a, uint32_t value_a, uint32_t b, uint32_t value_b)
 {
     if (a == AXIS_DRAFT && b == AXIS_FAMILY && value_a == DRAFT_MTP) {
         return !has_mtp(families[value_b].name);
     }
-    return a == AXIS_KV_TYPE && b == AXIS_FAMILY && kv_types[value_a][0] == 'q' &&
-           families[value_b].tiny.head_dim % 32 != 0;
+    bool words = a == AXIS_KV_TYPE && kv_types[value_a][0] == 'i';
+    return a == AXIS_KV_TYPE && b == AXIS_FAMILY && (words || kv_types[value_a][0] == 'q') &&
+           (families[value_b].tiny.head_dim % 32 != 0 || (words && keeps_latent(families[value_b].name)));
 }
 
 static uint32_t n_batches(void)
@@ -123,7 +125,7 @@ void matrix_space(pairwise_space *out)
     n[AXIS_RULE] = N_OF(rule_names);
     n[AXIS_SAMPLING] = N_OF(sampling_names);
     n[AXIS_CHOICES] = N_OF(choices);
-    n[AXIS_KV_TYPE] = N_OF(kv_types);
+    n[AXIS_KV_TYPE] = N_OF(kv_types) - (strncmp(backend_at(0)->name, "cpu", 3) != 0);
     n[AXIS_PREFIX] = N_OF(prefix_names);
     n[AXIS_EVICTION] = N_OF(eviction_names);
     n[AXIS_BACKEND] = getenv("MLXR_TEST_BACKEND") ? 1 : N_LINKED;

@@ -433,6 +433,9 @@ void cell_refused(const matrix_values *v, matrix_totals *totals)
         .backend = v->backend->name, .kv_type = v->kv_type, .n_threads = 1, .kv_bytes = KV_BYTES};
     snprintf(path, sizeof path, "%s/refused%s", test_temp_dir(), v->family->folder ? v->family->name : ".gguf");
     snprintf(heads, sizeof heads, "heads have %u", v->family->tiny.head_dim);
+    if (v->family->tiny.head_dim % 32 == 0) {
+        snprintf(heads, sizeof heads, "latent attention");
+    }
     if (v->family->folder) {
         family_model_write(v->family->name, path);
     } else {

@@ -383,7 +383,7 @@ static void speculation_changes_nothing_but_the_number_of_steps(void **unused)
 
 int main(int argc, char **argv)
 {
-    static const char *const types[] = {"f16", "q8_0", "q4_0", "f32", "bf16"};
+    static const char *const types[] = {"f16", "i16", "q8_0", "q4_0", "f32", "bf16"};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunked_prompts_equal_whole_ones),
         cmocka_unit_test(batched_sequences_equal_lone_ones),

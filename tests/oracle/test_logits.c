@@ -186,6 +186,11 @@ static void bf16_cache_logits_are_near_the_reference(void **state)
     check_model(*state, false, "bf16", 4, NMSE_BF16_CACHE);
 }
 
+static void i16_cache_logits_are_close_to_the_reference(void **state)
+{
+    check_blocks(*state, "i16", NMSE_F16_CACHE);
+}
+
 static void q8_0_cache_logits_are_near_the_reference(void **state)
 {
     check_blocks(*state, "q8_0", NMSE_Q8_0_CACHE);
@@ -295,6 +300,7 @@ int main(int argc, char **argv)
         {"safetensors_logits_equal_the_reference", safetensors_logits_equal_the_reference},
         {"f16_cache_logits_are_close_to_the_reference", f16_cache_logits_are_close_to_the_reference},
         {"bf16_cache_logits_are_near_the_reference", bf16_cache_logits_are_near_the_reference},
+        {"i16_cache_logits_are_close_to_the_reference", i16_cache_logits_are_close_to_the_reference},
         {"q8_0_cache_logits_are_near_the_reference", q8_0_cache_logits_are_near_the_reference},
         {"q4_0_cache_logits_are_near_the_reference", q4_0_cache_logits_are_near_the_reference},
         {"quantised_logits_are_near_those_of_the_decoded_weights",

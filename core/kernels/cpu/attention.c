@@ -13,9 +13,9 @@
 
 /* A thread's scratch for one task. */
 typedef struct tile_memory {
-    float *q;      /* [ATTEND_QUERIES][padded] */
-    float *scores; /* [ATTEND_QUERIES][ATTEND_STRIDE] */
-    float *panel;  /* keys or values */
+    float *q;                /* [ATTEND_QUERIES][padded] */
+    float *scores;           /* [ATTEND_QUERIES][ATTEND_STRIDE] */
+    float *panel;            /* keys or values */
     float *q_scales, *units; /* [ATTEND_QUERIES]: of words */
     attend_sums total, group, block;
 } tile_memory;
@@ -189,11 +189,8 @@ static words_part part_at(const tile *t, bool values, uint32_t origin, uint32_t 
     const attend_reach *r = t->reach;
     uint32_t lane = position % KV_PART, first = position - lane, n = t->view->layout->head_dim;
     uint8_t *at = values ? attend_value(&r->view, r->kv_head, first) : attend_key(&r->view, r->kv_head, first);
-    return (words_part){.at = at,
-                        .from = first - origin,
-                        .first = lane,
-                        .end = least(end - first, KV_PART),
-                        .head_dim = n};
+    return (words_part){
+        .at = at, .from = first - origin, .first = lane, .end = least(end - first, KV_PART), .head_dim = n};
 }
 
 /* Keys of words; as much is fetched ahead. */
@@ -203,8 +200,8 @@ static void meet_word_keys(const tile *t, tile_memory *m, uint32_t origin, uint3
     for (uint32_t p = begin; p < end; p = (p / KV_PART + 1) * KV_PART) {
         words_part part = part_at(t, false, origin, p, end);
         ahead_of(t->ahead, part.end - part.first, &next);
-        t->k->words.scores((const int16_t *)(const void *)m->q, m->q_scales, t->n_queries, &part,
-                           m->scores + part.from, &next);
+        t->k->words.scores((const int16_t *)(const void *)m->q, m->q_scales, t->n_queries, &part, m->scores + part.from,
+                           &next);
     }
 }
 
@@ -217,8 +214,8 @@ static void meet_word_values(const tile *t, tile_memory *m, uint32_t origin, uin
         parts[n_parts++] = part_at(t, true, origin, p, end);
     }
     for (uint32_t i = 0; i < t->n_queries; i++) {
-        m->units[i] =
-            t->k->words.weights(m->scores + (size_t)i * ATTEND_STRIDE, parts, n_parts, begin - origin, end - origin);
+        m->units[i] = t->k->words.weights(m->scores + (size_t)i * ATTEND_STRIDE, parts, n_parts, begin - origin,
+                                          end - origin);
     }
     ahead_of(t->ahead, end - begin, &next);
     t->k->words.values(m->scores, m->units, t->n_queries, parts, n_parts, out, &next);
@@ -308,7 +305,8 @@ static void gather(const tile *t, tile_memory *m, uint32_t slice_row, const atte
         }
     }
     turn(t->k, t->view->layout, m->q, t->n_queries * (size_t)n); /* heads of turned rows are not padded */
-    for (uint32_t i = 0; t->view->layout->type == DTYPE_I16 && i < t->n_queries; i++) { /* in their place; words are less */
+    for (uint32_t i = 0; t->view->layout->type == DTYPE_I16 && i < t->n_queries;
+         i++) { /* in their place; words are less */
         int16_t words[KV_WORDS_MAX];
         m->q_scales[i] = t->k->words.encode(KV_WORDS_KEY, m->q + (size_t)i * n, n, words);
         memcpy((int16_t *)(void *)m->q + (size_t)i * n, words, n * sizeof *words);

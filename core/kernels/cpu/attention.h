@@ -109,7 +109,8 @@ typedef struct attend_fetch {
     uint32_t n_runs, each; /* each: bytes a byte that is met */
 } attend_fetch;
 
-/* A part of words (kv_words.h) of which positions [first, end) are met, and where its first position is in the block. */
+/* A part of words (kv_words.h) of which positions [first, end) are met, and where its first position is in the block.
+ */
 typedef struct words_part {
     const uint8_t *at;
     uint32_t from, first, end, head_dim;

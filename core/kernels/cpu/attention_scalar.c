@@ -15,8 +15,7 @@ void attend_read(const attend_view *v, uint32_t head, bool value, uint32_t posit
     const kv_layout *l = v->layout;
     if (l->type == DTYPE_I16) {
         uint32_t lane = position % KV_PART;
-        const uint8_t *part =
-            value ? attend_value(v, head, position - lane) : attend_key(v, head, position - lane);
+        const uint8_t *part = value ? attend_value(v, head, position - lane) : attend_key(v, head, position - lane);
         kv_words_get(value ? KV_WORDS_VALUE : KV_WORDS_KEY, part, lane, dst, l->head_dim);
         return;
     }

@@ -91,8 +91,8 @@ static const uint8_t *words_due(words_ahead *a, size_t n_bytes, const uint8_t *o
     return due;
 }
 
-/* n_queries × n_halves, both constants, of a part's keys; with few of them two chains of sums keep the multipliers busy.
- * A step is two pairs of elements, 128 bytes of each half. */
+/* n_queries × n_halves, both constants, of a part's keys; with few of them two chains of sums keep the multipliers
+ * busy. A step is two pairs of elements, 128 bytes of each half. */
 WORDS_INLINE void words_score_tile(const int16_t *q, const float *q_scales, uint32_t n_queries, uint32_t n_halves,
                                    uint32_t n, const uint8_t *k, float *scores, words_ahead *ahead)
 {
@@ -139,7 +139,8 @@ WORDS_INLINE void words_score_tile(const int16_t *q, const float *q_scales, uint
             const uint32_t at = i * n_vectors + j;
             const float *scales = (const float *)(const void *)(k + j / WORDS_V * half) + j % WORDS_V * VF_N;
             vi sum = two ? vi_add(sums[at], sums[n_sums + at]) : sums[at];
-            vf_store(scores + (size_t)i * ATTEND_STRIDE + j * VF_N, vf_mul(vi_float(sum), vf_mul(scale, vf_load(scales))));
+            vf_store(scores + (size_t)i * ATTEND_STRIDE + j * VF_N,
+                     vf_mul(vi_float(sum), vf_mul(scale, vf_load(scales))));
         }
     }
 }
@@ -160,7 +161,12 @@ typedef void words_score_tiles(const int16_t *q, const float *q_scales, uint32_t
     WORDS_SCORES_OF(words_scores_half_##n, n, 1, NULL)                                                                 \
     WORDS_SCORES_OF(words_scores_ahead_half_##n, n, 1, ahead)
 #define WORDS_SCORE_ROW(n)                                                                                             \
-    {{words_scores_half_##n, words_scores_##n}, {words_scores_ahead_half_##n, words_scores_ahead_##n}}
+    {                                                                                                                  \
+        {words_scores_half_##n, words_scores_##n},                                                                     \
+        {                                                                                                              \
+            words_scores_ahead_half_##n, words_scores_ahead_##n                                                        \
+        }                                                                                                              \
+    }
 WORDS_SCORES(1)
 WORDS_SCORES(2)
 #if VI_KEY_Q == 8
@@ -187,7 +193,8 @@ static inline uint32_t words_tile(uint32_t n, uint32_t most)
 static void words_scores(const int16_t *q, const float *q_scales, uint32_t n_queries, const words_part *keys,
                          float *scores, const attend_fetch *ahead)
 {
-    const uint32_t head_dim = keys->head_dim, from = keys->first / KV_HALF, n_halves = (keys->end - 1) / KV_HALF + 1 - from;
+    const uint32_t head_dim = keys->head_dim, from = keys->first / KV_HALF,
+                   n_halves = (keys->end - 1) / KV_HALF + 1 - from;
     const uint8_t *k = keys->at + from * kv_words_half(head_dim);
     words_ahead fetched = {.rows = ahead};
     scores += from * KV_HALF;
@@ -208,8 +215,8 @@ static inline const float *words_scales(const words_part *part, uint32_t lane)
 }
 
 /* The weights exp(score − max) × scale of a value, of one query and block, made words with a common scale; they take
- * the scores' place. Returns the scale. What lies before `begin` or behind `end` is 0, as is what has no weight, whatever
- * its scale: it may be of a row never written. */
+ * the scores' place. Returns the scale. What lies before `begin` or behind `end` is 0, as is what has no weight,
+ * whatever its scale: it may be of a row never written. */
 static float words_weights(float *scores, const words_part *parts, uint32_t n_parts, uint32_t begin, uint32_t end)
 {
     const uint32_t first = begin / VF_N * VF_N;
@@ -316,7 +323,12 @@ typedef void words_value_tiles(const float *weights, const float *units, const w
     WORDS_VALUES_OF(words_values_last_##n, n, 1, NULL)                                                                 \
     WORDS_VALUES_OF(words_values_ahead_last_##n, n, 1, ahead)
 #define WORDS_VALUE_ROW(n)                                                                                             \
-    {{words_values_last_##n, words_values_##n}, {words_values_ahead_last_##n, words_values_ahead_##n}}
+    {                                                                                                                  \
+        {words_values_last_##n, words_values_##n},                                                                     \
+        {                                                                                                              \
+            words_values_ahead_last_##n, words_values_ahead_##n                                                        \
+        }                                                                                                              \
+    }
 WORDS_VALUES(1)
 WORDS_VALUES(2)
 #if VI_VALUE_Q == 4

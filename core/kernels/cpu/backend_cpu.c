@@ -190,6 +190,7 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
         .run = cpu_run,                                                                                                \
         .parallel = cpu_parallel,                                                                                      \
         .limit = cpu_limit,                                                                                            \
+        .keeps_words = true,                                                                                           \
     }
 
 const backend_ops backend_cpu = CPU_BACKEND("cpu", cpu_open);

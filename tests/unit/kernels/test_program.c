@@ -138,6 +138,7 @@ static void logits_survive_rounded_keys(void **state)
     }
     all.head_dim = 32;
     for (uint32_t i = 0; i < n; i++) {
+        check_against_reference(&all, &all_ways[i], DTYPE_I16, 32, 1e-6);
         check_against_reference(&all, &all_ways[i], DTYPE_Q8_0, 16, 1.3e-3); /* 13 × BF16, see tests/oracle */
         check_against_reference(&all, &all_ways[i], DTYPE_Q4_0, 16, 0.3);    /* 230 × that */
     }
@@ -173,6 +174,13 @@ static float *compute_in_manner(const tiny *t, const int32_t *tokens, const way 
     return logits;
 }
 
+/* Pages of words are whole parts. */
+static manner of_type(manner m, dtype kv_type)
+{
+    m.page_tokens = kv_type == DTYPE_I16 && m.page_tokens < KV_PART ? KV_PART : m.page_tokens;
+    return m;
+}
+
 static void check_manners(const way *w, dtype kv_type, dtype weights)
 {
     static const manner manners[] = {{1, N_TOKENS, 16, 0, 1}, {2, N_TOKENS, 16, 0, 1}, {3, 37, 16, 0, 1},
@@ -180,13 +188,13 @@ static void check_manners(const way *w, dtype kv_type, dtype weights)
                                      {1, 64, 2, 7, 13},       {2, 50, 128, 7, 13},     {1, 3, 256, 90, 1}};
     tiny_options o = with_everything();
     o.weights = weights;
-    o.head_dim = kv_type == DTYPE_Q8_0 || kv_type == DTYPE_Q4_0 ? 32 : o.head_dim;
+    o.head_dim = kv_type == DTYPE_I16 || kv_type == DTYPE_Q8_0 || kv_type == DTYPE_Q4_0 ? 32 : o.head_dim;
     tiny t;
     tiny_open(&t, &o);
     int32_t *tokens = tiny_tokens(&t, N_TOKENS);
-    float *first = compute_in_manner(&t, tokens, w, kv_type, manners[0]);
+    float *first = compute_in_manner(&t, tokens, w, kv_type, of_type(manners[0], kv_type));
     for (size_t i = 1; i < sizeof manners / sizeof *manners; i++) {
-        float *other = compute_in_manner(&t, tokens, w, kv_type, manners[i]);
+        float *other = compute_in_manner(&t, tokens, w, kv_type, of_type(manners[i], kv_type));
         double nmse = tiny_nmse(other, first, (size_t)N_TOKENS * o.n_vocab);
         if (memcmp(first, other, (size_t)N_TOKENS * o.n_vocab * sizeof *first) != 0) {
             fail_msg("%s: manner %zu differs: NMSE %g", w->name, i, nmse);
@@ -209,6 +217,7 @@ static void results_do_not_depend_on_chunks_threads_or_pages(void **state)
     check_manners(&all_ways[n - 1], DTYPE_F32, DTYPE_BF16);
     check_manners(&all_ways[n - 2], DTYPE_F16, DTYPE_Q8_0);
     for (uint32_t i = 1; i < n; i++) {
+        check_manners(&all_ways[i], DTYPE_I16, DTYPE_F32);
         check_manners(&all_ways[i], DTYPE_Q8_0, DTYPE_F32);
         check_manners(&all_ways[i], DTYPE_Q4_0, DTYPE_F32);
     }
@@ -240,7 +249,17 @@ static void heads_that_are_no_whole_blocks_are_refused(void **state)
                      MLXR_UNSUPPORTED);
     assert_int_equal(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 64}, DTYPE_Q6_K, &error),
                      MLXR_UNSUPPORTED);
-    assert_non_null(strstr(error.text, "f32, f16, bf16, q8_0, q4_0"));
+    assert_non_null(strstr(error.text, "f32, f16, bf16, i16, q8_0, q4_0"));
+    const dtype words = DTYPE_I16;
+    assert_int_equal(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 80}, words, &error),
+                     MLXR_UNSUPPORTED);
+    assert_string_equal(error.text, "KV type i16 stores heads in blocks of 32 elements, but this model's heads have "
+                                    "80; use f16, bf16 or f32");
+    assert_int_equal(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 2048}, words, &error),
+                     MLXR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "KV type i16 stores heads of up to 1024 elements"));
+    const kv_group latent = {.n_layers = 1, .n_head_kv = 1, .head_dim = 576, .one_row = true};
+    assert_int_equal(kv_layout_check(&latent, words, &error), MLXR_UNSUPPORTED);
     assert_ok(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 96}, DTYPE_Q4_0, &error), &error);
     assert_ok(kv_layout_check(&(kv_group){.n_layers = 1, .n_head_kv = 1, .head_dim = 7}, DTYPE_BF16, &error), &error);
 }

@@ -41,6 +41,12 @@ static inline bool has_mtp(const char *name)
     return end && !end[4];
 }
 
+/* Latent attention, whose values are its keys: KV type i16 refuses it. */
+static inline bool keeps_latent(const char *name)
+{
+    return strncmp(name, "deepseek", 8) == 0;
+}
+
 static inline bool is_mixer_family(const char *name)
 {
     for (size_t i = 0; i < MIXER_FAMILIES; i++) {

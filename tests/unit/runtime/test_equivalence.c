@@ -70,7 +70,7 @@ static double rounding(void)
     static const struct {
         const char *type;
         double nmse;
-    } limits[] = {{"f32", 1e-9}, {"f16", 1e-5}, {"bf16", 5e-4}, {"q8_0", 6.5e-3}, {"q4_0", 0.5}};
+    } limits[] = {{"f32", 1e-9}, {"f16", 1e-5}, {"bf16", 5e-4}, {"i16", 1e-5}, {"q8_0", 6.5e-3}, {"q4_0", 0.5}};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         if (strcmp(limits[i].type, plain.kv_type) == 0) {
             return limits[i].nmse;
@@ -239,7 +239,8 @@ static const tiny_model *model_at(size_t index)
     static const char *const all[] = {"llama", "mistral", "qwen2", "gemma3"};
     const char *const *quick = plain.backend ? all + 3 : all; /* slower there; gemma3 has most of it */
     size_t n_quick = plain.backend ? 1 : 4;
-    bool blocks = plain.kv_type[0] == 'q', soak = getenv("MLXR_SOAK") != NULL;
+    bool words = strcmp(plain.kv_type, "i16") == 0, blocks = words || plain.kv_type[0] == 'q',
+         soak = getenv("MLXR_SOAK") != NULL;
     if (!blocks) {
         size_t first = plain.backend && !soak ? 2 : 0, n = plain.backend && !soak ? 1 : HYBRIDS; /* gemma3's */
         if (index < n) {
@@ -250,7 +251,8 @@ static const tiny_model *model_at(size_t index)
     for (size_t i = 0; i < MIXER_FAMILIES; i++) {
         /* both kinds of states, behind convolutions, which are F32 whatever the cache's type is, and latent numbers */
         bool quickly = !plain.backend || soak || (i % 2 && strcmp(plain.kv_type, "f32") == 0);
-        if (quickly && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
+        bool refused = words && keeps_latent(mixer_families[i].name);
+        if (quickly && !refused && (!blocks || mixer_families[i].head_dim % 32 == 0) && index-- == 0) {
             return mixer_at(i);
         }
     }
@@ -753,13 +755,14 @@ int main(int argc, char **argv)
         {"failed_steps_change_nothing", failed_steps_change_nothing},
         {"drafts_that_find_no_room_are_not_tried", drafts_that_find_no_room_are_not_tried},
     };
-    static const char *const types[] = {"f16", "q8_0", "q4_0", "f32", "bf16"};
+    static const char *const types[] = {"f16", "i16", "q8_0", "q4_0", "f32", "bf16"};
     enum { N_KINDS = sizeof kinds / sizeof *kinds, N_TYPES = sizeof types / sizeof *types };
     static char names[N_TYPES * N_KINDS][96];
     static struct CMUnitTest tests[N_TYPES * N_KINDS];
-    size_t n = 0, n_types = getenv("MLXR_SOAK") || argc > 1 ? N_TYPES : 3; /* f32 and bf16 are read as f16 is */
+    size_t n = 0, n_types = getenv("MLXR_SOAK") || argc > 1 ? N_TYPES : 4; /* f32 and bf16 are read as f16 is */
     for (size_t t = 0; t < n_types; t++) {
-        bool wanted = argc < 2 || strcmp(argv[1], types[t]) == 0;
+        bool known = !plain.backend || strncmp(plain.backend, "cpu", 3) == 0 || strcmp(types[t], "i16") != 0;
+        bool wanted = known && (argc < 2 || strcmp(argv[1], types[t]) == 0);
         for (size_t kind = 0; wanted && kind < N_KINDS; kind++, n++) {
             snprintf(names[n], sizeof names[n], "%s: %s", kinds[kind].name, types[t]);
             tests[n] = (struct CMUnitTest){
