@@ -60,6 +60,7 @@ struct registry {
     found_list given; /* by path, to this registry only */
     described *described;
     size_t n_described, cap_described;
+    pthread_mutex_t usage_lock; /* taken behind `lock`, for moments: an answer's end waits for no file */
     usage_entry *usage;
     size_t n_usage, cap_usage;
 };

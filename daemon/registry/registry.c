@@ -146,6 +146,7 @@ mlxr_status registry_open(registry **out, const char *directory, const registry_
         return registry_fail_nomem(error);
     }
     pthread_mutex_init(&r->lock, NULL);
+    pthread_mutex_init(&r->usage_lock, NULL);
     r->lock_fd = -1;
     r->options = options ? *options : (registry_options){0};
     mlxr_status status = set_paths(r, directory, error);
@@ -199,6 +200,7 @@ void registry_close(registry **pointer)
     if (r->lock_fd >= 0) {
         close(r->lock_fd);
     }
+    pthread_mutex_destroy(&r->usage_lock);
     pthread_mutex_destroy(&r->lock);
     free(r);
     *pointer = NULL;

@@ -47,12 +47,12 @@ static usage_entry *find_entry(registry *r, int64_t day, const char *key, const 
 mlxr_status registry_usage_add(registry *r, const char *key_id, const char *model, const registry_usage *more,
                                mlxr_error *error)
 {
-    inside_lock(r);
+    pthread_mutex_lock(&r->usage_lock);
     usage_entry *e = find_entry(r, inside_now_us() / DAY_US, key_id, model);
     if (e) {
         add(&e->counts, more);
     }
-    inside_unlock(r);
+    pthread_mutex_unlock(&r->usage_lock);
     return e ? MLXR_OK : registry_fail_nomem(error);
 }
 
@@ -76,9 +76,9 @@ static mlxr_status write_entries(registry *r, mlxr_error *error)
 
 mlxr_status registry_usage_flush(registry *r, mlxr_error *error)
 {
-    inside_lock(r);
+    pthread_mutex_lock(&r->usage_lock);
     bool nothing = r->n_usage == 0;
-    inside_unlock(r);
+    pthread_mutex_unlock(&r->usage_lock);
     if (nothing) {
         return MLXR_OK;
     }
@@ -86,12 +86,14 @@ mlxr_status registry_usage_flush(registry *r, mlxr_error *error)
     if (status != MLXR_OK) {
         return status;
     }
+    pthread_mutex_lock(&r->usage_lock);
     status = inside_commit(r, write_entries(r, error), error);
     for (size_t i = 0; i < r->n_usage && status == MLXR_OK; i++) { /* else they wait for the next time */
         free(r->usage[i].key);
         free(r->usage[i].model);
     }
     r->n_usage = status == MLXR_OK ? 0 : r->n_usage;
+    pthread_mutex_unlock(&r->usage_lock);
     inside_release(r);
     return status;
 }
@@ -115,11 +117,13 @@ mlxr_status registry_usage_today(registry *r, const char *key_id, registry_usage
                                 .answer_tokens = (uint64_t)sqlite3_column_int64(s, 3)};
         sqlite3_finalize(s);
     }
+    pthread_mutex_lock(&r->usage_lock);
     for (size_t i = 0; i < r->n_usage; i++) {
         if (r->usage[i].day == day && strcmp(r->usage[i].key, key_id) == 0) {
             add(out, &r->usage[i].counts);
         }
     }
+    pthread_mutex_unlock(&r->usage_lock);
     inside_unlock(r);
     return status;
 }

@@ -76,11 +76,27 @@ static void release_model(generation *g)
     }
 }
 
+/* Loop: it waits no more for its turn to be drained. The list of those that do holds no reference. */
+static void take_out(generation *g)
+{
+    struct generations *gs = g->gs;
+    pthread_mutex_lock(&gs->lock);
+    for (generation **at = &gs->ready; g->queued && *at; at = &(*at)->next_ready) {
+        if (*at == g) {
+            *at = g->next_ready;
+            break;
+        }
+    }
+    g->queued = false;
+    pthread_mutex_unlock(&gs->lock);
+}
+
 static void release(generation *g)
 {
     void (*released)(void *user) = g->job.on_released;
     void *user = g->job.user;
     struct generations *gs = g->gs;
+    take_out(g); /* a client that reads on wakes it, also behind its last event */
     release_model(g);
     uncount(g);
     *(g->previous ? &g->previous->next : &gs->all) = g->next;
@@ -264,16 +280,6 @@ static void drain(generation *g)
 
 /* ---- the loop ---------------------------------------------------------------------------------------------------- */
 
-static void take_out(struct generations *gs, const generation *g)
-{
-    for (generation **at = &gs->ready; *at; at = &(*at)->next_ready) {
-        if (*at == g) {
-            *at = g->next_ready;
-            return;
-        }
-    }
-}
-
 /* Those that have something, in the order in which they got it. */
 static void drain_ready(void *user)
 {
@@ -299,12 +305,7 @@ static void drain_ready(void *user)
 static void last_event(void *user)
 {
     generation *g = user;
-    pthread_mutex_lock(&g->gs->lock);
-    if (g->queued) {
-        take_out(g->gs, g);
-        g->queued = false;
-    }
-    pthread_mutex_unlock(&g->gs->lock);
+    take_out(g);
     g->worker_done = true;
     drain(g);
 }
@@ -340,7 +341,9 @@ void generation_resume(generation *g)
 {
     if (g->paused) {
         set_paused(g, false);
-        generation_wake(g);
+        if (g->started) { /* else there is nothing of it yet, and the pool may be preparing it */
+            generation_wake(g);
+        }
     }
 }
 

@@ -108,7 +108,7 @@ class Abuse(support.ApiTest):
             connection.close()
         self.assertFalse(open_ones)
         self.assertGreater(seconds, 9)
-        print(f"200 slow heads were cut off after {seconds:.1f} s")
+        self.figure("200 slow heads are cut off after", seconds, "s", 16)
 
     def test_more_connections_than_there_may_be_are_told_so(self):
         """1,024 idle ones; the next hears 503 with Retry-After at once."""

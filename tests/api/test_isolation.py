@@ -175,7 +175,9 @@ class Isolation(support.ApiTest):
             self.assertLess(grown, 8)
         self.assertEqual(self.texts(daemon.ask("POST", "/v1/chat/completions", self.body(1))),
                          self.texts(daemon.ask("POST", "/v1/chat/completions", self.body(1))))  # fmt: skip
+        began = time.monotonic()
         self.assertEqual(daemon.stop(), 0)
+        self.assertLess(time.monotonic() - began, 10 * support.SLOW, "nothing was running any more")
         self.assertFalse([line for line in daemon.lines if line and "there go on" in line], "nothing was running any more")
 
 

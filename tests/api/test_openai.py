@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 import os
 import threading
+import time
 import unittest
 
 import openai

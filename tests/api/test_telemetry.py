@@ -283,7 +283,7 @@ class Profile(support.ApiTest):
         self.assertGreaterEqual(seconds, 0.998)
         began = time.monotonic()
         trace = daemon.ask("POST", "/ui-api/profile", {"seconds": 30, "format": "trace"}).json
-        self.assertLess(time.monotonic() - began, 30, "who has nothing to do for a second keeps nobody waiting")
+        self.assertLess(time.monotonic() - began, 5 * support.SLOW, "who has nothing to do for a second keeps nobody waiting")
         self.assertTrue(all(event["ph"] == "M" for event in trace["traceEvents"]))
 
     def test_a_profile_has_the_steps_of_what_runs(self):
@@ -326,7 +326,7 @@ class Profile(support.ApiTest):
             self.assertEqual(daemon.ask("POST", "/ui-api/profile", {"seconds": 1}).status, 409)
             began = time.monotonic()
             self.assertEqual(daemon.stop(), 0)
-            self.assertLess(time.monotonic() - began, 30, "it did not wait for the profile")
+            self.figure("ended during a profile", time.monotonic() - began, "s", 5)
 
     def test_fields_that_make_no_sense_are_refused_by_name(self):
         daemon = self.serve()

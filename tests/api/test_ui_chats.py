@@ -263,7 +263,9 @@ class Chats(ui_support.UiTest):
         for stream in (again, back, stale):
             self.schema.check({"$ref": "#/components/schemas/UiChange"}, [e[2] for e in stream.events if e[1] == "change"][0]
                               if stream is not stale else {"kind": "chat", "op": "created"})  # fmt: skip
+        began = support.time.monotonic()
         self.assertEqual(self.daemon.stop(), 0)  # followers end by themselves
+        self.figure("end with followers of changes", support.time.monotonic() - began, "s", 3)
         self.assertFalse([line for line in self.daemon.lines if line and "ended unfinished" in line])
 
     def test_models_and_jobs_are_told_at_once(self):

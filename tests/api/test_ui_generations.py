@@ -177,7 +177,9 @@ class Generations(ui_support.UiTest):
             saved = max(data["n"] for _, event, data in stream.events if event == "saved")
             acknowledged = [e for e in stream.numbered() if e["n"] <= saved]
             content = acknowledged[0]["content"] + "".join(e["text"] for e in acknowledged if e["type"] == "text")
+            began = support.time.monotonic()
             self.daemon = self.start()
+            self.figure("start behind SIGKILL", support.time.monotonic() - began, "s", 2)
             message = self.message(self.daemon, chat, answer)
             if message["state"] == "complete":
                 break

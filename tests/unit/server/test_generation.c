@@ -16,7 +16,8 @@ typedef struct asked { /* one request; all but `ended` is the loop's until that 
     size_t n_kept;       /* texts whose tokens are known, when on_done came */
     registry_usage used; /* of today, then */
     bool done;
-    uint32_t n_uses; /* of the model, when the loop turned to what came behind on_done */
+    void (*wakes)(generation *g); /* behind its last event */
+    uint32_t n_uses;              /* of the model, when the loop turned to what came behind on_done */
     atomic_bool ended;
 } asked;
 
@@ -60,12 +61,30 @@ static void on_delta(void *user, const generation_delta *delta)
     (void)delta;
 }
 
+/* The loop's next task: the client reads on, or leaves; meanwhile the pool has remembered the answer. */
+static void wake(void *user)
+{
+    asked *a = user;
+    if (a->done) {
+        return;
+    }
+    a->wakes(a->g);
+    sleep_ms(20);
+    if (a->wakes == generation_cancel) { /* nothing more is told */
+        atomic_store(&a->ended, true);
+    }
+}
+
 static void on_finish(void *user, uint32_t choice, generation_finish reason, const char *stop)
 {
-    (void)user;
+    asked *a = user;
     (void)choice;
     (void)reason;
     (void)stop;
+    if (a->wakes) { /* a client that does not read */
+        generation_pause(a->g);
+        http_post(a->d->http, wake, a);
+    }
 }
 
 static void note_uses(void *user, const model_table_item *item)
@@ -134,10 +153,27 @@ static void an_answer_is_remembered_before_its_end_is_told(void **state)
     daemon_stop(&d);
 }
 
+/* AddressSanitizer sees whether it is used once it is gone. */
+static void one_that_is_woken_behind_its_last_event_is_not_drained_again(void **state)
+{
+    void (*const wakes[])(generation *) = {generation_resume, generation_cancel};
+    struct daemon *d = start();
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        asked a = {.d = d, .wakes = wakes[i % 2]};
+        assert_true(http_post(d->http, ask, &a));
+        while (!atomic_load(&a.ended)) {
+            sleep_ms(1);
+        }
+    }
+    daemon_stop(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_is_remembered_before_its_end_is_told),
+        cmocka_unit_test(one_that_is_woken_behind_its_last_event_is_not_drained_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
