@@ -330,6 +330,40 @@ static void check_bits(check *c, problem *p, const attend_kernels *kernels)
     free(other);
 }
 
+/* A key or value of words that had a NaN makes everything NaN that sees it, and nothing else. */
+static void check_nan(check *c, problem *p, const attend_kernels *kernels)
+{
+    const uint32_t n = p->a.head_dim, group = p->a.n_head / p->a.n_head_kv, last = p->start + p->n_rows - 1;
+    const uint32_t first = attend_first(&p->a, p->start), position = first + check_below(c, last + 1 - first);
+    const uint32_t kv_head = check_below(c, p->a.n_head_kv);
+    const bool value = check_below(c, 2);
+    float *row = get(n * sizeof *row), *other = get(p->n_rows * p->stride * sizeof *other);
+    ops_table scalar = ops_table_scalar();
+    attend_view view = view_of(p);
+    for (uint32_t i = 0; i < n; i++) {
+        row[i] = i == n / 2 ? NAN : 1.0f;
+    }
+    ops_kv_write(&scalar, &view, kv_head, value, position, row);
+    compute(p, kernels, 0, p->n_rows, 1, other);
+    bool marked = true, alone = true;
+    for (uint32_t r = 0; r < p->n_rows; r++) {
+        bool sees = position <= p->start + r && position >= seen_from(&p->a, p->start + r);
+        for (uint32_t h = 0; h < p->a.n_head; h++) {
+            const size_t at = r * p->stride + (size_t)h * n;
+            for (uint32_t i = 0; i < n && sees && h / group == kv_head; i++) {
+                marked = marked && isnan(other[at + i]);
+            }
+            alone = alone &&
+                    ((sees && h / group == kv_head) || memcmp(other + at, p->out + at, n * sizeof *other) == 0);
+        }
+    }
+    check_result(c, marked && alone, "attention %u/%u heads of %u, positions %u + %u, a NaN in the %s of %u: %s",
+                 p->a.n_head, p->a.n_head_kv, n, p->start, p->n_rows, value ? "value" : "key", position,
+                 marked ? "others have it, too" : "it is lost");
+    free(row);
+    free(other);
+}
+
 /* deep: past some groups of blocks, with few queries and with many. */
 static void check_random_problem(check *c, const attend_kernels *kernels, bool deep)
 {
@@ -361,6 +395,9 @@ static void check_random_problem(check *c, const attend_kernels *kernels, bool d
     check_problem(c, &p, kernels);
     if (kernels->scores) {
         check_bits(c, &p, kernels);
+    }
+    if (kernels->scores && type == DTYPE_I16) {
+        check_nan(c, &p, kernels);
     }
     problem_close(&p);
 }
