@@ -41,7 +41,7 @@ def logits_table(program):
                ("gguf", "q8_0"), ("gguf", "q4_0"))
     worst = collections.defaultdict(dict)
     for line in "".join(output_of(program, kind) for kind in ("gguf", "safetensors", "cache")).splitlines():
-        match = re.match(r"(\S+) (gguf|safetensors)\s+(cpu\S*)\s+(f32|f16|bf16|q8_0|q4_0)\s+(.*)", line)
+        match = re.match(r"(\S+) (gguf|safetensors)\s+(cpu\S*)\s+(f32|f16|bf16|i16|q8_0|q4_0)\s+(.*)", line)
         if match:
             model, form, _, cache, rest = match.groups()
             values = [float(v) for v in re.findall(r"\d\.\de[-+]\d+|nan|inf", rest)]
