@@ -10,10 +10,13 @@
 #define INLINE static inline __attribute__((always_inline))
 #define ROWS HALVES_ROWS
 /* Bytes ahead, in the order in which they lie: following each of four rows, as the processor does by itself, reads half
- * as fast. Of upper parts, of which two rows are met at a time, less is enough. */
+ * as fast. */
 #define FAR 4096
-#define FAR_UPPER 2560
+/* Of upper parts alone, into L2: lines that are asked for into L1 wait for places there, of which a core has too few
+ * for what memory gives. */
+#define FAR_UPPER 16384
 #define LINE 64
+#define KEPT_MOST 5u /* steps of an input that registers have room for */
 
 /* Four blocks' input. */
 typedef struct step {
@@ -142,32 +145,50 @@ INLINE __m128 multiply_upper(const uint8_t *const upper[ROWS], uint32_t n_in, co
     return add_lanes(acc);
 }
 
-/* Whole steps of a row and the one behind it → every fourth of sums[n_steps][ROWS] and the next. Two rows share what is
- * loaded of the input; more would not be read in the order in which they lie. */
-INLINE void sum_two(const uint8_t *row, size_t row_bytes, uint32_t n_steps, const halves_input *x, __m512i *sums)
+/* Whole steps of a row → every fourth of sums[n_steps][ROWS]. */
+INLINE void sum_row(const uint8_t *row, uint32_t n_steps, const step *x, const char *soon, __m512i *sums)
 {
-    const char *soon = (const char *)row + FAR_UPPER;
+#pragma GCC unroll 5
+    for (uint32_t i = 0; i < n_steps; i++) {
+        _mm_prefetch(soon + (size_t)i * LINE, _MM_HINT_T1);
+        sums[i * ROWS] = upper_sums(_mm512_loadu_si512(row + (size_t)i * LINE), &x[i]);
+    }
+}
+
+/* The same of a row and the one behind it, which share what is loaded of the input; more would not be read in the order
+ * in which they lie. */
+INLINE void sum_two(const uint8_t *row, size_t row_bytes, uint32_t n_steps, const halves_input *x, const char *soon,
+                    __m512i *sums)
+{
     for (uint32_t i = 0; i < n_steps; i++, soon += 2 * LINE) {
-        _mm_prefetch(soon, _MM_HINT_T0);
-        _mm_prefetch(soon + LINE, _MM_HINT_T0);
+        _mm_prefetch(soon, _MM_HINT_T1);
+        _mm_prefetch(soon + LINE, _MM_HINT_T1);
         step s = step_of(x, i * HALVES_STEP);
         sums[i * ROWS] = upper_sums(_mm512_loadu_si512(row + (size_t)i * LINE), &s);
         sums[i * ROWS + 1] = upper_sums(_mm512_loadu_si512(row + row_bytes + (size_t)i * LINE), &s);
     }
-    for (const char *end = (const char *)row + FAR_UPPER + 2 * row_bytes; soon < end; soon += LINE) {
-        _mm_prefetch(soon, _MM_HINT_T0); /* scales, and what is no whole step */
-    }
 }
 
-/* The products of ROWS rows that lie one after the other. */
-INLINE __m128 multiply_next(const uint8_t *first, size_t row_bytes, uint32_t n_in, const halves_input *x)
+/* The products of ROWS rows that lie one after the other. `kept`: the input's whole steps, or NULL. */
+INLINE __m128 multiply_next(const uint8_t *first, size_t row_bytes, uint32_t n_in, uint32_t n_steps, const step *kept,
+                            const halves_input *x)
 {
-    const uint32_t n_blocks = n_in / 32, n_steps = n_blocks / HALVES_STEP, done = n_steps * HALVES_STEP;
+    const uint32_t n_blocks = n_in / 32, done = n_steps * HALVES_STEP;
     const uint8_t *const rows[ROWS] = {first, first + row_bytes, first + 2 * row_bytes, first + 3 * row_bytes};
+    const char *soon = (const char *)first + FAR_UPPER, *end = soon + ROWS * row_bytes;
     __m512i sums[HALVES_IN_MOST / 32 / HALVES_STEP][ROWS];
     __m512 acc = _mm512_setzero_ps();
-    sum_two(rows[0], row_bytes, n_steps, x, sums[0]);
-    sum_two(rows[2], row_bytes, n_steps, x, sums[0] + 2);
+    for (uint32_t r = 0; r < ROWS; r += kept ? 1 : 2, soon += (kept ? 1 : 2) * (size_t)n_steps * LINE) {
+        if (kept) {
+            sum_row(rows[r], n_steps, kept, soon, sums[0] + r);
+        } else {
+            sum_two(rows[r], row_bytes, n_steps, x, soon, sums[0] + r);
+        }
+    }
+    for (; soon < end; soon += LINE) {
+        _mm_prefetch(soon, _MM_HINT_T1); /* as many bytes as scales take, and what is no whole step */
+    }
+#pragma GCC unroll 5
     for (uint32_t i = 0; i < n_steps; i++) {
         acc = _mm512_fmadd_ps(turn_sums(sums[i], x->minus_upper + (size_t)i * 16),
                               turn_scales(rows, n_in, x, i * HALVES_STEP, HALVES_STEP), acc);
@@ -223,14 +244,39 @@ INLINE void multiply(bool whole, const uint8_t *const upper[ROWS], const uint8_t
 
 #include "kernels/cpu/halves_rows.h"
 
-static void products_ahead(const uint8_t *upper, uint32_t n_in, uint32_t n_rows, const halves_input *x, float *out)
+/* Whole groups of ROWS rows. `n_steps` is a constant where the input's are kept in registers. */
+INLINE void products_next(const uint8_t *upper, uint32_t n_in, uint32_t n_rows, uint32_t n_steps, bool keep,
+                          const halves_input *x, float *out)
 {
     const size_t row_bytes = halves_upper_bytes(n_in);
-    uint32_t i = 0;
-    for (; i + ROWS <= n_rows; i += ROWS) {
-        _mm_storeu_ps(out + i, multiply_next(upper + i * row_bytes, row_bytes, n_in, x));
+    step kept[KEPT_MOST];
+#pragma GCC unroll 5
+    for (uint32_t i = 0; keep && i < n_steps; i++) {
+        kept[i] = step_of(x, i * HALVES_STEP);
     }
-    products(upper + i * row_bytes, n_in, n_rows - i, x, out + i);
+    for (uint32_t i = 0; i + ROWS <= n_rows; i += ROWS) {
+        _mm_storeu_ps(out + i, multiply_next(upper + i * row_bytes, row_bytes, n_in, n_steps, keep ? kept : NULL, x));
+    }
+}
+
+static void products_ahead(const uint8_t *upper, uint32_t n_in, uint32_t n_rows, const halves_input *x, float *out)
+{
+    const uint32_t n_steps = n_in / 32 / HALVES_STEP, whole = n_rows / ROWS * ROWS;
+    switch (n_steps) {
+    case 3:
+        products_next(upper, n_in, whole, 3, true, x, out);
+        break;
+    case 4:
+        products_next(upper, n_in, whole, 4, true, x, out);
+        break;
+    case KEPT_MOST:
+        products_next(upper, n_in, whole, KEPT_MOST, true, x, out);
+        break;
+    default: /* too long for registers, or so short that it does not matter */
+        products_next(upper, n_in, whole, n_steps, false, x, out);
+        break;
+    }
+    products(upper + whole * halves_upper_bytes(n_in), n_in, n_rows - whole, x, out + whole);
 }
 
 static uint64_t reaching(const float *values, const float *lengths, float reach, float bound)
