@@ -38,13 +38,15 @@ few_work few_place(const exec *e, uint8_t *memory, uint64_t *n_bytes)
                      .member_bytes = aligned(sizeof(few_member))};
     work.input_bytes = work.packed_bytes + aligned(halves_input_bytes(w->n_in));
     size_t inputs = rows * work.input_bytes, upper = aligned((size_t)rows * work.n_blocks * sizeof(float));
+    size_t left = aligned((size_t)rows * work.n_blocks * sizeof *work.left);
     size_t found = aligned(rows * (sizeof *work.halves + sizeof *work.floor + sizeof *work.reach));
-    *n_bytes = inputs + 2 * upper + found + e->prog->n_threads * work.member_bytes;
+    *n_bytes = inputs + 2 * upper + left + found + e->prog->n_threads * work.member_bytes;
     if (memory) {
         work.inputs = memory;
         work.upper = (float *)(void *)(memory + inputs);
         work.greatest = (float *)(void *)(memory + inputs + upper);
-        work.members = memory + inputs + 2 * upper;
+        work.left = (uint64_t *)(void *)(memory + inputs + 2 * upper);
+        work.members = memory + inputs + 2 * upper + left;
         work.halves = (halves_input *)(void *)(work.members + e->prog->n_threads * work.member_bytes);
         work.floor = (float *)(void *)(work.halves + rows);
         work.reach = work.floor + rows;
@@ -102,11 +104,19 @@ static void pack(const exec *e, const node *n, const few_work *work, const team_
     }
 }
 
+static void fetch(const uint8_t *from, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes + LINE - 1; i += LINE) {
+        __builtin_prefetch(from + (i < n_bytes ? i : n_bytes - 1), 0, 3);
+    }
+}
+
 /* All rows' products with weight rows [begin, end), and how great their logits may be. */
 static void run_chunk(const exec *e, const node *n, const few_work *work, uint32_t begin, uint32_t end, void *private)
 {
     const screen_few *f = e->prog->few;
     const linear_weight *w = &n->products[0].weight;
+    fetch((const uint8_t *)(f->lengths + begin), (end - begin) * sizeof *f->lengths);
     for (uint32_t row = 0; row < e->s.n_wanted; row++) {
         float *products = exec_row(e, SLOT_LOGITS, row);
         if (begin < f->n_made) {
@@ -147,6 +157,7 @@ typedef struct search {
     float reach, floor;
     float *products;              /* [n_out], or logits where they were computed */
     const float *upper;           /* [n_blocks] */
+    uint64_t *left;               /* [n_blocks] */
     best best;                    /* of those that were computed */
     uint32_t ids[WAITING], n_ids; /* rows that wait, while they are fetched */
     uint64_t n_computed;
@@ -163,6 +174,7 @@ static search search_make(const exec *e, const few_work *work, uint32_t row)
                     .floor = work->floor[row],
                     .products = exec_row(e, SLOT_LOGITS, row),
                     .upper = work->upper + (size_t)row * work->n_blocks,
+                    .left = work->left + (size_t)row * work->n_blocks,
                     .best = {-INFINITY, -1}};
 }
 
@@ -193,13 +205,6 @@ static void compute(search *s)
     s->n_computed += n;
     s->n_ids -= n;
     memmove(s->ids, s->ids + n, s->n_ids * sizeof *s->ids);
-}
-
-static void fetch(const uint8_t *from, size_t n_bytes)
-{
-    for (size_t i = 0; i < n_bytes + LINE - 1; i += LINE) {
-        __builtin_prefetch(from + (i < n_bytes ? i : n_bytes - 1), 0, 3);
-    }
 }
 
 static void look_soon(search *s, uint32_t id)
@@ -303,7 +308,7 @@ static uint64_t left_of(const search *s, uint32_t block)
     return found;
 }
 
-/* How many rows are left of the member's share of blocks. */
+/* Which rows are left of the member's share of blocks, and how many. */
 static void count_left(const exec *e, const few_work *work, const team_member *member)
 {
     uint32_t begin, end;
@@ -311,7 +316,8 @@ static void count_left(const exec *e, const few_work *work, const team_member *m
     for (uint32_t row = 0; row < e->s.n_wanted; row++) {
         search s = search_make(e, work, row);
         for (uint32_t b = begin; b < end; b++) {
-            few_member_of(work, member->index)->n_left += (uint64_t)__builtin_popcountll(left_of(&s, b));
+            s.left[b] = left_of(&s, b);
+            few_member_of(work, member->index)->n_left += (uint64_t)__builtin_popcountll(s.left[b]);
         }
     }
 }
@@ -331,7 +337,7 @@ static void forget(search *s, uint32_t block, uint64_t found)
 static void look_at_blocks(search *s, uint32_t begin, uint32_t end, bool only_greatest)
 {
     for (uint32_t b = begin; b < end; b++) {
-        uint64_t found = left_of(s, b);
+        uint64_t found = s->left[b];
         if (!only_greatest) {
             forget(s, b, found);
         }

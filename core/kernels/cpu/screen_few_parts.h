@@ -49,6 +49,7 @@ typedef struct few_work {
     halves_input *halves; /* [n_rows] */
     float *upper;         /* [n_rows][n_blocks] the most that a block's logits may be */
     float *greatest;      /* [n_rows][n_blocks] of a block's products */
+    uint64_t *left;       /* [n_rows][n_blocks] its rows that may have a logit that is read: a bit each */
     uint32_t n_blocks;
     uint8_t *members; /* [n_threads][member_bytes] */
     size_t member_bytes;
