@@ -12,8 +12,7 @@
 /* Bytes ahead, in the order in which they lie: following each of four rows, as the processor does by itself, reads half
  * as fast. */
 #define FAR 4096
-/* Of upper parts alone, into L2: lines that are asked for into L1 wait for places there, of which a core has too few
- * for what memory gives. */
+/* Of upper parts alone, into L2: those that are asked for into L1 come a third slower, however far ahead. */
 #define FAR_UPPER 16384
 #define LINE 64
 #define KEPT_MOST 5u /* steps of an input that registers have room for */
