@@ -1,6 +1,7 @@
 /*
  * What x86's kernels of few tokens fetch ahead lies in the rows that the thread multiplies, or in those that it is told
- * of; their sources are compiled here so that they tell each address (fetched/fetched.h, in tests/CMakeLists.txt).
+ * of: with AVX2, and of laid weights. Their sources are compiled here so that they tell each address
+ * (fetched/fetched.h, in tests/CMakeLists.txt).
  * Owner: the test program. Lifetime: the process.
  */
 #include <stdlib.h>
@@ -86,7 +87,7 @@ static uint64_t check(const char *mask, bool rounded)
         for (uint32_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++) {
             const shape *s = &shapes[i / 2];
             const bool laid = i % 2;
-            if (!info || !k.isa[type] || s->n_in % info->block_size ||
+            if (!info || !k.isa[type] || s->n_in % info->block_size || (!laid && strcmp(k.isa[type], "avx2") != 0) ||
                 (laid && (!k.laid_rows[type] || s->n_out % LINEAR_ROW_GRAIN))) {
                 continue;
             }
