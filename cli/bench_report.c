@@ -10,6 +10,7 @@
 #include "bench_report.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,6 +201,26 @@ static void print_cells(const json_t *line, const figures *f, bool csv, bool hea
     fputs(csv ? "\n" : "|\n", stdout);
 }
 
+/* Adds to a text of `cap` bytes, of which n are used; what does not fit is left out. */
+static void text_add(char *text, size_t *n, size_t cap, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int added = vsnprintf(text + *n, cap - *n, format, args);
+    va_end(args);
+    *n += added < 0 ? 0 : (size_t)added < cap - *n ? (size_t)added : cap - *n - 1;
+}
+
+/* A line as it is into files, between words on terminals. */
+static void print_line(const char *text)
+{
+    if (output_columns()) {
+        print_wrapped(text, 2, 0);
+    } else {
+        puts(text);
+    }
+}
+
 static void print_machine(const bench_report *r)
 {
     const mlxr_engine_info *engine = mlxr_engine_info_get(r->s->engine);
@@ -208,16 +229,35 @@ static void print_machine(const bench_report *r)
         const char *name;
         double per_s;
     } peaks[] = {{"int8", m->int8_per_s}, {"bf16", m->bf16_per_s}, {"f32", m->f32_per_s}};
-    printf("%s, %u threads%s%s%s", engine->backend, engine->n_threads, *engine->cpu_features ? ", " : "",
-           engine->cpu_features, engine->activation_bits == 8 ? ", activations of 8 bits" : "");
+    char line[1024];
+    size_t n = 0;
+    text_add(line, &n, sizeof line, "%s, %u threads%s%s%s", engine->backend, engine->n_threads,
+             *engine->cpu_features ? ", " : "", engine->cpu_features,
+             engine->activation_bits == 8 ? ", activations of 8 bits" : "");
     for (size_t i = 0; i < sizeof peaks / sizeof *peaks; i++) {
         if (peaks[i].per_s > 0) {
-            printf("; %.3f Tops %s", peaks[i].per_s / 1e12, peaks[i].name);
+            text_add(line, &n, sizeof line, "; %.3f Tops %s", peaks[i].per_s / 1e12, peaks[i].name);
         }
     }
     for (unsigned i = 0; i < m->n_sizes; i++) {
-        printf("%s%.0f GB/s of %s", i ? ", " : "; reads ", m->read_bytes_per_s[i] / 1e9,
-               human_bytes((uint64_t)m->sizes[i]));
+        text_add(line, &n, sizeof line, "%s%.0f GB/s of %s", i ? ", " : "; reads ", m->read_bytes_per_s[i] / 1e9,
+                 human_bytes((uint64_t)m->sizes[i]));
+    }
+    print_line(line);
+}
+
+/* A row of the table for people. A terminal too narrow for it is not told the bytes and FLOP, which --json has. */
+static void print_table_row(const char *test, const char *const cells[8])
+{
+    static const int wide[8] = {12, 12, 12, 8, 11, 11, 10, 16}, narrow[8] = {9, 9, 9, 8, 0, 0, 10, 15};
+    int room = output_columns();
+    const int *widths = room && room < 116 ? narrow : wide;
+    printf("%-*s", widths == narrow ? 11 : 14, test);
+    for (size_t i = 0; i < 8; i++) {
+        int n_more = strcmp(cells[i], "±") == 0; /* two bytes in one column */
+        if (widths[i]) {
+            printf(" %*s", widths[i] + n_more, cells[i]);
+        }
     }
     putchar('\n');
 }
@@ -228,14 +268,17 @@ void bench_report_begin(bench_report *r)
     if (r->o->json || r->o->csv) {
         return;
     }
-    printf("%s (%s, %s parameters, %s, %s per token)\n", *info->name ? info->name : info->path, info->weight_types,
-           human_count(info->n_params), human_bytes(info->file_bytes), human_bytes(info->bytes_per_token));
+    char title[1024];
+    snprintf(title, sizeof title, "%s (%s, %s parameters, %s, %s per token)", *info->name ? info->name : info->path,
+             info->weight_types, human_count(info->n_params), human_bytes(info->file_bytes),
+             human_bytes(info->bytes_per_token));
+    print_line(plain_line(title));
     print_machine(r);
     if (r->o->md) {
         putchar('\n');
     } else {
-        printf("%-14s %12s %12s %12s %8s %10s %10s %10s %16s\n", "test", "tokens/s", "min", "max", "±", "bytes/token",
-               "FLOP/token", "GB/s read", "% of the limit");
+        print_table_row("test", (const char *const[]){"tokens/s", "min", "max", "±", "bytes/token", "FLOP/token",
+                                                      "GB/s read", "% of the limit"});
     }
     fflush(stdout);
 }
@@ -265,8 +308,14 @@ int bench_report_row(bench_report *r, bench_row *row)
         if (f.limit > 0) {
             snprintf(limit, sizeof limit, "%.0f%% %s", 100 * f.median / f.limit, f.reads ? "reading" : "computing");
         }
-        printf("%-14s %12.2f %12.2f %12.2f %8.2f %10s %10s %10.1f %16s\n", test, f.median, f.min, f.max, f.mad,
-               human_bytes((uint64_t)f.bytes), human_count((uint64_t)f.flops), f.bytes * f.median / 1e9, limit);
+        char numbers[5][32];
+        const double values[5] = {f.median, f.min, f.max, f.mad, f.bytes * f.median / 1e9};
+        for (size_t i = 0; i < 5; i++) {
+            snprintf(numbers[i], sizeof numbers[i], "%.*f", i < 4 ? 2 : 1, values[i]);
+        }
+        print_table_row(test, (const char *const[]){numbers[0], numbers[1], numbers[2], numbers[3],
+                                                    human_bytes((uint64_t)f.bytes), human_count((uint64_t)f.flops),
+                                                    numbers[4], limit});
     }
     json_decref(line);
     return finish_output(EXIT_OK);

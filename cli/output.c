@@ -341,6 +341,11 @@ void table_add(json_t *rows, const char *const *texts, size_t n)
 
 #define NARROW_INDENT 8
 
+int output_columns(void)
+{
+    return isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : 0;
+}
+
 void print_wrapped(const char *text, int indent, int at)
 {
     int width = isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : TEXT_WIDTH;

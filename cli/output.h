@@ -44,6 +44,9 @@ const char *human_bytes(uint64_t n_bytes);
 /* "134.5M" likewise. */
 const char *human_count(uint64_t n);
 
+/* Columns of the terminal that stdout is; 0: it is none. */
+int output_columns(void);
+
 /* A text of one line on stdout, broken between words at the width of the terminal, else at 112 columns. It begins in
  * column `at`; further lines begin in column `indent`. */
 void print_wrapped(const char *text, int indent, int at);

@@ -176,6 +176,19 @@ class BatchInvariant(Options):
         self.assertNotIn("batch_invariant", backends["cuda"])
 
 
+class Table(Options):
+    def test_the_table_of_bench_fits_the_terminal(self):
+        for columns, bytes_told in ((80, False), (140, True)):
+            t = support.Terminal([support.MLXR, "bench", self.model, "-p", "8", "-n", "4"], self.environment(), columns)
+            self.addCleanup(t.close)
+            self.assertEqual(t.wait(), 0)
+            lines = re.sub(r"[^\n]*\x1b\[K", "", t.screen).splitlines()
+            table = lines[next(i for i, line in enumerate(lines) if line.startswith("test ")):]
+            self.assertEqual("bytes/token" in table[0], bytes_told)
+            self.assertIn("% of the limit", table[0])
+            self.assertLessEqual(max(map(len, lines)), columns, t.screen)
+
+
 class ChatSettings(Options):
     def start(self, *arguments):
         terminal = support.Terminal([support.MLXR, "run", self.model, *arguments], self.environment(NO_COLOR="1"))
