@@ -266,7 +266,7 @@ int chat_run(options *o, conversation *c, const char *first)
         answer(&state, first);
     } else {
         print_note("%s; /help for help, Ctrl-D to leave",
-                   c->raw ? "no chat template: the model goes on with your text" : "type a message");
+                   c->raw ? "type a text for the model to go on with" : "type a message");
     }
     while (!state.done && !ferror(stdout)) {
         read_and_answer(&state);

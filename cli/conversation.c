@@ -152,9 +152,15 @@ static bool is_conversation(const json_t *messages)
 bool conversation_load(conversation *c, const char *path)
 {
     json_error_t error;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        print_error("%s: %s", path, strerror(errno));
+        return false;
+    }
+    json_t *root = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
+    fclose(file);
     if (!root) {
-        print_error("%s: %s", path, error.text);
+        print_error("%s: line %d: %s", path, error.line, error.text);
         return false;
     }
     json_t *messages = json_is_array(root) ? root : json_object_get(root, "messages");

@@ -124,6 +124,11 @@ class Chat(support.CliTest):
         self.assertIn("mlxr: no command", lines)
         self.assertLessEqual(max(map(len, lines)), 40)
 
+    def test_a_chat_of_raw_texts_says_so_and_nothing_of_the_template(self):
+        t = self.start("-n", "1", "--raw")
+        self.assertIn("type a text for the model to go on with; /help", t.screen)
+        self.assertNotIn("template", t.screen)
+
     def test_non_ascii_text_is_typed_whole(self):
         for locale in ("C.UTF-8", "C", None):
             t = self.start("-n", "1", LC_ALL=locale)
@@ -170,7 +175,7 @@ class Chat(support.CliTest):
         self.assertEqual(self.timings(self.say(t, "hello"))[0], n_prompt)
         self.assertIn("needs the name", self.say(t, "/save"))
         self.assertIn("needs the name", self.say(t, "/load"))
-        self.assertIn("No such file", self.say(t, "/load /nowhere/x"))
+        self.assertEqual("mlxr: /nowhere/x: No such file or directory", self.say(t, "/load /nowhere/x"))
         t.type("/exit\n")
         self.assertEqual(t.wait(), 0)
 
