@@ -58,6 +58,15 @@ static const char *prompt(EditLine *editor)
     return input->colours ? "\1\033[1m\1>>> \1\033[0m\1" : ">>> ";
 }
 
+/* Set by the handler of SIGWINCH, which ends a read: draw_again() comes of it. */
+static volatile sig_atomic_t resize_seen;
+
+static void note_resize(int signal_number)
+{
+    (void)signal_number;
+    resize_seen = 1;
+}
+
 /* Of the terminal; 80 where it does not say. */
 static unsigned terminal_columns(void)
 {
@@ -80,13 +89,14 @@ static unsigned rows_above_cursor(EditLine *editor, unsigned columns)
     return row + (column >= columns); /* a full row has the cursor below it */
 }
 
-/* Draws the line again behind a signal. libedit begins where the cursor is: behind another width of the terminal that
+/* Draws the line again behind a signal. libedit begins where the cursor is: behind another size of the terminal that
  * is put where the line begins; behind a pause it is on a row of its own. */
 static void draw_again(EditLine *editor)
 {
     line_input *input = of(editor);
     unsigned columns = terminal_columns();
-    if (columns != input->columns) {
+    if (resize_seen || columns != input->columns) {
+        resize_seen = 0;
         unsigned rows = rows_above_cursor(editor, columns);
         printf(rows > 0 ? "\r\033[%uA\033[J" : "\r\033[J", rows);
         el_resize(editor);
@@ -106,7 +116,7 @@ static int read_character(EditLine *editor, wchar_t *out)
     mbstate_t state = {0};
     for (;;) {
         char byte;
-        if (terminal_columns() != input->columns) { /* resized while nothing was read */
+        if (resize_seen || terminal_columns() != input->columns) { /* while nothing was read */
             draw_again(editor);
         }
         ssize_t n = *input->interrupted ? -1 : read(STDIN_FILENO, &byte, 1);
@@ -351,12 +361,6 @@ static bool add(text_buffer *text, const char *bytes, size_t n)
     text->n += n;
     grown[text->n] = '\0';
     return true;
-}
-
-/* Ends a read, of which draw_again() comes. */
-static void note_resize(int signal_number)
-{
-    (void)signal_number;
 }
 
 static line_result read_line(line_input *input, const char **line, size_t *n)
