@@ -9,8 +9,14 @@
  *
  * Sums are exact over a part, 32 positions of a head. It lies in two halves of 16, so that of one begun little is read
  * in vain, turned for products of pairs whose lanes are positions (keys) or elements (values), which so need no adding
- * up of lanes: keys:   [pair of elements][position] of two words, then [position] scales values: [16 elements][pair of
- * positions][element] of two words, then [position] scales
+ * up of lanes:
+ *
+ *   keys:   [pair of elements][position] of two words, then [position] scales
+ *   values: [16 elements][pair of positions][element] of two words, then [position] scales
+ *
+ * An element is off by up to half a step whatever it is itself, where a float's error is a part of it: with heads up to
+ * about 256 and no element far above the others that is less than f16's. Where one element of a row is more than about
+ * 30 times the others and meets none that is as large (of a key: in the query), f16 keeps the others better.
  */
 #ifndef MLXR_KERNELS_KV_WORDS_H
 #define MLXR_KERNELS_KV_WORDS_H
@@ -56,8 +62,8 @@ static inline float kv_words_scale(kv_words_kind kind, float top, const float *s
     return top / f;
 }
 
-/* src[n] → words[n]; returns the scale. A row with a NaN or an infinity has zeros and the scale NaN: whatever meets it
- * is NaN. n is a multiple of 32. */
+/* src[n] → words[n]; returns the scale. A row with a NaN or an infinity has zeros and the scale NaN: what meets it is
+ * NaN, but for values whose weight is 0. n is a multiple of 32. */
 float kv_words_encode_scalar(kv_words_kind kind, const float *src, uint32_t n, int16_t *words);
 
 #define KV_HALF 16u /* positions */

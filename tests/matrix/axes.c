@@ -12,8 +12,8 @@ static const char *const rule_names[] = {"no rule", "GBNF", "schema"};
 static const char *const sampling_names[] = {"greedy", "seeded"};
 static const char *const prefix_names[] = {"cold", "prefix in memory", "prefix on disk"};
 static const char *const eviction_names[] = {"no eviction", "small budget", "pre-emption"};
-static const char *const kv_types[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "i16"}; /* i16: the CPU's backends only */
-;
+/* i16: the CPU's backends only */
+static const char *const kv_types[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "i16"};
 /* What rounding to a KV type makes of sums in another order, where a backend does not promise bits: an element comes to
  * lie on the other side of a step. */
 static const double roundings[] = {1e-4, 5e-3, 2e-2, 0.1, 4, 0}; /* seen: 4e-6, 2e-4, 5e-4, 5e-3, 0.4 */

@@ -305,8 +305,10 @@ static void gather(const tile *t, tile_memory *m, uint32_t slice_row, const atte
         }
     }
     turn(t->k, t->view->layout, m->q, t->n_queries * (size_t)n); /* heads of turned rows are not padded */
-    for (uint32_t i = 0; t->view->layout->type == DTYPE_I16 && i < t->n_queries;
-         i++) { /* in their place; words are less */
+    if (t->view->layout->type != DTYPE_I16) {
+        return;
+    }
+    for (uint32_t i = 0; i < t->n_queries; i++) { /* in their place: words take less */
         int16_t words[KV_WORDS_MAX];
         m->q_scales[i] = t->k->words.encode(KV_WORDS_KEY, m->q + (size_t)i * n, n, words);
         memcpy((int16_t *)(void *)m->q + (size_t)i * n, words, n * sizeof *words);
