@@ -557,7 +557,7 @@ INLINE void walk_pairs(dtype type, size_t bytes, int kind, int bits, int shift, 
             put(kind, bits, shift, where, &v, &to);
             if (is_few(where)) {
                 fetch_next(&next, (int)(2 * b % AHEAD_STREAMS) + i, bytes / 2);
-                fetch_rows(&next, rows, row_bytes, (b + 2) * bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
+                fetch_rows(&next, rows + 2 * bytes, row_bytes, (b + 2) * bytes, (int)(2 * b % 4) + i, 4, 4 * bytes / 2);
             }
         }
         rows += bytes;

@@ -247,7 +247,7 @@ static void products_are_as_far_from_the_rows_as_the_lengths_say(void **state)
     (void)state;
     for (uint32_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         halves_kernels k = halves_kernels_for((sets[i] | CPU_HALVES) & cpu_detect());
-        for (uint32_t n_in = 32; k.products && n_in <= IN_MOST; n_in += n_in < 512 ? 32 : 256) {
+        for (uint32_t n_in = 32; k.products && n_in <= IN_MOST; n_in += n_in < 768 ? 32 : 256) {
             check_kernels(&k, n_in, false);
             check_kernels(&k, n_in, true);
         }
