@@ -148,9 +148,9 @@ static int read_results(batch_output *out, FILE *from, FILE *to)
         result_kind kind = read_result(out, &r, to != NULL, &kept);
         if (kind == RESULT_NO_MEMORY) {
             code = refuse(out, "out of memory");
-        } else if (kind == RESULT_OURS ? torn : kind == RESULT_FOREIGN && !torn) {
+        } else if (kind == RESULT_OURS ? torn : kind == RESULT_FOREIGN) {
             print_error("%s: line %" PRIu64 " is no result of mlxr batch; the file is left as it is", out->path,
-                        torn ? r.number - 1 : r.number);
+                        kind == RESULT_OURS ? r.number - 1 : r.number);
             code = EXIT_FAILED;
         } else if (kind != RESULT_OURS) {
             torn = true;

@@ -17,6 +17,7 @@ static void add(registry_usage *to, const registry_usage *more)
     to->answer_tokens += more->answer_tokens;
 }
 
+/* Under usage_lock; NULL: no memory. */
 static usage_entry *find_entry(registry *r, int64_t day, const char *key, const char *model)
 {
     for (size_t i = 0; i < r->n_usage; i++) {
@@ -56,11 +57,11 @@ mlxr_status registry_usage_add(registry *r, const char *key_id, const char *mode
     return e ? MLXR_OK : registry_fail_nomem(error);
 }
 
-static mlxr_status write_entries(registry *r, mlxr_error *error)
+static mlxr_status write_entries(registry *r, const usage_entry *entries, size_t n, mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
-    for (size_t i = 0; i < r->n_usage && status == MLXR_OK; i++) {
-        const usage_entry *e = &r->usage[i];
+    for (size_t i = 0; i < n && status == MLXR_OK; i++) {
+        const usage_entry *e = &entries[i];
         status = db_run(r->db, error,
                         "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, key, model) DO UPDATE SET"
                         " n_requests = n_requests + excluded.n_requests,"
@@ -72,6 +73,19 @@ static mlxr_status write_entries(registry *r, mlxr_error *error)
                         (int64_t)e->counts.answer_tokens);
     }
     return status;
+}
+
+/* What could not be written waits for the next time, beside what came meanwhile. */
+static void put_back(registry *r, const usage_entry *entries, size_t n)
+{
+    pthread_mutex_lock(&r->usage_lock);
+    for (size_t i = 0; i < n; i++) {
+        usage_entry *e = find_entry(r, entries[i].day, entries[i].key, entries[i].model);
+        if (e) {
+            add(&e->counts, &entries[i].counts);
+        }
+    }
+    pthread_mutex_unlock(&r->usage_lock);
 }
 
 mlxr_status registry_usage_flush(registry *r, mlxr_error *error)
@@ -86,14 +100,22 @@ mlxr_status registry_usage_flush(registry *r, mlxr_error *error)
     if (status != MLXR_OK) {
         return status;
     }
+    /* Taken out: nobody who counts waits for the disk. Who asks for today's waits for `lock`, and misses none. */
     pthread_mutex_lock(&r->usage_lock);
-    status = inside_commit(r, write_entries(r, error), error);
-    for (size_t i = 0; i < r->n_usage && status == MLXR_OK; i++) { /* else they wait for the next time */
-        free(r->usage[i].key);
-        free(r->usage[i].model);
-    }
-    r->n_usage = status == MLXR_OK ? 0 : r->n_usage;
+    usage_entry *entries = r->usage;
+    size_t n = r->n_usage;
+    r->usage = NULL;
+    r->n_usage = r->cap_usage = 0;
     pthread_mutex_unlock(&r->usage_lock);
+    status = inside_commit(r, write_entries(r, entries, n, error), error);
+    if (status != MLXR_OK) {
+        put_back(r, entries, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        free(entries[i].key);
+        free(entries[i].model);
+    }
+    free(entries);
     inside_release(r);
     return status;
 }

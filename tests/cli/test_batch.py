@@ -369,6 +369,12 @@ class Resume(Batch):
         self.fail_with(1, "line 2 is no result", "batch", self.model, self.input, "-o", self.output)
         with open(self.output, "rb") as file:
             self.assertEqual(file.read(), damaged)
+        behind_a_torn_line = lines[0] + lines[1][:40] + b"a note\nand another\n"
+        with open(self.output, "wb") as file:
+            file.write(behind_a_torn_line)
+        self.fail_with(1, "is no result of mlxr batch", "batch", self.model, self.input, "-o", self.output)
+        with open(self.output, "rb") as file:
+            self.assertEqual(file.read(), behind_a_torn_line)
         with open(self.output, "wb") as file:
             file.write(lines[0][:40])  # the first result of all, which was never finished
         self.assertEqual(self.batch()["done"], 3)

@@ -101,7 +101,9 @@ export function useChatActions() {
     ...options,
     mutationFn: async ({ folder: { name, position }, inside }: { folder: UiFolder; inside: number[] }) => {
       const made = await api('POST /ui-api/folders', { body: { name, position } });
-      for (const id of inside) await moveBack(id, made.id);
+      const failures: unknown[] = [];
+      for (const id of inside) await moveBack(id, made.id).catch((error: unknown) => failures.push(error));
+      if (failures.length > 0) throw failures[0];
     },
   });
   const removeFolder = useMutation({
