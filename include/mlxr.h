@@ -259,6 +259,10 @@ MLXR_API const mlxr_model_info *mlxr_model_info_get(const mlxr_model *model);
  * n_computed (0: between two steps). Exact: whole pages, and only those that windows still see. Pages shared with other
  * sequences are counted in full. */
 MLXR_API uint64_t mlxr_model_kv_bytes(const mlxr_model *model, size_t n_computed, size_t n_more);
+/* The most that it holds on its way to n_tokens, in steps of n_rows tokens at most, wherever these begin: with
+ * attention in chunks that is at the end of one, not at the end of the sequence. Never less, and more only where layer
+ * groups have their most at different places. */
+MLXR_API uint64_t mlxr_model_kv_bytes_most(const mlxr_model *model, size_t n_tokens, size_t n_rows);
 
 /* Floating-point operations, two a multiply-add, of computing n_more tokens behind the first n_computed of a sequence
  * and the logits of n_logits of them: matrices, and attention to what each token sees. */

@@ -563,6 +563,36 @@ double mlxr_model_flops(const mlxr_model *m, size_t n_computed, size_t n_more, s
     return flops;
 }
 
+static uint64_t pages_most(const kv_group *group, uint64_t n_tokens, uint64_t n_rows)
+{
+    /* A step that ends with the first position of the last page: a window sees the most pages then. */
+    uint64_t end = n_tokens - (n_tokens - 1) % ENGINE_PAGE_TOKENS, begin = end > n_rows ? end - n_rows : 0;
+    uint64_t most = pager_pages_needed(group, ENGINE_PAGE_TOKENS, begin, end - begin);
+    if (!group->chunked || group->window == 0) {
+        return most;
+    }
+    /* Steps that begin with the last position of a chunk: of so many one has every place in a page that any has. */
+    uint64_t n_chunks = n_tokens / group->window;
+    for (uint64_t i = 0; i <= ENGINE_PAGE_TOKENS + 1 && i < n_chunks; i++) {
+        begin = (n_chunks - i) * group->window - 1;
+        uint64_t rows = n_tokens - begin < n_rows ? n_tokens - begin : n_rows;
+        uint64_t n_pages = pager_pages_needed(group, ENGINE_PAGE_TOKENS, begin, rows);
+        most = n_pages > most ? n_pages : most;
+    }
+    return most;
+}
+
+uint64_t mlxr_model_kv_bytes_most(const mlxr_model *m, size_t n_tokens, size_t n_rows)
+{
+    uint64_t n_bytes = 0;
+    for (uint32_t g = 0; g < m->graph->plan.n_kv_groups && n_tokens; g++) {
+        const kv_group *group = &m->graph->plan.kv_groups[g];
+        uint64_t n_pages = group->state_width ? PAGER_STATES_HELD : pages_most(group, n_tokens, n_rows);
+        n_bytes += n_pages * m->pools[g]->layout.page_bytes;
+    }
+    return n_bytes;
+}
+
 uint64_t mlxr_model_kv_bytes(const mlxr_model *m, size_t n_computed, size_t n_more)
 {
     uint64_t n_bytes = 0;

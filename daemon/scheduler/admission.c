@@ -34,19 +34,33 @@ static uint64_t memory_of(const scheduler *s, const mlxr_model *model, uint64_t 
     return mlxr_model_kv_bytes(model, end - rows, rows);
 }
 
+static bool drafts_by_model(const scheduler_request *ask)
+{
+    return ask->draft && ask->draft_model;
+}
+
 /* A model that drafts keeps the same tokens, and reads prompts in steps of its own. */
 static uint64_t memory_with_draft(const scheduler *s, const scheduler_request *ask, uint64_t n_tokens, uint64_t n_rows)
 {
     uint64_t n_bytes = memory_of(s, ask->model, n_tokens, n_rows);
-    return ask->draft && ask->draft_model
+    return drafts_by_model(ask)
                ? plus(n_bytes, memory_of(s, ask->draft_model, n_tokens, mlxr_step_tokens_max(s->engine)))
+               : n_bytes;
+}
+
+/* On the way to n_tokens, too. */
+static uint64_t most_with_draft(const scheduler *s, const scheduler_request *ask, uint64_t n_tokens, uint64_t n_rows)
+{
+    uint64_t n_bytes = mlxr_model_kv_bytes_most(ask->model, n_tokens, n_rows);
+    return drafts_by_model(ask)
+               ? plus(n_bytes, mlxr_model_kv_bytes_most(ask->draft_model, n_tokens, mlxr_step_tokens_max(s->engine)))
                : n_bytes;
 }
 
 uint64_t memory_of_request(const scheduler *s, const scheduler_request *ask, uint64_t n_generated, uint64_t n_rows)
 {
-    uint64_t first = memory_with_draft(s, ask, plus(ask->n_tokens, n_generated), n_rows);
-    uint64_t more = memory_with_draft(s, ask, plus(n_generated, s->page_tokens), DECODE_ROWS); /* a copied page too */
+    uint64_t first = most_with_draft(s, ask, plus(ask->n_tokens, n_generated), n_rows);
+    uint64_t more = most_with_draft(s, ask, plus(n_generated, s->page_tokens), DECODE_ROWS); /* a copied page too */
     uint32_t n_choices = ask->n_choices ? ask->n_choices : 1;
     return plus(first, times(more, n_choices - 1));
 }

@@ -4,6 +4,7 @@
  * Owner: the test program. Lifetime: the process.
  */
 #include "runtime/engine.h"
+#include "support/family_model.h"
 #include "support/test.h"
 #include "support/tiny_model.h"
 
@@ -121,6 +122,52 @@ static void a_step_needs_exactly_the_bytes_of_the_formula(void **unused)
     }
 }
 
+/* Of each group the most that any step on the way needs, wherever it begins. */
+static uint64_t most_by_search(const mlxr_model *m, uint64_t n_tokens, uint64_t n_rows)
+{
+    uint64_t n_bytes = 0;
+    for (uint32_t g = 0; g < m->graph->plan.n_kv_groups; g++) {
+        uint64_t most = 0;
+        for (uint64_t begin = 0; begin < n_tokens; begin++) {
+            uint64_t rows = n_tokens - begin < n_rows ? n_tokens - begin : n_rows;
+            uint64_t n_pages = pager_pages_needed(&m->graph->plan.kv_groups[g], ENGINE_PAGE_TOKENS, begin, rows);
+            most = n_pages > most ? n_pages : most;
+        }
+        n_bytes += most * m->pools[g]->layout.page_bytes;
+    }
+    return n_bytes;
+}
+
+static void check_most(const mlxr_model *m)
+{
+    static const uint64_t rows[] = {1, 2, 16, 32, 100, 400};
+    for (uint64_t n = 0; n <= 3 * LENGTH; n++) {
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            assert_int_equal(mlxr_model_kv_bytes_most(m, n, rows[i]), most_by_search(m, n, rows[i]));
+        }
+    }
+}
+
+static void the_most_on_the_way_is_that_of_the_step_that_needs_most(void **unused)
+{
+    (void)unused;
+    static const char *const models[] = {"llama", "mistral", "gemma3"};
+    fixture f;
+    mlxr_error error;
+    char path[512];
+    for (size_t i = 0; i < 3; i++) {
+        open_model(&f, models[i], false);
+        check_most(f.model);
+        close_model(&f);
+    }
+    snprintf(path, sizeof path, "%s/llama4", test_temp_dir()); /* attention in chunks, and layers without */
+    family_model_write("llama4", path);
+    assert_ok(mlxr_engine_open(&f.engine, &(mlxr_engine_options){.n_threads = 1, .kv_bytes = 4 << 20}, &error), &error);
+    assert_ok(mlxr_model_load(&f.model, f.engine, path, NULL, &error), &error);
+    check_most(f.model);
+    close_model(&f);
+}
+
 static void a_lowered_budget_evicts_what_is_cached_and_spares_what_is_held(void **unused)
 {
     (void)unused;
@@ -178,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_holds_the_bytes_of_the_formula_at_every_length),
         cmocka_unit_test(a_step_needs_exactly_the_bytes_of_the_formula),
+        cmocka_unit_test(the_most_on_the_way_is_that_of_the_step_that_needs_most),
         cmocka_unit_test(a_lowered_budget_evicts_what_is_cached_and_spares_what_is_held),
         cmocka_unit_test(a_model_is_read_beside_and_attached_later),
     };
