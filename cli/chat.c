@@ -23,13 +23,14 @@
 #define RAW_TOKENS 256
 #define ANSWER_TOKENS 2048
 
-/* Set by the handler of SIGINT: the one thing a handler may do. */
+/* Set by the handler of SIGINT. */
 static volatile sig_atomic_t interrupt_seen;
 
 static void note_interrupt(int signal_number)
 {
     (void)signal_number;
     interrupt_seen = 1;
+    line_input_wake();
 }
 
 typedef struct chat {
@@ -251,7 +252,8 @@ int chat_run(options *o, conversation *c, const char *first)
 {
     chat state = {.options = o, .conversation = c};
     const char *words[N_COMMANDS + 1] = {0};
-    struct sigaction action = {.sa_handler = note_interrupt}, before;
+    /* A write that it comes in goes on: stdout that failed once has failed for good, and that ends the chat. */
+    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESTART}, before;
     for (size_t i = 0; i < N_COMMANDS; i++) {
         words[i] = commands[i].name;
     }

@@ -3,7 +3,8 @@
  * Owner: the chat. Lifetime: line_input_open to line_input_close.
  *
  * libedit starts a read again that a signal interrupted. So characters are read here: an interruption becomes the
- * character ^C, and that is bound to a command which gives the line up.
+ * character ^C, and that is bound to a command which gives the line up. No handler ends a write that it comes in:
+ * stdout that failed once has failed for good.
  *
  * While the chat goes on the terminal marks what is pasted ("bracketed paste"), so that several pasted lines are one
  * text that Enter sends, and not as many messages.
@@ -14,6 +15,7 @@
 #include <histedit.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "line_keys.h"
 #include "output.h"
 
 #define HISTORY_ENTRIES 1000
@@ -29,15 +32,27 @@
 #define PASTE_MARKS_ON "\033[?2004h"
 #define PASTE_MARKS_OFF "\033[?2004l"
 #define PROMPT_COLUMNS 4
+#define QUOTES "\"\"\""
+#define N_QUOTES (sizeof QUOTES - 1)
+
+static const wchar_t paste_begin[] = L"\033[200~", paste_end[] = L"\033[201~";
+#define N_MARK (sizeof paste_begin / sizeof *paste_begin - 1)
 
 struct line_input {
     EditLine *editor;
     History *history;
     HistEvent event;
     volatile sig_atomic_t *interrupted;
+    struct sigaction on_interrupt; /* the caller's */
     const char *const *words;
     bool cancelled, continued, colours;
-    bool marks;       /* the terminal can be told to mark what is pasted */
+    bool armed;        /* SIGINT and SIGWINCH are not libedit's in this line any more */
+    bool cancel_given; /* libedit was given ^C, and no command took it so far */
+    bool marks;        /* the terminal can be told to mark what is pasted */
+    bool quotes_typed; /* the line begins with quotes that are not a part of what is pasted behind them */
+    size_t pasted_end; /* characters of the line up to the end of several pasted lines; 0: there are none */
+    size_t n_mark;     /* characters of paste_begin that were read last */
+    line_keys keys;
     unsigned columns; /* of the terminal when the line was last drawn */
     char history_path[1024];
 };
@@ -49,22 +64,21 @@ static line_input *of(EditLine *editor)
     return input;
 }
 
-static const char *prompt(EditLine *editor)
-{
-    const line_input *input = of(editor);
-    if (input->continued) {
-        return input->colours ? "\1\033[2m\1... \1\033[0m\1" : "... ";
-    }
-    return input->colours ? "\1\033[1m\1>>> \1\033[0m\1" : ">>> ";
-}
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
 
-/* Set by the handler of SIGWINCH, which ends a read: draw_again() comes of it. */
+/* Set by the handler of SIGWINCH: draw_again() comes of it. */
 static volatile sig_atomic_t resize_seen;
+
+void line_input_wake(void)
+{
+    line_keys_wake();
+}
 
 static void note_resize(int signal_number)
 {
     (void)signal_number;
     resize_seen = 1;
+    line_keys_wake();
 }
 
 /* Of the terminal; 80 where it does not say. */
@@ -73,6 +87,43 @@ static unsigned terminal_columns(void)
     struct winsize size;
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
+
+/* libedit sets handlers of its own when it begins a line. That of SIGWINCH allocates, that of SIGINT changes the
+ * terminal's mode in whatever goes on, and writes end that they come in. */
+static void arm(line_input *input)
+{
+    static const int kept[] = {SIGTSTP, SIGCONT};
+    struct sigaction resized = {.sa_handler = note_resize, .sa_flags = SA_RESTART};
+    sigemptyset(&resized.sa_mask);
+    sigaction(SIGINT, &input->on_interrupt, NULL);
+    sigaction(SIGWINCH, &resized, NULL);
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        struct sigaction action;
+        if (sigaction(kept[i], NULL, &action) == 0) {
+            action.sa_flags |= SA_RESTART;
+            sigaction(kept[i], &action, NULL);
+        }
+    }
+    if (terminal_columns() != input->columns) { /* it came before */
+        resize_seen = 1;
+    }
+    input->armed = true;
+}
+
+/* libedit asks for it before it writes the first character of a line. */
+static const char *prompt(EditLine *editor)
+{
+    line_input *input = of(editor);
+    if (!input->armed) {
+        arm(input);
+    }
+    if (input->continued) {
+        return input->colours ? "\1\033[2m\1... \1\033[0m\1" : "... ";
+    }
+    return input->colours ? "\1\033[1m\1>>> \1\033[0m\1" : ">>> ";
+}
+
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 /* Rows between the first one of the line and the cursor, on a terminal that broke it anew at `columns`. */
 static unsigned rows_above_cursor(EditLine *editor, unsigned columns)
@@ -109,45 +160,86 @@ static void draw_again(EditLine *editor)
     el_set(editor, EL_REFRESH);
 }
 
+/* Gives ^C, and once more if it was swallowed: by a sequence of keys that an ESC had begun. Without editing there are
+ * no commands, and libedit itself gives the line up when a read was interrupted. */
+static int read_cancel(EditLine *editor, wchar_t *out)
+{
+    line_input *input = of(editor);
+    int edits = 1;
+    input->cancel_given = *input->interrupted;
+    *input->interrupted = 0;
+    input->n_mark = 0;
+    line_keys_drop(&input->keys);
+    el_get(editor, EL_EDITMODE, &edits);
+    if (!edits) {
+        input->cancelled = true;
+        input->cancel_given = false;
+        errno = EINTR;
+        return -1;
+    }
+    *out = CANCEL;
+    return 1;
+}
+
+/* A search in the history ends with the ESC of the mark before what is pasted, and the rest of the mark became text.
+ * True: it is a key again, behind the ESC. */
+static bool take_mark_back(EditLine *editor)
+{
+    line_input *input = of(editor);
+    const LineInfoW *line = el_wline(editor);
+    const size_t n = N_MARK - 1;
+    if (input->n_mark < N_MARK) {
+        return false;
+    }
+    input->n_mark = 0;
+    if ((size_t)(line->cursor - line->buffer) < n || wmemcmp(line->cursor - n, paste_begin + 1, n) != 0) {
+        return false;
+    }
+    el_deletestr(editor, (int)n);
+    el_wpush(editor, paste_begin + 1);
+    return true;
+}
+
 /* Reads one character: 1, or 0 at the end, or −1. */
 static int read_character(EditLine *editor, wchar_t *out)
 {
     line_input *input = of(editor);
-    mbstate_t state = {0};
+    if (take_mark_back(editor)) {
+        *out = paste_begin[0];
+        return 1;
+    }
     for (;;) {
-        char byte;
-        if (resize_seen || terminal_columns() != input->columns) { /* while nothing was read */
+        if (*input->interrupted || input->cancel_given) {
+            return read_cancel(editor, out);
+        }
+        if (resize_seen) {
             draw_again(editor);
         }
-        ssize_t n = *input->interrupted ? -1 : read(STDIN_FILENO, &byte, 1);
-        if (n < 0 && (*input->interrupted || errno == EINTR)) {
-            if (*input->interrupted) {
-                *input->interrupted = 0;
-                *out = CANCEL;
-                return 1;
-            }
-            draw_again(editor); /* stopped and continued, or resized */
-            continue;
+        int n = line_keys_read(&input->keys, out);
+        if (n == 1) {
+            input->n_mark = *out == paste_begin[input->n_mark] ? input->n_mark + 1 : *out == paste_begin[0];
         }
-        if (n <= 0) {
-            return (int)n;
+        if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
+            return n;
         }
-        size_t length = mbrtowc(out, &byte, 1, &state);
-        if (length == (size_t)-2) {
-            continue;
+        if (errno == EINTR && !*input->interrupted && !resize_seen) {
+            draw_again(editor); /* stopped and continued */
         }
-        if (length == (size_t)-1) {
-            *out = L'\xfffd';
-        }
-        return 1;
     }
 }
 
 static unsigned char cancel_line(EditLine *editor, int c)
 {
+    line_input *input = of(editor);
     (void)c;
-    of(editor)->cancelled = true;
+    input->cancelled = true;
+    input->cancel_given = false;
     return CC_EOF;
+}
+
+static size_t line_length(const LineInfoW *line)
+{
+    return (size_t)(line->lastchar - line->buffer);
 }
 
 typedef struct pasted_text {
@@ -171,38 +263,54 @@ static bool add_pasted(pasted_text *text, wchar_t c)
     return true;
 }
 
+/* False: no memory. Where the line has an end of a line already, what begins it was pasted, too, or is of the history.
+ */
+static bool insert_pasted(EditLine *editor, const pasted_text *text)
+{
+    line_input *input = of(editor);
+    const LineInfoW *line = el_wline(editor);
+    bool quoted = line->cursor - line->buffer >= (ptrdiff_t)N_QUOTES &&
+                  wmemcmp(line->buffer, L"" QUOTES, N_QUOTES) == 0;
+    input->quotes_typed = input->quotes_typed || (quoted && !wmemchr(line->buffer, L'\n', line_length(line)));
+    if (el_winsertstr(editor, text->data) != 0) {
+        return false;
+    }
+    line = el_wline(editor);
+    if (wmemchr(text->data, L'\n', text->n)) {
+        input->pasted_end = (size_t)(line->cursor - line->buffer);
+    }
+    return true;
+}
+
 /* Puts what is pasted into the line, up to the mark of its end. Ends of lines may be CR or LF, and those at its
  * end are not meant; of control characters, which would steer the terminal, tabs are kept. */
 static unsigned char paste(EditLine *editor, int c)
 {
-    static const wchar_t end[] = L"\033[201~";
-    const size_t n_end = sizeof end / sizeof *end - 1;
     line_input *input = of(editor);
     pasted_text text = {0};
-    wchar_t next;
+    wchar_t next = 0;
     size_t matched = 0;
     bool kept = true;
-    (void)c;
-    while (matched < n_end) {
+    input->n_mark = 0;
+    while (matched < N_MARK) {
         if (el_wgetc(editor, &next) != 1 || next == CANCEL) {
             free(text.data);
-            input->cancelled = next == CANCEL;
-            return CC_EOF;
+            return next == CANCEL ? cancel_line(editor, c) : CC_EOF;
         }
-        matched = next == end[matched] ? matched + 1 : next == end[0] ? 1 : 0;
+        matched = next == paste_end[matched] ? matched + 1 : next == paste_end[0] ? 1 : 0;
         bool break_seen = next == L'\r' || next == L'\n';
         if (break_seen || next == L'\t' || (next >= L' ' && next != 0x7f && !(next >= 0x80 && next < 0xa0))) {
             kept = kept && add_pasted(&text, break_seen ? L'\n' : next);
         }
     }
-    text.n -= text.n >= n_end - 1 ? n_end - 1 : text.n; /* the mark without its ESC, which was not kept */
+    text.n -= text.n >= N_MARK - 1 ? N_MARK - 1 : text.n; /* the mark without its ESC, which was not kept */
     while (text.n > 0 && text.data[text.n - 1] == L'\n') {
         text.n--;
     }
     if (text.data) {
         text.data[text.n] = L'\0';
     }
-    bool inserted = kept && (text.n == 0 || el_winsertstr(editor, text.data) == 0);
+    bool inserted = kept && (text.n == 0 || insert_pasted(editor, &text));
     free(text.data);
     return inserted ? CC_REFRESH : CC_ERROR;
 }
@@ -280,9 +388,10 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     input->interrupted = interrupted;
     input->words = words;
     input->colours = use_colours(STDOUT_FILENO);
+    bool waits = line_keys_open(&input->keys);
     input->editor = el_init("mlxr", stdin, stdout, stderr);
     input->history = history_init();
-    if (!input->editor || !input->history) {
+    if (!waits || !input->editor || !input->history) {
         line_input_close(&input);
         return NULL;
     }
@@ -306,7 +415,9 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     }
     el_set(input->editor, EL_HIST, history, input->history);
     const char *term = getenv("TERM");
-    input->marks = isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+    int edits = 1; /* not where ~/.editrc says so: then nothing takes the marks away */
+    el_get(input->editor, EL_EDITMODE, &edits);
+    input->marks = edits && isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") != 0;
     if (input->marks) {
         fputs(PASTE_MARKS_ON, stdout);
     }
@@ -339,6 +450,7 @@ void line_input_close(line_input **pointer)
     if (input->editor) {
         el_end(input->editor);
     }
+    line_keys_close(&input->keys);
     free(input);
     *pointer = NULL;
 }
@@ -363,53 +475,72 @@ static bool add(text_buffer *text, const char *bytes, size_t n)
     return true;
 }
 
-static line_result read_line(line_input *input, const char **line, size_t *n)
+/* A line as it was typed. Lines that were pasted, or come from the history, are in one of these. */
+typedef struct typed_line {
+    const char *data;
+    size_t n;
+    bool quotes_meant, backslash_meant; /* at its begin, at its end: they are not a part of what was pasted */
+} typed_line;
+
+/* What el_gets() has left. */
+static typed_line describe_line(const line_input *input, const char *data, size_t n)
+{
+    size_t n_wide = line_length(el_wline(input->editor));
+    if (data[n - 1] == '\n') {
+        n--;
+        n_wide--;
+    }
+    return (typed_line){.data = data,
+                        .n = n,
+                        .quotes_meant = input->quotes_typed || !memchr(data, '\n', n),
+                        .backslash_meant = input->pasted_end == 0 || input->pasted_end != n_wide};
+}
+
+static line_result read_line(line_input *input, typed_line *line)
 {
     int count = 0;
-    input->cancelled = false;
+    input->cancelled = input->cancel_given = input->quotes_typed = input->armed = false;
+    input->pasted_end = input->n_mark = 0;
     input->columns = terminal_columns();
+    resize_seen = 0;
     el_set(input->editor, EL_PREP_TERM,
            1); /* before the prompt: libedit does it after, and a key pressed in between counts */
-    /* libedit takes a line's first change of size only, and then puts back who had the signal before. */
-    struct sigaction resized = {.sa_handler = note_resize}, before;
-    sigaction(SIGWINCH, &resized, &before);
-    *line = el_gets(input->editor, &count);
-    sigaction(SIGWINCH, &before, NULL);
-    if (!*line || count <= 0) {
+    struct sigaction before;
+    sigaction(SIGINT, NULL, &input->on_interrupt);
+    sigaction(SIGWINCH, NULL, &before);
+    const char *data = el_gets(input->editor, &count);
+    sigaction(SIGWINCH, &before, NULL); /* libedit puts back what was there, but not without editing */
+    if (!data || count <= 0) {
         putchar('\n');
         fflush(stdout);
         return input->cancelled ? LINE_CANCELLED : LINE_END;
     }
-    *n = (size_t)count;
-    if ((*line)[*n - 1] == '\n') {
-        --*n;
-    }
+    *line = describe_line(input, data, (size_t)count);
     return LINE_TEXT;
 }
 
 /* Adds a line to the text; false if it was the last one. */
-static bool add_line(text_buffer *text, const char *line, size_t n, bool *quoted, bool *failed)
+static bool add_line(text_buffer *text, typed_line line, bool *quoted, bool *failed)
 {
-    static const char quotes[] = "\"\"\"";
     bool first = text->n == 0 && !*quoted;
-    if (first && n >= 3 && memcmp(line, quotes, 3) == 0) {
+    if (first && line.quotes_meant && line.n >= N_QUOTES && memcmp(line.data, QUOTES, N_QUOTES) == 0) {
         *quoted = true;
-        line += 3;
-        n -= 3;
-        if (n == 0) {
+        line.data += N_QUOTES;
+        line.n -= N_QUOTES;
+        if (line.n == 0) {
             return true;
         }
     }
     if (*quoted) {
-        bool last = n >= 3 && memcmp(line + n - 3, quotes, 3) == 0;
-        *failed = !add(text, line, last ? n - 3 : n) || (!last && !add(text, "\n", 1));
+        bool last = line.n >= N_QUOTES && memcmp(line.data + line.n - N_QUOTES, QUOTES, N_QUOTES) == 0;
+        *failed = !add(text, line.data, last ? line.n - N_QUOTES : line.n) || (!last && !add(text, "\n", 1));
         if (last && text->n > 0 && text->data[text->n - 1] == '\n') {
             text->data[--text->n] = '\0';
         }
         return !last && !*failed;
     }
-    bool more = n > 0 && line[n - 1] == '\\';
-    *failed = !add(text, line, more ? n - 1 : n) || (more && !add(text, "\n", 1));
+    bool more = line.backslash_meant && line.n > 0 && line.data[line.n - 1] == '\\';
+    *failed = !add(text, line.data, more ? line.n - 1 : line.n) || (more && !add(text, "\n", 1));
     return more && !*failed;
 }
 
@@ -419,14 +550,13 @@ line_result line_input_read(line_input *input, char **out)
     bool quoted = false, failed = false, more = true;
     input->continued = false;
     while (more) {
-        const char *line;
-        size_t n = 0;
-        line_result result = read_line(input, &line, &n);
+        typed_line line;
+        line_result result = read_line(input, &line);
         if (result != LINE_TEXT) {
             free(text.data);
             return result;
         }
-        more = add_line(&text, line, n, &quoted, &failed);
+        more = add_line(&text, line, &quoted, &failed);
         input->continued = true;
     }
     if (failed) {

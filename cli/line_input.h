@@ -16,11 +16,15 @@ typedef enum line_result {
     LINE_END,       /* Ctrl-D, or the terminal is gone */
 } line_result;
 
-/* `interrupted` is set by the caller's SIGINT handler; `words` (NULL-terminated) are completed with Tab. NULL: no
- * memory or no terminal. The history lies in $XDG_STATE_HOME/mlxr/history, else ~/.local/state/mlxr/history. */
+/* `interrupted` is set by the caller's SIGINT handler, which calls line_input_wake() then and must be there with
+ * SA_RESTART while a line is read. One at a time in a process. `words` (NULL-terminated) are completed with Tab. NULL:
+ * no memory or no terminal. The history lies in $XDG_STATE_HOME/mlxr/history, else ~/.local/state/mlxr/history. */
 line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *const *words);
 void line_input_close(line_input **input);
-/* Reads one text: a line; lines joined by a backslash at their end; or everything between two `"""`. */
+/* Ends the wait for a key, so that `interrupted` is looked at. For handlers of signals, in any thread. */
+void line_input_wake(void);
+/* Reads one text: a line; lines joined by a backslash at their end; or everything between two `"""`. Several lines that
+ * are pasted are a part of a line, with the quotes at their begin and the backslash at their end. */
 line_result line_input_read(line_input *input, char **text);
 
 #endif

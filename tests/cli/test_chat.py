@@ -1,12 +1,16 @@
 """The chat on a pseudo-terminal."""
+import array
+import fcntl
 import json
 import os
 import re
+import termios
 import time
 
 import support
 
 PROMPT = ">>> "
+SOON = 20  # seconds for what comes at once
 
 
 class Chat(support.CliTest):
@@ -23,6 +27,24 @@ class Chat(support.CliTest):
         """Types a line and returns what comes up to the next prompt, without the echo."""
         terminal.type(text + "\n")
         return terminal.expect("\n" + PROMPT, timeout).partition("\n")[2]
+
+    def user_texts(self, terminal):
+        """What was sent in this chat."""
+        path = os.path.join(self.home, "saved.json")
+        self.assertIn("saved", self.say(terminal, "/save " + path))
+        with open(path, encoding="utf-8") as file:
+            return [m["content"] for m in json.load(file)["messages"] if m["role"] == "user"]
+
+    def wait_until_silent(self, terminal, read):
+        """Until it writes nothing for a while; without `read`, until it cannot, as nobody reads."""
+        before, waiting = -1, array.array("i", [0])
+        while before != len(terminal.raw) + waiting[0]:
+            before = len(terminal.raw) + waiting[0]
+            if read:
+                terminal.read(0.3)
+            else:
+                time.sleep(0.2)
+                fcntl.ioctl(terminal.fd, termios.FIONREAD, waiting)
 
     def timings(self, text):
         match = re.search(r"(\d+) prompt tokens \((\d+) reused\).*; (\d+) tokens, .* context (\d+)", text)
@@ -84,12 +106,7 @@ class Chat(support.CliTest):
         t.type("\x1b[200~/show\rthis\x1b[201~")  # several lines are no command
         t.expect("this")
         self.say(t, "")
-        path = os.path.join(self.home, "saved.json")
-        self.assertIn("saved", self.say(t, "/save " + path))
-        with open(path, encoding="utf-8") as file:
-            messages = json.load(file)["messages"]
-        self.assertEqual([m["content"] for m in messages if m["role"] == "user"],
-                         ["Explain: def f():\n\treturn 1\n\nf() 日本 at once", "/show\nthis"])
+        self.assertEqual(self.user_texts(t), ["Explain: def f():\n\treturn 1\n\nf() 日本 at once", "/show\nthis"])
         t.type("\x1b[200~" + "many words " * 3000 + "\r\x1b[201~")
         t.expect("many words")
         t.type("\x03")
@@ -97,6 +114,63 @@ class Chat(support.CliTest):
         t.type("/exit\n")
         self.assertEqual(t.wait(), 0)
         self.assertTrue(t.raw.rindex(b"\x1b[?2004l") > t.raw.rindex(b"\x1b[?2004h"))
+
+    def test_pasted_lines_keep_their_quotes_and_backslashes(self):
+        t = self.start("-n", "1", "--temp", "0", "--logit-bias", "104=1000")
+        program = '"""What it does."""\nimport os\n\n\ndef f():\n    """Nothing."""'
+        shell = "make \\\n  all \\"
+        for pasted in (program, shell):
+            t.type("\x1b[200~" + pasted.replace("\n", "\r") + "\r\x1b[201~")
+            t.expect(pasted[-3:])
+            t.type("\n")
+            t.expect("\n" + PROMPT, SOON)
+        t.type("\x1b[A\x1b[A")  # the program again
+        t.expect("Nothing.")
+        t.type("\n")
+        t.expect("\n" + PROMPT, SOON)
+        t.type('"""Explain: \x1b[200~a\rb\x1b[201~"""\n')  # these are typed, and so is the backslash
+        t.expect("\n" + PROMPT, SOON)
+        t.type("\x1b[200~a\rb\x1b[201~ \\\n")
+        t.expect("... ", SOON)
+        self.say(t, "c")
+        self.assertEqual(self.user_texts(t), [program, shell, program, "Explain: a\nb", "a\nb \nc"])
+
+    def test_what_is_pasted_in_a_search_of_the_history_is_one_text(self):
+        t = self.start("-n", "1", "--temp", "0", "--logit-bias", "104=1000")
+        self.say(t, "hello")
+        t.type("\x12")  # Ctrl-R
+        t.expect("bck:")
+        t.type("hel")
+        t.expect("hello")
+        t.type("\x1b[200~one\rtwo\x1b[201~")
+        t.expect("two", SOON)
+        t.type("\n")
+        t.expect("\n" + PROMPT)
+        texts = self.user_texts(t)
+        self.assertEqual(len(texts), 2, texts)
+        self.assertEqual(texts[1].replace("one\ntwo", ""), "hello")
+
+    def test_a_character_cut_short_takes_no_other_with_it(self):
+        t = self.start("-n", "1", "--temp", "0", "--logit-bias", "104=1000")
+        t.type(b"a\xc3\r")
+        t.expect("\n" + PROMPT, SOON)
+        t.type(b"b\xe6\x97c\xff\r")
+        t.expect("\n" + PROMPT, SOON)
+        t.type(b"\x1b[200~d\xc3\x1b[201~\r")
+        t.expect("\n" + PROMPT, SOON)
+        self.assertEqual(self.user_texts(t), ["a\ufffd", "b\ufffdc\ufffd", "d\ufffd"])
+
+    def test_without_editing_lines_are_read_all_the_same(self):
+        with open(os.path.join(self.home, ".editrc"), "w", encoding="utf-8") as file:
+            file.write("edit off\n")
+        t = self.start("-n", "1", "--temp", "0", "--logit-bias", "104=1000", TERM="xterm")
+        self.assertNotIn(b"\x1b[?2004h", t.raw)
+        t.type("never sent")
+        t.expect("never sent")
+        t.type("\x03")
+        t.expect("\n" + PROMPT, SOON)
+        self.say(t, "hello")
+        self.assertEqual(self.user_texts(t), ["hello"])
 
     def test_a_terminal_without_escape_sequences_is_sent_no_marks(self):
         t = self.start("-n", "1", TERM="dumb")
@@ -120,6 +194,13 @@ class Chat(support.CliTest):
         self.assertIn(b"\r\x1b[2A\x1b[J", t.raw[before:])
         t.type("\x03")
         t.expect("\n" + PROMPT)
+
+    def test_every_resize_is_seen_while_nothing_is_typed(self):
+        t = self.start("-n", "1", TERM="xterm")
+        for columns in range(60, 90):
+            t.resize(t.fd, 24, columns)
+            t.expect(PROMPT, SOON)
+        self.assertIn("messages  0", self.say(t, "/show"))
 
     def test_long_remarks_are_broken_between_words(self):
         t = self.start("-n", "1", TERM="xterm")
@@ -155,6 +236,43 @@ class Chat(support.CliTest):
         t.type("\x03")
         t.expect("\n" + PROMPT)
         self.assertIn("messages  0", self.say(t, "/show"))
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+
+    def test_ctrl_c_behind_the_begin_of_a_key_gives_a_line_up(self):
+        t = self.start("-n", "1")
+        for begin in ("\x1b", "\x1b[", "\x1b[200", "\x18"):
+            t.type("never sent" + begin)
+            t.expect("never sent")
+            self.wait_until_silent(t, True)  # it has read the rest, too
+            t.type("\x03")
+            t.expect("\n" + PROMPT, SOON)
+        self.assertEqual(self.user_texts(t), [])
+
+    def test_ctrl_c_ends_an_answer_that_ctrl_s_has_stopped_and_not_the_chat(self):
+        t = self.start("--temp", "0", "--logit-bias", "104=1000", "--ctx", "16384", "--rope-scaling", "linear")  # seconds of h
+        for _ in range(3):
+            t.type("go on\n")
+            t.expect("hhhh")
+            t.type("\x13")
+            self.wait_until_silent(t, True)
+            t.type("\x03")
+            t.expect("(interrupted)", SOON)
+            t.expect(PROMPT, SOON)
+            self.say(t, "/clear")
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+
+    def test_ctrl_c_while_much_is_drawn_does_not_end_the_chat(self):
+        t = self.start("-n", "1")
+        t.resize(t.fd, 120, 200)  # more than a terminal takes that nobody reads
+        t.expect(PROMPT)
+        for i in range(12):
+            t.type("\x1b[200~" + "many words " * (2000 + 37 * i) + "\r\x1b[201~")
+            self.wait_until_silent(t, False)
+            t.type("\x03")
+            t.expect("\n" + PROMPT, SOON)
+        self.assertEqual(self.user_texts(t), [])
         t.type("\x04")
         self.assertEqual(t.wait(), 0)
 
