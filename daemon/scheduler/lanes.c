@@ -67,8 +67,7 @@ static void end_choice(scheduler *s, request *r, scheduler_event *event)
 {
     event->last = --r->n_open == 0;
     s->own.n_finished[event->finish]++;
-    if (event
-            ->last) { /* before the caller hears of it: it may then unload the model, stop the worker, ask for counts */
+    if (event->last) { /* before the caller hears of it, who may unload the model, stop the worker, ask for counts */
         unlist(s, r);
         scheduler_publish(s);
     }

@@ -43,7 +43,6 @@ typedef struct response_answer {
 /* Frees what nobody needs any more; nothing as long as anybody does. */
 void response_answer_free(response_answer *a);
 /* One that is listed is found by its id, until its last version is kept: the store has an older one meanwhile. */
-void response_list(response_answer *a);
 void response_unlist(response_answer *a);
 /* Ends what is being made in the background (a->g). */
 void response_cancel(response_answer *a);

@@ -32,7 +32,7 @@ void response_answer_free(response_answer *a)
 
 /* ---- those in the background ------------------------------------------------------------------------------------- */
 
-void response_list(response_answer *a)
+static void list(response_answer *a)
 {
     a->listed = true;
     a->next = a->d->generations->background;
@@ -105,7 +105,7 @@ static void on_start(void *user, const generation_info *info)
         response_begin(a);
     }
     if (a->o.background) {
-        response_list(a);
+        list(a);
         a->answered = !a->o.stream;
         response_keep(a, response_json(a, "in_progress", NULL), false, a->o.stream ? NULL : answer_whole);
     }
