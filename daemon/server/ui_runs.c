@@ -18,6 +18,14 @@
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
+static void answer_close(ui_answer *answer)
+{
+    text_buffer_close(&answer->content);
+    text_buffer_close(&answer->reasoning);
+    json_decref(answer->calls);
+    *answer = (ui_answer){0};
+}
+
 void ui_run_free_if_over(ui_run *run)
 {
     if (!run->written || !run->released || run->waiters) {
@@ -29,9 +37,8 @@ void ui_run_free_if_over(ui_run *run)
     }
     ui_log_release(run->log);
     chats_run_close(&run->begun);
-    text_buffer_close(&run->content);
-    text_buffer_close(&run->reasoning);
-    json_decref(run->calls);
+    answer_close(&run->answer);
+    answer_close(&run->again);
     json_decref(run->warnings);
     json_decref(run->events);
     json_decref(run->stats);
@@ -87,11 +94,12 @@ static void add_start(ui_run *run)
         return;
     }
     run->started = true;
+    const ui_answer *so_far = &run->answer;
     json_t *event = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "type", "start", "model", run->model,
                               "prompt_tokens", (json_int_t)run->n_prompt, "context_tokens", (json_int_t)run->n_ctx,
-                              "content", generation_text_json(&run->content), "reasoning",
-                              generation_text_json(&run->reasoning), "tool_calls",
-                              run->calls ? json_copy(run->calls) : json_array());
+                              "content", generation_text_json(&so_far->content), "reasoning",
+                              generation_text_json(&so_far->reasoning), "tool_calls",
+                              so_far->calls ? json_copy(so_far->calls) : json_array());
     add_event(run, event);
 }
 
@@ -203,24 +211,32 @@ static void on_start(void *user, const generation_info *info)
     for (size_t i = 0; i < json_array_size(info->warnings); i++) {
         json_array_append(run->warnings, json_array_get(info->warnings, i));
     }
-    if (r->n_answer) { /* it comes once more, made of its tokens */
-        text_buffer_close(&run->content);
-        text_buffer_close(&run->reasoning);
-        json_decref(run->calls);
-        run->calls = NULL;
-    } else {
+    run->comes_again = r->n_answer > 0;
+    if (!run->comes_again) {
         add_start(run);
     }
 }
 
-static void tool_call(ui_run *run, const generation_delta *d)
+/* The answer so far has come once more, made of its tokens: that is what goes on. Not before: whoever stops it
+ * meanwhile has what there was. */
+static void take_again(ui_run *run)
+{
+    if (run->comes_again) {
+        run->comes_again = false;
+        answer_close(&run->answer);
+        run->answer = run->again;
+        run->again = (ui_answer){0};
+    }
+}
+
+static void tool_call(ui_run *run, ui_answer *answer, const generation_delta *d)
 {
     char id[GENERATION_CALL_ID_MAX];
     generation_call_id(run->g, 0, run->n_calls, id);
     json_t *call = json_pack("{s:s, s:s, s:{s:s, s:s%}}", "id", id, "type", "function", "function", "name",
                              run->call_name ? run->call_name : "", "arguments", d->bytes, d->n);
-    run->calls = run->calls ? run->calls : json_array();
-    run->failed = run->failed || !call || json_array_append(run->calls, call) != 0;
+    answer->calls = answer->calls ? answer->calls : json_array();
+    run->failed = run->failed || !call || json_array_append(answer->calls, call) != 0;
     if (!d->again) {
         add_event(run, json_pack("{s:s, s:O}", "type", "tool_call", "tool_call", call));
     }
@@ -231,14 +247,16 @@ static void on_delta(void *user, const generation_delta *d)
 {
     ui_run *run = user;
     if (!d->again) {
+        take_again(run);
         add_start(run);
         run->first_ms = run->first_ms ? run->first_ms : http_now_ms(run->runs->ui->d->http);
     }
     run->failed = run->failed || !keep_tokens(run, d);
+    ui_answer *answer = d->again ? &run->again : &run->answer;
     switch (d->kind) {
     case OUTPUT_TEXT:
     case OUTPUT_REASONING:
-        text_add(d->kind == OUTPUT_TEXT ? &run->content : &run->reasoning, d->bytes, d->n);
+        text_add(d->kind == OUTPUT_TEXT ? &answer->content : &answer->reasoning, d->bytes, d->n);
         if (d->n && !d->again) {
             add_event(run, json_pack("{s:s, s:s%}", "type", d->kind == OUTPUT_TEXT ? "text" : "reasoning", "text",
                                      d->bytes, d->n));
@@ -249,7 +267,7 @@ static void on_delta(void *user, const generation_delta *d)
         run->call_name = strndup(d->bytes, d->n);
         break;
     case OUTPUT_TOOL_ARGS:
-        tool_call(run, d);
+        tool_call(run, answer, d);
         break;
     case OUTPUT_TOOL_END:
         run->n_calls++;
@@ -291,8 +309,9 @@ static void fail_run(ui_run *run, const char *code, const char *message, const c
 static void on_done(void *user, const generation_usage *usage)
 {
     ui_run *run = user;
+    take_again(run);
     add_start(run);
-    if (run->failed || run->content.failed || run->reasoning.failed) {
+    if (run->failed || run->answer.content.failed || run->answer.reasoning.failed) {
         fail_run(run, "out_of_memory", "the daemon is out of memory", NULL);
         return;
     }
@@ -419,9 +438,9 @@ static ui_run *new_run(struct ui_runs *runs, chats_run *begun)
                     .began_ms = http_now_ms(runs->ui->d->http),
                     .next = runs->all};
     if (begun->continues) {
-        text_add_string(&run->content, begun->content);
-        text_add_string(&run->reasoning, begun->reasoning);
-        run->calls = json_is_array(begun->tool_calls) ? json_copy(begun->tool_calls) : NULL;
+        text_add_string(&run->answer.content, begun->content);
+        text_add_string(&run->answer.reasoning, begun->reasoning);
+        run->answer.calls = json_is_array(begun->tool_calls) ? json_copy(begun->tool_calls) : NULL;
     }
     *begun = (chats_run){0};
     snprintf(run->model, sizeof run->model, "%s", run->begun.model);

@@ -16,6 +16,11 @@ typedef struct ui_waiter { /* somebody who waits for the end of a run: who asked
     http_exchange *x; /* NULL: gone */
 } ui_waiter;
 
+typedef struct ui_answer {
+    text_buffer content, reasoning;
+    json_t *calls; /* NULL: none */
+} ui_answer;
+
 typedef struct ui_run {
     struct ui_run *previous, *next;
     struct ui_runs *runs;
@@ -27,8 +32,9 @@ typedef struct ui_run {
     uint64_t n_events;
     bool started; /* the start event is there */
     /* The answer. */
-    text_buffer content, reasoning;
-    json_t *calls;
+    ui_answer answer;
+    ui_answer again; /* of one that goes on: what of the answer so far came once more; `answer` keeps the whole of it */
+    bool comes_again;
     char *call_name;
     size_t n_calls;
     char model[256], source[40];

@@ -111,11 +111,11 @@ static void write_end(ui_write *w, save_item *item)
 {
     const ui_run *run = item->run; /* nothing changes in it any more */
     chats_end end = {.state = run->state,
-                     .content = run->content.data,
-                     .n_content = run->content.n,
-                     .reasoning = run->reasoning.data,
-                     .n_reasoning = run->reasoning.n,
-                     .tool_calls = run->calls,
+                     .content = run->answer.content.data,
+                     .n_content = run->answer.content.n,
+                     .reasoning = run->answer.reasoning.data,
+                     .n_reasoning = run->answer.reasoning.n,
+                     .tool_calls = run->answer.calls,
                      .model = run->model,
                      .stats = run->stats,
                      .save = item->save};

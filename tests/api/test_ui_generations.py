@@ -158,6 +158,34 @@ class Generations(ui_support.UiTest):
         again = self.call(self.daemon, "POST", f"/ui-api/generations/{started['generation']}/stop")
         self.assertEqual(again["state"], "complete")  # one that has ended stays as it is
 
+    def test_a_continuation_that_ends_before_its_first_token_loses_nothing(self):
+        """A stop, or SIGKILL, at growing delays: before the answer so far was taken in, within that, and behind it."""
+        started = self.begin(parameters={**GREEDY, "max_tokens": 4000})
+        chat, answer = started["chat"]["id"], started["answer"]["id"]
+        stream = self.attach(started)
+        stream.wait(lambda e: sum(x[1] == "text" for x in e) >= 100)
+        self.call(self.daemon, "POST", f"/ui-api/generations/{started['generation']}/stop")
+        stream.wait_end()
+        message = self.message(self.daemon, chat, answer)
+        before = message["content"]
+        self.assertEqual(message["state"], "stopped")
+        self.assertTrue(before)
+        for i in range(60):
+            started = self.begin(chat=chat, **{"continue": answer})
+            support.time.sleep(i * 0.0002)
+            if i % 20 == 19:
+                self.daemon.process.send_signal(signal.SIGKILL)
+                self.daemon.process.wait()
+                self.daemon = self.start()
+            else:
+                self.call(self.daemon, "POST", f"/ui-api/generations/{started['generation']}/stop")
+            message = self.message(self.daemon, chat, answer)
+            self.assertIn(message["state"], ("stopped", "interrupted"), message["stats"])
+            self.assertTrue(message["content"].startswith(before), f"round {i}: {len(message['content'])} of {len(before)}")
+            before = message["content"]
+        message = self.finish(self.daemon, self.begin(chat=chat, **{"continue": answer}))
+        self.same(message, self.reference(max_tokens=4000))
+
     def test_a_killed_daemon_loses_no_token_that_was_told_to_be_saved(self):
         whole = self.reference(max_tokens=4000)
         chance = random.Random(4)
