@@ -144,6 +144,7 @@ typedef struct chats_save { /* what came since the last one */
     size_t n_prompt;
     const int32_t *tokens; /* [n_tokens] */
     size_t n_tokens;
+    bool by_text; /* it goes on with the answer's text: the tokens that are kept make less than the answer, and go */
 } chats_save;
 /* All of them in one write. */
 chats_status chats_run_save(chats *c, const chats_save *saves, size_t n, mlxr_error *error);

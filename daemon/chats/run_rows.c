@@ -312,6 +312,11 @@ static mlxr_status save_one(chats *c, const chats_save *save, mlxr_error *error)
             "tbi", save->source, save->n_prompt ? (const void *)save->prompt : "",
             save->n_prompt * sizeof *save->prompt, save->run);
     }
+    if (status == MLXR_OK && save->by_text) {
+        status = db_run(c->db, error,
+                        "DELETE FROM answers WHERE message = (SELECT message FROM generations WHERE id = ?)", "i",
+                        save->run);
+    }
     if (status != MLXR_OK || json_array_size(save->events) == 0) {
         return status;
     }

@@ -217,14 +217,26 @@ static void on_start(void *user, const generation_info *info)
     }
 }
 
+/* Does one go on as the other does? What is held back at its end, as the beginning of a stop string or of a call, or
+ * half a character, is still to come. */
+static bool agrees(const text_buffer *again, const text_buffer *before)
+{
+    size_t n = again->n < before->n ? again->n : before->n;
+    return n == 0 || memcmp(again->data, before->data, n) == 0;
+}
+
 /* The answer so far has come once more, made of its tokens: that is what goes on. Not before: whoever stops it
- * meanwhile has what there was. */
+ * meanwhile has what there was. What is read otherwise now, as a stop string that was none before cuts it, is kept as
+ * it was: nothing of an answer goes by going on. */
 static void take_again(ui_run *run)
 {
     if (run->comes_again) {
+        const ui_answer *again = &run->again, *before = &run->answer;
+        bool same = agrees(&again->content, &before->content) && agrees(&again->reasoning, &before->reasoning) &&
+                    json_array_size(again->calls) >= json_array_size(before->calls);
         run->comes_again = false;
-        answer_close(&run->answer);
-        run->answer = run->again;
+        answer_close(same ? &run->answer : &run->again);
+        run->answer = same ? run->again : run->answer;
         run->again = (ui_answer){0};
     }
 }
@@ -249,6 +261,7 @@ static void on_delta(void *user, const generation_delta *d)
     if (!d->again) {
         take_again(run);
         add_start(run);
+        run->by_text = !run->exact;
         run->first_ms = run->first_ms ? run->first_ms : http_now_ms(run->runs->ui->d->http);
     }
     run->failed = run->failed || !keep_tokens(run, d);

@@ -51,7 +51,8 @@ typedef struct ui_run {
     json_t *events;
     int32_t *tokens; /* [n_new] */
     size_t n_new, cap_new;
-    bool exact; /* the tokens of the whole answer are known */
+    bool exact;   /* the tokens of the whole answer are known */
+    bool by_text; /* new text is behind one whose tokens are not known */
     /* The end. */
     const char *state; /* NULL: it goes on; static */
     json_t *stats;

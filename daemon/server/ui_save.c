@@ -53,7 +53,9 @@ static void take_prompt(ui_run *run, chats_save *save)
 
 static void take_over(ui_run *run, save_item *item)
 {
-    *item = (save_item){.run = run, .save = {.run = run->id, .last = run->n_events}, .ends = run->state != NULL};
+    *item = (save_item){.run = run,
+                        .save = {.run = run->id, .last = run->n_events, .by_text = run->by_text},
+                        .ends = run->state != NULL};
     ui_save_prompt(run);
     if (run->kept_prompt) {
         take_prompt(run, &item->save);

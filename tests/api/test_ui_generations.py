@@ -303,6 +303,44 @@ class Generations(ui_support.UiTest):
         more = self.finish(self.daemon, self.begin(chat=started["chat"]["id"], **{"continue": started["answer"]["id"]}))
         self.assertIn("goes on with its text", more["stats"]["warnings"][0])
 
+    def test_no_continuation_takes_what_another_model_wrote(self):
+        """The first model's tokens make only a part of the answer by then, also where the other one was killed."""
+        self.assertEqual(self.daemon.stop(), 0)
+        models = ("--model", os.path.join(support.tiny_models(), "llama.gguf"))
+        for killed in (False, True):
+            self.daemon = self.start(*models)
+            started = self.begin(parameters={**GREEDY, "max_tokens": 20})
+            chat, first = started["chat"]["id"], self.finish(self.daemon, started)
+            go_on = {"chat": chat, "continue": first["id"]}
+            other = self.begin(**go_on, model="llama", parameters={"max_tokens": 150})
+            if killed:
+                self.attach(other).wait(lambda e: any(x[1] == "saved" and x[2]["n"] > 1 for x in e))
+                self.daemon.process.send_signal(signal.SIGKILL)
+                self.daemon.process.wait()
+                self.daemon = self.start(*models)
+                second = self.message(self.daemon, chat, first["id"])
+            else:
+                second = self.finish(self.daemon, other)
+            self.assertTrue(second["content"].startswith(first["content"]), second)
+            self.assertGreater(len(second["content"]), len(first["content"]))
+            third = self.finish(self.daemon, self.begin(**go_on, model="qwen2", parameters={"max_tokens": 20}))
+            self.assertTrue(third["content"].startswith(second["content"]), (second, third))
+            self.assertGreater(len(third["content"]), len(second["content"]))
+            self.assertEqual(self.daemon.stop(), 0)
+
+    def test_a_stop_string_of_a_continuation_cuts_nothing_from_what_there_was(self):
+        started = self.begin(parameters={**GREEDY, "max_tokens": 40})
+        message = self.finish(self.daemon, started)
+        chat, answer = started["chat"]["id"], message["id"]
+        for i in range(6):  # within the text, and its very end, which may be the beginning of a stop string
+            before = message["content"]
+            stop = before[1:3] if i % 2 == 0 else before[-1] + "\u2603"
+            message = self.finish(self.daemon, self.begin(chat=chat, parameters={"max_tokens": 40, "stop": [stop]},
+                                                          **{"continue": answer}))  # fmt: skip
+            self.assertTrue(message["content"].startswith(before), f"round {i}: {message['content']!r} for {before!r}")
+        message = self.finish(self.daemon, self.begin(chat=chat, parameters={"stop": None}, **{"continue": answer}))
+        self.assertTrue(message["content"].startswith(before))
+
     def test_what_cannot_be_answered_changes_nothing(self):
         chat = self.chat(self.daemon)["id"]
         path = f"/ui-api/chats/{chat}/generations"
