@@ -69,6 +69,8 @@ void inside_lock(registry *r);
 void inside_unlock(registry *r);
 /* Fails for a read-only registry, and where another process keeps the lock for longer than the options say. */
 mlxr_status inside_begin(registry *r, mlxr_error *error);
+/* The same without waiting: MLXR_IO where another process has the lock. */
+mlxr_status inside_begin_at_once(registry *r, mlxr_error *error);
 /* Commits if status is MLXR_OK, else rolls back; returns what became of it. */
 mlxr_status inside_end(registry *r, mlxr_status status, mlxr_error *error);
 /* The same in two steps, for files that go once their rows are gone and before anybody else looks. */

@@ -187,7 +187,7 @@ void registry_close(registry **pointer)
         return;
     }
     if (r->db) {
-        registry_usage_flush(r, NULL);
+        registry_usage_flush(r, true, NULL);
     }
     for (size_t i = 0; i < r->n_usage; i++) {
         free(r->usage[i].key);
@@ -224,9 +224,8 @@ mlxr_status inside_fail_read_only(const registry *r, mlxr_error *error)
                       : daemon_error(error, MLXR_UNSUPPORTED, "the registry was opened for reading only");
 }
 
-mlxr_status inside_lock_file(registry *r, mlxr_error *error)
+static mlxr_status lock_file(registry *r, uint32_t timeout_ms, mlxr_error *error)
 {
-    uint32_t timeout_ms = r->options.lock_timeout_ms ? r->options.lock_timeout_ms : 10000;
     if (r->lock_fd < 0) {
         return inside_fail_read_only(r, error);
     }
@@ -245,15 +244,20 @@ mlxr_status inside_lock_file(registry *r, mlxr_error *error)
     }
 }
 
+mlxr_status inside_lock_file(registry *r, mlxr_error *error)
+{
+    return lock_file(r, r->options.lock_timeout_ms ? r->options.lock_timeout_ms : 10000, error);
+}
+
 void inside_unlock_file(registry *r)
 {
     flock(r->lock_fd, LOCK_UN);
 }
 
-mlxr_status inside_begin(registry *r, mlxr_error *error)
+static mlxr_status begin(registry *r, bool wait, mlxr_error *error)
 {
     inside_lock(r);
-    mlxr_status status = inside_lock_file(r, error);
+    mlxr_status status = wait ? inside_lock_file(r, error) : lock_file(r, 0, error);
     if (status == MLXR_OK) {
         status = db_run(r->db, error, "BEGIN IMMEDIATE", "");
         if (status != MLXR_OK) {
@@ -264,6 +268,16 @@ mlxr_status inside_begin(registry *r, mlxr_error *error)
         inside_unlock(r);
     }
     return status;
+}
+
+mlxr_status inside_begin(registry *r, mlxr_error *error)
+{
+    return begin(r, true, error);
+}
+
+mlxr_status inside_begin_at_once(registry *r, mlxr_error *error)
+{
+    return begin(r, false, error);
 }
 
 mlxr_status inside_commit(registry *r, mlxr_status status, mlxr_error *error)

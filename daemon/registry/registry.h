@@ -276,7 +276,8 @@ typedef struct registry_usage {
  * registry_close. key_id "": without a key. */
 mlxr_status registry_usage_add(registry *r, const char *key_id, const char *model, const registry_usage *more,
                                mlxr_error *error);
-mlxr_status registry_usage_flush(registry *r, mlxr_error *error);
+/* wait: for another process that is changing the registry, as every change does; else MLXR_IO while it is. */
+mlxr_status registry_usage_flush(registry *r, bool wait, mlxr_error *error);
 /* Of this UTC day, what is not written yet included. */
 mlxr_status registry_usage_today(registry *r, const char *key_id, registry_usage *out, mlxr_error *error);
 

@@ -88,7 +88,7 @@ static void put_back(registry *r, const usage_entry *entries, size_t n)
     pthread_mutex_unlock(&r->usage_lock);
 }
 
-mlxr_status registry_usage_flush(registry *r, mlxr_error *error)
+mlxr_status registry_usage_flush(registry *r, bool wait, mlxr_error *error)
 {
     pthread_mutex_lock(&r->usage_lock);
     bool nothing = r->n_usage == 0;
@@ -96,7 +96,7 @@ mlxr_status registry_usage_flush(registry *r, mlxr_error *error)
     if (nothing) {
         return MLXR_OK;
     }
-    mlxr_status status = inside_begin(r, error);
+    mlxr_status status = wait ? inside_begin(r, error) : inside_begin_at_once(r, error);
     if (status != MLXR_OK) {
         return status;
     }

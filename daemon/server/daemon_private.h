@@ -12,6 +12,7 @@
 #include "server/auth_registry.h"
 #include "server/daemon_parts.h"
 #include "server/router.h"
+#include "server/usage_save.h"
 #include "telemetry/logger.h"
 
 struct daemon_private {
@@ -45,6 +46,7 @@ struct daemon_private {
     /* the loop's */
     bool draining, aborted;
     bool profiling;
+    usage_save usage;
     uint64_t drain_until_ms;
 };
 

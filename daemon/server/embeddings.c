@@ -16,6 +16,7 @@
 #include "server/errors.h"
 #include "server/model_call.h"
 #include "server/routes.h"
+#include "server/usage_save.h"
 
 #define INPUTS_MAX 2048u
 #define TOKENS_MAX ((size_t)4 << 20) /* of all inputs; documents are read with the query before each */
@@ -495,6 +496,7 @@ static void done(void *user, int status, const char *code, const char *message)
 {
     embedding_job *j = user;
     j->done = true;
+    usage_save_soon(j->d);
     if (!j->x) {
         free_job(j);
     } else if (model_call_answer(j->x, status, code, message, j->answer)) {

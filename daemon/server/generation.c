@@ -26,6 +26,7 @@
 #include "server/errors.h"
 #include "server/generation_parts.h"
 #include "server/model_jobs.h"
+#include "server/usage_save.h"
 
 #define STORE_BYTES ((size_t)64 << 20)
 #define RESPONSES_MAX 4096u
@@ -239,6 +240,7 @@ static void remembered(void *user)
 {
     generation *g = user;
     uncount(g);
+    usage_save_soon(g->d);
     if (!g->over) {
         generation_usage usage = usage_of(g);
         g->over = true;

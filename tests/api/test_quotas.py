@@ -3,7 +3,10 @@
 Tiny models, standard library only.
 """
 import os
+import signal
+import sqlite3
 import time
+from contextlib import closing
 
 import load_client
 import support
@@ -66,6 +69,27 @@ class Quotas(support.ApiTest):
         daemon = self.start()
         self.refused(self.ask(daemon, key), 3600)
         self.assertEqual(self.ask(daemon, other).status, 200)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_what_was_counted_is_written_within_seconds_and_outlives_a_kill(self):
+        key, _ = self.key("few", "--tokens-per-day", "100")
+        other, _ = self.key("as few", "--tokens-per-day", "100")
+        daemon = self.start()
+        with closing(sqlite3.connect(os.path.join(self.models, ".mlxr", "registry.db"))) as store:
+            def written():
+                return store.execute("SELECT total(n_requests), total(prompt_tokens + answer_tokens) FROM usage").fetchone()
+
+            self.assertEqual(self.used(daemon, key, 120), 121)
+            self.until(lambda: written() == (1, 121))
+            answer = self.ask(daemon, other, path="/v1/embeddings", input=["a" * 60, "b" * 80])
+            n_tokens = answer.json["usage"]["total_tokens"]
+            self.assertGreater(n_tokens, 100)
+            self.until(lambda: written() == (2, 121 + n_tokens))
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait()
+        daemon = self.start()
+        self.refused(self.ask(daemon, key), 3600)
+        self.refused(self.ask(daemon, other), 3600)
         self.assertEqual(daemon.stop(), 0)
 
     def test_embeddings_and_every_choice_use_tokens(self):

@@ -525,7 +525,7 @@ static void usage_adds_up_over_flushes_and_restarts(void **unused)
     for (int i = 0; i < 3; i++) {
         assert_ok(registry_usage_add(w.r, "k", i ? "a" : "b", &one, &w.error), &w.error);
     }
-    assert_ok(registry_usage_flush(w.r, &w.error), &w.error);
+    assert_ok(registry_usage_flush(w.r, false, &w.error), &w.error);
     assert_ok(registry_usage_add(w.r, "k", "a", &one, &w.error), &w.error);
     assert_ok(registry_usage_add(w.r, "", "a", &one, &w.error), &w.error);
     assert_ok(registry_usage_today(w.r, "k", &sum, &w.error), &w.error);
