@@ -22,6 +22,7 @@
 #include "server/generation.h"
 #include "server/model_jobs.h"
 #include "server/notify.h"
+#include "server/openai_routes.h"
 #include "server/ui.h"
 #include "telemetry/daemon_error.h"
 #include "telemetry/metrics.h"
@@ -430,17 +431,27 @@ static void nothing(void *user)
     (void)user;
 }
 
-/* Requests and answers of chats under way, for the log; false: there are none. Who follows a chat's answer has a
- * request, too: both are told. */
+/* Requests, answers of chats and responses in the background that are under way, for the log; false: there are none.
+ * Who follows a chat's answer has a request, too: both are told. */
 static bool under_way(const struct daemon_private *p, char *out, size_t cap)
 {
     unsigned n = router_using(p->router), n_chats = ui_answering(p->d->ui);
+    unsigned n_background = openai_background_answering(p->d);
     int used = n ? snprintf(out, cap, "%u request%s", n, n == 1 ? "" : "s") : 0;
     if (n_chats) {
-        snprintf(out + used, cap - (size_t)used, "%s%u answer%s of chats", n ? ", " : "", n_chats,
-                 n_chats == 1 ? "" : "s");
+        used += snprintf(out + used, cap - (size_t)used, "%s%u answer%s of chats", n ? ", " : "", n_chats,
+                         n_chats == 1 ? "" : "s");
     }
-    return n || n_chats;
+    if (n_background) {
+        snprintf(out + used, cap - (size_t)used, "%s%u response%s in the background", used ? ", " : "", n_background,
+                 n_background == 1 ? "" : "s");
+    }
+    return n || n_chats || n_background;
+}
+
+static bool is_idle(const struct daemon_private *p)
+{
+    return router_using(p->router) == 0 && ui_idle(p->d->ui) && openai_background_answering(p->d) == 0;
 }
 
 /* Until nothing runs any more, or the time is over. */
@@ -449,8 +460,8 @@ static void drain_on(void *user)
     struct daemon_private *p = user;
     http_server *http = p->d->http;
     uint64_t now = daemon_clock_ms();
-    char what[96];
-    if ((router_using(p->router) == 0 && ui_idle(p->d->ui)) || (p->aborted && now >= p->drain_until_ms)) {
+    char what[128];
+    if (is_idle(p) || (p->aborted && now >= p->drain_until_ms)) {
         http_stop(http);
         return;
     }
@@ -470,7 +481,7 @@ static void drain_on(void *user)
 /* Nothing new is taken; what is under way has so much time. */
 static void drain_for(struct daemon_private *p, uint64_t ms)
 {
-    char what[96];
+    char what[128];
     p->draining = true;
     atomic_store(&p->state, DAEMON_DRAINING);
     p->drain_until_ms = daemon_clock_ms() + ms;

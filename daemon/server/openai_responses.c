@@ -12,6 +12,7 @@
 
 #include "server/errors.h"
 #include "server/openai_response.h"
+#include "server/openai_routes.h"
 #include "server/sse.h"
 
 void response_answer_free(response_answer *a)
@@ -49,6 +50,15 @@ void response_unlist(response_answer *a)
         *at = a->next;
         a->listed = false;
     }
+}
+
+unsigned openai_background_answering(const struct daemon *d)
+{
+    unsigned n = 0;
+    for (const response_answer *a = d->generations->background; a; a = a->next) {
+        n++;
+    }
+    return n;
 }
 
 static void on_gone(void *user)

@@ -9,5 +9,8 @@
 
 #define N_OPENAI_ROUTES 17
 extern const route openai_routes[N_OPENAI_ROUTES];
+struct daemon;
+/* Loop. Responses in the background that are not done, or not kept yet: nobody's request tells of them. */
+unsigned openai_background_answering(const struct daemon *d);
 
 #endif

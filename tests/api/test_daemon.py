@@ -11,6 +11,7 @@ import time
 import unittest
 
 import support
+import ui_support
 
 
 class Start(support.ApiTest):
@@ -271,6 +272,36 @@ class End(support.ApiTest):
         again = self.serve(port=port)
         self.assertEqual(again.port, port)
         return again.ready_s
+
+
+class Background(ui_support.UiTest):
+    """A response that is made in the background has nobody's request beside it."""
+
+    def begin(self, daemon, n_tokens):
+        made = daemon.ask("POST", "/v1/responses", {"model": "qwen2", "input": "Tell me.", "background": True,
+                                                    "temperature": 0, "max_output_tokens": n_tokens})  # fmt: skip
+        self.assertEqual(made.json["status"], "in_progress", made)
+        return made.json["id"]
+
+    def test_it_is_finished_before_the_daemon_ends(self):
+        daemon = self.start()
+        response = self.begin(daemon, 6000)
+        self.assertEqual(daemon.stop(), 0)  # it may take 30 s
+        made = self.start().ask("GET", f"/v1/responses/{response}").json
+        self.assertEqual((made["status"], made["usage"] and made["usage"]["output_tokens"]), ("incomplete", 6000), made["error"])
+
+    def test_what_does_not_get_done_in_time_is_told_as_failed(self):
+        daemon = self.start("--drain", "1")
+        responses = [self.begin(daemon, 12000) for _ in range(24)]
+        self.assertEqual(daemon.stop(), 0)
+        again = self.start()
+        made = [again.ask("GET", f"/v1/responses/{r}").json for r in responses]
+        self.assertTrue({m["status"] for m in made} <= {"incomplete", "failed"}, [m["status"] for m in made])
+        unfinished = [m for m in made if m["status"] == "failed"]
+        self.assertTrue(all(m["error"]["code"] == "shutting_down" for m in unfinished), [m["error"] for m in unfinished])
+        if unfinished:
+            daemon.wait_line(r"for 1 s at most there go on: (\d+ requests?, )?\d+ responses? in the background$")
+            daemon.wait_line(rf"ended unfinished: {len(unfinished)} responses? in the background$")
 
 
 class ServiceManager(support.ApiTest):
