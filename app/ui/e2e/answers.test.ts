@@ -14,26 +14,63 @@ describe('answers', () => {
   };
   const ask = (text: string) => askIn(watched.page, text);
 
-  it('go on behind a killed daemon, with every token that was seen', async () => {
+  /** An answer under way whose daemon was killed and started anew; of it: what the chat has, and the longer of that and what had been seen. */
+  const broken = async (characters: number) => {
     const { page } = watched;
     await newChat({ parameters: { temperature: 0, ...withoutEnd(4000) } });
     await ask('Write a long story about a lighthouse and a storm.');
-    const shown = page.locator('article[data-role=assistant] .prose').last();
-    await page.waitForFunction(() => (document.querySelector<HTMLElement>('article[data-state=running] .prose')?.innerText.length ?? 0) > 40);
+    await runsBeyond(characters);
     await daemon.stop('SIGKILL');
     await page.getByText('The daemon does not answer.').waitFor();
-    const seen = (await shown.innerText()).trim();
+    const seen = await text();
     await daemon.start();
-    const broken = page.locator('article[data-state=interrupted]');
-    await broken.waitFor();
-    await broken.getByRole('button', { name: 'Continue' }).click();
-    await page.waitForFunction(
-      (n) => (document.querySelector<HTMLElement>('article[data-role=assistant] .prose')?.innerText.trim().length ?? 0) > n,
-      seen.length,
+    await page.locator('article[data-state=interrupted]').waitFor();
+    const kept = await text(); // may be more than what was seen; or less, which is made again
+    const [shorter, longer] = [seen, kept].sort((one, other) => one.length - other.length) as [string, string];
+    expect(longer.slice(0, shorter.length)).toBe(shorter);
+    return { kept, longer };
+  };
+  const runsBeyond = (characters: number) =>
+    watched.page.waitForFunction(
+      (n) => (document.querySelector<HTMLElement>('article[data-state=running] .prose')?.innerText.trim().length ?? 0) > n,
+      characters,
     );
+  const text = async () => (await watched.page.locator('article[data-role=assistant] .prose').innerText()).trim();
+  const goOn = () => watched.page.locator('article[data-state=interrupted]').getByRole('button', { name: 'Continue' }).click();
+
+  it('go on behind a killed daemon, with every token that was seen', async () => {
+    const { page } = watched;
+    const { longer } = await broken(40);
+    await goOn();
+    await runsBeyond(longer.length);
     await endAnswer(page);
-    expect((await shown.innerText()).trim().slice(0, seen.length)).toBe(seen);
-    expect((await lastMessage(page)).content.slice(0, 20)).toBe(seen.slice(0, 20));
+    expect((await text()).slice(0, longer.length)).toBe(longer);
+    expect((await lastMessage(page)).content.slice(0, 20)).toBe(longer.slice(0, 20));
+  });
+
+  it('are whole when they were stopped as soon as they went on', async () => {
+    const { page } = watched;
+    const { kept } = await broken(1500);
+    const { content } = await lastMessage(page);
+    // What comes before a new token is then, nearly all, that the model reads the answer again.
+    await request(page, 'POST', '/ui-api/models/load', { model: MODEL });
+    // Sooner than anybody could by hand.
+    await page.evaluate(() => {
+      const observer = new MutationObserver(() => {
+        const stop = [...document.querySelectorAll('form button')].find((one) => one.textContent === 'Stop');
+        if (!(stop instanceof HTMLButtonElement)) return;
+        observer.disconnect();
+        stop.click();
+      });
+      observer.observe(document.body, { subtree: true, childList: true });
+    });
+    await goOn();
+    await page.locator('article[data-state=stopped]').waitFor();
+    expect((await text()).slice(0, kept.length)).toBe(kept);
+    expect((await lastMessage(page)).content.slice(0, content.length)).toBe(content);
+    await page.reload();
+    await page.locator('article[data-state=stopped]').waitFor();
+    expect((await text()).slice(0, kept.length)).toBe(kept);
   });
 
   it('show the tools that were called, with arguments and results', async () => {
