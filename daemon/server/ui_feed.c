@@ -3,7 +3,8 @@
  * Owner: struct ui. Lifetime: ui_feed_open to ui_feed_close; a follower's, its exchange's.
  *
  * Changes are numbered and the newest kept, so that who was away for a moment misses none; who was away for longer, or
- * comes with the number of another run of the daemon, is told to read lists anew. How far jobs are is told besides,
+ * comes with the number of another run of the daemon, is told to read lists anew. Who comes for the first time is told
+ * how old the newest change is: what was read before that is to be read again. How far jobs are is told besides,
  * without a number: the next word of it says more.
  *
  *   model jobs, or the model table, which tells nothing of the registry ─▶ look (pool): is it different? ─▶ change
@@ -48,6 +49,7 @@ struct ui_feed {
     struct ui *ui;
     uint64_t boot;       /* tells this run of the daemon from others */
     uint64_t newest;     /* number of the newest change; from 1 */
+    uint64_t newest_ms;  /* when that was, or this run of the daemon began; the loop's clock */
     change kept[KEPT];   /* number n at n % KEPT */
     follower *followers; /* linked */
     uint32_t n_followers, ticks;
@@ -117,6 +119,7 @@ static void on_gone(void *user)
 static void publish(struct ui_feed *feed, listeners meant, const char *owner, json_t *what)
 {
     change *c = &feed->kept[++feed->newest % KEPT];
+    feed->newest_ms = http_now_ms(feed->ui->d->http);
     free(c->json);
     c->json = what ? json_dumps(what, JSON_COMPACT) : NULL;
     json_decref(what);
@@ -344,7 +347,7 @@ static void answer_once(struct ui_feed *feed, http_exchange *x, const seen_place
 
 static void answer_stream(struct ui_feed *feed, http_exchange *x, const seen_place *seen)
 {
-    char place[64];
+    char place[64], data[48];
     follower *f = feed->n_followers < FOLLOWERS_MAX ? calloc(1, sizeof *f) : NULL;
     if (!f) {
         error_respond(x, 503, NULL, "too many clients follow the changes", NULL);
@@ -364,7 +367,9 @@ static void answer_stream(struct ui_feed *feed, http_exchange *x, const seen_pla
         sse_ping(x);
     } else { /* the place to come back to */
         place_of(feed, place, sizeof place);
-        sse_write_numbered(x, place, seen->asked ? "reset" : "hello", "{}", 2);
+        int n = snprintf(data, sizeof data, "{\"quiet_ms\":%llu}",
+                         (unsigned long long)(http_now_ms(feed->ui->d->http) - feed->newest_ms));
+        sse_write_numbered(x, place, seen->asked ? "reset" : "hello", data, (size_t)n);
     }
     catch_up(f);
     if (!feed->timer) {
@@ -398,6 +403,7 @@ mlxr_status ui_feed_open(struct ui_feed **out, struct ui *ui, mlxr_error *error)
     }
     clock_gettime(CLOCK_REALTIME, &now);
     feed->ui = ui;
+    feed->newest_ms = http_now_ms(ui->d->http);
     feed->boot = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
     feed->task = (http_task){.fn = on_posted, .user = feed};
     atomic_init(&feed->posted, false);

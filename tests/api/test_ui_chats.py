@@ -231,6 +231,7 @@ class Chats(ui_support.UiTest):
         first = self.events(self.daemon, "/ui-api/events")
         place = first.wait(lambda e: e)[0]
         self.assertEqual(place[1], "hello")
+        self.assertEqual(list(place[2]), ["quiet_ms"])
         chat = self.chat(self.daemon, title="x")
         told = first.wait(lambda e: len(e) == 2)[1]
         self.assertEqual(told[1:], ("change", {"kind": "chat", "op": "created", "id": chat["id"], "revision": 1}))
@@ -239,6 +240,14 @@ class Chats(ui_support.UiTest):
         both = first.wait(lambda e: len(e) == 4)[2:]
         self.assertEqual([(e[2]["kind"], e[2]["op"]) for e in both], [("message", "created"), ("chat", "removed")])
         first.close()
+        # who comes for the first time learns how long ago the newest change was
+        support.time.sleep(0.31)
+        late = self.events(self.daemon, "/ui-api/events").wait(lambda e: e)[0]
+        self.assertGreaterEqual(late[2]["quiet_ms"], 300)
+        before = support.time.monotonic()
+        self.chat(self.daemon, title="y")
+        soon = self.events(self.daemon, "/ui-api/events").wait(lambda e: e)[0]
+        self.assertLessEqual(soon[2]["quiet_ms"], 1000 * (support.time.monotonic() - before) + 2)
         # who was away gets what was missed, once
         again = self.events(self.daemon, f"/ui-api/events?after={told[0]}")
         self.assertEqual([e[2]["op"] for e in again.wait(lambda e: len(e) == 2)], ["created", "removed"])

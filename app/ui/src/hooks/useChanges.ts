@@ -6,6 +6,9 @@ import type { UiChange } from '@/api/schema';
 import { useConnection } from '@/stores/connection';
 import { usePreferences } from '@/stores/preferences';
 
+/** The daemon's clock stands still while it does something. */
+const SLACK_MS = 1000;
+
 export function useChanges(): void {
   const client = useQueryClient();
   useEffect(() => {
@@ -30,6 +33,15 @@ export function useChanges(): void {
         stale('loaded');
       }
     };
+    // What failed while the daemon was away is not asked for again by itself.
+    const back = useConnection.subscribe(({ online }, before) => {
+      if (online && !before.online) void client.invalidateQueries({ predicate: ({ state }) => state.status === 'error' });
+    });
+    const hello = ({ quiet_ms: quiet = 0 }: { quiet_ms?: number }) => {
+      void usePreferences.getState().read();
+      // Whatever the page has asked for, it did since it was opened; a change since then may not have been in the answer, and is not told.
+      if (quiet < performance.now() + SLACK_MS) void client.invalidateQueries();
+    };
     const run = async () => {
       let last: string | undefined;
       for (;;) {
@@ -37,7 +49,7 @@ export function useChanges(): void {
           for await (const event of apiEvents('GET /ui-api/events', { query: { after: last }, signal: gone.signal, priority: 'low' })) {
             last = event.id || last;
             useConnection.getState().seen();
-            if (event.event === 'hello') void usePreferences.getState().read();
+            if (event.event === 'hello') hello(JSON.parse(event.data) as { quiet_ms?: number });
             else if (event.event === 'change') changed(JSON.parse(event.data) as UiChange);
             else if (event.event === 'reset') {
               void usePreferences.getState().read();
@@ -53,6 +65,9 @@ export function useChanges(): void {
       }
     };
     void run();
-    return () => gone.abort();
+    return () => {
+      back();
+      gone.abort();
+    };
   }, [client]);
 }
