@@ -2,7 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import type { Page } from 'playwright-core';
 import type { UiChat, UiMessage } from '@/api/schema';
-import { MODEL, openPage, request, stage } from './support';
+import { lastMessage, MODEL, openPage, request, stage } from './support';
+
+const OTHER = 'Tiny-Other';
 
 /** Requests of a page to these addresses wait until they are let go. */
 async function holding(page: Page, url: RegExp, method = 'GET'): Promise<{ asked: Promise<void>; letGo: () => void }> {
@@ -20,7 +22,7 @@ async function holding(page: Page, url: RegExp, method = 'GET'): Promise<{ asked
 }
 
 describe('meanwhile', () => {
-  const { daemon, watched, browser } = stage();
+  const { daemon, watched, browser } = stage({ before: (made) => made.addModel(OTHER) });
 
   const newChat = (fields: object = {}) => request<UiChat>(watched.page, 'POST', '/ui-api/chats', { model: MODEL, title: 'Rivers', ...fields });
   const put = (chat: UiChat, fields: object) => request<UiMessage>(watched.page, 'POST', `/ui-api/chats/${chat.id}/messages`, fields);
@@ -50,5 +52,50 @@ describe('meanwhile', () => {
     await page.getByRole('dialog', { name: MODEL }).getByText('Fits now').waitFor();
     expect(await page.getByText('The daemon does not answer.').count()).toBe(0);
     await page.context().close();
+  });
+
+  it('a question is asked while what it is to be asked with is on its way', async () => {
+    const { page } = watched;
+    const chat = await newChat();
+    await page.goto(`${daemon.url}/chat/${chat.id}`);
+    const changes = await holding(page, /\/ui-api\/chats\/\d+$/, 'PATCH');
+    await page.getByRole('button', { name: 'Options', exact: true }).click();
+    await page.getByLabel('Temperature').fill('0');
+    await page.getByLabel('Tokens at most').fill('7');
+    await page.keyboard.press('Tab');
+    await page.getByRole('combobox', { name: 'Model', exact: true }).selectOption(OTHER);
+    expect(await page.getByRole('combobox', { name: 'Model', exact: true }).inputValue()).toBe(OTHER);
+    await page.getByRole('textbox', { name: 'Ask something' }).fill('Which is the longest?');
+    await page.keyboard.press('Enter');
+    await changes.asked;
+    // As long as the page would take to ask without them.
+    await page.evaluate(() => fetch('/ui-api/status').then(() => new Promise(requestAnimationFrame)));
+    changes.letGo();
+    await page.locator('article[data-role=assistant]:not([data-state=running])').waitFor();
+    expect(await lastMessage(page)).toMatchObject({ model: OTHER, parameters: { temperature: 0, max_tokens: 7 } });
+    expect(await request<UiChat>(page, 'GET', `/ui-api/chats/${chat.id}`)).toMatchObject({ model: OTHER, parameters: { temperature: 0, max_tokens: 7 } });
+    await page.unrouteAll();
+  });
+
+  it('a branch is chosen, then another, and a question is asked in it', async () => {
+    const { page } = watched;
+    const chat = await newChat({ parameters: { max_tokens: 4 } });
+    const question = await put(chat, { role: 'user', content: 'Which?' });
+    for (const content of ['The Amazon.', 'The Nile.', 'The Yangtze.']) await put(chat, { role: 'assistant', parent: question.id, content });
+    await page.goto(`${daemon.url}/chat/${chat.id}`);
+    await page.getByText('The Yangtze.').waitFor();
+    const changes = await holding(page, /\/ui-api\/chats\/\d+$/, 'PATCH');
+    await page.getByRole('button', { name: 'Previous version' }).click();
+    await page.getByText('The Nile.').waitFor();
+    await page.getByRole('button', { name: 'Previous version' }).click();
+    await page.getByText('The Amazon.').waitFor();
+    await page.getByRole('textbox', { name: 'Ask something' }).fill('And how long is it?');
+    await page.keyboard.press('Enter');
+    await changes.asked;
+    await page.evaluate(() => fetch('/ui-api/status').then(() => new Promise(requestAnimationFrame)));
+    changes.letGo();
+    await page.locator('article[data-role=assistant]:not([data-state=running])').nth(1).waitFor();
+    expect(await page.locator('article').allInnerTexts()).toEqual(['Which?', 'The Amazon.', 'And how long is it?', ''].map((text) => expect.stringContaining(text) as string));
+    await page.unrouteAll();
   });
 });

@@ -2,7 +2,8 @@
 import { useQuery, useQueryClient, type QueryClient } from '@tanstack/react-query';
 import { useEffect, useMemo } from 'react';
 import { api, ApiError } from '@/api/client';
-import type { UiAttachmentFields, UiChat, UiGenerate, UiMessage, UiParameters, UiQuestion, UiStarted } from '@/api/schema';
+import type { UiAttachmentFields, UiGenerate, UiMessage, UiParameters, UiQuestion, UiStarted } from '@/api/schema';
+import { changeChat, changesAnswered, useChanged } from '@/hooks/useChatChanges';
 import { childrenOf, newestBelow, pathTo } from '@/lib/tree';
 import { useNavigation } from '@/stores/navigation';
 import { useStreams } from '@/stores/streams';
@@ -51,7 +52,8 @@ export function useChat(id: number | null) {
     enabled: id !== null,
   });
   const list = messages.data ?? NONE;
-  const leaf = chat.data?.leaf ?? null;
+  const changed = useChanged(chat.data);
+  const leaf = changed?.leaf ?? null;
   const shown = useMemo(() => pathTo(list, leaf), [list, leaf]);
 
   // Answers under way are followed, whoever asked for them.
@@ -70,7 +72,7 @@ export function useChat(id: number | null) {
     }
   }, [id, list, follow, client]);
 
-  return { chat: chat.data, messages: list, shown, error: chat.error ?? messages.error };
+  return { chat: changed, messages: list, shown, error: chat.error ?? messages.error };
 }
 
 export interface Ask {
@@ -102,6 +104,8 @@ async function readAttachments(chat: number, message: UiMessage): Promise<UiAtta
 
 function turnsOf(client: QueryClient, id: number | null) {
   const generate = async (body: UiGenerate, into: number): Promise<UiStarted> => {
+    // The answer is made with what the chat says then, and behind its leaf.
+    await changesAnswered(client, into);
     const started = await api('POST /ui-api/chats/{id}/generations', { path: { id: into }, body });
     putStarted(client, started);
     return started;
@@ -151,14 +155,7 @@ function turnsOf(client: QueryClient, id: number | null) {
   /** Shows the branch that goes through this message. */
   const showBranch = async (message: UiMessage): Promise<void> => {
     if (id === null) return;
-    const leaf = leafBelow(message);
-    client.setQueryData<UiChat>(['chat', id], (before) => before && { ...before, leaf });
-    try {
-      client.setQueryData(['chat', id], await api('PATCH /ui-api/chats/{id}', { path: { id }, body: { leaf } }));
-    } catch (error) {
-      void client.invalidateQueries({ queryKey: ['chat', id] });
-      throw error;
-    }
+    await changeChat(client, { chat: { id }, fields: { leaf: leafBelow(message) } });
   };
   const editInPlace = async (message: UiMessage, content: string): Promise<void> => {
     if (id === null) return;

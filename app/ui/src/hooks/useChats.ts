@@ -1,7 +1,8 @@
 // The list of chats, its folders, search, and what is done to them.
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { api, ApiError } from '@/api/client';
-import type { UiChat, UiChatChange, UiFolder } from '@/api/schema';
+import type { UiChat, UiFolder } from '@/api/schema';
+import { changing } from '@/hooks/useChatChanges';
 import { useT } from '@/i18n';
 import { useNavigation } from '@/stores/navigation';
 import { showError, useToasts } from '@/stores/toasts';
@@ -78,16 +79,7 @@ export function useChatActions() {
       });
     },
   });
-  const change = useMutation({
-    ...options,
-    // One after the other, each upon what the one before has made.
-    scope: { id: 'chat' },
-    mutationFn: ({ chat, fields }: { chat: UiChat; fields: UiChatChange }) => {
-      const { revision } = client.getQueryData<UiChat>(['chat', chat.id]) ?? chat;
-      return api('PATCH /ui-api/chats/{id}', { path: { id: chat.id }, body: { revision: Math.max(revision, chat.revision), ...fields } });
-    },
-    onSuccess: (chat) => client.setQueryData(['chat', chat.id], chat),
-  });
+  const change = useMutation({ ...changing(client), onError: showError });
   const addFolder = useMutation({
     ...options,
     mutationFn: (name: string) => api('POST /ui-api/folders', { body: { name } }),
