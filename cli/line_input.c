@@ -3,8 +3,8 @@
  * Owner: the chat. Lifetime: line_input_open to line_input_close.
  *
  * libedit starts a read again that a signal interrupted. So characters are read here: an interruption becomes the
- * character ^C, and that is bound to a command which gives the line up. No handler ends a write that it comes in:
- * stdout that failed once has failed for good.
+ * character ^C, and that is bound to a command which gives the line up. The other signals are the terminal's
+ * (terminal.h): libedit's own handlers allocate, send signals to the whole process group, and serve once in a line.
  *
  * While the chat goes on the terminal marks what is pasted ("bracketed paste"), so that several pasted lines are one
  * text that Enter sends, and not as many messages.
@@ -19,18 +19,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
 
 #include "line_keys.h"
 #include "output.h"
+#include "terminal.h"
 
 #define HISTORY_ENTRIES 1000
 #define CANCEL L'\003'
-#define PASTE_MARKS_ON "\033[?2004h"
-#define PASTE_MARKS_OFF "\033[?2004l"
 #define PROMPT_COLUMNS 4
 #define QUOTES "\"\"\""
 #define N_QUOTES (sizeof QUOTES - 1)
@@ -43,10 +41,8 @@ struct line_input {
     History *history;
     HistEvent event;
     volatile sig_atomic_t *interrupted;
-    struct sigaction on_interrupt; /* the caller's */
     const char *const *words;
     bool cancelled, continued, colours;
-    bool armed;        /* SIGINT and SIGWINCH are not libedit's in this line any more */
     bool cancel_given; /* libedit was given ^C, and no command took it so far */
     bool marks;        /* the terminal can be told to mark what is pasted */
     bool quotes_typed; /* the line begins with quotes that are not a part of what is pasted behind them */
@@ -64,59 +60,14 @@ static line_input *of(EditLine *editor)
     return input;
 }
 
-/* ---- signals ----------------------------------------------------------------------------------------------------- */
-
-/* Set by the handler of SIGWINCH: draw_again() comes of it. */
-static volatile sig_atomic_t resize_seen;
-
 void line_input_wake(void)
 {
     line_keys_wake();
 }
 
-static void note_resize(int signal_number)
-{
-    (void)signal_number;
-    resize_seen = 1;
-    line_keys_wake();
-}
-
-/* Of the terminal; 80 where it does not say. */
-static unsigned terminal_columns(void)
-{
-    struct winsize size;
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-/* libedit sets handlers of its own when it begins a line. That of SIGWINCH allocates, that of SIGINT changes the
- * terminal's mode in whatever goes on, and writes end that they come in. */
-static void arm(line_input *input)
-{
-    static const int kept[] = {SIGTSTP, SIGCONT};
-    struct sigaction resized = {.sa_handler = note_resize, .sa_flags = SA_RESTART};
-    sigemptyset(&resized.sa_mask);
-    sigaction(SIGINT, &input->on_interrupt, NULL);
-    sigaction(SIGWINCH, &resized, NULL);
-    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
-        struct sigaction action;
-        if (sigaction(kept[i], NULL, &action) == 0) {
-            action.sa_flags |= SA_RESTART;
-            sigaction(kept[i], &action, NULL);
-        }
-    }
-    if (terminal_columns() != input->columns) { /* it came before */
-        resize_seen = 1;
-    }
-    input->armed = true;
-}
-
-/* libedit asks for it before it writes the first character of a line. */
 static const char *prompt(EditLine *editor)
 {
-    line_input *input = of(editor);
-    if (!input->armed) {
-        arm(input);
-    }
+    const line_input *input = of(editor);
     if (input->continued) {
         return input->colours ? "\1\033[2m\1... \1\033[0m\1" : "... ";
     }
@@ -140,22 +91,19 @@ static unsigned rows_above_cursor(EditLine *editor, unsigned columns)
     return row + (column >= columns); /* a full row has the cursor below it */
 }
 
-/* Draws the line again behind a signal. libedit begins where the cursor is: behind another size of the terminal that
- * is put where the line begins; behind a pause it is on a row of its own. */
-static void draw_again(EditLine *editor)
+/* Draws the line again. libedit begins where the cursor is, which is put where the line begins; behind a stop it is on
+ * a new row. */
+static void draw_again(EditLine *editor, terminal_news news)
 {
     line_input *input = of(editor);
-    unsigned columns = terminal_columns();
-    if (resize_seen || columns != input->columns) {
-        resize_seen = 0;
-        unsigned rows = rows_above_cursor(editor, columns);
-        printf(rows > 0 ? "\r\033[%uA\033[J" : "\r\033[J", rows);
-        el_resize(editor);
-        input->columns = columns;
+    unsigned columns = terminal_columns(), rows = news.left ? 0 : rows_above_cursor(editor, columns);
+    if (news.continued) {
+        el_set(editor, EL_PREP_TERM, 0); /* the modes are the shell's, and libedit takes them for its own still */
+        el_set(editor, EL_PREP_TERM, 1);
     }
-    if (input->marks) {
-        fputs(PASTE_MARKS_ON, stdout); /* a shell in between has turned them off */
-    }
+    printf(rows > 0 ? "\r\033[%uA\033[J" : "\r\033[J", rows);
+    el_resize(editor);
+    input->columns = columns;
     fflush(stdout);
     el_set(editor, EL_REFRESH);
 }
@@ -212,8 +160,9 @@ static int read_character(EditLine *editor, wchar_t *out)
         if (*input->interrupted || input->cancel_given) {
             return read_cancel(editor, out);
         }
-        if (resize_seen) {
-            draw_again(editor);
+        terminal_news news = terminal_ask();
+        if (news.resized || news.continued) {
+            draw_again(editor, news);
         }
         int n = line_keys_read(&input->keys, out);
         if (n == 1) {
@@ -221,9 +170,6 @@ static int read_character(EditLine *editor, wchar_t *out)
         }
         if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
             return n;
-        }
-        if (errno == EINTR && !*input->interrupted && !resize_seen) {
-            draw_again(editor); /* stopped and continued */
         }
     }
 }
@@ -389,6 +335,7 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     input->words = words;
     input->colours = use_colours(STDOUT_FILENO);
     bool waits = line_keys_open(&input->keys);
+    terminal_hold(line_keys_wake);
     input->editor = el_init("mlxr", stdin, stdout, stderr);
     input->history = history_init();
     if (!waits || !input->editor || !input->history) {
@@ -398,7 +345,6 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     el_set(input->editor, EL_CLIENTDATA, input);
     el_set(input->editor, EL_PROMPT_ESC, prompt, '\1');
     el_set(input->editor, EL_EDITOR, "emacs");
-    el_set(input->editor, EL_SIGNAL, 1);
     el_set(input->editor, EL_GETCFN, read_character);
     el_wset(input->editor, EL_ADDFN, L"mlxr-cancel", L"give the line up",
             cancel_line); /* el_set would leak the names */
@@ -419,7 +365,7 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     el_get(input->editor, EL_EDITMODE, &edits);
     input->marks = edits && isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") != 0;
     if (input->marks) {
-        fputs(PASTE_MARKS_ON, stdout);
+        terminal_mark_pastes(true);
     }
     return input;
 }
@@ -440,8 +386,8 @@ void line_input_close(line_input **pointer)
         return;
     }
     if (input->marks) {
-        fputs(PASTE_MARKS_OFF, stdout);
         fflush(stdout);
+        terminal_mark_pastes(false);
     }
     if (input->history) {
         save_history(input);
@@ -450,6 +396,7 @@ void line_input_close(line_input **pointer)
     if (input->editor) {
         el_end(input->editor);
     }
+    terminal_release();
     line_keys_close(&input->keys);
     free(input);
     *pointer = NULL;
@@ -499,17 +446,15 @@ static typed_line describe_line(const line_input *input, const char *data, size_
 static line_result read_line(line_input *input, typed_line *line)
 {
     int count = 0;
-    input->cancelled = input->cancel_given = input->quotes_typed = input->armed = false;
+    input->cancelled = input->cancel_given = input->quotes_typed = false;
     input->pasted_end = input->n_mark = 0;
     input->columns = terminal_columns();
-    resize_seen = 0;
     el_set(input->editor, EL_PREP_TERM,
            1); /* before the prompt: libedit does it after, and a key pressed in between counts */
-    struct sigaction before;
-    sigaction(SIGINT, NULL, &input->on_interrupt);
-    sigaction(SIGWINCH, NULL, &before);
+    if (terminal_ask().continued && input->marks) {
+        terminal_mark_pastes(true); /* it may have gone on as another job than the terminal's */
+    }
     const char *data = el_gets(input->editor, &count);
-    sigaction(SIGWINCH, &before, NULL); /* libedit puts back what was there, but not without editing */
     if (!data || count <= 0) {
         putchar('\n');
         fflush(stdout);

@@ -16,9 +16,10 @@ typedef enum line_result {
     LINE_END,       /* Ctrl-D, or the terminal is gone */
 } line_result;
 
-/* `interrupted` is set by the caller's SIGINT handler, which calls line_input_wake() then and must be there with
- * SA_RESTART while a line is read. One at a time in a process. `words` (NULL-terminated) are completed with Tab. NULL:
- * no memory or no terminal. The history lies in $XDG_STATE_HOME/mlxr/history, else ~/.local/state/mlxr/history. */
+/* `interrupted` is set by the caller's SIGINT handler, which calls line_input_wake() then and has SA_RESTART. What
+ * other signals do to the terminal is taken care of until line_input_close. One at a time in a process. `words`
+ * (NULL-terminated) are completed with Tab. NULL: no memory or no terminal. The history lies in
+ * $XDG_STATE_HOME/mlxr/history, else ~/.local/state/mlxr/history. */
 line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *const *words);
 void line_input_close(line_input **input);
 /* Ends the wait for a key, so that `interrupted` is looked at. For handlers of signals, in any thread. */
