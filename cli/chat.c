@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "chat_settings.h"
+#include "inputs.h"
 #include "line_input.h"
 #include "output.h"
 #include "registry/words.h"
@@ -115,11 +116,25 @@ static void do_system(chat *c, const char *argument)
     }
 }
 
+/* Is it a file that the chat reads? Tells so then. */
+static bool is_read(const chat *c, const char *path)
+{
+    inputs in = {0};
+    /* At a daemon it is a name: then there is no such file. */
+    const registry_model model = {.path = (char *)c->conversation->answerer->model};
+    bool lost = !inputs_add_loaded(&in, &model, c->options);
+    inputs_add(&in, c->options->grammar);
+    inputs_add(&in, c->options->schema);
+    lost = lost || inputs_lose(&in, path);
+    inputs_close(&in);
+    return lost;
+}
+
 static void do_save(chat *c, const char *argument)
 {
     if (!*argument) {
         print_error("/save needs the name of a file");
-    } else if (conversation_save(c->conversation, argument)) {
+    } else if (!is_read(c, argument) && conversation_save(c->conversation, argument)) {
         print_note("saved in %s", argument);
     }
 }

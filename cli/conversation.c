@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "output.h"
+#include "replacement.h"
 
 bool conversation_open(conversation *c, answerer *a, bool raw, const char *system)
 {
@@ -115,21 +115,23 @@ int conversation_regenerate(conversation *c, const options *o, generation *g)
 
 bool conversation_save(const conversation *c, const char *path)
 {
-    char temporary[4096];
-    int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
-    if (n < 0 || (size_t)n >= sizeof temporary) {
-        print_error("%s: the path is too long", path);
-        return false;
-    }
+    mlxr_error error;
+    replacement r;
     const char *model = c->answerer->model;
     json_t *root = json_pack("{s:o, s:O}", "model", json_text(model, strlen(model)), "messages", c->messages);
-    bool ok = root && json_dump_file(root, temporary, JSON_INDENT(2)) == 0 && rename(temporary, path) == 0;
-    if (!ok) {
-        print_error("%s: %s", path, errno ? strerror(errno) : "cannot be written");
-        remove(temporary);
+    if (!root) {
+        print_error("out of memory");
+        return false;
+    }
+    mlxr_status status = replacement_open(&r, path, 0666, &error);
+    if (status == MLXR_OK) {
+        status = replacement_close(&r, json_dumpf(root, r.to, JSON_INDENT(2)) == 0, &error);
     }
     json_decref(root);
-    return ok;
+    if (status != MLXR_OK) {
+        print_error("%s", error.text);
+    }
+    return status == MLXR_OK;
 }
 
 static bool is_conversation(const json_t *messages)

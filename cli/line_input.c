@@ -19,15 +19,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
 
+#include "line_history.h"
 #include "line_keys.h"
 #include "output.h"
 #include "terminal.h"
 
-#define HISTORY_ENTRIES 1000
 #define CANCEL L'\003'
 #define PROMPT_COLUMNS 4
 #define QUOTES "\"\"\""
@@ -38,8 +37,7 @@ static const wchar_t paste_begin[] = L"\033[200~", paste_end[] = L"\033[201~";
 
 struct line_input {
     EditLine *editor;
-    History *history;
-    HistEvent event;
+    line_history history;
     volatile sig_atomic_t *interrupted;
     const char *const *words;
     bool cancelled, continued, colours;
@@ -50,7 +48,6 @@ struct line_input {
     size_t n_mark;     /* characters of paste_begin that were read last */
     line_keys keys;
     unsigned columns; /* of the terminal when the line was last drawn */
-    char history_path[1024];
 };
 
 static line_input *of(EditLine *editor)
@@ -292,33 +289,6 @@ static unsigned char complete_word(EditLine *editor, int c)
     return *rest && el_insertstr(editor, rest) == 0 ? CC_REFRESH : CC_ERROR;
 }
 
-/* Makes the directories of a path, for this user only. */
-static void make_directories(char *path)
-{
-    for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        mkdir(path, 0700);
-        *slash = '/';
-    }
-}
-
-static bool find_history(char *path, size_t cap)
-{
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    int n = -1;
-    if (state && *state == '/') {
-        n = snprintf(path, cap, "%s/mlxr/history", state);
-    } else if (home && *home) {
-        n = snprintf(path, cap, "%s/.local/state/mlxr/history", home);
-    }
-    if (n < 0 || (size_t)n >= cap) {
-        *path = '\0';
-        return false;
-    }
-    make_directories(path);
-    return true;
-}
-
 line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *const *words)
 {
     line_input *input = calloc(1, sizeof *input);
@@ -337,8 +307,8 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     bool waits = line_keys_open(&input->keys);
     terminal_hold(line_keys_wake);
     input->editor = el_init("mlxr", stdin, stdout, stderr);
-    input->history = history_init();
-    if (!waits || !input->editor || !input->history) {
+    bool remembers = line_history_open(&input->history);
+    if (!waits || !input->editor || !remembers) {
         line_input_close(&input);
         return NULL;
     }
@@ -354,12 +324,7 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
     el_set(input->editor, EL_BIND, "^C", "mlxr-cancel", NULL);
     el_set(input->editor, EL_BIND, "\\e[200~", "mlxr-paste", NULL);
     el_set(input->editor, EL_BIND, "\t", "mlxr-complete", NULL);
-    history(input->history, &input->event, H_SETSIZE, HISTORY_ENTRIES);
-    history(input->history, &input->event, H_SETUNIQUE, 1);
-    if (find_history(input->history_path, sizeof input->history_path)) {
-        history(input->history, &input->event, H_LOAD, input->history_path);
-    }
-    el_set(input->editor, EL_HIST, history, input->history);
+    el_set(input->editor, EL_HIST, history, input->history.list);
     const char *term = getenv("TERM");
     int edits = 1; /* not where ~/.editrc says so: then nothing takes the marks away */
     el_get(input->editor, EL_EDITMODE, &edits);
@@ -368,15 +333,6 @@ line_input *line_input_open(volatile sig_atomic_t *interrupted, const char *cons
         terminal_mark_pastes(true);
     }
     return input;
-}
-
-static void save_history(line_input *input)
-{
-    if (*input->history_path) {
-        mode_t mask = umask(0077); /* it may hold private things */
-        history(input->history, &input->event, H_SAVE, input->history_path);
-        umask(mask);
-    }
 }
 
 void line_input_close(line_input **pointer)
@@ -389,13 +345,10 @@ void line_input_close(line_input **pointer)
         fflush(stdout);
         terminal_mark_pastes(false);
     }
-    if (input->history) {
-        save_history(input);
-        history_end(input->history);
-    }
     if (input->editor) {
         el_end(input->editor);
     }
+    line_history_close(&input->history);
     terminal_release();
     line_keys_close(&input->keys);
     free(input);
@@ -510,8 +463,7 @@ line_result line_input_read(line_input *input, char **out)
         return LINE_END;
     }
     if (text.n > 0 && text.data[strspn(text.data, " \t\n")]) {
-        history(input->history, &input->event, H_ENTER, text.data);
-        save_history(input);
+        line_history_add(&input->history, text.data);
     }
     *out = text.data;
     return LINE_TEXT;

@@ -364,6 +364,84 @@ class Chat(support.CliTest):
         t.wait()
         self.assertTrue(os.path.exists(os.path.join(state, "mlxr/history")))
 
+    def history(self):
+        """What the next chat will have, the oldest first."""
+        with open(os.path.join(self.home, ".local/state/mlxr/history"), encoding="utf-8") as file:
+            return file.read().splitlines()[1:]
+
+    def test_chats_at_a_time_keep_the_history_of_each_other(self):
+        one, other = self.start("-n", "1"), self.start("-n", "1")
+        for i in range(3):
+            self.say(one, f"one{i}")
+            self.say(other, f"other{i}")
+        for t in (one, other):
+            t.type("\x04")
+            self.assertEqual(t.wait(), 0)
+        self.assertEqual(self.history(), ["one0", "other0", "one1", "other1", "one2", "other2"])
+
+    def start_on_a_full_disk(self):
+        """A chat whose files can have 512 bytes."""
+        limited = 'trap "" XFSZ; ulimit -f 1; exec "$@"'
+        t = support.Terminal(["/bin/sh", "-c", limited, "sh", support.MLXR, "run", self.add_model("llama"), "-n", "1"],
+                             self.environment(NO_COLOR="1"), columns=200)
+        self.addCleanup(t.close)
+        t.expect(PROMPT)
+        return t
+
+    def test_a_full_disk_takes_nothing_of_the_history(self):
+        t = self.start("-n", "1")
+        self.say(t, "x" * 600)
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+        t = self.start_on_a_full_disk()
+        self.assertIn("history", self.say(t, "one"))
+        self.assertNotIn("history", self.say(t, "two"))  # that was told
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+        self.assertEqual(self.history(), ["x" * 600])
+        self.assertEqual(os.listdir(os.path.join(self.home, ".local/state/mlxr")), ["history"])
+
+    def test_a_full_disk_takes_nothing_of_a_conversation_saved_before(self):
+        path = os.path.join(self.home, "saved.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"messages": [{"role": "user", "content": "x" * 600}]}, file)
+        t = self.start_on_a_full_disk()
+        self.assertIn("1 messages", self.say(t, "/load " + path))
+        self.assertIn("File too large", self.say(t, "/save " + path))
+        self.say(t, "/clear")
+        self.assertIn("1 messages", self.say(t, "/load " + path))
+        self.assertEqual([name for name in os.listdir(self.home) if "saved" in name], ["saved.json"])
+
+    def test_a_conversation_is_saved_in_the_place_of_no_other_thing(self):
+        path, link = os.path.join(self.home, "saved.json"), os.path.join(self.home, "link.json")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("of before")
+        os.chmod(path, 0o600)
+        os.symlink(path, link)
+        self.add_model("llama")
+        model = os.path.join(self.models, "llama.gguf")
+        with open(model, "rb") as file:
+            weights = file.read()
+        schema = os.path.join(self.home, "schema.json")
+        with open(schema, "w", encoding="utf-8") as file:
+            file.write("{}")
+        t = self.start("-n", "1", "--schema", schema)
+        self.say(t, "hello")
+        self.assertIn("saved in", self.say(t, "/save " + link))
+        self.assertTrue(os.path.islink(link))
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)  # still for this user only
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["messages"][0]["content"], "hello")
+        for read in (model, schema):
+            self.assertIn("would be lost", self.say(t, "/save " + read))
+        os.mkfifo(path + ".pipe")
+        self.assertIn("no regular file", self.say(t, f"/save {path}.pipe"))
+        self.assertIn("directory", self.say(t, "/save " + self.home))
+        with open(model, "rb") as file:
+            self.assertEqual(file.read(), weights)
+        with open(schema, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "{}")
+
     def test_tab_completes_commands(self):
         t = self.start("-n", "1")
         t.type("/sho\t\n")

@@ -1,0 +1,78 @@
+/*
+ * Writing a file anew.
+ * Owner: the caller. Lifetime: replacement_open to replacement_close.
+ */
+#include "replacement.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "registry/disk.h"
+
+static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *path, const char *why)
+{
+    *error = (mlxr_error){.status = status};
+    snprintf(error->text, sizeof error->text, "%.200s: %s", path, why);
+    return status;
+}
+
+/* What the name leads to, and beside it the name of the new text. False: too long. */
+static bool find_names(replacement *r, const char *path)
+{
+    char *real = realpath(path, NULL);
+    int n = snprintf(r->path, sizeof r->path, "%s", real ? real : path);
+    free(real);
+    int n_temporary = snprintf(r->temporary, sizeof r->temporary, "%s.%ld.tmp", r->path, (long)getpid());
+    return n >= 0 && (size_t)n < sizeof r->path && n_temporary >= 0 && (size_t)n_temporary < sizeof r->temporary;
+}
+
+mlxr_status replacement_open(replacement *r, const char *path, mode_t mode, mlxr_error *error)
+{
+    struct stat old;
+    *r = (replacement){0};
+    if (!find_names(r, path)) {
+        return fail(error, MLXR_ARG, path, "the path is too long");
+    }
+    bool there = stat(r->path, &old) == 0;
+    if (there && !S_ISREG(old.st_mode)) {
+        return fail(error, MLXR_ARG, path, S_ISDIR(old.st_mode) ? strerror(EISDIR) : "this is no regular file");
+    }
+    unlink(r->temporary); /* of an earlier program with our number */
+    int fd = open(r->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    r->to = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (!r->to || (there && fchmod(fd, old.st_mode & 0777) != 0)) {
+        int reason = errno;
+        if (r->to) {
+            fclose(r->to);
+        } else if (fd >= 0) {
+            close(fd);
+        }
+        if (fd >= 0) {
+            unlink(r->temporary);
+        }
+        return fail(error, MLXR_IO, path, strerror(reason));
+    }
+    return MLXR_OK;
+}
+
+mlxr_status replacement_close(replacement *r, bool whole, mlxr_error *error)
+{
+    mlxr_status status = MLXR_OK;
+    errno = 0;
+    if (!whole || fflush(r->to) != 0 || ferror(r->to)) {
+        status = fail(error, MLXR_IO, r->path, errno ? strerror(errno) : "cannot be written");
+    }
+    status = status == MLXR_OK ? disk_sync(fileno(r->to), r->path, error) : status;
+    if (fclose(r->to) != 0 && status == MLXR_OK) {
+        status = fail(error, MLXR_IO, r->path, strerror(errno));
+    }
+    status = status == MLXR_OK ? disk_rename(r->temporary, r->path, error) : status;
+    if (status != MLXR_OK) {
+        unlink(r->temporary);
+    }
+    return status;
+}
