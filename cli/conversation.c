@@ -39,9 +39,9 @@ static bool has_system(const conversation *c)
     return strcmp(role_at(c, 0), "system") == 0;
 }
 
-static json_t *message(const char *role, const char *content)
+static json_t *message(const char *role, const char *content, size_t n_content)
 {
-    return json_pack("{s:s, s:o}", "role", role, "content", json_text(content, strlen(content)));
+    return json_pack("{s:s, s:o}", "role", role, "content", json_text(content, n_content));
 }
 
 bool conversation_set_system(conversation *c, const char *text)
@@ -49,7 +49,7 @@ bool conversation_set_system(conversation *c, const char *text)
     if (has_system(c)) {
         json_array_remove(c->messages, 0);
     }
-    if (text && *text && json_array_insert_new(c->messages, 0, message("system", text)) != 0) {
+    if (text && *text && json_array_insert_new(c->messages, 0, message("system", text, strlen(text))) != 0) {
         print_error("out of memory");
         return false;
     }
@@ -77,7 +77,7 @@ static int answer(conversation *c, const options *o, generation *g)
 {
     int code = c->answerer->ops->answer(c->answerer, o, c->messages, c->raw, g);
     if (code == EXIT_OK && (g->n_ids > 0 || g->n_text > 0) &&
-        json_array_append_new(c->messages, message("assistant", g->text)) != 0) {
+        json_array_append_new(c->messages, message("assistant", g->text, strlen(g->text))) != 0) {
         print_error("out of memory");
         code = EXIT_FAILED;
     }
@@ -87,11 +87,15 @@ static int answer(conversation *c, const options *o, generation *g)
 int conversation_ask(conversation *c, const options *o, const char *text, generation *g)
 {
     size_t n = json_array_size(c->messages);
-    if (json_array_append_new(c->messages, message("user", text)) != 0) {
+    if (json_array_append_new(c->messages, message("user", text, strlen(text))) != 0) {
         print_error("out of memory");
         return EXIT_FAILED;
     }
     int code = answer(c, o, g);
+    if (code != EXIT_OK && g->n_text > 0) { /* what came before the error, which is told on a line of its own */
+        size_t n_kept = g->n_text - (g->text[g->n_text - 1] == '\n');
+        json_array_append_new(c->messages, message("assistant", g->text, n_kept));
+    }
     if (json_array_size(c->messages) == n + 1 && g->n_predict != 0) {
         json_array_remove(c->messages, n);
     }

@@ -22,10 +22,10 @@ bool conversation_set_system(conversation *c, const char *text);
 /* Whether there is an answer to be made again. */
 bool conversation_can_regenerate(const conversation *c);
 
-/* Adds a user message, generates into *g and adds the answer. If nothing was generated, the message is taken back.
- * Returns an exit code. */
+/* Adds a user message, generates into *g and adds the answer, or what came of it before an error. If nothing was
+ * generated, the message is taken back. Returns an exit code. */
 int conversation_ask(conversation *c, const options *o, const char *text, generation *g);
-/* Makes the last answer anew. */
+/* Makes the last answer anew; the old one stays if that fails or nothing was generated. */
 int conversation_regenerate(conversation *c, const options *o, generation *g);
 
 /* The messages as a JSON file, and back. False after telling why not. */

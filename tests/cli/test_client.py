@@ -558,6 +558,34 @@ class Looking(ClientTest):
             self.assertEqual(t.wait(), 1 if now else 0)
             self.assertEqual(daemon.process.wait(support.TIMEOUT), 0)
 
+    def test_what_came_of_an_answer_stays_in_the_chat_when_the_daemon_is_gone(self):
+        self.add_model("llama")
+        daemon = self.serve("--ctx", "16384", "--rope-scaling", "linear")  # seconds of h
+        t = self.terminal("run", "llama", *ENDLESS, env=self.here(daemon.port))
+        t.expect(PROMPT)
+        for text in ("one\n", "two\n"):
+            t.type(text)
+            t.expect("hhhh")
+            if text == "one\n":
+                t.type("\x03")
+                t.expect("(interrupted)\n" + PROMPT)
+        daemon.process.kill()
+        shown = "hhhh" + t.expect("mlxr: ").rstrip("\n")
+        t.expect("\n" + PROMPT)
+        path = os.path.join(self.home, "saved.json")
+        self.assertIn("saved", self.say(t, "/save " + path))
+        with open(path, encoding="utf-8") as file:
+            messages = json.load(file)["messages"]
+        self.assertEqual([m["role"] for m in messages], ["user", "assistant"] * 2)
+        self.assertEqual((messages[2]["content"], messages[3]["content"]), ("two", shown))
+        before = messages[3]["content"]
+        self.say(t, "/regen")  # nobody is there to make another
+        self.say(t, "three")
+        self.assertIn("saved", self.say(t, "/save " + path))
+        with open(path, encoding="utf-8") as file:
+            messages = json.load(file)["messages"]
+        self.assertEqual((len(messages), messages[3]["content"]), (4, before))
+
     def test_without_a_daemon_they_say_so(self):
         port = free_port()
         for verb in (["ps"], ["status"], ["logs"], ["stop"], ["load", "x"], ["unload", "x"]):
