@@ -137,7 +137,7 @@ static bool keep(FILE *to, const batch_reader *r)
 
 /* Reads all lines; those kept go to `to` too, if that is not NULL. A torn end is not counted in out->size; a result
  * behind one, or anything else than results, means that the file is somebody else's or damaged. */
-static int read_results(batch_output *out, FILE *from, FILE *to)
+static int read_results(batch_output *out, int from, FILE *to)
 {
     batch_reader r;
     bool failed = false, torn = false;
@@ -168,18 +168,18 @@ static int read_results(batch_output *out, FILE *from, FILE *to)
 }
 
 /* A file of the kept lines takes the place of the old one, which stays until the new one is whole. */
-static int rewrite_without_errors(batch_output *out, FILE *from)
+static int rewrite_without_errors(batch_output *out, int from)
 {
     char temporary[4096];
     int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", out->path, (long)getpid());
     if (n < 0 || (size_t)n >= sizeof temporary) {
-        fclose(from);
+        close(from);
         return refuse(out, "the path is too long");
     }
     int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666), copy = fd >= 0 ? dup(fd) : -1;
     FILE *to = copy >= 0 ? fdopen(copy, "a") : NULL;
     if (!to) {
-        fclose(from);
+        close(from);
         close(copy);
         close(fd);
         return refuse(out, strerror(errno));
@@ -219,13 +219,12 @@ int batch_output_open(batch_output *out, const char *path, bool retry_errors)
     if (flock(out->fd, LOCK_EX | LOCK_NB) != 0) {
         return refuse(out, "another mlxr batch is writing it");
     }
-    int copy = dup(out->fd);
-    FILE *from = copy >= 0 ? fdopen(copy, "r") : NULL;
-    if (!from) {
-        close(copy);
-        return refuse(out, strerror(errno));
+    int from = dup(out->fd);
+    if (from < 0 || lseek(from, 0, SEEK_SET) != 0) {
+        int reason = errno;
+        close(from);
+        return refuse(out, strerror(reason));
     }
-    rewind(from);
     int code = retry_errors ? rewrite_without_errors(out, from) : read_results(out, from, NULL);
     if (code == EXIT_OK && fstat(out->fd, &info) == 0 && info.st_size > out->size) {
         print_note("%s: %lld bytes at its end were never finished; they are cut off", path,

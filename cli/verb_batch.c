@@ -8,6 +8,7 @@
  *   SIGINT, SIGTERM: what has ended is written, what has not is left to the next run. A second one ends at once.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -42,7 +43,8 @@ typedef struct batch {
     batch_output out;
     const char *file;              /* of the requests */
     uint64_t context_hash;         /* of the model and of what the command line decides about results */
-    bool at_end, stopping, broken; /* nothing more to read; cancelled; results cannot be written */
+    bool at_end, stopping, broken; /* nothing more to read; cancelled; it cannot go on */
+    bool unwritable;               /* results cannot be written: then it is broken, too */
     uint64_t n_lines, n_total;     /* requests read; lines of the file if it can be counted, else 0 */
     uint64_t n_done, n_failed, n_skipped, n_conflicts;
     uint64_t prompt_tokens, cached_tokens, answer_tokens;
@@ -126,7 +128,7 @@ static uint64_t hash_of(const batch *b, const batch_request *r)
 static void write_result(batch *b, json_t *result, const batch_request *r)
 {
     if (!batch_output_add(&b->out, result, r->key, hash_of(b, r))) {
-        b->broken = true;
+        b->broken = b->unwritable = true;
     }
 }
 
@@ -157,6 +159,13 @@ static void take_request(batch *b, batch_request *r)
         break;
     }
     batch_request_close(r);
+}
+
+/* Is there another line, or the end, without holding up results that have come meanwhile? */
+static bool may_read(batch *b)
+{
+    bool wanted = !b->at_end && !b->broken && !stop_signal && b->run.n_flying < b->run.n_flying_max;
+    return wanted && batch_reader_wait(&b->in, b->run.n_flying == 0 ? 100 : 0);
 }
 
 /* Another request with this id is in flight. */
@@ -201,6 +210,10 @@ static void read_line(batch *b)
            !stop_signal) { /* an id given twice: the second is looked at when the first has its result */
         take_done(b, 0.1);
     }
+    if (stop_signal) { /* or it could end beside the other one */
+        batch_request_close(&r);
+        return;
+    }
     take_request(b, &r);
 }
 
@@ -211,11 +224,11 @@ static void take_done(batch *b, double seconds)
         return;
     }
     const batch_request *r = &job->request;
-    if (!batch_job_unfinished(job) && !b->broken) {
+    if (!batch_job_unfinished(job) && !b->unwritable) {
         bool failed = batch_result_failed(job);
         write_result(b, batch_result_json(job, b->s.model, b->o->model, hash_of(b, r)), r);
-        b->n_failed += failed && !b->broken;
-        b->n_done += !failed && !b->broken;
+        b->n_failed += failed && !b->unwritable;
+        b->n_done += !failed && !b->unwritable;
         b->prompt_tokens += job->n_prompt;
         b->cached_tokens += job->n_cached;
         b->answer_tokens += batch_result_tokens(job);
@@ -239,17 +252,18 @@ static void run_all(batch *b)
     b->started = now_seconds();
     b->bar = progress_begin("batch");
     for (;;) {
-        while (!b->at_end && !b->broken && !stop_signal && b->run.n_flying < b->run.n_flying_max) {
+        while (may_read(b)) {
             read_line(b);
         }
         if ((stop_signal || b->broken) && !b->stopping) {
             b->stopping = true;
             batch_run_cancel(&b->run);
         }
-        if (b->run.n_flying == 0) {
+        if (b->run.n_flying > 0) {
+            take_done(b, 0.1);
+        } else if (b->at_end || b->stopping) {
             break;
         }
-        take_done(b, 0.1);
         show_progress(b);
     }
     progress_end(&b->bar);
@@ -259,20 +273,22 @@ static void run_all(batch *b)
 /* ---- beginning and end ------------------------------------------------------------------------------------------- */
 
 /* Lines that are not blank, so that there is something to measure progress by; 0 if this is no file. */
-static uint64_t count_lines(FILE *file)
+static uint64_t count_lines(int fd)
 {
     uint64_t n = 0;
-    bool blank = true;
+    bool failed = false;
     struct stat info;
-    if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode)) {
+    off_t begin = lseek(fd, 0, SEEK_CUR);
+    int copy = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && begin >= 0 ? dup(fd) : -1;
+    batch_reader all;
+    if (copy < 0) {
         return 0;
     }
-    for (int byte; (byte = getc_unlocked(file)) != EOF;) {
-        n += byte == '\n' && !blank;
-        blank = byte == '\n' || (blank && (byte == ' ' || byte == '\t' || byte == '\r'));
+    for (batch_reader_open(&all, copy); batch_reader_next(&all, &failed);) {
+        n += !batch_reader_blank(&all);
     }
-    rewind(file);
-    return n + !blank;
+    batch_reader_close(&all);
+    return lseek(fd, begin, SEEK_SET) == begin ? n : 0;
 }
 
 /* Results are appended behind the last whole one, and what stands there is cut off: not in what is read. */
@@ -301,13 +317,13 @@ static int open_files(batch *b, const char *model)
 {
     const char *path = b->file;
     struct stat in, out;
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!file) {
+    int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
         print_error("%s: %s", path, strerror(errno));
         return EXIT_FAILED;
     }
-    batch_reader_open(&b->in, file);
-    if (fstat(fileno(file), &in) == 0 && S_ISDIR(in.st_mode)) {
+    batch_reader_open(&b->in, fd);
+    if (fstat(fd, &in) == 0 && S_ISDIR(in.st_mode)) {
         print_error("%s: %s", path, strerror(EISDIR));
         return EXIT_FAILED;
     }
@@ -315,7 +331,7 @@ static int open_files(batch *b, const char *model)
         print_error("-o %s: this is the file the requests come from", b->o->output);
         return EXIT_USAGE;
     }
-    b->n_total = count_lines(file);
+    b->n_total = count_lines(fd);
     int code = check_output(b, model);
     return code == EXIT_OK ? batch_output_open(&b->out, b->o->output, b->o->retry_errors) : code;
 }
@@ -459,7 +475,7 @@ static int run_batch(batch *b, const char *model)
 
 int verb_batch(options *o)
 {
-    batch b = {.o = o, .out = {.fd = -1}};
+    batch b = {.o = o, .in = {.fd = -1}, .out = {.fd = -1}};
     model_list models = {0};
     const char *model = NULL;
     int code = EXIT_USAGE;

@@ -412,6 +412,24 @@ class Resume(Batch):
         self.assertEqual(len(plain.text.splitlines()), 40)
         self.assertRegex(plain.err, r"40 done, 0 failed, 0 done before, 0 left out; \d+ prompt tokens")
 
+    def test_results_do_not_wait_for_the_next_request_of_a_pipe(self):
+        lines = [json.dumps({"id": i, "prompt": "the inn", "max_tokens": 4}).encode() + b"\n" for i in range(4)]
+        arguments = [support.MLXR, "batch", self.model, "-", "-o", self.output]
+        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment())
+        self.addCleanup(process.stdin.close)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.kill)
+        for n, data in ((2, lines[0] + lines[1] + lines[2][:9]), (3, lines[2][9:]), (4, lines[3])):
+            process.stdin.write(data)
+            process.stdin.flush()
+            self.wait_for(process, n)  # with the pipe open
+        self.assertEqual(sorted(line["id"] for line in self.read()), [0, 1, 2, 3])
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(support.TIMEOUT), 128 + signal.SIGINT)
+        err = process.stderr.read().decode()
+        self.assertIn("4 done, 0 failed", err)
+        self.assertNotIn("mlxr: ", err)  # that it was interrupted is no error of the pipe
+
     def test_a_terminal_shows_a_bar(self):
         many = self.input + ".many"  # a bar comes after a second: enough that no machine is done by then
         with open(self.input, encoding="utf-8") as file, open(many, "w", encoding="utf-8") as out:
