@@ -207,6 +207,16 @@ static void log_warning(void *user, const char *line)
     engine_log(user, MLXR_LOG_WARN, "%s", line);
 }
 
+/* They wait for each other at each operation: what waits takes the core that another one needs. */
+static void warn_of_threads(mlxr_engine *e)
+{
+    uint32_t n_cores = cpu_cores_usable();
+    if (e->options.n_threads > n_cores) {
+        engine_log(e, MLXR_LOG_WARN, "%u threads, and this process may use %u %s: more threads than cores are slower",
+                   e->options.n_threads, n_cores, n_cores == 1 ? "core" : "cores");
+    }
+}
+
 mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *options, mlxr_error *error)
 {
     static const mlxr_engine_options defaults = {0};
@@ -257,6 +267,7 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, const mlxr_engine_options *optio
     e->arena.reclaim = reclaim;
     e->arena.reclaim_context = e;
     report_store(e);
+    warn_of_threads(e);
     engine_log(e, MLXR_LOG_INFO, "engine: backend %s, %u threads, KV budget %llu MiB", e->ops->name,
                e->options.n_threads, (unsigned long long)(budget >> 20));
     *out = e;

@@ -169,6 +169,12 @@ class BatchInvariant(Options):
         self.assertTrue(any(less[i] != plain[i] for i in both), less)
         self.assertLess(max(abs(less[i] - plain[i]) for i in both), 1)  # less exact, no other model
 
+    def test_more_threads_than_cores_are_told(self):
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        told = self.succeed("run", self.model, "the", "-n", "1", "--threads", str(n_cores + 1)).err
+        self.assertRegex(told, rf"warning: {n_cores + 1} threads, and this process may use \d+ cores?: ")
+        self.assertNotIn("threads", self.succeed("run", self.model, "the", "-n", "1", "--threads", "1").err)
+
     def test_doctor_tells_which_backends_keep_it(self):
         self.assertIn("results never depend on the batch", self.succeed("doctor").text)
         backends = {b["name"]: b for b in self.succeed("doctor", "--json").json["backends"]}
