@@ -18,6 +18,7 @@
 #include "line_input.h"
 #include "output.h"
 #include "registry/words.h"
+#include "wrap.h"
 
 /* Tokens of an answer at most, unless -n says otherwise: where no template tells the model when to end, and where
  * nobody may be there to stop a model that goes round in circles. In a chat there is Ctrl-C. */
@@ -50,7 +51,10 @@ bool chat_possible(void)
 generation chat_generation(const options *o, const conversation *c, bool chatting)
 {
     int32_t usual = c->raw ? RAW_TOKENS : chatting ? -1 : ANSWER_TOKENS;
-    return (generation){.n_predict = o->n_predict >= 0 ? o->n_predict : usual, .stops = &o->stops, .show = write_text};
+    bool as_it_is = o->no_wrap || o->grammar || o->schema || c->raw; /* data, or a text that began elsewhere */
+    return (generation){.n_predict = o->n_predict >= 0 ? o->n_predict : usual,
+                        .stops = &o->stops,
+                        .show = as_it_is ? write_text : wrap_text};
 }
 
 void chat_print_timings(const answerer *a, const options *o, const generation *g)
@@ -71,6 +75,7 @@ static void answer(chat *c, const char *text)
     interrupt_seen = 0;
     int code = text ? conversation_ask(c->conversation, c->options, text, &g)
                     : conversation_regenerate(c->conversation, c->options, &g);
+    wrap_end();
     if (g.n_text > 0 && g.text[g.n_text - 1] != '\n') {
         putchar('\n');
     }

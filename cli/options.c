@@ -51,6 +51,7 @@ const option_spec option_table[] = {
      "give the prompt to the model as it is, without its chat template"},
     {"system", 0, OPTION_TEXT, AT(system), GROUP_RUN | GROUP_BATCH, "TEXT", "system message"},
     {"chat", 0, OPTION_FLAG, AT(chat), GROUP_RUN, NULL, "go on as a chat after the answer, if this is a terminal"},
+    {"no-wrap", 0, OPTION_FLAG, AT(no_wrap), GROUP_RUN, NULL, "leave it to the terminal where rows of an answer end"},
     {"serve", 0, OPTION_FLAG, AT(serve), GROUP_RUN, NULL,
      "answer through a daemon, the one that is there or one of its own"},
     {"server", 0, OPTION_TEXT, AT(server), GROUP_CLIENT, "HOST",

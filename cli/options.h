@@ -117,7 +117,7 @@ typedef struct options {
     int32_t keep_alive_s;
     uint64_t memory_bytes;
     text_list models, allow_hosts, allow_origins;
-    bool no_tcp, no_sandbox, routes;
+    bool no_tcp, no_sandbox, routes, no_wrap;
     /* key */
     const char *scopes, *key_models;
     uint32_t n_rpm, n_days;

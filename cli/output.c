@@ -19,6 +19,9 @@
 #include <xlocale.h>
 #endif
 
+#include "telemetry/text_buffer.h"
+#include "wrap.h"
+
 double now_seconds(void)
 {
     struct timespec now;
@@ -34,10 +37,9 @@ bool use_colours(int fd)
 
 /* ---- text from outside ------------------------------------------------------------------------------------------- */
 
-/* How many bytes at `text` are a character that steers a terminal or the order of what it shows; 0: none. Controls are
- * U+0000 to U+001F and U+007F to U+009F; ends of lines U+2028 and U+2029; embeddings, overrides and isolates of
- * directions U+202A to U+202E and U+2066 to U+2069 (Unicode Standard Annex 9). */
-static size_t control_at(const char *text, size_t n)
+/* Controls are U+0000 to U+001F and U+007F to U+009F; ends of lines U+2028 and U+2029; embeddings, overrides and
+ * isolates of directions U+202A to U+202E and U+2066 to U+2069 (Unicode Standard Annex 9). */
+size_t text_control(const char *text, size_t n)
 {
     const unsigned char *c = (const unsigned char *)text;
     if (c[0] == 0xc2) {
@@ -58,7 +60,7 @@ const char *plain_line(const char *text)
     char *line = out[next++ % 4];
     size_t n = strlen(text), used = 0;
     for (size_t i = 0; i < n && used + 1 < sizeof out[0];) {
-        size_t control = control_at(text + i, n - i);
+        size_t control = text_control(text + i, n - i);
         line[used++] = control ? '?' : text[i];
         i += control ? control : 1;
     }
@@ -99,6 +101,7 @@ static void print_remark(const char *before, const char *after, const char *form
 {
     char line[2048];
     vsnprintf(line, sizeof line, format, args);
+    wrap_flush();
     fflush(stdout);
     const char *plain = plain_line(line); /* arguments and names in files may hold anything */
     fputs(before, stderr);
@@ -153,30 +156,6 @@ json_t *json_number(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-/* The length of the UTF-8 character at text[0..n), 0 if there is none (Unicode 15, table 3-7). */
-static size_t character(const unsigned char *text, size_t n)
-{
-    unsigned char c = text[0], low = 0x80, high = 0xbf;
-    size_t length = c < 0x80                ? 1
-                    : c >= 0xc2 && c < 0xe0 ? 2
-                    : c >= 0xe0 && c < 0xf0 ? 3
-                    : c >= 0xf0 && c < 0xf5 ? 4
-                                            : 0;
-    if (length > n) {
-        return 0;
-    }
-    low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : low;
-    high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : high;
-    for (size_t i = 1; i < length; i++) {
-        if (text[i] < low || text[i] > high) {
-            return 0;
-        }
-        low = 0x80;
-        high = 0xbf;
-    }
-    return length;
-}
-
 json_t *json_text(const char *text, size_t n)
 {
     json_t *value = json_stringn(text, n);
@@ -186,7 +165,7 @@ json_t *json_text(const char *text, size_t n)
     }
     size_t used = 0;
     for (size_t i = 0; i < n;) {
-        size_t length = character((const unsigned char *)text + i, n - i);
+        size_t length = text_character(text + i, n - i);
         memcpy(fixed + used, length ? text + i : "\xef\xbf\xbd", length ? length : 3);
         used += length ? length : 3;
         i += length ? length : 1;
@@ -202,7 +181,7 @@ bool write_text(const char *text, size_t n)
         fwrite(text, 1, n, stdout);
     } else {
         for (size_t i = 0; i < n;) {
-            size_t control = text[i] == '\n' || text[i] == '\t' ? 0 : control_at(text + i, n - i);
+            size_t control = text[i] == '\n' || text[i] == '\t' ? 0 : text_control(text + i, n - i);
             putchar(control ? '?' : text[i]);
             i += control ? control : 1;
         }
@@ -268,48 +247,54 @@ const char *human_count(uint64_t n)
     return out;
 }
 
-/* ---- tables --------------------------------------------------------------------------------------------------------
- */
+/* ---- columns ----------------------------------------------------------------------------------------------------- */
 
-/* Columns of a terminal: two for most characters of Chinese, Japanese and Korean and for emoji, none for what is set
- * upon the character before it. `utf8`: the current locale can tell; otherwise each character is taken for one. */
-static size_t n_columns_of(const char *text, bool utf8)
+/* (locale_t)0 where there is none. */
+static locale_t utf8_locale(void)
 {
-    size_t columns = 0, left = strlen(text);
+    static locale_t found;
+    static bool asked;
+    if (!asked) {
+        asked = true;
+        found = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+        found = found ? found : newlocale(LC_CTYPE_MASK, "UTF-8", (locale_t)0); /* macOS */
+    }
+    return found;
+}
+
+int text_columns(const char *text, size_t n)
+{
+    wchar_t character = 0;
     mbstate_t state = {0};
-    while (left) {
-        wchar_t character = 0;
-        size_t n = utf8 ? mbrtowc(&character, text, left, &state) : (size_t)-1;
-        int wide;
-        if (n == 0 || n > left) { /* no locale, or no character: byte by byte */
-            wide = ((unsigned char)*text & 0xc0) != 0x80;
-            memset(&state, 0, sizeof state);
-            n = 1;
-        } else {
-            wide = wcwidth(character);
-        }
-        columns += wide >= 0 ? (size_t)wide : 1;
+    locale_t utf8 = utf8_locale(), before = uselocale(utf8); /* (locale_t)0 changes nothing */
+    bool known = utf8 && mbrtowc(&character, text, n, &state) <= n;
+    int columns = known ? wcwidth(character) : ((unsigned char)*text & 0xc0) != 0x80;
+    uselocale(before);
+    return columns >= 0 ? columns : 1;
+}
+
+static size_t n_columns_of(const char *text)
+{
+    size_t columns = 0;
+    for (size_t left = strlen(text); left > 0;) {
+        size_t n = text_character(text, left);
+        n = n ? n : 1;
+        columns += (size_t)text_columns(text, n);
         text += n;
         left -= n;
     }
     return columns;
 }
 
-/* For this thread and until freelocale; (locale_t)0 where there is none. */
-static locale_t utf8_locale(void)
-{
-    locale_t found = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-    return found ? found : newlocale(LC_CTYPE_MASK, "UTF-8", (locale_t)0); /* macOS */
-}
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
 
 void table_print(const json_t *rows, const char *const *head, size_t n_columns)
 {
     size_t width[6] = {0};
-    locale_t utf8 = utf8_locale(), before = uselocale(utf8); /* (locale_t)0 changes nothing */
     for (size_t c = 0; c < n_columns; c++) {
         width[c] = strlen(head[c]);
         for (size_t i = 0; i < json_array_size(rows); i++) {
-            size_t n = n_columns_of(json_string_value(json_array_get(json_array_get(rows, i), c)), utf8);
+            size_t n = n_columns_of(json_string_value(json_array_get(json_array_get(rows, i), c)));
             width[c] = n > width[c] ? n : width[c];
         }
     }
@@ -317,13 +302,9 @@ void table_print(const json_t *rows, const char *const *head, size_t n_columns)
         for (size_t c = 0; c < n_columns; c++) {
             const char *text = i == 0 ? head[c] : json_string_value(json_array_get(json_array_get(rows, i - 1), c));
             bool last = c + 1 == n_columns;
-            printf("%s%*s", text, last ? 0 : (int)(width[c] + 2 - n_columns_of(text, utf8)), "");
+            printf("%s%*s", text, last ? 0 : (int)(width[c] + 2 - n_columns_of(text)), "");
         }
         putchar('\n');
-    }
-    uselocale(before);
-    if (utf8) {
-        freelocale(utf8);
     }
 }
 

@@ -28,6 +28,12 @@ json_t *json_number(double value);
 /* Text with what is not UTF-8 replaced by U+FFFD. */
 json_t *json_text(const char *text, size_t n);
 
+/* How many bytes at `text` are a character that steers a terminal or the order of what it shows; 0: none. */
+size_t text_control(const char *text, size_t n);
+/* Columns of a terminal that a character has: two for most of Chinese, Japanese and Korean and for emoji, none for what
+ * is set upon the one before. Of the main thread. */
+int text_columns(const char *text, size_t n);
+
 /* Writes bytes to stdout and flushes. On a terminal, what plain_line replaces becomes '?' except line feeds and tabs,
  * so that nothing a model says can steer the terminal. False if the output is gone. */
 bool write_text(const char *text, size_t n);

@@ -12,6 +12,7 @@
 #include "output.h"
 #include "own_daemon.h"
 #include "verbs.h"
+#include "wrap.h"
 
 static json_t *ids_json(const generation *g)
 {
@@ -59,9 +60,10 @@ static int print_answer_json(const options *o, const conversation *c, generation
 static int answer_once(options *o, conversation *c, const char *prompt)
 {
     generation g = chat_generation(o, c, false);
-    g.show = o->json ? NULL : write_text;
+    g.show = o->json ? NULL : g.show;
     g.logprobs = o->sampling.logprobs ? json_array() : NULL;
     int code = conversation_ask(c, o, prompt, &g);
+    wrap_end();
     if (!o->json && (code == EXIT_OK || g.n_text > 0) && (g.n_text == 0 || g.text[g.n_text - 1] != '\n')) {
         putchar('\n'); /* also behind what came before an error */
     }
