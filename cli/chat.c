@@ -71,8 +71,7 @@ void chat_print_timings(const answerer *a, const options *o, const generation *g
 static void answer(chat *c, const char *text)
 {
     generation g = chat_generation(c->options, c->conversation, true);
-    g.interrupted = &interrupt_seen;
-    interrupt_seen = 0;
+    g.interrupted = &interrupt_seen; /* as it is: Ctrl-C right behind Enter means this answer */
     int code = text ? conversation_ask(c->conversation, c->options, text, &g)
                     : conversation_regenerate(c->conversation, c->options, &g);
     wrap_end();

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import signal
 import termios
 import time
 
@@ -262,6 +263,18 @@ class Chat(support.CliTest):
             self.say(t, "/clear")
         t.type("\x04")
         self.assertEqual(t.wait(), 0)
+
+    def test_ctrl_c_right_behind_enter_ends_the_answer_that_begins(self):
+        t = self.start("--temp", "0", "--logit-bias", "104=1000", "--ctx", "16384", "--rope-scaling", "linear")  # seconds of h
+        folder = os.open(os.path.join(self.home, ".local/state/mlxr"), os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)  # it waits with the history, between Enter and the answer
+        t.type("go on\n")
+        t.expect("go on\n", SOON)
+        os.kill(t.pid, signal.SIGINT)
+        os.close(folder)
+        self.assertEqual(t.expect("(interrupted)", SOON).strip(), "")
+        t.expect(PROMPT, SOON)
+        self.assertEqual(self.user_texts(t), [])
 
     def test_ctrl_c_while_much_is_drawn_does_not_end_the_chat(self):
         t = self.start("-n", "1")
