@@ -92,7 +92,7 @@ static const char *choices_of(const option_spec *spec)
         const char *name, *choices;
     } known[] = {{"type", "F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0 IQ4_NL IQ4_XS MXFP4 "
                           "Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S"},
-                 {"kv-type", "f32 f16 bf16 i16 q8_0 q4_0"},
+                 {"kv-type", "auto f32 f16 bf16 i16 q8_0 q4_0"},
                  {"activations", "16 8"},
                  {"rope-scaling", "yarn ntk linear none"},
                  {"backend", "cpu cpu-scalar mlx"},

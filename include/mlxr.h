@@ -78,8 +78,10 @@ typedef struct mlxr_engine_options { /* {0} is a valid default */
     const char *backend;             /* NULL: the best present; "cpu", "cpu-scalar", "mlx" in builds with it */
     uint32_t n_threads;              /* 0: one per core this process may run on */
     size_t kv_bytes;                 /* 0: sized from free memory; the byte budget of the KV arena */
-    const char *kv_type;             /* NULL: "f16"; also "f32", "bf16", "i16", "q8_0", "q4_0": 4, 2, 2, 2 + 4 a head,
-                                      * 1.06, 0.56 bytes an element */
+    /* "f32", "f16", "bf16", "i16", "q8_0", "q4_0": 4, 2, 2, 2 (and 4 a head), 1.06, 0.56 bytes an element. NULL or
+     * "auto": of each model "i16" where that is known to be faster than f16 and no further from float32 (wide heads
+     * with normalised keys, on x86), else "f16" (docs/performance.md). */
+    const char *kv_type;
     /* Bits of what meets quantised weights. NULL: "16", where nothing that can be measured tells it from float32. "8",
      * as most engines have it ("W4A8" for weights of 4 bits): prompts 1.3 to 1.6 times as fast on x86 with AVX2,
      * AVX-VNNI or AVX-512 VNNI, for a mean KL divergence of some thousandths (docs/performance.md); AMX and ARM64
@@ -232,7 +234,8 @@ typedef struct mlxr_model_info {
     uint64_t file_bytes;         /* all parts of the model on disk */
     uint64_t weight_bytes;       /* tensor data */
     uint64_t bytes_per_token;    /* weights read to decode one token at batch 1 */
-    uint64_t kv_bytes_per_token; /* with the engine's KV type, full-attention and window layers alike */
+    uint64_t kv_bytes_per_token; /* with its KV type, full-attention and window layers alike */
+    const char *kv_type;         /* the engine's, or what "auto" is for this model */
     bool has_chat_template;
     bool adds_bos;
     bool has_mtp;            /* the file has a multi-token-prediction head that can be used … */

@@ -145,6 +145,7 @@ typedef struct backend_ops {
      * do without. NULL: it has none that might not fit a device. */
     mlxr_status (*check_kernels)(backend *b, const char *file, kernel_report *out, mlxr_error *error);
     bool keeps_words; /* knows KV type i16; else the engine refuses it */
+    bool words_pay;   /* … and is faster with it than with f16: measured, not expected */
 } backend_ops;
 
 /* NULL-terminated list of the backends in this build, best first. */

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/memory_size.h"
+#include "runtime/kv_choice.h"
 
 const char *mlxr_version(void)
 {
@@ -83,8 +84,10 @@ static mlxr_status choose_activations(mlxr_engine *e, const char *bits, mlxr_err
 static mlxr_status choose_kv_type(mlxr_engine *e, const char *name, mlxr_error *error)
 {
     e->kv_type = KV_TYPE_DEFAULT;
-    if (name && !kv_type_find(name, &e->kv_type)) {
-        return error_set(error, MLXR_ARG, "KV type '%s' is unknown; use one of %s", name, kv_type_names());
+    e->kv_type_auto = !name || strcmp(name, KV_TYPE_AUTO) == 0;
+    if (!e->kv_type_auto && !kv_type_find(name, &e->kv_type)) {
+        return error_set(error, MLXR_ARG, "KV type '%s' is unknown; use " KV_TYPE_AUTO " or one of %s", name,
+                         kv_type_names());
     }
     if (e->kv_type == DTYPE_I16 && !e->ops->keeps_words) {
         return error_set(error, MLXR_UNSUPPORTED,

@@ -43,7 +43,8 @@ struct mlxr_engine {
     const backend_ops *ops;
     backend *device;
     backend_options options;
-    dtype kv_type;
+    dtype kv_type;     /* of every model, or */
+    bool kv_type_auto; /* of each what kv_type_choose says */
     mlxr_engine_info info;
     char features_text[160]; /* info.cpu_features */
     kv_arena arena;
@@ -103,6 +104,7 @@ struct mlxr_model {
     program *adapted, *adapted_hidden; /* the same, ready; NULL also where the backend refused */
     token_trie *trie;                  /* made for the first grammar */
     grammar_cache grammars;
+    dtype kv_type;
     kv_pool *pools[KV_GROUPS_MAX];
     kv_cache cache;
     bool cache_open;

@@ -15,16 +15,17 @@
 #include "runtime/context_words.h"
 #include "runtime/engine.h"
 #include "runtime/fingerprint.h"
+#include "runtime/kv_choice.h"
 
 static mlxr_status open_pools(mlxr_model *m, mlxr_error *error)
 {
     const plan *p = &m->graph->plan;
     for (uint32_t g = 0; g < p->n_kv_groups; g++) {
-        mlxr_status status = kv_layout_check(&p->kv_groups[g], m->engine->kv_type, error);
+        mlxr_status status = kv_layout_check(&p->kv_groups[g], m->kv_type, error);
         if (status != MLXR_OK) {
             return status;
         }
-        kv_layout layout = kv_layout_make(&p->kv_groups[g], m->engine->kv_type, ENGINE_PAGE_TOKENS);
+        kv_layout layout = kv_layout_make(&p->kv_groups[g], m->kv_type, ENGINE_PAGE_TOKENS);
         status = kv_pool_open(&m->pools[g], &m->engine->arena, &layout, error);
         if (status != MLXR_OK) {
             return status;
@@ -42,7 +43,7 @@ static mlxr_status name_cache(mlxr_model *m, mlxr_error *error)
         fingerprint_options options = {.backend = ops->name,
                                        .numerics = ops->numerics ? ops->numerics(m->engine->device) : NULL,
                                        .device = &m->engine->options,
-                                       .kv_type = m->engine->kv_type,
+                                       .kv_type = m->kv_type,
                                        .page_tokens = ENGINE_PAGE_TOKENS,
                                        .rope_is_long = m->graph->h.rope_is_long,
                                        .rope = &m->graph->h,
@@ -202,6 +203,7 @@ static mlxr_status build(mlxr_model *m, const mlxr_model_options *options, bool 
     }
     if (status == MLXR_OK) {
         note_mappings(m);
+        m->kv_type = m->engine->kv_type_auto ? kv_type_choose(m->graph, ops) : m->engine->kv_type;
     }
     if (status == MLXR_OK && ahead) {
         status = ops->prepare(device, &m->graph->ahead_plan, &m->ahead, error);
@@ -423,8 +425,9 @@ static void log_loaded(const mlxr_model *m)
     if (m->info.rope_factor != 1) {
         snprintf(scaling, sizeof scaling, ", RoPE scaling %s by %g", m->info.rope_scaling, (double)m->info.rope_factor);
     }
-    engine_log(e, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u%s", m->info.path, m->info.family,
-               (unsigned long long)(m->info.n_params / 1000000), m->info.weight_types, m->n_ctx, scaling);
+    engine_log(e, MLXR_LOG_INFO, "%s: %s, %llu M parameters, %s, context %u%s, KV type %s", m->info.path,
+               m->info.family, (unsigned long long)(m->info.n_params / 1000000), m->info.weight_types, m->n_ctx,
+               scaling, m->info.kv_type);
     if (m->experts) {
         mlxr_expert_stats x = expert_cache_stats(m->experts);
         engine_log(e, MLXR_LOG_INFO, "%s: %llu MiB of experts are read as they are needed, %llu MiB of them stay",
@@ -461,6 +464,7 @@ mlxr_status mlxr_model_attach(mlxr_model *m, mlxr_error *error)
     for (uint32_t g = 0; g < m->graph->plan.n_kv_groups; g++) {
         m->info.kv_bytes_per_token += kv_layout_token_bytes(&m->pools[g]->layout);
     }
+    m->info.kv_type = kv_type_name(m->kv_type);
     m->next = m->engine->models;
     m->engine->models = m;
     m->engine->n_models++;

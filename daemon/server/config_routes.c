@@ -259,7 +259,7 @@ static json_t *running_values(const struct daemon *d)
     json_int_t bits = (json_int_t)mlxr_engine_info_get(d->engine)->activation_bits;
     json_t *all = json_pack(
         "{s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "threads",
-        (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type", e->kv_type ? e->kv_type : "f16",
+        (json_int_t)e->n_threads, "backend", e->backend ? e->backend : "", "kv_type", e->kv_type ? e->kv_type : "auto",
         "activations", bits, "kv_bytes", (json_int_t)e->kv_bytes, "expert_bytes", experts, "kv_dir",
         e->kv_dir ? e->kv_dir : "", "kv_disk_bytes", disk, "draft", daemon_draft_name(daemon_drafts(d, NULL)),
         "batch_invariant", (int)e->batch_invariant, "memory_bytes", (json_int_t)o->memory_bytes, "ctx",

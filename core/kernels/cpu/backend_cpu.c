@@ -169,6 +169,12 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
     return limits_peak_rate(b->threads, features, what, per_s, error);
 }
 
+#if defined(__x86_64__)
+#define WORDS_PAY true
+#else
+#define WORDS_PAY false /* never measured on an ARM core */
+#endif
+
 /* One table but for the name and what opening chooses. No kernel's results depend on the batch, asked or not: see
  * check_linear.c, check_attention.c. */
 #define CPU_BACKEND(the_name, how_to_open)                                                                             \
@@ -191,6 +197,7 @@ static mlxr_status cpu_limit(backend *b, const char *what, size_t n_bytes, doubl
         .parallel = cpu_parallel,                                                                                      \
         .limit = cpu_limit,                                                                                            \
         .keeps_words = true,                                                                                           \
+        .words_pay = WORDS_PAY,                                                                                        \
     }
 
 const backend_ops backend_cpu = CPU_BACKEND("cpu", cpu_open);

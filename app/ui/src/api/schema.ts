@@ -247,7 +247,7 @@ export type UiOption = {
 export type UiOptionValues = {
   threads?: number;
   backend?: "" | "cpu" | "cpu-scalar" | "mlx";
-  kv_type?: "f32" | "f16" | "bf16" | "i16" | "q8_0" | "q4_0";
+  kv_type?: "auto" | "f32" | "f16" | "bf16" | "i16" | "q8_0" | "q4_0";
   activations?: 16 | 8;
   kv_bytes?: number;
   expert_bytes?: number;

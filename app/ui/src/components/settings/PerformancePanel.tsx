@@ -7,7 +7,7 @@ import { RestartNote } from './RestartNote';
 const ROWS: readonly (readonly [ShownOption, 'count' | 'size' | 'flag' | readonly (string | number)[]])[] = [
   ['threads', 'count'],
   ['backend', ['', 'cpu', 'cpu-scalar', 'mlx']],
-  ['kv_type', ['f32', 'f16', 'bf16', 'i16', 'q8_0', 'q4_0']],
+  ['kv_type', ['auto', 'f32', 'f16', 'bf16', 'i16', 'q8_0', 'q4_0']],
   ['activations', [16, 8]],
   ['kv_bytes', 'size'],
   ['expert_bytes', 'size'],
