@@ -527,7 +527,8 @@ void embeddings_start(struct daemon *d, http_exchange *x, const embeddings_diale
                            .done = done,
                            .user = j,
                            .identity = j->identity,
-                           .keep_alive_ms = &j->ask.keep_alive_ms};
+                           .keep_alive_ms = &j->ask.keep_alive_ms,
+                           .computes = true};
         if (model_call_start(d, &call)) {
             http_on_gone(x, on_gone, j);
             return;

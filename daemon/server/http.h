@@ -109,6 +109,10 @@ bool http_post_task(http_server *s, http_task *task);
 /* Runs work(user) on a pool of four threads, then done(user) on the loop thread. For milliseconds, not for minutes:
  * parsing big bodies, tokenising, SQLite. Nonzero: no memory, neither will run. */
 int http_work(http_server *s, void (*work)(void *user), void (*done)(void *user), void *user);
+/* What jobs wait for that have it one by one anyway: so many of them are on the pool at once, in their order, and the
+ * other threads are everybody's. */
+typedef enum http_lane { HTTP_LANE_ENGINE, HTTP_LANE_CHATS, N_HTTP_LANES } http_lane;
+int http_work_in(http_server *s, http_lane lane, void (*work)(void *user), void (*done)(void *user), void *user);
 /* One-shot; 0: no memory. */
 uint64_t http_timer(http_server *s, uint64_t in_ms, void (*fn)(void *user), void *user);
 void http_timer_cancel(http_server *s, uint64_t id); /* one that has fired, or 0, is ignored */

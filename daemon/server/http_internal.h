@@ -116,6 +116,10 @@ struct http_server {
     uint64_t n_timer_ids, n_request_ids, id_salt;
     char *input; /* [INPUT_BYTES], shared by all reads */
     http_stats stats;
+    struct work_lane { /* jobs that wait for each other, not for the pool */
+        struct pool_work *first, *last;
+        unsigned n_running;
+    } lanes[N_HTTP_LANES];
     pthread_mutex_t lock; /* of what follows */
     http_task *tasks, **last_task;
     bool stop, ended;

@@ -93,10 +93,16 @@ static void run_tasks(http_server *s)
 
 typedef struct pool_work {
     uv_work_t request;
+    http_server *server;
+    struct pool_work *next; /* in its lane, while it waits there */
+    int lane;               /* http_lane; -1: none */
     void (*work)(void *user);
     void (*done)(void *user);
     void *user;
 } pool_work;
+
+/* Two for the engine: one computes while another's text is read. The chats have one connection to their database. */
+static const unsigned lane_widths[N_HTTP_LANES] = {[HTTP_LANE_ENGINE] = 2, [HTTP_LANE_CHATS] = 1};
 
 static void on_work(uv_work_t *request)
 {
@@ -104,26 +110,71 @@ static void on_work(uv_work_t *request)
     w->work(w->user);
 }
 
+static void on_work_done(uv_work_t *request, int status);
+
+static void start_work(pool_work *w)
+{
+    w->request.data = w;
+    uv_queue_work(&w->server->loop, &w->request, on_work, on_work_done); /* fails without on_work only */
+}
+
+/* A job of the lane has ended: the next one's turn. */
+static void advance(http_server *s, int lane)
+{
+    struct work_lane *l = &s->lanes[lane];
+    pool_work *w = l->first;
+    l->n_running--;
+    if (w) {
+        l->first = w->next;
+        l->n_running++;
+        start_work(w);
+    }
+}
+
 static void on_work_done(uv_work_t *request, int status)
 {
     pool_work copy = *(pool_work *)request->data;
     (void)status; /* nothing is ever cancelled */
     free(request->data);
+    if (copy.lane >= 0) {
+        advance(copy.server, copy.lane);
+    }
     copy.done(copy.user);
+}
+
+static pool_work *new_work(http_server *s, int lane, void (*work)(void *user), void (*done)(void *user), void *user)
+{
+    pool_work *w = calloc(1, sizeof *w);
+    if (w) {
+        *w = (pool_work){.server = s, .lane = lane, .work = work, .done = done, .user = user};
+    }
+    return w;
 }
 
 int http_work(http_server *s, void (*work)(void *user), void (*done)(void *user), void *user)
 {
-    pool_work *w = calloc(1, sizeof *w);
+    pool_work *w = new_work(s, -1, work, done, user);
     if (!w) {
         return -1;
     }
-    *w = (pool_work){.work = work, .done = done, .user = user};
-    w->request.data = w;
-    if (uv_queue_work(&s->loop, &w->request, on_work, on_work_done) != 0) {
-        free(w);
+    start_work(w);
+    return 0;
+}
+
+int http_work_in(http_server *s, http_lane lane, void (*work)(void *user), void (*done)(void *user), void *user)
+{
+    struct work_lane *l = &s->lanes[lane];
+    pool_work *w = new_work(s, (int)lane, work, done, user);
+    if (!w) {
         return -1;
     }
+    if (l->n_running < lane_widths[lane]) {
+        l->n_running++;
+        start_work(w);
+        return 0;
+    }
+    *(l->first ? &l->last->next : &l->first) = w;
+    l->last = w;
     return 0;
 }
 

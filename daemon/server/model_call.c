@@ -63,6 +63,12 @@ static void work(void *user)
     r->again = r->model && r->call.work(r->call.user, r->model, &r->entry);
 }
 
+static int on_pool(running *r, void (*job)(void *user), void (*done)(void *user))
+{
+    http_server *http = r->d->http;
+    return r->call.computes ? http_work_in(http, HTTP_LANE_ENGINE, job, done, r) : http_work(http, job, done, r);
+}
+
 static void worked(void *user)
 {
     running *r = user;
@@ -71,7 +77,7 @@ static void worked(void *user)
         return;
     }
     r->again = false;
-    if (http_work(r->d->http, work, worked, r) != 0) {
+    if (on_pool(r, work, worked) != 0) {
         fail(r, 503, "out_of_memory", "the daemon is out of memory");
         unref(r);
     }
@@ -80,7 +86,7 @@ static void worked(void *user)
 static void lease_ready(void *user)
 {
     running *r = user;
-    if (http_work(r->d->http, work, worked, r) != 0) {
+    if (on_pool(r, work, worked) != 0) {
         fail(r, 503, "out_of_memory", "the daemon is out of memory");
         unref(r);
     }
@@ -166,7 +172,7 @@ bool model_call_start(struct daemon *d, const model_call *call)
     r->task = (http_task){.fn = lease_ready, .user = r};
     atomic_init(&r->refs, 1);
     atomic_init(&r->lease, WAITING);
-    if (http_work(d->http, prepare, prepared, r) != 0) {
+    if (on_pool(r, prepare, prepared) != 0) {
         free(r);
         return false;
     }

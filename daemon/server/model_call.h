@@ -20,6 +20,7 @@ typedef struct model_call {
     void *user;
     auth_identity identity;
     const int64_t *keep_alive_ms; /* read at the end; NULL: MODEL_KEEP_DEFAULT */
+    bool computes;                /* `work` waits for the engine: HTTP_LANE_ENGINE */
 } model_call;
 
 /* False: no memory; `done` will not come. */

@@ -89,7 +89,7 @@ static void tidy_later(void *user)
 {
     struct ui *ui = user;
     ui->tidy_timer = 0;
-    if (!ui->draining && http_work(ui->d->http, tidy, tidied, ui) == 0) {
+    if (!ui->draining && http_work_in(ui->d->http, HTTP_LANE_CHATS, tidy, tidied, ui) == 0) {
         ui->n_jobs++;
     }
 }

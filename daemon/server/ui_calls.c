@@ -247,7 +247,7 @@ void ui_call_start(void *service, http_exchange *x, const ui_spec *spec)
         ui_call_end(call);
     } else if (!read_query(call, d->ui->document)) {
         ui_call_end(call);
-    } else if (http_work(d->http, work, done, call) != 0) {
+    } else if (http_work_in(d->http, HTTP_LANE_CHATS, work, done, call) != 0) {
         error_respond(x, 503, NULL, "out of memory", NULL);
         ui_call_end(call);
     }

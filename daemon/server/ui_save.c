@@ -158,7 +158,7 @@ static void written(void *user);
 
 static void start(struct ui_runs *runs)
 {
-    if (http_work(runs->ui->d->http, write_all, written, runs->write) == 0) {
+    if (http_work_in(runs->ui->d->http, HTTP_LANE_CHATS, write_all, written, runs->write) == 0) {
         runs->writing = true;
         runs->ui->n_jobs++;
     } else {

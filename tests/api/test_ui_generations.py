@@ -248,6 +248,23 @@ class Generations(ui_support.UiTest):
         self.same(message, whole)
         self.chat(self.daemon, title="x")
 
+    def test_who_waits_for_the_chats_keeps_nobody_else_waiting(self):
+        store = sqlite3.connect(os.path.join(self.models, ".mlxr", "chats.db"), isolation_level=None)
+        store.execute("BEGIN EXCLUSIVE")
+        answers, body = [], {"model": "qwen2", "prompt": "x", "max_tokens": 4, "temperature": 0}
+        waiting = [threading.Thread(target=lambda: answers.append(self.daemon.ask("GET", "/ui-api/chats"))) for _ in range(12)]
+        for thread in waiting:
+            thread.start()
+        self.until(lambda: self.metric(self.daemon, "http_connections") > len(waiting))
+        for _ in range(3):
+            self.assertEqual(self.daemon.ask("POST", "/v1/completions", body).status, 200)
+        self.assertEqual(answers, [])
+        store.execute("ROLLBACK")
+        store.close()
+        for thread in waiting:
+            thread.join()
+        self.assertEqual([a.status for a in answers], [200] * len(waiting))
+
     def test_a_drained_daemon_finishes_what_it_can_and_marks_the_rest(self):
         started = self.begin()
         self.assertEqual(self.daemon.stop(), 0)  # it may take 30 s

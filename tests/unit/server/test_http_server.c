@@ -805,6 +805,56 @@ static void other_threads_post_and_the_pool_works(void **state)
     close_world(&w);
 }
 
+#define N_LANE_JOBS 12u
+
+typedef struct lane_jobs { /* jobs that hold their thread until they are let go */
+    errand e;
+    pthread_mutex_t held;
+    _Atomic unsigned n_ended, n_running, n_crowded;
+} lane_jobs;
+
+static void hold_thread(void *user)
+{
+    lane_jobs *all = user;
+    atomic_fetch_add(&all->n_crowded, atomic_fetch_add(&all->n_running, 1) >= 2);
+    pthread_mutex_lock(&all->held);
+    pthread_mutex_unlock(&all->held);
+    atomic_fetch_sub(&all->n_running, 1);
+}
+
+static void end_lane_job(void *user)
+{
+    lane_jobs *all = user;
+    atomic_fetch_add(&all->n_ended, 1);
+}
+
+static void start_lane_jobs(void *user)
+{
+    lane_jobs *all = user;
+    all->e.loop = pthread_self();
+    for (unsigned i = 0; i < N_LANE_JOBS; i++) {
+        assert_int_equal(http_work_in(all->e.w->s, HTTP_LANE_ENGINE, hold_thread, end_lane_job, all), 0);
+    }
+    assert_int_equal(http_work(all->e.w->s, work, done, &all->e), 0);
+}
+
+static void jobs_that_wait_in_a_lane_leave_threads_to_the_others(void **state)
+{
+    world w;
+    (void)state;
+    open_world(&w, (http_options){0});
+    lane_jobs all = {.e = {.w = &w}, .held = PTHREAD_MUTEX_INITIALIZER};
+    http_task task = {.fn = start_lane_jobs, .user = &all};
+    pthread_mutex_lock(&all.held);
+    assert_true(http_post_task(w.s, &task));
+    wait_for(&all.e.n_done, 1); /* while none of the lane's can end */
+    assert_int_equal(atomic_load(&all.n_ended), 0);
+    pthread_mutex_unlock(&all.held);
+    wait_for(&all.n_ended, N_LANE_JOBS);
+    assert_int_equal(atomic_load(&all.n_crowded), 0);
+    close_world(&w);
+}
+
 static void stopping_ends_every_exchange_once(void **state)
 {
     world w;
@@ -953,6 +1003,7 @@ int main(void)
         cmocka_unit_test(connections_beyond_the_limit_are_told_to_come_back),
         cmocka_unit_test(what_is_sent_far_ahead_has_to_be_sent_again),
         cmocka_unit_test(other_threads_post_and_the_pool_works),
+        cmocka_unit_test(jobs_that_wait_in_a_lane_leave_threads_to_the_others),
         cmocka_unit_test(stopping_ends_every_exchange_once),
         cmocka_unit_test(a_unix_socket_is_private_and_replaces_a_dead_one),
         cmocka_unit_test(tls_carries_the_same),
