@@ -44,7 +44,9 @@ typedef struct openai_answer {
     openai_part parts[PROMPTS_MAX];
     uint32_t n_parts, n_live, n_done; /* live: not released */
     openai_choice *choices;
-    uint32_t n_choices, n_each;
+    uint32_t n_choices, n_each, n_finished;
+    json_t
+        *last; /* of a stream: the finish of the choice that ended last, which goes out with [DONE]; NULL: none yet */
     json_t *warnings;
     generation_usage usage; /* summed */
 } openai_answer;
@@ -66,6 +68,7 @@ static void free_answer(openai_answer *a)
         free(a->parts[i].echo);
     }
     free(a->choices);
+    json_decref(a->last);
     json_decref(a->warnings);
     free(a);
 }
@@ -325,9 +328,21 @@ static void send_whole(openai_answer *a)
     http_respond_json(a->x, 200, body);
 }
 
+/* Who hears that all is finished may ask on at once, and is to find its answer's tokens: they are known with the end.
+ */
+static void send_last(openai_answer *a)
+{
+    json_t *last = a->last;
+    a->last = NULL;
+    if (last) {
+        send_choice(a, last, true);
+    }
+}
+
 static void end_stream(openai_answer *a)
 {
     begin_stream(a);
+    send_last(a);
     if (a->include_usage) {
         json_t *event = head_of(a, a->chat ? "chat.completion.chunk" : "text_completion");
         json_object_set_new(event, "choices", json_array());
@@ -365,6 +380,7 @@ static void fail_answer(openai_answer *a, int status, const char *code, const ch
     a->failed = true;
     cancel_parts(a);
     if (a->begun) {
+        send_last(a);
         sse_write_json(x, NULL, error_json(ROUTE_OPENAI, status, code, message, param, http_request_of(x)->request_id));
         http_stream_end(x);
     } else if (retry_s) {
@@ -445,7 +461,11 @@ static void on_finish(void *user, uint32_t choice, generation_finish reason, con
         if (a->choices[index].ids) {
             json_object_set(one, "token_ids", a->choices[index].ids);
         }
-        send_choice(a, one, true);
+        if (++a->n_finished == a->n_choices) {
+            a->last = one;
+        } else {
+            send_choice(a, one, true);
+        }
     }
 }
 

@@ -2,8 +2,11 @@
 
 Standard library only, so that it runs under sanitizers, too. The tiny model answers nonsense, but always the same.
 """
+import json
 import os
 import random
+import re
+import select
 import signal
 import sqlite3
 import threading
@@ -249,21 +252,52 @@ class Generations(ui_support.UiTest):
         self.chat(self.daemon, title="x")
 
     def test_who_waits_for_the_chats_keeps_nobody_else_waiting(self):
+        body = {"model": "qwen2", "prompt": "x", "max_tokens": 4, "temperature": 0}
+        waiting = [self.daemon.connect() for _ in range(12)]
         store = sqlite3.connect(os.path.join(self.models, ".mlxr", "chats.db"), isolation_level=None)
         store.execute("BEGIN EXCLUSIVE")
-        answers, body = [], {"model": "qwen2", "prompt": "x", "max_tokens": 4, "temperature": 0}
-        waiting = [threading.Thread(target=lambda: answers.append(self.daemon.ask("GET", "/ui-api/chats"))) for _ in range(12)]
-        for thread in waiting:
-            thread.start()
-        self.until(lambda: self.metric(self.daemon, "http_connections") > len(waiting))
-        for _ in range(3):
-            self.assertEqual(self.daemon.ask("POST", "/v1/completions", body).status, 200)
-        self.assertEqual(answers, [])
+        for connection in waiting:
+            connection.sendall(b"GET /ui-api/chats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        self.assertEqual(self.daemon.ask("GET", "/health").status, 200)  # the loop has them all
+        self.assertEqual(self.daemon.ask("POST", "/v1/completions", body).status, 200)
+        answered = select.select(waiting, [], [], 0)[0]
         store.execute("ROLLBACK")
         store.close()
-        for thread in waiting:
-            thread.join()
-        self.assertEqual([a.status for a in answers], [200] * len(waiting))
+        self.assertEqual(answered, [])
+        for connection in waiting:
+            with connection, connection.makefile("rb") as file:
+                self.assertEqual(support.read_answer(file).status, 200)
+
+    def test_a_streams_finish_comes_with_its_end(self):
+        """The last text is there, and the pool's only thread, which the end needs, waits for the responses' database."""
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon = self.start(env={**self.environment(), "UV_THREADPOOL_SIZE": "1"})
+        ask = {"model": "qwen2", "messages": [{"role": "user", "content": "Tell me."}], "max_tokens": 1000, "temperature": 0}
+        whole = self.daemon.ask("POST", "/v1/chat/completions", ask).json["choices"][0]["message"]["content"]
+        kept = self.daemon.ask("POST", "/v1/responses", {"model": "qwen2", "input": "x", "max_output_tokens": 1}).json["id"]
+        store = sqlite3.connect(os.path.join(self.models, ".mlxr", "responses.db"), isolation_level=None)
+        body = json.dumps({**ask, "stream": True}).encode()
+        store.execute("BEGIN EXCLUSIVE")
+        with self.daemon.connect() as connection, self.daemon.connect() as waits:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                               b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            data = connection.recv(1)  # it is being made: its beginning needs the pool no more
+            waits.sendall(b"GET /v1/responses/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % kept.encode())
+            self.assertEqual(self.daemon.ask("GET", "/health").status, 200)
+            content, n_read = "", 0
+            while len(content) < len(whole):
+                data += connection.recv(1 << 20)
+                for event in re.finditer(rb"^data: (\{.*\})\n", data[n_read:], re.M):
+                    content += json.loads(event.group(1))["choices"][0]["delta"].get("content", "")
+                n_read = data.rindex(b"\n") + 1
+            self.assertEqual(content, whole)
+            self.assertNotIn(b'"finish_reason":"', data)
+            store.execute("ROLLBACK")
+            while part := connection.recv(1 << 20):
+                data += part
+        store.close()
+        self.assertIn(b'"finish_reason":"', data)
+        self.assertTrue(data.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), data[-100:])
 
     def test_a_drained_daemon_finishes_what_it_can_and_marks_the_rest(self):
         started = self.begin()
