@@ -11,9 +11,11 @@
 #include "adapters.h"
 #include "client.h"
 #include "context.h"
+#include "inputs.h"
 #include "kernels.h"
 #include "models.h"
 #include "output.h"
+#include "registry/registry.h"
 #include "serve_config.h"
 #include "server/daemon.h"
 #include "session.h"
@@ -63,6 +65,42 @@ static int open_log(logger **out, const options *o)
         print_error("%s", error.text);
     }
     return EXIT_OK;
+}
+
+/* Does the log stay out of what the daemon reads and keeps? Lines would be written behind it, and rotating move it
+ * away. */
+static bool check_log_file(const options *o)
+{
+    static const char *const stores[] = {"registry.db", "chats.db", "responses.db", "lock", "responses.lock"};
+    char config[CONFIG_PATH_MAX], folder[REGISTRY_PATH_MAX], store[REGISTRY_PATH_MAX + 32];
+    inputs in = {0};
+    adapter_list adapters;
+    mlxr_error error;
+    if (!o->log_file) {
+        return true;
+    }
+    inputs_add(&in, o->tls_cert);
+    inputs_add(&in, o->tls_key);
+    for (size_t i = 0; i < o->models.n; i++) {
+        if (models_is_path(o->models.items[i])) {
+            inputs_add_model(&in, o->models.items[i]);
+        }
+    }
+    if (adapter_list_take(&adapters, o, "--lora", &error) == MLXR_OK) { /* else the daemon does not start anyway */
+        for (size_t i = 0; i < adapters.n; i++) {
+            inputs_add_model(&in, adapters.items[i].path);
+        }
+        adapter_list_free(&adapters);
+    }
+    bool ok = !inputs_lose(&in, o->log_file);
+    inputs_close(&in);
+    ok = ok && !(config_path(config, sizeof config) && outputs_meet(o->log_file, config));
+    bool any = registry_directory(folder, sizeof folder);
+    for (size_t i = 0; ok && any && i < sizeof stores / sizeof *stores; i++) {
+        snprintf(store, sizeof store, "%s/.mlxr/%s", folder, stores[i]);
+        ok = !outputs_meet(o->log_file, store);
+    }
+    return ok;
 }
 
 /* Paths as the daemon knows them from names: they begin with a slash or a dot. */
@@ -226,7 +264,7 @@ int verb_serve(options *o)
         return print_json(daemon_routes_json());
     }
     serve_config config;
-    if (!take_host(o, &address) || !check_draft(o)) {
+    if (!take_host(o, &address) || !check_draft(o) || !check_log_file(o)) {
         return EXIT_USAGE;
     }
     size_t n = o->models.n;

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -237,6 +238,27 @@ class Log(support.ApiTest):
     def test_wrong_options_are_refused(self):
         self.fail_with(2, "loud", "serve", "--port", "0", "--log-level", "loud")
         self.fail_with(2, "there are json", "serve", "--port", "0", "--log-format", "xml")
+        key, models = os.path.join(self.home, "key.pem"), os.path.join(self.home, "models")
+        options = os.path.join(self.home, "serve.json")
+        environment = {**self.environment(), "MLXR_MODELS": models, "MLXR_CONFIG": options}
+        self.succeed("key", "create", "x", env=environment)
+        model = shutil.copy(os.path.join(support.tiny_models(), "qwen2.gguf"), self.home)
+
+        def read_bytes(path):
+            with open(path, "rb") as file:
+                return file.read()
+
+        link = os.path.join(self.home, "link.log")
+        os.symlink(key, link)
+        for path in (key, options):
+            with open(path, "w", encoding="ascii") as file:
+                file.write("{}")
+        for log in (key, link, options, model, os.path.join(models, ".mlxr", "registry.db"),
+                    os.path.join(models, ".mlxr", "chats.db")):  # fmt: skip
+            before = os.path.exists(log) and read_bytes(log)
+            self.fail_with(2, "link.log" if log == link else os.path.basename(log), "serve", "--port", "0", "--tls-cert", key,
+                           "--tls-key", key, "--model", model, "--log-file", log, env=environment)  # fmt: skip
+            self.assertEqual(os.path.exists(log) and read_bytes(log), before)
         self.fail_with(1, "/no/where/x.log", "serve", "--port", "0", "--log-file", "/no/where/x.log")
 
     def test_three_canaries_are_nowhere_at_the_highest_verbosity(self):
