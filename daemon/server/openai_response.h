@@ -16,6 +16,7 @@ typedef struct response_answer {
     http_exchange *x; /* NULL: gone, or answered because the response is made in the background */
     generation *g;    /* NULL: ended */
     bool released, begun, answered, incomplete, listed;
+    bool told;        /* its last version is kept, as far as it can be */
     bool deleted;     /* while it was made: what is kept of it goes again */
     uint32_t n_keeps; /* under way on the pool */
     int64_t version;  /* of what was kept last */
@@ -42,7 +43,7 @@ typedef struct response_answer {
 /* ---- openai_responses.c ---- */
 /* Frees what nobody needs any more; nothing as long as anybody does. */
 void response_answer_free(response_answer *a);
-/* One that is listed is found by its id, until its last version is kept: the store has an older one meanwhile. */
+/* One that is listed is found by its id, until all its versions are kept: the store has an older one meanwhile. */
 void response_unlist(response_answer *a);
 /* Ends what is being made in the background (a->g). */
 void response_cancel(response_answer *a);

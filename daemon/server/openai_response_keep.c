@@ -24,6 +24,14 @@ static void remove_kept(void *user)
     response_store_remove(generation_responses(job->a->d), job->a->id, job->a->owner, &removed, &job->error);
 }
 
+/* Not while an older version is on its way: it may be overtaken, and a removal in between has to know of it. */
+static void unlist_if_over(response_answer *a)
+{
+    if (a->told && a->n_keeps == 0) {
+        response_unlist(a);
+    }
+}
+
 static void end_keep(void *user)
 {
     keep_job *job = user;
@@ -33,6 +41,7 @@ static void end_keep(void *user)
     json_decref(job->input);
     free(job);
     a->n_keeps--;
+    unlist_if_over(a);
     response_answer_free(a);
 }
 
@@ -75,7 +84,7 @@ static void tell_kept(keep_job *job)
         job->then(a, job->response);
     }
     if (job->last) {
-        response_unlist(a);
+        a->told = true;
         answer_cancellers(a, job->response);
     }
 }
@@ -100,6 +109,7 @@ void response_keep(response_answer *a, json_t *response, bool last, kept_then *t
         tell_kept(&made);
         json_decref(made.response);
         a->n_keeps--;
+        unlist_if_over(a);
         return;
     }
     *job = made;

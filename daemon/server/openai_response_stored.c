@@ -156,6 +156,7 @@ static void canceller_gone(void *user)
 void openai_responses_cancel(void *service, http_exchange *x)
 {
     response_answer *a = find_background(service, x);
+    a = a && a->told ? NULL : a; /* then the store has what there is to tell */
     canceller *by = a ? calloc(1, sizeof *by) : NULL;
     if (!a) {
         stored_start(service, x, &(stored_job){.part = RESPONSE_WHOLE, .tell = tell_uncancelled});
