@@ -376,13 +376,26 @@ static mlxr_status join_tokens(chats *c, int64_t run, mlxr_error *error)
     return status;
 }
 
+/* As a column takes it. */
+static char *copy_whole(const char *text, size_t n)
+{
+    text_buffer copy = {0};
+    if (n) {
+        text_add_without_nul(&copy, text, n);
+    }
+    text_add(&copy, "", 1);
+    if (copy.failed) {
+        text_buffer_close(&copy);
+    }
+    return copy.data;
+}
+
 static mlxr_status end_rows(chats *c, const chats_end *end, mlxr_error *error)
 {
     int64_t now = chats_now_us(c);
     char *calls = chats_dump(json_array_size(end->tool_calls) ? end->tool_calls : NULL),
          *stats = chats_dump(end->stats);
-    char *content = end->n_content ? strndup(end->content, end->n_content) : strdup("");
-    char *reasoning = end->n_reasoning ? strndup(end->reasoning, end->n_reasoning) : strdup("");
+    char *content = copy_whole(end->content, end->n_content), *reasoning = copy_whole(end->reasoning, end->n_reasoning);
     mlxr_status status = MLXR_OK;
     if (!calls || !stats || !content || !reasoning) {
         status = chats_starved(error);
@@ -496,7 +509,7 @@ static mlxr_status fold(chats *c, int64_t run, folded *f, mlxr_error *error)
     mlxr_status status = db_prepare(c->db, &s, error, "SELECT events FROM chunks WHERE generation = ? ORDER BY last",
                                     "i", run);
     while (status == MLXR_OK && (status = db_step(c->db, &s, &row, error)) == MLXR_OK && row) {
-        json_t *events = json_loads(db_text(s, 0), 0, NULL);
+        json_t *events = json_loads(db_text(s, 0), JSON_ALLOW_NUL, NULL);
         for (size_t i = 0; i < json_array_size(events); i++) {
             fold_event(f, json_array_get(events, i));
         }
@@ -611,7 +624,7 @@ static chats_status all_events(chats *c, int64_t id, json_t **out, mlxr_error *e
     mlxr_status status = db_prepare(c->db, &s, error, "SELECT events FROM chunks WHERE generation = ? ORDER BY last",
                                     "i", id);
     while (status == MLXR_OK && ok && (status = db_step(c->db, &s, &row, error)) == MLXR_OK && row) {
-        json_t *events = json_loads(db_text(s, 0), 0, NULL);
+        json_t *events = json_loads(db_text(s, 0), JSON_ALLOW_NUL, NULL);
         ok = events && json_array_extend(list, events) == 0;
         json_decref(events);
     }

@@ -193,7 +193,7 @@ static json_t *cell(sqlite3_stmt *s, int column, char kind)
     }
     if (kind == 'j') {
         const char *text = db_text(s, column);
-        return *text ? json_loads(text, JSON_DECODE_ANY, NULL) : json_null();
+        return *text ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : json_null();
     }
     if (sqlite3_column_type(s, column) == SQLITE_INTEGER) {
         int64_t number = sqlite3_column_int64(s, column);

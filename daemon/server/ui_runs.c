@@ -255,9 +255,8 @@ static void tool_call(ui_run *run, ui_answer *answer, const generation_delta *d)
     json_decref(call);
 }
 
-static void on_delta(void *user, const generation_delta *d)
+static void take_delta(ui_run *run, const generation_delta *d)
 {
-    ui_run *run = user;
     if (!d->again) {
         take_again(run);
         add_start(run);
@@ -292,6 +291,22 @@ static void on_delta(void *user, const generation_delta *d)
         }
         break;
     }
+}
+
+/* A model may write U+0000, which no column of text holds. */
+static void on_delta(void *user, const generation_delta *d)
+{
+    ui_run *run = user;
+    generation_delta whole = *d;
+    text_buffer text = {0};
+    if (d->n && memchr(d->bytes, 0, d->n)) {
+        text_add_without_nul(&text, d->bytes, d->n);
+        whole.bytes = text.failed ? "" : text.data;
+        whole.n = text.failed ? 0 : text.n;
+        run->failed = run->failed || text.failed;
+    }
+    take_delta(run, &whole);
+    text_buffer_close(&text);
 }
 
 static void on_finish(void *user, uint32_t choice, generation_finish reason, const char *stop)

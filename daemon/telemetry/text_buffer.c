@@ -44,6 +44,17 @@ void text_add(text_buffer *t, const char *data, size_t n)
     }
 }
 
+void text_add_without_nul(text_buffer *t, const void *data, size_t n)
+{
+    const char *at = data, *end = at + n, *nul;
+    while (at < end && (nul = memchr(at, 0, (size_t)(end - at)))) {
+        text_add(t, at, (size_t)(nul - at));
+        text_add(t, "\xef\xbf\xbd", 3);
+        at = nul + 1;
+    }
+    text_add(t, at, (size_t)(end - at));
+}
+
 void text_add_string(text_buffer *t, const char *string)
 {
     text_add(t, string, strlen(string));

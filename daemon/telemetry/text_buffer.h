@@ -15,6 +15,8 @@ typedef struct text_buffer {
 
 void text_add(text_buffer *t, const char *data, size_t n);
 void text_add_string(text_buffer *t, const char *string);
+/* U+0000 as U+FFFD: what texts of C and SQLite would end at. */
+void text_add_without_nul(text_buffer *t, const void *data, size_t n);
 void text_print(text_buffer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A JSON string with its quotes; what is not UTF-8 becomes U+FFFD. */
 void text_add_json(text_buffer *t, const char *data, size_t n);

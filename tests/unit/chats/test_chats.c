@@ -413,6 +413,30 @@ static void an_answer_that_a_process_left_is_made_of_what_was_saved(void **state
     json_decref(rest);
 }
 
+static void an_answer_with_u0000_is_recovered_whole(void **state)
+{
+    world *w = *state;
+    json_t *row = NULL;
+    int64_t chat = add_chat(w, &everybody, "{\"model\": \"m\"}");
+    chats_run run = begin(w, chat, "{\"message\": {\"content\": \"?\"}}");
+    int64_t id = run.id, answer = run.message;
+    chats_run_close(&run);
+    save(w, id, 1, "start", "", 0);
+    json_t *events = json_pack("[{s:i, s:s, s:s%}]", "n", 2, "type", "text", "text", "a\0b", (size_t)3);
+    chats_save with = {.run = id, .last = 2, .events = events};
+    is_ok(chats_run_save(w->c, &with, 1, &w->error));
+    json_decref(events);
+    reopen(w);
+    is_ok(chats_message_get(w->c, &everybody, chat, answer, &row, &w->error));
+    assert_string_equal(text_of(row, "state"), "interrupted");
+    assert_string_equal(text_of(row, "content"), "a\xef\xbf\xbd"
+                                                 "b");
+    json_decref(row);
+    is_ok(chats_run_events(w->c, &everybody, id, &row, &w->error));
+    assert_int_equal(json_array_size(json_object_get(row, "events")), 3);
+    json_decref(row);
+}
+
 static void a_text_that_was_edited_is_no_longer_its_tokens(void **state)
 {
     world *w = *state;
@@ -735,6 +759,7 @@ int main(void)
         T(a_long_branch_is_read_and_removed_as_a_whole),
         T(attachments_stand_in_fences_that_they_cannot_close),
         T(an_answer_that_a_process_left_is_made_of_what_was_saved),
+        T(an_answer_with_u0000_is_recovered_whole),
         T(a_text_that_was_edited_is_no_longer_its_tokens),
         T(what_makes_no_sense_begins_no_answer),
         T(any_text_is_a_query),
