@@ -19,7 +19,8 @@ import {
   ANSWER, answer, call, called, chats, events, longTalk, never, otherAnswer, question, qwen, refused, result, running,
 } from './world'; // prettier-ignore
 
-const actions: MessageActions = { resend: nothing, editInPlace: nothing, regenerate: nothing, goOn: nothing, showBranch: nothing };
+const taken = () => Promise.resolve();
+const actions: MessageActions = { resend: taken, editInPlace: taken, regenerate: nothing, goOn: nothing, showBranch: nothing };
 const alone = (one: UiMessage, siblings: readonly UiMessage[] = [one]) => ({ message: one, siblings, results: new Map<string, string>(), actions });
 const begun = ANSWER.slice(0, 330);
 const comes = (content: string, reasoning = '') => () =>

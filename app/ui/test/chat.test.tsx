@@ -20,7 +20,7 @@ import { chat, fakeDaemon, loaded, message, model, show, withSizes, type Asked }
 // A busy machine takes its time.
 configure({ asyncUtilTimeout: 15_000 });
 
-const actions = (): MessageActions => ({ resend: vi.fn(), editInPlace: vi.fn(), regenerate: vi.fn(), goOn: vi.fn(), showBranch: vi.fn() });
+const actions = (): MessageActions => ({ resend: vi.fn(() => Promise.resolve()), editInPlace: vi.fn(() => Promise.resolve()), regenerate: vi.fn(), goOn: vi.fn(), showBranch: vi.fn() });
 const HOSTILE = '<img src=x onerror=alert(1)>';
 const models = { 'GET /ui-api/models': { models: [model(), model({ name: 'n', path: '/n.gguf' })] }, 'GET /ui-api/loaded': { loaded: [loaded()] } };
 const question = message({ id: 1, content: `Which? ${HOSTILE}` });
@@ -61,6 +61,22 @@ describe('components of chats', () => {
     fireEvent.change(screen.getByRole('textbox', { name: 'Edit' }), { target: { value: 'And now?' } });
     fireEvent.click(screen.getByRole('button', { name: 'Send again' }));
     expect(act.resend).toHaveBeenCalledWith(question, 'And now?');
+  });
+  it('Message keeps what was edited until it is taken', async () => {
+    const act = actions();
+    vi.mocked(act.resend).mockRejectedValueOnce(new Error('the daemon is away'));
+    show(<Message message={question} siblings={[question]} results={new Map()} actions={act} />);
+    fireEvent.click(screen.getByRole('button', { name: 'Edit' }));
+    const box = screen.getByRole<HTMLTextAreaElement>('textbox', { name: 'Edit' });
+    fireEvent.change(box, { target: { value: 'And now?' } });
+    const again = screen.getByRole('button', { name: 'Send again' });
+    fireEvent.click(again);
+    fireEvent.click(again); // the first one is under way
+    await waitFor(() => expect(useToasts.getState().toasts.map(({ text }) => text)).toEqual(['the daemon is away']));
+    expect([screen.getByRole<HTMLTextAreaElement>('textbox', { name: 'Edit' }).value, vi.mocked(act.resend).mock.calls.length]).toEqual(['And now?', 1]);
+    await waitFor(() => expect(again.hasAttribute('disabled')).toBe(false));
+    fireEvent.click(again);
+    await waitFor(() => expect(screen.queryByRole('textbox', { name: 'Edit' })).toBeNull());
   });
   it('Message shows JSON as code, with its lines', () => {
     const bound = message({ role: 'assistant', content: '{"n":1}', parameters: { response_format: { type: 'json_object' } } });
@@ -240,6 +256,59 @@ describe('components of chats', () => {
     fireEvent.keyDown(box, { key: 'Enter' });
     await waitFor(() => expect(asked.find(({ url }) => url.endsWith('/generations'))?.body).toEqual({ message: { content: 'Which?', attachments: [] }, model: 'n' }));
     expect(asked.find(({ method, url }) => method === 'POST' && url === '/ui-api/chats')?.body).toEqual({ model: 'n', parameters: { seed: 3 }, system: 'Be brief.' });
+  });
+});
+
+describe('a request that has no answer yet', () => {
+  /** Does not answer before it is told to. */
+  const late = (answered: unknown) => {
+    let tell: () => void = () => undefined;
+    const come = new Promise((done) => (tell = () => done(answered)));
+    return { answer: () => come, tell: () => tell() };
+  };
+
+  it.each([
+    ['Continue', { continue: 2 }],
+    ['Regenerate', { parent: 1, model: 'm' }],
+  ])('is not made again by a second click on %s', async (name, body) => {
+    const stopped = message({ ...answer, state: 'stopped' });
+    const begun = late({ generation: 7, question: null, answer: stopped, chat: chat({ leaf: 2 }) });
+    const asked = fakeDaemon({
+      ...models,
+      'GET /ui-api/chats/1': chat({ leaf: 2 }),
+      'GET /ui-api/chats/1/messages': { messages: [question, stopped], next: null },
+      'POST /ui-api/chats/1/generations': begun.answer,
+    });
+    show(<ChatPane id={1} />);
+    await waitFor(() => expect(screen.getByRole<HTMLSelectElement>('combobox', { name: 'Model' }).value).toBe('m'));
+    const button = await screen.findByRole('button', { name });
+    const wishes = () => asked.filter(({ method }) => method === 'POST').map((one) => one.body);
+    fireEvent.click(button);
+    fireEvent.click(button);
+    await waitFor(() => expect(wishes()).toEqual([body]));
+    begun.tell();
+    await waitFor(() => expect(asked.filter(({ url }) => url.startsWith('/ui-api/chats/1/messages')).length).toBeGreaterThan(0));
+    expect(wishes()).toEqual([body]);
+    // Once it is answered another one is meant.
+    await waitFor(() => {
+      fireEvent.click(screen.getByRole('button', { name }));
+      expect(wishes()).toEqual([body, body]);
+    });
+  });
+  it('takes nobody away from where he has gone meanwhile', async () => {
+    useNavigation.getState().go({ page: 'chat', id: null });
+    const begun = late({ generation: 1, question, answer, chat: chat({ id: 9 }) });
+    const asked = fakeDaemon({ ...models, 'POST /ui-api/chats': chat({ id: 9 }), 'POST /ui-api/chats/9/generations': begun.answer });
+    show(<ChatPane id={null} />);
+    await waitFor(() => expect(screen.getByRole<HTMLSelectElement>('combobox', { name: 'Model' }).value).toBe('m'));
+    const box = screen.getByRole<HTMLTextAreaElement>('textbox', { name: 'Ask something' });
+    fireEvent.change(box, { target: { value: 'Which?' } });
+    fireEvent.keyDown(box, { key: 'Enter' });
+    await waitFor(() => expect(asked.some(({ url }) => url.endsWith('/generations'))).toBe(true));
+    useNavigation.getState().go({ page: 'models' });
+    begun.tell();
+    await waitFor(() => expect(box.value).toBe('')); // it was sent
+    expect(useNavigation.getState().place.page).toBe('models');
   });
 });
 

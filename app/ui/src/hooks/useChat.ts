@@ -103,12 +103,20 @@ async function readAttachments(chat: number, message: UiMessage): Promise<UiAtta
 }
 
 function turnsOf(client: QueryClient, id: number | null) {
-  const generate = async (body: UiGenerate, into: number): Promise<UiStarted> => {
-    // The answer is made with what the chat says then, and behind its leaf.
-    await changesAnswered(client, into);
-    const started = await api('POST /ui-api/chats/{id}/generations', { path: { id: into }, body });
-    putStarted(client, started);
-    return started;
+  const asking = new Map<string, Promise<UiStarted>>();
+  const generate = (body: UiGenerate, into: number): Promise<UiStarted> => {
+    // A second click before the first one is answered is no second wish.
+    const wish = JSON.stringify([into, body]);
+    const begin = async () => {
+      // The answer is made with what the chat says then, and behind its leaf.
+      await changesAnswered(client, into);
+      const started = await api('POST /ui-api/chats/{id}/generations', { path: { id: into }, body });
+      putStarted(client, started);
+      return started;
+    };
+    const begun = asking.get(wish) ?? begin().finally(() => asking.delete(wish));
+    asking.set(wish, begun);
+    return begun;
   };
   const answer = ({ chat, ...body }: Answer): Promise<UiStarted> => generate(body, chat);
 
@@ -127,7 +135,9 @@ function turnsOf(client: QueryClient, id: number | null) {
       }
       throw error;
     }
-    useNavigation.getState().go({ page: 'chat', id: made.id });
+    // Unless somebody has gone elsewhere meanwhile.
+    const { place, go } = useNavigation.getState();
+    if (place.page === 'chat' && place.id === null) go({ page: 'chat', id: made.id });
     return started;
   };
   const attachmentsOf = (question: UiMessage): Promise<UiAttachmentFields[]> => readAttachments(id ?? 0, question);

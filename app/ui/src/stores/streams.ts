@@ -122,6 +122,7 @@ export const useStreams = create<Streams>((set, get) => {
     follow: (chat, message, generation, ended) => {
       const before = followed.get(message);
       if (before?.generation === generation && !before.gone.signal.aborted) return;
+      before?.gone.abort(); // gone on with since: what it was before is of no account
       const own = { generation, gone: new AbortController() };
       followed.set(message, own);
       void run(chat, message, generation, own.gone).finally(() => {

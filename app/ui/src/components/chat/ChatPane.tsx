@@ -85,8 +85,8 @@ export function ChatPane({ id, lead }: Props) {
   };
   const actions = useMemo<MessageActions>(
     () => ({
-      resend: (message, content) => void turns.resend(message, content, model).catch(showError),
-      editInPlace: (message, content) => void turns.editInPlace(message, content).catch(showError),
+      resend: (message, content) => turns.resend(message, content, model),
+      editInPlace: turns.editInPlace,
       regenerate: (message) => void turns.regenerate(message, model).catch(showError),
       goOn: (message) => void turns.goOn(message).catch(showError),
       showBranch: (message) => void turns.showBranch(message).catch(showError),

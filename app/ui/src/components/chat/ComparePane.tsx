@@ -13,8 +13,8 @@ export default function ComparePane({ compare, turns }: { compare: Compare; turn
   const t = useT();
   const actions = useMemo<MessageActions>(
     () => ({
-      resend: (message, content) => void compare.resend(message, content).catch(showError),
-      editInPlace: (message, content) => void turns.editInPlace(message, content).catch(showError),
+      resend: compare.resend,
+      editInPlace: turns.editInPlace,
       regenerate: (message) => void compare.regenerate(message).catch(showError),
       goOn: (message) => void turns.goOn(message).catch(showError),
       showBranch: (message) => compare.showBranch(turns.leafBelow(message)),

@@ -8,12 +8,14 @@ import { formatBytes, formatMs } from '@/lib/format';
 import { missText } from '@/lib/misses';
 import { useSetting } from '@/stores/preferences';
 import { useLive } from '@/stores/streams';
+import { showError } from '@/stores/toasts';
 import { TokenStream } from './TokenStream';
 import { ToolCallView } from './ToolCallView';
 
 export interface MessageActions {
-  resend: (message: UiMessage, content: string) => void;
-  editInPlace: (message: UiMessage, content: string) => void;
+  /** Both fail where the daemon does not take it. */
+  resend: (message: UiMessage, content: string) => Promise<void>;
+  editInPlace: (message: UiMessage, content: string) => Promise<void>;
   regenerate: (message: UiMessage) => void;
   goOn: (message: UiMessage) => void;
   showBranch: (message: UiMessage) => void;
@@ -93,18 +95,25 @@ function Branches({ message, siblings, show }: Pick<Props, 'message' | 'siblings
   );
 }
 
+/** What could not be sent stays. */
 function Editor({ message, actions, onDone }: Pick<Props, 'message' | 'actions'> & { onDone: () => void }) {
   const t = useT();
   const [text, setText] = useState(message.content);
+  const [sending, setSending] = useState(false);
   const question = message.role === 'user';
+  const send = (how: MessageActions['resend']) => {
+    if (sending) return;
+    setSending(true);
+    how(message, text)
+      .then(onDone, showError)
+      .finally(() => setSending(false));
+  };
   return (
     <form
       className="flex flex-col gap-2"
       onSubmit={(event) => {
         event.preventDefault();
-        if (question) actions.resend(message, text);
-        else actions.editInPlace(message, text);
-        onDone();
+        send(question ? actions.resend : actions.editInPlace);
       }}
     >
       <textarea
@@ -116,17 +125,11 @@ function Editor({ message, actions, onDone }: Pick<Props, 'message' | 'actions'>
         className="w-full rounded-md border border-line bg-ground p-2"
       />
       <div className="flex gap-2">
-        <Button small look="primary" type="submit" disabled={!text.trim()}>
+        <Button small look="primary" type="submit" disabled={sending || !text.trim()}>
           {question ? t('chat.resend') : t('save')}
         </Button>
         {question && (
-          <Button
-            small
-            onClick={() => {
-              actions.editInPlace(message, text);
-              onDone();
-            }}
-          >
+          <Button small disabled={sending} onClick={() => send(actions.editInPlace)}>
             {t('chat.save_only')}
           </Button>
         )}
