@@ -6,7 +6,7 @@ import { modelFile, sendFile, serving, stage, violations } from './support';
 const FIRST_BYTES = 8 << 20;
 
 describe('getting a model', () => {
-  const { watched } = stage({ bare: true });
+  const { daemon, watched } = stage({ bare: true });
   const asked: (string | undefined)[] = [];
   let stalls = true;
   const held: ServerResponse[] = [];
@@ -41,6 +41,18 @@ describe('getting a model', () => {
     await pull.getByText(/^[1-9][\d.]* MiB of [\d.]+ MiB$/).waitFor();
     await page.reload();
     await pull.getByText(/^[1-9][\d.]* MiB of [\d.]+ MiB$/).waitFor();
+  });
+
+  it('is paused by a daemon that was killed, and goes on from there', async () => {
+    const { page } = watched;
+    const pull = page.getByRole('region', { name: source });
+    await daemon.stop('SIGKILL');
+    await page.getByText('The daemon does not answer.').waitFor();
+    await daemon.start();
+    await pull.getByText('Paused: what has come is kept.').waitFor();
+    await pull.getByRole('button', { name: 'Resume' }).click();
+    await pull.getByText(/^[1-9][\d.]* MiB of [\d.]+ MiB$/).waitFor();
+    expect(await page.getByRole('alert').count()).toBe(0);
   });
 
   it('pauses, keeps what has come, and goes on from there', async () => {

@@ -1,7 +1,7 @@
 // Pulls under way. They belong to the daemon: a page that is opened anew finds them, and shows how far they are.
 import type { QueryClient } from '@tanstack/react-query';
 import { create } from 'zustand';
-import { api, apiEvents, type ApiError } from '@/api/client';
+import { api, apiEvents, isRefusal, type ApiError } from '@/api/client';
 import type { ServerEvent } from '@/api/sse';
 import type { JobEnd, JobProgress } from '@/api/types';
 
@@ -29,6 +29,9 @@ interface Pulls {
   forget: (id: number) => void;
 }
 
+const AGAIN_MS = 2000;
+const PAUSED: JobEnd = { name: '', cancelled: true, error: null };
+
 export const usePulls = create<Pulls>((set, get) => {
   const watched = new Set<number>();
   const put = (id: number, change: Partial<Pull>) => {
@@ -37,8 +40,15 @@ export const usePulls = create<Pulls>((set, get) => {
     const after = { ...before, ...change };
     set({ pulls: pulls.includes(before) ? pulls.map((pull) => (pull === before ? after : pull)) : [...pulls, after] });
   };
-  const follow = async (client: QueryClient, source: string, events: AsyncGenerator<ServerEvent, void>) => {
-    let id = 0;
+  /** Until the daemon says what has become of them. */
+  const findAgain = (client: QueryClient) =>
+    setTimeout(() => {
+      get().find(client).catch((error: unknown) => {
+        if (!isRefusal(error)) findAgain(client);
+      });
+    }, AGAIN_MS);
+  const follow = async (client: QueryClient, source: string, events: AsyncGenerator<ServerEvent, void>, known = 0) => {
+    let id = known;
     let ended = false;
     try {
       for await (const { event, data } of events) {
@@ -54,10 +64,12 @@ export const usePulls = create<Pulls>((set, get) => {
           void client.invalidateQueries({ queryKey: ['models'] });
         }
       }
+    } catch (error) {
+      if (!id) throw error;
     } finally {
       // The connection broke, the job need not have: it is found again.
       watched.delete(id);
-      if (!ended && id) setTimeout(() => void get().find(client).catch(() => undefined), 2000);
+      if (!ended && id) findAgain(client);
     }
   };
   return {
@@ -66,14 +78,21 @@ export const usePulls = create<Pulls>((set, get) => {
       await follow(client, source, apiEvents('POST /ui-api/models/pull', { body: { source, keep_going: true } }));
     },
     find: async (client) => {
-      const { jobs } = (await api('GET /ui-api/jobs')) as { jobs: JobInfo[] };
+      const jobs = ((await api('GET /ui-api/jobs')) as { jobs: JobInfo[] }).jobs.filter(({ kind }) => kind === 'pull');
+      const lost = get().pulls.filter(({ id, end }) => !end && !watched.has(id));
       for (const job of jobs) {
-        if (job.kind === 'pull' && !job.end && !watched.has(job.id)) {
-          put(job.id, { source: job.source, progress: job.progress, end: null });
-          watched.add(job.id);
-          const events = apiEvents('GET /ui-api/jobs/{id}', { path: { id: job.id }, query: { after: job.progress?.number } });
-          void follow(client, job.source, events).catch(() => watched.delete(job.id));
-        }
+        if (job.end || watched.has(job.id)) continue;
+        put(job.id, { source: job.source, progress: job.progress, end: null });
+        watched.add(job.id);
+        const events = apiEvents('GET /ui-api/jobs/{id}', { path: { id: job.id }, query: { after: job.progress?.number } });
+        void follow(client, job.source, events, job.id);
+      }
+      for (const { id, source } of lost) {
+        if (watched.has(id)) continue;
+        // A daemon that was started anew has none of before. What has come is kept, as it is where somebody pauses.
+        const end = jobs.find((job) => job.id === id && job.source === source)?.end ?? PAUSED;
+        put(id, { end });
+        void client.invalidateQueries({ queryKey: ['models'] });
       }
     },
     cancel: async (id) => {
