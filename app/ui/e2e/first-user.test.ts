@@ -9,7 +9,11 @@ describe('a first-time user', () => {
 
   const answers = () => watched.page.locator('article[data-role=assistant]');
   const question = (text: string) => watched.page.locator('article[data-role=user]', { hasText: text });
-  const ended = () => watched.page.locator('article[data-role=assistant]:not([data-state=running])').last().waitFor();
+  /** Of what is shown all is answered. */
+  const ended = async () => {
+    await watched.page.waitForFunction(() => [...document.querySelectorAll<HTMLElement>('article')].at(-1)?.dataset.role === 'assistant');
+    await watched.page.waitForFunction(() => !document.querySelector('article[data-state=running]'));
+  };
   const ask = async (text: string) => {
     await askIn(watched.page, text);
     await question(text).waitFor();

@@ -36,6 +36,7 @@ describe('pages about the daemon', () => {
     await box.fill('one');
     await box.press('Enter');
     expect(await box.inputValue()).toBe('one\n');
+    await page.locator('button[type=submit]:enabled', { hasText: 'Send' }).waitFor();
     await box.press('Control+Enter');
     await page.locator('article[data-role=assistant]').waitFor();
     await endAnswer(page);
